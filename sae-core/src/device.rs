@@ -1,0 +1,88 @@
+//! Where tensors live: parses `auto`, `cpu`, `cuda[:N]` and opens the device, or says clearly why it cannot.
+
+use crate::{Error, Result};
+use burn::tensor::Device;
+use std::str::FromStr;
+
+/// A device as a person names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first GPU if this build and this machine have one, the CPU otherwise.
+    #[default]
+    Auto,
+    /// The CPU, in `f32`.
+    Cpu,
+    /// An NVIDIA GPU by index.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name.split_once(':') {
+            None if name == "auto" => Ok(Self::Auto),
+            None if name == "cpu" => Ok(Self::Cpu),
+            None if name == "cuda" => Ok(Self::Cuda(0)),
+            Some(("cuda", index)) => index.parse().map(Self::Cuda).map_err(|_| format!("{index} is no GPU index")),
+            _ => Err(format!("{name} is no device: auto, cpu, cuda or cuda:N")),
+        }
+    }
+}
+
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// A GPU was asked for by name and this build or this machine has none.
+    pub fn open(self) -> Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::flex()),
+            Self::Auto => Ok(cuda(0).unwrap_or_else(|_| Device::flex())),
+            Self::Cuda(index) => cuda(index).map_err(Error::Device),
+        }
+    }
+}
+
+// Without a driver Burn's CUDA backend computes nothing and exits 0, so the driver is looked for first.
+#[cfg(feature = "cuda")]
+fn cuda(index: usize) -> Result<Device, String> {
+    // SAFETY: `is_culib_present` only tries to open the driver's library; the handle it finds is kept by `cudarc`.
+    if !unsafe { cudarc::driver::sys::is_culib_present() } {
+        return Err("there is no CUDA driver (libcuda.so.1) on this machine\nhint: --device cpu".into());
+    }
+    let count = cudarc::driver::CudaContext::device_count().map_err(|e| format!("the CUDA driver failed: {e}"))?;
+    if index as i32 >= count {
+        return Err(format!("there is no GPU {index}: the driver finds {count}"));
+    }
+    Ok(Device::cuda(index))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_index: usize) -> Result<Device, String> {
+    Err("this program was built without CUDA\nhint: cargo build --release --features cuda, or --device cpu".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_devices_are_read_and_printed_alike() {
+        for name in ["auto", "cpu", "cuda:0", "cuda:3"] {
+            assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
+        }
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        assert!("gpu".parse::<DeviceChoice>().is_err() && "cuda:x".parse::<DeviceChoice>().is_err());
+    }
+}

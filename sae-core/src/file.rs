@@ -1,0 +1,97 @@
+//! How files come into being and are mapped: written to a temporary sibling, synced, renamed; read-only maps.
+//! Knows nothing of what is inside.
+
+use crate::{Error, Result};
+use memmap2::Mmap;
+use serde::{Serialize, de::DeserializeOwned};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// The suffix of files that are being written; whatever carries it may be deleted by the next writer.
+const PARTIAL: &str = ".partial";
+
+/// Writes a file so that a reader sees the old content or the whole new one, whatever happens in between.
+pub fn write(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(Error::io("create folder", parent))?;
+    }
+    let partial = sibling(path);
+    let written = (|| {
+        let file = File::create(&partial).map_err(Error::io("create", &partial))?;
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        fill(&mut out)?;
+        let file = out.into_inner().map_err(|e| Error::io("write", path)(e.into_error()))?;
+        file.sync_all().map_err(Error::io("sync", path))?;
+        fs::rename(&partial, path).map_err(Error::io("rename into", path))
+    })();
+    if written.is_err() {
+        // The original is untouched; a leftover would only take space on a disk that may be full.
+        let _ = fs::remove_file(&partial);
+    }
+    written
+}
+
+/// [`write`] for content that is already in memory.
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    write(path, |out| out.write_all(bytes).map_err(Error::io("write", path)))
+}
+
+/// [`write`] of a value as JSON that a person can read.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(Error::format(path))?;
+    text.push(b'\n');
+    write_bytes(path, &text)
+}
+
+/// Reads a JSON file of at most `limit` bytes.
+pub fn read_json<T: DeserializeOwned>(path: &Path, limit: u64) -> Result<T> {
+    let size = fs::metadata(path).map_err(Error::io("read", path))?.len();
+    if size > limit {
+        return Err(Error::format(path)(format!("{size} bytes are more than the {limit} expected of this file")));
+    }
+    let text = fs::read(path).map_err(Error::io("read", path))?;
+    serde_json::from_slice(&text).map_err(Error::format(path))
+}
+
+/// Maps a file read-only.
+pub fn map(path: &Path) -> Result<Mmap> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    // SAFETY: the map is only ever read. Files of a run and of a checkpoint are replaced by rename, never changed in
+    // place (see `write`), so the mapped inode keeps its bytes for as long as the map lives.
+    unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))
+}
+
+fn sibling(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(PARTIAL);
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_litter() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        write_bytes(&path, b"old").unwrap();
+        let failed = write(&path, |out| {
+            out.write_all(b"half").unwrap();
+            Err(Error::Config("the disk is full".into()))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_json_file_over_its_bound_is_refused_before_it_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        write_bytes(&path, b"[1, 2, 3]").unwrap();
+        assert!(read_json::<Vec<u8>>(&path, 4).unwrap_err().to_string().contains("more than the 4 expected"));
+        assert_eq!(read_json::<Vec<u8>>(&path, 64).unwrap(), [1, 2, 3]);
+    }
+}

@@ -1,0 +1,81 @@
+//! Nearest features by the cosine of their decoder directions. Tile by tile: never a `[d_sae, d_sae]` matrix.
+
+use crate::sae::Weights;
+use ndarray::{ArrayView2, s};
+use rayon::prelude::*;
+
+/// Neighbours kept of a feature.
+pub const NEIGHBOURS: usize = 10;
+
+/// A feature that points in a similar direction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Neighbour {
+    /// The other feature.
+    pub feature: u32,
+    /// Cosine of the two directions.
+    pub cosine: f32,
+}
+
+/// For every feature, its [`NEIGHBOURS`] nearest others, nearest first.
+pub fn neighbours(weights: &Weights) -> Vec<Vec<Neighbour>> {
+    let (d, f) = (weights.d_in, weights.d_sae);
+    let mut unit = weights.w_dec.clone();
+    unit.par_chunks_mut(d).for_each(|row| {
+        let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+        row.iter_mut().for_each(|v| *v /= norm);
+    });
+    let unit = ArrayView2::from_shape((f, d), &unit).expect("rows of width d_in");
+    const TILE: usize = 64;
+    let tiles: Vec<_> = (0..f).step_by(TILE).collect();
+    tiles
+        .par_iter()
+        .flat_map_iter(|start| {
+            let rows = *start..(start + TILE).min(f);
+            let cosines = unit.slice(s![rows.clone(), ..]).dot(&unit.t());
+            rows.zip(cosines.outer_iter().map(|row| nearest(row.iter().copied())).collect::<Vec<_>>())
+                .map(|(own, mut list)| {
+                    list.retain(|n| n.feature as usize != own);
+                    list.truncate(NEIGHBOURS);
+                    list
+                })
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// The largest values, one more than wanted since the feature itself is among them.
+fn nearest(cosines: impl Iterator<Item = f32>) -> Vec<Neighbour> {
+    let mut list: Vec<_> = cosines.enumerate().map(|(k, cosine)| Neighbour { feature: k as u32, cosine }).collect();
+    let order = |a: &Neighbour, b: &Neighbour| b.cosine.total_cmp(&a.cosine).then(a.feature.cmp(&b.feature));
+    if list.len() > NEIGHBOURS + 1 {
+        list.select_nth_unstable_by(NEIGHBOURS, order);
+        list.truncate(NEIGHBOURS + 1);
+    }
+    list.sort_by(order);
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_agree_with_all_pairs() {
+        let (d, f) = (5, 150);
+        let w_dec: Vec<f32> = (0..d * f).map(|i| ((i * 7919 % 1013) as f32 / 1013.0) - 0.5).collect();
+        let weights = Weights { d_in: d, d_sae: f, w_enc: vec![], b_enc: vec![], w_dec, b_dec: vec![] };
+        let cosine = |a: usize, b: usize| {
+            let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f32>();
+            let (x, y) = (weights.direction(a), weights.direction(b));
+            dot(x, y) / (dot(x, x) * dot(y, y)).sqrt()
+        };
+        for (own, list) in neighbours(&weights).iter().enumerate() {
+            let mut others: Vec<f32> = (0..f).filter(|k| *k != own).map(|k| cosine(own, k)).collect();
+            others.sort_by(|a, b| b.total_cmp(a));
+            assert_eq!(list.len(), NEIGHBOURS);
+            for (found, expected) in list.iter().zip(others) {
+                assert!((found.cosine - expected).abs() < 1e-5 && found.feature as usize != own);
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The sparse autoencoder and what it produces.
+//!
+//! Data flows one way: a [`store`] of activations -> [`stream`] -> [`train`] -> an autoencoder ([`sae`], saved by
+//! [`sae_lens`]) -> [`pass`], one stream of sparse activations -> whatever wants to see them ([`eval`], [`index`], and
+//! the scores of the crate `filters`). Models and data sets live in the crate `harvest`; nothing here prints.
+
+pub mod adam;
+pub mod device;
+pub mod error;
+pub mod eval;
+pub mod file;
+pub mod index;
+pub mod pass;
+pub mod run;
+pub mod sae;
+pub mod sae_lens;
+pub mod sample;
+pub mod store;
+pub mod stream;
+pub mod table;
+pub mod tensors;
+pub mod train;
+
+#[cfg(test)]
+mod fixture;
+
+pub use error::{Error, Result};
+pub use run::Run;

@@ -1,0 +1,221 @@
+//! The run folder: where every file of it lies, `run.json`, and the lock of its writer. Reads no data.
+
+use crate::{Error, Result, file};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+/// The layout of run folders that this code writes; others are refused.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// `run.json` holds a list of skipped samples at most; more than this is not ours.
+const RECORD_LIMIT: u64 = 1 << 30;
+
+/// What `run.json` holds: how every file of the run came about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Layout of the folder.
+    pub schema_version: u32,
+    /// Program and version that made the folder.
+    pub program: String,
+    /// When, in UTC (RFC 3339).
+    pub created: String,
+    /// One entry a step, such as `harvest` or `train/base`: its arguments, hashes, seeds, counts.
+    pub steps: Map<String, Value>,
+}
+
+/// A run folder.
+#[derive(Clone, Debug)]
+pub struct Run {
+    root: PathBuf,
+}
+
+/// Held while a command writes; a second writer is refused. Released when dropped or when the process dies.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Run {
+    /// Opens a run folder that exists.
+    pub fn open(root: &Path) -> Result<Self> {
+        let run = Self { root: root.to_path_buf() };
+        run.record()?;
+        Ok(run)
+    }
+
+    /// Opens a run folder, making it if it is not there.
+    pub fn create(root: &Path) -> Result<Self> {
+        let run = Self { root: root.to_path_buf() };
+        if run.record_path().exists() {
+            run.record()?;
+            return Ok(run);
+        }
+        let occupied = fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some());
+        if occupied {
+            let cause = "the folder holds other files and no run.json\nhint: name a new folder with --run".into();
+            return Err(Error::Run { cause, path: root.to_path_buf() });
+        }
+        file::write_json(
+            &run.record_path(),
+            &Record {
+                schema_version: SCHEMA_VERSION,
+                program: format!("sae {}", env!("CARGO_PKG_VERSION")),
+                created: now(),
+                steps: Map::new(),
+            },
+        )?;
+        Ok(run)
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Reads `run.json`.
+    pub fn record(&self) -> Result<Record> {
+        let path = self.record_path();
+        if !path.exists() {
+            let cause = "this is no run folder (it has no run.json)\nhint: `sae harvest --run` makes one".into();
+            return Err(Error::Run { cause, path: self.root.clone() });
+        }
+        let record: Record = file::read_json(&path, RECORD_LIMIT)?;
+        if record.schema_version != SCHEMA_VERSION {
+            let found = record.schema_version;
+            let cause = format!("the run has layout {found}, this program reads layout {SCHEMA_VERSION}");
+            return Err(Error::format(&path)(cause));
+        }
+        Ok(record)
+    }
+
+    /// Replaces one step's entry in `run.json`.
+    pub fn note(&self, step: &str, entry: &impl Serialize) -> Result<()> {
+        let path = self.record_path();
+        let mut record = self.record()?;
+        let entry = serde_json::to_value(entry).map_err(Error::format(&path))?;
+        record.steps.insert(step.into(), entry);
+        file::write_json(&path, &record)
+    }
+
+    /// One step's entry in `run.json`, if that step was run.
+    pub fn noted<T: serde::de::DeserializeOwned>(&self, step: &str) -> Result<Option<T>> {
+        let entry = self.record()?.steps.remove(step);
+        entry.map(|e| serde_json::from_value(e).map_err(Error::format(&self.record_path()))).transpose()
+    }
+
+    /// Takes the run for writing.
+    ///
+    /// # Errors
+    /// Another process holds it.
+    pub fn lock(&self) -> Result<Lock> {
+        let path = self.root.join(".lock");
+        let file = File::create(&path).map_err(Error::io("create", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                let cause = "another process is writing to this run\nhint: wait for it, or name another --run".into();
+                Err(Error::Run { cause, path: self.root.clone() })
+            }
+            Err(TryLockError::Error(source)) => Err(Error::io("lock", &path)(source)),
+        }
+    }
+
+    fn record_path(&self) -> PathBuf {
+        self.root.join("run.json")
+    }
+
+    /// `samples.parquet`.
+    pub fn samples(&self) -> PathBuf {
+        self.root.join("samples.parquet")
+    }
+
+    /// Folder of the sample rows of finished parts, while a harvest is under way.
+    pub fn sample_parts(&self) -> PathBuf {
+        self.root.join("samples.parts")
+    }
+
+    /// Token table of a part.
+    pub fn tokens(&self, part: usize) -> PathBuf {
+        self.root.join("tokens").join(format!("part-{part:05}.parquet"))
+    }
+
+    /// Folder of a hook's activations.
+    pub fn activations(&self, hook: &str) -> PathBuf {
+        self.root.join("activations").join(hook)
+    }
+
+    /// Folder of an autoencoder.
+    pub fn sae(&self, name: &str) -> PathBuf {
+        self.root.join("saes").join(name)
+    }
+
+    /// Folder of an autoencoder's feature index.
+    pub fn features(&self, name: &str) -> PathBuf {
+        self.root.join("features").join(name)
+    }
+
+    /// Score table of an autoencoder.
+    pub fn scores(&self, name: &str) -> PathBuf {
+        self.root.join("scores").join(format!("{name}.parquet"))
+    }
+
+    /// Names of the subfolders of `kind` (`activations`, `saes`, `features`), sorted.
+    pub fn list(&self, kind: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.root.join(kind)).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// A name that becomes a folder: letters, digits, `.`, `_` and `-`, not beginning with a dot.
+pub fn check_name(name: &str) -> Result<()> {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if name.is_empty() || name.len() > 128 || name.starts_with('.') || !plain {
+        return Err(Error::Config(format!("{name:?} is no name: letters, digits, '.', '_' and '-'")));
+    }
+    Ok(())
+}
+
+/// The time in UTC, to the second (RFC 3339).
+pub fn now() -> String {
+    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_writer_is_refused_until_the_first_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = Run::create(&dir.path().join("run")).unwrap();
+        let first = run.lock().unwrap();
+        assert!(run.lock().unwrap_err().to_string().contains("another process"));
+        drop(first);
+        run.lock().unwrap();
+    }
+
+    #[test]
+    fn foreign_folders_and_newer_runs_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        file::write_bytes(&dir.path().join("thesis.txt"), b"mine").unwrap();
+        assert!(Run::create(dir.path()).unwrap_err().to_string().contains("holds other files"));
+        assert!(Run::open(dir.path()).unwrap_err().to_string().contains("no run folder"));
+        let run = Run::create(&dir.path().join("run")).unwrap();
+        let path = run.root().join("run.json");
+        let newer = fs::read_to_string(&path).unwrap().replace("\"schema_version\": 1", "\"schema_version\": 2");
+        fs::write(&path, newer).unwrap();
+        assert!(Run::open(run.root()).unwrap_err().to_string().contains("layout 2"));
+    }
+
+    #[test]
+    fn names_cannot_leave_the_run() {
+        assert!(check_name("base-4.x_1").is_ok());
+        for bad in ["", "..", "a/b", ".hidden", "a b"] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
+}

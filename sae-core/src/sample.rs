@@ -1,0 +1,105 @@
+//! Samples and their tokens: what a row of the data became, and what each position of it is. Data only.
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of input a token position carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Modality {
+    /// Words.
+    Text = 0,
+    /// Patches of an image.
+    Image = 1,
+    /// Frames of sound.
+    Audio = 2,
+    /// Frames of a film.
+    Video = 3,
+    /// Actions of an agent.
+    Action = 4,
+}
+
+impl TryFrom<u8> for Modality {
+    type Error = String;
+
+    fn try_from(code: u8) -> Result<Self, String> {
+        use Modality::*;
+        let known = [Text, Image, Audio, Video, Action];
+        known.get(code as usize).copied().ok_or_else(|| format!("{code} is no modality (0 to 4)"))
+    }
+}
+
+/// Who speaks at a token position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Role {
+    /// Nobody: tokens that the chat template puts around the turns.
+    Template = 0,
+    /// The system prompt.
+    System = 1,
+    /// The person.
+    User = 2,
+    /// The model.
+    Assistant = 3,
+}
+
+impl TryFrom<u8> for Role {
+    type Error = String;
+
+    fn try_from(code: u8) -> Result<Self, String> {
+        use Role::*;
+        let known = [Template, System, User, Assistant];
+        known.get(code as usize).copied().ok_or_else(|| format!("{code} is no role (0 to 3)"))
+    }
+}
+
+/// One token position of a sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Token {
+    /// Position in the sample's sequence, from 0.
+    pub position: u32,
+    /// What kind of input it carries.
+    pub modality: Modality,
+    /// Vocabulary id; -1 for soft tokens that have none.
+    pub token_id: i32,
+    /// The token's text.
+    pub piece: String,
+    /// Who speaks.
+    pub role: Role,
+    /// Without content of its own: template, begin, end and newline tokens.
+    pub special: bool,
+    /// Which of the sample's images, from 0.
+    pub image: Option<i16>,
+    /// `[x0, y0, x1, y1]` in the image, each 0 to 1; nothing for text.
+    pub rect: Option<[f32; 4]>,
+}
+
+/// An image that a sample refers to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImageRef {
+    /// Path as the data set gives it.
+    pub path: String,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Hex SHA-256 of the file's bytes.
+    pub sha256: String,
+}
+
+/// One row of the data, as harvested.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Hex SHA-256 over texts and image bytes: the same for the same content in any format.
+    pub id: String,
+    /// The data set's own key.
+    pub key: String,
+    /// The texts of its turns, a newline between them.
+    pub text: String,
+    /// Its images, in order.
+    pub images: Vec<ImageRef>,
+    /// `file:row` in the data it came from.
+    pub source: String,
+    /// What else the row holds.
+    pub meta: serde_json::Value,
+}

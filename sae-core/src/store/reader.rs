@@ -1,0 +1,150 @@
+//! Reads a finished store: a hook's manifest, its shards with their tokens, the samples. Trusts no file unchecked.
+
+use super::tables::{TokenColumns, read_tokens, samples_of};
+use super::{Manifest, hook};
+use crate::run::{Run, SCHEMA_VERSION};
+use crate::sample::Sample;
+use crate::tensors::{Tensors, extend_f32};
+use crate::{Error, Result, file, table};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The activations of one hook.
+pub struct Store {
+    run: Run,
+    manifest: Manifest,
+    /// Shards whose hash this process has compared already.
+    verified: Vec<AtomicBool>,
+}
+
+/// One shard, mapped.
+pub struct Shard {
+    tensors: Tensors,
+    rows: usize,
+    d_in: usize,
+}
+
+const TENSOR: &str = "activations";
+
+impl Store {
+    /// Opens the activations of `hook`, such as `layers.16`.
+    ///
+    /// # Errors
+    /// The run has no such hook (those it has are named), its harvest is unfinished, or the manifest contradicts itself.
+    pub fn open(run: &Run, hook: &str) -> Result<Self> {
+        let path = run.activations(hook).join("manifest.json");
+        if !path.exists() {
+            let there = run.list("activations");
+            let cause = match there.is_empty() {
+                true => format!("there are no activations of {hook}\nhint: run `sae harvest` first"),
+                false => format!("there are no finished activations of {hook}\nhint: the run has {}", there.join(", ")),
+            };
+            return Err(Error::Run { cause, path: run.root().to_path_buf() });
+        }
+        let manifest: Manifest = file::read_json(&path, 1 << 28)?;
+        let wrong = |cause: String| Err(Error::format(&path)(cause));
+        if manifest.schema_version != SCHEMA_VERSION {
+            return wrong(format!("the store has layout {}, not {SCHEMA_VERSION}", manifest.schema_version));
+        }
+        if manifest.hook != hook || manifest.hook != super::hook(manifest.layer) {
+            return wrong(format!("the manifest is of {}, layer {}", manifest.hook, manifest.layer));
+        }
+        let rows: u64 = manifest.shards.iter().map(|s| s.rows).sum();
+        if rows != manifest.rows || manifest.d_in == 0 || rows == 0 {
+            return wrong(format!("shards of {rows} rows, {} stated, of width {}", manifest.rows, manifest.d_in));
+        }
+        if manifest.shards.iter().any(|s| Path::new(&s.file).components().count() != 1) {
+            return wrong("a shard lies outside the store".into());
+        }
+        let verified = manifest.shards.iter().map(|_| AtomicBool::new(false)).collect();
+        Ok(Self { run: run.clone(), manifest, verified })
+    }
+
+    /// What the store holds.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The run it belongs to.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.manifest.shards.len()
+    }
+
+    /// Maps a shard; its hash is compared the first time.
+    pub fn shard(&self, number: usize) -> Result<Shard> {
+        let record = &self.manifest.shards[number];
+        let path = self.run.activations(&hook(self.manifest.layer)).join(&record.file);
+        let tensors = Tensors::open(&path)?;
+        let (rows, d_in) = (record.rows as usize, self.manifest.d_in);
+        let stored = tensors.bytes(TENSOR).map(|(dtype, _)| dtype);
+        if tensors.shape(TENSOR) != Some(&[rows, d_in]) || stored != Some(self.manifest.dtype.into()) {
+            let (shape, expected) = (tensors.shape(TENSOR), self.manifest.dtype);
+            let cause = format!("{TENSOR} is {stored:?} {shape:?}, the manifest says {expected:?} [{rows}, {d_in}]");
+            return Err(Error::format(&path)(cause));
+        }
+        if !self.verified[number].load(Ordering::Relaxed) {
+            let found = blake3::Hasher::new().update_rayon(&file::map(&path)?).finalize().to_hex();
+            if found.as_str() != record.blake3 {
+                let cause = "the shard's bytes have changed since they were written (BLAKE3 differs)";
+                return Err(Error::format(&path)(cause));
+            }
+            self.verified[number].store(true, Ordering::Relaxed);
+        }
+        Ok(Shard { tensors, rows, d_in })
+    }
+
+    /// The tokens of a shard's rows.
+    pub fn tokens(&self, number: usize) -> Result<TokenColumns> {
+        let path = self.run.tokens(number);
+        let tokens = read_tokens(&path)?;
+        let (found, expected) = (tokens.rows() as u64, self.manifest.shards[number].rows);
+        if found != expected {
+            return Err(Error::format(&path)(format!("{found} tokens for a shard of {expected} rows")));
+        }
+        if let Some(sample) = tokens.sample.iter().find(|s| **s as u64 >= self.manifest.samples) {
+            let samples = self.manifest.samples;
+            return Err(Error::format(&path)(format!("a token of sample {sample}, where there are {samples}")));
+        }
+        Ok(tokens)
+    }
+}
+
+impl Shard {
+    /// Token positions in it.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Appends the given rows to `out` as `f32`, row-major.
+    pub fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) {
+        let (dtype, bytes) = self.tensors.bytes(TENSOR).expect("checked when the shard was opened");
+        let width = bytes.len() / self.rows.max(1);
+        extend_f32(dtype, &bytes[rows.start * width..rows.end * width], out).expect("a float, checked when opened");
+    }
+
+    /// Width of a row.
+    pub fn d_in(&self) -> usize {
+        self.d_in
+    }
+
+    /// Something wrong with what the shard holds.
+    pub fn error(&self, cause: String) -> Error {
+        Error::format(self.tensors.path())(cause)
+    }
+}
+
+/// Reads all samples of a run, in order of their number.
+pub fn load_samples(run: &Run) -> Result<Vec<Sample>> {
+    let path = run.samples();
+    let mut samples = Vec::new();
+    for batch in table::scan(&path, &[])? {
+        samples.extend(samples_of(&path, &batch.map_err(Error::format(&path))?)?);
+    }
+    Ok(samples)
+}

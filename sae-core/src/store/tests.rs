@@ -1,0 +1,121 @@
+//! The store: round trips, resumption byte for byte, and files that lie.
+
+use super::*;
+use crate::fixture::{SAMPLES, part, sample, spec, tokens};
+use crate::run::Run;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+const D: usize = 6;
+
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap().map(|e| e.unwrap()) {
+        let name = entry.file_name().into_string().unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            true => all.extend(files(&entry.path()).into_iter().map(|(k, v)| (format!("{name}/{k}"), v))),
+            false if name == "run.json" || name == "manifest.json" => (), // they hold the time
+            false => drop(all.insert(name, fs::read(entry.path()).unwrap())),
+        }
+    }
+    all
+}
+
+/// Writes the store, dying before the parts in `deaths` count and leaving half-written files behind.
+fn write(deaths: &[usize]) -> (TempDir, Run) {
+    let dir = tempfile::tempdir().unwrap();
+    let run = Run::create(&dir.path().join("run")).unwrap();
+    let parts = [0..4, 4..9, 9..SAMPLES];
+    for death in deaths.iter().copied().chain([usize::MAX]) {
+        let mut writer = StoreWriter::open(&run, spec(&[1, 2], D)).unwrap();
+        let done = writer.progress().source_rows as usize;
+        for (n, range) in parts.iter().enumerate().filter(|(_, r)| r.start >= done) {
+            if n == death {
+                fs::create_dir_all(run.activations("layers.1")).unwrap();
+                fs::write(run.activations("layers.1").join(format!("shard-{n:05}.safetensors")), b"half").unwrap();
+                break;
+            }
+            writer.write_part(&part(range.clone(), D, 2)).unwrap();
+        }
+        if death == usize::MAX {
+            writer.finish().unwrap();
+        }
+    }
+    (dir, run)
+}
+
+#[test]
+fn a_store_reads_back_what_was_written() {
+    let (_dir, run) = write(&[]);
+    assert_eq!(load_samples(&run).unwrap(), (0..SAMPLES).map(sample).collect::<Vec<_>>());
+    let store = Store::open(&run, "layers.2").unwrap();
+    let expected = part(4..9, D, 2);
+    let shard = store.shard(1).unwrap();
+    let mut rows = Vec::new();
+    shard.read(0..shard.rows(), &mut rows);
+    assert_eq!(rows, expected.activations[1]);
+    let columns = store.tokens(1).unwrap();
+    let first: Vec<_> = (0..columns.rows()).filter(|r| columns.sample[*r] == 4).collect();
+    assert_eq!(first.len(), tokens(4).len());
+    for (row, token) in first.into_iter().zip(tokens(4)) {
+        let found = (columns.position[row], columns.modality[row], columns.special[row]);
+        assert_eq!(found, (token.position, token.modality, token.special));
+    }
+    assert!(!run.sample_parts().exists());
+}
+
+#[test]
+fn a_run_that_dies_and_goes_on_writes_the_same_bytes() {
+    let (_whole, run) = write(&[]);
+    let expected = files(run.root());
+    for deaths in [vec![0], vec![1], vec![2, 2], vec![0, 1, 2]] {
+        let (_dir, run) = write(&deaths);
+        assert!(files(run.root()) == expected, "deaths before parts {deaths:?}");
+    }
+}
+
+#[test]
+fn another_harvest_into_the_same_run_is_refused() {
+    let (_dir, run) = write(&[]);
+    let error = StoreWriter::open(&run, spec(&[1], D)).err().unwrap().to_string();
+    assert!(error.contains("holds another harvest") && error.contains("hint"), "{error}");
+}
+
+#[test]
+fn changed_bytes_wrong_shapes_and_missing_hooks_are_named() {
+    let (_dir, run) = write(&[]);
+    let shard = run.activations("layers.2").join("shard-00001.safetensors");
+    let mut bytes = fs::read(&shard).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&shard, &bytes).unwrap();
+    let store = Store::open(&run, "layers.2").unwrap();
+    assert!(store.shard(0).is_ok());
+    let error = store.shard(1).err().unwrap().to_string();
+    assert!(error.contains("BLAKE3") && error.contains("shard-00001"), "{error}");
+    bytes.truncate(last);
+    fs::write(&shard, &bytes).unwrap();
+    assert!(store.shard(1).err().unwrap().to_string().contains("not a whole safetensors file"));
+    let missing = Store::open(&run, "layers.7").err().unwrap().to_string();
+    assert!(missing.contains("layers.1, layers.2"), "{missing}");
+    fs::copy(run.tokens(0), run.tokens(2)).unwrap();
+    assert!(store.tokens(2).err().unwrap().to_string().contains("for a shard of"));
+}
+
+#[test]
+fn what_does_not_fit_or_is_not_finite_is_never_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = Run::create(&dir.path().join("run")).unwrap();
+    let mut writer = StoreWriter::open(&run, spec(&[1], D)).unwrap();
+    let mut bad = part(0..2, D, 1);
+    bad.activations[0][3] = f32::NAN;
+    assert!(writer.write_part(&bad).unwrap_err().to_string().contains("not finite"));
+    bad.activations[0].pop();
+    assert!(writer.write_part(&bad).is_err());
+    let empty = Part { source_rows: 1, skipped: vec![Skipped { row: 0, key: "k".into(), reason: "no text".into() }], ..Part::default() };
+    assert_eq!(writer.progress(), Progress::default());
+    writer.write_part(&Part { activations: vec![vec![]], ..empty }).unwrap();
+    assert!(writer.finish().unwrap_err().to_string().contains("no text"));
+}

@@ -1,0 +1,260 @@
+//! Writes a store part by part, and goes on where an interrupted one stopped. Decides nothing about what is in a part.
+
+use super::{Manifest, STEP, StoreDtype, hook, tables};
+use crate::run::{Lock, Run, SCHEMA_VERSION};
+use crate::sample::{Sample, Token};
+use crate::{Error, Result, file, table, tensors};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::PathBuf;
+
+/// What a store is to hold. Two harvests with equal specs write equal bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoreSpec {
+    /// Checkpoint.
+    pub model: String,
+    /// Its architecture.
+    pub architecture: String,
+    /// Decoder blocks to capture behind, counted from 0, ascending.
+    pub layers: Vec<usize>,
+    /// Width of the residual stream.
+    pub d_in: usize,
+    /// How activations are stored.
+    pub dtype: StoreDtype,
+    /// Hash of all that decides the bytes: arguments, checkpoint, data.
+    pub fingerprint: String,
+    /// Arguments as given, for people.
+    pub arguments: serde_json::Value,
+}
+
+/// A row of the data that became no sample.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Row in the data, from 0.
+    pub row: u64,
+    /// The data set's own key, as far as it could be read.
+    pub key: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Consecutive rows of the data, captured.
+#[derive(Clone, Debug, Default)]
+pub struct Part {
+    /// Samples with their tokens, in the order of the data.
+    pub samples: Vec<(Sample, Vec<Token>)>,
+    /// For every hook of the spec, `[rows, d_in]` row-major, rows in the order of the samples' tokens.
+    pub activations: Vec<Vec<f32>>,
+    /// Rows of the data that went into this part, the skipped ones included.
+    pub source_rows: u64,
+    /// Those that became no sample.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A shard in a manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShardRecord {
+    /// File name beside the manifest.
+    pub file: String,
+    /// Token positions.
+    pub rows: u64,
+    /// Hex BLAKE3 of the file.
+    pub blake3: String,
+}
+
+/// A part in `run.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PartRecord {
+    /// Samples in it.
+    pub samples: u64,
+    /// Token positions in it.
+    pub rows: u64,
+    /// Rows of the data that it covers.
+    pub source_rows: u64,
+    /// A shard for every hook.
+    pub shards: Vec<ShardRecord>,
+    /// For every hook, the sum of the rows' norms.
+    pub norm_sums: Vec<f64>,
+}
+
+/// The store's entry in `run.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoreRecord {
+    /// What is captured.
+    #[serde(flatten)]
+    pub spec: StoreSpec,
+    /// Whether all the data is in.
+    pub complete: bool,
+    /// Finished parts.
+    pub parts: Vec<PartRecord>,
+    /// Rows of the data that became no sample, with the reason.
+    pub skipped: Vec<Skipped>,
+}
+
+/// How far a store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Samples stored.
+    pub samples: u64,
+    /// Token positions stored.
+    pub rows: u64,
+    /// Rows of the data read.
+    pub source_rows: u64,
+}
+
+impl StoreRecord {
+    /// Sums over the finished parts.
+    pub fn progress(&self) -> Progress {
+        self.parts.iter().fold(Progress::default(), |p, part| Progress {
+            samples: p.samples + part.samples,
+            rows: p.rows + part.rows,
+            source_rows: p.source_rows + part.source_rows,
+        })
+    }
+}
+
+/// Writes a store; holds the run's lock.
+pub struct StoreWriter {
+    run: Run,
+    record: StoreRecord,
+    _lock: Lock,
+}
+
+impl StoreWriter {
+    /// Begins a store, or goes on with one of the same spec.
+    ///
+    /// # Errors
+    /// The run holds a store of another spec, or another process writes to it.
+    pub fn open(run: &Run, spec: StoreSpec) -> Result<Self> {
+        let lock = run.lock()?;
+        let fresh = StoreRecord { spec, complete: false, parts: Vec::new(), skipped: Vec::new() };
+        let mut record: StoreRecord = run.noted(STEP)?.unwrap_or_else(|| fresh.clone());
+        if record.spec.fingerprint != fresh.spec.fingerprint {
+            let cause = format!(
+                "the run holds another harvest (model {}, layers {:?}, arguments {})\nhint: name another --run",
+                record.spec.model, record.spec.layers, record.spec.arguments
+            );
+            return Err(Error::Run { cause, path: run.root().to_path_buf() });
+        }
+        let run = run.clone();
+        if !record.complete {
+            let whole = (0..record.parts.len()).take_while(|n| files(&run, &record, *n).iter().all(|f| f.exists()));
+            let whole = whole.count();
+            record.parts.truncate(whole);
+            let rows = record.progress().source_rows;
+            record.skipped.retain(|s| s.row < rows);
+        }
+        Ok(Self { run, record, _lock: lock })
+    }
+
+    /// Whether all the data is in already.
+    pub fn is_complete(&self) -> bool {
+        self.record.complete
+    }
+
+    /// How far the store is; the writer wants the rows of the data behind `source_rows` next.
+    pub fn progress(&self) -> Progress {
+        self.record.progress()
+    }
+
+    /// Appends a part. It counts when this returns.
+    ///
+    /// # Errors
+    /// The disk; or activations that do not fit the samples or are not finite, which are never stored.
+    pub fn write_part(&mut self, part: &Part) -> Result<()> {
+        let spec = &self.record.spec;
+        let rows: usize = part.samples.iter().map(|(_, tokens)| tokens.len()).sum();
+        let number = self.record.parts.len();
+        let sizes: Vec<_> = part.activations.iter().map(Vec::len).collect();
+        if sizes != vec![rows * spec.d_in; spec.layers.len()] {
+            let d_in = spec.d_in;
+            let cause = format!("part {number}: {sizes:?} values for {rows} rows of {d_in} in {:?}", spec.layers);
+            return Err(Error::Config(cause));
+        }
+        let mut shards = Vec::new();
+        let mut norm_sums = Vec::new();
+        for (layer, values) in spec.layers.iter().zip(&part.activations) {
+            let norms = values.chunks_exact(spec.d_in).map(|row| row.iter().map(|v| (*v as f64).powi(2)).sum::<f64>());
+            let norm_sum: f64 = norms.map(f64::sqrt).sum();
+            if !norm_sum.is_finite() {
+                let cause = format!("part {number}: an activation of {} is not finite", hook(*layer));
+                return Err(Error::Config(cause));
+            }
+            let file = format!("shard-{number:05}.safetensors");
+            let path = self.run.activations(&hook(*layer)).join(&file);
+            let shape = [rows, spec.d_in];
+            let hash = tensors::write(&path, spec.dtype.into(), &[("activations", &shape, values)])?;
+            shards.push(ShardRecord { file, rows: rows as u64, blake3: hash.to_hex().to_string() });
+            norm_sums.push(norm_sum);
+        }
+        let first = u32::try_from(self.progress().samples).map_err(Error::format(self.run.root()))?;
+        tables::write_tokens(&self.run.tokens(number), first, part.samples.iter().map(|(_, t)| t.as_slice()))?;
+        tables::write_samples(&self.sample_part(number), first, part.samples.iter().map(|(s, _)| s))?;
+
+        let (samples, rows) = (part.samples.len() as u64, rows as u64);
+        self.record.parts.push(PartRecord { samples, rows, source_rows: part.source_rows, shards, norm_sums });
+        self.record.skipped.extend_from_slice(&part.skipped);
+        self.run.note(STEP, &self.record)
+    }
+
+    /// Closes the store: joins the sample tables and writes the manifests.
+    ///
+    /// # Errors
+    /// The disk; or not one sample was stored.
+    pub fn finish(mut self) -> Result<StoreRecord> {
+        if self.record.complete {
+            return Ok(self.record);
+        }
+        let total = self.progress();
+        if total.samples == 0 {
+            let cause = match self.record.skipped.first() {
+                Some(s) => format!("none of {} rows became a sample; row {}: {}", total.source_rows, s.row, s.reason),
+                None => "the data holds no rows".into(),
+            };
+            return Err(Error::Run { cause, path: self.run.root().to_path_buf() });
+        }
+        let parts = 0..self.record.parts.len();
+        let mut tables = parts.map(|n| table::read(&self.sample_part(n), &[]));
+        let first = tables.next().expect("there is a part, for there are samples")?;
+        table::write_all(&self.run.samples(), &first, tables)?;
+
+        let created = self.run.record()?.created;
+        for (n, layer) in self.record.spec.layers.iter().enumerate() {
+            let norm_sum: f64 = self.record.parts.iter().map(|p| p.norm_sums[n]).sum();
+            let manifest = Manifest {
+                schema_version: SCHEMA_VERSION,
+                model: self.record.spec.model.clone(),
+                architecture: self.record.spec.architecture.clone(),
+                hook: hook(*layer),
+                layer: *layer,
+                d_in: self.record.spec.d_in,
+                dtype: self.record.spec.dtype,
+                rows: total.rows,
+                samples: total.samples,
+                shards: self.record.parts.iter().map(|p| p.shards[n].clone()).collect(),
+                mean_norm: norm_sum / total.rows as f64,
+                created: created.clone(),
+            };
+            file::write_json(&self.run.activations(&hook(*layer)).join("manifest.json"), &manifest)?;
+        }
+        self.record.complete = true;
+        self.run.note(STEP, &self.record)?;
+        let parts = self.run.sample_parts();
+        fs::remove_dir_all(&parts).map_err(Error::io("remove", &parts))?;
+        Ok(self.record)
+    }
+
+    fn sample_part(&self, number: usize) -> PathBuf {
+        sample_part(&self.run, number)
+    }
+}
+
+fn sample_part(run: &Run, number: usize) -> PathBuf {
+    run.sample_parts().join(format!("part-{number:05}.parquet"))
+}
+
+fn files(run: &Run, record: &StoreRecord, number: usize) -> Vec<PathBuf> {
+    let shards = record.spec.layers.iter().zip(&record.parts[number].shards);
+    let shards = shards.map(|(layer, shard)| run.activations(&hook(*layer)).join(&shard.file));
+    shards.chain([run.tokens(number), sample_part(run, number)]).collect()
+}

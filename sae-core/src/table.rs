@@ -1,0 +1,90 @@
+//! Parquet tables: atomic writers, column-wise readers, typed access to a batch. Knows no table's meaning.
+
+use crate::{Error, Result, file};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::concat_batches;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use std::any::type_name;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Columns as they are put together for [`batch`]: name, whether it may be null, values.
+pub type Column = (&'static str, bool, ArrayRef);
+
+/// A batch of named columns of equal length.
+///
+/// # Panics
+/// If the columns' lengths differ, or nulls stand in a column that has none: a mistake of the caller.
+pub fn batch(columns: Vec<Column>) -> RecordBatch {
+    let columns = columns.into_iter().map(|(name, nullable, values)| (name, values, nullable));
+    RecordBatch::try_from_iter_with_nullable(columns).expect("columns of equal length")
+}
+
+/// A column for [`batch`] that holds no nulls.
+pub fn column(name: &'static str, values: impl Array + 'static) -> Column {
+    (name, false, Arc::new(values))
+}
+
+/// A column for [`batch`] that may hold nulls.
+pub fn nullable(name: &'static str, values: impl Array + 'static) -> Column {
+    (name, true, Arc::new(values))
+}
+
+/// Writes a table of one batch.
+pub fn write(path: &Path, batch: &RecordBatch) -> Result<()> {
+    write_all(path, batch, std::iter::empty())
+}
+
+/// Writes `first` and then what `rest` yields, a row group a batch, so that only one is in memory.
+pub fn write_all(path: &Path, first: &RecordBatch, rest: impl Iterator<Item = Result<RecordBatch>>) -> Result<()> {
+    let level = ZstdLevel::try_new(3).map_err(Error::format(path))?;
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
+    file::write(path, |out| {
+        let mut writer = ArrowWriter::try_new(out, first.schema(), Some(properties)).map_err(Error::format(path))?;
+        for batch in std::iter::once(Ok(first.clone())).chain(rest) {
+            writer.write(&batch?).map_err(Error::format(path))?;
+            writer.flush().map_err(Error::format(path))?;
+        }
+        writer.finish().map_err(Error::format(path))?;
+        Ok(())
+    })
+}
+
+/// Opens a table for reading batch by batch; only the named columns are decoded (all of them if none is named).
+pub fn scan(path: &Path, columns: &[&str]) -> Result<ParquetRecordBatchReader> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(Error::format(path))?;
+    let schema = builder.parquet_schema();
+    for name in columns {
+        if builder.schema().column_with_name(name).is_none() {
+            return Err(Error::format(path)(format!("there is no column {name}")));
+        }
+    }
+    let mask = match columns {
+        [] => ProjectionMask::all(),
+        _ => ProjectionMask::columns(schema, columns.iter().copied()),
+    };
+    builder.with_projection(mask).with_batch_size(65_536).build().map_err(Error::format(path))
+}
+
+/// Reads the named columns of a whole table (all of them if none is named).
+pub fn read(path: &Path, columns: &[&str]) -> Result<RecordBatch> {
+    let reader = scan(path, columns)?;
+    let schema = arrow::array::RecordBatchReader::schema(&reader);
+    let batches = reader.collect::<Result<Vec<_>, _>>().map_err(Error::format(path))?;
+    concat_batches(&schema, &batches).map_err(Error::format(path))
+}
+
+/// A column of a batch as the array type that it must have.
+pub fn get<'a, A: Array + 'static>(path: &Path, batch: &'a RecordBatch, name: &str) -> Result<&'a A> {
+    let array =
+        batch.column_by_name(name).ok_or_else(|| Error::format(path)(format!("there is no column {name}")))?;
+    array.as_any().downcast_ref().ok_or_else(|| {
+        let wanted = type_name::<A>().rsplit("::").next().unwrap_or_default();
+        Error::format(path)(format!("column {name} holds {}, not what {wanted} holds", array.data_type()))
+    })
+}

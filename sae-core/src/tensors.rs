@@ -1,0 +1,145 @@
+//! Safetensors files: a validated, memory-mapped reader that hands out `f32`, and an atomic writer.
+//! Used for shards, autoencoders and model checkpoints alike; knows no tensor's meaning.
+
+use crate::{Error, Result, file};
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
+use std::path::{Path, PathBuf};
+
+/// A safetensors file, mapped and checked: its header lies within the file and tiles the data exactly.
+pub struct Tensors {
+    map: Mmap,
+    metadata: Metadata,
+    data: usize,
+    path: PathBuf,
+}
+
+impl Tensors {
+    /// Maps `path` and validates its header; nothing is copied.
+    pub fn open(path: &Path) -> Result<Self> {
+        let map = file::map(path)?;
+        let (header, metadata) = SafeTensors::read_metadata(&map)
+            .map_err(|e| Error::format(path)(format!("not a whole safetensors file ({e})")))?;
+        Ok(Self { map, metadata, data: header + 8, path: path.to_path_buf() })
+    }
+
+    /// Where the file lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names of all tensors.
+    pub fn names(&self) -> Vec<String> {
+        let mut names = self.metadata.offset_keys();
+        names.sort();
+        names
+    }
+
+    /// Shape of a tensor, or nothing if there is none of that name.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.metadata.info(name).map(|info| info.shape.as_slice())
+    }
+
+    /// Stored dtype and raw little-endian bytes of a tensor.
+    pub fn bytes(&self, name: &str) -> Option<(Dtype, &[u8])> {
+        let info = self.metadata.info(name)?;
+        let (from, to) = info.data_offsets;
+        Some((info.dtype, &self.map[self.data + from..self.data + to]))
+    }
+
+    /// A tensor of the shape asked for, as `f32` in row-major order, whatever float it is stored as.
+    pub fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let found = self.shape(name).ok_or_else(|| Error::format(&self.path)(format!("there is no tensor {name}")))?;
+        if found != shape {
+            let cause = format!("tensor {name} has shape {found:?}, expected {shape:?}");
+            return Err(Error::format(&self.path)(cause));
+        }
+        let (dtype, bytes) = self.bytes(name).expect("the tensor was found above");
+        to_f32(dtype, bytes)
+            .ok_or_else(|| Error::format(&self.path)(format!("tensor {name} is stored as {dtype:?}, not as a float")))
+    }
+}
+
+/// Little-endian floats of any stored width as `f32`; nothing for dtypes that are no floats.
+pub fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    let mut out = Vec::new();
+    extend_f32(dtype, bytes, &mut out)?;
+    Some(out)
+}
+
+/// [`to_f32`] into a vector that is already there.
+pub fn extend_f32(dtype: Dtype, bytes: &[u8], out: &mut Vec<f32>) -> Option<()> {
+    match dtype {
+        Dtype::F32 => out.extend(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
+        Dtype::F16 => out.extend(bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32())),
+        Dtype::BF16 => out.extend(bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32())),
+        Dtype::F64 => out.extend(bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32)),
+        _ => return None,
+    }
+    Some(())
+}
+
+/// Little-endian bytes of `f32` values in the stored dtype (`F32`, `F16` or `BF16`), rounded to nearest.
+pub fn from_f32(dtype: Dtype, values: &[f32]) -> Vec<u8> {
+    match dtype {
+        Dtype::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+        Dtype::BF16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+        _ => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+    }
+}
+
+/// Writes named `f32` tensors, each with its shape, as a safetensors file of `dtype`. Returns the bytes' BLAKE3 hash.
+pub fn write(path: &Path, dtype: Dtype, tensors: &[(&str, &[usize], &[f32])]) -> Result<blake3::Hash> {
+    let encoded: Vec<_> =
+        tensors.iter().map(|(name, shape, values)| (*name, shape.to_vec(), from_f32(dtype, values))).collect();
+    let views = encoded.iter().map(|(name, shape, bytes)| Ok((*name, TensorView::new(dtype, shape.clone(), bytes)?)));
+    let bytes = views
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .and_then(|views| safetensors::serialize(views, None))
+        .map_err(Error::format(path))?;
+    file::write_bytes(path, &bytes)?;
+    Ok(blake3::hash(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(values in prop::collection::vec(-1e4f32..1e4, 1..64)) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("t.safetensors");
+            for (dtype, tolerance) in [(Dtype::F32, 0.0), (Dtype::BF16, 1.0 / 256.0), (Dtype::F16, 1.0 / 2048.0)] {
+                write(&path, dtype, &[("a", &[values.len()], &values)]).unwrap();
+                let read = Tensors::open(&path).unwrap().f32("a", &[values.len()]).unwrap();
+                for (a, b) in values.iter().zip(&read) {
+                    prop_assert!((a - b).abs() <= a.abs() * tolerance + 1e-7);
+                }
+            }
+        }
+
+        #[test]
+        fn bytes_that_are_no_file_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("t.safetensors");
+            file::write_bytes(&path, &bytes).unwrap();
+            prop_assert!(Tensors::open(&path).is_err());
+        }
+    }
+
+    #[test]
+    fn a_truncated_file_and_a_wrong_shape_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.safetensors");
+        write(&path, Dtype::F32, &[("a", &[2, 3], &[0.0; 6])]).unwrap();
+        let wrong = Tensors::open(&path).unwrap().f32("a", &[3, 2]).unwrap_err().to_string();
+        assert!(wrong.contains("[2, 3]") && wrong.contains("[3, 2]") && wrong.contains("t.safetensors"), "{wrong}");
+        let bytes = std::fs::read(&path).unwrap();
+        file::write_bytes(&path, &bytes[..bytes.len() - 4]).unwrap();
+        let cut = Tensors::open(&path).err().unwrap().to_string();
+        assert!(cut.contains("not a whole safetensors file"), "{cut}");
+    }
+}

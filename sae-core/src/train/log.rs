@@ -1,0 +1,106 @@
+//! `log.parquet`: what a training run measured, a row a step. Decides nothing.
+
+use crate::{Error, Result, table};
+use arrow::array::{Array, Float64Array, UInt64Array};
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
+use std::path::Path;
+
+/// What one step measured; losses are of scaled inputs (mean norm `sqrt(d_in)`), batch means.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepLog {
+    /// Steps done.
+    pub step: u64,
+    /// Tokens seen.
+    pub tokens: u64,
+    /// `mse + l1_coefficient * l1`
+    pub loss: f64,
+    /// Squared error, summed over dimensions.
+    pub mse: f64,
+    /// `sum_k z_k |f_k|`
+    pub l1: f64,
+    /// Active features a token.
+    pub l0: f64,
+    /// Fraction of the batch's variance that is unexplained.
+    pub fvu: f64,
+    /// Share of features that have not fired within the dead window.
+    pub dead: f64,
+    /// Global norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Weight of `l1`.
+    pub l1_coefficient: f64,
+    /// Of this step alone.
+    pub tokens_per_s: f64,
+}
+
+/// One measured value of a step.
+type Column = (&'static str, fn(&mut StepLog) -> &mut f64);
+
+const COLUMNS: [Column; 10] = [
+    ("loss", |s| &mut s.loss),
+    ("mse", |s| &mut s.mse),
+    ("l1", |s| &mut s.l1),
+    ("l0", |s| &mut s.l0),
+    ("fvu", |s| &mut s.fvu),
+    ("dead", |s| &mut s.dead),
+    ("grad_norm", |s| &mut s.grad_norm),
+    ("lr", |s| &mut s.lr),
+    ("l1_coefficient", |s| &mut s.l1_coefficient),
+    ("tokens_per_s", |s| &mut s.tokens_per_s),
+];
+
+/// A log that thins itself: at most some thousand rows, evenly spread over the run.
+#[derive(Clone, Debug)]
+pub struct Log {
+    steps: Vec<StepLog>,
+    every: u64,
+    last: u64,
+}
+
+impl Log {
+    /// A log for a run of `steps` steps; the first and the last are always in it.
+    pub fn new(steps: u64) -> Self {
+        Self { steps: Vec::new(), every: steps.div_ceil(4_000).max(1), last: steps }
+    }
+
+    /// Notes a step if its turn has come.
+    pub fn push(&mut self, entry: &StepLog) {
+        if entry.step % self.every == 0 || entry.step == 1 || entry.step == self.last {
+            self.steps.push(*entry);
+        }
+    }
+
+    /// Writes the table.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let mut columns = vec![
+            table::column("step", UInt64Array::from_iter_values(self.steps.iter().map(|s| s.step))),
+            table::column("tokens", UInt64Array::from_iter_values(self.steps.iter().map(|s| s.tokens))),
+        ];
+        for (name, field) in COLUMNS {
+            let values = self.steps.iter().map(|s| *field(&mut { *s }));
+            columns.push(table::column(name, Float64Array::from_iter_values(values)));
+        }
+        table::write(path, &table::batch(columns))
+    }
+}
+
+/// Reads the table.
+pub fn read_log(path: &Path) -> Result<Vec<StepLog>> {
+    let batch = table::read(path, &[])?;
+    let mut steps = vec![StepLog::default(); batch.num_rows()];
+    for name in ["step", "tokens"] {
+        let values = table::get::<UInt64Array>(path, &batch, name)?;
+        for (step, value) in steps.iter_mut().zip(values.values()) {
+            *if name == "step" { &mut step.step } else { &mut step.tokens } = *value;
+        }
+    }
+    for (name, field) in COLUMNS {
+        let column = batch.column_by_name(name).ok_or_else(|| Error::format(path)(format!("there is no column {name}")))?;
+        let column = cast(column, &DataType::Float64).map_err(Error::format(path))?;
+        let values: &Float64Array = column.as_any().downcast_ref().expect("cast to this type above");
+        steps.iter_mut().zip(values.values()).for_each(|(step, value)| *field(step) = *value);
+    }
+    Ok(steps)
+}
