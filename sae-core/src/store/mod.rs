@@ -8,7 +8,7 @@ mod reader;
 mod tables;
 mod writer;
 
-pub use reader::{Shard, Store, load_samples};
+pub use reader::{Shard, Store, load_samples, pieces};
 pub use tables::{TokenColumns, read_tokens, write_samples, write_tokens};
 pub use writer::{Part, PartRecord, Progress, ShardRecord, Skipped, StoreRecord, StoreSpec, StoreWriter};
 

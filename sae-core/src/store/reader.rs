@@ -1,11 +1,12 @@
 //! Reads a finished store: a hook's manifest, its shards with their tokens, the samples. Trusts no file unchecked.
 
-use super::tables::{TokenColumns, read_tokens, samples_of};
+use super::tables::{TokenColumns, pieces_of, read_tokens, samples_of};
 use super::{Manifest, hook};
 use crate::run::{Run, SCHEMA_VERSION};
 use crate::sample::Sample;
 use crate::tensors::{Tensors, extend_f32};
 use crate::{Error, Result, file, table};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -147,4 +148,13 @@ pub fn load_samples(run: &Run) -> Result<Vec<Sample>> {
         samples.extend(samples_of(&path, &batch.map_err(Error::format(&path))?)?);
     }
     Ok(samples)
+}
+
+/// The texts of the tokens at these `(sample, position)`.
+pub fn pieces(run: &Run, wanted: &BTreeSet<(u32, u32)>) -> Result<BTreeMap<(u32, u32), String>> {
+    let mut pieces = BTreeMap::new();
+    for part in (0..).map(|n| run.tokens(n)).take_while(|path| path.exists()) {
+        pieces.extend(pieces_of(&part, wanted)?);
+    }
+    Ok(pieces)
 }

@@ -8,6 +8,7 @@ use arrow::array::{
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Fields};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -70,6 +71,16 @@ pub fn read_tokens(path: &Path) -> Result<TokenColumns> {
         modality: modality.iter().map(|m| Modality::try_from(*m)).collect::<Result<_, _>>().map_err(Error::format(path))?,
         special: (0..special.len()).map(|row| special.value(row)).collect(),
     })
+}
+
+/// The texts of the tokens at these `(sample, position)`; places that are not there are left out.
+pub(super) fn pieces_of(path: &Path, wanted: &BTreeSet<(u32, u32)>) -> Result<BTreeMap<(u32, u32), String>> {
+    let batch = table::read(path, &["sample", "position", "piece"])?;
+    let sample = table::get::<UInt32Array>(path, &batch, "sample")?.values();
+    let position = table::get::<UInt32Array>(path, &batch, "position")?.values();
+    let piece = table::get::<StringArray>(path, &batch, "piece")?;
+    let rows = (0..batch.num_rows()).map(|row| ((sample[row], position[row]), row));
+    Ok(rows.filter(|(place, _)| wanted.contains(place)).map(|(place, row)| (place, piece.value(row).into())).collect())
 }
 
 /// The batch of consecutive samples, of which the first has number `first`.

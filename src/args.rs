@@ -1,0 +1,245 @@
+//! What a person can say on the command line, with help and examples beside each flag. Decides nothing.
+
+use clap::{Args as Group, Parser, Subcommand};
+use filters::select::Keep;
+use sae_core::device::DeviceChoice;
+use sae_core::sae::Architecture;
+use sae_core::store::StoreDtype;
+use std::path::PathBuf;
+
+/// What has this model learnt across images and text, and which of my data is worth training on?
+#[derive(Parser, Debug)]
+#[command(version, max_term_width = 100, after_help = "\
+Examples:
+  sae demo                                  the whole way on the bundled model and data
+  sae harvest --model llava-1.5-7b-hf --data train.jsonl --layers 16 --run run
+  sae train   --run run --hook layers.16 --name base --preset sae-v
+  sae index   --run run --sae base
+  sae score   --run run --sae base
+  sae filter  --run run --by cosine_paper --keep 50% --out kept --dropped dropped
+  sae-gui run")]
+pub struct Args {
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print what would be done, and do nothing
+    #[arg(long, global = true)]
+    pub dry_run: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// The whole way on the bundled model and data, with a report at the end
+    Demo(Demo),
+    /// Capture a model's activations on a data set
+    Harvest(Harvest),
+    /// Train an autoencoder on captured activations
+    Train(Train),
+    /// Measure an autoencoder: L0, FVU, cosine, dead features, text and image apart
+    Eval(OfSae),
+    /// Index the features: counts, examples, neighbours, cross-modal weights
+    Index(OfSae),
+    /// Score every sample by the features it activates
+    Score(Score),
+    /// Write the samples worth keeping, and those that are not
+    Filter(Filter),
+}
+
+/// `sae demo`
+#[derive(Group, Debug)]
+pub struct Demo {
+    /// Folder for everything the demo makes
+    #[arg(long, default_value = "demo-run")]
+    pub run: PathBuf,
+    /// Folder of the bundled model and data
+    #[arg(long, default_value = "assets")]
+    pub assets: PathBuf,
+    /// Training steps of each autoencoder
+    #[arg(long, default_value_t = 1_000)]
+    pub steps: u64,
+    /// Autoencoders to train, each with its own seed
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub seeds: u64,
+    #[command(flatten)]
+    pub device: Device,
+}
+
+/// `sae harvest`
+#[derive(Group, Debug)]
+pub struct Harvest {
+    /// Folder of a checkpoint in Hugging Face layout
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Data set: a .jsonl, .json or .parquet file, or a folder of them or of captioned images
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Decoder blocks to capture behind, counted from 0
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub layers: Vec<usize>,
+    /// Run folder to write
+    #[arg(long)]
+    pub run: PathBuf,
+    /// Read only the first rows of the data
+    #[arg(long)]
+    pub limit: Option<u64>,
+    /// What the model computes in: f32, or bf16 on a GPU
+    #[arg(long, default_value = "f32")]
+    pub dtype: harvest::ComputeDtype,
+    /// How activations are stored: f32, f16 or bf16
+    #[arg(long, default_value = "f32")]
+    pub store_dtype: StoreDtype,
+    /// Token positions in one batch of the model
+    #[arg(long, default_value_t = 2_048)]
+    pub batch_tokens: usize,
+    /// Which answers the model reads: all, none, chosen or rejected
+    #[arg(long, default_value = "all")]
+    pub answers: harvest::Answers,
+    /// Which column holds a field, such as text=caption
+    #[arg(long, value_name = "FIELD=COLUMN", value_parser = pair)]
+    pub map: Vec<(String, String)>,
+    /// auto: the checkpoint's chat template; none: the field `text`, verbatim
+    #[arg(long, default_value = "auto")]
+    pub template: harvest::Templating,
+    #[command(flatten)]
+    pub device: Device,
+    /// Go on with an interrupted run (which is what happens anyway)
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// `sae train`
+#[derive(Group, Debug)]
+pub struct Train {
+    /// Run folder with activations
+    #[arg(long)]
+    pub run: PathBuf,
+    /// Activations to train on, such as layers.16
+    #[arg(long)]
+    pub hook: String,
+    /// Name of the new autoencoder
+    #[arg(long)]
+    pub name: String,
+    /// A published recipe; every other flag overrules it
+    #[arg(long, value_parser = ["sae-v"])]
+    pub preset: Option<String>,
+    /// A train.toml to start from; every other flag overrules it
+    #[arg(long, conflicts_with = "preset")]
+    pub config: Option<PathBuf>,
+    /// Architecture: relu
+    #[arg(long)]
+    pub arch: Option<Architecture>,
+    /// Features for every dimension of the residual stream
+    #[arg(long, conflicts_with = "features")]
+    pub expansion: Option<usize>,
+    /// Number of features
+    #[arg(long)]
+    pub features: Option<usize>,
+    /// Weight of the sparsity penalty
+    #[arg(long)]
+    pub l1: Option<f64>,
+    /// Learning rate
+    #[arg(long)]
+    pub lr: Option<f64>,
+    /// Tokens a step
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// Steps; warm-up and decay keep their shares
+    #[arg(long)]
+    pub steps: Option<u64>,
+    /// Rows of the mixing buffer
+    #[arg(long)]
+    pub buffer: Option<usize>,
+    /// Decides initial weights and the order of the data
+    #[arg(long)]
+    pub seed: Option<u64>,
+    #[command(flatten)]
+    pub device: Device,
+}
+
+/// Arguments of commands that look at an autoencoder of a run.
+#[derive(Group, Debug)]
+pub struct OfSae {
+    /// Run folder
+    #[arg(long)]
+    pub run: PathBuf,
+    /// Name of the autoencoder; may be left out if the run has one
+    #[arg(long)]
+    pub sae: Option<String>,
+    #[command(flatten)]
+    pub device: Device,
+}
+
+/// `sae score`
+#[derive(Group, Debug)]
+pub struct Score {
+    #[command(flatten)]
+    pub of: OfSae,
+    /// Whose definition of the scores: paper
+    #[arg(long, default_value = "paper", value_parser = ["paper"])]
+    pub mode: String,
+    /// Seed of the column `random`
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// `sae filter`
+#[derive(Group, Debug)]
+pub struct Filter {
+    /// Run folder with scores
+    #[arg(long)]
+    pub run: PathBuf,
+    /// Autoencoder whose scores decide; may be left out if the run has one score table
+    #[arg(long)]
+    pub sae: Option<String>,
+    /// Column of the score table, such as cosine_paper
+    #[arg(long)]
+    pub by: String,
+    /// How much to keep: 50% (best share), 1000 (best so many) or '>=0.3' (threshold)
+    #[arg(long)]
+    pub keep: Keep,
+    /// New folder for the rows that stay
+    #[arg(long)]
+    pub out: PathBuf,
+    /// New folder for the rows that go
+    #[arg(long)]
+    pub dropped: Option<PathBuf>,
+    /// same: the format of the input
+    #[arg(long, default_value = "same", value_parser = ["same"])]
+    pub format: String,
+}
+
+/// Where to compute.
+#[derive(Group, Debug, Clone, Copy)]
+pub struct Device {
+    /// auto, cpu or cuda[:N]
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (field, column) = text.split_once('=').ok_or_else(|| format!("{text:?} is not FIELD=COLUMN"))?;
+    Ok((field.into(), column.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn filters_and_devices_are_understood() {
+        let args = ["sae", "filter", "--run", "r", "--by", "co_l0_paper", "--keep", "25%", "--out", "o"];
+        let Command::Filter(filter) = Args::parse_from(args).command else { panic!("a filter") };
+        assert_eq!(filter.keep, Keep::Share(0.25));
+        assert!(Args::try_parse_from(["sae", "eval", "--run", "r", "--device", "tpu"]).is_err());
+    }
+}

@@ -1,0 +1,53 @@
+//! `sae index`: one pass that writes what every feature does - `features/<name>/*.parquet`.
+
+use super::{Opened, Outcome};
+use crate::args::OfSae;
+use crate::terminal::{count, table};
+use anyhow::Result;
+use filters::weights::TopTokens;
+use sae_core::index::{self, FeatureRow, Indexer};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Runs the command.
+pub fn run(args: &OfSae, dry: bool) -> Result<Outcome> {
+    let opened = Opened::new(args)?;
+    if dry {
+        return opened.plan("index");
+    }
+    let (rows, _) = build(&opened)?;
+    let classes = classes(&rows);
+    let weighted = rows.iter().filter(|r| r.weight_paper.is_some()).count();
+    let mut lines: Vec<_> = classes.iter().map(|(class, n)| vec![class.clone(), count(*n)]).collect();
+    lines.push(vec!["with a cross-modal weight".into(), count(weighted as u64)]);
+    let place = opened.run.features(&opened.name);
+    let text = format!("{} features\n{}  {}", count(rows.len() as u64), table(&lines), place.display());
+    Outcome::new(json!({ "features": rows.len(), "classes": classes, "weighted": weighted }), text)
+}
+
+/// Builds and writes the index; returns its feature table and the tokens behind the weights.
+pub(super) fn build(opened: &Opened) -> Result<(Vec<FeatureRow>, TopTokens)> {
+    let d_sae = opened.saved.weights.d_sae;
+    let (mut indexer, mut tops) = (Indexer::new(d_sae), TopTokens::new(d_sae));
+    opened.pass("index", &mut [&mut indexer, &mut tops])?;
+    let weights = tops.paper(&opened.store)?;
+    let rows: Vec<_> = weights
+        .iter()
+        .enumerate()
+        .map(|(k, weight)| FeatureRow { weight_paper: *weight, ..FeatureRow::counted(&indexer, k) })
+        .collect();
+    let dir = opened.run.features(&opened.name);
+    let _lock = opened.run.lock()?;
+    index::write_examples(&dir.join("examples.parquet"), &indexer)?;
+    index::write_neighbours(&dir.join("neighbours.parquet"), &index::neighbours(&opened.saved.weights))?;
+    index::write_features(&dir.join("features.parquet"), &rows)?;
+    opened.run.note(&format!("index/{}", opened.name), &json!({ "features": d_sae, "positions": indexer.positions }))?;
+    Ok((rows, tops))
+}
+
+/// Number of features of each class.
+pub fn classes(rows: &[FeatureRow]) -> BTreeMap<String, u64> {
+    let mut classes = BTreeMap::new();
+    rows.iter().for_each(|row| *classes.entry(row.class.clone()).or_default() += 1);
+    classes
+}

@@ -1,0 +1,106 @@
+//! The commands, a file each: arguments in, an [`Outcome`] out. What several of them need is here.
+
+mod demo;
+mod eval;
+mod filter;
+mod harvest;
+mod index;
+mod score;
+mod train;
+
+use crate::args::{Args, Command, OfSae};
+use crate::terminal;
+use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
+use sae_core::pass::{self, Observer};
+use sae_core::sae_lens::{self, Saved};
+use sae_core::store::Store;
+use sae_core::{Run, run};
+use serde::Serialize;
+use serde_json::Value;
+
+/// What a command found, for programs and for people.
+pub struct Outcome {
+    /// For `--json`.
+    pub json: Value,
+    /// For a terminal.
+    pub text: String,
+}
+
+impl Outcome {
+    fn new(json: impl Serialize, text: String) -> Result<Self> {
+        Ok(Self { json: serde_json::to_value(json).context("the result cannot be written as JSON")?, text })
+    }
+
+    /// The plan of `--dry-run`.
+    fn plan(plan: impl Serialize) -> Result<Self> {
+        let json = serde_json::to_value(plan).context("the plan cannot be written as JSON")?;
+        Ok(Self { text: format!("{json:#}"), json })
+    }
+}
+
+/// Runs the command that was asked for.
+pub fn run(args: &Args) -> Result<Outcome> {
+    let dry = args.dry_run;
+    match &args.command {
+        Command::Demo(a) => demo::run(a, dry),
+        Command::Harvest(a) => harvest::run(a, dry),
+        Command::Train(a) => train::run(a, dry),
+        Command::Eval(a) => eval::run(a, dry),
+        Command::Index(a) => index::run(a, dry),
+        Command::Score(a) => score::run(a, dry),
+        Command::Filter(a) => filter::run(a, dry),
+    }
+}
+
+/// A run's autoencoder with the activations it belongs to.
+struct Opened {
+    run: Run,
+    name: String,
+    saved: Saved,
+    store: Store,
+    device: Device,
+}
+
+impl Opened {
+    fn new(of: &OfSae) -> Result<Self> {
+        let run = Run::open(&of.run)?;
+        let name = only(&of.sae, run.list("saes"), "autoencoder", "sae train")?;
+        let saved = sae_lens::load(&run.sae(&name))?;
+        let store = Store::open(&run, &saved.origin.hook)?;
+        Ok(Self { run, name, saved, store, device: of.device.device.open()? })
+    }
+
+    /// One pass over the activations, with a progress bar.
+    fn pass(&self, what: &str, observers: &mut [&mut dyn Observer]) -> Result<()> {
+        let bar = terminal::bar(what, self.store.manifest().rows);
+        let mut progress = |rows| bar.set_position(rows);
+        pass::run(&self.store, &self.saved.weights, &self.device, observers, &mut progress)?;
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    fn plan(&self, what: &str) -> Result<Outcome> {
+        let manifest = self.store.manifest();
+        Outcome::plan(serde_json::json!({
+            "command": what, "run": self.run.root(), "sae": self.name, "hook": manifest.hook,
+            "tokens": manifest.rows, "samples": manifest.samples, "features": self.saved.weights.d_sae,
+        }))
+    }
+}
+
+/// The name asked for, or the only one there is.
+fn only(asked: &Option<String>, mut there: Vec<String>, what: &str, maker: &str) -> Result<String> {
+    if let Some(name) = asked {
+        run::check_name(name)?;
+        if !there.contains(name) {
+            bail!("there is no {what} {name}; the run has: {}", there.join(", "));
+        }
+        return Ok(name.clone());
+    }
+    match there.len() {
+        0 => bail!("the run has no {what}\nhint: run `{maker}` first"),
+        1 => Ok(there.remove(0)),
+        _ => bail!("the run has several; hint: choose one with --sae: {}", there.join(", ")),
+    }
+}
