@@ -9,7 +9,10 @@ use std::path::PathBuf;
 
 /// What has this model learnt across images and text, and which of my data is worth training on?
 #[derive(Parser, Debug)]
-#[command(version, max_term_width = 100, after_help = "\
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
 Examples:
   sae demo                                  the whole way on the bundled model and data
   sae harvest --model llava-1.5-7b-hf --data train.jsonl --layers 16 --run run
@@ -17,7 +20,8 @@ Examples:
   sae index   --run run --sae base
   sae score   --run run --sae base
   sae filter  --run run --by cosine_paper --keep 50% --out kept --dropped dropped
-  sae-gui run")]
+  sae-gui run"
+)]
 pub struct Args {
     /// Print results as JSON
     #[arg(long, global = true)]
@@ -93,8 +97,11 @@ pub struct Harvest {
     #[arg(long, default_value = "f32")]
     pub store_dtype: StoreDtype,
     /// Token positions in one batch of the model
-    #[arg(long, default_value_t = 2_048)]
+    #[arg(long, default_value_t = 4_096)]
     pub batch_tokens: usize,
+    /// Token positions of one shard; a sample is never cut in two
+    #[arg(long, default_value_t = 65_536)]
+    pub shard_tokens: usize,
     /// Which answers the model reads: all, none, chosen or rejected
     #[arg(long, default_value = "all")]
     pub answers: harvest::Answers,

@@ -56,9 +56,11 @@ impl TopTokens {
     /// Memory: two vectors of `d_in` for every feature that has tokens of both kinds.
     pub fn paper(&self, store: &Store) -> Result<Vec<Option<f64>>> {
         let d_in = store.manifest().d_in;
-        let mut sums: Vec<Option<[Vec<f32>; 2]>> = self.tops.iter().map(|[t, v]| {
-            (!t.is_empty() && !v.is_empty()).then(|| [vec![0.0; d_in], vec![0.0; d_in]])
-        }).collect();
+        let mut sums: Vec<Option<[Vec<f32>; 2]>> = self
+            .tops
+            .iter()
+            .map(|[t, v]| (!t.is_empty() && !v.is_empty()).then(|| [vec![0.0; d_in], vec![0.0; d_in]]))
+            .collect();
         let mut wanted: Vec<(u32, u32, usize, usize)> = Vec::new();
         for (feature, top) in self.tops.iter().enumerate().filter(|(k, _)| sums[*k].is_some()) {
             for (side, places) in top.iter().enumerate() {
@@ -80,11 +82,15 @@ impl TopTokens {
                 }
             }
         }
-        Ok(sums.iter().zip(&self.tops).map(|(sum, [t, v])| {
-            let [text, image] = sum.as_ref()?;
-            let dot: f64 = text.iter().zip(image).map(|(a, b)| *a as f64 * *b as f64).sum();
-            Some(dot / (t.len() * v.len()) as f64)
-        }).collect())
+        Ok(sums
+            .iter()
+            .zip(&self.tops)
+            .map(|(sum, [t, v])| {
+                let [text, image] = sum.as_ref()?;
+                let dot: f64 = text.iter().zip(image).map(|(a, b)| *a as f64 * *b as f64).sum();
+                Some(dot / (t.len() * v.len()) as f64)
+            })
+            .collect())
     }
 }
 

@@ -119,7 +119,9 @@ fn copy_lines(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
             let text = line.trim_ascii();
             if !text.is_empty() {
                 if rows.contains(&row) {
-                    out.write_all(text).and_then(|()| out.write_all(b"\n")).map_err(sae_core::Error::io("write", to))?;
+                    out.write_all(text)
+                        .and_then(|()| out.write_all(b"\n"))
+                        .map_err(sae_core::Error::io("write", to))?;
                     copied += 1;
                 }
                 row += 1;
@@ -223,7 +225,13 @@ mod tests {
         Rows::of(samples.iter()).unwrap().write(dir.path(), &dir.path().join("out")).unwrap();
         let back = table::read(&dir.path().join("out/t.parquet"), &[]).unwrap();
         assert_eq!(back.schema().fields(), batch.schema().fields());
-        assert!(table::scan(&dir.path().join("out/t.parquet"), &[]).unwrap().schema().metadata().contains_key("huggingface"));
+        assert!(
+            table::scan(&dir.path().join("out/t.parquet"), &[])
+                .unwrap()
+                .schema()
+                .metadata()
+                .contains_key("huggingface")
+        );
         assert_eq!(back.column(0).as_ref(), &Int64Array::from(vec![1, 4]) as &dyn arrow::array::Array);
     }
 

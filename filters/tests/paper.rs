@@ -66,7 +66,8 @@ fn store(samples: &[Tokens]) -> (tempfile::TempDir, Store, Vec<Sample>) {
     };
     let mut all = Vec::new();
     for (part, chunk) in samples.chunks(3).enumerate() {
-        let of = |n: usize, tokens: &Tokens| tokens.iter().enumerate().map(|(p, (image, _))| token(p, *image)).collect();
+        let of =
+            |n: usize, tokens: &Tokens| tokens.iter().enumerate().map(|(p, (image, _))| token(p, *image)).collect();
         let rows: Vec<_> = chunk.iter().enumerate().map(|(n, t)| (sample(part * 3 + n), of(n, t))).collect();
         all.extend(rows.iter().map(|(s, _)| s.clone()));
         let states = chunk.iter().flatten().flat_map(|(_, h)| *h).collect();
@@ -81,7 +82,8 @@ fn store(samples: &[Tokens]) -> (tempfile::TempDir, Store, Vec<Sample>) {
 /// Eq. 7 as it is written: all pairs of cosines.
 fn plain_weight(samples: &[Tokens], k: usize) -> Option<f64> {
     let top = |image: bool| {
-        let mut tokens: Vec<_> = samples.iter().flatten().filter(|(i, h)| *i == image && activation(h, k) > 1.0).collect();
+        let mut tokens: Vec<_> =
+            samples.iter().flatten().filter(|(i, h)| *i == image && activation(h, k) > 1.0).collect();
         tokens.sort_by(|a, b| activation(&b.1, k).total_cmp(&activation(&a.1, k)));
         tokens.truncate(5);
         tokens

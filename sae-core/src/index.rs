@@ -7,7 +7,9 @@ mod tables;
 
 pub use examples::{Example, Examples, INTERVALS, PER_INTERVAL, STRONGEST};
 pub use neighbours::{NEIGHBOURS, Neighbour, neighbours};
-pub use tables::{FeatureRow, read_examples, read_features, read_neighbours, write_examples, write_features, write_neighbours};
+pub use tables::{
+    FeatureRow, read_examples, read_features, read_neighbours, write_examples, write_features, write_neighbours,
+};
 
 use crate::Result;
 use crate::pass::{Block, Observer};

@@ -61,7 +61,9 @@ impl Weights {
     pub fn check(&self) -> Result<()> {
         let arrays = [("W_enc", &self.w_enc), ("b_enc", &self.b_enc), ("W_dec", &self.w_dec), ("b_dec", &self.b_dec)];
         match arrays.iter().find(|(_, values)| values.iter().any(|v| !v.is_finite())) {
-            Some((name, _)) => Err(Error::Config(format!("{name} of the autoencoder holds values that are not finite"))),
+            Some((name, _)) => {
+                Err(Error::Config(format!("{name} of the autoencoder holds values that are not finite")))
+            }
             None => Ok(()),
         }
     }

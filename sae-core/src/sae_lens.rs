@@ -162,8 +162,7 @@ mod tests {
 
     fn tiny() -> Saved {
         let ramp = |n: usize| (0..n).map(|i| i as f32 / n as f32 - 0.3).collect::<Vec<_>>();
-        let weights =
-            Weights { d_in: 3, d_sae: 5, w_enc: ramp(15), b_enc: ramp(5), w_dec: ramp(15), b_dec: ramp(3) };
+        let weights = Weights { d_in: 3, d_sae: 5, w_enc: ramp(15), b_enc: ramp(5), w_dec: ramp(15), b_dec: ramp(3) };
         let origin = Origin { model: "m".into(), hook: "layers.4".into(), layer: 4, ..Origin::default() };
         Saved { architecture: Architecture::Relu, weights, origin }
     }

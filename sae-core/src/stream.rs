@@ -30,7 +30,8 @@ impl<'a> Stream<'a> {
     /// A shard cannot be read or holds values that are not finite.
     pub fn new(store: &'a Store, slots: usize, rng: ChaCha8Rng) -> Result<Self> {
         let slots = slots.clamp(1, store.manifest().rows as usize);
-        let slots = u32::try_from(slots).map_err(|_| Error::Config(format!("a buffer of {slots} rows is too large")))?;
+        let slots =
+            u32::try_from(slots).map_err(|_| Error::Config(format!("a buffer of {slots} rows is too large")))?;
         let mut stream = Self {
             store,
             rng,

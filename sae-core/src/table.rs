@@ -81,8 +81,7 @@ pub fn read(path: &Path, columns: &[&str]) -> Result<RecordBatch> {
 
 /// A column of a batch as the array type that it must have.
 pub fn get<'a, A: Array + 'static>(path: &Path, batch: &'a RecordBatch, name: &str) -> Result<&'a A> {
-    let array =
-        batch.column_by_name(name).ok_or_else(|| Error::format(path)(format!("there is no column {name}")))?;
+    let array = batch.column_by_name(name).ok_or_else(|| Error::format(path)(format!("there is no column {name}")))?;
     array.as_any().downcast_ref().ok_or_else(|| {
         let wanted = type_name::<A>().rsplit("::").next().unwrap_or_default();
         Error::format(path)(format!("column {name} holds {}, not what {wanted} holds", array.data_type()))

@@ -3,10 +3,11 @@
 //! Nothing in the report is fixed beforehand: also where a score does no better than chance, that is what it says.
 
 use super::{Opened, Outcome, filter, harvest, index, score, train};
-use crate::args::{Demo, Harvest, OfSae};
+use crate::args::{Demo, OfSae};
 use crate::commands::eval;
 use crate::picture::{self, Distribution};
 use crate::terminal::{count, table};
+use ::harvest::Plan;
 use anyhow::{Context, Result, bail};
 use filters::auc::auc;
 use filters::scores::Scores;
@@ -149,7 +150,8 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
 
 /// The paper's recipe with a faster learning rate and fewer, smaller steps, for a small model and little data.
 fn recipe(steps: u64) -> TrainConfig {
-    TrainConfig { expansion: 8, batch: 1024, lr: 1e-3, l1: 5.0, buffer: 65_536, ..TrainConfig::default() }.with_steps(steps)
+    TrainConfig { expansion: 8, batch: 1024, lr: 1e-3, l1: 5.0, buffer: 65_536, ..TrainConfig::default() }
+        .with_steps(steps)
 }
 
 fn name(seed: u64) -> String {
@@ -163,8 +165,8 @@ fn trained(run: &Run, name: &str) -> Result<TrainConfig> {
 }
 
 fn capture(args: &Demo, data: &Path, run: &Path) -> Result<()> {
-    let harvest = Harvest::new(args.assets.join("demo-mllm"), data.into(), vec![LAYER], run.into(), args.device);
-    harvest::capture(&harvest)?;
+    let plan = Plan::new(args.assets.join("demo-mllm"), data, vec![LAYER]);
+    harvest::capture(&Plan { device: args.device.device, part_rows: 16_384, ..plan }, run)?;
     Ok(())
 }
 
@@ -253,9 +255,18 @@ fn describe(found: &Findings, args: &Demo) -> String {
     let mut rows = vec![["feature", "weight", "on text", "on image", "words"].map(String::from).to_vec()];
     rows.extend(found.cross_modal.iter().map(|f| {
         let counts = [count(f.fires_text), count(f.fires_image)];
-        vec![f.feature.to_string(), format!("{:.3}", f.weight), counts[0].clone(), counts[1].clone(), f.words.join(" | ")]
+        vec![
+            f.feature.to_string(),
+            format!("{:.3}", f.weight),
+            counts[0].clone(),
+            counts[1].clone(),
+            f.words.join(" | "),
+        ]
     }));
-    text += &format!("The ten most cross-modal features (paper's weight), with the words they fire on most\n{}\n", table(&rows));
+    text += &format!(
+        "The ten most cross-modal features (paper's weight), with the words they fire on most\n{}\n",
+        table(&rows)
+    );
     let mut rows = vec![["score", "AUC", "spread", "by seed"].map(String::from).to_vec()];
     rows.extend(found.auc.iter().map(|(name, values)| {
         let mean = values.iter().sum::<f64>() / values.len() as f64;

@@ -1,14 +1,14 @@
 //! `sae harvest`: a data set through a model, its activations into the store; what was skipped is listed.
 
 use super::Outcome;
-use crate::args::{Device, Harvest};
+use crate::args::Harvest;
 use crate::terminal::{self, count};
 use anyhow::Result;
-use harvest::{Answers, ComputeDtype, Plan, Templating};
+use harvest::Plan;
 use sae_core::Run;
 use sae_core::store::StoreRecord;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Instant;
 
 /// Skipped rows that are printed; `run.json` and `--json` have all of them.
@@ -16,13 +16,12 @@ const SHOWN: usize = 10;
 
 /// Runs the command.
 pub fn run(args: &Harvest, dry: bool) -> Result<Outcome> {
+    let plan = plan(args);
     if dry {
-        let plan = args.plan();
-        plan.check()?;
-        return Outcome::plan(json!({ "command": "harvest", "run": args.run, "plan": plan.described() }));
+        return Outcome::plan(json!({ "command": "harvest", "run": args.run, "plan": plan.outlook()? }));
     }
     let start = Instant::now();
-    let record = capture(args)?;
+    let record = capture(&plan, &args.run)?;
     let done = record.progress();
     let seconds = start.elapsed().as_secs_f64();
     let mut text = format!(
@@ -49,15 +48,14 @@ pub fn run(args: &Harvest, dry: bool) -> Result<Outcome> {
 }
 
 /// Harvests, or goes on with an interrupted harvest, showing how far it is.
-pub fn capture(args: &Harvest) -> Result<StoreRecord> {
-    let plan = args.plan();
-    plan.check()?;
-    let run = Run::create(&args.run)?;
-    let rows = plan.rows()?;
+pub fn capture(plan: &Plan, run: &Path) -> Result<StoreRecord> {
+    // Before the run folder is made: a plan that cannot work leaves nothing behind.
+    let rows = plan.outlook()?.rows;
+    let run = Run::create(run)?;
     let bar = terminal::bar("harvest", rows);
     let start = Instant::now();
     let mut before = None;
-    let record = harvest::harvest(&plan, &run, &mut |progress| {
+    let record = harvest::harvest(plan, &run, &mut |progress| {
         // What an interrupted harvest had stored took no time in this one.
         let first = *before.get_or_insert(progress.positions);
         let speed = (progress.positions - first) as f64 / start.elapsed().as_secs_f64();
@@ -68,37 +66,17 @@ pub fn capture(args: &Harvest) -> Result<StoreRecord> {
     Ok(record)
 }
 
-impl Harvest {
-    /// A harvest with everything else left to the defaults.
-    pub fn new(model: PathBuf, data: PathBuf, layers: Vec<usize>, run: PathBuf, device: Device) -> Self {
-        Self {
-            model,
-            data,
-            layers,
-            run,
-            limit: None,
-            dtype: ComputeDtype::F32,
-            store_dtype: Default::default(),
-            batch_tokens: 2_048,
-            answers: Answers::All,
-            map: Vec::new(),
-            template: Templating::Auto,
-            device,
-            resume: false,
-        }
-    }
-
-    fn plan(&self) -> Plan {
-        Plan {
-            mapping: self.map.clone(),
-            limit: self.limit,
-            device: self.device.device,
-            dtype: self.dtype,
-            store_dtype: self.store_dtype,
-            batch_tokens: self.batch_tokens,
-            answers: self.answers,
-            template: self.template,
-            ..Plan::new(&self.model, &self.data, self.layers.clone())
-        }
+fn plan(args: &Harvest) -> Plan {
+    Plan {
+        mapping: args.map.clone(),
+        limit: args.limit,
+        device: args.device.device,
+        dtype: args.dtype,
+        store_dtype: args.store_dtype,
+        batch_tokens: args.batch_tokens,
+        part_rows: args.shard_tokens,
+        answers: args.answers,
+        template: args.template,
+        ..Plan::new(&args.model, &args.data, args.layers.clone())
     }
 }

@@ -41,7 +41,9 @@ pub(super) fn build(opened: &Opened) -> Result<(Vec<FeatureRow>, TopTokens)> {
     index::write_examples(&dir.join("examples.parquet"), &indexer)?;
     index::write_neighbours(&dir.join("neighbours.parquet"), &index::neighbours(&opened.saved.weights))?;
     index::write_features(&dir.join("features.parquet"), &rows)?;
-    opened.run.note(&format!("index/{}", opened.name), &json!({ "features": d_sae, "positions": indexer.positions }))?;
+    opened
+        .run
+        .note(&format!("index/{}", opened.name), &json!({ "features": d_sae, "positions": indexer.positions }))?;
     Ok((rows, tops))
 }
 

@@ -29,7 +29,10 @@ pub fn run(args: &Score, dry: bool) -> Result<Outcome> {
     let path = opened.run.scores(&opened.name);
     let text = format!("{}  without a score (no text or no image): {skipped}\n  {}", table(&lines), path.display());
     let columns: Vec<_> = scores.columns.keys().collect();
-    Outcome::new(json!({ "samples": scores.rows.len(), "without_score": skipped, "columns": columns, "file": path }), text)
+    Outcome::new(
+        json!({ "samples": scores.rows.len(), "without_score": skipped, "columns": columns, "file": path }),
+        text,
+    )
 }
 
 /// Scores the run of an autoencoder and writes the table.

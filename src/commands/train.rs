@@ -43,13 +43,7 @@ pub fn run(args: &Train, dry: bool) -> Result<Outcome> {
 }
 
 /// Trains, shows how it goes, and writes weights, configuration and log. Returns what the last step measured.
-pub fn train_and_save(
-    run: &Run,
-    store: &Store,
-    name: &str,
-    config: &TrainConfig,
-    device: &Device,
-) -> Result<StepLog> {
+pub fn train_and_save(run: &Run, store: &Store, name: &str, config: &TrainConfig, device: &Device) -> Result<StepLog> {
     let _lock = run.lock()?;
     let bar = terminal::bar("train", config.steps);
     let (mut log, mut last) = (Log::new(config.steps), StepLog::default());
@@ -59,7 +53,11 @@ pub fn train_and_save(
         bar.set_position(entry.step);
         bar.set_message(format!(
             "loss {:.3} L0 {:.1} FVU {:.4} dead {:.1} % {:.0} tokens/s",
-            entry.loss, entry.l0, entry.fvu, 100.0 * entry.dead, entry.tokens_per_s
+            entry.loss,
+            entry.l0,
+            entry.fvu,
+            100.0 * entry.dead,
+            entry.tokens_per_s
         ));
     })?;
     bar.finish_and_clear();

@@ -88,7 +88,9 @@ impl Examples {
         let slots = &self.slots[feature];
         let top = slots.octaves.first().map_or(0, |(octave, _)| *octave);
         let intervals = slots.octaves.iter().map(move |(octave, examples)| ((top - octave + 1) as u8, examples));
-        std::iter::once((0, &slots.strongest)).chain(intervals).flat_map(|(group, list)| list.iter().map(move |e| (group, e)))
+        std::iter::once((0, &slots.strongest))
+            .chain(intervals)
+            .flat_map(|(group, list)| list.iter().map(move |e| (group, e)))
     }
 }
 

@@ -68,7 +68,11 @@ pub fn read_tokens(path: &Path) -> Result<TokenColumns> {
     Ok(TokenColumns {
         sample: table::get::<UInt32Array>(path, &batch, "sample")?.values().to_vec(),
         position: table::get::<UInt32Array>(path, &batch, "position")?.values().to_vec(),
-        modality: modality.iter().map(|m| Modality::try_from(*m)).collect::<Result<_, _>>().map_err(Error::format(path))?,
+        modality: modality
+            .iter()
+            .map(|m| Modality::try_from(*m))
+            .collect::<Result<_, _>>()
+            .map_err(Error::format(path))?,
         special: (0..special.len()).map(|row| special.value(row)).collect(),
     })
 }

@@ -82,7 +82,8 @@ impl TrainConfig {
     /// Refuses values that make no sense, all of them at once.
     pub fn check(&self, d_in: usize) -> Result<()> {
         let d_sae = self.d_sae(d_in);
-        let positive = |name: &str, value: f64| (!(value > 0.0 && value.is_finite())).then(|| format!("{name} = {value}"));
+        let positive =
+            |name: &str, value: f64| (!(value > 0.0 && value.is_finite())).then(|| format!("{name} = {value}"));
         let wrong: Vec<_> = [
             positive("lr", self.lr),
             positive("clip", self.clip),
@@ -91,8 +92,10 @@ impl TrainConfig {
             (self.batch == 0).then(|| "batch = 0".into()),
             (self.steps == 0).then(|| "steps = 0".into()),
             (self.buffer == 0).then(|| "buffer = 0".into()),
-            (self.l1_warmup_steps > self.steps).then(|| format!("l1_warmup_steps = {} of {}", self.l1_warmup_steps, self.steps)),
-            (self.lr_decay_steps > self.steps).then(|| format!("lr_decay_steps = {} of {}", self.lr_decay_steps, self.steps)),
+            (self.l1_warmup_steps > self.steps)
+                .then(|| format!("l1_warmup_steps = {} of {}", self.l1_warmup_steps, self.steps)),
+            (self.lr_decay_steps > self.steps)
+                .then(|| format!("lr_decay_steps = {} of {}", self.lr_decay_steps, self.steps)),
             (d_sae == 0 || d_sae > 1 << 24).then(|| format!("features = {d_sae}")),
         ]
         .into_iter()

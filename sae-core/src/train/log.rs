@@ -97,7 +97,8 @@ pub fn read_log(path: &Path) -> Result<Vec<StepLog>> {
         }
     }
     for (name, field) in COLUMNS {
-        let column = batch.column_by_name(name).ok_or_else(|| Error::format(path)(format!("there is no column {name}")))?;
+        let column =
+            batch.column_by_name(name).ok_or_else(|| Error::format(path)(format!("there is no column {name}")))?;
         let column = cast(column, &DataType::Float64).map_err(Error::format(path))?;
         let values: &Float64Array = column.as_any().downcast_ref().expect("cast to this type above");
         steps.iter_mut().zip(values.values()).for_each(|(step, value)| *field(step) = *value);

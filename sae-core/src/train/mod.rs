@@ -23,7 +23,12 @@ use std::time::Instant;
 ///
 /// # Errors
 /// A configuration that makes no sense, an unreadable store, a device that fails, or a loss that is no longer finite.
-pub fn train(store: &Store, config: &TrainConfig, device: &Device, report: &mut dyn FnMut(&StepLog)) -> Result<Weights> {
+pub fn train(
+    store: &Store,
+    config: &TrainConfig,
+    device: &Device,
+    report: &mut dyn FnMut(&StepLog),
+) -> Result<Weights> {
     let d = store.manifest().d_in;
     config.check(d)?;
     let scale = input_scale(d, store.manifest().mean_norm)?;
@@ -110,7 +115,8 @@ impl<'a> Trainer<'a> {
         let tracked = self.parameters.each_ref().map(tracked);
         let [w_enc, b_enc, w_dec, b_dec] = tracked.clone();
 
-        let x: Tensor<2> = Tensor::from_inner(Tensor::from_data(TensorData::new(batch.to_vec(), [rows, self.d_in]), self.device));
+        let x: Tensor<2> =
+            Tensor::from_inner(Tensor::from_data(TensorData::new(batch.to_vec(), [rows, self.d_in]), self.device));
         let z = sae::encode(x.clone(), w_enc, b_enc);
         let error = z.clone().matmul(w_dec.clone()) + b_dec - x;
         let mse = error.square().sum() / rows as f64;

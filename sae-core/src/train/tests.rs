@@ -78,7 +78,8 @@ fn twenty_steps_agree_with_the_plain_formulation() {
         assert!((entry.loss - loss).abs() < 1e-4 * loss, "step {step}: loss {} and {loss}", entry.loss);
         assert!((entry.l0 - l0).abs() < 1e-6, "step {step}: L0 {} and {l0}", entry.l0);
     }
-    for (name, (own, other)) in ["W_enc", "b_enc", "W_dec", "b_dec"].iter().zip(trainer.parameters.iter().zip(plain.w)) {
+    for (name, (own, other)) in ["W_enc", "b_enc", "W_dec", "b_dec"].iter().zip(trainer.parameters.iter().zip(plain.w))
+    {
         let own = values(own.value.clone()).unwrap();
         let moved = other.iter().map(|v| v.abs()).fold(0.0, f64::max);
         let apart = own.iter().zip(&other).map(|(a, b)| (*a as f64 - b).abs()).fold(0.0, f64::max);

@@ -1,0 +1,302 @@
+//! The harvest itself: rows become samples, samples parts, parts go through the model in batches of like length and into
+//! the store. What a part holds depends on the data alone, so that an interrupted harvest goes on with the same bytes.
+
+use crate::checkpoint::{Answers, Checkpoint, Prepared, Templating, fingerprint};
+use crate::data::{Mapping, Row, Rows, Source};
+use crate::model::{Input, Model, check_layers};
+use crate::{Error, Result};
+use burn::tensor::DType;
+use rayon::prelude::*;
+use sae_core::Run;
+use sae_core::device::DeviceChoice;
+use sae_core::store::{Part, Skipped, StoreDtype, StoreRecord, StoreSpec, StoreWriter};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+/// Rows that are prepared at once, each on a thread of its own.
+const CHUNK: usize = 64;
+
+/// What the model computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ComputeDtype {
+    /// 4 bytes a weight.
+    #[default]
+    F32,
+    /// 2 bytes a weight; for GPUs.
+    Bf16,
+}
+
+impl FromStr for ComputeDtype {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(format!("{name} is no dtype to compute in: f32 or bf16")),
+        }
+    }
+}
+
+impl From<ComputeDtype> for DType {
+    fn from(dtype: ComputeDtype) -> Self {
+        match dtype {
+            ComputeDtype::F32 => Self::F32,
+            ComputeDtype::Bf16 => Self::BF16,
+        }
+    }
+}
+
+/// What is to be harvested, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Checkpoint folder.
+    pub model: PathBuf,
+    /// Data set: a file or a folder.
+    pub data: PathBuf,
+    /// Fields and the columns that hold them, where the data set calls them otherwise.
+    pub mapping: Mapping,
+    /// Decoder blocks to capture behind, counted from 0.
+    pub layers: Vec<usize>,
+    /// Rows of the data to read; all of them if there is no limit.
+    pub limit: Option<u64>,
+    /// Where to compute.
+    pub device: DeviceChoice,
+    /// What to compute in.
+    pub dtype: ComputeDtype,
+    /// How activations are stored.
+    pub store_dtype: StoreDtype,
+    /// Most positions of a batch, padding included; a longer sample is a batch of its own.
+    pub batch_tokens: usize,
+    /// A part is closed when it holds this many positions.
+    pub part_rows: usize,
+    /// Which answers go in.
+    pub answers: Answers,
+    /// Whether the chat template is used.
+    pub template: Templating,
+}
+
+impl Plan {
+    /// A plan with the defaults.
+    pub fn new(model: impl Into<PathBuf>, data: impl Into<PathBuf>, layers: Vec<usize>) -> Self {
+        Self {
+            model: model.into(),
+            data: data.into(),
+            mapping: Mapping::new(),
+            layers,
+            limit: None,
+            device: DeviceChoice::Auto,
+            dtype: ComputeDtype::F32,
+            store_dtype: StoreDtype::F32,
+            batch_tokens: 4096,
+            part_rows: 65_536,
+            answers: Answers::All,
+            template: Templating::Auto,
+        }
+    }
+
+    /// The arguments that decide what is written, for people and for the fingerprint.
+    fn arguments(&self) -> serde_json::Value {
+        serde_json::json!({
+            "map": self.mapping,
+            "layers": self.layers,
+            "limit": self.limit,
+            "device": self.device.to_string(),
+            "dtype": self.dtype,
+            "store_dtype": self.store_dtype,
+            "batch_tokens": self.batch_tokens,
+            "part_rows": self.part_rows,
+            "answers": self.answers,
+            "template": self.template,
+        })
+    }
+}
+
+/// How far a harvest is. Counts include what an interrupted harvest had stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Rows of the data that are done with.
+    pub source_rows: u64,
+    /// Samples that went through the model.
+    pub samples: u64,
+    /// Token positions that went through the model.
+    pub positions: u64,
+    /// Rows that were skipped.
+    pub skipped: u64,
+}
+
+/// Harvests, or goes on with a harvest of the same plan; reports after every batch.
+///
+/// # Errors
+/// The plan does not fit the checkpoint (nothing has been written then), a file cannot be read, the disk is full. Rows
+/// that cannot be used stop nothing: they are listed in what is returned.
+pub fn harvest(plan: &Plan, run: &Run, progress: &mut dyn FnMut(&Progress)) -> Result<StoreRecord> {
+    let mut plan = plan.clone();
+    plan.layers.sort_unstable();
+    plan.layers.dedup();
+    let Some(last) = plan.layers.last().copied() else {
+        return Err(Error::Plan("no layer to harvest was named".into()));
+    };
+    if plan.batch_tokens == 0 || plan.part_rows == 0 {
+        return Err(Error::Plan("a batch and a part hold at least one token".into()));
+    }
+    let checkpoint = Checkpoint::open(&plan.model)?;
+    check_layers(checkpoint.config(), &plan.layers)?;
+    let source = Source::open(&plan.data)?;
+    let device = plan.device.open()?;
+
+    let arguments = plan.arguments();
+    let weights = checkpoint.fingerprint()?;
+    let data = fingerprint(source.files.iter().map(PathBuf::as_path))?;
+    let mut writer = StoreWriter::open(
+        run,
+        StoreSpec {
+            model: name(&plan.model),
+            architecture: checkpoint.config().architecture.clone(),
+            layers: plan.layers.clone(),
+            d_in: checkpoint.config().text.hidden_size,
+            dtype: plan.store_dtype,
+            fingerprint: format!("{weights}-{data}-{arguments}"),
+            arguments: placed(arguments, &plan, &source),
+        },
+    )?;
+    if writer.is_complete() {
+        return Ok(writer.finish()?);
+    }
+    let model = checkpoint.load(Some(last), &device, plan.dtype.into())?;
+    let stored = writer.progress();
+    let mut so_far = Progress {
+        source_rows: stored.source_rows,
+        samples: stored.samples,
+        positions: stored.rows,
+        skipped: stored.source_rows - stored.samples,
+    };
+    let rows = source.rows(&plan.mapping)?;
+    // Samples of the next part are prepared while the model runs on this one.
+    let (sender, drafts) = sync_channel(1);
+    std::thread::scope(|scope| {
+        let (checkpoint, plan) = (&checkpoint, &plan);
+        scope.spawn(move || draft_parts(checkpoint, plan, rows, stored.source_rows, &sender));
+        for draft in drafts {
+            let draft: Draft = draft?;
+            let (source_rows, skipped) = (draft.source_rows, draft.skipped.len() as u64);
+            let part = capture(&model, checkpoint, plan, draft, &mut |samples, positions| {
+                so_far.samples += samples;
+                so_far.positions += positions;
+                progress(&so_far);
+            })?;
+            writer.write_part(&part)?;
+            so_far.source_rows += source_rows;
+            so_far.skipped += skipped;
+            progress(&so_far);
+        }
+        Ok::<_, Error>(())
+    })?;
+    Ok(writer.finish()?)
+}
+
+/// The arguments with the places of checkpoint and data: people and filters need them, the bytes do not depend on them.
+fn placed(mut arguments: serde_json::Value, plan: &Plan, source: &Source) -> serde_json::Value {
+    // The folder of a bare file name is the empty path.
+    let folder = |path: &Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_path_buf() };
+    let absolute = |path: &Path| folder(path).canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    arguments["model_folder"] = absolute(&plan.model).display().to_string().into();
+    arguments["data_root"] = absolute(&source.root).display().to_string().into();
+    arguments
+}
+
+/// The last component of a path: runs are compared and moved between machines.
+fn name(path: &Path) -> String {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// A part before it went through the model.
+#[derive(Default)]
+struct Draft {
+    samples: Vec<Prepared>,
+    positions: usize,
+    source_rows: u64,
+    skipped: Vec<Skipped>,
+}
+
+/// Reads and prepares rows from `done` on, and sends them part by part until they end or nobody listens any more.
+fn draft_parts(checkpoint: &Checkpoint, plan: &Plan, rows: Rows, done: u64, parts: &SyncSender<Result<Draft>>) {
+    let limit = plan.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut rows = rows.take(limit).skip(usize::try_from(done).unwrap_or(usize::MAX));
+    let mut draft = Draft::default();
+    loop {
+        let chunk = match rows.by_ref().take(CHUNK).collect::<Result<Vec<Row>>>() {
+            Ok(chunk) if chunk.is_empty() => break,
+            Ok(chunk) => chunk,
+            Err(error) => {
+                let _ = parts.send(Err(error));
+                return;
+            }
+        };
+        let prepared: Vec<_> =
+            chunk.into_par_iter().map(|row| checkpoint.prepare(row, plan.answers, plan.template)).collect();
+        for prepared in prepared {
+            match prepared {
+                Ok(prepared) => {
+                    // Only a sample closes a part, so that none consists of skipped rows alone.
+                    if draft.positions >= plan.part_rows && parts.send(Ok(std::mem::take(&mut draft))).is_err() {
+                        return;
+                    }
+                    draft.positions += prepared.tokens.len();
+                    draft.samples.push(prepared);
+                }
+                Err(skipped) => draft.skipped.push(skipped),
+            }
+            draft.source_rows += 1;
+        }
+    }
+    if draft.source_rows > 0 {
+        let _ = parts.send(Ok(draft));
+    }
+}
+
+/// Runs a part through the model, its samples in batches of like length, and puts the rows back in order.
+fn capture(
+    model: &Model,
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    draft: Draft,
+    report: &mut dyn FnMut(u64, u64),
+) -> Result<Part> {
+    let width = model.config().text.hidden_size;
+    let mut activations = vec![vec![0.0; draft.positions * width]; plan.layers.len()];
+    let starts: Vec<usize> =
+        draft.samples.iter().scan(0, |at, s| Some(std::mem::replace(at, *at + s.tokens.len()))).collect();
+    for batch in batches(&draft.samples, plan.batch_tokens) {
+        let inputs: Vec<Input> = batch.par_iter().map(|n| checkpoint.input(&draft.samples[*n])).collect();
+        let hidden = model.hidden(&inputs.iter().collect::<Vec<_>>(), &plan.layers)?;
+        for (layer, activations) in activations.iter_mut().enumerate() {
+            for (sample, n) in batch.iter().enumerate() {
+                let rows = hidden.rows(layer, sample);
+                activations[starts[*n] * width..][..rows.len()].copy_from_slice(rows);
+            }
+        }
+        report(batch.len() as u64, inputs.iter().map(|input| input.ids.len() as u64).sum());
+    }
+    let samples = draft.samples.into_iter().map(|prepared| (prepared.sample, prepared.tokens)).collect();
+    Ok(Part { samples, activations, source_rows: draft.source_rows, skipped: draft.skipped })
+}
+
+/// Numbers of samples, shortest first, in batches whose padded size is at most `batch_tokens`.
+fn batches(samples: &[Prepared], batch_tokens: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..samples.len()).collect();
+    order.sort_by_key(|n| samples[*n].tokens.len());
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    for n in order {
+        // The newest sample is the longest: all of its batch are padded to its length.
+        match batches.last_mut() {
+            Some(batch) if (batch.len() + 1) * samples[n].tokens.len() <= batch_tokens => batch.push(n),
+            _ => batches.push(vec![n]),
+        }
+    }
+    batches
+}

@@ -1,0 +1,358 @@
+//! A checkpoint folder as a whole: configuration, tokenizer, template, image processor, weights; and how a row of data
+//! becomes a sample of it. Decides what is skipped and why.
+
+use crate::data::{Record, Row, Turn};
+use crate::model::{Input, Model, ModelConfig, Weights};
+use crate::pixels::{Frame, ImageProcessor};
+use crate::prompt::{Prompter, Text};
+use crate::{Error, Result};
+use burn::tensor::{DType, Device};
+use sae_core::sample::{ImageRef, Modality, Role, Sample, Token};
+use sae_core::store::Skipped;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Which answers of a conversation are captured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answers {
+    /// All of them; of two alternatives the preferred one.
+    #[default]
+    All,
+    /// All but the last, in whose place the model would begin to answer.
+    None,
+    /// The preferred one of two.
+    Chosen,
+    /// The rejected one of two.
+    Rejected,
+}
+
+impl FromStr for Answers {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "all" => Ok(Self::All),
+            "none" => Ok(Self::None),
+            "chosen" => Ok(Self::Chosen),
+            "rejected" => Ok(Self::Rejected),
+            _ => Err(format!("{name} is no choice of answers: all, none, chosen or rejected")),
+        }
+    }
+}
+
+/// Whether conversations go through the chat template.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Templating {
+    /// Through the checkpoint's own, if it has one.
+    #[default]
+    Auto,
+    /// The field `text` goes to the tokenizer as it is.
+    None,
+}
+
+impl FromStr for Templating {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "none" => Ok(Self::None),
+            _ => Err(format!("{name} is no choice of template: auto or none")),
+        }
+    }
+}
+
+/// A checkpoint that is ready to read samples; its weights are loaded when they are asked for.
+pub struct Checkpoint {
+    folder: PathBuf,
+    config: ModelConfig,
+    prompter: Prompter,
+    images: Option<ImageProcessor>,
+}
+
+/// A row that became a sample.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// Which.
+    pub sample: Sample,
+    /// Its token positions.
+    pub tokens: Vec<Token>,
+    /// Its images as the vision tower sees them.
+    pub frames: Vec<Frame>,
+}
+
+impl Prepared {
+    /// Positions of the answers' tokens: those whose likelihood says how well the model answers.
+    pub fn answer(&self) -> Vec<usize> {
+        let answers = |token: &&Token| token.role == Role::Assistant && token.modality == Modality::Text;
+        self.tokens
+            .iter()
+            .filter(answers)
+            .map(|token| token.position as usize)
+            .filter(|position| *position > 0)
+            .collect()
+    }
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint in `folder`.
+    ///
+    /// # Errors
+    /// A file is missing or damaged, or the model or its image processor is of a kind that is not supported.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let config = ModelConfig::open(folder)?;
+        let vision = config.vision.as_ref();
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            prompter: Prompter::open(folder, vision.map(|v| (v.image_token_id, v.positions())))?,
+            images: vision.map(|v| ImageProcessor::open(folder, v.image_size)).transpose()?,
+            config,
+        })
+    }
+
+    /// Where it lies.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What it says about the model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Its image processor, if the model sees.
+    pub fn images(&self) -> Option<&ImageProcessor> {
+        self.images.as_ref()
+    }
+
+    /// Its tokenizer and chat template.
+    pub fn prompter(&self) -> &Prompter {
+        &self.prompter
+    }
+
+    /// Loads the model up to block `last`, or whole ([`Model::load`]).
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load(&self, last: Option<usize>, device: &Device, dtype: DType) -> Result<Model> {
+        let weights = Weights::open(&self.folder)?;
+        Model::load(&self.config, &weights, last, device, dtype)
+    }
+
+    /// What the model takes for a sample.
+    pub fn input(&self, prepared: &Prepared) -> Input {
+        let mut pixel_values = Vec::new();
+        for (frame, images) in prepared.frames.iter().zip(self.images.iter().cycle()) {
+            images.pixel_values(frame, &mut pixel_values);
+        }
+        Input { ids: prepared.tokens.iter().map(|token| token.token_id as u32).collect(), pixel_values }
+    }
+
+    /// Makes a sample of a row: reads its images, puts its text together, tells what every position is.
+    ///
+    /// # Errors
+    /// The row with the reason why it is no sample.
+    pub fn prepare(&self, row: Row, answers: Answers, templating: Templating) -> Result<Prepared, Skipped> {
+        let Row { number, source, key, record } = row;
+        record.and_then(|record| self.sample(record, source, &key, answers, templating)).map_err(|reason| Skipped {
+            row: number,
+            key,
+            reason,
+        })
+    }
+
+    fn sample(
+        &self,
+        record: Record,
+        source: String,
+        key: &str,
+        answers: Answers,
+        templating: Templating,
+    ) -> Result<Prepared, String> {
+        let (turns, generate) = conversation(&record, answers)?;
+        let (prompt, text) = match templating {
+            Templating::Auto => {
+                let texts: Vec<_> = turns.iter().map(Turn::text).collect();
+                (Text::Conversation { turns: &turns, generate }, texts.join("\n"))
+            }
+            Templating::None => {
+                let text = record.verbatim.as_deref().ok_or("the row has no field text\nhint: --map text=COLUMN")?;
+                (Text::Verbatim(text), text.to_owned())
+            }
+        };
+        if text.trim().is_empty() {
+            return Err("the text is empty".into());
+        }
+        let files = record.images.iter().map(|image| image.read()).collect::<Result<Vec<_>, _>>()?;
+        let mut tokens = self.prompter.tokens(&prompt, files.len())?;
+        if tokens.len() > self.config.text.context {
+            return Err(format!(
+                "{} tokens are more than the model's context of {}",
+                tokens.len(),
+                self.config.text.context
+            ));
+        }
+        let frames = files.iter().zip(self.images.iter().cycle()).map(|(file, images)| images.frame(file));
+        let frames = frames.collect::<Result<Vec<_>, _>>()?;
+        self.place(&mut tokens, &frames);
+
+        let refs = record.images.iter().zip(&files).zip(&frames);
+        let refs = refs.map(|((image, file), frame)| ImageRef {
+            path: image.path.clone(),
+            width: frame.width,
+            height: frame.height,
+            sha256: hex(Sha256::digest(file)),
+        });
+        let images = refs.collect();
+        let id = sample_id(&record, &files);
+        let sample = Sample { id, key: key.to_owned(), text, images, source, meta: record.meta };
+        Ok(Prepared { sample, tokens, frames })
+    }
+
+    /// Gives the positions of images their rectangles.
+    fn place(&self, tokens: &mut [Token], frames: &[Frame]) {
+        let Some(vision) = &self.config.vision else { return };
+        let (grid, class) = (vision.grid(), usize::from(vision.keep_class));
+        for (n, token) in tokens.iter_mut().filter(|token| token.image.is_some()).enumerate() {
+            let frame = &frames[n / vision.positions()];
+            match (n % vision.positions()).checked_sub(class) {
+                Some(patch) => token.rect = Some(frame.rect(grid, patch % grid, patch / grid)),
+                // The class position stands for all that the tower sees.
+                None => {
+                    token.special = true;
+                    token.rect = Some(frame.rect(1, 0, 0));
+                }
+            }
+        }
+    }
+}
+
+/// The turns that are fed, and whether the beginning of an answer comes behind them.
+fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_, [Turn]>, bool), String> {
+    let turns = &record.turns;
+    let answered = |answer: &str| {
+        let mut turns = turns.clone();
+        turns.push(Turn::of_text(Role::Assistant, answer));
+        turns
+    };
+    let pair = record.pair.as_ref();
+    let chosen_from = || pair.ok_or("the row has no chosen and rejected answer");
+    let (turns, generate) = match answers {
+        Answers::All => (pair.map_or(Cow::Borrowed(&turns[..]), |pair| answered(&pair.chosen).into()), false),
+        Answers::Chosen => (answered(&chosen_from()?.chosen).into(), false),
+        Answers::Rejected => (answered(&chosen_from()?.rejected).into(), false),
+        Answers::None if pair.is_some() => (Cow::Borrowed(&turns[..]), true),
+        Answers::None => (Cow::Borrowed(&turns[..turns.len().saturating_sub(1)]), true),
+    };
+    let silent = |turn: &Turn| turn.role == Role::Assistant && turn.text().trim().is_empty();
+    match turns.iter().position(silent) {
+        Some(turn) => Err(format!("the text is empty: turn {} answers nothing", turn + 1)),
+        None if turns.is_empty() => Err("the row has no turns but the answer".into()),
+        None => Ok((turns, generate)),
+    }
+}
+
+/// Identity of a row's content, whatever format it comes in and whichever of its answers are used: hex SHA-256 over the
+/// text of every turn, then the chosen and the rejected answer of preference rows, then every image file, each as its
+/// length (u64, little-endian) and its bytes.
+fn sample_id(record: &Record, files: &[Cow<'_, [u8]>]) -> String {
+    let mut hash = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    record.turns.iter().for_each(|turn| add(turn.text().as_bytes()));
+    if let Some(pair) = &record.pair {
+        add(pair.chosen.as_bytes());
+        add(pair.rejected.as_bytes());
+    }
+    files.iter().for_each(|file| add(file));
+    hex(hash.finalize())
+}
+
+fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Hash of a checkpoint's files as far as they decide what comes out: small ones whole, of large ones the size and both
+/// ends (the header of a safetensors file names and measures every tensor).
+pub(crate) fn fingerprint<'a>(files: impl Iterator<Item = &'a Path>) -> Result<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    const END: u64 = 1 << 20;
+    let mut hash = Sha256::new();
+    for path in files {
+        let mut file = std::fs::File::open(path).map_err(Error::io("open", path))?;
+        let size = file.metadata().map_err(Error::io("read", path))?.len();
+        hash.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+        hash.update(size.to_le_bytes());
+        let mut ends = Vec::new();
+        let read = file.by_ref().take(END).read_to_end(&mut ends);
+        read.and_then(|_| file.seek(SeekFrom::Start(size.saturating_sub(END).max(END.min(size)))))
+            .and_then(|_| file.take(END).read_to_end(&mut ends))
+            .map_err(Error::io("read", path))?;
+        hash.update(&ends);
+    }
+    Ok(hex(hash.finalize()))
+}
+
+impl Checkpoint {
+    /// Hash of everything in the checkpoint that decides hidden states ([`fingerprint`]).
+    pub(crate) fn fingerprint(&self) -> Result<String> {
+        let mut files: Vec<PathBuf> = Weights::open(&self.folder)?.files().map(Path::to_path_buf).collect();
+        let small = [
+            "config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "chat_template.jinja",
+            "chat_template.json",
+            "preprocessor_config.json",
+            "processor_config.json",
+        ];
+        files.extend(small.iter().map(|name| self.folder.join(name)).filter(|path| path.exists()));
+        fingerprint(files.iter().map(PathBuf::as_path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Pair, Part};
+    use serde_json::Value;
+
+    fn record(pair: Option<Pair>) -> Record {
+        let question = Turn { role: Role::User, parts: vec![Part::Image(0), Part::Text("q".into())] };
+        Record { turns: vec![question], pair, verbatim: None, images: Vec::new(), meta: Value::Null }
+    }
+
+    #[test]
+    fn answers_are_chosen() {
+        let pair = record(Some(Pair { chosen: "yes".into(), rejected: "no".into() }));
+        let last = |answers| {
+            let (turns, generate) = conversation(&pair, answers).unwrap();
+            (turns.last().unwrap().text(), generate)
+        };
+        assert_eq!(last(Answers::All), ("yes".into(), false));
+        assert_eq!(last(Answers::Rejected), ("no".into(), false));
+        assert_eq!(last(Answers::None), ("q".into(), true));
+        assert!(conversation(&record(None), Answers::Chosen).unwrap_err().contains("no chosen"));
+        let silent = record(Some(Pair { chosen: " ".into(), rejected: "no".into() }));
+        assert!(conversation(&silent, Answers::All).unwrap_err().contains("empty"));
+    }
+
+    #[test]
+    fn the_id_is_the_documented_hash() {
+        let mut bytes = Vec::new();
+        for part in [&b"q"[..], b"yes", b"no", b"image"] {
+            bytes.extend((part.len() as u64).to_le_bytes());
+            bytes.extend(part);
+        }
+        let pair = record(Some(Pair { chosen: "yes".into(), rejected: "no".into() }));
+        assert_eq!(sample_id(&pair, &[Cow::Borrowed(b"image")]), hex(Sha256::digest(&bytes)));
+    }
+}

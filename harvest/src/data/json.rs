@@ -1,0 +1,196 @@
+//! Rows of JSON, a line each or the elements of one array, read one at a time in bounded memory. A row that does not
+//! parse does not end the stream. Knows no schema.
+
+use super::record::Columns;
+use super::source::{FileRows, Format};
+use crate::{Error, Result};
+use serde_json::Value;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+/// Bytes of the longest row that is kept.
+const ROW_LIMIT: usize = 1 << 26;
+
+/// Whether a `.json` file is an array or lines.
+pub(super) fn format(path: &Path) -> Result<Format> {
+    let file = BufReader::new(open(path)?);
+    for byte in file.bytes() {
+        match byte.map_err(Error::io("read", path))? {
+            byte if byte.is_ascii_whitespace() => {}
+            b'[' => return Ok(Format::JsonArray),
+            b'{' => return Ok(Format::JsonLines),
+            _ => break,
+        }
+    }
+    Err(Error::data(path)("the file is neither a JSON array nor lines of JSON"))
+}
+
+/// An object a line; empty lines are no rows.
+pub(super) fn lines(path: &Path) -> Result<FileRows> {
+    rows(path, |file, row| {
+        loop {
+            row.clear();
+            if file.by_ref().take(ROW_LIMIT as u64 + 1).read_until(b'\n', row)? == 0 {
+                return Ok(false);
+            }
+            if row.len() > ROW_LIMIT && row.last() != Some(&b'\n') {
+                file.skip_until(b'\n')?;
+            }
+            if !row.trim_ascii().is_empty() {
+                return Ok(true);
+            }
+        }
+    })
+}
+
+/// The elements of one array.
+pub(super) fn array(path: &Path) -> Result<FileRows> {
+    let mut begun = false;
+    rows(path, move |file, row| {
+        row.clear();
+        let (mut depth, mut quoted, mut escaped) = (0i64, false, false);
+        loop {
+            let buffer = file.fill_buf()?;
+            if buffer.is_empty() {
+                // An array that is cut off ends in a row that does not parse, or in no closing bracket.
+                return if begun { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(false) };
+            }
+            let mut ended = None;
+            for (at, byte) in buffer.iter().enumerate() {
+                match byte {
+                    _ if escaped => escaped = false,
+                    b'\\' if quoted => escaped = true,
+                    b'"' => quoted = !quoted,
+                    _ if quoted => {}
+                    b'[' if !begun => {
+                        begun = true;
+                        continue;
+                    }
+                    b'[' | b'{' => depth += 1,
+                    b']' if depth == 0 => {
+                        begun = false;
+                        ended = Some(at);
+                    }
+                    b']' | b'}' => depth = (depth - 1).max(0),
+                    b',' if depth == 0 => ended = Some(at),
+                    _ => {}
+                }
+                if ended.is_some() {
+                    break;
+                }
+                if row.len() <= ROW_LIMIT {
+                    row.push(*byte);
+                }
+            }
+            let used = ended.map_or(buffer.len(), |at| at + 1);
+            file.consume(used);
+            if ended.is_some() {
+                let rest = !row.trim_ascii().is_empty();
+                if !begun {
+                    // Nothing behind the array counts.
+                    std::io::copy(file, &mut std::io::sink())?;
+                    return Ok(rest);
+                }
+                if rest {
+                    return Ok(true);
+                }
+            }
+        }
+    })
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(Error::io("open", path))
+}
+
+/// Rows as `next` finds them: it fills the buffer and says whether there was another.
+fn rows(
+    path: &Path,
+    mut next: impl FnMut(&mut BufReader<File>, &mut Vec<u8>) -> std::io::Result<bool> + Send + 'static,
+) -> Result<FileRows> {
+    let mut file = BufReader::with_capacity(1 << 16, open(path)?);
+    let path = path.to_path_buf();
+    let mut row = Vec::new();
+    let mut first: Option<Vec<String>> = None;
+    let mut failed = false;
+    Ok(Box::new(std::iter::from_fn(move || {
+        if failed {
+            return None;
+        }
+        match next(&mut file, &mut row) {
+            Ok(true) => Some(Ok(parse(&row, &mut first))),
+            Ok(false) => None,
+            Err(error) => {
+                failed = true;
+                Some(Err(Error::io("read on", &path)(error)))
+            }
+        }
+    })))
+}
+
+/// A row's columns. Columns for images that the first row has and this one lacks are null: the image is missing.
+fn parse(row: &[u8], first: &mut Option<Vec<String>>) -> Result<Columns, String> {
+    if row.len() > ROW_LIMIT {
+        return Err(format!("the row is longer than {ROW_LIMIT} bytes"));
+    }
+    let mut fields = match serde_json::from_slice(row) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(_) => return Err("the row is no JSON object".into()),
+        Err(error) => return Err(format!("the row is no JSON ({error})")),
+    };
+    let images = ["image", "images"].map(str::to_owned);
+    let expected = first.get_or_insert_with(|| images.into_iter().filter(|name| fields.contains_key(name)).collect());
+    for name in expected {
+        fields.entry(name.as_str()).or_insert(Value::Null);
+    }
+    Ok(Columns { fields, ..Default::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &str, content: &str) -> Vec<Result<Columns, String>> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let rows = if format(&path).unwrap() == Format::JsonArray { array(&path) } else { lines(&path) };
+        rows.unwrap().map(|row| row.unwrap()).collect()
+    }
+
+    #[test]
+    fn lines_and_arrays_give_the_same_rows() {
+        let rows = [r#"{"a": "x,]}\"["}"#, r#"{"b": [[1], {"c": 2}]}"#, r#"{"d": "é\\"}"#];
+        let expected: Vec<Value> = rows.iter().map(|row| serde_json::from_str(row).unwrap()).collect();
+        for content in [rows.join("\n\n"), format!("[\n{}]\n", rows.join(" ,\n")), format!("[{}]", rows.join(","))] {
+            let found: Vec<_> =
+                read("a.json", &content).into_iter().map(|row| Value::Object(row.unwrap().fields)).collect();
+            assert_eq!(found, expected, "{content}");
+        }
+        assert!(read("a.json", "[]").is_empty() && read("a.json", " [ ] ").is_empty());
+    }
+
+    #[test]
+    fn a_bad_row_does_not_end_the_stream() {
+        for content in ["{\"a\": 1}\n{nonsense\n7\n{\"a\": 2}", "[{\"a\": 1}, {nonsense}, 7, {\"a\": 2}]"] {
+            let rows = read("a.json", content);
+            assert_eq!(rows.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false, true], "{content}");
+        }
+    }
+
+    #[test]
+    fn an_array_that_is_cut_off_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        std::fs::write(&path, "[{\"a\": 1}, {\"a\"").unwrap();
+        let rows: Vec<_> = array(&path).unwrap().collect();
+        assert!(rows[0].is_ok() && rows[1].is_err() && rows.len() == 2);
+    }
+
+    #[test]
+    fn an_image_that_only_other_rows_have_is_missing() {
+        let rows = read("a.json", "{\"image\": \"a.png\"}\n{\"text\": \"b\"}");
+        assert_eq!(rows[1].as_ref().unwrap().fields["image"], Value::Null);
+    }
+}

@@ -1,0 +1,52 @@
+//! The one error type of this crate: what stops a harvest, its cause, the file. Rows that are merely skipped are no
+//! errors; they carry a reason as text (`sae_core::store::Skipped`). Never prints.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+/// What stops a harvest.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Files, tables, the store or the device.
+    #[error(transparent)]
+    Core(#[from] sae_core::Error),
+    /// A checkpoint that is incomplete, damaged, or of a kind this crate does not know.
+    #[error("{cause}: {path}")]
+    Checkpoint {
+        /// What is wrong with it.
+        cause: String,
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// A data set that cannot be read as one. (A bad row is skipped instead.)
+    #[error("{cause}: {path}")]
+    Data {
+        /// What is wrong with it.
+        cause: String,
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// Arguments that contradict each other, the checkpoint or the data.
+    #[error("{0}")]
+    Plan(String),
+}
+
+/// Results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// For `map_err` on anything that says what is wrong with the checkpoint's file at `path`.
+    pub(crate) fn checkpoint<C: Display>(path: &Path) -> impl FnOnce(C) -> Error + '_ {
+        move |cause| Error::Checkpoint { cause: cause.to_string(), path: path.to_path_buf() }
+    }
+
+    /// For `map_err` on anything that says what is wrong with the data's file at `path`.
+    pub(crate) fn data<C: Display>(path: &Path) -> impl FnOnce(C) -> Error + '_ {
+        move |cause| Error::Data { cause: cause.to_string(), path: path.to_path_buf() }
+    }
+
+    /// For `map_err` on file operations.
+    pub(crate) fn io<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
+        move |source| sae_core::Error::io(doing, path)(source).into()
+    }
+}

@@ -1,0 +1,32 @@
+//! Multimodal models, their processors and data sets, and the capture of their hidden states.
+//!
+//! Data flows one way:
+//!
+//! ```text
+//! data::Source ──rows──▶ Checkpoint::prepare ──────────▶ Model::hidden ──▶ sae_core::store
+//! JSON, Parquet,         prompt: turns ▶ template ▶ ids   ViT ▶ projector   parts of shards
+//! folder                 pixels: file ▶ Pillow's resize   ▶ decoder blocks  and tables
+//! ```
+//!
+//! [`harvest`] runs all of it by a [`Plan`]. [`Checkpoint`] opens the parts of a Hugging Face folder and makes samples
+//! of rows; [`model`] computes; [`data`] reads. What goes in and comes out equals `transformers` 5.23 with Pillow 13 as
+//! the image backend: token ids exactly, pixel values exactly, hidden states to 1e-4.
+//!
+//! A row that cannot be used is skipped, counted and listed with its reason; only what would make all rows wrong (a
+//! checkpoint, an argument, a disk) is an [`Error`]. Nothing here prints, and nothing reaches for the network.
+
+mod capture;
+mod checkpoint;
+pub mod data;
+mod error;
+pub mod model;
+mod outlook;
+pub mod pixels;
+pub mod prompt;
+pub mod resample;
+pub mod template;
+
+pub use capture::{ComputeDtype, Plan, Progress, harvest};
+pub use checkpoint::{Answers, Checkpoint, Prepared, Templating};
+pub use error::{Error, Result};
+pub use outlook::Outlook;

@@ -1,0 +1,211 @@
+//! From a conversation to token ids, as the checkpoint's processor does it: chat template, placeholders of images
+//! expanded in the text, one pass of the tokenizer. Knows for every token who speaks and what text it stands for; knows
+//! nothing of pixels.
+
+use crate::data::{Part, Turn};
+use crate::template::{Template, special_tokens};
+use crate::{Error, Result};
+use sae_core::sample::{Modality, Role, Token};
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::Path;
+use tokenizers::Tokenizer;
+
+/// Largest `tokenizer.json` that is read, in bytes.
+const LIMIT: u64 = 1 << 28;
+
+/// Where the text of a sample comes from.
+pub enum Text<'a> {
+    /// Turns, put together by the chat template; joined by newlines if the checkpoint has none.
+    Conversation {
+        /// In order.
+        turns: &'a [Turn],
+        /// Whether the beginning of an answer comes last.
+        generate: bool,
+    },
+    /// As it is, with the model's own placeholder where images stand.
+    Verbatim(&'a str),
+}
+
+/// Images as the model's text has them.
+#[derive(Clone, Debug)]
+pub struct Placeholder {
+    /// Token id.
+    pub id: u32,
+    /// Token.
+    pub token: String,
+    /// Positions an image takes.
+    pub positions: usize,
+}
+
+/// Tokenizer and chat template of a checkpoint.
+pub struct Prompter {
+    tokenizer: Tokenizer,
+    /// Ids that carry no content of their own.
+    special: BTreeSet<u32>,
+    bos: Option<String>,
+    template: Option<Template>,
+    placeholder: Option<Placeholder>,
+}
+
+impl Prompter {
+    /// Reads the tokenizer and the chat template of the checkpoint in `folder`. A multimodal one has a placeholder
+    /// token and the number of positions each image takes.
+    ///
+    /// # Errors
+    /// A file is missing or damaged, or the tokenizer has no placeholder for images.
+    pub fn open(folder: &Path, image: Option<(u32, usize)>) -> Result<Self> {
+        let path = folder.join("tokenizer.json");
+        let mut tokenizer: Tokenizer = sae_core::file::read_json(&path, LIMIT)?;
+        // Texts are never cut: samples over the context length are refused by whoever knows it.
+        tokenizer.with_truncation(None).map_err(Error::checkpoint(&path))?;
+        tokenizer.with_padding(None);
+        let placeholder = image.map(|(id, positions)| {
+            let token = tokenizer.id_to_token(id);
+            let token = token.ok_or_else(|| Error::checkpoint(&path)(format!("there is no image token (id {id})")))?;
+            Ok::<_, Error>(Placeholder { id, token, positions })
+        });
+        let added = tokenizer.get_added_tokens_decoder();
+        let special = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
+        let bos = special_tokens(folder)?.get("bos_token").and_then(|token| token.as_str()).map(str::to_owned);
+        Ok(Self {
+            special,
+            bos,
+            template: Template::open(folder, image.is_some())?,
+            placeholder: placeholder.transpose()?,
+            tokenizer,
+        })
+    }
+
+    /// The tokens of a text with `images` images in it, in order. Positions of images have the image's number; their
+    /// rectangles are left open.
+    ///
+    /// # Errors
+    /// Why no sample can be made of it: the template refuses it, or placeholders and images do not match.
+    pub fn tokens(&self, text: &Text, images: usize) -> Result<Vec<Token>, String> {
+        let mut image_roles = Vec::new();
+        if let Text::Conversation { turns, .. } = text {
+            let of = |turn: &Turn| turn.parts.iter().filter(|part| part.text().is_none()).count();
+            image_roles.extend(turns.iter().flat_map(|turn| std::iter::repeat_n(turn.role, of(turn))));
+        }
+        let (text, spans, add_special) = match text {
+            Text::Verbatim(text) => {
+                let whole = 0..text.len();
+                ((*text).to_owned(), vec![(whole, Role::User)], true)
+            }
+            Text::Conversation { turns, generate } => match &self.template {
+                Some(template) => {
+                    let rendered = template.render(turns, *generate)?;
+                    let spans = rendered.spans.into_iter().map(|(span, turn)| (span, turns[turn].role)).collect();
+                    (rendered.text, spans, self.placeholder.is_some())
+                }
+                None => {
+                    let (text, spans) = self.joined(turns);
+                    (text, spans, true)
+                }
+            },
+        };
+        let begun = self.bos.as_ref().is_some_and(|bos| text.starts_with(bos));
+        let (text, spans) = self.expand(text, spans, images)?;
+        let encoding = self.tokenizer.encode(text.as_str(), add_special && !begun).map_err(|e| e.to_string())?;
+        let mut seen = 0;
+        let tokens = encoding.get_ids().iter().zip(encoding.get_offsets()).zip(0..).map(|((id, offsets), position)| {
+            let placeholder = self.placeholder.as_ref().filter(|p| p.id == *id);
+            let mut token = Token {
+                position,
+                modality: Modality::Text,
+                token_id: *id as i32,
+                piece: self.piece(*id, &text, *offsets),
+                role: role_at(&spans, *offsets),
+                special: false,
+                image: None,
+                rect: None,
+            };
+            match placeholder {
+                Some(placeholder) => {
+                    let image = seen / placeholder.positions;
+                    seen += 1;
+                    token.modality = Modality::Image;
+                    token.image = i16::try_from(image).ok();
+                    token.role = image_roles.get(image).copied().unwrap_or(Role::User);
+                }
+                None => token.special = token.role == Role::Template || self.special.contains(id),
+            }
+            token
+        });
+        Ok(tokens.collect())
+    }
+
+    /// What a base model reads: turns joined by newlines, placeholders where images stand.
+    fn joined(&self, turns: &[Turn]) -> (String, Vec<(Range<usize>, Role)>) {
+        let mut text = String::new();
+        let mut spans = Vec::new();
+        for (n, turn) in turns.iter().enumerate() {
+            if n > 0 {
+                text.push('\n');
+            }
+            for part in &turn.parts {
+                let start = text.len();
+                match part {
+                    Part::Image(_) => text.push_str(self.placeholder.as_ref().map_or("", |p| &p.token)),
+                    Part::Text(part) => text.push_str(part),
+                }
+                spans.push((start..text.len(), turn.role));
+            }
+        }
+        (text, spans)
+    }
+
+    /// Repeats the placeholder of each image as often as the image has positions.
+    fn expand(
+        &self,
+        text: String,
+        spans: Vec<(Range<usize>, Role)>,
+        images: usize,
+    ) -> Result<(String, Vec<(Range<usize>, Role)>), String> {
+        let Some(Placeholder { token, positions, .. }) = &self.placeholder else {
+            return if images == 0 { Ok((text, spans)) } else { Err("the model takes no images".into()) };
+        };
+        let found: Vec<_> = text.match_indices(token.as_str()).map(|(at, _)| at).collect();
+        if found.len() != images {
+            return Err(format!("{images} images, but {} times {token} in the text", found.len()));
+        }
+        let grown = token.len() * (positions - 1);
+        let moved = |at: usize| at + grown * found.partition_point(|found| *found < at);
+        let spans = spans.into_iter().map(|(span, role)| (moved(span.start)..moved(span.end), role)).collect();
+        Ok((text.replace(token.as_str(), &token.repeat(*positions)), spans))
+    }
+
+    /// The text a token stands for; its name if it stands for none, or for a fraction of a character.
+    fn piece(&self, id: u32, text: &str, (start, end): (usize, usize)) -> String {
+        match text.get(start..end) {
+            Some(piece) if !piece.is_empty() => piece.to_owned(),
+            _ => self.tokenizer.id_to_token(id).unwrap_or_default(),
+        }
+    }
+}
+
+/// Who speaks at a token: decided by its last byte, because the space in front of a word belongs to the word's token.
+fn role_at(spans: &[(Range<usize>, Role)], (start, end): (usize, usize)) -> Role {
+    if start == end {
+        return Role::Template;
+    }
+    let candidate = spans.partition_point(|(span, _)| span.end < end);
+    spans.get(candidate).filter(|(span, _)| span.contains(&(end - 1))).map_or(Role::Template, |(_, role)| *role)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_byte_of_a_token_decides_who_speaks() {
+        let spans = [(6..11, Role::User), (24..30, Role::Assistant)];
+        assert_eq!(role_at(&spans, (5, 8)), Role::User);
+        assert_eq!(role_at(&spans, (8, 11)), Role::User);
+        assert_eq!(role_at(&spans, (11, 12)), Role::Template);
+        assert_eq!(role_at(&spans, (23, 30)), Role::Assistant);
+        assert_eq!(role_at(&spans, (0, 0)), Role::Template);
+        assert_eq!(role_at(&spans, (30, 31)), Role::Template);
+    }
+}

@@ -1,0 +1,74 @@
+//! Reading the golden folders (`tests/golden`, made by the Python scripts there). A missing one fails the test.
+
+use harvest::data::{Part, Turn};
+use sae_core::sample::Role;
+use sae_core::tensors::Tensors;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A golden folder: what `transformers` computed for a few samples.
+pub struct Golden {
+    pub folder: PathBuf,
+    pub tensors: Tensors,
+    pub samples: Vec<Sample>,
+}
+
+pub struct Sample {
+    pub name: String,
+    pub turns: Vec<Turn>,
+    pub generate: bool,
+    pub images: Vec<Vec<u8>>,
+}
+
+impl Golden {
+    /// A folder that holds a checkpoint, its images and `samples.json` beside the golden tensors.
+    pub fn open(name: &str) -> Self {
+        let folder = repository().join("tests/golden").join(name);
+        let samples = std::fs::read(folder.join("samples.json")).unwrap_or_else(|e| panic!("no {name}: {e}"));
+        let samples: Vec<Value> = serde_json::from_slice(&samples).unwrap();
+        let samples = samples.iter().map(|sample| sample_of(&folder, sample)).collect();
+        Self { tensors: Tensors::open(&folder.join("golden.safetensors")).unwrap(), folder, samples }
+    }
+
+    /// Shape and values of a sample's tensor; nothing if there is none of that name.
+    pub fn get(&self, sample: &str, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
+        let name = format!("{sample}.{name}");
+        let shape = self.tensors.shape(&name)?.to_vec();
+        Some((shape.clone(), self.tensors.f32(&name, &shape).unwrap()))
+    }
+
+    pub fn ids(&self, sample: &str) -> Vec<u32> {
+        let (_, bytes) = self.tensors.bytes(&format!("{sample}.ids")).expect("golden ids");
+        bytes.as_chunks().0.iter().map(|id| i64::from_le_bytes(*id) as u32).collect()
+    }
+}
+
+fn sample_of(folder: &Path, sample: &Value) -> Sample {
+    let mut images = Vec::new();
+    let turns = sample["messages"].as_array().unwrap().iter().map(|message| {
+        let parts = message["content"].as_array().unwrap().iter().map(|part| match part["path"].as_str() {
+            Some(path) => {
+                images.push(std::fs::read(folder.join(path)).unwrap());
+                Part::Image(images.len() - 1)
+            }
+            None => Part::Text(part["text"].as_str().unwrap().to_owned()),
+        });
+        let role = if message["role"] == "assistant" { Role::Assistant } else { Role::User };
+        Turn { role, parts: parts.collect() }
+    });
+    let turns = turns.collect();
+    let (name, generate) = (sample["name"].as_str().unwrap(), sample["add_generation_prompt"].as_bool().unwrap());
+    Sample { name: name.to_owned(), turns, generate, images }
+}
+
+/// `||a - b|| / ||b||`.
+pub fn relative_error(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+    let difference = square(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
+    (difference / square(&mut b.iter().map(|b| f64::from(*b)))).sqrt()
+}

@@ -1,0 +1,209 @@
+//! Whole harvests of a tiny checkpoint: what lands in the store, what is skipped, and that an interruption changes no
+//! byte.
+
+use crate::bad;
+use crate::golden::{Golden, relative_error};
+use burn::tensor::{DType, Device};
+use harvest::data::Source;
+use harvest::{Answers, Checkpoint, Plan, Progress, Templating, harvest};
+use sae_core::Run;
+use sae_core::device::DeviceChoice;
+use sae_core::store::{Store, load_samples};
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+/// A data set of 24 good rows of different lengths, with bad ones in between.
+fn data(folder: &Path) {
+    let golden = Golden::open("llava-a").folder;
+    fs::create_dir_all(folder.join("images")).unwrap();
+    for name in ["wide.png", "tall.png", "square.png"] {
+        fs::copy(golden.join("images").join(name), folder.join("images").join(name)).unwrap();
+    }
+    fs::write(folder.join("images/noise.png"), b"\x89PNG\r\n\x1a\nnothing of a picture").unwrap();
+    fs::write(folder.join("images/huge.png"), huge_png()).unwrap();
+    let row = |id: usize, image: &str, answer: &str| {
+        format!(
+            r#"{{"id": "row-{id}", "image": "images/{image}", "conversations": [{{"from": "human", "value": "<image>\nWhat?"}},
+            {{"from": "gpt", "value": "{answer}"}}]}}"#
+        )
+        .replace('\n', "")
+        .replace("<image>What", "<image>\\nWhat")
+    };
+    let mut rows = Vec::new();
+    for n in 0..24 {
+        rows.push(row(n, ["wide.png", "tall.png", "square.png"][n % 3], &"a word ".repeat(1 + n * 5 % 13)));
+        match n {
+            2 => rows.push("{not json".into()),
+            5 => rows.push(row(100, "noise.png", "a")),
+            6 => rows.push(row(101, "huge.png", "a")),
+            9 => rows.push(row(102, "gone.png", "a")),
+            12 => rows.push(row(103, "wide.png", "  ")),
+            15 => rows.push(r#"{"id": "x", "conversations": [{"from": "human", "value": "<image>"}]}"#.into()),
+            18 => rows.push(row(104, "wide.png", &"long ".repeat(600))),
+            23 => rows.push(r#"{"id": "y", "image": null, "text": "no picture"}"#.into()),
+            _ => {}
+        }
+    }
+    fs::write(folder.join("data.jsonl"), rows.join("\n")).unwrap();
+}
+
+/// A file whose header claims 30,000 x 20,000 pixels.
+fn huge_png() -> Vec<u8> {
+    let mut chunk = b"IHDR".to_vec();
+    chunk.extend(30_000u32.to_be_bytes());
+    chunk.extend(20_000u32.to_be_bytes());
+    chunk.extend([8, 2, 0, 0, 0]);
+    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
+    file.extend(13u32.to_be_bytes());
+    file.extend(&chunk);
+    file.extend(crc32(&chunk).to_be_bytes());
+    file.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");
+    file
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 })
+    })
+}
+
+fn plan(model: &Path, data: &Path) -> Plan {
+    Plan { device: DeviceChoice::Cpu, part_rows: 200, batch_tokens: 160, ..Plan::new(model, data, vec![0, 2]) }
+}
+
+/// Content of all files of a run that hold data, by name.
+fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            match path.extension().and_then(|e| e.to_str()) {
+                _ if path.is_dir() => folders.push(path),
+                Some("safetensors" | "parquet") => drop(files.insert(name, fs::read(path).unwrap())),
+                _ => {}
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn an_interrupted_harvest_goes_on_with_the_same_bytes() {
+    let (dir, model) = bad::checkpoint();
+    data(&dir.path().join("data"));
+    let plan = plan(&model, &dir.path().join("data/data.jsonl"));
+    let whole = Run::create(&dir.path().join("whole")).unwrap();
+    let record = harvest(&plan, &whole, &mut |_| {}).unwrap();
+    assert!(record.complete && record.parts.len() >= 4);
+    let expected = files(whole.root());
+    assert!(expected.len() >= 13);
+
+    let broken = Run::create(&dir.path().join("broken")).unwrap();
+    for stop in [1, 2, 5, 9] {
+        let mut batches = 0;
+        let interrupted = catch_unwind(AssertUnwindSafe(|| {
+            harvest(&plan, &broken, &mut |_| {
+                batches += 1;
+                assert!(batches < stop, "pulled the plug");
+            })
+        }));
+        assert!(interrupted.is_err());
+    }
+    let mut last = Progress::default();
+    let resumed = harvest(&plan, &broken, &mut |progress| last = *progress).unwrap();
+    assert_eq!(files(broken.root()), expected);
+    assert_eq!(resumed.skipped, record.skipped);
+    assert_eq!((last.samples, last.source_rows, last.skipped), (24, 32, 8));
+    // Once more is nothing to do; another plan in the same run is refused.
+    assert_eq!(harvest(&plan, &broken, &mut |_| panic!("nothing to do")).unwrap(), resumed);
+    let other = Plan { layers: vec![1], ..plan };
+    assert!(harvest(&other, &broken, &mut |_| {}).unwrap_err().to_string().contains("another harvest"));
+}
+
+#[test]
+fn bad_rows_are_skipped_and_listed_with_their_reasons() {
+    let (dir, model) = bad::checkpoint();
+    data(&dir.path().join("data"));
+    let run = Run::create(&dir.path().join("run")).unwrap();
+    let record = harvest(&plan(&model, &dir.path().join("data")), &run, &mut |_| {}).unwrap();
+    let skipped: Vec<_> = record.skipped.iter().map(|s| (s.row, s.key.as_str(), s.reason.as_str())).collect();
+    let expected = [
+        (3, "3", "no JSON"),
+        (7, "row-100", "does not decode"),
+        (9, "row-101", "600 megapixels"),
+        (13, "row-102", "cannot read the image"),
+        (17, "row-103", "the text is empty"),
+        (21, "x", "image is missing"),
+        (25, "row-104", "context of 512"),
+        (31, "y", "image is missing"),
+    ];
+    assert_eq!(skipped.len(), expected.len(), "{skipped:?}");
+    for ((row, key, reason), expected) in skipped.into_iter().zip(expected) {
+        assert_eq!((row, key), (expected.0, expected.1));
+        assert!(reason.contains(expected.2), "{reason}");
+    }
+}
+
+#[test]
+fn the_store_holds_what_the_model_computes_for_each_sample_alone() {
+    let (dir, model) = bad::checkpoint();
+    data(&dir.path().join("data"));
+    let path = dir.path().join("data/data.jsonl");
+    let run = Run::create(&dir.path().join("run")).unwrap();
+    harvest(&plan(&model, &path), &run, &mut |_| {}).unwrap();
+    let samples = load_samples(&run).unwrap();
+    assert_eq!(samples.len(), 24);
+    assert_eq!((samples[3].key.as_str(), samples[3].source.as_str()), ("row-3", "data.jsonl:4"));
+    assert_eq!((samples[0].images[0].width, samples[0].images[0].height), (61, 37));
+
+    let checkpoint = Checkpoint::open(&model).unwrap();
+    let model = checkpoint.load(Some(2), &Device::flex(), DType::F32).unwrap();
+    let store = Store::open(&run, "layers.2").unwrap();
+    let mut stored = Vec::new();
+    for shard in 0..store.shards() {
+        let shard = store.shard(shard).unwrap();
+        shard.read(0..shard.rows(), &mut stored);
+    }
+    let mut at = 0;
+    for row in Source::open(&path).unwrap().rows(&Vec::new()).unwrap() {
+        let Ok(prepared) = checkpoint.prepare(row.unwrap(), Answers::All, Templating::Auto) else { continue };
+        let hidden = model.hidden(&[&checkpoint.input(&prepared)], &[2]).unwrap();
+        let expected = hidden.rows(0, 0);
+        assert!(relative_error(&stored[at..at + expected.len()], expected) < 1e-5);
+        at += expected.len();
+    }
+    assert_eq!(at, stored.len());
+}
+
+#[test]
+fn a_verbatim_text_has_its_own_placeholder() {
+    let (dir, model) = bad::checkpoint();
+    let folder = dir.path().join("data");
+    data(&folder);
+    let rows = [
+        r#"{"image": "images/wide.png", "caption": "<image> a red square"}"#,
+        r#"{"image": "images/wide.png", "caption": "no placeholder"}"#,
+    ];
+    fs::write(folder.join("data.jsonl"), rows.join("\n")).unwrap();
+    let plan =
+        Plan { template: Templating::None, mapping: vec![("text".into(), "caption".into())], ..plan(&model, &folder) };
+    let run = Run::create(&dir.path().join("run")).unwrap();
+    let record = harvest(&plan, &run, &mut |_| {}).unwrap();
+    assert_eq!(load_samples(&run).unwrap()[0].text, "<image> a red square");
+    assert!(record.skipped[0].reason.contains("1 images, but 0 times <image>"), "{:?}", record.skipped);
+}
+
+#[test]
+fn a_plan_that_cannot_work_leaves_no_trace() {
+    let (dir, model) = bad::checkpoint();
+    data(&dir.path().join("data"));
+    let run = Run::create(&dir.path().join("run")).unwrap();
+    let before = fs::read(run.root().join("run.json")).unwrap();
+    let plan = Plan { layers: vec![0, 3], ..plan(&model, &dir.path().join("data")) };
+    assert!(harvest(&plan, &run, &mut |_| {}).unwrap_err().to_string().contains("no layer 3"));
+    assert_eq!(fs::read(run.root().join("run.json")).unwrap(), before);
+}

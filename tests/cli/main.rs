@@ -1,0 +1,7 @@
+//! What crosses crates, through the real program: the whole way, resumption after a kill, bad input, the demo model.
+
+mod bad_input;
+mod demo_model;
+mod resume;
+mod tool;
+mod whole_way;

@@ -1,0 +1,109 @@
+//! A harvest that is killed, or whose disk is full, and started again ends with the bytes of one that ran through.
+
+use crate::tool::{data_set, files, json, sae, said, tiny_model};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const ROWS: usize = 90;
+
+fn harvest(dir: &Path, run: &str) -> Command {
+    let mut command = sae();
+    command.args(["harvest", "--layers", "0,2", "--shard-tokens", "300", "--batch-tokens", "256", "--device", "cpu"]);
+    command.arg("--model").arg(tiny_model()).arg("--data").arg(dir.join("data.jsonl")).arg("--run").arg(dir.join(run));
+    command
+}
+
+#[test]
+fn a_killed_harvest_goes_on_with_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    data_set(dir.path(), ROWS);
+    assert!(harvest(dir.path(), "whole").output().unwrap().status.success());
+    let expected = files(&dir.path().join("whole"));
+    let shards = expected.keys().filter(|path| path.to_string_lossy().contains("shard-")).count();
+    assert!(shards >= 10, "{shards} shards are too few to be interrupted between");
+
+    let mut kills = 0;
+    for after in [0, 1, 3, 4, 6, 8] {
+        let run = dir.path().join("killed");
+        let mut child = harvest(dir.path(), "killed").spawn().unwrap();
+        let part = run.join(format!("tokens/part-{after:05}.parquet"));
+        let begun = Instant::now();
+        while !part.exists() && child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(120), "the harvest hangs");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        kills += child.try_wait().unwrap().is_none() as u32;
+        child.kill().unwrap(); // SIGKILL: no handler runs
+        child.wait().unwrap();
+    }
+    assert!(kills > 0, "every harvest ended before it could be killed");
+    let output = harvest(dir.path(), "killed").output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let found = files(&dir.path().join("killed"));
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    assert!(found == expected, "after {kills} kills the bytes differ");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_named_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    data_set(dir.path(), ROWS);
+    assert!(harvest(dir.path(), "whole").output().unwrap().status.success());
+    // No file may grow over 24 KiB: the first shard of 300 rows of 32 floats does.
+    let whole = harvest(dir.path(), "full");
+    let mut limited = Command::new("bash");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 24; exec \"$@\"", "bash"]).arg(whole.get_program());
+    let output = limited.args(whole.get_args()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("cannot write") && said(&output).contains("shard-00000"), "{}", said(&output));
+    assert!(harvest(dir.path(), "full").output().unwrap().status.success());
+    assert!(files(&dir.path().join("full")) == files(&dir.path().join("whole")));
+}
+
+#[test]
+fn harvesting_and_training_give_the_same_bytes_on_one_thread_and_on_two() {
+    let dir = tempfile::tempdir().unwrap();
+    data_set(dir.path(), 30);
+    for threads in ["1", "2"] {
+        let run = format!("threads-{threads}");
+        let output = harvest(dir.path(), &run).env("RAYON_NUM_THREADS", threads).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        let run = dir.path().join(&run);
+        let mut train = sae();
+        train.args([
+            "train",
+            "--hook",
+            "layers.2",
+            "--name",
+            "a",
+            "--expansion",
+            "4",
+            "--batch",
+            "64",
+            "--steps",
+            "30",
+        ]);
+        let output = train.arg("--run").arg(&run).env("RAYON_NUM_THREADS", threads).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        // The log tells the speed, which is another one each time.
+        std::fs::remove_file(run.join("saes/a/log.parquet")).unwrap();
+    }
+    assert!(files(&dir.path().join("threads-1")) == files(&dir.path().join("threads-2")));
+}
+
+#[test]
+fn a_second_harvest_of_the_same_plan_does_nothing_and_of_another_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    data_set(dir.path(), 12);
+    let data = dir.path().join("data.jsonl");
+    let (model, run) = (tiny_model(), dir.path().join("run"));
+    let [model, data, run] = [&model, &data, &run].map(|p| p.to_str().unwrap());
+    let plan = ["harvest", "--model", model, "--data", data, "--run", run, "--layers"];
+    let first = json(&[&plan[..], &["1"]].concat());
+    let second = json(&[&plan[..], &["1"]].concat());
+    assert_eq!((&first["samples"], &first["tokens"]), (&second["samples"], &second["tokens"]));
+    let refused = crate::tool::fails(1, &[&plan[..], &["2"]].concat());
+    assert!(refused.contains("holds another harvest") && refused.contains("hint: name another --run"), "{refused}");
+}

@@ -1,0 +1,93 @@
+//! Harvest, train, evaluate, index, score, filter through the program, and the demo on the bundled model and data.
+
+use crate::tool::{data_set, json, repository, sae, said, tiny_model};
+use std::collections::BTreeSet;
+use std::fs;
+
+#[test]
+fn from_a_data_set_to_a_filtered_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = data_set(dir.path(), 24);
+    let (model, run, out, dropped) =
+        (tiny_model(), dir.path().join("run"), dir.path().join("out"), dir.path().join("gone"));
+    let [model, data, run, out, dropped] = [&model, &data, &run, &out, &dropped].map(|p| p.to_str().unwrap());
+
+    let plan = json(&["harvest", "--model", model, "--data", data, "--run", run, "--layers", "1", "--dry-run"]);
+    assert_eq!(plan["command"], "harvest");
+    assert!(!dir.path().join("run").exists(), "--dry-run does nothing");
+
+    let harvested = json(&["harvest", "--model", model, "--data", data, "--run", run, "--layers", "1"]);
+    assert_eq!(harvested["samples"], 24);
+    let train = ["--l1", "0.05", "--lr", "0.003", "--batch", "128", "--steps", "200", "--expansion", "4"];
+    let trained = json(&[&["train", "--run", run, "--hook", "layers.1", "--name", "base"], &train[..]].concat());
+    assert_eq!(trained["tokens"], 200 * 128);
+
+    let report = json(&["eval", "--run", run, "--sae", "base"]);
+    let all = &report["all"];
+    assert_eq!(all["tokens"], harvested["tokens"]);
+    let by = &report["by_modality"];
+    assert_eq!(
+        by["text"]["tokens"].as_u64().unwrap() + by["image"]["tokens"].as_u64().unwrap(),
+        all["tokens"].as_u64().unwrap()
+    );
+    assert!(all["fvu"].as_f64().unwrap() < 0.9, "{report}");
+
+    let index = json(&["index", "--run", run]);
+    let classes: u64 = index["classes"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+    assert_eq!((classes, index["features"].as_u64()), (128, Some(128)));
+
+    let scored = json(&["score", "--run", run]);
+    assert_eq!(scored["samples"], 24);
+    let filter = ["filter", "--run", run, "--by", "l0_paper", "--keep", "25%", "--out", out, "--dropped", dropped];
+    let filtered = json(&filter);
+    assert_eq!((filtered["kept"]["rows"].as_u64(), filtered["dropped"].as_u64()), (Some(6), Some(18)));
+    let lines = |folder: &str| -> BTreeSet<String> {
+        let text = fs::read_to_string(dir.path().join(folder).join("data.jsonl")).unwrap();
+        text.lines().map(String::from).collect()
+    };
+    let (kept, gone) = (lines("out"), lines("gone"));
+    let all: BTreeSet<_> = fs::read_to_string(data).unwrap().lines().map(String::from).collect();
+    assert_eq!((kept.len(), gone.len()), (6, 18));
+    assert_eq!(kept.union(&gone).cloned().collect::<BTreeSet<_>>(), all, "rows are copied as they stand");
+    for row in &kept {
+        let row: serde_json::Value = serde_json::from_str(row).unwrap();
+        assert!(dir.path().join("out").join(row["image"].as_str().unwrap()).exists(), "images come along");
+    }
+
+    let again = sae().args(filter).output().unwrap();
+    assert!(said(&again).contains("not empty"), "an existing folder is never written over");
+}
+
+#[test]
+fn the_demo_ends_in_its_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let assets = repository("assets");
+    let args = ["demo", "--steps", "40", "--seeds", "2"];
+    let demo = || {
+        let mut command = sae();
+        command.args(args).arg("--run").arg(&run).arg("--assets").arg(&assets);
+        command
+    };
+    let output = demo().arg("--json").output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(found["samples"].as_u64().unwrap() >= 400);
+    assert_eq!(found["swapped"][0].as_f64().map(|s| (s * 100.0).round()), Some(25.0));
+    for score in ["cosine_paper", "l0_paper", "co_l0_paper", "random"] {
+        let values: Vec<f64> = found["auc"][score].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+        assert!(values.len() == 2 && values.iter().all(|v| (0.0..=1.0).contains(v)), "{score}: {values:?}");
+    }
+    let picture = fs::read(run.join("scores.png")).unwrap();
+    assert!(picture.starts_with(b"\x89PNG") && picture.len() > 5_000);
+
+    // Again, as text: finished steps are kept, and the figures are the same.
+    let output = demo().output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in ["Reconstruction", "most cross-modal features", "0.5 is chance", "scores.png", "sae-gui"] {
+        assert!(text.contains(part), "{text}");
+    }
+    let auc = format!("{:.3}", found["auc"]["cosine_paper"][0].as_f64().unwrap());
+    assert!(text.contains(&auc), "{auc} in {text}");
+}
