@@ -2,7 +2,7 @@
 //! printed anew, and the images that they name by relative path come along. Never touches the input.
 
 use crate::{Error, Result};
-use arrow::array::{BooleanArray, RecordBatch, RecordBatchReader};
+use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use sae_core::sample::Sample;
 use sae_core::{file, table};
@@ -148,7 +148,7 @@ fn copy_array(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
 
 fn copy_table(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
     let reader = table::scan(from, &[])?;
-    let schema = reader.schema();
+    let schema = table::schema(from)?;
     let (mut row, mut copied) = (0, 0);
     let chosen = reader.map(|batch| {
         let batch = batch.map_err(sae_core::Error::format(from))?;
@@ -156,9 +156,9 @@ fn copy_table(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
         row += batch.num_rows() as u64;
         let chosen = filter_record_batch(&batch, &mask).map_err(sae_core::Error::format(from))?;
         copied += chosen.num_rows() as u64;
-        Ok(chosen)
+        chosen.with_schema(schema.clone()).map_err(sae_core::Error::format(from))
     });
-    table::write_all(to, &RecordBatch::new_empty(schema), chosen)?;
+    table::write_all(to, &RecordBatch::new_empty(schema.clone()), chosen)?;
     Ok(copied)
 }
 
@@ -218,7 +218,8 @@ mod tests {
             table::column("n", Int64Array::from_iter_values(0..5)),
             table::nullable("s", StringArray::from(vec![Some("a"), None, Some("c"), None, Some("e")])),
         ]);
-        let schema = batch.schema().as_ref().clone().with_metadata([("huggingface".into(), "{}".into())].into());
+        let metadata = std::collections::HashMap::from([("huggingface".to_string(), "{}".to_string())]);
+        let schema = batch.schema().as_ref().clone().with_metadata(metadata);
         let batch = batch.with_schema(schema.into()).unwrap();
         table::write(&path, &batch).unwrap();
         let samples = [sample("t.parquet:1", ""), sample("t.parquet:4", "")];

@@ -167,7 +167,7 @@ impl Template {
         context.insert("tools".into(), Value::Null);
         context.insert("documents".into(), Value::Null);
         let template = self.environment.get_template("chat").expect("added when the environment was made");
-        let rendered = template.render(minijinja::Value::from_serialize(context));
+        let rendered = template.render(minijinja::value::Serde(context));
         rendered.map_err(|e| match e.kind() {
             ErrorKind::InvalidOperation => {
                 format!("the chat template refuses the conversation: {}", e.detail().unwrap_or(""))

@@ -3,6 +3,7 @@
 use crate::{Error, Result, file};
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
@@ -69,6 +70,12 @@ pub fn scan(path: &Path, columns: &[&str]) -> Result<ParquetRecordBatchReader> {
         _ => ProjectionMask::columns(schema, columns.iter().copied()),
     };
     builder.with_projection(mask).with_batch_size(65_536).build().map_err(Error::format(path))
+}
+
+/// The schema of a table with its metadata, which readers of batches leave out.
+pub fn schema(path: &Path) -> Result<SchemaRef> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    Ok(ParquetRecordBatchReaderBuilder::try_new(file).map_err(Error::format(path))?.schema().clone())
 }
 
 /// Reads the named columns of a whole table (all of them if none is named).

@@ -1,1 +1,101 @@
-fn main() {}
+//! The program `sae-gui`: arguments, the window, the exit code. Everything else is in the library.
+
+use clap::{Parser, ValueEnum};
+use eframe::NativeOptions;
+use egui::ViewportBuilder;
+use sae_gui::state::{Link, session};
+use sae_gui::view::{App, Options, Outcome};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::PoisonError;
+
+/// Explore the features of a run.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// A run folder, or a link into one: sae://RUN/f/1234
+    run: Option<String>,
+    /// The autoencoder whose features to show [default: the first that has an index]
+    #[arg(long, value_name = "NAME")]
+    sae: Option<String>,
+    /// Where the data set of the run lies, for its pictures [default: where the run says]
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// Write a picture of the window as soon as everything is shown, and exit
+    #[arg(long, value_name = "FILE")]
+    screenshot: Option<PathBuf>,
+    /// Size of the window
+    #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "1360x860", value_parser = size)]
+    size: [f32; 2],
+    /// Colours
+    #[arg(long, value_enum, default_value_t = Colours::System)]
+    theme: Colours,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Colours {
+    /// As the system says
+    System,
+    /// Dark on light
+    Light,
+    /// Light on dark
+    Dark,
+}
+
+fn size(text: &str) -> Result<[f32; 2], String> {
+    let sides = text.split_once('x').and_then(|(width, height)| Some([width.parse().ok()?, height.parse().ok()?]));
+    let fits = |side: &u16| (200..=8000).contains(side);
+    let sides: [u16; 2] = sides.filter(|sides| sides.iter().all(fits)).ok_or("WIDTHxHEIGHT, each 200 to 8000")?;
+    Ok(sides.map(f32::from))
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
+    let mut link = args.run.as_deref().map(Link::parse).transpose().map_err(anyhow::Error::msg)?;
+    if let Some(link) = &mut link {
+        link.sae = args.sae.or(link.sae.take());
+    }
+    let outcome = Outcome::default();
+    let shoots = args.screenshot.is_some();
+    let options = Options {
+        link,
+        data: args.data,
+        theme: match args.theme {
+            Colours::System => None,
+            Colours::Light => Some(session::Theme::Light),
+            Colours::Dark => Some(session::Theme::Dark),
+        },
+        screenshot: args.screenshot.map(|path| (path, outcome.clone())),
+    };
+    let native = NativeOptions {
+        viewport: ViewportBuilder::default()
+            .with_title("SAE workbench")
+            .with_app_id("sae-workbench")
+            .with_inner_size(args.size)
+            .with_min_inner_size([200.0, 200.0]),
+        ..NativeOptions::default()
+    };
+    let created =
+        eframe::run_native("sae-workbench", native, Box::new(|cc| Ok(Box::new(App::new(&cc.egui_ctx, options)?))));
+    created.map_err(|error| {
+        anyhow::anyhow!(
+            "no window can be opened: {error}\nhint: without a display, `xvfb-run -a sae-gui` draws into memory"
+        )
+    })?;
+    let told = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match told {
+        Some(outcome) => outcome.map_err(anyhow::Error::msg),
+        None if shoots => Err(anyhow::anyhow!("the window was closed before its picture was taken")),
+        None => Ok(()),
+    }
+}

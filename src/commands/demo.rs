@@ -16,7 +16,6 @@ use filters::weights::TopTokens;
 use sae_core::eval::{Evaluator, Report};
 use sae_core::index::FeatureRow;
 use sae_core::run::Run;
-use sae_core::sample::Sample;
 use sae_core::store::{Store, load_samples, pieces};
 use sae_core::train::TrainConfig;
 use serde::Serialize;
@@ -207,12 +206,15 @@ fn cross_modal(run: &Run, features: &[FeatureRow], tops: &TopTokens) -> Result<V
     let mut ranked: Vec<_> = features.iter().filter(full).filter_map(|f| Some((f.weight_paper?, f))).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.feature.cmp(&b.1.feature)));
     ranked.truncate(10);
-    let wanted: BTreeSet<(u32, u32)> =
-        ranked.iter().flat_map(|(_, f)| tops.places(f.feature as usize)[0].iter().copied()).collect();
+    let text_places = |feature: u32| {
+        let [text, _] = tops.places(feature as usize);
+        text
+    };
+    let wanted: BTreeSet<(u32, u32)> = ranked.iter().flat_map(|(_, f)| text_places(f.feature)).collect();
     let pieces = pieces(run, &wanted)?;
     let words = |feature: u32| {
         let mut words: Vec<String> = Vec::new();
-        for place in &tops.places(feature as usize)[0] {
+        for place in &text_places(feature) {
             let word = pieces.get(place).map_or("?", |p| p.trim()).to_string();
             if !words.contains(&word) {
                 words.push(word);

@@ -192,5 +192,5 @@ fn indices(values: Vec<i64>, device: &Device) -> Tensor<1, Int> {
 fn values(x: Tensor<2>) -> Result<Vec<f32>> {
     let failed = |e: String| sae_core::Error::Device(format!("the device failed: {e}"));
     let data = x.try_into_data().map_err(|e| failed(format!("{e:?}")))?;
-    Ok(data.convert::<f32>().into_vec().map_err(|e| failed(format!("{e:?}")))?)
+    Ok(data.convert::<f32>().try_into_vec().map_err(|e| failed(format!("{e:?}")))?)
 }

@@ -119,7 +119,8 @@ fn an_interrupted_harvest_goes_on_with_the_same_bytes() {
     assert_eq!(resumed.skipped, record.skipped);
     assert_eq!((last.samples, last.source_rows, last.skipped), (24, 32, 8));
     // Once more is nothing to do; another plan in the same run is refused.
-    assert_eq!(harvest(&plan, &broken, &mut |_| panic!("nothing to do")).unwrap(), resumed);
+    let again = harvest(&plan, &broken, &mut |_| panic!("nothing to do")).unwrap();
+    assert_eq!((again.progress(), again.parts.len()), (resumed.progress(), record.parts.len()));
     let other = Plan { layers: vec![1], ..plan };
     assert!(harvest(&other, &broken, &mut |_| {}).unwrap_err().to_string().contains("another harvest"));
 }

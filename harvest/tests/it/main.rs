@@ -5,3 +5,4 @@ mod bad;
 mod golden;
 mod harvest;
 mod parity;
+mod speed;

@@ -153,7 +153,7 @@ fn every_position_knows_what_it_is() {
     };
     assert_eq!(said(Role::User), "Compare the two.");
     assert_eq!(said(Role::Assistant), "The first is wider.");
-    assert_eq!(said(Role::Template), "<s>[USER]\n[ASSISTANT]</s>");
+    assert_eq!(said(Role::Template), "<s>[USER]\n\n\n[ASSISTANT]\n</s>\n");
     assert!(tokens.iter().all(|t| t.special == (t.role == Role::Template) && t.position as usize <= tokens.len()));
     // "full": a class position and 16 patches for each of two images, shown by the person.
     let images: Vec<_> = tokens.iter().filter(|t| t.modality == Modality::Image).collect();

@@ -1,0 +1,142 @@
+//! What the loader hands over and the views show: a run, its index, a sample with its tokens and pictures. Plain data.
+
+use sae_core::index::{Example, FeatureRow, Neighbour};
+use sae_core::sample::Modality;
+use std::path::PathBuf;
+
+/// A run that was opened.
+#[derive(Clone, Debug, Default)]
+pub struct RunInfo {
+    /// The folder, absolute.
+    pub root: PathBuf,
+    /// Checkpoint that the activations come from; empty if `run.json` does not say.
+    pub model: String,
+    /// Samples stored.
+    pub samples: u64,
+    /// Token positions stored.
+    pub tokens: u64,
+    /// The autoencoder whose features these are.
+    pub sae: String,
+    /// All autoencoders that have an index.
+    pub indexed: Vec<String>,
+}
+
+/// A run with the features of one autoencoder.
+#[derive(Clone, Debug, Default)]
+pub struct Opened {
+    /// The run.
+    pub info: RunInfo,
+    /// The features, as `features.parquet` lists them.
+    pub rows: Vec<FeatureRow>,
+}
+
+/// For every feature its examples, each with its group.
+pub type Examples = Vec<Vec<(u8, Example)>>;
+
+/// The parts of the index that come after the table; each can be missing on its own, with the reason.
+#[derive(Clone, Debug)]
+pub struct Index {
+    /// `examples.parquet`.
+    pub examples: Result<Examples, String>,
+    /// `neighbours.parquet`.
+    pub neighbours: Result<Vec<Vec<Neighbour>>, String>,
+}
+
+/// Examples of one interval of activation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// 0: the strongest; from 1 on octaves below the maximum.
+    pub number: u8,
+    /// What it is, for people.
+    pub title: String,
+    /// Best first.
+    pub examples: Vec<Example>,
+}
+
+impl Group {
+    /// The groups of a feature, in order.
+    pub fn of(examples: &[(u8, Example)]) -> Vec<Self> {
+        let same = |a: &(u8, Example), b: &(u8, Example)| a.0 == b.0;
+        let group = |list: &[(u8, Example)]| {
+            let (number, first) = list[0];
+            let title = match number {
+                0 => "Strongest".into(),
+                _ => {
+                    let low = first.activation.log2().floor().exp2() as f64;
+                    format!("From {} to {}", super::format::real(low), super::format::real(2.0 * low))
+                }
+            };
+            Self { number, title, examples: list.iter().map(|(_, example)| *example).collect() }
+        };
+        examples.chunk_by(same).map(group).collect()
+    }
+}
+
+/// A picture, decoded and made small.
+#[derive(Clone, PartialEq)]
+pub struct Picture {
+    /// Width and height of `rgba`.
+    pub size: [usize; 2],
+    /// Four bytes a pixel, alpha not multiplied in.
+    pub rgba: Vec<u8>,
+}
+
+/// A position of a sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenView {
+    /// Position in the sample.
+    pub position: u32,
+    /// Kind of input.
+    pub modality: Modality,
+    /// Its text.
+    pub piece: String,
+    /// Without content of its own.
+    pub special: bool,
+    /// Which of the sample's pictures it is a patch of.
+    pub image: Option<usize>,
+    /// The patch: `[x0, y0, x1, y1]`, each 0 to 1.
+    pub rect: Option<[f32; 4]>,
+}
+
+/// A sample as examples show it.
+#[derive(Clone)]
+pub struct SampleView {
+    /// The data set's own key.
+    pub key: String,
+    /// Where in the data it stands.
+    pub source: String,
+    /// Its positions, in order.
+    pub tokens: Vec<TokenView>,
+    /// Its pictures, or why they cannot be shown.
+    pub pictures: Vec<Result<Picture, String>>,
+}
+
+impl SampleView {
+    /// The token at a position.
+    pub fn token(&self, position: u32) -> Option<&TokenView> {
+        let usual = self.tokens.get(position as usize).filter(|token| token.position == position);
+        usual.or_else(|| self.tokens.iter().find(|token| token.position == position))
+    }
+
+    /// Bytes that it holds, roughly.
+    pub fn bytes(&self) -> usize {
+        let pixels = |picture: &Result<Picture, String>| picture.as_ref().map_or(0, |picture| picture.rgba.len());
+        let text: usize = self.tokens.iter().map(|token| size_of::<TokenView>() + token.piece.len()).sum();
+        size_of::<Self>() + text + self.pictures.iter().map(pixels).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn octaves_are_named_by_their_bounds() {
+        let example = |activation| Example { activation, sample: 0, position: 0, modality: Modality::Text };
+        let groups = Group::of(&[(0, example(5.0)), (0, example(4.5)), (1, example(4.5)), (3, example(1.5))]);
+        let titles: Vec<_> =
+            groups.iter().map(|group| (group.number, group.title.as_str(), group.examples.len())).collect();
+        assert_eq!(titles, [(0, "Strongest", 2), (1, "From 4.00 to 8.00", 1), (3, "From 1.00 to 2.00", 1)]);
+        assert!(Group::of(&[]).is_empty());
+    }
+}

@@ -1,0 +1,123 @@
+//! The words around a token, as an example shows them: the token itself marked, patches of pictures folded into one
+//! word, template tokens muted. Decides no colours.
+
+use super::data::TokenView;
+use sae_core::sample::Modality;
+
+/// Tokens shown before and after the marked one.
+const CONTEXT: usize = 48;
+
+/// How a piece of an excerpt is to be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// Content.
+    Plain,
+    /// Template tokens, folded patches, and dots where something was left out.
+    Muted,
+    /// The token in question.
+    Hit,
+}
+
+/// A piece of an excerpt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Its words.
+    pub text: String,
+    /// How to show them.
+    pub tone: Tone,
+}
+
+/// The words around a position.
+pub fn excerpt(tokens: &[TokenView], position: u32) -> Vec<Span> {
+    let words = fold(tokens, position);
+    let hit = words.iter().position(|span| span.tone == Tone::Hit);
+    let centre = hit.unwrap_or(0);
+    let range = centre.saturating_sub(CONTEXT)..(centre + CONTEXT + 1).min(words.len());
+    let dots = |missing: bool| missing.then(|| Span { text: "... ".into(), tone: Tone::Muted });
+    let (before, after) = (dots(range.start > 0), dots(range.end < words.len()));
+    before.into_iter().chain(words[range].iter().cloned()).chain(after).collect()
+}
+
+/// A span a token, except that patches in a row become one.
+fn fold(tokens: &[TokenView], position: u32) -> Vec<Span> {
+    let alike = |a: &TokenView, b: &TokenView| patch(a) && patch(b) && a.image == b.image;
+    let mut spans = Vec::new();
+    for run in tokens.chunk_by(alike) {
+        let hit = run.iter().position(|token| token.position == position);
+        let span = match (run, hit) {
+            ([first, ..], Some(at)) if patch(first) => {
+                Span { text: format!("[patch {} of {}]", at + 1, run.len()), tone: Tone::Hit }
+            }
+            ([first, ..], None) if patch(first) => Span { text: format!("[{} patches]", run.len()), tone: Tone::Muted },
+            ([token, ..], Some(_)) => Span { text: words(&token.piece), tone: Tone::Hit },
+            ([token, ..], None) if token.special => Span { text: words(&token.piece), tone: Tone::Muted },
+            ([token, ..], None) => Span { text: words(&token.piece), tone: Tone::Plain },
+            ([], _) => continue,
+        };
+        spans.push(span);
+        if patch(&run[0]) {
+            spans.push(Span { text: " ".into(), tone: Tone::Muted });
+        }
+    }
+    spans
+}
+
+fn patch(token: &TokenView) -> bool {
+    token.modality == Modality::Image
+}
+
+/// A piece on one line: marks of tokenizers become spaces, line breaks become visible, an empty piece is a dot.
+fn words(piece: &str) -> String {
+    let line: String = piece
+        .chars()
+        .map(|sign| match sign {
+            '\u{2581}' | '\u{120}' | '\t' => ' ',
+            '\n' | '\u{10a}' => '\u{b6}',
+            sign if sign.is_control() => '\u{b7}',
+            sign => sign,
+        })
+        .collect();
+    if line.is_empty() { "\u{b7}".into() } else { line }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tokens(pieces: &[&str]) -> Vec<TokenView> {
+        let token = |(position, piece): (usize, &&str)| TokenView {
+            position: position as u32,
+            modality: if *piece == "<image>" { Modality::Image } else { Modality::Text },
+            piece: piece.to_string(),
+            special: piece.starts_with('<'),
+            image: (*piece == "<image>").then_some(0),
+            rect: None,
+        };
+        pieces.iter().enumerate().map(token).collect()
+    }
+
+    fn shown(pieces: &[&str], position: u32) -> Vec<(String, Tone)> {
+        excerpt(&tokens(pieces), position).into_iter().map(|span| (span.text, span.tone)).collect()
+    }
+
+    #[test]
+    fn patches_fold_and_the_token_is_marked() {
+        let pieces = ["<s>", "<image>", "<image>", "<image>", "\u{2581}a", " red\n"];
+        let [s, a] = [("<s>".into(), Tone::Muted), (" a".into(), Tone::Plain)];
+        let (patches, gap) = (("[3 patches]".into(), Tone::Muted), (" ".into(), Tone::Muted));
+        assert_eq!(shown(&pieces, 5), [s.clone(), patches, gap.clone(), a.clone(), (" red\u{b6}".into(), Tone::Hit)]);
+        let patch = ("[patch 2 of 3]".into(), Tone::Hit);
+        assert_eq!(shown(&pieces, 2), [s, patch, gap, a, (" red\u{b6}".into(), Tone::Plain)]);
+    }
+
+    proptest! {
+        #[test]
+        fn long_texts_keep_the_token(length in 0usize..400, position in 0u32..400) {
+            let spans = excerpt(&tokens(&vec!["w"; length]), position);
+            prop_assert!(spans.len() <= 2 * CONTEXT + 3);
+            let hits = spans.iter().filter(|span| span.tone == Tone::Hit).count();
+            prop_assert_eq!(hits, ((position as usize) < length) as usize);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Links into a run, `sae://RUN/f/1234`: the same string opens a feature from the command line, from a note and from a
+//! colleague's message. Touches no file.
+
+use std::fmt::{self, Display, Write as _};
+use std::path::PathBuf;
+
+const SCHEME: &str = "sae://";
+
+/// A run, and perhaps an autoencoder and a feature of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// The run folder.
+    pub run: PathBuf,
+    /// Name of the autoencoder; the first indexed one if there is no name.
+    pub sae: Option<String>,
+    /// The feature.
+    pub feature: Option<u32>,
+}
+
+impl Link {
+    /// Reads a link, or a plain path.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let Some(rest) = text.strip_prefix(SCHEME) else {
+            return Ok(Self { run: text.into(), ..Self::default() });
+        };
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        // A slash at the end says that no feature follows, whatever the folder is called.
+        let (run, feature) = match (path.strip_suffix('/'), path.rsplit_once("/f/")) {
+            (None, Some((run, number))) if !number.contains('/') => {
+                let number = number.parse().map_err(|_| format!("\"{number}\" is no feature's number, in {text}"))?;
+                (run, Some(number))
+            }
+            (closed, _) => (closed.unwrap_or(path), None),
+        };
+        let mut link = Self { run: decode(run)?.into(), sae: None, feature };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                Some(("sae", name)) => link.sae = Some(decode(name)?),
+                _ => return Err(format!("\"{pair}\" is not understood, in {text}")),
+            }
+        }
+        match link.run.as_os_str().is_empty() {
+            true => Err(format!("the link names no run: {text}")),
+            false => Ok(link),
+        }
+    }
+}
+
+impl Display for Link {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{SCHEME}{}/", encode(&self.run.to_string_lossy()))?;
+        if let Some(feature) = self.feature {
+            write!(out, "f/{feature}")?;
+        }
+        match &self.sae {
+            Some(name) => write!(out, "?sae={}", encode(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~/:\\".contains(&byte) {
+            out.push(byte as char);
+        } else {
+            // Writing into a string cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
+fn decode(text: &str) -> Result<String, String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let hex = (*first == b'%').then(|| tail.get(..2)).flatten().and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.map(|hex| u8::from_str_radix(hex, 16)) {
+            Some(Ok(byte)) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| format!("not a link: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn links_and_paths_are_read() {
+        let link =
+            |run: &str, sae: Option<&str>, feature| Link { run: run.into(), sae: sae.map(str::to_owned), feature };
+        assert_eq!(Link::parse("runs/a b"), Ok(link("runs/a b", None, None)));
+        assert_eq!(Link::parse("sae://run/f/1234"), Ok(link("run", None, Some(1234))));
+        assert_eq!(Link::parse("sae:///data/my%20run/f/7?sae=big"), Ok(link("/data/my run", Some("big"), Some(7))));
+        assert_eq!(Link::parse("sae://run"), Ok(link("run", None, None)));
+    }
+
+    #[test]
+    fn broken_links_are_refused_with_a_reason() {
+        for (text, said) in [
+            ("sae://run/f/x", "no feature's number"),
+            ("sae://run/f/99999999999", "no feature's number"),
+            ("sae:///f/3", "names no run"),
+            ("sae://", "names no run"),
+            ("sae://run?colour=red", "not understood"),
+            ("sae://%ff/f/3", "not a link"),
+        ] {
+            assert!(Link::parse(text).is_err_and(|error| error.contains(said)), "{text}: {:?}", Link::parse(text));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_copied_opens_the_same(
+            run in "/?[a-z0-9 %?&#=._-]{1,8}(/[a-zé%20f]{1,5}){0,3}",
+            sae in prop::option::of("[a-z0-9._ -]{1,8}"),
+            feature in prop::option::of(any::<u32>()),
+        ) {
+            let link = Link { run: run.into(), sae, feature };
+            prop_assert_eq!(Link::parse(&link.to_string()), Ok(link));
+        }
+    }
+}

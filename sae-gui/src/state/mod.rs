@@ -1,0 +1,18 @@
+//! What the app knows and what happens to it: search, sort, selection, history, links, commands. No egui type and no
+//! file access lives here, so that all of it is tested without a window.
+
+pub mod command;
+pub mod data;
+pub mod excerpt;
+pub mod field;
+pub mod format;
+pub mod history;
+pub mod link;
+pub mod list;
+pub mod lru;
+pub mod query;
+pub mod session;
+
+pub use command::Command;
+pub use link::Link;
+pub use session::Session;

@@ -1,0 +1,173 @@
+//! The page of one feature: what it counts to, what points the same way, and examples of where it fires.
+
+use super::example;
+use super::gallery::Gallery;
+use super::theme;
+use crate::state::Command;
+use crate::state::data::Group;
+use crate::state::format;
+use crate::state::session::OpenRun;
+use egui::{Button, Frame, Margin, Rect, RichText, ScrollArea, Sense, Ui, vec2};
+use sae_core::index::{FeatureRow, Neighbour};
+
+/// What was clicked on the page.
+pub enum Click {
+    /// Another feature.
+    Feature(u32),
+    /// A button that stands for a command.
+    Command(Command),
+}
+
+/// Draws the page.
+pub fn show(ui: &mut Ui, run: &OpenRun, gallery: &mut Gallery) -> Option<Click> {
+    let Some(feature) = run.feature() else {
+        ui.centered_and_justified(|ui| ui.label("No feature is selected."));
+        return None;
+    };
+    let mut click = None;
+    let scroll = ScrollArea::vertical().auto_shrink(false).id_salt(("page", feature.feature));
+    scroll.show(ui, |ui| {
+        // The scroll bar floats over what is at the right edge.
+        ui.set_max_width(ui.available_width() - 12.0);
+        click = head(ui, feature);
+        tiles(ui, feature);
+        balance(ui, feature);
+        section(ui, "Points the same way", "Features whose decoder directions have the largest cosine with this one's");
+        click = neighbours(ui, run).map(Click::Feature).or(click.take());
+        examples(ui, run, feature, gallery);
+        ui.add_space(12.0);
+    });
+    click
+}
+
+fn head(ui: &mut Ui, feature: &FeatureRow) -> Option<Click> {
+    let mut click = None;
+    ui.horizontal(|ui| {
+        ui.heading(format!("Feature {}", feature.feature));
+        let colour = theme::class(ui, &feature.class);
+        let badge =
+            Frame::new().fill(colour.gamma_multiply(0.18)).corner_radius(9).inner_margin(Margin::symmetric(9, 2));
+        badge.show(ui, |ui| ui.label(RichText::new(feature.class.as_str()).color(colour)));
+        let copy = Command::CopyLink;
+        if ui.add(Button::new(copy.title()).small()).on_hover_text(copy.hint()).clicked() {
+            click = Some(Click::Command(copy));
+        }
+    });
+    click
+}
+
+fn tiles(ui: &mut Ui, feature: &FeatureRow) {
+    let error = feature.weight_se.map(|error| format!(" +- {}", format::real(error))).unwrap_or_default();
+    let mut tiles = vec![
+        ("fires", format::count(feature.fires), "Token positions where it fires"),
+        ("of all positions", format::percent(feature.density), "Share of all token positions where it fires"),
+        ("max", format::real(feature.max as f64), "Its largest activation"),
+        ("mean", format::real(feature.mean as f64), "Its mean activation where it fires"),
+        ("weight", format::maybe(feature.weight_paper), "Cross-modal weight as published"),
+    ];
+    if feature.weight_release.is_some() {
+        tiles.push((
+            "release",
+            format::maybe(feature.weight_release),
+            "Cross-modal weight as the released code computes it",
+        ));
+    }
+    if feature.weight_corrected.is_some() {
+        let value = format::maybe(feature.weight_corrected) + &error;
+        tiles.push(("corrected", value, "Cross-modal weight without the baseline of random pairs"));
+    }
+    ui.horizontal_wrapped(|ui| {
+        for (name, value, hint) in tiles {
+            let (fill, stroke) = theme::card(ui);
+            let frame = Frame::new().fill(fill).stroke(stroke).corner_radius(6).inner_margin(Margin::symmetric(11, 6));
+            let tile = frame.show(ui, |ui| {
+                ui.spacing_mut().item_spacing.y = 1.0;
+                ui.vertical(|ui| {
+                    ui.label(RichText::new(value).size(16.0).strong());
+                    ui.label(RichText::new(name).small().color(theme::muted(ui)));
+                });
+            });
+            tile.response.on_hover_text(hint);
+        }
+    });
+}
+
+/// A bar that says how much of the firing is on text and how much on pictures.
+fn balance(ui: &mut Ui, feature: &FeatureRow) {
+    if feature.fires == 0 {
+        ui.label(RichText::new("It fires nowhere in this run.").color(theme::muted(ui)));
+        return;
+    }
+    let share = |fires: u64| fires as f32 / feature.fires as f32;
+    let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), 6.0), Sense::hover());
+    let mut left = rect.left();
+    ui.painter().rect_filled(rect, 3.0, ui.visuals().extreme_bg_color);
+    for (name, fires) in [("text", feature.fires_text), ("image", feature.fires_image)] {
+        let right = left + share(fires) * rect.width();
+        let bar = Rect::from_x_y_ranges(left..=right, rect.y_range());
+        ui.painter().rect_filled(bar, 3.0, theme::class(ui, name));
+        left = right;
+    }
+    ui.horizontal(|ui| {
+        for (name, fires) in [("text", feature.fires_text), ("image", feature.fires_image)] {
+            let text = format!("{} on {name} ({})", format::count(fires), format::percent(share(fires) as f64));
+            ui.label(RichText::new(text).small().color(theme::class(ui, name)));
+        }
+    });
+}
+
+fn section(ui: &mut Ui, title: &str, hint: &str) {
+    ui.add_space(8.0);
+    ui.label(RichText::new(title).size(15.0).strong()).on_hover_text(hint);
+}
+
+fn neighbours(ui: &mut Ui, run: &OpenRun) -> Option<u32> {
+    let list = match run.neighbours() {
+        Some(Ok(list)) if !list.is_empty() => list,
+        other => {
+            say(ui, other.map_or("Reading ...", |list| list.err().unwrap_or("The index lists none.")));
+            return None;
+        }
+    };
+    let mut clicked = None;
+    ui.horizontal_wrapped(|ui| {
+        for Neighbour { feature, cosine } in list {
+            let class = run.list.row(*feature).map_or("dead", |row| row.class.as_str());
+            let text = RichText::new(feature.to_string()).color(theme::class(ui, class));
+            let button = Button::new(text).shortcut_text(RichText::new(format!("{cosine:.2}")).small());
+            let hint = format!("Feature {feature}, {class}: cosine {cosine:.3}");
+            if ui.add(button).on_hover_text(hint).clicked() {
+                clicked = Some(*feature);
+            }
+        }
+    });
+    clicked
+}
+
+fn say(ui: &mut Ui, text: &str) {
+    ui.label(RichText::new(text).color(theme::muted(ui)));
+}
+
+fn examples(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow, gallery: &mut Gallery) {
+    let groups = match run.groups() {
+        None => return say(ui, "Reading examples ..."),
+        Some(Err(reason)) => return say(ui, reason),
+        Some(Ok(groups)) => groups,
+    };
+    for group in groups {
+        let hint = match group.number {
+            0 => "Where it fires most, one place a sample",
+            _ => "Places drawn at random from this interval of activation, one a sample",
+        };
+        section(ui, &title(&group), hint);
+        example::grid(ui, &group.examples, feature.max, gallery);
+    }
+}
+
+fn title(group: &Group) -> String {
+    match (group.number, group.examples.len()) {
+        (0, _) => group.title.clone(),
+        (_, 1) => format!("{} (1 example)", group.title),
+        (_, count) => format!("{} ({count} examples)", group.title),
+    }
+}

@@ -1,0 +1,46 @@
+//! From keys to commands. Which keys give which command is said by the commands themselves.
+
+use crate::state::Command;
+use egui::{Context, Event, Key, KeyboardShortcut, Modifiers};
+
+/// The shortcut that a name such as `Alt+Left` stands for.
+fn shortcut(name: &str) -> Option<KeyboardShortcut> {
+    let (modifiers, key) = match name.split_once('+') {
+        Some(("Ctrl", key)) => (Modifiers::COMMAND, key),
+        Some(("Alt", key)) => (Modifiers::ALT, key),
+        _ => (Modifiers::NONE, name),
+    };
+    Some(KeyboardShortcut::new(modifiers, Key::from_name(key)?))
+}
+
+/// Takes the commands out of the keys pressed since the last frame.
+pub fn pressed(ctx: &Context) -> Vec<Command> {
+    let typing = ctx.text_edit_focused();
+    let mut commands = Vec::new();
+    ctx.input_mut(|input| {
+        for command in Command::ALL {
+            for name in command.keys() {
+                let Some(shortcut) = shortcut(name) else { continue };
+                let is_text = shortcut.modifiers.is_none() && !matches!(shortcut.logical_key, Key::F5 | Key::Escape);
+                if !(typing && is_text) && input.consume_shortcut(&shortcut) {
+                    // The field that "/" leads to is not to begin with a "/".
+                    input.events.retain(|event| !matches!(event, Event::Text(text) if text == name));
+                    commands.push(command);
+                }
+            }
+        }
+    });
+    commands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_that_a_command_names_exists() {
+        for name in Command::ALL.iter().flat_map(|command| command.keys()) {
+            assert!(shortcut(name).is_some(), "{name}");
+        }
+    }
+}

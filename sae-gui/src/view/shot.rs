@@ -1,0 +1,64 @@
+//! `--screenshot`: once everything asked for is on the screen, writes a picture of the window and closes it.
+
+use egui::{ColorImage, Context, ViewportCommand};
+use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Frames drawn after all is there: sizes of tables and texts settle in the first ones.
+const CALM: u32 = 4;
+/// A run that is not shown by then is not going to be.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How the picture went; the program reads it when the window is closed.
+pub type Outcome = Arc<Mutex<Option<Result<(), String>>>>;
+
+/// A picture that is still to be taken.
+pub struct Shot {
+    path: PathBuf,
+    outcome: Outcome,
+    begun: Instant,
+    calm: u32,
+    pending: Option<Receiver<Arc<ColorImage>>>,
+}
+
+impl Shot {
+    /// A picture for `path`.
+    pub fn new(path: PathBuf, outcome: Outcome) -> Self {
+        Self { path, outcome, begun: Instant::now(), calm: 0, pending: None }
+    }
+
+    /// Called every frame. `failure` is what the window says cannot be shown; the picture is taken nevertheless.
+    pub fn frame(&mut self, ctx: &Context, settled: bool, failure: Option<&str>) {
+        ctx.request_repaint_after(Duration::from_millis(20));
+        if let Some(image) = self.pending.as_ref().and_then(|pending| pending.try_recv().ok()) {
+            let written = write(&self.path, &image);
+            self.finish(ctx, written.and(failure.map_or(Ok(()), |failure| Err(failure.into()))));
+        } else if self.begun.elapsed() > PATIENCE {
+            self.finish(ctx, Err("the window was not ready in time for its picture".into()));
+        } else if settled && self.pending.is_none() {
+            self.calm += 1;
+            if self.calm > CALM {
+                let (sender, receiver) = channel();
+                // Nobody waits for it any more once the window is closed.
+                ctx.request_screenshot(move |image| drop(sender.send(image)));
+                self.pending = Some(receiver);
+            }
+        }
+    }
+
+    fn finish(&self, ctx: &Context, outcome: Result<(), String>) {
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        ctx.send_viewport_cmd(ViewportCommand::Close);
+    }
+}
+
+fn write(path: &Path, image: &ColorImage) -> Result<(), String> {
+    let [width, height] = image.size.map(|side| side as u32);
+    let mut png = Vec::new();
+    let encoded = PngEncoder::new(&mut png).write_image(image.as_raw(), width, height, ExtendedColorType::Rgba8);
+    encoded.map_err(|error| format!("{error}: {}", path.display()))?;
+    sae_core::file::write_bytes(path, &png).map_err(|error| error.to_string())
+}

@@ -1,0 +1,243 @@
+//! What a person sees and does, through the accessibility tree: no pixels, no display.
+
+use crate::fixture::{self, SAE};
+use egui::{Event, Key, Modifiers, Role};
+use egui_kittest::Harness;
+use egui_kittest::kittest::{NodeT, Queryable};
+use sae_gui::state::Link;
+use sae_gui::state::field::Field;
+use sae_gui::state::list::FeatureList;
+use sae_gui::view::{App, Options};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+fn open(link: Link) -> Harness<'static, App> {
+    let options = Options { link: Some(link), ..Options::default() };
+    let builder = Harness::builder().with_size([1360.0, 860.0]);
+    let mut app = builder.build_eframe(|cc| App::new(&cc.egui_ctx, options).unwrap());
+    settle(&mut app);
+    app
+}
+
+fn open_folder(run: &Path) -> Harness<'static, App> {
+    open(Link { run: run.into(), ..Link::default() })
+}
+
+/// Lets frames pass until the worker has read what is to be shown.
+fn settle(app: &mut Harness<'static, App>) {
+    let begun = Instant::now();
+    app.run_steps(2);
+    while !app.state().settled() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the worker does not answer");
+        std::thread::sleep(Duration::from_millis(5));
+        app.step();
+    }
+    app.run_steps(3);
+}
+
+fn search(app: &mut Harness<'static, App>, text: &str) {
+    app.get_by_label("Search features").focus();
+    app.run_steps(2);
+    app.get_by_label("Search features").type_text(text);
+    app.run_steps(2);
+}
+
+fn current(app: &Harness<'static, App>) -> Option<u32> {
+    app.state().session().run().and_then(|run| run.history.current())
+}
+
+/// Features whose rows are on the screen, from top to bottom.
+fn listed(app: &Harness<'static, App>) -> Vec<u32> {
+    let mut rows: Vec<(f32, u32)> = app
+        .query_all_by_role(Role::Row)
+        .filter_map(|row| {
+            let label = row.accesskit_node().label()?;
+            Some((row.rect().top(), label.strip_prefix("feature ")?.parse().ok()?))
+        })
+        .collect();
+    rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+    rows.into_iter().map(|(_, feature)| feature).collect()
+}
+
+#[test]
+fn a_run_is_listed_searched_sorted_and_its_features_open() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open_folder(run.root());
+    app.get_by_label("64 features");
+    let by_weight = listed(&app);
+    assert!(by_weight.len() > 20 && by_weight[0] % 4 == 2, "cross-modal features on top: {by_weight:?}");
+
+    search(&mut app, "class:image density<2%");
+    let found = listed(&app);
+    app.get_by_label(&format!("{} of 64", found.len()));
+    assert!(!found.is_empty() && found.len() < 16 && found.iter().all(|feature| feature % 4 == 1), "{found:?}");
+
+    app.get_by_role_and_label(Role::Button, "feature").click();
+    app.run_steps(2);
+    let ascending = listed(&app);
+    assert!(ascending.is_sorted() && ascending.len() == found.len(), "{ascending:?}");
+    app.get_by_role_and_label(Role::Button, "feature").click();
+    app.run_steps(2);
+    assert_eq!(listed(&app), ascending.into_iter().rev().collect::<Vec<_>>());
+
+    let wanted = listed(&app)[1];
+    app.get_by_label(&format!("feature {wanted}")).click();
+    app.run_steps(2);
+    settle(&mut app);
+    app.get_by_label(&format!("Feature {wanted}"));
+    app.get_by_label("Strongest");
+    let examples =
+        app.query_all_by_label_contains("sample ").filter(|node| node.accesskit_node().role() == Role::Figure);
+    assert!(examples.count() >= 10);
+}
+
+#[test]
+fn keys_walk_the_table_and_lead_back() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open(Link { run: run.root().into(), sae: Some(SAE.into()), feature: Some(8) });
+    assert_eq!(current(&app), Some(8));
+    app.key_press(Key::J);
+    app.run_steps(2);
+    let next = current(&app);
+    assert_ne!(next, Some(8));
+    app.key_press(Key::ArrowUp);
+    app.run_steps(2);
+    assert_eq!(current(&app), Some(8));
+    app.key_press_modifiers(Modifiers::COMMAND, Key::L);
+    app.run_steps(2);
+    app.get_by_label("Link copied.");
+    let link = Link { run: run.root().into(), sae: None, feature: Some(8) };
+    assert_eq!(app.state().session().link(), Some(link));
+
+    settle(&mut app);
+    app.get_by_role_and_label(Role::Button, "10 0.88").click();
+    app.run_steps(2);
+    assert_eq!(current(&app), Some(10));
+    app.key_press_modifiers(Modifiers::ALT, Key::ArrowLeft);
+    app.run_steps(2);
+    assert_eq!(current(&app), Some(8));
+}
+
+#[test]
+fn keys_are_text_while_the_search_is_typed_and_slash_leads_to_it() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open_folder(run.root());
+    let before = current(&app);
+    app.event(Event::Text("/".into()));
+    app.key_press(Key::Slash);
+    app.run_steps(2);
+    assert!(app.get_by_label("Search features").is_focused());
+    app.event(Event::Text("j".into()));
+    app.key_press(Key::J);
+    app.run_steps(2);
+    assert_eq!(current(&app), before);
+    assert_eq!(app.state().session().run().unwrap().list.search_text(), "j");
+    app.get_by_label_contains("not understood");
+    app.key_press(Key::Escape);
+    app.run_steps(2);
+    app.key_press(Key::Escape);
+    app.run_steps(2);
+    assert_eq!(app.state().session().run().unwrap().list.search_text(), "");
+}
+
+#[test]
+fn a_question_mark_shows_the_shortcuts_and_escape_hides_them() {
+    let (_dir, run) = fixture::run(16);
+    let mut app = open_folder(run.root());
+    app.key_press(Key::Questionmark);
+    app.run_steps(3);
+    app.get_by_label("Keyboard shortcuts");
+    app.get_by_label("Alt+Left");
+    app.key_press(Key::Escape);
+    app.run_steps(3);
+    assert!(app.query_by_label("Keyboard shortcuts").is_none());
+}
+
+#[test]
+fn what_cannot_be_opened_is_a_sentence_in_the_window() {
+    let dir = tempfile::tempdir().unwrap();
+    open_folder(dir.path()).get_by_label_contains("is no run folder");
+    open_folder(&dir.path().join("nowhere")).get_by_label_contains("There is no such folder");
+
+    let (_dir, run) = fixture::run(16);
+    let named = |sae: &str| open(Link { run: run.root().into(), sae: Some(sae.into()), feature: None });
+    named("other").get_by_label_contains("no autoencoder other");
+    named("../..").get_by_label_contains("is no name");
+    let folder = run.features(SAE);
+    std::fs::remove_file(folder.join("examples.parquet")).unwrap();
+    let app = open_folder(run.root());
+    app.get_by_label("16 features");
+    app.get_by_label("The index has no examples yet.");
+    fixture::truncate(&folder.join("neighbours.parquet"));
+    open_folder(run.root()).get_by_label_contains("neighbours.parquet");
+    fixture::truncate(&folder.join("features.parquet"));
+    open_folder(run.root()).get_by_label_contains("features.parquet");
+    std::fs::remove_file(folder.join("features.parquet")).unwrap();
+    open_folder(run.root()).get_by_label_contains("no autoencoder yet");
+    std::fs::create_dir_all(run.sae(SAE)).unwrap();
+    open_folder(run.root()).get_by_label_contains("is not finished");
+    std::fs::write(run.root().join("run.json"), "{\"schema_version\": 2").unwrap();
+    open_folder(run.root()).get_by_label_contains("run.json");
+}
+
+#[test]
+fn damaged_samples_leave_the_rest_usable() {
+    let (dir, run) = fixture::run(16);
+    std::fs::remove_dir_all(dir.path().join("data")).unwrap();
+    fixture::truncate(&run.tokens(1));
+    let mut app = open(Link { run: run.root().into(), sae: None, feature: Some(2) });
+    app.get_by_label("Feature 2");
+    std::fs::remove_file(run.samples()).unwrap();
+    app.key_press(Key::F5);
+    app.run_steps(2);
+    settle(&mut app);
+    app.get_by_label("Feature 2");
+}
+
+/// Not a test of time: `cargo test --release -p sae-gui -- --ignored --nocapture frame` prints what a frame costs.
+#[test]
+#[ignore = "a measurement"]
+fn frame_cost_at_65536_features() {
+    let begun = Instant::now();
+    let (_dir, run) = fixture::run(65_536);
+    eprintln!("fixture written in {:?}", begun.elapsed());
+    let begun = Instant::now();
+    let mut app = open(Link { run: run.root().into(), sae: None, feature: Some(2) });
+    eprintln!("opened and settled in {:?}", begun.elapsed());
+    let mut measure = |what: &str, event: Option<Event>| {
+        let mut times: Vec<_> = (0..200)
+            .map(|_| {
+                // Straight into the input: the harness would give every event a frame of its own.
+                app.input_mut().events.extend(event.clone());
+                let begun = Instant::now();
+                app.step();
+                let layout = begun.elapsed();
+                app.ctx.tessellate(app.output().shapes.clone(), 1.0);
+                (begun.elapsed(), layout)
+            })
+            .collect();
+        times.sort();
+        eprintln!("{what}: median {:?} (layout {:?}), worst {:?}", times[100].0, times[100].1, times[199].0);
+    };
+    let key = |key| Event::Key { key, physical_key: None, pressed: true, repeat: false, modifiers: Modifiers::NONE };
+    measure("idle", None);
+    measure("walking down", Some(key(Key::J)));
+    measure("pointing", Some(Event::PointerMoved(egui::pos2(200.0, 400.0))));
+    let wheel = Event::MouseWheel {
+        unit: egui::MouseWheelUnit::Line,
+        delta: egui::vec2(0.0, -200.0),
+        phase: egui::TouchPhase::Move,
+        source: egui::MouseWheelSource::Unknown,
+        modifiers: Modifiers::NONE,
+    };
+    measure("scrolling", Some(wheel));
+    let mut list = app.state().session().run().unwrap().list.clone();
+    let mut timed = |what: &str, act: &dyn Fn(&mut FeatureList)| {
+        let begun = Instant::now();
+        act(&mut list);
+        eprintln!("{what}: {:?}", begun.elapsed());
+    };
+    timed("sorting by density", &|list| list.sort_by(Field::Density));
+    timed("sorting by class", &|list| list.sort_by(Field::Class));
+    timed("searching", &|list| list.search("class:cross density>1e-4 weight>0.2"));
+}

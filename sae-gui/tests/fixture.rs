@@ -1,0 +1,180 @@
+//! A small run on disk, made with the core's own writers: painted pictures, captions, features that fire on both.
+
+use image::{Rgb, RgbImage};
+use sae_core::index::{Example, FeatureRow, Indexer, Neighbour, write_examples, write_features, write_neighbours};
+use sae_core::sample::{ImageRef, Modality, Role, Sample, Token};
+use sae_core::store::{Part, StoreDtype, StoreSpec, StoreWriter};
+use sae_core::{Run, file};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// Samples of the run.
+pub const SAMPLES: u32 = 24;
+/// Patches along one side of a picture.
+const SIDE: u32 = 6;
+/// Where the caption begins: behind a begin token and the patches.
+const WORDS: u32 = 1 + SIDE * SIDE;
+
+const SHAPES: [&str; 3] = ["circle", "square", "ring"];
+const COLOURS: [(&str, [u8; 3]); 4] =
+    [("red", [214, 62, 58]), ("green", [56, 158, 84]), ("blue", [52, 104, 206]), ("yellow", [240, 196, 52])];
+
+/// Name of the autoencoder.
+pub const SAE: &str = "base";
+
+/// A run of that many features, and the folder that holds it and its data.
+pub fn run(features: usize) -> (TempDir, Run) {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir_all(data.join("images")).unwrap();
+    let run = Run::create(&dir.path().join("run")).unwrap();
+    store(&run, &data);
+    index(&run, features);
+    (dir, run)
+}
+
+fn words(n: u32) -> Vec<String> {
+    let (colour, shape) = (COLOURS[n as usize % 4].0, SHAPES[n as usize % 3]);
+    let caption = format!("a {colour} {shape} on a pale ground, picture {n} of the series");
+    caption.split_inclusive(' ').map(str::to_owned).collect()
+}
+
+fn paint(n: u32) -> RgbImage {
+    let (colour, shape) = (COLOURS[n as usize % 4].1, n % 3);
+    let centre = (60.0 + 9.0 * (n % 8) as f32, 70.0 + 7.0 * (n % 6) as f32);
+    RgbImage::from_fn(192, 192, |x, y| {
+        let (dx, dy) = (x as f32 - centre.0, y as f32 - centre.1);
+        let inside = match shape {
+            0 => dx.hypot(dy) < 40.0,
+            1 => dx.abs().max(dy.abs()) < 36.0,
+            _ => (26.0..44.0).contains(&dx.hypot(dy)),
+        };
+        let shade = 226 + (x / 12 + y / 16) as u8 % 24;
+        Rgb(if inside { colour } else { [shade, shade, shade.saturating_add(5)] })
+    })
+}
+
+fn sample(n: u32, data: &Path) -> (Sample, Vec<Token>) {
+    let name = format!("images/{n:02}.png");
+    let path = data.join(&name);
+    paint(n).save(&path).unwrap();
+    let sha256 = Sha256::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = |position: u32, piece: &str| Token {
+        position,
+        modality: Modality::Text,
+        token_id: position as i32,
+        piece: piece.into(),
+        role: Role::Assistant,
+        special: piece.starts_with('<'),
+        image: None,
+        rect: None,
+    };
+    let patch = |at: u32| {
+        let corner = |x: u32, y: u32| [x as f32 / SIDE as f32, y as f32 / SIDE as f32];
+        let [x0, y0] = corner(at % SIDE, at / SIDE);
+        let [x1, y1] = corner(at % SIDE + 1, at / SIDE + 1);
+        let rect = Some([x0, y0, x1, y1]);
+        Token { modality: Modality::Image, image: Some(0), rect, ..token(1 + at, "<image>") }
+    };
+    let mut tokens = vec![token(0, "<s>")];
+    tokens.extend((0..SIDE * SIDE).map(patch));
+    tokens.extend(words(n).iter().zip(WORDS..).map(|(word, at)| token(at, word)));
+    let sample = Sample {
+        id: format!("{n:064x}"),
+        key: format!("shape-{n:02}"),
+        text: words(n).concat(),
+        images: vec![ImageRef { path: name, width: 192, height: 192, sha256 }],
+        source: format!("data.jsonl:{n}"),
+        meta: serde_json::json!({}),
+    };
+    (sample, tokens)
+}
+
+fn store(run: &Run, data: &Path) {
+    let spec = StoreSpec {
+        model: "tiny-llava".into(),
+        architecture: "LlavaForConditionalGeneration".into(),
+        layers: vec![2],
+        d_in: 4,
+        dtype: StoreDtype::F32,
+        fingerprint: "fixture".into(),
+        arguments: serde_json::json!({ "data_root": data }),
+    };
+    let mut writer = StoreWriter::open(run, spec).unwrap();
+    for part in [0..10, 10..SAMPLES] {
+        let samples: Vec<_> = part.map(|n| sample(n, data)).collect();
+        let rows: usize = samples.iter().map(|(_, tokens)| tokens.len()).sum();
+        let source_rows = samples.len() as u64;
+        writer
+            .write_part(&Part { samples, activations: vec![vec![0.5; 4 * rows]], source_rows, skipped: vec![] })
+            .unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+/// Feature `k` fires on text if `k % 4` is 0, on pictures if it is 1, on both if it is 2, and never if it is 3.
+fn index(run: &Run, features: usize) {
+    let mut index = Indexer::new(features);
+    index.positions = [20_000, 8_000, 12_000];
+    // Examples of all features would only make a large fixture slow to write.
+    for feature in 0..features.min(512) {
+        for n in 0..SAMPLES {
+            let strength = 6.0 / (1.0 + n as f32 * 0.4) + feature as f32 * 1e-3;
+            let on_text = Example {
+                activation: strength,
+                sample: n,
+                position: WORDS + (feature as u32 + n) % 6,
+                modality: Modality::Text,
+            };
+            let patch = 7 + (feature as u32 + 5 * n) % 20;
+            let on_image =
+                Example { activation: 0.8 * strength, position: patch, modality: Modality::Image, ..on_text };
+            let fires: &[Example] = match feature % 4 {
+                0 => &[on_text],
+                1 => &[on_image],
+                2 if n % 2 == 0 => &[on_text],
+                2 => &[on_image],
+                _ => &[],
+            };
+            fires.iter().for_each(|example| index.examples.offer(feature as u32, *example));
+        }
+    }
+    let row = |feature: usize| {
+        let spread = ((feature * 7919) % 1013) as u64;
+        let (text, image) = match feature % 4 {
+            0 => (10 + spread, 0),
+            1 => (0, 20 + spread),
+            2 => (15 + spread, 12 + spread / 2),
+            _ => (0, 0),
+        };
+        let fires = text + image;
+        FeatureRow {
+            feature: feature as u32,
+            fires,
+            fires_text: text,
+            fires_image: image,
+            density: fires as f64 / 20_000.0,
+            max: if fires == 0 { 0.0 } else { 6.0 + feature as f32 * 1e-3 },
+            mean: if fires == 0 { 0.0 } else { 1.7 },
+            class: ["text", "image", "cross", "dead"][feature % 4].into(),
+            weight_paper: (feature % 4 == 2).then_some(0.15 + 0.6 * (spread as f64 / 1013.0)),
+            ..FeatureRow::default()
+        }
+    };
+    let near = |feature: usize| {
+        let others = (1..=6).map(|by| (feature + 2 * by) % features).filter(|other| *other != feature);
+        others.zip(1..).map(|(other, n)| Neighbour { feature: other as u32, cosine: 0.95 - 0.07 * n as f32 }).collect()
+    };
+    let folder = run.features(SAE);
+    write_examples(&folder.join("examples.parquet"), &index).unwrap();
+    write_neighbours(&folder.join("neighbours.parquet"), &(0..features).map(near).collect::<Vec<_>>()).unwrap();
+    write_features(&folder.join("features.parquet"), &(0..features).map(row).collect::<Vec<_>>()).unwrap();
+}
+
+/// Cuts a file in half, as a full disk or a broken copy would.
+pub fn truncate(path: &Path) {
+    let bytes = fs::read(path).unwrap();
+    file::write_bytes(path, &bytes[..bytes.len() / 2]).unwrap();
+}

@@ -1,0 +1,62 @@
+//! The real program in a real window, drawn under Xvfb.
+
+use crate::fixture;
+use sae_gui::state::Link;
+use std::collections::HashSet;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// Whether there is a display to be had; says so where there is none.
+fn display() -> bool {
+    let found = Command::new("xvfb-run").arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    if !found {
+        eprintln!("skipped: xvfb-run is not installed");
+    }
+    found
+}
+
+fn shoot(link: &str, picture: &Path, more: &[&str]) -> Output {
+    Command::new("xvfb-run")
+        .args(["-a", "-s", "-screen 0 1600x1000x24", env!("CARGO_BIN_EXE_sae-gui"), link, "--size", "1200x800"])
+        .arg("--screenshot")
+        .arg(picture)
+        .args(more)
+        .env("LIBGL_ALWAYS_SOFTWARE", "1")
+        .env_remove("WAYLAND_DISPLAY")
+        .output()
+        .unwrap()
+}
+
+/// Width, height and number of colours.
+fn seen(picture: &Path) -> (u32, u32, usize) {
+    let picture = image::open(picture).unwrap().into_rgb8();
+    (picture.width(), picture.height(), picture.pixels().map(|pixel| pixel.0).collect::<HashSet<_>>().len())
+}
+
+#[test]
+fn the_window_opens_a_link_and_takes_its_picture() {
+    if !display() {
+        return;
+    }
+    let (dir, run) = fixture::run(64);
+    let picture = dir.path().join("window.png");
+    let link = Link { run: run.root().into(), sae: None, feature: Some(6) }.to_string();
+    let output = shoot(&link, &picture, &["--theme", "dark"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (width, height, colours) = seen(&picture);
+    assert_eq!((width, height), (1200, 800));
+    assert!(colours > 200, "pictures and text have more than {colours} colours");
+}
+
+#[test]
+fn a_folder_that_is_no_run_is_shown_and_told() {
+    if !display() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let picture = dir.path().join("window.png");
+    let output = shoot(&dir.path().to_string_lossy(), &picture, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("this is no run folder"));
+    assert!(seen(&picture).2 > 10);
+}
