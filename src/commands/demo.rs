@@ -149,7 +149,7 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
 
 /// The paper's recipe with a faster learning rate and fewer, smaller steps, for a small model and little data.
 fn recipe(steps: u64) -> TrainConfig {
-    TrainConfig { expansion: 8, batch: 1024, lr: 1e-3, l1: 5.0, buffer: 65_536, ..TrainConfig::default() }
+    TrainConfig { expansion: 8, batch: 1024, lr: 1e-3, l1: 2.0, buffer: 65_536, ..TrainConfig::default() }
         .with_steps(steps)
 }
 

@@ -123,8 +123,8 @@ impl FeatureList {
     }
 }
 
-/// A number that sorts as the value does, or the other way round: much faster to compare. What has no value stands at the
-/// end either way.
+/// A number that sorts as the value does, or the other way round, and is faster to compare. What has no value stands at
+/// the end either way.
 fn key(value: Option<f64>, descending: bool) -> u64 {
     let Some(bits) = value.map(f64::to_bits) else { return u64::MAX };
     let ascending = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
