@@ -46,7 +46,7 @@ pub enum Command {
     /// Measure an autoencoder: L0, FVU, cosine, dead features, text and image apart
     Eval(OfSae),
     /// Index the features: counts, examples, neighbours, cross-modal weights
-    Index(OfSae),
+    Index(Index),
     /// Score every sample by the features it activates
     Score(Score),
     /// Write the samples worth keeping, and those that are not
@@ -63,7 +63,7 @@ pub struct Demo {
     #[arg(long, default_value = "assets")]
     pub assets: PathBuf,
     /// Training steps of each autoencoder
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 800)]
     pub steps: u64,
     /// Autoencoders to train, each with its own seed
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
@@ -180,6 +180,15 @@ pub struct OfSae {
     pub device: Device,
 }
 
+/// `sae index`
+#[derive(Group, Debug)]
+pub struct Index {
+    #[command(flatten)]
+    pub of: OfSae,
+    #[command(flatten)]
+    pub threshold: Threshold,
+}
+
 /// `sae score`
 #[derive(Group, Debug)]
 pub struct Score {
@@ -188,6 +197,8 @@ pub struct Score {
     /// Whose definition of the scores: paper
     #[arg(long, default_value = "paper", value_parser = ["paper"])]
     pub mode: String,
+    #[command(flatten)]
+    pub threshold: Threshold,
     /// Seed of the column `random`
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -217,6 +228,14 @@ pub struct Filter {
     /// same: the format of the input
     #[arg(long, default_value = "same", value_parser = ["same"])]
     pub format: String,
+}
+
+/// When a feature counts as active on a token.
+#[derive(Group, Debug, Clone, Copy)]
+pub struct Threshold {
+    /// A feature is active on a token above this activation
+    #[arg(long = "threshold", value_name = "Z", default_value_t = filters::PAPER_THRESHOLD)]
+    pub value: f32,
 }
 
 /// Where to compute.

@@ -1,6 +1,5 @@
 //! Which features are active where in each sample: the sets `F_i` of the paper, split by modality. Weighs nothing.
 
-use crate::ACTIVE_ABOVE;
 use sae_core::pass::{Block, Observer};
 use sae_core::sample::Modality;
 
@@ -44,12 +43,13 @@ impl ActiveSet {
 pub struct ActiveSets {
     sets: Vec<ActiveSet>,
     open: Option<usize>,
+    threshold: f32,
 }
 
 impl ActiveSets {
-    /// Empty sets of `samples` samples.
-    pub fn new(samples: usize) -> Self {
-        Self { sets: vec![ActiveSet::default(); samples], open: None }
+    /// Empty sets of `samples` samples; a feature is active above `threshold`.
+    pub fn new(samples: usize, threshold: f32) -> Self {
+        Self { sets: vec![ActiveSet::default(); samples], open: None, threshold }
     }
 
     /// The sets, by number of the sample.
@@ -74,11 +74,12 @@ impl Observer for ActiveSets {
         for (r, row) in block.positions() {
             let modality = block.tokens.modality[row];
             let sides = Sides { text: modality == Modality::Text, image: modality == Modality::Image };
+            let threshold = self.threshold;
             let set = self.open(block.tokens.sample[row] as usize);
             set.n_text += sides.text as u32;
             set.n_image += sides.image as u32;
             let (features, values) = block.active.row(r);
-            let active = features.iter().zip(values).filter(|(_, z)| **z > ACTIVE_ABOVE);
+            let active = features.iter().zip(values).filter(|(_, z)| **z > threshold);
             set.features.extend(active.map(|(k, _)| (*k, sides)));
         }
         Ok(())

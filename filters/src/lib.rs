@@ -33,5 +33,11 @@ pub enum Error {
 /// Results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The activation threshold `d` of the paper: a feature is active on a token when `z > 1`.
-pub const ACTIVE_ABOVE: f32 = 1.0;
+/// The activation threshold `d` of the paper: a feature is active on a token when `z > 1`. It was chosen for `d_in` 4096,
+/// where scaled inputs have a mean norm of 64; [`scaled_threshold`] is the same threshold for another width.
+pub const PAPER_THRESHOLD: f32 = 1.0;
+
+/// The paper's threshold in proportion to the norm that inputs of width `d_in` are scaled to, `sqrt(d_in)`.
+pub fn scaled_threshold(d_in: usize) -> f32 {
+    PAPER_THRESHOLD * (d_in as f32 / 4096.0).sqrt()
+}

@@ -10,7 +10,8 @@ use std::path::Path;
 
 /// `sum over k in F_i of w_k` (SAE-V, Algorithm 1); features without a weight add nothing.
 pub fn cosine_paper(set: &ActiveSet, weights: &[Option<f64>]) -> f64 {
-    set.features.iter().filter_map(|(k, _)| weights[*k as usize]).sum()
+    // An empty sum of floats is -0.
+    0.0 + set.features.iter().filter_map(|(k, _)| weights[*k as usize]).sum::<f64>()
 }
 
 /// `|F_i|`, the number of distinct active features (SAE-V, Algorithm 2).

@@ -1,12 +1,12 @@
 //! Cross-modal weights `w_k`: how alike the text tokens and the image tokens are that a feature fires on most.
 //!
 //! # Formula (SAE-V, Eq. 7)
-//! Of every feature the 5 strongest text tokens and the 5 strongest image tokens with `z > 1`; `w_k` is the mean of the
+//! Of every feature the 5 strongest text tokens and the 5 strongest image tokens above the activation threshold (1 in the paper); `w_k` is the mean of the
 //! cosines between the raw hidden states of the former and of the latter. A mean over all pairs of cosines is the product
 //! of two mean unit vectors, so two sums a feature are enough. The paper does not say what holds when there are fewer
 //! than 5 of a kind: here the mean is over the pairs there are, and a feature without one has no weight.
 
-use crate::{ACTIVE_ABOVE, Result};
+use crate::Result;
 use sae_core::pass::{Block, Observer};
 use sae_core::sample::Modality;
 use sae_core::store::Store;
@@ -38,12 +38,13 @@ impl Place {
 pub struct TopTokens {
     /// `[text, image]` of every feature.
     tops: Vec<[Vec<Place>; 2]>,
+    threshold: f32,
 }
 
 impl TopTokens {
-    /// No tokens yet of `d_sae` features.
-    pub fn new(d_sae: usize) -> Self {
-        Self { tops: vec![Default::default(); d_sae] }
+    /// No tokens yet of `d_sae` features; tokens count above `threshold`.
+    pub fn new(d_sae: usize, threshold: f32) -> Self {
+        Self { tops: vec![Default::default(); d_sae], threshold }
     }
 
     /// `(sample, position)` of a feature's strongest text tokens and image tokens, strongest first.
@@ -104,7 +105,7 @@ impl Observer for TopTokens {
             };
             let (sample, position) = (block.tokens.sample[row], block.tokens.position[row]);
             let (features, values) = block.active.row(r);
-            for (feature, z) in features.iter().zip(values).filter(|(_, z)| **z > ACTIVE_ABOVE) {
+            for (feature, z) in features.iter().zip(values).filter(|(_, z)| **z > self.threshold) {
                 let place = Place { z: *z, sample, position, shard: block.shard as u32, row: row as u32 };
                 let top = &mut self.tops[*feature as usize][side];
                 let at = top.partition_point(|p| p.rank(&place).is_lt());

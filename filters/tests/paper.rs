@@ -1,5 +1,6 @@
 //! The published formulas against an independent plain implementation, and against examples worked by hand.
 
+use filters::PAPER_THRESHOLD;
 use filters::active::{ActiveSet, ActiveSets, Sides};
 use filters::scores::{co_l0_paper, cosine_paper, l0_paper, score};
 use filters::weights::TopTokens;
@@ -102,7 +103,7 @@ proptest! {
     fn weights_and_rankings_are_those_of_the_paper(tokens in samples()) {
         let (_dir, store, samples) = store(&tokens);
         let weights = weights();
-        let (mut tops, mut sets) = (TopTokens::new(F), ActiveSets::new(samples.len()));
+        let (mut tops, mut sets) = (TopTokens::new(F, PAPER_THRESHOLD), ActiveSets::new(samples.len(), PAPER_THRESHOLD));
         let device = burn::tensor::Device::flex();
         pass::run(&store, &weights, &device, &mut [&mut tops, &mut sets], &mut |_| ()).unwrap();
         let found = tops.paper(&store).unwrap();
@@ -147,7 +148,7 @@ fn a_sample_that_a_block_cuts_in_two_is_one_set() {
         modality: vec![Modality::Text, Modality::Image, Modality::Text],
         special: vec![false; 3],
     };
-    let mut sets = ActiveSets::new(2);
+    let mut sets = ActiveSets::new(2, PAPER_THRESHOLD);
     for (rows, dense) in [(0..1, vec![2.0, 0.0]), (1..3, vec![3.0, 1.0, 0.0, 2.0])] {
         let active = Sparse::from_dense(&dense, 2);
         sets.see(&Block { tokens: &tokens, rows, shard: 0, hidden: &[], active: &active }).unwrap();

@@ -81,6 +81,8 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
     let companion = Run::open(&constructed)?;
     let store = Store::open(&run, &sae_core::store::hook(LAYER))?;
     let device = args.device.device.open()?;
+    // The paper's threshold belongs to its width of 4096; the bundled model is 256 wide.
+    let threshold = filters::scaled_threshold(store.manifest().d_in);
     for seed in &seeds {
         let (name, config) = (name(*seed), config(*seed));
         if !run.sae(&name).join("cfg.json").exists() {
@@ -92,12 +94,12 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
     clock.lap("train");
 
     let first = open(args, &args.run, &run, seeds[0])?;
-    let (features, tops) = index::build(&first)?;
+    let (features, tops) = index::build(&first, threshold)?;
     clock.lap("index");
     let mut evaluator = Evaluator::new(&first.saved.weights);
     first.pass("eval", &mut [&mut evaluator])?;
     clock.lap("eval");
-    score::build(&first, 0)?;
+    score::build(&first, threshold, 0)?;
 
     let samples = load_samples(&companion)?;
     let swapped: Vec<bool> = samples.iter().map(|s| s.meta["swapped"].as_bool().unwrap_or(false)).collect();
@@ -105,7 +107,7 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
     let mut shown = None;
     for seed in &seeds {
         let opened = open(args, &constructed, &run, *seed)?;
-        let scores = score::build(&opened, *seed)?;
+        let scores = score::build(&opened, threshold, *seed)?;
         for name in SCORES {
             let (right, wrong) = split(&scores, name, &swapped);
             aucs.entry(name.into()).or_default().push(auc(&right, &wrong).context("no swapped captions")?);
@@ -149,7 +151,7 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
 
 /// The paper's recipe with a faster learning rate and fewer, smaller steps, for a small model and little data.
 fn recipe(steps: u64) -> TrainConfig {
-    TrainConfig { expansion: 8, batch: 1024, lr: 1e-3, l1: 2.0, buffer: 65_536, ..TrainConfig::default() }
+    TrainConfig { expansion: 8, batch: 1024, lr: 1e-3, l1: 1.0, buffer: 65_536, ..TrainConfig::default() }
         .with_steps(steps)
 }
 

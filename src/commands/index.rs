@@ -1,7 +1,7 @@
 //! `sae index`: one pass that writes what every feature does - `features/<name>/*.parquet`.
 
 use super::{Opened, Outcome};
-use crate::args::OfSae;
+use crate::args::Index;
 use crate::terminal::{count, table};
 use anyhow::Result;
 use filters::weights::TopTokens;
@@ -10,12 +10,12 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Runs the command.
-pub fn run(args: &OfSae, dry: bool) -> Result<Outcome> {
-    let opened = Opened::new(args)?;
+pub fn run(args: &Index, dry: bool) -> Result<Outcome> {
+    let opened = Opened::new(&args.of)?;
     if dry {
         return opened.plan("index");
     }
-    let (rows, _) = build(&opened)?;
+    let (rows, _) = build(&opened, args.threshold.value)?;
     let classes = classes(&rows);
     let weighted = rows.iter().filter(|r| r.weight_paper.is_some()).count();
     let mut lines: Vec<_> = classes.iter().map(|(class, n)| vec![class.clone(), count(*n)]).collect();
@@ -26,9 +26,9 @@ pub fn run(args: &OfSae, dry: bool) -> Result<Outcome> {
 }
 
 /// Builds and writes the index; returns its feature table and the tokens behind the weights.
-pub(super) fn build(opened: &Opened) -> Result<(Vec<FeatureRow>, TopTokens)> {
+pub(super) fn build(opened: &Opened, threshold: f32) -> Result<(Vec<FeatureRow>, TopTokens)> {
     let d_sae = opened.saved.weights.d_sae;
-    let (mut indexer, mut tops) = (Indexer::new(d_sae), TopTokens::new(d_sae));
+    let (mut indexer, mut tops) = (Indexer::new(d_sae), TopTokens::new(d_sae, threshold));
     opened.pass("index", &mut [&mut indexer, &mut tops])?;
     let weights = tops.paper(&opened.store)?;
     let rows: Vec<_> = weights
@@ -41,9 +41,10 @@ pub(super) fn build(opened: &Opened) -> Result<(Vec<FeatureRow>, TopTokens)> {
     index::write_examples(&dir.join("examples.parquet"), &indexer)?;
     index::write_neighbours(&dir.join("neighbours.parquet"), &index::neighbours(&opened.saved.weights))?;
     index::write_features(&dir.join("features.parquet"), &rows)?;
-    opened
-        .run
-        .note(&format!("index/{}", opened.name), &json!({ "features": d_sae, "positions": indexer.positions }))?;
+    opened.run.note(
+        &format!("index/{}", opened.name),
+        &json!({ "features": d_sae, "positions": indexer.positions, "threshold": threshold }),
+    )?;
     Ok((rows, tops))
 }
 

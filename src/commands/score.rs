@@ -16,7 +16,7 @@ pub fn run(args: &Score, dry: bool) -> Result<Outcome> {
     if dry {
         return opened.plan("score");
     }
-    let scores = build(&opened, args.seed)?;
+    let scores = build(&opened, args.threshold.value, args.seed)?;
     let skipped = scores.rows.iter().filter(|r| r.reason.is_some()).count() as u64;
     let mut lines = vec![["score", "samples", "min", "median", "max"].map(String::from).to_vec()];
     for (name, values) in &scores.columns {
@@ -36,17 +36,17 @@ pub fn run(args: &Score, dry: bool) -> Result<Outcome> {
 }
 
 /// Scores the run of an autoencoder and writes the table.
-pub(super) fn build(opened: &Opened, seed: u64) -> Result<Scores> {
+pub(super) fn build(opened: &Opened, threshold: f32, seed: u64) -> Result<Scores> {
     let samples = load_samples(&opened.run)?;
-    let mut tops = TopTokens::new(opened.saved.weights.d_sae);
-    let mut sets = ActiveSets::new(samples.len());
+    let mut tops = TopTokens::new(opened.saved.weights.d_sae, threshold);
+    let mut sets = ActiveSets::new(samples.len(), threshold);
     opened.pass("score", &mut [&mut tops, &mut sets])?;
     let weights = tops.paper(&opened.store)?;
     let scores = scores::score(&samples, &sets.finish(), &weights, seed);
     let _lock = opened.run.lock()?;
     scores.write(&opened.run.scores(&opened.name))?;
     let weighted = weights.iter().flatten().count();
-    let note = json!({ "mode": "paper", "seed": seed, "samples": samples.len(), "weighted_features": weighted });
+    let note = json!({ "mode": "paper", "threshold": threshold, "seed": seed, "samples": samples.len(), "weighted_features": weighted });
     opened.run.note(&format!("score/{}", opened.name), &note)?;
     Ok(scores)
 }
