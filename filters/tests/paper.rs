@@ -1,5 +1,7 @@
 //! The published formulas against an independent plain implementation, and against examples worked by hand.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on fails
+
 use filters::PAPER_THRESHOLD;
 use filters::active::{ActiveSet, ActiveSets, Sides};
 use filters::scores::{co_l0_paper, cosine_paper, l0_paper, score};

@@ -18,6 +18,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 /// Rows that are prepared at once, each on a thread of its own.
 const CHUNK: usize = 64;
 
+/// Batches in the model at once: Burn's CPU backend runs all but the large products on one thread.
+const TOGETHER: usize = 2;
+
 /// What the model computes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -271,16 +274,21 @@ fn capture(
     let mut activations = vec![vec![0.0; draft.positions * width]; plan.layers.len()];
     let starts: Vec<usize> =
         draft.samples.iter().scan(0, |at, s| Some(std::mem::replace(at, *at + s.tokens.len()))).collect();
-    for batch in batches(&draft.samples, plan.batch_tokens) {
-        let inputs: Vec<Input> = batch.par_iter().map(|n| checkpoint.input(&draft.samples[*n])).collect();
-        let hidden = model.hidden(&inputs.iter().collect::<Vec<_>>(), &plan.layers)?;
-        for (layer, activations) in activations.iter_mut().enumerate() {
-            for (sample, n) in batch.iter().enumerate() {
-                let rows = hidden.rows(layer, sample);
-                activations[starts[*n] * width..][..rows.len()].copy_from_slice(rows);
+    for together in batches(&draft.samples, plan.batch_tokens).chunks(TOGETHER) {
+        let hidden = together.par_iter().map(|batch| {
+            let inputs: Vec<Input> = batch.iter().map(|n| checkpoint.input(&draft.samples[*n])).collect();
+            model.hidden(&inputs.iter().collect::<Vec<_>>(), &plan.layers)
+        });
+        let hidden = hidden.collect::<Result<Vec<_>>>()?;
+        for (batch, hidden) in together.iter().zip(&hidden) {
+            for (layer, activations) in activations.iter_mut().enumerate() {
+                for (sample, n) in batch.iter().enumerate() {
+                    let rows = hidden.rows(layer, sample);
+                    activations[starts[*n] * width..][..rows.len()].copy_from_slice(rows);
+                }
             }
+            report(batch.len() as u64, batch.iter().map(|n| draft.samples[*n].tokens.len() as u64).sum());
         }
-        report(batch.len() as u64, inputs.iter().map(|input| input.ids.len() as u64).sum());
     }
     let samples = draft.samples.into_iter().map(|prepared| (prepared.sample, prepared.tokens)).collect();
     Ok(Part { samples, activations, source_rows: draft.source_rows, skipped: draft.skipped })

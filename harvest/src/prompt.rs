@@ -14,6 +14,9 @@ use tokenizers::Tokenizer;
 /// Largest `tokenizer.json` that is read, in bytes.
 const LIMIT: u64 = 1 << 28;
 
+/// Bytes of a text and who speaks them, in order.
+type Spans = Vec<(Range<usize>, Role)>;
+
 /// Where the text of a sample comes from.
 pub enum Text<'a> {
     /// Turns, put together by the chat template; joined by newlines if the checkpoint has none.
@@ -137,7 +140,7 @@ impl Prompter {
     }
 
     /// What a base model reads: turns joined by newlines, placeholders where images stand.
-    fn joined(&self, turns: &[Turn]) -> (String, Vec<(Range<usize>, Role)>) {
+    fn joined(&self, turns: &[Turn]) -> (String, Spans) {
         let mut text = String::new();
         let mut spans = Vec::new();
         for (n, turn) in turns.iter().enumerate() {
@@ -157,12 +160,7 @@ impl Prompter {
     }
 
     /// Repeats the placeholder of each image as often as the image has positions.
-    fn expand(
-        &self,
-        text: String,
-        spans: Vec<(Range<usize>, Role)>,
-        images: usize,
-    ) -> Result<(String, Vec<(Range<usize>, Role)>), String> {
+    fn expand(&self, text: String, spans: Spans, images: usize) -> Result<(String, Spans), String> {
         let Some(Placeholder { token, positions, .. }) = &self.placeholder else {
             return if images == 0 { Ok((text, spans)) } else { Err("the model takes no images".into()) };
         };

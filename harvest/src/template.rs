@@ -234,7 +234,7 @@ mod tests {
             "{% for m in messages %}{{ m['role'].upper() }}: {{ m.content | trim }}{{ eos_token }}\n{% endfor %}A:";
         let turns = [turn(Role::User, " U "), turn(Role::Assistant, "A")];
         let rendered = render(source, &turns).unwrap();
-        assert_eq!(rendered.text, "USER: U</s>ASSISTANT: A</s>A:");
+        assert_eq!(rendered.text, "USER: U</s>\nASSISTANT: A</s>\nA:");
         let words: Vec<_> = rendered.spans.iter().map(|(span, turn)| (&rendered.text[span.clone()], *turn)).collect();
         assert_eq!(words, [("U", 0), ("A", 1)]);
     }

@@ -1,5 +1,7 @@
 //! What crosses crates, through the real program: the whole way, resumption after a kill, bad input, the demo model.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on fails
+
 mod bad_input;
 mod demo_model;
 mod resume;

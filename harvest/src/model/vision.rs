@@ -75,12 +75,11 @@ impl Vision {
         let mut x = self.norm.forward(x.reshape([images * length, d]));
 
         let heads = Heads { batch: images, length, head_dim: d / self.config.heads };
-        let mut states = vec![None; self.blocks.len() + 1];
-        for state in 0..states.len() {
-            if state > 0 {
-                x = self.blocks[state - 1].forward(x, heads);
-            }
-            states[state] = self.config.features.contains(&state).then(|| x.clone());
+        let kept = |state: usize, x: &Tensor<2>| self.config.features.contains(&state).then(|| x.clone());
+        let mut states = vec![kept(0, &x)];
+        for (n, block) in self.blocks.iter().enumerate() {
+            x = block.forward(x, heads);
+            states.push(kept(n + 1, &x));
         }
         let features = self.config.features.iter();
         let features = features.map(|state| states[*state].clone().expect("every feature layer was kept")).collect();

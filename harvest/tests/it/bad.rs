@@ -31,7 +31,8 @@ fn error(folder: &Path) -> String {
     load(folder, None).expect_err("a bad checkpoint").to_string()
 }
 
-fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
+/// Changes a JSON file.
+pub fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
     let mut value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     change(&mut value);
     fs::write(path, serde_json::to_vec(&value).unwrap()).unwrap();

@@ -1,5 +1,6 @@
 //! Equality with `transformers`: token ids, pixel values, hidden states, likelihoods; and of batches with single samples.
 
+use crate::bad;
 use crate::golden::{Golden, relative_error, repository};
 use burn::tensor::{DType, Device};
 use harvest::model::Input;
@@ -61,7 +62,7 @@ fn check(name: &str) {
         let (shape, logits) = golden.get(&sample.name, "logits").unwrap();
         // The row of logits in front of a position is of the token there.
         let positions: Vec<usize> = (input.ids.len() + 1 - shape[0]..input.ids.len()).collect();
-        let found = whole.nll(&[input], &[positions.clone()]).unwrap();
+        let found = whole.nll(&[input], std::slice::from_ref(&positions)).unwrap();
         for ((position, found), logits) in positions.iter().zip(&found[0]).zip(logits.chunks_exact(shape[1])) {
             let sum: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum();
             let expected = sum.ln() - f64::from(logits[input.ids[*position] as usize]);
@@ -78,6 +79,24 @@ fn the_older_layout_with_grouped_queries_equals_transformers() {
 #[test]
 fn the_newer_layout_with_another_projector_and_strategy_equals_transformers() {
     check("llava-b");
+}
+
+#[test]
+fn a_decoder_without_a_vision_tower_is_a_text_only_model() {
+    let golden = Golden::open("llava-a");
+    let (_dir, folder) = bad::checkpoint();
+    bad::edit(&folder.join("config.json"), |config| {
+        *config = config["text_config"].take();
+        config["rope_theta"] = 10_000.into();
+    });
+    let checkpoint = Checkpoint::open(&folder).unwrap();
+    let model = checkpoint.load(Some(2), &Device::flex(), DType::F32).unwrap();
+    let words = golden.samples.iter().find(|sample| sample.images.is_empty()).unwrap();
+    let input = Input { ids: golden.ids(&words.name), pixel_values: Vec::new() };
+    let hidden = model.hidden(&[&input], &[2]).unwrap();
+    let (_, expected) = golden.get(&words.name, "blocks_out").unwrap();
+    assert!(relative_error(hidden.rows(0, 0), &expected) <= HIDDEN_TOLERANCE);
+    assert!(checkpoint.images().is_none());
 }
 
 #[test]

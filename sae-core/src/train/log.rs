@@ -67,7 +67,7 @@ impl Log {
 
     /// Notes a step if its turn has come.
     pub fn push(&mut self, entry: &StepLog) {
-        if entry.step % self.every == 0 || entry.step == 1 || entry.step == self.last {
+        if entry.step.is_multiple_of(self.every) || entry.step == 1 || entry.step == self.last {
             self.steps.push(*entry);
         }
     }
