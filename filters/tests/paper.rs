@@ -69,9 +69,8 @@ fn store(samples: &[Tokens]) -> (tempfile::TempDir, Store, Vec<Sample>) {
     };
     let mut all = Vec::new();
     for (part, chunk) in samples.chunks(3).enumerate() {
-        let of =
-            |n: usize, tokens: &Tokens| tokens.iter().enumerate().map(|(p, (image, _))| token(p, *image)).collect();
-        let rows: Vec<_> = chunk.iter().enumerate().map(|(n, t)| (sample(part * 3 + n), of(n, t))).collect();
+        let of = |tokens: &Tokens| tokens.iter().enumerate().map(|(p, (image, _))| token(p, *image)).collect();
+        let rows: Vec<_> = chunk.iter().enumerate().map(|(n, t)| (sample(part * 3 + n), of(t))).collect();
         all.extend(rows.iter().map(|(s, _)| s.clone()));
         let states = chunk.iter().flatten().flat_map(|(_, h)| *h).collect();
         let part = Part { samples: rows, activations: vec![states], source_rows: chunk.len() as u64, skipped: vec![] };

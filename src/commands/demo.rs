@@ -129,7 +129,7 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
         let (right, wrong) = split(&shown, name, &swapped);
         Distribution { title: format!("{name}   AUC {:.3}", aucs[*name][0]), right, swapped: wrong }
     };
-    picture::distributions(&picture, &SCORES.iter().map(|name| distribution(name)).collect::<Vec<_>>())?;
+    picture::distributions(&picture, &SCORES.iter().map(distribution).collect::<Vec<_>>())?;
     clock.lap("filter");
 
     let manifest = store.manifest();
