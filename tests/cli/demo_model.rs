@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// Nats a token that a wrong image must cost.
 const GAP: f64 = 0.5;
 /// Pairs that are measured again.
-const AGAIN: usize = 48;
+const AGAIN: usize = 128;
 
 #[test]
 fn the_demo_model_looks_at_its_image() {

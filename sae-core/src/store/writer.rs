@@ -73,8 +73,8 @@ pub struct PartRecord {
     pub source_rows: u64,
     /// A shard for every hook.
     pub shards: Vec<ShardRecord>,
-    /// For every hook, the sum of the rows' norms.
-    pub norm_sums: Vec<f64>,
+    /// For every hook, the sum of the rows' norms; in `f32`, which `run.json` gives back exactly.
+    pub norm_sums: Vec<f32>,
 }
 
 /// The store's entry in `run.json`.
@@ -185,7 +185,7 @@ impl StoreWriter {
             let shape = [rows, spec.d_in];
             let hash = tensors::write(&path, spec.dtype.into(), &[("activations", &shape, values)])?;
             shards.push(ShardRecord { file, rows: rows as u64, blake3: hash.to_hex().to_string() });
-            norm_sums.push(norm_sum);
+            norm_sums.push(norm_sum as f32);
         }
         let first = u32::try_from(self.progress().samples).map_err(Error::format(self.run.root()))?;
         tables::write_tokens(&self.run.tokens(number), first, part.samples.iter().map(|(_, t)| t.as_slice()))?;
@@ -220,7 +220,7 @@ impl StoreWriter {
 
         let created = self.run.record()?.created;
         for (n, layer) in self.record.spec.layers.iter().enumerate() {
-            let norm_sum: f64 = self.record.parts.iter().map(|p| p.norm_sums[n]).sum();
+            let norm_sum: f64 = self.record.parts.iter().map(|p| p.norm_sums[n] as f64).sum();
             let manifest = Manifest {
                 schema_version: SCHEMA_VERSION,
                 model: self.record.spec.model.clone(),

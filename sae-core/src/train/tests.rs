@@ -139,3 +139,40 @@ fn the_stream_serves_every_row_about_equally_often() {
     assert_eq!(counts.len(), rows);
     assert!(counts.values().all(|n| (18..=21).contains(n)), "{:?}", counts.values().collect::<Vec<_>>());
 }
+
+#[test]
+fn the_saved_numbers_give_the_same_reconstruction_in_a_plain_implementation() {
+    use crate::sae_lens::{Origin, Saved, load, save};
+    let (dir, store) = fixture::store(6);
+    let weights = train(&store, &config(), &Device::flex(), &mut |_| ()).unwrap();
+    let saved = Saved { architecture: config().arch, weights, origin: Origin::default() };
+    save(dir.path(), &saved).unwrap();
+
+    // The file as any other program would read it: names and shapes of SAELens, sums in f64.
+    let bytes = std::fs::read(dir.path().join("sae_weights.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let numbers = |name: &str, shape: &[usize]| -> Vec<f64> {
+        let tensor = file.tensor(name).unwrap();
+        assert_eq!(tensor.shape(), shape, "{name}");
+        tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b) as f64).collect()
+    };
+    let (d, f) = (6, 24);
+    let (w_enc, b_enc) = (numbers("W_enc", &[d, f]), numbers("b_enc", &[f]));
+    let (w_dec, b_dec) = (numbers("W_dec", &[f, d]), numbers("b_dec", &[d]));
+
+    let hidden = fixture::hidden(50, d, 77);
+    let own = load(dir.path()).unwrap().weights;
+    let dense = crate::sae::Encoder::new(&own, &Device::flex()).encode(&hidden, 50).unwrap();
+    let active = crate::pass::Sparse::from_dense(&dense, f);
+    let mut found = vec![0.0; d];
+    for (row, x) in hidden.chunks(d).enumerate() {
+        let z = |k: usize| (b_enc[k] + (0..d).map(|i| x[i] as f64 * w_enc[i * f + k]).sum::<f64>()).max(0.0);
+        let z: Vec<f64> = (0..f).map(z).collect();
+        let (features, values) = active.row(row);
+        own.decode(features, values, &mut found);
+        for i in 0..d {
+            let expected = b_dec[i] + (0..f).map(|k| z[k] * w_dec[k * d + i]).sum::<f64>();
+            assert!((found[i] as f64 - expected).abs() < 1e-5 * expected.abs().max(1.0), "{} and {expected}", found[i]);
+        }
+    }
+}
