@@ -241,7 +241,7 @@ pub struct Threshold {
 /// Where to compute.
 #[derive(Group, Debug, Clone, Copy)]
 pub struct Device {
-    /// auto, cpu or cuda[:N]
+    /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
 }
