@@ -1,7 +1,7 @@
 //! Which samples are worth training on: cross-modal weights, scores, rankings, selection, and the writing of kept rows.
 //!
 //! Data flows one way: a pass of `sae_core` feeds [`weights::TopTokens`] and [`active::ActiveSets`]; [`scores`] turns
-//! both into a table; [`select`] decides by one of its columns; [`write`] copies the rows of the input. Formulas carry
+//! both into a table; [`select`] decides by one of its columns; [`mod@write`] copies the rows of the input. Formulas carry
 //! their source. A score's mode says whose definition it is: `paper` as published (SAE-V, ICML 2025).
 
 pub mod active;

@@ -32,12 +32,12 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>)
     written
 }
 
-/// [`write`] for content that is already in memory.
+/// [`write()`] for content that is already in memory.
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, |out| out.write_all(bytes).map_err(Error::io("write", path)))
 }
 
-/// [`write`] of a value as JSON that a person can read.
+/// [`write()`] of a value as JSON that a person can read.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value).map_err(Error::format(path))?;
     text.push(b'\n');
