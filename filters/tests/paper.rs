@@ -7,10 +7,11 @@ use filters::active::{ActiveSet, ActiveSets, Sides};
 use filters::scores::{co_l0_paper, cosine_paper, l0_paper, score};
 use filters::weights::TopTokens;
 use proptest::prelude::*;
-use sae_core::pass::{self, Block, Observer, Sparse};
+use sae_core::pass::{self, Block, Observer};
 use sae_core::run::Run;
 use sae_core::sae::Weights;
 use sae_core::sample::{Modality, Role, Sample, Token};
+use sae_core::sparse::Sparse;
 use sae_core::store::{Part, Store, StoreDtype, StoreSpec, StoreWriter};
 use std::collections::BTreeSet;
 
@@ -28,8 +29,16 @@ fn samples() -> impl Strategy<Value = Vec<Tokens>> {
 /// An encoder whose feature `k` reads one coordinate or its opposite, so that activations go above 1 now and then.
 fn weights() -> Weights {
     let mut w_enc = vec![0.0; D * F];
-    (0..F).for_each(|k| w_enc[(k % D) * F + k] = if k < D { 1.0 } else { -1.0 });
-    Weights { d_in: D, d_sae: F, w_enc, b_enc: vec![0.0; F], w_dec: vec![1.0; D * F], b_dec: vec![0.0; D] }
+    (0..F).for_each(|k| w_enc[k * D + k % D] = if k < D { 1.0 } else { -1.0 });
+    Weights {
+        d_in: D,
+        d_sae: F,
+        w_enc,
+        b_enc: vec![0.0; F],
+        w_dec: vec![1.0; D * F],
+        b_dec: vec![0.0; D],
+        ..Weights::default()
+    }
 }
 
 fn activation(h: &[f32; D], k: usize) -> f32 {

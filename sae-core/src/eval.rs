@@ -115,7 +115,7 @@ impl<'a> Evaluator<'a> {
 }
 
 fn measure(weights: &Weights, x: &[f32], features: &[u32], values: &[f32], buffer: &mut [f32]) -> Measured {
-    weights.decode(features, values, buffer);
+    weights.decode(x, features, values, buffer);
     let (mut error, mut dot, mut squares, mut squares_hat) = (0f64, 0f64, 0f64, 0f64);
     for (x, y) in x.iter().zip(buffer.iter()) {
         let (x, y) = (*x as f64, *y as f64);

@@ -38,7 +38,7 @@ const WEIGHTS: &str = "sae_weights.safetensors";
 
 /// Writes the folder. The weights come last: a folder without them is not an autoencoder.
 pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
-    let Saved { architecture: Architecture::Relu, weights, origin } = saved;
+    let Saved { architecture: _, weights, origin } = saved;
     weights.check()?;
     let (d, f) = (weights.d_in, weights.d_sae);
     let config = json!({
@@ -64,8 +64,9 @@ pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
         },
     });
     file::write_json(&dir.join(CONFIG), &config)?;
+    let w_enc = transposed(&weights.w_enc, f, d);
     let tensors: [(&str, &[usize], &[f32]); 4] = [
-        ("W_enc", &[d, f], &weights.w_enc),
+        ("W_enc", &[d, f], &w_enc),
         ("b_enc", &[f], &weights.b_enc),
         ("W_dec", &[f, d], &weights.w_dec),
         ("b_dec", &[d], &weights.b_dec),
@@ -85,7 +86,10 @@ pub fn load(dir: &Path) -> Result<Saved> {
         return Err(Error::Run { cause, path: dir.to_path_buf() });
     }
     let config: Config = file::read_json(&path, 1 << 24)?;
-    let architecture = config.architecture.parse().map_err(Error::format(&path))?;
+    if config.architecture != "standard" {
+        return Err(Error::format(&path)(format!("the architecture {} is not supported", config.architecture)));
+    }
+    let architecture = Architecture::Relu;
     let refused = [
         (config.normalize_activations != "none", "normalize_activations", config.normalize_activations.clone()),
         (config.apply_b_dec_to_input, "apply_b_dec_to_input", "true".into()),
@@ -99,10 +103,11 @@ pub fn load(dir: &Path) -> Result<Saved> {
     let weights = Weights {
         d_in: d,
         d_sae: f,
-        w_enc: file.f32("W_enc", &[d, f])?,
+        w_enc: transposed(&file.f32("W_enc", &[d, f])?, d, f),
         b_enc: file.f32("b_enc", &[f])?,
         w_dec: file.f32("W_dec", &[f, d])?,
         b_dec: file.f32("b_dec", &[d])?,
+        ..Weights::default()
     };
     weights.check()?;
     let layer = config.metadata.hook_name.split('.').find_map(|part| part.parse().ok()).unwrap_or_default();
@@ -115,6 +120,11 @@ pub fn load(dir: &Path) -> Result<Saved> {
         training: config.metadata.training_architecture_details,
     };
     Ok(Saved { architecture, weights, origin })
+}
+
+/// `[rows, columns]` as `[columns, rows]`.
+fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c])).collect()
 }
 
 #[derive(Deserialize)]
@@ -162,7 +172,15 @@ mod tests {
 
     fn tiny() -> Saved {
         let ramp = |n: usize| (0..n).map(|i| i as f32 / n as f32 - 0.3).collect::<Vec<_>>();
-        let weights = Weights { d_in: 3, d_sae: 5, w_enc: ramp(15), b_enc: ramp(5), w_dec: ramp(15), b_dec: ramp(3) };
+        let weights = Weights {
+            d_in: 3,
+            d_sae: 5,
+            w_enc: ramp(15),
+            b_enc: ramp(5),
+            w_dec: ramp(15),
+            b_dec: ramp(3),
+            ..Weights::default()
+        };
         let origin = Origin { model: "m".into(), hook: "layers.4".into(), layer: 4, ..Origin::default() };
         Saved { architecture: Architecture::Relu, weights, origin }
     }

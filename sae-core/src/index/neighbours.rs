@@ -63,7 +63,7 @@ mod tests {
     fn neighbours_agree_with_all_pairs() {
         let (d, f) = (5, 150);
         let w_dec: Vec<f32> = (0..d * f).map(|i| ((i * 7919 % 1013) as f32 / 1013.0) - 0.5).collect();
-        let weights = Weights { d_in: d, d_sae: f, w_enc: vec![], b_enc: vec![], w_dec, b_dec: vec![] };
+        let weights = Weights { d_in: d, d_sae: f, w_dec, ..Weights::default() };
         let cosine = |a: usize, b: usize| {
             let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f32>();
             let (x, y) = (weights.direction(a), weights.direction(b));

@@ -1,4 +1,4 @@
-//! What a training run is told: `train.toml`, its defaults, the published preset, and its contradictions.
+//! What a training run is told: `train.toml`, its defaults, published presets, and its contradictions.
 
 use crate::sae::Architecture;
 use crate::{Error, Result};
@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// The configuration of a training run, saved as `train.toml` beside the weights.
 ///
-/// The defaults are SAE-V's (ICML 2025, appendix and release), so `TrainConfig::default()` is the preset `sae-v`.
+/// The defaults are SAE-V's (ICML 2025, appendix and release), so `TrainConfig::default()` is the preset `sae-v`; what
+/// SAE-V does not have follows SAELens 6 unless its field says otherwise. Fields that an architecture does not use are
+/// ignored by it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
@@ -16,28 +18,148 @@ pub struct TrainConfig {
     pub expansion: usize,
     /// Number of features; 0 for `expansion` times the width.
     pub features: usize,
-    /// Weight of the sparsity penalty.
+    /// TopK, BatchTopK, Matryoshka: active features a token.
+    pub k: usize,
+    /// TopK, BatchTopK, Matryoshka: with a free decoder, choose by activation times the decoder row's norm.
+    pub by_norm: bool,
+    /// ReLU, Gated: weight of `sum_k z_k |f_k|`.
     pub l1: f64,
+    /// JumpReLU: weight of its penalty.
+    pub l0: f64,
     /// Learning rate.
     pub lr: f64,
     /// Tokens a step.
     pub batch: usize,
     /// Steps.
     pub steps: u64,
-    /// Steps over which `l1` rises from 0.
-    pub l1_warmup_steps: u64,
+    /// First steps over which `lr` rises from 0.
+    pub lr_warmup_steps: u64,
     /// Last steps over which `lr` falls to 0.
     pub lr_decay_steps: u64,
-    /// Largest global norm of the gradient.
+    /// Steps over which `l1` or `l0` rises from 0.
+    #[serde(alias = "l1_warmup_steps")]
+    pub sparsity_warmup_steps: u64,
+    /// Adam: decay of the first moment.
+    pub beta1: f64,
+    /// Adam: decay of the second moment.
+    pub beta2: f64,
+    /// Adam: added to the root of the second moment (PyTorch's 1e-8, not Burn's 1e-5).
+    pub epsilon: f64,
+    /// Largest global norm of the gradient; 0 for any.
     pub clip: f64,
-    /// Norm of the decoder's rows at the start.
+    /// Whether decoder rows are free or kept at norm 1.
+    pub decoder: Decoder,
+    /// Norm of the decoder's rows at the start, where they are free.
     pub init_norm: f64,
+    /// The encoder starts as the decoder's transpose; otherwise with directions of its own.
+    pub tied_init: bool,
+    /// Where `b_dec` starts.
+    pub b_dec_init: BDecInit,
+    /// `b_dec` is subtracted from what the encoder reads.
+    pub centre: bool,
+    /// What is done to activations before anything else.
+    pub normalise: Normalise,
     /// A feature is dead when it has not fired for this many steps.
     pub dead_window: u64,
+    /// Every so many steps dead features start anew from badly reconstructed tokens (Bricken et al. 2023); 0 for never.
+    pub resample_every: u64,
+    /// TopK, BatchTopK, Matryoshka: weight of the loss by which dead features learn from the error (AuxK); 0 for none.
+    pub aux: f64,
+    /// Dead features a token that take part in it; 0 for half the width.
+    pub aux_k: usize,
+    /// JumpReLU: what is penalised.
+    pub penalty: Penalty,
+    /// JumpReLU: threshold of every feature at the start.
+    pub threshold: f64,
+    /// JumpReLU: width of the window in which a threshold gets a gradient.
+    pub bandwidth: f64,
+    /// JumpReLU, `tanh`: its scale.
+    pub tanh_scale: f64,
+    /// JumpReLU, `quadratic`: the L0 that is aimed at.
+    pub target_l0: f64,
+    /// Matryoshka: sizes of the prefixes, ascending; none for a quarter and a half of the features. All are added.
+    pub prefixes: Vec<usize>,
+    /// Matryoshka: this many prefixes drawn anew each step (sizes by a truncated Pareto law, as published) instead.
+    pub random_prefixes: usize,
+    /// BatchTopK, Matryoshka: share of the newest batch in the learnt threshold.
+    pub threshold_rate: f64,
+    /// Positions that are left out.
+    pub exclude: Exclude,
     /// Rows of the mixing buffer.
     pub buffer: usize,
     /// Decides initial weights and the order of the data.
     pub seed: u64,
+}
+
+/// Whether decoder rows are free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decoder {
+    /// Any norm; penalties and TopK's choice weigh activations by it, so that scaling a row gains nothing.
+    #[default]
+    Free,
+    /// Norm 1: the gradient along a row is removed before the step, the norm restored behind it.
+    Unit,
+}
+
+/// Where the decoder's bias starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BDecInit {
+    /// At zero.
+    #[default]
+    Zero,
+    /// At the mean of the buffer's rows.
+    Mean,
+    /// At their geometric median.
+    GeometricMedian,
+}
+
+/// How activations are scaled before training; the scale is folded into what is saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalise {
+    /// Not at all.
+    None,
+    /// All by one number, so that the mean norm is `sqrt(d_in)`.
+    #[default]
+    ExpectedNorm,
+    /// All by one number, so that the mean squared norm is `d_in`.
+    MeanSquare,
+    /// Each to mean 0 and deviation 1; this cannot be folded, so the file says `layer_norm`.
+    LayerNorm,
+}
+
+/// JumpReLU's penalty on a token's activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Penalty {
+    /// `sum_k H(p_k - threshold_k)`, L0 itself.
+    #[default]
+    Step,
+    /// `sum_k tanh(scale z_k |f_k|)`
+    Tanh,
+    /// `2 / target (L0 - target)^2`
+    Quadratic,
+}
+
+/// Positions that are left out of training and of evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Exclude {
+    /// Template, begin, end and newline positions.
+    pub special: bool,
+    /// The first position of every sample, where many models keep a sink.
+    pub first: bool,
+    /// Positions whose norm is over so many times the median norm; 0 for any norm.
+    pub norm: f64,
+}
+
+impl Exclude {
+    /// Whether anything is left out.
+    pub fn any(self) -> bool {
+        self != Self::default()
+    }
 }
 
 impl Default for TrainConfig {
@@ -46,15 +168,39 @@ impl Default for TrainConfig {
             arch: Architecture::Relu,
             expansion: 16,
             features: 0,
+            k: 32,
+            by_norm: true,
             l1: 5.0,
+            l0: 1.0,
             lr: 5e-5,
             batch: 4096,
             steps: 30_000,
-            l1_warmup_steps: 1_500,
+            lr_warmup_steps: 0,
             lr_decay_steps: 6_000,
+            sparsity_warmup_steps: 1_500,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
             clip: 1.0,
+            decoder: Decoder::Free,
             init_norm: 0.1,
+            tied_init: true,
+            b_dec_init: BDecInit::Zero,
+            centre: false,
+            normalise: Normalise::ExpectedNorm,
             dead_window: 1_000,
+            resample_every: 0,
+            aux: 1.0,
+            aux_k: 0,
+            penalty: Penalty::Step,
+            threshold: 0.01,
+            bandwidth: 0.05,
+            tanh_scale: 4.0,
+            target_l0: 32.0,
+            prefixes: Vec::new(),
+            random_prefixes: 0,
+            threshold_rate: 0.01,
+            exclude: Exclude::default(),
             buffer: 131_072,
             seed: 42,
         }
@@ -62,11 +208,20 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// The defaults of an architecture: SAE-V's for ReLU, SAELens's recipe (lr 3e-4, centred inputs) for all others.
+    pub fn of(arch: Architecture) -> Self {
+        match arch {
+            Architecture::Relu => Self::default(),
+            _ => Self { arch, lr: 3e-4, centre: true, l1: 1.0, ..Self::default() },
+        }
+    }
+
     /// The same schedule stretched to `steps`: warm-up, decay and dead window keep their shares.
     pub fn with_steps(self, steps: u64) -> Self {
         let share = |part: u64| (part as u128 * steps as u128 / self.steps.max(1) as u128) as u64;
         Self {
-            l1_warmup_steps: share(self.l1_warmup_steps),
+            sparsity_warmup_steps: share(self.sparsity_warmup_steps),
+            lr_warmup_steps: share(self.lr_warmup_steps),
             lr_decay_steps: share(self.lr_decay_steps),
             dead_window: self.dead_window.min(steps.div_ceil(4)),
             steps,
@@ -79,43 +234,116 @@ impl TrainConfig {
         if self.features > 0 { self.features } else { self.expansion.saturating_mul(d_in) }
     }
 
+    /// AuxK's `k` for activations of width `d_in`.
+    pub fn aux_k(&self, d_in: usize) -> usize {
+        if self.aux_k > 0 { self.aux_k } else { (d_in / 2).max(1) }
+    }
+
+    /// Matryoshka's fixed prefixes, the whole dictionary last.
+    pub fn prefixes(&self, d_sae: usize) -> Vec<usize> {
+        let mut prefixes = match self.prefixes.is_empty() {
+            true => vec![d_sae / 4, d_sae / 2],
+            false => self.prefixes.clone(),
+        };
+        prefixes.retain(|p| *p > 0 && *p < d_sae);
+        prefixes.push(d_sae);
+        prefixes
+    }
+
+    /// Whether the strongest are chosen, and of how many tokens together.
+    pub fn is_topk(&self) -> bool {
+        matches!(self.arch, Architecture::TopK | Architecture::BatchTopK | Architecture::Matryoshka)
+    }
+
+    /// Whether activations are weighed by the norms of the decoder's rows when the strongest are chosen.
+    pub fn weighs_by_norm(&self) -> bool {
+        self.is_topk() && self.by_norm && self.decoder == Decoder::Free
+    }
+
     /// Refuses values that make no sense, all of them at once.
     pub fn check(&self, d_in: usize) -> Result<()> {
         let d_sae = self.d_sae(d_in);
-        let positive =
-            |name: &str, value: f64| (!(value > 0.0 && value.is_finite())).then(|| format!("{name} = {value}"));
-        let wrong: Vec<_> = [
-            positive("lr", self.lr),
-            positive("clip", self.clip),
-            positive("init_norm", self.init_norm),
-            (!(self.l1 >= 0.0 && self.l1.is_finite())).then(|| format!("l1 = {}", self.l1)),
-            (self.batch == 0).then(|| "batch = 0".into()),
-            (self.steps == 0).then(|| "steps = 0".into()),
-            (self.buffer == 0).then(|| "buffer = 0".into()),
-            (self.l1_warmup_steps > self.steps)
-                .then(|| format!("l1_warmup_steps = {} of {}", self.l1_warmup_steps, self.steps)),
-            (self.lr_decay_steps > self.steps)
-                .then(|| format!("lr_decay_steps = {} of {}", self.lr_decay_steps, self.steps)),
-            (d_sae == 0 || d_sae > 1 << 24).then(|| format!("features = {d_sae}")),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let mut wrong = Vec::new();
+        let mut refuse = |is: bool, what: String| {
+            if is {
+                wrong.push(what);
+            }
+        };
+        let positive = [("lr", self.lr), ("init_norm", self.init_norm), ("epsilon", self.epsilon)];
+        let jump = [("bandwidth", self.bandwidth), ("tanh_scale", self.tanh_scale), ("target_l0", self.target_l0)];
+        let jump = jump.iter().filter(|_| self.arch == Architecture::JumpRelu);
+        for (name, value) in positive.iter().chain(jump) {
+            refuse(!(*value > 0.0 && value.is_finite()), format!("{name} = {value}"));
+        }
+        let natural = [
+            ("l1", self.l1),
+            ("l0", self.l0),
+            ("clip", self.clip),
+            ("aux", self.aux),
+            ("threshold", self.threshold),
+            ("exclude.norm", self.exclude.norm),
+        ];
+        for (name, value) in natural {
+            refuse(!(value >= 0.0 && value.is_finite()), format!("{name} = {value}"));
+        }
+        for (name, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            refuse(!(0.0..1.0).contains(&value), format!("{name} = {value}"));
+        }
+        refuse(!(0.0..=1.0).contains(&self.threshold_rate), format!("threshold_rate = {}", self.threshold_rate));
+        refuse(self.batch == 0, "batch = 0".into());
+        refuse(self.steps == 0, "steps = 0".into());
+        refuse(self.buffer == 0, "buffer = 0".into());
+        for (name, value) in [
+            ("sparsity_warmup_steps", self.sparsity_warmup_steps),
+            ("lr_warmup_steps", self.lr_warmup_steps),
+            ("lr_decay_steps", self.lr_decay_steps),
+        ] {
+            refuse(value > self.steps, format!("{name} = {value} of {}", self.steps));
+        }
+        refuse(d_sae == 0 || d_sae > 1 << 24, format!("features = {d_sae}"));
+        refuse(d_in > 1 << 18, format!("d_in = {d_in}"));
+        if self.is_topk() {
+            refuse(self.k == 0 || self.k > d_sae, format!("k = {} of {d_sae} features", self.k));
+            refuse(self.batch as u64 * self.k as u64 > u32::MAX as u64, format!("k = {} x batch", self.k));
+        }
+        if self.arch == Architecture::Matryoshka {
+            let ascending = self.prefixes.is_sorted_by(|a, b| a < b);
+            let inside = self.prefixes.iter().all(|p| (1..=d_sae).contains(p));
+            refuse(!ascending || !inside, format!("prefixes = {:?} of {d_sae} features", self.prefixes));
+            let both = self.random_prefixes > 0 && !self.prefixes.is_empty();
+            refuse(both, "prefixes and random_prefixes together".into());
+            refuse(self.random_prefixes > 64, format!("random_prefixes = {}", self.random_prefixes));
+        }
         match wrong.is_empty() {
             true => Ok(()),
             false => Err(Error::Config(format!("the training configuration makes no sense: {}", wrong.join(", ")))),
         }
     }
 
-    /// Learning rate of a step, counted from 0: constant, then linearly to 0 over the last `lr_decay_steps`.
+    /// Learning rate of a step, counted from 0: rising over the first `lr_warmup_steps`, constant, then linearly to 0
+    /// over the last `lr_decay_steps`.
     pub fn lr_at(&self, step: u64) -> f64 {
         let left = self.steps.saturating_sub(step);
-        self.lr * (left as f64 / self.lr_decay_steps.max(1) as f64).min(1.0)
+        let risen = match self.lr_warmup_steps {
+            0 => 1.0,
+            warmup => ((step + 1) as f64 / warmup as f64).min(1.0),
+        };
+        self.lr * risen * (left as f64 / self.lr_decay_steps.max(1) as f64).min(1.0)
     }
 
-    /// Sparsity weight of a step, counted from 0: linearly from 0 over the first `l1_warmup_steps`.
-    pub fn l1_at(&self, step: u64) -> f64 {
-        self.l1 * (step as f64 / self.l1_warmup_steps.max(1) as f64).min(1.0)
+    /// Weight of the sparsity penalty at a step, counted from 0: linearly from 0 over the first
+    /// `sparsity_warmup_steps`. 0 for architectures without one.
+    pub fn sparsity_at(&self, step: u64) -> f64 {
+        let weight = match self.arch {
+            Architecture::Relu | Architecture::Gated => self.l1,
+            Architecture::JumpRelu => self.l0,
+            _ => 0.0,
+        };
+        let risen = match self.sparsity_warmup_steps {
+            0 => 1.0,
+            warmup => (step as f64 / warmup as f64).min(1.0),
+        };
+        weight * risen
     }
 }
 
@@ -127,14 +355,15 @@ mod tests {
     fn the_default_is_the_published_recipe() {
         let c = TrainConfig::default();
         assert_eq!((c.d_sae(4096), c.steps, c.batch, c.l1, c.lr, c.seed), (65_536, 30_000, 4096, 5.0, 5e-5, 42));
-        assert_eq!((c.l1_at(0), c.l1_at(750), c.l1_at(1_500), c.l1_at(29_999)), (0.0, 2.5, 5.0, 5.0));
+        let l1 = [0, 750, 1_500, 29_999].map(|step| c.sparsity_at(step));
+        assert_eq!(l1, [0.0, 2.5, 5.0, 5.0]);
         assert_eq!((c.lr_at(0), c.lr_at(24_000), c.lr_at(27_000)), (5e-5, 5e-5, 2.5e-5));
     }
 
     #[test]
     fn a_shorter_run_keeps_the_shares_of_its_phases() {
         let c = TrainConfig::default().with_steps(300);
-        assert_eq!((c.l1_warmup_steps, c.lr_decay_steps, c.dead_window), (15, 60, 75));
+        assert_eq!((c.sparsity_warmup_steps, c.lr_decay_steps, c.dead_window), (15, 60, 75));
     }
 
     #[test]
@@ -143,5 +372,19 @@ mod tests {
         let error = c.check(8).unwrap_err().to_string();
         assert!(["batch = 0", "lr = NaN", "lr_decay_steps = 40000"].iter().all(|w| error.contains(w)), "{error}");
         assert!(toml::from_str::<TrainConfig>("lrr = 1.0").is_err());
+        let few = TrainConfig { k: 200, features: 64, ..TrainConfig::of(Architecture::TopK) };
+        assert!(few.check(8).unwrap_err().to_string().contains("k = 200 of 64 features"));
+        let odd = TrainConfig { prefixes: vec![32, 16], features: 64, ..TrainConfig::of(Architecture::Matryoshka) };
+        assert!(odd.check(8).unwrap_err().to_string().contains("prefixes = [32, 16]"));
+    }
+
+    #[test]
+    fn every_architecture_s_defaults_make_sense_and_go_through_a_file() {
+        for arch in Architecture::ALL {
+            let config = TrainConfig::of(arch);
+            config.check(64).unwrap();
+            let text = toml::to_string_pretty(&config).unwrap();
+            assert_eq!(toml::from_str::<TrainConfig>(&text).unwrap(), config);
+        }
     }
 }

@@ -10,7 +10,7 @@ pub use config::TrainConfig;
 pub use log::{Log, StepLog, read_log};
 
 use crate::adam::{Adam, Parameter};
-use crate::sae::{self, Weights};
+use crate::sae::Weights;
 use crate::store::Store;
 use crate::stream::Stream;
 use crate::{Error, Result};
@@ -72,13 +72,8 @@ fn initial(d_in: usize, config: &TrainConfig) -> Weights {
         let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
         row.iter_mut().for_each(|v| *v *= config.init_norm as f32 / norm);
     }
-    let mut w_enc = vec![0.0; d_sae * d_in];
-    for (k, row) in w_dec.chunks_exact(d_in).enumerate() {
-        for (i, v) in row.iter().enumerate() {
-            w_enc[i * d_sae + k] = *v;
-        }
-    }
-    Weights { d_in, d_sae, w_enc, b_enc: vec![0.0; d_sae], w_dec, b_dec: vec![0.0; d_in] }
+    let w_enc = w_dec.clone();
+    Weights { d_in, d_sae, w_enc, b_enc: vec![0.0; d_sae], w_dec, b_dec: vec![0.0; d_in], ..Weights::default() }
 }
 
 /// The state of a run: parameters with their moments, and when each feature last fired.
@@ -86,7 +81,7 @@ struct Trainer<'a> {
     config: &'a TrainConfig,
     device: &'a Device,
     d_in: usize,
-    /// `W_enc [d_in, d_sae]`, `b_enc [1, d_sae]`, `W_dec [d_sae, d_in]`, `b_dec [1, d_in]`
+    /// `W_enc [d_sae, d_in]`, `b_enc [1, d_sae]`, `W_dec [d_sae, d_in]`, `b_dec [1, d_in]`
     parameters: [Parameter; 4],
     last_fired: Vec<u64>,
 }
@@ -99,7 +94,7 @@ impl<'a> Trainer<'a> {
             Parameter::new(Tensor::from_data(TensorData::new(values, shape), device))
         };
         let parameters = [
-            parameter(w.w_enc, [d_in, d_sae]),
+            parameter(w.w_enc, [d_sae, d_in]),
             parameter(w.b_enc, [1, d_sae]),
             parameter(w.w_dec, [d_sae, d_in]),
             parameter(w.b_dec, [1, d_in]),
@@ -110,14 +105,14 @@ impl<'a> Trainer<'a> {
     /// One step on scaled inputs `[batch, d_in]`.
     fn step(&mut self, step: u64, batch: &[f32]) -> Result<StepLog> {
         let rows = batch.len() / self.d_in;
-        let (lr, l1) = (self.config.lr_at(step), self.config.l1_at(step));
+        let (lr, l1) = (self.config.lr_at(step), self.config.sparsity_at(step));
         let tracked = |p: &Parameter| Tensor::from_inner(p.value.clone()).require_grad();
         let tracked = self.parameters.each_ref().map(tracked);
         let [w_enc, b_enc, w_dec, b_dec] = tracked.clone();
 
         let x: Tensor<2> =
             Tensor::from_inner(Tensor::from_data(TensorData::new(batch.to_vec(), [rows, self.d_in]), self.device));
-        let z = sae::encode(x.clone(), w_enc, b_enc);
+        let z = burn::tensor::activation::relu(x.clone().matmul(w_enc.transpose()) + b_enc);
         let error = z.clone().matmul(w_dec.clone()) + b_dec - x;
         let mse = error.square().sum() / rows as f64;
         let norms = w_dec.square().sum_dim(1).sqrt();
@@ -180,6 +175,7 @@ impl<'a> Trainer<'a> {
             b_enc: b_enc?,
             w_dec: times(w_dec?, 1.0 / scale),
             b_dec: times(b_dec?, 1.0 / scale),
+            ..Weights::default()
         })
     }
 }

@@ -22,7 +22,7 @@ impl Plain {
 
     fn step(&mut self, step: u64, x: &[f32], config: &TrainConfig) -> (f64, f64) {
         let (d, f, rows) = (self.d, self.f, x.len() / self.d);
-        let (lr, l1, n) = (config.lr_at(step), config.l1_at(step), rows as f64);
+        let (lr, l1, n) = (config.lr_at(step), config.sparsity_at(step), rows as f64);
         let [w_enc, b_enc, w_dec, b_dec] = &self.w;
         let mut g = self.w.each_ref().map(|v| vec![0.0; v.len()]);
         let norm: Vec<f64> = w_dec.chunks(d).map(|r| r.iter().map(|v| v * v).sum::<f64>().sqrt()).collect();
@@ -30,7 +30,7 @@ impl Plain {
         for x in x.chunks(d) {
             let x: Vec<f64> = x.iter().map(|v| *v as f64).collect();
             let z: Vec<f64> =
-                (0..f).map(|k| (b_enc[k] + (0..d).map(|i| x[i] * w_enc[i * f + k]).sum::<f64>()).max(0.0)).collect();
+                (0..f).map(|k| (b_enc[k] + (0..d).map(|i| x[i] * w_enc[k * d + i]).sum::<f64>()).max(0.0)).collect();
             let e: Vec<f64> =
                 (0..d).map(|i| b_dec[i] - x[i] + (0..f).map(|k| z[k] * w_dec[k * d + i]).sum::<f64>()).collect();
             loss += e.iter().map(|e| e * e).sum::<f64>() / n;
@@ -44,7 +44,7 @@ impl Plain {
                     g[2][k * d + i] += 2.0 * e[i] * z[k] / n + l1 * z[k] * w_dec[k * d + i] / norm[k] / n;
                 }
                 g[1][k] += dz;
-                (0..d).for_each(|i| g[0][i * f + k] += dz * x[i]);
+                (0..d).for_each(|i| g[0][k * d + i] += dz * x[i]);
             }
         }
         let global = g.iter().flatten().map(|v| v * v).sum::<f64>().sqrt();
@@ -162,14 +162,13 @@ fn the_saved_numbers_give_the_same_reconstruction_in_a_plain_implementation() {
 
     let hidden = fixture::hidden(50, d, 77);
     let own = load(dir.path()).unwrap().weights;
-    let dense = crate::sae::Encoder::new(&own, &Device::flex()).encode(&hidden, 50).unwrap();
-    let active = crate::pass::Sparse::from_dense(&dense, f);
+    let active = crate::sae::Encoder::new(&own, &Device::flex()).encode(&hidden).unwrap();
     let mut found = vec![0.0; d];
     for (row, x) in hidden.chunks(d).enumerate() {
         let z = |k: usize| (b_enc[k] + (0..d).map(|i| x[i] as f64 * w_enc[i * f + k]).sum::<f64>()).max(0.0);
         let z: Vec<f64> = (0..f).map(z).collect();
         let (features, values) = active.row(row);
-        own.decode(features, values, &mut found);
+        own.decode(x, features, values, &mut found);
         for i in 0..d {
             let expected = b_dec[i] + (0..f).map(|k| z[k] * w_dec[k * d + i]).sum::<f64>();
             assert!((found[i] as f64 - expected).abs() < 1e-5 * expected.abs().max(1.0), "{} and {expected}", found[i]);

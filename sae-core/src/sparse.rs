@@ -1,0 +1,148 @@
+//! Sparse rows: for every token its active features, ascending, and their activations. Holds data, computes nothing.
+
+/// Rows of `(feature, value)` one behind the other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sparse {
+    /// Row `r` owns entries `offsets[r]..offsets[r + 1]`.
+    offsets: Vec<usize>,
+    features: Vec<u32>,
+    values: Vec<f32>,
+}
+
+impl Default for Sparse {
+    fn default() -> Self {
+        Self { offsets: vec![0], features: Vec::new(), values: Vec::new() }
+    }
+}
+
+impl Sparse {
+    /// Keeps what is positive of dense rows of width `d_sae`.
+    pub fn from_dense(dense: &[f32], d_sae: usize) -> Self {
+        let mut sparse = Self::default();
+        for row in dense.chunks_exact(d_sae) {
+            sparse.push(row.iter().enumerate().filter(|(_, z)| **z > 0.0).map(|(k, z)| (k as u32, *z)));
+        }
+        sparse
+    }
+
+    /// Appends a row.
+    #[inline]
+    pub fn push(&mut self, row: impl Iterator<Item = (u32, f32)>) {
+        for (feature, value) in row {
+            self.features.push(feature);
+            self.values.push(value);
+        }
+        self.offsets.push(self.features.len());
+    }
+
+    /// The rows of all parts, one part behind the other.
+    pub fn concat(parts: &[Self]) -> Self {
+        let total = |count: fn(&Self) -> usize| parts.iter().map(count).sum::<usize>();
+        let mut whole = Self::default();
+        whole.offsets.reserve(total(Self::rows));
+        whole.features.reserve(total(Self::len));
+        whole.values.reserve(total(Self::len));
+        for part in parts {
+            let before = whole.features.len();
+            whole.offsets.extend(part.offsets[1..].iter().map(|offset| before + offset));
+            whole.features.extend_from_slice(&part.features);
+            whole.values.extend_from_slice(&part.values);
+        }
+        whole
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.features.len()
+    }
+
+    /// Whether no row has an entry.
+    pub fn is_empty(&self) -> bool {
+        self.features.is_empty()
+    }
+
+    /// Where the entries of a row are.
+    pub fn range(&self, row: usize) -> std::ops::Range<usize> {
+        self.offsets[row]..self.offsets[row + 1]
+    }
+
+    /// Active features of a row, and their activations.
+    pub fn row(&self, row: usize) -> (&[u32], &[f32]) {
+        (&self.features[self.range(row)], &self.values[self.range(row)])
+    }
+
+    /// The features of all entries.
+    pub fn features(&self) -> &[u32] {
+        &self.features
+    }
+
+    /// The values of all entries.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The values of all entries, to be replaced.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
+    /// Replaces every value by what `value` makes of its feature and itself.
+    pub fn map(&mut self, value: impl Fn(u32, f32) -> f32) {
+        self.values.iter_mut().zip(&self.features).for_each(|(v, feature)| *v = value(*feature, *v));
+    }
+
+    /// Keeps the entries that `keep` wants: it sees the entry's number, feature and value.
+    pub fn retain(&mut self, mut keep: impl FnMut(usize, u32, f32) -> bool) {
+        let mut out = 0;
+        let mut start = 0;
+        for row in 0..self.rows() {
+            let end = self.offsets[row + 1];
+            for n in start..end {
+                if keep(n, self.features[n], self.values[n]) {
+                    self.features[out] = self.features[n];
+                    self.values[out] = self.values[n];
+                    out += 1;
+                }
+            }
+            start = end;
+            self.offsets[row + 1] = out;
+        }
+        self.features.truncate(out);
+        self.values.truncate(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn sparse_rows_hold_what_is_positive(dense in prop::collection::vec(-1f32..1.0, 0..12).prop_map(|v| v.repeat(6))) {
+            let d_sae = 6;
+            let sparse = Sparse::from_dense(&dense, d_sae);
+            prop_assert_eq!(sparse.rows(), dense.len() / d_sae);
+            for (r, row) in dense.chunks(d_sae).enumerate() {
+                let mut back = vec![0.0; d_sae];
+                let (features, values) = sparse.row(r);
+                features.iter().zip(values).for_each(|(k, z)| back[*k as usize] = *z);
+                prop_assert_eq!(back, row.iter().map(|z| z.max(0.0)).collect::<Vec<_>>());
+            }
+            let mut strong = sparse.clone();
+            strong.retain(|_, feature, value| feature % 2 == 0 && value > 0.5);
+            for r in 0..sparse.rows() {
+                let (features, values) = sparse.row(r);
+                let kept = features.iter().zip(values).filter(|(k, v)| **k % 2 == 0 && **v > 0.5);
+                let (features, values): (Vec<u32>, Vec<f32>) = kept.unzip();
+                prop_assert_eq!(strong.row(r), (&features[..], &values[..]));
+            }
+            prop_assert_eq!(Sparse::concat(&[sparse.clone(), sparse.clone()]).rows(), 2 * sparse.rows());
+        }
+    }
+}

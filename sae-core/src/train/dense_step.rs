@@ -1,0 +1,256 @@
+//! Forward and backward of a batch through *all* features of a block, as five matrix products: for architectures whose
+//! activations are not sparse yet, and for the dead features of AuxK. Some tokens at a time, so that nothing of size
+//! `[batch, d_sae]` is held; only the block's gradient, which has the size of its parameters.
+
+use super::method::{Back, Method};
+use super::params::{Params, SCALARS};
+use super::sparse_step::Cost;
+use gemm::{Parallelism, gemm};
+use rayon::prelude::*;
+
+/// Tokens at a time.
+const TOKENS: usize = 256;
+
+/// The gradient of some features.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    /// Which features; ascending.
+    pub features: Vec<u32>,
+    /// `[features, d_in]`
+    pub w_enc: Vec<f32>,
+    /// `[features, d_in]`
+    pub w_dec: Vec<f32>,
+    /// A feature each, summed over the tokens; `enc` is the sum of all that came back.
+    pub back: Vec<Back>,
+    /// Whether the feature was active on some token.
+    pub fired: Vec<bool>,
+}
+
+/// `c = alpha a b^T (+ c)`, each matrix with its strides (row, column).
+///
+/// # Shapes
+/// `a` `[m, k]`, `b` `[n, k]`, `c` `[m, n]`.
+fn product(
+    shape: [usize; 3],
+    a: (&[f32], [usize; 2]),
+    b: (&[f32], [usize; 2]),
+    c: (&mut [f32], [usize; 2]),
+    add: bool,
+) {
+    let [m, n, k] = shape;
+    let reach = |rows: usize, columns: usize, [r, c]: [usize; 2]| match rows * columns {
+        0 => 0,
+        _ => (rows - 1) * r + (columns - 1) * c + 1,
+    };
+    assert!(reach(m, k, a.1) <= a.0.len() && reach(n, k, b.1) <= b.0.len() && reach(m, n, c.1) <= c.0.len());
+    // SAFETY: every element that the strides reach lies within its slice (asserted above), `c` is borrowed mutably and
+    // so overlaps neither `a` nor `b`.
+    unsafe {
+        gemm(
+            m,
+            n,
+            k,
+            c.0.as_mut_ptr(),
+            c.1[1] as isize,
+            c.1[0] as isize,
+            add,
+            a.0.as_ptr(),
+            a.1[1] as isize,
+            a.1[0] as isize,
+            b.0.as_ptr(),
+            b.1[0] as isize,
+            b.1[1] as isize,
+            if add { 1.0f32 } else { 0.0 },
+            1.0f32,
+            false,
+            false,
+            false,
+            Parallelism::Rayon(0),
+        );
+    }
+}
+
+/// Some features of an autoencoder, and what a token's activations are.
+pub struct Dense<'a> {
+    /// All parameters.
+    pub params: &'a Params,
+    /// Norms of the decoder's rows, `[d_sae]`.
+    pub norms: &'a [f32],
+    /// The method, or (AuxK) the strongest so many of a token, whatever their sign, chosen by `gain` times `p`.
+    pub kind: Kind<'a>,
+    /// Which features; ascending.
+    pub features: Vec<u32>,
+    /// What activations are multiplied with behind the squared error: 2 / rows for a mean.
+    pub scale: f32,
+}
+
+/// How activations are made.
+#[derive(Clone, Copy)]
+pub enum Kind<'a> {
+    /// As the architecture says.
+    Method(&'a Method),
+    /// The strongest so many of a token.
+    Strongest {
+        /// How many.
+        k: usize,
+        /// Whether they are weighed by the norms.
+        by_norm: bool,
+    },
+}
+
+impl Dense<'_> {
+    /// Forward and backward: the block's gradient, residuals `scale (x_hat - x)` `[rows, channels, d_in]`, and costs.
+    ///
+    /// # Shapes
+    /// `x`: `[rows, d_in]`, what the encoder reads; `base`: `[rows, d_in]`, to which the features' reconstruction is added
+    /// to give the error.
+    pub fn run(&self, x: &[f32], base: &[f32]) -> (Block, Vec<f32>, Vec<Cost>) {
+        let (d, n) = (self.params.d_in, self.features.len());
+        let rows = x.len() / d;
+        let channels = if let Kind::Method(method) = self.kind { method.channels() } else { 1 };
+        let gathered = n < self.params.d_sae;
+        let gather = |matrix: &[f32]| -> Vec<f32> {
+            let row = |k: &u32| matrix[*k as usize * d..(*k as usize + 1) * d].iter().copied();
+            self.features.iter().flat_map(row).collect()
+        };
+        let copies = gathered.then(|| (gather(&self.params.w_enc), gather(&self.params.w_dec)));
+        let (w_enc, w_dec) = match &copies {
+            Some((enc, dec)) => (&enc[..], &dec[..]),
+            None => (&self.params.w_enc[..], &self.params.w_dec[..]),
+        };
+        let mut block = Block {
+            features: self.features.clone(),
+            w_enc: vec![0.0; n * d],
+            w_dec: vec![0.0; n * d],
+            back: vec![Back::default(); n],
+            fired: vec![false; n],
+        };
+        let mut residuals = vec![0.0; rows * channels * d];
+        let mut costs = vec![Cost::default(); rows];
+        let tokens = TOKENS.min((1 << 24) / n.max(1)).max(16);
+        // Feature-major, `[features, tokens]`: a feature's numbers are loaded once for all tokens.
+        let mut p = vec![0.0; n * tokens];
+        let mut z = vec![vec![0.0; n * tokens]; channels];
+        let mut dz = vec![vec![0.0; n * tokens]; channels];
+        for start in (0..rows).step_by(tokens) {
+            let t = tokens.min(rows - start);
+            let x = &x[start * d..(start + t) * d];
+            product([n, t, d], (w_enc, [d, 1]), (x, [d, 1]), (&mut p, [t, 1]), false);
+            let (p, costs) = (&mut p[..n * t], &mut costs[start..start + t]);
+            self.activate(p, &mut z, t, costs, &mut block.fired);
+            for channel in 0..channels {
+                let residuals = &mut residuals[start * channels * d..(start + t) * channels * d];
+                for (row, base) in residuals.chunks_exact_mut(channels * d).zip(base[start * d..].chunks_exact(d)) {
+                    row[channel * d..(channel + 1) * d].copy_from_slice(base);
+                }
+                let at = [channels * d, 1];
+                product([t, d, n], (&z[channel], [1, t]), (w_dec, [1, d]), (&mut residuals[channel * d..], at), true);
+                for (row, cost) in residuals.chunks_exact_mut(channels * d).zip(costs.iter_mut()) {
+                    let row = &mut row[channel * d..(channel + 1) * d];
+                    let squared = crate::kernel::vector::squares(row);
+                    cost.errors += squared;
+                    if channel == 0 {
+                        cost.error = squared;
+                    }
+                    crate::kernel::vector::scale(self.scale, row);
+                }
+                let error = &residuals[channel * d..];
+                product([n, t, d], (w_dec, [d, 1]), (error, at), (&mut dz[channel], [t, 1]), false);
+                product([n, d, t], (&z[channel], [t, 1]), (error, [1, at[0]]), (&mut block.w_dec, [d, 1]), true);
+            }
+            self.back(p, &z, &dz, t, costs, &mut block.back);
+            product([n, d, t], (p, [t, 1]), (x, [1, d]), (&mut block.w_enc, [d, 1]), true);
+        }
+        if let Kind::Method(method) = self.kind {
+            costs.iter_mut().for_each(|cost| cost.penalty = method.of_token(cost.penalty));
+        }
+        (block, residuals, costs)
+    }
+
+    /// Pre-activations without bias to pre-activations with it, and to activations.
+    fn activate(&self, p: &mut [f32], z: &mut [Vec<f32>], t: usize, costs: &mut [Cost], fired: &mut [bool]) {
+        let features = self.features.par_iter();
+        features.zip(p.par_chunks_exact_mut(t)).for_each(|(k, p)| {
+            let bias = self.params.numbers(*k as usize)[0];
+            p.iter_mut().for_each(|p| *p += bias);
+        });
+        let (first, second) = z.split_at_mut(1);
+        match self.kind {
+            Kind::Strongest { k, by_norm } => {
+                let gain = |feature: u32| if by_norm { self.norms[feature as usize] } else { 1.0 };
+                let cuts: Vec<f32> = (0..t)
+                    .into_par_iter()
+                    .map(|token| {
+                        let own = self.features.iter().enumerate().map(|(n, f)| p[n * t + token] * gain(*f));
+                        let mut values: Vec<f32> = own.collect();
+                        let at = k.min(values.len()) - 1;
+                        *values.select_nth_unstable_by(at, |a, b| b.total_cmp(a)).1
+                    })
+                    .collect();
+                let rows = first[0].par_chunks_exact_mut(t).zip(p.par_chunks_exact(t)).zip(&self.features);
+                rows.for_each(|((z, p), feature)| {
+                    for ((z, p), cut) in z.iter_mut().zip(p).zip(&cuts) {
+                        *z = if p * gain(*feature) >= *cut { *p } else { 0.0 };
+                    }
+                });
+            }
+            Kind::Method(method) => {
+                let rows = first[0].par_chunks_exact_mut(t).zip(p.par_chunks_exact(t)).zip(&self.features);
+                let rows = rows.zip(fired.par_iter_mut());
+                rows.for_each(|(((z, p), k), fired)| {
+                    let numbers = self.params.numbers(*k as usize);
+                    for (z, p) in z.iter_mut().zip(p) {
+                        *z = method.activate(*p, numbers)[0];
+                        *fired |= *z > 0.0;
+                    }
+                });
+                for second in second {
+                    let rows = second.par_chunks_exact_mut(t).zip(p.par_chunks_exact(t)).zip(&self.features);
+                    rows.for_each(|((z, p), k)| {
+                        let numbers = self.params.numbers(*k as usize);
+                        z.iter_mut().zip(p).for_each(|(z, p)| *z = method.activate(*p, numbers)[1]);
+                    });
+                }
+                let own = z.iter().map(|z| &z[..]).collect::<Vec<_>>();
+                costs.par_iter_mut().enumerate().for_each(|(token, cost)| {
+                    for (n, k) in self.features.iter().enumerate() {
+                        let second = own.get(1).map_or(0.0, |z| z[n * t + token]);
+                        let z = [own[0][n * t + token], second];
+                        cost.active += (z[0] > 0.0) as u32;
+                        cost.penalty += method.penalty(z, self.norms[*k as usize]);
+                    }
+                });
+            }
+        }
+    }
+
+    /// Replaces pre-activations by their gradients, and sums what comes back to each feature's numbers.
+    fn back(&self, p: &mut [f32], z: &[Vec<f32>], dz: &[Vec<f32>], t: usize, costs: &[Cost], sums: &mut [Back]) {
+        let second = |of: &[Vec<f32>], at: usize| of.get(1).map_or(0.0, |of| of[at]);
+        let weights: Vec<f32> = match self.kind {
+            Kind::Method(method) => costs.iter().map(|cost| method.weight(cost.penalty)).collect(),
+            Kind::Strongest { .. } => Vec::new(),
+        };
+        let rows = p.par_chunks_exact_mut(t).zip(sums).enumerate().zip(&self.features);
+        rows.for_each(|((n, (p, sum)), k)| {
+            let (numbers, norm) = (self.params.numbers(*k as usize), self.norms[*k as usize]);
+            for (token, p) in p.iter_mut().enumerate() {
+                let at = n * t + token;
+                let back = match self.kind {
+                    Kind::Strongest { .. } if z[0][at] != 0.0 => {
+                        Back { enc: dz[0][at], scalars: [dz[0][at], 0.0, 0.0], norm: 0.0 }
+                    }
+                    Kind::Strongest { .. } => Back::default(),
+                    Kind::Method(method) => {
+                        let (z, dz) = ([z[0][at], second(z, at)], [dz[0][at], second(dz, at)]);
+                        method.back(*p, numbers, z, dz, norm, weights[token])
+                    }
+                };
+                *p = back.enc;
+                sum.enc += back.enc;
+                sum.norm += back.norm;
+                (0..SCALARS).for_each(|s| sum.scalars[s] += back.scalars[s]);
+            }
+        });
+    }
+}

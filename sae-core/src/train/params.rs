@@ -1,0 +1,171 @@
+//! What is trained: two matrices with a row a feature, a few numbers a feature, and the decoder's bias. How it starts,
+//! and how it becomes an autoencoder in the units of the store. Knows nothing of losses.
+
+use super::config::{Decoder, TrainConfig};
+use crate::kernel::vector;
+use crate::sae::{Activation, Architecture, Normalisation, Weights};
+use rand::RngExt;
+use rayon::prelude::*;
+
+/// Numbers a feature has beside its two rows, at most.
+pub const SCALARS: usize = 3;
+
+/// The first of a feature's numbers, for every architecture.
+pub const B_ENC: usize = 0;
+/// JumpReLU's threshold.
+pub const THRESHOLD: usize = 1;
+/// Gated: bias of the magnitude.
+pub const B_MAG: usize = 1;
+/// Gated: logarithm of the magnitude's scale.
+pub const R_MAG: usize = 2;
+
+/// Parameters, or anything of their shape.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Params {
+    /// Width of a row.
+    pub d_in: usize,
+    /// Number of features.
+    pub d_sae: usize,
+    /// `[d_sae, d_in]`
+    pub w_enc: Vec<f32>,
+    /// `[d_sae, d_in]`
+    pub w_dec: Vec<f32>,
+    /// `[d_sae]` each; those that the architecture does not have are empty.
+    pub scalars: [Vec<f32>; SCALARS],
+    /// `[d_in]`
+    pub b_dec: Vec<f32>,
+}
+
+/// What each of a feature's numbers is called, as in SAELens's files.
+pub fn scalar_names(arch: Architecture) -> &'static [&'static str] {
+    match arch {
+        Architecture::JumpRelu => &["b_enc", "threshold"],
+        Architecture::Gated => &["b_gate", "b_mag", "r_mag"],
+        _ => &["b_enc"],
+    }
+}
+
+impl Params {
+    /// Zeros.
+    pub fn zeros(d_in: usize, config: &TrainConfig) -> Self {
+        let d_sae = config.d_sae(d_in);
+        let own = scalar_names(config.arch).len();
+        Self {
+            d_in,
+            d_sae,
+            w_enc: vec![0.0; d_sae * d_in],
+            w_dec: vec![0.0; d_sae * d_in],
+            scalars: std::array::from_fn(|s| if s < own { vec![0.0; d_sae] } else { Vec::new() }),
+            b_dec: vec![0.0; d_in],
+        }
+    }
+
+    /// Decoder rows in random directions, of the norm the configuration says; the encoder their transpose or directions
+    /// of its own of the same norm; biases zero, thresholds as configured.
+    pub fn initial(d_in: usize, config: &TrainConfig) -> Self {
+        let mut params = Self::zeros(d_in, config);
+        let norm = if config.decoder == Decoder::Unit { 1.0 } else { config.init_norm as f32 };
+        let directions = |purpose: u64, out: &mut [f32]| {
+            let mut rng = super::rng(config.seed, purpose);
+            for row in out.chunks_exact_mut(d_in) {
+                row.iter_mut().for_each(|v| *v = rng.random_range(-1.0..1.0));
+                vector::scale(norm / vector::squares(row).sqrt().max(f32::MIN_POSITIVE), row);
+            }
+        };
+        directions(0, &mut params.w_dec);
+        match config.tied_init {
+            true => params.w_enc.copy_from_slice(&params.w_dec),
+            false => directions(2, &mut params.w_enc),
+        }
+        if config.arch == Architecture::JumpRelu {
+            params.scalars[THRESHOLD].fill(config.threshold as f32);
+        }
+        params
+    }
+
+    /// The encoder's row of a feature.
+    pub fn enc(&self, feature: usize) -> &[f32] {
+        &self.w_enc[feature * self.d_in..(feature + 1) * self.d_in]
+    }
+
+    /// The decoder's row of a feature.
+    pub fn dec(&self, feature: usize) -> &[f32] {
+        &self.w_dec[feature * self.d_in..(feature + 1) * self.d_in]
+    }
+
+    /// Norms of the decoder's rows, `[d_sae]`.
+    pub fn dec_norms(&self) -> Vec<f32> {
+        let arch = crate::kernel::arch();
+        let norm = |row: &[f32]| arch.dispatch(|| vector::squares(row).sqrt());
+        self.w_dec.par_chunks_exact(self.d_in).map(norm).collect()
+    }
+
+    /// A feature's numbers; those that the architecture does not have are 0.
+    pub fn numbers(&self, feature: usize) -> [f32; SCALARS] {
+        std::array::from_fn(|s| self.scalars[s].get(feature).copied().unwrap_or_default())
+    }
+
+    /// All arrays with their names, in the order of [`Self::arrays_mut`].
+    pub fn arrays(&self) -> [&Vec<f32>; 3 + SCALARS] {
+        let [a, b, c] = &self.scalars;
+        [&self.w_enc, &self.w_dec, &self.b_dec, a, b, c]
+    }
+
+    /// All arrays.
+    pub fn arrays_mut(&mut self) -> [&mut Vec<f32>; 3 + SCALARS] {
+        let [a, b, c] = &mut self.scalars;
+        [&mut self.w_enc, &mut self.w_dec, &mut self.b_dec, a, b, c]
+    }
+
+    /// The autoencoder in the units of the store.
+    ///
+    /// Inputs were multiplied by `scale`, so `W_enc * scale`, `W_dec / scale`, `b_dec / scale`; a subtracted `b_dec` goes
+    /// into `b_enc`; where the choice weighed activations by the decoder's norms, these move into the encoder
+    /// (`gain`); `threshold` is the one that a batch's choice has learnt.
+    pub fn weights(&self, config: &TrainConfig, scale: f32, threshold: f32) -> Weights {
+        let (d, f) = (self.d_in, self.d_sae);
+        let mut w = Weights {
+            d_in: d,
+            d_sae: f,
+            w_enc: self.w_enc.clone(),
+            b_enc: self.scalars[B_ENC].clone(),
+            w_dec: self.w_dec.clone(),
+            b_dec: self.b_dec.iter().map(|v| v / scale).collect(),
+            activation: match config.arch {
+                Architecture::Relu => Activation::Relu,
+                Architecture::TopK => Activation::TopK { k: config.k },
+                Architecture::BatchTopK | Architecture::Matryoshka => {
+                    Activation::JumpRelu { threshold: vec![threshold; f] }
+                }
+                Architecture::JumpRelu => {
+                    Activation::JumpRelu { threshold: self.scalars[THRESHOLD].iter().map(|t| t.max(0.0)).collect() }
+                }
+                Architecture::Gated => Activation::Gated {
+                    scale: self.scalars[R_MAG].iter().map(|r| r.exp()).collect(),
+                    bias: self.scalars[B_MAG].clone(),
+                },
+            },
+            normalisation: match config.normalise {
+                super::config::Normalise::LayerNorm => Normalisation::LayerNorm,
+                _ => Normalisation::None,
+            },
+            skip: None,
+        };
+        let gains = config.weighs_by_norm().then(|| self.dec_norms());
+        for k in 0..f {
+            let gain = gains.as_ref().map_or(1.0, |g| g[k].max(f32::MIN_POSITIVE));
+            if config.centre {
+                let shift = vector::dot(self.enc(k), &self.b_dec);
+                w.b_enc[k] -= shift;
+                if let Activation::Gated { scale, bias } = &mut w.activation {
+                    // The magnitude is (p - b_enc) scale + bias, and what was subtracted has left b_enc.
+                    bias[k] -= shift * scale[k];
+                }
+            }
+            w.b_enc[k] *= gain;
+            vector::scale(scale * gain, &mut w.w_enc[k * d..(k + 1) * d]);
+            vector::scale(1.0 / (scale * gain), &mut w.w_dec[k * d..(k + 1) * d]);
+        }
+        w
+    }
+}

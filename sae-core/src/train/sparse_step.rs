@@ -1,0 +1,161 @@
+//! Forward and backward of a batch through the features that were chosen: reconstruction, errors, and for every chosen
+//! feature of every token its share of the gradient. Costs `rows * L0 * d_in`, not `rows * d_sae * d_in`.
+
+use super::method::{Back, Method};
+use super::params::Params;
+use crate::kernel::{self, vector};
+use crate::sparse::Sparse;
+use rayon::prelude::*;
+
+/// Tokens that a thread takes at once.
+const PIECE: usize = 32;
+
+/// A feature's part in one token.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// The token.
+    pub row: u32,
+    /// Which of the token's residuals the activation answers to; a second activation answers to the one behind it.
+    pub slot: u32,
+    /// Activations.
+    pub z: [f32; 2],
+    /// What comes back.
+    pub back: Back,
+}
+
+/// What a token's reconstruction cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Squared error of the whole reconstruction.
+    pub error: f32,
+    /// Squared errors of all reconstructions that are asked for (prefixes, the gate's), the whole one included.
+    pub errors: f32,
+    /// Sparsity penalty, without its weight.
+    pub penalty: f32,
+    /// Active features.
+    pub active: u32,
+}
+
+/// The gradient of a batch, still by token.
+#[derive(Clone, Debug, Default)]
+pub struct Traces {
+    /// `2 / rows (x_hat - x)`: `[rows, slots, d_in]`. With prefixes, slot `g` is the sum over all prefixes from `g` on:
+    /// what a feature that first appears in prefix `g` answers to.
+    pub residuals: Vec<f32>,
+    /// Residuals of a token.
+    pub slots: usize,
+    /// In the order of the tokens.
+    pub entries: Vec<Entry>,
+    /// The features they are of.
+    pub features: Vec<u32>,
+    /// A token each.
+    pub costs: Vec<Cost>,
+}
+
+/// Forward and backward.
+///
+/// # Shapes
+/// `x`: `[rows, d_in]`, to be reconstructed; `ends`: ends of the prefixes, ascending, `d_sae` last; `norms`: `[d_sae]`.
+pub fn traces(params: &Params, method: &Method, ends: &[usize], norms: &[f32], x: &[f32], chosen: &Sparse) -> Traces {
+    let (d, rows) = (params.d_in, chosen.rows());
+    let slots = ends.len().max(method.channels());
+    let mut residuals = vec![0f32; rows * slots * d];
+    let arch = kernel::arch();
+    let pieces: Vec<(Vec<Entry>, Vec<Cost>)> = residuals
+        .par_chunks_mut(PIECE * slots * d)
+        .enumerate()
+        .map(|(piece, residuals)| {
+            arch.dispatch(
+                #[inline(always)]
+                || {
+                    let first = piece * PIECE;
+                    let mut entries = Vec::with_capacity(chosen.len() * PIECE / rows + 16);
+                    let token = |(r, residuals): (usize, &mut [f32])| {
+                        let row = first + r;
+                        let x = &x[row * d..(row + 1) * d];
+                        trace(params, method, ends, norms, x, chosen.row(row), row, rows, residuals, &mut entries)
+                    };
+                    let costs = residuals.chunks_exact_mut(slots * d).enumerate().map(token).collect();
+                    (entries, costs)
+                },
+            )
+        })
+        .collect();
+    let mut all = Traces { residuals, slots, features: chosen.features().to_vec(), ..Traces::default() };
+    all.entries.reserve(chosen.len());
+    for (entries, costs) in pieces {
+        all.entries.extend(entries);
+        all.costs.extend(costs);
+    }
+    all
+}
+
+/// One token.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)] // all of it is the token's; a struct would be made and taken apart for every row
+fn trace(
+    params: &Params,
+    method: &Method,
+    ends: &[usize],
+    norms: &[f32],
+    x: &[f32],
+    (features, values): (&[u32], &[f32]),
+    row: usize,
+    rows: usize,
+    residuals: &mut [f32],
+    entries: &mut Vec<Entry>,
+) -> Cost {
+    let d = params.d_in;
+    let mut cost = Cost::default();
+    let start = entries.len();
+    let mut slot = 0;
+    for (feature, p) in features.iter().zip(values) {
+        let k = *feature as usize;
+        while k >= ends[slot] {
+            slot += 1;
+        }
+        let z = method.activate(*p, params.numbers(k));
+        cost.active += (z[0] > 0.0) as u32;
+        cost.penalty += method.penalty(z, norms[k]);
+        entries.push(Entry { row: row as u32, slot: slot as u32, z, back: Back::default() });
+    }
+    // Reconstructions: each prefix continues the one before it; the gate's own begins anew.
+    let entries = &mut entries[start..];
+    let two = method.channels() == 2;
+    for slot in 0..residuals.len() / d {
+        let (done, rest) = residuals.split_at_mut(slot * d);
+        let error = &mut rest[..d];
+        match slot == 0 || two {
+            true => error.iter_mut().zip(&params.b_dec).zip(x).for_each(|((e, b), x)| *e = b - x),
+            false => error.copy_from_slice(&done[(slot - 1) * d..]),
+        }
+        for (entry, feature) in entries.iter().zip(features) {
+            let z = if two { entry.z[slot] } else { entry.z[0] };
+            if (two || entry.slot as usize == slot) && z != 0.0 {
+                vector::axpy(z, params.dec(*feature as usize), error);
+            }
+        }
+        let squared = vector::squares(error);
+        cost.errors += squared;
+        if slot == 0 || !two {
+            cost.error = squared;
+        }
+        vector::scale(2.0 / rows as f32, error);
+    }
+    if !two {
+        for slot in (0..residuals.len() / d - 1).rev() {
+            let (own, rest) = residuals[slot * d..].split_at_mut(d);
+            vector::axpy(1.0, &rest[..d], own);
+        }
+    }
+    let weight = method.weight(cost.penalty);
+    for ((entry, feature), p) in entries.iter_mut().zip(features).zip(values) {
+        let k = *feature as usize;
+        let row = params.dec(k);
+        let of = |slot: usize| vector::dot(&residuals[slot * d..(slot + 1) * d], row);
+        let dz = if two { [of(0), of(1)] } else { [of(entry.slot as usize), 0.0] };
+        entry.back = method.back(*p, params.numbers(k), entry.z, dz, norms[k], weight);
+    }
+    cost.penalty = method.of_token(cost.penalty);
+    cost
+}
