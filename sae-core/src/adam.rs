@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-/// Constants of Adam; the defaults are the field's.
+/// Constants of Adam.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
     /// Decay of the first moment.
@@ -13,27 +13,18 @@ pub struct Adam {
     pub epsilon: f64,
 }
 
-impl Default for Adam {
-    fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }
-    }
-}
-
 /// A parameter with its moments.
 #[derive(Clone, Debug)]
 pub struct Parameter {
     /// The value; never tracked.
     pub value: Tensor<2>,
-    first: Tensor<2>,
-    second: Tensor<2>,
+    /// First moment.
+    pub first: Tensor<2>,
+    /// Second moment.
+    pub second: Tensor<2>,
 }
 
 impl Parameter {
-    /// A parameter whose moments are zero.
-    pub fn new(value: Tensor<2>) -> Self {
-        Self { first: value.zeros_like(), second: value.zeros_like(), value }
-    }
-
     /// Applies a gradient at step `t`, counted from 1.
     pub fn step(self, adam: &Adam, gradient: Tensor<2>, lr: f64, t: u64) -> Self {
         let (c1, c2) = (1.0 - adam.beta1.powf(t as f64), 1.0 - adam.beta2.powf(t as f64));

@@ -5,6 +5,8 @@ use crate::{Error, Result, file};
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// A safetensors file, mapped and checked: its header lies within the file and tiles the data exactly.
@@ -48,6 +50,11 @@ impl Tensors {
         Some((info.dtype, &self.map[self.data + from..self.data + to]))
     }
 
+    /// A text of the file's header.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.metadata.metadata().as_ref()?.get(name).map(String::as_str)
+    }
+
     /// A tensor of the shape asked for, as `f32` in row-major order, whatever float it is stored as.
     pub fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let found = self.shape(name).ok_or_else(|| Error::format(&self.path)(format!("there is no tensor {name}")))?;
@@ -59,6 +66,40 @@ impl Tensors {
         to_f32(dtype, bytes)
             .ok_or_else(|| Error::format(&self.path)(format!("tensor {name} is stored as {dtype:?}, not as a float")))
     }
+}
+
+/// A tensor to be written as it lies in memory.
+pub struct Raw<'a> {
+    /// Its name.
+    pub name: String,
+    /// How its bytes are to be read.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Little-endian bytes.
+    pub bytes: &'a [u8],
+}
+
+/// Writes tensors and a table of texts as a safetensors file, straight from memory: nothing is copied.
+pub fn write_raw(path: &Path, texts: &BTreeMap<String, String>, tensors: &[Raw]) -> Result<()> {
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".into(), serde_json::json!(texts));
+    let mut at = 0;
+    for tensor in tensors {
+        let offsets = [at, at + tensor.bytes.len()];
+        at = offsets[1];
+        let entry = serde_json::json!({ "dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets });
+        header.insert(tensor.name.clone(), entry);
+    }
+    let mut header = serde_json::to_vec(&header).map_err(Error::format(path))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    file::write(path, |out| {
+        let length = (header.len() as u64).to_le_bytes();
+        for part in [&length[..], &header].into_iter().chain(tensors.iter().map(|t| t.bytes)) {
+            out.write_all(part).map_err(Error::io("write", path))?;
+        }
+        Ok(())
+    })
 }
 
 /// Little-endian floats of any stored width as `f32`; nothing for dtypes that are no floats.

@@ -67,6 +67,9 @@ pub struct TrainConfig {
     pub aux: f64,
     /// Dead features a token that take part in it; 0 for half the width.
     pub aux_k: usize,
+    /// AuxK as in Gao et al. 2024 and dictionary_learning: relative to the error's variance, positive activations only.
+    /// Otherwise as in SAELens: the squared error itself, less while fewer than `aux_k` are dead, of any sign.
+    pub aux_relative: bool,
     /// JumpReLU: what is penalised.
     pub penalty: Penalty,
     /// JumpReLU: threshold of every feature at the start.
@@ -192,6 +195,7 @@ impl Default for TrainConfig {
             resample_every: 0,
             aux: 1.0,
             aux_k: 0,
+            aux_relative: false,
             penalty: Penalty::Step,
             threshold: 0.01,
             bandwidth: 0.05,

@@ -95,6 +95,8 @@ pub enum Kind<'a> {
         k: usize,
         /// Whether they are weighed by the norms.
         by_norm: bool,
+        /// Whether those below zero count as zero.
+        positive: bool,
     },
 }
 
@@ -176,7 +178,7 @@ impl Dense<'_> {
         });
         let (first, second) = z.split_at_mut(1);
         match self.kind {
-            Kind::Strongest { k, by_norm } => {
+            Kind::Strongest { k, by_norm, positive } => {
                 let gain = |feature: u32| if by_norm { self.norms[feature as usize] } else { 1.0 };
                 let cuts: Vec<f32> = (0..t)
                     .into_par_iter()
@@ -190,7 +192,8 @@ impl Dense<'_> {
                 let rows = first[0].par_chunks_exact_mut(t).zip(p.par_chunks_exact(t)).zip(&self.features);
                 rows.for_each(|((z, p), feature)| {
                     for ((z, p), cut) in z.iter_mut().zip(p).zip(&cuts) {
-                        *z = if p * gain(*feature) >= *cut { *p } else { 0.0 };
+                        let chosen = p * gain(*feature) >= *cut && (*p > 0.0 || !positive);
+                        *z = if chosen { *p } else { 0.0 };
                     }
                 });
             }

@@ -4,21 +4,24 @@ use crate::{Error, Result, table};
 use arrow::array::{Array, Float64Array, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// What one step measured; losses are of scaled inputs (mean norm `sqrt(d_in)`), batch means.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepLog {
     /// Steps done.
     pub step: u64,
     /// Tokens seen.
     pub tokens: u64,
-    /// `mse + l1_coefficient * l1`
+    /// Squared errors of all reconstructions, `l1_coefficient * l1` and `aux`.
     pub loss: f64,
-    /// Squared error, summed over dimensions.
+    /// Squared error of the whole reconstruction, summed over dimensions.
     pub mse: f64,
-    /// `sum_k z_k |f_k|`
+    /// The sparsity penalty, without its weight: `sum_k z_k |f_k|` for ReLU.
     pub l1: f64,
+    /// AuxK's loss, with its weight.
+    pub aux: f64,
     /// Active features a token.
     pub l0: f64,
     /// Fraction of the batch's variance that is unexplained.
@@ -38,10 +41,11 @@ pub struct StepLog {
 /// One measured value of a step.
 type Column = (&'static str, fn(&mut StepLog) -> &mut f64);
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 11] = [
     ("loss", |s| &mut s.loss),
     ("mse", |s| &mut s.mse),
     ("l1", |s| &mut s.l1),
+    ("aux", |s| &mut s.aux),
     ("l0", |s| &mut s.l0),
     ("fvu", |s| &mut s.fvu),
     ("dead", |s| &mut s.dead),
@@ -52,7 +56,7 @@ const COLUMNS: [Column; 10] = [
 ];
 
 /// A log that thins itself: at most some thousand rows, evenly spread over the run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Log {
     steps: Vec<StepLog>,
     every: u64,
@@ -70,6 +74,31 @@ impl Log {
         if entry.step.is_multiple_of(self.every) || entry.step == 1 || entry.step == self.last {
             self.steps.push(*entry);
         }
+    }
+
+    /// The last step that is in it.
+    pub fn last(&self) -> Option<&StepLog> {
+        self.steps.last()
+    }
+
+    /// All of it as numbers, row by row.
+    pub(super) fn numbers(&self) -> Vec<f64> {
+        let row = |s: &StepLog| {
+            let counts = [s.step as f64, s.tokens as f64];
+            counts.into_iter().chain(COLUMNS.map(|(_, field)| *field(&mut { *s })))
+        };
+        self.steps.iter().flat_map(row).collect()
+    }
+
+    /// What [`Self::numbers`] gave, for a run of `steps` steps.
+    pub(super) fn from_numbers(steps: u64, numbers: &[f64]) -> Self {
+        let mut log = Self::new(steps);
+        for row in numbers.chunks_exact(2 + COLUMNS.len()) {
+            let mut entry = StepLog { step: row[0] as u64, tokens: row[1] as u64, ..StepLog::default() };
+            COLUMNS.iter().zip(&row[2..]).for_each(|((_, field), value)| *field(&mut entry) = *value);
+            log.steps.push(entry);
+        }
+        log
     }
 
     /// Writes the table.

@@ -140,8 +140,8 @@ fn trace(
         if slot == 0 || !two {
             cost.error = squared;
         }
-        vector::scale(2.0 / rows as f32, error);
     }
+    vector::scale(2.0 / rows as f32, residuals);
     if !two {
         for slot in (0..residuals.len() / d - 1).rev() {
             let (own, rest) = residuals[slot * d..].split_at_mut(d);

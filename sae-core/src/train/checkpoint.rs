@@ -1,0 +1,131 @@
+//! A session on disk, so that a run that dies goes on to the bit: parameters, moments, dead-feature counts, learnt
+//! thresholds, random numbers, the log, the mixing buffer and the place in the data.
+//!
+//! One safetensors file a checkpoint, `step-<n>.safetensors`, written beside its name, synced and renamed; the one before
+//! is removed only when the new one is there. A full disk costs the new checkpoint, never the old one.
+
+use super::config::TrainConfig;
+use super::engine::Moments;
+use super::log::Log;
+use super::params::{Params, SCALARS};
+use super::trainer::Progress;
+use super::{Session, Trainer};
+use crate::tensors::{Raw, Tensors, write_raw};
+use crate::{Error, Result};
+use safetensors::Dtype;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Layout of a checkpoint; others are refused.
+const VERSION: u32 = 1;
+
+/// What is not a tensor.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    configs: Vec<TrainConfig>,
+    progress: Vec<Progress>,
+    stream: Value,
+}
+
+/// Names of a trainer's arrays, in the order of [`Params::arrays`].
+const ARRAYS: [&str; 3 + SCALARS] = ["w_enc", "w_dec", "b_dec", "number0", "number1", "number2"];
+
+/// The newest checkpoint in a folder, if there is one.
+pub fn newest(folder: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    entries.filter_map(|path| Some((step_of(&path)?, path))).max().map(|(_, path)| path)
+}
+
+fn step_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()
+}
+
+/// Writes a checkpoint of the session into a folder, and removes older ones.
+///
+/// # Errors
+/// The disk; what was there before is still there then.
+pub fn write(folder: &Path, session: &Session) -> Result<PathBuf> {
+    let mut header = Header {
+        version: VERSION,
+        configs: session.trainers().iter().map(|t| t.config().clone()).collect(),
+        progress: Vec::new(),
+        stream: session.stream.aside(),
+    };
+    let aside = session.trainers().iter().map(Trainer::aside).collect::<Result<Vec<_>>>()?;
+    let logs: Vec<Vec<f64>> = session.trainers().iter().map(|t| t.log().numbers()).collect();
+    let mut tensors = Vec::new();
+    let mut add = |name: String, shape: Vec<usize>, bytes| tensors.push(Raw { name, dtype: Dtype::F32, shape, bytes });
+    for (n, (moments, _)) in aside.iter().enumerate() {
+        for (kind, params) in kinds(moments) {
+            for (name, array) in ARRAYS.iter().zip(params.arrays()) {
+                add(format!("{n}.{kind}.{name}"), vec![array.len()], bytemuck::cast_slice(array));
+            }
+        }
+    }
+    let buffer = session.stream.buffer();
+    add("buffer".into(), vec![buffer.len()], bytemuck::cast_slice(buffer));
+    for (n, log) in logs.iter().enumerate() {
+        let bytes = bytemuck::cast_slice(log);
+        tensors.push(Raw { name: format!("{n}.log"), dtype: Dtype::F64, shape: vec![log.len()], bytes });
+    }
+    header.progress = aside.iter().map(|(_, progress)| progress.clone()).collect();
+    let path = folder.join(format!("step-{:09}.safetensors", session.steps()));
+    let text = serde_json::to_string(&header).map_err(Error::format(&path))?;
+    write_raw(&path, &BTreeMap::from([("session".to_string(), text)]), &tensors)?;
+    let older = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    for path in older.filter(|path| step_of(path).is_some_and(|step| step < session.steps())) {
+        let _ = fs::remove_file(path);
+    }
+    Ok(path)
+}
+
+/// Takes a session, made of the same configurations and the same data, to where a checkpoint was written.
+///
+/// # Errors
+/// A file that is no whole checkpoint, or one of other configurations or other data.
+pub fn read(path: &Path, session: &mut Session) -> Result<()> {
+    let file = Tensors::open(path)?;
+    let wrong = |cause: String| Error::format(path)(cause);
+    let text = file.text("session").ok_or_else(|| wrong("this is no checkpoint".into()))?;
+    let header: Header = serde_json::from_str(text).map_err(Error::format(path))?;
+    if header.version != VERSION {
+        return Err(wrong(format!("the checkpoint has layout {}, this program reads {VERSION}", header.version)));
+    }
+    let own: Vec<&TrainConfig> = session.trainers.iter().map(Trainer::config).collect();
+    if header.configs.iter().collect::<Vec<_>>() != own || header.progress.len() != own.len() {
+        let hint = "hint: resume with the arguments it was begun with, or choose another --name";
+        return Err(wrong(format!("the checkpoint is of other settings\n{hint}")));
+    }
+    let array = |name: &str, len: usize| file.f32(name, &[len]);
+    let d = session.stream.d_in();
+    for (n, (trainer, progress)) in session.trainers.iter_mut().zip(header.progress).enumerate() {
+        let zeros = Params::zeros(d, trainer.config());
+        let mut moments = Moments { params: zeros.clone(), first: zeros.clone(), second: zeros, l0: None };
+        for (kind, params) in kinds_mut(&mut moments) {
+            for (name, values) in ARRAYS.iter().zip(params.arrays_mut()) {
+                *values = array(&format!("{n}.{kind}.{name}"), values.len())?;
+            }
+        }
+        let (dtype, bytes) = file.bytes(&format!("{n}.log")).ok_or_else(|| wrong(format!("there is no {n}.log")))?;
+        if dtype != Dtype::F64 {
+            return Err(wrong(format!("{n}.log is {dtype:?}, not F64")));
+        }
+        let numbers: Vec<f64> = bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
+        let log = Log::from_numbers(trainer.config().steps, &numbers);
+        trainer.back(moments, progress, log)?;
+    }
+    let buffer = array("buffer", session.stream.buffer().len())?;
+    session.stream.back(&header.stream, buffer)
+}
+
+fn kinds(moments: &Moments) -> [(&'static str, &Params); 3] {
+    [("value", &moments.params), ("first", &moments.first), ("second", &moments.second)]
+}
+
+fn kinds_mut(moments: &mut Moments) -> [(&'static str, &mut Params); 3] {
+    [("value", &mut moments.params), ("first", &mut moments.first), ("second", &mut moments.second)]
+}

@@ -1,0 +1,114 @@
+//! What computes a step: the fused one on a CPU ([`super::fused`]), the plain one in Burn on any device
+//! ([`super::plain`]). One interface, so that everything else about training is said once.
+
+use super::config::TrainConfig;
+use super::params::Params;
+use crate::kernel::vector;
+use crate::{Error, Result};
+
+/// A step's inputs.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// Scaled activations, `[rows, d_in]`.
+    pub x: &'a [f32],
+    /// Step, counted from 1.
+    pub t: u64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Weight of the sparsity penalty.
+    pub sparsity: f64,
+    /// Ends of Matryoshka's prefixes, ascending, the whole dictionary last; that alone for the others.
+    pub ends: &'a [usize],
+    /// Features that have been dead before this step, ascending.
+    pub dead: &'a [u32],
+}
+
+/// What a step measured; means are over tokens.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Squared error of the reconstruction, summed over dimensions.
+    pub mse: f64,
+    /// Squared errors of all reconstructions that are asked for, the whole one included.
+    pub errors: f64,
+    /// Sparsity penalty, without its weight.
+    pub penalty: f64,
+    /// AuxK's loss, with its weight.
+    pub aux: f64,
+    /// Active features.
+    pub l0: f64,
+    /// Global norm of the gradient; 0 where nothing is clipped.
+    pub grad_norm: f64,
+    /// Least activation that a batch's choice let through.
+    pub least: Option<f32>,
+    /// Whether each feature was active.
+    pub fired: Vec<bool>,
+    /// Squared error of each token.
+    pub token_errors: Vec<f32>,
+}
+
+/// All that a step changes: enough to go on from, to the bit.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Moments {
+    /// What is trained.
+    pub params: Params,
+    /// Adam's first moment.
+    pub first: Params,
+    /// Adam's second moment.
+    pub second: Params,
+    /// Active features of a token in the last step, which decides whether the next is dense.
+    pub l0: Option<f64>,
+}
+
+/// Computes steps.
+pub trait Engine {
+    /// One step.
+    ///
+    /// # Errors
+    /// A loss or gradient that is not finite (nothing has been changed then), or a device that failed.
+    fn step(&mut self, batch: &Batch) -> Result<Outcome>;
+
+    /// A copy of all that steps change.
+    fn moments(&self) -> Result<Moments>;
+
+    /// Goes on from a copy.
+    fn restore(&mut self, moments: Moments) -> Result<()>;
+}
+
+impl Outcome {
+    /// `errors + sparsity * penalty + aux`
+    pub fn loss(&self, sparsity: f64) -> f64 {
+        self.errors + sparsity * self.penalty + self.aux
+    }
+}
+
+/// AuxK's weight of the mean squared distance between the dead features' reconstruction and the error they are to learn
+/// `[rows, d_in]`: see `TrainConfig::aux_relative`.
+pub(super) fn aux_weight(config: &TrainConfig, k: usize, dead: usize, error: &[f32], d_in: usize) -> f64 {
+    match config.aux_relative {
+        false => (dead as f64 / k as f64).min(1.0),
+        true => (error.len() / d_in) as f64 / total_variance(error, d_in),
+    }
+}
+
+/// `sum |x - mean|^2` over rows `[rows, d_in]`.
+pub(super) fn total_variance(rows: &[f32], d_in: usize) -> f64 {
+    let n = (rows.len() / d_in) as f64;
+    let (mut sums, mut squares) = (vec![0f64; d_in], 0f64);
+    for row in rows.chunks_exact(d_in) {
+        sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += f64::from(*v));
+        squares += f64::from(vector::squares(row));
+    }
+    (squares - sums.iter().map(|s| s * s).sum::<f64>() / n).max(f64::MIN_POSITIVE)
+}
+
+/// Refuses a loss that is not finite.
+pub(super) fn finite(outcome: &Outcome, batch: &Batch) -> Result<()> {
+    let loss = outcome.loss(batch.sparsity);
+    match loss.is_finite() {
+        true => Ok(()),
+        false => {
+            let (step, lr) = (batch.t - 1, batch.lr);
+            Err(Error::Config(format!("the loss is {loss} at step {step}\nhint: a lower --lr than {lr}")))
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The step on a CPU: choose, trace, sum and apply, sparse wherever activations are. See `kernel` for the product.
+
+use super::choose::{Guess, choose};
+use super::config::TrainConfig;
+use super::dense_step::{Dense, Kind};
+use super::engine::{Batch, Engine, Moments, Outcome, aux_weight, finite};
+use super::method::Method;
+use super::params::Params;
+use super::sparse_step::{Cost, Traces, traces};
+use super::update::{Gradient, State};
+use crate::sae::Architecture;
+use crate::{Error, Result};
+use std::time::Instant;
+
+/// Above one active feature in so many, five dense products are faster than the sparse step (BENCHMARKS.md).
+const CROSSOVER: usize = 12;
+
+/// Stages of a step, and the seconds of the last one.
+pub const STAGES: [&str; 5] = ["choose", "reconstruct", "auxk", "group and norm", "update"];
+
+/// The step on a CPU.
+pub struct Fused {
+    config: TrainConfig,
+    state: State,
+    guess: Guess,
+    /// Active features of a token in the last step; nothing before the first.
+    l0: Option<f64>,
+    /// Dense or sparse whatever the last step had.
+    forced: Option<bool>,
+    seconds: [f64; STAGES.len()],
+}
+
+impl Fused {
+    /// Begins at these parameters.
+    pub fn new(config: &TrainConfig, params: Params) -> Self {
+        let zeros = Params::zeros(params.d_in, config);
+        let state = State::new(params, zeros.clone(), zeros);
+        Self {
+            config: config.clone(),
+            state,
+            guess: Guess::default(),
+            l0: None,
+            forced: None,
+            seconds: [0.0; STAGES.len()],
+        }
+    }
+
+    /// Makes every step dense or sparse, for comparisons; only architectures that have both follow.
+    pub fn force(&mut self, dense: bool) {
+        self.forced = Some(dense);
+    }
+
+    /// Seconds of each of the [`STAGES`] in the last step.
+    pub fn seconds(&self) -> [f64; STAGES.len()] {
+        self.seconds
+    }
+
+    /// Whether the next step is dense: an architecture whose sparsity has to be learnt, and has not been yet.
+    fn is_dense(&self) -> bool {
+        let learns = matches!(self.config.arch, Architecture::Relu | Architecture::JumpRelu | Architecture::Gated);
+        let many = self.l0.is_none_or(|l0| l0 * CROSSOVER as f64 > self.state.params.d_sae as f64);
+        learns && self.forced.unwrap_or(many)
+    }
+}
+
+impl Engine for Fused {
+    fn step(&mut self, batch: &Batch) -> Result<Outcome> {
+        let params = &self.state.params;
+        let (d, rows) = (params.d_in, batch.x.len() / params.d_in);
+        let method = Method::new(&self.config, batch.sparsity, rows);
+        let mut clock = Clock::new();
+        let centred: Vec<f32> = match self.config.centre {
+            true => batch.x.chunks_exact(d).flat_map(|x| x.iter().zip(&params.b_dec).map(|(x, b)| x - b)).collect(),
+            false => Vec::new(),
+        };
+        let x = if self.config.centre { &centred[..] } else { batch.x };
+        let norms = &self.state.norms;
+        let mean = 2.0 / rows as f32;
+        let mut outcome = Outcome { fired: vec![false; params.d_sae], ..Outcome::default() };
+        let mut blocks = Vec::new();
+        let (mut own, mut residuals) = (Traces::default(), Vec::new());
+        let costs = if self.is_dense() {
+            let dense = Dense {
+                params,
+                norms,
+                kind: Kind::Method(&method),
+                features: (0..params.d_sae as u32).collect(),
+                scale: mean,
+            };
+            let base: Vec<f32> =
+                batch.x.chunks_exact(d).flat_map(|x| x.iter().zip(&params.b_dec).map(|(x, b)| b - x)).collect();
+            let (block, of_block, costs) = dense.run(x, &base);
+            outcome.fired.clone_from(&block.fired);
+            blocks.push(block);
+            residuals = of_block;
+            self.seconds[1] = clock.lap();
+            costs
+        } else {
+            let (chosen, least) = choose(&self.config, &method, params, &self.state.panels, norms, x, &mut self.guess);
+            outcome.least = least;
+            self.seconds[0] = clock.lap();
+            own = traces(params, &method, batch.ends, norms, batch.x, &chosen);
+            for (feature, entry) in own.features.iter().zip(&own.entries) {
+                outcome.fired[*feature as usize] |= entry.z[0] > 0.0;
+            }
+            self.seconds[1] = clock.lap();
+            std::mem::take(&mut own.costs)
+        };
+        if self.config.is_topk() && self.config.aux > 0.0 && !batch.dead.is_empty() {
+            let k = self.config.aux_k(d);
+            // The error of the whole reconstruction stands in the last slot, scaled.
+            let last = own.residuals.chunks_exact(d).skip(own.slots - 1).step_by(own.slots);
+            let base: Vec<f32> = last.flat_map(|e| e.iter().map(|e| e / mean)).collect();
+            let weight = self.config.aux * aux_weight(&self.config, k, batch.dead.len(), &base, d);
+            let dense = Dense {
+                params,
+                norms,
+                kind: Kind::Strongest {
+                    k: k.min(batch.dead.len()),
+                    by_norm: self.config.weighs_by_norm(),
+                    positive: self.config.aux_relative,
+                },
+                features: batch.dead.to_vec(),
+                scale: weight as f32 * mean,
+            };
+            let (block, _, costs) = dense.run(x, &base);
+            outcome.aux = weight * costs.iter().map(|c| f64::from(c.error)).sum::<f64>() / rows as f64;
+            blocks.push(block);
+        }
+        self.seconds[2] = clock.lap();
+        let mean_of = |of: fn(&Cost) -> f64| costs.iter().map(of).sum::<f64>() / rows as f64;
+        outcome.mse = mean_of(|c| f64::from(c.error));
+        outcome.errors = mean_of(|c| f64::from(c.errors));
+        outcome.penalty = mean_of(|c| f64::from(c.penalty));
+        outcome.l0 = mean_of(|c| f64::from(c.active));
+        outcome.token_errors = costs.iter().map(|c| c.error).collect();
+        finite(&outcome, batch)?;
+
+        let gradient = Gradient::new(&self.config, params, &own, &blocks, &residuals, x);
+        let mut shrink = 1.0;
+        if self.config.clip > 0.0 {
+            outcome.grad_norm = gradient.norm(&self.state);
+            shrink = (self.config.clip / (outcome.grad_norm + 1e-6)).min(1.0);
+            if !outcome.grad_norm.is_finite() {
+                let cause = format!("the gradient is {} at step {}", outcome.grad_norm, batch.t - 1);
+                return Err(Error::Config(format!("{cause}\nhint: a lower --lr than {}", self.config.lr)));
+            }
+        }
+        self.seconds[3] = clock.lap();
+        gradient.apply(&mut self.state, shrink as f32, batch.lr, batch.t);
+        self.seconds[4] = clock.lap();
+        self.l0 = Some(outcome.l0);
+        Ok(outcome)
+    }
+
+    fn moments(&self) -> Result<Moments> {
+        let State { params, first, second, .. } = self.state.clone();
+        Ok(Moments { params, first, second, l0: self.l0 })
+    }
+
+    fn restore(&mut self, moments: Moments) -> Result<()> {
+        self.state = State::new(moments.params, moments.first, moments.second);
+        self.l0 = moments.l0;
+        self.guess = Guess::default();
+        Ok(())
+    }
+}
+
+/// Time since it was last asked.
+struct Clock(Instant);
+
+impl Clock {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        let since = now - std::mem::replace(&mut self.0, now);
+        since.as_secs_f64()
+    }
+}

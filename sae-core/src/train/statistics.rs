@@ -1,0 +1,119 @@
+//! What the first buffer tells of the activations: norms, mean, geometric median. Decides nothing.
+
+use super::config::{BDecInit, Normalise, TrainConfig};
+use crate::kernel::vector;
+use crate::{Error, Result};
+use std::borrow::Cow;
+
+/// Measured over the rows of a buffer.
+#[derive(Clone, Debug)]
+pub struct Statistics<'a> {
+    rows: Cow<'a, [f32]>,
+    d_in: usize,
+    mean_norm: f64,
+    mean_square: f64,
+}
+
+impl<'a> Statistics<'a> {
+    /// Measures rows `[rows, d_in]`, each brought to mean 0 and deviation 1 before if asked for.
+    pub fn of(rows: &'a [f32], d_in: usize, layer_norm: bool) -> Self {
+        let mut rows = Cow::from(rows);
+        if layer_norm {
+            rows.to_mut().chunks_exact_mut(d_in).for_each(standardise);
+        }
+        let squares: Vec<f64> = rows.chunks_exact(d_in).map(|row| f64::from(vector::squares(row))).collect();
+        let n = squares.len() as f64;
+        let mean_norm = squares.iter().map(|s| s.sqrt()).sum::<f64>() / n;
+        Self { rows, d_in, mean_norm, mean_square: squares.iter().sum::<f64>() / n }
+    }
+
+    /// What activations are multiplied with before training.
+    pub fn scale(&self, config: &TrainConfig) -> Result<f32> {
+        let d = self.d_in as f64;
+        let (scale, what) = match config.normalise {
+            Normalise::None | Normalise::LayerNorm => (1.0, 1.0),
+            Normalise::ExpectedNorm => (d.sqrt() / self.mean_norm, self.mean_norm),
+            Normalise::MeanSquare => ((d / self.mean_square).sqrt(), self.mean_square.sqrt()),
+        };
+        match (scale as f32).is_normal() {
+            true => Ok(scale as f32),
+            false => Err(Error::Config(format!("activations of norm {what} cannot be scaled"))),
+        }
+    }
+
+    /// Where `b_dec` starts, in scaled units.
+    pub fn b_dec(&self, config: &TrainConfig, scale: f32) -> Vec<f32> {
+        let mut b_dec = match config.b_dec_init {
+            BDecInit::Zero => vec![0.0; self.d_in],
+            BDecInit::Mean => self.weighted_mean(usize::MAX, |_| 1.0),
+            BDecInit::GeometricMedian => self.geometric_median(),
+        };
+        vector::scale(scale, &mut b_dec);
+        b_dec
+    }
+
+    fn weighted_mean(&self, rows: usize, weight: impl Fn(&[f32]) -> f64) -> Vec<f32> {
+        let (mut sums, mut total) = (vec![0f64; self.d_in], 0.0);
+        for row in self.rows.chunks_exact(self.d_in).take(rows) {
+            let weight = weight(row);
+            total += weight;
+            sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += weight * f64::from(*v));
+        }
+        sums.iter().map(|sum| (sum / total) as f32).collect()
+    }
+
+    /// The point of least summed distance to the first 8,192 rows, by Weiszfeld's iteration, until it moves by less than a
+    /// millionth of a norm.
+    fn geometric_median(&self) -> Vec<f32> {
+        const ROWS: usize = 8_192;
+        let mut at = self.weighted_mean(ROWS, |_| 1.0);
+        let distance =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+        for _ in 0..100 {
+            let next = self.weighted_mean(ROWS, |row| 1.0 / distance(row, &at).max(1e-12));
+            let moved = distance(&next, &at);
+            at = next;
+            if moved < 1e-6 * self.mean_norm {
+                break;
+            }
+        }
+        at
+    }
+}
+
+/// A row with mean 0 and deviation 1 (unbiased, plus 1e-5), as `Normalisation::LayerNorm` makes it.
+pub fn standardise(row: &mut [f32]) {
+    let n = row.len() as f32;
+    let mean = row.iter().sum::<f32>() / n;
+    let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / (n - 1.0).max(1.0);
+    let scale = 1.0 / (variance.sqrt() + 1e-5);
+    row.iter_mut().for_each(|v| *v = (*v - mean) * scale);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_geometric_median_withstands_an_outlier() {
+        let mut rows: Vec<f32> = (0..40).map(|i| (i % 5) as f32 * 0.1).collect();
+        rows.extend([1e6, 1e6]);
+        let statistics = Statistics::of(&rows, 2, false);
+        let median = statistics.geometric_median();
+        assert!(median.iter().all(|v| (0.0..0.5).contains(v)), "{median:?}");
+        let config = TrainConfig { b_dec_init: BDecInit::Mean, ..TrainConfig::default() };
+        assert!(statistics.b_dec(&config, 1.0)[0] > 1e4);
+        assert!(statistics.b_dec(&config, 0.5)[0] < statistics.b_dec(&config, 1.0)[0]);
+    }
+
+    #[test]
+    fn scales_bring_norms_to_the_root_of_the_width() {
+        let rows = [3.0, 4.0, 0.0, 1.0];
+        let statistics = Statistics::of(&rows, 2, false);
+        let scale = |normalise| statistics.scale(&TrainConfig { normalise, ..TrainConfig::default() }).unwrap();
+        assert!((scale(Normalise::ExpectedNorm) - 2f32.sqrt() / 3.0).abs() < 1e-6);
+        assert!((scale(Normalise::MeanSquare) - (2f32 / 13.0).sqrt()).abs() < 1e-6);
+        assert_eq!(scale(Normalise::None), 1.0);
+        assert!(Statistics::of(&[0.0; 4], 2, false).scale(&TrainConfig::default()).is_err());
+    }
+}

@@ -1,0 +1,253 @@
+//! One autoencoder in training: schedule, dead features and their revival, the learnt threshold, its log. The step
+//! itself is an engine's.
+
+use super::choose::prefixes;
+use super::config::{Normalise, TrainConfig};
+use super::engine::{Batch, Engine, Moments, Outcome, total_variance};
+use super::fused::Fused;
+use super::log::{Log, StepLog};
+use super::params::{B_ENC, Params};
+use super::plain::Plain;
+use super::statistics::{Statistics, standardise};
+use crate::kernel::vector;
+use crate::sae::{Architecture, Weights};
+use crate::stream::Rng;
+use crate::{Error, Result};
+use burn::tensor::Device;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+/// One autoencoder in training.
+pub struct Trainer {
+    config: TrainConfig,
+    engine: Box<dyn Engine>,
+    d_in: usize,
+    progress: Progress,
+    rng: ChaCha8Rng,
+    log: Log,
+}
+
+/// What a trainer knows beside its parameters.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps done.
+    step: u64,
+    /// What activations are multiplied with.
+    scale: f32,
+    /// BatchTopK's threshold, as learnt so far.
+    #[serde(with = "bits")]
+    threshold: f64,
+    /// Step, counted from 1, at which each feature last fired; 0 for never.
+    last_fired: Vec<u64>,
+    /// Random prefixes and revivals.
+    rng: Option<Rng>,
+    /// Active features in the last step; below 0 before the first.
+    #[serde(with = "bits")]
+    l0: f64,
+}
+
+/// An `f64` as its bits: JSON readers may change the last digit of a decimal number.
+mod bits {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{:016x}", value.to_bits()))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16).map(f64::from_bits).map_err(serde::de::Error::custom)
+    }
+}
+
+impl Progress {
+    fn known_l0(&self) -> Option<f64> {
+        (self.l0 >= 0.0).then_some(self.l0)
+    }
+}
+
+impl Trainer {
+    /// Begins: initial parameters from the configuration's seed and the statistics of the data.
+    pub fn new(d_in: usize, config: &TrainConfig, statistics: &Statistics, device: &Device) -> Result<Self> {
+        config.check(d_in)?;
+        let scale = statistics.scale(config)?;
+        let mut params = Params::initial(d_in, config);
+        params.b_dec = statistics.b_dec(config, scale);
+        Ok(Self::from_params(config, params, scale, device))
+    }
+
+    /// Begins at given parameters, in units in which activations have been multiplied with `scale`.
+    pub fn from_params(config: &TrainConfig, params: Params, scale: f32, device: &Device) -> Self {
+        let (d_in, d_sae) = (params.d_in, params.d_sae);
+        let engine: Box<dyn Engine> = match *device == Device::flex() {
+            true => Box::new(Fused::new(config, params)),
+            false => Box::new(Plain::new(config, params, &device.clone().autodiff())),
+        };
+        let last_fired = vec![0; d_sae];
+        let progress = Progress { step: 0, scale, threshold: 0.0, last_fired, rng: None, l0: -1.0 };
+        let rng = super::rng(config.seed, 4);
+        Self { config: config.clone(), engine, d_in, progress, rng, log: Log::new(config.steps) }
+    }
+
+    /// What it was told.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// Steps done.
+    pub fn steps(&self) -> u64 {
+        self.progress.step
+    }
+
+    /// What it measured so far.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub(super) fn log_mut(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
+    /// The autoencoder as it is now, in the units of the store.
+    pub fn weights(&self) -> Result<Weights> {
+        let params = self.engine.moments()?.params;
+        let weights = params.weights(&self.config, self.progress.scale, self.progress.threshold as f32);
+        weights.check()?;
+        Ok(weights)
+    }
+
+    /// Everything to go on from.
+    pub fn aside(&self) -> Result<(Moments, Progress)> {
+        let progress = Progress { rng: Some(Rng::aside(&self.rng, self.config.seed)), ..self.progress.clone() };
+        Ok((self.engine.moments()?, progress))
+    }
+
+    /// Goes on from what another trainer of the same configuration has put aside.
+    pub fn back(&mut self, moments: Moments, progress: Progress, log: Log) -> Result<()> {
+        let other = || Error::Config("the checkpoint is of another autoencoder".into());
+        let fits = progress.last_fired.len() == moments.params.d_sae && moments.params.d_in == self.d_in;
+        if !fits || moments.params.d_sae != self.config.d_sae(self.d_in) || progress.step > self.config.steps {
+            return Err(other());
+        }
+        self.rng = progress.rng.as_ref().and_then(Rng::back).ok_or_else(other)?;
+        self.engine.restore(Moments { l0: progress.known_l0(), ..moments })?;
+        (self.progress, self.log) = (progress, log);
+        Ok(())
+    }
+
+    /// Whether a feature is dead: it has not fired within the window, and the window has passed.
+    fn is_dead(&self, last_fired: u64) -> bool {
+        self.progress.step - last_fired >= self.config.dead_window
+    }
+
+    /// One step on activations as the store has them, `[rows, d_in]`.
+    pub fn step(&mut self, activations: &[f32]) -> Result<StepLog> {
+        let d = self.d_in;
+        let mut x = activations.to_vec();
+        match self.config.normalise {
+            Normalise::LayerNorm => x.chunks_exact_mut(d).for_each(standardise),
+            _ => vector::scale(self.progress.scale, &mut x),
+        }
+        let step = self.progress.step;
+        let (lr, sparsity) = (self.config.lr_at(step), self.config.sparsity_at(step));
+        let ends = prefixes(&self.config, self.progress.last_fired.len(), &mut self.rng);
+        let dead: Vec<u32> =
+            (0..).zip(&self.progress.last_fired).filter(|(_, last)| self.is_dead(**last)).map(|(k, _)| k).collect();
+        let batch = Batch { x: &x, t: step + 1, lr, sparsity, ends: &ends, dead: &dead };
+        let outcome = self.engine.step(&batch)?;
+        self.note(&outcome);
+        let every = self.config.resample_every;
+        if every > 0 && self.progress.step.is_multiple_of(every) && self.progress.step < self.config.steps {
+            self.revive(&x, &outcome.token_errors)?;
+        }
+        let dead = self.progress.last_fired.iter().filter(|last| self.is_dead(**last)).count();
+        let rows = (x.len() / d) as f64;
+        Ok(StepLog {
+            step: self.progress.step,
+            tokens: self.progress.step * self.config.batch as u64,
+            loss: outcome.loss(sparsity),
+            mse: outcome.mse,
+            l1: outcome.penalty,
+            aux: outcome.aux,
+            l0: outcome.l0,
+            fvu: outcome.mse * rows / total_variance(&x, d),
+            dead: dead as f64 / self.progress.last_fired.len() as f64,
+            grad_norm: outcome.grad_norm,
+            lr,
+            l1_coefficient: sparsity,
+            tokens_per_s: 0.0,
+        })
+    }
+
+    fn note(&mut self, outcome: &Outcome) {
+        self.progress.step += 1;
+        self.progress.l0 = outcome.l0;
+        if let Some(least) = outcome.least {
+            let rate = self.config.threshold_rate;
+            self.progress.threshold += rate * (f64::from(least) - self.progress.threshold);
+        }
+        let step = self.progress.step;
+        for (last, _) in self.progress.last_fired.iter_mut().zip(&outcome.fired).filter(|(_, fired)| **fired) {
+            *last = step;
+        }
+    }
+
+    /// Dead features start anew where the reconstruction is bad (Bricken et al. 2023): tokens are drawn by their squared
+    /// error's square; the decoder's row becomes the token's direction, the encoder's the same with a fifth of the mean
+    /// norm of the living (all of it where only the strongest are chosen), the bias zero, the moments zero.
+    fn revive(&mut self, x: &[f32], errors: &[f32]) -> Result<()> {
+        let d = self.d_in;
+        let dead: Vec<usize> =
+            (0..self.progress.last_fired.len()).filter(|k| self.is_dead(self.progress.last_fired[*k])).collect();
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let mut moments = self.engine.moments()?;
+        let params = &moments.params;
+        let alive = (0..params.d_sae).filter(|k| dead.binary_search(k).is_err());
+        let (mut enc_norm, mut dec_norm, mut count) = (0f64, 0f64, 0f64);
+        for k in alive {
+            enc_norm += f64::from(vector::squares(params.enc(k)).sqrt());
+            dec_norm += f64::from(vector::squares(params.dec(k)).sqrt());
+            count += 1.0;
+        }
+        let (enc_norm, dec_norm) = match count > 0.0 {
+            true => (enc_norm / count, dec_norm / count),
+            false => (self.config.init_norm, self.config.init_norm),
+        };
+        let part = if self.config.is_topk() { 1.0 } else { 0.2 };
+        let (enc_norm, dec_norm) = ((part * enc_norm) as f32, dec_norm as f32);
+        let weights: Vec<f64> = errors.iter().map(|e| f64::from(*e).powi(2)).collect();
+        let total: f64 = weights.iter().sum();
+        for k in dead {
+            let mut left = self.rng.random_range(0.0..1.0) * total;
+            let drawn = weights.iter().position(|w| {
+                left -= w;
+                left < 0.0
+            });
+            let token = drawn.unwrap_or(0);
+            let mut direction: Vec<f32> = x[token * d..(token + 1) * d].to_vec();
+            direction.iter_mut().zip(&moments.params.b_dec).for_each(|(v, b)| *v -= b);
+            vector::scale(1.0 / vector::squares(&direction).sqrt().max(f32::MIN_POSITIVE), &mut direction);
+            let own = k * d..(k + 1) * d;
+            for (row, v) in moments.params.w_dec[own.clone()].iter_mut().zip(&direction) {
+                *row = v * dec_norm;
+            }
+            for (row, v) in moments.params.w_enc[own.clone()].iter_mut().zip(&direction) {
+                *row = v * enc_norm;
+            }
+            moments.params.scalars[B_ENC][k] = 0.0;
+            if self.config.arch == Architecture::JumpRelu {
+                moments.params.scalars[super::params::THRESHOLD][k] = self.config.threshold as f32;
+            }
+            for moment in [&mut moments.first, &mut moments.second] {
+                moment.w_enc[own.clone()].fill(0.0);
+                moment.w_dec[own.clone()].fill(0.0);
+                moment.scalars.iter_mut().filter_map(|s| s.get_mut(k)).for_each(|v| *v = 0.0);
+            }
+            self.progress.last_fired[k] = self.progress.step;
+        }
+        self.engine.restore(Moments { l0: self.progress.known_l0(), ..moments })
+    }
+}

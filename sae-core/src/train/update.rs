@@ -1,0 +1,325 @@
+//! From a batch's traces to new weights: the entries of each feature are summed, clipped by the global norm and applied
+//! (Adam, decoder norm, packing for the next product) in one visit to its rows. The rows' gradients are summed twice, for
+//! the norm and for the step, rather than stored: they would be as large as the parameters.
+
+use super::config::{Decoder, TrainConfig};
+use super::dense_step::Block;
+use super::method::Back;
+use super::params::{Params, SCALARS, THRESHOLD, scalar_names};
+use super::sparse_step::{Entry, Traces};
+use crate::kernel::{self, Panels, panels::WIDTH, vector};
+use crate::sae::Architecture;
+use rayon::prelude::*;
+
+/// Everything that a step changes.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// What is trained.
+    pub params: Params,
+    /// Adam's first moment.
+    pub first: Params,
+    /// Adam's second moment.
+    pub second: Params,
+    /// The encoder as integers.
+    pub panels: Panels,
+    /// Norms of the decoder's rows.
+    pub norms: Vec<f32>,
+}
+
+/// What a step is to apply: traces by token, and blocks of gradients that are summed already.
+pub struct Gradient<'a> {
+    config: &'a TrainConfig,
+    traces: &'a Traces,
+    blocks: &'a [Block],
+    /// Where each block holds a feature.
+    places: Vec<Vec<u32>>,
+    /// What the encoder read, `[rows, d_in]`.
+    x: &'a [f32],
+    /// Entries of feature `k`: `order[start[k]..start[k + 1]]`, in the order of the tokens.
+    start: Vec<u32>,
+    order: Vec<u32>,
+    /// What came back to each feature, summed over the tokens.
+    backs: Vec<Back>,
+    b_dec: Vec<f32>,
+}
+
+/// Not in a block.
+const NOWHERE: u32 = u32::MAX;
+
+impl State {
+    /// The beginning, or a state that was stored.
+    pub fn new(params: Params, first: Params, second: Params) -> Self {
+        let panels = Panels::new(&params.w_enc, params.d_in);
+        let norms = params.dec_norms();
+        Self { params, first, second, panels, norms }
+    }
+}
+
+/// Buffers of a thread: the gradient of a feature's two rows.
+struct Rows {
+    enc: Vec<f32>,
+    dec: Vec<f32>,
+}
+
+impl Rows {
+    fn new(d: usize) -> Self {
+        Self { enc: vec![0.0; d], dec: vec![0.0; d] }
+    }
+}
+
+impl<'a> Gradient<'a> {
+    /// Groups the entries by feature. `block_residuals` are of the tokens that went through a block instead of traces.
+    pub fn new(
+        config: &'a TrainConfig,
+        params: &Params,
+        traces: &'a Traces,
+        blocks: &'a [Block],
+        block_residuals: &[f32],
+        x: &'a [f32],
+    ) -> Self {
+        let f = params.d_sae;
+        let mut start = vec![0u32; f + 1];
+        traces.features.iter().for_each(|k| start[*k as usize + 1] += 1);
+        (0..f).for_each(|k| start[k + 1] += start[k]);
+        let mut at = start.clone();
+        let mut order = vec![0u32; traces.entries.len()];
+        for (n, k) in traces.features.iter().enumerate() {
+            let at = &mut at[*k as usize];
+            order[*at as usize] = n as u32;
+            *at += 1;
+        }
+        let places = blocks.iter().map(|block| {
+            let mut places = vec![NOWHERE; f];
+            block.features.iter().zip(0..).for_each(|(k, n)| places[*k as usize] = n);
+            places
+        });
+        let places = places.collect();
+        let mut gradient =
+            Self { config, traces, blocks, places, x, start, order, backs: Vec::new(), b_dec: Vec::new() };
+        gradient.backs = (0..f).into_par_iter().with_min_len(256).map(|k| gradient.back(k)).collect();
+        gradient.b_dec = gradient.of_b_dec(params, block_residuals);
+        gradient
+    }
+
+    /// The decoder's bias answers to every reconstruction; where it is subtracted from the input, to the encoder as well.
+    fn of_b_dec(&self, params: &Params, block_residuals: &[f32]) -> Vec<f32> {
+        let (d, slots) = (params.d_in, self.traces.slots);
+        let arch = kernel::arch();
+        let mut sum = vec![0f32; d];
+        arch.dispatch(|| {
+            // Slot 0 is the sum over all prefixes; Gated's two reconstructions stand in a slot each.
+            let own = if self.config.arch == Architecture::Gated { slots } else { slots.min(1) };
+            for token in self.traces.residuals.chunks_exact((slots * d).max(1)) {
+                token[..own * d].chunks_exact(d).for_each(|e| vector::axpy(1.0, e, &mut sum));
+            }
+            block_residuals.chunks_exact(d).for_each(|e| vector::axpy(1.0, e, &mut sum));
+        });
+        if self.config.centre {
+            // In pieces of a fixed size, summed in order: the same numbers on any number of threads.
+            let piece = |(backs, rows): (&[Back], &[f32])| {
+                let mut sum = vec![0f32; d];
+                arch.dispatch(|| {
+                    for (back, row) in backs.iter().zip(rows.chunks_exact(d)).filter(|(b, _)| b.enc != 0.0) {
+                        vector::axpy(-back.enc, row, &mut sum);
+                    }
+                });
+                sum
+            };
+            let pieces: Vec<Vec<f32>> =
+                self.backs.par_chunks(512).zip(params.w_enc.par_chunks(512 * d)).map(piece).collect();
+            arch.dispatch(|| pieces.iter().for_each(|piece| vector::axpy(1.0, piece, &mut sum)));
+        }
+        sum
+    }
+
+    #[inline(always)]
+    fn entries(&self, feature: usize) -> impl Iterator<Item = &Entry> {
+        let own = self.start[feature] as usize..self.start[feature + 1] as usize;
+        self.order[own].iter().map(|n| &self.traces.entries[*n as usize])
+    }
+
+    /// A feature's place in each block that holds it.
+    #[inline(always)]
+    fn held(&self, feature: usize) -> impl Iterator<Item = (&Block, usize)> {
+        let held = self.blocks.iter().zip(&self.places).map(move |(block, places)| (block, places[feature]));
+        held.filter(|(_, place)| *place != NOWHERE).map(|(block, place)| (block, place as usize))
+    }
+
+    fn back(&self, feature: usize) -> Back {
+        let mut sum = Back::default();
+        let of_blocks = self.held(feature).map(|(block, place)| &block.back[place]);
+        for back in self.entries(feature).map(|entry| &entry.back).chain(of_blocks) {
+            sum.enc += back.enc;
+            sum.norm += back.norm;
+            (0..SCALARS).for_each(|s| sum.scalars[s] += back.scalars[s]);
+        }
+        sum
+    }
+
+    /// The gradient of a feature's rows. The part along a decoder row of fixed norm is removed.
+    #[inline(always)]
+    fn rows(&self, dec: &[f32], norm: f32, feature: usize, rows: &mut Rows) {
+        let (d, slots) = (dec.len(), self.traces.slots);
+        rows.enc.fill(0.0);
+        rows.dec.fill(0.0);
+        for entry in self.entries(feature) {
+            let row = entry.row as usize;
+            if entry.back.enc != 0.0 {
+                vector::axpy(entry.back.enc, &self.x[row * d..(row + 1) * d], &mut rows.enc);
+            }
+            for (z, slot) in entry.z.iter().zip(row * slots + entry.slot as usize..).filter(|(z, _)| **z != 0.0) {
+                vector::axpy(*z, &self.traces.residuals[slot * d..(slot + 1) * d], &mut rows.dec);
+            }
+        }
+        for (block, place) in self.held(feature) {
+            vector::axpy(1.0, &block.w_enc[place * d..(place + 1) * d], &mut rows.enc);
+            vector::axpy(1.0, &block.w_dec[place * d..(place + 1) * d], &mut rows.dec);
+        }
+        let back = self.backs[feature].norm;
+        if back != 0.0 && norm > 0.0 {
+            vector::axpy(back / norm, dec, &mut rows.dec);
+        }
+        if self.config.decoder == Decoder::Unit {
+            let along = vector::dot(&rows.dec, dec) / vector::squares(dec).max(f32::MIN_POSITIVE);
+            vector::axpy(-along, dec, &mut rows.dec);
+        }
+    }
+
+    #[inline(always)]
+    fn is_empty(&self, feature: usize) -> bool {
+        self.start[feature] == self.start[feature + 1] && self.held(feature).next().is_none()
+    }
+
+    /// Global norm of the gradient.
+    pub fn norm(&self, state: &State) -> f64 {
+        let arch = kernel::arch();
+        let d = state.params.d_in;
+        let own = scalar_names(self.config.arch).len();
+        let of_feature = |rows: &mut Rows, k: usize| {
+            if self.is_empty(k) {
+                return 0.0;
+            }
+            self.rows(state.params.dec(k), state.norms[k], k, rows);
+            let numbers = self.backs[k].scalars[..own].iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
+            f64::from(vector::squares(&rows.enc)) + f64::from(vector::squares(&rows.dec)) + numbers
+        };
+        let of_features: Vec<f64> = (0..state.params.d_sae)
+            .into_par_iter()
+            .with_min_len(64)
+            .map_init(
+                || Rows::new(d),
+                |rows, k| {
+                    arch.dispatch(
+                        #[inline(always)]
+                        || of_feature(rows, k),
+                    )
+                },
+            )
+            .collect();
+        let b_dec: f64 = self.b_dec.iter().map(|v| f64::from(*v).powi(2)).sum();
+        (of_features.iter().sum::<f64>() + b_dec).sqrt()
+    }
+
+    /// Applies the gradient times `shrink` at step `t`, counted from 1.
+    pub fn apply(&self, state: &mut State, shrink: f32, lr: f64, t: u64) {
+        let arch = kernel::arch();
+        let adam = Adam::new(self.config, lr, t);
+        let State { params, first, second, panels, norms } = state;
+        let d = params.d_in;
+        adam.step(&mut params.b_dec, &mut first.b_dec, &mut second.b_dec, &self.b_dec, shrink);
+        for (s, w) in params.scalars.iter_mut().enumerate().filter(|(_, w)| !w.is_empty()) {
+            let gradient: Vec<f32> = self.backs.iter().map(|back| back.scalars[s]).collect();
+            adam.step(w, &mut first.scalars[s], &mut second.scalars[s], &gradient, shrink);
+            if s == THRESHOLD && self.config.arch == Architecture::JumpRelu {
+                w.iter_mut().for_each(|t| *t = t.max(0.0));
+            }
+        }
+        let w = params.w_enc.chunks_mut(WIDTH * d).zip(params.w_dec.chunks_mut(WIDTH * d));
+        let m = first.w_enc.chunks_mut(WIDTH * d).zip(first.w_dec.chunks_mut(WIDTH * d));
+        let v = second.w_enc.chunks_mut(WIDTH * d).zip(second.w_dec.chunks_mut(WIDTH * d));
+        let rest = norms.chunks_mut(WIDTH).zip(panels.rest());
+        let visits: Vec<Visit> =
+            w.zip(m).zip(v).zip(rest).map(|(((w, m), v), (norms, panel))| Visit { w, m, v, norms, panel }).collect();
+        let lost = visits
+            .into_par_iter()
+            .enumerate()
+            .with_min_len(4)
+            .map_init(
+                || Rows::new(d),
+                |rows, (n, visit)| {
+                    arch.dispatch(
+                        #[inline(always)]
+                        || self.visit(&adam, shrink, n * WIDTH, visit, rows),
+                    )
+                },
+            )
+            .max_by(f32::total_cmp);
+        panels.set_lost(lost.unwrap_or_default());
+    }
+
+    /// Sixteen features: their gradients, the step, their norms, and their panel. Returns what the panel lost.
+    #[inline(always)]
+    fn visit(&self, adam: &Adam, shrink: f32, first: usize, visit: Visit, rows: &mut Rows) -> f32 {
+        let Visit { w: (enc, dec), m, v, norms, mut panel } = visit;
+        let d = rows.enc.len();
+        for (lane, norm) in norms.iter_mut().enumerate() {
+            let own = lane * d..(lane + 1) * d;
+            let row = &mut dec[own.clone()];
+            self.rows(row, *norm, first + lane, rows);
+            adam.step(&mut enc[own.clone()], &mut m.0[own.clone()], &mut v.0[own.clone()], &rows.enc, shrink);
+            adam.step(row, &mut m.1[own.clone()], &mut v.1[own], &rows.dec, shrink);
+            *norm = vector::squares(row).sqrt();
+            if self.config.decoder == Decoder::Unit && *norm > 0.0 {
+                vector::scale(1.0 / *norm, row);
+                *norm = vector::squares(row).sqrt();
+            }
+        }
+        panel.pack(enc)
+    }
+}
+
+/// Rows of the encoder and of the decoder.
+type Pair<'a> = (&'a mut [f32], &'a mut [f32]);
+
+/// What a visit to a panel's features changes.
+struct Visit<'a> {
+    w: Pair<'a>,
+    m: Pair<'a>,
+    v: Pair<'a>,
+    norms: &'a mut [f32],
+    panel: kernel::panels::Panel<'a>,
+}
+
+/// Adam (Kingma and Ba 2015) at one step, as PyTorch computes it.
+struct Adam {
+    beta1: f32,
+    beta2: f32,
+    epsilon: f32,
+    /// `lr / (1 - beta1^t)`
+    rate: f32,
+    /// `1 / sqrt(1 - beta2^t)`
+    spread: f32,
+}
+
+impl Adam {
+    fn new(config: &TrainConfig, lr: f64, t: u64) -> Self {
+        let left = |beta: f64| 1.0 - beta.powf(t as f64);
+        Self {
+            beta1: config.beta1 as f32,
+            beta2: config.beta2 as f32,
+            epsilon: config.epsilon as f32,
+            rate: (lr / left(config.beta1)) as f32,
+            spread: (1.0 / left(config.beta2).sqrt()) as f32,
+        }
+    }
+
+    #[inline(always)]
+    fn step(&self, w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], shrink: f32) {
+        for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
+            let g = g * shrink;
+            *m = self.beta1 * *m + (1.0 - self.beta1) * g;
+            *v = self.beta2 * *v + (1.0 - self.beta2) * g * g;
+            *w -= self.rate * *m / (v.sqrt() * self.spread + self.epsilon);
+        }
+    }
+}
