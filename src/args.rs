@@ -20,7 +20,8 @@ Examples:
   sae index   --run run --sae base
   sae score   --run run --sae base
   sae filter  --run run --by cosine_paper --keep 50% --out kept --dropped dropped
-  sae-gui run"
+  sae-gui run
+  sae bench train                           this machine's speed beside its floor"
 )]
 pub struct Args {
     /// Print results as JSON
@@ -51,6 +52,53 @@ pub enum Command {
     Score(Score),
     /// Write the samples worth keeping, and those that are not
     Filter(Filter),
+    /// Measure this machine: our speed beside its floor
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+/// `sae bench`
+#[derive(Subcommand, Debug)]
+pub enum Bench {
+    /// A training step beside the encoder's product alone, in turns
+    #[command(after_help = "\
+Examples:
+  sae bench train                                             topk, d_in 512, 8,192 features, k 32, batch 1,024
+  sae bench train --arch relu --l0 200
+  sae bench train --d-in 768 --features 32768 --k 64 --batch 2048 --json")]
+    Train(BenchTrain),
+}
+
+/// `sae bench train`
+#[derive(Group, Debug)]
+pub struct BenchTrain {
+    /// Architecture: relu, topk, batch-topk, jumprelu, gated or matryoshka
+    #[arg(long, default_value = "topk")]
+    pub arch: Architecture,
+    /// Width of the residual stream
+    #[arg(long, default_value_t = 512)]
+    pub d_in: usize,
+    /// Number of features
+    #[arg(long, default_value_t = 8_192)]
+    pub features: usize,
+    /// Active features a token, where they are chosen
+    #[arg(long, default_value_t = 32)]
+    pub k: usize,
+    /// Active features a token, where they pass a threshold (relu, jumprelu, gated)
+    #[arg(long, default_value_t = 32)]
+    pub l0: usize,
+    /// Tokens a step
+    #[arg(long, default_value_t = 1_024)]
+    pub batch: usize,
+    /// Share of the features that are dead, for AuxK
+    #[arg(long, default_value_t = 0.0)]
+    pub dead: f64,
+    /// relu, jumprelu, gated: make the step dense, or sparse, whatever L0 is
+    #[arg(long)]
+    pub dense: Option<bool>,
+    /// Rounds of product and step
+    #[arg(long, default_value_t = 15)]
+    pub rounds: usize,
 }
 
 /// `sae demo`

@@ -1,5 +1,6 @@
 //! The commands, a file each: arguments in, an [`Outcome`] out. What several of them need is here.
 
+mod bench;
 mod demo;
 mod eval;
 mod filter;
@@ -50,6 +51,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         Command::Index(a) => index::run(a, dry),
         Command::Score(a) => score::run(a, dry),
         Command::Filter(a) => filter::run(a, dry),
+        Command::Bench(crate::args::Bench::Train(a)) => bench::train(a, dry),
     }
 }
 

@@ -8,6 +8,7 @@
 //! Never knows what a feature is for; never trains. Sums of `f32` live in [`vector`], in one order on every processor.
 
 pub mod panels;
+pub mod product;
 pub mod select;
 mod tile;
 pub mod vector;

@@ -3,24 +3,44 @@
 //! Everything is marked inline so that it is compiled for the instructions of the caller's `Arch::dispatch`. Products
 //! are rounded before they are added: a fused multiply-add would be another number where the processor has none.
 
-/// Partial sums that are kept apart; four registers of AVX2.
-const LANES: usize = 32;
+/// Eight sums at once. Written out as functions of values, which is what the compiler makes vector instructions of.
+type Lanes = [f32; 8];
 
-/// `sum_i x_i y_i`
+#[inline(always)]
+fn add(x: Lanes, y: Lanes) -> Lanes {
+    let mut sum = [0.0; 8];
+    for lane in 0..8 {
+        sum[lane] = x[lane] + y[lane];
+    }
+    sum
+}
+
+#[inline(always)]
+fn multiply(x: Lanes, y: Lanes) -> Lanes {
+    let mut product = [0.0; 8];
+    for lane in 0..8 {
+        product[lane] = x[lane] * y[lane];
+    }
+    product
+}
+
+/// `sum_i x_i y_i`, as 32 sums that are added up at the end.
 #[inline(always)]
 pub fn dot(x: &[f32], y: &[f32]) -> f32 {
-    let mut sums = [0f32; LANES];
-    let (xs, x_tail) = x.as_chunks::<LANES>();
-    let (ys, y_tail) = y.as_chunks::<LANES>();
+    let mut sums = [[0f32; 8]; 4];
+    let (xs, x_tail) = x.as_chunks::<32>();
+    let (ys, y_tail) = y.as_chunks::<32>();
     for (x, y) in xs.iter().zip(ys) {
-        for lane in 0..LANES {
-            sums[lane] += x[lane] * y[lane];
+        let (x, y): ([Lanes; 4], [Lanes; 4]) = (pulp::cast(*x), pulp::cast(*y));
+        for four in 0..4 {
+            sums[four] = add(sums[four], multiply(x[four], y[four]));
         }
     }
-    for (sum, (x, y)) in sums.iter_mut().zip(x_tail.iter().zip(y_tail)) {
-        *sum += x * y;
+    for (n, (x, y)) in x_tail.iter().zip(y_tail).enumerate() {
+        sums[n / 8][n % 8] += x * y;
     }
-    fold(sums)
+    let s = add(add(sums[0], sums[1]), add(sums[2], sums[3]));
+    ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]))
 }
 
 /// `sum_i x_i^2`
@@ -41,19 +61,6 @@ pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
 #[inline(always)]
 pub fn scale(a: f32, y: &mut [f32]) {
     y.iter_mut().for_each(|y| *y *= a);
-}
-
-/// The lanes' sum, halves onto halves.
-#[inline(always)]
-fn fold(mut sums: [f32; LANES]) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            sums[lane] += sums[lane + half];
-        }
-        half /= 2;
-    }
-    sums[0]
 }
 
 #[cfg(test)]

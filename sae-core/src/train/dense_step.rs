@@ -5,7 +5,7 @@
 use super::method::{Back, Method};
 use super::params::{Params, SCALARS};
 use super::sparse_step::Cost;
-use gemm::{Parallelism, gemm};
+use crate::kernel::product::product;
 use rayon::prelude::*;
 
 /// Tokens at a time.
@@ -24,50 +24,6 @@ pub struct Block {
     pub back: Vec<Back>,
     /// Whether the feature was active on some token.
     pub fired: Vec<bool>,
-}
-
-/// `c = alpha a b^T (+ c)`, each matrix with its strides (row, column).
-///
-/// # Shapes
-/// `a` `[m, k]`, `b` `[n, k]`, `c` `[m, n]`.
-fn product(
-    shape: [usize; 3],
-    a: (&[f32], [usize; 2]),
-    b: (&[f32], [usize; 2]),
-    c: (&mut [f32], [usize; 2]),
-    add: bool,
-) {
-    let [m, n, k] = shape;
-    let reach = |rows: usize, columns: usize, [r, c]: [usize; 2]| match rows * columns {
-        0 => 0,
-        _ => (rows - 1) * r + (columns - 1) * c + 1,
-    };
-    assert!(reach(m, k, a.1) <= a.0.len() && reach(n, k, b.1) <= b.0.len() && reach(m, n, c.1) <= c.0.len());
-    // SAFETY: every element that the strides reach lies within its slice (asserted above), `c` is borrowed mutably and
-    // so overlaps neither `a` nor `b`.
-    unsafe {
-        gemm(
-            m,
-            n,
-            k,
-            c.0.as_mut_ptr(),
-            c.1[1] as isize,
-            c.1[0] as isize,
-            add,
-            a.0.as_ptr(),
-            a.1[1] as isize,
-            a.1[0] as isize,
-            b.0.as_ptr(),
-            b.1[0] as isize,
-            b.1[1] as isize,
-            if add { 1.0f32 } else { 0.0 },
-            1.0f32,
-            false,
-            false,
-            false,
-            Parallelism::Rayon(0),
-        );
-    }
 }
 
 /// Some features of an autoencoder, and what a token's activations are.

@@ -1,0 +1,151 @@
+//! `sae bench`: what this machine does, beside what it could do. The floor and our own work take turns in one process, so
+//! that a machine whose speed drifts slows both.
+
+use super::Outcome;
+use crate::args::BenchTrain;
+use crate::terminal::{count, table};
+use anyhow::{Result, bail};
+use sae_core::kernel::product::product;
+use sae_core::kernel::{Panels, Rule, select, vector};
+use sae_core::sae::Architecture;
+use sae_core::train::engine::{Batch, Engine};
+use sae_core::train::fused::{Fused, STAGES};
+use sae_core::train::{Decoder, Params, TrainConfig};
+use serde_json::json;
+use std::time::Instant;
+
+/// `sae bench train`: tokens a second, the share of each stage, and the encoder's `f32` product alone.
+pub fn train(args: &BenchTrain, dry: bool) -> Result<Outcome> {
+    let (d, f, rows) = (args.d_in, args.features, args.batch);
+    let config = TrainConfig {
+        features: f,
+        k: args.k,
+        batch: rows,
+        lr: 1e-5,
+        decoder: Decoder::Unit,
+        sparsity_warmup_steps: 0,
+        l1: 1e-4,
+        l0: 1e-4,
+        ..TrainConfig::of(args.arch)
+    };
+    config.check(d)?;
+    if args.rounds == 0 || !(0.0..=1.0).contains(&args.dead) {
+        bail!("at least one round, and a share of dead features between 0 and 1");
+    }
+    if dry {
+        return Outcome::plan(json!({ "command": "bench train", "d_in": d, "rounds": args.rounds, "config": config }));
+    }
+    let x = activations(rows, d);
+    let mut params = Params::initial(d, &config);
+    if !config.is_topk() {
+        let bias = -threshold(&x, &params, args.l0);
+        params.scalars[0].fill(bias);
+    }
+    let w_enc = params.w_enc.clone();
+    let mut fused = Fused::new(&config, params);
+    if let Some(dense) = args.dense {
+        fused.force(dense);
+    }
+    let dead: Vec<u32> = (0..f as u32).take((args.dead * f as f64) as usize).collect();
+    let ends = if args.arch == Architecture::Matryoshka { config.prefixes(f) } else { vec![f] };
+    let mut dense = vec![0f32; rows * f];
+    let (mut floor, mut whole, mut stages, mut l0) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
+    // The first round warms up.
+    for t in 1..=args.rounds as u64 + 1 {
+        let start = Instant::now();
+        product([rows, f, d], (&x, [d, 1]), (&w_enc, [d, 1]), (&mut dense, [f, 1]), false);
+        let alone = start.elapsed().as_secs_f64();
+        let start = Instant::now();
+        let batch = Batch { x: &x, t, lr: config.lr, sparsity: config.sparsity_at(0), ends: &ends, dead: &dead };
+        let outcome = fused.step(&batch)?;
+        if t > 1 {
+            floor.push(alone);
+            whole.push(start.elapsed().as_secs_f64());
+            stages.push(fused.seconds());
+        }
+        l0 = outcome.l0;
+    }
+    let (floor, whole) = (median(floor), median(whole));
+    let stage = |n: usize| median(stages.iter().map(|s| s[n]).collect());
+    let tokens_per_s = rows as f64 / whole;
+    let flops = 2.0 * (rows * d * f) as f64;
+    let json = json!({
+        "arch": args.arch, "d_in": d, "features": f, "k": args.k, "l0": l0, "batch": rows, "dead": dead.len(),
+        "threads": threads(), "tokens_per_s": tokens_per_s, "seconds": whole,
+        "product_seconds": floor, "product_tokens_per_s": rows as f64 / floor, "product_gflops": flops / floor / 1e9,
+        "of_product": floor / whole,
+        "stages": STAGES.iter().enumerate().map(|(n, name)| (name.to_string(), json!(stage(n)))).collect::<serde_json::Map<_, _>>(),
+    });
+    let mut lines = vec![["stage", "ms", "share"].map(String::from).to_vec()];
+    for (n, name) in STAGES.iter().enumerate() {
+        lines.push(vec![
+            (*name).into(),
+            format!("{:.1}", 1e3 * stage(n)),
+            format!("{:.0} %", 100.0 * stage(n) / whole),
+        ]);
+    }
+    let text = format!(
+        "{} d_in {d}, {} features, L0 {l0:.1}, batch {}, {} dead, {} threads; medians of {} rounds\n\
+         step     {:.1} ms = {} tokens/s\n\
+         product  {:.1} ms = {} tokens/s = {:.0} GFLOP/s, the encoder's in f32 alone: {:.0} % of it reached\n{}",
+        args.arch.name(),
+        count(f as u64),
+        count(rows as u64),
+        count(dead.len() as u64),
+        threads(),
+        args.rounds,
+        1e3 * whole,
+        count(tokens_per_s as u64),
+        1e3 * floor,
+        count((rows as f64 / floor) as u64),
+        flops / floor / 1e9,
+        100.0 * floor / whole,
+        table(&lines),
+    );
+    Outcome::new(json, text)
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// Numbers between -1 and 1 from a counter: the same on every machine.
+fn noise(seed: u64) -> impl FnMut() -> f32 {
+    let mut state = seed;
+    move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+}
+
+/// Rows that are sparse sums of twice as many directions as there are dimensions, plus a little noise.
+fn activations(rows: usize, d: usize) -> Vec<f32> {
+    let mut noise = noise(1);
+    let directions: Vec<f32> = (0..2 * d * d).map(|_| noise() * (3.0 / d as f32).sqrt()).collect();
+    let mut x = vec![0f32; rows * d];
+    for row in x.chunks_mut(d) {
+        for direction in directions.chunks(d) {
+            let strength = noise();
+            if strength > 0.95 {
+                vector::axpy(1.0 + 20.0 * (strength - 0.95), direction, row);
+            }
+        }
+        row.iter_mut().for_each(|v| *v += 0.05 * noise());
+    }
+    x
+}
+
+/// The pre-activation above which a token has `l0` features on average.
+fn threshold(x: &[f32], params: &Params, l0: usize) -> f32 {
+    let few = &x[..x.len().min(64 * params.d_in)];
+    let panels = Panels::new(&params.w_enc, params.d_in);
+    let found = select(few, &params.w_enc, &params.scalars[0], None, &panels, Rule::Over(0.0));
+    let mut values = found.values().to_vec();
+    values.sort_unstable_by(|a, b| b.total_cmp(a));
+    values.get(l0 * few.len() / params.d_in).copied().unwrap_or_default()
+}
