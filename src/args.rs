@@ -168,8 +168,15 @@ pub struct Harvest {
 
 /// `sae train`
 #[derive(Group, Debug)]
+#[command(after_help = "\
+Examples:
+  sae train --run run --hook layers.16 --name base --preset sae-v
+  sae train --run run --hook layers.16 --name topk --arch topk --k 64 --steps 10000
+  sae train --run run --hook layers.16 --name sweep --arch batch-topk --sweep k=16,32,64
+  sae train --run run --hook layers.16 --name base --resume          after Ctrl-C, a kill or a full disk
+  sae train --run new --model llava-1.5-7b-hf --data train.jsonl --hook layers.16 --name live")]
 pub struct Train {
-    /// Run folder with activations
+    /// Run folder with activations; with --model it may be new
     #[arg(long)]
     pub run: PathBuf,
     /// Activations to train on, such as layers.16
@@ -178,13 +185,22 @@ pub struct Train {
     /// Name of the new autoencoder
     #[arg(long)]
     pub name: String,
+    /// Checkpoint folder: activations straight from the model, without storing them
+    #[arg(long, requires = "data")]
+    pub model: Option<PathBuf>,
+    /// Data set that the model reads
+    #[arg(long, requires = "model")]
+    pub data: Option<PathBuf>,
+    /// Read only the first rows of the data
+    #[arg(long, requires = "model")]
+    pub limit: Option<u64>,
     /// A published recipe; every other flag overrules it
     #[arg(long, value_parser = ["sae-v"])]
     pub preset: Option<String>,
     /// A train.toml to start from; every other flag overrules it
     #[arg(long, conflicts_with = "preset")]
     pub config: Option<PathBuf>,
-    /// Architecture: relu
+    /// Architecture: relu, topk, batch-topk, jumprelu, gated or matryoshka
     #[arg(long)]
     pub arch: Option<Architecture>,
     /// Features for every dimension of the residual stream
@@ -193,9 +209,15 @@ pub struct Train {
     /// Number of features
     #[arg(long)]
     pub features: Option<usize>,
-    /// Weight of the sparsity penalty
+    /// Active features a token (topk, batch-topk, matryoshka)
+    #[arg(long)]
+    pub k: Option<usize>,
+    /// Weight of the sparsity penalty (relu, gated)
     #[arg(long)]
     pub l1: Option<f64>,
+    /// Weight of the sparsity penalty (jumprelu)
+    #[arg(long)]
+    pub l0: Option<f64>,
     /// Learning rate
     #[arg(long)]
     pub lr: Option<f64>,
@@ -211,6 +233,24 @@ pub struct Train {
     /// Decides initial weights and the order of the data
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Positions to leave out: special (template, begin, newline), first (of every sample)
+    #[arg(long, value_delimiter = ',', value_parser = ["special", "first"])]
+    pub exclude: Vec<String>,
+    /// Leave out positions whose norm is over so many times the median: sinks
+    #[arg(long, value_name = "TIMES")]
+    pub max_norm: Option<f64>,
+    /// Any field of train.toml, such as decoder=unit or aux=0.03
+    #[arg(long, value_name = "FIELD=VALUE", value_parser = pair)]
+    pub set: Vec<(String, String)>,
+    /// Several autoencoders in one pass over the data, one a value: k=16,32,64
+    #[arg(long, value_name = "FIELD=V1,V2", value_parser = pair)]
+    pub sweep: Vec<(String, String)>,
+    /// Steps between two checkpoints
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub checkpoint_every: u64,
+    /// Go on from the newest checkpoint, to the bit
+    #[arg(long)]
+    pub resume: bool,
     #[command(flatten)]
     pub device: Device,
 }

@@ -16,7 +16,7 @@ use std::str::FromStr;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 /// Rows that are prepared at once, each on a thread of its own.
-const CHUNK: usize = 64;
+pub(crate) const CHUNK: usize = 64;
 
 /// Batches in the model at once: Burn's CPU backend runs all but the large products on one thread.
 const TOGETHER: usize = 2;
@@ -219,11 +219,11 @@ fn name(path: &Path) -> String {
 
 /// A part before it went through the model.
 #[derive(Default)]
-struct Draft {
-    samples: Vec<Prepared>,
-    positions: usize,
-    source_rows: u64,
-    skipped: Vec<Skipped>,
+pub(crate) struct Draft {
+    pub(crate) samples: Vec<Prepared>,
+    pub(crate) positions: usize,
+    pub(crate) source_rows: u64,
+    pub(crate) skipped: Vec<Skipped>,
 }
 
 /// Reads and prepares rows from `done` on, and sends them part by part until they end or nobody listens any more.
@@ -263,7 +263,7 @@ fn draft_parts(checkpoint: &Checkpoint, plan: &Plan, rows: Rows, done: u64, part
 }
 
 /// Runs a part through the model, its samples in batches of like length, and puts the rows back in order.
-fn capture(
+pub(crate) fn capture(
     model: &Model,
     checkpoint: &Checkpoint,
     plan: &Plan,

@@ -8,7 +8,7 @@
 //! folder                 pixels: file ▶ Pillow's resize   ▶ decoder blocks  and tables
 //! ```
 //!
-//! [`harvest`] runs all of it by a [`Plan`]. [`Checkpoint`] opens the parts of a Hugging Face folder and makes samples
+//! [`harvest`] runs all of it by a [`Plan`]; [`Live`] serves hidden states without storing them. [`Checkpoint`] opens the parts of a Hugging Face folder and makes samples
 //! of rows; [`model`] computes; [`data`] reads. What goes in and comes out equals `transformers` 5.23 with Pillow 13 as
 //! the image backend: token ids exactly, pixel values exactly, hidden states to 1e-4.
 //!
@@ -19,6 +19,7 @@ mod capture;
 mod checkpoint;
 pub mod data;
 mod error;
+mod live;
 pub mod model;
 mod outlook;
 pub mod pixels;
@@ -29,4 +30,5 @@ pub mod template;
 pub use capture::{ComputeDtype, Plan, Progress, harvest};
 pub use checkpoint::{Answers, Checkpoint, Prepared, Templating};
 pub use error::{Error, Result};
+pub use live::Live;
 pub use outlook::Outlook;

@@ -20,6 +20,9 @@ pub trait Source {
     /// How many rows there are before they come again, if that is known.
     fn rows(&self) -> Option<u64>;
 
+    /// Rows let through and rows left out so far.
+    fn counts(&self) -> (u64, u64);
+
     /// Appends the next row to `out`.
     ///
     /// # Errors
@@ -108,11 +111,6 @@ impl<'a> StoreRows<'a> {
         Ok(Self { store, exclude, limit, seed, rng, shards, current: None, counts: (0, 0), before: 0 })
     }
 
-    /// Rows let through and rows left out so far.
-    pub fn counts(&self) -> (u64, u64) {
-        self.counts
-    }
-
     fn open(&self, number: usize, row: usize) -> Result<Reading> {
         let wants = self.exclude.special || self.exclude.first;
         let tokens = wants.then(|| self.store.tokens(number)).transpose()?;
@@ -156,6 +154,10 @@ impl Source for StoreRows<'_> {
 
     fn rows(&self) -> Option<u64> {
         Some(self.store.manifest().rows)
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        self.counts
     }
 
     fn next(&mut self, out: &mut Vec<f32>) -> Result<()> {
@@ -267,6 +269,11 @@ impl<'a> Stream<'a> {
     /// Width of a row.
     pub fn d_in(&self) -> usize {
         self.source.d_in()
+    }
+
+    /// Rows that the source has let through and left out so far.
+    pub fn counts(&self) -> (u64, u64) {
+        self.source.counts()
     }
 
     /// What is in the buffer, `[slots, d_in]`.

@@ -1,91 +1,234 @@
-//! `sae train`: arguments to a checked configuration, training with a progress bar, the autoencoder and its log saved.
+//! `sae train`: arguments to checked configurations, training with a progress bar and checkpoints, autoencoders and their
+//! logs saved.
 
 use super::Outcome;
 use crate::args::Train;
+use crate::interrupt::Interrupt;
 use crate::terminal::{self, count};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
+use harvest::{Live, Plan};
 use sae_core::sae_lens::{self, Origin, Saved};
 use sae_core::store::Store;
-use sae_core::train::{self, Log, StepLog, TrainConfig};
+use sae_core::stream::{Source, StoreRows, Stream};
+use sae_core::train::{Exclude, Session, StepLog, TrainConfig, checkpoint};
 use sae_core::{Run, file, run};
 use serde_json::json;
+use std::path::PathBuf;
+
+/// Autoencoders that are trained in one pass: where they go, and how checkpoints are kept.
+pub struct Job<'a> {
+    /// The run they belong to.
+    pub run: &'a Run,
+    /// Their names, each with its configuration.
+    pub saes: Vec<(String, TrainConfig)>,
+    /// Where their activations come from.
+    pub origin: Origin,
+    /// Steps between two checkpoints.
+    pub every: u64,
+    /// Go on from the newest checkpoint.
+    pub resume: bool,
+}
 
 /// Runs the command.
 pub fn run(args: &Train, dry: bool) -> Result<Outcome> {
-    let config = config(args)?;
-    let run = Run::open(&args.run)?;
-    let store = Store::open(&run, &args.hook)?;
-    let d_in = store.manifest().d_in;
-    config.check(d_in)?;
-    run::check_name(&args.name)?;
-    if run.sae(&args.name).exists() {
-        bail!("the run has an autoencoder {} already\nhint: another --name, or remove its folder", args.name);
+    let saes = sweep(&args.name, &config(args)?, &args.sweep)?;
+    let layer = args.hook.strip_prefix("layers.").and_then(|n| n.parse().ok());
+    let layer: usize = layer.with_context(|| format!("{} is no hook; hooks are called layers.16", args.hook))?;
+    let plan = args.model.as_ref().zip(args.data.as_ref()).map(|(model, data)| Plan {
+        limit: args.limit,
+        device: args.device.device,
+        ..Plan::new(model, data, vec![layer])
+    });
+    let outlook = plan.as_ref().map(Plan::outlook).transpose()?;
+    let store = match &plan {
+        Some(_) => None,
+        None => Some(Store::open(&Run::open(&args.run)?, &args.hook)?),
+    };
+    let d_in = store.as_ref().map(|s| s.manifest().d_in).or(outlook.as_ref().map(|o| o.d_in)).unwrap_or_default();
+    for (name, config) in &saes {
+        run::check_name(name)?;
+        config.check(d_in)?;
+        let folder = args.run.join("saes").join(name);
+        // The weights come last: without them it is an autoencoder that was being saved.
+        if folder.join("sae_weights.safetensors").exists() {
+            bail!("the run has an autoencoder {name} already\nhint: another --name, or remove {}", folder.display());
+        }
+    }
+    let first = &saes[0];
+    let unfinished = checkpoint::newest(&args.run.join("saes").join(&first.0).join("checkpoint"));
+    match (&unfinished, args.resume) {
+        (Some(at), false) => bail!("{} was interrupted\nhint: --resume goes on from {}", first.0, at.display()),
+        (None, true) => bail!("there is no checkpoint of {} to go on from\nhint: leave --resume out", first.0),
+        _ => (),
     }
     if dry {
-        let features = config.d_sae(d_in);
-        return Outcome::plan(json!({ "command": "train", "d_in": d_in, "d_sae": features, "config": config }));
+        let configs: Vec<_> = saes.iter().map(|(name, config)| json!({ "name": name, "config": config })).collect();
+        let features = first.1.d_sae(d_in);
+        return Outcome::plan(json!({
+            "command": "train", "d_in": d_in, "d_sae": features, "config": first.1, "autoencoders": configs,
+            "data": outlook, "resume": unfinished,
+        }));
     }
-    let last = train_and_save(&run, &store, &args.name, &config, &args.device.device.open()?)?;
-    let text = format!(
-        "{}: {} features on {}, {} tokens\n  loss {:.4}  L0 {:.1}  FVU {:.4}  dead {:.1} %\n  {}",
-        args.name,
-        count(config.d_sae(d_in) as u64),
-        args.hook,
-        count(last.tokens),
-        last.loss,
-        last.l0,
-        last.fvu,
-        100.0 * last.dead,
-        run.sae(&args.name).display(),
-    );
-    Outcome::new(summary(&last), text)
-}
-
-/// Trains, shows how it goes, and writes weights, configuration and log. Returns what the last step measured.
-pub fn train_and_save(run: &Run, store: &Store, name: &str, config: &TrainConfig, device: &Device) -> Result<StepLog> {
-    let _lock = run.lock()?;
-    let bar = terminal::bar("train", config.steps);
-    let (mut log, mut last) = (Log::new(config.steps), StepLog::default());
-    let weights = train::train(store, config, device, &mut |entry| {
-        log.push(entry);
-        last = *entry;
-        bar.set_position(entry.step);
-        bar.set_message(format!(
-            "loss {:.3} L0 {:.1} FVU {:.4} dead {:.1} % {:.0} tokens/s",
-            entry.loss,
-            entry.l0,
-            entry.fvu,
-            100.0 * entry.dead,
-            entry.tokens_per_s
-        ));
-    })?;
-    bar.finish_and_clear();
-    let manifest = store.manifest();
-    let origin = Origin {
-        model: manifest.model.clone(),
-        hook: manifest.hook.clone(),
-        layer: manifest.layer,
-        context_size: 0,
-        training: serde_json::to_value(config)?,
+    let run = if plan.is_some() { Run::create(&args.run)? } else { Run::open(&args.run)? };
+    let device = args.device.device.open()?;
+    let (every, resume) = (args.checkpoint_every, args.resume);
+    let last = match (&plan, &store) {
+        (Some(plan), _) => {
+            let live = Live::open(plan, first.1.exclude)?;
+            let model = args.model.as_ref().and_then(|m| m.file_name()).unwrap_or_default();
+            let origin = Origin { model: model.to_string_lossy().into(), ..origin(&args.hook, layer) };
+            Job { run: &run, saes, origin, every, resume }.train(live, &device)?
+        }
+        (None, Some(store)) => {
+            let origin = Origin { model: store.manifest().model.clone(), ..origin(&args.hook, layer) };
+            let rows = StoreRows::new(store, first.1.exclude, first.1.seed)?;
+            Job { run: &run, saes, origin, every, resume }.train(rows, &device)?
+        }
+        (None, None) => bail!("there is nothing to train on"),
     };
-    let dir = run.sae(name);
-    let text = toml::to_string_pretty(config).context("the configuration cannot be written")?;
-    file::write_bytes(&dir.join("train.toml"), text.as_bytes())?;
-    log.write(&dir.join("log.parquet"))?;
-    sae_lens::save(&dir, &Saved { architecture: config.arch, weights, origin })?;
-    run.note(&format!("train/{name}"), &json!({ "config": config, "hook": manifest.hook, "last": summary(&last) }))?;
-    Ok(last)
+    let mut text = String::new();
+    for (name, last) in &last {
+        text += &format!(
+            "{name}: {} features on {}, {} tokens\n  loss {:.4}  L0 {:.1}  FVU {:.4}  dead {:.1} %\n  {}\n",
+            count(d_sae(&run, name)? as u64),
+            args.hook,
+            count(last.tokens),
+            last.loss,
+            last.l0,
+            last.fvu,
+            100.0 * last.dead,
+            run.sae(name).display(),
+        );
+    }
+    let all: serde_json::Map<_, _> = last.iter().map(|(name, last)| (name.clone(), summary(last))).collect();
+    let json = match last.len() {
+        1 => summary(&last[0].1),
+        _ => json!({ "autoencoders": all }),
+    };
+    Outcome::new(json, text)
 }
 
+fn origin(hook: &str, layer: usize) -> Origin {
+    Origin { hook: hook.into(), layer, ..Origin::default() }
+}
+
+fn d_sae(run: &Run, name: &str) -> Result<usize> {
+    Ok(sae_lens::load(&run.sae(name))?.weights.d_sae)
+}
+
+/// Trains one autoencoder on a store, shows how it goes, and writes weights, configuration and log. Returns what the
+/// last step measured.
+pub fn train_and_save(run: &Run, store: &Store, name: &str, config: &TrainConfig, device: &Device) -> Result<StepLog> {
+    let manifest = store.manifest();
+    let origin = Origin { model: manifest.model.clone(), ..origin(&manifest.hook, manifest.layer) };
+    let unfinished = checkpoint::newest(&run.sae(name).join("checkpoint")).is_some();
+    let saes = vec![(name.to_string(), config.clone())];
+    let rows = StoreRows::new(store, config.exclude, config.seed)?;
+    let mut last = Job { run, saes, origin, every: 1_000, resume: unfinished }.train(rows, device)?;
+    Ok(last.remove(0).1)
+}
+
+impl Job<'_> {
+    /// Trains, and writes weights, configurations and logs. Returns what the last step measured, by name.
+    pub fn train<'s>(&self, rows: impl Source + 's, device: &Device) -> Result<Vec<(String, StepLog)>> {
+        let _lock = self.run.lock()?;
+        let (first, config) = &self.saes[0];
+        let folder = self.run.sae(first).join("checkpoint");
+        let stream = Stream::new(rows, config.buffer, config.seed)?;
+        let configs: Vec<TrainConfig> = self.saes.iter().map(|(_, config)| config.clone()).collect();
+        let mut session = Session::new(stream, &configs, device)?;
+        if self.resume
+            && let Some(path) = checkpoint::newest(&folder)
+        {
+            checkpoint::read(&path, &mut session)?;
+        }
+        self.steps(&mut session, &folder)?;
+        let mut all = Vec::new();
+        for ((name, config), trainer) in self.saes.iter().zip(session.trainers()) {
+            let dir = self.run.sae(name);
+            let text = toml::to_string_pretty(config).context("the configuration cannot be written")?;
+            file::write_bytes(&dir.join("train.toml"), text.as_bytes())?;
+            trainer.log().write(&dir.join("log.parquet"))?;
+            let origin = Origin { training: serde_json::to_value(config)?, ..self.origin.clone() };
+            let saved = Saved { architecture: config.arch, weights: trainer.weights()?, origin };
+            sae_lens::save(&dir, &saved)?;
+            let last = *trainer.log().last().context("no step was made")?;
+            let (kept, left_out) = session.counts();
+            let positions = json!({ "read": kept, "left_out": left_out });
+            let entry =
+                json!({ "config": config, "hook": self.origin.hook, "last": summary(&last), "positions": positions });
+            self.run.note(&format!("train/{name}"), &entry)?;
+            all.push((name.clone(), last));
+        }
+        // Only now is nothing lost without it.
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        Ok(all)
+    }
+
+    /// The steps that are left, with checkpoints in between.
+    fn steps(&self, session: &mut Session, folder: &PathBuf) -> Result<()> {
+        let interrupt = Interrupt::listen().context("cannot listen for Ctrl-C")?;
+        let steps = self.saes[0].1.steps;
+        let bar = terminal::bar("train", steps);
+        bar.set_position(session.steps());
+        bar.reset_eta();
+        while !session.is_done() {
+            let entries = match session.step() {
+                Ok(entries) => entries,
+                Err(error) => {
+                    let kept = checkpoint::newest(folder);
+                    let kept = kept.map_or("there is no checkpoint yet".into(), |path| {
+                        format!("the last good checkpoint is {}", path.display())
+                    });
+                    return Err(error).context(kept);
+                }
+            };
+            let entry = &entries[0];
+            let speed = entries.len() as f64 / entries.iter().map(|e| 1.0 / e.tokens_per_s).sum::<f64>();
+            bar.set_position(entry.step);
+            bar.set_message(format!(
+                "loss {:.3} L0 {:.1} FVU {:.4} dead {:.1} % {speed:.0} tokens/s",
+                entry.loss,
+                entry.l0,
+                entry.fvu,
+                100.0 * entry.dead,
+            ));
+            let stop = interrupt.asked() && !session.is_done();
+            if stop || entry.step.is_multiple_of(self.every) && !session.is_done() {
+                match checkpoint::write(folder, session) {
+                    Ok(path) if stop => {
+                        bail!(
+                            "interrupted behind step {}: {}\nhint: the same command with --resume goes on",
+                            entry.step,
+                            path.display()
+                        )
+                    }
+                    Ok(_) => (),
+                    Err(error) if stop => return Err(error).context("interrupted, and no checkpoint could be written"),
+                    // Room may be made before the next one; until then the old one stands.
+                    Err(error) => bar.suspend(|| eprintln!("warning: no checkpoint at step {}: {error}", entry.step)),
+                }
+            }
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+}
+
+/// The configuration that the arguments ask for.
 fn config(args: &Train) -> Result<TrainConfig> {
     let mut config = match &args.config {
         Some(path) => {
             let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
             toml::from_str(&text).with_context(|| format!("{} is no training configuration", path.display()))?
         }
-        None => TrainConfig::default(),
+        None if args.preset.is_some() => TrainConfig { arch: args.arch.unwrap_or_default(), ..TrainConfig::default() },
+        None => TrainConfig::of(args.arch.unwrap_or_default()),
     };
+    config.arch = args.arch.unwrap_or(config.arch);
     if let Some(steps) = args.steps {
         config = config.with_steps(steps);
     }
@@ -94,13 +237,46 @@ fn config(args: &Train) -> Result<TrainConfig> {
     }
     let set = |field: &mut f64, value: Option<f64>| *field = value.unwrap_or(*field);
     set(&mut config.l1, args.l1);
+    set(&mut config.l0, args.l0);
     set(&mut config.lr, args.lr);
-    config.arch = args.arch.unwrap_or(config.arch);
+    set(&mut config.exclude.norm, args.max_norm);
     config.features = args.features.unwrap_or(config.features);
+    config.k = args.k.unwrap_or(config.k);
     config.batch = args.batch.unwrap_or(config.batch);
     config.buffer = args.buffer.unwrap_or(config.buffer);
     config.seed = args.seed.unwrap_or(config.seed);
-    Ok(config)
+    if !args.exclude.is_empty() {
+        let asked = |what: &str| args.exclude.iter().any(|e| e == what);
+        config.exclude = Exclude { special: asked("special"), first: asked("first"), ..config.exclude };
+    }
+    args.set.iter().try_fold(config, |config, (field, value)| with(&config, field, value))
+}
+
+/// The configuration with one field replaced by a value as `train.toml` would have it; text needs no quotes.
+fn with(config: &TrainConfig, field: &str, value: &str) -> Result<TrainConfig> {
+    let mut table = toml::Table::try_from(config).context("the configuration cannot be written")?;
+    let parsed = toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
+    let mut parsed = parsed.unwrap_or_else(|| toml::Value::String(value.into()));
+    if let (Some(toml::Value::Float(_)), Some(whole)) = (table.get(field), parsed.as_integer()) {
+        parsed = toml::Value::Float(whole as f64);
+    }
+    table.insert(field.into(), parsed);
+    table.try_into().with_context(|| format!("{field}={value} is no field of train.toml, or no value for it"))
+}
+
+/// The configurations of a sweep with their names: every combination of the values.
+fn sweep(name: &str, config: &TrainConfig, sweeps: &[(String, String)]) -> Result<Vec<(String, TrainConfig)>> {
+    let mut all = vec![(name.to_string(), config.clone())];
+    for (field, values) in sweeps {
+        let mut next = Vec::new();
+        for (name, config) in &all {
+            for value in values.split(',').map(str::trim) {
+                next.push((format!("{name}-{field}{value}"), with(config, field, value)?));
+            }
+        }
+        all = next;
+    }
+    Ok(all)
 }
 
 fn summary(last: &StepLog) -> serde_json::Value {
@@ -108,4 +284,27 @@ fn summary(last: &StepLog) -> serde_json::Value {
         "steps": last.step, "tokens": last.tokens, "loss": last.loss, "mse": last.mse, "l0": last.l0,
         "fvu": last.fvu, "dead": last.dead,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sae_core::sae::Architecture;
+
+    #[test]
+    fn fields_and_sweeps_are_read_as_train_toml_has_them() {
+        let config = TrainConfig::of(Architecture::TopK);
+        assert_eq!(with(&config, "clip", "0").unwrap().clip, 0.0);
+        assert_eq!(with(&config, "decoder", "unit").unwrap().decoder, sae_core::train::Decoder::Unit);
+        assert_eq!(with(&config, "prefixes", "[4, 8]").unwrap().prefixes, [4, 8]);
+        for wrong in [("clipp", "1"), ("k", "many")] {
+            let error = format!("{:#}", with(&config, wrong.0, wrong.1).unwrap_err());
+            assert!(error.contains("is no field of train.toml"), "{error}");
+        }
+        let all = sweep("a", &config, &[("k".into(), "8,16".into()), ("arch".into(), "topk,relu".into())]).unwrap();
+        let names: Vec<_> = all.iter().map(|(name, config)| (name.as_str(), config.k, config.arch)).collect();
+        let expected = [("a-k8-archtopk", 8), ("a-k8-archrelu", 8), ("a-k16-archtopk", 16), ("a-k16-archrelu", 16)];
+        assert!(names.iter().zip(expected).all(|(found, (name, k))| (found.0, found.1) == (name, k)), "{names:?}");
+        assert_eq!(names[3].2, Architecture::Relu);
+    }
 }

@@ -6,4 +6,5 @@ mod bad_input;
 mod demo_model;
 mod resume;
 mod tool;
+mod training;
 mod whole_way;

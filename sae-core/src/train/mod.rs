@@ -74,6 +74,11 @@ impl<'a> Session<'a> {
         self.trainers[0].steps()
     }
 
+    /// Rows that the data has let through and left out so far.
+    pub fn counts(&self) -> (u64, u64) {
+        self.stream.counts()
+    }
+
     /// Whether all steps are done.
     pub fn is_done(&self) -> bool {
         self.steps() >= self.trainers[0].config().steps

@@ -1,0 +1,168 @@
+//! Activations straight from the model, for training without a store: rows of the data become samples, go through the
+//! model a chunk at a time, and their hidden states are served one by one. Writes nothing; goes round the data for ever.
+
+use crate::capture::{CHUNK, Draft, Plan, capture};
+use crate::checkpoint::Checkpoint;
+use crate::data::{Row, Rows, Source as Data};
+use crate::model::{Model, check_layers};
+use crate::{Error, Result};
+use rayon::prelude::*;
+use sae_core::kernel::vector::squares;
+use sae_core::stream::Source;
+use sae_core::train::Exclude;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Hidden states behind one decoder block, as an endless source of rows.
+pub struct Live {
+    checkpoint: Checkpoint,
+    model: Model,
+    plan: Plan,
+    data: Data,
+    rows: Rows,
+    exclude: Exclude,
+    /// Largest norm that is let through; infinite until the first chunk has told the median.
+    limit: Option<f32>,
+    place: Place,
+    /// Hidden states of the present chunk, `[positions, d_in]`, without what is left out.
+    chunk: Vec<f32>,
+}
+
+/// Where in the data.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Place {
+    /// Rows of the data read in this round before the present chunk.
+    before: u64,
+    /// Rows of the data in the present chunk.
+    within: u64,
+    /// Hidden states served of the present chunk.
+    served: u64,
+    /// Hidden states let through and left out since the beginning, the whole present chunk included.
+    kept: u64,
+    left_out: u64,
+}
+
+impl Live {
+    /// Opens model and data. The plan names one layer.
+    ///
+    /// # Errors
+    /// A plan that does not fit the checkpoint, or data that cannot be read.
+    pub fn open(plan: &Plan, exclude: Exclude) -> Result<Self> {
+        let [layer] = plan.layers[..] else {
+            return Err(Error::Plan(format!("training reads one layer, not {:?}", plan.layers)));
+        };
+        let checkpoint = Checkpoint::open(&plan.model)?;
+        check_layers(checkpoint.config(), &[layer])?;
+        let data = Data::open(&plan.data)?;
+        let model = checkpoint.load(Some(layer), &plan.device.open()?, plan.dtype.into())?;
+        let rows = data.rows(&plan.mapping)?;
+        let limit = (exclude.norm <= 0.0).then_some(f32::INFINITY);
+        let (place, chunk) = (Place::default(), Vec::new());
+        Ok(Self { checkpoint, model, plan: plan.clone(), data, rows, exclude, limit, place, chunk })
+    }
+
+    /// The checkpoint that it reads.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Captures the next rows of the data.
+    fn capture(&mut self) -> Result<()> {
+        self.place.before += self.place.within;
+        let left = self.plan.limit.map_or(CHUNK as u64, |limit| limit.saturating_sub(self.place.before));
+        let take = left.min(CHUNK as u64) as usize;
+        let mut chunk = self.rows.by_ref().take(take).collect::<Result<Vec<Row>>>()?;
+        if chunk.is_empty() {
+            if self.place.before == 0 || self.place.kept == 0 {
+                return Err(Error::Plan("the data gave no position to train on".into()));
+            }
+            self.rows = self.data.rows(&self.plan.mapping)?;
+            self.place.before = 0;
+            chunk = self.rows.by_ref().take(CHUNK).collect::<Result<Vec<Row>>>()?;
+        }
+        self.place.within = chunk.len() as u64;
+        self.place.served = 0;
+        let (checkpoint, plan) = (&self.checkpoint, &self.plan);
+        let prepared = chunk.into_par_iter().map(|row| checkpoint.prepare(row, plan.answers, plan.template));
+        let samples: Vec<_> = prepared.collect::<Vec<_>>().into_iter().filter_map(Result::ok).collect();
+        let positions = samples.iter().map(|s| s.tokens.len()).sum();
+        let draft = Draft { samples, positions, ..Draft::default() };
+        let part = capture(&self.model, checkpoint, plan, draft, &mut |_, _| ())?;
+        let d = self.model.config().text.hidden_size;
+        let tokens = part.samples.iter().flat_map(|(_, tokens)| tokens);
+        let excluded = tokens.map(|t| self.exclude.special && t.special || self.exclude.first && t.position == 0);
+        let states = || part.activations[0].chunks_exact(d);
+        let kept: Vec<&[f32]> = states().zip(excluded).filter(|(_, out)| !out).map(|(row, _)| row).collect();
+        let limit = *self.limit.get_or_insert_with(|| {
+            let mut norms: Vec<f32> = kept.iter().map(|row| squares(row).sqrt()).collect();
+            norms.sort_unstable_by(f32::total_cmp);
+            self.exclude.norm as f32 * norms.get(norms.len() / 2).copied().unwrap_or(f32::INFINITY)
+        });
+        self.chunk.clear();
+        for row in kept.iter().filter(|row| limit == f32::INFINITY || squares(row).sqrt() <= limit) {
+            self.chunk.extend_from_slice(row);
+        }
+        let (all, kept) = (states().len() as u64, (self.chunk.len() / d) as u64);
+        self.place.kept += kept;
+        self.place.left_out += all - kept;
+        Ok(())
+    }
+}
+
+impl Source for Live {
+    fn d_in(&self) -> usize {
+        self.model.config().text.hidden_size
+    }
+
+    fn rows(&self) -> Option<u64> {
+        None
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        (self.place.kept, self.place.left_out)
+    }
+
+    fn next(&mut self, out: &mut Vec<f32>) -> sae_core::Result<()> {
+        let d = self.d_in();
+        while self.place.served as usize * d == self.chunk.len() {
+            self.capture().map_err(|e| sae_core::Error::Config(e.to_string()))?;
+        }
+        let at = self.place.served as usize * d;
+        let row = &self.chunk[at..at + d];
+        if !row.iter().all(|v| v.is_finite()) {
+            let cause =
+                format!("the model gave values that are not finite, in rows of the data from {}", self.place.before);
+            return Err(sae_core::Error::Config(cause));
+        }
+        out.extend_from_slice(row);
+        self.place.served += 1;
+        Ok(())
+    }
+
+    fn place(&self) -> Value {
+        serde_json::json!({ "place": self.place, "limit": self.limit.filter(|l| l.is_finite()).map(f32::to_bits) })
+    }
+
+    fn seek(&mut self, place: &Value) -> sae_core::Result<()> {
+        let other = || sae_core::Error::Config("the checkpoint's place in the data does not fit this data".into());
+        let to: Place = serde_json::from_value(place["place"].clone()).map_err(|_| other())?;
+        let limit = place["limit"].as_u64().map(|bits| f32::from_bits(bits as u32));
+        self.limit = limit.or((self.exclude.norm <= 0.0).then_some(f32::INFINITY));
+        let again = |e: Error| sae_core::Error::Config(e.to_string());
+        self.rows = self.data.rows(&self.plan.mapping).map_err(again)?;
+        let skipped = self.rows.by_ref().take(to.before as usize).count() as u64;
+        if skipped != to.before {
+            return Err(other());
+        }
+        self.place = Place { before: to.before, ..Place::default() };
+        self.chunk.clear();
+        if to.within > 0 {
+            self.capture().map_err(again)?;
+        }
+        if self.place.within != to.within || to.served as usize * self.d_in() > self.chunk.len() {
+            return Err(other());
+        }
+        self.place = to;
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! Training through the program: killed and resumed, interrupted, swept, straight from the model, on a full disk.
+
+use crate::tool::{data_set, fails, json, sae, said, tiny_model};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// A run with activations of the tiny model behind block 1.
+fn harvested(dir: &Path) -> PathBuf {
+    let data = data_set(dir, 40);
+    let run = dir.join("run");
+    let model = tiny_model();
+    let [model, data, at] = [&model, &data, &run].map(|p| p.to_str().unwrap());
+    json(&["harvest", "--model", model, "--data", data, "--run", at, "--layers", "1", "--shard-tokens", "500"]);
+    run
+}
+
+/// 240 steps of an architecture with a checkpoint every ten.
+fn train(run: &Path, name: &str, arch: &str) -> Command {
+    train_for(240, run, name, arch)
+}
+
+fn train_for(steps: u64, run: &Path, name: &str, arch: &str) -> Command {
+    let mut command = sae();
+    command.args(["train", "--hook", "layers.1", "--name", name, "--arch", arch, "--features", "96", "--k", "6"]);
+    command.args(["--batch", "256", "--buffer", "800", "--checkpoint-every", "10", "--device", "cpu"]);
+    command.args(["--lr", "0.003", "--l1", "0.1", "--set", "resample_every=50", "--exclude", "first"]);
+    command.arg("--steps").arg(steps.to_string()).arg("--run").arg(run);
+    command
+}
+
+fn checkpoint(run: &Path, name: &str) -> Option<PathBuf> {
+    sae_core::train::checkpoint::newest(&run.join("saes").join(name).join("checkpoint"))
+}
+
+fn weights(run: &Path, name: &str) -> Vec<u8> {
+    fs::read(run.join("saes").join(name).join("sae_weights.safetensors")).unwrap()
+}
+
+/// Starts a command and waits until it has written a checkpoint other than `before`; nothing if it ended first.
+fn until_checkpoint(command: &mut Command, run: &Path, name: &str) -> Option<std::process::Child> {
+    let before = checkpoint(run, name);
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    loop {
+        let newest = checkpoint(run, name);
+        if newest.is_some() && newest != before {
+            return Some(child);
+        }
+        if child.try_wait().unwrap().is_some() {
+            return None;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "the training hangs");
+        std::thread::sleep(Duration::from_micros(300));
+    }
+}
+
+#[test]
+fn a_killed_training_goes_on_to_the_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = harvested(dir.path());
+    for arch in ["relu", "matryoshka"] {
+        let whole = format!("{arch}-whole");
+        let output = train(&run, &whole, arch).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        let cut = format!("{arch}-cut");
+        let mut kills = 0;
+        for pause in [0, 7, 3, 11] {
+            let mut command = train(&run, &cut, arch);
+            if checkpoint(&run, &cut).is_some() {
+                command.arg("--resume");
+            }
+            let Some(mut child) = until_checkpoint(&mut command, &run, &cut) else { break };
+            std::thread::sleep(Duration::from_millis(pause));
+            kills += child.try_wait().unwrap().is_none() as u32;
+            child.kill().unwrap(); // SIGKILL: no handler runs
+            child.wait().unwrap();
+        }
+        assert!(kills > 0, "every training ended before it could be killed");
+        if !run.join("saes").join(&cut).join("cfg.json").exists() {
+            let refused = train(&run, &cut, arch).output().unwrap();
+            assert!(said(&refused).contains("hint: --resume goes on"), "{}", said(&refused));
+            let output = train(&run, &cut, arch).arg("--resume").output().unwrap();
+            assert!(output.status.success(), "{}", said(&output));
+        }
+        assert!(weights(&run, &whole) == weights(&run, &cut), "{arch}: other bytes after {kills} kills");
+        assert!(checkpoint(&run, &cut).is_none(), "a finished training keeps no checkpoint");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = harvested(dir.path());
+    let mut long = train_for(200_000, &run, "long", "topk");
+    let child = until_checkpoint(&mut long, &run, "long").unwrap();
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("interrupted behind step"), "{}", said(&output));
+    assert!(said(&output).contains("hint: the same command with --resume goes on"), "{}", said(&output));
+    let run = run.to_str().unwrap();
+    let other = fails(1, &["train", "--run", run, "--hook", "layers.1", "--name", "long", "--resume", "--k", "3"]);
+    assert!(other.contains("other settings"), "{other}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_at_a_checkpoint_keeps_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = harvested(dir.path());
+    let mut first = train(&run, "full", "topk");
+    let mut child = until_checkpoint(&mut first, &run, "full").unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let kept = checkpoint(&run, "full").unwrap();
+    let bytes = fs::read(&kept).unwrap();
+    // No file may grow over 24 KiB: a checkpoint does.
+    let whole = train(&run, "full", "topk");
+    let mut limited = Command::new("bash");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 24; exec \"$@\"", "bash"]).arg(whole.get_program());
+    let output = limited.args(whole.get_args()).arg("--resume").output().unwrap();
+    assert!(said(&output).contains("warning: no checkpoint at step"), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(1), "the autoencoder does not fit either");
+    assert!(fs::read(&kept).unwrap() == bytes, "the last good checkpoint is as it was");
+    assert!(train(&run, "full", "topk").arg("--resume").output().unwrap().status.success());
+}
+
+#[test]
+fn a_sweep_trains_in_one_pass_and_every_architecture_is_evaluated() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = harvested(dir.path());
+    let sweep = ["--sweep", "arch=relu,topk,batch-topk,jumprelu,gated,matryoshka"];
+    let output = train_for(60, &run, "a", "topk").args(sweep).arg("--json").output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let alone = train_for(60, &run, "alone", "topk").output().unwrap();
+    assert!(alone.status.success(), "{}", said(&alone));
+    for arch in ["relu", "topk", "batch-topk", "jumprelu", "gated", "matryoshka"] {
+        let name = format!("a-arch{arch}");
+        let trained = fs::read_to_string(run.join("saes").join(&name).join("train.toml")).unwrap();
+        assert!(trained.contains(&format!("arch = \"{arch}\"")), "{trained}");
+    }
+    assert!(weights(&run, "a-archtopk") == weights(&run, "alone"), "a sweep changes no autoencoder");
+    let record = fs::read_to_string(run.join("run.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let positions = &record["steps"]["train/alone"]["positions"];
+    assert!(positions["left_out"].as_u64().unwrap() > 0, "first positions are left out: {positions}");
+    let report = json(&["eval", "--run", run.to_str().unwrap(), "--sae", "a-archtopk"]);
+    assert!(report["all"]["l0"].as_f64().unwrap() <= 6.0, "{report}");
+}
+
+#[test]
+fn training_straight_from_the_model_stores_nothing_and_resumes_to_the_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = data_set(dir.path(), 70);
+    let live = |run: &Path| {
+        let mut command = train(run, "live", "batch-topk");
+        command.arg("--model").arg(tiny_model()).arg("--data").arg(&data);
+        command
+    };
+    let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+    let output = live(&whole).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(!whole.join("activations").exists());
+    let mut child = until_checkpoint(&mut live(&cut), &cut, "live").unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = live(&cut).arg("--resume").output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(weights(&whole, "live") == weights(&cut, "live"));
+}
+
+#[test]
+fn contradictions_are_refused_before_any_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = harvested(dir.path());
+    let run = run.to_str().unwrap();
+    let base = ["train", "--run", run, "--hook", "layers.1", "--name", "x"];
+    let said = |extra: &[&str]| fails(1, &[&base[..], extra].concat());
+    assert!(said(&["--arch", "topk", "--features", "8", "--k", "9"]).contains("k = 9 of 8 features"));
+    assert!(said(&["--set", "bandwith=1"]).contains("is no field of train.toml"));
+    assert!(said(&["--resume"]).contains("no checkpoint of x"));
+    assert!(said(&["--arch", "matryoshka", "--set", "prefixes=[9, 4]"]).contains("prefixes = [9, 4]"));
+    assert!(!Path::new(run).join("saes").exists(), "nothing was begun");
+}
+
+#[test]
+fn a_bench_prints_its_floor() {
+    let args = ["bench", "train", "--d-in", "32", "--features", "256", "--k", "4", "--batch", "64", "--rounds", "2"];
+    let found = json(&[&args[..], &["--dead", "0.2"]].concat());
+    assert!(found["tokens_per_s"].as_f64().unwrap() > 0.0 && found["of_product"].as_f64().unwrap() > 0.0, "{found}");
+    assert!(found["stages"]["auxk"].as_f64().unwrap() > 0.0, "{found}");
+}
