@@ -12,8 +12,8 @@ use crate::args::{Args, Command, OfSae};
 use crate::terminal;
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
+use sae_core::formats::{self, Saved};
 use sae_core::pass::{self, Observer};
-use sae_core::sae_lens::{self, Saved};
 use sae_core::store::Store;
 use sae_core::{Run, run};
 use serde::Serialize;
@@ -66,7 +66,7 @@ impl Opened {
     fn new(of: &OfSae) -> Result<Self> {
         let run = Run::open(&of.run)?;
         let name = only(&of.sae, run.list("saes"), "autoencoder", "sae train")?;
-        let saved = sae_lens::load(&run.sae(&name))?;
+        let saved = formats::load(&run.sae(&name))?;
         let store = Store::open(&run, &saved.origin.hook)?;
         Ok(Self { run, name, saved, store, device: of.device.device.open()? })
     }

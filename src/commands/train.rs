@@ -5,7 +5,7 @@ use crate::args::Train;
 use crate::terminal::{self, count};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
-use sae_core::sae_lens::{self, Origin, Saved};
+use sae_core::formats::{self, Format, Origin, Saved};
 use sae_core::store::Store;
 use sae_core::train::{self, Log, StepLog, TrainConfig};
 use sae_core::{Run, file, run};
@@ -73,7 +73,7 @@ pub fn train_and_save(run: &Run, store: &Store, name: &str, config: &TrainConfig
     let text = toml::to_string_pretty(config).context("the configuration cannot be written")?;
     file::write_bytes(&dir.join("train.toml"), text.as_bytes())?;
     log.write(&dir.join("log.parquet"))?;
-    sae_lens::save(&dir, &Saved { architecture: config.arch, weights, origin })?;
+    formats::save(Format::SaeLens, &dir, &Saved { architecture: config.arch, weights, origin })?;
     run.note(&format!("train/{name}"), &json!({ "config": config, "hook": manifest.hook, "last": summary(&last) }))?;
     Ok(last)
 }
