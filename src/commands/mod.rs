@@ -1,10 +1,14 @@
 //! The commands, a file each: arguments in, an [`Outcome`] out. What several of them need is here.
 
+mod convert;
 mod demo;
 mod eval;
+mod export;
 mod filter;
 mod harvest;
+mod import;
 mod index;
+mod info;
 mod score;
 mod train;
 
@@ -50,6 +54,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
         Command::Index(a) => index::run(a, dry),
         Command::Score(a) => score::run(a, dry),
         Command::Filter(a) => filter::run(a, dry),
+        Command::Info(a) => info::run(a, dry),
+        Command::Convert(a) => convert::run(a, dry),
+        Command::Export(a) => export::run(a, dry),
+        Command::Import(a) => import::run(a, dry),
     }
 }
 
@@ -68,6 +76,7 @@ impl Opened {
         let name = only(&of.sae, run.list("saes"), "autoencoder", "sae train")?;
         let saved = formats::load(&run.sae(&name))?;
         let store = Store::open(&run, &saved.origin.hook)?;
+        check_width(&saved, &store)?;
         Ok(Self { run, name, saved, store, device: of.device.device.open()? })
     }
 
@@ -87,6 +96,15 @@ impl Opened {
             "tokens": manifest.rows, "samples": manifest.samples, "features": self.saved.weights.d_sae,
         }))
     }
+}
+
+/// An autoencoder of other activations would only compute nonsense.
+fn check_width(saved: &Saved, store: &Store) -> Result<()> {
+    let (own, there) = (saved.weights.d_in, store.manifest().d_in);
+    if own != there {
+        bail!("the autoencoder is {own} wide, the activations of {} are {there}", store.manifest().hook);
+    }
+    Ok(())
 }
 
 /// The name asked for, or the only one there is.

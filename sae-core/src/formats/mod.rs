@@ -14,14 +14,18 @@ pub mod npz;
 pub mod pickle;
 mod sae_lens;
 mod sparsify;
+mod summary;
 pub mod torch;
 pub mod zip;
+
+pub use summary::{Range, Summary};
 
 use crate::sae::{Architecture, Weights};
 use crate::{Error, Result, file};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where an autoencoder's inputs come from, and what else its file tells people.
@@ -165,20 +169,72 @@ pub fn load_as(format: Format, path: &Path) -> Result<Saved> {
     Ok(saved)
 }
 
-/// Writes an autoencoder into a folder.
+/// Whether an autoencoder can be written in a format.
 ///
 /// # Errors
-/// The format is only read, or cannot express what the autoencoder does; all of that is named, and nothing written.
-pub fn save(format: Format, dir: &Path, saved: &Saved) -> Result<()> {
+/// The format is only read, or cannot express what the autoencoder does; all of that is named.
+pub fn check(format: Format, saved: &Saved) -> Result<()> {
     saved.weights.check()?;
-    match format {
-        Format::SaeLens => sae_lens::save(dir, saved),
-        Format::Sparsify => sparsify::save(dir, saved),
+    let missing = match format {
+        Format::SaeLens => sae_lens::missing(&saved.weights),
+        Format::Sparsify => sparsify::missing(&saved.weights),
         other => {
             let written = Format::listed(&Format::WRITTEN);
-            Err(Error::Config(format!("{} is only read; autoencoders are written as {written}", other.name())))
+            return Err(Error::Config(format!("{} is only read; autoencoders are written as {written}", other.name())));
         }
+    };
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Config(format!("{} cannot express {}", format.name(), missing.join(" or ")))),
     }
+}
+
+/// Writes an autoencoder into a folder, beside what is there or in its place.
+///
+/// # Errors
+/// As [`check`]; then nothing is written.
+pub fn save(format: Format, dir: &Path, saved: &Saved) -> Result<()> {
+    check(format, saved)?;
+    match format {
+        Format::Sparsify => sparsify::save(dir, saved),
+        _ => sae_lens::save(dir, saved),
+    }
+}
+
+/// Writes an autoencoder as a new folder, which is whole as soon as it is there.
+///
+/// # Errors
+/// As [`save`], or the folder is there and holds something.
+pub fn create(format: Format, dir: &Path, saved: &Saved) -> Result<()> {
+    check(format, saved)?;
+    check_empty(dir)?;
+    // Hidden, so that nobody takes what an interrupted command left for an autoencoder; the next one removes it.
+    let mut name = std::ffi::OsString::from(".");
+    name.push(dir.file_name().unwrap_or_default());
+    name.push(".partial");
+    let partial = dir.with_file_name(name);
+    let written = (|| {
+        if partial.exists() {
+            fs::remove_dir_all(&partial).map_err(Error::io("remove", &partial))?;
+        }
+        save(format, &partial, saved)?;
+        fs::rename(&partial, dir).map_err(Error::io("rename into", dir))
+    })();
+    if written.is_err() {
+        let _ = fs::remove_dir_all(&partial);
+    }
+    written
+}
+
+/// Refuses a path at which something is.
+pub fn check_empty(dir: &Path) -> Result<()> {
+    let cause = match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => return Ok(()),
+        Ok(false) => "the folder is not empty\nhint: name a new one",
+        Err(_) if !dir.exists() => return Ok(()),
+        Err(_) => "this is not a folder\nhint: name a new one",
+    };
+    Err(Error::Run { cause: cause.into(), path: dir.to_path_buf() })
 }
 
 /// A folder as it is; a file stands for its folder.

@@ -3,7 +3,7 @@
 use super::arrays::{self, Arrays, plain};
 use super::{Origin, Saved, config, fold, hooks, unknown};
 use crate::sae::{Activation, Architecture, Normalisation, Weights};
-use crate::{Error, Result, file, tensors};
+use crate::{Result, file, tensors};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -73,24 +73,23 @@ pub fn load(dir: &Path) -> Result<Saved> {
     Ok(Saved { architecture: Architecture::TopK, weights, origin })
 }
 
-/// Writes the folder.
-///
-/// # Errors
-/// What the format cannot express, all of it named.
+/// What the format cannot express.
+pub fn missing(weights: &Weights) -> Vec<&'static str> {
+    let activation = match &weights.activation {
+        Activation::TopK { .. } => None,
+        Activation::Relu => Some("features without a limit to their number (ReLU)"),
+        Activation::JumpRelu { .. } => Some("thresholds (JumpReLU)"),
+        Activation::Gated { .. } => Some("gates"),
+    };
+    let normalised = (weights.normalisation != Normalisation::None).then_some("normalised inputs");
+    activation.into_iter().chain(normalised).collect()
+}
+
+/// Writes the folder; only TopK has a `k`, see [`missing`].
 pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
     let mut weights = saved.weights.clone();
     let (d, f) = (weights.d_in, weights.d_sae);
-    let k = match &weights.activation {
-        Activation::TopK { k } => Ok(*k),
-        Activation::Relu => Err("features without a limit to their number (ReLU)"),
-        Activation::JumpRelu { .. } => Err("thresholds (JumpReLU)"),
-        Activation::Gated { .. } => Err("gates"),
-    };
-    let normalised = (weights.normalisation != Normalisation::None).then_some("normalised inputs");
-    let refused: Vec<_> = k.err().into_iter().chain(normalised).collect();
-    let (Ok(k), true) = (k, refused.is_empty()) else {
-        return Err(Error::Config(format!("a sparsify autoencoder cannot express {}", refused.join(" or "))));
-    };
+    let k = if let Activation::TopK { k } = weights.activation { k } else { f };
     let skip = weights.skip.take();
     // With a skip connection it is a transcoder, which subtracts nothing, as in our form.
     if skip.is_none() {

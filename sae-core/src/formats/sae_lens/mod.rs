@@ -4,7 +4,7 @@
 mod config;
 mod write;
 
-pub use write::save;
+pub use write::{missing, save};
 
 use super::arrays::{self, Arrays, plain, turned};
 use super::{Saved, fold, refuse, unknown};

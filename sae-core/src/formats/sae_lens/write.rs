@@ -4,21 +4,25 @@
 use super::{CONFIG, WEIGHTS};
 use crate::formats::arrays::transposed;
 use crate::formats::{Saved, hooks};
-use crate::sae::{Activation, Architecture, Normalisation};
-use crate::{Error, Result, file, run, tensors};
+use crate::sae::{Activation, Architecture, Normalisation, Weights};
+use crate::{Result, file, run, tensors};
 use serde_json::json;
 use std::path::Path;
 
 /// The version whose layout this is.
 const VERSION: &str = "6.54.12";
 
+/// What the format cannot express.
+pub fn missing(weights: &Weights) -> Vec<&'static str> {
+    let closed = matches!(&weights.activation, Activation::Gated { scale, .. } if scale.iter().any(|s| *s <= 0.0));
+    let checks = [(weights.skip.is_some(), "a skip connection"), (closed, "a gate's scale of zero or less")];
+    checks.into_iter().filter(|(missing, _)| *missing).map(|(_, what)| what).collect()
+}
+
 /// Writes the folder. The weights come last: a folder without them is not an autoencoder.
 pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
     let Saved { architecture, weights, origin } = saved;
     let (d, f) = (weights.d_in, weights.d_sae);
-    if weights.skip.is_some() {
-        return Err(Error::Config("a SAELens autoencoder cannot express a skip connection".into()));
-    }
     let w_enc = transposed(&weights.w_enc, f, d);
     let (wide, tall, features, inputs) = ([d, f], [f, d], [f], [d]);
     let mut tensors: Vec<(&str, &[usize], &[f32])> =
@@ -33,11 +37,6 @@ pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
     match &weights.activation {
         Activation::Gated { scale, bias } => {
             r_mag = scale.iter().map(|s| s.ln()).collect();
-            if r_mag.iter().any(|r| !r.is_finite()) {
-                return Err(Error::Config(
-                    "a SAELens autoencoder cannot express a gate's scale of zero or less".into(),
-                ));
-            }
             tensors.push(("b_gate", &features, &weights.b_enc));
             tensors.push(("b_mag", &features, bias));
             tensors.push(("r_mag", &features, &r_mag));
