@@ -3,6 +3,7 @@
 use clap::{Args as Group, Parser, Subcommand};
 use filters::select::Keep;
 use sae_core::device::DeviceChoice;
+use sae_core::formats::Format;
 use sae_core::sae::Architecture;
 use sae_core::store::StoreDtype;
 use std::path::PathBuf;
@@ -43,7 +44,7 @@ pub enum Command {
     /// Capture a model's activations on a data set
     Harvest(Harvest),
     /// Train an autoencoder on captured activations
-    Train(Train),
+    Train(Box<Train>),
     /// Measure an autoencoder: L0, FVU, cosine, dead features, text and image apart
     Eval(OfSae),
     /// Index the features: counts, examples, neighbours, cross-modal weights
@@ -52,6 +53,14 @@ pub enum Command {
     Score(Score),
     /// Write the samples worth keeping, and those that are not
     Filter(Filter),
+    /// Say what a file or folder is: an autoencoder of any format, a run, activations
+    Info(Info),
+    /// Rewrite an autoencoder of any known format as another
+    Convert(Convert),
+    /// Write an autoencoder of a run for another tool
+    Export(Export),
+    /// Take another tool's autoencoder into a run
+    Import(Import),
     /// Measure this machine: our speed beside its floor
     #[command(subcommand)]
     Bench(Bench),
@@ -318,6 +327,88 @@ pub struct Filter {
     pub format: String,
 }
 
+/// `sae info`
+#[derive(Group, Debug)]
+#[command(after_help = "\
+Examples:
+  sae info gemma-scope-9b-pt-res/layer_20/width_16k/average_l0_68
+  sae info trainer_0/ae.pt
+  sae info run                              what a run holds
+  sae info run/activations/layers.16        what a store holds
+  sae info run/saes/base --json")]
+pub struct Info {
+    /// Folder, or a file in it
+    pub path: PathBuf,
+}
+
+/// `sae convert`
+#[derive(Group, Debug)]
+#[command(after_help = "\
+Examples:
+  sae convert trainer_0 base --to sae-lens            dictionary_learning's for SAELens
+  sae convert llava-sae/layers.24 new --to sae-lens --from sparsify
+  sae convert run/saes/topk for-delphi --to sparsify --dry-run
+
+Activations stay the same, and so do reconstructions. What a format cannot express is named and nothing is written:
+sparsify has TopK only, SAELens no skip connections.")]
+pub struct Convert {
+    /// Folder of the autoencoder, or a file in it
+    pub from_path: PathBuf,
+    /// New folder
+    pub to_path: PathBuf,
+    /// Format to write: sae-lens or sparsify
+    #[arg(long, value_parser = written)]
+    pub to: Format,
+    /// Format to read; told by the files if left out
+    #[arg(long)]
+    pub from: Option<Format>,
+}
+
+/// `sae export`
+#[derive(Group, Debug)]
+#[command(after_help = "\
+Examples:
+  sae export --run run --sae base --to sae-lens --out base
+  sae export --run run --sae topk --to sparsify --out sparse/layers.16")]
+pub struct Export {
+    /// Run folder
+    #[arg(long)]
+    pub run: PathBuf,
+    /// Name of the autoencoder; may be left out if the run has one
+    #[arg(long)]
+    pub sae: Option<String>,
+    /// Format to write: sae-lens or sparsify
+    #[arg(long, value_parser = written)]
+    pub to: Format,
+    /// New folder
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+/// `sae import`
+#[derive(Group, Debug)]
+#[command(after_help = "\
+Examples:
+  sae import layer_20/width_16k/average_l0_68 --run run --name gemma --hook layers.20
+  sae import --from dictionary-learning trainer_0 --run run --name dl --hook layers.16
+  sae eval --run run --sae dl")]
+pub struct Import {
+    /// Folder of the autoencoder, or a file in it
+    pub path: PathBuf,
+    /// Format to read; told by the files if left out
+    #[arg(long)]
+    pub from: Option<Format>,
+    /// Run folder to take it into
+    #[arg(long)]
+    pub run: PathBuf,
+    /// Name that it gets there
+    #[arg(long)]
+    pub name: String,
+    /// Activations of the run that it is of, such as layers.16
+    #[arg(long)]
+    pub hook: String,
+}
+
 /// When a feature counts as active on a token.
 #[derive(Group, Debug, Clone, Copy)]
 pub struct Threshold {
@@ -332,6 +423,14 @@ pub struct Device {
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
+}
+
+fn written(name: &str) -> Result<Format, String> {
+    let format: Format = name.parse()?;
+    match Format::WRITTEN.contains(&format) {
+        true => Ok(format),
+        false => Err(format!("{name} is only read; {} are written", Format::WRITTEN.map(Format::name).join(" and "))),
+    }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

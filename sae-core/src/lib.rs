@@ -1,7 +1,7 @@
 //! The sparse autoencoder and what it produces.
 //!
 //! Data flows one way: a [`store`] of activations -> [`stream`] -> [`train`] -> an autoencoder ([`sae`], saved by
-//! [`sae_lens`]) -> [`pass`], one stream of sparse activations -> whatever wants to see them ([`eval`], [`index`], and
+//! [`formats`]) -> [`pass`], one stream of sparse activations -> whatever wants to see them ([`eval`], [`index`], and
 //! the scores of the crate `filters`). Models and data sets live in the crate `harvest`; nothing here prints.
 
 pub mod adam;
@@ -9,12 +9,12 @@ pub mod device;
 pub mod error;
 pub mod eval;
 pub mod file;
+pub mod formats;
 pub mod index;
 pub mod kernel;
 pub mod pass;
 pub mod run;
 pub mod sae;
-pub mod sae_lens;
 pub mod sample;
 pub mod sparse;
 pub mod store;

@@ -161,10 +161,11 @@ impl Run {
         self.root.join("scores").join(format!("{name}.parquet"))
     }
 
-    /// Names of the subfolders of `kind` (`activations`, `saes`, `features`), sorted.
+    /// Names of the subfolders of `kind` (`activations`, `saes`, `features`), sorted; hidden ones are unfinished.
     pub fn list(&self, kind: &str) -> Vec<String> {
         let entries = fs::read_dir(self.root.join(kind)).into_iter().flatten().flatten();
-        let mut names: Vec<_> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
+        let mut names: Vec<_> =
+            entries.filter_map(|e| e.file_name().into_string().ok()).filter(|n| !n.starts_with('.')).collect();
         names.sort();
         names
     }

@@ -230,7 +230,13 @@ pub struct Encoder<'a> {
 
 enum Place {
     Cpu(Panels),
-    Device { w_enc: Tensor<2>, b_enc: Tensor<2>, device: Device },
+    Device(Box<Tensors>),
+}
+
+struct Tensors {
+    w_enc: Tensor<2>,
+    b_enc: Tensor<2>,
+    device: Device,
 }
 
 impl<'a> Encoder<'a> {
@@ -243,11 +249,11 @@ impl<'a> Encoder<'a> {
         };
         let place = match *device == Device::flex() {
             true => Place::Cpu(Panels::new(&weights.w_enc, d)),
-            false => Place::Device {
+            false => Place::Device(Box::new(Tensors {
                 w_enc: Tensor::<2>::from_data(TensorData::new(weights.w_enc.clone(), [f, d]), device).transpose(),
                 b_enc: Tensor::from_data(TensorData::new(weights.b_enc.clone(), [1, f]), device),
                 device: device.clone(),
-            },
+            })),
         };
         Self { weights, floors, place }
     }
@@ -269,7 +275,8 @@ impl<'a> Encoder<'a> {
         };
         let mut active = match &self.place {
             Place::Cpu(panels) => kernel::select(&x, &weights.w_enc, &weights.b_enc, None, panels, rule),
-            Place::Device { w_enc, b_enc, device } => {
+            Place::Device(tensors) => {
+                let Tensors { w_enc, b_enc, device } = &**tensors;
                 let shape = [x.len() / weights.d_in, weights.d_in];
                 let x = Tensor::<2>::from_data(TensorData::new(x.into_owned(), shape), device);
                 let p = (x.matmul(w_enc.clone()) + b_enc.clone()).try_into_data();

@@ -14,6 +14,7 @@ use filters::scores::Scores;
 use filters::select::Keep;
 use filters::weights::TopTokens;
 use sae_core::eval::{Evaluator, Report};
+use sae_core::formats::{self, Format};
 use sae_core::index::FeatureRow;
 use sae_core::run::Run;
 use sae_core::store::{Store, load_samples, pieces};
@@ -175,8 +176,8 @@ fn capture(args: &Demo, data: &Path, run: &Path) -> Result<()> {
 fn open(args: &Demo, of: &Path, trained_in: &Run, seed: u64) -> Result<Opened> {
     let (own, name) = (Run::open(of)?, name(seed));
     if !own.sae(&name).exists() {
-        let saved = sae_core::sae_lens::load(&trained_in.sae(&name))?;
-        sae_core::sae_lens::save(&own.sae(&name), &saved)?;
+        let saved = formats::load(&trained_in.sae(&name))?;
+        formats::save(Format::SaeLens, &own.sae(&name), &saved)?;
     }
     Opened::new(&OfSae { run: of.into(), sae: Some(name), device: args.device })
 }

@@ -1,11 +1,15 @@
 //! The commands, a file each: arguments in, an [`Outcome`] out. What several of them need is here.
 
 mod bench;
+mod convert;
 mod demo;
 mod eval;
+mod export;
 mod filter;
 mod harvest;
+mod import;
 mod index;
+mod info;
 mod score;
 mod train;
 
@@ -13,8 +17,8 @@ use crate::args::{Args, Command, OfSae};
 use crate::terminal;
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
+use sae_core::formats::{self, Saved};
 use sae_core::pass::{self, Observer};
-use sae_core::sae_lens::{self, Saved};
 use sae_core::store::Store;
 use sae_core::{Run, run};
 use serde::Serialize;
@@ -52,6 +56,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
         Command::Score(a) => score::run(a, dry),
         Command::Filter(a) => filter::run(a, dry),
         Command::Bench(crate::args::Bench::Train(a)) => bench::train(a, dry),
+        Command::Info(a) => info::run(a, dry),
+        Command::Convert(a) => convert::run(a, dry),
+        Command::Export(a) => export::run(a, dry),
+        Command::Import(a) => import::run(a, dry),
     }
 }
 
@@ -68,8 +76,9 @@ impl Opened {
     fn new(of: &OfSae) -> Result<Self> {
         let run = Run::open(&of.run)?;
         let name = only(&of.sae, run.list("saes"), "autoencoder", "sae train")?;
-        let saved = sae_lens::load(&run.sae(&name))?;
+        let saved = formats::load(&run.sae(&name))?;
         let store = Store::open(&run, &saved.origin.hook)?;
+        check_width(&saved, &store)?;
         Ok(Self { run, name, saved, store, device: of.device.device.open()? })
     }
 
@@ -89,6 +98,15 @@ impl Opened {
             "tokens": manifest.rows, "samples": manifest.samples, "features": self.saved.weights.d_sae,
         }))
     }
+}
+
+/// An autoencoder of other activations would only compute nonsense.
+fn check_width(saved: &Saved, store: &Store) -> Result<()> {
+    let (own, there) = (saved.weights.d_in, store.manifest().d_in);
+    if own != there {
+        bail!("the autoencoder is {own} wide, the activations of {} are {there}", store.manifest().hook);
+    }
+    Ok(())
 }
 
 /// The name asked for, or the only one there is.

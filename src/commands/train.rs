@@ -8,13 +8,13 @@ use crate::terminal::{self, count};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use harvest::{Live, Plan};
-use sae_core::sae_lens::{self, Origin, Saved};
+use sae_core::formats::{self, Format, Origin, Saved};
 use sae_core::store::Store;
 use sae_core::stream::{Source, StoreRows, Stream};
 use sae_core::train::{Exclude, Session, StepLog, TrainConfig, checkpoint};
 use sae_core::{Run, file, run};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Autoencoders that are trained in one pass: where they go, and how checkpoints are kept.
 pub struct Job<'a> {
@@ -114,7 +114,7 @@ fn origin(hook: &str, layer: usize) -> Origin {
 }
 
 fn d_sae(run: &Run, name: &str) -> Result<usize> {
-    Ok(sae_lens::load(&run.sae(name))?.weights.d_sae)
+    Ok(formats::load(&run.sae(name))?.weights.d_sae)
 }
 
 /// Trains one autoencoder on a store, shows how it goes, and writes weights, configuration and log. Returns what the
@@ -152,7 +152,7 @@ impl Job<'_> {
             trainer.log().write(&dir.join("log.parquet"))?;
             let origin = Origin { training: serde_json::to_value(config)?, ..self.origin.clone() };
             let saved = Saved { architecture: config.arch, weights: trainer.weights()?, origin };
-            sae_lens::save(&dir, &saved)?;
+            formats::save(Format::SaeLens, &dir, &saved)?;
             let last = *trainer.log().last().context("no step was made")?;
             let (kept, left_out) = session.counts();
             let positions = json!({ "read": kept, "left_out": left_out });
@@ -169,7 +169,7 @@ impl Job<'_> {
     }
 
     /// The steps that are left, with checkpoints in between.
-    fn steps(&self, session: &mut Session, folder: &PathBuf) -> Result<()> {
+    fn steps(&self, session: &mut Session, folder: &Path) -> Result<()> {
         let interrupt = Interrupt::listen().context("cannot listen for Ctrl-C")?;
         let steps = self.saes[0].1.steps;
         let bar = terminal::bar("train", steps);

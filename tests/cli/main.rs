@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod demo_model;
+mod exchange;
 mod resume;
 mod tool;
 mod training;

@@ -1,8 +1,8 @@
 //! Rows of `f32` as 16-bit integers, with the error that the rounding made.
 //!
 //! A row `v` becomes integers `q` and a unit `s` with `v = s q + s delta`: the unit is chosen so that `|q|` is close to
-//! [`REACH`], whatever outliers the row has. A sum of products of two such rows fits `i32` by Cauchy and Schwarz, and
-//! with `|delta|` known, so is the largest error that the rounding can make of a dot product ([`Quantised::margin`]).
+//! `REACH`, whatever outliers the row has. A sum of products of two such rows fits `i32` by Cauchy and Schwarz, and
+//! with `|delta|` known, so is the largest error that the rounding can make of a dot product (`Quantised::margin`).
 
 use super::vector::squares;
 use rayon::prelude::*;

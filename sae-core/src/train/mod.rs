@@ -1,7 +1,7 @@
 //! Training: from a stream of activations to autoencoders, with logs and checkpoints.
 //!
 //! A [`Session`] trains one or several autoencoders in one pass over the data. What computes a step is an
-//! [`engine`]; what an architecture is, [`method`] and [`choose`]. Where the method has been published as one thing and
+//! [`engine`]; what an architecture is, `method` and `choose`. Where the method has been published as one thing and
 //! released as another, this follows `TrainConfig`'s documentation. Never reads a model and never writes into the store.
 
 pub mod checkpoint;

@@ -228,12 +228,12 @@ fn positions_that_are_left_out_are_never_served() {
 
 #[test]
 fn the_saved_numbers_give_the_same_reconstruction_in_a_plain_implementation() {
-    use crate::sae_lens::{Origin, Saved, load, save};
+    use crate::formats::{Format, Origin, Saved, load, save};
     let (dir, store) = fixture::store(6);
     let config = config(Architecture::Relu);
     let weights = train(&store, &config, &Device::flex(), &mut |_| ()).unwrap();
     let saved = Saved { architecture: config.arch, weights, origin: Origin::default() };
-    save(dir.path(), &saved).unwrap();
+    save(Format::SaeLens, dir.path(), &saved).unwrap();
 
     // The file as any other program would read it: names and shapes of SAELens, sums in f64.
     let bytes = std::fs::read(dir.path().join("sae_weights.safetensors")).unwrap();

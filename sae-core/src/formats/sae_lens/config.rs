@@ -1,0 +1,159 @@
+//! `cfg.json` of SAELens in one form: version 6, with `metadata`, and the flat ones before it. Reads no tensor.
+
+use crate::formats::{Origin, config, hooks, refuse};
+use crate::sae::Normalisation;
+use crate::{Error, Result};
+use serde::Deserialize;
+use serde_json::Value;
+use std::path::Path;
+
+/// What the configuration says about reading the weights.
+pub struct Config {
+    /// Whether it is of a version before 6.
+    pub old: bool,
+    pub architecture: String,
+    /// The architecture in training, which for BatchTopK is another one.
+    pub trained_as: Option<String>,
+    pub d_in: usize,
+    pub d_sae: usize,
+    pub k: Option<usize>,
+    pub rescale_acts_by_decoder_norm: bool,
+    pub apply_b_dec_to_input: bool,
+    pub normalisation: Normalisation,
+    pub origin: Origin,
+}
+
+impl Config {
+    pub fn read(path: &Path) -> Result<Self> {
+        let file: File = config(path)?;
+        let old = file.is_old();
+        let (about, activation_fn) = match old {
+            true => (&file.flat, file.activation_fn.clone()),
+            false => (&file.metadata.about, None),
+        };
+        // Since 6 the architecture says it all; before, `standard` could be TopK by its activation function.
+        let by_function = activation_fn.as_deref().is_some_and(|f| f == "topk");
+        let unknown = activation_fn.filter(|f| f != "topk" && f != "relu").unwrap_or_default();
+        let architecture = match by_function {
+            true => "topk".into(),
+            false => file.architecture.clone().unwrap_or_else(|| "standard".into()),
+        };
+        let (normalisation, not_known) = normalisation(&file.normalize_activations);
+        refuse(
+            path,
+            [
+                (!unknown.is_empty() && architecture == "standard", format!("the activation function {unknown:?}")),
+                (not_known, format!("normalize_activations = {}", file.normalize_activations)),
+            ],
+        )?;
+        let (mut hook, layer) = hooks::of_tool(about.hook_name.as_deref().unwrap_or_default());
+        if let Some(own) = &file.metadata.sae_workbench {
+            hook.clone_from(&own.hook);
+        }
+        let origin = Origin {
+            model: about.model_name.clone().unwrap_or_default(),
+            hook,
+            layer,
+            context_size: about.context_size.unwrap_or_default(),
+            training: file.metadata.training_architecture_details,
+        };
+        let k = file.k.or_else(|| old.then_some(file.activation_fn_kwargs).and_then(|a| a.k));
+        let k = k.map(|k| whole_number(k).ok_or_else(|| Error::format(path)(format!("k = {k}")))).transpose()?;
+        Ok(Self {
+            old,
+            architecture,
+            trained_as: file.metadata.training_architecture,
+            d_in: file.d_in,
+            d_sae: file.d_sae,
+            k,
+            rescale_acts_by_decoder_norm: file.rescale_acts_by_decoder_norm,
+            // Before 6 the bias was subtracted unless the configuration said otherwise.
+            apply_b_dec_to_input: file.apply_b_dec_to_input.unwrap_or(true),
+            normalisation,
+            origin,
+        })
+    }
+}
+
+/// What is done to inputs, and whether the configuration asks for something else.
+///
+/// A factor that was estimated on training data (`expected_average_only_in`, or just `true`) is not in the file: SAELens
+/// applies none when it loads a folder, and neither do we.
+fn normalisation(asked: &Value) -> (Normalisation, bool) {
+    match asked {
+        Value::Null | Value::Bool(_) => (Normalisation::None, false),
+        Value::String(s) => match &s[..] {
+            "none" | "expected_average_only_in" => (Normalisation::None, false),
+            "constant_norm_rescale" => (Normalisation::ConstantNorm, false),
+            "layer_norm" => (Normalisation::LayerNorm, false),
+            _ => (Normalisation::None, true),
+        },
+        _ => (Normalisation::None, true),
+    }
+}
+
+/// BatchTopK allows fractions of a feature; nobody else does.
+fn whole_number(k: f64) -> Option<usize> {
+    (k >= 0.0 && k < u32::MAX as f64).then_some(k.ceil() as usize)
+}
+
+#[derive(Deserialize)]
+struct File {
+    d_in: usize,
+    d_sae: usize,
+    architecture: Option<String>,
+    k: Option<f64>,
+    #[serde(default)]
+    rescale_acts_by_decoder_norm: bool,
+    apply_b_dec_to_input: Option<bool>,
+    #[serde(default)]
+    normalize_activations: Value,
+    sae_lens_version: Option<String>,
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(alias = "activation_fn_str")]
+    activation_fn: Option<String>,
+    #[serde(default)]
+    activation_fn_kwargs: Arguments,
+    /// Where versions before 6 kept what is now metadata.
+    #[serde(flatten)]
+    flat: About,
+}
+
+impl File {
+    /// As SAELens decides it: no version, or one below 6.
+    fn is_old(&self) -> bool {
+        let version = self.sae_lens_version.as_ref().or(self.metadata.sae_lens_version.as_ref());
+        let major = version.and_then(|v| v.split('.').next()?.parse::<u32>().ok());
+        major.is_none_or(|m| m < 6)
+    }
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+struct Arguments {
+    k: Option<f64>,
+}
+
+#[derive(Default, Deserialize)]
+struct About {
+    model_name: Option<String>,
+    #[serde(alias = "hook_point")]
+    hook_name: Option<String>,
+    context_size: Option<usize>,
+}
+
+#[derive(Default, Deserialize)]
+struct Metadata {
+    sae_lens_version: Option<String>,
+    training_architecture: Option<String>,
+    #[serde(default)]
+    training_architecture_details: Value,
+    sae_workbench: Option<Own>,
+    #[serde(flatten)]
+    about: About,
+}
+
+#[derive(Deserialize)]
+struct Own {
+    hook: String,
+}

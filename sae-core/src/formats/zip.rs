@@ -1,0 +1,111 @@
+//! The table of contents of a ZIP archive whose entries are stored as they are, which is how NumPy (`savez`) and PyTorch
+//! write theirs: every entry is a range of the file. Unpacks nothing and writes nothing.
+
+use std::ops::Range;
+
+/// An entry and where its bytes are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Its name, with folders.
+    pub name: String,
+    /// Its bytes in the file.
+    pub range: Range<usize>,
+}
+
+const END: u64 = 0x0605_4b50;
+const END_64: u64 = 0x0606_4b50;
+const LOCATOR_64: u64 = 0x0706_4b50;
+const CENTRAL: u64 = 0x0201_4b50;
+const LOCAL: u64 = 0x0403_4b50;
+/// Stands where a 32-bit field gave way to one of 64 bits.
+const WIDE: u64 = u32::MAX as u64;
+
+/// Lists the entries, comparing their checksums.
+///
+/// # Errors
+/// The archive is damaged, packed or encrypted.
+pub fn entries(bytes: &[u8]) -> Result<Vec<Entry>, String> {
+    let cut = || "not a whole ZIP archive".to_string();
+    // The end record is 22 bytes long and may be followed by a comment of at most 65,535.
+    let earliest = bytes.len().saturating_sub(22 + 65_535);
+    let end = (earliest..bytes.len().saturating_sub(21)).rev().find(|at| int::<4>(bytes, *at) == Some(END));
+    let end = end.ok_or_else(cut)?;
+    let mut directory = (int::<4>(bytes, end + 12).ok_or_else(cut)?, int::<4>(bytes, end + 16).ok_or_else(cut)?);
+    let locator = end.checked_sub(20).filter(|at| int::<4>(bytes, *at) == Some(LOCATOR_64));
+    if let Some(locator) = locator {
+        let at = int::<8>(bytes, locator + 8).and_then(|at| usize::try_from(at).ok()).ok_or_else(cut)?;
+        let field = |offset: usize| int::<8>(bytes, at.checked_add(offset)?);
+        let whole = int::<4>(bytes, at).filter(|s| *s == END_64).and_then(|_| Some((field(40)?, field(48)?)));
+        directory = whole.ok_or_else(cut)?;
+    }
+    let mut rest = slice(bytes, directory.1, directory.0).ok_or_else(cut)?;
+    let mut entries = Vec::new();
+    while !rest.is_empty() {
+        let (entry, length) = entry(bytes, rest).ok_or_else(cut)??;
+        entries.push(entry);
+        rest = rest.get(length..).ok_or_else(cut)?;
+    }
+    Ok(entries)
+}
+
+/// The entry that a record of the directory speaks of, and the record's length; nothing if it is cut off.
+fn entry(bytes: &[u8], record: &[u8]) -> Option<Result<(Entry, usize), String>> {
+    let short = |at: usize| int::<2>(record, at).map(|v| v as usize);
+    if int::<4>(record, 0)? != CENTRAL {
+        return None;
+    }
+    let (name_length, extra_length, comment_length) = (short(28)?, short(30)?, short(32)?);
+    let name = String::from_utf8_lossy(record.get(46..46 + name_length)?).into_owned();
+    let extra = record.get(46 + name_length..46 + name_length + extra_length)?;
+    // Sizes and place, wide ones from the extra field, which holds only those that did not fit.
+    let mut wide = zip64(extra);
+    let mut field = |at: usize| match int::<4>(record, at)? {
+        WIDE => {
+            let value = int::<8>(wide, 0);
+            wide = wide.get(8..).unwrap_or_default();
+            value
+        }
+        value => Some(value),
+    };
+    let (size, packed, place) = (field(24)?, field(20)?, field(42)?);
+    let (flags, method) = (short(8)?, short(10)?);
+    if flags & 1 != 0 || method != 0 || size != packed {
+        return Some(Err(format!("{name} is packed or encrypted; only stored entries are read")));
+    }
+    let place = usize::try_from(place).ok()?;
+    if int::<4>(bytes, place)? != LOCAL {
+        return None;
+    }
+    let head = 30 + int::<2>(bytes, place.checked_add(26)?)? + int::<2>(bytes, place.checked_add(28)?)?;
+    let start = place.checked_add(head as usize)?;
+    let data = slice(bytes, start as u64, size)?;
+    if int::<4>(record, 16)? != crc32fast::hash(data) as u64 {
+        return Some(Err(format!("{name} has changed since it was written (CRC-32 differs)")));
+    }
+    let length = 46 + name_length + extra_length + comment_length;
+    Some(Ok((Entry { name, range: start..start + data.len() }, length)))
+}
+
+/// The 64-bit fields among a record's extra fields.
+fn zip64(mut extra: &[u8]) -> &[u8] {
+    while let (Some(id), Some(length)) = (int::<2>(extra, 0), int::<2>(extra, 2)) {
+        let end = 4 + length as usize;
+        match extra.get(4..end) {
+            Some(fields) if id == 1 => return fields,
+            Some(_) => extra = &extra[end..],
+            None => break,
+        }
+    }
+    &[]
+}
+
+fn slice(bytes: &[u8], from: u64, length: u64) -> Option<&[u8]> {
+    let from = usize::try_from(from).ok()?;
+    bytes.get(from..from.checked_add(usize::try_from(length).ok()?)?)
+}
+
+/// A little-endian number of `N` bytes.
+fn int<const N: usize>(bytes: &[u8], at: usize) -> Option<u64> {
+    let bytes = bytes.get(at..at.checked_add(N)?)?;
+    Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | *byte as u64))
+}

@@ -1,0 +1,137 @@
+//! `sae info`: what a file or folder is - a run, a store of activations, an autoencoder of any known format.
+
+use super::Outcome;
+use crate::args::Info;
+use crate::terminal::count;
+use anyhow::{Result, bail};
+use sae_core::formats::{self, Range, Summary};
+use sae_core::run::SCHEMA_VERSION;
+use sae_core::store::{Manifest, Store};
+use sae_core::{Run, file};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+const MANIFEST: &str = "manifest.json";
+
+/// Runs the command. It only reads, so that its plan is its work.
+pub fn run(args: &Info, _dry: bool) -> Result<Outcome> {
+    let path = &args.path;
+    // A file may stand for its folder: `run.json`, `manifest.json`, `ae.pt`.
+    let folder = match path.parent() {
+        Some(parent) if path.is_file() => parent.to_path_buf(),
+        _ => path.clone(),
+    };
+    match () {
+        () if !path.exists() => bail!("there is nothing at {}", path.display()),
+        () if folder.join("run.json").is_file() => of_run(&folder),
+        () if folder.join(MANIFEST).is_file() => of_store(&folder.join(MANIFEST)),
+        () => of_autoencoder(path),
+    }
+}
+
+fn of_autoencoder(path: &Path) -> Result<Outcome> {
+    let format = formats::detect(path)?;
+    let summary = Summary::of(&formats::load_as(format, path)?);
+    let mut json = json!({ "kind": "autoencoder", "format": format.name(), "path": path });
+    if let (Value::Object(json), Value::Object(more)) = (&mut json, serde_json::to_value(&summary)?) {
+        json.extend(more);
+    }
+    Outcome::new(json, format!("{}: {}", format.name(), autoencoder(&summary)))
+}
+
+/// An autoencoder for people, a line for each thing to know.
+pub fn autoencoder(summary: &Summary) -> String {
+    let range = |r: &Range| format!("{:.4} to {:.4} (mean {:.4})", r.min, r.max, r.mean);
+    let trained = summary.architecture.name();
+    let used = match (summary.k, &summary.threshold) {
+        (Some(k), _) => format!("topk, the {k} largest of a token"),
+        (_, Some(threshold)) => format!("jumprelu, thresholds {}", range(threshold)),
+        _ => summary.activation.to_string(),
+    };
+    let inputs = serde_json::to_value(summary.normalisation).ok();
+    let inputs = inputs.as_ref().and_then(Value::as_str).unwrap_or_default();
+    let known = |text: &str| if text.is_empty() { "not stated".to_string() } else { text.to_string() };
+    let mut lines = vec![
+        ("trained as", trained.to_string()),
+        ("used as", used),
+        ("inputs normalised", inputs.to_string()),
+        ("decoder norms", range(&summary.decoder_norms)),
+        ("norm of b_dec", format!("{:.4}", summary.b_dec_norm)),
+        ("model", known(&summary.model)),
+        ("hook", known(&summary.hook)),
+    ];
+    if summary.skip {
+        lines.push(("skip connection", "yes".into()));
+    }
+    let mut text = format!("{} features of {} dimensions\n", count(summary.d_sae as u64), count(summary.d_in as u64));
+    lines.into_iter().for_each(|(what, is)| text += &format!("  {what:<18} {is}\n"));
+    text
+}
+
+fn of_store(path: &Path) -> Result<Outcome> {
+    let manifest: Manifest = file::read_json(path, 1 << 28)?;
+    if manifest.schema_version != SCHEMA_VERSION {
+        bail!("the store has layout {}, not {SCHEMA_VERSION}: {}", manifest.schema_version, path.display());
+    }
+    let text = format!(
+        "activations of {}: {} tokens of {} samples, {} wide, {:?}, {} shards\n  mean norm  {:.4}\n  model      {}\n  made       {}",
+        manifest.hook,
+        count(manifest.rows),
+        count(manifest.samples),
+        count(manifest.d_in as u64),
+        manifest.dtype,
+        manifest.shards.len(),
+        manifest.mean_norm,
+        manifest.model,
+        manifest.created,
+    );
+    let mut json = json!({ "kind": "activations", "path": path });
+    if let (Value::Object(json), Value::Object(mut more)) = (&mut json, serde_json::to_value(&manifest)?) {
+        more.insert("shards".into(), manifest.shards.len().into());
+        json.extend(more);
+    }
+    Outcome::new(json, text)
+}
+
+fn of_run(folder: &PathBuf) -> Result<Outcome> {
+    let run = Run::open(folder)?;
+    let record = run.record()?;
+    let mut text = format!("a run of {}, begun {}\n", record.program, record.created);
+    let (mut hooks, mut saes) = (Vec::new(), Vec::new());
+    for hook in run.list("activations") {
+        // One that a harvest has not finished is no reason to say nothing about the rest.
+        let Ok(store) = Store::open(&run, &hook) else {
+            text += &format!("  activations  {hook} (unfinished)\n");
+            continue;
+        };
+        let m = store.manifest();
+        text += &format!("  activations  {hook}: {} tokens, {} wide\n", count(m.rows), count(m.d_in as u64));
+        hooks.push(json!({ "hook": hook, "tokens": m.rows, "samples": m.samples, "d_in": m.d_in, "dtype": m.dtype }));
+    }
+    for name in run.list("saes") {
+        match formats::load(&run.sae(&name)) {
+            Ok(saved) => {
+                let (f, hook) = (saved.weights.d_sae, &saved.origin.hook);
+                text += &format!(
+                    "  autoencoder  {name}: {} {} features of {hook}\n",
+                    count(f as u64),
+                    saved.architecture.name()
+                );
+                saes.push(json!({ "name": name, "features": f, "architecture": saved.architecture, "hook": hook }));
+            }
+            Err(e) => text += &format!("  autoencoder  {name}: {e}\n"),
+        }
+    }
+    let (indices, scores) = (run.list("features"), run.list("scores"));
+    let list = |what: &str, names: &[String]| match names.is_empty() {
+        true => String::new(),
+        false => format!("  {what:<12} {}\n", names.join(", ")),
+    };
+    text += &(list("index of", &indices) + &list("scores", &scores));
+    let steps: Vec<_> = record.steps.keys().collect();
+    let json = json!({
+        "kind": "run", "path": folder, "program": record.program, "created": record.created, "steps": steps,
+        "activations": hooks, "saes": saes, "features": indices, "scores": scores,
+    });
+    Outcome::new(json, text)
+}
