@@ -6,7 +6,7 @@
 mod config;
 mod log;
 
-pub use config::TrainConfig;
+pub use config::{Exclude, TrainConfig};
 pub use log::{Log, StepLog, read_log};
 
 use crate::adam::{Adam, Parameter};
