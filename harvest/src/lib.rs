@@ -8,7 +8,7 @@
 //! folder                 pixels: file ▶ Pillow's resize   ▶ decoder blocks  and tables
 //! ```
 //!
-//! [`harvest`] runs all of it by a [`Plan`]. [`Checkpoint`] opens the parts of a Hugging Face folder and makes samples
+//! [`harvest`] runs all of it by a [`Plan`]; a [`Predictor`] goes on behind a block with other hidden states. [`Checkpoint`] opens the parts of a Hugging Face folder and makes samples
 //! of rows; [`model`] computes; [`data`] reads. What goes in and comes out equals `transformers` 5.23 with Pillow 13 as
 //! the image backend: token ids exactly, pixel values exactly, hidden states to 1e-4.
 //!
@@ -22,6 +22,7 @@ mod error;
 pub mod model;
 mod outlook;
 pub mod pixels;
+mod predict;
 pub mod prompt;
 pub mod resample;
 pub mod template;
@@ -30,3 +31,4 @@ pub use capture::{ComputeDtype, Plan, Progress, harvest};
 pub use checkpoint::{Answers, Checkpoint, Prepared, Templating};
 pub use error::{Error, Result};
 pub use outlook::Outlook;
+pub use predict::{Predicted, Predictor, Replace};
