@@ -143,17 +143,8 @@ fn saebench(path: &Path, args: &Eval, opened: &Opened, findings: &Findings, firi
 
 fn text(opened: &Opened, findings: &Findings) -> String {
     let dir = opened.run.sae(&opened.name);
-    let mut text = format!("{} on {}\n{}", opened.name, findings.hook, describe(&findings.report));
-    let out = findings.report.all.excluded;
-    if out.positions > 0 {
-        text += &format!(
-            "  left out: {} positions ({} special, {} first, {} by norm)\n",
-            count(out.positions),
-            count(out.special),
-            count(out.first),
-            count(out.norm)
-        );
-    }
+    let mut text = format!("{} on {}\n{}\n", opened.name, findings.hook, describe(&findings.report));
+    text += &more(&findings.report);
     if let Some(model) = &findings.model {
         text += &losses::describe(model);
     }
@@ -162,25 +153,47 @@ fn text(opened: &Opened, findings: &Findings) -> String {
 
 /// The report as a table: a row a modality.
 pub fn describe(report: &Report) -> String {
-    let header = ["positions", "tokens", "L0", "L1", "MSE", "FVU", "cosine", "norm ratio", "median norm", "dead"];
-    let row = |name: &str, e: &Evaluation| {
+    let header = ["positions", "tokens", "L0", "FVU", "cosine", "norm ratio", "dead"];
+    rows(report, &header, &|e| {
         vec![
-            name.to_string(),
             count(e.tokens),
             format!("{:.1}", e.l0),
-            figures(e.l1),
-            figures(e.mse),
             format!("{:.4}", e.fvu),
             format!("{:.4}", e.cosine),
             format!("{:.3}", e.relative_norm),
-            figures(e.median_norm),
-            format!("{:.1} %", 100.0 * e.dead),
+            percent(e.dead),
         ]
-    };
-    let mut rows = vec![header.map(String::from).to_vec()];
-    rows.extend(report.by_modality.iter().map(|(m, e)| row(&format!("{m:?}").to_lowercase(), e)));
-    rows.push(row("all", &report.all));
+    })
+}
+
+/// What else is worth a look, in a second table of the same rows.
+fn more(report: &Report) -> String {
+    let header =
+        ["positions", "left out", "median norm", "MSE", "L1", "explained", "(legacy)", "on > 1 %", "on > 10 %"];
+    rows(report, &header, &|e| {
+        vec![
+            count(e.excluded.positions),
+            figures(e.median_norm),
+            figures(e.mse),
+            figures(e.l1),
+            format!("{:.4}", e.explained_variance),
+            format!("{:.4}", e.explained_variance_legacy),
+            percent(e.density.over_1_percent),
+            percent(e.density.over_10_percent),
+        ]
+    })
+}
+
+fn rows(report: &Report, header: &[&str], cells: &dyn Fn(&Evaluation) -> Vec<String>) -> String {
+    let row = |name: String, evaluation| std::iter::once(name).chain(cells(evaluation)).collect();
+    let mut rows = vec![header.iter().map(|name| name.to_string()).collect()];
+    rows.extend(report.by_modality.iter().map(|(m, e)| row(format!("{m:?}").to_lowercase(), e)));
+    rows.push(row("all".into(), &report.all));
     table(&rows)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }
 
 /// Four significant figures, whatever the magnitude.

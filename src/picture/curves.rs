@@ -2,6 +2,7 @@
 //! fire on text and on images.
 
 use super::{BLUE_TINT, Drawn, ORANGE_TINT, sheet};
+use crate::terminal::count;
 use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
@@ -42,8 +43,9 @@ pub fn curves(path: &Path, name: &str, log: &[StepLog], report: &Report) -> Resu
 fn logarithmic(area: &Area, title: &str, axis: &str, log: &[StepLog], value: Value) -> Drawn {
     let values = || log.iter().map(value).filter(|v| *v > 0.0 && v.is_finite());
     let (low, high) = values().fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), v| (low.min(v), high.max(v)));
-    let (low, high) = if low <= high { (low, high) } else { (0.1, 1.0) };
-    line(area, title, axis, log, (low * 0.9..high * 1.1).log_scale(), value, &magnitude)
+    let (low, high) = if low <= high { (low * 0.9, high * 1.1) } else { (0.1, 1.0) };
+    let range = (low..high).log_scale().with_key_points(ticks(low, high));
+    line(area, title, axis, log, range, value, &magnitude)
 }
 
 fn dead(area: &Area, log: &[StepLog]) -> Drawn {
@@ -85,7 +87,7 @@ where
         .y_labels(7)
         .axis_desc_style(("sans-serif", 17))
         .label_style(("sans-serif", 15))
-        .x_label_formatter(&|step| crate::terminal::count(*step as u64))
+        .x_label_formatter(&|step| count(*step as u64))
         .y_label_formatter(label)
         .draw()?;
     let points = log.iter().map(|s| (s.step as f64, value(s))).filter(|(_, v)| v.is_finite());
@@ -102,7 +104,9 @@ fn densities(area: &Area, title: &str, report: &Report) -> Drawn {
     let groups: Vec<(&str, RGBColor, &Evaluation)> = groups.into_iter().flatten().collect();
     let edges = &report.all.density.log10_edges;
     let shown = || groups.iter().map(|(_, _, e)| &e.density).chain([&report.all.density]);
-    let top = shown().flat_map(|d| &d.shares).copied().fold(0.0, f64::max) * 1.15;
+    let top = shown().flat_map(|d| &d.shares).copied().fold(0.0, f64::max);
+    // Room for the legend above the bars.
+    let top = top * 1.45;
     // Empty decades on the left say nothing.
     let first = shown().filter_map(|d| d.shares.iter().position(|s| *s > 0.0)).min().unwrap_or(0);
     let left = edges.get(first).copied().unwrap_or(-1.0).floor();
@@ -132,11 +136,7 @@ fn densities(area: &Area, title: &str, report: &Report) -> Drawn {
     };
     for (name, colour, evaluation) in &groups {
         let (colour, tint) = (*colour, colour.mix(0.4));
-        let label = format!(
-            "{name}: {} of {} positions dead",
-            percent(&evaluation.dead),
-            crate::terminal::count(evaluation.tokens)
-        );
+        let label = format!("{name}, {} positions: {} dead", count(evaluation.tokens), percent(&evaluation.dead));
         let bars = bars(&evaluation.density).into_iter();
         chart
             .draw_series(bars.map(|(from, to, share)| Rectangle::new([(from, 0.0), (to, share)], tint.filled())))?
@@ -144,7 +144,7 @@ fn densities(area: &Area, title: &str, report: &Report) -> Drawn {
             .legend(move |(x, y)| Rectangle::new([(x, y - 6), (x + 14, y + 6)], colour.mix(0.5).filled()));
     }
     let outline = bars(&report.all.density).into_iter().flat_map(|(from, to, share)| [(from, share), (to, share)]);
-    let label = format!("all: {} dead", percent(&report.all.dead));
+    let label = format!("all, {} positions: {} dead", count(report.all.tokens), percent(&report.all.dead));
     chart
         .draw_series(LineSeries::new(outline, GREY.stroke_width(2)))?
         .label(label)
@@ -159,10 +159,18 @@ fn densities(area: &Area, title: &str, report: &Report) -> Drawn {
     Ok(())
 }
 
+/// Powers of ten in a range, with 2 and 5 times them where they are few.
+fn ticks(low: f64, high: f64) -> Vec<f64> {
+    let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    let steps: &[f64] = if high / low < 1e3 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    let ticks = decades.flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade)));
+    ticks.filter(|tick| (low..=high).contains(tick)).collect()
+}
+
 /// As few digits as tell values on an axis apart.
 fn magnitude(value: &f64) -> String {
     match value.abs() {
-        v if v >= 10.0 => crate::terminal::count(value.round() as u64),
+        v if v >= 10.0 => count(value.round() as u64),
         v if v >= 1.0 => trimmed(format!("{value:.1}")),
         v if v >= 1e-4 => trimmed(format!("{value:.5}")),
         _ => format!("{value:.0e}"),
@@ -171,8 +179,10 @@ fn magnitude(value: &f64) -> String {
 
 fn percent(share: &f64) -> String {
     match 100.0 * share.abs() {
-        v if v >= 10.0 || v == 0.0 => format!("{v:.0} %"),
-        v if v >= 1e-4 => format!("{} %", trimmed(format!("{v:.4}"))),
+        0.0 => "0 %".into(),
+        v if v >= 1.0 => format!("{} %", trimmed(format!("{v:.1}"))),
+        // Two figures.
+        v if v >= 1e-4 => format!("{} %", trimmed(format!("{v:.*}", (1.0 - v.log10().floor()) as usize))),
         v => format!("{v:.0e} %"),
     }
 }
@@ -188,9 +198,9 @@ mod tests {
     #[test]
     fn axes_are_labelled_with_few_digits() {
         assert_eq!([0.02, 0.5, 3.0, 40.0, 1_234.0].map(|v| magnitude(&v)), ["0.02", "0.5", "3", "40", "1,234"]);
-        assert_eq!(
-            [0.0, 1.0, 0.123, 0.02, 1e-5, 1e-7].map(|v| percent(&v)),
-            ["0 %", "100 %", "12 %", "2 %", "0.001 %", "1e-5 %"]
-        );
+        let shares = [0.0, 1.0, 0.1234, 0.02, 0.000_488, 1e-5, 1e-7];
+        assert_eq!(shares.map(|v| percent(&v)), ["0 %", "100 %", "12.3 %", "2 %", "0.049 %", "0.001 %", "1e-5 %"]);
+        assert_eq!(ticks(0.8, 12.0), [1.0, 2.0, 5.0, 10.0]);
+        assert_eq!(ticks(0.02, 300.0), [0.1, 1.0, 10.0, 100.0]);
     }
 }
