@@ -312,7 +312,7 @@ pub(crate) fn fingerprint<'a>(files: impl Iterator<Item = &'a Path>) -> Result<S
 }
 
 impl Checkpoint {
-    /// Hash of everything in the checkpoint that decides hidden states ([`fingerprint`]).
+    /// Hash of everything in the checkpoint that decides hidden states: small files whole, of large ones size and ends.
     pub fn fingerprint(&self) -> Result<String> {
         let mut files: Vec<PathBuf> = Weights::open(&self.folder)?.files().map(Path::to_path_buf).collect();
         let small = [
