@@ -45,8 +45,8 @@ pub enum Command {
     Harvest(Harvest),
     /// Train an autoencoder on captured activations
     Train(Box<Train>),
-    /// Measure an autoencoder: L0, FVU, cosine, dead features, text and image apart
-    Eval(OfSae),
+    /// Measure an autoencoder, text and image apart; with a model and data, what it costs the model
+    Eval(Box<Eval>),
     /// Index the features: counts, examples, neighbours, cross-modal weights
     Index(Index),
     /// Score every sample by the features it activates
@@ -147,18 +147,30 @@ pub struct Harvest {
     /// Read only the first rows of the data
     #[arg(long)]
     pub limit: Option<u64>,
-    /// What the model computes in: f32, or bf16 on a GPU
-    #[arg(long, default_value = "f32")]
-    pub dtype: harvest::ComputeDtype,
     /// How activations are stored: f32, f16 or bf16
     #[arg(long, default_value = "f32")]
     pub store_dtype: StoreDtype,
-    /// Token positions in one batch of the model
-    #[arg(long, default_value_t = 4_096)]
-    pub batch_tokens: usize,
     /// Token positions of one shard; a sample is never cut in two
     #[arg(long, default_value_t = 65_536)]
     pub shard_tokens: usize,
+    #[command(flatten)]
+    pub reading: Reading,
+    #[command(flatten)]
+    pub device: Device,
+    /// Go on with an interrupted run (which is what happens anyway)
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// How a model reads a data set.
+#[derive(Group, Debug)]
+pub struct Reading {
+    /// What the model computes in: f32, or bf16 on a GPU
+    #[arg(long, default_value = "f32")]
+    pub dtype: harvest::ComputeDtype,
+    /// Token positions in one batch of the model
+    #[arg(long, default_value_t = 4_096)]
+    pub batch_tokens: usize,
     /// Which answers the model reads: all, none, chosen or rejected
     #[arg(long, default_value = "all")]
     pub answers: harvest::Answers,
@@ -168,11 +180,6 @@ pub struct Harvest {
     /// auto: the checkpoint's chat template; none: the field `text`, verbatim
     #[arg(long, default_value = "auto")]
     pub template: harvest::Templating,
-    #[command(flatten)]
-    pub device: Device,
-    /// Go on with an interrupted run (which is what happens anyway)
-    #[arg(long)]
-    pub resume: bool,
 }
 
 /// `sae train`
@@ -275,6 +282,52 @@ pub struct OfSae {
     pub sae: Option<String>,
     #[command(flatten)]
     pub device: Device,
+}
+
+/// `sae eval`
+#[derive(Group, Debug)]
+#[command(after_help = "\
+Cross-entropies are over words behind words (template tokens and what follows an image are not counted), in nats.
+Reconstructions stand in for the activations at every position that is not left out, zeros at every position.
+
+Examples:
+  sae eval --run run                                      the activations of the run, no model
+  sae eval --run run --model llava-1.5-7b-hf --data test.jsonl --limit 1000
+  sae eval --run run --exclude special,first --max-norm 10 --saebench core.json")]
+pub struct Eval {
+    #[command(flatten)]
+    pub of: OfSae,
+    /// Positions to leave out: special, first, or none; as in training if this is left out
+    #[arg(long, value_delimiter = ',', value_name = "WHICH")]
+    pub exclude: Option<Vec<Excluded>>,
+    /// Leave out positions whose norm is over X times the median norm, 0 for none; as in training if this is left out
+    #[arg(long, value_name = "X")]
+    pub max_norm: Option<f64>,
+    /// Checkpoint whose predictions are compared, with the autoencoder's reconstructions in place and without
+    #[arg(long, requires = "data")]
+    pub model: Option<PathBuf>,
+    /// Data set for it: a .jsonl, .json or .parquet file, or a folder of them or of captioned images
+    #[arg(long, requires = "model")]
+    pub data: Option<PathBuf>,
+    /// Read only the first rows of the data
+    #[arg(long, requires = "model")]
+    pub limit: Option<u64>,
+    #[command(flatten)]
+    pub reading: Reading,
+    /// Write a result file of SAEBench's `core` evaluation
+    #[arg(long, value_name = "FILE")]
+    pub saebench: Option<PathBuf>,
+}
+
+/// What `--exclude` names.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excluded {
+    /// Nothing
+    None,
+    /// Template, begin, end and newline positions
+    Special,
+    /// The first position of every sample
+    First,
 }
 
 /// `sae index`
@@ -454,5 +507,6 @@ mod tests {
         let Command::Filter(filter) = Args::parse_from(args).command else { panic!("a filter") };
         assert_eq!(filter.keep, Keep::Share(0.25));
         assert!(Args::try_parse_from(["sae", "eval", "--run", "r", "--device", "tpu"]).is_err());
+        assert!(Args::try_parse_from(["sae", "eval", "--run", "r", "--model", "m"]).is_err(), "a model without data");
     }
 }

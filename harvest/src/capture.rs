@@ -19,7 +19,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 pub(crate) const CHUNK: usize = 64;
 
 /// Batches in the model at once: Burn's CPU backend runs all but the large products on one thread.
-const TOGETHER: usize = 2;
+pub(crate) const TOGETHER: usize = 2;
 
 /// What the model computes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -295,7 +295,7 @@ pub(crate) fn capture(
 }
 
 /// Numbers of samples, shortest first, in batches whose padded size is at most `batch_tokens`.
-fn batches(samples: &[Prepared], batch_tokens: usize) -> Vec<Vec<usize>> {
+pub(crate) fn batches(samples: &[Prepared], batch_tokens: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..samples.len()).collect();
     order.sort_by_key(|n| samples[*n].tokens.len());
     let mut batches: Vec<Vec<usize>> = Vec::new();

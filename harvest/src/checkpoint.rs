@@ -97,6 +97,17 @@ impl Prepared {
             .filter(|position| *position > 0)
             .collect()
     }
+
+    /// Positions of words that words come before: text tokens with content of their own, behind a text position. What
+    /// the template puts there is always the same, and what follows an image was not predicted from text.
+    pub fn targets(&self) -> Vec<usize> {
+        let text = |token: &Token| token.modality == Modality::Text;
+        let pairs = self.tokens.iter().zip(self.tokens.iter().skip(1)).zip(1..);
+        pairs
+            .filter(|((before, token), _)| text(before) && text(token) && !token.special)
+            .map(|(_, position)| position)
+            .collect()
+    }
 }
 
 impl Checkpoint {
@@ -301,8 +312,8 @@ pub(crate) fn fingerprint<'a>(files: impl Iterator<Item = &'a Path>) -> Result<S
 }
 
 impl Checkpoint {
-    /// Hash of everything in the checkpoint that decides hidden states ([`fingerprint`]).
-    pub(crate) fn fingerprint(&self) -> Result<String> {
+    /// Hash of everything in the checkpoint that decides hidden states: small files whole, of large ones size and ends.
+    pub fn fingerprint(&self) -> Result<String> {
         let mut files: Vec<PathBuf> = Weights::open(&self.folder)?.files().map(Path::to_path_buf).collect();
         let small = [
             "config.json",

@@ -8,7 +8,8 @@
 //! folder                 pixels: file ▶ Pillow's resize   ▶ decoder blocks  and tables
 //! ```
 //!
-//! [`harvest`] runs all of it by a [`Plan`]; [`Live`] serves hidden states without storing them. [`Checkpoint`] opens the parts of a Hugging Face folder and makes samples
+//! [`harvest`] runs all of it by a [`Plan`]; [`Live`] serves hidden states without storing them; a [`Predictor`] goes
+//! on behind a block with other hidden states. [`Checkpoint`] opens the parts of a Hugging Face folder and makes samples
 //! of rows; [`model`] computes; [`data`] reads. What goes in and comes out equals `transformers` 5.23 with Pillow 13 as
 //! the image backend: token ids exactly, pixel values exactly, hidden states to 1e-4.
 //!
@@ -23,6 +24,7 @@ mod live;
 pub mod model;
 mod outlook;
 pub mod pixels;
+mod predict;
 pub mod prompt;
 pub mod resample;
 pub mod template;
@@ -32,3 +34,4 @@ pub use checkpoint::{Answers, Checkpoint, Prepared, Templating};
 pub use error::{Error, Result};
 pub use live::Live;
 pub use outlook::Outlook;
+pub use predict::{Predicted, Predictor, Replace};

@@ -6,7 +6,7 @@ mod neighbours;
 mod tables;
 
 pub use examples::{Example, Examples, INTERVALS, PER_INTERVAL, STRONGEST};
-pub use neighbours::{NEIGHBOURS, Neighbour, neighbours};
+pub use neighbours::{NEIGHBOURS, Neighbour, nearest_cosines, neighbours};
 pub use tables::{
     FeatureRow, read_examples, read_features, read_neighbours, write_examples, write_features, write_neighbours,
 };

@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod pass;
 pub mod run;
 pub mod sae;
+pub mod saebench;
 pub mod sample;
 pub mod sparse;
 pub mod store;

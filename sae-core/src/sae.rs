@@ -5,6 +5,7 @@ use crate::kernel::{self, Panels, Rule};
 use crate::sparse::Sparse;
 use crate::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// How an autoencoder is trained; how it is used afterwards is its [`Activation`].
@@ -256,6 +257,23 @@ impl<'a> Encoder<'a> {
             })),
         };
         Self { weights, floors, place }
+    }
+
+    /// Reconstructions of hidden states.
+    ///
+    /// # Shapes
+    /// `[rows, d_in]` row-major, in and out.
+    ///
+    /// # Errors
+    /// A device that failed.
+    pub fn reconstruct(&self, hidden: &[f32]) -> Result<Vec<f32>> {
+        let (active, d) = (self.encode(hidden)?, self.weights.d_in);
+        let mut out = vec![0.0; hidden.len()];
+        out.par_chunks_exact_mut(d).zip(hidden.par_chunks_exact(d)).enumerate().for_each(|(row, (out, x))| {
+            let (features, values) = active.row(row);
+            self.weights.decode(x, features, values, out);
+        });
+        Ok(out)
     }
 
     /// Feature activations of hidden states.

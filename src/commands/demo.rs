@@ -13,7 +13,7 @@ use filters::auc::auc;
 use filters::scores::Scores;
 use filters::select::Keep;
 use filters::weights::TopTokens;
-use sae_core::eval::{Evaluator, Report};
+use sae_core::eval::Report;
 use sae_core::formats::{self, Format};
 use sae_core::index::FeatureRow;
 use sae_core::run::Run;
@@ -97,8 +97,7 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
     let first = open(args, &args.run, &run, seeds[0])?;
     let (features, tops) = index::build(&first, threshold)?;
     clock.lap("index");
-    let mut evaluator = Evaluator::new(&first.saved.weights);
-    first.pass("eval", &mut [&mut evaluator])?;
+    let evaluation = eval::build(&first)?;
     clock.lap("eval");
     score::build(&first, threshold, 0)?;
 
@@ -138,7 +137,7 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
         tokens: manifest.rows,
         samples: manifest.samples,
         classes: index::classes(&features),
-        evaluation: evaluator.report(),
+        evaluation,
         cross_modal: cross_modal(&run, &features, &tops)?,
         auc: aucs,
         swapped: swapped_share,

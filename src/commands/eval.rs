@@ -1,40 +1,207 @@
-//! `sae eval`: how well an autoencoder stands for the activations of its run, text and image apart.
+//! `sae eval`: how well an autoencoder stands for the activations of its run, text and image apart, and with a model and
+//! data what it costs the model's predictions. Writes `eval.json` and `curves.png` beside the weights.
+
+mod losses;
 
 use super::{Opened, Outcome};
-use crate::args::OfSae;
+use crate::args::{self, Eval};
+use crate::picture;
 use crate::terminal::{count, table};
-use anyhow::Result;
-use sae_core::eval::{Evaluation, Evaluator, Report};
+use anyhow::{Context, Result, bail};
+use losses::Effect;
+use sae_core::eval::{Evaluation, Evaluator, Exclusion, Firing, Report};
+use sae_core::saebench::Core;
+use sae_core::train::{Exclude, read_log};
+use sae_core::{file, run};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// `eval.json`.
+#[derive(Serialize)]
+struct Findings {
+    sae: String,
+    hook: String,
+    created: String,
+    exclude: Exclude,
+    /// The norm that `exclude` means here.
+    max_norm: Option<f64>,
+    #[serde(flatten)]
+    report: Report,
+    model: Option<Effect>,
+}
 
 /// Runs the command.
-pub fn run(args: &OfSae, dry: bool) -> Result<Outcome> {
-    let opened = Opened::new(args)?;
+pub fn run(args: &Eval, dry: bool) -> Result<Outcome> {
+    let opened = Opened::new(&args.of)?;
+    let exclude = excluded(args, &opened)?;
+    let plan = losses::plan(args, &opened)?;
     if dry {
-        return opened.plan("eval");
+        let model = plan.as_ref().map(|plan| plan.outlook()).transpose()?;
+        return opened.plan("eval", json!({ "exclude": exclude, "model": model }));
     }
-    let mut evaluator = Evaluator::new(&opened.saved.weights);
+    let exclusion = Exclusion::of(&opened.store, exclude)?;
+    let (report, firing) = measure(&opened, exclusion)?;
+    let model = plan.map(|plan| losses::measure(&plan, &opened, exclusion)).transpose()?;
+    let findings = write(&opened, exclusion, report, model)?;
+    if let Some(path) = &args.saebench {
+        saebench(path, args, &opened, &findings, &firing)?;
+    }
+    let text = text(&opened, &findings);
+    Outcome::new(findings, text)
+}
+
+/// Measures an autoencoder without a model and writes what was found.
+pub(super) fn build(opened: &Opened) -> Result<Report> {
+    let exclusion = Exclusion::of(&opened.store, trained_without(opened)?)?;
+    let (report, _) = measure(opened, exclusion)?;
+    Ok(write(opened, exclusion, report, None)?.report)
+}
+
+fn measure(opened: &Opened, exclusion: Exclusion) -> Result<(Report, Vec<Firing>)> {
+    let mut evaluator = Evaluator::without(&opened.saved.weights, exclusion);
     opened.pass("eval", &mut [&mut evaluator])?;
     let report = evaluator.report();
-    let text = format!("{} on {}\n{}", opened.name, opened.store.manifest().hook, describe(&report));
-    Outcome::new(report, text)
+    if report.all.tokens == 0 {
+        bail!("no position is left to measure\nhint: a larger --max-norm, or --exclude none");
+    }
+    Ok((report, evaluator.firing()))
+}
+
+fn write(opened: &Opened, exclusion: Exclusion, report: Report, model: Option<Effect>) -> Result<Findings> {
+    let findings = Findings {
+        sae: opened.name.clone(),
+        hook: opened.store.manifest().hook.clone(),
+        created: run::now(),
+        exclude: exclusion.rule(),
+        max_norm: exclusion.limit(),
+        report,
+        model,
+    };
+    let dir = opened.run.sae(&opened.name);
+    let log = dir.join("log.parquet");
+    // Autoencoders of other tools come without a log.
+    let log = if log.exists() { read_log(&log)? } else { Vec::new() };
+    let _lock = opened.run.lock()?;
+    picture::curves(&dir.join("curves.png"), &opened.name, &log, &findings.report)?;
+    file::write_json(&dir.join("eval.json"), &findings)?;
+    Ok(findings)
+}
+
+/// The positions to leave out: those that training left out, unless the arguments say otherwise.
+fn excluded(args: &Eval, opened: &Opened) -> Result<Exclude> {
+    let mut exclude = trained_without(opened)?;
+    if let Some(named) = &args.exclude {
+        exclude.special = named.contains(&args::Excluded::Special);
+        exclude.first = named.contains(&args::Excluded::First);
+    }
+    exclude.norm = args.max_norm.unwrap_or(exclude.norm);
+    if !(exclude.norm >= 0.0 && exclude.norm.is_finite()) {
+        bail!("--max-norm {} is no multiple of the median norm", exclude.norm);
+    }
+    Ok(exclude)
+}
+
+fn trained_without(opened: &Opened) -> Result<Exclude> {
+    #[derive(Deserialize)]
+    struct Trained {
+        #[serde(default)]
+        exclude: Exclude,
+    }
+    let path = opened.run.sae(&opened.name).join("train.toml");
+    if !path.exists() {
+        return Ok(Exclude::default());
+    }
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let trained: Trained =
+        toml::from_str(&text).with_context(|| format!("no training configuration: {}", path.display()))?;
+    Ok(trained.exclude)
+}
+
+fn saebench(path: &Path, args: &Eval, opened: &Opened, findings: &Findings, firing: &[Firing]) -> Result<()> {
+    let manifest = opened.store.manifest();
+    let config: Value = file::read_json(&opened.run.sae(&opened.name).join("cfg.json"), 1 << 24)?;
+    let model = findings.model.as_ref();
+    let dtype = match args.reading.dtype {
+        ::harvest::ComputeDtype::F32 => "float32",
+        ::harvest::ComputeDtype::Bf16 => "bfloat16",
+    };
+    let core = Core {
+        name: &opened.name,
+        model: model.map_or(&manifest.model, |model| &model.name),
+        dtype,
+        dataset: model.map_or("the activations of the run", |model| &model.data),
+        weights: &opened.saved.weights,
+        config,
+        report: &findings.report,
+        firing,
+        losses: model.map(|model| &model.text),
+        exclude_special: findings.exclude.special,
+    };
+    Ok(file::write_json(path, &core.result())?)
+}
+
+fn text(opened: &Opened, findings: &Findings) -> String {
+    let dir = opened.run.sae(&opened.name);
+    let mut text = format!("{} on {}\n{}\n", opened.name, findings.hook, describe(&findings.report));
+    text += &more(&findings.report);
+    if let Some(model) = &findings.model {
+        text += &losses::describe(model);
+    }
+    text + &format!("\n  {}\n  {}", dir.join("eval.json").display(), dir.join("curves.png").display())
 }
 
 /// The report as a table: a row a modality.
 pub fn describe(report: &Report) -> String {
     let header = ["positions", "tokens", "L0", "FVU", "cosine", "norm ratio", "dead"];
-    let row = |name: &str, e: &Evaluation| {
+    rows(report, &header, &|e| {
         vec![
-            name.to_string(),
             count(e.tokens),
             format!("{:.1}", e.l0),
             format!("{:.4}", e.fvu),
             format!("{:.4}", e.cosine),
             format!("{:.3}", e.relative_norm),
-            format!("{:.1} %", 100.0 * e.dead),
+            percent(e.dead),
         ]
-    };
-    let mut rows = vec![header.map(String::from).to_vec()];
-    rows.extend(report.by_modality.iter().map(|(m, e)| row(&format!("{m:?}").to_lowercase(), e)));
-    rows.push(row("all", &report.all));
+    })
+}
+
+/// What else is worth a look, in a second table of the same rows.
+fn more(report: &Report) -> String {
+    let header =
+        ["positions", "left out", "median norm", "MSE", "L1", "explained", "(legacy)", "on > 1 %", "on > 10 %"];
+    rows(report, &header, &|e| {
+        vec![
+            count(e.excluded.positions),
+            figures(e.median_norm),
+            figures(e.mse),
+            figures(e.l1),
+            format!("{:.4}", e.explained_variance),
+            format!("{:.4}", e.explained_variance_legacy),
+            percent(e.density.over_1_percent),
+            percent(e.density.over_10_percent),
+        ]
+    })
+}
+
+fn rows(report: &Report, header: &[&str], cells: &dyn Fn(&Evaluation) -> Vec<String>) -> String {
+    let row = |name: String, evaluation| std::iter::once(name).chain(cells(evaluation)).collect();
+    let mut rows = vec![header.iter().map(|name| name.to_string()).collect()];
+    rows.extend(report.by_modality.iter().map(|(m, e)| row(format!("{m:?}").to_lowercase(), e)));
+    rows.push(row("all".into(), &report.all));
     table(&rows)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// Four significant figures, whatever the magnitude.
+fn figures(value: f64) -> String {
+    match value.abs() {
+        v if v >= 1e6 || (v < 1e-3 && v > 0.0) => format!("{value:.3e}"),
+        v if v >= 1000.0 => format!("{value:.0}"),
+        v if v >= 1.0 => format!("{value:.*}", 3 - v.log10() as usize),
+        _ => format!("{value:.4}"),
+    }
 }

@@ -1,7 +1,7 @@
 //! `sae harvest`: a data set through a model, its activations into the store; what was skipped is listed.
 
 use super::Outcome;
-use crate::args::Harvest;
+use crate::args::{Harvest, Reading};
 use crate::terminal::{self, count};
 use anyhow::Result;
 use harvest::Plan;
@@ -68,15 +68,22 @@ pub fn capture(plan: &Plan, run: &Path) -> Result<StoreRecord> {
 
 fn plan(args: &Harvest) -> Plan {
     Plan {
-        mapping: args.map.clone(),
         limit: args.limit,
         device: args.device.device,
-        dtype: args.dtype,
         store_dtype: args.store_dtype,
-        batch_tokens: args.batch_tokens,
         part_rows: args.shard_tokens,
+        ..reading(&args.reading, Plan::new(&args.model, &args.data, args.layers.clone()))
+    }
+}
+
+/// A plan with what was said about reading the data.
+pub fn reading(args: &Reading, plan: Plan) -> Plan {
+    Plan {
+        mapping: args.map.clone(),
+        dtype: args.dtype,
+        batch_tokens: args.batch_tokens,
         answers: args.answers,
         template: args.template,
-        ..Plan::new(&args.model, &args.data, args.layers.clone())
+        ..plan
     }
 }

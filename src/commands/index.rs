@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 pub fn run(args: &Index, dry: bool) -> Result<Outcome> {
     let opened = Opened::new(&args.of)?;
     if dry {
-        return opened.plan("index");
+        return opened.plan("index", json!({}));
     }
     let (rows, _) = build(&opened, args.threshold.value)?;
     let classes = classes(&rows);

@@ -91,12 +91,17 @@ impl Opened {
         Ok(())
     }
 
-    fn plan(&self, what: &str) -> Result<Outcome> {
+    /// The plan of `--dry-run`, with what else the command would do.
+    fn plan(&self, what: &str, more: Value) -> Result<Outcome> {
         let manifest = self.store.manifest();
-        Outcome::plan(serde_json::json!({
+        let mut plan = serde_json::json!({
             "command": what, "run": self.run.root(), "sae": self.name, "hook": manifest.hook,
             "tokens": manifest.rows, "samples": manifest.samples, "features": self.saved.weights.d_sae,
-        }))
+        });
+        if let (Value::Object(plan), Value::Object(more)) = (&mut plan, more) {
+            plan.extend(more);
+        }
+        Outcome::plan(plan)
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::json;
 pub fn run(args: &Score, dry: bool) -> Result<Outcome> {
     let opened = Opened::new(&args.of)?;
     if dry {
-        return opened.plan("score");
+        return opened.plan("score", json!({}));
     }
     let scores = build(&opened, args.threshold.value, args.seed)?;
     let skipped = scores.rows.iter().filter(|r| r.reason.is_some()).count() as u64;

@@ -5,6 +5,7 @@ use super::config::TextConfig;
 use super::ops::{Activation, Heads, Linear, RmsNorm, Rope, attention};
 use super::weights::{Loader, Weights};
 use burn::tensor::{Int, Tensor};
+use std::ops::Range;
 
 /// The first blocks of a decoder, or all of it.
 pub(super) struct Decoder {
@@ -74,18 +75,39 @@ impl Decoder {
     ///
     /// # Shapes
     /// `[batch * length, hidden_size]`, in and out.
-    pub fn forward(&self, mut x: Tensor<2>, batch: usize, layers: &[usize]) -> Vec<Tensor<2>> {
-        let heads = Heads { batch, length: x.dims()[0] / batch, head_dim: self.config.head_dim };
-        let rope = Rope::new(heads, self.config.rope_theta, &x);
-        let last = layers.last().map_or(0, |layer| layer + 1);
+    pub fn forward(&self, x: Tensor<2>, batch: usize, layers: &[usize]) -> Vec<Tensor<2>> {
         let mut left = Vec::with_capacity(layers.len());
-        for (n, block) in self.blocks[..last].iter().enumerate() {
-            x = block.forward(x, heads, &rope);
+        self.run(x, batch, 0..layers.last().map_or(0, |layer| layer + 1), |n, x| {
             if layers.contains(&n) {
                 left.push(x.clone());
             }
-        }
+        });
         left
+    }
+
+    /// What leaves the last loaded block when `x` leaves block `layer`.
+    ///
+    /// # Shapes
+    /// `[batch * length, hidden_size]`, in and out.
+    pub fn resume(&self, x: Tensor<2>, batch: usize, layer: usize) -> Tensor<2> {
+        self.run(x, batch, layer + 1..self.depth(), |_, _| ())
+    }
+
+    /// Runs `blocks` on what enters the first of them; `see` is shown what leaves each.
+    fn run(
+        &self,
+        mut x: Tensor<2>,
+        batch: usize,
+        blocks: Range<usize>,
+        mut see: impl FnMut(usize, &Tensor<2>),
+    ) -> Tensor<2> {
+        let heads = Heads { batch, length: x.dims()[0] / batch, head_dim: self.config.head_dim };
+        let rope = Rope::new(heads, self.config.rope_theta, &x);
+        for n in blocks {
+            x = self.blocks[n].forward(x, heads, &rope);
+            see(n, &x);
+        }
+        x
     }
 
     /// Logits of the token that follows each row; `x` is what left the last block.

@@ -1,12 +1,15 @@
 //! The model: token ids and pixel values in, hidden states behind chosen decoder blocks out, or the log-likelihood of
-//! tokens. Runs on Burn tensors without gradients; knows nothing of data sets, prompts or files of images.
+//! tokens, also with other states in place of those behind a block. Runs on Burn tensors without gradients; knows nothing
+//! of data sets, prompts or files of images.
 
+mod compare;
 pub mod config;
 mod decoder;
 mod ops;
 mod vision;
 mod weights;
 
+pub use compare::Prediction;
 pub use config::{ModelConfig, TextConfig, VisionConfig};
 pub use ops::Activation;
 pub use weights::Weights;
@@ -14,6 +17,7 @@ pub use weights::Weights;
 use crate::{Error, Result};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use compare::Targets;
 use decoder::Decoder;
 use vision::Vision;
 
@@ -33,8 +37,8 @@ pub struct Model {
     decoder: Decoder,
 }
 
-/// What left the decoder blocks that were asked for.
-#[derive(Debug)]
+/// What left the decoder blocks that were asked for; or what is to leave one of them ([`Model::compare`]).
+#[derive(Clone, Debug)]
 pub struct Hidden {
     width: usize,
     longest: usize,
@@ -47,6 +51,11 @@ impl Hidden {
     /// The hidden states of a sample behind the `layer`-th of the layers asked for, `[positions, width]` row-major.
     pub fn rows(&self, layer: usize, sample: usize) -> &[f32] {
         &self.layers[layer][sample * self.longest * self.width..][..self.lengths[sample] * self.width]
+    }
+
+    /// The same, to be changed.
+    pub fn rows_mut(&mut self, layer: usize, sample: usize) -> &mut [f32] {
+        &mut self.layers[layer][sample * self.longest * self.width..][..self.lengths[sample] * self.width]
     }
 }
 
@@ -84,18 +93,21 @@ impl Model {
     /// A layer that is not loaded, an id outside the vocabulary, images that do not fit the placeholders, or a device
     /// that failed.
     pub fn hidden(&self, inputs: &[&Input], layers: &[usize]) -> Result<Hidden> {
-        if let Some(layer) = layers.iter().find(|layer| **layer >= self.decoder.depth()) {
-            return Err(Error::Plan(format!(
-                "layer {layer} is not among the {} that are loaded",
-                self.decoder.depth()
-            )));
-        }
+        self.check_loaded(layers)?;
         let lengths: Vec<_> = inputs.iter().map(|input| input.ids.len()).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let x = self.embed(inputs, longest)?;
         let left = self.decoder.forward(x, inputs.len(), layers);
         let layers = left.into_iter().map(values).collect::<Result<_>>()?;
         Ok(Hidden { width: self.config.text.hidden_size, longest, lengths, layers })
+    }
+
+    fn check_loaded(&self, layers: &[usize]) -> Result<()> {
+        let depth = self.decoder.depth();
+        match layers.iter().find(|layer| **layer >= depth) {
+            Some(layer) => Err(Error::Plan(format!("layer {layer} is not among the {depth} that are loaded"))),
+            None => Ok(()),
+        }
     }
 
     /// Negative log-likelihood in nats of the tokens at `positions` of each sample (1 or more), given all before them.
@@ -105,18 +117,7 @@ impl Model {
     /// As for [`Model::hidden`], or a position that is not behind the first token of its sample.
     pub fn nll(&self, inputs: &[&Input], positions: &[Vec<usize>]) -> Result<Vec<Vec<f32>>> {
         let longest = inputs.iter().map(|input| input.ids.len()).max().unwrap_or(0);
-        let mut rows = Vec::new();
-        let mut targets = Vec::new();
-        for (sample, (input, positions)) in inputs.iter().zip(positions).enumerate() {
-            for position in positions {
-                if !(1..input.ids.len()).contains(position) {
-                    let length = input.ids.len();
-                    return Err(Error::Plan(format!("no token before position {position} of a sample of {length}")));
-                }
-                rows.push((sample * longest + position - 1) as i64);
-                targets.push(i64::from(input.ids[*position]));
-            }
-        }
+        let Targets { rows, ids } = Targets::new(inputs, positions, longest)?;
         if rows.is_empty() {
             return Ok(positions.iter().map(|_| Vec::new()).collect());
         }
@@ -125,7 +126,7 @@ impl Model {
         let layers = [self.config.text.layers - 1];
         let last = self.decoder.forward(x, inputs.len(), &layers).pop().expect("the last block was asked for");
         let logits = self.decoder.logits(last.select(0, indices(rows, &device))).cast(DType::F32);
-        let targets = indices(targets, &device).unsqueeze_dim(1);
+        let targets = indices(ids, &device).unsqueeze_dim(1);
         let mut nll = values(log_softmax(logits, 1).gather(1, targets).neg())?.into_iter();
         Ok(positions.iter().map(|positions| nll.by_ref().take(positions.len()).collect()).collect())
     }

@@ -1,5 +1,5 @@
 //! Everything this crate promises that needs a checkpoint: parity with `transformers` on the golden folders of the
-//! repository, harvests that are interrupted, input that is bad.
+//! repository, harvests that are interrupted, states that are replaced, input that is bad.
 
 #![allow(clippy::unwrap_used, reason = "what cannot be set up has failed")]
 
@@ -7,3 +7,4 @@ mod bad;
 mod golden;
 mod harvest;
 mod parity;
+mod predict;

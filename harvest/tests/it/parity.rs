@@ -14,7 +14,7 @@ const HIDDEN_TOLERANCE: f64 = 1e-4;
 const PIXEL_TOLERANCE: f32 = 1e-3;
 
 /// What this crate makes of a golden folder's samples.
-fn inputs(golden: &Golden, checkpoint: &Checkpoint) -> Vec<Input> {
+pub fn inputs(golden: &Golden, checkpoint: &Checkpoint) -> Vec<Input> {
     let samples = golden.samples.iter().map(|sample| {
         let text = Text::Conversation { turns: &sample.turns, generate: sample.generate };
         let tokens = checkpoint.prompter().tokens(&text, sample.images.len()).unwrap();

@@ -1,7 +1,7 @@
 //! Nearest features by the cosine of their decoder directions. Tile by tile: never a `[d_sae, d_sae]` matrix.
 
 use crate::sae::Weights;
-use ndarray::{ArrayView2, s};
+use ndarray::{ArrayView1, ArrayView2, s};
 use rayon::prelude::*;
 
 /// Neighbours kept of a feature.
@@ -18,27 +18,39 @@ pub struct Neighbour {
 
 /// For every feature, its [`NEIGHBOURS`] nearest others, nearest first.
 pub fn neighbours(weights: &Weights) -> Vec<Vec<Neighbour>> {
-    let (d, f) = (weights.d_in, weights.d_sae);
-    let mut unit = weights.w_dec.clone();
-    unit.par_chunks_mut(d).for_each(|row| {
+    with_cosines(&weights.w_dec, weights.d_in, |own, cosines| {
+        let mut list = nearest(cosines.iter().copied());
+        list.retain(|n| n.feature as usize != own);
+        list.truncate(NEIGHBOURS);
+        list
+    })
+}
+
+/// For every row of `[rows, width]`, its cosine with the nearest other one.
+pub fn nearest_cosines(rows: &[f32], width: usize) -> Vec<f32> {
+    with_cosines(rows, width, |own, cosines| {
+        let others = cosines.iter().enumerate().filter(|(n, _)| *n != own);
+        others.map(|(_, cosine)| *cosine).fold(f32::NEG_INFINITY, f32::max)
+    })
+}
+
+/// What `see` makes of every row and of its cosines with all rows, in order.
+fn with_cosines<T: Send>(rows: &[f32], width: usize, see: impl Fn(usize, ArrayView1<f32>) -> T + Sync) -> Vec<T> {
+    let count = rows.len() / width;
+    let mut unit = rows.to_vec();
+    unit.par_chunks_mut(width).for_each(|row| {
         let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
         row.iter_mut().for_each(|v| *v /= norm);
     });
-    let unit = ArrayView2::from_shape((f, d), &unit).expect("rows of width d_in");
+    let unit = ArrayView2::from_shape((count, width), &unit).expect("rows of one width");
     const TILE: usize = 64;
-    let tiles: Vec<_> = (0..f).step_by(TILE).collect();
+    let tiles: Vec<_> = (0..count).step_by(TILE).collect();
     tiles
         .par_iter()
         .flat_map_iter(|start| {
-            let rows = *start..(start + TILE).min(f);
-            let cosines = unit.slice(s![rows.clone(), ..]).dot(&unit.t());
-            rows.zip(cosines.outer_iter().map(|row| nearest(row.iter().copied())).collect::<Vec<_>>())
-                .map(|(own, mut list)| {
-                    list.retain(|n| n.feature as usize != own);
-                    list.truncate(NEIGHBOURS);
-                    list
-                })
-                .collect::<Vec<_>>()
+            let tile = *start..(start + TILE).min(count);
+            let cosines = unit.slice(s![tile.clone(), ..]).dot(&unit.t());
+            tile.zip(cosines.outer_iter()).map(|(own, row)| see(own, row)).collect::<Vec<_>>()
         })
         .collect()
 }
@@ -77,5 +89,7 @@ mod tests {
                 assert!((found.cosine - expected).abs() < 1e-5 && found.feature as usize != own);
             }
         }
+        let nearest = nearest_cosines(&weights.w_dec, d);
+        assert!(nearest.iter().zip(neighbours(&weights)).all(|(cosine, list)| *cosine == list[0].cosine));
     }
 }

@@ -1,8 +1,9 @@
-//! Pictures for reports, drawn with `plotters`: histograms of scores. Computes nothing but bins.
+//! Histograms of scores, right captions beside swapped ones.
 
-use anyhow::{Result, anyhow};
+use super::{BLUE_TINT, Drawn, ORANGE_TINT, sheet};
+use anyhow::Result;
+use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::register_font;
 use std::path::Path;
 
 /// A score's values in two groups.
@@ -17,21 +18,13 @@ pub struct Distribution {
 
 const BINS: usize = 30;
 const SIZE: (u32, u32) = (1200, 800);
-const BLUE_TINT: RGBColor = RGBColor(31, 119, 180);
-const ORANGE_TINT: RGBColor = RGBColor(255, 127, 14);
 
 /// Writes a PNG with a histogram a score, each group as shares of its own size.
 pub fn distributions(path: &Path, of: &[Distribution]) -> Result<()> {
-    let partial = path.with_extension("partial.png");
-    draw(&partial, of).map_err(|e| anyhow!("cannot draw {}: {e}", path.display()))?;
-    Ok(std::fs::rename(&partial, path)?)
+    sheet(path, SIZE, |root| draw(root, of))
 }
 
-fn draw(path: &Path, of: &[Distribution]) -> Result<(), Box<dyn std::error::Error>> {
-    let font = include_bytes!("../assets/fonts/DejaVuSans.ttf");
-    register_font("sans-serif", FontStyle::Normal, font).map_err(|_| "the bundled font is damaged")?;
-    let root = BitMapBackend::new(path, SIZE).into_drawing_area();
-    root.fill(&WHITE)?;
+fn draw(root: &DrawingArea<BitMapBackend, Shift>, of: &[Distribution]) -> Drawn {
     let columns = 2.min(of.len().max(1));
     for (area, distribution) in root.split_evenly((of.len().div_ceil(columns), columns)).iter().zip(of) {
         let all = || distribution.right.iter().chain(&distribution.swapped).copied();
@@ -74,7 +67,6 @@ fn draw(path: &Path, of: &[Distribution]) -> Result<(), Box<dyn std::error::Erro
             .label_font(("sans-serif", 15))
             .draw()?;
     }
-    root.present()?;
     Ok(())
 }
 

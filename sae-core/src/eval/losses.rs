@@ -1,0 +1,175 @@
+//! What a reconstruction costs a model: cross-entropies and divergences, summed up sample by sample from likelihoods that
+//! others compute. Knows no model and no autoencoder.
+//!
+//! Standard errors treat samples as drawn at random and the tokens of one sample as belonging together; differences and
+//! ratios are of the same tokens, so that what all variants share cancels.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What stands at the hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Variant {
+    /// The activations themselves.
+    Original,
+    /// Reconstructions, at all positions.
+    Replaced,
+    /// Reconstructions at text positions.
+    ReplacedText,
+    /// Reconstructions at image positions.
+    ReplacedImage,
+    /// Zeros, at all positions.
+    Zero,
+}
+
+impl Variant {
+    /// All of them, the original first.
+    pub const ALL: [Self; 5] = [Self::Original, Self::Replaced, Self::ReplacedText, Self::ReplacedImage, Self::Zero];
+}
+
+/// A mean with its standard error; the error is not a number where there is only one sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The mean.
+    pub value: f64,
+    /// Its standard error.
+    pub se: Option<f64>,
+}
+
+/// Sums of one sample.
+#[derive(Clone, Copy, Default)]
+struct SampleSums {
+    tokens: f64,
+    nll: [f64; Variant::ALL.len()],
+    kl: [f64; Variant::ALL.len()],
+}
+
+/// Likelihoods of tokens under every variant, summed up.
+#[derive(Clone, Default)]
+pub struct Losses {
+    samples: Vec<SampleSums>,
+}
+
+/// Means over tokens, in nats.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LossReport {
+    /// Tokens that were predicted.
+    pub tokens: u64,
+    /// Samples that they belong to.
+    pub samples: u64,
+    /// Negative log-likelihood.
+    pub cross_entropy: BTreeMap<Variant, Estimate>,
+    /// By how much it exceeds the original's.
+    pub increase: BTreeMap<Variant, Estimate>,
+    /// `KL(original || variant)` of the predictions.
+    pub kl: BTreeMap<Variant, Estimate>,
+    /// `(zero - variant) / (zero - original)`: 1 loses nothing, 0 is as bad as zeros.
+    pub loss_recovered: BTreeMap<Variant, Estimate>,
+    /// The same of divergences, `(zero - variant) / zero`.
+    pub kl_recovered: BTreeMap<Variant, Estimate>,
+}
+
+impl Losses {
+    /// Adds a sample: a row a token, with its negative log-likelihood and its divergence in the order of
+    /// [`Variant::ALL`].
+    pub fn add(&mut self, tokens: impl IntoIterator<Item = [(f64, f64); Variant::ALL.len()]>) {
+        let mut sums = SampleSums::default();
+        for token in tokens {
+            sums.tokens += 1.0;
+            for (variant, (nll, kl)) in token.into_iter().enumerate() {
+                sums.nll[variant] += nll;
+                sums.kl[variant] += kl;
+            }
+        }
+        if sums.tokens > 0.0 {
+            self.samples.push(sums);
+        }
+    }
+
+    /// Means and their errors; nothing where no token was added.
+    pub fn report(&self) -> Option<LossReport> {
+        if self.samples.is_empty() {
+            return None;
+        }
+        let [original, zero] = [Variant::Original as usize, Variant::Zero as usize];
+        let each = |of: &dyn Fn(usize) -> Estimate| -> BTreeMap<Variant, Estimate> {
+            Variant::ALL.into_iter().map(|variant| (variant, of(variant as usize))).collect()
+        };
+        let others = |of: &dyn Fn(usize) -> Estimate| {
+            let mut all = each(of);
+            all.remove(&Variant::Original);
+            all
+        };
+        let replaced = |of: &dyn Fn(usize) -> Estimate| {
+            let mut all = others(of);
+            all.remove(&Variant::Zero);
+            all
+        };
+        Some(LossReport {
+            tokens: self.samples.iter().map(|s| s.tokens).sum::<f64>() as u64,
+            samples: self.samples.len() as u64,
+            cross_entropy: each(&|v| self.ratio(|s| s.nll[v], |s| s.tokens)),
+            increase: others(&|v| self.ratio(|s| s.nll[v] - s.nll[original], |s| s.tokens)),
+            kl: others(&|v| self.ratio(|s| s.kl[v], |s| s.tokens)),
+            loss_recovered: replaced(&|v| self.ratio(|s| s.nll[zero] - s.nll[v], |s| s.nll[zero] - s.nll[original])),
+            kl_recovered: replaced(&|v| self.ratio(|s| s.kl[zero] - s.kl[v], |s| s.kl[zero])),
+        })
+    }
+
+    /// `sum of / sum by` over samples, with the error of a ratio of sums (the delta method).
+    fn ratio(&self, of: impl Fn(&SampleSums) -> f64, by: impl Fn(&SampleSums) -> f64) -> Estimate {
+        let n = self.samples.len() as f64;
+        let whole: f64 = self.samples.iter().map(&by).sum();
+        let value = self.samples.iter().map(&of).sum::<f64>() / whole;
+        let squares: f64 = self.samples.iter().map(|s| (of(s) - value * by(s)).powi(2)).sum();
+        let se = (n > 1.0).then(|| (squares * n / (n - 1.0)).sqrt() / whole.abs());
+        Estimate { value, se }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn losses(samples: &[&[[f64; 3]]]) -> Losses {
+        let mut losses = Losses::default();
+        for sample in samples {
+            // Original, replaced, zero; a divergence that is half of what the loss rises by.
+            let token = |[original, replaced, zero]: &[f64; 3]| {
+                let replaced = (*replaced, (replaced - original) / 2.0);
+                [(*original, 0.0), replaced, replaced, (*original, 0.0), (*zero, (zero - original) / 2.0)]
+            };
+            losses.add(sample.iter().map(token));
+        }
+        losses
+    }
+
+    #[test]
+    fn losses_are_means_over_tokens_and_the_recovered_share_follows() {
+        let report = losses(&[&[[1.0, 2.0, 11.0], [2.0, 2.5, 9.0]], &[[3.0, 3.0, 10.0]], &[]]).report().unwrap();
+        assert_eq!((report.tokens, report.samples), (3, 2));
+        let value = |of: &BTreeMap<Variant, Estimate>, v| of[&v].value;
+        assert_eq!(value(&report.cross_entropy, Variant::Original), 2.0);
+        assert_eq!(value(&report.cross_entropy, Variant::Replaced), 2.5);
+        assert_eq!(value(&report.cross_entropy, Variant::Zero), 10.0);
+        assert_eq!(value(&report.increase, Variant::Replaced), 0.5);
+        assert_eq!(value(&report.kl, Variant::Zero), 4.0);
+        assert_eq!(value(&report.loss_recovered, Variant::Replaced), 7.5 / 8.0);
+        assert_eq!(value(&report.loss_recovered, Variant::ReplacedImage), 1.0);
+        assert_eq!(value(&report.kl_recovered, Variant::Replaced), 3.75 / 4.0);
+    }
+
+    #[test]
+    fn errors_are_of_samples_and_vanish_where_samples_agree() {
+        let spread = losses(&[&[[1.0, 2.0, 9.0]], &[[3.0, 4.0, 9.0]]]).report().unwrap();
+        // Two samples of a token each: the standard deviation sqrt(2) over sqrt(2).
+        let se = spread.cross_entropy[&Variant::Original].se.unwrap();
+        assert!((se - 1.0).abs() < 1e-12, "{se}");
+        assert_eq!(spread.increase[&Variant::Replaced], Estimate { value: 1.0, se: Some(0.0) });
+        assert!(spread.loss_recovered[&Variant::Replaced].se.unwrap() > 0.0);
+        let alone = losses(&[&[[1.0, 2.0, 9.0], [3.0, 4.0, 9.0]]]).report().unwrap();
+        assert_eq!(alone.cross_entropy[&Variant::Original].se, None);
+        assert!(losses(&[]).report().is_none());
+    }
+}

@@ -1,0 +1,36 @@
+//! Pictures for reports, drawn with `plotters` and the bundled font, a file a picture. Computes nothing but bins.
+
+mod curves;
+mod scores;
+
+pub use curves::curves;
+pub use scores::{Distribution, distributions};
+
+use anyhow::{Result, anyhow};
+use plotters::prelude::*;
+use plotters::style::register_font;
+use std::path::Path;
+
+const BLUE_TINT: RGBColor = RGBColor(31, 119, 180);
+const ORANGE_TINT: RGBColor = RGBColor(255, 127, 14);
+
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+/// Draws on a white sheet and puts the finished PNG in its place.
+fn sheet(
+    path: &Path,
+    size: (u32, u32),
+    draw: impl FnOnce(&DrawingArea<BitMapBackend, plotters::coord::Shift>) -> Drawn,
+) -> Result<()> {
+    let partial = path.with_extension("partial.png");
+    let drawn = || -> Drawn {
+        let font = include_bytes!("../../assets/fonts/DejaVuSans.ttf");
+        register_font("sans-serif", FontStyle::Normal, font).map_err(|_| "the bundled font is damaged")?;
+        let root = BitMapBackend::new(&partial, size).into_drawing_area();
+        root.fill(&WHITE)?;
+        draw(&root)?;
+        Ok(root.present()?)
+    };
+    drawn().map_err(|e| anyhow!("cannot draw {}: {e}", path.display()))?;
+    Ok(std::fs::rename(&partial, path)?)
+}

@@ -1,0 +1,117 @@
+//! `sae eval` with a model: what a reconstruction costs it, files that are written, positions that are left out.
+
+use crate::tool::{fails, json, repository, sae, said};
+use burn::tensor::Device;
+use harvest::{Plan, Predictor};
+use sae_core::sae::{Encoder, Weights};
+use sae_core::sample::Token;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// Decoder block of the bundled model, of 8.
+const LAYER: &str = "4";
+
+/// A run on some of the bundled data, with a small autoencoder.
+fn trained(dir: &Path) -> [String; 3] {
+    let paths = [dir.join("run"), repository("assets/demo-mllm"), repository("assets/demo-data/data.jsonl")];
+    let [run, model, data] = paths.map(|path| path.to_str().unwrap().to_owned());
+    json(&["harvest", "--model", &model, "--data", &data, "--run", &run, "--layers", LAYER, "--limit", "100"]);
+    let recipe = ["--l1", "0.5", "--lr", "0.002", "--batch", "512", "--steps", "300", "--expansion", "4"];
+    json(&[&["train", "--run", &run, "--hook", "layers.4", "--name", "base"], &recipe[..]].concat());
+    [run, model, data]
+}
+
+#[test]
+fn a_reconstruction_costs_the_model_less_than_zeros() {
+    let dir = tempfile::tempdir().unwrap();
+    let [run, model, data] = trained(dir.path());
+    let [run, model, data] = [&run, &model, &data].map(String::as_str);
+    let bench = dir.path().join("core.json");
+    let with_model = ["--model", model, "--data", data, "--limit", "40", "--saebench", bench.to_str().unwrap()];
+    let found = json(&[&["eval", "--run", run], &with_model[..]].concat());
+
+    let losses = &found["model"]["text"];
+    assert_eq!((&found["model"]["same_checkpoint"], &losses["samples"]), (&true.into(), &40.into()));
+    let value = |of: &str, variant: &str| losses[of][variant]["value"].as_f64().unwrap();
+    let ce = |variant: &str| value("cross_entropy", variant);
+    assert!(ce("original") <= ce("replaced") && ce("replaced") < ce("zero"), "{losses:#}");
+    assert!((ce("zero") - 2048f64.ln()).abs() < 1e-3, "zeros leave a uniform guess");
+    let recovered = (ce("zero") - ce("replaced")) / (ce("zero") - ce("original"));
+    assert!((value("loss_recovered", "replaced") - recovered).abs() < 1e-9 && recovered > 0.3, "{losses:#}");
+    assert!(value("kl", "replaced") > 0.0 && value("kl", "replaced") < value("kl", "zero"), "{losses:#}");
+    assert!(ce("replaced_text") > ce("original") && ce("replaced_image") != ce("replaced"), "{losses:#}");
+    assert!(losses["cross_entropy"]["replaced"]["se"].as_f64().unwrap() > 0.0);
+    assert_eq!(found["model"]["answers"], *losses, "all words of this data are answers");
+
+    let sae_folder = Path::new(run).join("saes/base");
+    let written: Value = serde_json::from_slice(&fs::read(sae_folder.join("eval.json")).unwrap()).unwrap();
+    assert_eq!(written, found, "eval.json is what --json prints");
+    assert!(fs::read(sae_folder.join("curves.png")).unwrap().starts_with(b"\x89PNG"));
+    let bench: Value = serde_json::from_slice(&fs::read(&bench).unwrap()).unwrap();
+    let metrics = &bench["eval_result_metrics"];
+    assert_eq!(
+        metrics["model_performance_preservation"]["ce_loss_score"],
+        losses["loss_recovered"]["replaced"]["value"]
+    );
+    assert_eq!(metrics["reconstruction_quality"]["explained_variance"], found["all"]["explained_variance"]);
+    assert!(metrics.as_object().unwrap().values().flat_map(|m| m.as_object().unwrap().values()).all(Value::is_number));
+
+    let output = sae().args(["eval", "--run", run]).args(with_model).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in ["median norm", "cross-entropy", "loss recovered", "at images only", "eval.json", "curves.png"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn positions_are_left_out_as_in_training_unless_said_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let [run, ..] = trained(dir.path());
+    let run = run.as_str();
+    let whole = json(&["eval", "--run", run]);
+    assert_eq!(whole["all"]["excluded"]["positions"], 0);
+    let config = Path::new(run).join("saes/base/train.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("first = false", "first = true")).unwrap();
+    let first = json(&["eval", "--run", run]);
+    assert_eq!(first["all"]["excluded"]["first"], 100, "a position a sample");
+    let said = json(&["eval", "--run", run, "--exclude", "none"]);
+    assert_eq!(said["all"], whole["all"]);
+
+    let loud = json(&["eval", "--run", run, "--exclude", "special", "--max-norm", "1.2"]);
+    let out = &loud["all"]["excluded"];
+    assert!(out["special"].as_u64() > Some(100) && out["norm"].as_u64() > Some(0) && out["first"] == 0, "{out}");
+    assert!(loud["max_norm"].as_f64() < Some(1.25 * whole["all"]["median_norm"].as_f64().unwrap()));
+    let tokens = |found: &Value| found["all"]["tokens"].as_u64().unwrap();
+    assert_eq!(tokens(&loud) + out["positions"].as_u64().unwrap(), tokens(&whole));
+    assert!(fails(1, &["eval", "--run", run, "--max-norm", "1e-9"]).contains("no position is left"));
+    assert!(fails(2, &["eval", "--run", run, "--exclude", "last"]).contains("special"));
+}
+
+#[test]
+fn an_identity_costs_the_model_nothing() {
+    let d = 256;
+    // x = ReLU(x) - ReLU(-x)
+    let mut w_enc = vec![0.0; 2 * d * d];
+    for i in 0..d {
+        (w_enc[i * d + i], w_enc[(d + i) * d + i]) = (1.0, -1.0);
+    }
+    let (b_enc, b_dec, w_dec) = (vec![0.0; 2 * d], vec![0.0; d], w_enc.clone());
+    let weights = Weights { d_in: d, d_sae: 2 * d, w_enc, b_enc, w_dec, b_dec, ..Weights::default() };
+    let encoder = Encoder::new(&weights, &Device::flex());
+    let plan = Plan::new(repository("assets/demo-mllm"), repository("assets/demo-data/data.jsonl"), vec![4]);
+    let plan = Plan { limit: Some(12), ..plan };
+    let replace = |_: &[&Token], hidden: &[f32]| Ok(vec![encoder.reconstruct(hidden)?]);
+    let mut words = 0;
+    let mut see = |predicted: Option<&harvest::Predicted>, _| {
+        let Some([own, replaced]) = predicted.map(|p| [p.predictions[0], p.predictions[1]]) else { return };
+        for (own, replaced) in own.iter().zip(replaced) {
+            assert!((own.nll - replaced.nll).abs() < 1e-5 && replaced.kl.abs() < 1e-5, "{own:?} {replaced:?}");
+            words += 1;
+        }
+    };
+    Predictor::open(&plan).unwrap().run(&replace, &mut see).unwrap();
+    assert!(words > 50);
+}
