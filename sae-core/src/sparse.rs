@@ -42,13 +42,16 @@ impl Sparse {
         whole.offsets.reserve(total(Self::rows));
         whole.features.reserve(total(Self::len));
         whole.values.reserve(total(Self::len));
-        for part in parts {
-            let before = whole.features.len();
-            whole.offsets.extend(part.offsets[1..].iter().map(|offset| before + offset));
-            whole.features.extend_from_slice(&part.features);
-            whole.values.extend_from_slice(&part.values);
-        }
+        parts.iter().for_each(|part| whole.append(part));
         whole
+    }
+
+    /// Appends the rows of another.
+    pub fn append(&mut self, other: &Self) {
+        let before = self.features.len();
+        self.offsets.extend(other.offsets[1..].iter().map(|offset| before + offset));
+        self.features.extend_from_slice(&other.features);
+        self.values.extend_from_slice(&other.values);
     }
 
     /// Number of rows.

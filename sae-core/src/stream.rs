@@ -3,6 +3,8 @@
 //! Half of the buffer is served in random order, then refilled from the source, so that half of what is drawn from is
 //! always carried over (SAE-V's mixing). Equal seeds give equal batches; a stream that was put aside goes on to the bit.
 
+use crate::eval::{Excluded, Exclusion};
+use crate::kernel::vector::squares;
 use crate::store::{Shard, Store, TokenColumns};
 use crate::train::Exclude;
 use crate::{Error, Result};
@@ -67,16 +69,16 @@ impl Rng {
 /// The rows of a store, shard by shard, the order of shards drawn anew each time round; some positions left out.
 pub struct StoreRows<'a> {
     store: &'a Store,
-    exclude: Exclude,
-    /// Largest norm of a row that is let through.
-    limit: f32,
+    exclusion: Exclusion,
     seed: u64,
     rng: ChaCha8Rng,
     /// Shards of this round that are still to be read.
     shards: VecDeque<usize>,
     current: Option<Reading>,
-    /// Rows let through and rows left out, since the beginning.
-    counts: (u64, u64),
+    /// Rows let through, since the beginning.
+    kept: u64,
+    /// Rows left out, since the beginning.
+    excluded: Excluded,
     /// Rows let through when this round began.
     before: u64,
 }
@@ -93,7 +95,8 @@ struct Place {
     rng: Rng,
     shards: VecDeque<usize>,
     current: Option<(usize, usize)>,
-    counts: (u64, u64),
+    kept: u64,
+    excluded: Excluded,
     before: u64,
 }
 
@@ -103,48 +106,24 @@ impl<'a> StoreRows<'a> {
     /// # Errors
     /// The median norm is needed and a shard cannot be read.
     pub fn new(store: &'a Store, exclude: Exclude, seed: u64) -> Result<Self> {
-        let limit = match exclude.norm > 0.0 {
-            true => exclude.norm as f32 * median_norm(store, exclude)?,
-            false => f32::INFINITY,
-        };
-        let (rng, shards) = (Rng::fresh(seed, 3), VecDeque::new());
-        Ok(Self { store, exclude, limit, seed, rng, shards, current: None, counts: (0, 0), before: 0 })
+        Ok(Self {
+            store,
+            exclusion: Exclusion::of(store, exclude)?,
+            seed,
+            rng: Rng::fresh(seed, 3),
+            shards: VecDeque::new(),
+            current: None,
+            kept: 0,
+            excluded: Excluded::default(),
+            before: 0,
+        })
     }
 
     fn open(&self, number: usize, row: usize) -> Result<Reading> {
-        let wants = self.exclude.special || self.exclude.first;
+        let wants = self.exclusion.rule().special || self.exclusion.rule().first;
         let tokens = wants.then(|| self.store.tokens(number)).transpose()?;
         Ok(Reading { number, shard: self.store.shard(number)?, tokens, row })
     }
-}
-
-/// Whether a position is left out for what it is.
-fn is_excluded(exclude: Exclude, tokens: &TokenColumns, row: usize) -> bool {
-    exclude.special && tokens.special[row] || exclude.first && tokens.position[row] == 0
-}
-
-/// The median norm of a store's rows: of the first 16,384 that are not left out for what they are.
-pub fn median_norm(store: &Store, exclude: Exclude) -> Result<f32> {
-    let (mut norms, mut row) = (Vec::new(), Vec::new());
-    for number in 0..store.shards() {
-        let (shard, tokens) = (store.shard(number)?, store.tokens(number)?);
-        for r in (0..shard.rows()).filter(|r| !is_excluded(exclude, &tokens, *r)) {
-            row.clear();
-            shard.read(r..r + 1, &mut row);
-            norms.push(crate::kernel::vector::squares(&row).sqrt());
-            if norms.len() == 16_384 {
-                break;
-            }
-        }
-        if norms.len() == 16_384 {
-            break;
-        }
-    }
-    if norms.is_empty() {
-        return Err(Error::Config("every position is left out\nhint: exclude fewer".into()));
-    }
-    let half = norms.len() / 2;
-    Ok(*norms.select_nth_unstable_by(half, f32::total_cmp).1)
 }
 
 impl Source for StoreRows<'_> {
@@ -157,7 +136,7 @@ impl Source for StoreRows<'_> {
     }
 
     fn counts(&self) -> (u64, u64) {
-        self.counts
+        (self.kept, self.excluded.positions)
     }
 
     fn next(&mut self, out: &mut Vec<f32>) -> Result<()> {
@@ -168,28 +147,28 @@ impl Source for StoreRows<'_> {
             {
                 let row = reading.row;
                 reading.row += 1;
-                if reading.tokens.as_ref().is_some_and(|tokens| is_excluded(self.exclude, tokens, row)) {
-                    self.counts.1 += 1;
-                    continue;
-                }
                 reading.shard.read(row..row + 1, out);
                 let own = &out[start..];
                 if !own.iter().all(|v| v.is_finite()) {
                     return Err(reading.shard.error(format!("row {row} holds values that are not finite")));
                 }
-                if self.limit < f32::INFINITY && crate::kernel::vector::squares(own).sqrt() > self.limit {
-                    self.counts.1 += 1;
-                    out.truncate(start);
-                    continue;
+                if self.exclusion.rule().any() {
+                    let norm = f64::from(squares(own).sqrt());
+                    let what = reading.tokens.as_ref().map(|t| (t.special[row], t.position[row]));
+                    let (special, position) = what.unwrap_or((false, 1));
+                    if self.excluded.note(self.exclusion.reasons(special, position, norm)) {
+                        out.truncate(start);
+                        continue;
+                    }
                 }
-                self.counts.0 += 1;
+                self.kept += 1;
                 return Ok(());
             }
             if self.shards.is_empty() {
-                if self.current.is_some() && self.counts.0 == self.before {
+                if self.current.is_some() && self.kept == self.before {
                     return Err(Error::Config("every position is left out\nhint: exclude fewer".into()));
                 }
-                self.before = self.counts.0;
+                self.before = self.kept;
                 let mut order: Vec<_> = (0..self.store.shards()).collect();
                 order.shuffle(&mut self.rng);
                 self.shards = order.into();
@@ -204,7 +183,8 @@ impl Source for StoreRows<'_> {
             rng: Rng::aside(&self.rng, self.seed),
             shards: self.shards.clone(),
             current: self.current.as_ref().map(|r| (r.number, r.row)),
-            counts: self.counts,
+            kept: self.kept,
+            excluded: self.excluded,
             before: self.before,
         };
         serde_json::to_value(place).expect("numbers and lists")
@@ -219,7 +199,8 @@ impl Source for StoreRows<'_> {
         }
         self.rng = place.rng.back().ok_or_else(other)?;
         self.current = place.current.map(|(shard, row)| self.open(shard, row)).transpose()?;
-        (self.shards, self.counts, self.before) = (place.shards, place.counts, place.before);
+        (self.shards, self.before) = (place.shards, place.before);
+        (self.kept, self.excluded) = (place.kept, place.excluded);
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 
 use super::panels::{Panels, Quantised, WIDTH};
 use super::tile::{Isa, Plain};
-use super::vector::dot;
+use super::vector::{dots, squares};
 use crate::sparse::Sparse;
 use rayon::prelude::*;
 
@@ -19,6 +19,9 @@ pub enum Rule<'a> {
     Above(&'a [f32]),
     /// The strongest so many of a row, as far as they are above zero. Of equals the lower feature goes first.
     TopK(usize),
+    /// The same, where the weakest of them is expected above so much times the row's norm: fewer are looked at, and rows
+    /// that have too few above it are looked at again.
+    TopKOver(usize, f32),
 }
 
 /// The pre-activations `gain (x W_enc^T + b_enc)` that survive the rule, ascending by feature; without gains they are 1.
@@ -64,7 +67,6 @@ struct Encoder<'a> {
 }
 
 /// What a row may still have: upper ends of the intervals, and features.
-#[derive(Default)]
 struct Row {
     bar: f32,
     limit: usize,
@@ -111,8 +113,14 @@ impl<'a> Encoder<'a> {
             || {
                 let x_q = Quantised::new(x, self.panels.d_in(), self.panels);
                 let rows = x_q.units.len();
-                let first_limit = if let Rule::TopK(k) = self.rule { 4 * k + 64 } else { usize::MAX };
-                let mut found: Vec<Row> = (0..rows).map(|_| Row { limit: first_limit, ..Row::default() }).collect();
+                let d = self.panels.d_in();
+                let limit = self.rule.k().map_or(usize::MAX, |k| 4 * k + 64);
+                let bar = |x: &[f32]| match self.rule {
+                    Rule::TopKOver(_, expected) => expected * squares(x).sqrt(),
+                    _ => 0.0,
+                };
+                let mut found: Vec<Row> =
+                    x.chunks_exact(d).map(|x| Row { bar: bar(x), limit, found: Vec::new() }).collect();
                 let mut lower = Vec::new();
                 let lanes = self.units.iter().zip(&self.raised);
                 for (p, (pairs, (units, raised))) in self.panels.panels().zip(lanes).enumerate() {
@@ -146,8 +154,20 @@ impl<'a> Encoder<'a> {
                 }
                 let mut out = Sparse::default();
                 for (r, row) in found.iter_mut().enumerate() {
+                    let x = &x[r * d..(r + 1) * d];
+                    if let Rule::TopKOver(k, _) = self.rule
+                        && row.found.len() < k
+                    {
+                        let again = Self {
+                            rule: Rule::TopK(k),
+                            raised: self.raised.clone(),
+                            units: self.units.clone(),
+                            ..*self
+                        };
+                        out.append(&again.find_on_best(x));
+                        continue;
+                    }
                     self.prune(row, x_q.margins[r], &mut lower);
-                    let x = &x[r * self.panels.d_in()..(r + 1) * self.panels.d_in()];
                     self.compute(x, &mut row.found);
                     self.rule.judge(&mut row.found, &mut out);
                 }
@@ -159,7 +179,7 @@ impl<'a> Encoder<'a> {
     /// Raises a row's bar to the `k`-th of the lower ends, and drops what is below it.
     #[inline(always)]
     fn prune(&self, row: &mut Row, margin: f32, lower: &mut Vec<f32>) {
-        let Rule::TopK(k) = self.rule else { return };
+        let Some(k) = self.rule.k() else { return };
         if row.found.len() <= k {
             return;
         }
@@ -178,9 +198,15 @@ impl<'a> Encoder<'a> {
     #[inline(always)]
     fn compute(&self, x: &[f32], found: &mut [(f32, u32)]) {
         let d = self.panels.d_in();
-        for (value, feature) in found {
-            let k = *feature as usize;
-            *value = (dot(x, &self.w_enc[k * d..(k + 1) * d]) + self.b_enc[k]) * self.gain(k);
+        let row = |feature: u32| &self.w_enc[feature as usize * d..(feature as usize + 1) * d];
+        let exact = |feature: u32, dot: f32| (dot + self.b_enc[feature as usize]) * self.gain(feature as usize);
+        let (pairs, last) = found.as_chunks_mut::<2>();
+        for [a, b] in pairs {
+            let [with_a, with_b] = dots(x, [row(a.1), row(b.1)]);
+            (a.0, b.0) = (exact(a.1, with_a), exact(b.1, with_b));
+        }
+        for (value, feature) in last {
+            *value = exact(*feature, dots(x, [row(*feature)])[0]);
         }
     }
 }
@@ -191,7 +217,15 @@ impl Rule<'_> {
         match self {
             Rule::Over(floor) => floor,
             Rule::Above(floors) => floors[feature],
-            Rule::TopK(_) => 0.0,
+            Rule::TopK(_) | Rule::TopKOver(..) => 0.0,
+        }
+    }
+
+    /// How many of a row survive, if that is the rule.
+    fn k(self) -> Option<usize> {
+        match self {
+            Rule::TopK(k) | Rule::TopKOver(k, _) => Some(k),
+            Rule::Over(_) | Rule::Above(_) => None,
         }
     }
 
@@ -199,7 +233,7 @@ impl Rule<'_> {
     fn judge(self, found: &mut Vec<(f32, u32)>, out: &mut Sparse) {
         match self {
             Rule::Over(_) | Rule::Above(_) => found.retain(|(value, k)| *value > self.floor(*k as usize)),
-            Rule::TopK(k) => {
+            Rule::TopK(k) | Rule::TopKOver(k, _) => {
                 found.retain(|(value, _)| *value > 0.0);
                 if found.len() > k {
                     found.select_nth_unstable_by(k - 1, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -222,6 +256,7 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::vector::dot;
     use rand::RngExt;
     use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
@@ -263,6 +298,11 @@ mod tests {
                 for threads in [1, 3] {
                     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                     let top = pool.install(|| select(&x, &w, &b, gain, &panels, Rule::TopK(k)));
+                    // Too low an expectation, a fair one, and one that no row meets.
+                    for expected in [0.0, 0.3, 1e3] {
+                        let rule = Rule::TopKOver(k, expected);
+                        assert_eq!(pool.install(|| select(&x, &w, &b, gain, &panels, rule)), top, "{expected}");
+                    }
                     let above = pool.install(|| select(&x, &w, &b, gain, &panels, Rule::Above(&floors)));
                     let positive = pool.install(|| select(&x, &w, &b, gain, &panels, Rule::Over(0.0)));
                     for (r, row) in dense.iter().enumerate() {

@@ -27,20 +27,35 @@ fn multiply(x: Lanes, y: Lanes) -> Lanes {
 /// `sum_i x_i y_i`, as 32 sums that are added up at the end.
 #[inline(always)]
 pub fn dot(x: &[f32], y: &[f32]) -> f32 {
-    let mut sums = [[0f32; 8]; 4];
+    dots(x, [y])[0]
+}
+
+/// [`dot`] of `x` with several vectors of its length, side by side: their reads overlap.
+#[inline(always)]
+pub fn dots<const N: usize>(x: &[f32], ys: [&[f32]; N]) -> [f32; N] {
+    let mut sums = [[[0f32; 8]; 4]; N];
+    let ys = ys.map(|y| &y[..x.len()]);
     let (xs, x_tail) = x.as_chunks::<32>();
-    let (ys, y_tail) = y.as_chunks::<32>();
-    for (x, y) in xs.iter().zip(ys) {
-        let (x, y): ([Lanes; 4], [Lanes; 4]) = (pulp::cast(*x), pulp::cast(*y));
-        for four in 0..4 {
-            sums[four] = add(sums[four], multiply(x[four], y[four]));
+    let chunks = ys.map(|y| y.as_chunks::<32>().0);
+    for (c, x) in xs.iter().enumerate() {
+        let x: [Lanes; 4] = pulp::cast(*x);
+        for n in 0..N {
+            let y: [Lanes; 4] = pulp::cast(chunks[n][c]);
+            for four in 0..4 {
+                sums[n][four] = add(sums[n][four], multiply(x[four], y[four]));
+            }
         }
     }
-    for (n, (x, y)) in x_tail.iter().zip(y_tail).enumerate() {
-        sums[n / 8][n % 8] += x * y;
+    let tails = ys.map(|y| &y[xs.len() * 32..]);
+    let mut out = [0.0; N];
+    for n in 0..N {
+        for (i, (x, y)) in x_tail.iter().zip(tails[n]).enumerate() {
+            sums[n][i / 8][i % 8] += x * y;
+        }
+        let s = add(add(sums[n][0], sums[n][1]), add(sums[n][2], sums[n][3]));
+        out[n] = ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
     }
-    let s = add(add(sums[0], sums[1]), add(sums[2], sums[3]));
-    ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]))
+    out
 }
 
 /// `sum_i x_i^2`
@@ -52,8 +67,32 @@ pub fn squares(x: &[f32]) -> f32 {
 /// `y += a x`
 #[inline(always)]
 pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y += a * x;
+    axpys([a], [x], y);
+}
+
+/// `y += a_1 x_1 + a_2 x_2 ...`, added one after the other as [`axpy`] would, but in one visit to `y`.
+#[inline(always)]
+fn axpys<const N: usize>(a: [f32; N], xs: [&[f32]; N], y: &mut [f32]) {
+    let xs = xs.map(|x| &x[..y.len()]);
+    for (i, y) in y.iter_mut().enumerate() {
+        let mut sum = *y;
+        for n in 0..N {
+            sum += a[n] * xs[n][i];
+        }
+        *y = sum;
+    }
+}
+
+/// Adds every vector times its number to `y`, in order.
+#[inline(always)]
+pub fn combine<'a>(mut terms: impl Iterator<Item = (f32, &'a [f32])>, y: &mut [f32]) {
+    while let Some((a, x)) = terms.next() {
+        match (terms.next(), terms.next(), terms.next()) {
+            (Some((b, v)), Some((c, w)), Some((d, z))) => axpys([a, b, c, d], [x, v, w, z], y),
+            (Some((b, v)), Some((c, w)), None) => axpys([a, b, c], [x, v, w], y),
+            (Some((b, v)), _, _) => axpys([a, b], [x, v], y),
+            (None, _, _) => axpy(a, x, y),
+        }
     }
 }
 
@@ -76,6 +115,13 @@ mod tests {
             let plain = dot(&x, &y);
             prop_assert!((plain as f64 - exact).abs() < 1e-3);
             prop_assert_eq!(plain.to_bits(), crate::kernel::arch().dispatch(|| dot(&x, &y)).to_bits());
+            prop_assert_eq!(dots(&x, [&y, &x, &y]), [plain, dot(&x, &x), plain]);
+            // Several at once are what one after the other would be.
+            let terms: Vec<(f32, &[f32])> = (0..x.len() % 7).map(|n| (n as f32 - 2.5, if n % 2 == 0 { &x[..] } else { &y[..] })).collect();
+            let (mut together, mut apart) = (y.clone(), y.clone());
+            combine(terms.iter().copied(), &mut together);
+            terms.iter().for_each(|(a, x)| axpy(*a, x, &mut apart));
+            prop_assert_eq!(together, apart);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::config::TrainConfig;
 use super::method::Method;
 use super::params::{B_ENC, Params, THRESHOLD};
+use crate::kernel::vector::squares;
 use crate::kernel::{Panels, Rule, select};
 use crate::sae::Architecture;
 use crate::sparse::Sparse;
@@ -30,7 +31,12 @@ pub fn choose(
     let rows = x.len() / params.d_in;
     let with = |x: &[f32], rule: Rule| select(x, &params.w_enc, &params.scalars[B_ENC], gain, panels, rule);
     let (mut chosen, least) = match config.arch {
-        Architecture::TopK => (with(x, Rule::TopK(config.k)), None),
+        Architecture::TopK => {
+            let rule = guess.0.map_or(Rule::TopK(config.k), |least| Rule::TopKOver(config.k, least));
+            let chosen = with(x, rule);
+            guess.0 = Some(expected(&chosen, x, params.d_in, config.k));
+            (chosen, None)
+        }
         Architecture::BatchTopK | Architecture::Matryoshka => {
             let sample = |k: usize| {
                 let few = rows.min(64);
@@ -51,6 +57,17 @@ pub fn choose(
         chosen.map(|feature, value| value / norms[feature as usize]);
     }
     (chosen, least)
+}
+
+/// What every row's weakest choice was above, as a multiple of the row's norm, less a little since batches differ.
+fn expected(chosen: &Sparse, x: &[f32], d_in: usize, k: usize) -> f32 {
+    let of_row = |(r, x): (usize, &[f32])| {
+        let values = chosen.row(r).1;
+        let least = values.iter().copied().fold(f32::INFINITY, f32::min);
+        // With fewer than k positive values in a row the next batch is looked at from zero on.
+        if values.len() == k { least / squares(x).sqrt().max(f32::MIN_POSITIVE) } else { 0.0 }
+    };
+    0.95 * x.chunks_exact(d_in).enumerate().map(of_row).fold(f32::INFINITY, f32::min)
 }
 
 /// The `count` largest positive values of all rows together; of equals those that stand first. Exact whatever the guess:

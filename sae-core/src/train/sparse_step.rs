@@ -129,12 +129,9 @@ fn trace(
             true => error.iter_mut().zip(&params.b_dec).zip(x).for_each(|((e, b), x)| *e = b - x),
             false => error.copy_from_slice(&done[(slot - 1) * d..]),
         }
-        for (entry, feature) in entries.iter().zip(features) {
-            let z = if two { entry.z[slot] } else { entry.z[0] };
-            if (two || entry.slot as usize == slot) && z != 0.0 {
-                vector::axpy(z, params.dec(*feature as usize), error);
-            }
-        }
+        let own = entries.iter().zip(features).filter(|(entry, _)| two || entry.slot as usize == slot);
+        let own = own.map(|(entry, feature)| (entry.z[if two { slot } else { 0 }], params.dec(*feature as usize)));
+        vector::combine(own.filter(|(z, _)| *z != 0.0), error);
         let squared = vector::squares(error);
         cost.errors += squared;
         if slot == 0 || !two {
@@ -149,12 +146,34 @@ fn trace(
         }
     }
     let weight = method.weight(cost.penalty);
-    for ((entry, feature), p) in entries.iter_mut().zip(features).zip(values) {
-        let k = *feature as usize;
-        let row = params.dec(k);
-        let of = |slot: usize| vector::dot(&residuals[slot * d..(slot + 1) * d], row);
-        let dz = if two { [of(0), of(1)] } else { [of(entry.slot as usize), 0.0] };
-        entry.back = method.back(*p, params.numbers(k), entry.z, dz, norms[k], weight);
+    let residual = |slot: usize| &residuals[slot * d..(slot + 1) * d];
+    let mut back = |n: usize, dz: [f32; 2]| {
+        let (entry, k) = (&mut entries[n], features[n] as usize);
+        entry.back = method.back(values[n], params.numbers(k), entry.z, dz, norms[k], weight);
+    };
+    let (row, count) = (|n: usize| params.dec(features[n] as usize), features.len());
+    match (two, residuals.len() / d) {
+        (true, _) => (0..count).for_each(|n| {
+            let of = |slot: usize| vector::dot(residual(slot), row(n));
+            back(n, [of(0), of(1)]);
+        }),
+        // One residual for all: two rows at a time.
+        (false, 1) => (0..count).step_by(2).for_each(|n| {
+            let [a, b] = vector::dots(residual(0), [row(n), row((n + 1).min(count - 1))]);
+            back(n, [a, 0.0]);
+            if n + 1 < count {
+                back(n + 1, [b, 0.0]);
+            }
+        }),
+        (false, _) => {
+            let mut slot = 0;
+            for n in 0..count {
+                while features[n] as usize >= ends[slot] {
+                    slot += 1;
+                }
+                back(n, [vector::dot(residual(slot), row(n)), 0.0]);
+            }
+        }
     }
     cost.penalty = method.of_token(cost.penalty);
     cost

@@ -162,15 +162,15 @@ impl<'a> Gradient<'a> {
         let (d, slots) = (dec.len(), self.traces.slots);
         rows.enc.fill(0.0);
         rows.dec.fill(0.0);
-        for entry in self.entries(feature) {
-            let row = entry.row as usize;
-            if entry.back.enc != 0.0 {
-                vector::axpy(entry.back.enc, &self.x[row * d..(row + 1) * d], &mut rows.enc);
-            }
-            for (z, slot) in entry.z.iter().zip(row * slots + entry.slot as usize..).filter(|(z, _)| **z != 0.0) {
-                vector::axpy(*z, &self.traces.residuals[slot * d..(slot + 1) * d], &mut rows.dec);
-            }
-        }
+        let read = self.entries(feature).filter(|entry| entry.back.enc != 0.0);
+        let read = read.map(|entry| (entry.back.enc, &self.x[entry.row as usize * d..(entry.row as usize + 1) * d]));
+        vector::combine(read, &mut rows.enc);
+        let residual = |slot: usize| &self.traces.residuals[slot * d..(slot + 1) * d];
+        let answered = self.entries(feature).flat_map(|entry| {
+            let first = entry.row as usize * slots + entry.slot as usize;
+            entry.z.into_iter().zip(first..).filter(|(z, _)| *z != 0.0)
+        });
+        vector::combine(answered.map(|(z, slot)| (z, residual(slot))), &mut rows.dec);
         for (block, place) in self.held(feature) {
             vector::axpy(1.0, &block.w_enc[place * d..(place + 1) * d], &mut rows.enc);
             vector::axpy(1.0, &block.w_dec[place * d..(place + 1) * d], &mut rows.dec);
