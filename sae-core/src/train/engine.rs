@@ -5,6 +5,7 @@ use super::config::TrainConfig;
 use super::params::Params;
 use crate::kernel::vector;
 use crate::{Error, Result};
+use std::borrow::Cow;
 
 /// A step's inputs.
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +68,8 @@ pub trait Engine {
     /// A loss or gradient that is not finite (nothing has been changed then), or a device that failed.
     fn step(&mut self, batch: &Batch) -> Result<Outcome>;
 
-    /// A copy of all that steps change.
-    fn moments(&self) -> Result<Moments>;
+    /// All that steps change; copied only where it does not lie in this memory.
+    fn moments(&self) -> Result<Cow<'_, Moments>>;
 
     /// Goes on from a copy.
     fn restore(&mut self, moments: Moments) -> Result<()>;

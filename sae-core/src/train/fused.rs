@@ -10,10 +10,11 @@ use super::sparse_step::{Cost, Traces, traces};
 use super::update::{Gradient, State};
 use crate::sae::Architecture;
 use crate::{Error, Result};
+use std::borrow::Cow;
 use std::time::Instant;
 
 /// Above one active feature in so many, five dense products are faster than the sparse step (BENCHMARKS.md).
-const CROSSOVER: usize = 12;
+const CROSSOVER: usize = 10;
 
 /// Stages of a step, and the seconds of the last one.
 pub const STAGES: [&str; 5] = ["choose", "reconstruct", "auxk", "group and norm", "update"];
@@ -23,8 +24,6 @@ pub struct Fused {
     config: TrainConfig,
     state: State,
     guess: Guess,
-    /// Active features of a token in the last step; nothing before the first.
-    l0: Option<f64>,
     /// Dense or sparse whatever the last step had.
     forced: Option<bool>,
     seconds: [f64; STAGES.len()],
@@ -34,15 +33,8 @@ impl Fused {
     /// Begins at these parameters.
     pub fn new(config: &TrainConfig, params: Params) -> Self {
         let zeros = Params::zeros(params.d_in, config);
-        let state = State::new(params, zeros.clone(), zeros);
-        Self {
-            config: config.clone(),
-            state,
-            guess: Guess::default(),
-            l0: None,
-            forced: None,
-            seconds: [0.0; STAGES.len()],
-        }
+        let state = State::new(Moments { params, first: zeros.clone(), second: zeros, l0: None });
+        Self { config: config.clone(), state, guess: Guess::default(), forced: None, seconds: [0.0; STAGES.len()] }
     }
 
     /// Makes every step dense or sparse, for comparisons; only architectures that have both follow.
@@ -58,14 +50,15 @@ impl Fused {
     /// Whether the next step is dense: an architecture whose sparsity has to be learnt, and has not been yet.
     fn is_dense(&self) -> bool {
         let learns = matches!(self.config.arch, Architecture::Relu | Architecture::JumpRelu | Architecture::Gated);
-        let many = self.l0.is_none_or(|l0| l0 * CROSSOVER as f64 > self.state.params.d_sae as f64);
+        let Moments { params, l0, .. } = &self.state.moments;
+        let many = l0.is_none_or(|l0| l0 * CROSSOVER as f64 > params.d_sae as f64);
         learns && self.forced.unwrap_or(many)
     }
 }
 
 impl Engine for Fused {
     fn step(&mut self, batch: &Batch) -> Result<Outcome> {
-        let params = &self.state.params;
+        let params = &self.state.moments.params;
         let (d, rows) = (params.d_in, batch.x.len() / params.d_in);
         let method = Method::new(&self.config, batch.sparsity, rows);
         let mut clock = Clock::new();
@@ -149,18 +142,16 @@ impl Engine for Fused {
         self.seconds[3] = clock.lap();
         gradient.apply(&mut self.state, shrink as f32, batch.lr, batch.t);
         self.seconds[4] = clock.lap();
-        self.l0 = Some(outcome.l0);
+        self.state.moments.l0 = Some(outcome.l0);
         Ok(outcome)
     }
 
-    fn moments(&self) -> Result<Moments> {
-        let State { params, first, second, .. } = self.state.clone();
-        Ok(Moments { params, first, second, l0: self.l0 })
+    fn moments(&self) -> Result<Cow<'_, Moments>> {
+        Ok(Cow::Borrowed(&self.state.moments))
     }
 
     fn restore(&mut self, moments: Moments) -> Result<()> {
-        self.state = State::new(moments.params, moments.first, moments.second);
-        self.l0 = moments.l0;
+        self.state = State::new(moments);
         self.guess = Guess::default();
         Ok(())
     }

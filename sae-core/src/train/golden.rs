@@ -162,7 +162,7 @@ fn losses_gradients_and_twenty_steps_are_the_peers() {
         }
         for (engine, mut computes) in engines(&free, &start) {
             computes.step(&batch(0)).unwrap();
-            let mut found = computes.moments().unwrap().first;
+            let mut found = computes.moments().unwrap().into_owned().first;
             found.arrays_mut().into_iter().flatten().for_each(|v| *v /= 1.0 - 0.9);
             close(&format!("{name}, {engine}, gradient"), &found, &expected, 1e-4);
         }
@@ -183,7 +183,7 @@ fn losses_gradients_and_twenty_steps_are_the_peers() {
                     threshold += config.threshold_rate * (f64::from(least) - threshold);
                 }
             }
-            let found = computes.moments().unwrap().params;
+            let found = computes.moments().unwrap().into_owned().params;
             close(&format!("{name}, {engine}, twenty steps"), &found, &params(&file, "final.", &config), 1e-4);
             if let Some((_, bytes)) = file.bytes("final.topk_threshold") {
                 let expected = f64::from_le_bytes(bytes.try_into().unwrap());

@@ -9,6 +9,7 @@ use crate::sae::Architecture;
 use crate::{Error, Result};
 use burn::tensor::activation::relu;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use std::borrow::Cow;
 
 /// The step on a device.
 pub struct Plain {
@@ -231,7 +232,7 @@ impl Engine for Plain {
         Ok(outcome)
     }
 
-    fn moments(&self) -> Result<Moments> {
+    fn moments(&self) -> Result<Cow<'_, Moments>> {
         let mut moments = Moments::default();
         let all = [&mut moments.params, &mut moments.first, &mut moments.second];
         for (n, params) in all.into_iter().enumerate() {
@@ -243,7 +244,7 @@ impl Engine for Plain {
                 }
             }
         }
-        Ok(moments)
+        Ok(Cow::Owned(moments))
     }
 
     fn restore(&mut self, moments: Moments) -> Result<()> {

@@ -167,8 +167,8 @@ fn trace(
         }),
         (false, _) => {
             let mut slot = 0;
-            for n in 0..count {
-                while features[n] as usize >= ends[slot] {
+            for (n, feature) in features.iter().enumerate() {
+                while *feature as usize >= ends[slot] {
                     slot += 1;
                 }
                 back(n, [vector::dot(residual(slot), row(n)), 0.0]);

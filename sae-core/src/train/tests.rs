@@ -103,6 +103,18 @@ fn training_lowers_the_error_and_what_is_saved_means_what_was_trained() {
 }
 
 #[test]
+fn inputs_of_mean_0_and_deviation_1_are_normalised_in_use_as_well() {
+    let (_dir, store) = fixture::store(6);
+    let base = TrainConfig { normalise: Normalise::LayerNorm, lr: 1e-2, ..config(Architecture::TopK) };
+    let weights = train(&store, &base.with_steps(300), &Device::flex(), &mut |_| ()).unwrap();
+    assert_eq!(weights.normalisation, crate::sae::Normalisation::LayerNorm);
+    let mut evaluator = crate::eval::Evaluator::new(&weights);
+    crate::pass::run(&store, &weights, &Device::flex(), &mut [&mut evaluator], &mut |_| ()).unwrap();
+    let all = evaluator.report().all;
+    assert!(all.fvu < 0.5 && all.cosine > 0.8, "FVU {}, cosine {}", all.fvu, all.cosine);
+}
+
+#[test]
 fn a_session_that_was_put_aside_goes_on_to_the_bit() {
     let (_dir, store) = fixture::store(6);
     let folder = tempfile::tempdir().unwrap();

@@ -17,6 +17,7 @@ use burn::tensor::Device;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// One autoencoder in training.
 pub struct Trainer {
@@ -111,14 +112,14 @@ impl Trainer {
 
     /// The autoencoder as it is now, in the units of the store.
     pub fn weights(&self) -> Result<Weights> {
-        let params = self.engine.moments()?.params;
-        let weights = params.weights(&self.config, self.progress.scale, self.progress.threshold as f32);
+        let moments = self.engine.moments()?;
+        let weights = moments.params.weights(&self.config, self.progress.scale, self.progress.threshold as f32);
         weights.check()?;
         Ok(weights)
     }
 
     /// Everything to go on from.
-    pub fn aside(&self) -> Result<(Moments, Progress)> {
+    pub fn aside(&self) -> Result<(Cow<'_, Moments>, Progress)> {
         let progress = Progress { rng: Some(Rng::aside(&self.rng, self.config.seed)), ..self.progress.clone() };
         Ok((self.engine.moments()?, progress))
     }
@@ -203,7 +204,7 @@ impl Trainer {
         if dead.is_empty() {
             return Ok(());
         }
-        let mut moments = self.engine.moments()?;
+        let mut moments = self.engine.moments()?.into_owned();
         let params = &moments.params;
         let alive = (0..params.d_sae).filter(|k| dead.binary_search(k).is_err());
         let (mut enc_norm, mut dec_norm, mut count) = (0f64, 0f64, 0f64);

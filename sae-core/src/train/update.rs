@@ -4,6 +4,7 @@
 
 use super::config::{Decoder, TrainConfig};
 use super::dense_step::Block;
+use super::engine::Moments;
 use super::method::Back;
 use super::params::{Params, SCALARS, THRESHOLD, scalar_names};
 use super::sparse_step::{Entry, Traces};
@@ -14,12 +15,8 @@ use rayon::prelude::*;
 /// Everything that a step changes.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// What is trained.
-    pub params: Params,
-    /// Adam's first moment.
-    pub first: Params,
-    /// Adam's second moment.
-    pub second: Params,
+    /// What is trained, with its moments.
+    pub moments: Moments,
     /// The encoder as integers.
     pub panels: Panels,
     /// Norms of the decoder's rows.
@@ -48,10 +45,10 @@ const NOWHERE: u32 = u32::MAX;
 
 impl State {
     /// The beginning, or a state that was stored.
-    pub fn new(params: Params, first: Params, second: Params) -> Self {
-        let panels = Panels::new(&params.w_enc, params.d_in);
-        let norms = params.dec_norms();
-        Self { params, first, second, panels, norms }
+    pub fn new(moments: Moments) -> Self {
+        let panels = Panels::new(&moments.params.w_enc, moments.params.d_in);
+        let norms = moments.params.dec_norms();
+        Self { moments, panels, norms }
     }
 }
 
@@ -193,17 +190,18 @@ impl<'a> Gradient<'a> {
     /// Global norm of the gradient.
     pub fn norm(&self, state: &State) -> f64 {
         let arch = kernel::arch();
-        let d = state.params.d_in;
+        let params = &state.moments.params;
+        let d = params.d_in;
         let own = scalar_names(self.config.arch).len();
         let of_feature = |rows: &mut Rows, k: usize| {
             if self.is_empty(k) {
                 return 0.0;
             }
-            self.rows(state.params.dec(k), state.norms[k], k, rows);
+            self.rows(params.dec(k), state.norms[k], k, rows);
             let numbers = self.backs[k].scalars[..own].iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
             f64::from(vector::squares(&rows.enc)) + f64::from(vector::squares(&rows.dec)) + numbers
         };
-        let of_features: Vec<f64> = (0..state.params.d_sae)
+        let of_features: Vec<f64> = (0..params.d_sae)
             .into_par_iter()
             .with_min_len(64)
             .map_init(
@@ -224,7 +222,7 @@ impl<'a> Gradient<'a> {
     pub fn apply(&self, state: &mut State, shrink: f32, lr: f64, t: u64) {
         let arch = kernel::arch();
         let adam = Adam::new(self.config, lr, t);
-        let State { params, first, second, panels, norms } = state;
+        let State { moments: Moments { params, first, second, .. }, panels, norms } = state;
         let d = params.d_in;
         adam.step(&mut params.b_dec, &mut first.b_dec, &mut second.b_dec, &self.b_dec, shrink);
         for (s, w) in params.scalars.iter_mut().enumerate().filter(|(_, w)| !w.is_empty()) {
