@@ -3,13 +3,15 @@
 //! `[batch, d_sae]` is held; only the block's gradient, which has the size of its parameters.
 
 use super::method::{Back, Method};
-use super::params::{Params, SCALARS};
+use super::params::{B_ENC, Params, SCALARS};
 use super::sparse_step::Cost;
-use crate::kernel::product::product;
+use crate::kernel::{self, product::product};
 use rayon::prelude::*;
 
 /// Tokens at a time.
 const TOKENS: usize = 256;
+/// Features that a thread takes at once.
+const FEATURES: usize = 64;
 
 /// The gradient of some features.
 #[derive(Clone, Debug, Default)]
@@ -127,60 +129,91 @@ impl Dense<'_> {
 
     /// Pre-activations without bias to pre-activations with it, and to activations.
     fn activate(&self, p: &mut [f32], z: &mut [Vec<f32>], t: usize, costs: &mut [Cost], fired: &mut [bool]) {
-        let features = self.features.par_iter();
-        features.zip(p.par_chunks_exact_mut(t)).for_each(|(k, p)| {
-            let bias = self.params.numbers(*k as usize)[0];
-            p.iter_mut().for_each(|p| *p += bias);
-        });
+        let arch = kernel::arch();
         let (first, second) = z.split_at_mut(1);
+        let first = &mut first[0][..p.len()];
         match self.kind {
             Kind::Strongest { k, by_norm, positive } => {
+                self.add_bias(p, t);
                 let gain = |feature: u32| if by_norm { self.norms[feature as usize] } else { 1.0 };
-                let cuts: Vec<f32> = (0..t)
-                    .into_par_iter()
-                    .map(|token| {
-                        let own = self.features.iter().enumerate().map(|(n, f)| p[n * t + token] * gain(*f));
-                        let mut values: Vec<f32> = own.collect();
-                        let at = k.min(values.len()) - 1;
-                        *values.select_nth_unstable_by(at, |a, b| b.total_cmp(a)).1
-                    })
-                    .collect();
-                let rows = first[0].par_chunks_exact_mut(t).zip(p.par_chunks_exact(t)).zip(&self.features);
-                rows.for_each(|((z, p), feature)| {
+                let cuts = self.cuts(p, t, k, &gain);
+                let rows = first.par_chunks_exact_mut(t).zip(p.par_chunks_exact(t)).zip(&self.features);
+                rows.with_min_len(FEATURES).for_each(|((z, p), feature)| {
+                    let gain = gain(*feature);
                     for ((z, p), cut) in z.iter_mut().zip(p).zip(&cuts) {
-                        let chosen = p * gain(*feature) >= *cut && (*p > 0.0 || !positive);
-                        *z = if chosen { *p } else { 0.0 };
+                        *z = if p * gain >= *cut && (*p > 0.0 || !positive) { *p } else { 0.0 };
                     }
                 });
             }
             Kind::Method(method) => {
-                let rows = first[0].par_chunks_exact_mut(t).zip(p.par_chunks_exact(t)).zip(&self.features);
-                let rows = rows.zip(fired.par_iter_mut());
-                rows.for_each(|(((z, p), k), fired)| {
-                    let numbers = self.params.numbers(*k as usize);
-                    for (z, p) in z.iter_mut().zip(p) {
-                        *z = method.activate(*p, numbers)[0];
-                        *fired |= *z > 0.0;
+                // Tokens' sums over some features at a time, added up in the order of the features.
+                let pieces = p.par_chunks_mut(FEATURES * t).zip(first.par_chunks_mut(FEATURES * t));
+                let pieces = pieces.zip(fired.par_chunks_mut(FEATURES)).zip(self.features.par_chunks(FEATURES));
+                let sums: Vec<(Vec<f32>, Vec<f32>)> = pieces
+                    .map(|(((p, z), fired), features)| {
+                        let (mut active, mut penalty) = (vec![0f32; t], vec![0f32; t]);
+                        let rows = p.chunks_exact_mut(t).zip(z.chunks_exact_mut(t)).zip(fired).zip(features);
+                        arch.dispatch(
+                            #[inline(always)]
+                            || {
+                                for (((p, z), fired), k) in rows {
+                                    let (numbers, norm) = (self.params.numbers(*k as usize), self.norms[*k as usize]);
+                                    let sums = active.iter_mut().zip(&mut penalty);
+                                    for ((p, z), (active, penalty)) in p.iter_mut().zip(z.iter_mut()).zip(sums) {
+                                        *p += numbers[B_ENC];
+                                        let both = method.activate(*p, numbers);
+                                        *z = both[0];
+                                        *active += if both[0] > 0.0 { 1.0 } else { 0.0 };
+                                        *penalty += method.penalty(both, norm);
+                                    }
+                                    *fired |= z.iter().any(|z| *z > 0.0);
+                                }
+                            },
+                        );
+                        (active, penalty)
+                    })
+                    .collect();
+                for (active, penalty) in sums {
+                    for (cost, (active, penalty)) in costs.iter_mut().zip(active.iter().zip(penalty)) {
+                        cost.active += *active as u32;
+                        cost.penalty += penalty;
                     }
-                });
+                }
                 for second in second {
                     let rows = second.par_chunks_exact_mut(t).zip(p.par_chunks_exact(t)).zip(&self.features);
-                    rows.for_each(|((z, p), k)| {
+                    rows.with_min_len(FEATURES).for_each(|((z, p), k)| {
                         let numbers = self.params.numbers(*k as usize);
                         z.iter_mut().zip(p).for_each(|(z, p)| *z = method.activate(*p, numbers)[1]);
                     });
                 }
-                let own = z.iter().map(|z| &z[..]).collect::<Vec<_>>();
-                costs.par_iter_mut().enumerate().for_each(|(token, cost)| {
-                    for (n, k) in self.features.iter().enumerate() {
-                        let second = own.get(1).map_or(0.0, |z| z[n * t + token]);
-                        let z = [own[0][n * t + token], second];
-                        cost.active += (z[0] > 0.0) as u32;
-                        cost.penalty += method.penalty(z, self.norms[*k as usize]);
-                    }
-                });
             }
         }
+    }
+
+    fn add_bias(&self, p: &mut [f32], t: usize) {
+        p.par_chunks_exact_mut(t).zip(&self.features).with_min_len(FEATURES).for_each(|(p, k)| {
+            let bias = self.params.numbers(*k as usize)[B_ENC];
+            p.iter_mut().for_each(|p| *p += bias);
+        });
+    }
+
+    /// The `k`-th largest of every token's weighed pre-activations.
+    fn cuts(&self, p: &[f32], t: usize, k: usize, gain: &(dyn Fn(u32) -> f32 + Sync)) -> Vec<f32> {
+        // As many tokens as share a cache line, whose values are laid side by side.
+        const LINE: usize = 16;
+        let n = self.features.len();
+        let of_tokens = |tokens: &[usize]| {
+            let mut values = vec![0f32; tokens.len() * n];
+            for (at, (p, feature)) in p.chunks_exact(t).zip(&self.features).enumerate() {
+                let gain = gain(*feature);
+                tokens.iter().enumerate().for_each(|(own, token)| values[own * n + at] = p[*token] * gain);
+            }
+            let at = k.min(n) - 1;
+            let cut = |values: &mut [f32]| *values.select_nth_unstable_by(at, |a, b| b.total_cmp(a)).1;
+            values.chunks_exact_mut(n).map(cut).collect::<Vec<_>>()
+        };
+        let tokens: Vec<usize> = (0..t).collect();
+        tokens.par_chunks(LINE).map(of_tokens).collect::<Vec<_>>().concat()
     }
 
     /// Replaces pre-activations by their gradients, and sums what comes back to each feature's numbers.
@@ -191,7 +224,7 @@ impl Dense<'_> {
             Kind::Strongest { .. } => Vec::new(),
         };
         let rows = p.par_chunks_exact_mut(t).zip(sums).enumerate().zip(&self.features);
-        rows.for_each(|((n, (p, sum)), k)| {
+        rows.with_min_len(FEATURES).for_each(|((n, (p, sum)), k)| {
             let (numbers, norm) = (self.params.numbers(*k as usize), self.norms[*k as usize]);
             for (token, p) in p.iter_mut().enumerate() {
                 let at = n * t + token;
