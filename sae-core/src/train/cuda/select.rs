@@ -130,7 +130,7 @@ pub fn strongest(
         sync_cube();
         if unit == 0 && found[2] == 1 {
             let mut left = found[1];
-            let mut group = UNITS;
+            let mut group = CUBE_DIM as usize;
             let mut under = false;
             while group > 0 && !under {
                 group -= 1;

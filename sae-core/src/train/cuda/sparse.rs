@@ -13,7 +13,7 @@ pub fn sum_of_units(shared: &mut Shared<[f32]>, own: f32) -> f32 {
     let unit = UNIT_POS as usize;
     sync_cube();
     shared[unit] = own;
-    let mut half = UNITS / 2;
+    let mut half = CUBE_DIM as usize / 2;
     while half > 0 {
         sync_cube();
         if unit < half {
