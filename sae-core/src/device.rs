@@ -68,6 +68,31 @@ fn cuda(index: usize) -> Result<Device, String> {
     Ok(Device::cuda(index))
 }
 
+/// An open GPU.
+#[cfg(feature = "cuda")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gpu(usize);
+
+#[cfg(feature = "cuda")]
+impl Gpu {
+    /// Which GPU a device is; none for a CPU.
+    pub(crate) fn of(device: &Device) -> Option<Self> {
+        let count = cudarc::driver::CudaContext::device_count().ok()? as usize;
+        (0..count).find(|index| *device == Device::cuda(*index)).map(Self)
+    }
+
+    /// What runs CubeCL's kernels on it, the same as Burn's.
+    pub(crate) fn client(self) -> cubecl::client::Client {
+        cubecl::Device::from(cubecl::cuda::CudaDevice { index: self.0 }).client()
+    }
+
+    /// Free bytes, where the driver tells.
+    pub(crate) fn free(self) -> Option<u64> {
+        let context = cudarc::driver::CudaContext::new(self.0).ok()?;
+        context.mem_get_info().ok().map(|(free, _)| free as u64)
+    }
+}
+
 #[cfg(not(feature = "cuda"))]
 fn cuda(_index: usize) -> Result<Device, String> {
     Err("this program was built without CUDA\nhint: cargo build --release --features cuda, or --device cpu".into())

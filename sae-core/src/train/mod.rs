@@ -7,8 +7,12 @@
 pub mod checkpoint;
 mod choose;
 mod config;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod dense_step;
 pub mod engine;
+#[cfg(any(feature = "cuda", test))]
+mod fit;
 pub mod fused;
 mod log;
 mod method;

@@ -68,6 +68,32 @@ impl Progress {
     }
 }
 
+/// What computes the steps on a device: the fused step on a CPU, the sparse one on a GPU for the TopK family, Burn's
+/// autodiff for everything else.
+pub(super) fn engine(config: &TrainConfig, params: Params, device: &Device) -> Result<Box<dyn Engine>> {
+    if *device == Device::flex() {
+        return Ok(Box::new(Fused::new(config, params)));
+    }
+    #[cfg(feature = "cuda")]
+    if let Some(gpu) = crate::device::Gpu::of(device) {
+        use super::cuda::{PRODUCT_BYTES, Sparse};
+        use super::fit::Needs;
+        use cubecl::prelude::Scalar;
+        let needs = match config.is_topk() {
+            true => Needs::sparse(config, params.d_in, PRODUCT_BYTES),
+            false => Needs::dense(config, params.d_in),
+        };
+        if let Some(free) = gpu.free() {
+            needs.check(free)?;
+        }
+        if config.is_topk() {
+            let narrow = half::bf16::elem_type_native();
+            return Ok(Box::new(Sparse::new(config, params, gpu.client(), narrow, PRODUCT_BYTES)));
+        }
+    }
+    Ok(Box::new(Plain::new(config, params, &device.clone().autodiff())))
+}
+
 impl Trainer {
     /// Begins: initial parameters from the configuration's seed and the statistics of the data.
     pub fn new(d_in: usize, config: &TrainConfig, statistics: &Statistics, device: &Device) -> Result<Self> {
@@ -75,20 +101,20 @@ impl Trainer {
         let scale = statistics.scale(config)?;
         let mut params = Params::initial(d_in, config);
         params.b_dec = statistics.b_dec(config, scale);
-        Ok(Self::from_params(config, params, scale, device))
+        Self::from_params(config, params, scale, device)
     }
 
     /// Begins at given parameters, in units in which activations have been multiplied with `scale`.
-    pub fn from_params(config: &TrainConfig, params: Params, scale: f32, device: &Device) -> Self {
+    ///
+    /// # Errors
+    /// A GPU with too little free memory.
+    pub fn from_params(config: &TrainConfig, params: Params, scale: f32, device: &Device) -> Result<Self> {
         let (d_in, d_sae) = (params.d_in, params.d_sae);
-        let engine: Box<dyn Engine> = match *device == Device::flex() {
-            true => Box::new(Fused::new(config, params)),
-            false => Box::new(Plain::new(config, params, &device.clone().autodiff())),
-        };
+        let engine = engine(config, params, device)?;
         let last_fired = vec![0; d_sae];
         let progress = Progress { step: 0, scale, threshold: 0.0, last_fired, rng: None, l0: -1.0 };
         let rng = super::rng(config.seed, 4);
-        Self { config: config.clone(), engine, d_in, progress, rng, log: Log::new(config.steps) }
+        Ok(Self { config: config.clone(), engine, d_in, progress, rng, log: Log::new(config.steps) })
     }
 
     /// What it was told.

@@ -1,0 +1,60 @@
+//! Arrays on a device: their lengths, views of some of their rows, and what goes up and comes down. Knows nothing of
+//! what is in them.
+
+use crate::{Error, Result};
+use cubecl::client::Client;
+use cubecl::prelude::*;
+use cubecl::server::Handle;
+use cubecl::zspace::{Shape, Strides, Tiling};
+
+/// An array on the device.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    handle: Handle,
+    len: usize,
+}
+
+impl Buffer {
+    /// Some of its elements, all of four bytes. Devices want views to begin at multiples of 256 bytes.
+    pub fn part(&self, first: usize, len: usize) -> Self {
+        Self { handle: self.handle.clone().offset_start(4 * first as u64), len }
+    }
+
+    /// As an argument of a kernel.
+    pub fn arg(&self) -> BufferArg {
+        self.matrix([1, self.len], [self.len, 1]).into_buffer_arg()
+    }
+
+    /// As a matrix of a product.
+    pub fn matrix(&self, shape: [usize; 2], strides: [usize; 2]) -> TensorBinding {
+        TensorBinding {
+            handle: self.handle.clone().binding(),
+            strides: Strides::new(&strides),
+            shape: Shape::new(shape),
+            tiling: Tiling::UNTILED,
+        }
+    }
+}
+
+/// Puts these numbers on the device.
+pub fn upload<T: CubeElement>(client: &Client, values: &[T]) -> Buffer {
+    // An empty array cannot be bound.
+    let spare = [T::zeroed()];
+    let values = if values.is_empty() { &spare[..] } else { values };
+    Buffer { handle: client.create_from_slice(T::as_bytes(values)), len: values.len() }
+}
+
+/// Room for `len` elements of `bytes` each; what is in them is not known.
+pub fn room(client: &Client, len: usize, bytes: usize) -> Buffer {
+    let len = len.max(1);
+    Buffer { handle: client.empty(len * bytes), len }
+}
+
+/// Fetches an array.
+///
+/// # Errors
+/// This or an earlier kernel failed on the device.
+pub fn fetch<T: CubeElement>(client: &Client, buffer: &Buffer) -> Result<Vec<T>> {
+    let bytes = client.read_one(buffer.handle.clone()).map_err(|e| Error::Device(format!("the GPU failed: {e:?}")))?;
+    Ok(T::from_bytes(&bytes).iter().take(buffer.len).cloned().collect())
+}

@@ -1,0 +1,323 @@
+//! The engine: parameters and moments on the device, and a step from a batch to new ones.
+
+use super::forward::Entries;
+use super::memory::{Buffer, fetch, room, upload};
+use super::{blocks, cubes, sparse, units, update};
+use crate::train::engine::{Batch, Engine, Moments, Outcome, finite};
+use crate::train::{Decoder, Params, TrainConfig};
+use crate::{Error, Result};
+use cubecl::client::Client;
+use cubecl::prelude::*;
+
+/// Bytes that the product of some tokens may take.
+pub const PRODUCT_BYTES: usize = 1 << 30;
+
+/// Rows that one cube sums.
+const PIECE: usize = 512;
+
+/// Parameters with Adam's moments.
+pub struct Trained {
+    pub value: Buffer,
+    first: Buffer,
+    second: Buffer,
+}
+
+impl Trained {
+    fn new(client: &Client, value: &[f32], first: &[f32], second: &[f32]) -> Self {
+        Self { value: upload(client, value), first: upload(client, first), second: upload(client, second) }
+    }
+}
+
+/// The sparse step on a GPU.
+pub struct Sparse {
+    pub(super) config: TrainConfig,
+    pub(super) client: Client,
+    /// The type of the encoder's product.
+    pub(super) narrow: ElemType,
+    pub(super) budget: usize,
+    pub(super) d: usize,
+    pub(super) f: usize,
+    /// Tokens of the batch at hand.
+    pub(super) rows: usize,
+    pub(super) w_enc: Trained,
+    pub(super) w_dec: Trained,
+    pub(super) bias: Trained,
+    pub(super) narrow_enc: Buffer,
+    /// Of the decoder's rows.
+    pub(super) norms: Buffer,
+    /// The end of the only prefix: all features.
+    pub(super) whole: Buffer,
+    /// The decoder's bias and its moments, which are small, on the host.
+    b_dec: [Vec<f32>; 3],
+    /// A batch's last threshold, and how many features of a token are looked at.
+    pub(super) guess: Option<f32>,
+    pub(super) cap: usize,
+    l0: Option<f64>,
+}
+
+impl Sparse {
+    /// Begins at these parameters. `narrow` is the type of the encoder's product, `budget` the bytes it may take.
+    pub fn new(config: &TrainConfig, params: Params, client: Client, narrow: ElemType, budget: usize) -> Self {
+        let none = || Trained::new(&client, &[], &[], &[]);
+        let empty = || upload::<f32>(&client, &[]);
+        let zeros = Params::zeros(params.d_in, config);
+        let mut sparse = Self {
+            config: config.clone(),
+            narrow,
+            budget,
+            d: params.d_in,
+            f: params.d_sae,
+            rows: 0,
+            w_enc: none(),
+            w_dec: none(),
+            bias: none(),
+            narrow_enc: empty(),
+            norms: empty(),
+            whole: upload(&client, &[params.d_sae as u32]),
+            b_dec: [Vec::new(), Vec::new(), Vec::new()],
+            guess: None,
+            cap: 4 * config.k + 16,
+            l0: None,
+            client: client.clone(),
+        };
+        sparse.take(&Moments { params, first: zeros.clone(), second: zeros, l0: None });
+        sparse
+    }
+
+    fn take(&mut self, moments: &Moments) {
+        let Moments { params, first, second, l0 } = moments;
+        let client = &self.client;
+        self.w_enc = Trained::new(client, &params.w_enc, &first.w_enc, &second.w_enc);
+        self.w_dec = Trained::new(client, &params.w_dec, &first.w_dec, &second.w_dec);
+        self.bias = Trained::new(client, &params.scalars[0], &first.scalars[0], &second.scalars[0]);
+        self.b_dec = [params.b_dec.clone(), first.b_dec.clone(), second.b_dec.clone()];
+        self.norms = upload(client, &params.dec_norms());
+        let len = self.f * self.d;
+        self.narrow_enc = room(client, len, self.narrow.size());
+        let count = CubeCount::Static(len.div_ceil(super::select::UNITS) as u32, 1, 1);
+        sparse::narrowed::launch(
+            client,
+            count,
+            units(),
+            self.w_enc.value.arg(),
+            self.narrow_enc.arg(),
+            self.narrow,
+        );
+        (self.guess, self.l0) = (None, *l0);
+    }
+
+    /// Sums of rows `[rows, stride]`, each times its weight, from column `first` on.
+    fn column_sums(&self, a: &Buffer, rows: usize, stride: usize, first: usize, weights: Option<&Buffer>) -> Result<Vec<f32>> {
+        let (client, d) = (&self.client, self.d);
+        let pieces = rows.div_ceil(PIECE);
+        let (parts, out) = (room(client, pieces * d, 4), room(client, d, 4));
+        let by = weights.unwrap_or(&self.norms).arg();
+        let (to, weighed) = (parts.arg(), weights.is_some());
+        let count = blocks(pieces, d);
+        sparse::column_sums::launch(client, count, units(), a.arg(), by, to, rows, stride, first, d, PIECE, weighed);
+        let (from, none, to) = (parts.arg(), self.norms.arg(), out.arg());
+        sparse::column_sums::launch(client, blocks(1, d), units(), from, none, to, pieces, d, 0, d, pieces, false);
+        fetch(client, &out)
+    }
+
+    /// Adds to the gradients what a batch's entries say, grouped by feature on the host.
+    fn accumulate(&self, of: &Back, read: &Buffer, ends: (&Buffer, usize), to: &Gradients, more: bool) -> Result<()> {
+        let (client, width) = (&self.client, of.entries.width);
+        let (start, order) = grouped(&of.features, &of.lens, width, self.f);
+        let (start, order) = (upload(client, &start), upload(client, &order));
+        let (z, dz, x, residuals) = (of.entries.values.arg(), of.back.arg(), read.arg(), of.residuals.arg());
+        let (enc, dec, bias) = (to.enc.arg(), to.dec.arg(), to.bias.arg());
+        let (start, order, d) = (start.arg(), order.arg(), self.d);
+        let (count, slots, ends) = (blocks(self.f, d), ends.1, ends.0.arg());
+        sparse::gradients::launch(
+            client, count, units(), start, order, z, dz, x, residuals, ends, enc, dec, bias, d, slots, width, more,
+        );
+        Ok(())
+    }
+
+    /// What comes back to entries from residuals.
+    fn back(&self, entries: Entries, residuals: Buffer, ends: (&Buffer, usize)) -> Result<Back> {
+        let back = room(&self.client, self.rows * entries.width, 4);
+        self.dots((&residuals, ends.1), (&self.w_dec.value, false), ends.0, &entries, &back);
+        let features = fetch(&self.client, &entries.features)?;
+        let lens = fetch(&self.client, &entries.lens)?;
+        Ok(Back { entries, residuals, back, features, lens })
+    }
+}
+
+/// Entries with what comes back to them; features and lengths on the host as well.
+struct Back {
+    entries: Entries,
+    residuals: Buffer,
+    back: Buffer,
+    features: Vec<u32>,
+    lens: Vec<u32>,
+}
+
+/// Gradients on the device.
+struct Gradients {
+    enc: Buffer,
+    dec: Buffer,
+    bias: Buffer,
+}
+
+/// Entries `[rows, width]`, of which a row has `lens[row]`, by feature and in the order of the tokens: where each feature
+/// begins, and the places.
+fn grouped(features: &[u32], lens: &[u32], width: usize, d_sae: usize) -> (Vec<u32>, Vec<u32>) {
+    let mut start = vec![0u32; d_sae + 1];
+    let rows = || features.chunks_exact(width).zip(lens).map(|(row, len)| &row[..*len as usize]);
+    rows().flatten().for_each(|k| start[*k as usize + 1] += 1);
+    (0..d_sae).for_each(|k| start[k + 1] += start[k]);
+    let mut at = start.clone();
+    let mut order = vec![0u32; start[d_sae] as usize];
+    for (row, features) in rows().enumerate() {
+        for (n, k) in features.iter().enumerate() {
+            let at = &mut at[*k as usize];
+            order[*at as usize] = (row * width + n) as u32;
+            *at += 1;
+        }
+    }
+    (start, order)
+}
+
+impl Engine for Sparse {
+    fn step(&mut self, batch: &Batch) -> Result<Outcome> {
+        let client = self.client.clone();
+        let (d, f) = (self.d, self.f);
+        self.rows = batch.x.len() / d;
+        let rows = self.rows as f64;
+        let b_dec = upload(&client, &self.b_dec[0]);
+        let inputs = self.inputs(batch.x, &b_dec);
+        let slots = batch.ends.len();
+        let ends: Vec<u32> = batch.ends.iter().map(|end| *end as u32).collect();
+        let ends = upload(&client, &ends);
+        let aux = match self.config.aux > 0.0 && !batch.dead.is_empty() {
+            true => self.config.aux_k(d).min(batch.dead.len()),
+            false => 0,
+        };
+        let (chosen, least, chosen_aux) = self.choose(&inputs, batch.dead, aux)?;
+        let (residuals, costs) = self.residuals(&inputs, &b_dec, (&ends, slots), &chosen);
+        let main = self.back(chosen, residuals, (&ends, slots))?;
+        let costs: Vec<f32> = fetch(&client, &costs)?;
+        let of = |n: usize| costs.iter().skip(n).step_by(2).map(|c| f64::from(*c)).sum::<f64>();
+        let mut outcome = Outcome {
+            mse: of(0) / rows,
+            errors: of(1) / rows,
+            l0: main.lens.iter().map(|n| f64::from(*n)).sum::<f64>() / rows,
+            least,
+            fired: vec![false; f],
+            token_errors: costs.iter().step_by(2).copied().collect(),
+            ..Outcome::default()
+        };
+        for (features, len) in main.features.chunks_exact(main.entries.width).zip(&main.lens) {
+            features[..*len as usize].iter().for_each(|k| outcome.fired[*k as usize] = true);
+        }
+        let mut of_aux = None;
+        if let Some(chosen) = chosen_aux {
+            let weight = match self.config.aux_relative {
+                // The error's total variance, from its squares and the sums of its columns.
+                true => {
+                    let sums = self.column_sums(&main.residuals, self.rows, slots * d, (slots - 1) * d, None)?;
+                    let squares: f64 = sums.iter().map(|s| (f64::from(*s) * rows / 2.0).powi(2)).sum();
+                    rows / (of(0) - squares / rows).max(f64::MIN_POSITIVE)
+                }
+                false => (batch.dead.len() as f64 / self.config.aux_k(d) as f64).min(1.0),
+            };
+            let weight = self.config.aux * weight;
+            let scale = (weight * 2.0 / rows) as f32;
+            let (residuals, costs) = self.aux_residuals((&main.residuals, slots), &b_dec, &chosen, scale);
+            let costs: Vec<f32> = fetch(&client, &costs)?;
+            outcome.aux = weight * costs.iter().step_by(2).map(|c| f64::from(*c)).sum::<f64>() / rows;
+            of_aux = Some(self.back(chosen, residuals, (&self.whole, 1))?);
+        }
+        finite(&outcome, batch)?;
+
+        let gradients =
+            Gradients { enc: room(&client, f * d, 4), dec: room(&client, f * d, 4), bias: room(&client, f, 4) };
+        self.accumulate(&main, &inputs.read, (&ends, slots), &gradients, false)?;
+        if let Some(aux) = &of_aux {
+            self.accumulate(aux, &inputs.read, (&self.whole, 1), &gradients, true)?;
+        }
+        // Slot 0 is the sum over all prefixes.
+        let mut of_b_dec = self.column_sums(&main.residuals, self.rows, slots * d, 0, None)?;
+        if self.config.centre {
+            let through = self.column_sums(&self.w_enc.value, f, d, 0, Some(&gradients.bias))?;
+            of_b_dec.iter_mut().zip(through).for_each(|(sum, own)| *sum -= own);
+        }
+        let squares = room(&client, f, 4);
+        let unit = self.config.decoder == Decoder::Unit;
+        let (enc, dec, bias) = (gradients.enc.arg(), gradients.dec.arg(), gradients.bias.arg());
+        let (w, to) = (self.w_dec.value.arg(), squares.arg());
+        update::norms_of_gradients::launch(&client, cubes(f), units(), enc, dec, bias, w, to, d, unit);
+        let mut shrink = 1.0;
+        if self.config.clip > 0.0 {
+            let squares: Vec<f32> = fetch(&client, &squares)?;
+            let all = squares.iter().map(|s| f64::from(*s)).sum::<f64>();
+            outcome.grad_norm = (all + of_b_dec.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>()).sqrt();
+            shrink = (self.config.clip / (outcome.grad_norm + 1e-6)).min(1.0);
+            if !outcome.grad_norm.is_finite() {
+                let cause = format!("the gradient is {} at step {}", outcome.grad_norm, batch.t - 1);
+                return Err(Error::Config(format!("{cause}\nhint: a lower --lr than {}", self.config.lr)));
+            }
+        }
+        self.apply(&gradients, &of_b_dec, shrink as f32, batch);
+        self.l0 = Some(outcome.l0);
+        Ok(outcome)
+    }
+
+    fn moments(&self) -> Result<Moments> {
+        let mut moments = Moments { l0: self.l0, ..Moments::default() };
+        let get = |of: fn(&Trained) -> &Buffer, b_dec: &[f32]| -> Result<Params> {
+            Ok(Params {
+                d_in: self.d,
+                d_sae: self.f,
+                w_enc: fetch(&self.client, of(&self.w_enc))?,
+                w_dec: fetch(&self.client, of(&self.w_dec))?,
+                scalars: [fetch(&self.client, of(&self.bias))?, Vec::new(), Vec::new()],
+                b_dec: b_dec.to_vec(),
+            })
+        };
+        moments.params = get(|t| &t.value, &self.b_dec[0])?;
+        moments.first = get(|t| &t.first, &self.b_dec[1])?;
+        moments.second = get(|t| &t.second, &self.b_dec[2])?;
+        Ok(moments)
+    }
+
+    fn restore(&mut self, moments: Moments) -> Result<()> {
+        self.take(&moments);
+        Ok(())
+    }
+}
+
+impl Sparse {
+    /// Adam on everything.
+    fn apply(&mut self, gradients: &Gradients, of_b_dec: &[f32], shrink: f32, batch: &Batch) {
+        let config = &self.config;
+        let left = |beta: f64| 1.0 - beta.powf(batch.t as f64);
+        let (beta1, beta2, epsilon) = (config.beta1 as f32, config.beta2 as f32, config.epsilon as f32);
+        let (rate, spread) = ((batch.lr / left(config.beta1)) as f32, (1.0 / left(config.beta2).sqrt()) as f32);
+        let decoder = if config.decoder == Decoder::Unit { update::UNIT } else { update::FREE };
+        let (d, f) = (self.d, self.f);
+        let all = [
+            (&self.w_enc, &gradients.enc, f, d, update::NARROWED),
+            (&self.w_dec, &gradients.dec, f, d, decoder),
+            (&self.bias, &gradients.bias, 1, f, update::PLAIN),
+        ];
+        for (trained, gradient, rows, d, then) in all {
+            let (w, m, v, g) = (trained.value.arg(), trained.first.arg(), trained.second.arg(), gradient.arg());
+            let (norms, narrow) = (self.norms.arg(), self.narrow_enc.arg());
+            let (client, count) = (&self.client, cubes(rows));
+            update::adam::launch(
+                client, count, units(), w, m, v, g, norms, narrow, d, shrink, beta1, beta2, epsilon, rate, spread,
+                then, self.narrow,
+            );
+        }
+        let [w, m, v] = &mut self.b_dec;
+        for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(of_b_dec) {
+            let g = g * shrink;
+            *m = beta1 * *m + (1.0 - beta1) * g;
+            *v = beta2 * *v + (1.0 - beta2) * g * g;
+            *w -= rate * *m / (v.sqrt() * spread + epsilon);
+        }
+    }
+}

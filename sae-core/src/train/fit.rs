@@ -1,0 +1,110 @@
+//! Whether a training run fits into a GPU's memory, before it starts. Counts the arrays that an engine holds at once;
+//! asks no device.
+
+use super::config::TrainConfig;
+use crate::{Error, Result};
+
+/// Bytes of what a run holds at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Weights in `f32`, and the encoder in bf16 where the engine is sparse.
+    pub weights: u64,
+    /// Adam's two moments.
+    pub moments: u64,
+    /// Gradients of the weights.
+    pub gradient: u64,
+    /// Activations, residuals and chosen features of a batch.
+    pub batch: u64,
+    /// Pre-activations: of some tokens at a time where the engine is sparse, of all otherwise.
+    pub products: u64,
+}
+
+impl Needs {
+    /// What the sparse engine of the TopK family needs; `budget` is what the product of some tokens may take.
+    pub fn sparse(config: &TrainConfig, d_in: usize, budget: usize) -> Self {
+        let (d, f, rows) = (d_in as u64, config.d_sae(d_in) as u64, config.batch as u64);
+        let matrix = 4 * d * f;
+        let slots = (config.prefixes.len().max(2) as u64).max(config.random_prefixes as u64) + 1;
+        let slots = if config.arch == crate::sae::Architecture::Matryoshka { slots } else { 1 };
+        let aux = if config.aux > 0.0 { 2 * config.aux_k(d_in) as u64 + 16 } else { 0 };
+        // Candidates and what is kept of them; a batch's choice looks at more features of a token.
+        let entries = 16 * (4 * config.k as u64 + 16 + aux).min(f);
+        Self {
+            weights: 2 * matrix + matrix / 2,
+            moments: 4 * matrix,
+            gradient: 2 * matrix,
+            batch: rows * (d * (4 + 4 + 2 + 4 * slots) + entries) + rows * d * 4 * u64::from(aux > 0),
+            products: (budget as u64).clamp(4 * 128 * f, (4 * rows * f).max(4 * 128 * f)),
+        }
+    }
+
+    /// What the dense engine needs: Burn's autodiff keeps about six arrays of the size of the pre-activations, and one
+    /// copy of a matrix while it is updated.
+    pub fn dense(config: &TrainConfig, d_in: usize) -> Self {
+        let (d, f, rows) = (d_in as u64, config.d_sae(d_in) as u64, config.batch as u64);
+        let matrix = 4 * d * f;
+        Self {
+            weights: 3 * matrix,
+            moments: 4 * matrix,
+            gradient: 2 * matrix,
+            batch: 4 * rows * d * 4,
+            products: 6 * 4 * rows * f,
+        }
+    }
+
+    fn total(&self) -> u64 {
+        self.weights + self.moments + self.gradient + self.batch + self.products
+    }
+
+    /// Refuses what does not fit into `free` bytes, of which a tenth is left for what is not counted.
+    ///
+    /// # Errors
+    /// Too little memory, with the numbers and what would help.
+    pub fn check(&self, free: u64) -> Result<()> {
+        if self.total() <= free - free / 10 {
+            return Ok(());
+        }
+        let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+        let whole = self.weights + self.moments + self.gradient;
+        let hint = if whole > free - free / 10 { "fewer --features" } else { "a smaller --batch" };
+        Err(Error::Device(format!(
+            "training needs {:.1} GiB and the GPU has {:.1} free: weights {:.1}, moments {:.1}, gradient {:.1}, batch {:.1}, \
+             products {:.1}\nhint: {hint}",
+            gib(self.total()),
+            gib(free),
+            gib(self.weights),
+            gib(self.moments),
+            gib(self.gradient),
+            gib(self.batch),
+            gib(self.products),
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sae::Architecture;
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_numbers_and_the_right_hint() {
+        let config = TrainConfig { features: 65_536, batch: 16_384, ..TrainConfig::of(Architecture::TopK) };
+        let needs = Needs::sparse(&config, 4096, 1 << 30);
+        // Eight and a half matrices of a GiB.
+        assert_eq!(needs.weights + needs.moments + needs.gradient, (17 << 30) / 2);
+        assert_eq!(needs.products, 1 << 30);
+        needs.check(80 << 30).unwrap();
+        let error = needs.check(8 << 30).unwrap_err().to_string();
+        assert!(error.contains("8.0 free") && error.contains("hint: fewer --features"), "{error}");
+        let error = needs.check(10 << 30).unwrap_err().to_string();
+        assert!(error.contains("hint: a smaller --batch"), "{error}");
+        let dense = Needs::dense(&config, 4096);
+        assert!(dense.products > 20 * needs.products && dense.check(24 << 30).is_err());
+    }
+
+    #[test]
+    fn products_of_a_small_batch_are_no_larger_than_the_batch() {
+        let config = TrainConfig { features: 1024, batch: 256, ..TrainConfig::of(Architecture::BatchTopK) };
+        assert_eq!(Needs::sparse(&config, 64, 1 << 30).products, 4 * 256 * 1024);
+    }
+}
