@@ -176,9 +176,7 @@ impl Sparse {
             let (count, units, client) = (cubes(self.rows), units(), &self.client);
             let (gain, weighed, width) = (self.norms.arg(), self.config.weighs_by_norm(), entries.width);
             let to = bins.arg();
-            select::digits::launch(
-                client, count, units, values, features, lens, gain, to, width, found, pass, weighed,
-            );
+            select::digits::launch(client, count, units, values, features, lens, gain, to, width, found, pass, weighed);
             let bins: Vec<u32> = fetch(&self.client, &bins)?;
             if pass == 0 {
                 total = bins.iter().map(|n| u64::from(*n)).sum();
@@ -201,7 +199,12 @@ impl Sparse {
     }
 
     /// The features that take part, the least of a batch's choice, and (AuxK) the strongest `aux` of the dead features.
-    pub fn choose(&mut self, inputs: &Inputs, dead: &[u32], aux: usize) -> Result<(Entries, Option<f32>, Option<Entries>)> {
+    pub fn choose(
+        &mut self,
+        inputs: &Inputs,
+        dead: &[u32],
+        aux: usize,
+    ) -> Result<(Entries, Option<f32>, Option<Entries>)> {
         let (rows, k) = (inputs.rows, self.config.k);
         let tokens = self.tokens(rows);
         let batch = self.config.arch != Architecture::TopK;
@@ -253,13 +256,25 @@ impl Sparse {
     }
 
     /// Residuals `[rows, slots, d]` and costs `[rows, 2]` of what was chosen.
-    pub fn residuals(&self, inputs: &Inputs, b_dec: &Buffer, ends: (&Buffer, usize), chosen: &Entries) -> (Buffer, Buffer) {
+    pub fn residuals(
+        &self,
+        inputs: &Inputs,
+        b_dec: &Buffer,
+        ends: (&Buffer, usize),
+        chosen: &Entries,
+    ) -> (Buffer, Buffer) {
         let scale = 2.0 / inputs.rows as f32;
         self.reconstruct((&inputs.x, 1), b_dec, ends, chosen, (0.0, scale, false))
     }
 
     /// The same for AuxK, from the last of the residuals: `scale` times the error that is left.
-    pub fn aux_residuals(&self, of: (&Buffer, usize), b_dec: &Buffer, chosen: &Entries, scale: f32) -> (Buffer, Buffer) {
+    pub fn aux_residuals(
+        &self,
+        of: (&Buffer, usize),
+        b_dec: &Buffer,
+        chosen: &Entries,
+        scale: f32,
+    ) -> (Buffer, Buffer) {
         let lift = self.rows as f32 / 2.0;
         self.reconstruct(of, b_dec, (&self.whole, 1), chosen, (lift, scale, true))
     }
@@ -278,8 +293,25 @@ impl Sparse {
         let (x, b, w, ends) = (x.arg(), b_dec.arg(), self.w_dec.value.arg(), ends.arg());
         let (count, to, cost) = (cubes(self.rows), out.arg(), costs.arg());
         sparse::residuals::launch(
-            client, count, units(), x, b, w, features, values, lens, ends, to, cost, d, slots, width, x_slots, lift,
-            scale, aux,
+            client,
+            count,
+            units(),
+            x,
+            b,
+            w,
+            features,
+            values,
+            lens,
+            ends,
+            to,
+            cost,
+            d,
+            slots,
+            width,
+            x_slots,
+            lift,
+            scale,
+            aux,
         );
         (out, costs)
     }

@@ -162,8 +162,7 @@ pub fn residuals(
     let mut all = 0f32;
     let mut c = UNIT_POS as usize;
     while c < d {
-        let mut error =
-            if aux { lift * x[(row * x_slots + x_slots - 1) * d + c] } else { b_dec[c] - x[row * d + c] };
+        let mut error = if aux { lift * x[(row * x_slots + x_slots - 1) * d + c] } else { b_dec[c] - x[row * d + c] };
         let mut low = 0u32;
         for slot in 0..slots {
             let high = ends[slot];

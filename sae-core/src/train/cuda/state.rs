@@ -8,6 +8,7 @@ use crate::train::{Decoder, Params, TrainConfig};
 use crate::{Error, Result};
 use cubecl::client::Client;
 use cubecl::prelude::*;
+use std::borrow::Cow;
 
 /// Bytes that the product of some tokens may take.
 pub const PRODUCT_BYTES: usize = 1 << 30;
@@ -95,19 +96,19 @@ impl Sparse {
         let len = self.f * self.d;
         self.narrow_enc = room(client, len, self.narrow.size());
         let count = CubeCount::Static(len.div_ceil(super::select::UNITS) as u32, 1, 1);
-        sparse::narrowed::launch(
-            client,
-            count,
-            units(),
-            self.w_enc.value.arg(),
-            self.narrow_enc.arg(),
-            self.narrow,
-        );
+        sparse::narrowed::launch(client, count, units(), self.w_enc.value.arg(), self.narrow_enc.arg(), self.narrow);
         (self.guess, self.l0) = (None, *l0);
     }
 
     /// Sums of rows `[rows, stride]`, each times its weight, from column `first` on.
-    fn column_sums(&self, a: &Buffer, rows: usize, stride: usize, first: usize, weights: Option<&Buffer>) -> Result<Vec<f32>> {
+    fn column_sums(
+        &self,
+        a: &Buffer,
+        rows: usize,
+        stride: usize,
+        first: usize,
+        weights: Option<&Buffer>,
+    ) -> Result<Vec<f32>> {
         let (client, d) = (&self.client, self.d);
         let pieces = rows.div_ceil(PIECE);
         let (parts, out) = (room(client, pieces * d, 4), room(client, d, 4));
@@ -130,7 +131,23 @@ impl Sparse {
         let (start, order, d) = (start.arg(), order.arg(), self.d);
         let (count, slots, ends) = (blocks(self.f, d), ends.1, ends.0.arg());
         sparse::gradients::launch(
-            client, count, units(), start, order, z, dz, x, residuals, ends, enc, dec, bias, d, slots, width, more,
+            client,
+            count,
+            units(),
+            start,
+            order,
+            z,
+            dz,
+            x,
+            residuals,
+            ends,
+            enc,
+            dec,
+            bias,
+            d,
+            slots,
+            width,
+            more,
         );
         Ok(())
     }
@@ -265,7 +282,7 @@ impl Engine for Sparse {
         Ok(outcome)
     }
 
-    fn moments(&self) -> Result<Moments> {
+    fn moments(&self) -> Result<Cow<'_, Moments>> {
         let mut moments = Moments { l0: self.l0, ..Moments::default() };
         let get = |of: fn(&Trained) -> &Buffer, b_dec: &[f32]| -> Result<Params> {
             Ok(Params {
@@ -280,7 +297,7 @@ impl Engine for Sparse {
         moments.params = get(|t| &t.value, &self.b_dec[0])?;
         moments.first = get(|t| &t.first, &self.b_dec[1])?;
         moments.second = get(|t| &t.second, &self.b_dec[2])?;
-        Ok(moments)
+        Ok(Cow::Owned(moments))
     }
 
     fn restore(&mut self, moments: Moments) -> Result<()> {
@@ -308,8 +325,24 @@ impl Sparse {
             let (norms, narrow) = (self.norms.arg(), self.narrow_enc.arg());
             let (client, count) = (&self.client, cubes(rows));
             update::adam::launch(
-                client, count, units(), w, m, v, g, norms, narrow, d, shrink, beta1, beta2, epsilon, rate, spread,
-                then, self.narrow,
+                client,
+                count,
+                units(),
+                w,
+                m,
+                v,
+                g,
+                norms,
+                narrow,
+                d,
+                shrink,
+                beta1,
+                beta2,
+                epsilon,
+                rate,
+                spread,
+                then,
+                self.narrow,
             );
         }
         let [w, m, v] = &mut self.b_dec;
