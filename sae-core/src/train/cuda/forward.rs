@@ -77,22 +77,29 @@ impl Sparse {
         Inputs { rows: len / d, x, read, narrow }
     }
 
+    /// Waits until everything that was asked of the device is done.
+    ///
+    /// # Errors
+    /// A device that failed.
+    pub fn wait(&self) -> Result<()> {
+        fetch::<f32>(&self.client, &self.norms).map(|_| ())
+    }
+
     /// Seconds of the encoder's product of a whole batch alone, which is the floor of a step.
     ///
     /// # Errors
     /// A device that failed.
-    pub fn product_seconds(&mut self, x: &[f32]) -> Result<f64> {
+    pub fn product_seconds(&self, x: &[f32]) -> Result<f64> {
         let b_dec = upload(&self.client, &vec![0f32; self.d]);
         let inputs = self.inputs(x, &b_dec);
         let tokens = self.tokens(inputs.rows);
         let p = room(&self.client, tokens * self.f, 4);
-        // What was asked for before is waited for, on both sides.
-        fetch::<f32>(&self.client, &b_dec)?;
+        self.wait()?;
         let start = Instant::now();
         for first in (0..inputs.rows).step_by(tokens) {
             self.product(&inputs, first, tokens.min(inputs.rows - first), &p)?;
         }
-        fetch::<f32>(&self.client, &b_dec)?;
+        self.wait()?;
         Ok(start.elapsed().as_secs_f64())
     }
 
@@ -186,7 +193,17 @@ impl Sparse {
         let sorted = Entries { lens: out.lens.clone(), ..Entries::new(client, self.rows, keep) };
         let (features, values, lens) = (out.features.arg(), out.values.arg(), out.lens.arg());
         let (to_features, to_values) = (sorted.features.arg(), sorted.values.arg());
-        select::ascending::launch(client, cubes(self.rows), units, features, values, lens, to_features, to_values, keep);
+        select::ascending::launch(
+            client,
+            cubes(self.rows),
+            units,
+            features,
+            values,
+            lens,
+            to_features,
+            to_values,
+            keep,
+        );
         sorted
     }
 
@@ -200,9 +217,7 @@ impl Sparse {
             let (count, units, client) = (cubes(self.rows), units(), &self.client);
             let (gain, weighed, width) = (self.norms.arg(), self.config.weighs_by_norm(), entries.width);
             let to = bins.arg();
-            select::digits::launch(
-                client, count, units, values, features, lens, gain, to, width, found, pass, weighed,
-            );
+            select::digits::launch(client, count, units, values, features, lens, gain, to, width, found, pass, weighed);
             let bins: Vec<u32> = fetch(&self.client, &bins)?;
             if pass == 0 {
                 total = bins.iter().map(|n| u64::from(*n)).sum();
@@ -225,7 +240,12 @@ impl Sparse {
     }
 
     /// The features that take part, the least of a batch's choice, and (AuxK) the strongest `aux` of the dead features.
-    pub fn choose(&mut self, inputs: &Inputs, dead: &[u32], aux: usize) -> Result<(Entries, Option<f32>, Option<Entries>)> {
+    pub fn choose(
+        &mut self,
+        inputs: &Inputs,
+        dead: &[u32],
+        aux: usize,
+    ) -> Result<(Entries, Option<f32>, Option<Entries>)> {
         let (rows, k) = (inputs.rows, self.config.k);
         let tokens = self.tokens(rows);
         let batch = self.config.arch != Architecture::TopK;
@@ -277,13 +297,25 @@ impl Sparse {
     }
 
     /// Residuals `[rows, slots, d]` and costs `[rows, 2]` of what was chosen.
-    pub fn residuals(&self, inputs: &Inputs, b_dec: &Buffer, ends: (&Buffer, usize), chosen: &Entries) -> (Buffer, Buffer) {
+    pub fn residuals(
+        &self,
+        inputs: &Inputs,
+        b_dec: &Buffer,
+        ends: (&Buffer, usize),
+        chosen: &Entries,
+    ) -> (Buffer, Buffer) {
         let scale = 2.0 / inputs.rows as f32;
         self.reconstruct((&inputs.x, 1), b_dec, ends, chosen, (0.0, scale, false))
     }
 
     /// The same for AuxK, from the last of the residuals: `scale` times the error that is left.
-    pub fn aux_residuals(&self, of: (&Buffer, usize), b_dec: &Buffer, chosen: &Entries, scale: f32) -> (Buffer, Buffer) {
+    pub fn aux_residuals(
+        &self,
+        of: (&Buffer, usize),
+        b_dec: &Buffer,
+        chosen: &Entries,
+        scale: f32,
+    ) -> (Buffer, Buffer) {
         let lift = self.rows as f32 / 2.0;
         self.reconstruct(of, b_dec, (&self.whole, 1), chosen, (lift, scale, true))
     }
@@ -302,8 +334,25 @@ impl Sparse {
         let (x, b, w, ends) = (x.arg(), b_dec.arg(), self.w_dec.value.arg(), ends.arg());
         let (count, to, cost) = (cubes(self.rows), out.arg(), costs.arg());
         sparse::residuals::launch(
-            client, count, units(), x, b, w, features, values, lens, ends, to, cost, d, slots, width, x_slots, lift,
-            scale, aux,
+            client,
+            count,
+            units(),
+            x,
+            b,
+            w,
+            features,
+            values,
+            lens,
+            ends,
+            to,
+            cost,
+            d,
+            slots,
+            width,
+            x_slots,
+            lift,
+            scale,
+            aux,
         );
         (out, costs)
     }

@@ -95,19 +95,19 @@ impl Sparse {
         let len = self.f * self.d;
         self.narrow_enc = room(client, len, self.narrow.size());
         let count = CubeCount::Static(len.div_ceil(super::select::UNITS) as u32, 1, 1);
-        sparse::narrowed::launch(
-            client,
-            count,
-            units(),
-            self.w_enc.value.arg(),
-            self.narrow_enc.arg(),
-            self.narrow,
-        );
+        sparse::narrowed::launch(client, count, units(), self.w_enc.value.arg(), self.narrow_enc.arg(), self.narrow);
         (self.guess, self.l0) = (None, *l0);
     }
 
     /// Sums of rows `[rows, stride]`, each times its weight, from column `first` on.
-    fn column_sums(&self, a: &Buffer, rows: usize, stride: usize, first: usize, weights: Option<&Buffer>) -> Result<Vec<f32>> {
+    fn column_sums(
+        &self,
+        a: &Buffer,
+        rows: usize,
+        stride: usize,
+        first: usize,
+        weights: Option<&Buffer>,
+    ) -> Result<Vec<f32>> {
         let (client, d) = (&self.client, self.d);
         let pieces = rows.div_ceil(PIECE);
         let (parts, out) = (room(client, pieces * d, 4), room(client, d, 4));
@@ -130,7 +130,23 @@ impl Sparse {
         let (start, order, d) = (start.arg(), order.arg(), self.d);
         let (count, slots, ends) = (blocks(self.f, d), ends.1, ends.0.arg());
         sparse::gradients::launch(
-            client, count, units(), start, order, z, dz, x, residuals, ends, enc, dec, bias, d, slots, width, more,
+            client,
+            count,
+            units(),
+            start,
+            order,
+            z,
+            dz,
+            x,
+            residuals,
+            ends,
+            enc,
+            dec,
+            bias,
+            d,
+            slots,
+            width,
+            more,
         );
         Ok(())
     }
@@ -308,8 +324,24 @@ impl Sparse {
             let (norms, narrow) = (self.norms.arg(), self.narrow_enc.arg());
             let (client, count) = (&self.client, cubes(rows));
             update::adam::launch(
-                client, count, units(), w, m, v, g, norms, narrow, d, shrink, beta1, beta2, epsilon, rate, spread,
-                then, self.narrow,
+                client,
+                count,
+                units(),
+                w,
+                m,
+                v,
+                g,
+                norms,
+                narrow,
+                d,
+                shrink,
+                beta1,
+                beta2,
+                epsilon,
+                rate,
+                spread,
+                then,
+                self.narrow,
             );
         }
         let [w, m, v] = &mut self.b_dec;
