@@ -108,6 +108,9 @@ pub struct BenchTrain {
     /// Rounds of product and step
     #[arg(long, default_value_t = 15)]
     pub rounds: usize,
+    /// Where to compute: cpu, or (topk, batch-topk, matryoshka) cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub device: DeviceChoice,
 }
 
 /// `sae demo`

@@ -5,6 +5,7 @@ use super::Outcome;
 use crate::args::BenchTrain;
 use crate::terminal::{count, table};
 use anyhow::{Result, bail};
+use burn::tensor::Device;
 use sae_core::kernel::product::product;
 use sae_core::kernel::{Panels, Rule, select, vector};
 use sae_core::sae::Architecture;
@@ -35,8 +36,14 @@ pub fn train(args: &BenchTrain, dry: bool) -> Result<Outcome> {
     if dry {
         return Outcome::plan(json!({ "command": "bench train", "d_in": d, "rounds": args.rounds, "config": config }));
     }
+    let device = args.device.open()?;
     let x = activations(rows, d);
     let mut params = Params::initial(d, &config);
+    #[cfg(feature = "cuda")]
+    if device != Device::flex() {
+        return on_gpu(args, &config, params, &x, &device);
+    }
+    debug_assert!(device == Device::flex());
     if !config.is_topk() {
         let bias = -threshold(&x, &params, args.l0);
         params.scalars[0].fill(bias);
@@ -101,6 +108,58 @@ pub fn train(args: &BenchTrain, dry: bool) -> Result<Outcome> {
         flops / floor / 1e9,
         100.0 * floor / whole,
         table(&lines),
+    );
+    Outcome::new(json, text)
+}
+
+/// The same on a GPU: the floor is the encoder's bf16 product alone, waited for on both sides, as the step is.
+#[cfg(feature = "cuda")]
+fn on_gpu(args: &BenchTrain, config: &TrainConfig, params: Params, x: &[f32], device: &Device) -> Result<Outcome> {
+    if !config.is_topk() {
+        bail!("on a GPU only topk, batch-topk and matryoshka have a step of their own\nhint: --device cpu");
+    }
+    let (d, f, rows) = (args.d_in, args.features, args.batch);
+    let mut sparse = sae_core::train::gpu::sparse(config, params, device)?;
+    let dead: Vec<u32> = (0..f as u32).take((args.dead * f as f64) as usize).collect();
+    let ends = if args.arch == Architecture::Matryoshka { config.prefixes(f) } else { vec![f] };
+    let (mut floor, mut whole, mut l0) = (Vec::new(), Vec::new(), 0.0);
+    // The first round compiles the kernels and warms up.
+    for t in 1..=args.rounds as u64 + 1 {
+        let alone = sparse.product_seconds(x)?;
+        let start = Instant::now();
+        let batch = Batch { x, t, lr: config.lr, sparsity: 0.0, ends: &ends, dead: &dead };
+        let outcome = sparse.step(&batch)?;
+        sparse.wait()?;
+        if t > 1 {
+            floor.push(alone);
+            whole.push(start.elapsed().as_secs_f64());
+        }
+        l0 = outcome.l0;
+    }
+    let (floor, whole) = (median(floor), median(whole));
+    let flops = 2.0 * (rows * d * f) as f64;
+    let json = json!({
+        "arch": args.arch, "device": args.device.to_string(), "d_in": d, "features": f, "k": args.k, "l0": l0,
+        "batch": rows, "dead": dead.len(), "tokens_per_s": rows as f64 / whole, "seconds": whole,
+        "product_seconds": floor, "product_tokens_per_s": rows as f64 / floor, "product_gflops": flops / floor / 1e9,
+        "of_product": floor / whole,
+    });
+    let text = format!(
+        "{} d_in {d}, {} features, L0 {l0:.1}, batch {}, {} dead, {}; medians of {} rounds\n\
+         step     {:.1} ms = {} tokens/s\n\
+         product  {:.1} ms = {} tokens/s = {:.0} GFLOP/s, the encoder's in bf16 alone: {:.0} % of it reached",
+        args.arch.name(),
+        count(f as u64),
+        count(rows as u64),
+        count(dead.len() as u64),
+        args.device,
+        args.rounds,
+        1e3 * whole,
+        count((rows as f64 / whole) as u64),
+        1e3 * floor,
+        count((rows as f64 / floor) as u64),
+        flops / floor / 1e9,
+        100.0 * floor / whole,
     );
     Outcome::new(json, text)
 }

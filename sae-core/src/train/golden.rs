@@ -111,6 +111,13 @@ fn engines(config: &TrainConfig, params: &Params) -> Vec<(&'static str, Box<dyn 
     engines
 }
 
+/// What trains on a GPU.
+#[cfg(feature = "cuda")]
+fn on_gpu(config: &TrainConfig, params: &Params) -> Vec<(&'static str, Box<dyn Engine>)> {
+    let device = crate::device::DeviceChoice::Cuda(0).open().unwrap();
+    vec![("gpu", super::trainer::engine(config, params.clone(), &device).unwrap())]
+}
+
 fn close(what: &str, own: &Params, other: &Params, tolerance: f32) {
     let names = ["W_enc", "W_dec", "b_dec", "number 0", "number 1", "number 2"];
     for (name, (own, other)) in names.iter().zip(own.arrays().into_iter().zip(other.arrays())) {
@@ -132,6 +139,22 @@ fn projected(mut gradient: Params, params: &Params) -> Params {
 
 #[test]
 fn losses_gradients_and_twenty_steps_are_the_peers() {
+    check(engines, |_| 1e-4);
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+#[ignore = "needs a GPU"]
+fn losses_gradients_and_twenty_steps_are_the_peers_on_a_gpu() {
+    // Burn's f32 products run as TF32 on tensor cores; the sparse step is f32 wherever it is not only choosing.
+    check(on_gpu, |config| if config.is_topk() { 1e-4 } else { 2e-2 });
+}
+
+/// Every case through every engine.
+fn check(
+    engines: impl Fn(&TrainConfig, &Params) -> Vec<(&'static str, Box<dyn Engine>)>,
+    tolerance: fn(&TrainConfig) -> f32,
+) {
     let text = std::fs::read_to_string(folder().join("cases.json")).unwrap();
     let cases: Value = serde_json::from_str(&text).unwrap();
     for name in CASES {
@@ -144,6 +167,7 @@ fn losses_gradients_and_twenty_steps_are_the_peers() {
             Some((_, mask)) => (0..).zip(mask).filter(|(_, dead)| **dead != 0).map(|(k, _)| k).collect(),
             None => Vec::new(),
         };
+        let (tolerance, near) = (tolerance(&config), f64::from(tolerance(&config)));
         let ends = super::choose::prefixes(&config, F, &mut super::rng(0, 0));
         let sparsity = config.sparsity_at(0);
         let batch = |step: u64| Batch {
@@ -164,7 +188,7 @@ fn losses_gradients_and_twenty_steps_are_the_peers() {
             computes.step(&batch(0)).unwrap();
             let mut found = computes.moments().unwrap().into_owned().first;
             found.arrays_mut().into_iter().flatten().for_each(|v| *v /= 1.0 - 0.9);
-            close(&format!("{name}, {engine}, gradient"), &found, &expected, 1e-4);
+            close(&format!("{name}, {engine}, gradient"), &found, &expected, tolerance);
         }
         for (engine, mut computes) in engines(&config, &start) {
             let mut threshold = 0.0;
@@ -172,19 +196,20 @@ fn losses_gradients_and_twenty_steps_are_the_peers() {
                 let outcome = computes.step(&batch(step)).unwrap();
                 let (found, expected) = (outcome.loss(sparsity), case["loss"][step as usize].as_f64().unwrap());
                 let what = format!("{name}, {engine}, step {step}");
-                assert!((found - expected).abs() < 1e-4 * expected, "{what}: loss {found} and {expected}");
+                assert!((found - expected).abs() < near * expected, "{what}: loss {found} and {expected}");
                 if let Some(norm) = case["grad_norm_before_clip"][step as usize].as_f64()
                     && config.decoder == Decoder::Free
                 {
                     let found = outcome.grad_norm;
-                    assert!((found - norm).abs() < 1e-4 * norm, "{what}: gradient {found} and {norm}");
+                    assert!((found - norm).abs() < near * norm, "{what}: gradient {found} and {norm}");
                 }
                 if let Some(least) = outcome.least {
                     threshold += config.threshold_rate * (f64::from(least) - threshold);
                 }
             }
             let found = computes.moments().unwrap().into_owned().params;
-            close(&format!("{name}, {engine}, twenty steps"), &found, &params(&file, "final.", &config), 1e-4);
+            let expected = params(&file, "final.", &config);
+            close(&format!("{name}, {engine}, twenty steps"), &found, &expected, tolerance);
             if let Some((_, bytes)) = file.bytes("final.topk_threshold") {
                 let expected = f64::from_le_bytes(bytes.try_into().unwrap());
                 assert!((threshold - expected).abs() < 1e-5, "{name}, {engine}: threshold {threshold} and {expected}");

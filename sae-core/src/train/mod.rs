@@ -14,6 +14,8 @@ pub mod engine;
 #[cfg(any(feature = "cuda", test))]
 mod fit;
 pub mod fused;
+#[cfg(feature = "cuda")]
+pub mod gpu;
 mod log;
 mod method;
 mod params;

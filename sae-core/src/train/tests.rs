@@ -2,7 +2,6 @@
 //! what is saved means what was trained.
 
 use super::engine::{Batch, Engine};
-use super::fused::Fused;
 use super::plain::Plain;
 use super::*;
 use crate::fixture;
@@ -15,15 +14,24 @@ fn config(arch: Architecture) -> TrainConfig {
 }
 
 fn session<'a>(store: &'a Store, config: &TrainConfig) -> Session<'a> {
+    session_on(&Device::flex(), store, config)
+}
+
+fn session_on<'a>(device: &Device, store: &'a Store, config: &TrainConfig) -> Session<'a> {
     let rows = StoreRows::new(store, config.exclude, config.seed).unwrap();
     let stream = Stream::new(rows, config.buffer, config.seed).unwrap();
-    Session::new(stream, std::slice::from_ref(config), &Device::flex()).unwrap()
+    Session::new(stream, std::slice::from_ref(config), device).unwrap()
 }
 
 #[test]
 fn the_fused_step_is_burn_s_autodiff() {
+    agrees_with_autodiff(&Device::flex(), &Architecture::ALL);
+}
+
+/// What trains on a device against the plain step on the CPU.
+fn agrees_with_autodiff(device: &Device, archs: &[Architecture]) {
     let d = 6;
-    for arch in Architecture::ALL {
+    for arch in archs.iter().copied() {
         for variant in 0..3 {
             let base = config(arch);
             let config = match variant {
@@ -32,7 +40,7 @@ fn the_fused_step_is_burn_s_autodiff() {
                 _ => TrainConfig { penalty: Penalty::Quadratic, target_l0: 4.0, clip: 0.5, centre: true, ..base },
             };
             let params = Params::initial(d, &config);
-            let mut fused = Fused::new(&config, params.clone());
+            let mut fused = trainer::engine(&config, params.clone(), device).unwrap();
             let mut plain = Plain::new(&config, params, &Device::flex().autodiff());
             let ends = choose::prefixes(&config, 24, &mut rng(0, 0));
             let dead = [2, 3, 11, 17];
@@ -80,6 +88,10 @@ fn equal_seeds_give_equal_bytes_on_any_number_of_threads() {
 
 #[test]
 fn training_lowers_the_error_and_what_is_saved_means_what_was_trained() {
+    lowers_the_error(&Device::flex());
+}
+
+fn lowers_the_error(device: &Device) {
     let (_dir, store) = fixture::store(6);
     for arch in Architecture::ALL {
         for (n, normalise) in [Normalise::ExpectedNorm, Normalise::MeanSquare, Normalise::None].into_iter().enumerate()
@@ -88,7 +100,7 @@ fn training_lowers_the_error_and_what_is_saved_means_what_was_trained() {
             let base = TrainConfig { l1: 0.01, l0: 0.01, lr: 1e-2, normalise, decoder, ..config(arch) };
             let config = TrainConfig { b_dec_init: BDecInit::Mean, ..base }.with_steps(300);
             let mut log = Vec::new();
-            let weights = train(&store, &config, &Device::flex(), &mut |entry| log.push(*entry)).unwrap();
+            let weights = train(&store, &config, device, &mut |entry| log.push(*entry)).unwrap();
             let (first, last) = (log[0], log[log.len() - 1]);
             assert!(last.fvu < 0.5 * first.fvu, "{arch:?} {normalise:?}: FVU {} -> {}", first.fvu, last.fvu);
             // The evaluation works in the units of the store; the training worked in scaled ones. Only right folding agrees.
@@ -116,13 +128,17 @@ fn inputs_of_mean_0_and_deviation_1_are_normalised_in_use_as_well() {
 
 #[test]
 fn a_session_that_was_put_aside_goes_on_to_the_bit() {
+    goes_on_to_the_bit(&Device::flex(), &Architecture::ALL);
+}
+
+fn goes_on_to_the_bit(device: &Device, archs: &[Architecture]) {
     let (_dir, store) = fixture::store(6);
     let folder = tempfile::tempdir().unwrap();
-    for arch in Architecture::ALL {
+    for arch in archs.iter().copied() {
         let config = TrainConfig { dead_window: 3, resample_every: 5, random_prefixes: 3, ..config(arch) };
         let config = TrainConfig { exclude: Exclude { special: true, first: true, norm: 8.0 }, ..config };
-        let mut whole = session(&store, &config);
-        let mut cut = session(&store, &config);
+        let mut whole = session_on(device, &store, &config);
+        let mut cut = session_on(device, &store, &config);
         for _ in 0..20 {
             whole.step().unwrap();
         }
@@ -132,7 +148,7 @@ fn a_session_that_was_put_aside_goes_on_to_the_bit() {
             }
             let path = checkpoint::write(folder.path(), &cut).unwrap();
             assert_eq!(checkpoint::newest(folder.path()), Some(path.clone()), "older ones are removed");
-            cut = session(&store, &config);
+            cut = session_on(device, &store, &config);
             checkpoint::read(&path, &mut cut).unwrap();
         }
         while !cut.is_done() {
@@ -271,6 +287,58 @@ fn the_saved_numbers_give_the_same_reconstruction_in_a_plain_implementation() {
         for i in 0..d {
             let expected = b_dec[i] + (0..f).map(|k| z[k] * w_dec[k * d + i]).sum::<f64>();
             assert!((found[i] as f64 - expected).abs() < 1e-5 * expected.abs().max(1.0), "{} and {expected}", found[i]);
+        }
+    }
+}
+
+/// The same laws where a GPU trains. The kernels' sums have a fixed order; those of Burn's autodiff need not.
+#[cfg(feature = "cuda")]
+mod gpu {
+    use super::*;
+
+    const SPARSE: [Architecture; 3] = [Architecture::TopK, Architecture::BatchTopK, Architecture::Matryoshka];
+
+    fn device() -> Device {
+        crate::device::DeviceChoice::Cuda(0).open().unwrap()
+    }
+
+    #[test]
+    #[ignore = "needs a GPU"]
+    fn the_sparse_step_is_burn_s_autodiff_on_a_gpu() {
+        agrees_with_autodiff(&device(), &SPARSE);
+    }
+
+    #[test]
+    #[ignore = "needs a GPU"]
+    fn training_lowers_the_error_and_what_is_saved_means_what_was_trained_on_a_gpu() {
+        lowers_the_error(&device());
+    }
+
+    #[test]
+    #[ignore = "needs a GPU"]
+    fn a_session_that_was_put_aside_goes_on_to_the_bit_on_a_gpu() {
+        goes_on_to_the_bit(&device(), &SPARSE);
+    }
+
+    #[test]
+    #[ignore = "needs a GPU"]
+    fn a_batch_in_several_parts_is_the_batch_in_one() {
+        use cubecl::prelude::Scalar;
+        let gpu = crate::device::Gpu::of(&device()).unwrap();
+        let (d, f, rows) = (32, 512, 300);
+        for arch in SPARSE {
+            let config = TrainConfig { features: f, k: 8, batch: rows, ..TrainConfig::of(arch) };
+            let narrow = half::bf16::elem_type_native();
+            let x: Vec<f32> = fixture::hidden(rows, d, 5);
+            let ends = choose::prefixes(&config, f, &mut rng(0, 0));
+            let batch = Batch { x: &x, t: 1, lr: 1e-3, sparsity: 0.0, ends: &ends, dead: &[] };
+            let after = |budget: usize| {
+                let params = Params::initial(d, &config);
+                let mut engine = cuda::Sparse::new(&config, params, gpu.client(), narrow, budget);
+                engine.step(&batch).unwrap();
+                engine.moments().unwrap()
+            };
+            assert_eq!(after(1), after(1 << 30), "{arch:?}");
         }
     }
 }

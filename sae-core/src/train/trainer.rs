@@ -75,21 +75,8 @@ pub(super) fn engine(config: &TrainConfig, params: Params, device: &Device) -> R
         return Ok(Box::new(Fused::new(config, params)));
     }
     #[cfg(feature = "cuda")]
-    if let Some(gpu) = crate::device::Gpu::of(device) {
-        use super::cuda::{PRODUCT_BYTES, Sparse};
-        use super::fit::Needs;
-        use cubecl::prelude::Scalar;
-        let needs = match config.is_topk() {
-            true => Needs::sparse(config, params.d_in, PRODUCT_BYTES),
-            false => Needs::dense(config, params.d_in),
-        };
-        if let Some(free) = gpu.free() {
-            needs.check(free)?;
-        }
-        if config.is_topk() {
-            let narrow = half::bf16::elem_type_native();
-            return Ok(Box::new(Sparse::new(config, params, gpu.client(), narrow, PRODUCT_BYTES)));
-        }
+    if let Some(engine) = super::gpu::engine(config, &params, device)? {
+        return Ok(engine);
     }
     Ok(Box::new(Plain::new(config, params, &device.clone().autodiff())))
 }

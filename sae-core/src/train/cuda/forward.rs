@@ -1,5 +1,5 @@
-//! From a batch on the device to the features that take part and what comes back to each: the product, the choice, the
-//! residuals. Changes no parameter.
+//! From a batch on the device to the features that take part and their residuals: the product, the choice, the
+//! reconstruction. Changes no parameter.
 
 use super::memory::{Buffer, fetch, room, upload};
 use super::select::{self, ALL, BINS, CANDIDATES, LISTED, UNITS, float_of, order_of};
@@ -13,6 +13,7 @@ use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek::matmul::launch::launch_ref;
 use cubek::matmul::strategy::Strategy;
 use cubek::std::InputBinding;
+use std::time::Instant;
 
 /// Views of a batch begin at multiples of so many tokens, hence of 256 bytes.
 pub const ALIGNED: usize = 128;
@@ -76,6 +77,32 @@ impl Sparse {
         Inputs { rows: len / d, x, read, narrow }
     }
 
+    /// Waits until everything that was asked of the device is done.
+    ///
+    /// # Errors
+    /// A device that failed.
+    pub fn wait(&self) -> Result<()> {
+        fetch::<f32>(&self.client, &self.norms).map(|_| ())
+    }
+
+    /// Seconds of the encoder's product of a whole batch alone, which is the floor of a step.
+    ///
+    /// # Errors
+    /// A device that failed.
+    pub fn product_seconds(&self, x: &[f32]) -> Result<f64> {
+        let b_dec = upload(&self.client, &vec![0f32; self.d]);
+        let inputs = self.inputs(x, &b_dec);
+        let tokens = self.tokens(inputs.rows);
+        let p = room(&self.client, tokens * self.f, 4);
+        self.wait()?;
+        let start = Instant::now();
+        for first in (0..inputs.rows).step_by(tokens) {
+            self.product(&inputs, first, tokens.min(inputs.rows - first), &p)?;
+        }
+        self.wait()?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
     /// The encoder's product of some tokens, `[rows, d_sae]`, in the narrow type with sums in `f32`.
     pub fn product(&self, inputs: &Inputs, first: usize, rows: usize, out: &Buffer) -> Result<()> {
         let (d, f) = (self.d, self.f);
@@ -104,7 +131,7 @@ impl Sparse {
         let (bias, gain) = (self.bias.value.arg(), self.norms.arg());
         let (features, values, lens) = (out.features.arg(), out.values.arg(), out.lens.arg());
         let (f, keep, weighed) = (self.f, out.width, self.config.weighs_by_norm());
-        // What the listed columns or the lengths are not needed for stands in for them.
+        // Lengths are read of candidates only; something has to be bound.
         let none = self.norms.arg();
         let (cubes, units, client) = (cubes(rows), units(), &self.client);
         select::strongest::launch(
@@ -150,7 +177,7 @@ impl Sparse {
         sparse::dots::launch(client, count, units(), a, b, bias, ends, features, lens, out, d, slots, width, biased);
     }
 
-    /// Of candidates, the `keep` largest of each token above a place in the order.
+    /// Of candidates, the `keep` largest of each token above a place in the order, by ascending feature.
     fn keep(&self, entries: &Entries, keep: usize, floor: u32) -> Entries {
         let out = Entries::new(&self.client, self.rows, keep);
         let (bias, gain) = (self.bias.value.arg(), self.norms.arg());
@@ -163,7 +190,21 @@ impl Sparse {
             client, count, units, p, of, had, bias, gain, features, values, lens, width, 0, keep, floor, CANDIDATES,
             weighed,
         );
-        out
+        let sorted = Entries { lens: out.lens.clone(), ..Entries::new(client, self.rows, keep) };
+        let (features, values, lens) = (out.features.arg(), out.values.arg(), out.lens.arg());
+        let (to_features, to_values) = (sorted.features.arg(), sorted.values.arg());
+        select::ascending::launch(
+            client,
+            cubes(self.rows),
+            units,
+            features,
+            values,
+            lens,
+            to_features,
+            to_values,
+            keep,
+        );
+        sorted
     }
 
     /// The place in the order of the `count`-th largest entry of a batch (of the least where there are fewer), and how

@@ -212,6 +212,37 @@ pub fn strongest(
     }
 }
 
+/// Every row's entries in ascending order of their features, whatever the candidates were: sums over them then have the
+/// same bits; one cube a row.
+///
+/// # Shapes
+/// All `[rows, width]`, of which a row has `lens[row]`.
+#[cube(launch)]
+pub fn ascending(
+    features: &[u32],
+    values: &[f32],
+    lens: &[u32],
+    out_features: &mut [u32],
+    out_values: &mut [f32],
+    width: usize,
+) {
+    let start = CUBE_POS_X as usize * width;
+    let len = lens[CUBE_POS_X as usize] as usize;
+    let mut n = UNIT_POS as usize;
+    while n < len {
+        let own = features[start + n];
+        let mut at = start;
+        for other in 0..len {
+            if features[start + other] < own {
+                at += 1;
+            }
+        }
+        out_features[at] = own;
+        out_values[at] = values[start + n];
+        n += UNITS;
+    }
+}
+
 /// Counts a pass's digits of all values of a batch; one unit an entry.
 ///
 /// # Shapes

@@ -1,6 +1,9 @@
 //! The sparse step's kernels: reconstructions, gathered dot products, sums over tokens and over entries of a feature.
 //! Every sum has a fixed order: equal inputs give equal bits.
 
+// CubeCL: kernels have loops over numbers, not iterators.
+#![allow(clippy::needless_range_loop)]
+
 use super::select::UNITS;
 use cubecl::prelude::*;
 
@@ -38,7 +41,7 @@ pub fn inputs<N: Float>(
     narrow: &mut [N],
     d: usize,
     #[comptime] centre: bool,
-    #[define(N)] _narrow: ElemType,
+    #[define(N)] _product: ElemType,
 ) {
     let at = ABSOLUTE_POS;
     if at < input.len() {
@@ -53,7 +56,7 @@ pub fn inputs<N: Float>(
 
 /// A matrix in the product's type; one unit an element.
 #[cube(launch)]
-pub fn narrowed<N: Float>(wide: &[f32], narrow: &mut [N], #[define(N)] _narrow: ElemType) {
+pub fn narrowed<N: Float>(wide: &[f32], narrow: &mut [N], #[define(N)] _product: ElemType) {
     if ABSOLUTE_POS < wide.len() {
         narrow[ABSOLUTE_POS] = N::cast_from(wide[ABSOLUTE_POS]);
     }

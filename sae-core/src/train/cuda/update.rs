@@ -1,5 +1,8 @@
 //! The end of a step: gradients' norms, Adam, and the decoder's norms. One cube a row of a matrix.
 
+// CubeCL: the outer condition is known when the kernel is compiled.
+#![allow(clippy::collapsible_if)]
+
 use super::select::UNITS;
 use super::sparse::sum_of_units;
 use cubecl::prelude::*;
@@ -80,7 +83,7 @@ pub fn adam<N: Float>(
     rate: f32,
     spread: f32,
     #[comptime] then: u32,
-    #[define(N)] _narrow: ElemType,
+    #[define(N)] _product: ElemType,
 ) {
     let row = CUBE_POS_X as usize;
     let mut parts = Shared::<[f32]>::new_slice(UNITS);

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Everything that needs an NVIDIA GPU: the marked tests, then the bench of the training step beside the bf16 product.
+#
+# Needs, at run time: the driver (libcuda.so.1), NVRTC (libnvrtc.so) on the library path, and CUDA's headers at
+# $CUDA_PATH/include. Building needs none of them, and no nvcc. The first build takes 11 to 15 minutes on two cores.
+#
+# State: the kernels have been compared with the CPU's step on a software Vulkan device with the product in f32
+# (ARCHITECTURE.md); neither this script nor the product in bf16 nor anything else here has run on a GPU.
+set -eu
+cd "$(dirname "$0")/.."
+: "${CUDA_PATH:=/usr/local/cuda}"
+export CUDA_PATH
+[ -d "$CUDA_PATH/include" ] || { echo "no CUDA headers at $CUDA_PATH/include: set CUDA_PATH" >&2; exit 1; }
+
+cargo test --release --workspace --features cuda --lib train:: -- --ignored --test-threads 1
+cargo build --release --features cuda
+for arch in topk batch-topk matryoshka; do
+    target/release/sae bench train --device cuda --arch "$arch" --d-in 4096 --features 65536 --k 32 --batch 16384
+done
+target/release/sae bench train --device cuda --d-in 4096 --features 65536 --k 32 --batch 16384 --dead 0.05
