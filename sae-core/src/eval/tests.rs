@@ -1,3 +1,5 @@
+//! Evaluation against plain loops, and the counting of what is left out.
+
 use super::*;
 use crate::fixture;
 use crate::pass;
