@@ -20,6 +20,7 @@ mod capture;
 mod checkpoint;
 pub mod data;
 mod error;
+pub mod kernel;
 mod live;
 pub mod model;
 mod outlook;
