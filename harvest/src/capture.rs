@@ -3,7 +3,7 @@
 
 use crate::checkpoint::{Answers, Checkpoint, Prepared, Templating, fingerprint};
 use crate::data::{Mapping, Row, Rows, Source};
-use crate::model::{Input, Model, check_layers};
+use crate::model::{Compute, Input, Model, check_layers};
 use crate::{Error, Result};
 use burn::tensor::DType;
 use rayon::prelude::*;
@@ -169,7 +169,7 @@ pub fn harvest(plan: &Plan, run: &Run, progress: &mut dyn FnMut(&Progress)) -> R
     if writer.is_complete() {
         return Ok(writer.finish()?);
     }
-    let model = checkpoint.load(Some(last), &device, plan.dtype.into())?;
+    let model = checkpoint.load(Some(last), &Compute::on(&device, plan.dtype.into()))?;
     let stored = writer.progress();
     let mut so_far = Progress {
         source_rows: stored.source_rows,

@@ -2,11 +2,10 @@
 //! becomes a sample of it. Decides what is skipped and why.
 
 use crate::data::{Record, Row, Turn};
-use crate::model::{Input, Model, ModelConfig, Weights};
+use crate::model::{Compute, Input, Model, ModelConfig, Weights};
 use crate::pixels::{Frame, ImageProcessor};
 use crate::prompt::{Prompter, Text};
 use crate::{Error, Result};
-use burn::tensor::{DType, Device};
 use sae_core::sample::{ImageRef, Modality, Role, Sample, Token};
 use sae_core::store::Skipped;
 use serde::Serialize;
@@ -120,8 +119,8 @@ impl Checkpoint {
         let vision = config.vision.as_ref();
         Ok(Self {
             folder: folder.to_path_buf(),
-            prompter: Prompter::open(folder, vision.map(|v| (v.image_token_id, v.positions())))?,
-            images: vision.map(|v| ImageProcessor::open(folder, v.image_size)).transpose()?,
+            prompter: Prompter::open(folder, vision)?,
+            images: vision.map(|vision| ImageProcessor::open(folder, vision)).transpose()?,
             config,
         })
     }
@@ -150,18 +149,15 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Model::load`].
-    pub fn load(&self, last: Option<usize>, device: &Device, dtype: DType) -> Result<Model> {
+    pub fn load(&self, last: Option<usize>, compute: &Compute) -> Result<Model> {
         let weights = Weights::open(&self.folder)?;
-        Model::load(&self.config, &weights, last, device, dtype)
+        Model::load(&self.config, &weights, last, compute)
     }
 
     /// What the model takes for a sample.
     pub fn input(&self, prepared: &Prepared) -> Input {
-        let mut pixel_values = Vec::new();
-        for (frame, images) in prepared.frames.iter().zip(self.images.iter().cycle()) {
-            images.pixel_values(frame, &mut pixel_values);
-        }
-        Input { ids: prepared.tokens.iter().map(|token| token.token_id as u32).collect(), pixel_values }
+        let images = prepared.frames.iter().zip(self.images.iter().cycle()).map(|(frame, images)| images.image(frame));
+        Input { ids: prepared.tokens.iter().map(|token| token.token_id as u32).collect(), images: images.collect() }
     }
 
     /// Makes a sample of a row: reads its images, puts its text together, tells what every position is.
@@ -200,17 +196,21 @@ impl Checkpoint {
             return Err("the text is empty".into());
         }
         let files = record.images.iter().map(|image| image.read()).collect::<Result<Vec<_>, _>>()?;
-        let mut tokens = self.prompter.tokens(&prompt, files.len())?;
-        if tokens.len() > self.config.text.context {
-            return Err(format!(
-                "{} tokens are more than the model's context of {}",
-                tokens.len(),
-                self.config.text.context
-            ));
-        }
         let frames = files.iter().zip(self.images.iter().cycle()).map(|(file, images)| images.frame(file));
         let frames = frames.collect::<Result<Vec<_>, _>>()?;
-        self.place(&mut tokens, &frames);
+        if self.images.is_none() && !files.is_empty() {
+            return Err("the model takes no images".into());
+        }
+        let positions: Vec<usize> = frames.iter().map(|frame| frame.places.len()).collect();
+        let mut tokens = self.prompter.tokens(&prompt, &positions)?;
+        if tokens.len() > self.config.text.context {
+            let context = self.config.text.context;
+            return Err(format!("{} tokens are more than the model's context of {context}", tokens.len()));
+        }
+        let places = frames.iter().flat_map(|frame| &frame.places);
+        for (token, place) in tokens.iter_mut().filter(|token| token.image.is_some()).zip(places) {
+            (token.rect, token.special) = (Some(place.rect), place.special);
+        }
 
         let refs = record.images.iter().zip(&files).zip(&frames);
         let refs = refs.map(|((image, file), frame)| ImageRef {
@@ -223,23 +223,6 @@ impl Checkpoint {
         let id = sample_id(&record, &files);
         let sample = Sample { id, key: key.to_owned(), text, images, source, meta: record.meta };
         Ok(Prepared { sample, tokens, frames })
-    }
-
-    /// Gives the positions of images their rectangles.
-    fn place(&self, tokens: &mut [Token], frames: &[Frame]) {
-        let Some(vision) = &self.config.vision else { return };
-        let (grid, class) = (vision.grid(), usize::from(vision.keep_class));
-        for (n, token) in tokens.iter_mut().filter(|token| token.image.is_some()).enumerate() {
-            let frame = &frames[n / vision.positions()];
-            match (n % vision.positions()).checked_sub(class) {
-                Some(patch) => token.rect = Some(frame.rect(grid, patch % grid, patch / grid)),
-                // The class position stands for all that the tower sees.
-                None => {
-                    token.special = true;
-                    token.rect = Some(frame.rect(1, 0, 0));
-                }
-            }
-        }
     }
 }
 

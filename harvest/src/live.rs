@@ -4,7 +4,7 @@
 use crate::capture::{CHUNK, Draft, Plan, capture};
 use crate::checkpoint::Checkpoint;
 use crate::data::{Row, Rows, Source as Data};
-use crate::model::{Model, check_layers};
+use crate::model::{Compute, Model, check_layers};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use sae_core::kernel::vector::squares;
@@ -54,7 +54,7 @@ impl Live {
         let checkpoint = Checkpoint::open(&plan.model)?;
         check_layers(checkpoint.config(), &[layer])?;
         let data = Data::open(&plan.data)?;
-        let model = checkpoint.load(Some(layer), &plan.device.open()?, plan.dtype.into())?;
+        let model = checkpoint.load(Some(layer), &Compute::on(&plan.device.open()?, plan.dtype.into()))?;
         let rows = data.rows(&plan.mapping)?;
         let limit = (exclude.norm <= 0.0).then_some(f32::INFINITY);
         let (place, chunk) = (Place::default(), Vec::new());

@@ -44,7 +44,7 @@ impl Plan {
         Ok(Outlook {
             model: self.model.clone(),
             architecture: config.architecture.clone(),
-            blocks: config.text.layers,
+            blocks: config.text.layers.len(),
             layers: self.layers.clone(),
             d_in: config.text.hidden_size,
             data: self.data.clone(),

@@ -5,7 +5,7 @@
 use crate::capture::{CHUNK, TOGETHER, batches};
 use crate::checkpoint::{Checkpoint, Prepared};
 use crate::data::{Row, Source};
-use crate::model::{Hidden, Input, Model, Prediction, check_layers};
+use crate::model::{Compute, Hidden, Input, Model, Prediction, check_layers};
 use crate::{Error, Plan, Result};
 use rayon::prelude::*;
 use sae_core::sample::Token;
@@ -53,7 +53,7 @@ impl<'a> Predictor<'a> {
         let checkpoint = Checkpoint::open(&plan.model)?;
         check_layers(checkpoint.config(), &[layer])?;
         let source = Source::open(&plan.data)?;
-        let model = checkpoint.load(None, &plan.device.open()?, plan.dtype.into())?;
+        let model = checkpoint.load(None, &Compute::on(&plan.device.open()?, plan.dtype.into()))?;
         Ok(Self { plan, layer, checkpoint, source, model })
     }
 

@@ -3,6 +3,8 @@
 //! nothing of pixels.
 
 use crate::data::{Part, Turn};
+use crate::model::VisionConfig;
+use crate::model::config::Framing;
 use crate::template::{Template, special_tokens};
 use crate::{Error, Result};
 use sae_core::sample::{Modality, Role, Token};
@@ -32,13 +34,18 @@ pub enum Text<'a> {
 
 /// Images as the model's text has them.
 #[derive(Clone, Debug)]
-pub struct Placeholder {
-    /// Token id.
-    pub id: u32,
-    /// Token.
-    pub token: String,
-    /// Positions an image takes.
-    pub positions: usize,
+struct Placeholder {
+    /// Id of the token that image positions have.
+    id: u32,
+    /// That token.
+    token: String,
+    /// What stands for an image before it is expanded.
+    mark: String,
+    /// What the positions are put between.
+    before: String,
+    after: String,
+    /// Ids of the tokens that begin and end an image.
+    around: [u32; 2],
 }
 
 /// Tokenizer and chat template of a checkpoint.
@@ -49,43 +56,48 @@ pub struct Prompter {
     bos: Option<String>,
     template: Option<Template>,
     placeholder: Option<Placeholder>,
+    /// Without a template: what stands between turns, and whether it stands behind the last one too.
+    separator: (String, bool),
 }
 
 impl Prompter {
-    /// Reads the tokenizer and the chat template of the checkpoint in `folder`. A multimodal one has a placeholder
-    /// token and the number of positions each image takes.
+    /// Reads the tokenizer and the chat template of the checkpoint in `folder`, which has `vision` or none.
     ///
     /// # Errors
     /// A file is missing or damaged, or the tokenizer has no placeholder for images.
-    pub fn open(folder: &Path, image: Option<(u32, usize)>) -> Result<Self> {
+    pub fn open(folder: &Path, vision: Option<&VisionConfig>) -> Result<Self> {
         let path = folder.join("tokenizer.json");
         let mut tokenizer: Tokenizer = sae_core::file::read_json(&path, LIMIT)?;
         // Texts are never cut: samples over the context length are refused by whoever knows it.
         tokenizer.with_truncation(None).map_err(Error::checkpoint(&path))?;
         tokenizer.with_padding(None);
-        let placeholder = image.map(|(id, positions)| {
-            let token = tokenizer.id_to_token(id);
-            let token = token.ok_or_else(|| Error::checkpoint(&path)(format!("there is no image token (id {id})")))?;
-            Ok::<_, Error>(Placeholder { id, token, positions })
-        });
+        let named = special_tokens(folder)?;
+        let named = |name: &str| named.get(name).and_then(|token| token.as_str()).map(str::to_owned);
+        let placeholder = vision.map(|vision| placeholder(&tokenizer, vision)).transpose();
+        let placeholder = placeholder.map_err(Error::checkpoint(&path))?;
         let added = tokenizer.get_added_tokens_decoder();
-        let special = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
-        let bos = special_tokens(folder)?.get("bos_token").and_then(|token| token.as_str()).map(str::to_owned);
+        let mut special: BTreeSet<u32> = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
+        special.extend(placeholder.iter().flat_map(|p| p.around));
+        let separator = match vision.map(|vision| vision.framing) {
+            Some(Framing::Chameleon) => (named("sep_token").unwrap_or_else(|| "<reserved08706>".into()), true),
+            _ => ("\n".into(), false),
+        };
         Ok(Self {
             special,
-            bos,
-            template: Template::open(folder, image.is_some())?,
-            placeholder: placeholder.transpose()?,
+            bos: named("bos_token"),
+            template: Template::open(folder, vision.is_some())?,
+            placeholder,
+            separator,
             tokenizer,
         })
     }
 
-    /// The tokens of a text with `images` images in it, in order. Positions of images have the image's number; their
-    /// rectangles are left open.
+    /// The tokens of a text with images in it, in order, each of which takes as many positions as `images` says. Positions
+    /// of images have the image's number; their rectangles are left open.
     ///
     /// # Errors
     /// Why no sample can be made of it: the template refuses it, or placeholders and images do not match.
-    pub fn tokens(&self, text: &Text, images: usize) -> Result<Vec<Token>, String> {
+    pub fn tokens(&self, text: &Text, images: &[usize]) -> Result<Vec<Token>, String> {
         let mut image_roles = Vec::new();
         if let Text::Conversation { turns, .. } = text {
             let of = |turn: &Turn| turn.parts.iter().filter(|part| part.text().is_none()).count();
@@ -111,7 +123,8 @@ impl Prompter {
         let begun = self.bos.as_ref().is_some_and(|bos| text.starts_with(bos));
         let (text, spans) = self.expand(text, spans, images)?;
         let encoding = self.tokenizer.encode(text.as_str(), add_special && !begun).map_err(|e| e.to_string())?;
-        let mut seen = 0;
+        let mut numbers =
+            images.iter().enumerate().flat_map(|(image, positions)| std::iter::repeat_n(image, *positions));
         let tokens = encoding.get_ids().iter().zip(encoding.get_offsets()).zip(0..).map(|((id, offsets), position)| {
             let placeholder = self.placeholder.as_ref().filter(|p| p.id == *id);
             let mut token = Token {
@@ -125,12 +138,11 @@ impl Prompter {
                 rect: None,
             };
             match placeholder {
-                Some(placeholder) => {
-                    let image = seen / placeholder.positions;
-                    seen += 1;
+                Some(_) => {
+                    let image = numbers.next();
                     token.modality = Modality::Image;
-                    token.image = i16::try_from(image).ok();
-                    token.role = image_roles.get(image).copied().unwrap_or(Role::User);
+                    token.image = image.and_then(|image| i16::try_from(image).ok());
+                    token.role = image.and_then(|image| image_roles.get(image).copied()).unwrap_or(Role::User);
                 }
                 None => token.special = token.role == Role::Template || self.special.contains(id),
             }
@@ -139,39 +151,51 @@ impl Prompter {
         Ok(tokens.collect())
     }
 
-    /// What a base model reads: turns joined by newlines, placeholders where images stand.
+    /// What a model without a template reads: turns with separators, marks where images stand.
     fn joined(&self, turns: &[Turn]) -> (String, Spans) {
         let mut text = String::new();
         let mut spans = Vec::new();
+        let (separator, closing) = &self.separator;
         for (n, turn) in turns.iter().enumerate() {
-            if n > 0 {
-                text.push('\n');
-            }
             for part in &turn.parts {
                 let start = text.len();
                 match part {
-                    Part::Image(_) => text.push_str(self.placeholder.as_ref().map_or("", |p| &p.token)),
+                    Part::Image(_) => text.push_str(self.placeholder.as_ref().map_or("", |p| &p.mark)),
                     Part::Text(part) => text.push_str(part),
                 }
                 spans.push((start..text.len(), turn.role));
+            }
+            if *closing || n + 1 < turns.len() {
+                text.push_str(separator);
             }
         }
         (text, spans)
     }
 
-    /// Repeats the placeholder of each image as often as the image has positions.
-    fn expand(&self, text: String, spans: Spans, images: usize) -> Result<(String, Spans), String> {
-        let Some(Placeholder { token, positions, .. }) = &self.placeholder else {
-            return if images == 0 { Ok((text, spans)) } else { Err("the model takes no images".into()) };
+    /// Puts in the place of each image's mark as many placeholders as the image has positions, and what stands around
+    /// them.
+    fn expand(&self, text: String, spans: Spans, images: &[usize]) -> Result<(String, Spans), String> {
+        let Some(Placeholder { token, mark, before, after, .. }) = &self.placeholder else {
+            return if images.is_empty() { Ok((text, spans)) } else { Err("the model takes no images".into()) };
         };
-        let found: Vec<_> = text.match_indices(token.as_str()).map(|(at, _)| at).collect();
-        if found.len() != images {
-            return Err(format!("{images} images, but {} times {token} in the text", found.len()));
+        let found: Vec<_> = text.match_indices(mark.as_str()).map(|(at, _)| at).collect();
+        if found.len() != images.len() {
+            return Err(format!("{} images, but {} times {mark} in the text", images.len(), found.len()));
         }
-        let grown = token.len() * (positions - 1);
-        let moved = |at: usize| at + grown * found.partition_point(|found| *found < at);
+        let mut expanded = String::with_capacity(text.len());
+        let (mut rest, mut grown) = (0, vec![0]);
+        for (at, positions) in found.iter().zip(images) {
+            expanded.push_str(&text[rest..*at]);
+            expanded.push_str(before);
+            expanded.push_str(&token.repeat(*positions));
+            expanded.push_str(after);
+            rest = at + mark.len();
+            grown.push(expanded.len() - rest);
+        }
+        expanded.push_str(&text[rest..]);
+        let moved = |at: usize| at + grown[found.partition_point(|found| *found < at)];
         let spans = spans.into_iter().map(|(span, role)| (moved(span.start)..moved(span.end), role)).collect();
-        Ok((text.replace(token.as_str(), &token.repeat(*positions)), spans))
+        Ok((expanded, spans))
     }
 
     /// The text a token stands for; its name if it stands for none, or for a fraction of a character.
@@ -181,6 +205,29 @@ impl Prompter {
             _ => self.tokenizer.id_to_token(id).unwrap_or_default(),
         }
     }
+}
+
+/// How images stand in the text of a model.
+fn placeholder(tokenizer: &Tokenizer, vision: &VisionConfig) -> Result<Placeholder, String> {
+    let name =
+        |what: &str, id: u32| tokenizer.id_to_token(id).ok_or_else(|| format!("there is no {what} token (id {id})"));
+    let id = vision.image_token_id;
+    let token = name("image", id)?;
+    let bare =
+        Placeholder { id, mark: token.clone(), token, before: String::new(), after: String::new(), around: [id; 2] };
+    Ok(match vision.framing {
+        Framing::Bare => bare,
+        Framing::Gemma { begin, end } => {
+            let mark = name("begin-of-image", begin)?;
+            let (before, after) = (format!("\n\n{mark}"), format!("{}\n\n", name("end-of-image", end)?));
+            Placeholder { mark, before, after, around: [begin, end], ..bare }
+        }
+        Framing::Chameleon => {
+            let id = |token: &str| tokenizer.token_to_id(token).ok_or_else(|| format!("there is no token {token}"));
+            let [before, after] = ["<racm3:break>", "<eoss>"];
+            Placeholder { around: [id(before)?, id(after)?], before: before.into(), after: after.into(), ..bare }
+        }
+    })
 }
 
 /// Who speaks at a token: decided by its last byte, because the space in front of a word belongs to the word's token.

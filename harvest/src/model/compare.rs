@@ -1,10 +1,11 @@
 //! What the model predicts when other hidden states than its own leave a block: it goes on behind the block, and its
 //! predictions are held against those from its own. Knows nothing of where the other states come from.
 
-use super::{Hidden, Input, Model, indices, values};
+use super::ops::{Matrix, indices};
+use super::{Hidden, Input, Model};
 use crate::{Error, Result};
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Tensor};
 
 /// Logits of one tensor at most: 64 MiB in `f32`, of which a comparison holds half a dozen.
 const LOGITS: usize = 1 << 24;
@@ -20,26 +21,27 @@ pub struct Prediction {
 
 /// Tokens of a batch that are predicted, and the rows that predict them.
 pub(super) struct Targets {
-    /// Rows of the padded batch, each in front of its target.
-    pub rows: Vec<i64>,
+    /// Rows of the batch, each in front of its target.
+    pub rows: Vec<u32>,
     /// Token ids.
-    pub ids: Vec<i64>,
+    pub ids: Vec<u32>,
 }
 
 impl Targets {
     /// # Errors
     /// A position without a token in front of it.
-    pub fn new(inputs: &[&Input], positions: &[Vec<usize>], longest: usize) -> Result<Self> {
-        let (mut rows, mut ids) = (Vec::new(), Vec::new());
-        for (sample, (input, positions)) in inputs.iter().zip(positions).enumerate() {
+    pub fn new(inputs: &[&Input], positions: &[Vec<usize>]) -> Result<Self> {
+        let (mut rows, mut ids, mut start) = (Vec::new(), Vec::new(), 0);
+        for (input, positions) in inputs.iter().zip(positions) {
             for position in positions {
                 if !(1..input.ids.len()).contains(position) {
                     let length = input.ids.len();
                     return Err(Error::Plan(format!("no token before position {position} of a sample of {length}")));
                 }
-                rows.push((sample * longest + position - 1) as i64);
-                ids.push(i64::from(input.ids[*position]));
+                rows.push((start + position - 1) as u32);
+                ids.push(input.ids[*position]);
             }
+            start += input.ids.len();
         }
         Ok(Self { rows, ids })
     }
@@ -74,40 +76,60 @@ impl Model {
                 "hidden states of samples of {found:?} tokens for samples of {lengths:?}"
             )));
         }
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        let Targets { rows, ids } = Targets::new(inputs, positions, longest)?;
+        let Targets { rows, ids } = Targets::new(inputs, positions)?;
         let mut predictions = vec![Vec::with_capacity(ids.len()); states.len()];
         if rows.is_empty() {
             return Ok(predictions);
         }
-        let device = self.decoder.like().device();
-        let rows = indices(rows, &device);
-        let ends = states.iter().map(|state| self.resume(layer, state).select(0, rows.clone()));
-        let ends: Vec<Tensor<2>> = ends.collect();
+        let sequence = self.sequence(inputs)?;
+        let ends = states.iter().map(|state| {
+            let x = Matrix::new(state.layers[0].clone(), state.width, self.decoder.compute());
+            self.decoder.resume(x, &sequence, layer).gather(&rows)
+        });
+        let ends: Vec<Matrix> = ends.collect();
         let height = (LOGITS / self.config.text.vocab_size).max(1);
         for start in (0..ids.len()).step_by(height) {
-            let part = start..(start + height).min(ids.len());
-            let ids: Tensor<2, _> = indices(ids[part.clone()].to_vec(), &device).unsqueeze_dim(1);
+            let part: Vec<u32> = (start as u32..(start + height).min(ids.len()) as u32).collect();
+            let ids = &ids[start..start + part.len()];
             let mut reference: Option<(Tensor<2>, Tensor<2>)> = None;
             for (end, predictions) in ends.iter().zip(&mut predictions) {
-                let logits = self.decoder.logits(end.clone().slice([part.clone()])).cast(DType::F32);
-                let log_p = log_softmax(logits, 1);
-                let nll = log_p.clone().gather(1, ids.clone()).neg();
+                let log_p = self.log_probabilities(end.gather(&part));
+                let nll = likelihood(&log_p, ids).neg();
                 let (own, own_log) = reference.get_or_insert_with(|| (log_p.clone().exp(), log_p.clone()));
                 let kl = (own.clone() * (own_log.clone() - log_p)).sum_dim(1);
-                let pairs = values(nll)?.into_iter().zip(values(kl)?);
+                let pairs = Matrix::Device(nll).into_values()?.into_iter().zip(Matrix::Device(kl).into_values()?);
                 predictions.extend(pairs.map(|(nll, kl)| Prediction { nll, kl }));
             }
         }
         Ok(predictions)
     }
 
-    /// What leaves the last block when `state` leaves block `layer`.
-    fn resume(&self, layer: usize, state: &Hidden) -> Tensor<2> {
-        let like = self.decoder.like();
-        let batch = state.lengths.len();
-        let data = TensorData::new(state.layers[0].clone(), [batch * state.longest, state.width]);
-        let x = Tensor::from_data(data, (&like.device(), like.dtype()));
-        self.decoder.resume(x, batch, layer)
+    /// Negative log-likelihood in nats of the tokens at `positions` of each sample (1 or more), given all before them.
+    /// The model has to be loaded whole.
+    ///
+    /// # Errors
+    /// As for [`Model::hidden`], or a position that is not behind the first token of its sample.
+    pub fn nll(&self, inputs: &[&Input], positions: &[Vec<usize>]) -> Result<Vec<Vec<f32>>> {
+        let Targets { rows, ids } = Targets::new(inputs, positions)?;
+        if rows.is_empty() {
+            return Ok(positions.iter().map(|_| Vec::new()).collect());
+        }
+        let (x, sequence) = self.embed(inputs)?;
+        let layers = [self.config.text.layers.len() - 1];
+        let last = self.decoder.forward(x, &sequence, &layers).pop().expect("the last block was asked for");
+        let log_p = self.log_probabilities(last.gather(&rows));
+        let mut nll = Matrix::Device(likelihood(&log_p, &ids).neg()).into_values()?.into_iter();
+        Ok(positions.iter().map(|positions| nll.by_ref().take(positions.len()).collect()).collect())
     }
+
+    /// Of the token behind each row of what left the last block.
+    fn log_probabilities(&self, x: Matrix) -> Tensor<2> {
+        log_softmax(self.decoder.logits(x).into_tensor().cast(DType::F32), 1)
+    }
+}
+
+/// The entry of each row at that row's token, `[rows, 1]`.
+fn likelihood(log_p: &Tensor<2>, ids: &[u32]) -> Tensor<2> {
+    let ids = indices(ids, &log_p.device()).unsqueeze_dim(1);
+    log_p.clone().gather(1, ids)
 }

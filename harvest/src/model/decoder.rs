@@ -1,64 +1,72 @@
-//! A Llama-shaped decoder: RMS norms, half-split rotary positions, grouped queries, gated MLP. Loads and runs no block
-//! behind the last one asked for. Knows nothing of images.
+//! A decoder: embedding, blocks, output head. Loads and runs no block behind the last one asked for. Knows nothing of
+//! images but which rows are theirs.
 
-use super::config::TextConfig;
-use super::ops::{Activation, Heads, Linear, RmsNorm, Rope, attention};
-use super::weights::{Loader, Weights};
-use burn::tensor::{Int, Tensor};
+use super::block::Block;
+use super::config::{AXES, TextConfig};
+use super::ops::{Compute, Linear, Matrix, Norm, Rotary, Visible};
+use super::weights::{Loader, Mapped};
+use crate::Result;
 use std::ops::Range;
 
 /// The first blocks of a decoder, or all of it.
 pub(super) struct Decoder {
     /// `[vocab_size, hidden_size]`.
-    embedding: Tensor<2>,
+    embedding: Mapped,
     blocks: Vec<Block>,
     head: Option<Head>,
     config: TextConfig,
+    compute: Compute,
 }
 
 struct Head {
-    norm: RmsNorm,
+    norm: Norm,
     out: Linear,
 }
 
-struct Block {
-    norms: [RmsNorm; 2],
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    out: Linear,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
-    activation: Activation,
+/// The rows of a batch: its samples one behind the other.
+#[derive(Clone, Default)]
+pub(super) struct Sequence {
+    /// Of each sample.
+    pub lengths: Vec<usize>,
+    /// Of each row, on the axes time, row, column.
+    pub positions: Vec<[u32; AXES]>,
+    /// Rows of each image, ascending.
+    pub images: Vec<Range<usize>>,
+    /// What is added to the rows of images behind each of the first blocks.
+    pub deep: Vec<Matrix>,
 }
 
 impl Decoder {
     /// Loads `depth` blocks; all of them and the output head if there is no `depth`.
-    pub fn load(weights: &Weights, loader: &mut Loader, config: &TextConfig, depth: Option<usize>) -> Self {
+    pub fn load(loader: &mut Loader, config: &TextConfig, depth: Option<usize>) -> Self {
         let (d, vocabulary) = (config.hidden_size, config.vocab_size);
         let prefixes = ["model.language_model.", "language_model.model.", "model."];
-        let prefix = weights.prefix("embed_tokens.weight", &prefixes);
-        let embedding = loader.tensor(&format!("{prefix}embed_tokens.weight"), [vocabulary, d]);
+        let prefix = loader.prefix("embed_tokens.weight", &prefixes);
+        let name = format!("{prefix}embed_tokens.weight");
+        let embedding = loader.mapped(&name, [vocabulary, d]);
         let head = depth.is_none().then(|| Head {
-            norm: RmsNorm::load(loader, &format!("{prefix}norm"), d, config.norm_eps),
+            norm: Norm::load(loader, &format!("{prefix}norm"), d, None, config.block.norm),
             out: match config.tied_head {
-                true => Linear::new(embedding.clone(), None),
+                true => Linear::load(loader, name.trim_end_matches(".weight"), [d, vocabulary], false),
                 false => {
-                    let prefix = weights.prefix("lm_head.weight", &["", "language_model."]);
+                    let prefix = loader.prefix("lm_head.weight", &["", "language_model."]);
                     Linear::load(loader, &format!("{prefix}lm_head"), [d, vocabulary], false)
                 }
             },
         });
-        let blocks = 0..depth.unwrap_or(config.layers);
-        let blocks = blocks.map(|n| Block::load(loader, &format!("{prefix}layers.{n}."), config)).collect();
-        Self { embedding, blocks, head, config: config.clone() }
+        let blocks = 0..depth.unwrap_or(config.layers.len());
+        let blocks = blocks.map(|n| Block::load(loader, &format!("{prefix}layers.{n}."), &config.block)).collect();
+        Self { embedding, blocks, head, config: config.clone(), compute: loader.compute().clone() }
     }
 
     /// # Shapes
     /// `[rows]` to `[rows, hidden_size]`.
-    pub fn embed(&self, ids: Tensor<1, Int>) -> Tensor<2> {
-        self.embedding.clone().select(0, ids)
+    ///
+    /// # Errors
+    /// The embedding holds no floats.
+    pub fn embed(&self, ids: &[u32]) -> Result<Matrix> {
+        let embedded = Matrix::new(self.embedding.rows(ids)?, self.config.hidden_size, &self.compute);
+        Ok(if self.config.embedding_scale == 1.0 { embedded } else { embedded.scale(self.config.embedding_scale) })
     }
 
     /// Blocks that are loaded.
@@ -66,18 +74,18 @@ impl Decoder {
         self.blocks.len()
     }
 
-    /// What tensors that meet this decoder's have to look like.
-    pub fn like(&self) -> &Tensor<2> {
-        &self.embedding
+    /// Where it computes.
+    pub fn compute(&self) -> &Compute {
+        &self.compute
     }
 
     /// What leaves each of `layers`, which ascend.
     ///
     /// # Shapes
-    /// `[batch * length, hidden_size]`, in and out.
-    pub fn forward(&self, x: Tensor<2>, batch: usize, layers: &[usize]) -> Vec<Tensor<2>> {
+    /// `[rows, hidden_size]`, in and out.
+    pub fn forward(&self, x: Matrix, sequence: &Sequence, layers: &[usize]) -> Vec<Matrix> {
         let mut left = Vec::with_capacity(layers.len());
-        self.run(x, batch, 0..layers.last().map_or(0, |layer| layer + 1), |n, x| {
+        self.run(x, sequence, 0..layers.last().map_or(0, |layer| layer + 1), |n, x| {
             if layers.contains(&n) {
                 left.push(x.clone());
             }
@@ -88,26 +96,53 @@ impl Decoder {
     /// What leaves the last loaded block when `x` leaves block `layer`.
     ///
     /// # Shapes
-    /// `[batch * length, hidden_size]`, in and out.
-    pub fn resume(&self, x: Tensor<2>, batch: usize, layer: usize) -> Tensor<2> {
-        self.run(x, batch, layer + 1..self.depth(), |_, _| ())
+    /// `[rows, hidden_size]`, in and out.
+    pub fn resume(&self, x: Matrix, sequence: &Sequence, layer: usize) -> Matrix {
+        let x = deepened(x, sequence, layer);
+        self.run(x, sequence, layer + 1..self.depth(), |_, _| ())
     }
 
-    /// Runs `blocks` on what enters the first of them; `see` is shown what leaves each.
+    /// Runs `blocks` on what enters the first of them; `see` is shown what leaves each, before anything is added to it.
     fn run(
         &self,
-        mut x: Tensor<2>,
-        batch: usize,
+        mut x: Matrix,
+        sequence: &Sequence,
         blocks: Range<usize>,
-        mut see: impl FnMut(usize, &Tensor<2>),
-    ) -> Tensor<2> {
-        let heads = Heads { batch, length: x.dims()[0] / batch, head_dim: self.config.head_dim };
-        let rope = Rope::new(heads, self.config.rope_theta, &x);
+        mut see: impl FnMut(usize, &Matrix),
+    ) -> Matrix {
+        let layers = &self.config.layers;
+        let rotaries: Vec<_> = (0..self.config.ropes.len()).map(|rope| self.rotary(rope, sequence)).collect();
+        let mut windows: Vec<(Option<usize>, Visible)> = Vec::new();
+        for layer in &layers[blocks.clone()] {
+            if !windows.iter().any(|(window, _)| *window == layer.window) {
+                let groups = if self.config.images_see_themselves { &sequence.images[..] } else { &[] };
+                let visible = Visible::causal(sequence.lengths.iter().copied(), layer.window, groups);
+                windows.push((layer.window, visible));
+            }
+        }
+        let last = blocks.end.saturating_sub(1);
         for n in blocks {
-            x = self.blocks[n].forward(x, heads, &rope);
+            let layer = layers[n];
+            let visible = windows.iter().find(|(window, _)| *window == layer.window);
+            let (_, visible) = visible.expect("every window was prepared");
+            x = self.blocks[n].forward(x, Some(&rotaries[layer.rope]), visible);
             see(n, &x);
+            if n < last {
+                x = deepened(x, sequence, n);
+            }
         }
         x
+    }
+
+    /// The rotations of a batch's rows by one of the decoder's ropes.
+    fn rotary(&self, rope: usize, sequence: &Sequence) -> Rotary {
+        let head_dim = self.config.block.head_dim;
+        let frequencies = self.config.ropes[rope].frequencies(head_dim);
+        let angles = sequence
+            .positions
+            .iter()
+            .flat_map(|position| frequencies.iter().map(|(frequency, axis)| position[*axis] as f32 * frequency));
+        Rotary::new(&angles.collect::<Vec<_>>(), head_dim, &self.compute)
     }
 
     /// Logits of the token that follows each row; `x` is what left the last block.
@@ -117,39 +152,23 @@ impl Decoder {
     ///
     /// # Panics
     /// If the decoder was loaded without its head.
-    pub fn logits(&self, x: Tensor<2>) -> Tensor<2> {
+    pub fn logits(&self, x: Matrix) -> Matrix {
         let head = self.head.as_ref().expect("the decoder was loaded whole");
-        head.out.forward(head.norm.forward(x))
+        let logits = head.out.forward(&head.norm.forward(x));
+        match self.config.logit_cap {
+            Some(cap) => logits.cap(cap as f32),
+            None => logits,
+        }
     }
 }
 
-impl Block {
-    fn load(loader: &mut Loader, prefix: &str, config: &TextConfig) -> Self {
-        let (d, inner) = (config.hidden_size, config.intermediate_size);
-        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        let (attention_bias, mlp_bias) = (config.attention_bias, config.mlp_bias);
-        let norms = ["input_layernorm", "post_attention_layernorm"]
-            .map(|name| RmsNorm::load(loader, &format!("{prefix}{name}"), d, config.norm_eps));
-        let mut linear = |name: &str, shape, bias| Linear::load(loader, &format!("{prefix}{name}"), shape, bias);
-        Self {
-            norms,
-            query: linear("self_attn.q_proj", [d, q], attention_bias),
-            key: linear("self_attn.k_proj", [d, kv], attention_bias),
-            value: linear("self_attn.v_proj", [d, kv], attention_bias),
-            out: linear("self_attn.o_proj", [q, d], attention_bias),
-            gate: linear("mlp.gate_proj", [d, inner], mlp_bias),
-            up: linear("mlp.up_proj", [d, inner], mlp_bias),
-            down: linear("mlp.down_proj", [inner, d], mlp_bias),
-            activation: config.activation,
+/// What enters the block behind `layer`: what left it, with what the vision tower adds to the images there.
+fn deepened(x: Matrix, sequence: &Sequence, layer: usize) -> Matrix {
+    match sequence.deep.get(layer) {
+        Some(deep) => {
+            let rows: Vec<u32> = sequence.images.iter().flat_map(|rows| rows.start as u32..rows.end as u32).collect();
+            x.add_at(&rows, deep)
         }
-    }
-
-    fn forward(&self, x: Tensor<2>, heads: Heads, rope: &Rope) -> Tensor<2> {
-        let y = self.norms[0].forward(x.clone());
-        let (q, k) = (rope.forward(self.query.forward(y.clone())), rope.forward(self.key.forward(y.clone())));
-        let x = x + self.out.forward(attention(q, k, self.value.forward(y), heads, true));
-        let y = self.norms[1].forward(x.clone());
-        let gate = self.activation.apply(self.gate.forward(y.clone()));
-        x + self.down.forward(gate * self.up.forward(y))
+        None => x,
     }
 }

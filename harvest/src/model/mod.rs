@@ -1,33 +1,51 @@
-//! The model: token ids and pixel values in, hidden states behind chosen decoder blocks out, or the log-likelihood of
-//! tokens, also with other states in place of those behind a block. Runs on Burn tensors without gradients; knows nothing
-//! of data sets, prompts or files of images.
+//! The model: token ids and images in, hidden states behind chosen decoder blocks out, or the log-likelihood of
+//! tokens, also with other states in place of those behind a block. All families are one decoder and one vision tower,
+//! configured. Knows nothing of data sets, prompts or files of images.
 
+mod block;
+mod codes;
 mod compare;
 pub mod config;
 mod decoder;
+mod join;
 mod ops;
-mod vision;
+mod positions;
+mod tower;
 mod weights;
 
+pub use crate::kernel::pointwise::Activation;
 pub use compare::Prediction;
 pub use config::{ModelConfig, TextConfig, VisionConfig};
-pub use ops::Activation;
+pub use ops::Compute;
 pub use weights::Weights;
 
 use crate::{Error, Result};
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use compare::Targets;
-use decoder::Decoder;
-use vision::Vision;
+use codes::ImageTokenizer;
+use config::Kind;
+use decoder::{Decoder, Sequence};
+use join::Join;
+use ops::Matrix;
 
 /// One sample as the model takes it.
 #[derive(Clone, Debug, Default)]
 pub struct Input {
     /// Token ids; an image position has the placeholder's.
     pub ids: Vec<u32>,
-    /// Pixel values of the sample's images one behind the other, each `[3, image_size, image_size]`.
-    pub pixel_values: Vec<f32>,
+    /// Its images, in the order of their positions.
+    pub images: Vec<Image>,
+}
+
+/// An image as the model takes it.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    /// Numbers of its patches, view by view.
+    pub patches: Vec<f32>,
+    /// Rows and columns of patches of each view.
+    pub views: Vec<[usize; 2]>,
+    /// For each of its positions the row of what its views become; nothing for a newline.
+    pub sources: Vec<Option<u32>>,
+    /// Rows and columns of its positions, where the model tells them apart.
+    pub grid: [usize; 2],
 }
 
 /// A model, or the first part of one.
@@ -37,49 +55,65 @@ pub struct Model {
     decoder: Decoder,
 }
 
+enum Vision {
+    Join(Box<Join>),
+    Codes(Box<ImageTokenizer>),
+}
+
 /// What left the decoder blocks that were asked for; or what is to leave one of them ([`Model::compare`]).
 #[derive(Clone, Debug)]
 pub struct Hidden {
     width: usize,
-    longest: usize,
     lengths: Vec<usize>,
-    /// For every layer `[samples * longest, width]`.
+    /// For every layer the rows of all samples, one behind the other.
     layers: Vec<Vec<f32>>,
 }
 
 impl Hidden {
     /// The hidden states of a sample behind the `layer`-th of the layers asked for, `[positions, width]` row-major.
     pub fn rows(&self, layer: usize, sample: usize) -> &[f32] {
-        &self.layers[layer][sample * self.longest * self.width..][..self.lengths[sample] * self.width]
+        &self.layers[layer][self.place(sample)]
     }
 
     /// The same, to be changed.
     pub fn rows_mut(&mut self, layer: usize, sample: usize) -> &mut [f32] {
-        &mut self.layers[layer][sample * self.longest * self.width..][..self.lengths[sample] * self.width]
+        let place = self.place(sample);
+        &mut self.layers[layer][place]
+    }
+
+    fn place(&self, sample: usize) -> std::ops::Range<usize> {
+        let start = self.lengths[..sample].iter().sum::<usize>() * self.width;
+        start..start + self.lengths[sample] * self.width
     }
 }
 
 impl Model {
     /// Loads what is needed for the hidden states behind block `last`, counted from 0; the whole model with its output
-    /// head if there is no `last`. Weights become `dtype`, computation happens in it.
+    /// head if there is no `last`.
     ///
     /// # Errors
-    /// The model has no such block; or everything that is missing or misshapen in the checkpoint, at once.
-    pub fn load(
-        config: &ModelConfig,
-        weights: &Weights,
-        last: Option<usize>,
-        device: &Device,
-        dtype: DType,
-    ) -> Result<Self> {
+    /// The model has no such block; or everything that is missing, misshapen or left over in the checkpoint, at once.
+    pub fn load(config: &ModelConfig, weights: &Weights, last: Option<usize>, compute: &Compute) -> Result<Self> {
         if let Some(last) = last {
             check_layers(config, &[last])?;
         }
-        weights.load(device, dtype, |loader| Self {
-            config: config.clone(),
-            vision: config.vision.as_ref().map(|v| Vision::load(weights, loader, v, config.text.hidden_size)),
-            decoder: Decoder::load(weights, loader, &config.text, last.map(|n| n + 1)),
-        })
+        weights.load(compute, |loader| Self::build(config, loader, last))
+    }
+
+    /// Bytes of the weights that [`Model::load`] would read, as they are stored.
+    pub fn stored_bytes(config: &ModelConfig, weights: &Weights, last: Option<usize>) -> u64 {
+        weights.stored_bytes(|loader| Self::build(config, loader, last))
+    }
+
+    fn build(config: &ModelConfig, loader: &mut weights::Loader, last: Option<usize>) -> Self {
+        let vision = config.vision.as_ref().map(|vision| match &vision.kind {
+            Kind::Tower(tower, join) => {
+                Vision::Join(Box::new(Join::load(loader, tower, join, config.text.hidden_size)))
+            }
+            Kind::Codes(codes) => Vision::Codes(Box::new(ImageTokenizer::load(loader, codes))),
+        });
+        let decoder = Decoder::load(loader, &config.text, last.map(|n| n + 1));
+        Self { config: config.clone(), vision, decoder }
     }
 
     /// What the checkpoint says about the model.
@@ -94,12 +128,10 @@ impl Model {
     /// that failed.
     pub fn hidden(&self, inputs: &[&Input], layers: &[usize]) -> Result<Hidden> {
         self.check_loaded(layers)?;
-        let lengths: Vec<_> = inputs.iter().map(|input| input.ids.len()).collect();
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        let x = self.embed(inputs, longest)?;
-        let left = self.decoder.forward(x, inputs.len(), layers);
-        let layers = left.into_iter().map(values).collect::<Result<_>>()?;
-        Ok(Hidden { width: self.config.text.hidden_size, longest, lengths, layers })
+        let (x, sequence) = self.embed(inputs)?;
+        let left = self.decoder.forward(x, &sequence, layers);
+        let layers = left.into_iter().map(Matrix::into_values).collect::<Result<_>>()?;
+        Ok(Hidden { width: self.config.text.hidden_size, lengths: sequence.lengths, layers })
     }
 
     fn check_loaded(&self, layers: &[usize]) -> Result<()> {
@@ -110,72 +142,82 @@ impl Model {
         }
     }
 
-    /// Negative log-likelihood in nats of the tokens at `positions` of each sample (1 or more), given all before them.
-    /// The model has to be loaded whole.
-    ///
-    /// # Errors
-    /// As for [`Model::hidden`], or a position that is not behind the first token of its sample.
-    pub fn nll(&self, inputs: &[&Input], positions: &[Vec<usize>]) -> Result<Vec<Vec<f32>>> {
-        let longest = inputs.iter().map(|input| input.ids.len()).max().unwrap_or(0);
-        let Targets { rows, ids } = Targets::new(inputs, positions, longest)?;
-        if rows.is_empty() {
-            return Ok(positions.iter().map(|_| Vec::new()).collect());
-        }
-        let x = self.embed(inputs, longest)?;
-        let device = x.device();
-        let layers = [self.config.text.layers - 1];
-        let last = self.decoder.forward(x, inputs.len(), &layers).pop().expect("the last block was asked for");
-        let logits = self.decoder.logits(last.select(0, indices(rows, &device))).cast(DType::F32);
-        let targets = indices(ids, &device).unsqueeze_dim(1);
-        let mut nll = values(log_softmax(logits, 1).gather(1, targets).neg())?.into_iter();
-        Ok(positions.iter().map(|positions| nll.by_ref().take(positions.len()).collect()).collect())
+    /// What the rows of a batch are, images' vectors aside; with what is added to them further on, if there is such.
+    fn sequence(&self, inputs: &[&Input]) -> Result<Sequence> {
+        let deep =
+            matches!(&self.config.vision, Some(VisionConfig { kind: Kind::Tower(_, join), .. }) if join.is_deep());
+        if deep { Ok(self.embed(inputs)?.1) } else { self.rows(inputs) }
     }
 
-    /// Embeds tokens, padded on the right to `longest`, and puts the images' vectors in the places of their tokens.
-    fn embed(&self, inputs: &[&Input], longest: usize) -> Result<Tensor<2>> {
+    /// What the rows of a batch are.
+    fn rows(&self, inputs: &[&Input]) -> Result<Sequence> {
         let image_id = self.config.vision.as_ref().map(|v| v.image_token_id);
-        let mut ids = vec![0; inputs.len() * longest];
-        // Rows of the table that is the embedded tokens with the images' vectors behind them.
-        let mut rows: Vec<i64> = (0..ids.len() as i64).collect();
-        let mut next = ids.len() as i64;
-        for (sample, input) in inputs.iter().enumerate() {
-            let padded = sample * longest..sample * longest + input.ids.len();
-            for ((id, row), token) in ids[padded.clone()].iter_mut().zip(&mut rows[padded]).zip(&input.ids) {
-                if Some(*token) == image_id {
-                    *row = next;
-                    next += 1;
-                } else if (*token as usize) < self.config.text.vocab_size {
-                    *id = i64::from(*token);
-                } else {
-                    let vocabulary = self.config.text.vocab_size;
-                    return Err(Error::Plan(format!("token {token} is outside the vocabulary of {vocabulary}")));
+        let mut sequence = Sequence::default();
+        for input in inputs {
+            let start = sequence.positions.len();
+            let image: Vec<bool> = input.ids.iter().map(|id| Some(*id) == image_id).collect();
+            let wanted = image.iter().filter(|image| **image).count();
+            let given: usize = input.images.iter().map(|image| image.sources.len()).sum();
+            if wanted != given {
+                let images = input.images.len();
+                return Err(Error::Plan(format!("{wanted} image positions for {images} images of {given} in all")));
+            }
+            let mut places = image.iter().zip(start..).filter(|(image, _)| **image).map(|(_, row)| row);
+            for seen in &input.images {
+                let mut rows = places.by_ref().take(seen.sources.len());
+                let first = rows.next().unwrap_or(start);
+                let last = rows.last().unwrap_or(first);
+                if last + 1 - first != seen.sources.len() {
+                    return Err(Error::Plan("the positions of an image do not follow each other".into()));
                 }
+                sequence.images.push(first..last + 1);
             }
+            sequence.positions.extend(positions::positions(&image, &input.images, &self.config.text));
+            sequence.lengths.push(input.ids.len());
         }
-        let vectors = next as usize - ids.len();
-        let device = self.decoder.like().device();
-        let pixel_values: Vec<f32> = inputs.iter().flat_map(|input| &input.pixel_values).copied().collect();
-        let (side, positions) = self.config.vision.as_ref().map_or((1, 0), |v| (v.image_size, v.positions()));
-        let images = pixel_values.len() / (3 * side * side);
-        if vectors != images * positions || pixel_values.len() != images * 3 * side * side {
-            let cause = format!("{vectors} image positions for {images} images of {positions} positions each");
-            return Err(Error::Plan(cause));
+        Ok(sequence)
+    }
+
+    /// Embeds tokens and puts the images' vectors in the places of their tokens.
+    fn embed(&self, inputs: &[&Input]) -> Result<(Matrix, Sequence)> {
+        let mut sequence = self.rows(inputs)?;
+        let vocabulary = self.config.text.vocab_size;
+        let image_id = self.config.vision.as_ref().map(|v| v.image_token_id);
+        let ids = inputs.iter().flat_map(|input| &input.ids).copied();
+        if let Some(token) = ids.clone().find(|id| *id as usize >= vocabulary && Some(*id) != image_id) {
+            return Err(Error::Plan(format!("token {token} is outside the vocabulary of {vocabulary}")));
         }
-        let text = self.decoder.embed(indices(ids, &device));
+        // The placeholder itself may lie outside the vocabulary; its embedding is never used.
+        let mut ids: Vec<u32> = ids.map(|id| if Some(id) == image_id { 0 } else { id }).collect();
+        let images: Vec<&Image> = inputs.iter().flat_map(|input| &input.images).collect();
         match &self.vision {
-            Some(vision) if images > 0 => {
-                let pixel_values = TensorData::new(pixel_values, [images, 3, side, side]);
-                let table = Tensor::cat(vec![text, vision.forward(pixel_values, self.decoder.like())], 0);
-                Ok(table.select(0, indices(rows, &device)))
+            Some(Vision::Codes(tokenizer)) => {
+                for (image, rows) in images.iter().zip(&sequence.images) {
+                    ids[rows.clone()].copy_from_slice(&tokenizer.tokens(image)?);
+                }
+                Ok((self.decoder.embed(&ids)?, sequence))
             }
-            _ => Ok(text),
+            Some(Vision::Join(join)) if !images.is_empty() => {
+                let joined = join.forward(&images);
+                // Rows of the table that is the embedded tokens with the images' vectors behind them.
+                let mut rows: Vec<u32> = (0..ids.len() as u32).collect();
+                let mut next = ids.len() as u32;
+                for image in &sequence.images {
+                    rows[image.clone()].iter_mut().zip(next..).for_each(|(row, next)| *row = next);
+                    next += image.len() as u32;
+                }
+                sequence.deep = joined.deep;
+                let table = Matrix::stack(vec![self.decoder.embed(&ids)?, joined.positions]);
+                Ok((table.gather(&rows), sequence))
+            }
+            _ => Ok((self.decoder.embed(&ids)?, sequence)),
         }
     }
 }
 
 /// Refuses layers that the model does not have.
 pub fn check_layers(config: &ModelConfig, layers: &[usize]) -> Result<()> {
-    let blocks = config.text.layers;
+    let blocks = config.text.layers.len();
     match layers.iter().find(|layer| **layer >= blocks) {
         Some(layer) => {
             let last = blocks - 1;
@@ -183,15 +225,4 @@ pub fn check_layers(config: &ModelConfig, layers: &[usize]) -> Result<()> {
         }
         None => Ok(()),
     }
-}
-
-fn indices(values: Vec<i64>, device: &Device) -> Tensor<1, Int> {
-    let shape = [values.len()];
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
-
-fn values(x: Tensor<2>) -> Result<Vec<f32>> {
-    let failed = |e: String| sae_core::Error::Device(format!("the device failed: {e}"));
-    let data = x.try_into_data().map_err(|e| failed(format!("{e:?}")))?;
-    Ok(data.convert::<f32>().try_into_vec().map_err(|e| failed(format!("{e:?}")))?)
 }

@@ -1,16 +1,20 @@
-//! The tensors of a checkpoint: one file or the shards of an index, memory-mapped. Finds out everything that is missing
-//! or has the wrong shape before it copies anything. Knows tensors by name only.
+//! The tensors of a checkpoint: one file or the shards of an index, memory-mapped. Finds out everything that is missing,
+//! left over or has the wrong shape before it copies anything. Knows tensors by name only.
 
+use super::ops::{Compute, Matrix, Weight};
+use crate::kernel::linear::Packed;
 use crate::{Error, Result};
-use burn::tensor::{DType, Device, Tensor, TensorData};
-use sae_core::tensors::Tensors;
+use half::bf16;
+use sae_core::tensors::{Tensors, extend_f32};
+use safetensors::Dtype;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The files of a checkpoint.
 pub struct Weights {
-    files: Vec<Tensors>,
+    files: Vec<Arc<Tensors>>,
     /// Which file holds a tensor.
     names: BTreeMap<String, usize>,
     /// What is said to hold all tensors.
@@ -35,7 +39,7 @@ impl Weights {
                 let cause = "the checkpoint has no weights (neither model.safetensors nor its index)";
                 return Err(Error::checkpoint(folder)(cause));
             }
-            let file = Tensors::open(&single)?;
+            let file = Arc::new(Tensors::open(&single)?);
             let names = file.names().into_iter().map(|name| (name, 0)).collect();
             return Ok(Self { files: vec![file], names, path: single });
         }
@@ -44,7 +48,7 @@ impl Weights {
         if let Some(shard) = shards.iter().find(|shard| Path::new(shard).components().count() != 1) {
             return Err(Error::checkpoint(&index)(format!("shard {shard} lies outside the checkpoint")));
         }
-        let files = shards.iter().map(|shard| Tensors::open(&folder.join(shard)));
+        let files = shards.iter().map(|shard| Tensors::open(&folder.join(shard)).map(Arc::new));
         let files = files.collect::<Result<Vec<_>, _>>()?;
         // What the shards hold counts, not what the index says about them.
         let names = files.iter().enumerate().flat_map(|(n, file)| file.names().into_iter().map(move |name| (name, n)));
@@ -54,7 +58,7 @@ impl Weights {
 
     /// Where the files lie.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(Tensors::path)
+        self.files.iter().map(|file| file.path())
     }
 
     /// The first of `prefixes` under which there is a tensor `probe`; the first of all if there is none.
@@ -66,47 +70,192 @@ impl Weights {
     /// Runs `build` twice: to learn which tensors it wants, and, if all of them are there, to load them.
     ///
     /// # Errors
-    /// All missing tensors and wrong shapes at once, or a tensor that holds no floats.
-    pub fn load<T>(&self, device: &Device, dtype: DType, build: impl Fn(&mut Loader) -> T) -> Result<T> {
-        let mut rehearsal = Loader { weights: self, device, dtype, load: false, wrong: Vec::new(), failed: None };
+    /// All missing tensors and wrong shapes at once; tensors that stand beside loaded ones and belong to another model
+    /// than the configuration describes; or a tensor that holds no floats.
+    pub(super) fn load<T>(&self, compute: &Compute, build: impl Fn(&mut Loader) -> T) -> Result<T> {
+        let host = Compute::Host { bf16: false };
+        let mut rehearsal = Loader {
+            weights: self,
+            compute: &host,
+            load: false,
+            used: BTreeSet::new(),
+            wrong: Vec::new(),
+            failed: None,
+        };
         build(&mut rehearsal);
+        rehearsal.find_left_over();
         if !rehearsal.wrong.is_empty() {
             let cause = format!("{} tensors are wrong: {}", rehearsal.wrong.len(), rehearsal.wrong.join("; "));
             return Err(Error::checkpoint(&self.path)(cause));
         }
-        let mut loader = Loader { load: true, ..rehearsal };
+        let mut loader = Loader { load: true, compute, ..rehearsal };
         let built = build(&mut loader);
         loader.failed.map_or(Ok(built), Err)
     }
+
+    /// Bytes of the tensors that `build` wants, as they are stored.
+    pub(super) fn stored_bytes<T>(&self, build: impl Fn(&mut Loader) -> T) -> u64 {
+        let compute = Compute::Host { bf16: false };
+        let mut rehearsal = Loader {
+            weights: self,
+            compute: &compute,
+            load: false,
+            used: BTreeSet::new(),
+            wrong: Vec::new(),
+            failed: None,
+        };
+        build(&mut rehearsal);
+        let tensors = rehearsal.used.iter().filter_map(|name| self.files[*self.names.get(name)?].bytes(name));
+        tensors.map(|(_, bytes)| bytes.len() as u64).sum()
+    }
 }
 
-/// Hands tensors to a model that is being built.
-pub struct Loader<'a> {
+/// Hands tensors to a model that is being built. What is wrong is noted; the stand-ins that are returned then never get
+/// out of [`Weights::load`].
+pub(super) struct Loader<'a> {
     weights: &'a Weights,
-    device: &'a Device,
-    dtype: DType,
+    compute: &'a Compute,
     load: bool,
+    used: BTreeSet<String>,
     wrong: Vec<String>,
     failed: Option<Error>,
 }
 
 impl Loader<'_> {
-    /// The tensor `name`, which has to have the given shape. What is wrong is noted; the stand-in that is returned then
-    /// never gets out of [`Weights::load`].
-    pub fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Tensor<D> {
-        let file = self.weights.names.get(name).map(|n| &self.weights.files[*n]);
-        match file.and_then(|file| file.shape(name).map(|found| (file, found))) {
-            None => self.wrong.push(format!("{name} is missing")),
-            Some((file, found)) if found != shape => {
-                let file = file.path().file_name().unwrap_or_default().display();
-                self.wrong.push(format!("{name} in {file} has shape {found:?}, expected {shape:?}"));
-            }
-            Some((file, _)) if self.load => match file.f32(name, &shape) {
-                Ok(values) => return Tensor::from_data(TensorData::new(values, shape), (self.device, self.dtype)),
-                Err(error) => self.failed = Some(error.into()),
-            },
-            Some(_) => {}
+    /// Where the model will compute.
+    pub fn compute(&self) -> &Compute {
+        self.compute
+    }
+
+    /// The first of `prefixes` under which there is a tensor `probe`; the first of all if there is none.
+    pub fn prefix<'b>(&self, probe: &str, prefixes: &[&'b str]) -> &'b str {
+        self.weights.prefix(probe, prefixes)
+    }
+
+    /// A tensor that stays in its file.
+    pub fn mapped(&mut self, name: &str, shape: [usize; 2]) -> Mapped {
+        let file = self.find(name, &shape).cloned();
+        Mapped { file, name: name.to_owned(), width: shape[1] }
+    }
+
+    /// A tensor's numbers.
+    pub fn values(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
+        let file = self.find(name, shape).cloned().filter(|_| self.load);
+        match file.map(|file| file.f32(name, shape)) {
+            Some(Ok(values)) => return values,
+            Some(Err(error)) => self.failed = Some(error.into()),
+            None => {}
         }
-        Tensor::zeros([1; D], (self.device, self.dtype))
+        Vec::new()
+    }
+
+    /// A table of rows, in the place of the model's matrices.
+    pub fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Matrix {
+        Matrix::new(self.values(name, &shape), shape[1], self.compute)
+    }
+
+    /// A weight whose first dimension is the output, the others the input; cut into `parts` of as many outputs each.
+    pub fn weights(&mut self, name: &str, shape: &[usize], parts: usize) -> Vec<Weight> {
+        let (d_out, d_in) = (shape[0] / parts, shape[1..].iter().product::<usize>());
+        let Some(file) = self.find(name, shape).cloned().filter(|_| self.load) else {
+            return (0..parts).map(|_| stand_in()).collect();
+        };
+        if let (Compute::Host { bf16: true }, Some((Dtype::BF16, bytes))) = (self.compute, file.bytes(name)) {
+            // Straight from the file: never twice as large in between.
+            let parts = bytes.chunks_exact(2 * d_out * d_in).map(|bytes| {
+                let values: Vec<bf16> = bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes)).collect();
+                Weight::Host(Packed::of_bf16(&values, [d_out, d_in]))
+            });
+            return parts.collect();
+        }
+        match file.f32(name, shape) {
+            Ok(values) => values.chunks_exact(d_out * d_in).map(|part| self.weight(part, [d_out, d_in])).collect(),
+            Err(error) => {
+                self.failed = Some(error.into());
+                (0..parts).map(|_| stand_in()).collect()
+            }
+        }
+    }
+
+    /// A weight `[d_out, d_in]` from its numbers; of none a stand-in.
+    pub fn weight(&self, values: &[f32], [d_out, d_in]: [usize; 2]) -> Weight {
+        match self.compute {
+            _ if values.is_empty() => stand_in(),
+            Compute::Host { bf16: false } => Weight::Host(Packed::of_f32(values, [d_out, d_in])),
+            Compute::Host { bf16: true } => {
+                let values: Vec<_> = values.iter().map(|value| bf16::from_f32(*value)).collect();
+                Weight::Host(Packed::of_bf16(&values, [d_out, d_in]))
+            }
+            device => Weight::Device(Matrix::new(values.to_vec(), d_in, device).into_tensor()),
+        }
+    }
+
+    /// The file that holds a tensor of this name and shape.
+    fn find(&mut self, name: &str, shape: &[usize]) -> Option<&Arc<Tensors>> {
+        self.used.insert(name.to_owned());
+        let file = self.weights.names.get(name).map(|n| &self.weights.files[*n]);
+        let problem = match file.and_then(|file| file.shape(name).map(|found| (file, found))) {
+            Some((file, found)) if found == shape => return Some(file),
+            Some((file, found)) => {
+                let file = file.path().file_name().unwrap_or_default().display();
+                format!("{name} in {file} has shape {found:?}, expected {shape:?}")
+            }
+            None => format!("{name} is missing"),
+        };
+        if !self.load {
+            self.wrong.push(problem);
+        }
+        None
+    }
+
+    /// A bias or norm beside a weight that is used changes what the model computes: if nobody asked for it, the
+    /// configuration describes another model.
+    fn find_left_over(&mut self) {
+        let module = |name: &str| name.rsplit_once('.').map(|(module, _)| module.to_owned());
+        let modules: BTreeSet<String> = self.used.iter().filter_map(|name| module(name)).collect();
+        let beside = |name: &&String| {
+            let module = module(name);
+            let attention = module.as_deref().and_then(|module| module.rsplit_once('.')).map(|(above, _)| above);
+            let norm = name.contains(".q_norm.") || name.contains(".k_norm.");
+            let near = |module: &str| modules.range(module.to_owned()..).next().is_some_and(|m| m.starts_with(module));
+            module.as_ref().is_some_and(|module| modules.contains(module)) || norm && attention.is_some_and(near)
+        };
+        let ignored = |name: &str| name.ends_with("inv_freq") || name.ends_with("position_ids");
+        let names = self.weights.names.keys().filter(|name| !self.used.contains(*name) && !ignored(name));
+        let left: Vec<_> =
+            names.filter(beside).map(|name| format!("{name} is there, but config.json names no use for it")).collect();
+        self.wrong.extend(left);
+    }
+}
+
+fn stand_in() -> Weight {
+    Weight::Host(Packed::of_f32(&[0.0], [1, 1]))
+}
+
+/// A table of which rows are read from the file as they are needed.
+pub(super) struct Mapped {
+    file: Option<Arc<Tensors>>,
+    name: String,
+    width: usize,
+}
+
+impl Mapped {
+    /// Some of its rows, one behind the other.
+    ///
+    /// # Errors
+    /// The tensor holds no floats.
+    pub fn rows(&self, rows: &[u32]) -> Result<Vec<f32>> {
+        let mut values = Vec::with_capacity(rows.len() * self.width);
+        let Some((file, (dtype, bytes))) = self.file.as_ref().and_then(|file| Some((file, file.bytes(&self.name)?)))
+        else {
+            return Ok(values);
+        };
+        let size = bytes.len() / file.shape(&self.name).map_or(1, |shape| shape[0].max(1));
+        for row in rows {
+            let row = &bytes[*row as usize * size..][..size];
+            let read = extend_f32(dtype, row, &mut values);
+            read.ok_or_else(|| Error::checkpoint(file.path())(format!("{} holds no floats", self.name)))?;
+        }
+        Ok(values)
     }
 }

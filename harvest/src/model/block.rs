@@ -1,0 +1,89 @@
+//! A transformer block, of a decoder or of a vision tower: norms, attention, MLP, as its configuration says.
+
+use super::config::{BlockConfig, Mlp as MlpNames, Qkv};
+use super::ops::{Linear, Matrix, Norm, Rotary, Visible, attention};
+use super::weights::Loader;
+use crate::kernel::attention::Heads;
+use crate::kernel::pointwise::Activation;
+
+/// A block with its weights.
+pub(super) struct Block {
+    heads: Heads,
+    /// Before and behind attention, before and behind the MLP.
+    norms: [Option<Norm>; 4],
+    /// Queries, keys, values.
+    qkv: [Linear; 3],
+    /// Norms of queries and keys.
+    head_norms: Option<[Norm; 2]>,
+    out: Linear,
+    mlp: Mlp,
+    activation: Activation,
+}
+
+enum Mlp {
+    /// Gate, up, down.
+    Gated([Linear; 3]),
+    Plain([Linear; 2]),
+}
+
+impl Block {
+    /// Loads the tensors whose names begin with `prefix`.
+    pub fn load(loader: &mut Loader, prefix: &str, config: &BlockConfig) -> Self {
+        let BlockConfig { width, inner, heads, kv_heads, head_dim, bias, names, .. } = *config;
+        let name = |part: &str| format!("{prefix}{part}");
+        let (q, kv) = (heads * head_dim, kv_heads * head_dim);
+        let norms = config.norms.map(|part| part.map(|part| Norm::load(loader, &name(part), width, None, config.norm)));
+        let qkv = match names.qkv {
+            Qkv::Stacked(part) => Linear::load_parts(loader, &name(part), [width, q], bias.qkv),
+            Qkv::Apart([query, key, value]) => [(query, q), (key, kv), (value, kv)]
+                .map(|(part, d_out)| Linear::load(loader, &name(part), [width, d_out], bias.qkv)),
+        };
+        let head_norms = config.head_norm.map(|norm| {
+            [("self_attn.q_norm", heads), ("self_attn.k_norm", kv_heads)]
+                .map(|(part, heads)| Norm::load(loader, &name(part), head_dim, norm.apart.then_some(heads), norm.norm))
+        });
+        let out = Linear::load(loader, &name(names.out), [q, width], bias.out);
+        let mut linear = |part: &str, shape| Linear::load(loader, &name(part), shape, bias.mlp);
+        let mlp = match names.mlp {
+            MlpNames::Gated([gate, up, down]) => {
+                Mlp::Gated([linear(gate, [width, inner]), linear(up, [width, inner]), linear(down, [inner, width])])
+            }
+            MlpNames::Plain([first, second]) => {
+                Mlp::Plain([linear(first, [width, inner]), linear(second, [inner, width])])
+            }
+        };
+        let heads = Heads { heads, kv_heads, head_dim, scale: config.scale as f32 };
+        Self { heads, norms, qkv, head_norms, out, mlp, activation: config.activation }
+    }
+
+    /// # Shapes
+    /// `[rows, width]`, in and out.
+    pub fn forward(&self, x: Matrix, rotary: Option<&Rotary>, visible: &Visible) -> Matrix {
+        let normed = |n: usize, x: Matrix| match &self.norms[n] {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        let y = normed(1, self.attend(&normed(0, x.clone()), rotary, visible));
+        let x = x.add(y);
+        let y = normed(3, self.mlp(&normed(2, x.clone())));
+        x.add(y)
+    }
+
+    fn attend(&self, x: &Matrix, rotary: Option<&Rotary>, visible: &Visible) -> Matrix {
+        let [mut q, mut k, v] = self.qkv.each_ref().map(|linear| linear.forward(x));
+        if let Some([query, key]) = &self.head_norms {
+            (q, k) = (query.forward(q), key.forward(k));
+        }
+        if let Some(rotary) = rotary {
+            (q, k) = (rotary.forward(q), rotary.forward(k));
+        }
+        self.out.forward(&attention(&q, &k, &v, self.heads, visible))
+    }
+
+    fn mlp(&self, x: &Matrix) -> Matrix {
+        match &self.mlp {
+            Mlp::Gated([gate, up, down]) => down.forward(&gate.forward(x).gate(self.activation, up.forward(x))),
+            Mlp::Plain([first, second]) => second.forward(&first.forward(x).activate(self.activation)),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What `config.json` says about a model, in either layout (the Hub's older one leaves defaults out; `transformers` 5
+//! writes `rope_parameters`), checked so that the sizes fit each other. Differences between families are data here; behind
+//! this module there is one decoder and one vision tower. Reads no weights.
+
+mod block;
+mod fields;
+mod rope;
+mod text;
+mod vision;
+
+pub use block::{Biases, BlockConfig, HeadNorm, Mlp, Names, NormConfig, Qkv};
+pub use rope::{AXES, Axes, RopeConfig, Scaling};
+pub use text::{Layer, TextConfig};
+pub use vision::{
+    Codes, Framing, Join, Kind, Patches, Positions, Tiling, TowerConfig, TowerNames, VisionConfig, Windows,
+};
+
+use crate::{Error, Result};
+use fields::Fields;
+use serde_json::Value;
+use std::path::Path;
+
+/// The models that are supported, as `model_type` names them.
+pub const SUPPORTED: [&str; 11] = [
+    "llava",
+    "llava_next",
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "gemma3",
+    "chameleon",
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma3_text",
+];
+
+/// A model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    /// The class that `transformers` loads it with, such as `LlavaForConditionalGeneration`.
+    pub architecture: String,
+    /// The decoder.
+    pub text: TextConfig,
+    /// What turns images into positions of the decoder; nothing for text-only models.
+    pub vision: Option<VisionConfig>,
+}
+
+impl ModelConfig {
+    /// Reads `config.json` of the checkpoint in `folder`.
+    ///
+    /// # Errors
+    /// The file is missing or damaged, the architecture is not supported, or its sizes contradict each other.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join("config.json");
+        if !path.exists() {
+            return Err(Error::checkpoint(folder)("this is no Hugging Face checkpoint (it has no config.json)"));
+        }
+        let config: Value = sae_core::file::read_json(&path, 1 << 24)?;
+        Self::new(&config).map_err(Error::checkpoint(&path))
+    }
+
+    pub(crate) fn new(config: &Value) -> Result<Self, String> {
+        let fields = Fields(config);
+        let kind = fields.or("model_type", "unknown".to_owned())?;
+        let tied = fields.or("tie_word_embeddings", false)?;
+        let inner = fields.under("text_config");
+        // A Qwen2.5-VL of the older layout has the decoder's fields at the top.
+        let decoder = |default: &str| match inner.is_object() {
+            true => text::text(&inner.or("model_type", default.to_owned())?, inner, tied),
+            false => text::text(default, fields, tied),
+        };
+        let nested = |default: &str| text::text(&inner.or("model_type", default.to_owned())?, inner, tied);
+        let (class, text, vision) = match kind.as_str() {
+            "llava" => ("LlavaForConditionalGeneration", nested("llama")?, Some(vision::llava(fields)?)),
+            "llava_next" => ("LlavaNextForConditionalGeneration", nested("llama")?, Some(vision::llava_next(fields)?)),
+            "qwen2_5_vl" => {
+                ("Qwen2_5_VLForConditionalGeneration", decoder("qwen2_5_vl")?, Some(vision::qwen2_5(fields)?))
+            }
+            "qwen3_vl" => ("Qwen3VLForConditionalGeneration", nested("qwen3_vl_text")?, Some(vision::qwen3(fields)?)),
+            "gemma3" => {
+                let mut text = nested("gemma3_text")?;
+                text.images_see_themselves = true;
+                text.tied_head = fields.or("tie_word_embeddings", true)?;
+                ("Gemma3ForConditionalGeneration", text, Some(vision::gemma3(fields)?))
+            }
+            "chameleon" => (
+                "ChameleonForConditionalGeneration",
+                text::text("chameleon", fields, tied)?,
+                Some(vision::chameleon(fields)?),
+            ),
+            "llama" => ("LlamaForCausalLM", text::text("llama", fields, tied)?, None),
+            "mistral" => ("MistralForCausalLM", text::text("mistral", fields, tied)?, None),
+            "qwen2" => ("Qwen2ForCausalLM", text::text("qwen2", fields, tied)?, None),
+            "qwen3" => ("Qwen3ForCausalLM", text::text("qwen3", fields, tied)?, None),
+            "gemma3_text" => ("Gemma3ForCausalLM", text::text("gemma3_text", fields, tied)?, None),
+            _ => return Err(format!("models of type {kind} are not supported; these are: {}", SUPPORTED.join(", "))),
+        };
+        let architecture = config["architectures"][0].as_str().unwrap_or(class).to_owned();
+        Ok(Self { architecture, text, vision })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_older_layout_of_the_hub_and_the_newer_one_read_alike() {
+        let sizes = json!({"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "vocab_size": 100, "rms_norm_eps": 1e-5, "max_position_embeddings": 256});
+        let config = |rope: Value| {
+            let mut text = sizes.clone();
+            text.as_object_mut().unwrap().extend(rope.as_object().unwrap().clone());
+            ModelConfig::new(&json!({"model_type": "llava", "text_config": text, "vision_config": {}})).unwrap()
+        };
+        let old = config(json!({"rope_theta": 5e5, "rope_scaling": null}));
+        let new = config(json!({"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}));
+        assert_eq!(old, new);
+        let vision = old.vision.unwrap();
+        assert_eq!((vision.positions(), vision.features), (576, vec![23]));
+        assert_eq!((old.text.kv_heads, old.text.head_dim, old.text.rope_theta), (2, 16, 5e5));
+    }
+
+    #[test]
+    fn foreign_architectures_are_refused_with_the_supported_ones() {
+        let refused = |config| ModelConfig::new(config).unwrap_err();
+        let error = refused(json!({"model_type": "qwen2_5_vl"}));
+        assert!(error.contains("qwen2_5_vl") && error.contains("llava"), "{error}");
+        assert!(refused(json!({"model_type": "llava", "text_config": {"model_type": "mistral"}})).contains("mistral"));
+        assert!(refused(json!({"model_type": "llama", "rope_scaling": {"type": "linear"}})).contains("linear"));
+        assert!(refused(json!({"model_type": "llama", "num_key_value_heads": 3})).contains("fit each other"));
+        assert!(refused(json!({"model_type": "llama", "num_attention_heads": 0})).contains("fit each other"));
+    }
+}

@@ -1,0 +1,291 @@
+//! Decoders by their `model_type`: what each family leaves out of `config.json`, and how it differs from Llama.
+
+use super::block::{Biases, BlockConfig, HeadNorm, LLAMA, LLAMA_NORMS, NormConfig};
+use super::fields::Fields;
+use super::rope::{Axes, RopeConfig};
+use crate::kernel::pointwise::Activation;
+
+/// A decoder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TextConfig {
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Most positions of a sample.
+    pub context: usize,
+    /// What its blocks are made of.
+    pub block: BlockConfig,
+    /// What distinguishes each of its blocks.
+    pub layers: Vec<Layer>,
+    /// Rotary positions that layers choose from.
+    pub ropes: Vec<RopeConfig>,
+    /// What embedded words are multiplied with.
+    pub embedding_scale: f32,
+    /// Whether positions of one image see each other in both directions.
+    pub images_see_themselves: bool,
+    /// Whether the output head is the embedding.
+    pub tied_head: bool,
+    /// `cap * tanh(logits / cap)`.
+    pub logit_cap: Option<f64>,
+}
+
+/// What distinguishes one block of a decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Positions that a position sees, itself included; all before it if there is no window.
+    pub window: Option<usize>,
+    /// Which of the decoder's rotary positions.
+    pub rope: usize,
+}
+
+/// What `transformers` 5.23 takes for what a configuration leaves out.
+#[derive(Clone, Copy)]
+struct Defaults {
+    vocab_size: usize,
+    hidden_size: usize,
+    inner: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: Option<usize>,
+    head_dim: Option<usize>,
+    context: usize,
+    eps: f64,
+    theta: f64,
+}
+
+const LLAMA_DEFAULTS: Defaults = Defaults {
+    vocab_size: 32_000,
+    hidden_size: 4_096,
+    inner: 11_008,
+    layers: 32,
+    heads: 32,
+    kv_heads: None,
+    head_dim: None,
+    context: 2_048,
+    eps: 1e-6,
+    theta: 1e4,
+};
+
+/// The decoders that are supported, as `model_type` names them alone or inside a multimodal model.
+const SUPPORTED: [&str; 8] =
+    ["llama", "mistral", "qwen2", "qwen3", "gemma3_text", "chameleon", "qwen2_5_vl_text", "qwen3_vl_text"];
+
+/// The decoder that a configuration describes, of the family `kind`.
+pub(super) fn text(kind: &str, text: Fields, tied: bool) -> Result<TextConfig, String> {
+    let base = LLAMA_DEFAULTS;
+    match kind {
+        "llama" => llama_like(text, tied, base, |text| {
+            let bias = text.or("attention_bias", false)?;
+            Ok(Biases { qkv: bias, out: bias, mlp: text.or("mlp_bias", false)? })
+        }),
+        "mistral" => {
+            let defaults = Defaults { inner: 14_336, kv_heads: Some(8), context: 131_072, ..base };
+            let config = llama_like(text, tied, defaults, |_| Ok(Biases::default()))?;
+            let window = if text.names("sliding_window") { text.get("sliding_window")? } else { Some(4_096) };
+            windowed(config, text, window, |_| true)
+        }
+        "qwen2" | "qwen2_5_vl" | "qwen2_5_vl_text" => {
+            let defaults = match kind {
+                "qwen2" => Defaults { vocab_size: 151_936, inner: 22_016, kv_heads: Some(32), context: 32_768, ..base },
+                _ => Defaults {
+                    vocab_size: 152_064,
+                    hidden_size: 8_192,
+                    inner: 29_568,
+                    layers: 80,
+                    heads: 64,
+                    kv_heads: Some(8),
+                    context: 32_768,
+                    eps: 1e-5,
+                    theta: 1e6,
+                    ..base
+                },
+            };
+            let config = llama_like(text, tied, defaults, |_| Ok(Biases { qkv: true, ..Biases::default() }))?;
+            qwen_windows(config, text)
+        }
+        "qwen3" | "qwen3_vl_text" => {
+            let mut defaults = Defaults {
+                vocab_size: 151_936,
+                inner: 22_016,
+                kv_heads: Some(32),
+                head_dim: Some(128),
+                context: 32_768,
+                ..base
+            };
+            if kind == "qwen3_vl_text" {
+                (defaults.context, defaults.theta) = (128_000, 5e6);
+            }
+            let mut config = llama_like(text, tied, defaults, |text| {
+                let bias = text.or("attention_bias", false)?;
+                Ok(Biases { qkv: bias, out: bias, mlp: false })
+            })?;
+            config.block.head_norm = Some(HeadNorm { norm: config.block.norm, apart: false });
+            if kind == "qwen3_vl_text" {
+                // Interleaved always, whatever the file says.
+                for rope in &mut config.ropes {
+                    rope.axes = match rope.axes {
+                        Axes::Sections(sections) | Axes::Interleaved(sections) => Axes::Interleaved(sections),
+                        Axes::One => Axes::Interleaved([24, 20, 20]),
+                    };
+                }
+                return Ok(config);
+            }
+            qwen_windows(config, text)
+        }
+        "gemma3_text" => gemma3(text, tied),
+        "chameleon" => {
+            let defaults = Defaults { vocab_size: 65_536, kv_heads: Some(32), context: 4_096, eps: 1e-5, ..base };
+            let mut config = llama_like(text, tied, defaults, |text| {
+                let bias = text.or("attention_bias", false)?;
+                Ok(Biases { qkv: bias, out: bias, mlp: text.or("mlp_bias", false)? })
+            })?;
+            let block = &mut config.block;
+            block.head_norm = Some(HeadNorm { norm: NormConfig::Layer { eps: 1e-5 }, apart: true });
+            if text.or("swin_norm", false)? {
+                // The same norms, behind what they stood in front of.
+                block.norms = [None, Some("input_layernorm"), None, Some("post_attention_layernorm")];
+            }
+            Ok(config)
+        }
+        _ => Err(format!("decoders of type {kind} are not supported; these are: {}", SUPPORTED.join(", "))),
+    }
+}
+
+fn llama_like(
+    text: Fields,
+    tied: bool,
+    defaults: Defaults,
+    bias: impl Fn(Fields) -> Result<Biases, String>,
+) -> Result<TextConfig, String> {
+    let hidden_size = text.size("hidden_size", defaults.hidden_size)?;
+    let heads = text.size("num_attention_heads", defaults.heads)?;
+    let kv_heads = match text.names("num_key_value_heads") {
+        true => text.size("num_key_value_heads", heads)?,
+        false => defaults.kv_heads.unwrap_or(heads),
+    };
+    let head_dim = text.size("head_dim", defaults.head_dim.unwrap_or(hidden_size / heads).max(1))?;
+    let norm = NormConfig::Rms { eps: text.or("rms_norm_eps", defaults.eps)?, offset: 0.0 };
+    let block = BlockConfig {
+        width: hidden_size,
+        inner: text.size("intermediate_size", defaults.inner)?,
+        heads,
+        kv_heads,
+        head_dim,
+        scale: (head_dim as f64).powf(-0.5),
+        activation: text.or("hidden_act", Activation::Silu)?,
+        norm,
+        norms: LLAMA_NORMS,
+        head_norm: None,
+        bias: bias(text)?,
+        names: LLAMA,
+    };
+    let layers = text.size("num_hidden_layers", defaults.layers)?;
+    Ok(TextConfig {
+        vocab_size: text.size("vocab_size", defaults.vocab_size)?,
+        hidden_size,
+        context: text.size("max_position_embeddings", defaults.context)?,
+        block: block.check("decoder")?,
+        layers: vec![Layer { window: None, rope: 0 }; layers],
+        ropes: vec![RopeConfig::read(text, defaults.theta, head_dim)?],
+        embedding_scale: 1.0,
+        images_see_themselves: false,
+        tied_head: text.or("tie_word_embeddings", tied)?,
+        logit_cap: None,
+    })
+}
+
+/// Gives a window to the layers that `layer_types` calls so, or, where there is no such list, to those that `slides`
+/// names.
+fn windowed(
+    mut config: TextConfig,
+    text: Fields,
+    window: Option<usize>,
+    slides: impl Fn(usize) -> bool,
+) -> Result<TextConfig, String> {
+    let types = layer_types(text, config.layers.len())?;
+    for (n, layer) in config.layers.iter_mut().enumerate() {
+        let slides = types.as_ref().map_or_else(|| slides(n), |types| types[n]);
+        layer.window = window.filter(|_| slides);
+    }
+    match window {
+        Some(0) => Err("sliding_window is 0".into()),
+        _ => Ok(config),
+    }
+}
+
+fn qwen_windows(config: TextConfig, text: Fields) -> Result<TextConfig, String> {
+    let uses = text.or("use_sliding_window", false)?;
+    let window = if uses { Some(text.size("sliding_window", 4_096)?) } else { None };
+    let from = text.or("max_window_layers", 28)?;
+    windowed(config, text, window, |n| n >= from)
+}
+
+/// Which layers slide, by `layer_types`.
+fn layer_types(text: Fields, layers: usize) -> Result<Option<Vec<bool>>, String> {
+    let Some(types) = text.get::<Vec<String>>("layer_types")? else { return Ok(None) };
+    if types.len() < layers {
+        return Err(format!("layer_types has {} entries for {layers} layers", types.len()));
+    }
+    let slides = types.iter().map(|kind| match kind.as_str() {
+        "sliding_attention" => Ok(true),
+        "full_attention" => Ok(false),
+        _ => Err(format!("layers of type {kind} are not supported; these are: sliding_attention, full_attention")),
+    });
+    slides.collect::<Result<_, _>>().map(Some)
+}
+
+fn gemma3(text: Fields, tied: bool) -> Result<TextConfig, String> {
+    text.off("use_bidirectional_attention")?;
+    let defaults = Defaults {
+        vocab_size: 262_208,
+        hidden_size: 2_304,
+        inner: 9_216,
+        layers: 26,
+        heads: 8,
+        kv_heads: Some(4),
+        head_dim: Some(256),
+        context: 131_072,
+        theta: 1e6,
+        ..LLAMA_DEFAULTS
+    };
+    let mut config = llama_like(text, tied, defaults, |text| {
+        let bias = text.or("attention_bias", false)?;
+        Ok(Biases { qkv: bias, out: bias, mlp: false })
+    })?;
+    let head_dim = config.block.head_dim;
+    let block = &mut config.block;
+    block.scale = text.or("query_pre_attn_scalar", 256.0_f64)?.powf(-0.5);
+    block.activation = text.or("hidden_activation", Activation::GeluPytorchTanh)?;
+    let norm = NormConfig::Rms { eps: text.or("rms_norm_eps", defaults.eps)?, offset: 1.0 };
+    (block.norm, block.head_norm) = (norm, Some(HeadNorm { norm, apart: false }));
+    block.norms =
+        ["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"]
+            .map(Some);
+    // One set of rotary positions for the layers that see all, one for those with a window.
+    let newer = text.under("rope_parameters");
+    config.ropes = match newer.under("full_attention").is_object() {
+        true => ["full_attention", "sliding_attention"]
+            .map(|kind| {
+                let rope = newer.under(kind);
+                let theta = if kind == "full_attention" { defaults.theta } else { 1e4 };
+                RopeConfig::new(rope, rope.or("rope_theta", theta)?, head_dim)
+            })
+            .into_iter()
+            .collect::<Result<_, _>>()?,
+        false => vec![
+            RopeConfig::read(text, defaults.theta, head_dim)?,
+            RopeConfig::plain(text.or("rope_local_base_freq", 1e4)?),
+        ],
+    };
+    let period = text.size("sliding_window_pattern", 6)?;
+    let window = Some(text.size("sliding_window", 4_096)?);
+    let mut config = windowed(config, text, window, |n| !(n + 1).is_multiple_of(period))?;
+    for layer in &mut config.layers {
+        layer.rope = usize::from(layer.window.is_some());
+    }
+    config.embedding_scale = (config.hidden_size as f64).sqrt() as f32;
+    config.logit_cap = text.get("final_logit_softcapping")?;
+    config.tied_head = text.or("tie_word_embeddings", true)?;
+    Ok(config)
+}

@@ -1,0 +1,152 @@
+//! Attention, and which rows see which: one range of rows a row says causal order, windows, images that see themselves
+//! whole, and where one sample ends and the next begins.
+
+use super::Matrix;
+use crate::kernel::attention::{self as kernel, Heads};
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Bool, Tensor, TensorData, module};
+use std::ops::Range;
+
+/// What each row sees. Rows that see each other lie together in a segment.
+#[derive(Clone, Debug, PartialEq)]
+pub(in super::super) struct Visible {
+    ranges: Vec<Range<u32>>,
+    segments: Vec<(Range<usize>, Kind)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Causal,
+    Full,
+    Other,
+}
+
+impl Visible {
+    /// Segments one behind the other, each of which sees itself whole.
+    pub fn full(lengths: impl IntoIterator<Item = usize>) -> Self {
+        Self::of(lengths, Kind::Full, |rows, _| rows)
+    }
+
+    /// Segments one behind the other, each row of which sees itself and `window - 1` rows before it; all before it if
+    /// there is no window. Rows of one of `groups`, which ascend, see each other whatever their order.
+    pub fn causal(lengths: impl IntoIterator<Item = usize>, window: Option<usize>, groups: &[Range<usize>]) -> Self {
+        let mut visible = Self::of(lengths, Kind::Causal, |rows, row| {
+            let from = window.map_or(rows.start, |window| rows.start.max((row + 1).saturating_sub(window)));
+            from..row + 1
+        });
+        for group in groups {
+            for row in group.clone() {
+                let range = &mut visible.ranges[row];
+                *range = range.start.min(group.start as u32)..range.end.max(group.end as u32);
+            }
+        }
+        for (rows, kind) in &mut visible.segments {
+            let cut = window.is_some_and(|window| window < rows.len());
+            let grouped = groups.iter().any(|group| group.start < rows.end && rows.start < group.end);
+            if cut || grouped {
+                *kind = Kind::Other;
+            }
+        }
+        visible
+    }
+
+    fn of(
+        lengths: impl IntoIterator<Item = usize>,
+        kind: Kind,
+        range: impl Fn(Range<usize>, usize) -> Range<usize>,
+    ) -> Self {
+        let (mut ranges, mut segments, mut at) = (Vec::new(), Vec::new(), 0);
+        for length in lengths {
+            let rows = at..at + length;
+            ranges.extend(rows.clone().map(|row| {
+                let range = range(rows.clone(), row);
+                range.start as u32..range.end as u32
+            }));
+            at = rows.end;
+            segments.push((rows, kind));
+        }
+        Self { ranges, segments }
+    }
+
+    /// What is not to be seen in a segment, `[rows, rows]`.
+    fn hidden(&self, rows: &Range<usize>) -> Vec<bool> {
+        let seen = |row: usize, key: usize| self.ranges[row].contains(&(key as u32));
+        rows.clone().flat_map(|row| rows.clone().map(move |key| !seen(row, key))).collect()
+    }
+}
+
+/// Scaled dot-product attention. Keys and values may have fewer heads than queries, which then share them in order.
+///
+/// # Shapes
+/// `q` `[rows, heads * head_dim]`, `k` and `v` `[rows, kv_heads * head_dim]`; returned as `q`.
+pub(in super::super) fn attention(q: &Matrix, k: &Matrix, v: &Matrix, heads: Heads, visible: &Visible) -> Matrix {
+    match (q, k, v) {
+        (Matrix::Host { values: q, width }, Matrix::Host { values: k, .. }, Matrix::Host { values: v, .. }) => {
+            let mut out = vec![0.0; q.len()];
+            kernel::attention(q, k, v, heads, &visible.ranges, &mut out);
+            Matrix::Host { values: out, width: *width }
+        }
+        (Matrix::Device(q), Matrix::Device(k), Matrix::Device(v)) => {
+            let parts = visible.segments.iter().map(|(rows, kind)| {
+                let part = |x: &Tensor<2>| x.clone().slice([rows.clone()]);
+                let mask = (*kind == Kind::Other).then(|| {
+                    let shape = [1, 1, rows.len(), rows.len()];
+                    Tensor::<4, Bool>::from_data(TensorData::new(visible.hidden(rows), shape), &q.device())
+                });
+                segment(part(q), part(k), part(v), heads, mask, *kind == Kind::Causal)
+            });
+            Matrix::Device(Tensor::cat(parts.collect(), 0))
+        }
+        _ => unreachable!("a model's matrices are all in one place"),
+    }
+}
+
+fn segment(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    heads: Heads,
+    mask: Option<Tensor<4, Bool>>,
+    causal: bool,
+) -> Tensor<2> {
+    let [rows, width] = q.dims();
+    let groups = heads.heads / heads.kv_heads;
+    // Burn documents no grouped queries, so that keys and values are repeated.
+    let split = |x: Tensor<2>, groups: usize| {
+        let kv_heads = x.dims()[1] / heads.head_dim;
+        let x = x.reshape([1, rows, kv_heads, heads.head_dim]).swap_dims(1, 2);
+        if groups == 1 {
+            return x;
+        }
+        let x: Tensor<5> = x.unsqueeze_dim::<5>(2).expand([1, kv_heads, groups, rows, heads.head_dim]);
+        x.reshape([1, kv_heads * groups, rows, heads.head_dim])
+    };
+    // Queries carry the scale: a scale of its own would keep Burn from its fused kernels.
+    let own = (heads.head_dim as f32).powf(-0.5);
+    let q = if (heads.scale - own).abs() > 1e-6 * own { q * (heads.scale / own) } else { q };
+    let mask = mask.map(|mask| mask.expand([1, heads.heads, rows, rows]));
+    let options = AttentionModuleOptions { is_causal: causal, ..Default::default() };
+    let out = module::attention(split(q, 1), split(k, groups), split(v, groups), mask, None, options);
+    out.swap_dims(1, 2).reshape([rows, width])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(visible: &Visible) -> Vec<(u32, u32)> {
+        visible.ranges.iter().map(|range| (range.start, range.end)).collect()
+    }
+
+    #[test]
+    fn samples_windows_and_images_decide_what_is_seen() {
+        assert_eq!(ranges(&Visible::full([2, 1])), [(0, 2), (0, 2), (2, 3)]);
+        assert_eq!(ranges(&Visible::causal([3, 2], None, &[])), [(0, 1), (0, 2), (0, 3), (3, 4), (3, 5)]);
+        assert_eq!(ranges(&Visible::causal([4], Some(2), &[])), [(0, 1), (0, 2), (1, 3), (2, 4)]);
+        // Rows 1 to 3 are an image: all of it is seen from each of them, and the window before it.
+        let image = Visible::causal([5], Some(2), &[1..4]);
+        assert_eq!(ranges(&image), [(0, 1), (0, 4), (1, 4), (1, 4), (3, 5)]);
+        assert_eq!(image.segments, [(0..5, Kind::Other)]);
+        assert_eq!(Visible::causal([2, 3], Some(2), &[]).segments, [(0..2, Kind::Causal), (2..5, Kind::Other)]);
+    }
+}

@@ -1,0 +1,264 @@
+//! A matrix of `f32` in memory, or a tensor on a device: rows gathered, stacked, put side by side, added. Knows no
+//! weights.
+
+use super::Compute;
+use crate::kernel::pointwise::Activation;
+use crate::{Error, Result};
+use burn::tensor::activation::{gelu, gelu_approximate, relu, sigmoid, silu};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rayon::prelude::*;
+
+/// Rows of numbers.
+#[derive(Clone)]
+pub(in super::super) enum Matrix {
+    /// In memory, row-major.
+    Host {
+        values: Vec<f32>,
+        width: usize,
+    },
+    Device(Tensor<2>),
+}
+
+impl Matrix {
+    /// # Shapes
+    /// `[values.len() / width, width]`.
+    pub fn new(values: Vec<f32>, width: usize, compute: &Compute) -> Self {
+        match compute {
+            Compute::Host { .. } => Self::Host { values, width },
+            Compute::Device(device, dtype) => {
+                let rows = values.len() / width.max(1);
+                Self::Device(Tensor::from_data(TensorData::new(values, [rows, width]), (device, *dtype)))
+            }
+        }
+    }
+
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Host { width, .. } => *width,
+            Self::Device(x) => x.dims()[1],
+        }
+    }
+
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Host { values, width } => values.len() / (*width).max(1),
+            Self::Device(x) => x.dims()[0],
+        }
+    }
+
+    /// All numbers, row by row.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn into_values(self) -> Result<Vec<f32>> {
+        let failed = |e: String| Error::from(sae_core::Error::Device(format!("the device failed: {e}")));
+        match self {
+            Self::Host { values, .. } => Ok(values),
+            Self::Device(x) => {
+                let data = x.try_into_data().map_err(|e| failed(format!("{e:?}")))?;
+                data.convert::<f32>().try_into_vec().map_err(|e| failed(format!("{e:?}")))
+            }
+        }
+    }
+
+    /// The same numbers in rows of another width.
+    pub fn reshape(self, new: usize) -> Self {
+        match self {
+            Self::Host { values, .. } => Self::Host { values, width: new },
+            Self::Device(x) => {
+                let [rows, width] = x.dims();
+                Self::Device(x.reshape([rows * width / new, new]))
+            }
+        }
+    }
+
+    /// # Shapes
+    /// Both the same.
+    pub fn add(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Host { mut values, width }, Self::Host { values: other, .. }) => {
+                let chunks = values.par_chunks_mut(CHUNK).zip(other.par_chunks(CHUNK));
+                chunks.for_each(|(a, b)| a.iter_mut().zip(b).for_each(|(a, b)| *a += b));
+                Self::Host { values, width }
+            }
+            (Self::Device(a), Self::Device(b)) => Self::Device(a + b),
+            _ => mixed(),
+        }
+    }
+
+    /// Every number times a factor.
+    pub fn scale(self, factor: f32) -> Self {
+        match self {
+            Self::Host { mut values, width } => {
+                values.iter_mut().for_each(|x| *x *= factor);
+                Self::Host { values, width }
+            }
+            Self::Device(x) => Self::Device(x * factor),
+        }
+    }
+
+    /// The rows of these numbers, in their order.
+    pub fn gather(&self, rows: &[u32]) -> Self {
+        match self {
+            Self::Host { values, width } => {
+                let width = *width;
+                let mut out = vec![0.0; rows.len() * width];
+                let pairs = out.par_chunks_exact_mut(width.max(1)).zip(rows);
+                pairs.for_each(|(out, row)| out.copy_from_slice(&values[*row as usize * width..][..width]));
+                Self::Host { values: out, width }
+            }
+            Self::Device(x) => {
+                let rows = indices(rows, &x.device());
+                Self::Device(x.clone().select(0, rows))
+            }
+        }
+    }
+
+    /// `self[rows[n]] += other[n]`; no row twice.
+    pub fn add_at(self, rows: &[u32], other: &Self) -> Self {
+        match (self, other) {
+            (Self::Host { mut values, width }, Self::Host { values: other, .. }) => {
+                for (row, other) in rows.iter().zip(other.chunks_exact(width)) {
+                    let row = &mut values[*row as usize * width..][..width];
+                    row.iter_mut().zip(other).for_each(|(a, b)| *a += b);
+                }
+                Self::Host { values, width }
+            }
+            (Self::Device(x), Self::Device(other)) => {
+                let rows = indices(rows, &x.device());
+                Self::Device(x.select_assign(0, rows, other.clone(), burn::tensor::IndexingUpdateOp::Add))
+            }
+            _ => mixed(),
+        }
+    }
+
+    /// One below the other.
+    pub fn stack(parts: Vec<Self>) -> Self {
+        let host = matches!(parts.first(), Some(Self::Host { .. }));
+        if !host {
+            return Self::Device(Tensor::cat(parts.into_iter().map(Self::into_tensor).collect(), 0));
+        }
+        let width = parts[0].width();
+        let values = parts.into_iter().map(Self::into_host);
+        let values = values.reduce(|mut all, part| {
+            all.extend_from_slice(&part);
+            all
+        });
+        Self::Host { values: values.unwrap_or_default(), width }
+    }
+
+    /// Side by side.
+    pub fn beside(mut parts: Vec<Self>) -> Self {
+        if parts.len() == 1 {
+            return parts.remove(0);
+        }
+        let (rows, widths) = (parts[0].rows(), parts.iter().map(Self::width).collect::<Vec<_>>());
+        if !matches!(parts[0], Self::Host { .. }) {
+            return Self::Device(Tensor::cat(parts.into_iter().map(Self::into_tensor).collect(), 1));
+        }
+        let parts: Vec<_> = parts.into_iter().map(Self::into_host).collect();
+        let mut values = Vec::with_capacity(parts.iter().map(Vec::len).sum());
+        for row in 0..rows {
+            for (part, width) in parts.iter().zip(&widths) {
+                values.extend_from_slice(&part[row * width..][..*width]);
+            }
+        }
+        Self::Host { values, width: widths.iter().sum() }
+    }
+
+    /// Means of groups of rows that follow each other.
+    pub fn mean_of(self, group: usize) -> Self {
+        match self {
+            Self::Host { values, width } => {
+                let groups = values.chunks_exact(group * width).flat_map(|rows| {
+                    let mut sum = vec![0.0; width];
+                    for row in rows.chunks_exact(width) {
+                        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+                    }
+                    sum.into_iter().map(|x| x / group as f32)
+                });
+                Self::Host { values: groups.collect(), width }
+            }
+            Self::Device(x) => {
+                let [rows, width] = x.dims();
+                Self::Device(x.reshape([rows / group, group, width]).mean_dim(1).reshape([rows / group, width]))
+            }
+        }
+    }
+
+    pub fn activate(self, activation: Activation) -> Self {
+        match self {
+            Self::Host { mut values, width } => {
+                activation.apply(&mut values);
+                Self::Host { values, width }
+            }
+            Self::Device(x) => Self::Device(activated(x, activation)),
+        }
+    }
+
+    /// `f(self) * up`.
+    pub fn gate(self, activation: Activation, up: Self) -> Self {
+        match (self, up) {
+            (Self::Host { mut values, width }, Self::Host { values: up, .. }) => {
+                activation.gate(&mut values, &up);
+                Self::Host { values, width }
+            }
+            (Self::Device(gate), Self::Device(up)) => Self::Device(activated(gate, activation) * up),
+            _ => mixed(),
+        }
+    }
+
+    /// `limit * tanh(self / limit)`.
+    pub fn cap(self, limit: f32) -> Self {
+        match self {
+            Self::Host { mut values, width } => {
+                values.par_chunks_mut(CHUNK).for_each(|x| x.iter_mut().for_each(|x| *x = limit * (*x / limit).tanh()));
+                Self::Host { values, width }
+            }
+            Self::Device(x) => Self::Device((x / limit).tanh() * limit),
+        }
+    }
+
+    /// As a tensor, wherever it is.
+    pub fn into_tensor(self) -> Tensor<2> {
+        match self {
+            Self::Host { values, width } => {
+                let rows = values.len() / width.max(1);
+                Tensor::from_data(TensorData::new(values, [rows, width]), &Device::flex())
+            }
+            Self::Device(x) => x,
+        }
+    }
+
+    fn into_host(self) -> Vec<f32> {
+        match self {
+            Self::Host { values, .. } => values,
+            Self::Device(_) => mixed(),
+        }
+    }
+}
+
+/// Numbers that one thread does at a time.
+const CHUNK: usize = 1 << 14;
+
+/// All matrices of a model are where the model is: it makes them, nobody else does.
+fn mixed() -> ! {
+    unreachable!("a model's matrices are all in one place")
+}
+
+fn activated(x: Tensor<2>, activation: Activation) -> Tensor<2> {
+    match activation {
+        Activation::Silu => silu(x),
+        Activation::Gelu => gelu(x),
+        Activation::GeluPytorchTanh => gelu_approximate(x),
+        Activation::QuickGelu => x.clone() * sigmoid(x * 1.702),
+        Activation::Relu => relu(x),
+    }
+}
+
+/// Numbers of rows on a device.
+pub(in super::super) fn indices(rows: &[u32], device: &Device) -> Tensor<1, Int> {
+    let rows: Vec<i64> = rows.iter().map(|row| i64::from(*row)).collect();
+    let shape = [rows.len()];
+    Tensor::from_data(TensorData::new(rows, shape), device)
+}

@@ -1,0 +1,216 @@
+//! A vision transformer, up to the last block that is used: patches of one or several views of each image in, the hidden
+//! states of chosen blocks out. Views do not see each other. Knows nothing of text.
+
+use super::Image;
+use super::block::Block;
+use super::config::{Positions, TowerConfig};
+use super::ops::{Compute, Linear, Matrix, Norm, Rotary, Visible};
+use super::weights::Loader;
+
+/// A vision tower.
+pub(super) struct Tower {
+    patches: Linear,
+    /// `[1, width]`.
+    class: Option<Matrix>,
+    /// `[positions, width]`, row-major.
+    positions: Vec<f32>,
+    first_norm: Option<Norm>,
+    blocks: Vec<Block>,
+    last_norm: Option<Norm>,
+    config: TowerConfig,
+    compute: Compute,
+    /// Patches along a side of what becomes one position: the order of patches follows it.
+    merge: usize,
+}
+
+/// A view's size in patches.
+pub(super) type Grid = [usize; 2];
+
+impl Tower {
+    pub fn load(loader: &mut Loader, config: &TowerConfig, merge: usize) -> Self {
+        let (d, names) = (config.block.width, config.names);
+        let prefix = loader.prefix(&format!("{}.weight", names.patch), names.prefixes);
+        let name = |part: &str| format!("{prefix}{part}");
+        // A convolution whose stride is its size is one product over the patches.
+        let (side, frames) = (config.patches.side, config.patches.frames);
+        let shape = if frames == 1 { vec![d, 3, side, side] } else { vec![d, 3, frames, side, side] };
+        let patches = Linear::load_reshaped(loader, &name(names.patch), &shape, config.patches.bias);
+        let class = config.class.then(|| {
+            let class = loader.values(&name("embeddings.class_embedding"), &[d]);
+            Matrix::new(class, d, loader.compute())
+        });
+        let positions = match config.positions {
+            Positions::None => Vec::new(),
+            Positions::Table(side) => {
+                loader.values(&name(names.positions), &[side * side + usize::from(config.class), d])
+            }
+            Positions::Interpolated(side) => loader.values(&name(names.positions), &[side * side, d]),
+        };
+        let mut norm =
+            |part: Option<&str>| part.map(|part| Norm::load(loader, &name(part), d, None, config.block.norm));
+        let (first_norm, last_norm) = (norm(config.first_norm), norm(config.last_norm));
+        let blocks = 0..config.layers;
+        let blocks = blocks.map(|n| Block::load(loader, &format!("{prefix}{}{n}.", names.blocks), &config.block));
+        Self {
+            patches,
+            class,
+            positions,
+            first_norm,
+            blocks: blocks.collect(),
+            last_norm,
+            config: config.clone(),
+            compute: loader.compute().clone(),
+            merge,
+        }
+    }
+
+    /// Whether a class row stands in front of each view's patches.
+    pub fn has_class(&self) -> bool {
+        self.class.is_some()
+    }
+
+    /// What leaves the blocks `keep` (0: what enters the first, `n`: what leaves the `n`-th), and behind the last norm
+    /// what leaves the last.
+    ///
+    /// # Shapes
+    /// Each `[rows, width]`: the rows of all images, view by view, a class row in front of each view's patches.
+    pub fn forward(&self, images: &[&Image], keep: &[usize]) -> (Vec<Matrix>, Matrix) {
+        let d = self.config.block.width;
+        let grids: Vec<Grid> = images.iter().flat_map(|image| &image.views).copied().collect();
+        let values: Vec<f32> = images.iter().flat_map(|image| &image.patches).copied().collect();
+        let mut x = self.patches.forward(&Matrix::new(values, self.config.patches.width(), &self.compute));
+        let class = usize::from(self.class.is_some());
+        if let Some(class) = &self.class {
+            let (last, mut at, mut rows) = (x.rows() as u32, 0, Vec::new());
+            for [height, width] in &grids {
+                let patches = (height * width) as u32;
+                rows.push(last);
+                rows.extend(at..at + patches);
+                at += patches;
+            }
+            x = Matrix::stack(vec![x, class.clone()]).gather(&rows);
+        }
+        if let Some(positions) = self.learned(&grids) {
+            x = x.add(Matrix::new(positions, d, &self.compute));
+        }
+        if let Some(norm) = &self.first_norm {
+            x = norm.forward(x);
+        }
+
+        let lengths = grids.iter().map(|[height, width]| height * width + class);
+        let whole = Visible::full(lengths);
+        let (order, windows) = self.windows(&grids);
+        let rotary = self.config.rope_theta.map(|theta| self.rotary(theta, &grids, order.as_deref()));
+        if let Some(order) = &order {
+            x = x.gather(order);
+        }
+        let restore = |x: &Matrix| match &order {
+            Some(order) => {
+                let mut rows = vec![0; order.len()];
+                order.iter().zip(0..).for_each(|(from, to)| rows[*from as usize] = to);
+                x.gather(&rows)
+            }
+            None => x.clone(),
+        };
+        let mut kept = vec![None; keep.len()];
+        let mut see = |state: usize, x: &Matrix| {
+            for (wanted, kept) in keep.iter().zip(&mut kept) {
+                if *wanted == state {
+                    *kept = Some(restore(x));
+                }
+            }
+        };
+        see(0, &x);
+        for (n, block) in self.blocks.iter().enumerate() {
+            let inside = self.config.windows.as_ref().is_some_and(|windows| !windows.full.contains(&n));
+            x = block.forward(x, rotary.as_ref(), if inside { &windows } else { &whole });
+            see(n + 1, &x);
+        }
+        let last = restore(&x);
+        let last = self.last_norm.as_ref().map_or_else(|| last.clone(), |norm| norm.forward(last.clone()));
+        let kept = kept.into_iter().map(|x| x.expect("every state that was asked for was seen"));
+        (kept.collect(), last)
+    }
+
+    /// Row and column of each patch of a view, in the order of the patches.
+    fn places(&self, [height, width]: Grid) -> impl Iterator<Item = [usize; 2]> {
+        let merge = self.merge;
+        let blocks = (0..height / merge).flat_map(move |y| (0..width / merge).map(move |x| [y * merge, x * merge]));
+        blocks.flat_map(move |[y, x]| (0..merge * merge).map(move |n| [y + n / merge, x + n % merge]))
+    }
+
+    /// Learned positions of all rows.
+    fn learned(&self, grids: &[Grid]) -> Option<Vec<f32>> {
+        let d = self.config.block.width;
+        match self.config.positions {
+            Positions::None => None,
+            Positions::Table(_) => Some(self.positions.repeat(grids.len())),
+            Positions::Interpolated(side) => {
+                let mut out = Vec::new();
+                for grid in grids {
+                    let [rows, columns] = grid.map(|n| corners(n, side));
+                    for [y, x] in self.places(*grid) {
+                        let at = out.len();
+                        out.resize(at + d, 0.0);
+                        for (row, by_row) in rows[y] {
+                            for (column, by_column) in columns[x] {
+                                let position = &self.positions[(row * side + column) * d..][..d];
+                                let weight = by_row * by_column;
+                                out[at..].iter_mut().zip(position).for_each(|(out, p)| *out += weight * p);
+                            }
+                        }
+                    }
+                }
+                Some(out)
+            }
+        }
+    }
+
+    /// Half of a head turns with the row of a patch, half with its column.
+    fn rotary(&self, theta: f64, grids: &[Grid], order: Option<&[u32]>) -> Rotary {
+        let head_dim = self.config.block.head_dim;
+        let quarter = head_dim / 4;
+        let frequency = |n: usize| 1.0 / (theta.powf(2.0 * n as f64 / (head_dim / 2) as f64) as f32);
+        let frequencies: Vec<f32> = (0..quarter).map(frequency).collect();
+        let places: Vec<[usize; 2]> = grids.iter().flat_map(|grid| self.places(*grid)).collect();
+        let ordered = |n: usize| places[order.map_or(n, |order| order[n] as usize)];
+        let angles = (0..places.len()).flat_map(|n| {
+            let frequencies = &frequencies;
+            ordered(n).into_iter().flat_map(move |place| frequencies.iter().map(move |f| place as f32 * f))
+        });
+        Rotary::new(&angles.collect::<Vec<_>>(), head_dim, &self.compute)
+    }
+
+    /// Rows in the order of windows, and what is seen inside each.
+    fn windows(&self, grids: &[Grid]) -> (Option<Vec<u32>>, Visible) {
+        let Some(windows) = &self.config.windows else { return (None, Visible::full([])) };
+        let (mut order, mut lengths, mut start) = (Vec::new(), Vec::new(), 0);
+        for grid @ [height, width] in grids {
+            let across = width.div_ceil(windows.side);
+            let mut members = vec![Vec::new(); height.div_ceil(windows.side) * across];
+            for ([y, x], row) in self.places(*grid).zip(start..) {
+                members[y / windows.side * across + x / windows.side].push(row as u32);
+            }
+            start += height * width;
+            lengths.extend(members.iter().map(Vec::len).filter(|length| *length > 0));
+            order.extend(members.into_iter().flatten());
+        }
+        (Some(order), Visible::full(lengths))
+    }
+}
+
+/// For each of `n` places spread evenly over a line of `side`, first and last on its ends: the two points it lies
+/// between, and their weights.
+fn corners(n: usize, side: usize) -> Vec<[(usize, f32); 2]> {
+    // As torch's linspace computes it: from both ends to the middle, in f32.
+    let (end, step) = ((side - 1) as f32, (side - 1) as f32 / (n.max(2) - 1) as f32);
+    let place = |i: usize| match i < n / 2 || n == 1 {
+        true => step * i as f32,
+        false => end - step * (n - 1 - i) as f32,
+    };
+    let corner = |i: usize| {
+        let (low, part) = (place(i) as usize, place(i).fract());
+        [(low, 1.0 - part), ((low + 1).min(side - 1), part)]
+    };
+    (0..n).map(corner).collect()
+}

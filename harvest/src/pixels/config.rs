@@ -1,0 +1,376 @@
+//! `preprocessor_config.json`: what the checkpoint's image processor does, held against what the model takes.
+
+use super::decode::{PIXEL_LIMIT, decode};
+use super::frame::{Frame, Patches, window};
+use super::geometry;
+use crate::model::Image;
+use crate::model::config::{Kind, Tiling, VisionConfig};
+use crate::resample::{Filter, Rgb, resize};
+use crate::{Error, Result};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Ratio of a picture's sides from which Qwen's processors refuse it.
+const ELONGATED: usize = 200;
+
+/// An image processor of a checkpoint.
+#[derive(Clone, Debug)]
+pub struct ImageProcessor {
+    plan: Plan,
+    filter: Filter,
+    tiling: Tiling,
+    patches: Patches,
+    /// Rows in front of a view's patches: the tower's class position.
+    head: usize,
+    /// The pixel value of every byte, for red, green and blue.
+    values: Box<[[f32; 256]; 3]>,
+}
+
+/// What is done to an image's pixels.
+#[derive(Clone, Copy, Debug)]
+enum Plan {
+    /// Resized, then the middle cut out.
+    Square { resize: Option<Resize>, crop: Option<[usize; 2]>, side: usize },
+    /// Tiles.
+    Tiles,
+    /// Resized to whole patches, its area within bounds.
+    Native { area: [usize; 2], resize: bool },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Resize {
+    ShortestEdge(usize),
+    To { width: usize, height: usize },
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    do_resize: bool,
+    size: Value,
+    resample: u64,
+    do_center_crop: bool,
+    crop_size: Value,
+    do_rescale: bool,
+    rescale_factor: f64,
+    do_normalize: bool,
+    image_mean: [f64; 3],
+    image_std: [f64; 3],
+    #[serde(default)]
+    do_pad: bool,
+    #[serde(default)]
+    do_pan_and_scan: bool,
+    image_grid_pinpoints: Option<Vec<[usize; 2]>>,
+    patch_size: Option<usize>,
+    temporal_patch_size: Option<usize>,
+    merge_size: Option<usize>,
+    min_pixels: Option<usize>,
+    max_pixels: Option<usize>,
+}
+
+/// The names of the processors that fit what the model takes, without the endings that say how they are implemented, and
+/// what a configuration of theirs leaves out.
+fn family(vision: &VisionConfig) -> (&'static [&'static str], Value) {
+    const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
+    const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
+    let clip = json!({"do_resize": true, "size": 224, "resample": 3, "do_center_crop": true, "crop_size": 224,
+        "do_rescale": true, "rescale_factor": 1.0 / 255.0, "do_normalize": true, "image_mean": CLIP_MEAN,
+        "image_std": CLIP_STD});
+    let (names, other): (&[&str], _) = match (&vision.tiling, &vision.kind) {
+        (_, Kind::Codes(_)) => (
+            &["ChameleonImageProcessor"],
+            json!({"size": {"shortest_edge": 512}, "resample": 1, "crop_size": 512, "rescale_factor": 0.0078,
+                "image_mean": [1.0, 1.0, 1.0], "image_std": [1.0, 1.0, 1.0]}),
+        ),
+        (Tiling::AnyResolution { .. }, _) => (&["LlavaNextImageProcessor"], json!({})),
+        (Tiling::Native { .. }, _) => (
+            &["Qwen2VLImageProcessor", "Qwen2_5_VLImageProcessor"],
+            json!({"size": {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}, "do_center_crop": false,
+                "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2}),
+        ),
+        (Tiling::Square { .. }, Kind::Tower(tower, _)) if !tower.class => (
+            &["Gemma3ImageProcessor", "SiglipImageProcessor"],
+            json!({"size": {"height": 224, "width": 224}, "resample": 2, "do_center_crop": false,
+                "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}),
+        ),
+        _ => (&["CLIPImageProcessor", "CLIPFeatureExtractor", "LlavaImageProcessor"], json!({})),
+    };
+    (names, over(clip, other))
+}
+
+/// The fields of `base`, with those of `other` that are not null in their place.
+fn over(mut base: Value, other: Value) -> Value {
+    if let (Some(base), Value::Object(other)) = (base.as_object_mut(), other) {
+        base.extend(other.into_iter().filter(|(_, value)| !value.is_null()));
+    }
+    base
+}
+
+impl ImageProcessor {
+    /// Reads the image processor of the checkpoint in `folder`, which has to make what `vision` takes.
+    ///
+    /// # Errors
+    /// There is none, it is of another kind, or its results would not fit the vision tower.
+    pub fn open(folder: &Path, vision: &VisionConfig) -> Result<Self> {
+        let path = folder.join("preprocessor_config.json");
+        if path.exists() {
+            let config = sae_core::file::read_json(&path, 1 << 20)?;
+            return Self::new(config, vision).map_err(Error::checkpoint(&path));
+        }
+        let path = folder.join("processor_config.json");
+        let mut config: Value = sae_core::file::read_json(&path, 1 << 20)?;
+        let config = config["image_processor"].take();
+        if !config.is_object() {
+            return Err(Error::checkpoint(&path)(
+                "the checkpoint has no image processor (no preprocessor_config.json)",
+            ));
+        }
+        Self::new(config, vision).map_err(Error::checkpoint(&path))
+    }
+
+    fn new(config: Value, vision: &VisionConfig) -> Result<Self, String> {
+        let raw = read(config, family(vision))?;
+        let filter = Filter::from_code(raw.resample).ok_or_else(|| {
+            format!("resample {} is not supported: 1 (Lanczos), 2 (bilinear), 3 (bicubic)", raw.resample)
+        })?;
+        let (plan, patches) = plan(&raw, vision)?;
+        // In f64 up to the rescaling and in f32 behind it, as numpy does it there.
+        let value = |channel: usize, byte: usize| {
+            let value = if raw.do_rescale { (byte as f64 * raw.rescale_factor) as f32 } else { byte as f32 };
+            let (mean, std) = (raw.image_mean[channel] as f32, raw.image_std[channel] as f32);
+            if raw.do_normalize { (value - mean) / std } else { value }
+        };
+        let values = std::array::from_fn(|channel| std::array::from_fn(|byte| value(channel, byte)));
+        let head = vision.tower().map_or(0, |(tower, _)| usize::from(tower.class));
+        Ok(Self { plan, filter, tiling: vision.tiling.clone(), patches, head, values: Box::new(values) })
+    }
+
+    /// Decodes an image file and brings it to what the model takes.
+    ///
+    /// # Errors
+    /// Why this is no image that can be used. Its dimensions are checked before anything is decoded.
+    pub fn frame(&self, file: &[u8]) -> Result<Frame, String> {
+        let rgb = decode(file)?;
+        let original = [rgb.width, rgb.height];
+        match (self.plan, &self.tiling) {
+            (Plan::Square { resize, crop, side }, tiling) => {
+                let rgb = match resize {
+                    Some(size) => {
+                        let [width, height] = size.of(original);
+                        self.resized(rgb, width, height)?
+                    }
+                    None => rgb,
+                };
+                let resized = [rgb.width, rgb.height];
+                let (offset, view) = match crop {
+                    Some(size) => {
+                        let middle = |axis: usize| (resized[axis] as i64 - size[axis] as i64).div_euclid(2);
+                        let offset = [middle(0), middle(1)];
+                        (offset, window(&rgb, offset, size))
+                    }
+                    None => ([0, 0], rgb),
+                };
+                if [view.width, view.height] != [side, side] {
+                    return Err(format!("the image has {}x{} pixels, not {side}x{side}", view.width, view.height));
+                }
+                Ok(Frame::square(original, view, resized, offset, tiling, self.head))
+            }
+            (_, Tiling::AnyResolution { side, grid, pinpoints, .. }) => {
+                Ok(Frame::any_resolution(rgb, self.filter, [*side, *grid, self.head], pinpoints))
+            }
+            (Plan::Native { area, resize }, _) => {
+                let cell = self.patches.side * self.patches.merge;
+                let [width, height] = original;
+                if width.max(height) > ELONGATED * width.min(height) {
+                    return Err(format!("the image is too elongated: {width}x{height} pixels"));
+                }
+                let [to_height, to_width] =
+                    if resize { geometry::smart([height, width], cell, area) } else { [height, width] };
+                if !to_height.is_multiple_of(cell) || !to_width.is_multiple_of(cell) {
+                    return Err(format!(
+                        "the image has {width}x{height} pixels, which are no whole positions of {cell}"
+                    ));
+                }
+                Ok(Frame::native(original, self.resized(rgb, to_width, to_height)?, cell))
+            }
+            (Plan::Tiles, _) => Err("the image processor makes tiles that the model does not take".into()),
+        }
+    }
+
+    fn resized(&self, rgb: Rgb, width: usize, height: usize) -> Result<Rgb, String> {
+        if (width * height) as u64 > PIXEL_LIMIT {
+            return Err(format!("the image is too elongated: it would be resized to {width}x{height} pixels"));
+        }
+        Ok(resize(rgb, width, height, self.filter))
+    }
+
+    /// What the model takes of a frame.
+    pub fn image(&self, frame: &Frame) -> Image {
+        frame.image(&self.values, self.patches)
+    }
+}
+
+/// The fields of a configuration, with the defaults of its family where they are left out or null.
+fn read(config: Value, (names, defaults): (&[&str], Value)) -> Result<Raw, String> {
+    if let Some(kind) = config["image_processor_type"].as_str() {
+        let plain = kind.trim_end_matches("Fast").trim_end_matches("Pil");
+        if !names.contains(&plain) {
+            return Err(format!("{kind} is no image processor for this model: {}", names.join(", ")));
+        }
+    }
+    serde_json::from_value(over(defaults, config)).map_err(|e| e.to_string())
+}
+
+fn plan(raw: &Raw, vision: &VisionConfig) -> Result<(Plan, Patches), String> {
+    if raw.do_pan_and_scan {
+        return Err("do_pan_and_scan is not supported".into());
+    }
+    let patch = vision.tower().map(|(tower, _)| tower.patches.side);
+    match &vision.tiling {
+        Tiling::Square { side, .. } => {
+            if raw.do_pad {
+                return Err("image processors that pad (do_pad) are not supported".into());
+            }
+            let resize = raw.do_resize.then(|| size(&raw.size)).transpose()?;
+            let crop = match raw.do_center_crop.then(|| size(&raw.crop_size)).transpose()? {
+                Some(Resize::ShortestEdge(side)) => Some([side, side]),
+                Some(Resize::To { width, height }) => Some([width, height]),
+                None => None,
+            };
+            let made = crop.or(match resize {
+                Some(Resize::To { width, height }) => Some([width, height]),
+                _ => None,
+            });
+            if made != Some([*side, *side]) {
+                let made = made.map_or("images of any size".into(), |[w, h]| format!("{w}x{h} pixels"));
+                return Err(format!("the image processor makes {made}, the vision tower takes {side}x{side}"));
+            }
+            // An image tokenizer takes the square as one patch.
+            let patches = Patches { side: patch.unwrap_or(*side), merge: 1, frames: 1 };
+            Ok((Plan::Square { resize, crop, side: *side }, patches))
+        }
+        Tiling::AnyResolution { side, pinpoints, .. } => {
+            if raw.image_grid_pinpoints.as_ref().is_some_and(|own| own != pinpoints) {
+                return Err("image_grid_pinpoints differ from those in config.json".into());
+            }
+            let made = |value: &Value| match size(value)? {
+                Resize::ShortestEdge(edge) => Ok([edge, edge]),
+                Resize::To { width, height } => Ok::<_, String>([width, height]),
+            };
+            let (size, crop) = (made(&raw.size)?, made(&raw.crop_size)?);
+            if size != [*side, *side] || raw.do_center_crop && crop != size {
+                return Err(format!(
+                    "the image processor makes tiles of {size:?} and {crop:?}, the tower takes {side}x{side}"
+                ));
+            }
+            Ok((Plan::Tiles, Patches { side: patch.unwrap_or(*side), merge: 1, frames: 1 }))
+        }
+        Tiling::Native { patch, merge, frames } => {
+            let made = [raw.patch_size, raw.merge_size, raw.temporal_patch_size];
+            let taken = [patch, merge, frames].map(|n| Some(*n));
+            if made != taken {
+                return Err(format!("the image processor makes patches of {made:?}, the vision tower takes {taken:?}"));
+            }
+            let bound = |own: Option<usize>, name: &str| {
+                let value = own.or_else(|| raw.size[name].as_u64().and_then(|v| usize::try_from(v).ok()));
+                value
+                    .filter(|v| (1..=PIXEL_LIMIT as usize).contains(v))
+                    .ok_or_else(|| format!("the size has no {name}"))
+            };
+            let area = [bound(raw.min_pixels, "shortest_edge")?, bound(raw.max_pixels, "longest_edge")?];
+            let patches = Patches { side: *patch, merge: *merge, frames: *frames };
+            Ok((Plan::Native { area, resize: raw.do_resize }, patches))
+        }
+    }
+}
+
+impl Resize {
+    /// `[width, height]` in and out.
+    fn of(self, [width, height]: [usize; 2]) -> [usize; 2] {
+        match self {
+            Self::To { width, height } => [width, height],
+            Self::ShortestEdge(edge) if width <= height => [edge, edge * height / width],
+            Self::ShortestEdge(edge) => [edge * width / height, edge],
+        }
+    }
+}
+
+/// A size as image processors write it: `336`, `{"shortest_edge": 336}` or `{"height": 336, "width": 336}`.
+fn size(value: &Value) -> Result<Resize, String> {
+    let edge = |value: &Value| value.as_u64().filter(|v| (1..=1 << 14).contains(v)).map(|v| v as usize);
+    let keys: Vec<_> = value.as_object().into_iter().flatten().filter(|(_, v)| !v.is_null()).map(|(k, _)| k).collect();
+    let size = match keys.as_slice() {
+        [] => edge(value).map(Resize::ShortestEdge),
+        [key] if *key == "shortest_edge" => edge(&value["shortest_edge"]).map(Resize::ShortestEdge),
+        [_, _] => edge(&value["width"]).zip(edge(&value["height"])).map(|(width, height)| Resize::To { width, height }),
+        _ => None,
+    };
+    size.ok_or_else(|| format!("the image processor's size {value} is not supported"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::config::{self, Join};
+    use std::io::Cursor;
+
+    /// A tower of `grid` x `grid` patches that takes squares of `side`.
+    fn vision(side: usize, grid: usize) -> VisionConfig {
+        let config = json!({"model_type": "llava", "text_config": {}, "vision_config": {"image_size": side,
+            "patch_size": side / grid}});
+        let vision = config::ModelConfig::new(&config).unwrap().vision.unwrap();
+        assert!(matches!(vision.tower(), Some((_, Join::Mlp { .. }))));
+        vision
+    }
+
+    fn processor(config: Value, side: usize, grid: usize) -> ImageProcessor {
+        ImageProcessor::new(config, &vision(side, grid)).unwrap()
+    }
+
+    fn png(width: u32, height: u32) -> Vec<u8> {
+        let mut file = Cursor::new(Vec::new());
+        image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 0]))
+            .write_to(&mut file, image::ImageFormat::Png)
+            .unwrap();
+        file.into_inner()
+    }
+
+    #[test]
+    fn rectangles_lie_in_the_original_image() {
+        let shortest = processor(json!({"size": {"shortest_edge": 8}, "crop_size": 8}), 8, 2);
+        let frame = shortest.frame(&png(32, 16)).unwrap();
+        assert_eq!((frame.width, frame.height), (32, 16));
+        // Resized to 16x8, the middle 8 columns kept: a quarter of the width is lost on either side.
+        assert_eq!(frame.places[0].rect, [0.25, 0.0, 0.5, 0.5]);
+        assert_eq!(frame.places[3].rect, [0.5, 0.5, 0.75, 1.0]);
+    }
+
+    #[test]
+    fn small_images_are_padded_with_black_and_the_padding_shows_nothing() {
+        let pad = json!({"do_resize": false, "crop_size": {"height": 4, "width": 4}, "do_normalize": false});
+        let pad = processor(pad, 4, 4);
+        let frame = pad.frame(&png(2, 2)).unwrap();
+        let red: Vec<_> = pad.image(&frame).patches.chunks(3).map(|p| (p[0] * 255.0).round() as u8).collect();
+        assert_eq!(red, [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(frame.places[5].rect, [0.0, 0.0, 0.5, 0.5]);
+        let [x0, _, x1, _] = frame.places[15].rect;
+        assert_eq!(x0, x1);
+    }
+
+    #[test]
+    fn foreign_processors_and_sizes_that_do_not_fit_are_refused() {
+        let refused = |config| ImageProcessor::new(config, &vision(8, 2)).unwrap_err();
+        assert!(refused(json!({"image_processor_type": "Qwen2VLImageProcessor"})).contains("Qwen2VLImageProcessor"));
+        assert!(refused(json!({"crop_size": 16})).contains("takes 8x8"));
+        assert!(refused(json!({"crop_size": 8, "resample": 0})).contains("resample 0"));
+        assert!(refused(json!({"crop_size": 8, "size": {"longest_edge": 9}})).contains("longest_edge"));
+        assert!(refused(json!({"crop_size": 8, "do_pad": true})).contains("do_pad"));
+    }
+
+    #[test]
+    fn an_elongated_image_is_refused_before_it_is_resized() {
+        let shortest = processor(json!({"size": 336, "crop_size": 336}), 336, 24);
+        assert!(shortest.frame(&png(1, 4000)).unwrap_err().contains("too elongated") || 336 * 336 * 4000 < PIXEL_LIMIT);
+        assert!(Resize::ShortestEdge(336).of([1, 2_000_000])[1] as u64 * 336 > PIXEL_LIMIT);
+    }
+}

@@ -1,0 +1,13 @@
+//! From an image file's bytes to what the vision tower takes, as the checkpoint's own image processor says: decode
+//! (bounded), upright, RGB, resize, cut, rescale, normalise. Matches the processors of `transformers` 5.23 with Pillow 13
+//! as their backend (JPEG excepted: decoders differ by a level here and there). Also knows, for every position that an
+//! image takes, which part of the original it shows.
+
+mod config;
+mod decode;
+mod frame;
+mod geometry;
+
+pub use config::ImageProcessor;
+pub use decode::PIXEL_LIMIT;
+pub use frame::{Frame, Place};
