@@ -11,8 +11,13 @@ text-qwen2          as the Hub has it; a window is written and switched off; Cha
 text-qwen2-sliding  as transformers 5 saves it; `layer_types` say which layers slide; a base model.
 text-qwen3          as the Hub has it; wide heads with norms of q and k, layers from `max_window_layers` on slide.
 text-gemma3         as the Hub has it; local and global layers, linear rope for the global ones, soft-capped logits.
+llava-c             LLaVA-1.5 with a Qwen2 decoder, as transformers 5 saves it.
+llava-next-a        as the Hub has it; Mistral decoder with grouped queries and a window.
+llava-next-b        as transformers 5 saves it; Qwen2 decoder, two vision layers side by side, other tilings.
 
-golden.safetensors as make_llava.py's, and for sample N also `sampleN.modality` [tokens] u8 (1: an image's position).
+golden.safetensors as make_llava.py's, but `sampleN.image_features` [image positions, d] in one row; for sample N also
+`sampleN.modality` [tokens] u8 (1: an image's position), and what else the processor returns beside the pixel values
+(`image_sizes`, `image_grid_thw`), i64.
 """
 
 import argparse
@@ -24,25 +29,30 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import (
-    LOGITS, byte_level_tokenizer, llama_like_tokenizer, part, randomise, samples, user, assistant, versions, write_images,
-    write_json,
+    LOGITS, assistant, byte_level_tokenizer, llama_like_tokenizer, randomise, samples, user, versions, write_images, write_json,
 )
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 from tokenizers import Regex, normalizers, pre_tokenizers, processors
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
+    CLIPVisionConfig,
     Gemma3TextConfig,
     LlamaConfig,
+    LlavaConfig,
+    LlavaNextConfig,
+    LlavaNextProcessor,
+    LlavaProcessor,
     MistralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
 )
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
 BASIC = ["<unk>", "<s>", "</s>", "<pad>"]
 CHATML = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -67,6 +77,20 @@ TEMPLATE_GEMMA_TEXT = (
     "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
+# Image parts where they stand; IMAGE is what the family writes for one.
+TEMPLATE_CHATML_PARTS = (
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system\nYou see.<|im_end|>\n"
+    "{% endif %}<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n"
+    "{% else %}{% for content in message['content'] %}{% if content['type'] == 'image' or 'image' in content %}IMAGE"
+    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TEMPLATE_INST = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' }}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] }}{% endfor %}"
+    "{{ ' [/INST]' }}{% else %}{{ ' ' + message['content'][0]['text'] + '</s> ' }}{% endif %}{% endfor %}"
+)
 
 
 # Tokenizers
@@ -83,8 +107,9 @@ def fast(tokenizer, special, bos=None, **names):
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
-def llama_like():
-    return fast(llama_like_tokenizer(BASIC), BASIC, "<s>", unk_token="<unk>", eos_token="</s>", pad_token="<pad>")
+def llama_like(special=BASIC, **more):
+    tokenizer = llama_like_tokenizer(special)
+    return fast(tokenizer, special, "<s>", unk_token="<unk>", eos_token="</s>", pad_token="<pad>", **more)
 
 
 def gemma_like(special=GEMMA, **more):
@@ -108,10 +133,11 @@ def qwen_like(special=CHATML, **more):
 
 def older_fields(config):
     """The fields of a configuration as the Hub has them: what differs from the defaults, and rope in the old way."""
-    fields = config.to_diff_dict()
-    for name in ["transformers_version", "layer_types", "architectures", "dtype", "_name_or_path"]:
-        fields.pop(name, None)
+    defaults, fields = type(config)().to_dict(), config.to_dict()
     rope = fields.pop("rope_parameters", None)
+    unwritten = ["transformers_version", "layer_types", "architectures", "dtype"]
+    fields = {name: value for name, value in fields.items()
+              if not name.startswith("_") and name not in unwritten and (name not in defaults or value != defaults[name])}
     if rope and "full_attention" in rope:  # Gemma 3
         fields["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
         rope = rope["full_attention"]
@@ -206,6 +232,111 @@ def make_text(folder, make, generator, rng):
     return model, text_samples()
 
 
+# LLaVA and LLaVA-NeXT
+
+
+def rename(folder, *prefixes):
+    """Tensors by the names that they have on the Hub: the first prefix that fits is replaced."""
+    tensors, renamed = load_file(folder / "model.safetensors"), {}
+    for name, tensor in tensors.items():
+        old, new = next((pair for pair in prefixes if name.startswith(pair[0])), ("", ""))
+        renamed[new + name[len(old):]] = tensor
+    save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def split_processor(folder, processor, kind):
+    """The processor's files as the Hub has them: the image processor's apart, the template in JSON."""
+    joined = json.loads((folder / "processor_config.json").read_text())
+    images = joined.pop("image_processor")
+    write_json(folder / "preprocessor_config.json", images | {"image_processor_type": kind})
+    write_json(folder / "processor_config.json", joined | {"processor_class": type(processor).__name__})
+    template = folder / "chat_template.jinja"
+    if template.exists():
+        write_json(folder / "chat_template.json", {"chat_template": template.read_text()})
+        template.unlink()
+
+
+def llava_models():
+    rope = lambda theta: {"rope_type": "default", "rope_theta": theta}
+    image = dict(extra_special_tokens={"image_token": "<image>"})
+
+    def make(folder, tokenizer, template, config, processor, images, patch):
+        processor = processor(image_processor=images, tokenizer=tokenizer, patch_size=patch, chat_template=template,
+                              vision_feature_select_strategy="default", num_additional_image_tokens=1)
+        return config, processor, samples()
+
+    def llava_c(folder):
+        tokenizer = qwen_like(CHATML + ["<image>"], **image)
+        config = LlavaConfig(
+            vision_config=CLIPVisionConfig(hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
+                                           image_size=16, patch_size=4, projection_dim=16),
+            text_config=Qwen2Config(vocab_size=len(tokenizer), hidden_size=24, intermediate_size=40, num_hidden_layers=2,
+                                    num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=256,
+                                    rope_parameters=rope(1000000.0), bos_token_id=0, eos_token_id=2),
+            image_token_index=3, image_seq_length=16,
+        )
+        images = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+        return make(folder, tokenizer, TEMPLATE_CHATML_PARTS.replace("IMAGE", "<image>\n"), config, LlavaProcessor, images, 4)
+
+    def next_a(folder):
+        tokenizer, tiles = llama_like(BASIC + ["<image>"], **image), [[15, 30], [30, 15], [30, 30], [45, 15], [15, 45]]
+        config = LlavaNextConfig(
+            vision_config=CLIPVisionConfig(hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
+                                           image_size=15, patch_size=5, projection_dim=16),
+            text_config=MistralConfig(vocab_size=len(tokenizer), hidden_size=24, intermediate_size=40, num_hidden_layers=3,
+                                      num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=512,
+                                      rms_norm_eps=1e-5, sliding_window=12, rope_parameters=rope(1000000.0)),
+            image_token_index=4, image_grid_pinpoints=tiles,
+        )
+        images = LlavaNextImageProcessorPil(size={"shortest_edge": 15}, crop_size={"height": 15, "width": 15},
+                                            image_grid_pinpoints=tiles)
+        return make(folder, tokenizer, TEMPLATE_INST, config, LlavaNextProcessor, images, 5)
+
+    def next_b(folder):
+        tokenizer, tiles = qwen_like(CHATML + ["<image>"], **image), [[12, 12], [12, 36], [36, 12], [24, 24], [12, 24]]
+        config = LlavaNextConfig(
+            vision_config=CLIPVisionConfig(hidden_size=12, intermediate_size=24, num_hidden_layers=3, num_attention_heads=3,
+                                           image_size=12, patch_size=3, projection_dim=12, hidden_act="gelu", layer_norm_eps=1e-6),
+            text_config=Qwen2Config(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+                                    num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512,
+                                    rope_parameters=rope(10000.0), tie_word_embeddings=True, bos_token_id=0, eos_token_id=2),
+            image_token_index=3, image_grid_pinpoints=tiles, vision_feature_layer=[1, -1], multimodal_projector_bias=False,
+            projector_hidden_act="gelu_pytorch_tanh", tie_word_embeddings=True,
+        )
+        images = LlavaNextImageProcessorPil(size={"height": 12, "width": 12}, crop_size={"height": 12, "width": 12}, resample=2,
+                                            image_grid_pinpoints=tiles, image_mean=[0.5, 0.45, 0.4], image_std=[0.25, 0.3, 0.5])
+        return make(folder, tokenizer, TEMPLATE_CHATML_PARTS.replace("IMAGE", "<image>"), config, LlavaNextProcessor, images, 3)
+
+    return {"llava-c": (llava_c, None), "llava-next-a": (next_a, older_llava_next), "llava-next-b": (next_b, None)}
+
+
+def older_llava_next(folder, model, processor):
+    rename(folder, ("model.vision_tower.", "vision_tower.vision_model."), ("vision_tower.", "vision_tower.vision_model."))
+    config = model.config
+    write_json(folder / "config.json", {
+        "architectures": [type(model).__name__], "ignore_index": -100, "image_grid_pinpoints": config.image_grid_pinpoints,
+        "image_token_index": config.image_token_index, "model_type": "llava_next", "projector_hidden_act": "gelu",
+        "text_config": {"model_type": "mistral", **older_fields(config.text_config), "torch_dtype": "bfloat16"},
+        "tie_word_embeddings": False, "torch_dtype": "float32", "transformers_version": "4.41.0.dev0",
+        "use_image_newline_parameter": True, "vision_feature_layer": -2, "vision_feature_select_strategy": "default",
+        "vision_config": {"model_type": "clip_vision_model", **older_fields(config.vision_config)},
+    })
+    split_processor(folder, processor, "LlavaNextImageProcessor")
+
+
+def make_multimodal(folder, family, generator, rng):
+    make, older = family
+    write_images(folder / "images", rng)
+    config, processor, listed = make(folder)
+    model = AutoModelForImageTextToText.from_config(config)
+    randomise(model, generator, norm=0 if "gemma" in config.model_type else 1)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    if older:
+        older(folder, model, processor)
+    return model, listed
+
+
 # What transformers computes
 
 
@@ -240,7 +371,12 @@ def prepare(folder, reader, messages, generate):
             return text, paths, reader(text, return_tensors="pt")
         text = reader.apply_chat_template(strings, add_generation_prompt=generate, tokenize=False)
         return text, paths, reader(text, return_tensors="pt", add_special_tokens=False)
-    raise NotImplementedError
+    text = reader.apply_chat_template(messages, add_generation_prompt=generate)
+    # As `apply_chat_template` does where it tokenises itself: no second begin of sequence.
+    begin = reader.tokenizer.bos_token
+    bare = {"add_special_tokens": False} if begin and text.startswith(begin) else {}
+    images = [Image.open(folder / path) for path in paths] or None
+    return text, paths, reader(text=text, images=images, return_tensors="pt", **bare)
 
 
 @torch.no_grad()
@@ -267,6 +403,11 @@ def golden(folder, made, listed, seed):
         put("modality", (ids == image_id).to(torch.uint8) if multimodal else torch.zeros_like(ids, dtype=torch.uint8))
         for name, value in recorder.tensors().items():
             put(name, value.clone())
+        if paths:
+            put("pixel_values", inputs.pixel_values)
+            put("image_features", recorder.seen[0][0][ids == image_id])
+            for name in inputs.keys() & {"image_sizes", "image_grid_thw"}:
+                put(name, inputs[name])
         put("logits", out.logits[0, -LOGITS:])
         # The configuration as written means the same as the one it was made with.
         assert torch.equal(made.eval()(**inputs).logits, out.logits)
@@ -296,6 +437,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     families = {name: (make_text, make) for name, make in text_models().items()}
+    families |= {name: (make_multimodal, make) for name, make in llava_models().items()}
     parser.add_argument("--only", nargs="+", choices=families, default=list(families), metavar="NAME")
     args = parser.parse_args()
     torch.set_num_threads(2)
