@@ -14,10 +14,14 @@ text-gemma3         as the Hub has it; local and global layers, linear rope for 
 llava-c             LLaVA-1.5 with a Qwen2 decoder, as transformers 5 saves it.
 llava-next-a        as the Hub has it; Mistral decoder with grouped queries and a window.
 llava-next-b        as transformers 5 saves it; Qwen2 decoder, two vision layers side by side, other tilings.
+qwen2_5_vl-a        as the Hub has it, all text fields at the top; windows of 2 x 2 merged patches, untied head.
+qwen2_5_vl-b        as transformers 5 saves it; windows of 3 x 3, full attention first and last, tied head.
+qwen3_vl-a          as the Hub has it; features of two vision blocks added behind the first two text blocks.
+qwen3_vl-b          as transformers 5 saves it; none added, tied head.
 
 golden.safetensors as make_llava.py's, but `sampleN.image_features` [image positions, d] in one row; for sample N also
 `sampleN.modality` [tokens] u8 (1: an image's position), and what else the processor returns beside the pixel values
-(`image_sizes`, `image_grid_thw`), i64.
+(`image_sizes`, `image_grid_thw`), i64; `sampleN.positions` [3, tokens] i64 where positions have three axes.
 """
 
 import argparse
@@ -49,12 +53,18 @@ from transformers import (
     MistralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLProcessor,
     Qwen3Config,
+    Qwen3VLConfig,
+    Qwen3VLProcessor,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 BASIC = ["<unk>", "<s>", "</s>", "<pad>"]
+QWEN_VL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
 CHATML = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 LLAMA3 = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 GEMMA = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
@@ -229,7 +239,7 @@ def make_text(folder, make, generator, rng):
     tokenizer.save_pretrained(folder)
     if older is not None:
         write_older_config(folder, config, type(model).__name__, **older)
-    return model, text_samples()
+    return model, text_samples(), AutoTokenizer
 
 
 # LLaVA and LLaVA-NeXT
@@ -324,6 +334,116 @@ def older_llava_next(folder, model, processor):
     split_processor(folder, processor, "LlavaNextImageProcessor")
 
 
+# Qwen2.5-VL and Qwen3-VL
+
+
+def without_videos(processor):
+    """A processor of images and texts alone: the one for videos exists with torchvision only."""
+    attributes = classmethod(lambda _: ["image_processor", "tokenizer"])
+    return type(processor.__name__, (processor,), {"get_attributes": attributes})
+
+
+def qwen_vl_models():
+    ids = dict(vision_start_token_id=3, vision_end_token_id=4, image_token_id=5, video_token_id=6)
+    text_ids = dict(bos_token_id=0, eos_token_id=2)
+    template = TEMPLATE_CHATML_PARTS.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
+
+    def make(processor, tokenizer, config, least, most, **images):
+        processor = without_videos(processor)
+        images = Qwen2VLImageProcessorPil(size={"shortest_edge": least, "longest_edge": most}, **images)
+        return config, processor(image_processor=images, tokenizer=tokenizer, chat_template=template), samples()
+
+    def a(folder):
+        tokenizer = qwen_like(QWEN_VL)
+        config = Qwen2_5_VLConfig(
+            text_config=dict(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=40, num_hidden_layers=2,
+                             num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512, rms_norm_eps=1e-6,
+                             rope_parameters={"rope_type": "default", "rope_theta": 1000.0, "mrope_section": [2, 3, 3]}, **text_ids),
+            vision_config=dict(depth=3, hidden_size=16, intermediate_size=20, num_heads=2, patch_size=4, window_size=16,
+                               out_hidden_size=32, fullatt_block_indexes=[1]),
+            **ids,
+        )
+        return make(Qwen2_5_VLProcessor, tokenizer, config, 640, 1152, patch_size=4)
+
+    def b(folder):
+        tokenizer = qwen_like(QWEN_VL)
+        config = Qwen2_5_VLConfig(
+            text_config=dict(vocab_size=len(tokenizer), hidden_size=24, intermediate_size=32, num_hidden_layers=2,
+                             num_attention_heads=3, num_key_value_heads=3, max_position_embeddings=512,
+                             rope_parameters={"rope_type": "default", "rope_theta": 100.0, "mrope_section": [1, 2, 1]}, **text_ids),
+            vision_config=dict(depth=4, hidden_size=24, intermediate_size=20, num_heads=3, patch_size=3, window_size=18,
+                               out_hidden_size=24, fullatt_block_indexes=[0, 3]),
+            tie_word_embeddings=True, **ids,
+        )
+        return make(Qwen2_5_VLProcessor, tokenizer, config, 800, 1200, patch_size=3, resample=2)
+
+    def three_a(folder):
+        tokenizer = qwen_like(QWEN_VL)
+        config = Qwen3VLConfig(
+            text_config=dict(vocab_size=len(tokenizer), hidden_size=24, intermediate_size=40, num_hidden_layers=3, head_dim=16,
+                             num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512,
+                             rope_parameters={"rope_type": "default", "rope_theta": 1000.0, "mrope_section": [4, 2, 2],
+                                              "mrope_interleaved": True}, **text_ids),
+            vision_config=dict(depth=3, hidden_size=16, intermediate_size=20, num_heads=2, patch_size=4, out_hidden_size=24,
+                               num_position_embeddings=25, deepstack_visual_indexes=[0, 2]),
+            **ids,
+        )
+        return make(Qwen3VLProcessor, tokenizer, config, 640, 1152, patch_size=4, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+
+    def three_b(folder):
+        tokenizer = qwen_like(QWEN_VL)
+        config = Qwen3VLConfig(
+            text_config=dict(vocab_size=len(tokenizer), hidden_size=24, intermediate_size=32, num_hidden_layers=2, head_dim=8,
+                             num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512, attention_bias=True,
+                             rope_parameters={"rope_type": "default", "rope_theta": 100.0, "mrope_section": [2, 1, 1],
+                                              "mrope_interleaved": True}, **text_ids),
+            vision_config=dict(depth=2, hidden_size=24, intermediate_size=20, num_heads=3, patch_size=3, out_hidden_size=24,
+                               num_position_embeddings=49, deepstack_visual_indexes=[], hidden_act="gelu"),
+            tie_word_embeddings=True, **ids,
+        )
+        return make(Qwen3VLProcessor, tokenizer, config, 800, 1200, patch_size=3)
+
+    return {"qwen2_5_vl-a": (a, older_qwen2_5_vl), "qwen2_5_vl-b": (b, None), "qwen3_vl-a": (three_a, older_qwen3_vl),
+            "qwen3_vl-b": (three_b, None)}
+
+
+def token_ids(config):
+    names = "image_token_id video_token_id vision_start_token_id vision_end_token_id".split()
+    return {name: getattr(config, name) for name in names}
+
+
+def older_qwen2_5_vl(folder, model, processor):
+    rename(folder, ("model.visual.", "visual."), ("model.language_model.", "model."))
+    config, vision = model.config, older_fields(model.config.vision_config)
+    text = older_fields(config.text_config)
+    scaling = text.pop("rope_scaling")
+    text["rope_scaling"] = {"type": "mrope", "mrope_section": scaling["mrope_section"]}
+    write_json(folder / "config.json", {
+        "architectures": [type(model).__name__], "model_type": "qwen2_5_vl", **text, "use_sliding_window": False,
+        "sliding_window": 8, "max_window_layers": 1, **token_ids(config), "torch_dtype": "float32", "transformers_version": "4.41.2",
+        "vision_config": vision | {"in_chans": 3, "spatial_patch_size": vision["patch_size"]},
+    })
+    split_processor(folder, processor, "Qwen2VLImageProcessor")
+    (folder / "processor_config.json").unlink()
+    saved = json.loads((folder / "preprocessor_config.json").read_text())
+    size, unwritten = saved.pop("size"), ["do_resize", "do_rescale", "do_normalize", "do_convert_rgb", "resample", "rescale_factor"]
+    kept = {name: value for name, value in saved.items() if name not in unwritten}
+    write_json(folder / "preprocessor_config.json", {
+        "min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"], **kept, "processor_class": "Qwen2_5_VLProcessor",
+    })
+
+
+def older_qwen3_vl(folder, model, processor):
+    config = model.config
+    write_json(folder / "config.json", {
+        "architectures": [type(model).__name__], "model_type": "qwen3_vl", **token_ids(config), "tie_word_embeddings": False,
+        "text_config": {"model_type": "qwen3_vl_text", **older_fields(config.text_config), "dtype": "bfloat16"},
+        "transformers_version": "4.57.0.dev0", "vision_config": {"model_type": "qwen3_vl", **older_fields(config.vision_config)},
+    })
+    split_processor(folder, processor, "Qwen2VLImageProcessorFast")
+    (folder / "processor_config.json").unlink()
+
+
 def make_multimodal(folder, family, generator, rng):
     make, older = family
     write_images(folder / "images", rng)
@@ -334,7 +454,7 @@ def make_multimodal(folder, family, generator, rng):
     processor.save_pretrained(folder)
     if older:
         older(folder, model, processor)
-    return model, listed
+    return model, listed, type(processor) if "qwen" in config.model_type else AutoProcessor
 
 
 # What transformers computes
@@ -354,6 +474,8 @@ class Recorder:
         for layer, block in enumerate(decoder.layers):
             block.register_forward_hook(keep(layer + 1))
         decoder.norm.register_forward_hook(keep("norm"))
+        decoder.rotary_emb.register_forward_pre_hook(lambda _, args, kw: self.seen.__setitem__("positions", (*args, *kw.values())[1]),
+                                                     with_kwargs=True)
         self.layers = len(decoder.layers)
 
     def tensors(self):
@@ -380,10 +502,10 @@ def prepare(folder, reader, messages, generate):
 
 
 @torch.no_grad()
-def golden(folder, made, listed, seed):
+def golden(folder, made, listed, reader, seed):
     """Load the checkpoint as a user would, run the samples, and write what came out."""
     multimodal = (folder / "images").exists()
-    reader = (AutoProcessor if multimodal else AutoTokenizer).from_pretrained(folder)
+    reader = reader.from_pretrained(folder)
     auto = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
     model = auto.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     saved, loaded = dict(made.named_parameters()), dict(model.named_parameters())
@@ -408,6 +530,9 @@ def golden(folder, made, listed, seed):
             put("image_features", recorder.seen[0][0][ids == image_id])
             for name in inputs.keys() & {"image_sizes", "image_grid_thw"}:
                 put(name, inputs[name])
+        positions = recorder.seen["positions"]
+        if positions.ndim == 3:
+            put("positions", positions[:, 0])
         put("logits", out.logits[0, -LOGITS:])
         # The configuration as written means the same as the one it was made with.
         assert torch.equal(made.eval()(**inputs).logits, out.logits)
@@ -437,7 +562,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     families = {name: (make_text, make) for name, make in text_models().items()}
-    families |= {name: (make_multimodal, make) for name, make in llava_models().items()}
+    families |= {name: (make_multimodal, make) for name, make in (llava_models() | qwen_vl_models()).items()}
     parser.add_argument("--only", nargs="+", choices=families, default=list(families), metavar="NAME")
     args = parser.parse_args()
     torch.set_num_threads(2)
@@ -447,8 +572,8 @@ def main():
         folder.mkdir(parents=True)
         generator = torch.Generator().manual_seed(args.seed << 32 | seed[1])
         family, make = families[name]
-        made, listed = family(folder, make, generator, np.random.default_rng(seed))
-        golden(folder, made, listed, args.seed)
+        made, listed, reader = family(folder, make, generator, np.random.default_rng(seed))
+        golden(folder, made, listed, reader, args.seed)
 
 
 if __name__ == "__main__":
