@@ -21,18 +21,17 @@ before the norm), `sampleN.image_features` [images, tokens, d] and
 
 import argparse
 import json
-import platform
 import shutil
 from pathlib import Path
 
 import numpy as np
-import PIL
-import tokenizers
 import torch
-import transformers
+from common import (
+    LOGITS, SPECIAL, byte_level_tokenizer, llama_like_tokenizer, randomise, samples, versions, write_images, write_json,
+)
 from PIL import Image
 from safetensors.numpy import load_file, save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import processors
 from transformers import (
     AutoProcessor,
     CLIPVisionConfig,
@@ -44,13 +43,6 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-SPECIAL = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
-LOGITS = 8  # positions, the last ones: enough to check the head, and small
-TEXT = [
-    "USER: What is in this picture? ASSISTANT: A small red square beside a blue one.",
-    "USER: Compare the first picture with the second, please. ASSISTANT: The first is wider.",
-    "USER: Describe the image in one sentence. ASSISTANT: There are stripes and dots on it.",
-]
 # The template of the llava-hf checkpoints: images first, then the texts.
 TEMPLATE_A = (
     "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': '}}{% endif %}"
@@ -78,77 +70,6 @@ TEMPLATE_B = """{% for message in messages %}
 {% endfor %}
 {% if add_generation_prompt %}{{ '[ASSISTANT]' }}{% endif %}
 """
-
-
-def user(*parts):
-    return {"role": "user", "content": [part(p) for p in parts]}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": [part(text)]}
-
-
-def part(value):
-    return {"type": "image", "path": value} if value.endswith(".png") else {"type": "text", "text": value}
-
-
-def samples():
-    """(messages, add_generation_prompt)"""
-    wide, tall, square = "images/wide.png", "images/tall.png", "images/square.png"
-    rgba, palette, grey = "images/rgba.png", "images/palette.png", "images/grey.png"
-    return [
-        ([user(wide, "What is in this picture?"), assistant("A small red square.")], False),
-        ([user("Look at this:", tall, "and describe it in one sentence.")], True),
-        ([user(square, rgba, "Compare the two."), assistant("The first is wider.")], False),
-        ([user("No picture here: caf\u00e9, \u6f22\u5b57, \U0001f642 and  two  spaces.\nA second line.")], True),
-        ([user(palette, "One?"), assistant("Yes."), user("Two?", grey), assistant("No, \u00e9t\u00e9.")], False),
-        ([user(square)], True),
-    ]
-
-
-def write_images(folder, rng):
-    """Small pictures with gradients and noise in them, in the modes that a PNG may have."""
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def pixels(width, height, channels):
-        y, x = np.mgrid[0:height, 0:width]
-        waves = [128 + 100 * np.sin(x / (2 + c) + y / (5 - c) + rng.uniform(0, 6)) for c in range(channels)]
-        return np.clip(np.stack(waves, -1) + rng.normal(0, 20, (height, width, channels)), 0, 255).astype(np.uint8)
-
-    Image.fromarray(pixels(61, 37, 3)).save(folder / "wide.png")
-    Image.fromarray(pixels(33, 70, 3)).save(folder / "tall.png")
-    Image.fromarray(pixels(48, 48, 3)).save(folder / "square.png")
-    Image.fromarray(pixels(50, 41, 4), "RGBA").save(folder / "rgba.png")
-    Image.fromarray(pixels(40, 52, 3)).quantize(16).save(folder / "palette.png")
-    Image.fromarray(pixels(29, 25, 1)[..., 0]).save(folder / "grey.png")
-
-
-def llama_like_tokenizer():
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("\u2581", "merged_with_next")  # for training alone
-    tokens = SPECIAL + [f"<0x{byte:02X}>" for byte in range(256)]
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=tokens, show_progress=False)
-    tokenizer.train_from_iterator(TEXT, trainer)
-    state = json.loads(tokenizer.to_str())
-    state["pre_tokenizer"] = None
-    state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] in SPECIAL]
-    tokenizer = Tokenizer.from_str(json.dumps(state))
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    return tokenizer
-
-
-def byte_level_tokenizer():
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = [AddedToken(token, normalized=False, special=True) for token in SPECIAL]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(TEXT, trainer)
-    return tokenizer
 
 
 def processor(tokenizer, template, patch, strategy, **images):
@@ -198,21 +119,6 @@ def configs(vocabulary):
     return a, b
 
 
-@torch.no_grad()
-def randomise(model, generator):
-    """Every parameter away from what a fresh model has: none is left at zero or one."""
-    for name, parameter in model.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        if "norm" in name and name.endswith("weight"):
-            parameter.copy_(1 + 0.3 * noise)
-        elif parameter.ndim == 1:
-            parameter.copy_(noise * (1.0 if "class_embedding" in name else 0.3))
-        elif "embed" in name and "patch" not in name:
-            parameter.copy_(0.7 * noise)
-        else:
-            parameter.copy_(1.5 * noise / parameter[0].numel() ** 0.5)
-
-
 def to_older_layout(folder, image_fields):
     """Rewrite a fresh checkpoint as the older Hub ones are: other tensor names, fewer fields, separate files."""
     tensors = load_file(folder / "model.safetensors")
@@ -238,7 +144,7 @@ def to_older_layout(folder, image_fields):
         "transformers_version": "4.36.0.dev0",
         "vision_config": vision,
     }
-    dump = lambda name, value: (folder / name).write_text(json.dumps(value, indent=2) + "\n")
+    dump = lambda name, value: write_json(folder / name, value)
     dump("config.json", config)
     dump("preprocessor_config.json", image_fields | {
         "do_center_crop": True, "do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True,
@@ -283,17 +189,13 @@ def golden(folder, seed):
             "text_tokens": processor.tokenizer.convert_ids_to_tokens([i for i in inputs.input_ids[0].tolist() if i != 4]),
         })
     save_file(tensors, folder / "golden.safetensors")
-    (folder / "samples.json").write_text(json.dumps(listed, indent=1) + "\n")
-    versions = {
-        "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
-        "tokenizers": tokenizers.__version__, "pillow": PIL.__version__,
-    }
+    write_json(folder / "samples.json", listed, indent=1)
     facts = {
-        "seed": seed, "versions": versions, "image_backend": processor.image_processor.backend, "attention": "eager, f32",
+        "seed": seed, "versions": versions(), "image_backend": processor.image_processor.backend, "attention": "eager, f32",
         "hidden": "hidden.L is transformers' hidden_states[L]; the last is after the final norm, blocks_out is before it",
         "samples": rendered,
     }
-    (folder / "golden.json").write_text(json.dumps(facts, indent=1) + "\n")
+    write_json(folder / "golden.json", facts, indent=1)
 
 
 def resize_golden(path, rng):

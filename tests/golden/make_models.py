@@ -1,0 +1,580 @@
+"""Golden files of every other family: tiny random checkpoints, and what transformers computes with them.
+
+Needs what make_llava.py needs: Python 3.11 with torch 2.15, transformers 5.23.0, pillow, tokenizers and safetensors,
+and no torchvision. A folder's random numbers depend on the seed and its name alone.
+
+    python make_models.py --seed 0 --out tests/golden [--only NAME ...]
+
+text-llama          as the Hub has it; `llama3` rope whose three bands all occur, attention biases, tied head, template.
+text-mistral        as transformers 5 saves it; grouped queries, sliding window of 8, a base model without a template.
+text-qwen2          as the Hub has it; a window is written and switched off; ChatML.
+text-qwen2-sliding  as transformers 5 saves it; `layer_types` say which layers slide; a base model.
+text-qwen3          as the Hub has it; wide heads with norms of q and k, layers from `max_window_layers` on slide.
+text-gemma3         as the Hub has it; local and global layers, linear rope for the global ones, soft-capped logits.
+llava-c             LLaVA-1.5 with a Qwen2 decoder, as transformers 5 saves it.
+llava-next-a        as the Hub has it; Mistral decoder with grouped queries and a window.
+llava-next-b        as transformers 5 saves it; Qwen2 decoder, two vision layers side by side, other tilings.
+qwen2_5_vl-a        as the Hub has it, all text fields at the top; windows of 2 x 2 merged patches, untied head.
+qwen2_5_vl-b        as transformers 5 saves it; windows of 3 x 3, full attention first and last, tied head.
+qwen3_vl-a          as the Hub has it; features of two vision blocks added behind the first two text blocks.
+qwen3_vl-b          as transformers 5 saves it; none added, tied head.
+
+golden.safetensors as make_llava.py's, but `sampleN.image_features` [image positions, d] in one row; for sample N also
+`sampleN.modality` [tokens] u8 (1: an image's position), and what else the processor returns beside the pixel values
+(`image_sizes`, `image_grid_thw`), i64; `sampleN.positions` [3, tokens] i64 where positions have three axes.
+"""
+
+import argparse
+import json
+import shutil
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import (
+    LOGITS, assistant, byte_level_tokenizer, llama_like_tokenizer, randomise, samples, user, versions, write_images, write_json,
+)
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+from tokenizers import Regex, normalizers, pre_tokenizers, processors
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    CLIPVisionConfig,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaNextConfig,
+    LlavaNextProcessor,
+    LlavaProcessor,
+    MistralConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLProcessor,
+    Qwen3Config,
+    Qwen3VLConfig,
+    Qwen3VLProcessor,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+BASIC = ["<unk>", "<s>", "</s>", "<pad>"]
+QWEN_VL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+CHATML = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+LLAMA3 = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+GEMMA = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
+
+TEMPLATE_LLAMA3 = (
+    "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + "
+    "message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}"
+    "{{ content }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+TEMPLATE_CHATML = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+TEMPLATE_GEMMA_TEXT = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}"
+    "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+# Image parts where they stand; IMAGE is what the family writes for one.
+TEMPLATE_CHATML_PARTS = (
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system\nYou see.<|im_end|>\n"
+    "{% endif %}<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n"
+    "{% else %}{% for content in message['content'] %}{% if content['type'] == 'image' or 'image' in content %}IMAGE"
+    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TEMPLATE_INST = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' }}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] }}{% endfor %}"
+    "{{ ' [/INST]' }}{% else %}{{ ' ' + message['content'][0]['text'] + '</s> ' }}{% endif %}{% endfor %}"
+)
+
+
+# Tokenizers
+
+
+def fast(tokenizer, special, bos=None, **names):
+    """With `bos` in front of what is encoded, if there is one."""
+    if bos:
+        ids = [(bos, special.index(bos))]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=ids
+        )
+        names["bos_token"] = bos
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def llama_like(special=BASIC, **more):
+    tokenizer = llama_like_tokenizer(special)
+    return fast(tokenizer, special, "<s>", unk_token="<unk>", eos_token="</s>", pad_token="<pad>", **more)
+
+
+def gemma_like(special=GEMMA, **more):
+    tokenizer = llama_like_tokenizer(special, prefix=None)
+    return fast(tokenizer, special, "<bos>", unk_token="<unk>", eos_token="<eos>", pad_token="<pad>", **more)
+
+
+def qwen_like(special=CHATML, **more):
+    """Qwen's own splitting; nothing is added in front."""
+    tokenizer = byte_level_tokenizer(special)
+    tokenizer.normalizer = normalizers.NFC()
+    words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(words), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])
+    return fast(tokenizer, special, eos_token="<|im_end|>", pad_token="<|endoftext|>", **more)
+
+
+# The layout of Hub checkpoints
+
+
+def older_fields(config):
+    """The fields of a configuration as the Hub has them: what differs from the defaults, and rope in the old way."""
+    defaults, fields = type(config)().to_dict(), config.to_dict()
+    rope = fields.pop("rope_parameters", None)
+    unwritten = ["transformers_version", "layer_types", "architectures", "dtype"]
+    fields = {name: value for name, value in fields.items()
+              if not name.startswith("_") and name not in unwritten and (name not in defaults or value != defaults[name])}
+    if rope and "full_attention" in rope:  # Gemma 3
+        fields["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = rope["full_attention"]
+    if rope:
+        scaling = {name: value for name, value in rope.items() if name != "rope_theta"}
+        fields["rope_theta"] = rope["rope_theta"]
+        fields["rope_scaling"] = None if scaling == {"rope_type": "default"} else scaling
+    return fields
+
+
+def write_older_config(folder, config, architecture, **fields):
+    write_json(folder / "config.json", {
+        "architectures": [architecture], "model_type": config.model_type, **older_fields(config), **fields,
+        "torch_dtype": "float32", "transformers_version": "4.51.0",
+    })
+
+
+# Text-only families
+
+
+def text_samples():
+    """The longer ones exceed every window by far."""
+    return [
+        ([user("What is in this picture?"), assistant("A small red square.")], False),
+        ([user("Describe the image in one sentence, caf\u00e9, \u6f22\u5b57 and \U0001f642.\nA second line.")], True),
+        ([user(" One? "), assistant("Yes."), user("Compare the first  with the second."), assistant("No, \u00e9t\u00e9. ")], False),
+    ]
+
+
+def text_models():
+    """name -> (tokenizer, its template, configuration, fields of the older layout or None)"""
+    tiny = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+                max_position_embeddings=256, use_cache=True)
+    rope = lambda theta, **more: {"rope_type": "default", "rope_theta": theta, **more}
+    basic = dict(bos_token_id=1, eos_token_id=2, pad_token_id=3)
+
+    def llama():
+        tokenizer = fast(byte_level_tokenizer(LLAMA3), LLAMA3, LLAMA3[0], eos_token="<|eot_id|>")
+        # Wavelengths 6, 14, 30 (between the two bounds), 65 and more.
+        scaled = rope(500.0, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                      original_max_position_embeddings=64)
+        config = LlamaConfig(**tiny | dict(vocab_size=len(tokenizer), head_dim=16, attention_bias=True, tie_word_embeddings=True,
+                             rms_norm_eps=1e-5, rope_parameters=scaled, bos_token_id=0, eos_token_id=[1, 4]))
+        return tokenizer, TEMPLATE_LLAMA3, config, {}
+
+    def mistral():
+        tokenizer = llama_like()
+        config = MistralConfig(**tiny | dict(vocab_size=len(tokenizer), sliding_window=8, rms_norm_eps=1e-5,
+                               rope_parameters=rope(10000.0), **basic))
+        return tokenizer, None, config, None
+
+    def qwen2():
+        tokenizer = qwen_like()
+        config = Qwen2Config(**tiny | dict(vocab_size=len(tokenizer), num_hidden_layers=2, tie_word_embeddings=True,
+                             rope_parameters=rope(1000000.0), bos_token_id=0, eos_token_id=2))
+        return tokenizer, TEMPLATE_CHATML, config, dict(use_sliding_window=False, sliding_window=4, max_window_layers=1)
+
+    def qwen2_sliding():
+        tokenizer = llama_like()
+        layers = ["sliding_attention", "full_attention", "sliding_attention"]
+        config = Qwen2Config(**tiny | dict(vocab_size=len(tokenizer), num_key_value_heads=1, use_sliding_window=True,
+                             sliding_window=6, layer_types=layers, rope_parameters=rope(10000.0), rms_norm_eps=1e-5, **basic))
+        return tokenizer, None, config, None
+
+    def qwen3():
+        tokenizer = qwen_like()
+        config = Qwen3Config(**tiny | dict(vocab_size=len(tokenizer), hidden_size=24, num_attention_heads=2, num_key_value_heads=1,
+                             head_dim=16, use_sliding_window=True, sliding_window=7, max_window_layers=1,
+                             rope_parameters=rope(1000000.0), bos_token_id=0, eos_token_id=2))
+        return tokenizer, TEMPLATE_CHATML, config, {}
+
+    def gemma3():
+        tokenizer = gemma_like()
+        ropes = {"full_attention": rope(100000.0, rope_type="linear", factor=8.0), "sliding_attention": rope(1000.0)}
+        config = Gemma3TextConfig(**tiny | dict(vocab_size=len(tokenizer), head_dim=12, query_pre_attn_scalar=20, sliding_window=8,
+                                  sliding_window_pattern=3, num_hidden_layers=4, rope_parameters=ropes,
+                                  final_logit_softcapping=3.0, attn_logit_softcapping=2.0))
+        return tokenizer, TEMPLATE_GEMMA_TEXT, config, dict(sliding_window_pattern=3)
+
+    return {"text-llama": llama, "text-mistral": mistral, "text-qwen2": qwen2, "text-qwen2-sliding": qwen2_sliding,
+            "text-qwen3": qwen3, "text-gemma3": gemma3}
+
+
+def make_text(folder, make, generator, rng):
+    tokenizer, tokenizer.chat_template, config, older = make()
+    model = AutoModelForCausalLM.from_config(config)
+    randomise(model, generator, norm=0 if "gemma" in config.model_type else 1)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if older is not None:
+        write_older_config(folder, config, type(model).__name__, **older)
+    return model, text_samples(), AutoTokenizer
+
+
+# LLaVA and LLaVA-NeXT
+
+
+def rename(folder, *prefixes):
+    """Tensors by the names that they have on the Hub: the first prefix that fits is replaced."""
+    tensors, renamed = load_file(folder / "model.safetensors"), {}
+    for name, tensor in tensors.items():
+        old, new = next((pair for pair in prefixes if name.startswith(pair[0])), ("", ""))
+        renamed[new + name[len(old):]] = tensor
+    save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def split_processor(folder, processor, kind):
+    """The processor's files as the Hub has them: the image processor's apart, the template in JSON."""
+    joined = json.loads((folder / "processor_config.json").read_text())
+    images = joined.pop("image_processor")
+    write_json(folder / "preprocessor_config.json", images | {"image_processor_type": kind})
+    write_json(folder / "processor_config.json", joined | {"processor_class": type(processor).__name__})
+    template = folder / "chat_template.jinja"
+    if template.exists():
+        write_json(folder / "chat_template.json", {"chat_template": template.read_text()})
+        template.unlink()
+
+
+def llava_models():
+    rope = lambda theta: {"rope_type": "default", "rope_theta": theta}
+    image = dict(extra_special_tokens={"image_token": "<image>"})
+
+    def make(folder, tokenizer, template, config, processor, images, patch):
+        processor = processor(image_processor=images, tokenizer=tokenizer, patch_size=patch, chat_template=template,
+                              vision_feature_select_strategy="default", num_additional_image_tokens=1)
+        return config, processor, samples()
+
+    def llava_c(folder):
+        tokenizer = qwen_like(CHATML + ["<image>"], **image)
+        config = LlavaConfig(
+            vision_config=CLIPVisionConfig(hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
+                                           image_size=16, patch_size=4, projection_dim=16),
+            text_config=Qwen2Config(vocab_size=len(tokenizer), hidden_size=24, intermediate_size=40, num_hidden_layers=2,
+                                    num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=256,
+                                    rope_parameters=rope(1000000.0), bos_token_id=0, eos_token_id=2),
+            image_token_index=3, image_seq_length=16,
+        )
+        images = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+        return make(folder, tokenizer, TEMPLATE_CHATML_PARTS.replace("IMAGE", "<image>\n"), config, LlavaProcessor, images, 4)
+
+    def next_a(folder):
+        tokenizer, tiles = llama_like(BASIC + ["<image>"], **image), [[15, 30], [30, 15], [30, 30], [45, 15], [15, 45]]
+        config = LlavaNextConfig(
+            vision_config=CLIPVisionConfig(hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
+                                           image_size=15, patch_size=5, projection_dim=16),
+            text_config=MistralConfig(vocab_size=len(tokenizer), hidden_size=24, intermediate_size=40, num_hidden_layers=3,
+                                      num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=512,
+                                      rms_norm_eps=1e-5, sliding_window=12, rope_parameters=rope(1000000.0)),
+            image_token_index=4, image_grid_pinpoints=tiles,
+        )
+        images = LlavaNextImageProcessorPil(size={"shortest_edge": 15}, crop_size={"height": 15, "width": 15},
+                                            image_grid_pinpoints=tiles)
+        return make(folder, tokenizer, TEMPLATE_INST, config, LlavaNextProcessor, images, 5)
+
+    def next_b(folder):
+        tokenizer, tiles = qwen_like(CHATML + ["<image>"], **image), [[12, 12], [12, 36], [36, 12], [24, 24], [12, 24]]
+        config = LlavaNextConfig(
+            vision_config=CLIPVisionConfig(hidden_size=12, intermediate_size=24, num_hidden_layers=3, num_attention_heads=3,
+                                           image_size=12, patch_size=3, projection_dim=12, hidden_act="gelu", layer_norm_eps=1e-6),
+            text_config=Qwen2Config(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+                                    num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512,
+                                    rope_parameters=rope(10000.0), tie_word_embeddings=True, bos_token_id=0, eos_token_id=2),
+            image_token_index=3, image_grid_pinpoints=tiles, vision_feature_layer=[1, -1], multimodal_projector_bias=False,
+            projector_hidden_act="gelu_pytorch_tanh", tie_word_embeddings=True,
+        )
+        images = LlavaNextImageProcessorPil(size={"height": 12, "width": 12}, crop_size={"height": 12, "width": 12}, resample=2,
+                                            image_grid_pinpoints=tiles, image_mean=[0.5, 0.45, 0.4], image_std=[0.25, 0.3, 0.5])
+        return make(folder, tokenizer, TEMPLATE_CHATML_PARTS.replace("IMAGE", "<image>"), config, LlavaNextProcessor, images, 3)
+
+    return {"llava-c": (llava_c, None), "llava-next-a": (next_a, older_llava_next), "llava-next-b": (next_b, None)}
+
+
+def older_llava_next(folder, model, processor):
+    rename(folder, ("model.vision_tower.", "vision_tower.vision_model."), ("vision_tower.", "vision_tower.vision_model."))
+    config = model.config
+    write_json(folder / "config.json", {
+        "architectures": [type(model).__name__], "ignore_index": -100, "image_grid_pinpoints": config.image_grid_pinpoints,
+        "image_token_index": config.image_token_index, "model_type": "llava_next", "projector_hidden_act": "gelu",
+        "text_config": {"model_type": "mistral", **older_fields(config.text_config), "torch_dtype": "bfloat16"},
+        "tie_word_embeddings": False, "torch_dtype": "float32", "transformers_version": "4.41.0.dev0",
+        "use_image_newline_parameter": True, "vision_feature_layer": -2, "vision_feature_select_strategy": "default",
+        "vision_config": {"model_type": "clip_vision_model", **older_fields(config.vision_config)},
+    })
+    split_processor(folder, processor, "LlavaNextImageProcessor")
+
+
+# Qwen2.5-VL and Qwen3-VL
+
+
+def without_videos(processor):
+    """A processor of images and texts alone: the one for videos exists with torchvision only."""
+    attributes = classmethod(lambda _: ["image_processor", "tokenizer"])
+    return type(processor.__name__, (processor,), {"get_attributes": attributes})
+
+
+def qwen_vl_models():
+    ids = dict(vision_start_token_id=3, vision_end_token_id=4, image_token_id=5, video_token_id=6)
+    text_ids = dict(bos_token_id=0, eos_token_id=2)
+    template = TEMPLATE_CHATML_PARTS.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
+
+    def make(processor, tokenizer, config, least, most, **images):
+        processor = without_videos(processor)
+        images = Qwen2VLImageProcessorPil(size={"shortest_edge": least, "longest_edge": most}, **images)
+        return config, processor(image_processor=images, tokenizer=tokenizer, chat_template=template), samples()
+
+    def a(folder):
+        tokenizer = qwen_like(QWEN_VL)
+        config = Qwen2_5_VLConfig(
+            text_config=dict(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=40, num_hidden_layers=2,
+                             num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512, rms_norm_eps=1e-6,
+                             rope_parameters={"rope_type": "default", "rope_theta": 1000.0, "mrope_section": [2, 3, 3]}, **text_ids),
+            vision_config=dict(depth=3, hidden_size=16, intermediate_size=20, num_heads=2, patch_size=4, window_size=16,
+                               out_hidden_size=32, fullatt_block_indexes=[1]),
+            **ids,
+        )
+        return make(Qwen2_5_VLProcessor, tokenizer, config, 640, 1152, patch_size=4)
+
+    def b(folder):
+        tokenizer = qwen_like(QWEN_VL)
+        config = Qwen2_5_VLConfig(
+            text_config=dict(vocab_size=len(tokenizer), hidden_size=24, intermediate_size=32, num_hidden_layers=2,
+                             num_attention_heads=3, num_key_value_heads=3, max_position_embeddings=512,
+                             rope_parameters={"rope_type": "default", "rope_theta": 100.0, "mrope_section": [1, 2, 1]}, **text_ids),
+            vision_config=dict(depth=4, hidden_size=24, intermediate_size=20, num_heads=3, patch_size=3, window_size=18,
+                               out_hidden_size=24, fullatt_block_indexes=[0, 3]),
+            tie_word_embeddings=True, **ids,
+        )
+        return make(Qwen2_5_VLProcessor, tokenizer, config, 800, 1200, patch_size=3, resample=2)
+
+    def three_a(folder):
+        tokenizer = qwen_like(QWEN_VL)
+        config = Qwen3VLConfig(
+            text_config=dict(vocab_size=len(tokenizer), hidden_size=24, intermediate_size=40, num_hidden_layers=3, head_dim=16,
+                             num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512,
+                             rope_parameters={"rope_type": "default", "rope_theta": 1000.0, "mrope_section": [4, 2, 2],
+                                              "mrope_interleaved": True}, **text_ids),
+            vision_config=dict(depth=3, hidden_size=16, intermediate_size=20, num_heads=2, patch_size=4, out_hidden_size=24,
+                               num_position_embeddings=25, deepstack_visual_indexes=[0, 2]),
+            **ids,
+        )
+        return make(Qwen3VLProcessor, tokenizer, config, 640, 1152, patch_size=4, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+
+    def three_b(folder):
+        tokenizer = qwen_like(QWEN_VL)
+        config = Qwen3VLConfig(
+            text_config=dict(vocab_size=len(tokenizer), hidden_size=24, intermediate_size=32, num_hidden_layers=2, head_dim=8,
+                             num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512, attention_bias=True,
+                             rope_parameters={"rope_type": "default", "rope_theta": 100.0, "mrope_section": [2, 1, 1],
+                                              "mrope_interleaved": True}, **text_ids),
+            vision_config=dict(depth=2, hidden_size=24, intermediate_size=20, num_heads=3, patch_size=3, out_hidden_size=24,
+                               num_position_embeddings=49, deepstack_visual_indexes=[], hidden_act="gelu"),
+            tie_word_embeddings=True, **ids,
+        )
+        return make(Qwen3VLProcessor, tokenizer, config, 800, 1200, patch_size=3)
+
+    return {"qwen2_5_vl-a": (a, older_qwen2_5_vl), "qwen2_5_vl-b": (b, None), "qwen3_vl-a": (three_a, older_qwen3_vl),
+            "qwen3_vl-b": (three_b, None)}
+
+
+def token_ids(config):
+    names = "image_token_id video_token_id vision_start_token_id vision_end_token_id".split()
+    return {name: getattr(config, name) for name in names}
+
+
+def older_qwen2_5_vl(folder, model, processor):
+    rename(folder, ("model.visual.", "visual."), ("model.language_model.", "model."))
+    config, vision = model.config, older_fields(model.config.vision_config)
+    text = older_fields(config.text_config)
+    scaling = text.pop("rope_scaling")
+    text["rope_scaling"] = {"type": "mrope", "mrope_section": scaling["mrope_section"]}
+    write_json(folder / "config.json", {
+        "architectures": [type(model).__name__], "model_type": "qwen2_5_vl", **text, "use_sliding_window": False,
+        "sliding_window": 8, "max_window_layers": 1, **token_ids(config), "torch_dtype": "float32", "transformers_version": "4.41.2",
+        "vision_config": vision | {"in_chans": 3, "spatial_patch_size": vision["patch_size"]},
+    })
+    split_processor(folder, processor, "Qwen2VLImageProcessor")
+    (folder / "processor_config.json").unlink()
+    saved = json.loads((folder / "preprocessor_config.json").read_text())
+    size, unwritten = saved.pop("size"), ["do_resize", "do_rescale", "do_normalize", "do_convert_rgb", "resample", "rescale_factor"]
+    kept = {name: value for name, value in saved.items() if name not in unwritten}
+    write_json(folder / "preprocessor_config.json", {
+        "min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"], **kept, "processor_class": "Qwen2_5_VLProcessor",
+    })
+
+
+def older_qwen3_vl(folder, model, processor):
+    config = model.config
+    write_json(folder / "config.json", {
+        "architectures": [type(model).__name__], "model_type": "qwen3_vl", **token_ids(config), "tie_word_embeddings": False,
+        "text_config": {"model_type": "qwen3_vl_text", **older_fields(config.text_config), "dtype": "bfloat16"},
+        "transformers_version": "4.57.0.dev0", "vision_config": {"model_type": "qwen3_vl", **older_fields(config.vision_config)},
+    })
+    split_processor(folder, processor, "Qwen2VLImageProcessorFast")
+    (folder / "processor_config.json").unlink()
+
+
+def make_multimodal(folder, family, generator, rng):
+    make, older = family
+    write_images(folder / "images", rng)
+    config, processor, listed = make(folder)
+    model = AutoModelForImageTextToText.from_config(config)
+    randomise(model, generator, norm=0 if "gemma" in config.model_type else 1)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    if older:
+        older(folder, model, processor)
+    return model, listed, type(processor) if "qwen" in config.model_type else AutoProcessor
+
+
+# What transformers computes
+
+
+class Recorder:
+    """What enters the first block, leaves each block and leaves the final norm.
+
+    Hooks rather than `output_hidden_states`: these see a block's output before anything is added to it (Qwen3-VL).
+    """
+
+    def __init__(self, decoder):
+        self.seen = {}
+        keep = lambda name: lambda _, __, out: self.seen.__setitem__(name, out[0] if isinstance(out, tuple) else out)
+        first = lambda _, args, kwargs: self.seen.__setitem__(0, args[0] if args else kwargs["hidden_states"])
+        decoder.layers[0].register_forward_pre_hook(first, with_kwargs=True)
+        for layer, block in enumerate(decoder.layers):
+            block.register_forward_hook(keep(layer + 1))
+        decoder.norm.register_forward_hook(keep("norm"))
+        decoder.rotary_emb.register_forward_pre_hook(lambda _, args, kw: self.seen.__setitem__("positions", (*args, *kw.values())[1]),
+                                                     with_kwargs=True)
+        self.layers = len(decoder.layers)
+
+    def tensors(self):
+        hidden = {f"hidden.{layer}": self.seen[layer][0] for layer in range(self.layers)}
+        return hidden | {f"hidden.{self.layers}": self.seen["norm"][0], "blocks_out": self.seen[self.layers][0]}
+
+
+def prepare(folder, reader, messages, generate):
+    """The rendered text, the paths of the pictures, and what the model is given."""
+    paths = [p["path"] for m in messages for p in m["content"] if p["type"] == "image"]
+    if not hasattr(reader, "image_processor"):
+        strings = [m | {"content": "".join(p["text"] for p in m["content"])} for m in messages]
+        if reader.chat_template is None:
+            text = "\n".join(m["content"] for m in strings)
+            return text, paths, reader(text, return_tensors="pt")
+        text = reader.apply_chat_template(strings, add_generation_prompt=generate, tokenize=False)
+        return text, paths, reader(text, return_tensors="pt", add_special_tokens=False)
+    text = reader.apply_chat_template(messages, add_generation_prompt=generate)
+    # As `apply_chat_template` does where it tokenises itself: no second begin of sequence.
+    begin = reader.tokenizer.bos_token
+    bare = {"add_special_tokens": False} if begin and text.startswith(begin) else {}
+    images = [Image.open(folder / path) for path in paths] or None
+    return text, paths, reader(text=text, images=images, return_tensors="pt", **bare)
+
+
+@torch.no_grad()
+def golden(folder, made, listed, reader, seed):
+    """Load the checkpoint as a user would, run the samples, and write what came out."""
+    multimodal = (folder / "images").exists()
+    reader = reader.from_pretrained(folder)
+    auto = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
+    model = auto.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    saved, loaded = dict(made.named_parameters()), dict(model.named_parameters())
+    assert saved.keys() == loaded.keys() and all(torch.equal(saved[name], loaded[name]) for name in saved)
+    made.set_attn_implementation("eager")
+    tokenizer = getattr(reader, "tokenizer", reader)
+    decoder = model.model.language_model if hasattr(model.model, "language_model") else model.model
+    recorder = Recorder(decoder)
+    image_id = getattr(model.config, "image_token_id", None)
+    tensors, rendered, as_listed = {}, [], True
+    for n, (messages, generate) in enumerate(listed):
+        text, paths, inputs = prepare(folder, reader, messages, generate)
+        out = model(**inputs, output_hidden_states=True)
+        put = lambda name, value: tensors.__setitem__(f"sample{n}.{name}", value.contiguous().numpy())
+        ids = inputs.input_ids[0]
+        put("ids", ids)
+        put("modality", (ids == image_id).to(torch.uint8) if multimodal else torch.zeros_like(ids, dtype=torch.uint8))
+        for name, value in recorder.tensors().items():
+            put(name, value.clone())
+        if paths:
+            put("pixel_values", inputs.pixel_values)
+            put("image_features", recorder.seen[0][0][ids == image_id])
+            for name in inputs.keys() & {"image_sizes", "image_grid_thw"}:
+                put(name, inputs[name])
+        positions = recorder.seen["positions"]
+        if positions.ndim == 3:
+            put("positions", positions[:, 0])
+        put("logits", out.logits[0, -LOGITS:])
+        # The configuration as written means the same as the one it was made with.
+        assert torch.equal(made.eval()(**inputs).logits, out.logits)
+        theirs = {f"hidden.{layer}": hidden[0] for layer, hidden in enumerate(out.hidden_states)}
+        as_listed &= all(np.array_equal(tensors[f"sample{n}.{name}"], value) for name, value in theirs.items())
+        rendered.append({
+            "name": f"sample{n}", "rendered": text, "images": paths, "tokens": len(ids),
+            "text_tokens": tokenizer.convert_ids_to_tokens([i for i in ids.tolist() if i != image_id]),
+        })
+    save_file(tensors, folder / "golden.safetensors")
+    write_json(folder / "samples.json", [
+        {"name": f"sample{n}", "messages": messages, "add_generation_prompt": generate}
+        for n, (messages, generate) in enumerate(listed)
+    ], indent=1)
+    backend = {"image_backend": reader.image_processor.backend} if multimodal else {}
+    assert backend.get("image_backend", "pil") == "pil"
+    write_json(folder / "golden.json", {
+        "seed": seed, "versions": versions(), **backend, "attention": "eager, f32",
+        "hidden": "hidden.0 enters the first block, hidden.L + 1 is what leaves block L; the last is after the final norm, "
+                  "blocks_out is before it",
+        "equals_output_hidden_states": bool(as_listed), "samples": rendered,
+    }, indent=1)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    families = {name: (make_text, make) for name, make in text_models().items()}
+    families |= {name: (make_multimodal, make) for name, make in (llava_models() | qwen_vl_models()).items()}
+    parser.add_argument("--only", nargs="+", choices=families, default=list(families), metavar="NAME")
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+    for name in args.only:
+        folder, seed = args.out / name, [args.seed, zlib.crc32(name.encode())]
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        generator = torch.Generator().manual_seed(args.seed << 32 | seed[1])
+        family, make = families[name]
+        made, listed, reader = family(folder, make, generator, np.random.default_rng(seed))
+        golden(folder, made, listed, reader, args.seed)
+
+
+if __name__ == "__main__":
+    main()
