@@ -1,7 +1,6 @@
 //! Bad checkpoints are errors that name file and cause, all at once; bad rows are skipped with a reason.
 
 use crate::golden::Golden;
-use burn::tensor::{DType, Device};
 use harvest::Checkpoint;
 use serde_json::Value;
 use std::fs;
@@ -24,7 +23,7 @@ pub fn checkpoint() -> (TempDir, PathBuf) {
 }
 
 fn load(folder: &Path, last: Option<usize>) -> Result<(), harvest::Error> {
-    Checkpoint::open(folder)?.load(last, &Device::flex(), DType::F32).map(|_| ())
+    Checkpoint::open(folder)?.load(last, &harvest::model::Compute::Host { bf16: false }).map(|_| ())
 }
 
 fn error(folder: &Path) -> String {
@@ -105,11 +104,27 @@ fn a_shard_that_is_missing_or_outside_is_refused() {
 }
 
 #[test]
+fn tensors_that_the_configuration_names_no_use_for_are_refused() {
+    let golden = Golden::open("llava-b");
+    let (dir, _) = checkpoint();
+    let folder = dir.path().join("other");
+    fs::create_dir(&folder).unwrap();
+    for file in fs::read_dir(&golden.folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
+    }
+    load(&folder, None).unwrap();
+    // Its projections have biases: without them it would compute something else, and say nothing.
+    edit(&folder.join("config.json"), |config| config["text_config"]["attention_bias"] = false.into());
+    let found = error(&folder);
+    assert!(found.contains("layers.0.self_attn.q_proj.bias is there, but config.json names no use for it"), "{found}");
+}
+
+#[test]
 fn other_architectures_and_folders_are_refused() {
     let (dir, folder) = checkpoint();
-    edit(&folder.join("config.json"), |config| config["model_type"] = "chameleon".into());
+    edit(&folder.join("config.json"), |config| config["model_type"] = "mllama".into());
     let found = error(&folder);
-    assert!(found.contains("chameleon") && found.contains("llava") && found.contains("config.json"), "{found}");
+    assert!(found.contains("mllama") && found.contains("llava") && found.contains("config.json"), "{found}");
     assert!(error(dir.path()).contains("no Hugging Face checkpoint"));
     fs::write(folder.join("config.json"), "{").unwrap();
     assert!(error(&folder).contains("config.json"));

@@ -27,8 +27,14 @@ pub struct Sample {
 impl Golden {
     /// A folder that holds a checkpoint, its images and `samples.json` beside the golden tensors.
     pub fn open(name: &str) -> Self {
-        let folder = repository().join("tests/golden").join(name);
-        let samples = std::fs::read(folder.join("samples.json")).unwrap_or_else(|e| panic!("no {name}: {e}"));
+        Self::at(&repository().join("tests/golden").join(name))
+    }
+
+    /// The same, anywhere.
+    pub fn at(folder: &Path) -> Self {
+        let folder = folder.to_path_buf();
+        let samples = folder.join("samples.json");
+        let samples = std::fs::read(&samples).unwrap_or_else(|e| panic!("{}: {e}", samples.display()));
         let samples: Vec<Value> = serde_json::from_slice(&samples).unwrap();
         let samples = samples.iter().map(|sample| sample_of(&folder, sample)).collect();
         Self { tensors: Tensors::open(&folder.join("golden.safetensors")).unwrap(), folder, samples }
@@ -41,6 +47,10 @@ impl Golden {
         Some((shape.clone(), self.tensors.f32(&name, &shape).unwrap()))
     }
 
+    pub fn bytes(&self, sample: &str, name: &str) -> Option<&[u8]> {
+        self.tensors.bytes(&format!("{sample}.{name}")).map(|(_, bytes)| bytes)
+    }
+
     pub fn ids(&self, sample: &str) -> Vec<u32> {
         let (_, bytes) = self.tensors.bytes(&format!("{sample}.ids")).expect("golden ids");
         bytes.as_chunks().0.iter().map(|id| i64::from_le_bytes(*id) as u32).collect()
@@ -50,7 +60,7 @@ impl Golden {
 fn sample_of(folder: &Path, sample: &Value) -> Sample {
     let mut images = Vec::new();
     let turns = sample["messages"].as_array().unwrap().iter().map(|message| {
-        let parts = message["content"].as_array().unwrap().iter().map(|part| match part["path"].as_str() {
+        let parts = parts(&message["content"]).into_iter().map(|part| match part["path"].as_str() {
             Some(path) => {
                 images.push(std::fs::read(folder.join(path)).unwrap());
                 Part::Image(images.len() - 1)
@@ -63,6 +73,14 @@ fn sample_of(folder: &Path, sample: &Value) -> Sample {
     let turns = turns.collect();
     let (name, generate) = (sample["name"].as_str().unwrap(), sample["add_generation_prompt"].as_bool().unwrap());
     Sample { name: name.to_owned(), turns, generate, images }
+}
+
+/// Text-only families have texts where others have lists of parts.
+fn parts(content: &Value) -> Vec<Value> {
+    match content {
+        Value::String(text) => vec![serde_json::json!({"type": "text", "text": text})],
+        parts => parts.as_array().unwrap().clone(),
+    }
 }
 
 /// `||a - b|| / ||b||`.

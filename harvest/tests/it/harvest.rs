@@ -3,7 +3,6 @@
 
 use crate::bad;
 use crate::golden::{Golden, relative_error};
-use burn::tensor::{DType, Device};
 use harvest::data::Source;
 use harvest::{Answers, Checkpoint, Plan, Progress, Templating, harvest};
 use sae_core::Run;
@@ -162,7 +161,7 @@ fn the_store_holds_what_the_model_computes_for_each_sample_alone() {
     assert_eq!((samples[0].images[0].width, samples[0].images[0].height), (61, 37));
 
     let checkpoint = Checkpoint::open(&model).unwrap();
-    let model = checkpoint.load(Some(2), &Device::flex(), DType::F32).unwrap();
+    let model = checkpoint.load(Some(2), &harvest::model::Compute::Host { bf16: false }).unwrap();
     let store = Store::open(&run, "layers.2").unwrap();
     let mut stored = Vec::new();
     for shard in 0..store.shards() {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "what cannot be set up has failed")]
 
 mod bad;
+mod geometry;
 mod golden;
 mod harvest;
 mod parity;

@@ -3,82 +3,196 @@
 use crate::bad;
 use crate::golden::{Golden, relative_error, repository};
 use burn::tensor::{DType, Device};
-use harvest::model::Input;
+use harvest::model::config::Tiling;
+use harvest::model::{Compute, Image, Input};
 use harvest::prompt::Text;
 use harvest::resample::{Filter, Rgb, resize};
 use harvest::{Answers, Checkpoint, Templating};
-use sae_core::sample::{Modality, Role};
+use sae_core::sample::{Modality, Role, Token};
 use sae_core::tensors::Tensors;
+use std::path::{Path, PathBuf};
 
 const HIDDEN_TOLERANCE: f64 = 1e-4;
+const BF16_TOLERANCE: f64 = 2e-2;
 const PIXEL_TOLERANCE: f32 = 1e-3;
 
-/// What this crate makes of a golden folder's samples.
-pub fn inputs(golden: &Golden, checkpoint: &Checkpoint) -> Vec<Input> {
+/// What this crate makes of a golden folder's samples: their tokens, and what the model takes.
+pub fn prepared(golden: &Golden, checkpoint: &Checkpoint) -> Vec<(Vec<Token>, Input)> {
     let samples = golden.samples.iter().map(|sample| {
+        let frames: Vec<_> =
+            sample.images.iter().map(|file| checkpoint.images().unwrap().frame(file).unwrap()).collect();
         let text = Text::Conversation { turns: &sample.turns, generate: sample.generate };
-        let tokens = checkpoint.prompter().tokens(&text, sample.images.len()).unwrap();
-        let mut pixel_values = Vec::new();
-        let images = checkpoint.images().unwrap();
-        for file in &sample.images {
-            images.pixel_values(&images.frame(file).unwrap(), &mut pixel_values);
-        }
-        Input { ids: tokens.iter().map(|token| token.token_id as u32).collect(), pixel_values }
+        let positions: Vec<usize> = frames.iter().map(|frame| frame.places.len()).collect();
+        let tokens = checkpoint.prompter().tokens(&text, &positions).unwrap();
+        let images = frames.iter().map(|frame| checkpoint.images().unwrap().image(frame)).collect();
+        let ids = tokens.iter().map(|token| token.token_id as u32).collect();
+        (tokens, Input { ids, images })
     });
     samples.collect()
 }
 
-fn check(name: &str) {
-    let golden = Golden::open(name);
-    let checkpoint = Checkpoint::open(&golden.folder).unwrap();
-    let inputs = inputs(&golden, &checkpoint);
-    for (sample, input) in golden.samples.iter().zip(&inputs) {
-        assert_eq!(input.ids, golden.ids(&sample.name), "{name} {}: token ids", sample.name);
-        let pixel_values = golden.get(&sample.name, "pixel_values").map_or(Vec::new(), |(_, values)| values);
-        assert_eq!(input.pixel_values.len(), pixel_values.len());
-        let worst = input.pixel_values.iter().zip(&pixel_values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst <= PIXEL_TOLERANCE, "{name} {}: pixel values differ by {worst}", sample.name);
-    }
+/// What the model takes of a golden folder's samples.
+pub fn inputs(golden: &Golden, checkpoint: &Checkpoint) -> Vec<Input> {
+    prepared(golden, checkpoint).into_iter().map(|(_, input)| input).collect()
+}
 
-    let blocks = checkpoint.config().text.layers;
-    let layers: Vec<usize> = (0..blocks).collect();
-    let model = checkpoint.load(Some(blocks - 1), &Device::flex(), DType::F32).unwrap();
-    let together = model.hidden(&inputs.iter().collect::<Vec<_>>(), &layers).unwrap();
-    for (n, (sample, input)) in golden.samples.iter().zip(&inputs).enumerate() {
-        let alone = model.hidden(&[input], &layers).unwrap();
-        for layer in &layers {
-            // The last of transformers' hidden states is behind the final norm.
-            let name = if layer + 1 == blocks { "blocks_out".into() } else { format!("hidden.{}", layer + 1) };
-            let (_, expected) = golden.get(&sample.name, &name).unwrap();
-            for (how, found) in [("alone", alone.rows(*layer, 0)), ("in a batch", together.rows(*layer, n))] {
-                let error = relative_error(found, &expected);
-                assert!(error <= HIDDEN_TOLERANCE, "{} layer {layer} {how}: relative error {error}", sample.name);
+/// Pixel values as the reference lays them out, in the order of patches that the tower takes.
+fn patches(shape: &[usize], values: &[f32], images: &[Image], side: usize) -> Vec<f32> {
+    let [.., 3, height, width] = *shape else { return values.to_vec() };
+    let views = if shape.len() == 5 { shape[1] } else { 1 };
+    let view = 3 * height * width;
+    let mut out = Vec::new();
+    for (image, values) in images.iter().zip(values.chunks_exact(views * view)) {
+        // What makes images of a batch equally long is left out.
+        for values in values.chunks_exact(view).take(image.views.len()) {
+            for y in (0..height).step_by(side) {
+                for x in (0..width).step_by(side) {
+                    for channel in values.chunks_exact(height * width) {
+                        (y..y + side).for_each(|y| out.extend_from_slice(&channel[y * width + x..][..side]));
+                    }
+                }
             }
         }
     }
+    out
+}
 
-    let whole = checkpoint.load(None, &Device::flex(), DType::F32).unwrap();
+/// Holds a golden folder against what this crate computes.
+fn check(folder: &Path) {
+    let name = folder.file_name().unwrap().to_string_lossy();
+    let golden = Golden::at(folder);
+    let checkpoint = Checkpoint::open(&golden.folder).unwrap();
+    let prepared = prepared(&golden, &checkpoint);
+    let side = checkpoint.config().vision.as_ref().map_or(1, |vision| match vision.tower() {
+        Some((tower, _)) => tower.patches.side,
+        None => match vision.tiling {
+            Tiling::Square { side, .. } => side,
+            _ => unreachable!("an image tokenizer takes squares"),
+        },
+    });
+    for (sample, (tokens, input)) in golden.samples.iter().zip(&prepared) {
+        assert_eq!(input.ids, golden.ids(&sample.name), "{name} {}: token ids", sample.name);
+        if let Some(modality) = golden.bytes(&sample.name, "modality") {
+            let found: Vec<u8> = tokens.iter().map(|token| token.modality as u8).collect();
+            assert_eq!(found, modality, "{name} {}: modality", sample.name);
+        }
+        let expected = golden.get(&sample.name, "pixel_values");
+        let expected = expected.map_or(Vec::new(), |(shape, values)| patches(&shape, &values, &input.images, side));
+        let found: Vec<f32> = input.images.iter().flat_map(|image| &image.patches).copied().collect();
+        assert_eq!(found.len(), expected.len(), "{name} {}: pixel values", sample.name);
+        let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= PIXEL_TOLERANCE, "{name} {}: pixel values differ by {worst}", sample.name);
+    }
+    let inputs: Vec<&Input> = prepared.iter().map(|(_, input)| input).collect();
+    let flex = |dtype| Compute::Device(Device::flex(), dtype);
+    let ways = [
+        ("on the CPU", Compute::Host { bf16: false }, HIDDEN_TOLERANCE),
+        ("on the CPU in bf16", Compute::Host { bf16: true }, BF16_TOLERANCE),
+        ("by Burn", flex(DType::F32), HIDDEN_TOLERANCE),
+    ];
+    for (way, compute, tolerance) in ways {
+        hidden_states(&format!("{name} {way}"), &golden, &checkpoint, &inputs, &compute, tolerance);
+    }
+
+    let whole = checkpoint.load(None, &Compute::Host { bf16: false }).unwrap();
     for (sample, input) in golden.samples.iter().zip(&inputs) {
         let (shape, logits) = golden.get(&sample.name, "logits").unwrap();
         // The row of logits in front of a position is of the token there.
         let positions: Vec<usize> = (input.ids.len() + 1 - shape[0]..input.ids.len()).collect();
-        let found = whole.nll(&[input], std::slice::from_ref(&positions)).unwrap();
+        let found = whole.nll(&[*input], std::slice::from_ref(&positions)).unwrap();
         for ((position, found), logits) in positions.iter().zip(&found[0]).zip(logits.chunks_exact(shape[1])) {
             let sum: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum();
             let expected = sum.ln() - f64::from(logits[input.ids[*position] as usize]);
-            assert!((f64::from(*found) - expected).abs() < 1e-3, "{} {position}: {found} {expected}", sample.name);
+            let close = (f64::from(*found) - expected).abs() < 1e-3 * expected.abs().max(1.0);
+            assert!(close, "{name} {} {position}: {found} {expected}", sample.name);
         }
     }
 }
 
-#[test]
-fn the_older_layout_with_grouped_queries_equals_transformers() {
-    check("llava-a");
+/// Hidden states behind every block, alone and in a batch of different lengths.
+fn hidden_states(
+    what: &str,
+    golden: &Golden,
+    checkpoint: &Checkpoint,
+    inputs: &[&Input],
+    compute: &Compute,
+    tolerance: f64,
+) {
+    let blocks = checkpoint.config().text.layers.len();
+    let layers: Vec<usize> = (0..blocks).collect();
+    let model = checkpoint.load(Some(blocks - 1), compute).unwrap();
+    let together = model.hidden(inputs, &layers).unwrap();
+    for (n, (sample, input)) in golden.samples.iter().zip(inputs).enumerate() {
+        let alone = model.hidden(&[*input], &layers).unwrap();
+        for layer in &layers {
+            // The last of transformers' hidden states is behind the final norm.
+            let tensor = if layer + 1 == blocks { "blocks_out".into() } else { format!("hidden.{}", layer + 1) };
+            let (_, expected) = golden.get(&sample.name, &tensor).unwrap();
+            for (how, found) in [("alone", alone.rows(*layer, 0)), ("in a batch", together.rows(*layer, n))] {
+                let error = relative_error(found, &expected);
+                assert!(error <= tolerance, "{what} {} layer {layer} {how}: relative error {error}", sample.name);
+            }
+            if matches!(compute, Compute::Host { .. }) {
+                let same = alone.rows(*layer, 0) == together.rows(*layer, n);
+                assert!(same, "{what} {} layer {layer}: a batch changes a sample", sample.name);
+            }
+        }
+    }
+}
+
+/// Every golden folder under `root`.
+fn folders(root: &Path) -> Vec<PathBuf> {
+    let folders = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<_> = folders.filter(|folder| folder.join("samples.json").exists()).collect();
+    folders.sort();
+    folders
+}
+
+/// The golden folders of a family, committed or fresh: `SAE_GOLDENS` names a folder of others (tests/golden/README.md).
+fn family(prefix: &str, least: usize) {
+    let fresh = std::env::var_os("SAE_GOLDENS").map(PathBuf::from);
+    let folders = folders(fresh.as_deref().unwrap_or(&repository().join("tests/golden")));
+    let own = folders.iter().filter(|folder| {
+        let name = folder.file_name().unwrap().to_string_lossy();
+        name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('-') && !rest.contains("next"))
+    });
+    let checked = own.map(|folder| check(folder)).count();
+    assert!(checked >= least || fresh.is_some(), "{checked} golden folders of {prefix}");
 }
 
 #[test]
-fn the_newer_layout_with_another_projector_and_strategy_equals_transformers() {
-    check("llava-b");
+fn llava_equals_transformers() {
+    family("llava", 3);
+}
+
+#[test]
+fn llava_next_equals_transformers() {
+    family("llava-next", 2);
+}
+
+#[test]
+fn qwen2_5_vl_equals_transformers() {
+    family("qwen2_5_vl", 2);
+}
+
+#[test]
+fn qwen3_vl_equals_transformers() {
+    family("qwen3_vl", 2);
+}
+
+#[test]
+fn gemma3_equals_transformers() {
+    family("gemma3", 2);
+}
+
+#[test]
+fn chameleon_equals_transformers() {
+    family("chameleon", 2);
+}
+
+#[test]
+fn text_only_models_equal_transformers() {
+    family("text", 6);
 }
 
 #[test]
@@ -90,9 +204,9 @@ fn a_decoder_without_a_vision_tower_is_a_text_only_model() {
         config["rope_theta"] = 10_000.into();
     });
     let checkpoint = Checkpoint::open(&folder).unwrap();
-    let model = checkpoint.load(Some(2), &Device::flex(), DType::F32).unwrap();
+    let model = checkpoint.load(Some(2), &Compute::Host { bf16: false }).unwrap();
     let words = golden.samples.iter().find(|sample| sample.images.is_empty()).unwrap();
-    let input = Input { ids: golden.ids(&words.name), pixel_values: Vec::new() };
+    let input = Input { ids: golden.ids(&words.name), images: Vec::new() };
     let hidden = model.hidden(&[&input], &[2]).unwrap();
     let (_, expected) = golden.get(&words.name, "blocks_out").unwrap();
     assert!(relative_error(hidden.rows(0, 0), &expected) <= HIDDEN_TOLERANCE);
@@ -106,9 +220,9 @@ fn the_bundled_model_equals_transformers() {
     let facts = repository().join("tests/golden/demo-mllm/golden.json");
     let facts: serde_json::Value = serde_json::from_slice(&std::fs::read(facts).unwrap()).unwrap();
     let checkpoint = Checkpoint::open(&repository().join("assets/demo-mllm")).unwrap();
-    let blocks = checkpoint.config().text.layers;
+    let blocks = checkpoint.config().text.layers.len();
     let layers: Vec<usize> = (0..blocks).collect();
-    let model = checkpoint.load(Some(blocks - 1), &Device::flex(), DType::F32).unwrap();
+    let model = checkpoint.load(Some(blocks - 1), &Compute::Host { bf16: false }).unwrap();
 
     let source = harvest::data::Source::open(&repository().join("assets/demo-data/data.jsonl")).unwrap();
     let mut rows: Vec<_> = source.rows(&Vec::new()).unwrap().map(Result::unwrap).collect();
@@ -124,8 +238,11 @@ fn the_bundled_model_equals_transformers() {
             let tensor = format!("{name}.{tensor}");
             golden.f32(&tensor, golden.shape(&tensor).unwrap()).unwrap()
         };
-        let pixel_values = expected("pixel_values");
-        let worst = input.pixel_values.iter().zip(&pixel_values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let shape = golden.shape(&format!("{name}.pixel_values")).unwrap();
+        let side = checkpoint.config().vision.as_ref().unwrap().tower().unwrap().0.patches.side;
+        let pixel_values = patches(shape, &expected("pixel_values"), &input.images, side);
+        let found: Vec<f32> = input.images.iter().flat_map(|image| &image.patches).copied().collect();
+        let worst = found.iter().zip(&pixel_values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst <= PIXEL_TOLERANCE, "{key}: pixel values differ by {worst}");
         let hidden = model.hidden(&[&input], &layers).unwrap();
         for layer in &layers {
@@ -165,7 +282,7 @@ fn every_position_knows_what_it_is() {
     let checkpoint = Checkpoint::open(&golden.folder).unwrap();
     let sample = &golden.samples[2];
     let text = Text::Conversation { turns: &sample.turns, generate: sample.generate };
-    let tokens = checkpoint.prompter().tokens(&text, sample.images.len()).unwrap();
+    let tokens = checkpoint.prompter().tokens(&text, &[17, 17]).unwrap();
     let said = |role: Role| {
         let pieces = tokens.iter().filter(|t| t.role == role && t.modality == Modality::Text).map(|t| t.piece.as_str());
         pieces.collect::<String>()

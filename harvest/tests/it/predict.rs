@@ -50,12 +50,12 @@ fn predictions_from_a_block_on_are_those_of_the_whole_model_in_any_batch() {
     for name in ["llava-a", "llava-b"] {
         let golden = Golden::open(name);
         let checkpoint = harvest::Checkpoint::open(&golden.folder).unwrap();
-        let model = checkpoint.load(None, &burn::tensor::Device::flex(), burn::tensor::DType::F32).unwrap();
+        let model = checkpoint.load(None, &harvest::model::Compute::Host { bf16: false }).unwrap();
         let inputs = crate::parity::inputs(&golden, &checkpoint);
         let inputs: Vec<_> = inputs.iter().collect();
         let positions: Vec<Vec<usize>> = inputs.iter().map(|input| (1..input.ids.len()).collect()).collect();
         let whole = model.nll(&inputs, &positions).unwrap().concat();
-        for layer in 0..checkpoint.config().text.layers {
+        for layer in 0..checkpoint.config().text.layers.len() {
             let states = [model.hidden(&inputs, &[layer]).unwrap()];
             let resumed = model.compare(layer, &inputs, &states, &positions).unwrap().remove(0);
             assert_eq!(resumed.len(), whole.len());

@@ -106,6 +106,14 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn of(config: Value) -> ModelConfig {
+        ModelConfig::new(&config).unwrap()
+    }
+
+    fn refused(config: Value) -> String {
+        ModelConfig::new(&config).unwrap_err()
+    }
+
     #[test]
     fn the_older_layout_of_the_hub_and_the_newer_one_read_alike() {
         let sizes = json!({"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -113,24 +121,66 @@ mod tests {
         let config = |rope: Value| {
             let mut text = sizes.clone();
             text.as_object_mut().unwrap().extend(rope.as_object().unwrap().clone());
-            ModelConfig::new(&json!({"model_type": "llava", "text_config": text, "vision_config": {}})).unwrap()
+            of(json!({"model_type": "llava", "text_config": text, "vision_config": {}}))
         };
         let old = config(json!({"rope_theta": 5e5, "rope_scaling": null}));
         let new = config(json!({"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}));
         assert_eq!(old, new);
         let vision = old.vision.unwrap();
-        assert_eq!((vision.positions(), vision.features), (576, vec![23]));
-        assert_eq!((old.text.kv_heads, old.text.head_dim, old.text.rope_theta), (2, 16, 5e5));
+        assert_eq!(vision.tiling, Tiling::Square { side: 336, grid: 24, class: false });
+        let Some((_, Join::Mlp { features, .. })) = vision.tower() else { panic!("a tower") };
+        assert_eq!(features, &[23]);
+        let block = old.text.block;
+        assert_eq!((block.kv_heads, block.head_dim, old.text.ropes[0].theta), (2, 16, 5e5));
     }
 
     #[test]
     fn foreign_architectures_are_refused_with_the_supported_ones() {
-        let refused = |config| ModelConfig::new(config).unwrap_err();
-        let error = refused(json!({"model_type": "qwen2_5_vl"}));
-        assert!(error.contains("qwen2_5_vl") && error.contains("llava"), "{error}");
-        assert!(refused(json!({"model_type": "llava", "text_config": {"model_type": "mistral"}})).contains("mistral"));
-        assert!(refused(json!({"model_type": "llama", "rope_scaling": {"type": "linear"}})).contains("linear"));
+        let error = refused(json!({"model_type": "mllama"}));
+        assert!(error.contains("mllama") && error.contains("llava"), "{error}");
+        let error = refused(json!({"model_type": "llava", "text_config": {"model_type": "falcon"}}));
+        assert!(error.contains("falcon") && error.contains("mistral"), "{error}");
+        assert!(refused(json!({"model_type": "llama", "rope_scaling": {"type": "yarn"}})).contains("yarn"));
         assert!(refused(json!({"model_type": "llama", "num_key_value_heads": 3})).contains("fit each other"));
-        assert!(refused(json!({"model_type": "llama", "num_attention_heads": 0})).contains("fit each other"));
+        assert!(refused(json!({"model_type": "llama", "num_attention_heads": 0})).contains("num_attention_heads is 0"));
+        let error = refused(json!({"model_type": "llama", "hidden_size": "wide"}));
+        assert!(error.contains("hidden_size is \"wide\""), "{error}");
+        assert!(
+            refused(json!({"model_type": "gemma3_text", "use_bidirectional_attention": true}))
+                .contains("bidirectional")
+        );
+    }
+
+    #[test]
+    fn a_window_that_is_left_out_is_not_one_that_is_null() {
+        let window = |config: Value| of(config).text.layers[0].window;
+        assert_eq!(window(json!({"model_type": "mistral"})), Some(4096));
+        assert_eq!(window(json!({"model_type": "mistral", "sliding_window": null})), None);
+        assert_eq!(window(json!({"model_type": "qwen2", "sliding_window": 8})), None);
+        let slides = json!({"model_type": "qwen2", "sliding_window": 8, "use_sliding_window": true,
+            "max_window_layers": 0});
+        assert_eq!(window(slides), Some(8));
+    }
+
+    #[test]
+    fn gemma_has_a_window_and_a_rope_for_five_layers_of_six() {
+        let text = of(json!({"model_type": "gemma3_text"})).text;
+        let global: Vec<usize> = (0..26).filter(|n| text.layers[*n].window.is_none()).collect();
+        assert_eq!(global, [5, 11, 17, 23]);
+        assert_eq!(text.ropes.iter().map(|rope| rope.theta).collect::<Vec<_>>(), [1e6, 1e4]);
+        assert!(text.tied_head && text.layers[5].rope == 0 && text.layers[4].rope == 1);
+    }
+
+    #[test]
+    fn axes_take_their_frequencies_in_blocks_or_in_turns() {
+        let axes = |interleaved: bool| {
+            let scaling = json!({"mrope_section": [2, 1, 1], "mrope_interleaved": interleaved});
+            let rope = RopeConfig::new(Fields(&scaling), 1e4, 8).unwrap();
+            rope.frequencies(8).into_iter().map(|(_, axis)| axis).collect::<Vec<_>>()
+        };
+        assert_eq!(axes(false), [0, 0, 1, 2]);
+        assert_eq!(axes(true), [0, 1, 2, 0]);
+        let scaling = json!({"mrope_section": [2, 1, 2]});
+        assert!(RopeConfig::new(Fields(&scaling), 1e4, 8).unwrap_err().contains("mrope_section"));
     }
 }
