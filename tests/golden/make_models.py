@@ -18,10 +18,15 @@ qwen2_5_vl-a        as the Hub has it, all text fields at the top; windows of 2 
 qwen2_5_vl-b        as transformers 5 saves it; windows of 3 x 3, full attention first and last, tied head.
 qwen3_vl-a          as the Hub has it; features of two vision blocks added behind the first two text blocks.
 qwen3_vl-b          as transformers 5 saves it; none added, tied head.
+gemma3-a            as the Hub has it; windows narrower than an image, linear rope for the global layers.
+gemma3-b            as transformers 5 saves it; a vision head that nothing uses, soft caps that are read and not applied.
+chameleon-a         as the Hub has it; attention in the image tokenizer at its lower resolution, grouped queries.
+chameleon-b         as transformers 5 saves it; norms behind the sublayers (swin), groups of two channels, codes not in order.
 
 golden.safetensors as make_llava.py's, but `sampleN.image_features` [image positions, d] in one row; for sample N also
 `sampleN.modality` [tokens] u8 (1: an image's position), and what else the processor returns beside the pixel values
-(`image_sizes`, `image_grid_thw`), i64; `sampleN.positions` [3, tokens] i64 where positions have three axes.
+(`image_sizes`, `image_grid_thw`), i64; `sampleN.positions` [3, tokens] i64 where positions have three axes;
+`sampleN.image_codes` [image positions] i64 where codes stand for an image (Chameleon).
 """
 
 import argparse
@@ -43,7 +48,11 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
+    ChameleonConfig,
+    ChameleonProcessor,
     CLIPVisionConfig,
+    Gemma3Config,
+    Gemma3Processor,
     Gemma3TextConfig,
     LlamaConfig,
     LlavaConfig,
@@ -59,7 +68,9 @@ from transformers import (
     Qwen3VLConfig,
     Qwen3VLProcessor,
 )
+from transformers.models.chameleon.image_processing_pil_chameleon import ChameleonImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -95,6 +106,30 @@ TEMPLATE_CHATML_PARTS = (
     "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+TEMPLATE_GEMMA = """{{ bos_token }}
+{%- for message in messages -%}
+    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+        {{ raise_exception("Conversation roles must alternate user/assistant/user/assistant/...") }}
+    {%- endif -%}
+    {%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}
+    {{ '<start_of_turn>' + role + '\n' }}
+    {%- if message['content'] is string -%}
+        {{ message['content'] | trim }}
+    {%- else -%}
+        {%- for item in message['content'] -%}
+            {%- if item['type'] == 'image' -%}
+                {{ '<start_of_image>' }}
+            {%- elif item['type'] == 'text' -%}
+                {{ item['text'] | trim }}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {{ '<end_of_turn>\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{ '<start_of_turn>model\n' }}
+{%- endif -%}
+"""
 TEMPLATE_INST = (
     "{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' }}"
     "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
@@ -151,7 +186,7 @@ def older_fields(config):
     if rope and "full_attention" in rope:  # Gemma 3
         fields["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
         rope = rope["full_attention"]
-    if rope:
+    if rope and rope["rope_type"] != "axial":
         scaling = {name: value for name, value in rope.items() if name != "rope_theta"}
         fields["rope_theta"] = rope["rope_theta"]
         fields["rope_scaling"] = None if scaling == {"rope_type": "default"} else scaling
@@ -444,6 +479,110 @@ def older_qwen3_vl(folder, model, processor):
     (folder / "processor_config.json").unlink()
 
 
+# Gemma 3
+
+
+def gemma_models():
+    special = GEMMA + ["<start_of_image>", "<end_of_image>", "<image_soft_token>"]
+    named = {"boi_token": special[6], "eoi_token": special[7], "image_token": special[8]}
+    ids = dict(boi_token_index=6, eoi_token_index=7, image_token_index=8)
+    rope = lambda theta, **more: {"rope_type": "default", "rope_theta": theta} | more
+
+    def make(side, tokens, build, **images):
+        tokenizer = gemma_like(special, extra_special_tokens=named)
+        images = Gemma3ImageProcessorPil(size={"height": side, "width": side}, **images)
+        processor = Gemma3Processor(image_processor=images, tokenizer=tokenizer, chat_template=TEMPLATE_GEMMA, image_seq_length=tokens)
+        return build(len(tokenizer)), processor, samples()
+
+    def a(folder):
+        build = lambda vocabulary: Gemma3Config(
+            text_config=Gemma3TextConfig(
+                vocab_size=vocabulary, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
+                num_key_value_heads=2, head_dim=12, max_position_embeddings=512, query_pre_attn_scalar=20, sliding_window=6,
+                sliding_window_pattern=2, rope_parameters={
+                    "full_attention": rope(100000.0, rope_type="linear", factor=8.0), "sliding_attention": rope(1000.0)}),
+            vision_config=dict(model_type="siglip_vision_model", hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+                               num_attention_heads=2, image_size=24, patch_size=4, vision_use_head=False),
+            mm_tokens_per_image=9, **ids,
+        )
+        return make(24, 9, build)
+
+    def b(folder):
+        build = lambda vocabulary: Gemma3Config(
+            text_config=Gemma3TextConfig(
+                vocab_size=vocabulary, hidden_size=24, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2,
+                num_key_value_heads=1, head_dim=16, max_position_embeddings=512, query_pre_attn_scalar=9, sliding_window=20,
+                layer_types=["full_attention", "sliding_attention", "sliding_attention"], rms_norm_eps=1e-5,
+                attn_logit_softcapping=2.0, final_logit_softcapping=3.0),
+            vision_config=dict(model_type="siglip_vision_model", hidden_size=12, intermediate_size=20, num_hidden_layers=3,
+                               num_attention_heads=3, image_size=30, patch_size=5, layer_norm_eps=1e-5),
+            mm_tokens_per_image=4, **ids,
+        )
+        return make(30, 4, build, resample=3, image_mean=[0.5, 0.45, 0.4], image_std=[0.25, 0.3, 0.5])
+
+    return {"gemma3-a": (a, older_gemma3), "gemma3-b": (b, None)}
+
+
+def older_gemma3(folder, model, processor):
+    rename(folder, ("vision_tower.", "vision_tower.vision_model."))
+    config = model.config
+    write_json(folder / "config.json", {
+        "architectures": [type(model).__name__], "boi_token_index": 6, "eoi_token_index": 7, "eos_token_id": [1, 5],
+        "image_token_index": 8, "initializer_range": 0.02, "mm_tokens_per_image": config.mm_tokens_per_image, "model_type": "gemma3",
+        "text_config": {"model_type": "gemma3_text", **older_fields(config.text_config), "sliding_window_pattern": 2},
+        "torch_dtype": "float32", "transformers_version": "4.50.0.dev0",
+        "vision_config": {"model_type": "siglip_vision_model", **older_fields(config.vision_config)},
+    })
+    split_processor(folder, processor, "Gemma3ImageProcessor")
+
+
+# Chameleon
+
+
+def chameleon_models():
+    def make(codes, build, side, tokens):
+        # The code in decimal, its digits as letters: A for 0.
+        names = ["IMGIMG" + "".join(chr(ord("A") + int(digit)) for digit in str(code)) + "Z" for code in codes]
+        special = ["<s>", "<pad>", "</s>", "<unk>", *names, "<eoss>", "<racm3:break>", "<reserved08706>", "<image>"]
+        tokenizer = fast(byte_level_tokenizer(special), special, "<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>",
+                         sep_token="<reserved08706>")
+        images = ChameleonImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+        processor = ChameleonProcessor(image_processor=images, tokenizer=tokenizer, image_seq_length=tokens)
+        vocabulary = dict(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
+        return build(len(tokenizer), vocabulary), processor, samples()
+
+    def a(folder):
+        build = lambda size, vocabulary: ChameleonConfig(
+            vocab_size=size, hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+            max_position_embeddings=512, bos_token_id=0, eos_token_id=2, pad_token_id=1, vocabulary_map=vocabulary,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+            vq_config=dict(embed_dim=6, num_embeddings=32, latent_channels=8, resolution=12, base_channels=32,
+                           channel_multiplier=[1, 1], num_res_blocks=1, attn_resolutions=[6]),
+        )
+        return make(range(32), build, 12, 36)
+
+    def b(folder):
+        build = lambda size, vocabulary: ChameleonConfig(
+            vocab_size=size, hidden_size=24, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=2,
+            max_position_embeddings=512, bos_token_id=0, eos_token_id=2, pad_token_id=1, vocabulary_map=vocabulary, swin_norm=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 500.0}, rms_norm_eps=1e-6,
+            vq_config=dict(embed_dim=4, num_embeddings=48, latent_channels=4, resolution=10, base_channels=32,
+                           channel_multiplier=[2, 1], num_res_blocks=1),
+        )
+        return make(sorted(range(48), key=str), build, 10, 25)
+
+    return {"chameleon-a": (a, older_chameleon), "chameleon-b": (b, None)}
+
+
+def older_chameleon(folder, model, processor):
+    config = model.config
+    write_json(folder / "config.json", {
+        "architectures": [type(model).__name__], "model_type": "chameleon", **older_fields(config),
+        "vq_config": older_fields(config.vq_config), "torch_dtype": "float32", "transformers_version": "4.44.0.dev0",
+    })
+    split_processor(folder, processor, "ChameleonImageProcessor")
+
+
 def make_multimodal(folder, family, generator, rng):
     make, older = family
     write_images(folder / "images", rng)
@@ -493,7 +632,11 @@ def prepare(folder, reader, messages, generate):
             return text, paths, reader(text, return_tensors="pt")
         text = reader.apply_chat_template(strings, add_generation_prompt=generate, tokenize=False)
         return text, paths, reader(text, return_tensors="pt", add_special_tokens=False)
-    text = reader.apply_chat_template(messages, add_generation_prompt=generate)
+    if reader.chat_template is None:  # Chameleon; the processor puts one more separator behind the last turn
+        turns = ["".join(p.get("text", "<image>") for p in m["content"]) for m in messages]
+        text = reader.tokenizer.sep_token.join(turns)
+    else:
+        text = reader.apply_chat_template(messages, add_generation_prompt=generate)
     # As `apply_chat_template` does where it tokenises itself: no second begin of sequence.
     begin = reader.tokenizer.bos_token
     bare = {"add_special_tokens": False} if begin and text.startswith(begin) else {}
@@ -528,6 +671,8 @@ def golden(folder, made, listed, reader, seed):
         if paths:
             put("pixel_values", inputs.pixel_values)
             put("image_features", recorder.seen[0][0][ids == image_id])
+            if hasattr(model.model, "get_image_tokens"):
+                put("image_codes", model.model.get_image_tokens(inputs.pixel_values).flatten().to(torch.int64))
             for name in inputs.keys() & {"image_sizes", "image_grid_thw"}:
                 put(name, inputs[name])
         positions = recorder.seen["positions"]
@@ -562,7 +707,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     families = {name: (make_text, make) for name, make in text_models().items()}
-    families |= {name: (make_multimodal, make) for name, make in (llava_models() | qwen_vl_models()).items()}
+    multimodal = llava_models() | qwen_vl_models() | gemma_models() | chameleon_models()
+    families |= {name: (make_multimodal, make) for name, make in multimodal.items()}
     parser.add_argument("--only", nargs="+", choices=families, default=list(families), metavar="NAME")
     args = parser.parse_args()
     torch.set_num_threads(2)
