@@ -1,5 +1,4 @@
-//! The harvest itself: rows become samples, samples parts, parts go through the model in batches of like length and into
-//! the store. What a part holds depends on the data alone, so that an interrupted harvest goes on with the same bytes.
+//! The harvest itself: rows become samples, samples parts, parts go through the model in batches and into the store. What a part holds depends on the data alone, so that an interrupted harvest goes on with the same bytes.
 
 use crate::checkpoint::{Answers, Checkpoint, Prepared, Templating, fingerprint};
 use crate::data::{Mapping, Row, Rows, Source};
@@ -11,6 +10,7 @@ use sae_core::Run;
 use sae_core::device::DeviceChoice;
 use sae_core::store::{Part, Skipped, StoreDtype, StoreRecord, StoreSpec, StoreWriter};
 use serde::Serialize;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -18,7 +18,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 /// Rows that are prepared at once, each on a thread of its own.
 pub(crate) const CHUNK: usize = 64;
 
-/// Batches in the model at once: Burn's CPU backend runs all but the large products on one thread.
+/// Batches in the model at once: what one thread does alone for one of them, another does not wait for.
 pub(crate) const TOGETHER: usize = 2;
 
 /// What the model computes in.
@@ -72,7 +72,7 @@ pub struct Plan {
     pub dtype: ComputeDtype,
     /// How activations are stored.
     pub store_dtype: StoreDtype,
-    /// Most positions of a batch, padding included; a longer sample is a batch of its own.
+    /// Most positions of a batch; a longer sample is a batch of its own.
     pub batch_tokens: usize,
     /// A part is closed when it holds this many positions.
     pub part_rows: usize,
@@ -262,7 +262,7 @@ fn draft_parts(checkpoint: &Checkpoint, plan: &Plan, rows: Rows, done: u64, part
     }
 }
 
-/// Runs a part through the model, its samples in batches of like length, and puts the rows back in order.
+/// Runs a part through the model, batch by batch.
 pub(crate) fn capture(
     model: &Model,
     checkpoint: &Checkpoint,
@@ -270,40 +270,38 @@ pub(crate) fn capture(
     draft: Draft,
     report: &mut dyn FnMut(u64, u64),
 ) -> Result<Part> {
-    let width = model.config().text.hidden_size;
-    let mut activations = vec![vec![0.0; draft.positions * width]; plan.layers.len()];
-    let starts: Vec<usize> =
-        draft.samples.iter().scan(0, |at, s| Some(std::mem::replace(at, *at + s.tokens.len()))).collect();
+    let rows = draft.positions * model.config().text.hidden_size;
+    let mut activations: Vec<Vec<f32>> = plan.layers.iter().map(|_| Vec::with_capacity(rows)).collect();
     for together in batches(&draft.samples, plan.batch_tokens).chunks(TOGETHER) {
         let hidden = together.par_iter().map(|batch| {
-            let inputs: Vec<Input> = batch.iter().map(|n| checkpoint.input(&draft.samples[*n])).collect();
+            let inputs: Vec<Input> = draft.samples[batch.clone()].iter().map(|s| checkpoint.input(s)).collect();
             model.hidden(&inputs.iter().collect::<Vec<_>>(), &plan.layers)
         });
         let hidden = hidden.collect::<Result<Vec<_>>>()?;
         for (batch, hidden) in together.iter().zip(&hidden) {
             for (layer, activations) in activations.iter_mut().enumerate() {
-                for (sample, n) in batch.iter().enumerate() {
-                    let rows = hidden.rows(layer, sample);
-                    activations[starts[*n] * width..][..rows.len()].copy_from_slice(rows);
-                }
+                activations.extend_from_slice(hidden.layer(layer));
             }
-            report(batch.len() as u64, batch.iter().map(|n| draft.samples[*n].tokens.len() as u64).sum());
+            let positions = draft.samples[batch.clone()].iter().map(|sample| sample.tokens.len() as u64).sum();
+            report(batch.len() as u64, positions);
         }
     }
     let samples = draft.samples.into_iter().map(|prepared| (prepared.sample, prepared.tokens)).collect();
     Ok(Part { samples, activations, source_rows: draft.source_rows, skipped: draft.skipped })
 }
 
-/// Numbers of samples, shortest first, in batches whose padded size is at most `batch_tokens`.
-pub(crate) fn batches(samples: &[Prepared], batch_tokens: usize) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..samples.len()).collect();
-    order.sort_by_key(|n| samples[*n].tokens.len());
-    let mut batches: Vec<Vec<usize>> = Vec::new();
-    for n in order {
-        // The newest sample is the longest: all of its batch are padded to its length.
+/// Numbers of samples in batches of at most `batch_tokens` positions; a longer sample is a batch of its own.
+pub(crate) fn batches(samples: &[Prepared], batch_tokens: usize) -> Vec<Range<usize>> {
+    let mut batches: Vec<Range<usize>> = Vec::new();
+    let mut positions = 0;
+    for (n, sample) in samples.iter().enumerate() {
+        positions += sample.tokens.len();
         match batches.last_mut() {
-            Some(batch) if (batch.len() + 1) * samples[n].tokens.len() <= batch_tokens => batch.push(n),
-            _ => batches.push(vec![n]),
+            Some(batch) if positions <= batch_tokens => batch.end = n + 1,
+            _ => {
+                positions = sample.tokens.len();
+                batches.push(n..n + 1);
+            }
         }
     }
     batches

@@ -1,5 +1,5 @@
 //! How a model's predictions change when the hidden states behind one block are replaced: rows become samples, samples
-//! batches of like length; each batch goes through the model once, and on from the block once for every replacement.
+//! batches; each batch goes through the model once, and on from the block once for every replacement.
 //! Knows nothing of what the replacements are, holds one chunk of rows, and writes no file.
 
 use crate::capture::{CHUNK, TOGETHER, batches};
@@ -88,7 +88,7 @@ impl<'a> Predictor<'a> {
             done += (rows_here - samples.len()) as u64;
             for together in batches(&samples, self.plan.batch_tokens).chunks(TOGETHER) {
                 let together = together.par_iter().map(|batch| {
-                    let samples = batch.iter().map(|n| &samples[*n]).collect();
+                    let samples = samples[batch.clone()].iter().collect();
                     self.batch(samples, replace)
                 });
                 for batch in together.collect::<Result<Vec<_>>>()? {

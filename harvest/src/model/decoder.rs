@@ -155,10 +155,11 @@ impl Decoder {
     pub fn logits(&self, x: Matrix) -> Matrix {
         let head = self.head.as_ref().expect("the decoder was loaded whole");
         let logits = head.out.forward(&head.norm.forward(x));
-        match self.config.logit_cap {
+        let logits = match self.config.logit_cap {
             Some(cap) => logits.cap(cap as f32),
             None => logits,
-        }
+        };
+        if self.config.unspoken.is_empty() { logits } else { logits.silence(&self.config.unspoken) }
     }
 }
 

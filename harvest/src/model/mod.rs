@@ -70,6 +70,11 @@ pub struct Hidden {
 }
 
 impl Hidden {
+    /// The hidden states of all samples behind the `layer`-th of the layers asked for, one sample behind the other.
+    pub fn layer(&self, layer: usize) -> &[f32] {
+        &self.layers[layer]
+    }
+
     /// The hidden states of a sample behind the `layer`-th of the layers asked for, `[positions, width]` row-major.
     pub fn rows(&self, layer: usize, sample: usize) -> &[f32] {
         &self.layers[layer][self.place(sample)]

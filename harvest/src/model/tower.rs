@@ -202,14 +202,9 @@ impl Tower {
 /// For each of `n` places spread evenly over a line of `side`, first and last on its ends: the two points it lies
 /// between, and their weights.
 fn corners(n: usize, side: usize) -> Vec<[(usize, f32); 2]> {
-    // As torch's linspace computes it: from both ends to the middle, in f32.
-    let (end, step) = ((side - 1) as f32, (side - 1) as f32 / (n.max(2) - 1) as f32);
-    let place = |i: usize| match i < n / 2 || n == 1 {
-        true => step * i as f32,
-        false => end - step * (n - 1 - i) as f32,
-    };
     let corner = |i: usize| {
-        let (low, part) = (place(i) as usize, place(i).fract());
+        let place = i as f32 * (side - 1) as f32 / (n.max(2) - 1) as f32;
+        let (low, part) = (place as usize, place.fract());
         [(low, 1.0 - part), ((low + 1).min(side - 1), part)]
     };
     (0..n).map(corner).collect()

@@ -149,11 +149,6 @@ impl Loader<'_> {
         Vec::new()
     }
 
-    /// A table of rows, in the place of the model's matrices.
-    pub fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Matrix {
-        Matrix::new(self.values(name, &shape), shape[1], self.compute)
-    }
-
     /// A weight whose first dimension is the output, the others the input; cut into `parts` of as many outputs each.
     pub fn weights(&mut self, name: &str, shape: &[usize], parts: usize) -> Vec<Weight> {
         let (d_out, d_in) = (shape[0] / parts, shape[1..].iter().product::<usize>());

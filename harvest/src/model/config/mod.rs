@@ -63,39 +63,47 @@ impl ModelConfig {
     pub(crate) fn new(config: &Value) -> Result<Self, String> {
         let fields = Fields(config);
         let kind = fields.or("model_type", "unknown".to_owned())?;
-        let tied = fields.or("tie_word_embeddings", false)?;
         let inner = fields.under("text_config");
-        // A Qwen2.5-VL of the older layout has the decoder's fields at the top.
         let decoder = |default: &str| match inner.is_object() {
-            true => text::text(&inner.or("model_type", default.to_owned())?, inner, tied),
-            false => text::text(default, fields, tied),
+            true => text::text(&inner.or("model_type", default.to_owned())?, inner),
+            // Qwen2.5-VL of the older layout has the decoder's fields at the top; others mean all defaults.
+            false if kind == "qwen2_5_vl" => text::text(default, fields),
+            false => text::text(default, inner),
         };
-        let nested = |default: &str| text::text(&inner.or("model_type", default.to_owned())?, inner, tied);
-        let (class, text, vision) = match kind.as_str() {
-            "llava" => ("LlavaForConditionalGeneration", nested("llama")?, Some(vision::llava(fields)?)),
-            "llava_next" => ("LlavaNextForConditionalGeneration", nested("llama")?, Some(vision::llava_next(fields)?)),
+        let alone = || text::text(&kind, fields);
+        let (class, mut text, vision) = match kind.as_str() {
+            "llava" => ("LlavaForConditionalGeneration", decoder("llama")?, Some(vision::llava(fields)?)),
+            "llava_next" => ("LlavaNextForConditionalGeneration", decoder("llama")?, Some(vision::llava_next(fields)?)),
             "qwen2_5_vl" => {
-                ("Qwen2_5_VLForConditionalGeneration", decoder("qwen2_5_vl")?, Some(vision::qwen2_5(fields)?))
+                ("Qwen2_5_VLForConditionalGeneration", decoder("qwen2_5_vl_text")?, Some(vision::qwen2_5(fields)?))
             }
-            "qwen3_vl" => ("Qwen3VLForConditionalGeneration", nested("qwen3_vl_text")?, Some(vision::qwen3(fields)?)),
-            "gemma3" => {
-                let mut text = nested("gemma3_text")?;
-                text.images_see_themselves = true;
-                text.tied_head = fields.or("tie_word_embeddings", true)?;
-                ("Gemma3ForConditionalGeneration", text, Some(vision::gemma3(fields)?))
-            }
-            "chameleon" => (
-                "ChameleonForConditionalGeneration",
-                text::text("chameleon", fields, tied)?,
-                Some(vision::chameleon(fields)?),
-            ),
-            "llama" => ("LlamaForCausalLM", text::text("llama", fields, tied)?, None),
-            "mistral" => ("MistralForCausalLM", text::text("mistral", fields, tied)?, None),
-            "qwen2" => ("Qwen2ForCausalLM", text::text("qwen2", fields, tied)?, None),
-            "qwen3" => ("Qwen3ForCausalLM", text::text("qwen3", fields, tied)?, None),
-            "gemma3_text" => ("Gemma3ForCausalLM", text::text("gemma3_text", fields, tied)?, None),
+            "qwen3_vl" => ("Qwen3VLForConditionalGeneration", decoder("qwen3_vl_text")?, Some(vision::qwen3(fields)?)),
+            "gemma3" => ("Gemma3ForConditionalGeneration", decoder("gemma3_text")?, Some(vision::gemma3(fields)?)),
+            "chameleon" => ("ChameleonForConditionalGeneration", alone()?, Some(vision::chameleon(fields)?)),
+            "llama" => ("LlamaForCausalLM", alone()?, None),
+            "mistral" => ("MistralForCausalLM", alone()?, None),
+            "qwen2" => ("Qwen2ForCausalLM", alone()?, None),
+            "qwen3" => ("Qwen3ForCausalLM", alone()?, None),
+            "gemma3_text" => ("Gemma3ForCausalLM", alone()?, None),
             _ => return Err(format!("models of type {kind} are not supported; these are: {}", SUPPORTED.join(", "))),
         };
+        if kind == "gemma3" {
+            text.images_see_themselves = true;
+            // The multimodal class reads the cap and never applies it.
+            text.logit_cap = None;
+        }
+        if let Some(VisionConfig { kind: Kind::Codes(codes), .. }) = &vision {
+            if let Some(token) = codes.tokens.iter().find(|token| **token as usize >= text.vocab_size) {
+                return Err(format!("vocabulary_map names token {token} of a vocabulary of {}", text.vocab_size));
+            }
+            text.unspoken.clone_from(&codes.tokens);
+        }
+        // The outer word counts, where there is one.
+        let tied = match fields.get("tie_word_embeddings")? {
+            Some(tied) => Some(tied),
+            None => inner.get("tie_word_embeddings")?,
+        };
+        text.tied_head = tied.unwrap_or(kind.starts_with("gemma3"));
         let architecture = config["architectures"][0].as_str().unwrap_or(class).to_owned();
         Ok(Self { architecture, text, vision })
     }
@@ -121,7 +129,7 @@ mod tests {
         let config = |rope: Value| {
             let mut text = sizes.clone();
             text.as_object_mut().unwrap().extend(rope.as_object().unwrap().clone());
-            of(json!({"model_type": "llava", "text_config": text, "vision_config": {}}))
+            of(json!({"model_type": "llava", "text_config": text}))
         };
         let old = config(json!({"rope_theta": 5e5, "rope_scaling": null}));
         let new = config(json!({"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}));
@@ -175,12 +183,12 @@ mod tests {
     fn axes_take_their_frequencies_in_blocks_or_in_turns() {
         let axes = |interleaved: bool| {
             let scaling = json!({"mrope_section": [2, 1, 1], "mrope_interleaved": interleaved});
-            let rope = RopeConfig::new(Fields(&scaling), 1e4, 8).unwrap();
+            let rope = RopeConfig::new(Fields(&scaling), 1e4, 8, None).unwrap();
             rope.frequencies(8).into_iter().map(|(_, axis)| axis).collect::<Vec<_>>()
         };
         assert_eq!(axes(false), [0, 0, 1, 2]);
         assert_eq!(axes(true), [0, 1, 2, 0]);
         let scaling = json!({"mrope_section": [2, 1, 2]});
-        assert!(RopeConfig::new(Fields(&scaling), 1e4, 8).unwrap_err().contains("mrope_section"));
+        assert!(RopeConfig::new(Fields(&scaling), 1e4, 8, None).unwrap_err().contains("mrope_section"));
     }
 }

@@ -56,17 +56,18 @@ impl RopeConfig {
 
     /// Reads `rope_parameters`, or `rope_theta` and `rope_scaling`, of a decoder with heads of `head_dim`.
     pub(super) fn read(text: Fields, theta: f64, head_dim: usize) -> Result<Self, String> {
-        let named = ["rope_parameters", "rope_scaling"].map(|name| text.under(name));
+        // Where there are both, the older name wins.
+        let named = ["rope_scaling", "rope_parameters"].map(|name| text.under(name));
         let rope = named.into_iter().find(|fields| fields.is_object()).unwrap_or(named[0]);
         let theta = match rope.get("rope_theta")? {
             Some(theta) => theta,
             None => text.or("rope_theta", theta)?,
         };
-        Self::new(rope, theta, head_dim)
+        Self::new(rope, theta, head_dim, text.get("max_position_embeddings")?)
     }
 
-    /// Reads one set of parameters.
-    pub(super) fn new(rope: Fields, theta: f64, head_dim: usize) -> Result<Self, String> {
+    /// Reads one set of parameters, of a model that takes so many positions.
+    pub(super) fn new(rope: Fields, theta: f64, head_dim: usize, context: Option<f64>) -> Result<Self, String> {
         let kind = match rope.get::<String>("rope_type")? {
             Some(kind) => kind,
             None => rope.or("type", "default".to_owned())?,
@@ -79,7 +80,10 @@ impl RopeConfig {
                 factor: need("factor")?,
                 low: need("low_freq_factor")?,
                 high: need("high_freq_factor")?,
-                original: need("original_max_position_embeddings")?,
+                original: match rope.get("original_max_position_embeddings")?.or(context) {
+                    Some(original) => original,
+                    None => need("original_max_position_embeddings")?,
+                },
             },
             _ => {
                 return Err(format!(

@@ -28,6 +28,8 @@ pub struct TextConfig {
     pub tied_head: bool,
     /// `cap * tanh(logits / cap)`.
     pub logit_cap: Option<f64>,
+    /// Tokens that are never predicted: those of images, where they are words of the vocabulary.
+    pub unspoken: Vec<u32>,
 }
 
 /// What distinguishes one block of a decoder.
@@ -72,20 +74,20 @@ const SUPPORTED: [&str; 8] =
     ["llama", "mistral", "qwen2", "qwen3", "gemma3_text", "chameleon", "qwen2_5_vl_text", "qwen3_vl_text"];
 
 /// The decoder that a configuration describes, of the family `kind`.
-pub(super) fn text(kind: &str, text: Fields, tied: bool) -> Result<TextConfig, String> {
+pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
     let base = LLAMA_DEFAULTS;
     match kind {
-        "llama" => llama_like(text, tied, base, |text| {
+        "llama" => llama_like(text, base, |text| {
             let bias = text.or("attention_bias", false)?;
             Ok(Biases { qkv: bias, out: bias, mlp: text.or("mlp_bias", false)? })
         }),
         "mistral" => {
             let defaults = Defaults { inner: 14_336, kv_heads: Some(8), context: 131_072, ..base };
-            let config = llama_like(text, tied, defaults, |_| Ok(Biases::default()))?;
+            let config = llama_like(text, defaults, |_| Ok(Biases::default()))?;
             let window = if text.names("sliding_window") { text.get("sliding_window")? } else { Some(4_096) };
-            windowed(config, text, window, |_| true)
+            windowed(config, None, window, |_| true)
         }
-        "qwen2" | "qwen2_5_vl" | "qwen2_5_vl_text" => {
+        "qwen2" | "qwen2_5_vl_text" => {
             let defaults = match kind {
                 "qwen2" => Defaults { vocab_size: 151_936, inner: 22_016, kv_heads: Some(32), context: 32_768, ..base },
                 _ => Defaults {
@@ -101,8 +103,8 @@ pub(super) fn text(kind: &str, text: Fields, tied: bool) -> Result<TextConfig, S
                     ..base
                 },
             };
-            let config = llama_like(text, tied, defaults, |_| Ok(Biases { qkv: true, ..Biases::default() }))?;
-            qwen_windows(config, text)
+            let config = llama_like(text, defaults, |_| Ok(Biases { qkv: true, ..Biases::default() }))?;
+            qwen_windows(config, text, if kind == "qwen2" { 28 } else { 80 })
         }
         "qwen3" | "qwen3_vl_text" => {
             let mut defaults = Defaults {
@@ -114,9 +116,9 @@ pub(super) fn text(kind: &str, text: Fields, tied: bool) -> Result<TextConfig, S
                 ..base
             };
             if kind == "qwen3_vl_text" {
-                (defaults.context, defaults.theta) = (128_000, 5e6);
+                (defaults.context, defaults.theta) = (128_000, 5e5);
             }
-            let mut config = llama_like(text, tied, defaults, |text| {
+            let mut config = llama_like(text, defaults, |text| {
                 let bias = text.or("attention_bias", false)?;
                 Ok(Biases { qkv: bias, out: bias, mlp: false })
             })?;
@@ -131,12 +133,12 @@ pub(super) fn text(kind: &str, text: Fields, tied: bool) -> Result<TextConfig, S
                 }
                 return Ok(config);
             }
-            qwen_windows(config, text)
+            qwen_windows(config, text, 28)
         }
-        "gemma3_text" => gemma3(text, tied),
+        "gemma3_text" => gemma3(text),
         "chameleon" => {
             let defaults = Defaults { vocab_size: 65_536, kv_heads: Some(32), context: 4_096, eps: 1e-5, ..base };
-            let mut config = llama_like(text, tied, defaults, |text| {
+            let mut config = llama_like(text, defaults, |text| {
                 let bias = text.or("attention_bias", false)?;
                 Ok(Biases { qkv: bias, out: bias, mlp: text.or("mlp_bias", false)? })
             })?;
@@ -154,7 +156,6 @@ pub(super) fn text(kind: &str, text: Fields, tied: bool) -> Result<TextConfig, S
 
 fn llama_like(
     text: Fields,
-    tied: bool,
     defaults: Defaults,
     bias: impl Fn(Fields) -> Result<Biases, String>,
 ) -> Result<TextConfig, String> {
@@ -190,20 +191,19 @@ fn llama_like(
         ropes: vec![RopeConfig::read(text, defaults.theta, head_dim)?],
         embedding_scale: 1.0,
         images_see_themselves: false,
-        tied_head: text.or("tie_word_embeddings", tied)?,
+        tied_head: false,
         logit_cap: None,
+        unspoken: Vec::new(),
     })
 }
 
-/// Gives a window to the layers that `layer_types` calls so, or, where there is no such list, to those that `slides`
-/// names.
+/// Gives a window to the layers that `types` calls so, or, where there is no such list, to those that `slides` names.
 fn windowed(
     mut config: TextConfig,
-    text: Fields,
+    types: Option<Vec<bool>>,
     window: Option<usize>,
     slides: impl Fn(usize) -> bool,
 ) -> Result<TextConfig, String> {
-    let types = layer_types(text, config.layers.len())?;
     for (n, layer) in config.layers.iter_mut().enumerate() {
         let slides = types.as_ref().map_or_else(|| slides(n), |types| types[n]);
         layer.window = window.filter(|_| slides);
@@ -214,11 +214,12 @@ fn windowed(
     }
 }
 
-fn qwen_windows(config: TextConfig, text: Fields) -> Result<TextConfig, String> {
+fn qwen_windows(config: TextConfig, text: Fields, default_from: usize) -> Result<TextConfig, String> {
     let uses = text.or("use_sliding_window", false)?;
     let window = if uses { Some(text.size("sliding_window", 4_096)?) } else { None };
-    let from = text.or("max_window_layers", 28)?;
-    windowed(config, text, window, |n| n >= from)
+    let from = text.or("max_window_layers", default_from)?;
+    let types = layer_types(text, config.layers.len())?;
+    windowed(config, types, window, |n| n >= from)
 }
 
 /// Which layers slide, by `layer_types`.
@@ -235,7 +236,7 @@ fn layer_types(text: Fields, layers: usize) -> Result<Option<Vec<bool>>, String>
     slides.collect::<Result<_, _>>().map(Some)
 }
 
-fn gemma3(text: Fields, tied: bool) -> Result<TextConfig, String> {
+fn gemma3(text: Fields) -> Result<TextConfig, String> {
     text.off("use_bidirectional_attention")?;
     let defaults = Defaults {
         vocab_size: 262_208,
@@ -249,7 +250,7 @@ fn gemma3(text: Fields, tied: bool) -> Result<TextConfig, String> {
         theta: 1e6,
         ..LLAMA_DEFAULTS
     };
-    let mut config = llama_like(text, tied, defaults, |text| {
+    let mut config = llama_like(text, defaults, |text| {
         let bias = text.or("attention_bias", false)?;
         Ok(Biases { qkv: bias, out: bias, mlp: false })
     })?;
@@ -269,7 +270,7 @@ fn gemma3(text: Fields, tied: bool) -> Result<TextConfig, String> {
             .map(|kind| {
                 let rope = newer.under(kind);
                 let theta = if kind == "full_attention" { defaults.theta } else { 1e4 };
-                RopeConfig::new(rope, rope.or("rope_theta", theta)?, head_dim)
+                RopeConfig::new(rope, rope.or("rope_theta", theta)?, head_dim, None)
             })
             .into_iter()
             .collect::<Result<_, _>>()?,
@@ -278,14 +279,15 @@ fn gemma3(text: Fields, tied: bool) -> Result<TextConfig, String> {
             RopeConfig::plain(text.or("rope_local_base_freq", 1e4)?),
         ],
     };
-    let period = text.size("sliding_window_pattern", 6)?;
+    // The underscore is transformers 5's own.
+    let period = text.size("sliding_window_pattern", text.size("_sliding_window_pattern", 6)?)?;
     let window = Some(text.size("sliding_window", 4_096)?);
-    let mut config = windowed(config, text, window, |n| !(n + 1).is_multiple_of(period))?;
+    let types = layer_types(text, config.layers.len())?;
+    let mut config = windowed(config, types, window, |n| !(n + 1).is_multiple_of(period))?;
     for layer in &mut config.layers {
         layer.rope = usize::from(layer.window.is_some());
     }
     config.embedding_scale = (config.hidden_size as f64).sqrt() as f32;
     config.logit_cap = text.get("final_logit_softcapping")?;
-    config.tied_head = text.or("tie_word_embeddings", true)?;
     Ok(config)
 }

@@ -256,9 +256,7 @@ fn clip(vision: Fields, used: impl Fn(usize) -> Result<usize, String>) -> Result
     if vision.or("num_channels", 3)? != 3 {
         return Err("the vision tower does not take RGB images (num_channels is not 3)".into());
     }
-    // LLaVA's checkpoints that name no sizes mean CLIP-ViT-L/14 at 336 pixels.
-    let defaults = if siglip { [768, 3072, 12, 12, 224, 16] } else { [1024, 4096, 24, 16, 336, 14] };
-    let [width, inner, layers, heads, image, patch] = defaults;
+    let [width, inner, layers, heads, image, patch] = clip_defaults(vision, siglip);
     let width = vision.size("hidden_size", width)?;
     let heads = vision.size("num_attention_heads", heads)?;
     let (image, patch) = (vision.size("image_size", image)?, vision.size("patch_size", patch)?);
@@ -311,6 +309,16 @@ fn clip(vision: Fields, used: impl Fn(usize) -> Result<usize, String>) -> Result
     Ok((tower, image))
 }
 
+/// Width, inner width, blocks, heads, pixels a side and a patch's side, where they are left out.
+fn clip_defaults(vision: Fields, siglip: bool) -> [usize; 6] {
+    match (vision.is_object(), siglip) {
+        (true, true) => [768, 3_072, 12, 12, 224, 16],
+        (true, false) => [768, 3_072, 12, 12, 224, 32],
+        // A LLaVA that says nothing of its tower has CLIP-ViT-L/14 at 336 pixels.
+        (false, _) => [1_024, 4_096, 24, 16, 336, 14],
+    }
+}
+
 /// The tower of a LLaVA with its projector, pixels along a side, and whether the class position is kept.
 fn llava_tower(config: Fields, newline: bool) -> Result<(Kind, usize, usize, bool), String> {
     let layers = config.or("vision_feature_layer", OneOrMore::One(-2))?;
@@ -329,7 +337,7 @@ fn llava_tower(config: Fields, newline: bool) -> Result<(Kind, usize, usize, boo
     };
     let vision = config.under("vision_config");
     let siglip = vision.or("model_type", String::new())? == "siglip_vision_model";
-    let blocks = vision.size("num_hidden_layers", if siglip { 12 } else { 24 })?;
+    let blocks = vision.size("num_hidden_layers", clip_defaults(vision, siglip)[2])?;
     let features = features(blocks)?;
     let last = *features.iter().max().ok_or("vision_feature_layer names no layer")?;
     let (tower, side) = clip(vision, |_| Ok(last))?;
@@ -563,7 +571,7 @@ pub(super) fn chameleon(config: Fields) -> Result<VisionConfig, String> {
 fn code_tokens(map: &BTreeMap<String, u32>, codes: usize) -> Result<Vec<u32>, String> {
     let mut tokens = vec![None; codes];
     for (name, id) in map.iter().filter(|(name, _)| name.starts_with("IMGIMG")) {
-        let digits = name["IMGIMG".len()..].trim_end_matches('Z').bytes();
+        let digits = name["IMGIMG".len()..].bytes().rev().skip(1).collect::<Vec<_>>().into_iter().rev();
         let number = digits.map(|letter| letter.wrapping_sub(b'A')).try_fold(0usize, |number, digit| {
             (digit < 10).then(|| number.saturating_mul(10).saturating_add(usize::from(digit)))
         });

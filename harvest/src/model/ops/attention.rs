@@ -28,7 +28,8 @@ impl Visible {
     }
 
     /// Segments one behind the other, each row of which sees itself and `window - 1` rows before it; all before it if
-    /// there is no window. Rows of one of `groups`, which ascend, see each other whatever their order.
+    /// there is no window. Rows of one of `groups`, which ascend, see those behind them in it too; what lies before them is
+    /// cut by the window all the same.
     pub fn causal(lengths: impl IntoIterator<Item = usize>, window: Option<usize>, groups: &[Range<usize>]) -> Self {
         let mut visible = Self::of(lengths, Kind::Causal, |rows, row| {
             let from = window.map_or(rows.start, |window| rows.start.max((row + 1).saturating_sub(window)));
@@ -36,8 +37,7 @@ impl Visible {
         });
         for group in groups {
             for row in group.clone() {
-                let range = &mut visible.ranges[row];
-                *range = range.start.min(group.start as u32)..range.end.max(group.end as u32);
+                visible.ranges[row].end = group.end as u32;
             }
         }
         for (rows, kind) in &mut visible.segments {
@@ -143,9 +143,9 @@ mod tests {
         assert_eq!(ranges(&Visible::full([2, 1])), [(0, 2), (0, 2), (2, 3)]);
         assert_eq!(ranges(&Visible::causal([3, 2], None, &[])), [(0, 1), (0, 2), (0, 3), (3, 4), (3, 5)]);
         assert_eq!(ranges(&Visible::causal([4], Some(2), &[])), [(0, 1), (0, 2), (1, 3), (2, 4)]);
-        // Rows 1 to 3 are an image: all of it is seen from each of them, and the window before it.
+        // Rows 1 to 3 are an image: what is behind in it is seen from each of them, and the window before.
         let image = Visible::causal([5], Some(2), &[1..4]);
-        assert_eq!(ranges(&image), [(0, 1), (0, 4), (1, 4), (1, 4), (3, 5)]);
+        assert_eq!(ranges(&image), [(0, 1), (0, 4), (1, 4), (2, 4), (3, 5)]);
         assert_eq!(image.segments, [(0..5, Kind::Other)]);
         assert_eq!(Visible::causal([2, 3], Some(2), &[]).segments, [(0..2, Kind::Causal), (2..5, Kind::Other)]);
     }

@@ -5,7 +5,7 @@ use super::Compute;
 use crate::kernel::pointwise::Activation;
 use crate::{Error, Result};
 use burn::tensor::activation::{gelu, gelu_approximate, relu, sigmoid, silu};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
 /// Rows of numbers.
@@ -216,6 +216,25 @@ impl Matrix {
                 Self::Host { values, width }
             }
             Self::Device(x) => Self::Device((x / limit).tanh() * limit),
+        }
+    }
+
+    /// The lowest number there is in these columns.
+    pub fn silence(self, columns: &[u32]) -> Self {
+        match self {
+            Self::Host { mut values, width } => {
+                for row in values.chunks_exact_mut(width) {
+                    columns.iter().for_each(|column| row[*column as usize] = f32::MIN);
+                }
+                Self::Host { values, width }
+            }
+            Self::Device(x) => {
+                let mut mask = vec![0.0; x.dims()[1]];
+                columns.iter().for_each(|column| mask[*column as usize] = f32::MIN);
+                let shape = [1, mask.len()];
+                let mask: Tensor<2> = Tensor::from_data(TensorData::new(mask, shape), (&x.device(), DType::F32));
+                Self::Device(x.cast(DType::F32) + mask)
+            }
         }
     }
 
