@@ -94,15 +94,15 @@ def byte_level_tokenizer(special=SPECIAL):
 
 
 @torch.no_grad()
-def randomise(model, generator, norm=1):
+def randomise(model, generator, offset=lambda name: False):
     """Every parameter away from what a fresh model has: none is left at zero or one.
 
-    `norm`: around what the weights of norms lie (Gemma adds one to them).
+    `offset`: whether a norm adds one to its weights (Gemma's do), which then lie around zero.
     """
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if "norm" in name and name.endswith("weight"):
-            parameter.copy_(norm + 0.3 * noise)
+            parameter.copy_((0 if offset(name) else 1) + 0.3 * noise)
         elif parameter.ndim == 1:
             parameter.copy_(noise * (1.0 if "class_embedding" in name else 0.3))
         elif "embed" in name and "patch" not in name:

@@ -21,7 +21,7 @@ qwen3_vl-b          as transformers 5 saves it; none added, tied head.
 gemma3-a            as the Hub has it; windows narrower than an image, linear rope for the global layers.
 gemma3-b            as transformers 5 saves it; a vision head that nothing uses, soft caps that are read and not applied.
 chameleon-a         as the Hub has it; attention in the image tokenizer at its lower resolution, grouped queries.
-chameleon-b         as transformers 5 saves it; norms behind the sublayers (swin), groups of two channels, codes not in order.
+chameleon-b         as transformers 5 saves it; norms behind the sublayers (swin), two channels a group, codes not in order.
 
 golden.safetensors as make_llava.py's, but `sampleN.image_features` [image positions, d] in one row; for sample N also
 `sampleN.modality` [tokens] u8 (1: an image's position), and what else the processor returns beside the pixel values
@@ -38,7 +38,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import (
-    LOGITS, assistant, byte_level_tokenizer, llama_like_tokenizer, randomise, samples, user, versions, write_images, write_json,
+    LOGITS, assistant, byte_level_tokenizer, llama_like_tokenizer, randomise, samples, user, versions, write_images,
+    write_json,
 )
 from PIL import Image
 from safetensors.numpy import load_file, save_file
@@ -75,15 +76,16 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 BASIC = ["<unk>", "<s>", "</s>", "<pad>"]
-QWEN_VL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
 CHATML = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+QWEN_VL = CHATML + ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
 LLAMA3 = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 GEMMA = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
 
 TEMPLATE_LLAMA3 = (
     "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + "
-    "message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}"
-    "{{ content }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+    "message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}"
+    "{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 TEMPLATE_CHATML = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -94,7 +96,8 @@ TEMPLATE_CHATML = (
 TEMPLATE_GEMMA_TEXT = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
-    "{{ raise_exception('roles must alternate') }}{% endif %}{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}"
     "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
@@ -208,7 +211,8 @@ def text_samples():
     return [
         ([user("What is in this picture?"), assistant("A small red square.")], False),
         ([user("Describe the image in one sentence, caf\u00e9, \u6f22\u5b57 and \U0001f642.\nA second line.")], True),
-        ([user(" One? "), assistant("Yes."), user("Compare the first  with the second."), assistant("No, \u00e9t\u00e9. ")], False),
+        ([user(" One? "), assistant("Yes."), user("Compare the first  with the second."), assistant("No, \u00e9t\u00e9. ")],
+         False),
     ]
 
 
@@ -224,8 +228,9 @@ def text_models():
         # Wavelengths 6, 14, 30 (between the two bounds), 65 and more.
         scaled = rope(500.0, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
                       original_max_position_embeddings=64)
-        config = LlamaConfig(**tiny | dict(vocab_size=len(tokenizer), head_dim=16, attention_bias=True, tie_word_embeddings=True,
-                             rms_norm_eps=1e-5, rope_parameters=scaled, bos_token_id=0, eos_token_id=[1, 4]))
+        config = LlamaConfig(**tiny | dict(vocab_size=len(tokenizer), head_dim=16, attention_bias=True,
+                             tie_word_embeddings=True, rms_norm_eps=1e-5, rope_parameters=scaled, bos_token_id=0,
+                             eos_token_id=[1, 4]))
         return tokenizer, TEMPLATE_LLAMA3, config, {}
 
     def mistral():
@@ -244,21 +249,22 @@ def text_models():
         tokenizer = llama_like()
         layers = ["sliding_attention", "full_attention", "sliding_attention"]
         config = Qwen2Config(**tiny | dict(vocab_size=len(tokenizer), num_key_value_heads=1, use_sliding_window=True,
-                             sliding_window=6, layer_types=layers, rope_parameters=rope(10000.0), rms_norm_eps=1e-5, **basic))
+                             sliding_window=6, layer_types=layers, rope_parameters=rope(10000.0), rms_norm_eps=1e-5,
+                             **basic))
         return tokenizer, None, config, None
 
     def qwen3():
         tokenizer = qwen_like()
-        config = Qwen3Config(**tiny | dict(vocab_size=len(tokenizer), hidden_size=24, num_attention_heads=2, num_key_value_heads=1,
-                             head_dim=16, use_sliding_window=True, sliding_window=7, max_window_layers=1,
-                             rope_parameters=rope(1000000.0), bos_token_id=0, eos_token_id=2))
+        config = Qwen3Config(**tiny | dict(vocab_size=len(tokenizer), hidden_size=24, num_attention_heads=2,
+                             num_key_value_heads=1, head_dim=16, use_sliding_window=True, sliding_window=7,
+                             max_window_layers=1, rope_parameters=rope(1000000.0), bos_token_id=0, eos_token_id=2))
         return tokenizer, TEMPLATE_CHATML, config, {}
 
     def gemma3():
         tokenizer = gemma_like()
         ropes = {"full_attention": rope(100000.0, rope_type="linear", factor=8.0), "sliding_attention": rope(1000.0)}
-        config = Gemma3TextConfig(**tiny | dict(vocab_size=len(tokenizer), head_dim=12, query_pre_attn_scalar=20, sliding_window=8,
-                                  sliding_window_pattern=3, num_hidden_layers=4, rope_parameters=ropes,
+        config = Gemma3TextConfig(**tiny | dict(vocab_size=len(tokenizer), head_dim=12, query_pre_attn_scalar=20,
+                                  sliding_window=8, sliding_window_pattern=3, num_hidden_layers=4, rope_parameters=ropes,
                                   final_logit_softcapping=3.0, attn_logit_softcapping=2.0))
         return tokenizer, TEMPLATE_GEMMA_TEXT, config, dict(sliding_window_pattern=3)
 
@@ -269,7 +275,7 @@ def text_models():
 def make_text(folder, make, generator, rng):
     tokenizer, tokenizer.chat_template, config, older = make()
     model = AutoModelForCausalLM.from_config(config)
-    randomise(model, generator, norm=0 if "gemma" in config.model_type else 1)
+    randomise(model, generator, offset=lambda name: "gemma" in config.model_type and "vision_tower" not in name)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if older is not None:
@@ -305,12 +311,12 @@ def llava_models():
     rope = lambda theta: {"rope_type": "default", "rope_theta": theta}
     image = dict(extra_special_tokens={"image_token": "<image>"})
 
-    def make(folder, tokenizer, template, config, processor, images, patch):
+    def make(tokenizer, template, config, processor, images, patch):
         processor = processor(image_processor=images, tokenizer=tokenizer, patch_size=patch, chat_template=template,
                               vision_feature_select_strategy="default", num_additional_image_tokens=1)
         return config, processor, samples()
 
-    def llava_c(folder):
+    def llava_c():
         tokenizer = qwen_like(CHATML + ["<image>"], **image)
         config = LlavaConfig(
             vision_config=CLIPVisionConfig(hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
@@ -321,9 +327,9 @@ def llava_models():
             image_token_index=3, image_seq_length=16,
         )
         images = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
-        return make(folder, tokenizer, TEMPLATE_CHATML_PARTS.replace("IMAGE", "<image>\n"), config, LlavaProcessor, images, 4)
+        return make(tokenizer, TEMPLATE_CHATML_PARTS.replace("IMAGE", "<image>\n"), config, LlavaProcessor, images, 4)
 
-    def next_a(folder):
+    def next_a():
         tokenizer, tiles = llama_like(BASIC + ["<image>"], **image), [[15, 30], [30, 15], [30, 30], [45, 15], [15, 45]]
         config = LlavaNextConfig(
             vision_config=CLIPVisionConfig(hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
@@ -335,22 +341,24 @@ def llava_models():
         )
         images = LlavaNextImageProcessorPil(size={"shortest_edge": 15}, crop_size={"height": 15, "width": 15},
                                             image_grid_pinpoints=tiles)
-        return make(folder, tokenizer, TEMPLATE_INST, config, LlavaNextProcessor, images, 5)
+        return make(tokenizer, TEMPLATE_INST, config, LlavaNextProcessor, images, 5)
 
-    def next_b(folder):
+    def next_b():
         tokenizer, tiles = qwen_like(CHATML + ["<image>"], **image), [[12, 12], [12, 36], [36, 12], [24, 24], [12, 24]]
         config = LlavaNextConfig(
             vision_config=CLIPVisionConfig(hidden_size=12, intermediate_size=24, num_hidden_layers=3, num_attention_heads=3,
-                                           image_size=12, patch_size=3, projection_dim=12, hidden_act="gelu", layer_norm_eps=1e-6),
+                                           image_size=12, patch_size=3, projection_dim=12, hidden_act="gelu",
+                                           layer_norm_eps=1e-6),
             text_config=Qwen2Config(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
                                     num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512,
                                     rope_parameters=rope(10000.0), tie_word_embeddings=True, bos_token_id=0, eos_token_id=2),
             image_token_index=3, image_grid_pinpoints=tiles, vision_feature_layer=[1, -1], multimodal_projector_bias=False,
             projector_hidden_act="gelu_pytorch_tanh", tie_word_embeddings=True,
         )
-        images = LlavaNextImageProcessorPil(size={"height": 12, "width": 12}, crop_size={"height": 12, "width": 12}, resample=2,
-                                            image_grid_pinpoints=tiles, image_mean=[0.5, 0.45, 0.4], image_std=[0.25, 0.3, 0.5])
-        return make(folder, tokenizer, TEMPLATE_CHATML_PARTS.replace("IMAGE", "<image>"), config, LlavaNextProcessor, images, 3)
+        square = {"height": 12, "width": 12}
+        images = LlavaNextImageProcessorPil(size=square, crop_size=square, resample=2, image_grid_pinpoints=tiles,
+                                            image_mean=[0.5, 0.45, 0.4], image_std=[0.25, 0.3, 0.5])
+        return make(tokenizer, TEMPLATE_CHATML_PARTS.replace("IMAGE", "<image>"), config, LlavaNextProcessor, images, 3)
 
     return {"llava-c": (llava_c, None), "llava-next-a": (next_a, older_llava_next), "llava-next-b": (next_b, None)}
 
@@ -381,6 +389,7 @@ def without_videos(processor):
 def qwen_vl_models():
     ids = dict(vision_start_token_id=3, vision_end_token_id=4, image_token_id=5, video_token_id=6)
     text_ids = dict(bos_token_id=0, eos_token_id=2)
+    rope = lambda theta, section, **more: {"rope_type": "default", "rope_theta": theta, "mrope_section": section} | more
     template = TEMPLATE_CHATML_PARTS.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
 
     def make(processor, tokenizer, config, least, most, **images):
@@ -388,50 +397,48 @@ def qwen_vl_models():
         images = Qwen2VLImageProcessorPil(size={"shortest_edge": least, "longest_edge": most}, **images)
         return config, processor(image_processor=images, tokenizer=tokenizer, chat_template=template), samples()
 
-    def a(folder):
+    def a():
         tokenizer = qwen_like(QWEN_VL)
         config = Qwen2_5_VLConfig(
             text_config=dict(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=40, num_hidden_layers=2,
                              num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512, rms_norm_eps=1e-6,
-                             rope_parameters={"rope_type": "default", "rope_theta": 1000.0, "mrope_section": [2, 3, 3]}, **text_ids),
+                             rope_parameters=rope(1000.0, [2, 3, 3]), **text_ids),
             vision_config=dict(depth=3, hidden_size=16, intermediate_size=20, num_heads=2, patch_size=4, window_size=16,
                                out_hidden_size=32, fullatt_block_indexes=[1]),
             **ids,
         )
         return make(Qwen2_5_VLProcessor, tokenizer, config, 640, 1152, patch_size=4)
 
-    def b(folder):
+    def b():
         tokenizer = qwen_like(QWEN_VL)
         config = Qwen2_5_VLConfig(
             text_config=dict(vocab_size=len(tokenizer), hidden_size=24, intermediate_size=32, num_hidden_layers=2,
                              num_attention_heads=3, num_key_value_heads=3, max_position_embeddings=512,
-                             rope_parameters={"rope_type": "default", "rope_theta": 100.0, "mrope_section": [1, 2, 1]}, **text_ids),
+                             rope_parameters=rope(100.0, [1, 2, 1]), **text_ids),
             vision_config=dict(depth=4, hidden_size=24, intermediate_size=20, num_heads=3, patch_size=3, window_size=18,
                                out_hidden_size=24, fullatt_block_indexes=[0, 3]),
             tie_word_embeddings=True, **ids,
         )
         return make(Qwen2_5_VLProcessor, tokenizer, config, 800, 1200, patch_size=3, resample=2)
 
-    def three_a(folder):
+    def three_a():
         tokenizer = qwen_like(QWEN_VL)
         config = Qwen3VLConfig(
             text_config=dict(vocab_size=len(tokenizer), hidden_size=24, intermediate_size=40, num_hidden_layers=3, head_dim=16,
                              num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512,
-                             rope_parameters={"rope_type": "default", "rope_theta": 1000.0, "mrope_section": [4, 2, 2],
-                                              "mrope_interleaved": True}, **text_ids),
+                             rope_parameters=rope(1000.0, [4, 2, 2], mrope_interleaved=True), **text_ids),
             vision_config=dict(depth=3, hidden_size=16, intermediate_size=20, num_heads=2, patch_size=4, out_hidden_size=24,
                                num_position_embeddings=25, deepstack_visual_indexes=[0, 2]),
             **ids,
         )
         return make(Qwen3VLProcessor, tokenizer, config, 640, 1152, patch_size=4, image_mean=[0.5] * 3, image_std=[0.5] * 3)
 
-    def three_b(folder):
+    def three_b():
         tokenizer = qwen_like(QWEN_VL)
         config = Qwen3VLConfig(
             text_config=dict(vocab_size=len(tokenizer), hidden_size=24, intermediate_size=32, num_hidden_layers=2, head_dim=8,
                              num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512, attention_bias=True,
-                             rope_parameters={"rope_type": "default", "rope_theta": 100.0, "mrope_section": [2, 1, 1],
-                                              "mrope_interleaved": True}, **text_ids),
+                             rope_parameters=rope(100.0, [2, 1, 1], mrope_interleaved=True), **text_ids),
             vision_config=dict(depth=2, hidden_size=24, intermediate_size=20, num_heads=3, patch_size=3, out_hidden_size=24,
                                num_position_embeddings=49, deepstack_visual_indexes=[], hidden_act="gelu"),
             tie_word_embeddings=True, **ids,
@@ -455,16 +462,19 @@ def older_qwen2_5_vl(folder, model, processor):
     text["rope_scaling"] = {"type": "mrope", "mrope_section": scaling["mrope_section"]}
     write_json(folder / "config.json", {
         "architectures": [type(model).__name__], "model_type": "qwen2_5_vl", **text, "use_sliding_window": False,
-        "sliding_window": 8, "max_window_layers": 1, **token_ids(config), "torch_dtype": "float32", "transformers_version": "4.41.2",
+        "sliding_window": 8, "max_window_layers": 1, **token_ids(config), "torch_dtype": "float32",
+        "transformers_version": "4.41.2",
         "vision_config": vision | {"in_chans": 3, "spatial_patch_size": vision["patch_size"]},
     })
     split_processor(folder, processor, "Qwen2VLImageProcessor")
     (folder / "processor_config.json").unlink()
     saved = json.loads((folder / "preprocessor_config.json").read_text())
-    size, unwritten = saved.pop("size"), ["do_resize", "do_rescale", "do_normalize", "do_convert_rgb", "resample", "rescale_factor"]
+    size = saved.pop("size")
+    unwritten = ["do_resize", "do_rescale", "do_normalize", "do_convert_rgb", "resample", "rescale_factor"]
     kept = {name: value for name, value in saved.items() if name not in unwritten}
     write_json(folder / "preprocessor_config.json", {
-        "min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"], **kept, "processor_class": "Qwen2_5_VLProcessor",
+        "min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"], **kept,
+        "processor_class": "Qwen2_5_VLProcessor",
     })
 
 
@@ -473,7 +483,8 @@ def older_qwen3_vl(folder, model, processor):
     write_json(folder / "config.json", {
         "architectures": [type(model).__name__], "model_type": "qwen3_vl", **token_ids(config), "tie_word_embeddings": False,
         "text_config": {"model_type": "qwen3_vl_text", **older_fields(config.text_config), "dtype": "bfloat16"},
-        "transformers_version": "4.57.0.dev0", "vision_config": {"model_type": "qwen3_vl", **older_fields(config.vision_config)},
+        "transformers_version": "4.57.0.dev0",
+        "vision_config": {"model_type": "qwen3_vl", **older_fields(config.vision_config)},
     })
     split_processor(folder, processor, "Qwen2VLImageProcessorFast")
     (folder / "processor_config.json").unlink()
@@ -491,10 +502,11 @@ def gemma_models():
     def make(side, tokens, build, **images):
         tokenizer = gemma_like(special, extra_special_tokens=named)
         images = Gemma3ImageProcessorPil(size={"height": side, "width": side}, **images)
-        processor = Gemma3Processor(image_processor=images, tokenizer=tokenizer, chat_template=TEMPLATE_GEMMA, image_seq_length=tokens)
+        processor = Gemma3Processor(image_processor=images, tokenizer=tokenizer, chat_template=TEMPLATE_GEMMA,
+                                    image_seq_length=tokens)
         return build(len(tokenizer)), processor, samples()
 
-    def a(folder):
+    def a():
         build = lambda vocabulary: Gemma3Config(
             text_config=Gemma3TextConfig(
                 vocab_size=vocabulary, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
@@ -507,7 +519,7 @@ def gemma_models():
         )
         return make(24, 9, build)
 
-    def b(folder):
+    def b():
         build = lambda vocabulary: Gemma3Config(
             text_config=Gemma3TextConfig(
                 vocab_size=vocabulary, hidden_size=24, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2,
@@ -528,7 +540,8 @@ def older_gemma3(folder, model, processor):
     config = model.config
     write_json(folder / "config.json", {
         "architectures": [type(model).__name__], "boi_token_index": 6, "eoi_token_index": 7, "eos_token_id": [1, 5],
-        "image_token_index": 8, "initializer_range": 0.02, "mm_tokens_per_image": config.mm_tokens_per_image, "model_type": "gemma3",
+        "image_token_index": 8, "initializer_range": 0.02, "mm_tokens_per_image": config.mm_tokens_per_image,
+        "model_type": "gemma3",
         "text_config": {"model_type": "gemma3_text", **older_fields(config.text_config), "sliding_window_pattern": 2},
         "torch_dtype": "float32", "transformers_version": "4.50.0.dev0",
         "vision_config": {"model_type": "siglip_vision_model", **older_fields(config.vision_config)},
@@ -544,29 +557,29 @@ def chameleon_models():
         # The code in decimal, its digits as letters: A for 0.
         names = ["IMGIMG" + "".join(chr(ord("A") + int(digit)) for digit in str(code)) + "Z" for code in codes]
         special = ["<s>", "<pad>", "</s>", "<unk>", *names, "<eoss>", "<racm3:break>", "<reserved08706>", "<image>"]
-        tokenizer = fast(byte_level_tokenizer(special), special, "<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>",
-                         sep_token="<reserved08706>")
+        tokenizer = fast(byte_level_tokenizer(special), special, "<s>", eos_token="</s>", pad_token="<pad>",
+                         unk_token="<unk>", sep_token="<reserved08706>")
         images = ChameleonImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
         processor = ChameleonProcessor(image_processor=images, tokenizer=tokenizer, image_seq_length=tokens)
         vocabulary = dict(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
         return build(len(tokenizer), vocabulary), processor, samples()
 
-    def a(folder):
+    def a():
         build = lambda size, vocabulary: ChameleonConfig(
-            vocab_size=size, hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-            max_position_embeddings=512, bos_token_id=0, eos_token_id=2, pad_token_id=1, vocabulary_map=vocabulary,
-            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+            vocab_size=size, hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=512, bos_token_id=0, eos_token_id=2, pad_token_id=1,
+            vocabulary_map=vocabulary, rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
             vq_config=dict(embed_dim=6, num_embeddings=32, latent_channels=8, resolution=12, base_channels=32,
                            channel_multiplier=[1, 1], num_res_blocks=1, attn_resolutions=[6]),
         )
         return make(range(32), build, 12, 36)
 
-    def b(folder):
+    def b():
         build = lambda size, vocabulary: ChameleonConfig(
-            vocab_size=size, hidden_size=24, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=2,
-            max_position_embeddings=512, bos_token_id=0, eos_token_id=2, pad_token_id=1, vocabulary_map=vocabulary, swin_norm=True,
-            rope_parameters={"rope_type": "default", "rope_theta": 500.0}, rms_norm_eps=1e-6,
-            vq_config=dict(embed_dim=4, num_embeddings=48, latent_channels=4, resolution=10, base_channels=32,
+            vocab_size=size, hidden_size=24, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2,
+            num_key_value_heads=2, max_position_embeddings=512, bos_token_id=0, eos_token_id=2, pad_token_id=1,
+            vocabulary_map=vocabulary, swin_norm=True, rope_parameters={"rope_type": "default", "rope_theta": 500.0},
+            rms_norm_eps=1e-6, vq_config=dict(embed_dim=4, num_embeddings=48, latent_channels=4, resolution=10, base_channels=32,
                            channel_multiplier=[2, 1], num_res_blocks=1),
         )
         return make(sorted(range(48), key=str), build, 10, 25)
@@ -586,9 +599,9 @@ def older_chameleon(folder, model, processor):
 def make_multimodal(folder, family, generator, rng):
     make, older = family
     write_images(folder / "images", rng)
-    config, processor, listed = make(folder)
+    config, processor, listed = make()
     model = AutoModelForImageTextToText.from_config(config)
-    randomise(model, generator, norm=0 if "gemma" in config.model_type else 1)
+    randomise(model, generator, offset=lambda name: "gemma" in config.model_type and "vision_tower" not in name)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     if older:
@@ -613,8 +626,8 @@ class Recorder:
         for layer, block in enumerate(decoder.layers):
             block.register_forward_hook(keep(layer + 1))
         decoder.norm.register_forward_hook(keep("norm"))
-        decoder.rotary_emb.register_forward_pre_hook(lambda _, args, kw: self.seen.__setitem__("positions", (*args, *kw.values())[1]),
-                                                     with_kwargs=True)
+        positions = lambda _, args, kwargs: self.seen.__setitem__("positions", (*args, *kwargs.values())[1])
+        decoder.rotary_emb.register_forward_pre_hook(positions, with_kwargs=True)
         self.layers = len(decoder.layers)
 
     def tensors(self):
