@@ -76,6 +76,40 @@ Examples:
   sae bench train --arch relu --l0 200
   sae bench train --d-in 768 --features 32768 --k 64 --batch 2048 --json")]
     Train(BenchTrain),
+    /// A model's forward pass, whole and half as deep, beside a product of matrices alone, in turns
+    #[command(after_help = "\
+Examples:
+  sae bench harvest                                           a LLaVA of 160M random parameters in f32
+  sae bench harvest --dtype bf16
+  sae bench harvest --model llava-1.5-7b-hf --samples 1 --json
+  sae bench harvest --shape llava-next-7b --dtype bf16 --device cuda")]
+    Harvest(BenchHarvest),
+}
+
+/// `sae bench harvest`
+#[derive(Group, Debug)]
+pub struct BenchHarvest {
+    /// Shape of the model, with random weights: llava-160m or llava-next-7b
+    #[arg(long, default_value = "llava-160m", value_parser = ["llava-160m", "llava-next-7b"])]
+    pub shape: String,
+    /// A checkpoint in its place
+    #[arg(long)]
+    pub model: Option<PathBuf>,
+    /// Samples of a batch, each with one image
+    #[arg(long, default_value_t = 4)]
+    pub samples: usize,
+    /// Tokens of text in each
+    #[arg(long, default_value_t = 128)]
+    pub text: usize,
+    /// What to compute in: f32 or bf16
+    #[arg(long, default_value = "f32")]
+    pub dtype: harvest::ComputeDtype,
+    /// Rounds of product, whole depth and half depth
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    /// Where to compute: cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub device: DeviceChoice,
 }
 
 /// `sae bench train`

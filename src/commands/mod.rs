@@ -56,6 +56,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         Command::Score(a) => score::run(a, dry),
         Command::Filter(a) => filter::run(a, dry),
         Command::Bench(crate::args::Bench::Train(a)) => bench::train(a, dry),
+        Command::Bench(crate::args::Bench::Harvest(a)) => bench::harvest(a, dry),
         Command::Info(a) => info::run(a, dry),
         Command::Convert(a) => convert::run(a, dry),
         Command::Export(a) => export::run(a, dry),

@@ -2,7 +2,6 @@
 //! that were measured with `transformers`, and measured again here on a sample of the pairs.
 
 use crate::tool::repository;
-use burn::tensor::{DType, Device};
 use harvest::data::{Row, Source};
 use harvest::{Answers, Checkpoint, Templating};
 use std::collections::BTreeMap;
@@ -21,7 +20,7 @@ fn the_demo_model_looks_at_its_image() {
     assert!(stated >= GAP, "the stated gap is {stated}");
 
     let checkpoint = Checkpoint::open(&repository("assets/demo-mllm")).unwrap();
-    let model = checkpoint.load(None, &Device::flex(), DType::F32).unwrap();
+    let model = checkpoint.load(None, &harvest::model::Compute::Host { bf16: false }).unwrap();
     let rows: BTreeMap<String, Row> = Source::open(&repository("assets/demo-data/data.jsonl"))
         .unwrap()
         .rows(&Vec::new())

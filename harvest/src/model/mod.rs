@@ -12,6 +12,7 @@ mod ops;
 mod positions;
 mod tower;
 mod weights;
+pub mod work;
 
 pub use crate::kernel::pointwise::Activation;
 pub use compare::Prediction;

@@ -5,10 +5,12 @@ use super::ops::{Compute, Matrix, Weight};
 use crate::kernel::linear::Packed;
 use crate::{Error, Result};
 use half::bf16;
+use rayon::prelude::*;
 use sae_core::tensors::{Tensors, extend_f32};
 use safetensors::Dtype;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +21,8 @@ pub struct Weights {
     names: BTreeMap<String, usize>,
     /// What is said to hold all tensors.
     path: PathBuf,
+    /// Whether there are no files, and every tensor that is asked for is there, with random numbers.
+    random: bool,
 }
 
 #[derive(Deserialize)]
@@ -41,7 +45,7 @@ impl Weights {
             }
             let file = Arc::new(Tensors::open(&single)?);
             let names = file.names().into_iter().map(|name| (name, 0)).collect();
-            return Ok(Self { files: vec![file], names, path: single });
+            return Ok(Self { files: vec![file], names, path: single, random: false });
         }
         let Index { weight_map } = sae_core::file::read_json(&index, 1 << 28)?;
         let shards: BTreeSet<_> = weight_map.into_values().collect();
@@ -53,7 +57,12 @@ impl Weights {
         // What the shards hold counts, not what the index says about them.
         let names = files.iter().enumerate().flat_map(|(n, file)| file.names().into_iter().map(move |name| (name, n)));
         let names = names.collect();
-        Ok(Self { files, names, path: index })
+        Ok(Self { files, names, path: index, random: false })
+    }
+
+    /// Random numbers in all tensors of any model, the same each time: for measurements.
+    pub fn random() -> Self {
+        Self { files: Vec::new(), names: BTreeMap::new(), path: "random weights".into(), random: true }
     }
 
     /// Where the files lie.
@@ -135,11 +144,14 @@ impl Loader<'_> {
     /// A tensor that stays in its file.
     pub fn mapped(&mut self, name: &str, shape: [usize; 2]) -> Mapped {
         let file = self.find(name, &shape).cloned();
-        Mapped { file, name: name.to_owned(), width: shape[1] }
+        Mapped { file, name: name.to_owned(), shape }
     }
 
     /// A tensor's numbers.
     pub fn values(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
+        if self.weights.random && self.load {
+            return random(name, 0..shape.iter().product(), shape);
+        }
         let file = self.find(name, shape).cloned().filter(|_| self.load);
         match file.map(|file| file.f32(name, shape)) {
             Some(Ok(values)) => return values,
@@ -152,6 +164,10 @@ impl Loader<'_> {
     /// A weight whose first dimension is the output, the others the input; cut into `parts` of as many outputs each.
     pub fn weights(&mut self, name: &str, shape: &[usize], parts: usize) -> Vec<Weight> {
         let (d_out, d_in) = (shape[0] / parts, shape[1..].iter().product::<usize>());
+        if self.weights.random && self.load {
+            let values = random(name, 0..shape.iter().product(), shape);
+            return values.chunks_exact(d_out * d_in).map(|part| self.weight(part, [d_out, d_in])).collect();
+        }
         let Some(file) = self.find(name, shape).cloned().filter(|_| self.load) else {
             return (0..parts).map(|_| stand_in()).collect();
         };
@@ -188,6 +204,9 @@ impl Loader<'_> {
     /// The file that holds a tensor of this name and shape.
     fn find(&mut self, name: &str, shape: &[usize]) -> Option<&Arc<Tensors>> {
         self.used.insert(name.to_owned());
+        if self.weights.random {
+            return None;
+        }
         let file = self.weights.names.get(name).map(|n| &self.weights.files[*n]);
         let problem = match file.and_then(|file| file.shape(name).map(|found| (file, found))) {
             Some((file, found)) if found == shape => return Some(file),
@@ -229,9 +248,10 @@ fn stand_in() -> Weight {
 
 /// A table of which rows are read from the file as they are needed.
 pub(super) struct Mapped {
+    /// None for random numbers.
     file: Option<Arc<Tensors>>,
     name: String,
-    width: usize,
+    shape: [usize; 2],
 }
 
 impl Mapped {
@@ -240,12 +260,14 @@ impl Mapped {
     /// # Errors
     /// The tensor holds no floats.
     pub fn rows(&self, rows: &[u32]) -> Result<Vec<f32>> {
-        let mut values = Vec::with_capacity(rows.len() * self.width);
+        let width = self.shape[1];
+        let mut values = Vec::with_capacity(rows.len() * width);
         let Some((file, (dtype, bytes))) = self.file.as_ref().and_then(|file| Some((file, file.bytes(&self.name)?)))
         else {
-            return Ok(values);
+            let row = |row: &u32| random(&self.name, *row as usize * width..(*row as usize + 1) * width, &self.shape);
+            return Ok(rows.iter().flat_map(row).collect());
         };
-        let size = bytes.len() / file.shape(&self.name).map_or(1, |shape| shape[0].max(1));
+        let size = bytes.len() / self.shape[0];
         for row in rows {
             let row = &bytes[*row as usize * size..][..size];
             let read = extend_f32(dtype, row, &mut values);
@@ -253,4 +275,26 @@ impl Mapped {
         }
         Ok(values)
     }
+}
+
+/// Some of the numbers of a random tensor, of a size that keeps what a model computes in bounds: those of a norm are 1,
+/// those of a bias 0.
+fn random(name: &str, range: Range<usize>, shape: &[usize]) -> Vec<f32> {
+    let fan_in: usize = shape[1..].iter().product();
+    if shape.len() == 1 {
+        let value = if name.ends_with("bias") { 0.0 } else { 1.0 };
+        return vec![value; range.len()];
+    }
+    let seed = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let scale = 2.0 * (3.0 / fan_in as f32).sqrt();
+    let number = |n: usize| {
+        // SplitMix64 of the place.
+        let mut x = seed.wrapping_add((n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x >> 40) as f32 / (1 << 24) as f32 - 0.5) * scale
+    };
+    range.into_par_iter().map(number).collect()
 }

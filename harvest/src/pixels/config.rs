@@ -115,7 +115,7 @@ impl ImageProcessor {
         let path = folder.join("preprocessor_config.json");
         if path.exists() {
             let config = sae_core::file::read_json(&path, 1 << 20)?;
-            return Self::new(config, vision).map_err(Error::checkpoint(&path));
+            return Self::parse(config, vision).map_err(Error::checkpoint(&path));
         }
         let path = folder.join("processor_config.json");
         let mut config: Value = sae_core::file::read_json(&path, 1 << 20)?;
@@ -125,10 +125,14 @@ impl ImageProcessor {
                 "the checkpoint has no image processor (no preprocessor_config.json)",
             ));
         }
-        Self::new(config, vision).map_err(Error::checkpoint(&path))
+        Self::parse(config, vision).map_err(Error::checkpoint(&path))
     }
 
-    fn new(config: Value, vision: &VisionConfig) -> Result<Self, String> {
+    /// What a `preprocessor_config.json` says, which has to make what `vision` takes.
+    ///
+    /// # Errors
+    /// As for [`ImageProcessor::open`].
+    pub fn parse(config: Value, vision: &VisionConfig) -> Result<Self, String> {
         let raw = read(config, family(vision))?;
         let filter = Filter::from_code(raw.resample).ok_or_else(|| {
             format!("resample {} is not supported: 1 (Lanczos), 2 (bilinear), 3 (bicubic)", raw.resample)
@@ -150,7 +154,10 @@ impl ImageProcessor {
     /// # Errors
     /// Why this is no image that can be used. Its dimensions are checked before anything is decoded.
     pub fn frame(&self, file: &[u8]) -> Result<Frame, String> {
-        let rgb = decode(file)?;
+        self.frame_of(decode(file)?)
+    }
+
+    fn frame_of(&self, rgb: Rgb) -> Result<Frame, String> {
         let original = [rgb.width, rgb.height];
         match (self.plan, &self.tiling) {
             (Plan::Square { resize, crop, side }, tiling) => {
@@ -202,6 +209,12 @@ impl ImageProcessor {
             return Err(format!("the image is too elongated: it would be resized to {width}x{height} pixels"));
         }
         Ok(resize(rgb, width, height, self.filter))
+    }
+
+    /// What the model takes of a black picture, for measurements.
+    pub fn blank(&self, width: usize, height: usize) -> Image {
+        let frame = self.frame_of(Rgb { width, height, data: vec![0; width * height * 3] });
+        self.image(&frame.expect("a picture of ordinary size can be brought to any other"))
     }
 
     /// What the model takes of a frame.
@@ -318,13 +331,13 @@ mod tests {
     fn vision(side: usize, grid: usize) -> VisionConfig {
         let config = json!({"model_type": "llava", "text_config": {}, "vision_config": {"image_size": side,
             "patch_size": side / grid}});
-        let vision = config::ModelConfig::new(&config).unwrap().vision.unwrap();
+        let vision = config::ModelConfig::parse(&config).unwrap().vision.unwrap();
         assert!(matches!(vision.tower(), Some((_, Join::Mlp { .. }))));
         vision
     }
 
     fn processor(config: Value, side: usize, grid: usize) -> ImageProcessor {
-        ImageProcessor::new(config, &vision(side, grid)).unwrap()
+        ImageProcessor::parse(config, &vision(side, grid)).unwrap()
     }
 
     fn png(width: u32, height: u32) -> Vec<u8> {
@@ -359,7 +372,7 @@ mod tests {
 
     #[test]
     fn foreign_processors_and_sizes_that_do_not_fit_are_refused() {
-        let refused = |config| ImageProcessor::new(config, &vision(8, 2)).unwrap_err();
+        let refused = |config| ImageProcessor::parse(config, &vision(8, 2)).unwrap_err();
         assert!(refused(json!({"image_processor_type": "Qwen2VLImageProcessor"})).contains("Qwen2VLImageProcessor"));
         assert!(refused(json!({"crop_size": 16})).contains("takes 8x8"));
         assert!(refused(json!({"crop_size": 8, "resample": 0})).contains("resample 0"));

@@ -57,10 +57,14 @@ impl ModelConfig {
             return Err(Error::checkpoint(folder)("this is no Hugging Face checkpoint (it has no config.json)"));
         }
         let config: Value = sae_core::file::read_json(&path, 1 << 24)?;
-        Self::new(&config).map_err(Error::checkpoint(&path))
+        Self::parse(&config).map_err(Error::checkpoint(&path))
     }
 
-    pub(crate) fn new(config: &Value) -> Result<Self, String> {
+    /// What a `config.json` says.
+    ///
+    /// # Errors
+    /// What in it is not supported, or contradicts itself.
+    pub fn parse(config: &Value) -> Result<Self, String> {
         let fields = Fields(config);
         let kind = fields.or("model_type", "unknown".to_owned())?;
         let inner = fields.under("text_config");
@@ -115,11 +119,11 @@ mod tests {
     use serde_json::json;
 
     fn of(config: Value) -> ModelConfig {
-        ModelConfig::new(&config).unwrap()
+        ModelConfig::parse(&config).unwrap()
     }
 
     fn refused(config: Value) -> String {
-        ModelConfig::new(&config).unwrap_err()
+        ModelConfig::parse(&config).unwrap_err()
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! `sae bench`: what this machine does, beside what it could do. The floor and our own work take turns in one process, so
-//! that a machine whose speed drifts slows both.
+//! `sae bench train`: a training step beside the encoder's product alone.
 
-use super::Outcome;
+use super::super::Outcome;
+use super::{median, noise, threads};
 use crate::args::BenchTrain;
 use crate::terminal::{count, table};
 use anyhow::{Result, bail};
@@ -162,24 +162,6 @@ fn on_gpu(args: &BenchTrain, config: &TrainConfig, params: Params, x: &[f32], de
         100.0 * floor / whole,
     );
     Outcome::new(json, text)
-}
-
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
-/// Numbers between -1 and 1 from a counter: the same on every machine.
-fn noise(seed: u64) -> impl FnMut() -> f32 {
-    let mut state = seed;
-    move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    }
 }
 
 /// Rows that are sparse sums of twice as many directions as there are dimensions, plus a little noise.

@@ -1,0 +1,26 @@
+//! `sae bench`: what this machine does, beside what it could do. The floor and our own work take turns in one process, so
+//! that a machine whose speed drifts slows both.
+
+mod harvest;
+mod train;
+
+pub use harvest::harvest;
+pub use train::train;
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// Numbers between -1 and 1 from a counter: the same on every machine.
+fn noise(seed: u64) -> impl FnMut() -> f32 {
+    let mut state = seed;
+    move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+}
