@@ -4,6 +4,9 @@
 //! Every row of a result depends on its own inputs alone and is summed in one order, so that neither the other rows of a
 //! batch nor the number of threads change a bit of it.
 
+mod aligned;
 pub mod attention;
+mod isa;
 pub mod linear;
 pub mod pointwise;
+mod tile;

@@ -1,0 +1,33 @@
+//! Memory that begins with a cache line, so that no vector of a panel lies across two.
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Numbers of which the first lies at the beginning of a cache line.
+pub(super) struct Aligned<T> {
+    values: Vec<T>,
+    skip: usize,
+    len: usize,
+}
+
+impl<T: Copy + Default> Aligned<T> {
+    pub(super) fn new(len: usize) -> Self {
+        let values = vec![T::default(); len + LINE / size_of::<T>()];
+        let skip = values.as_ptr().align_offset(LINE).min(LINE / size_of::<T>());
+        Self { values, skip, len }
+    }
+}
+
+impl<T> std::ops::Deref for Aligned<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.values[self.skip..][..self.len]
+    }
+}
+
+impl<T> std::ops::DerefMut for Aligned<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.values[self.skip..][..self.len]
+    }
+}

@@ -1,0 +1,71 @@
+//! The innermost loop of every product: a few rows times a few panels, all sums in registers.
+//!
+//! A panel holds two vectors a step: `[depth][width]`. Every sum is one chain of multiply-adds in the order of the
+//! steps, whatever the size of the tile; so a row's sums do not depend on which tile it falls into.
+
+use super::isa::{Isa, width};
+
+/// Two vectors a row and panel.
+pub(super) type Sums<S, const R: usize, const P: usize> = [[[<S as pulp::Simd>::f32s; 2]; P]; R];
+
+/// Adds to `sums[r][p]` what the row `r` makes with the panel `p`.
+///
+/// # Shapes
+/// `rows` `[depth]` each, `panels` `[depth * width]` each.
+#[inline(always)]
+pub(super) fn tile<const R: usize, const P: usize, S: Isa>(
+    isa: S,
+    rows: [&[f32]; R],
+    panels: [&[f32]; P],
+    mut sums: Sums<S, R, P>,
+) -> Sums<S, R, P> {
+    let depth = rows[0].len();
+    // Equal lengths that the compiler sees: it then leaves the checks out of the loop.
+    let mut steps: [&[[S::f32s; 2]]; P] = [&[]; P];
+    for (steps, panel) in steps.iter_mut().zip(panels) {
+        *steps = &bytemuck::cast_slice(panel)[..depth];
+    }
+    let mut cut: [&[f32]; R] = [&[]; R];
+    for (cut, row) in cut.iter_mut().zip(rows) {
+        *cut = &row[..depth];
+    }
+    for k in 0..depth {
+        for p in 0..P {
+            let w = steps[p][k];
+            for r in 0..R {
+                let x = isa.splat_f32s(cut[r][k]);
+                sums[r][p][0] = isa.fma(x, w[0], sums[r][p][0]);
+                sums[r][p][1] = isa.fma(x, w[1], sums[r][p][1]);
+            }
+        }
+    }
+    sums
+}
+
+/// Zeros to begin with.
+#[inline(always)]
+pub(super) fn zeros<const R: usize, const P: usize, S: Isa>(isa: S) -> Sums<S, R, P> {
+    [[[isa.splat_f32s(0.0); 2]; P]; R]
+}
+
+/// Two vectors; zeros where `from` ends before them.
+#[inline(always)]
+pub(super) fn load<S: Isa>(isa: S, from: &[f32]) -> [S::f32s; 2] {
+    if from.len() >= width::<S>() {
+        return *bytemuck::from_bytes(bytemuck::cast_slice(&from[..width::<S>()]));
+    }
+    let (first, second) = from.split_at(from.len().min(S::F32_LANES));
+    [isa.partial_load_f32s(first), isa.partial_load_f32s(second)]
+}
+
+/// As much of two vectors as `to` holds.
+#[inline(always)]
+pub(super) fn store<S: Isa>(isa: S, to: &mut [f32], values: [S::f32s; 2]) {
+    if to.len() >= width::<S>() {
+        *bytemuck::from_bytes_mut(bytemuck::cast_slice_mut(&mut to[..width::<S>()])) = values;
+        return;
+    }
+    let (first, second) = to.split_at_mut(to.len().min(S::F32_LANES));
+    isa.partial_store_f32s(first, values[0]);
+    isa.partial_store_f32s(second, values[1]);
+}
