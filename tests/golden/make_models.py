@@ -246,11 +246,12 @@ def text_models():
         return tokenizer, TEMPLATE_CHATML, config, dict(use_sliding_window=False, sliding_window=4, max_window_layers=1)
 
     def qwen2_sliding():
-        tokenizer = llama_like()
+        # A tokenizer of Qwen's own kind: for this model_type transformers would rebuild any other as such.
+        tokenizer = qwen_like()
         layers = ["sliding_attention", "full_attention", "sliding_attention"]
         config = Qwen2Config(**tiny | dict(vocab_size=len(tokenizer), num_key_value_heads=1, use_sliding_window=True,
                              sliding_window=6, layer_types=layers, rope_parameters=rope(10000.0), rms_norm_eps=1e-5,
-                             **basic))
+                             bos_token_id=0, eos_token_id=2))
         return tokenizer, None, config, None
 
     def qwen3():

@@ -20,6 +20,7 @@ pub(super) struct Block {
     activation: Activation,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there are a few of them, and what they hold is large")]
 enum Mlp {
     /// Gate, up, down.
     Gated([Linear; 3]),

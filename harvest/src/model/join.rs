@@ -16,6 +16,7 @@ pub(super) struct Join {
     keep: Vec<usize>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there are a few of them, and what they hold is large")]
 enum Kind {
     Mlp { layers: [Linear; 2], activation: Activation, newline: Option<Matrix> },
     Merge { patches: usize, last: Merger, deep: Vec<Merger> },

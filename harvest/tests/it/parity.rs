@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 const HIDDEN_TOLERANCE: f64 = 1e-4;
 const BF16_TOLERANCE: f64 = 2e-2;
+/// Of checkpoints of any seed: some random ones make more of a rounded weight.
+const FRESH_BF16_TOLERANCE: f64 = 5e-2;
 const PIXEL_TOLERANCE: f32 = 1e-3;
 
 /// What this crate makes of a golden folder's samples: their tokens, and what the model takes.
@@ -58,7 +60,7 @@ fn patches(shape: &[usize], values: &[f32], images: &[Image], side: usize) -> Ve
 }
 
 /// Holds a golden folder against what this crate computes.
-fn check(folder: &Path) {
+fn check(folder: &Path, bf16: f64) {
     let name = folder.file_name().unwrap().to_string_lossy();
     let golden = Golden::at(folder);
     let checkpoint = Checkpoint::open(&golden.folder).unwrap();
@@ -87,7 +89,7 @@ fn check(folder: &Path) {
     let flex = |dtype| Compute::Device(Device::flex(), dtype);
     let ways = [
         ("on the CPU", Compute::Host { bf16: false }, HIDDEN_TOLERANCE),
-        ("on the CPU in bf16", Compute::Host { bf16: true }, BF16_TOLERANCE),
+        ("on the CPU in bf16", Compute::Host { bf16: true }, bf16),
         ("by Burn", flex(DType::F32), HIDDEN_TOLERANCE),
     ];
     for (way, compute, tolerance) in ways {
@@ -156,7 +158,8 @@ fn family(prefix: &str, least: usize) {
         let name = folder.file_name().unwrap().to_string_lossy();
         name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('-') && !rest.contains("next"))
     });
-    let checked = own.map(|folder| check(folder)).count();
+    let bf16 = if fresh.is_some() { FRESH_BF16_TOLERANCE } else { BF16_TOLERANCE };
+    let checked = own.map(|folder| check(folder, bf16)).count();
     assert!(checked >= least || fresh.is_some(), "{checked} golden folders of {prefix}");
 }
 

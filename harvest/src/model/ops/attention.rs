@@ -144,7 +144,8 @@ mod tests {
         assert_eq!(ranges(&Visible::causal([3, 2], None, &[])), [(0, 1), (0, 2), (0, 3), (3, 4), (3, 5)]);
         assert_eq!(ranges(&Visible::causal([4], Some(2), &[])), [(0, 1), (0, 2), (1, 3), (2, 4)]);
         // Rows 1 to 3 are an image: what is behind in it is seen from each of them, and the window before.
-        let image = Visible::causal([5], Some(2), &[1..4]);
+        let image = 1..4;
+        let image = Visible::causal([5], Some(2), std::slice::from_ref(&image));
         assert_eq!(ranges(&image), [(0, 1), (0, 4), (1, 4), (2, 4), (3, 5)]);
         assert_eq!(image.segments, [(0..5, Kind::Other)]);
         assert_eq!(Visible::causal([2, 3], Some(2), &[]).segments, [(0..2, Kind::Causal), (2..5, Kind::Other)]);

@@ -6,6 +6,7 @@ use crate::kernel::linear::Packed;
 use burn::tensor::Tensor;
 
 /// A linear map.
+#[expect(clippy::large_enum_variant, reason = "there are a few of them, and what they hold is large")]
 pub(in super::super) enum Linear {
     Host {
         weight: Packed,

@@ -9,6 +9,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
 /// Rows of numbers.
+#[expect(clippy::large_enum_variant, reason = "there are a few of them, and what they hold is large")]
 #[derive(Clone)]
 pub(in super::super) enum Matrix {
     /// In memory, row-major.
