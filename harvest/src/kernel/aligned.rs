@@ -10,11 +10,24 @@ pub(super) struct Aligned<T> {
     len: usize,
 }
 
+impl<T: Copy + Default> Default for Aligned<T> {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
 impl<T: Copy + Default> Aligned<T> {
     pub(super) fn new(len: usize) -> Self {
         let values = vec![T::default(); len + LINE / size_of::<T>()];
         let skip = values.as_ptr().align_offset(LINE).min(LINE / size_of::<T>());
         Self { values, skip, len }
+    }
+
+    /// Makes room; what was held may be lost.
+    pub(super) fn at_least(&mut self, len: usize) {
+        if self.len < len {
+            *self = Self::new(len);
+        }
     }
 }
 

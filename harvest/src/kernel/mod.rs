@@ -10,3 +10,4 @@ mod isa;
 pub mod linear;
 pub mod pointwise;
 mod tile;
+mod vector;

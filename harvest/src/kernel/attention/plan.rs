@@ -1,0 +1,93 @@
+//! Which query rows go together. Nothing of a row's result depends on it.
+
+use std::ops::Range;
+
+/// Keys that a tile's rows may see beyond those that all of them see, for every row of the tile.
+const RAGGED: usize = 4;
+/// Products that a block holds: they stay in the second-level cache.
+const HELD: usize = 40_000;
+/// Most rows of a block.
+const ROWS: usize = 48;
+
+/// Neighbouring rows that see nearly the same keys.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Tile {
+    pub(super) rows: Range<usize>,
+    /// The keys that every row sees.
+    pub(super) common: Range<usize>,
+    /// From the first key that some row sees to the last.
+    pub(super) seen: Range<usize>,
+}
+
+/// Neighbouring tiles that go through the keys together.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Block {
+    pub(super) tiles: Vec<Tile>,
+    pub(super) rows: Range<usize>,
+    pub(super) seen: Range<usize>,
+}
+
+/// As a range of indices.
+pub(super) fn usual(range: &Range<u32>) -> Range<usize> {
+    range.start as usize..range.end as usize
+}
+
+/// Tiles of at most `most` rows.
+fn tiles(visible: &[Range<u32>], most: usize) -> Vec<Tile> {
+    let mut tiles: Vec<Tile> = Vec::new();
+    for (row, keys) in visible.iter().map(usual).enumerate() {
+        if let Some(tile) = tiles.last_mut()
+            && tile.rows.len() < most
+        {
+            let common = tile.common.start.max(keys.start)..tile.common.end.min(keys.end);
+            let seen = tile.seen.start.min(keys.start)..tile.seen.end.max(keys.end);
+            if !common.is_empty() && seen.len() <= common.len() + RAGGED * most {
+                *tile = Tile { rows: tile.rows.start..row + 1, common, seen };
+                continue;
+            }
+        }
+        tiles.push(Tile { rows: row..row + 1, common: keys.clone(), seen: keys });
+    }
+    tiles
+}
+
+/// Tiles of at most `most` rows, in blocks.
+pub(super) fn blocks(visible: &[Range<u32>], most: usize) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    for tile in tiles(visible, most) {
+        if let Some(block) = blocks.last_mut() {
+            let seen = block.seen.start.min(tile.seen.start)..block.seen.end.max(tile.seen.end);
+            let rows = block.rows.start..tile.rows.end;
+            let alike = seen.len() <= tile.seen.len() + 2 * ROWS;
+            if alike && rows.len() <= ROWS && rows.len() * seen.len() <= HELD {
+                (block.rows, block.seen) = (rows, seen);
+                block.tiles.push(tile);
+                continue;
+            }
+        }
+        blocks.push(Block { rows: tile.rows.clone(), seen: tile.seen.clone(), tiles: vec![tile] });
+    }
+    blocks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_hold_every_row_once_and_stop_where_a_sample_ends() {
+        let visible: Vec<Range<u32>> = (0..40).map(|row| if row < 17 { 0..17 } else { 17..row + 1 }).collect();
+        let blocks = blocks(&visible, 6);
+        let tiles: Vec<&Tile> = blocks.iter().flat_map(|block| &block.tiles).collect();
+        assert!(tiles.iter().flat_map(|tile| tile.rows.clone()).eq(0..40));
+        assert_eq!(tiles[2], &Tile { rows: 12..17, common: 0..17, seen: 0..17 });
+        assert_eq!(tiles[3], &Tile { rows: 17..23, common: 17..18, seen: 17..23 });
+        for tile in tiles {
+            for row in tile.rows.clone() {
+                let keys = usual(&visible[row]);
+                assert!(keys.start <= tile.common.start && tile.common.end <= keys.end);
+                assert!(tile.seen.start <= keys.start && keys.end <= tile.seen.end);
+            }
+        }
+    }
+}
