@@ -1,5 +1,6 @@
 #!/bin/sh
-# Everything that needs an NVIDIA GPU: the marked tests, then the bench of the training step beside the bf16 product.
+# Everything that needs an NVIDIA GPU: the marked tests, then the benches of the training step and of a forward
+# pass beside the bf16 product.
 #
 # Needs, at run time: the driver (libcuda.so.1), NVRTC (libnvrtc.so) on the library path, and CUDA's headers at
 # $CUDA_PATH/include. Building needs none of them, and no nvcc. The first build takes 11 to 15 minutes on two cores.
@@ -18,3 +19,7 @@ for arch in topk batch-topk matryoshka; do
     target/release/sae bench train --device cuda --arch "$arch" --d-in 4096 --features 65536 --k 32 --batch 16384
 done
 target/release/sae bench train --device cuda --d-in 4096 --features 65536 --k 32 --batch 16384 --dead 0.05
+for dtype in f32 bf16; do
+    target/release/sae bench harvest --device cuda --dtype "$dtype" --samples 16
+done
+target/release/sae bench harvest --shape llava-next-7b --dtype bf16 --device cuda --samples 4
