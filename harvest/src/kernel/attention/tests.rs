@@ -106,8 +106,8 @@ proptest! {
         if wild {
             let rows = visible.len() as u32;
             for (row, seen) in (0..).zip(&mut visible) {
-                let first = (seed ^ row * 7919) % rows;
-                *seen = first..first + 1 + (seed / 3 ^ row) % (rows - first);
+                let first = (seed ^ (row * 7919)) % rows;
+                *seen = first..first + 1 + ((seed / 3) ^ row) % (rows - first);
             }
         }
         let rows = Rows::new(kv_heads, shared, 2 * half, visible, seed);
