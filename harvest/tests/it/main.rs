@@ -4,7 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "what cannot be set up has failed")]
 
 mod bad;
+mod data;
 mod golden;
 mod harvest;
+mod hub;
 mod parity;
 mod predict;
+mod server;
