@@ -14,9 +14,9 @@
 //! the image backend: token ids exactly, pixel values exactly, hidden states to 1e-4.
 //!
 //! A row that cannot be used is skipped, counted and listed with its reason; only what would make all rows wrong (a
-//! checkpoint, an argument, a disk) is an [`Error`]. Nothing here prints. [`hub`] downloads a
-//! checkpoint that is named as one of the hub, and [`data::Fetch`] an image behind a link, for those who ask for it; nothing
-//! else reaches for the network.
+//! checkpoint, an argument, a disk) is an [`Error`]. Nothing here prints. [`hub`] downloads a checkpoint that is named as
+//! one of the hub, and [`data::Fetch`] an image behind a link, for those who ask for it; nothing else reaches for the
+//! network.
 
 mod capture;
 mod checkpoint;

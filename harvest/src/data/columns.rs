@@ -19,7 +19,7 @@ pub(super) struct Columns {
 impl Columns {
     /// The row's own key, if it has one.
     pub fn key(&self) -> Option<String> {
-        let keys = ["key", "__key__", "id", "question_id", "image_id"];
+        let keys = ["key", "id", "question_id", "image_id", "__key__"];
         keys.iter().find_map(|name| match self.fields.get(*name)? {
             Value::String(key) => Some(key.clone()),
             Value::Number(key) => Some(key.to_string()),

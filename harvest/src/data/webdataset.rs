@@ -69,6 +69,7 @@ fn members(path: &Path) -> Result<Members> {
 
 /// A member's key, and what of it this is: the base name is cut at its first dot. Hidden files belong to no row.
 fn split(name: &str) -> Option<(&str, &str)> {
+    let name = name.strip_prefix("./").unwrap_or(name);
     let base = name.rfind('/').map_or(0, |at| at + 1);
     let dot = base + name[base..].find('.')?;
     (dot > base).then(|| (&name[..dot], &name[dot + 1..]))
@@ -267,30 +268,36 @@ mod tests {
     #[test]
     fn members_of_a_key_are_a_row() {
         let bytes = archive(&[
-            ("./a/1.json", br#"{"id": 7, "text": "old", "image": "x.jpg"}"#),
-            ("./a/1.jpg", b"one"),
-            ("./a/1.txt", b" a cat \n"),
-            ("./a/1.cls", b"3"),
-            ("./a/1.npy", &[0x93, 0xff, 0]),
-            ("./a/.hidden", b"x"),
+            ("a/1.json", br#"{"id": 7, "text": "old", "image": "x.jpg"}"#),
+            ("a/1.jpg", b"one"),
+            ("a/1.txt", b" a cat \n"),
+            ("a/1.cls", b"3"),
+            ("a/1.npy", &[0x93, 0xff, 0]),
+            ("a/.hidden", b"x"),
             ("README", b"x"),
-            ("./b/1.10.png", b"ten"),
-            ("./b/1.2.png", b"two"),
-            ("./b/1.txt", b"two pictures"),
+            ("b/1.10.png", b"ten"),
+            ("b/1.2.png", b"two"),
+            ("b/1.txt", b"two pictures"),
             ("c.txt", b"alone"),
             ("d.npy", &[0xff]),
         ]);
         let rows = rows(bytes);
         let first = rows[0].as_ref().unwrap();
-        let fields = json!({"id": 7, "text": "a cat", "image": "x.jpg", "cls": "3", "__key__": "./a/1"});
+        let fields = json!({"id": 7, "text": "a cat", "image": "x.jpg", "cls": "3", "__key__": "a/1"});
         assert_eq!((Value::Object(first.fields.clone()), first.key().unwrap().as_str()), (fields, "7"));
-        assert_eq!(first.images["image"], [Some(ImageFile::held("./a/1.jpg".into(), b"one".to_vec()))]);
+        assert_eq!(first.images["image"], [Some(ImageFile::held("a/1.jpg".into(), b"one".to_vec()))]);
         let paths: Vec<_> =
             rows[1].as_ref().unwrap().images["image"].iter().flatten().map(|i| i.path.as_str()).collect();
-        assert_eq!(paths, ["./b/1.2.png", "./b/1.10.png"]);
+        assert_eq!(paths, ["b/1.2.png", "b/1.10.png"]);
         assert!(rows[2].as_ref().unwrap().images["image"].is_empty(), "its picture is missing");
         assert!(rows[3].as_ref().unwrap_err().contains("neither pictures nor text"));
         assert_eq!(rows.len(), 4);
+    }
+
+    #[test]
+    fn keys_are_cut_at_the_first_dot_of_the_last_part() {
+        assert_eq!(split("./a.b/c.0.jpg"), Some(("a.b/c", "0.jpg")));
+        assert_eq!((split("a.b/c"), split("a/.c.txt"), split("")), (None, None, None));
     }
 
     #[test]

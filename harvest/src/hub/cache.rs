@@ -46,7 +46,7 @@ impl Snapshot {
     /// Whether everything besides the weights is there, or known not to exist.
     pub fn has_small(&self) -> bool {
         let settled = |file: &&str| self.has(file) || self.absent(file).exists();
-        self.has(SMALL[0]) && SMALL.iter().chain([&INDEX]).all(|file| settled(&file))
+        self.has(SMALL[0]) && SMALL.iter().chain([&INDEX]).all(settled)
     }
 
     /// Where the cache notes that a commit has no such file.

@@ -176,15 +176,15 @@ fn one_pair_has_one_id_in_every_format() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("x.png"), picture(0)).unwrap();
     fs::write(dir.path().join("x.txt"), "a button\n").unwrap();
-    assert_eq!(ids(dir.path()), [id.clone()]);
+    assert_eq!(ids(dir.path()).as_slice(), std::slice::from_ref(&id));
 
     let bytes = archive(&[("x.png".into(), picture(0)), ("x.txt".into(), b"a button\n".to_vec())]);
     fs::write(dir.path().join("x.tar"), &bytes).unwrap();
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packed.write_all(&bytes).unwrap();
     fs::write(dir.path().join("x.tar.gz"), packed.finish().unwrap()).unwrap();
-    assert_eq!(ids(&dir.path().join("x.tar")), [id.clone()]);
-    assert_eq!(ids(&dir.path().join("x.tar.gz")), [id.clone()]);
+    assert_eq!(ids(&dir.path().join("x.tar")).as_slice(), std::slice::from_ref(&id));
+    assert_eq!(ids(&dir.path().join("x.tar.gz")).as_slice(), std::slice::from_ref(&id));
 
     let sides = json!([{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "a button"}]);
     let parts = json!([{"role": "user", "content": [{"type": "image"}]},
