@@ -169,10 +169,11 @@ pub struct Demo {
 /// `sae harvest`
 #[derive(Group, Debug)]
 pub struct Harvest {
-    /// Folder of a checkpoint in Hugging Face layout
+    /// Checkpoint: a folder in Hugging Face layout, or org/name[@revision] on the hub, which is downloaded once
     #[arg(long)]
     pub model: PathBuf,
-    /// Data set: a .jsonl, .json or .parquet file, or a folder of them or of captioned images
+    /// Data set: a .jsonl, .json, .parquet, .tar or .tar.gz file, a folder of them or of captioned images, or shards such
+    /// as name-{000..012}.tar
     #[arg(long)]
     pub data: PathBuf,
     /// Decoder blocks to capture behind, counted from 0
@@ -214,6 +215,9 @@ pub struct Reading {
     /// Which column holds a field, such as text=caption
     #[arg(long, value_name = "FIELD=COLUMN", value_parser = pair)]
     pub map: Vec<(String, String)>,
+    /// Fetch images that the data set names by http or https links (otherwise such rows are skipped)
+    #[arg(long)]
+    pub fetch_images: bool,
     /// auto: the checkpoint's chat template; none: the field `text`, verbatim
     #[arg(long, default_value = "auto")]
     pub template: harvest::Templating,
@@ -238,7 +242,7 @@ pub struct Train {
     /// Name of the new autoencoder
     #[arg(long)]
     pub name: String,
-    /// Checkpoint folder: activations straight from the model, without storing them
+    /// Checkpoint, as for `sae harvest`: activations straight from the model, without storing them
     #[arg(long, requires = "data")]
     pub model: Option<PathBuf>,
     /// Data set that the model reads
@@ -340,10 +344,10 @@ pub struct Eval {
     /// Leave out positions whose norm is over X times the median norm, 0 for none; as in training if this is left out
     #[arg(long, value_name = "X")]
     pub max_norm: Option<f64>,
-    /// Checkpoint whose predictions are compared, with the autoencoder's reconstructions in place and without
+    /// Checkpoint, as for `sae harvest`, whose predictions are compared, with the autoencoder's reconstructions in place and without
     #[arg(long, requires = "data")]
     pub model: Option<PathBuf>,
-    /// Data set for it: a .jsonl, .json or .parquet file, or a folder of them or of captioned images
+    /// Data set for it, as for `sae harvest`
     #[arg(long, requires = "model")]
     pub data: Option<PathBuf>,
     /// Read only the first rows of the data

@@ -63,6 +63,11 @@ impl Rows {
                 "parquet" => copy_table(&from, rows, &to)?,
                 "json" if is_array(&from)? => copy_array(&from, rows, &to)?,
                 "json" | "jsonl" | "ndjson" => copy_lines(&from, rows, &to)?,
+                // Taken for a picture it would be copied whole.
+                "tar" | "gz" | "tgz" => {
+                    let cause = "rows of an archive cannot be written as they stand yet".to_string();
+                    return Err(Error::Source { cause, path: from });
+                }
                 _ => copy_captioned(&from, &to)?,
             };
             if copied != rows.len() as u64 {

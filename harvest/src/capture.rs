@@ -62,6 +62,8 @@ pub struct Plan {
     pub data: PathBuf,
     /// Fields and the columns that hold them, where the data set calls them otherwise.
     pub mapping: Mapping,
+    /// Whether images behind links are fetched.
+    pub fetch_images: bool,
     /// Decoder blocks to capture behind, counted from 0.
     pub layers: Vec<usize>,
     /// Rows of the data to read; all of them if there is no limit.
@@ -89,6 +91,7 @@ impl Plan {
             model: model.into(),
             data: data.into(),
             mapping: Mapping::new(),
+            fetch_images: false,
             layers,
             limit: None,
             device: DeviceChoice::Auto,
@@ -105,6 +108,7 @@ impl Plan {
     fn arguments(&self) -> serde_json::Value {
         serde_json::json!({
             "map": self.mapping,
+            "fetch_images": self.fetch_images,
             "layers": self.layers,
             "limit": self.limit,
             "device": self.device.to_string(),
@@ -148,7 +152,7 @@ pub fn harvest(plan: &Plan, run: &Run, progress: &mut dyn FnMut(&Progress)) -> R
     }
     let checkpoint = Checkpoint::open(&plan.model)?;
     check_layers(checkpoint.config(), &plan.layers)?;
-    let source = Source::open(&plan.data)?;
+    let source = Source::open(&plan.data)?.fetching(plan.fetch_images);
     let device = plan.device.open()?;
 
     let arguments = plan.arguments();
@@ -211,10 +215,9 @@ fn placed(mut arguments: serde_json::Value, plan: &Plan, source: &Source) -> ser
     arguments
 }
 
-/// The last component of a path: runs are compared and moved between machines.
+/// The model's name, not its place: runs are compared and moved between machines.
 fn name(path: &Path) -> String {
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    crate::hub::model_name(&path.canonicalize().unwrap_or_else(|_| path.to_path_buf()))
 }
 
 /// A part before it went through the model.

@@ -26,6 +26,16 @@ pub enum Error {
         /// The file or folder.
         path: PathBuf,
     },
+    /// A checkpoint that cannot be had from the hub.
+    #[error("{cause}: {model}{hint}")]
+    Hub {
+        /// What is in the way.
+        cause: String,
+        /// `org/name@revision`.
+        model: String,
+        /// What to do about it, on a line of its own; or nothing.
+        hint: String,
+    },
     /// Arguments that contradict each other, the checkpoint or the data.
     #[error("{0}")]
     Plan(String),

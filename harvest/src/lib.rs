@@ -5,7 +5,7 @@
 //! ```text
 //! data::Source ──rows──▶ Checkpoint::prepare ──────────▶ Model::hidden ──▶ sae_core::store
 //! JSON, Parquet,         prompt: turns ▶ template ▶ ids   ViT ▶ projector   parts of shards
-//! folder                 pixels: file ▶ Pillow's resize   ▶ decoder blocks  and tables
+//! tar, folder            pixels: file ▶ Pillow's resize   ▶ decoder blocks  and tables
 //! ```
 //!
 //! [`harvest`] runs all of it by a [`Plan`]; [`Live`] serves hidden states without storing them; a [`Predictor`] goes
@@ -14,15 +14,19 @@
 //! the image backend: token ids exactly, pixel values exactly, hidden states to 1e-4.
 //!
 //! A row that cannot be used is skipped, counted and listed with its reason; only what would make all rows wrong (a
-//! checkpoint, an argument, a disk) is an [`Error`]. Nothing here prints, and nothing reaches for the network.
+//! checkpoint, an argument, a disk) is an [`Error`]. Nothing here prints. [`hub`] downloads a checkpoint that is named as
+//! one of the hub, and [`data::Fetch`] an image behind a link, for those who ask for it; nothing else reaches for the
+//! network.
 
 mod capture;
 mod checkpoint;
 pub mod data;
 mod error;
+pub mod hub;
 pub mod kernel;
 mod live;
 pub mod model;
+mod net;
 mod outlook;
 pub mod pixels;
 mod predict;

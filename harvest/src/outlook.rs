@@ -60,6 +60,7 @@ fn rows(source: &Source) -> Result<u64> {
         Format::Folder => Ok(source.files.len() as u64),
         Format::JsonLines => source.files.iter().map(|file| lines(file)).sum(),
         Format::Parquet => source.files.iter().map(|file| table_rows(file)).sum(),
+        Format::WebDataset => source.files.iter().map(|file| Source::archived(file)).sum(),
         Format::JsonArray => Ok(source.rows(&Mapping::new())?.count() as u64),
     }
 }

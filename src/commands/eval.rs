@@ -35,7 +35,7 @@ struct Findings {
 pub fn run(args: &Eval, dry: bool) -> Result<Outcome> {
     let opened = Opened::new(&args.of)?;
     let exclude = excluded(args, &opened)?;
-    let plan = losses::plan(args, &opened)?;
+    let plan = losses::plan(args, &opened, dry)?;
     if dry {
         let model = plan.as_ref().map(|plan| plan.outlook()).transpose()?;
         return opened.plan("eval", json!({ "exclude": exclude, "model": model }));

@@ -1,6 +1,6 @@
 //! `sae harvest`: a data set through a model, its activations into the store; what was skipped is listed.
 
-use super::Outcome;
+use super::{Outcome, model};
 use crate::args::{Harvest, Reading};
 use crate::terminal::{self, count};
 use anyhow::Result;
@@ -16,7 +16,7 @@ const SHOWN: usize = 10;
 
 /// Runs the command.
 pub fn run(args: &Harvest, dry: bool) -> Result<Outcome> {
-    let plan = plan(args);
+    let plan = plan(args, dry)?;
     if dry {
         return Outcome::plan(json!({ "command": "harvest", "run": args.run, "plan": plan.outlook()? }));
     }
@@ -66,20 +66,22 @@ pub fn capture(plan: &Plan, run: &Path) -> Result<StoreRecord> {
     Ok(record)
 }
 
-fn plan(args: &Harvest) -> Plan {
-    Plan {
+fn plan(args: &Harvest, dry: bool) -> Result<Plan> {
+    let model = model::folder(&args.model, dry)?;
+    Ok(Plan {
         limit: args.limit,
         device: args.device.device,
         store_dtype: args.store_dtype,
         part_rows: args.shard_tokens,
-        ..reading(&args.reading, Plan::new(&args.model, &args.data, args.layers.clone()))
-    }
+        ..reading(&args.reading, Plan::new(model, &args.data, args.layers.clone()))
+    })
 }
 
 /// A plan with what was said about reading the data.
 pub fn reading(args: &Reading, plan: Plan) -> Plan {
     Plan {
         mapping: args.map.clone(),
+        fetch_images: args.fetch_images,
         dtype: args.dtype,
         batch_tokens: args.batch_tokens,
         answers: args.answers,

@@ -10,6 +10,7 @@ mod harvest;
 mod import;
 mod index;
 mod info;
+mod model;
 mod score;
 mod train;
 

@@ -1,7 +1,7 @@
 //! `sae train`: arguments to checked configurations, training with a progress bar and checkpoints, autoencoders and their
 //! logs saved.
 
-use super::Outcome;
+use super::{Outcome, model};
 use crate::args::Train;
 use crate::interrupt::Interrupt;
 use crate::terminal::{self, count};
@@ -35,7 +35,8 @@ pub fn run(args: &Train, dry: bool) -> Result<Outcome> {
     let saes = sweep(&args.name, &config(args)?, &args.sweep)?;
     let layer = args.hook.strip_prefix("layers.").and_then(|n| n.parse().ok());
     let layer: usize = layer.with_context(|| format!("{} is no hook; hooks are called layers.16", args.hook))?;
-    let plan = args.model.as_ref().zip(args.data.as_ref()).map(|(model, data)| Plan {
+    let model = args.model.as_ref().map(|model| model::folder(model, dry)).transpose()?;
+    let plan = model.as_ref().zip(args.data.as_ref()).map(|(model, data)| Plan {
         limit: args.limit,
         device: args.device.device,
         ..Plan::new(model, data, vec![layer])
@@ -76,8 +77,7 @@ pub fn run(args: &Train, dry: bool) -> Result<Outcome> {
     let last = match (&plan, &store) {
         (Some(plan), _) => {
             let live = Live::open(plan, first.1.exclude)?;
-            let model = args.model.as_ref().and_then(|m| m.file_name()).unwrap_or_default();
-            let origin = Origin { model: model.to_string_lossy().into(), ..origin(&args.hook, layer) };
+            let origin = Origin { model: harvest::hub::model_name(&plan.model), ..origin(&args.hook, layer) };
             Job { run: &run, saes, origin, every, resume }.train(live, &device)?
         }
         (None, Some(store)) => {

@@ -7,7 +7,11 @@ mod bad_input;
 mod demo_model;
 mod evaluate;
 mod exchange;
+mod hub;
 mod resume;
+#[path = "../../harvest/tests/it/server.rs"]
+#[allow(dead_code, reason = "what only the other crate's tests need")]
+mod server;
 mod tool;
 mod training;
 mod whole_way;

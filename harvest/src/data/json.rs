@@ -1,7 +1,7 @@
 //! Rows of JSON, a line each or the elements of one array, read one at a time in bounded memory. A row that does not
 //! parse does not end the stream. Knows no schema.
 
-use super::record::Columns;
+use super::columns::Columns;
 use super::source::{FileRows, Format};
 use crate::{Error, Result};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 /// Bytes of the longest row that is kept.
-const ROW_LIMIT: usize = 1 << 26;
+pub(super) const ROW_LIMIT: usize = 1 << 26;
 
 /// Whether a `.json` file is an array or lines.
 pub(super) fn format(path: &Path) -> Result<Format> {

@@ -1,11 +1,21 @@
-//! Data sets: rows of JSON, Parquet or a folder of pictures, streamed in order, each as one conversation with its
-//! images still unread. A row that cannot be understood says why and the stream goes on.
+//! Data sets: rows of JSON, Parquet, tar archives or a folder of pictures, streamed in order, each as one conversation with
+//! its images still unread. A row that cannot be understood says why and the stream goes on.
 
+mod columns;
+mod fetch;
 mod folder;
+mod image;
 mod json;
 mod parquet;
 mod record;
+mod schema;
+mod shards;
 mod source;
+mod tar;
+mod webdataset;
 
-pub use record::{ImageFile, Pair, Part, Record, Turn};
+pub use fetch::Fetch;
+pub use image::ImageFile;
+pub use record::{Pair, Part, Record, Turn};
 pub use source::{Format, Mapping, Row, Rows, Source};
+pub use webdataset::read_archive;

@@ -1,7 +1,8 @@
 //! Rows of a Parquet file, a batch at a time. Columns of images are binary, or Hugging Face's `{bytes, path}`, or lists
 //! of either; everything else becomes JSON. Knows no schema.
 
-use super::record::{Columns, ImageFile};
+use super::columns::Columns;
+use super::image::ImageFile;
 use super::source::FileRows;
 use crate::{Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
@@ -9,7 +10,7 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, UInt64Type
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Map, Value};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Rows that are decoded at once: few, because each may hold images.
@@ -38,10 +39,10 @@ fn columns(batch: &RecordBatch, row: usize) -> Result<Columns, String> {
     for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
         let name = field.name();
         if is_image(array.data_type()) {
-            columns.images.insert(name.clone(), images(array, row).into_iter().collect());
+            columns.images.insert(name.clone(), image(array, row).map(Some).into_iter().collect());
         } else if let Some(items) = list(array).filter(|items| is_image(items.data_type())) {
             let items = list_items(array, &items, row);
-            let items = items.map(|items| (0..items.len()).flat_map(|n| images(&items, n)).collect());
+            let items = items.map(|items| (0..items.len()).map(|n| image(&items, n)).collect());
             columns.images.insert(name.clone(), items.unwrap_or_default());
         } else {
             columns.fields.insert(name.clone(), json(array, row).map_err(|e| format!("the column {name}: {e}"))?);
@@ -59,7 +60,7 @@ fn is_image(kind: &DataType) -> bool {
     }
 }
 
-fn images(array: &ArrayRef, row: usize) -> Option<ImageFile> {
+fn image(array: &ArrayRef, row: usize) -> Option<ImageFile> {
     if array.is_null(row) {
         return None;
     }
@@ -72,7 +73,8 @@ fn images(array: &ArrayRef, row: usize) -> Option<ImageFile> {
     if bytes.is_none() && path.is_none() {
         return None;
     }
-    Some(ImageFile { path: path.unwrap_or_default(), file: PathBuf::new(), bytes })
+    let path = path.unwrap_or_default();
+    Some(ImageFile { bytes, ..ImageFile::named(&path) })
 }
 
 fn binary(array: &ArrayRef, row: usize) -> Option<Vec<u8>> {
@@ -191,7 +193,7 @@ mod tests {
         writer.write(&batch).unwrap();
         writer.close().unwrap();
         let found: Vec<_> = rows(&path).unwrap().map(|row| row.unwrap().unwrap()).collect();
-        let image = ImageFile { path: "a.png".into(), file: PathBuf::new(), bytes: Some(b"png".to_vec()) };
+        let image = Some(ImageFile::held("a.png".into(), b"png".to_vec()));
         assert_eq!((found[0].images["image"].as_slice(), found[1].images["image"].as_slice()), (&[image][..], &[][..]));
         let turns = json!([{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "a"}]);
         assert_eq!((&found[0].fields["id"], &found[0].fields["conversations"]), (&json!(7), &turns));

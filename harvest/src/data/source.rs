@@ -1,7 +1,9 @@
 //! Where a data set lies and in which format: the files in order, and the stream of their rows. Decodes nothing itself.
 
-use super::record::{Columns, Record};
-use super::{folder, json, parquet};
+use super::columns::Columns;
+use super::fetch::Fetch;
+use super::record::Record;
+use super::{folder, json, parquet, schema, shards, webdataset};
 use crate::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,8 +20,10 @@ pub enum Format {
     JsonArray,
     /// Tables, with Hugging Face's image columns.
     Parquet,
-    /// `key.jpg` beside `key.txt`.
+    /// `key.jpg` beside `key.txt` or `key.json`.
     Folder,
+    /// Archives whose members of one key are a row.
+    WebDataset,
 }
 
 /// A data set on disk.
@@ -31,6 +35,8 @@ pub struct Source {
     pub format: Format,
     /// Its files in the order of their rows; for [`Format::Folder`] the images, each of which is a row.
     pub files: Vec<PathBuf>,
+    /// What follows links to images, if they are to be followed.
+    pub fetch: Option<Fetch>,
 }
 
 /// A row of a data set.
@@ -53,18 +59,25 @@ pub type Rows = Box<dyn Iterator<Item = Result<Row>> + Send>;
 pub(super) type FileRows = Box<dyn Iterator<Item = Result<Result<Columns, String>>> + Send>;
 
 impl Source {
-    /// Finds the data set at `path`: a file, or a folder of files or of folders of files.
+    /// Finds the data set at `path`: a file, a folder of files or of folders of files, or a pattern of shards such as
+    /// `name-{000..012}.tar`.
     ///
     /// # Errors
     /// There is nothing that could be read.
     pub fn open(path: &Path) -> Result<Self> {
+        if !path.exists()
+            && let Some(files) = shards::expand(path)?
+        {
+            return Self::of_shards(files);
+        }
         let meta = fs::metadata(path).map_err(Error::io("read", path))?;
         if meta.is_file() {
             let format = file_format(path)?.ok_or_else(|| {
-                Error::data(path)("data sets are .jsonl, .json or .parquet files, or folders of them or of images")
+                let known = "data sets are .jsonl, .json, .parquet, .tar or .tar.gz files";
+                Error::data(path)(format!("{known}, or folders of them or of images"))
             })?;
             let root = path.parent().unwrap_or(Path::new("")).to_path_buf();
-            return Ok(Self { root, format, files: vec![path.to_path_buf()] });
+            return Ok(Self { root, format, files: vec![path.to_path_buf()], fetch: None });
         }
         let here = entries(path)?;
         let mut found = choose(&here)?;
@@ -73,9 +86,32 @@ impl Source {
             let below = folders.map(|folder| entries(folder)).collect::<Result<Vec<_>>>()?.concat();
             found = choose(&below)?;
         }
-        let nothing = "the folder holds no .parquet, .jsonl or .json files, and no images";
+        let nothing = "the folder holds no .tar, .parquet, .jsonl or .json files, and no images";
         let (format, files) = found.ok_or_else(|| Error::data(path)(nothing))?;
-        Ok(Self { root: path.to_path_buf(), format, files })
+        Ok(Self { root: path.to_path_buf(), format, files, fetch: None })
+    }
+
+    fn of_shards(files: Vec<PathBuf>) -> Result<Self> {
+        let missing = files.iter().find(|file| !file.is_file());
+        if let Some(file) = missing {
+            return Err(Error::data(file)("a shard of the pattern is not there"));
+        }
+        let unknown = || Error::data(&files[0])("shards are .tar, .tar.gz, .parquet, .jsonl or .json files");
+        let format = file_format(&files[0])?.ok_or_else(unknown)?;
+        let inside = |root: &Path| files.iter().all(|file| file.starts_with(root));
+        let root = files[0].ancestors().skip(1).find(|root| inside(root)).unwrap_or(Path::new("")).to_path_buf();
+        Ok(Self { root, format, files, fetch: None })
+    }
+
+    /// The number of rows of an archive, without reading what they hold.
+    pub(crate) fn archived(path: &Path) -> Result<u64> {
+        webdataset::count(path)
+    }
+
+    /// The same data set, whose links to images are followed, or not.
+    #[must_use]
+    pub fn fetching(self, links: bool) -> Self {
+        Self { fetch: links.then(Fetch::new), ..self }
     }
 
     /// The rows, read one after the other; columns renamed as `mapping` says.
@@ -86,20 +122,22 @@ impl Source {
         let mut number = 0;
         let (root, mapping) = (self.root.clone(), mapping.clone());
         let name = move |file: &Path| file.strip_prefix(&root).unwrap_or(file).display().to_string();
-        let files = self.files.clone();
+        let (files, fetch) = (self.files.clone(), self.fetch.clone());
         let open: fn(&Path) -> Result<FileRows> = match self.format {
             Format::JsonLines => json::lines,
             Format::JsonArray => json::array,
             Format::Parquet => parquet::rows,
             Format::Folder => folder::row,
+            Format::WebDataset => webdataset::rows,
         };
         let rows = files.into_iter().flat_map(move |file| {
             let name = name(&file);
             let folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
-            let mapping = mapping.clone();
+            let (mapping, fetch) = (mapping.clone(), fetch.clone());
             let rows: FileRows = open(&file).unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
             rows.enumerate().map(move |(row, columns)| {
-                columns.map(|columns| understand(columns, &mapping, &folder, format!("{name}:{row}")))
+                let place = Place { mapping: &mapping, folder: &folder, fetch: fetch.as_ref() };
+                columns.map(|columns| understand(columns, &place, format!("{name}:{row}")))
             })
         });
         Ok(Box::new(rows.map(move |row| {
@@ -114,12 +152,21 @@ impl Source {
     }
 }
 
-fn understand(columns: Result<Columns, String>, mapping: &Mapping, folder: &Path, source: String) -> Row {
+/// What a row's columns and images are understood by.
+struct Place<'a> {
+    mapping: &'a Mapping,
+    folder: &'a Path,
+    fetch: Option<&'a Fetch>,
+}
+
+fn understand(columns: Result<Columns, String>, place: &Place, source: String) -> Row {
     let mut key = String::new();
     let record = columns.and_then(|mut columns| {
-        columns.rename(mapping)?;
+        columns.rename(place.mapping)?;
         key = columns.key().unwrap_or_default();
-        Record::new(columns, folder)
+        let mut record = schema::understand(columns)?;
+        record.images.iter_mut().for_each(|image| image.place(place.folder, place.fetch));
+        Ok(record)
     });
     Row { number: 0, source, key, record }
 }
@@ -134,8 +181,14 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The files of the first format that a folder has, tables before images.
+/// The files of the first format that a folder has: archives (tools lay tables of what is in them beside them), tables,
+/// images.
 fn choose(entries: &[PathBuf]) -> Result<Option<(Format, Vec<PathBuf>)>> {
+    let files: Vec<_> = entries.iter().filter(|path| webdataset::is_archive(path)).cloned().collect();
+    if let Some(first) = files.first() {
+        webdataset::check(first)?;
+        return Ok(Some((Format::WebDataset, files)));
+    }
     for extension in ["parquet", "jsonl", "json"] {
         let files: Vec<_> = entries.iter().filter(|path| has_extension(path, extension)).cloned().collect();
         if let Some(first) = files.first() {
@@ -154,6 +207,9 @@ fn has_extension(path: &Path, extension: &str) -> bool {
 fn file_format(path: &Path) -> Result<Option<Format>> {
     if has_extension(path, "json") {
         return json::format(path).map(Some);
+    }
+    if webdataset::is_archive(path) {
+        return webdataset::check(path).map(|()| Some(Format::WebDataset));
     }
     let lines = has_extension(path, "jsonl") || has_extension(path, "ndjson");
     Ok(match has_extension(path, "parquet") {

@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "what cannot be set up has failed")]
 
 mod bad;
+mod data;
 mod geometry;
 mod golden;
 mod harvest;
+mod hub;
 mod parity;
 mod predict;
+mod server;

@@ -46,8 +46,8 @@ impl Pictures {
         let file = source.rsplit_once(':').map_or(source, |(file, _)| file);
         let found = if image.path.is_empty() { Vec::new() } else { self.candidates(&image.path, file) };
         if found.is_empty() {
-            return Err(match file.ends_with(".parquet") {
-                true => "The picture lies inside the data set's Parquet file; this version shows files only.".into(),
+            return Err(match [".parquet", ".tar", ".gz", ".tgz"].iter().any(|kind| file.ends_with(kind)) {
+                true => format!("The picture lies inside the data set's file; this version shows files only: {file}"),
                 false => format!("The picture was not found: {}", image.path),
             });
         }

@@ -2,6 +2,7 @@
 
 use super::super::Opened;
 use super::super::harvest::reading;
+use super::super::model;
 use crate::args::Eval;
 use crate::terminal::{self, count, table};
 use anyhow::{Context, Result, bail};
@@ -35,8 +36,9 @@ pub(super) struct Effect {
 }
 
 /// What is to be run, if a model was named.
-pub(super) fn plan(args: &Eval, opened: &Opened) -> Result<Option<Plan>> {
+pub(super) fn plan(args: &Eval, opened: &Opened, dry: bool) -> Result<Option<Plan>> {
     let (Some(model), Some(data)) = (&args.model, &args.data) else { return Ok(None) };
+    let model = &model::folder(model, dry)?;
     let layers = vec![opened.store.manifest().layer];
     let plan = reading(&args.reading, Plan::new(model, data, layers));
     let plan = Plan { limit: args.limit, device: args.of.device.device, ..plan };
@@ -90,7 +92,7 @@ pub(super) fn measure(plan: &Plan, opened: &Opened, exclusion: Exclusion) -> Res
     bar.finish_and_clear();
     let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     Ok(Effect {
-        name: name(&plan.model),
+        name: harvest::hub::model_name(&plan.model),
         data: name(&plan.data),
         same_checkpoint: same_checkpoint(&predictor, opened)?,
         limit: plan.limit,

@@ -1,0 +1,5 @@
+//! A WebDataset archive: headers, names, members, rows.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| drop(harvest::data::read_archive(bytes)));

@@ -1,0 +1,60 @@
+//! Names of shards in one word: `name-{000000..000012}.tar` stands for thirteen files. Knows no formats.
+
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// Most files that a pattern stands for.
+const LIMIT: u64 = 1 << 20;
+
+/// The files that a pattern stands for, in its order; nothing if it is none.
+///
+/// # Errors
+/// It stands for too many.
+pub(super) fn expand(path: &Path) -> Result<Option<Vec<PathBuf>>> {
+    let Some(text) = path.to_str() else { return Ok(None) };
+    let mut names = vec![text.to_owned()];
+    // From the back: the last range runs fastest in its place.
+    while let Some((start, end, first, last, digits)) = range(&names[0]) {
+        let count = last - first + 1;
+        if count.saturating_mul(names.len() as u64) > LIMIT {
+            return Err(Error::data(path)(format!("the pattern stands for more than {LIMIT} files")));
+        }
+        let number = |name: &str, n: u64| format!("{}{n:0digits$}{}", &name[..start], &name[end..]);
+        // Every name has the same length in front of the range, since ranges before it are still unexpanded.
+        let all = (first..=last).flat_map(|n| names.iter().map(move |name| (name, n)));
+        names = all.map(|(name, n)| number(name, n)).collect();
+    }
+    Ok((names.len() > 1 || names[0] != text).then(|| names.into_iter().map(PathBuf::from).collect()))
+}
+
+/// The last range of a name: where it stands, its numbers and their digits.
+fn range(name: &str) -> Option<(usize, usize, u64, u64, usize)> {
+    let start = name.rfind('{')?;
+    let end = start + name[start..].find('}')?;
+    let (first, last) = name[start + 1..end].split_once("..")?;
+    let digits = first.len();
+    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    let (first, last): (u64, u64) = (number(first)?, number(last)?);
+    (first <= last && last < u64::MAX && digits <= 20).then_some((start, end + 1, first, last, digits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_stand_for_files_in_order() {
+        let names = |pattern: &str| {
+            let files = expand(Path::new(pattern)).unwrap();
+            files.map(|files| files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(names("d/a-{008..010}.tar").unwrap(), ["d/a-008.tar", "d/a-009.tar", "d/a-010.tar"]);
+        assert_eq!(names("{0..1}/{0..1}.tar").unwrap(), ["0/0.tar", "0/1.tar", "1/0.tar", "1/1.tar"]);
+        assert_eq!(names("{5..5}.tar").unwrap(), ["5.tar"]);
+        for none in ["a.tar", "a-{x..y}.tar", "a-{3..1}.tar", "a-{1.tar", "a-{}.tar"] {
+            assert_eq!(names(none), None, "{none}");
+        }
+        assert!(expand(Path::new("{0..99999999}.tar")).is_err());
+        assert!(expand(Path::new("{0..9999}{0..9999}.tar")).is_err());
+    }
+}

@@ -1,0 +1,96 @@
+//! A web server on this machine, for tests: one thread, an answer a request, closed when it is dropped.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+/// What the server says.
+pub struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn new(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    pub fn ok(body: Vec<u8>) -> Self {
+        Self { body, ..Self::new(200) }
+    }
+
+    pub fn status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
+    /// Adds a header. A `content-length` takes the place of the true one; `transfer-encoding: close` stands for none.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    fn write(self, stream: &mut TcpStream) -> std::io::Result<()> {
+        let says = |name: &str| self.headers.iter().any(|(header, _)| header == name);
+        let mut head = format!("HTTP/1.1 {} x\r\nconnection: close\r\n", self.status);
+        if !says("content-length") && !says("transfer-encoding") {
+            head += &format!("content-length: {}\r\n", self.body.len());
+        }
+        for (name, value) in self.headers.iter().filter(|(name, _)| name != "transfer-encoding") {
+            head += &format!("{name}: {value}\r\n");
+        }
+        stream.write_all(format!("{head}\r\n").as_bytes())?;
+        stream.write_all(&self.body)
+    }
+}
+
+/// The server.
+pub struct Server {
+    pub address: String,
+    asked: Arc<Mutex<Vec<String>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// A server that answers a request's path and headers (in small letters).
+    pub fn new(answer: impl Fn(&str, &[String]) -> Answer + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (asked, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (log, stopped) = (Arc::clone(&asked), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                let mut stream = stream.unwrap();
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+                let Some(first) = lines.next() else { continue };
+                let headers: Vec<_> = lines.take_while(|line| !line.is_empty()).map(|l| l.to_lowercase()).collect();
+                let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+                log.lock().unwrap().push(path.clone());
+                // A client that has had enough closes the connection.
+                let _ = answer(&path, &headers).write(&mut stream);
+            }
+        });
+        Self { address, asked, stop, thread: Some(thread) }
+    }
+
+    /// Paths that were asked for since the last time.
+    pub fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address.trim_start_matches("http://"));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

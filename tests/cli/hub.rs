@@ -1,0 +1,65 @@
+//! A model by its name on the hub, through the real program: downloaded once, named in the run, taken from the cache.
+
+use crate::server::{Answer, Server};
+use crate::tool::{data_set, fails, sae, said, tiny_model};
+use serde_json::{Value, json};
+use std::fs;
+
+const COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
+
+/// The tiny model as the hub would serve it, gated for those without a token.
+fn answer(path: &str, headers: &[String]) -> Answer {
+    if path.starts_with("/api/models/org/tiny/") {
+        let files = fs::read_dir(tiny_model()).unwrap().map(|entry| entry.unwrap()).filter(|e| e.path().is_file());
+        let files = files.map(
+            |file| json!({"rfilename": file.file_name().to_str().unwrap(), "size": file.metadata().unwrap().len()}),
+        );
+        return Answer::ok(json!({"sha": COMMIT, "siblings": files.collect::<Vec<_>>()}).to_string().into_bytes());
+    }
+    match path.strip_prefix(&format!("/org/tiny/resolve/{COMMIT}/")) {
+        None => Answer::new(401).header("x-error-code", "RepoNotFound"),
+        Some(_) if !headers.iter().any(|header| header == "authorization: bearer mine") => {
+            Answer::new(401).header("x-error-code", "GatedRepo")
+        }
+        Some(name) => Answer::ok(fs::read(tiny_model().join(name)).unwrap()),
+    }
+}
+
+#[test]
+fn a_model_is_harvested_by_its_name_on_the_hub() {
+    let server = Server::new(answer);
+    let dir = tempfile::tempdir().unwrap();
+    let data = data_set(dir.path(), 3);
+    let run = |name: &str, model: &str, env: &[(&str, &str)]| {
+        let mut command = sae();
+        command.args(["harvest", "--layers", "1", "--json", "--model", model, "--data"]).arg(&data);
+        command.arg("--run").arg(dir.path().join(name)).envs(env.iter().copied());
+        command.env("HF_ENDPOINT", &server.address).env("HF_HOME", dir.path().join("hf"));
+        command.env_remove("HF_HUB_CACHE").output().unwrap()
+    };
+    let missing = run("run", "org/missing", &[]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(said(&missing).contains("no such folder here and no such repository"), "{}", said(&missing));
+    let gated = run("run", "org/tiny", &[]);
+    assert!(said(&gated).contains("hint: ") && said(&gated).contains("HF_TOKEN"), "{}", said(&gated));
+    assert!(!dir.path().join("run").exists());
+
+    let first = run("run", "org/tiny", &[("HF_TOKEN", "mine")]);
+    assert!(first.status.success(), "{}", said(&first));
+    let record: Value = serde_json::from_slice(&fs::read(dir.path().join("run/run.json")).unwrap()).unwrap();
+    assert_eq!(record["steps"]["harvest"]["model"], "org/tiny");
+    server.asked();
+    let again = run("again", "org/tiny", &[]);
+    let offline = run("offline", "org/tiny@main", &[("HF_HUB_OFFLINE", "1")]);
+    assert!(again.status.success() && offline.status.success(), "{}{}", said(&again), said(&offline));
+    assert_eq!(server.asked(), Vec::<String>::new());
+}
+
+#[test]
+fn a_dry_run_downloads_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = data_set(dir.path(), 3);
+    let args =
+        ["harvest", "--model", "no-such-org/tiny", "--data", data.to_str().unwrap(), "--layers", "1", "--run", "r"];
+    assert!(fails(1, &[&args[..], &["--dry-run"]].concat()).contains("a dry run downloads nothing"));
+}
