@@ -43,6 +43,8 @@ pub enum Command {
     Demo(Demo),
     /// Capture a model's activations on a data set
     Harvest(Harvest),
+    /// Check the shards that several machines captured, and join them into one run
+    Merge(Merge),
     /// Train an autoencoder on captured activations
     Train(Box<Train>),
     /// Measure an autoencoder, text and image apart; with a model and data, what it costs the model
@@ -134,6 +136,17 @@ pub struct Demo {
 
 /// `sae harvest`
 #[derive(Group, Debug)]
+#[command(after_help = "\
+Shards are consecutive rows of the data, counted from 1. Each is a run of its own, which an interrupted harvest goes on
+with; a run has one writer. `sae merge` joins them to what one machine would have captured.
+
+Examples:
+  sae harvest --model llava-1.5-7b-hf --data train.jsonl --layers 16 --run run
+  sae harvest ... --dry-run                  what it will read and hold in memory
+  sae harvest ... --shard 3/8 --run run-3    on the third of eight machines
+  # in a Slurm script with --array=1-8:
+  sae harvest ... --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT --run run-$SLURM_ARRAY_TASK_ID
+  sae merge run-1 run-2 run-3 run-4 run-5 run-6 run-7 run-8 --run run")]
 pub struct Harvest {
     /// Folder of a checkpoint in Hugging Face layout
     #[arg(long)]
@@ -150,6 +163,9 @@ pub struct Harvest {
     /// Read only the first rows of the data
     #[arg(long)]
     pub limit: Option<u64>,
+    /// Capture one of several shards of the data, counted from 1: 1/8 to 8/8
+    #[arg(long, value_name = "N/OF")]
+    pub shard: Option<harvest::Shard>,
     /// How activations are stored: f32, f16 or bf16
     #[arg(long, default_value = "f32")]
     pub store_dtype: StoreDtype,
@@ -163,6 +179,25 @@ pub struct Harvest {
     /// Go on with an interrupted run (which is what happens anyway)
     #[arg(long)]
     pub resume: bool,
+}
+
+/// `sae merge`
+#[derive(Group, Debug)]
+#[command(after_help = "\
+All shards have to be of one model, one data set and the same arguments, finished, each there once; every byte of their
+activations is compared with its hash. What is wrong is listed, and then nothing is written. Activations are not copied
+where the new run lies on the same file system: it shares the files (hard links), and shards may be removed afterwards.
+
+Examples:
+  sae merge run-* --run run
+  sae merge run-* --run run --dry-run        only look at them")]
+pub struct Merge {
+    /// Run folders of the shards, in any order
+    #[arg(required = true, value_name = "SHARD")]
+    pub shards: Vec<PathBuf>,
+    /// New run folder
+    #[arg(long)]
+    pub run: PathBuf,
 }
 
 /// How a model reads a data set.

@@ -27,6 +27,7 @@ pub mod pixels;
 mod predict;
 pub mod prompt;
 pub mod resample;
+mod shard;
 pub mod template;
 
 pub use capture::{ComputeDtype, Plan, Progress, harvest};
@@ -35,3 +36,4 @@ pub use error::{Error, Result};
 pub use live::Live;
 pub use outlook::Outlook;
 pub use predict::{Predicted, Predictor, Replace};
+pub use shard::Shard;
