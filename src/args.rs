@@ -2,6 +2,7 @@
 
 use clap::{Args as Group, Parser, Subcommand};
 use filters::select::Keep;
+use harvest::CacheFormat;
 use sae_core::device::DeviceChoice;
 use sae_core::formats::Format;
 use sae_core::sae::Architecture;
@@ -61,7 +62,7 @@ pub enum Command {
     Convert(Convert),
     /// Write an autoencoder of a run for another tool
     Export(Export),
-    /// Take another tool's autoencoder into a run
+    /// Take another tool's autoencoder into a run, or make a run of another tool's activations
     Import(Import),
     /// Measure this machine: our speed beside its floor
     #[command(subcommand)]
@@ -479,25 +480,71 @@ pub struct Export {
 /// `sae import`
 #[derive(Group, Debug)]
 #[command(after_help = "\
-Examples:
+Autoencoders go into a run that has the activations they are of:
   sae import layer_20/width_16k/average_l0_68 --run run --name gemma --hook layers.20
   sae import --from dictionary-learning trainer_0 --run run --name dl --hook layers.16
-  sae eval --run run --sae dl")]
+  sae eval --run run --sae dl
+
+Activations become a new run, which train, index and score work on:
+  sae import --from saelens-cache cache --run run
+  sae import --from saev shards/0a1b2c --run run --layer 13
+  sae import --from safetensors acts.safetensors --tokens tokens.parquet --run run
+  sae import --from npy acts.npy --layer 16 --sample-length 128 --run run
+docs/dump_activations.py writes the third kind from any model of transformers.")]
 pub struct Import {
-    /// Folder of the autoencoder, or a file in it
+    /// Folder of the autoencoder or of the activations, or a file
     pub path: PathBuf,
     /// Format to read; told by the files if left out
     #[arg(long)]
-    pub from: Option<Format>,
-    /// Run folder to take it into
+    pub from: Option<ImportFrom>,
+    /// Run folder: of an autoencoder one that is there, of activations a new one
     #[arg(long)]
     pub run: PathBuf,
-    /// Name that it gets there
+    /// Autoencoder: name that it gets in the run
     #[arg(long)]
-    pub name: String,
-    /// Activations of the run that it is of, such as layers.16
+    pub name: Option<String>,
+    /// Autoencoder: activations that it is of, such as layers.16; activations: their column, or the hook's name
     #[arg(long)]
-    pub hook: String,
+    pub hook: Option<String>,
+    /// Activations: decoder block that they left, from 0; told by the files if left out
+    #[arg(long, conflicts_with = "name")]
+    pub layer: Option<usize>,
+    /// Activations in a plain array: Parquet, a row a position; only its column `sample` is needed
+    #[arg(long, value_name = "TABLE", conflicts_with = "name")]
+    pub tokens: Option<PathBuf>,
+    /// Activations in a plain array without --tokens: positions of a sample; all are one sample if left out
+    #[arg(long, value_name = "N", conflicts_with_all = ["name", "tokens"])]
+    pub sample_length: Option<usize>,
+    /// Activations: the model they are of, where the files do not say
+    #[arg(long, value_name = "NAME", conflicts_with = "name")]
+    pub model_name: Option<String>,
+    /// Activations: how they are stored, f32, f16 or bf16; as they come if left out
+    #[arg(long, conflicts_with = "name")]
+    pub store_dtype: Option<StoreDtype>,
+    /// Activations: token positions of one shard; no sample may be longer
+    #[arg(long, default_value_t = 65_536)]
+    pub shard_tokens: usize,
+}
+
+/// What `sae import --from` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportFrom {
+    /// An autoencoder.
+    Autoencoder(Format),
+    /// Activations.
+    Activations(CacheFormat),
+}
+
+impl std::str::FromStr for ImportFrom {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        if let Ok(format) = name.parse() {
+            return Ok(Self::Activations(format));
+        }
+        let caches = CacheFormat::ALL.map(CacheFormat::name).join(", ");
+        name.parse().map(Self::Autoencoder).map_err(|e| format!("{e}; of activations there are {caches}"))
+    }
 }
 
 /// When a feature counts as active on a token.

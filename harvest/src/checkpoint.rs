@@ -286,7 +286,7 @@ fn sample_id(record: &Record, files: &[Cow<'_, [u8]>]) -> String {
     hex(hash.finalize())
 }
 
-fn hex(bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

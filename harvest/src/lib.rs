@@ -13,6 +13,8 @@
 //! of rows; [`model`] computes; [`data`] reads. What goes in and comes out equals `transformers` 5.23 with Pillow 13 as
 //! the image backend: token ids exactly, pixel values exactly, hidden states to 1e-4.
 //!
+//! [`Import`] takes activations that another tool captured into a run instead.
+//!
 //! A row that cannot be used is skipped, counted and listed with its reason; only what would make all rows wrong (a
 //! checkpoint, an argument, a disk) is an [`Error`]. Nothing here prints, and nothing reaches for the network.
 
@@ -20,6 +22,7 @@ mod capture;
 mod checkpoint;
 pub mod data;
 mod error;
+mod import;
 mod live;
 pub mod model;
 mod outlook;
@@ -33,6 +36,7 @@ pub mod template;
 pub use capture::{ComputeDtype, Plan, Progress, harvest};
 pub use checkpoint::{Answers, Checkpoint, Prepared, Templating};
 pub use error::{Error, Result};
+pub use import::{CacheFormat, Import, ImportOutlook};
 pub use live::Live;
 pub use outlook::Outlook;
 pub use predict::{Predicted, Predictor, Replace};

@@ -1,8 +1,8 @@
 //! What a harvest would do, told before it begins: the checkpoint, the layers, the rows of the data, the memory. Runs
 //! nothing.
 
-use crate::data::{Format, Mapping, Source};
 use crate::capture::TOGETHER;
+use crate::data::{Format, Mapping, Source};
 use crate::model::{ModelConfig, check_layers};
 use crate::{Checkpoint, ComputeDtype, Error, Plan, Result};
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -53,7 +53,7 @@ pub struct Memory {
     pub samples: u64,
     /// Working memory of the batches in the model, if a sample is as long as it may be.
     pub batch: u64,
-    /// All but `mapped`.
+    /// All but `mapped`, with what the program itself takes.
     pub total: u64,
 }
 
@@ -103,23 +103,27 @@ impl Plan {
         let frame = config.vision.as_ref().map_or(0, |v| 3 * (v.image_size * v.image_size) as u64);
         let images = config.vision.as_ref().map_or(0, |v| rows / v.positions().max(1) as u64);
         let samples = PARTS * (rows.saturating_mul(TOKEN) + images * frame);
-        // Sums of the widths of what a block holds of a token, and of the rows of the attention of the longest sample.
+        // Numbers of a token that a block has in memory at once, fitted to what was measured; of the decoder with the rows
+        // of the attention of the longest sample, or of the vision tower, which is done before.
+        let text = &config.text;
         let longest = batch.min(context);
-        let token = 12 * d + 3 * config.text.intermediate_size as u64 + 2 * layers * d;
-        let seen = config.vision.as_ref().map_or(0, |v| {
-            let pixels = 4 * frame / v.positions().max(1) as u64;
-            4 * (12 * v.hidden_size + 3 * v.intermediate_size) as u64 + pixels
+        let attention = text.heads as u64 * longest.min(ATTENTION);
+        let decoder = 5 * d + text.intermediate_size as u64 + 3 * layers * d / 2 + attention;
+        let tower = config.vision.as_ref().map_or(0, |v| {
+            let positions = v.positions().max(1);
+            (5 * v.hidden_size + v.intermediate_size + 2 * frame as usize / positions) as u64
         });
-        let attention = config.text.heads as u64 * longest.min(ATTENTION);
-        let batch = TOGETHER as u64 * batch.max(longest).saturating_mul(width * (token + attention) + seen);
+        let batch = TOGETHER as u64 * batch.max(longest).saturating_mul(width * decoder.max(tower));
         let weights = numbers.saturating_mul(width);
-        let total = [part, samples, batch].into_iter().fold(weights, u64::saturating_add);
+        let total = [part, samples, batch, PROGRAM].into_iter().fold(weights, u64::saturating_add);
         Ok(Memory { weights, mapped, part, samples, batch, total })
     }
 }
 
 /// Parts whose samples are in memory: one in the model, one that waits, one that is being prepared.
 const PARTS: u64 = 3;
+/// The program itself, its threads, tokenizer and tables.
+const PROGRAM: u64 = 64 << 20;
 /// Bytes of a token with its text.
 const TOKEN: u64 = 128;
 /// Columns of an attention matrix that are held at once.

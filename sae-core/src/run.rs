@@ -38,7 +38,14 @@ pub struct Run {
 /// Held while a command writes; a second writer is refused. Released when dropped or when the process dies.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The note is about a holder that is gone now. After a kill it stays, until somebody else holds the lock.
+        let _ = self.file.set_len(0);
+    }
 }
 
 impl Run {
@@ -131,15 +138,14 @@ impl Run {
             Ok(()) => {
                 // For people only; the lock is the operating system's, and a note that fails changes nothing.
                 let _ = file.set_len(0).and_then(|()| file.write_all(holder().as_bytes()));
-                Ok(Lock { _file: file })
+                Ok(Lock { file })
             }
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = file.take(HOLDER_LIMIT).read_to_string(&mut holder);
                 let known = if holder.is_empty() { String::new() } else { format!(" ({})", holder.trim_end()) };
-                let cause = format!(
-                    "another process is writing to this run{known}\nhint: wait for it, or name another --run"
-                );
+                let cause =
+                    format!("another process is writing to this run{known}\nhint: wait for it, or name another --run");
                 Err(Error::Run { cause, path: self.root.clone() })
             }
             Err(TryLockError::Error(source)) => Err(Error::io("lock", &path)(source)),

@@ -1,13 +1,15 @@
 //! What crosses crates, through the real program: the whole way, evaluation with a model, resumption after a kill, bad
-//! input, the demo model.
+//! input, the demo model, jobs of several shards, activations of other tools.
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on fails
 
 mod bad_input;
+mod caches;
 mod demo_model;
 mod evaluate;
 mod exchange;
 mod resume;
+mod shards;
 mod tool;
 mod training;
 mod whole_way;

@@ -138,9 +138,9 @@ impl Merge {
                 // An empty table would be an empty group of rows.
                 _ if first_sample == first => Box::new(std::iter::empty()),
                 Err(error) => Box::new(std::iter::once(Err(error))),
-                Ok(batches) => Box::new(
-                    batches.map(move |batch| renumbered(&path, batch.map_err(Error::format(&path))?, first)),
-                ),
+                Ok(batches) => {
+                    Box::new(batches.map(move |batch| renumbered(&path, batch.map_err(Error::format(&path))?, first)))
+                }
             };
             batches
         })
@@ -243,8 +243,15 @@ fn each_once(shards: &mut Vec<Shard>, wrong: &mut Vec<String>) {
         let rows = shard.record.progress().source_rows;
         wrong.push(format!("unfinished, {rows} rows are in (the same `sae harvest` goes on): {}", shard.name()));
     }
-    for two in shards.windows(2).filter(|two| (two[0].slice.of, two[0].slice.shard) == (two[1].slice.of, two[1].slice.shard)) {
-        wrong.push(format!("shard {} is there twice: {}, {}", two[0].slice, two[0].run.root().display(), two[1].name()));
+    for two in
+        shards.windows(2).filter(|two| (two[0].slice.of, two[0].slice.shard) == (two[1].slice.of, two[1].slice.shard))
+    {
+        wrong.push(format!(
+            "shard {} is there twice: {}, {}",
+            two[0].slice,
+            two[0].run.root().display(),
+            two[1].name()
+        ));
     }
     let of = shards.last().map_or(0, |shard| shard.slice.of);
     let mut counts = BTreeMap::<u32, usize>::new();
@@ -252,7 +259,8 @@ fn each_once(shards: &mut Vec<Shard>, wrong: &mut Vec<String>) {
     let of = counts.into_iter().max_by_key(|(_, count)| *count).map_or(of, |(of, _)| of);
     // A lying file may claim four thousand million shards: missing ones are named as ranges.
     let mut next = 1u64;
-    for there in shards.iter().filter(|s| s.slice.of == of).map(|s| u64::from(s.slice.shard)).chain([u64::from(of) + 1]) {
+    for there in shards.iter().filter(|s| s.slice.of == of).map(|s| u64::from(s.slice.shard)).chain([u64::from(of) + 1])
+    {
         match there.saturating_sub(next) {
             0 => {}
             1 => wrong.push(format!("shard {next}/{of} is missing")),
@@ -264,7 +272,11 @@ fn each_once(shards: &mut Vec<Shard>, wrong: &mut Vec<String>) {
         let end = two[0].slice.first_row + two[0].record.progress().source_rows;
         if end != two[1].slice.first_row {
             let begin = two[1].slice.first_row;
-            wrong.push(format!("begins at row {begin}, where shard {} ends at row {end}: {}", two[0].slice, two[1].name()));
+            wrong.push(format!(
+                "begins at row {begin}, where shard {} ends at row {end}: {}",
+                two[0].slice,
+                two[1].name()
+            ));
         }
     }
     if let Some(first) = shards.first().filter(|first| first.slice.shard == 1 && first.slice.first_row != 0) {
@@ -293,7 +305,11 @@ impl Shard {
             };
             let recorded = self.record.parts.iter().map(|part| part.shards.get(n));
             if !store.manifest().shards.iter().map(Some).eq(recorded) {
-                wrong.push(format!("run.json and the manifest of {} tell of other files: {}", hook(*layer), self.name()));
+                wrong.push(format!(
+                    "run.json and the manifest of {} tell of other files: {}",
+                    hook(*layer),
+                    self.name()
+                ));
                 continue;
             }
             for (part, there) in self.record.parts.iter().enumerate() {
