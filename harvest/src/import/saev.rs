@@ -10,7 +10,7 @@ use sae_core::sample::Modality;
 use sae_core::store::StoreDtype;
 use sae_core::tensors::{Dtype, extend_f32};
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const PROTOCOL: &str = "2.1";
 
@@ -152,7 +152,7 @@ fn check_size(path: &Path, sizes: Sizes, examples: usize) -> Result<()> {
 
 type Example = (Vec<sae_core::sample::Token>, Vec<Vec<f32>>);
 
-fn example(path: &PathBuf, map: &Mmap, sizes: Sizes, class: bool, places: &[usize], n: usize) -> Result<Example> {
+fn example(path: &Path, map: &Mmap, sizes: Sizes, class: bool, places: &[usize], n: usize) -> Result<Example> {
     let bytes = sizes.tokens * sizes.d_model * 4;
     let mut activations = Vec::with_capacity(places.len());
     for place in places {

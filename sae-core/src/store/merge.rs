@@ -237,7 +237,7 @@ fn difference(shard: &Shard, job: &Shard) -> Option<String> {
 }
 
 /// Sorts the shards; each has to be there once, finished, and to begin where the one before ends.
-fn each_once(shards: &mut Vec<Shard>, wrong: &mut Vec<String>) {
+fn each_once(shards: &mut [Shard], wrong: &mut Vec<String>) {
     shards.sort_by_key(|shard| (shard.slice.of, shard.slice.shard));
     for shard in shards.iter().filter(|shard| !shard.record.complete) {
         let rows = shard.record.progress().source_rows;
