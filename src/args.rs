@@ -2,6 +2,7 @@
 
 use clap::{Args as Group, Parser, Subcommand};
 use filters::select::Keep;
+use harvest::CacheFormat;
 use sae_core::device::DeviceChoice;
 use sae_core::formats::Format;
 use sae_core::sae::Architecture;
@@ -43,6 +44,8 @@ pub enum Command {
     Demo(Demo),
     /// Capture a model's activations on a data set
     Harvest(Harvest),
+    /// Check the shards that several machines captured, and join them into one run
+    Merge(Merge),
     /// Train an autoencoder on captured activations
     Train(Box<Train>),
     /// Measure an autoencoder, text and image apart; with a model and data, what it costs the model
@@ -59,7 +62,7 @@ pub enum Command {
     Convert(Convert),
     /// Write an autoencoder of a run for another tool
     Export(Export),
-    /// Take another tool's autoencoder into a run
+    /// Take another tool's autoencoder into a run, or make a run of another tool's activations
     Import(Import),
     /// Measure this machine: our speed beside its floor
     #[command(subcommand)]
@@ -168,6 +171,17 @@ pub struct Demo {
 
 /// `sae harvest`
 #[derive(Group, Debug)]
+#[command(after_help = "\
+Shards are consecutive rows of the data, counted from 1. Each is a run of its own, which an interrupted harvest goes on
+with; a run has one writer. `sae merge` joins them to what one machine would have captured.
+
+Examples:
+  sae harvest --model llava-1.5-7b-hf --data train.jsonl --layers 16 --run run
+  sae harvest ... --dry-run                  what it will read and hold in memory
+  sae harvest ... --shard 3/8 --run run-3    on the third of eight machines
+  # in a Slurm script with --array=1-8:
+  sae harvest ... --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT --run run-$SLURM_ARRAY_TASK_ID
+  sae merge run-1 run-2 run-3 run-4 run-5 run-6 run-7 run-8 --run run")]
 pub struct Harvest {
     /// Checkpoint: a folder in Hugging Face layout, or org/name[@revision] on the hub, which is downloaded once
     #[arg(long)]
@@ -185,6 +199,9 @@ pub struct Harvest {
     /// Read only the first rows of the data
     #[arg(long)]
     pub limit: Option<u64>,
+    /// Capture one of several shards of the data, counted from 1: 1/8 to 8/8
+    #[arg(long, value_name = "N/OF")]
+    pub shard: Option<harvest::Shard>,
     /// How activations are stored: f32, f16 or bf16
     #[arg(long, default_value = "f32")]
     pub store_dtype: StoreDtype,
@@ -198,6 +215,25 @@ pub struct Harvest {
     /// Go on with an interrupted run (which is what happens anyway)
     #[arg(long)]
     pub resume: bool,
+}
+
+/// `sae merge`
+#[derive(Group, Debug)]
+#[command(after_help = "\
+All shards have to be of one model, one data set and the same arguments, finished, each there once; every byte of their
+activations is compared with its hash. What is wrong is listed, and then nothing is written. Activations are not copied
+where the new run lies on the same file system: it shares the files (hard links), and shards may be removed afterwards.
+
+Examples:
+  sae merge run-* --run run
+  sae merge run-* --run run --dry-run        only look at them")]
+pub struct Merge {
+    /// Run folders of the shards, in any order
+    #[arg(required = true, value_name = "SHARD")]
+    pub shards: Vec<PathBuf>,
+    /// New run folder
+    #[arg(long)]
+    pub run: PathBuf,
 }
 
 /// How a model reads a data set.
@@ -482,25 +518,71 @@ pub struct Export {
 /// `sae import`
 #[derive(Group, Debug)]
 #[command(after_help = "\
-Examples:
+Autoencoders go into a run that has the activations they are of:
   sae import layer_20/width_16k/average_l0_68 --run run --name gemma --hook layers.20
   sae import --from dictionary-learning trainer_0 --run run --name dl --hook layers.16
-  sae eval --run run --sae dl")]
+  sae eval --run run --sae dl
+
+Activations become a new run, which train, index and score work on:
+  sae import --from saelens-cache cache --run run
+  sae import --from saev shards/0a1b2c --run run --layer 13
+  sae import --from safetensors acts.safetensors --tokens tokens.parquet --run run
+  sae import --from npy acts.npy --layer 16 --sample-length 128 --run run
+docs/dump_activations.py writes the third kind from any model of transformers.")]
 pub struct Import {
-    /// Folder of the autoencoder, or a file in it
+    /// Folder of the autoencoder or of the activations, or a file
     pub path: PathBuf,
     /// Format to read; told by the files if left out
     #[arg(long)]
-    pub from: Option<Format>,
-    /// Run folder to take it into
+    pub from: Option<ImportFrom>,
+    /// Run folder: of an autoencoder one that is there, of activations a new one
     #[arg(long)]
     pub run: PathBuf,
-    /// Name that it gets there
+    /// Autoencoder: name that it gets in the run
     #[arg(long)]
-    pub name: String,
-    /// Activations of the run that it is of, such as layers.16
+    pub name: Option<String>,
+    /// Autoencoder: activations that it is of, such as layers.16; activations: their column, or the hook's name
     #[arg(long)]
-    pub hook: String,
+    pub hook: Option<String>,
+    /// Activations: decoder block that they left, from 0; told by the files if left out
+    #[arg(long, conflicts_with = "name")]
+    pub layer: Option<usize>,
+    /// Activations in a plain array: Parquet, a row a position; only its column `sample` is needed
+    #[arg(long, value_name = "TABLE", conflicts_with = "name")]
+    pub tokens: Option<PathBuf>,
+    /// Activations in a plain array without --tokens: positions of a sample; all are one sample if left out
+    #[arg(long, value_name = "N", conflicts_with_all = ["name", "tokens"])]
+    pub sample_length: Option<usize>,
+    /// Activations: the model they are of, where the files do not say
+    #[arg(long, value_name = "NAME", conflicts_with = "name")]
+    pub model_name: Option<String>,
+    /// Activations: how they are stored, f32, f16 or bf16; as they come if left out
+    #[arg(long, conflicts_with = "name")]
+    pub store_dtype: Option<StoreDtype>,
+    /// Activations: token positions of one shard; no sample may be longer
+    #[arg(long, default_value_t = 65_536)]
+    pub shard_tokens: usize,
+}
+
+/// What `sae import --from` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportFrom {
+    /// An autoencoder.
+    Autoencoder(Format),
+    /// Activations.
+    Activations(CacheFormat),
+}
+
+impl std::str::FromStr for ImportFrom {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        if let Ok(format) = name.parse() {
+            return Ok(Self::Activations(format));
+        }
+        let caches = CacheFormat::ALL.map(CacheFormat::name).join(", ");
+        name.parse().map(Self::Autoencoder).map_err(|e| format!("{e}; of activations there are {caches}"))
+    }
 }
 
 /// When a feature counts as active on a token.

@@ -55,6 +55,7 @@ fn store(samples: &[Tokens]) -> (tempfile::TempDir, Store, Vec<Sample>) {
         d_in: D,
         dtype: StoreDtype::F32,
         fingerprint: String::new(),
+        slice: None,
         arguments: serde_json::Value::Null,
     };
     let mut writer = StoreWriter::open(&run, spec).unwrap();

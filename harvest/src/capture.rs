@@ -1,9 +1,9 @@
 //! The harvest itself: rows become samples, samples parts, parts go through the model in batches and into the store. What a part holds depends on the data alone, so that an interrupted harvest goes on with the same bytes.
 
 use crate::checkpoint::{Answers, Checkpoint, Prepared, Templating, fingerprint};
-use crate::data::{Mapping, Row, Rows, Source};
+use crate::data::{Mapping, Row, Source};
 use crate::model::{Compute, Input, Model, check_layers};
-use crate::{Error, Result};
+use crate::{Error, Result, Shard, outlook};
 use burn::tensor::DType;
 use rayon::prelude::*;
 use sae_core::Run;
@@ -68,6 +68,8 @@ pub struct Plan {
     pub layers: Vec<usize>,
     /// Rows of the data to read; all of them if there is no limit.
     pub limit: Option<u64>,
+    /// Which share of those rows; all of them if none is named. (Training without a store reads all.)
+    pub shard: Option<Shard>,
     /// Where to compute.
     pub device: DeviceChoice,
     /// What to compute in.
@@ -94,6 +96,7 @@ impl Plan {
             fetch_images: false,
             layers,
             limit: None,
+            shard: None,
             device: DeviceChoice::Auto,
             dtype: ComputeDtype::F32,
             store_dtype: StoreDtype::F32,
@@ -104,14 +107,24 @@ impl Plan {
         }
     }
 
-    /// The arguments that decide what is written, for people and for the fingerprint.
+    /// The first row that is read, and the row before which reading ends (the last shard reads whatever there is).
+    pub(crate) fn rows(&self, source: &Source) -> Result<(u64, u64)> {
+        let limit = self.limit.unwrap_or(u64::MAX);
+        let Some(shard) = self.shard else { return Ok((0, limit)) };
+        let range = shard.rows(outlook::rows(source)?.min(limit))?;
+        Ok((range.start, if shard.is_last() { limit } else { range.end }))
+    }
+
+    /// The arguments that decide what is written, for people and for the fingerprint; the same for all shards of a job,
+    /// which may run on several GPUs of a machine.
     fn arguments(&self) -> serde_json::Value {
+        let device = self.device.to_string();
         serde_json::json!({
             "map": self.mapping,
             "fetch_images": self.fetch_images,
             "layers": self.layers,
             "limit": self.limit,
-            "device": self.device.to_string(),
+            "device": device.split(':').next(),
             "dtype": self.dtype,
             "store_dtype": self.store_dtype,
             "batch_tokens": self.batch_tokens,
@@ -154,6 +167,7 @@ pub fn harvest(plan: &Plan, run: &Run, progress: &mut dyn FnMut(&Progress)) -> R
     check_layers(checkpoint.config(), &plan.layers)?;
     let source = Source::open(&plan.data)?.fetching(plan.fetch_images);
     let device = plan.device.open()?;
+    let (first_row, end) = plan.rows(&source)?;
 
     let arguments = plan.arguments();
     let weights = checkpoint.fingerprint()?;
@@ -167,6 +181,7 @@ pub fn harvest(plan: &Plan, run: &Run, progress: &mut dyn FnMut(&Progress)) -> R
             d_in: checkpoint.config().text.hidden_size,
             dtype: plan.store_dtype,
             fingerprint: format!("{weights}-{data}-{arguments}"),
+            slice: plan.shard.map(|shard| shard.slice(first_row)),
             arguments: placed(arguments, &plan, &source),
         },
     )?;
@@ -186,7 +201,9 @@ pub fn harvest(plan: &Plan, run: &Run, progress: &mut dyn FnMut(&Progress)) -> R
     let (sender, drafts) = sync_channel(1);
     std::thread::scope(|scope| {
         let (checkpoint, plan) = (&checkpoint, &plan);
-        scope.spawn(move || draft_parts(checkpoint, plan, rows, stored.source_rows, &sender));
+        let rows = rows.take(usize::try_from(end).unwrap_or(usize::MAX));
+        let done = usize::try_from(first_row + stored.source_rows).unwrap_or(usize::MAX);
+        scope.spawn(move || draft_parts(checkpoint, plan, rows.skip(done), &sender));
         for draft in drafts {
             let draft: Draft = draft?;
             let (source_rows, skipped) = (draft.source_rows, draft.skipped.len() as u64);
@@ -229,10 +246,13 @@ pub(crate) struct Draft {
     pub(crate) skipped: Vec<Skipped>,
 }
 
-/// Reads and prepares rows from `done` on, and sends them part by part until they end or nobody listens any more.
-fn draft_parts(checkpoint: &Checkpoint, plan: &Plan, rows: Rows, done: u64, parts: &SyncSender<Result<Draft>>) {
-    let limit = plan.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let mut rows = rows.take(limit).skip(usize::try_from(done).unwrap_or(usize::MAX));
+/// Prepares rows and sends them part by part until they end or nobody listens any more.
+fn draft_parts(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    mut rows: impl Iterator<Item = Result<Row>>,
+    parts: &SyncSender<Result<Draft>>,
+) {
     let mut draft = Draft::default();
     loop {
         let chunk = match rows.by_ref().take(CHUNK).collect::<Result<Vec<Row>>>() {

@@ -13,6 +13,8 @@
 //! of rows; [`model`] computes; [`data`] reads. What goes in and comes out equals `transformers` 5.23 with Pillow 13 as
 //! the image backend: token ids exactly, pixel values exactly, hidden states to 1e-4.
 //!
+//! [`Import`] takes activations that another tool captured into a run instead.
+//!
 //! A row that cannot be used is skipped, counted and listed with its reason; only what would make all rows wrong (a
 //! checkpoint, an argument, a disk) is an [`Error`]. Nothing here prints. [`hub`] downloads a checkpoint that is named as
 //! one of the hub, and [`data::Fetch`] an image behind a link, for those who ask for it; nothing else reaches for the
@@ -23,6 +25,7 @@ mod checkpoint;
 pub mod data;
 mod error;
 pub mod hub;
+mod import;
 pub mod kernel;
 mod live;
 pub mod model;
@@ -32,11 +35,14 @@ pub mod pixels;
 mod predict;
 pub mod prompt;
 pub mod resample;
+mod shard;
 pub mod template;
 
 pub use capture::{ComputeDtype, Plan, Progress, harvest};
 pub use checkpoint::{Answers, Checkpoint, Prepared, Templating};
 pub use error::{Error, Result};
+pub use import::{CacheFormat, Import, ImportOutlook};
 pub use live::Live;
 pub use outlook::Outlook;
 pub use predict::{Predicted, Predictor, Replace};
+pub use shard::Shard;

@@ -75,6 +75,7 @@ pub fn spec(layers: &[usize], d_in: usize) -> StoreSpec {
         d_in,
         dtype: StoreDtype::F32,
         fingerprint: format!("{layers:?} {d_in}"),
+        slice: None,
         arguments: serde_json::json!({}),
     }
 }

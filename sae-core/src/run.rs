@@ -4,6 +4,7 @@ use crate::{Error, Result, file};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fs::{self, File, TryLockError};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The layout of run folders that this code writes; others are refused.
@@ -11,6 +12,9 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 /// `run.json` holds a list of skipped samples at most; more than this is not ours.
 const RECORD_LIMIT: u64 = 1 << 30;
+
+/// Bytes of a note about a lock's holder that are read.
+const HOLDER_LIMIT: u64 = 256;
 
 /// What `run.json` holds: how every file of the run came about.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,7 +38,14 @@ pub struct Run {
 /// Held while a command writes; a second writer is refused. Released when dropped or when the process dies.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The note is about a holder that is gone now. After a kill it stays, until somebody else holds the lock.
+        let _ = self.file.set_len(0);
+    }
 }
 
 impl Run {
@@ -52,10 +63,19 @@ impl Run {
             run.record()?;
             return Ok(run);
         }
-        let occupied = fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some());
-        if occupied {
+        // What an earlier attempt may have left does not count.
+        let own = [".lock", "run.json", "run.json.partial"];
+        let entries = fs::read_dir(root).into_iter().flatten().flatten();
+        if entries.map(|entry| entry.file_name()).any(|name| !own.iter().any(|own| name == *own)) {
             let cause = "the folder holds other files and no run.json\nhint: name a new folder with --run".into();
             return Err(Error::Run { cause, path: root.to_path_buf() });
+        }
+        // Of two processes that begin at once the slower would otherwise empty the record of the faster.
+        fs::create_dir_all(root).map_err(Error::io("create folder", root))?;
+        let _lock = run.lock()?;
+        if run.record_path().exists() {
+            run.record()?;
+            return Ok(run);
         }
         file::write_json(
             &run.record_path(),
@@ -111,11 +131,21 @@ impl Run {
     /// Another process holds it.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.root.join(".lock");
-        let file = File::create(&path).map_err(Error::io("create", &path))?;
+        // Not emptied before it is held: it says who holds it.
+        let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = open.map_err(Error::io("create", &path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
+            Ok(()) => {
+                // For people only; the lock is the operating system's, and a note that fails changes nothing.
+                let _ = file.set_len(0).and_then(|()| file.write_all(holder().as_bytes()));
+                Ok(Lock { file })
+            }
             Err(TryLockError::WouldBlock) => {
-                let cause = "another process is writing to this run\nhint: wait for it, or name another --run".into();
+                let mut holder = String::new();
+                let _ = file.take(HOLDER_LIMIT).read_to_string(&mut holder);
+                let known = if holder.is_empty() { String::new() } else { format!(" ({})", holder.trim_end()) };
+                let cause =
+                    format!("another process is writing to this run{known}\nhint: wait for it, or name another --run");
                 Err(Error::Run { cause, path: self.root.clone() })
             }
             Err(TryLockError::Error(source)) => Err(Error::io("lock", &path)(source)),
@@ -171,6 +201,14 @@ impl Run {
     }
 }
 
+/// This process, as the holder of a lock.
+fn holder() -> String {
+    // Runs lie on file systems that several machines share. Linux alone tells its name in a file.
+    let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let machine = if machine.is_empty() { String::new() } else { format!(" on {}", machine.trim()) };
+    format!("process {}{machine}, since {}\n", std::process::id(), now())
+}
+
 /// A name that becomes a folder: letters, digits, `.`, `_` and `-`, not beginning with a dot.
 pub fn check_name(name: &str) -> Result<()> {
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
@@ -199,7 +237,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let run = Run::create(&dir.path().join("run")).unwrap();
         let first = run.lock().unwrap();
-        assert!(run.lock().unwrap_err().to_string().contains("another process"));
+        let refused = run.lock().unwrap_err().to_string();
+        let holder = format!("(process {}", std::process::id());
+        assert!(refused.contains("another process") && refused.contains(&holder), "{refused}");
         drop(first);
         run.lock().unwrap();
     }

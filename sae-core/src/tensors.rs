@@ -4,7 +4,8 @@
 use crate::{Error, Result, file};
 use half::{bf16, f16};
 use memmap2::Mmap;
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
+pub use safetensors::tensor::Dtype;
+use safetensors::tensor::{Metadata, SafeTensors, TensorView};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -100,6 +100,7 @@ fn store(run: &Run, data: &Path) {
         d_in: 4,
         dtype: StoreDtype::F32,
         fingerprint: "fixture".into(),
+        slice: None,
         arguments: serde_json::json!({ "data_root": data }),
     };
     let mut writer = StoreWriter::open(run, spec).unwrap();

@@ -2,7 +2,7 @@
 
 use super::{Outcome, model};
 use crate::args::{Harvest, Reading};
-use crate::terminal::{self, count};
+use crate::terminal::{self, count, size};
 use anyhow::Result;
 use harvest::Plan;
 use sae_core::Run;
@@ -50,8 +50,18 @@ pub fn run(args: &Harvest, dry: bool) -> Result<Outcome> {
 /// Harvests, or goes on with an interrupted harvest, showing how far it is.
 pub fn capture(plan: &Plan, run: &Path) -> Result<StoreRecord> {
     // Before the run folder is made: a plan that cannot work leaves nothing behind.
-    let rows = plan.outlook()?.rows;
+    let outlook = plan.outlook()?;
+    let (rows, memory) = (outlook.rows, outlook.memory);
     let run = Run::create(run)?;
+    eprintln!(
+        "memory: about {}: weights {}, a part {}, its samples {}, batches {}; {} of the checkpoint mapped",
+        size(memory.total),
+        size(memory.weights),
+        size(memory.part),
+        size(memory.samples),
+        size(memory.batch),
+        size(memory.mapped),
+    );
     let bar = terminal::bar("harvest", rows);
     let start = Instant::now();
     let mut before = None;
@@ -70,6 +80,7 @@ fn plan(args: &Harvest, dry: bool) -> Result<Plan> {
     let model = model::folder(&args.model, dry)?;
     Ok(Plan {
         limit: args.limit,
+        shard: args.shard,
         device: args.device.device,
         store_dtype: args.store_dtype,
         part_rows: args.shard_tokens,

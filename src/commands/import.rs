@@ -1,24 +1,95 @@
 //! `sae import`: another tool's autoencoder into a run, where `eval`, `index` and `score` find it like one that was
-//! trained there.
+//! trained there; or another tool's activations into a run of their own.
 
 use super::{Outcome, check_width};
-use crate::args::Import;
+use crate::args::{Import, ImportFrom};
 use crate::commands::info;
+use crate::terminal::{self, count};
 use anyhow::{Result, bail};
+use harvest::CacheFormat;
 use sae_core::formats::{self, Format, Summary};
-use sae_core::store::Store;
+use sae_core::store::{self, Store};
 use sae_core::{Run, run};
 use serde_json::json;
 
 /// Runs the command.
 pub fn run(args: &Import, dry: bool) -> Result<Outcome> {
-    let run = Run::open(&args.run)?;
-    run::check_name(&args.name)?;
-    if run.sae(&args.name).exists() {
-        bail!("the run has an autoencoder {} already\nhint: another --name, or remove its folder", args.name);
+    match (args.from, CacheFormat::detect(&args.path)) {
+        (Some(ImportFrom::Activations(format)), _) => activations(args, format, dry),
+        (Some(ImportFrom::Autoencoder(format)), _) => autoencoder(args, Some(format), dry),
+        (None, Some(format)) if args.name.is_none() => activations(args, format, dry),
+        (None, _) => autoencoder(args, None, dry),
     }
-    let store = Store::open(&run, &args.hook)?;
-    let from = match args.from {
+}
+
+fn activations(args: &Import, format: CacheFormat, dry: bool) -> Result<Outcome> {
+    if args.name.is_some() {
+        bail!("{} are activations, which have no name in a run: no --name", format.name());
+    }
+    let mut import = harvest::Import {
+        format,
+        path: args.path.clone(),
+        layer: args.layer,
+        column: None,
+        tokens: args.tokens.clone(),
+        sample_length: args.sample_length,
+        model: args.model_name.clone(),
+        store_dtype: args.store_dtype,
+        part_rows: args.shard_tokens,
+    };
+    // A hook's name chooses the column of a cache that has columns; elsewhere it says what the layer is.
+    match &args.hook {
+        Some(hook) if format == CacheFormat::SaeLens && !hook.starts_with("layers.") => {
+            import.column = Some(hook.clone());
+        }
+        Some(hook) if args.layer.is_none() => {
+            let (own, layer) = formats::hooks::of_tool(hook);
+            if own != store::hook(layer) {
+                bail!("{hook} is no stream behind a decoder block\nhint: --layer L files it as the one behind block L");
+            }
+            import.layer = Some(layer);
+        }
+        _ => {}
+    }
+    // Before the run folder is made: what cannot be imported leaves nothing behind.
+    let outlook = import.outlook()?;
+    if dry {
+        return Outcome::plan(json!({ "command": "import", "run": args.run, "plan": outlook }));
+    }
+    let run = Run::create(&args.run)?;
+    let bar = terminal::bar("import", outlook.rows);
+    let record = import.run(&run, &mut |rows| bar.set_position(rows))?;
+    bar.finish_and_clear();
+    let done = record.progress();
+    let text = format!(
+        "{} samples, {} tokens behind layers {:?}, {} wide, from {}\n  {}",
+        count(done.samples),
+        count(done.rows),
+        record.spec.layers,
+        count(record.spec.d_in as u64),
+        format.name(),
+        args.run.display()
+    );
+    let json = json!({
+        "command": "import", "from": format.name(), "source": args.path, "samples": done.samples, "tokens": done.rows,
+        "layers": record.spec.layers, "d_in": record.spec.d_in, "dtype": record.spec.dtype,
+    });
+    Outcome::new(json, text)
+}
+
+fn autoencoder(args: &Import, from: Option<Format>, dry: bool) -> Result<Outcome> {
+    let (Some(name), Some(hook)) = (&args.name, &args.hook) else {
+        bail!(
+            "an autoencoder needs --name NAME and the --hook that it is of\nhint: activations: --from saelens-cache, saev, safetensors or npy"
+        );
+    };
+    let run = Run::open(&args.run)?;
+    run::check_name(name)?;
+    if run.sae(name).exists() {
+        bail!("the run has an autoencoder {name} already\nhint: another --name, or remove its folder");
+    }
+    let store = Store::open(&run, hook)?;
+    let from = match from {
         Some(format) => format,
         None => formats::detect(&args.path)?,
     };
@@ -33,9 +104,9 @@ pub fn run(args: &Import, dry: bool) -> Result<Outcome> {
     if saved.origin.model.is_empty() {
         saved.origin.model.clone_from(&manifest.model);
     }
-    let dir = run.sae(&args.name);
+    let dir = run.sae(name);
     let json = json!({
-        "command": "import", "from": from.name(), "source": args.path, "sae": args.name, "hook": manifest.hook,
+        "command": "import", "from": from.name(), "source": args.path, "sae": name, "hook": manifest.hook,
         "is": summary, "said_model": said.0, "said_hook": said.1,
     });
     formats::check(Format::SaeLens, &saved)?;
@@ -44,9 +115,9 @@ pub fn run(args: &Import, dry: bool) -> Result<Outcome> {
     }
     let lock = run.lock()?;
     formats::create(Format::SaeLens, &dir, &saved)?;
-    run.note(&format!("import/{}", args.name), &json)?;
+    run.note(&format!("import/{name}"), &json)?;
     drop(lock);
-    let mut text = format!("{} from {}: {}", args.name, from.name(), info::autoencoder(&summary));
+    let mut text = format!("{name} from {}: {}", from.name(), info::autoencoder(&summary));
     if !said.1.is_empty() && said.1 != manifest.hook {
         text += &format!("  note: its file says that it is of {}, not of {}\n", said.1, manifest.hook);
     }

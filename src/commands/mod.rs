@@ -10,6 +10,7 @@ mod harvest;
 mod import;
 mod index;
 mod info;
+mod merge;
 mod model;
 mod score;
 mod train;
@@ -51,6 +52,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     match &args.command {
         Command::Demo(a) => demo::run(a, dry),
         Command::Harvest(a) => harvest::run(a, dry),
+        Command::Merge(a) => merge::run(a, dry),
         Command::Train(a) => train::run(a, dry),
         Command::Eval(a) => eval::run(a, dry),
         Command::Index(a) => index::run(a, dry),

@@ -1,9 +1,10 @@
 //! What crosses crates, through the real program: the whole way, evaluation with a model, resumption after a kill, bad
-//! input, the demo model.
+//! input, the demo model, jobs of several shards, activations of other tools.
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on fails
 
 mod bad_input;
+mod caches;
 mod demo_model;
 mod evaluate;
 mod exchange;
@@ -12,6 +13,7 @@ mod resume;
 #[path = "../../harvest/tests/it/server.rs"]
 #[allow(dead_code, reason = "what only the other crate's tests need")]
 mod server;
+mod shards;
 mod tool;
 mod training;
 mod whole_way;

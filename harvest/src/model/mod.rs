@@ -18,7 +18,7 @@ pub use crate::kernel::pointwise::Activation;
 pub use compare::Prediction;
 pub use config::{ModelConfig, TextConfig, VisionConfig};
 pub use ops::Compute;
-pub use weights::Weights;
+pub use weights::{Size, Weights};
 
 use crate::{Error, Result};
 use codes::ImageTokenizer;
@@ -106,9 +106,9 @@ impl Model {
         weights.load(compute, |loader| Self::build(config, loader, last))
     }
 
-    /// Bytes of the weights that [`Model::load`] would read, as they are stored.
-    pub fn stored_bytes(config: &ModelConfig, weights: &Weights, last: Option<usize>) -> u64 {
-        weights.stored_bytes(|loader| Self::build(config, loader, last))
+    /// How large the weights are that [`Model::load`] would read. Reads headers alone.
+    pub fn size(config: &ModelConfig, weights: &Weights, last: Option<usize>) -> Size {
+        weights.size(|loader| Self::build(config, loader, last))
     }
 
     fn build(config: &ModelConfig, loader: &mut weights::Loader, last: Option<usize>) -> Self {

@@ -83,14 +83,7 @@ impl Weights {
     /// than the configuration describes; or a tensor that holds no floats.
     pub(super) fn load<T>(&self, compute: &Compute, build: impl Fn(&mut Loader) -> T) -> Result<T> {
         let host = Compute::Host { bf16: false };
-        let mut rehearsal = Loader {
-            weights: self,
-            compute: &host,
-            load: false,
-            used: BTreeSet::new(),
-            wrong: Vec::new(),
-            failed: None,
-        };
+        let mut rehearsal = self.rehearsal(&host);
         build(&mut rehearsal);
         rehearsal.find_left_over();
         if !rehearsal.wrong.is_empty() {
@@ -102,21 +95,27 @@ impl Weights {
         loader.failed.map_or(Ok(built), Err)
     }
 
-    /// Bytes of the tensors that `build` wants, as they are stored.
-    pub(super) fn stored_bytes<T>(&self, build: impl Fn(&mut Loader) -> T) -> u64 {
-        let compute = Compute::Host { bf16: false };
-        let mut rehearsal = Loader {
-            weights: self,
-            compute: &compute,
-            load: false,
-            used: BTreeSet::new(),
-            wrong: Vec::new(),
-            failed: None,
-        };
+    /// How large the tensors are that `build` wants.
+    pub(super) fn size<T>(&self, build: impl Fn(&mut Loader) -> T) -> Size {
+        let host = Compute::Host { bf16: false };
+        let mut rehearsal = self.rehearsal(&host);
         build(&mut rehearsal);
-        let tensors = rehearsal.used.iter().filter_map(|name| self.files[*self.names.get(name)?].bytes(name));
-        tensors.map(|(_, bytes)| bytes.len() as u64).sum()
+        rehearsal.size
     }
+
+    fn rehearsal<'a>(&'a self, compute: &'a Compute) -> Loader<'a> {
+        let (used, wrong, size) = (BTreeSet::new(), Vec::new(), Size::default());
+        Loader { weights: self, compute, load: false, used, wrong, failed: None, size }
+    }
+}
+
+/// How large a model's weights are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Numbers that are loaded: all but those of the embedding, whose rows are read as they are needed.
+    pub numbers: u64,
+    /// Bytes of all of them in the checkpoint's files.
+    pub stored: u64,
 }
 
 /// Hands tensors to a model that is being built. What is wrong is noted; the stand-ins that are returned then never get
@@ -128,6 +127,7 @@ pub(super) struct Loader<'a> {
     used: BTreeSet<String>,
     wrong: Vec<String>,
     failed: Option<Error>,
+    size: Size,
 }
 
 impl Loader<'_> {
@@ -144,6 +144,7 @@ impl Loader<'_> {
     /// A tensor that stays in its file.
     pub fn mapped(&mut self, name: &str, shape: [usize; 2]) -> Mapped {
         let file = self.find(name, &shape).cloned();
+        self.size.numbers -= file.as_ref().map_or(0, |_| (shape[0] * shape[1]) as u64);
         Mapped { file, name: name.to_owned(), shape }
     }
 
@@ -209,7 +210,11 @@ impl Loader<'_> {
         }
         let file = self.weights.names.get(name).map(|n| &self.weights.files[*n]);
         let problem = match file.and_then(|file| file.shape(name).map(|found| (file, found))) {
-            Some((file, found)) if found == shape => return Some(file),
+            Some((file, found)) if found == shape => {
+                self.size.numbers += shape.iter().product::<usize>() as u64;
+                self.size.stored += file.bytes(name).map_or(0, |(_, bytes)| bytes.len() as u64);
+                return Some(file);
+            }
             Some((file, found)) => {
                 let file = file.path().file_name().unwrap_or_default().display();
                 format!("{name} in {file} has shape {found:?}, expected {shape:?}")

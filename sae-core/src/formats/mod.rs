@@ -8,7 +8,7 @@ pub mod arrays;
 mod dictionary_learning;
 mod fold;
 mod gemma_scope;
-mod hooks;
+pub mod hooks;
 mod llamascopium;
 pub mod npz;
 pub mod pickle;

@@ -4,13 +4,15 @@
 //! order. A part counts once `run.json` lists it, which happens after all its files are in place: a run that is
 //! interrupted at any moment goes on behind its last listed part. Knows nothing of models or autoencoders.
 
+mod merge;
 mod reader;
 mod tables;
 mod writer;
 
+pub use merge::{Merge, Merged};
 pub use reader::{Shard, Store, load_samples, pieces};
 pub use tables::{TokenColumns, read_tokens, write_samples, write_tokens};
-pub use writer::{Part, PartRecord, Progress, ShardRecord, Skipped, StoreRecord, StoreSpec, StoreWriter};
+pub use writer::{Part, PartRecord, Progress, ShardRecord, Skipped, Slice, StoreRecord, StoreSpec, StoreWriter};
 
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;

@@ -21,10 +21,30 @@ pub struct StoreSpec {
     pub d_in: usize,
     /// How activations are stored.
     pub dtype: StoreDtype,
-    /// Hash of all that decides the bytes: arguments, checkpoint, data.
+    /// Hash of all that decides the bytes: arguments, checkpoint, data; the same for all shards of a job.
     pub fingerprint: String,
+    /// Which rows of the data, if not all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<Slice>,
     /// Arguments as given, for people.
     pub arguments: serde_json::Value,
+}
+
+/// One machine's share of a data set: consecutive rows, so that shards in their order are the data in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slice {
+    /// Which of them, counted from 1.
+    pub shard: u32,
+    /// How many there are.
+    pub of: u32,
+    /// Its first row of the data.
+    pub first_row: u64,
+}
+
+impl std::fmt::Display for Slice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.shard, self.of)
+    }
 }
 
 /// A row of the data that became no sample.
@@ -129,9 +149,10 @@ impl StoreWriter {
         let lock = run.lock()?;
         let fresh = StoreRecord { spec, complete: false, parts: Vec::new(), skipped: Vec::new() };
         let mut record: StoreRecord = run.noted(STEP)?.unwrap_or_else(|| fresh.clone());
-        if record.spec.fingerprint != fresh.spec.fingerprint {
+        if record.spec.fingerprint != fresh.spec.fingerprint || record.spec.slice != fresh.spec.slice {
+            let shard = record.spec.slice.map_or(String::new(), |slice| format!("shard {slice}, "));
             let cause = format!(
-                "the run holds another harvest (model {}, layers {:?}, arguments {})\nhint: name another --run",
+                "the run holds another harvest ({shard}model {}, layers {:?}, arguments {})\nhint: name another --run",
                 record.spec.model, record.spec.layers, record.spec.arguments
             );
             return Err(Error::Run { cause, path: run.root().to_path_buf() });
@@ -141,8 +162,8 @@ impl StoreWriter {
             let whole = (0..record.parts.len()).take_while(|n| files(&run, &record, *n).iter().all(|f| f.exists()));
             let whole = whole.count();
             record.parts.truncate(whole);
-            let rows = record.progress().source_rows;
-            record.skipped.retain(|s| s.row < rows);
+            let end = record.progress().source_rows + record.spec.slice.map_or(0, |slice| slice.first_row);
+            record.skipped.retain(|s| s.row < end);
         }
         Ok(Self { run, record, _lock: lock })
     }
@@ -206,7 +227,8 @@ impl StoreWriter {
             return Ok(self.record);
         }
         let total = self.progress();
-        if total.samples == 0 {
+        // A shard none of whose rows can be used is finished; a whole harvest of that kind is a mistake.
+        if total.samples == 0 && (self.record.spec.slice.is_none() || self.record.parts.is_empty()) {
             let cause = match self.record.skipped.first() {
                 Some(s) => format!("none of {} rows became a sample; row {}: {}", total.source_rows, s.row, s.reason),
                 None => "the data holds no rows".into(),
@@ -215,28 +237,9 @@ impl StoreWriter {
         }
         let parts = 0..self.record.parts.len();
         let mut tables = parts.map(|n| table::read(&self.sample_part(n), &[]));
-        let first = tables.next().expect("there is a part, for there are samples")?;
+        let first = tables.next().expect("there is a part")?;
         table::write_all(&self.run.samples(), &first, tables)?;
-
-        let created = self.run.record()?.created;
-        for (n, layer) in self.record.spec.layers.iter().enumerate() {
-            let norm_sum: f64 = self.record.parts.iter().map(|p| p.norm_sums[n] as f64).sum();
-            let manifest = Manifest {
-                schema_version: SCHEMA_VERSION,
-                model: self.record.spec.model.clone(),
-                architecture: self.record.spec.architecture.clone(),
-                hook: hook(*layer),
-                layer: *layer,
-                d_in: self.record.spec.d_in,
-                dtype: self.record.spec.dtype,
-                rows: total.rows,
-                samples: total.samples,
-                shards: self.record.parts.iter().map(|p| p.shards[n].clone()).collect(),
-                mean_norm: norm_sum / total.rows as f64,
-                created: created.clone(),
-            };
-            file::write_json(&self.run.activations(&hook(*layer)).join("manifest.json"), &manifest)?;
-        }
+        write_manifests(&self.run, &self.record)?;
         self.record.complete = true;
         self.run.note(STEP, &self.record)?;
         let parts = self.run.sample_parts();
@@ -247,6 +250,30 @@ impl StoreWriter {
     fn sample_part(&self, number: usize) -> PathBuf {
         sample_part(&self.run, number)
     }
+}
+
+/// Writes the manifest of every hook: what makes a store of finished parts readable.
+pub(super) fn write_manifests(run: &Run, record: &StoreRecord) -> Result<()> {
+    let (total, spec, created) = (record.progress(), &record.spec, run.record()?.created);
+    for (n, layer) in spec.layers.iter().enumerate() {
+        let norm_sum: f64 = record.parts.iter().map(|p| p.norm_sums[n] as f64).sum();
+        let manifest = Manifest {
+            schema_version: SCHEMA_VERSION,
+            model: spec.model.clone(),
+            architecture: spec.architecture.clone(),
+            hook: hook(*layer),
+            layer: *layer,
+            d_in: spec.d_in,
+            dtype: spec.dtype,
+            rows: total.rows,
+            samples: total.samples,
+            shards: record.parts.iter().map(|p| p.shards[n].clone()).collect(),
+            mean_norm: norm_sum / total.rows.max(1) as f64,
+            created: created.clone(),
+        };
+        file::write_json(&run.activations(&hook(*layer)).join("manifest.json"), &manifest)?;
+    }
+    Ok(())
 }
 
 fn sample_part(run: &Run, number: usize) -> PathBuf {

@@ -1,0 +1,195 @@
+//! The token table beside a plain array: Parquet, a row a position, in the order of the array. Read batch by batch; of
+//! its columns only `sample` has to be there.
+
+use crate::{Error, Result};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float32Array, Int16Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    UInt8Array, UInt32Array,
+};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::DataType;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use sae_core::sample::{Modality, Role, Token};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// The columns that are read.
+const COLUMNS: [&str; 12] =
+    ["sample", "position", "modality", "token_id", "piece", "role", "special", "image", "x0", "y0", "x1", "y1"];
+
+/// A position of which nothing is known but where it is.
+pub(super) fn untold(position: u32, modality: Modality) -> Token {
+    Token {
+        position,
+        modality,
+        token_id: -1,
+        piece: String::new(),
+        role: Role::User,
+        special: false,
+        image: None,
+        rect: None,
+    }
+}
+
+/// How a token that is known by its id alone is shown.
+pub(super) fn piece_of(id: i32) -> String {
+    if id < 0 { String::new() } else { format!("<{id}>") }
+}
+
+/// The samples of a token table, in order: the number that it gives each, and its tokens.
+pub(super) struct TokenTable {
+    path: PathBuf,
+    batches: ParquetRecordBatchReader,
+    /// The present batch, and its next row.
+    batch: Option<Columns>,
+    at: usize,
+    /// Longest sample.
+    longest: usize,
+    before: Option<i64>,
+    failed: bool,
+}
+
+struct Columns {
+    sample: Int64Array,
+    position: Option<UInt32Array>,
+    modality: Option<UInt8Array>,
+    token_id: Option<Int32Array>,
+    piece: Option<StringArray>,
+    role: Option<UInt8Array>,
+    special: Option<BooleanArray>,
+    image: Option<Int16Array>,
+    rect: Option<[Float32Array; 4]>,
+}
+
+impl TokenTable {
+    /// Opens the table of an array of `rows`.
+    ///
+    /// # Errors
+    /// It is no Parquet, has no column `sample`, or another number of rows.
+    pub fn open(path: &Path, rows: u64, longest: usize) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(Error::data(path))?;
+        let found = builder.metadata().file_metadata().num_rows();
+        if u64::try_from(found) != Ok(rows) {
+            return Err(Error::data(path)(format!("the token table has {found} rows, the activations have {rows}")));
+        }
+        if builder.schema().column_with_name("sample").is_none() {
+            return Err(Error::data(path)("the token table has no column sample"));
+        }
+        let there = COLUMNS.into_iter().filter(|name| builder.schema().column_with_name(name).is_some());
+        let mask = ProjectionMask::columns(builder.parquet_schema(), there);
+        let batches = builder.with_projection(mask).with_batch_size(8192).build().map_err(Error::data(path))?;
+        Ok(Self { path: path.to_path_buf(), batches, batch: None, at: 0, longest, before: None, failed: false })
+    }
+
+    fn sample(&mut self) -> Result<Option<(String, Vec<Token>)>> {
+        let (mut number, mut tokens) = (None, Vec::new());
+        loop {
+            let Some(batch) = self.batch.as_ref().filter(|batch| self.at < batch.sample.len()) else {
+                match self.batches.next() {
+                    Some(batch) => {
+                        let batch = batch.map_err(Error::data(&self.path))?;
+                        self.batch = Some(Columns::new(&batch).map_err(Error::data(&self.path))?);
+                        self.at = 0;
+                        continue;
+                    }
+                    None => break,
+                }
+            };
+            let own = batch.sample.value(self.at);
+            if *number.get_or_insert(own) != own {
+                break;
+            }
+            tokens.push(batch.token(self.at, tokens.len() as u32).map_err(Error::data(&self.path))?);
+            self.at += 1;
+            if tokens.len() > self.longest {
+                let cause = format!("sample {own} is longer than a shard of {}\nhint: --shard-tokens", self.longest);
+                return Err(Error::data(&self.path)(cause));
+            }
+        }
+        let Some(number) = number else { return Ok(None) };
+        if let Some(before) = self.before.replace(number).filter(|before| *before >= number) {
+            let cause =
+                format!("sample {number} stands behind sample {before}: they have to ascend, each in one piece");
+            return Err(Error::data(&self.path)(cause));
+        }
+        Ok(Some((number.to_string(), tokens)))
+    }
+}
+
+impl Iterator for TokenTable {
+    type Item = Result<(String, Vec<Token>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let next = self.sample();
+        self.failed = next.is_err();
+        next.transpose()
+    }
+}
+
+impl Columns {
+    fn new(batch: &RecordBatch) -> Result<Self, String> {
+        let get = |name: &str, kind: DataType, null: bool| column(batch, name, &kind, null);
+        let corners = ["x0", "y0", "x1", "y1"].map(|name| get(name, DataType::Float32, true));
+        let [x0, y0, x1, y1] = corners;
+        let rect = match (x0?, y0?, x1?, y1?) {
+            (Some(x0), Some(y0), Some(x1), Some(y1)) => Some([x0, y0, x1, y1].map(|c| c.as_primitive().clone())),
+            (None, None, None, None) => None,
+            _ => return Err("of x0, y0, x1 and y1 some are missing".into()),
+        };
+        let sample = get("sample", DataType::Int64, false)?.ok_or("the token table has no column sample")?;
+        Ok(Self {
+            sample: sample.as_primitive().clone(),
+            position: get("position", DataType::UInt32, false)?.map(|c| c.as_primitive().clone()),
+            modality: get("modality", DataType::UInt8, false)?.map(|c| c.as_primitive().clone()),
+            token_id: get("token_id", DataType::Int32, false)?.map(|c| c.as_primitive().clone()),
+            piece: get("piece", DataType::Utf8, false)?.map(|c| c.as_string().clone()),
+            role: get("role", DataType::UInt8, false)?.map(|c| c.as_primitive().clone()),
+            special: get("special", DataType::Boolean, false)?.map(|c| c.as_boolean().clone()),
+            image: get("image", DataType::Int16, true)?.map(|c| c.as_primitive().clone()),
+            rect,
+        })
+    }
+
+    fn token(&self, row: usize, place: u32) -> Result<Token, String> {
+        let mut token = untold(self.position.as_ref().map_or(place, |c| c.value(row)), Modality::Text);
+        if let Some(codes) = &self.modality {
+            token.modality = Modality::try_from(codes.value(row))?;
+        }
+        if let Some(codes) = &self.role {
+            token.role = Role::try_from(codes.value(row))?;
+        }
+        if let Some(ids) = &self.token_id {
+            token.token_id = ids.value(row);
+            token.piece = piece_of(token.token_id);
+        }
+        if let Some(pieces) = &self.piece {
+            token.piece = pieces.value(row).into();
+        }
+        token.special = self.special.as_ref().is_some_and(|c| c.value(row));
+        token.image = self.image.as_ref().filter(|c| c.is_valid(row)).map(|c| c.value(row));
+        let corners = self.rect.as_ref().filter(|r| r.iter().all(|c| c.is_valid(row)));
+        token.rect = corners.map(|corners| corners.each_ref().map(|c| c.value(row)));
+        match token.rect {
+            Some(rect) if !rect.iter().all(|c| (0.0..=1.0).contains(c)) => {
+                Err(format!("position {} of a sample has the rectangle {rect:?}, not within 0 to 1", token.position))
+            }
+            _ => Ok(token),
+        }
+    }
+}
+
+/// A column as the type it is needed in; other integers, floats and texts than ours are welcome as long as they fit.
+fn column(batch: &RecordBatch, name: &str, kind: &DataType, null: bool) -> Result<Option<ArrayRef>, String> {
+    let Some(column) = batch.column_by_name(name) else { return Ok(None) };
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let column = cast_with_options(column, kind, &options).map_err(|e| format!("column {name}: {e}"))?;
+    match !null && column.null_count() > 0 {
+        true => Err(format!("column {name} has {} nulls", column.null_count())),
+        false => Ok(Some(column)),
+    }
+}

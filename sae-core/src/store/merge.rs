@@ -1,0 +1,370 @@
+//! Joins the shards of a job into one run. Looks at all of them first and names everything that is wrong; then links or
+//! copies their files and numbers samples anew in the small tables. Never changes a shard, and knows nothing of models.
+
+use super::writer::write_manifests;
+use super::{PartRecord, STEP, Slice, Store, StoreRecord, hook};
+use crate::run::Run;
+use crate::{Error, Result, file, table};
+use arrow::array::{Array, RecordBatch, UInt32Array};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The shards of one job: all there, whole, each once, in the order of the data.
+pub struct Merge {
+    shards: Vec<Shard>,
+}
+
+/// What a merge did.
+#[derive(Clone, Debug)]
+pub struct Merged {
+    /// What the new run holds.
+    pub record: StoreRecord,
+    /// Files of activations that it shares with the shards.
+    pub linked: usize,
+    /// Files of activations that were copied, since they lie on another file system.
+    pub copied: usize,
+}
+
+struct Shard {
+    run: Run,
+    record: StoreRecord,
+    slice: Slice,
+}
+
+impl Merge {
+    /// Looks at the shards in these folders, in whatever order; every byte of their activations is read and hashed.
+    /// `progress` hears how many rows of how many are checked.
+    ///
+    /// # Errors
+    /// Everything that is in the way, at once.
+    pub fn check(folders: &[PathBuf], progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
+        let mut wrong = Vec::new();
+        let mut shards = Vec::new();
+        for folder in folders {
+            match open(folder) {
+                Ok(shard) => shards.push(shard),
+                Err(cause) => wrong.push(cause),
+            }
+        }
+        of_one_job(&shards, &mut wrong);
+        each_once(&mut shards, &mut wrong);
+        let rows = |shard: &Shard| shard.record.progress().rows * shard.record.spec.layers.len() as u64;
+        let (total, mut done) = (shards.iter().map(rows).sum(), 0);
+        for shard in &shards {
+            let mut report = |rows| {
+                done += rows;
+                progress(done, total);
+            };
+            shard.check_files(&mut wrong, &mut report);
+        }
+        let samples: u64 = shards.iter().map(|shard| shard.record.progress().samples).sum();
+        if samples > u64::from(u32::MAX) {
+            wrong.push(format!("{samples} samples are more than a run can hold"));
+        }
+        if samples == 0 && wrong.is_empty() {
+            wrong.push("none of their rows became a sample".into());
+        }
+        match wrong.is_empty() {
+            true => Ok(Self { shards }),
+            false => Err(Error::Config(format!("these shards cannot be merged:\n  {}", wrong.join("\n  ")))),
+        }
+    }
+
+    /// Samples, token positions and rows of the data in all shards.
+    pub fn progress(&self) -> super::Progress {
+        self.joined().progress()
+    }
+
+    /// Makes the run in `root`. A merge that was interrupted is begun anew by the same call.
+    ///
+    /// # Errors
+    /// The folder holds something else, another process writes to it, or the disk.
+    pub fn write(&self, root: &Path) -> Result<Merged> {
+        let run = Run::create(root)?;
+        let _lock = run.lock()?;
+        let record = self.joined();
+        if let Some(there) = run.noted::<StoreRecord>(STEP)? {
+            if there.complete && there.spec.slice.is_none() && there.spec.fingerprint == record.spec.fingerprint {
+                return Ok(Merged { record: there, linked: 0, copied: 0 });
+            }
+            let cause = "the run holds another harvest\nhint: name another --run".into();
+            return Err(Error::Run { cause, path: run.root().to_path_buf() });
+        }
+        // Readers take every token table that is there, so none of an interrupted merge of other shards may stay.
+        for folder in [run.tokens(0), run.activations("any")].iter().filter_map(|path| path.parent()) {
+            if folder.exists() {
+                fs::remove_dir_all(folder).map_err(Error::io("remove", folder))?;
+            }
+        }
+        let mut merged = Merged { record, linked: 0, copied: 0 };
+        let (mut part, mut first_sample) = (0, 0);
+        for shard in &self.shards {
+            for (own, there) in shard.record.parts.iter().enumerate().filter(|(_, there)| there.rows > 0) {
+                for (layer, file) in shard.record.spec.layers.iter().zip(&there.shards) {
+                    let folder = hook(*layer);
+                    let to = run.activations(&folder).join(file_name(part));
+                    match place(&shard.run.activations(&folder).join(&file.file), &to)? {
+                        true => merged.linked += 1,
+                        false => merged.copied += 1,
+                    }
+                }
+                let tokens = shard.run.tokens(own);
+                table::write(&run.tokens(part), &renumbered(&tokens, table::read(&tokens, &[])?, first_sample)?)?;
+                part += 1;
+            }
+            first_sample += shard.record.progress().samples as u32;
+        }
+        let mut samples = self.samples();
+        let first = samples.next().unwrap_or_else(|| Err(Error::Config("there are no samples".into())))?;
+        table::write_all(&run.samples(), &first, samples)?;
+        write_manifests(&run, &merged.record)?;
+        let from: Vec<_> = self.shards.iter().map(|s| s.run.root().display().to_string()).collect();
+        run.note("merge", &serde_json::json!({ "shards": from.len(), "from": from }))?;
+        // With this entry the run is whole.
+        run.note(STEP, &merged.record)?;
+        Ok(merged)
+    }
+
+    /// The samples of all shards, numbered through.
+    fn samples(&self) -> impl Iterator<Item = Result<RecordBatch>> {
+        let mut first_sample = 0;
+        self.shards.iter().flat_map(move |shard| {
+            let (path, first) = (shard.run.samples(), first_sample);
+            first_sample += shard.record.progress().samples as u32;
+            let batches: Box<dyn Iterator<Item = Result<RecordBatch>>> = match table::scan(&path, &[]) {
+                // An empty table would be an empty group of rows.
+                _ if first_sample == first => Box::new(std::iter::empty()),
+                Err(error) => Box::new(std::iter::once(Err(error))),
+                Ok(batches) => {
+                    Box::new(batches.map(move |batch| renumbered(&path, batch.map_err(Error::format(&path))?, first)))
+                }
+            };
+            batches
+        })
+    }
+
+    /// What one machine would have recorded.
+    fn joined(&self) -> StoreRecord {
+        let mut spec = self.shards[0].record.spec.clone();
+        spec.slice = None;
+        let mut parts: Vec<PartRecord> = Vec::new();
+        // Rows before the first sample, where a whole shard gave none.
+        let mut unused = 0;
+        for part in self.shards.iter().flat_map(|shard| &shard.record.parts) {
+            match parts.last_mut() {
+                Some(last) if part.rows == 0 => last.source_rows += part.source_rows,
+                None if part.rows == 0 => unused += part.source_rows,
+                _ => {
+                    let mut part = part.clone();
+                    part.source_rows += std::mem::take(&mut unused);
+                    let file = file_name(parts.len());
+                    part.shards.iter_mut().for_each(|shard| shard.file.clone_from(&file));
+                    parts.push(part);
+                }
+            }
+        }
+        let skipped = self.shards.iter().flat_map(|shard| shard.record.skipped.clone()).collect();
+        StoreRecord { spec, complete: true, parts, skipped }
+    }
+}
+
+fn file_name(part: usize) -> String {
+    format!("shard-{part:05}.safetensors")
+}
+
+/// The shard in a folder, or why there is none.
+fn open(folder: &Path) -> Result<Shard, String> {
+    let run = Run::open(folder).map_err(|e| e.to_string())?;
+    let record: Option<StoreRecord> = run.noted(STEP).map_err(|e| e.to_string())?;
+    let record = record.ok_or_else(|| format!("nothing was harvested: {}", folder.display()))?;
+    let layers = record.spec.layers.len();
+    if record.parts.iter().any(|part| part.shards.len() != layers || part.norm_sums.len() != layers) {
+        return Err(format!("a part of run.json is not of {layers} layers: {}", folder.display()));
+    }
+    match record.spec.slice {
+        Some(slice) if slice.shard == 0 || slice.shard > slice.of => {
+            Err(format!("run.json says that it is shard {slice}: {}", folder.display()))
+        }
+        Some(slice) => Ok(Shard { run, record, slice }),
+        None => Err(format!("no shard of a job, but a harvest without --shard: {}", folder.display())),
+    }
+}
+
+/// All shards have to be what most of them are.
+fn of_one_job(shards: &[Shard], wrong: &mut Vec<String>) {
+    let mut jobs: BTreeMap<(&str, u32), (usize, &Shard)> = BTreeMap::new();
+    for shard in shards.iter().rev() {
+        let job = jobs.entry((&shard.record.spec.fingerprint, shard.slice.of)).or_insert((0, shard));
+        *job = (job.0 + 1, shard);
+    }
+    let Some((_, most)) = jobs.into_values().max_by_key(|(count, _)| *count) else { return };
+    for shard in shards {
+        if let Some(difference) = difference(shard, most) {
+            wrong.push(format!("another job than {}: {difference}: {}", most.run.root().display(), shard.name()));
+        }
+    }
+}
+
+/// What makes a shard one of another job.
+fn difference(shard: &Shard, job: &Shard) -> Option<String> {
+    let (own, other) = (&shard.record.spec, &job.record.spec);
+    if (&own.fingerprint, shard.slice.of) == (&other.fingerprint, job.slice.of) {
+        return None;
+    }
+    let mut differ = Vec::new();
+    let mut compare = |what: &str, own: String, other: String| {
+        if own != other {
+            differ.push(format!("{what} {own}, not {other}"));
+        }
+    };
+    compare("shards", shard.slice.of.to_string(), job.slice.of.to_string());
+    compare("model", own.model.clone(), other.model.clone());
+    let empty = serde_json::Map::new();
+    let arguments = |spec: &'_ super::StoreSpec| spec.arguments.as_object().cloned().unwrap_or_else(|| empty.clone());
+    let (own, other) = (arguments(own), arguments(other));
+    // Machines may have model and data in other places.
+    for key in own.keys().filter(|key| !["model_folder", "data_root"].contains(&key.as_str())) {
+        let value = |map: &serde_json::Map<_, serde_json::Value>| map.get(key).map(ToString::to_string);
+        compare(key, value(&own).unwrap_or_default(), value(&other).unwrap_or_default());
+    }
+    Some(match differ.is_empty() {
+        true => "the files of its checkpoint or of its data are other ones".into(),
+        false => differ.join("; "),
+    })
+}
+
+/// Sorts the shards; each has to be there once, finished, and to begin where the one before ends.
+fn each_once(shards: &mut [Shard], wrong: &mut Vec<String>) {
+    shards.sort_by_key(|shard| (shard.slice.of, shard.slice.shard));
+    for shard in shards.iter().filter(|shard| !shard.record.complete) {
+        let rows = shard.record.progress().source_rows;
+        wrong.push(format!("unfinished, {rows} rows are in (the same `sae harvest` goes on): {}", shard.name()));
+    }
+    for two in
+        shards.windows(2).filter(|two| (two[0].slice.of, two[0].slice.shard) == (two[1].slice.of, two[1].slice.shard))
+    {
+        wrong.push(format!(
+            "shard {} is there twice: {}, {}",
+            two[0].slice,
+            two[0].run.root().display(),
+            two[1].name()
+        ));
+    }
+    let of = shards.last().map_or(0, |shard| shard.slice.of);
+    let mut counts = BTreeMap::<u32, usize>::new();
+    shards.iter().for_each(|shard| *counts.entry(shard.slice.of).or_default() += 1);
+    let of = counts.into_iter().max_by_key(|(_, count)| *count).map_or(of, |(of, _)| of);
+    // A lying file may claim four thousand million shards: missing ones are named as ranges.
+    let mut next = 1u64;
+    for there in shards.iter().filter(|s| s.slice.of == of).map(|s| u64::from(s.slice.shard)).chain([u64::from(of) + 1])
+    {
+        match there.saturating_sub(next) {
+            0 => {}
+            1 => wrong.push(format!("shard {next}/{of} is missing")),
+            _ => wrong.push(format!("shards {next}/{of} to {}/{of} are missing", there - 1)),
+        }
+        next = next.max(there + 1);
+    }
+    for two in shards.windows(2).filter(|two| two[0].record.complete && two[1].slice.shard == two[0].slice.shard + 1) {
+        let end = two[0].slice.first_row + two[0].record.progress().source_rows;
+        if end != two[1].slice.first_row {
+            let begin = two[1].slice.first_row;
+            wrong.push(format!(
+                "begins at row {begin}, where shard {} ends at row {end}: {}",
+                two[0].slice,
+                two[1].name()
+            ));
+        }
+    }
+    if let Some(first) = shards.first().filter(|first| first.slice.shard == 1 && first.slice.first_row != 0) {
+        wrong.push(format!("begins at row {}, not 0: {}", first.slice.first_row, first.name()));
+    }
+}
+
+impl Shard {
+    fn name(&self) -> String {
+        self.run.root().display().to_string()
+    }
+
+    /// Holds every file against what was recorded when it was written.
+    fn check_files(&self, wrong: &mut Vec<String>, report: &mut dyn FnMut(u64)) {
+        let progress = self.record.progress();
+        if !self.record.complete || progress.rows == 0 {
+            return;
+        }
+        for (n, layer) in self.record.spec.layers.iter().enumerate() {
+            let store = match Store::open(&self.run, &hook(*layer)) {
+                Ok(store) => store,
+                Err(error) => {
+                    wrong.push(error.to_string());
+                    continue;
+                }
+            };
+            let recorded = self.record.parts.iter().map(|part| part.shards.get(n));
+            if !store.manifest().shards.iter().map(Some).eq(recorded) {
+                wrong.push(format!(
+                    "run.json and the manifest of {} tell of other files: {}",
+                    hook(*layer),
+                    self.name()
+                ));
+                continue;
+            }
+            for (part, there) in self.record.parts.iter().enumerate() {
+                wrong.extend(store.shard(part).err().map(|error| error.to_string()));
+                if n == 0 {
+                    wrong.extend(store.tokens(part).err().map(|error| error.to_string()));
+                }
+                report(there.rows);
+            }
+        }
+        wrong.extend(self.check_samples(progress.samples).err().map(|error| error.to_string()));
+    }
+
+    fn check_samples(&self, samples: u64) -> Result<()> {
+        let path = self.run.samples();
+        let mut next = 0;
+        for batch in table::scan(&path, &["sample"])? {
+            let batch = batch.map_err(Error::format(&path))?;
+            for number in table::get::<UInt32Array>(&path, &batch, "sample")?.values() {
+                if u64::from(*number) != next {
+                    return Err(Error::format(&path)(format!("sample {number} stands where {next} belongs")));
+                }
+                next += 1;
+            }
+        }
+        match next == samples {
+            true => Ok(()),
+            false => Err(Error::format(&path)(format!("{next} samples, where run.json counts {samples}"))),
+        }
+    }
+}
+
+/// A batch with `first` added to its column `sample`.
+fn renumbered(path: &Path, batch: RecordBatch, first: u32) -> Result<RecordBatch> {
+    let sample: &UInt32Array = table::get(path, &batch, "sample")?;
+    let numbers = sample.values().iter().map(|number| number.checked_add(first));
+    let numbers: Option<Vec<u32>> = numbers.collect();
+    let numbers = numbers.ok_or_else(|| Error::format(path)("a sample's number is too large"))?;
+    let mut columns = batch.columns().to_vec();
+    let schema = batch.schema();
+    let column = schema.index_of("sample").map_err(Error::format(path))?;
+    columns[column] = Arc::new(UInt32Array::from(numbers)) as Arc<dyn Array>;
+    RecordBatch::try_new(schema, columns).map_err(Error::format(path))
+}
+
+/// Brings a file into the run: a second name for it where that is possible, a copy elsewhere. True for a name.
+fn place(from: &Path, to: &Path) -> Result<bool> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).map_err(Error::io("create folder", parent))?;
+    }
+    // Files of a run are never changed in place, so that two runs can share one.
+    if fs::hard_link(from, to).is_ok() {
+        return Ok(true);
+    }
+    let mut source = File::open(from).map_err(Error::io("open", from))?;
+    file::write(to, |out| io::copy(&mut source, out).map(drop).map_err(Error::io("copy to", to)))?;
+    Ok(false)
+}
