@@ -56,6 +56,12 @@ pub enum Command {
     Score(Score),
     /// Write the samples worth keeping, and those that are not
     Filter(Filter),
+    /// Blacken the patches of images that carry fewest features
+    #[command(after_help = "\
+Examples:
+  sae patches --run run --sae base --model llava-1.5-7b-hf --data train.jsonl --out dark
+  sae patches --run run --sae base --model m --data d --method l0,co_l0,cosine,random --keep 25% --limit 100 --out dark")]
+    Patches(Patches),
     /// Say what a file or folder is: an autoencoder of any format, a run, activations
     Info(Info),
     /// Rewrite an autoencoder of any known format as another
@@ -429,6 +435,61 @@ pub struct Score {
     /// Seed of the column `random`
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+}
+
+/// `sae patches`
+#[derive(Group, Debug)]
+pub struct Patches {
+    #[command(flatten)]
+    pub of: OfSae,
+    /// Folder of the checkpoint that the run was captured from, or org/name on the Hugging Face hub
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Data set whose images are filtered
+    #[arg(long)]
+    pub data: PathBuf,
+    /// What counts: l0, l1, co_l0, cosine, random or norm; several with commas between
+    #[arg(long, value_delimiter = ',', default_value = "co_l0")]
+    pub method: Vec<filters::patches::Method>,
+    /// Whose definition: paper, release or corrected
+    #[arg(long, default_value = "paper")]
+    pub mode: filters::Mode,
+    /// Share of an image's patches that stays
+    #[arg(long, default_value = "50%")]
+    pub keep: Share,
+    /// New folder for the images
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Read only the first rows of the data
+    #[arg(long)]
+    pub limit: Option<u64>,
+    /// Images on the contact sheet
+    #[arg(long, default_value_t = 12)]
+    pub sheet: usize,
+    #[command(flatten)]
+    pub threshold: Threshold,
+    /// Seed of the method `random`
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+/// A share between nothing and all.
+#[derive(Clone, Copy, Debug)]
+pub struct Share(pub f64);
+
+impl std::str::FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let share = match text.strip_suffix('%') {
+            Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+            None => text.parse(),
+        };
+        let known = share.ok().filter(|share| (0.0..=1.0).contains(share));
+        known.map(Self).ok_or_else(|| format!("{text} is no share: 50% or 0.5"))
+    }
 }
 
 /// `sae filter`

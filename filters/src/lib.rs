@@ -6,10 +6,14 @@
 
 pub mod active;
 pub mod auc;
+pub mod mode;
+pub mod patches;
 pub mod scores;
 pub mod select;
 pub mod weights;
 pub mod write;
+
+pub use mode::Mode;
 
 /// What can go wrong while scoring and filtering.
 #[derive(Debug, thiserror::Error)]

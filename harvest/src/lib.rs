@@ -37,6 +37,7 @@ pub mod prompt;
 pub mod resample;
 mod shard;
 pub mod template;
+mod visit;
 
 pub use capture::{ComputeDtype, Plan, Progress, harvest};
 pub use checkpoint::{Answers, Checkpoint, Prepared, Templating};
@@ -46,3 +47,4 @@ pub use live::Live;
 pub use outlook::Outlook;
 pub use predict::{Predicted, Predictor, Replace};
 pub use shard::Shard;
+pub use visit::{Visited, visit};

@@ -12,6 +12,7 @@ mod index;
 mod info;
 mod merge;
 mod model;
+mod patches;
 mod score;
 mod train;
 
@@ -58,6 +59,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         Command::Index(a) => index::run(a, dry),
         Command::Score(a) => score::run(a, dry),
         Command::Filter(a) => filter::run(a, dry),
+        Command::Patches(a) => patches::run(a, dry),
         Command::Bench(crate::args::Bench::Train(a)) => bench::train(a, dry),
         Command::Bench(crate::args::Bench::Harvest(a)) => bench::harvest(a, dry),
         Command::Info(a) => info::run(a, dry),

@@ -29,6 +29,8 @@ pub struct Place {
     pub rect: [f32; 4],
     /// Without content of its own: the class position, a newline.
     pub special: bool,
+    /// Which view it belongs to: 0 the whole, 1 its tiles.
+    pub view: u8,
 }
 
 /// Where a view's pixels come from: the original was resized to `resized`, and the view's first pixel is its pixel at
@@ -74,11 +76,17 @@ impl Frame {
         let size = [view.width, view.height];
         let mut places = Vec::with_capacity(grid * grid + 1);
         // The class position stands for all that the tower sees.
-        places.extend(class.then(|| Place { source: Some(0), rect: origin.cell(size, [1, 1], 0, 0), special: true }));
+        places.extend(class.then(|| Place {
+            source: Some(0),
+            rect: origin.cell(size, [1, 1], 0, 0),
+            special: true,
+            view: 0,
+        }));
         places.extend((0..grid * grid).map(|n| Place {
             source: Some((head + n) as u32),
             rect: origin.cell(size, [grid, grid], n % grid, n / grid),
             special: false,
+            view: 0,
         }));
         Self::new(original, places, [grid, grid], vec![view])
     }
@@ -113,6 +121,7 @@ impl Frame {
                 source: Some((head + n) as u32),
                 rect: whole.cell([side, side], [grid, grid], n % grid, n / grid),
                 special: false,
+                view: 0,
             })
             .collect();
         let origin = Origin { resized: [width, height], offset };
@@ -123,11 +132,11 @@ impl Frame {
                 let tile = 1 + y / grid * columns + x / grid;
                 let within = y % grid * grid + x % grid;
                 let source = Some((tile * (head + grid * grid) + head + within) as u32);
-                places.push(Place { source, rect: origin.cell(canvas, [wide, tall], x, y), special: false });
+                places.push(Place { source, rect: origin.cell(canvas, [wide, tall], x, y), special: false, view: 1 });
             }
             // A newline stands for the row that it ends.
             let rect = origin.cell(canvas, [1, tall], 0, y);
-            places.push(Place { source: None, rect, special: true });
+            places.push(Place { source: None, rect, special: true, view: 1 });
         }
         Self::new(original, places, [tall - 2 * top, wide - 2 * left + 1], views)
     }
@@ -140,6 +149,7 @@ impl Frame {
             source: Some(n as u32),
             rect: origin.cell([view.width, view.height], [columns, rows], n % columns, n / columns),
             special: false,
+            view: 0,
         });
         Self::new(original, places.collect(), [rows, columns], vec![view])
     }
@@ -217,9 +227,12 @@ mod tests {
         // 16 positions for the whole; of 4 rows of 8 the middle two, each with a newline.
         assert_eq!(frame.places.len(), 16 + 2 * 9);
         assert_eq!(frame.places[15].rect, [0.75, 0.75, 1.0, 1.0]);
-        assert_eq!(frame.places[16], Place { source: Some(16 + 4), rect: [0.0, 0.0, 0.125, 0.5], special: false });
+        assert_eq!(
+            frame.places[16],
+            Place { source: Some(16 + 4), rect: [0.0, 0.0, 0.125, 0.5], special: false, view: 1 }
+        );
         assert_eq!(frame.places[16 + 4].source, Some(32 + 4));
-        assert_eq!(frame.places[24], Place { source: None, rect: [0.0, 0.0, 1.0, 0.5], special: true });
+        assert_eq!(frame.places[24], Place { source: None, rect: [0.0, 0.0, 1.0, 0.5], special: true, view: 1 });
         // The first tile: two black rows, then the picture.
         assert_eq!(frame.views[1].data[..2 * 8 * 3], [0; 48]);
         assert_eq!(frame.views[1].data[2 * 8 * 3..3 * 8 * 3], picture(16, 4).data[..24]);

@@ -7,7 +7,9 @@ mod config;
 mod decode;
 mod frame;
 mod geometry;
+mod picture;
 
 pub use config::ImageProcessor;
 pub use decode::PIXEL_LIMIT;
 pub use frame::{Frame, Place};
+pub use picture::Picture;

@@ -1,7 +1,7 @@
 //! `sae bench harvest`: tokens a second through a model, at its whole depth and at half of it, beside the rate of a product
 //! of matrices alone.
 
-use super::super::Outcome;
+use super::super::{Outcome, model};
 use super::{median, noise, threads};
 use crate::args::BenchHarvest;
 use crate::terminal::{count, table};
@@ -23,7 +23,8 @@ pub fn harvest(args: &BenchHarvest, dry: bool) -> Result<Outcome> {
         bail!("at least one round of one sample");
     }
     let (config, images, weights) = match &args.model {
-        Some(folder) => {
+        Some(name) => {
+            let folder = &model::folder(name, dry)?;
             let checkpoint = Checkpoint::open(folder)?;
             (checkpoint.config().clone(), checkpoint.images().cloned(), Weights::open(folder)?)
         }
@@ -106,6 +107,7 @@ pub fn harvest(args: &BenchHarvest, dry: bool) -> Result<Outcome> {
 }
 
 /// A product of matrices alone, where the model computes.
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Floor {
     Host { a: Vec<f32>, b: Vec<f32>, c: Vec<f32> },
     Device { a: Tensor<2>, b: Tensor<2> },

@@ -1,0 +1,324 @@
+//! Which patches of an image carry features: the four patch filters of SAE-V (Algorithms 4 to 7) as published, as released
+//! and corrected, two baselines, and how the positions of any layout of views become scores of a grid of patches. Reads
+//! no images.
+
+use crate::{Error, Mode, Result};
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+/// What a patch's score counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Method {
+    /// Features that are active on it (Algorithm 4).
+    L0,
+    /// The sum of its activations (Algorithm 5).
+    L1,
+    /// Features that are active on it and co-occur in the sample (Algorithm 6).
+    CoL0,
+    /// The same, each counted with its cross-modal weight (Algorithm 7).
+    Cosine,
+    /// Nothing: a baseline.
+    Random,
+    /// The norm of its hidden state: a baseline without an autoencoder and without gradients.
+    Norm,
+}
+
+impl Method {
+    /// All, as the command line names them.
+    pub const ALL: [(&str, Self); 6] = [
+        ("l0", Self::L0),
+        ("l1", Self::L1),
+        ("co_l0", Self::CoL0),
+        ("cosine", Self::Cosine),
+        ("random", Self::Random),
+        ("norm", Self::Norm),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, method)| *method == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl FromStr for Method {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.iter().find(|(known, _)| *known == name);
+        known
+            .map(|(_, method)| *method)
+            .ok_or_else(|| format!("{name} is no method: l0, l1, co_l0, cosine, random or norm"))
+    }
+}
+
+/// A position of a sample, with what an autoencoder finds there.
+#[derive(Clone, Copy, Debug)]
+pub struct Position<'a> {
+    /// Which of the sample's images it shows; none for words.
+    pub image: Option<usize>,
+    /// Which view of the image, from 0.
+    pub view: usize,
+    /// What it shows: `[x0, y0, x1, y1]`, each 0 to 1.
+    pub rect: [f32; 4],
+    /// Template, begin, end and newline positions.
+    pub special: bool,
+    /// Features with activations above 0, ascending.
+    pub features: &'a [u32],
+    /// Their activations.
+    pub values: &'a [f32],
+    /// Of the hidden state.
+    pub norm: f32,
+}
+
+/// What the filters need to know beside a sample.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule<'a> {
+    /// What is counted.
+    pub method: Method,
+    /// Whose definition.
+    pub mode: Mode,
+    /// Features are active above it, but for the release, where it is 0.
+    pub threshold: f32,
+    /// Cross-modal weights `w_k`, where there is one.
+    pub weights: &'a [Option<f64>],
+    /// Of the random baseline.
+    pub seed: u64,
+}
+
+impl Rule<'_> {
+    fn threshold(&self) -> f32 {
+        if self.mode == Mode::Release { 0.0 } else { self.threshold }
+    }
+
+    /// Features that are active on a text position and on an image position of the sample. Corrected: positions without
+    /// content of their own do not count.
+    pub fn co_occurring(&self, positions: &[Position]) -> BTreeSet<u32> {
+        let counted = |position: &&Position| self.mode != Mode::Corrected || !position.special;
+        let active = |image: bool| -> BTreeSet<u32> {
+            let side = positions.iter().filter(counted).filter(|position| position.image.is_some() == image);
+            side.flat_map(|position| self.active(position)).map(|(k, _)| k).collect()
+        };
+        &active(false) & &active(true)
+    }
+
+    fn active<'p>(&self, position: &'p Position) -> impl Iterator<Item = (u32, f32)> + use<'p> {
+        let threshold = self.threshold();
+        let pairs = position.features.iter().copied().zip(position.values.iter().copied());
+        pairs.filter(move |(_, z)| *z > threshold)
+    }
+
+    /// `p_i` of one position of an image; `co` is the sample's co-occurring set.
+    ///
+    /// L0: `|{k : z_ik > d}|`. L1: `sum_k z_ik`. Co-occurring L0: `|{k in co : z_ik > d}|`. Cosine: `sum w_k` over the
+    /// same; the release leaves out that `k` has to co-occur.
+    pub fn position(&self, position: &Position, co: &BTreeSet<u32>) -> f64 {
+        let weight = |k: u32| self.weights.get(k as usize).copied().flatten().unwrap_or(0.0);
+        match self.method {
+            Method::L0 => self.active(position).count() as f64,
+            Method::L1 => position.values.iter().map(|z| f64::from(*z)).sum(),
+            Method::CoL0 => self.active(position).filter(|(k, _)| co.contains(k)).count() as f64,
+            Method::Cosine if self.mode == Mode::Release => self.active(position).map(|(k, _)| weight(k)).sum(),
+            Method::Cosine => self.active(position).filter(|(k, _)| co.contains(k)).map(|(k, _)| weight(k)).sum(),
+            Method::Norm => f64::from(position.norm),
+            Method::Random => 0.0,
+        }
+    }
+
+    /// Scores of the patches of one image: those of its first view, in their order. A patch's score is the mean, over the
+    /// views that show it, of what their positions score there, each as far as it covers the patch (the release averages
+    /// base view and tiles so).
+    pub fn patches(&self, positions: &[Position], image: usize) -> Vec<Patch> {
+        let co = self.co_occurring(positions);
+        let own = || positions.iter().filter(|p| p.image == Some(image) && !p.special);
+        let views: BTreeSet<usize> = own().map(|position| position.view).collect();
+        let Some(first) = views.first() else { return Vec::new() };
+        let scored: Vec<(usize, [f32; 4], f64)> =
+            own().map(|position| (position.view, position.rect, self.position(position, &co))).collect();
+        let patches = own().filter(|position| position.view == *first).enumerate().map(|(n, patch)| {
+            let score = match self.method {
+                Method::Random => uniform(self.seed, image as u64, n as u64),
+                _ => {
+                    let seen = views.iter().filter_map(|view| {
+                        let of_view = scored.iter().filter(|(v, ..)| v == view);
+                        covered(of_view.map(|(_, rect, score)| (*rect, *score)), patch.rect)
+                    });
+                    let (sum, count) = seen.fold((0.0, 0u32), |(sum, count), score| (sum + score, count + 1));
+                    if count == 0 { 0.0 } else { sum / f64::from(count) }
+                }
+            };
+            Patch { rect: patch.rect, score, kept: false }
+        });
+        patches.collect()
+    }
+}
+
+/// A patch of an image.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Patch {
+    /// `[x0, y0, x1, y1]`, each 0 to 1.
+    pub rect: [f32; 4],
+    /// `p_i`.
+    pub score: f64,
+    /// Whether it stays.
+    pub kept: bool,
+}
+
+/// Keeps the `floor(rate * patches)` with the highest scores; of equals the first.
+///
+/// # Errors
+/// A rate that is not between 0 and 1.
+pub fn keep(patches: &mut [Patch], rate: f64) -> Result<()> {
+    if !(0.0..=1.0).contains(&rate) {
+        return Err(Error::Request(format!("a share of {} % of the patches cannot be kept", 100.0 * rate)));
+    }
+    let mut order: Vec<usize> = (0..patches.len()).collect();
+    order.sort_by(|a, b| patches[*b].score.total_cmp(&patches[*a].score).then(a.cmp(b)));
+    // What is a whole number up to noise of the product is that number.
+    let count = (rate * patches.len() as f64 + 1e-9).floor() as usize;
+    for (n, patch) in order.into_iter().enumerate() {
+        patches[patch].kept = n < count;
+    }
+    Ok(())
+}
+
+/// The mean of scores over a rectangle, each weighed by how much of it its own rectangle covers; nothing if none does.
+fn covered(scores: impl Iterator<Item = ([f32; 4], f64)>, over: [f32; 4]) -> Option<f64> {
+    let overlap = |rect: [f32; 4]| {
+        let side = |n: usize| f64::from((rect[n + 2].min(over[n + 2]) - rect[n].max(over[n])).max(0.0));
+        side(0) * side(1)
+    };
+    let (sum, area) = scores.fold((0.0, 0.0), |(sum, area), (rect, score)| {
+        let part = overlap(rect);
+        (sum + part * score, area + part)
+    });
+    (area > 1e-12).then(|| sum / area)
+}
+
+/// A number from 0 to 1 for a place, the same each time (SplitMix64).
+fn uniform(seed: u64, image: u64, patch: u64) -> f64 {
+    let mut x = seed.wrapping_add(image << 40).wrapping_add(patch).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rule(method: Method, mode: Mode, weights: &[Option<f64>]) -> Rule<'_> {
+        Rule { method, mode, threshold: 1.0, weights, seed: 3 }
+    }
+
+    fn at<'a>(
+        image: Option<usize>,
+        view: usize,
+        rect: [f32; 4],
+        features: &'a [u32],
+        values: &'a [f32],
+    ) -> Position<'a> {
+        Position { image, view, rect, special: false, features, values, norm: 2.0 }
+    }
+
+    const LEFT: [f32; 4] = [0.0, 0.0, 0.5, 1.0];
+    const RIGHT: [f32; 4] = [0.5, 0.0, 1.0, 1.0];
+
+    #[test]
+    fn the_published_and_the_released_formulas_by_hand() {
+        // Words activate 1 and 2; the left patch 1 (strongly), 3 and, weakly, 2; the right one 2.
+        let positions = [
+            at(None, 0, [0.0; 4], &[1, 2], &[2.0, 2.0]),
+            at(Some(0), 0, LEFT, &[1, 2, 3], &[4.0, 0.5, 2.0]),
+            at(Some(0), 0, RIGHT, &[2], &[1.5]),
+        ];
+        let weights = [None, Some(0.5), Some(-0.25), Some(2.0)];
+        let scores = |method, mode| {
+            rule(method, mode, &weights).patches(&positions, 0).iter().map(|patch| patch.score).collect::<Vec<_>>()
+        };
+        assert_eq!(scores(Method::L0, Mode::Paper), [2.0, 1.0]);
+        assert_eq!(scores(Method::L0, Mode::Release), [3.0, 1.0]);
+        assert_eq!(scores(Method::L1, Mode::Paper), [6.5, 1.5]);
+        assert_eq!(scores(Method::CoL0, Mode::Paper), [1.0, 1.0]);
+        assert_eq!(scores(Method::CoL0, Mode::Release), [2.0, 1.0]);
+        assert_eq!(scores(Method::Cosine, Mode::Paper), [0.5, -0.25]);
+        assert_eq!(scores(Method::Cosine, Mode::Release), [2.25, -0.25]);
+        assert_eq!(scores(Method::Norm, Mode::Paper), [2.0, 2.0]);
+    }
+
+    #[test]
+    fn positions_without_content_count_for_nobody_once_corrected() {
+        let mut word = at(None, 0, [0.0; 4], &[1], &[2.0]);
+        word.special = true;
+        let positions = [word, at(Some(0), 0, LEFT, &[1], &[2.0])];
+        let co = |mode| rule(Method::CoL0, mode, &[]).co_occurring(&positions).len();
+        assert_eq!((co(Mode::Paper), co(Mode::Corrected)), (1, 0));
+    }
+
+    #[test]
+    fn views_are_averaged_by_what_they_cover() {
+        // The whole in two patches; a second view that shows the left half alone, in two rows.
+        let rows = [[0.0, 0.0, 0.5, 0.5], [0.0, 0.5, 0.5, 1.0]];
+        let positions = [
+            at(Some(0), 0, LEFT, &[1], &[2.0]),
+            at(Some(0), 0, RIGHT, &[], &[]),
+            at(Some(0), 1, rows[0], &[1, 2, 3], &[2.0, 2.0, 2.0]),
+            at(Some(0), 1, rows[1], &[1], &[2.0]),
+        ];
+        let patches = rule(Method::L0, Mode::Paper, &[]).patches(&positions, 0);
+        // Left: one in the first view, two on average in the second; right: only the first view shows it.
+        assert_eq!(patches.iter().map(|patch| patch.score).collect::<Vec<_>>(), [1.5, 0.0]);
+        assert!(rule(Method::L0, Mode::Paper, &[]).patches(&positions, 1).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_the_share_is_kept_and_none_that_is_kept_is_weaker(
+            scores in prop::collection::vec(0u8..5, 0..60), percent in 0u32..=100,
+        ) {
+            let patch = |score: &u8| Patch { rect: LEFT, score: f64::from(*score), kept: false };
+            let mut patches: Vec<_> = scores.iter().map(patch).collect();
+            keep(&mut patches, f64::from(percent) / 100.0).unwrap();
+            let kept = patches.iter().filter(|patch| patch.kept).count();
+            prop_assert_eq!(kept, scores.len() * percent as usize / 100);
+            let weakest = patches.iter().filter(|p| p.kept).map(|p| p.score).fold(f64::INFINITY, f64::min);
+            let strongest = patches.iter().filter(|p| !p.kept).map(|p| p.score).fold(f64::NEG_INFINITY, f64::max);
+            prop_assert!(weakest >= strongest);
+        }
+
+        #[test]
+        fn the_counts_are_those_of_plain_loops(
+            active in prop::collection::vec(prop::collection::btree_map(0u32..6, 0.0f32..3.0, 0..6), 2..8),
+        ) {
+            let features: Vec<(Vec<u32>, Vec<f32>)> = active.iter().map(|m| m.iter().map(|(k, z)| (*k, *z)).unzip()).collect();
+            let positions: Vec<_> = features.iter().enumerate().map(|(n, (k, z))| {
+                at((n % 2 == 1).then_some(0), 0, [n as f32 / 8.0, 0.0, (n + 1) as f32 / 8.0, 1.0], k, z)
+            }).collect();
+            let weights: Vec<_> = (0..6).map(|k| (k != 2).then_some(f64::from(k) - 1.5)).collect();
+            for (mode, d) in [(Mode::Paper, 1.0), (Mode::Release, 0.0), (Mode::Corrected, 1.0)] {
+                let on = |side: usize, k: u32| {
+                    active.iter().enumerate().any(|(n, m)| n % 2 == side && m.get(&k).is_some_and(|z| *z > d))
+                };
+                let images = active.iter().enumerate().filter(|(n, _)| n % 2 == 1).map(|(_, m)| m);
+                let expected: Vec<[f64; 4]> = images.map(|m| {
+                    let mut sums = [0.0; 4];
+                    for (k, z) in m {
+                        let (active, co) = (*z > d, on(0, *k) && on(1, *k));
+                        let weight = weights[*k as usize].unwrap_or(0.0);
+                        sums[0] += f64::from(active);
+                        sums[1] += f64::from(*z);
+                        sums[2] += f64::from(active && co);
+                        sums[3] += if active && (co || mode == Mode::Release) { weight } else { 0.0 };
+                    }
+                    sums
+                }).collect();
+                for (n, method) in [Method::L0, Method::L1, Method::CoL0, Method::Cosine].into_iter().enumerate() {
+                    let found = rule(method, mode, &weights).patches(&positions, 0);
+                    for (found, expected) in found.iter().zip(&expected) {
+                        prop_assert!((found.score - expected[n]).abs() < 1e-9);
+                    }
+                }
+            }
+        }
+    }
+}
