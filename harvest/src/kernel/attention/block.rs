@@ -2,13 +2,16 @@
 
 use super::Heads;
 use super::pack::Panels;
-use super::plan::{self, Block, Tile, usual};
+use super::plan::{self, Block, usual};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::isa::{Isa, Work, width};
 use crate::kernel::tile::{load, store, tile, zeros};
 use crate::kernel::vector::exp;
 use rayon::prelude::*;
 use std::ops::Range;
+
+/// Keys whose values go by the tiles of a block together: 16 KiB (V3) or 32 KiB (V4) of the first-level cache.
+const KEYS: usize = 256;
 
 /// `out = softmax(scale q k^T) v`.
 pub(super) struct Attention<'a> {
@@ -45,7 +48,7 @@ struct Scratch {
     weights: Aligned<f32>,
     /// One over every row's sum of weights.
     inverse: Vec<f32>,
-    /// A tile's sums over the keys of one panel of values: `[rows][width]`.
+    /// The block's sums for one panel of values: `[rows][width]`.
     sums: Vec<f32>,
 }
 
@@ -166,74 +169,83 @@ impl Piece<'_> {
     ) {
         let (head_dim, width, rows) = (given.heads.head_dim, width::<S>(), given.visible.len());
         let panels = head_dim.div_ceil(width);
-        scratch.sums.resize(R * width, 0.0);
+        scratch.sums.resize(self.block.rows.len() * width, 0.0);
+        let Scratch { weights, inverse, sums, .. } = scratch;
+        let weights = Weights { held: weights, stride, first_key };
         for panel in 0..panels {
             let values = &given.panels.values[(self.kv_head * panels + panel) * rows * width..][..rows * width];
             let columns = column + panel * width..column + head_dim.min((panel + 1) * width);
-            for tile in &self.block.tiles {
-                let Tile { rows, common, .. } = tile;
-                let first = rows.start - self.block.rows.start;
-                let weights = |row: usize, keys: &Range<usize>| {
-                    let at = row * stride + keys.start - first_key;
-                    &scratch.weights[at..at + keys.len()]
-                };
-                let panel_of = |keys: &Range<usize>| &values[keys.start * width..keys.end * width];
-                let sums = &mut scratch.sums;
-                sums.fill(0.0);
-                for (n, sums) in sums.chunks_exact_mut(width).take(rows.len()).enumerate() {
-                    let before = given.visible[rows.start + n].start as usize..common.start;
-                    if !before.is_empty() {
-                        gather::<1, S>(isa, [weights(first + n, &before)], panel_of(&before), sums);
-                    }
-                }
-                let mut n = 0;
-                while n < rows.len() {
-                    let left = rows.len() - n;
-                    let sums = &mut sums[n * width..];
-                    let row = first + n;
-                    n += match left {
-                        _ if left >= R => gather::<R, S>(
-                            isa,
-                            std::array::from_fn(
-                                #[inline(always)]
-                                |r| weights(row + r, common),
-                            ),
-                            panel_of(common),
-                            sums,
-                        ),
-                        4.. => gather::<4, S>(
-                            isa,
-                            std::array::from_fn(
-                                #[inline(always)]
-                                |r| weights(row + r, common),
-                            ),
-                            panel_of(common),
-                            sums,
-                        ),
-                        2.. => gather::<2, S>(
-                            isa,
-                            std::array::from_fn(
-                                #[inline(always)]
-                                |r| weights(row + r, common),
-                            ),
-                            panel_of(common),
-                            sums,
-                        ),
-                        _ => gather::<1, S>(isa, [weights(row, common)], panel_of(common), sums),
-                    };
-                }
-                for (n, sums) in sums.chunks_exact_mut(width).take(rows.len()).enumerate() {
-                    let after = common.end..given.visible[rows.start + n].end as usize;
-                    if !after.is_empty() {
-                        gather::<1, S>(isa, [weights(first + n, &after)], panel_of(&after), sums);
-                    }
-                    let inverse = isa.splat_f32s(scratch.inverse[first + n]);
-                    let sums = load(isa, sums);
-                    let sums = [isa.mul_f32s(sums[0], inverse), isa.mul_f32s(sums[1], inverse)];
-                    store(isa, &mut self.out[first + n][columns.clone()], sums);
+            sums.fill(0.0);
+            let block = self.block;
+            // Every row: what it sees before its neighbours do, what they see together, what it sees after them.
+            for tile in &block.tiles {
+                for row in tile.rows.clone() {
+                    let before = given.visible[row].start as usize..tile.common.start;
+                    edge(isa, weights, row - block.rows.start, before, values, sums);
                 }
             }
+            for start in block.seen.clone().step_by(KEYS) {
+                for tile in &block.tiles {
+                    let keys = tile.common.start.max(start)..tile.common.end.min(start + KEYS);
+                    if keys.is_empty() {
+                        continue;
+                    }
+                    let values = &values[keys.start * width..keys.end * width];
+                    let mut row = tile.rows.start - block.rows.start;
+                    let end = tile.rows.end - block.rows.start;
+                    while row < end {
+                        let sums = &mut sums[row * width..];
+                        row += match end - row {
+                            left if left >= R => gather::<R, S>(isa, weights.rows(row, &keys), values, sums),
+                            4.. => gather::<4, S>(isa, weights.rows(row, &keys), values, sums),
+                            2.. => gather::<2, S>(isa, weights.rows(row, &keys), values, sums),
+                            _ => gather::<1, S>(isa, weights.rows(row, &keys), values, sums),
+                        };
+                    }
+                }
+            }
+            for tile in &block.tiles {
+                for row in tile.rows.clone() {
+                    let after = tile.common.end..given.visible[row].end as usize;
+                    edge(isa, weights, row - block.rows.start, after, values, sums);
+                }
+            }
+            for ((out, sums), inverse) in self.out.iter_mut().zip(sums.chunks_exact(width)).zip(inverse.iter()) {
+                let (inverse, sums) = (isa.splat_f32s(*inverse), load(isa, sums));
+                let sums = [isa.mul_f32s(sums[0], inverse), isa.mul_f32s(sums[1], inverse)];
+                store(isa, &mut out[columns.clone()], sums);
+            }
         }
+    }
+}
+
+/// The block's weights on the keys from the first on.
+#[derive(Clone, Copy)]
+struct Weights<'a> {
+    held: &'a [f32],
+    stride: usize,
+    first_key: usize,
+}
+
+impl<'a> Weights<'a> {
+    /// Those of `R` rows on some keys.
+    #[inline(always)]
+    fn rows<const R: usize>(self, first: usize, keys: &Range<usize>) -> [&'a [f32]; R] {
+        let mut rows: [&[f32]; R] = [&[]; R];
+        for (r, row) in rows.iter_mut().enumerate() {
+            *row = &self.held[(first + r) * self.stride + keys.start - self.first_key..][..keys.len()];
+        }
+        rows
+    }
+}
+
+/// Adds what one row alone of its tile sees.
+#[inline(always)]
+fn edge<S: Isa>(isa: S, weights: Weights, row: usize, keys: Range<usize>, values: &[f32], sums: &mut [f32]) {
+    let width = width::<S>();
+    if !keys.is_empty() {
+        let values = &values[keys.start * width..keys.end * width];
+        gather::<1, S>(isa, weights.rows(row, &keys), values, &mut sums[row * width..]);
     }
 }
 
@@ -275,20 +287,25 @@ fn soften<S: Isa>(isa: S, row: &mut [f32]) -> f32 {
     let whole = row.len() / lanes * lanes;
     let (body, tail) = row.split_at_mut(whole);
     let body: &mut [S::f32s] = bytemuck::cast_slice_mut(body);
+    // Two vectors at a time, for the processor to overlap.
+    let (pairs, last) = body.as_chunks_mut::<2>();
     let mut most = [isa.splat_f32s(f32::NEG_INFINITY); 2];
-    for pair in body.chunks(2) {
-        for (most, x) in most.iter_mut().zip(pair) {
-            *most = isa.max_f32s(*x, *most);
-        }
+    for pair in pairs.iter() {
+        most = [isa.max_f32s(pair[0], most[0]), isa.max_f32s(pair[1], most[1])];
+    }
+    for x in last.iter() {
+        most[0] = isa.max_f32s(*x, most[0]);
     }
     let most = isa.reduce_max_f32s(isa.max_f32s(most[0], most[1]));
     let most = isa.splat_f32s(tail.iter().fold(most, |most, x| most.max(*x)));
     let mut sums = [isa.splat_f32s(0.0); 2];
-    for pair in body.chunks_mut(2) {
-        for (sum, x) in sums.iter_mut().zip(pair) {
-            *x = exp(isa, isa.sub_f32s(*x, most));
-            *sum = isa.add_f32s(*sum, *x);
-        }
+    for pair in pairs {
+        *pair = [exp(isa, isa.sub_f32s(pair[0], most)), exp(isa, isa.sub_f32s(pair[1], most))];
+        sums = [isa.add_f32s(sums[0], pair[0]), isa.add_f32s(sums[1], pair[1])];
+    }
+    for x in last {
+        *x = exp(isa, isa.sub_f32s(*x, most));
+        sums[0] = isa.add_f32s(sums[0], *x);
     }
     if !tail.is_empty() {
         let x = exp(isa, isa.sub_f32s(isa.partial_load_f32s(tail), most));

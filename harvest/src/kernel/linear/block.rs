@@ -11,9 +11,11 @@ use crate::kernel::tile::{load, store, tile, zeros};
 use rayon::prelude::*;
 
 /// Rows of a block: a multiple of every tile's rows.
-const ROWS: usize = 96;
-/// Longest stretch of a sum: a panel's part is 16 KiB (V3) or 32 KiB (V4) of the first-level cache.
-const STRETCH: usize = 256;
+const ROWS: usize = 192;
+/// Longest stretch of a sum: a panel's part is 24 KiB (V3) or 48 KiB (V4) of the first-level cache.
+const STRETCH: usize = 384;
+/// Rows that a panel of `f32` is not copied for.
+const FEW: usize = 16;
 /// Multiplications that are worth a thread.
 const WORTH: usize = 1 << 18;
 
@@ -108,7 +110,14 @@ impl Block<'_> {
             let add = add || start > 0;
             for (p, column) in (0..columns).step_by(width).enumerate() {
                 let at = ((self.first_panel + p) * d_in + start) * width;
-                let panel = panels.stretch(at, depth * width, &mut scratch.wide);
+                let len = depth * width;
+                let panel = match panels.plain(at, len) {
+                    Some(panel) if rows < FEW => panel,
+                    _ => {
+                        panels.bring(at, &mut scratch.wide[..len]);
+                        &scratch.wide[..len]
+                    }
+                };
                 let mut row = 0;
                 while row + R <= rows {
                     finish::<R, S>(isa, &x[row * depth..], panel, &mut self.out[row..], column, add);

@@ -32,21 +32,26 @@ pub(super) fn pack<T: Copy + Default + Send + Sync>(
 }
 
 impl Panels {
-    /// The steps `first..` of a panel as `f32`, as many as `wide` has room for where they have to be widened.
-    ///
-    /// # Shapes
-    /// The result `[steps * width]`, `at` counted in numbers.
+    /// Numbers of a panel as `f32` beside the other things a thread works on: read once from afar and in order, for
+    /// which the processor fetches ahead, and many times from there.
     #[inline(always)]
-    pub(super) fn stretch<'a>(&'a self, at: usize, len: usize, wide: &'a mut [f32]) -> &'a [f32] {
+    pub(super) fn bring(&self, at: usize, to: &mut [f32]) {
         match self {
-            Self::F32(values) => &values[at..at + len],
+            Self::F32(values) => to.copy_from_slice(&values[at..at + to.len()]),
             Self::Bf16(values) => {
-                let wide = &mut wide[..len];
-                for (wide, value) in wide.iter_mut().zip(&values[at..at + len]) {
-                    *wide = f32::from_bits(u32::from(value.to_bits()) << 16);
+                for (to, value) in to.iter_mut().zip(&values[at..]) {
+                    *to = f32::from_bits(u32::from(value.to_bits()) << 16);
                 }
-                wide
             }
+        }
+    }
+
+    /// Numbers of a panel where they lie, if they are `f32`.
+    #[inline(always)]
+    pub(super) fn plain(&self, at: usize, len: usize) -> Option<&[f32]> {
+        match self {
+            Self::F32(values) => Some(&values[at..at + len]),
+            Self::Bf16(_) => None,
         }
     }
 }
