@@ -245,7 +245,7 @@ pub struct Merge {
 /// How a model reads a data set.
 #[derive(Group, Debug)]
 pub struct Reading {
-    /// What the model computes in: f32, or bf16 on a GPU
+    /// What the model is held in: f32, or bf16 (half the memory; a CPU still adds up in f32)
     #[arg(long, default_value = "f32")]
     pub dtype: harvest::ComputeDtype,
     /// Token positions in one batch of the model

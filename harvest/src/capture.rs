@@ -28,7 +28,7 @@ pub enum ComputeDtype {
     /// 4 bytes a weight.
     #[default]
     F32,
-    /// 2 bytes a weight; for GPUs.
+    /// 2 bytes a weight; a GPU computes in it, a CPU widens it and adds up in `f32`.
     Bf16,
 }
 

@@ -9,6 +9,7 @@ mod demo_model;
 mod evaluate;
 mod exchange;
 mod hub;
+mod patches;
 mod resume;
 #[path = "../../harvest/tests/it/server.rs"]
 #[allow(dead_code, reason = "what only the other crate's tests need")]

@@ -34,6 +34,12 @@ impl Picture {
         }
     }
 
+    /// The share of it that is black.
+    pub fn black(&self) -> f64 {
+        let pixels = self.rgb.data.as_chunks::<3>().0;
+        pixels.iter().filter(|pixel| **pixel == [0; 3]).count() as f64 / pixels.len().max(1) as f64
+    }
+
     /// Pictures in rows on white, each brought into a square of `side` pixels.
     pub fn sheet(rows: &[Vec<Picture>], side: usize) -> Self {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
