@@ -9,5 +9,6 @@ pub mod attention;
 mod isa;
 pub mod linear;
 pub mod pointwise;
+mod pool;
 mod tile;
 mod vector;

@@ -42,6 +42,22 @@ pub(super) fn tile<const R: usize, const P: usize, S: Isa>(
     sums
 }
 
+/// What `R` rows that lie step by step, `[depth][R]`, make with a panel.
+///
+/// Without an address a row the compiler keeps all sums in registers even where the loop stands among others.
+#[inline(always)]
+pub(super) fn tile_of_steps<const R: usize, S: Isa>(isa: S, x: &[f32], panel: &[f32]) -> [[S::f32s; 2]; R] {
+    let mut sums = [[isa.splat_f32s(0.0); 2]; R];
+    let steps: &[[S::f32s; 2]] = bytemuck::cast_slice(panel);
+    for (x, w) in x.as_chunks::<R>().0.iter().zip(steps) {
+        for (x, sums) in x.iter().zip(&mut sums) {
+            let x = isa.splat_f32s(*x);
+            *sums = [isa.fma(x, w[0], sums[0]), isa.fma(x, w[1], sums[1])];
+        }
+    }
+    sums
+}
+
 /// Zeros to begin with.
 #[inline(always)]
 pub(super) fn zeros<const R: usize, const P: usize, S: Isa>(isa: S) -> Sums<S, R, P> {

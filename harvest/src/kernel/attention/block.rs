@@ -5,13 +5,16 @@ use super::pack::Panels;
 use super::plan::{self, Block, usual};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::isa::{Isa, Work, width};
-use crate::kernel::tile::{load, store, tile, zeros};
+use crate::kernel::pool::Pool;
+use crate::kernel::tile::{load, store, tile, tile_of_steps, zeros};
 use crate::kernel::vector::exp;
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Keys whose values go by the tiles of a block together: 16 KiB (V3) or 32 KiB (V4) of the first-level cache.
 const KEYS: usize = 256;
+/// Pieces a thread from which on no two threads work on the keys of one head of one sample.
+const PIECES: usize = 8;
 
 /// `out = softmax(scale q k^T) v`.
 pub(super) struct Attention<'a> {
@@ -23,9 +26,9 @@ pub(super) struct Attention<'a> {
     pub(super) out: &'a mut [f32],
 }
 
-/// What a thread does at a time: a block for one key head.
+/// What a thread does at a time: some blocks for one key head.
 struct Piece<'a> {
-    block: &'a Block,
+    blocks: &'a [Block],
     kv_head: usize,
     /// Of every row what the heads that share the key head make.
     out: Vec<&'a mut [f32]>,
@@ -36,13 +39,22 @@ struct Given<'a> {
     q: &'a [f32],
     heads: Heads,
     visible: &'a [Range<u32>],
-    panels: Panels,
+}
+
+/// A block for one key head, and where its keys are.
+struct Round<'a, 'b> {
+    block: &'a Block,
+    kv_head: usize,
+    out: &'a mut [&'b mut [f32]],
+    panels: &'a Panels,
+    /// The key head's place among those that are packed.
+    packed: usize,
 }
 
 /// Memory that a thread works in.
 #[derive(Default)]
 struct Scratch {
-    /// A head's part of the block's queries, scaled: `[rows][head_dim]`.
+    /// A head's part of the block's queries, scaled: `[head_dim][rows]` for every part of a tile.
     q: Vec<f32>,
     /// Products, then weights: `[rows][stride]`.
     weights: Aligned<f32>,
@@ -57,65 +69,114 @@ impl Work for Attention<'_> {
 
     fn on<const R: usize, S: Isa>(self, isa: S) {
         let Self { q, k, v, heads, visible, out } = self;
+        let width = width::<S>();
         let blocks = plan::blocks(visible, R);
-        let given = Given { q, heads, visible, panels: Panels::new(k, v, heads, visible.len(), width::<S>()) };
-        let work = |scratch: &mut Scratch, mut piece: Piece| {
-            isa.within(
-                #[inline(always)]
-                || piece.attend::<R, S>(isa, &given, scratch),
-            );
+        let spans = plan::spans(&blocks);
+        // Enough windows or samples for every thread to take some whole: it then packs their keys where it needs them.
+        let apart = spans.len() * heads.kv_heads >= PIECES * rayon::current_num_threads();
+        let runs = if apart { spans } else { (0..blocks.len()).map(|n| n..n + 1).collect() };
+        let mut shared = Panels::default();
+        if !apart {
+            shared.pack([k, v], heads, 0..heads.kv_heads, 0..visible.len(), width);
+        }
+        let given = Given { q, heads, visible };
+        let work = |(scratch, own): &mut (Scratch, Panels), piece: Piece| {
+            let Piece { blocks, kv_head, mut out } = piece;
+            if apart {
+                let starts = blocks.iter().map(|block| block.seen.start);
+                let ends = blocks.iter().map(|block| block.seen.end);
+                let rows = starts.min().unwrap_or(0)..ends.max().unwrap_or(0);
+                own.pack([k, v], heads, kv_head..kv_head + 1, rows, width);
+            }
+            let (panels, packed) = if apart { (&*own, 0) } else { (&shared, kv_head) };
+            let mut out = &mut out[..];
+            for block in blocks {
+                let (now, rest) = std::mem::take(&mut out).split_at_mut(block.rows.len());
+                out = rest;
+                Round { block, kv_head, out: now, panels, packed }.attend::<R, S>(isa, &given, scratch);
+            }
         };
-        let pieces = divide(&blocks, heads, out);
+        let (pieces, pool) = (divide(&blocks, &runs, heads, out), Pool::new());
         match pieces.len() {
-            1 => pieces.into_iter().for_each(|piece| work(&mut Scratch::default(), piece)),
-            _ => pieces.into_par_iter().with_max_len(1).for_each_init(Scratch::default, work),
+            1 => pieces.into_iter().for_each(|piece| work(&mut Default::default(), piece)),
+            _ => pieces.into_par_iter().with_max_len(1).for_each(|piece| {
+                pool.lend(Default::default, |scratch| work(scratch, piece));
+            }),
         }
     }
 }
 
-/// Every block once a key head, those of a key head one after the other.
-fn divide<'a>(blocks: &'a [Block], heads: Heads, out: &'a mut [f32]) -> Vec<Piece<'a>> {
+/// Every run of blocks once a key head, those of a key head one after the other.
+fn divide<'a>(blocks: &'a [Block], runs: &[Range<usize>], heads: Heads, out: &'a mut [f32]) -> Vec<Piece<'a>> {
     let (width, shared) = (heads.heads * heads.head_dim, heads.heads / heads.kv_heads * heads.head_dim);
-    let piece = |kv_head| move |block: &'a Block| Piece { block, kv_head, out: Vec::with_capacity(block.rows.len()) };
-    let mut pieces: Vec<Piece> = (0..heads.kv_heads).flat_map(|kv_head| blocks.iter().map(piece(kv_head))).collect();
+    let rows_of = |run: &Range<usize>| blocks[run.clone()].iter().map(|block| block.rows.len()).sum::<usize>();
+    let mut pieces = Vec::with_capacity(heads.kv_heads * runs.len());
+    for kv_head in 0..heads.kv_heads {
+        pieces.extend(runs.iter().map(|run| Piece {
+            blocks: &blocks[run.clone()],
+            kv_head,
+            out: Vec::with_capacity(rows_of(run)),
+        }));
+    }
     let mut rows = out.chunks_exact_mut(width);
-    for (n, block) in blocks.iter().enumerate() {
-        for row in rows.by_ref().take(block.rows.len()) {
+    for (n, run) in runs.iter().enumerate() {
+        for row in rows.by_ref().take(rows_of(run)) {
             for (kv_head, part) in row.chunks_exact_mut(shared).enumerate() {
-                pieces[kv_head * blocks.len() + n].out.push(part);
+                pieces[kv_head * runs.len() + n].out.push(part);
             }
         }
     }
     pieces
 }
 
-impl Piece<'_> {
-    #[inline(always)]
+impl Round<'_, '_> {
+    /// The three steps are functions of their own to the compiler: in one, their loops spill registers.
     fn attend<const R: usize, S: Isa>(&mut self, isa: S, given: &Given, scratch: &mut Scratch) {
         let Heads { heads, kv_heads, head_dim, scale } = given.heads;
         let (block, shared) = (self.block, heads / kv_heads);
         let width = width::<S>();
+        let first = self.panels.first();
         // Whole panels of keys; an odd number of lines a row, so that rows do not contend for places in the cache.
-        let panels = block.seen.start / width..block.seen.end.div_ceil(width);
+        let panels = (block.seen.start - first) / width..(block.seen.end - first).div_ceil(width);
+        let first_key = first + panels.start * width;
         let stride = (panels.len() * width).next_multiple_of(32) + 16;
         scratch.weights.at_least(block.rows.len() * stride);
         scratch.q.resize(block.rows.len() * head_dim, 0.0);
         scratch.inverse.resize(block.rows.len(), 0.0);
         for head in 0..shared {
             let from = (self.kv_head * shared + head) * head_dim;
-            let rows = given.q.chunks_exact(heads * head_dim).skip(block.rows.start);
-            for (out, row) in scratch.q.chunks_exact_mut(head_dim).zip(rows) {
-                for (out, q) in out.iter_mut().zip(&row[from..from + head_dim]) {
-                    *out = q * scale;
+            for tile in &block.tiles {
+                let mut row = tile.rows.start;
+                while row < tile.rows.end {
+                    let rows = part::<R>(tile.rows.end - row);
+                    let to = &mut scratch.q[(row - block.rows.start) * head_dim..][..rows * head_dim];
+                    for r in 0..rows {
+                        let q = &given.q[(row + r) * heads * head_dim + from..][..head_dim];
+                        for (to, q) in to.chunks_exact_mut(rows).zip(q) {
+                            to[r] = q * scale;
+                        }
+                    }
+                    row += rows;
                 }
             }
-            self.products::<R, S>(isa, given, panels.clone(), stride, scratch);
-            for (n, row) in block.rows.clone().enumerate() {
-                let seen = usual(&given.visible[row]);
-                let at = n * stride + seen.start - panels.start * width;
-                scratch.inverse[n] = soften(isa, &mut scratch.weights[at..at + seen.len()]);
-            }
-            self.values::<R, S>(isa, given, panels.start * width, stride, head * head_dim, scratch);
+            isa.within(
+                #[inline(always)]
+                || self.products::<R, S>(isa, head_dim, panels.clone(), stride, scratch),
+            );
+            isa.within(
+                #[inline(always)]
+                || {
+                    for (n, row) in block.rows.clone().enumerate() {
+                        let seen = usual(&given.visible[row]);
+                        let at = n * stride + seen.start - first_key;
+                        scratch.inverse[n] = soften(isa, &mut scratch.weights[at..at + seen.len()]);
+                    }
+                },
+            );
+            isa.within(
+                #[inline(always)]
+                || self.values::<R, S>(isa, given, first_key, stride, head * head_dim, scratch),
+            );
         }
     }
 
@@ -124,17 +185,17 @@ impl Piece<'_> {
     fn products<const R: usize, S: Isa>(
         &self,
         isa: S,
-        given: &Given,
+        head_dim: usize,
         panels: Range<usize>,
         stride: usize,
         scratch: &mut Scratch,
     ) {
-        let (head_dim, width) = (given.heads.head_dim, width::<S>());
-        let of_head = self.kv_head * given.visible.len().div_ceil(width);
+        let (width, origin) = (width::<S>(), self.panels.first());
         for panel in panels.clone() {
-            let keys = &given.panels.keys[(of_head + panel) * head_dim * width..][..head_dim * width];
+            let keys = self.panels.keys(self.packed, panel);
+            let span = origin + panel * width..origin + (panel + 1) * width;
             for tile in &self.block.tiles {
-                if tile.seen.start >= (panel + 1) * width || tile.seen.end <= panel * width {
+                if tile.seen.start >= span.end || tile.seen.end <= span.start {
                     continue;
                 }
                 let first = tile.rows.start - self.block.rows.start;
@@ -144,12 +205,13 @@ impl Piece<'_> {
                 while left > 0 {
                     let q = &scratch.q[row * head_dim..];
                     let out = &mut scratch.weights[row * stride + at..];
-                    let done = match left {
-                        _ if left >= R => score::<R, S>(isa, q, keys, out, stride),
-                        4.. => score::<4, S>(isa, q, keys, out, stride),
-                        2.. => score::<2, S>(isa, q, keys, out, stride),
-                        _ => score::<1, S>(isa, q, keys, out, stride),
-                    };
+                    let done = part::<R>(left);
+                    match done {
+                        4 if R != 4 => score::<4, S>(isa, q, keys, out, stride),
+                        2 => score::<2, S>(isa, q, keys, out, stride),
+                        1 => score::<1, S>(isa, q, keys, out, stride),
+                        _ => score::<R, S>(isa, q, keys, out, stride),
+                    }
                     (row, left) = (row + done, left - done);
                 }
             }
@@ -167,13 +229,13 @@ impl Piece<'_> {
         column: usize,
         scratch: &mut Scratch,
     ) {
-        let (head_dim, width, rows) = (given.heads.head_dim, width::<S>(), given.visible.len());
+        let (head_dim, width, origin) = (given.heads.head_dim, width::<S>(), self.panels.first());
         let panels = head_dim.div_ceil(width);
         scratch.sums.resize(self.block.rows.len() * width, 0.0);
         let Scratch { weights, inverse, sums, .. } = scratch;
         let weights = Weights { held: weights, stride, first_key };
         for panel in 0..panels {
-            let values = &given.panels.values[(self.kv_head * panels + panel) * rows * width..][..rows * width];
+            let values = self.panels.values(self.packed, panel);
             let columns = column + panel * width..column + head_dim.min((panel + 1) * width);
             sums.fill(0.0);
             let block = self.block;
@@ -181,7 +243,7 @@ impl Piece<'_> {
             for tile in &block.tiles {
                 for row in tile.rows.clone() {
                     let before = given.visible[row].start as usize..tile.common.start;
-                    edge(isa, weights, row - block.rows.start, before, values, sums);
+                    edge(isa, weights, row - block.rows.start, before, (values, origin), sums);
                 }
             }
             for start in block.seen.clone().step_by(KEYS) {
@@ -190,7 +252,7 @@ impl Piece<'_> {
                     if keys.is_empty() {
                         continue;
                     }
-                    let values = &values[keys.start * width..keys.end * width];
+                    let values = &values[(keys.start - origin) * width..(keys.end - origin) * width];
                     let mut row = tile.rows.start - block.rows.start;
                     let end = tile.rows.end - block.rows.start;
                     while row < end {
@@ -207,7 +269,7 @@ impl Piece<'_> {
             for tile in &block.tiles {
                 for row in tile.rows.clone() {
                     let after = tile.common.end..given.visible[row].end as usize;
-                    edge(isa, weights, row - block.rows.start, after, values, sums);
+                    edge(isa, weights, row - block.rows.start, after, (values, origin), sums);
                 }
             }
             for ((out, sums), inverse) in self.out.iter_mut().zip(sums.chunks_exact(width)).zip(inverse.iter()) {
@@ -241,27 +303,39 @@ impl<'a> Weights<'a> {
 
 /// Adds what one row alone of its tile sees.
 #[inline(always)]
-fn edge<S: Isa>(isa: S, weights: Weights, row: usize, keys: Range<usize>, values: &[f32], sums: &mut [f32]) {
+fn edge<S: Isa>(
+    isa: S,
+    weights: Weights,
+    row: usize,
+    keys: Range<usize>,
+    (values, origin): (&[f32], usize),
+    sums: &mut [f32],
+) {
     let width = width::<S>();
     if !keys.is_empty() {
-        let values = &values[keys.start * width..keys.end * width];
+        let values = &values[(keys.start - origin) * width..(keys.end - origin) * width];
         gather::<1, S>(isa, weights.rows(row, &keys), values, &mut sums[row * width..]);
     }
 }
 
-/// Products of the first `R` rows of `q` with a panel of keys.
+/// Rows of the next part of a tile that has so many left: what the tile kernels are compiled for.
 #[inline(always)]
-fn score<const R: usize, S: Isa>(isa: S, q: &[f32], keys: &[f32], out: &mut [f32], stride: usize) -> usize {
-    let head_dim = keys.len() / width::<S>();
-    let mut rows: [&[f32]; R] = [&[]; R];
-    for (row, q) in rows.iter_mut().zip(q.chunks_exact(head_dim)) {
-        *row = q;
+fn part<const R: usize>(left: usize) -> usize {
+    match left {
+        _ if left >= R => R,
+        4.. => 4,
+        2.. => 2,
+        _ => 1,
     }
-    let sums = tile::<R, 1, S>(isa, rows, [keys], zeros(isa));
+}
+
+/// Products of `R` rows of `q` with a panel of keys.
+#[inline(always)]
+fn score<const R: usize, S: Isa>(isa: S, q: &[f32], keys: &[f32], out: &mut [f32], stride: usize) {
+    let sums = tile_of_steps::<R, S>(isa, &q[..keys.len() / width::<S>() * R], keys);
     for (r, sums) in sums.iter().enumerate() {
-        store(isa, &mut out[r * stride..][..width::<S>()], sums[0]);
+        store(isa, &mut out[r * stride..][..width::<S>()], *sums);
     }
-    R
 }
 
 /// Adds the values of some keys, weighted, to `sums`.

@@ -58,7 +58,8 @@ pub(super) fn blocks(visible: &[Range<u32>], most: usize) -> Vec<Block> {
         if let Some(block) = blocks.last_mut() {
             let seen = block.seen.start.min(tile.seen.start)..block.seen.end.max(tile.seen.end);
             let rows = block.rows.start..tile.rows.end;
-            let alike = seen.len() <= tile.seen.len() + 2 * ROWS;
+            let apart = tile.seen.start >= block.seen.end || block.seen.start >= tile.seen.end;
+            let alike = !apart && seen.len() <= tile.seen.len() + 2 * ROWS;
             if alike && rows.len() <= ROWS && rows.len() * seen.len() <= HELD {
                 (block.rows, block.seen) = (rows, seen);
                 block.tiles.push(tile);
@@ -68,6 +69,25 @@ pub(super) fn blocks(visible: &[Range<u32>], most: usize) -> Vec<Block> {
         blocks.push(Block { rows: tile.rows.clone(), seen: tile.seen.clone(), tiles: vec![tile] });
     }
     blocks
+}
+
+/// Runs of blocks whose keys nobody else sees, as far as their order shows it.
+pub(super) fn spans(blocks: &[Block]) -> Vec<Range<usize>> {
+    let mut spans: Vec<Range<usize>> = Vec::new();
+    let mut seen = 0..0;
+    for (n, block) in blocks.iter().enumerate() {
+        match spans.last_mut() {
+            Some(span) if block.seen.start < seen.end && seen.start < block.seen.end => {
+                seen = seen.start.min(block.seen.start)..seen.end.max(block.seen.end);
+                span.end = n + 1;
+            }
+            _ => {
+                seen = block.seen.clone();
+                spans.push(n..n + 1);
+            }
+        }
+    }
+    spans
 }
 
 #[cfg(test)]
@@ -80,6 +100,7 @@ mod tests {
         let blocks = blocks(&visible, 6);
         let tiles: Vec<&Tile> = blocks.iter().flat_map(|block| &block.tiles).collect();
         assert!(tiles.iter().flat_map(|tile| tile.rows.clone()).eq(0..40));
+        assert_eq!(spans(&blocks), [0..1, 1..2]);
         assert_eq!(tiles[2], &Tile { rows: 12..17, common: 0..17, seen: 0..17 });
         assert_eq!(tiles[3], &Tile { rows: 17..23, common: 17..18, seen: 17..23 });
         for tile in tiles {

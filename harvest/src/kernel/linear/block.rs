@@ -7,6 +7,7 @@
 use super::pack::Panels;
 use crate::kernel::aligned::Aligned;
 use crate::kernel::isa::{Isa, Work, width};
+use crate::kernel::pool::Pool;
 use crate::kernel::tile::{load, store, tile, zeros};
 use rayon::prelude::*;
 
@@ -60,7 +61,11 @@ impl Work for Product<'_> {
         };
         match blocks.len() {
             1 => blocks.into_iter().for_each(|block| work(&mut scratch(), block)),
-            _ => blocks.into_par_iter().with_max_len(1).for_each_init(scratch, work),
+            _ => {
+                let pool = Pool::new();
+                let one = |block| pool.lend(scratch, |scratch| work(scratch, block));
+                blocks.into_par_iter().with_max_len(1).for_each(one);
+            }
         }
     }
 }
@@ -108,50 +113,68 @@ impl Block<'_> {
             }
             let x = &scratch.x[..rows * depth];
             let add = add || start > 0;
-            for (p, column) in (0..columns).step_by(width).enumerate() {
-                let at = ((self.first_panel + p) * d_in + start) * width;
+            let part = |p: usize| ((self.first_panel + p) * d_in + start) * width;
+            let mut first = 0;
+            // One row alone: the sums of four panels keep the multipliers busy, where those of one would wait.
+            if rows == 1 {
+                while (first + 4) * width <= columns
+                    && let [Some(a), Some(b), Some(c), Some(d)] =
+                        [0, 1, 2, 3].map(|p| panels.plain(part(first + p), depth * width))
+                {
+                    finish::<1, 4, S>(isa, x, [a, b, c, d], &mut self.out, first * width, add);
+                    first += 4;
+                }
+            }
+            for p in first..columns.div_ceil(width) {
                 let len = depth * width;
-                let panel = match panels.plain(at, len) {
+                let panel = match panels.plain(part(p), len) {
                     Some(panel) if rows < FEW => panel,
                     _ => {
-                        panels.bring(at, &mut scratch.wide[..len]);
+                        panels.bring(part(p), &mut scratch.wide[..len]);
                         &scratch.wide[..len]
                     }
                 };
                 let mut row = 0;
-                while row + R <= rows {
-                    finish::<R, S>(isa, &x[row * depth..], panel, &mut self.out[row..], column, add);
-                    row += R;
-                }
-                while row + 4 <= rows {
-                    finish::<4, S>(isa, &x[row * depth..], panel, &mut self.out[row..], column, add);
-                    row += 4;
-                }
                 while row < rows {
-                    finish::<1, S>(isa, &x[row * depth..], panel, &mut self.out[row..], column, add);
-                    row += 1;
+                    let (x, out) = (&x[row * depth..], &mut self.out[row..]);
+                    row += match rows - row {
+                        left if left >= R => finish::<R, 1, S>(isa, x, [panel], out, p * width, add),
+                        4.. => finish::<4, 1, S>(isa, x, [panel], out, p * width, add),
+                        2.. => finish::<2, 1, S>(isa, x, [panel], out, p * width, add),
+                        _ => finish::<1, 1, S>(isa, x, [panel], out, p * width, add),
+                    };
                 }
             }
         }
     }
 }
 
-/// Multiplies the first `R` rows of `x` with a panel's part and brings the sums home.
+/// Multiplies the first `R` rows of `x` with the parts of `P` panels side by side and brings the sums home.
 #[inline(always)]
-fn finish<const R: usize, S: Isa>(isa: S, x: &[f32], panel: &[f32], out: &mut [&mut [f32]], column: usize, add: bool) {
-    let depth = panel.len() / width::<S>();
+fn finish<const R: usize, const P: usize, S: Isa>(
+    isa: S,
+    x: &[f32],
+    panels: [&[f32]; P],
+    out: &mut [&mut [f32]],
+    column: usize,
+    add: bool,
+) -> usize {
+    let width = width::<S>();
+    let depth = panels[0].len() / width;
     let mut rows: [&[f32]; R] = [&[]; R];
     for (row, x) in rows.iter_mut().zip(x.chunks_exact(depth)) {
         *row = x;
     }
-    let sums = tile::<R, 1, S>(isa, rows, [panel], zeros(isa));
+    let sums = tile::<R, P, S>(isa, rows, panels, zeros(isa));
     for (sums, out) in sums.iter().zip(&mut out[..R]) {
-        let out = &mut out[column..];
-        let mut sums = sums[0];
-        if add {
-            let before = load(isa, out);
-            sums = [isa.add_f32s(before[0], sums[0]), isa.add_f32s(before[1], sums[1])];
+        for (sums, out) in sums.iter().zip(out[column..].chunks_mut(width)) {
+            let mut sums = *sums;
+            if add {
+                let before = load(isa, out);
+                sums = [isa.add_f32s(before[0], sums[0]), isa.add_f32s(before[1], sums[1])];
+            }
+            store(isa, out, sums);
         }
-        store(isa, out, sums);
     }
+    R
 }

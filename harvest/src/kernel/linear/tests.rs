@@ -90,7 +90,7 @@ fn a_row_depends_on_nothing_else() {
 
 #[test]
 fn nothing_in_and_nothing_out_are_no_trouble() {
-    assert_eq!(apply(&Packed::of_f32(&[1.0; 6], [3, 2]), &[], None), Vec::<f32>::new());
+    assert!(apply(&Packed::of_f32(&[1.0; 6], [3, 2]), &[], None).is_empty());
     let mut out = [1.0; 3];
     Packed::of_f32(&[], [3, 0]).apply(&[], None, &mut out);
     assert_eq!(out, [0.0; 3]);
