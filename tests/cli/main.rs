@@ -7,6 +7,7 @@ mod bad_input;
 mod demo_model;
 mod evaluate;
 mod exchange;
+mod filtered;
 mod resume;
 mod tool;
 mod training;

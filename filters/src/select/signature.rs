@@ -44,6 +44,11 @@ impl Signatures {
         self.places.is_empty()
     }
 
+    /// Bytes that the sets take.
+    pub fn bytes(&self) -> usize {
+        self.packed.len()
+    }
+
     /// Features that there are.
     pub fn d_sae(&self) -> usize {
         self.d_sae

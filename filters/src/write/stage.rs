@@ -5,11 +5,18 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// A folder on its way.
+/// A folder on its way; what is there of it goes when it is given up.
 #[derive(Debug)]
 pub struct Stage {
     folder: PathBuf,
     target: PathBuf,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // Gone already after a commit; otherwise nobody could use it.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
 }
 
 impl Stage {
@@ -112,15 +119,17 @@ mod tests {
         let target = dir.path().join("kept");
         let stage = Stage::new(&target).unwrap();
         put_file(&stage.folder().join("half"), b"x").unwrap();
-        drop(stage);
+        std::mem::forget(stage);
         assert!(!target.exists());
         fs::create_dir(&target).unwrap();
         let stage = Stage::new(&target).unwrap();
-        assert!(!stage.folder().join("half").exists(), "what was left is gone");
+        assert!(!stage.folder().join("half").exists(), "what a killed run left is gone");
         put_file(&stage.folder().join("a/whole"), b"x").unwrap();
         stage.commit().unwrap();
         assert!(target.join("a/whole").exists() && fs::read_dir(dir.path()).unwrap().count() == 1);
         assert!(Stage::new(&target).unwrap_err().to_string().contains("not empty"));
+        drop(Stage::new(&dir.path().join("other")).unwrap());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "what was given up leaves nothing");
     }
 
     #[test]
