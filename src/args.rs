@@ -494,6 +494,12 @@ impl std::str::FromStr for Share {
 
 /// `sae filter`
 #[derive(Group, Debug)]
+#[command(after_help = "\
+Examples:
+  sae filter --run run --by cosine_paper --keep 50% --out kept --dropped dropped
+  sae filter --run run --by cosine_paper --keep 50% --by-group category --out kept
+  sae filter --run run --by l0_paper --keep 10000 --distinct 0.9 --diverse --out kept --format parquet
+  sae filter --run run --by pmi --keep '>=0.3' --out kept --format sharegpt --images reference")]
 pub struct Filter {
     /// Run folder with scores
     #[arg(long)]
@@ -504,18 +510,32 @@ pub struct Filter {
     /// Column of the score table, such as cosine_paper
     #[arg(long)]
     pub by: String,
-    /// How much to keep: 50% (best share), 1000 (best so many) or '>=0.3' (threshold)
+    /// How much to keep: 50% (best share), 1000 (best so many), '>=0.3' (threshold) or auto
     #[arg(long)]
     pub keep: Keep,
+    /// Keep as large a share of every group: a column of the rows, such as category
+    #[arg(long, value_name = "FIELD")]
+    pub by_group: Option<String>,
+    /// Drop samples whose features are this similar (Jaccard, 0 to 1) to those of a better one of their group
+    #[arg(long, value_name = "SIMILARITY", value_parser = similarity)]
+    pub distinct: Option<f64>,
+    /// Of a budget, choose the samples that together show most features, rather than those of the highest scores
+    #[arg(long)]
+    pub diverse: bool,
     /// New folder for the rows that stay
     #[arg(long)]
     pub out: PathBuf,
     /// New folder for the rows that go
     #[arg(long)]
     pub dropped: Option<PathBuf>,
-    /// same: the format of the input
-    #[arg(long, default_value = "same", value_parser = ["same"])]
-    pub format: String,
+    /// same (the rows as they stood), parquet, jsonl, llava, sharegpt, trl or webdataset
+    #[arg(long, default_value = "same")]
+    pub format: filters::write::Format,
+    /// copy (images come along) or reference (they stay, and rows say where they lie)
+    #[arg(long, default_value = "copy")]
+    pub images: filters::write::Images,
+    #[command(flatten)]
+    pub device: Device,
 }
 
 /// `sae info`
@@ -670,6 +690,14 @@ fn written(name: &str) -> Result<Format, String> {
     }
 }
 
+fn similarity(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    match value > 0.0 && value <= 1.0 {
+        true => Ok(value),
+        false => Err(format!("a similarity of {text}: above 0, up to 1 (the same features)")),
+    }
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     let (field, column) = text.split_once('=').ok_or_else(|| format!("{text:?} is not FIELD=COLUMN"))?;
     Ok((field.into(), column.into()))
@@ -690,6 +718,9 @@ mod tests {
         let args = ["sae", "filter", "--run", "r", "--by", "co_l0_paper", "--keep", "25%", "--out", "o"];
         let Command::Filter(filter) = Args::parse_from(args).command else { panic!("a filter") };
         assert_eq!(filter.keep, Keep::Share(0.25));
+        for bad in [["--distinct", "0"], ["--distinct", "1.5"], ["--format", "csv"], ["--images", "burn"]] {
+            assert!(Args::try_parse_from(args.iter().chain(&bad)).is_err(), "{bad:?}");
+        }
         assert!(Args::try_parse_from(["sae", "eval", "--run", "r", "--device", "tpu"]).is_err());
         assert!(Args::try_parse_from(["sae", "eval", "--run", "r", "--model", "m"]).is_err(), "a model without data");
     }

@@ -121,7 +121,7 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
     for folder in [&kept, &dropped].into_iter().filter(|f| f.exists()) {
         std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
-    let filtered = filter::write(&companion, &name(seeds[0]), by, KEEP, &kept, Some(&dropped))?;
+    let filtered = filter::plain(&companion, &name(seeds[0]), by, KEEP, [&kept, &dropped], args.device)?;
     let swapped_share = (share(&swapped), share_in(&kept)?);
     let picture = args.run.join("scores.png");
     let shown = shown.context("at least one autoencoder")?;

@@ -8,6 +8,7 @@ mod caches;
 mod demo_model;
 mod evaluate;
 mod exchange;
+mod filtered;
 mod hub;
 mod patches;
 mod resume;

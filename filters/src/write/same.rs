@@ -1,6 +1,8 @@
 //! Writes chosen rows of a data set in the data set's own format: rows are copied as they stand, never parsed and
-//! printed anew, and the images that they name by relative path come along. Never touches the input.
+//! printed anew, and the images that they name by relative path come along, or not. Never touches the input.
 
+use super::image::{Images, is_inside};
+use super::{Written, archive};
 use crate::{Error, Result};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
@@ -8,9 +10,9 @@ use sae_core::sample::Sample;
 use sae_core::{file, table};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// The largest JSON array that is read whole; lines and tables have no bound.
 const ARRAY_LIMIT: u64 = 4 << 30;
@@ -20,15 +22,6 @@ const ARRAY_LIMIT: u64 = 4 << 30;
 pub struct Rows {
     /// Rows of each file, and the images that they name.
     files: BTreeMap<PathBuf, (BTreeSet<u64>, BTreeSet<PathBuf>)>,
-}
-
-/// What was written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Written {
-    /// Rows.
-    pub rows: u64,
-    /// Images copied.
-    pub images: u64,
 }
 
 impl Rows {
@@ -50,11 +43,21 @@ impl Rows {
         Ok(rows)
     }
 
+    /// The files that hold the rows, in order.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.keys().map(PathBuf::as_path)
+    }
+
+    /// How many rows of a file there are.
+    pub fn count(&self, file: &Path) -> u64 {
+        self.files.get(file).map_or(0, |(rows, _)| rows.len() as u64)
+    }
+
     /// Writes the rows, and the images they name, below `out` under the names that they have below `root`.
     ///
     /// # Errors
     /// The disk; or an input file that no longer has the rows.
-    pub fn write(&self, root: &Path, out: &Path) -> Result<Written> {
+    pub fn write(&self, root: &Path, out: &Path, carry: Images) -> Result<Written> {
         let mut written = Written::default();
         for (name, (rows, images)) in &self.files {
             let (from, to) = (root.join(name), out.join(name));
@@ -63,10 +66,16 @@ impl Rows {
                 "parquet" => copy_table(&from, rows, &to)?,
                 "json" if is_array(&from)? => copy_array(&from, rows, &to)?,
                 "json" | "jsonl" | "ndjson" => copy_lines(&from, rows, &to)?,
-                // Taken for a picture it would be copied whole.
-                "tar" | "gz" | "tgz" => {
-                    let cause = "rows of an archive cannot be written as they stand yet".to_string();
+                "tar" => archive::copy_rows(&from, rows, &to)?,
+                "gz" | "tgz" => {
+                    let cause =
+                        "rows of packed archives are not copied as they stand\nhint: --format webdataset".into();
                     return Err(Error::Source { cause, path: from });
+                }
+                // A picture is a row.
+                _ if carry == Images::Reference => {
+                    let text = "pictures with captions are their own rows\nhint: --images copy, or --format jsonl";
+                    return Err(Error::Request(text.into()));
                 }
                 _ => copy_captioned(&from, &to)?,
             };
@@ -75,6 +84,9 @@ impl Rows {
                 return Err(Error::Source { cause, path: from });
             }
             written.rows += copied;
+            if carry == Images::Reference {
+                continue;
+            }
             // Paths are relative to the file, in tables to the data set.
             let folder = if extension == "parquet" { Path::new("") } else { name.parent().unwrap_or(Path::new("")) };
             for image in images.iter().map(|image| folder.join(image)).filter(|image| root.join(image).is_file()) {
@@ -83,12 +95,6 @@ impl Rows {
         }
         Ok(written)
     }
-}
-
-/// Whether a path stays inside the folder that it is relative to.
-fn is_inside(path: &Path) -> bool {
-    let plain = path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-    plain && path.file_name().is_some()
 }
 
 /// Copies a file unless it is there already; says whether it copied.
@@ -167,19 +173,12 @@ fn copy_table(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
     Ok(copied)
 }
 
-/// Makes sure that a folder to be written is not there or empty.
-pub fn check_empty(out: &Path) -> Result<()> {
-    match fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
-        true => Err(Error::Request(format!("the folder is not empty\nhint: name a new one: {}", out.display()))),
-        false => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use arrow::array::{Int64Array, StringArray};
     use sae_core::sample::ImageRef;
+    use std::fs;
 
     fn sample(source: &str, image: &str) -> Sample {
         let image = ImageRef { path: image.into(), width: 1, height: 1, sha256: String::new() };
@@ -208,7 +207,7 @@ mod tests {
             sample("sub/a.jsonl:2", "images/2.png"),
             sample("b.json:1", "../../secret.png"),
         ];
-        let written = Rows::of(samples.iter()).unwrap().write(&root, &out).unwrap();
+        let written = Rows::of(samples.iter()).unwrap().write(&root, &out, Images::Copy).unwrap();
         assert_eq!(written, Written { rows: 3, images: 2 });
         assert_eq!(fs::read_to_string(out.join("sub/a.jsonl")).unwrap(), "{\"n\":0 ,\"x\":1e0}\n{\"n\":2,  \"ü\":3}\n");
         assert!(fs::read_to_string(out.join("b.json")).unwrap().contains("{\"n\": 1.50}"));
@@ -228,7 +227,7 @@ mod tests {
         let batch = batch.with_schema(schema.into()).unwrap();
         table::write(&path, &batch).unwrap();
         let samples = [sample("t.parquet:1", ""), sample("t.parquet:4", "")];
-        Rows::of(samples.iter()).unwrap().write(dir.path(), &dir.path().join("out")).unwrap();
+        Rows::of(samples.iter()).unwrap().write(dir.path(), &dir.path().join("out"), Images::Copy).unwrap();
         let back = table::read(&dir.path().join("out/t.parquet"), &[]).unwrap();
         assert_eq!(back.schema().fields(), batch.schema().fields());
         let schema = table::schema(&dir.path().join("out/t.parquet")).unwrap();
@@ -241,7 +240,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a.jsonl"), "{}\n").unwrap();
         let rows = Rows::of([sample("a.jsonl:5", "")].iter()).unwrap();
-        let error = rows.write(dir.path(), &dir.path().join("out")).unwrap_err().to_string();
+        let error = rows.write(dir.path(), &dir.path().join("out"), Images::Copy).unwrap_err().to_string();
         assert!(error.contains("0 of 1 chosen rows") && error.contains("a.jsonl"), "{error}");
         assert!(Rows::of([sample("../a.jsonl:0", "")].iter()).is_err());
         assert!(Rows::of([sample("nowhere", "")].iter()).is_err());

@@ -1,0 +1,77 @@
+//! How long a selection takes and how much memory it holds, on made-up samples: `selection SAMPLES FEATURES_A_SAMPLE`.
+//! Features are drawn with probabilities that fall as 1 over their number, as those of autoencoders roughly do; one
+//! sample in ten is a near-copy of another.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used)] // a measurement for a terminal
+
+use filters::select::{Groups, Keep, Rules, Signatures, choose};
+use std::time::Instant;
+
+const D_SAE: usize = 65_536;
+
+/// SplitMix64.
+struct Draw(u64);
+
+impl Draw {
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn feature(&mut self) -> u32 {
+        ((D_SAE as f64).powf(self.next()) as u32).min(D_SAE as u32) - 1
+    }
+}
+
+fn main() {
+    let argument = |n: usize| std::env::args().nth(n).unwrap().parse::<usize>().unwrap();
+    let (samples, features) = (argument(1), argument(2));
+    let mut draw = Draw(1);
+    let mut sets: Vec<Vec<u32>> = Vec::with_capacity(samples);
+    for n in 0..samples {
+        let mut set: Vec<u32> = if n > 0 && n % 10 == 0 {
+            let mut copy = sets[(draw.next() * n as f64) as usize].clone();
+            copy.truncate(copy.len().saturating_sub(1).max(1));
+            copy
+        } else {
+            (0..features * 2).map(|_| draw.feature()).collect()
+        };
+        set.sort_unstable();
+        set.dedup();
+        sets.push(set);
+    }
+    let each = sets.iter().map(Vec::len).sum::<usize>() as f64 / samples as f64;
+    let signatures = Signatures::of_sets(&sets, D_SAE);
+    drop(sets);
+    println!(
+        "{samples} samples of {each:.0} features, packed {:.1} bytes a feature",
+        signatures.bytes() as f64 / each / samples as f64
+    );
+    let scores: Vec<_> = (0..samples).map(|n| (format!("{n:08}"), Some(draw.next()))).collect();
+    let groups = Groups::one(samples);
+    let rules = Rules {
+        keep: Keep::Share(0.5),
+        groups: &groups,
+        signatures: Some(&signatures),
+        distinct: None,
+        diverse: false,
+    };
+    for (name, rules) in [
+        ("score alone", rules),
+        ("distinct 0.9", Rules { distinct: Some(0.9), ..rules }),
+        ("distinct 0.7", Rules { distinct: Some(0.7), ..rules }),
+        ("diverse, 10 %", Rules { diverse: true, keep: Keep::Share(0.1), ..rules }),
+        ("diverse, 50 %", Rules { diverse: true, ..rules }),
+    ] {
+        let start = Instant::now();
+        let fates = choose(&scores, &rules).unwrap();
+        let mut counts = std::collections::BTreeMap::new();
+        fates.iter().for_each(|fate| *counts.entry(fate.reason()).or_insert(0) += 1);
+        println!("{name}: {:.2} s {counts:?}", start.elapsed().as_secs_f64());
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default());
+}

@@ -1,0 +1,72 @@
+//! How much to keep, as people say it. Decides nothing about any sample.
+
+use std::str::FromStr;
+
+/// How much to keep.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Keep {
+    /// The best share of all samples, 0 to 1.
+    Share(f64),
+    /// The best so many.
+    Count(usize),
+    /// All that score at least this.
+    AtLeast(f64),
+    /// As much as the scores themselves suggest.
+    Auto,
+}
+
+impl FromStr for Keep {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("{text:?} says no amount: 50% (a share), 1000 (a number), '>=0.3' (a threshold) or auto");
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        if let Some(percent) = text.strip_suffix('%') {
+            let percent: f64 = percent.trim().parse().map_err(|_| bad())?;
+            return match percent > 0.0 && percent <= 100.0 {
+                true => Ok(Self::Share(percent / 100.0)),
+                false => Err(format!("a share of {text} keeps nothing or more than there is: above 0 %, up to 100 %")),
+            };
+        }
+        if let Some(threshold) = text.strip_prefix(">=") {
+            let threshold: f64 = threshold.trim().parse().map_err(|_| bad())?;
+            return if threshold.is_finite() { Ok(Self::AtLeast(threshold)) } else { Err(bad()) };
+        }
+        match text.trim().parse() {
+            Ok(0) | Err(_) => Err(bad()),
+            Ok(count) => Ok(Self::Count(count)),
+        }
+    }
+}
+
+impl std::fmt::Display for Keep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Share(share) => write!(f, "{}%", share * 100.0),
+            Self::Count(count) => write!(f, "{count}"),
+            Self::AtLeast(threshold) => write!(f, ">={threshold}"),
+            Self::Auto => f.write_str("auto"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_read_and_nonsense_is_refused() {
+        assert_eq!("50%".parse(), Ok(Keep::Share(0.5)));
+        assert_eq!("120".parse(), Ok(Keep::Count(120)));
+        assert_eq!(">=0.25".parse(), Ok(Keep::AtLeast(0.25)));
+        assert_eq!("auto".parse(), Ok(Keep::Auto));
+        for bad in ["0%", "150%", "-3", "0", "most", ">=NaN", "%", ""] {
+            assert!(bad.parse::<Keep>().is_err(), "{bad}");
+        }
+        for text in ["50%", "120", ">=0.25", "auto"] {
+            assert_eq!(text.parse::<Keep>().map(|keep| keep.to_string()).as_deref(), Ok(text));
+        }
+    }
+}

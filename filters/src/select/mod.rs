@@ -1,0 +1,197 @@
+//! Which samples stay: by one score, group by group, without near-duplicates, or diverse. Reads and writes nothing.
+
+pub mod alike;
+pub mod cover;
+mod groups;
+mod keep;
+pub mod signature;
+
+pub use groups::{Groups, apportion};
+pub use keep::Keep;
+pub use signature::{Collect, Signatures};
+
+use crate::{Error, Result};
+use alike::Kept;
+use cover::{Candidate, cover};
+
+/// The rules of a selection.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// How much of every group.
+    pub keep: Keep,
+    /// The groups.
+    pub groups: &'a Groups,
+    /// The samples' features, where one of the next two is asked for.
+    pub signatures: Option<&'a Signatures>,
+    /// Samples whose features are at least this similar (0 to 1) to those of a better one of their group do not stay.
+    pub distinct: Option<f64>,
+    /// Whether the samples that together show most features stay, rather than those of the highest scores.
+    pub diverse: bool,
+}
+
+/// What became of a sample, and why.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fate {
+    /// It stays.
+    Kept,
+    /// It has no score.
+    NoScore,
+    /// Others scored higher, or it scored below the threshold.
+    Below,
+    /// It is a near-duplicate of a better one.
+    Alike {
+        /// Number of that sample.
+        of: u32,
+        /// Jaccard's similarity of their features.
+        similarity: f64,
+    },
+    /// Others show more that is new.
+    Covered,
+}
+
+impl Fate {
+    /// In a word.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::NoScore => "no score",
+            Self::Below => "below threshold",
+            Self::Alike { .. } => "duplicate",
+            Self::Covered => "adds little",
+        }
+    }
+
+    /// All of them, in the order of a report.
+    pub const REASONS: [&'static str; 4] = ["no score", "below threshold", "duplicate", "adds little"];
+}
+
+/// What becomes of every sample. High scores stay; equal scores by id; samples without a score never do.
+///
+/// A share is one of *all* samples, rounded to nearest, and is shared among groups as [`apportion`] says; so is a number.
+/// A threshold is the same for all groups. Near-duplicates are passed over, so that the next best takes their place.
+///
+/// # Errors
+/// Rules that contradict each other, or that nothing decided yet.
+pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Fate>> {
+    let request = |text: &str| Err(Error::Request(text.into()));
+    let ranked = rank(scores);
+    let score = |n: u32| scores[n as usize].1.unwrap_or(f64::NEG_INFINITY);
+    let group = |n: u32| rules.groups.of[n as usize];
+    let (quotas, threshold) = match rules.keep {
+        Keep::Share(share) => (Some((share * scores.len() as f64).round() as usize), f64::NEG_INFINITY),
+        Keep::Count(count) => (Some(count), f64::NEG_INFINITY),
+        Keep::AtLeast(threshold) => (None, threshold),
+        Keep::Auto => return request("--keep auto was not decided before the selection"),
+    };
+    let quotas = match quotas {
+        Some(total) => apportion(total, &rules.groups.sizes()),
+        None if rules.diverse => {
+            return request(
+                "a threshold keeps all above it, so there is nothing to choose from\nhint: with --diverse, --keep a share or a number",
+            );
+        }
+        None => vec![usize::MAX; rules.groups.names.len()],
+    };
+    let signatures = match (rules.signatures, rules.distinct.is_some() || rules.diverse) {
+        (None, true) => return request("the samples' features are not at hand"),
+        (Some(signatures), true) if signatures.len() != scores.len() => {
+            return request("the samples' features are of other samples");
+        }
+        (signatures, _) => signatures,
+    };
+
+    let mut fates = vec![Fate::NoScore; scores.len()];
+    let mut left = quotas.clone();
+    let mut kept = rules.distinct.and_then(|similarity| Some(Kept::new(signatures?, &rules.groups.of, similarity)));
+    let mut candidates = Vec::new();
+    for (place, n) in ranked.iter().enumerate() {
+        let left = &mut left[group(*n) as usize];
+        fates[*n as usize] = if *left == 0 || score(*n) < threshold {
+            Fate::Below
+        } else if let Some((of, similarity)) = kept.as_mut().and_then(|kept| kept.admit(*n)) {
+            Fate::Alike { of, similarity }
+        } else if rules.diverse {
+            // Ranks rather than scores: these have no scale, and may be negative.
+            let value = (ranked.len() - place) as f64 / ranked.len() as f64;
+            candidates.push(Candidate { sample: *n, group: group(*n), value });
+            Fate::Covered
+        } else {
+            *left -= 1;
+            Fate::Kept
+        };
+    }
+    if let Some(signatures) = signatures.filter(|_| rules.diverse) {
+        cover(signatures, &candidates, &quotas).iter().for_each(|n| fates[*n as usize] = Fate::Kept);
+    }
+    Ok(fates)
+}
+
+/// For every sample, whether it stays by its score alone.
+pub fn select(scores: &[(String, Option<f64>)], keep: Keep) -> Result<Vec<bool>> {
+    let groups = Groups::one(scores.len());
+    let rules = Rules { keep, groups: &groups, signatures: None, distinct: None, diverse: false };
+    Ok(choose(scores, &rules)?.into_iter().map(|fate| fate == Fate::Kept).collect())
+}
+
+/// Samples with a score, the best first.
+fn rank(scores: &[(String, Option<f64>)]) -> Vec<u32> {
+    let score = |n: &u32| scores[*n as usize].1.unwrap_or(f64::NEG_INFINITY);
+    let mut ranked: Vec<u32> = (0..scores.len() as u32).filter(|n| !score(n).is_nan()).collect();
+    ranked.retain(|n| scores[*n as usize].1.is_some());
+    let id = |n: &u32| &scores[*n as usize].0;
+    ranked.sort_by(|a, b| score(b).total_cmp(&score(a)).then_with(|| id(a).cmp(id(b))).then(a.cmp(b)));
+    ranked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn scores(values: &[Option<f64>]) -> Vec<(String, Option<f64>)> {
+        values.iter().enumerate().map(|(n, score)| (format!("{n:03}"), *score)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_stays_scores_no_lower_than_what_goes(
+            values in prop::collection::vec(prop::option::of(0u8..10), 1..60), count in 1usize..80
+        ) {
+            let scores = scores(&values.iter().map(|s| s.map(f64::from)).collect::<Vec<_>>());
+            let kept = select(&scores, Keep::Count(count)).unwrap();
+            let there = scores.iter().filter(|s| s.1.is_some()).count();
+            prop_assert_eq!(kept.iter().filter(|k| **k).count(), count.min(there));
+            let of = |stays: bool| scores.iter().zip(&kept).filter(move |(_, k)| **k == stays).filter_map(|((_, s), _)| *s);
+            let (low, high) = (of(true).fold(f64::INFINITY, f64::min), of(false).fold(f64::NEG_INFINITY, f64::max));
+            prop_assert!(low >= high);
+            let by_threshold = select(&scores, Keep::AtLeast(5.0)).unwrap();
+            prop_assert!(scores.iter().zip(by_threshold).all(|((_, s), k)| k == s.is_some_and(|s| s >= 5.0)));
+        }
+    }
+
+    #[test]
+    fn no_group_is_erased_and_duplicates_make_room() {
+        let scores = scores(&[Some(9.0), Some(8.0), Some(7.0), Some(6.0), Some(1.0), None]);
+        let groups = Groups { names: vec!["a".into(), "b".into()], of: vec![0, 0, 0, 0, 1, 1] };
+        let sets = [vec![0, 1, 2], vec![0, 1, 2], vec![3], vec![4], vec![0, 1, 2], vec![]];
+        let signatures = Signatures::of_sets(&sets, 5);
+        let rules = Rules {
+            keep: Keep::Count(3),
+            groups: &groups,
+            signatures: Some(&signatures),
+            distinct: None,
+            diverse: false,
+        };
+        use Fate::{Alike, Below, Covered, Kept, NoScore};
+        assert_eq!(choose(&scores, &rules).unwrap(), [Kept, Kept, Below, Below, Kept, NoScore]);
+        let like_first = Alike { of: 0, similarity: 1.0 };
+        let distinct = Rules { distinct: Some(0.9), ..rules };
+        assert_eq!(choose(&scores, &distinct).unwrap(), [Kept, like_first, Kept, Below, Kept, NoScore]);
+        let diverse = Rules { diverse: true, keep: Keep::Share(0.5), ..distinct };
+        assert_eq!(choose(&scores, &diverse).unwrap(), [Kept, like_first, Kept, Covered, Kept, NoScore]);
+        let threshold = Rules { keep: Keep::AtLeast(6.5), ..rules };
+        assert_eq!(choose(&scores, &threshold).unwrap(), [Kept, Kept, Kept, Below, Below, NoScore]);
+        assert!(choose(&scores, &Rules { diverse: true, ..threshold }).unwrap_err().to_string().contains("hint"));
+        assert!(choose(&scores, &Rules { keep: Keep::Auto, ..rules }).is_err());
+    }
+}

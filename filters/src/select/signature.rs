@@ -1,0 +1,220 @@
+//! The features that each sample activates, packed: what near-duplicates and diversity are told by. Weighs nothing.
+
+use sae_core::pass::{Block, Observer};
+
+/// The sets of active features of all samples. Memory: about a byte a feature and sample (gaps between ascending
+/// features in base 128), and 20 bytes a sample.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Signatures {
+    packed: Vec<u8>,
+    /// Where a sample's set lies in `packed`, and how many features it has.
+    places: Vec<(usize, usize, u32)>,
+    d_sae: usize,
+}
+
+impl Signatures {
+    /// Signatures of sets that are at hand, each ascending.
+    pub fn of_sets(sets: &[Vec<u32>], d_sae: usize) -> Self {
+        let mut all = Self { packed: Vec::new(), places: vec![(0, 0, 0); sets.len()], d_sae };
+        sets.iter().enumerate().for_each(|(n, set)| all.put(n, set));
+        all
+    }
+
+    fn put(&mut self, sample: usize, set: &[u32]) {
+        let (start, mut last) = (self.packed.len(), 0);
+        for feature in set {
+            let mut gap = feature - last;
+            last = *feature;
+            while gap >= 0x80 {
+                self.packed.push(gap as u8 | 0x80);
+                gap >>= 7;
+            }
+            self.packed.push(gap as u8);
+        }
+        self.places[sample] = (start, self.packed.len(), set.len() as u32);
+    }
+
+    /// Samples.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there are no samples.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Bytes that the sets take.
+    pub fn bytes(&self) -> usize {
+        self.packed.len()
+    }
+
+    /// Features that there are.
+    pub fn d_sae(&self) -> usize {
+        self.d_sae
+    }
+
+    /// Features of a sample.
+    pub fn count(&self, sample: usize) -> usize {
+        self.places[sample].2 as usize
+    }
+
+    /// The features of a sample, ascending.
+    pub fn features(&self, sample: usize) -> Features<'_> {
+        let (start, end, _) = self.places[sample];
+        Features { packed: self.packed[start..end].iter(), last: 0 }
+    }
+
+    /// In how many samples each feature is active.
+    pub fn frequencies(&self) -> Vec<u32> {
+        let mut counts = vec![0; self.d_sae];
+        (0..self.len()).flat_map(|n| self.features(n)).for_each(|feature| counts[feature as usize] += 1);
+        counts
+    }
+
+    /// Features that two samples share, over those that either has: Jaccard's similarity. 0 if neither has any.
+    pub fn similarity(&self, a: usize, b: usize) -> f64 {
+        let (mut left, mut right) = (self.features(a).peekable(), self.features(b).peekable());
+        let mut shared = 0usize;
+        while let (Some(l), Some(r)) = (left.peek(), right.peek()) {
+            match l.cmp(r) {
+                std::cmp::Ordering::Less => drop(left.next()),
+                std::cmp::Ordering::Greater => drop(right.next()),
+                std::cmp::Ordering::Equal => {
+                    shared += 1;
+                    left.next();
+                    right.next();
+                }
+            }
+        }
+        match self.count(a) + self.count(b) - shared {
+            0 => 0.0,
+            either => shared as f64 / either as f64,
+        }
+    }
+}
+
+/// Features of a sample, one after the other.
+#[derive(Clone, Debug)]
+pub struct Features<'a> {
+    packed: std::slice::Iter<'a, u8>,
+    last: u32,
+}
+
+impl Iterator for Features<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        let (mut gap, mut shift) = (0, 0);
+        loop {
+            let byte = *self.packed.next()?;
+            gap |= ((byte & 0x7f) as u32) << shift;
+            if byte < 0x80 {
+                self.last += gap;
+                return Some(self.last);
+            }
+            shift += 7;
+        }
+    }
+}
+
+/// Observes a pass and packs each sample's set when the next one begins: a sample's positions follow each other.
+#[derive(Clone, Debug)]
+pub struct Collect {
+    done: Signatures,
+    open: Option<usize>,
+    /// Features of the open sample, each once.
+    set: Vec<u32>,
+    /// The last sample, plus one, that each feature was seen in.
+    seen: Vec<u32>,
+    threshold: f32,
+}
+
+impl Collect {
+    /// Empty sets of `samples` samples over `d_sae` features, which are active above `threshold`.
+    pub fn new(samples: usize, d_sae: usize, threshold: f32) -> Self {
+        let done = Signatures::of_sets(&vec![Vec::new(); samples], d_sae);
+        Self { done, open: None, set: Vec::new(), seen: vec![0; d_sae], threshold }
+    }
+
+    /// The signatures of all samples.
+    pub fn finish(mut self) -> Signatures {
+        self.close();
+        self.done
+    }
+
+    fn close(&mut self) {
+        if let Some(sample) = self.open.take() {
+            self.set.sort_unstable();
+            self.done.put(sample, &self.set);
+            self.set.clear();
+        }
+    }
+}
+
+impl Observer for Collect {
+    fn see(&mut self, block: &Block) -> sae_core::Result<()> {
+        for (r, row) in block.positions() {
+            let sample = block.tokens.sample[row];
+            if self.open != Some(sample as usize) {
+                self.close();
+                self.open = Some(sample as usize);
+            }
+            let (features, values) = block.active.row(r);
+            for (feature, _) in features.iter().zip(values).filter(|(_, z)| **z > self.threshold) {
+                let seen = &mut self.seen[*feature as usize];
+                if std::mem::replace(seen, sample + 1) != sample + 1 {
+                    self.set.push(*feature);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use sae_core::sample::Modality;
+    use sae_core::sparse::Sparse;
+    use sae_core::store::TokenColumns;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #[test]
+        fn what_is_packed_comes_back(sets in prop::collection::vec(prop::collection::btree_set(any::<u32>(), 0..20), 1..8)) {
+            let sets: Vec<Vec<u32>> = sets.into_iter().map(|set| set.into_iter().collect()).collect();
+            // The number of features matters to nothing but counts of all of them.
+            let packed = Signatures::of_sets(&sets, 0);
+            for (n, set) in sets.iter().enumerate() {
+                prop_assert_eq!(&packed.features(n).collect::<Vec<_>>(), set);
+                prop_assert_eq!(packed.count(n), set.len());
+            }
+            let (a, b): (BTreeSet<_>, BTreeSet<_>) = (sets[0].iter().collect(), sets[sets.len() - 1].iter().collect());
+            let expected = match a.union(&b).count() {
+                0 => 0.0,
+                either => a.intersection(&b).count() as f64 / either as f64,
+            };
+            prop_assert_eq!(packed.similarity(0, sets.len() - 1), expected);
+        }
+    }
+
+    #[test]
+    fn a_sample_that_a_block_cuts_in_two_is_one_set() {
+        let tokens = TokenColumns {
+            sample: vec![0, 0, 2],
+            position: vec![0, 1, 0],
+            modality: vec![Modality::Text, Modality::Image, Modality::Text],
+            special: vec![false; 3],
+        };
+        let mut collect = Collect::new(3, 2, 1.0);
+        for (rows, dense) in [(0..1, vec![2.0, 0.0]), (1..3, vec![3.0, 1.5, 1.0, 2.0])] {
+            let active = Sparse::from_dense(&dense, 2);
+            collect.see(&Block { tokens: &tokens, rows, shard: 0, hidden: &[], active: &active }).unwrap();
+        }
+        let sets = collect.finish();
+        let sets: Vec<Vec<u32>> = (0..3).map(|n| sets.features(n).collect()).collect();
+        assert_eq!(sets, [vec![0, 1], vec![], vec![1]]);
+    }
+}

@@ -1,0 +1,215 @@
+//! WebDataset: `data-00000.tar` and so on, each row a `.json` and its images under one key. Archives are plain `ustar`
+//! without times or owners, so that equal rows give equal bytes. Copies rows of archives as they stand, too.
+
+use super::image::{Carrier, extension};
+use super::row::Row;
+use super::stage::Output;
+use super::{Sink, talk};
+use crate::{Error, Result};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufReader, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+/// Bytes of a block of an archive.
+const BLOCK: usize = 512;
+
+/// Archives of bounded size.
+pub(super) struct Archives {
+    folder: PathBuf,
+    limit: u64,
+    open: Option<Output>,
+    begun: usize,
+    size: u64,
+}
+
+impl Archives {
+    /// Archives that end with the row that reaches `limit` bytes.
+    pub fn new(out: &Path, limit: u64) -> Self {
+        Self { folder: out.to_path_buf(), limit, open: None, begun: 0, size: 0 }
+    }
+
+    fn add(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let out = match self.open.take() {
+            Some(out) => out,
+            None => {
+                self.begun += 1;
+                self.size = 0;
+                Output::new(&self.folder.join(format!("data-{:05}.tar", self.begun - 1)))?
+            }
+        };
+        let out = self.open.insert(out);
+        out.put(&header(name, bytes.len() as u64))?;
+        out.put(bytes)?;
+        let padding = bytes.len().next_multiple_of(BLOCK) - bytes.len();
+        out.put(&[0; BLOCK][..padding])?;
+        self.size += (BLOCK + bytes.len() + padding) as u64;
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<()> {
+        if let Some(mut out) = self.open.take() {
+            out.put(&[0; 2 * BLOCK])?;
+            out.finish()?;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Archives {
+    fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()> {
+        // A key ends at its first dot, so that the data set's own cannot serve; the row's `id` holds it.
+        let key = format!("{:09}", row.number);
+        let fields = talk::row_of_parts(row, None);
+        self.add(&format!("{key}.json"), Value::Object(fields).to_string().as_bytes())?;
+        for (n, image) in row.images.iter().enumerate() {
+            let (bytes, _) = images.embed(image)?;
+            let bytes = bytes.unwrap_or_default();
+            let number = if row.images.len() == 1 { String::new() } else { format!(".{n}") };
+            self.add(&format!("{key}{number}.{}", extension(&bytes, &image.name)), &bytes)?;
+        }
+        if self.size >= self.limit {
+            self.close()?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        if self.begun == 0 {
+            self.open = Some(Output::new(&self.folder.join("data-00000.tar"))?);
+        }
+        self.close()
+    }
+}
+
+/// The header of a file's entry. Names are keys, and shorter than the 100 bytes that it has for them.
+fn header(name: &str, size: u64) -> [u8; BLOCK] {
+    let mut header = [0; BLOCK];
+    let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
+    put(0, name.as_bytes());
+    put(100, b"0000644\0");
+    put(108, b"0000000\0");
+    put(116, b"0000000\0");
+    // Images have 256 MiB at most, and rows of text far less than the 8 GiB that eleven digits can say.
+    put(124, format!("{size:011o}\0").as_bytes());
+    put(136, b"00000000000\0");
+    put(148, b"        ");
+    put(156, b"0");
+    put(257, b"ustar\x0000");
+    let sum: u32 = header.iter().map(|byte| *byte as u32).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header
+}
+
+/// Copies the members of chosen rows of an archive, headers and all; says of how many rows. A row is a run of members of
+/// one key: the path up to the first dot of its base name.
+pub(super) fn copy_rows(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
+    let failed = sae_core::Error::io("read", from);
+    let mut input = BufReader::new(File::open(from).map_err(sae_core::Error::io("open", from))?);
+    let mut out = Output::new(to)?;
+    let (mut begun, mut copied, mut last) = (0u64, 0, None);
+    // Headers that say something about the member behind them.
+    let mut ahead: Vec<u8> = Vec::new();
+    let mut long_name = None;
+    let read = (|| loop {
+        let mut block = [0; BLOCK];
+        match input.read_exact(&mut block) {
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+            other => other?,
+        }
+        if block.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        let Some(size) = size(&block).filter(|size| *size < 1 << 48) else {
+            return Ok(Some("the archive is damaged: a size is no number"));
+        };
+        let padded = size.next_multiple_of(BLOCK as u64);
+        match block[156] {
+            // Long names and other words about the next member: small, and kept with it.
+            kind @ (b'L' | b'K' | b'x' | b'g') => {
+                if padded > 1 << 20 {
+                    return Ok(Some("the archive is damaged: a header of more than a MiB"));
+                }
+                let mut body = vec![0; padded as usize];
+                input.read_exact(&mut body)?;
+                let text = &body[..size as usize];
+                match kind {
+                    b'L' => long_name = Some(until_nul(text)),
+                    b'x' => long_name = pax_path(text).or(long_name),
+                    _ => {}
+                }
+                ahead.extend_from_slice(&block);
+                ahead.extend_from_slice(&body);
+            }
+            kind => {
+                let name = long_name.take().unwrap_or_else(|| name(&block));
+                let key = if matches!(kind, b'0' | 0) { key(&name) } else { None };
+                if key.is_some() && key != last {
+                    begun += 1;
+                    last = key.clone();
+                    copied += rows.contains(&(begun - 1)) as u64;
+                }
+                let wanted = key.is_some() && rows.contains(&(begun - 1));
+                if wanted {
+                    out.put(&ahead).and_then(|()| out.put(&block)).map_err(std::io::Error::other)?;
+                }
+                ahead.clear();
+                let mut left = padded;
+                let mut chunk = [0; 1 << 14];
+                while left > 0 {
+                    let n = left.min(chunk.len() as u64) as usize;
+                    input.read_exact(&mut chunk[..n])?;
+                    if wanted {
+                        out.put(&chunk[..n]).map_err(std::io::Error::other)?;
+                    }
+                    left -= n as u64;
+                }
+            }
+        }
+    })();
+    if let Some(cause) = read.map_err(failed)? {
+        return Err(Error::Source { cause: cause.into(), path: from.to_path_buf() });
+    }
+    out.put(&[0; 2 * BLOCK])?;
+    out.finish()?;
+    Ok(copied)
+}
+
+/// A member's size: octal digits, or a number in base 256 whose first bit is set.
+fn size(header: &[u8; BLOCK]) -> Option<u64> {
+    let field = &header[124..136];
+    if field[0] & 0x80 != 0 {
+        let wide = field[1..4].iter().any(|byte| *byte != 0) || field[0] != 0x80;
+        return (!wide).then(|| field[4..].iter().fold(0, |size, byte| size << 8 | *byte as u64));
+    }
+    let digits = std::str::from_utf8(field).ok()?.trim_matches(['\0', ' ']);
+    if digits.is_empty() { Some(0) } else { u64::from_str_radix(digits, 8).ok() }
+}
+
+fn name(header: &[u8; BLOCK]) -> String {
+    let (prefix, name) = (until_nul(&header[345..500]), until_nul(&header[..100]));
+    // Only `ustar` has a prefix; GNU keeps times there.
+    match &header[257..263] == b"ustar\0" && !prefix.is_empty() {
+        true => format!("{prefix}/{name}"),
+        false => name,
+    }
+}
+
+fn until_nul(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+}
+
+/// The `path` of an extended header: records of `length key=value`, a line each.
+fn pax_path(text: &[u8]) -> Option<String> {
+    let records = text.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    records.filter_map(|record| record.split_once(' ')?.1.strip_prefix("path=")).last().map(str::to_owned)
+}
+
+/// The key of a member; hidden files have none.
+fn key(name: &str) -> Option<String> {
+    let name = name.strip_prefix("./").unwrap_or(name);
+    let base = name.rfind('/').map_or(0, |at| at + 1);
+    let dot = base + name[base..].find('.')?;
+    (dot > base).then(|| name[..dot].to_owned())
+}

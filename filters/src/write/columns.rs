@@ -1,0 +1,233 @@
+//! Columns of JSON values as columns of a table: which kind each holds, and its Arrow array. What rows disagree on becomes
+//! text. Says the same in Hugging Face's words, which `datasets` reads from a table's metadata.
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, StringArray, StructArray, new_null_array,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// Names that an object may have and still be a structure.
+const FIELDS: usize = 64;
+/// How deep lists and structures may go and still be such.
+const DEPTH: usize = 8;
+
+/// What a column holds; every value may be missing.
+#[derive(Clone, Debug, PartialEq)]
+enum Kind {
+    /// Nothing yet.
+    Null,
+    Bool,
+    Int,
+    Float,
+    /// Text, and whatever else as JSON.
+    Text,
+    List(Box<Kind>),
+    Struct(Vec<(String, Kind)>),
+}
+
+/// The kinds of named columns.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Kinds(Vec<(String, Kind)>);
+
+impl Kinds {
+    /// The kinds of all columns of these rows; columns in the order in which rows first have them.
+    pub fn of<'a>(rows: impl IntoIterator<Item = &'a Map<String, Value>>) -> Self {
+        let mut kinds = Vec::new();
+        rows.into_iter().for_each(|row| join_fields(&mut kinds, fields_of(row, 0)));
+        Self(kinds)
+    }
+
+    /// Without the columns whose names are taken.
+    pub(super) fn without(mut self, taken: &[&str]) -> Self {
+        self.0.retain(|(name, _)| !taken.contains(&name.as_str()));
+        self
+    }
+
+    /// Fields, arrays and what Hugging Face calls them, of rows of these columns.
+    pub(super) fn columns(&self, rows: &[&Map<String, Value>]) -> Vec<(Field, ArrayRef, Value)> {
+        let column = |(name, kind): &(String, Kind)| {
+            let values: Vec<_> = rows.iter().map(|row| row.get(name)).collect();
+            (Field::new(name, kind.data_type(), true), kind.array(&values), kind.feature())
+        };
+        self.0.iter().map(column).collect()
+    }
+}
+
+fn fields_of(object: &Map<String, Value>, depth: usize) -> Vec<(String, Kind)> {
+    object.iter().map(|(name, value)| (name.clone(), Kind::of(value, depth))).collect()
+}
+
+fn join_fields(fields: &mut Vec<(String, Kind)>, more: Vec<(String, Kind)>) {
+    for (name, kind) in more {
+        match fields.iter_mut().find(|(there, _)| *there == name) {
+            Some((_, there)) => there.join(kind),
+            None => fields.push((name, kind)),
+        }
+    }
+}
+
+impl Kind {
+    fn of(value: &Value, depth: usize) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(_) => Self::Bool,
+            Value::Number(n) if n.is_i64() => Self::Int,
+            Value::Number(n) if n.is_f64() => Self::Float,
+            // Numbers that 64 bits with a sign do not hold keep their digits.
+            Value::Number(_) | Value::String(_) => Self::Text,
+            _ if depth >= DEPTH => Self::Text,
+            Value::Array(items) => {
+                let mut kind = Self::Null;
+                items.iter().for_each(|item| kind.join(Self::of(item, depth + 1)));
+                Self::List(Box::new(kind))
+            }
+            Value::Object(object) if object.is_empty() || object.len() > FIELDS => Self::Text,
+            Value::Object(object) => Self::Struct(fields_of(object, depth + 1)),
+        }
+    }
+
+    /// The narrowest kind that holds both.
+    fn join(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (_, Self::Null) => {}
+            (Self::Null, other) => *self = other,
+            (Self::Int, Self::Float) => *self = Self::Float,
+            (Self::Float, Self::Int) => {}
+            (Self::List(own), Self::List(other)) => own.join(*other),
+            (Self::Struct(own), Self::Struct(other)) => {
+                join_fields(own, other);
+                if own.len() > FIELDS {
+                    *self = Self::Text;
+                }
+            }
+            (own, other) if *own == other => {}
+            _ => *self = Self::Text,
+        }
+    }
+
+    fn data_type(&self) -> DataType {
+        match self {
+            Self::Null | Self::Text => DataType::Utf8,
+            Self::Bool => DataType::Boolean,
+            Self::Int => DataType::Int64,
+            Self::Float => DataType::Float64,
+            Self::List(kind) => DataType::List(item(kind.data_type())),
+            Self::Struct(fields) => DataType::Struct(struct_fields(fields)),
+        }
+    }
+
+    fn feature(&self) -> Value {
+        match self {
+            Self::Null | Self::Text => text_feature(),
+            Self::Bool => json!({ "dtype": "bool", "_type": "Value" }),
+            Self::Int => json!({ "dtype": "int64", "_type": "Value" }),
+            Self::Float => json!({ "dtype": "float64", "_type": "Value" }),
+            Self::List(kind) => list_feature(kind.feature()),
+            Self::Struct(fields) => fields.iter().map(|(name, kind)| (name.clone(), kind.feature())).collect(),
+        }
+    }
+
+    fn array(&self, values: &[Option<&Value>]) -> ArrayRef {
+        let there = |value: &Option<&Value>| value.is_some_and(|value| !value.is_null());
+        match self {
+            Self::Null => new_null_array(&DataType::Utf8, values.len()),
+            Self::Bool => Arc::new(values.iter().map(|v| v.and_then(Value::as_bool)).collect::<BooleanArray>()),
+            Self::Int => Arc::new(values.iter().map(|v| v.and_then(Value::as_i64)).collect::<Int64Array>()),
+            Self::Float => Arc::new(values.iter().map(|v| v.and_then(Value::as_f64)).collect::<Float64Array>()),
+            Self::Text => {
+                let text = |value: &Option<&Value>| match value {
+                    None | Some(Value::Null) => None,
+                    Some(Value::String(text)) => Some(text.clone()),
+                    Some(other) => Some(other.to_string()),
+                };
+                Arc::new(values.iter().map(text).collect::<StringArray>())
+            }
+            Self::List(kind) => {
+                let lists: Vec<&[Value]> =
+                    values.iter().map(|v| v.and_then(Value::as_array).map_or(&[][..], Vec::as_slice)).collect();
+                let items: Vec<Option<&Value>> = lists.iter().flat_map(|list| list.iter()).map(Some).collect();
+                let nulls: NullBuffer = values.iter().map(there).collect();
+                list(lists.iter().map(|list| list.len()), kind.array(&items), Some(nulls))
+            }
+            Self::Struct(fields) => {
+                let column = |(name, kind): &(String, Kind)| {
+                    kind.array(&values.iter().map(|v| v.and_then(|v| v.get(name))).collect::<Vec<_>>())
+                };
+                let nulls: NullBuffer = values.iter().map(there).collect();
+                let columns = fields.iter().map(column).collect();
+                Arc::new(StructArray::new(struct_fields(fields), columns, Some(nulls)))
+            }
+        }
+    }
+}
+
+fn struct_fields(fields: &[(String, Kind)]) -> Fields {
+    fields.iter().map(|(name, kind)| Field::new(name, kind.data_type(), true)).collect()
+}
+
+/// What Hugging Face calls text.
+pub(super) fn text_feature() -> Value {
+    json!({ "dtype": "string", "_type": "Value" })
+}
+
+/// What Hugging Face calls a list: of structures it is written as a list, of anything else as a sequence.
+pub(super) fn list_feature(items: Value) -> Value {
+    match items.get("_type") {
+        Some(_) => json!({ "feature": items, "_type": "Sequence" }),
+        None => json!([items]),
+    }
+}
+
+/// The field of a list's items.
+pub(super) fn item(kind: DataType) -> FieldRef {
+    Arc::new(Field::new("item", kind, true))
+}
+
+/// Lists of so many items each.
+pub(super) fn list(lengths: impl Iterator<Item = usize>, items: ArrayRef, nulls: Option<NullBuffer>) -> ArrayRef {
+    Arc::new(ListArray::new(item(items.data_type().clone()), OffsetBuffer::from_lengths(lengths), items, nulls))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(rows: &[Value]) -> Kinds {
+        Kinds::of(rows.iter().map(|row| row.as_object().unwrap()))
+    }
+
+    #[test]
+    fn columns_hold_what_all_rows_agree_on() {
+        let rows = [
+            json!({"a": 1, "b": "x", "c": [1, 2], "d": {"e": true}, "big": 18446744073709551615u64}),
+            json!({"a": 2.5, "b": 7, "c": null, "d": {"f": [{}]}, "n": null}),
+        ];
+        let found = kinds(&rows);
+        let rows: Vec<_> = rows.iter().map(|row| row.as_object().unwrap()).collect();
+        let columns = found.columns(&rows);
+        let types: Vec<_> =
+            columns.iter().map(|(field, array, _)| (field.name().as_str(), array.data_type())).collect();
+        assert_eq!(types.iter().map(|t| t.0).collect::<String>(), "abcdbign");
+        assert_eq!((types[0].1, types[1].1, types[4].1), (&DataType::Float64, &DataType::Utf8, &DataType::Utf8));
+        let text = |n: usize| columns[n].1.as_any().downcast_ref::<StringArray>().unwrap().clone();
+        assert_eq!(text(1), StringArray::from(vec!["x", "7"]));
+        assert_eq!(text(4), StringArray::from(vec![Some("18446744073709551615"), None]));
+        assert_eq!((columns[2].1.null_count(), columns[5].1.null_count()), (1, 2));
+        let features: Vec<_> = columns.iter().map(|(_, _, feature)| feature.to_string()).collect();
+        assert!(features[2].contains("Sequence") && features[2].contains("int64"), "{}", features[2]);
+        assert!(features[3].starts_with(r#"{"e":{"dtype":"bool""#), "{}", features[3]);
+    }
+
+    #[test]
+    fn what_rows_disagree_on_is_text() {
+        for other in [json!({"a": [1]}), json!({"a": {"b": 1}}), json!({"a": true}), json!({"a": "x"})] {
+            assert_eq!(kinds(&[json!({"a": 1}), other]).0[0].1, Kind::Text);
+        }
+        let wide: Map<String, Value> = (0..100).map(|n| (n.to_string(), json!(n))).collect();
+        assert_eq!(kinds(&[json!({ "a": wide })]).0[0].1, Kind::Text);
+        assert_eq!(kinds(&[json!({"a": {}})]).0[0].1, Kind::Text);
+    }
+}

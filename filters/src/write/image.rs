@@ -1,0 +1,193 @@
+//! Images of rows on their way: read and compared with what was harvested, then copied beside the rows, put inside, or
+//! referred to where they lie. Decodes nothing.
+
+use super::stage::put_file;
+use crate::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+/// Bytes of the largest image file that is read; the harvest reads none that are larger.
+const LIMIT: u64 = 1 << 28;
+
+/// An image of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Image {
+    /// Its path relative to the data set's folder, or a link; empty if the data set holds the image itself without a name.
+    pub name: PathBuf,
+    /// Where it lies, if it is a file of its own.
+    pub file: PathBuf,
+    /// Its bytes, if the data set holds them.
+    pub bytes: Option<Vec<u8>>,
+    /// Hex SHA-256 of its bytes when it was harvested.
+    pub sha256: String,
+}
+
+impl Image {
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is another than the one that was harvested.
+    pub fn read(&self) -> Result<Cow<'_, [u8]>> {
+        let bytes = match &self.bytes {
+            Some(bytes) => Cow::Borrowed(&bytes[..]),
+            None => Cow::Owned(self.read_file()?),
+        };
+        let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        match found == self.sha256 {
+            true => Ok(bytes),
+            false => Err(self.error("the image has changed since it was harvested (SHA-256 differs)")),
+        }
+    }
+
+    fn is_link(&self) -> bool {
+        self.bytes.is_none() && self.name.to_string_lossy().contains("://")
+    }
+
+    fn read_file(&self) -> Result<Vec<u8>> {
+        if self.is_link() {
+            return Err(self.error("the image is a link, which is not followed\nhint: --images reference"));
+        }
+        let failed = |source| sae_core::Error::io("read", &self.file)(source);
+        if !std::fs::metadata(&self.file).map_err(failed)?.is_file() {
+            return Err(self.error("the image is no file"));
+        }
+        let mut bytes = Vec::new();
+        let file = File::open(&self.file).map_err(failed)?;
+        file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(failed)?;
+        match bytes.len() as u64 > LIMIT {
+            true => Err(self.error("the image is larger than 256 MiB")),
+            false => Ok(bytes),
+        }
+    }
+
+    fn error(&self, cause: &str) -> Error {
+        let path = if self.bytes.is_some() || self.is_link() { &self.name } else { &self.file };
+        Error::Source { cause: cause.into(), path: path.clone() }
+    }
+
+    /// Its name if that stays inside the folder it is relative to.
+    fn inside(&self) -> Option<&Path> {
+        (self.bytes.is_none() && !self.is_link() && is_inside(&self.name)).then_some(&self.name)
+    }
+}
+
+/// Whether a path stays inside the folder that it is relative to.
+pub(super) fn is_inside(path: &Path) -> bool {
+    let plain = path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    plain && path.file_name().is_some()
+}
+
+/// The extension of an image file: by its first bytes, else by its name.
+pub(super) fn extension<'a>(bytes: &[u8], name: &'a Path) -> Cow<'a, str> {
+    let known: [(&[u8], &str); 4] =
+        [(b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpg"), (b"GIF8", "gif"), (b"BM", "bmp")];
+    let found = known.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, extension)| *extension);
+    let webp = bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP");
+    if let Some(extension) = found.or(webp.then_some("webp")) {
+        return extension.into();
+    }
+    let named = name.extension().and_then(|extension| extension.to_str());
+    let plain = named.filter(|name| name.len() <= 8 && name.bytes().all(|b| b.is_ascii_alphanumeric()));
+    plain.map_or("bin".into(), |extension| extension.to_ascii_lowercase().into())
+}
+
+/// What becomes of images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Images {
+    /// They come along.
+    #[default]
+    Copy,
+    /// They stay where they lie, and rows say where.
+    Reference,
+}
+
+impl std::str::FromStr for Images {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "copy" => Ok(Self::Copy),
+            "reference" => Ok(Self::Reference),
+            _ => Err(format!("images cannot be {name}: copy or reference")),
+        }
+    }
+}
+
+/// Carries images into a folder, each once.
+pub(super) struct Carrier {
+    out: PathBuf,
+    how: Images,
+    placed: BTreeSet<PathBuf>,
+    inside: u64,
+}
+
+impl Carrier {
+    pub fn new(out: &Path, how: Images) -> Self {
+        Self { out: out.to_path_buf(), how, placed: BTreeSet::new(), inside: 0 }
+    }
+
+    /// How many it has carried.
+    pub fn carried(&self) -> u64 {
+        self.placed.len() as u64 + self.inside
+    }
+
+    /// Where rows find the image: a path relative to the folder if it is copied, else where it lies.
+    pub fn place(&mut self, image: &Image) -> Result<String> {
+        if self.how == Images::Reference {
+            return where_it_lies(image);
+        }
+        if let Some(name) = image.inside().filter(|name| self.placed.contains(*name)) {
+            return Ok(slashed(name));
+        }
+        let bytes = image.read()?;
+        let name = match image.inside() {
+            Some(name) => name.to_path_buf(),
+            None => Path::new("images").join(self.name_of(image, &bytes)),
+        };
+        if self.placed.insert(name.clone()) {
+            put_file(&self.out.join(&name), &bytes)?;
+        }
+        Ok(slashed(&name))
+    }
+
+    /// The image's bytes, to be put inside, and a name; no bytes but its place if it stays where it is.
+    pub fn embed(&mut self, image: &Image) -> Result<(Option<Vec<u8>>, String)> {
+        if self.how == Images::Reference {
+            return Ok((None, where_it_lies(image)?));
+        }
+        let bytes = image.read()?.into_owned();
+        self.inside += 1;
+        let name = match image.name.file_name() {
+            Some(name) => name.to_string_lossy().into_owned(),
+            None => self.name_of(image, &bytes),
+        };
+        Ok((Some(bytes), name))
+    }
+
+    /// A name after its content.
+    fn name_of(&self, image: &Image, bytes: &[u8]) -> String {
+        format!("{}.{}", &image.sha256[..16], extension(bytes, &image.name))
+    }
+}
+
+fn where_it_lies(image: &Image) -> Result<String> {
+    if image.bytes.is_some() {
+        return Err(Error::Request("the data set holds its images itself\nhint: --images copy".into()));
+    }
+    if image.is_link() {
+        return Ok(image.name.display().to_string());
+    }
+    let place = image.file.canonicalize().map_err(sae_core::Error::io("find", &image.file))?;
+    Ok(place.display().to_string())
+}
+
+/// A relative path with slashes, as data sets write it.
+fn slashed(path: &Path) -> String {
+    let names = path.components().filter(|c| matches!(c, Component::Normal(_)));
+    names.map(|name| name.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+}

@@ -1,0 +1,135 @@
+//! Rows as JSON text: `data.jsonl` of parts, `llava.json`, and `sharegpt.jsonl` with its `dataset_info.json`.
+
+use super::image::Carrier;
+use super::row::Row;
+use super::stage::{Output, put_file};
+use super::{Sink, talk};
+use crate::Result;
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+
+fn place(row: &Row, images: &mut Carrier) -> Result<Vec<String>> {
+    row.images.iter().map(|image| images.place(image)).collect()
+}
+
+/// An object a line.
+pub(super) struct Jsonl(Output);
+
+impl Jsonl {
+    pub fn new(out: &Path) -> Result<Self> {
+        Output::new(&out.join("data.jsonl")).map(Self)
+    }
+}
+
+impl Sink for Jsonl {
+    fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()> {
+        let images = place(row, images)?;
+        put_line(&mut self.0, talk::row_of_parts(row, Some(images)))
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.0.finish()
+    }
+}
+
+fn put_line(out: &mut Output, fields: Map<String, Value>) -> Result<()> {
+    out.put(format!("{}\n", Value::Object(fields)).as_bytes())
+}
+
+/// One array, as LLaVA's training reads it: of two answers the preferred one.
+pub(super) struct Llava {
+    out: Output,
+    begun: bool,
+}
+
+impl Llava {
+    pub fn new(out: &Path) -> Result<Self> {
+        Ok(Self { out: Output::new(&out.join("llava.json"))?, begun: false })
+    }
+}
+
+impl Sink for Llava {
+    fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()> {
+        let mut turns = row.turns.clone();
+        turns.extend(row.pair.as_ref().map(|[chosen, _]| talk::answer(chosen)));
+        let mut fields = Map::from_iter([("id".to_owned(), Value::from(row.key.clone()))]);
+        match &place(row, images)?[..] {
+            [] => {}
+            [image] => drop(fields.insert("image".into(), image.as_str().into())),
+            several => drop(fields.insert("image".into(), several.into())),
+        }
+        fields.insert("conversations".into(), talk::marked(row, &turns)?);
+        talk::add_meta(&mut fields, row);
+        self.out.put(if self.begun { b",\n" } else { b"[\n" })?;
+        self.begun = true;
+        self.out.put(Value::Object(fields).to_string().as_bytes())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.out.put(if self.begun { b"\n]\n" } else { b"[]\n" })?;
+        self.out.finish()
+    }
+}
+
+/// Conversations and preference pairs, each in a file of its own with an entry of `dataset_info.json`.
+pub(super) struct Sharegpt {
+    folder: PathBuf,
+    /// Conversations, then pairs, from the first row on.
+    files: [Option<Output>; 2],
+}
+
+/// Names of the two, as entries and as files.
+const SETS: [&str; 2] = ["sharegpt", "sharegpt_pairs"];
+
+impl Sharegpt {
+    pub fn new(out: &Path) -> Result<Self> {
+        Ok(Self { folder: out.to_path_buf(), files: [None, None] })
+    }
+
+    fn file(&mut self, set: usize) -> Result<&mut Output> {
+        let file = match self.files[set].take() {
+            Some(file) => file,
+            None => Output::new(&self.folder.join(SETS[set]).with_extension("jsonl"))?,
+        };
+        Ok(self.files[set].insert(file))
+    }
+}
+
+impl Sink for Sharegpt {
+    fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()> {
+        let conversation = talk::marked(row, &row.turns)?;
+        let mut fields =
+            Map::from_iter([("id".to_owned(), Value::from(row.key.clone())), ("conversations".into(), conversation)]);
+        if let Some(pair) = &row.pair {
+            for (name, answer) in ["chosen", "rejected"].into_iter().zip(pair) {
+                let turn = talk::marked(row, &[talk::answer(answer)])?;
+                fields.insert(name.into(), turn[0].clone());
+            }
+        }
+        fields.insert("images".into(), place(row, images)?.into());
+        let file = self.file(row.pair.is_some() as usize)?;
+        put_line(file, fields)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        if self.files.iter().all(Option::is_none) {
+            self.file(0)?;
+        }
+        let mut info = Map::new();
+        for (set, (name, file)) in SETS.into_iter().zip(&mut self.files).enumerate() {
+            let Some(file) = file else { continue };
+            file.finish()?;
+            let mut columns = json!({ "messages": "conversations", "images": "images" });
+            let mut entry = json!({ "file_name": format!("{name}.jsonl"), "formatting": "sharegpt" });
+            if set == 1 {
+                entry["ranking"] = true.into();
+                columns["chosen"] = "chosen".into();
+                columns["rejected"] = "rejected".into();
+            }
+            entry["columns"] = columns;
+            info.insert(name.into(), entry);
+        }
+        let text = format!("{:#}\n", Value::Object(info));
+        put_file(&self.folder.join("dataset_info.json"), text.as_bytes())
+    }
+}

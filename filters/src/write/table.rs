@@ -1,0 +1,193 @@
+//! Parquet tables of conversations and of preference pairs, with images as Hugging Face's `{bytes, path}`, and the
+//! metadata by which `datasets` knows them. Bounded memory: rows are written a group at a time.
+
+use super::Sink;
+use super::columns::{Kinds, item, list, list_feature, text_feature};
+use super::image::Carrier;
+use super::row::{Part, Row, Turn};
+use super::talk::{answer, role};
+use crate::{Error, Result};
+use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, StructArray};
+use arrow::datatypes::{DataType, Field, Fields, Schema};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Rows of a group, and bytes of images that end one.
+const GROUP: (usize, u64) = (1000, 64 << 20);
+
+/// Tables of bounded size.
+pub(super) struct Tables {
+    folder: PathBuf,
+    kinds: Kinds,
+    /// Only preference pairs, and only their columns.
+    pairs_only: bool,
+    limit: u64,
+    layout: Option<Layout>,
+    open: Option<(ArrowWriter<File>, PathBuf)>,
+    begun: usize,
+    /// Bytes of images in the open table.
+    size: u64,
+    rows: Vec<(Row, Vec<(Option<Vec<u8>>, String)>)>,
+    /// Bytes of images in `rows`.
+    waiting: u64,
+}
+
+/// What the columns of a table are, as its first row has it.
+#[derive(Clone, Copy, PartialEq)]
+enum Layout {
+    Conversations,
+    Pairs,
+}
+
+impl Tables {
+    /// Tables that end with the group of rows that reaches `limit` bytes of images.
+    pub fn new(folder: &Path, kinds: Kinds, pairs_only: bool, limit: u64) -> Self {
+        Self {
+            folder: folder.to_path_buf(),
+            kinds: kinds.without(&["id", "images", "messages", "prompt", "chosen", "rejected"]),
+            pairs_only,
+            limit,
+            layout: pairs_only.then_some(Layout::Pairs),
+            open: None,
+            begun: 0,
+            size: 0,
+            rows: Vec::new(),
+            waiting: 0,
+        }
+    }
+
+    /// Writes the rows that wait, as a group.
+    fn write_group(&mut self) -> Result<()> {
+        let layout = self.layout.unwrap_or(Layout::Conversations);
+        let batch = batch(&self.rows, layout, &self.kinds);
+        let (mut writer, path) = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let path = self.folder.join(format!("data-{:05}.parquet", self.begun));
+                self.begun += 1;
+                self.size = 0;
+                (writer(&path, &batch)?, path)
+            }
+        };
+        let done = writer.write(&batch).and_then(|()| writer.flush());
+        done.map_err(sae_core::Error::format(&path))?;
+        self.rows.clear();
+        self.size += std::mem::take(&mut self.waiting);
+        self.open = Some((writer, path));
+        if self.size >= self.limit { self.close() } else { Ok(()) }
+    }
+
+    fn close(&mut self) -> Result<()> {
+        if let Some((writer, path)) = self.open.take() {
+            let file = writer.into_inner().map_err(sae_core::Error::format(&path))?;
+            file.sync_all().map_err(sae_core::Error::io("sync", &path))?;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Tables {
+    fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()> {
+        let layout = if row.pair.is_some() { Layout::Pairs } else { Layout::Conversations };
+        if *self.layout.get_or_insert(layout) != layout {
+            let text = match (layout, self.pairs_only) {
+                (Layout::Conversations, true) => "has one answer, and preference rows have two\nhint: --format parquet",
+                (Layout::Conversations, false) => "has one answer where the first has two\nhint: --format jsonl",
+                (Layout::Pairs, _) => "has two answers where the first has one\nhint: --format jsonl",
+            };
+            return Err(Error::Request(format!("the row {} {text}", row.key)));
+        }
+        let images = row.images.iter().map(|image| images.embed(image)).collect::<Result<Vec<_>>>()?;
+        self.waiting += images.iter().filter_map(|(bytes, _)| Some(bytes.as_ref()?.len() as u64)).sum::<u64>();
+        // The bytes are in `images` from here on.
+        let row = Row { images: Vec::new(), ..row.clone() };
+        self.rows.push((row, images));
+        if self.rows.len() >= GROUP.0 || self.waiting >= GROUP.1 { self.write_group() } else { Ok(()) }
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        if !self.rows.is_empty() || self.begun == 0 {
+            self.write_group()?;
+        }
+        self.close()
+    }
+}
+
+fn writer(path: &Path, batch: &RecordBatch) -> Result<ArrowWriter<File>> {
+    let file = File::create(path).map_err(sae_core::Error::io("create", path))?;
+    let level = ZstdLevel::try_new(3).map_err(sae_core::Error::format(path))?;
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
+    let writer = ArrowWriter::try_new(file, batch.schema(), Some(properties));
+    Ok(writer.map_err(sae_core::Error::format(path))?)
+}
+
+/// A column with what Hugging Face calls it.
+type Column = (Field, ArrayRef, Value);
+
+fn batch(rows: &[(Row, Vec<(Option<Vec<u8>>, String)>)], layout: Layout, kinds: &Kinds) -> RecordBatch {
+    let ids: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|(row, _)| &row.key)));
+    let mut columns = vec![(Field::new("id", DataType::Utf8, true), ids, text_feature()), images(rows)];
+    let turns: Vec<&[Turn]> = rows.iter().map(|(row, _)| &row.turns[..]).collect();
+    match layout {
+        Layout::Conversations => columns.push(messages("messages", &turns)),
+        Layout::Pairs => {
+            columns.push(messages("prompt", &turns));
+            for (side, name) in ["chosen", "rejected"].into_iter().enumerate() {
+                let answers = rows.iter().map(|(row, _)| row.pair.as_ref().map(|pair| answer(&pair[side])));
+                let answers: Vec<Vec<Turn>> = answers.map(|turn| turn.into_iter().collect()).collect();
+                columns.push(messages(name, &answers.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+            }
+        }
+    }
+    columns.extend(kinds.columns(&rows.iter().map(|(row, _)| &row.meta).collect::<Vec<_>>()));
+    let features: Map<String, Value> =
+        columns.iter().map(|(field, _, feature)| (field.name().clone(), feature.clone())).collect();
+    let metadata = json!({ "info": { "features": features } }).to_string();
+    let (fields, arrays): (Vec<_>, Vec<_>) = columns.into_iter().map(|(field, array, _)| (field, array)).unzip();
+    let schema = Schema::new_with_metadata(fields, HashMap::from([("huggingface".to_owned(), metadata)]));
+    RecordBatch::try_new(Arc::new(schema), arrays).expect("columns of equal length, of the kinds that they say")
+}
+
+fn structure(columns: Vec<(&str, ArrayRef)>) -> ArrayRef {
+    let field = |(name, array): &(&str, ArrayRef)| Field::new(*name, array.data_type().clone(), true);
+    let fields: Fields = columns.iter().map(field).collect();
+    Arc::new(StructArray::new(fields, columns.into_iter().map(|(_, array)| array).collect(), None))
+}
+
+fn lists(name: &str, lengths: impl Iterator<Item = usize>, items: ArrayRef, feature: Value) -> Column {
+    let kind = DataType::List(item(items.data_type().clone()));
+    (Field::new(name, kind, true), list(lengths, items, None), list_feature(feature))
+}
+
+fn images(rows: &[(Row, Vec<(Option<Vec<u8>>, String)>)]) -> Column {
+    let all = || rows.iter().flat_map(|(_, images)| images);
+    let bytes: ArrayRef = Arc::new(BinaryArray::from_iter(all().map(|(bytes, _)| bytes.as_ref())));
+    let paths: ArrayRef = Arc::new(StringArray::from_iter_values(all().map(|(_, path)| path)));
+    let items = structure(vec![("bytes", bytes), ("path", paths)]);
+    lists("images", rows.iter().map(|(_, images)| images.len()), items, json!({ "_type": "Image" }))
+}
+
+fn messages(name: &str, rows: &[&[Turn]]) -> Column {
+    let turns = || rows.iter().flat_map(|turns| turns.iter());
+    let parts = || turns().flat_map(|turn| &turn.parts);
+    let kind = |part: &Part| if *part == Part::Image { "image" } else { "text" };
+    let text = |part: &'_ Part| match part {
+        Part::Image => None,
+        Part::Text(text) => Some(text.clone()),
+    };
+    let kinds: ArrayRef = Arc::new(StringArray::from_iter_values(parts().map(kind)));
+    let texts: ArrayRef = Arc::new(StringArray::from_iter(parts().map(text)));
+    let parts = structure(vec![("type", kinds), ("text", texts)]);
+    let part = json!({ "type": text_feature(), "text": text_feature() });
+    let content = list(turns().map(|turn| turn.parts.len()), parts, None);
+    let roles: ArrayRef = Arc::new(StringArray::from_iter_values(turns().map(|turn| role(turn.role))));
+    let turn = json!({ "role": text_feature(), "content": list_feature(part) });
+    let items = structure(vec![("role", roles), ("content", content)]);
+    lists(name, rows.iter().map(|turns| turns.len()), items, turn)
+}

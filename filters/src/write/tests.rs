@@ -1,0 +1,120 @@
+//! What the writers refuse and how they bound their files; what they write is compared to the byte in `tests/cli`.
+
+use super::*;
+use sae_core::sample::Role;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use std::fs;
+
+const PIXEL: &[u8] = b"\x89PNG\r\n\x1a\nnot much of a picture";
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A row with one image that the data set holds itself.
+fn row(number: u32, text: &str) -> Row {
+    let image = Image { name: "".into(), file: "".into(), bytes: Some(PIXEL.to_vec()), sha256: sha256(PIXEL) };
+    Row {
+        number,
+        key: format!("row.{number}"),
+        turns: vec![Turn { role: Role::User, parts: vec![Part::Image, Part::Text(text.into())] }, talk::answer("Yes.")],
+        pair: None,
+        images: vec![image],
+        meta: Map::from_iter([("n".to_owned(), Value::from(number))]),
+    }
+}
+
+fn write(format: Format, images: Images, shard: u64, rows: &[Row]) -> Result<(tempfile::TempDir, Written)> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(format, dir.path(), &Kinds::of(rows.iter().map(|row| &row.meta)), images, shard)?;
+    rows.iter().try_for_each(|row| writer.push(row))?;
+    Ok((dir, writer.finish()?))
+}
+
+#[test]
+fn images_that_the_data_holds_become_files_once() {
+    let (dir, written) = write(Format::Jsonl, Images::Copy, 1, &[row(0, "a"), row(1, "b")]).unwrap();
+    assert_eq!(written, Written { rows: 2, images: 1 });
+    let text = fs::read_to_string(dir.path().join("data.jsonl")).unwrap();
+    let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let image = first["images"][0].as_str().unwrap();
+    assert!(image.starts_with("images/") && image.ends_with(".png"), "{image}");
+    assert_eq!(fs::read(dir.path().join(image)).unwrap(), PIXEL);
+    assert_eq!(first["messages"][0]["content"], json!([{"type": "image"}, {"type": "text", "text": "a"}]));
+    assert_eq!(first["n"], 0);
+}
+
+#[test]
+fn files_end_when_they_are_large_enough() {
+    let rows: Vec<_> = (0..5).map(|n| row(n, "a")).collect();
+    let (dir, _) = write(Format::Webdataset, Images::Copy, 4096, &rows).unwrap();
+    let archive = |n: usize| fs::read(dir.path().join(format!("data-{n:05}.tar"))).unwrap();
+    // A row takes four blocks, so that two reach the bound.
+    assert_eq!([0, 1, 2].map(|n| archive(n).len()), [5120, 5120, 3072]);
+    assert!(!dir.path().join("data-00003.tar").exists());
+
+    let chosen = [0, 1].into();
+    let copy = dir.path().join("copy.tar");
+    assert_eq!(archive::copy_rows(&dir.path().join("data-00000.tar"), &chosen, &copy).unwrap(), 2);
+    assert_eq!(fs::read(&copy).unwrap(), archive(0), "archives are copied as they stand");
+    assert_eq!(archive::copy_rows(&dir.path().join("data-00001.tar"), &[1].into(), &copy).unwrap(), 1);
+    assert!(fs::read(&copy).unwrap().starts_with(b"000000003.json"));
+}
+
+#[test]
+fn what_a_format_cannot_say_is_refused_with_a_way_out() {
+    let refused = |format, images, rows: &[Row]| write(format, images, 1 << 20, rows).unwrap_err().to_string();
+    let marked = refused(Format::Llava, Images::Copy, &[row(0, "an <image> of words")]);
+    assert!(marked.contains("row.0") && marked.contains("hint"), "{marked}");
+    let held = refused(Format::Jsonl, Images::Reference, &[row(0, "a")]);
+    assert!(held.contains("--images copy"), "{held}");
+    assert!(refused(Format::Webdataset, Images::Reference, &[]).contains("--images copy"));
+    assert!(refused(Format::Trl, Images::Copy, &[row(0, "a")]).contains("one answer"));
+    let pair = Row { pair: Some(["x".into(), "y".into()]), ..row(1, "a") };
+    assert!(refused(Format::Parquet, Images::Copy, &[row(0, "a"), pair]).contains("hint: --format jsonl"));
+    let mut changed = row(0, "a");
+    changed.images[0].bytes = Some(b"other".to_vec());
+    assert!(refused(Format::Parquet, Images::Copy, &[changed]).contains("has changed"));
+    let mut link = row(0, "a");
+    link.images[0] = Image { name: "https://example.org/a.png".into(), bytes: None, ..link.images[0].clone() };
+    assert!(refused(Format::Jsonl, Images::Copy, &[link.clone()]).contains("hint: --images reference"));
+    let (dir, _) = write(Format::Jsonl, Images::Reference, 1, &[link]).unwrap();
+    assert!(fs::read_to_string(dir.path().join("data.jsonl")).unwrap().contains("\"https://example.org/a.png\""));
+}
+
+#[test]
+fn names_that_lead_out_of_the_folder_are_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.png"), PIXEL).unwrap();
+    let mut outside = row(0, "a");
+    outside.images[0] =
+        Image { name: "../../a.png".into(), file: dir.path().join("a.png"), bytes: None, sha256: sha256(PIXEL) };
+    let (out, written) = write(Format::Sharegpt, Images::Copy, 1, &[outside]).unwrap();
+    assert_eq!(written.images, 1);
+    assert_eq!(fs::read_dir(out.path().join("images")).unwrap().count(), 1);
+}
+
+#[test]
+fn nothing_at_all_is_still_a_file() {
+    for (format, file) in [(Format::Parquet, "data-00000.parquet"), (Format::Webdataset, "data-00000.tar")] {
+        let (dir, written) = write(format, Images::Copy, 1, &[]).unwrap();
+        assert!(dir.path().join(file).exists() && written == Written::default());
+    }
+    let (dir, _) = write(Format::Llava, Images::Copy, 1, &[]).unwrap();
+    assert_eq!(fs::read_to_string(dir.path().join("llava.json")).unwrap(), "[]\n");
+}
+
+#[test]
+fn damaged_archives_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("a.tar"), dir.path().join("b.tar"));
+    let mut header = [0u8; 512];
+    header[..6].copy_from_slice(b"a.json");
+    header[156] = b'0';
+    for size in [&b"77777777777\0"[..], b"nonsense...\0", &[0xff; 12]] {
+        header[124..136].copy_from_slice(size);
+        fs::write(&from, header).unwrap();
+        assert!(archive::copy_rows(&from, &[0].into(), &to).is_err(), "{size:?}");
+    }
+}

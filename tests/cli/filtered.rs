@@ -1,0 +1,222 @@
+//! Filtered data sets: every format to the byte, back through the harvest; groups, near-duplicates, diversity, reasons; and
+//! what is refused. `SAE_UPDATE_GOLDEN=1` writes the golden files anew; `docs/check_filtered.py` reads them with
+//! `datasets`, `pyarrow` and `tarfile`.
+
+use crate::tool::{fails, files, json, repository, tiny_model};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rows with one image, two, and none; the fifth says the same as the first.
+fn conversations() -> Vec<Value> {
+    let row = |id: &str, category: &str, images: &[&str], turns: &[&str]| {
+        let from = |n: usize| if n % 2 == 0 { "human" } else { "gpt" };
+        let turn = |(n, value): (usize, &&str)| json!({ "from": from(n), "value": value });
+        let turns: Vec<_> = turns.iter().enumerate().map(turn).collect();
+        let images = images.iter().map(|image| format!("images/{image}.png")).collect::<Vec<_>>();
+        json!({ "id": id, "images": images, "conversations": turns, "category": category,
+            "n": id.len(), "tags": [category, "é"], "info": { "score": 0.5, "by": null } })
+    };
+    vec![
+        row("a", "common", &["wide"], &["<image>\nWhat is this?", "A square."]),
+        row("b.2", "rare", &["grey"], &["Look: <image>", "I see \"grey\".", "And?", "Nothing\nmore."]),
+        row("c", "common", &["square", "tall"], &["Compare <image> and <image>", "The second is taller."]),
+        row("d", "common", &[], &["Hello.", "Hello!"]),
+        row("e", "common", &["wide"], &["<image>\nWhat is this?", "A square."]),
+        row("f", "common", &["rgba"], &["<image>\nAnd this?", "A circle, or so."]),
+    ]
+}
+
+fn pairs() -> Vec<Value> {
+    let row = |n: usize, image: &str| {
+        json!({ "id": format!("pair-{n}"), "image": format!("images/{image}.png"), "question": "What is it?",
+            "chosen": "A square.", "rejected": "A dog.", "category": "shapes" })
+    };
+    vec![row(0, "wide"), row(1, "palette")]
+}
+
+/// A run on rows in `dir`, scored by an autoencoder that was hardly trained.
+fn scored(dir: &Path, rows: &[Value]) -> PathBuf {
+    fs::create_dir_all(dir.join("images")).unwrap();
+    for image in ["wide", "tall", "square", "grey", "rgba", "palette"].map(|name| format!("images/{name}.png")) {
+        fs::copy(tiny_model().join(&image), dir.join(&image)).unwrap();
+    }
+    let (data, run) = (dir.join("data.jsonl"), dir.join("run"));
+    fs::write(&data, rows.iter().map(|row| format!("{row}\n")).collect::<String>()).unwrap();
+    harvest(&data, &run);
+    let of = ["--run", run.to_str().unwrap()];
+    let train = ["train", "--hook", "layers.1", "--name", "a", "--expansion", "4", "--batch", "64", "--steps", "5"];
+    json(&[&train[..], &of].concat());
+    json(&[&["score", "--threshold", "0.1"][..], &of].concat());
+    run
+}
+
+fn harvest(data: &Path, run: &Path) {
+    let model = tiny_model();
+    let [model, data, run] = [&model, data, run].map(|path| path.to_str().unwrap());
+    json(&["harvest", "--model", model, "--data", data, "--run", run, "--layers", "1"]);
+}
+
+/// Arguments of a filter of `run` into `out`.
+fn filter<'a>(run: &'a Path, out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let common = ["filter", "--run", run.to_str().unwrap(), "--by", "random", "--out", out.to_str().unwrap()];
+    [&common[..], more].concat()
+}
+
+/// Ids of a run's samples, sorted.
+fn ids(run: &Path) -> Vec<String> {
+    let run = sae_core::Run::open(run).unwrap();
+    let mut ids: Vec<_> = sae_core::store::load_samples(&run).unwrap().into_iter().map(|sample| sample.id).collect();
+    ids.sort();
+    ids
+}
+
+/// Lines of `decisions.csv`: what stands in a column of every sample.
+fn decisions(out: &Path, column: &str) -> Vec<String> {
+    let text = fs::read_to_string(out.join("decisions.csv")).unwrap();
+    let mut lines = text.lines().map(|line| line.split(',').map(String::from).collect::<Vec<_>>());
+    let at = lines.next().unwrap().iter().position(|name| name == column).unwrap();
+    lines.map(|line| line[at].clone()).collect()
+}
+
+fn compare(name: &str, out: &Path) {
+    let golden = repository("tests/golden/filtered").join(name);
+    let mut found: BTreeMap<PathBuf, Vec<u8>> = files(out);
+    // Scores, which a golden file would fix; the images are those of the model.
+    found.retain(|path, _| !path.starts_with("images") && path != Path::new("decisions.csv"));
+    if std::env::var_os("SAE_UPDATE_GOLDEN").is_some() {
+        let _ = fs::remove_dir_all(&golden);
+        fs::create_dir_all(&golden).unwrap();
+        found.iter().for_each(|(path, bytes)| fs::write(golden.join(path), bytes).unwrap());
+    }
+    let expected = files(&golden);
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{name}");
+    for (path, bytes) in &found {
+        assert!(*bytes == expected[path], "{name}/{} is not its golden file", path.display());
+    }
+}
+
+#[test]
+fn every_format_is_written_to_the_byte_and_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = scored(dir.path(), &conversations());
+    let all = ["--keep", "100%", "--format"];
+    for (format, file) in [("jsonl", "data.jsonl"), ("llava", "llava.json"), ("parquet", "data-00000.parquet")] {
+        let out = dir.path().join(format);
+        let done = json(&filter(&run, &out, &[&all[..], &[format]].concat()));
+        assert_eq!((done["kept"]["rows"].as_u64(), done["reasons"]["no score"].as_u64()), (Some(5), Some(1)));
+        compare(format, &out);
+        let again = dir.path().join(format!("{format}-run"));
+        harvest(&out.join(file), &again);
+        let mut expected = ids(&run);
+        let text_alone = sae_core::store::load_samples(&sae_core::Run::open(&run).unwrap()).unwrap().swap_remove(3).id;
+        expected.retain(|id| *id != text_alone);
+        assert_eq!(ids(&again), expected, "{format} says the same");
+    }
+    for format in ["sharegpt", "webdataset"] {
+        let out = dir.path().join(format);
+        json(&filter(&run, &out, &[&all[..], &[format]].concat()));
+        compare(format, &out);
+    }
+    assert_eq!(
+        fs::read(dir.path().join("sharegpt/images/wide.png")).unwrap(),
+        fs::read(tiny_model().join("images/wide.png")).unwrap()
+    );
+    let single = fails(1, &filter(&run, &dir.path().join("trl"), &[&all[..], &["trl"]].concat()));
+    assert!(single.contains("one answer") && single.contains("hint"), "{single}");
+    assert!(!dir.path().join("trl").exists() && !dir.path().join(".trl.partial").exists());
+
+    let dir = tempfile::tempdir().unwrap();
+    let run = scored(dir.path(), &pairs());
+    for format in ["trl", "sharegpt"] {
+        let out = dir.path().join(format);
+        json(&filter(&run, &out, &[&all[..], &[format]].concat()));
+        compare(&format!("{format}-pairs"), &out);
+    }
+}
+
+#[test]
+fn groups_duplicates_and_diversity_are_decided_with_reasons_and_the_same_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = scored(dir.path(), &conversations());
+    let (out, gone) = (dir.path().join("kept"), dir.path().join("gone"));
+    let gone = gone.to_str().unwrap();
+    let rules = ["--keep", "5", "--by-group", "category", "--distinct", "1", "--dropped", gone];
+    let done = json(&filter(&run, &out, &rules));
+    assert_eq!(
+        done["groups"][1],
+        json!({ "name": "rare", "samples": 1, "with_score": 1, "kept": 1,
+        "threshold": done["groups"][1]["threshold"] })
+    );
+    assert_eq!((done["kept"]["rows"].as_u64(), done["dropped"].as_u64()), (Some(4), Some(2)));
+    let reasons = decisions(&out, "reason");
+    assert_eq!(reasons[3], "no score");
+    // The two that say the same have the same random score; the first of them stays.
+    assert_eq!((reasons[0].as_str(), reasons[4].as_str()), ("", "duplicate"));
+    assert_eq!(decisions(&out, "duplicate_of")[4], "0");
+    let lines = |folder: &Path| fs::read_to_string(folder.join("data.jsonl")).unwrap().lines().count();
+    assert_eq!((lines(&out), lines(Path::new(gone))), (4, 2));
+    let manifest: Value = serde_json::from_slice(&fs::read(out.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!((&manifest["sources"][0]["kept"], &manifest["score"]["seed"]), (&json!(4), &json!(0)));
+    assert_eq!(manifest["sources"][0]["blake3"].as_str().map(str::len), Some(64));
+
+    let again = dir.path().join("again");
+    json(&filter(&run, &again, &rules[..6]));
+    assert_eq!(files(&again), files(&out), "the same command gives the same set");
+
+    let diverse = dir.path().join("diverse");
+    let done = json(&filter(&run, &diverse, &["--keep", "50%", "--diverse", "--format", "webdataset"]));
+    assert_eq!((done["kept"]["rows"].as_u64(), done["reasons"]["adds little"].as_u64()), (Some(3), Some(2)));
+
+    let referred = dir.path().join("referred");
+    json(&filter(&run, &referred, &["--keep", "100%", "--format", "jsonl", "--images", "reference"]));
+    let text = fs::read_to_string(referred.join("data.jsonl")).unwrap();
+    let row: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert!(Path::new(row["images"][0].as_str().unwrap()).is_absolute() && !referred.join("images").exists());
+}
+
+#[test]
+fn bad_filters_are_refused_and_leave_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = scored(dir.path(), &conversations());
+    let out = dir.path().join("out");
+    let refused = |more: &[&str]| {
+        let said = fails(1, &filter(&run, &out, more));
+        assert!(!out.exists() && said.contains("hint") && !said.contains("panicked"), "{said}");
+        said
+    };
+    let group = refused(&["--keep", "50%", "--by-group", "colour"]);
+    assert!(group.contains("no row has a field colour") && group.contains("category"), "{group}");
+    assert!(refused(&["--keep", ">=0.5", "--diverse"]).contains("nothing to choose from"));
+    assert!(refused(&["--keep", "50%", "--format", "webdataset", "--images", "reference"]).contains("--images copy"));
+    for nonsense in ["0%", "150%", "0", "some"] {
+        fails(2, &filter(&run, &out, &["--keep", nonsense]));
+    }
+    fails(2, &filter(&run, &out, &["--keep", "50%", "--distinct", "1.5"]));
+    let nothing = fails(1, &filter(&run, &out, &["--keep", ">=2"]));
+    assert!(nothing.contains("no sample would stay") && nothing.contains("1 of 6 have no score"), "{nothing}");
+    let inside = out.join("gone");
+    let nested = fails(1, &filter(&run, &out, &["--keep", "50%", "--dropped", inside.to_str().unwrap()]));
+    assert!(nested.contains("neither in the other"), "{nested}");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("thesis.txt"), "mine").unwrap();
+    assert!(fails(1, &filter(&run, &out, &["--keep", "50%"])).contains("not empty"));
+    fs::remove_dir_all(&out).unwrap();
+
+    // The picture of the first row becomes another; then the rows themselves are gone.
+    let wide = dir.path().join("images/wide.png");
+    fs::copy(dir.path().join("images/grey.png"), &wide).unwrap();
+    let changed = fails(1, &filter(&run, &out, &["--keep", "100%", "--format", "parquet"]));
+    assert!(changed.contains("has changed since it was harvested") && changed.contains("wide.png"), "{changed}");
+    fs::write(dir.path().join("data.jsonl"), "{}\n").unwrap();
+    for format in ["same", "jsonl"] {
+        let said = fails(1, &filter(&run, &out, &["--keep", "100%", "--format", format]));
+        assert!(said.contains("changed") && !out.exists(), "{said}");
+    }
+
+    let other = tempfile::tempdir().unwrap();
+    let foreign = scored(other.path(), &pairs());
+    fs::copy(foreign.join("scores/a.parquet"), run.join("scores/a.parquet")).unwrap();
+    assert!(refused(&["--keep", "50%"]).contains("the scores are of other samples than the run's"));
+}
