@@ -37,7 +37,7 @@ fn column<A: arrow::array::Array + Clone + 'static>(run: &Path, name: &str) -> A
 
 fn expected(name: &str) -> Vec<f32> {
     let tensors = Tensors::open(&golden("expected.safetensors")).unwrap();
-    tensors.f32(name, &tensors.shape(name).unwrap().to_vec()).unwrap()
+    tensors.f32(name, tensors.shape(name).unwrap()).unwrap()
 }
 
 fn expected_ids(name: &str) -> Vec<i32> {
