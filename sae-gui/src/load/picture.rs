@@ -159,6 +159,6 @@ mod tests {
         assert!(said(image("a.png", b"other"), "data.jsonl:3").contains("changed since"));
         assert!(said(image("broken.png", &png(4, 2)[..40]), "data.jsonl:3").contains("cannot be decoded"));
         assert!(said(image("http://a/b.png", b""), "data.jsonl:3").contains("not followed"));
-        assert!(said(image("", b""), "train.parquet:3").contains("Parquet"));
+        assert!(said(image("", b""), "train.parquet:3").contains("inside the data set"));
     }
 }
