@@ -89,9 +89,16 @@ pub fn harvest(args: &BenchHarvest, dry: bool) -> Result<Outcome> {
         ]);
     }
     found["tokens_per_s"] = found["whole"]["tokens_per_s"].clone();
+    let mut accuracy = String::new();
+    if args.dtype == ComputeDtype::Bf16 {
+        let errors = errors(&model, &Model::load(&config, &weights, Some(blocks - 1), &exact(&device))?, inputs[0])?;
+        let shown = [0, half, blocks - 1].map(|layer| format!("{:.4} behind block {layer}", errors[layer]));
+        accuracy = format!("\nhidden states against f32, relative error: {}", shown.join(", "));
+        found["relative_error_by_layer"] = errors.into();
+    }
     let text = format!(
         "{name} in {}: {} samples, {} positions, {blocks} blocks, {}; medians of {} rounds\n\
-         a product of {} x {} x {} alone: {:.0} GFLOP/s\n{}",
+         a product of {} x {} x {} alone: {:.0} GFLOP/s\n{}{accuracy}",
         if args.dtype == ComputeDtype::F32 { "f32" } else { "bf16" },
         args.samples,
         count(tokens as u64),
@@ -104,6 +111,24 @@ pub fn harvest(args: &BenchHarvest, dry: bool) -> Result<Outcome> {
         table(&lines),
     );
     Outcome::new(found, text)
+}
+
+/// The same place in `f32`.
+fn exact(device: &Device) -> Compute {
+    Compute::on(device, DType::F32)
+}
+
+/// `||a - b|| / ||b||` of the hidden states of two models behind every block.
+fn errors(a: &Model, b: &Model, input: &Input) -> Result<Vec<f64>> {
+    let layers: Vec<usize> = (0..a.config().text.layers.len()).collect();
+    let (a, b) = (a.hidden(&[input], &layers)?, b.hidden(&[input], &layers)?);
+    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+    let of = |layer: &usize| {
+        let (a, b) = (a.layer(*layer), b.layer(*layer));
+        let difference = square(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
+        (difference / square(&mut b.iter().map(|b| f64::from(*b)))).sqrt()
+    };
+    Ok(layers.iter().map(of).collect())
 }
 
 /// A product of matrices alone, where the model computes.
