@@ -46,17 +46,25 @@ fn main() {
     let each = sets.iter().map(Vec::len).sum::<usize>() as f64 / samples as f64;
     let signatures = Signatures::of_sets(&sets, D_SAE);
     drop(sets);
-    println!("{samples} samples of {each:.0} features, packed {:.1} bytes a feature", signatures.bytes() as f64 / each / samples as f64);
+    println!(
+        "{samples} samples of {each:.0} features, packed {:.1} bytes a feature",
+        signatures.bytes() as f64 / each / samples as f64
+    );
     let scores: Vec<_> = (0..samples).map(|n| (format!("{n:08}"), Some(draw.next()))).collect();
     let groups = Groups::one(samples);
-    let rules =
-        Rules { keep: Keep::Share(0.5), groups: &groups, signatures: Some(&signatures), distinct: None, diverse: false };
+    let rules = Rules {
+        keep: Keep::Share(0.5),
+        groups: &groups,
+        signatures: Some(&signatures),
+        distinct: None,
+        diverse: false,
+    };
     for (name, rules) in [
         ("score alone", rules),
-        ("distinct 0.9", Rules { distinct: Some(0.9), ..rules }),
-        ("distinct 0.7", Rules { distinct: Some(0.7), ..rules }),
         ("diverse, 10 %", Rules { diverse: true, keep: Keep::Share(0.1), ..rules }),
         ("diverse, 50 %", Rules { diverse: true, ..rules }),
+        ("distinct 0.9", Rules { distinct: Some(0.9), ..rules }),
+        ("distinct 0.7", Rules { distinct: Some(0.7), ..rules }),
     ] {
         let start = Instant::now();
         let fates = choose(&scores, &rules).unwrap();
