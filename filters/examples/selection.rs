@@ -61,10 +61,10 @@ fn main() {
     };
     for (name, rules) in [
         ("score alone", rules),
-        ("distinct 0.9", Rules { distinct: Some(0.9), ..rules }),
-        ("distinct 0.7", Rules { distinct: Some(0.7), ..rules }),
         ("diverse, 10 %", Rules { diverse: true, keep: Keep::Share(0.1), ..rules }),
         ("diverse, 50 %", Rules { diverse: true, ..rules }),
+        ("distinct 0.9", Rules { distinct: Some(0.9), ..rules }),
+        ("distinct 0.7", Rules { distinct: Some(0.7), ..rules }),
     ] {
         let start = Instant::now();
         let fates = choose(&scores, &rules).unwrap();

@@ -74,23 +74,38 @@ impl Signatures {
 
     /// Features that two samples share, over those that either has: Jaccard's similarity. 0 if neither has any.
     pub fn similarity(&self, a: usize, b: usize) -> f64 {
-        let (mut left, mut right) = (self.features(a).peekable(), self.features(b).peekable());
-        let mut shared = 0usize;
-        while let (Some(l), Some(r)) = (left.peek(), right.peek()) {
-            match l.cmp(r) {
-                std::cmp::Ordering::Less => drop(left.next()),
-                std::cmp::Ordering::Greater => drop(right.next()),
-                std::cmp::Ordering::Equal => {
-                    shared += 1;
-                    left.next();
-                    right.next();
-                }
+        self.alike(a, b, 0.0).unwrap_or(0.0)
+    }
+
+    /// The most features that only one of two samples may have if their similarity is `least` or more.
+    pub fn apart(&self, a: usize, b: usize, least: f64) -> usize {
+        let both = (self.count(a) + self.count(b)) as f64;
+        ((1.0 - least) / (1.0 + least) * both + 1e-6) as usize
+    }
+
+    /// Their similarity if it is `least` or more.
+    pub fn alike(&self, a: usize, b: usize, least: f64) -> Option<f64> {
+        let (mut left, mut right) = (self.features(a), self.features(b));
+        let (mut l, mut r) = (left.next(), right.next());
+        let (mut shared, mut left_over) = (0usize, self.apart(a, b, least));
+        while let (Some(own), Some(other)) = (l, r) {
+            if own == other {
+                shared += 1;
+                (l, r) = (left.next(), right.next());
+                continue;
+            }
+            left_over = left_over.checked_sub(1)?;
+            if own < other {
+                l = left.next();
+            } else {
+                r = right.next();
             }
         }
-        match self.count(a) + self.count(b) - shared {
+        let similarity = match self.count(a) + self.count(b) - shared {
             0 => 0.0,
             either => shared as f64 / either as f64,
-        }
+        };
+        (similarity >= least).then_some(similarity)
     }
 }
 

@@ -40,11 +40,13 @@ fn put_line(out: &mut Output, fields: Map<String, Value>) -> Result<()> {
 pub(super) struct Llava {
     out: Output,
     begun: bool,
+    /// Whether images are lists even where there is one: readers of tables want one kind in a column.
+    lists: bool,
 }
 
 impl Llava {
-    pub fn new(out: &Path) -> Result<Self> {
-        Ok(Self { out: Output::new(&out.join("llava.json"))?, begun: false })
+    pub fn new(out: &Path, lists: bool) -> Result<Self> {
+        Ok(Self { out: Output::new(&out.join("llava.json"))?, begun: false, lists })
     }
 }
 
@@ -55,7 +57,7 @@ impl Sink for Llava {
         let mut fields = Map::from_iter([("id".to_owned(), Value::from(row.key.clone()))]);
         match &place(row, images)?[..] {
             [] => {}
-            [image] => drop(fields.insert("image".into(), image.as_str().into())),
+            [image] if !self.lists => drop(fields.insert("image".into(), image.as_str().into())),
             several => drop(fields.insert("image".into(), several.into())),
         }
         fields.insert("conversations".into(), talk::marked(row, &turns)?);

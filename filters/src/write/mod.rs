@@ -18,6 +18,7 @@ pub use stage::{Stage, check_folders};
 
 use crate::{Error, Result};
 use image::Carrier;
+use sae_core::sample::Sample;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -73,6 +74,25 @@ pub struct Written {
     pub images: u64,
 }
 
+/// What all rows have in common, which decides what columns hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shape {
+    /// Columns that are none of a conversation's.
+    pub kinds: Kinds,
+    /// Whether a row has more than one image: then all name theirs in lists.
+    pub several_images: bool,
+}
+
+impl Shape {
+    /// The shape of the rows of these samples.
+    pub fn of(samples: &[Sample]) -> Self {
+        Self {
+            kinds: Kinds::of(samples.iter().filter_map(|sample| sample.meta.as_object())),
+            several_images: samples.iter().any(|sample| sample.images.len() > 1),
+        }
+    }
+}
+
 /// What takes rows one after the other.
 trait Sink {
     /// Takes a row.
@@ -89,18 +109,18 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer into the folder `out`, which exists. Columns that are none of a conversation's have these `kinds`. A file
-    /// of tables or an archive ends once it holds `shard` bytes of images.
+    /// A writer into the folder `out`, which exists. A file of tables or an archive ends once it holds `shard` bytes of
+    /// images.
     ///
     /// # Errors
     /// The disk; images that cannot be had as asked for.
-    pub fn new(format: Format, out: &Path, kinds: &Kinds, images: Images, shard: u64) -> Result<Self> {
+    pub fn new(format: Format, out: &Path, shape: &Shape, images: Images, shard: u64) -> Result<Self> {
         let sink: Box<dyn Sink> = match format {
             Format::Same => return Err(Error::Request("rows that stay as they are need no writer".into())),
             Format::Jsonl => Box::new(lines::Jsonl::new(out)?),
-            Format::Llava => Box::new(lines::Llava::new(out)?),
+            Format::Llava => Box::new(lines::Llava::new(out, shape.several_images)?),
             Format::Sharegpt => Box::new(lines::Sharegpt::new(out)?),
-            Format::Parquet => Box::new(table::Tables::new(out, kinds.clone(), false, shard)),
+            Format::Parquet => Box::new(table::Tables::new(out, shape.kinds.clone(), false, shard)),
             Format::Trl => Box::new(table::Tables::new(out, Kinds::default(), true, shard)),
             Format::Webdataset if images == Images::Reference => {
                 let text = "archives hold their images\nhint: --images copy, or --format jsonl";

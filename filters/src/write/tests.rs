@@ -27,7 +27,8 @@ fn row(number: u32, text: &str) -> Row {
 
 fn write(format: Format, images: Images, shard: u64, rows: &[Row]) -> Result<(tempfile::TempDir, Written)> {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::new(format, dir.path(), &Kinds::of(rows.iter().map(|row| &row.meta)), images, shard)?;
+    let shape = Shape { kinds: Kinds::of(rows.iter().map(|row| &row.meta)), several_images: false };
+    let mut writer = Writer::new(format, dir.path(), &shape, images, shard)?;
     rows.iter().try_for_each(|row| writer.push(row))?;
     Ok((dir, writer.finish()?))
 }

@@ -11,7 +11,7 @@ use crate::terminal::{self, count, table};
 use anyhow::{Context, Result, bail};
 use filters::scores::read_column;
 use filters::select::{Collect, Fate, Groups, Keep, Rules, Signatures, choose};
-use filters::write::{Format, Images, Kinds, Stage, Writer, Written, check_folders, same};
+use filters::write::{Format, Images, Shape, Stage, Writer, Written, check_folders, same};
 use sae_core::Run;
 use sae_core::sample::Sample;
 use sae_core::store::{STEP, StoreRecord, load_samples};
@@ -189,8 +189,8 @@ fn write_as(
     places: [Option<&Path>; 2],
     images: Images,
 ) -> Result<Written> {
-    let kinds = Kinds::of(samples.iter().filter_map(|sample| sample.meta.as_object()));
-    let open = |place: &Path| Writer::new(format, place, &kinds, images, SHARD);
+    let shape = Shape::of(samples);
+    let open = |place: &Path| Writer::new(format, place, &shape, images, SHARD);
     let mut writers = [places[0].map(open).transpose()?, places[1].map(open).transpose()?];
     let bar = terminal::bar("rows", samples.len() as u64);
     let wanted = |n: usize| places[!kept[n] as usize].is_some();
