@@ -93,6 +93,32 @@ Examples:
   sae bench harvest --model llava-1.5-7b-hf --samples 1 --json
   sae bench harvest --shape llava-next-7b --dtype bf16 --device cuda")]
     Harvest(BenchHarvest),
+    /// Scoring a store - pass, weights, rankings, pmi - beside the encoder's product alone over the same shards, in turns
+    #[command(after_help = "\
+Examples:
+  sae bench score                                             topk, d_in 512, 8,192 features, k 32, 32,768 tokens
+  sae bench score --d-in 64 --features 65536 --tokens 1200000 --rounds 1 --json")]
+    Score(BenchScore),
+}
+
+/// `sae bench score`
+#[derive(Group, Debug)]
+pub struct BenchScore {
+    /// Width of the residual stream
+    #[arg(long, default_value_t = 512)]
+    pub d_in: usize,
+    /// Number of features
+    #[arg(long, default_value_t = 8_192)]
+    pub features: usize,
+    /// Active features a token
+    #[arg(long, default_value_t = 32)]
+    pub k: usize,
+    /// Tokens of the store, in samples of 512
+    #[arg(long, default_value_t = 32_768)]
+    pub tokens: usize,
+    /// Rounds of product and scoring
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
 }
 
 /// `sae bench harvest`
@@ -424,12 +450,27 @@ pub struct Index {
 
 /// `sae score`
 #[derive(Group, Debug)]
+#[command(after_help = "\
+Examples:
+  sae score --run run --sae base                          every mode, pmi fitted to the run itself
+  sae score --run new --sae base --calibrate run          weights and pmi fitted to another run
+  sae score --run chosen --rejected rejected              answers of preference data apart, and their margin
+  sae score --run run --explain row-17                    why a sample scores what it scores")]
 pub struct Score {
     #[command(flatten)]
     pub of: OfSae,
-    /// Whose definition of the scores: paper
-    #[arg(long, default_value = "paper", value_parser = ["paper"])]
+    /// Whose definitions of the scores: paper, release, corrected or all
+    #[arg(long, default_value = "all", value_parser = ["paper", "release", "corrected", "all"])]
     pub mode: String,
+    /// Run whose samples weights and pmi are fitted to, without labels; the scored run itself if this is left out
+    #[arg(long, value_name = "RUN")]
+    pub calibrate: Option<PathBuf>,
+    /// Run of the same data harvested with --answers rejected: adds columns <score>_rejected and <score>_margin
+    #[arg(long, value_name = "RUN")]
+    pub rejected: Option<PathBuf>,
+    /// Score nothing; say which components and features make up the pmi of the sample of this key, id or number
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["calibrate", "rejected"])]
+    pub explain: Option<String>,
     #[command(flatten)]
     pub threshold: Threshold,
     /// Seed of the column `random`

@@ -1,15 +1,20 @@
 //! Which samples are worth training on: cross-modal weights, scores, rankings, selection, and the writing of kept rows.
 //!
-//! Data flows one way: a pass of `sae_core` feeds [`weights::TopTokens`] and [`active::ActiveSets`]; [`scores`] turns
-//! both into a table; [`select`] decides by one of its columns; [`mod@write`] copies the rows of the input. Formulas carry
-//! their source. A score's mode says whose definition it is: `paper` as published (SAE-V, ICML 2025).
+//! Data flows one way: a pass of `sae_core` feeds [`tops::TopTokens`] and [`pool::Pool`]; [`weights`] come from the former,
+//! [`scores`] and [`pmi`] turn both into a table; [`select`] decides by one of its columns, [`keep`] says how much to keep;
+//! [`mod@write`] copies the rows of the input. Formulas carry their source. A score's [`mode`] says whose definition it is.
 
-pub mod active;
 pub mod auc;
+pub mod keep;
+pub mod length;
 pub mod mode;
 pub mod patches;
+pub mod pmi;
+pub mod pool;
+pub mod rank;
 pub mod scores;
 pub mod select;
+pub mod tops;
 pub mod weights;
 pub mod write;
 

@@ -1,27 +1,81 @@
-//! Scores of samples, each a small pure function of an active set, and the table `scores/<name>.parquet`.
+//! Scores of samples, each a small pure function of what the sample's features do, and the table `scores/<name>.parquet`.
+//!
+//! | | `paper` | `release` | `corrected` |
+//! |---|---|---|---|
+//! | `cosine` | sum of the weights of the active features | of the co-occurring ones | paper's, corrected weights, adjusted for length |
+//! | `l0` | active features | active features a position, the first left out | paper's, adjusted for length |
+//! | `co_l0` | co-occurring features | the same | the same, adjusted for length |
+//!
+//! *Active*: above the threshold on at least one position; *co-occurring*: on a text and on an image position; each mode
+//! looks at its own positions ([`Mode`]) and has its own weights ([`crate::weights`]). *Adjusted*: [`crate::length`].
 
-use crate::active::ActiveSet;
+use crate::length::Usual;
+use crate::mode::{IMAGE, Mode, TEXT};
+use crate::pool::{Pooled, PooledSamples};
+use crate::weights::Weights;
 use crate::{Error, Result};
-use arrow::array::{Array, Float64Array, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
 use sae_core::sample::Sample;
 use sae_core::table;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// `sum over k in F_i of w_k` (SAE-V, Algorithm 1); features without a weight add nothing.
-pub fn cosine_paper(set: &ActiveSet, weights: &[Option<f64>]) -> f64 {
-    // An empty sum of floats is -0.
-    0.0 + set.features.iter().filter_map(|(k, _)| weights[*k as usize]).sum::<f64>()
+pub fn cosine_paper(sample: &Pooled, weights: &[Option<f64>]) -> f64 {
+    cosine(sample, Mode::Paper, false, weights)
 }
 
 /// `|F_i|`, the number of distinct active features (SAE-V, Algorithm 2).
-pub fn l0_paper(set: &ActiveSet) -> f64 {
-    set.features.len() as f64
+pub fn l0_paper(sample: &Pooled) -> f64 {
+    sample.active(Mode::Paper).count() as f64
 }
 
 /// The number of features active on a text token and on an image token (SAE-V, Algorithm 3).
-pub fn co_l0_paper(set: &ActiveSet) -> f64 {
-    set.features.iter().filter(|(_, sides)| sides.text && sides.image).count() as f64
+pub fn co_l0_paper(sample: &Pooled) -> f64 {
+    co_l0(sample, Mode::Paper)
+}
+
+/// The sum of the weights of the co-occurring features alone, as the authors' code has it.
+pub fn cosine_release(sample: &Pooled, weights: &[Option<f64>]) -> f64 {
+    cosine(sample, Mode::Release, true, weights)
+}
+
+/// The mean number of features with `z > 0` of a position, the sample's first left out, as the authors' code has it.
+/// Nothing where no other position is left.
+pub fn l0_release(sample: &Pooled) -> Option<f64> {
+    let positions = f64::from(sample.release_positions);
+    (positions > 0.0).then(|| sample.release_fires as f64 / positions)
+}
+
+/// The number of co-occurring features, without the answer.
+pub fn co_l0_release(sample: &Pooled) -> f64 {
+    co_l0(sample, Mode::Release)
+}
+
+/// The paper's sum over positions with content, with corrected weights: still to be adjusted for length.
+pub fn cosine_corrected(sample: &Pooled, weights: &[Option<f64>]) -> f64 {
+    cosine(sample, Mode::Corrected, false, weights)
+}
+
+/// The number of features active on positions with content: still to be adjusted for length.
+pub fn l0_corrected(sample: &Pooled) -> f64 {
+    sample.active(Mode::Corrected).count() as f64
+}
+
+/// The number of features active on text and on image positions with content: still to be adjusted for length.
+pub fn co_l0_corrected(sample: &Pooled) -> f64 {
+    co_l0(sample, Mode::Corrected)
+}
+
+fn cosine(sample: &Pooled, mode: Mode, co_occurring: bool, weights: &[Option<f64>]) -> f64 {
+    let counted = sample.active(mode).filter(|(_, sides)| !co_occurring || sides.both());
+    // An empty sum of floats is -0.
+    0.0 + counted.filter_map(|(k, _)| weights[k as usize]).sum::<f64>()
+}
+
+fn co_l0(sample: &Pooled, mode: Mode) -> f64 {
+    sample.active(mode).filter(|(_, sides)| sides.both()).count() as f64
 }
 
 /// A number between 0 and 1 that depends on the sample's id and the seed alone.
@@ -43,7 +97,7 @@ pub struct Row {
     pub n_text: u32,
     /// Image positions.
     pub n_image: u32,
-    /// Why the sample has no scores, if so.
+    /// Why the sample lacks scores, if so.
     pub reason: Option<&'static str>,
 }
 
@@ -56,57 +110,158 @@ pub struct Scores {
     pub columns: BTreeMap<String, Vec<Option<f64>>>,
 }
 
-/// Scores every sample: the paper's three rankings and a random one. Samples without text or image have none.
+/// What a score usually is at a length, by column: fitted to the data that is scored, or taken over from other data.
+pub type Usuals = BTreeMap<String, Usual>;
+
+/// Scores every sample: the three rankings of each mode, and a random one. Samples without text or image have no score,
+/// those without *content* of either no corrected one.
+///
+/// Corrected scores are adjusted by `usual` if it is given; what they were adjusted by is returned.
+///
+/// # Errors
+/// What was put aside cannot be read.
 ///
 /// # Panics
-/// If there are not as many sets as samples.
-pub fn score(samples: &[Sample], sets: &[ActiveSet], weights: &[Option<f64>], seed: u64) -> Scores {
-    assert_eq!(samples.len(), sets.len(), "a set for every sample");
-    let rows: Vec<Row> = samples
-        .iter()
-        .zip(sets)
-        .map(|(sample, set)| {
-            let reason = match (set.n_text, set.n_image) {
-                (0, _) => Some("no text"),
-                (_, 0) => Some("no image"),
-                _ => None,
+/// If there are not as many pooled samples as samples.
+pub fn score(
+    samples: &[Sample],
+    pooled: &PooledSamples,
+    weights: &Weights,
+    modes: &[Mode],
+    usual: Option<&Usuals>,
+    seed: u64,
+) -> Result<(Scores, Usuals)> {
+    assert_eq!(samples.len(), pooled.samples(), "every sample was seen");
+    let mut scores = Scores::default();
+    let mut content = Vec::with_capacity(samples.len());
+    let corrected = weights.corrected_weights();
+    pooled.each(|n, sample| {
+        let missing = |counts: [u32; 2], text, image| match () {
+            () if counts[TEXT] == 0 => Some(text),
+            () if counts[IMAGE] == 0 => Some(image),
+            () => None,
+        };
+        let none = missing(sample.positions, "no text", "no image");
+        let empty = missing(sample.content, "no text with content", "no image with content");
+        let mut put = |mode: Mode, values: [(&str, Option<f64>); 3]| {
+            let scored = none.is_none() && (mode != Mode::Corrected || empty.is_none());
+            for (method, value) in values {
+                let column = scores.columns.entry(column(method, mode)).or_default();
+                column.push(value.filter(|_| scored));
+            }
+        };
+        for mode in modes {
+            let [cosine, l0, co_l0] = match mode {
+                Mode::Paper => {
+                    [cosine_paper(sample, &weights.paper).into(), l0_paper(sample).into(), co_l0_paper(sample).into()]
+                }
+                Mode::Release => {
+                    [cosine_release(sample, &weights.release).into(), l0_release(sample), co_l0_release(sample).into()]
+                }
+                Mode::Corrected => [
+                    cosine_corrected(sample, &corrected).into(),
+                    l0_corrected(sample).into(),
+                    co_l0_corrected(sample).into(),
+                ],
             };
-            Row { id: sample.id.clone(), n_text: set.n_text, n_image: set.n_image, reason }
-        })
-        .collect();
-    let column = |name: &str, value: &dyn Fn(usize) -> f64| {
-        let values = rows.iter().enumerate().map(|(n, row)| row.reason.is_none().then(|| value(n)));
-        (name.to_string(), values.collect())
-    };
-    let columns = BTreeMap::from([
-        column("cosine_paper", &|n| cosine_paper(&sets[n], weights)),
-        column("l0_paper", &|n| l0_paper(&sets[n])),
-        column("co_l0_paper", &|n| co_l0_paper(&sets[n])),
-        column("random", &|n| random(&rows[n].id, seed)),
-    ]);
-    Scores { rows, columns }
+            put(*mode, [("cosine", cosine), ("l0", l0), ("co_l0", co_l0)]);
+        }
+        let id = &samples[n].id;
+        scores.columns.entry("random".into()).or_default().push(none.is_none().then(|| random(id, seed)));
+        let [n_text, n_image] = sample.positions;
+        scores.rows.push(Row { id: id.clone(), n_text, n_image, reason: none.or(empty) });
+        content.push(sample.content);
+        Ok::<_, Error>(())
+    })?;
+    let usuals = adjust(&mut scores, &content, usual);
+    Ok((scores, usuals))
+}
+
+fn column(method: &str, mode: Mode) -> String {
+    format!("{method}_{}", mode.name())
+}
+
+/// Takes the length out of the corrected scores.
+fn adjust(scores: &mut Scores, content: &[[u32; 2]], usual: Option<&Usuals>) -> Usuals {
+    let mut used = Usuals::new();
+    for name in ["cosine", "l0", "co_l0"].map(|method| column(method, Mode::Corrected)) {
+        let Some(values) = scores.columns.get_mut(&name) else { continue };
+        let own = || {
+            let scored = values.iter().zip(content).filter_map(|(value, length)| Some(((*value)?, *length)));
+            Usual::of(&scored.collect::<Vec<_>>())
+        };
+        let Some(usual) = usual.map_or_else(own, |usual| usual.get(&name).cloned()) else { continue };
+        for (value, length) in values.iter_mut().zip(content) {
+            *value = value.map(|x| usual.adjust(x, *length));
+        }
+        used.insert(name, usual);
+    }
+    used
 }
 
 impl Scores {
+    /// Adds the scores of other answers to the same rows: `<score>_rejected`, and `<score>_margin`, this one's less the
+    /// rejected one's. Rows are paired by `pair`: which row of `rejected` belongs to each of these.
+    pub fn add_rejected(&mut self, rejected: &Self, pair: &[Option<usize>]) {
+        for (name, chosen) in self.columns.clone() {
+            let Some(other) = rejected.columns.get(&name).filter(|_| name != "random") else { continue };
+            let of: Vec<_> = pair.iter().map(|row| row.and_then(|row| other[row])).collect();
+            let margin = chosen.iter().zip(&of).map(|(chosen, other)| Some((*chosen)? - (*other)?)).collect();
+            self.columns.insert(format!("{name}_rejected"), of);
+            self.columns.insert(format!("{name}_margin"), margin);
+        }
+    }
+
+    /// Names of the columns in the order of the table.
+    pub fn names(&self) -> Vec<&str> {
+        let base = |name: &str| -> (usize, usize) {
+            let (stem, kind) = ["_rejected", "_margin"]
+                .iter()
+                .zip(1..)
+                .find_map(|(end, kind)| Some((name.strip_suffix(end)?, kind)))
+                .unwrap_or((name, 0));
+            (kind, COLUMNS.iter().position(|c| *c == stem).unwrap_or(COLUMNS.len()))
+        };
+        let mut names: Vec<&str> = self.columns.keys().map(String::as_str).collect();
+        names.sort_by_key(|name| base(name));
+        names
+    }
+
     /// Writes the table.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let count = |field: fn(&Row) -> u32| UInt32Array::from_iter_values(self.rows.iter().map(field));
-        let mut columns: Vec<table::Column> = vec![
-            table::column("sample", UInt32Array::from_iter_values(0..self.rows.len() as u32)),
-            table::column("id", StringArray::from_iter_values(self.rows.iter().map(|r| &r.id))),
-            table::column("n_text", count(|r| r.n_text)),
-            table::column("n_image", count(|r| r.n_image)),
+        let mut columns: Vec<(&str, ArrayRef, bool)> = vec![
+            ("sample", Arc::new(UInt32Array::from_iter_values(0..self.rows.len() as u32)), false),
+            ("id", Arc::new(StringArray::from_iter_values(self.rows.iter().map(|r| &r.id))), false),
+            ("n_text", Arc::new(count(|r| r.n_text)), false),
+            ("n_image", Arc::new(count(|r| r.n_image)), false),
         ];
-        for name in COLUMNS.iter().filter(|name| self.columns.contains_key(**name)) {
-            columns.push(table::nullable(name, Float64Array::from_iter(self.columns[*name].iter().copied())));
+        for name in self.names() {
+            columns.push((name, Arc::new(Float64Array::from_iter(self.columns[name].iter().copied())), true));
         }
-        columns.push(table::nullable("reason", StringArray::from_iter(self.rows.iter().map(|r| r.reason))));
-        Ok(table::write(path, &table::batch(columns))?)
+        columns.push(("reason", Arc::new(StringArray::from_iter(self.rows.iter().map(|r| r.reason))), true));
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(sae_core::Error::format(path))?;
+        Ok(table::write(path, &batch)?)
     }
 }
 
 /// Columns in the order of the table.
-const COLUMNS: [&str; 4] = ["cosine_paper", "l0_paper", "co_l0_paper", "random"];
+const COLUMNS: [&str; 11] = [
+    "cosine_paper",
+    "l0_paper",
+    "co_l0_paper",
+    "cosine_release",
+    "l0_release",
+    "co_l0_release",
+    "cosine_corrected",
+    "l0_corrected",
+    "co_l0_corrected",
+    "pmi",
+    "random",
+];
 
 /// One column of a score table, with the ids of its rows.
 pub fn read_column(path: &Path, name: &str) -> Result<Vec<(String, Option<f64>)>> {

@@ -48,6 +48,22 @@ pub fn run(
     observers: &mut [&mut dyn Observer],
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
+    let order: Vec<usize> = (0..store.shards()).collect();
+    run_over(store, &order, weights, device, observers, progress)
+}
+
+/// [`run`] over some of the shards, in the order given.
+///
+/// # Panics
+/// If the store has no shard of a number.
+pub fn run_over(
+    store: &Store,
+    shards: &[usize],
+    weights: &Weights,
+    device: &Device,
+    observers: &mut [&mut dyn Observer],
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
     let d_in = store.manifest().d_in;
     if weights.d_in != d_in {
         let (hook, own) = (&store.manifest().hook, weights.d_in);
@@ -58,7 +74,7 @@ pub fn run(
     let height = ((1 << 23) / d_in).clamp(32, 4096);
     let mut done = 0;
     let mut hidden = Vec::new();
-    for number in 0..store.shards() {
+    for &number in shards {
         let shard = store.shard(number)?;
         let tokens = store.tokens(number)?;
         for start in (0..shard.rows()).step_by(height) {

@@ -10,9 +10,10 @@ use crate::terminal::{count, table};
 use ::harvest::Plan;
 use anyhow::{Context, Result, bail};
 use filters::auc::auc;
+use filters::mode::Mode;
 use filters::scores::Scores;
 use filters::select::Keep;
-use filters::weights::TopTokens;
+use filters::tops::TopTokens;
 use sae_core::eval::Report;
 use sae_core::formats::{self, Format};
 use sae_core::index::FeatureRow;
@@ -30,7 +31,7 @@ const LAYER: usize = 4;
 /// Rows kept by the filter of the constructed data.
 const KEEP: Keep = Keep::Share(0.75);
 /// Scores that the report compares.
-const SCORES: [&str; 4] = ["cosine_paper", "l0_paper", "co_l0_paper", "random"];
+const SCORES: [&str; 5] = ["cosine_paper", "l0_paper", "co_l0_paper", "pmi", "random"];
 
 /// Everything the demo measured.
 #[derive(Serialize)]
@@ -99,7 +100,8 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
     clock.lap("index");
     let evaluation = eval::build(&first)?;
     clock.lap("eval");
-    score::build(&first, threshold, 0)?;
+    let request = |seed| score::Request { modes: &Mode::ALL, threshold, seed, calibrate: None, rejected: None };
+    score::build(&first, &request(0))?;
 
     let samples = load_samples(&companion)?;
     let swapped: Vec<bool> = samples.iter().map(|s| s.meta["swapped"].as_bool().unwrap_or(false)).collect();
@@ -107,7 +109,7 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
     let mut shown = None;
     for seed in &seeds {
         let opened = open(args, &constructed, &run, *seed)?;
-        let scores = score::build(&opened, threshold, *seed)?;
+        let scores = score::build(&opened, &request(*seed))?.scores;
         for name in SCORES {
             let (right, wrong) = split(&scores, name, &swapped);
             aucs.entry(name.into()).or_default().push(auc(&right, &wrong).context("no swapped captions")?);
@@ -204,7 +206,7 @@ fn share_in(folder: &Path) -> Result<f64> {
 
 /// The ten features of highest weight that have all their tokens, with the words they fire on most.
 fn cross_modal(run: &Run, features: &[FeatureRow], tops: &TopTokens) -> Result<Vec<CrossModal>> {
-    let full = |f: &&FeatureRow| tops.places(f.feature as usize).iter().all(|p| p.len() == filters::weights::TOP);
+    let full = |f: &&FeatureRow| tops.places(f.feature as usize).iter().all(|p| p.len() == filters::tops::TOP);
     let mut ranked: Vec<_> = features.iter().filter(full).filter_map(|f| Some((f.weight_paper?, f))).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.feature.cmp(&b.1.feature)));
     ranked.truncate(10);

@@ -4,7 +4,8 @@ use super::{Opened, Outcome};
 use crate::args::Index;
 use crate::terminal::{count, table};
 use anyhow::Result;
-use filters::weights::TopTokens;
+use filters::tops::TopTokens;
+use filters::weights::Weights;
 use sae_core::index::{self, FeatureRow, Indexer};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -30,12 +31,9 @@ pub(super) fn build(opened: &Opened, threshold: f32) -> Result<(Vec<FeatureRow>,
     let d_sae = opened.saved.weights.d_sae;
     let (mut indexer, mut tops) = (Indexer::new(d_sae), TopTokens::new(d_sae, threshold));
     opened.pass("index", &mut [&mut indexer, &mut tops])?;
-    let weights = tops.paper(&opened.store)?;
-    let rows: Vec<_> = weights
-        .iter()
-        .enumerate()
-        .map(|(k, weight)| FeatureRow { weight_paper: *weight, ..FeatureRow::counted(&indexer, k) })
-        .collect();
+    let weights = Weights::of(&tops, &opened.store)?;
+    let mut rows: Vec<_> = (0..d_sae).map(|k| FeatureRow::counted(&indexer, k)).collect();
+    weigh(&mut rows, &weights);
     let dir = opened.run.features(&opened.name);
     let _lock = opened.run.lock()?;
     index::write_examples(&dir.join("examples.parquet"), &indexer)?;
@@ -46,6 +44,17 @@ pub(super) fn build(opened: &Opened, threshold: f32) -> Result<(Vec<FeatureRow>,
         &json!({ "features": d_sae, "positions": indexer.positions, "threshold": threshold }),
     )?;
     Ok((rows, tops))
+}
+
+/// Puts the weights into a feature table.
+pub(super) fn weigh(rows: &mut [FeatureRow], weights: &Weights) {
+    for row in rows {
+        let k = row.feature as usize;
+        let of = |weights: &[Option<f64>]| weights.get(k).copied().flatten();
+        let corrected = weights.corrected.get(k).copied().flatten();
+        (row.weight_paper, row.weight_release) = (of(&weights.paper), of(&weights.release));
+        (row.weight_corrected, row.weight_se) = (corrected.map(|e| e.weight), corrected.map(|e| e.se));
+    }
 }
 
 /// Number of features of each class.

@@ -122,7 +122,9 @@ fn of_run(folder: &PathBuf) -> Result<Outcome> {
             Err(e) => text += &format!("  autoencoder  {name}: {e}\n"),
         }
     }
-    let (indices, scores) = (run.list("features"), run.list("scores"));
+    let (indices, mut scores) = (run.list("features"), run.list("scores"));
+    // What lies beside a table is not listed apart.
+    scores.retain(|file| file.ends_with(".parquet"));
     let list = |what: &str, names: &[String]| match names.is_empty() {
         true => String::new(),
         false => format!("  {what:<12} {}\n", names.join(", ")),

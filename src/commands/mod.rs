@@ -62,6 +62,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         Command::Patches(a) => patches::run(a, dry),
         Command::Bench(crate::args::Bench::Train(a)) => bench::train(a, dry),
         Command::Bench(crate::args::Bench::Harvest(a)) => bench::harvest(a, dry),
+        Command::Bench(crate::args::Bench::Score(a)) => bench::score(a, dry),
         Command::Info(a) => info::run(a, dry),
         Command::Convert(a) => convert::run(a, dry),
         Command::Export(a) => export::run(a, dry),

@@ -1,52 +1,71 @@
-//! `sae score`: a score a sample and method, in `scores/<name>.parquet`.
+//! `sae score`: a score a sample and method, in `scores/<name>.parquet`, and beside it what the scores rest on.
+
+mod build;
+mod explain;
+
+pub(super) use build::{Request, build};
 
 use super::{Opened, Outcome};
 use crate::args::Score;
 use crate::terminal::{count, table};
 use anyhow::Result;
-use filters::active::ActiveSets;
-use filters::scores::{self, Scores};
-use filters::weights::TopTokens;
-use sae_core::store::load_samples;
+use filters::mode::Mode;
 use serde_json::json;
 
 /// Runs the command.
 pub fn run(args: &Score, dry: bool) -> Result<Outcome> {
     let opened = Opened::new(&args.of)?;
     if dry {
-        return opened.plan("score", json!({}));
+        let more = json!({ "mode": args.mode, "calibrate": args.calibrate, "rejected": args.rejected, "explain": args.explain });
+        return opened.plan("score", more);
     }
-    let scores = build(&opened, args.threshold.value, args.seed)?;
+    if let Some(key) = &args.explain {
+        return explain::run(&opened, key);
+    }
+    let modes = match args.mode.as_str() {
+        "all" => Mode::ALL.to_vec(),
+        mode => vec![mode.parse().map_err(anyhow::Error::msg)?],
+    };
+    let request = Request {
+        modes: &modes,
+        threshold: args.threshold.value,
+        seed: args.seed,
+        calibrate: args.calibrate.as_deref(),
+        rejected: args.rejected.as_deref(),
+    };
+    let built = build(&opened, &request)?;
+    let scores = &built.scores;
     let skipped = scores.rows.iter().filter(|r| r.reason.is_some()).count() as u64;
-    let mut lines = vec![["score", "samples", "min", "median", "max"].map(String::from).to_vec()];
-    for (name, values) in &scores.columns {
-        let mut values: Vec<f64> = values.iter().copied().flatten().collect();
+    let mut lines =
+        vec![["score", "samples", "min", "median", "max", "rank corr. with tokens"].map(String::from).to_vec()];
+    for name in scores.names() {
+        let mut values: Vec<f64> = scores.columns[name].iter().copied().flatten().collect();
         values.sort_by(f64::total_cmp);
         let at = |share: f64| values.get((share * (values.len() as f64 - 1.0)) as usize).copied().unwrap_or(f64::NAN);
         let cell = |share: f64| format!("{:.3}", at(share));
-        lines.push(vec![name.clone(), count(values.len() as u64), cell(0.0), cell(0.5), cell(1.0)]);
+        let length = built.lengths.get(name).map_or("-".into(), |r| format!("{r:.3}"));
+        lines.push(vec![name.into(), count(values.len() as u64), cell(0.0), cell(0.5), cell(1.0), length]);
     }
     let path = opened.run.scores(&opened.name);
-    let text = format!("{}  without a score (no text or no image): {skipped}\n  {}", table(&lines), path.display());
-    let columns: Vec<_> = scores.columns.keys().collect();
-    Outcome::new(
-        json!({ "samples": scores.rows.len(), "without_score": skipped, "columns": columns, "file": path }),
-        text,
-    )
-}
-
-/// Scores the run of an autoencoder and writes the table.
-pub(super) fn build(opened: &Opened, threshold: f32, seed: u64) -> Result<Scores> {
-    let samples = load_samples(&opened.run)?;
-    let mut tops = TopTokens::new(opened.saved.weights.d_sae, threshold);
-    let mut sets = ActiveSets::new(samples.len(), threshold);
-    opened.pass("score", &mut [&mut tops, &mut sets])?;
-    let weights = tops.paper(&opened.store)?;
-    let scores = scores::score(&samples, &sets.finish(), &weights, seed);
-    let _lock = opened.run.lock()?;
-    scores.write(&opened.run.scores(&opened.name))?;
-    let weighted = weights.iter().flatten().count();
-    let note = json!({ "mode": "paper", "threshold": threshold, "seed": seed, "samples": samples.len(), "weighted_features": weighted });
-    opened.run.note(&format!("score/{}", opened.name), &note)?;
-    Ok(scores)
+    let mut text = format!("{}  samples that lack scores (column reason says why): {skipped}\n", table(&lines));
+    for (mode, few) in Mode::ALL.iter().zip(built.weights.too_few).filter(|(mode, _)| modes.contains(mode)) {
+        text += &format!("  features with too few tokens for a {} weight: {}\n", mode.name(), count(few));
+    }
+    if let Some(why) = &built.without_pmi {
+        text += &format!("  no pmi: {why}\n");
+    }
+    if let Some(auto) = built.keep.get("pmi") {
+        text += &format!(
+            "  by pmi about {:.0} % of the pairs are mismatched; --keep auto would keep {:.0} %\n",
+            100.0 * auto.mismatched,
+            100.0 * auto.share_kept
+        );
+    }
+    text += &format!("  {}", path.display());
+    let json = json!({
+        "samples": scores.rows.len(), "without_score": skipped, "columns": scores.names(), "file": path,
+        "too_few_tokens": built.weights.too_few, "without_pmi": built.without_pmi, "keep": built.keep,
+        "rank_correlation_with_tokens": built.lengths,
+    });
+    Outcome::new(json, text)
 }

@@ -133,6 +133,17 @@ fn commands_say_what_is_missing_and_what_to_do() {
         fails(2, &[&filter[..], &[nonsense]].concat());
     }
     json(&["score", "--run", run]);
+    let elsewhere = dir.path().join("elsewhere");
+    let elsewhere = elsewhere.to_str().unwrap();
+    json(&["harvest", "--model", model, "--data", data, "--run", elsewhere, "--layers", "0"]);
+    for flag in ["--calibrate", "--rejected"] {
+        let other = fails(1, &["score", "--run", run, flag, elsewhere]);
+        assert!(other.contains(flag) && other.contains("layers.1"), "{other}");
+    }
+    assert!(
+        fails(1, &["score", "--run", run, "--explain", "row-77"]).contains("no sample of key"),
+        "nothing to explain"
+    );
     let unknown = fails(1, &["filter", "--run", run, "--by", "beauty", "--keep", "50%", "--out", "unused"]);
     assert!(unknown.contains("no score beauty") && unknown.contains("l0_paper"), "{unknown}");
     fs::write(Path::new(run).join("saes/a/sae_weights.safetensors"), b"short").unwrap();

@@ -39,6 +39,23 @@ fn from_a_data_set_to_a_filtered_one() {
 
     let scored = json(&["score", "--run", run]);
     assert_eq!(scored["samples"], 24);
+    let columns: Vec<_> = scored["columns"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
+    let modes = ["paper", "release", "corrected"];
+    let expected = modes.iter().flat_map(|mode| ["cosine", "l0", "co_l0"].map(|method| format!("{method}_{mode}")));
+    assert_eq!(columns, expected.chain(["pmi".into(), "random".into()]).collect::<Vec<_>>());
+    assert_eq!(scored["without_pmi"], serde_json::Value::Null);
+    let why = json(&["score", "--run", run, "--explain", "row-3"]);
+    assert!(why["pmi"].is_f64() && why["sample"] == 3, "{why}");
+
+    // The same answers as chosen and as rejected: no margin, whatever the score.
+    let margins = json(&["score", "--run", run, "--rejected", run, "--mode", "paper"]);
+    let names: Vec<_> = margins["columns"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
+    assert_eq!(names[..5], ["cosine_paper", "l0_paper", "co_l0_paper", "pmi", "random"]);
+    assert!(names.contains(&"pmi_rejected") && names.contains(&"cosine_paper_margin") && names.len() == 13);
+    for keep in [">=0", ">=0.0000001"] {
+        let plan = ["filter", "--run", run, "--by", "pmi_margin", "--keep", keep, "--out", out, "--dry-run"];
+        assert_eq!(json(&plan)["keep"], if keep == ">=0" { 24 } else { 0 });
+    }
     let filter = ["filter", "--run", run, "--by", "l0_paper", "--keep", "25%", "--out", out, "--dropped", dropped];
     let filtered = json(&filter);
     assert_eq!((filtered["kept"]["rows"].as_u64(), filtered["dropped"].as_u64()), (Some(6), Some(18)));

@@ -1,6 +1,6 @@
 //! The two tables of a store, `samples.parquet` and `tokens/part-NNNNN.parquet`: their columns, written and read.
 
-use crate::sample::{ImageRef, Modality, Sample, Token};
+use crate::sample::{ImageRef, Modality, Role, Sample, Token};
 use crate::{Error, Result, table};
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Float32Array, Int16Array, Int32Array, ListArray, RecordBatch, StringArray,
@@ -49,6 +49,8 @@ pub struct TokenColumns {
     pub position: Vec<u32>,
     /// Kind of input.
     pub modality: Vec<Modality>,
+    /// Who speaks.
+    pub role: Vec<Role>,
     /// Without content of its own.
     pub special: Vec<bool>,
 }
@@ -62,7 +64,8 @@ impl TokenColumns {
 
 /// Reads what a pass over the activations needs of a part's token table.
 pub fn read_tokens(path: &Path) -> Result<TokenColumns> {
-    let batch = table::read(path, &["sample", "position", "modality", "special"])?;
+    let batch = table::read(path, &["sample", "position", "modality", "role", "special"])?;
+    let role = table::get::<UInt8Array>(path, &batch, "role")?.values();
     let modality = table::get::<UInt8Array>(path, &batch, "modality")?.values();
     let special = table::get::<BooleanArray>(path, &batch, "special")?;
     Ok(TokenColumns {
@@ -73,6 +76,7 @@ pub fn read_tokens(path: &Path) -> Result<TokenColumns> {
             .map(|m| Modality::try_from(*m))
             .collect::<Result<_, _>>()
             .map_err(Error::format(path))?,
+        role: role.iter().map(|r| Role::try_from(*r)).collect::<Result<_, _>>().map_err(Error::format(path))?,
         special: (0..special.len()).map(|row| special.value(row)).collect(),
     })
 }

@@ -2,9 +2,11 @@
 //! that a machine whose speed drifts slows both.
 
 mod harvest;
+mod score;
 mod train;
 
 pub use harvest::harvest;
+pub use score::score;
 pub use train::train;
 
 fn threads() -> usize {

@@ -9,6 +9,7 @@ use super::{Opened, Outcome, only};
 use crate::args::{Device, Filter, OfSae};
 use crate::terminal::{self, count, table};
 use anyhow::{Context, Result, bail};
+use filters::keep;
 use filters::scores::read_column;
 use filters::select::{Collect, Fate, Groups, Keep, Rules, Signatures, choose};
 use filters::write::{Format, Images, Shape, Stage, Writer, Written, check_folders, same};
@@ -91,7 +92,7 @@ impl Input {
             None => Groups::one(samples.len()),
             Some(field) => Groups::by_field(&samples, field)?,
         };
-        let keep = decide(args.keep)?;
+        let keep = decide(args, &run.scores(sae), &scores)?;
         Ok(Self { samples, scores, groups, keep })
     }
 
@@ -101,12 +102,18 @@ impl Input {
     }
 }
 
-/// `auto` as an amount. CALL SITE of `filters::keep`, which decides it by the scores once it is there.
-fn decide(keep: Keep) -> Result<Keep> {
-    match keep {
-        Keep::Auto => bail!("--keep auto is not there yet\nhint: --keep 50%, a number, or '>=X'"),
-        keep => Ok(keep),
+/// `auto` as a threshold: what `sae score` estimated for the column, or else what the scores alone suggest.
+fn decide(args: &Filter, table: &Path, scores: &[(String, Option<f64>)]) -> Result<Keep> {
+    if args.keep != Keep::Auto {
+        return Ok(args.keep);
     }
+    let estimate = match keep::saved(table, &args.by)? {
+        Some(saved) => Some(saved),
+        None => keep::keep_auto(&scores.iter().map(|(_, score)| *score).collect::<Vec<_>>()),
+    };
+    let by = &args.by;
+    let estimate = estimate.with_context(|| format!("too few samples have a score {by} to say how many to keep"))?;
+    Ok(Keep::AtLeast(estimate.threshold))
 }
 
 /// Selects and writes both sides.

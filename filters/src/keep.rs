@@ -1,0 +1,232 @@
+//! How much to keep: an estimate, without labels, of the share of mismatched pairs, and the score where they part from the
+//! right ones. Selects nothing itself.
+//!
+//! A score is two hills that overlap: one of right pairs, one of wrong ones. Where the hill of the wrong ones is known -
+//! of `pmi` it is, since texts and images can be mismatched on purpose - [`keep_auto_against`] needs no shape for the other;
+//! [`keep_auto`] takes both for normal.
+
+use crate::Result;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Fewest scores that say anything.
+const LEAST: usize = 20;
+/// Bins of the place of a score among those of mismatched pairs.
+const BINS: usize = 50;
+
+/// How much of a data set to keep by a score.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Auto {
+    /// Share of the samples with a score that is kept.
+    pub share_kept: f64,
+    /// Lowest score that is kept: from here on a sample is rather right than wrong.
+    pub threshold: f64,
+    /// Estimated share of mismatched pairs among the samples with a score.
+    pub mismatched: f64,
+    /// What was known of mismatched pairs.
+    pub method: Method,
+}
+
+/// What an estimate rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Scores of pairs that were mismatched on purpose.
+    Mismatched,
+    /// Two normal distributions.
+    Normals,
+}
+
+/// An estimate from scores and from scores of mismatched pairs. Nothing with fewer than 20 of either.
+///
+/// # Formula
+/// `y` of a score is the share of mismatched pairs below it: uniform for wrong pairs, near 1 for right ones. The share of
+/// wrong pairs is `#(y <= c) / (n c)`, with `c` of 0.05 to 0.5 where Storey's mean squared error is smallest (Storey, Taylor and
+/// Siegmund 2004). The density `g` of `y` rises, so it is estimated by the isotonic fit of a histogram (Grenander 1956); of the
+/// samples at `y` a share `mismatched / g(y)` is wrong (the local false discovery rate, Efron et al. 2001), and the threshold
+/// is where it falls to a half.
+pub fn keep_auto_against(scores: &[Option<f64>], mismatched: &[f64]) -> Option<Auto> {
+    let scored: Vec<f64> = scores.iter().flatten().copied().filter(|s| !s.is_nan()).collect();
+    let mut null: Vec<f64> = mismatched.iter().copied().filter(|s| !s.is_nan()).collect();
+    if scored.len() < LEAST || null.len() < LEAST {
+        return None;
+    }
+    null.sort_by(f64::total_cmp);
+    let n = scored.len() as f64;
+    let place = |s: f64| {
+        let (below, to) = (null.partition_point(|x| *x < s), null.partition_point(|x| *x <= s));
+        (below + to) as f64 / 2.0 / null.len() as f64
+    };
+    let places: Vec<f64> = scored.iter().map(|s| place(*s)).collect();
+    let share = storey(&places);
+    let mut bins = vec![0.0; BINS];
+    places.iter().for_each(|y| bins[((y * BINS as f64) as usize).min(BINS - 1)] += BINS as f64 / n);
+    let density = rising(&bins);
+    let from = density.iter().position(|g| *g >= 2.0 * share).unwrap_or(BINS);
+    let lowest = scored.iter().copied().fold(f64::INFINITY, f64::min);
+    let threshold = match from {
+        0 => lowest,
+        // The quantile of the mismatched pairs where the bin begins.
+        _ => null[(from * null.len() / BINS).min(null.len() - 1)],
+    };
+    Some(Auto { share_kept: kept(&scored, threshold), threshold, mismatched: share, method: Method::Mismatched })
+}
+
+/// The share of values that are uniform, the others lying near 1.
+fn storey(places: &[f64]) -> f64 {
+    let n = places.len() as f64;
+    let of = |c: f64| places.iter().filter(|y| **y <= c).count() as f64 / (n * c);
+    let cuts: Vec<f64> = (1..=10).map(|i| 0.05 * f64::from(i)).collect();
+    let lowest = cuts.iter().map(|c| of(*c)).fold(f64::INFINITY, f64::min);
+    let error = |c: f64| {
+        let low = of(c) * c;
+        low * (1.0 - low) / (n * c * c) + (of(c) - lowest).powi(2)
+    };
+    let best = cuts.iter().copied().min_by(|a, b| error(*a).total_cmp(&error(*b)));
+    best.map_or(1.0, of).clamp(0.0, 1.0)
+}
+
+/// The nearest values that never fall, by pooling adjacent violators.
+fn rising(values: &[f64]) -> Vec<f64> {
+    let mut blocks: Vec<(f64, usize)> = Vec::new();
+    for value in values {
+        let mut block = (*value, 1);
+        while let Some((before, count)) = blocks.last().copied().filter(|b| b.0 > block.0) {
+            let total = count + block.1;
+            block = ((before * count as f64 + block.0 * block.1 as f64) / total as f64, total);
+            blocks.pop();
+        }
+        blocks.push(block);
+    }
+    blocks.iter().flat_map(|(value, count)| std::iter::repeat_n(*value, *count)).collect()
+}
+
+/// An estimate from scores alone, as two normal distributions by expectation and maximisation. Where two explain the
+/// scores no better than one (Schwarz's criterion) there is nothing to part: all is kept. Nothing with fewer than 20 scores.
+pub fn keep_auto(scores: &[Option<f64>]) -> Option<Auto> {
+    let mut scored: Vec<f64> = scores.iter().flatten().copied().filter(|s| s.is_finite()).collect();
+    if scored.len() < LEAST {
+        return None;
+    }
+    scored.sort_by(f64::total_cmp);
+    let n = scored.len() as f64;
+    let mean = scored.iter().sum::<f64>() / n;
+    let deviation = (scored.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let all = Auto { share_kept: 1.0, threshold: scored[0], mismatched: 0.0, method: Method::Normals };
+    if deviation <= 0.0 {
+        return Some(all);
+    }
+    let log_density = |x: f64, (mean, deviation): (f64, f64)| {
+        -0.5 * ((x - mean) / deviation).powi(2) - deviation.ln() - 0.5 * std::f64::consts::TAU.ln()
+    };
+    let quantile = |share: f64| scored[((n - 1.0) * share) as usize];
+    let (mut low, mut high, mut share) = ((quantile(0.15), deviation), (quantile(0.65), deviation), 0.3f64);
+    let mut likelihood = f64::NEG_INFINITY;
+    for _ in 0..500 {
+        let (mut sums, mut new) = ([[0.0f64; 3]; 2], 0.0);
+        for x in &scored {
+            let (a, b) = (share.ln() + log_density(*x, low), (1.0 - share).ln() + log_density(*x, high));
+            let top = a.max(b);
+            let total = top + ((a - top).exp() + (b - top).exp()).ln();
+            new += total;
+            for (sum, r) in sums.iter_mut().zip([(a - total).exp(), (b - total).exp()]) {
+                sum.iter_mut().zip([r, r * x, r * x * x]).for_each(|(sum, v)| *sum += v);
+            }
+        }
+        let of = |[weight, sum, squares]: [f64; 3]| {
+            let weight = weight.max(1e-9);
+            let mean = sum / weight;
+            (mean, (squares / weight - mean * mean).max(1e-4 * deviation * deviation).sqrt())
+        };
+        (low, high, share) = (of(sums[0]), of(sums[1]), (sums[0][0] / n).clamp(1e-6, 1.0 - 1e-6));
+        if (new - likelihood).abs() < 1e-9 * n {
+            break;
+        }
+        likelihood = new;
+    }
+    let one: f64 = scored.iter().map(|x| log_density(*x, (mean, deviation))).sum();
+    if 2.0 * (likelihood - one) < 3.0 * n.ln() {
+        return Some(all);
+    }
+    if low.0 > high.0 {
+        (low, high, share) = (high, low, 1.0 - share);
+    }
+    // Below the mean of the right pairs, where the wrong ones are the likelier.
+    let wrong = |x: f64| share.ln() + log_density(x, low) > (1.0 - share).ln() + log_density(x, high);
+    let threshold = scored.iter().rev().copied().find(|x| *x < high.0 && wrong(*x));
+    let threshold =
+        threshold.map_or(scored[0], |below| scored.iter().copied().find(|x| *x > below).unwrap_or(f64::INFINITY));
+    Some(Auto { share_kept: kept(&scored, threshold), threshold, mismatched: share, method: Method::Normals })
+}
+
+fn kept(scored: &[f64], threshold: f64) -> f64 {
+    scored.iter().filter(|s| **s >= threshold).count() as f64 / scored.len().max(1) as f64
+}
+
+/// `scores/<name>.json`, beside the table `scores/<name>.parquet`: what the scores rest on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Beside {
+    /// How much to keep, by column.
+    pub keep: BTreeMap<String, Auto>,
+    /// What else `sae score` found.
+    #[serde(flatten)]
+    pub more: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The file beside a score table.
+pub fn beside(table: &Path) -> PathBuf {
+    table.with_extension("json")
+}
+
+/// The estimate for a column that `sae score` saved beside the table; nothing if there is none.
+///
+/// # Errors
+/// A file that is not what `sae score` writes.
+pub fn saved(table: &Path, column: &str) -> Result<Option<Auto>> {
+    let path = beside(table);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let beside: Beside = sae_core::file::read_json(&path, 16 << 20)?;
+    Ok(beside.keep.get(column).copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scores::random;
+
+    /// Normal numbers, the same everywhere (Box and Muller 1958).
+    fn normal(n: usize, seed: u64, mean: f64) -> Vec<f64> {
+        let draw = |k: usize, s: u64| random(&k.to_string(), seed * 2 + s).max(1e-12);
+        (0..n).map(|k| mean + (-2.0 * draw(k, 0).ln()).sqrt() * (std::f64::consts::TAU * draw(k, 1)).cos()).collect()
+    }
+
+    #[test]
+    fn the_share_of_wrong_pairs_is_found_by_both() {
+        for share in [0.0, 0.1, 0.25, 0.5] {
+            let wrong = (2000.0 * share) as usize;
+            let scores: Vec<Option<f64>> =
+                normal(wrong, 1, -1.0).into_iter().chain(normal(2000 - wrong, 2, 2.5)).map(Some).collect();
+            let known = keep_auto_against(&scores, &normal(2000, 3, -1.0)).unwrap();
+            let normals = keep_auto(&scores).unwrap();
+            for found in [known, normals] {
+                assert!((found.mismatched - share).abs() < 0.04, "{share}: {found:?}");
+                assert!((found.share_kept - (1.0 - share)).abs() < 0.06, "{share}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn few_or_equal_scores_part_nothing() {
+        assert_eq!(keep_auto(&[Some(1.0); 5]), None);
+        let equal = keep_auto(&[Some(1.0); 30]).unwrap();
+        assert_eq!((equal.share_kept, equal.mismatched), (1.0, 0.0));
+    }
+
+    #[test]
+    fn values_that_fall_are_pooled() {
+        assert_eq!(rising(&[1.0, 3.0, 2.0, 2.5, 0.5, 4.0]), [1.0, 2.0, 2.0, 2.0, 2.0, 4.0]);
+    }
+}

@@ -1,0 +1,128 @@
+//! Takes the length of a sample out of its score. Knows no score by name.
+//!
+//! # Formula
+//! A score `x` that sums over tokens grows with their number. `ln`-lengths of text and of image are centred and scaled, and
+//! `x` is regressed on `1, t, v, t^2, t v, v^2, t^3` by least squares (with a ridge of 1e-6 of the trace, since images of one data set often
+//! have one length); the absolute residuals are regressed on the same. What is left, in units of the deviation usual at that length, is
+//! `(x - expected(t, v)) / max(spread(t, v), spread / 4)`. Zero is what a sample of this length usually scores.
+
+use faer::{Mat, Side, prelude::Solve};
+use serde::Serialize;
+
+/// Terms of the regression.
+const TERMS: usize = 7;
+/// Fewer samples than this are compared with their mean alone.
+const LEAST: usize = 4 * TERMS;
+
+/// What a score usually is at a length.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Usual {
+    /// Mean and deviation of the logarithms of `[text, image]` positions.
+    lengths: [(f64, f64); 2],
+    expected: [f64; TERMS],
+    spread: [f64; TERMS],
+    /// Mean of the absolute residuals.
+    mean_spread: f64,
+}
+
+impl Usual {
+    /// Fits it to scores with their `[text, image]` lengths; nothing without a score.
+    pub fn of(scores: &[(f64, [u32; 2])]) -> Option<Self> {
+        let n = scores.len() as f64;
+        if scores.is_empty() {
+            return None;
+        }
+        let lengths = [0, 1].map(|side| {
+            let logs = || scores.iter().map(|(_, length)| log(length[side]));
+            let mean = logs().sum::<f64>() / n;
+            let deviation = (logs().map(|l| (l - mean).powi(2)).sum::<f64>() / n).sqrt();
+            (mean, if deviation > 1e-9 { deviation } else { 1.0 })
+        });
+        let mut usual = Self { lengths, expected: [0.0; TERMS], spread: [0.0; TERMS], mean_spread: 0.0 };
+        let terms: Vec<[f64; TERMS]> = scores.iter().map(|(_, length)| usual.terms(*length)).collect();
+        usual.expected = regress(&terms, scores.iter().map(|(x, _)| *x));
+        let residual = |n: usize| (scores[n].0 - dot(&usual.expected, &terms[n])).abs();
+        usual.mean_spread = (0..scores.len()).map(residual).sum::<f64>() / n;
+        usual.spread = regress(&terms, (0..scores.len()).map(residual));
+        Some(usual)
+    }
+
+    /// A score in units of the usual deviation from what is usual at its length.
+    pub fn adjust(&self, score: f64, length: [u32; 2]) -> f64 {
+        let terms = self.terms(length);
+        let spread = dot(&self.spread, &terms).max(self.mean_spread / 4.0);
+        let residual = score - dot(&self.expected, &terms);
+        if spread > 0.0 { residual / spread } else { 0.0 }
+    }
+
+    fn terms(&self, length: [u32; 2]) -> [f64; TERMS] {
+        let [t, v] = [0, 1].map(|side| {
+            let (mean, deviation) = self.lengths[side];
+            ((log(length[side]) - mean) / deviation).clamp(-4.0, 4.0)
+        });
+        [1.0, t, v, t * t, t * v, v * v, t * t * t]
+    }
+}
+
+fn log(length: u32) -> f64 {
+    f64::from(length.max(1)).ln()
+}
+
+fn dot(a: &[f64; TERMS], b: &[f64; TERMS]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Coefficients of least squares; the first term is 1.
+fn regress(terms: &[[f64; TERMS]], values: impl Iterator<Item = f64> + Clone) -> [f64; TERMS] {
+    let n = terms.len() as f64;
+    let mut out = [0.0; TERMS];
+    out[0] = values.clone().sum::<f64>() / n;
+    if terms.len() < LEAST {
+        return out;
+    }
+    let mut gram = Mat::<f64>::zeros(TERMS, TERMS);
+    let mut right = Mat::<f64>::zeros(TERMS, 1);
+    for (row, value) in terms.iter().zip(values) {
+        for i in 0..TERMS {
+            right[(i, 0)] += row[i] * value / n;
+            for j in 0..TERMS {
+                gram[(i, j)] += row[i] * row[j] / n;
+            }
+        }
+    }
+    let ridge = 1e-6 * (0..TERMS).map(|i| gram[(i, i)]).sum::<f64>() / TERMS as f64;
+    (0..TERMS).for_each(|i| gram[(i, i)] += ridge);
+    if let Ok(factor) = gram.llt(Side::Lower) {
+        let solved = factor.solve(&right);
+        (0..TERMS).for_each(|i| out[i] = solved[(i, 0)]);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rank::correlation;
+
+    #[test]
+    fn a_score_that_is_its_length_and_noise_becomes_the_noise() {
+        let noise = |n: usize| crate::scores::random(&n.to_string(), 1) - 0.5;
+        let length = |n: usize| [3 + (n * 7919 % 97) as u32, 64];
+        let scores: Vec<_> = (0..500).map(|n| (5.0 * f64::from(length(n)[0]) + 40.0 * noise(n), length(n))).collect();
+        let usual = Usual::of(&scores).unwrap();
+        let adjusted: Vec<f64> = scores.iter().map(|(x, length)| usual.adjust(*x, *length)).collect();
+        let lengths: Vec<f64> = scores.iter().map(|(_, l)| f64::from(l[0])).collect();
+        let raw: Vec<f64> = scores.iter().map(|s| s.0).collect();
+        let noises: Vec<f64> = (0..500).map(noise).collect();
+        assert!(correlation(&raw, &lengths).unwrap() > 0.95);
+        assert!(correlation(&adjusted, &lengths).unwrap().abs() < 0.05);
+        assert!(correlation(&adjusted, &noises).unwrap() > 0.95);
+    }
+
+    #[test]
+    fn few_scores_are_compared_with_their_mean() {
+        let usual = Usual::of(&[(1.0, [4, 9]), (3.0, [5, 9])]).unwrap();
+        assert_eq!([usual.adjust(1.0, [4, 9]), usual.adjust(3.0, [5, 9])], [-1.0, 1.0]);
+        assert_eq!(Usual::of(&[]), None);
+    }
+}

@@ -1,0 +1,100 @@
+//! A fit: canonical directions of image and of text features with their correlations, and the score of a sample.
+
+use super::moments::Vectors;
+use super::{Chosen, LEAST, Moments, Options, nats};
+use crate::mode::{IMAGE, TEXT};
+use crate::pool::Pooled;
+use crate::{Error, Result};
+use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
+use faer::{Mat, Par, Side};
+
+/// Canonical components. Pairs are `[text, image]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fit {
+    /// The features of each side.
+    pub chosen: Chosen,
+    /// Means of their pooled values.
+    pub means: [Vec<f64>; 2],
+    /// Directions, component by component: `[components, features of the side]`, row-major.
+    pub directions: [Vec<f64>; 2],
+    /// Canonical correlations, falling, clipped.
+    pub correlations: Vec<f64>,
+    /// How it was fitted.
+    pub options: Options,
+}
+
+impl Fit {
+    /// The components of these sums.
+    ///
+    /// # Errors
+    /// Fewer than [`LEAST`] samples, a side without a feature that tells samples apart, numbers that cannot be decomposed.
+    pub fn of(moments: &Moments, chosen: &Chosen, options: &Options) -> Result<Self> {
+        let request = |cause: String| Error::Request(format!("pmi: {cause}"));
+        if moments.samples < LEAST {
+            let n = moments.samples;
+            return Err(request(format!("{n} samples with text and image are too few for a fit, which needs {LEAST}")));
+        }
+        if chosen.features.iter().any(Vec::is_empty) {
+            return Err(request(
+                "no feature of text or none of image is active in some samples and not in others".into(),
+            ));
+        }
+        let (own, cross) = moments.covariances();
+        let broken = || request("the covariances cannot be decomposed: are activations finite?".into());
+        let mut lower = Vec::with_capacity(2);
+        for mut own in own {
+            let n = own.nrows();
+            let ridge = options.ridge * (0..n).map(|i| own[(i, i)]).sum::<f64>() / n as f64;
+            (0..n).for_each(|i| own[(i, i)] += ridge);
+            lower.push(own.llt(Side::Lower).map_err(|_| broken())?.L().to_owned());
+        }
+        // L_u^-1 S_ut L_t^-T: from the left, transposed, from the left again.
+        let mut left = cross;
+        solve_lower_triangular_in_place(lower[IMAGE].as_ref(), left.as_mut(), Par::Seq);
+        let mut both = left.transpose().to_owned();
+        solve_lower_triangular_in_place(lower[TEXT].as_ref(), both.as_mut(), Par::Seq);
+        let svd = both.thin_svd().map_err(|_| broken())?;
+        let values = svd.S().column_vector();
+        let components = options.components.min(values.nrows());
+        let correlations: Vec<f64> = (0..components).map(|j| values[j].clamp(0.0, options.clip)).collect();
+        let mut directions = [svd.U(), svd.V()].map(|vectors| vectors.subcols(0, components).to_owned());
+        let mut flat = [Vec::new(), Vec::new()];
+        // A pair of singular vectors may point either way; the larger weight of the text is made positive.
+        let signs: Vec<f64> = (0..components)
+            .map(|j| {
+                let of = |i: usize| directions[TEXT][(i, j)];
+                let largest = (0..directions[TEXT].nrows()).max_by(|a, b| of(*a).abs().total_cmp(&of(*b).abs()));
+                if largest.is_some_and(|i| of(i) < 0.0) { -1.0 } else { 1.0 }
+            })
+            .collect();
+        for side in [TEXT, IMAGE] {
+            let directions: &mut Mat<f64> = &mut directions[side];
+            solve_upper_triangular_in_place(lower[side].transpose(), directions.as_mut(), Par::Seq);
+            let column = |j: usize| (0..directions.nrows()).map(move |i| (i, j));
+            flat[side] = (0..components).flat_map(column).map(|(i, j)| directions[(i, j)] * signs[j]).collect();
+        }
+        if flat.iter().flatten().any(|v| !v.is_finite()) {
+            return Err(broken());
+        }
+        Ok(Self { chosen: chosen.clone(), means: moments.means(), directions: flat, correlations, options: *options })
+    }
+
+    /// The canonical variables of a sample, `[text, image]`: `q` and `p`. Nothing if it lacks content on a side.
+    pub fn variables(&self, sample: &Pooled) -> Option<[Vec<f64>; 2]> {
+        self.chosen.vectors(sample, &self.options).map(|vectors| self.project(vectors))
+    }
+
+    fn project(&self, mut vectors: Vectors) -> [Vec<f64>; 2] {
+        [TEXT, IMAGE].map(|side| {
+            let x = &mut vectors[side];
+            x.iter_mut().zip(&self.means[side]).for_each(|(x, mean)| *x -= mean);
+            let rows = self.directions[side].chunks_exact(x.len().max(1));
+            rows.map(|row| row.iter().zip(x.iter()).map(|(a, b)| a * b).sum()).collect()
+        })
+    }
+
+    /// The score of canonical variables `q` of a text and `p` of an image, in nats.
+    pub fn score(&self, q: &[f64], p: &[f64]) -> f64 {
+        self.correlations.iter().zip(p.iter().zip(q)).map(|(s, (p, q))| nats(*s, *p, *q)).sum()
+    }
+}

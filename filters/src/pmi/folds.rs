@@ -1,0 +1,139 @@
+//! The fits of a calibration set: one of all its samples, and one a fold that has never seen the fold's own. Also what
+//! pairs score that are certainly wrong, since we mismatched them: that needs no labels either.
+
+use super::{Chosen, Fit, Moments, Options};
+use crate::mode::{IMAGE, TEXT};
+use crate::pool::{Pooled, PooledSamples};
+use crate::scores::random;
+use crate::{Error, Result};
+use rayon::prelude::*;
+use sae_core::sample::Sample;
+use std::collections::BTreeMap;
+
+/// Pairs that are mismatched to see what wrong pairs score, about.
+const MISMATCHED: f64 = 4000.0;
+
+/// Fits of one calibration set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Folds {
+    /// Of all samples.
+    pub whole: Fit,
+    /// Of all samples but one fold's; empty where other data is scored.
+    pub without: Vec<Fit>,
+    /// Samples of the calibration set.
+    pub samples: usize,
+}
+
+/// The fold of a sample: by its id, so that the same content is in one fold wherever it stands.
+fn fold(id: &str, folds: usize) -> usize {
+    ((random(id, 0xf01d) * folds as f64) as usize).min(folds.saturating_sub(1))
+}
+
+impl Folds {
+    /// Fits calibration samples. `own`: they are the ones that will be scored, so that folds are needed.
+    ///
+    /// # Errors
+    /// Too few samples or features, a file that cannot be read.
+    pub fn fit(samples: &[Sample], pooled: &PooledSamples, own: bool, options: &Options) -> Result<Self> {
+        let mut seen = 0;
+        pooled.each(|_, sample| {
+            seen += usize::from(!sample.content.contains(&0));
+            Ok::<_, Error>(())
+        })?;
+        let chosen = Chosen::balanced(pooled.active(), seen, options.features);
+        let folds = if own { options.folds.max(2) } else { 1 };
+        let mut moments = vec![Moments::new(&chosen); folds];
+        pooled.each(|n, sample| {
+            if let Some(vectors) = chosen.vectors(sample, options) {
+                moments[fold(&samples[n].id, folds)].push(vectors);
+            }
+            Ok::<_, Error>(())
+        })?;
+        moments.iter_mut().for_each(Moments::flush);
+        let sum = |left_out: Option<usize>| {
+            let mut sum = Moments::new(&chosen);
+            let parts = moments.iter().enumerate().filter(|(n, _)| Some(*n) != left_out);
+            parts.for_each(|(_, part)| sum.add(part));
+            sum
+        };
+        let wanted: Vec<Option<usize>> = std::iter::once(None).chain((0..folds).filter(|_| own).map(Some)).collect();
+        let fits: Result<Vec<Fit>> =
+            wanted.into_par_iter().map(|left_out| Fit::of(&sum(left_out), &chosen, options)).collect();
+        let mut without = fits?;
+        let whole = without.remove(0);
+        Ok(Self { whole, without, samples: seen })
+    }
+
+    /// The fit that may score a sample.
+    pub fn of(&self, id: &str) -> &Fit {
+        match self.without.len() {
+            0 => &self.whole,
+            folds => &self.without[fold(id, folds)],
+        }
+    }
+
+    /// Scores of all samples; nothing for those without content on a side.
+    ///
+    /// # Errors
+    /// What was put aside cannot be read.
+    pub fn score(&self, samples: &[Sample], pooled: &PooledSamples) -> Result<Vec<Option<f64>>> {
+        in_batches(pooled, |n, sample| {
+            let fit = self.of(&samples[n].id);
+            fit.variables(sample).map(|[q, p]| fit.score(&q, &p))
+        })
+    }
+
+    /// Scores of mismatched pairs: the image of one sample with the text of another, drawn by their ids among those that
+    /// one fit may score. Of up to about 4,000 samples.
+    ///
+    /// # Errors
+    /// What was put aside cannot be read.
+    pub fn mismatched(&self, samples: &[Sample], pooled: &PooledSamples) -> Result<Vec<f64>> {
+        let share = MISMATCHED / samples.len().max(1) as f64;
+        let drawn = in_batches(pooled, |n, sample| {
+            let id = &samples[n].id;
+            (random(id, 0xd4a3) < share).then(|| self.of(id).variables(sample)).flatten()
+        })?;
+        let mut by_fold: BTreeMap<usize, Vec<(f64, usize)>> = BTreeMap::new();
+        for (n, sample) in samples.iter().enumerate().filter(|(n, _)| drawn[*n].is_some()) {
+            let fold = fold(&sample.id, self.without.len().max(1));
+            by_fold.entry(fold).or_default().push((random(&sample.id, 0x0f0f), n));
+        }
+        let mut scores = Vec::new();
+        for order in by_fold.values_mut() {
+            order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            for (at, (_, image)) in order.iter().enumerate() {
+                let (_, text) = order[(at + 1) % order.len()];
+                if samples[*image].text == samples[text].text {
+                    continue;
+                }
+                if let (Some(a), Some(b)) = (&drawn[*image], &drawn[text]) {
+                    scores.push(self.of(&samples[*image].id).score(&b[TEXT], &a[IMAGE]));
+                }
+            }
+        }
+        Ok(scores)
+    }
+}
+
+/// What `of` makes of every sample, on all threads, a few hundred samples in memory.
+fn in_batches<T: Send>(
+    pooled: &PooledSamples,
+    of: impl Fn(usize, &Pooled) -> Option<T> + Sync,
+) -> Result<Vec<Option<T>>> {
+    let mut results: Vec<Option<T>> = Vec::with_capacity(pooled.samples());
+    let mut batch: Vec<(usize, Pooled)> = Vec::new();
+    let run = |batch: &mut Vec<(usize, Pooled)>, results: &mut Vec<Option<T>>| {
+        results.par_extend(batch.par_iter().map(|(n, sample)| of(*n, sample)));
+        batch.clear();
+    };
+    pooled.each(|n, sample| {
+        batch.push((n, sample.clone()));
+        if batch.len() == 256 {
+            run(&mut batch, &mut results);
+        }
+        Ok::<_, Error>(())
+    })?;
+    run(&mut batch, &mut results);
+    Ok(results)
+}

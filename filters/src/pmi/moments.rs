@@ -1,0 +1,144 @@
+//! Which features a fit looks at, and the sums of their products over samples. Adds in the order of the samples.
+
+use super::Options;
+use crate::mode::{IMAGE, TEXT};
+use crate::pool::Pooled;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, Par};
+
+/// Samples whose products are added at once.
+pub(super) const BATCH: usize = 128;
+
+/// Pooled values of one sample, `[text, image]`, each as wide as its side's features.
+pub(super) type Vectors = [Vec<f64>; 2];
+
+/// The features of each side, `[text, image]`, ascending.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chosen {
+    /// Their numbers.
+    pub features: [Vec<u32>; 2],
+    /// Of every feature its place in `features`, or `u32::MAX`.
+    slots: [Vec<u32>; 2],
+}
+
+impl Chosen {
+    /// Of each side the `wanted` features that are active in the most balanced share `a` of samples, the largest
+    /// `a (1 - a)`; of equals the lower number. Features that are active always or never are left out.
+    ///
+    /// `active`: of every feature, in how many of `samples` samples it is active on `[text, image]`.
+    pub fn balanced(active: &[[u32; 2]], samples: usize, wanted: usize) -> Self {
+        let features = [TEXT, IMAGE].map(|side| {
+            let spread = |k: u32| {
+                let n = u64::from(active[k as usize][side]);
+                n * (samples as u64).saturating_sub(n)
+            };
+            let mut all: Vec<u32> = (0..active.len() as u32).filter(|k| spread(*k) > 0).collect();
+            all.sort_by(|a, b| spread(*b).cmp(&spread(*a)).then(a.cmp(b)));
+            all.truncate(wanted);
+            all.sort_unstable();
+            all
+        });
+        Self::of(features, active.len())
+    }
+
+    /// These features of `d_sae`.
+    pub fn of(features: [Vec<u32>; 2], d_sae: usize) -> Self {
+        let slots = features.each_ref().map(|features| {
+            let mut slots = vec![u32::MAX; d_sae];
+            features.iter().zip(0..).for_each(|(k, slot)| slots[*k as usize] = slot);
+            slots
+        });
+        Self { features, slots }
+    }
+
+    /// The pooled values of a sample; nothing if it lacks content on a side.
+    pub(super) fn vectors(&self, sample: &Pooled, options: &Options) -> Option<Vectors> {
+        if sample.content.contains(&0) {
+            return None;
+        }
+        let mut out = self.features.each_ref().map(|features| vec![0.0; features.len()]);
+        for trace in &sample.features {
+            for side in [TEXT, IMAGE] {
+                if let Some(slot) = out[side].get_mut(self.slots[side][trace.feature as usize] as usize) {
+                    *slot = options.value(trace, side, sample);
+                }
+            }
+        }
+        Some(out)
+    }
+}
+
+/// Sums over samples.
+#[derive(Clone, Debug)]
+pub struct Moments {
+    /// Samples.
+    pub samples: usize,
+    sums: [Vec<f64>; 2],
+    /// `sum x x^T` of each side.
+    own: [Mat<f64>; 2],
+    /// `sum u t^T`, `[image, text]`.
+    cross: Mat<f64>,
+    waiting: Vec<Vectors>,
+}
+
+impl Moments {
+    /// None yet.
+    pub fn new(chosen: &Chosen) -> Self {
+        let widths = chosen.features.each_ref().map(Vec::len);
+        Self {
+            samples: 0,
+            sums: widths.map(|n| vec![0.0; n]),
+            own: widths.map(|n| Mat::zeros(n, n)),
+            cross: Mat::zeros(widths[IMAGE], widths[TEXT]),
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Takes in a sample.
+    pub(super) fn push(&mut self, vectors: Vectors) {
+        self.waiting.push(vectors);
+        if self.waiting.len() == BATCH {
+            self.flush();
+        }
+    }
+
+    /// Adds what is still waiting.
+    pub(super) fn flush(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let rows =
+            [TEXT, IMAGE].map(|side| Mat::from_fn(self.sums[side].len(), waiting.len(), |k, n| waiting[n][side][k]));
+        for side in [TEXT, IMAGE] {
+            for row in &waiting {
+                self.sums[side].iter_mut().zip(&row[side]).for_each(|(sum, v)| *sum += v);
+            }
+            matmul(self.own[side].as_mut(), Accum::Add, rows[side].as_ref(), rows[side].transpose(), 1.0, Par::Seq);
+        }
+        matmul(self.cross.as_mut(), Accum::Add, rows[IMAGE].as_ref(), rows[TEXT].transpose(), 1.0, Par::Seq);
+        self.samples += waiting.len();
+    }
+
+    /// Adds the sums of others.
+    pub fn add(&mut self, other: &Self) {
+        self.samples += other.samples;
+        for side in [TEXT, IMAGE] {
+            self.sums[side].iter_mut().zip(&other.sums[side]).for_each(|(sum, v)| *sum += v);
+            self.own[side] += &other.own[side];
+        }
+        self.cross += &other.cross;
+    }
+
+    /// Means, `[text, image]`.
+    pub(super) fn means(&self) -> [Vec<f64>; 2] {
+        self.sums.each_ref().map(|sums| sums.iter().map(|sum| sum / self.samples as f64).collect())
+    }
+
+    /// Covariances of the sides, `[text, image]`, and of image with text.
+    pub(super) fn covariances(&self) -> ([Mat<f64>; 2], Mat<f64>) {
+        let (n, means) = (self.samples as f64, self.means());
+        let of = |sums: &Mat<f64>, a: &[f64], b: &[f64]| {
+            Mat::from_fn(sums.nrows(), sums.ncols(), |i, j| sums[(i, j)] / n - a[i] * b[j])
+        };
+        let own = [TEXT, IMAGE].map(|side| of(&self.own[side], &means[side], &means[side]));
+        (own, of(&self.cross, &means[IMAGE], &means[TEXT]))
+    }
+}

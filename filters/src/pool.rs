@@ -1,0 +1,327 @@
+//! What each sample's features do, in one row a feature: where it is active and how strongly. Gathered while a pass goes
+//! by and put aside in a file that has no name, so that memory does not grow with the data; read back by the number of the
+//! sample, so that the order of the shards does not matter. Weighs nothing.
+
+use crate::mode::{IMAGE, Mode, TEXT, side};
+use sae_core::pass::{Block, Observer};
+use sae_core::{Error, Result};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// Where in a sample a feature is active.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sides {
+    /// On at least one text token.
+    pub text: bool,
+    /// On at least one image token.
+    pub image: bool,
+}
+
+impl Sides {
+    /// On both.
+    pub fn both(self) -> bool {
+        self.text && self.image
+    }
+
+    /// On either.
+    pub fn any(self) -> bool {
+        self.text || self.image
+    }
+
+    fn add(&mut self, side: usize) {
+        match side {
+            TEXT => self.text = true,
+            _ => self.image = true,
+        }
+    }
+
+    fn bits(self) -> u8 {
+        u8::from(self.text) | u8::from(self.image) << 1
+    }
+
+    fn of(bits: u8) -> Self {
+        Self { text: bits & 1 != 0, image: bits & 2 != 0 }
+    }
+}
+
+/// What one feature does in one sample. Pairs are `[text, image]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Trace {
+    /// The feature.
+    pub feature: u32,
+    /// Largest activation on positions with content.
+    pub max: [f32; 2],
+    /// Sum of activations on positions with content.
+    pub sum: [f32; 2],
+    /// Where it is above the threshold, as the paper looks.
+    pub paper: Sides,
+    /// As the release looks.
+    pub release: Sides,
+    /// On positions with content.
+    pub corrected: Sides,
+}
+
+/// One sample. Pairs are `[text, image]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pooled {
+    /// Positions.
+    pub positions: [u32; 2],
+    /// Positions with content.
+    pub content: [u32; 2],
+    /// Positions that the release counts features on: all that it sees but the sample's first.
+    pub release_positions: u32,
+    /// Active features of those positions, summed over them.
+    pub release_fires: u64,
+    /// A row for every feature that is active anywhere, ascending.
+    pub features: Vec<Trace>,
+}
+
+impl Pooled {
+    /// The features above the threshold as a mode looks.
+    pub fn active(&self, mode: Mode) -> impl Iterator<Item = (u32, Sides)> {
+        let sides = move |t: &Trace| match mode {
+            Mode::Paper => t.paper,
+            Mode::Release => t.release,
+            Mode::Corrected => t.corrected,
+        };
+        self.features.iter().map(move |t| (t.feature, sides(t))).filter(|(_, sides)| sides.any())
+    }
+
+    /// Gives the image of this sample the text of another, as far as activations with content go; what the modes saw of it
+    /// is forgotten.
+    pub fn take_text(&mut self, other: &Self) {
+        let mut traces: BTreeMap<u32, Trace> = BTreeMap::new();
+        for (side, from) in [(IMAGE, &*self), (TEXT, other)] {
+            for old in &from.features {
+                let new = traces.entry(old.feature).or_insert(Trace { feature: old.feature, ..Trace::default() });
+                (new.max[side], new.sum[side]) = (old.max[side], old.sum[side]);
+            }
+        }
+        self.features = traces.into_values().collect();
+        self.positions[TEXT] = other.positions[TEXT];
+        self.content[TEXT] = other.content[TEXT];
+    }
+}
+
+/// Observes a pass.
+pub struct Pool {
+    threshold: f32,
+    open: Option<u32>,
+    /// The open sample's counts; its features are in `traces` until it is closed.
+    sample: Pooled,
+    /// Of every feature, as far as the open sample has touched it.
+    traces: Vec<Trace>,
+    touched: Vec<u32>,
+    out: BufWriter<File>,
+    folder: PathBuf,
+    length: u64,
+    places: Vec<Option<u64>>,
+    active: Vec<[u32; 2]>,
+}
+
+/// The samples of a pass, to be read in the order of their numbers.
+pub struct PooledSamples {
+    file: File,
+    folder: PathBuf,
+    places: Vec<Option<u64>>,
+    active: Vec<[u32; 2]>,
+}
+
+/// Bytes of a [`Trace`] in the file.
+const TRACE: usize = 4 + 16 + 1;
+/// Bytes before the traces.
+const HEAD: usize = 5 * 4 + 8 + 4;
+
+impl Pool {
+    /// Of `samples` samples and `d_sae` features; a feature is active above `threshold`. What is put aside goes into
+    /// `folder`, which has to be there.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn new(samples: usize, d_sae: usize, threshold: f32, folder: &Path) -> Result<Self> {
+        let file = tempfile::tempfile_in(folder).map_err(Error::io("write in", folder))?;
+        Ok(Self {
+            threshold,
+            open: None,
+            sample: Pooled::default(),
+            traces: (0..d_sae as u32).map(|feature| Trace { feature, ..Trace::default() }).collect(),
+            touched: Vec::new(),
+            out: BufWriter::with_capacity(1 << 20, file),
+            folder: folder.into(),
+            length: 0,
+            places: vec![None; samples],
+            active: vec![[0; 2]; d_sae],
+        })
+    }
+
+    /// Closes the last sample; the samples.
+    ///
+    /// # Errors
+    /// A full disk.
+    pub fn finish(mut self) -> Result<PooledSamples> {
+        self.close()?;
+        let io = || Error::io("write in", &self.folder);
+        let file = self.out.into_inner().map_err(|e| io()(e.into_error()))?;
+        Ok(PooledSamples { file, folder: self.folder, places: self.places, active: self.active })
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some(number) = self.open.take() else { return Ok(()) };
+        self.touched.sort_unstable();
+        let mut sample = std::mem::take(&mut self.sample);
+        sample.features.extend(self.touched.drain(..).map(|feature| {
+            let empty = Trace { feature, ..Trace::default() };
+            std::mem::replace(&mut self.traces[feature as usize], empty)
+        }));
+        self.put(number, &sample)
+    }
+
+    fn put(&mut self, number: u32, sample: &Pooled) -> Result<()> {
+        let mut bytes = Vec::with_capacity(HEAD + TRACE * sample.features.len());
+        for n in sample.positions.iter().chain(&sample.content).chain([&sample.release_positions]) {
+            bytes.extend(n.to_le_bytes());
+        }
+        bytes.extend(sample.release_fires.to_le_bytes());
+        bytes.extend((sample.features.len() as u32).to_le_bytes());
+        for trace in &sample.features {
+            bytes.extend(trace.feature.to_le_bytes());
+            trace.max.iter().chain(&trace.sum).for_each(|v| bytes.extend(v.to_le_bytes()));
+            bytes.push(trace.paper.bits() | trace.release.bits() << 2 | trace.corrected.bits() << 4);
+            for side in [TEXT, IMAGE] {
+                self.active[trace.feature as usize][side] += u32::from(trace.max[side] > 0.0);
+            }
+        }
+        self.out.write_all(&bytes).map_err(Error::io("write in", &self.folder))?;
+        if self.places[number as usize].replace(self.length).is_some() {
+            let cause = format!("the positions of sample {number} do not follow each other");
+            return Err(Error::Format { cause, path: self.folder.clone() });
+        }
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl Observer for Pool {
+    fn see(&mut self, block: &Block) -> Result<()> {
+        let tokens = block.tokens;
+        for (r, row) in block.positions() {
+            let number = tokens.sample[row];
+            if self.open != Some(number) {
+                self.close()?;
+                self.open = Some(number);
+            }
+            let (features, values) = block.active.row(r);
+            let release = Mode::Release.sees(tokens, row);
+            if release && tokens.position[row] > 0 {
+                self.sample.release_positions += 1;
+                self.sample.release_fires += features.len() as u64;
+            }
+            let Some(side) = side(tokens.modality[row]) else { continue };
+            let content = Mode::Corrected.sees(tokens, row);
+            self.sample.positions[side] += 1;
+            self.sample.content[side] += u32::from(content);
+            for (feature, z) in features.iter().zip(values) {
+                let trace = &mut self.traces[*feature as usize];
+                let new = trace.max == [0.0; 2] && !trace.paper.any();
+                if content {
+                    trace.max[side] = trace.max[side].max(*z);
+                    trace.sum[side] += z;
+                }
+                if *z > self.threshold {
+                    trace.paper.add(side);
+                    if release {
+                        trace.release.add(side);
+                    }
+                    if content {
+                        trace.corrected.add(side);
+                    }
+                }
+                if new && (trace.max != [0.0; 2] || trace.paper.any()) {
+                    self.touched.push(*feature);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PooledSamples {
+    /// How many samples there are, those without positions included.
+    pub fn samples(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Of every feature, in how many samples it is active on `[text, image]` positions with content.
+    pub fn active(&self) -> &[[u32; 2]] {
+        &self.active
+    }
+
+    /// Shows every sample with its number, ascending.
+    ///
+    /// # Errors
+    /// The file that holds them cannot be read, or `see` failed.
+    pub fn each<E: From<Error>>(&self, mut see: impl FnMut(usize, &Pooled) -> Result<(), E>) -> Result<(), E> {
+        let io = || Error::io("read in", &self.folder);
+        let mut file = BufReader::with_capacity(1 << 20, &self.file);
+        file.seek(SeekFrom::Start(0)).map_err(io())?;
+        let (mut at, mut bytes, mut sample) = (0, Vec::new(), Pooled::default());
+        for (number, place) in self.places.iter().enumerate() {
+            sample = Pooled { features: std::mem::take(&mut sample.features), ..Pooled::default() };
+            sample.features.clear();
+            if let Some(place) = place {
+                if at != *place {
+                    file.seek(SeekFrom::Start(*place)).map_err(io())?;
+                }
+                let mut head = [0; HEAD];
+                file.read_exact(&mut head).map_err(io())?;
+                let word = |n: usize| u32::from_le_bytes(std::array::from_fn(|b| head[4 * n + b]));
+                sample.positions = [word(0), word(1)];
+                sample.content = [word(2), word(3)];
+                sample.release_positions = word(4);
+                sample.release_fires = u64::from(word(5)) | u64::from(word(6)) << 32;
+                bytes.resize(word(7) as usize * TRACE, 0);
+                file.read_exact(&mut bytes).map_err(io())?;
+                sample.features.extend(bytes.chunks_exact(TRACE).map(trace));
+                at = place + (HEAD + bytes.len()) as u64;
+            }
+            see(number, &sample)?;
+        }
+        Ok(())
+    }
+}
+
+impl PooledSamples {
+    /// What `of` makes of every sample and the one before it; samples that it makes nothing of have no positions. For trying
+    /// out what a fit does with fewer samples or with other pairs.
+    ///
+    /// # Errors
+    /// What was put aside cannot be read, or `folder` not be written.
+    pub fn select(&self, folder: &Path, of: impl Fn(usize, &Pooled, &Pooled) -> Option<Pooled>) -> Result<Self> {
+        let mut pool = Pool::new(self.samples(), self.active.len(), 0.0, folder)?;
+        let mut before = Pooled::default();
+        self.each(|n, sample| {
+            if let Some(made) = of(n, sample, &before) {
+                pool.put(n as u32, &made)?;
+            }
+            before = sample.clone();
+            Ok::<_, Error>(())
+        })?;
+        pool.finish()
+    }
+}
+
+fn trace(bytes: &[u8]) -> Trace {
+    let word = |n: usize| u32::from_le_bytes(std::array::from_fn(|b| bytes[4 * n + b]));
+    let value = |n: usize| f32::from_bits(word(n));
+    let bits = bytes[TRACE - 1];
+    Trace {
+        feature: word(0),
+        max: [value(1), value(2)],
+        sum: [value(3), value(4)],
+        paper: Sides::of(bits),
+        release: Sides::of(bits >> 2),
+        corrected: Sides::of(bits >> 4),
+    }
+}

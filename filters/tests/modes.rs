@@ -1,0 +1,364 @@
+//! The formulas of the three modes against an independent plain implementation on random sparse activations, and against
+//! examples worked by hand; and that neither the order of shards nor the number of threads changes a bit.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on fails
+
+use filters::PAPER_THRESHOLD;
+use filters::length::Usual;
+use filters::mode::Mode;
+use filters::pmi::{self, Folds, Options};
+use filters::pool::{Pool, Pooled, PooledSamples, Sides, Trace};
+use filters::scores::{self, co_l0_paper, cosine_paper, cosine_release, l0_paper, l0_release, score};
+use filters::tops::{Place, TopTokens};
+use filters::weights::{self, Weights as CrossModal};
+use proptest::prelude::*;
+use sae_core::pass::{self, Block, Observer};
+use sae_core::run::Run;
+use sae_core::sae::Weights;
+use sae_core::sample::{Modality, Role, Sample, Token};
+use sae_core::sparse::Sparse;
+use sae_core::store::{Part, Store, StoreDtype, StoreSpec, StoreWriter};
+use std::collections::{BTreeMap, BTreeSet};
+
+const D: usize = 4;
+const F: usize = 6;
+
+/// A token: whether it is of an image, whether it has no content, whether it is of an answer, and its hidden state.
+#[derive(Clone, Copy, Debug)]
+struct Tok {
+    image: bool,
+    special: bool,
+    answer: bool,
+    h: [f32; D],
+}
+
+type Tokens = Vec<Tok>;
+
+fn samples() -> impl Strategy<Value = Vec<Tokens>> {
+    let token = (any::<bool>(), 0u8..5, any::<bool>(), prop::array::uniform4(-3f32..3.0));
+    let token = token.prop_map(|(image, s, a, h)| Tok { image, special: s == 0, answer: a && !image, h });
+    prop::collection::vec(prop::collection::vec(token, 1..7), 1..8)
+}
+
+/// An encoder whose feature `k` reads one coordinate or its opposite, so that activations go above 1 now and then.
+fn weights() -> Weights {
+    let mut w_enc = vec![0.0; D * F];
+    (0..F).for_each(|k| w_enc[k * D + k % D] = if k < D { 1.0 } else { -1.0 });
+    Weights {
+        d_in: D,
+        d_sae: F,
+        w_enc,
+        b_enc: vec![0.0; F],
+        w_dec: vec![1.0; D * F],
+        b_dec: vec![0.0; D],
+        ..Weights::default()
+    }
+}
+
+fn activation(h: &[f32; D], k: usize) -> f32 {
+    (if k < D { h[k] } else { -h[k % D] }).max(0.0)
+}
+
+fn store(samples: &[Tokens]) -> (tempfile::TempDir, Store, Vec<Sample>) {
+    let dir = tempfile::tempdir().unwrap();
+    let run = Run::create(&dir.path().join("run")).unwrap();
+    let spec = StoreSpec {
+        model: "m".into(),
+        architecture: "A".into(),
+        layers: vec![0],
+        d_in: D,
+        dtype: StoreDtype::F32,
+        slice: None,
+        fingerprint: String::new(),
+        arguments: serde_json::Value::Null,
+    };
+    let mut writer = StoreWriter::open(&run, spec).unwrap();
+    let token = |position: usize, token: &Tok| Token {
+        position: position as u32,
+        modality: if token.image { Modality::Image } else { Modality::Text },
+        token_id: 0,
+        piece: String::new(),
+        role: if token.answer { Role::Assistant } else { Role::User },
+        special: token.special,
+        image: token.image.then_some(0),
+        rect: None,
+    };
+    let sample = |n: usize| Sample {
+        id: format!("{n}"),
+        key: String::new(),
+        text: String::new(),
+        images: vec![],
+        source: format!("a:{n}"),
+        meta: serde_json::Value::Null,
+    };
+    let mut all = Vec::new();
+    for (part, chunk) in samples.chunks(3).enumerate() {
+        let of = |tokens: &Tokens| tokens.iter().enumerate().map(|(p, t)| token(p, t)).collect();
+        let rows: Vec<_> = chunk.iter().enumerate().map(|(n, t)| (sample(part * 3 + n), of(t))).collect();
+        all.extend(rows.iter().map(|(s, _)| s.clone()));
+        let states = chunk.iter().flatten().flat_map(|t| t.h).collect();
+        let part = Part { samples: rows, activations: vec![states], source_rows: chunk.len() as u64, skipped: vec![] };
+        writer.write_part(&part).unwrap();
+    }
+    writer.finish().unwrap();
+    let store = Store::open(&run, "layers.0").unwrap();
+    (dir, store, all)
+}
+
+/// All cosines of a list with another, one by one.
+fn cosines(text: &[Tok], image: &[Tok]) -> Vec<f64> {
+    let dot = |a: &[f32; D], b: &[f32; D]| a.iter().zip(b).map(|(a, b)| *a as f64 * *b as f64).sum::<f64>();
+    let cosine = |t: &Tok, v: &Tok| dot(&t.h, &v.h) / (dot(&t.h, &t.h) * dot(&v.h, &v.h)).sqrt();
+    text.iter().flat_map(|t| image.iter().map(move |v| (t, v))).map(|(t, v)| cosine(t, v)).collect()
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// A feature's tokens, strongest first, with the sample they are of.
+fn strongest(samples: &[Tokens], k: usize, floor: f32, counts: impl Fn(&Tok) -> bool) -> Vec<(usize, Tok)> {
+    let all = samples.iter().enumerate().flat_map(|(n, tokens)| tokens.iter().map(move |t| (n, *t)));
+    let mut tokens: Vec<_> = all.filter(|(_, t)| counts(t) && activation(&t.h, k) > floor).collect();
+    tokens.sort_by(|a, b| activation(&b.1.h, k).total_cmp(&activation(&a.1.h, k)));
+    tokens
+}
+
+fn first(tokens: &[(usize, Tok)], n: usize, image: bool) -> Vec<Tok> {
+    tokens.iter().filter(|(_, t)| t.image == image).map(|(_, t)| *t).take(n).collect()
+}
+
+/// Eq. 7 as it is written: all pairs of cosines.
+fn plain_paper(samples: &[Tokens], k: usize) -> Option<f64> {
+    let tokens = strongest(samples, k, 1.0, |_| true);
+    mean(&cosines(&first(&tokens, 5, false), &first(&tokens, 5, true)))
+}
+
+/// The 30 strongest of both kinds, five of each needed, answers never seen.
+fn plain_release(samples: &[Tokens], k: usize) -> Option<f64> {
+    let mut tokens = strongest(samples, k, 0.0, |t| !t.answer);
+    tokens.truncate(30);
+    let (text, image) = (first(&tokens, 5, false), first(&tokens, 5, true));
+    (text.len() == 5 && image.len() == 5).then(|| mean(&cosines(&text, &image)))?
+}
+
+/// 16 of a kind, one a sample, with content, less the mean of all pairs.
+fn plain_corrected(samples: &[Tokens], k: usize) -> Option<(f64, f64)> {
+    let tokens = strongest(samples, k, 1.0, |t| !t.special);
+    let of = |image: bool| {
+        let mut seen = BTreeSet::new();
+        let mut own: Vec<_> = tokens.iter().filter(|(_, t)| t.image == image).collect();
+        own.retain(|(n, _)| seen.insert(*n));
+        own.iter().map(|(_, t)| *t).take(16).collect::<Vec<_>>()
+    };
+    let content = |image: bool| -> Vec<Tok> {
+        samples.iter().flatten().filter(|t| t.image == image && !t.special).copied().collect()
+    };
+    let (text, image) = (of(false), of(true));
+    if text.len() < 5 || image.len() < 5 {
+        return None;
+    }
+    let variance = |own: &[Tok], of: &dyn Fn(&Tok) -> f64| {
+        let means: Vec<f64> = own.iter().map(of).collect();
+        let centre = mean(&means).unwrap();
+        means.iter().map(|m| (m - centre).powi(2)).sum::<f64>() / ((means.len() - 1) * means.len()) as f64
+    };
+    let se2 = variance(&text, &|t| mean(&cosines(&[*t], &image)).unwrap())
+        + variance(&image, &|v| mean(&cosines(&text, &[*v])).unwrap());
+    let baseline = mean(&cosines(&content(false), &content(true)))?;
+    Some((mean(&cosines(&text, &image))? - baseline, se2.sqrt()))
+}
+
+/// A pass with all observers, over the shards in some order on so many threads.
+fn passed(store: &Store, samples: usize, order: &[usize], threads: usize) -> (CrossModal, PooledSamples) {
+    let folder = std::env::temp_dir();
+    let mut tops = TopTokens::new(F, PAPER_THRESHOLD);
+    let mut pool = Pool::new(samples, F, PAPER_THRESHOLD, &folder).unwrap();
+    let pool_of_threads = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let device = burn::tensor::Device::flex();
+    pool_of_threads.install(|| {
+        let observers: &mut [&mut dyn Observer] = &mut [&mut tops, &mut pool];
+        pass::run_over(store, order, &weights(), &device, observers, &mut |_| ()).unwrap();
+        (CrossModal::of(&tops, store).unwrap(), pool.finish().unwrap())
+    })
+}
+
+fn in_order(store: &Store) -> Vec<usize> {
+    (0..store.shards()).collect()
+}
+
+/// Samples enough for corrected weights.
+fn many() -> impl Strategy<Value = Vec<Tokens>> {
+    let token = (any::<bool>(), 0u8..8, any::<bool>(), prop::array::uniform4(-3f32..3.0));
+    let token = token.prop_map(|(image, s, a, h)| Tok { image, special: s == 0, answer: a && !image, h });
+    prop::collection::vec(prop::collection::vec(token, 4..9), 16..28)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn weights_are_those_of_plain_loops(tokens in prop_oneof![samples(), many()]) {
+        let (_dir, store, samples) = store(&tokens);
+        let (found, _) = passed(&store, samples.len(), &in_order(&store), 2);
+        for k in 0..F {
+            let close = |a: Option<f64>, b: Option<f64>| {
+                a.is_some() == b.is_some() && (a.unwrap_or(0.0) - b.unwrap_or(0.0)).abs() < 1e-5
+            };
+            let (paper, release) = (plain_paper(&tokens, k), plain_release(&tokens, k));
+            prop_assert!(close(found.paper[k], paper), "paper {}: {:?} {:?}", k, found.paper[k], paper);
+            prop_assert!(close(found.release[k], release), "release {}: {:?} {:?}", k, found.release[k], release);
+            let (corrected, plain) = (found.corrected[k], plain_corrected(&tokens, k));
+            prop_assert!(close(corrected.map(|e| e.weight), plain.map(|p| p.0)), "{:?} {:?}", corrected, plain);
+            prop_assert!(close(corrected.map(|e| e.se), plain.map(|p| p.1)), "{:?} {:?}", corrected, plain);
+        }
+    }
+
+    #[test]
+    fn rankings_are_those_of_plain_loops(tokens in samples()) {
+        let (_dir, store, samples) = store(&tokens);
+        let (found, pooled) = passed(&store, samples.len(), &in_order(&store), 1);
+        let (scores, usual) = score(&samples, &pooled, &found, &Mode::ALL, None, 0).unwrap();
+        for (n, sample) in tokens.iter().enumerate() {
+            let has = |image: bool, special: bool| sample.iter().any(|t| t.image == image && (special || !t.special));
+            let both = has(false, true) && has(true, true);
+            let content = both && has(false, false) && has(true, false);
+            let on = |image: bool, counts: &dyn Fn(&Tok) -> bool| -> BTreeSet<usize> {
+                let tokens = sample.iter().filter(|t| t.image == image && counts(t));
+                tokens.flat_map(|t| (0..F).filter(|k| activation(&t.h, *k) > 1.0)).collect()
+            };
+            let length = [false, true].map(|i| sample.iter().filter(|t| t.image == i && !t.special).count() as u32);
+            let expect = |name: &str, value: Option<f64>| {
+                let found = scores.columns[name][n];
+                let same = (found.unwrap_or(0.0) - value.unwrap_or(0.0)).abs() < 1e-9;
+                prop_assert!(found.is_some() == value.is_some() && same, "{} of {}: {:?} {:?}", name, n, found, value);
+                Ok(())
+            };
+            let sum = |of: &mut dyn Iterator<Item = &usize>, weights: &[Option<f64>]| of.filter_map(|k| weights[*k]).sum::<f64>();
+            let (text, image) = (on(false, &|_| true), on(true, &|_| true));
+            expect("l0_paper", both.then_some(text.union(&image).count() as f64))?;
+            expect("co_l0_paper", both.then_some(text.intersection(&image).count() as f64))?;
+            expect("cosine_paper", both.then_some(sum(&mut text.union(&image), &found.paper)))?;
+            let (text, image) = (on(false, &|t| !t.answer), on(true, &|t| !t.answer));
+            expect("co_l0_release", both.then_some(text.intersection(&image).count() as f64))?;
+            expect("cosine_release", both.then_some(sum(&mut text.intersection(&image), &found.release)))?;
+            let fires: Vec<f64> = sample.iter().skip(1).filter(|t| !t.answer)
+                .map(|t| (0..F).filter(|k| activation(&t.h, *k) > 0.0).count() as f64).collect();
+            expect("l0_release", mean(&fires).filter(|_| both))?;
+            let (text, image) = (on(false, &|t| !t.special), on(true, &|t| !t.special));
+            let adjusted = |name: &str, raw: f64| content.then(|| usual[name].adjust(raw, length));
+            expect("l0_corrected", adjusted("l0_corrected", text.union(&image).count() as f64))?;
+            expect("co_l0_corrected", adjusted("co_l0_corrected", text.intersection(&image).count() as f64))?;
+            let raw = sum(&mut text.union(&image), &found.corrected_weights());
+            expect("cosine_corrected", adjusted("cosine_corrected", raw))?;
+            prop_assert_eq!(scores.rows[n].reason.is_some(), !content);
+        }
+    }
+
+    #[test]
+    fn the_order_of_shards_and_the_threads_change_no_bit(tokens in many(), turn in 1usize..7) {
+        let (dir, store, samples) = store(&tokens);
+        let files = |order: &[usize], threads: usize| {
+            let (found, pooled) = passed(&store, samples.len(), order, threads);
+            let (mut table, _) = score(&samples, &pooled, &found, &Mode::ALL, None, 0).unwrap();
+            let options = Options { components: 2, ..Options::default() };
+            let folds = Folds::fit(&samples, &pooled, true, &options).ok();
+            if let Some(folds) = &folds {
+                table.columns.insert("pmi".into(), folds.score(&samples, &pooled).unwrap());
+                pmi::write(&dir.path().join("fit"), folds, F).unwrap();
+                assert_eq!(&pmi::read(&dir.path().join("fit")).unwrap(), folds);
+            }
+            table.write(&dir.path().join("table")).unwrap();
+            let fit = folds.map(|_| std::fs::read(dir.path().join("fit")).unwrap());
+            (format!("{found:?}"), std::fs::read(dir.path().join("table")).unwrap(), fit)
+        };
+        let order = in_order(&store);
+        let mut turned = order.clone();
+        turned.rotate_left(turn % order.len());
+        turned[1..].reverse();
+        prop_assert_eq!(files(&order, 1), files(&turned, 3));
+    }
+}
+
+fn trace(feature: u32, text: bool, image: bool) -> Trace {
+    let sides = Sides { text, image };
+    Trace { feature, paper: sides, release: sides, corrected: sides, ..Trace::default() }
+}
+
+#[test]
+fn a_hand_worked_sample() {
+    let features = vec![trace(0, true, true), trace(2, true, false), trace(5, false, true)];
+    let sample = Pooled { release_positions: 4, release_fires: 10, features, ..Pooled::default() };
+    let weights = [Some(0.5), Some(9.0), None, None, None, Some(-0.125)];
+    assert_eq!((l0_paper(&sample), co_l0_paper(&sample), cosine_paper(&sample, &weights)), (3.0, 1.0, 0.375));
+    assert_eq!((l0_release(&sample), cosine_release(&sample, &weights)), (Some(2.5), 0.5));
+}
+
+#[test]
+fn hand_worked_weights() {
+    // Text along x, images along x and along y: cosines 1 and 0.
+    let (x, y): (&[f32], &[f32]) = (&[1.0, 0.0], &[0.0, 1.0]);
+    assert_eq!(weights::paper(&[x, x], &[x, y]), Some(0.5));
+    assert_eq!(weights::paper(&[], &[x]), None);
+    let images = [x, x, x, y, y];
+    // Means of the texts over images are all 3/5; of the images over texts 1, 1, 1, 0, 0, with a variance of 0.3.
+    let found = weights::corrected(&[x; 5], &images, 0.1).unwrap();
+    assert!((found.weight - 0.5).abs() < 1e-12 && (found.se - (0.3f64 / 5.0).sqrt()).abs() < 1e-12);
+    assert_eq!(weights::corrected(&[x; 4], &images, 0.1), None, "four are too few");
+    let place = |n: u32, side: u32| Place { z: 9.0 - n as f32, sample: n, position: 0, shard: 0, row: n, side };
+    let five = |images: u32| (0..30).map(|n| place(n, u32::from(n % 6 == 0 && n < 6 * images))).collect::<Vec<_>>();
+    assert!(weights::released(&five(4)).is_none(), "four images among the thirty");
+    let [text, image] = weights::released(&five(5)).unwrap();
+    assert_eq!(text.iter().map(|p| p.row).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert_eq!(image.iter().map(|p| p.row).collect::<Vec<_>>(), [0, 6, 12, 18, 24]);
+}
+
+#[test]
+fn the_density_ratio_of_a_pair_of_normal_numbers() {
+    // s = 0.6: -1/2 log 0.64 = 0.22314; with p = q = 1 less (0.36 * 2 - 1.2) / 1.28 = -0.375.
+    assert!((pmi::nats(0.6, 1.0, 1.0) - (0.223_143_55 + 0.375)).abs() < 1e-8);
+    assert!(pmi::nats(0.6, 1.0, -1.0) < pmi::nats(0.6, 1.0, 0.0));
+    assert_eq!(pmi::nats(0.0, 3.0, -2.0), 0.0);
+}
+
+#[test]
+fn rejected_answers_get_columns_of_their_own_and_a_margin() {
+    let table = |of: &[Option<f64>]| scores::Scores {
+        columns: BTreeMap::from([("pmi".into(), of.to_vec()), ("random".into(), of.to_vec())]),
+        ..Default::default()
+    };
+    let mut chosen = table(&[Some(3.0), Some(1.0), None]);
+    chosen.add_rejected(&table(&[Some(0.5), None]), &[Some(0), Some(1), None]);
+    assert_eq!(chosen.columns["pmi_rejected"], [Some(0.5), None, None]);
+    assert_eq!(chosen.columns["pmi_margin"], [Some(2.5), None, None]);
+    assert_eq!(chosen.names(), ["pmi", "random", "pmi_rejected", "pmi_margin"]);
+    let usual = Usual::of(&[(2.0, [3, 4])]).unwrap();
+    assert_eq!(usual.adjust(2.0, [30, 4]), 0.0);
+}
+
+#[test]
+fn a_sample_that_a_block_cuts_in_two_is_one() {
+    let tokens = sae_core::store::TokenColumns {
+        sample: vec![0, 0, 1],
+        position: vec![0, 1, 0],
+        modality: vec![Modality::Text, Modality::Image, Modality::Text],
+        role: vec![Role::User; 3],
+        special: vec![false; 3],
+    };
+    let mut pool = Pool::new(3, 2, PAPER_THRESHOLD, &std::env::temp_dir()).unwrap();
+    for (rows, dense) in [(0..1, vec![2.0, 0.0]), (1..3, vec![3.0, 1.0, 0.0, 2.0])] {
+        let active = Sparse::from_dense(&dense, 2);
+        pool.see(&Block { tokens: &tokens, rows, shard: 0, hidden: &[], active: &active }).unwrap();
+    }
+    let pooled = pool.finish().unwrap();
+    let mut found = Vec::new();
+    pooled
+        .each(|n, sample| {
+            found.push((n, sample.positions, sample.active(Mode::Paper).collect::<Vec<_>>()));
+            Ok::<_, sae_core::Error>(())
+        })
+        .unwrap();
+    assert_eq!(found[0], (0, [1, 1], vec![(0, Sides { text: true, image: true })]));
+    assert_eq!(found[1], (1, [1, 0], vec![(1, Sides { text: true, image: false })]));
+    assert_eq!(found[2], (2, [0, 0], vec![]), "a sample without positions");
+}

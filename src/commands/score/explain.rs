@@ -1,0 +1,74 @@
+//! `sae score --explain KEY`: the components of a sample's `pmi`, with their features.
+
+use super::super::{Opened, Outcome};
+use super::build::fit_path;
+use crate::terminal::table;
+use anyhow::{Context, Result, bail};
+use filters::PAPER_THRESHOLD;
+use filters::pmi::{self, Part};
+use filters::pool::Pool;
+use sae_core::pass;
+use sae_core::store::load_samples;
+
+/// Explains the sample of a key, an id or a number.
+pub fn run(opened: &Opened, key: &str) -> Result<Outcome> {
+    let fits = fit_path(&opened.run.scores(&opened.name));
+    if !fits.exists() {
+        bail!("there is no fit to explain by\nhint: run `sae score` first: {}", fits.display());
+    }
+    let folds = pmi::read(&fits)?;
+    let d_sae = opened.saved.weights.d_sae;
+    if folds.whole.chosen.features.iter().flatten().any(|k| *k as usize >= d_sae) {
+        bail!("the fit is of another autoencoder: {}", fits.display());
+    }
+    let samples = load_samples(&opened.run)?;
+    let found = samples.iter().position(|s| s.key == key || s.id == key);
+    let number = found.or_else(|| key.parse().ok().filter(|n| *n < samples.len()));
+    let number = number.with_context(|| format!("the run has no sample of key, id or number {key:?}"))?;
+    let mut shards = Vec::new();
+    for shard in 0..opened.store.shards() {
+        if opened.store.tokens(shard)?.sample.contains(&(number as u32)) {
+            shards.push(shard);
+        }
+    }
+    let mut pool = Pool::new(samples.len(), d_sae, PAPER_THRESHOLD, &opened.run.root().join("scores"))?;
+    pass::run_over(&opened.store, &shards, &opened.saved.weights, &opened.device, &mut [&mut pool], &mut |_| ())?;
+    let mut explanation = None;
+    pool.finish()?.each(|n, sample| {
+        if n == number {
+            explanation = pmi::explain(folds.of(&samples[n].id), sample);
+        }
+        Ok::<_, sae_core::Error>(())
+    })?;
+    let Some(explanation) = explanation else {
+        bail!("sample {key} has no text or no image with content, and so no pmi");
+    };
+    let features = |parts: &[Part]| {
+        let each: Vec<_> =
+            parts.iter().map(|p| format!("{}{}", if p.active { "" } else { "no " }, p.feature)).collect();
+        each.join(", ")
+    };
+    let mut lines =
+        vec![["nats", "correlation", "image", "text", "image features", "text features"].map(String::from).to_vec()];
+    for c in explanation.carried.iter().chain(explanation.sank.iter().rev()) {
+        lines.push(vec![
+            format!("{:+.3}", c.nats),
+            format!("{:.3}", c.correlation),
+            format!("{:+.2}", c.image),
+            format!("{:+.2}", c.text),
+            features(&c.image_features),
+            features(&c.text_features),
+        ]);
+    }
+    let text = format!(
+        "{}: pmi {:.3} nats\n  {}\nwhat carried it and what sank it (\"no 7\": what feature 7 would have said is missing)\n{}",
+        samples[number].key,
+        explanation.pmi,
+        samples[number].text.replace('\n', " / "),
+        table(&lines)
+    );
+    let mut json = serde_json::to_value(&explanation)?;
+    json["sample"] = number.into();
+    json["key"] = samples[number].key.clone().into();
+    Outcome::new(json, text)
+}
