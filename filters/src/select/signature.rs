@@ -221,6 +221,7 @@ mod tests {
             sample: vec![0, 0, 2],
             position: vec![0, 1, 0],
             modality: vec![Modality::Text, Modality::Image, Modality::Text],
+            role: vec![sae_core::sample::Role::User; 3],
             special: vec![false; 3],
         };
         let mut collect = Collect::new(3, 2, 1.0);
