@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Rows with one image, two, and none; the fifth says the same as the first.
 fn conversations() -> Vec<Value> {
     let row = |id: &str, category: &str, images: &[&str], turns: &[&str]| {
-        let from = |n: usize| if n % 2 == 0 { "human" } else { "gpt" };
+        let from = |n: usize| if n.is_multiple_of(2) { "human" } else { "gpt" };
         let turn = |(n, value): (usize, &&str)| json!({ "from": from(n), "value": value });
         let turns: Vec<_> = turns.iter().enumerate().map(turn).collect();
         let images = images.iter().map(|image| format!("images/{image}.png")).collect::<Vec<_>>();

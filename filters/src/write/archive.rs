@@ -202,8 +202,8 @@ fn until_nul(bytes: &[u8]) -> String {
 
 /// The `path` of an extended header: records of `length key=value`, a line each.
 fn pax_path(text: &[u8]) -> Option<String> {
-    let records = text.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-    records.filter_map(|record| record.split_once(' ')?.1.strip_prefix("path=")).last().map(str::to_owned)
+    let mut records = text.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    records.find_map(|record| record.split_once(' ')?.1.strip_prefix("path=")).map(str::to_owned)
 }
 
 /// The key of a member; hidden files have none.

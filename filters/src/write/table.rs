@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// Rows of a group, and bytes of images that end one.
 const GROUP: (usize, u64) = (1000, 64 << 20);
 
+/// A row that waits for its group, with the bytes and paths of its images.
+type Waiting = (Row, Vec<(Option<Vec<u8>>, String)>);
+
 /// Tables of bounded size.
 pub(super) struct Tables {
     folder: PathBuf,
@@ -33,7 +36,7 @@ pub(super) struct Tables {
     begun: usize,
     /// Bytes of images in the open table.
     size: u64,
-    rows: Vec<(Row, Vec<(Option<Vec<u8>>, String)>)>,
+    rows: Vec<Waiting>,
     /// Bytes of images in `rows`.
     waiting: u64,
 }
@@ -130,7 +133,7 @@ fn writer(path: &Path, batch: &RecordBatch) -> Result<ArrowWriter<File>> {
 /// A column with what Hugging Face calls it.
 type Column = (Field, ArrayRef, Value);
 
-fn batch(rows: &[(Row, Vec<(Option<Vec<u8>>, String)>)], layout: Layout, kinds: &Kinds) -> RecordBatch {
+fn batch(rows: &[Waiting], layout: Layout, kinds: &Kinds) -> RecordBatch {
     let ids: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|(row, _)| &row.key)));
     let mut columns = vec![(Field::new("id", DataType::Utf8, true), ids, text_feature()), images(rows)];
     let turns: Vec<&[Turn]> = rows.iter().map(|(row, _)| &row.turns[..]).collect();
@@ -165,7 +168,7 @@ fn lists(name: &str, lengths: impl Iterator<Item = usize>, items: ArrayRef, feat
     (Field::new(name, kind, true), list(lengths, items, None), list_feature(feature))
 }
 
-fn images(rows: &[(Row, Vec<(Option<Vec<u8>>, String)>)]) -> Column {
+fn images(rows: &[Waiting]) -> Column {
     let all = || rows.iter().flat_map(|(_, images)| images);
     let bytes: ArrayRef = Arc::new(BinaryArray::from_iter(all().map(|(bytes, _)| bytes.as_ref())));
     let paths: ArrayRef = Arc::new(StringArray::from_iter_values(all().map(|(_, path)| path)));
