@@ -139,8 +139,12 @@ fn with_states<T: Send>(
             let states = states(store, &groups[from..to])?;
             let unit = |p: &Place| states[&(p.shard, p.row)].as_slice();
             results.par_extend(groups[from..to].par_iter().map(|group| {
+                // Of the others no states were read.
+                if group.iter().any(Vec::is_empty) {
+                    return None;
+                }
                 let [text, image] = group.each_ref().map(|places| places.iter().map(unit).collect::<Vec<_>>());
-                if text.is_empty() || image.is_empty() { None } else { of(&text, &image) }
+                of(&text, &image)
             }));
             (from, rows) = (to, 0);
         }

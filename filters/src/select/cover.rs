@@ -111,11 +111,11 @@ mod tests {
             prop_assert_eq!(lazy.len(), budget.min(sets.len()));
 
             let mut plain: Vec<u32> = Vec::new();
-            for step in 0..lazy.len() {
+            for (step, chosen) in lazy.iter().enumerate() {
                 let with = |n: u32| worth(&sets, &values, &[&plain[..], &[n]].concat());
                 let best = (0..sets.len() as u32).filter(|n| !plain.contains(n)).map(with).fold(0.0, f64::max);
-                prop_assert!((with(lazy[step]) - best).abs() < 1e-9, "step {}", step);
-                plain.push(lazy[step]);
+                prop_assert!((with(*chosen) - best).abs() < 1e-9, "step {}", step);
+                plain.push(*chosen);
             }
             let subsets = (0u32..1 << sets.len()).filter(|bits| bits.count_ones() as usize == lazy.len());
             let best = subsets

@@ -12,19 +12,22 @@ use sae_core::store::load_samples;
 
 /// Explains the sample of a key, an id or a number.
 pub fn run(opened: &Opened, key: &str) -> Result<Outcome> {
+    let samples = load_samples(&opened.run)?;
+    let found = samples.iter().position(|s| s.key == key || s.id == key);
+    let number = found.or_else(|| key.parse().ok().filter(|n| *n < samples.len()));
+    let number = number.with_context(|| format!("the run has no sample of key, id or number {key:?}"))?;
     let fits = fit_path(&opened.run.scores(&opened.name));
     if !fits.exists() {
-        bail!("there is no fit to explain by\nhint: run `sae score` first: {}", fits.display());
+        bail!(
+            "there is no fit to explain by\nhint: `sae score` makes one of 16 samples with text and image or more: {}",
+            fits.display()
+        );
     }
     let folds = pmi::read(&fits)?;
     let d_sae = opened.saved.weights.d_sae;
     if folds.whole.chosen.features.iter().flatten().any(|k| *k as usize >= d_sae) {
         bail!("the fit is of another autoencoder: {}", fits.display());
     }
-    let samples = load_samples(&opened.run)?;
-    let found = samples.iter().position(|s| s.key == key || s.id == key);
-    let number = found.or_else(|| key.parse().ok().filter(|n| *n < samples.len()));
-    let number = number.with_context(|| format!("the run has no sample of key, id or number {key:?}"))?;
     let mut shards = Vec::new();
     for shard in 0..opened.store.shards() {
         if opened.store.tokens(shard)?.sample.contains(&(number as u32)) {
