@@ -215,7 +215,7 @@ Examples:
   sae harvest ... --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT --run run-$SLURM_ARRAY_TASK_ID
   sae merge run-1 run-2 run-3 run-4 run-5 run-6 run-7 run-8 --run run")]
 pub struct Harvest {
-    /// Checkpoint: a folder in Hugging Face layout, or org/name[@revision] on the hub, which is downloaded once
+    /// Checkpoint: a folder in Hugging Face layout, or org/name@revision on the hub, which is downloaded once
     #[arg(long)]
     pub model: PathBuf,
     /// Data set: a .jsonl, .json, .parquet, .tar or .tar.gz file, a folder of them or of captioned images, or shards such
@@ -465,7 +465,7 @@ pub struct Score {
     /// Run whose samples weights and pmi are fitted to, without labels; the scored run itself if this is left out
     #[arg(long, value_name = "RUN")]
     pub calibrate: Option<PathBuf>,
-    /// Run of the same data harvested with --answers rejected: adds columns <score>_rejected and <score>_margin
+    /// Run of the same data harvested with --answers rejected: adds the columns SCORE_rejected and SCORE_margin
     #[arg(long, value_name = "RUN")]
     pub rejected: Option<PathBuf>,
     /// Score nothing; say which components and features make up the pmi of the sample of this key, id or number

@@ -67,6 +67,8 @@ pub fn run(args: &Patches, dry: bool) -> Result<Outcome> {
             let picture = Picture::decode(file).map_err(anyhow::Error::msg)?;
             let mut row = vec![picture.clone()];
             for rule in &rules {
+                // Every sample draws its own.
+                let rule = &Rule { seed: args.seed ^ (samples << 20), ..*rule };
                 let mut found = rule.patches(&positions, image);
                 patches::keep(&mut found, args.keep.0)?;
                 let name = format!("{}/{:06}-{image}.png", rule.method.name(), samples);

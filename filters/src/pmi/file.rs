@@ -63,7 +63,7 @@ fn fits(folds: &Folds) -> impl Iterator<Item = (String, &Fit)> {
 /// Reads fits.
 ///
 /// # Errors
-/// A file that is not what [`write`] writes, whose sizes contradict each other, or whose values are not finite.
+/// A file that is not what [`write()`] writes, whose sizes contradict each other, or whose values are not finite.
 pub fn read(path: &Path) -> Result<Folds> {
     let file = Tensors::open(path)?;
     let bad = |cause: String| sae_core::Error::Format { cause, path: path.to_path_buf() };

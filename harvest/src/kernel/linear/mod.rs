@@ -1,6 +1,6 @@
 //! `x W^T + b` on the CPU, the weight packed once and held in `f32` or `bf16`; sums are `f32`.
 //!
-//! [`pack`] lays the weight out in panels, `block` multiplies a block of rows with a run of panels. Steps of a sum are
+//! `pack` lays the weight out in panels, `block` multiplies a block of rows with a run of panels. Steps of a sum are
 //! taken in one order, in stretches that depend on `d_in` alone.
 
 mod block;
