@@ -54,6 +54,8 @@ pub enum Command {
     Index(Index),
     /// Score every sample by the features it activates
     Score(Score),
+    /// Try the scores on faults of known kinds: which tell good samples from bad ones?
+    Validate(Validate),
     /// Write the samples worth keeping, and those that are not
     Filter(Filter),
     /// Blacken the patches of images that carry fewest features
@@ -244,6 +246,9 @@ pub struct Harvest {
     pub reading: Reading,
     #[command(flatten)]
     pub device: Device,
+    /// Capture the same samples once more with white images, into RUN/apart: `sae score` then has pmi_apart
+    #[arg(long)]
+    pub apart: bool,
     /// Go on with an interrupted run (which is what happens anyway)
     #[arg(long)]
     pub resume: bool,
@@ -462,9 +467,10 @@ pub struct Score {
     /// Whose definitions of the scores: paper, release, corrected or all
     #[arg(long, default_value = "all", value_parser = ["paper", "release", "corrected", "all"])]
     pub mode: String,
-    /// Run whose samples weights and pmi are fitted to, without labels; the scored run itself if this is left out
+    /// Run whose samples weights (of the first) and pmi are fitted to, without labels; the scored run itself if this is left
+    /// out. Several are fitted together, and the scored run may be named among them
     #[arg(long, value_name = "RUN")]
-    pub calibrate: Option<PathBuf>,
+    pub calibrate: Vec<PathBuf>,
     /// Run of the same data harvested with --answers rejected: adds the columns SCORE_rejected and SCORE_margin
     #[arg(long, value_name = "RUN")]
     pub rejected: Option<PathBuf>,
@@ -476,6 +482,47 @@ pub struct Score {
     /// Seed of the column `random`
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+}
+
+/// `sae validate`
+#[derive(Group, Debug)]
+#[command(after_help = "\
+A part of the rows is given a fault, the model reads them, and every score and baseline has to tell them from the others: AUC
+with 95 % bootstrap intervals, how alike the rankings are, and how well `--keep auto` guesses the share. No labels are used
+but to judge. Runs are kept in RUN/validate, so that a second call only scores again.
+
+Examples:
+  sae validate --run run --sae base --model llava-1.5 --data data.jsonl
+  sae validate --run run --sae base --model llava-1.5 --data data.jsonl --fault swapped-answers --share 0%,10%,25%,50%")]
+pub struct Validate {
+    #[command(flatten)]
+    pub of: OfSae,
+    /// Checkpoint that the run was captured from
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Data set that is good, as far as is known
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Rows of the data to use
+    #[arg(long, default_value_t = 1000)]
+    pub limit: u64,
+    /// Faults: swapped-images, swapped-answers, shuffled-words, truncated-answers, blurred-images, noisy-images; all of them
+    /// if none is named
+    #[arg(long, value_delimiter = ',')]
+    pub fault: Vec<harvest::data::Fault>,
+    /// Shares of the rows that get one
+    #[arg(long, value_delimiter = ',', default_value = "25%")]
+    pub share: Vec<Share>,
+    /// Runs that weights and pmi are fitted to, together with the rows with faults
+    #[arg(long, value_name = "RUN")]
+    pub calibrate: Vec<PathBuf>,
+    #[command(flatten)]
+    pub threshold: Threshold,
+    /// Decides which rows get a fault
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub reading: Reading,
 }
 
 /// `sae patches`

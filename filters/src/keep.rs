@@ -42,7 +42,7 @@ pub enum Method {
 ///
 /// # Formula
 /// `y` of a score is the share of mismatched pairs below it: uniform for wrong pairs, near 1 for right ones. The share of
-/// wrong pairs is `#(y <= c) / (n c)`, with `c` of 0.05 to 0.5 where Storey's mean squared error is smallest (Storey, Taylor and
+/// wrong pairs is `#(y <= c) / (n c)`, with `c` of 0.2 to 0.5 where Storey's mean squared error is smallest (Storey, Taylor and
 /// Siegmund 2004). The density `g` of `y` rises, so it is estimated by the isotonic fit of a histogram (Grenander 1956); of the
 /// samples at `y` a share `mismatched / g(y)` is wrong (the local false discovery rate, Efron et al. 2001), and the threshold
 /// is where it falls to a half.
@@ -77,7 +77,8 @@ pub fn keep_auto_against(scores: &[Option<f64>], mismatched: &[f64]) -> Option<A
 fn storey(places: &[f64]) -> f64 {
     let n = places.len() as f64;
     let of = |c: f64| places.iter().filter(|y| **y <= c).count() as f64 / (n * c);
-    let cuts: Vec<f64> = (1..=10).map(|i| 0.05 * f64::from(i)).collect();
+    // Below a fifth too few samples are counted: their scatter, and not the bias, would decide.
+    let cuts: Vec<f64> = (4..=10).map(|i| 0.05 * f64::from(i)).collect();
     let lowest = cuts.iter().map(|c| of(*c)).fold(f64::INFINITY, f64::min);
     let error = |c: f64| {
         let low = of(c) * c;

@@ -5,6 +5,7 @@
 //! [`mod@write`] copies the rows of the input. Formulas carry their source. A score's [`mode`] says whose definition it is.
 
 pub mod auc;
+pub mod hidden;
 pub mod keep;
 pub mod length;
 pub mod mode;

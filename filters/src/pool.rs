@@ -263,31 +263,70 @@ impl PooledSamples {
     /// # Errors
     /// The file that holds them cannot be read, or `see` failed.
     pub fn each<E: From<Error>>(&self, mut see: impl FnMut(usize, &Pooled) -> Result<(), E>) -> Result<(), E> {
-        let io = || Error::io("read in", &self.folder);
-        let mut file = BufReader::with_capacity(1 << 20, &self.file);
-        file.seek(SeekFrom::Start(0)).map_err(io())?;
-        let (mut at, mut bytes, mut sample) = (0, Vec::new(), Pooled::default());
-        for (number, place) in self.places.iter().enumerate() {
-            sample = Pooled { features: std::mem::take(&mut sample.features), ..Pooled::default() };
-            sample.features.clear();
-            if let Some(place) = place {
-                if at != *place {
-                    file.seek(SeekFrom::Start(*place)).map_err(io())?;
-                }
-                let mut head = [0; HEAD];
-                file.read_exact(&mut head).map_err(io())?;
-                let word = |n: usize| u32::from_le_bytes(std::array::from_fn(|b| head[4 * n + b]));
-                sample.positions = [word(0), word(1)];
-                sample.content = [word(2), word(3)];
-                sample.release_positions = word(4);
-                sample.release_fires = u64::from(word(5)) | u64::from(word(6)) << 32;
-                bytes.resize(word(7) as usize * TRACE, 0);
-                file.read_exact(&mut bytes).map_err(io())?;
-                sample.features.extend(bytes.chunks_exact(TRACE).map(trace));
-                at = place + (HEAD + bytes.len()) as u64;
-            }
+        let mut reader = Reader::new(self);
+        let mut sample = Pooled::default();
+        for number in 0..self.samples() {
+            reader.read(number, &mut sample)?;
             see(number, &sample)?;
         }
+        Ok(())
+    }
+
+    /// These images with the texts of other samples, as far as activations with content go: `pair` has the number there of
+    /// each of these. A sample without a pair has no text.
+    ///
+    /// # Errors
+    /// What was put aside cannot be read, or `folder` not be written.
+    pub fn with_text(&self, texts: &Self, pair: &[Option<usize>], folder: &Path) -> Result<Self> {
+        let mut pool = Pool::new(self.samples(), self.active.len(), 0.0, folder)?;
+        let (mut reader, mut text) = (Reader::new(texts), Pooled::default());
+        self.each(|n, sample| {
+            match pair[n] {
+                Some(other) => reader.read(other, &mut text)?,
+                None => text = Pooled::default(),
+            }
+            let mut joined = sample.clone();
+            joined.take_text(&text);
+            pool.put(n as u32, &joined)
+        })?;
+        pool.finish()
+    }
+}
+
+/// Reads samples; quick where they follow each other.
+struct Reader<'a> {
+    of: &'a PooledSamples,
+    file: BufReader<&'a File>,
+    /// Where in the file it is; not known before the first sample, since readers before it have moved the file.
+    at: Option<u64>,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(of: &'a PooledSamples) -> Self {
+        Self { of, file: BufReader::with_capacity(1 << 20, &of.file), at: None, bytes: Vec::new() }
+    }
+
+    fn read(&mut self, number: usize, into: &mut Pooled) -> Result<()> {
+        let io = || Error::io("read in", &self.of.folder);
+        let features = std::mem::take(&mut into.features);
+        *into = Pooled { features, ..Pooled::default() };
+        into.features.clear();
+        let Some(place) = self.of.places[number] else { return Ok(()) };
+        if self.at != Some(place) {
+            self.file.seek(SeekFrom::Start(place)).map_err(io())?;
+        }
+        let mut head = [0; HEAD];
+        self.file.read_exact(&mut head).map_err(io())?;
+        let word = |n: usize| u32::from_le_bytes(std::array::from_fn(|b| head[4 * n + b]));
+        into.positions = [word(0), word(1)];
+        into.content = [word(2), word(3)];
+        into.release_positions = word(4);
+        into.release_fires = u64::from(word(5)) | u64::from(word(6)) << 32;
+        self.bytes.resize(word(7) as usize * TRACE, 0);
+        self.file.read_exact(&mut self.bytes).map_err(io())?;
+        into.features.extend(self.bytes.chunks_exact(TRACE).map(trace));
+        self.at = Some(place + (HEAD + self.bytes.len()) as u64);
         Ok(())
     }
 }

@@ -249,7 +249,7 @@ impl Scores {
 }
 
 /// Columns in the order of the table.
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "cosine_paper",
     "l0_paper",
     "co_l0_paper",
@@ -260,6 +260,7 @@ const COLUMNS: [&str; 11] = [
     "l0_corrected",
     "co_l0_corrected",
     "pmi",
+    "pmi_apart",
     "random",
 ];
 

@@ -6,7 +6,7 @@
 use filters::PAPER_THRESHOLD;
 use filters::length::Usual;
 use filters::mode::Mode;
-use filters::pmi::{self, Folds, Options};
+use filters::pmi::{self, Folds, Options, Set};
 use filters::pool::{Pool, Pooled, PooledSamples, Sides, Trace};
 use filters::scores::{self, co_l0_paper, cosine_paper, cosine_release, l0_paper, l0_release, score};
 use filters::tops::{Place, TopTokens};
@@ -262,7 +262,7 @@ proptest! {
             let (found, pooled) = passed(&store, samples.len(), order, threads);
             let (mut table, _) = score(&samples, &pooled, &found, &Mode::ALL, None, 0).unwrap();
             let options = Options { components: 2, ..Options::default() };
-            let folds = Folds::fit(&samples, &pooled, true, &options).ok();
+            let folds = Folds::fit(&[Set { samples: &samples, pooled: &pooled }], &samples, &options).ok();
             if let Some(folds) = &folds {
                 table.columns.insert("pmi".into(), folds.score(&samples, &pooled).unwrap());
                 pmi::write(&dir.path().join("fit"), folds, F).unwrap();

@@ -1,7 +1,7 @@
 //! The harvest itself: rows become samples, samples parts, parts go through the model in batches and into the store. What a part holds depends on the data alone, so that an interrupted harvest goes on with the same bytes.
 
 use crate::checkpoint::{Answers, Checkpoint, Prepared, Templating, fingerprint};
-use crate::data::{Mapping, Row, Source};
+use crate::data::{Alteration, Mapping, Row, Source};
 use crate::model::{Compute, Input, Model, check_layers};
 use crate::{Error, Result, Shard, outlook};
 use burn::tensor::DType;
@@ -64,6 +64,8 @@ pub struct Plan {
     pub mapping: Mapping,
     /// Whether images behind links are fetched.
     pub fetch_images: bool,
+    /// What is done to rows before the model reads them; usually nothing.
+    pub alterations: Vec<Alteration>,
     /// Decoder blocks to capture behind, counted from 0.
     pub layers: Vec<usize>,
     /// Rows of the data to read; all of them if there is no limit.
@@ -94,6 +96,7 @@ impl Plan {
             data: data.into(),
             mapping: Mapping::new(),
             fetch_images: false,
+            alterations: Vec::new(),
             layers,
             limit: None,
             shard: None,
@@ -105,6 +108,11 @@ impl Plan {
             answers: Answers::All,
             template: Templating::Auto,
         }
+    }
+
+    /// The data set as the model reads it.
+    pub(crate) fn source(&self) -> Result<Source> {
+        Ok(Source::open(&self.data)?.fetching(self.fetch_images).altered(self.alterations.clone()))
     }
 
     /// The first row that is read, and the row before which reading ends (the last shard reads whatever there is).
@@ -119,7 +127,7 @@ impl Plan {
     /// which may run on several GPUs of a machine.
     fn arguments(&self) -> serde_json::Value {
         let device = self.device.to_string();
-        serde_json::json!({
+        let mut arguments = serde_json::json!({
             "map": self.mapping,
             "fetch_images": self.fetch_images,
             "layers": self.layers,
@@ -131,7 +139,11 @@ impl Plan {
             "part_rows": self.part_rows,
             "answers": self.answers,
             "template": self.template,
-        })
+        });
+        if !self.alterations.is_empty() {
+            arguments["alterations"] = serde_json::json!(self.alterations);
+        }
+        arguments
     }
 }
 
@@ -165,7 +177,7 @@ pub fn harvest(plan: &Plan, run: &Run, progress: &mut dyn FnMut(&Progress)) -> R
     }
     let checkpoint = Checkpoint::open(&plan.model)?;
     check_layers(checkpoint.config(), &plan.layers)?;
-    let source = Source::open(&plan.data)?.fetching(plan.fetch_images);
+    let source = plan.source()?;
     let device = plan.device.open()?;
     let (first_row, end) = plan.rows(&source)?;
 

@@ -53,7 +53,7 @@ impl Live {
         };
         let checkpoint = Checkpoint::open(&plan.model)?;
         check_layers(checkpoint.config(), &[layer])?;
-        let data = Data::open(&plan.data)?.fetching(plan.fetch_images);
+        let data = plan.source()?;
         let model = checkpoint.load(Some(layer), &Compute::on(&plan.device.open()?, plan.dtype.into()))?;
         let rows = data.rows(&plan.mapping)?;
         let limit = (exclude.norm <= 0.0).then_some(f32::INFINITY);

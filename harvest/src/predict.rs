@@ -52,7 +52,7 @@ impl<'a> Predictor<'a> {
         };
         let checkpoint = Checkpoint::open(&plan.model)?;
         check_layers(checkpoint.config(), &[layer])?;
-        let source = Source::open(&plan.data)?.fetching(plan.fetch_images);
+        let source = plan.source()?;
         let model = checkpoint.load(None, &Compute::on(&plan.device.open()?, plan.dtype.into()))?;
         Ok(Self { plan, layer, checkpoint, source, model })
     }

@@ -2,7 +2,7 @@
 
 use crate::capture::{CHUNK, TOGETHER, batches};
 use crate::checkpoint::{Checkpoint, Prepared};
-use crate::data::{Row, Source};
+use crate::data::Row;
 use crate::model::{Compute, Input, check_layers};
 use crate::{Error, Plan, Result};
 use rayon::prelude::*;
@@ -33,7 +33,7 @@ pub fn visit<E: From<Error>>(
     };
     let checkpoint = Checkpoint::open(&plan.model)?;
     check_layers(checkpoint.config(), &[layer])?;
-    let source = Source::open(&plan.data)?.fetching(plan.fetch_images);
+    let source = plan.source()?;
     let device = plan.device.open().map_err(Error::from)?;
     let model = checkpoint.load(Some(layer), &Compute::on(&device, plan.dtype.into()))?;
     let limit = plan.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));

@@ -100,7 +100,7 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
     clock.lap("index");
     let evaluation = eval::build(&first)?;
     clock.lap("eval");
-    let request = |seed| score::Request { modes: &Mode::ALL, threshold, seed, calibrate: None, rejected: None };
+    let request = |seed| score::Request { modes: &Mode::ALL, threshold, seed, calibrate: &[], rejected: None };
     score::build(&first, &request(0))?;
 
     let samples = load_samples(&companion)?;

@@ -4,7 +4,9 @@ use super::{Outcome, model};
 use crate::args::{Harvest, Reading};
 use crate::terminal::{self, count, size};
 use anyhow::Result;
+use filters::pmi::APART;
 use harvest::Plan;
+use harvest::data::Alteration;
 use sae_core::Run;
 use sae_core::store::StoreRecord;
 use serde_json::json;
@@ -22,6 +24,9 @@ pub fn run(args: &Harvest, dry: bool) -> Result<Outcome> {
     }
     let start = Instant::now();
     let record = capture(&plan, &args.run)?;
+    if args.apart {
+        capture_apart(&plan, &args.run)?;
+    }
     let done = record.progress();
     let seconds = start.elapsed().as_secs_f64();
     let mut text = format!(
@@ -74,6 +79,13 @@ pub fn capture(plan: &Plan, run: &Path) -> Result<StoreRecord> {
     })?;
     bar.finish_and_clear();
     Ok(record)
+}
+
+/// Harvests the same samples with white images, into the folder of the run where `sae score` looks for them.
+pub fn capture_apart(plan: &Plan, run: &Path) -> Result<StoreRecord> {
+    let mut plan = plan.clone();
+    plan.alterations.push(Alteration::BLANK);
+    capture(&plan, &run.join(APART))
 }
 
 fn plan(args: &Harvest, dry: bool) -> Result<Plan> {

@@ -15,6 +15,7 @@ mod model;
 mod patches;
 mod score;
 mod train;
+mod validate;
 
 use crate::args::{Args, Command, OfSae};
 use crate::terminal;
@@ -58,6 +59,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         Command::Eval(a) => eval::run(a, dry),
         Command::Index(a) => index::run(a, dry),
         Command::Score(a) => score::run(a, dry),
+        Command::Validate(a) => validate::run(a, dry),
         Command::Filter(a) => filter::run(a, dry),
         Command::Patches(a) => patches::run(a, dry),
         Command::Bench(crate::args::Bench::Train(a)) => bench::train(a, dry),

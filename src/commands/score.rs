@@ -3,7 +3,7 @@
 mod build;
 mod explain;
 
-pub(super) use build::{Request, build};
+pub(super) use build::{PMI_APART, Request, build};
 
 use super::{Opened, Outcome};
 use crate::args::Score;
@@ -30,7 +30,7 @@ pub fn run(args: &Score, dry: bool) -> Result<Outcome> {
         modes: &modes,
         threshold: args.threshold.value,
         seed: args.seed,
-        calibrate: args.calibrate.as_deref(),
+        calibrate: &args.calibrate,
         rejected: args.rejected.as_deref(),
     };
     let built = build(&opened, &request)?;
@@ -51,12 +51,12 @@ pub fn run(args: &Score, dry: bool) -> Result<Outcome> {
     for (mode, few) in Mode::ALL.iter().zip(built.weights.too_few).filter(|(mode, _)| modes.contains(mode)) {
         text += &format!("  features with too few tokens for a {} weight: {}\n", mode.name(), count(few));
     }
-    if let Some(why) = &built.without_pmi {
-        text += &format!("  no pmi: {why}\n");
+    for (column, why) in &built.without {
+        text += &format!("  no {column}: {why}\n");
     }
-    if let Some(auto) = built.keep.get("pmi") {
+    for (column, auto) in &built.keep {
         text += &format!(
-            "  by pmi about {:.0} % of the pairs are mismatched; --keep auto would keep {:.0} %\n",
+            "  by {column} about {:.0} % of the pairs are mismatched; --keep auto would keep {:.0} %\n",
             100.0 * auto.mismatched,
             100.0 * auto.share_kept
         );
@@ -64,7 +64,7 @@ pub fn run(args: &Score, dry: bool) -> Result<Outcome> {
     text += &format!("  {}", path.display());
     let json = json!({
         "samples": scores.rows.len(), "without_score": skipped, "columns": scores.names(), "file": path,
-        "too_few_tokens": built.weights.too_few, "without_pmi": built.without_pmi, "keep": built.keep,
+        "too_few_tokens": built.weights.too_few, "without": built.without, "keep": built.keep,
         "rank_correlation_with_tokens": built.lengths,
     });
     Outcome::new(json, text)

@@ -1,9 +1,11 @@
 //! Pictures for reports, drawn with `plotters` and the bundled font, a file a picture. Computes nothing but bins.
 
 mod curves;
+mod intervals;
 mod scores;
 
 pub use curves::curves;
+pub use intervals::{Interval, Panel, intervals};
 pub use scores::{Distribution, distributions};
 
 use anyhow::{Result, anyhow};

@@ -1,5 +1,6 @@
-//! The fits of a calibration set: one of all its samples, and one a fold that has never seen the fold's own. Also what
-//! pairs score that are certainly wrong, since we mismatched them: that needs no labels either.
+//! The fits of a calibration: one of all its samples, and, where images that will be scored are among them, one a fold that
+//! has never seen the fold's images. Also what pairs score that are certainly wrong, since we mismatched them: that needs no
+//! labels either.
 
 use super::{Chosen, Fit, Moments, Options};
 use crate::mode::{IMAGE, TEXT};
@@ -8,47 +9,73 @@ use crate::scores::random;
 use crate::{Error, Result};
 use rayon::prelude::*;
 use sae_core::sample::Sample;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Pairs that are mismatched to see what wrong pairs score, about.
 const MISMATCHED: f64 = 4000.0;
 
-/// Fits of one calibration set.
+/// Samples, and what their features do.
+#[derive(Clone, Copy)]
+pub struct Set<'a> {
+    /// The samples.
+    pub samples: &'a [Sample],
+    /// As many, by their numbers.
+    pub pooled: &'a PooledSamples,
+}
+
+/// Fits of one calibration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Folds {
     /// Of all samples.
     pub whole: Fit,
-    /// Of all samples but one fold's; empty where other data is scored.
+    /// Of all samples but one fold's; empty where no image that is scored was fitted.
     pub without: Vec<Fit>,
-    /// Samples of the calibration set.
+    /// Samples of the calibration.
     pub samples: usize,
 }
 
-/// The fold of a sample: by its id, so that the same content is in one fold wherever it stands.
-fn fold(id: &str, folds: usize) -> usize {
-    ((random(id, 0xf01d) * folds as f64) as usize).min(folds.saturating_sub(1))
+/// What must not be fitted and scored at once: the image, whatever is said of it.
+fn subject(sample: &Sample) -> &str {
+    sample.images.first().map_or(&sample.id, |image| &image.sha256)
+}
+
+/// The fold of a sample: by its subject, so that one image is in one fold wherever it stands.
+fn fold(sample: &Sample, folds: usize) -> usize {
+    ((random(subject(sample), 0xf01d) * folds as f64) as usize).min(folds.saturating_sub(1))
 }
 
 impl Folds {
-    /// Fits calibration samples. `own`: they are the ones that will be scored, so that folds are needed.
+    /// Fits to all samples of the sets. Folds are made where an image of `scored`, the samples that will be scored, is among
+    /// them.
     ///
     /// # Errors
     /// Too few samples or features, a file that cannot be read.
-    pub fn fit(samples: &[Sample], pooled: &PooledSamples, own: bool, options: &Options) -> Result<Self> {
+    pub fn fit(sets: &[Set], scored: &[Sample], options: &Options) -> Result<Self> {
         let mut seen = 0;
-        pooled.each(|_, sample| {
-            seen += usize::from(!sample.content.contains(&0));
-            Ok::<_, Error>(())
-        })?;
-        let chosen = Chosen::balanced(pooled.active(), seen, options.features);
+        let mut active: Vec<[u32; 2]> = Vec::new();
+        for Set { pooled, .. } in sets {
+            pooled.each(|_, sample| {
+                seen += usize::from(!sample.content.contains(&0));
+                Ok::<_, Error>(())
+            })?;
+            active.resize(pooled.active().len().max(active.len()), [0; 2]);
+            for (sum, n) in active.iter_mut().zip(pooled.active()) {
+                (sum[TEXT], sum[IMAGE]) = (sum[TEXT] + n[TEXT], sum[IMAGE] + n[IMAGE]);
+            }
+        }
+        let subjects: HashSet<&str> = scored.iter().map(subject).collect();
+        let own = sets.iter().flat_map(|set| set.samples).any(|sample| subjects.contains(subject(sample)));
+        let chosen = Chosen::balanced(&active, seen, options.features);
         let folds = if own { options.folds.max(2) } else { 1 };
         let mut moments = vec![Moments::new(&chosen); folds];
-        pooled.each(|n, sample| {
-            if let Some(vectors) = chosen.vectors(sample, options) {
-                moments[fold(&samples[n].id, folds)].push(vectors);
-            }
-            Ok::<_, Error>(())
-        })?;
+        for Set { samples, pooled } in sets {
+            pooled.each(|n, sample| {
+                if let Some(vectors) = chosen.vectors(sample, options) {
+                    moments[fold(&samples[n], folds)].push(vectors);
+                }
+                Ok::<_, Error>(())
+            })?;
+        }
         moments.iter_mut().for_each(Moments::flush);
         let sum = |left_out: Option<usize>| {
             let mut sum = Moments::new(&chosen);
@@ -65,10 +92,10 @@ impl Folds {
     }
 
     /// The fit that may score a sample.
-    pub fn of(&self, id: &str) -> &Fit {
+    pub fn of(&self, sample: &Sample) -> &Fit {
         match self.without.len() {
             0 => &self.whole,
-            folds => &self.without[fold(id, folds)],
+            folds => &self.without[fold(sample, folds)],
         }
     }
 
@@ -78,7 +105,7 @@ impl Folds {
     /// What was put aside cannot be read.
     pub fn score(&self, samples: &[Sample], pooled: &PooledSamples) -> Result<Vec<Option<f64>>> {
         in_batches(pooled, |n, sample| {
-            let fit = self.of(&samples[n].id);
+            let fit = self.of(&samples[n]);
             fit.variables(sample).map(|[q, p]| fit.score(&q, &p))
         })
     }
@@ -91,12 +118,12 @@ impl Folds {
     pub fn mismatched(&self, samples: &[Sample], pooled: &PooledSamples) -> Result<Vec<f64>> {
         let share = MISMATCHED / samples.len().max(1) as f64;
         let drawn = in_batches(pooled, |n, sample| {
-            let id = &samples[n].id;
-            (random(id, 0xd4a3) < share).then(|| self.of(id).variables(sample)).flatten()
+            let drawn = random(&samples[n].id, 0xd4a3) < share;
+            drawn.then(|| self.of(&samples[n]).variables(sample)).flatten()
         })?;
         let mut by_fold: BTreeMap<usize, Vec<(f64, usize)>> = BTreeMap::new();
         for (n, sample) in samples.iter().enumerate().filter(|(n, _)| drawn[*n].is_some()) {
-            let fold = fold(&sample.id, self.without.len().max(1));
+            let fold = fold(sample, self.without.len().max(1));
             by_fold.entry(fold).or_default().push((random(&sample.id, 0x0f0f), n));
         }
         let mut scores = Vec::new();
@@ -108,7 +135,7 @@ impl Folds {
                     continue;
                 }
                 if let (Some(a), Some(b)) = (&drawn[*image], &drawn[text]) {
-                    scores.push(self.of(&samples[*image].id).score(&b[TEXT], &a[IMAGE]));
+                    scores.push(self.of(&samples[*image]).score(&b[TEXT], &a[IMAGE]));
                 }
             }
         }

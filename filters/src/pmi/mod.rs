@@ -11,9 +11,13 @@
 //! 3. *Score*, in nats: `sum_j -1/2 log(1 - s_j^2) - (s_j^2 (p_j^2 + q_j^2) - 2 s_j p_j q_j) / (2 (1 - s_j^2))`, the log of how
 //!    much likelier the two are together than apart. [`nats`] is one term of it.
 //!
-//! A sample must not be scored by a fit that it was part of: with fewer samples than features the fit knows its own pairs,
-//! the wrong ones too. Without a calibration set of its own the data is cut into folds by the hash of the sample's id, and
-//! each is scored by the fit of the others ([`folds`]).
+//! A sample must not be scored by a fit that its image was part of: with fewer samples than features the fit knows its own
+//! pairs, the wrong ones too. Calibration data that holds images of the scored data is cut into folds by the hash of the
+//! image, and each is scored by the fit of the others ([`folds`]).
+//!
+//! A decoder's text positions have read the image before them, so that a wrong caption's features fit the image a little
+//! whatever it says. Where the run has the same samples with white images beside it ([`APART`]), the column `pmi_apart` takes
+//! the text's features from there ([`crate::pool::PooledSamples::with_text`]).
 
 mod explain;
 mod file;
@@ -24,11 +28,14 @@ mod moments;
 pub use explain::{Explanation, Part, explain};
 pub use file::{read, write};
 pub use fit::Fit;
-pub use folds::Folds;
+pub use folds::{Folds, Set};
 pub use moments::{Chosen, Moments};
 
 use crate::pool::{Pooled, Trace};
 use serde::{Deserialize, Serialize};
+
+/// The folder in a run that holds the same samples with white images, as a run of its own.
+pub const APART: &str = "apart";
 
 /// Fewest samples of a fit.
 pub const LEAST: usize = 16;

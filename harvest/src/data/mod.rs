@@ -1,6 +1,7 @@
 //! Data sets: rows of JSON, Parquet, tar archives or a folder of pictures, streamed in order, each as one conversation with
 //! its images still unread. A row that cannot be understood says why and the stream goes on.
 
+mod alter;
 mod columns;
 mod fetch;
 mod folder;
@@ -14,6 +15,7 @@ mod source;
 mod tar;
 mod webdataset;
 
+pub use alter::{ALTERED, Alteration, Fault};
 pub use fetch::Fetch;
 pub use image::ImageFile;
 pub use record::{Pair, Part, Record, Turn};

@@ -12,7 +12,7 @@ pub const PIXEL_LIMIT: u64 = 178_956_970;
 const DECODER_LIMIT: u64 = PIXEL_LIMIT * 8;
 
 /// Decodes a file, upright, on a white ground where it is transparent.
-pub(super) fn decode(file: &[u8]) -> Result<Rgb, String> {
+pub(crate) fn decode(file: &[u8]) -> Result<Rgb, String> {
     let failed = |e: image::ImageError| format!("the image does not decode ({e})");
     let mut reader = ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(|e| e.to_string())?;
     let mut limits = Limits::no_limits();

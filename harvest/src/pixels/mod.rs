@@ -11,5 +11,6 @@ mod picture;
 
 pub use config::ImageProcessor;
 pub use decode::PIXEL_LIMIT;
+pub(crate) use decode::decode;
 pub use frame::{Frame, Place};
 pub use picture::Picture;

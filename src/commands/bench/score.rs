@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use filters::PAPER_THRESHOLD;
 use filters::mode::Mode;
-use filters::pmi::{Folds, Options};
+use filters::pmi::{Folds, Options, Set};
 use filters::pool::Pool;
 use filters::scores;
 use filters::tops::TopTokens;
@@ -126,7 +126,7 @@ fn measure(args: &BenchScore, samples: usize, folder: &Path) -> Result<(Vec<f64>
         let (table, _) = scores::score(&kept, &pooled, &weights, &Mode::ALL, None, 0)?;
         table.write(&run.root().join("scores.parquet"))?;
         let ranking = lap();
-        let fit = Folds::fit(&kept, &pooled, true, &Options::default());
+        let fit = Folds::fit(&[Set { samples: &kept, pooled: &pooled }], &kept, &Options::default());
         if let Ok(folds) = fit {
             folds.score(&kept, &pooled)?;
         }

@@ -5,7 +5,7 @@ use crate::terminal;
 use anyhow::{Context, Result, bail};
 use filters::keep::{self, Auto, Beside, keep_auto_against};
 use filters::mode::Mode;
-use filters::pmi::{self, Folds};
+use filters::pmi::{self, APART, Folds, Set};
 use filters::pool::{Pool, PooledSamples};
 use filters::rank;
 use filters::scores::{self, Scores};
@@ -28,8 +28,8 @@ pub struct Request<'a> {
     pub threshold: f32,
     /// Of the column `random`.
     pub seed: u64,
-    /// Run that weights and `pmi` are fitted to, in place of the run that is scored.
-    pub calibrate: Option<&'a Path>,
+    /// Runs that weights and `pmi` are fitted to, in place of the run that is scored; it may be among them.
+    pub calibrate: &'a [PathBuf],
     /// Run of the same samples with their rejected answers.
     pub rejected: Option<&'a Path>,
 }
@@ -44,71 +44,107 @@ pub struct Built {
     pub lengths: BTreeMap<String, f64>,
     /// How much to keep, by column.
     pub keep: BTreeMap<String, Auto>,
-    /// Why there is no `pmi`, if so.
-    pub without_pmi: Option<String>,
+    /// Why there is no `pmi` or no `pmi_apart`, if so.
+    pub without: BTreeMap<String, String>,
 }
 
 /// One store after its pass.
 struct Passed {
     samples: Vec<Sample>,
     pooled: PooledSamples,
-    weights: Option<Weights>,
+    /// Its images with the texts as the model reads them under white images, if that was captured.
+    apart: Option<PooledSamples>,
+    tops: Option<TopTokens>,
 }
+
+/// Fits, by the column that they make.
+type Fits = BTreeMap<&'static str, Folds>;
 
 /// Scores the run of an autoencoder and writes the table.
 pub fn build(opened: &Opened, request: &Request) -> Result<Built> {
     let _lock = opened.run.lock()?;
-    let other = |path: Option<&Path>, what: &str| path.map(|path| companion(opened, path, what)).transpose();
-    let (calibration, rejected) = (other(request.calibrate, "--calibrate")?, other(request.rejected, "--rejected")?);
-    // A run that is calibrated on itself is fitted in folds, as without the flag.
-    let same = |run: &Run| run.root().canonicalize().ok() == opened.run.root().canonicalize().ok();
-    let calibration = calibration.filter(|(run, _)| !same(run));
-    let own = passed(opened, &opened.run, &opened.store, request.threshold, calibration.is_none(), "score")?;
-    let calibration = match calibration {
-        Some((run, store)) => Some(passed(opened, &run, &store, request.threshold, true, "calibrate")?),
-        None => None,
-    };
-    let fitted = calibration.as_ref().unwrap_or(&own);
-    let weights = fitted.weights.clone().context("weights were asked for")?;
+    let rejected = request.rejected.map(|path| companion(opened, path, "--rejected")).transpose()?;
+    let same = |path: &Path| path.canonicalize().ok() == opened.run.root().canonicalize().ok();
+    let others = request.calibrate.iter().filter(|path| !same(path));
+    let others = others.map(|path| companion(opened, path, "--calibrate")).collect::<Result<Vec<_>>>()?;
+    let own_too = request.calibrate.is_empty() || request.calibrate.iter().any(|path| same(path));
+    let own = passed(opened, &opened.run, &opened.store, request.threshold, own_too, "score")?;
+    let of = |(run, store): &(Run, Store)| passed(opened, run, store, request.threshold, true, "calibrate");
+    let calibration = others.iter().map(of).collect::<Result<Vec<_>>>()?;
+    let fitted: Vec<&Passed> = own_too.then_some(&own).into_iter().chain(&calibration).collect();
+    // Weights are means over the strongest tokens of one store: those of the first that was named.
+    let first = fitted.first().context("something is fitted")?;
+    let store = if own_too { &opened.store } else { &others[0].1 };
+    let weights = Weights::of(first.tops.as_ref().context("weights were asked for")?, store)?;
     let (mut scores, usual) = scores::score(&own.samples, &own.pooled, &weights, request.modes, None, request.seed)?;
-    let folds = Folds::fit(&fitted.samples, &fitted.pooled, calibration.is_none(), &pmi::Options::default());
-    let (folds, without_pmi) = match folds {
-        Ok(folds) => (Some(folds), None),
-        Err(filters::Error::Request(why)) => (None, Some(why)),
-        Err(other) => return Err(other.into()),
-    };
-    let mut keep = BTreeMap::new();
-    let none = || vec![None; own.samples.len()];
-    let pmi = folds.as_ref().map_or(Ok(none()), |folds| folds.score(&own.samples, &own.pooled))?;
-    if let Some(folds) = &folds {
-        let auto = keep_auto_against(&pmi, &folds.mismatched(&own.samples, &own.pooled)?);
-        keep.extend(auto.map(|auto| ("pmi".to_string(), auto)));
+
+    let (mut fits, mut keep, mut without) = (Fits::new(), BTreeMap::new(), BTreeMap::new());
+    for column in [PMI, PMI_APART] {
+        let sets: Option<Vec<Set>> = fitted.iter().map(|passed| passed.set(column)).collect();
+        let (Some(sets), Some(pooled)) = (sets, own.side(column)) else {
+            if column == PMI_APART && fitted.iter().chain([&&own]).any(|passed| passed.apart.is_some()) {
+                let why = format!("not every run that takes part has its {APART} beside it");
+                without.insert(column.to_string(), why);
+            }
+            continue;
+        };
+        match Folds::fit(&sets, &own.samples, &pmi::Options::default()) {
+            Ok(folds) => {
+                let values = folds.score(&own.samples, pooled)?;
+                let auto = keep_auto_against(&values, &folds.mismatched(&own.samples, pooled)?);
+                keep.extend(auto.map(|auto| (column.to_string(), auto)));
+                scores.columns.insert(column.into(), values);
+                fits.insert(column, folds);
+            }
+            Err(filters::Error::Request(why)) => {
+                scores.columns.insert(column.into(), vec![None; own.samples.len()]);
+                without.insert(column.into(), why);
+            }
+            Err(other) => return Err(other.into()),
+        }
     }
-    scores.columns.insert("pmi".into(), pmi);
     if let Some((run, store)) = rejected {
         let passed = passed(opened, &run, &store, request.threshold, false, "score rejected")?;
-        let pair = pairs(&own.samples, &passed.samples, run.root())?;
+        let pair = pairs(&own.samples, &passed.samples);
+        if pair.iter().all(Option::is_none) {
+            bail!(
+                "--rejected has none of the samples\nhint: harvest the same data with --answers rejected: {}",
+                run.root().display()
+            );
+        }
         let (mut others, _) =
             scores::score(&passed.samples, &passed.pooled, &weights, request.modes, Some(&usual), request.seed)?;
-        if let Some(folds) = &folds {
-            // The fit that has not seen the chosen answer's sample has not seen its image either.
-            let mut as_chosen = passed.samples.clone();
-            for (sample, row) in own.samples.iter().zip(&pair) {
-                if let Some(row) = row {
-                    as_chosen[*row].id.clone_from(&sample.id);
-                }
+        for (column, folds) in &fits {
+            if let Some(pooled) = passed.side(column) {
+                others.columns.insert((*column).into(), folds.score(&passed.samples, pooled)?);
             }
-            others.columns.insert("pmi".into(), folds.score(&as_chosen, &passed.pooled)?);
         }
         scores.add_rejected(&others, &pair);
     }
     let lengths = lengths(&scores);
-    write(opened, request, &scores, &weights, &lengths, &keep, folds.as_ref(), without_pmi.as_deref())?;
-    Ok(Built { scores, weights, lengths, keep, without_pmi })
+    let built = Built { scores, weights, lengths, keep, without };
+    write(opened, request, &built, &fits)?;
+    Ok(built)
+}
+
+/// The column of pairs as the model reads them.
+pub const PMI: &str = "pmi";
+/// The column of texts read under white images.
+pub const PMI_APART: &str = "pmi_apart";
+
+impl Passed {
+    /// What a column is made of.
+    fn side(&self, column: &str) -> Option<&PooledSamples> {
+        if column == PMI { Some(&self.pooled) } else { self.apart.as_ref() }
+    }
+
+    fn set(&self, column: &str) -> Option<Set<'_>> {
+        self.side(column).map(|pooled| Set { samples: &self.samples, pooled })
+    }
 }
 
 /// Another run's activations of the same hook and width.
-fn companion(opened: &Opened, path: &Path, flag: &str) -> Result<(Run, Store)> {
+pub(super) fn companion(opened: &Opened, path: &Path, flag: &str) -> Result<(Run, Store)> {
     let run = Run::open(path)?;
     let hook = &opened.store.manifest().hook;
     let store = Store::open(&run, hook)
@@ -130,40 +166,42 @@ fn passed(opened: &Opened, run: &Run, store: &Store, threshold: f32, weigh: bool
     let d_sae = opened.saved.weights.d_sae;
     let scratch = opened.run.root().join("scores");
     std::fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
-    let mut pool = Pool::new(samples.len(), d_sae, threshold, &scratch)?;
-    let mut tops = TopTokens::new(d_sae, threshold);
-    let bar = terminal::bar(what, store.manifest().rows);
-    let mut progress = |rows| bar.set_position(rows);
-    let mut observers: Vec<&mut dyn pass::Observer> = vec![&mut pool];
-    if weigh {
-        observers.push(&mut tops);
-    }
-    pass::run(store, &opened.saved.weights, &opened.device, &mut observers, &mut progress)?;
-    bar.finish_and_clear();
-    let weights = weigh.then(|| Weights::of(&tops, store)).transpose()?;
-    Ok(Passed { samples, pooled: pool.finish()?, weights })
+    let over = |store: &Store, samples: usize, tops: Option<&mut TopTokens>, what: &str| -> Result<PooledSamples> {
+        let mut pool = Pool::new(samples, d_sae, threshold, &scratch)?;
+        let bar = terminal::bar(what, store.manifest().rows);
+        let mut progress = |rows| bar.set_position(rows);
+        let mut observers: Vec<&mut dyn pass::Observer> = vec![&mut pool];
+        observers.extend(tops.map(|tops| tops as &mut dyn pass::Observer));
+        pass::run(store, &opened.saved.weights, &opened.device, &mut observers, &mut progress)?;
+        bar.finish_and_clear();
+        Ok(pool.finish()?)
+    };
+    let mut tops = weigh.then(|| TopTokens::new(d_sae, threshold));
+    let pooled = over(store, samples.len(), tops.as_mut(), what)?;
+    let apart = run.root().join(APART);
+    let apart = match apart.is_dir() {
+        true => {
+            let (run, store) = companion(opened, &apart, "the folder of texts read apart")?;
+            let texts = load_samples(&run)?;
+            let of_texts = over(&store, texts.len(), None, "texts apart")?;
+            Some(pooled.with_text(&of_texts, &pairs(&samples, &texts), &scratch)?)
+        }
+        false => None,
+    };
+    Ok(Passed { samples, pooled, apart, tops })
 }
 
-/// Which rejected row belongs to each sample: that of the same place in the data, or else of the same key.
-fn pairs(chosen: &[Sample], rejected: &[Sample], place: &Path) -> Result<Vec<Option<usize>>> {
-    let index = |of: fn(&Sample) -> &str| -> BTreeMap<String, usize> {
-        rejected.iter().enumerate().map(|(n, s)| (of(s).to_string(), n)).collect()
+/// Which row of other samples belongs to each sample: that of the same place in the data, or else of the same key.
+pub(super) fn pairs(samples: &[Sample], others: &[Sample]) -> Vec<Option<usize>> {
+    let index = |of: fn(&Sample) -> &str| -> BTreeMap<&str, usize> {
+        others.iter().enumerate().map(|(n, s)| (of(s), n)).collect()
     };
-    let by_source = index(|s| &s.source);
-    let by_key = index(|s| &s.key);
-    let pair: Vec<_> = chosen
-        .iter()
-        .map(|s| {
-            by_source.get(&s.source).filter(|n| rejected[**n].key == s.key).or_else(|| by_key.get(&s.key)).copied()
-        })
-        .collect();
-    if pair.iter().all(Option::is_none) {
-        bail!(
-            "--rejected has none of the samples\nhint: harvest the same data with --answers rejected: {}",
-            place.display()
-        );
-    }
-    Ok(pair)
+    let (by_source, by_key) = (index(|s| &s.source), index(|s| &s.key));
+    let other = |s: &Sample| {
+        let same_place = by_source.get(s.source.as_str()).filter(|n| others[**n].key == s.key);
+        same_place.or_else(|| by_key.get(s.key.as_str())).copied()
+    };
+    samples.iter().map(other).collect()
 }
 
 /// Rank correlation of every score with the number of positions.
@@ -178,25 +216,18 @@ fn lengths(scores: &Scores) -> BTreeMap<String, f64> {
     found
 }
 
-#[expect(clippy::too_many_arguments)]
-fn write(
-    opened: &Opened,
-    request: &Request,
-    scores: &Scores,
-    weights: &Weights,
-    lengths: &BTreeMap<String, f64>,
-    keep: &BTreeMap<String, Auto>,
-    folds: Option<&Folds>,
-    without_pmi: Option<&str>,
-) -> Result<()> {
+fn write(opened: &Opened, request: &Request, built: &Built, fits: &Fits) -> Result<()> {
+    let Built { scores, weights, .. } = built;
     let path = opened.run.scores(&opened.name);
-    let fit = fit_path(&path);
-    match folds {
-        Some(folds) => pmi::write(&fit, folds, opened.saved.weights.d_sae)?,
-        None if fit.exists() => {
-            std::fs::remove_file(&fit).with_context(|| format!("cannot remove {}", fit.display()))?
+    for column in [PMI, PMI_APART] {
+        let fit = fit_path(&path, column);
+        match fits.get(column) {
+            Some(folds) => pmi::write(&fit, folds, opened.saved.weights.d_sae)?,
+            None if fit.exists() => {
+                std::fs::remove_file(&fit).with_context(|| format!("cannot remove {}", fit.display()))?
+            }
+            None => (),
         }
-        None => (),
     }
     let weighted = json!({
         "paper": weights.paper.iter().flatten().count(), "release": weights.release.iter().flatten().count(),
@@ -204,18 +235,21 @@ fn write(
     });
     let few: serde_json::Map<String, Value> =
         Mode::ALL.iter().zip(weights.too_few).map(|(mode, n)| (mode.name().into(), json!(n))).collect();
-    let pmi = folds
-        .map(|f| json!({ "calibration_samples": f.samples, "folds": f.without.len(), "options": f.whole.options }));
-    let more = json!({
-        "weighted_features": weighted, "too_few_tokens": few, "baseline": weights.baseline, "pmi": pmi,
-        "without_pmi": without_pmi, "rank_correlation_with_tokens": lengths,
+    let mut more = json!({
+        "weighted_features": weighted, "too_few_tokens": few, "baseline": weights.baseline, "pmi": null,
+        "without": built.without, "rank_correlation_with_tokens": built.lengths,
     });
+    for (column, folds) in fits {
+        more[*column] = json!({
+            "calibration_samples": folds.samples, "folds": folds.without.len(), "options": folds.whole.options,
+        });
+    }
     let Value::Object(more) = more else { bail!("an object was made") };
-    file::write_json(&keep::beside(&path), &Beside { keep: keep.clone(), more })?;
+    file::write_json(&keep::beside(&path), &Beside { keep: built.keep.clone(), more })?;
     scores.write(&path)?;
     // Weights of the run that was scored; of a calibration run they belong to that run's index.
     let features = opened.run.features(&opened.name).join("features.parquet");
-    if request.calibrate.is_none() && features.exists() {
+    if request.calibrate.is_empty() && features.exists() {
         let mut rows = read_features(&features)?;
         super::super::index::weigh(&mut rows, weights);
         write_features(&features, &rows)?;
@@ -228,7 +262,7 @@ fn write(
     Ok(())
 }
 
-/// The fits behind `pmi`, beside the table.
-pub(super) fn fit_path(table: &Path) -> PathBuf {
-    table.with_extension("pmi.safetensors")
+/// The fits behind a column, beside the table.
+pub(super) fn fit_path(table: &Path, column: &str) -> PathBuf {
+    table.with_extension(format!("{column}.safetensors"))
 }

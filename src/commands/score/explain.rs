@@ -1,14 +1,14 @@
 //! `sae score --explain KEY`: the components of a sample's `pmi`, with their features.
 
 use super::super::{Opened, Outcome};
-use super::build::fit_path;
+use super::build::{PMI, PMI_APART, companion, fit_path, pairs};
 use crate::terminal::table;
 use anyhow::{Context, Result, bail};
 use filters::PAPER_THRESHOLD;
-use filters::pmi::{self, Part};
-use filters::pool::Pool;
+use filters::pmi::{self, APART, Part};
+use filters::pool::{Pool, PooledSamples};
 use sae_core::pass;
-use sae_core::store::load_samples;
+use sae_core::store::{Store, load_samples};
 
 /// Explains the sample of a key, an id or a number.
 pub fn run(opened: &Opened, key: &str) -> Result<Outcome> {
@@ -16,7 +16,10 @@ pub fn run(opened: &Opened, key: &str) -> Result<Outcome> {
     let found = samples.iter().position(|s| s.key == key || s.id == key);
     let number = found.or_else(|| key.parse().ok().filter(|n| *n < samples.len()));
     let number = number.with_context(|| format!("the run has no sample of key, id or number {key:?}"))?;
-    let fits = fit_path(&opened.run.scores(&opened.name));
+    let scores = opened.run.scores(&opened.name);
+    // The better of the two where both are there.
+    let column = if fit_path(&scores, PMI_APART).exists() { PMI_APART } else { PMI };
+    let fits = fit_path(&scores, column);
     if !fits.exists() {
         bail!(
             "there is no fit to explain by\nhint: `sae score` makes one of 16 samples with text and image or more: {}",
@@ -28,23 +31,26 @@ pub fn run(opened: &Opened, key: &str) -> Result<Outcome> {
     if folds.whole.chosen.features.iter().flatten().any(|k| *k as usize >= d_sae) {
         bail!("the fit is of another autoencoder: {}", fits.display());
     }
-    let mut shards = Vec::new();
-    for shard in 0..opened.store.shards() {
-        if opened.store.tokens(shard)?.sample.contains(&(number as u32)) {
-            shards.push(shard);
+    let mut pooled = pooled(opened, &opened.store, samples.len(), number)?;
+    if column == PMI_APART {
+        let (run, store) = companion(opened, &opened.run.root().join(APART), "the folder of texts read apart")?;
+        let texts = load_samples(&run)?;
+        let mut pair = vec![None; samples.len()];
+        pair[number] = pairs(&samples, &texts)[number];
+        if let Some(other) = pair[number] {
+            let of_text = self::pooled(opened, &store, texts.len(), other)?;
+            pooled = pooled.with_text(&of_text, &pair, &opened.run.root().join("scores"))?;
         }
     }
-    let mut pool = Pool::new(samples.len(), d_sae, PAPER_THRESHOLD, &opened.run.root().join("scores"))?;
-    pass::run_over(&opened.store, &shards, &opened.saved.weights, &opened.device, &mut [&mut pool], &mut |_| ())?;
     let mut explanation = None;
-    pool.finish()?.each(|n, sample| {
+    pooled.each(|n, sample| {
         if n == number {
-            explanation = pmi::explain(folds.of(&samples[n].id), sample);
+            explanation = pmi::explain(folds.of(&samples[n]), sample);
         }
         Ok::<_, sae_core::Error>(())
     })?;
     let Some(explanation) = explanation else {
-        bail!("sample {key} has no text or no image with content, and so no pmi");
+        bail!("sample {key} has no text or no image with content, and so no {column}");
     };
     let features = |parts: &[Part]| {
         let each: Vec<_> =
@@ -64,14 +70,29 @@ pub fn run(opened: &Opened, key: &str) -> Result<Outcome> {
         ]);
     }
     let text = format!(
-        "{}: pmi {:.3} nats\n  {}\nwhat carried it and what sank it (\"no 7\": what feature 7 would have said is missing)\n{}",
+        "{}: {column} {:.3} nats\n  {}\nwhat carried it and what sank it (\"no 7\": what feature 7 would have said is missing)\n{}",
         samples[number].key,
         explanation.pmi,
         samples[number].text.replace('\n', " / "),
         table(&lines)
     );
     let mut json = serde_json::to_value(&explanation)?;
+    json["column"] = column.into();
     json["sample"] = number.into();
     json["key"] = samples[number].key.clone().into();
     Outcome::new(json, text)
+}
+
+/// One sample of a store, from the shards that hold it.
+fn pooled(opened: &Opened, store: &Store, samples: usize, number: usize) -> Result<PooledSamples> {
+    let mut shards = Vec::new();
+    for shard in 0..store.shards() {
+        if store.tokens(shard)?.sample.contains(&(number as u32)) {
+            shards.push(shard);
+        }
+    }
+    let weights = &opened.saved.weights;
+    let mut pool = Pool::new(samples, weights.d_sae, PAPER_THRESHOLD, &opened.run.root().join("scores"))?;
+    pass::run_over(store, &shards, weights, &opened.device, &mut [&mut pool], &mut |_| ())?;
+    Ok(pool.finish()?)
 }

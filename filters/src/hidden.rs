@@ -1,0 +1,84 @@
+//! A baseline without an autoencoder: how alike a sample's mean hidden states of image and of text are. Holds two sums of
+//! `d_in` numbers a sample, and so is for the few thousand samples that scores are tried on.
+
+use crate::mode::{IMAGE, Mode, TEXT, side};
+use sae_core::Result;
+use sae_core::pass::{Block, Observer};
+
+/// Sums of hidden states, by sample and side.
+pub struct Means {
+    d_in: usize,
+    sums: [Vec<f64>; 2],
+    counts: [Vec<u32>; 2],
+}
+
+impl Means {
+    /// Of `samples` samples, `d_in` wide.
+    pub fn new(samples: usize, d_in: usize) -> Self {
+        let sums = [(); 2].map(|()| vec![0.0; samples * d_in]);
+        Self { d_in, sums, counts: [(); 2].map(|()| vec![0; samples]) }
+    }
+
+    /// The cosine of a sample's mean image and mean text state, positions with content alone, each side less its mean over
+    /// all samples: without that all samples point the way that the model's states point anyway. Nothing for samples that
+    /// lack a side.
+    pub fn cosines(mut self) -> Vec<Option<f64>> {
+        let d = self.d_in;
+        let samples = self.counts[TEXT].len();
+        for side in [TEXT, IMAGE] {
+            let mut mean = vec![0.0; d];
+            let there = self.counts[side].iter().filter(|n| **n > 0).count() as f64;
+            for (row, n) in self.sums[side].chunks_exact_mut(d).zip(&self.counts[side]).filter(|(_, n)| **n > 0) {
+                row.iter_mut().for_each(|v| *v /= f64::from(*n));
+                mean.iter_mut().zip(&*row).for_each(|(sum, v)| *sum += v / there);
+            }
+            self.sums[side].chunks_exact_mut(d).for_each(|row| row.iter_mut().zip(&mean).for_each(|(v, m)| *v -= m));
+        }
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        (0..samples)
+            .map(|n| {
+                let [text, image] = [TEXT, IMAGE].map(|side| &self.sums[side][n * d..(n + 1) * d]);
+                let norms = (dot(text, text) * dot(image, image)).sqrt();
+                let both = [TEXT, IMAGE].iter().all(|side| self.counts[*side][n] > 0);
+                (both && norms > 0.0).then(|| dot(text, image) / norms)
+            })
+            .collect()
+    }
+}
+
+impl Observer for Means {
+    fn see(&mut self, block: &Block) -> Result<()> {
+        for ((_, row), hidden) in block.positions().zip(block.hidden.chunks_exact(self.d_in)) {
+            let sample = block.tokens.sample[row] as usize;
+            let Some(side) = side(block.tokens.modality[row]).filter(|_| Mode::Corrected.sees(block.tokens, row))
+            else {
+                continue;
+            };
+            self.counts[side][sample] += 1;
+            let sum = &mut self.sums[side][sample * self.d_in..(sample + 1) * self.d_in];
+            sum.iter_mut().zip(hidden).for_each(|(sum, v)| *sum += f64::from(*v));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_common_direction_is_taken_out_and_a_missing_side_has_no_cosine() {
+        // Text states 5 + (1, 0), 5 + (-1, 0); image states 9 + (0, 1), 9 + (0, -1): centred they are at right angles.
+        let of = |text: [[f64; 2]; 3], image: [[f64; 2]; 3]| Means {
+            d_in: 2,
+            sums: [text.concat(), image.concat()],
+            counts: [vec![1, 1, 0], vec![2, 2, 2]],
+        };
+        let means = of([[6.0, 5.0], [4.0, 5.0], [0.0; 2]], [[18.0, 20.0], [18.0, 16.0], [18.0, 18.0]]);
+        let found = means.cosines();
+        assert!(found[0].unwrap().abs() < 1e-12 && found[1].unwrap().abs() < 1e-12);
+        assert_eq!(found[2], None);
+        let along = of([[6.0, 5.0], [4.0, 5.0], [0.0; 2]], [[20.0, 18.0], [16.0, 18.0], [18.0, 18.0]]).cosines();
+        assert!((along[0].unwrap() - 1.0).abs() < 1e-12 && (along[1].unwrap() - 1.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,371 @@
+//! Rows changed on purpose: images replaced by white ones, so that a text is read without what its image shows; and faults of
+//! known kinds and rates, so that scores can be tried on them. Changes rows only, in memory, the same ones for the same seed.
+
+use super::image::ImageFile;
+use super::record::{Part, Record};
+use super::source::{Row, Rows};
+use crate::pixels;
+use crate::resample::Rgb;
+use crate::{Error, Result};
+use image::{ExtendedColorType, ImageEncoder, RgbImage, codecs::png::PngEncoder};
+use rand::seq::SliceRandom;
+use rand::{Rng, RngExt};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use sae_core::sample::Role;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// The field of a row's other columns that says whether it was changed.
+pub const ALTERED: &str = "altered";
+
+/// Rows that are in memory at once; what is swapped is swapped among them.
+const WINDOW: usize = 256;
+/// Standard deviation of a blur, as a share of the shorter side.
+const BLUR: f32 = 0.08;
+/// Standard deviation of noise, of 255.
+const NOISE: f32 = 96.0;
+
+/// What is done to a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// Its images become white, of the same size.
+    BlankImages,
+    /// It gets the images of another row.
+    SwappedImages,
+    /// It gets the answers of another row.
+    SwappedAnswers,
+    /// The words of its answers are put in another order.
+    ShuffledWords,
+    /// Its answers end half-way.
+    TruncatedAnswers,
+    /// Its images are blurred, by 8 % of the shorter side.
+    BlurredImages,
+    /// Its images get normal noise, of a deviation of 96 of 255.
+    NoisyImages,
+}
+
+impl Fault {
+    /// The faults that scores are tried on.
+    pub const TRIED: [Self; 6] = [
+        Self::SwappedImages,
+        Self::SwappedAnswers,
+        Self::ShuffledWords,
+        Self::TruncatedAnswers,
+        Self::BlurredImages,
+        Self::NoisyImages,
+    ];
+
+    /// The name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BlankImages => "blank-images",
+            Self::SwappedImages => "swapped-images",
+            Self::SwappedAnswers => "swapped-answers",
+            Self::ShuffledWords => "shuffled-words",
+            Self::TruncatedAnswers => "truncated-answers",
+            Self::BlurredImages => "blurred-images",
+            Self::NoisyImages => "noisy-images",
+        }
+    }
+}
+
+impl std::str::FromStr for Fault {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::TRIED.into_iter().find(|fault| fault.name() == name).ok_or_else(|| {
+            let known: Vec<_> = Self::TRIED.iter().map(|fault| fault.name()).collect();
+            format!("{name} is no fault that can be made: {}", known.join(", "))
+        })
+    }
+}
+
+/// A fault, and which rows get it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alteration {
+    /// What is done.
+    pub fault: Fault,
+    /// Share of the rows, drawn by their keys.
+    pub share: f64,
+    /// Of the draw, and of everything random about the fault.
+    pub seed: u64,
+}
+
+impl Alteration {
+    /// Every image white: what is left is what the text says by itself.
+    pub const BLANK: Self = Self { fault: Fault::BlankImages, share: 1.0, seed: 0 };
+
+    /// Random numbers that depend on the row's key and on the seed alone.
+    fn rng(&self, key: &str) -> ChaCha8Rng {
+        // FNV-1a.
+        let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        ChaCha8Rng::seed_from_u64(hash ^ self.seed.rotate_left(32))
+    }
+
+    fn draws(&self, key: &str) -> bool {
+        self.share >= 1.0 || self.rng(key).random::<f64>() < self.share
+    }
+
+    /// Changes the rows of a window, and says in each whether it was changed.
+    fn apply(&self, rows: &mut [Result<Row>]) {
+        let mut chosen: Vec<usize> = Vec::new();
+        for (n, row) in rows.iter_mut().enumerate() {
+            let Ok(Row { key, record: Ok(record), .. }) = row else { continue };
+            if self.fault != Fault::BlankImages {
+                mark(record, false);
+            }
+            if self.draws(key) {
+                chosen.push(n);
+            }
+        }
+        match self.fault {
+            Fault::SwappedImages => self.swap(rows, &chosen, images, |record, images| record.images = images),
+            Fault::SwappedAnswers => self.swap(rows, &chosen, |r| answers(r), set_answers),
+            _ => chosen.iter().for_each(|n| {
+                if let Ok(row) = &mut rows[*n] {
+                    self.change(row);
+                }
+            }),
+        }
+    }
+
+    /// Gives every chosen row what the next one in a random order has, unless that is the same or does not fit.
+    fn swap<T: Clone + PartialEq + AsRef<[U]>, U>(
+        &self,
+        rows: &mut [Result<Row>],
+        chosen: &[usize],
+        get: impl Fn(&Record) -> T,
+        set: impl Fn(&mut Record, T),
+    ) {
+        let mut parts: Vec<(usize, String, T)> = Vec::with_capacity(chosen.len());
+        for n in chosen {
+            if let Ok(Row { key, record: Ok(record), .. }) = &rows[*n] {
+                parts.push((*n, key.clone(), get(record)));
+            }
+        }
+        parts.sort_by_cached_key(|(_, key, _)| self.rng(&format!("order {key}")).next_u64());
+        for (at, (n, _, own)) in parts.iter().enumerate() {
+            let (_, _, other) = &parts[(at + 1) % parts.len()];
+            if let Ok(Row { record: Ok(record), .. }) = &mut rows[*n]
+                && own != other
+                && own.as_ref().len() == other.as_ref().len()
+            {
+                set(record, other.clone());
+                mark(record, true);
+            }
+        }
+    }
+
+    fn change(&self, row: &mut Row) {
+        let mut rng = self.rng(&format!("fault {}", row.key));
+        let Ok(record) = &mut row.record else { return };
+        let changed = match self.fault {
+            Fault::ShuffledWords | Fault::TruncatedAnswers => {
+                let old = answers(record);
+                let new: Vec<String> = old.iter().map(|answer| self.reworded(answer, &mut rng)).collect();
+                let changed = old != new;
+                set_answers(record, new);
+                Ok(changed)
+            }
+            _ => {
+                let images = record.images.iter().map(|image| self.redrawn(image, &mut rng));
+                images.collect::<Result<Vec<_>, _>>().map(|images| {
+                    record.images = images;
+                    !record.images.is_empty()
+                })
+            }
+        };
+        match changed {
+            Ok(changed) if self.fault != Fault::BlankImages => mark(record, changed),
+            Ok(_) => (),
+            Err(reason) => row.record = Err(reason),
+        }
+    }
+
+    fn reworded(&self, answer: &str, rng: &mut ChaCha8Rng) -> String {
+        let mut words: Vec<&str> = answer.split_whitespace().collect();
+        match self.fault {
+            Fault::ShuffledWords => words.shuffle(rng),
+            _ => words.truncate(words.len().div_ceil(2)),
+        }
+        words.join(" ")
+    }
+
+    fn redrawn(&self, file: &ImageFile, rng: &mut ChaCha8Rng) -> Result<ImageFile, String> {
+        let Rgb { width, height, mut data } = pixels::decode(&file.read()?)?;
+        let size = [width as u32, height as u32];
+        match self.fault {
+            Fault::BlankImages => data.fill(255),
+            Fault::NoisyImages => data.iter_mut().for_each(|v| *v = (f32::from(*v) + NOISE * normal(rng)) as u8),
+            _ => {
+                let image = RgbImage::from_raw(size[0], size[1], data).ok_or("the image has another size")?;
+                let sigma = (BLUR * size[0].min(size[1]) as f32).max(0.5);
+                data = image::imageops::fast_blur(&image, sigma).into_raw();
+            }
+        }
+        let mut bytes = Vec::new();
+        let encoder = PngEncoder::new(&mut bytes);
+        encoder.write_image(&data, size[0], size[1], ExtendedColorType::Rgb8).map_err(|e| e.to_string())?;
+        Ok(ImageFile::held(file.path.clone(), bytes))
+    }
+}
+
+/// A draw from the standard normal distribution (Box and Muller 1958).
+fn normal(rng: &mut impl Rng) -> f32 {
+    let (radius, angle): (f32, f32) = (1.0 - rng.random::<f32>(), rng.random::<f32>());
+    (-2.0 * radius.ln()).sqrt() * (std::f32::consts::TAU * angle).cos()
+}
+
+fn mark(record: &mut Record, altered: bool) {
+    if let Some(meta) = record.meta.as_object_mut() {
+        meta.insert(ALTERED.into(), altered.into());
+    }
+}
+
+fn images(record: &Record) -> Vec<ImageFile> {
+    record.images.clone()
+}
+
+/// The words of the answers: those of the model's turns, and the preferred and the rejected one.
+fn answers(record: &Record) -> Vec<String> {
+    let turns = record.turns.iter().filter(|turn| turn.role == Role::Assistant).map(|turn| turn.text());
+    turns.chain(record.pair.iter().flat_map(|pair| [pair.chosen.clone(), pair.rejected.clone()])).collect()
+}
+
+/// Puts other answers in their places. Images in an answer stay, behind its words.
+fn set_answers(record: &mut Record, answers: Vec<String>) {
+    let mut answers = answers.into_iter();
+    for turn in record.turns.iter_mut().filter(|turn| turn.role == Role::Assistant) {
+        turn.parts.retain(|part| matches!(part, Part::Image(_)));
+        turn.parts.insert(0, Part::Text(answers.next().unwrap_or_default()));
+    }
+    if let (Some(pair), Some(chosen), Some(rejected)) = (&mut record.pair, answers.next(), answers.next()) {
+        (pair.chosen, pair.rejected) = (chosen, rejected);
+    }
+}
+
+/// The rows, changed, a window at a time. Rows that say nothing stay as they are.
+pub(super) fn altered(rows: Rows, alteration: Alteration) -> Rows {
+    Box::new(Altered { rows, alteration, window: VecDeque::new() })
+}
+
+struct Altered {
+    rows: Rows,
+    alteration: Alteration,
+    window: VecDeque<Result<Row, Error>>,
+}
+
+impl Iterator for Altered {
+    type Item = Result<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.window.is_empty() {
+            let mut window: Vec<_> = self.rows.by_ref().take(WINDOW).collect();
+            self.alteration.apply(&mut window);
+            self.window = window.into();
+        }
+        self.window.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Turn;
+    use super::*;
+    use serde_json::json;
+
+    fn png(shade: u8) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let pixels: Vec<u8> = (0..600).map(|at| if at < 300 { shade } else { 255 - shade / 2 }).collect();
+        PngEncoder::new(&mut bytes).write_image(&pixels, 20, 10, ExtendedColorType::Rgb8).unwrap();
+        bytes
+    }
+
+    fn rows(count: usize) -> Rows {
+        Box::new((0..count).map(|n| {
+            let answer = Turn::of_text(Role::Assistant, format!("row {n} has these words in it"));
+            let record = Record {
+                turns: vec![Turn { role: Role::User, parts: vec![Part::Image(0)] }, answer],
+                pair: None,
+                verbatim: None,
+                images: vec![ImageFile::held(String::new(), png((n % 200) as u8))],
+                meta: json!({}),
+            };
+            Ok(Row { number: n as u64, source: format!("a:{n}"), key: n.to_string(), record: Ok(record) })
+        }))
+    }
+
+    fn records(count: usize, fault: Fault, share: f64) -> Vec<Record> {
+        altered(rows(count), Alteration { fault, share, seed: 3 }).map(|row| row.unwrap().record.unwrap()).collect()
+    }
+
+    #[test]
+    fn about_the_share_is_changed_and_marked_and_nothing_else() {
+        let plain: Vec<_> = rows(600).map(|row| row.unwrap().record.unwrap()).collect();
+        for fault in Fault::TRIED {
+            let records = records(600, fault, 0.25);
+            let marked = records.iter().filter(|r| r.meta[ALTERED] == json!(true)).count();
+            assert!((100..200).contains(&marked), "{fault:?}: {marked}");
+            for (old, new) in plain.iter().zip(&records) {
+                let same = (&old.turns, &old.images) == (&new.turns, &new.images);
+                assert_eq!(new.meta[ALTERED], json!(!same), "{fault:?}");
+            }
+            assert_eq!(records, self::records(600, fault, 0.25), "the same again");
+        }
+    }
+
+    #[test]
+    fn swapping_loses_nothing_and_changes_one_side_alone() {
+        for (fault, by_answer) in [(Fault::SwappedAnswers, true), (Fault::SwappedImages, false)] {
+            let sorted = |records: &[Record]| {
+                let mut all: Vec<_> = records.iter().map(|r| (answers(r), r.images[0].bytes.clone())).collect();
+                let (mut answers, mut images): (Vec<_>, Vec<_>) = all.drain(..).unzip();
+                answers.sort();
+                images.sort();
+                (answers, images)
+            };
+            let plain: Vec<_> = rows(300).map(|row| row.unwrap().record.unwrap()).collect();
+            let swapped = records(300, fault, 0.5);
+            assert_eq!(sorted(&plain), sorted(&swapped));
+            for (old, new) in plain.iter().zip(&swapped) {
+                assert!(by_answer || old.turns == new.turns);
+                assert!(!by_answer || old.images == new.images);
+            }
+        }
+    }
+
+    #[test]
+    fn words_are_shuffled_or_cut_and_images_keep_their_size() {
+        let words = |text: &str| {
+            let mut words: Vec<_> = text.split(' ').map(String::from).collect();
+            words.sort();
+            words
+        };
+        let of = |fault| records(1, fault, 1.0).remove(0);
+        assert_eq!(words(&answers(&of(Fault::ShuffledWords))[0]), words("row 0 has these words in it"));
+        assert_eq!(answers(&of(Fault::TruncatedAnswers)), ["row 0 has these"]);
+        for fault in [Fault::BlankImages, Fault::BlurredImages, Fault::NoisyImages] {
+            let image = of(fault).images.remove(0);
+            let Rgb { width, height, data } = pixels::decode(&image.read().unwrap()).unwrap();
+            assert_eq!((width, height), (20, 10));
+            assert_eq!(data.iter().all(|v| *v == 255), fault == Fault::BlankImages);
+        }
+    }
+
+    #[test]
+    fn a_row_that_says_nothing_and_an_image_that_does_not_decode_are_left_to_the_skipped() {
+        let broken = |n: usize| {
+            let mut row = rows(n + 1).last().unwrap().unwrap();
+            match n {
+                0 => row.record = Err("no text".into()),
+                _ => row.record.as_mut().unwrap().images[0].bytes = Some(b"no image".to_vec()),
+            }
+            Ok(row)
+        };
+        let rows: Rows = Box::new((0..2).map(broken));
+        let found: Vec<_> = altered(rows, Alteration::BLANK).map(|row| row.unwrap().record.unwrap_err()).collect();
+        assert_eq!(found[0], "no text");
+        assert!(found[1].contains("does not decode"), "{}", found[1]);
+    }
+}
