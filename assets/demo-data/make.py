@@ -9,6 +9,7 @@ Needs Python 3.11 with pillow and numpy, and a folder (--sources) with four sour
     apt-get download openclipart-png openclipart-svg    dpkg -x both into sources/oc
 
     python make.py --sources SOURCES --cache CACHE --out assets/demo-data
+    python make.py --sources SOURCES --training OUT        the emoji pairs of the training set alone, as a data set
 
 A caption is an emoji's English label and up to three of its tags ("label: tag, tag, tag"), or the
 title and keywords of an Openclipart drawing. 300 captions of emoji are held out, with every picture
@@ -165,16 +166,37 @@ def swap_quarter(texts, rng):
             return dict(zip(chosen, to))
 
 
+def write_training(out, rows, pictures, train, rng):
+    """The emoji pairs of the training set as LLaVA rows, in random order: to fit scores to, without Openclipart's titles."""
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    train = [index for index in train if rows[index]["source"] != "openclipart"]
+    rng.shuffle(train)
+    with open(out / "data.jsonl", "w") as data:
+        for index in train:
+            row = rows[index]
+            name = f"images/{row['id']}.png"
+            Image.fromarray(pictures[index]).save(out / name)
+            turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": row["caption"]}]
+            record = {"id": row["id"], "image": name, "conversations": turns, "source": row["source"]}
+            print(json.dumps(record | {"licence": LICENCES[row["source"]]}), file=data)
+    print(f"{len(train)} pairs")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sources", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--training", type=Path, help="write the training pairs here, and nothing else")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = random.Random(args.seed)
     rows, pictures = collect(args.sources)
     test, train = split(rows, rng)
+    if args.training:
+        return write_training(args.training, rows, pictures, train, rng)
+    if not args.cache or not args.out:
+        parser.error("--cache and --out, or --training")
 
     args.cache.mkdir(parents=True, exist_ok=True)
     np.save(args.cache / "train.npy", np.stack([pictures[index] for index in train]))

@@ -4,8 +4,10 @@
 //! A score `x` that sums over tokens grows with their number. `ln`-lengths of text and of image are centred and scaled, and
 //! `x` is regressed on `1, t, v, t^2, t v, v^2, t^3` by least squares (with a ridge of 1e-6 of the trace, since images of one data set often
 //! have one length); the absolute residuals are regressed on the same. What is left, in units of the deviation usual at that length, is
-//! `(x - expected(t, v)) / max(spread(t, v), spread / 4)`. Zero is what a sample of this length usually scores.
+//! `(x - expected(t, v)) / max(spread(t, v), spread / 4)`. Zero is what a sample of this length usually scores. Where that
+//! would go with the length more than the score did ([`Usual::helps`]), a score is better left as it is.
 
+use crate::rank;
 use faer::{Mat, Side, prelude::Solve};
 use serde::Serialize;
 
@@ -53,6 +55,17 @@ impl Usual {
         let spread = dot(&self.spread, &terms).max(self.mean_spread / 4.0);
         let residual = score - dot(&self.expected, &terms);
         if spread > 0.0 { residual / spread } else { 0.0 }
+    }
+
+    /// Whether adjusted scores go with the length less than they did (Spearman's correlation with all positions). Of a score
+    /// that is mostly ties - zero for nearly every sample - what is expected at a length is all that adjusting leaves.
+    pub fn helps(&self, scores: &[(f64, [u32; 2])]) -> bool {
+        let lengths: Vec<f64> = scores.iter().map(|(_, [text, image])| f64::from(text + image)).collect();
+        let with = |of: fn(&Self, f64, [u32; 2]) -> f64| {
+            let values: Vec<f64> = scores.iter().map(|(score, length)| of(self, *score, *length)).collect();
+            rank::correlation(&values, &lengths).map_or(0.0, f64::abs)
+        };
+        with(Self::adjust) < with(|_, score, _| score)
     }
 
     fn terms(&self, length: [u32; 2]) -> [f64; TERMS] {
@@ -117,6 +130,18 @@ mod tests {
         assert!(correlation(&raw, &lengths).unwrap() > 0.95);
         assert!(correlation(&adjusted, &lengths).unwrap().abs() < 0.05);
         assert!(correlation(&adjusted, &noises).unwrap() > 0.95);
+    }
+
+    #[test]
+    fn a_score_of_mostly_zeros_is_left_alone_and_one_that_grows_is_not() {
+        let length = |n: usize| [3 + (n * 7919 % 97) as u32, 64];
+        let rare = |n: usize| f64::from(u8::from(crate::scores::random(&n.to_string(), 2) < 0.02));
+        let rare: Vec<_> = (0..500).map(|n| (rare(n), length(n))).collect();
+        let growing: Vec<_> = (0..500).map(|n| (f64::from(length(n)[0]) + rare[n].0, length(n))).collect();
+        assert!(!Usual::of(&rare).unwrap().helps(&rare));
+        assert!(Usual::of(&growing).unwrap().helps(&growing));
+        let flat: Vec<_> = (0..500).map(|n| (1.0, length(n))).collect();
+        assert!(!Usual::of(&flat).unwrap().helps(&flat));
     }
 
     #[test]

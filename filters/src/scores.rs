@@ -7,7 +7,7 @@
 //! | `co_l0` | co-occurring features | the same | the same, adjusted for length |
 //!
 //! *Active*: above the threshold on at least one position; *co-occurring*: on a text and on an image position; each mode
-//! looks at its own positions ([`Mode`]) and has its own weights ([`crate::weights`]). *Adjusted*: [`crate::length`].
+//! looks at its own positions ([`Mode`]) and has its own weights ([`crate::weights`]). *Adjusted*: [`crate::length`], if that helps.
 
 use crate::length::Usual;
 use crate::mode::{IMAGE, Mode, TEXT};
@@ -188,7 +188,8 @@ fn adjust(scores: &mut Scores, content: &[[u32; 2]], usual: Option<&Usuals>) -> 
         let Some(values) = scores.columns.get_mut(&name) else { continue };
         let own = || {
             let scored = values.iter().zip(content).filter_map(|(value, length)| Some(((*value)?, *length)));
-            Usual::of(&scored.collect::<Vec<_>>())
+            let scored: Vec<_> = scored.collect();
+            Usual::of(&scored).filter(|usual| usual.helps(&scored))
         };
         let Some(usual) = usual.map_or_else(own, |usual| usual.get(&name).cloned()) else { continue };
         for (value, length) in values.iter_mut().zip(content) {

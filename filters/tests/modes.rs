@@ -246,7 +246,7 @@ proptest! {
                 .map(|t| (0..F).filter(|k| activation(&t.h, *k) > 0.0).count() as f64).collect();
             expect("l0_release", mean(&fires).filter(|_| both))?;
             let (text, image) = (on(false, &|t| !t.special), on(true, &|t| !t.special));
-            let adjusted = |name: &str, raw: f64| content.then(|| usual[name].adjust(raw, length));
+            let adjusted = |name: &str, raw: f64| content.then(|| usual.get(name).map_or(raw, |usual| usual.adjust(raw, length)));
             expect("l0_corrected", adjusted("l0_corrected", text.union(&image).count() as f64))?;
             expect("co_l0_corrected", adjusted("co_l0_corrected", text.intersection(&image).count() as f64))?;
             let raw = sum(&mut text.union(&image), &found.corrected_weights());

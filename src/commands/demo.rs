@@ -31,7 +31,7 @@ const LAYER: usize = 4;
 /// Rows kept by the filter of the constructed data.
 const KEEP: Keep = Keep::Share(0.75);
 /// Scores that the report compares.
-const SCORES: [&str; 5] = ["cosine_paper", "l0_paper", "co_l0_paper", "pmi", "random"];
+const SCORES: [&str; 6] = ["cosine_paper", "l0_paper", "co_l0_paper", "pmi", "pmi_apart", "random"];
 
 /// Everything the demo measured.
 #[derive(Serialize)]
@@ -76,7 +76,8 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
     let mut clock = Clock { last: Instant::now(), seconds: Vec::new() };
 
     capture(args, &data.join("data.jsonl"), &args.run)?;
-    capture(args, &data.join("constructed-swapped.jsonl"), &constructed)?;
+    let plan = capture(args, &data.join("constructed-swapped.jsonl"), &constructed)?;
+    harvest::capture_apart(&plan, &constructed)?;
     clock.lap("harvest");
 
     let run = Run::open(&args.run)?;
@@ -167,10 +168,11 @@ fn trained(run: &Run, name: &str) -> Result<TrainConfig> {
     toml::from_str(&text).with_context(|| format!("no training configuration: {}", path.display()))
 }
 
-fn capture(args: &Demo, data: &Path, run: &Path) -> Result<()> {
+fn capture(args: &Demo, data: &Path, run: &Path) -> Result<Plan> {
     let plan = Plan::new(args.assets.join("demo-mllm"), data, vec![LAYER]);
-    harvest::capture(&Plan { device: args.device.device, part_rows: 16_384, ..plan }, run)?;
-    Ok(())
+    let plan = Plan { device: args.device.device, part_rows: 16_384, ..plan };
+    harvest::capture(&plan, run)?;
+    Ok(plan)
 }
 
 /// The activations of the run at `of`, with an autoencoder of `trained_in`.

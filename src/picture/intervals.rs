@@ -61,6 +61,7 @@ fn draw(area: &DrawingArea<BitMapBackend, Shift>, chance: f64, panel: &Panel) ->
         .disable_y_axis()
         .y_labels(0)
         .x_labels(8)
+        .light_line_style(WHITE)
         .label_style(("sans-serif", 14))
         .x_label_formatter(&|value| format!("{value:.1}"))
         .draw()?;

@@ -18,4 +18,5 @@ mod server;
 mod shards;
 mod tool;
 mod training;
+mod validate;
 mod whole_way;

@@ -43,7 +43,7 @@ fn from_a_data_set_to_a_filtered_one() {
     let modes = ["paper", "release", "corrected"];
     let expected = modes.iter().flat_map(|mode| ["cosine", "l0", "co_l0"].map(|method| format!("{method}_{mode}")));
     assert_eq!(columns, expected.chain(["pmi".into(), "random".into()]).collect::<Vec<_>>());
-    assert_eq!(scored["without_pmi"], serde_json::Value::Null);
+    assert_eq!(scored["without"], serde_json::json!({}));
     let why = json(&["score", "--run", run, "--explain", "row-3"]);
     assert!(why["pmi"].is_f64() && why["sample"] == 3, "{why}");
 
@@ -92,7 +92,7 @@ fn the_demo_ends_in_its_report() {
     let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(found["samples"].as_u64().unwrap() >= 400);
     assert_eq!(found["swapped"][0].as_f64().map(|s| (s * 100.0).round()), Some(25.0));
-    for score in ["cosine_paper", "l0_paper", "co_l0_paper", "random"] {
+    for score in ["cosine_paper", "l0_paper", "co_l0_paper", "pmi", "pmi_apart", "random"] {
         let values: Vec<f64> = found["auc"][score].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
         assert!(values.len() == 2 && values.iter().all(|v| (0.0..=1.0).contains(v)), "{score}: {values:?}");
     }

@@ -33,9 +33,13 @@ pub fn run(args: &Validate, dry: bool) -> Result<Outcome> {
     }
     let (path, drawn) = (folder.join(format!("{}.json", opened.name)), folder.join(format!("{}.png", opened.name)));
     file::write_json(&path, &report)?;
+    let names = report.names();
     let panels = report.trials.iter().filter(|trial| !trial.scores.is_empty()).map(|trial| Panel {
         title: format!("{} ({:.0} %)", trial.fault.name().replace('-', " "), 100.0 * trial.share),
-        rows: trial.scores.iter().map(|(name, auc)| (name.clone(), Interval::from(*auc))).collect(),
+        rows: names
+            .iter()
+            .filter_map(|name| Some(((*name).clone(), Interval::from(*trial.scores.get(*name)?))))
+            .collect(),
     });
     picture::intervals(&drawn, "AUC: good rows against rows with a fault", 0.5, &panels.collect::<Vec<_>>())?;
     let text = format!("{}\n  {}\n  {}", report.describe(), path.display(), drawn.display());

@@ -76,17 +76,22 @@ impl Report {
         self.trials.push(trial);
     }
 
-    /// A row a score and a column a trial; then what would be kept, and how alike the rankings of the first trial are.
-    pub(super) fn describe(&self) -> String {
-        let mut text = format!("{} on {}: AUC [95 %], 0.5 is chance\n", self.sae, self.model);
+    /// Scores and baselines, the most telling over all trials first.
+    pub(super) fn names(&self) -> Vec<&String> {
         let names: BTreeSet<&String> = self.trials.iter().flat_map(|trial| trial.scores.keys()).collect();
-        // The most telling over all trials first.
         let mean = |name: &String| {
             let of: Vec<f64> = self.trials.iter().filter_map(|t| t.scores.get(name)).map(|auc| auc.auc).collect();
             of.iter().sum::<f64>() / of.len().max(1) as f64
         };
         let mut names: Vec<_> = names.into_iter().collect();
         names.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
+        names
+    }
+
+    /// A row a score and a column a trial; then what would be kept, and how alike the rankings of the first trial are.
+    pub(super) fn describe(&self) -> String {
+        let mut text = format!("{} on {}: AUC [95 %], 0.5 is chance\n", self.sae, self.model);
+        let names = self.names();
         for trials in self.trials.chunks(3) {
             let title = |t: &Trial| format!("{} ({} of {})", t.fault.name(), count(t.altered), count(t.samples));
             let mut lines = vec![std::iter::once("score".into()).chain(trials.iter().map(title)).collect::<Vec<_>>()];

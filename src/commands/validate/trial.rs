@@ -82,8 +82,7 @@ pub(super) fn run(
     let drop = both(&without, &with, |without, with| without - with);
     let likelihood: Values = with.iter().map(|nll| nll.map(|nll| -nll)).collect();
     if let Some(pmi) = values.get(score::PMI_APART).cloned() {
-        values.insert("pmi_apart+drop".into(), together(&[&pmi, &drop]));
-        values.insert("pmi_apart+drop+likelihood".into(), together(&[&pmi, &drop, &likelihood]));
+        values.insert("pmi_apart+likelihood".into(), together(&[&pmi, &likelihood]));
     }
     values.insert("likelihood".into(), likelihood);
     values.insert("likelihood_drop".into(), drop);

@@ -1,0 +1,236 @@
+"""Does filtering pick better training data? The bundled model, fine-tuned on pairs of which a part is wrong.
+
+Needs Python 3.11 with torch 2.15, transformers 5.23 (and no torchvision), pillow, numpy, pyarrow, matplotlib.
+
+    python docs/closed_loop.py make  --out LOOP            # pool.jsonl, 40 % of its captions swapped; held-out.jsonl
+    sae harvest --model assets/demo-mllm --data LOOP/pool.jsonl --layers 4 --run LOOP/run --apart
+    cp -r CALIBRATION/saes LOOP/run/                       # an autoencoder of the same layer (docs/SCORES.md)
+    sae score --run LOOP/run --calibrate CALIBRATION --calibrate LOOP/run
+    python docs/closed_loop.py train --out LOOP            # every score and share, five seeds; goes on where it stopped
+    python docs/closed_loop.py plot  --out LOOP --picture docs/closed-loop.png
+
+Concepts (the words before the colon, without skin tones) are either in the pool or held out. The vision tower stays as
+it is; the projector and the decoder learn for the same number of steps on whatever was kept. A seed draws the initial
+order of the data; which captions are wrong is the same for all. Two measures on the held-out pairs: the negative
+log-likelihood of a caption's token, and how often the right caption is the likeliest of four.
+"""
+
+import argparse
+import json
+import random
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+ASSETS = ROOT / "assets"
+NOISE, HELD_OUT, CHOICES = 0.4, 1 / 3, 4
+STEPS, BATCH, RATE = 40, 16, 1e-4
+SHARES = [0.1, 0.3, 0.5, 0.7, 0.9]
+SCORES = ["random", "cosine_paper", "l0_paper", "co_l0_paper", "likelihood_drop", "pmi", "pmi_apart"]
+
+
+def concept(caption):
+    return re.sub(r":.*", "", caption)
+
+
+def answer(row):
+    return row["conversations"][1]["value"]
+
+
+def make(args):
+    rows = [json.loads(line) for line in open(ASSETS / "demo-data/data.jsonl")]
+    for row in rows:
+        row["image"] = str(ASSETS / "demo-data" / row["image"])
+    rng = random.Random(0)
+    concepts = sorted({concept(answer(row)) for row in rows})
+    held = set(rng.sample(concepts, round(HELD_OUT * len(concepts))))
+    pool = [row for row in rows if concept(answer(row)) not in held]
+    wrong = rng.sample(range(len(pool)), round(NOISE * len(pool)))
+    # Each wrong row gets the caption of the next one in this random order, unless that says the same.
+    captions = [answer(pool[i]) for i in wrong]
+    for row in pool:
+        row["swapped"] = False
+    for i, caption in zip(wrong, captions[1:] + captions[:1]):
+        pool[i]["swapped"] = caption != answer(pool[i])
+        pool[i]["conversations"][1]["value"] = caption
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, part in (("pool", pool), ("held-out", [row for row in rows if concept(answer(row)) in held])):
+        (args.out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+        print(f"{name}: {len(part)} pairs, {sum(row.get('swapped', False) for row in part)} swapped")
+
+
+class Bench:
+    """The model with its tower's output for every picture computed once."""
+
+    def __init__(self, out):
+        sys.path.insert(0, str(ASSETS / "demo-mllm"))
+        import torch
+        import train as recipe
+        from PIL import Image
+        from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+        self.torch, self.functional = torch, torch.nn.functional
+        self.processor = AutoProcessor.from_pretrained(ASSETS / "demo-mllm")
+        self.model = LlavaForConditionalGeneration.from_pretrained(ASSETS / "demo-mllm", dtype=torch.float32)
+        self.start = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.prompt = self.processor.tokenizer(recipe.PROMPT).input_ids
+        self.pool, self.held = [[json.loads(line) for line in open(out / f"{name}.jsonl")] for name in ("pool", "held-out")]
+        rng = random.Random(1)
+        self.wrong = [rng.sample([answer(o) for o in self.held if answer(o) != answer(row)], CHOICES - 1) for row in self.held]
+
+        def tower(images):
+            pixels = self.processor.image_processor(images=images, return_tensors="pt").pixel_values
+            with torch.no_grad():
+                return self.model.model.vision_tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
+
+        self.seen = [torch.cat([tower([Image.open(row["image"])]) for row in rows]) for rows in (self.pool, self.held)]
+        self.white = tower([Image.new("RGB", (112, 112), "white")])
+
+    def nll(self, seen, captions):
+        """Summed negative log-likelihood and number of tokens of each caption under its picture."""
+        torch = self.torch
+        tokens = [self.processor.tokenizer(f" {c}</s>", add_special_tokens=False).input_ids for c in captions]
+        width = max(map(len, tokens))
+        ids = torch.tensor([self.prompt + t + [3] * (width - len(t)) for t in tokens])
+        labels = torch.tensor([t + [-100] * (width - len(t)) for t in tokens])
+        embedded = self.model.get_input_embeddings()(ids)
+        image = ids[0] == self.model.config.image_token_id
+        embedded = embedded.clone()
+        embedded[:, image] = self.model.model.multi_modal_projector(seen)
+        hidden = self.model.model.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        logits = self.model.lm_head(hidden[:, len(self.prompt) - 1 : -1])
+        loss = self.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+        return loss.sum(1), (labels != -100).sum(1)
+
+    def many(self, seen, captions):
+        with self.torch.no_grad():
+            parts = [self.nll(seen[i : i + 64], captions[i : i + 64]) for i in range(0, len(captions), 64)]
+        return [self.torch.cat(values).numpy() for values in zip(*parts)]
+
+    def measure(self):
+        seen, right = self.seen[1], [answer(row) for row in self.held]
+        nll, count = self.many(seen, right)
+        others = [self.many(seen, [wrong[k] for wrong in self.wrong])[0] for k in range(CHOICES - 1)]
+        return {"nll": float(nll.sum() / count.sum()), "retrieval": float((nll[None] < np.array(others)).all(0).mean())}
+
+    def fine_tune(self, kept, seed):
+        torch = self.torch
+        torch.manual_seed(seed)
+        self.model.load_state_dict(self.start)
+        parameters = [p for name, p in self.model.named_parameters() if "vision_tower" not in name]
+        optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.05, betas=(0.9, 0.98))
+        rng, queue = random.Random(seed), []
+        for step in range(STEPS):
+            while len(queue) < BATCH:
+                queue += rng.sample(kept, len(kept))
+            batch, queue = queue[:BATCH], queue[BATCH:]
+            for group in optimizer.param_groups:
+                group["lr"] = RATE * min((step + 1) / 5, 1 - step / STEPS)
+            nll, count = self.nll(self.seen[0][batch], [answer(self.pool[i]) for i in batch])
+            optimizer.zero_grad(set_to_none=True)
+            (nll.sum() / count.sum()).backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+        return self.measure()
+
+    def likelihood_drop(self):
+        captions = [answer(row) for row in self.pool]
+        with_image, count = self.many(self.seen[0], captions)
+        without, _ = self.many(self.white.expand(len(captions), -1, -1), captions)
+        return (without - with_image) / count
+
+
+def train(args):
+    import pyarrow.parquet as parquet
+    import torch
+
+    torch.set_num_threads(args.threads)
+    bench = Bench(args.out)
+    (table,) = (args.out / "run/scores").glob("*.parquet")
+    table = parquet.read_table(table)
+    keys = parquet.read_table(args.out / "run/samples.parquet").column("key").to_pylist()
+    place = {row["id"]: i for i, row in enumerate(bench.pool)}
+    scores = {}
+    for name in args.scores:
+        if name in table.column_names:
+            scores[name] = np.full(len(bench.pool), -np.inf)
+            scores[name][[place[key] for key in keys]] = table.column(name).to_numpy()
+    if "likelihood_drop" in args.scores:
+        scores["likelihood_drop"] = bench.likelihood_drop()
+    clean = [i for i, row in enumerate(bench.pool) if not row["swapped"]]
+    everything = list(range(len(bench.pool)))
+    jobs = [("before", 1.0, None)] + [("full", 1.0, everything), ("clean", len(clean) / len(everything), clean)]
+    for share in sorted(args.shares, key=lambda share: abs(share - 0.5)):
+        for name in scores:
+            jobs.append((name, share, None))
+    log = args.out / "loop.jsonl"
+    done = {(r["by"], r["share"], r["seed"]) for r in map(json.loads, open(log))} if log.exists() else set()
+    for seed in range(args.seeds):
+        for by, share, kept in jobs:
+            if (by, share, seed) in done or (by == "before" and seed > 0):
+                continue
+            if by == "before":
+                result, purity = bench.measure(), None
+            else:
+                if kept is None:
+                    order = np.random.default_rng(seed).permutation(len(everything)) if by == "random" else np.argsort(-scores[by], kind="stable")
+                    kept = sorted(order[: round(share * len(everything))].tolist())
+                result = bench.fine_tune(kept, seed)
+                purity = sum(not bench.pool[i]["swapped"] for i in kept) / len(kept)
+            with open(log, "a") as file:
+                print(json.dumps({"by": by, "share": share, "seed": seed, "clean": purity} | result), file=file)
+            print(by, share, seed, purity, result, flush=True)
+
+
+def plot(args):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = [json.loads(line) for line in open(args.out / "loop.jsonl")]
+    of = lambda by, share, key: np.array([r[key] for r in rows if r["by"] == by and (share is None or r["share"] == share)])
+    figure, axes = plt.subplots(1, 2, figsize=(13, 5.2))
+    titles = {"nll": "held-out NLL a token (lower is better)", "retrieval": "right caption of four (higher is better)"}
+    for axis, (key, title) in zip(axes, titles.items()):
+        for by in SCORES:
+            shares = sorted({r["share"] for r in rows if r["by"] == by})
+            if not shares:
+                continue
+            values = [of(by, share, key) for share in shares]
+            axis.errorbar([100 * s for s in shares], [v.mean() for v in values], [v.std(ddof=1) if len(v) > 1 else 0 for v in values],
+                          label=by, capsize=3, marker="o", lw=2.2 if by == "pmi_apart" else 1.2, color="#888" if by == "random" else None)
+        for by, style in (("full", "-"), ("clean", "--"), ("before", ":")):
+            value = of(by, None, key)
+            axis.axhline(value.mean(), color="black", ls=style, lw=1, label={"full": "all pairs", "clean": "the right pairs alone", "before": "before"}[by])
+        axis.set(title=title, xlabel="kept, % of the pool")
+    axes[0].legend(fontsize=8, ncol=2)
+    figure.suptitle(f"Fine-tuned on what a score keeps of pairs of which {100 * NOISE:.0f} % are wrong; mean and deviation of the seeds")
+    figure.tight_layout()
+    figure.savefig(args.picture, dpi=110)
+    print(f"{'by':18}{'kept':>6}{'right':>8}{'seeds':>7}{'NLL':>18}{'retrieval':>18}")
+    for by, share in dict.fromkeys((r["by"], r["share"]) for r in sorted(rows, key=lambda r: (r["by"], r["share"]))):
+        here = [r for r in rows if (r["by"], r["share"]) == (by, share)]
+        show = lambda key: f"{np.mean([r[key] for r in here]):.4f} +- {np.std([r[key] for r in here], ddof=len(here) > 1):.4f}"
+        clean = [r["clean"] for r in here if r["clean"] is not None]
+        print(f"{by:18}{100 * share:>5.0f}%{np.mean(clean) if clean else float('nan'):>8.3f}{len(here):>7}{show('nll'):>18}{show('retrieval'):>18}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("command", choices=["make", "train", "plot"])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the loop")
+    parser.add_argument("--picture", type=Path, default=ROOT / "docs/closed-loop.png")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--scores", nargs="+", default=SCORES)
+    parser.add_argument("--shares", nargs="+", type=float, default=SHARES)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    {"make": make, "train": train, "plot": plot}[args.command](args)
+
+
+if __name__ == "__main__":
+    main()
