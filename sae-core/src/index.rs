@@ -14,7 +14,7 @@ mod tables;
 mod tests;
 
 pub use coactive::{COACTIVE, Coactive, MAX_ENTRIES, MAX_PAIRS, Positions};
-pub use examples::{Example, Examples, INTERVALS, PER_INTERVAL, STRONGEST};
+pub use examples::{Example, Examples, INTERVALS, PER_INTERVAL, STRONGEST, draw};
 pub use histogram::{Bin, Histogram, PER_OCTAVE};
 pub use lists::{
     Lists, Row, read_examples, read_lists, read_neighbours, write_examples, write_lists, write_neighbours,

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 /// An edit. What it was made from matters where somebody else has changed the same since.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there are a few of them at a time")]
 pub enum Change {
     /// Of what is written about a feature.
     Entry {
