@@ -17,10 +17,11 @@
 //!
 //! A row that cannot be used is skipped, counted and listed with its reason; only what would make all rows wrong (a
 //! checkpoint, an argument, a disk) is an [`Error`]. Nothing here prints. [`hub`] downloads a checkpoint that is named as
-//! one of the hub, and [`data::Fetch`] an image behind a link, for those who ask for it; nothing else reaches for the
-//! network.
+//! one of the hub, [`data::Fetch`] an image behind a link, and [`chat`] asks an endpoint, for those who want it; nothing else
+//! reaches for the network.
 
 mod capture;
+pub mod chat;
 mod checkpoint;
 pub mod data;
 mod error;

@@ -5,9 +5,12 @@
 //! the scores of the crate `filters`). Models and data sets live in the crate `harvest`; nothing here prints.
 
 pub mod adam;
+pub mod context;
+pub mod dashboard;
 pub mod device;
 pub mod error;
 pub mod eval;
+pub mod explain;
 pub mod file;
 pub mod formats;
 pub mod index;
