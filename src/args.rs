@@ -52,6 +52,8 @@ pub enum Command {
     Eval(Box<Eval>),
     /// Index the features: counts, examples, neighbours, cross-modal weights
     Index(Index),
+    /// Ask a model behind an OpenAI-compatible endpoint what features fire on, and try its answers
+    Label(Label),
     /// Score every sample by the features it activates
     Score(Score),
     /// Try the scores on faults of known kinds: which tell good samples from bad ones?
@@ -68,7 +70,7 @@ Examples:
     Info(Info),
     /// Rewrite an autoencoder of any known format as another
     Convert(Convert),
-    /// Write an autoencoder of a run for another tool
+    /// Write an autoencoder of a run for another tool, or its features for SAEDashboard, Neuronpedia or a browser
     Export(Export),
     /// Take another tool's autoencoder into a run, or make a run of another tool's activations
     Import(Import),
@@ -446,11 +448,83 @@ pub enum Excluded {
 
 /// `sae index`
 #[derive(Group, Debug)]
+#[command(after_help = "\
+Examples:
+  sae index --run run                                     words by the model that the run was captured from, if it is there
+  sae index --run run --model llava-1.5-7b-hf             by this one
+  sae index --run run --no-words                          no model is looked for")]
 pub struct Index {
     #[command(flatten)]
     pub of: OfSae,
+    /// Checkpoint, as for `sae harvest`, through whose output head each feature's words are told; where the run says it lies if this is left out
+    #[arg(long)]
+    pub model: Option<PathBuf>,
+    /// Leave the words out
+    #[arg(long, conflicts_with = "model")]
+    pub no_words: bool,
     #[command(flatten)]
     pub threshold: Threshold,
+}
+
+/// `sae label`
+#[derive(Group, Debug)]
+#[command(after_help = "\
+Two questions a feature: what do these places have in common, then, of places that were not shown, which does the label fit;
+the score is the share that is told right, 0.5 is chance. Texts and pictures of the run go to the endpoint.
+Labels that are there stay, whoever wrote them; the same command goes on where it stopped.
+
+Examples:
+  sae label --run run --url http://localhost:8000/v1 --model qwen2.5-vl --class cross --dry-run
+  sae label --run run --url https://api.openai.com/v1 --model gpt-4o --features 12,705 --price 2.5,10 --yes")]
+pub struct Label {
+    #[command(flatten)]
+    pub of: OfSae,
+    /// Base address of the endpoint; /chat/completions is added
+    #[arg(long)]
+    pub url: String,
+    /// Model to ask; it becomes the author of the labels
+    #[arg(long)]
+    pub model: String,
+    /// Environment variable with the key, if the endpoint wants one
+    #[arg(long, default_value = "OPENAI_API_KEY", value_name = "NAME")]
+    pub key_env: String,
+    #[command(flatten)]
+    pub chosen: Chosen,
+    /// Questions a minute at most
+    #[arg(long, default_value_t = 60.0, value_parser = above_zero, value_name = "N")]
+    pub per_minute: f64,
+    /// Price of a million tokens of questions and of answers, for the estimate: 2.5,10
+    #[arg(long, value_name = "IN,OUT")]
+    pub price: Option<Price>,
+    /// Start; without it only the cost is told
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Prices of a million tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Price {
+    /// Of questions.
+    pub question: f64,
+    /// Of answers.
+    pub answer: f64,
+}
+
+impl std::str::FromStr for Price {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let price = |part: &str| part.trim().parse().ok().filter(|price: &f64| price.is_finite() && *price >= 0.0);
+        let prices = text.split_once(',').and_then(|(question, answer)| Some((price(question)?, price(answer)?)));
+        let (question, answer) = prices.ok_or_else(|| format!("{text:?} is no pair of prices, such as 2.5,10"))?;
+        Ok(Self { question, answer })
+    }
+}
+
+impl std::fmt::Display for Price {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} and {} a million", self.question, self.answer)
+    }
 }
 
 /// `sae score`
@@ -666,22 +740,66 @@ pub struct Convert {
 /// `sae export`
 #[derive(Group, Debug)]
 #[command(after_help = "\
-Examples:
+Autoencoders:
   sae export --run run --sae base --to sae-lens --out base
-  sae export --run run --sae topk --to sparsify --out sparse/layers.16")]
+  sae export --run run --sae topk --to sparsify --out sparse/layers.16
+
+Features, with their examples, from the index; pictures come along:
+  sae export --run run --to html --features 12,705 --out pages
+  sae export --run run --to saedashboard --class cross --limit 1000 --out dashboards
+  sae export --run run --to neuronpedia --limit 65536 --out exports")]
 pub struct Export {
-    /// Run folder
-    #[arg(long)]
-    pub run: PathBuf,
-    /// Name of the autoencoder; may be left out if the run has one
-    #[arg(long)]
-    pub sae: Option<String>,
-    /// Format to write: sae-lens or sparsify
-    #[arg(long, value_parser = written)]
-    pub to: Format,
+    #[command(flatten)]
+    pub of: OfSae,
+    /// What to write: an autoencoder as sae-lens or sparsify, or features as saedashboard, neuronpedia or html
+    #[arg(long, value_parser = target)]
+    pub to: Target,
     /// New folder
     #[arg(long)]
     pub out: PathBuf,
+    #[command(flatten)]
+    pub chosen: Chosen,
+}
+
+/// What `sae export --to` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An autoencoder.
+    Autoencoder(Format),
+    /// SAEDashboard's batches of features.
+    SaeDashboard,
+    /// Files of Neuronpedia's bulk import.
+    Neuronpedia,
+    /// A page a feature.
+    Html,
+}
+
+impl Target {
+    /// Targets that are made of features.
+    const FEATURES: [(&str, Self); 3] =
+        [("saedashboard", Self::SaeDashboard), ("neuronpedia", Self::Neuronpedia), ("html", Self::Html)];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Autoencoder(format) => format.name(),
+            other => Self::FEATURES.iter().find(|(_, target)| *target == other).map_or("", |(name, _)| name),
+        }
+    }
+}
+
+/// Which features of an index.
+#[derive(Group, Debug)]
+pub struct Chosen {
+    /// These features
+    #[arg(long, value_delimiter = ',', value_name = "N,..")]
+    pub features: Vec<u32>,
+    /// Without --features: only those of this class
+    #[arg(long, value_parser = ["text", "image", "cross"], conflicts_with = "features")]
+    pub class: Option<String>,
+    /// Without --features: so many, those with the largest cross-modal weight first
+    #[arg(long, default_value_t = 100, conflicts_with = "features")]
+    pub limit: usize,
 }
 
 /// `sae import`
@@ -770,6 +888,14 @@ pub struct Device {
     pub device: DeviceChoice,
 }
 
+fn target(name: &str) -> Result<Target, String> {
+    if let Some((_, target)) = Target::FEATURES.iter().find(|(known, _)| *known == name) {
+        return Ok(*target);
+    }
+    let features = Target::FEATURES.map(|(name, _)| name).join(", ");
+    written(name).map(Target::Autoencoder).map_err(|e| format!("{e}; features go to {features}"))
+}
+
 fn written(name: &str) -> Result<Format, String> {
     let format: Format = name.parse()?;
     match Format::WRITTEN.contains(&format) {
@@ -783,6 +909,14 @@ fn similarity(text: &str) -> Result<f64, String> {
     match value > 0.0 && value <= 1.0 {
         true => Ok(value),
         false => Err(format!("a similarity of {text}: above 0, up to 1 (the same features)")),
+    }
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    match value > 0.0 && value.is_finite() {
+        true => Ok(value),
+        false => Err(format!("{text} is not above 0")),
     }
 }
 

@@ -36,6 +36,14 @@ pub enum Error {
         /// What to do about it, on a line of its own; or nothing.
         hint: String,
     },
+    /// An endpoint that does not answer as it should.
+    #[error("{cause}: {url}")]
+    Endpoint {
+        /// What it did.
+        cause: String,
+        /// Where it is.
+        url: String,
+    },
     /// Arguments that contradict each other, the checkpoint or the data.
     #[error("{0}")]
     Plan(String),

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! [`harvest`] runs all of it by a [`Plan`]; [`Live`] serves hidden states without storing them; a [`Predictor`] goes
-//! on behind a block with other hidden states. [`Checkpoint`] opens the parts of a Hugging Face folder and makes samples
+//! on behind a block with other hidden states; a [`Lens`] tells what words a direction raises. [`Checkpoint`] opens the parts of a Hugging Face folder and makes samples
 //! of rows; [`model`] computes; [`data`] reads. What goes in and comes out equals `transformers` 5.23 with Pillow 13 as
 //! the image backend: token ids exactly, pixel values exactly, hidden states to 1e-4.
 //!
@@ -17,16 +17,18 @@
 //!
 //! A row that cannot be used is skipped, counted and listed with its reason; only what would make all rows wrong (a
 //! checkpoint, an argument, a disk) is an [`Error`]. Nothing here prints. [`hub`] downloads a checkpoint that is named as
-//! one of the hub, and [`data::Fetch`] an image behind a link, for those who ask for it; nothing else reaches for the
-//! network.
+//! one of the hub, [`data::Fetch`] an image behind a link, and [`chat`] asks an endpoint, for those who want it; nothing else
+//! reaches for the network.
 
 mod capture;
+pub mod chat;
 mod checkpoint;
 pub mod data;
 mod error;
 pub mod hub;
 mod import;
 pub mod kernel;
+mod lens;
 mod live;
 pub mod model;
 mod net;
@@ -43,6 +45,7 @@ pub use capture::{ComputeDtype, Plan, Progress, harvest};
 pub use checkpoint::{Answers, Checkpoint, Prepared, Templating};
 pub use error::{Error, Result};
 pub use import::{CacheFormat, Import, ImportOutlook};
+pub use lens::Lens;
 pub use live::Live;
 pub use outlook::Outlook;
 pub use predict::{Predicted, Predictor, Replace};

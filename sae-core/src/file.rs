@@ -2,6 +2,7 @@
 //! Knows nothing of what is inside.
 
 use crate::{Error, Result};
+use flate2::{Compression, write::GzEncoder};
 use memmap2::Mmap;
 use serde::{Serialize, de::DeserializeOwned};
 use std::fs::{self, File};
@@ -35,6 +36,14 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>)
 /// [`write()`] for content that is already in memory.
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, |out| out.write_all(bytes).map_err(Error::io("write", path)))
+}
+
+/// [`write_bytes`], gzipped. The same bytes each time.
+pub fn write_gzip(path: &Path, bytes: &[u8]) -> Result<()> {
+    write(path, |out| {
+        let mut gzip = GzEncoder::new(out, Compression::default());
+        gzip.write_all(bytes).and_then(|()| gzip.finish().map(drop)).map_err(Error::io("write", path))
+    })
 }
 
 /// [`write()`] of a value as JSON that a person can read.

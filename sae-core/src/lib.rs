@@ -5,13 +5,17 @@
 //! the scores of the crate `filters`). Models and data sets live in the crate `harvest`; nothing here prints.
 
 pub mod adam;
+pub mod context;
+pub mod dashboard;
 pub mod device;
 pub mod error;
 pub mod eval;
+pub mod explain;
 pub mod file;
 pub mod formats;
 pub mod index;
 pub mod kernel;
+pub mod labels;
 pub mod pass;
 pub mod run;
 pub mod sae;

@@ -10,23 +10,27 @@ mod harvest;
 mod import;
 mod index;
 mod info;
+mod label;
 mod merge;
 mod model;
 mod patches;
+mod pictures;
 mod score;
 mod train;
 mod validate;
 
-use crate::args::{Args, Command, OfSae};
+use crate::args::{Args, Chosen, Command, OfSae};
 use crate::terminal;
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use sae_core::formats::{self, Saved};
+use sae_core::index::{FeatureRow, Index};
 use sae_core::pass::{self, Observer};
 use sae_core::store::Store;
 use sae_core::{Run, run};
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// What a command found, for programs and for people.
 pub struct Outcome {
@@ -58,6 +62,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         Command::Train(a) => train::run(a, dry),
         Command::Eval(a) => eval::run(a, dry),
         Command::Index(a) => index::run(a, dry),
+        Command::Label(a) => label::run(a, dry),
         Command::Score(a) => score::run(a, dry),
         Command::Validate(a) => validate::run(a, dry),
         Command::Filter(a) => filter::run(a, dry),
@@ -121,6 +126,22 @@ fn check_width(saved: &Saved, store: &Store) -> Result<()> {
         bail!("the autoencoder is {own} wide, the activations of {} are {there}", store.manifest().hook);
     }
     Ok(())
+}
+
+/// The features that were named, or the living ones of a class, those with the largest cross-modal weight first.
+fn chosen(chosen: &Chosen, index: &Index) -> Result<Vec<u32>> {
+    let rows = index.features();
+    if let Some(feature) = chosen.features.iter().find(|feature| **feature as usize >= rows.len()) {
+        bail!("there is no feature {feature}; the index has {}", rows.len());
+    }
+    if !chosen.features.is_empty() {
+        return Ok(chosen.features.iter().copied().collect::<BTreeSet<_>>().into_iter().collect());
+    }
+    let fits = |row: &&FeatureRow| row.fires > 0 && chosen.class.as_ref().is_none_or(|class| row.class == *class);
+    let weight = |row: &FeatureRow| row.weight_corrected.or(row.weight_paper).unwrap_or(f64::NEG_INFINITY);
+    let mut fitting: Vec<&FeatureRow> = rows.iter().filter(fits).collect();
+    fitting.sort_by(|a, b| weight(b).total_cmp(&weight(a)).then(b.fires.cmp(&a.fires)).then(a.feature.cmp(&b.feature)));
+    Ok(fitting.into_iter().take(chosen.limit).map(|row| row.feature).collect())
 }
 
 /// The name asked for, or the only one there is.

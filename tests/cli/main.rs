@@ -1,5 +1,5 @@
 //! What crosses crates, through the real program: the whole way, evaluation with a model, resumption after a kill, bad
-//! input, the demo model, jobs of several shards, activations of other tools.
+//! input, the demo model, jobs of several shards, activations of other tools, labels, features for others.
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on fails
 
@@ -10,12 +10,14 @@ mod evaluate;
 mod exchange;
 mod filtered;
 mod hub;
+mod label;
 mod patches;
 mod resume;
 #[path = "../../harvest/tests/it/server.rs"]
 #[allow(dead_code, reason = "what only the other crate's tests need")]
 mod server;
 mod shards;
+mod shared;
 mod tool;
 mod training;
 mod validate;

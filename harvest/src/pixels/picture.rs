@@ -1,9 +1,14 @@
-//! A decoded image to be drawn on: parts of it made black, several put on one sheet; written as PNG. Knows no model.
+//! A decoded image to be drawn on: parts of it made black or framed, cut out, several put on one sheet; written as PNG.
+//! Knows no model.
 
 use super::decode::decode;
 use crate::resample::{Filter, Rgb, resize};
 use crate::{Error, Result};
-use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use image::{
+    ExtendedColorType, ImageEncoder,
+    codecs::{jpeg::JpegEncoder, png::PngEncoder},
+};
+use std::ops::Range;
 use std::path::Path;
 
 /// An image in memory.
@@ -48,10 +53,7 @@ impl Picture {
         let mut sheet = Rgb { width, height, data: vec![255; width * height * 3] };
         for (y, row) in rows.iter().enumerate() {
             for (x, picture) in row.iter().enumerate() {
-                let longest = picture.rgb.width.max(picture.rgb.height).max(1);
-                let fitted = |n: usize| (n * side / longest).max(1);
-                let small =
-                    resize(picture.rgb.clone(), fitted(picture.rgb.width), fitted(picture.rgb.height), Filter::Bicubic);
+                let small = picture.fitted(side, true).rgb;
                 let corner = (extent(y) + (side - small.height) / 2, extent(x) + (side - small.width) / 2);
                 for (n, pixels) in small.data.chunks_exact(small.width * 3).enumerate() {
                     let at = ((corner.0 + n) * width + corner.1) * 3;
@@ -62,23 +64,114 @@ impl Picture {
         Self { rgb: sheet }
     }
 
+    /// The surroundings of a rectangle: three times as wide and as high, and a fifth of the picture at least.
+    pub fn around(&self, rect: [f32; 4]) -> Self {
+        let (width, height) = (self.rgb.width, self.rgb.height);
+        let span = |from: f32, to: f32, side: usize| {
+            let (from, to) = (from.clamp(0.0, 1.0), to.clamp(0.0, 1.0));
+            let reach = (1.5 * (to - from)).max(0.1);
+            let pixel = |part: f32| (part.clamp(0.0, 1.0) * side as f32).round() as usize;
+            let (middle, last) = ((from + to) / 2.0, side - 1);
+            pixel(middle - reach).min(last)
+                ..pixel(middle + reach).clamp(1, side).max(pixel(middle - reach).min(last) + 1)
+        };
+        let (columns, rows) = (span(rect[0], rect[2], width), span(rect[1], rect[3], height));
+        let row = |y: usize| &self.rgb.data[(y * width + columns.start) * 3..(y * width + columns.end) * 3];
+        let data = rows.clone().flat_map(row).copied().collect();
+        Self { rgb: Rgb { width: columns.len(), height: rows.len(), data } }
+    }
+
+    /// Draws a frame of `line` pixels around the rectangle `[x0, y0, x1, y1]`, each 0 to 1, outside it where there is room.
+    pub fn frame(&mut self, rect: [f32; 4], line: usize) {
+        const RED: [u8; 3] = [255, 0, 0];
+        let (width, height) = (self.rgb.width, self.rgb.height);
+        let edge = |part: f32, side: usize| ((part.clamp(0.0, 1.0) * side as f32).round() as usize).min(side);
+        let (inner_x, inner_y) =
+            (edge(rect[0], width)..edge(rect[2], width), edge(rect[1], height)..edge(rect[3], height));
+        let wider = |span: &Range<usize>, side: usize| span.start.saturating_sub(line)..(span.end + line).min(side);
+        for y in wider(&inner_y, height) {
+            for x in wider(&inner_x, width) {
+                if !(inner_x.contains(&x) && inner_y.contains(&y)) {
+                    self.rgb.data[(y * width + x) * 3..][..3].copy_from_slice(&RED);
+                }
+            }
+        }
+    }
+
+    /// The same with its longest side brought to `side` pixels, if it is longer, or, with `grow`, if it is not.
+    pub fn fitted(&self, side: usize, grow: bool) -> Self {
+        let longest = self.rgb.width.max(self.rgb.height).max(1);
+        if longest == side || longest < side && !grow {
+            return self.clone();
+        }
+        let fitted = |n: usize| (n * side / longest).max(1);
+        let (width, height) = (fitted(self.rgb.width), fitted(self.rgb.height));
+        Self { rgb: resize(self.rgb.clone(), width, height, Filter::Bicubic) }
+    }
+
+    /// Width and height in pixels.
+    pub fn size(&self) -> [usize; 2] {
+        [self.rgb.width, self.rgb.height]
+    }
+
+    /// The bytes of a PNG.
+    ///
+    /// # Errors
+    /// It has no pixels.
+    pub fn png(&self) -> Result<Vec<u8>, String> {
+        let (width, height) = (self.rgb.width as u32, self.rgb.height as u32);
+        let mut png = Vec::new();
+        let written = PngEncoder::new(&mut png).write_image(&self.rgb.data, width, height, ExtendedColorType::Rgb8);
+        written.map(|()| png).map_err(|e| e.to_string())
+    }
+
+    /// The bytes of a JPEG, for pages.
+    ///
+    /// # Errors
+    /// It has no pixels, or more in a line than a JPEG holds.
+    pub fn jpeg(&self) -> Result<Vec<u8>, String> {
+        let (width, height) = (self.rgb.width as u32, self.rgb.height as u32);
+        let mut jpeg = Vec::new();
+        let encoder = JpegEncoder::new_with_quality(&mut jpeg, 85);
+        let written = encoder.write_image(&self.rgb.data, width, height, ExtendedColorType::Rgb8);
+        written.map(|()| jpeg).map_err(|e| e.to_string())
+    }
+
     /// Writes it as PNG.
     ///
     /// # Errors
     /// The disk.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let (width, height) = (self.rgb.width as u32, self.rgb.height as u32);
-        let mut png = Vec::new();
-        PngEncoder::new(&mut png)
-            .write_image(&self.rgb.data, width, height, ExtendedColorType::Rgb8)
-            .map_err(Error::data(path))?;
-        Ok(sae_core::file::write_bytes(path, &png)?)
+        Ok(sae_core::file::write_bytes(path, &self.png().map_err(Error::data(path))?)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_surroundings_of_a_patch_lie_in_the_picture_whatever_the_patch() {
+        let data = (0..40 * 20).flat_map(|n| [(n % 40) as u8, (n / 40) as u8, 0]).collect();
+        let picture = Picture { rgb: Rgb { width: 40, height: 20, data } };
+        let cut = picture.around([0.25, 0.5, 0.5, 0.75]);
+        assert_eq!(
+            (cut.size(), &cut.rgb.data[..3]),
+            ([30, 15], &[0, 5, 0][..]),
+            "three times the patch, from its corner"
+        );
+        assert_eq!(picture.around([0.5, 0.5, 0.5, 0.5]).size(), [8, 4], "a fifth");
+        for rect in [[1.0, 1.0, 1.0, 1.0], [0.9, -3.0, 7.0, 0.1], [f32::NAN; 4], [0.7, 0.7, 0.2, 0.2]] {
+            let [width, height] = picture.around(rect).size();
+            assert!((1..=40).contains(&width) && (1..=20).contains(&height), "{rect:?}");
+        }
+        let mut framed = picture.clone();
+        framed.frame([0.5, 0.5, 0.75, 1.0], 1);
+        let red = |x: usize, y: usize| framed.rgb.data[(y * 40 + x) * 3..][..3] == [255, 0, 0];
+        assert!(red(19, 9) && red(30, 19) && !red(20, 10) && !red(29, 19) && !red(18, 9));
+        assert_eq!(picture.fitted(10, false).size(), [10, 5]);
+        assert_eq!(Picture::decode(&picture.png().unwrap()).unwrap().rgb, picture.rgb);
+    }
 
     #[test]
     fn a_black_rectangle_covers_its_pixels_and_no_others() {

@@ -1,6 +1,6 @@
 //! A web server on this machine, for tests: one thread, an answer a request, closed when it is dropped.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -57,6 +57,11 @@ pub struct Server {
 impl Server {
     /// A server that answers a request's path and headers (in small letters).
     pub fn new(answer: impl Fn(&str, &[String]) -> Answer + Send + 'static) -> Self {
+        Self::with_body(move |path, headers, _| answer(path, headers))
+    }
+
+    /// A server that answers a request's path, headers (in small letters) and body.
+    pub fn with_body(answer: impl Fn(&str, &[String], &[u8]) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (asked, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
@@ -67,13 +72,19 @@ impl Server {
                     return;
                 }
                 let mut stream = stream.unwrap();
-                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let mut lines = reader.by_ref().lines().map_while(Result::ok);
                 let Some(first) = lines.next() else { continue };
                 let headers: Vec<_> = lines.take_while(|line| !line.is_empty()).map(|l| l.to_lowercase()).collect();
+                let length = headers.iter().find_map(|header| header.strip_prefix("content-length: ")?.parse().ok());
+                let mut body = vec![0; length.unwrap_or(0)];
+                if reader.read_exact(&mut body).is_err() {
+                    continue;
+                }
                 let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
                 log.lock().unwrap().push(path.clone());
                 // A client that has had enough closes the connection.
-                let _ = answer(&path, &headers).write(&mut stream);
+                let _ = answer(&path, &headers, &body).write(&mut stream);
             }
         });
         Self { address, asked, stop, thread: Some(thread) }

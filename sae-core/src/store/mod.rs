@@ -6,11 +6,13 @@
 
 mod merge;
 mod reader;
+mod samples;
 mod tables;
 mod writer;
 
 pub use merge::{Merge, Merged};
 pub use reader::{Shard, Store, load_samples, pieces};
+pub use samples::TokenTable;
 pub use tables::{TokenColumns, read_tokens, write_samples, write_tokens};
 pub use writer::{Part, PartRecord, Progress, ShardRecord, Skipped, Slice, StoreRecord, StoreSpec, StoreWriter};
 

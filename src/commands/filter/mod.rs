@@ -1,7 +1,7 @@
 //! `sae filter`: decides which samples stay, and writes the rows of both sides with a manifest.
 
 mod manifest;
-mod rows;
+pub(super) mod rows;
 
 pub use manifest::Filtered;
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// A file that cannot be read; a row that is not there any more, or another than the one that was harvested.
-pub(super) fn each(
+pub(in crate::commands) fn each(
     root: &Path,
     mapping: &Mapping,
     samples: &[Sample],

@@ -1,0 +1,154 @@
+//! A model behind an OpenAI-compatible endpoint: one question of texts and images, one answer. No faster than it is allowed
+//! to; asks again where the endpoint says that it is busy. Knows nothing of what is asked, and keeps nothing.
+
+use crate::net;
+use crate::{Error, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use ureq::Agent;
+
+/// Time that one answer may take.
+const TIME: Duration = Duration::from_secs(180);
+/// Bytes of the longest answer that is read.
+const LIMIT: u64 = 1 << 22;
+/// Times that a question is asked in all.
+const TRIES: u32 = 5;
+/// Longest wait before it is asked again.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A piece of a question.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    /// Words.
+    Text(String),
+    /// The bytes of a PNG.
+    Png(Vec<u8>),
+}
+
+/// What the model said, and what it was billed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// Its words.
+    pub text: String,
+    /// Tokens of the question, if the endpoint tells.
+    pub tokens_in: u64,
+    /// Tokens of the answer, if the endpoint tells.
+    pub tokens_out: u64,
+}
+
+/// An endpoint.
+pub struct Chat {
+    agent: Agent,
+    url: String,
+    key: Option<String>,
+    model: String,
+    /// Between the beginnings of two questions.
+    pause: Duration,
+    /// Not before this.
+    next: Instant,
+}
+
+#[derive(Deserialize)]
+struct Completion {
+    choices: Vec<Choice>,
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    message: Message,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    content: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Usage {
+    #[serde(default)]
+    prompt_tokens: u64,
+    #[serde(default)]
+    completion_tokens: u64,
+}
+
+impl Chat {
+    /// The model `model` behind `url`, such as `http://localhost:8000/v1`; connects to nothing yet. `key` is sent as a bearer's.
+    pub fn new(url: &str, key: Option<String>, model: &str, per_minute: f64) -> Self {
+        let (agent, url) = (net::agent(Some(TIME)), format!("{}/chat/completions", url.trim_end_matches('/')));
+        let pause = Duration::from_secs_f64((60.0 / per_minute.max(f64::MIN_POSITIVE)).min(3600.0));
+        Self { agent, url, key, model: model.into(), pause, next: Instant::now() }
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// The endpoint cannot be reached, refuses, or is still busy after some tries, or its answer is none.
+    pub fn ask(&mut self, question: &[Part]) -> Result<Answer> {
+        let content: Vec<Value> = question.iter().map(part).collect();
+        let body = json!({ "model": self.model, "messages": [{ "role": "user", "content": content }] }).to_string();
+        let mut wait = Duration::from_secs(2);
+        for _ in 1..TRIES {
+            match self.send(&body)? {
+                Reply::Answer(answer) => return Ok(answer),
+                Reply::Busy { after, .. } => std::thread::sleep(after.unwrap_or(wait).min(PATIENCE)),
+            }
+            wait *= 2;
+        }
+        match self.send(&body)? {
+            Reply::Answer(answer) => Ok(answer),
+            Reply::Busy { said, .. } => {
+                Err(self.error(format!("the endpoint is still busy after {TRIES} tries ({said})")))
+            }
+        }
+    }
+
+    fn send(&mut self, body: &str) -> Result<Reply> {
+        std::thread::sleep(self.next.saturating_duration_since(Instant::now()));
+        self.next = Instant::now() + self.pause;
+        let mut request = self.agent.post(&self.url).header("content-type", "application/json");
+        if let Some(key) = &self.key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let mut answer = request.send(body).map_err(|e| self.error(format!("the endpoint cannot be reached ({e})")))?;
+        let status = answer.status();
+        let after = answer.headers().get("retry-after").and_then(|after| after.to_str().ok()?.trim().parse().ok());
+        let read = answer.body_mut().with_config().limit(LIMIT).read_to_vec();
+        let read = read.map_err(|e| self.error(format!("the answer was cut off ({e})")))?;
+        if status.as_u16() == 429 || status.is_server_error() {
+            return Ok(Reply::Busy { after: after.map(Duration::from_secs), said: status.to_string() });
+        }
+        if !status.is_success() {
+            let said = String::from_utf8_lossy(&read);
+            return Err(self.error(format!("the endpoint refuses ({status}): {:.300}", said.trim())));
+        }
+        let completion: Completion = serde_json::from_slice(&read)
+            .map_err(|e| self.error(format!("the answer is none of an OpenAI-compatible endpoint ({e})")))?;
+        let text = completion.choices.into_iter().next().and_then(|choice| choice.message.content);
+        let text = text.ok_or_else(|| self.error("the answer has no words".into()))?;
+        let usage = completion.usage.map_or((0, 0), |usage| (usage.prompt_tokens, usage.completion_tokens));
+        Ok(Reply::Answer(Answer { text, tokens_in: usage.0, tokens_out: usage.1 }))
+    }
+
+    fn error(&self, cause: String) -> Error {
+        Error::Endpoint { cause, url: self.url.clone() }
+    }
+}
+
+enum Reply {
+    Answer(Answer),
+    Busy { after: Option<Duration>, said: String },
+}
+
+fn part(part: &Part) -> Value {
+    match part {
+        Part::Text(text) => json!({ "type": "text", "text": text }),
+        Part::Png(bytes) => {
+            let url = format!("data:image/png;base64,{}", STANDARD.encode(bytes));
+            json!({ "type": "image_url", "image_url": { "url": url } })
+        }
+    }
+}

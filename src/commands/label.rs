@@ -1,0 +1,275 @@
+//! `sae label`: asks an OpenAI-compatible endpoint what features fire on, and tries each answer on places that it has not
+//! seen. Every label is saved as soon as it is there, so that the same command goes on where it stopped.
+
+use super::{Opened, Outcome, chosen, pictures};
+use crate::args::{Label, Price};
+use crate::terminal::{self, count, table};
+use anyhow::{Context, Result, bail};
+use harvest::chat::{self, Chat};
+use sae_core::context::{self, contexts};
+use sae_core::explain::{Outlook, Part, Trial, Verdict, ask_for_label, ask_which_fire, label_of, pool};
+use sae_core::index::{Example, Index};
+use sae_core::labels::{Change, Entry, Labels, Written};
+use sae_core::sample::Sample;
+use sae_core::store::load_samples;
+use serde::Serialize;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Features whose samples are held at a time.
+const TOGETHER: usize = 32;
+/// Longest side of a picture that is sent.
+const SIDE: usize = 256;
+/// Places that a label is tried on at least; fewer say nothing.
+const TRIED: usize = 4;
+
+/// What came of one feature.
+#[derive(Serialize)]
+struct Labelled {
+    feature: u32,
+    label: Option<String>,
+    verdict: Option<Verdict>,
+    /// Why there is no label, or no verdict.
+    without: Option<String>,
+}
+
+type Pngs = HashMap<(u32, usize, [u32; 4], bool), Vec<u8>>;
+
+/// Runs the command.
+pub fn run(args: &Label, dry: bool) -> Result<Outcome> {
+    let opened = Opened::new(&args.of)?;
+    let folder = opened.run.features(&opened.name);
+    let index = Index::open(&folder).context("labels are made from the index\nhint: `sae index` makes it")?;
+    let labels = Labels::read(&opened.run)?;
+    let wanted = chosen(&args.chosen, &index)?;
+    let known = |feature: &u32| is_labelled(labels.of(&opened.name), *feature);
+    let (done, todo): (Vec<u32>, Vec<u32>) = wanted.into_iter().partition(known);
+    let mut outlook = Outlook::default();
+    for feature in &todo {
+        outlook.add(&index.examples(*feature)?);
+    }
+    let cost = cost(args, &outlook, todo.len(), done.len());
+    if dry {
+        let more = json!({
+            "url": args.url, "model": args.model, "to_label": todo, "labelled_already": done.len(),
+            "about": outlook, "price": args.price.map(|price| price.of(outlook.tokens_in, outlook.tokens_out)),
+        });
+        return opened.plan("label", more);
+    }
+    if !args.yes && !todo.is_empty() {
+        bail!("{cost}\nhint: --yes starts");
+    }
+    eprintln!("{cost}");
+    let key = std::env::var(&args.key_env).ok().filter(|key| !key.is_empty());
+    let mut session = Session {
+        chat: Chat::new(&args.url, key, &args.model, args.per_minute),
+        opened: &opened,
+        samples: load_samples(&opened.run)?,
+        index: &index,
+        author: &args.model,
+        tokens: (0, 0),
+        labelled: Vec::new(),
+    };
+    let bar = terminal::bar("label", todo.len() as u64);
+    for together in todo.chunks(TOGETHER) {
+        let asked = session.label(together, &mut || bar.inc(1));
+        let saved = session.labelled.iter().filter(|l| l.label.is_some()).count();
+        asked.with_context(|| format!("{saved} labels are saved\nhint: the same command goes on behind them"))?;
+    }
+    bar.finish_and_clear();
+    describe(args, &session, done.len())
+}
+
+/// Whether anybody has said what a feature is: nobody's label is replaced.
+fn is_labelled(written: Option<&Written>, feature: u32) -> bool {
+    written.and_then(|written| written.entry(feature)).is_some_and(|entry| !entry.label.is_empty())
+}
+
+fn cost(args: &Label, outlook: &Outlook, todo: usize, done: usize) -> String {
+    let money = args.price.map_or(String::new(), |price| {
+        format!(", about {:.2} at {}", price.of(outlook.tokens_in, outlook.tokens_out), price)
+    });
+    format!(
+        "{} features to label ({} have a label): {} questions with {} pictures to {} at {}, about {} tokens and {} of answers{money}; {:.0} minutes at least",
+        count(todo as u64),
+        count(done as u64),
+        count(outlook.calls),
+        count(outlook.pictures),
+        args.model,
+        args.url,
+        count(outlook.tokens_in),
+        count(outlook.tokens_out),
+        outlook.calls as f64 / args.per_minute,
+    )
+}
+
+struct Session<'a> {
+    chat: Chat,
+    opened: &'a Opened,
+    samples: Vec<Sample>,
+    index: &'a Index,
+    author: &'a str,
+    /// Of questions and answers, as the endpoint told.
+    tokens: (u64, u64),
+    labelled: Vec<Labelled>,
+}
+
+impl Session<'_> {
+    /// Labels features whose samples are read together.
+    fn label(&mut self, features: &[u32], next: &mut dyn FnMut()) -> Result<()> {
+        let Opened { store, saved, device, .. } = self.opened;
+        let pool = pool(self.samples.len() as u32);
+        let examples = features.iter().map(|feature| Ok(self.index.examples(*feature)?));
+        let examples: Vec<Vec<(u8, Example)>> = examples.collect::<Result<_>>()?;
+        let places = examples.iter().flatten().map(|(_, example)| example.sample);
+        let numbers: BTreeSet<u32> = places.chain(pool.iter().copied()).collect();
+        let chosen = features.iter().copied().collect();
+        let contexts = contexts(store, &saved.weights, device, &numbers, &chosen)?;
+        let trials = features.iter().zip(&examples).map(|(k, examples)| Trial::new(*k, examples, &pool, &contexts));
+        let trials: Vec<Trial> = trials.collect();
+        let strongest = |feature: u32| self.index.features()[feature as usize].max;
+        let questions = features.iter().zip(&trials).map(|(feature, trial)| {
+            [
+                ask_for_label(*feature, &trial.shown, &contexts, strongest(*feature)),
+                ask_which_fire("", &trial.held_out, &contexts),
+            ]
+        });
+        let questions: Vec<[Vec<Part>; 2]> = questions.collect();
+        let pngs = pngs(self.opened, &self.samples, questions.iter().flatten().flatten())?;
+        for ((feature, trial), [question, _]) in features.iter().zip(&trials).zip(&questions) {
+            let labelled = self.ask(*feature, trial, question, &contexts, &pngs)?;
+            self.labelled.push(labelled);
+            next();
+        }
+        Ok(())
+    }
+
+    fn ask(
+        &mut self,
+        feature: u32,
+        trial: &Trial,
+        question: &[Part],
+        contexts: &BTreeMap<u32, context::Context>,
+        pngs: &Pngs,
+    ) -> Result<Labelled> {
+        let mut labelled = Labelled { feature, label: None, verdict: None, without: None };
+        if trial.shown.is_empty() {
+            labelled.without = Some("the index has no examples of it".into());
+            return Ok(labelled);
+        }
+        let answer = self.send(question, pngs)?;
+        let Some(label) = label_of(&answer) else {
+            labelled.without = Some(format!("the answer has no words: {answer:.80}"));
+            return Ok(labelled);
+        };
+        if trial.held_out.len() < TRIED {
+            labelled.without = Some(format!("only {} places to try it on", trial.held_out.len()));
+        } else {
+            let answer = self.send(&ask_which_fire(&label, &trial.held_out, contexts), pngs)?;
+            match Verdict::of(&answer, &trial.held_out) {
+                Ok(verdict) => labelled.verdict = Some(verdict),
+                Err(cause) => labelled.without = Some(cause),
+            }
+        }
+        self.save(feature, &label, labelled.verdict)?;
+        labelled.label = Some(label);
+        Ok(labelled)
+    }
+
+    fn send(&mut self, question: &[Part], pngs: &Pngs) -> Result<String> {
+        let parts = question.iter().map(|part| match part {
+            Part::Text(text) => Ok(chat::Part::Text(text.clone())),
+            Part::Image(crop) => {
+                let png = pngs
+                    .get(&crop.key())
+                    .with_context(|| format!("sample {} has no image {}", crop.sample, crop.image));
+                Ok(chat::Part::Png(png?.clone()))
+            }
+        });
+        let answer = self.chat.ask(&parts.collect::<Result<Vec<_>>>()?)?;
+        self.tokens.0 += answer.tokens_in;
+        self.tokens.1 += answer.tokens_out;
+        Ok(answer.text)
+    }
+
+    /// Saves a label, unless somebody has written one meanwhile.
+    fn save(&self, feature: u32, label: &str, verdict: Option<Verdict>) -> Result<()> {
+        let (run, name) = (&self.opened.run, &self.opened.name);
+        let labels = Labels::read(run)?;
+        if is_labelled(labels.of(name), feature) {
+            return Ok(());
+        }
+        let before = labels.of(name).and_then(|written| written.entry(feature)).cloned();
+        let before = before.unwrap_or_else(|| Entry::empty(feature));
+        let score = verdict.map(|verdict| verdict.accuracy);
+        let after = Entry { label: label.into(), author: self.author.into(), score, ..before.clone() };
+        Labels::save(run, name, &[Change::Entry { before, after }], &labels)?;
+        Ok(())
+    }
+}
+
+/// The pictures in questions.
+fn pngs<'a>(opened: &Opened, samples: &[Sample], parts: impl Iterator<Item = &'a Part>) -> Result<Pngs> {
+    let mut crops: BTreeMap<(u32, usize), Vec<_>> = BTreeMap::new();
+    for part in parts {
+        if let Part::Image(crop) = part {
+            crops.entry((crop.sample, crop.image)).or_default().push(*crop);
+        }
+    }
+    let mut pngs = HashMap::new();
+    let wanted = crops.keys().map(|(sample, _)| *sample).collect();
+    let seen = pictures::each(&opened.run, samples, &wanted, |sample, image, picture| {
+        for crop in crops.get(&(sample, image)).into_iter().flatten() {
+            let mut shown = picture.clone();
+            if crop.framed {
+                let longest = shown.size().into_iter().max().unwrap_or_default();
+                shown.frame(crop.patch, 1 + longest / 200);
+            }
+            let png = shown.around(crop.patch).fitted(SIDE, true).png();
+            pngs.insert(crop.key(), png.map_err(anyhow::Error::msg)?);
+        }
+        Ok(())
+    });
+    seen.context("features that fire on images cannot be shown")?;
+    Ok(pngs)
+}
+
+fn describe(args: &Label, session: &Session, already: usize) -> Result<Outcome> {
+    let labelled = &session.labelled;
+    let verdicts: Vec<&Verdict> = labelled.iter().filter_map(|l| l.verdict.as_ref()).collect();
+    let mean = |of: fn(&Verdict) -> f64| {
+        (!verdicts.is_empty()).then(|| verdicts.iter().map(|v| of(v)).sum::<f64>() / verdicts.len() as f64)
+    };
+    let (accuracy, f1) = (mean(|v| v.accuracy), mean(|v| v.f1));
+    let made = labelled.iter().filter(|l| l.label.is_some()).count();
+    let (tokens_in, tokens_out) = session.tokens;
+    let price = args.price.map(|price| price.of(tokens_in, tokens_out));
+    let mut text = format!("{} labels by {}, {} were there\n", count(made as u64), args.model, count(already as u64));
+    if let (Some(accuracy), Some(f1)) = (accuracy, f1) {
+        let n = verdicts.len();
+        text += &format!(
+            "told right of held-out places: {:.0} % (chance 50 %), F1 {f1:.2}; means of {n} labels\n",
+            100.0 * accuracy
+        );
+    }
+    let rows = labelled.iter().map(|l| {
+        let share = l.verdict.map_or("-".into(), |verdict| format!("{:.0} %", 100.0 * verdict.accuracy));
+        let said = l.label.clone().or_else(|| l.without.clone()).unwrap_or_default();
+        vec![format!("{:>7}  {said}", l.feature), share]
+    });
+    text += &table(&rows.collect::<Vec<_>>());
+    text += &format!("{} tokens of questions, {} of answers", count(tokens_in), count(tokens_out));
+    text += &price.map_or(String::new(), |price| format!(", {price:.2}"));
+    let json = json!({
+        "labels": labelled, "labelled": made, "labelled_already": already, "accuracy": accuracy, "f1": f1,
+        "tokens_in": tokens_in, "tokens_out": tokens_out, "price": price,
+    });
+    Outcome::new(json, text)
+}
+
+impl Price {
+    /// What so many tokens cost.
+    fn of(self, tokens_in: u64, tokens_out: u64) -> f64 {
+        (self.question * tokens_in as f64 + self.answer * tokens_out as f64) / 1e6
+    }
+}
