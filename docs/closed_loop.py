@@ -9,16 +9,17 @@ Needs Python 3.11 with torch 2.15, transformers 5.23 (and no torchvision), pillo
     python docs/closed_loop.py train --out LOOP            # every score and share, five seeds; goes on where it stopped
     python docs/closed_loop.py plot  --out LOOP --picture docs/closed-loop.png
 
-Concepts (the words before the colon, without skin tones) are either in the pool or held out. The vision tower stays as
-it is; the projector and the decoder learn for the same number of steps on whatever was kept. A seed draws the initial
-order of the data; which captions are wrong is the same for all. Two measures on the held-out pairs: the negative
-log-likelihood of a caption's token, and how often the right caption is the likeliest of four.
+The pool holds what Noto and Twemoji drew, held out is what Fluent drew of the same and of other things: the model has to
+learn from the pool what it is asked. (Held out by concept nothing is to be gained: trained on the right pairs alone the
+model went from 1.805 to 1.815 nats a token.) The vision tower stays as it is; the projector and the decoder learn for the
+same number of steps on whatever was kept. A seed draws the order of the data; which captions are wrong is the same for
+all. Two measures on the held-out pairs: the negative log-likelihood of a caption's token, and how often the right caption
+is the likeliest of four.
 """
 
 import argparse
 import json
 import random
-import re
 import sys
 from pathlib import Path
 
@@ -26,14 +27,10 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "assets"
-NOISE, HELD_OUT, CHOICES = 0.4, 1 / 3, 4
-STEPS, BATCH, RATE = 40, 16, 1e-4
+NOISE, HELD_OUT, CHOICES = 0.4, "fluent", 4
+STEPS, BATCH, RATE = 60, 16, 3e-4
 SHARES = [0.1, 0.3, 0.5, 0.7, 0.9]
 SCORES = ["random", "cosine_paper", "l0_paper", "co_l0_paper", "likelihood_drop", "pmi", "pmi_apart"]
-
-
-def concept(caption):
-    return re.sub(r":.*", "", caption)
 
 
 def answer(row):
@@ -45,9 +42,7 @@ def make(args):
     for row in rows:
         row["image"] = str(ASSETS / "demo-data" / row["image"])
     rng = random.Random(0)
-    concepts = sorted({concept(answer(row)) for row in rows})
-    held = set(rng.sample(concepts, round(HELD_OUT * len(concepts))))
-    pool = [row for row in rows if concept(answer(row)) not in held]
+    pool = [row for row in rows if row["source"] != HELD_OUT]
     wrong = rng.sample(range(len(pool)), round(NOISE * len(pool)))
     # Each wrong row gets the caption of the next one in this random order, unless that says the same.
     captions = [answer(pool[i]) for i in wrong]
@@ -57,7 +52,7 @@ def make(args):
         pool[i]["swapped"] = caption != answer(pool[i])
         pool[i]["conversations"][1]["value"] = caption
     args.out.mkdir(parents=True, exist_ok=True)
-    for name, part in (("pool", pool), ("held-out", [row for row in rows if concept(answer(row)) in held])):
+    for name, part in (("pool", pool), ("held-out", [row for row in rows if row["source"] == HELD_OUT])):
         (args.out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
         print(f"{name}: {len(part)} pairs, {sum(row.get('swapped', False) for row in part)} swapped")
 
