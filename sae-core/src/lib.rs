@@ -12,6 +12,7 @@ pub mod file;
 pub mod formats;
 pub mod index;
 pub mod kernel;
+pub mod labels;
 pub mod pass;
 pub mod run;
 pub mod sae;

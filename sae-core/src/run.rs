@@ -191,6 +191,11 @@ impl Run {
         self.root.join("scores").join(format!("{name}.parquet"))
     }
 
+    /// What people wrote about features.
+    pub fn labels(&self) -> PathBuf {
+        self.root.join("labels.json")
+    }
+
     /// Names of the subfolders of `kind` (`activations`, `saes`, `features`), sorted; hidden ones are unfinished.
     pub fn list(&self, kind: &str) -> Vec<String> {
         let entries = fs::read_dir(self.root.join(kind)).into_iter().flatten().flatten();
