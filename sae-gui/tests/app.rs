@@ -4,9 +4,12 @@ use crate::fixture::{self, SAE};
 use egui::{Event, Key, Modifiers, Role};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
+use sae_core::Run;
+use sae_core::labels::Labels;
 use sae_gui::state::Link;
 use sae_gui::state::field::Field;
 use sae_gui::state::list::FeatureList;
+use sae_gui::state::place::{Page, Place};
 use sae_gui::view::{App, Options};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -43,7 +46,7 @@ fn search(app: &mut Harness<'static, App>, text: &str) {
 }
 
 fn current(app: &Harness<'static, App>) -> Option<u32> {
-    app.state().session().run().and_then(|run| run.history.current())
+    app.state().session().run().and_then(|run| Some(run.feature()?.feature))
 }
 
 /// Features whose rows are on the screen, from top to bottom.
@@ -94,7 +97,7 @@ fn a_run_is_listed_searched_sorted_and_its_features_open() {
 #[test]
 fn keys_walk_the_table_and_lead_back() {
     let (_dir, run) = fixture::run(64);
-    let mut app = open(Link { run: run.root().into(), sae: Some(SAE.into()), feature: Some(8) });
+    let mut app = open(Link { run: run.root().into(), sae: Some(SAE.into()), place: Some(Place::Feature(8)) });
     assert_eq!(current(&app), Some(8));
     app.key_press(Key::J);
     app.run_steps(2);
@@ -106,7 +109,7 @@ fn keys_walk_the_table_and_lead_back() {
     app.key_press_modifiers(Modifiers::COMMAND, Key::L);
     app.run_steps(2);
     app.get_by_label("Link copied.");
-    let link = Link { run: run.root().into(), sae: None, feature: Some(8) };
+    let link = Link { run: run.root().into(), sae: None, place: Some(Place::Feature(8)) };
     assert_eq!(app.state().session().link(), Some(link));
 
     settle(&mut app);
@@ -160,7 +163,7 @@ fn what_cannot_be_opened_is_a_sentence_in_the_window() {
     open_folder(&dir.path().join("nowhere")).get_by_label_contains("There is no such folder");
 
     let (_dir, run) = fixture::run(16);
-    let named = |sae: &str| open(Link { run: run.root().into(), sae: Some(sae.into()), feature: None });
+    let named = |sae: &str| open(Link { run: run.root().into(), sae: Some(sae.into()), place: None });
     named("other").get_by_label_contains("no autoencoder other");
     named("../..").get_by_label_contains("is no name");
     let folder = run.features(SAE);
@@ -185,13 +188,244 @@ fn damaged_samples_leave_the_rest_usable() {
     let (dir, run) = fixture::run(16);
     std::fs::remove_dir_all(dir.path().join("data")).unwrap();
     fixture::truncate(&run.tokens(1));
-    let mut app = open(Link { run: run.root().into(), sae: None, feature: Some(2) });
+    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(2)) });
     app.get_by_label("Feature 2");
     std::fs::remove_file(run.samples()).unwrap();
     app.key_press(Key::F5);
     app.run_steps(2);
     settle(&mut app);
     app.get_by_label("Feature 2");
+}
+
+fn key(app: &mut Harness<'static, App>, modifiers: Modifiers, key: Key) {
+    app.key_press_modifiers(modifiers, key);
+    app.run_steps(2);
+}
+
+fn label_on_disk(run: &Run, feature: u32) -> Option<String> {
+    let labels = Labels::read(run).unwrap();
+    labels.of(SAE)?.entry(feature).map(|entry| entry.label.clone())
+}
+
+fn write_label(app: &mut Harness<'static, App>, text: &str) {
+    app.get_by_label("Label").focus();
+    app.run_steps(2);
+    app.get_by_label("Label").type_text(text);
+    app.run_steps(2);
+    key(app, Modifiers::NONE, Key::Enter);
+    settle(app);
+}
+
+#[test]
+fn a_label_is_written_found_undone_and_made_again() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(6)) });
+    write_label(&mut app, "red ring");
+    assert_eq!(label_on_disk(&run, 6).as_deref(), Some("red ring"));
+    search(&mut app, "label:\"red r\"");
+    assert_eq!(listed(&app), [6]);
+    key(&mut app, Modifiers::NONE, Key::Escape);
+    app.key_press(Key::S);
+    app.run_steps(2);
+    settle(&mut app);
+    assert!(Labels::read(&run).unwrap().of(SAE).unwrap().entry(6).unwrap().star);
+    for _ in 0..2 {
+        key(&mut app, Modifiers::COMMAND, Key::Z);
+        settle(&mut app);
+    }
+    assert_eq!(label_on_disk(&run, 6), None);
+    key(&mut app, Modifiers::COMMAND, Key::Y);
+    settle(&mut app);
+    assert_eq!(label_on_disk(&run, 6).as_deref(), Some("red ring"));
+}
+
+#[test]
+fn what_is_typed_is_written_when_the_window_closes() {
+    let (_dir, run) = fixture::run(16);
+    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(2)) });
+    app.get_by_label("Notes").focus();
+    app.run_steps(2);
+    app.get_by_label("Notes").type_text("half a tho");
+    app.run_steps(2);
+    eframe::App::on_exit(app.state_mut(), None);
+    drop(app);
+    assert_eq!(Labels::read(&run).unwrap().of(SAE).unwrap().entry(2).unwrap().notes, "half a tho");
+}
+
+#[test]
+fn labels_made_nonsense_by_hand_are_said_kept_aside_and_no_label_is_lost() {
+    let (_dir, run) = fixture::run(16);
+    std::fs::write(run.labels(), "{ \"schema_version\": 1, \"saes\": [").unwrap();
+    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(2)) });
+    app.get_by_label_contains("The labels cannot be read");
+    app.get_by_label("Feature 2");
+    write_label(&mut app, "first");
+    app.get_by_label_contains("it was kept as");
+    let aside = std::fs::read_to_string(run.root().join("labels.unreadable-1.json")).unwrap();
+    assert!(aside.ends_with("["));
+    // While the app is open, somebody breaks the file again: what the app knew is written back with the next edit.
+    std::fs::write(run.labels(), "nonsense").unwrap();
+    app.key_press(Key::J);
+    app.run_steps(2);
+    let next = current(&app).unwrap();
+    write_label(&mut app, "second");
+    assert_eq!(label_on_disk(&run, 2).as_deref(), Some("first"));
+    assert_eq!(label_on_disk(&run, next).as_deref(), Some("second"));
+    // A file of a newer program is not touched; the edit waits, and the window says so.
+    std::fs::write(run.labels(), "{\"schema_version\": 9}").unwrap();
+    app.key_press(Key::S);
+    app.run_steps(2);
+    settle(&mut app);
+    app.get_by_label_contains("not saved");
+    assert_eq!(std::fs::read_to_string(run.labels()).unwrap(), "{\"schema_version\": 9}");
+}
+
+#[test]
+fn the_table_becomes_a_list() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open_folder(run.root());
+    search(&mut app, "class:image density>2%");
+    let shown = listed(&app);
+    app.get_by_label("Name of the list").focus();
+    app.run_steps(2);
+    app.get_by_label("Name of the list").type_text("dense");
+    app.run_steps(2);
+    app.get_by_label_contains("as list").click();
+    app.run_steps(2);
+    settle(&mut app);
+    let labels = Labels::read(&run).unwrap();
+    let mut wanted = shown;
+    wanted.sort_unstable();
+    assert!(labels.of(SAE).unwrap().lists()["dense"].starts_with(&wanted[..1]) && !wanted.is_empty());
+}
+
+#[test]
+fn drawing_on_the_map_picks_features_and_escape_lets_them_go() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open_folder(run.root());
+    let map = app.get_by_label("Map of features").rect();
+    let corner = |x: f32, y: f32| map.min + egui::vec2(x * map.width(), y * map.height());
+    // Around the right half.
+    let path = [(0.55, 0.02), (0.98, 0.02), (0.98, 0.85), (0.55, 0.85), (0.55, 0.1)].map(|(x, y)| corner(x, y));
+    let button = |pressed, pos| Event::PointerButton {
+        pos,
+        button: egui::PointerButton::Primary,
+        pressed,
+        modifiers: Modifiers::NONE,
+    };
+    app.event(Event::PointerMoved(path[0]));
+    app.event(button(true, path[0]));
+    app.run_steps(1);
+    for pos in path {
+        app.event(Event::PointerMoved(pos));
+        app.run_steps(1);
+    }
+    app.event(button(false, path[4]));
+    app.run_steps(3);
+    let run = app.state().session().run().unwrap();
+    let (picked, total) = (run.list.picked().unwrap(), run.list.total());
+    assert!(picked > 0 && picked < total, "{picked} of {total}");
+    let middle = run.list.rows().iter().filter(|row| row.density > 0.0).map(|row| row.density.log10());
+    let (low, high) = middle.clone().fold((0.0f64, -9.0f64), |(low, high), d| (low.min(d), high.max(d)));
+    assert!(run.list.shown().all(|row| row.density.log10() > low + 0.5 * (high - low)));
+    key(&mut app, Modifiers::NONE, Key::Escape);
+    assert_eq!(app.state().session().run().unwrap().list.picked(), None);
+}
+
+#[test]
+fn the_palette_finds_features_commands_and_pages() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open_folder(run.root());
+    let enter = |app: &mut Harness<'static, App>, text: &str| {
+        key(app, Modifiers::COMMAND, Key::K);
+        app.run_steps(2);
+        app.event(Event::Text(text.into()));
+        app.run_steps(2);
+        key(app, Modifiers::NONE, Key::Enter);
+        settle(app);
+    };
+    enter(&mut app, "33");
+    assert_eq!(current(&app), Some(33));
+    enter(&mut app, "page: filter");
+    assert_eq!(app.state().session().run().unwrap().page(), Page::Filter);
+    enter(&mut app, "bac");
+    assert_eq!(app.state().session().run().unwrap().page(), Page::Features);
+}
+
+#[test]
+fn an_example_leads_to_its_sample_and_a_patch_to_its_features() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(6)) });
+    let example = app.query_all_by_label_contains("sample ").find(|n| n.accesskit_node().role() == Role::Figure);
+    example.unwrap().click();
+    app.run_steps(2);
+    settle(&mut app);
+    assert_eq!(app.state().session().run().unwrap().page(), Page::Sample);
+    app.get_by_label("Strongest features of the sample");
+    let all = app.query_all_by_label_contains(" tokens").count();
+    assert!(all > 0);
+    app.get_by_label("picture 0").click();
+    app.run_steps(2);
+    app.get_by_label("Strongest features of the selected token");
+    app.get_by_label_contains("What carries cosine_paper");
+    app.key_press(Key::J);
+    app.run_steps(2);
+    settle(&mut app);
+    app.get_by_label("Strongest features of the sample");
+}
+
+#[test]
+fn a_threshold_is_moved_and_both_sides_are_shown() {
+    let (_dir, run) = fixture::run(16);
+    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Page(Page::Filter)) });
+    app.get_by_label_contains("12 of 24 samples stay");
+    let histogram = app.get_by_label("Histogram of scores").rect();
+    let pos = histogram.left_center() + egui::vec2(0.75 * histogram.width(), 0.0);
+    for pressed in [true, false] {
+        app.event(Event::PointerMoved(pos));
+        app.event(Event::PointerButton {
+            pos,
+            button: egui::PointerButton::Primary,
+            pressed,
+            modifiers: Modifiers::NONE,
+        });
+        app.run_steps(2);
+    }
+    settle(&mut app);
+    app.get_by_label_contains("6 of 24 samples stay");
+    app.get_by_label("Kept");
+    app.get_by_label("Dropped");
+    app.get_by_label("Write 6 samples");
+    app.get_by_label_contains("--keep 6");
+}
+
+#[test]
+fn the_run_tells_how_it_came_about() {
+    let (_dir, run) = fixture::run(16);
+    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Page(Page::Run)) });
+    app.get_by_label("How it came about");
+    app.get_by_label("harvest");
+    app.get_by_label("Nothing was evaluated yet.");
+    // A training writes while the page is open.
+    fixture::log(&run);
+    let begun = Instant::now();
+    while app.query_by_label("No training has left a log here.").is_some() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the new log is not noticed");
+        std::thread::sleep(Duration::from_millis(50));
+        app.step();
+    }
+}
+
+#[test]
+fn pages_without_their_tables_say_how_to_make_them() {
+    let (_dir, run) = fixture::run(16);
+    std::fs::remove_file(run.scores(SAE)).unwrap();
+    std::fs::remove_dir_all(run.sae(SAE)).unwrap();
+    open(Link { run: run.root().into(), sae: None, place: Some(Place::Page(Page::Filter)) })
+        .get_by_label_contains("sae score");
+    let app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Sample(3)) });
+    app.get_by_label("Sample 3");
+    app.get_all_by_label_contains("saes/base").next().unwrap();
 }
 
 /// Not a test of time: `cargo test --release -p sae-gui -- --ignored --nocapture frame` prints what a frame costs.
@@ -202,7 +436,7 @@ fn frame_cost_at_65536_features() {
     let (_dir, run) = fixture::run(65_536);
     eprintln!("fixture written in {:?}", begun.elapsed());
     let begun = Instant::now();
-    let mut app = open(Link { run: run.root().into(), sae: None, feature: Some(2) });
+    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(2)) });
     eprintln!("opened and settled in {:?}", begun.elapsed());
     let mut measure = |what: &str, event: Option<Event>| {
         let mut times: Vec<_> = (0..200)

@@ -1,9 +1,13 @@
 //! A small run on disk, made with the core's own writers: painted pictures, captions, features that fire on both.
 
+use filters::scores::{Row, Scores};
 use image::{Rgb, RgbImage};
+use sae_core::formats::{self, Format, Origin, Saved};
 use sae_core::index::{Example, FeatureRow, Indexer, Neighbour, write_examples, write_features, write_neighbours};
+use sae_core::sae::{Architecture, Weights};
 use sae_core::sample::{ImageRef, Modality, Role, Sample, Token};
 use sae_core::store::{Part, StoreDtype, StoreSpec, StoreWriter};
+use sae_core::train::{Log, StepLog};
 use sae_core::{Run, file};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -32,6 +36,8 @@ pub fn run(features: usize) -> (TempDir, Run) {
     let run = Run::create(&dir.path().join("run")).unwrap();
     store(&run, &data);
     index(&run, features);
+    autoencoder(&run, features);
+    scores(&run);
     (dir, run)
 }
 
@@ -172,6 +178,46 @@ fn index(run: &Run, features: usize) {
     write_examples(&folder.join("examples.parquet"), &index).unwrap();
     write_neighbours(&folder.join("neighbours.parquet"), &(0..features).map(near).collect::<Vec<_>>()).unwrap();
     write_features(&folder.join("features.parquet"), &(0..features).map(row).collect::<Vec<_>>()).unwrap();
+}
+
+/// An autoencoder that fits the store: feature `k` looks along one axis, from `k` on more of it.
+fn autoencoder(run: &Run, features: usize) {
+    // The window at its largest is measured on the table alone.
+    let (d_in, d_sae) = (4, features.min(512));
+    let axis = |k: usize| (0..d_in).map(move |d| if d == k % d_in { 1.0 + k as f32 / 64.0 } else { 0.0 });
+    let w_enc: Vec<f32> = (0..d_sae).flat_map(axis).collect();
+    let weights = Weights {
+        d_in,
+        d_sae,
+        w_dec: w_enc.clone(),
+        w_enc,
+        b_enc: vec![0.0; d_sae],
+        b_dec: vec![0.0; d_in],
+        ..Weights::default()
+    };
+    let origin = Origin { hook: "layers.2".into(), layer: 2, ..Origin::default() };
+    let saved = Saved { architecture: Architecture::Relu, weights, origin };
+    formats::create(Format::SaeLens, &run.sae(SAE), &saved).unwrap();
+}
+
+/// Two scores that agree but for a few samples.
+fn scores(run: &Run) {
+    let row = |n: u32| Row { id: format!("{n:064x}"), n_text: 12, n_image: SIDE * SIDE, reason: None };
+    let column = |score: fn(u32) -> f64| (0..SAMPLES).map(|n| Some(score(n))).collect();
+    let mut scores = Scores { rows: (0..SAMPLES).map(row).collect(), ..Scores::default() };
+    scores.columns.insert("cosine_paper".into(), column(|n| f64::from(n)));
+    scores.columns.insert("random".into(), column(|n| f64::from((n * 7) % 24)));
+    scores.write(&run.scores(SAE)).unwrap();
+}
+
+/// The log of a training.
+pub fn log(run: &Run) {
+    let mut log = Log::new(50);
+    (1..=50u32).for_each(|step| {
+        let (loss, l0) = (40.0 / f64::from(step), 32.0 - f64::from(step) / 5.0);
+        log.push(&StepLog { step: step.into(), loss, l0, fvu: loss / 50.0, ..StepLog::default() });
+    });
+    log.write(&run.sae(SAE).join("log.parquet")).unwrap();
 }
 
 /// Cuts a file in half, as a full disk or a broken copy would.

@@ -2,6 +2,7 @@
 
 use crate::fixture;
 use sae_gui::state::Link;
+use sae_gui::state::place::Place;
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -40,7 +41,7 @@ fn the_window_opens_a_link_and_takes_its_picture() {
     }
     let (dir, run) = fixture::run(64);
     let picture = dir.path().join("window.png");
-    let link = Link { run: run.root().into(), sae: None, feature: Some(6) }.to_string();
+    let link = Link { run: run.root().into(), sae: None, place: Some(Place::Feature(6)) }.to_string();
     let output = shoot(&link, &picture, &["--theme", "dark"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let (width, height, colours) = seen(&picture);

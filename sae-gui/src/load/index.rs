@@ -3,6 +3,7 @@
 use crate::state::Link;
 use crate::state::data::{Examples, Opened, RunInfo};
 use sae_core::index::{Neighbour, read_examples, read_features, read_neighbours};
+use sae_core::labels::Labels;
 use sae_core::store::{STEP, StoreRecord};
 use sae_core::{Run, run};
 use std::path::{Path, absolute};
@@ -34,7 +35,13 @@ pub fn open(link: &Link) -> Result<(Opened, Run), String> {
         sae,
         indexed,
     };
-    Ok((Opened { info, rows }, run))
+    // Labels that cannot be read are no reason to show no features; they are put aside when something is written.
+    let labels = match Labels::read(&run) {
+        Ok(labels) => (labels, None),
+        Err(error) => (Labels::default(), Some(error.to_string())),
+    };
+    let author = ["USER", "USERNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
+    Ok((Opened { info, rows, labels, author }, run))
 }
 
 fn choose(run: &Run, wanted: Option<&str>, indexed: &[String]) -> Result<String, String> {

@@ -1,46 +1,45 @@
 //! The page of one feature: what it counts to, what points the same way, and examples of where it fires.
 
-use super::example;
+use super::example::{self, Lens};
 use super::gallery::Gallery;
-use super::theme;
+use super::heat::Heat;
+use super::theme::{self, say, section};
+use super::{Action, label};
 use crate::state::Command;
 use crate::state::data::Group;
 use crate::state::format;
+use crate::state::place::Place;
 use crate::state::session::OpenRun;
-use egui::{Button, Frame, Margin, Rect, RichText, ScrollArea, Sense, Ui, vec2};
+use egui::{Align, Button, Frame, Layout, Margin, Rect, RichText, ScrollArea, Sense, Slider, Ui, vec2};
 use sae_core::index::{FeatureRow, Neighbour};
 
-/// What was clicked on the page.
-pub enum Click {
-    /// Another feature.
-    Feature(u32),
-    /// A button that stands for a command.
-    Command(Command),
-}
-
 /// Draws the page.
-pub fn show(ui: &mut Ui, run: &OpenRun, gallery: &mut Gallery) -> Option<Click> {
-    let Some(feature) = run.feature() else {
+pub fn show(ui: &mut Ui, run: &mut OpenRun, gallery: &mut Gallery, heat: &mut Heat) -> Option<Action> {
+    let Some(feature) = run.feature().cloned() else {
         ui.centered_and_justified(|ui| ui.label("No feature is selected."));
         return None;
     };
-    let mut click = None;
+    let mut action = None;
     let scroll = ScrollArea::vertical().auto_shrink(false).id_salt(("page", feature.feature));
     scroll.show(ui, |ui| {
         // The scroll bar floats over what is at the right edge.
         ui.set_max_width(ui.available_width() - 12.0);
-        click = head(ui, feature);
-        tiles(ui, feature);
-        balance(ui, feature);
+        action = head(ui, &feature);
+        if label::show(ui, run, feature.feature) {
+            action = Some(Action::Edited);
+        }
+        tiles(ui, &feature);
+        balance(ui, &feature);
         section(ui, "Points the same way", "Features whose decoder directions have the largest cosine with this one's");
-        click = neighbours(ui, run).map(Click::Feature).or(click.take());
-        examples(ui, run, feature, gallery);
+        action = neighbours(ui, run).map(|number| Action::Go(Place::Feature(number))).or(action.take());
+        let sample = examples(ui, run, &feature, gallery, heat);
+        action = sample.map(|number| Action::Go(Place::Sample(number))).or(action.take());
         ui.add_space(12.0);
     });
-    click
+    action
 }
 
-fn head(ui: &mut Ui, feature: &FeatureRow) -> Option<Click> {
+fn head(ui: &mut Ui, feature: &FeatureRow) -> Option<Action> {
     let mut click = None;
     ui.horizontal(|ui| {
         ui.heading(format!("Feature {}", feature.feature));
@@ -50,7 +49,7 @@ fn head(ui: &mut Ui, feature: &FeatureRow) -> Option<Click> {
         badge.show(ui, |ui| ui.label(RichText::new(feature.class.as_str()).color(colour)));
         let copy = Command::CopyLink;
         if ui.add(Button::new(copy.title()).small()).on_hover_text(copy.hint()).clicked() {
-            click = Some(Click::Command(copy));
+            click = Some(Action::Command(copy));
         }
     });
     click
@@ -116,11 +115,6 @@ fn balance(ui: &mut Ui, feature: &FeatureRow) {
     });
 }
 
-fn section(ui: &mut Ui, title: &str, hint: &str) {
-    ui.add_space(8.0);
-    ui.label(RichText::new(title).size(15.0).strong()).on_hover_text(hint);
-}
-
 fn neighbours(ui: &mut Ui, run: &OpenRun) -> Option<u32> {
     let list = match run.neighbours() {
         Some(Ok(list)) if !list.is_empty() => list,
@@ -144,24 +138,38 @@ fn neighbours(ui: &mut Ui, run: &OpenRun) -> Option<u32> {
     clicked
 }
 
-fn say(ui: &mut Ui, text: &str) {
-    ui.label(RichText::new(text).color(theme::muted(ui)));
-}
-
-fn examples(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow, gallery: &mut Gallery) {
+fn examples(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow, gallery: &mut Gallery, heat: &mut Heat) -> Option<u32> {
     let groups = match run.groups() {
-        None => return say(ui, "Reading examples ..."),
-        Some(Err(reason)) => return say(ui, reason),
+        None => {
+            say(ui, "Reading examples ...");
+            return None;
+        }
+        Some(Err(reason)) => {
+            say(ui, reason);
+            return None;
+        }
         Some(Ok(groups)) => groups,
     };
+    let mut clicked = None;
     for group in groups {
         let hint = match group.number {
             0 => "Where it fires most, one place a sample",
             _ => "Places drawn at random from this interval of activation, one a sample",
         };
-        section(ui, &title(&group), hint);
-        example::grid(ui, &group.examples, feature.max, gallery);
+        ui.horizontal(|ui| {
+            section(ui, &title(&group), hint);
+            if group.number == 0 {
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                    let slider = Slider::new(&mut heat.opacity, 0.0..=1.0).show_value(false);
+                    ui.add(slider).on_hover_text("How much of the pictures the heat map hides");
+                    ui.label(theme::small(ui, "heat"));
+                });
+            }
+        });
+        let lens = Lens { feature: feature.feature, max: feature.max, heat: *heat };
+        clicked = example::grid(ui, &group.examples, lens, gallery).or(clicked);
     }
+    clicked
 }
 
 fn title(group: &Group) -> String {

@@ -99,6 +99,27 @@ pub fn muted(ui: &Ui) -> Color32 {
     if ui.visuals().dark_mode { rgb(0x979eaa) } else { rgb(0x5f6773) }
 }
 
+/// Words that matter less, small.
+pub fn small(ui: &Ui, text: &str) -> egui::RichText {
+    egui::RichText::new(text).small().color(muted(ui))
+}
+
+/// The title of a part of a page.
+pub fn section(ui: &mut Ui, title: &str, hint: &str) {
+    ui.add_space(8.0);
+    let label = ui.label(egui::RichText::new(title).size(15.0).strong());
+    if !hint.is_empty() {
+        label.on_hover_text(hint);
+    }
+}
+
+/// A sentence where there is nothing to show; its hints stand apart.
+pub fn say(ui: &mut Ui, text: &str) {
+    for line in text.lines() {
+        ui.label(egui::RichText::new(line).color(muted(ui)));
+    }
+}
+
 /// Where a painted triangle points.
 #[derive(Clone, Copy)]
 pub enum Direction {
