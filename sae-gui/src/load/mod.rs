@@ -16,9 +16,10 @@ pub use child::{Child, Heard};
 pub use sight::{Seen, Sight};
 
 use crate::state::Link;
-use crate::state::data::{Index, Opened, Report, SampleView};
+use crate::state::data::{Details, Opened, Report, SampleView};
 use crate::state::sieve::Scores;
 use desk::{Desk, Worker};
+use index::Tables;
 use sae_core::Run;
 use sae_core::labels::{Change, Labels, Saved};
 use sample::Samples;
@@ -37,8 +38,8 @@ const WATCH: Duration = Duration::from_millis(1500);
 pub enum Reply {
     /// The table of the run that was asked for.
     Opened(Result<Opened, String>),
-    /// Its examples and neighbours.
-    Indexed(Index),
+    /// What the index says of a feature.
+    Feature(u32, Details),
     /// A sample.
     Sample(u32, Result<SampleView, String>),
     /// The score table.
@@ -66,6 +67,7 @@ struct Wanted {
     open: Option<(u64, Link)>,
     /// Of whichever run they were made in: never dropped.
     saves: VecDeque<Save>,
+    feature: Option<u32>,
     samples: Vec<u32>,
     scores: bool,
     report: bool,
@@ -113,6 +115,11 @@ impl Loader {
         });
     }
 
+    /// Asks what the index says of a feature, and no longer of others.
+    pub fn want_feature(&self, feature: u32) {
+        self.worker.change(|wanted| wanted.feature = Some(feature));
+    }
+
     /// Asks for these samples of the run, the first one first, and no longer for others.
     pub fn want(&self, samples: Vec<u32>) {
         self.worker.change(|wanted| wanted.samples = samples);
@@ -142,6 +149,7 @@ impl Loader {
 enum Task {
     Open(u64, Link),
     Save(Save),
+    Feature(u32),
     Sample(u32),
     Scores,
     Report,
@@ -159,6 +167,9 @@ fn first(wanted: &mut Wanted) -> Option<Task> {
     if let Some((generation, link)) = wanted.open.take() {
         return Some(Task::Open(generation, link));
     }
+    if let Some(feature) = wanted.feature.take() {
+        return Some(Task::Feature(feature));
+    }
     if !wanted.samples.is_empty() {
         return Some(Task::Sample(wanted.samples.remove(0)));
     }
@@ -173,6 +184,7 @@ struct Current {
     generation: u64,
     run: Run,
     sae: String,
+    tables: Tables,
     samples: Samples,
     watch: Watch,
     reported: bool,
@@ -198,15 +210,9 @@ fn work(desk: &Desk<Wanted>, data: Option<&Path>, sender: &Sender<(u64, Reply)>,
                         let (sae, features) = (opened.info.sae.clone(), opened.rows.len());
                         let watch = Watch::new(&run, &sae);
                         reply(generation, Reply::Opened(Ok(opened)));
-                        reply(
-                            generation,
-                            Reply::Indexed(Index {
-                                examples: guarded(|| index::examples(&run, &sae, features)),
-                                neighbours: guarded(|| index::neighbours(&run, &sae, features)),
-                            }),
-                        );
+                        let tables = Tables::open(&run, &sae, features);
                         let samples = Samples::new(run.clone(), data);
-                        current = Some(Current { generation, run, sae, samples, watch, reported: false });
+                        current = Some(Current { generation, run, sae, tables, samples, watch, reported: false });
                     }
                 }
             }
@@ -219,6 +225,9 @@ fn work(desk: &Desk<Wanted>, data: Option<&Path>, sender: &Sender<(u64, Reply)>,
                     current.watch.labels_are_ours();
                 }
                 reply(generation, Reply::Saved(saved));
+            }
+            (Some(Task::Feature(number)), Some(current)) => {
+                reply(current.generation, Reply::Feature(number, current.tables.read(number)));
             }
             (Some(Task::Sample(number)), Some(current)) => {
                 let view = guarded(|| current.samples.read(number));

@@ -1,6 +1,6 @@
 //! What the loader hands over and the views show: a run, its index, a sample with its tokens and pictures. Plain data.
 
-use sae_core::index::{Example, FeatureRow, Neighbour};
+use sae_core::index::{Bin, Coactive, Example, FeatureRow, Neighbour, Word};
 use sae_core::labels::Labels;
 use sae_core::sample::Modality;
 use sae_core::sparse::Sparse;
@@ -122,16 +122,19 @@ pub struct Report {
     pub evaluations: Vec<(String, Result<Value, String>)>,
 }
 
-/// For every feature its examples, each with its group.
-pub type Examples = Vec<Vec<(u8, Example)>>;
-
-/// The parts of the index that come after the table; each can be missing on its own, with the reason.
+/// What the index says of one feature beside its row; each table can be missing on its own, with the reason.
 #[derive(Clone, Debug)]
-pub struct Index {
-    /// `examples.parquet`.
-    pub examples: Result<Examples, String>,
-    /// `neighbours.parquet`.
-    pub neighbours: Result<Vec<Vec<Neighbour>>, String>,
+pub struct Details {
+    /// Examples, each with its group.
+    pub examples: Result<Vec<(u8, Example)>, String>,
+    /// Features that point the same way.
+    pub neighbours: Result<Vec<Neighbour>, String>,
+    /// How often it fires how strongly.
+    pub histogram: Result<Vec<Bin>, String>,
+    /// Features that fire together with it.
+    pub coactive: Result<Vec<Coactive>, String>,
+    /// Words that it raises, then words that it lowers.
+    pub words: Result<Vec<Word>, String>,
 }
 
 /// Examples of one interval of activation.

@@ -2,19 +2,23 @@
 //! Asks for work by returning [`Effect`]s; does none itself.
 
 use super::command::Command;
-use super::data::{Examples, Group, Index, Opened, Report, RunInfo};
+use super::data::{Details, Group, Opened, Report, RunInfo};
 use super::export;
 use super::history::{History, Way};
 use super::job::{Job, Order, Writing};
 use super::labelling::Labelling;
 use super::link::Link;
 use super::list::FeatureList;
+use super::lru::Lru;
 use super::marks::Marks;
 use super::palette::Palette;
 use super::place::{Page, Place};
 use super::sieve::{Scores, Sieve};
 use sae_core::index::{FeatureRow, Neighbour};
 use sae_core::labels::{Change, Labels, Saved};
+
+/// Features whose details are kept. Those of one take about 5 KB.
+const DETAILS: usize = 256;
 
 /// A run that is open.
 #[derive(Debug)]
@@ -23,8 +27,8 @@ pub struct OpenRun {
     pub info: RunInfo,
     /// Its features.
     pub list: FeatureList,
-    /// Examples and neighbours, once they are read.
-    pub index: Option<Index>,
+    /// What the index says of the features looked at lately.
+    details: Lru<u32, Details>,
     /// What was looked at.
     pub history: History,
     /// What is written about the features.
@@ -173,7 +177,7 @@ impl Session {
         let mut run = OpenRun {
             info: opened.info,
             list,
-            index: None,
+            details: Lru::new(DETAILS),
             history,
             labelling,
             sieve: None,
@@ -231,10 +235,10 @@ impl Session {
         self.job = Some(Job::new(order));
     }
 
-    /// Takes examples and neighbours.
-    pub fn indexed(&mut self, index: Index) {
-        if let Phase::Open(run) = &mut self.phase {
-            run.index = Some(index);
+    /// Takes what the index says of a feature.
+    pub fn detailed(&mut self, feature: u32, details: Details) {
+        if let Some(run) = self.run_mut() {
+            run.details.insert(feature, details, 1);
         }
     }
 
@@ -458,23 +462,20 @@ impl OpenRun {
         Order { title: format!("Indexing {}", self.info.sae), arguments, rereads: true }
     }
 
+    /// What the index says of the feature looked at; nothing while it is being read.
+    pub fn details(&self) -> Option<&Details> {
+        self.details.peek(&self.feature?)
+    }
+
     /// Examples of the feature looked at; nothing while they are being read.
     pub fn groups(&self) -> Option<Result<Vec<Group>, &str>> {
-        let feature = self.feature? as usize;
-        let examples: Result<&Examples, _> = self.index.as_ref()?.examples.as_ref();
-        Some(match examples {
-            Ok(lists) => Ok(lists.get(feature).map_or_else(Vec::new, |list| Group::of(list))),
-            Err(reason) => Err(reason.as_str()),
-        })
+        let examples = self.details()?.examples.as_ref();
+        Some(examples.map(|list| Group::of(list)).map_err(String::as_str))
     }
 
     /// Neighbours of the feature looked at; nothing while they are being read.
     pub fn neighbours(&self) -> Option<Result<&[Neighbour], &str>> {
-        let feature = self.feature? as usize;
-        Some(match &self.index.as_ref()?.neighbours {
-            Ok(lists) => Ok(lists.get(feature).map(Vec::as_slice).unwrap_or_default()),
-            Err(reason) => Err(reason.as_str()),
-        })
+        Some(self.details()?.neighbours.as_deref().map_err(String::as_str))
     }
 
     /// Samples that the feature's examples are from, in the order in which they are shown, each once.

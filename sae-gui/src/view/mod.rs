@@ -83,6 +83,7 @@ struct Pages {
 /// What the workers were asked for.
 #[derive(Default, PartialEq)]
 struct Asked {
+    feature: Option<u32>,
     samples: Vec<u32>,
     active: Vec<u32>,
     reasons: Option<u32>,
@@ -147,19 +148,24 @@ impl App {
         let Phase::Open(run) = &self.session.phase else { return !matches!(self.session.phase, Phase::Opening) };
         let wanted = self.wanted(run);
         let Pages { gallery, sample, .. } = &self.pages;
+        let detailed = wanted.feature.is_none() || run.details().is_some();
         let scores = !wanted.scores || run.sieve.is_some();
         let report = !wanted.report || run.report.is_some();
         let shown = gallery.missing(&wanted.samples).is_empty() && gallery.missing_active(&wanted.active).is_empty();
         let written = matches!(run.labelling.unsaved(), (0, _) | (_, Some(_)));
         let running = self.session.job.as_ref().is_some_and(|job| job.runs());
         let reasons = wanted.reasons.is_none_or(|number| sample.knows(number));
-        run.index.is_some() && scores && report && shown && reasons && written && !running
+        detailed && scores && report && shown && reasons && written && !running
     }
 
     /// What the page that is shown needs.
     fn wanted(&self, run: &OpenRun) -> Asked {
         match run.page() {
-            Page::Features => Asked { samples: run.samples(), active: run.samples(), ..Asked::default() },
+            Page::Features => {
+                let samples = run.samples();
+                let feature = run.feature().map(|row| row.feature);
+                Asked { feature, active: samples.clone(), samples, ..Asked::default() }
+            }
             Page::Sample => {
                 let sample = run.sample();
                 Asked {
@@ -167,7 +173,7 @@ impl App {
                     active: vec![sample],
                     reasons: Some(sample),
                     scores: true,
-                    report: false,
+                    ..Asked::default()
                 }
             }
             Page::Filter => Asked { samples: self.pages.sieve.samples(run), scores: true, ..Asked::default() },
@@ -263,7 +269,7 @@ impl App {
                     effect.into_iter().for_each(|effect| self.perform(ctx, effect));
                     self.opened(ctx);
                 }
-                Reply::Indexed(index) => self.session.indexed(index),
+                Reply::Feature(number, details) => self.session.detailed(number, details),
                 Reply::Sample(number, sample) => self.pages.gallery.put(ctx, number, sample),
                 Reply::Scores(scores) => self.session.scored(scores),
                 Reply::Report(report) => {
@@ -334,6 +340,9 @@ impl App {
             return;
         }
         let Pages { gallery, sample, .. } = &self.pages;
+        if let Some(feature) = wanted.feature.filter(|_| run.details().is_none()) {
+            self.loader.want_feature(feature);
+        }
         self.loader.want(gallery.missing(&wanted.samples));
         if let Some(sight) = &self.sight {
             let reasons = wanted.reasons.filter(|number| !sample.knows(*number));
