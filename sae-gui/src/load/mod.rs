@@ -10,10 +10,12 @@ mod report;
 mod sample;
 mod scores;
 mod sight;
+mod trial;
 mod watch;
 
 pub use child::{Child, Heard};
 pub use sight::{Seen, Sight};
+pub use trial::Tried;
 
 use crate::state::Link;
 use crate::state::data::{Details, Opened, Report, SampleView};

@@ -21,6 +21,7 @@ pub mod place;
 pub mod query;
 pub mod session;
 pub mod sieve;
+pub mod trial;
 
 pub use command::Command;
 pub use link::Link;

@@ -14,6 +14,7 @@ use super::marks::Marks;
 use super::palette::Palette;
 use super::place::{Page, Place};
 use super::sieve::{Scores, Sieve};
+use super::trial::Trial;
 use sae_core::index::{FeatureRow, Neighbour};
 use sae_core::labels::{Change, Labels, Saved};
 
@@ -37,6 +38,8 @@ pub struct OpenRun {
     pub sieve: Option<Result<Sieve, String>>,
     /// What a set is written as.
     pub writing: Writing,
+    /// A text of the person's own.
+    pub trial: Trial,
     /// Provenance, curves and evaluations, once they are read.
     pub report: Option<Report>,
     feature: Option<u32>,
@@ -182,6 +185,7 @@ impl Session {
             labelling,
             sieve: None,
             writing,
+            trial: Trial::default(),
             report: None,
             feature: first,
             sample: 0,

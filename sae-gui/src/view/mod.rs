@@ -18,15 +18,17 @@ mod shot;
 mod sieve;
 mod table;
 mod theme;
+mod trial;
 
 pub use shot::Outcome;
 
-use crate::load::{Child, Heard, Loader, Reply, Save, Seen, Sight, recents};
+use crate::load::{Child, Heard, Loader, Reply, Save, Seen, Sight, Tried, recents};
 use crate::state::history::Way;
 use crate::state::job::{Order, State};
 use crate::state::palette::Choice;
 use crate::state::place::{Page, Place};
 use crate::state::session::{Effect, OpenRun, Phase, Session, Sheet, Theme};
+use crate::state::trial::Question;
 use crate::state::{Command, Link};
 use egui::{CentralPanel, ColorImage, Context, Frame, Margin, Panel, ThemePreference, Ui, ViewportCommand};
 use gallery::Gallery;
@@ -38,6 +40,7 @@ use sieve::SieveView;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use trial::TrialView;
 
 /// What the command line asks for.
 #[derive(Default)]
@@ -66,6 +69,8 @@ pub enum Action {
     Start(Order),
     /// What is written about features has changed.
     Edited,
+    /// Runs the model on a text of the person's own.
+    Ask(Question),
 }
 
 /// What the pages remember between two frames.
@@ -76,9 +81,13 @@ struct Pages {
     map: MapView,
     sample: SampleView,
     sieve: SieveView,
+    trial: TrialView,
     /// What is typed as the name of a list.
     list: String,
 }
+
+/// Files that are images: dropped on the window they are tried.
+const IMAGES: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
 
 /// What the workers were asked for.
 #[derive(Default, PartialEq)]
@@ -96,6 +105,7 @@ pub struct App {
     session: Session,
     loader: Loader,
     sight: Option<Sight>,
+    tried: Option<Tried>,
     child: Option<Child>,
     pages: Pages,
     shot: Option<Shot>,
@@ -122,6 +132,7 @@ impl App {
             session: Session::default(),
             loader: Loader::start(options.data, move || waker.request_repaint())?,
             sight: None,
+            tried: None,
             child: None,
             pages: Pages::default(),
             shot: options.screenshot.map(|(path, outcome)| Shot::new(path, outcome)),
@@ -153,9 +164,10 @@ impl App {
         let report = !wanted.report || run.report.is_some();
         let shown = gallery.missing(&wanted.samples).is_empty() && gallery.missing_active(&wanted.active).is_empty();
         let written = matches!(run.labelling.unsaved(), (0, _) | (_, Some(_)));
+        let asked = run.trial.busy;
         let running = self.session.job.as_ref().is_some_and(|job| job.runs());
         let reasons = wanted.reasons.is_none_or(|number| sample.knows(number));
-        detailed && scores && report && shown && reasons && written && !running
+        detailed && scores && report && shown && reasons && written && !running && !asked
     }
 
     /// What the page that is shown needs.
@@ -213,6 +225,7 @@ impl App {
             Action::Sae(name) => self.session.switch(&name),
             Action::Start(order) => Some(Effect::Start(order)),
             Action::Edited => self.session.edited(),
+            Action::Ask(question) => return self.ask(ctx, question),
         };
         effect.into_iter().for_each(|effect| self.perform(ctx, effect));
     }
@@ -223,7 +236,9 @@ impl App {
                 self.pages.gallery.clear();
                 self.pages.sample.clear();
                 self.pages.sieve.clear();
+                self.pages.trial.clear();
                 self.sight = None;
+                self.tried = None;
                 self.asked = Asked::default();
                 self.loader.open(link);
             }
@@ -292,6 +307,11 @@ impl App {
                 Seen::Reasons(number, reasons) => self.pages.sample.put_reasons(number, reasons),
             }
         }
+        let answers: Vec<_> = self.tried.iter().flat_map(Tried::answers).collect();
+        for answer in answers {
+            self.pages.trial.put(ctx, answer);
+            self.session.run_mut().into_iter().for_each(|run| run.trial.busy = false);
+        }
         let heard: Vec<_> = self.child.iter().flat_map(Child::heard).collect();
         for heard in heard {
             match heard {
@@ -319,6 +339,22 @@ impl App {
             Ok(sight) => self.sight = Some(sight),
             Err(error) => self.session.notice = Some(format!("no heat maps: the system gives no thread ({error})")),
         }
+    }
+
+    /// Runs the model of the run on a text, which the first question loads.
+    fn ask(&mut self, ctx: &Context, question: Question) {
+        let Some(run) = self.session.run_mut() else { return };
+        if self.tried.is_none() {
+            let waker = ctx.clone();
+            match Tried::start(run.info.root.clone(), run.info.sae.clone(), move || waker.request_repaint()) {
+                Ok(tried) => self.tried = Some(tried),
+                Err(error) => {
+                    run.trial.busy = false;
+                    self.pages.trial.put(ctx, Err(format!("the system gives no thread ({error})")));
+                }
+            }
+        }
+        self.tried.iter().for_each(|tried| tried.ask(question.clone()));
     }
 
     /// A command of `sae` has ended.
@@ -367,8 +403,13 @@ impl App {
 
     fn dropped(&mut self, ctx: &Context) {
         let Some(file) = ctx.input(|input| input.raw.dropped_files.first().cloned()) else { return };
-        // A file of a run stands for the run.
         let path = file.path().to_path_buf();
+        let kind = path.extension().and_then(|kind| kind.to_str()).map(str::to_lowercase).unwrap_or_default();
+        if let Some(run) = self.session.run_mut().filter(|_| IMAGES.contains(&kind.as_str())) {
+            run.trial.draft.image = Some(path);
+            return self.act(ctx, Action::Go(Place::Page(Page::Try)));
+        }
+        // A file of a run stands for the run.
         let run = if path.extension().is_some() { path.parent().map(Into::into).unwrap_or(path) } else { path };
         self.open(ctx, Link { run, ..Link::default() });
     }
@@ -394,7 +435,7 @@ impl App {
             }
             return;
         };
-        let Pages { gallery, heat, map, sample, sieve, list } = &mut self.pages;
+        let Pages { gallery, heat, map, sample, sieve, trial, list } = &mut self.pages;
         let mut actions: Vec<Action> = Vec::new();
         if run.page() == Page::Features {
             let panel = Panel::left("features").frame(margin).default_size(600.0).size_range(300.0..=1000.0);
@@ -405,7 +446,7 @@ impl App {
             Page::Sample => actions.extend(sample::show(ui, run, gallery, sample, *heat)),
             Page::Filter => actions.extend(sieve::show(ui, run, gallery, sieve, job.as_ref())),
             Page::Run => report::show(ui, run),
-            Page::Try => theme::say(ui, "Nothing to try yet."),
+            Page::Try => actions.extend(trial::show(ui, run, trial, *heat)),
         });
         actions.into_iter().for_each(|action| self.act(&ctx, action));
     }

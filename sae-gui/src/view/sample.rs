@@ -68,35 +68,53 @@ pub fn show(ui: &mut Ui, run: &OpenRun, gallery: &mut Gallery, view: &mut Sample
         }
     });
     let active = gallery.active(number);
+    let reasons = view.reasons.take();
+    let own = reasons.as_ref().filter(|(sample, _)| *sample == number).map(|(_, reasons)| reasons);
     match gallery.get(number) {
         None => say(ui, "Reading ..."),
         Some(Err(reason)) => say(ui, reason),
         Some(Ok(shown)) => {
-            let left = (0.5 * ui.available_width()).min(2.0 * PICTURE);
-            ui.horizontal_top(|ui| {
-                let size = vec2(left, ui.available_height());
-                ui.allocate_ui_with_layout(size, egui::Layout::top_down(egui::Align::Min), |ui| {
-                    ScrollArea::vertical().id_salt("content").auto_shrink(false).show(ui, |ui| {
-                        ui.set_max_width(ui.available_width() - 14.0);
-                        content(ui, run, shown, &active, view, heat);
-                    });
-                });
-                ui.separator();
-                ui.vertical(|ui| {
-                    ScrollArea::vertical().id_salt("features").auto_shrink(false).show(ui, |ui| {
-                        ui.set_max_width(ui.available_width() - 14.0);
-                        action = features(ui, run, shown, &active, view).or(action.take());
-                        action = scores(ui, run, view).or(action.take());
-                    });
-                });
-            });
+            action = sides(ui, run, shown, &active, view, heat, |ui| scores(ui, run, own)).or(action.take());
         }
     }
+    view.reasons = reasons;
+    action
+}
+
+/// Draws pictures and words on the left, and on the right the features that fire on what is selected, and what follows them.
+pub fn sides(
+    ui: &mut Ui,
+    run: &OpenRun,
+    shown: &Shown,
+    active: &Known,
+    view: &mut SampleView,
+    heat: Heat,
+    more: impl FnOnce(&mut Ui) -> Option<Action>,
+) -> Option<Action> {
+    let mut action = None;
+    let left = (0.5 * ui.available_width()).min(2.0 * PICTURE);
+    ui.horizontal_top(|ui| {
+        let size = vec2(left, ui.available_height());
+        ui.allocate_ui_with_layout(size, egui::Layout::top_down(egui::Align::Min), |ui| {
+            ScrollArea::vertical().id_salt("content").auto_shrink(false).show(ui, |ui| {
+                ui.set_max_width(ui.available_width() - 14.0);
+                content(ui, run, shown, active, view, heat);
+            });
+        });
+        ui.separator();
+        ui.vertical(|ui| {
+            ScrollArea::vertical().id_salt("features").auto_shrink(false).show(ui, |ui| {
+                ui.set_max_width(ui.available_width() - 14.0);
+                action = features(ui, run, shown, active, view);
+                action = more(ui).or(action.take());
+            });
+        });
+    });
     action
 }
 
 /// What fires in a sample, or why that is not known; nothing while it is computed.
-type Known = Option<Result<Arc<Active>, String>>;
+pub type Known = Option<Result<Arc<Active>, String>>;
 
 fn content(ui: &mut Ui, run: &OpenRun, shown: &Shown, active: &Known, view: &mut SampleView, heat: Heat) {
     let feature = view.hovered.or(run.feature().map(|row| row.feature));
@@ -254,7 +272,7 @@ pub fn name(ui: &mut Ui, run: &OpenRun, feature: u32, fires: bool) -> egui::Resp
     response.on_hover_text(format!("Feature {feature}, {class}{label}"))
 }
 
-fn scores(ui: &mut Ui, run: &OpenRun, view: &SampleView) -> Option<Action> {
+fn scores(ui: &mut Ui, run: &OpenRun, reasons: Option<&Result<Vec<Reason>, String>>) -> Option<Action> {
     section(ui, "Scores", "What this sample scores, and how many of a hundred samples score lower");
     let sieve = match &run.sieve {
         None => {
@@ -289,16 +307,16 @@ fn scores(ui: &mut Ui, run: &OpenRun, view: &SampleView) -> Option<Action> {
             ui.end_row();
         }
     });
-    let Some((_, reasons)) = view.reasons.as_ref().filter(|(sample, _)| *sample == run.sample()) else {
-        say(ui, "Looking for what carries them ...");
-        return None;
-    };
     let reasons = match reasons {
-        Err(reason) => {
+        None => {
+            say(ui, "Looking for what carries them ...");
+            return None;
+        }
+        Some(Err(reason)) => {
             say(ui, reason);
             return None;
         }
-        Ok(reasons) => reasons,
+        Some(Ok(reasons)) => reasons,
     };
     for reason in reasons {
         section(ui, &format!("What carries {}", reason.score), reason.meaning);
