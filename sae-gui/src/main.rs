@@ -76,6 +76,7 @@ fn run(args: Args) -> anyhow::Result<()> {
             Colours::Light => Some(session::Theme::Light),
             Colours::Dark => Some(session::Theme::Dark),
         },
+        system_fonts: true,
         // A picture for a document is nothing that a person has looked at.
         recents: recents::usual().filter(|_| !shoots),
         screenshot: args.screenshot.map(|path| (path, outcome.clone())),

@@ -7,8 +7,6 @@ use egui_kittest::kittest::{NodeT, Queryable};
 use sae_core::Run;
 use sae_core::labels::Labels;
 use sae_gui::state::Link;
-use sae_gui::state::field::Field;
-use sae_gui::state::list::FeatureList;
 use sae_gui::state::place::{Page, Place};
 use sae_gui::view::{App, Options};
 use std::path::Path;
@@ -202,6 +200,19 @@ fn key(app: &mut Harness<'static, App>, modifiers: Modifiers, key: Key) {
     app.run_steps(2);
 }
 
+fn button(pressed: bool, pos: egui::Pos2) -> Event {
+    Event::PointerButton { pos, button: egui::PointerButton::Primary, pressed, modifiers: Modifiers::NONE }
+}
+
+/// A click with the pointer.
+fn press(app: &mut Harness<'static, App>, pos: egui::Pos2) {
+    for pressed in [true, false] {
+        app.event(Event::PointerMoved(pos));
+        app.event(button(pressed, pos));
+        app.run_steps(2);
+    }
+}
+
 fn label_on_disk(run: &Run, feature: u32) -> Option<String> {
     let labels = Labels::read(run).unwrap();
     labels.of(SAE)?.entry(feature).map(|entry| entry.label.clone())
@@ -307,12 +318,6 @@ fn drawing_on_the_map_picks_features_and_escape_lets_them_go() {
     let corner = |x: f32, y: f32| map.min + egui::vec2(x * map.width(), y * map.height());
     // Around the right half.
     let path = [(0.55, 0.02), (0.98, 0.02), (0.98, 0.85), (0.55, 0.85), (0.55, 0.1)].map(|(x, y)| corner(x, y));
-    let button = |pressed, pos| Event::PointerButton {
-        pos,
-        button: egui::PointerButton::Primary,
-        pressed,
-        modifiers: Modifiers::NONE,
-    };
     app.event(Event::PointerMoved(path[0]));
     app.event(button(true, path[0]));
     app.run_steps(1);
@@ -364,8 +369,8 @@ fn an_example_leads_to_its_sample_and_a_patch_to_its_features() {
     app.get_by_label("Strongest features of the sample");
     let all = app.query_all_by_label_contains(" tokens").count();
     assert!(all > 0);
-    app.get_by_label("picture 0").click();
-    app.run_steps(2);
+    let patch = app.get_by_label("picture 0").rect().center();
+    press(&mut app, patch);
     app.get_by_label("Strongest features of the selected token");
     app.get_by_label_contains("What carries cosine_paper");
     app.key_press(Key::J);
@@ -381,16 +386,7 @@ fn a_threshold_is_moved_and_both_sides_are_shown() {
     app.get_by_label_contains("12 of 24 samples stay");
     let histogram = app.get_by_label("Histogram of scores").rect();
     let pos = histogram.left_center() + egui::vec2(0.75 * histogram.width(), 0.0);
-    for pressed in [true, false] {
-        app.event(Event::PointerMoved(pos));
-        app.event(Event::PointerButton {
-            pos,
-            button: egui::PointerButton::Primary,
-            pressed,
-            modifiers: Modifiers::NONE,
-        });
-        app.run_steps(2);
-    }
+    press(&mut app, pos);
     settle(&mut app);
     app.get_by_label_contains("6 of 24 samples stay");
     app.get_by_label("Kept");
@@ -426,52 +422,4 @@ fn pages_without_their_tables_say_how_to_make_them() {
     let app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Sample(3)) });
     app.get_by_label("Sample 3");
     app.get_all_by_label_contains("saes/base").next().unwrap();
-}
-
-/// Not a test of time: `cargo test --release -p sae-gui -- --ignored --nocapture frame` prints what a frame costs.
-#[test]
-#[ignore = "a measurement"]
-fn frame_cost_at_65536_features() {
-    let begun = Instant::now();
-    let (_dir, run) = fixture::run(65_536);
-    eprintln!("fixture written in {:?}", begun.elapsed());
-    let begun = Instant::now();
-    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(2)) });
-    eprintln!("opened and settled in {:?}", begun.elapsed());
-    let mut measure = |what: &str, event: Option<Event>| {
-        let mut times: Vec<_> = (0..200)
-            .map(|_| {
-                // Straight into the input: the harness would give every event a frame of its own.
-                app.input_mut().events.extend(event.clone());
-                let begun = Instant::now();
-                app.step();
-                let layout = begun.elapsed();
-                app.ctx.tessellate(app.output().shapes.clone(), 1.0);
-                (begun.elapsed(), layout)
-            })
-            .collect();
-        times.sort();
-        eprintln!("{what}: median {:?} (layout {:?}), worst {:?}", times[100].0, times[100].1, times[199].0);
-    };
-    let key = |key| Event::Key { key, physical_key: None, pressed: true, repeat: false, modifiers: Modifiers::NONE };
-    measure("idle", None);
-    measure("walking down", Some(key(Key::J)));
-    measure("pointing", Some(Event::PointerMoved(egui::pos2(200.0, 400.0))));
-    let wheel = Event::MouseWheel {
-        unit: egui::MouseWheelUnit::Line,
-        delta: egui::vec2(0.0, -200.0),
-        phase: egui::TouchPhase::Move,
-        source: egui::MouseWheelSource::Unknown,
-        modifiers: Modifiers::NONE,
-    };
-    measure("scrolling", Some(wheel));
-    let mut list = app.state().session().run().unwrap().list.clone();
-    let mut timed = |what: &str, act: &dyn Fn(&mut FeatureList)| {
-        let begun = Instant::now();
-        act(&mut list);
-        eprintln!("{what}: {:?}", begun.elapsed());
-    };
-    timed("sorting by density", &|list| list.sort_by(Field::Density));
-    timed("sorting by class", &|list| list.sort_by(Field::Class));
-    timed("searching", &|list| list.search("class:cross density>1e-4 weight>0.2"));
 }

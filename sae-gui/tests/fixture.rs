@@ -4,6 +4,7 @@ use filters::scores::{Row, Scores};
 use image::{Rgb, RgbImage};
 use sae_core::formats::{self, Format, Origin, Saved};
 use sae_core::index::{Example, FeatureRow, Indexer, Neighbour, write_examples, write_features, write_neighbours};
+use sae_core::labels::{Change, Entry, Labels};
 use sae_core::sae::{Architecture, Weights};
 use sae_core::sample::{ImageRef, Modality, Role, Sample, Token};
 use sae_core::store::{Part, StoreDtype, StoreSpec, StoreWriter};
@@ -30,12 +31,18 @@ pub const SAE: &str = "base";
 
 /// A run of that many features, and the folder that holds it and its data.
 pub fn run(features: usize) -> (TempDir, Run) {
+    // Examples of all features would only make a large fixture slow to write.
+    run_of(features, features.min(512))
+}
+
+/// The same with examples of the first features alone.
+pub fn run_of(features: usize, shown: usize) -> (TempDir, Run) {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     fs::create_dir_all(data.join("images")).unwrap();
     let run = Run::create(&dir.path().join("run")).unwrap();
     store(&run, &data);
-    index(&run, features);
+    index(&run, features, shown);
     autoencoder(&run, features);
     scores(&run);
     (dir, run)
@@ -122,11 +129,10 @@ fn store(run: &Run, data: &Path) {
 }
 
 /// Feature `k` fires on text if `k % 4` is 0, on pictures if it is 1, on both if it is 2, and never if it is 3.
-fn index(run: &Run, features: usize) {
+fn index(run: &Run, features: usize, shown: usize) {
     let mut index = Indexer::new(features);
     index.positions = [20_000, 8_000, 12_000];
-    // Examples of all features would only make a large fixture slow to write.
-    for feature in 0..features.min(512) {
+    for feature in 0..shown {
         for n in 0..SAMPLES {
             let strength = 6.0 / (1.0 + n as f32 * 0.4) + feature as f32 * 1e-3;
             let on_text = Example {
@@ -208,6 +214,21 @@ fn scores(run: &Run) {
     scores.columns.insert("cosine_paper".into(), column(|n| f64::from(n)));
     scores.columns.insert("random".into(), column(|n| f64::from((n * 7) % 24)));
     scores.write(&run.scores(SAE)).unwrap();
+}
+
+/// A few labels, as people and a model would write them.
+pub fn labels(run: &Run) {
+    let entry = |feature, label: &str, author: &str, score| {
+        let after =
+            Entry { label: label.into(), author: author.into(), score, star: feature == 6, ..Entry::empty(feature) };
+        Change::Entry { before: Entry::empty(feature), after }
+    };
+    let changes = [
+        entry(6, "red rings", "ann", None),
+        entry(10, "the colour blue, in words and patches", "a model", Some(0.83)),
+        Change::List { name: "colours".into(), before: vec![], after: vec![6, 10] },
+    ];
+    Labels::save(run, SAE, &changes, &Labels::default()).unwrap();
 }
 
 /// The log of a training.

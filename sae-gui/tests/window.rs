@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Whether there is a display to be had; says so where there is none.
-fn display() -> bool {
+pub fn display() -> bool {
     let found = Command::new("xvfb-run").arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !found {
         eprintln!("skipped: xvfb-run is not installed");
@@ -16,7 +16,8 @@ fn display() -> bool {
     found
 }
 
-fn shoot(link: &str, picture: &Path, more: &[&str]) -> Output {
+/// Runs the program until it has taken a picture.
+pub fn shoot(link: &str, picture: &Path, more: &[&str]) -> Output {
     Command::new("xvfb-run")
         .args(["-a", "-s", "-screen 0 1600x1000x24", env!("CARGO_BIN_EXE_sae-gui"), link, "--size", "1200x800"])
         .arg("--screenshot")

@@ -3,6 +3,7 @@
 
 mod child;
 mod desk;
+pub mod fonts;
 mod index;
 mod picture;
 pub mod recents;
@@ -19,11 +20,12 @@ pub use trial::Tried;
 
 use crate::state::Link;
 use crate::state::data::{Details, Opened, Report, SampleView};
+use crate::state::session::Edits;
 use crate::state::sieve::Scores;
 use desk::{Desk, Worker};
 use index::Tables;
 use sae_core::Run;
-use sae_core::labels::{Change, Labels, Saved};
+use sae_core::labels::{Labels, Saved};
 use sample::Samples;
 use std::any::Any;
 use std::collections::VecDeque;
@@ -50,6 +52,8 @@ pub enum Reply {
     Report(Report),
     /// Labels were written, or could not be.
     Saved(Result<Saved, String>),
+    /// Edits of a run that is not open any more are not written yet; why.
+    Waiting(String),
     /// Somebody else wrote labels.
     Labels(Result<Labels, String>),
     /// Somebody else wrote the index.
@@ -68,24 +72,12 @@ pub struct Loader {
 struct Wanted {
     open: Option<(u64, Link)>,
     /// Of whichever run they were made in: never dropped.
-    saves: VecDeque<Save>,
+    saves: VecDeque<Edits>,
     feature: Option<u32>,
     samples: Vec<u32>,
     scores: bool,
     report: bool,
     quit: bool,
-}
-
-/// Edits to be written.
-pub struct Save {
-    /// The run's folder.
-    pub root: PathBuf,
-    /// The autoencoder.
-    pub sae: String,
-    /// The edits.
-    pub changes: Vec<Change>,
-    /// What the file was known to hold.
-    pub known: Box<Labels>,
 }
 
 impl Loader {
@@ -138,8 +130,8 @@ impl Loader {
     }
 
     /// Asks for edits to be written.
-    pub fn save(&self, save: Save) {
-        self.worker.change(|wanted| wanted.saves.push_back(save));
+    pub fn save(&self, edits: Edits) {
+        self.worker.change(|wanted| wanted.saves.push_back(edits));
     }
 
     /// What has been read since the last call.
@@ -150,7 +142,7 @@ impl Loader {
 
 enum Task {
     Open(u64, Link),
-    Save(Save),
+    Save(Edits),
     Feature(u32),
     Sample(u32),
     Scores,
@@ -195,6 +187,7 @@ struct Current {
 fn work(desk: &Desk<Wanted>, data: Option<&Path>, sender: &Sender<(u64, Reply)>, wake: &impl Fn()) {
     let mut current: Option<Current> = None;
     let mut generation = 0;
+    let mut waiting: Vec<(Edits, String)> = Vec::new();
     loop {
         let reply = |generation, reply| {
             // The window may be gone; then `quit` comes next.
@@ -202,7 +195,10 @@ fn work(desk: &Desk<Wanted>, data: Option<&Path>, sender: &Sender<(u64, Reply)>,
             wake();
         };
         match (desk.next(WATCH, first), &mut current) {
-            (Some(Task::Quit), _) => return,
+            (Some(Task::Quit), _) => {
+                waiting.retain(|(edits, _)| save(edits).is_err());
+                return;
+            }
             (Some(Task::Open(wanted, link)), _) => {
                 generation = wanted;
                 current = None;
@@ -218,15 +214,21 @@ fn work(desk: &Desk<Wanted>, data: Option<&Path>, sender: &Sender<(u64, Reply)>,
                     }
                 }
             }
-            (Some(Task::Save(save)), current) => {
-                let saved = guarded(|| {
-                    let run = Run::open(&save.root).map_err(|error| error.to_string())?;
-                    Labels::save(&run, &save.sae, &save.changes, &save.known).map_err(|error| error.to_string())
-                });
+            (Some(Task::Save(edits)), current) => {
+                let saved = save(&edits);
                 if let Some(current) = current {
                     current.watch.labels_are_ours();
                 }
-                reply(generation, Reply::Saved(saved));
+                // The window keeps the edits of the run that is open, and sends them again; nobody else keeps others.
+                let mut leaves = false;
+                desk.change(|wanted| leaves = wanted.open.is_some() || wanted.quit);
+                match &saved {
+                    Err(reason) if leaves => {
+                        let text = format!("Labels of {} are not saved yet: {reason}", edits.root.display());
+                        waiting.push((edits, text));
+                    }
+                    _ => reply(generation, Reply::Saved(saved)),
+                }
             }
             (Some(Task::Feature(number)), Some(current)) => {
                 reply(current.generation, Reply::Feature(number, current.tables.read(number)));
@@ -244,6 +246,10 @@ fn work(desk: &Desk<Wanted>, data: Option<&Path>, sender: &Sender<(u64, Reply)>,
                 reply(current.generation, Reply::Report(report::read(&current.run)));
             }
             (None, Some(current)) => {
+                waiting.retain(|(edits, _)| save(edits).is_err());
+                if let Some((_, text)) = waiting.first() {
+                    reply(current.generation, Reply::Waiting(text.clone()));
+                }
                 for changed in current.watch.look() {
                     match changed {
                         Changed::Labels => {
@@ -261,6 +267,13 @@ fn work(desk: &Desk<Wanted>, data: Option<&Path>, sender: &Sender<(u64, Reply)>,
             (_, None) => {}
         }
     }
+}
+
+fn save(edits: &Edits) -> Result<Saved, String> {
+    guarded(|| {
+        let run = Run::open(&edits.root).map_err(|error| error.to_string())?;
+        Labels::save(&run, &edits.sae, &edits.changes, &edits.known).map_err(|error| error.to_string())
+    })
 }
 
 /// Runs a job; what a damaged file makes panic in a decoder becomes a sentence as well.
@@ -288,7 +301,7 @@ mod tests {
 
     #[test]
     fn edits_are_written_before_another_run_is_opened_and_before_the_end() {
-        let save = || Save { root: "r".into(), sae: "base".into(), changes: vec![], known: Box::default() };
+        let save = || Edits { root: "r".into(), sae: "base".into(), changes: vec![], known: Labels::default() };
         let mut wanted = Wanted { quit: true, open: Some((1, Link::default())), ..Wanted::default() };
         wanted.saves.extend([save(), save()]);
         assert!(matches!(first(&mut wanted), Some(Task::Save(_))));

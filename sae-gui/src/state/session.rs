@@ -17,6 +17,7 @@ use super::sieve::{Scores, Sieve};
 use super::trial::Trial;
 use sae_core::index::{FeatureRow, Neighbour};
 use sae_core::labels::{Change, Labels, Saved};
+use std::path::PathBuf;
 
 /// Features whose details are kept. Those of one take about 5 KB.
 const DETAILS: usize = 256;
@@ -59,6 +60,19 @@ pub enum Phase {
     Open(Box<OpenRun>),
 }
 
+/// Edits of labels that are to be written, whatever is open by then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Edits {
+    /// The run's folder.
+    pub root: PathBuf,
+    /// The autoencoder.
+    pub sae: String,
+    /// The edits, in order.
+    pub changes: Vec<Change>,
+    /// What the file was known to hold.
+    pub known: Labels,
+}
+
 /// What a session cannot do itself.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -74,8 +88,8 @@ pub enum Effect {
     FocusLabel,
     /// Bring the current feature's row into view.
     Reveal,
-    /// Write edits of an autoencoder's labels on top of what the file was known to hold.
-    Save(String, Vec<Change>, Box<Labels>),
+    /// Write edits.
+    Save(Edits),
     /// Start a command.
     Start(Order),
     /// Change the colours; nothing: as the system says.
@@ -231,7 +245,8 @@ impl Session {
         let run = self.run_mut()?;
         run.list.mark(Marks::of(&run.labelling));
         let changes = run.labelling.send()?;
-        Some(Effect::Save(run.info.sae.clone(), changes, Box::new(run.labelling.known().clone())))
+        let (root, sae) = (run.info.root.clone(), run.info.sae.clone());
+        Some(Effect::Save(Edits { root, sae, changes, known: run.labelling.known().clone() }))
     }
 
     /// Notes that a command was started.
@@ -585,7 +600,7 @@ mod tests {
         let mut session = session("a");
         session.go(Place::Feature(4), Way::Chosen);
         let starred = session.apply(Command::Star);
-        assert!(matches!(&starred[..], [Effect::Save(sae, changes, _)] if sae == "base" && changes.len() == 1));
+        assert!(matches!(&starred[..], [Effect::Save(edits)] if edits.sae == "base" && edits.changes.len() == 1));
         session.saved(Ok(Saved { labels: session.run().unwrap().labelling.known().clone(), aside: None }));
         session.run_mut().unwrap().list.search("star:yes");
         session.go(Place::Feature(8), Way::Chosen);
@@ -600,14 +615,14 @@ mod tests {
         let mut entry = session.run().unwrap().labelling.entry(0);
         entry.label = "red".into();
         session.run_mut().unwrap().labelling.type_in(entry);
-        assert!(matches!(session.apply(Command::Next)[..], [Effect::Save(..), Effect::Reveal]));
+        assert!(matches!(session.apply(Command::Next)[..], [Effect::Save(_), Effect::Reveal]));
         assert_eq!(session.run().unwrap().list.marks().label(0), Some("red"));
         let mut entry = session.run().unwrap().labelling.entry(1);
         entry.notes = "typed and not left".into();
         session.run_mut().unwrap().labelling.type_in(entry);
         session.saved(Err("full".into()));
         assert!(
-            matches!(&session.apply(Command::Quit)[..], [Effect::Save(_, changes, _), Effect::Quit] if changes.len() == 2)
+            matches!(&session.apply(Command::Quit)[..], [Effect::Save(edits), Effect::Quit] if edits.changes.len() == 2)
         );
     }
 

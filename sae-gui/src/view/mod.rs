@@ -22,7 +22,7 @@ mod trial;
 
 pub use shot::Outcome;
 
-use crate::load::{Child, Heard, Loader, Reply, Save, Seen, Sight, Tried, recents};
+use crate::load::{Child, Heard, Loader, Reply, Seen, Sight, Tried, fonts, recents};
 use crate::state::history::Way;
 use crate::state::job::{Order, State};
 use crate::state::palette::Choice;
@@ -53,6 +53,8 @@ pub struct Options {
     pub theme: Option<Theme>,
     /// Where to write a picture of the window, and where to tell how that went.
     pub screenshot: Option<(PathBuf, Outcome)>,
+    /// Whether a font of the system is looked for, for signs that the bundled ones lack.
+    pub system_fonts: bool,
     /// The file of the runs that were open lately, if they are to be remembered.
     pub recents: Option<PathBuf>,
 }
@@ -111,6 +113,8 @@ pub struct App {
     shot: Option<Shot>,
     /// A picture of the window on its way to the clipboard.
     picture: Option<Receiver<Arc<ColorImage>>>,
+    /// A font of the system on its way.
+    fonts: Option<Receiver<Option<Vec<u8>>>>,
     /// What is typed into the field of a window without a run.
     typed: String,
     /// Whether the current feature's row is to be scrolled to.
@@ -126,6 +130,17 @@ impl App {
     /// The system gives no thread.
     pub fn new(ctx: &Context, options: Options) -> std::io::Result<Self> {
         theme::install(ctx);
+        theme::fonts(ctx, None);
+        let fonts = options.system_fonts.then(|| {
+            let (sender, fonts) = channel();
+            let waker = ctx.clone();
+            // Some tens of megabytes: the first frames do without them.
+            std::thread::spawn(move || {
+                let _ = sender.send(fonts::system());
+                waker.request_repaint();
+            });
+            fonts
+        });
         let waker = ctx.clone();
         let lately = options.recents.as_deref().map(recents::read).unwrap_or_default();
         let mut app = Self {
@@ -137,6 +152,7 @@ impl App {
             pages: Pages::default(),
             shot: options.screenshot.map(|(path, outcome)| Shot::new(path, outcome)),
             picture: None,
+            fonts,
             typed: String::new(),
             reveal: false,
             asked: Asked::default(),
@@ -154,6 +170,11 @@ impl App {
         &self.session
     }
 
+    /// The state, to be changed: for measurements.
+    pub fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
     /// Whether everything that is to be shown has been read, and everything that was edited is written.
     pub fn settled(&self) -> bool {
         let Phase::Open(run) = &self.session.phase else { return !matches!(self.session.phase, Phase::Opening) };
@@ -164,7 +185,7 @@ impl App {
         let report = !wanted.report || run.report.is_some();
         let shown = gallery.missing(&wanted.samples).is_empty() && gallery.missing_active(&wanted.active).is_empty();
         let written = matches!(run.labelling.unsaved(), (0, _) | (_, Some(_)));
-        let asked = run.trial.busy;
+        let asked = run.trial.busy || self.fonts.is_some();
         let running = self.session.job.as_ref().is_some_and(|job| job.runs());
         let reasons = wanted.reasons.is_none_or(|number| sample.knows(number));
         detailed && scores && report && shown && reasons && written && !running && !asked
@@ -252,11 +273,7 @@ impl App {
             Effect::FocusSearch => ctx.memory_mut(|memory| memory.request_focus(table::search_id())),
             Effect::FocusLabel => ctx.memory_mut(|memory| memory.request_focus(label::field_id())),
             Effect::Reveal => self.reveal = true,
-            Effect::Save(sae, changes, known) => {
-                if let Some(run) = self.session.run() {
-                    self.loader.save(Save { root: run.info.root.clone(), sae, changes, known });
-                }
-            }
+            Effect::Save(edits) => self.loader.save(edits),
             Effect::Start(order) => {
                 let waker = ctx.clone();
                 self.session.started(order.clone());
@@ -297,6 +314,7 @@ impl App {
                     effect.into_iter().for_each(|effect| self.perform(ctx, effect));
                 }
                 Reply::Labels(labels) => self.session.relabelled(labels),
+                Reply::Waiting(reason) => self.session.notice = Some(reason),
                 Reply::IndexChanged => self.session.notice = Some("The index has changed on disk: F5 reads it.".into()),
             }
         }
@@ -318,6 +336,12 @@ impl App {
                 Heard::Line(line) => self.session.job.iter_mut().for_each(|job| job.hear(line.clone())),
                 Heard::End(state) => self.ended(ctx, state),
             }
+        }
+        if let Some(font) = self.fonts.as_ref().and_then(|fonts| fonts.try_recv().ok()) {
+            if font.is_some() {
+                theme::fonts(ctx, font);
+            }
+            self.fonts = None;
         }
         if let Some(image) = self.picture.as_ref().and_then(|picture| picture.try_recv().ok()) {
             ctx.copy_image((*image).clone());
@@ -507,8 +531,8 @@ impl eframe::App for App {
         if let Some(run) = self.session.run_mut() {
             run.labelling.commit();
         }
-        if let (Some(Effect::Save(sae, changes, known)), Some(run)) = (self.session.edited(), self.session.run()) {
-            self.loader.save(Save { root: run.info.root.clone(), sae, changes, known });
+        if let Some(Effect::Save(edits)) = self.session.edited() {
+            self.loader.save(edits);
         }
     }
 }

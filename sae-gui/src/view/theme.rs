@@ -1,12 +1,30 @@
-//! Colours, sizes and the few signs that are painted because the bundled fonts lack them. Knows no data.
+//! Colours, sizes fonts, and the few signs that are painted. Knows no data.
 
 use egui::{
-    Color32, Context, CornerRadius, FontFamily, FontId, Margin, Pos2, Rect, Shape, Stroke, TextStyle, Theme, Ui,
-    Visuals, vec2,
+    Color32, Context, CornerRadius, FontData, FontDefinitions, FontFamily, FontId, Margin, Pos2, Rect, Shape, Stroke,
+    TextStyle, Theme, Ui, Visuals, vec2,
 };
+use std::sync::Arc;
 
 /// Class names, tiles, labels under numbers.
 pub const SMALL: f32 = 11.0;
+
+/// The bundled font for signs that egui's own lack: arrows, Greek, Cyrillic, mathematics.
+const SIGNS: &[u8] = include_bytes!("../../../assets/fonts/DejaVuSans.ttf");
+
+/// Puts the bundled font, and one of the system if there is one, behind egui's own.
+pub fn fonts(ctx: &Context, system: Option<Vec<u8>>) {
+    let mut fonts = FontDefinitions::default();
+    let more =
+        [Some(("signs", FontData::from_static(SIGNS))), system.map(|bytes| ("system", FontData::from_owned(bytes)))];
+    for (name, data) in more.into_iter().flatten() {
+        fonts.font_data.insert(name.into(), Arc::new(data));
+        for family in [FontFamily::Proportional, FontFamily::Monospace] {
+            fonts.families.entry(family).or_default().push(name.into());
+        }
+    }
+    ctx.set_fonts(fonts);
+}
 
 /// Sets sizes, spacing and the two sets of colours.
 pub fn install(ctx: &Context) {
