@@ -24,7 +24,7 @@ fn main() {
     let (_dir, run) = fixture::run_of(features, features);
     let begun = Instant::now();
     let options = Options {
-        link: Some(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(2)) }),
+        link: Some(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(2)), ..Link::default() }),
         ..Options::default()
     };
     let builder = Harness::builder().with_size([1360.0, 860.0]);

@@ -14,7 +14,7 @@ use std::sync::PoisonError;
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// A run folder, or a link into one: sae://RUN/f/1234, sae://RUN/s/12, sae://RUN/?page=filter
+    /// A run folder, or a link into one: sae://RUN/f/1234, sae://RUN/s/12, sae://RUN/?page=filter, sae://RUN/?page=try&text=a%20red%20ring
     run: Option<String>,
     /// The autoencoder whose features to show [default: the first that has an index]
     #[arg(long, value_name = "NAME")]

@@ -116,6 +116,9 @@ fn store(run: &Run, data: &Path) {
         slice: None,
         arguments: serde_json::json!({ "data_root": data }),
     };
+    let row = |n: u32| serde_json::json!({ "id": format!("shape-{n:02}"), "image": format!("images/{n:02}.png"), "text": words(n).concat() });
+    let rows: String = (0..SAMPLES).map(|n| format!("{}\n", row(n))).collect();
+    fs::write(data.join("data.jsonl"), rows).unwrap();
     let mut writer = StoreWriter::open(run, spec).unwrap();
     for part in [0..10, 10..SAMPLES] {
         let samples: Vec<_> = part.map(|n| sample(n, data)).collect();
@@ -204,6 +207,29 @@ fn autoencoder(run: &Run, features: usize) {
     let origin = Origin { hook: "layers.2".into(), layer: 2, ..Origin::default() };
     let saved = Saved { architecture: Architecture::Relu, weights, origin };
     formats::create(Format::SaeLens, &run.sae(SAE), &saved).unwrap();
+}
+
+/// Makes the run one of a checkpoint: the autoencoder reads its width behind block 4.
+pub fn of_the_demo_model(run: &Run, folder: &Path) {
+    let mut entry: serde_json::Value = run.noted("harvest").unwrap().unwrap();
+    entry["arguments"]["model_folder"] = folder.display().to_string().into();
+    run.note("harvest", &entry).unwrap();
+    fs::remove_dir_all(run.sae(SAE)).unwrap();
+    let (d_in, d_sae) = (256, 16);
+    let axis = |k: usize| (0..d_in).map(move |d| if d % d_sae == k { 1.0 } else { 0.0 });
+    let w_enc: Vec<f32> = (0..d_sae).flat_map(axis).collect();
+    let weights = Weights {
+        d_in,
+        d_sae,
+        w_dec: w_enc.clone(),
+        w_enc,
+        b_enc: vec![0.0; d_sae],
+        b_dec: vec![0.0; d_in],
+        ..Weights::default()
+    };
+    let origin = Origin { hook: "layers.4".into(), layer: 4, ..Origin::default() };
+    formats::create(Format::SaeLens, &run.sae(SAE), &Saved { architecture: Architecture::Relu, weights, origin })
+        .unwrap();
 }
 
 /// Two scores that agree but for a few samples.

@@ -64,7 +64,8 @@ fn every_page_looks_as_it_is_meant_to() {
     let mut wrong = Vec::new();
     for (name, place, theme) in places {
         let picture = dir.path().join(format!("{name}.png"));
-        let link = Link { run: run.root().into(), sae: Some(SAE.into()), place: Some(place) }.to_string();
+        let link =
+            Link { run: run.root().into(), sae: Some(SAE.into()), place: Some(place), ..Link::default() }.to_string();
         let output = shoot(&link, &picture, &["--theme", theme]);
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         let own = image::open(&picture).unwrap().into_rgb8();

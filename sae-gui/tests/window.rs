@@ -42,7 +42,8 @@ fn the_window_opens_a_link_and_takes_its_picture() {
     }
     let (dir, run) = fixture::run(64);
     let picture = dir.path().join("window.png");
-    let link = Link { run: run.root().into(), sae: None, place: Some(Place::Feature(6)) }.to_string();
+    let link =
+        Link { run: run.root().into(), sae: None, place: Some(Place::Feature(6)), ..Link::default() }.to_string();
     let output = shoot(&link, &picture, &["--theme", "dark"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let (width, height, colours) = seen(&picture);

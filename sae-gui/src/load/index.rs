@@ -22,13 +22,17 @@ pub fn open(link: &Link) -> Result<(Opened, Run), String> {
     let indexed: Vec<_> =
         run.list("features").into_iter().filter(|name| run.features(name).join(FEATURES).is_file()).collect();
     let sae = choose(&run, link.sae.as_deref(), &indexed)?;
-    let rows = read_features(&run.features(&sae).join(FEATURES)).map_err(|error| error.to_string())?;
+    let rows = read_features(&run.features(&sae).join(FEATURES)).map_err(|error| {
+        format!("{error}\nhint: `sae index --run {} --sae {sae}` makes the index anew", root.display())
+    })?;
     if rows.is_empty() {
         return Err(format!("The feature index of {sae} lists no features: {}", root.display()));
     }
     // A harvest that cannot be told about is no reason to show no features.
     let harvest: Option<StoreRecord> = run.noted(STEP).ok().flatten();
     let stored = harvest.as_ref().map(StoreRecord::progress).unwrap_or_default();
+    let step: Option<serde_json::Value> = run.noted(&format!("index/{sae}")).ok().flatten();
+    let threshold = step.and_then(|step| step.get("threshold")?.as_f64());
     let info = RunInfo {
         root,
         model: harvest.map(|harvest| harvest.spec.model).unwrap_or_default(),
@@ -36,6 +40,7 @@ pub fn open(link: &Link) -> Result<(Opened, Run), String> {
         tokens: stored.rows,
         sae,
         indexed,
+        threshold,
     };
     // Labels that cannot be read are no reason to show no features; they are put aside when something is written.
     let labels = match Labels::read(&run) {

@@ -23,6 +23,8 @@ pub struct RunInfo {
     pub sae: String,
     /// All autoencoders that have an index.
     pub indexed: Vec<String>,
+    /// Above which activation the index counts a feature as active for its weights, where the run tells.
+    pub threshold: Option<f64>,
 }
 
 /// A run with the features of one autoencoder.

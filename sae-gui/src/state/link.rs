@@ -17,6 +17,10 @@ pub struct Link {
     pub sae: Option<String>,
     /// What to show.
     pub place: Option<Place>,
+    /// A text to try, on the page for that.
+    pub text: Option<String>,
+    /// Features to set to their maximum there.
+    pub set: Vec<u32>,
 }
 
 impl Link {
@@ -30,13 +34,19 @@ impl Link {
         };
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (run, place) = split(path, text)?;
-        let mut link = Self { run: decode(run)?.into(), sae: None, place };
+        let mut link = Self { run: decode(run)?.into(), sae: None, place, ..Self::default() };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
                 Some(("sae", name)) => link.sae = Some(decode(name)?),
                 Some(("page", name)) => {
                     let page = Page::named(name).ok_or_else(|| format!("there is no page \"{name}\", in {text}"))?;
                     link.place = link.place.or(Some(Place::Page(page)));
+                }
+                Some(("text", text)) => link.text = Some(decode(text)?),
+                Some(("set", number)) => {
+                    let number =
+                        number.parse().map_err(|_| format!("\"{number}\" is no feature's number, in {text}"))?;
+                    link.set.push(number);
                 }
                 _ => return Err(format!("\"{pair}\" is not understood, in {text}")),
             }
@@ -57,10 +67,13 @@ impl Display for Link {
             Some(Place::Page(page)) => Some(page.name()),
             None => None,
         };
-        let sae = self.sae.as_ref().map(|name| encode(name));
-        let pairs = [("page", page), ("sae", sae.as_deref())];
+        let mut pairs: Vec<(&str, String)> = Vec::new();
+        pairs.extend(page.map(|page| ("page", page.to_owned())));
+        pairs.extend(self.sae.as_ref().map(|name| ("sae", encode(name))));
+        pairs.extend(self.text.as_ref().map(|text| ("text", encode(text))));
+        pairs.extend(self.set.iter().map(|feature| ("set", feature.to_string())));
         let mut sign = '?';
-        for (key, value) in pairs.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+        for (key, value) in pairs {
             write!(out, "{sign}{key}={value}")?;
             sign = '&';
         }
@@ -121,7 +134,12 @@ mod tests {
 
     #[test]
     fn links_and_paths_are_read() {
-        let link = |run: &str, sae: Option<&str>, place| Link { run: run.into(), sae: sae.map(str::to_owned), place };
+        let link = |run: &str, sae: Option<&str>, place| Link {
+            run: run.into(),
+            sae: sae.map(str::to_owned),
+            place,
+            ..Link::default()
+        };
         assert_eq!(Link::parse("runs/a b"), Ok(link("runs/a b", None, None)));
         assert_eq!(Link::parse("sae://run/f/1234"), Ok(link("run", None, Some(Place::Feature(1234)))));
         assert_eq!(
@@ -160,8 +178,10 @@ mod tests {
                 any::<u32>().prop_map(Place::Sample),
                 prop::sample::select(Page::ALL.to_vec()).prop_map(Place::Page),
             ]),
+            text in prop::option::of(".{1,9}"),
+            set in prop::collection::vec(any::<u32>(), 0..3),
         ) {
-            let link = Link { run: run.into(), sae, place };
+            let link = Link { run: run.into(), sae, place, text, set };
             prop_assert_eq!(Link::parse(&link.to_string()), Ok(link));
         }
     }

@@ -5,7 +5,7 @@ use super::field::Field;
 use sae_core::index::FeatureRow;
 
 /// Cells along the two axes.
-pub const CELLS: [usize; 2] = [180, 110];
+pub const CELLS: [usize; 2] = [120, 60];
 
 /// Which value stands upright; the density always lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use super::command::Command;
 use super::list::FeatureList;
-use super::place::{Page, Place};
+use super::place::Place;
 
 /// Lines shown at most.
 pub const LINES: usize = 12;
@@ -54,11 +54,6 @@ impl Palette {
         let commands = Command::ALL.into_iter().filter(|command| allows(*command) && fits(command.title(), &text));
         lines.extend(commands.map(|command| Line { title: command.title().into(), choice: Choice::Command(command) }));
         if let Some(list) = list {
-            let pages = Page::ALL.into_iter().filter(|page| fits(page.title(), &text));
-            lines.extend(pages.map(|page| Line {
-                title: format!("Page: {}", page.title()),
-                choice: Choice::Place(Place::Page(page)),
-            }));
             let labelled = |line: &(u32, &str)| !text.is_empty() && line.1.to_lowercase().contains(&text);
             let labels = list.marks().labels().filter(labelled);
             lines.extend(labels.take(LINES).map(|(feature, label)| Line {
@@ -99,9 +94,9 @@ mod tests {
         assert_eq!(titles("12", Some(&list)), ["Feature 12 (text)", "Sample 12"]);
         assert_eq!(titles("99", Some(&list)), ["Feature 99 (text)"]);
         assert_eq!(titles("cop li", Some(&list)), ["Copy link"]);
-        assert_eq!(titles("page run", Some(&list)), Vec::<String>::new());
-        assert!(titles("filt", Some(&list)).contains(&"Page: Filter".to_owned()));
-        assert!(titles("filt", None).is_empty() && titles("", None).len() == LINES);
+        assert_eq!(titles("filt", Some(&list)), ["Filter"]);
+        assert_eq!(titles("", None).len(), LINES);
+        assert!(titles("no such thing", Some(&list)).is_empty());
     }
 
     #[test]

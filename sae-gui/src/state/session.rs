@@ -206,6 +206,11 @@ impl Session {
         };
         run.arrive();
         run.list.mark(Marks::of(&run.labelling));
+        let link = self.asked.clone().unwrap_or_default();
+        run.trial.draft.text = link.text.unwrap_or_default();
+        for row in link.set.iter().filter_map(|feature| run.list.row(*feature)) {
+            run.trial.steer(row.feature, row.max);
+        }
         self.phase = Phase::Open(Box::new(run));
         Some(Effect::Reveal)
     }
@@ -304,14 +309,21 @@ impl Session {
     /// Opens the index of another autoencoder of the run.
     pub fn switch(&mut self, sae: &str) -> Option<Effect> {
         let run = self.run()?.info.root.clone();
-        Some(self.open(Link { run, sae: Some(sae.into()), place: None }))
+        Some(self.open(Link { run, sae: Some(sae.into()), ..Link::default() }))
     }
 
     /// A link to what is shown.
     pub fn link(&self) -> Option<Link> {
         let run = self.run()?;
         let sae = (run.info.indexed.len() > 1).then(|| run.info.sae.clone());
-        Some(Link { run: run.info.root.clone(), sae, place: run.history.current() })
+        let draft = Some(&run.trial.draft).filter(|draft| run.page() == Page::Try && !draft.text.is_empty());
+        Some(Link {
+            run: run.info.root.clone(),
+            sae,
+            place: run.history.current(),
+            text: draft.map(|draft| draft.text.clone()),
+            set: draft.iter().flat_map(|draft| &draft.steers).map(|steer| steer.feature).collect(),
+        })
     }
 
     /// Whether a command can do anything now.
@@ -477,7 +489,9 @@ impl OpenRun {
 
     fn index_order(&self) -> Order {
         let run = self.info.root.display().to_string();
-        let arguments = ["index", "--run", &run, "--sae", &self.info.sae].map(String::from).to_vec();
+        let mut arguments = ["index", "--run", &run, "--sae", &self.info.sae].map(String::from).to_vec();
+        // The same question as last time.
+        arguments.extend(self.info.threshold.iter().flat_map(|z| ["--threshold".into(), z.to_string()]));
         Order { title: format!("Indexing {}", self.info.sae), arguments, rereads: true }
     }
 

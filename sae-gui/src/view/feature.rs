@@ -258,8 +258,9 @@ fn examples(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow, gallery: &mut Gall
             0 => "Where it fires most, one place a sample",
             _ => "Places drawn at random from this interval of activation, one a sample",
         };
+        ui.add_space(8.0);
         ui.horizontal(|ui| {
-            section(ui, &title(&group), hint);
+            theme::title(ui, &title(&group), hint);
             if group.number == 0 {
                 ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                     let slider = Slider::new(&mut heat.opacity, 0.0..=1.0).show_value(false);

@@ -56,18 +56,17 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut MapView) -> Option<u32> {
     let whole = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
     ui.painter().image(texture.id(), inner, whole, Color32::WHITE);
     let [[x0, x1], [y0, y1]] = map.bounds();
-    plot::scale(ui, inner, [&format!("10^{x0:.1}"), &format!("10^{x1:.1}")], "density");
+    let middle = match map.missing {
+        0 => "density".to_owned(),
+        missing => format!("density ({} without a place)", format::count(missing as u64)),
+    };
+    plot::scale(ui, inner, [&format!("10^{x0:.1}"), &format!("10^{x1:.1}")], &middle);
     let upright = [(inner.top(), y1, egui::Align2::LEFT_TOP), (inner.bottom(), y0, egui::Align2::LEFT_BOTTOM)];
     for (y, value, align) in upright {
         let text =
             if view.upright == Upright::Max { format!("max 10^{value:.1}") } else { format!("weight {value:.2}") };
         let font = egui::FontId::proportional(theme::SMALL - 1.0);
         ui.painter().text(pos2(inner.left() + 2.0, y), align, text, font, theme::muted(ui));
-    }
-    if map.missing > 0 {
-        let text = format!("{} without a place", format::count(map.missing as u64));
-        let font = egui::FontId::proportional(theme::SMALL - 1.0);
-        ui.painter().text(inner.right_top(), egui::Align2::RIGHT_TOP, text, font, theme::muted(ui));
     }
     let at =
         |[x, y]: [f64; 2]| pos2(inner.left() + x as f32 * inner.width(), inner.bottom() - y as f32 * inner.height());

@@ -358,6 +358,9 @@ impl App {
         if let Some(path) = &self.recents.0 {
             self.recents.1 = recents::add(path, &root.display().to_string());
         }
+        // A link with a text asks it.
+        let question = self.session.run_mut().filter(|run| run.page() == Page::Try).and_then(|run| run.trial.ask());
+        question.into_iter().for_each(|question| self.ask(ctx, question));
         let waker = ctx.clone();
         match Sight::start(root, sae, rows, move || waker.request_repaint()) {
             Ok(sight) => self.sight = Some(sight),
@@ -510,6 +513,13 @@ impl eframe::App for App {
         };
         if let Some(shot) = &mut self.shot {
             shot.frame(ctx, settled, failure);
+        }
+    }
+
+    /// Wherever the pointer happens to be, it has no place in a picture.
+    fn raw_input_hook(&mut self, _ctx: &Context, input: &mut egui::RawInput) {
+        if self.shot.is_some() {
+            input.events.retain(|event| !matches!(event, egui::Event::PointerMoved(_)));
         }
     }
 

@@ -46,11 +46,21 @@ pub fn bars(ui: &Ui, inner: Rect, bars: &[f64], colour: impl Fn(f32) -> Color32)
     }
 }
 
+/// How values stand upright.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// As they are.
+    Linear,
+    /// In powers: what falls by the same factor falls as far. What is not positive is left out.
+    Logarithmic,
+}
+
 /// A curve with its last value and, under the pointer, the value there.
-pub fn curve(ui: &mut Ui, size: Vec2, title: &str, points: &[[f64; 2]], colour: Color32) {
+pub fn curve(ui: &mut Ui, size: Vec2, title: &str, points: &[[f64; 2]], scale_of: Scale, colour: Color32) {
     let (inner, response) = ground(ui, size, Sense::hover());
     let font = FontId::proportional(theme::SMALL);
-    let finite = || points.iter().filter(|point| point[1].is_finite());
+    let drawn = |value: f64| if scale_of == Scale::Logarithmic { value.ln() } else { value };
+    let finite = || points.iter().filter(|point| drawn(point[1]).is_finite());
     let (Some(first), Some(last)) = (finite().next(), finite().next_back()) else {
         ui.painter().text(
             inner.center(),
@@ -62,8 +72,9 @@ pub fn curve(ui: &mut Ui, size: Vec2, title: &str, points: &[[f64; 2]], colour: 
         return;
     };
     let span = |axis: usize| {
-        let low = finite().map(|p| p[axis]).fold(f64::INFINITY, f64::min);
-        let high = finite().map(|p| p[axis]).fold(f64::NEG_INFINITY, f64::max);
+        let value = |p: &[f64; 2]| if axis == 1 { drawn(p[1]) } else { p[0] };
+        let low = finite().map(value).fold(f64::INFINITY, f64::min);
+        let high = finite().map(value).fold(f64::NEG_INFINITY, f64::max);
         (low, if high > low { high } else { low + 1.0 })
     };
     let ((x0, x1), (y0, y1)) = (span(0), span(1));
@@ -72,7 +83,7 @@ pub fn curve(ui: &mut Ui, size: Vec2, title: &str, points: &[[f64; 2]], colour: 
         let share = |value: f64, low: f64, high: f64| ((value - low) / (high - low)) as f32;
         pos2(
             plot.left() + share(point[0], x0, x1) * plot.width(),
-            plot.bottom() - share(point[1], y0, y1) * plot.height(),
+            plot.bottom() - share(drawn(point[1]), y0, y1) * plot.height(),
         )
     };
     // More points than pixels only cost time.

@@ -1,6 +1,6 @@
 //! The page of the run: how it came about, how the trainings went, how good the autoencoders are.
 
-use super::plot;
+use super::plot::{self, Scale};
 use super::theme::{self, say, section};
 use crate::state::data::Report;
 use crate::state::format;
@@ -23,10 +23,14 @@ const MEASURES: [(&str, &str); 9] = [
 ];
 
 /// One measured curve.
-type Curve = (&'static str, fn(&StepLog) -> f64);
+type Curve = (&'static str, Scale, fn(&StepLog) -> f64);
 
-const CURVES: [Curve; 4] =
-    [("loss", |step| step.loss), ("L0", |step| step.l0), ("FVU", |step| step.fvu), ("dead share", |step| step.dead)];
+const CURVES: [Curve; 4] = [
+    ("loss (log)", Scale::Logarithmic, |step| step.loss),
+    ("L0", Scale::Linear, |step| step.l0),
+    ("FVU (log)", Scale::Logarithmic, |step| step.fvu),
+    ("dead share", Scale::Linear, |step| step.dead),
+];
 
 /// Draws the page.
 pub fn show(ui: &mut Ui, run: &OpenRun) {
@@ -111,9 +115,9 @@ fn trainings(ui: &mut Ui, report: &Report) {
         };
         ui.horizontal_wrapped(|ui| {
             let width = ((ui.available_width() - 3.0 * 8.0) / 4.0).clamp(190.0, 340.0);
-            for ((name, value), class) in CURVES.into_iter().zip(["cross", "text", "image", "dead"]) {
+            for ((name, scale, value), class) in CURVES.into_iter().zip(["cross", "text", "image", "dead"]) {
                 let points: Vec<_> = log.iter().map(|step| [step.step as f64, value(step)]).collect();
-                plot::curve(ui, vec2(width, 130.0), name, &points, theme::class(ui, class));
+                plot::curve(ui, vec2(width, 130.0), name, &points, scale, theme::class(ui, class));
             }
         });
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// Longest side of a picture on the page.
 const PICTURE: f32 = 380.0;
 /// Features listed.
-const FEATURES: usize = 24;
+const FEATURES: usize = 16;
 
 /// What the page remembers between two frames.
 #[derive(Default)]
@@ -27,6 +27,8 @@ pub struct SampleView {
     selected: BTreeSet<usize>,
     /// The feature whose row the pointer is on.
     hovered: Option<u32>,
+    /// The strongest feature of what is listed.
+    strongest: Option<u32>,
     /// Why the sample scores what it scores.
     reasons: Option<(u32, Result<Vec<Reason>, String>)>,
 }
@@ -52,7 +54,7 @@ impl SampleView {
 pub fn show(ui: &mut Ui, run: &OpenRun, gallery: &mut Gallery, view: &mut SampleView, heat: Heat) -> Option<Action> {
     let number = run.sample();
     if view.sample != number {
-        (view.sample, view.hovered) = (number, None);
+        (view.sample, view.hovered, view.strongest) = (number, None, None);
         view.selected.clear();
     }
     let mut action = None;
@@ -117,7 +119,13 @@ pub fn sides(
 pub type Known = Option<Result<Arc<Active>, String>>;
 
 fn content(ui: &mut Ui, run: &OpenRun, shown: &Shown, active: &Known, view: &mut SampleView, heat: Heat) {
-    let feature = view.hovered.or(run.feature().map(|row| row.feature));
+    let fires = |feature: &u32| match active {
+        Some(Ok(active)) => active.of(*feature).iter().any(|value| *value > 0.0),
+        _ => false,
+    };
+    // The feature that was looked at last, if it has anything to say here.
+    let current = run.feature().map(|row| row.feature).filter(fires);
+    let feature = view.hovered.or(if view.selected.is_empty() { current } else { None }).or(view.strongest);
     let max = feature.and_then(|feature| run.list.row(feature)).map_or(0.0, |row| row.max);
     let values = match (active, feature) {
         (Some(Ok(active)), Some(feature)) => active.of(feature),
@@ -258,6 +266,7 @@ fn features(ui: &mut Ui, run: &OpenRun, shown: &Shown, active: &Known, view: &mu
             ui.end_row();
         }
     });
+    view.strongest = strongest.first().map(|strong| strong.feature);
     view.hovered = hovered;
     action
 }

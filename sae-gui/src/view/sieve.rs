@@ -196,8 +196,9 @@ fn keeping(ui: &mut Ui, sieve: &mut Sieve) {
 }
 
 fn agreement(ui: &mut Ui, sieve: &mut Sieve, view: &mut SieveView) {
+    ui.add_space(8.0);
     ui.horizontal(|ui| {
-        section(
+        theme::title(
             ui,
             "Agreement with",
             "Each sample by the score that decides (to the right) and by the other (upwards)",

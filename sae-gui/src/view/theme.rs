@@ -123,8 +123,13 @@ pub fn small(ui: &Ui, text: &str) -> egui::RichText {
 }
 
 /// The title of a part of a page.
-pub fn section(ui: &mut Ui, title: &str, hint: &str) {
+pub fn section(ui: &mut Ui, text: &str, hint: &str) {
     ui.add_space(8.0);
+    title(ui, text, hint);
+}
+
+/// The title alone, for a row with other things in it.
+pub fn title(ui: &mut Ui, title: &str, hint: &str) {
     let label = ui.label(egui::RichText::new(title).size(15.0).strong());
     if !hint.is_empty() {
         label.on_hover_text(hint);
