@@ -7,13 +7,15 @@ use crate::state::data::{Active, Part, Reason};
 use filters::pmi::{self, Folds};
 use filters::pool::Pool;
 use filters::{Mode, scaled_threshold};
+use sae_core::Run;
 use sae_core::device::DeviceChoice;
 use sae_core::formats::{self, Saved};
 use sae_core::index::FeatureRow;
 use sae_core::pass::{Block, Observer};
 use sae_core::sae::Encoder;
-use sae_core::store::{STEP, Store, StoreRecord, TokenColumns};
-use sae_core::{Run, table};
+use sae_core::sample::Sample;
+use sae_core::store::{STEP, Store, StoreRecord, TokenColumns, load_samples};
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -148,6 +150,8 @@ struct Opened {
     /// Number of the sample behind the last one of each part.
     ends: Vec<u64>,
     threshold: f32,
+    /// Read when the first reasons are asked for.
+    samples: OnceCell<Result<Vec<Sample>, String>>,
 }
 
 fn open(root: &std::path::Path, sae: &str) -> Result<Opened, String> {
@@ -173,7 +177,7 @@ fn open(root: &std::path::Path, sae: &str) -> Result<Opened, String> {
     let scored: Option<serde_json::Value> = run.noted(&format!("score/{sae}")).map_err(said)?;
     let threshold = scored.and_then(|step| step.get("threshold")?.as_f64()).map(|threshold| threshold as f32);
     let threshold = threshold.unwrap_or_else(|| scaled_threshold(saved.weights.d_in));
-    Ok(Opened { run, sae: sae.into(), saved, store, ends, threshold })
+    Ok(Opened { run, sae: sae.into(), saved, store, ends, threshold, samples: OnceCell::new() })
 }
 
 /// Token columns by part, the last used first.
@@ -223,7 +227,7 @@ impl Opened {
         let mut pool = Pool::new(sample as usize + 1, d_sae, self.threshold, &std::env::temp_dir()).map_err(core)?;
         let block = Block { tokens: &tables[0].1, rows: range, shard: part, hidden: &[], active: &active.rows };
         pool.see(&block).map_err(core)?;
-        let id = self.id(sample)?;
+        let own = self.sample(sample)?;
         let folds = self.folds()?;
         let mut reasons = Vec::new();
         pool.finish().map_err(core)?.each(|number, pooled| {
@@ -242,7 +246,7 @@ impl Opened {
                         parts: largest(parts.collect()),
                     });
                 }
-                if let Some(explanation) = folds.as_ref().and_then(|folds| pmi::explain(folds.of(&id), pooled)) {
+                if let Some(explanation) = folds.as_ref().and_then(|folds| pmi::explain(folds.of(own), pooled)) {
                     let components = explanation.carried.iter().chain(explanation.sank.iter().rev());
                     let parts = components.map(|component| Part {
                         adds: component.nats,
@@ -264,20 +268,11 @@ impl Opened {
         Ok(reasons)
     }
 
-    /// The content hash of a sample, which decides by which fit it is scored.
-    fn id(&self, sample: u32) -> Result<String, String> {
-        let path = self.run.samples();
-        let mut first = 0;
-        for batch in table::scan(&path, &["id"]).map_err(|error| error.to_string())? {
-            let batch = batch.map_err(|error| format!("{error}: {}", path.display()))?;
-            let row = sample as usize - first;
-            if row < batch.num_rows() {
-                let ids = table::get::<arrow::array::StringArray>(&path, &batch, "id");
-                return Ok(ids.map_err(|error| error.to_string())?.value(row).into());
-            }
-            first += batch.num_rows();
-        }
-        Err(format!("there is no sample {sample}: {}", path.display()))
+    /// A sample: what it holds decides by which fit it is scored.
+    fn sample(&self, number: u32) -> Result<&Sample, String> {
+        let read = || load_samples(&self.run).map_err(|error| error.to_string());
+        let samples = self.samples.get_or_init(read).as_ref().map_err(Clone::clone)?;
+        samples.get(number as usize).ok_or_else(|| format!("the run has no sample {number}, only {}", samples.len()))
     }
 
     /// The fits behind `pmi`, if there are any and they are of this autoencoder.
