@@ -14,4 +14,5 @@ mod hub;
 mod lens;
 mod parity;
 mod predict;
+mod probe;
 mod server;
