@@ -446,9 +446,20 @@ pub enum Excluded {
 
 /// `sae index`
 #[derive(Group, Debug)]
+#[command(after_help = "\
+Examples:
+  sae index --run run                                     words by the model that the run was captured from, if it is there
+  sae index --run run --model llava-1.5-7b-hf             by this one
+  sae index --run run --no-words                          no model is looked for")]
 pub struct Index {
     #[command(flatten)]
     pub of: OfSae,
+    /// Checkpoint, as for `sae harvest`, through whose output head each feature's words are told; where the run says it lies if this is left out
+    #[arg(long)]
+    pub model: Option<PathBuf>,
+    /// Leave the words out
+    #[arg(long, conflicts_with = "model")]
+    pub no_words: bool,
     #[command(flatten)]
     pub threshold: Threshold,
 }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! [`harvest`] runs all of it by a [`Plan`]; [`Live`] serves hidden states without storing them; a [`Predictor`] goes
-//! on behind a block with other hidden states. [`Checkpoint`] opens the parts of a Hugging Face folder and makes samples
+//! on behind a block with other hidden states; a [`Lens`] tells what words a direction raises. [`Checkpoint`] opens the parts of a Hugging Face folder and makes samples
 //! of rows; [`model`] computes; [`data`] reads. What goes in and comes out equals `transformers` 5.23 with Pillow 13 as
 //! the image backend: token ids exactly, pixel values exactly, hidden states to 1e-4.
 //!
@@ -27,6 +27,7 @@ mod error;
 pub mod hub;
 mod import;
 pub mod kernel;
+mod lens;
 mod live;
 pub mod model;
 mod net;
@@ -43,6 +44,7 @@ pub use capture::{ComputeDtype, Plan, Progress, harvest};
 pub use checkpoint::{Answers, Checkpoint, Prepared, Templating};
 pub use error::{Error, Result};
 pub use import::{CacheFormat, Import, ImportOutlook};
+pub use lens::Lens;
 pub use live::Live;
 pub use outlook::Outlook;
 pub use predict::{Predicted, Predictor, Replace};

@@ -198,6 +198,17 @@ impl Prompter {
         Ok((expanded, spans))
     }
 
+    /// The text that a token of the vocabulary stands for inside a text; its name if it stands for none.
+    pub fn word(&self, id: u32) -> String {
+        // Decoders take the space away that begins a text, so the second of two is looked at.
+        let decode = |ids: &[u32]| self.tokenizer.decode(ids, false).unwrap_or_default();
+        let text = decode(&[id, id]).strip_prefix(&decode(&[id])).unwrap_or_default().to_owned();
+        match text.is_empty() || text.contains(char::REPLACEMENT_CHARACTER) {
+            true => self.tokenizer.id_to_token(id).unwrap_or_default(),
+            false => text,
+        }
+    }
+
     /// The text a token stands for; its name if it stands for none, or for a fraction of a character.
     fn piece(&self, id: u32, text: &str, (start, end): (usize, usize)) -> String {
         match text.get(start..end) {

@@ -1,19 +1,34 @@
-//! The feature index: what each feature does, from one pass - counts, strongest examples, examples by interval,
-//! neighbours. Its tables are read by the app and by notebooks. Cross-modal weights come from the crate `filters`.
+//! The feature index: what each feature does, from one pass - counts, histograms, strongest examples, examples by
+//! interval, features that fire with it - and from its direction: neighbours, words. Its tables are read by the app and by
+//! notebooks. Cross-modal weights come from the crate `filters`, words from the model's side.
 
+mod coactive;
 mod examples;
+mod histogram;
+mod lists;
+mod logits;
 mod neighbours;
+mod reader;
 mod tables;
+#[cfg(test)]
+mod tests;
 
+pub use coactive::{COACTIVE, Coactive, MAX_ENTRIES, MAX_PAIRS, Positions};
 pub use examples::{Example, Examples, INTERVALS, PER_INTERVAL, STRONGEST};
-pub use neighbours::{NEIGHBOURS, Neighbour, nearest_cosines, neighbours};
-pub use tables::{
-    FeatureRow, read_examples, read_features, read_neighbours, write_examples, write_features, write_neighbours,
+pub use histogram::{Bin, Histogram, PER_OCTAVE};
+pub use lists::{
+    Lists, Row, read_examples, read_lists, read_neighbours, write_examples, write_lists, write_neighbours,
 };
+pub use logits::{WORDS, Word};
+pub use neighbours::{NEIGHBOURS, Neighbour, nearest_cosines, neighbours};
+pub use reader::Index;
+pub use tables::{FeatureRow, read_features, write_features};
 
 use crate::Result;
 use crate::pass::{Block, Observer};
 use crate::sample::Modality;
+use crate::sparse::ByFeature;
+use rayon::prelude::*;
 
 /// What a feature fires on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,16 +80,39 @@ pub struct Counts {
     pub fires_image: u64,
     /// Largest activation.
     pub max: f32,
+    /// Largest activation on text.
+    pub max_text: f32,
+    /// Largest activation on images.
+    pub max_image: f32,
     /// Sum of activations.
     pub sum: f64,
+}
+
+impl Counts {
+    fn add(&mut self, activation: f32, modality: Modality) {
+        self.fires += 1;
+        self.max = self.max.max(activation);
+        self.sum += f64::from(activation);
+        let (fires, max) = match modality {
+            Modality::Text => (&mut self.fires_text, &mut self.max_text),
+            Modality::Image => (&mut self.fires_image, &mut self.max_image),
+            _ => return,
+        };
+        *fires += 1;
+        *max = max.max(activation);
+    }
 }
 
 /// Observes a pass and counts.
 pub struct Indexer {
     /// A feature each.
     pub counts: Vec<Counts>,
+    /// Activations of every feature.
+    pub histograms: Vec<Histogram>,
     /// Examples of every feature.
     pub examples: Examples,
+    /// Positions on which it is counted what fires together.
+    pub together: Positions,
     /// Token positions seen: all, text, image.
     pub positions: [u64; 3],
 }
@@ -82,7 +120,13 @@ pub struct Indexer {
 impl Indexer {
     /// An empty index of `d_sae` features.
     pub fn new(d_sae: usize) -> Self {
-        Self { counts: vec![Counts::default(); d_sae], examples: Examples::new(d_sae), positions: [0; 3] }
+        Self {
+            counts: vec![Counts::default(); d_sae],
+            histograms: vec![Histogram::default(); d_sae],
+            examples: Examples::new(d_sae),
+            together: Positions::new(d_sae),
+            positions: [0; 3],
+        }
     }
 
     /// The class of a feature.
@@ -100,25 +144,27 @@ impl Indexer {
 
 impl Observer for Indexer {
     fn see(&mut self, block: &Block) -> Result<()> {
+        let tokens = block.tokens;
         for (r, row) in block.positions() {
-            let modality = block.tokens.modality[row];
-            let (text, image) = ((modality == Modality::Text) as u64, (modality == Modality::Image) as u64);
-            for (total, n) in self.positions.iter_mut().zip([1, text, image]) {
-                *total += n;
-            }
-            let (sample, position) = (block.tokens.sample[row], block.tokens.position[row]);
-            let (features, values) = block.active.row(r);
-            for (feature, z) in features.iter().zip(values) {
-                let counts = &mut self.counts[*feature as usize];
-                counts.fires += 1;
-                counts.fires_text += text;
-                counts.fires_image += image;
-                counts.max = counts.max.max(*z);
-                counts.sum += *z as f64;
-                let example = Example { activation: *z, sample, position, modality };
-                self.examples.offer(*feature, example);
-            }
+            let modality = tokens.modality[row];
+            let of = [true, modality == Modality::Text, modality == Modality::Image];
+            self.positions.iter_mut().zip(of).for_each(|(total, counts)| *total += u64::from(counts));
+            self.together.offer((tokens.sample[row], tokens.position[row]), block.active.row(r).0);
         }
+        // Feature by feature: what is kept of one is in the cache then, and threads share nothing.
+        let by_feature = ByFeature::new((0..block.active.rows()).map(|r| block.active.row(r).0), self.counts.len());
+        let kept = (&mut self.counts[..], &mut self.histograms[..], self.examples.slots());
+        kept.into_par_iter().with_min_len(64).enumerate().for_each(|(k, (counts, histogram, examples))| {
+            for r in by_feature.rows(k) {
+                let (features, values) = block.active.row(*r as usize);
+                let Ok(at) = features.binary_search(&(k as u32)) else { continue };
+                let (activation, row) = (values[at], block.rows.start + *r as usize);
+                let (sample, position, modality) = (tokens.sample[row], tokens.position[row], tokens.modality[row]);
+                counts.add(activation, modality);
+                histogram.add(activation, modality);
+                examples.offer(Example { activation, sample, position, modality });
+            }
+        });
         Ok(())
     }
 }

@@ -120,6 +120,35 @@ impl Sparse {
     }
 }
 
+/// The rows in which each feature is active.
+pub struct ByFeature {
+    /// Feature `k` owns `rows[starts[k]..starts[k + 1]]`.
+    starts: Vec<usize>,
+    rows: Vec<u32>,
+}
+
+impl ByFeature {
+    /// Turns rows of features below `d_sae` round.
+    pub fn new<'a>(rows: impl Iterator<Item = &'a [u32]> + Clone, d_sae: usize) -> Self {
+        let mut starts = vec![0; d_sae + 1];
+        rows.clone().flatten().for_each(|k| starts[*k as usize + 1] += 1);
+        (0..d_sae).for_each(|k| starts[k + 1] += starts[k]);
+        let (mut next, mut out) = (starts.clone(), vec![0; starts[d_sae]]);
+        for (n, row) in rows.enumerate() {
+            for k in row {
+                out[next[*k as usize]] = n as u32;
+                next[*k as usize] += 1;
+            }
+        }
+        Self { starts, rows: out }
+    }
+
+    /// Numbers of the rows in which a feature is active, ascending.
+    pub fn rows(&self, feature: usize) -> &[u32] {
+        &self.rows[self.starts[feature]..self.starts[feature + 1]]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,6 +173,11 @@ mod tests {
                 let kept = features.iter().zip(values).filter(|(k, v)| **k % 2 == 0 && **v > 0.5);
                 let (features, values): (Vec<u32>, Vec<f32>) = kept.unzip();
                 prop_assert_eq!(strong.row(r), (&features[..], &values[..]));
+            }
+            let by_feature = ByFeature::new((0..sparse.rows()).map(|r| sparse.row(r).0), d_sae);
+            for k in 0..d_sae {
+                let there = (0..sparse.rows()).filter(|r| sparse.row(*r).0.contains(&(k as u32))).map(|r| r as u32);
+                prop_assert_eq!(by_feature.rows(k), &there.collect::<Vec<_>>()[..]);
             }
             prop_assert_eq!(Sparse::concat(&[sparse.clone(), sparse.clone()]).rows(), 2 * sparse.rows());
         }

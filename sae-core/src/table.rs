@@ -1,5 +1,9 @@
 //! Parquet tables: atomic writers, column-wise readers, typed access to a batch. Knows no table's meaning.
 
+mod keyed;
+
+pub use keyed::Keyed;
+
 use crate::{Error, Result, file};
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;

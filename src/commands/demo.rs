@@ -96,7 +96,8 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
     clock.lap("train");
 
     let first = open(args, &args.run, &run, seeds[0])?;
-    let (features, tops) = index::build(&first, threshold)?;
+    let lens = index::lens(&first, Some(&args.assets.join("demo-mllm")))?;
+    let (features, tops) = index::build(&first, threshold, lens.as_ref())?;
     clock.lap("index");
     let evaluation = eval::build(&first)?;
     clock.lap("eval");

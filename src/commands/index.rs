@@ -1,49 +1,112 @@
 //! `sae index`: one pass that writes what every feature does - `features/<name>/*.parquet`.
 
-use super::{Opened, Outcome};
+use super::{Opened, Outcome, model};
 use crate::args::Index;
-use crate::terminal::{count, table};
-use anyhow::Result;
+use crate::terminal::{self, count, table};
+use anyhow::{Context, Result};
 use filters::tops::TopTokens;
 use filters::weights::Weights;
-use sae_core::index::{self, FeatureRow, Indexer};
+use harvest::model::Compute;
+use harvest::{Checkpoint, ComputeDtype, Lens};
+use sae_core::index::{self, Bin, Coactive, FeatureRow, Indexer, Row, Word};
+use sae_core::store::{STEP, StoreRecord};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 /// Runs the command.
 pub fn run(args: &Index, dry: bool) -> Result<Outcome> {
     let opened = Opened::new(&args.of)?;
+    let model = match &args.model {
+        Some(model) => Some(model::folder(model, dry)?),
+        None => recorded(&opened)?.filter(|folder| !args.no_words && folder.is_dir()),
+    };
     if dry {
-        return opened.plan("index", json!({}));
+        return opened.plan("index", json!({ "words_by": model }));
     }
-    let (rows, _) = build(&opened, args.threshold.value)?;
+    let lens = lens(&opened, model.as_deref())?;
+    let (rows, _) = build(&opened, args.threshold.value, lens.as_ref())?;
     let classes = classes(&rows);
     let weighted = rows.iter().filter(|r| r.weight_paper.is_some()).count();
     let mut lines: Vec<_> = classes.iter().map(|(class, n)| vec![class.clone(), count(*n)]).collect();
     lines.push(vec!["with a cross-modal weight".into(), count(weighted as u64)]);
     let place = opened.run.features(&opened.name);
-    let text = format!("{} features\n{}  {}", count(rows.len() as u64), table(&lines), place.display());
-    Outcome::new(json!({ "features": rows.len(), "classes": classes, "weighted": weighted }), text)
+    let words = match &model {
+        Some(folder) => format!("words raised and lowered by {}", folder.display()),
+        None if args.no_words => "no words, as asked".into(),
+        None => "no words: the model is not where the run says\nhint: say where with --model".into(),
+    };
+    let text = format!("{} features\n{}  {}\n{words}", count(rows.len() as u64), table(&lines), place.display());
+    let json = json!({ "features": rows.len(), "classes": classes, "weighted": weighted, "words_by": model });
+    Outcome::new(json, text)
+}
+
+/// Where the run says that its model lies.
+fn recorded(opened: &Opened) -> Result<Option<PathBuf>> {
+    let harvest: Option<StoreRecord> = opened.run.noted(STEP)?;
+    Ok(harvest.and_then(|harvest| harvest.spec.arguments["model_folder"].as_str().map(PathBuf::from)))
+}
+
+/// Through what the features' words are told.
+pub(super) fn lens(opened: &Opened, model: Option<&Path>) -> Result<Option<Lens>> {
+    let Some(folder) = model else { return Ok(None) };
+    let compute = Compute::on(&opened.device, ComputeDtype::F32.into());
+    let lens = Checkpoint::open(folder).and_then(|checkpoint| Lens::open(checkpoint, &compute));
+    let lens = lens.context("the words that features raise need the model\nhint: --no-words leaves them out")?;
+    lens.check(opened.saved.weights.d_in)?;
+    Ok(Some(lens))
 }
 
 /// Builds and writes the index; returns its feature table and the tokens behind the weights.
-pub(super) fn build(opened: &Opened, threshold: f32) -> Result<(Vec<FeatureRow>, TopTokens)> {
-    let d_sae = opened.saved.weights.d_sae;
+pub(super) fn build(opened: &Opened, threshold: f32, lens: Option<&Lens>) -> Result<(Vec<FeatureRow>, TopTokens)> {
+    let saved = &opened.saved.weights;
+    let d_sae = saved.d_sae;
     let (mut indexer, mut tops) = (Indexer::new(d_sae), TopTokens::new(d_sae, threshold));
     opened.pass("index", &mut [&mut indexer, &mut tops])?;
     let weights = Weights::of(&tops, &opened.store)?;
     let mut rows: Vec<_> = (0..d_sae).map(|k| FeatureRow::counted(&indexer, k)).collect();
     weigh(&mut rows, &weights);
+    let words = lens.map(|lens| {
+        let bar = terminal::bar("words", d_sae as u64);
+        let words = lens.words(&saved.w_dec, saved.d_in, &mut |features| bar.set_position(features));
+        bar.finish_and_clear();
+        words
+    });
+    let words = words.transpose()?;
+    let coactive = indexer.together.most();
+    let neighbours = index::neighbours(saved);
     let dir = opened.run.features(&opened.name);
     let _lock = opened.run.lock()?;
     index::write_examples(&dir.join("examples.parquet"), &indexer)?;
-    index::write_neighbours(&dir.join("neighbours.parquet"), &index::neighbours(&opened.saved.weights))?;
+    index::write_neighbours(&dir.join("neighbours.parquet"), &neighbours)?;
+    index::write_lists(&dir.join(Bin::FILE), d_sae, |k| indexer.histograms[k].bins().collect())?;
+    index::write_lists(&dir.join(Coactive::FILE), d_sae, |k| coactive[k].clone())?;
+    match words {
+        Some(words) => index::write_lists(&dir.join(Word::FILE), d_sae, |k| words[k].clone())?,
+        None => remove(&dir.join(Word::FILE))?,
+    }
     index::write_features(&dir.join("features.parquet"), &rows)?;
     opened.run.note(
         &format!("index/{}", opened.name),
-        &json!({ "features": d_sae, "positions": indexer.positions, "threshold": threshold }),
+        &json!({
+            "features": d_sae, "positions": indexer.positions, "threshold": threshold,
+            "coactive": { "positions": indexer.together.counted(), "one_in": indexer.together.one_in() },
+            "words_by": lens.map(Lens::folder),
+        }),
     )?;
     Ok((rows, tops))
+}
+
+/// Words that an earlier index told by a model would be taken for words of this one.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Puts the weights into a feature table.

@@ -3,7 +3,8 @@
 
 use super::block::Block;
 use super::config::{AXES, TextConfig};
-use super::ops::{Compute, Linear, Matrix, Norm, Rotary, Visible};
+use super::head::{Head, embedding};
+use super::ops::{Compute, Matrix, Rotary, Visible};
 use super::weights::{Loader, Mapped};
 use crate::Result;
 use std::ops::Range;
@@ -16,11 +17,6 @@ pub(super) struct Decoder {
     head: Option<Head>,
     config: TextConfig,
     compute: Compute,
-}
-
-struct Head {
-    norm: Norm,
-    out: Linear,
 }
 
 /// The rows of a batch: its samples one behind the other.
@@ -39,21 +35,9 @@ pub(super) struct Sequence {
 impl Decoder {
     /// Loads `depth` blocks; all of them and the output head if there is no `depth`.
     pub fn load(loader: &mut Loader, config: &TextConfig, depth: Option<usize>) -> Self {
-        let (d, vocabulary) = (config.hidden_size, config.vocab_size);
-        let prefixes = ["model.language_model.", "language_model.model.", "model."];
-        let prefix = loader.prefix("embed_tokens.weight", &prefixes);
-        let name = format!("{prefix}embed_tokens.weight");
-        let embedding = loader.mapped(&name, [vocabulary, d]);
-        let head = depth.is_none().then(|| Head {
-            norm: Norm::load(loader, &format!("{prefix}norm"), d, None, config.block.norm),
-            out: match config.tied_head {
-                true => Linear::load(loader, name.trim_end_matches(".weight"), [d, vocabulary], false),
-                false => {
-                    let prefix = loader.prefix("lm_head.weight", &["", "language_model."]);
-                    Linear::load(loader, &format!("{prefix}lm_head"), [d, vocabulary], false)
-                }
-            },
-        });
+        let (prefix, name) = embedding(loader);
+        let embedding = loader.mapped(&name, [config.vocab_size, config.hidden_size]);
+        let head = depth.is_none().then(|| Head::load(loader, config));
         let blocks = 0..depth.unwrap_or(config.layers.len());
         let blocks = blocks.map(|n| Block::load(loader, &format!("{prefix}layers.{n}."), &config.block)).collect();
         Self { embedding, blocks, head, config: config.clone(), compute: loader.compute().clone() }
@@ -154,7 +138,7 @@ impl Decoder {
     /// If the decoder was loaded without its head.
     pub fn logits(&self, x: Matrix) -> Matrix {
         let head = self.head.as_ref().expect("the decoder was loaded whole");
-        let logits = head.out.forward(&head.norm.forward(x));
+        let logits = head.forward(x);
         let logits = match self.config.logit_cap {
             Some(cap) => logits.cap(cap as f32),
             None => logits,

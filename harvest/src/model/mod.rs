@@ -7,6 +7,7 @@ mod codes;
 mod compare;
 pub mod config;
 mod decoder;
+mod head;
 mod join;
 mod ops;
 mod positions;
@@ -17,6 +18,7 @@ pub mod work;
 pub use crate::kernel::pointwise::Activation;
 pub use compare::Prediction;
 pub use config::{ModelConfig, TextConfig, VisionConfig};
+pub use head::Head;
 pub use ops::Compute;
 pub use weights::{Size, Weights};
 

@@ -1,5 +1,6 @@
 //! Everything this crate promises that needs a checkpoint: parity with `transformers` on the golden folders of the
-//! repository, harvests that are interrupted, states that are replaced, input that is bad.
+//! repository, harvests that are interrupted, states that are replaced, words through the head, input that is
+//! bad.
 
 #![allow(clippy::unwrap_used, reason = "what cannot be set up has failed")]
 
@@ -9,6 +10,7 @@ mod geometry;
 mod golden;
 mod harvest;
 mod hub;
+mod lens;
 mod parity;
 mod predict;
 mod server;

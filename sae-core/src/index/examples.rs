@@ -3,8 +3,13 @@
 //! The strongest alone mislead (they show the clearest case only), so each octave below the maximum gives examples too:
 //! those whose (sample, position) hashes lowest, an unbiased draw that does not depend on the order of the store.
 
+use super::lists::{Row, place, ranks};
 use crate::sample::Modality;
+use crate::table::{self, Column};
+use crate::{Error, Result};
+use arrow::array::{Float32Array, RecordBatch, UInt8Array, UInt32Array};
 use std::cmp::Ordering;
+use std::path::Path;
 
 /// Examples in group 0.
 pub const STRONGEST: usize = 10;
@@ -33,25 +38,45 @@ impl Example {
         other.activation.total_cmp(&self.activation).then_with(|| place(self).cmp(&place(other)))
     }
 
-    /// A draw between 0 and 2^64, the same in every pass (SplitMix64 of the place).
-    fn draw(&self) -> u64 {
-        let mut x = ((self.sample as u64) << 32 | self.position as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
     /// The octave of the activation.
     fn octave(&self) -> i32 {
         self.activation.log2().floor() as i32
     }
 }
 
+/// A draw between 0 and 2^64 of a place, the same in every pass (SplitMix64).
+pub(super) fn draw(sample: u32, position: u32) -> u64 {
+    let mut x = (u64::from(sample) << 32 | u64::from(position)).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// Examples of one feature.
 #[derive(Clone, Default)]
-struct Slots {
+pub(super) struct Slots {
     strongest: Vec<Example>,
     /// The highest octaves seen, highest first.
     octaves: Vec<(i32, Vec<Example>)>,
+}
+
+impl Slots {
+    /// Considers a position.
+    pub fn offer(&mut self, example: Example) {
+        keep(&mut self.strongest, example, STRONGEST, Example::rank);
+        let octave = example.octave();
+        let at = self.octaves.partition_point(|(o, _)| *o > octave);
+        let top = self.octaves.first().map_or(octave, |(highest, _)| octave.max(*highest));
+        if octave <= top - INTERVALS as i32 {
+            return;
+        }
+        if self.octaves.get(at).is_none_or(|(o, _)| *o != octave) {
+            self.octaves.insert(at, (octave, Vec::new()));
+            self.octaves.retain(|(o, _)| *o > top - INTERVALS as i32);
+        }
+        let draw = |e: &Example| draw(e.sample, e.position);
+        keep(&mut self.octaves[at].1, example, PER_INTERVAL, |a, b| draw(a).cmp(&draw(b)));
+    }
 }
 
 /// Examples of all features.
@@ -67,20 +92,12 @@ impl Examples {
 
     /// Considers a position.
     pub fn offer(&mut self, feature: u32, example: Example) {
-        let slots = &mut self.slots[feature as usize];
-        keep(&mut slots.strongest, example, STRONGEST, Example::rank);
-        let octave = example.octave();
-        let at = slots.octaves.partition_point(|(o, _)| *o > octave);
-        let top = slots.octaves.first().map_or(octave, |(highest, _)| octave.max(*highest));
-        if octave <= top - INTERVALS as i32 {
-            return;
-        }
-        if slots.octaves.get(at).is_none_or(|(o, _)| *o != octave) {
-            slots.octaves.insert(at, (octave, Vec::new()));
-            slots.octaves.retain(|(o, _)| *o > top - INTERVALS as i32);
-        }
-        let by_draw = |a: &Example, b: &Example| a.draw().cmp(&b.draw());
-        keep(&mut slots.octaves[at].1, example, PER_INTERVAL, by_draw);
+        self.slots[feature as usize].offer(example);
+    }
+
+    /// Those of each feature, apart.
+    pub(super) fn slots(&mut self) -> &mut [Slots] {
+        &mut self.slots
     }
 
     /// Examples of a feature with their group: 0 the strongest, then octave by octave below the maximum.
@@ -96,17 +113,49 @@ impl Examples {
 
 /// Keeps the first `room` examples by `order`, at most one a sample.
 fn keep(list: &mut Vec<Example>, new: Example, room: usize, order: impl Fn(&Example, &Example) -> Ordering) {
+    if list.len() == room && list.last().is_some_and(|last| order(last, &new).is_le()) {
+        return;
+    }
     if let Some(same) = list.iter().position(|e| e.sample == new.sample) {
-        if order(&new, &list[same]).is_ge() {
+        if order(&list[same], &new).is_le() {
             return;
         }
         list.remove(same);
-    } else if list.len() == room && list.last().is_some_and(|last| order(&new, last).is_ge()) {
-        return;
     }
-    let at = list.partition_point(|e| order(e, &new).is_lt());
-    list.insert(at, new);
-    list.truncate(room);
+    place(list, new, room, order);
+}
+
+/// An example with its group.
+impl Row for (u8, Example) {
+    const FILE: &'static str = "examples.parquet";
+
+    fn columns(rows: &[(u32, Self)]) -> Vec<Column> {
+        let place = |of: fn(&Example) -> u32| UInt32Array::from_iter_values(rows.iter().map(|(_, (_, e))| of(e)));
+        let small = |of: fn(&Self) -> u8| UInt8Array::from_iter_values(rows.iter().map(|(_, row)| of(row)));
+        let activations = rows.iter().map(|(_, (_, e))| e.activation);
+        vec![
+            table::column("group", small(|row| row.0)),
+            table::column("rank", ranks(rows, |a, b| a.0 == b.0)),
+            table::column("sample", place(|e| e.sample)),
+            table::column("position", place(|e| e.position)),
+            table::column("modality", small(|row| row.1.modality as u8)),
+            table::column("activation", Float32Array::from_iter_values(activations)),
+        ]
+    }
+
+    fn read(path: &Path, batch: &RecordBatch, _: usize) -> Result<Vec<Self>> {
+        let number = |name| Ok::<_, Error>(table::get::<UInt32Array>(path, batch, name)?.values());
+        let small = |name| Ok::<_, Error>(table::get::<UInt8Array>(path, batch, name)?.values());
+        let (sample, position) = (number("sample")?, number("position")?);
+        let (group, modality) = (small("group")?, small("modality")?);
+        let activation = table::get::<Float32Array>(path, batch, "activation")?.values();
+        let row = |n: usize| {
+            let modality = Modality::try_from(modality[n]).map_err(Error::format(path))?;
+            let example = Example { activation: activation[n], sample: sample[n], position: position[n], modality };
+            Ok((group[n], example))
+        };
+        (0..batch.num_rows()).map(row).collect()
+    }
 }
 
 #[cfg(test)]

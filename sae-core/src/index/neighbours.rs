@@ -1,8 +1,13 @@
 //! Nearest features by the cosine of their decoder directions. Tile by tile: never a `[d_sae, d_sae]` matrix.
 
+use super::lists::{Row, place, ranks};
 use crate::sae::Weights;
+use crate::table::{self, Column};
+use crate::{Error, Result};
+use arrow::array::{Float32Array, RecordBatch, UInt32Array};
 use ndarray::{ArrayView1, ArrayView2, s};
 use rayon::prelude::*;
+use std::path::Path;
 
 /// Neighbours kept of a feature.
 pub const NEIGHBOURS: usize = 10;
@@ -18,10 +23,12 @@ pub struct Neighbour {
 
 /// For every feature, its [`NEIGHBOURS`] nearest others, nearest first.
 pub fn neighbours(weights: &Weights) -> Vec<Vec<Neighbour>> {
+    let order = |a: &Neighbour, b: &Neighbour| b.cosine.total_cmp(&a.cosine).then(a.feature.cmp(&b.feature));
     with_cosines(&weights.w_dec, weights.d_in, |own, cosines| {
-        let mut list = nearest(cosines.iter().copied());
-        list.retain(|n| n.feature as usize != own);
-        list.truncate(NEIGHBOURS);
+        let mut list = Vec::with_capacity(NEIGHBOURS + 1);
+        for (other, cosine) in cosines.iter().enumerate().filter(|(other, _)| *other != own) {
+            place(&mut list, Neighbour { feature: other as u32, cosine: *cosine }, NEIGHBOURS, order);
+        }
         list
     })
 }
@@ -55,16 +62,29 @@ fn with_cosines<T: Send>(rows: &[f32], width: usize, see: impl Fn(usize, ArrayVi
         .collect()
 }
 
-/// The largest values, one more than wanted since the feature itself is among them.
-fn nearest(cosines: impl Iterator<Item = f32>) -> Vec<Neighbour> {
-    let mut list: Vec<_> = cosines.enumerate().map(|(k, cosine)| Neighbour { feature: k as u32, cosine }).collect();
-    let order = |a: &Neighbour, b: &Neighbour| b.cosine.total_cmp(&a.cosine).then(a.feature.cmp(&b.feature));
-    if list.len() > NEIGHBOURS + 1 {
-        list.select_nth_unstable_by(NEIGHBOURS, order);
-        list.truncate(NEIGHBOURS + 1);
+impl Row for Neighbour {
+    const FILE: &'static str = "neighbours.parquet";
+
+    fn columns(rows: &[(u32, Self)]) -> Vec<Column> {
+        vec![
+            table::column("rank", ranks(rows, |_, _| true)),
+            table::column("neighbour", UInt32Array::from_iter_values(rows.iter().map(|(_, n)| n.feature))),
+            table::column("cosine", Float32Array::from_iter_values(rows.iter().map(|(_, n)| n.cosine))),
+        ]
     }
-    list.sort_by(order);
-    list
+
+    fn read(path: &Path, batch: &RecordBatch, d_sae: usize) -> Result<Vec<Self>> {
+        let neighbour = table::get::<UInt32Array>(path, batch, "neighbour")?.values();
+        let cosine = table::get::<Float32Array>(path, batch, "cosine")?.values();
+        if let Some(wrong) = neighbour.iter().find(|neighbour| **neighbour as usize >= d_sae) {
+            return Err(Error::format(path)(format!("neighbour is {wrong} of {d_sae} features")));
+        }
+        Ok(neighbour
+            .iter()
+            .zip(cosine)
+            .map(|(feature, cosine)| Neighbour { feature: *feature, cosine: *cosine })
+            .collect())
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
-//! `features.parquet`, `examples.parquet`, `neighbours.parquet`: their columns, written and read.
+//! `features.parquet`: a row a feature, written and read. Tables with several rows a feature are lists.
 
-use super::{Example, Indexer, Neighbour};
-use crate::sample::Modality;
-use crate::{Error, Result, table};
-use arrow::array::{Float32Array, Float64Array, StringArray, UInt8Array, UInt32Array, UInt64Array};
+use super::Indexer;
+use crate::{Result, table};
+use arrow::array::{Float32Array, Float64Array, StringArray, UInt32Array, UInt64Array};
 use std::path::Path;
 
 /// A row of `features.parquet`.
@@ -21,6 +20,10 @@ pub struct FeatureRow {
     pub density: f64,
     /// Largest activation.
     pub max: f32,
+    /// Largest activation on text; 0 if there is none.
+    pub max_text: f32,
+    /// Largest activation on images; 0 if there is none.
+    pub max_image: f32,
     /// Mean activation where it fires.
     pub mean: f32,
     /// `text`, `image`, `cross` or `dead`.
@@ -46,6 +49,8 @@ impl FeatureRow {
             fires_image: counts.fires_image,
             density: index.density(feature),
             max: counts.max,
+            max_text: counts.max_text,
+            max_image: counts.max_image,
             mean: (counts.sum / (counts.fires as f64).max(1.0)) as f32,
             class: index.class(feature).name().into(),
             ..Self::default()
@@ -74,6 +79,8 @@ pub fn write_features(path: &Path, rows: &[FeatureRow]) -> Result<()> {
         table::column("fires_image", count(|r| r.fires_image)),
         table::column("density", Float64Array::from_iter_values(rows.iter().map(|r| r.density))),
         table::column("max", real(|r| r.max)),
+        table::column("max_text", real(|r| r.max_text)),
+        table::column("max_image", real(|r| r.max_image)),
         table::column("mean", real(|r| r.mean)),
         table::column("class", StringArray::from_iter_values(rows.iter().map(|r| &r.class))),
     ];
@@ -93,6 +100,7 @@ pub fn read_features(path: &Path) -> Result<Vec<FeatureRow>> {
     let (fires, fires_text, fires_image) = (count("fires")?, count("fires_text")?, count("fires_image")?);
     let density = table::get::<Float64Array>(path, &batch, "density")?;
     let (max, mean) = (real("max")?, real("mean")?);
+    let (max_text, max_image) = (real("max_text")?, real("max_image")?);
     let class = table::get::<StringArray>(path, &batch, "class")?;
     let mut rows: Vec<_> = (0..batch.num_rows())
         .map(|row| FeatureRow {
@@ -102,6 +110,8 @@ pub fn read_features(path: &Path) -> Result<Vec<FeatureRow>> {
             fires_image: fires_image.value(row),
             density: density.value(row),
             max: max.value(row),
+            max_text: max_text.value(row),
+            max_image: max_image.value(row),
             mean: mean.value(row),
             class: class.value(row).into(),
             ..FeatureRow::default()
@@ -112,81 +122,4 @@ pub fn read_features(path: &Path) -> Result<Vec<FeatureRow>> {
         rows.iter_mut().zip(values).for_each(|(row, value)| *field(row) = value);
     }
     Ok(rows)
-}
-
-/// Writes `examples.parquet`: every feature's examples, group by group, best first.
-pub fn write_examples(path: &Path, index: &Indexer) -> Result<()> {
-    let mut rows: Vec<(u32, u8, u32, Example)> = Vec::new();
-    for feature in 0..index.counts.len() {
-        let (mut group, mut rank) = (0, 0);
-        for (own, example) in index.examples.of(feature) {
-            rank = if own == group { rank } else { 0 };
-            group = own;
-            rows.push((feature as u32, group, rank, *example));
-            rank += 1;
-        }
-    }
-    table::write(
-        path,
-        &table::batch(vec![
-            table::column("feature", UInt32Array::from_iter_values(rows.iter().map(|r| r.0))),
-            table::column("group", UInt8Array::from_iter_values(rows.iter().map(|r| r.1))),
-            table::column("rank", UInt32Array::from_iter_values(rows.iter().map(|r| r.2))),
-            table::column("sample", UInt32Array::from_iter_values(rows.iter().map(|r| r.3.sample))),
-            table::column("position", UInt32Array::from_iter_values(rows.iter().map(|r| r.3.position))),
-            table::column("modality", UInt8Array::from_iter_values(rows.iter().map(|r| r.3.modality as u8))),
-            table::column("activation", Float32Array::from_iter_values(rows.iter().map(|r| r.3.activation))),
-        ]),
-    )
-}
-
-/// Reads `examples.parquet`: for every feature its examples with their group, in the order written.
-pub fn read_examples(path: &Path, d_sae: usize) -> Result<Vec<Vec<(u8, Example)>>> {
-    let batch = table::read(path, &[])?;
-    let number = |name| Ok::<_, Error>(table::get::<UInt32Array>(path, &batch, name)?.values());
-    let small = |name| Ok::<_, Error>(table::get::<UInt8Array>(path, &batch, name)?.values());
-    let (feature, sample, position) = (number("feature")?, number("sample")?, number("position")?);
-    let (group, modality) = (small("group")?, small("modality")?);
-    let activation = table::get::<Float32Array>(path, &batch, "activation")?.values();
-    let mut lists = vec![Vec::new(); d_sae];
-    for row in 0..batch.num_rows() {
-        let list = lists
-            .get_mut(feature[row] as usize)
-            .ok_or_else(|| Error::format(path)(format!("feature {} of {d_sae}", feature[row])))?;
-        let modality = Modality::try_from(modality[row]).map_err(Error::format(path))?;
-        let example = Example { activation: activation[row], sample: sample[row], position: position[row], modality };
-        list.push((group[row], example));
-    }
-    Ok(lists)
-}
-
-/// Writes `neighbours.parquet`.
-pub fn write_neighbours(path: &Path, lists: &[Vec<Neighbour>]) -> Result<()> {
-    let rows = || lists.iter().enumerate().flat_map(|(k, list)| list.iter().enumerate().map(move |(r, n)| (k, r, n)));
-    table::write(
-        path,
-        &table::batch(vec![
-            table::column("feature", UInt32Array::from_iter_values(rows().map(|(k, ..)| k as u32))),
-            table::column("rank", UInt32Array::from_iter_values(rows().map(|(_, r, _)| r as u32))),
-            table::column("neighbour", UInt32Array::from_iter_values(rows().map(|(.., n)| n.feature))),
-            table::column("cosine", Float32Array::from_iter_values(rows().map(|(.., n)| n.cosine))),
-        ]),
-    )
-}
-
-/// Reads `neighbours.parquet`: for every feature its neighbours, nearest first.
-pub fn read_neighbours(path: &Path, d_sae: usize) -> Result<Vec<Vec<Neighbour>>> {
-    let batch = table::read(path, &[])?;
-    let number = |name| Ok::<_, Error>(table::get::<UInt32Array>(path, &batch, name)?.values());
-    let (feature, neighbour) = (number("feature")?, number("neighbour")?);
-    let cosine = table::get::<Float32Array>(path, &batch, "cosine")?.values();
-    let mut lists = vec![Vec::new(); d_sae];
-    for row in 0..batch.num_rows() {
-        let (own, other) = (feature[row] as usize, neighbour[row]);
-        if own >= d_sae || other as usize >= d_sae {
-            return Err(Error::format(path)(format!("features {own} and {other} of {d_sae}")));
-        }
-        lists[own].push(Neighbour { feature: other, cosine: cosine[row] });
-    }
-    Ok(lists)
 }
