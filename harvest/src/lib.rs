@@ -9,7 +9,7 @@
 //! ```
 //!
 //! [`harvest`] runs all of it by a [`Plan`]; [`Live`] serves hidden states without storing them; a [`Predictor`] goes
-//! on behind a block with other hidden states; a [`Lens`] tells what words a direction raises. [`Checkpoint`] opens the parts of a Hugging Face folder and makes samples
+//! on behind a block with other hidden states; a [`Probe`] does so with one text of a person's own; a [`Lens`] tells what words a direction raises. [`Checkpoint`] opens the parts of a Hugging Face folder and makes samples
 //! of rows; [`model`] computes; [`data`] reads. What goes in and comes out equals `transformers` 5.23 with Pillow 13 as
 //! the image backend: token ids exactly, pixel values exactly, hidden states to 1e-4.
 //!
@@ -34,6 +34,7 @@ mod net;
 mod outlook;
 pub mod pixels;
 mod predict;
+mod probe;
 pub mod prompt;
 pub mod resample;
 mod shard;
@@ -48,5 +49,6 @@ pub use lens::Lens;
 pub use live::Live;
 pub use outlook::Outlook;
 pub use predict::{Predicted, Predictor, Replace};
+pub use probe::{Continuation, Next, Probe};
 pub use shard::Shard;
 pub use visit::{Visited, visit};

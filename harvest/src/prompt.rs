@@ -198,6 +198,11 @@ impl Prompter {
         Ok((expanded, spans))
     }
 
+    /// Whether a token has no content of its own, such as the end of an answer.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special.contains(&id)
+    }
+
     /// The text that a token of the vocabulary stands for inside a text; its name if it stands for none.
     pub fn word(&self, id: u32) -> String {
         // Decoders take the space away that begins a text, so the second of two is looked at.

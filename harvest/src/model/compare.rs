@@ -104,6 +104,28 @@ impl Model {
         Ok(predictions)
     }
 
+    /// Log-probabilities of the token behind a sample's last one when `state` leaves block `layer`. The model has to be loaded
+    /// whole.
+    ///
+    /// # Shapes
+    /// `[vocab_size]`.
+    ///
+    /// # Errors
+    /// As for [`Model::compare`], or a sample without tokens.
+    pub fn next(&self, layer: usize, input: &Input, state: &Hidden) -> Result<Vec<f32>> {
+        self.check_loaded(&[layer])?;
+        if state.lengths != [input.ids.len()] || state.layers.len() != 1 {
+            let (found, own) = (&state.lengths, input.ids.len());
+            return Err(Error::Plan(format!("hidden states of samples of {found:?} tokens for one of {own}")));
+        }
+        let last =
+            input.ids.len().checked_sub(1).ok_or_else(|| Error::Plan("nothing comes before the next token".into()))?;
+        let sequence = self.sequence(&[input])?;
+        let x = Matrix::new(state.layers[0].clone(), state.width, self.decoder.compute());
+        let end = self.decoder.resume(x, &sequence, layer).gather(&[last as u32]);
+        Matrix::Device(self.log_probabilities(end)).into_values()
+    }
+
     /// Negative log-likelihood in nats of the tokens at `positions` of each sample (1 or more), given all before them.
     /// The model has to be loaded whole.
     ///

@@ -13,4 +13,5 @@ mod hub;
 mod lens;
 mod parity;
 mod predict;
+mod probe;
 mod server;
