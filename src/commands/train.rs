@@ -145,11 +145,11 @@ impl Job<'_> {
         }
         self.steps(&mut session, &folder)?;
         let mut all = Vec::new();
+        self.write_logs(&session)?;
         for ((name, config), trainer) in self.saes.iter().zip(session.trainers()) {
             let dir = self.run.sae(name);
             let text = toml::to_string_pretty(config).context("the configuration cannot be written")?;
             file::write_bytes(&dir.join("train.toml"), text.as_bytes())?;
-            trainer.log().write(&dir.join("log.parquet"))?;
             let origin = Origin { training: serde_json::to_value(config)?, ..self.origin.clone() };
             let saved = Saved { architecture: config.arch, weights: trainer.weights()?, origin };
             formats::save(Format::SaeLens, &dir, &saved)?;
@@ -166,6 +166,13 @@ impl Job<'_> {
             std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
         }
         Ok(all)
+    }
+
+    /// What was measured so far.
+    fn write_logs(&self, session: &Session) -> sae_core::Result<()> {
+        let logs = self.saes.iter().zip(session.trainers());
+        logs.into_iter()
+            .try_for_each(|((name, _), trainer)| trainer.log().write(&self.run.sae(name).join("log.parquet")))
     }
 
     /// The steps that are left, with checkpoints in between.
@@ -206,7 +213,12 @@ impl Job<'_> {
                             path.display()
                         )
                     }
-                    Ok(_) => (),
+                    Ok(_) => {
+                        // For those who watch; the next one may succeed again.
+                        if let Err(error) = self.write_logs(session) {
+                            bar.suspend(|| eprintln!("warning: no log at step {}: {error}", entry.step));
+                        }
+                    }
                     Err(error) if stop => return Err(error).context("interrupted, and no checkpoint could be written"),
                     // Room may be made before the next one; until then the old one stands.
                     Err(error) => bar.suspend(|| eprintln!("warning: no checkpoint at step {}: {error}", entry.step)),
