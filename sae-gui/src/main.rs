@@ -3,6 +3,7 @@
 use clap::{Parser, ValueEnum};
 use eframe::NativeOptions;
 use egui::ViewportBuilder;
+use sae_gui::load::recents;
 use sae_gui::state::{Link, session};
 use sae_gui::view::{App, Options, Outcome};
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use std::sync::PoisonError;
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// A run folder, or a link into one: sae://RUN/f/1234
+    /// A run folder, or a link into one: sae://RUN/f/1234, sae://RUN/s/12, sae://RUN/?page=filter, sae://RUN/?page=try&text=a%20red%20ring
     run: Option<String>,
     /// The autoencoder whose features to show [default: the first that has an index]
     #[arg(long, value_name = "NAME")]
@@ -75,6 +76,9 @@ fn run(args: Args) -> anyhow::Result<()> {
             Colours::Light => Some(session::Theme::Light),
             Colours::Dark => Some(session::Theme::Dark),
         },
+        system_fonts: true,
+        // A picture for a document is nothing that a person has looked at.
+        recents: recents::usual().filter(|_| !shoots),
         screenshot: args.screenshot.map(|path| (path, outcome.clone())),
     };
     let native = NativeOptions {

@@ -1,9 +1,14 @@
 //! A small run on disk, made with the core's own writers: painted pictures, captions, features that fire on both.
 
+use filters::scores::{Row, Scores};
 use image::{Rgb, RgbImage};
+use sae_core::formats::{self, Format, Origin, Saved};
 use sae_core::index::{Example, FeatureRow, Indexer, Neighbour, write_examples, write_features, write_neighbours};
+use sae_core::labels::{Change, Entry, Labels};
+use sae_core::sae::{Architecture, Weights};
 use sae_core::sample::{ImageRef, Modality, Role, Sample, Token};
 use sae_core::store::{Part, StoreDtype, StoreSpec, StoreWriter};
+use sae_core::train::{Log, StepLog};
 use sae_core::{Run, file};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -26,12 +31,20 @@ pub const SAE: &str = "base";
 
 /// A run of that many features, and the folder that holds it and its data.
 pub fn run(features: usize) -> (TempDir, Run) {
+    // Examples of all features would only make a large fixture slow to write.
+    run_of(features, features.min(512))
+}
+
+/// The same with examples of the first features alone.
+pub fn run_of(features: usize, shown: usize) -> (TempDir, Run) {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     fs::create_dir_all(data.join("images")).unwrap();
     let run = Run::create(&dir.path().join("run")).unwrap();
     store(&run, &data);
-    index(&run, features);
+    index(&run, features, shown);
+    autoencoder(&run, features);
+    scores(&run);
     (dir, run)
 }
 
@@ -103,6 +116,9 @@ fn store(run: &Run, data: &Path) {
         slice: None,
         arguments: serde_json::json!({ "data_root": data }),
     };
+    let row = |n: u32| serde_json::json!({ "id": format!("shape-{n:02}"), "image": format!("images/{n:02}.png"), "text": words(n).concat() });
+    let rows: String = (0..SAMPLES).map(|n| format!("{}\n", row(n))).collect();
+    fs::write(data.join("data.jsonl"), rows).unwrap();
     let mut writer = StoreWriter::open(run, spec).unwrap();
     for part in [0..10, 10..SAMPLES] {
         let samples: Vec<_> = part.map(|n| sample(n, data)).collect();
@@ -116,11 +132,10 @@ fn store(run: &Run, data: &Path) {
 }
 
 /// Feature `k` fires on text if `k % 4` is 0, on pictures if it is 1, on both if it is 2, and never if it is 3.
-fn index(run: &Run, features: usize) {
+fn index(run: &Run, features: usize, shown: usize) {
     let mut index = Indexer::new(features);
     index.positions = [20_000, 8_000, 12_000];
-    // Examples of all features would only make a large fixture slow to write.
-    for feature in 0..features.min(512) {
+    for feature in 0..shown {
         for n in 0..SAMPLES {
             let strength = 6.0 / (1.0 + n as f32 * 0.4) + feature as f32 * 1e-3;
             let on_text = Example {
@@ -172,6 +187,84 @@ fn index(run: &Run, features: usize) {
     write_examples(&folder.join("examples.parquet"), &index).unwrap();
     write_neighbours(&folder.join("neighbours.parquet"), &(0..features).map(near).collect::<Vec<_>>()).unwrap();
     write_features(&folder.join("features.parquet"), &(0..features).map(row).collect::<Vec<_>>()).unwrap();
+}
+
+/// An autoencoder that fits the store: feature `k` looks along one axis, from `k` on more of it.
+fn autoencoder(run: &Run, features: usize) {
+    // The window at its largest is measured on the table alone.
+    let (d_in, d_sae) = (4, features.min(512));
+    let axis = |k: usize| (0..d_in).map(move |d| if d == k % d_in { 1.0 + k as f32 / 64.0 } else { 0.0 });
+    let w_enc: Vec<f32> = (0..d_sae).flat_map(axis).collect();
+    let weights = Weights {
+        d_in,
+        d_sae,
+        w_dec: w_enc.clone(),
+        w_enc,
+        b_enc: vec![0.0; d_sae],
+        b_dec: vec![0.0; d_in],
+        ..Weights::default()
+    };
+    let origin = Origin { hook: "layers.2".into(), layer: 2, ..Origin::default() };
+    let saved = Saved { architecture: Architecture::Relu, weights, origin };
+    formats::create(Format::SaeLens, &run.sae(SAE), &saved).unwrap();
+}
+
+/// Makes the run one of a checkpoint: the autoencoder reads its width behind block 4.
+pub fn of_the_demo_model(run: &Run, folder: &Path) {
+    let mut entry: serde_json::Value = run.noted("harvest").unwrap().unwrap();
+    entry["arguments"]["model_folder"] = folder.display().to_string().into();
+    run.note("harvest", &entry).unwrap();
+    fs::remove_dir_all(run.sae(SAE)).unwrap();
+    let (d_in, d_sae) = (256, 16);
+    let axis = |k: usize| (0..d_in).map(move |d| if d % d_sae == k { 1.0 } else { 0.0 });
+    let w_enc: Vec<f32> = (0..d_sae).flat_map(axis).collect();
+    let weights = Weights {
+        d_in,
+        d_sae,
+        w_dec: w_enc.clone(),
+        w_enc,
+        b_enc: vec![0.0; d_sae],
+        b_dec: vec![0.0; d_in],
+        ..Weights::default()
+    };
+    let origin = Origin { hook: "layers.4".into(), layer: 4, ..Origin::default() };
+    formats::create(Format::SaeLens, &run.sae(SAE), &Saved { architecture: Architecture::Relu, weights, origin })
+        .unwrap();
+}
+
+/// Two scores that agree but for a few samples.
+fn scores(run: &Run) {
+    let row = |n: u32| Row { id: format!("{n:064x}"), n_text: 12, n_image: SIDE * SIDE, reason: None };
+    let column = |score: fn(u32) -> f64| (0..SAMPLES).map(|n| Some(score(n))).collect();
+    let mut scores = Scores { rows: (0..SAMPLES).map(row).collect(), ..Scores::default() };
+    scores.columns.insert("cosine_paper".into(), column(|n| f64::from(n)));
+    scores.columns.insert("random".into(), column(|n| f64::from((n * 7) % 24)));
+    scores.write(&run.scores(SAE)).unwrap();
+}
+
+/// A few labels, as people and a model would write them.
+pub fn labels(run: &Run) {
+    let entry = |feature, label: &str, author: &str, score| {
+        let after =
+            Entry { label: label.into(), author: author.into(), score, star: feature == 6, ..Entry::empty(feature) };
+        Change::Entry { before: Entry::empty(feature), after }
+    };
+    let changes = [
+        entry(6, "red rings", "ann", None),
+        entry(10, "the colour blue, in words and patches", "a model", Some(0.83)),
+        Change::List { name: "colours".into(), before: vec![], after: vec![6, 10] },
+    ];
+    Labels::save(run, SAE, &changes, &Labels::default()).unwrap();
+}
+
+/// The log of a training.
+pub fn log(run: &Run) {
+    let mut log = Log::new(50);
+    (1..=50u32).for_each(|step| {
+        let (loss, l0) = (40.0 / f64::from(step), 32.0 - f64::from(step) / 5.0);
+        log.push(&StepLog { step: step.into(), loss, l0, fvu: loss / 50.0, ..StepLog::default() });
+    });
+    log.write(&run.sae(SAE).join("log.parquet")).unwrap();
 }
 
 /// Cuts a file in half, as a full disk or a broken copy would.

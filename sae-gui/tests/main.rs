@@ -4,4 +4,5 @@
 
 mod app;
 mod fixture;
+mod snapshots;
 mod window;

@@ -2,12 +2,13 @@
 
 use crate::fixture;
 use sae_gui::state::Link;
+use sae_gui::state::place::Place;
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Whether there is a display to be had; says so where there is none.
-fn display() -> bool {
+pub fn display() -> bool {
     let found = Command::new("xvfb-run").arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !found {
         eprintln!("skipped: xvfb-run is not installed");
@@ -15,7 +16,8 @@ fn display() -> bool {
     found
 }
 
-fn shoot(link: &str, picture: &Path, more: &[&str]) -> Output {
+/// Runs the program until it has taken a picture.
+pub fn shoot(link: &str, picture: &Path, more: &[&str]) -> Output {
     Command::new("xvfb-run")
         .args(["-a", "-s", "-screen 0 1600x1000x24", env!("CARGO_BIN_EXE_sae-gui"), link, "--size", "1200x800"])
         .arg("--screenshot")
@@ -40,7 +42,8 @@ fn the_window_opens_a_link_and_takes_its_picture() {
     }
     let (dir, run) = fixture::run(64);
     let picture = dir.path().join("window.png");
-    let link = Link { run: run.root().into(), sae: None, feature: Some(6) }.to_string();
+    let link =
+        Link { run: run.root().into(), sae: None, place: Some(Place::Feature(6)), ..Link::default() }.to_string();
     let output = shoot(&link, &picture, &["--theme", "dark"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let (width, height, colours) = seen(&picture);

@@ -1,8 +1,11 @@
-//! Opens a run: finds the autoencoder, reads its index. Every failure becomes a sentence with what to do about it.
+//! Opens a run: finds the autoencoder, reads its table of features, and of the other tables what they say of one feature.
+//! Every failure becomes a sentence with what to do about it.
 
+use super::guarded;
 use crate::state::Link;
-use crate::state::data::{Examples, Opened, RunInfo};
-use sae_core::index::{Neighbour, read_examples, read_features, read_neighbours};
+use crate::state::data::{Details, Opened, RunInfo};
+use sae_core::index::{Bin, Coactive, Example, Lists, Neighbour, Row, Word, read_features};
+use sae_core::labels::Labels;
 use sae_core::store::{STEP, StoreRecord};
 use sae_core::{Run, run};
 use std::path::{Path, absolute};
@@ -19,13 +22,17 @@ pub fn open(link: &Link) -> Result<(Opened, Run), String> {
     let indexed: Vec<_> =
         run.list("features").into_iter().filter(|name| run.features(name).join(FEATURES).is_file()).collect();
     let sae = choose(&run, link.sae.as_deref(), &indexed)?;
-    let rows = read_features(&run.features(&sae).join(FEATURES)).map_err(|error| error.to_string())?;
+    let rows = read_features(&run.features(&sae).join(FEATURES)).map_err(|error| {
+        format!("{error}\nhint: `sae index --run {} --sae {sae}` makes the index anew", root.display())
+    })?;
     if rows.is_empty() {
         return Err(format!("The feature index of {sae} lists no features: {}", root.display()));
     }
     // A harvest that cannot be told about is no reason to show no features.
     let harvest: Option<StoreRecord> = run.noted(STEP).ok().flatten();
     let stored = harvest.as_ref().map(StoreRecord::progress).unwrap_or_default();
+    let step: Option<serde_json::Value> = run.noted(&format!("index/{sae}")).ok().flatten();
+    let threshold = step.and_then(|step| step.get("threshold")?.as_f64());
     let info = RunInfo {
         root,
         model: harvest.map(|harvest| harvest.spec.model).unwrap_or_default(),
@@ -33,8 +40,15 @@ pub fn open(link: &Link) -> Result<(Opened, Run), String> {
         tokens: stored.rows,
         sae,
         indexed,
+        threshold,
     };
-    Ok((Opened { info, rows }, run))
+    // Labels that cannot be read are no reason to show no features; they are put aside when something is written.
+    let labels = match Labels::read(&run) {
+        Ok(labels) => (labels, None),
+        Err(error) => (Labels::default(), Some(error.to_string())),
+    };
+    let author = ["USER", "USERNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
+    Ok((Opened { info, rows, labels, author }, run))
 }
 
 fn choose(run: &Run, wanted: Option<&str>, indexed: &[String]) -> Result<String, String> {
@@ -66,20 +80,50 @@ fn missing(run: &Run, name: &str, indexed: &[String]) -> String {
     }
 }
 
-/// Reads all examples.
-pub fn examples(run: &Run, sae: &str, features: usize) -> Result<Examples, String> {
-    let path = run.features(sae).join("examples.parquet");
-    there(&path, "The index has no examples yet")?;
-    read_examples(&path, features).map_err(|error| error.to_string())
+/// The tables of an index that are read a feature at a time.
+pub struct Tables {
+    examples: Table<(u8, Example)>,
+    neighbours: Table<Neighbour>,
+    histogram: Table<Bin>,
+    coactive: Table<Coactive>,
+    words: Table<Word>,
 }
 
-/// Reads all neighbours.
-pub fn neighbours(run: &Run, sae: &str, features: usize) -> Result<Vec<Vec<Neighbour>>, String> {
-    let path = run.features(sae).join("neighbours.parquet");
-    there(&path, "The index has no neighbours yet")?;
-    read_neighbours(&path, features).map_err(|error| error.to_string())
+type Table<R> = Result<Lists<R>, String>;
+
+impl Tables {
+    /// Opens the tables that are there.
+    pub fn open(run: &Run, sae: &str, features: usize) -> Self {
+        let folder = run.features(sae);
+        Self {
+            examples: table(&folder, features, "examples"),
+            neighbours: table(&folder, features, "neighbours"),
+            histogram: table(&folder, features, "histogram of activations"),
+            coactive: table(&folder, features, "list of what fires together"),
+            words: table(&folder, features, "words raised and lowered"),
+        }
+    }
+
+    /// Reads what they say of a feature.
+    pub fn read(&self, feature: u32) -> Details {
+        Details {
+            examples: rows(&self.examples, feature),
+            neighbours: rows(&self.neighbours, feature),
+            histogram: rows(&self.histogram, feature),
+            coactive: rows(&self.coactive, feature),
+            words: rows(&self.words, feature),
+        }
+    }
 }
 
-fn there(path: &Path, missing: &str) -> Result<(), String> {
-    if path.is_file() { Ok(()) } else { Err(format!("{missing}.")) }
+fn table<R: Row>(folder: &Path, features: usize, what: &str) -> Table<R> {
+    if !folder.join(R::FILE).is_file() {
+        return Err(format!("The index has no {what} yet: run `sae index` again to see this."));
+    }
+    guarded(|| Lists::open(folder, features).map_err(|error| error.to_string()))
+}
+
+fn rows<R: Row>(table: &Table<R>, feature: u32) -> Result<Vec<R>, String> {
+    let table = table.as_ref().map_err(Clone::clone)?;
+    guarded(|| table.of(feature).map_err(|error| error.to_string()))
 }

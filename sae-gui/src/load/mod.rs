@@ -1,47 +1,82 @@
-//! The worker: reads tables and decodes pictures on a thread of its own, so that the window never waits. What is wanted
-//! is one slot that the window overwrites; what it no longer wants is never begun. Knows no egui type.
+//! The workers: read tables, decode pictures, write labels, encode samples and run models on threads of their own, so that
+//! the window never waits. Know no egui type.
 
+mod child;
+mod desk;
+pub mod fonts;
 mod index;
 mod picture;
+pub mod recents;
+mod report;
 mod sample;
+mod scores;
+mod sight;
+mod trial;
+mod watch;
+
+pub use child::{Child, Heard};
+pub use sight::{Seen, Sight};
+pub use trial::Tried;
 
 use crate::state::Link;
-use crate::state::data::{Index, Opened, SampleView};
+use crate::state::data::{Details, Opened, Report, SampleView};
+use crate::state::session::Edits;
+use crate::state::sieve::Scores;
+use desk::{Desk, Worker};
+use index::Tables;
+use sae_core::Run;
+use sae_core::labels::{Labels, Saved};
 use sample::Samples;
 use std::any::Any;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+use watch::{Changed, Watch};
 
-/// What the worker has read.
+/// How often the files of an open run are looked at.
+const WATCH: Duration = Duration::from_millis(1500);
+
+/// What the loader has read.
 pub enum Reply {
     /// The table of the run that was asked for.
     Opened(Result<Opened, String>),
-    /// Its examples and neighbours.
-    Indexed(Index),
+    /// What the index says of a feature.
+    Feature(u32, Details),
     /// A sample.
     Sample(u32, Result<SampleView, String>),
+    /// The score table.
+    Scores(Result<Scores, String>),
+    /// Provenance, curves and evaluations; again whenever they change.
+    Report(Report),
+    /// Labels were written, or could not be.
+    Saved(Result<Saved, String>),
+    /// Edits of a run that is not open any more are not written yet; why.
+    Waiting(String),
+    /// Somebody else wrote labels.
+    Labels(Result<Labels, String>),
+    /// Somebody else wrote the index.
+    IndexChanged,
 }
 
-/// The window's end of the worker.
+/// The window's end of the loader.
 pub struct Loader {
-    inbox: Arc<Inbox>,
+    worker: Worker<Wanted>,
     replies: Receiver<(u64, Reply)>,
     /// Number of the run asked for last; replies about earlier ones are dropped.
     generation: u64,
 }
 
 #[derive(Default)]
-struct Inbox {
-    wanted: Mutex<Wanted>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
 struct Wanted {
     open: Option<(u64, Link)>,
+    /// Of whichever run they were made in: never dropped.
+    saves: VecDeque<Edits>,
+    feature: Option<u32>,
     samples: Vec<u32>,
+    scores: bool,
+    report: bool,
     quit: bool,
 }
 
@@ -51,23 +86,52 @@ impl Loader {
     /// # Errors
     /// The system gives no thread.
     pub fn start(data: Option<PathBuf>, wake: impl Fn() + Send + 'static) -> std::io::Result<Self> {
-        let inbox = Arc::new(Inbox::default());
         let (sender, replies) = channel();
-        let own = inbox.clone();
-        std::thread::Builder::new().name("loader".into()).spawn(move || work(&own, data.as_deref(), &sender, &wake))?;
-        Ok(Self { inbox, replies, generation: 0 })
+        // A closed window still waits for its labels to be written.
+        let worker = Worker::start(
+            "loader",
+            |wanted: &mut Wanted| wanted.quit = true,
+            true,
+            move |desk| {
+                work(desk, data.as_deref(), &sender, &wake);
+            },
+        )?;
+        Ok(Self { worker, replies, generation: 0 })
     }
 
     /// Asks for a run instead of whatever was asked for before.
     pub fn open(&mut self, link: Link) {
         self.generation += 1;
         let generation = self.generation;
-        self.inbox.change(|wanted| *wanted = Wanted { open: Some((generation, link)), ..Wanted::default() });
+        self.worker.change(|wanted| {
+            let saves = std::mem::take(&mut wanted.saves);
+            *wanted = Wanted { open: Some((generation, link)), saves, ..Wanted::default() };
+        });
+    }
+
+    /// Asks what the index says of a feature, and no longer of others.
+    pub fn want_feature(&self, feature: u32) {
+        self.worker.change(|wanted| wanted.feature = Some(feature));
     }
 
     /// Asks for these samples of the run, the first one first, and no longer for others.
     pub fn want(&self, samples: Vec<u32>) {
-        self.inbox.change(|wanted| wanted.samples = samples);
+        self.worker.change(|wanted| wanted.samples = samples);
+    }
+
+    /// Asks for the score table.
+    pub fn want_scores(&self) {
+        self.worker.change(|wanted| wanted.scores = true);
+    }
+
+    /// Asks for provenance, curves and evaluations, now and whenever they change.
+    pub fn want_report(&self) {
+        self.worker.change(|wanted| wanted.report = true);
+    }
+
+    /// Asks for edits to be written.
+    pub fn save(&self, edits: Edits) {
+        self.worker.change(|wanted| wanted.saves.push_back(edits));
     }
 
     /// What has been read since the last call.
@@ -76,77 +140,140 @@ impl Loader {
     }
 }
 
-impl Drop for Loader {
-    fn drop(&mut self) {
-        self.inbox.change(|wanted| wanted.quit = true);
-    }
-}
-
-impl Inbox {
-    fn change(&self, change: impl FnOnce(&mut Wanted)) {
-        change(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
-        self.changed.notify_one();
-    }
-
-    /// Waits for something to do.
-    fn next(&self) -> Job {
-        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if wanted.quit {
-                return Job::Quit;
-            }
-            if let Some((generation, link)) = wanted.open.take() {
-                return Job::Open(generation, link);
-            }
-            if !wanted.samples.is_empty() {
-                return Job::Sample(wanted.samples.remove(0));
-            }
-            wanted = self.changed.wait(wanted).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-enum Job {
+enum Task {
     Open(u64, Link),
+    Save(Edits),
+    Feature(u32),
     Sample(u32),
+    Scores,
+    Report,
     Quit,
 }
 
-fn work(inbox: &Inbox, data: Option<&Path>, sender: &Sender<(u64, Reply)>, wake: &impl Fn()) {
-    let mut current: Option<(u64, Samples)> = None;
-    let reply = |generation, reply| {
-        // The window may be gone; then `quit` comes next.
-        let _ = sender.send((generation, reply));
-        wake();
-    };
+/// What is done first of all that is wanted. Nothing that was written is lost by opening another run or by quitting.
+fn first(wanted: &mut Wanted) -> Option<Task> {
+    if let Some(save) = wanted.saves.pop_front() {
+        return Some(Task::Save(save));
+    }
+    if wanted.quit {
+        return Some(Task::Quit);
+    }
+    if let Some((generation, link)) = wanted.open.take() {
+        return Some(Task::Open(generation, link));
+    }
+    if let Some(feature) = wanted.feature.take() {
+        return Some(Task::Feature(feature));
+    }
+    if !wanted.samples.is_empty() {
+        return Some(Task::Sample(wanted.samples.remove(0)));
+    }
+    if std::mem::take(&mut wanted.scores) {
+        return Some(Task::Scores);
+    }
+    std::mem::take(&mut wanted.report).then_some(Task::Report)
+}
+
+/// The run that is open.
+struct Current {
+    generation: u64,
+    run: Run,
+    sae: String,
+    tables: Tables,
+    samples: Samples,
+    watch: Watch,
+    reported: bool,
+}
+
+fn work(desk: &Desk<Wanted>, data: Option<&Path>, sender: &Sender<(u64, Reply)>, wake: &impl Fn()) {
+    let mut current: Option<Current> = None;
+    let mut generation = 0;
+    let mut waiting: Vec<(Edits, String)> = Vec::new();
     loop {
-        match inbox.next() {
-            Job::Quit => return,
-            Job::Open(generation, link) => {
+        let reply = |generation, reply| {
+            // The window may be gone; then `quit` comes next.
+            let _ = sender.send((generation, reply));
+            wake();
+        };
+        match (desk.next(WATCH, first), &mut current) {
+            (Some(Task::Quit), _) => {
+                waiting.retain(|(edits, _)| save(edits).is_err());
+                return;
+            }
+            (Some(Task::Open(wanted, link)), _) => {
+                generation = wanted;
                 current = None;
-                let opened = guarded(|| index::open(&link));
-                let root =
-                    opened.as_ref().ok().map(|(opened, run)| (opened.info.sae.clone(), opened.rows.len(), run.clone()));
-                reply(generation, Reply::Opened(opened.map(|(opened, _)| opened)));
-                if let Some((sae, features, run)) = root {
-                    reply(
-                        generation,
-                        Reply::Indexed(Index {
-                            examples: guarded(|| index::examples(&run, &sae, features)),
-                            neighbours: guarded(|| index::neighbours(&run, &sae, features)),
-                        }),
-                    );
-                    current = Some((generation, Samples::new(run, data)));
+                match guarded(|| index::open(&link)) {
+                    Err(reason) => reply(generation, Reply::Opened(Err(reason))),
+                    Ok((opened, run)) => {
+                        let (sae, features) = (opened.info.sae.clone(), opened.rows.len());
+                        let watch = Watch::new(&run, &sae);
+                        reply(generation, Reply::Opened(Ok(opened)));
+                        let tables = Tables::open(&run, &sae, features);
+                        let samples = Samples::new(run.clone(), data);
+                        current = Some(Current { generation, run, sae, tables, samples, watch, reported: false });
+                    }
                 }
             }
-            Job::Sample(number) => {
-                if let Some((generation, samples)) = &mut current {
-                    let view = guarded(|| samples.read(number));
-                    reply(*generation, Reply::Sample(number, view));
+            (Some(Task::Save(edits)), current) => {
+                let saved = save(&edits);
+                if let Some(current) = current {
+                    current.watch.labels_are_ours();
+                }
+                // The window keeps the edits of the run that is open, and sends them again; nobody else keeps others.
+                let mut leaves = false;
+                desk.change(|wanted| leaves = wanted.open.is_some() || wanted.quit);
+                match &saved {
+                    Err(reason) if leaves => {
+                        let text = format!("Labels of {} are not saved yet: {reason}", edits.root.display());
+                        waiting.push((edits, text));
+                    }
+                    _ => reply(generation, Reply::Saved(saved)),
                 }
             }
+            (Some(Task::Feature(number)), Some(current)) => {
+                reply(current.generation, Reply::Feature(number, current.tables.read(number)));
+            }
+            (Some(Task::Sample(number)), Some(current)) => {
+                let view = guarded(|| current.samples.read(number));
+                reply(current.generation, Reply::Sample(number, view));
+            }
+            (Some(Task::Scores), Some(current)) => {
+                let scores = guarded(|| scores::read(&current.run, &current.sae));
+                reply(current.generation, Reply::Scores(scores));
+            }
+            (Some(Task::Report), Some(current)) => {
+                current.reported = true;
+                reply(current.generation, Reply::Report(report::read(&current.run)));
+            }
+            (None, Some(current)) => {
+                waiting.retain(|(edits, _)| save(edits).is_err());
+                if let Some((_, text)) = waiting.first() {
+                    reply(current.generation, Reply::Waiting(text.clone()));
+                }
+                for changed in current.watch.look() {
+                    match changed {
+                        Changed::Labels => {
+                            let labels = guarded(|| Labels::read(&current.run).map_err(|error| error.to_string()));
+                            reply(current.generation, Reply::Labels(labels));
+                        }
+                        Changed::Index => reply(current.generation, Reply::IndexChanged),
+                        Changed::Report if current.reported => {
+                            reply(current.generation, Reply::Report(report::read(&current.run)));
+                        }
+                        Changed::Report => {}
+                    }
+                }
+            }
+            (_, None) => {}
         }
     }
+}
+
+fn save(edits: &Edits) -> Result<Saved, String> {
+    guarded(|| {
+        let run = Run::open(&edits.root).map_err(|error| error.to_string())?;
+        Labels::save(&run, &edits.sae, &edits.changes, &edits.known).map_err(|error| error.to_string())
+    })
 }
 
 /// Runs a job; what a damaged file makes panic in a decoder becomes a sentence as well.
@@ -173,13 +300,12 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_wish_replaces_older_ones() {
-        let inbox = Inbox::default();
-        inbox.change(|wanted| wanted.samples = vec![1, 2, 3]);
-        assert!(matches!(inbox.next(), Job::Sample(1)));
-        inbox.change(|wanted| wanted.samples = vec![9]);
-        assert!(matches!(inbox.next(), Job::Sample(9)));
-        inbox.change(|wanted| wanted.quit = true);
-        assert!(matches!(inbox.next(), Job::Quit));
+    fn edits_are_written_before_another_run_is_opened_and_before_the_end() {
+        let save = || Edits { root: "r".into(), sae: "base".into(), changes: vec![], known: Labels::default() };
+        let mut wanted = Wanted { quit: true, open: Some((1, Link::default())), ..Wanted::default() };
+        wanted.saves.extend([save(), save()]);
+        assert!(matches!(first(&mut wanted), Some(Task::Save(_))));
+        assert!(matches!(first(&mut wanted), Some(Task::Save(_))));
+        assert!(matches!(first(&mut wanted), Some(Task::Quit)));
     }
 }

@@ -101,6 +101,11 @@ fn hash(bytes: &[u8]) -> String {
     })
 }
 
+/// Reads a picture that is of no run.
+pub fn open(path: &Path) -> Result<Picture, String> {
+    decode(&read(path)?).map_err(|cause| format!("The picture cannot be decoded ({cause}): {}", path.display()))
+}
+
 fn decode(bytes: &[u8]) -> Result<Picture, String> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
     let mut limits = Limits::default();

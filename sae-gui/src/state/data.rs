@@ -1,7 +1,11 @@
 //! What the loader hands over and the views show: a run, its index, a sample with its tokens and pictures. Plain data.
 
-use sae_core::index::{Example, FeatureRow, Neighbour};
+use sae_core::index::{Bin, Coactive, Example, FeatureRow, Neighbour, Word};
+use sae_core::labels::Labels;
 use sae_core::sample::Modality;
+use sae_core::sparse::Sparse;
+use sae_core::train::StepLog;
+use serde_json::Value;
 use std::path::PathBuf;
 
 /// A run that was opened.
@@ -19,6 +23,8 @@ pub struct RunInfo {
     pub sae: String,
     /// All autoencoders that have an index.
     pub indexed: Vec<String>,
+    /// Above which activation the index counts a feature as active for its weights, where the run tells.
+    pub threshold: Option<f64>,
 }
 
 /// A run with the features of one autoencoder.
@@ -28,18 +34,109 @@ pub struct Opened {
     pub info: RunInfo,
     /// The features, as `features.parquet` lists them.
     pub rows: Vec<FeatureRow>,
+    /// What is written about them, and why it cannot be read, if so.
+    pub labels: (Labels, Option<String>),
+    /// Who writes.
+    pub author: String,
 }
 
-/// For every feature its examples, each with its group.
-pub type Examples = Vec<Vec<(u8, Example)>>;
+/// What fires where in one sample: a row a token, in their order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Active {
+    /// Features and activations of every token.
+    pub rows: Sparse,
+}
 
-/// The parts of the index that come after the table; each can be missing on its own, with the reason.
+impl Active {
+    /// How strongly a feature fires on each token.
+    pub fn of(&self, feature: u32) -> Vec<f32> {
+        (0..self.rows.rows()).map(|row| self.at(row, feature)).collect()
+    }
+
+    /// How strongly a feature fires on one token.
+    pub fn at(&self, row: usize, feature: u32) -> f32 {
+        let (features, values) = self.rows.row(row);
+        features.binary_search(&feature).map_or(0.0, |at| values[at])
+    }
+
+    /// The features that fire most on some tokens, each with its largest activation there and how many of them it is on.
+    pub fn strongest(&self, tokens: impl Iterator<Item = usize>, count: usize) -> Vec<Strong> {
+        let mut found = std::collections::BTreeMap::<u32, Strong>::new();
+        for token in tokens.filter(|token| *token < self.rows.rows()) {
+            let (features, values) = self.rows.row(token);
+            for (feature, value) in features.iter().zip(values) {
+                let strong = found.entry(*feature).or_insert(Strong { feature: *feature, max: 0.0, tokens: 0 });
+                strong.max = strong.max.max(*value);
+                strong.tokens += 1;
+            }
+        }
+        let mut found: Vec<_> = found.into_values().collect();
+        found.sort_by(|a, b| b.max.total_cmp(&a.max).then(a.feature.cmp(&b.feature)));
+        found.truncate(count);
+        found
+    }
+
+    /// Bytes that it holds, roughly.
+    pub fn bytes(&self) -> usize {
+        8 * (self.rows.rows() + self.rows.len())
+    }
+}
+
+/// A feature that fires on some tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Strong {
+    /// Which.
+    pub feature: u32,
+    /// Its largest activation on them.
+    pub max: f32,
+    /// On how many of them it fires.
+    pub tokens: usize,
+}
+
+/// Why a sample scores what it scores: for a score its parts, the largest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reason {
+    /// The scores that these parts belong to.
+    pub score: String,
+    /// What the parts are, in a sentence.
+    pub meaning: &'static str,
+    /// The parts.
+    pub parts: Vec<Part>,
+}
+
+/// A part of a score.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// What it adds.
+    pub adds: f64,
+    /// The features that it is, `true` if they fire in the sample.
+    pub features: Vec<(u32, bool)>,
+}
+
+/// What `run.json`, logs and evaluations say of a run.
 #[derive(Clone, Debug)]
-pub struct Index {
-    /// `examples.parquet`.
-    pub examples: Result<Examples, String>,
-    /// `neighbours.parquet`.
-    pub neighbours: Result<Vec<Vec<Neighbour>>, String>,
+pub struct Report {
+    /// `run.json`, or why it cannot be read.
+    pub record: Result<Vec<(String, Value)>, String>,
+    /// Training curves by autoencoder.
+    pub logs: Vec<(String, Result<Vec<StepLog>, String>)>,
+    /// What `sae eval` found, by autoencoder.
+    pub evaluations: Vec<(String, Result<Value, String>)>,
+}
+
+/// What the index says of one feature beside its row; each table can be missing on its own, with the reason.
+#[derive(Clone, Debug)]
+pub struct Details {
+    /// Examples, each with its group.
+    pub examples: Result<Vec<(u8, Example)>, String>,
+    /// Features that point the same way.
+    pub neighbours: Result<Vec<Neighbour>, String>,
+    /// How often it fires how strongly.
+    pub histogram: Result<Vec<Bin>, String>,
+    /// Features that fire together with it.
+    pub coactive: Result<Vec<Coactive>, String>,
+    /// Words that it raises, then words that it lowers.
+    pub words: Result<Vec<Word>, String>,
 }
 
 /// Examples of one interval of activation.
@@ -118,6 +215,13 @@ impl SampleView {
         usual.or_else(|| self.tokens.iter().find(|token| token.position == position))
     }
 
+    /// Its words with content, on one line.
+    pub fn words(&self) -> String {
+        let content = self.tokens.iter().filter(|token| token.modality == Modality::Text && !token.special);
+        let text: String = content.map(|token| super::excerpt::words(&token.piece)).collect();
+        text.trim().to_owned()
+    }
+
     /// Bytes that it holds, roughly.
     pub fn bytes(&self) -> usize {
         let pixels = |picture: &Result<Picture, String>| picture.as_ref().map_or(0, |picture| picture.rgba.len());
@@ -129,6 +233,19 @@ impl SampleView {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_strongest_features_of_some_tokens() {
+        let dense = [0.0, 2.0, 0.5, 0.0, 1.0, 3.0];
+        let active = Active { rows: Sparse::from_dense(&dense, 3) };
+        let strong = |tokens: &[usize]| {
+            let found = active.strongest(tokens.iter().copied(), 2);
+            found.iter().map(|s| (s.feature, s.max, s.tokens)).collect::<Vec<_>>()
+        };
+        assert_eq!(strong(&[0, 1]), [(2, 3.0, 2), (1, 2.0, 2)]);
+        assert_eq!(strong(&[0, 77]), [(1, 2.0, 1), (2, 0.5, 1)]);
+        assert_eq!(active.of(2), [0.5, 3.0]);
+    }
 
     #[test]
     fn octaves_are_named_by_their_bounds() {

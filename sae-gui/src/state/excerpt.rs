@@ -25,6 +25,8 @@ pub struct Span {
     pub text: String,
     /// How to show them.
     pub tone: Tone,
+    /// The token that it is, by its place; nothing for what stands for several or none.
+    pub token: Option<usize>,
 }
 
 /// The words around a position.
@@ -33,31 +35,34 @@ pub fn excerpt(tokens: &[TokenView], position: u32) -> Vec<Span> {
     let hit = words.iter().position(|span| span.tone == Tone::Hit);
     let centre = hit.unwrap_or(0);
     let range = centre.saturating_sub(CONTEXT)..(centre + CONTEXT + 1).min(words.len());
-    let dots = |missing: bool| missing.then(|| Span { text: "... ".into(), tone: Tone::Muted });
+    let dots = |missing: bool| missing.then(|| Span { text: "... ".into(), tone: Tone::Muted, token: None });
     let (before, after) = (dots(range.start > 0), dots(range.end < words.len()));
     before.into_iter().chain(words[range].iter().cloned()).chain(after).collect()
 }
 
 /// A span a token, except that patches in a row become one.
-fn fold(tokens: &[TokenView], position: u32) -> Vec<Span> {
+pub fn fold(tokens: &[TokenView], position: u32) -> Vec<Span> {
     let alike = |a: &TokenView, b: &TokenView| patch(a) && patch(b) && a.image == b.image;
     let mut spans = Vec::new();
+    let mut start = 0;
     for run in tokens.chunk_by(alike) {
         let hit = run.iter().position(|token| token.position == position);
-        let span = match (run, hit) {
+        let (text, tone, token) = match (run, hit) {
             ([first, ..], Some(at)) if patch(first) => {
-                Span { text: format!("[patch {} of {}]", at + 1, run.len()), tone: Tone::Hit }
+                (format!("[patch {} of {}]", at + 1, run.len()), Tone::Hit, Some(start + at))
             }
-            ([first, ..], None) if patch(first) => Span { text: format!("[{} patches]", run.len()), tone: Tone::Muted },
-            ([token, ..], Some(_)) => Span { text: words(&token.piece), tone: Tone::Hit },
-            ([token, ..], None) if token.special => Span { text: words(&token.piece), tone: Tone::Muted },
-            ([token, ..], None) => Span { text: words(&token.piece), tone: Tone::Plain },
+            ([first, ..], None) if patch(first) => (format!("[{} patches]", run.len()), Tone::Muted, None),
+            ([token, ..], hit) => {
+                let tone = if token.special { Tone::Muted } else { Tone::Plain };
+                (words(&token.piece), if hit.is_some() { Tone::Hit } else { tone }, Some(start))
+            }
             ([], _) => continue,
         };
-        spans.push(span);
+        spans.push(Span { text, tone, token });
         if patch(&run[0]) {
-            spans.push(Span { text: " ".into(), tone: Tone::Muted });
+            spans.push(Span { text: " ".into(), tone: Tone::Muted, token: None });
         }
+        start += run.len();
     }
     spans
 }
@@ -67,7 +72,7 @@ fn patch(token: &TokenView) -> bool {
 }
 
 /// A piece on one line: marks of tokenizers become spaces, line breaks become visible, an empty piece is a dot.
-fn words(piece: &str) -> String {
+pub fn words(piece: &str) -> String {
     let line: String = piece
         .chars()
         .map(|sign| match sign {

@@ -1,10 +1,12 @@
-//! Back and forward over the features that were looked at. A walk down the table counts as one visit, as otherwise
-//! "back" would undo every single step of it. Knows nothing of features but their numbers.
+//! Back and forward over what was looked at. A walk down the table counts as one visit, as otherwise
+//! "back" would undo every single step of it.
+
+use super::place::Place;
 
 /// Visits remembered at most.
 const LIMIT: usize = 1000;
 
-/// How a feature was come to.
+/// How a place was come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// Chosen: a click, a link, a neighbour.
@@ -16,27 +18,27 @@ pub enum Way {
 /// The visits so far, and where in them we are.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    visits: Vec<(u32, Way)>,
+    visits: Vec<(Place, Way)>,
     /// Visits up to and including the current one.
     here: usize,
 }
 
 impl History {
-    /// The feature looked at.
-    pub fn current(&self) -> Option<u32> {
+    /// What is looked at.
+    pub fn current(&self) -> Option<Place> {
         self.here.checked_sub(1).map(|at| self.visits[at].0)
     }
 
-    /// Goes to a feature; what lay ahead is forgotten.
-    pub fn visit(&mut self, feature: u32, way: Way) {
-        if self.current() == Some(feature) {
+    /// Goes to a place; what lay ahead is forgotten.
+    pub fn visit(&mut self, place: Place, way: Way) {
+        if self.current() == Some(place) {
             return;
         }
         self.visits.truncate(self.here);
         if way == Way::Stepped && self.visits.last().is_some_and(|(_, last)| *last == Way::Stepped) {
             self.visits.pop();
         }
-        self.visits.push((feature, way));
+        self.visits.push((place, way));
         if self.visits.len() > LIMIT {
             self.visits.remove(0);
         }
@@ -72,16 +74,16 @@ mod tests {
     #[test]
     fn a_walk_down_the_table_is_one_step_back() {
         let mut history = History::default();
-        history.visit(5, Way::Chosen);
-        (6..20).for_each(|feature| history.visit(feature, Way::Stepped));
-        history.visit(100, Way::Chosen);
+        history.visit(Place::Feature(5), Way::Chosen);
+        (6..20).for_each(|feature| history.visit(Place::Feature(feature), Way::Stepped));
+        history.visit(Place::Sample(100), Way::Chosen);
         history.back();
-        assert_eq!(history.current(), Some(19));
+        assert_eq!(history.current(), Some(Place::Feature(19)));
         history.back();
-        assert_eq!(history.current(), Some(5));
+        assert_eq!(history.current(), Some(Place::Feature(5)));
         assert!(!history.has_back());
         history.forward();
-        history.visit(7, Way::Chosen);
+        history.visit(Place::Feature(7), Way::Chosen);
         assert!(!history.has_forward());
     }
 
@@ -91,14 +93,14 @@ mod tests {
             let mut distinct = features.clone();
             distinct.dedup();
             let mut history = History::default();
-            features.iter().for_each(|feature| history.visit(*feature, Way::Chosen));
+            features.iter().for_each(|feature| history.visit(Place::Feature(*feature), Way::Chosen));
             for feature in distinct.iter().rev() {
-                prop_assert_eq!(history.current(), Some(*feature));
+                prop_assert_eq!(history.current(), Some(Place::Feature(*feature)));
                 history.back();
             }
             prop_assert!(!history.has_back());
             for feature in distinct {
-                prop_assert_eq!(history.current(), Some(feature));
+                prop_assert_eq!(history.current(), Some(Place::Feature(feature)));
                 history.forward();
             }
         }

@@ -1,20 +1,26 @@
-//! Links into a run, `sae://RUN/f/1234`: the same string opens a feature from the command line, from a note and from a
+//! Links into a run, `sae://RUN/f/1234` (a feature), `sae://RUN/s/12` (a sample), `sae://RUN/?page=filter`: the same string
+//! opens it from the command line, from a note and from a
 //! colleague's message. Touches no file.
 
+use super::place::{Page, Place};
 use std::fmt::{self, Display, Write as _};
 use std::path::PathBuf;
 
 const SCHEME: &str = "sae://";
 
-/// A run, and perhaps an autoencoder and a feature of it.
+/// A run, and perhaps an autoencoder and a place in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// The run folder.
     pub run: PathBuf,
     /// Name of the autoencoder; the first indexed one if there is no name.
     pub sae: Option<String>,
-    /// The feature.
-    pub feature: Option<u32>,
+    /// What to show.
+    pub place: Option<Place>,
+    /// A text to try, on the page for that.
+    pub text: Option<String>,
+    /// Features to set to their maximum there.
+    pub set: Vec<u32>,
 }
 
 impl Link {
@@ -27,18 +33,21 @@ impl Link {
             return Ok(Self { run: text.into(), ..Self::default() });
         };
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        // A slash at the end says that no feature follows, whatever the folder is called.
-        let (run, feature) = match (path.strip_suffix('/'), path.rsplit_once("/f/")) {
-            (None, Some((run, number))) if !number.contains('/') => {
-                let number = number.parse().map_err(|_| format!("\"{number}\" is no feature's number, in {text}"))?;
-                (run, Some(number))
-            }
-            (closed, _) => (closed.unwrap_or(path), None),
-        };
-        let mut link = Self { run: decode(run)?.into(), sae: None, feature };
+        let (run, place) = split(path, text)?;
+        let mut link = Self { run: decode(run)?.into(), sae: None, place, ..Self::default() };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
                 Some(("sae", name)) => link.sae = Some(decode(name)?),
+                Some(("page", name)) => {
+                    let page = Page::named(name).ok_or_else(|| format!("there is no page \"{name}\", in {text}"))?;
+                    link.place = link.place.or(Some(Place::Page(page)));
+                }
+                Some(("text", text)) => link.text = Some(decode(text)?),
+                Some(("set", number)) => {
+                    let number =
+                        number.parse().map_err(|_| format!("\"{number}\" is no feature's number, in {text}"))?;
+                    link.set.push(number);
+                }
                 _ => return Err(format!("\"{pair}\" is not understood, in {text}")),
             }
         }
@@ -52,14 +61,39 @@ impl Link {
 impl Display for Link {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{SCHEME}{}/", encode(&self.run.to_string_lossy()))?;
-        if let Some(feature) = self.feature {
-            write!(out, "f/{feature}")?;
+        let page = match self.place {
+            Some(Place::Feature(number)) => write!(out, "f/{number}").map(|()| None)?,
+            Some(Place::Sample(number)) => write!(out, "s/{number}").map(|()| None)?,
+            Some(Place::Page(page)) => Some(page.name()),
+            None => None,
+        };
+        let mut pairs: Vec<(&str, String)> = Vec::new();
+        pairs.extend(page.map(|page| ("page", page.to_owned())));
+        pairs.extend(self.sae.as_ref().map(|name| ("sae", encode(name))));
+        pairs.extend(self.text.as_ref().map(|text| ("text", encode(text))));
+        pairs.extend(self.set.iter().map(|feature| ("set", feature.to_string())));
+        let mut sign = '?';
+        for (key, value) in pairs {
+            write!(out, "{sign}{key}={value}")?;
+            sign = '&';
         }
-        match &self.sae {
-            Some(name) => write!(out, "?sae={}", encode(name)),
-            None => Ok(()),
+        Ok(())
+    }
+}
+
+/// The path of the run, and what of it is meant. A slash at the end says that nothing follows, whatever the folder is called.
+fn split<'a>(path: &'a str, text: &str) -> Result<(&'a str, Option<Place>), String> {
+    if let Some(closed) = path.strip_suffix('/') {
+        return Ok((closed, None));
+    }
+    let kinds = [("/f/", "feature", Place::Feature as fn(u32) -> Place), ("/s/", "sample", Place::Sample)];
+    for (mark, what, place) in kinds {
+        if let Some((run, number)) = path.rsplit_once(mark).filter(|(_, number)| !number.contains('/')) {
+            let number = number.parse().map_err(|_| format!("\"{number}\" is no {what}'s number, in {text}"))?;
+            return Ok((run, Some(place(number))));
         }
     }
+    Ok((path, None))
 }
 
 fn encode(text: &str) -> String {
@@ -100,11 +134,21 @@ mod tests {
 
     #[test]
     fn links_and_paths_are_read() {
-        let link =
-            |run: &str, sae: Option<&str>, feature| Link { run: run.into(), sae: sae.map(str::to_owned), feature };
+        let link = |run: &str, sae: Option<&str>, place| Link {
+            run: run.into(),
+            sae: sae.map(str::to_owned),
+            place,
+            ..Link::default()
+        };
         assert_eq!(Link::parse("runs/a b"), Ok(link("runs/a b", None, None)));
-        assert_eq!(Link::parse("sae://run/f/1234"), Ok(link("run", None, Some(1234))));
-        assert_eq!(Link::parse("sae:///data/my%20run/f/7?sae=big"), Ok(link("/data/my run", Some("big"), Some(7))));
+        assert_eq!(Link::parse("sae://run/f/1234"), Ok(link("run", None, Some(Place::Feature(1234)))));
+        assert_eq!(
+            Link::parse("sae:///data/my%20run/f/7?sae=big"),
+            Ok(link("/data/my run", Some("big"), Some(Place::Feature(7))))
+        );
+        assert_eq!(Link::parse("sae://run/s/3"), Ok(link("run", None, Some(Place::Sample(3)))));
+        let filter = Some(Place::Page(Page::Filter));
+        assert_eq!(Link::parse("sae://run/?page=filter&sae=b"), Ok(link("run", Some("b"), filter)));
         assert_eq!(Link::parse("sae://run"), Ok(link("run", None, None)));
     }
 
@@ -113,6 +157,8 @@ mod tests {
         for (text, said) in [
             ("sae://run/f/x", "no feature's number"),
             ("sae://run/f/99999999999", "no feature's number"),
+            ("sae://run/s/x", "no sample's number"),
+            ("sae://run/?page=x", "no page"),
             ("sae:///f/3", "names no run"),
             ("sae://", "names no run"),
             ("sae://run?colour=red", "not understood"),
@@ -127,9 +173,15 @@ mod tests {
         fn what_is_copied_opens_the_same(
             run in "/?[a-z0-9 %?&#=._-]{1,8}(/[a-zé%20f]{1,5}){0,3}",
             sae in prop::option::of("[a-z0-9._ -]{1,8}"),
-            feature in prop::option::of(any::<u32>()),
+            place in prop::option::of(prop_oneof![
+                any::<u32>().prop_map(Place::Feature),
+                any::<u32>().prop_map(Place::Sample),
+                prop::sample::select(Page::ALL.to_vec()).prop_map(Place::Page),
+            ]),
+            text in prop::option::of(".{1,9}"),
+            set in prop::collection::vec(any::<u32>(), 0..3),
         ) {
-            let link = Link { run: run.into(), sae, feature };
+            let link = Link { run: run.into(), sae, place, text, set };
             prop_assert_eq!(Link::parse(&link.to_string()), Ok(link));
         }
     }

@@ -1,8 +1,10 @@
 //! The table of features: which are shown, in which order, and which comes next. Draws nothing.
 
 use super::field::Field;
+use super::marks::Marks;
 use super::query::Query;
 use sae_core::index::FeatureRow;
+use std::collections::BTreeSet;
 
 /// By what the table is sorted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,6 +22,11 @@ pub struct FeatureList {
     sort: Sort,
     text: String,
     query: Query,
+    /// Features picked from the map, if any were.
+    picked: Option<BTreeSet<u32>>,
+    marks: Marks,
+    /// Counts the changes of what is shown.
+    version: u64,
     /// Rows in the order of the sort.
     sorted: Vec<u32>,
     /// Those of them that the search is for.
@@ -31,8 +38,17 @@ impl FeatureList {
     pub fn new(rows: Vec<FeatureRow>) -> Self {
         let weighed = rows.iter().any(|row| row.weight_paper.is_some());
         let sort = Sort { field: if weighed { Field::Weight } else { Field::Density }, descending: true };
-        let mut list =
-            Self { rows, sort, text: String::new(), query: Query::default(), sorted: Vec::new(), shown: Vec::new() };
+        let mut list = Self {
+            rows,
+            sort,
+            text: String::new(),
+            query: Query::default(),
+            picked: None,
+            marks: Marks::default(),
+            version: 0,
+            sorted: Vec::new(),
+            shown: Vec::new(),
+        };
         list.arrange();
         list
     }
@@ -108,6 +124,45 @@ impl FeatureList {
         }
     }
 
+    /// What is written about features, as far as searches and rows show it.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// Takes in what is written by now.
+    pub fn mark(&mut self, marks: Marks) {
+        self.marks = marks;
+        if self.query.reads_marks() {
+            self.narrow();
+        }
+    }
+
+    /// Shows these features only, as far as the search finds them; nothing: all that it finds.
+    pub fn pick(&mut self, features: Option<Vec<u32>>) {
+        self.picked = features.map(|features| features.into_iter().collect());
+        self.narrow();
+    }
+
+    /// How many features were picked, if any were.
+    pub fn picked(&self) -> Option<usize> {
+        self.picked.as_ref().map(BTreeSet::len)
+    }
+
+    /// The features shown, in the order of the table.
+    pub fn shown(&self) -> impl Iterator<Item = &FeatureRow> {
+        self.shown.iter().map(|row| &self.rows[*row as usize])
+    }
+
+    /// All features, as the index lists them.
+    pub fn rows(&self) -> &[FeatureRow] {
+        &self.rows
+    }
+
+    /// Another number whenever other features are shown.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     fn arrange(&mut self) {
         let Sort { field, descending } = self.sort;
         let keys = self.rows.iter().map(|row| (key(field.value(row), descending), row.feature));
@@ -118,8 +173,12 @@ impl FeatureList {
     }
 
     fn narrow(&mut self) {
-        let Self { rows, query, sorted, .. } = self;
-        self.shown = sorted.iter().copied().filter(|at| query.matches(&rows[*at as usize])).collect();
+        let Self { rows, query, sorted, picked, marks, .. } = self;
+        let wanted = |row: &FeatureRow| {
+            picked.as_ref().is_none_or(|picked| picked.contains(&row.feature)) && query.matches(row, marks)
+        };
+        self.shown = sorted.iter().copied().filter(|at| wanted(&rows[*at as usize])).collect();
+        self.version += 1;
     }
 }
 
@@ -176,6 +235,19 @@ mod tests {
         assert_eq!(list.step(Some(0), 1), Some(3), "a feature outside the search leads to its first");
         list.search("density>1");
         assert_eq!(list.step(Some(3), 1), None);
+    }
+
+    #[test]
+    fn a_picked_subset_is_searched_like_the_whole() {
+        let mut list = list(&[(0.4, None), (0.3, None), (0.2, None), (0.1, None)]);
+        let before = list.version();
+        list.pick(Some(vec![1, 2, 77]));
+        assert_eq!((shown(&list), list.picked()), (vec![1, 2], Some(3)));
+        list.search("density<0.25");
+        assert_eq!(shown(&list), [2]);
+        list.pick(None);
+        assert_eq!(shown(&list), [2, 3]);
+        assert_ne!(list.version(), before);
     }
 
     #[test]

@@ -38,6 +38,11 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         Some(&entry.value)
     }
 
+    /// A value, without counting as a use.
+    pub fn peek(&self, key: &K) -> Option<&V> {
+        self.entries.get(key).map(|entry| &entry.value)
+    }
+
     /// Puts a value in; the longest unused go until it fits. What is put in last always stays.
     pub fn insert(&mut self, key: K, value: V, cost: usize) {
         self.remove(&key);

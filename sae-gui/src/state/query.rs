@@ -1,7 +1,8 @@
-//! What stands in the search field: predicates such as `class:cross density>1e-4 weight>0.2 123`. Understands while it
+//! What stands in the search field: predicates such as `class:cross density>1e-4 label:"red ring" 123`. Understands while it
 //! is being typed: what is not finished, or not understood, is complained about and narrows nothing.
 
 use super::field::{CLASSES, Field};
+use super::marks::{Marks, Words};
 use sae_core::index::FeatureRow;
 use std::cmp::Ordering;
 
@@ -26,6 +27,11 @@ enum Test {
     /// The class begins with one of these.
     Class(Vec<String>),
     Compare(Field, Comparison, f64),
+    /// People's words hold these, in small letters.
+    Says(Words, String),
+    Star(bool),
+    /// It is in a list whose name begins so.
+    Listed(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,7 +58,8 @@ impl Query {
     /// Reads a search. Never fails: what it could not read is in [`Query::complaint`].
     pub fn parse(text: &str) -> Self {
         let mut query = Self::default();
-        for word in text.split_whitespace() {
+        for word in words(text) {
+            let word = word.as_str();
             if let Ok(number) = word.parse() {
                 query.numbers.push(number);
                 continue;
@@ -70,11 +77,31 @@ impl Query {
         self.complaint.as_deref()
     }
 
-    /// Whether a feature is looked for.
-    pub fn matches(&self, row: &FeatureRow) -> bool {
-        let numbered = || self.numbers.iter().any(|number| begins(row.feature, *number));
-        (self.numbers.is_empty() || numbered()) && self.terms.iter().all(|term| term.holds(row))
+    /// Whether people's words decide anything.
+    pub fn reads_marks(&self) -> bool {
+        self.terms.iter().any(|term| matches!(term.test, Test::Says(..) | Test::Star(_) | Test::Listed(_)))
     }
+
+    /// Whether a feature is looked for.
+    pub fn matches(&self, row: &FeatureRow, marks: &Marks) -> bool {
+        let numbered = || self.numbers.iter().any(|number| begins(row.feature, *number));
+        (self.numbers.is_empty() || numbered()) && self.terms.iter().all(|term| term.holds(row, marks))
+    }
+}
+
+/// Words between spaces; what stands between quotation marks is one, without them.
+fn words(text: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    for sign in text.chars() {
+        match sign {
+            '"' => quoted = !quoted,
+            sign if sign.is_whitespace() && !quoted => words.push(std::mem::take(&mut word)),
+            sign => word.push(sign),
+        }
+    }
+    words.push(word);
+    words.retain(|word| !word.is_empty());
+    words
 }
 
 /// Whether the digits of `number` begin with those of `beginning`.
@@ -97,19 +124,26 @@ impl Term {
             return Err(format!("\"{word}\" is not understood: try a number, class:cross or density>1e-4"));
         };
         let (name, value) = (&body[..at], &body[at + sign.len()..]);
-        let Some(field) = Field::named(&name.to_lowercase()) else {
+        let (name, negated) = (name.to_lowercase(), negated != *inverted);
+        if let Some(test) = written(&name, value)? {
+            return match comparison {
+                Comparison::Equal => Ok(Self { negated, test }),
+                _ => Err(format!("words have no order: {name}:{value}")),
+            };
+        }
+        let Some(field) = Field::named(&name) else {
             let names = Field::ALL.map(Field::name).join(", ");
-            return Err(format!("\"{name}\" is nothing that features have: {names}"));
+            return Err(format!("\"{name}\" is nothing that features have: {names}, label, notes, author, star, list"));
         };
         let test = match field {
             Field::Class if *comparison == Comparison::Equal => Test::Class(classes(value)?),
             Field::Class => return Err(format!("classes have no order: class:{}", CLASSES[0])),
             _ => Test::Compare(field, *comparison, number(field, value)?),
         };
-        Ok(Self { negated: negated != *inverted, test })
+        Ok(Self { negated, test })
     }
 
-    fn holds(&self, row: &FeatureRow) -> bool {
+    fn holds(&self, row: &FeatureRow, marks: &Marks) -> bool {
         let holds = match &self.test {
             Test::Class(classes) => classes.iter().any(|class| row.class.starts_with(class)),
             // What has no value fits neither a comparison nor its opposite.
@@ -117,6 +151,9 @@ impl Term {
                 Some(value) => comparison.holds(value, *bound),
                 None => return false,
             },
+            Test::Says(field, words) => marks.holds(row.feature, *field, words),
+            Test::Star(star) => marks.star(row.feature) == *star,
+            Test::Listed(name) => marks.listed(row.feature, name),
         };
         holds != self.negated
     }
@@ -132,6 +169,23 @@ impl Comparison {
             Self::Equal => value.partial_cmp(&bound) == Some(Ordering::Equal),
         }
     }
+}
+
+/// A test of people's words, if the name is of any.
+fn written(name: &str, value: &str) -> Result<Option<Test>, String> {
+    let value = value.to_lowercase();
+    Ok(Some(match name {
+        "label" => Test::Says(Words::Label, value),
+        "notes" => Test::Says(Words::Notes, value),
+        "author" => Test::Says(Words::Author, value),
+        "list" => Test::Listed(value),
+        "star" => match value.as_str() {
+            "" | "y" | "ye" | "yes" => Test::Star(true),
+            "n" | "no" => Test::Star(false),
+            _ => return Err(format!("\"{value}\" is neither yes nor no")),
+        },
+        _ => return Ok(None),
+    }))
 }
 
 fn classes(value: &str) -> Result<Vec<String>, String> {
@@ -158,10 +212,23 @@ fn number(field: Field, value: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::labelling::Labelling;
     use proptest::prelude::*;
+    use sae_core::labels::{Entry, Labels};
 
     fn row(feature: u32, class: &str, density: f64, weight: Option<f64>) -> FeatureRow {
         FeatureRow { feature, class: class.into(), density, weight_paper: weight, ..FeatureRow::default() }
+    }
+
+    fn marks() -> Marks {
+        let mut labelling = Labelling::new("base", "Ann", Labels::default());
+        for (feature, label) in [(12, "Red ring"), (123, "ring")] {
+            labelling.type_in(Entry { label: label.into(), ..Entry::empty(feature) });
+        }
+        labelling.commit();
+        labelling.toggle_star(45);
+        labelling.add_to_list("Colours", &[12, 1]);
+        Marks::of(&labelling)
     }
 
     fn found(text: &str) -> Vec<u32> {
@@ -173,7 +240,7 @@ mod tests {
             row(45, "cross", 0.5, None),
         ];
         let query = Query::parse(text);
-        rows.iter().filter(|row| query.matches(row)).map(|row| row.feature).collect()
+        rows.iter().filter(|row| query.matches(row, &marks())).map(|row| row.feature).collect()
     }
 
     #[test]
@@ -186,6 +253,18 @@ mod tests {
         assert_eq!(found("-class:dead density<0.01"), [12, 123]);
         assert_eq!(found("class!=cross weight<=0.1"), [1, 123]);
         assert_eq!(found("feature=12"), [12]);
+    }
+
+    #[test]
+    fn peoples_words_are_searched() {
+        assert_eq!(found("label:ring"), [12, 123]);
+        assert_eq!(found("label:\"red r\""), [12]);
+        assert_eq!(found("-label:red label:ring"), [123]);
+        assert_eq!(found("label:"), [12, 123], "any label");
+        assert_eq!(found("author:ann class:cross"), [12]);
+        assert_eq!(found("star:yes"), [45]);
+        assert_eq!(found("list:col weight>0"), [1, 12]);
+        assert!(found("notes:x").is_empty());
     }
 
     #[test]
@@ -212,6 +291,8 @@ mod tests {
             ("colour:red", "nothing that features have"),
             ("class:blue", "no class"),
             ("class>text", "no order"),
+            ("label>a", "no order"),
+            ("star:perhaps", "neither yes nor no"),
         ] {
             assert_eq!(found(text).len(), 5, "{text}");
             let query = Query::parse(text);
@@ -223,7 +304,7 @@ mod tests {
     proptest! {
         #[test]
         fn anything_can_be_typed(text in ".{0,40}") {
-            Query::parse(&text).matches(&row(7, "text", 0.1, None));
+            Query::parse(&text).matches(&row(7, "text", 0.1, None), &marks());
         }
 
         #[test]

@@ -1,12 +1,26 @@
-//! The app between two frames: which run is open, which feature is looked at, and what commands do to that. Asks for
-//! work by returning an [`Effect`]; does none itself.
+//! The app between two frames: which run is open, what is looked at, what is being edited, and what commands do to that.
+//! Asks for work by returning [`Effect`]s; does none itself.
 
 use super::command::Command;
-use super::data::{Examples, Group, Index, Opened, RunInfo};
+use super::data::{Details, Group, Opened, Report, RunInfo};
+use super::export;
 use super::history::{History, Way};
+use super::job::{Job, Order, Writing};
+use super::labelling::Labelling;
 use super::link::Link;
 use super::list::FeatureList;
+use super::lru::Lru;
+use super::marks::Marks;
+use super::palette::Palette;
+use super::place::{Page, Place};
+use super::sieve::{Scores, Sieve};
+use super::trial::Trial;
 use sae_core::index::{FeatureRow, Neighbour};
+use sae_core::labels::{Change, Labels, Saved};
+use std::path::PathBuf;
+
+/// Features whose details are kept. Those of one take about 5 KB.
+const DETAILS: usize = 256;
 
 /// A run that is open.
 #[derive(Debug)]
@@ -15,10 +29,22 @@ pub struct OpenRun {
     pub info: RunInfo,
     /// Its features.
     pub list: FeatureList,
-    /// Examples and neighbours, once they are read.
-    pub index: Option<Index>,
+    /// What the index says of the features looked at lately.
+    details: Lru<u32, Details>,
     /// What was looked at.
     pub history: History,
+    /// What is written about the features.
+    pub labelling: Labelling,
+    /// Scores and the threshold, once they are read.
+    pub sieve: Option<Result<Sieve, String>>,
+    /// What a set is written as.
+    pub writing: Writing,
+    /// A text of the person's own.
+    pub trial: Trial,
+    /// Provenance, curves and evaluations, once they are read.
+    pub report: Option<Report>,
+    feature: Option<u32>,
+    sample: u32,
 }
 
 /// How far opening is.
@@ -34,6 +60,19 @@ pub enum Phase {
     Open(Box<OpenRun>),
 }
 
+/// Edits of labels that are to be written, whatever is open by then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Edits {
+    /// The run's folder.
+    pub root: PathBuf,
+    /// The autoencoder.
+    pub sae: String,
+    /// The edits, in order.
+    pub changes: Vec<Change>,
+    /// What the file was known to hold.
+    pub known: Labels,
+}
+
 /// What a session cannot do itself.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -41,14 +80,36 @@ pub enum Effect {
     Open(Link),
     /// Put text into the clipboard.
     Copy(String),
+    /// Put a picture of the window into the clipboard.
+    CopyPicture,
     /// Put the cursor into the search field.
     FocusSearch,
+    /// Put the cursor into the field of the label.
+    FocusLabel,
     /// Bring the current feature's row into view.
     Reveal,
+    /// Write edits.
+    Save(Edits),
+    /// Start a command.
+    Start(Order),
     /// Change the colours; nothing: as the system says.
     Theme(Option<Theme>),
     /// Close the window.
     Quit,
+}
+
+/// What lies over the pages.
+#[derive(Clone, Debug, Default)]
+pub enum Sheet {
+    /// Nothing.
+    #[default]
+    None,
+    /// All shortcuts.
+    Shortcuts,
+    /// The field for another run, with what was typed.
+    Open(String),
+    /// The command palette.
+    Palette(Palette),
 }
 
 /// Colours.
@@ -65,17 +126,19 @@ pub enum Theme {
 pub struct Session {
     /// How far opening is.
     pub phase: Phase,
-    /// Whether the sheet of shortcuts is open.
-    pub shows_shortcuts: bool,
+    /// What lies over the pages.
+    pub sheet: Sheet,
     /// The last thing to tell, such as "Link copied".
     pub notice: Option<String>,
+    /// The command that was started last.
+    pub job: Option<Job>,
     /// What was asked for last.
     asked: Option<Link>,
 }
 
 impl Default for Session {
     fn default() -> Self {
-        Self { phase: Phase::Empty, shows_shortcuts: false, notice: None, asked: None }
+        Self { phase: Phase::Empty, sheet: Sheet::None, notice: None, job: None, asked: None }
     }
 }
 
@@ -85,6 +148,7 @@ impl Session {
     pub fn open(&mut self, link: Link) -> Effect {
         self.asked = Some(link.clone());
         self.notice = None;
+        self.sheet = Sheet::None;
         self.phase = Phase::Opening;
         Effect::Open(link)
     }
@@ -105,23 +169,100 @@ impl Session {
         };
         let list = FeatureList::new(opened.rows);
         let mut history = History::default();
-        let wanted = self.asked.as_ref().and_then(|link| link.feature);
-        if let Some(number) = wanted.filter(|number| list.row(*number).is_none()) {
-            let (sae, total) = (&opened.info.sae, list.total());
-            self.notice = Some(format!("There is no feature {number} in {sae}, which has {total}."));
+        let first = list.step(None, 0);
+        let wanted = self.asked.as_ref().and_then(|link| link.place);
+        let place = match wanted {
+            Some(Place::Feature(number)) if list.row(number).is_none() => {
+                let (sae, total) = (&opened.info.sae, list.total());
+                self.notice = Some(format!("There is no feature {number} in {sae}, which has {total}."));
+                first.map(Place::Feature)
+            }
+            Some(Place::Sample(number)) if u64::from(number) >= opened.info.samples => {
+                self.notice = Some(format!("There is no sample {number}; the run has {}.", opened.info.samples));
+                first.map(Place::Feature)
+            }
+            None => first.map(Place::Feature),
+            wanted => wanted,
+        };
+        if let Some(place) = place {
+            history.visit(place, Way::Chosen);
         }
-        let first = wanted.filter(|number| list.row(*number).is_some()).or_else(|| list.step(None, 0));
-        if let Some(feature) = first {
-            history.visit(feature, Way::Chosen);
+        let (labels, broken) = opened.labels;
+        self.notice = broken.map(|cause| format!("The labels cannot be read: {cause}")).or(self.notice.take());
+        let labelling = Labelling::new(&opened.info.sae, &opened.author, labels);
+        let writing = Writing::beside(&opened.info.root);
+        let mut run = OpenRun {
+            info: opened.info,
+            list,
+            details: Lru::new(DETAILS),
+            history,
+            labelling,
+            sieve: None,
+            writing,
+            trial: Trial::default(),
+            report: None,
+            feature: first,
+            sample: 0,
+        };
+        run.arrive();
+        run.list.mark(Marks::of(&run.labelling));
+        let link = self.asked.clone().unwrap_or_default();
+        run.trial.draft.text = link.text.unwrap_or_default();
+        for row in link.set.iter().filter_map(|feature| run.list.row(*feature)) {
+            run.trial.steer(row.feature, row.max);
         }
-        self.phase = Phase::Open(Box::new(OpenRun { info: opened.info, list, index: None, history }));
+        self.phase = Phase::Open(Box::new(run));
         Some(Effect::Reveal)
     }
 
-    /// Takes examples and neighbours.
-    pub fn indexed(&mut self, index: Index) {
-        if let Phase::Open(run) = &mut self.phase {
-            run.index = Some(index);
+    /// Takes the score table.
+    pub fn scored(&mut self, scores: Result<Scores, String>) {
+        if let Some(run) = self.run_mut() {
+            let none = || "The score table has no scores.".to_owned();
+            run.sieve = Some(scores.and_then(|scores| Sieve::new(scores).ok_or_else(none)));
+        }
+    }
+
+    /// Takes what the writer of labels answers; returns what is to be written next.
+    pub fn saved(&mut self, result: Result<Saved, String>) -> Option<Effect> {
+        let failed = result.is_err();
+        let told = self.run_mut()?.labelling.saved(result);
+        self.notice = told.or(self.notice.take());
+        // After a failure the next edit tries again, as otherwise a full disk would be asked for ever.
+        if failed { None } else { self.edited() }
+    }
+
+    /// Takes labels that somebody else wrote.
+    pub fn relabelled(&mut self, labels: Result<Labels, String>) {
+        match labels {
+            Ok(labels) => {
+                if let Some(run) = self.run_mut() {
+                    run.labelling.seen(labels);
+                    run.list.mark(Marks::of(&run.labelling));
+                }
+            }
+            Err(cause) => self.notice = Some(format!("The labels were changed and cannot be read: {cause}")),
+        }
+    }
+
+    /// After an edit: searches see it, and it is to be written.
+    pub fn edited(&mut self) -> Option<Effect> {
+        let run = self.run_mut()?;
+        run.list.mark(Marks::of(&run.labelling));
+        let changes = run.labelling.send()?;
+        let (root, sae) = (run.info.root.clone(), run.info.sae.clone());
+        Some(Effect::Save(Edits { root, sae, changes, known: run.labelling.known().clone() }))
+    }
+
+    /// Notes that a command was started.
+    pub fn started(&mut self, order: Order) {
+        self.job = Some(Job::new(order));
+    }
+
+    /// Takes what the index says of a feature.
+    pub fn detailed(&mut self, feature: u32, details: Details) {
+        if let Some(run) = self.run_mut() {
+            run.details.insert(feature, details, 1);
         }
     }
 
@@ -141,118 +282,233 @@ impl Session {
         }
     }
 
-    /// Goes to a feature.
-    pub fn go(&mut self, feature: u32, way: Way) {
+    /// Goes to a place, if there is one.
+    pub fn go(&mut self, place: Place, way: Way) -> Option<Effect> {
         self.notice = None;
-        if let Some(run) = self.run_mut().filter(|run| run.list.row(feature).is_some()) {
-            run.history.visit(feature, way);
+        let run = self.run_mut()?;
+        let there = match place {
+            Place::Feature(number) => run.list.row(number).is_some(),
+            Place::Sample(number) => u64::from(number) < run.info.samples,
+            Place::Page(_) => true,
+        };
+        if !there {
+            return None;
         }
+        // "Features" and "Sample" are where one was on them last.
+        let place = match place {
+            Place::Page(Page::Features) => run.feature.map_or(place, Place::Feature),
+            Place::Page(Page::Sample) => Place::Sample(run.sample),
+            place => place,
+        };
+        run.labelling.commit();
+        run.history.visit(place, way);
+        run.arrive();
+        self.edited()
     }
 
     /// Opens the index of another autoencoder of the run.
     pub fn switch(&mut self, sae: &str) -> Option<Effect> {
         let run = self.run()?.info.root.clone();
-        Some(self.open(Link { run, sae: Some(sae.into()), feature: None }))
+        Some(self.open(Link { run, sae: Some(sae.into()), ..Link::default() }))
     }
 
     /// A link to what is shown.
     pub fn link(&self) -> Option<Link> {
         let run = self.run()?;
         let sae = (run.info.indexed.len() > 1).then(|| run.info.sae.clone());
-        Some(Link { run: run.info.root.clone(), sae, feature: run.history.current() })
+        let draft = Some(&run.trial.draft).filter(|draft| run.page() == Page::Try && !draft.text.is_empty());
+        Some(Link {
+            run: run.info.root.clone(),
+            sae,
+            place: run.history.current(),
+            text: draft.map(|draft| draft.text.clone()),
+            set: draft.iter().flat_map(|draft| &draft.steers).map(|steer| steer.feature).collect(),
+        })
     }
 
     /// Whether a command can do anything now.
     pub fn allows(&self, command: Command) -> bool {
-        let history = |leads: fn(&History) -> bool| self.run().is_some_and(|run| leads(&run.history));
+        let run = self.run();
+        let history = |leads: fn(&History) -> bool| run.is_some_and(|run| leads(&run.history));
+        let labels = |leads: fn(&Labelling) -> bool| run.is_some_and(|run| leads(&run.labelling));
+        let on_feature = || run.is_some_and(|run| run.page() == Page::Features && run.feature.is_some());
         match command {
             Command::Reload => self.asked.is_some(),
-            Command::CopyLink | Command::Next | Command::Previous | Command::Search => self.run().is_some(),
+            Command::Index => run.is_some() && !self.job.as_ref().is_some_and(Job::runs),
+            Command::CopyLink | Command::CopyTable | Command::Search | Command::Page(_) => run.is_some(),
+            Command::Next | Command::Previous => {
+                run.is_some_and(|run| matches!(run.page(), Page::Features | Page::Sample))
+            }
+            Command::Label | Command::Star | Command::CopyJson => on_feature(),
+            Command::Undo => labels(Labelling::has_undo),
+            Command::Redo => labels(Labelling::has_redo),
             Command::Dismiss => {
-                self.shows_shortcuts || self.run().is_some_and(|run| !run.list.search_text().is_empty())
+                let narrowed = |run: &OpenRun| !run.list.search_text().is_empty() || run.list.picked().is_some();
+                !matches!(self.sheet, Sheet::None) || run.is_some_and(narrowed)
             }
             Command::Back => history(History::has_back),
             Command::Forward => history(History::has_forward),
-            _ => true,
+            Command::Open
+            | Command::Quit
+            | Command::CopyPicture
+            | Command::Palette
+            | Command::ThemeSystem
+            | Command::ThemeLight
+            | Command::ThemeDark
+            | Command::Shortcuts => true,
         }
     }
 
     /// Does what a command says.
-    pub fn apply(&mut self, command: Command) -> Option<Effect> {
+    pub fn apply(&mut self, command: Command) -> Vec<Effect> {
         if !self.allows(command) {
-            return None;
+            return Vec::new();
         }
         self.notice = None;
         match command {
-            Command::Reload => {
-                let link = self.link().or_else(|| self.asked.clone())?;
-                Some(self.open(link))
+            Command::Reload => self.reload(),
+            Command::CopyLink => self.copy("Link copied.", |session| Some(session.link()?.to_string())),
+            Command::CopyJson => self.copy("Feature copied as JSON.", |session| export::json(session.run()?)),
+            Command::CopyTable => self.copy("Table copied as CSV.", |session| Some(export::csv(&session.run()?.list))),
+            Command::CopyPicture => vec![Effect::CopyPicture],
+            Command::Open => self.lay(Sheet::Open(String::new())),
+            Command::Palette => self.lay(Sheet::Palette(Palette::default())),
+            Command::Shortcuts => match self.sheet {
+                Sheet::Shortcuts => self.lay(Sheet::None),
+                _ => self.lay(Sheet::Shortcuts),
+            },
+            Command::Index => self.run().map(|run| Effect::Start(run.index_order())).into_iter().collect(),
+            Command::Quit => {
+                let save = self.run_mut().map(|run| run.labelling.commit()).and_then(|()| self.edited());
+                save.into_iter().chain([Effect::Quit]).collect()
             }
-            Command::CopyLink => {
-                let link = self.link()?.to_string();
-                self.notice = Some("Link copied.".into());
-                Some(Effect::Copy(link))
+            Command::Undo => self.turn(Labelling::undo),
+            Command::Redo => self.turn(Labelling::redo),
+            Command::Label => vec![Effect::FocusLabel],
+            Command::Star => {
+                if let Some(run) = self.run_mut() {
+                    run.feature.into_iter().for_each(|feature| run.labelling.toggle_star(feature));
+                }
+                self.edited().into_iter().collect()
             }
-            Command::Quit => Some(Effect::Quit),
+            Command::Page(page) => self.go(Place::Page(page), Way::Chosen).into_iter().collect(),
             Command::Next => self.step(1),
             Command::Previous => self.step(-1),
             Command::Back => self.recall(History::back),
             Command::Forward => self.recall(History::forward),
-            Command::Search => Some(Effect::FocusSearch),
-            Command::Dismiss if self.shows_shortcuts => {
-                self.shows_shortcuts = false;
-                None
+            Command::Search => {
+                let save = self.go(Place::Page(Page::Features), Way::Chosen);
+                save.into_iter().chain([Effect::FocusSearch]).collect()
             }
+            Command::Dismiss if !matches!(self.sheet, Sheet::None) => self.lay(Sheet::None),
             Command::Dismiss => {
-                self.run_mut()?.list.search("");
-                Some(Effect::Reveal)
+                if let Some(run) = self.run_mut() {
+                    run.list.pick(None);
+                    run.list.search("");
+                }
+                vec![Effect::Reveal]
             }
-            Command::ThemeSystem => Some(Effect::Theme(None)),
-            Command::ThemeLight => Some(Effect::Theme(Some(Theme::Light))),
-            Command::ThemeDark => Some(Effect::Theme(Some(Theme::Dark))),
-            Command::Shortcuts => {
-                self.shows_shortcuts = !self.shows_shortcuts;
-                None
-            }
+            Command::ThemeSystem => vec![Effect::Theme(None)],
+            Command::ThemeLight => vec![Effect::Theme(Some(Theme::Light))],
+            Command::ThemeDark => vec![Effect::Theme(Some(Theme::Dark))],
         }
     }
 
-    fn step(&mut self, by: isize) -> Option<Effect> {
-        let run = self.run_mut()?;
-        let feature = run.list.step(run.history.current(), by)?;
-        run.history.visit(feature, Way::Stepped);
-        Some(Effect::Reveal)
+    /// Reads the run again, after writing what is being typed.
+    fn reload(&mut self) -> Vec<Effect> {
+        let Some(link) = self.link().or_else(|| self.asked.clone()) else { return Vec::new() };
+        let save = self.run_mut().map(|run| run.labelling.commit()).and_then(|()| self.edited());
+        save.into_iter().chain([self.open(link)]).collect()
     }
 
-    fn recall(&mut self, turn: fn(&mut History)) -> Option<Effect> {
-        turn(&mut self.run_mut()?.history);
-        Some(Effect::Reveal)
+    fn copy(&mut self, told: &str, text: impl FnOnce(&Self) -> Option<String>) -> Vec<Effect> {
+        let Some(text) = text(self) else { return Vec::new() };
+        self.notice = Some(told.into());
+        vec![Effect::Copy(text)]
+    }
+
+    fn lay(&mut self, sheet: Sheet) -> Vec<Effect> {
+        self.sheet = sheet;
+        Vec::new()
+    }
+
+    fn turn(&mut self, turn: fn(&mut Labelling) -> Option<u32>) -> Vec<Effect> {
+        let about = self.run_mut().and_then(|run| turn(&mut run.labelling));
+        let saved = self.edited();
+        let moved = about.and_then(|feature| self.go(Place::Feature(feature), Way::Chosen));
+        saved.into_iter().chain(moved).chain([Effect::Reveal]).collect()
+    }
+
+    fn step(&mut self, by: isize) -> Vec<Effect> {
+        let Some(run) = self.run() else { return Vec::new() };
+        let place = match run.page() {
+            Page::Sample => {
+                let last = u32::try_from(run.info.samples.saturating_sub(1)).unwrap_or(u32::MAX);
+                Some(Place::Sample(run.sample.saturating_add_signed(by as i32).min(last)))
+            }
+            _ => run.list.step(run.feature, by).map(Place::Feature),
+        };
+        let saved = place.and_then(|place| self.go(place, Way::Stepped));
+        saved.into_iter().chain([Effect::Reveal]).collect()
+    }
+
+    fn recall(&mut self, turn: fn(&mut History)) -> Vec<Effect> {
+        if let Some(run) = self.run_mut() {
+            run.labelling.commit();
+            turn(&mut run.history);
+            run.arrive();
+        }
+        self.edited().into_iter().chain([Effect::Reveal]).collect()
     }
 }
 
 impl OpenRun {
-    /// The feature looked at.
+    /// The page that is shown.
+    pub fn page(&self) -> Page {
+        self.history.current().map(Place::page).unwrap_or_default()
+    }
+
+    /// The feature looked at, now or last.
     pub fn feature(&self) -> Option<&FeatureRow> {
-        self.list.row(self.history.current()?)
+        self.list.row(self.feature?)
+    }
+
+    /// The sample looked at, now or last.
+    pub fn sample(&self) -> u32 {
+        self.sample
+    }
+
+    /// Remembers what the history has come to.
+    fn arrive(&mut self) {
+        match self.history.current() {
+            Some(Place::Feature(number)) => self.feature = Some(number),
+            Some(Place::Sample(number)) => self.sample = number,
+            Some(Place::Page(_)) | None => {}
+        }
+    }
+
+    fn index_order(&self) -> Order {
+        let run = self.info.root.display().to_string();
+        let mut arguments = ["index", "--run", &run, "--sae", &self.info.sae].map(String::from).to_vec();
+        // The same question as last time.
+        arguments.extend(self.info.threshold.iter().flat_map(|z| ["--threshold".into(), z.to_string()]));
+        Order { title: format!("Indexing {}", self.info.sae), arguments, rereads: true }
+    }
+
+    /// What the index says of the feature looked at; nothing while it is being read.
+    pub fn details(&self) -> Option<&Details> {
+        self.details.peek(&self.feature?)
     }
 
     /// Examples of the feature looked at; nothing while they are being read.
     pub fn groups(&self) -> Option<Result<Vec<Group>, &str>> {
-        let feature = self.history.current()? as usize;
-        let examples: Result<&Examples, _> = self.index.as_ref()?.examples.as_ref();
-        Some(match examples {
-            Ok(lists) => Ok(lists.get(feature).map_or_else(Vec::new, |list| Group::of(list))),
-            Err(reason) => Err(reason.as_str()),
-        })
+        let examples = self.details()?.examples.as_ref();
+        Some(examples.map(|list| Group::of(list)).map_err(String::as_str))
     }
 
     /// Neighbours of the feature looked at; nothing while they are being read.
     pub fn neighbours(&self) -> Option<Result<&[Neighbour], &str>> {
-        let feature = self.history.current()? as usize;
-        Some(match &self.index.as_ref()?.neighbours {
-            Ok(lists) => Ok(lists.get(feature).map(Vec::as_slice).unwrap_or_default()),
-            Err(reason) => Err(reason.as_str()),
-        })
+        Some(self.details()?.neighbours.as_deref().map_err(String::as_str))
     }
 
     /// Samples that the feature's examples are from, in the order in which they are shown, each once.
@@ -280,9 +536,15 @@ mod tests {
             class: "cross".into(),
             ..FeatureRow::default()
         };
-        let info =
-            RunInfo { root: "/runs/a".into(), sae: "base".into(), indexed: vec!["base".into()], ..RunInfo::default() };
-        Opened { info, rows: (0..features).map(row).collect() }
+        let info = RunInfo {
+            root: "/runs/a".into(),
+            sae: "base".into(),
+            indexed: vec!["base".into()],
+            samples: 5,
+            ..RunInfo::default()
+        };
+        let labels = (Labels::default(), None);
+        Opened { info, rows: (0..features).map(row).collect(), labels, author: "ann".into() }
     }
 
     fn session(link: &str) -> Session {
@@ -293,23 +555,27 @@ mod tests {
     }
 
     fn current(session: &Session) -> Option<u32> {
-        session.run().and_then(|run| run.history.current())
+        session.run().and_then(|run| Some(run.feature()?.feature))
     }
 
     #[test]
-    fn a_link_opens_its_feature_and_a_run_its_first() {
+    fn a_link_opens_its_place_and_a_run_its_first_feature() {
         assert_eq!(current(&session("sae://a/f/7")), Some(7));
         assert_eq!(current(&session("a")), Some(0));
-        let session = session("sae://a/f/700");
-        assert_eq!(current(&session), Some(0));
-        assert!(session.notice.is_some_and(|notice| notice.contains("no feature 700")));
+        assert_eq!(session("sae://a/?page=filter").run().unwrap().page(), Page::Filter);
+        assert_eq!(session("sae://a/s/3").run().unwrap().sample(), 3);
+        for (link, said) in [("sae://a/f/700", "no feature 700"), ("sae://a/s/5", "no sample 5")] {
+            let session = session(link);
+            assert_eq!(current(&session), Some(0));
+            assert!(session.notice.is_some_and(|notice| notice.contains(said)));
+        }
     }
 
     #[test]
     fn the_copied_link_leads_back() {
         let mut session = session("a");
-        session.go(12, Way::Chosen);
-        assert_eq!(session.apply(Command::CopyLink), Some(Effect::Copy("sae:///runs/a/f/12".into())));
+        session.go(Place::Feature(12), Way::Chosen);
+        assert_eq!(session.apply(Command::CopyLink), [Effect::Copy("sae:///runs/a/f/12".into())]);
         assert_eq!(session.notice.as_deref(), Some("Link copied."));
     }
 
@@ -330,15 +596,60 @@ mod tests {
     }
 
     #[test]
-    fn reloading_keeps_the_feature_and_a_failure_can_be_tried_again() {
+    fn pages_remember_what_was_on_them() {
         let mut session = session("a");
-        session.go(5, Way::Chosen);
-        let Some(Effect::Open(link)) = session.apply(Command::Reload) else { panic!("a reload opens") };
-        assert_eq!(link.feature, Some(5));
+        session.go(Place::Feature(9), Way::Chosen);
+        session.go(Place::Sample(2), Way::Chosen);
+        session.apply(Command::Next);
+        session.apply(Command::Page(Page::Run));
+        assert!(!session.allows(Command::Next) && !session.allows(Command::Star));
+        session.apply(Command::Page(Page::Sample));
+        assert_eq!(session.run().unwrap().sample(), 3);
+        session.apply(Command::Page(Page::Features));
+        assert_eq!((session.run().unwrap().page(), current(&session)), (Page::Features, Some(9)));
+    }
+
+    #[test]
+    fn edits_are_sent_to_be_written_and_undo_goes_to_the_feature() {
+        let mut session = session("a");
+        session.go(Place::Feature(4), Way::Chosen);
+        let starred = session.apply(Command::Star);
+        assert!(matches!(&starred[..], [Effect::Save(edits)] if edits.sae == "base" && edits.changes.len() == 1));
+        session.saved(Ok(Saved { labels: session.run().unwrap().labelling.known().clone(), aside: None }));
+        session.run_mut().unwrap().list.search("star:yes");
+        session.go(Place::Feature(8), Way::Chosen);
+        session.apply(Command::Undo);
+        assert_eq!(current(&session), Some(4));
+        assert!(session.run().unwrap().list.is_empty(), "the search has seen the undo");
+    }
+
+    #[test]
+    fn what_is_typed_is_an_edit_when_one_goes_elsewhere() {
+        let mut session = session("a");
+        let mut entry = session.run().unwrap().labelling.entry(0);
+        entry.label = "red".into();
+        session.run_mut().unwrap().labelling.type_in(entry);
+        assert!(matches!(session.apply(Command::Next)[..], [Effect::Save(_), Effect::Reveal]));
+        assert_eq!(session.run().unwrap().list.marks().label(0), Some("red"));
+        let mut entry = session.run().unwrap().labelling.entry(1);
+        entry.notes = "typed and not left".into();
+        session.run_mut().unwrap().labelling.type_in(entry);
+        session.saved(Err("full".into()));
+        assert!(
+            matches!(&session.apply(Command::Quit)[..], [Effect::Save(edits), Effect::Quit] if edits.changes.len() == 2)
+        );
+    }
+
+    #[test]
+    fn reloading_keeps_the_place_and_a_failure_can_be_tried_again() {
+        let mut session = session("a");
+        session.go(Place::Feature(5), Way::Chosen);
+        let [Effect::Open(link)] = &session.apply(Command::Reload)[..] else { panic!("a reload opens") };
+        assert_eq!(link.place, Some(Place::Feature(5)));
         session.opened(Err("gone".into()));
         assert!(matches!(&session.phase, Phase::Failed(reason) if reason == "gone"));
         assert!(session.allows(Command::Reload) && !session.allows(Command::Next));
-        assert!(matches!(session.apply(Command::Reload), Some(Effect::Open(_))));
+        assert!(matches!(session.apply(Command::Reload)[..], [Effect::Open(_)]));
     }
 
     #[test]

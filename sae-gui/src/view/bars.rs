@@ -1,29 +1,24 @@
 //! The menu bar on top and the line at the bottom.
 
+use super::Action;
 use super::gallery;
 use super::theme::{self, Direction};
 use crate::state::command::{Command, Menu};
 use crate::state::format;
+use crate::state::job::State;
+use crate::state::place::{Page, Place};
 use crate::state::session::{OpenRun, Session};
 use egui::{Align, Button, ComboBox, Layout, Response, RichText, Role, Sense, Ui, Vec2, WidgetInfo};
 
-/// What was clicked in the menu bar.
-pub enum Click {
-    /// A command.
-    Command(Command),
-    /// Another autoencoder of the run.
-    Sae(String),
-}
-
 /// Draws the menu bar.
-pub fn top(ui: &mut Ui, session: &Session) -> Option<Click> {
+pub fn top(ui: &mut Ui, session: &Session) -> Option<Action> {
     let mut click = None;
     egui::MenuBar::new().ui(ui, |ui| {
         for menu in Menu::ALL {
             ui.menu_button(menu.title(), |ui| {
                 for command in Command::ALL.into_iter().filter(|command| command.menu() == menu) {
                     if entry(ui, session, command).clicked() {
-                        click = Some(Click::Command(command));
+                        click = Some(Action::Command(command));
                         ui.close();
                     }
                 }
@@ -32,20 +27,29 @@ pub fn top(ui: &mut Ui, session: &Session) -> Option<Click> {
         ui.separator();
         for (command, direction) in [(Command::Back, Direction::Left), (Command::Forward, Direction::Right)] {
             if arrow(ui, session.allows(command), command, direction).clicked() {
-                click = Some(Click::Command(command));
+                click = Some(Action::Command(command));
             }
         }
         if let Some(run) = session.run() {
             ui.separator();
+            for page in Page::ALL {
+                let command = Command::Page(page);
+                let tab = ui.selectable_label(run.page() == page, page.title());
+                tab.widget_info(|| WidgetInfo::selected(Role::Tab, true, run.page() == page, page.title()));
+                if tab.on_hover_text(tip(command)).clicked() {
+                    click = Some(Action::Go(Place::Page(page)));
+                }
+            }
+            ui.separator();
             ui.label(RichText::new(name(run)).strong()).on_hover_text(run.info.root.display().to_string());
             if let Some(sae) = autoencoder(ui, run) {
-                click = Some(Click::Sae(sae));
+                click = Some(Action::Sae(sae));
             }
         }
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             let command = Command::Shortcuts;
             if ui.add(Button::new("?").min_size(Vec2::splat(22.0))).on_hover_text(tip(command)).clicked() {
-                click = Some(Click::Command(command));
+                click = Some(Action::Command(command));
             }
         });
     });
@@ -100,8 +104,9 @@ fn autoencoder(ui: &mut Ui, run: &OpenRun) -> Option<String> {
     chosen
 }
 
-/// Draws the line at the bottom.
-pub fn bottom(ui: &mut Ui, session: &Session, held: usize) {
+/// Draws the line at the bottom; returns whether the command that runs is to be stopped.
+pub fn bottom(ui: &mut Ui, session: &Session, held: usize) -> bool {
+    let mut stop = false;
     let muted = theme::muted(ui);
     let small = |text: String| RichText::new(text).small().color(muted);
     ui.horizontal(|ui| {
@@ -116,13 +121,41 @@ pub fn bottom(ui: &mut Ui, session: &Session, held: usize) {
             }
             None => drop(ui.label(small("Drop a run folder on this window to open it.".into()))),
         }
+        if let Some(job) = session.job.as_ref().filter(|job| job.runs()) {
+            ui.spinner();
+            ui.label(small(job.order.title.clone())).on_hover_text(job.order.line());
+            if let Some(line) = job.lines.last() {
+                ui.label(small(line.clone()));
+            }
+            if ui.small_button("Stop").clicked() {
+                stop = true;
+            }
+        }
+        let failed = session.job.as_ref().and_then(|job| match &job.state {
+            State::Failed(reason) => Some(reason.lines().next().unwrap_or_default()),
+            _ => None,
+        });
+        if let Some(reason) = failed {
+            ui.label(RichText::new(reason).small().color(ui.visuals().error_fg_color));
+        }
+        if let Some((count, Some(reason))) =
+            session.run().map(|run| run.labelling.unsaved()).filter(|(count, _)| *count > 0)
+        {
+            let text = format!("{count} edits are not saved: {reason}");
+            ui.label(RichText::new(text).small().strong().color(ui.visuals().error_fg_color));
+        }
         if let Some(notice) = &session.notice {
             ui.label(RichText::new(notice).small().strong());
         }
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            let held = format!("{:.0} of {} MB", held as f64 / f64::from(1 << 20), gallery::LIMIT >> 20);
+            let held = format!(
+                "{:.0} of {} MB",
+                held as f64 / f64::from(1 << 20),
+                (gallery::LIMIT + gallery::ACTIVE_LIMIT) >> 20
+            );
             ui.add(egui::Label::new(small(held)).sense(Sense::hover()))
-                .on_hover_text("Samples and pictures kept in memory; the longest unused go first");
+                .on_hover_text("Samples, pictures and activations kept in memory; the longest unused go first");
         });
     });
+    stop
 }

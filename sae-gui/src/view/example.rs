@@ -1,8 +1,9 @@
 //! One place where a feature fires, as a card: the picture with the patch outlined, the words with the token marked.
 
 use super::gallery::{Gallery, Shown};
+use super::heat::{self, Heat};
 use super::theme;
-use crate::state::data::TokenView;
+use crate::state::data::{Active, TokenView};
 use crate::state::excerpt::{Tone, excerpt};
 use crate::state::format;
 use egui::text::{LayoutJob, TextFormat, TextWrapping};
@@ -11,6 +12,7 @@ use egui::{
     WidgetInfo, pos2, vec2,
 };
 use sae_core::index::Example;
+use std::sync::Arc;
 
 /// Height of a card.
 const HEIGHT: f32 = 118.0;
@@ -21,8 +23,20 @@ const GAP: f32 = 8.0;
 /// Longest side of the picture that hovering shows.
 const LARGE: f32 = 320.0;
 
-/// Draws the cards of a group in as many columns as fit.
-pub fn grid(ui: &mut Ui, examples: &[Example], max: f32, gallery: &mut Gallery) {
+/// Whose activations are drawn, on which scale.
+#[derive(Clone, Copy)]
+pub struct Lens {
+    /// The feature.
+    pub feature: u32,
+    /// Its largest activation: the top of the scale.
+    pub max: f32,
+    /// How its heat is drawn.
+    pub heat: Heat,
+}
+
+/// Draws the cards of a group in as many columns as fit; returns a sample that was clicked.
+pub fn grid(ui: &mut Ui, examples: &[Example], lens: Lens, gallery: &mut Gallery) -> Option<u32> {
+    let mut clicked = None;
     let room = ui.available_width();
     let columns = ((room + GAP) / (WIDTH + GAP)).floor().max(1.0);
     let width = (room - GAP * (columns - 1.0)) / columns;
@@ -30,20 +44,25 @@ pub fn grid(ui: &mut Ui, examples: &[Example], max: f32, gallery: &mut Gallery) 
         ui.horizontal(|ui| {
             ui.spacing_mut().item_spacing.x = GAP;
             for example in row {
-                let (rect, response) = ui.allocate_exact_size(vec2(width, HEIGHT), Sense::hover());
+                let (rect, response) = ui.allocate_exact_size(vec2(width, HEIGHT), Sense::click());
                 let strength = format::real(example.activation as f64);
                 let label = format!("sample {}, position {}: {strength}", example.sample, example.position);
                 response.widget_info(|| WidgetInfo::labeled(Role::Figure, true, label.as_str()));
                 // Cards outside the visible part cost nothing.
                 if ui.is_rect_visible(rect) {
-                    card(ui, response.id, rect, example, max, gallery);
+                    card(ui, response.id, rect, example, lens, gallery);
+                }
+                if response.on_hover_text_at_pointer("Click to see the whole sample").clicked() {
+                    clicked = Some(example.sample);
                 }
             }
         });
     }
+    clicked
 }
 
-fn card(ui: &mut Ui, id: Id, rect: Rect, example: &Example, max: f32, gallery: &mut Gallery) {
+fn card(ui: &mut Ui, id: Id, rect: Rect, example: &Example, lens: Lens, gallery: &mut Gallery) {
+    let active = gallery.active(example.sample).and_then(Result::ok);
     let (fill, stroke) = theme::card(ui);
     ui.painter().rect(rect, 6.0, fill, stroke, StrokeKind::Inside);
     let inner = rect.shrink(GAP);
@@ -57,16 +76,16 @@ fn card(ui: &mut Ui, id: Id, rect: Rect, example: &Example, max: f32, gallery: &
         && !shown.textures.is_empty()
     {
         let frame = Rect::from_min_size(inner.min, Vec2::splat(inner.height()));
-        picture(ui, id.with("picture"), frame, shown, token);
+        picture(ui, id.with("picture"), frame, shown, token, active.as_ref(), lens);
         text.min.x = frame.right() + GAP + 2.0;
     }
     let painter = ui.painter_at(text);
-    strength(ui, &painter, text, example, max);
+    strength(ui, &painter, text, example, lens.max);
     let words = Rect::from_min_max(pos2(text.left(), text.top() + 24.0), pos2(text.right(), text.bottom() - 16.0));
     let job = match &shown {
         None => line(ui, "Reading ..."),
         Some(Err(reason)) => line(ui, reason),
-        Some(Ok(shown)) => marked(ui, shown, example.position),
+        Some(Ok(shown)) => marked(ui, shown, example.position, active.as_ref(), lens),
     };
     let galley = painter.layout_job(LayoutJob { wrap: wrapped(words), ..job });
     painter.galley(words.min, galley, ui.visuals().text_color());
@@ -112,13 +131,17 @@ fn line(ui: &Ui, text: &str) -> LayoutJob {
     LayoutJob::single_section(text.into(), TextFormat::simple(TextStyle::Body.resolve(ui.style()), theme::muted(ui)))
 }
 
-fn marked(ui: &Ui, shown: &Shown, position: u32) -> LayoutJob {
+fn marked(ui: &Ui, shown: &Shown, position: u32, active: Option<&Arc<Active>>, lens: Lens) -> LayoutJob {
     let font = TextStyle::Body.resolve(ui.style());
     let (ground, ink) = theme::hit(ui);
     let mut job = LayoutJob::default();
     for span in excerpt(&shown.view.tokens, position) {
+        let value = active.zip(span.token).map_or(0.0, |(active, token)| active.at(token, lens.feature));
         let format = match span.tone {
-            Tone::Plain => TextFormat::simple(font.clone(), ui.visuals().text_color()),
+            Tone::Plain => TextFormat {
+                background: heat::tint(ui, value, lens.max),
+                ..TextFormat::simple(font.clone(), ui.visuals().text_color())
+            },
             Tone::Muted => TextFormat::simple(FontId::proportional(theme::SMALL), theme::muted(ui)),
             Tone::Hit => TextFormat { background: ground, ..TextFormat::simple(font.clone(), ink) },
         };
@@ -128,18 +151,49 @@ fn marked(ui: &Ui, shown: &Shown, position: u32) -> LayoutJob {
 }
 
 /// The picture that the token is a patch of, else the sample's first one.
-fn picture(ui: &mut Ui, id: Id, frame: Rect, shown: &Shown, token: Option<&TokenView>) {
+fn picture(
+    ui: &mut Ui,
+    id: Id,
+    frame: Rect,
+    shown: &Shown,
+    token: Option<&TokenView>,
+    active: Option<&Arc<Active>>,
+    lens: Lens,
+) {
     ui.painter().rect_filled(frame, 4.0, ui.visuals().extreme_bg_color);
     let number = token.and_then(|token| token.image).unwrap_or(0);
     let patch = token.and_then(|token| token.rect);
     match shown.textures.get(number) {
         Some(Ok(texture)) => {
-            paint(ui.painter(), fit(frame, texture), texture, patch, 1.5);
+            let values = active.map(|active| active.of(lens.feature)).unwrap_or_default();
+            let draw = |painter: &Painter, rect: Rect, thickness: f32| {
+                paint(painter, rect, texture, None, thickness);
+                heat::over(painter, rect, &shown.view.tokens, number, &values, lens.max, lens.heat);
+                patch.into_iter().for_each(|patch| outline(painter, heat::patch(rect, patch), thickness));
+            };
+            let rect = fit(frame, texture);
+            draw(ui.painter(), rect, 1.5);
             let response = ui.interact(frame, id, Sense::hover());
+            let under = response.hover_pos().and_then(|pointer| {
+                let within = |token: &TokenView| {
+                    token.image == Some(number) && token.rect.is_some_and(|r| heat::patch(rect, r).contains(pointer))
+                };
+                shown.view.tokens.iter().position(within)
+            });
             response.on_hover_ui(|ui| {
                 let square = Rect::from_min_size(pos2(0.0, 0.0), Vec2::splat(LARGE));
-                let (rect, _) = ui.allocate_exact_size(fit(square, texture).size(), Sense::hover());
-                paint(ui.painter(), rect, texture, patch, 3.0);
+                ui.horizontal_top(|ui| {
+                    for plain in [true, false] {
+                        let (rect, _) = ui.allocate_exact_size(fit(square, texture).size(), Sense::hover());
+                        match plain {
+                            true => paint(ui.painter(), rect, texture, None, 3.0),
+                            false => draw(ui.painter(), rect, 3.0),
+                        }
+                    }
+                });
+                if let Some(value) = under.and_then(|token| values.get(token)) {
+                    ui.label(format!("patch under the pointer: {}", format::real(f64::from(*value))));
+                }
                 ui.label(&shown.view.source);
             });
         }
@@ -157,22 +211,24 @@ fn picture(ui: &mut Ui, id: Id, frame: Rect, shown: &Shown, token: Option<&Token
 }
 
 /// The largest rectangle of the picture's shape in the middle of `frame`.
-fn fit(frame: Rect, texture: &TextureHandle) -> Rect {
+pub fn fit(frame: Rect, texture: &TextureHandle) -> Rect {
     let size = texture.size_vec2().max(Vec2::splat(1.0));
     let scale = (frame.width() / size.x).min(frame.height() / size.y);
     Rect::from_center_size(frame.center(), size * scale)
 }
 
-fn paint(painter: &Painter, rect: Rect, texture: &TextureHandle, patch: Option<[f32; 4]>, thickness: f32) {
+/// Draws a picture, with a patch outlined.
+pub fn paint(painter: &Painter, rect: Rect, texture: &TextureHandle, patch: Option<[f32; 4]>, thickness: f32) {
     let whole = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
     // Pictures with transparency are mostly drawn for a light ground.
     painter.rect_filled(rect, 0.0, Color32::WHITE);
     painter.image(texture.id(), rect, whole, Color32::WHITE);
-    if let Some([x0, y0, x1, y1]) = patch {
-        let at = |x: f32, y: f32| pos2(rect.left() + x * rect.width(), rect.top() + y * rect.height());
-        let patch = Rect::from_min_max(at(x0, y0), at(x1, y1));
-        let rim = Stroke::new(thickness + 1.5, Color32::from_black_alpha(190));
-        painter.rect_stroke(patch.expand(0.5), 1.0, rim, StrokeKind::Outside);
-        painter.rect_stroke(patch, 1.0, Stroke::new(thickness, theme::MARK), StrokeKind::Outside);
-    }
+    patch.into_iter().for_each(|patch| outline(painter, heat::patch(rect, patch), thickness));
+}
+
+/// A frame around a patch that is seen on any ground.
+pub fn outline(painter: &Painter, patch: Rect, thickness: f32) {
+    let rim = Stroke::new(thickness + 1.5, Color32::from_black_alpha(190));
+    painter.rect_stroke(patch.expand(0.5), 1.0, rim, StrokeKind::Outside);
+    painter.rect_stroke(patch, 1.0, Stroke::new(thickness, theme::MARK), StrokeKind::Outside);
 }

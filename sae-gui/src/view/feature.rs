@@ -1,46 +1,54 @@
 //! The page of one feature: what it counts to, what points the same way, and examples of where it fires.
 
-use super::example;
+use super::example::{self, Lens};
 use super::gallery::Gallery;
-use super::theme;
+use super::heat::Heat;
+use super::theme::{self, say, section};
+use super::{Action, label, plot};
 use crate::state::Command;
 use crate::state::data::Group;
+use crate::state::excerpt;
 use crate::state::format;
+use crate::state::place::Place;
 use crate::state::session::OpenRun;
-use egui::{Button, Frame, Margin, Rect, RichText, ScrollArea, Sense, Ui, vec2};
-use sae_core::index::{FeatureRow, Neighbour};
-
-/// What was clicked on the page.
-pub enum Click {
-    /// Another feature.
-    Feature(u32),
-    /// A button that stands for a command.
-    Command(Command),
-}
+use egui::{Align, Button, Frame, Layout, Margin, Rect, RichText, ScrollArea, Sense, Slider, Ui, vec2};
+use sae_core::index::{Bin, FeatureRow};
 
 /// Draws the page.
-pub fn show(ui: &mut Ui, run: &OpenRun, gallery: &mut Gallery) -> Option<Click> {
-    let Some(feature) = run.feature() else {
+pub fn show(ui: &mut Ui, run: &mut OpenRun, gallery: &mut Gallery, heat: &mut Heat) -> Option<Action> {
+    let Some(feature) = run.feature().cloned() else {
         ui.centered_and_justified(|ui| ui.label("No feature is selected."));
         return None;
     };
-    let mut click = None;
+    let mut action = None;
     let scroll = ScrollArea::vertical().auto_shrink(false).id_salt(("page", feature.feature));
     scroll.show(ui, |ui| {
         // The scroll bar floats over what is at the right edge.
         ui.set_max_width(ui.available_width() - 12.0);
-        click = head(ui, feature);
-        tiles(ui, feature);
-        balance(ui, feature);
+        action = head(ui, &feature);
+        if label::show(ui, run, feature.feature) {
+            action = Some(Action::Edited);
+        }
+        tiles(ui, &feature);
+        balance(ui, &feature);
+        histogram(ui, run);
+        words(ui, run);
         section(ui, "Points the same way", "Features whose decoder directions have the largest cosine with this one's");
-        click = neighbours(ui, run).map(Click::Feature).or(click.take());
-        examples(ui, run, feature, gallery);
+        action = neighbours(ui, run).map(|number| Action::Go(Place::Feature(number))).or(action.take());
+        section(
+            ui,
+            "Fires together with",
+            "Features that fire at the same positions: the share of positions of either where both do",
+        );
+        action = coactive(ui, run).map(|number| Action::Go(Place::Feature(number))).or(action.take());
+        let sample = examples(ui, run, &feature, gallery, heat);
+        action = sample.map(|number| Action::Go(Place::Sample(number))).or(action.take());
         ui.add_space(12.0);
     });
-    click
+    action
 }
 
-fn head(ui: &mut Ui, feature: &FeatureRow) -> Option<Click> {
+fn head(ui: &mut Ui, feature: &FeatureRow) -> Option<Action> {
     let mut click = None;
     ui.horizontal(|ui| {
         ui.heading(format!("Feature {}", feature.feature));
@@ -50,7 +58,7 @@ fn head(ui: &mut Ui, feature: &FeatureRow) -> Option<Click> {
         badge.show(ui, |ui| ui.label(RichText::new(feature.class.as_str()).color(colour)));
         let copy = Command::CopyLink;
         if ui.add(Button::new(copy.title()).small()).on_hover_text(copy.hint()).clicked() {
-            click = Some(Click::Command(copy));
+            click = Some(Action::Command(copy));
         }
     });
     click
@@ -116,11 +124,6 @@ fn balance(ui: &mut Ui, feature: &FeatureRow) {
     });
 }
 
-fn section(ui: &mut Ui, title: &str, hint: &str) {
-    ui.add_space(8.0);
-    ui.label(RichText::new(title).size(15.0).strong()).on_hover_text(hint);
-}
-
 fn neighbours(ui: &mut Ui, run: &OpenRun) -> Option<u32> {
     let list = match run.neighbours() {
         Some(Ok(list)) if !list.is_empty() => list,
@@ -129,39 +132,147 @@ fn neighbours(ui: &mut Ui, run: &OpenRun) -> Option<u32> {
             return None;
         }
     };
+    others(ui, run, list.iter().map(|near| (near.feature, near.cosine, "cosine")))
+}
+
+fn coactive(ui: &mut Ui, run: &OpenRun) -> Option<u32> {
+    match &run.details()?.coactive {
+        Ok(list) if !list.is_empty() => {
+            others(ui, run, list.iter().map(|other| (other.feature, other.jaccard, "together")))
+        }
+        other => {
+            say(ui, other.as_ref().err().map_or("Nothing fires with it.", String::as_str));
+            None
+        }
+    }
+}
+
+/// Other features as buttons, each with a number between 0 and 1.
+fn others(ui: &mut Ui, run: &OpenRun, list: impl Iterator<Item = (u32, f32, &'static str)>) -> Option<u32> {
     let mut clicked = None;
     ui.horizontal_wrapped(|ui| {
-        for Neighbour { feature, cosine } in list {
-            let class = run.list.row(*feature).map_or("dead", |row| row.class.as_str());
+        for (feature, value, what) in list {
+            let class = run.list.row(feature).map_or("dead", |row| row.class.as_str());
             let text = RichText::new(feature.to_string()).color(theme::class(ui, class));
-            let button = Button::new(text).shortcut_text(RichText::new(format!("{cosine:.2}")).small());
-            let hint = format!("Feature {feature}, {class}: cosine {cosine:.3}");
+            let button = Button::new(text).shortcut_text(RichText::new(format!("{value:.2}")).small());
+            let label = run.list.marks().label(feature).map(|label| format!(" ({label})")).unwrap_or_default();
+            let hint = format!("Feature {feature}{label}, {class}: {what} {value:.3}");
             if ui.add(button).on_hover_text(hint).clicked() {
-                clicked = Some(*feature);
+                clicked = Some(feature);
             }
         }
     });
     clicked
 }
 
-fn say(ui: &mut Ui, text: &str) {
-    ui.label(RichText::new(text).color(theme::muted(ui)));
+/// How often it fires how strongly, text and images apart.
+fn histogram(ui: &mut Ui, run: &OpenRun) {
+    section(
+        ui,
+        "How strongly it fires",
+        "Positions by activation, in bins of a quarter of an octave, text and images apart",
+    );
+    let bins = match run.details().map(|details| &details.histogram) {
+        None => return say(ui, "Reading ..."),
+        Some(Err(reason)) => return say(ui, reason),
+        Some(Ok(bins)) => bins,
+    };
+    let (Some(first), Some(last)) = (bins.first(), bins.last()) else { return say(ui, "It fires nowhere.") };
+    let width = usize::from(last.number.abs_diff(first.number)) + 1;
+    let of = |fires: fn(&Bin) -> u64| {
+        let mut bars = vec![0.0; width];
+        bins.iter().for_each(|bin| bars[usize::from(bin.number.abs_diff(first.number))] = fires(bin) as f64);
+        bars
+    };
+    ui.horizontal(|ui| {
+        let size = vec2((ui.available_width() - 8.0) / 2.0, 74.0);
+        for (name, bars) in [("text", of(|bin| bin.fires_text)), ("image", of(|bin| bin.fires_image))] {
+            let (inner, response) = plot::ground(ui, size, Sense::hover());
+            let colour = theme::class(ui, name);
+            plot::bars(ui, inner, &bars, |_| colour);
+            let (low, high) = (first.edges().0, last.edges().1);
+            plot::scale(
+                ui,
+                inner,
+                [low, high].map(|edge| format::real(edge.into())).each_ref().map(String::as_str),
+                name,
+            );
+            let under = response.hover_pos().map(|pointer| {
+                let at = ((pointer.x - inner.left()) / inner.width() * width as f32).max(0.0) as usize;
+                at.min(width - 1)
+            });
+            if let Some(bin) =
+                under.and_then(|at| bins.iter().find(|bin| usize::from(bin.number.abs_diff(first.number)) == at))
+            {
+                let (low, high) = bin.edges();
+                let count = format::count(if name == "text" { bin.fires_text } else { bin.fires_image });
+                response.on_hover_text(format!(
+                    "{count} {name} positions from {} to {}",
+                    format::real(low.into()),
+                    format::real(high.into())
+                ));
+            }
+        }
+    });
 }
 
-fn examples(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow, gallery: &mut Gallery) {
-    let groups = match run.groups() {
-        None => return say(ui, "Reading examples ..."),
+/// Words that it raises and lowers.
+fn words(ui: &mut Ui, run: &OpenRun) {
+    section(
+        ui,
+        "Words raised and lowered",
+        "What it adds to the logits of words, through the output head alone, for an activation of 1",
+    );
+    let words = match run.details().map(|details| &details.words) {
+        None => return say(ui, "Reading ..."),
         Some(Err(reason)) => return say(ui, reason),
+        Some(Ok(words)) => words,
+    };
+    for (raised, sign, colour) in [(true, "+", "text"), (false, "", "image")] {
+        ui.horizontal_wrapped(|ui| {
+            for word in words.iter().filter(|word| word.raised == raised) {
+                let text = RichText::new(excerpt::words(&word.piece)).color(theme::class(ui, colour));
+                let logit = format!("{sign}{:.2}", word.logit);
+                let chip = Button::new(text).shortcut_text(RichText::new(logit).small()).sense(Sense::hover());
+                ui.add(chip).on_hover_text(format!("token {}", word.token_id));
+            }
+        });
+    }
+}
+
+fn examples(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow, gallery: &mut Gallery, heat: &mut Heat) -> Option<u32> {
+    let groups = match run.groups() {
+        None => {
+            say(ui, "Reading examples ...");
+            return None;
+        }
+        Some(Err(reason)) => {
+            say(ui, reason);
+            return None;
+        }
         Some(Ok(groups)) => groups,
     };
+    let mut clicked = None;
     for group in groups {
         let hint = match group.number {
             0 => "Where it fires most, one place a sample",
             _ => "Places drawn at random from this interval of activation, one a sample",
         };
-        section(ui, &title(&group), hint);
-        example::grid(ui, &group.examples, feature.max, gallery);
+        ui.add_space(8.0);
+        ui.horizontal(|ui| {
+            theme::title(ui, &title(&group), hint);
+            if group.number == 0 {
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                    let slider = Slider::new(&mut heat.opacity, 0.0..=1.0).show_value(false);
+                    ui.add(slider).on_hover_text("How much of the pictures the heat map hides");
+                    ui.label(theme::small(ui, "heat"));
+                });
+            }
+        });
+        let lens = Lens { feature: feature.feature, max: feature.max, heat: *heat };
+        clicked = example::grid(ui, &group.examples, lens, gallery).or(clicked);
     }
+    clicked
 }
 
 fn title(group: &Group) -> String {

@@ -1,10 +1,12 @@
 //! The table of all features with its search field. Only the visible rows are laid out, however many there are.
 
+use super::Action;
+use super::map::{self, MapView};
 use super::theme::{self, Direction};
 use crate::state::data::RunInfo;
 use crate::state::field::Field;
 use crate::state::format;
-use crate::state::history::Way;
+use crate::state::place::Place;
 use crate::state::session::OpenRun;
 use egui::{Align, Button, Id, Layout, Rect, Response, RichText, Role, Sense, TextEdit, Ui, WidgetInfo, vec2};
 use egui_extras::{Column, TableBuilder, TableRow};
@@ -18,18 +20,20 @@ pub fn search_id() -> Id {
     Id::unique("search features")
 }
 
-/// Draws the panel; returns the feature that was clicked.
-pub fn show(ui: &mut Ui, run: &mut OpenRun, reveal: bool) -> Option<(u32, Way)> {
+/// Draws the panel: search, map, lists, rows.
+pub fn show(ui: &mut Ui, run: &mut OpenRun, map: &mut MapView, list: &mut String, reveal: bool) -> Option<Action> {
     search(ui, run);
+    let on_map = map::show(ui, run, map).map(|feature| Action::Go(Place::Feature(feature)));
+    let edited = map::naming(ui, run, list).then_some(Action::Edited);
     ui.add_space(2.0);
-    rows(ui, run, reveal).map(|feature| (feature, Way::Chosen))
+    rows(ui, run, reveal).map(|feature| Action::Go(Place::Feature(feature))).or(on_map).or(edited)
 }
 
 fn search(ui: &mut Ui, run: &mut OpenRun) {
     let mut text = run.list.search_text().to_owned();
     let field = TextEdit::singleline(&mut text)
         .id(search_id())
-        .hint_text("class:cross density>1e-4 weight>0.2 123")
+        .hint_text("class:cross density>1e-4 label:red 123")
         .desired_width(f32::INFINITY)
         .margin(egui::Margin::symmetric(8, 6));
     let response = ui.add(field);
@@ -55,13 +59,14 @@ fn hint(info: &RunInfo) -> String {
     let names = Field::ALL.map(Field::name).join(", ");
     format!(
         "Features of {} by class (class:cross,image), by number (12 finds 12, 120, ...), and by\n{names}\n\
-         with > >= < <= = (density>0.1% is the same as density>1e-3). A minus turns a term round: -class:dead",
+         with > >= < <= = (density>0.1% is the same as density>1e-3). A minus turns a term round: -class:dead.\n\
+         By what people wrote: label:\"red ring\" notes:rim author:ann star:yes list:colours",
         info.sae
     )
 }
 
 fn rows(ui: &mut Ui, run: &mut OpenRun, reveal: bool) -> Option<u32> {
-    let current = run.history.current();
+    let current = run.feature().map(|row| row.feature);
     let mut clicked = None;
     let mut sort = None;
     ui.spacing_mut().item_spacing = vec2(6.0, 2.0);
@@ -77,7 +82,8 @@ fn rows(ui: &mut Ui, run: &mut OpenRun, reveal: bool) -> Option<u32> {
         .column(Column::exact(64.0))
         .columns(Column::exact(64.0), 2)
         .columns(Column::exact(66.0), 2)
-        .column(Column::remainder().at_least(72.0).clip(true));
+        .column(Column::exact(66.0))
+        .column(Column::remainder().at_least(60.0).clip(true));
     if let Some(place) = current.filter(|_| reveal).and_then(|feature| run.list.place(feature)) {
         table = table.scroll_to_row(place, None);
     }
@@ -91,11 +97,23 @@ fn rows(ui: &mut Ui, run: &mut OpenRun, reveal: bool) -> Option<u32> {
                     }
                 });
             }
+            row.col(|ui| {
+                ui.with_layout(Layout::left_to_right(Align::Center), |ui| ui.label(theme::small(ui, "label")));
+            });
         })
         .body(|body| {
             body.rows(ROW, list.len(), |mut row| {
                 let Some(feature) = list.at(row.index()) else { return };
-                if cells(&mut row, feature, current == Some(feature.feature)).clicked() {
+                cells(&mut row, feature, current == Some(feature.feature));
+                let marks = list.marks();
+                row.col(|ui| {
+                    ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+                        let star = if marks.star(feature.feature) { "\u{2605} " } else { "" };
+                        let label = marks.label(feature.feature).unwrap_or_default();
+                        ui.add(egui::Label::new(format!("{star}{label}")).truncate());
+                    });
+                });
+                if row.response().clicked() {
                     clicked = Some(feature.feature);
                 }
             });
@@ -120,7 +138,7 @@ fn head(ui: &mut Ui, field: Field, run: &OpenRun) -> Response {
     ui.add(Button::new(title).frame(false)).on_hover_text(field.hint())
 }
 
-fn cells(row: &mut TableRow<'_, '_>, feature: &FeatureRow, selected: bool) -> Response {
+fn cells(row: &mut TableRow<'_, '_>, feature: &FeatureRow, selected: bool) {
     row.set_selected(selected);
     for field in Field::COLUMNS {
         let (_, response) = row.col(|ui| cell(ui, field, feature));
@@ -129,7 +147,6 @@ fn cells(row: &mut TableRow<'_, '_>, feature: &FeatureRow, selected: bool) -> Re
             response.widget_info(|| WidgetInfo::selected(Role::Row, true, selected, label.as_str()));
         }
     }
-    row.response()
 }
 
 fn cell(ui: &mut Ui, field: Field, feature: &FeatureRow) {

@@ -1,12 +1,30 @@
-//! Colours, sizes and the few signs that are painted because the bundled fonts lack them. Knows no data.
+//! Colours, sizes fonts, and the few signs that are painted. Knows no data.
 
 use egui::{
-    Color32, Context, CornerRadius, FontFamily, FontId, Margin, Pos2, Rect, Shape, Stroke, TextStyle, Theme, Ui,
-    Visuals, vec2,
+    Color32, Context, CornerRadius, FontData, FontDefinitions, FontFamily, FontId, Margin, Pos2, Rect, Shape, Stroke,
+    TextStyle, Theme, Ui, Visuals, vec2,
 };
+use std::sync::Arc;
 
 /// Class names, tiles, labels under numbers.
 pub const SMALL: f32 = 11.0;
+
+/// The bundled font for signs that egui's own lack: arrows, Greek, Cyrillic, mathematics.
+const SIGNS: &[u8] = include_bytes!("../../../assets/fonts/DejaVuSans.ttf");
+
+/// Puts the bundled font, and one of the system if there is one, behind egui's own.
+pub fn fonts(ctx: &Context, system: Option<Vec<u8>>) {
+    let mut fonts = FontDefinitions::default();
+    let more =
+        [Some(("signs", FontData::from_static(SIGNS))), system.map(|bytes| ("system", FontData::from_owned(bytes)))];
+    for (name, data) in more.into_iter().flatten() {
+        fonts.font_data.insert(name.into(), Arc::new(data));
+        for family in [FontFamily::Proportional, FontFamily::Monospace] {
+            fonts.families.entry(family).or_default().push(name.into());
+        }
+    }
+    ctx.set_fonts(fonts);
+}
 
 /// Sets sizes, spacing and the two sets of colours.
 pub fn install(ctx: &Context) {
@@ -97,6 +115,32 @@ pub fn card(ui: &Ui) -> (Color32, Stroke) {
 /// The colour of what matters less. Strong enough to be read.
 pub fn muted(ui: &Ui) -> Color32 {
     if ui.visuals().dark_mode { rgb(0x979eaa) } else { rgb(0x5f6773) }
+}
+
+/// Words that matter less, small.
+pub fn small(ui: &Ui, text: &str) -> egui::RichText {
+    egui::RichText::new(text).small().color(muted(ui))
+}
+
+/// The title of a part of a page.
+pub fn section(ui: &mut Ui, text: &str, hint: &str) {
+    ui.add_space(8.0);
+    title(ui, text, hint);
+}
+
+/// The title alone, for a row with other things in it.
+pub fn title(ui: &mut Ui, title: &str, hint: &str) {
+    let label = ui.label(egui::RichText::new(title).size(15.0).strong());
+    if !hint.is_empty() {
+        label.on_hover_text(hint);
+    }
+}
+
+/// A sentence where there is nothing to show; its hints stand apart.
+pub fn say(ui: &mut Ui, text: &str) {
+    for line in text.lines() {
+        ui.label(egui::RichText::new(line).color(muted(ui)));
+    }
 }
 
 /// Where a painted triangle points.

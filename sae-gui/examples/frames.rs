@@ -1,0 +1,141 @@
+//! What a frame of the app costs at 65,536 features and a million examples: layout and tessellation on the CPU, without a
+//! display, page by page; opening time and memory. `cargo run --release --workspace --example frames [FEATURES]`.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement")]
+
+#[path = "../tests/fixture.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
+mod fixture;
+
+use egui::{Event, Key, Modifiers};
+use egui_kittest::Harness;
+use sae_gui::state::Link;
+use sae_gui::state::field::Field;
+use sae_gui::state::list::FeatureList;
+use sae_gui::state::place::{Page, Place};
+use sae_gui::view::{App, Options};
+use std::time::{Duration, Instant};
+
+/// Frames of a measurement.
+const FRAMES: usize = 200;
+
+fn main() {
+    let features = std::env::args().nth(1).map_or(65_536, |number| number.parse().unwrap());
+    let (_dir, run) = fixture::run_of(features, features);
+    let begun = Instant::now();
+    let options = Options {
+        link: Some(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(2)), ..Link::default() }),
+        ..Options::default()
+    };
+    let builder = Harness::builder().with_size([1360.0, 860.0]);
+    let mut app = builder.build_eframe(|cc| App::new(&cc.egui_ctx, options).unwrap());
+    while app.state().session().run().is_none() {
+        app.step();
+    }
+    println!("{features} features: the table is there after {:?}", begun.elapsed());
+    settle(&mut app);
+    println!("everything on the first page is there after {:?}", begun.elapsed());
+    println!("{:34} {:>9} {:>9} {:>9}", "", "median", "95%", "worst");
+    measure(&mut app, "table, nothing happens", |_| vec![]);
+    measure(&mut app, "table, walking down", |_| vec![key(Key::J)]);
+    settle(&mut app);
+    measure(&mut app, "table, pointing", |n| vec![Event::PointerMoved(egui::pos2(100.0 + n as f32, 500.0))]);
+    measure(&mut app, "table, scrolling", |_| vec![Event::PointerMoved(egui::pos2(200.0, 600.0)), wheel()]);
+    // The map is counted and uploaded anew whenever other features are shown.
+    let search = ["", "class:cross", "class:image", "density>0.01"];
+    measure_with(&mut app, "map, redrawn for a search", |app, n| {
+        let run = app.state_mut().session_mut().run_mut().unwrap();
+        run.list.search(search[n % search.len()]);
+        vec![]
+    });
+    measure(&mut app, "gallery, scrolling", |n| {
+        let down = if n % 40 < 20 { -120.0 } else { 120.0 };
+        vec![Event::PointerMoved(egui::pos2(1000.0, 600.0)), wheel_by(down)]
+    });
+    for (page, what) in [(Page::Sample, "sample"), (Page::Filter, "filter"), (Page::Run, "run"), (Page::Try, "try it")]
+    {
+        app.state_mut().session_mut().go(Place::Page(page), sae_gui::state::history::Way::Chosen);
+        settle(&mut app);
+        measure(&mut app, &format!("page {what}, pointing"), |n| {
+            vec![Event::PointerMoved(egui::pos2(100.0 + 3.0 * n as f32, 400.0))]
+        });
+    }
+    let mut list = app.state().session().run().unwrap().list.clone();
+    let mut timed = |what: &str, act: &dyn Fn(&mut FeatureList)| {
+        let begun = Instant::now();
+        act(&mut list);
+        println!("{what}: {:?}", begun.elapsed());
+    };
+    timed("sorting by density", &|list| list.sort_by(Field::Density));
+    timed("sorting by class", &|list| list.sort_by(Field::Class));
+    timed("searching", &|list| list.search("class:cross density>1e-4 weight>0.2"));
+    if let Some(memory) = memory() {
+        println!("memory: {memory} MB resident now, {} at most", peak().unwrap_or_default());
+    }
+}
+
+fn settle(app: &mut Harness<'static, App>) {
+    app.run_steps(2);
+    while !app.state().settled() {
+        std::thread::sleep(Duration::from_millis(2));
+        app.step();
+    }
+    app.run_steps(3);
+}
+
+fn key(key: Key) -> Event {
+    Event::Key { key, physical_key: None, pressed: true, repeat: false, modifiers: Modifiers::NONE }
+}
+
+fn wheel() -> Event {
+    wheel_by(-200.0)
+}
+
+fn wheel_by(down: f32) -> Event {
+    Event::MouseWheel {
+        unit: egui::MouseWheelUnit::Line,
+        delta: egui::vec2(0.0, down),
+        phase: egui::TouchPhase::Move,
+        source: egui::MouseWheelSource::Unknown,
+        modifiers: Modifiers::NONE,
+    }
+}
+
+fn measure(app: &mut Harness<'static, App>, what: &str, mut events: impl FnMut(usize) -> Vec<Event>) {
+    measure_with(app, what, |_, n| events(n));
+}
+
+fn measure_with(
+    app: &mut Harness<'static, App>,
+    what: &str,
+    mut events: impl FnMut(&mut Harness<'static, App>, usize) -> Vec<Event>,
+) {
+    let mut times = Vec::with_capacity(FRAMES);
+    for n in 0..FRAMES {
+        let events = events(app, n);
+        // Straight into the input: the harness would give every event a frame of its own.
+        app.input_mut().events.extend(events);
+        let begun = Instant::now();
+        app.step();
+        app.ctx.tessellate(app.output().shapes.clone(), 1.0);
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    let at = |share: f64| format!("{:.2} ms", 1e3 * times[(share * (FRAMES - 1) as f64) as usize].as_secs_f64());
+    println!("{what:34} {:>9} {:>9} {:>9}", at(0.5), at(0.95), at(1.0));
+}
+
+/// A line of the process's own account of its memory, in MB; Linux alone keeps one.
+fn account(name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
+}
+
+fn memory() -> Option<u64> {
+    account("VmRSS")
+}
+
+fn peak() -> Option<u64> {
+    account("VmHWM")
+}

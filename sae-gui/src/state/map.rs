@@ -1,0 +1,159 @@
+//! All features in one picture: how often each fires against another value, counted in cells. What is drawn around with the
+//! pointer becomes a set of features. Draws nothing.
+
+use super::field::Field;
+use sae_core::index::FeatureRow;
+
+/// Cells along the two axes.
+pub const CELLS: [usize; 2] = [120, 60];
+
+/// Which value stands upright; the density always lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Upright {
+    /// Largest activation, in powers of ten.
+    #[default]
+    Max,
+    /// Cross-modal weight.
+    Weight,
+}
+
+impl Upright {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Max, Self::Weight];
+
+    /// A few words.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Max => "log max",
+            Self::Weight => "weight",
+        }
+    }
+
+    fn value(self, row: &FeatureRow) -> Option<f64> {
+        match self {
+            Self::Max => logarithm(f64::from(row.max)),
+            Self::Weight => Field::Weight.value(row),
+        }
+    }
+}
+
+fn logarithm(value: f64) -> Option<f64> {
+    (value > 0.0 && value.is_finite()).then(|| value.log10())
+}
+
+/// Features counted in cells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Map {
+    upright: Upright,
+    /// Smallest and largest value on the two axes.
+    bounds: [[f64; 2]; 2],
+    /// Of each cell, from the lower left on row by row: features shown by class (`cross`, `image`, `text`), and all others.
+    pub cells: Vec<[u32; 4]>,
+    /// Features that have no place: dead, or without the value.
+    pub missing: usize,
+}
+
+impl Map {
+    /// Counts `rows`; `shown` says which of them the table shows.
+    pub fn new<'a>(upright: Upright, rows: &'a [FeatureRow], shown: impl Iterator<Item = &'a FeatureRow>) -> Self {
+        let mut map = Self { upright, bounds: [[0.0; 2]; 2], cells: vec![[0; 4]; CELLS[0] * CELLS[1]], missing: 0 };
+        let points: Vec<_> = rows.iter().filter_map(|row| map.point(row)).collect();
+        map.missing = rows.len() - points.len();
+        map.bounds = [0, 1].map(|axis| {
+            let fold = |bound: [f64; 2], p: &[f64; 2]| [bound[0].min(p[axis]), bound[1].max(p[axis])];
+            let [low, high] = points.iter().fold([f64::INFINITY, f64::NEG_INFINITY], fold);
+            // One value alone would have no width.
+            let margin = (0.03 * (high - low)).max(0.05);
+            if low <= high { [low - margin, high + margin] } else { [0.0, 1.0] }
+        });
+        for point in points {
+            let cell = map.cell(point);
+            map.cells[cell][3] += 1;
+        }
+        for row in shown {
+            if let Some(cell) = map.point(row).map(|point| map.cell(point)) {
+                let class = ["cross", "image", "text"].iter().position(|class| *class == row.class).unwrap_or(2);
+                map.cells[cell][class] += 1;
+                map.cells[cell][3] -= 1;
+            }
+        }
+        map
+    }
+
+    fn point(&self, row: &FeatureRow) -> Option<[f64; 2]> {
+        Some([logarithm(row.density)?, self.upright.value(row).filter(|value| value.is_finite())?])
+    }
+
+    fn cell(&self, point: [f64; 2]) -> usize {
+        let [x, y] = self.fraction(point);
+        let at = |share: f64, cells: usize| ((share * cells as f64) as usize).min(cells - 1);
+        at(y, CELLS[1]) * CELLS[0] + at(x, CELLS[0])
+    }
+
+    fn fraction(&self, point: [f64; 2]) -> [f64; 2] {
+        [0, 1].map(|axis| {
+            let [low, high] = self.bounds[axis];
+            (point[axis] - low) / (high - low)
+        })
+    }
+
+    /// Where a feature is: shares of the width and, from below, of the height.
+    pub fn place(&self, row: &FeatureRow) -> Option<[f64; 2]> {
+        Some(self.fraction(self.point(row)?))
+    }
+
+    /// Smallest and largest value on the two axes.
+    pub fn bounds(&self) -> [[f64; 2]; 2] {
+        self.bounds
+    }
+
+    /// Features within an outline, drawn in shares of width and, from below, height.
+    pub fn within(&self, outline: &[[f64; 2]], rows: &[FeatureRow]) -> Vec<u32> {
+        let inside = |row: &&FeatureRow| self.place(row).is_some_and(|point| encloses(outline, point));
+        rows.iter().filter(inside).map(|row| row.feature).collect()
+    }
+}
+
+/// Whether a ray from the point crosses the closed outline an odd number of times.
+fn encloses(outline: &[[f64; 2]], [x, y]: [f64; 2]) -> bool {
+    let ends = outline.iter().zip(outline.iter().cycle().skip(1));
+    let crossed =
+        ends.filter(|(a, b)| (a[1] > y) != (b[1] > y) && x < a[0] + (y - a[1]) / (b[1] - a[1]) * (b[0] - a[0]));
+    crossed.count() % 2 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn row(feature: u32, density: f64, max: f32) -> FeatureRow {
+        FeatureRow { feature, density, max, class: "text".into(), ..FeatureRow::default() }
+    }
+
+    #[test]
+    fn an_outline_holds_the_features_inside_it() {
+        let rows = [row(0, 1e-4, 1.0), row(1, 1e-2, 1.0), row(2, 1e-2, 100.0), row(3, 0.0, 0.0)];
+        let map = Map::new(Upright::Max, &rows, rows.iter());
+        assert_eq!(map.missing, 1);
+        assert_eq!(map.within(&[[0.5, 0.5], [1.0, 0.5], [1.0, 1.0], [0.5, 1.0]], &rows), [2]);
+        assert_eq!(map.within(&[[0.0, 0.0], [1.0, 0.0], [1.0, 0.5], [0.0, 0.5]], &rows), [0, 1]);
+        assert!(map.within(&[[0.0, 0.0]], &rows).is_empty() && map.within(&[], &rows).is_empty());
+        // An L around the two on the right leaves the corner out.
+        let l = [[0.0, 0.6], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.6, 0.0], [0.6, 0.6]];
+        assert_eq!(map.within(&l, &rows), [1, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_feature_is_counted_once(
+            values in prop::collection::vec((0.0f64..1.0, 0.0f32..50.0), 0..50), every in 1usize..4,
+        ) {
+            let rows: Vec<_> = values.iter().zip(0..).map(|((d, m), k)| row(k, *d, *m)).collect();
+            let map = Map::new(Upright::Max, &rows, rows.iter().step_by(every));
+            let counted: u32 = map.cells.iter().flatten().sum();
+            prop_assert_eq!(counted as usize + map.missing, rows.len());
+            prop_assert_eq!(Map::new(Upright::Weight, &rows, rows.iter()).missing, rows.len());
+        }
+    }
+}
