@@ -176,6 +176,8 @@ fn what_cannot_be_opened_is_a_sentence_in_the_window() {
     fixture::truncate(&folder.join("features.parquet"));
     open_folder(run.root()).get_by_label_contains("features.parquet");
     std::fs::remove_file(folder.join("features.parquet")).unwrap();
+    open_folder(run.root()).get_by_label_contains("is not finished");
+    std::fs::remove_dir_all(run.sae(SAE)).unwrap();
     open_folder(run.root()).get_by_label_contains("no autoencoder yet");
     std::fs::create_dir_all(run.sae(SAE)).unwrap();
     open_folder(run.root()).get_by_label_contains("is not finished");
@@ -442,7 +444,7 @@ fn a_text_of_ones_own_shows_its_features_and_what_setting_one_changes() {
         run: run.root().into(),
         place: Some(Place::Page(Page::Try)),
         text: Some("What is in the picture?".into()),
-        set: vec![3],
+        set: vec![2],
         ..Link::default()
     };
     let mut app = open(link);

@@ -76,7 +76,7 @@ pub struct Agreement {
 impl Sieve {
     /// Scores with half of the samples kept, by the best column that is there.
     pub fn new(scores: Scores) -> Option<Self> {
-        let usual = ["pmi", "cosine_corrected", "cosine_paper"];
+        let usual = ["pmi_apart", "pmi", "cosine_corrected", "cosine_paper"];
         let column = usual.iter().find_map(|name| scores.column(name)).unwrap_or(0);
         let other = (0..scores.columns.len()).find(|at| *at != column).unwrap_or(column);
         scores.columns.get(column)?;

@@ -100,6 +100,7 @@ fn autoencoder(ui: &mut Ui, run: &OpenRun) -> Option<String> {
             }
         }
     });
+    response.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Autoencoder"));
     response.response.on_hover_text("The autoencoder whose features are listed");
     chosen
 }

@@ -148,13 +148,14 @@ fn choice(ui: &mut Ui, sieve: &mut Sieve) {
 fn column(ui: &mut Ui, sieve: &Sieve, id: &str, selected: &str) -> Option<usize> {
     let mut chosen = None;
     let combo = ComboBox::from_id_salt(id).selected_text(selected);
-    combo.show_ui(ui, |ui| {
+    let shown = combo.show_ui(ui, |ui| {
         for (at, (name, _)) in sieve.scores().columns.iter().enumerate() {
             if ui.selectable_label(name == selected, name).clicked() {
                 chosen = Some(at);
             }
         }
     });
+    shown.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, format!("{id}: {selected}")));
     chosen
 }
 

@@ -116,7 +116,8 @@ fn question(ui: &mut Ui, run: &mut OpenRun, view: &mut TrialView) -> Option<Acti
             sample::name(ui, run, steer.feature, true);
             let max = run.list.row(steer.feature).map_or(1.0, |row| row.max).max(1e-3);
             let strength = &mut run.trial.draft.steers[at].strength;
-            ui.add(Slider::new(strength, 0.0..=2.0 * max.max(*strength)).fixed_decimals(2));
+            let range = 0.0..=2.0 * max.max(*strength);
+            ui.add(Slider::new(strength, range).fixed_decimals(2).text("strength"));
             if ui.small_button("Ablate").clicked() {
                 *strength = 0.0;
             }
