@@ -8,7 +8,7 @@ use std::path::Path;
 #[test]
 fn from_a_data_set_to_a_filtered_one() {
     let dir = tempfile::tempdir().unwrap();
-    let data = data_set(dir.path(), 24);
+    let data = data_set(dir.path(), 60);
     let (model, run, out, dropped) =
         (tiny_model(), dir.path().join("run"), dir.path().join("out"), dir.path().join("gone"));
     let [model, data, run, out, dropped] = [&model, &data, &run, &out, &dropped].map(|p| p.to_str().unwrap());
@@ -18,7 +18,7 @@ fn from_a_data_set_to_a_filtered_one() {
     assert!(!dir.path().join("run").exists(), "--dry-run does nothing");
 
     let harvested = json(&["harvest", "--model", model, "--data", data, "--run", run, "--layers", "1"]);
-    assert_eq!(harvested["samples"], 24);
+    assert_eq!(harvested["samples"], 60);
     let train = ["--l1", "0.05", "--lr", "0.003", "--batch", "128", "--steps", "200", "--expansion", "4"];
     let trained = json(&[&["train", "--run", run, "--hook", "layers.1", "--name", "base"], &train[..]].concat());
     assert_eq!(trained["tokens"], 200 * 128);
@@ -38,7 +38,7 @@ fn from_a_data_set_to_a_filtered_one() {
     assert_eq!((classes, index["features"].as_u64()), (128, Some(128)));
 
     let scored = json(&["score", "--run", run]);
-    assert_eq!(scored["samples"], 24);
+    assert_eq!(scored["samples"], 60);
     let columns: Vec<_> = scored["columns"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
     let modes = ["paper", "release", "corrected"];
     let expected = modes.iter().flat_map(|mode| ["cosine", "l0", "co_l0"].map(|method| format!("{method}_{mode}")));
@@ -54,18 +54,18 @@ fn from_a_data_set_to_a_filtered_one() {
     assert!(names.contains(&"pmi_rejected") && names.contains(&"cosine_paper_margin") && names.len() == 13);
     for keep in [">=0", ">=0.0000001"] {
         let plan = ["filter", "--run", run, "--by", "pmi_margin", "--keep", keep, "--out", out, "--dry-run"];
-        assert_eq!(json(&plan)["keep"], if keep == ">=0" { 24 } else { 0 });
+        assert_eq!(json(&plan)["keep"], if keep == ">=0" { 60 } else { 0 });
     }
     let filter = ["filter", "--run", run, "--by", "l0_paper", "--keep", "25%", "--out", out, "--dropped", dropped];
     let filtered = json(&filter);
-    assert_eq!((filtered["kept"]["rows"].as_u64(), filtered["dropped"].as_u64()), (Some(6), Some(18)));
+    assert_eq!((filtered["kept"]["rows"].as_u64(), filtered["dropped"].as_u64()), (Some(15), Some(45)));
     let lines = |folder: &str| -> BTreeSet<String> {
         let text = fs::read_to_string(dir.path().join(folder).join("data.jsonl")).unwrap();
         text.lines().map(String::from).collect()
     };
     let (kept, gone) = (lines("out"), lines("gone"));
     let all: BTreeSet<_> = fs::read_to_string(data).unwrap().lines().map(String::from).collect();
-    assert_eq!((kept.len(), gone.len()), (6, 18));
+    assert_eq!((kept.len(), gone.len()), (15, 45));
     assert_eq!(kept.union(&gone).cloned().collect::<BTreeSet<_>>(), all, "rows are copied as they stand");
     for row in &kept {
         let row: serde_json::Value = serde_json::from_str(row).unwrap();

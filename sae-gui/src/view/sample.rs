@@ -120,7 +120,10 @@ pub type Known = Option<Result<Arc<Active>, String>>;
 
 fn content(ui: &mut Ui, run: &OpenRun, shown: &Shown, active: &Known, view: &mut SampleView, heat: Heat) {
     let fires = |feature: &u32| match active {
-        Some(Ok(active)) => active.of(*feature).iter().any(|value| *value > 0.0),
+        Some(Ok(active)) => {
+            let max = run.list.row(*feature).map_or(0.0, |row| row.max);
+            active.of(*feature).iter().any(|value| *value > 0.25 * max)
+        }
         _ => false,
     };
     // The feature that was looked at last, if it has anything to say here.

@@ -117,7 +117,7 @@ fn question(ui: &mut Ui, run: &mut OpenRun, view: &mut TrialView) -> Option<Acti
             let max = run.list.row(steer.feature).map_or(1.0, |row| row.max).max(1e-3);
             let strength = &mut run.trial.draft.steers[at].strength;
             let range = 0.0..=2.0 * max.max(*strength);
-            ui.add(Slider::new(strength, range).fixed_decimals(2).text("strength"));
+            ui.add(Slider::new(strength, range).custom_formatter(|value, _| format!("{value:.2}")).text("strength"));
             if ui.small_button("Ablate").clicked() {
                 *strength = 0.0;
             }
