@@ -121,7 +121,7 @@ impl Alteration {
         }
         match self.fault {
             Fault::SwappedImages => self.swap(rows, &chosen, images, |record, images| record.images = images),
-            Fault::SwappedAnswers => self.swap(rows, &chosen, |r| answers(r), set_answers),
+            Fault::SwappedAnswers => self.swap(rows, &chosen, answers, set_answers),
             _ => chosen.iter().for_each(|n| {
                 if let Ok(row) = &mut rows[*n] {
                     self.change(row);
