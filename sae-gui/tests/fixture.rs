@@ -237,7 +237,7 @@ fn scores(run: &Run) {
     let row = |n: u32| Row { id: format!("{n:064x}"), n_text: 12, n_image: SIDE * SIDE, reason: None };
     let column = |score: fn(u32) -> f64| (0..SAMPLES).map(|n| Some(score(n))).collect();
     let mut scores = Scores { rows: (0..SAMPLES).map(row).collect(), ..Scores::default() };
-    scores.columns.insert("cosine_paper".into(), column(|n| f64::from(n)));
+    scores.columns.insert("cosine_paper".into(), column(f64::from));
     scores.columns.insert("random".into(), column(|n| f64::from((n * 7) % 24)));
     scores.write(&run.scores(SAE)).unwrap();
 }
