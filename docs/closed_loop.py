@@ -85,31 +85,42 @@ class Bench:
         self.white = tower([Image.new("RGB", (112, 112), "white")])
 
     def nll(self, seen, captions):
-        """Summed negative log-likelihood and number of tokens of each caption under its picture."""
-        torch = self.torch
+        """Summed negative log-likelihood and number of tokens of captions, `[pictures, choices]` of them.
+
+        A picture's choices share what the decoder read before them.
+        """
+        torch, choices = self.torch, len(captions) // len(seen)
         tokens = [self.processor.tokenizer(f" {c}</s>", add_special_tokens=False).input_ids for c in captions]
         width = max(map(len, tokens))
-        ids = torch.tensor([self.prompt + t + [3] * (width - len(t)) for t in tokens])
+        prompt = torch.tensor(self.prompt)
+        ids = torch.tensor([self.prompt[-1:] + t + [3] * (width - len(t)) for t in tokens])
         labels = torch.tensor([t + [-100] * (width - len(t)) for t in tokens])
-        embedded = self.model.get_input_embeddings()(ids)
-        image = ids[0] == self.model.config.image_token_id
-        embedded = embedded.clone()
-        embedded[:, image] = self.model.model.multi_modal_projector(seen)
-        hidden = self.model.model.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
-        logits = self.model.lm_head(hidden[:, len(self.prompt) - 1 : -1])
+        embed, decoder = self.model.get_input_embeddings(), self.model.model.language_model
+        before = embed(prompt).repeat(len(seen), 1, 1)
+        before[:, prompt == self.model.config.image_token_id] = self.model.model.multi_modal_projector(seen)
+        if choices == 1:
+            embedded = torch.cat([before, embed(ids[:, 1:])], 1)
+            hidden = decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state[:, len(prompt) - 1 :]
+        else:
+            read = decoder(inputs_embeds=before[:, :-1], use_cache=True).past_key_values
+            read.batch_repeat_interleave(choices)
+            hidden = decoder(inputs_embeds=embed(ids), past_key_values=read, use_cache=True).last_hidden_state
+        logits = self.model.lm_head(hidden[:, :-1])
         loss = self.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
         return loss.sum(1), (labels != -100).sum(1)
 
     def many(self, seen, captions):
+        """As `nll`, in batches of 64 pictures; arrays `[pictures, choices]`."""
+        choices = len(captions) // len(seen)
         with self.torch.no_grad():
-            parts = [self.nll(seen[i : i + 64], captions[i : i + 64]) for i in range(0, len(captions), 64)]
-        return [self.torch.cat(values).numpy() for values in zip(*parts)]
+            parts = [self.nll(seen[i : i + 64], captions[choices * i : choices * (i + 64)]) for i in range(0, len(seen), 64)]
+        return [self.torch.cat(values).numpy().reshape(-1, choices) for values in zip(*parts)]
 
     def measure(self):
-        seen, right = self.seen[1], [answer(row) for row in self.held]
-        nll, count = self.many(seen, right)
-        others = [self.many(seen, [wrong[k] for wrong in self.wrong])[0] for k in range(CHOICES - 1)]
-        return {"nll": float(nll.sum() / count.sum()), "retrieval": float((nll[None] < np.array(others)).all(0).mean())}
+        captions = [c for row, wrong in zip(self.held, self.wrong) for c in [answer(row), *wrong]]
+        nll, count = self.many(self.seen[1], captions)
+        best = (nll[:, :1] < nll[:, 1:]).all(1)
+        return {"nll": float(nll[:, 0].sum() / count[:, 0].sum()), "retrieval": float(best.mean())}
 
     def fine_tune(self, kept, seed):
         torch = self.torch
@@ -135,7 +146,7 @@ class Bench:
         captions = [answer(row) for row in self.pool]
         with_image, count = self.many(self.seen[0], captions)
         without, _ = self.many(self.white.expand(len(captions), -1, -1), captions)
-        return (without - with_image) / count
+        return ((without - with_image) / count)[:, 0]
 
 
 def train(args):
@@ -163,7 +174,7 @@ def train(args):
             jobs.append((name, share, None))
     log = args.out / "loop.jsonl"
     done = {(r["by"], r["share"], r["seed"]) for r in map(json.loads, open(log))} if log.exists() else set()
-    for seed in range(args.seeds):
+    for seed in args.seeds:
         for by, share, kept in jobs:
             if (by, share, seed) in done or (by == "before" and seed > 0):
                 continue
@@ -219,7 +230,7 @@ def main():
     parser.add_argument("command", choices=["make", "train", "plot"])
     parser.add_argument("--out", type=Path, required=True, help="folder of the loop")
     parser.add_argument("--picture", type=Path, default=ROOT / "docs/closed-loop.png")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--scores", nargs="+", default=SCORES)
     parser.add_argument("--shares", nargs="+", type=float, default=SHARES)
     parser.add_argument("--threads", type=int, default=2)
