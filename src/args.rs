@@ -580,8 +580,8 @@ pub struct Validate {
     /// Rows of the data to use
     #[arg(long, default_value_t = 1000)]
     pub limit: u64,
-    /// Faults: swapped-images, swapped-answers, shuffled-words, truncated-answers, blurred-images, noisy-images; all of them
-    /// if none is named
+    /// Faults: swapped-images, swapped-answers, near-answers, wrong-word, shuffled-words, truncated-answers, blurred-images,
+    /// noisy-images; all of them if none is named
     #[arg(long, value_delimiter = ',')]
     pub fault: Vec<harvest::data::Fault>,
     /// Shares of the rows that get one

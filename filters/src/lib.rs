@@ -9,6 +9,7 @@ pub mod hidden;
 pub mod keep;
 pub mod length;
 pub mod mode;
+pub mod pair;
 pub mod patches;
 pub mod pmi;
 pub mod pool;

@@ -217,6 +217,12 @@ fn press(app: &mut Harness<'static, App>, pos: egui::Pos2) {
     }
 }
 
+/// Takes the pointer out of the window.
+fn leave(app: &mut Harness<'static, App>) {
+    app.event(Event::PointerGone);
+    app.run_steps(3);
+}
+
 fn label_on_disk(run: &Run, feature: u32) -> Option<String> {
     let labels = Labels::read(run).unwrap();
     labels.of(SAE)?.entry(feature).map(|entry| entry.label.clone())
@@ -362,8 +368,31 @@ fn the_palette_finds_features_commands_and_pages() {
 }
 
 #[test]
+fn what_is_pointed_at_in_one_place_is_marked_in_the_others() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(6)), ..Link::default() });
+    let pointed = |app: &Harness<'static, App>| app.state().session().run().unwrap().pointing.feature();
+    let row = app.get_by_label("feature 10").rect().center();
+    app.event(Event::PointerMoved(row));
+    app.run_steps(3);
+    assert_eq!(pointed(&app), Some(10));
+    leave(&mut app);
+    assert_eq!(pointed(&app), None);
+    // Somewhere on the map there is a feature.
+    let map = app.get_by_label("Map of features").rect();
+    let places = (0..40 * 40).map(|n| egui::vec2((n % 40) as f32 / 40.0, (n / 40) as f32 / 40.0));
+    let found = places.filter_map(|share| {
+        app.event(Event::PointerMoved(map.min + share * map.size()));
+        app.run_steps(2);
+        pointed(&app)
+    });
+    assert!(found.take(1).count() == 1);
+}
+
+#[test]
 fn an_example_leads_to_its_sample_and_a_patch_to_its_features() {
     let (_dir, run) = fixture::run(64);
+    fixture::apart(&run);
     let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(6)), ..Link::default() });
     let example = app.query_all_by_label_contains("sample ").find(|n| n.accesskit_node().role() == Role::Figure);
     example.unwrap().click();
@@ -375,8 +404,12 @@ fn an_example_leads_to_its_sample_and_a_patch_to_its_features() {
     assert!(all > 0);
     let patch = app.get_by_label("picture 0").rect().center();
     press(&mut app, patch);
+    app.get_by_label("Strongest features of the token under the pointer");
+    leave(&mut app);
     app.get_by_label("Strongest features of the selected token");
     app.get_by_label_contains("What carries cosine_paper");
+    app.get_by_label("What carries pmi");
+    app.get_by_label("What carries pmi_apart");
     app.key_press(Key::J);
     app.run_steps(2);
     settle(&mut app);

@@ -1,5 +1,6 @@
 //! A small run on disk, made with the core's own writers: painted pictures, captions, features that fire on both.
 
+use filters::pmi::{APART, Chosen, Fit, Folds, Options};
 use filters::scores::{Row, Scores};
 use image::{Rgb, RgbImage};
 use sae_core::formats::{self, Format, Origin, Saved};
@@ -80,7 +81,7 @@ fn sample(n: u32, data: &Path) -> (Sample, Vec<Token>) {
         token_id: position as i32,
         piece: piece.into(),
         role: Role::Assistant,
-        special: piece.starts_with('<'),
+        special: piece == "<s>",
         image: None,
         rect: None,
     };
@@ -240,6 +241,24 @@ fn scores(run: &Run) {
     scores.columns.insert("cosine_paper".into(), column(f64::from));
     scores.columns.insert("random".into(), column(|n| f64::from((n * 7) % 24)));
     scores.write(&run.scores(SAE)).unwrap();
+}
+
+/// The same samples as they are read apart, and a fit of one component to either, so that `pmi` and `pmi_apart` can be explained.
+pub fn apart(run: &Run) {
+    let data = run.root().join("../data");
+    store(&Run::create(&run.root().join(APART)).unwrap(), &data);
+    let fit = Fit {
+        chosen: Chosen::balanced(&[[SAMPLES / 2, 0], [0, SAMPLES / 2]], SAMPLES as usize, 1),
+        means: [vec![0.1], vec![0.2]],
+        directions: [vec![1.0], vec![1.0]],
+        correlations: vec![0.5],
+        options: Options::default(),
+    };
+    let folds = Folds { whole: fit, without: Vec::new(), samples: SAMPLES as usize };
+    for column in ["pmi", "pmi_apart"] {
+        let path = run.scores(SAE).with_extension(format!("{column}.safetensors"));
+        filters::pmi::write(&path, &folds, 64).unwrap();
+    }
 }
 
 /// A few labels, as people and a model would write them.

@@ -4,16 +4,16 @@
 use super::image::ImageFile;
 use super::record::{Part, Record};
 use super::source::{Row, Rows};
+use super::wording;
 use crate::pixels;
 use crate::resample::Rgb;
 use crate::{Error, Result};
 use image::{ExtendedColorType, ImageEncoder, RgbImage, codecs::png::PngEncoder};
-use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use sae_core::sample::Role;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// The field of a row's other columns that says whether it was changed.
 pub const ALTERED: &str = "altered";
@@ -35,6 +35,10 @@ pub enum Fault {
     SwappedImages,
     /// It gets the answers of another row.
     SwappedAnswers,
+    /// It gets the answers of the row that says nearly the same: most words in common.
+    NearAnswers,
+    /// A word of its answers becomes one of another row's.
+    WrongWord,
     /// The words of its answers are put in another order.
     ShuffledWords,
     /// Its answers end half-way.
@@ -47,9 +51,11 @@ pub enum Fault {
 
 impl Fault {
     /// The faults that scores are tried on.
-    pub const TRIED: [Self; 6] = [
+    pub const TRIED: [Self; 8] = [
         Self::SwappedImages,
         Self::SwappedAnswers,
+        Self::NearAnswers,
+        Self::WrongWord,
         Self::ShuffledWords,
         Self::TruncatedAnswers,
         Self::BlurredImages,
@@ -62,6 +68,8 @@ impl Fault {
             Self::BlankImages => "blank-images",
             Self::SwappedImages => "swapped-images",
             Self::SwappedAnswers => "swapped-answers",
+            Self::NearAnswers => "near-answers",
+            Self::WrongWord => "wrong-word",
             Self::ShuffledWords => "shuffled-words",
             Self::TruncatedAnswers => "truncated-answers",
             Self::BlurredImages => "blurred-images",
@@ -122,6 +130,8 @@ impl Alteration {
         match self.fault {
             Fault::SwappedImages => self.swap(rows, &chosen, images, |record, images| record.images = images),
             Fault::SwappedAnswers => self.swap(rows, &chosen, answers, set_answers),
+            Fault::NearAnswers => near(rows, &chosen),
+            Fault::WrongWord => self.wrong_word(rows, &chosen),
             _ => chosen.iter().for_each(|n| {
                 if let Ok(row) = &mut rows[*n] {
                     self.change(row);
@@ -157,17 +167,30 @@ impl Alteration {
         }
     }
 
+    /// Puts a word of another row, drawn, in the place of one in each chosen row.
+    fn wrong_word(&self, rows: &mut [Result<Row>], chosen: &[usize]) {
+        let all: Vec<Vec<String>> = said(rows).map(|answers| vocabulary(&answers).into_iter().collect()).collect();
+        for n in chosen {
+            let Ok(Row { key, record: Ok(record), .. }) = &mut rows[*n] else { continue };
+            let mut rng = self.rng(&format!("fault {key}"));
+            let mut texts = answers(record);
+            let at = rng.random_range(0..texts.len().max(1));
+            let others = &all[rng.random_range(0..all.len())];
+            let wrong = texts.get(at).and_then(|text| wording::with_wrong_word(text, others, &mut rng));
+            if let Some(wrong) = wrong {
+                texts[at] = wrong;
+                set_answers(record, texts);
+                mark(record, true);
+            }
+        }
+    }
+
     fn change(&self, row: &mut Row) {
         let mut rng = self.rng(&format!("fault {}", row.key));
         let Ok(record) = &mut row.record else { return };
         let changed = match self.fault {
-            Fault::ShuffledWords | Fault::TruncatedAnswers => {
-                let old = answers(record);
-                let new: Vec<String> = old.iter().map(|answer| self.reworded(answer, &mut rng)).collect();
-                let changed = old != new;
-                set_answers(record, new);
-                Ok(changed)
-            }
+            Fault::ShuffledWords => Ok(reword(record, |answer| wording::shuffled(answer, &mut rng))),
+            Fault::TruncatedAnswers => Ok(reword(record, wording::truncated)),
             _ => {
                 let images = record.images.iter().map(|image| self.redrawn(image, &mut rng));
                 images.collect::<Result<Vec<_>, _>>().map(|images| {
@@ -181,15 +204,6 @@ impl Alteration {
             Ok(_) => (),
             Err(reason) => row.record = Err(reason),
         }
-    }
-
-    fn reworded(&self, answer: &str, rng: &mut ChaCha8Rng) -> String {
-        let mut words: Vec<&str> = answer.split_whitespace().collect();
-        match self.fault {
-            Fault::ShuffledWords => words.shuffle(rng),
-            _ => words.truncate(words.len().div_ceil(2)),
-        }
-        words.join(" ")
     }
 
     fn redrawn(&self, file: &ImageFile, rng: &mut ChaCha8Rng) -> Result<ImageFile, String> {
@@ -209,6 +223,40 @@ impl Alteration {
         encoder.write_image(&data, size[0], size[1], ExtendedColorType::Rgb8).map_err(|e| e.to_string())?;
         Ok(ImageFile::held(file.path.clone(), bytes))
     }
+}
+
+/// What the rows of a window say, each in the place of its row.
+fn said(rows: &[Result<Row>]) -> impl Iterator<Item = Vec<String>> {
+    rows.iter().map(|row| match row {
+        Ok(Row { record: Ok(record), .. }) => answers(record),
+        _ => Vec::new(),
+    })
+}
+
+fn vocabulary(answers: &[String]) -> BTreeSet<String> {
+    answers.iter().flat_map(|answer| wording::vocabulary(answer)).collect()
+}
+
+/// Gives every chosen row the answers of the one among all that says nearly the same.
+fn near(rows: &mut [Result<Row>], chosen: &[usize]) {
+    let all: Vec<Vec<String>> = said(rows).collect();
+    let words: Vec<BTreeSet<String>> = all.iter().map(|answers| vocabulary(answers)).collect();
+    for n in chosen {
+        let other = wording::nearest(&words[*n], &words).filter(|other| all[*other].len() == all[*n].len());
+        if let (Some(other), Ok(Row { record: Ok(record), .. })) = (other, &mut rows[*n]) {
+            set_answers(record, all[other].clone());
+            mark(record, true);
+        }
+    }
+}
+
+/// Changes the words of the answers; whether that made a difference.
+fn reword(record: &mut Record, change: impl FnMut(&str) -> String) -> bool {
+    let old = answers(record);
+    let new: Vec<String> = old.iter().map(String::as_str).map(change).collect();
+    let changed = old != new;
+    set_answers(record, new);
+    changed
 }
 
 /// A draw from the standard normal distribution (Box and Muller 1958).

@@ -14,10 +14,11 @@ mod shards;
 mod source;
 mod tar;
 mod webdataset;
+mod wording;
 
 pub use alter::{ALTERED, Alteration, Fault};
 pub use fetch::Fetch;
 pub use image::ImageFile;
 pub use record::{Pair, Part, Record, Turn};
-pub use source::{Format, Mapping, Row, Rows, Source};
+pub use source::{Format, Mapping, Row, Rows, Source, record};
 pub use webdataset::read_archive;

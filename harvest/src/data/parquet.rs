@@ -16,12 +16,12 @@ use std::sync::Arc;
 /// Rows that are decoded at once: few, because each may hold images.
 const BATCH: usize = 64;
 
-/// The rows of a file.
-pub(super) fn rows(path: &Path) -> Result<FileRows> {
+/// The rows of a file from one of them on.
+pub(super) fn rows(path: &Path, from: usize) -> Result<FileRows> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     let damaged = |e: parquet::errors::ParquetError| Error::data(path)(format!("the Parquet file is damaged ({e})"));
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
-    let reader = reader.with_batch_size(BATCH).build().map_err(damaged)?;
+    let reader = reader.with_batch_size(BATCH).with_offset(from).build().map_err(damaged)?;
     let path = path.to_path_buf();
     Ok(Box::new(reader.flat_map(move |batch| -> FileRows {
         match batch {
@@ -192,7 +192,10 @@ mod tests {
         let mut writer = ArrowWriter::try_new(File::create(&path).unwrap(), batch.schema(), None).unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
-        let found: Vec<_> = rows(&path).unwrap().map(|row| row.unwrap().unwrap()).collect();
+        let read = |from: usize| -> Vec<_> { rows(&path, from).unwrap().map(|row| row.unwrap().unwrap()).collect() };
+        let found = read(0);
+        assert_eq!(format!("{:?}", &found[1..]), format!("{:?}", read(1)), "entered at a row");
+        assert!(read(2).is_empty());
         let image = Some(ImageFile::held("a.png".into(), b"png".to_vec()));
         assert_eq!((found[0].images["image"].as_slice(), found[1].images["image"].as_slice()), (&[image][..], &[][..]));
         let turns = json!([{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "a"}]);
@@ -200,6 +203,6 @@ mod tests {
 
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        assert!(rows(&path).err().unwrap().to_string().contains("damaged"));
+        assert!(rows(&path, 0).err().unwrap().to_string().contains("damaged"));
     }
 }

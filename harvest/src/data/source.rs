@@ -27,6 +27,33 @@ pub enum Format {
     WebDataset,
 }
 
+impl Format {
+    fn rows(self, file: &Path) -> Result<FileRows> {
+        match self {
+            Self::JsonLines => json::lines(file),
+            Self::JsonArray => json::array(file),
+            Self::Parquet => parquet::rows(file, 0),
+            Self::Folder => folder::row(file),
+            Self::WebDataset => webdataset::rows(file),
+        }
+    }
+}
+
+/// What a row of a file says, by its number there (see [`Row::source`]); nothing if the file has no such row. A table is
+/// entered at the row, other files are read up to it. Links are not followed.
+///
+/// # Errors
+/// The file is none that could be read, or is damaged; why the row cannot be understood.
+pub fn record(file: &Path, row: usize, mapping: &Mapping) -> Result<Option<Record>> {
+    let mut rows = match Source::open(file)?.format {
+        Format::Parquet => parquet::rows(file, row)?,
+        format => Box::new(format.rows(file)?.skip(row)),
+    };
+    let Some(columns) = rows.next() else { return Ok(None) };
+    let place = Place { mapping, folder: file.parent().unwrap_or(Path::new("")), fetch: None };
+    understand(columns?, &place, String::new()).record.map(Some).map_err(Error::data(file))
+}
+
 /// A data set on disk.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -132,18 +159,12 @@ impl Source {
         let (root, mapping) = (self.root.clone(), mapping.clone());
         let name = move |file: &Path| file.strip_prefix(&root).unwrap_or(file).display().to_string();
         let (files, fetch) = (self.files.clone(), self.fetch.clone());
-        let open: fn(&Path) -> Result<FileRows> = match self.format {
-            Format::JsonLines => json::lines,
-            Format::JsonArray => json::array,
-            Format::Parquet => parquet::rows,
-            Format::Folder => folder::row,
-            Format::WebDataset => webdataset::rows,
-        };
+        let format = self.format;
         let rows = files.into_iter().flat_map(move |file| {
             let name = name(&file);
             let folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
             let (mapping, fetch) = (mapping.clone(), fetch.clone());
-            let rows: FileRows = open(&file).unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
+            let rows: FileRows = format.rows(&file).unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
             rows.enumerate().map(move |(row, columns)| {
                 let place = Place { mapping: &mapping, folder: &folder, fetch: fetch.as_ref() };
                 columns.map(|columns| understand(columns, &place, format!("{name}:{row}")))

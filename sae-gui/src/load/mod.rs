@@ -11,6 +11,7 @@ mod report;
 mod sample;
 mod scores;
 mod sight;
+mod stored;
 mod trial;
 mod watch;
 

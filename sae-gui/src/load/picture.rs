@@ -1,7 +1,9 @@
-//! Finds the pictures of samples, makes sure that they are the ones that were harvested, and decodes them small. A
-//! picture that cannot be shown is a sentence. Writes nothing and follows no links into the net.
+//! Finds the pictures of samples - files, or inside the data set's tables and archives -, makes sure that they are the ones
+//! that were harvested, and decodes them small. A picture that cannot be shown is a sentence. Writes nothing and follows no
+//! links into the net.
 
 use crate::state::data::Picture;
+use harvest::data::Mapping;
 use image::{ImageReader, Limits};
 use sae_core::Run;
 use sae_core::sample::ImageRef;
@@ -23,6 +25,8 @@ const DECODE_LIMIT: u64 = 1 << 29;
 /// Where pictures of a run may lie.
 pub struct Pictures {
     folders: Vec<PathBuf>,
+    /// What the harvest called the data's columns.
+    mapping: Mapping,
 }
 
 impl Pictures {
@@ -35,7 +39,7 @@ impl Pictures {
         let folder = |path: PathBuf| if path.is_file() { path.parent().map(Path::to_path_buf) } else { Some(path) };
         let mut folders: Vec<_> = named.flat_map(places).filter_map(folder).chain(around.clone()).collect();
         folders.retain(|folder| folder.is_dir());
-        Self { folders }
+        Self { folders, mapping: mapping(run) }
     }
 
     /// Reads a picture of a sample that stands at `source` (`file:row`) of the data.
@@ -43,22 +47,37 @@ impl Pictures {
         if image.path.contains("://") {
             return Err(format!("The picture is a link, which is not followed: {}", image.path));
         }
-        let file = source.rsplit_once(':').map_or(source, |(file, _)| file);
+        let (file, row) = source.rsplit_once(':').unwrap_or((source, ""));
         let found = if image.path.is_empty() { Vec::new() } else { self.candidates(&image.path, file) };
-        if found.is_empty() {
-            return Err(match [".parquet", ".tar", ".gz", ".tgz"].iter().any(|kind| file.ends_with(kind)) {
-                true => format!("The picture lies inside the data set's file; this version shows files only: {file}"),
-                false => format!("The picture was not found: {}", image.path),
-            });
-        }
         for path in &found {
             let bytes = read(path)?;
             if hash(&bytes) == image.sha256 {
-                return decode(&bytes)
-                    .map_err(|cause| format!("The picture cannot be decoded ({cause}): {}", image.path));
+                return decoded(&bytes, &image.path);
             }
         }
-        Err(format!("The picture has changed since the harvest: {}", image.path))
+        let inside = match row.parse() {
+            Ok(row) => self.inside(image, file, row)?,
+            Err(_) => None,
+        };
+        match inside {
+            Some(bytes) => decoded(&bytes, source),
+            None if found.is_empty() => Err(format!("The picture was not found: {}", named(image, source))),
+            None => Err(format!("The picture has changed since the harvest: {}", named(image, source))),
+        }
+    }
+
+    /// The picture's file, if the data set's row itself holds it.
+    fn inside(&self, image: &ImageRef, file: &str, row: usize) -> Result<Option<Vec<u8>>, String> {
+        let places = self.folders.iter().map(|folder| folder.join(file)).filter(|place| place.is_file());
+        for place in places {
+            let record = harvest::data::record(&place, row, &self.mapping);
+            let record = record.map_err(|error| format!("The row that holds the picture cannot be read: {error}"))?;
+            let held = record.into_iter().flat_map(|record| record.images).filter_map(|image| image.bytes);
+            if let Some(bytes) = held.into_iter().find(|bytes| hash(bytes) == image.sha256) {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
     }
 
     /// Files that the path can mean, relative to the data set or to the file of it that names the picture.
@@ -84,6 +103,18 @@ fn recorded(run: &Run) -> Vec<PathBuf> {
     steps.into_iter().flat_map(|(_, entry)| named(entry)).collect()
 }
 
+/// What the harvest's `--map` says.
+fn mapping(run: &Run) -> Mapping {
+    let harvest: Option<Value> = run.noted(sae_core::store::STEP).ok().flatten();
+    let said = harvest.and_then(|step| serde_json::from_value(step.get("arguments")?.get("map")?.clone()).ok());
+    said.unwrap_or_default()
+}
+
+/// What a picture is called where it has no path.
+fn named<'a>(image: &'a ImageRef, source: &'a str) -> &'a str {
+    if image.path.is_empty() { source } else { &image.path }
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| format!("The picture cannot be read ({error}): {}", path.display());
     let size = std::fs::metadata(path).map_err(failed)?.len();
@@ -103,7 +134,11 @@ fn hash(bytes: &[u8]) -> String {
 
 /// Reads a picture that is of no run.
 pub fn open(path: &Path) -> Result<Picture, String> {
-    decode(&read(path)?).map_err(|cause| format!("The picture cannot be decoded ({cause}): {}", path.display()))
+    decoded(&read(path)?, &path.display().to_string())
+}
+
+fn decoded(bytes: &[u8], name: &str) -> Result<Picture, String> {
+    decode(bytes).map_err(|cause| format!("The picture cannot be decoded ({cause}): {name}"))
 }
 
 fn decode(bytes: &[u8]) -> Result<Picture, String> {
@@ -164,6 +199,28 @@ mod tests {
         assert!(said(image("a.png", b"other"), "data.jsonl:3").contains("changed since"));
         assert!(said(image("broken.png", &png(4, 2)[..40]), "data.jsonl:3").contains("cannot be decoded"));
         assert!(said(image("http://a/b.png", b""), "data.jsonl:3").contains("not followed"));
-        assert!(said(image("", b""), "train.parquet:3").contains("inside the data set"));
+        assert!(said(image("", b""), "train.parquet:3").contains("not found: train.parquet:3"));
+        std::fs::write(dir.path().join("rows.jsonl"), "{\n").unwrap();
+        assert!(said(image("", b""), "rows.jsonl:0").contains("cannot be read"));
+        assert!(said(image("", b""), "rows.jsonl:7").contains("not found"));
+    }
+
+    #[test]
+    fn pictures_inside_the_data_are_found_by_their_row() {
+        use base64::Engine;
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = png(4, 2);
+        let row = |bytes: &[u8]| {
+            let packed = base64::engine::general_purpose::STANDARD.encode(bytes);
+            serde_json::json!({ "photo": format!("data:image/png;base64,{packed}"), "text": "red" }).to_string()
+        };
+        std::fs::write(dir.path().join("rows.jsonl"), [row(&png(2, 2)), row(&bytes)].join("\n")).unwrap();
+        let run = Run::create(&dir.path().join("run")).unwrap();
+        let arguments = serde_json::json!({ "data": "..", "map": [["image", "photo"]] });
+        run.note("harvest", &serde_json::json!({ "arguments": arguments })).unwrap();
+        let pictures = Pictures::new(&run, Some(dir.path()));
+        assert_eq!(pictures.read(&image("", &bytes), "rows.jsonl:1").unwrap().size, [4, 2]);
+        let other = pictures.read(&image("", &bytes), "rows.jsonl:0").map(|picture| picture.size);
+        assert!(other.unwrap_err().contains("not found"));
     }
 }

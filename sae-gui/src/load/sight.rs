@@ -1,30 +1,24 @@
 //! The worker that sees with the autoencoder: encodes samples of the store, so that heat maps need not be kept anywhere, and
-//! finds the features that carry a sample's scores. Holds the encoder and the token columns of [`TABLES`] parts.
+//! finds the features that carry a sample's scores. Holds the encoder.
 
 use super::desk::{Desk, Worker};
 use super::guarded;
+use super::stored::Stored;
 use crate::state::data::{Active, Part, Reason};
-use filters::pmi::{self, Folds};
-use filters::pool::Pool;
+use filters::pair::pairs;
+use filters::pmi::{self, APART};
+use filters::pool::{Pooled, PooledSamples};
 use filters::{Mode, scaled_threshold};
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
 use sae_core::formats::{self, Saved};
 use sae_core::index::FeatureRow;
-use sae_core::pass::{Block, Observer};
 use sae_core::sae::Encoder;
-use sae_core::sample::Sample;
-use sae_core::store::{STEP, Store, StoreRecord, TokenColumns, load_samples};
-use std::cell::OnceCell;
-use std::collections::VecDeque;
-use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-/// Token columns kept. A part of 65,536 positions takes about 0.7 MB.
-const TABLES: usize = 4;
 /// Parts of a score that are told.
 const PARTS: usize = 8;
 
@@ -94,14 +88,7 @@ fn first(wanted: &mut Wanted) -> Option<Task> {
     wanted.reasons.take().map(Task::Reasons)
 }
 
-fn work(
-    desk: &Desk<Wanted>,
-    root: &std::path::Path,
-    sae: &str,
-    rows: &[FeatureRow],
-    sender: &Sender<Seen>,
-    wake: &impl Fn(),
-) {
+fn work(desk: &Desk<Wanted>, root: &Path, sae: &str, rows: &[FeatureRow], sender: &Sender<Seen>, wake: &impl Fn()) {
     let next = || desk.next(Duration::from_secs(3600), first);
     // Nothing is loaded before something is wanted.
     let mut task = next();
@@ -110,28 +97,27 @@ fn work(
         _ => guarded(|| open(root, sae)),
     };
     let device = DeviceChoice::Auto.open().map_err(|error| error.to_string());
-    let ready =
-        opened.as_ref().map_err(Clone::clone).and_then(|opened| Ok((opened, device.as_ref().map_err(Clone::clone)?)));
-    let ready = ready.map(|(opened, device)| (opened, Encoder::new(&opened.saved.weights, device)));
-    let mut tables = VecDeque::new();
+    // The encoder borrows the weights, the rest is changed by what it reads.
+    let (saved, mut opened) = match opened {
+        Ok((saved, opened)) => (Ok(saved), Ok(opened)),
+        Err(reason) => (Err(reason.clone()), Err(reason)),
+    };
+    let encoder = saved.and_then(|saved: Saved| Ok((saved, device?)));
+    let encoder = encoder.as_ref().map(|(saved, device)| Encoder::new(&saved.weights, device));
     loop {
+        let ready = opened.as_mut().map_err(|reason| reason.clone());
+        let ready = ready.and_then(|opened| Ok((opened, encoder.as_ref().map_err(|reason| (*reason).clone())?)));
         let seen = match task {
             None => None,
             Some(Task::Quit) => return,
-            Some(Task::Active(sample)) => Some(Seen::Active(
-                sample,
-                match &ready {
-                    Ok((opened, encoder)) => guarded(|| Ok(Arc::new(opened.encode(encoder, &mut tables, sample)?.2))),
-                    Err(reason) => Err(reason.clone()),
-                },
-            )),
-            Some(Task::Reasons(sample)) => Some(Seen::Reasons(
-                sample,
-                match &ready {
-                    Ok((opened, encoder)) => guarded(|| opened.reasons(encoder, &mut tables, rows, sample)),
-                    Err(reason) => Err(reason.clone()),
-                },
-            )),
+            Some(Task::Active(sample)) => {
+                let active = ready.and_then(|(opened, encoder)| guarded(|| opened.own.active(encoder, sample)));
+                Some(Seen::Active(sample, active.map(Arc::new)))
+            }
+            Some(Task::Reasons(sample)) => {
+                let reasons = ready.and_then(|(opened, encoder)| guarded(|| opened.reasons(encoder, rows, sample)));
+                Some(Seen::Reasons(sample, reasons))
+            }
         };
         if let Some(seen) = seen {
             // The window may be gone; then `quit` comes next.
@@ -145,149 +131,116 @@ fn work(
 struct Opened {
     run: Run,
     sae: String,
-    saved: Saved,
-    store: Store,
-    /// Number of the sample behind the last one of each part.
-    ends: Vec<u64>,
+    d_sae: usize,
+    own: Stored,
+    /// The same samples under white images, if they were captured.
+    apart: Option<Stored>,
     threshold: f32,
-    /// Read when the first reasons are asked for.
-    samples: OnceCell<Result<Vec<Sample>, String>>,
 }
 
-fn open(root: &std::path::Path, sae: &str) -> Result<Opened, String> {
+fn open(root: &Path, sae: &str) -> Result<(Saved, Opened), String> {
     let said = |error: sae_core::Error| error.to_string();
     let run = Run::open(root).map_err(said)?;
     let saved = formats::load(&run.sae(sae)).map_err(said)?;
-    let store = Store::open(&run, &saved.origin.hook).map_err(said)?;
-    if store.manifest().d_in != saved.weights.d_in {
-        let (own, there) = (saved.weights.d_in, store.manifest().d_in);
-        return Err(format!("the autoencoder reads width {own}, the activations have {there}"));
-    }
-    let harvest: Option<StoreRecord> = run.noted(STEP).map_err(said)?;
-    let harvest = harvest.ok_or("run.json does not tell how the store is divided")?;
-    let mut end = 0;
-    let ends = harvest.parts.iter().map(|part| {
-        end += part.samples;
-        end
-    });
-    let ends: Vec<u64> = ends.collect();
-    if ends.len() != store.shards() {
-        return Err(format!("run.json lists {} parts, the store has {} shards", ends.len(), store.shards()));
-    }
+    let stored = |root: &Path| {
+        let run = Run::open(root).map_err(said)?;
+        Stored::open(run, &saved.origin.hook, saved.weights.d_in)
+    };
+    let own = stored(root)?;
+    let apart = Some(root.join(APART)).filter(|root| root.is_dir());
+    let apart = apart.map(|root| stored(&root).map_err(|error| format!("{}: {error}", root.display()))).transpose()?;
     let scored: Option<serde_json::Value> = run.noted(&format!("score/{sae}")).map_err(said)?;
     let threshold = scored.and_then(|step| step.get("threshold")?.as_f64()).map(|threshold| threshold as f32);
     let threshold = threshold.unwrap_or_else(|| scaled_threshold(saved.weights.d_in));
-    Ok(Opened { run, sae: sae.into(), saved, store, ends, threshold, samples: OnceCell::new() })
+    let d_sae = saved.weights.d_sae;
+    Ok((saved, Opened { run, sae: sae.into(), d_sae, own, apart, threshold }))
 }
 
-/// Token columns by part, the last used first.
-type Tables = VecDeque<(usize, TokenColumns)>;
+/// A mode with where its weights stand.
+type Weighed = (Mode, fn(&FeatureRow) -> Option<f64>);
+
+/// Modes whose weights add up to a score.
+const WEIGHED: [Weighed; 3] = [
+    (Mode::Paper, |row| row.weight_paper),
+    (Mode::Release, |row| row.weight_release),
+    (Mode::Corrected, |row| row.weight_corrected),
+];
 
 impl Opened {
-    /// What fires in a sample, with its part and its rows there.
-    fn encode(
-        &self,
-        encoder: &Encoder,
-        tables: &mut Tables,
-        sample: u32,
-    ) -> Result<(usize, Range<usize>, Active), String> {
-        let said = |error: sae_core::Error| error.to_string();
-        let part = self.ends.partition_point(|end| *end <= u64::from(sample));
-        if part == self.ends.len() {
-            return Err(format!("no part of the store holds sample {sample}"));
-        }
-        match tables.iter().position(|(known, _)| *known == part) {
-            Some(at) => tables.rotate_left(at),
-            None => {
-                let tokens = self.store.tokens(part).map_err(said)?;
-                tables.truncate(TABLES - 1);
-                tables.push_front((part, tokens));
-            }
-        }
-        let samples = &tables[0].1.sample;
-        let rows = samples.partition_point(|s| *s < sample)..samples.partition_point(|s| *s <= sample);
-        let mut hidden = Vec::with_capacity(rows.len() * self.store.manifest().d_in);
-        self.store.shard(part).map_err(said)?.read(rows.clone(), &mut hidden);
-        let active = Active { rows: encoder.encode(&hidden).map_err(said)? };
-        Ok((part, rows, active))
-    }
-
-    /// What carries the scores of a sample: weights of active features, and components of `pmi` where there is a fit.
-    fn reasons(
-        &self,
-        encoder: &Encoder,
-        tables: &mut Tables,
-        rows: &[FeatureRow],
-        sample: u32,
-    ) -> Result<Vec<Reason>, String> {
-        let said = |error: filters::Error| error.to_string();
-        let core = |error: sae_core::Error| error.to_string();
-        let (part, range, active) = self.encode(encoder, tables, sample)?;
-        let d_sae = self.saved.weights.d_sae;
-        let mut pool = Pool::new(sample as usize + 1, d_sae, self.threshold, &std::env::temp_dir()).map_err(core)?;
-        let block = Block { tokens: &tables[0].1, rows: range, shard: part, hidden: &[], active: &active.rows };
-        pool.see(&block).map_err(core)?;
-        let own = self.sample(sample)?;
-        let folds = self.folds()?;
+    /// What carries the scores of a sample: weights of active features, and components of `pmi` and `pmi_apart` where there
+    /// are fits.
+    fn reasons(&mut self, encoder: &Encoder, rows: &[FeatureRow], sample: u32) -> Result<Vec<Reason>, String> {
+        let d_sae = self.d_sae;
+        let own = self.own.pooled(encoder, sample, d_sae, self.threshold)?;
         let mut reasons = Vec::new();
-        pool.finish().map_err(core)?.each(|number, pooled| {
-            if number == sample as usize {
-                for (mode, weight) in [
-                    (Mode::Paper, (|row: &FeatureRow| row.weight_paper) as fn(&FeatureRow) -> Option<f64>),
-                    (Mode::Release, |row| row.weight_release),
-                    (Mode::Corrected, |row| row.weight_corrected),
-                ] {
-                    let counted = pooled.active(mode).filter(|(_, sides)| mode != Mode::Release || sides.both());
-                    let weighed = counted.filter_map(|(k, _)| Some((k, weight(rows.get(k as usize)?)?)));
-                    let parts = weighed.map(|(k, adds)| Part { adds, features: vec![(k, true)] });
-                    reasons.push(Reason {
-                        score: format!("cosine_{}", mode.name()),
-                        meaning: "Weights of the active features, which the score adds up",
-                        parts: largest(parts.collect()),
-                    });
+        let number = sample as usize;
+        if let Some(pooled) = one(&own, number)? {
+            reasons.extend(WEIGHED.map(|(mode, weight)| {
+                let counted = pooled.active(mode).filter(|(_, sides)| mode != Mode::Release || sides.both());
+                let weighed = counted.filter_map(|(k, _)| Some((k, weight(rows.get(k as usize)?)?)));
+                let parts = weighed.map(|(k, adds)| Part { adds, features: vec![(k, true)] });
+                Reason {
+                    score: format!("cosine_{}", mode.name()),
+                    meaning: "Weights of the active features, which the score adds up",
+                    parts: largest(parts.collect()),
                 }
-                if let Some(explanation) = folds.as_ref().and_then(|folds| pmi::explain(folds.of(own), pooled)) {
-                    let components = explanation.carried.iter().chain(explanation.sank.iter().rev());
-                    let parts = components.map(|component| Part {
-                        adds: component.nats,
-                        features: [&component.image_features, &component.text_features]
-                            .into_iter()
-                            .flat_map(|features| features.iter().take(3).map(|part| (part.feature, part.active)))
-                            .collect(),
-                    });
-                    reasons.push(Reason {
-                        score: "pmi".into(),
-                        meaning: "Nats of the components that count most, with the image's and the text's features in each",
-                        parts: largest(parts.collect()),
-                    });
-                }
+            }));
+            reasons.extend(self.components("pmi", sample, &pooled)?);
+        }
+        if let Some(apart) = &mut self.apart
+            && let Some(pair) = pairs(std::slice::from_ref(self.own.sample(sample)?), apart.samples()?)[0]
+        {
+            let texts = apart.pooled(encoder, pair as u32, d_sae, self.threshold)?;
+            let mut pairs = vec![None; number + 1];
+            pairs[number] = Some(pair);
+            let joined = own.with_text(&texts, &pairs, &std::env::temp_dir()).map_err(|error| error.to_string())?;
+            if let Some(pooled) = one(&joined, number)? {
+                reasons.extend(self.components("pmi_apart", sample, &pooled)?);
             }
-            Ok::<_, filters::Error>(())
-        }).map_err(said)?;
+        }
         reasons.retain(|reason| !reason.parts.is_empty());
         Ok(reasons)
     }
 
-    /// A sample: what it holds decides by which fit it is scored.
-    fn sample(&self, number: u32) -> Result<&Sample, String> {
-        let read = || load_samples(&self.run).map_err(|error| error.to_string());
-        let samples = self.samples.get_or_init(read).as_ref().map_err(Clone::clone)?;
-        samples.get(number as usize).ok_or_else(|| format!("the run has no sample {number}, only {}", samples.len()))
-    }
-
-    /// The fits behind `pmi`, if there are any and they are of this autoencoder.
-    fn folds(&self) -> Result<Option<Folds>, String> {
-        let path = self.run.scores(&self.sae).with_extension("pmi.safetensors");
+    /// The components that carry a sample's score in a column of fits, if there are fits.
+    fn components(&self, column: &str, sample: u32, pooled: &Pooled) -> Result<Option<Reason>, String> {
+        let path = self.run.scores(&self.sae).with_extension(format!("{column}.safetensors"));
         if !path.is_file() {
             return Ok(None);
         }
         let folds = pmi::read(&path).map_err(|error| error.to_string())?;
         let mut features = folds.whole.chosen.features.iter().flatten();
-        match features.any(|k| *k as usize >= self.saved.weights.d_sae) {
-            true => Err(format!("the fit is of another autoencoder: {}", path.display())),
-            false => Ok(Some(folds)),
+        if features.any(|k| *k as usize >= self.d_sae) {
+            return Err(format!("the fit is of another autoencoder: {}", path.display()));
         }
+        let Some(explanation) = pmi::explain(folds.of(self.own.sample(sample)?), pooled) else { return Ok(None) };
+        let components = explanation.carried.iter().chain(explanation.sank.iter().rev());
+        let parts = components.map(|component| Part {
+            adds: component.nats,
+            features: [&component.image_features, &component.text_features]
+                .into_iter()
+                .flat_map(|features| features.iter().take(3).map(|part| (part.feature, part.active)))
+                .collect(),
+        });
+        Ok(Some(Reason {
+            score: column.into(),
+            meaning: "Nats of the components that count most, with the image's and the text's features in each",
+            parts: largest(parts.collect()),
+        }))
     }
+}
+
+/// A sample of a pool, if it has positions.
+fn one(pooled: &PooledSamples, number: usize) -> Result<Option<Pooled>, String> {
+    let mut found = None;
+    let see = |n: usize, sample: &Pooled| {
+        if n == number && sample.positions != [0; 2] {
+            found = Some(sample.clone());
+        }
+        Ok::<_, sae_core::Error>(())
+    };
+    pooled.each(see).map_err(|error| error.to_string())?;
+    Ok(found)
 }
 
 fn largest(mut parts: Vec<Part>) -> Vec<Part> {

@@ -3,6 +3,7 @@
 
 use super::data::TokenView;
 use sae_core::sample::Modality;
+use std::ops::Range;
 
 /// Tokens shown before and after the marked one.
 const CONTEXT: usize = 48;
@@ -27,6 +28,29 @@ pub struct Span {
     pub tone: Tone,
     /// The token that it is, by its place; nothing for what stands for several or none.
     pub token: Option<usize>,
+    /// The patches that it stands for, by their places; empty for words.
+    pub patches: Range<usize>,
+}
+
+impl Span {
+    /// The patch to show in its place: the one that is marked, or the one with the largest of these values, one a token; none
+    /// where all are zero.
+    pub fn patch(&self, values: &[f32]) -> Option<usize> {
+        let value = |token: &usize| values.get(*token).copied().unwrap_or(0.0);
+        let strongest = || self.patches.clone().max_by(|a, b| value(a).total_cmp(&value(b)).then(b.cmp(a)));
+        let marked = self.token.filter(|token| self.patches.contains(token));
+        marked.or_else(|| strongest().filter(|token| value(token) > 0.0))
+    }
+
+    /// The patches with the largest of these values, `count` at most, in their order; none that are zero.
+    pub fn strongest(&self, values: &[f32], count: usize) -> Vec<usize> {
+        let value = |token: &usize| values.get(*token).copied().unwrap_or(0.0);
+        let mut found: Vec<usize> = self.patches.clone().filter(|token| value(token) > 0.0).collect();
+        found.sort_by(|a, b| value(b).total_cmp(&value(a)).then(a.cmp(b)));
+        found.truncate(count);
+        found.sort_unstable();
+        found
+    }
 }
 
 /// The words around a position.
@@ -35,7 +59,8 @@ pub fn excerpt(tokens: &[TokenView], position: u32) -> Vec<Span> {
     let hit = words.iter().position(|span| span.tone == Tone::Hit);
     let centre = hit.unwrap_or(0);
     let range = centre.saturating_sub(CONTEXT)..(centre + CONTEXT + 1).min(words.len());
-    let dots = |missing: bool| missing.then(|| Span { text: "... ".into(), tone: Tone::Muted, token: None });
+    let dots =
+        |missing: bool| missing.then(|| Span { text: "... ".into(), tone: Tone::Muted, token: None, patches: 0..0 });
     let (before, after) = (dots(range.start > 0), dots(range.end < words.len()));
     before.into_iter().chain(words[range].iter().cloned()).chain(after).collect()
 }
@@ -58,9 +83,11 @@ pub fn fold(tokens: &[TokenView], position: u32) -> Vec<Span> {
             }
             ([], _) => continue,
         };
-        spans.push(Span { text, tone, token });
-        if patch(&run[0]) {
-            spans.push(Span { text: " ".into(), tone: Tone::Muted, token: None });
+        let patches = if patch(&run[0]) { start..start + run.len() } else { 0..0 };
+        let folded = !patches.is_empty();
+        spans.push(Span { text, tone, token, patches });
+        if folded {
+            spans.push(Span { text: " ".into(), tone: Tone::Muted, token: None, patches: 0..0 });
         }
         start += run.len();
     }
@@ -114,6 +141,19 @@ mod tests {
         assert_eq!(shown(&pieces, 5), [s.clone(), patches, gap.clone(), a.clone(), (" red\u{b6}".into(), Tone::Hit)]);
         let patch = ("[patch 2 of 3]".into(), Tone::Hit);
         assert_eq!(shown(&pieces, 2), [s, patch, gap, a, (" red\u{b6}".into(), Tone::Plain)]);
+    }
+
+    #[test]
+    fn folded_patches_know_which_of_them_to_show() {
+        let tokens = tokens(&["<s>", "<image>", "<image>", "<image>", "a"]);
+        let folded = &fold(&tokens, 4)[1];
+        assert_eq!(folded.patches, 1..4);
+        assert_eq!(folded.patch(&[9.0, 0.0, 2.0, 2.0, 9.0]), Some(2), "the first of the strongest");
+        assert_eq!(folded.patch(&[9.0, 0.0, 0.0, 0.0, 9.0]), None);
+        assert_eq!(folded.patch(&[]), None);
+        assert_eq!(folded.strongest(&[9.0, 1.0, 3.0, 2.0, 9.0], 2), [2, 3]);
+        assert_eq!(fold(&tokens, 1)[1].patch(&[0.0; 5]), Some(1), "the marked one");
+        assert_eq!(fold(&tokens, 4)[0].patch(&[1.0; 5]), None, "words have none");
     }
 
     proptest! {

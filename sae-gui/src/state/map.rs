@@ -57,21 +57,24 @@ impl Map {
     /// Counts `rows`; `shown` says which of them the table shows.
     pub fn new<'a>(upright: Upright, rows: &'a [FeatureRow], shown: impl Iterator<Item = &'a FeatureRow>) -> Self {
         let mut map = Self { upright, bounds: [[0.0; 2]; 2], cells: vec![[0; 4]; CELLS[0] * CELLS[1]], missing: 0 };
-        let points: Vec<_> = rows.iter().filter_map(|row| map.point(row)).collect();
-        map.missing = rows.len() - points.len();
+        let points: Vec<_> = rows.iter().map(|row| map.point(row)).collect();
+        map.missing = points.iter().filter(|point| point.is_none()).count();
         map.bounds = [0, 1].map(|axis| {
             let fold = |bound: [f64; 2], p: &[f64; 2]| [bound[0].min(p[axis]), bound[1].max(p[axis])];
-            let [low, high] = points.iter().fold([f64::INFINITY, f64::NEG_INFINITY], fold);
+            let [low, high] = points.iter().flatten().fold([f64::INFINITY, f64::NEG_INFINITY], fold);
             // One value alone would have no width.
             let margin = (0.03 * (high - low)).max(0.05);
             if low <= high { [low - margin, high + margin] } else { [0.0, 1.0] }
         });
-        for point in points {
-            let cell = map.cell(point);
-            map.cells[cell][3] += 1;
+        let cells: Vec<_> = points.into_iter().map(|point| point.map(|point| map.cell(point))).collect();
+        for cell in cells.iter().flatten() {
+            map.cells[*cell][3] += 1;
         }
         for row in shown {
-            if let Some(cell) = map.point(row).map(|point| map.cell(point)) {
+            // Rows mostly stand at their number, where the cell is known.
+            let at = row.feature as usize;
+            let known = rows.get(at).filter(|own| own.feature == row.feature).map(|_| cells[at]);
+            if let Some(cell) = known.unwrap_or_else(|| map.point(row).map(|point| map.cell(point))) {
                 let class = ["cross", "image", "text"].iter().position(|class| *class == row.class).unwrap_or(2);
                 map.cells[cell][class] += 1;
                 map.cells[cell][3] -= 1;

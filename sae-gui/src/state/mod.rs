@@ -18,6 +18,7 @@ pub mod map;
 pub mod marks;
 pub mod palette;
 pub mod place;
+pub mod pointing;
 pub mod query;
 pub mod session;
 pub mod sieve;

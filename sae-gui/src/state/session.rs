@@ -13,6 +13,7 @@ use super::lru::Lru;
 use super::marks::Marks;
 use super::palette::Palette;
 use super::place::{Page, Place};
+use super::pointing::Pointing;
 use super::sieve::{Scores, Sieve};
 use super::trial::Trial;
 use sae_core::index::{FeatureRow, Neighbour};
@@ -43,6 +44,8 @@ pub struct OpenRun {
     pub trial: Trial,
     /// Provenance, curves and evaluations, once they are read.
     pub report: Option<Report>,
+    /// The feature that the pointer is on.
+    pub pointing: Pointing,
     feature: Option<u32>,
     sample: u32,
 }
@@ -201,6 +204,7 @@ impl Session {
             writing,
             trial: Trial::default(),
             report: None,
+            pointing: Pointing::default(),
             feature: first,
             sample: 0,
         };

@@ -157,7 +157,11 @@ fn others(ui: &mut Ui, run: &OpenRun, list: impl Iterator<Item = (u32, f32, &'st
             let button = Button::new(text).shortcut_text(RichText::new(format!("{value:.2}")).small());
             let label = run.list.marks().label(feature).map(|label| format!(" ({label})")).unwrap_or_default();
             let hint = format!("Feature {feature}{label}, {class}: {what} {value:.3}");
-            if ui.add(button).on_hover_text(hint).clicked() {
+            let response = ui.add(button);
+            if response.hovered() {
+                run.pointing.set(feature);
+            }
+            if response.on_hover_text(hint).clicked() {
                 clicked = Some(feature);
             }
         }

@@ -20,6 +20,14 @@ pub struct MapView {
     outline: Vec<[f64; 2]>,
 }
 
+impl MapView {
+    /// Forgets what was drawn of a run that is closed.
+    pub fn clear(&mut self) {
+        self.drawn = None;
+        self.outline.clear();
+    }
+}
+
 /// A map with its texture, and what they were made from.
 type Drawn = (Made, Map, TextureHandle);
 
@@ -33,7 +41,7 @@ struct Made {
     upright: Upright,
 }
 
-/// Draws the map; returns a feature that was clicked.
+/// Draws the map with the current feature and the one that is pointed at; returns a feature that was clicked.
 pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut MapView) -> Option<u32> {
     ui.horizontal(|ui| {
         ui.label(theme::small(ui, "log density against"));
@@ -74,6 +82,9 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut MapView) -> Option<u32> {
         ui.painter().circle_stroke(at(place), 5.0, Stroke::new(2.0, theme::MARK));
         ui.painter().circle_stroke(at(place), 6.5, Stroke::new(1.0, ui.visuals().strong_text_color()));
     }
+    if let Some(place) = run.pointing.feature().and_then(|feature| map.place(run.list.row(feature)?)) {
+        ui.painter().circle_stroke(at(place), 5.0, Stroke::new(1.5, ui.visuals().strong_text_color()));
+    }
     let share = |pos: Pos2| {
         [f64::from((pos.x - inner.left()) / inner.width()), f64::from((inner.bottom() - pos.y) / inner.height())]
     };
@@ -90,6 +101,15 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut MapView) -> Option<u32> {
         if response.clicked() {
             clicked = nearest(map, run, pos);
         }
+    }
+    // While something is drawn around, the pointer means no feature.
+    let under = response.hover_pos().filter(|_| view.outline.is_empty()).map(share);
+    if let Some(feature) = under.and_then(|pos| nearest(map, run, pos)) {
+        if response.hovered() {
+            run.pointing.set(feature);
+        }
+        let label = run.list.marks().label(feature).map(|label| format!(": {label}")).unwrap_or_default();
+        response.clone().on_hover_text_at_pointer(format!("feature {feature}{label}"));
     }
     if view.outline.len() > 1 {
         let line: Vec<Pos2> = view.outline.iter().map(|point| at(*point)).collect();

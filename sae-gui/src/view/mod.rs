@@ -254,6 +254,7 @@ impl App {
     fn perform(&mut self, ctx: &Context, effect: Effect) {
         match effect {
             Effect::Open(link) => {
+                self.pages.map.clear();
                 self.pages.gallery.clear();
                 self.pages.sample.clear();
                 self.pages.sieve.clear();
@@ -462,6 +463,10 @@ impl App {
             }
             return;
         };
+        // What was drawn before the pointer was known to be on it has to be drawn again.
+        if run.pointing.turn() {
+            ctx.request_repaint();
+        }
         let Pages { gallery, heat, map, sample, sieve, trial, list } = &mut self.pages;
         let mut actions: Vec<Action> = Vec::new();
         if run.page() == Page::Features {

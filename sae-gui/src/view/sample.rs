@@ -1,7 +1,7 @@
 //! The page of one sample: its pictures and words, which features fire on what is selected, and what carries its scores.
 
 use super::Action;
-use super::example::{fit, outline, paint};
+use super::example::{crop, fit, outline, paint};
 use super::gallery::{Gallery, Shown};
 use super::heat::{self, Heat};
 use super::theme::{self, say, section};
@@ -18,6 +18,9 @@ use std::sync::Arc;
 const PICTURE: f32 = 380.0;
 /// Features listed.
 const FEATURES: usize = 16;
+/// Patches of a picture shown among the words, and the side of one.
+const CROPS: usize = 12;
+const CROP: f32 = 18.0;
 
 /// What the page remembers between two frames.
 #[derive(Default)]
@@ -25,6 +28,8 @@ pub struct SampleView {
     sample: u32,
     /// Selected tokens, by their places.
     selected: BTreeSet<usize>,
+    /// The token that the pointer is on.
+    under: Option<usize>,
     /// The feature whose row the pointer is on.
     hovered: Option<u32>,
     /// The strongest feature of what is listed.
@@ -130,6 +135,7 @@ fn content(ui: &mut Ui, run: &OpenRun, shown: &Shown, active: &Known, view: &mut
     let current = run.feature().map(|row| row.feature).filter(fires);
     let feature = view.hovered.or(if view.selected.is_empty() { current } else { None }).or(view.strongest);
     let max = feature.and_then(|feature| run.list.row(feature)).map_or(0.0, |row| row.max);
+    view.under = None;
     let values = match (active, feature) {
         (Some(Ok(active)), Some(feature)) => active.of(feature),
         _ => Vec::new(),
@@ -171,16 +177,7 @@ fn content(ui: &mut Ui, run: &OpenRun, shown: &Shown, active: &Known, view: &mut
                 });
                 if let Some((token, r)) = under.and_then(|token| Some((token, tokens[token].rect?))) {
                     outline(ui.painter(), heat::patch(rect, r), 1.0);
-                    if response.clicked() {
-                        toggle(&mut view.selected, token);
-                    }
-                    let value = values.get(token).copied().unwrap_or(0.0);
-                    let text = format!(
-                        "patch at position {}: {}\nclick to select",
-                        tokens[token].position,
-                        format::real(value.into())
-                    );
-                    response.on_hover_text_at_pointer(text);
+                    pointed(response, shown, token, &values, view);
                 }
             }
         }
@@ -188,6 +185,15 @@ fn content(ui: &mut Ui, run: &OpenRun, shown: &Shown, active: &Known, view: &mut
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing = vec2(0.0, 3.0);
         for span in fold(&shown.view.tokens, u32::MAX) {
+            for patch in span.strongest(&values, CROPS) {
+                let (rect, response) = ui.allocate_exact_size(vec2(CROP + 2.0, CROP), Sense::click());
+                let rect = Rect::from_min_size(rect.min, Vec2::splat(CROP));
+                crop(ui.painter(), rect, shown, patch);
+                if response.hovered() || view.selected.contains(&patch) {
+                    outline(ui.painter(), rect, 1.5);
+                }
+                pointed(response, shown, patch, &values, view);
+            }
             let Some(token) = span.token else {
                 ui.label(theme::small(ui, &span.text));
                 continue;
@@ -200,22 +206,26 @@ fn content(ui: &mut Ui, run: &OpenRun, shown: &Shown, active: &Known, view: &mut
             let text = text.background_color(heat::tint(ui, value, max));
             let text = if view.selected.contains(&token) { text.underline().strong() } else { text };
             let response = ui.add(Label::new(text).selectable(false).sense(Sense::click()));
-            if response
-                .on_hover_text(format!(
-                    "position {}: {}",
-                    shown.view.tokens[token].position,
-                    format::real(value.into())
-                ))
-                .clicked()
-            {
-                toggle(&mut view.selected, token);
-            }
+            pointed(response, shown, token, &values, view);
         }
     });
     if !view.selected.is_empty() && ui.small_button(format!("Clear the selection ({})", view.selected.len())).clicked()
     {
         view.selected.clear();
     }
+}
+
+/// What pointing at a token and clicking it does.
+fn pointed(response: egui::Response, shown: &Shown, token: usize, values: &[f32], view: &mut SampleView) {
+    if response.hovered() {
+        view.under = Some(token);
+    }
+    if response.clicked() {
+        toggle(&mut view.selected, token);
+    }
+    let value = format::real(values.get(token).copied().unwrap_or(0.0).into());
+    response
+        .on_hover_text_at_pointer(format!("position {}: {value}\nclick to select", shown.view.tokens[token].position));
 }
 
 fn toggle(selected: &mut BTreeSet<usize>, token: usize) {
@@ -226,11 +236,16 @@ fn toggle(selected: &mut BTreeSet<usize>, token: usize) {
 
 fn features(ui: &mut Ui, run: &OpenRun, shown: &Shown, active: &Known, view: &mut SampleView) -> Option<Action> {
     let title = match view.selected.len() {
-        0 => "Strongest features of the sample".to_owned(),
+        _ if view.under.is_some() => "Strongest features of the token under the pointer".to_owned(),
+        0 => "Strongest features of the sample".into(),
         1 => "Strongest features of the selected token".into(),
         count => format!("Strongest features of {count} selected tokens"),
     };
-    section(ui, &title, "Select patches or words on the left to narrow them; special tokens count only when selected");
+    section(
+        ui,
+        &title,
+        "Point at patches or words on the left to narrow them, click to keep them; special tokens count only when selected",
+    );
     let active = match active {
         None => {
             say(ui, "Encoding ...");
@@ -242,9 +257,10 @@ fn features(ui: &mut Ui, run: &OpenRun, shown: &Shown, active: &Known, view: &mu
         }
         Some(Ok(active)) => active,
     };
-    let tokens: Vec<usize> = match view.selected.is_empty() {
-        true => (0..shown.view.tokens.len()).filter(|token| !shown.view.tokens[*token].special).collect(),
-        false => view.selected.iter().copied().collect(),
+    let tokens: Vec<usize> = match (view.under, view.selected.is_empty()) {
+        (Some(token), _) => vec![token],
+        (None, true) => (0..shown.view.tokens.len()).filter(|token| !shown.view.tokens[*token].special).collect(),
+        (None, false) => view.selected.iter().copied().collect(),
     };
     let strongest = active.strongest(tokens.into_iter(), FEATURES);
     if strongest.is_empty() {
@@ -269,7 +285,10 @@ fn features(ui: &mut Ui, run: &OpenRun, shown: &Shown, active: &Known, view: &mu
             ui.end_row();
         }
     });
-    view.strongest = strongest.first().map(|strong| strong.feature);
+    // What is only pointed at does not change whose heat is drawn: it would do so under the pointer.
+    if view.under.is_none() {
+        view.strongest = strongest.first().map(|strong| strong.feature);
+    }
     view.hovered = hovered;
     action
 }
@@ -280,6 +299,9 @@ pub fn name(ui: &mut Ui, run: &OpenRun, feature: u32, fires: bool) -> egui::Resp
     let colour = if fires { theme::class(ui, class) } else { theme::muted(ui) };
     let text = if fires { feature.to_string() } else { format!("no {feature}") };
     let response = ui.add(Button::new(RichText::new(text).color(colour)).small());
+    if response.hovered() {
+        run.pointing.set(feature);
+    }
     let label = run.list.marks().label(feature).map(|label| format!(": {label}")).unwrap_or_default();
     response.on_hover_text(format!("Feature {feature}, {class}{label}"))
 }

@@ -88,6 +88,7 @@ fn rows(ui: &mut Ui, run: &mut OpenRun, reveal: bool) -> Option<u32> {
         table = table.scroll_to_row(place, None);
     }
     let list = &run.list;
+    let pointed = run.pointing.feature();
     table
         .header(ROW + 4.0, |mut row| {
             for field in Field::COLUMNS {
@@ -104,6 +105,8 @@ fn rows(ui: &mut Ui, run: &mut OpenRun, reveal: bool) -> Option<u32> {
         .body(|body| {
             body.rows(ROW, list.len(), |mut row| {
                 let Some(feature) = list.at(row.index()) else { return };
+                // Pointed at in the map or on the page.
+                row.set_hovered(pointed == Some(feature.feature));
                 cells(&mut row, feature, current == Some(feature.feature));
                 let marks = list.marks();
                 row.col(|ui| {
@@ -113,7 +116,11 @@ fn rows(ui: &mut Ui, run: &mut OpenRun, reveal: bool) -> Option<u32> {
                         ui.add(egui::Label::new(format!("{star}{label}")).truncate());
                     });
                 });
-                if row.response().clicked() {
+                let response = row.response();
+                if response.hovered() {
+                    run.pointing.set(feature.feature);
+                }
+                if response.clicked() {
                     clicked = Some(feature.feature);
                 }
             });

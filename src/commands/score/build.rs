@@ -5,6 +5,7 @@ use crate::terminal;
 use anyhow::{Context, Result, bail};
 use filters::keep::{self, Auto, Beside, keep_auto_against};
 use filters::mode::Mode;
+use filters::pair::pairs;
 use filters::pmi::{self, APART, Folds, Set};
 use filters::pool::{Pool, PooledSamples};
 use filters::rank;
@@ -189,19 +190,6 @@ fn passed(opened: &Opened, run: &Run, store: &Store, threshold: f32, weigh: bool
         false => None,
     };
     Ok(Passed { samples, pooled, apart, tops })
-}
-
-/// Which row of other samples belongs to each sample: that of the same place in the data, or else of the same key.
-pub(super) fn pairs(samples: &[Sample], others: &[Sample]) -> Vec<Option<usize>> {
-    let index = |of: fn(&Sample) -> &str| -> BTreeMap<&str, usize> {
-        others.iter().enumerate().map(|(n, s)| (of(s), n)).collect()
-    };
-    let (by_source, by_key) = (index(|s| &s.source), index(|s| &s.key));
-    let other = |s: &Sample| {
-        let same_place = by_source.get(s.source.as_str()).filter(|n| others[**n].key == s.key);
-        same_place.or_else(|| by_key.get(s.key.as_str())).copied()
-    };
-    samples.iter().map(other).collect()
 }
 
 /// Rank correlation of every score with the number of positions.

@@ -1,10 +1,11 @@
 //! `sae score --explain KEY`: the components of a sample's `pmi`, with their features.
 
 use super::super::{Opened, Outcome};
-use super::build::{PMI, PMI_APART, companion, fit_path, pairs};
+use super::build::{PMI, PMI_APART, companion, fit_path};
 use crate::terminal::table;
 use anyhow::{Context, Result, bail};
 use filters::PAPER_THRESHOLD;
+use filters::pair::pairs;
 use filters::pmi::{self, APART, Part};
 use filters::pool::{Pool, PooledSamples};
 use sae_core::pass;
@@ -36,7 +37,7 @@ pub fn run(opened: &Opened, key: &str) -> Result<Outcome> {
         let (run, store) = companion(opened, &opened.run.root().join(APART), "the folder of texts read apart")?;
         let texts = load_samples(&run)?;
         let mut pair = vec![None; samples.len()];
-        pair[number] = pairs(&samples, &texts)[number];
+        pair[number] = pairs(&samples[number..=number], &texts)[0];
         if let Some(other) = pair[number] {
             let of_text = self::pooled(opened, &store, texts.len(), other)?;
             pooled = pooled.with_text(&of_text, &pair, &opened.run.root().join("scores"))?;
