@@ -76,6 +76,8 @@ pub struct Pooled {
     pub release_fires: u64,
     /// A row for every feature that is active anywhere, ascending.
     pub features: Vec<Trace>,
+    /// Features and activations of each text position with content, where they are kept ([`Pool::with_tokens`]).
+    pub tokens: Vec<Vec<(u32, f32)>>,
 }
 
 impl Pooled {
@@ -102,6 +104,7 @@ impl Pooled {
         self.features = traces.into_values().collect();
         self.positions[TEXT] = other.positions[TEXT];
         self.content[TEXT] = other.content[TEXT];
+        self.tokens.clone_from(&other.tokens);
     }
 }
 
@@ -114,11 +117,15 @@ pub struct Pool {
     /// Of every feature, as far as the open sample has touched it.
     traces: Vec<Trace>,
     touched: Vec<u32>,
+    /// Whether text positions are kept one by one.
+    tokens: bool,
     out: BufWriter<File>,
     folder: PathBuf,
     length: u64,
     places: Vec<Option<u64>>,
     active: Vec<[u32; 2]>,
+    active_tokens: Vec<u32>,
+    kept_tokens: usize,
 }
 
 /// The samples of a pass, to be read in the order of their numbers.
@@ -127,12 +134,16 @@ pub struct PooledSamples {
     folder: PathBuf,
     places: Vec<Option<u64>>,
     active: Vec<[u32; 2]>,
+    active_tokens: Vec<u32>,
+    kept_tokens: usize,
 }
 
 /// Bytes of a [`Trace`] in the file.
 const TRACE: usize = 4 + 16 + 1;
 /// Bytes before the traces.
-const HEAD: usize = 5 * 4 + 8 + 4;
+const HEAD: usize = 5 * 4 + 8 + 4 + 4;
+/// Bytes of a feature of a token.
+const FIRES: usize = 4 + 4;
 
 impl Pool {
     /// Of `samples` samples and `d_sae` features; a feature is active above `threshold`. What is put aside goes into
@@ -148,12 +159,21 @@ impl Pool {
             sample: Pooled::default(),
             traces: (0..d_sae as u32).map(|feature| Trace { feature, ..Trace::default() }).collect(),
             touched: Vec::new(),
+            tokens: false,
             out: BufWriter::with_capacity(1 << 20, file),
             folder: folder.into(),
             length: 0,
             places: vec![None; samples],
             active: vec![[0; 2]; d_sae],
+            active_tokens: vec![0; d_sae],
+            kept_tokens: 0,
         })
+    }
+
+    /// The same, and what each text position with content does is put aside as well.
+    #[must_use]
+    pub fn with_tokens(self) -> Self {
+        Self { tokens: true, ..self }
     }
 
     /// Closes the last sample; the samples.
@@ -164,7 +184,14 @@ impl Pool {
         self.close()?;
         let io = || Error::io("write in", &self.folder);
         let file = self.out.into_inner().map_err(|e| io()(e.into_error()))?;
-        Ok(PooledSamples { file, folder: self.folder, places: self.places, active: self.active })
+        Ok(PooledSamples {
+            file,
+            folder: self.folder,
+            places: self.places,
+            active: self.active,
+            active_tokens: self.active_tokens,
+            kept_tokens: self.kept_tokens,
+        })
     }
 
     fn close(&mut self) -> Result<()> {
@@ -185,6 +212,7 @@ impl Pool {
         }
         bytes.extend(sample.release_fires.to_le_bytes());
         bytes.extend((sample.features.len() as u32).to_le_bytes());
+        bytes.extend((sample.tokens.len() as u32).to_le_bytes());
         for trace in &sample.features {
             bytes.extend(trace.feature.to_le_bytes());
             trace.max.iter().chain(&trace.sum).for_each(|v| bytes.extend(v.to_le_bytes()));
@@ -193,6 +221,15 @@ impl Pool {
                 self.active[trace.feature as usize][side] += u32::from(trace.max[side] > 0.0);
             }
         }
+        for token in &sample.tokens {
+            bytes.extend((token.len() as u32).to_le_bytes());
+            for (feature, z) in token {
+                bytes.extend(feature.to_le_bytes());
+                bytes.extend(z.to_le_bytes());
+                self.active_tokens[*feature as usize] += 1;
+            }
+        }
+        self.kept_tokens += sample.tokens.len();
         self.out.write_all(&bytes).map_err(Error::io("write in", &self.folder))?;
         if self.places[number as usize].replace(self.length).is_some() {
             let cause = format!("the positions of sample {number} do not follow each other");
@@ -222,6 +259,9 @@ impl Observer for Pool {
             let content = Mode::Corrected.sees(tokens, row);
             self.sample.positions[side] += 1;
             self.sample.content[side] += u32::from(content);
+            if self.tokens && content && side == TEXT {
+                self.sample.tokens.push(features.iter().copied().zip(values.iter().copied()).collect());
+            }
             for (feature, z) in features.iter().zip(values) {
                 let trace = &mut self.traces[*feature as usize];
                 let new = trace.max == [0.0; 2] && !trace.paper.any();
@@ -256,6 +296,16 @@ impl PooledSamples {
     /// Of every feature, in how many samples it is active on `[text, image]` positions with content.
     pub fn active(&self) -> &[[u32; 2]] {
         &self.active
+    }
+
+    /// Of every feature, on how many of the text positions that were kept one by one it is active.
+    pub fn active_tokens(&self) -> &[u32] {
+        &self.active_tokens
+    }
+
+    /// How many text positions were kept one by one.
+    pub fn kept_tokens(&self) -> usize {
+        self.kept_tokens
     }
 
     /// Shows every sample with its number, ascending.
@@ -309,9 +359,10 @@ impl<'a> Reader<'a> {
 
     fn read(&mut self, number: usize, into: &mut Pooled) -> Result<()> {
         let io = || Error::io("read in", &self.of.folder);
-        let features = std::mem::take(&mut into.features);
-        *into = Pooled { features, ..Pooled::default() };
-        into.features.clear();
+        let Pooled { mut features, mut tokens, .. } = std::mem::take(into);
+        features.clear();
+        tokens.clear();
+        *into = Pooled { features, tokens, ..Pooled::default() };
         let Some(place) = self.of.places[number] else { return Ok(()) };
         if self.at != Some(place) {
             self.file.seek(SeekFrom::Start(place)).map_err(io())?;
@@ -326,7 +377,22 @@ impl<'a> Reader<'a> {
         self.bytes.resize(word(7) as usize * TRACE, 0);
         self.file.read_exact(&mut self.bytes).map_err(io())?;
         into.features.extend(self.bytes.chunks_exact(TRACE).map(trace));
-        self.at = Some(place + (HEAD + self.bytes.len()) as u64);
+        let mut length = HEAD + self.bytes.len();
+        for _ in 0..word(8) {
+            let mut count = [0; 4];
+            self.file.read_exact(&mut count).map_err(io())?;
+            self.bytes.resize(u32::from_le_bytes(count) as usize * FIRES, 0);
+            self.file.read_exact(&mut self.bytes).map_err(io())?;
+            let fires = self.bytes.as_chunks::<FIRES>().0;
+            into.tokens.push(
+                fires
+                    .iter()
+                    .map(|[a, b, c, d, z @ ..]| (u32::from_le_bytes([*a, *b, *c, *d]), f32::from_le_bytes(*z)))
+                    .collect(),
+            );
+            length += count.len() + self.bytes.len();
+        }
+        self.at = Some(place + length as u64);
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 use filters::PAPER_THRESHOLD;
 use filters::length::Usual;
 use filters::mode::Mode;
-use filters::pmi::{self, Folds, Options, Set};
+use filters::pmi::{self, Folds, Options, Set, Unit};
 use filters::pool::{Pool, Pooled, PooledSamples, Sides, Trace};
 use filters::scores::{self, co_l0_paper, cosine_paper, cosine_release, l0_paper, l0_release, score};
 use filters::tops::{Place, TopTokens};
@@ -361,4 +361,89 @@ fn a_sample_that_a_block_cuts_in_two_is_one() {
     assert_eq!(found[0], (0, [1, 1], vec![(0, Sides { text: true, image: true })]));
     assert_eq!(found[1], (1, [1, 0], vec![(1, Sides { text: true, image: false })]));
     assert_eq!(found[2], (2, [0, 0], vec![]), "a sample without positions");
+}
+
+/// 64 samples of two things each: an image position for each (features 0 to 3 and 4 to 7), a token for each (8 to 11 and
+/// 12 to 15). The second token of the first four is about another thing.
+fn things() -> (Vec<Sample>, PooledSamples) {
+    let samples: Vec<Sample> = (0..64)
+        .map(|n| Sample {
+            id: format!("{n}"),
+            key: String::new(),
+            text: String::new(),
+            images: Vec::new(),
+            source: String::new(),
+            meta: serde_json::Value::Null,
+        })
+        .collect();
+    let mut pool = Pool::new(samples.len(), 16, PAPER_THRESHOLD, &std::env::temp_dir()).unwrap().with_tokens();
+    for n in 0..samples.len() as u32 {
+        let (first, second) = (n % 4, n / 4 % 4);
+        let said = if n < 4 { (second + 1) % 4 } else { second };
+        let mut dense = vec![0.0; 5 * 16];
+        let fires = [first, 4 + second, 8 + first, 12 + said];
+        fires.iter().enumerate().for_each(|(row, k)| dense[row * 16 + *k as usize] = 1.0 + n as f32 / 100.0);
+        let tokens = sae_core::store::TokenColumns {
+            sample: vec![n; 5],
+            position: (0..5).collect(),
+            modality: [vec![Modality::Image; 2], vec![Modality::Text; 3]].concat(),
+            role: vec![Role::Assistant; 5],
+            // Newlines at the end have no content.
+            special: vec![false, false, false, false, true],
+        };
+        let active = Sparse::from_dense(&dense, 16);
+        pool.see(&Block { tokens: &tokens, rows: 0..5, shard: 0, hidden: &[], active: &active }).unwrap();
+    }
+    (samples, pool.finish().unwrap())
+}
+
+fn all(pooled: &PooledSamples) -> Vec<Pooled> {
+    let mut found = Vec::new();
+    let see = |_, sample: &Pooled| {
+        found.push(sample.clone());
+        Ok::<_, sae_core::Error>(())
+    };
+    pooled.each(see).unwrap();
+    found
+}
+
+#[test]
+fn the_token_that_does_not_belong_decides() {
+    let (samples, pooled) = things();
+    let options = Options { unit: Unit::Token, ridge: 0.1, ..Options::default() };
+    let folds = Folds::fit(&[Set { samples: &samples, pooled: &pooled }], &samples, &options).unwrap();
+    let scores = folds.score(&samples, &pooled).unwrap();
+    let (wrong, right) = scores.split_at(4);
+    let least = right.iter().flatten().copied().fold(f64::INFINITY, f64::min);
+    assert!(wrong.iter().flatten().all(|score| *score < least - 1.0), "{wrong:?} against {least}");
+    // The same by hand: every token alone as the text of its sample.
+    for (n, sample) in all(&pooled).iter().enumerate() {
+        assert_eq!(sample.tokens.len(), 2, "newlines are no content");
+        let fit = folds.of(&samples[n]);
+        let alone = sample.tokens.iter().map(|token| {
+            let [(feature, z)] = token[..] else { panic!("one feature a token") };
+            let mut alone = sample.clone();
+            alone.features.retain(|trace| trace.feature < 8);
+            alone.features.push(Trace { feature, max: [z, 0.0], ..Trace::default() });
+            let [q, p] = fit.variables(&alone).unwrap();
+            fit.score(&q, &p)
+        });
+        let by_hand = alone.fold(f64::INFINITY, f64::min);
+        assert!((by_hand - scores[n].unwrap()).abs() < 1e-9, "{n}");
+    }
+}
+
+#[test]
+fn tokens_go_with_the_text_to_another_image() {
+    let (samples, pooled) = things();
+    let pair: Vec<Option<usize>> = (0..samples.len()).map(|n| (n % 3 > 0).then_some((n + 5) % 64)).collect();
+    let joined = pooled.with_text(&pooled, &pair, &std::env::temp_dir()).unwrap();
+    let (old, new) = (all(&pooled), all(&joined));
+    for (n, sample) in new.iter().enumerate() {
+        let texts = pair[n].map(|other| old[other].tokens.clone()).unwrap_or_default();
+        assert_eq!(sample.tokens, texts);
+    }
+    let kept = pair.iter().flatten().count() * 2;
+    assert_eq!((joined.kept_tokens(), joined.active_tokens().iter().sum::<u32>()), (kept, kept as u32));
+    assert_eq!(pooled.kept_tokens(), 128);
 }

@@ -3,7 +3,7 @@
 mod build;
 mod explain;
 
-pub(super) use build::{PMI_APART, Request, build};
+pub(super) use build::{PMI_APART, PMI_TOKEN, Request, build};
 
 use super::{Opened, Outcome};
 use crate::args::Score;

@@ -1,7 +1,7 @@
 //! A fit: canonical directions of image and of text features with their correlations, and the score of a sample.
 
 use super::moments::Vectors;
-use super::{Chosen, LEAST, Moments, Options, nats};
+use super::{Chosen, LEAST, Moments, Options, Unit, nats};
 use crate::mode::{IMAGE, TEXT};
 use crate::pool::Pooled;
 use crate::{Error, Result};
@@ -85,16 +85,31 @@ impl Fit {
     }
 
     fn project(&self, mut vectors: Vectors) -> [Vec<f64>; 2] {
-        [TEXT, IMAGE].map(|side| {
-            let x = &mut vectors[side];
-            x.iter_mut().zip(&self.means[side]).for_each(|(x, mean)| *x -= mean);
-            let rows = self.directions[side].chunks_exact(x.len().max(1));
-            rows.map(|row| row.iter().zip(x.iter()).map(|(a, b)| a * b).sum()).collect()
-        })
+        [TEXT, IMAGE].map(|side| self.variable(side, &mut vectors[side]))
+    }
+
+    /// The canonical variables of a side's vector, whose mean is taken away.
+    fn variable(&self, side: usize, x: &mut [f64]) -> Vec<f64> {
+        x.iter_mut().zip(&self.means[side]).for_each(|(x, mean)| *x -= mean);
+        let rows = self.directions[side].chunks_exact(x.len().max(1));
+        rows.map(|row| row.iter().zip(x.iter()).map(|(a, b)| a * b).sum()).collect()
     }
 
     /// The score of canonical variables `q` of a text and `p` of an image, in nats.
     pub fn score(&self, q: &[f64], p: &[f64]) -> f64 {
         self.correlations.iter().zip(p.iter().zip(q)).map(|(s, (p, q))| nats(*s, *p, *q)).sum()
+    }
+
+    /// The score of a sample, in nats; nothing if it lacks content on a side.
+    pub fn score_of(&self, sample: &Pooled) -> Option<f64> {
+        let mut vectors = self.chosen.vectors(sample, &self.options)?;
+        let p = self.variable(IMAGE, &mut vectors[IMAGE]);
+        match self.options.unit {
+            Unit::Sample => Some(self.score(&self.variable(TEXT, &mut vectors[TEXT]), &p)),
+            Unit::Token => {
+                let tokens = self.chosen.tokens(sample, &self.options);
+                tokens.map(|mut t| self.score(&self.variable(TEXT, &mut t), &p)).min_by(f64::total_cmp)
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! has never seen the fold's images. Also what pairs score that are certainly wrong, since we mismatched them: that needs no
 //! labels either.
 
-use super::{Chosen, Fit, Moments, Options};
+use super::{Chosen, Fit, Moments, Options, Unit};
 use crate::mode::{IMAGE, TEXT};
 use crate::pool::{Pooled, PooledSamples};
 use crate::scores::random;
@@ -13,6 +13,11 @@ use std::collections::{BTreeMap, HashSet};
 
 /// Pairs that are mismatched to see what wrong pairs score, about.
 const MISMATCHED: f64 = 4000.0;
+
+/// Tokens that are fitted to, about: each costs as much as a sample does, and there are more of them.
+const TOKENS: f64 = 200_000.0;
+/// Of the draw of tokens.
+const TOKEN_SALT: u64 = 0x70c3_0000;
 
 /// Samples, and what their features do.
 #[derive(Clone, Copy)]
@@ -51,27 +56,43 @@ impl Folds {
     /// # Errors
     /// Too few samples or features, a file that cannot be read.
     pub fn fit(sets: &[Set], scored: &[Sample], options: &Options) -> Result<Self> {
-        let mut seen = 0;
+        let (mut seen, mut tokens) = (0, 0);
         let mut active: Vec<[u32; 2]> = Vec::new();
         for Set { pooled, .. } in sets {
             pooled.each(|_, sample| {
                 seen += usize::from(!sample.content.contains(&0));
                 Ok::<_, Error>(())
             })?;
+            tokens += pooled.kept_tokens();
             active.resize(pooled.active().len().max(active.len()), [0; 2]);
-            for (sum, n) in active.iter_mut().zip(pooled.active()) {
-                (sum[TEXT], sum[IMAGE]) = (sum[TEXT] + n[TEXT], sum[IMAGE] + n[IMAGE]);
+            let sides = pooled.active().iter().zip(pooled.active_tokens());
+            for (sum, (n, of_tokens)) in active.iter_mut().zip(sides) {
+                let of_text = if options.unit == Unit::Token { *of_tokens } else { n[TEXT] };
+                (sum[TEXT], sum[IMAGE]) = (sum[TEXT] + of_text, sum[IMAGE] + n[IMAGE]);
             }
         }
         let subjects: HashSet<&str> = scored.iter().map(subject).collect();
         let own = sets.iter().flat_map(|set| set.samples).any(|sample| subjects.contains(subject(sample)));
-        let chosen = Chosen::balanced(&active, seen, options.features);
+        let texts = if options.unit == Unit::Token { tokens } else { seen };
+        let mut of = [seen; 2];
+        of[TEXT] = texts;
+        let chosen = Chosen::balanced(&active, of, options.features);
+        let share = TOKENS / tokens.max(1) as f64;
         let folds = if own { options.folds.max(2) } else { 1 };
         let mut moments = vec![Moments::new(&chosen); folds];
         for Set { samples, pooled } in sets {
             pooled.each(|n, sample| {
-                if let Some(vectors) = chosen.vectors(sample, options) {
-                    moments[fold(&samples[n], folds)].push(vectors);
+                let Some(vectors) = chosen.vectors(sample, options) else { return Ok(()) };
+                let moments = &mut moments[fold(&samples[n], folds)];
+                if options.unit == Unit::Sample {
+                    moments.push(vectors);
+                    return Ok(());
+                }
+                let drawn = chosen.tokens(sample, options).zip(0u64..);
+                for (token, _) in drawn.filter(|(_, at)| random(&samples[n].id, TOKEN_SALT + at) < share) {
+                    let mut pair = vectors.clone();
+                    pair[TEXT] = token;
+                    moments.push(pair);
                 }
                 Ok::<_, Error>(())
             })?;
@@ -104,10 +125,7 @@ impl Folds {
     /// # Errors
     /// What was put aside cannot be read.
     pub fn score(&self, samples: &[Sample], pooled: &PooledSamples) -> Result<Vec<Option<f64>>> {
-        in_batches(pooled, |n, sample| {
-            let fit = self.of(&samples[n]);
-            fit.variables(sample).map(|[q, p]| fit.score(&q, &p))
-        })
+        in_batches(pooled, |n, sample| self.of(&samples[n]).score_of(sample))
     }
 
     /// Scores of mismatched pairs: the image of one sample with the text of another, drawn by their ids among those that

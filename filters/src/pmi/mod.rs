@@ -18,6 +18,9 @@
 //! A decoder's text positions have read the image before them, so that a wrong caption's features fit the image a little
 //! whatever it says. Where the run has the same samples with white images beside it ([`APART`]), the column `pmi_apart` takes
 //! the text's features from there ([`crate::pool::PooledSamples::with_text`]).
+//!
+//! One wrong word among many right ones hardly changes what a text's features are. The column `pmi_token` asks the same of
+//! every token by itself and takes the least ([`Unit::Token`]): is there one that does not belong to this image?
 
 mod explain;
 mod file;
@@ -62,6 +65,17 @@ pub enum Scale {
     Binary,
 }
 
+/// What is paired with an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// The text as a whole; the score is that of the pair.
+    #[default]
+    Sample,
+    /// Each of its tokens; the score is the least of theirs.
+    Token,
+}
+
 /// How to fit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
@@ -79,6 +93,9 @@ pub struct Options {
     pub scale: Scale,
     /// Parts that are scored by the fit of the others, where there is no calibration set.
     pub folds: usize,
+    /// What is paired with an image.
+    #[serde(default)]
+    pub unit: Unit,
 }
 
 impl Default for Options {
@@ -91,6 +108,7 @@ impl Default for Options {
             pooling: Pooling::Max,
             scale: Scale::Log1p,
             folds: 5,
+            unit: Unit::Sample,
         }
     }
 }
@@ -102,6 +120,10 @@ impl Options {
             Pooling::Max => f64::from(trace.max[side]),
             Pooling::Mean => f64::from(trace.sum[side]) / f64::from(sample.content[side].max(1)),
         };
+        self.scaled(z)
+    }
+
+    fn scaled(&self, z: f64) -> f64 {
         match self.scale {
             Scale::Log1p => z.ln_1p(),
             Scale::Raw => z,

@@ -25,12 +25,12 @@ impl Chosen {
     /// Of each side the `wanted` features that are active in the most balanced share `a` of samples, the largest
     /// `a (1 - a)`; of equals the lower number. Features that are active always or never are left out.
     ///
-    /// `active`: of every feature, in how many of `samples` samples it is active on `[text, image]`.
-    pub fn balanced(active: &[[u32; 2]], samples: usize, wanted: usize) -> Self {
+    /// `active`: of every feature, in how many of `of` samples (or tokens) it is active on `[text, image]`.
+    pub fn balanced(active: &[[u32; 2]], of: [usize; 2], wanted: usize) -> Self {
         let features = [TEXT, IMAGE].map(|side| {
             let spread = |k: u32| {
                 let n = u64::from(active[k as usize][side]);
-                n * (samples as u64).saturating_sub(n)
+                n * (of[side] as u64).saturating_sub(n)
             };
             let mut all: Vec<u32> = (0..active.len() as u32).filter(|k| spread(*k) > 0).collect();
             all.sort_by(|a, b| spread(*b).cmp(&spread(*a)).then(a.cmp(b)));
@@ -65,6 +65,23 @@ impl Chosen {
             }
         }
         Some(out)
+    }
+
+    /// The text's side of each of a sample's tokens.
+    pub(super) fn tokens<'a>(
+        &'a self,
+        sample: &'a Pooled,
+        options: &'a Options,
+    ) -> impl Iterator<Item = Vec<f64>> + 'a {
+        sample.tokens.iter().map(|token| {
+            let mut out = vec![0.0; self.features[TEXT].len()];
+            for (feature, z) in token {
+                if let Some(slot) = out.get_mut(self.slots[TEXT][*feature as usize] as usize) {
+                    *slot = options.scaled(f64::from(*z));
+                }
+            }
+            out
+        })
     }
 }
 

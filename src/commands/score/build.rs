@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use filters::keep::{self, Auto, Beside, keep_auto_against};
 use filters::mode::Mode;
 use filters::pair::pairs;
-use filters::pmi::{self, APART, Folds, Set};
+use filters::pmi::{self, APART, Folds, Set, Unit};
 use filters::pool::{Pool, PooledSamples};
 use filters::rank;
 use filters::scores::{self, Scores};
@@ -45,7 +45,7 @@ pub struct Built {
     pub lengths: BTreeMap<String, f64>,
     /// How much to keep, by column.
     pub keep: BTreeMap<String, Auto>,
-    /// Why there is no `pmi` or no `pmi_apart`, if so.
+    /// Why there is no column of [`COLUMNS`], if so.
     pub without: BTreeMap<String, String>,
 }
 
@@ -80,20 +80,24 @@ pub fn build(opened: &Opened, request: &Request) -> Result<Built> {
     let (mut scores, usual) = scores::score(&own.samples, &own.pooled, &weights, request.modes, None, request.seed)?;
 
     let (mut fits, mut keep, mut without) = (Fits::new(), BTreeMap::new(), BTreeMap::new());
-    for column in [PMI, PMI_APART] {
+    for column in COLUMNS {
         let sets: Option<Vec<Set>> = fitted.iter().map(|passed| passed.set(column)).collect();
         let (Some(sets), Some(pooled)) = (sets, own.side(column)) else {
-            if column == PMI_APART && fitted.iter().chain([&&own]).any(|passed| passed.apart.is_some()) {
+            if column != PMI && fitted.iter().chain([&&own]).any(|passed| passed.apart.is_some()) {
                 let why = format!("not every run that takes part has its {APART} beside it");
                 without.insert(column.to_string(), why);
             }
             continue;
         };
-        match Folds::fit(&sets, &own.samples, &pmi::Options::default()) {
+        let unit = if column == PMI_TOKEN { Unit::Token } else { Unit::Sample };
+        match Folds::fit(&sets, &own.samples, &pmi::Options { unit, ..pmi::Options::default() }) {
             Ok(folds) => {
                 let values = folds.score(&own.samples, pooled)?;
-                let auto = keep_auto_against(&values, &folds.mismatched(&own.samples, pooled)?);
-                keep.extend(auto.map(|auto| (column.to_string(), auto)));
+                // A text with one wrong token is no draw from mismatched pairs, which the estimate knows alone.
+                if unit == Unit::Sample {
+                    let auto = keep_auto_against(&values, &folds.mismatched(&own.samples, pooled)?);
+                    keep.extend(auto.map(|auto| (column.to_string(), auto)));
+                }
                 scores.columns.insert(column.into(), values);
                 fits.insert(column, folds);
             }
@@ -132,6 +136,10 @@ pub fn build(opened: &Opened, request: &Request) -> Result<Built> {
 pub const PMI: &str = "pmi";
 /// The column of texts read under white images.
 pub const PMI_APART: &str = "pmi_apart";
+/// The column of the least of their tokens.
+pub const PMI_TOKEN: &str = "pmi_token";
+/// The columns that are fitted.
+pub const COLUMNS: [&str; 3] = [PMI, PMI_APART, PMI_TOKEN];
 
 impl Passed {
     /// What a column is made of.
@@ -167,8 +175,8 @@ fn passed(opened: &Opened, run: &Run, store: &Store, threshold: f32, weigh: bool
     let d_sae = opened.saved.weights.d_sae;
     let scratch = opened.run.root().join("scores");
     std::fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
-    let over = |store: &Store, samples: usize, tops: Option<&mut TopTokens>, what: &str| -> Result<PooledSamples> {
-        let mut pool = Pool::new(samples, d_sae, threshold, &scratch)?;
+    let over = |store: &Store, pool: Pool, tops: Option<&mut TopTokens>, what: &str| -> Result<PooledSamples> {
+        let mut pool = pool;
         let bar = terminal::bar(what, store.manifest().rows);
         let mut progress = |rows| bar.set_position(rows);
         let mut observers: Vec<&mut dyn pass::Observer> = vec![&mut pool];
@@ -178,13 +186,14 @@ fn passed(opened: &Opened, run: &Run, store: &Store, threshold: f32, weigh: bool
         Ok(pool.finish()?)
     };
     let mut tops = weigh.then(|| TopTokens::new(d_sae, threshold));
-    let pooled = over(store, samples.len(), tops.as_mut(), what)?;
+    let pool = |samples: usize| Pool::new(samples, d_sae, threshold, &scratch);
+    let pooled = over(store, pool(samples.len())?, tops.as_mut(), what)?;
     let apart = run.root().join(APART);
     let apart = match apart.is_dir() {
         true => {
             let (run, store) = companion(opened, &apart, "the folder of texts read apart")?;
             let texts = load_samples(&run)?;
-            let of_texts = over(&store, texts.len(), None, "texts apart")?;
+            let of_texts = over(&store, pool(texts.len())?.with_tokens(), None, "texts apart")?;
             Some(pooled.with_text(&of_texts, &pairs(&samples, &texts), &scratch)?)
         }
         false => None,
@@ -207,7 +216,7 @@ fn lengths(scores: &Scores) -> BTreeMap<String, f64> {
 fn write(opened: &Opened, request: &Request, built: &Built, fits: &Fits) -> Result<()> {
     let Built { scores, weights, .. } = built;
     let path = opened.run.scores(&opened.name);
-    for column in [PMI, PMI_APART] {
+    for column in COLUMNS {
         let fit = fit_path(&path, column);
         match fits.get(column) {
             Some(folds) => pmi::write(&fit, folds, opened.saved.weights.d_sae)?,

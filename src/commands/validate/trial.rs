@@ -81,8 +81,10 @@ pub(super) fn run(
     };
     let drop = both(&without, &with, |without, with| without - with);
     let likelihood: Values = with.iter().map(|nll| nll.map(|nll| -nll)).collect();
-    if let Some(pmi) = values.get(score::PMI_APART).cloned() {
-        values.insert("pmi_apart+likelihood".into(), together(&[&pmi, &likelihood]));
+    for column in [score::PMI_APART, score::PMI_TOKEN] {
+        if let Some(pmi) = values.get(column).cloned() {
+            values.insert(format!("{column}+likelihood"), together(&[&pmi, &likelihood]));
+        }
     }
     values.insert("likelihood".into(), likelihood);
     values.insert("likelihood_drop".into(), drop);

@@ -1,0 +1,185 @@
+"""What `pmi_apart` depends on, and a score of the weakest word: the formula again in numpy, one choice changed at a time.
+
+Needs Python 3.11 with numpy, pyarrow, safetensors and scipy. The folders are those that docs/SCORES.md ("Do it again") makes:
+
+    python docs/ablation.py --sae run/saes/topk --calibrate pairs-run --scored run/validate/*-25
+
+Everything is fitted to the calibration run alone and scores the others, so that no folds are needed. It shares no code with
+`sae score`; its first row should be what `sae score --calibrate` gives. It prints AUCs, right rows against rows with a fault.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+from safetensors.numpy import load_file
+from scipy.linalg import solve_triangular
+from scipy.stats import rankdata
+
+SCALES = {"log1p": np.log1p, "raw": lambda z: z, "binary": lambda z: (z > 0).astype(np.float32)}
+USUAL = {"features": 1000, "components": 64, "ridge": 0.3, "pooling": "max", "scale": "log1p", "pairs": None, "wrong": 0.0}
+CHANGES = [
+    {"pooling": "mean"}, {"scale": "raw"}, {"scale": "binary"},
+    {"features": 100}, {"features": 300}, {"features": 2048},
+    {"components": 16}, {"components": 32}, {"components": 128}, {"components": 256},
+    {"ridge": 0.03}, {"ridge": 0.1}, {"ridge": 1.0}, {"ridge": 3.0},
+    {"pairs": 500}, {"pairs": 1000}, {"pairs": 3000},
+    {"wrong": 0.1}, {"wrong": 0.25}, {"wrong": 0.5},
+]
+
+
+class Encoder:
+    """A TopK autoencoder's."""
+
+    def __init__(self, folder):
+        weights, config = load_file(folder / "sae_weights.safetensors"), json.loads((folder / "cfg.json").read_text())
+        if config["architecture"] != "topk" or config["apply_b_dec_to_input"] or config["normalize_activations"] != "none":
+            raise SystemExit(f"{folder}: this script reads TopK autoencoders that `sae train` has written")
+        self.w, self.b, self.k, self.hook = weights["W_enc"], weights["b_enc"], config["k"], config["metadata"]["sae_workbench"]["hook"]
+
+    def __call__(self, hidden):
+        parts = []
+        for start in range(0, len(hidden), 8192):
+            z = hidden[start : start + 8192].astype(np.float32) @ self.w + self.b
+            least = np.partition(z, -self.k, axis=1)[:, -self.k, None]
+            parts.append(np.where(z >= least, np.maximum(z, 0), 0))
+        return np.concatenate(parts)
+
+
+def groups(numbers):
+    """Where runs of equal numbers begin."""
+    return np.flatnonzero(np.diff(numbers, prepend=-1))
+
+
+class Side:
+    """Activations of one modality's positions with content: `z` `[positions, d_sae]`, `sample` of each, pooled on demand."""
+
+    def __init__(self, run, encoder, modality):
+        shards = sorted((run / "activations" / encoder.hook).glob("shard-*.safetensors"))
+        parts = [parquet.read_table(part) for part in sorted((run / "tokens").glob("part-*.parquet"))]
+        tokens = pa.concat_tables(parts)
+        flag = lambda name: tokens[name].to_numpy(zero_copy_only=False)
+        content = (flag("modality") == modality) & ~flag("special").astype(bool)
+        starts = np.cumsum([0] + [len(part) for part in parts])
+        self.samples = parquet.read_table(run / "samples.parquet")
+        self.sample = flag("sample")[content]
+        count, width = len(self.samples), encoder.b.size
+        self.max, self.mean = (np.zeros((count, width), np.float32) for _ in range(2))
+        words = []
+        for shard, start in zip(shards, starts):
+            hidden = load_file(shard)["activations"]
+            here = np.flatnonzero(content[start : start + len(hidden)])
+            z, sample = encoder(hidden[here]), flag("sample")[start + here]
+            first = groups(sample)
+            self.max[sample[first]] = np.maximum.reduceat(z, first)
+            self.mean[sample[first]] = np.add.reduceat(z, first)
+            if modality == 0:
+                words.append(z)
+        self.mean /= np.maximum(np.bincount(self.sample, minlength=count), 1)[:, None]
+        self.z = np.concatenate(words) if words else None
+
+
+class Run:
+    def __init__(self, folder, encoder):
+        self.name = folder.name
+        self.image, self.text = Side(folder, encoder, 1), Side(folder / "apart", encoder, 0)
+        if self.image.samples["source"] != self.text.samples["source"]:
+            raise SystemExit(f"{folder}: the samples apart are others")
+        meta = [json.loads(text) for text in self.image.samples["meta"].to_pylist()]
+        self.bad = np.array([row.get("altered") is True for row in meta])
+        self.there = (self.image.max > 0).any(1) & (self.text.max > 0).any(1)
+
+
+def balanced(z, wanted):
+    share = (z > 0).mean(0)
+    order = np.argsort(-share * (1 - share), kind="stable")[:wanted]
+    return np.sort(order[(share * (1 - share))[order] > 0])
+
+
+class Fit:
+    """Canonical components of rows `u` of images and `t` of texts; `of` says which row of `u` each of `t` belongs to."""
+
+    def __init__(self, u, t, of, features, components, ridge, scale, **_):
+        self.scale, self.chosen = SCALES[scale], (balanced(u, features), balanced(t, features))
+        u, t = (self.scale(z[:, chosen]).astype(float) for z, chosen in zip((u, t), self.chosen))
+        self.means = u.mean(0), t.mean(0)
+        u, t = u - self.means[0], t - self.means[1]
+        lower = []
+        for x in (u, t):
+            own = x.T @ x / len(x)
+            lower.append(np.linalg.cholesky(own + ridge * np.trace(own) / len(own) * np.eye(len(own))))
+        sums, first = np.zeros((len(u), t.shape[1])), groups(of)
+        sums[of[first]] = np.add.reduceat(t, first)
+        cross = u.T @ sums / len(t)
+        cross = solve_triangular(lower[0], solve_triangular(lower[1], cross.T, lower=True).T, lower=True)
+        a, s, b = np.linalg.svd(cross, full_matrices=False)
+        self.s = np.minimum(s[:components], 0.995)
+        directions = a[:, :components], b[:components].T
+        self.directions = [solve_triangular(l, d, lower=True, trans="T") for l, d in zip(lower, directions)]
+
+    def variables(self, z, side):
+        return (self.scale(z[:, self.chosen[side]]) - self.means[side]) @ self.directions[side]
+
+    def nats(self, u, t):
+        p, q, s2 = self.variables(u, 0), self.variables(t, 1), self.s**2
+        return (-0.5 * np.log(1 - s2) - (s2 * (p * p + q * q) - 2 * self.s * p * q) / (2 * (1 - s2))).sum(1)
+
+
+def pmi(calibration, scored, changed):
+    options = USUAL | changed
+    rng, pool = np.random.default_rng(0), options["pooling"]
+    kept = np.flatnonzero(calibration.there)
+    kept = np.sort(rng.permutation(kept)[: options["pairs"]])
+    texts = kept.copy()
+    wrong = rng.permutation(len(kept))[: round(options["wrong"] * len(kept))]
+    texts[wrong] = texts[np.roll(wrong, 1)]
+    fit = Fit(getattr(calibration.image, pool)[kept], getattr(calibration.text, pool)[texts], np.arange(len(kept)), **options)
+    return [fit.nats(getattr(run.image, pool), getattr(run.text, pool)) for run in scored]
+
+
+def weakest_word(calibration, scored):
+    """The same question of every word by itself: does this word's position, read apart, belong to this image? The least."""
+    fit = Fit(calibration.image.max, calibration.text.z, calibration.text.sample, **USUAL)
+    found = []
+    for run in scored:
+        nats = fit.nats(run.image.max[run.text.sample], run.text.z)
+        least = np.full(len(run.bad), np.inf)
+        np.minimum.at(least, run.text.sample, nats)
+        found.append(least)
+    return found
+
+
+def auc(values, bad):
+    ranks, right = rankdata(values), (~bad).sum()
+    return (ranks[~bad].sum() - right * (right + 1) / 2) / (right * bad.sum())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--sae", type=Path, required=True)
+    parser.add_argument("--calibrate", type=Path, required=True, help="run with its texts apart")
+    parser.add_argument("--scored", type=Path, nargs="+", required=True, help="runs of `sae validate`")
+    args = parser.parse_args()
+    encoder = Encoder(args.sae)
+    calibration, scored = Run(args.calibrate, encoder), [Run(folder, encoder) for folder in args.scored]
+    print("| changed | " + " | ".join(run.name for run in scored) + " |")
+    print("|" + "---|" * (len(scored) + 1))
+
+    def row(title, values):
+        aucs = [auc(v[run.there], run.bad[run.there]) for v, run in zip(values, scored)]
+        print(f"| {title} | " + " | ".join(f"{value:.3f}" for value in aucs) + " |", flush=True)
+
+    usual = pmi(calibration, scored, {})
+    row("nothing", usual)
+    for changed in CHANGES:
+        row(", ".join(f"{name} {value}" for name, value in changed.items()), pmi(calibration, scored, changed))
+    words = weakest_word(calibration, scored)
+    row("weakest word", words)
+    row("mean rank of both", [rankdata(a) + rankdata(b) for a, b in zip(usual, words)])
+
+
+if __name__ == "__main__":
+    main()
