@@ -173,11 +173,13 @@ def train(args):
         for name in scores:
             jobs.append((name, share, None))
     log = args.out / "loop.jsonl"
-    done = {(r["by"], r["share"], r["seed"]) for r in map(json.loads, open(log))} if log.exists() else set()
-    for seed in args.seeds:
-        for by, share, kept in jobs:
+    for by, share, fixed in jobs:
+        for seed in args.seeds:
+            # Read anew, so that two of these commands may share the work, one with the seeds the other way round.
+            done = {(r["by"], r["share"], r["seed"]) for r in map(json.loads, open(log))} if log.exists() else set()
             if (by, share, seed) in done or (by == "before" and seed > 0):
                 continue
+            kept = fixed
             if by == "before":
                 result, purity = bench.measure(), None
             else:

@@ -248,7 +248,8 @@ pub struct Harvest {
     pub reading: Reading,
     #[command(flatten)]
     pub device: Device,
-    /// Capture the same samples once more with white images, into RUN/apart: `sae score` then has pmi_apart
+    /// Capture the same samples once more with white images, into RUN/apart: `sae score` then has pmi_apart and
+    /// pmi_token
     #[arg(long)]
     pub apart: bool,
     /// Go on with an interrupted run (which is what happens anyway)

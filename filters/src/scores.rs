@@ -262,6 +262,7 @@ const COLUMNS: [&str; 12] = [
     "co_l0_corrected",
     "pmi",
     "pmi_apart",
+    "pmi_token",
     "random",
 ];
 

@@ -199,6 +199,8 @@ impl Opened {
             }
         }
         reasons.retain(|reason| !reason.parts.is_empty());
+        // What tells most comes first (docs/SCORES.md).
+        reasons.reverse();
         Ok(reasons)
     }
 
