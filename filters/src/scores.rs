@@ -250,7 +250,7 @@ impl Scores {
 }
 
 /// Columns in the order of the table.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
     "cosine_paper",
     "l0_paper",
     "co_l0_paper",

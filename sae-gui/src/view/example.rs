@@ -1,12 +1,11 @@
-//! One place where a feature fires, as a card: the picture with the patch outlined, the words with the token marked.
+//! One place where a feature fires, as a card: the picture with the patch outlined, the words around the token ([`words`]).
 
 use super::gallery::{Gallery, Shown};
 use super::heat::{self, Heat};
-use super::theme;
+use super::{theme, words};
 use crate::state::data::{Active, TokenView};
-use crate::state::excerpt::{Tone, excerpt};
 use crate::state::format;
-use egui::text::{CCursor, LayoutJob, TextFormat, TextWrapping};
+use egui::text::{LayoutJob, TextFormat, TextWrapping};
 use egui::{
     Align2, Color32, FontId, Id, Painter, Rect, Role, Sense, Stroke, StrokeKind, TextStyle, TextureHandle, Ui, Vec2,
     WidgetInfo, pos2, vec2,
@@ -20,8 +19,6 @@ const HEIGHT: f32 = 118.0;
 const WIDTH: f32 = 330.0;
 /// Space between cards, and from their rim to what is in them.
 const GAP: f32 = 8.0;
-/// Spaces that make room for a patch among words.
-const CROP: usize = 5;
 /// Longest side of the picture that hovering shows.
 const LARGE: f32 = 320.0;
 
@@ -84,23 +81,10 @@ fn card(ui: &mut Ui, id: Id, rect: Rect, example: &Example, lens: Lens, gallery:
     let painter = ui.painter_at(text);
     strength(ui, &painter, text, example, lens.max);
     let words = Rect::from_min_max(pos2(text.left(), text.top() + 24.0), pos2(text.right(), text.bottom() - 16.0));
-    let (job, crops) = match &shown {
-        None => (line(ui, "Reading ..."), Vec::new()),
-        Some(Err(reason)) => (line(ui, reason), Vec::new()),
-        Some(Ok(shown)) => marked(ui, shown, example.position, active.as_ref(), lens),
-    };
-    let galley = painter.layout_job(LayoutJob { wrap: wrapped(words), ..job });
-    painter.galley(words.min, galley.clone(), ui.visuals().text_color());
-    if let Some(Ok(shown)) = &shown {
-        let laid: usize = galley.rows.iter().map(|row| row.char_count_including_newline().0).sum();
-        // What did not fit has no place.
-        for (at, token) in crops.into_iter().filter(|(at, _)| at + CROP < laid) {
-            let place = galley.pos_from_cursor(CCursor::new(at)).translate(words.min.to_vec2());
-            let end = galley.pos_from_cursor(CCursor::new(at + CROP)).translate(words.min.to_vec2());
-            let side = place.height().min(end.left() - place.left() - 2.0);
-            let square = Rect::from_center_size(pos2(place.left() + 0.5 * side, place.center().y), Vec2::splat(side));
-            crop(&painter, square, shown, token);
-        }
+    match &shown {
+        None => plain(ui, &painter, words, "Reading ..."),
+        Some(Err(reason)) => plain(ui, &painter, words, reason),
+        Some(Ok(shown)) => words::show(ui, id.with("words"), words, shown, example.position, active.as_ref(), lens),
     }
     let key = match &shown {
         Some(Ok(shown)) => format!("{}   position {}", shown.view.key, example.position),
@@ -135,59 +119,12 @@ fn strength(ui: &Ui, painter: &Painter, rect: Rect, example: &Example, max: f32)
     );
 }
 
-fn wrapped(rect: Rect) -> TextWrapping {
-    let rows = (rect.height() / 17.0).floor().max(1.0) as usize;
-    TextWrapping { max_width: rect.width(), max_rows: rows, ..TextWrapping::default() }
-}
-
-fn line(ui: &Ui, text: &str) -> LayoutJob {
-    LayoutJob::single_section(text.into(), TextFormat::simple(TextStyle::Body.resolve(ui.style()), theme::muted(ui)))
-}
-
-/// The words with the token marked, and where in them (by character) which patches are to be drawn.
-fn marked(
-    ui: &Ui,
-    shown: &Shown,
-    position: u32,
-    active: Option<&Arc<Active>>,
-    lens: Lens,
-) -> (LayoutJob, Vec<(usize, usize)>) {
-    let font = TextStyle::Body.resolve(ui.style());
-    let (ground, ink) = theme::hit(ui);
-    let (mut job, mut crops) = (LayoutJob::default(), Vec::new());
-    let values = active.map(|active| active.of(lens.feature)).unwrap_or_default();
-    let mut at = 0;
-    for span in excerpt(&shown.view.tokens, position) {
-        if let Some(patch) = span.patch(&values) {
-            // Room for the picture, that no line is broken in.
-            job.append(&"\u{a0}".repeat(CROP), 0.0, TextFormat::simple(font.clone(), Color32::TRANSPARENT));
-            crops.push((at, patch));
-            at += CROP;
-        }
-        at += span.text.chars().count();
-        let value = span.token.and_then(|token| values.get(token)).copied().unwrap_or(0.0);
-        let format = match span.tone {
-            Tone::Plain => TextFormat {
-                background: heat::tint(ui, value, lens.max),
-                ..TextFormat::simple(font.clone(), ui.visuals().text_color())
-            },
-            Tone::Muted => TextFormat::simple(FontId::proportional(theme::SMALL), theme::muted(ui)),
-            Tone::Hit => TextFormat { background: ground, ..TextFormat::simple(font.clone(), ink) },
-        };
-        job.append(&span.text, 0.0, format);
-    }
-    (job, crops)
-}
-
-/// Draws a patch by itself.
-pub fn crop(painter: &Painter, rect: Rect, shown: &Shown, token: usize) {
-    let Some(token) = shown.view.tokens.get(token) else { return };
-    let texture = token.image.and_then(|image| shown.textures.get(image)?.as_ref().ok());
-    if let (Some(texture), Some([x0, y0, x1, y1])) = (texture, token.rect) {
-        painter.rect_filled(rect, 2.0, Color32::WHITE);
-        let part = Rect::from_min_max(pos2(x0, y0), pos2(x1, y1));
-        painter.image(texture.id(), rect, part, Color32::WHITE);
-    }
+/// Text that stands in for what is missing.
+fn plain(ui: &Ui, painter: &Painter, rect: Rect, text: &str) {
+    let format = TextFormat::simple(TextStyle::Body.resolve(ui.style()), theme::muted(ui));
+    let job = LayoutJob { wrap: words::wrapped(rect), ..LayoutJob::single_section(text.into(), format) };
+    let galley = painter.layout_job(job);
+    painter.galley(rect.min, galley, theme::muted(ui));
 }
 
 /// The picture that the token is a patch of, else the sample's first one.
@@ -242,10 +179,7 @@ fn picture(
                 Some(Err(reason)) => reason,
                 _ => "The sample has no such picture.",
             };
-            let mut job = line(ui, reason);
-            job.wrap = wrapped(frame.shrink(6.0));
-            let galley = ui.painter().layout_job(job);
-            ui.painter().galley(frame.min + Vec2::splat(6.0), galley, theme::muted(ui));
+            plain(ui, ui.painter(), frame.shrink(6.0), reason);
         }
     }
 }

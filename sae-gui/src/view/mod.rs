@@ -19,6 +19,7 @@ mod sieve;
 mod table;
 mod theme;
 mod trial;
+mod words;
 
 pub use shot::Outcome;
 

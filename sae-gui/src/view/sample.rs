@@ -1,10 +1,11 @@
 //! The page of one sample: its pictures and words, which features fire on what is selected, and what carries its scores.
 
 use super::Action;
-use super::example::{crop, fit, outline, paint};
+use super::example::{fit, outline, paint};
 use super::gallery::{Gallery, Shown};
 use super::heat::{self, Heat};
 use super::theme::{self, say, section};
+use super::words::crop;
 use crate::state::data::{Active, Reason};
 use crate::state::excerpt::{Tone, fold};
 use crate::state::format;
