@@ -5,7 +5,7 @@ Needs Python 3.11 with numpy, pyarrow, safetensors and scipy. The folders are th
     python docs/ablation.py --sae run/saes/topk --calibrate pairs-run --scored run/validate/*-25
 
 Everything is fitted to the calibration run alone and scores the others, so that no folds are needed. It shares no code with
-`sae score`; its first row should be what `sae score --calibrate` gives. It prints AUCs, right rows against rows with a fault.
+`sae score`; its first row is its `pmi_apart`, "weakest word" its `pmi_token`. It prints AUCs, right rows against rows with a fault.
 """
 
 import argparse
@@ -105,11 +105,11 @@ class Fit:
     def __init__(self, u, t, of, features, components, ridge, scale, **_):
         self.scale, self.chosen = SCALES[scale], (balanced(u, features), balanced(t, features))
         u, t = (self.scale(z[:, chosen]).astype(float) for z, chosen in zip((u, t), self.chosen))
-        self.means = u.mean(0), t.mean(0)
+        count = np.bincount(of, minlength=len(u)).astype(float)  # an image counts once for each of its texts
+        self.means = count @ u / count.sum(), t.mean(0)
         u, t = u - self.means[0], t - self.means[1]
         lower = []
-        for x in (u, t):
-            own = x.T @ x / len(x)
+        for own in ((u * count[:, None]).T @ u / count.sum(), t.T @ t / len(t)):
             lower.append(np.linalg.cholesky(own + ridge * np.trace(own) / len(own) * np.eye(len(own))))
         sums, first = np.zeros((len(u), t.shape[1])), groups(of)
         sums[of[first]] = np.add.reduceat(t, first)

@@ -200,6 +200,7 @@ def plot(args):
     import matplotlib.pyplot as plt
 
     rows = [json.loads(line) for line in open(args.out / "loop.jsonl")]
+    rows = list({(r["by"], r["share"], r["seed"]): r for r in rows}.values())
     of = lambda by, share, key: np.array([r[key] for r in rows if r["by"] == by and (share is None or r["share"] == share)])
     figure, axes = plt.subplots(1, 2, figsize=(13, 5.2))
     titles = {"nll": "held-out NLL a token (lower is better)", "retrieval": "right caption of four (higher is better)"}

@@ -124,7 +124,7 @@ pub struct Pool {
     length: u64,
     places: Vec<Option<u64>>,
     active: Vec<[u32; 2]>,
-    active_tokens: Vec<u32>,
+    active_tokens: Vec<u64>,
     kept_tokens: usize,
 }
 
@@ -134,7 +134,7 @@ pub struct PooledSamples {
     folder: PathBuf,
     places: Vec<Option<u64>>,
     active: Vec<[u32; 2]>,
-    active_tokens: Vec<u32>,
+    active_tokens: Vec<u64>,
     kept_tokens: usize,
 }
 
@@ -299,7 +299,7 @@ impl PooledSamples {
     }
 
     /// Of every feature, on how many of the text positions that were kept one by one it is active.
-    pub fn active_tokens(&self) -> &[u32] {
+    pub fn active_tokens(&self) -> &[u64] {
         &self.active_tokens
     }
 

@@ -397,6 +397,16 @@ fn things() -> (Vec<Sample>, PooledSamples) {
     (samples, pool.finish().unwrap())
 }
 
+#[test]
+fn a_few_samples_are_too_few_whatever_their_tokens() {
+    let (samples, pooled) = things();
+    let few = |n: usize, sample: &Pooled, _: &Pooled| (n < 12).then(|| sample.clone());
+    let pooled = pooled.select(&std::env::temp_dir(), few).unwrap();
+    let options = Options { unit: Unit::Token, ..Options::default() };
+    let said = Folds::fit(&[Set { samples: &samples, pooled: &pooled }], &[], &options).unwrap_err().to_string();
+    assert!(said.contains("12 samples"), "{said}");
+}
+
 fn all(pooled: &PooledSamples) -> Vec<Pooled> {
     let mut found = Vec::new();
     let see = |_, sample: &Pooled| {
@@ -444,6 +454,6 @@ fn tokens_go_with_the_text_to_another_image() {
         assert_eq!(sample.tokens, texts);
     }
     let kept = pair.iter().flatten().count() * 2;
-    assert_eq!((joined.kept_tokens(), joined.active_tokens().iter().sum::<u32>()), (kept, kept as u32));
+    assert_eq!((joined.kept_tokens(), joined.active_tokens().iter().sum::<u64>()), (kept, kept as u64));
     assert_eq!(pooled.kept_tokens(), 128);
 }

@@ -417,6 +417,19 @@ fn an_example_leads_to_its_sample_and_a_patch_to_its_features() {
 }
 
 #[test]
+fn texts_apart_that_cannot_be_read_cost_their_own_score_alone() {
+    let (_dir, run) = fixture::run(64);
+    fixture::apart(&run);
+    std::fs::remove_file(run.root().join("apart/activations/layers.2/manifest.json")).unwrap();
+    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Sample(3)), ..Link::default() });
+    app.get_by_label("Strongest features of the sample");
+    app.get_by_label("What carries pmi");
+    app.get_by_label("What carries pmi_apart");
+    app.get_by_label_contains("apart/activations/layers.2");
+    settle(&mut app);
+}
+
+#[test]
 fn a_threshold_is_moved_and_both_sides_are_shown() {
     let (_dir, run) = fixture::run(16);
     let mut app =

@@ -248,7 +248,7 @@ pub fn apart(run: &Run) {
     let data = run.root().join("../data");
     store(&Run::create(&run.root().join(APART)).unwrap(), &data);
     let fit = Fit {
-        chosen: Chosen::balanced(&[[SAMPLES / 2, 0], [0, SAMPLES / 2]], [SAMPLES as usize; 2], 1),
+        chosen: Chosen::balanced(&[[u64::from(SAMPLES / 2), 0], [0, u64::from(SAMPLES / 2)]], [SAMPLES as usize; 2], 1),
         means: [vec![0.1], vec![0.2]],
         directions: [vec![1.0], vec![1.0]],
         correlations: vec![0.5],

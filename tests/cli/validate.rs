@@ -21,7 +21,7 @@ fn texts_read_apart_have_a_score_of_their_own() {
     let [model, _, run] = captured(dir.path());
     let scored = json(&["score", "--run", &run, "--mode", "paper"]);
     let columns: Vec<_> = scored["columns"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
-    assert_eq!(columns, ["cosine_paper", "l0_paper", "co_l0_paper", "pmi", "pmi_apart", "random"]);
+    assert_eq!(columns, ["cosine_paper", "l0_paper", "co_l0_paper", "pmi", "pmi_apart", "pmi_token", "random"]);
     assert_eq!(scored["without"], serde_json::json!({}));
     let why = json(&["score", "--run", &run, "--explain", "5"]);
     assert_eq!(why["column"], "pmi_apart", "the better of the two is explained");

@@ -107,7 +107,7 @@ impl Fit {
         match self.options.unit {
             Unit::Sample => Some(self.score(&self.variable(TEXT, &mut vectors[TEXT]), &p)),
             Unit::Token => {
-                let tokens = self.chosen.tokens(sample, &self.options);
+                let tokens = sample.tokens.iter().map(|token| self.chosen.token(token, &self.options));
                 tokens.map(|mut t| self.score(&self.variable(TEXT, &mut t), &p)).min_by(f64::total_cmp)
             }
         }

@@ -57,7 +57,7 @@ impl Folds {
     /// Too few samples or features, a file that cannot be read.
     pub fn fit(sets: &[Set], scored: &[Sample], options: &Options) -> Result<Self> {
         let (mut seen, mut tokens) = (0, 0);
-        let mut active: Vec<[u32; 2]> = Vec::new();
+        let mut active: Vec<[u64; 2]> = Vec::new();
         for Set { pooled, .. } in sets {
             pooled.each(|_, sample| {
                 seen += usize::from(!sample.content.contains(&0));
@@ -67,8 +67,8 @@ impl Folds {
             active.resize(pooled.active().len().max(active.len()), [0; 2]);
             let sides = pooled.active().iter().zip(pooled.active_tokens());
             for (sum, (n, of_tokens)) in active.iter_mut().zip(sides) {
-                let of_text = if options.unit == Unit::Token { *of_tokens } else { n[TEXT] };
-                (sum[TEXT], sum[IMAGE]) = (sum[TEXT] + of_text, sum[IMAGE] + n[IMAGE]);
+                let of_text = if options.unit == Unit::Token { *of_tokens } else { n[TEXT].into() };
+                (sum[TEXT], sum[IMAGE]) = (sum[TEXT] + of_text, sum[IMAGE] + u64::from(n[IMAGE]));
             }
         }
         let subjects: HashSet<&str> = scored.iter().map(subject).collect();
@@ -84,14 +84,15 @@ impl Folds {
             pooled.each(|n, sample| {
                 let Some(vectors) = chosen.vectors(sample, options) else { return Ok(()) };
                 let moments = &mut moments[fold(&samples[n], folds)];
+                moments.samples += 1;
                 if options.unit == Unit::Sample {
                     moments.push(vectors);
                     return Ok(());
                 }
-                let drawn = chosen.tokens(sample, options).zip(0u64..);
-                for (token, _) in drawn.filter(|(_, at)| random(&samples[n].id, TOKEN_SALT + at) < share) {
+                let drawn = |at: u64| random(&samples[n].id, TOKEN_SALT + at) < share;
+                for (token, _) in sample.tokens.iter().zip(0..).filter(|(_, at)| drawn(*at)) {
                     let mut pair = vectors.clone();
-                    pair[TEXT] = token;
+                    pair[TEXT] = chosen.token(token, options);
                     moments.push(pair);
                 }
                 Ok::<_, Error>(())

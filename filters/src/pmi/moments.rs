@@ -26,10 +26,10 @@ impl Chosen {
     /// `a (1 - a)`; of equals the lower number. Features that are active always or never are left out.
     ///
     /// `active`: of every feature, in how many of `of` samples (or tokens) it is active on `[text, image]`.
-    pub fn balanced(active: &[[u32; 2]], of: [usize; 2], wanted: usize) -> Self {
+    pub fn balanced(active: &[[u64; 2]], of: [usize; 2], wanted: usize) -> Self {
         let features = [TEXT, IMAGE].map(|side| {
             let spread = |k: u32| {
-                let n = u64::from(active[k as usize][side]);
+                let n = active[k as usize][side];
                 n * (of[side] as u64).saturating_sub(n)
             };
             let mut all: Vec<u32> = (0..active.len() as u32).filter(|k| spread(*k) > 0).collect();
@@ -67,29 +67,24 @@ impl Chosen {
         Some(out)
     }
 
-    /// The text's side of each of a sample's tokens.
-    pub(super) fn tokens<'a>(
-        &'a self,
-        sample: &'a Pooled,
-        options: &'a Options,
-    ) -> impl Iterator<Item = Vec<f64>> + 'a {
-        sample.tokens.iter().map(|token| {
-            let mut out = vec![0.0; self.features[TEXT].len()];
-            for (feature, z) in token {
-                if let Some(slot) = out.get_mut(self.slots[TEXT][*feature as usize] as usize) {
-                    *slot = options.scaled(f64::from(*z));
-                }
+    /// The text's side of one token.
+    pub(super) fn token(&self, token: &[(u32, f32)], options: &Options) -> Vec<f64> {
+        let mut out = vec![0.0; self.features[TEXT].len()];
+        for (feature, z) in token {
+            if let Some(slot) = out.get_mut(self.slots[TEXT][*feature as usize] as usize) {
+                *slot = options.scaled(f64::from(*z));
             }
-            out
-        })
+        }
+        out
     }
 }
 
-/// Sums over samples.
+/// Sums over pairs of an image and a text or a token.
 #[derive(Clone, Debug)]
 pub struct Moments {
-    /// Samples.
+    /// Samples that the pairs come from.
     pub samples: usize,
+    pairs: usize,
     sums: [Vec<f64>; 2],
     /// `sum x x^T` of each side.
     own: [Mat<f64>; 2],
@@ -104,6 +99,7 @@ impl Moments {
         let widths = chosen.features.each_ref().map(Vec::len);
         Self {
             samples: 0,
+            pairs: 0,
             sums: widths.map(|n| vec![0.0; n]),
             own: widths.map(|n| Mat::zeros(n, n)),
             cross: Mat::zeros(widths[IMAGE], widths[TEXT]),
@@ -111,7 +107,7 @@ impl Moments {
         }
     }
 
-    /// Takes in a sample.
+    /// Takes in a pair.
     pub(super) fn push(&mut self, vectors: Vectors) {
         self.waiting.push(vectors);
         if self.waiting.len() == BATCH {
@@ -131,12 +127,13 @@ impl Moments {
             matmul(self.own[side].as_mut(), Accum::Add, rows[side].as_ref(), rows[side].transpose(), 1.0, Par::Seq);
         }
         matmul(self.cross.as_mut(), Accum::Add, rows[IMAGE].as_ref(), rows[TEXT].transpose(), 1.0, Par::Seq);
-        self.samples += waiting.len();
+        self.pairs += waiting.len();
     }
 
     /// Adds the sums of others.
     pub fn add(&mut self, other: &Self) {
         self.samples += other.samples;
+        self.pairs += other.pairs;
         for side in [TEXT, IMAGE] {
             self.sums[side].iter_mut().zip(&other.sums[side]).for_each(|(sum, v)| *sum += v);
             self.own[side] += &other.own[side];
@@ -146,12 +143,12 @@ impl Moments {
 
     /// Means, `[text, image]`.
     pub(super) fn means(&self) -> [Vec<f64>; 2] {
-        self.sums.each_ref().map(|sums| sums.iter().map(|sum| sum / self.samples as f64).collect())
+        self.sums.each_ref().map(|sums| sums.iter().map(|sum| sum / self.pairs as f64).collect())
     }
 
     /// Covariances of the sides, `[text, image]`, and of image with text.
     pub(super) fn covariances(&self) -> ([Mat<f64>; 2], Mat<f64>) {
-        let (n, means) = (self.samples as f64, self.means());
+        let (n, means) = (self.pairs as f64, self.means());
         let of = |sums: &Mat<f64>, a: &[f64], b: &[f64]| {
             Mat::from_fn(sums.nrows(), sums.ncols(), |i, j| sums[(i, j)] / n - a[i] * b[j])
         };

@@ -167,18 +167,28 @@ impl Alteration {
         }
     }
 
-    /// Puts a word of another row, drawn, in the place of one in each chosen row.
+    /// Puts a word of another row, drawn, in the place of one in each chosen row: in one of its answers, or in the preferred and
+    /// in the rejected one, of which the model reads either.
     fn wrong_word(&self, rows: &mut [Result<Row>], chosen: &[usize]) {
-        let all: Vec<Vec<String>> = said(rows).map(|answers| vocabulary(&answers).into_iter().collect()).collect();
+        let all: Vec<BTreeSet<String>> = said(rows).map(|answers| vocabulary(&answers)).collect();
         for n in chosen {
             let Ok(Row { key, record: Ok(record), .. }) = &mut rows[*n] else { continue };
             let mut rng = self.rng(&format!("fault {key}"));
             let mut texts = answers(record);
             let at = rng.random_range(0..texts.len().max(1));
-            let others = &all[rng.random_range(0..all.len())];
-            let wrong = texts.get(at).and_then(|text| wording::with_wrong_word(text, others, &mut rng));
-            if let Some(wrong) = wrong {
-                texts[at] = wrong;
+            let places = if record.pair.is_some() { texts.len() - 2..texts.len() } else { at..at + 1 };
+            // From the drawn row on, the first one with a word that this one lacks.
+            let from = rng.random_range(0..all.len());
+            let mut strange = (0..all.len()).map(|step| &all[(from + step) % all.len()] - &all[*n]);
+            let strange = strange.find(|words| !words.is_empty()).unwrap_or_default();
+            let strange: Vec<&String> = strange.iter().collect();
+            let mut changed = false;
+            for text in texts.get_mut(places).into_iter().flatten() {
+                if let Some(wrong) = wording::with_wrong_word(text, &strange, &mut rng) {
+                    (*text, changed) = (wrong, true);
+                }
+            }
+            if changed {
                 set_answers(record, texts);
                 mark(record, true);
             }
@@ -227,22 +237,25 @@ impl Alteration {
 
 /// What the rows of a window say, each in the place of its row.
 fn said(rows: &[Result<Row>]) -> impl Iterator<Item = Vec<String>> {
-    rows.iter().map(|row| match row {
-        Ok(Row { record: Ok(record), .. }) => answers(record),
-        _ => Vec::new(),
-    })
+    rows.iter().map(|row| shown(row).map(answers).unwrap_or_default())
+}
+
+fn shown(row: &Result<Row>) -> Option<&Record> {
+    row.as_ref().ok()?.record.as_ref().ok()
 }
 
 fn vocabulary(answers: &[String]) -> BTreeSet<String> {
     answers.iter().flat_map(|answer| wording::vocabulary(answer)).collect()
 }
 
-/// Gives every chosen row the answers of the one among all that says nearly the same.
+/// Gives every chosen row the answers of the one among all that says nearly the same of another image, and as often.
 fn near(rows: &mut [Result<Row>], chosen: &[usize]) {
     let all: Vec<Vec<String>> = said(rows).collect();
     let words: Vec<BTreeSet<String>> = all.iter().map(|answers| vocabulary(answers)).collect();
+    let images: Vec<Vec<ImageFile>> = rows.iter().map(|row| shown(row).map(images).unwrap_or_default()).collect();
     for n in chosen {
-        let other = wording::nearest(&words[*n], &words).filter(|other| all[*other].len() == all[*n].len());
+        let fits = |other: usize| all[other].len() == all[*n].len() && images[other] != images[*n];
+        let other = wording::nearest(&words[*n], &words, fits);
         if let (Some(other), Ok(Row { record: Ok(record), .. })) = (other, &mut rows[*n]) {
             set_answers(record, all[other].clone());
             mark(record, true);
@@ -319,7 +332,7 @@ impl Iterator for Altered {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Turn;
+    use super::super::record::{Pair, Turn};
     use super::*;
     use serde_json::json;
 
@@ -398,6 +411,34 @@ mod tests {
             let Rgb { width, height, data } = pixels::decode(&image.read().unwrap()).unwrap();
             assert_eq!((width, height), (20, 10));
             assert_eq!(data.iter().all(|v| *v == 255), fault == Fault::BlankImages);
+        }
+    }
+
+    #[test]
+    fn a_pair_gets_a_wrong_word_on_both_sides_and_another_image_a_near_answer() {
+        let record = |n: usize| Record {
+            turns: vec![Turn { role: Role::User, parts: vec![Part::Image(0)] }],
+            pair: Some(Pair { chosen: format!("good {n} here"), rejected: format!("bad {n} there") }),
+            verbatim: None,
+            // Two rows for each image.
+            images: vec![ImageFile::held(String::new(), vec![(n / 2) as u8])],
+            meta: json!({}),
+        };
+        let rows = || -> Rows {
+            Box::new((0..40).map(move |n| {
+                Ok(Row { number: n as u64, source: String::new(), key: n.to_string(), record: Ok(record(n)) })
+            }))
+        };
+        let of =
+            |fault| altered(rows(), Alteration { fault, share: 1.0, seed: 3 }).map(|row| row.unwrap().record.unwrap());
+        for (n, new) in of(Fault::WrongWord).enumerate() {
+            let (old, new) = (record(n).pair.unwrap(), new.pair.unwrap());
+            assert!(old.chosen != new.chosen && old.rejected != new.rejected, "{new:?}");
+        }
+        for (n, new) in of(Fault::NearAnswers).enumerate() {
+            let chosen = new.pair.unwrap().chosen;
+            let from: usize = chosen.split(' ').nth(1).unwrap().parse().unwrap();
+            assert_ne!(from / 2, n / 2, "another picture's");
         }
     }
 

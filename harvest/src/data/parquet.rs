@@ -16,12 +16,23 @@ use std::sync::Arc;
 /// Rows that are decoded at once: few, because each may hold images.
 const BATCH: usize = 64;
 
-/// The rows of a file from one of them on.
-pub(super) fn rows(path: &Path, from: usize) -> Result<FileRows> {
+/// The rows of a file.
+pub(super) fn rows(path: &Path) -> Result<FileRows> {
+    read(path, |reader| reader.with_batch_size(BATCH))
+}
+
+/// One row of a file, or none.
+pub(super) fn row(path: &Path, number: usize) -> Result<FileRows> {
+    read(path, |reader| reader.with_batch_size(1).with_offset(number).with_limit(1))
+}
+
+type Reader = ParquetRecordBatchReaderBuilder<File>;
+
+fn read(path: &Path, part: impl Fn(Reader) -> Reader) -> Result<FileRows> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     let damaged = |e: parquet::errors::ParquetError| Error::data(path)(format!("the Parquet file is damaged ({e})"));
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
-    let reader = reader.with_batch_size(BATCH).with_offset(from).build().map_err(damaged)?;
+    let reader = Reader::try_new(file).map_err(damaged)?;
+    let reader = part(reader).build().map_err(damaged)?;
     let path = path.to_path_buf();
     Ok(Box::new(reader.flat_map(move |batch| -> FileRows {
         match batch {
@@ -192,10 +203,12 @@ mod tests {
         let mut writer = ArrowWriter::try_new(File::create(&path).unwrap(), batch.schema(), None).unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
-        let read = |from: usize| -> Vec<_> { rows(&path, from).unwrap().map(|row| row.unwrap().unwrap()).collect() };
-        let found = read(0);
-        assert_eq!(format!("{:?}", &found[1..]), format!("{:?}", read(1)), "entered at a row");
-        assert!(read(2).is_empty());
+        let all = |rows: FileRows| -> Vec<_> { rows.map(|row| row.unwrap().unwrap()).collect() };
+        let found = all(rows(&path).unwrap());
+        for (number, wanted) in found.iter().enumerate() {
+            assert_eq!(format!("{:?}", all(row(&path, number).unwrap())), format!("{:?}", [wanted]));
+        }
+        assert!(all(row(&path, 2).unwrap()).is_empty());
         let image = Some(ImageFile::held("a.png".into(), b"png".to_vec()));
         assert_eq!((found[0].images["image"].as_slice(), found[1].images["image"].as_slice()), (&[image][..], &[][..]));
         let turns = json!([{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "a"}]);
@@ -203,6 +216,6 @@ mod tests {
 
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        assert!(rows(&path, 0).err().unwrap().to_string().contains("damaged"));
+        assert!(rows(&path).err().unwrap().to_string().contains("damaged"));
     }
 }

@@ -32,7 +32,7 @@ impl Format {
         match self {
             Self::JsonLines => json::lines(file),
             Self::JsonArray => json::array(file),
-            Self::Parquet => parquet::rows(file, 0),
+            Self::Parquet => parquet::rows(file),
             Self::Folder => folder::row(file),
             Self::WebDataset => webdataset::rows(file),
         }
@@ -46,7 +46,7 @@ impl Format {
 /// The file is none that could be read, or is damaged; why the row cannot be understood.
 pub fn record(file: &Path, row: usize, mapping: &Mapping) -> Result<Option<Record>> {
     let mut rows = match Source::open(file)?.format {
-        Format::Parquet => parquet::rows(file, row)?,
+        Format::Parquet => parquet::row(file, row)?,
         format => Box::new(format.rows(file)?.skip(row)),
     };
     let Some(columns) = rows.next() else { return Ok(None) };

@@ -19,23 +19,25 @@ pub(super) fn truncated(text: &str) -> String {
 }
 
 /// Which of other answers is the nearest one that says something else: the one with the largest share of words that both have,
-/// of those that either has; the first of equals. None if no other shares a word.
-pub(super) fn nearest(own: &BTreeSet<String>, others: &[BTreeSet<String>]) -> Option<usize> {
+/// of those that either has; the first of equals. None if no other that `fits` shares a word.
+pub(super) fn nearest(
+    own: &BTreeSet<String>,
+    others: &[BTreeSet<String>],
+    fits: impl Fn(usize) -> bool,
+) -> Option<usize> {
     let shared = |other: &BTreeSet<String>| {
         let both = own.intersection(other).count();
         both as f64 / (own.len() + other.len() - both).max(1) as f64
     };
-    let shares = others.iter().map(shared).enumerate().filter(|(n, share)| *share > 0.0 && others[*n] != *own);
+    let shares = others.iter().map(shared).enumerate();
+    let shares = shares.filter(|(n, share)| *share > 0.0 && others[*n] != *own && fits(*n));
     shares.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(n, _)| n)
 }
 
-/// The text with one of its words, drawn, in whose place stands one of `others` that the text does not have. None if it has
-/// no word, or there is no such other.
-pub(super) fn with_wrong_word(text: &str, others: &[String], rng: &mut impl Rng) -> Option<String> {
-    let own = vocabulary(text);
-    let strange: Vec<&String> = others.iter().filter(|word| !own.contains(*word)).collect();
+/// The text with one of its words, drawn, in whose place stands one of `wrong`. None if either has no word.
+pub(super) fn with_wrong_word(text: &str, wrong: &[&String], rng: &mut impl Rng) -> Option<String> {
     let places: Vec<Range<usize>> = places(text).collect();
-    let (place, word) = (places.choose(rng)?, strange.choose(rng)?);
+    let (place, word) = (places.choose(rng)?, wrong.choose(rng)?);
     Some([&text[..place.start], word.as_str(), &text[place.end..]].concat())
 }
 
@@ -64,21 +66,22 @@ mod tests {
         let of = |texts: &[&str]| texts.iter().map(|text| vocabulary(text)).collect::<Vec<_>>();
         let others = of(&["A blue ring.", "red ring", "A red, ring!", "a red hat", "green"]);
         assert_eq!(
-            nearest(&vocabulary("a red ring"), &others),
+            nearest(&vocabulary("a red ring"), &others, |_| true),
             Some(1),
             "2 of 3 words; the same words are no other answer"
         );
-        assert_eq!(nearest(&vocabulary("black"), &others), None);
-        assert_eq!(nearest(&vocabulary(""), &others), None);
+        assert_eq!(nearest(&vocabulary("a red ring"), &others, |n| n != 1), Some(0), "the next one");
+        assert_eq!(nearest(&vocabulary("black"), &others, |_| true), None);
+        assert_eq!(nearest(&vocabulary(""), &others, |_| true), None);
     }
 
     #[test]
     fn one_word_is_wrong_and_all_else_stays() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let others = ["ring", "mountain", "red"].map(String::from);
+        let mountain = String::from("mountain");
         let mut seen = BTreeSet::new();
         for _ in 0..40 {
-            seen.insert(with_wrong_word("A \"red\" ring,\nwet", &others, &mut rng).unwrap());
+            seen.insert(with_wrong_word("A \"red\" ring,\nwet", &[&mountain], &mut rng).unwrap());
         }
         let wanted = [
             "A \"mountain\" ring,\nwet",
@@ -87,7 +90,7 @@ mod tests {
             "mountain \"red\" ring,\nwet",
         ];
         assert_eq!(seen, wanted.map(String::from).into());
-        assert_eq!(with_wrong_word("red ring mountain", &others, &mut rng), None);
-        assert_eq!(with_wrong_word("...", &others, &mut rng), None);
+        assert_eq!(with_wrong_word("red", &[], &mut rng), None);
+        assert_eq!(with_wrong_word("...", &[&mountain], &mut rng), None);
     }
 }

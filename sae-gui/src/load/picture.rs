@@ -9,6 +9,7 @@ use sae_core::Run;
 use sae_core::sample::ImageRef;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -39,45 +40,51 @@ impl Pictures {
         let folder = |path: PathBuf| if path.is_file() { path.parent().map(Path::to_path_buf) } else { Some(path) };
         let mut folders: Vec<_> = named.flat_map(places).filter_map(folder).chain(around.clone()).collect();
         folders.retain(|folder| folder.is_dir());
+        // One folder by several names would be searched several times.
+        let mut known = BTreeSet::new();
+        folders.retain(|folder| folder.canonicalize().is_ok_and(|folder| known.insert(folder)));
         Self { folders, mapping: mapping(run) }
     }
 
     /// Reads a picture of a sample that stands at `source` (`file:row`) of the data.
     pub fn read(&self, image: &ImageRef, source: &str) -> Result<Picture, String> {
-        if image.path.contains("://") {
-            return Err(format!("The picture is a link, which is not followed: {}", image.path));
-        }
         let (file, row) = source.rsplit_once(':').unwrap_or((source, ""));
-        let found = if image.path.is_empty() { Vec::new() } else { self.candidates(&image.path, file) };
+        let link = image.path.contains("://");
+        let found = if link || image.path.is_empty() { Vec::new() } else { self.candidates(&image.path, file) };
         for path in &found {
             let bytes = read(path)?;
             if hash(&bytes) == image.sha256 {
                 return decoded(&bytes, &image.path);
             }
         }
-        let inside = match row.parse() {
-            Ok(row) => self.inside(image, file, row)?,
-            Err(_) => None,
-        };
+        let inside = row.parse().map_or(Ok(None), |row| self.inside(image, file, row));
+        let name = if image.path.is_empty() { source } else { &image.path };
         match inside {
-            Some(bytes) => decoded(&bytes, source),
-            None if found.is_empty() => Err(format!("The picture was not found: {}", named(image, source))),
-            None => Err(format!("The picture has changed since the harvest: {}", named(image, source))),
+            Ok(Some(bytes)) => decoded(&bytes, source),
+            _ if link => Err(format!("The picture is a link, which is not followed: {name}")),
+            _ if !found.is_empty() => Err(format!("The picture has changed since the harvest: {name}")),
+            Ok(None) => Err(format!("The picture was not found: {name}")),
+            Err(error) => Err(format!("The row that holds the picture cannot be read: {error}")),
         }
     }
 
     /// The picture's file, if the data set's row itself holds it.
     fn inside(&self, image: &ImageRef, file: &str, row: usize) -> Result<Option<Vec<u8>>, String> {
         let places = self.folders.iter().map(|folder| folder.join(file)).filter(|place| place.is_file());
+        let mut failed = None;
         for place in places {
-            let record = harvest::data::record(&place, row, &self.mapping);
-            let record = record.map_err(|error| format!("The row that holds the picture cannot be read: {error}"))?;
-            let held = record.into_iter().flat_map(|record| record.images).filter_map(|image| image.bytes);
-            if let Some(bytes) = held.into_iter().find(|bytes| hash(bytes) == image.sha256) {
-                return Ok(Some(bytes));
+            match harvest::data::record(&place, row, &self.mapping) {
+                Ok(record) => {
+                    let held = record.into_iter().flat_map(|record| record.images).filter_map(|image| image.bytes);
+                    if let Some(bytes) = held.into_iter().find(|bytes| hash(bytes) == image.sha256) {
+                        return Ok(Some(bytes));
+                    }
+                }
+                // Another place may have the right file.
+                Err(error) => failed = Some(error.to_string()),
             }
         }
-        Ok(None)
+        failed.map_or(Ok(None), Err)
     }
 
     /// Files that the path can mean, relative to the data set or to the file of it that names the picture.
@@ -108,11 +115,6 @@ fn mapping(run: &Run) -> Mapping {
     let harvest: Option<Value> = run.noted(sae_core::store::STEP).ok().flatten();
     let said = harvest.and_then(|step| serde_json::from_value(step.get("arguments")?.get("map")?.clone()).ok());
     said.unwrap_or_default()
-}
-
-/// What a picture is called where it has no path.
-fn named<'a>(image: &'a ImageRef, source: &'a str) -> &'a str {
-    if image.path.is_empty() { source } else { &image.path }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

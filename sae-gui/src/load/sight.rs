@@ -133,8 +133,8 @@ struct Opened {
     sae: String,
     d_sae: usize,
     own: Stored,
-    /// The same samples under white images, if they were captured.
-    apart: Option<Stored>,
+    /// The same samples under white images, if they were captured, or why they cannot be read: perhaps a harvest is at it.
+    apart: Option<Result<Stored, String>>,
     threshold: f32,
 }
 
@@ -148,7 +148,7 @@ fn open(root: &Path, sae: &str) -> Result<(Saved, Opened), String> {
     };
     let own = stored(root)?;
     let apart = Some(root.join(APART)).filter(|root| root.is_dir());
-    let apart = apart.map(|root| stored(&root).map_err(|error| format!("{}: {error}", root.display()))).transpose()?;
+    let apart = apart.map(|root| stored(&root).map_err(|error| format!("{}: {error}", root.display())));
     let scored: Option<serde_json::Value> = run.noted(&format!("score/{sae}")).map_err(said)?;
     let threshold = scored.and_then(|step| step.get("threshold")?.as_f64()).map(|threshold| threshold as f32);
     let threshold = threshold.unwrap_or_else(|| scaled_threshold(saved.weights.d_in));
@@ -183,30 +183,49 @@ impl Opened {
                     score: format!("cosine_{}", mode.name()),
                     meaning: "Weights of the active features, which the score adds up",
                     parts: largest(parts.collect()),
+                    missing: None,
                 }
             }));
-            reasons.extend(self.components("pmi", sample, &pooled)?);
+            reasons.extend(told("pmi", self.components("pmi", sample, &pooled)));
         }
-        if let Some(apart) = &mut self.apart
-            && let Some(pair) = pairs(std::slice::from_ref(self.own.sample(sample)?), apart.samples()?)[0]
-        {
-            let texts = apart.pooled(encoder, pair as u32, d_sae, self.threshold)?;
-            let mut pairs = vec![None; number + 1];
-            pairs[number] = Some(pair);
-            let joined = own.with_text(&texts, &pairs, &std::env::temp_dir()).map_err(|error| error.to_string())?;
-            if let Some(pooled) = one(&joined, number)? {
-                reasons.extend(self.components("pmi_apart", sample, &pooled)?);
-            }
-        }
-        reasons.retain(|reason| !reason.parts.is_empty());
+        reasons.extend(told("pmi_apart", self.apart(encoder, sample, &own)));
+        reasons.retain(|reason| reason.missing.is_some() || !reason.parts.is_empty());
         // What tells most comes first (docs/SCORES.md).
         reasons.reverse();
         Ok(reasons)
     }
 
+    /// What carries `pmi_apart`, of the sample's image with its text as it is read apart.
+    fn apart(&mut self, encoder: &Encoder, sample: u32, own: &PooledSamples) -> Result<Option<Reason>, String> {
+        const COLUMN: &str = "pmi_apart";
+        if !self.fits(COLUMN).is_file() {
+            return Ok(None);
+        }
+        let Some(apart) = &mut self.apart else { return Ok(None) };
+        let apart = apart.as_mut().map_err(|reason| reason.clone())?;
+        let (number, own_sample, others) = (sample as usize, self.own.sample(sample)?, apart.samples()?);
+        // Mostly they stand at the same number; to look for one costs as much as to look for all.
+        let same = others.get(number).filter(|o| (&o.source, &o.key) == (&own_sample.source, &own_sample.key));
+        let found = same.map(|_| number).or_else(|| pairs(std::slice::from_ref(own_sample), others)[0]);
+        let Some(other) = found else { return Ok(None) };
+        let texts = apart.pooled(encoder, other as u32, self.d_sae, self.threshold)?;
+        let mut pair = vec![None; number + 1];
+        pair[number] = Some(other);
+        let joined = own.with_text(&texts, &pair, &std::env::temp_dir()).map_err(|error| error.to_string())?;
+        match one(&joined, number)? {
+            Some(pooled) => self.components(COLUMN, sample, &pooled),
+            None => Ok(None),
+        }
+    }
+
+    /// Where the fits behind a column lie.
+    fn fits(&self, column: &str) -> PathBuf {
+        self.run.scores(&self.sae).with_extension(format!("{column}.safetensors"))
+    }
+
     /// The components that carry a sample's score in a column of fits, if there are fits.
     fn components(&self, column: &str, sample: u32, pooled: &Pooled) -> Result<Option<Reason>, String> {
-        let path = self.run.scores(&self.sae).with_extension(format!("{column}.safetensors"));
+        let path = self.fits(column);
         if !path.is_file() {
             return Ok(None);
         }
@@ -228,8 +247,14 @@ impl Opened {
             score: column.into(),
             meaning: "Nats of the components that count most, with the image's and the text's features in each",
             parts: largest(parts.collect()),
+            missing: None,
         }))
     }
+}
+
+/// What carries a score, or a word on why that cannot be told; other scores are told all the same.
+fn told(score: &str, found: Result<Option<Reason>, String>) -> Option<Reason> {
+    found.unwrap_or_else(|why| Some(Reason { score: score.into(), missing: Some(why), ..Reason::default() }))
 }
 
 /// A sample of a pool, if it has positions.

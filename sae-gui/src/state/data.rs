@@ -96,6 +96,8 @@ pub struct Strong {
 /// Why a sample scores what it scores: for a score its parts, the largest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reason {
+    /// Why its parts cannot be told.
+    pub missing: Option<String>,
     /// The scores that these parts belong to.
     pub score: String,
     /// What the parts are, in a sentence.

@@ -29,12 +29,22 @@ impl Upright {
         }
     }
 
+    fn point(self, row: &FeatureRow) -> Option<[f64; 2]> {
+        Some([logarithm(row.density)?, self.value(row).filter(|value| value.is_finite())?])
+    }
+
     fn value(self, row: &FeatureRow) -> Option<f64> {
         match self {
             Self::Max => logarithm(f64::from(row.max)),
             Self::Weight => Field::Weight.value(row),
         }
     }
+}
+
+/// The cell of a place.
+fn cell([x, y]: [f64; 2]) -> usize {
+    let at = |share: f64, cells: usize| ((share * cells as f64) as usize).min(cells - 1);
+    at(y, CELLS[1]) * CELLS[0] + at(x, CELLS[0])
 }
 
 fn logarithm(value: f64) -> Option<f64> {
@@ -44,11 +54,12 @@ fn logarithm(value: f64) -> Option<f64> {
 /// Features counted in cells.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Map {
-    upright: Upright,
     /// Smallest and largest value on the two axes.
     bounds: [[f64; 2]; 2],
     /// Of each cell, from the lower left on row by row: features shown by class (`cross`, `image`, `text`), and all others.
     pub cells: Vec<[u32; 4]>,
+    /// Of every feature its place, in shares of the width and, from below, of the height.
+    places: Vec<Option<[f64; 2]>>,
     /// Features that have no place: dead, or without the value.
     pub missing: usize,
 }
@@ -56,25 +67,34 @@ pub struct Map {
 impl Map {
     /// Counts `rows`; `shown` says which of them the table shows.
     pub fn new<'a>(upright: Upright, rows: &'a [FeatureRow], shown: impl Iterator<Item = &'a FeatureRow>) -> Self {
-        let mut map = Self { upright, bounds: [[0.0; 2]; 2], cells: vec![[0; 4]; CELLS[0] * CELLS[1]], missing: 0 };
-        let points: Vec<_> = rows.iter().map(|row| map.point(row)).collect();
-        map.missing = points.iter().filter(|point| point.is_none()).count();
-        map.bounds = [0, 1].map(|axis| {
+        let points: Vec<_> = rows.iter().map(|row| upright.point(row)).collect();
+        let bounds = [0, 1].map(|axis| {
             let fold = |bound: [f64; 2], p: &[f64; 2]| [bound[0].min(p[axis]), bound[1].max(p[axis])];
             let [low, high] = points.iter().flatten().fold([f64::INFINITY, f64::NEG_INFINITY], fold);
             // One value alone would have no width.
             let margin = (0.03 * (high - low)).max(0.05);
             if low <= high { [low - margin, high + margin] } else { [0.0, 1.0] }
         });
-        let cells: Vec<_> = points.into_iter().map(|point| point.map(|point| map.cell(point))).collect();
-        for cell in cells.iter().flatten() {
-            map.cells[*cell][3] += 1;
+        let share = |point: [f64; 2]| {
+            [0, 1].map(|axis| {
+                let [low, high] = bounds[axis];
+                (point[axis] - low) / (high - low)
+            })
+        };
+        // A row whose number is none of the table's has no place either.
+        let mut places = vec![None; rows.len()];
+        for (row, point) in rows.iter().zip(points) {
+            if let Some(place) = places.get_mut(row.feature as usize) {
+                *place = point.map(share);
+            }
+        }
+        let missing = places.iter().filter(|place| place.is_none()).count();
+        let mut map = Self { bounds, cells: vec![[0; 4]; CELLS[0] * CELLS[1]], places, missing };
+        for cell in map.places.iter().flatten().map(|place| cell(*place)) {
+            map.cells[cell][3] += 1;
         }
         for row in shown {
-            // Rows mostly stand at their number, where the cell is known.
-            let at = row.feature as usize;
-            let known = rows.get(at).filter(|own| own.feature == row.feature).map(|_| cells[at]);
-            if let Some(cell) = known.unwrap_or_else(|| map.point(row).map(|point| map.cell(point))) {
+            if let Some(cell) = map.place(row).map(cell) {
                 let class = ["cross", "image", "text"].iter().position(|class| *class == row.class).unwrap_or(2);
                 map.cells[cell][class] += 1;
                 map.cells[cell][3] -= 1;
@@ -83,26 +103,9 @@ impl Map {
         map
     }
 
-    fn point(&self, row: &FeatureRow) -> Option<[f64; 2]> {
-        Some([logarithm(row.density)?, self.upright.value(row).filter(|value| value.is_finite())?])
-    }
-
-    fn cell(&self, point: [f64; 2]) -> usize {
-        let [x, y] = self.fraction(point);
-        let at = |share: f64, cells: usize| ((share * cells as f64) as usize).min(cells - 1);
-        at(y, CELLS[1]) * CELLS[0] + at(x, CELLS[0])
-    }
-
-    fn fraction(&self, point: [f64; 2]) -> [f64; 2] {
-        [0, 1].map(|axis| {
-            let [low, high] = self.bounds[axis];
-            (point[axis] - low) / (high - low)
-        })
-    }
-
     /// Where a feature is: shares of the width and, from below, of the height.
     pub fn place(&self, row: &FeatureRow) -> Option<[f64; 2]> {
-        Some(self.fraction(self.point(row)?))
+        self.places.get(row.feature as usize).copied().flatten()
     }
 
     /// Smallest and largest value on the two axes.

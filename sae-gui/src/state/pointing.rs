@@ -21,7 +21,7 @@ impl Pointing {
         self.next.set(Some(feature));
     }
 
-    /// Begins a frame; whether something else is pointed at than before.
+    /// Ends a frame; whether something else is pointed at than was drawn in it.
     pub fn turn(&mut self) -> bool {
         let next = self.next.take();
         std::mem::replace(&mut self.now, next) != next

@@ -464,10 +464,6 @@ impl App {
             }
             return;
         };
-        // What was drawn before the pointer was known to be on it has to be drawn again.
-        if run.pointing.turn() {
-            ctx.request_repaint();
-        }
         let Pages { gallery, heat, map, sample, sieve, trial, list } = &mut self.pages;
         let mut actions: Vec<Action> = Vec::new();
         if run.page() == Page::Features {
@@ -481,6 +477,10 @@ impl App {
             Page::Run => report::show(ui, run),
             Page::Try => actions.extend(trial::show(ui, run, trial, *heat)),
         });
+        // What was drawn before the pointer was known to be on it has to be drawn again.
+        if run.pointing.turn() {
+            ctx.request_repaint();
+        }
         actions.into_iter().for_each(|action| self.act(&ctx, action));
     }
 

@@ -355,6 +355,9 @@ fn scores(ui: &mut Ui, run: &OpenRun, reasons: Option<&Result<Vec<Reason>, Strin
     };
     for reason in reasons {
         section(ui, &format!("What carries {}", reason.score), reason.meaning);
+        if let Some(why) = &reason.missing {
+            say(ui, why);
+        }
         for part in &reason.parts {
             ui.horizontal_wrapped(|ui| {
                 ui.monospace(format!("{:+.3}", part.adds));

@@ -37,13 +37,24 @@ pub fn show(ui: &Ui, id: Id, rect: Rect, shown: &Shown, position: u32, active: O
     }
     // Pointing goes on to the card, which is clicked anywhere.
     let response = ui.interact(rect, id, Sense::hover());
-    let at = response.hover_pos().map(|pointer| galley.cursor_from_pos(pointer - rect.min).index.0);
-    let under = at.and_then(|at| places.words.iter().chain(&places.patches).find(|(room, _)| room.contains(&at)));
+    let under = response.hover_pos().and_then(|pointer| character(&galley, pointer - rect.min));
+    let under = under.and_then(|at| places.words.iter().chain(&places.patches).find(|(room, _)| room.contains(&at)));
     if let Some((token, value)) =
         under.and_then(|(_, token)| Some((shown.view.tokens.get(*token)?, values.get(*token)?)))
     {
         response.on_hover_text_at_pointer(format!("position {}: {}", token.position, format::real(f64::from(*value))));
     }
+}
+
+/// The character under a place; none beside and below the text.
+fn character(galley: &Galley, place: Vec2) -> Option<usize> {
+    let nearest = galley.cursor_from_pos(place).index.0;
+    // The nearest gap between characters is before or behind the one that is meant.
+    let covers = |at: &usize| {
+        let [start, end] = [*at, at + 1].map(|at| galley.pos_from_cursor(CCursor::new(at)));
+        start.y_range().contains(place.y) && start.left() <= place.x && place.x < end.left()
+    };
+    [nearest.checked_sub(1), Some(nearest)].into_iter().flatten().find(covers)
 }
 
 /// Where a patch is drawn in the room that was made for it.

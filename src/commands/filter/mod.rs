@@ -107,6 +107,10 @@ fn decide(args: &Filter, table: &Path, scores: &[(String, Option<f64>)]) -> Resu
     if args.keep != Keep::Auto {
         return Ok(args.keep);
     }
+    if args.by == super::score::PMI_TOKEN {
+        let by = super::score::PMI_APART;
+        bail!("--keep auto knows no {} of mismatched pairs\nhint: --by {by} --keep auto, or a share", args.by);
+    }
     let estimate = match keep::saved(table, &args.by)? {
         Some(saved) => Some(saved),
         None => keep::keep_auto(&scores.iter().map(|(_, score)| *score).collect::<Vec<_>>()),
