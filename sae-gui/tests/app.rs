@@ -425,7 +425,7 @@ fn texts_apart_that_cannot_be_read_cost_their_own_score_alone() {
     app.get_by_label("Strongest features of the sample");
     app.get_by_label("What carries pmi");
     app.get_by_label("What carries pmi_apart");
-    app.get_by_label_contains("apart/activations/layers.2");
+    app.get_by_label_contains("no finished activations of layers.2");
     settle(&mut app);
 }
 
