@@ -65,8 +65,8 @@ pub struct Map {
 }
 
 impl Map {
-    /// Counts `rows`; `shown` says which of them the table shows.
-    pub fn new<'a>(upright: Upright, rows: &'a [FeatureRow], shown: impl Iterator<Item = &'a FeatureRow>) -> Self {
+    /// Places `rows`; none of them is shown yet.
+    pub fn new(upright: Upright, rows: &[FeatureRow]) -> Self {
         let points: Vec<_> = rows.iter().map(|row| upright.point(row)).collect();
         let bounds = [0, 1].map(|axis| {
             let fold = |bound: [f64; 2], p: &[f64; 2]| [bound[0].min(p[axis]), bound[1].max(p[axis])];
@@ -89,18 +89,21 @@ impl Map {
             }
         }
         let missing = places.iter().filter(|place| place.is_none()).count();
-        let mut map = Self { bounds, cells: vec![[0; 4]; CELLS[0] * CELLS[1]], places, missing };
-        for cell in map.places.iter().flatten().map(|place| cell(*place)) {
-            map.cells[cell][3] += 1;
-        }
+        let mut cells = vec![[0; 4]; CELLS[0] * CELLS[1]];
+        places.iter().flatten().for_each(|place| cells[cell(*place)][3] += 1);
+        Self { bounds, cells, places, missing }
+    }
+
+    /// Counts those that the table shows anew.
+    pub fn show<'a>(&mut self, shown: impl Iterator<Item = &'a FeatureRow>) {
+        self.cells.iter_mut().for_each(|cell| *cell = [0, 0, 0, cell.iter().sum()]);
         for row in shown {
-            if let Some(cell) = map.place(row).map(cell) {
+            if let Some(cell) = self.place(row).map(cell) {
                 let class = ["cross", "image", "text"].iter().position(|class| *class == row.class).unwrap_or(2);
-                map.cells[cell][class] += 1;
-                map.cells[cell][3] -= 1;
+                self.cells[cell][class] += 1;
+                self.cells[cell][3] -= 1;
             }
         }
-        map
     }
 
     /// Where a feature is: shares of the width and, from below, of the height.
@@ -140,7 +143,7 @@ mod tests {
     #[test]
     fn an_outline_holds_the_features_inside_it() {
         let rows = [row(0, 1e-4, 1.0), row(1, 1e-2, 1.0), row(2, 1e-2, 100.0), row(3, 0.0, 0.0)];
-        let map = Map::new(Upright::Max, &rows, rows.iter());
+        let map = Map::new(Upright::Max, &rows);
         assert_eq!(map.missing, 1);
         assert_eq!(map.within(&[[0.5, 0.5], [1.0, 0.5], [1.0, 1.0], [0.5, 1.0]], &rows), [2]);
         assert_eq!(map.within(&[[0.0, 0.0], [1.0, 0.0], [1.0, 0.5], [0.0, 0.5]], &rows), [0, 1]);
@@ -156,10 +159,16 @@ mod tests {
             values in prop::collection::vec((0.0f64..1.0, 0.0f32..50.0), 0..50), every in 1usize..4,
         ) {
             let rows: Vec<_> = values.iter().zip(0..).map(|((d, m), k)| row(k, *d, *m)).collect();
-            let map = Map::new(Upright::Max, &rows, rows.iter().step_by(every));
-            let counted: u32 = map.cells.iter().flatten().sum();
-            prop_assert_eq!(counted as usize + map.missing, rows.len());
-            prop_assert_eq!(Map::new(Upright::Weight, &rows, rows.iter()).missing, rows.len());
+            let mut map = Map::new(Upright::Max, &rows);
+            for every in [every, 1, every] {
+                map.show(rows.iter().step_by(every));
+                let counted: u32 = map.cells.iter().flatten().sum();
+                prop_assert_eq!(counted as usize + map.missing, rows.len());
+                let placed = rows.iter().step_by(every).filter(|row| map.place(row).is_some()).count();
+                let shown: u32 = map.cells.iter().flat_map(|cell| &cell[..3]).sum();
+                prop_assert_eq!(shown as usize, placed);
+            }
+            prop_assert_eq!(Map::new(Upright::Weight, &rows).missing, rows.len());
         }
     }
 }

@@ -41,6 +41,13 @@ struct Made {
     upright: Upright,
 }
 
+impl Made {
+    /// What the places of features depend on.
+    fn places(&self) -> (&std::path::Path, &str, Upright) {
+        (&self.run, &self.sae, self.upright)
+    }
+}
+
 /// Draws the map with the current feature and the one that is pointed at; returns a feature that was clicked.
 pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut MapView) -> Option<u32> {
     ui.horizontal(|ui| {
@@ -141,9 +148,12 @@ fn drawn<'a>(ui: &Ui, run: &OpenRun, upright: Upright, drawn: &'a mut Option<Dra
         dark: ui.visuals().dark_mode,
         upright,
     };
-    let old = drawn.take().filter(|(own, ..)| *own == made);
-    let (_, map, texture) = drawn.insert(old.unwrap_or_else(|| {
-        let map = Map::new(upright, run.list.rows(), run.list.shown());
+    let old = drawn.take();
+    let fresh = |old: Option<Drawn>| {
+        // Where features lie does not change with what is shown.
+        let placed = old.filter(|(own, ..)| own.places() == made.places()).map(|(_, map, _)| map);
+        let mut map = placed.unwrap_or_else(|| Map::new(upright, run.list.rows()));
+        map.show(run.list.shown());
         let most = map.cells.iter().map(|cell| cell.iter().sum()).max().unwrap_or(1);
         let colours = ["cross", "image", "text"].map(|class| theme::class(ui, class));
         let other = theme::muted(ui).gamma_multiply(0.35);
@@ -155,8 +165,12 @@ fn drawn<'a>(ui: &Ui, run: &OpenRun, upright: Upright, drawn: &'a mut Option<Dra
                 _ => mix(colours, [cross, image, text]).gamma_multiply(plot::shade(shown, most)),
             }
         });
-        (made, map, texture)
-    }));
+        (made.clone(), map, texture)
+    };
+    let (_, map, texture) = drawn.insert(match old {
+        Some(old) if old.0 == made => old,
+        old => fresh(old),
+    });
     (map, texture)
 }
 
