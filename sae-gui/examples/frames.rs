@@ -1,4 +1,4 @@
-//! What a frame of the app costs at 65,536 features and a million examples: layout and tessellation on the CPU, without a
+//! What a frame of the app costs at 65,536 features with their examples: layout and tessellation on the CPU, without a
 //! display, page by page; opening time and memory. `cargo run --release --workspace --example frames [FEATURES]`.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement")]

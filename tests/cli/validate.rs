@@ -26,6 +26,12 @@ fn texts_read_apart_have_a_score_of_their_own() {
     let why = json(&["score", "--run", &run, "--explain", "5"]);
     assert_eq!(why["column"], "pmi_apart", "the better of the two is explained");
 
+    // Of wrong tokens there is no estimate, and none is guessed.
+    assert!(scored["keep"].get("pmi_apart").is_some() && scored["keep"].get("pmi_token").is_none());
+    let out = dir.path().join("kept").to_str().unwrap().to_owned();
+    let said = fails(1, &["filter", "--run", &run, "--by", "pmi_token", "--keep", "auto", "--out", &out]);
+    assert!(said.contains("--by pmi_apart"), "{said}");
+
     // Fitted to two runs, of which one has no texts read apart.
     let other = dir.path().join("other").to_str().unwrap().to_owned();
     let data = repository("assets/demo-data/constructed-swapped.jsonl").to_str().unwrap().to_owned();
@@ -51,7 +57,16 @@ fn faults_are_made_and_the_scores_judged() {
         assert_eq!(trial["samples"], 64);
         let altered = trial["altered"].as_u64().unwrap();
         assert!((16..=48).contains(&altered), "{altered}");
-        for name in ["cosine_paper", "pmi", "pmi_apart", "tokens", "hidden_cosine", "likelihood", "likelihood_drop"] {
+        for name in [
+            "cosine_paper",
+            "pmi",
+            "pmi_apart",
+            "pmi_token",
+            "tokens",
+            "hidden_cosine",
+            "likelihood",
+            "likelihood_drop",
+        ] {
             let [low, auc, high] = ["low", "auc", "high"].map(|key| trial["scores"][name][key].as_f64().unwrap());
             assert!(0.0 <= low && low <= auc && auc <= high && high <= 1.0, "{name}: {}", trial["scores"][name]);
         }
