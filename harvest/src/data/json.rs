@@ -3,8 +3,8 @@
 
 use super::columns::Columns;
 use super::source::{FileRows, Format};
+use super::{lenient, text};
 use crate::{Error, Result};
-use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -14,8 +14,7 @@ pub(super) const ROW_LIMIT: usize = 1 << 26;
 
 /// Whether a `.json` file is an array or lines.
 pub(super) fn format(path: &Path) -> Result<Format> {
-    let file = BufReader::new(open(path)?);
-    for byte in file.bytes() {
+    for byte in open(path)?.bytes() {
         match byte.map_err(Error::io("read", path))? {
             byte if byte.is_ascii_whitespace() => {}
             b'[' => return Ok(Format::JsonArray),
@@ -31,7 +30,7 @@ pub(super) fn lines(path: &Path) -> Result<FileRows> {
     rows(path, |file, row| {
         loop {
             row.clear();
-            if file.by_ref().take(ROW_LIMIT as u64 + 1).read_until(b'\n', row)? == 0 {
+            if Read::take(&mut *file, ROW_LIMIT as u64 + 1).read_until(b'\n', row)? == 0 {
                 return Ok(false);
             }
             if row.len() > ROW_LIMIT && row.last() != Some(&b'\n') {
@@ -100,26 +99,26 @@ pub(super) fn array(path: &Path) -> Result<FileRows> {
     })
 }
 
-fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(Error::io("open", path))
+fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    text::reader(BufReader::with_capacity(1 << 16, file)).map_err(Error::io("read", path))
 }
 
 /// Rows as `next` finds them: it fills the buffer and says whether there was another.
 fn rows(
     path: &Path,
-    mut next: impl FnMut(&mut BufReader<File>, &mut Vec<u8>) -> std::io::Result<bool> + Send + 'static,
+    mut next: impl FnMut(&mut dyn BufRead, &mut Vec<u8>) -> std::io::Result<bool> + Send + 'static,
 ) -> Result<FileRows> {
-    let mut file = BufReader::with_capacity(1 << 16, open(path)?);
+    let mut file = open(path)?;
     let path = path.to_path_buf();
     let mut row = Vec::new();
-    let mut first: Option<Vec<String>> = None;
     let mut failed = false;
     Ok(Box::new(std::iter::from_fn(move || {
         if failed {
             return None;
         }
-        match next(&mut file, &mut row) {
-            Ok(true) => Some(Ok(parse(&row, &mut first))),
+        match next(&mut *file, &mut row) {
+            Ok(true) => Some(Ok(parse(&row))),
             Ok(false) => None,
             Err(error) => {
                 failed = true;
@@ -129,27 +128,18 @@ fn rows(
     })))
 }
 
-/// A row's columns. Columns for images that the first row has and this one lacks are null: the image is missing.
-fn parse(row: &[u8], first: &mut Option<Vec<String>>) -> Result<Columns, String> {
+/// A row's columns.
+fn parse(row: &[u8]) -> Result<Columns, String> {
     if row.len() > ROW_LIMIT {
         return Err(format!("the row is longer than {ROW_LIMIT} bytes"));
     }
-    let mut fields = match serde_json::from_slice(row) {
-        Ok(Value::Object(fields)) => fields,
-        Ok(_) => return Err("the row is no JSON object".into()),
-        Err(error) => return Err(format!("the row is no JSON ({error})")),
-    };
-    let images = ["image", "images"].map(str::to_owned);
-    let expected = first.get_or_insert_with(|| images.into_iter().filter(|name| fields.contains_key(name)).collect());
-    for name in expected {
-        fields.entry(name.as_str()).or_insert(Value::Null);
-    }
-    Ok(Columns { fields, ..Default::default() })
+    Ok(Columns { fields: lenient::object(row)?, ..Default::default() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     fn read(name: &str, content: &str) -> Vec<Result<Columns, String>> {
         let dir = tempfile::tempdir().unwrap();
@@ -186,11 +176,5 @@ mod tests {
         std::fs::write(&path, "[{\"a\": 1}, {\"a\"").unwrap();
         let rows: Vec<_> = array(&path).unwrap().collect();
         assert!(rows[0].is_ok() && rows[1].is_err() && rows.len() == 2);
-    }
-
-    #[test]
-    fn an_image_that_only_other_rows_have_is_missing() {
-        let rows = read("a.json", "{\"image\": \"a.png\"}\n{\"text\": \"b\"}");
-        assert_eq!(rows[1].as_ref().unwrap().fields["image"], Value::Null);
     }
 }

@@ -7,12 +7,14 @@ mod fetch;
 mod folder;
 mod image;
 mod json;
+mod lenient;
 mod parquet;
 mod record;
 mod schema;
 mod shards;
 mod source;
 mod tar;
+mod text;
 mod webdataset;
 mod wording;
 

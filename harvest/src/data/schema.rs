@@ -4,6 +4,7 @@
 
 use super::columns::Columns;
 use super::image::ImageFile;
+use super::lenient;
 use super::record::{Pair, Part, Record, Turn};
 use sae_core::sample::Role;
 use serde_json::{Map, Value};
@@ -45,7 +46,7 @@ pub(super) fn understand(mut columns: Columns) -> Result<Record, String> {
 fn unpack(fields: &mut Map<String, Value>) {
     let parsed = |value: &Value, first: char| {
         let text = value.as_str().filter(|text| text.trim_start().starts_with(first))?;
-        serde_json::from_str::<Value>(text).ok()
+        lenient::value(text.as_bytes()).ok()
     };
     for name in ["conversations", "messages"] {
         if let Some(turns) = fields.get(name).and_then(|value| parsed(value, '[')) {

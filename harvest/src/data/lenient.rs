@@ -1,0 +1,118 @@
+//! JSON as other programs write it: a byte order mark in front, and Python's `NaN`, `Infinity` and numbers beyond a 64-bit
+//! float, all of which become null. Everything else is as strict as `serde_json`, whose depth is bounded.
+
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+/// Parses one JSON value.
+///
+/// # Errors
+/// The text is not JSON; the message says where.
+pub(super) fn value(text: &[u8]) -> Result<Value, String> {
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    let parsed = serde_json::from_slice(text);
+    let parsed = parsed.or_else(|error| match without_non_finite(text) {
+        Cow::Owned(text) => serde_json::from_slice(&text),
+        Cow::Borrowed(_) => Err(error),
+    });
+    parsed.map_err(|error| format!("invalid JSON ({error})"))
+}
+
+/// Parses a JSON object.
+///
+/// # Errors
+/// The text is not JSON, or a value of another kind, which the message names.
+pub(super) fn object(text: &[u8]) -> Result<Map<String, Value>, String> {
+    match value(text)? {
+        Value::Object(fields) => Ok(fields),
+        other => Err(format!("expected a JSON object, found {}", kind(&other))),
+    }
+}
+
+/// What a value is, for messages.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The text with `null` for every number outside of strings that is not finite in 64 bits.
+fn without_non_finite(text: &[u8]) -> Cow<'_, [u8]> {
+    let mut out = Cow::Borrowed(&text[..0]);
+    let (mut copied, mut at, mut quoted) = (0, 0, false);
+    while at < text.len() {
+        let length = match text[at] {
+            b'\\' if quoted => 2,
+            b'"' => {
+                quoted = !quoted;
+                1
+            }
+            b'-' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' if !quoted => {
+                let word = text[at..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte));
+                let word = &text[at..at + word.count()];
+                if is_non_finite(word) {
+                    let out = out.to_mut();
+                    out.extend_from_slice(&text[copied..at]);
+                    out.extend_from_slice(b"null");
+                    copied = at + word.len();
+                }
+                word.len()
+            }
+            _ => 1,
+        };
+        at += length;
+    }
+    match out {
+        Cow::Borrowed(_) => Cow::Borrowed(text),
+        Cow::Owned(mut out) => {
+            out.extend_from_slice(&text[copied..]);
+            Cow::Owned(out)
+        }
+    }
+}
+
+fn is_non_finite(word: &[u8]) -> bool {
+    let number = || std::str::from_utf8(word).ok()?.parse::<f64>().ok();
+    match word {
+        b"NaN" | b"Infinity" | b"-Infinity" => true,
+        // Rust also parses words such as `inf`, which no program writes into JSON.
+        [b'-' | b'0'..=b'9', ..] if word.last().is_some_and(u8::is_ascii_digit) => {
+            number().is_some_and(f64::is_infinite)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn numbers_that_are_not_finite_become_null() {
+        let text =
+            br#"{"a": NaN, "b": [Infinity,-Infinity , 1e400, -2E+999, 1.5e3], "c": "NaN, \"Infinity", "1e400": null}"#;
+        let expected = json!({"a": null, "b": [null, null, null, null, 1500.0], "c": "NaN, \"Infinity", "1e400": null});
+        assert_eq!(value(text).unwrap(), expected);
+        assert_eq!(value(b"NaN").unwrap(), Value::Null);
+        let digits = format!("[{}]", "9".repeat(400));
+        assert_eq!(value(digits.as_bytes()).unwrap(), json!([null]));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_stripped_and_everything_else_is_strict() {
+        assert_eq!(value("\u{feff}{\"a\": 1}".as_bytes()).unwrap(), json!({"a": 1}));
+        for bad in
+            ["", "{a: 1}", "nan", "inf", "-NaN", "+Infinity", "[NaNs]", "[1e400x]", "{'a': NaN}", "[NaN", "\"NaN"]
+        {
+            assert!(value(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(value(("[".repeat(100_000) + "NaN").as_bytes()).is_err());
+        assert_eq!(object(b"[1]").unwrap_err(), "expected a JSON object, found a list");
+    }
+}
