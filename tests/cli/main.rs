@@ -22,3 +22,4 @@ mod tool;
 mod training;
 mod validate;
 mod whole_way;
+mod wild;
