@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod failure;
 mod interrupt;
 mod picture;
 mod terminal;
@@ -16,13 +17,21 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let args = args::Args::parse();
-    match commands::run(&args) {
-        Ok(outcome) => match print(&outcome, args.json) {
-            // Whoever closes the pipe has read enough.
-            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => fail(&format!("cannot write to stdout: {e}")),
-            _ => ExitCode::SUCCESS,
-        },
-        Err(error) => fail(&format!("{error:#}")),
+    let ran = match interrupt::listen() {
+        Ok(()) => commands::run(&args),
+        Err(e) => Err(anyhow::Error::new(e).context("cannot listen for Ctrl-C")),
+    };
+    let printed = ran.and_then(|outcome| match print(&outcome, args.json) {
+        // Whoever closes the pipe has read enough.
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(anyhow::anyhow!("cannot write to stdout: {e}")),
+        _ => Ok(()),
+    });
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", failure::message(&error));
+            ExitCode::from(failure::status(&error))
+        }
     }
 }
 
@@ -32,10 +41,4 @@ fn print(outcome: &commands::Outcome, json: bool) -> io::Result<()> {
         true => writeln!(out, "{:#}", outcome.json),
         false => writeln!(out, "{}", outcome.text.trim_end()),
     }
-}
-
-fn fail(message: &str) -> ExitCode {
-    // A hint stands on a line of its own, behind the cause.
-    eprintln!("error: {message}");
-    ExitCode::FAILURE
 }

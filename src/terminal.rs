@@ -26,6 +26,11 @@ pub fn count(n: u64) -> String {
     out
 }
 
+/// A count of something: `1 sample`, `1,234 samples`.
+pub fn counted(n: u64, one: &str) -> String {
+    format!("{} {one}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// Bytes for people.
 pub fn size(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
@@ -56,6 +61,7 @@ mod tests {
     #[test]
     fn counts_and_tables_are_easy_to_read() {
         assert_eq!((count(7), count(1_000), count(1_234_567)), ("7".into(), "1,000".into(), "1,234,567".into()));
+        assert_eq!([0, 1, 2_000].map(|n| counted(n, "row")), ["0 rows", "1 row", "2,000 rows"]);
         let rows = [vec!["a".into(), "10".into()], vec!["long".into(), "5".into()]];
         assert_eq!(table(&rows), "  a     10\n  long   5\n");
     }

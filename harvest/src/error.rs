@@ -11,7 +11,7 @@ pub enum Error {
     #[error(transparent)]
     Core(#[from] sae_core::Error),
     /// A checkpoint that is incomplete, damaged, or of a kind this crate does not know.
-    #[error("{cause}: {path}")]
+    #[error("{}", sae_core::error::located(.cause, .path))]
     Checkpoint {
         /// What is wrong with it.
         cause: String,
@@ -19,7 +19,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A data set that cannot be read as one. (A bad row is skipped instead.)
-    #[error("{cause}: {path}")]
+    #[error("{}", sae_core::error::located(.cause, .path))]
     Data {
         /// What is wrong with it.
         cause: String,

@@ -143,10 +143,8 @@ impl Run {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = file.take(HOLDER_LIMIT).read_to_string(&mut holder);
-                let known = if holder.is_empty() { String::new() } else { format!(" ({})", holder.trim_end()) };
-                let cause =
-                    format!("another process is writing to this run{known}\nhint: wait for it, or name another --run");
-                Err(Error::Run { cause, path: self.root.clone() })
+                let holder = if holder.is_empty() { String::new() } else { format!(" ({})", holder.trim_end()) };
+                Err(Error::Busy { holder, path: self.root.clone() })
             }
             Err(TryLockError::Error(source)) => Err(Error::io("lock", &path)(source)),
         }
@@ -194,6 +192,25 @@ impl Run {
     /// What people wrote about features.
     pub fn labels(&self) -> PathBuf {
         self.root.join("labels.json")
+    }
+
+    /// Names of the autoencoders that can be used, sorted.
+    pub fn saes(&self) -> Vec<String> {
+        let mut names = self.list("saes");
+        names.retain(|name| self.is_whole(name));
+        names
+    }
+
+    /// Names of the autoencoders whose training has not been finished, sorted.
+    pub fn unfinished_saes(&self) -> Vec<String> {
+        let mut names = self.list("saes");
+        names.retain(|name| !self.is_whole(name));
+        names
+    }
+
+    /// Whether an autoencoder is whole: its weights are written last.
+    fn is_whole(&self, name: &str) -> bool {
+        self.sae(name).join("sae_weights.safetensors").exists()
     }
 
     /// Names of the subfolders of `kind` (`activations`, `saes`, `features`), sorted; hidden ones are unfinished.

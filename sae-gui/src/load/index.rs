@@ -63,7 +63,7 @@ fn choose(run: &Run, wanted: Option<&str>, indexed: &[String]) -> Result<String,
     if let Some(first) = indexed.first() {
         return Ok(first.clone());
     }
-    match run.list("saes").first() {
+    match run.saes().first() {
         Some(name) => Err(missing(run, name, indexed)),
         None => Err(format!("This run has no autoencoder yet: {root}\nhint: `sae train --run {root}` trains one")),
     }
