@@ -8,7 +8,7 @@ use burn::tensor::DType;
 use rayon::prelude::*;
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
-use sae_core::store::{Part, Skipped, StoreDtype, StoreRecord, StoreSpec, StoreWriter};
+use sae_core::store::{Part, Skipped, StoreDtype, StoreRecord, StoreSpec, StoreWriter, check_storable};
 use serde::Serialize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -314,8 +314,12 @@ pub(crate) fn capture(
         });
         let hidden = hidden.collect::<Result<Vec<_>>>()?;
         for (batch, hidden) in together.iter().zip(&hidden) {
-            for (layer, activations) in activations.iter_mut().enumerate() {
-                activations.extend_from_slice(hidden.layer(layer));
+            let prepared = &draft.samples[batch.clone()];
+            for ((n, layer), activations) in plan.layers.iter().enumerate().zip(&mut activations) {
+                let rows = prepared.iter().flat_map(|p| p.tokens.iter().map(move |token| (&p.sample, token)));
+                // At once, not when the part is full, which may be hours later.
+                check_storable(plan.store_dtype, *layer, model.config().text.hidden_size, hidden.layer(n), rows)?;
+                activations.extend_from_slice(hidden.layer(n));
             }
             let positions = draft.samples[batch.clone()].iter().map(|sample| sample.tokens.len() as u64).sum();
             report(batch.len() as u64, positions);

@@ -63,12 +63,23 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, limit: u64) -> Result<T> {
     serde_json::from_slice(&text).map_err(Error::format(path))
 }
 
+/// How the text begins that stands in for a large file where a repository was cloned without Git LFS.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
 /// Maps a file read-only.
+///
+/// # Errors
+/// The system, or a file that only points to what it should be.
 pub fn map(path: &Path) -> Result<Mmap> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     // SAFETY: the map is only ever read. Files of a run and of a checkpoint are replaced by rename, never changed in
     // place (see `write`), so the mapped inode keeps its bytes for as long as the map lives.
-    unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))
+    let map = unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))?;
+    if map.starts_with(POINTER) {
+        let cause = "this is a pointer of Git LFS, not the file\nhint: `git lfs pull` fetches the file";
+        return Err(Error::format(path)(cause));
+    }
+    Ok(map)
 }
 
 /// Hex BLAKE3 of a file.

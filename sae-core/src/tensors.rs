@@ -4,6 +4,7 @@
 use crate::{Error, Result, file};
 use half::{bf16, f16};
 use memmap2::Mmap;
+use rayon::prelude::*;
 pub use safetensors::tensor::Dtype;
 use safetensors::tensor::{Metadata, SafeTensors, TensorView};
 use std::collections::BTreeMap;
@@ -69,6 +70,9 @@ impl Tensors {
     }
 }
 
+/// The longest header that readers of safetensors accept.
+const HEADER_LIMIT: usize = 100_000_000;
+
 /// A tensor to be written as it lies in memory.
 pub struct Raw<'a> {
     /// Its name.
@@ -94,6 +98,10 @@ pub fn write_raw(path: &Path, texts: &BTreeMap<String, String>, tensors: &[Raw])
     }
     let mut header = serde_json::to_vec(&header).map_err(Error::format(path))?;
     header.resize(header.len().next_multiple_of(8), b' ');
+    if header.len() > HEADER_LIMIT {
+        let cause = format!("a header of {} bytes, where readers take {HEADER_LIMIT}", header.len());
+        return Err(Error::format(path)(cause));
+    }
     file::write(path, |out| {
         let length = (header.len() as u64).to_le_bytes();
         for part in [&length[..], &header].into_iter().chain(tensors.iter().map(|t| t.bytes)) {
@@ -122,7 +130,19 @@ pub fn extend_f32(dtype: Dtype, bytes: &[u8], out: &mut Vec<f32>) -> Option<()> 
     Some(())
 }
 
-/// Little-endian bytes of `f32` values in the stored dtype (`F32`, `F16` or `BF16`), rounded to nearest.
+/// Where the first value stands that cannot be stored in a dtype (`F32`, `F16` or `BF16`): one that is not finite, or
+/// that rounding would make infinite.
+pub fn unstorable(dtype: Dtype, values: &[f32]) -> Option<usize> {
+    let fits = |v: &f32| match dtype {
+        Dtype::F16 => f16::from_f32(*v).is_finite(),
+        Dtype::BF16 => bf16::from_f32(*v).is_finite(),
+        _ => v.is_finite(),
+    };
+    values.par_iter().position_first(|v| !fits(v))
+}
+
+/// Little-endian bytes of `f32` values in the stored dtype (`F32`, `F16` or `BF16`), rounded to nearest. What does not fit
+/// becomes infinite: see [`unstorable`].
 pub fn from_f32(dtype: Dtype, values: &[f32]) -> Vec<u8> {
     match dtype {
         Dtype::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
@@ -169,6 +189,19 @@ mod tests {
             let path = dir.path().join("t.safetensors");
             file::write_bytes(&path, &bytes).unwrap();
             prop_assert!(Tensors::open(&path).is_err());
+        }
+    }
+
+    #[test]
+    fn what_no_stored_number_can_hold_is_found() {
+        for (dtype, largest, first) in [(Dtype::F16, 65_519.9, 65_520.0), (Dtype::BF16, 3.39e38, f32::MAX)] {
+            assert_eq!(unstorable(dtype, &[0.0, largest, -largest]), None, "{dtype:?}");
+            assert_eq!(unstorable(dtype, &[0.0, largest, -first, first]), Some(2), "{dtype:?}");
+        }
+        assert_eq!(unstorable(Dtype::F32, &[f32::MAX, f32::MIN]), None);
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
+            assert_eq!(unstorable(dtype, &[1.0, f32::NAN]), Some(1));
+            assert_eq!(unstorable(dtype, &[f32::NEG_INFINITY]), Some(0));
         }
     }
 

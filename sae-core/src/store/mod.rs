@@ -14,7 +14,9 @@ pub use merge::{Merge, Merged};
 pub use reader::{Shard, Store, load_samples, pieces};
 pub use samples::TokenTable;
 pub use tables::{TokenColumns, read_tokens, write_samples, write_tokens};
-pub use writer::{Part, PartRecord, Progress, ShardRecord, Skipped, Slice, StoreRecord, StoreSpec, StoreWriter};
+pub use writer::{
+    Part, PartRecord, Progress, ShardRecord, Skipped, Slice, StoreRecord, StoreSpec, StoreWriter, check_storable,
+};
 
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;

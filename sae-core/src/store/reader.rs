@@ -6,6 +6,7 @@ use crate::run::{Run, SCHEMA_VERSION};
 use crate::sample::Sample;
 use crate::tensors::{Tensors, extend_f32};
 use crate::{Error, Result, file, table};
+use arrow::array::UInt32Array;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
@@ -98,6 +99,23 @@ impl Store {
             self.verified[number].store(true, Ordering::Relaxed);
         }
         Ok(Shard { tensors, rows, d_in })
+    }
+
+    /// Token positions of the longest sample.
+    ///
+    /// # Errors
+    /// A token table that cannot be read.
+    pub fn longest_sample(&self) -> Result<usize> {
+        let mut longest = 0;
+        for number in 0..self.shards() {
+            let path = self.run.tokens(number);
+            for batch in table::scan(&path, &["position"])? {
+                let batch = batch.map_err(Error::format(&path))?;
+                let positions = table::get::<UInt32Array>(&path, &batch, "position")?.values();
+                longest = positions.iter().fold(longest, |longest, p| longest.max(*p as usize + 1));
+            }
+        }
+        Ok(longest)
     }
 
     /// The tokens of a shard's rows.

@@ -64,6 +64,7 @@ fn a_store_reads_back_what_was_written() {
         assert_eq!(found, (token.position, token.modality, token.special));
     }
     assert!(!run.sample_parts().exists());
+    assert_eq!(store.longest_sample().unwrap(), (0..SAMPLES).map(|n| tokens(n).len()).max().unwrap());
 }
 
 #[test]
@@ -105,13 +106,41 @@ fn changed_bytes_wrong_shapes_and_missing_hooks_are_named() {
 }
 
 #[test]
+fn no_infinity_is_stored_and_the_value_its_place_and_the_remedy_are_named() {
+    let refused = |dtype: StoreDtype, value: f32| {
+        let dir = tempfile::tempdir().unwrap();
+        let run = Run::create(&dir.path().join("run")).unwrap();
+        let mut writer = StoreWriter::open(&run, StoreSpec { dtype, ..spec(&[1, 3], D) }).unwrap();
+        let mut part = part(4..6, D, 2);
+        // The second token of the second sample, its third dimension.
+        part.activations[1][(tokens(4).len() + 1) * D + 2] = value;
+        let error = writer.write_part(&part).err().map(|error| error.to_string());
+        let stored = run.activations("layers.3").join("shard-00000.safetensors").exists();
+        assert_eq!(error.is_none(), stored, "{dtype:?} {value}");
+        error
+    };
+    let said = refused(StoreDtype::F16, -70_000.0).unwrap();
+    for part in ["layers.3", "-70000", "65504", "f16", "key-5", "position 1", "dimension 2"] {
+        assert!(said.contains(part), "{said} lacks {part}");
+    }
+    assert!(said.ends_with("\nhint: --store-dtype bf16 has the range of f32"), "{said}");
+    assert!(refused(StoreDtype::F16, 65_504.0).is_none() && refused(StoreDtype::Bf16, 70_000.0).is_none());
+    assert!(refused(StoreDtype::F32, 3e38).is_none());
+    assert!(refused(StoreDtype::Bf16, f32::MAX).unwrap().contains("hint: --store-dtype f32"));
+    for dtype in [StoreDtype::F16, StoreDtype::Bf16, StoreDtype::F32] {
+        let said = refused(dtype, f32::NEG_INFINITY).unwrap();
+        assert!(said.contains("layers.3 is -inf, not a finite number") && !said.contains("hint"), "{said}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_or_is_not_finite_is_never_stored() {
     let dir = tempfile::tempdir().unwrap();
     let run = Run::create(&dir.path().join("run")).unwrap();
     let mut writer = StoreWriter::open(&run, spec(&[1], D)).unwrap();
     let mut bad = part(0..2, D, 1);
     bad.activations[0][3] = f32::NAN;
-    assert!(writer.write_part(&bad).unwrap_err().to_string().contains("not finite"));
+    assert!(writer.write_part(&bad).unwrap_err().to_string().contains("is NaN, not a finite number"));
     bad.activations[0].pop();
     assert!(writer.write_part(&bad).is_err());
     let empty = Part {

@@ -181,7 +181,8 @@ impl StoreWriter {
     /// Appends a part. It counts when this returns.
     ///
     /// # Errors
-    /// The disk; or activations that do not fit the samples or are not finite, which are never stored.
+    /// The disk; or activations that do not fit the samples, are not finite, or are too large for the store's dtype. No
+    /// infinity is ever stored.
     pub fn write_part(&mut self, part: &Part) -> Result<()> {
         let spec = &self.record.spec;
         let rows: usize = part.samples.iter().map(|(_, tokens)| tokens.len()).sum();
@@ -195,18 +196,17 @@ impl StoreWriter {
         let mut shards = Vec::new();
         let mut norm_sums = Vec::new();
         for (layer, values) in spec.layers.iter().zip(&part.activations) {
+            let tokens =
+                part.samples.iter().flat_map(|(sample, tokens)| tokens.iter().map(move |token| (sample, token)));
+            check_storable(spec.dtype, *layer, spec.d_in, values, tokens)?;
             let norms = values.chunks_exact(spec.d_in).map(|row| row.iter().map(|v| (*v as f64).powi(2)).sum::<f64>());
             let norm_sum: f64 = norms.map(f64::sqrt).sum();
-            if !norm_sum.is_finite() {
-                let cause = format!("part {number}: an activation of {} is not finite", hook(*layer));
-                return Err(Error::Config(cause));
-            }
             let file = format!("shard-{number:05}.safetensors");
             let path = self.run.activations(&hook(*layer)).join(&file);
             let shape = [rows, spec.d_in];
             let hash = tensors::write(&path, spec.dtype.into(), &[("activations", &shape, values)])?;
             shards.push(ShardRecord { file, rows: rows as u64, blake3: hash.to_hex().to_string() });
-            norm_sums.push(norm_sum as f32);
+            norm_sums.push(norm_sum.min(f64::from(f32::MAX)) as f32);
         }
         let first = u32::try_from(self.progress().samples).map_err(Error::format(self.run.root()))?;
         tables::write_tokens(&self.run.tokens(number), first, part.samples.iter().map(|(_, t)| t.as_slice()))?;
@@ -250,6 +250,35 @@ impl StoreWriter {
     fn sample_part(&self, number: usize) -> PathBuf {
         sample_part(&self.run, number)
     }
+}
+
+/// Refuses activations that a store of this dtype cannot hold, `[rows, d_in]` behind decoder block `layer`, given the sample
+/// and the token of each row.
+///
+/// # Errors
+/// A value that is not finite, or that rounding to the dtype would make infinite: where it stands and what can be done.
+pub fn check_storable<'a>(
+    dtype: StoreDtype,
+    layer: usize,
+    d_in: usize,
+    values: &[f32],
+    rows: impl IntoIterator<Item = (&'a Sample, &'a Token)>,
+) -> Result<()> {
+    let Some(at) = tensors::unstorable(dtype.into(), values) else { return Ok(()) };
+    let place = rows.into_iter().nth(at / d_in).map_or(String::new(), |(sample, token)| {
+        format!(" (sample {:.80}, position {}, dimension {})", sample.key, token.position, at % d_in)
+    });
+    let (value, hook) = (values[at], hook(layer));
+    if !value.is_finite() {
+        return Err(Error::Config(format!("an activation of {hook} is {value}, not a finite number{place}")));
+    }
+    let (name, largest, hint) = match dtype {
+        StoreDtype::F16 => ("f16", "65504", "--store-dtype bf16 has the range of f32"),
+        StoreDtype::Bf16 => ("bf16", "3.39e38", "--store-dtype f32 can hold it"),
+        StoreDtype::F32 => ("f32", "3.40e38", "scale the activations down"),
+    };
+    let cause = format!("an activation of {hook} is {value}, beyond {largest}, the largest number of {name}{place}");
+    Err(Error::Config(format!("{cause}\nhint: {hint}")))
 }
 
 /// Writes the manifest of every hook: what makes a store of finished parts readable.
