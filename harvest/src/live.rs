@@ -66,19 +66,23 @@ impl Live {
         &self.checkpoint
     }
 
+    /// The next rows of this round through the data, none at its end or at the plan's limit.
+    fn read(&mut self) -> Result<Vec<Row>> {
+        let left = self.plan.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.place.before));
+        self.rows.by_ref().take(left.min(CHUNK as u64) as usize).collect()
+    }
+
     /// Captures the next rows of the data.
     fn capture(&mut self) -> Result<()> {
         self.place.before += self.place.within;
-        let left = self.plan.limit.map_or(CHUNK as u64, |limit| limit.saturating_sub(self.place.before));
-        let take = left.min(CHUNK as u64) as usize;
-        let mut chunk = self.rows.by_ref().take(take).collect::<Result<Vec<Row>>>()?;
+        let mut chunk = self.read()?;
         if chunk.is_empty() {
             if self.place.before == 0 || self.place.kept == 0 {
                 return Err(Error::Plan("the data gave no position to train on".into()));
             }
             self.rows = self.data.rows(&self.plan.mapping)?;
             self.place.before = 0;
-            chunk = self.rows.by_ref().take(CHUNK).collect::<Result<Vec<Row>>>()?;
+            chunk = self.read()?;
         }
         self.place.within = chunk.len() as u64;
         self.place.served = 0;

@@ -217,11 +217,10 @@ pub struct Stream<'a> {
     served: usize,
 }
 
-/// All of a stream but its buffer.
+/// All of a stream but its buffer and the buffer's order.
 #[derive(Serialize, Deserialize)]
 struct Aside {
     rng: Rng,
-    order: Vec<u32>,
     served: usize,
     source: Value,
 }
@@ -290,35 +289,36 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// All of the stream but its [`Self::buffer`].
+    /// Slots of the buffer in the order they are served.
+    pub fn order(&self) -> &[u32] {
+        &self.order
+    }
+
+    /// All of the stream but its [`Self::buffer`] and [`Self::order`], which may have a hundred million entries.
     pub fn aside(&self) -> Value {
-        let aside = Aside {
-            rng: Rng::aside(&self.rng, self.seed),
-            order: self.order.clone(),
-            served: self.served,
-            source: self.source.place(),
-        };
+        let rng = Rng::aside(&self.rng, self.seed);
+        let aside = Aside { rng, served: self.served, source: self.source.place() };
         serde_json::to_value(aside).expect("numbers and lists")
     }
 
     /// Goes on where a stream of the same source was put aside.
-    pub fn back(&mut self, aside: &Value, buffer: Vec<f32>) -> Result<()> {
+    pub fn back(&mut self, aside: &Value, order: Vec<u32>, buffer: Vec<f32>) -> Result<()> {
         let other = || Error::Config("the checkpoint's stream does not fit this data".into());
         let aside: Aside = serde_json::from_value(aside.clone()).map_err(|_| other())?;
         let slots = self.order.len();
         let mut seen = vec![false; slots];
-        aside.order.iter().for_each(|slot| {
+        order.iter().for_each(|slot| {
             if let Some(seen) = seen.get_mut(*slot as usize) {
                 *seen = true;
             }
         });
-        let whole = aside.order.len() == slots && seen.iter().all(|s| *s) && aside.served <= slots;
+        let whole = order.len() == slots && seen.iter().all(|s| *s) && aside.served <= slots;
         if !whole || buffer.len() != self.buffer.len() {
             return Err(other());
         }
         self.rng = aside.rng.back().ok_or_else(other)?;
         self.source.seek(&aside.source)?;
-        (self.order, self.served, self.buffer) = (aside.order, aside.served, buffer);
+        (self.order, self.served, self.buffer) = (order, aside.served, buffer);
         Ok(())
     }
 }

@@ -2,7 +2,8 @@
 //! thresholds, random numbers, the log, the mixing buffer and the place in the data.
 //!
 //! One safetensors file a checkpoint, `step-<n>.safetensors`, written beside its name, synced and renamed; the one before
-//! is removed only when the new one is there. A full disk costs the new checkpoint, never the old one.
+//! is removed only when the new one is there. A full disk costs the new checkpoint, never the old one. Whatever grows with
+//! the buffer or the features is a tensor: readers bound the header, which holds the rest as JSON.
 
 use super::config::TrainConfig;
 use super::engine::Moments;
@@ -10,7 +11,7 @@ use super::log::Log;
 use super::params::{Params, SCALARS};
 use super::trainer::Progress;
 use super::{Session, Trainer};
-use crate::tensors::{Raw, Tensors, write_raw};
+use crate::tensors::{self, Raw, Tensors, write_raw};
 use crate::{Error, Result};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
@@ -19,8 +20,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+const HINT: &str = "hint: resume with the arguments it was begun with, or choose another --name";
+
 /// Layout of a checkpoint; others are refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What is not a tensor.
 #[derive(Serialize, Deserialize)]
@@ -40,14 +43,15 @@ pub fn newest(folder: &Path) -> Option<PathBuf> {
     entries.filter_map(|path| Some((step_of(&path)?, path))).max().map(|(_, path)| path)
 }
 
-fn step_of(path: &Path) -> Option<u64> {
+/// The step behind which a checkpoint was written, as its name says.
+pub fn step_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()
 }
 
 /// Writes a checkpoint of the session into a folder, and removes older ones.
 ///
 /// # Errors
-/// The disk; what was there before is still there then.
+/// The disk, or parameters that are no longer finite; what was there before is still there then.
 pub fn write(folder: &Path, session: &Session) -> Result<PathBuf> {
     let mut header = Header {
         version: VERSION,
@@ -56,28 +60,35 @@ pub fn write(folder: &Path, session: &Session) -> Result<PathBuf> {
         stream: session.stream.aside(),
     };
     let aside = session.trainers().iter().map(Trainer::aside).collect::<Result<Vec<_>>>()?;
-    let logs: Vec<Vec<f64>> = session.trainers().iter().map(|t| t.log().numbers()).collect();
-    let mut tensors = Vec::new();
-    let mut add = |name: String, shape: Vec<usize>, bytes| tensors.push(Raw { name, dtype: Dtype::F32, shape, bytes });
-    for (n, (moments, _)) in aside.iter().enumerate() {
-        for (kind, params) in kinds(moments) {
-            for (name, array) in ARRAYS.iter().zip(params.arrays()) {
-                add(format!("{n}.{kind}.{name}"), vec![array.len()], bytemuck::cast_slice(array));
-            }
+    let steps = session.steps();
+    for (moments, _) in &aside {
+        let arrays = kinds(moments).into_iter().flat_map(|(_, params)| params.arrays());
+        if arrays.into_iter().any(|array| tensors::unstorable(Dtype::F32, array).is_some()) {
+            let cause = format!("the parameters are no longer finite behind step {steps}\nhint: a lower --lr");
+            return Err(Error::Config(cause));
         }
     }
-    let buffer = session.stream.buffer();
-    add("buffer".into(), vec![buffer.len()], bytemuck::cast_slice(buffer));
-    for (n, log) in logs.iter().enumerate() {
-        let bytes = bytemuck::cast_slice(log);
-        tensors.push(Raw { name: format!("{n}.log"), dtype: Dtype::F64, shape: vec![log.len()], bytes });
+    let logs: Vec<Vec<f64>> = session.trainers().iter().map(|t| t.log().numbers()).collect();
+    let mut tensors = Vec::new();
+    for (n, (moments, progress)) in aside.iter().enumerate() {
+        for (kind, params) in kinds(moments) {
+            for (name, array) in ARRAYS.iter().zip(params.arrays()) {
+                tensors.push(raw(format!("{n}.{kind}.{name}"), Dtype::F32, array));
+            }
+        }
+        tensors.push(raw(format!("{n}.last_fired"), Dtype::U64, &progress.last_fired));
+        tensors.push(raw(format!("{n}.log"), Dtype::F64, &logs[n]));
     }
+    tensors.push(raw("buffer".into(), Dtype::F32, session.stream.buffer()));
+    tensors.push(raw("order".into(), Dtype::U32, session.stream.order()));
+    // Aligned for whoever maps the file: wide numbers first.
+    tensors.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.bitsize()));
     header.progress = aside.iter().map(|(_, progress)| progress.clone()).collect();
-    let path = folder.join(format!("step-{:09}.safetensors", session.steps()));
+    let path = folder.join(format!("step-{steps:09}.safetensors"));
     let text = serde_json::to_string(&header).map_err(Error::format(&path))?;
     write_raw(&path, &BTreeMap::from([("session".to_string(), text)]), &tensors)?;
     let older = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    for path in older.filter(|path| step_of(path).is_some_and(|step| step < session.steps())) {
+    for path in older.filter(|path| step_of(path).is_some_and(|step| step < steps)) {
         let _ = fs::remove_file(path);
     }
     Ok(path)
@@ -96,13 +107,17 @@ pub fn read(path: &Path, session: &mut Session) -> Result<()> {
         return Err(wrong(format!("the checkpoint has layout {}, this program reads {VERSION}", header.version)));
     }
     let own: Vec<&TrainConfig> = session.trainers.iter().map(Trainer::config).collect();
-    if header.configs.iter().collect::<Vec<_>>() != own || header.progress.len() != own.len() {
-        let hint = "hint: resume with the arguments it was begun with, or choose another --name";
-        return Err(wrong(format!("the checkpoint is of other settings\n{hint}")));
+    if header.configs.len() != own.len() || header.progress.len() != own.len() {
+        let (found, own) = (header.configs.len(), own.len());
+        return Err(wrong(format!("the checkpoint is of {found} autoencoders, not of {own}\n{HINT}")));
+    }
+    let differ: Vec<_> = header.configs.iter().zip(&own).flat_map(|(found, own)| found.differences(own)).collect();
+    if !differ.is_empty() {
+        return Err(wrong(format!("the checkpoint is of other settings: {}\n{HINT}", differ.join(", "))));
     }
     let array = |name: &str, len: usize| file.f32(name, &[len]);
     let d = session.stream.d_in();
-    for (n, (trainer, progress)) in session.trainers.iter_mut().zip(header.progress).enumerate() {
+    for (n, (trainer, mut progress)) in session.trainers.iter_mut().zip(header.progress).enumerate() {
         let zeros = Params::zeros(d, trainer.config());
         let mut moments = Moments { params: zeros.clone(), first: zeros.clone(), second: zeros, l0: None };
         for (kind, params) in kinds_mut(&mut moments) {
@@ -110,16 +125,29 @@ pub fn read(path: &Path, session: &mut Session) -> Result<()> {
                 *values = array(&format!("{n}.{kind}.{name}"), values.len())?;
             }
         }
-        let (dtype, bytes) = file.bytes(&format!("{n}.log")).ok_or_else(|| wrong(format!("there is no {n}.log")))?;
-        if dtype != Dtype::F64 {
-            return Err(wrong(format!("{n}.log is {dtype:?}, not F64")));
-        }
-        let numbers: Vec<f64> = bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
+        let numbers = numbers(&file, &format!("{n}.log"), Dtype::F64, f64::from_le_bytes)?;
+        progress.last_fired = self::numbers(&file, &format!("{n}.last_fired"), Dtype::U64, u64::from_le_bytes)?;
         let log = Log::from_numbers(trainer.config().steps, &numbers);
         trainer.back(moments, progress, log)?;
     }
     let buffer = array("buffer", session.stream.buffer().len())?;
-    session.stream.back(&header.stream, buffer)
+    let order = numbers(&file, "order", Dtype::U32, u32::from_le_bytes)?;
+    session.stream.back(&header.stream, order, buffer)
+}
+
+/// An array as it lies in memory.
+fn raw<T: bytemuck::NoUninit>(name: String, dtype: Dtype, values: &[T]) -> Raw<'_> {
+    Raw { name, dtype, shape: vec![values.len()], bytes: bytemuck::cast_slice(values) }
+}
+
+/// The numbers of a tensor that has to be of this dtype.
+fn numbers<T, const N: usize>(file: &Tensors, name: &str, dtype: Dtype, of: fn([u8; N]) -> T) -> Result<Vec<T>> {
+    let wrong = |cause: String| Error::format(file.path())(cause);
+    let (found, bytes) = file.bytes(name).ok_or_else(|| wrong(format!("there is no {name}")))?;
+    match found == dtype {
+        true => Ok(bytes.as_chunks().0.iter().map(|b| of(*b)).collect()),
+        false => Err(wrong(format!("{name} is {found:?}, expected {dtype:?}"))),
+    }
 }
 
 fn kinds(moments: &Moments) -> [(&'static str, &Params); 3] {

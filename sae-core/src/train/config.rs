@@ -3,6 +3,10 @@
 use crate::sae::Architecture;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// More features than anybody has trained; `u32` numbers, and memory, end somewhere.
+const MOST_FEATURES: usize = 1 << 24;
 
 /// The configuration of a training run, saved as `train.toml` beside the weights.
 ///
@@ -264,20 +268,31 @@ impl TrainConfig {
         self.is_topk() && self.by_norm && self.decoder == Decoder::Free
     }
 
+    /// Fields with other values than in `other`, as `lr = 0.1, not 0.2`.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let fields = |config: &Self| match serde_json::to_value(config) {
+            Ok(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        };
+        let theirs = fields(other);
+        let differ = fields(self).into_iter().filter(|(name, value)| theirs.get(name) != Some(value));
+        differ.map(|(name, value)| format!("{name} = {value}, not {}", theirs[&name])).collect()
+    }
+
     /// Refuses values that make no sense, all of them at once.
     pub fn check(&self, d_in: usize) -> Result<()> {
         let d_sae = self.d_sae(d_in);
         let mut wrong = Vec::new();
-        let mut refuse = |is: bool, what: String| {
+        let mut refuse = |is: bool, what: String, expected: &str| {
             if is {
-                wrong.push(what);
+                wrong.push(format!("{what} (expected {expected})"));
             }
         };
         let positive = [("lr", self.lr), ("init_norm", self.init_norm), ("epsilon", self.epsilon)];
         let jump = [("bandwidth", self.bandwidth), ("tanh_scale", self.tanh_scale), ("target_l0", self.target_l0)];
         let jump = jump.iter().filter(|_| self.arch == Architecture::JumpRelu);
         for (name, value) in positive.iter().chain(jump) {
-            refuse(!(*value > 0.0 && value.is_finite()), format!("{name} = {value}"));
+            refuse(!(*value > 0.0 && value.is_finite()), format!("{name} = {value}"), "a number above 0");
         }
         let natural = [
             ("l1", self.l1),
@@ -288,39 +303,49 @@ impl TrainConfig {
             ("exclude.norm", self.exclude.norm),
         ];
         for (name, value) in natural {
-            refuse(!(value >= 0.0 && value.is_finite()), format!("{name} = {value}"));
+            refuse(!(value >= 0.0 && value.is_finite()), format!("{name} = {value}"), "0 or a number above it");
         }
         for (name, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            refuse(!(0.0..1.0).contains(&value), format!("{name} = {value}"));
+            refuse(!(0.0..1.0).contains(&value), format!("{name} = {value}"), "0 to below 1");
         }
-        refuse(!(0.0..=1.0).contains(&self.threshold_rate), format!("threshold_rate = {}", self.threshold_rate));
-        refuse(self.batch == 0, "batch = 0".into());
-        refuse(self.steps == 0, "steps = 0".into());
-        refuse(self.buffer == 0, "buffer = 0".into());
+        let rate = self.threshold_rate;
+        refuse(!(0.0..=1.0).contains(&rate), format!("threshold_rate = {rate}"), "0 to 1");
+        refuse(self.batch == 0, "batch = 0".into(), "at least one token a step");
+        refuse(self.steps == 0, "steps = 0".into(), "at least one step");
+        refuse(
+            self.buffer < self.batch.max(1),
+            format!("buffer = {} rows for a batch of {}", self.buffer, self.batch),
+            "at least a batch",
+        );
         for (name, value) in [
             ("sparsity_warmup_steps", self.sparsity_warmup_steps),
             ("lr_warmup_steps", self.lr_warmup_steps),
             ("lr_decay_steps", self.lr_decay_steps),
         ] {
-            refuse(value > self.steps, format!("{name} = {value} of {}", self.steps));
+            refuse(value > self.steps, format!("{name} = {value} of {}", self.steps), "no more than all steps");
         }
-        refuse(d_sae == 0 || d_sae > 1 << 24, format!("features = {d_sae}"));
-        refuse(d_in > 1 << 18, format!("d_in = {d_in}"));
-        if self.is_topk() {
-            refuse(self.k == 0 || self.k > d_sae, format!("k = {} of {d_sae} features", self.k));
-            refuse(self.batch as u64 * self.k as u64 > u32::MAX as u64, format!("k = {} x batch", self.k));
+        let none = self.features == 0 && self.expansion == 0;
+        refuse(none, "expansion = 0".into(), "at least one feature a dimension");
+        refuse(d_sae > MOST_FEATURES, format!("features = {d_sae}"), "at most 16777216");
+        refuse(d_in > 1 << 18, format!("d_in = {d_in}"), "at most 262144");
+        if self.is_topk() && d_sae > 0 {
+            let active = format!("k = {} of {d_sae} features", self.k);
+            refuse(self.k == 0 || self.k > d_sae, active, "at least one and no more than all features");
+            let chosen = self.batch as u64 * self.k as u64;
+            refuse(chosen > u32::MAX as u64, format!("k = {} x batch", self.k), "at most 4294967295 together");
         }
         if self.arch == Architecture::Matryoshka {
             let ascending = self.prefixes.is_sorted_by(|a, b| a < b);
             let inside = self.prefixes.iter().all(|p| (1..=d_sae).contains(p));
-            refuse(!ascending || !inside, format!("prefixes = {:?} of {d_sae} features", self.prefixes));
+            let prefixes = format!("prefixes = {:?} of {d_sae} features", self.prefixes);
+            refuse(!ascending || !inside, prefixes, "ascending numbers from 1 to all features");
             let both = self.random_prefixes > 0 && !self.prefixes.is_empty();
-            refuse(both, "prefixes and random_prefixes together".into());
-            refuse(self.random_prefixes > 64, format!("random_prefixes = {}", self.random_prefixes));
+            refuse(both, "prefixes and random_prefixes together".into(), "one of them");
+            refuse(self.random_prefixes > 64, format!("random_prefixes = {}", self.random_prefixes), "at most 64");
         }
         match wrong.is_empty() {
             true => Ok(()),
-            false => Err(Error::Config(format!("the training configuration makes no sense: {}", wrong.join(", ")))),
+            false => Err(Error::Config(format!("the training configuration makes no sense: {}", wrong.join("; ")))),
         }
     }
 
@@ -378,8 +403,24 @@ mod tests {
         assert!(toml::from_str::<TrainConfig>("lrr = 1.0").is_err());
         let few = TrainConfig { k: 200, features: 64, ..TrainConfig::of(Architecture::TopK) };
         assert!(few.check(8).unwrap_err().to_string().contains("k = 200 of 64 features"));
+        let tight = TrainConfig { buffer: 100, batch: 101, expansion: 0, ..TrainConfig::default() };
+        let error = tight.check(8).unwrap_err().to_string();
+        assert!(error.contains("buffer = 100 rows for a batch of 101 (expected at least a batch)"), "{error}");
+        assert!(error.contains("expansion = 0 (expected at least one feature a dimension)"), "{error}");
         let odd = TrainConfig { prefixes: vec![32, 16], features: 64, ..TrainConfig::of(Architecture::Matryoshka) };
         assert!(odd.check(8).unwrap_err().to_string().contains("prefixes = [32, 16]"));
+    }
+
+    #[test]
+    fn the_fields_that_differ_are_named_with_both_values() {
+        let c = TrainConfig::default();
+        assert!(c.differences(&c.clone()).is_empty());
+        let other = TrainConfig { lr: 0.5, exclude: Exclude { first: true, ..Exclude::default() }, ..c.clone() };
+        let differ = c.differences(&other);
+        assert!(
+            differ.len() == 2 && differ.iter().any(|d| d.starts_with("lr = ") && d.ends_with(", not 0.5")),
+            "{differ:?}"
+        );
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct Outcome {
     pub aux: f64,
     /// Active features.
     pub l0: f64,
-    /// Global norm of the gradient; 0 where nothing is clipped.
+    /// Global norm of the gradient before clipping.
     pub grad_norm: f64,
     /// Least activation that a batch's choice let through.
     pub least: Option<f32>,
@@ -112,4 +112,18 @@ pub(super) fn finite(outcome: &Outcome, batch: &Batch) -> Result<()> {
             Err(Error::Config(format!("the loss is {loss} at step {step}\nhint: a lower --lr than {lr}")))
         }
     }
+}
+
+/// What a gradient of this norm is multiplied with, so that none is longer than the configuration allows.
+///
+/// # Errors
+/// The norm, and so the gradient, is not finite. It is asked for even where nothing is clipped: one step along such a
+/// gradient would ruin every parameter, and the checkpoint behind it would replace the last good one.
+pub(super) fn clipped(config: &TrainConfig, norm: f64, batch: &Batch) -> Result<f64> {
+    if !norm.is_finite() {
+        let (step, lr) = (batch.t - 1, config.lr);
+        let cause = format!("the norm of the gradient is {norm} at step {step}\nhint: a lower --lr than {lr}");
+        return Err(Error::Config(cause));
+    }
+    Ok(if config.clip > 0.0 { (config.clip / (norm + 1e-6)).min(1.0) } else { 1.0 })
 }

@@ -3,13 +3,13 @@
 use super::choose::{Guess, choose};
 use super::config::TrainConfig;
 use super::dense_step::{Dense, Kind};
-use super::engine::{Batch, Engine, Moments, Outcome, aux_weight, finite};
+use super::engine::{Batch, Engine, Moments, Outcome, aux_weight, clipped, finite};
 use super::method::Method;
 use super::params::Params;
 use super::sparse_step::{Cost, Traces, traces};
 use super::update::{Gradient, State};
+use crate::Result;
 use crate::sae::Architecture;
-use crate::{Error, Result};
 use std::borrow::Cow;
 use std::time::Instant;
 
@@ -130,15 +130,8 @@ impl Engine for Fused {
         finite(&outcome, batch)?;
 
         let gradient = Gradient::new(&self.config, params, &own, &blocks, &residuals, x);
-        let mut shrink = 1.0;
-        if self.config.clip > 0.0 {
-            outcome.grad_norm = gradient.norm(&self.state);
-            shrink = (self.config.clip / (outcome.grad_norm + 1e-6)).min(1.0);
-            if !outcome.grad_norm.is_finite() {
-                let cause = format!("the gradient is {} at step {}", outcome.grad_norm, batch.t - 1);
-                return Err(Error::Config(format!("{cause}\nhint: a lower --lr than {}", self.config.lr)));
-            }
-        }
+        outcome.grad_norm = gradient.norm(&self.state);
+        let shrink = clipped(&self.config, outcome.grad_norm, batch)?;
         self.seconds[3] = clock.lap();
         gradient.apply(&mut self.state, shrink as f32, batch.lr, batch.t);
         self.seconds[4] = clock.lap();

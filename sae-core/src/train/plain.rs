@@ -2,7 +2,7 @@
 //! compared with in tests. Every loss is written here as its paper has it, gradients are Burn's.
 
 use super::config::{Decoder, Penalty, TrainConfig};
-use super::engine::{Batch, Engine, Moments, Outcome, aux_weight, finite};
+use super::engine::{Batch, Engine, Moments, Outcome, aux_weight, clipped, finite};
 use super::params::{B_ENC, B_MAG, Params, R_MAG, SCALARS, THRESHOLD};
 use crate::adam::{Adam, Parameter};
 use crate::sae::Architecture;
@@ -205,15 +205,12 @@ impl Engine for Plain {
             let along = (gradient.clone() * row.clone()).sum_dim(1) / row.clone().square().sum_dim(1);
             gradients[1] = Some(gradient - row * along);
         }
-        let mut shrink = 1.0;
-        if config.clip > 0.0 {
-            let mut sum = 0.0;
-            for gradient in gradients.iter().flatten() {
-                sum += scalar(gradient.clone().square().sum())?;
-            }
-            outcome.grad_norm = sum.sqrt();
-            shrink = (config.clip / (outcome.grad_norm + 1e-6)).min(1.0);
+        let mut sum = 0.0;
+        for gradient in gradients.iter().flatten() {
+            sum += scalar(gradient.clone().square().sum())?;
         }
+        outcome.grad_norm = sum.sqrt();
+        let shrink = clipped(config, outcome.grad_norm, batch)?;
         let adam = Adam { beta1: config.beta1, beta2: config.beta2, epsilon: config.epsilon };
         for (parameter, gradient) in self.parameters.iter_mut().zip(gradients) {
             if let (Some(old), Some(gradient)) = (parameter.take(), gradient) {

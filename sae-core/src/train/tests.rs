@@ -179,6 +179,53 @@ fn checkpoints_of_other_runs_and_damaged_ones_are_refused() {
 }
 
 #[test]
+fn a_checkpoint_s_header_does_not_grow_with_the_buffer_or_the_features() {
+    let (_dir, store) = fixture::store(6);
+    let folder = tempfile::tempdir().unwrap();
+    let header = |buffer: usize, features: usize| {
+        let config = TrainConfig { buffer, features, ..config(Architecture::TopK) };
+        let mut session = session(&store, &config);
+        session.step().unwrap();
+        assert_eq!(session.stream.order().len(), buffer);
+        let path = checkpoint::write(folder.path(), &session).unwrap();
+        checkpoint::read(&path, &mut self::session(&store, &config)).unwrap();
+        let bytes = std::fs::read(path).unwrap();
+        u64::from_le_bytes(*bytes.first_chunk().unwrap())
+    };
+    // Readers of safetensors refuse headers of more than 100 MB: a digit a number is all that may be added.
+    let (small, large) = (header(32, 24), header(90, 3000));
+    assert!(large < small + 200 && large < 10_000, "{small} and {large} bytes");
+}
+
+/// A batch whose loss is finite and whose gradient is not.
+fn steep(config: &TrainConfig) -> (Params, Vec<f32>) {
+    let mut params = Params::zeros(2, config);
+    // z = 1e25, x_hat = 2e15: squared errors of 1e30, and a gradient of 2 z (x_hat - x) = 2e40.
+    (params.w_enc[0], params.w_dec[0]) = (1e10, 2e-10);
+    (params.w_enc[3], params.w_dec[3]) = (1e10, 2e-10);
+    (params, vec![1e15, 0.0])
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_changes_nothing_in_any_engine_whatever_is_clipped() {
+    for clip in [0.0, 1.0] {
+        let small = TrainConfig { features: 2, k: 1, batch: 1, aux: 0.0, ..TrainConfig::of(Architecture::TopK) };
+        let config = TrainConfig { clip, centre: false, by_norm: false, ..small };
+        let (params, x) = steep(&config);
+        let engines: [(&str, Box<dyn Engine>); 2] = [
+            ("fused", trainer::engine(&config, params.clone(), &Device::flex()).unwrap()),
+            ("plain", Box::new(Plain::new(&config, params.clone(), &Device::flex().autodiff()))),
+        ];
+        for (name, mut engine) in engines {
+            let batch = Batch { x: &x, t: 1, lr: 1e-3, sparsity: 0.0, ends: &[2], dead: &[] };
+            let error = engine.step(&batch).expect_err(name).to_string();
+            assert!(error.contains("gradient") && error.contains("hint: a lower --lr"), "{name}, {clip}: {error}");
+            assert_eq!(engine.moments().unwrap().params, params, "{name}, {clip}: nothing has been changed");
+        }
+    }
+}
+
+#[test]
 fn several_autoencoders_of_one_pass_are_what_each_would_be_alone() {
     let (_dir, store) = fixture::store(6);
     let configs = [config(Architecture::TopK), config(Architecture::Relu)];

@@ -39,8 +39,10 @@ pub struct Progress {
     /// BatchTopK's threshold, as learnt so far.
     #[serde(with = "bits")]
     threshold: f64,
-    /// Step, counted from 1, at which each feature last fired; 0 for never.
-    last_fired: Vec<u64>,
+    /// Step, counted from 1, at which each feature last fired; 0 for never. A tensor of the checkpoint: see
+    /// [`super::checkpoint`].
+    #[serde(skip)]
+    pub(super) last_fired: Vec<u64>,
     /// Random prefixes and revivals.
     rng: Option<Rng>,
     /// Active features in the last step; below 0 before the first.
@@ -140,7 +142,8 @@ impl Trainer {
     /// Goes on from what another trainer of the same configuration has put aside.
     pub fn back(&mut self, moments: Moments, progress: Progress, log: Log) -> Result<()> {
         let other = || Error::Config("the checkpoint is of another autoencoder".into());
-        let fits = progress.last_fired.len() == moments.params.d_sae && moments.params.d_in == self.d_in;
+        let fired = progress.last_fired.iter().all(|step| *step <= progress.step);
+        let fits = fired && progress.last_fired.len() == moments.params.d_sae && moments.params.d_in == self.d_in;
         if !fits || moments.params.d_sae != self.config.d_sae(self.d_in) || progress.step > self.config.steps {
             return Err(other());
         }

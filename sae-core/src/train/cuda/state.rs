@@ -3,9 +3,9 @@
 use super::forward::Entries;
 use super::memory::{Buffer, fetch, room, upload};
 use super::{blocks, cubes, sparse, units, update};
-use crate::train::engine::{Batch, Engine, Moments, Outcome, finite};
+use crate::Result;
+use crate::train::engine::{Batch, Engine, Moments, Outcome, clipped, finite};
 use crate::train::{Decoder, Params, TrainConfig};
-use crate::{Error, Result};
 use cubecl::client::Client;
 use cubecl::prelude::*;
 use std::borrow::Cow;
@@ -266,17 +266,10 @@ impl Engine for Sparse {
         let (enc, dec, bias) = (gradients.enc.arg(), gradients.dec.arg(), gradients.bias.arg());
         let (w, to) = (self.w_dec.value.arg(), squares.arg());
         update::norms_of_gradients::launch(&client, cubes(f), units(), enc, dec, bias, w, to, d, unit);
-        let mut shrink = 1.0;
-        if self.config.clip > 0.0 {
-            let squares: Vec<f32> = fetch(&client, &squares)?;
-            let all = squares.iter().map(|s| f64::from(*s)).sum::<f64>();
-            outcome.grad_norm = (all + of_b_dec.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>()).sqrt();
-            shrink = (self.config.clip / (outcome.grad_norm + 1e-6)).min(1.0);
-            if !outcome.grad_norm.is_finite() {
-                let cause = format!("the gradient is {} at step {}", outcome.grad_norm, batch.t - 1);
-                return Err(Error::Config(format!("{cause}\nhint: a lower --lr than {}", self.config.lr)));
-            }
-        }
+        let squares: Vec<f32> = fetch(&client, &squares)?;
+        let all = squares.iter().map(|s| f64::from(*s)).sum::<f64>();
+        outcome.grad_norm = (all + of_b_dec.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>()).sqrt();
+        let shrink = clipped(&self.config, outcome.grad_norm, batch)?;
         self.apply(&gradients, &of_b_dec, shrink as f32, batch);
         self.l0 = Some(outcome.l0);
         Ok(outcome)
