@@ -6,18 +6,23 @@ use proptest::prelude::*;
 use std::fs;
 
 /// A copy of a golden folder.
-fn copy(name: &str) -> tempfile::TempDir {
+pub(super) fn copy(name: &str) -> tempfile::TempDir {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/saes");
     let from = ["infer", "other"].map(|kind| root.join(kind).join(name)).into_iter().find(|dir| dir.exists()).unwrap();
     let to = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(from).unwrap().map(|e| e.unwrap().path()) {
-        fs::copy(&entry, to.path().join(entry.file_name().unwrap())).unwrap();
+    let checkpoints = from.join("checkpoints");
+    if checkpoints.is_dir() {
+        fs::create_dir(to.path().join("checkpoints")).unwrap();
+    }
+    let files = [from.as_path(), &checkpoints].into_iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten();
+    for file in files.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        fs::copy(&file, to.path().join(file.strip_prefix(&from).unwrap())).unwrap();
     }
     to
 }
 
 /// What is said about a folder whose file was changed.
-fn refused(name: &str, file: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> String {
+pub(super) fn refused(name: &str, file: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> String {
     let dir = copy(name);
     let path = dir.path().join(file);
     let before = fs::read(&path).unwrap();
@@ -27,7 +32,7 @@ fn refused(name: &str, file: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> S
     load(dir.path()).unwrap_err().to_string()
 }
 
-fn replaced<'a>(from: &'a str, to: &'a str) -> impl FnOnce(Vec<u8>) -> Vec<u8> + 'a {
+pub(super) fn replaced<'a>(from: &'a str, to: &'a str) -> impl FnOnce(Vec<u8>) -> Vec<u8> + 'a {
     move |bytes| {
         let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).unwrap();
         [&bytes[..at], to.as_bytes(), &bytes[at + from.len()..]].concat()
@@ -232,7 +237,7 @@ proptest! {
 
     #[test]
     fn damaged_files_make_no_reader_panic(
-        which in 0usize..10,
+        which in 0usize..14,
         places in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         length in any::<prop::sample::Index>(),
         cut in any::<bool>(),
@@ -241,6 +246,8 @@ proptest! {
             ("dl_topk", "ae.pt"), ("dl_gated", "ae.pt"), ("dl_topk", "config.json"), ("gemma_scope_1", "params.npz"),
             ("gemma_scope_2", "params.safetensors"), ("topk-bdec-none", "cfg.json"), ("saev", "cfg.json"),
             ("sparsify_topk", "cfg.json"), ("llamascopium_topk", "config.json"), ("gemma_scope_2", "config.json"),
+            ("llama_scope", "hyperparams.json"), ("llama_scope", "checkpoints/final.safetensors"),
+            ("SAE-Res-Tiny-2B-Base-W24-L0_4", "layer3.sae.pt"), ("saelens_train_scaled", "activation_scaler.json"),
         ][which];
         let dir = copy(name);
         let path = dir.path().join(file);

@@ -12,8 +12,9 @@ use std::path::Path;
 const CONFIG: &str = "config.json";
 pub const WEIGHTS: &str = "ae.pt";
 
-const KNOWN: [&str; 6] = [
+const KNOWN: [&str; 7] = [
     "AutoEncoder",
+    "AutoEncoderNew",
     "AutoEncoderTopK",
     "BatchTopKSAE",
     "MatryoshkaBatchTopKSAE",
@@ -43,12 +44,16 @@ pub fn load(dir: &Path) -> Result<Saved> {
     };
     let threshold = |f: usize| Ok(Activation::JumpRelu { threshold: vec![file.number("threshold")? as f32; f] });
     let (architecture, activation, tensors, [f, d]) = match class {
-        "AutoEncoder" | "AutoEncoderTopK" | "BatchTopKSAE" => {
+        "AutoEncoder" | "AutoEncoderNew" | "AutoEncoderTopK" | "BatchTopKSAE" => {
             let (enc, dec, size @ [f, d]) = linear()?;
-            let bias = if class == "AutoEncoder" { "bias" } else { "b_dec" };
+            let bias = match class {
+                "AutoEncoder" => "bias",
+                "AutoEncoderNew" => "decoder.bias",
+                _ => "b_dec",
+            };
             let tensors = file.take([enc, plain("encoder.bias", &[f]), dec, plain(bias, &[d])])?;
             let (architecture, activation) = match class {
-                "AutoEncoder" => (Architecture::Relu, Activation::Relu),
+                "AutoEncoder" | "AutoEncoderNew" => (Architecture::Relu, Activation::Relu),
                 "BatchTopKSAE" => (Architecture::BatchTopK, threshold(f)?),
                 _ => (Architecture::TopK, Activation::TopK { k: k(&file, &trainer)? }),
             };
@@ -76,21 +81,28 @@ pub fn load(dir: &Path) -> Result<Saved> {
     };
     let [w_enc, b_enc, w_dec, b_dec] = tensors;
     let mut weights = Weights { d_in: d, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, ..Weights::default() };
-    // All of them subtract the decoder's bias from inputs, except the one that follows Gemma Scope.
-    if architecture != Architecture::JumpRelu {
+    // The others subtract the decoder's bias from inputs.
+    if !["JumpReluAutoEncoder", "AutoEncoderNew"].contains(&class) {
         fold::centre(&mut weights);
+    }
+    // The trainer that leaves directions free: `load_dictionary` makes them one long.
+    if class == "AutoEncoder" && trainer["trainer_class"] == "StandardTrainerAprilUpdate" {
+        fold::normalise_decoder(&mut weights);
     }
     Ok(Saved { architecture, weights, origin: origin(trainer) })
 }
 
 /// A buffer of the module since 0.1, and only in the configuration before.
 fn k(file: &Arrays, trainer: &Value) -> Result<usize> {
-    let k = match trainer["k"].as_u64() {
-        _ if file.has("k") => file.number("k")?,
-        Some(k) => k as f64,
-        None => return Err(Error::format(file.path())("a TopK autoencoder without k")),
-    };
-    Ok(k as usize)
+    let said = trainer["k"].as_u64().map(|k| k as usize);
+    let held = file.has("k").then(|| file.number("k")).transpose()?.map(|k| k as usize);
+    match (held, said) {
+        (Some(held), Some(said)) if held != said => {
+            Err(Error::format(file.path())(format!("k is {held} here and {said} in {CONFIG}")))
+        }
+        (Some(k), _) | (None, Some(k)) => Ok(k),
+        (None, None) => Err(Error::format(file.path())("a TopK autoencoder without k")),
+    }
 }
 
 fn origin(trainer: Value) -> Origin {
@@ -101,5 +113,5 @@ fn origin(trainer: Value) -> Origin {
         Some(number) => hooks::of_tool(&format!("layers.{number}")).0,
         None => place,
     };
-    Origin { model: text("lm_name"), hook, layer, context_size: 0, training: trainer }
+    Origin { model: text("lm_name"), hook, layer, training: trainer, ..Origin::default() }
 }

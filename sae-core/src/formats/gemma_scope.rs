@@ -2,8 +2,7 @@
 //! inputs are not centred.
 
 use super::arrays::{self, Arrays, plain, turned};
-use super::{Origin, Saved, config, hooks, npz, unknown};
-
+use super::{Origin, Saved, config, hooks, npz, refuse, unknown};
 use crate::sae::{Activation, Architecture, Normalisation, Weights};
 use crate::{Result, store};
 use serde_json::Value;
@@ -32,8 +31,28 @@ pub fn load_2(dir: &Path) -> Result<Saved> {
     }
     let file = Arrays::open(&dir.join(WEIGHTS_2), arrays::safetensors)?;
     let skip = Some("affine_skip_connection").filter(|name| file.has(name));
+    let (width, kind) = (config["width"].as_u64(), text("type"));
+    let [_, f] = file.matrix("w_enc")?;
+    refuse(
+        &path,
+        [
+            (
+                !["sae", "transcoder", ""].contains(&kind),
+                format!("the type {kind:?}, only \"sae\" and \"transcoder\" are"),
+            ),
+            (
+                config["affine_connection"].as_bool().is_some_and(|affine| affine != skip.is_some()),
+                format!("affine_connection = {}, which the tensors contradict", config["affine_connection"]),
+            ),
+            (
+                width.is_some_and(|width| width != f as u64),
+                format!("width = {}, where the tensors have {f}", config["width"]),
+            ),
+        ],
+    )?;
     let (hook, layer) = hooks::of_tool(text("hf_hook_point_in"));
-    let origin = Origin { model: text("model_name").into(), hook, layer, context_size: 0, training: config.clone() };
+    let model = text("model_name").into();
+    let origin = Origin { model, hook, layer, training: config.clone(), ..Origin::default() };
     Ok(Saved { architecture: Architecture::JumpRelu, weights: weights(&file, "w_enc", "w_dec", skip)?, origin })
 }
 

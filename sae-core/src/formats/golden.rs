@@ -121,6 +121,12 @@ fn formats_are_told_from_their_files_and_origins_from_their_words() {
         ("dl_gated", F::DictionaryLearning, A::Gated, "layers.16"),
         ("gemma_scope_1", F::GemmaScope1, A::JumpRelu, ""),
         ("gemma_scope_2", F::GemmaScope2, A::JumpRelu, "layers.9"),
+        ("llama_scope", F::LlamaScope, A::JumpRelu, "layers.15"),
+        ("llama_scope_topk", F::LlamaScope, A::TopK, "blocks.15.ln2.hook_normalized"),
+        ("llamascopium_linear", F::Llamascopium, A::JumpRelu, "layers.15"),
+        ("SAE-Res-Tiny-2B-Base-W24-L0_4", F::QwenScope, A::TopK, "layers.3"),
+        ("dl_new", F::DictionaryLearning, A::Relu, "layers.16"),
+        ("saelens_train_scaled", F::SaeLens, A::BatchTopK, "layers.16"),
         ("llamascopium_topk", F::Llamascopium, A::TopK, "layers.16"),
         ("llamascopium_jumprelu", F::Llamascopium, A::JumpRelu, "blocks.16.ln2.hook_normalized"),
     ] {
@@ -156,7 +162,8 @@ fn what_is_saved_is_loaded_to_the_bit() {
     for (architecture, activation) in Architecture::ALL.into_iter().zip(activations.into_iter().cycle()) {
         let weights = Weights { activation, normalisation: Normalisation::LayerNorm, ..weights.clone() };
         let training = serde_json::json!({ "steps": 7 });
-        let origin = Origin { model: "m".into(), hook: "layers.4".into(), layer: 4, context_size: 9, training };
+        let origin =
+            Origin { model: "m".into(), hook: "layers.4".into(), layer: 4, context_size: 9, training, notes: vec![] };
         let saved = Saved { architecture, weights, origin };
         let dir = tempfile::tempdir().unwrap();
         save(Format::SaeLens, dir.path(), &saved).unwrap();

@@ -20,10 +20,13 @@ struct Config {
     expansion_factor: f64,
     act_fn: String,
     top_k: Option<usize>,
-    #[serde(default)]
+    #[serde(default = "dataset_wise")]
     norm_activation: String,
-    #[serde(default)]
+    #[serde(default = "yes")]
     sparsity_include_decoder_norm: bool,
+    /// Of versions before `W_E`.
+    #[serde(default)]
+    apply_decoder_bias_to_pre_encoder: bool,
     #[serde(default = "yes")]
     use_decoder_bias: bool,
     #[serde(default)]
@@ -42,7 +45,8 @@ pub fn load(dir: &Path) -> Result<Saved> {
     refuse(
         &path,
         [
-            (config.sae_type != "sae", format!("sae_type {:?}, only \"sae\" is", config.sae_type)),
+            (!["sae", ""].contains(&&config.sae_type[..]), format!("sae_type {:?}, only \"sae\" is", config.sae_type)),
+            (config.apply_decoder_bias_to_pre_encoder, "apply_decoder_bias_to_pre_encoder".into()),
             (config.use_glu_encoder, "use_glu_encoder".into()),
             (
                 !["dataset-wise", "token-wise", "inference", "none", ""].contains(&norm),
@@ -52,24 +56,31 @@ pub fn load(dir: &Path) -> Result<Saved> {
         ],
     )?;
     let d = config.d_model;
-    // A float in the file; whatever it rounds to is compared with the tensors' shapes.
-    let f = (d as f64 * config.expansion_factor).round() as usize;
+    // A float in the file; whatever it means is compared with the tensors' shapes.
+    let f = (d as f64 * config.expansion_factor) as usize;
     let file = Arrays::open(&dir.join(WEIGHTS), arrays::safetensors)?;
-    let own = || [turned("W_E", [d, f]), plain("b_E", &[f]), plain("W_D", &[f, d])];
-    let [e, be, dec] = own();
-    const LOG: &str = "activation_function.log_jumprelu_threshold";
-    let b_dec = |name| if config.use_decoder_bias { plain(name, &[d]) } else { plain("b_E", &[f]) };
-    let (architecture, activation, tensors) = match &config.act_fn[..] {
+    // Up to 2025 the matrices were those of PyTorch's linear layers.
+    let linear = file.has("encoder.weight");
+    let [e, be, dec] = match linear {
+        true => [plain("encoder.weight", &[f, d]), plain("encoder.bias", &[f]), turned("decoder.weight", [d, f])],
+        false => [turned("W_E", [d, f]), plain("b_E", &[f]), plain("W_D", &[f, d])],
+    };
+    let [own_bias, name, log] = match linear {
+        true => ["encoder.bias", "decoder.bias", "log_jumprelu_threshold"],
+        false => ["b_E", "b_D", "activation_function.log_jumprelu_threshold"],
+    };
+    let b_dec = || if config.use_decoder_bias { plain(name, &[d]) } else { plain(own_bias, &[f]) };
+    let (architecture, activation, tensors) = match &config.act_fn.to_lowercase()[..] {
         "jumprelu" => {
-            let [e, be, dec, bd, log] = file.take([e, be, dec, b_dec("b_D"), plain(LOG, &[f])])?;
+            let [e, be, dec, bd, log] = file.take([e, be, dec, b_dec(), plain(log, &[f])])?;
             let threshold = log.into_iter().map(f32::exp).collect();
             (Architecture::JumpRelu, Activation::JumpRelu { threshold }, [e, be, dec, bd])
         }
         "topk" => {
             let k = config.top_k.ok_or_else(|| Error::format(&path)("a topk autoencoder without top_k"))?;
-            (Architecture::TopK, Activation::TopK { k }, file.take([e, be, dec, b_dec("b_D")])?)
+            (Architecture::TopK, Activation::TopK { k }, file.take([e, be, dec, b_dec()])?)
         }
-        "relu" => (Architecture::Relu, Activation::Relu, file.take([e, be, dec, b_dec("b_D")])?),
+        "relu" => (Architecture::Relu, Activation::Relu, file.take([e, be, dec, b_dec()])?),
         other => return Err(unknown(&path, "act_fn", other, &["relu", "topk", "jumprelu"])),
     };
     let [w_enc, b_enc, w_dec, mut b_dec] = tensors;
@@ -116,6 +127,10 @@ fn include_decoder_norm(weights: &mut Weights) {
         Activation::TopK { .. } => fold::normalise_decoder(weights),
         Activation::Relu | Activation::Gated { .. } => (),
     }
+}
+
+fn dataset_wise() -> String {
+    "dataset-wise".into()
 }
 
 fn yes() -> bool {

@@ -9,9 +9,11 @@ mod dictionary_learning;
 mod fold;
 mod gemma_scope;
 pub mod hooks;
+mod llama_scope;
 mod llamascopium;
 pub mod npz;
 pub mod pickle;
+mod qwen_scope;
 mod sae_lens;
 mod sparsify;
 mod summary;
@@ -42,6 +44,8 @@ pub struct Origin {
     pub context_size: usize,
     /// Anything about the training, for people.
     pub training: Value,
+    /// What people should know of how the file was read.
+    pub notes: Vec<String>,
 }
 
 /// An autoencoder as it lies on disk.
@@ -68,6 +72,10 @@ pub enum Format {
     DictionaryLearning,
     /// Llamascopium of OpenMOSS.
     Llamascopium,
+    /// Llama Scope of OpenMOSS, as released in 2024.
+    LlamaScope,
+    /// Qwen-Scope's `layerN.sae.pt`.
+    QwenScope,
     /// Gemma Scope's `params.npz`.
     GemmaScope1,
     /// Gemma Scope 2's `params.safetensors`.
@@ -76,12 +84,14 @@ pub enum Format {
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::SaeLens,
         Self::SaeLensOld,
         Self::Sparsify,
         Self::DictionaryLearning,
         Self::Llamascopium,
+        Self::LlamaScope,
+        Self::QwenScope,
         Self::GemmaScope1,
         Self::GemmaScope2,
     ];
@@ -96,20 +106,34 @@ impl Format {
             Self::Sparsify => "sparsify",
             Self::DictionaryLearning => "dictionary-learning",
             Self::Llamascopium => "llamascopium",
+            Self::LlamaScope => "llama-scope",
+            Self::QwenScope => "qwen-scope",
             Self::GemmaScope1 => "gemma-scope-1",
             Self::GemmaScope2 => "gemma-scope-2",
         }
     }
 
-    /// The files that make a folder one of this format.
+    /// The files that make a folder one of this format, the weights last.
     fn files(self) -> &'static [&'static str] {
         match self {
             Self::SaeLens | Self::SaeLensOld => &[sae_lens::CONFIG, sae_lens::WEIGHTS],
             Self::Sparsify => &[sparsify::CONFIG, sparsify::WEIGHTS],
             Self::DictionaryLearning => &[dictionary_learning::WEIGHTS],
             Self::Llamascopium => &[llamascopium::CONFIG, llamascopium::WEIGHTS],
+            Self::LlamaScope => &[llama_scope::CONFIG, llama_scope::WEIGHTS[2]],
+            Self::QwenScope => &[qwen_scope::WEIGHTS],
             Self::GemmaScope1 => &[gemma_scope::WEIGHTS_1],
             Self::GemmaScope2 => &[gemma_scope::WEIGHTS_2],
+        }
+    }
+
+    /// Whether a file or folder is an autoencoder of this format.
+    fn is_at(self, path: &Path) -> bool {
+        let dir = folder(path);
+        match self {
+            Self::LlamaScope => llama_scope::weights(&dir).is_some(),
+            Self::QwenScope => qwen_scope::file(path).is_some(),
+            _ => self.files().iter().all(|name| dir.join(name).is_file()),
         }
     }
 
@@ -127,25 +151,80 @@ impl std::str::FromStr for Format {
     }
 }
 
-/// The format of a folder, or of the folder that a file lies in.
+/// The format of a file, of the folder that it lies in, or of a folder.
 ///
 /// # Errors
-/// There is no autoencoder that this version knows.
+/// There is no autoencoder that this version knows: what is missing is named, or the autoencoders in the folders below.
 pub fn detect(path: &Path) -> Result<Format> {
-    let dir = folder(path);
-    let has = |format: &Format| format.files().iter().all(|name| dir.join(name).is_file());
-    let found = Format::ALL.into_iter().find(has).ok_or_else(|| {
-        let cause = format!(
-            "there is no autoencoder here\nhint: `sae train --name NAME` makes one; other tools' are known by their \
-             files: {}",
-            Format::ALL[1..].iter().map(|f| f.files().join(" + ")).collect::<Vec<_>>().join(", ")
-        );
-        Error::Run { cause, path: dir.clone() }
-    })?;
-    match found {
-        Format::SaeLens if sae_lens::is_old(&dir)? => Ok(Format::SaeLensOld),
-        found => Ok(found),
+    match Format::ALL.into_iter().find(|format| format.is_at(path)) {
+        Some(Format::SaeLens) if sae_lens::is_old(&folder(path))? => Ok(Format::SaeLensOld),
+        Some(found) => Ok(found),
+        None => Err(Error::Run { cause: nothing(path), path: folder(path) }),
     }
+}
+
+/// Why there is no autoencoder at a path.
+fn nothing(path: &Path) -> String {
+    let dir = folder(path);
+    let below = below(path);
+    if !below.is_empty() {
+        let names = below.iter().map(|(path, _)| path.strip_prefix(&dir).unwrap_or(path).display().to_string());
+        let (count, mut names) = (below.len(), names.take(MOST_NAMED).collect::<Vec<_>>().join(", "));
+        if count > MOST_NAMED {
+            names += ", ...";
+        }
+        return format!("there is no autoencoder here itself; below are {count}: {names}\nhint: name one of them");
+    }
+    // Weights without what says how they are to be used.
+    let halves = Format::ALL[1..].iter().filter_map(|format| {
+        let [configs @ .., weights] = format.files() else { return None };
+        let missing = configs.iter().find(|name| !dir.join(name).is_file())?;
+        dir.join(weights).is_file().then(|| format!("{weights} is here without {missing} ({})", format.name()))
+    });
+    let halves: Vec<_> = halves.collect();
+    if !halves.is_empty() {
+        return format!("there is no autoencoder here: {}", halves.join("; "));
+    }
+    let known: Vec<_> = Format::ALL[1..].iter().map(|format| format.files().join(" + ")).collect();
+    format!(
+        "there is no autoencoder here\nhint: `sae train --name NAME` makes one; other tools' are known by their files: {}",
+        known.join(", ")
+    )
+}
+
+/// Autoencoders that an error names at most.
+const MOST_NAMED: usize = 12;
+/// Folders below a folder that are looked at, and how far down.
+const MOST_FOLDERS: usize = 10_000;
+const DEEPEST: usize = 4;
+
+/// The autoencoders in a folder that holds several, such as one that a tool trained or published for each layer.
+pub fn below(path: &Path) -> Vec<(PathBuf, Format)> {
+    let dir = folder(path);
+    let mut found: Vec<_> = qwen_scope::files(&dir).into_iter().map(|file| (file, Format::QwenScope)).collect();
+    let mut level = vec![dir];
+    let mut looked = 0;
+    for _ in 0..DEEPEST {
+        let mut next = Vec::new();
+        for entry in level.iter().flat_map(fs::read_dir).flatten().flatten() {
+            let hidden = entry.file_name().to_string_lossy().starts_with('.');
+            let path = entry.path();
+            if hidden || !path.is_dir() || looked == MOST_FOLDERS {
+                continue;
+            }
+            looked += 1;
+            match Format::ALL.into_iter().find(|format| format.is_at(&path)) {
+                Some(format) => found.push((path, format)),
+                None => {
+                    found.extend(qwen_scope::files(&path).into_iter().map(|file| (file, Format::QwenScope)));
+                    next.push(path);
+                }
+            }
+        }
+        level = next;
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found
 }
 
 /// Reads an autoencoder of any known format.
@@ -155,12 +234,22 @@ pub fn load(path: &Path) -> Result<Saved> {
 
 /// Reads an autoencoder of the format given.
 pub fn load_as(format: Format, path: &Path) -> Result<Saved> {
+    load_with(format, path, None)
+}
+
+/// Reads an autoencoder of the format given; `k` is how many features are active, for the format whose files do not say.
+pub fn load_with(format: Format, path: &Path, k: Option<usize>) -> Result<Saved> {
     let dir = folder(path);
+    if k.is_some() && format != Format::QwenScope {
+        return Err(Error::Config(format!("{} says itself how many features are active: no --k", format.name())));
+    }
     let saved = match format {
         Format::SaeLens | Format::SaeLensOld => sae_lens::load(&dir),
         Format::Sparsify => sparsify::load(&dir),
         Format::DictionaryLearning => dictionary_learning::load(&dir),
         Format::Llamascopium => llamascopium::load(&dir),
+        Format::LlamaScope => llama_scope::load(&dir),
+        Format::QwenScope => qwen_scope::load(path, k),
         Format::GemmaScope1 => gemma_scope::load_1(&dir),
         Format::GemmaScope2 => gemma_scope::load_2(&dir),
     }?;
@@ -237,11 +326,12 @@ pub fn check_empty(dir: &Path) -> Result<()> {
     Err(Error::Run { cause: cause.into(), path: dir.to_path_buf() })
 }
 
-/// A folder as it is; a file stands for its folder.
+/// A folder as it is; a file stands for its folder, and one of Llama Scope's checkpoints for the folder around both.
 fn folder(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if path.is_file() => parent.to_path_buf(),
-        _ => path.to_path_buf(),
+    let Some(dir) = path.parent().filter(|_| path.is_file()) else { return path.to_path_buf() };
+    match dir.parent() {
+        Some(around) if dir.ends_with("checkpoints") && around.join(llama_scope::CONFIG).is_file() => around.into(),
+        _ => dir.to_path_buf(),
     }
 }
 
@@ -268,3 +358,5 @@ fn unknown(path: &Path, what: &str, found: &str, known: &[&str]) -> Error {
 mod bad_files;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod published;

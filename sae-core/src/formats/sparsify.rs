@@ -3,24 +3,28 @@
 use super::arrays::{self, Arrays, plain};
 use super::{Origin, Saved, config, fold, hooks, unknown};
 use crate::sae::{Activation, Architecture, Normalisation, Weights};
-use crate::{Result, file, tensors};
+use crate::{Error, Result, file, tensors};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::path::Path;
 
 pub const CONFIG: &str = "cfg.json";
 pub const WEIGHTS: &str = "sae.safetensors";
 
+/// The fields and defaults of `SparseCoderConfig` 1.3.3, with `d_in`.
 #[derive(Serialize, Deserialize)]
 struct Config {
     #[serde(default = "topk")]
     activation: String,
-    #[serde(default)]
+    #[serde(default = "thirty_two")]
     expansion_factor: usize,
+    /// Of the training alone.
     #[serde(default)]
     normalize_decoder: bool,
     /// 0 means `d_in * expansion_factor`.
     #[serde(default)]
     num_latents: usize,
+    #[serde(default = "thirty_two")]
     k: usize,
     /// Of the training's loss alone.
     #[serde(default)]
@@ -33,10 +37,24 @@ struct Config {
     d_in: usize,
 }
 
+const FIELDS: [&str; 9] = [
+    "activation",
+    "expansion_factor",
+    "normalize_decoder",
+    "num_latents",
+    "k",
+    "multi_topk",
+    "skip_connection",
+    "transcode",
+    "d_in",
+];
+
 /// Reads the folder.
 pub fn load(dir: &Path) -> Result<Saved> {
     let path = dir.join(CONFIG);
-    let config: Config = config(&path)?;
+    let whole: Map<String, Value> = config(&path)?;
+    refuse_unknown(&path, &whole)?;
+    let config: Config = serde_json::from_value(whole.into()).map_err(Error::format(&path))?;
     if config.activation != "topk" {
         return Err(unknown(&path, "activation", &config.activation, &["topk"]));
     }
@@ -71,6 +89,23 @@ pub fn load(dir: &Path) -> Result<Saved> {
     let origin =
         Origin { hook, layer, training: serde_json::to_value(&config).unwrap_or_default(), ..Origin::default() };
     Ok(Saved { architecture: Architecture::TopK, weights, origin })
+}
+
+/// Refuses fields that mean something this version does not do: sparsify of 2024 had `signed`, which keeps the `k` largest
+/// of either sign, and what a field of a later version does cannot be known. Fields that are off mean nothing.
+fn refuse_unknown(path: &Path, config: &Map<String, Value>) -> Result<()> {
+    let off = |value: &Value| matches!(value, Value::Null | Value::Bool(false));
+    let unknown = config.iter().filter(|(name, value)| !FIELDS.contains(&&name[..]) && !off(value));
+    let named: Vec<_> = unknown
+        .map(|(name, _)| match &name[..] {
+            "signed" => "signed, which keeps the k largest of either sign".into(),
+            _ => format!("the field {name:.60}, which this version does not know"),
+        })
+        .collect();
+    match named.is_empty() {
+        true => Ok(()),
+        false => Err(Error::format(path)(format!("not supported: {}", named.join("; ")))),
+    }
 }
 
 /// What the format cannot express.
@@ -119,6 +154,10 @@ pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
     }
     tensors::write(&dir.join(WEIGHTS), safetensors::Dtype::F32, &tensors)?;
     Ok(())
+}
+
+fn thirty_two() -> usize {
+    32
 }
 
 fn topk() -> String {

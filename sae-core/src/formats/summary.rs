@@ -42,6 +42,8 @@ pub struct Summary {
     pub model: String,
     /// Place in the model; empty if the file does not say.
     pub hook: String,
+    /// What people should know of how the file was read.
+    pub notes: Vec<String>,
 }
 
 impl Summary {
@@ -67,6 +69,7 @@ impl Summary {
             b_dec_norm: weights.b_dec.iter().map(|v| v * v).sum::<f32>().sqrt(),
             model: saved.origin.model.clone(),
             hook: saved.origin.hook.clone(),
+            notes: saved.origin.notes.clone(),
         }
     }
 }

@@ -5,8 +5,15 @@ use super::arrays::{Array, Entries};
 use super::{pickle, zip};
 use std::collections::BTreeMap;
 
+/// How `torch.save` began its files up to PyTorch 1.5, which were no archives.
+const LEGACY: &[u8] = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.";
+
 /// The table of contents.
 pub fn entries(bytes: &[u8]) -> Result<Entries, String> {
+    if bytes.starts_with(LEGACY) {
+        let cause = "the file has PyTorch's format before version 1.6";
+        return Err(format!("{cause}\nhint: torch.load and torch.save it with a later version"));
+    }
     let files: BTreeMap<_, _> = zip::entries(bytes)?.into_iter().map(|e| (e.name, e.range)).collect();
     let description =
         files.keys().find(|name| name.ends_with("/data.pkl")).ok_or("no PyTorch archive (no data.pkl)")?;

@@ -20,6 +20,8 @@ pub struct Config {
     pub rescale_acts_by_decoder_norm: bool,
     pub apply_b_dec_to_input: bool,
     pub normalisation: Normalisation,
+    /// Inputs were multiplied in training by a factor that was estimated on the data.
+    pub scaled: bool,
     pub origin: Origin,
 }
 
@@ -28,25 +30,29 @@ impl Config {
         let file: File = config(path)?;
         let old = file.is_old();
         let (about, activation_fn) = match old {
-            true => (&file.flat, file.activation_fn.clone()),
+            true => (&file.flat, file.activation_fn.as_ref().or(file.activation_fn_str.as_ref())),
             false => (&file.metadata.about, None),
         };
         // Since 6 the architecture says it all; before, `standard` could be TopK by its activation function.
-        let by_function = activation_fn.as_deref().is_some_and(|f| f == "topk");
-        let unknown = activation_fn.filter(|f| f != "topk" && f != "relu").unwrap_or_default();
+        let by_function = activation_fn.is_some_and(|f| f == "topk");
+        let unknown = activation_fn.filter(|f| *f != "topk" && *f != "relu").cloned().unwrap_or_default();
+        let two_names = matches!((&file.activation_fn, &file.activation_fn_str), (Some(a), Some(b)) if a != b);
         let architecture = match by_function {
             true => "topk".into(),
             false => file.architecture.clone().unwrap_or_else(|| "standard".into()),
         };
         let (normalisation, not_known) = normalisation(&file.normalize_activations);
+        let scaled = [Value::from(true), EXPECTED_AVERAGE.into()].contains(&file.normalize_activations);
         refuse(
             path,
             [
-                (!unknown.is_empty() && architecture == "standard", format!("the activation function {unknown:?}")),
+                (!unknown.is_empty(), format!("the activation function {unknown:?}")),
+                (old && two_names, "activation_fn and activation_fn_str that contradict each other".into()),
                 (not_known, format!("normalize_activations = {}", file.normalize_activations)),
             ],
         )?;
-        let (mut hook, layer) = hooks::of_tool(about.hook_name.as_deref().unwrap_or_default());
+        let hook_name = about.hook_name.as_ref().or(about.hook_point.as_ref());
+        let (mut hook, layer) = hooks::of_tool(hook_name.map(String::as_str).unwrap_or_default());
         if let Some(own) = &file.metadata.sae_workbench {
             hook.clone_from(&own.hook);
         }
@@ -56,6 +62,7 @@ impl Config {
             layer,
             context_size: about.context_size.unwrap_or_default(),
             training: file.metadata.training_architecture_details,
+            notes: Vec::new(),
         };
         let k = file.k.or_else(|| old.then_some(file.activation_fn_kwargs).and_then(|a| a.k));
         let k = k.map(|k| whole_number(k).ok_or_else(|| Error::format(path)(format!("k = {k}")))).transpose()?;
@@ -70,20 +77,22 @@ impl Config {
             // Before 6 the bias was subtracted unless the configuration said otherwise.
             apply_b_dec_to_input: file.apply_b_dec_to_input.unwrap_or(true),
             normalisation,
+            scaled,
             origin,
         })
     }
 }
 
+const EXPECTED_AVERAGE: &str = "expected_average_only_in";
+
 /// What is done to inputs, and whether the configuration asks for something else.
 ///
-/// A factor that was estimated on training data (`expected_average_only_in`, or just `true`) is not in the file: SAELens
-/// applies none when it loads a folder, and neither do we.
+/// A factor that was estimated on training data (`expected_average_only_in`, or just `true`) is not in the configuration.
 fn normalisation(asked: &Value) -> (Normalisation, bool) {
     match asked {
         Value::Null | Value::Bool(_) => (Normalisation::None, false),
         Value::String(s) => match &s[..] {
-            "none" | "expected_average_only_in" => (Normalisation::None, false),
+            "none" | EXPECTED_AVERAGE => (Normalisation::None, false),
             "constant_norm_rescale" => (Normalisation::ConstantNorm, false),
             "layer_norm" => (Normalisation::LayerNorm, false),
             _ => (Normalisation::None, true),
@@ -111,8 +120,9 @@ struct File {
     sae_lens_version: Option<String>,
     #[serde(default)]
     metadata: Metadata,
-    #[serde(alias = "activation_fn_str")]
     activation_fn: Option<String>,
+    /// What versions before 4 called it.
+    activation_fn_str: Option<String>,
     #[serde(default)]
     activation_fn_kwargs: Arguments,
     /// Where versions before 6 kept what is now metadata.
@@ -137,8 +147,9 @@ struct Arguments {
 #[derive(Default, Deserialize)]
 struct About {
     model_name: Option<String>,
-    #[serde(alias = "hook_point")]
     hook_name: Option<String>,
+    /// What versions before 3 called it.
+    hook_point: Option<String>,
     context_size: Option<usize>,
 }
 

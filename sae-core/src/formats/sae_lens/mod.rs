@@ -16,6 +16,8 @@ use std::path::Path;
 pub const CONFIG: &str = "cfg.json";
 pub const WEIGHTS: &str = "sae_weights.safetensors";
 
+const SCALER: &str = "activation_scaler.json";
+
 const KNOWN: [&str; 6] = ["standard", "topk", "jumprelu", "gated", "batchtopk", "matryoshka_batchtopk"];
 
 /// Whether the folder is of a version before 6.
@@ -26,7 +28,7 @@ pub fn is_old(dir: &Path) -> Result<bool> {
 /// Reads a folder of any version.
 pub fn load(dir: &Path) -> Result<Saved> {
     let path = dir.join(CONFIG);
-    let config = Config::read(&path)?;
+    let mut config = Config::read(&path)?;
     let name = &config.architecture[..];
     if !KNOWN.contains(&name) {
         return Err(unknown(&path, "architecture", name, &KNOWN));
@@ -75,18 +77,50 @@ pub fn load(dir: &Path) -> Result<Saved> {
     if config.rescale_acts_by_decoder_norm && matches!(name, "topk" | "batchtopk" | "matryoshka_batchtopk") {
         fold::normalise_decoder(&mut weights);
     }
+    if config.scaled {
+        match scale(dir)? {
+            // Checkpoints of a training: the factor stands beside them. Activations stay in the units of the training.
+            Some(by) => {
+                fold::scale_input(&mut weights, by);
+                fold::scale_output(&mut weights, 1.0 / by);
+            }
+            // SAELens folds the factor in when a training ends, and applies none when it loads a folder.
+            None => config.origin.notes.push(
+                "inputs were scaled in training, and the factor is not in the folder: none is applied, as SAELens does"
+                    .into(),
+            ),
+        }
+    }
     let architecture = config.trained_as.as_deref().and_then(architecture).or_else(|| architecture(name));
     Ok(Saved { architecture: architecture.unwrap_or_default(), weights, origin: config.origin })
 }
 
 /// Versions before 6 may carry a factor for each activation, all ones unless it was finetuned.
 fn scaling_of_ones(file: &Arrays, f: usize) -> Result<()> {
-    const NAME: &str = "scaling_factor";
-    if !file.has(NAME) {
-        return Ok(());
+    for name in ["scaling_factor", "finetuning_scaling_factor"] {
+        if file.has(name) {
+            let [factors] = file.take([plain(name, &[f])])?;
+            refuse(file.path(), [(factors.iter().any(|v| *v != 1.0), format!("a {name} other than one"))])?;
+        }
     }
-    let [factors] = file.take([plain(NAME, &[f])])?;
-    refuse(file.path(), [(factors.iter().any(|v| *v != 1.0), format!("a {NAME} other than one"))])
+    Ok(())
+}
+
+/// What inputs were multiplied with, as a checkpoint of a training has it beside its weights.
+fn scale(dir: &Path) -> Result<Option<f32>> {
+    #[derive(serde::Deserialize)]
+    struct Scaler {
+        scaling_factor: Option<f32>,
+    }
+    let path = dir.join(SCALER);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let scaler: Scaler = super::config(&path)?;
+    match scaler.scaling_factor {
+        Some(by) if !(by > 0.0 && by.is_finite()) => Err(Error::format(&path)(format!("scaling_factor = {by}"))),
+        by => Ok(by),
+    }
 }
 
 /// SAELens' name of an architecture in ours.

@@ -66,13 +66,16 @@ pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
             "model_name": origin.model,
             "hook_name": hooks::to_sae_lens(&origin.hook),
             "hook_head_index": null,
-            "context_size": origin.context_size,
             "prepend_bos": true,
             "training_architecture": self::name(*architecture),
             "training_architecture_details": origin.training,
             "sae_workbench": { "program": env!("CARGO_PKG_VERSION"), "hook": origin.hook, "created": run::now() },
         },
     });
+    // Tools take it for the length of what they read: none is better than 0.
+    if origin.context_size > 0 {
+        config["metadata"]["context_size"] = origin.context_size.into();
+    }
     if let Activation::TopK { k } = weights.activation {
         config["k"] = k.into();
         config["rescale_acts_by_decoder_norm"] = false.into();
