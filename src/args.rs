@@ -713,6 +713,9 @@ Examples:
 pub struct Info {
     /// Folder, or a file in it
     pub path: PathBuf,
+    /// Active features a token, of an autoencoder whose files do not say (qwen-scope)
+    #[arg(long)]
+    pub k: Option<usize>,
 }
 
 /// `sae convert`
@@ -736,6 +739,9 @@ pub struct Convert {
     /// Format to read; told by the files if left out
     #[arg(long)]
     pub from: Option<Format>,
+    /// Active features a token, of an autoencoder whose files do not say (qwen-scope)
+    #[arg(long)]
+    pub k: Option<usize>,
 }
 
 /// `sae export`
@@ -829,6 +835,9 @@ pub struct Import {
     /// Autoencoder: name that it gets in the run
     #[arg(long)]
     pub name: Option<String>,
+    /// Autoencoder: active features a token, if its files do not say (qwen-scope)
+    #[arg(long)]
+    pub k: Option<usize>,
     /// Autoencoder: activations that it is of, such as layers.16; activations: their column, or the hook's name
     #[arg(long)]
     pub hook: Option<String>,
@@ -876,9 +885,9 @@ impl std::str::FromStr for ImportFrom {
 /// When a feature counts as active on a token.
 #[derive(Group, Debug, Clone, Copy)]
 pub struct Threshold {
-    /// A feature is active on a token above this activation
-    #[arg(long = "threshold", value_name = "Z", default_value_t = filters::PAPER_THRESHOLD)]
-    pub value: f32,
+    /// A feature is active on a token above this activation; auto: 1, the paper's, times sqrt(d_in / 4096)
+    #[arg(long = "threshold", value_name = "Z", default_value_t)]
+    pub value: filters::Threshold,
 }
 
 /// Where to compute.

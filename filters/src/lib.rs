@@ -52,3 +52,60 @@ pub const PAPER_THRESHOLD: f32 = 1.0;
 pub fn scaled_threshold(d_in: usize) -> f32 {
     PAPER_THRESHOLD * (d_in as f32 / 4096.0).sqrt()
 }
+
+/// The activation above which a feature counts as active on a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Threshold {
+    /// The paper's, scaled to the width: [`scaled_threshold`].
+    #[default]
+    Auto,
+    /// This one, whatever the width.
+    At(f32),
+}
+
+impl Threshold {
+    /// The threshold for activations of width `d_in`.
+    pub fn for_width(self, d_in: usize) -> f32 {
+        match self {
+            Self::Auto => scaled_threshold(d_in),
+            Self::At(threshold) => threshold,
+        }
+    }
+}
+
+impl std::fmt::Display for Threshold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::At(threshold) => threshold.fmt(f),
+        }
+    }
+}
+
+impl std::str::FromStr for Threshold {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let threshold = text.parse::<f32>().ok().filter(|t| *t >= 0.0 && t.is_finite());
+        threshold.map(Self::At).ok_or_else(|| format!("invalid threshold {text:?}: expected auto or a number from 0"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_threshold_is_a_number_or_the_paper_s_scaled_to_the_width() {
+        let threshold = |text: &str| text.parse::<Threshold>().map(|t| t.for_width(256));
+        assert_eq!((threshold("auto"), threshold("0.5"), threshold("0")), (Ok(0.25), Ok(0.5), Ok(0.0)));
+        assert_eq!(Threshold::Auto.for_width(4096), PAPER_THRESHOLD);
+        for wrong in ["", "-1", "NaN", "inf", "most"] {
+            assert!(threshold(wrong).unwrap_err().contains("expected auto or a number"), "{wrong}");
+        }
+        assert_eq!((Threshold::Auto.to_string(), Threshold::At(0.5).to_string()), ("auto".into(), "0.5".into()));
+    }
+}

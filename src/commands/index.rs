@@ -27,7 +27,8 @@ pub fn run(args: &Index, dry: bool) -> Result<Outcome> {
         return opened.plan("index", json!({ "words_by": model }));
     }
     let lens = lens(&opened, model.as_deref())?;
-    let (rows, _) = build(&opened, args.threshold.value, lens.as_ref())?;
+    let threshold = args.threshold.value.for_width(opened.saved.weights.d_in);
+    let (rows, _) = build(&opened, threshold, lens.as_ref())?;
     let classes = classes(&rows);
     let weighted = rows.iter().filter(|r| r.weight_paper.is_some()).count();
     let mut lines: Vec<_> = classes.iter().map(|(class, n)| vec![class.clone(), count(*n)]).collect();

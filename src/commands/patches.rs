@@ -46,7 +46,7 @@ pub fn run(args: &Patches, dry: bool) -> Result<Outcome> {
         .map(|method| Rule {
             method: *method,
             mode: args.mode,
-            threshold: args.threshold.value,
+            threshold: args.threshold.value.for_width(d_in),
             weights: &weights,
             seed: args.seed,
         })

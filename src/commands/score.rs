@@ -28,7 +28,7 @@ pub fn run(args: &Score, dry: bool) -> Result<Outcome> {
     };
     let request = Request {
         modes: &modes,
-        threshold: args.threshold.value,
+        threshold: args.threshold.value.for_width(opened.saved.weights.d_in),
         seed: args.seed,
         calibrate: &args.calibrate,
         rejected: args.rejected.as_deref(),

@@ -4,7 +4,7 @@ use super::super::{Opened, Outcome};
 use super::build::{PMI, PMI_APART, companion, fit_path};
 use crate::terminal::table;
 use anyhow::{Context, Result, bail};
-use filters::PAPER_THRESHOLD;
+use filters::Threshold;
 use filters::pair::pairs;
 use filters::pmi::{self, APART, Part};
 use filters::pool::{Pool, PooledSamples};
@@ -93,7 +93,8 @@ fn pooled(opened: &Opened, store: &Store, samples: usize, number: usize) -> Resu
         }
     }
     let weights = &opened.saved.weights;
-    let mut pool = Pool::new(samples, weights.d_sae, PAPER_THRESHOLD, &opened.run.root().join("scores"))?;
+    let mut pool =
+        Pool::new(samples, weights.d_sae, Threshold::Auto.for_width(weights.d_in), &opened.run.root().join("scores"))?;
     pass::run_over(store, &shards, weights, &opened.device, &mut [&mut pool], &mut |_| ())?;
     Ok(pool.finish()?)
 }

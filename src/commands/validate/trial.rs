@@ -65,7 +65,7 @@ pub(super) fn run(
         store,
         device: opened.device.clone(),
     };
-    let threshold = args.threshold.value;
+    let threshold = args.threshold.value.for_width(own.saved.weights.d_in);
     let request =
         score::Request { modes: &Mode::ALL, threshold, seed: args.seed, calibrate: &calibrate, rejected: None };
     let built = score::build(&own, &request)?;
