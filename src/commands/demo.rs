@@ -5,6 +5,7 @@
 use super::{Opened, Outcome, filter, harvest, index, score, train};
 use crate::args::{Demo, OfSae};
 use crate::commands::eval;
+use crate::interrupt::{self, Interrupted};
 use crate::picture::{self, Distribution};
 use crate::terminal::{count, table};
 use ::harvest::Plan;
@@ -84,12 +85,15 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
     let companion = Run::open(&constructed)?;
     let store = Store::open(&run, &sae_core::store::hook(LAYER))?;
     let device = args.device.device.open()?;
-    // The paper's threshold belongs to its width of 4096; the bundled model is 256 wide.
-    let threshold = filters::scaled_threshold(store.manifest().d_in);
+    let threshold = filters::Threshold::Auto.for_width(store.manifest().d_in);
     for seed in &seeds {
         let (name, config) = (name(*seed), config(*seed));
-        if !run.sae(&name).join("cfg.json").exists() {
+        if !run.saes().contains(&name) {
             train::train_and_save(&run, &store, &name, &config, &device)?;
+            if interrupt::asked() {
+                let hint = "hint: the same command goes on there";
+                return Err(Interrupted(format!("interrupted behind the training of {name}\n{hint}")).into());
+            }
         } else if trained(&run, &name)? != config {
             bail!("{} holds a demo with other settings\nhint: another --run", run.root().display());
         }
@@ -164,9 +168,7 @@ fn name(seed: u64) -> String {
 }
 
 fn trained(run: &Run, name: &str) -> Result<TrainConfig> {
-    let path = run.sae(name).join("train.toml");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("no training configuration: {}", path.display()))
+    train::read_config(&run.sae(name).join("train.toml"))
 }
 
 fn capture(args: &Demo, data: &Path, run: &Path) -> Result<Plan> {
@@ -179,7 +181,7 @@ fn capture(args: &Demo, data: &Path, run: &Path) -> Result<Plan> {
 /// The activations of the run at `of`, with an autoencoder of `trained_in`.
 fn open(args: &Demo, of: &Path, trained_in: &Run, seed: u64) -> Result<Opened> {
     let (own, name) = (Run::open(of)?, name(seed));
-    if !own.sae(&name).exists() {
+    if !own.saes().contains(&name) {
         let saved = formats::load(&trained_in.sae(&name))?;
         formats::save(Format::SaeLens, &own.sae(&name), &saved)?;
     }

@@ -29,6 +29,9 @@ struct Findings {
     #[serde(flatten)]
     report: Report,
     model: Option<Effect>,
+    /// Whether it is in the run.
+    #[serde(skip)]
+    written: bool,
 }
 
 /// Runs the command.
@@ -69,7 +72,7 @@ fn measure(opened: &Opened, exclusion: Exclusion) -> Result<(Report, Vec<Firing>
 }
 
 fn write(opened: &Opened, exclusion: Exclusion, report: Report, model: Option<Effect>) -> Result<Findings> {
-    let findings = Findings {
+    let mut findings = Findings {
         sae: opened.name.clone(),
         hook: opened.store.manifest().hook.clone(),
         created: run::now(),
@@ -77,15 +80,32 @@ fn write(opened: &Opened, exclusion: Exclusion, report: Report, model: Option<Ef
         max_norm: exclusion.limit(),
         report,
         model,
+        written: true,
     };
+    match record(opened, &findings) {
+        Ok(()) => {}
+        Err(error) if is_read_only(&error) => {
+            eprintln!("warning: the run is read-only, so that eval.json and curves.png were not written");
+            findings.written = false;
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(findings)
+}
+
+/// Writes `eval.json` and `curves.png`.
+fn record(opened: &Opened, findings: &Findings) -> Result<()> {
     let dir = opened.run.sae(&opened.name);
     let log = dir.join("log.parquet");
     // Autoencoders of other tools come without a log.
     let log = if log.exists() { read_log(&log)? } else { Vec::new() };
     let _lock = opened.run.lock()?;
-    picture::curves(&dir.join("curves.png"), &opened.name, &log, &findings.report)?;
-    file::write_json(&dir.join("eval.json"), &findings)?;
-    Ok(findings)
+    file::write_json(&dir.join("eval.json"), findings)?;
+    picture::curves(&dir.join("curves.png"), &opened.name, &log, &findings.report)
+}
+
+fn is_read_only(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<sae_core::Error>().is_some_and(sae_core::Error::is_read_only)
 }
 
 /// The positions to leave out: those that training left out, unless the arguments say otherwise.
@@ -148,7 +168,10 @@ fn text(opened: &Opened, findings: &Findings) -> String {
     if let Some(model) = &findings.model {
         text += &losses::describe(model);
     }
-    text + &format!("\n  {}\n  {}", dir.join("eval.json").display(), dir.join("curves.png").display())
+    match findings.written {
+        true => text + &format!("\n  {}\n  {}", dir.join("eval.json").display(), dir.join("curves.png").display()),
+        false => text,
+    }
 }
 
 /// The report as a table: a row a modality.

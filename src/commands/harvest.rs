@@ -2,7 +2,7 @@
 
 use super::{Outcome, model};
 use crate::args::{Harvest, Reading};
-use crate::terminal::{self, count, size};
+use crate::terminal::{self, count, counted, size};
 use anyhow::Result;
 use filters::pmi::APART;
 use harvest::Plan;
@@ -30,9 +30,9 @@ pub fn run(args: &Harvest, dry: bool) -> Result<Outcome> {
     let done = record.progress();
     let seconds = start.elapsed().as_secs_f64();
     let mut text = format!(
-        "{} samples, {} tokens behind layers {:?} in {seconds:.1} s\n  {}",
-        count(done.samples),
-        count(done.rows),
+        "{}, {} behind layers {:?} in {seconds:.1} s\n  {}",
+        counted(done.samples, "sample"),
+        counted(done.rows, "token"),
         record.spec.layers,
         args.run.display()
     );

@@ -4,7 +4,7 @@
 use super::{Outcome, check_width};
 use crate::args::{Import, ImportFrom};
 use crate::commands::info;
-use crate::terminal::{self, count};
+use crate::terminal::{self, count, counted};
 use anyhow::{Result, bail};
 use harvest::CacheFormat;
 use sae_core::formats::{self, Format, Summary};
@@ -62,9 +62,9 @@ fn activations(args: &Import, format: CacheFormat, dry: bool) -> Result<Outcome>
     bar.finish_and_clear();
     let done = record.progress();
     let text = format!(
-        "{} samples, {} tokens behind layers {:?}, {} wide, from {}\n  {}",
-        count(done.samples),
-        count(done.rows),
+        "{}, {} behind layers {:?}, {} wide, from {}\n  {}",
+        counted(done.samples, "sample"),
+        counted(done.rows, "token"),
         record.spec.layers,
         count(record.spec.d_in as u64),
         format.name(),
@@ -93,7 +93,7 @@ fn autoencoder(args: &Import, from: Option<Format>, dry: bool) -> Result<Outcome
         Some(format) => format,
         None => formats::detect(&args.path)?,
     };
-    let mut saved = formats::load_as(from, &args.path)?;
+    let mut saved = formats::load_with(from, &args.path, args.k)?;
     check_width(&saved, &store)?;
     let summary = Summary::of(&saved);
     // What its own file says is kept in the record; the run is the authority on where activations come from.
@@ -101,6 +101,9 @@ fn autoencoder(args: &Import, from: Option<Format>, dry: bool) -> Result<Outcome
     let manifest = store.manifest();
     saved.origin.hook.clone_from(&manifest.hook);
     saved.origin.layer = manifest.layer;
+    if saved.origin.context_size == 0 {
+        saved.origin.context_size = store.longest_sample()?;
+    }
     if saved.origin.model.is_empty() {
         saved.origin.model.clone_from(&manifest.model);
     }

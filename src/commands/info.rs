@@ -1,8 +1,9 @@
 //! `sae info`: what a file or folder is - a run, a store of activations, an autoencoder of any known format.
 
-use super::Outcome;
+use super::{Outcome, progress};
 use crate::args::Info;
-use crate::terminal::count;
+use crate::failure;
+use crate::terminal::{count, counted};
 use anyhow::{Result, bail};
 use sae_core::formats::{self, Range, Summary};
 use sae_core::run::SCHEMA_VERSION;
@@ -25,18 +26,35 @@ pub fn run(args: &Info, _dry: bool) -> Result<Outcome> {
         () if !path.exists() => bail!("there is nothing at {}", path.display()),
         () if folder.join("run.json").is_file() => of_run(&folder),
         () if folder.join(MANIFEST).is_file() => of_store(&folder.join(MANIFEST)),
-        () => of_autoencoder(path),
+        () => of_autoencoder(path, args.k),
     }
 }
 
-fn of_autoencoder(path: &Path) -> Result<Outcome> {
-    let format = formats::detect(path)?;
-    let summary = Summary::of(&formats::load_as(format, path)?);
+fn of_autoencoder(path: &Path, k: Option<usize>) -> Result<Outcome> {
+    let format = match formats::detect(path) {
+        Ok(format) => format,
+        Err(error) => return several(path).unwrap_or(Err(error.into())),
+    };
+    let summary = Summary::of(&formats::load_with(format, path, k)?);
     let mut json = json!({ "kind": "autoencoder", "format": format.name(), "path": path });
     if let (Value::Object(json), Value::Object(more)) = (&mut json, serde_json::to_value(&summary)?) {
         json.extend(more);
     }
     Outcome::new(json, format!("{}: {}", format.name(), autoencoder(&summary)))
+}
+
+/// The autoencoders in the folders below, if there are some.
+fn several(path: &Path) -> Option<Result<Outcome>> {
+    let found = formats::below(path);
+    if found.is_empty() {
+        return None;
+    }
+    let mut text = format!("{} in this folder\n", counted(found.len() as u64, "autoencoder"));
+    for (at, format) in &found {
+        text += &format!("  {:<20} {}\n", format.name(), at.strip_prefix(path).unwrap_or(at).display());
+    }
+    let found: Vec<_> = found.iter().map(|(at, format)| json!({ "path": at, "format": format.name() })).collect();
+    Some(Outcome::new(json!({ "kind": "autoencoders", "path": path, "autoencoders": found }), text))
 }
 
 /// An autoencoder for people, a line for each thing to know.
@@ -64,6 +82,7 @@ pub fn autoencoder(summary: &Summary) -> String {
         lines.push(("skip connection", "yes".into()));
     }
     let mut text = format!("{} features of {} dimensions\n", count(summary.d_sae as u64), count(summary.d_in as u64));
+    lines.extend(summary.notes.iter().map(|note| ("note", note.clone())));
     lines.into_iter().for_each(|(what, is)| text += &format!("  {what:<18} {is}\n"));
     text
 }
@@ -108,7 +127,7 @@ fn of_run(folder: &PathBuf) -> Result<Outcome> {
         text += &format!("  activations  {hook}: {} tokens, {} wide\n", count(m.rows), count(m.d_in as u64));
         hooks.push(json!({ "hook": hook, "tokens": m.rows, "samples": m.samples, "d_in": m.d_in, "dtype": m.dtype }));
     }
-    for name in run.list("saes") {
+    for name in run.saes() {
         match formats::load(&run.sae(&name)) {
             Ok(saved) => {
                 let (f, hook) = (saved.weights.d_sae, &saved.origin.hook);
@@ -119,8 +138,13 @@ fn of_run(folder: &PathBuf) -> Result<Outcome> {
                 );
                 saes.push(json!({ "name": name, "features": f, "architecture": saved.architecture, "hook": hook }));
             }
-            Err(e) => text += &format!("  autoencoder  {name}: {e}\n"),
+            Err(e) => text += &format!("  autoencoder  {name}: {}\n", failure::message(&e.into())),
         }
+    }
+    for name in run.unfinished_saes() {
+        let progress = progress(&run, &name);
+        text += &format!("  autoencoder  {name}: {progress}; --resume continues\n");
+        saes.push(json!({ "name": name, "unfinished": progress }));
     }
     let (indices, mut scores) = (run.list("features"), run.list("scores"));
     // What lies beside a table is not listed apart.

@@ -3,8 +3,8 @@
 
 use super::{Opened, Outcome, chosen, pictures};
 use crate::args::{Label, Price};
-use crate::terminal::{self, count, table};
-use anyhow::{Context, Result, bail};
+use crate::terminal::{self, count, counted, table};
+use anyhow::{Context, Result};
 use harvest::chat::{self, Chat};
 use sae_core::context::{self, contexts};
 use sae_core::explain::{Outlook, Part, Trial, Verdict, ask_for_label, ask_which_fire, label_of, pool};
@@ -49,15 +49,15 @@ pub fn run(args: &Label, dry: bool) -> Result<Outcome> {
         outlook.add(&index.examples(*feature)?);
     }
     let cost = cost(args, &outlook, todo.len(), done.len());
+    let json = json!({
+        "url": args.url, "model": args.model, "to_label": todo, "labelled_already": done.len(),
+        "about": outlook, "price": args.price.map(|price| price.of(outlook.tokens_in, outlook.tokens_out)),
+    });
     if dry {
-        let more = json!({
-            "url": args.url, "model": args.model, "to_label": todo, "labelled_already": done.len(),
-            "about": outlook, "price": args.price.map(|price| price.of(outlook.tokens_in, outlook.tokens_out)),
-        });
-        return opened.plan("label", more);
+        return opened.plan("label", json);
     }
     if !args.yes && !todo.is_empty() {
-        bail!("{cost}\nhint: --yes starts");
+        return Outcome::new(json, format!("{cost}\n--yes sends the questions"));
     }
     eprintln!("{cost}");
     let key = std::env::var(&args.key_env).ok().filter(|key| !key.is_empty());
@@ -74,7 +74,9 @@ pub fn run(args: &Label, dry: bool) -> Result<Outcome> {
     for together in todo.chunks(TOGETHER) {
         let asked = session.label(together, &mut || bar.inc(1));
         let saved = session.labelled.iter().filter(|l| l.label.is_some()).count();
-        asked.with_context(|| format!("{saved} labels are saved\nhint: the same command goes on behind them"))?;
+        asked.with_context(|| {
+            format!("{} saved\nhint: the same command goes on behind them", counted(saved as u64, "label"))
+        })?;
     }
     bar.finish_and_clear();
     describe(args, &session, done.len())
@@ -90,11 +92,11 @@ fn cost(args: &Label, outlook: &Outlook, todo: usize, done: usize) -> String {
         format!(", about {:.2} at {}", price.of(outlook.tokens_in, outlook.tokens_out), price)
     });
     format!(
-        "{} features to label ({} have a label): {} questions with {} pictures to {} at {}, about {} tokens and {} of answers{money}; {:.0} minutes at least",
-        count(todo as u64),
+        "{} to label ({} have a label): {} with {} to {} at {}, about {} tokens and {} of answers{money}; {:.0} minutes at least",
+        counted(todo as u64, "feature"),
         count(done as u64),
-        count(outlook.calls),
-        count(outlook.pictures),
+        counted(outlook.calls, "question"),
+        counted(outlook.pictures, "picture"),
         args.model,
         args.url,
         count(outlook.tokens_in),

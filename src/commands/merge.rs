@@ -1,40 +1,70 @@
-//! `sae merge`: looks at the shards of a job and joins them into one run.
+//! `sae merge`: looks at the shards of a job and joins them into one run, together with what was captured of them with
+//! blank images.
 
 use super::Outcome;
 use crate::args::Merge;
-use crate::terminal::{self, count};
-use anyhow::Result;
+use crate::terminal::{self, count, counted};
+use anyhow::{Result, bail};
+use filters::pmi::APART;
 use sae_core::store;
 use serde_json::json;
+use std::path::PathBuf;
 
 /// Runs the command.
 pub fn run(args: &Merge, dry: bool) -> Result<Outcome> {
-    let bar = terminal::bar("check", 0);
-    let merge = store::Merge::check(&args.shards, &mut |rows, of| {
-        bar.set_length(of);
-        bar.set_position(rows);
-    })?;
-    bar.finish_and_clear();
+    let blank = blank(&args.shards)?;
+    let merge = check(&args.shards)?;
+    let blank = (!blank.is_empty()).then(|| check(&blank)).transpose()?;
     let whole = merge.progress();
     let mut json = json!({
         "command": "merge", "run": args.run, "shards": args.shards, "samples": whole.samples, "tokens": whole.rows,
-        "source_rows": whole.source_rows,
+        "source_rows": whole.source_rows, "blank_images": blank.is_some(),
     });
     if dry {
         return Outcome::plan(json);
     }
-    let merged = merge.write(&args.run)?;
+    let mut merged = merge.write(&args.run)?;
+    if let Some(blank) = &blank {
+        let second = blank.write(&args.run.join(APART))?;
+        merged.linked += second.linked;
+        merged.copied += second.copied;
+    }
     json["linked"] = merged.linked.into();
     json["copied"] = merged.copied.into();
     json["skipped"] = merged.record.skipped.len().into();
+    let also = if blank.is_some() { ", and the same with blank images" } else { "" };
     let text = format!(
-        "{} samples, {} tokens of {} shards; {} files of activations are shared with them, {} copied\n  {}",
-        count(whole.samples),
-        count(whole.rows),
-        args.shards.len(),
-        count(merged.linked as u64),
+        "{}, {} of {}{also}; {} of activations shared with them, {} copied\n  {}",
+        counted(whole.samples, "sample"),
+        counted(whole.rows, "token"),
+        counted(args.shards.len() as u64, "shard"),
+        counted(merged.linked as u64, "file"),
         count(merged.copied as u64),
         args.run.display()
     );
     Outcome::new(json, text)
+}
+
+fn check(shards: &[PathBuf]) -> Result<store::Merge> {
+    let bar = terminal::bar("check", 0);
+    let merge = store::Merge::check(shards, &mut |rows, of| {
+        bar.set_length(of);
+        bar.set_position(rows);
+    })?;
+    bar.finish_and_clear();
+    Ok(merge)
+}
+
+/// The shards' passes with blank images: all of them have one, or none has.
+fn blank(shards: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let (with, without): (Vec<&PathBuf>, Vec<_>) = shards.iter().partition(|shard| shard.join(APART).is_dir());
+    if !with.is_empty() && !without.is_empty() {
+        let without: Vec<_> = without.iter().map(|shard| shard.display().to_string()).collect();
+        bail!(
+            "these shards lack the pass with blank images that others have (folder {APART}): {}\nhint: run their `sae \
+             harvest` again with --apart, or remove the folder {APART} of the others",
+            without.join(", ")
+        );
+    }
+    Ok(with.into_iter().map(|shard| shard.join(APART)).collect())
 }

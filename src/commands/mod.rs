@@ -27,6 +27,7 @@ use sae_core::formats::{self, Saved};
 use sae_core::index::{FeatureRow, Index};
 use sae_core::pass::{self, Observer};
 use sae_core::store::Store;
+use sae_core::train::checkpoint;
 use sae_core::{Run, run};
 use serde::Serialize;
 use serde_json::Value;
@@ -89,7 +90,7 @@ struct Opened {
 impl Opened {
     fn new(of: &OfSae) -> Result<Self> {
         let run = Run::open(&of.run)?;
-        let name = only(&of.sae, run.list("saes"), "autoencoder", "sae train")?;
+        let name = sae_name(&of.sae, &run)?;
         let saved = formats::load(&run.sae(&name))?;
         let store = Store::open(&run, &saved.origin.hook)?;
         check_width(&saved, &store)?;
@@ -144,6 +145,26 @@ fn chosen(chosen: &Chosen, index: &Index) -> Result<Vec<u32>> {
     Ok(fitting.into_iter().take(chosen.limit).map(|row| row.feature).collect())
 }
 
+/// The autoencoder that was named, or the only one that can be used.
+fn sae_name(asked: &Option<String>, run: &Run) -> Result<String> {
+    let (whole, unfinished) = (run.saes(), run.unfinished_saes());
+    let wanted = match asked {
+        Some(name) => unfinished.iter().find(|other| *other == name),
+        None => unfinished.first().filter(|_| whole.is_empty()),
+    };
+    if let Some(name) = wanted {
+        bail!("{name} is {}\nhint: the same `sae train` with --resume continues", progress(run, name));
+    }
+    only(asked, whole, "autoencoder", "sae train")
+}
+
+/// How far a training is that has not been finished.
+fn progress(run: &Run, name: &str) -> String {
+    let newest = checkpoint::newest(&run.sae(name).join("checkpoint"));
+    let step = newest.and_then(|path| checkpoint::step_of(&path));
+    step.map_or("unfinished".into(), |step| format!("unfinished, step {}", terminal::count(step)))
+}
+
 /// The name asked for, or the only one there is.
 fn only(asked: &Option<String>, mut there: Vec<String>, what: &str, maker: &str) -> Result<String> {
     if let Some(name) = asked {
@@ -156,6 +177,6 @@ fn only(asked: &Option<String>, mut there: Vec<String>, what: &str, maker: &str)
     match there.len() {
         0 => bail!("the run has no {what}\nhint: run `{maker}` first"),
         1 => Ok(there.remove(0)),
-        _ => bail!("the run has several; hint: choose one with --sae: {}", there.join(", ")),
+        _ => bail!("the run has several: {}\nhint: choose one with --sae", there.join(", ")),
     }
 }

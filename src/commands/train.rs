@@ -3,7 +3,7 @@
 
 use super::{Outcome, model};
 use crate::args::Train;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Interrupted};
 use crate::terminal::{self, count};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
@@ -13,7 +13,7 @@ use sae_core::store::Store;
 use sae_core::stream::{Source, StoreRows, Stream};
 use sae_core::train::{Exclude, Session, StepLog, TrainConfig, checkpoint};
 use sae_core::{Run, file, run};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// Autoencoders that are trained in one pass: where they go, and how checkpoints are kept.
@@ -50,14 +50,12 @@ pub fn run(args: &Train, dry: bool) -> Result<Outcome> {
     for (name, config) in &saes {
         run::check_name(name)?;
         config.check(d_in)?;
-        let folder = args.run.join("saes").join(name);
-        // The weights come last: without them it is an autoencoder that was being saved.
-        if folder.join("sae_weights.safetensors").exists() {
-            bail!("the run has an autoencoder {name} already\nhint: another --name, or remove {}", folder.display());
-        }
     }
     let first = &saes[0];
     let unfinished = checkpoint::newest(&args.run.join("saes").join(&first.0).join("checkpoint"));
+    if let Some(outcome) = finished(args, &saes, unfinished.is_some())? {
+        return Ok(outcome);
+    }
     match (&unfinished, args.resume) {
         (Some(at), false) => bail!("{} was interrupted\nhint: --resume goes on from {}", first.0, at.display()),
         (None, true) => bail!("there is no checkpoint of {} to go on from\nhint: leave --resume out", first.0),
@@ -77,11 +75,12 @@ pub fn run(args: &Train, dry: bool) -> Result<Outcome> {
     let last = match (&plan, &store) {
         (Some(plan), _) => {
             let live = Live::open(plan, first.1.exclude)?;
-            let origin = Origin { model: harvest::hub::model_name(&plan.model), ..origin(&args.hook, layer) };
+            let model = harvest::hub::model_name(&plan.model);
+            let origin = Origin { model, hook: args.hook.clone(), layer, ..Origin::default() };
             Job { run: &run, saes, origin, every, resume }.train(live, &device)?
         }
         (None, Some(store)) => {
-            let origin = Origin { model: store.manifest().model.clone(), ..origin(&args.hook, layer) };
+            let origin = origin(store)?;
             let rows = StoreRows::new(store, first.1.exclude, first.1.seed)?;
             Job { run: &run, saes, origin, every, resume }.train(rows, &device)?
         }
@@ -101,16 +100,64 @@ pub fn run(args: &Train, dry: bool) -> Result<Outcome> {
             run.sae(name).display(),
         );
     }
-    let all: serde_json::Map<_, _> = last.iter().map(|(name, last)| (name.clone(), summary(last))).collect();
-    let json = match last.len() {
-        1 => summary(&last[0].1),
-        _ => json!({ "autoencoders": all }),
-    };
-    Outcome::new(json, text)
+    Outcome::new(results(last.iter().map(|(name, last)| (name.clone(), summary(last))).collect()), text)
 }
 
-fn origin(hook: &str, layer: usize) -> Origin {
-    Origin { hook: hook.into(), layer, ..Origin::default() }
+/// Where the activations of a store come from.
+fn origin(store: &Store) -> Result<Origin> {
+    let manifest = store.manifest();
+    Ok(Origin {
+        model: manifest.model.clone(),
+        hook: manifest.hook.clone(),
+        layer: manifest.layer,
+        context_size: store.longest_sample()?,
+        ..Origin::default()
+    })
+}
+
+/// What to say where the autoencoders are in the run already: with `--resume` and the same settings there is nothing left to
+/// do. Nothing if they are still to be trained, or were being saved when the training was interrupted.
+fn finished(args: &Train, saes: &[(String, TrainConfig)], unfinished: bool) -> Result<Option<Outcome>> {
+    let folder = |name: &str| args.run.join("saes").join(name);
+    // The weights come last: without them it is an autoencoder that was being saved.
+    let there: Vec<_> = saes.iter().filter(|(name, _)| folder(name).join("sae_weights.safetensors").exists()).collect();
+    let Some((first, _)) = there.first() else { return Ok(None) };
+    if args.resume && unfinished {
+        return Ok(None);
+    }
+    if !args.resume || there.len() < saes.len() {
+        bail!(
+            "the run has an autoencoder {first} already\nhint: another --name, or remove {}",
+            folder(first).display()
+        );
+    }
+    let run = Run::open(&args.run)?;
+    let mut last = Vec::new();
+    for (name, config) in saes {
+        let Some(done) = run.noted::<Value>(&format!("train/{name}"))? else {
+            bail!("{name} was not trained in this run, so that there is nothing to resume\nhint: another --name");
+        };
+        let trained: TrainConfig = read_config(&folder(name).join("train.toml"))?;
+        let mut differ = config.differences(&trained);
+        if done["hook"] != args.hook.as_str() {
+            differ.push(format!("hook = {}, not {}", args.hook, done["hook"]));
+        }
+        if !differ.is_empty() {
+            bail!("{name} is finished, but with other settings: {}\nhint: another --name", differ.join(", "));
+        }
+        last.push((name.clone(), done["last"].clone()));
+    }
+    let names: Vec<_> = saes.iter().map(|(name, _)| name.as_str()).collect();
+    let text = format!("finished already, with the same settings: {}\n  {}", names.join(", "), args.run.display());
+    Ok(Some(Outcome::new(results(last), text)?))
+}
+
+/// What `--json` tells of autoencoders, given what the last step of each measured.
+fn results(mut last: Vec<(String, Value)>) -> Value {
+    match last.len() {
+        1 => last.remove(0).1,
+        _ => json!({ "autoencoders": last.into_iter().collect::<serde_json::Map<_, _>>() }),
+    }
 }
 
 fn d_sae(run: &Run, name: &str) -> Result<usize> {
@@ -120,8 +167,7 @@ fn d_sae(run: &Run, name: &str) -> Result<usize> {
 /// Trains one autoencoder on a store, shows how it goes, and writes weights, configuration and log. Returns what the
 /// last step measured.
 pub fn train_and_save(run: &Run, store: &Store, name: &str, config: &TrainConfig, device: &Device) -> Result<StepLog> {
-    let manifest = store.manifest();
-    let origin = Origin { model: manifest.model.clone(), ..origin(&manifest.hook, manifest.layer) };
+    let origin = origin(store)?;
     let unfinished = checkpoint::newest(&run.sae(name).join("checkpoint")).is_some();
     let saes = vec![(name.to_string(), config.clone())];
     let rows = StoreRows::new(store, config.exclude, config.seed)?;
@@ -177,7 +223,7 @@ impl Job<'_> {
 
     /// The steps that are left, with checkpoints in between.
     fn steps(&self, session: &mut Session, folder: &Path) -> Result<()> {
-        let interrupt = Interrupt::listen().context("cannot listen for Ctrl-C")?;
+        let interrupt = Interrupt::expect();
         let steps = self.saes[0].1.steps;
         let bar = terminal::bar("train", steps);
         bar.set_position(session.steps());
@@ -207,11 +253,9 @@ impl Job<'_> {
             if stop || entry.step.is_multiple_of(self.every) && !session.is_done() {
                 match checkpoint::write(folder, session) {
                     Ok(path) if stop => {
-                        bail!(
-                            "interrupted behind step {}: {}\nhint: the same command with --resume goes on",
-                            entry.step,
-                            path.display()
-                        )
+                        let at = format!("interrupted behind step {}: {}", entry.step, path.display());
+                        let hint = "hint: the same command with --resume goes on";
+                        return Err(Interrupted(format!("{at}\n{hint}")).into());
                     }
                     Ok(_) => {
                         // For those who watch; the next one may succeed again.
@@ -232,11 +276,13 @@ impl Job<'_> {
 
 /// The configuration that the arguments ask for.
 fn config(args: &Train) -> Result<TrainConfig> {
-    let mut config = match &args.config {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            toml::from_str(&text).with_context(|| format!("{} is no training configuration", path.display()))?
+    for (flag, value) in [("--features", args.features), ("--expansion", args.expansion), ("--k", args.k)] {
+        if value == Some(0) {
+            bail!("{flag} 0: an autoencoder has at least one feature, and at least one that is active");
         }
+    }
+    let mut config = match &args.config {
+        Some(path) => read_config(path)?,
         None if args.preset.is_some() => TrainConfig { arch: args.arch.unwrap_or_default(), ..TrainConfig::default() },
         None => TrainConfig::of(args.arch.unwrap_or_default()),
     };
@@ -264,11 +310,20 @@ fn config(args: &Train) -> Result<TrainConfig> {
     args.set.iter().try_fold(config, |config, (field, value)| with(&config, field, value))
 }
 
+/// Reads a `train.toml`.
+pub fn read_config(path: &Path) -> Result<TrainConfig> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("this is no training configuration: {}", path.display()))
+}
+
 /// The configuration with one field replaced by a value as `train.toml` would have it; text needs no quotes.
 fn with(config: &TrainConfig, field: &str, value: &str) -> Result<TrainConfig> {
     let mut table = toml::Table::try_from(config).context("the configuration cannot be written")?;
     let parsed = toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
     let mut parsed = parsed.unwrap_or_else(|| toml::Value::String(value.into()));
+    if field == "features" && parsed.as_integer() == Some(0) {
+        bail!("features=0: an autoencoder has at least one feature");
+    }
     if let (Some(toml::Value::Float(_)), Some(whole)) = (table.get(field), parsed.as_integer()) {
         parsed = toml::Value::Float(whole as f64);
     }
@@ -291,7 +346,7 @@ fn sweep(name: &str, config: &TrainConfig, sweeps: &[(String, String)]) -> Resul
     Ok(all)
 }
 
-fn summary(last: &StepLog) -> serde_json::Value {
+fn summary(last: &StepLog) -> Value {
     json!({
         "steps": last.step, "tokens": last.tokens, "loss": last.loss, "mse": last.mse, "l0": last.l0,
         "fvu": last.fvu, "dead": last.dead,

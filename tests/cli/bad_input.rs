@@ -1,6 +1,6 @@
 //! Bad input is named with file and cause, leaves what was written, and never panics; a bad sample is skipped and listed.
 
-use crate::tool::{data_set, fails, json, tiny_model};
+use crate::tool::{data_set, fails, json, sae, said, tiny_model};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +52,72 @@ fn checkpoints_that_cannot_be_used_are_refused_before_any_work() {
     let foreign = harvest(dir.path(), &damaged, "0");
     assert!(foreign.contains("mamba") && foreign.contains("llava"), "{foreign}");
     assert!(!dir.path().join("run/activations").exists());
+}
+
+/// The tiny checkpoint with a row of a matrix so large that its activations are beyond 65,504, the largest number of f16.
+fn loud_checkpoint(dir: &Path) -> PathBuf {
+    use safetensors::tensor::{SafeTensors, TensorView};
+    let copy = checkpoint(dir);
+    let path = copy.join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let louder = |name: &str, tensor: &TensorView| {
+        let mut data = tensor.data().to_vec();
+        if name.ends_with("language_model.model.layers.1.mlp.down_proj.weight") {
+            for value in data.as_chunks_mut::<4>().0.iter_mut().take(tensor.shape()[1]) {
+                *value = (f32::from_le_bytes(*value) * 1e7).to_le_bytes();
+            }
+        }
+        (name.to_string(), tensor.dtype(), tensor.shape().to_vec(), data)
+    };
+    let tensors: Vec<_> = file.tensors().iter().map(|(name, tensor)| louder(name, tensor)).collect();
+    let views =
+        tensors.iter().map(|(name, dtype, shape, data)| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
+    fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    copy
+}
+
+#[test]
+fn an_activation_that_the_store_cannot_hold_stops_at_once_and_no_infinity_is_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = data_set(dir.path(), 6);
+    let model = loud_checkpoint(dir.path());
+    let run = |dtype: &str| dir.path().join(dtype);
+    let harvest = |dtype: &str| {
+        let [model, data, run] = [&model, &data, &run(dtype)].map(|p| p.to_str().unwrap().to_owned());
+        let mut command = sae();
+        command.args(["harvest", "--model", &model, "--data", &data, "--run", &run, "--layers", "0,1"]);
+        command.args(["--store-dtype", dtype]).output().unwrap()
+    };
+    let refused = harvest("f16");
+    assert_eq!(refused.status.code(), Some(1));
+    let said = said(&refused);
+    for part in ["layers.1 is ", "beyond 65504", "f16", "sample row-", "\nhint: --store-dtype bf16"] {
+        assert!(said.contains(part), "{said} lacks {part}");
+    }
+    assert!(!run("f16").join("activations/layers.1/shard-00000.safetensors").exists());
+    for dtype in ["bf16", "f32"] {
+        assert!(harvest(dtype).status.success(), "{dtype}");
+        let shard = run(dtype).join("activations/layers.1/shard-00000.safetensors");
+        let stored = sae_core::tensors::Tensors::open(&shard).unwrap();
+        let values = stored.f32("activations", stored.shape("activations").unwrap()).unwrap();
+        assert!(values.iter().all(|v| v.is_finite()) && values.iter().any(|v| v.abs() > 65_504.0), "{dtype}");
+    }
+
+    // The same for what another tool captured.
+    let array = dir.path().join("acts.npy");
+    let head = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }\n";
+    let values: Vec<u8> = [1.0f32, 2.0, -70_000.0, 4.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let length = (head.len() as u16).to_le_bytes();
+    fs::write(&array, [&b"\x93NUMPY\x01\x00"[..], &length, head.as_bytes(), &values].concat()).unwrap();
+    let imported = dir.path().join("imported");
+    let [array, imported] = [&array, &imported].map(|p| p.to_str().unwrap());
+    let import = ["import", "--from", "npy", array, "--run", imported, "--layer", "3", "--store-dtype"];
+    let said = fails(1, &[&import[..], &["f16"]].concat());
+    assert!(said.contains("layers.3 is -70000") && said.contains("position 1, dimension 0"), "{said}");
+    assert!(!Path::new(imported).join("activations/layers.3/shard-00000.safetensors").exists());
+    fs::remove_dir_all(imported).unwrap();
+    json(&[&import[..], &["bf16"]].concat());
 }
 
 #[test]
@@ -127,12 +193,30 @@ fn commands_say_what_is_missing_and_what_to_do() {
     assert!(fails(1, &[&train[..], &["--steps", "0"]].concat()).contains("steps = 0"));
     json(&[&train[..], &["--steps", "5"]].concat());
     assert!(fails(1, &[&train[..], &["--steps", "5"]].concat()).contains("already"));
+    // Causes first, each once; what can be done on a line of its own behind them.
+    let wordless = fails(1, &["index", "--run", run, "--model", dir.path().join("images").to_str().unwrap()]);
+    let lines: Vec<&str> = wordless.lines().collect();
+    assert!(lines[0].starts_with("error: the words that features raise need the model: "), "{wordless}");
+    assert!(lines[0].contains("images"), "the cause and its file are told: {wordless}");
+    assert_eq!(lines.last(), Some(&"hint: --no-words leaves them out"), "{wordless}");
     let filter = ["filter", "--run", run, "--by", "cosine_paper", "--out", "unused", "--keep"];
     assert!(fails(1, &[&filter[..], &["50%"]].concat()).contains("hint: run `sae score` first"));
     for nonsense in ["0%", "150%", "most"] {
         fails(2, &[&filter[..], &[nonsense]].concat());
     }
+    json(&["index", "--run", run, "--no-words"]);
     json(&["score", "--run", run]);
+    // The paper's threshold of 1 belongs to a width of 4096; this model is 32 wide.
+    let steps = || {
+        let record: serde_json::Value =
+            serde_json::from_slice(&fs::read(Path::new(run).join("run.json")).unwrap()).unwrap();
+        ["index/a", "score/a"].map(|step| record["steps"][step]["threshold"].as_f64().unwrap())
+    };
+    assert!(steps().iter().all(|threshold| (threshold - (32.0f64 / 4096.0).sqrt()).abs() < 1e-6), "{:?}", steps());
+    json(&["score", "--run", run, "--threshold", "1"]);
+    assert_eq!(steps()[1], 1.0);
+    assert!(fails(2, &["score", "--run", run, "--threshold", "most"]).contains("expected auto or a number"));
+    json(&["score", "--run", run, "--threshold", "auto"]);
     let elsewhere = dir.path().join("elsewhere");
     let elsewhere = elsewhere.to_str().unwrap();
     json(&["harvest", "--model", model, "--data", data, "--run", elsewhere, "--layers", "0"]);

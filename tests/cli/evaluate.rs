@@ -90,6 +90,53 @@ fn positions_are_left_out_as_in_training_unless_said_otherwise() {
     assert!(fails(2, &["eval", "--run", run, "--exclude", "last"]).contains("special"));
 }
 
+/// Sets the permissions of everything below a folder.
+#[cfg(target_os = "linux")]
+fn set_modes(folder: &Path, folders: u32, files: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    set(folder, folders | 0o200);
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() { set_modes(&entry, folders, files) } else { set(&entry, files) }
+    }
+    set(folder, folders);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_that_nobody_may_write_to_is_evaluated_and_nothing_is_written() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    let dir = tempfile::tempdir().unwrap();
+    let [run, ..] = trained(dir.path());
+    let folder = Path::new(&run);
+    fs::remove_file(folder.join(".lock")).unwrap();
+    set_modes(folder, 0o555, 0o444);
+    // Permissions do not bind root, who becomes somebody else and takes a copy of the program that everybody may run.
+    let (program, everybody) = (dir.path().join("sae"), fs::Permissions::from_mode(0o755));
+    fs::copy(env!("CARGO_BIN_EXE_sae"), &program).unwrap();
+    [dir.path(), &program].into_iter().for_each(|path| fs::set_permissions(path, everybody.clone()).unwrap());
+    let is_root = fs::metadata(dir.path()).unwrap().uid() == 0;
+    let as_anybody = |args: &[&str]| {
+        let mut command = std::process::Command::new(&program);
+        if is_root {
+            command.uid(65_534).gid(65_534);
+        }
+        command.args(args).output().unwrap()
+    };
+    let output = as_anybody(&["eval", "--run", &run, "--json"]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("warning: the run is read-only"), "{}", said(&output));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(found["all"]["tokens"].as_u64() > Some(0));
+    let text = as_anybody(&["eval", "--run", &run]);
+    assert!(!String::from_utf8_lossy(&text.stdout).contains("eval.json"));
+    assert!(!folder.join("saes/base/eval.json").exists() && !folder.join(".lock").exists());
+    let refused = as_anybody(&["index", "--run", &run, "--no-words"]);
+    assert!(refused.status.code() == Some(1) && said(&refused).contains(".lock"), "{}", said(&refused));
+    set_modes(folder, 0o755, 0o644);
+}
+
 #[test]
 fn an_identity_costs_the_model_nothing() {
     let d = 256;

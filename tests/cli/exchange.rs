@@ -17,6 +17,8 @@ fn info_says_what_an_autoencoder_of_any_format_is() {
         ("other/sparsify_topk", "sparsify", "topk"),
         ("other/dl_gated", "dictionary-learning", "gated"),
         ("other/llamascopium_jumprelu", "llamascopium", "jumprelu"),
+        ("other/llama_scope", "llama-scope", "jumprelu"),
+        ("other/SAE-Res-Tiny-2B-Base-W24-L0_4/layer3.sae.pt", "qwen-scope", "topk"),
         ("other/gemma_scope_1", "gemma-scope-1", "jumprelu"),
         ("other/gemma_scope_2_transcoder", "gemma-scope-2", "jumprelu"),
     ] {
@@ -36,6 +38,61 @@ fn info_says_what_an_autoencoder_of_any_format_is() {
     let nothing = fails(1, &["info", repository("tests/cli").to_str().unwrap()]);
     assert!(nothing.contains("no autoencoder here") && nothing.contains("hint"), "{nothing}");
     assert!(fails(1, &["info", "nowhere"]).contains("nothing at nowhere"));
+}
+
+#[test]
+fn folders_of_autoencoders_name_them_and_what_changes_an_autoencoder_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = |name: &str| {
+        let to = dir.path().join(name);
+        fs::create_dir_all(&to).unwrap();
+        for file in ["cfg.json", "sae.safetensors"] {
+            fs::copy(Path::new(&golden("other/sparsify_topk")).join(file), to.join(file)).unwrap();
+        }
+        to
+    };
+    for layer in ["run/layers.10", "run/layers.16", "run/.cache/huggingface"] {
+        folder(layer);
+    }
+    let run = dir.path().join("run");
+    let run = run.to_str().unwrap();
+    let info = json(&["info", run]);
+    let found = info["autoencoders"].as_array().unwrap();
+    let paths: Vec<_> = found.iter().map(|found| found["path"].as_str().unwrap()).collect();
+    assert_eq!(info["kind"], "autoencoders");
+    assert_eq!(paths, ["layers.10", "layers.16"].map(|layer| format!("{run}/{layer}")), "{info}");
+    assert!(found.iter().all(|found| found["format"] == "sparsify"), "{info}");
+    let text = String::from_utf8(sae().args(["info", run]).output().unwrap().stdout).unwrap();
+    assert!(text.contains("2 autoencoders in this folder") && text.contains("layers.16"), "{text}");
+    let out = dir.path().join("out");
+    let out = out.to_str().unwrap();
+    let convert = fails(1, &["convert", run, out, "--to", "sae-lens"]);
+    assert!(convert.contains("below are 2: layers.10, layers.16"), "{convert}");
+    assert!(convert.ends_with("\nhint: name one of them\n"), "{convert}");
+    json(&["convert", &format!("{run}/layers.16"), out, "--to", "sae-lens"]);
+    assert_eq!(json(&["info", out])["hook"], "layers.16");
+
+    let signed = folder("signed");
+    let config = fs::read_to_string(signed.join("cfg.json")).unwrap().replacen('{', "{\"signed\": true, ", 1);
+    fs::write(signed.join("cfg.json"), config).unwrap();
+    let signed = signed.to_str().unwrap();
+    for command in [&["info", signed][..], &["convert", signed, "unused", "--to", "sae-lens"]] {
+        let said = fails(1, command);
+        assert!(said.contains("not supported: signed") && said.contains("cfg.json"), "{said}");
+    }
+
+    let qwen = dir.path().join("layer3.sae.pt");
+    fs::copy(golden("other/SAE-Res-Tiny-2B-Base-W24-L0_4/layer3.sae.pt"), &qwen).unwrap();
+    let qwen = qwen.to_str().unwrap();
+    assert!(fails(1, &["info", qwen]).ends_with("\nhint: --k 50 says it\n"));
+    assert_eq!(json(&["info", qwen, "--k", "5"])["k"], 5);
+    let made = dir.path().join("qwen");
+    let made = made.to_str().unwrap();
+    json(&["convert", qwen, made, "--to", "sparsify", "--k", "5"]);
+    assert_eq!(json(&["info", made])["k"], 5);
+    assert!(fails(1, &["info", out, "--k", "5"]).contains("says itself how many features are active"));
+    let scaled = golden("other/saelens_train_scaled");
+    assert_eq!(json(&["info", &scaled])["notes"], json!([]));
 }
 
 #[test]

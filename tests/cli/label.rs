@@ -71,8 +71,10 @@ fn labels_are_asked_for_tried_and_kept() {
     let price =
         2e-6 * plan["about"]["tokens_in"].as_f64().unwrap() + 1e-5 * plan["about"]["tokens_out"].as_f64().unwrap();
     assert!((plan["price"].as_f64().unwrap() - price).abs() < 1e-9 && price > 0.0);
-    let refused = fails(1, &args);
-    assert!(refused.contains("6 questions") && refused.contains("hint: --yes"), "{refused}");
+    let estimate = sae().args(&args).output().unwrap();
+    assert!(estimate.status.success() && estimate.stderr.is_empty(), "{}", said(&estimate));
+    let estimate = String::from_utf8(estimate.stdout).unwrap();
+    assert!(estimate.contains("6 questions") && estimate.contains("--yes sends the questions"), "{estimate}");
     assert_eq!(server.asked(), Vec::<String>::new(), "nothing is asked before the cost is agreed to");
 
     let start =
@@ -80,7 +82,7 @@ fn labels_are_asked_for_tried_and_kept() {
     let stopped = start(&[]);
     let words = said(&stopped);
     assert!(
-        stopped.status.code() == Some(1) && words.contains("1 labels are saved") && words.contains("refuses (400"),
+        stopped.status.code() == Some(1) && words.contains("1 label saved") && words.contains("refuses (400"),
         "{words}"
     );
     assert!(!words.contains("mine"), "the key is not told");

@@ -154,6 +154,37 @@ fn a_shard_of_which_no_row_can_be_used_is_merged_and_its_rows_are_listed() {
     assert_same(&whole(&runs[3], "layers.1"), &whole(&dir.path().join("alone"), "layers.1"));
 }
 
+#[test]
+fn the_pass_with_blank_images_is_merged_too_and_a_shard_that_lacks_it_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = data_set(dir.path(), 9);
+    let path = |name: &str| dir.path().join(name);
+    let harvest = |name: &str, more: &[&str]| {
+        let (model, run) = (tiny_model(), path(name));
+        let plan = ["harvest", "--model", text(&model), "--data", text(&data), "--run", text(&run), "--layers", "1"];
+        json(&[&plan[..], more].concat());
+        run
+    };
+    let alone = harvest("alone", &["--apart"]);
+    let one = harvest("one", &["--shard", "1/2", "--apart"]);
+    let two = harvest("two", &["--shard", "2/2"]);
+    let out = path("merged");
+    let merge = ["merge", text(&one), text(&two), "--run", text(&out)];
+    let lacking = fails(1, &merge);
+    assert!(lacking.contains("lack the pass with blank images") && lacking.contains("folder apart"), "{lacking}");
+    assert!(lacking.contains(text(&two)) && !lacking.contains(text(&one)) && !out.exists(), "{lacking}");
+    harvest("two", &["--shard", "2/2", "--apart"]);
+    assert_eq!(json(&merge)["blank_images"], true);
+    for part in ["", "apart"] {
+        assert_same(&whole(&out.join(part), "layers.1"), &whole(&alone.join(part), "layers.1"));
+    }
+    assert_eq!(json(&merge)["linked"], 0, "merging again does nothing");
+    // One of the passes is damaged: nothing is written.
+    fs::remove_dir_all(&out).unwrap();
+    fs::remove_file(two.join("apart/samples.parquet")).unwrap();
+    assert!(fails(1, &merge).contains("samples.parquet") && !out.exists());
+}
+
 /// A copy of a folder.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -247,7 +278,7 @@ fn a_second_writer_is_refused_until_the_first_is_gone_even_by_a_kill() {
     let mut first = sae().args(&plan).spawn().unwrap();
     wait(&mut first, &run.join("tokens/part-00000.parquet"));
     assert!(first.try_wait().unwrap().is_none(), "the first was done before a second could begin");
-    let second = fails(1, &plan);
+    let second = fails(75, &plan);
     let holder = format!("process {}", first.id());
     assert!(second.contains("another process is writing to this run") && second.contains(&holder), "{second}");
     first.kill().unwrap();

@@ -98,12 +98,30 @@ fn ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on() {
     let child = until_checkpoint(&mut long, &run, "long").unwrap();
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("interrupted behind step"), "{}", said(&output));
-    assert!(said(&output).contains("hint: the same command with --resume goes on"), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(85), "interrupted, to be resumed");
+    let words = said(&output);
+    assert!(words.contains("interrupted behind step"), "{words}");
+    assert!(words.ends_with("\nhint: the same command with --resume goes on\n"), "{words}");
+    let other = train_for(200_000, &run, "long", "topk")
+        .args(["--resume", "--set", "k=3", "--set", "lr=0.5"])
+        .output()
+        .unwrap();
+    assert_eq!(other.status.code(), Some(1));
+    let other = said(&other);
+    assert!(other.contains("other settings: ") && other.contains("k = 6, not 3"), "{other}");
+    assert!(other.contains("lr = 0.003, not 0.5") && !other.contains("batch"), "{other}");
+
+    // An unfinished training is told as one, and is no choice for others.
     let run = run.to_str().unwrap();
-    let other = fails(1, &["train", "--run", run, "--hook", "layers.1", "--name", "long", "--resume", "--k", "3"]);
-    assert!(other.contains("other settings"), "{other}");
+    let info = json(&["info", run]);
+    assert_eq!(info["saes"][0]["name"], "long");
+    assert!(info["saes"][0]["unfinished"].as_str().unwrap().starts_with("unfinished, step "), "{info}");
+    for name in [&[][..], &["--sae", "long"]] {
+        let refused = fails(1, &[&["eval", "--run", run], name].concat());
+        assert!(refused.contains("long is unfinished, step ") && refused.contains("hint: the same"), "{refused}");
+    }
+    let other = fails(1, &["index", "--run", run, "--sae", "short"]);
+    assert!(other.contains("no autoencoder short") && !other.contains("long"), "{other}");
 }
 
 #[cfg(unix)]
@@ -173,6 +191,66 @@ fn training_straight_from_the_model_stores_nothing_and_resumes_to_the_bit() {
 }
 
 #[test]
+fn training_straight_from_the_model_reads_no_row_beyond_its_limit_in_any_round() {
+    let dir = tempfile::tempdir().unwrap();
+    let (all, first) = (dir.path().join("all"), dir.path().join("first"));
+    // Rows behind the limit that would change everything, and a data set that ends there.
+    let data = data_set(&all, 40);
+    let rows: Vec<String> = fs::read_to_string(&data).unwrap().lines().map(|row| format!("{row}\n")).collect();
+    let other = rows[8..].iter().map(|row| row.replace("A square.", "Something else entirely, at length."));
+    fs::write(&data, [rows[..8].concat(), other.collect()].concat()).unwrap();
+    let ends = data_set(&first, 8);
+    let live = |name: &str, data: &Path| {
+        let mut command = train(&dir.path().join(name), "live", "topk");
+        command.arg("--model").arg(tiny_model()).arg("--data").arg(data);
+        command
+    };
+    let limited = |name: &str| {
+        let mut command = live(name, &data);
+        command.args(["--limit", "8"]);
+        command
+    };
+    for mut command in [live("whole", &ends), limited("limited")] {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    let [whole, limit, cut] = ["whole", "limited", "cut"].map(|name| dir.path().join(name));
+    assert!(weights(&whole, "live") == weights(&limit, "live"), "rows beyond the limit were read");
+    let mut child = until_checkpoint(&mut limited("cut"), &cut, "live").unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = limited("cut").arg("--resume").output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(weights(&whole, "live") == weights(&cut, "live"));
+}
+
+#[test]
+fn a_finished_training_is_resumed_by_saying_so_unless_its_settings_differ() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = harvested(dir.path());
+    let done = train_for(20, &run, "done", "topk").arg("--json").output().unwrap();
+    assert!(done.status.success(), "{}", said(&done));
+    let before = weights(&run, "done");
+    let again = train_for(20, &run, "done", "topk").args(["--resume", "--json"]).output().unwrap();
+    assert!(again.status.success(), "{}", said(&again));
+    assert_eq!(again.stdout, done.stdout, "the same figures");
+    let text = train_for(20, &run, "done", "topk").arg("--resume").output().unwrap();
+    assert!(String::from_utf8_lossy(&text.stdout).contains("finished already, with the same settings: done"));
+    let other = train_for(20, &run, "done", "topk").args(["--resume", "--seed", "7"]).output().unwrap();
+    assert_eq!(other.status.code(), Some(1));
+    assert!(said(&other).contains("other settings: seed = 7, not 42"), "{}", said(&other));
+    let anew = train_for(20, &run, "done", "topk").output().unwrap();
+    assert!(anew.status.code() == Some(1) && said(&anew).contains("already"), "{}", said(&anew));
+    assert!(weights(&run, "done") == before);
+
+    // What tools take for the length of a text: the longest sample of the run.
+    let config: serde_json::Value = serde_json::from_slice(&fs::read(run.join("saes/done/cfg.json")).unwrap()).unwrap();
+    let store = sae_core::store::Store::open(&sae_core::Run::open(&run).unwrap(), "layers.1").unwrap();
+    let longest = (0..store.shards()).flat_map(|n| store.tokens(n).unwrap().position).max().unwrap() + 1;
+    assert_eq!(config["metadata"]["context_size"], longest, "{config}");
+}
+
+#[test]
 fn contradictions_are_refused_before_any_work() {
     let dir = tempfile::tempdir().unwrap();
     let run = harvested(dir.path());
@@ -182,6 +260,16 @@ fn contradictions_are_refused_before_any_work() {
     assert!(said(&["--arch", "topk", "--features", "8", "--k", "9"]).contains("k = 9 of 8 features"));
     assert!(said(&["--set", "bandwith=1"]).contains("is no field of train.toml"));
     assert!(said(&["--resume"]).contains("no checkpoint of x"));
+    for zero in [["--features", "0"], ["--expansion", "0"], ["--k", "0"], ["--set", "features=0"]] {
+        assert!(said(&zero).contains("an autoencoder has at least one feature"), "{zero:?}");
+    }
+    for (zero, sentence) in [
+        (["--steps", "0"], "steps = 0 (expected at least one step)"),
+        (["--batch", "0"], "batch = 0 (expected at least one token a step)"),
+        (["--buffer", "100"], "buffer = 100 rows for a batch of 4096 (expected at least a batch)"),
+    ] {
+        assert!(said(&zero).contains(sentence), "{zero:?}");
+    }
     assert!(said(&["--arch", "matryoshka", "--set", "prefixes=[9, 4]"]).contains("prefixes = [9, 4]"));
     assert!(!Path::new(run).join("saes").exists(), "nothing was begun");
 }

@@ -2,7 +2,7 @@
 
 mod features;
 
-use super::{Outcome, only};
+use super::{Outcome, sae_name};
 use crate::args::{Export, Target};
 use crate::commands::info;
 use anyhow::{Result, bail};
@@ -23,7 +23,7 @@ fn autoencoder(format: Format, args: &Export, dry: bool) -> Result<Outcome> {
         bail!("{} is a format of autoencoders, which are written whole", format.name());
     }
     let run = Run::open(&args.of.run)?;
-    let name = only(&args.of.sae, run.list("saes"), "autoencoder", "sae train")?;
+    let name = sae_name(&args.of.sae, &run)?;
     let saved = formats::load(&run.sae(&name))?;
     let summary = Summary::of(&saved);
     let text = format!("{name} as {}: {}  {}", format.name(), info::autoencoder(&summary), args.out.display());
