@@ -1,18 +1,20 @@
 //! The harvest itself: rows become samples, samples parts, parts go through the model in batches and into the store. What a part holds depends on the data alone, so that an interrupted harvest goes on with the same bytes.
 
 use crate::checkpoint::{Answers, Checkpoint, Prepared, Templating, fingerprint};
-use crate::data::{Alteration, Mapping, Row, Source};
+use crate::data::{Alteration, ImageSizes, Mapping, Row, Rows, Source, altered};
 use crate::model::{Compute, Input, Model, check_layers};
 use crate::{Error, Result, Shard, outlook};
 use burn::tensor::DType;
 use rayon::prelude::*;
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
+use sae_core::sample::Sample;
 use sae_core::store::{Part, Skipped, StoreDtype, StoreRecord, StoreSpec, StoreWriter, check_storable};
 use serde::Serialize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 /// Rows that are prepared at once, each on a thread of its own.
@@ -66,6 +68,9 @@ pub struct Plan {
     pub fetch_images: bool,
     /// What is done to rows before the model reads them; usually nothing.
     pub alterations: Vec<Alteration>,
+    /// Sizes of the images, where a first pass found them: white images are made without reading a file, and rows that the
+    /// first pass skipped are skipped again ([`Plan::blank`]).
+    pub image_sizes: Option<Arc<ImageSizes>>,
     /// Decoder blocks to capture behind, counted from 0.
     pub layers: Vec<usize>,
     /// Rows of the data to read; all of them if there is no limit.
@@ -97,6 +102,7 @@ impl Plan {
             mapping: Mapping::new(),
             fetch_images: false,
             alterations: Vec::new(),
+            image_sizes: None,
             layers,
             limit: None,
             shard: None,
@@ -110,9 +116,26 @@ impl Plan {
         }
     }
 
-    /// The data set as the model reads it.
+    /// The second pass over `samples`, which this plan captured: the same samples, with white images in place of theirs.
+    #[must_use]
+    pub fn blank(&self, samples: &[Sample]) -> Self {
+        let mut plan = self.clone();
+        plan.alterations.push(Alteration::BLANK);
+        plan.image_sizes = Some(Arc::new(ImageSizes::new(samples)));
+        plan
+    }
+
+    /// The data set.
     pub(crate) fn source(&self) -> Result<Source> {
-        Ok(Source::open(&self.data)?.fetching(self.fetch_images).altered(self.alterations.clone()))
+        Ok(Source::open(&self.data)?.fetching(self.fetch_images))
+    }
+
+    /// Its rows as the model reads them. Rows may be passed over (`nth`, `skip`) at little cost: images are read and altered
+    /// where rows are prepared.
+    pub(crate) fn stream(&self, source: &Source) -> Result<Rows> {
+        let rows = source.rows(&self.mapping)?;
+        let alterations = self.alterations.iter();
+        Ok(alterations.fold(rows, |rows, alteration| altered(rows, *alteration, self.image_sizes.clone())))
     }
 
     /// The first row that is read, and the row before which reading ends (the last shard reads whatever there is).
@@ -208,7 +231,7 @@ pub fn harvest(plan: &Plan, run: &Run, progress: &mut dyn FnMut(&Progress)) -> R
         positions: stored.rows,
         skipped: stored.source_rows - stored.samples,
     };
-    let rows = source.rows(&plan.mapping)?;
+    let rows = plan.stream(&source)?;
     // Samples of the next part are prepared while the model runs on this one.
     let (sender, drafts) = sync_channel(1);
     std::thread::scope(|scope| {

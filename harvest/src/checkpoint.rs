@@ -166,22 +166,34 @@ impl Checkpoint {
     /// The row with the reason why it is no sample.
     pub fn prepare(&self, row: Row, answers: Answers, templating: Templating) -> Result<Prepared, Skipped> {
         let Row { number, source, key, record } = row;
-        record.and_then(|record| self.sample(record, source, &key, answers, templating)).map_err(|reason| Skipped {
-            row: number,
-            key,
-            reason,
-        })
+        let sample = record.and_then(|record| Ok(self.sample(&record, source, &key, answers, templating)?.0));
+        sample.map_err(|reason| Skipped { row: number, key, reason })
     }
 
-    fn sample(
+    /// The same, with the image files that the sample was made of: they are read once, so that both are of the same bytes.
+    pub(crate) fn prepare_with_files(
         &self,
-        record: Record,
+        row: Row,
+        answers: Answers,
+        templating: Templating,
+    ) -> Result<(Prepared, Vec<Vec<u8>>), Skipped> {
+        let Row { number, source, key, record } = row;
+        let sample = record.and_then(|record| {
+            let (prepared, files) = self.sample(&record, source, &key, answers, templating)?;
+            Ok((prepared, files.into_iter().map(Cow::into_owned).collect()))
+        });
+        sample.map_err(|reason| Skipped { row: number, key, reason })
+    }
+
+    fn sample<'r>(
+        &self,
+        record: &'r Record,
         source: String,
         key: &str,
         answers: Answers,
         templating: Templating,
-    ) -> Result<Prepared, String> {
-        let (turns, generate) = conversation(&record, answers)?;
+    ) -> Result<(Prepared, Vec<Cow<'r, [u8]>>), String> {
+        let (turns, generate) = conversation(record, answers)?;
         let (prompt, text) = match templating {
             Templating::Auto => {
                 let texts: Vec<_> = turns.iter().map(Turn::text).collect();
@@ -220,9 +232,9 @@ impl Checkpoint {
             sha256: hex(Sha256::digest(file)),
         });
         let images = refs.collect();
-        let id = sample_id(&record, &files);
-        let sample = Sample { id, key: key.to_owned(), text, images, source, meta: record.meta };
-        Ok(Prepared { sample, tokens, frames })
+        let id = sample_id(record, &files);
+        let sample = Sample { id, key: key.to_owned(), text, images, source, meta: record.meta.clone() };
+        Ok((Prepared { sample, tokens, frames }, files))
     }
 }
 

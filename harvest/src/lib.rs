@@ -21,6 +21,7 @@
 //! one of the hub, [`data::Fetch`] an image behind a link, and [`chat`] asks an endpoint, for those who want it; nothing else
 //! reaches for the network.
 
+mod alphabet;
 mod capture;
 pub mod chat;
 mod checkpoint;

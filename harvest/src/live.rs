@@ -55,7 +55,7 @@ impl Live {
         check_layers(checkpoint.config(), &[layer])?;
         let data = plan.source()?;
         let model = checkpoint.load(Some(layer), &Compute::on(&plan.device.open()?, plan.dtype.into()))?;
-        let rows = data.rows(&plan.mapping)?;
+        let rows = plan.stream(&data)?;
         let limit = (exclude.norm <= 0.0).then_some(f32::INFINITY);
         let (place, chunk) = (Place::default(), Vec::new());
         Ok(Self { checkpoint, model, plan: plan.clone(), data, rows, exclude, limit, place, chunk })
@@ -80,7 +80,7 @@ impl Live {
             if self.place.before == 0 || self.place.kept == 0 {
                 return Err(Error::Plan("the data gave no position to train on".into()));
             }
-            self.rows = self.data.rows(&self.plan.mapping)?;
+            self.rows = self.plan.stream(&self.data)?;
             self.place.before = 0;
             chunk = self.read()?;
         }
@@ -153,7 +153,7 @@ impl Source for Live {
         let limit = place["limit"].as_u64().map(|bits| f32::from_bits(bits as u32));
         self.limit = limit.or((self.exclude.norm <= 0.0).then_some(f32::INFINITY));
         let again = |e: Error| sae_core::Error::Config(e.to_string());
-        self.rows = self.data.rows(&self.plan.mapping).map_err(again)?;
+        self.rows = self.plan.stream(&self.data).map_err(again)?;
         let skipped = self.rows.by_ref().take(to.before as usize).count() as u64;
         if skipped != to.before {
             return Err(other());

@@ -69,7 +69,7 @@ impl<'a> Predictor<'a> {
     /// nothing and are returned.
     pub fn run(&self, replace: &Replace, see: &mut dyn FnMut(Option<&Predicted>, u64)) -> Result<Vec<Skipped>> {
         let limit = self.plan.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let mut rows = self.source.rows(&self.plan.mapping)?.take(limit);
+        let mut rows = self.plan.stream(&self.source)?.take(limit);
         let (mut skipped, mut done) = (Vec::new(), 0);
         loop {
             let chunk = rows.by_ref().take(CHUNK).collect::<Result<Vec<Row>>>()?;

@@ -63,14 +63,8 @@ impl Probe {
         let parts = (0..images.len()).map(Part::Image).chain([Part::Text(text.to_owned())]).collect();
         // The answer is what the model will say: it is left out again.
         let turns = vec![Turn { role: Role::User, parts }, Turn::of_text(Role::Assistant, "")];
-        let images = images.iter().map(|path| ImageFile {
-            path: path.display().to_string(),
-            file: path.clone(),
-            bytes: None,
-            fetch: None,
-        });
-        let record =
-            Record { turns, pair: None, verbatim: Some(text.to_owned()), images: images.collect(), meta: Value::Null };
+        let images = images.iter().map(|path| ImageFile::on_disk(path)).collect();
+        let record = Record { turns, pair: None, verbatim: Some(text.to_owned()), images, meta: Value::Null };
         let row = Row { number: 0, source: String::new(), key: String::new(), record: Ok(record) };
         self.checkpoint.prepare(row, Answers::None, self.template).map_err(|skipped| skipped.reason)
     }

@@ -6,7 +6,7 @@ use crate::data::{Part, Turn};
 use crate::model::VisionConfig;
 use crate::model::config::Framing;
 use crate::template::{Template, special_tokens};
-use crate::{Error, Result};
+use crate::{Error, Result, alphabet};
 use sae_core::sample::{Modality, Role, Token};
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -58,6 +58,8 @@ pub struct Prompter {
     placeholder: Option<Placeholder>,
     /// Without a template: what stands between turns, and whether it stands behind the last one too.
     separator: (String, bool),
+    /// Whether tokens are named in the alphabet of bytes.
+    bytes: bool,
 }
 
 impl Prompter {
@@ -88,6 +90,7 @@ impl Prompter {
             template: Template::open(folder, vision.is_some())?,
             placeholder,
             separator,
+            bytes: alphabet::names_tokens_of(&tokenizer),
             tokenizer,
         })
     }
@@ -209,16 +212,22 @@ impl Prompter {
         let decode = |ids: &[u32]| self.tokenizer.decode(ids, false).unwrap_or_default();
         let text = decode(&[id, id]).strip_prefix(&decode(&[id])).unwrap_or_default().to_owned();
         match text.is_empty() || text.contains(char::REPLACEMENT_CHARACTER) {
-            true => self.tokenizer.id_to_token(id).unwrap_or_default(),
+            true => self.name(id),
             false => text,
         }
+    }
+
+    /// What the vocabulary calls a token, readable ([`alphabet`]).
+    fn name(&self, id: u32) -> String {
+        let name = self.tokenizer.id_to_token(id).unwrap_or_default();
+        if self.bytes { alphabet::readable(&name) } else { name }
     }
 
     /// The text a token stands for; its name if it stands for none, or for a fraction of a character.
     fn piece(&self, id: u32, text: &str, (start, end): (usize, usize)) -> String {
         match text.get(start..end) {
             Some(piece) if !piece.is_empty() => piece.to_owned(),
-            _ => self.tokenizer.id_to_token(id).unwrap_or_default(),
+            _ => self.name(id),
         }
     }
 }

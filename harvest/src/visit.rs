@@ -12,7 +12,7 @@ use sae_core::store::Skipped;
 pub struct Visited<'a> {
     /// The sample.
     pub sample: &'a Prepared,
-    /// The files of its images.
+    /// The files of its images, in their order, as the sample was made of them.
     pub files: &'a [Vec<u8>],
     /// `[positions, d_in]`.
     pub hidden: &'a [f32],
@@ -37,22 +37,19 @@ pub fn visit<E: From<Error>>(
     let device = plan.device.open().map_err(Error::from)?;
     let model = checkpoint.load(Some(layer), &Compute::on(&device, plan.dtype.into()))?;
     let limit = plan.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let mut rows = source.rows(&plan.mapping)?.take(limit);
+    let mut rows = plan.stream(&source)?.take(limit);
     let (mut skipped, mut done) = (Vec::new(), 0);
     loop {
         let chunk = rows.by_ref().take(CHUNK).collect::<Result<Vec<Row>>>()?;
         if chunk.is_empty() {
             return Ok(skipped);
         }
-        let prepared = chunk.into_par_iter().map(|row| {
-            let images = row.record.as_ref().map(|record| record.images.clone()).unwrap_or_default();
-            let files = images.iter().filter_map(|image| Some(image.read().ok()?.into_owned())).collect::<Vec<_>>();
-            (checkpoint.prepare(row, plan.answers, plan.template), files)
-        });
+        let prepared =
+            chunk.into_par_iter().map(|row| checkpoint.prepare_with_files(row, plan.answers, plan.template));
         let (mut samples, mut files) = (Vec::new(), Vec::new());
-        for (prepared, own) in prepared.collect::<Vec<_>>() {
+        for prepared in prepared.collect::<Vec<_>>() {
             match prepared {
-                Ok(prepared) => {
+                Ok((prepared, own)) => {
                     samples.push(prepared);
                     files.push(own);
                 }

@@ -43,6 +43,14 @@ pub enum Error {
         /// The run folder or the file.
         path: PathBuf,
     },
+    /// The run folder holds what another harvest captured.
+    #[error("{cause}: {path}")]
+    OtherHarvest {
+        /// What it holds.
+        cause: String,
+        /// The run folder.
+        path: PathBuf,
+    },
     /// The device failed or is not there.
     #[error("{0}")]
     Device(String),

@@ -6,9 +6,8 @@ use crate::terminal::{self, count, counted, size};
 use anyhow::Result;
 use filters::pmi::APART;
 use harvest::Plan;
-use harvest::data::Alteration;
 use sae_core::Run;
-use sae_core::store::StoreRecord;
+use sae_core::store::{StoreRecord, load_samples};
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
@@ -71,21 +70,23 @@ pub fn capture(plan: &Plan, run: &Path) -> Result<StoreRecord> {
     let start = Instant::now();
     let mut before = None;
     let record = harvest::harvest(plan, &run, &mut |progress| {
-        // What an interrupted harvest had stored took no time in this one.
-        let first = *before.get_or_insert(progress.positions);
-        let speed = (progress.positions - first) as f64 / start.elapsed().as_secs_f64();
         bar.set_position(progress.samples + progress.skipped);
+        // What an interrupted harvest had stored took no time in this one.
+        let first = *before.get_or_insert_with(|| {
+            bar.reset_eta();
+            progress.positions
+        });
+        let speed = (progress.positions - first) as f64 / start.elapsed().as_secs_f64();
         bar.set_message(format!("{} tokens, {speed:.0}/s, {} skipped", count(progress.positions), progress.skipped));
     })?;
     bar.finish_and_clear();
     Ok(record)
 }
 
-/// Harvests the same samples with white images, into the folder of the run where `sae score` looks for them.
+/// Harvests the samples of a finished harvest with white images, into the folder of the run where `sae score` looks for them.
 pub fn capture_apart(plan: &Plan, run: &Path) -> Result<StoreRecord> {
-    let mut plan = plan.clone();
-    plan.alterations.push(Alteration::BLANK);
-    capture(&plan, &run.join(APART))
+    let samples = load_samples(&Run::open(run)?)?;
+    capture(&plan.blank(&samples), &run.join(APART))
 }
 
 fn plan(args: &Harvest, dry: bool) -> Result<Plan> {

@@ -66,7 +66,9 @@ pub(super) fn build(opened: &Opened, threshold: f32, lens: Option<&Lens>) -> Res
     let d_sae = saved.d_sae;
     let (mut indexer, mut tops) = (Indexer::new(d_sae), TopTokens::new(d_sae, threshold));
     opened.pass("index", &mut [&mut indexer, &mut tops])?;
+    let stage = terminal::stage("weights");
     let weights = Weights::of(&tops, &opened.store)?;
+    drop(stage);
     let mut rows: Vec<_> = (0..d_sae).map(|k| FeatureRow::counted(&indexer, k)).collect();
     weigh(&mut rows, &weights);
     let words = lens.map(|lens| {
@@ -76,8 +78,10 @@ pub(super) fn build(opened: &Opened, threshold: f32, lens: Option<&Lens>) -> Res
         words
     });
     let words = words.transpose()?;
+    let stage = terminal::stage("neighbors");
     let coactive = indexer.together.most();
     let neighbours = index::neighbours(saved);
+    drop(stage);
     let dir = opened.run.features(&opened.name);
     let _lock = opened.run.lock()?;
     index::write_examples(&dir.join("examples.parquet"), &indexer)?;

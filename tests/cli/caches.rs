@@ -253,6 +253,7 @@ fn files_that_lie_are_named_and_leave_no_run() {
     refused(&change("saev", metadata, Box::new(replaced("float32", "float16"))), &[], &["float16"]);
     refused(&change("saev", "acts000001.bin", Box::new(cut(4))), &[], &["acts000001.bin", "636 bytes"]);
     refused(&change("saev", "shards.json", Box::new(replaced("acts000001", "../acts0"))), &[], &["outside"]);
+    refused(&change("saev", "shards.json", Box::new(replaced("acts000001", "acts000000"))), &[], &["listed twice"]);
     let nan = |mut bytes: Vec<u8>| {
         bytes[4 * 8 * 7 + 4..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
         bytes
@@ -295,6 +296,51 @@ fn files_that_lie_are_named_and_leave_no_run() {
     assert!(fails(2, &["import", "x", "--from", "onnx", "--run", "r"]).contains("saelens-cache"));
 }
 
+/// Imports into a fresh run. Numbers may be other ones, and there may be an error: nothing may break.
+fn import_anyhow(dir: &Path, format: CacheFormat, path: PathBuf, tokens: Option<PathBuf>) {
+    let import = Import {
+        format,
+        path,
+        layer: Some(1),
+        column: None,
+        tokens,
+        sample_length: None,
+        model: None,
+        store_dtype: None,
+        part_rows: 1000,
+    };
+    let folder = dir.join("run");
+    let _ = fs::remove_dir_all(&folder);
+    let _ = import.run(&Run::create(&folder).unwrap(), &mut |_| ());
+}
+
+#[test]
+fn short_and_damaged_files_of_any_format_end_in_an_error_at_worst() {
+    let dir = tempfile::tempdir().unwrap();
+    let tensor = "activations.safetensors";
+    for (cache, file, format, named, tokens) in [
+        ("saev", "acts000001.bin", CacheFormat::Saev, "", false),
+        ("saev", "metadata.json", CacheFormat::Saev, "", false),
+        ("saev", "shards.json", CacheFormat::Saev, "", false),
+        ("saelens", "state.json", CacheFormat::SaeLens, "", false),
+        ("saelens", "dataset_info.json", CacheFormat::SaeLens, "", false),
+        ("plain", tensor, CacheFormat::Safetensors, tensor, false),
+        ("plain", "flat.npy", CacheFormat::Npy, "flat.npy", false),
+        ("plain", "tokens.parquet", CacheFormat::Safetensors, tensor, true),
+    ] {
+        let size = fs::metadata(golden(cache).join(file)).unwrap().len() as usize;
+        for at in (0..size).step_by(size.div_ceil(40)) {
+            for flip in [false, true] {
+                let path = damaged(dir.path(), cache, file, |mut bytes| {
+                    bytes[at] ^= 0xff;
+                    bytes[..if flip { bytes.len() } else { at }].to_vec()
+                });
+                import_anyhow(dir.path(), format, path.join(named), tokens.then(|| path.join(file)));
+            }
+        }
+    }
+}
+
 #[test]
 fn streams_with_flipped_bytes_end_in_an_error_at_worst() {
     let dir = tempfile::tempdir().unwrap();
@@ -305,20 +351,6 @@ fn streams_with_flipped_bytes_end_in_an_error_at_worst() {
             bytes[at] ^= 0xff;
             bytes
         });
-        let import = Import {
-            format: CacheFormat::SaeLens,
-            path,
-            layer: None,
-            column: None,
-            tokens: None,
-            sample_length: None,
-            model: None,
-            store_dtype: None,
-            part_rows: 1000,
-        };
-        let folder = dir.path().join("run");
-        let _ = fs::remove_dir_all(&folder);
-        // Numbers may change, and nothing may break.
-        let _ = import.run(&Run::create(&folder).unwrap(), &mut |_| ());
+        import_anyhow(dir.path(), CacheFormat::SaeLens, path, None);
     }
 }

@@ -1,29 +1,25 @@
 //! Rows changed on purpose: images replaced by white ones, so that a text is read without what its image shows; and faults of
-//! known kinds and rates, so that scores can be tried on them. Changes rows only, in memory, the same ones for the same seed.
+//! known kinds and rates, so that scores can be tried on them. Changes what rows say, in memory, the same for the same seed;
+//! what is done to pixels is only noted, and done where the image is read (`redraw.rs`).
 
 use super::image::ImageFile;
 use super::record::{Part, Record};
+use super::redraw::{ImageSizes, Redraw, Size};
 use super::source::{Row, Rows};
 use super::wording;
-use crate::pixels;
-use crate::resample::Rgb;
 use crate::{Error, Result};
-use image::{ExtendedColorType, ImageEncoder, RgbImage, codecs::png::PngEncoder};
 use rand::{Rng, RngExt};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use sae_core::sample::Role;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// The field of a row's other columns that says whether it was changed.
 pub const ALTERED: &str = "altered";
 
-/// Rows that are in memory at once; what is swapped is swapped among them.
+/// Rows among which faults exchange what rows say. Windows begin at the first row of the data, whichever rows are read.
 const WINDOW: usize = 256;
-/// Standard deviation of a blur, as a share of the shorter side.
-const BLUR: f32 = 0.08;
-/// Standard deviation of noise, of 255.
-const NOISE: f32 = 96.0;
 
 /// What is done to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,6 +57,11 @@ impl Fault {
         Self::BlurredImages,
         Self::NoisyImages,
     ];
+
+    /// Whether a row gets something of another one.
+    fn exchanges(self) -> bool {
+        matches!(self, Self::SwappedImages | Self::SwappedAnswers | Self::NearAnswers | Self::WrongWord)
+    }
 
     /// The name in files.
     pub fn name(self) -> &'static str {
@@ -106,23 +107,25 @@ impl Alteration {
 
     /// Random numbers that depend on the row's key and on the seed alone.
     fn rng(&self, key: &str) -> ChaCha8Rng {
+        ChaCha8Rng::seed_from_u64(self.seed_of(key))
+    }
+
+    fn seed_of(&self, key: &str) -> u64 {
         // FNV-1a.
         let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-        ChaCha8Rng::seed_from_u64(hash ^ self.seed.rotate_left(32))
+        hash ^ self.seed.rotate_left(32)
     }
 
     fn draws(&self, key: &str) -> bool {
         self.share >= 1.0 || self.rng(key).random::<f64>() < self.share
     }
 
-    /// Changes the rows of a window, and says in each whether it was changed.
-    fn apply(&self, rows: &mut [Result<Row>]) {
+    /// Exchanges what the rows of a window say, and says in each whether it was changed.
+    fn exchange(&self, rows: &mut [Result<Row>]) {
         let mut chosen: Vec<usize> = Vec::new();
         for (n, row) in rows.iter_mut().enumerate() {
             let Ok(Row { key, record: Ok(record), .. }) = row else { continue };
-            if self.fault != Fault::BlankImages {
-                mark(record, false);
-            }
+            mark(record, false);
             if self.draws(key) {
                 chosen.push(n);
             }
@@ -131,12 +134,7 @@ impl Alteration {
             Fault::SwappedImages => self.swap(rows, &chosen, images, |record, images| record.images = images),
             Fault::SwappedAnswers => self.swap(rows, &chosen, answers, set_answers),
             Fault::NearAnswers => near(rows, &chosen),
-            Fault::WrongWord => self.wrong_word(rows, &chosen),
-            _ => chosen.iter().for_each(|n| {
-                if let Ok(row) = &mut rows[*n] {
-                    self.change(row);
-                }
-            }),
+            _ => self.wrong_word(rows, &chosen),
         }
     }
 
@@ -195,44 +193,39 @@ impl Alteration {
         }
     }
 
-    fn change(&self, row: &mut Row) {
-        let mut rng = self.rng(&format!("fault {}", row.key));
-        let Ok(record) = &mut row.record else { return };
-        let changed = match self.fault {
-            Fault::ShuffledWords => Ok(reword(record, |answer| wording::shuffled(answer, &mut rng))),
-            Fault::TruncatedAnswers => Ok(reword(record, wording::truncated)),
-            _ => {
-                let images = record.images.iter().map(|image| self.redrawn(image, &mut rng));
-                images.collect::<Result<Vec<_>, _>>().map(|images| {
-                    record.images = images;
-                    !record.images.is_empty()
-                })
-            }
-        };
-        match changed {
-            Ok(changed) if self.fault != Fault::BlankImages => mark(record, changed),
-            Ok(_) => (),
-            Err(reason) => row.record = Err(reason),
+    /// Changes a row by itself, and says in it whether it was changed. White images are of the sizes that a first pass found,
+    /// where there was one.
+    fn change(&self, row: &mut Row, sizes: Option<&ImageSizes>) {
+        let Row { key, source, record: Ok(record), .. } = row else { return };
+        let chosen = self.draws(key);
+        let fault = format!("fault {key}");
+        let changed = chosen
+            && match self.fault {
+                Fault::ShuffledWords => {
+                    let mut rng = self.rng(&fault);
+                    reword(record, |answer| wording::shuffled(answer, &mut rng))
+                }
+                Fault::TruncatedAnswers => reword(record, wording::truncated),
+                Fault::BlankImages => {
+                    let size = |image| sizes.map_or(Size::OfFile, |sizes| sizes.get(source, image));
+                    redraw(record, |image| Redraw::White(size(image)))
+                }
+                Fault::NoisyImages => {
+                    let seed = self.seed_of(&fault);
+                    redraw(record, |image| Redraw::Noisy { seed, image: image as u64 })
+                }
+                _ => redraw(record, |_| Redraw::Blurred),
+            };
+        if self.fault != Fault::BlankImages {
+            mark(record, changed);
         }
     }
+}
 
-    fn redrawn(&self, file: &ImageFile, rng: &mut ChaCha8Rng) -> Result<ImageFile, String> {
-        let Rgb { width, height, mut data } = pixels::decode(&file.read()?)?;
-        let size = [width as u32, height as u32];
-        match self.fault {
-            Fault::BlankImages => data.fill(255),
-            Fault::NoisyImages => data.iter_mut().for_each(|v| *v = (f32::from(*v) + NOISE * normal(rng)) as u8),
-            _ => {
-                let image = RgbImage::from_raw(size[0], size[1], data).ok_or("the image has another size")?;
-                let sigma = (BLUR * size[0].min(size[1]) as f32).max(0.5);
-                data = image::imageops::fast_blur(&image, sigma).into_raw();
-            }
-        }
-        let mut bytes = Vec::new();
-        let encoder = PngEncoder::new(&mut bytes);
-        encoder.write_image(&data, size[0], size[1], ExtendedColorType::Rgb8).map_err(|e| e.to_string())?;
-        Ok(ImageFile::held(file.path.clone(), bytes))
-    }
+/// Has the images drawn anew when they are read; whether there are any.
+fn redraw(record: &mut Record, how: impl Fn(usize) -> Redraw) -> bool {
+    record.images.iter_mut().enumerate().for_each(|(n, image)| image.redraw.push(how(n)));
+    !record.images.is_empty()
 }
 
 /// What the rows of a window say, each in the place of its row.
@@ -272,12 +265,6 @@ fn reword(record: &mut Record, change: impl FnMut(&str) -> String) -> bool {
     changed
 }
 
-/// A draw from the standard normal distribution (Box and Muller 1958).
-fn normal(rng: &mut impl Rng) -> f32 {
-    let (radius, angle): (f32, f32) = (1.0 - rng.random::<f32>(), rng.random::<f32>());
-    (-2.0 * radius.ln()).sqrt() * (std::f32::consts::TAU * angle).cos()
-}
-
 fn mark(record: &mut Record, altered: bool) {
     if let Some(meta) = record.meta.as_object_mut() {
         meta.insert(ALTERED.into(), altered.into());
@@ -306,27 +293,49 @@ fn set_answers(record: &mut Record, answers: Vec<String>) {
     }
 }
 
-/// The rows, changed, a window at a time. Rows that say nothing stay as they are.
-pub(super) fn altered(rows: Rows, alteration: Alteration) -> Rows {
-    Box::new(Altered { rows, alteration, window: VecDeque::new() })
+/// The rows, changed. Rows that say nothing stay as they are.
+pub(crate) fn altered(rows: Rows, alteration: Alteration, sizes: Option<Arc<ImageSizes>>) -> Rows {
+    if alteration.fault.exchanges() {
+        return Box::new(Exchanged { rows, alteration, window: VecDeque::new() });
+    }
+    Box::new(rows.map(move |row| {
+        let mut row = row?;
+        alteration.change(&mut row, sizes.as_deref());
+        Ok(row)
+    }))
 }
 
-struct Altered {
+/// Rows that get what others say, a window at a time.
+struct Exchanged {
     rows: Rows,
     alteration: Alteration,
     window: VecDeque<Result<Row, Error>>,
 }
 
-impl Iterator for Altered {
+impl Iterator for Exchanged {
     type Item = Result<Row>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.window.is_empty() {
             let mut window: Vec<_> = self.rows.by_ref().take(WINDOW).collect();
-            self.alteration.apply(&mut window);
+            self.alteration.exchange(&mut window);
             self.window = window.into();
         }
         self.window.pop_front()
+    }
+
+    /// Whole windows that are passed over stay as they are.
+    fn nth(&mut self, n: usize) -> Option<Self::Item> {
+        let here = n.min(self.window.len());
+        self.window.drain(..here);
+        let (windows, rest) = ((n - here) / WINDOW, (n - here) % WINDOW);
+        if windows > 0 {
+            self.rows.nth(windows * WINDOW - 1)?;
+        }
+        for _ in 0..rest {
+            self.next()?;
+        }
+        self.next()
     }
 }
 
@@ -334,6 +343,9 @@ impl Iterator for Altered {
 mod tests {
     use super::super::record::{Pair, Turn};
     use super::*;
+    use crate::pixels;
+    use crate::resample::Rgb;
+    use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
     use serde_json::json;
 
     fn png(shade: u8) -> Vec<u8> {
@@ -358,7 +370,7 @@ mod tests {
     }
 
     fn records(count: usize, fault: Fault, share: f64) -> Vec<Record> {
-        altered(rows(count), Alteration { fault, share, seed: 3 }).map(|row| row.unwrap().record.unwrap()).collect()
+        altered(rows(count), Alteration { fault, share, seed: 3 }, None).map(|row| row.unwrap().record.unwrap()).collect()
     }
 
     #[test]
@@ -430,7 +442,7 @@ mod tests {
             }))
         };
         let of =
-            |fault| altered(rows(), Alteration { fault, share: 1.0, seed: 3 }).map(|row| row.unwrap().record.unwrap());
+            |fault| altered(rows(), Alteration { fault, share: 1.0, seed: 3 }, None).map(|row| row.unwrap().record.unwrap());
         for (n, new) in of(Fault::WrongWord).enumerate() {
             let (old, new) = (record(n).pair.unwrap(), new.pair.unwrap());
             assert!(old.chosen != new.chosen && old.rejected != new.rejected, "{new:?}");
@@ -453,8 +465,29 @@ mod tests {
             Ok(row)
         };
         let rows: Rows = Box::new((0..2).map(broken));
-        let found: Vec<_> = altered(rows, Alteration::BLANK).map(|row| row.unwrap().record.unwrap_err()).collect();
-        assert_eq!(found[0], "no text");
-        assert!(found[1].contains("does not decode"), "{}", found[1]);
+        let found: Vec<_> = altered(rows, Alteration::BLANK, None).map(|row| row.unwrap().record).collect();
+        assert_eq!(found[0].as_ref().unwrap_err(), "no text");
+        let image = found[1].as_ref().unwrap().images[0].read().unwrap_err();
+        assert!(image.contains("does not decode"), "{image}");
+    }
+
+    #[test]
+    fn rows_that_are_passed_over_change_nothing_in_the_others() {
+        let record = |row: Result<Row>| row.unwrap().record.unwrap();
+        for fault in Fault::TRIED {
+            let alteration = Alteration { fault, share: 0.5, seed: 3 };
+            let all: Vec<_> = altered(rows(600), alteration, None).map(record).collect();
+            for skip in [0, 1, 255, 256, 300, 512, 599] {
+                let mut found = altered(rows(600), alteration, None).skip(skip);
+                assert_eq!(found.next().map(record).as_ref(), Some(&all[skip]), "{fault:?}");
+                // Within a window, to the end of it, and over one.
+                for step in [3, 200, 280] {
+                    let mut found = altered(rows(600), alteration, None);
+                    assert_eq!(found.nth(skip).map(record).as_ref(), Some(&all[skip]));
+                    assert_eq!(found.nth(step).map(record).as_ref(), all.get(skip + step + 1), "{fault:?}");
+                }
+            }
+            assert!(altered(rows(600), alteration, None).nth(600).is_none());
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! An image of a row: where its file is - on disk, in the data set itself, in the row as base64, behind a link - and its
-//! bytes when they are asked for, bounded. Decodes nothing.
+//! bytes when they are asked for, bounded. Decodes nothing, unless the image is to be drawn anew.
 
 use super::fetch::Fetch;
+use super::redraw::{Redraw, redraw};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -24,17 +25,24 @@ pub struct ImageFile {
     pub bytes: Option<Vec<u8>>,
     /// What follows links, if they are to be followed.
     pub fetch: Option<Fetch>,
+    /// How it is drawn anew when it is read, step by step; usually not at all.
+    pub(super) redraw: Vec<Redraw>,
 }
 
 impl ImageFile {
     /// A file that the data set names.
     pub(super) fn named(path: &str) -> Self {
-        Self { path: path.to_owned(), file: PathBuf::new(), bytes: None, fetch: None }
+        Self { path: path.to_owned(), file: PathBuf::new(), bytes: None, fetch: None, redraw: Vec::new() }
+    }
+
+    /// A file on disk that no data set names.
+    pub(crate) fn on_disk(path: &Path) -> Self {
+        Self { file: path.to_path_buf(), ..Self::named(&path.display().to_string()) }
     }
 
     /// A file that the data set holds; `path` is what it calls it.
     pub(super) fn held(path: String, bytes: Vec<u8>) -> Self {
-        Self { path, file: PathBuf::new(), bytes: Some(bytes), fetch: None }
+        Self { path, file: PathBuf::new(), bytes: Some(bytes), fetch: None, redraw: Vec::new() }
     }
 
     /// An image in JSON: a path or link, or Hugging Face's object of `bytes` (base64 there) and `path`.
@@ -66,11 +74,18 @@ impl ImageFile {
         self.fetch = fetch.cloned();
     }
 
-    /// The file's bytes.
+    /// The file's bytes; of an image that is drawn anew, those of a PNG file.
     ///
     /// # Errors
     /// Why they cannot be had.
     pub fn read(&self) -> Result<Cow<'_, [u8]>, String> {
+        match self.redraw.is_empty() {
+            true => self.original(),
+            false => redraw(&self.redraw, || self.original()).map(Cow::Owned),
+        }
+    }
+
+    fn original(&self) -> Result<Cow<'_, [u8]>, String> {
         if let Some(bytes) = &self.bytes {
             return Ok(Cow::Borrowed(bytes));
         }

@@ -10,6 +10,7 @@ mod json;
 mod lenient;
 mod parquet;
 mod record;
+mod redraw;
 mod schema;
 mod shards;
 mod source;
@@ -19,8 +20,10 @@ mod webdataset;
 mod wording;
 
 pub use alter::{ALTERED, Alteration, Fault};
+pub(crate) use alter::altered;
 pub use fetch::Fetch;
 pub use image::ImageFile;
 pub use record::{Pair, Part, Record, Turn};
+pub use redraw::ImageSizes;
 pub use source::{Format, Mapping, Row, Rows, Source, record};
 pub use webdataset::read_archive;

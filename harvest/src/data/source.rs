@@ -1,6 +1,5 @@
 //! Where a data set lies and in which format: the files in order, and the stream of their rows. Decodes nothing itself.
 
-use super::alter::{Alteration, altered};
 use super::columns::Columns;
 use super::fetch::Fetch;
 use super::record::Record;
@@ -65,8 +64,6 @@ pub struct Source {
     pub files: Vec<PathBuf>,
     /// What follows links to images, if they are to be followed.
     pub fetch: Option<Fetch>,
-    /// What is done to its rows, in this order.
-    pub alterations: Vec<Alteration>,
 }
 
 /// A row of a data set.
@@ -107,7 +104,7 @@ impl Source {
                 Error::data(path)(format!("{known}, or folders of them or of images"))
             })?;
             let root = path.parent().unwrap_or(Path::new("")).to_path_buf();
-            return Ok(Self { root, format, files: vec![path.to_path_buf()], fetch: None, alterations: Vec::new() });
+            return Ok(Self { root, format, files: vec![path.to_path_buf()], fetch: None });
         }
         let here = entries(path)?;
         let mut found = choose(&here)?;
@@ -118,7 +115,7 @@ impl Source {
         }
         let nothing = "the folder holds no .tar, .parquet, .jsonl or .json files, and no images";
         let (format, files) = found.ok_or_else(|| Error::data(path)(nothing))?;
-        Ok(Self { root: path.to_path_buf(), format, files, fetch: None, alterations: Vec::new() })
+        Ok(Self { root: path.to_path_buf(), format, files, fetch: None })
     }
 
     fn of_shards(files: Vec<PathBuf>) -> Result<Self> {
@@ -130,7 +127,7 @@ impl Source {
         let format = file_format(&files[0])?.ok_or_else(unknown)?;
         let inside = |root: &Path| files.iter().all(|file| file.starts_with(root));
         let root = files[0].ancestors().skip(1).find(|root| inside(root)).unwrap_or(Path::new("")).to_path_buf();
-        Ok(Self { root, format, files, fetch: None, alterations: Vec::new() })
+        Ok(Self { root, format, files, fetch: None })
     }
 
     /// The number of rows of an archive, without reading what they hold.
@@ -142,12 +139,6 @@ impl Source {
     #[must_use]
     pub fn fetching(self, links: bool) -> Self {
         Self { fetch: links.then(Fetch::new), ..self }
-    }
-
-    /// The same data set, whose rows are changed.
-    #[must_use]
-    pub fn altered(self, alterations: Vec<Alteration>) -> Self {
-        Self { alterations, ..self }
     }
 
     /// The rows, read one after the other; columns renamed as `mapping` says.
@@ -170,7 +161,7 @@ impl Source {
                 columns.map(|columns| understand(columns, &place, format!("{name}:{row}")))
             })
         });
-        let rows: Rows = Box::new(rows.map(move |row| {
+        Ok(Box::new(rows.map(move |row| {
             let mut row = row?;
             row.number = number;
             if row.key.is_empty() {
@@ -178,8 +169,7 @@ impl Source {
             }
             number += 1;
             Ok(row)
-        }));
-        Ok(self.alterations.iter().fold(rows, |rows, alteration| altered(rows, *alteration)))
+        })))
     }
 }
 

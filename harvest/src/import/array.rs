@@ -91,7 +91,9 @@ impl Matrix {
             let some: Vec<_> = there.iter().take(8).map(String::as_str).collect();
             Error::data(path)(format!("there is no tensor {TENSOR}, but {}", some.join(", ")))
         })?;
-        let (dtype, _) = tensors.bytes(TENSOR).expect("it has a shape");
+        let Some((dtype, _)) = tensors.bytes(TENSOR) else {
+            return Err(Error::data(path)(format!("tensor {TENSOR} has a shape, but no numbers")));
+        };
         if ![Dtype::F32, Dtype::F16, Dtype::BF16].contains(&dtype) {
             return Err(Error::data(path)(format!("{TENSOR} is {dtype:?}: f32, f16 and bf16 are read")));
         }

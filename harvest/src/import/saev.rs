@@ -10,6 +10,7 @@ use sae_core::sample::Modality;
 use sae_core::store::StoreDtype;
 use sae_core::tensors::{Dtype, extend_f32};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 const PROTOCOL: &str = "2.1";
@@ -91,7 +92,11 @@ pub(super) fn open(import: &Import) -> Result<Cache> {
         let (name, n) = (&shard.name, shard.n_examples);
         return Err(Error::data(&list)(format!("{name} is said to hold {n} examples, a shard holds {examples}")));
     }
-    let there: u64 = shards.iter().map(|shard| shard.n_examples).sum();
+    let mut names = BTreeSet::new();
+    if let Some(shard) = shards.iter().find(|shard| !names.insert(shard.name.as_str())) {
+        return Err(Error::data(&list)(format!("shard {:?} is listed twice", shard.name)));
+    }
+    let there = shards.iter().fold(0u64, |there, shard| there.saturating_add(shard.n_examples));
     if there != about.n_examples {
         let stated = about.n_examples;
         return Err(Error::data(&list)(format!("the shards hold {there} examples, metadata.json states {stated}")));

@@ -101,7 +101,12 @@ impl TokenTable {
             if *number.get_or_insert(own) != own {
                 break;
             }
-            tokens.push(batch.token(self.at, tokens.len() as u32).map_err(Error::data(&self.path))?);
+            let token: Token = batch.token(self.at, tokens.len() as u32).map_err(Error::data(&self.path))?;
+            if let Some(before) = tokens.last().map(|before: &Token| before.position).filter(|n| *n >= token.position) {
+                let cause = format!("sample {own}: position {} stands behind position {before}", token.position);
+                return Err(Error::data(&self.path)(format!("{cause}; positions have to ascend")));
+            }
+            tokens.push(token);
             self.at += 1;
             if tokens.len() > self.longest {
                 let cause = format!("sample {own} is longer than a shard of {}\nhint: --shard-tokens", self.longest);
@@ -172,11 +177,18 @@ impl Columns {
         }
         token.special = self.special.as_ref().is_some_and(|c| c.value(row));
         token.image = self.image.as_ref().filter(|c| c.is_valid(row)).map(|c| c.value(row));
+        if let Some(image) = token.image.filter(|image| *image < 0) {
+            return Err(format!("column image holds {image}: expected the number of an image, from 0 on, or null"));
+        }
         let corners = self.rect.as_ref().filter(|r| r.iter().all(|c| c.is_valid(row)));
         token.rect = corners.map(|corners| corners.each_ref().map(|c| c.value(row)));
         match token.rect {
             Some(rect) if !rect.iter().all(|c| (0.0..=1.0).contains(c)) => {
                 Err(format!("position {} of a sample has the rectangle {rect:?}, not within 0 to 1", token.position))
+            }
+            Some([x0, y0, x1, y1]) if x1 < x0 || y1 < y0 => {
+                let rect = [x0, y0, x1, y1];
+                Err(format!("position {} of a sample has the rectangle {rect:?}: x1 < x0 or y1 < y0", token.position))
             }
             _ => Ok(token),
         }
@@ -187,9 +199,83 @@ impl Columns {
 fn column(batch: &RecordBatch, name: &str, kind: &DataType, null: bool) -> Result<Option<ArrayRef>, String> {
     let Some(column) = batch.column_by_name(name) else { return Ok(None) };
     let options = CastOptions { safe: false, ..CastOptions::default() };
-    let column = cast_with_options(column, kind, &options).map_err(|e| format!("column {name}: {e}"))?;
+    let cast = |column: &ArrayRef, kind: &DataType| {
+        cast_with_options(column, kind, &options).map_err(|e| format!("column {name}: {e}"))
+    };
+    let given = column;
+    let column = cast(given, kind)?;
+    // A cast of floats to integers cuts fractions off. (Columns with nulls come from pandas as floats.)
+    if given.data_type().is_floating() && kind.is_integer() && cast(&column, given.data_type())?.as_ref() != given.as_ref() {
+        return Err(format!("column {name} holds numbers that are not whole"));
+    }
     match !null && column.null_count() > 0 {
         true => Err(format!("column {name} has {} nulls", column.null_count())),
         false => Ok(Some(column)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Float64Array;
+    use std::sync::Arc;
+
+    fn read(columns: Vec<(&str, ArrayRef)>) -> Result<Vec<(String, Vec<Token>)>, String> {
+        let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let path = dir.path().join("tokens.parquet");
+        let batch = RecordBatch::try_from_iter(columns).map_err(|e| e.to_string())?;
+        let file = File::create(&path).map_err(|e| e.to_string())?;
+        let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).map_err(|e| e.to_string())?;
+        writer.write(&batch).and_then(|()| writer.close()).map_err(|e| e.to_string())?;
+        let table = TokenTable::open(&path, batch.num_rows() as u64, 100).map_err(|e| e.to_string())?;
+        table.collect::<Result<_>>().map_err(|e| e.to_string())
+    }
+
+    fn ints(values: &[i64]) -> ArrayRef {
+        Arc::new(Int64Array::from(values.to_vec()))
+    }
+
+    fn floats(values: &[f64]) -> ArrayRef {
+        Arc::new(Float64Array::from(values.to_vec()))
+    }
+
+    #[test]
+    fn integers_may_come_as_floats_but_not_as_fractions() {
+        let good = read(vec![("sample", floats(&[0.0, 0.0, 4.0])), ("token_id", floats(&[7.0, 8.0, -1.0]))]).unwrap();
+        let ids: Vec<Vec<i32>> = good.iter().map(|(_, tokens)| tokens.iter().map(|t| t.token_id).collect()).collect();
+        assert_eq!((good[1].0.as_str(), ids), ("4", vec![vec![7, 8], vec![-1]]));
+        for (name, value, said) in [
+            ("token_id", 7.5, "column token_id holds numbers that are not whole"),
+            ("token_id", f64::NAN, "column token_id"),
+            ("token_id", 3e9, "column token_id"),
+            ("modality", 300.0, "column modality"),
+            ("position", -1.0, "column position"),
+        ] {
+            let error = read(vec![("sample", ints(&[0])), (name, floats(&[value]))]).unwrap_err();
+            assert!(error.contains(said), "{name} {value}: {error}");
+        }
+    }
+
+    #[test]
+    fn places_that_cannot_be_are_refused() {
+        let rect = |x1: f64| -> Vec<(&str, ArrayRef)> {
+            let corners = [("x0", 0.5), ("y0", 0.0), ("x1", x1), ("y1", 1.0)];
+            corners.map(|(name, value)| (name, floats(&[value]))).into()
+        };
+        let with = |columns: Vec<(&'static str, ArrayRef)>| {
+            read([vec![("sample", ints(&[0]))], columns].concat())
+        };
+        assert_eq!(with(rect(0.75)).unwrap()[0].1[0].rect, Some([0.5, 0.0, 0.75, 1.0]));
+        for (columns, said) in [
+            (rect(0.25), "x1 < x0"),
+            (rect(1.5), "not within 0 to 1"),
+            (vec![("image", ints(&[-1]))], "column image holds -1"),
+            (vec![("modality", ints(&[9]))], "modality"),
+        ] {
+            let error = with(columns).unwrap_err();
+            assert!(error.contains(said), "{said}: {error}");
+        }
+        let twice = read(vec![("sample", ints(&[0, 0])), ("position", ints(&[1, 1]))]).unwrap_err();
+        assert!(twice.contains("position 1 stands behind position 1"), "{twice}");
     }
 }

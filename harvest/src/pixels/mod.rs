@@ -11,6 +11,6 @@ mod picture;
 
 pub use config::ImageProcessor;
 pub use decode::PIXEL_LIMIT;
-pub(crate) use decode::decode;
+pub(crate) use decode::{decode, size};
 pub use frame::{Frame, Place};
 pub use picture::Picture;

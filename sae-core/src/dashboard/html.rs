@@ -2,6 +2,7 @@
 //! of the data set is escaped, and a policy in the file forbids whatever would slip through.
 
 use super::{Page, Shown, Source};
+use crate::index::FeatureRow;
 use crate::sample::{Modality, Token};
 use base64::Engine as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,8 @@ pub type Images = BTreeMap<(u32, usize), Result<(&'static str, String), String>>
 
 /// Tokens of text shown before and after an example's.
 const AROUND: usize = 48;
+/// Different tokens that the list shows of a feature.
+const LISTED: usize = 6;
 
 const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
 <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n\
@@ -26,12 +29,13 @@ h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.05rem; margin: 2rem 0 .5r
 table { border-collapse: collapse; } td, th { padding: .1rem .7rem .1rem 0; text-align: left; vertical-align: top; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; }
 .columns { display: flex; flex-wrap: wrap; gap: 0 3rem; }
-.example { border-top: 1px solid var(--line); padding: .7rem 0; display: flex; gap: 1rem; align-items: flex-start; }
-.example p { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; flex: 1; }
+.scroll { overflow-x: auto; }
+.example { border-top: 1px solid var(--line); padding: .7rem 0; display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
+.example p { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; flex: 1; min-width: 14rem; }
 .image { position: relative; flex: none; line-height: 0; } .image img { height: 11rem; }
 .image i { position: absolute; } .hit { outline: 2px solid #e00; outline-offset: -1px; }
 .gone { width: 12rem; border: 1px dashed var(--line); padding: .5rem; line-height: 1.4; }
-b.hit { font-weight: inherit; outline-offset: 0; } svg { max-width: 100%; }
+b.hit { font-weight: inherit; outline-offset: 0; } svg { max-width: 100%; height: auto; }
 </style>
 ";
 
@@ -45,7 +49,8 @@ pub fn page(source: &Source, page: &Page, images: &Images, there: &BTreeSet<u32>
     let row = page.row;
     let label = page.entry.filter(|entry| !entry.label.is_empty());
     let mut out = format!(
-        "{HEAD}<title>Feature {}</title>\n{STYLE}</head>\n<body>\n<h1>Feature {}</h1>\n",
+        "{HEAD}<title>Feature {}</title>\n{STYLE}</head>\n<body>\n\
+         <p class=\"muted\"><a href=\"index.html\">All features</a></p>\n<h1>Feature {}</h1>\n",
         row.feature, row.feature
     );
     // Writing into a string cannot fail.
@@ -79,23 +84,78 @@ pub fn page(source: &Source, page: &Page, images: &Images, there: &BTreeSet<u32>
     out
 }
 
-/// The list of pages: a line a feature with its label, if it has one.
-pub fn list(source: &Source, pages: &[(u32, String, String)]) -> String {
+/// What the list of pages says about a feature.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Line {
+    /// The feature.
+    pub feature: u32,
+    /// Its class.
+    pub class: String,
+    /// Its label; empty if it has none.
+    pub label: String,
+    /// Share of positions on which it fires.
+    pub density: f64,
+    /// Its cross-modal weight, if it has one.
+    pub weight: Option<f64>,
+    /// The different tokens on which it fires most strongly, in that order; `[image]` for patches.
+    pub tokens: Vec<String>,
+}
+
+impl Line {
+    /// The line of a page.
+    pub fn new(page: &Page) -> Self {
+        let mut tokens: Vec<String> = Vec::new();
+        for shown in page.shown.iter().filter(|shown| shown.group == 0) {
+            let token = &shown.context.tokens[shown.at];
+            let piece = match token.modality {
+                Modality::Text => visible(&token.piece).trim().to_owned(),
+                _ => "[image]".to_owned(),
+            };
+            if !piece.is_empty() && !tokens.contains(&piece) && tokens.len() < LISTED {
+                tokens.push(piece);
+            }
+        }
+        Self {
+            feature: page.row.feature,
+            class: page.row.class.clone(),
+            label: page.entry.map(|entry| entry.label.clone()).unwrap_or_default(),
+            density: page.row.density,
+            weight: weight(page.row),
+            tokens,
+        }
+    }
+}
+
+fn weight(row: &FeatureRow) -> Option<f64> {
+    row.weight_corrected.or(row.weight_paper)
+}
+
+/// The list of pages: a line a feature, in the order given.
+pub fn list(source: &Source, lines: &[Line]) -> String {
     let mut out = format!(
         "{HEAD}<title>{}</title>\n{STYLE}</head>\n<body>\n<h1>{}</h1>\n",
         escape(&source.sae),
         escape(&source.sae)
     );
-    let _ = writeln!(out, "<p class=\"muted\">behind block {} of {}</p>\n<table>", source.layer, escape(&source.model));
-    for (feature, class, label) in pages {
+    let _ = writeln!(
+        out,
+        "<p class=\"muted\">behind block {} of {}</p>\n<div class=\"scroll\"><table>\n<tr><th>feature</th><th>label</th>\
+         <th>class</th><th>density</th><th>cross-modal weight</th><th>strongest tokens</th></tr>",
+        source.layer,
+        escape(&source.model)
+    );
+    for Line { feature, class, label, density, weight, tokens } in lines {
+        let weight = weight.map_or(String::new(), |weight| format!("{weight:.3}"));
+        let tokens = tokens.iter().map(|token| format!("<code>{}</code>", escape(token))).collect::<Vec<_>>().join(" ");
         let _ = writeln!(
             out,
-            "<tr><td class=\"n\"><a href=\"{feature}.html\">{feature}</a></td><td>{}</td><td>{}</td></tr>",
+            "<tr><td class=\"n\"><a href=\"{feature}.html\">{feature}</a></td><td>{}</td><td>{}</td>\
+             <td class=\"n\">{density:.2e}</td><td class=\"n\">{weight}</td><td>{tokens}</td></tr>",
+            escape(label),
             escape(class),
-            escape(label)
         );
     }
-    out += "</table>\n</body>\n</html>\n";
+    out += "</table></div>\n</body>\n</html>\n";
     out
 }
 
@@ -126,7 +186,7 @@ fn numbers(out: &mut String, page: &Page) {
     for (name, fires, max) in lines {
         let _ = writeln!(out, "<tr><td>{name}</td><td class=\"n\">{fires}</td><td class=\"n\">{max:.3}</td></tr>");
     }
-    let weight = row.weight_corrected.or(row.weight_paper).map_or("none".into(), |weight| format!("{weight:.3}"));
+    let weight = weight(row).map_or("none".into(), |weight| format!("{weight:.3}"));
     let class = escape(&row.class);
     let _ = writeln!(
         out,
@@ -140,8 +200,13 @@ fn histogram(out: &mut String, page: &Page) {
     let (Some(first), Some(last)) = (page.bins.first(), page.bins.last()) else { return };
     let most = page.bins.iter().map(|bin| bin.fires).max().unwrap_or(1).max(1) as f64;
     let (wide, high, width) = (i32::from(last.number) - i32::from(first.number) + 1, 90.0, 14);
-    let _ =
-        writeln!(out, "<h2>How often how strongly</h2>\n<svg width=\"{}\" height=\"110\" role=\"img\">", width * wide);
+    // With a view box a narrow window shrinks it, and cuts nothing off.
+    let across = width * wide;
+    let _ = writeln!(
+        out,
+        "<h2>How often how strongly</h2>\n\
+         <svg width=\"{across}\" height=\"110\" viewBox=\"0 0 {across} 110\" role=\"img\">"
+    );
     for bin in &page.bins {
         let x = width * (i32::from(bin.number) - i32::from(first.number));
         let (low, up) = bin.edges();
@@ -314,8 +379,25 @@ mod tests {
     fn nothing_of_the_data_becomes_markup() {
         assert_eq!(escape("<a href=\"x\">'&"), "&lt;a href=&quot;x&quot;&gt;&#39;&amp;");
         let evil = "</td><script>alert(1)</script>".to_string();
-        let list =
-            list(&Source { sae: evil.clone(), model: evil.clone(), ..Source::default() }, &[(3, evil.clone(), evil)]);
-        assert!(!list.contains("<script") && list.matches("&lt;script&gt;").count() == 5, "{list}");
+        let source = Source { sae: evil.clone(), model: evil.clone(), ..Source::default() };
+        let (class, label, tokens) = (evil.clone(), evil.clone(), vec![evil]);
+        let list = list(&source, &[Line { feature: 3, class, label, tokens, ..Line::default() }]);
+        assert!(!list.contains("<script") && list.matches("&lt;script&gt;").count() == 6, "{list}");
+    }
+
+    #[test]
+    fn the_list_has_what_it_takes_to_choose() {
+        let line = Line {
+            feature: 7,
+            class: "multimodal".into(),
+            label: "rings".into(),
+            density: 0.0125,
+            weight: Some(0.5),
+            tokens: vec!["ring".into(), "[image]".into()],
+        };
+        let list = list(&Source::default(), &[line]);
+        for shown in ["7.html", "rings", "multimodal", "1.25e-2", "0.500", "<code>ring</code> <code>[image]</code>"] {
+            assert!(list.contains(shown), "{shown}: {list}");
+        }
     }
 }

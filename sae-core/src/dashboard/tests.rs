@@ -102,6 +102,14 @@ fn every_file_tells_what_the_index_tells() {
         let pictures = page.shown.iter().map(|s| ((s.example.sample, 0), Ok(("image/png", html::base64(b"png")))));
         let text = html::page(&source, &page, &pictures.collect(), &BTreeSet::from([1]));
         assert!(!text.contains("<script") && text.contains("&lt;script&gt;"), "data is text");
+        assert!(text.contains("<a href=\"index.html\">"), "there is a way back");
+        let (from, to) = text.split_once("<svg width=\"").map_or(("", ""), |(_, svg)| svg.split_once('"').unwrap());
+        assert!(page.bins.is_empty() || to.contains(&format!("viewBox=\"0 0 {from} 110\"")), "it shrinks as a whole");
+        let line = html::Line::new(&page);
+        assert_eq!((line.feature, line.density, line.label.as_str()), (feature, page.row.density, EVIL));
+        let strongest = page.shown.iter().find(|s| s.group == 0).map(|s| &s.context.tokens[s.at]);
+        let piece = strongest.map(|token| if token.image.is_some() { "[image]" } else { token.piece.trim() });
+        assert_eq!(line.tokens.first().map(String::as_str), piece);
         let hits = text.matches("class=\"hit\"").count();
         assert_eq!(hits, page.shown.len(), "every example marks its token, in the text or on the image");
         assert_eq!(text.matches("data:image/png;base64,cG5n").count(), page.shown.len());

@@ -155,7 +155,7 @@ impl StoreWriter {
                 "the run holds another harvest ({shard}model {}, layers {:?}, arguments {})\nhint: name another --run",
                 record.spec.model, record.spec.layers, record.spec.arguments
             );
-            return Err(Error::Run { cause, path: run.root().to_path_buf() });
+            return Err(Error::OtherHarvest { cause, path: run.root().to_path_buf() });
         }
         let run = run.clone();
         if !record.complete {

@@ -44,12 +44,12 @@ pub fn run(args: &Export, dry: bool) -> Result<Outcome> {
         folder: stage.folder().to_path_buf(),
     };
     let bar = terminal::bar("export", features.len() as u64);
-    let mut without = BTreeSet::new();
+    let (mut without, mut list) = (BTreeSet::new(), Vec::new());
     for (n, together) in features.chunks(saedashboard::BATCH).enumerate() {
-        job.batch(args.to, n, together, &mut without)?;
+        list.extend(job.batch(args.to, n, together, &mut without)?);
         bar.inc(together.len() as u64);
     }
-    job.heads(args.to)?;
+    job.heads(args.to, &list)?;
     bar.finish_and_clear();
     stage.commit()?;
     let shown = match args.to {
@@ -94,8 +94,14 @@ fn source(opened: &Opened) -> Result<Source> {
 }
 
 impl Job<'_> {
-    /// Writes features whose samples are read together.
-    fn batch(&self, to: Target, number: usize, features: &[u32], without: &mut BTreeSet<String>) -> Result<()> {
+    /// Writes features whose samples are read together; what a list of all pages says of them.
+    fn batch(
+        &self,
+        to: Target,
+        number: usize,
+        features: &[u32],
+        without: &mut BTreeSet<String>,
+    ) -> Result<Vec<html::Line>> {
         let Opened { store, saved, device, name, .. } = self.opened;
         let examples = features.iter().map(|feature| Ok(self.index.examples(*feature)?)).collect::<Result<Vec<_>>>()?;
         let numbers: BTreeSet<u32> = examples.iter().flatten().map(|(_, example)| example.sample).collect();
@@ -108,30 +114,26 @@ impl Job<'_> {
         };
         let pages: Vec<Page> = features.iter().map(page).collect::<Result<_, _>>()?;
         match to {
-            Target::Html => self.pages(&pages, &numbers, without),
+            Target::Html => self.pages(&pages, &numbers, without)?,
             Target::Neuronpedia => {
                 let folder = self.folder.join(neuronpedia::folder(&self.source));
                 self.neuronpedia(&folder, number, &pages)?;
-                self.images(&folder, number, &pages, &numbers, without)
+                self.images(&folder, number, &pages, &numbers, without)?;
             }
             Target::SaeDashboard | Target::Autoencoder(_) => {
                 let batch = saedashboard::batch(&self.source, &pages);
                 write_json(&self.folder.join(format!("batch-{number}.json")), &batch)?;
-                self.images(&self.folder, number, &pages, &numbers, without)
+                self.images(&self.folder, number, &pages, &numbers, without)?;
             }
         }
+        Ok(pages.iter().map(html::Line::new).collect())
     }
 
     /// What stands beside the batches.
-    fn heads(&self, to: Target) -> Result<()> {
+    fn heads(&self, to: Target, list: &[html::Line]) -> Result<()> {
         match to {
             Target::Html => {
-                let written = self.labels.of(&self.opened.name);
-                let line = |feature: &u32| {
-                    let label = written.and_then(|written| written.entry(*feature)).map(|entry| entry.label.clone());
-                    (*feature, self.index.features()[*feature as usize].class.clone(), label.unwrap_or_default())
-                };
-                let list = html::list(&self.source, &self.all.iter().map(line).collect::<Vec<_>>());
+                let list = html::list(&self.source, list);
                 file::write_bytes(&self.folder.join("index.html"), list.as_bytes())?;
             }
             Target::Neuronpedia => {

@@ -73,6 +73,7 @@ pub fn build(opened: &Opened, request: &Request) -> Result<Built> {
     let of = |(run, store): &(Run, Store)| passed(opened, run, store, request.threshold, true, "calibrate");
     let calibration = others.iter().map(of).collect::<Result<Vec<_>>>()?;
     let fitted: Vec<&Passed> = own_too.then_some(&own).into_iter().chain(&calibration).collect();
+    let stage = terminal::stage("fit");
     // Weights are means over the strongest tokens of one store: those of the first that was named.
     let first = fitted.first().context("something is fitted")?;
     let store = if own_too { &opened.store } else { &others[0].1 };
@@ -108,6 +109,7 @@ pub fn build(opened: &Opened, request: &Request) -> Result<Built> {
             Err(other) => return Err(other.into()),
         }
     }
+    drop(stage);
     if let Some((run, store)) = rejected {
         let passed = passed(opened, &run, &store, request.threshold, false, "score rejected")?;
         let pair = pairs(&own.samples, &passed.samples);

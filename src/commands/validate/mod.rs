@@ -35,7 +35,7 @@ pub fn run(args: &Validate, dry: bool) -> Result<Outcome> {
     file::write_json(&path, &report)?;
     let names = report.names();
     let panels = report.trials.iter().filter(|trial| !trial.scores.is_empty()).map(|trial| Panel {
-        title: format!("{} ({:.0} %)", trial.fault.name().replace('-', " "), 100.0 * trial.share),
+        title: format!("{} ({} %)", trial.fault.name().replace('-', " "), trial::percent(trial.share)),
         rows: names
             .iter()
             .filter_map(|name| Some(((*name).clone(), Interval::from(*trial.scores.get(*name)?))))

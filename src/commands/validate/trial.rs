@@ -5,7 +5,7 @@ use super::super::{Opened, model, score};
 use super::report::{Auc, Kept, Trial};
 use crate::args::Validate;
 use crate::terminal;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use filters::auc;
 use filters::hidden::Means;
 use filters::mode::Mode;
@@ -48,10 +48,8 @@ pub(super) fn run(
 ) -> Result<Trial> {
     let altered = Alteration { fault, share, seed: args.seed };
     let plan = &Plan { alterations: vec![altered], ..plan.clone() };
-    let root = folder.join(format!("{}-{:.0}", fault.name(), 100.0 * share));
-    let again = "hint: an earlier call had other settings; remove the folder";
-    capture(plan, &root).with_context(|| format!("{again}: {}", root.display()))?;
-    capture_apart(plan, &root).with_context(|| format!("{again}: {}", root.display()))?;
+    let root = folder.join(folder_name(fault, share));
+    capture(plan, &root).and_then(|_| capture_apart(plan, &root)).map_err(|error| explain(error, &root))?;
     let run = Run::open(&root)?;
     formats::save(Format::SaeLens, &run.sae(&opened.name), &opened.saved)?;
     let store = Store::open(&run, &opened.store.manifest().hook)?;
@@ -75,7 +73,7 @@ pub(super) fn run(
     let mut means = Means::new(samples.len(), own.store.manifest().d_in);
     own.pass("hidden", &mut [&mut means])?;
     values.insert("hidden_cosine".into(), means.cosines());
-    let (with, without) = (likelihoods(plan, &samples)?, likelihoods(&blank(plan), &samples)?);
+    let (with, without) = (likelihoods(plan, &samples)?, likelihoods(&plan.blank(&samples), &samples)?);
     let both = |a: &Values, b: &Values, of: fn(f64, f64) -> f64| -> Values {
         a.iter().zip(b).map(|(a, b)| Some(of((*a)?, (*b)?))).collect()
     };
@@ -112,10 +110,26 @@ pub(super) fn run(
     })
 }
 
-fn blank(plan: &Plan) -> Plan {
-    let mut plan = plan.clone();
-    plan.alterations.push(Alteration::BLANK);
-    plan
+/// The folder of a trial: one for each fault and share, such as `swapped-images-2.5`.
+fn folder_name(fault: Fault, share: f64) -> String {
+    format!("{}-{}", fault.name(), percent(share))
+}
+
+/// A share in percent, in as many digits as it takes to tell it from others: 0.07 is `7`, although 100 x 0.07 is not 7.
+pub(super) fn percent(share: f64) -> f64 {
+    (share * 1e10).round() / 1e8
+}
+
+/// What an earlier call left is in the way only if its settings were others; everything else has causes of its own.
+fn explain(error: anyhow::Error, root: &Path) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(harvest::Error::Core(sae_core::Error::OtherHarvest { .. })) => anyhow!(
+            "the folder of the trial holds activations captured with other settings: {0}\n\
+             hint: an earlier call had other settings; remove the folder: {0}",
+            root.display()
+        ),
+        _ => error,
+    }
 }
 
 /// Mean negative log-likelihood of a word of each sample's answers, or of all its words where it has no answer.
@@ -174,6 +188,27 @@ fn agree(a: &Values, b: &Values) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_fault_and_share_has_a_folder_of_its_own() {
+        let name = |share| folder_name(Fault::SwappedImages, share);
+        assert_eq!(name(0.5), "swapped-images-50");
+        assert_eq!((name(0.02), name(0.025)), ("swapped-images-2".into(), "swapped-images-2.5".into()));
+        assert_eq!((name(0.07), name(0.29), name(1.0)), ("swapped-images-7".into(), "swapped-images-29".into(), "swapped-images-100".into()));
+        assert_ne!(name(0.000_001), name(0.000_002));
+    }
+
+    #[test]
+    fn only_a_folder_of_other_settings_is_to_be_removed() {
+        let root = Path::new("run/validate/wrong-word-5");
+        let other = sae_core::Error::OtherHarvest { cause: "the run holds another harvest".into(), path: root.into() };
+        let said = format!("{:#}", explain(harvest::Error::Core(other).into(), root));
+        assert!(said.contains("hint: an earlier call had other settings; remove the folder: run/validate"), "{said}");
+        assert!(!said.contains("--run"), "validate has no other run to name: {said}");
+        let full = sae_core::Error::io("write", root)(std::io::Error::other("no space left"));
+        let said = format!("{:#}", explain(harvest::Error::Core(full).into(), root));
+        assert!(said.contains("no space left") && !said.contains("remove"), "{said}");
+    }
 
     #[test]
     fn ranks_are_joined_where_both_are_there() {
