@@ -12,6 +12,7 @@ mod filtered;
 mod hub;
 mod label;
 mod patches;
+mod progress;
 mod resume;
 #[path = "../../harvest/tests/it/server.rs"]
 #[allow(dead_code, reason = "what only the other crate's tests need")]

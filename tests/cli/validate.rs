@@ -83,4 +83,10 @@ fn faults_are_made_and_the_scores_judged() {
     let mut other = validate.clone();
     other[8] = "32";
     assert!(fails(1, &other).contains("hint: an earlier call had other settings"));
+    // Whatever else goes wrong has its own cause, and no advice to remove what is there.
+    let shares = [&validate[..9], &["--share", "2%,2.5%", "--fault", "wrong-word"]].concat();
+    std::fs::write(folder.join("wrong-word-2.5"), "a file in the way of the folder").unwrap();
+    let said = fails(1, &shares);
+    assert!(said.contains("wrong-word-2.5") && !said.contains("remove the folder"), "{said}");
+    assert!(folder.join("wrong-word-2").is_dir(), "shares of 2 % and 2.5 % have folders of their own");
 }

@@ -330,10 +330,10 @@ impl Iterator for Exchanged {
         self.window.drain(..here);
         let (windows, rest) = ((n - here) / WINDOW, (n - here) % WINDOW);
         if windows > 0 {
-            self.rows.nth(windows * WINDOW - 1)?;
+            drop(self.rows.nth(windows * WINDOW - 1)?);
         }
         for _ in 0..rest {
-            self.next()?;
+            drop(self.next()?);
         }
         self.next()
     }

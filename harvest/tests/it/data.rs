@@ -356,3 +356,45 @@ fn links_are_followed_only_when_asked_and_each_failure_costs_its_row() {
         "{found:?}"
     );
 }
+
+#[test]
+fn a_link_that_fails_for_a_while_is_tried_again_and_a_page_is_no_image() {
+    let asked = std::sync::Mutex::new(std::collections::BTreeMap::<String, u32>::new());
+    let server = Server::new(move |path, _| {
+        let mut asked = asked.lock().unwrap();
+        let times = asked.entry(path.to_owned()).or_default();
+        *times += 1;
+        match (path, *times) {
+            ("/busy.png", 1) => Answer::new(503).header("retry-after", "0"),
+            ("/busy.png", 2) => Answer::new(429).header("retry-after", "0"),
+            ("/cut.png", 1) => Answer::ok(picture(0)[..50].to_vec()).header("content-length", "5000"),
+            ("/down.png", _) => Answer::new(500).header("retry-after", "0"),
+            ("/login.png", _) => {
+                Answer::ok(b"\n<!doctype html><p>Sign in".to_vec()).header("content-type", "text/html; charset=utf-8")
+            }
+            // Some servers name images wrongly.
+            ("/mislabeled.png", _) => Answer::ok(picture(0)).header("content-type", "text/html"),
+            ("/gone.png", _) => Answer::new(410),
+            _ => Answer::ok(picture(0)),
+        }
+    });
+    let dir = folder();
+    let path = dir.path().join("a.jsonl");
+    let names = ["busy", "cut", "down", "login", "mislabeled", "gone"];
+    let long = "x".repeat(5000);
+    let links = names.iter().map(|name| format!("{}/{name}.png", server.address));
+    let links = links.chain([format!("{}/missing-host/{long}.png", "http://127.0.0.1:1")]);
+    let rows: Vec<_> = links.map(|link| json!({"image": link, "text": "a button"})).collect();
+    write_lines(&path, &rows);
+    let found = of(&Source::open(&path).unwrap().fetching(true), &Mapping::new());
+    let good: Vec<_> = found.iter().map(Result::is_ok).collect();
+    assert_eq!(good, [true, true, false, false, true, false, false], "{found:?}");
+    let reason = |n: usize| found[n].as_ref().unwrap_err().as_str();
+    assert!(reason(2).contains("500 Internal Server Error, 3 times"), "{}", reason(2));
+    assert!(reason(3).contains("web page (text/html), such as a login page"), "{}", reason(3));
+    assert!(reason(5).contains("410 Gone"), "{}", reason(5));
+    assert!(reason(6).len() < 300, "{}", reason(6));
+    let asked = server.asked();
+    let times = |name: &str| asked.iter().filter(|path| path.contains(name)).count();
+    assert_eq!(["busy", "cut", "down", "login", "gone"].map(times), [3, 2, 3, 1, 1]);
+}
