@@ -89,7 +89,8 @@ fn line(what: &str, [done, total]: [u64; 2], rate: f64, left: Duration, elapsed:
     }
     let mut line = format!("{what}: {} of {} ({:.0} %)", count(done), count(total), 100.0 * done as f64 / total as f64);
     if rate > 0.0 && done < total {
-        line += &format!(", {rate:.1}/s, {} left", time(left));
+        let rate = if rate < 100.0 { format!("{rate:.1}") } else { count(rate as u64) };
+        line += &format!(", {rate}/s, {} left", time(left));
     }
     line
 }

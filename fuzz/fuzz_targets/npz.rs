@@ -2,4 +2,8 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| drop(sae_core::formats::npz::entries(bytes)));
+#[path = "../targets.rs"]
+#[allow(dead_code, reason = "what only the plain runner needs")]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::run("npz", bytes));

@@ -44,8 +44,7 @@ pub fn visit<E: From<Error>>(
         if chunk.is_empty() {
             return Ok(skipped);
         }
-        let prepared =
-            chunk.into_par_iter().map(|row| checkpoint.prepare_with_files(row, plan.answers, plan.template));
+        let prepared = chunk.into_par_iter().map(|row| checkpoint.prepare_with_files(row, plan.answers, plan.template));
         let (mut samples, mut files) = (Vec::new(), Vec::new());
         for prepared in prepared.collect::<Vec<_>>() {
             match prepared {

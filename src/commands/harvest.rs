@@ -7,7 +7,7 @@ use anyhow::Result;
 use filters::pmi::APART;
 use harvest::Plan;
 use sae_core::Run;
-use sae_core::store::{StoreRecord, load_samples};
+use sae_core::store::{Skipped, StoreRecord, load_samples};
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
@@ -37,9 +37,7 @@ pub fn run(args: &Harvest, dry: bool) -> Result<Outcome> {
     );
     if !record.skipped.is_empty() {
         text += &format!("\nskipped {} of {} rows:", count(record.skipped.len() as u64), count(done.source_rows));
-        for skipped in record.skipped.iter().take(SHOWN) {
-            text += &format!("\n  row {} ({}): {}", skipped.row, skipped.key, skipped.reason);
-        }
+        text += &first(&record.skipped);
         if record.skipped.len() > SHOWN {
             text += "\n  ... all of them are in run.json";
         }
@@ -49,6 +47,12 @@ pub fn run(args: &Harvest, dry: bool) -> Result<Outcome> {
         "seconds": seconds,
     });
     Outcome::new(json, text)
+}
+
+/// The first skipped rows with their reasons, a line each.
+pub fn first(skipped: &[Skipped]) -> String {
+    let line = |row: &Skipped| format!("\n  row {} ({}): {}", row.row, row.key, row.reason);
+    skipped.iter().take(SHOWN).map(line).collect()
 }
 
 /// Harvests, or goes on with an interrupted harvest, showing how far it is.

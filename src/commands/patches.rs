@@ -1,6 +1,6 @@
 //! `sae patches`: images with the patches blackened that carry fewest features, the scores of all patches, a contact sheet.
 
-use super::harvest::reading;
+use super::harvest::{first, reading};
 use super::{Opened, Outcome, model};
 use crate::args::Patches;
 use crate::terminal::{self, count, table};
@@ -101,10 +101,11 @@ pub fn run(args: &Patches, dry: bool) -> Result<Outcome> {
         rows.push(vec![(*name).into(), count(*all), count(*kept), share]);
     }
     let text = format!(
-        "{} images of {} samples, {} rows skipped\n{}  {}\n  {} (the images, then {})",
+        "{} images of {} samples, {} rows skipped{}\n{}  {}\n  {} (the images, then {})",
         count(images),
         count(samples),
         count(skipped.len() as u64),
+        first(&skipped),
         table(&rows),
         list.display(),
         picture.display(),
@@ -113,7 +114,7 @@ pub fn run(args: &Patches, dry: bool) -> Result<Outcome> {
     let found: BTreeMap<_, _> =
         totals.iter().map(|(name, [all, kept])| (*name, json!({ "patches": all, "kept": kept }))).collect();
     Outcome::new(
-        json!({ "images": images, "samples": samples, "skipped": skipped.len(), "methods": found, "file": list, "sheet": picture }),
+        json!({ "images": images, "samples": samples, "skipped": skipped.len(), "skipped_rows": skipped, "methods": found, "file": list, "sheet": picture }),
         text,
     )
 }

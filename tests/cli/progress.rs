@@ -23,8 +23,6 @@ fn long_work_says_how_far_it_is_where_stderr_is_no_terminal() {
     let said = lines(&["train", "--run", run, "--hook", "layers.1", "--name", "a", "--steps", "60", "--batch", "64"]);
     let train = |line: &&str| line.starts_with("train: ") && line.contains(" of 60 (");
     assert!(said.lines().any(|line| train(&line) && line.contains("; loss ")), "{said}");
-    let said = lines(&["index", "--run", run, "--no-words"]);
-    assert!(said.lines().any(|line| line.starts_with("index: ")), "{said}");
     // Lines come now and then: work that is over before the first one is due says nothing.
     let output = sae().args(["eval", "--run", run]).output().unwrap();
     assert_eq!(self::said(&output), "");

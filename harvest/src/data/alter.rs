@@ -370,7 +370,9 @@ mod tests {
     }
 
     fn records(count: usize, fault: Fault, share: f64) -> Vec<Record> {
-        altered(rows(count), Alteration { fault, share, seed: 3 }, None).map(|row| row.unwrap().record.unwrap()).collect()
+        altered(rows(count), Alteration { fault, share, seed: 3 }, None)
+            .map(|row| row.unwrap().record.unwrap())
+            .collect()
     }
 
     #[test]
@@ -441,8 +443,9 @@ mod tests {
                 Ok(Row { number: n as u64, source: String::new(), key: n.to_string(), record: Ok(record(n)) })
             }))
         };
-        let of =
-            |fault| altered(rows(), Alteration { fault, share: 1.0, seed: 3 }, None).map(|row| row.unwrap().record.unwrap());
+        let of = |fault| {
+            altered(rows(), Alteration { fault, share: 1.0, seed: 3 }, None).map(|row| row.unwrap().record.unwrap())
+        };
         for (n, new) in of(Fault::WrongWord).enumerate() {
             let (old, new) = (record(n).pair.unwrap(), new.pair.unwrap());
             assert!(old.chosen != new.chosen && old.rejected != new.rejected, "{new:?}");

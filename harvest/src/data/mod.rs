@@ -19,8 +19,8 @@ mod text;
 mod webdataset;
 mod wording;
 
-pub use alter::{ALTERED, Alteration, Fault};
 pub(crate) use alter::altered;
+pub use alter::{ALTERED, Alteration, Fault};
 pub use fetch::Fetch;
 pub use image::ImageFile;
 pub use record::{Pair, Part, Record, Turn};

@@ -205,7 +205,10 @@ fn column(batch: &RecordBatch, name: &str, kind: &DataType, null: bool) -> Resul
     let given = column;
     let column = cast(given, kind)?;
     // A cast of floats to integers cuts fractions off. (Columns with nulls come from pandas as floats.)
-    if given.data_type().is_floating() && kind.is_integer() && cast(&column, given.data_type())?.as_ref() != given.as_ref() {
+    if given.data_type().is_floating()
+        && kind.is_integer()
+        && cast(&column, given.data_type())?.as_ref() != given.as_ref()
+    {
         return Err(format!("column {name} holds numbers that are not whole"));
     }
     match !null && column.null_count() > 0 {
@@ -262,9 +265,7 @@ mod tests {
             let corners = [("x0", 0.5), ("y0", 0.0), ("x1", x1), ("y1", 1.0)];
             corners.map(|(name, value)| (name, floats(&[value]))).into()
         };
-        let with = |columns: Vec<(&'static str, ArrayRef)>| {
-            read([vec![("sample", ints(&[0]))], columns].concat())
-        };
+        let with = |columns: Vec<(&'static str, ArrayRef)>| read([vec![("sample", ints(&[0]))], columns].concat());
         assert_eq!(with(rect(0.75)).unwrap()[0].1[0].rect, Some([0.5, 0.0, 0.75, 1.0]));
         for (columns, said) in [
             (rect(0.25), "x1 < x0"),

@@ -84,7 +84,8 @@ fn a_shard_of_altered_rows_reads_its_own_images_alone_and_is_part_of_the_whole()
     let swapped = Plan { alterations: vec![Alteration { fault, share: 1.0, seed: 5 }], ..plan(&model, &data) };
     let (whole, _) = captured(&swapped, &dir.path().join("whole-swapped"));
     server.asked();
-    let (last, _) = captured(&Plan { shard: Some("8/8".parse().unwrap()), ..swapped }, &dir.path().join("last-swapped"));
+    let (last, _) =
+        captured(&Plan { shard: Some("8/8".parse().unwrap()), ..swapped }, &dir.path().join("last-swapped"));
     assert_eq!(server.asked().len(), 3, "the images of three donors");
     assert_eq!(load_samples(&last).unwrap(), load_samples(&whole).unwrap()[21..]);
 }
@@ -120,10 +121,7 @@ fn a_blank_pass_holds_the_samples_of_the_first_and_reads_no_image() {
     for (blank, sample) in blank_samples.iter().zip(&samples) {
         assert_eq!((&blank.source, &blank.text), (&sample.source, &sample.text));
         assert_ne!(blank.images[0].sha256, sample.images[0].sha256);
-        assert_eq!(
-            (blank.images[0].width, blank.images[0].height),
-            (sample.images[0].width, sample.images[0].height)
-        );
+        assert_eq!((blank.images[0].width, blank.images[0].height), (sample.images[0].width, sample.images[0].height));
     }
     let (seen, white) = (values(&run), values(&blank));
     assert!(seen.len() == white.len() && seen != white, "the same positions, with other images");
@@ -155,9 +153,10 @@ fn a_sample_is_shown_with_the_image_it_was_made_of_though_the_link_gives_another
     let plan = plan(&model, &dir.path().join("data.jsonl"));
     let mut seen = 0;
     let skipped = visit::<Error>(&plan, &mut |visited, _| {
-        let digests = visited.files.iter().map(|file| {
-            Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-        });
+        let digests = visited
+            .files
+            .iter()
+            .map(|file| Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect::<String>());
         let stated = visited.sample.sample.images.iter().map(|image| image.sha256.clone());
         assert_eq!(digests.collect::<Vec<_>>(), stated.collect::<Vec<_>>());
         seen += 1;

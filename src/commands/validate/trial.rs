@@ -194,7 +194,10 @@ mod tests {
         let name = |share| folder_name(Fault::SwappedImages, share);
         assert_eq!(name(0.5), "swapped-images-50");
         assert_eq!((name(0.02), name(0.025)), ("swapped-images-2".into(), "swapped-images-2.5".into()));
-        assert_eq!((name(0.07), name(0.29), name(1.0)), ("swapped-images-7".into(), "swapped-images-29".into(), "swapped-images-100".into()));
+        assert_eq!(
+            (name(0.07), name(0.29), name(1.0)),
+            ("swapped-images-7".into(), "swapped-images-29".into(), "swapped-images-100".into())
+        );
         assert_ne!(name(0.000_001), name(0.000_002));
     }
 

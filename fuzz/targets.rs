@@ -1,0 +1,181 @@
+//! What is fuzzed, and with which seeds: shared by the targets of cargo-fuzz and by the plain runner (harvest/examples/fuzz.rs).
+//! A target takes any bytes; it may refuse them, and nothing else.
+
+use harvest::data::{Mapping, Source, read_archive};
+use harvest::template::Template;
+use harvest::{Answers, CacheFormat, Checkpoint, Import, Templating};
+use sae_core::formats::{Format, arrays, load_as, npz, pickle, torch};
+use std::cell::LazyCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A target.
+pub struct Target {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does with bytes.
+    pub run: fn(&[u8]),
+    /// Files or folders below the repository whose bytes are good ones; and texts that are.
+    pub seeds: &'static [&'static str],
+    pub texts: &'static [&'static str],
+}
+
+/// Rows as data sets in JSON have them.
+const ROWS: [&str; 6] = [
+    r#"{"id": 1, "image": "square.png", "conversations": [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A ring."}]}"#,
+    r#"{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}, {"role": "assistant", "content": "A ring."}], "images": [{"bytes": "iVBORw0KGgo=", "path": null}]}"#,
+    r#"{"prompt": "What?", "chosen": "A ring.", "rejected": "A hat.", "images": [], "meta": {"year": 2020, "score": NaN}}"#,
+    r#"{"instruction": "Say it.", "input": "", "output": "It.", "history": [["One?", "Two."]]}"#,
+    r#"{"texts": ["One.", null], "images": [null, "data:image/png;base64,iVBORw0KGgo="]}"#,
+    r#"[{"question": "What?", "response_0": "a", "response_1": "b", "overall_response": 1}, {"text": "words", "file_name": "square.png"}]"#,
+];
+
+const TABLES: [&str; 2] = [
+    "file_name,text,split\nsquare.png,\"A ring, wet\",train\nsquare.png,\"a \"\"hat\"\"\",\n",
+    "id\ttext\timage\n1\ta ring\tsquare.png\n",
+];
+
+const TEMPLATES: [&str; 3] = [
+    "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' }}{% if message['content'] is string %}\
+     {{ message['content'] | trim }}{% else %}{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\
+     {% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}{{ eos_token }}{% endfor %}\
+     {% if add_generation_prompt %}<|assistant|>{% endif %}",
+    "{%- set ns = namespace(system='') -%}{%- for m in messages -%}{%- if m.role == 'system' -%}{%- set ns.system = m.content -%}\
+     {%- elif loop.index0 % 2 == 0 -%}[INST] {{ ns.system }} {{ m.content }} [/INST]{%- else -%} {{ m.content }}</s>{%- endif -%}{%- endfor -%}",
+    "{% macro say(text) %}{{ text | replace('a', 'b') | upper }}{% endmacro %}{{ strftime_now('%d %b %Y') }}{% for m in messages[1:] %}\
+     {{ say(m.content) }}{{ m | tojson(indent=2) }}{{ raise_exception('no') if loop.first and false }}{% endfor %}",
+];
+
+/// Autoencoders with a configuration: format, golden folder, weights, configuration.
+const AUTOENCODERS: [(Format, &str, &str, &str); 6] = [
+    (Format::SaeLens, "saelens_train_batchtopk", "sae_weights.safetensors", "cfg.json"),
+    (Format::Sparsify, "sparsify_topk", "sae.safetensors", "cfg.json"),
+    (Format::DictionaryLearning, "dl_topk", "ae.pt", "config.json"),
+    (Format::Llamascopium, "llamascopium_topk", "sae_weights.safetensors", "config.json"),
+    (Format::LlamaScope, "llama_scope", "checkpoints/final.safetensors", "hyperparams.json"),
+    (Format::GemmaScope2, "gemma_scope_2", "params.safetensors", "config.json"),
+];
+
+/// All of them.
+pub const TARGETS: [Target; 14] = [
+    Target { name: "jsonl", run: |bytes| rows(bytes, "jsonl"), seeds: &[], texts: &ROWS },
+    Target { name: "json", run: |bytes| rows(bytes, "json"), seeds: &[], texts: &ROWS },
+    Target { name: "csv", run: |bytes| rows(bytes, "csv"), seeds: &[], texts: &TABLES },
+    Target {
+        name: "parquet",
+        run: |bytes| rows(bytes, "parquet"),
+        seeds: &["tests/golden/caches/plain/tokens.parquet"],
+        texts: &[],
+    },
+    Target { name: "archive", run: |bytes| drop(read_archive(bytes)), seeds: &[], texts: &[] },
+    Target { name: "tar", run: |bytes| rows(bytes, "tar"), seeds: &[], texts: &[] },
+    Target { name: "template", run: template, seeds: &["tests/golden/gemma3-a/chat_template.json"], texts: &TEMPLATES },
+    Target { name: "image", run: image, seeds: &["tests/golden/llava-a/images"], texts: &[] },
+    Target {
+        name: "safetensors",
+        run: |bytes| drop(arrays::safetensors(bytes)),
+        seeds: &["tests/golden/caches/plain/activations.safetensors"],
+        texts: &[],
+    },
+    Target { name: "torch", run: |bytes| drop(torch::entries(bytes)), seeds: &["tests/golden/saes/other"], texts: &[] },
+    Target { name: "pickle", run: |bytes| drop(pickle::read(bytes)), seeds: &["tests/golden/saes/other"], texts: &[] },
+    Target { name: "npz", run: |bytes| drop(npz::entries(bytes)), seeds: &["tests/golden/saes/other"], texts: &[] },
+    Target { name: "autoencoder", run: autoencoder, seeds: &["tests/golden/saes/other"], texts: &[] },
+    Target { name: "npy", run: npy, seeds: &["tests/golden/caches/plain/flat.npy"], texts: &[] },
+];
+
+/// Runs a target.
+pub fn run(name: &str, bytes: &[u8]) {
+    for target in TARGETS.iter().filter(|target| target.name == name) {
+        (target.run)(bytes);
+    }
+}
+
+thread_local! {
+    static FOLDER: LazyCell<tempfile::TempDir> = LazyCell::new(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let _ = fs::copy(repository().join("tests/golden/llava-a/images/square.png"), folder.path().join("square.png"));
+        for (_, name, weights, _) in AUTOENCODERS {
+            let to = folder.path().join(name).join(weights);
+            fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+            fs::copy(repository().join("tests/golden/saes/other").join(name).join(weights), to).expect("golden weights");
+        }
+        folder
+    });
+    static CHECKPOINT: LazyCell<Checkpoint> =
+        LazyCell::new(|| Checkpoint::open(&repository().join("tests/golden/llava-a")).expect("a golden checkpoint"));
+}
+
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a folder of the repository").to_path_buf()
+}
+
+/// The bytes in a file of their own.
+fn with_file(bytes: &[u8], name: &str, run: impl FnOnce(&Path)) {
+    FOLDER.with(|folder| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).expect("room for a file");
+        run(&path);
+        let _ = fs::remove_file(&path);
+    });
+}
+
+/// A data set, all the way to token ids and pixels.
+fn rows(bytes: &[u8], extension: &str) {
+    with_file(bytes, &format!("data.{extension}"), |path| {
+        let Ok(rows) = Source::open(path).and_then(|source| source.rows(&Mapping::new())) else { return };
+        CHECKPOINT.with(|checkpoint| {
+            for row in rows.take(64).map_while(Result::ok) {
+                if let Err(skipped) = checkpoint.prepare(row, Answers::All, Templating::Auto) {
+                    assert!(!skipped.reason.is_empty());
+                }
+            }
+        });
+    });
+}
+
+fn image(bytes: &[u8]) {
+    let _ = harvest::pixels::Picture::decode(bytes);
+}
+
+fn template(bytes: &[u8]) {
+    with_file(bytes, "chat_template.jinja", |path| {
+        let Some(folder) = path.parent() else { return };
+        let Ok(Some(template)) = Template::open(folder, true) else { return };
+        for row in ROWS.iter().take(2) {
+            with_file(row.as_bytes(), "turns.jsonl", |path| {
+                let rows = Source::open(path).and_then(|source| source.rows(&Mapping::new()));
+                for record in rows.into_iter().flatten().filter_map(|row| row.ok()?.record.ok()) {
+                    let _ = template.render(&record.turns, false);
+                    let _ = template.render(&record.turns, true);
+                }
+            });
+        }
+    });
+}
+
+fn autoencoder(bytes: &[u8]) {
+    for (format, name, _, config) in AUTOENCODERS {
+        with_file(bytes, &format!("{name}/{config}"), |path| {
+            let folder = path.ancestors().find(|folder| folder.ends_with(name));
+            let _ = folder.map(|folder| load_as(format, folder));
+        });
+    }
+}
+
+fn npy(bytes: &[u8]) {
+    with_file(bytes, "acts.npy", |path| {
+        let import = Import {
+            format: CacheFormat::Npy,
+            path: path.to_path_buf(),
+            layer: Some(0),
+            column: None,
+            tokens: None,
+            sample_length: None,
+            model: None,
+            store_dtype: None,
+            part_rows: 1 << 20,
+        };
+        let _ = import.outlook();
+    });
+}
