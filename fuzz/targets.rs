@@ -67,7 +67,7 @@ pub const TARGETS: [Target; 14] = [
         seeds: &["tests/golden/caches/plain/tokens.parquet"],
         texts: &[],
     },
-    Target { name: "archive", run: |bytes| drop(read_archive(bytes)), seeds: &[], texts: &[] },
+    Target { name: "archive", run: |bytes| _ = read_archive(bytes), seeds: &[], texts: &[] },
     Target { name: "tar", run: |bytes| rows(bytes, "tar"), seeds: &[], texts: &[] },
     Target { name: "template", run: template, seeds: &["tests/golden/gemma3-a/chat_template.json"], texts: &TEMPLATES },
     Target { name: "image", run: image, seeds: &["tests/golden/llava-a/images"], texts: &[] },

@@ -194,10 +194,10 @@ fn mutated(seeds: &[Vec<u8>], rng: &mut impl Rng) -> Vec<u8> {
             0 if at < input.len() => input[at] ^= 1 << below(8),
             1 if at < input.len() => input[at] = below(256) as u8,
             2 => drop(input.splice(at..at, WORDS[below(WORDS.len())].iter().copied())),
-            3 => drop(input.splice(at..end.max(at), WORDS[below(WORDS.len())].iter().copied())),
-            4 => drop(input.drain(at..end.max(at))),
+            3 => drop(input.splice(at..end, WORDS[below(WORDS.len())].iter().copied())),
+            4 => drop(input.drain(at..end)),
             5 => {
-                let again = input[at.min(end)..end].repeat(1 + below(4));
+                let again = input[at..end].repeat(1 + below(4));
                 drop(input.splice(at..at, again));
             }
             6 => {
