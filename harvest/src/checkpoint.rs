@@ -85,6 +85,9 @@ pub struct Prepared {
     pub frames: Vec<Frame>,
 }
 
+/// A sample with the image files that it was made of.
+type WithFiles<'r> = (Prepared, Vec<Cow<'r, [u8]>>);
+
 impl Prepared {
     /// Positions of the answers' tokens: those whose likelihood says how well the model answers.
     pub fn answer(&self) -> Vec<usize> {
@@ -192,7 +195,7 @@ impl Checkpoint {
         key: &str,
         answers: Answers,
         templating: Templating,
-    ) -> Result<(Prepared, Vec<Cow<'r, [u8]>>), String> {
+    ) -> Result<WithFiles<'r>, String> {
         let (turns, generate) = conversation(record, answers)?;
         let (prompt, text) = match templating {
             Templating::Auto => {
