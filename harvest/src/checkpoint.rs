@@ -5,7 +5,7 @@ use crate::data::{Record, Row, Turn};
 use crate::model::{Compute, Input, Model, ModelConfig, Weights};
 use crate::pixels::{Frame, ImageProcessor};
 use crate::prompt::{Prompter, Text};
-use crate::{Error, Result};
+use crate::{Error, Result, precedence};
 use sae_core::sample::{ImageRef, Modality, Role, Sample, Token};
 use sae_core::store::Skipped;
 use serde::Serialize;
@@ -118,6 +118,7 @@ impl Checkpoint {
     /// # Errors
     /// A file is missing or damaged, or the model or its image processor is of a kind that is not supported.
     pub fn open(folder: &Path) -> Result<Self> {
+        precedence::check(folder)?;
         let config = ModelConfig::open(folder)?;
         let vision = config.vision.as_ref();
         Ok(Self {
@@ -313,17 +314,7 @@ impl Checkpoint {
     /// Hash of everything in the checkpoint that decides hidden states: small files whole, of large ones size and ends.
     pub fn fingerprint(&self) -> Result<String> {
         let mut files: Vec<PathBuf> = Weights::open(&self.folder)?.files().map(Path::to_path_buf).collect();
-        let small = [
-            "config.json",
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "special_tokens_map.json",
-            "chat_template.jinja",
-            "chat_template.json",
-            "preprocessor_config.json",
-            "processor_config.json",
-        ];
-        files.extend(small.iter().map(|name| self.folder.join(name)).filter(|path| path.exists()));
+        files.extend(precedence::DECISIVE.iter().map(|name| self.folder.join(name)).filter(|path| path.exists()));
         fingerprint(files.iter().map(PathBuf::as_path))
     }
 }

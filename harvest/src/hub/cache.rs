@@ -1,11 +1,16 @@
-//! A snapshot in the hub's cache: which files of a commit are there, which are known not to be, and how one that was
-//! downloaded comes in. Reaches for no network.
+//! A snapshot in the hub's cache, whoever filled it: which files of a commit are there, which are known not to exist, what
+//! a checkpoint needs beside them, and how a file that was downloaded comes in. Reaches for no network.
 
-use super::{INDEX, SMALL};
+use crate::model::ModelConfig;
+use crate::precedence::{self, CONFIG, DECISIVE, TOKENIZER, WEIGHTS};
 use crate::{Error, Result};
 use hf_hub::{Cache, Repo};
+use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// Bytes of the largest list of a repository's files.
+const LISTING_LIMIT: u64 = 1 << 24;
 
 /// The files of one commit.
 pub(super) struct Snapshot {
@@ -16,12 +21,25 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     /// The snapshot that a branch or tag pointed to when it was last asked for, or that of a commit.
-    pub fn of_revision(cache: &Cache, id: &str, revision: &str) -> Option<Self> {
+    ///
+    /// # Errors
+    /// What of it is missing in the cache.
+    pub fn find(cache: &Cache, id: &str, revision: &str) -> Result<Self, String> {
+        let root = root(cache, id);
+        let reference = root.join("refs").join(revision);
         let commit = match is_commit(revision) {
             true => revision.to_owned(),
-            false => fs::read_to_string(root(cache, id).join("refs").join(revision)).ok()?.trim().to_owned(),
+            false => match fs::read_to_string(&reference) {
+                Ok(commit) => commit.trim().to_owned(),
+                Err(_) if root.is_dir() => return Err(format!("no refs/{revision} in {}", root.display())),
+                Err(_) => return Err(format!("no folder {}", root.display())),
+            },
         };
-        Self::of_commit(cache, id, &commit).ok().filter(|snapshot| snapshot.folder.is_dir())
+        let snapshot = Self::of_commit(cache, id, &commit).map_err(|e| e.to_string())?;
+        match snapshot.folder.is_dir() {
+            true => Ok(snapshot),
+            false => Err(format!("no folder {}", snapshot.folder.display())),
+        }
     }
 
     /// The snapshot of a commit, which may be empty still.
@@ -38,20 +56,93 @@ impl Snapshot {
         &self.folder
     }
 
+    /// Its commit.
+    pub fn commit(&self) -> String {
+        self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// Whether a file is there. (A link whose blob is gone is not.)
     pub fn has(&self, file: &str) -> bool {
         self.folder.join(file).is_file()
     }
 
-    /// Whether everything besides the weights is there, or known not to exist.
-    pub fn has_small(&self) -> bool {
-        let settled = |file: &&str| self.has(file) || self.absent(file).exists();
-        self.has(SMALL[0]) && SMALL.iter().chain([&INDEX]).all(settled)
+    /// What a checkpoint needs and the snapshot has not, for people to read: nothing if it can be used as it is.
+    ///
+    /// # Errors
+    /// A file that is there is damaged.
+    pub fn lacks(&self) -> Result<Vec<String>> {
+        let listing = self.listing();
+        let listed = |file: &str| listing.as_ref().is_some_and(|listing| listing.iter().any(|listed| listed == file));
+        let needed = |file: &&str| match *file {
+            CONFIG | TOKENIZER => true,
+            precedence::PREPROCESSOR => false,
+            file => listed(file),
+        };
+        let link = |file: &str| fs::symlink_metadata(self.folder.join(file)).is_ok();
+        let small = DECISIVE.into_iter().filter(|file| !self.has(file) && (needed(file) || link(file)));
+        let mut lacks: Vec<String> = small.map(str::to_owned).collect();
+        let config = self.folder.join(CONFIG);
+        if self.has(CONFIG) {
+            let sees = ModelConfig::open(&self.folder).is_ok_and(|config| config.vision.is_some());
+            if sees && lacks.is_empty() && precedence::image_processor(&self.folder).is_err() {
+                lacks.push(precedence::PREPROCESSOR.into());
+            }
+            let settings: Value = sae_core::file::read_json(&config, LISTING_LIMIT)?;
+            let weights = precedence::weights(&settings, link).map_err(Error::checkpoint(&config))?;
+            let weights = weights.unwrap_or_else(|| WEIGHTS.into());
+            lacks.extend(self.weights(&weights)?.into_iter().filter(|file| !self.has(file)));
+        }
+        Ok(lacks.into_iter().map(|file| self.described(file)).collect())
+    }
+
+    /// The files of weights that one of them leads to: itself, or those that it names if it is an index that is there.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn weights(&self, file: &str) -> Result<Vec<String>> {
+        match file.ends_with(".json") && self.has(file) {
+            true => Ok(precedence::shards(&self.folder.join(file))?.into_iter().collect()),
+            false => Ok(vec![file.to_owned()]),
+        }
+    }
+
+    fn described(&self, file: String) -> String {
+        match precedence::is_dangling(&self.folder.join(&file)) {
+            true => format!("{file} (a link to a blob that is gone)"),
+            false => file,
+        }
+    }
+
+    /// Whether it is known of every file that decides something that it is there or does not exist. A checkpoint with a
+    /// tokenizer's settings and a chat template has all that is ever asked for.
+    pub fn is_settled(&self) -> bool {
+        let noted = |file: &&str| self.has(file) || self.absent(file).exists();
+        let says = |file: &str| {
+            let read = sae_core::file::read_json::<Value>(&self.folder.join(file), LISTING_LIMIT);
+            read.is_ok_and(|config| !config["chat_template"].is_null())
+        };
+        let template = || {
+            let files = ["chat_template.jinja", "chat_template.json"].iter().any(|file| self.has(file));
+            files || ["tokenizer_config.json", precedence::PROCESSOR].iter().any(|file| says(file))
+        };
+        self.listing().is_some()
+            || DECISIVE.iter().all(noted)
+            || self.has("tokenizer_config.json") && template()
+    }
+
+    /// The files of the commit, where `snapshot_download` of huggingface_hub 2 has left a list of them.
+    fn listing(&self) -> Option<Vec<String>> {
+        let path = self.root.join("trees").join(format!("{}.json", self.commit()));
+        let mut listing: Value = sae_core::file::read_json(&path, LISTING_LIMIT).ok()?;
+        match listing["files"].take() {
+            Value::Object(files) => Some(files.into_iter().map(|(name, _)| name).collect()),
+            _ => None,
+        }
     }
 
     /// Where the cache notes that a commit has no such file.
     fn absent(&self, file: &str) -> PathBuf {
-        self.root.join(".no_exist").join(self.folder.file_name().unwrap_or_default()).join(file)
+        self.root.join(".no_exist").join(self.commit()).join(file)
     }
 
     /// Notes that the commit has no such file.
@@ -85,9 +176,8 @@ impl Snapshot {
         }
         let reference = self.root.join("refs").join(revision);
         create(reference.parent())?;
-        let commit = self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(sae_core::file::write(&reference, |out| {
-            std::io::Write::write_all(out, commit.as_bytes()).map_err(sae_core::Error::io("write", &reference))
+            std::io::Write::write_all(out, self.commit().as_bytes()).map_err(sae_core::Error::io("write", &reference))
         })?)
     }
 }
@@ -110,12 +200,6 @@ fn root(cache: &Cache, id: &str) -> PathBuf {
 
 fn create(folder: Option<&Path>) -> Result<()> {
     folder.map_or(Ok(()), |folder| fs::create_dir_all(folder).map_err(Error::io("create", folder)))
-}
-
-/// Whether a name is one of a file in the folder itself.
-pub(super) fn is_plain(name: &str) -> bool {
-    let known = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    known && !name.is_empty() && !name.starts_with('.')
 }
 
 pub(super) fn is_hex(text: &str) -> bool {

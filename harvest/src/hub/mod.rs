@@ -8,10 +8,11 @@
 mod cache;
 mod download;
 
+use crate::precedence::{self, BESIDES, CONFIG, DECISIVE};
 use crate::{Error, Result, net};
 use cache::Snapshot;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
@@ -19,27 +20,8 @@ use ureq::{Agent, Body};
 /// Where the hub is, unless `HF_ENDPOINT` names a mirror.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// What a checkpoint has besides its weights; none of it has to be there but the first.
-const SMALL: [&str; 11] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
-];
-
-/// Bytes of the largest of these.
+/// Bytes of the largest file besides the weights.
 const SMALL_LIMIT: u64 = 1 << 28;
-
-/// Weights in one file, and the list of the files that they are in otherwise.
-const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 
 /// Bytes of the largest file of weights.
 const WEIGHTS_LIMIT: u64 = 1 << 40;
@@ -72,7 +54,8 @@ pub enum Place {
 }
 
 /// The folder of a checkpoint: `model` itself if it is a folder, otherwise the cache's of the hub's `org/name[@revision]`,
-/// after a download if need be. Reads `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN` and `HF_HUB_OFFLINE`.
+/// after a download if need be. Reads `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`, `HF_HUB_OFFLINE`, and what these
+/// were called before.
 ///
 /// # Errors
 /// There is no such folder and no such repository, it is not for everyone, or the download failed. A file is in the cache
@@ -140,18 +123,20 @@ impl Hub {
     /// # Errors
     /// There is no place for a cache.
     fn from_env() -> Result<Self> {
-        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let home = match (set("HF_HOME"), std::env::home_dir()) {
-            (Some(home), _) => PathBuf::from(home),
-            (None, Some(home)) => home.join(".cache/huggingface"),
-            (None, None) => return Err(Error::Plan("there is no home folder for a cache\nhint: set HF_HOME".into())),
-        };
+        let set = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+        let folder = |names: &[&str]| set(names).map(|path| match (path.strip_prefix("~/"), std::env::home_dir()) {
+            (Some(inside), Some(home)) => home.join(inside),
+            _ => path.into(),
+        });
+        let caches = || folder(&["XDG_CACHE_HOME"]).or_else(|| Some(std::env::home_dir()?.join(".cache")));
+        let home = folder(&["HF_HOME"]).or_else(|| Some(caches()?.join("huggingface")));
+        let home = home.ok_or_else(|| Error::Plan("there is no home folder for a cache\nhint: set HF_HOME".into()))?;
         let cache = hf_hub::Cache::new(home.join("hub"));
-        let token = set("HF_TOKEN").or_else(|| cache.token());
+        let token = set(&["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]).or_else(|| cache.token());
         let yes = |value: String| ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str());
-        let offline = set("HF_HUB_OFFLINE").is_some_and(yes);
-        let cache = set("HF_HUB_CACHE").map_or(cache, |folder| hf_hub::Cache::new(folder.into()));
-        let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into());
+        let offline = set(&["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]).is_some_and(yes);
+        let cache = folder(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]).map_or(cache, hf_hub::Cache::new);
+        let endpoint = set(&["HF_ENDPOINT"]).unwrap_or_else(|| ENDPOINT.into());
         Ok(Self::new(&endpoint, cache.path(), token, offline))
     }
 
@@ -171,74 +156,69 @@ impl Hub {
     }
 
     fn cached(&self, name: &Name) -> Option<PathBuf> {
-        let snapshot = Snapshot::of_revision(&self.cache, &name.id, &name.revision)?;
-        (snapshot.has_small() && self.weights(&snapshot).is_ok_and(|w| w.iter().all(|file| snapshot.has(file))))
-            .then(|| snapshot.folder().to_path_buf())
+        let snapshot = Snapshot::find(&self.cache, &name.id, &name.revision).ok()?;
+        snapshot.lacks().is_ok_and(|lacks| lacks.is_empty()).then(|| snapshot.folder().to_path_buf())
     }
 
     fn fetch(&self, name: &Name, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
-        if let Some(folder) = self.cached(name) {
-            return Ok(folder);
-        }
+        let lacks = match Snapshot::find(&self.cache, &name.id, &name.revision) {
+            Ok(snapshot) => {
+                let lacks = snapshot.lacks()?;
+                if lacks.is_empty() {
+                    self.settle(name, &snapshot, progress)?;
+                    return Ok(snapshot.folder().to_path_buf());
+                }
+                format!("{} lacks {}", snapshot.folder().display(), lacks.join(", "))
+            }
+            Err(why) => format!("the cache has {why}"),
+        };
         if self.offline {
-            let place = self.cache.path().display();
-            let why =
-                format!("there is no such folder here, and HF_HUB_OFFLINE is set; the cache {place} lacks it in part");
+            let why = format!("there is no such folder here, HF_HUB_OFFLINE is set, and {lacks}");
             return Err(self.refused(name, &why));
         }
-        let listing = self.listing(name)?;
+        let listing = self.listing(name, &lacks)?;
+        if listing.find(CONFIG).is_none() {
+            return Err(self.refused(name, "the repository has no config.json: it is no checkpoint"));
+        }
         let snapshot = Snapshot::of_commit(&self.cache, &name.id, &listing.sha)?;
-        let mut files = Vec::new();
-        for small in SMALL {
-            match listing.siblings.iter().find(|file| file.rfilename == small) {
-                Some(file) => files.push(file),
-                None if small == SMALL[0] => {
-                    return Err(self.refused(name, "the repository has no config.json: it is no checkpoint"));
-                }
-                None => snapshot.note_absent(small)?,
-            }
-        }
-        // The index first: it says which weights there are.
-        let indexed = listing.siblings.iter().find(|file| file.rfilename == INDEX);
-        match indexed {
-            Some(index) => files.push(index),
-            None => snapshot.note_absent(INDEX)?,
-        }
         let mut job = Job { hub: self, name, snapshot: &snapshot, bytes: 0, total: 0, progress };
-        job.run(&files, SMALL_LIMIT)?;
-        let weights = self.weights(&snapshot)?;
-        let weights = weights.iter().map(|wanted| {
-            let found = listing.siblings.iter().find(|file| file.rfilename == *wanted);
-            found.ok_or_else(|| self.refused(name, &format!("the repository has no {wanted}")))
-        });
-        job.run(&weights.collect::<Result<Vec<_>>>()?, WEIGHTS_LIMIT)?;
+        job.small(&listing)?;
+        let config: Value = sae_core::file::read_json(&snapshot.folder().join(CONFIG), SMALL_LIMIT)?;
+        let weights = precedence::weights(&config, |file| listing.find(file).is_some());
+        let Some(weights) = weights.map_err(|why| self.refused(name, &why))? else {
+            return Err(self.refused(name, "the repository has no model.safetensors and no index of its parts"));
+        };
+        let wanted = |file: &String| {
+            let why = || self.refused(name, &format!("the repository has no {file}"));
+            listing.find(file).ok_or_else(why)
+        };
+        if weights.ends_with(".json") {
+            job.run(&[wanted(&weights)?], SMALL_LIMIT)?;
+        }
+        let files = snapshot.weights(&weights)?.iter().map(wanted).collect::<Result<Vec<_>>>()?;
+        job.run(&files, WEIGHTS_LIMIT)?;
         snapshot.point(&name.revision)?;
         Ok(snapshot.folder().to_path_buf())
     }
 
-    /// The names of the files of weights.
-    fn weights(&self, snapshot: &Snapshot) -> Result<BTreeSet<String>> {
-        #[derive(Deserialize)]
-        struct Index {
-            weight_map: std::collections::BTreeMap<String, String>,
+    /// Finds out whether the commit of a snapshot that can be used as it is has a file more, such as a chat template, if
+    /// nobody has asked for one before; downloads it. Without a network it stays as it is.
+    fn settle(&self, name: &Name, snapshot: &Snapshot, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        if self.offline || snapshot.is_settled() {
+            return Ok(());
         }
-        if !snapshot.has(INDEX) {
-            return Ok([WEIGHTS.to_owned()].into());
-        }
-        let path = snapshot.folder().join(INDEX);
-        let index: Index = sae_core::file::read_json(&path, SMALL_LIMIT)?;
-        let shards: BTreeSet<_> = index.weight_map.into_values().collect();
-        match shards.iter().find(|shard| !cache::is_plain(shard) || !shard.ends_with(".safetensors")) {
-            Some(shard) => Err(Error::checkpoint(&path)(format!("the index names a file that is no shard: {shard}"))),
-            None => Ok(shards),
+        let name = &Name { id: name.id.clone(), revision: snapshot.commit() };
+        match self.listing(name, "") {
+            Ok(listing) => Job { hub: self, name, snapshot, bytes: 0, total: 0, progress }.small(&listing),
+            Err(_) => Ok(()),
         }
     }
 
-    /// What the repository holds.
-    fn listing(&self, name: &Name) -> Result<Listing> {
+    /// What the repository holds; `lacks` says why that is asked, for those who have no network.
+    fn listing(&self, name: &Name, lacks: &str) -> Result<Listing> {
         let revision = name.revision.replace('/', "%2F");
         let url = format!("{}/api/models/{}/revision/{revision}?blobs=true", self.endpoint, name.id);
-        let mut answer = self.get(&url, 0).map_err(|why| self.refused(name, &why))?;
+        let mut answer = self.get(&url, 0).map_err(|why| self.refused(name, &format!("{why}, and {lacks}")))?;
         if !answer.status().is_success() {
             return Err(self.denied(name, &answer));
         }
@@ -298,6 +278,12 @@ struct Listing {
     siblings: Vec<Sibling>,
 }
 
+impl Listing {
+    fn find(&self, file: &str) -> Option<&Sibling> {
+        self.siblings.iter().find(|sibling| sibling.rfilename == file)
+    }
+}
+
 #[derive(Deserialize)]
 struct Sibling {
     rfilename: String,
@@ -340,6 +326,18 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// Everything but the weights; notes what does not exist.
+    fn small(&mut self, listing: &Listing) -> Result<()> {
+        let mut files = Vec::new();
+        for small in DECISIVE.into_iter().chain(BESIDES) {
+            match listing.find(small) {
+                Some(file) => files.push(file),
+                None => self.snapshot.note_absent(small)?,
+            }
+        }
+        self.run(&files, SMALL_LIMIT)
+    }
+
     fn run(&mut self, files: &[&Sibling], limit: u64) -> Result<()> {
         if let Some(file) = files.iter().find(|file| file.size().is_some_and(|size| size > limit)) {
             let why = format!("{} has {} bytes", file.rfilename, file.size().unwrap_or_default());

@@ -3,7 +3,7 @@
 
 use super::block::Block;
 use super::config::{AXES, TextConfig};
-use super::head::{Head, embedding};
+use super::head::{Head, Names};
 use super::ops::{Compute, Matrix, Rotary, Visible};
 use super::weights::{Loader, Mapped};
 use crate::Result;
@@ -35,8 +35,8 @@ pub(super) struct Sequence {
 impl Decoder {
     /// Loads `depth` blocks; all of them and the output head if there is no `depth`.
     pub fn load(loader: &mut Loader, config: &TextConfig, depth: Option<usize>) -> Self {
-        let (prefix, name) = embedding(loader);
-        let embedding = loader.mapped(&name, [config.vocab_size, config.hidden_size]);
+        let Names { prefix, embedding, .. } = Names::find(loader, config.tied_head);
+        let embedding = loader.mapped(&embedding, [config.vocab_size, config.hidden_size]);
         let head = depth.is_none().then(|| Head::load(loader, config));
         let blocks = 0..depth.unwrap_or(config.layers.len());
         let blocks = blocks.map(|n| Block::load(loader, &format!("{prefix}layers.{n}."), &config.block)).collect();
@@ -118,15 +118,22 @@ impl Decoder {
         x
     }
 
-    /// The rotations of a batch's rows by one of the decoder's ropes.
+    /// The rotations of a batch's rows by one of the decoder's ropes. Each sample has the frequencies of its own length,
+    /// whatever else is in the batch.
     fn rotary(&self, rope: usize, sequence: &Sequence) -> Rotary {
-        let head_dim = self.config.block.head_dim;
-        let frequencies = self.config.ropes[rope].frequencies(head_dim);
-        let angles = sequence
-            .positions
-            .iter()
-            .flat_map(|position| frequencies.iter().map(|(frequency, axis)| position[*axis] as f32 * frequency));
-        Rotary::new(&angles.collect::<Vec<_>>(), head_dim, &self.compute)
+        let (rope, head_dim) = (&self.config.ropes[rope], self.config.block.head_dim);
+        let mut angles = Vec::with_capacity(sequence.positions.len() * head_dim / 2);
+        let mut rest = &sequence.positions[..];
+        for length in &sequence.lengths {
+            let (positions, behind) = rest.split_at(*length);
+            let reach = positions.iter().flatten().max().map_or(0, |last| *last as usize + 1);
+            let frequencies = rope.frequencies(head_dim, reach);
+            for position in positions {
+                angles.extend(frequencies.iter().map(|(frequency, axis)| position[*axis] as f32 * frequency));
+            }
+            rest = behind;
+        }
+        Rotary::new(&angles, head_dim, rope.scaling.magnitude(), &self.compute)
     }
 
     /// Logits of the token that follows each row; `x` is what left the last block.

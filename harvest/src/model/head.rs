@@ -13,24 +13,47 @@ pub struct Head {
     compute: Compute,
 }
 
-/// The prefix of a decoder's tensors, and the name of its embedding.
-pub(super) fn embedding(loader: &Loader) -> (&'static str, String) {
-    let prefixes = ["model.language_model.", "language_model.model.", "model."];
-    let prefix = loader.prefix("embed_tokens.weight", &prefixes);
-    (prefix, format!("{prefix}embed_tokens.weight"))
+/// What a checkpoint calls the ends of its decoder.
+pub(super) struct Names {
+    /// In front of the decoder's tensors.
+    pub prefix: &'static str,
+    /// The embedding.
+    pub embedding: String,
+    /// The unembedding, without `.weight`.
+    pub head: String,
+}
+
+impl Names {
+    /// Looks for them. If the two are `tied`, one serves as the other where that is left out; where both are written
+    /// out, each counts, as in `transformers`.
+    pub fn find(loader: &Loader, tied: bool) -> Self {
+        // The last two are those of models that were saved without their head.
+        const PREFIXES: [&str; 5] = ["model.language_model.", "language_model.model.", "model.", "", "language_model."];
+        const EMBEDDING: &str = "embed_tokens.weight";
+        const HEAD: &str = "lm_head";
+        let (embedded, normed) = (loader.prefixed(EMBEDDING, &PREFIXES), loader.prefixed("norm.weight", &PREFIXES));
+        let prefix = embedded.or(normed).unwrap_or(PREFIXES[0]);
+        let head = loader.prefixed("lm_head.weight", &["", "language_model."]);
+        let name = |prefix: &str| format!("{prefix}{HEAD}");
+        let embedding = match head.filter(|_| tied && embedded.is_none()) {
+            Some(head) => format!("{}.weight", name(head)),
+            None => format!("{prefix}{EMBEDDING}"),
+        };
+        let head = match head {
+            None if tied => embedding.trim_end_matches(".weight").to_owned(),
+            head => name(head.unwrap_or_default()),
+        };
+        Self { prefix, embedding, head }
+    }
 }
 
 impl Head {
     pub(super) fn load(loader: &mut Loader, config: &TextConfig) -> Self {
         let (d, vocabulary) = (config.hidden_size, config.vocab_size);
-        let (prefix, embedding) = embedding(loader);
-        let out = match config.tied_head {
-            true => embedding.trim_end_matches(".weight").into(),
-            false => format!("{}lm_head", loader.prefix("lm_head.weight", &["", "language_model."])),
-        };
+        let Names { prefix, head, .. } = Names::find(loader, config.tied_head);
         Self {
             norm: Norm::load(loader, &format!("{prefix}norm"), d, None, config.block.norm),
-            out: Linear::load(loader, &out, [d, vocabulary], false),
+            out: Linear::load(loader, &head, [d, vocabulary], false),
             compute: loader.compute().clone(),
         }
     }

@@ -178,7 +178,7 @@ impl Tower {
             let frequencies = &frequencies;
             ordered(n).into_iter().flat_map(move |place| frequencies.iter().map(move |f| place as f32 * f))
         });
-        Rotary::new(&angles.collect::<Vec<_>>(), head_dim, &self.compute)
+        Rotary::new(&angles.collect::<Vec<_>>(), head_dim, 1.0, &self.compute)
     }
 
     /// Rows in the order of windows, and what is seen inside each.

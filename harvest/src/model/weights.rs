@@ -3,13 +3,14 @@
 
 use super::ops::{Compute, Matrix, Weight};
 use crate::kernel::linear::Packed;
-use crate::{Error, Result};
+use crate::{Error, Result, precedence};
 use half::bf16;
 use rayon::prelude::*;
 use sae_core::tensors::{Tensors, extend_f32};
 use safetensors::Dtype;
-use serde::Deserialize;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,39 +26,31 @@ pub struct Weights {
     random: bool,
 }
 
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
-}
-
 impl Weights {
-    /// Maps `model.safetensors` of the checkpoint in `folder`, or the shards that `model.safetensors.index.json` names.
+    /// Maps the weights of the checkpoint in `folder`: one file, or those that an index names.
     ///
     /// # Errors
-    /// A file is missing, truncated or lies about its content.
+    /// There are none, or a file is missing, truncated or lies about its content.
     pub fn open(folder: &Path) -> Result<Self> {
-        let index = folder.join("model.safetensors.index.json");
-        let single = folder.join("model.safetensors");
-        if !index.exists() {
-            if !single.exists() {
-                let cause = "the checkpoint has no weights (neither model.safetensors nor its index)";
-                return Err(Error::checkpoint(folder)(cause));
-            }
-            let file = Arc::new(Tensors::open(&single)?);
-            let names = file.names().into_iter().map(|name| (name, 0)).collect();
-            return Ok(Self { files: vec![file], names, path: single, random: false });
-        }
-        let Index { weight_map } = sae_core::file::read_json(&index, 1 << 28)?;
-        let shards: BTreeSet<_> = weight_map.into_values().collect();
-        if let Some(shard) = shards.iter().find(|shard| Path::new(shard).components().count() != 1) {
-            return Err(Error::checkpoint(&index)(format!("shard {shard} lies outside the checkpoint")));
+        let config = folder.join(precedence::CONFIG);
+        let settings = if config.exists() { sae_core::file::read_json(&config, 1 << 24)? } else { Value::Null };
+        let there = |name: &str| fs::symlink_metadata(folder.join(name)).is_ok();
+        let Some(name) = precedence::weights(&settings, there).map_err(Error::checkpoint(&config))? else {
+            return Err(Error::checkpoint(folder)(precedence::no_weights(folder)));
+        };
+        let path = folder.join(&name);
+        let shards = if name.ends_with(".json") { precedence::shards(&path)? } else { [name].into() };
+        let missing: Vec<&str> = shards.iter().map(String::as_str).filter(|shard| !folder.join(shard).exists()).collect();
+        if let [first, rest @ ..] = missing.as_slice() {
+            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            return Err(Error::checkpoint(&path)(format!("{} of {} files are missing: {first}{more}", missing.len(), shards.len())));
         }
         let files = shards.iter().map(|shard| Tensors::open(&folder.join(shard)).map(Arc::new));
         let files = files.collect::<Result<Vec<_>, _>>()?;
         // What the shards hold counts, not what the index says about them.
         let names = files.iter().enumerate().flat_map(|(n, file)| file.names().into_iter().map(move |name| (name, n)));
         let names = names.collect();
-        Ok(Self { files, names, path: index, random: false })
+        Ok(Self { files, names, path, random: false })
     }
 
     /// Random numbers in all tensors of any model, the same each time: for measurements.
@@ -70,10 +63,9 @@ impl Weights {
         self.files.iter().map(|file| file.path())
     }
 
-    /// The first of `prefixes` under which there is a tensor `probe`; the first of all if there is none.
-    pub fn prefix<'a>(&self, probe: &str, prefixes: &[&'a str]) -> &'a str {
-        let found = prefixes.iter().find(|prefix| self.names.contains_key(&format!("{prefix}{probe}")));
-        found.unwrap_or(&prefixes[0])
+    /// The first of `prefixes` under which there is a tensor `probe`.
+    fn prefixed<'a>(&self, probe: &str, prefixes: &[&'a str]) -> Option<&'a str> {
+        prefixes.iter().find(|prefix| self.names.contains_key(&format!("{prefix}{probe}"))).copied()
     }
 
     /// Runs `build` twice: to learn which tensors it wants, and, if all of them are there, to load them.
@@ -138,7 +130,12 @@ impl Loader<'_> {
 
     /// The first of `prefixes` under which there is a tensor `probe`; the first of all if there is none.
     pub fn prefix<'b>(&self, probe: &str, prefixes: &[&'b str]) -> &'b str {
-        self.weights.prefix(probe, prefixes)
+        self.prefixed(probe, prefixes).unwrap_or(prefixes[0])
+    }
+
+    /// The first of `prefixes` under which there is a tensor `probe`.
+    pub fn prefixed<'b>(&self, probe: &str, prefixes: &[&'b str]) -> Option<&'b str> {
+        self.weights.prefixed(probe, prefixes)
     }
 
     /// A tensor that stays in its file.
@@ -210,6 +207,10 @@ impl Loader<'_> {
         }
         let file = self.weights.names.get(name).map(|n| &self.weights.files[*n]);
         let problem = match file.and_then(|file| file.shape(name).map(|found| (file, found))) {
+            Some((file, _)) if !file.bytes(name).is_some_and(|(dtype, _)| is_float(dtype)) => {
+                let dtype = file.bytes(name).map(|(dtype, _)| dtype);
+                format!("{name} is stored as {}, expected F32, F16, BF16 or F64", dtype.map_or_else(String::new, |d| format!("{d:?}")))
+            }
             Some((file, found)) if found == shape => {
                 self.size.numbers += shape.iter().product::<usize>() as u64;
                 self.size.stored += file.bytes(name).map_or(0, |(_, bytes)| bytes.len() as u64);
@@ -245,6 +246,11 @@ impl Loader<'_> {
             names.filter(beside).map(|name| format!("{name} is there, but config.json names no use for it")).collect();
         self.wrong.extend(left);
     }
+}
+
+/// Whether numbers of a kind can be read.
+fn is_float(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64)
 }
 
 fn stand_in() -> Weight {

@@ -1,12 +1,14 @@
-//! `preprocessor_config.json`: what the checkpoint's image processor does, held against what the model takes.
+//! What the checkpoint's image processor does, held against what the model takes. Which file says it is `precedence.rs`'s
+//! business.
 
 use super::decode::{PIXEL_LIMIT, decode};
 use super::frame::{Frame, Patches, window};
 use super::geometry;
+use crate::fields::{Fields, short};
 use crate::model::Image;
-use crate::model::config::{Kind, Tiling, VisionConfig};
+use crate::model::config::{Join, Kind, Tiling, VisionConfig};
 use crate::resample::{Filter, Rgb, resize};
-use crate::{Error, Result};
+use crate::{Error, Result, precedence};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -48,6 +50,7 @@ enum Resize {
 struct Raw {
     do_resize: bool,
     size: Value,
+    square_size: bool,
     resample: u64,
     do_center_crop: bool,
     crop_size: Value,
@@ -68,34 +71,39 @@ struct Raw {
     max_pixels: Option<usize>,
 }
 
-/// The names of the processors that fit what the model takes, without the endings that say how they are implemented, and
-/// what a configuration of theirs leaves out.
-fn family(vision: &VisionConfig) -> (&'static [&'static str], Value) {
+/// The classes whose results fit what the model takes, without the endings that say how they are implemented; the first
+/// is the model's own.
+fn classes(vision: &VisionConfig) -> &'static [&'static str] {
+    match (&vision.tiling, &vision.kind) {
+        (_, Kind::Codes(_)) => &["ChameleonImageProcessor"],
+        (Tiling::AnyResolution { .. }, _) => &["LlavaNextImageProcessor"],
+        (Tiling::Native { .. }, _) => &["Qwen2VLImageProcessor", "Qwen2_5_VLImageProcessor"],
+        (_, Kind::Tower(_, Join::Pool { .. })) => &["Gemma3ImageProcessor", "SiglipImageProcessor"],
+        _ => &["LlavaImageProcessor", "CLIPImageProcessor", "SiglipImageProcessor", "Gemma3ImageProcessor"],
+    }
+}
+
+/// What a class does where its configuration says nothing. A size that is one number is here the side of a square
+/// (`square_size`) or the shorter edge.
+fn defaults(class: &str) -> Value {
     const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
     const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
-    let clip = json!({"do_resize": true, "size": 224, "resample": 3, "do_center_crop": true, "crop_size": 224,
-        "do_rescale": true, "rescale_factor": 1.0 / 255.0, "do_normalize": true, "image_mean": CLIP_MEAN,
+    let clip = json!({"do_resize": true, "size": 224, "square_size": false, "resample": 3, "do_center_crop": true,
+        "crop_size": 224, "do_rescale": true, "rescale_factor": 1.0 / 255.0, "do_normalize": true, "image_mean": CLIP_MEAN,
         "image_std": CLIP_STD});
-    let (names, other): (&[&str], _) = match (&vision.tiling, &vision.kind) {
-        (_, Kind::Codes(_)) => (
-            &["ChameleonImageProcessor"],
-            json!({"size": {"shortest_edge": 512}, "resample": 1, "crop_size": 512, "rescale_factor": 0.0078,
-                "image_mean": [1.0, 1.0, 1.0], "image_std": [1.0, 1.0, 1.0]}),
-        ),
-        (Tiling::AnyResolution { .. }, _) => (&["LlavaNextImageProcessor"], json!({})),
-        (Tiling::Native { .. }, _) => (
-            &["Qwen2VLImageProcessor", "Qwen2_5_VLImageProcessor"],
-            json!({"size": {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}, "do_center_crop": false,
-                "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2}),
-        ),
-        (Tiling::Square { .. }, Kind::Tower(tower, _)) if !tower.class => (
-            &["Gemma3ImageProcessor", "SiglipImageProcessor"],
-            json!({"size": {"height": 224, "width": 224}, "resample": 2, "do_center_crop": false,
-                "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}),
-        ),
-        _ => (&["CLIPImageProcessor", "CLIPFeatureExtractor", "LlavaImageProcessor"], json!({})),
+    let siglip = json!({"size": {"height": 224, "width": 224}, "do_center_crop": false, "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5]});
+    let other = match class {
+        "ChameleonImageProcessor" => json!({"size": {"shortest_edge": 512}, "resample": 1, "crop_size": 512,
+            "rescale_factor": 0.0078, "image_mean": [1.0, 1.0, 1.0], "image_std": [1.0, 1.0, 1.0]}),
+        "Qwen2VLImageProcessor" | "Qwen2_5_VLImageProcessor" => json!({
+            "size": {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}, "do_center_crop": false,
+            "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2}),
+        "SiglipImageProcessor" => siglip,
+        "Gemma3ImageProcessor" => over(siglip, json!({"resample": 2, "square_size": true})),
+        _ => json!({}),
     };
-    (names, over(clip, other))
+    over(clip, other)
 }
 
 /// The fields of `base`, with those of `other` that are not null in their place.
@@ -112,28 +120,17 @@ impl ImageProcessor {
     /// # Errors
     /// There is none, it is of another kind, or its results would not fit the vision tower.
     pub fn open(folder: &Path, vision: &VisionConfig) -> Result<Self> {
-        let path = folder.join("preprocessor_config.json");
-        if path.exists() {
-            let config = sae_core::file::read_json(&path, 1 << 20)?;
-            return Self::parse(config, vision).map_err(Error::checkpoint(&path));
-        }
-        let path = folder.join("processor_config.json");
-        let mut config: Value = sae_core::file::read_json(&path, 1 << 20)?;
-        let config = config["image_processor"].take();
-        if !config.is_object() {
-            return Err(Error::checkpoint(&path)(
-                "the checkpoint has no image processor (no preprocessor_config.json)",
-            ));
-        }
+        let (path, config) = precedence::image_processor(folder)?;
+        agree(&precedence::processor(folder)?, vision).map_err(Error::checkpoint(&path))?;
         Self::parse(config, vision).map_err(Error::checkpoint(&path))
     }
 
-    /// What a `preprocessor_config.json` says, which has to make what `vision` takes.
+    /// What the settings of an image processor say, which has to make what `vision` takes.
     ///
     /// # Errors
     /// As for [`ImageProcessor::open`].
     pub fn parse(config: Value, vision: &VisionConfig) -> Result<Self, String> {
-        let raw = read(config, family(vision))?;
+        let raw = read(config, classes(vision))?;
         let filter = Filter::from_code(raw.resample).ok_or_else(|| {
             format!("resample {} is not supported: 1 (Lanczos), 2 (bilinear), 3 (bicubic)", raw.resample)
         })?;
@@ -223,15 +220,43 @@ impl ImageProcessor {
     }
 }
 
-/// The fields of a configuration, with the defaults of its family where they are left out or null.
-fn read(config: Value, (names, defaults): (&[&str], Value)) -> Result<Raw, String> {
-    if let Some(kind) = config["image_processor_type"].as_str() {
-        let plain = kind.trim_end_matches("Fast").trim_end_matches("Pil");
-        if !names.contains(&plain) {
-            return Err(format!("{kind} is no image processor for this model: {}", names.join(", ")));
-        }
+/// The fields of a configuration, with the defaults of its class where they are left out or null.
+fn read(config: Value, classes: &[&str]) -> Result<Raw, String> {
+    // The second name is the one before transformers 4.26, when the classes were called so, too.
+    let named = ["image_processor_type", "feature_extractor_type"].iter().find_map(|name| config[*name].as_str());
+    let class = named.unwrap_or(classes[0]).replace("FeatureExtractor", "ImageProcessor");
+    let class = class.trim_end_matches("Fast").trim_end_matches("Pil");
+    if !classes.contains(&class) {
+        return Err(format!("{class} is not an image processor for this model: expected {}", classes.join(" or ")));
     }
-    serde_json::from_value(over(defaults, config)).map_err(|e| e.to_string())
+    serde_json::from_value(over(defaults(class), config)).map_err(|e| e.to_string())
+}
+
+/// Refuses the settings of a processor that count other positions of an image than the model makes of it.
+fn agree(processor: &Value, vision: &VisionConfig) -> Result<(), String> {
+    let processor = Fields(processor);
+    let (name, made) = match (&vision.kind, &vision.tiling) {
+        (Kind::Tower(tower, Join::Mlp { .. }), tiling) => {
+            let kept = usize::from(matches!(tiling, Tiling::Square { class: true, .. }));
+            let dropped = processor.get::<String>("vision_feature_select_strategy")?.map(|s| usize::from(s == "default"));
+            let added = processor.get::<usize>("num_additional_image_tokens")?;
+            if let (Some(dropped), Some(added)) = (dropped, added) {
+                if added != kept + dropped {
+                    return Err(format!(
+                        "num_additional_image_tokens is {added} in the processor: expected {} for what the tower makes",
+                        kept + dropped
+                    ));
+                }
+            }
+            ("patch_size", tower.patches.side)
+        }
+        (_, Tiling::Square { grid, .. }) => ("image_seq_length", grid * grid),
+        _ => return Ok(()),
+    };
+    match processor.get::<usize>(name)? {
+        Some(said) if said != made => Err(format!("{name} is {said} in the processor: expected {made}, as in config.json")),
+        _ => Ok(()),
+    }
 }
 
 fn plan(raw: &Raw, vision: &VisionConfig) -> Result<(Plan, Patches), String> {
@@ -244,8 +269,8 @@ fn plan(raw: &Raw, vision: &VisionConfig) -> Result<(Plan, Patches), String> {
             if raw.do_pad {
                 return Err("image processors that pad (do_pad) are not supported".into());
             }
-            let resize = raw.do_resize.then(|| size(&raw.size)).transpose()?;
-            let crop = match raw.do_center_crop.then(|| size(&raw.crop_size)).transpose()? {
+            let resize = raw.do_resize.then(|| size(&raw.size, raw.square_size)).transpose()?;
+            let crop = match raw.do_center_crop.then(|| size(&raw.crop_size, true)).transpose()? {
                 Some(Resize::ShortestEdge(side)) => Some([side, side]),
                 Some(Resize::To { width, height }) => Some([width, height]),
                 None => None,
@@ -266,7 +291,7 @@ fn plan(raw: &Raw, vision: &VisionConfig) -> Result<(Plan, Patches), String> {
             if raw.image_grid_pinpoints.as_ref().is_some_and(|own| own != pinpoints) {
                 return Err("image_grid_pinpoints differ from those in config.json".into());
             }
-            let made = |value: &Value| match size(value)? {
+            let made = |value: &Value| match size(value, false)? {
                 Resize::ShortestEdge(edge) => Ok([edge, edge]),
                 Resize::To { width, height } => Ok::<_, String>([width, height]),
             };
@@ -308,23 +333,29 @@ impl Resize {
     }
 }
 
-/// A size as image processors write it: `336`, `{"shortest_edge": 336}` or `{"height": 336, "width": 336}`.
-fn size(value: &Value) -> Result<Resize, String> {
+/// A size as image processors write it: `336` (of a `square`, or of its shorter edge), `[336, 336]`, `{"shortest_edge": 336}`
+/// or `{"height": 336, "width": 336}`.
+fn size(value: &Value, square: bool) -> Result<Resize, String> {
     let edge = |value: &Value| value.as_u64().filter(|v| (1..=1 << 14).contains(v)).map(|v| v as usize);
+    let both = |height: &Value, width: &Value| {
+        edge(width).zip(edge(height)).map(|(width, height)| Resize::To { width, height })
+    };
     let keys: Vec<_> = value.as_object().into_iter().flatten().filter(|(_, v)| !v.is_null()).map(|(k, _)| k).collect();
-    let size = match keys.as_slice() {
-        [] => edge(value).map(Resize::ShortestEdge),
-        [key] if *key == "shortest_edge" => edge(&value["shortest_edge"]).map(Resize::ShortestEdge),
-        [_, _] => edge(&value["width"]).zip(edge(&value["height"])).map(|(width, height)| Resize::To { width, height }),
+    let size = match (keys.as_slice(), value.as_array().map(Vec::as_slice)) {
+        (_, Some([height, width])) => both(height, width),
+        ([], _) if square => both(value, value),
+        ([], _) => edge(value).map(Resize::ShortestEdge),
+        ([key], _) if *key == "shortest_edge" => edge(&value["shortest_edge"]).map(Resize::ShortestEdge),
+        ([_, _], _) => both(&value["height"], &value["width"]),
         _ => None,
     };
-    size.ok_or_else(|| format!("the image processor's size {value} is not supported"))
+    size.ok_or_else(|| format!("the image processor's size {} is not supported", short(value)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::config::{self, Join};
+    use crate::model::config;
     use std::io::Cursor;
 
     /// A tower of `grid` x `grid` patches that takes squares of `side`.

@@ -93,13 +93,15 @@ fn a_truncated_file_is_refused() {
 #[test]
 fn a_shard_that_is_missing_or_outside_is_refused() {
     let (_dir, folder) = checkpoint();
+    // Under its own name it would come before the index.
+    fs::rename(folder.join("model.safetensors"), folder.join("model-00001-of-00002.safetensors")).unwrap();
     let index = folder.join("model.safetensors.index.json");
     let sharded = |file: &str| fs::write(&index, format!("{{\"weight_map\": {{\"a\": \"{file}\"}}}}")).unwrap();
-    sharded("model.safetensors");
+    sharded("model-00001-of-00002.safetensors");
     load(&folder, None).unwrap();
     sharded("model-00002-of-00002.safetensors");
     assert!(error(&folder).contains("model-00002-of-00002.safetensors"));
-    sharded("../tiny/model.safetensors");
+    sharded("../tiny/model-00001-of-00002.safetensors");
     assert!(error(&folder).contains("outside the checkpoint"));
 }
 

@@ -240,7 +240,7 @@ fn names_that_lead_out_of_the_cache_are_refused() {
         answer(&files, path, headers)
     });
     let cache = tempfile::tempdir().unwrap();
-    assert!(error(&hub(&server, cache.path()), "org/tiny").contains("no shard"));
+    assert!(error(&hub(&server, cache.path()), "org/tiny").contains("outside the checkpoint"));
     assert!(error(&hub(&server, cache.path()), "org/evil").contains("is no commit"));
 }
 

@@ -6,7 +6,9 @@
 
 mod altered;
 mod bad;
+mod caches;
 mod chat;
+mod checkpoints;
 mod data;
 mod geometry;
 mod golden;

@@ -3,7 +3,7 @@
 //! this module there is one decoder and one vision tower. Reads no weights.
 
 mod block;
-mod fields;
+mod refused;
 mod rope;
 mod text;
 mod vision;
@@ -15,8 +15,8 @@ pub use vision::{
     Codes, Framing, Join, Kind, Patches, Positions, Tiling, TowerConfig, TowerNames, VisionConfig, Windows,
 };
 
-use crate::{Error, Result};
-use fields::Fields;
+use crate::fields::Fields;
+use crate::{Error, Result, precedence};
 use serde_json::Value;
 use std::path::Path;
 
@@ -34,6 +34,9 @@ pub const SUPPORTED: [&str; 11] = [
     "qwen3",
     "gemma3_text",
 ];
+
+/// Reads what turns images into positions of the decoder.
+type Vision = fn(Fields) -> Result<VisionConfig, String>;
 
 /// A model.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,30 +70,25 @@ impl ModelConfig {
     pub fn parse(config: &Value) -> Result<Self, String> {
         let fields = Fields(config);
         let kind = fields.or("model_type", "unknown".to_owned())?;
-        let inner = fields.under("text_config");
-        let decoder = |default: &str| match inner.is_object() {
-            true => text::text(&inner.or("model_type", default.to_owned())?, inner),
-            // Qwen2.5-VL of the older layout has the decoder's fields at the top; others mean all defaults.
-            false if kind == "qwen2_5_vl" => text::text(default, fields),
-            false => text::text(default, inner),
-        };
-        let alone = || text::text(&kind, fields);
-        let (class, mut text, vision) = match kind.as_str() {
-            "llava" => ("LlavaForConditionalGeneration", decoder("llama")?, Some(vision::llava(fields)?)),
-            "llava_next" => ("LlavaNextForConditionalGeneration", decoder("llama")?, Some(vision::llava_next(fields)?)),
-            "qwen2_5_vl" => {
-                ("Qwen2_5_VLForConditionalGeneration", decoder("qwen2_5_vl_text")?, Some(vision::qwen2_5(fields)?))
-            }
-            "qwen3_vl" => ("Qwen3VLForConditionalGeneration", decoder("qwen3_vl_text")?, Some(vision::qwen3(fields)?)),
-            "gemma3" => ("Gemma3ForConditionalGeneration", decoder("gemma3_text")?, Some(vision::gemma3(fields)?)),
-            "chameleon" => ("ChameleonForConditionalGeneration", alone()?, Some(vision::chameleon(fields)?)),
-            "llama" => ("LlamaForCausalLM", alone()?, None),
-            "mistral" => ("MistralForCausalLM", alone()?, None),
-            "qwen2" => ("Qwen2ForCausalLM", alone()?, None),
-            "qwen3" => ("Qwen3ForCausalLM", alone()?, None),
-            "gemma3_text" => ("Gemma3ForCausalLM", alone()?, None),
+        let (class, vision): (_, Option<Vision>) = match kind.as_str() {
+            "llava" => ("LlavaForConditionalGeneration", Some(vision::llava)),
+            "llava_next" => ("LlavaNextForConditionalGeneration", Some(vision::llava_next)),
+            "qwen2_5_vl" => ("Qwen2_5_VLForConditionalGeneration", Some(vision::qwen2_5)),
+            "qwen3_vl" => ("Qwen3VLForConditionalGeneration", Some(vision::qwen3)),
+            "gemma3" => ("Gemma3ForConditionalGeneration", Some(vision::gemma3)),
+            "chameleon" => ("ChameleonForConditionalGeneration", Some(vision::chameleon)),
+            "llama" => ("LlamaForCausalLM", None),
+            "mistral" => ("MistralForCausalLM", None),
+            "qwen2" => ("Qwen2ForCausalLM", None),
+            "qwen3" => ("Qwen3ForCausalLM", None),
+            "gemma3_text" => ("Gemma3ForCausalLM", None),
             _ => return Err(format!("models of type {kind} are not supported; these are: {}", SUPPORTED.join(", "))),
         };
+        refused::check(fields)?;
+        let (family, settings) = precedence::decoder(&kind, fields)?;
+        refused::check(settings)?;
+        let mut text = text::text(&family, settings)?;
+        let vision = vision.map(|read| read(fields)).transpose()?;
         if kind == "gemma3" {
             text.images_see_themselves = true;
             // The multimodal class reads the cap and never applies it.
@@ -102,12 +100,7 @@ impl ModelConfig {
             }
             text.unspoken.clone_from(&codes.tokens);
         }
-        // The outer word counts, where there is one.
-        let tied = match fields.get("tie_word_embeddings")? {
-            Some(tied) => Some(tied),
-            None => inner.get("tie_word_embeddings")?,
-        };
-        text.tied_head = tied.unwrap_or(kind.starts_with("gemma3"));
+        text.tied_head = precedence::tied(&kind, fields)?;
         let architecture = config["architectures"][0].as_str().unwrap_or(class).to_owned();
         Ok(Self { architecture, text, vision })
     }
@@ -185,14 +178,68 @@ mod tests {
 
     #[test]
     fn axes_take_their_frequencies_in_blocks_or_in_turns() {
-        let axes = |interleaved: bool| {
-            let scaling = json!({"mrope_section": [2, 1, 1], "mrope_interleaved": interleaved});
-            let rope = RopeConfig::new(Fields(&scaling), 1e4, 8, None).unwrap();
-            rope.frequencies(8).into_iter().map(|(_, axis)| axis).collect::<Vec<_>>()
+        let rope = |axes, sections: Value| RopeConfig::new(Fields(&json!({"mrope_section": sections})), 8, axes);
+        let of = |axes| {
+            let frequencies = rope(axes, json!([2, 1, 1])).unwrap().frequencies(8, 1);
+            frequencies.into_iter().map(|(_, axis)| axis).collect::<Vec<_>>()
         };
-        assert_eq!(axes(false), [0, 0, 1, 2]);
-        assert_eq!(axes(true), [0, 1, 2, 0]);
-        let scaling = json!({"mrope_section": [2, 1, 2]});
-        assert!(RopeConfig::new(Fields(&scaling), 1e4, 8, None).unwrap_err().contains("mrope_section"));
+        assert_eq!(of(Axes::Sections([0; 3])), [0, 0, 1, 2]);
+        assert_eq!(of(Axes::Interleaved([0; 3])), [0, 1, 2, 0]);
+        // Other families do not read it.
+        assert_eq!(of(Axes::One), [0, 0, 0, 0]);
+        assert!(rope(Axes::Sections([0; 3]), json!([2, 1, 2])).unwrap_err().contains("mrope_section"));
+        // Left out it is that of Qwen2.5-VL's heads.
+        let text = of_text(json!({"model_type": "qwen2_5_vl", "text_config": {}}));
+        assert_eq!(text.ropes[0].axes, Axes::Sections([16, 24, 24]));
+    }
+
+    fn of_text(config: Value) -> TextConfig {
+        of(config).text
+    }
+
+    #[test]
+    fn scaled_positions_are_read_and_what_is_not_understood_is_refused() {
+        let llama = |rope: Value| json!({"model_type": "llama", "max_position_embeddings": 64, "rope_scaling": rope});
+        let yarn = of_text(llama(json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768})));
+        assert_eq!(yarn.context, 131_072);
+        let rope = &yarn.ropes[0].scaling;
+        // 0.1 ln 4 + 1, and the frequencies that turn 32 times and once over 32,768 positions.
+        assert!((rope.magnitude() - 1.138_629_4).abs() < 1e-6);
+        assert!(matches!(rope, Scaling::Yarn { ramp: [35.0, 60.0], .. }), "{rope:?}");
+        let set = |extra: Value| {
+            let mut rope = json!({"rope_type": "yarn", "factor": 4.0});
+            rope.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            of_text(llama(rope)).ropes[0].scaling.magnitude()
+        };
+        assert!((set(json!({"attention_factor": 0.5})) - 0.5).abs() < 1e-6);
+        assert!((set(json!({"mscale": 1.0, "mscale_all_dim": 1.0})) - 1.0).abs() < 1e-6);
+        assert_eq!(of_text(llama(json!({"type": "dynamic", "factor": 2.0}))).context, 128);
+        for (rope, named) in [
+            (json!({"type": "yarn", "factor": 2.0, "attn_temperature": 3}), "attn_temperature"),
+            (json!({"type": "dynamic"}), "without factor"),
+            (json!({"type": "linear", "factor": -1.0}), "factor is -1"),
+            (json!({"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}), "short_factor has 1 numbers: expected 64"),
+            (json!({"type": "su", "factor": 2.0}), "type su"),
+            (json!({"type": "mrope", "mrope_section": [1, 1, 1]}), "type mrope"),
+            (json!({"full_attention": {"rope_type": "yarn"}}), "full_attention"),
+            (json!({"rope_type": "default", "partial_rotary_factor": 0.5}), "partial_rotary_factor"),
+        ] {
+            let error = refused(llama(rope));
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_later_name_of_a_token_and_of_a_level_counts() {
+        let token = |config: Value| of(config).vision.unwrap().image_token_id;
+        assert_eq!(token(json!({"model_type": "llava", "text_config": {}, "image_token_index": 5, "image_token_id": 7})), 7);
+        assert_eq!(token(json!({"model_type": "llava", "text_config": {}, "image_token_index": 5})), 5);
+        assert_eq!(token(json!({"model_type": "qwen2_5_vl", "text_config": {}, "image_token_index": 5})), 151_655);
+        let width = |config: Value| of(config).text.hidden_size;
+        let both = json!({"model_type": "qwen2_5_vl", "hidden_size": 64, "text_config": {"hidden_size": 8192}});
+        assert_eq!(width(both), 8192);
+        // The class decides, whatever the file calls its decoder.
+        let named = json!({"model_type": "qwen3_vl", "text_config": {"model_type": "llama"}});
+        assert!(of(named).text.block.head_norm.is_some());
     }
 }

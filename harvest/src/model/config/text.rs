@@ -1,9 +1,10 @@
 //! Decoders by their `model_type`: what each family leaves out of `config.json`, and how it differs from Llama.
 
 use super::block::{Biases, BlockConfig, HeadNorm, LLAMA, LLAMA_NORMS, NormConfig};
-use super::fields::Fields;
 use super::rope::{Axes, RopeConfig};
+use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
+use crate::precedence::{self, RopeDefaults};
 
 /// A decoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +55,9 @@ struct Defaults {
     context: usize,
     eps: f64,
     theta: f64,
+    /// Of the layers with a window, where these have rotary positions of their own.
+    local_theta: Option<f64>,
+    axes: Axes,
 }
 
 const LLAMA_DEFAULTS: Defaults = Defaults {
@@ -67,6 +71,8 @@ const LLAMA_DEFAULTS: Defaults = Defaults {
     context: 2_048,
     eps: 1e-6,
     theta: 1e4,
+    local_theta: None,
+    axes: Axes::One,
 };
 
 /// The decoders that are supported, as `model_type` names them alone or inside a multimodal model.
@@ -100,6 +106,7 @@ pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
                     context: 32_768,
                     eps: 1e-5,
                     theta: 1e6,
+                    axes: Axes::Sections([16, 24, 24]),
                     ..base
                 },
             };
@@ -117,6 +124,8 @@ pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
             };
             if kind == "qwen3_vl_text" {
                 (defaults.context, defaults.theta) = (128_000, 5e5);
+                // Interleaved always, whatever the file says.
+                defaults.axes = Axes::Interleaved([24, 20, 20]);
             }
             let mut config = llama_like(text, defaults, |text| {
                 let bias = text.or("attention_bias", false)?;
@@ -124,13 +133,6 @@ pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
             })?;
             config.block.head_norm = Some(HeadNorm { norm: config.block.norm, apart: false });
             if kind == "qwen3_vl_text" {
-                // Interleaved always, whatever the file says.
-                for rope in &mut config.ropes {
-                    rope.axes = match rope.axes {
-                        Axes::Sections(sections) | Axes::Interleaved(sections) => Axes::Interleaved(sections),
-                        Axes::One => Axes::Interleaved([24, 20, 20]),
-                    };
-                }
                 return Ok(config);
             }
             qwen_windows(config, text, 28)
@@ -182,19 +184,33 @@ fn llama_like(
         names: LLAMA,
     };
     let layers = text.size("num_hidden_layers", defaults.layers)?;
+    let ropes = ropes(text, defaults, head_dim)?;
+    let context = text.size("max_position_embeddings", defaults.context)?;
     Ok(TextConfig {
         vocab_size: text.size("vocab_size", defaults.vocab_size)?,
         hidden_size,
-        context: text.size("max_position_embeddings", defaults.context)?,
+        // Where there are two, the file gives the number that the scaling leads to.
+        context: if let [rope] = &ropes[..] { rope.scaling.reach(context) } else { context },
         block: block.check("decoder")?,
         layers: vec![Layer { window: None, rope: 0 }; layers],
-        ropes: vec![RopeConfig::read(text, defaults.theta, head_dim)?],
+        ropes,
         embedding_scale: 1.0,
         images_see_themselves: false,
         tied_head: false,
         logit_cap: None,
         unspoken: Vec::new(),
     })
+}
+
+/// The rotary positions that layers choose from: one for all, or one for the layers that see everything and one for those
+/// with a window.
+fn ropes(text: Fields, defaults: Defaults, head_dim: usize) -> Result<Vec<RopeConfig>, String> {
+    let of = |theta| RopeDefaults { theta, context: defaults.context };
+    let sets = match defaults.local_theta {
+        None => vec![precedence::rope(text, of(defaults.theta))?],
+        Some(local) => precedence::layered_rope(text, [of(defaults.theta), of(local)])?.to_vec(),
+    };
+    sets.iter().map(|set| RopeConfig::new(Fields(set), head_dim, defaults.axes)).collect()
 }
 
 /// Gives a window to the layers that `types` calls so, or, where there is no such list, to those that `slides` names.
@@ -237,7 +253,6 @@ fn layer_types(text: Fields, layers: usize) -> Result<Option<Vec<bool>>, String>
 }
 
 fn gemma3(text: Fields) -> Result<TextConfig, String> {
-    text.off("use_bidirectional_attention")?;
     let defaults = Defaults {
         vocab_size: 262_208,
         hidden_size: 2_304,
@@ -248,13 +263,13 @@ fn gemma3(text: Fields) -> Result<TextConfig, String> {
         head_dim: Some(256),
         context: 131_072,
         theta: 1e6,
+        local_theta: Some(1e4),
         ..LLAMA_DEFAULTS
     };
     let mut config = llama_like(text, defaults, |text| {
         let bias = text.or("attention_bias", false)?;
         Ok(Biases { qkv: bias, out: bias, mlp: false })
     })?;
-    let head_dim = config.block.head_dim;
     let block = &mut config.block;
     block.scale = text.or("query_pre_attn_scalar", 256.0_f64)?.powf(-0.5);
     block.activation = text.or("hidden_activation", Activation::GeluPytorchTanh)?;
@@ -263,22 +278,6 @@ fn gemma3(text: Fields) -> Result<TextConfig, String> {
     block.norms =
         ["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"]
             .map(Some);
-    // One set of rotary positions for the layers that see all, one for those with a window.
-    let newer = text.under("rope_parameters");
-    config.ropes = match newer.under("full_attention").is_object() {
-        true => ["full_attention", "sliding_attention"]
-            .map(|kind| {
-                let rope = newer.under(kind);
-                let theta = if kind == "full_attention" { defaults.theta } else { 1e4 };
-                RopeConfig::new(rope, rope.or("rope_theta", theta)?, head_dim, None)
-            })
-            .into_iter()
-            .collect::<Result<_, _>>()?,
-        false => vec![
-            RopeConfig::read(text, defaults.theta, head_dim)?,
-            RopeConfig::plain(text.or("rope_local_base_freq", 1e4)?),
-        ],
-    };
     // The underscore is transformers 5's own.
     let period = text.size("sliding_window_pattern", text.size("_sliding_window_pattern", 6)?)?;
     let window = Some(text.size("sliding_window", 4_096)?);

@@ -2,8 +2,9 @@
 //! tokenizer; and how an image's positions are laid out.
 
 use super::block::{Biases, BlockConfig, CLIP, NormConfig, QWEN2_5_TOWER, QWEN3_TOWER};
-use super::fields::Fields;
+use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
+use crate::precedence::{self, BEGIN_OF_IMAGE, END_OF_IMAGE, IMAGE_TOKEN, RopeDefaults};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -259,7 +260,7 @@ fn clip(vision: Fields, used: impl Fn(usize) -> Result<usize, String>) -> Result
     let [width, inner, layers, heads, image, patch] = clip_defaults(vision, siglip);
     let width = vision.size("hidden_size", width)?;
     let heads = vision.size("num_attention_heads", heads)?;
-    let (image, patch) = (vision.size("image_size", image)?, vision.size("patch_size", patch)?);
+    let (image, patch) = (vision.side("image_size", image)?, vision.side("patch_size", patch)?);
     if image > SIDE_LIMIT || !image.is_multiple_of(patch) {
         return Err(format!("images of {image} pixels are no whole patches of {patch}"));
     }
@@ -361,16 +362,9 @@ fn llava_tower(config: Fields, newline: bool) -> Result<(Kind, usize, usize, boo
     Ok((Kind::Tower(Box::new(tower), join), side, grid, class))
 }
 
-fn image_token(config: Fields, default: u32) -> Result<u32, String> {
-    match config.get("image_token_index")? {
-        Some(id) => Ok(id),
-        None => config.or("image_token_id", default),
-    }
-}
-
 pub(super) fn llava(config: Fields) -> Result<VisionConfig, String> {
     let (kind, side, grid, class) = llava_tower(config, false)?;
-    let image_token_id = image_token(config, 32_000)?;
+    let image_token_id = precedence::token(config, &IMAGE_TOKEN, 32_000)?;
     let tiling = Tiling::Square { side, grid, class };
     Ok(VisionConfig { image_token_id, framing: Framing::Bare, tiling, kind })
 }
@@ -388,7 +382,7 @@ pub(super) fn llava_next(config: Fields) -> Result<VisionConfig, String> {
             "vision_feature_select_strategy full is not supported with tiles: a class position is no tile's".into()
         );
     }
-    let image_token_id = image_token(config, 32_000)?;
+    let image_token_id = precedence::token(config, &IMAGE_TOKEN, 32_000)?;
     let tiling = Tiling::AnyResolution { side, grid, pinpoints };
     Ok(VisionConfig { image_token_id, framing: Framing::Bare, tiling, kind })
 }
@@ -402,6 +396,7 @@ struct Qwen {
     patch: usize,
     merge: usize,
     frames: usize,
+    theta: f64,
 }
 
 impl Qwen {
@@ -414,9 +409,10 @@ impl Qwen {
             inner: vision.size("intermediate_size", inner)?,
             heads: vision.size("num_heads", heads)?,
             layers: vision.size("depth", layers)?,
-            patch: vision.size("patch_size", patch)?,
+            patch: vision.side("patch_size", patch)?,
             merge: vision.size("spatial_merge_size", 2)?,
             frames: vision.size("temporal_patch_size", 2)?,
+            theta: Self::theta(vision)?,
         };
         // Rows and columns share the rotary frequencies of a head.
         match qwen.width.is_multiple_of(4 * qwen.heads) && qwen.patch * qwen.merge <= SIDE_LIMIT {
@@ -428,6 +424,17 @@ impl Qwen {
         }
     }
 
+    /// The base of the frequencies, which rows and columns share; they are never scaled.
+    fn theta(vision: Fields) -> Result<f64, String> {
+        let rope = precedence::rope(vision, RopeDefaults { theta: 1e4, context: 1 })?;
+        let rope = Fields(&rope);
+        let kind = rope.or("rope_type", rope.or("type", "default".to_owned())?)?;
+        match ["default", "axial"].contains(&kind.as_str()) {
+            true => rope.or("rope_theta", 1e4),
+            false => Err(format!("rotary positions of type {kind} are not supported in a vision tower")),
+        }
+    }
+
     fn tower(self, block: BlockConfig, bias: bool, positions: Positions, windows: Option<Windows>) -> TowerConfig {
         TowerConfig {
             block,
@@ -435,7 +442,7 @@ impl Qwen {
             patches: Patches { side: self.patch, frames: self.frames, bias },
             class: false,
             positions,
-            rope_theta: Some(1e4),
+            rope_theta: Some(self.theta),
             windows,
             first_norm: None,
             last_norm: None,
@@ -490,7 +497,7 @@ pub(super) fn qwen2_5(config: Fields) -> Result<VisionConfig, String> {
     };
     let tiling = qwen.tiling();
     let tower = qwen.tower(block, false, Positions::None, Some(windows));
-    let image_token_id = image_token(config, 151_655)?;
+    let image_token_id = config.or("image_token_id", 151_655)?;
     Ok(VisionConfig { image_token_id, framing: Framing::Bare, tiling, kind: Kind::Tower(Box::new(tower), join) })
 }
 
@@ -512,7 +519,7 @@ pub(super) fn qwen3(config: Fields) -> Result<VisionConfig, String> {
     let join = Join::Merge { patches: qwen.merge * qwen.merge, norm, names, deep };
     let tiling = qwen.tiling();
     let tower = qwen.tower(block, true, Positions::Interpolated(side), None);
-    let image_token_id = image_token(config, 151_655)?;
+    let image_token_id = config.or("image_token_id", 151_655)?;
     Ok(VisionConfig { image_token_id, framing: Framing::Bare, tiling, kind: Kind::Tower(Box::new(tower), join) })
 }
 
@@ -530,10 +537,12 @@ pub(super) fn gemma3(config: Fields) -> Result<VisionConfig, String> {
         return Err(format!("mm_tokens_per_image is {positions} for {patches} x {patches} patches"));
     }
     let NormConfig::Layer { eps } = tower.block.norm else { return Err("a SigLIP tower without layer norms".into()) };
-    let image_token_id = image_token(config, 262_144)?;
+    let image_token_id = precedence::token(config, &IMAGE_TOKEN, 262_144)?;
     let tiling = Tiling::Square { side, grid, class: false };
-    let framing =
-        Framing::Gemma { begin: config.or("boi_token_index", 255_999)?, end: config.or("eoi_token_index", 256_000)? };
+    let framing = Framing::Gemma {
+        begin: precedence::token(config, &BEGIN_OF_IMAGE, 255_999)?,
+        end: precedence::token(config, &END_OF_IMAGE, 256_000)?,
+    };
     Ok(VisionConfig { image_token_id, framing, tiling, kind: Kind::Tower(Box::new(tower), Join::Pool { grid, eps }) })
 }
 

@@ -13,10 +13,15 @@ pub(in super::super) struct Rotary {
 }
 
 impl Rotary {
+    /// Rotations by `angles`, whose sines and cosines are multiplied with `magnitude`.
+    ///
     /// # Shapes
     /// `angles` `[rows, head_dim / 2]`.
-    pub fn new(angles: &[f32], head_dim: usize, compute: &Compute) -> Self {
-        let table = |of: fn(f32) -> f32| Matrix::new(angles.iter().map(|a| of(*a)).collect(), head_dim / 2, compute);
+    pub fn new(angles: &[f32], head_dim: usize, magnitude: f32, compute: &Compute) -> Self {
+        let table = |of: fn(f32) -> f32| {
+            let values = angles.iter().map(|angle| of(*angle) * magnitude).collect();
+            Matrix::new(values, head_dim / 2, compute)
+        };
         Self { head_dim, cos: table(f32::cos), sin: table(f32::sin) }
     }
 

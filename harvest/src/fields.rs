@@ -8,7 +8,7 @@ const SIZE_LIMIT: usize = 1 << 22;
 
 /// An object of a configuration; one that is not there has no fields.
 #[derive(Clone, Copy)]
-pub(super) struct Fields<'a>(pub &'a Value);
+pub(crate) struct Fields<'a>(pub &'a Value);
 
 impl<'a> Fields<'a> {
     /// The object under a name.
@@ -21,6 +21,11 @@ impl<'a> Fields<'a> {
         self.0.is_object()
     }
 
+    /// Whether there is such an object, and anything in it.
+    pub fn has_fields(self) -> bool {
+        self.0.as_object().is_some_and(|fields| !fields.is_empty())
+    }
+
     /// Whether the field is there at all, be it null.
     pub fn names(self, name: &str) -> bool {
         self.0.get(name).is_some()
@@ -30,7 +35,7 @@ impl<'a> Fields<'a> {
     pub fn get<T: DeserializeOwned>(self, name: &str) -> Result<Option<T>, String> {
         match &self.0[name] {
             Value::Null => Ok(None),
-            value => T::deserialize(value).map(Some).map_err(|e| format!("{name} is {value} ({e})")),
+            value => T::deserialize(value).map(Some).map_err(|e| format!("{name} is {} ({e})", short(value))),
         }
     }
 
@@ -48,11 +53,22 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Refuses a switch that is on.
-    pub fn off(self, name: &str) -> Result<(), String> {
-        match self.or(name, false)? {
-            true => Err(format!("{name} is not supported")),
-            false => Ok(()),
+    /// The length of a side, which newer files may write as a pair of equal numbers.
+    pub fn side(self, name: &str, default: usize) -> Result<usize, String> {
+        match self.0[name].as_array().map(Vec::as_slice) {
+            Some([height, width]) if height == width => Fields(&serde_json::json!({ name: height })).size(name, default),
+            Some(_) => Err(format!("{name} is {}: expected one number, or two equal ones", short(&self.0[name]))),
+            None => self.size(name, default),
         }
+    }
+}
+
+/// A value as a message may show it.
+pub(crate) fn short(value: &Value) -> String {
+    const LIMIT: usize = 60;
+    let text = value.to_string();
+    match text.char_indices().nth(LIMIT) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
     }
 }

@@ -1,0 +1,76 @@
+//! Settings that change what a model computes and that no family here has: refused by name, unless they stand at the value
+//! that leaves everything as it is. (What a family does have is read in `text.rs` and `vision.rs`. Settings that nobody
+//! computes with, such as those of training and generation, are passed over, as `transformers` does.)
+
+use crate::fields::{Fields, short};
+use serde_json::Value;
+
+/// The value at which a setting changes nothing; null and `{}` never do.
+enum Neutral {
+    /// None but to be absent.
+    Absent,
+    False,
+    True,
+    One,
+}
+
+const SETTINGS: [(&str, Neutral); 16] = [
+    ("quantization_config", Neutral::Absent),
+    ("compression_config", Neutral::Absent),
+    ("per_layer_config", Neutral::Absent),
+    ("pruned_heads", Neutral::Absent),
+    ("clip_qkv", Neutral::Absent),
+    ("attention_chunk_size", Neutral::Absent),
+    ("no_rope_layers", Neutral::Absent),
+    ("is_causal", Neutral::True),
+    ("use_bidirectional_attention", Neutral::False),
+    ("is_encoder_decoder", Neutral::False),
+    ("add_cross_attention", Neutral::False),
+    ("embedding_multiplier", Neutral::One),
+    ("residual_multiplier", Neutral::One),
+    ("attention_multiplier", Neutral::One),
+    ("logits_scaling", Neutral::One),
+    ("logit_scale", Neutral::One),
+];
+
+/// Refuses what a level of `config.json` asks for and no family here does.
+pub(super) fn check(fields: Fields) -> Result<(), String> {
+    for (name, neutral) in &SETTINGS {
+        let value = &fields.0[*name];
+        let changes_nothing = match value {
+            Value::Null => true,
+            Value::Object(object) => object.is_empty(),
+            Value::Array(list) => list.is_empty(),
+            Value::Bool(value) => matches!((neutral, value), (Neutral::False, false) | (Neutral::True, true)),
+            value => matches!(neutral, Neutral::One) && value.as_f64() == Some(1.0),
+        };
+        if !changes_nothing {
+            let value = value["quant_method"].as_str().map_or_else(|| short(value), str::to_owned);
+            let hint = if name.starts_with("quant") { ": use the checkpoint that it was made of" } else { "" };
+            return Err(format!("{name} ({value}) is not supported{hint}"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn settings_of_other_models_are_refused_by_name_unless_they_change_nothing() {
+        let of = |config: Value| check(Fields(&config));
+        assert_eq!(of(json!({"quantization_config": null, "pruned_heads": {}, "is_causal": true, "logit_scale": 1})), Ok(()));
+        let error = of(json!({"quantization_config": {"quant_method": "gptq", "bits": 4}})).unwrap_err();
+        assert!(error.contains("quantization_config (gptq) is not supported"), "{error}");
+        for (name, value) in [
+            ("is_causal", json!(false)),
+            ("use_bidirectional_attention", json!(true)),
+            ("per_layer_config", json!({"0": {"num_attention_heads": 2}})),
+            ("residual_multiplier", json!(0.22)),
+        ] {
+            assert!(of(json!({name: value})).unwrap_err().starts_with(name), "{name}");
+        }
+    }
+}

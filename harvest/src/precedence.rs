@@ -1,0 +1,328 @@
+//! Where two places of a checkpoint state the same fact: which of them counts. The answers are those of `transformers`
+//! 5.23, and FORMATS.md has them as a table ("Where the files of a checkpoint disagree"). Knows no model and no image: it
+//! only says which file, which level of `config.json` and which of several names to read.
+
+use crate::fields::Fields;
+use crate::{Error, Result};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub(crate) const CONFIG: &str = "config.json";
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
+
+/// What decides, besides the weights, what comes out of a checkpoint. The first and the tokenizer have to be there.
+pub(crate) const DECISIVE: [&str; 8] = [
+    CONFIG,
+    TOKENIZER,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    TEMPLATE,
+    "chat_template.json",
+    PREPROCESSOR,
+    PROCESSOR,
+];
+
+/// What else a checkpoint may have, for programs that generate, or read videos.
+pub(crate) const BESIDES: [&str; 3] =
+    ["generation_config.json", "added_tokens.json", "video_preprocessor_config.json"];
+
+const TEMPLATE: &str = "chat_template.jinja";
+pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
+pub(crate) const PROCESSOR: &str = "processor_config.json";
+const ADAPTER: &str = "adapter_config.json";
+
+/// All weights in one file, and the list of the files that hold them otherwise.
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+
+/// Bytes of the largest list of weights.
+const INDEX_LIMIT: u64 = 1 << 28;
+
+/// Refuses a folder that is no checkpoint of its own, or that has lost a file which a link still names.
+///
+/// # Errors
+/// An adapter, a repository of the hub's cache, or a link that leads nowhere.
+pub(crate) fn check(folder: &Path) -> Result<()> {
+    let adapter = folder.join(ADAPTER);
+    if adapter.exists() {
+        let cause = "adapters are not applied: merge the adapter into its base model, save the result, and use that";
+        return Err(Error::checkpoint(&adapter)(cause));
+    }
+    if folder.join("snapshots").is_dir() && !folder.join(CONFIG).exists() {
+        let cause = "this is a repository of the hub's cache: name it as org/name, or name one of the folders in snapshots";
+        return Err(Error::checkpoint(folder)(cause));
+    }
+    match DECISIVE.iter().map(|name| folder.join(name)).find(|path| is_dangling(path)) {
+        Some(path) => Err(Error::checkpoint(&path)("the link leads nowhere: the file that it names is gone")),
+        None => Ok(()),
+    }
+}
+
+/// Whether there is a link, but nothing behind it.
+pub(crate) fn is_dangling(path: &Path) -> bool {
+    path.is_symlink() && !path.exists()
+}
+
+/// The one file that says where a checkpoint's weights are: a safetensors file, or an index of several. A whole
+/// `model.safetensors` comes before an index that was left over; `transformers_weights` in `config.json` before both.
+/// Files of other names (`consolidated.safetensors`, those of adapters, of variants and of PyTorch) are never read.
+///
+/// # Errors
+/// `transformers_weights` names no such file.
+pub(crate) fn weights(config: &Value, has: impl Fn(&str) -> bool) -> Result<Option<String>, String> {
+    if let Some(name) = Fields(config).get::<String>("transformers_weights")? {
+        let known = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+        return match known && is_plain(&name) {
+            true => Ok(Some(name)),
+            false => Err(format!("transformers_weights is {name:?}: expected a safetensors file in the same folder")),
+        };
+    }
+    Ok([WEIGHTS, INDEX].into_iter().find(|name| has(name)).map(str::to_owned))
+}
+
+/// The files that an index names, in the order in which they are read: of a tensor that is in two of them the later counts.
+///
+/// # Errors
+/// The file is damaged, or names files outside its folder or of another kind.
+pub(crate) fn shards(index: &Path) -> Result<BTreeSet<String>> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let Index { weight_map } = sae_core::file::read_json(index, INDEX_LIMIT)?;
+    let shards: BTreeSet<_> = weight_map.into_values().collect();
+    if let Some(shard) = shards.iter().find(|shard| !is_plain(shard) || !shard.ends_with(".safetensors")) {
+        let cause = format!("the index names {shard:?}: expected safetensors files, none of them outside the checkpoint");
+        return Err(Error::checkpoint(index)(cause));
+    }
+    match shards.is_empty() {
+        true => Err(Error::checkpoint(index)("the index names no files")),
+        false => Ok(shards),
+    }
+}
+
+/// Why a folder without weights has none: what lies there in their place.
+pub(crate) fn no_weights(folder: &Path) -> String {
+    const OTHERS: [&str; 8] = [".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".index.json"];
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut others: Vec<String> = names.filter(|name| OTHERS.iter().any(|ending| name.ends_with(ending))).collect();
+    others.sort();
+    let found = match others.as_slice() {
+        [] => String::new(),
+        [first, rest @ ..] => {
+            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            format!("; {first}{more} cannot be used: save the model with save_pretrained, or rename a whole file")
+        }
+    };
+    format!("the checkpoint has no weights (neither {WEIGHTS} nor {INDEX}){found}")
+}
+
+/// The settings of the image processor, and the file that they stand in: those nested in `processor_config.json`, or,
+/// where there are none, `preprocessor_config.json`.
+///
+/// # Errors
+/// There are none, or the file cannot be read.
+pub(crate) fn image_processor(folder: &Path) -> Result<(PathBuf, Value)> {
+    let path = folder.join(PROCESSOR);
+    let nested = processor(folder)?["image_processor"].take();
+    if !nested.is_null() {
+        return Ok((path, nested));
+    }
+    let path = folder.join(PREPROCESSOR);
+    if !path.exists() {
+        let cause = format!("the checkpoint has no image processor (no {PREPROCESSOR}, and none in {PROCESSOR})");
+        return Err(Error::checkpoint(folder)(cause));
+    }
+    let config = sae_core::file::read_json(&path, 1 << 20)?;
+    Ok((path, config))
+}
+
+/// `processor_config.json`; nothing if there is none.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn processor(folder: &Path) -> Result<Value> {
+    let path = folder.join(PROCESSOR);
+    Ok(if path.exists() { sae_core::file::read_json(&path, 1 << 24)? } else { Value::Null })
+}
+
+/// The decoder's family, and where in `config.json` its settings stand.
+///
+/// # Errors
+/// `model_type` is no text.
+pub(crate) fn decoder<'a>(kind: &str, config: Fields<'a>) -> Result<(String, Fields<'a>), String> {
+    let inner = config.under("text_config");
+    Ok(match kind {
+        // LLaVAs take any decoder; the other families have one, whatever the file calls it.
+        "llava" | "llava_next" => (inner.or("model_type", "llama".to_owned())?, inner),
+        // Older files have the decoder's settings at the top.
+        "qwen2_5_vl" if !inner.is_object() => ("qwen2_5_vl_text".into(), config),
+        "qwen2_5_vl" | "qwen3_vl" | "gemma3" => (format!("{kind}_text"), inner),
+        _ => (kind.to_owned(), config),
+    })
+}
+
+/// Whether the embedding serves as the output head: LLaVA and Qwen2.5-VL ask both levels, the others the outer one.
+/// (A head that is written out counts all the same, see `model/head.rs`.)
+///
+/// # Errors
+/// The setting is no truth value.
+pub(crate) fn tied(kind: &str, config: Fields) -> Result<bool, String> {
+    const NAME: &str = "tie_word_embeddings";
+    let (family, text) = decoder(kind, config)?;
+    match kind {
+        "llava" | "qwen2_5_vl" => Ok(config.or(NAME, false)? || text.or(NAME, family == "gemma3_text")?),
+        "gemma3" | "gemma3_text" => config.or(NAME, true),
+        _ => config.or(NAME, false),
+    }
+}
+
+/// Names of a token's id in LLaVA and Gemma 3, where the later one was added: it counts if both are there.
+pub(crate) const IMAGE_TOKEN: [&str; 2] = ["image_token_id", "image_token_index"];
+pub(crate) const BEGIN_OF_IMAGE: [&str; 2] = ["boi_token_id", "boi_token_index"];
+pub(crate) const END_OF_IMAGE: [&str; 2] = ["eoi_token_id", "eoi_token_index"];
+
+/// The first of several names that has an id.
+///
+/// # Errors
+/// It is no number.
+pub(crate) fn token(config: Fields, names: &[&str], default: u32) -> Result<u32, String> {
+    for name in names {
+        if let Some(id) = config.get(name)? {
+            return Ok(id);
+        }
+    }
+    Ok(default)
+}
+
+/// What a family takes for what its rotary parameters leave out.
+#[derive(Clone, Copy)]
+pub(crate) struct RopeDefaults {
+    /// Base of the frequencies.
+    pub theta: f64,
+    /// Positions that the model was trained on.
+    pub context: usize,
+}
+
+/// The rotary parameters of a decoder, in one object: `rope_scaling`, unless it is empty, else `rope_parameters`; what it
+/// leaves out stands beside it. `original_max_position_embeddings` beside it comes before that in it.
+///
+/// # Errors
+/// A setting of the wrong kind.
+pub(crate) fn rope(text: Fields, defaults: RopeDefaults) -> Result<Value, String> {
+    const ORIGINAL: &str = "original_max_position_embeddings";
+    let named = ["rope_scaling", "rope_parameters"].map(|name| text.under(name));
+    let found = named.into_iter().find(|rope| rope.has_fields());
+    let mut rope = found.and_then(|rope| rope.0.as_object().cloned()).unwrap_or_default();
+    if let Some(original) = text.get::<f64>(ORIGINAL)? {
+        rope.insert(ORIGINAL.into(), original.into());
+    }
+    let theta = text.or("rope_theta", defaults.theta)?;
+    completed(rope, text, RopeDefaults { theta, ..defaults })
+}
+
+/// The rotary parameters of Gemma 3: of the layers that see everything, and of those with a window. `rope_scaling` goes
+/// over the former.
+///
+/// # Errors
+/// A setting of the wrong kind, or parameters that are not told apart by the type of layer.
+pub(crate) fn layered_rope(text: Fields, [full, sliding]: [RopeDefaults; 2]) -> Result<[Value; 2], String> {
+    let nested = text.under("rope_parameters");
+    let of = |kind: &str| nested.under(kind).0.as_object().cloned();
+    let (global, local) = (of("full_attention"), of("sliding_attention"));
+    if nested.has_fields() && global.is_none() && local.is_none() {
+        return Err("rope_parameters has neither full_attention nor sliding_attention: expected one object for each".into());
+    }
+    // Where there are no newer parameters, `rope_type` is there already: an older `type` does not count.
+    let mut global = global.unwrap_or_else(|| Map::from_iter([("rope_type".to_owned(), json!("default"))]));
+    global.extend(text.under("rope_scaling").0.as_object().cloned().unwrap_or_default());
+    let theta = [text.or("rope_theta", full.theta)?, text.or("rope_local_base_freq", sliding.theta)?];
+    Ok([
+        completed(global, text, RopeDefaults { theta: theta[0], ..full })?,
+        completed(local.unwrap_or_default(), text, RopeDefaults { theta: theta[1], ..sliding })?,
+    ])
+}
+
+/// Rotary parameters with what stands beside them, or nowhere.
+fn completed(mut rope: Map<String, Value>, text: Fields, defaults: RopeDefaults) -> Result<Value, String> {
+    rope.retain(|_, value| !value.is_null());
+    let context = text.or("max_position_embeddings", defaults.context)?;
+    let mut add = |name: &str, value: Value| {
+        rope.entry(name).or_insert(value);
+    };
+    add("rope_theta", defaults.theta.into());
+    add("max_position_embeddings", context.into());
+    add("original_max_position_embeddings", context.into());
+    if let Some(factor) = text.get::<f64>("partial_rotary_factor")? {
+        add("partial_rotary_factor", json!(factor));
+    }
+    Ok(Value::Object(rope))
+}
+
+/// Whether a name is one of a file in the folder itself.
+pub(crate) fn is_plain(name: &str) -> bool {
+    let known = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    known && !name.is_empty() && !name.starts_with('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_tied(config: Value) -> bool {
+        tied(config["model_type"].as_str().unwrap(), Fields(&config)).unwrap()
+    }
+
+    #[test]
+    fn either_level_ties_in_llava_and_qwen2_5_vl_and_the_outer_one_elsewhere() {
+        let both = |kind: &str, outer: Value, inner: Value| {
+            is_tied(json!({"model_type": kind, "tie_word_embeddings": outer, "text_config": {"tie_word_embeddings": inner}}))
+        };
+        for kind in ["llava", "qwen2_5_vl"] {
+            assert!(both(kind, false.into(), true.into()) && both(kind, true.into(), false.into()), "{kind}");
+            assert!(!both(kind, false.into(), Value::Null) && both(kind, Value::Null, true.into()), "{kind}");
+        }
+        for kind in ["llava_next", "qwen3_vl"] {
+            assert!(!both(kind, false.into(), true.into()) && !both(kind, Value::Null, true.into()), "{kind}");
+            assert!(both(kind, true.into(), false.into()), "{kind}");
+        }
+        assert!(both("gemma3", Value::Null, false.into()) && !both("gemma3", false.into(), true.into()));
+        assert!(is_tied(json!({"model_type": "gemma3_text"})) && !is_tied(json!({"model_type": "qwen2"})));
+        assert!(is_tied(json!({"model_type": "qwen2_5_vl", "tie_word_embeddings": true, "hidden_size": 8})));
+        assert!(is_tied(json!({"model_type": "llava", "text_config": {"model_type": "gemma3_text"}})));
+    }
+
+    #[test]
+    fn rotary_parameters_come_from_both_layouts_and_both_levels() {
+        let defaults = RopeDefaults { theta: 1e4, context: 2048 };
+        let of = |text: Value| rope(Fields(&text), defaults).unwrap();
+        let found = of(json!({"rope_scaling": {}, "rope_parameters": {"factor": 2.0, "rope_theta": 7.0}, "rope_theta": 5.0}));
+        assert_eq!((&found["factor"], &found["rope_theta"]), (&json!(2.0), &json!(7.0)));
+        let found = of(json!({"rope_scaling": {"factor": 3.0}, "rope_parameters": {"factor": 2.0}, "rope_theta": 5.0}));
+        assert_eq!((&found["factor"], &found["rope_theta"]), (&json!(3.0), &json!(5.0)));
+        // As Phi writes it: the number beside the parameters comes first.
+        let found = of(json!({"rope_scaling": {"original_max_position_embeddings": 16}, "max_position_embeddings": 64,
+            "original_max_position_embeddings": 99}));
+        assert_eq!(found["original_max_position_embeddings"], json!(99.0));
+        assert_eq!(of(json!({"max_position_embeddings": 64}))["original_max_position_embeddings"], json!(64));
+    }
+
+    #[test]
+    fn gemmas_two_sets_of_rotary_parameters_are_completed_apart() {
+        let defaults = [1e6, 1e4].map(|theta| RopeDefaults { theta, context: 512 });
+        let of = |text: Value| layered_rope(Fields(&text), defaults);
+        let old = json!({"rope_scaling": {"rope_type": "linear", "factor": 2.0}, "rope_theta": 8.0, "rope_local_base_freq": 77.0});
+        let [global, local] = of(old).unwrap();
+        assert_eq!((&global["rope_theta"], &global["factor"]), (&json!(8.0), &json!(2.0)));
+        assert_eq!((&local["rope_theta"], local.get("factor")), (&json!(77.0), None));
+        let new = json!({"rope_scaling": {"factor": 2.0}, "rope_theta": 8.0, "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 1.0}, "sliding_attention": null}});
+        let [global, local] = of(new).unwrap();
+        assert_eq!((&global["rope_theta"], &global["factor"]), (&json!(1.0), &json!(2.0)));
+        assert_eq!(local["rope_theta"], json!(1e4));
+        assert!(of(json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0}})).unwrap_err().contains("full_attention"));
+    }
+}
