@@ -14,11 +14,12 @@ pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 
 /// What decides, besides the weights, what comes out of a checkpoint. The first and the tokenizer have to be there.
-pub(crate) const DECISIVE: [&str; 8] = [
+pub(crate) const DECISIVE: [&str; 9] = [
     CONFIG,
     TOKENIZER,
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     TEMPLATE,
     "chat_template.json",
     PREPROCESSOR,
@@ -26,10 +27,9 @@ pub(crate) const DECISIVE: [&str; 8] = [
 ];
 
 /// What else a checkpoint may have, for programs that generate, or read videos.
-pub(crate) const BESIDES: [&str; 3] =
-    ["generation_config.json", "added_tokens.json", "video_preprocessor_config.json"];
+pub(crate) const BESIDES: [&str; 2] = ["generation_config.json", "video_preprocessor_config.json"];
 
-const TEMPLATE: &str = "chat_template.jinja";
+pub(crate) const TEMPLATE: &str = "chat_template.jinja";
 pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
 pub(crate) const PROCESSOR: &str = "processor_config.json";
 const ADAPTER: &str = "adapter_config.json";

@@ -5,7 +5,10 @@ use crate::model::ModelConfig;
 use crate::precedence::{self, CONFIG, DECISIVE, TOKENIZER, WEIGHTS};
 use crate::{Error, Result};
 use hf_hub::{Cache, Repo};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -71,26 +74,30 @@ impl Snapshot {
     /// # Errors
     /// A file that is there is damaged.
     pub fn lacks(&self) -> Result<Vec<String>> {
-        let listing = self.listing();
-        let listed = |file: &str| listing.as_ref().is_some_and(|listing| listing.iter().any(|listed| listed == file));
-        let needed = |file: &&str| match *file {
-            CONFIG | TOKENIZER => true,
-            precedence::PREPROCESSOR => false,
-            file => listed(file),
-        };
         let link = |file: &str| fs::symlink_metadata(self.folder.join(file)).is_ok();
-        let small = DECISIVE.into_iter().filter(|file| !self.has(file) && (needed(file) || link(file)));
-        let mut lacks: Vec<String> = small.map(str::to_owned).collect();
-        let config = self.folder.join(CONFIG);
+        let (model, listing) = (ModelConfig::open(&self.folder).ok(), self.listing().unwrap_or_default());
+        let sees = model.is_some_and(|config| config.vision.is_some());
+        // What exists and was left out would change the prompts.
+        let needed = |file: &str| match file {
+            CONFIG | TOKENIZER => true,
+            "tokenizer_config.json" | precedence::TEMPLATE => listing.contains(file),
+            "chat_template.json" | precedence::PROCESSOR => sees && listing.contains(file),
+            _ => false,
+        };
+        let mut lacks: Vec<String> = DECISIVE
+            .into_iter()
+            .filter(|file| !self.has(file) && (needed(file) || link(file)))
+            .map(str::to_owned)
+            .collect();
+        if sees && lacks.is_empty() && precedence::image_processor(&self.folder).is_err() {
+            lacks.push(precedence::PREPROCESSOR.into());
+        }
         if self.has(CONFIG) {
-            let sees = ModelConfig::open(&self.folder).is_ok_and(|config| config.vision.is_some());
-            if sees && lacks.is_empty() && precedence::image_processor(&self.folder).is_err() {
-                lacks.push(precedence::PREPROCESSOR.into());
-            }
+            let config = self.folder.join(CONFIG);
             let settings: Value = sae_core::file::read_json(&config, LISTING_LIMIT)?;
             let weights = precedence::weights(&settings, link).map_err(Error::checkpoint(&config))?;
-            let weights = weights.unwrap_or_else(|| WEIGHTS.into());
-            lacks.extend(self.weights(&weights)?.into_iter().filter(|file| !self.has(file)));
+            let weights = self.weights(&weights.unwrap_or_else(|| WEIGHTS.into()))?;
+            lacks.extend(weights.into_iter().filter(|file| !self.has(file)));
         }
         Ok(lacks.into_iter().map(|file| self.described(file)).collect())
     }
@@ -122,7 +129,7 @@ impl Snapshot {
             read.is_ok_and(|config| !config["chat_template"].is_null())
         };
         let template = || {
-            let files = ["chat_template.jinja", "chat_template.json"].iter().any(|file| self.has(file));
+            let files = [precedence::TEMPLATE, "chat_template.json"].iter().any(|file| self.has(file));
             files || ["tokenizer_config.json", precedence::PROCESSOR].iter().any(|file| says(file))
         };
         self.listing().is_some()
@@ -131,13 +138,14 @@ impl Snapshot {
     }
 
     /// The files of the commit, where `snapshot_download` of huggingface_hub 2 has left a list of them.
-    fn listing(&self) -> Option<Vec<String>> {
-        let path = self.root.join("trees").join(format!("{}.json", self.commit()));
-        let mut listing: Value = sae_core::file::read_json(&path, LISTING_LIMIT).ok()?;
-        match listing["files"].take() {
-            Value::Object(files) => Some(files.into_iter().map(|(name, _)| name).collect()),
-            _ => None,
+    fn listing(&self) -> Option<BTreeSet<String>> {
+        #[derive(Deserialize)]
+        struct Tree {
+            files: BTreeMap<String, IgnoredAny>,
         }
+        let path = self.root.join("trees").join(format!("{}.json", self.commit()));
+        let tree: Tree = sae_core::file::read_json(&path, LISTING_LIMIT).ok()?;
+        Some(tree.files.into_keys().collect())
     }
 
     /// Where the cache notes that a commit has no such file.

@@ -71,16 +71,15 @@ impl Weights {
     /// Runs `build` twice: to learn which tensors it wants, and, if all of them are there, to load them.
     ///
     /// # Errors
-    /// All missing tensors and wrong shapes at once; tensors that stand beside loaded ones and belong to another model
+    /// How many tensors are missing or misshapen, and the first of them; tensors that stand beside loaded ones and belong to another model
     /// than the configuration describes; or a tensor that holds no floats.
     pub(super) fn load<T>(&self, compute: &Compute, build: impl Fn(&mut Loader) -> T) -> Result<T> {
         let host = Compute::Host { bf16: false };
         let mut rehearsal = self.rehearsal(&host);
         build(&mut rehearsal);
         rehearsal.find_left_over();
-        if !rehearsal.wrong.is_empty() {
-            let cause = format!("{} tensors are wrong: {}", rehearsal.wrong.len(), rehearsal.wrong.join("; "));
-            return Err(Error::checkpoint(&self.path)(cause));
+        if let Some(complaint) = rehearsal.complaint() {
+            return Err(Error::checkpoint(&self.path)(complaint));
         }
         let mut loader = Loader { load: true, compute, ..rehearsal };
         let built = build(&mut loader);
@@ -226,6 +225,20 @@ impl Loader<'_> {
             self.wrong.push(problem);
         }
         None
+    }
+
+    /// What is wrong with the tensors that were asked for, if anything is.
+    fn complaint(&self) -> Option<String> {
+        const NAMED: usize = 6;
+        let named = self.wrong.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join("; ");
+        let more = self.wrong.len().checked_sub(NAMED + 1).map(|more| format!("; and {} more", more + 1));
+        // A model that was saved inside another has all its names, behind those of the other.
+        let none = !self.used.iter().any(|name| self.weights.names.contains_key(name));
+        let other = self.weights.names.keys().next().filter(|_| none);
+        let other = other.map(|name| format!("; there are others, such as {name}"));
+        let wrong = self.wrong.len();
+        let rest = format!("{}{}", more.unwrap_or_default(), other.unwrap_or_default());
+        (wrong > 0).then(|| format!("{wrong} tensors are wrong: {named}{rest}"))
     }
 
     /// A bias or norm beside a weight that is used changes what the model computes: if nobody asked for it, the

@@ -243,7 +243,7 @@ fn a_list_of_the_files_says_what_is_missing_and_what_does_not_exist() {
     // Notes say it as well.
     let cache = Cache::of("text-mistral");
     let there = cache.snapshot(COMMIT);
-    let absent = ["special_tokens_map.json", "chat_template.jinja", "chat_template.json", "preprocessor_config.json",
+    let absent = ["special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json", "preprocessor_config.json",
         "processor_config.json", "tokenizer_config.json"];
     cache.note_absent(&absent.into_iter().filter(|file| !there.join(file).exists()).collect::<Vec<_>>());
     cache.hub(&server.address, false).folder("org/tiny", &mut |_| {}).unwrap();

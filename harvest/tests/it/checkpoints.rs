@@ -576,3 +576,57 @@ fn samples_beyond_the_first_context_fit_where_positions_are_scaled() {
     assert_eq!(context(json!({"type": "yarn", "factor": 4.0})), 96);
     assert_eq!(context(json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 12})), 48);
 }
+
+#[test]
+fn a_model_that_was_saved_inside_another_is_refused_with_the_names_that_are_there() {
+    // torch.compile and peft write such names; transformers would make up every weight.
+    for prefix in ["_orig_mod.", "base_model.model."] {
+        let copy = Copy::of("text-qwen2");
+        copy.rewrite("model.safetensors", "model.safetensors", |name| Some(format!("{prefix}{name}")));
+        let error = copy.error();
+        assert!(error.contains(&format!("there are others, such as {prefix}model.")), "{error}");
+        assert!(error.contains("more") && error.len() < 600, "{error}");
+    }
+}
+
+#[test]
+fn tensors_that_were_gathered_from_nowhere_are_refused_with_their_shape() {
+    // As a run under DeepSpeed ZeRO-3 saves them that does not gather its parameters.
+    let copy = Copy::of("text-qwen2");
+    let tensors = Tensors::open(&copy.path("model.safetensors")).unwrap();
+    let names = tensors.names();
+    let empty: Vec<_> = names.iter().map(|name| (name.as_str(), &[0][..], &[][..])).collect();
+    sae_core::tensors::write(&copy.path("model.safetensors"), safetensors::Dtype::F32, &empty).unwrap();
+    let error = copy.error();
+    assert!(error.contains("has shape [0], expected"), "{error}");
+}
+
+#[test]
+fn settings_at_both_levels_of_a_fine_tuned_qwen2_5_vl_are_those_of_the_inner_one() {
+    // Trainers write the decoder's settings at the top as well, and leave them there when they change.
+    let copy = Copy::of("qwen2_5_vl-b");
+    copy.edit(|config| {
+        let mut outer = config["text_config"].clone();
+        outer["rope_scaling"] = json!({"mrope_section": [2, 1, 1], "rope_type": "default", "type": "default"});
+        outer["rope_theta"] = 5e6.into();
+        outer["hidden_size"] = 3584.into();
+        outer["vocab_size"] = 152_064.into();
+        outer["image_token_id"] = Value::Null;
+        let own = config.as_object_mut().unwrap();
+        for (name, value) in outer.as_object().unwrap() {
+            own.entry(name.clone()).or_insert(value.clone());
+        }
+        own["text_config"]["image_token_id"] = Value::Null;
+        own["text_config"]["model_type"] = "qwen2_5_vl".into();
+    });
+    copy.equals_the_original();
+}
+
+#[test]
+fn an_embedding_of_another_size_than_the_vocabulary_is_refused() {
+    let copy = Copy::of("llava-b");
+    let rows = copy.open().config().text.vocab_size;
+    copy.edit(|config| config["text_config"]["vocab_size"] = (rows + 64).into());
+    let error = copy.error();
+    assert!(error.contains("embed_tokens.weight") && error.contains(&format!("expected [{}, ", rows + 64)), "{error}");
+}
