@@ -56,6 +56,41 @@ fn a_model_is_harvested_by_its_name_on_the_hub() {
 }
 
 #[test]
+fn a_cache_that_python_filled_is_enough_without_a_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = data_set(dir.path(), 2);
+    let repository = dir.path().join("xdg/huggingface/hub/models--org--tiny");
+    let snapshot = repository.join("snapshots").join(COMMIT);
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::create_dir_all(repository.join("refs")).unwrap();
+    fs::write(repository.join("refs/main"), COMMIT).unwrap();
+    for file in fs::read_dir(tiny_model()).unwrap().map(|entry| entry.unwrap()).filter(|file| file.path().is_file()) {
+        fs::copy(file.path(), snapshot.join(file.file_name())).unwrap();
+    }
+    let run = |name: &str, env: &[(&str, &str)]| {
+        let mut command = sae();
+        command.args(["harvest", "--layers", "1", "--json", "--model", "org/tiny", "--data"]).arg(&data);
+        for variable in ["HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
+            command.env_remove(variable);
+        }
+        command.env("XDG_CACHE_HOME", dir.path().join("xdg")).env("HF_ENDPOINT", "http://127.0.0.1:9");
+        command.arg("--run").arg(dir.path().join(name)).envs(env.iter().copied()).output().unwrap()
+    };
+    let hub = repository.parent().unwrap().to_str().unwrap().to_owned();
+    for (name, env) in [
+        ("offline", &[("HF_HUB_OFFLINE", "1")][..]),
+        ("older", &[("TRANSFORMERS_OFFLINE", "1"), ("HUGGINGFACE_HUB_CACHE", hub.as_str()), ("XDG_CACHE_HOME", "/nowhere")][..]),
+        ("unreachable", &[][..]),
+    ] {
+        let output = run(name, env);
+        assert!(output.status.success(), "{name}: {}", said(&output));
+    }
+    fs::remove_file(snapshot.join("model.safetensors")).unwrap();
+    let said = said(&run("gone", &[("HF_HUB_OFFLINE", "1")]));
+    assert!(said.contains("HF_HUB_OFFLINE is set") && said.contains("lacks model.safetensors"), "{said}");
+}
+
+#[test]
 fn a_dry_run_downloads_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let data = data_set(dir.path(), 3);

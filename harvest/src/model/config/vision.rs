@@ -242,15 +242,23 @@ enum OneOrMore {
     More(Vec<i64>),
 }
 
-/// CLIP or SigLIP, up to the last block that is used, and pixels along a side of an image.
-fn clip(vision: Fields, used: impl Fn(usize) -> Result<usize, String>) -> Result<(TowerConfig, usize), String> {
-    let kind = vision.or("model_type", "clip_vision_model".to_owned())?;
+const CLIP_TYPE: &str = "clip_vision_model";
+const SIGLIP_TYPE: &str = "siglip_vision_model";
+
+/// CLIP or SigLIP, `kind` unless the configuration says which; up to the last block that is used, and pixels along a side
+/// of an image.
+fn clip(
+    vision: Fields,
+    kind: &str,
+    used: impl Fn(usize) -> Result<usize, String>,
+) -> Result<(TowerConfig, usize), String> {
+    let kind = vision.or("model_type", kind.to_owned())?;
     let siglip = match kind.as_str() {
-        "clip_vision_model" => false,
-        "siglip_vision_model" => true,
+        CLIP_TYPE => false,
+        SIGLIP_TYPE => true,
         _ => {
             return Err(format!(
-                "vision towers of type {kind} are not supported; these are: clip_vision_model, siglip_vision_model"
+                "vision towers of type {kind} are not supported; these are: {CLIP_TYPE}, {SIGLIP_TYPE}"
             ));
         }
     };
@@ -313,10 +321,10 @@ fn clip(vision: Fields, used: impl Fn(usize) -> Result<usize, String>) -> Result
 /// Width, inner width, blocks, heads, pixels a side and a patch's side, where they are left out.
 fn clip_defaults(vision: Fields, siglip: bool) -> [usize; 6] {
     match (vision.is_object(), siglip) {
-        (true, true) => [768, 3_072, 12, 12, 224, 16],
+        (_, true) => [768, 3_072, 12, 12, 224, 16],
         (true, false) => [768, 3_072, 12, 12, 224, 32],
         // A LLaVA that says nothing of its tower has CLIP-ViT-L/14 at 336 pixels.
-        (false, _) => [1_024, 4_096, 24, 16, 336, 14],
+        (false, false) => [1_024, 4_096, 24, 16, 336, 14],
     }
 }
 
@@ -337,11 +345,11 @@ fn llava_tower(config: Fields, newline: bool) -> Result<(Kind, usize, usize, boo
         features.collect::<Result<Vec<_>, _>>()
     };
     let vision = config.under("vision_config");
-    let siglip = vision.or("model_type", String::new())? == "siglip_vision_model";
+    let siglip = vision.or("model_type", String::new())? == SIGLIP_TYPE;
     let blocks = vision.size("num_hidden_layers", clip_defaults(vision, siglip)[2])?;
     let features = features(blocks)?;
     let last = *features.iter().max().ok_or("vision_feature_layer names no layer")?;
-    let (tower, side) = clip(vision, |_| Ok(last))?;
+    let (tower, side) = clip(vision, CLIP_TYPE, |_| Ok(last))?;
     let strategy = config.or("vision_feature_select_strategy", "default".to_owned())?;
     let class = match (strategy.as_str(), tower.class) {
         // It takes the first position away, whatever that is.
@@ -524,11 +532,9 @@ pub(super) fn qwen3(config: Fields) -> Result<VisionConfig, String> {
 }
 
 pub(super) fn gemma3(config: Fields) -> Result<VisionConfig, String> {
-    // Gemma's checkpoints leave the tower's type out of nothing, but its default is SigLIP.
-    let vision = config.under("vision_config");
-    let (mut tower, side) = clip(vision, Ok)?;
+    let (mut tower, side) = clip(config.under("vision_config"), SIGLIP_TYPE, Ok)?;
     if tower.class {
-        return Err("the vision tower of a Gemma 3 is a siglip_vision_model".into());
+        return Err(format!("the vision tower of a Gemma 3 is a {SIGLIP_TYPE}"));
     }
     tower.last_norm = Some("post_layernorm");
     let positions: usize = config.or("mm_tokens_per_image", 256)?;
