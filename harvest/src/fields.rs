@@ -56,7 +56,9 @@ impl<'a> Fields<'a> {
     /// The length of a side, which newer files may write as a pair of equal numbers.
     pub fn side(self, name: &str, default: usize) -> Result<usize, String> {
         match self.0[name].as_array().map(Vec::as_slice) {
-            Some([height, width]) if height == width => Fields(&serde_json::json!({ name: height })).size(name, default),
+            Some([height, width]) if height == width => {
+                Fields(&serde_json::json!({ name: height })).size(name, default)
+            }
             Some(_) => Err(format!("{name} is {}: expected one number, or two equal ones", short(&self.0[name]))),
             None => self.size(name, default),
         }

@@ -52,7 +52,8 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
         return Err(Error::checkpoint(&adapter)(cause));
     }
     if folder.join("snapshots").is_dir() && !folder.join(CONFIG).exists() {
-        let cause = "this is a repository of the hub's cache: name it as org/name, or name one of the folders in snapshots";
+        let cause =
+            "this is a repository of the hub's cache: name it as org/name, or name one of the folders in snapshots";
         return Err(Error::checkpoint(folder)(cause));
     }
     match DECISIVE.iter().map(|name| folder.join(name)).find(|path| is_dangling(path)) {
@@ -95,7 +96,8 @@ pub(crate) fn shards(index: &Path) -> Result<BTreeSet<String>> {
     let Index { weight_map } = sae_core::file::read_json(index, INDEX_LIMIT)?;
     let shards: BTreeSet<_> = weight_map.into_values().collect();
     if let Some(shard) = shards.iter().find(|shard| !is_plain(shard) || !shard.ends_with(".safetensors")) {
-        let cause = format!("the index names {shard:?}: expected safetensors files, none of them outside the checkpoint");
+        let cause =
+            format!("the index names {shard:?}: expected safetensors files, none of them outside the checkpoint");
         return Err(Error::checkpoint(index)(cause));
     }
     match shards.is_empty() {
@@ -107,7 +109,8 @@ pub(crate) fn shards(index: &Path) -> Result<BTreeSet<String>> {
 /// Why a folder without weights has none: what lies there in their place.
 pub(crate) fn no_weights(folder: &Path) -> String {
     const OTHERS: [&str; 8] = [".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".index.json"];
-    let names = fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let names =
+        fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut others: Vec<String> = names.filter(|name| OTHERS.iter().any(|ending| name.ends_with(ending))).collect();
     others.sort();
     let found = match others.as_slice() {
@@ -234,7 +237,9 @@ pub(crate) fn layered_rope(text: Fields, [full, sliding]: [RopeDefaults; 2]) -> 
     let of = |kind: &str| nested.under(kind).0.as_object().cloned();
     let (global, local) = (of("full_attention"), of("sliding_attention"));
     if nested.has_fields() && global.is_none() && local.is_none() {
-        return Err("rope_parameters has neither full_attention nor sliding_attention: expected one object for each".into());
+        return Err(
+            "rope_parameters has neither full_attention nor sliding_attention: expected one object for each".into()
+        );
     }
     // Where there are no newer parameters, `rope_type` is there already: an older `type` does not count.
     let mut global = global.unwrap_or_else(|| Map::from_iter([("rope_type".to_owned(), json!("default"))]));
@@ -279,7 +284,9 @@ mod tests {
     #[test]
     fn either_level_ties_in_llava_and_qwen2_5_vl_and_the_outer_one_elsewhere() {
         let both = |kind: &str, outer: Value, inner: Value| {
-            is_tied(json!({"model_type": kind, "tie_word_embeddings": outer, "text_config": {"tie_word_embeddings": inner}}))
+            is_tied(
+                json!({"model_type": kind, "tie_word_embeddings": outer, "text_config": {"tie_word_embeddings": inner}}),
+            )
         };
         for kind in ["llava", "qwen2_5_vl"] {
             assert!(both(kind, false.into(), true.into()) && both(kind, true.into(), false.into()), "{kind}");
@@ -299,7 +306,8 @@ mod tests {
     fn rotary_parameters_come_from_both_layouts_and_both_levels() {
         let defaults = RopeDefaults { theta: 1e4, context: 2048 };
         let of = |text: Value| rope(Fields(&text), defaults).unwrap();
-        let found = of(json!({"rope_scaling": {}, "rope_parameters": {"factor": 2.0, "rope_theta": 7.0}, "rope_theta": 5.0}));
+        let found =
+            of(json!({"rope_scaling": {}, "rope_parameters": {"factor": 2.0, "rope_theta": 7.0}, "rope_theta": 5.0}));
         assert_eq!((&found["factor"], &found["rope_theta"]), (&json!(2.0), &json!(7.0)));
         let found = of(json!({"rope_scaling": {"factor": 3.0}, "rope_parameters": {"factor": 2.0}, "rope_theta": 5.0}));
         assert_eq!((&found["factor"], &found["rope_theta"]), (&json!(3.0), &json!(5.0)));
@@ -323,6 +331,10 @@ mod tests {
         let [global, local] = of(new).unwrap();
         assert_eq!((&global["rope_theta"], &global["factor"]), (&json!(1.0), &json!(2.0)));
         assert_eq!(local["rope_theta"], json!(1e4));
-        assert!(of(json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0}})).unwrap_err().contains("full_attention"));
+        assert!(
+            of(json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}))
+                .unwrap_err()
+                .contains("full_attention")
+        );
     }
 }

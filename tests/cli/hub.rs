@@ -79,7 +79,10 @@ fn a_cache_that_python_filled_is_enough_without_a_network() {
     let hub = repository.parent().unwrap().to_str().unwrap().to_owned();
     for (name, env) in [
         ("offline", &[("HF_HUB_OFFLINE", "1")][..]),
-        ("older", &[("TRANSFORMERS_OFFLINE", "1"), ("HUGGINGFACE_HUB_CACHE", hub.as_str()), ("XDG_CACHE_HOME", "/nowhere")][..]),
+        (
+            "older",
+            &[("TRANSFORMERS_OFFLINE", "1"), ("HUGGINGFACE_HUB_CACHE", hub.as_str()), ("XDG_CACHE_HOME", "/nowhere")][..],
+        ),
         ("unreachable", &[][..]),
     ] {
         let output = run(name, env);

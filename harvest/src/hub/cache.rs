@@ -132,9 +132,7 @@ impl Snapshot {
             let files = [precedence::TEMPLATE, "chat_template.json"].iter().any(|file| self.has(file));
             files || ["tokenizer_config.json", precedence::PROCESSOR].iter().any(|file| says(file))
         };
-        self.listing().is_some()
-            || DECISIVE.iter().all(noted)
-            || self.has("tokenizer_config.json") && template()
+        self.listing().is_some() || DECISIVE.iter().all(noted) || self.has("tokenizer_config.json") && template()
     }
 
     /// The files of the commit, where `snapshot_download` of huggingface_hub 2 has left a list of them.

@@ -123,11 +123,14 @@ impl Hub {
     /// # Errors
     /// There is no place for a cache.
     fn from_env() -> Result<Self> {
-        let set = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
-        let folder = |names: &[&str]| set(names).map(|path| match (path.strip_prefix("~/"), std::env::home_dir()) {
-            (Some(inside), Some(home)) => home.join(inside),
-            _ => path.into(),
-        });
+        let set =
+            |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+        let folder = |names: &[&str]| {
+            set(names).map(|path| match (path.strip_prefix("~/"), std::env::home_dir()) {
+                (Some(inside), Some(home)) => home.join(inside),
+                _ => path.into(),
+            })
+        };
         let caches = || folder(&["XDG_CACHE_HOME"]).or_else(|| Some(std::env::home_dir()?.join(".cache")));
         let home = folder(&["HF_HOME"]).or_else(|| Some(caches()?.join("huggingface")));
         let home = home.ok_or_else(|| Error::Plan("there is no home folder for a cache\nhint: set HF_HOME".into()))?;

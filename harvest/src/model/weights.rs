@@ -40,10 +40,15 @@ impl Weights {
         };
         let path = folder.join(&name);
         let shards = if name.ends_with(".json") { precedence::shards(&path)? } else { [name].into() };
-        let missing: Vec<&str> = shards.iter().map(String::as_str).filter(|shard| !folder.join(shard).exists()).collect();
+        let missing: Vec<&str> =
+            shards.iter().map(String::as_str).filter(|shard| !folder.join(shard).exists()).collect();
         if let [first, rest @ ..] = missing.as_slice() {
             let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-            return Err(Error::checkpoint(&path)(format!("{} of {} files are missing: {first}{more}", missing.len(), shards.len())));
+            return Err(Error::checkpoint(&path)(format!(
+                "{} of {} files are missing: {first}{more}",
+                missing.len(),
+                shards.len()
+            )));
         }
         let files = shards.iter().map(|shard| Tensors::open(&folder.join(shard)).map(Arc::new));
         let files = files.collect::<Result<Vec<_>, _>>()?;
@@ -208,7 +213,10 @@ impl Loader<'_> {
         let problem = match file.and_then(|file| file.shape(name).map(|found| (file, found))) {
             Some((file, _)) if !file.bytes(name).is_some_and(|(dtype, _)| is_float(dtype)) => {
                 let dtype = file.bytes(name).map(|(dtype, _)| dtype);
-                format!("{name} is stored as {}, expected F32, F16, BF16 or F64", dtype.map_or_else(String::new, |d| format!("{d:?}")))
+                format!(
+                    "{name} is stored as {}, expected F32, F16, BF16 or F64",
+                    dtype.map_or_else(String::new, |d| format!("{d:?}"))
+                )
             }
             Some((file, found)) if found == shape => {
                 self.size.numbers += shape.iter().product::<usize>() as u64;

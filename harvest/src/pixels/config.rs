@@ -238,7 +238,8 @@ fn agree(processor: &Value, vision: &VisionConfig) -> Result<(), String> {
     let (name, made) = match (&vision.kind, &vision.tiling) {
         (Kind::Tower(tower, Join::Mlp { .. }), tiling) => {
             let kept = usize::from(matches!(tiling, Tiling::Square { class: true, .. }));
-            let dropped = processor.get::<String>("vision_feature_select_strategy")?.map(|s| usize::from(s == "default"));
+            let dropped =
+                processor.get::<String>("vision_feature_select_strategy")?.map(|s| usize::from(s == "default"));
             let added = processor.get::<usize>("num_additional_image_tokens")?;
             if let (Some(dropped), Some(added)) = (dropped, added) {
                 if added != kept + dropped {
@@ -254,7 +255,9 @@ fn agree(processor: &Value, vision: &VisionConfig) -> Result<(), String> {
         _ => return Ok(()),
     };
     match processor.get::<usize>(name)? {
-        Some(said) if said != made => Err(format!("{name} is {said} in the processor: expected {made}, as in config.json")),
+        Some(said) if said != made => {
+            Err(format!("{name} is {said} in the processor: expected {made}, as in config.json"))
+        }
         _ => Ok(()),
     }
 }

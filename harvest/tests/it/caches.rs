@@ -30,7 +30,8 @@ impl Cache {
         let (snapshot, blobs) = (self.snapshot(commit), self.root().join("blobs"));
         fs::create_dir_all(&snapshot).unwrap();
         fs::create_dir_all(&blobs).unwrap();
-        for path in fs::read_dir(repository().join("tests/golden").join(checkpoint)).unwrap().map(|e| e.unwrap().path()) {
+        for path in fs::read_dir(repository().join("tests/golden").join(checkpoint)).unwrap().map(|e| e.unwrap().path())
+        {
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
             if !path.is_file() || name.starts_with("golden.") || name == "samples.json" {
                 continue;
@@ -105,7 +106,8 @@ fn show(blob: &Path, link: &Path) {
 
 #[test]
 fn a_whole_snapshot_of_every_family_is_taken_without_a_request() {
-    for checkpoint in ["llava-a", "llava-next-b", "qwen2_5_vl-a", "qwen3_vl-a", "gemma3-b", "chameleon-a", "text-qwen3"] {
+    for checkpoint in ["llava-a", "llava-next-b", "qwen2_5_vl-a", "qwen3_vl-a", "gemma3-b", "chameleon-a", "text-qwen3"]
+    {
         let cache = Cache::of(checkpoint);
         let snapshot = cache.snapshot(COMMIT);
         for model in ["org/tiny", "org/tiny@main", &format!("org/tiny@{COMMIT}")] {
@@ -137,7 +139,9 @@ fn files_that_are_copied_and_not_linked_are_as_good() {
 #[cfg(unix)]
 #[test]
 fn a_blob_that_is_gone_is_named() {
-    for file in ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja", "preprocessor_config.json"] {
+    for file in
+        ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja", "preprocessor_config.json"]
+    {
         let cache = Cache::of("llava-a");
         if !cache.snapshot(COMMIT).join(file).exists() {
             show(Path::new("gone"), &cache.snapshot(COMMIT).join(file));
@@ -199,9 +203,11 @@ fn serve(checkpoint: &'static str) -> Server {
     let folder = repository().join("tests/golden").join(checkpoint);
     Server::new(move |path, _| {
         if path.starts_with("/api/models/org/tiny/revision/") {
-            let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap()).filter(|entry| entry.path().is_file());
-            let files: Vec<Value> =
-                files.map(|f| json!({"rfilename": f.file_name().to_str().unwrap(), "size": f.metadata().unwrap().len()})).collect();
+            let files =
+                fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap()).filter(|entry| entry.path().is_file());
+            let files: Vec<Value> = files
+                .map(|f| json!({"rfilename": f.file_name().to_str().unwrap(), "size": f.metadata().unwrap().len()}))
+                .collect();
             return Answer::ok(json!({"sha": COMMIT, "siblings": files}).to_string().into_bytes());
         }
         match path.strip_prefix(&format!("/org/tiny/resolve/{COMMIT}/")) {
@@ -243,8 +249,15 @@ fn a_list_of_the_files_says_what_is_missing_and_what_does_not_exist() {
     // Notes say it as well.
     let cache = Cache::of("text-mistral");
     let there = cache.snapshot(COMMIT);
-    let absent = ["special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json", "preprocessor_config.json",
-        "processor_config.json", "tokenizer_config.json"];
+    let absent = [
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "chat_template.jinja",
+        "chat_template.json",
+        "preprocessor_config.json",
+        "processor_config.json",
+        "tokenizer_config.json",
+    ];
     cache.note_absent(&absent.into_iter().filter(|file| !there.join(file).exists()).collect::<Vec<_>>());
     cache.hub(&server.address, false).folder("org/tiny", &mut |_| {}).unwrap();
     assert_eq!(server.asked(), Vec::<String>::new());
@@ -259,7 +272,13 @@ fn a_whole_file_of_weights_on_the_hub_is_fetched_in_place_of_its_parts() {
     let folder = repository().join("tests/golden/text-qwen2");
     let server = Server::new(move |path, _| {
         if path.starts_with("/api/models/") {
-            let names = ["config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json", "model-1.safetensors"];
+            let names = [
+                "config.json",
+                "tokenizer.json",
+                "model.safetensors",
+                "model.safetensors.index.json",
+                "model-1.safetensors",
+            ];
             let files = names.map(|name| json!({"rfilename": name}));
             return Answer::ok(json!({"sha": COMMIT, "siblings": files}).to_string().into_bytes());
         }

@@ -75,7 +75,8 @@ impl Copy {
                 (new, shape, values)
             })
             .collect();
-        let tensors: Vec<_> = read.iter().map(|(name, shape, values)| (name.as_str(), &shape[..], &values[..])).collect();
+        let tensors: Vec<_> =
+            read.iter().map(|(name, shape, values)| (name.as_str(), &shape[..], &values[..])).collect();
         let path = self.path(&format!("{to}.new"));
         sae_core::tensors::write(&path, safetensors::Dtype::F32, &tensors).unwrap();
         fs::rename(path, self.path(to)).unwrap();
@@ -175,25 +176,25 @@ fn classes_of_image_processors_bring_their_own_defaults() {
     let older = json!({"image_processor_type": null, "feature_extractor_type": "CLIPFeatureExtractor"});
     assert_eq!(patches(older).unwrap(), own);
     // SigLIP's resamples in cubics, Gemma's in lines, and neither cuts the middle out.
-    let bare = |name: &str, resample: Value| {
-        json!({"image_processor_type": name, "size": side, "resample": resample, "do_center_crop": null, "crop_size": null})
-    };
+    let bare = |name: &str, resample: Value| json!({"image_processor_type": name, "size": side, "resample": resample, "do_center_crop": null, "crop_size": null});
     let siglip = patches(bare("SiglipImageProcessor", Value::Null)).unwrap();
     assert_eq!(siglip, patches(bare("SiglipImageProcessor", 3.into())).unwrap());
     let gemma = patches(bare("Gemma3ImageProcessor", Value::Null)).unwrap();
     assert_eq!(gemma, patches(bare("SiglipImageProcessor", 2.into())).unwrap());
     assert_ne!(siglip, gemma);
     // One number is a side for Gemma's and an edge for the others; two are height and width.
-    let sized = |name: &str, size: Value| {
-        json!({"image_processor_type": name, "size": size, "do_center_crop": null, "crop_size": null})
-    };
-    assert_eq!(patches(sized("Gemma3ImageProcessor", 28.into())).unwrap(), patches(sized("Gemma3ImageProcessor", side.clone())).unwrap());
+    let sized = |name: &str, size: Value| json!({"image_processor_type": name, "size": size, "do_center_crop": null, "crop_size": null});
+    assert_eq!(
+        patches(sized("Gemma3ImageProcessor", 28.into())).unwrap(),
+        patches(sized("Gemma3ImageProcessor", side.clone())).unwrap()
+    );
     assert_eq!(patches(sized("SiglipImageProcessor", json!([28, 28]))), patches(sized("SiglipImageProcessor", side)));
     let error = patches(sized("SiglipImageProcessor", 28.into())).unwrap_err();
     assert!(error.contains("images of any size"), "{error}");
     let error = patches(json!({"image_processor_type": "ViTImageProcessor"})).unwrap_err();
     assert!(error.contains("ViTImageProcessor is not an image processor for this model"), "{error}");
-    let error = patches(json!({"image_processor_type": null, "feature_extractor_type": "ViTFeatureExtractor"})).unwrap_err();
+    let error =
+        patches(json!({"image_processor_type": null, "feature_extractor_type": "ViTFeatureExtractor"})).unwrap_err();
     assert!(error.contains("ViTImageProcessor"), "{error}");
 }
 
@@ -260,7 +261,9 @@ fn headless(name: &str) -> (Copy, Copy) {
         .flat_map(|tensor| {
             let shape = whole.shape(&tensor).unwrap().to_vec();
             let values = whole.f32(&tensor, &shape).unwrap();
-            let head = tensor.ends_with("embed_tokens.weight").then(|| ("lm_head.weight".to_owned(), shape.clone(), values.clone()));
+            let head = tensor
+                .ends_with("embed_tokens.weight")
+                .then(|| ("lm_head.weight".to_owned(), shape.clone(), values.clone()));
             [Some((tensor, shape, values)), head].into_iter().flatten()
         })
         .collect();
@@ -353,10 +356,14 @@ fn a_whole_file_of_weights_comes_before_an_index_that_was_left_over() {
 /// Cuts the weights in two shards, of which the second also holds what `twice` names.
 fn shard(copy: &Copy, twice: impl Fn(&str) -> bool) {
     let first = |name: &str| name.contains("layers.0.");
-    copy.rewrite("model.safetensors", "model-00001-of-00002.safetensors", |name| (first(name) || twice(name)).then(|| name.into()));
+    copy.rewrite("model.safetensors", "model-00001-of-00002.safetensors", |name| {
+        (first(name) || twice(name)).then(|| name.into())
+    });
     copy.rewrite("model.safetensors", "model-00002-of-00002.safetensors", |name| (!first(name)).then(|| name.into()));
     let names = Tensors::open(&copy.path("model.safetensors")).unwrap().names();
-    let shard = |name: &String| (name.clone(), json!(format!("model-0000{}-of-00002.safetensors", 2 - usize::from(first(name)))));
+    let shard = |name: &String| {
+        (name.clone(), json!(format!("model-0000{}-of-00002.safetensors", 2 - usize::from(first(name)))))
+    };
     let map: Map<_, _> = names.iter().map(shard).collect();
     copy.write("model.safetensors.index.json", &json!({"metadata": {}, "weight_map": map}));
     fs::remove_file(copy.path("model.safetensors")).unwrap();
@@ -367,7 +374,9 @@ fn an_index_is_followed_and_what_it_names_has_to_be_there() {
     let copy = Copy::of("llava-a");
     shard(&copy, |_| false);
     // Files of other names are nobody's business.
-    for other in ["consolidated.safetensors", "adapter_model.safetensors", "model.fp16.safetensors", "pytorch_model.bin"] {
+    for other in
+        ["consolidated.safetensors", "adapter_model.safetensors", "model.fp16.safetensors", "pytorch_model.bin"]
+    {
         fs::write(copy.path(other), "nothing").unwrap();
     }
     copy.equals_the_original();
@@ -449,11 +458,14 @@ fn a_link_that_leads_nowhere_is_named() {
 #[test]
 fn models_that_were_saved_without_their_head_are_read() {
     // `LlamaModel.save_pretrained` and `Qwen3VLModel.save_pretrained` leave the outer prefix away, `LlavaModel`'s the inner.
-    for (name, prefix, other) in
-        [("text-llama", "model.", ""), ("qwen3_vl-b", "model.", ""), ("llava-b", "language_model.model.", "language_model.")]
-    {
+    for (name, prefix, other) in [
+        ("text-llama", "model.", ""),
+        ("qwen3_vl-b", "model.", ""),
+        ("llava-b", "language_model.model.", "language_model."),
+    ] {
         let copy = Copy::of(name);
-        let renamed = |name: &str| Some(name.strip_prefix(prefix).map_or(name.to_owned(), |rest| format!("{other}{rest}")));
+        let renamed =
+            |name: &str| Some(name.strip_prefix(prefix).map_or(name.to_owned(), |rest| format!("{other}{rest}")));
         copy.rewrite("model.safetensors", "model.safetensors", renamed);
         copy.equals_the_original();
     }
@@ -471,11 +483,19 @@ fn quantized_and_other_foreign_settings_are_refused_by_name() {
     refused("text-qwen3", &|c| c["quantization_config"] = quantized.clone(), "quantization_config (fp8)");
     refused("llava-b", &|c| c["text_config"]["quantization_config"] = quantized.clone(), "quantization_config (fp8)");
     refused("text-qwen3", &|c| c["is_causal"] = false.into(), "is_causal");
-    refused("gemma3-a", &|c| c["text_config"]["use_bidirectional_attention"] = true.into(), "use_bidirectional_attention");
+    refused(
+        "gemma3-a",
+        &|c| c["text_config"]["use_bidirectional_attention"] = true.into(),
+        "use_bidirectional_attention",
+    );
     refused("text-llama", &|c| c["per_layer_config"] = json!({"1": {"intermediate_size": 8}}), "per_layer_config");
     refused("text-llama", &|c| c["hidden_act"] = "mish".into(), "mish");
     refused("text-qwen2", &|c| c["layer_types"] = json!(["chunked_attention", "full_attention"]), "chunked_attention");
-    refused("qwen2_5_vl-b", &|c| c["vision_config"]["rope_parameters"] = json!({"rope_type": "yarn", "factor": 2.0}), "type yarn");
+    refused(
+        "qwen2_5_vl-b",
+        &|c| c["vision_config"]["rope_parameters"] = json!({"rope_type": "yarn", "factor": 2.0}),
+        "type yarn",
+    );
     refused("llava-b", &|c| c["vision_config"]["image_size"] = json!([24, 20]), "image_size");
 }
 
@@ -501,7 +521,8 @@ fn numbers_that_are_no_floats_are_refused_by_the_tensors_name() {
     let mut bytes = fs::read(&path).unwrap();
     let end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header = String::from_utf8(bytes[8..end].to_vec()).unwrap();
-    let at = header.find("\"model.norm.weight\":{\"dtype\":\"F32\"").unwrap() + "\"model.norm.weight\":{\"dtype\":\"".len();
+    let at =
+        header.find("\"model.norm.weight\":{\"dtype\":\"F32\"").unwrap() + "\"model.norm.weight\":{\"dtype\":\"".len();
     bytes[8 + at..8 + at + 3].copy_from_slice(b"I32");
     fs::write(&path, bytes).unwrap();
     let error = copy.error();
@@ -536,7 +557,9 @@ fn scaled_rotary_positions_equal_transformers() {
     for case in &cases {
         let (name, checkpoint) = (case["name"].as_str().unwrap(), case["checkpoint"].as_str().unwrap());
         let copy = Copy::of(checkpoint);
-        copy.edit(|config| case["set"].as_object().unwrap().iter().for_each(|(pointer, value)| set(config, pointer, value)));
+        copy.edit(|config| {
+            case["set"].as_object().unwrap().iter().for_each(|(pointer, value)| set(config, pointer, value))
+        });
         let checkpoint = copy.open();
         let inputs = rope_inputs(&expected, name, &copy.golden, &checkpoint);
         let blocks_out = |n: usize| {

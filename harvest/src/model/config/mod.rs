@@ -218,7 +218,10 @@ mod tests {
             (json!({"type": "yarn", "factor": 2.0, "attn_temperature": 3}), "attn_temperature"),
             (json!({"type": "dynamic"}), "without factor"),
             (json!({"type": "linear", "factor": -1.0}), "factor is -1"),
-            (json!({"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}), "short_factor has 1 numbers: expected 64"),
+            (
+                json!({"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}),
+                "short_factor has 1 numbers: expected 64",
+            ),
             (json!({"type": "su", "factor": 2.0}), "type su"),
             (json!({"type": "mrope", "mrope_section": [1, 1, 1]}), "type mrope"),
             (json!({"full_attention": {"rope_type": "yarn"}}), "full_attention"),
@@ -232,7 +235,10 @@ mod tests {
     #[test]
     fn the_later_name_of_a_token_and_of_a_level_counts() {
         let token = |config: Value| of(config).vision.unwrap().image_token_id;
-        assert_eq!(token(json!({"model_type": "llava", "text_config": {}, "image_token_index": 5, "image_token_id": 7})), 7);
+        assert_eq!(
+            token(json!({"model_type": "llava", "text_config": {}, "image_token_index": 5, "image_token_id": 7})),
+            7
+        );
         assert_eq!(token(json!({"model_type": "llava", "text_config": {}, "image_token_index": 5})), 5);
         assert_eq!(token(json!({"model_type": "qwen2_5_vl", "text_config": {}, "image_token_index": 5})), 151_655);
         let width = |config: Value| of(config).text.hidden_size;

@@ -61,7 +61,10 @@ mod tests {
     #[test]
     fn settings_of_other_models_are_refused_by_name_unless_they_change_nothing() {
         let of = |config: Value| check(Fields(&config));
-        assert_eq!(of(json!({"quantization_config": null, "pruned_heads": {}, "is_causal": true, "logit_scale": 1})), Ok(()));
+        assert_eq!(
+            of(json!({"quantization_config": null, "pruned_heads": {}, "is_causal": true, "logit_scale": 1})),
+            Ok(())
+        );
         let error = of(json!({"quantization_config": {"quant_method": "gptq", "bits": 4}})).unwrap_err();
         assert!(error.contains("quantization_config (gptq) is not supported"), "{error}");
         for (name, value) in [

@@ -109,7 +109,9 @@ impl Axes {
     /// Refuses sections that are not all of a head.
     fn check(self, head_dim: usize) -> Result<(), String> {
         match self {
-            Self::Sections(sections) | Self::Interleaved(sections) if sections.iter().sum::<usize>() != head_dim / 2 => {
+            Self::Sections(sections) | Self::Interleaved(sections)
+                if sections.iter().sum::<usize>() != head_dim / 2 =>
+            {
                 Err(format!("mrope_section is {sections:?}: expected a sum of {}, half of a head", head_dim / 2))
             }
             _ => Ok(()),
@@ -132,7 +134,9 @@ impl RopeConfig {
     /// Reads one set of parameters, completed, of a decoder with heads of `head_dim`. `axes` are those of its family: of
     /// one with several, `mrope_section` says how many frequencies each has.
     pub(super) fn new(rope: Fields, head_dim: usize, axes: Axes) -> Result<Self, String> {
-        if let Some((name, value)) = rope.0.as_object().into_iter().flatten().find(|(name, _)| !KNOWN.contains(&name.as_str())) {
+        if let Some((name, value)) =
+            rope.0.as_object().into_iter().flatten().find(|(name, _)| !KNOWN.contains(&name.as_str()))
+        {
             return Err(format!("the rotary parameters have {name} ({}), which is not supported", short(value)));
         }
         if rope.or("partial_rotary_factor", 1.0)? != 1.0 {
@@ -177,7 +181,8 @@ impl Scaling {
             Some(value) => Err(format!("{name} is {value}: expected a positive number")),
             None => Ok(None),
         };
-        let need = |name: &str| positive(name)?.ok_or_else(|| format!("rotary positions of type {kind} without {name}"));
+        let need =
+            |name: &str| positive(name)?.ok_or_else(|| format!("rotary positions of type {kind} without {name}"));
         let original = || need("original_max_position_embeddings");
         match kind.as_str() {
             "default" => Ok(Self::None),
@@ -187,19 +192,20 @@ impl Scaling {
             "yarn" => {
                 let (factor, original) = (need("factor")?, original()?);
                 let mscale = |scale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * scale * factor.ln() + 1.0 };
-                let magnitude = match (positive("attention_factor")?, rope.or("mscale", 0.0)?, rope.or("mscale_all_dim", 0.0)?) {
-                    (Some(magnitude), _, _) => magnitude,
-                    (None, own, all) if own != 0.0 && all != 0.0 => mscale(own) / mscale(all),
-                    _ => mscale(1.0),
-                };
+                let magnitude =
+                    match (positive("attention_factor")?, rope.or("mscale", 0.0)?, rope.or("mscale_all_dim", 0.0)?) {
+                        (Some(magnitude), _, _) => magnitude,
+                        (None, own, all) if own != 0.0 && all != 0.0 => mscale(own) / mscale(all),
+                        _ => mscale(1.0),
+                    };
                 // The number of the frequency that turns so often over the first context.
-                let turning = |times: f64| {
-                    head_dim as f64 * (original / (times * 2.0 * PI)).ln() / (2.0 * theta.ln())
+                let turning = |times: f64| head_dim as f64 * (original / (times * 2.0 * PI)).ln() / (2.0 * theta.ln());
+                let beta = |name: &str, default: f64| {
+                    Ok::<_, String>(match rope.or(name, default)? {
+                        0.0 => default,
+                        beta => beta,
+                    })
                 };
-                let beta = |name: &str, default: f64| Ok::<_, String>(match rope.or(name, default)? {
-                    0.0 => default,
-                    beta => beta,
-                });
                 let ramp = [turning(beta("beta_fast", 32.0)?), turning(beta("beta_slow", 1.0)?)];
                 let [low, high] = if rope.or("truncate", true)? { [ramp[0].floor(), ramp[1].ceil()] } else { ramp };
                 let (low, high) = (low.max(0.0), high.min(head_dim as f64 - 1.0));
@@ -211,7 +217,11 @@ impl Scaling {
                 // What Phi leaves out is the ratio of the two contexts.
                 let factor = positive("factor")?.unwrap_or(need("max_position_embeddings")? / original);
                 let factors = |name: &str| match rope.get::<Vec<f64>>(name)? {
-                    Some(factors) if factors.len() == head_dim / 2 && factors.iter().all(|f| f.is_finite() && *f > 0.0) => Ok(factors),
+                    Some(factors)
+                        if factors.len() == head_dim / 2 && factors.iter().all(|f| f.is_finite() && *f > 0.0) =>
+                    {
+                        Ok(factors)
+                    }
                     Some(factors) => {
                         Err(format!("{name} has {} numbers: expected {}, all positive", factors.len(), head_dim / 2))
                     }
