@@ -76,10 +76,10 @@ pub(crate) fn is_dangling(path: &Path) -> bool {
 pub(crate) fn weights(config: &Value, has: impl Fn(&str) -> bool) -> Result<Option<String>, String> {
     if let Some(name) = Fields(config).get::<String>("transformers_weights")? {
         let known = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
-        return match known && is_plain(&name) {
-            true => Ok(Some(name)),
-            false => Err(format!("transformers_weights is {name:?}: expected a safetensors file in the same folder")),
-        };
+        if known && is_plain(&name) {
+            return Ok(Some(name));
+        }
+        return Err(format!("transformers_weights is {name:?}: expected a safetensors file in the same folder"));
     }
     Ok([WEIGHTS, INDEX].into_iter().find(|name| has(name)).map(str::to_owned))
 }
@@ -100,10 +100,10 @@ pub(crate) fn shards(index: &Path) -> Result<BTreeSet<String>> {
             format!("the index names {shard:?}: expected safetensors files, none of them outside the checkpoint");
         return Err(Error::checkpoint(index)(cause));
     }
-    match shards.is_empty() {
-        true => Err(Error::checkpoint(index)("the index names no files")),
-        false => Ok(shards),
+    if shards.is_empty() {
+        return Err(Error::checkpoint(index)("the index names no files"));
     }
+    Ok(shards)
 }
 
 /// Why a folder without weights has none: what lies there in their place.
@@ -244,6 +244,8 @@ pub(crate) fn layered_rope(text: Fields, [full, sliding]: [RopeDefaults; 2]) -> 
     // Where there are no newer parameters, `rope_type` is there already: an older `type` does not count.
     let mut global = global.unwrap_or_else(|| Map::from_iter([("rope_type".to_owned(), json!("default"))]));
     global.extend(text.under("rope_scaling").0.as_object().cloned().unwrap_or_default());
+    // Looked for beside the two sets, where it never stands.
+    global.remove("truncate");
     let theta = [text.or("rope_theta", full.theta)?, text.or("rope_local_base_freq", sliding.theta)?];
     Ok([
         completed(global, text, RopeDefaults { theta: theta[0], ..full })?,

@@ -65,6 +65,11 @@ def cases():
             "/max_position_embeddings": 24, "/rope_parameters": {
                 "full_attention": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 100.0},
                 "sliding_attention": {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 12}}}),
+        # Beside the two sets, where it never stands, transformers looks for `truncate`.
+        ("gemma3-truncate", "text-gemma3", {"/rope_theta": None, "/rope_scaling": None, "/rope_local_base_freq": None,
+            "/rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 1000.0}, "full_attention": {
+                "rope_type": "yarn", "factor": 4.0, "rope_theta": 100.0, "original_max_position_embeddings": 24,
+                "truncate": False, "beta_fast": 3.0, "beta_slow": 0.5}}}),
         ("qwen2_5_vl-yarn", "qwen2_5_vl-a", {"/rope_scaling": yarn(mrope_section=[2, 3, 3])}),
         ("qwen2_5_vl-dynamic", "qwen2_5_vl-b", {"/text_config/max_position_embeddings": 30, "/text_config/rope_parameters": {
             "rope_type": "dynamic", "factor": 4.0, "rope_theta": 100.0, "mrope_section": [1, 2, 1]}}),

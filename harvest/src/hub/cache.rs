@@ -30,19 +30,17 @@ impl Snapshot {
     pub fn find(cache: &Cache, id: &str, revision: &str) -> Result<Self, String> {
         let root = root(cache, id);
         let reference = root.join("refs").join(revision);
-        let commit = match is_commit(revision) {
-            true => revision.to_owned(),
-            false => match fs::read_to_string(&reference) {
-                Ok(commit) => commit.trim().to_owned(),
-                Err(_) if root.is_dir() => return Err(format!("no refs/{revision} in {}", root.display())),
-                Err(_) => return Err(format!("no folder {}", root.display())),
-            },
+        let commit = match fs::read_to_string(&reference) {
+            _ if is_commit(revision) => revision.to_owned(),
+            Ok(commit) => commit.trim().to_owned(),
+            Err(_) if root.is_dir() => return Err(format!("no refs/{revision} in {}", root.display())),
+            Err(_) => return Err(format!("no folder {}", root.display())),
         };
         let snapshot = Self::of_commit(cache, id, &commit).map_err(|e| e.to_string())?;
-        match snapshot.folder.is_dir() {
-            true => Ok(snapshot),
-            false => Err(format!("no folder {}", snapshot.folder.display())),
+        if !snapshot.folder.is_dir() {
+            return Err(format!("no folder {}", snapshot.folder.display()));
         }
+        Ok(snapshot)
     }
 
     /// The snapshot of a commit, which may be empty still.
@@ -107,17 +105,15 @@ impl Snapshot {
     /// # Errors
     /// The index is damaged.
     pub fn weights(&self, file: &str) -> Result<Vec<String>> {
-        match file.ends_with(".json") && self.has(file) {
-            true => Ok(precedence::shards(&self.folder.join(file))?.into_iter().collect()),
-            false => Ok(vec![file.to_owned()]),
+        if file.ends_with(".json") && self.has(file) {
+            return Ok(precedence::shards(&self.folder.join(file))?.into_iter().collect());
         }
+        Ok(vec![file.to_owned()])
     }
 
     fn described(&self, file: String) -> String {
-        match precedence::is_dangling(&self.folder.join(&file)) {
-            true => format!("{file} (a link to a blob that is gone)"),
-            false => file,
-        }
+        let dangling = precedence::is_dangling(&self.folder.join(&file));
+        if dangling { format!("{file} (a link to a blob that is gone)") } else { file }
     }
 
     /// Whether it is known of every file that decides something that it is there or does not exist. A checkpoint with a

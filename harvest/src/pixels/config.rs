@@ -241,13 +241,13 @@ fn agree(processor: &Value, vision: &VisionConfig) -> Result<(), String> {
             let dropped =
                 processor.get::<String>("vision_feature_select_strategy")?.map(|s| usize::from(s == "default"));
             let added = processor.get::<usize>("num_additional_image_tokens")?;
-            if let (Some(dropped), Some(added)) = (dropped, added) {
-                if added != kept + dropped {
+            match (added, dropped.map(|dropped| kept + dropped)) {
+                (Some(added), Some(made)) if added != made => {
                     return Err(format!(
-                        "num_additional_image_tokens is {added} in the processor: expected {} for what the tower makes",
-                        kept + dropped
+                        "num_additional_image_tokens is {added} in the processor: expected {made} for what the tower makes"
                     ));
                 }
+                _ => {}
             }
             ("patch_size", tower.patches.side)
         }

@@ -18,4 +18,5 @@ mod lens;
 mod parity;
 mod predict;
 mod probe;
+mod rope;
 mod server;

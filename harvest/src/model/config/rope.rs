@@ -108,14 +108,12 @@ pub enum Axes {
 impl Axes {
     /// Refuses sections that are not all of a head.
     fn check(self, head_dim: usize) -> Result<(), String> {
-        match self {
-            Self::Sections(sections) | Self::Interleaved(sections)
-                if sections.iter().sum::<usize>() != head_dim / 2 =>
-            {
-                Err(format!("mrope_section is {sections:?}: expected a sum of {}, half of a head", head_dim / 2))
-            }
-            _ => Ok(()),
+        let (Self::Sections(sections) | Self::Interleaved(sections)) = self else { return Ok(()) };
+        let half = head_dim / 2;
+        if sections.iter().any(|n| *n > half) || sections.iter().sum::<usize>() != half {
+            return Err(format!("mrope_section is {sections:?}: expected a sum of {half}, half of a head"));
         }
+        Ok(())
     }
 
     fn of(self, n: usize) -> usize {

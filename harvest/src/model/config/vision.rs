@@ -437,10 +437,10 @@ impl Qwen {
         let rope = precedence::rope(vision, RopeDefaults { theta: 1e4, context: 1 })?;
         let rope = Fields(&rope);
         let kind = rope.or("rope_type", rope.or("type", "default".to_owned())?)?;
-        match ["default", "axial"].contains(&kind.as_str()) {
-            true => rope.or("rope_theta", 1e4),
-            false => Err(format!("rotary positions of type {kind} are not supported in a vision tower")),
+        if !["default", "axial"].contains(&kind.as_str()) {
+            return Err(format!("rotary positions of type {kind} are not supported in a vision tower"));
         }
+        rope.or("rope_theta", 1e4)
     }
 
     fn tower(self, block: BlockConfig, bias: bool, positions: Positions, windows: Option<Windows>) -> TowerConfig {

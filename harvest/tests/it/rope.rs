@@ -1,0 +1,84 @@
+//! Scaled rotary positions (`tests/golden/rope`): every sample as `transformers` computes it alone, whatever else is in its
+//! batch, on the CPU and by Burn.
+
+use crate::checkpoints::{Copy, HOST};
+use crate::golden::{Golden, relative_error, repository};
+use crate::parity::inputs;
+use burn::tensor::{DType, Device};
+use harvest::Checkpoint;
+use harvest::model::{Compute, Input};
+use sae_core::tensors::Tensors;
+use serde_json::{Value, json};
+use std::fs;
+
+/// Tokens of a case of `rope/`, or the samples of its checkpoint.
+fn rope_inputs(expected: &Tensors, name: &str, golden: &Golden, checkpoint: &Checkpoint) -> Vec<Input> {
+    let ids = |n: usize| {
+        let (_, bytes) = expected.bytes(&format!("{name}.{n}.tokens"))?;
+        Some(bytes.as_chunks().0.iter().map(|id| i64::from_le_bytes(*id) as u32).collect())
+    };
+    let own: Vec<Input> = (0..).map_while(ids).map(|ids| Input { ids, images: Vec::new() }).collect();
+    if own.is_empty() { inputs(golden, checkpoint) } else { own }
+}
+
+fn set(config: &mut Value, pointer: &str, value: &Value) {
+    let (place, name) = pointer.rsplit_once('/').unwrap();
+    let place = config.pointer_mut(place).unwrap().as_object_mut().unwrap();
+    if value.is_null() {
+        place.remove(name);
+    } else {
+        place.insert(name.to_owned(), value.clone());
+    }
+}
+
+#[test]
+fn scaled_rotary_positions_equal_transformers() {
+    let folder = repository().join("tests/golden/rope");
+    let expected = Tensors::open(&folder.join("expected.safetensors")).unwrap();
+    let cases: Vec<Value> = serde_json::from_slice(&fs::read(folder.join("cases.json")).unwrap()).unwrap();
+    assert!(cases.len() >= 22);
+    for case in &cases {
+        let (name, checkpoint) = (case["name"].as_str().unwrap(), case["checkpoint"].as_str().unwrap());
+        let copy = Copy::of(checkpoint);
+        copy.edit(|config| {
+            case["set"].as_object().unwrap().iter().for_each(|(pointer, value)| set(config, pointer, value))
+        });
+        let checkpoint = copy.open();
+        let inputs = rope_inputs(&expected, name, &copy.golden, &checkpoint);
+        let blocks_out = |n: usize| {
+            let tensor = format!("{name}.{n}.blocks_out");
+            Some(expected.f32(&tensor, expected.shape(&tensor)?).unwrap())
+        };
+        let expected: Vec<_> = (0..).map_while(blocks_out).collect();
+        let inputs: Vec<&Input> = inputs.iter().take(expected.len()).collect();
+        assert!(expected.len() >= 3 && inputs.len() == expected.len(), "{name}");
+        let last = checkpoint.config().text.layers.len() - 1;
+        for compute in [HOST, Compute::Device(Device::flex(), DType::F32)] {
+            let model = checkpoint.load(Some(last), &compute).unwrap();
+            let together = model.hidden(&inputs, &[last]).unwrap();
+            for (n, expected) in expected.iter().enumerate() {
+                let alone = model.hidden(&inputs[n..=n], &[last]).unwrap();
+                for (how, found) in [("alone", alone.rows(0, 0)), ("in a batch", together.rows(0, n))] {
+                    let error = relative_error(found, expected);
+                    assert!(error < 1e-4, "{name} sample {n} {how}: relative error {error}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn samples_beyond_the_first_context_fit_where_positions_are_scaled() {
+    let copy = Copy::of("text-qwen2");
+    let context = |rope: Value| {
+        copy.edit(|config| {
+            config["max_position_embeddings"] = 24.into();
+            config["rope_scaling"] = rope;
+        });
+        copy.open().config().text.context
+    };
+    assert_eq!(context(Value::Null), 24);
+    assert_eq!(context(json!({"type": "dynamic", "factor": 4.0})), 96);
+    assert_eq!(context(json!({"type": "yarn", "factor": 4.0})), 96);
+    assert_eq!(context(json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 12})), 48);
+}
