@@ -268,7 +268,7 @@ fn headless(name: &str) -> (Copy, Copy) {
         .collect();
     let tensors: Vec<_> = read.iter().map(|(name, shape, values)| (name.as_str(), &shape[..], &values[..])).collect();
     sae_core::tensors::write(&written.path("model.safetensors"), safetensors::Dtype::F32, &tensors).unwrap();
-    written.edit(|config| untie(config));
+    written.edit(untie);
     (copy, written)
 }
 
