@@ -87,7 +87,11 @@ impl Snapshot {
             .filter(|file| !self.has(file) && (needed(file) || link(file)))
             .map(str::to_owned)
             .collect();
-        if sees && !self.has(precedence::PREPROCESSOR) && lacks.is_empty() && precedence::image_processor(&self.folder).is_err() {
+        if sees
+            && !self.has(precedence::PREPROCESSOR)
+            && lacks.is_empty()
+            && precedence::image_processor(&self.folder).is_err()
+        {
             lacks.push(precedence::PREPROCESSOR.into());
         }
         if self.has(CONFIG) {
