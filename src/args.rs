@@ -291,6 +291,9 @@ pub struct Reading {
     /// Which column holds a field, such as text=caption
     #[arg(long, value_name = "FIELD=COLUMN", value_parser = pair)]
     pub map: Vec<(String, String)>,
+    /// Folder that paths of images are relative to (default: the folder of the file that names them)
+    #[arg(long, value_name = "DIR")]
+    pub images_root: Option<PathBuf>,
     /// Fetch images that the data set names by http or https links (otherwise such rows are skipped)
     #[arg(long)]
     pub fetch_images: bool,

@@ -64,6 +64,8 @@ pub struct Plan {
     pub data: PathBuf,
     /// Fields and the columns that hold them, where the data set calls them otherwise.
     pub mapping: Mapping,
+    /// The folder that paths of images are relative to, where it is not that of the file that names them.
+    pub images_root: Option<PathBuf>,
     /// Whether images behind links are fetched.
     pub fetch_images: bool,
     /// What is done to rows before the model reads them; usually nothing.
@@ -100,6 +102,7 @@ impl Plan {
             model: model.into(),
             data: data.into(),
             mapping: Mapping::new(),
+            images_root: None,
             fetch_images: false,
             alterations: Vec::new(),
             image_sizes: None,
@@ -127,7 +130,7 @@ impl Plan {
 
     /// The data set.
     pub(crate) fn source(&self) -> Result<Source> {
-        Ok(Source::open(&self.data)?.fetching(self.fetch_images))
+        Ok(Source::open(&self.data)?.images_in(self.images_root.clone())?.fetching(self.fetch_images))
     }
 
     /// Its rows as the model reads them. Rows may be passed over (`nth`, `skip`) at little cost: images are read and altered
@@ -229,7 +232,7 @@ pub fn harvest(plan: &Plan, run: &Run, progress: &mut dyn FnMut(&Progress)) -> R
         source_rows: stored.source_rows,
         samples: stored.samples,
         positions: stored.rows,
-        skipped: stored.source_rows - stored.samples,
+        skipped: stored.skipped(),
     };
     let rows = plan.stream(&source)?;
     // Samples of the next part are prepared while the model runs on this one.
@@ -239,9 +242,15 @@ pub fn harvest(plan: &Plan, run: &Run, progress: &mut dyn FnMut(&Progress)) -> R
         let rows = rows.take(usize::try_from(end).unwrap_or(usize::MAX));
         let done = usize::try_from(first_row + stored.source_rows).unwrap_or(usize::MAX);
         scope.spawn(move || draft_parts(checkpoint, plan, rows.skip(done), &sender));
-        for draft in drafts {
-            let draft: Draft = draft?;
-            let (source_rows, skipped) = (draft.source_rows, draft.skipped.len() as u64);
+        for drafted in drafts {
+            let draft = match drafted? {
+                Drafted::Part(draft) => draft,
+                Drafted::Skipped(rows) => {
+                    writer.skip(&rows)?;
+                    continue;
+                }
+            };
+            let (source_rows, skipped) = (draft.source_rows, draft.source_rows - draft.samples.len() as u64);
             let part = capture(&model, checkpoint, plan, draft, &mut |samples, positions| {
                 so_far.samples += samples;
                 so_far.positions += positions;
@@ -264,12 +273,25 @@ fn placed(mut arguments: serde_json::Value, plan: &Plan, source: &Source) -> ser
     let absolute = |path: &Path| folder(path).canonicalize().unwrap_or_else(|_| path.to_path_buf());
     arguments["model_folder"] = absolute(&plan.model).display().to_string().into();
     arguments["data_root"] = absolute(&source.root).display().to_string().into();
+    if let Some(root) = &source.images_root {
+        arguments["images_root"] = absolute(root).display().to_string().into();
+    }
     arguments
 }
 
 /// The model's name, not its place: runs are compared and moved between machines.
 fn name(path: &Path) -> String {
     crate::hub::model_name(&path.canonicalize().unwrap_or_else(|_| path.to_path_buf()))
+}
+
+/// Skipped rows that are held until they are written.
+const SKIPPED: usize = 1024;
+
+/// What the preparing thread hands over.
+enum Drafted {
+    Part(Draft),
+    /// Rows of the part that comes next, of which there may be any number.
+    Skipped(Vec<Skipped>),
 }
 
 /// A part before it went through the model.
@@ -286,7 +308,7 @@ fn draft_parts(
     checkpoint: &Checkpoint,
     plan: &Plan,
     mut rows: impl Iterator<Item = Result<Row>>,
-    parts: &SyncSender<Result<Draft>>,
+    parts: &SyncSender<Result<Drafted>>,
 ) {
     let mut draft = Draft::default();
     loop {
@@ -304,19 +326,28 @@ fn draft_parts(
             match prepared {
                 Ok(prepared) => {
                     // Only a sample closes a part, so that none consists of skipped rows alone.
-                    if draft.positions >= plan.part_rows && parts.send(Ok(std::mem::take(&mut draft))).is_err() {
+                    if draft.positions >= plan.part_rows
+                        && parts.send(Ok(Drafted::Part(std::mem::take(&mut draft)))).is_err()
+                    {
                         return;
                     }
                     draft.positions += prepared.tokens.len();
                     draft.samples.push(prepared);
                 }
-                Err(skipped) => draft.skipped.push(skipped),
+                Err(skipped) => {
+                    draft.skipped.push(skipped);
+                    if draft.skipped.len() == SKIPPED
+                        && parts.send(Ok(Drafted::Skipped(std::mem::take(&mut draft.skipped)))).is_err()
+                    {
+                        return;
+                    }
+                }
             }
             draft.source_rows += 1;
         }
     }
     if draft.source_rows > 0 {
-        let _ = parts.send(Ok(draft));
+        let _ = parts.send(Ok(Drafted::Part(draft)));
     }
 }
 

@@ -171,7 +171,7 @@ impl Checkpoint {
     pub fn prepare(&self, row: Row, answers: Answers, templating: Templating) -> Result<Prepared, Skipped> {
         let Row { number, source, key, record } = row;
         let sample = record.and_then(|record| Ok(self.sample(&record, source, &key, answers, templating)?.0));
-        sample.map_err(|reason| Skipped { row: number, key, reason })
+        sample.map_err(|reason| Skipped::new(number, &key, &reason))
     }
 
     /// The same, with the image files that the sample was made of: they are read once, so that both are of the same bytes.
@@ -186,7 +186,7 @@ impl Checkpoint {
             let (prepared, files) = self.sample(&record, source, &key, answers, templating)?;
             Ok((prepared, files.into_iter().map(Cow::into_owned).collect()))
         });
-        sample.map_err(|reason| Skipped { row: number, key, reason })
+        sample.map_err(|reason| Skipped::new(number, &key, &reason))
     }
 
     fn sample<'r>(

@@ -9,7 +9,7 @@ use crate::model::{Compute, Hidden, Input, Model, Prediction, check_layers};
 use crate::{Error, Plan, Result};
 use rayon::prelude::*;
 use sae_core::sample::Token;
-use sae_core::store::Skipped;
+use sae_core::store::SkipList;
 
 /// Replacements of hidden states: from the tokens of a batch and what left the block at each of them, `[tokens, width]`,
 /// to what is to leave it instead, once for every variant and of the same shape.
@@ -66,11 +66,11 @@ impl<'a> Predictor<'a> {
     ///
     /// # Errors
     /// A file that cannot be read, a device that failed, or whatever `replace` returns. Rows that cannot be used stop
-    /// nothing and are returned.
-    pub fn run(&self, replace: &Replace, see: &mut dyn FnMut(Option<&Predicted>, u64)) -> Result<Vec<Skipped>> {
+    /// nothing and are counted in what is returned.
+    pub fn run(&self, replace: &Replace, see: &mut dyn FnMut(Option<&Predicted>, u64)) -> Result<SkipList> {
         let limit = self.plan.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let mut rows = self.plan.stream(&self.source)?.take(limit);
-        let (mut skipped, mut done) = (Vec::new(), 0);
+        let (mut skipped, mut done) = (SkipList::default(), 0);
         loop {
             let chunk = rows.by_ref().take(CHUNK).collect::<Result<Vec<Row>>>()?;
             if chunk.is_empty() {

@@ -6,7 +6,7 @@ use crate::data::Row;
 use crate::model::{Compute, Input, check_layers};
 use crate::{Error, Plan, Result};
 use rayon::prelude::*;
-use sae_core::store::Skipped;
+use sae_core::store::SkipList;
 
 /// A sample that went through the model.
 pub struct Visited<'a> {
@@ -23,11 +23,8 @@ pub struct Visited<'a> {
 ///
 /// # Errors
 /// The plan does not fit the checkpoint, a file cannot be read, a device failed, or whatever `see` returns. Rows that
-/// cannot be used stop nothing and are returned.
-pub fn visit<E: From<Error>>(
-    plan: &Plan,
-    see: &mut dyn FnMut(&Visited, u64) -> Result<(), E>,
-) -> Result<Vec<Skipped>, E> {
+/// cannot be used stop nothing and are counted in what is returned.
+pub fn visit<E: From<Error>>(plan: &Plan, see: &mut dyn FnMut(&Visited, u64) -> Result<(), E>) -> Result<SkipList, E> {
     let [layer] = plan.layers[..] else {
         return Err(Error::Plan(format!("samples are shown behind one layer, not behind {:?}", plan.layers)).into());
     };
@@ -38,7 +35,7 @@ pub fn visit<E: From<Error>>(
     let model = checkpoint.load(Some(layer), &Compute::on(&device, plan.dtype.into()))?;
     let limit = plan.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let mut rows = plan.stream(&source)?.take(limit);
-    let (mut skipped, mut done) = (Vec::new(), 0);
+    let (mut skipped, mut done) = (SkipList::default(), 0);
     loop {
         let chunk = rows.by_ref().take(CHUNK).collect::<Result<Vec<Row>>>()?;
         if chunk.is_empty() {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// The layout of run folders that this code writes; others are refused.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// `run.json` holds a list of skipped samples at most; more than this is not ours.
+/// `run.json` holds a list of parts at most; more than this is not ours.
 const RECORD_LIMIT: u64 = 1 << 30;
 
 /// Bytes of a note about a lock's holder that are read.
@@ -157,6 +157,11 @@ impl Run {
     /// `samples.parquet`.
     pub fn samples(&self) -> PathBuf {
         self.root.join("samples.parquet")
+    }
+
+    /// Rows of the data that became no sample.
+    pub fn skipped(&self) -> PathBuf {
+        self.root.join("skipped.jsonl")
     }
 
     /// Folder of the sample rows of finished parts, while a harvest is under way.

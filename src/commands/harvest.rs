@@ -12,7 +12,7 @@ use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
 
-/// Skipped rows that are printed; `run.json` and `--json` have all of them.
+/// Skipped rows that are printed; `skipped.jsonl` has all of them.
 const SHOWN: usize = 10;
 
 /// Runs the command.
@@ -28,6 +28,7 @@ pub fn run(args: &Harvest, dry: bool) -> Result<Outcome> {
     }
     let done = record.progress();
     let seconds = start.elapsed().as_secs_f64();
+    let skipped_rows = done.skipped();
     let mut text = format!(
         "{}, {} behind layers {:?} in {seconds:.1} s\n  {}",
         counted(done.samples, "sample"),
@@ -36,15 +37,15 @@ pub fn run(args: &Harvest, dry: bool) -> Result<Outcome> {
         args.run.display()
     );
     if !record.skipped.is_empty() {
-        text += &format!("\nskipped {} of {} rows:", count(record.skipped.len() as u64), count(done.source_rows));
+        text += &format!("\nskipped {} of {} rows:", count(skipped_rows), count(done.source_rows));
         text += &first(&record.skipped);
-        if record.skipped.len() > SHOWN {
-            text += "\n  ... all of them are in run.json";
+        if skipped_rows > SHOWN as u64 {
+            text += "\n  ... all of them are in skipped.jsonl";
         }
     }
     let json = json!({
         "samples": done.samples, "tokens": done.rows, "layers": record.spec.layers, "skipped": record.skipped,
-        "seconds": seconds,
+        "skipped_rows": skipped_rows, "seconds": seconds,
     });
     Outcome::new(json, text)
 }
@@ -109,6 +110,7 @@ fn plan(args: &Harvest, dry: bool) -> Result<Plan> {
 pub fn reading(args: &Reading, plan: Plan) -> Plan {
     Plan {
         mapping: args.map.clone(),
+        images_root: args.images_root.clone(),
         fetch_images: args.fetch_images,
         dtype: args.dtype,
         batch_tokens: args.batch_tokens,

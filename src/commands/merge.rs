@@ -31,7 +31,7 @@ pub fn run(args: &Merge, dry: bool) -> Result<Outcome> {
     }
     json["linked"] = merged.linked.into();
     json["copied"] = merged.copied.into();
-    json["skipped"] = merged.record.skipped.len().into();
+    json["skipped"] = whole.skipped().into();
     let also = if blank.is_some() { ", and the same with blank images" } else { "" };
     let text = format!(
         "{}, {} of {}{also}; {} of activations shared with them, {} copied\n  {}",

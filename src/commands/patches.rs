@@ -104,8 +104,8 @@ pub fn run(args: &Patches, dry: bool) -> Result<Outcome> {
         "{} images of {} samples, {} rows skipped{}\n{}  {}\n  {} (the images, then {})",
         count(images),
         count(samples),
-        count(skipped.len() as u64),
-        first(&skipped),
+        count(skipped.rows()),
+        first(skipped.first()),
         table(&rows),
         list.display(),
         picture.display(),
@@ -114,7 +114,7 @@ pub fn run(args: &Patches, dry: bool) -> Result<Outcome> {
     let found: BTreeMap<_, _> =
         totals.iter().map(|(name, [all, kept])| (*name, json!({ "patches": all, "kept": kept }))).collect();
     Outcome::new(
-        json!({ "images": images, "samples": samples, "skipped": skipped.len(), "skipped_rows": skipped, "methods": found, "file": list, "sheet": picture }),
+        json!({ "images": images, "samples": samples, "skipped": skipped.rows(), "skipped_rows": skipped.first(), "methods": found, "file": list, "sheet": picture }),
         text,
     )
 }

@@ -2,6 +2,7 @@
 //! no data set.
 
 use crate::net;
+use sae_core::store::brief;
 use std::fmt;
 use std::time::Duration;
 use ureq::Agent;
@@ -21,9 +22,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// The longest pause that a server may ask for.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Signs of a link that a reason shows.
-const SHOWN: usize = 160;
 
 /// Follows links.
 #[derive(Clone)]
@@ -48,7 +46,7 @@ impl Fetch {
     /// # Errors
     /// Why it is no image, or why it cannot be had after some tries.
     pub(super) fn get(&self, link: &str) -> Result<Vec<u8>, String> {
-        let failed = |why: String| format!("cannot fetch the image ({why}): {link:.SHOWN$}");
+        let failed = |why: String| format!("cannot fetch the image ({why}): {}", brief(link));
         let mut pause = PAUSE;
         for _ in 1..TRIES {
             match self.request(link) {

@@ -3,6 +3,7 @@
 
 use super::columns::Columns;
 use super::source::{FileRows, Format};
+use super::wrapped::{Layout, layout};
 use super::{lenient, text};
 use crate::{Error, Result};
 use std::fs::File;
@@ -12,22 +13,21 @@ use std::path::Path;
 /// Bytes of the longest row that is kept.
 pub(super) const ROW_LIMIT: usize = 1 << 26;
 
-/// Whether a `.json` file is an array or lines.
+/// Whether a `.json` file is an array, possibly in an object, or lines.
 pub(super) fn format(path: &Path) -> Result<Format> {
-    for byte in open(path)?.bytes() {
-        match byte.map_err(Error::io("read", path))? {
-            byte if byte.is_ascii_whitespace() => {}
-            b'[' => return Ok(Format::JsonArray),
-            b'{' => return Ok(Format::JsonLines),
-            _ => break,
-        }
-    }
-    Err(Error::data(path)("the file is neither a JSON array nor lines of JSON"))
+    Ok(match file_layout(path)? {
+        Layout::Lines => Format::JsonLines,
+        Layout::Array | Layout::List(_) => Format::JsonArray,
+    })
+}
+
+fn file_layout(path: &Path) -> Result<Layout> {
+    layout(&mut *open(path)?).map_err(Error::io("read", path))?.map_err(Error::data(path))
 }
 
 /// An object a line; empty lines are no rows.
 pub(super) fn lines(path: &Path) -> Result<FileRows> {
-    rows(path, |file, row| {
+    rows(open(path)?, path, |file, row| {
         loop {
             row.clear();
             if Read::take(&mut *file, ROW_LIMIT as u64 + 1).read_until(b'\n', row)? == 0 {
@@ -43,10 +43,14 @@ pub(super) fn lines(path: &Path) -> Result<FileRows> {
     })
 }
 
-/// The elements of one array.
+/// The elements of one array, which may lie in an object.
 pub(super) fn array(path: &Path) -> Result<FileRows> {
+    let mut file = open(path)?;
+    if let Layout::List(start) = file_layout(path)? {
+        std::io::copy(&mut Read::take(&mut *file, start), &mut std::io::sink()).map_err(Error::io("read", path))?;
+    }
     let mut begun = false;
-    rows(path, move |file, row| {
+    rows(file, path, move |file, row| {
         row.clear();
         let (mut depth, mut quoted, mut escaped) = (0i64, false, false);
         loop {
@@ -106,10 +110,10 @@ fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
 
 /// Rows as `next` finds them: it fills the buffer and says whether there was another.
 fn rows(
+    mut file: Box<dyn BufRead + Send>,
     path: &Path,
     mut next: impl FnMut(&mut dyn BufRead, &mut Vec<u8>) -> std::io::Result<bool> + Send + 'static,
 ) -> Result<FileRows> {
-    let mut file = open(path)?;
     let path = path.to_path_buf();
     let mut row = Vec::new();
     let mut failed = false;

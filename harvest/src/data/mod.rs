@@ -4,6 +4,7 @@
 mod alter;
 mod columns;
 mod fetch;
+mod fields;
 mod folder;
 mod image;
 mod json;
@@ -18,11 +19,12 @@ mod tar;
 mod text;
 mod webdataset;
 mod wording;
+mod wrapped;
 
 pub(crate) use alter::altered;
 pub use alter::{ALTERED, Alteration, Fault};
 pub use fetch::Fetch;
-pub use image::ImageFile;
+pub use image::{ImageFile, image_place};
 pub use record::{Pair, Part, Record, Turn};
 pub use redraw::ImageSizes;
 pub use source::{Format, Mapping, Row, Rows, Source, record};

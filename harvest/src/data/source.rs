@@ -43,25 +43,27 @@ impl Format {
 ///
 /// # Errors
 /// The file is none that could be read, or is damaged; why the row cannot be understood.
-pub fn record(file: &Path, row: usize, mapping: &Mapping) -> Result<Option<Record>> {
+pub fn record(file: &Path, row: usize, mapping: &Mapping, images_root: Option<&Path>) -> Result<Option<Record>> {
     let mut rows = match Source::open(file)?.format {
         Format::Parquet => parquet::row(file, row)?,
         format => Box::new(format.rows(file)?.skip(row)),
     };
     let Some(columns) = rows.next() else { return Ok(None) };
-    let place = Place { mapping, folder: file.parent().unwrap_or(Path::new("")), fetch: None };
+    let place = Place { mapping, folder: file.parent().unwrap_or(Path::new("")), images_root, fetch: None };
     understand(columns?, &place, String::new()).record.map(Some).map_err(Error::data(file))
 }
 
 /// A data set on disk.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// The folder that names of files are relative to. (Paths of images are relative to the file that names them.)
+    /// The folder that names of files are relative to.
     pub root: PathBuf,
     /// How its files are to be read.
     pub format: Format,
     /// Its files in the order of their rows; for [`Format::Folder`] the images, each of which is a row.
     pub files: Vec<PathBuf>,
+    /// The folder that paths of images are relative to; without one it is that of the file that names them.
+    pub images_root: Option<PathBuf>,
     /// What follows links to images, if they are to be followed.
     pub fetch: Option<Fetch>,
 }
@@ -104,7 +106,8 @@ impl Source {
                 Error::data(path)(format!("{known}, or folders of them or of images"))
             })?;
             let root = path.parent().unwrap_or(Path::new("")).to_path_buf();
-            return Ok(Self { root, format, files: vec![path.to_path_buf()], fetch: None });
+            let files = vec![path.to_path_buf()];
+            return Ok(Self { root, format, files, images_root: None, fetch: None });
         }
         let here = entries(path)?;
         let mut found = choose(&here)?;
@@ -115,7 +118,7 @@ impl Source {
         }
         let nothing = "the folder holds no .tar, .parquet, .jsonl or .json files, and no images";
         let (format, files) = found.ok_or_else(|| Error::data(path)(nothing))?;
-        Ok(Self { root: path.to_path_buf(), format, files, fetch: None })
+        Ok(Self { root: path.to_path_buf(), format, files, images_root: None, fetch: None })
     }
 
     fn of_shards(files: Vec<PathBuf>) -> Result<Self> {
@@ -127,12 +130,23 @@ impl Source {
         let format = file_format(&files[0])?.ok_or_else(unknown)?;
         let inside = |root: &Path| files.iter().all(|file| file.starts_with(root));
         let root = files[0].ancestors().skip(1).find(|root| inside(root)).unwrap_or(Path::new("")).to_path_buf();
-        Ok(Self { root, format, files, fetch: None })
+        Ok(Self { root, format, files, images_root: None, fetch: None })
     }
 
     /// The number of rows of an archive, without reading what they hold.
     pub(crate) fn archived(path: &Path) -> Result<u64> {
         webdataset::count(path)
+    }
+
+    /// The same data set, whose paths of images are relative to this folder.
+    ///
+    /// # Errors
+    /// There is no such folder.
+    pub fn images_in(self, root: Option<PathBuf>) -> Result<Self> {
+        match &root {
+            Some(folder) if !folder.is_dir() => Err(Error::data(folder)("the images root is not a folder")),
+            _ => Ok(Self { images_root: root, ..self }),
+        }
     }
 
     /// The same data set, whose links to images are followed, or not.
@@ -149,15 +163,16 @@ impl Source {
         let mut number = 0;
         let (root, mapping) = (self.root.clone(), mapping.clone());
         let name = move |file: &Path| file.strip_prefix(&root).unwrap_or(file).display().to_string();
-        let (files, fetch) = (self.files.clone(), self.fetch.clone());
+        let (files, fetch, images_root) = (self.files.clone(), self.fetch.clone(), self.images_root.clone());
         let format = self.format;
         let rows = files.into_iter().flat_map(move |file| {
             let name = name(&file);
             let folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
-            let (mapping, fetch) = (mapping.clone(), fetch.clone());
+            let (mapping, fetch, images_root) = (mapping.clone(), fetch.clone(), images_root.clone());
             let rows: FileRows = format.rows(&file).unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
             rows.enumerate().map(move |(row, columns)| {
-                let place = Place { mapping: &mapping, folder: &folder, fetch: fetch.as_ref() };
+                let images_root = images_root.as_deref();
+                let place = Place { mapping: &mapping, folder: &folder, images_root, fetch: fetch.as_ref() };
                 columns.map(|columns| understand(columns, &place, format!("{name}:{row}")))
             })
         });
@@ -177,6 +192,7 @@ impl Source {
 struct Place<'a> {
     mapping: &'a Mapping,
     folder: &'a Path,
+    images_root: Option<&'a Path>,
     fetch: Option<&'a Fetch>,
 }
 
@@ -186,7 +202,7 @@ fn understand(columns: Result<Columns, String>, place: &Place, source: String) -
         columns.rename(place.mapping)?;
         key = columns.key().unwrap_or_default();
         let mut record = schema::understand(columns)?;
-        record.images.iter_mut().for_each(|image| image.place(place.folder, place.fetch));
+        record.images.iter_mut().for_each(|image| image.place(place.folder, place.images_root, place.fetch));
         Ok(record)
     });
     Row { number: 0, source, key, record }

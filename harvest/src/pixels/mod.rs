@@ -5,8 +5,10 @@
 
 mod config;
 mod decode;
+mod file_end;
 mod frame;
 mod geometry;
+mod jpeg;
 mod picture;
 
 pub use config::ImageProcessor;

@@ -17,18 +17,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Two of the bundled pictures.
-const PICTURES: [&str; 2] = ["fluent-1f18e.png", "fluent-1f197.png"];
+pub const PICTURES: [&str; 2] = ["fluent-1f18e.png", "fluent-1f197.png"];
 
 fn checkpoint() -> Checkpoint {
     Checkpoint::open(&repository().join("assets/demo-mllm")).unwrap()
 }
 
-fn picture(n: usize) -> Vec<u8> {
+pub fn picture(n: usize) -> Vec<u8> {
     fs::read(repository().join("assets/demo-data/images").join(PICTURES[n])).unwrap()
 }
 
 /// A folder with the pictures in it.
-fn folder() -> tempfile::TempDir {
+pub fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (n, name) in PICTURES.iter().enumerate() {
         fs::write(dir.path().join(name), picture(n)).unwrap();
@@ -37,11 +37,11 @@ fn folder() -> tempfile::TempDir {
 }
 
 /// Samples of a data set, or why a row is none.
-fn samples(path: &Path, mapping: &Mapping) -> Vec<Result<Prepared, String>> {
+pub fn samples(path: &Path, mapping: &Mapping) -> Vec<Result<Prepared, String>> {
     of(&Source::open(path).unwrap(), mapping)
 }
 
-fn of(source: &Source, mapping: &Mapping) -> Vec<Result<Prepared, String>> {
+pub fn of(source: &Source, mapping: &Mapping) -> Vec<Result<Prepared, String>> {
     let checkpoint = checkpoint();
     let prepare = |row| checkpoint.prepare(row, Answers::All, Templating::Auto).map_err(|skipped| skipped.reason);
     source.rows(mapping).unwrap().map(|row| prepare(row.unwrap())).collect()
@@ -110,7 +110,7 @@ fn column(values: &[&Value]) -> ArrayRef {
     }
 }
 
-fn write_table(path: &Path, rows: &[Value]) {
+pub fn write_table(path: &Path, rows: &[Value]) {
     let names: Vec<_> = rows[0].as_object().unwrap().keys().collect();
     let columns = names.into_iter().map(|name| {
         let values: Vec<_> = rows.iter().map(|row| &row[name.as_str()]).collect();

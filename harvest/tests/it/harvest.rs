@@ -41,7 +41,7 @@ fn data(folder: &Path) {
             12 => rows.push(row(103, "wide.png", "  ")),
             15 => rows.push(r#"{"id": "x", "conversations": [{"from": "human", "value": "<image>"}]}"#.into()),
             18 => rows.push(row(104, "wide.png", &"long ".repeat(600))),
-            23 => rows.push(r#"{"id": "y", "image": null, "text": "no picture"}"#.into()),
+            23 => rows.push(r#"{"id": "y", "image": null, "text": "no picture: <image>"}"#.into()),
             _ => {}
         }
     }
@@ -132,7 +132,7 @@ fn bad_rows_are_skipped_and_listed_with_their_reasons() {
     let record = harvest(&plan(&model, &dir.path().join("data")), &run, &mut |_| {}).unwrap();
     let skipped: Vec<_> = record.skipped.iter().map(|s| (s.row, s.key.as_str(), s.reason.as_str())).collect();
     let expected = [
-        (3, "3", "no JSON"),
+        (3, "3", "invalid JSON"),
         (7, "row-100", "does not decode"),
         (9, "row-101", "600 megapixels"),
         (13, "row-102", "cannot read the image"),

@@ -19,4 +19,5 @@ mod parity;
 mod predict;
 mod probe;
 mod rope;
+mod rows;
 mod server;

@@ -1,6 +1,7 @@
 //! Joins the shards of a job into one run. Looks at all of them first and names everything that is wrong; then links or
 //! copies their files and numbers samples anew in the small tables. Never changes a shard, and knows nothing of models.
 
+use super::skipped::{SkipFile, SkipList, read_skipped};
 use super::writer::write_manifests;
 use super::{PartRecord, STEP, Slice, Store, StoreRecord, hook};
 use crate::run::Run;
@@ -120,12 +121,25 @@ impl Merge {
         let mut samples = self.samples();
         let first = samples.next().unwrap_or_else(|| Err(Error::Config("there are no samples".into())))?;
         table::write_all(&run.samples(), &first, samples)?;
+        self.write_skipped(&run)?;
         write_manifests(&run, &merged.record)?;
         let from: Vec<_> = self.shards.iter().map(|s| s.run.root().display().to_string()).collect();
         run.note("merge", &serde_json::json!({ "shards": from.len(), "from": from }))?;
         // With this entry the run is whole.
         run.note(STEP, &merged.record)?;
         Ok(merged)
+    }
+
+    /// The rows that the shards skipped: their numbers are those of the whole data.
+    fn write_skipped(&self, run: &Run) -> Result<()> {
+        // What an interrupted merge has left is begun anew.
+        let mut file = SkipFile::open(run, 0)?;
+        for shard in &self.shards {
+            for skipped in read_skipped(&shard.run)? {
+                file.append(&[skipped?])?;
+            }
+        }
+        file.sync()
     }
 
     /// The samples of all shards, numbered through.
@@ -166,8 +180,9 @@ impl Merge {
                 }
             }
         }
-        let skipped = self.shards.iter().flat_map(|shard| shard.record.skipped.clone()).collect();
-        StoreRecord { spec, complete: true, parts, skipped }
+        let mut skipped = SkipList::default();
+        skipped.extend(self.shards.iter().flat_map(|shard| shard.record.skipped.iter().cloned()));
+        StoreRecord { spec, complete: true, parts, skipped: skipped.into_first() }
     }
 }
 
@@ -226,7 +241,7 @@ fn difference(shard: &Shard, job: &Shard) -> Option<String> {
     let arguments = |spec: &'_ super::StoreSpec| spec.arguments.as_object().cloned().unwrap_or_else(|| empty.clone());
     let (own, other) = (arguments(own), arguments(other));
     // Machines may have model and data in other places.
-    for key in own.keys().filter(|key| !["model_folder", "data_root"].contains(&key.as_str())) {
+    for key in own.keys().filter(|key| !["model_folder", "data_root", "images_root"].contains(&key.as_str())) {
         let value = |map: &serde_json::Map<_, serde_json::Value>| map.get(key).map(ToString::to_string);
         compare(key, value(&own).unwrap_or_default(), value(&other).unwrap_or_default());
     }

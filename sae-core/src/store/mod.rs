@@ -7,16 +7,16 @@
 mod merge;
 mod reader;
 mod samples;
+mod skipped;
 mod tables;
 mod writer;
 
 pub use merge::{Merge, Merged};
 pub use reader::{Shard, Store, load_samples, pieces};
 pub use samples::TokenTable;
+pub use skipped::{SkipList, Skipped, brief, read_skipped};
 pub use tables::{TokenColumns, read_tokens, write_samples, write_tokens};
-pub use writer::{
-    Part, PartRecord, Progress, ShardRecord, Skipped, Slice, StoreRecord, StoreSpec, StoreWriter, check_storable,
-};
+pub use writer::{Part, PartRecord, Progress, ShardRecord, Slice, StoreRecord, StoreSpec, StoreWriter, check_storable};
 
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;

@@ -143,11 +143,7 @@ fn what_does_not_fit_or_is_not_finite_is_never_stored() {
     assert!(writer.write_part(&bad).unwrap_err().to_string().contains("is NaN, not a finite number"));
     bad.activations[0].pop();
     assert!(writer.write_part(&bad).is_err());
-    let empty = Part {
-        source_rows: 1,
-        skipped: vec![Skipped { row: 0, key: "k".into(), reason: "no text".into() }],
-        ..Part::default()
-    };
+    let empty = Part { source_rows: 1, skipped: vec![Skipped::new(0, "k", "no text")], ..Part::default() };
     assert_eq!(writer.progress(), Progress::default());
     writer.write_part(&Part { activations: vec![vec![]], ..empty }).unwrap();
     assert!(writer.finish().unwrap_err().to_string().contains("no text"));

@@ -1,5 +1,6 @@
 //! Writes a store part by part, and goes on where an interrupted one stopped. Decides nothing about what is in a part.
 
+use super::skipped::{SkipFile, Skipped};
 use super::{Manifest, STEP, StoreDtype, hook, tables};
 use crate::run::{Lock, Run, SCHEMA_VERSION};
 use crate::sample::{Sample, Token};
@@ -47,17 +48,6 @@ impl std::fmt::Display for Slice {
     }
 }
 
-/// A row of the data that became no sample.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Skipped {
-    /// Row in the data, from 0.
-    pub row: u64,
-    /// The data set's own key, as far as it could be read.
-    pub key: String,
-    /// Why.
-    pub reason: String,
-}
-
 /// Consecutive rows of the data, captured.
 #[derive(Clone, Debug, Default)]
 pub struct Part {
@@ -67,7 +57,7 @@ pub struct Part {
     pub activations: Vec<Vec<f32>>,
     /// Rows of the data that went into this part, the skipped ones included.
     pub source_rows: u64,
-    /// Those that became no sample.
+    /// Those of them that became no sample and were not handed to [`StoreWriter::skip`] before.
     pub skipped: Vec<Skipped>,
 }
 
@@ -107,7 +97,7 @@ pub struct StoreRecord {
     pub complete: bool,
     /// Finished parts.
     pub parts: Vec<PartRecord>,
-    /// Rows of the data that became no sample, with the reason.
+    /// The first rows of the data of every kind of reason that became no sample. All of them are in `skipped.jsonl`.
     pub skipped: Vec<Skipped>,
 }
 
@@ -120,6 +110,13 @@ pub struct Progress {
     pub rows: u64,
     /// Rows of the data read.
     pub source_rows: u64,
+}
+
+impl Progress {
+    /// Rows of the data that were read and became no sample.
+    pub fn skipped(&self) -> u64 {
+        self.source_rows.saturating_sub(self.samples)
+    }
 }
 
 impl StoreRecord {
@@ -137,6 +134,7 @@ impl StoreRecord {
 pub struct StoreWriter {
     run: Run,
     record: StoreRecord,
+    skipped: SkipFile,
     _lock: Lock,
 }
 
@@ -162,10 +160,10 @@ impl StoreWriter {
             let whole = (0..record.parts.len()).take_while(|n| files(&run, &record, *n).iter().all(|f| f.exists()));
             let whole = whole.count();
             record.parts.truncate(whole);
-            let end = record.progress().source_rows + record.spec.slice.map_or(0, |slice| slice.first_row);
-            record.skipped.retain(|s| s.row < end);
         }
-        Ok(Self { run, record, _lock: lock })
+        let end = record.progress().source_rows + record.spec.slice.map_or(0, |slice| slice.first_row);
+        let skipped = if record.complete { SkipFile::finished(&run) } else { SkipFile::open(&run, end)? };
+        Ok(Self { run, record, skipped, _lock: lock })
     }
 
     /// Whether all the data is in already.
@@ -176,6 +174,14 @@ impl StoreWriter {
     /// How far the store is; the writer wants the rows of the data behind `source_rows` next.
     pub fn progress(&self) -> Progress {
         self.record.progress()
+    }
+
+    /// Notes rows of the part that comes next. They count when it does; until then they take no memory.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn skip(&mut self, rows: &[Skipped]) -> Result<()> {
+        self.skipped.append(rows)
     }
 
     /// Appends a part. It counts when this returns.
@@ -214,7 +220,9 @@ impl StoreWriter {
 
         let (samples, rows) = (part.samples.len() as u64, rows as u64);
         self.record.parts.push(PartRecord { samples, rows, source_rows: part.source_rows, shards, norm_sums });
-        self.record.skipped.extend_from_slice(&part.skipped);
+        self.skipped.append(&part.skipped)?;
+        self.skipped.sync()?;
+        self.record.skipped = self.skipped.list().first().to_vec();
         self.run.note(STEP, &self.record)
     }
 

@@ -73,7 +73,7 @@ impl Pictures {
         let places = self.folders.iter().map(|folder| folder.join(file)).filter(|place| place.is_file());
         let mut failed = None;
         for place in places {
-            match harvest::data::record(&place, row, &self.mapping) {
+            match harvest::data::record(&place, row, &self.mapping, None) {
                 Ok(record) => {
                     let held = record.into_iter().flat_map(|record| record.images).filter_map(|image| image.bytes);
                     if let Some(bytes) = held.into_iter().find(|bytes| hash(bytes) == image.sha256) {
@@ -104,7 +104,8 @@ fn recorded(run: &Run) -> Vec<PathBuf> {
     steps.sort_by_key(|(name, _)| *name != sae_core::store::STEP);
     let named = |entry: &Value| {
         let places = [entry.get("arguments"), Some(entry)].into_iter().flatten();
-        let places = places.flat_map(|place| ["data_root", "data"].map(|name| place.get(name).and_then(Value::as_str)));
+        let places = places
+            .flat_map(|place| ["data_root", "images_root", "data"].map(|name| place.get(name).and_then(Value::as_str)));
         places.flatten().map(PathBuf::from).collect::<Vec<_>>()
     };
     steps.into_iter().flat_map(|(_, entry)| named(entry)).collect()

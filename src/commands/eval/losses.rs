@@ -28,7 +28,7 @@ pub(super) struct Effect {
     /// Rows that were read at most.
     limit: Option<u64>,
     /// Rows that became no sample.
-    skipped: usize,
+    skipped: u64,
     /// Over all words behind words.
     pub text: LossReport,
     /// Over those of them that answers consist of.
@@ -96,7 +96,7 @@ pub(super) fn measure(plan: &Plan, opened: &Opened, exclusion: Exclusion) -> Res
         data: name(&plan.data),
         same_checkpoint: same_checkpoint(&predictor, opened)?,
         limit: plan.limit,
-        skipped: skipped.len(),
+        skipped: skipped.rows(),
         text: text.report().context("the data holds no words behind words: there is nothing to predict")?,
         answers: answers.report(),
     })
@@ -114,7 +114,7 @@ pub(super) fn describe(effect: &Effect) -> String {
     let (tokens, samples) = (count(tokens), count(samples));
     let mut text = format!("\n{} on {}: {tokens} words of {samples} samples, nats a word", effect.name, effect.data);
     if effect.skipped > 0 {
-        text += &format!(" ({} rows skipped)", count(effect.skipped as u64));
+        text += &format!(" ({} rows skipped)", count(effect.skipped));
     }
     text += &format!("\n{}", rows(&effect.text));
     if let Some(answers) = effect.answers.as_ref().filter(|answers| answers.tokens < effect.text.tokens) {

@@ -108,7 +108,7 @@ impl Filtered {
             dropped: fates.iter().filter(|fate| **fate != Fate::Kept).count() as u64,
             reasons: Fate::REASONS.iter().map(|reason| (*reason, with_reason(reason))).collect(),
             without_score: with_reason(Fate::NoScore.reason()),
-            skipped_at_harvest: record.skipped.len() as u64,
+            skipped_at_harvest: record.progress().skipped(),
             groups,
             data_root: root.to_path_buf(),
             sources: sources(input, fates, root)?,
