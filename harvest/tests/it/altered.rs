@@ -162,6 +162,6 @@ fn a_sample_is_shown_with_the_image_it_was_made_of_though_the_link_gives_another
         seen += 1;
         Ok(())
     });
-    assert_eq!((seen, skipped.unwrap().len()), (2, 0));
+    assert_eq!((seen, skipped.unwrap().rows()), (2, 0));
     assert_eq!(server.asked().len(), 3, "each image is asked for once");
 }
