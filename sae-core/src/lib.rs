@@ -17,6 +17,7 @@ pub mod index;
 pub mod kernel;
 pub mod labels;
 pub mod pass;
+pub mod path_text;
 pub mod run;
 pub mod sae;
 pub mod saebench;

@@ -1,0 +1,120 @@
+//! Paths as text, for tables and messages that hold UTF-8 alone. A byte of a name that is not UTF-8 is written `\xE9`, so
+//! that the text leads back to the file. Ordinary names stay as they are.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// A path as text. [`decode`] is its inverse.
+///
+/// ```
+/// # use sae_core::path_text::{decode, encode, encode_bytes};
+/// # use std::path::Path;
+/// assert_eq!(encode(Path::new("images/naïve.png")), "images/naïve.png");
+/// assert_eq!(encode_bytes(b"caf\xe9.png"), r"caf\xE9.png");
+/// assert_eq!(decode("images/naïve.png"), Path::new("images/naïve.png"));
+/// ```
+pub fn encode(path: &Path) -> String {
+    encode_bytes(path.as_os_str().as_encoded_bytes())
+}
+
+/// [`encode`] for a name that is bytes, such as one in an archive.
+pub fn encode_bytes(name: &[u8]) -> String {
+    let mut text = String::with_capacity(name.len());
+    for chunk in name.utf8_chunks() {
+        // A name that holds an escape itself has its backslash escaped.
+        for (n, part) in chunk.valid().split('\\').enumerate() {
+            if n > 0 {
+                text.push_str(if is_escape(part.as_bytes()) { r"\x5C" } else { r"\" });
+            }
+            text.push_str(part);
+        }
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!(r"\x{byte:02X}")));
+    }
+    text
+}
+
+/// The path that a text of [`encode`] stands for.
+pub fn decode(text: &str) -> PathBuf {
+    if !text.split('\\').skip(1).any(|part| is_escape(part.as_bytes())) {
+        return PathBuf::from(text);
+    }
+    let mut name = Vec::with_capacity(text.len());
+    for (n, part) in text.split('\\').enumerate() {
+        let escaped = (n > 0).then(|| part.get(1..3).filter(|_| is_escape(part.as_bytes()))).flatten();
+        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                name.push(byte);
+                name.extend(&part.as_bytes()[3..]);
+            }
+            None => {
+                name.extend(if n > 0 { &b"\\"[..] } else { b"" });
+                name.extend(part.as_bytes());
+            }
+        }
+    }
+    os_string(name).map_or_else(|| PathBuf::from(text), PathBuf::from)
+}
+
+/// The place of a file that a data set, a table or a run names relative to `folder`: as the text reads if there is such a
+/// file, otherwise as [`decode`] reads it.
+pub fn resolve(folder: &Path, text: &str) -> PathBuf {
+    let plain = folder.join(text);
+    let decoded = decode(text);
+    match decoded.as_os_str() == text || plain.exists() {
+        true => plain,
+        false => folder.join(decoded),
+    }
+}
+
+/// Whether what follows a backslash makes it an escape: `x` and two digits in capitals, as [`encode`] writes them.
+fn is_escape(rest: &[u8]) -> bool {
+    let digit = |byte: &u8| byte.is_ascii_digit() || (b'A'..=b'F').contains(byte);
+    matches!(rest, [b'x', high, low, ..] if digit(high) && digit(low))
+}
+
+#[cfg(unix)]
+fn os_string(name: Vec<u8>) -> Option<OsString> {
+    Some(std::os::unix::ffi::OsStringExt::from_vec(name))
+}
+
+#[cfg(not(unix))]
+fn os_string(name: Vec<u8>) -> Option<OsString> {
+    String::from_utf8(name).ok().map(OsString::from)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn every_name_survives_as_text() {
+        let names: [(&[u8], &str); 8] = [
+            (b"caf\xe9.png", r"caf\xE9.png"),
+            ("café/猫.png".as_bytes(), "café/猫.png"),
+            (br"a\b", r"a\b"),
+            (br"a\xE9", r"a\x5CxE9"),
+            (br"a\xe9", r"a\xe9"),
+            (b"\xe9\xff/\x80", r"\xE9\xFF/\x80"),
+            (b"\\\xe9\\", r"\\xE9\"),
+            (b"", ""),
+        ];
+        for (name, text) in names {
+            let path = Path::new(std::ffi::OsStr::from_bytes(name));
+            assert_eq!((encode(path).as_str(), decode(text).as_path()), (text, path));
+        }
+        for n in 0..=u16::MAX {
+            let name = [b'\\', b'x', (n >> 8) as u8, n as u8, b'A'];
+            assert_eq!(decode(&encode_bytes(&name)).as_os_str().as_bytes(), name);
+        }
+    }
+
+    #[test]
+    fn a_file_whose_name_reads_like_an_escape_is_found_as_it_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(r"a\xE9"), "").unwrap();
+        assert_eq!(resolve(dir.path(), r"a\xE9"), dir.path().join(r"a\xE9"));
+        let latin = dir.path().join(std::ffi::OsStr::from_bytes(b"b\xe9"));
+        assert_eq!(resolve(dir.path(), r"b\xE9"), latin);
+    }
+}
