@@ -1,9 +1,9 @@
 //! The harvest itself: rows become samples, samples parts, parts go through the model in batches and into the store. What a part holds depends on the data alone, so that an interrupted harvest goes on with the same bytes.
 
 use crate::checkpoint::{Answers, Checkpoint, Prepared, Templating, fingerprint};
-use crate::data::{Alteration, ImageSizes, Mapping, Row, Rows, Source, altered};
+use crate::data::{Alteration, ImageSizes, Mapping, Notes, Row, Rows, Source, altered};
 use crate::model::{Compute, Input, Model, check_layers};
-use crate::{Error, Result, Shard, outlook};
+use crate::{Error, Result, Shard};
 use burn::tensor::DType;
 use rayon::prelude::*;
 use sae_core::Run;
@@ -73,6 +73,8 @@ pub struct Plan {
     /// Sizes of the images, where a first pass found them: white images are made without reading a file, and rows that the
     /// first pass skipped are skipped again ([`Plan::blank`]).
     pub image_sizes: Option<Arc<ImageSizes>>,
+    /// Collects what people should know about the data although it costs no row.
+    pub notes: Notes,
     /// Decoder blocks to capture behind, counted from 0.
     pub layers: Vec<usize>,
     /// Rows of the data to read; all of them if there is no limit.
@@ -106,6 +108,7 @@ impl Plan {
             fetch_images: false,
             alterations: Vec::new(),
             image_sizes: None,
+            notes: Notes::default(),
             layers,
             limit: None,
             shard: None,
@@ -130,7 +133,8 @@ impl Plan {
 
     /// The data set.
     pub(crate) fn source(&self) -> Result<Source> {
-        Ok(Source::open(&self.data)?.images_in(self.images_root.clone())?.fetching(self.fetch_images))
+        let source = Source::open(&self.data)?.images_in(self.images_root.clone())?;
+        Ok(source.noting(&self.notes).fetching(self.fetch_images))
     }
 
     /// Its rows as the model reads them. Rows may be passed over (`nth`, `skip`) at little cost: images are read and altered
@@ -145,7 +149,7 @@ impl Plan {
     pub(crate) fn rows(&self, source: &Source) -> Result<(u64, u64)> {
         let limit = self.limit.unwrap_or(u64::MAX);
         let Some(shard) = self.shard else { return Ok((0, limit)) };
-        let range = shard.rows(outlook::rows(source)?.min(limit))?;
+        let range = shard.rows(source.count()?.min(limit))?;
         Ok((range.start, if shard.is_last() { limit } else { range.end }))
     }
 

@@ -30,6 +30,7 @@ mod error;
 mod fields;
 pub mod hub;
 mod import;
+mod ipc;
 pub mod kernel;
 mod lens;
 mod live;

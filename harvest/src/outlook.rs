@@ -2,16 +2,12 @@
 //! nothing.
 
 use crate::capture::TOGETHER;
-use crate::data::{Format, Mapping, Source};
 use crate::model::config::{BlockConfig, Tiling};
 use crate::model::{Model, ModelConfig, Size, Weights, check_layers};
-use crate::{Checkpoint, ComputeDtype, Error, Plan, Result};
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use crate::{Checkpoint, ComputeDtype, Plan, Result};
 use sae_core::store::StoreDtype;
 use serde::Serialize;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A plan, held against the checkpoint and the data that it names.
 #[derive(Clone, Debug, Serialize)]
@@ -34,6 +30,8 @@ pub struct Outlook {
     pub rows: u64,
     /// The first of them.
     pub first_row: u64,
+    /// What people should know about the data although it costs no row.
+    pub notes: Vec<String>,
     /// What the harvest will hold at once.
     pub memory: Memory,
 }
@@ -66,8 +64,8 @@ impl Plan {
         let checkpoint = Checkpoint::open(&self.model)?;
         let config = checkpoint.config();
         check_layers(config, &self.layers)?;
-        let source = Source::open(&self.data)?;
-        let there = rows(&source)?.min(self.limit.unwrap_or(u64::MAX));
+        let source = self.source()?;
+        let there = source.count()?.min(self.limit.unwrap_or(u64::MAX));
         let shard = self.shard.map_or(Ok(0..there), |shard| shard.rows(there))?;
         Ok(Outlook {
             model: self.model.clone(),
@@ -79,6 +77,7 @@ impl Plan {
             files: source.files.len(),
             rows: shard.end - shard.start,
             first_row: shard.start,
+            notes: self.notes.take(),
             memory: self.memory(config)?,
         })
     }
@@ -129,54 +128,3 @@ const PARTS: u64 = 3;
 const PROGRAM: u64 = 64 << 20;
 /// Bytes of a token with its text.
 const TOKEN: u64 = 128;
-
-/// The number of rows, without understanding them.
-pub(crate) fn rows(source: &Source) -> Result<u64> {
-    match source.format {
-        Format::Folder => Ok(source.files.len() as u64),
-        Format::JsonLines => source.files.iter().map(|file| lines(file)).sum(),
-        Format::Parquet => source.files.iter().map(|file| table_rows(file)).sum(),
-        Format::WebDataset => source.files.iter().map(|file| Source::archived(file)).sum(),
-        Format::JsonArray => Ok(source.rows(&Mapping::new())?.count() as u64),
-    }
-}
-
-fn lines(path: &Path) -> Result<u64> {
-    let mut file = BufReader::with_capacity(1 << 20, File::open(path).map_err(Error::io("open", path))?);
-    let (mut rows, mut content) = (0, false);
-    loop {
-        let buffer = file.fill_buf().map_err(Error::io("read", path))?;
-        if buffer.is_empty() {
-            return Ok(rows + u64::from(content));
-        }
-        for byte in buffer {
-            match byte {
-                b'\n' => rows += u64::from(std::mem::take(&mut content)),
-                _ => content |= !byte.is_ascii_whitespace(),
-            }
-        }
-        let used = buffer.len();
-        file.consume(used);
-    }
-}
-
-fn table_rows(path: &Path) -> Result<u64> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let reader = SerializedFileReader::new(file).map_err(Error::data(path))?;
-    Ok(reader.metadata().file_metadata().num_rows().max(0) as u64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_are_counted_without_empty_lines() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.jsonl");
-        for (text, rows) in [("", 0), ("{}", 1), ("{}\n\n  \n{}\n", 2), ("{}\r\n{}\r\n", 2)] {
-            std::fs::write(&path, text).unwrap();
-            assert_eq!(lines(&path).unwrap(), rows, "{text:?}");
-        }
-    }
-}

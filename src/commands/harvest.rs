@@ -62,6 +62,7 @@ pub fn capture(plan: &Plan, run: &Path) -> Result<StoreRecord> {
     let outlook = plan.outlook()?;
     let (rows, memory) = (outlook.rows, outlook.memory);
     let run = Run::create(run)?;
+    tell(&outlook.notes);
     eprintln!(
         "memory: about {}: weights {}, a part {}, its samples {}, batches {}; {} of the checkpoint mapped",
         size(memory.total),
@@ -85,7 +86,12 @@ pub fn capture(plan: &Plan, run: &Path) -> Result<StoreRecord> {
         bar.set_message(format!("{} tokens, {speed:.0}/s, {} skipped", count(progress.positions), progress.skipped));
     })?;
     bar.finish_and_clear();
+    tell(&plan.notes.take());
     Ok(record)
+}
+
+fn tell(notes: &[String]) {
+    notes.iter().for_each(|note| eprintln!("note: {note}"));
 }
 
 /// Harvests the samples of a finished harvest with white images, into the folder of the run where `sae score` looks for them.

@@ -34,7 +34,7 @@ impl Columns {
     /// Renames columns to the fields they are mapped to.
     pub fn rename(&mut self, mapping: &[(String, String)]) -> Result<(), String> {
         for (field, column) in mapping {
-            if let Some(value) = self.fields.remove(column) {
+            if let Some(value) = self.fields.shift_remove(column) {
                 self.fields.insert(field.clone(), value);
             } else if let Some(images) = self.images.remove(column) {
                 self.images.insert(field.clone(), images);
@@ -89,7 +89,7 @@ impl Columns {
             value => ImageFile::from_json(value).map(|image| vec![image]),
         };
         let images = images.map_err(|e| format!("the column {name}: {e}"))?;
-        self.fields.remove(name);
+        self.fields.shift_remove(name);
         Ok(images)
     }
 

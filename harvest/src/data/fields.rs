@@ -26,7 +26,7 @@ pub(super) fn get<'a>(fields: &'a Fields, name: &str) -> Option<&'a Value> {
 /// Takes the value of this name out, unless it is absent.
 pub(super) fn take(fields: &mut Fields, name: &str) -> Option<Value> {
     get(fields, name)?;
-    fields.remove(name)
+    fields.shift_remove(name)
 }
 
 /// The first of these names whose value is not absent.
@@ -40,7 +40,7 @@ pub(super) fn first<'a, 'n>(fields: &'a Fields, names: &[&'n str]) -> Option<(&'
 /// None of them is a text, but one of them is there; the message says what it is.
 pub(super) fn take_text(fields: &mut Fields, names: &[&str]) -> Result<Option<String>, String> {
     let text = names.iter().find(|name| get(fields, name).is_some_and(Value::is_string));
-    if let Some(Value::String(text)) = text.and_then(|name| fields.remove(*name)) {
+    if let Some(Value::String(text)) = text.and_then(|name| fields.shift_remove(*name)) {
         return Ok(Some(text));
     }
     match first(fields, names) {

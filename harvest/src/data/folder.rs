@@ -1,55 +1,70 @@
-//! A folder of pictures with what is said about them: `key.jpg` beside `key.txt` (a caption) or `key.json` (columns).
-//! Every picture is a row.
+//! A folder of images with what is said about them: `key.jpg` beside `key.txt` (a caption) or `key.json` (columns).
+//! Every image is a row.
 
 use super::columns::Columns;
 use super::image::ImageFile;
+use super::kind::Kind;
 use super::source::FileRows;
+use super::{lenient, text};
 use crate::Result;
-use serde_json::{Map, Value};
+use sae_core::path_text;
+use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bytes of the longest caption.
 pub(super) const CAPTION_LIMIT: u64 = 1 << 20;
 
-/// Whether a file's name is one of a picture.
-pub(super) fn is_image(path: &Path) -> bool {
-    let known = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
-    path.extension().is_some_and(|extension| known.iter().any(|known| extension.eq_ignore_ascii_case(known)))
-}
+/// Extensions of what may stand beside an image.
+pub(super) const SIDECARS: [&str; 2] = ["txt", "json"];
 
-/// The one row of a picture.
+/// The one row of an image.
 pub(super) fn row(path: &Path) -> Result<FileRows> {
     Ok(Box::new(std::iter::once(Ok(columns(path)))))
 }
 
 fn columns(path: &Path) -> Result<Columns, String> {
-    let (caption, json) = (path.with_extension("txt"), path.with_extension("json"));
-    let mut fields = Map::new();
-    if json.is_file() {
-        match serde_json::from_str(&text(&json)?) {
-            Ok(Value::Object(found)) => fields = found,
-            Ok(_) => return Err(format!("the file beside the picture is no JSON object: {}", json.display())),
-            Err(e) => return Err(format!("the file beside the picture is no JSON ({e}): {}", json.display())),
-        }
+    let name = path_text::encode(Path::new(path.file_name().unwrap_or_default()));
+    if Kind::of(path) == Kind::OtherImage {
+        return Err(format!("images of this kind are not read: {name}\nhint: convert them to PNG"));
     }
-    if caption.is_file() || fields.is_empty() {
-        fields.insert("text".into(), text(&caption)?.trim().into());
+    let [caption, json] = SIDECARS.map(|extension| beside(path, extension));
+    if caption.is_none() && json.is_none() {
+        return Err(format!("no {} is beside the image: {name}", SIDECARS.map(|e| format!("KEY.{e}")).join(" or ")));
     }
-    let key = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    fields.entry("key").or_insert(Value::from(key));
-    let image = ImageFile::named(&path.file_name().unwrap_or_default().to_string_lossy());
-    Ok(Columns { fields, images: [("image".to_owned(), vec![Some(image)])].into() })
+    let mut columns = Columns::default();
+    if let Some(path) = json {
+        columns.fields = lenient::object(read(&path)?.as_bytes()).map_err(in_file(&path))?;
+    }
+    if let Some(path) = caption {
+        columns.fields.insert("text".into(), read(&path)?.trim().into());
+    }
+    let key = path_text::encode(Path::new(path.file_stem().unwrap_or_default()));
+    columns.fields.entry("key").or_insert(Value::from(key));
+    let image = ImageFile { file: path.to_path_buf(), ..ImageFile::named(&name) };
+    columns.images.insert("image".into(), vec![Some(image)]);
+    Ok(columns)
 }
 
-fn text(path: &Path) -> Result<String, String> {
-    let failed = |e: std::io::Error| format!("cannot read what is said about the picture ({e}): {}", path.display());
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(CAPTION_LIMIT + 1).read_to_string(&mut text));
-    read.map_err(failed)?;
-    match text.len() as u64 > CAPTION_LIMIT {
-        true => Err(format!("the text is longer than {CAPTION_LIMIT} bytes: {}", path.display())),
-        false => Ok(text),
+/// The file beside an image that has the same name and this extension.
+fn beside(image: &Path, extension: &str) -> Option<PathBuf> {
+    let cases = [extension.to_owned(), extension.to_ascii_uppercase()];
+    cases.iter().map(|extension| image.with_extension(OsStr::new(extension))).find(|path| path.is_file())
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(CAPTION_LIMIT + 1).read_to_end(&mut bytes));
+    read.map_err(|e| in_file(path)(e.to_string()))?;
+    match bytes.len() as u64 > CAPTION_LIMIT {
+        true => Err(in_file(path)(format!("the text is longer than {CAPTION_LIMIT} bytes"))),
+        false => text::decode(bytes).map_err(in_file(path)),
     }
+}
+
+fn in_file(path: &Path) -> impl Fn(String) -> String {
+    let name = path_text::encode(Path::new(path.file_name().unwrap_or_default()));
+    move |reason| format!("{reason} in the file beside the image: {name}")
 }

@@ -8,6 +8,7 @@ use super::redraw::{Redraw, redraw};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use sae_core::path_text;
 use sae_core::store::brief;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -165,7 +166,7 @@ pub fn image_place(path: &str, folder: &Path, images_root: Option<&Path>) -> Pat
     let root = images_root.unwrap_or(folder);
     match path.strip_prefix("file://") {
         Some(link) => root.join(percent_decoded(link.strip_prefix("localhost").unwrap_or(link))),
-        None => root.join(path),
+        None => path_text::resolve(root, path),
     }
 }
 

@@ -2,12 +2,12 @@
 //! parse does not end the stream. Knows no schema.
 
 use super::columns::Columns;
-use super::source::{FileRows, Format};
+use super::format::Format;
+use super::source::FileRows;
 use super::wrapped::{Layout, layout};
-use super::{lenient, text};
+use super::{input, lenient, text};
 use crate::{Error, Result};
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::Path;
 
 /// Bytes of the longest row that is kept.
@@ -41,6 +41,26 @@ pub(super) fn lines(path: &Path) -> Result<FileRows> {
             }
         }
     })
+}
+
+/// The number of rows of lines, without parsing any.
+pub(super) fn count_lines(path: &Path) -> Result<u64> {
+    let mut file = open(path)?;
+    let (mut rows, mut content) = (0, false);
+    loop {
+        let buffer = file.fill_buf().map_err(Error::io("read", path))?;
+        if buffer.is_empty() {
+            return Ok(rows + u64::from(content));
+        }
+        for byte in buffer {
+            match byte {
+                b'\n' => rows += u64::from(std::mem::take(&mut content)),
+                _ => content |= !byte.is_ascii_whitespace(),
+            }
+        }
+        let used = buffer.len();
+        file.consume(used);
+    }
 }
 
 /// The elements of one array, which may lie in an object.
@@ -104,8 +124,7 @@ pub(super) fn array(path: &Path) -> Result<FileRows> {
 }
 
 fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    text::reader(BufReader::with_capacity(1 << 16, file)).map_err(Error::io("read", path))
+    text::reader(input::open(path)?).map_err(Error::io("read", path))
 }
 
 /// Rows as `next` finds them: it fills the buffer and says whether there was another.

@@ -1,183 +1,111 @@
-//! Rows of a Parquet file, a batch at a time. Columns of images are binary, or Hugging Face's `{bytes, path}`, or lists
-//! of either; everything else becomes JSON. Knows no schema.
+//! Rows of a Parquet file, a batch at a time, and what is wrong with a file that cannot be read.
 
-use super::columns::Columns;
-use super::image::ImageFile;
+use super::notes::Notes;
 use super::source::FileRows;
+use super::table;
 use crate::{Error, Result};
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, UInt64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde_json::{Map, Value};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use std::fmt::Display;
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
 
 /// Rows that are decoded at once: few, because each may hold images.
 const BATCH: usize = 64;
 
+/// What a Parquet file begins and ends with.
+pub(super) const MAGIC: &[u8; 4] = b"PAR1";
+
 /// The rows of a file.
-pub(super) fn rows(path: &Path) -> Result<FileRows> {
-    read(path, |reader| reader.with_batch_size(BATCH))
+pub(super) fn rows(path: &Path, notes: &Notes) -> Result<FileRows> {
+    read(path, notes, |reader| reader.with_batch_size(BATCH))
 }
 
 /// One row of a file, or none.
 pub(super) fn row(path: &Path, number: usize) -> Result<FileRows> {
-    read(path, |reader| reader.with_batch_size(1).with_offset(number).with_limit(1))
+    read(path, &Notes::default(), |reader| reader.with_batch_size(1).with_offset(number).with_limit(1))
+}
+
+/// The number of rows of a file.
+pub(super) fn count(path: &Path) -> Result<u64> {
+    let file = open(path)?;
+    let reader = attempt(path, || SerializedFileReader::new(file))?;
+    Ok(u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0))
 }
 
 type Reader = ParquetRecordBatchReaderBuilder<File>;
 
-fn read(path: &Path, part: impl Fn(Reader) -> Reader) -> Result<FileRows> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let damaged = |e: parquet::errors::ParquetError| Error::data(path)(format!("the Parquet file is damaged ({e})"));
-    let reader = Reader::try_new(file).map_err(damaged)?;
-    let reader = part(reader).build().map_err(damaged)?;
-    let path = path.to_path_buf();
-    Ok(Box::new(reader.flat_map(move |batch| -> FileRows {
-        match batch {
-            Ok(batch) => Box::new((0..batch.num_rows()).map(move |row| Ok(columns(&batch, row)))),
-            Err(e) => {
-                let error = Error::data(&path)(format!("the Parquet file is damaged ({e})"));
-                Box::new(std::iter::once(Err(error)))
-            }
-        }
+fn read(path: &Path, notes: &Notes, part: impl Fn(Reader) -> Reader) -> Result<FileRows> {
+    let file = open(path)?;
+    let reader = attempt(path, || Reader::try_new(file))?;
+    table::check_names(path, reader.schema())?;
+    let mut reader = attempt(path, || part(reader).build())?;
+    let (path, notes) = (path.to_path_buf(), notes.clone());
+    let mut failed = false;
+    let batches = std::iter::from_fn(move || {
+        let batch = if failed { None } else { attempt(&path, || reader.next().transpose()).transpose() };
+        failed |= batch.as_ref().is_some_and(Result::is_err);
+        batch
+    });
+    Ok(Box::new(batches.flat_map(move |batch| match batch {
+        Ok(batch) => table::rows(batch, notes.clone()),
+        Err(error) => Box::new(std::iter::once(Err(error))),
     })))
 }
 
-fn columns(batch: &RecordBatch, row: usize) -> Result<Columns, String> {
-    let mut columns = Columns::default();
-    for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
-        let name = field.name();
-        if is_image(array.data_type()) {
-            columns.images.insert(name.clone(), image(array, row).map(Some).into_iter().collect());
-        } else if let Some(items) = list(array).filter(|items| is_image(items.data_type())) {
-            let items = list_items(array, &items, row);
-            let items = items.map(|items| (0..items.len()).map(|n| image(&items, n)).collect());
-            columns.images.insert(name.clone(), items.unwrap_or_default());
-        } else {
-            columns.fields.insert(name.clone(), json(array, row).map_err(|e| format!("the column {name}: {e}"))?);
+/// What a step of the reader gives. Damaged metadata ends a file, and not the program.
+fn attempt<T, E: Display>(path: &Path, step: impl FnOnce() -> Result<T, E>) -> Result<T> {
+    let done = catch_unwind(AssertUnwindSafe(step));
+    done.map_err(|_| Error::data(path)("the Parquet file is damaged"))?.map_err(unreadable(path))
+}
+
+/// Opens a file whose first and last bytes are those of a Parquet file.
+fn open(path: &Path) -> Result<File> {
+    let mut file = File::open(path).map_err(Error::io("open", path))?;
+    let mut ends = [[0; 4]; 2];
+    let size = file.metadata().map_err(Error::io("read", path))?.len();
+    if size >= 12 {
+        let [first, last] = &mut ends;
+        file.read_exact(first).map_err(Error::io("read", path))?;
+        file.seek(SeekFrom::End(-4)).and_then(|_| file.read_exact(last)).map_err(Error::io("read", path))?;
+    }
+    match ends.each_ref() {
+        [MAGIC, MAGIC] => Ok(file),
+        [_, b"PARE"] => Err(Error::data(path)("the Parquet file is encrypted, which is not read")),
+        [MAGIC, _] => {
+            Err(Error::data(path)("the Parquet file is damaged: it is cut off, or was not closed by its writer"))
         }
-    }
-    Ok(columns)
-}
-
-/// Binary, or a struct with a binary field `bytes`.
-fn is_image(kind: &DataType) -> bool {
-    let binary = |kind: &DataType| matches!(kind, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
-    match kind {
-        DataType::Struct(fields) => fields.iter().any(|f| f.name() == "bytes" && binary(f.data_type())),
-        kind => binary(kind),
+        _ if size == 0 => Err(Error::data(path)("the Parquet file is empty (0 bytes)")),
+        _ => Err(Error::data(path)(format!("this is not a Parquet file ({size} bytes that do not begin with PAR1)"))),
     }
 }
 
-fn image(array: &ArrayRef, row: usize) -> Option<ImageFile> {
-    if array.is_null(row) {
-        return None;
+/// What is wrong with a file: codecs and types that are not read are named as such, and only the rest is damage.
+fn unreadable<E: Display>(path: &Path) -> impl Fn(E) -> Error {
+    move |error| {
+        let cause = error.to_string();
+        let cause = cause.lines().next().unwrap_or_default();
+        let signs =
+            ["NYI", "not supported", "unsupported", "Disabled feature", "not implemented", "not yet implemented"];
+        Error::data(path)(match signs.iter().any(|sign| cause.contains(sign)) {
+            true => format!("the Parquet file uses a codec or type that is not read ({cause})"),
+            false => format!("the Parquet file is damaged or written in an unknown way ({cause})"),
+        })
     }
-    let structure: Option<&StructArray> = array.as_struct_opt();
-    let bytes = match structure {
-        Some(image) => binary(image.column_by_name("bytes")?, row),
-        None => binary(array, row),
-    };
-    let path = structure.and_then(|image| image.column_by_name("path")).and_then(|paths| string(paths, row));
-    if bytes.is_none() && path.is_none() {
-        return None;
-    }
-    let path = path.unwrap_or_default();
-    Some(ImageFile { bytes, ..ImageFile::named(&path) })
-}
-
-fn binary(array: &ArrayRef, row: usize) -> Option<Vec<u8>> {
-    if array.is_null(row) {
-        return None;
-    }
-    let bytes = match array.data_type() {
-        DataType::Binary => array.as_binary::<i32>().value(row),
-        DataType::LargeBinary => array.as_binary::<i64>().value(row),
-        DataType::BinaryView => array.as_binary_view().value(row),
-        _ => return None,
-    };
-    Some(bytes.to_vec())
-}
-
-fn string(array: &ArrayRef, row: usize) -> Option<String> {
-    if array.is_null(row) {
-        return None;
-    }
-    let text = match array.data_type() {
-        DataType::Utf8 => array.as_string::<i32>().value(row),
-        DataType::LargeUtf8 => array.as_string::<i64>().value(row),
-        DataType::Utf8View => array.as_string_view().value(row),
-        _ => return None,
-    };
-    Some(text.to_owned())
-}
-
-/// The items of all lists of a column of lists.
-fn list(array: &ArrayRef) -> Option<ArrayRef> {
-    match array.data_type() {
-        DataType::List(_) => Some(Arc::clone(array.as_list::<i32>().values())),
-        DataType::LargeList(_) => Some(Arc::clone(array.as_list::<i64>().values())),
-        _ => None,
-    }
-}
-
-fn list_items(array: &ArrayRef, items: &ArrayRef, row: usize) -> Option<ArrayRef> {
-    if array.is_null(row) {
-        return None;
-    }
-    let (start, end) = match array.data_type() {
-        DataType::List(_) => {
-            let offsets = array.as_list::<i32>().value_offsets();
-            (offsets[row] as usize, offsets[row + 1] as usize)
-        }
-        _ => {
-            let offsets = array.as_list::<i64>().value_offsets();
-            (offsets[row] as usize, offsets[row + 1] as usize)
-        }
-    };
-    Some(items.slice(start, end - start))
-}
-
-/// A value as JSON. Numbers of all widths become 64 bits wide.
-fn json(array: &ArrayRef, row: usize) -> Result<Value, String> {
-    use DataType as D;
-    if array.is_null(row) {
-        return Ok(Value::Null);
-    }
-    let wide = |to: DataType| arrow::compute::cast(&array.slice(row, 1), &to).map_err(|e| e.to_string());
-    Ok(match array.data_type() {
-        D::Null => Value::Null,
-        D::Boolean => array.as_boolean().value(row).into(),
-        D::Utf8 | D::LargeUtf8 | D::Utf8View => string(array, row).into(),
-        D::Int8 | D::Int16 | D::Int32 | D::Int64 => wide(D::Int64)?.as_primitive::<Int64Type>().value(0).into(),
-        D::UInt8 | D::UInt16 | D::UInt32 | D::UInt64 => wide(D::UInt64)?.as_primitive::<UInt64Type>().value(0).into(),
-        D::Float16 | D::Float32 => f64::from(wide(D::Float32)?.as_primitive::<Float32Type>().value(0)).into(),
-        D::Float64 => array.as_primitive::<Float64Type>().value(row).into(),
-        D::List(_) | D::LargeList(_) => {
-            let items = list(array).and_then(|items| list_items(array, &items, row));
-            let items = items.ok_or("an empty list")?;
-            Value::Array((0..items.len()).map(|n| json(&items, n)).collect::<Result<_, _>>()?)
-        }
-        D::Struct(fields) => {
-            let columns = array.as_struct().columns().iter().zip(fields);
-            let fields = columns.map(|(column, field)| Ok((field.name().clone(), json(column, row)?)));
-            Value::Object(fields.collect::<Result<Map<_, _>, String>>()?)
-        }
-        // Dates, decimals and the like say nothing about a conversation.
-        _ => wide(D::Utf8).ok().and_then(|text| string(&text, 0)).into(),
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{BinaryArray, Int32Array, ListArray, StringArray};
+    use crate::data::image::ImageFile;
+    use arrow::array::{ArrayRef, BinaryArray, Int32Array, ListArray, RecordBatch, StringArray, StructArray};
     use arrow::buffer::{NullBuffer, OffsetBuffer};
     use arrow::datatypes::Field;
     use parquet::arrow::ArrowWriter;
     use serde_json::json;
+    use std::sync::Arc;
 
     fn structure(fields: Vec<(&str, ArrayRef)>, nulls: Option<NullBuffer>) -> ArrayRef {
         let (names, columns): (Vec<_>, Vec<_>) = fields.into_iter().unzip();
@@ -204,18 +132,18 @@ mod tests {
         writer.write(&batch).unwrap();
         writer.close().unwrap();
         let all = |rows: FileRows| -> Vec<_> { rows.map(|row| row.unwrap().unwrap()).collect() };
-        let found = all(rows(&path).unwrap());
+        let found = all(rows(&path, &Notes::default()).unwrap());
         for (number, wanted) in found.iter().enumerate() {
             assert_eq!(format!("{:?}", all(row(&path, number).unwrap())), format!("{:?}", [wanted]));
         }
         assert!(all(row(&path, 2).unwrap()).is_empty());
         let image = Some(ImageFile::held("a.png".into(), b"png".to_vec()));
-        assert_eq!((found[0].images["image"].as_slice(), found[1].images["image"].as_slice()), (&[image][..], &[][..]));
+        assert_eq!((found[0].images["image"].as_slice(), &found[1].fields["image"]), (&[image][..], &json!(null)));
         let turns = json!([{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "a"}]);
         assert_eq!((&found[0].fields["id"], &found[0].fields["conversations"]), (&json!(7), &turns));
 
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        assert!(rows(&path).err().unwrap().to_string().contains("damaged"));
+        assert!(rows(&path, &Notes::default()).err().unwrap().to_string().contains("damaged"));
     }
 }

@@ -1,42 +1,19 @@
-//! Where a data set lies and in which format: the files in order, and the stream of their rows. Decodes nothing itself.
+//! A data set on disk: its files in order, and the stream of their rows. Decodes nothing itself.
 
-use super::columns::Columns;
+use super::columns::{Columns, IMAGES};
 use super::fetch::Fetch;
+use super::format::{self, Format};
+use super::notes::Notes;
 use super::record::Record;
-use super::{folder, json, parquet, schema, shards, webdataset};
+use super::{imagefolder, layout, parquet, schema, shards};
 use crate::{Error, Result};
+use sae_core::path_text;
+use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pairs of `--map field=column`.
 pub type Mapping = Vec<(String, String)>;
-
-/// The formats that are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// An object a line.
-    JsonLines,
-    /// One array of objects.
-    JsonArray,
-    /// Tables, with Hugging Face's image columns.
-    Parquet,
-    /// `key.jpg` beside `key.txt` or `key.json`.
-    Folder,
-    /// Archives whose members of one key are a row.
-    WebDataset,
-}
-
-impl Format {
-    fn rows(self, file: &Path) -> Result<FileRows> {
-        match self {
-            Self::JsonLines => json::lines(file),
-            Self::JsonArray => json::array(file),
-            Self::Parquet => parquet::rows(file),
-            Self::Folder => folder::row(file),
-            Self::WebDataset => webdataset::rows(file),
-        }
-    }
-}
 
 /// What a row of a file says, by its number there (see [`Row::source`]); nothing if the file has no such row. A table is
 /// entered at the row, other files are read up to it. Links are not followed.
@@ -44,12 +21,13 @@ impl Format {
 /// # Errors
 /// The file is none that could be read, or is damaged; why the row cannot be understood.
 pub fn record(file: &Path, row: usize, mapping: &Mapping, images_root: Option<&Path>) -> Result<Option<Record>> {
-    let mut rows = match Source::open(file)?.format {
+    let notes = Notes::default();
+    let mut rows = match format::open(file)? {
         Format::Parquet => parquet::row(file, row)?,
-        format => Box::new(format.rows(file)?.skip(row)),
+        format => Box::new(format.rows(file, &notes)?.skip(row)),
     };
     let Some(columns) = rows.next() else { return Ok(None) };
-    let place = Place { mapping, folder: file.parent().unwrap_or(Path::new("")), images_root, fetch: None };
+    let place = Place { mapping, file, images_root, fetch: None, notes: &notes };
     understand(columns?, &place, String::new()).record.map(Some).map_err(Error::data(file))
 }
 
@@ -58,14 +36,14 @@ pub fn record(file: &Path, row: usize, mapping: &Mapping, images_root: Option<&P
 pub struct Source {
     /// The folder that names of files are relative to.
     pub root: PathBuf,
-    /// How its files are to be read.
-    pub format: Format,
-    /// Its files in the order of their rows; for [`Format::Folder`] the images, each of which is a row.
+    /// Its files in the order of their rows. An image with its caption is a file of one row.
     pub files: Vec<PathBuf>,
     /// The folder that paths of images are relative to; without one it is that of the file that names them.
     pub images_root: Option<PathBuf>,
     /// What follows links to images, if they are to be followed.
     pub fetch: Option<Fetch>,
+    /// What people should know about it although it costs no row.
+    pub notes: Notes,
 }
 
 /// A row of a data set.
@@ -73,7 +51,7 @@ pub struct Source {
 pub struct Row {
     /// Number in the whole data set, from 0.
     pub number: u64,
-    /// `file:row`: the file relative to the data set's folder, and the row in it, from 0.
+    /// `file:row`: the file relative to the data set's folder (see [`path_text`]), and the row in it, from 0.
     pub source: String,
     /// The data set's own key; the row's number where it has none.
     pub key: String,
@@ -88,8 +66,8 @@ pub type Rows = Box<dyn Iterator<Item = Result<Row>> + Send>;
 pub(super) type FileRows = Box<dyn Iterator<Item = Result<Result<Columns, String>>> + Send>;
 
 impl Source {
-    /// Finds the data set at `path`: a file, a folder of files or of folders of files, or a pattern of shards such as
-    /// `name-{000..012}.tar`.
+    /// Finds the data set at `path`: a file, a folder, or a pattern of shards such as `name-{000..012}.tar`. What a folder
+    /// holds is decided by all files in it and in its folders.
     ///
     /// # Errors
     /// There is nothing that could be read.
@@ -100,25 +78,16 @@ impl Source {
             return Self::of_shards(files);
         }
         let meta = fs::metadata(path).map_err(Error::io("read", path))?;
-        if meta.is_file() {
-            let format = file_format(path)?.ok_or_else(|| {
-                let known = "data sets are .jsonl, .json, .parquet, .tar or .tar.gz files";
-                Error::data(path)(format!("{known}, or folders of them or of images"))
-            })?;
-            let root = path.parent().unwrap_or(Path::new("")).to_path_buf();
-            let files = vec![path.to_path_buf()];
-            return Ok(Self { root, format, files, images_root: None, fetch: None });
+        let notes = Notes::default();
+        if meta.is_dir() {
+            return Ok(Self::of_files(path, layout::files(path, &notes)?, notes));
         }
-        let here = entries(path)?;
-        let mut found = choose(&here)?;
-        if found.is_none() {
-            let folders = here.iter().filter(|entry| entry.is_dir());
-            let below = folders.map(|folder| entries(folder)).collect::<Result<Vec<_>>>()?.concat();
-            found = choose(&below)?;
-        }
-        let nothing = "the folder holds no .tar, .parquet, .jsonl or .json files, and no images";
-        let (format, files) = found.ok_or_else(|| Error::data(path)(nothing))?;
-        Ok(Self { root: path.to_path_buf(), format, files, images_root: None, fetch: None })
+        format::open(path)?;
+        Ok(Self::of_files(path.parent().unwrap_or(Path::new("")), vec![path.to_path_buf()], notes))
+    }
+
+    fn of_files(root: &Path, files: Vec<PathBuf>, notes: Notes) -> Self {
+        Self { root: root.to_path_buf(), files, images_root: None, fetch: None, notes }
     }
 
     fn of_shards(files: Vec<PathBuf>) -> Result<Self> {
@@ -126,16 +95,18 @@ impl Source {
         if let Some(file) = missing {
             return Err(Error::data(file)("a shard of the pattern is not there"));
         }
-        let unknown = || Error::data(&files[0])("shards are .tar, .tar.gz, .parquet, .jsonl or .json files");
-        let format = file_format(&files[0])?.ok_or_else(unknown)?;
+        format::open(&files[0])?;
         let inside = |root: &Path| files.iter().all(|file| file.starts_with(root));
         let root = files[0].ancestors().skip(1).find(|root| inside(root)).unwrap_or(Path::new("")).to_path_buf();
-        Ok(Self { root, format, files, images_root: None, fetch: None })
+        Ok(Self::of_files(&root, files, Notes::default()))
     }
 
-    /// The number of rows of an archive, without reading what they hold.
-    pub(crate) fn archived(path: &Path) -> Result<u64> {
-        webdataset::count(path)
+    /// The number of rows, without understanding them.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn count(&self) -> Result<u64> {
+        self.files.iter().map(|file| format::open(file)?.count(file)).sum()
     }
 
     /// The same data set, whose paths of images are relative to this folder.
@@ -147,6 +118,13 @@ impl Source {
             Some(folder) if !folder.is_dir() => Err(Error::data(folder)("the images root is not a folder")),
             _ => Ok(Self { images_root: root, ..self }),
         }
+    }
+
+    /// The same data set, which adds its notes to others.
+    #[must_use]
+    pub fn noting(self, notes: &Notes) -> Self {
+        self.notes.take().into_iter().for_each(|note| notes.add(note));
+        Self { notes: notes.clone(), ..self }
     }
 
     /// The same data set, whose links to images are followed, or not.
@@ -162,17 +140,17 @@ impl Source {
     pub fn rows(&self, mapping: &Mapping) -> Result<Rows> {
         let mut number = 0;
         let (root, mapping) = (self.root.clone(), mapping.clone());
-        let name = move |file: &Path| file.strip_prefix(&root).unwrap_or(file).display().to_string();
-        let (files, fetch, images_root) = (self.files.clone(), self.fetch.clone(), self.images_root.clone());
-        let format = self.format;
+        let (files, images_root) = (self.files.clone(), self.images_root.clone());
+        let (fetch, notes) = (self.fetch.clone(), self.notes.clone());
         let rows = files.into_iter().flat_map(move |file| {
-            let name = name(&file);
-            let folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
-            let (mapping, fetch, images_root) = (mapping.clone(), fetch.clone(), images_root.clone());
-            let rows: FileRows = format.rows(&file).unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
+            let name = path_text::encode(file.strip_prefix(&root).unwrap_or(&file));
+            let (mapping, images_root) = (mapping.clone(), images_root.clone());
+            let (fetch, notes) = (fetch.clone(), notes.clone());
+            let rows = format::open(&file).and_then(|format| format.rows(&file, &notes));
+            let rows: FileRows = rows.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
             rows.enumerate().map(move |(row, columns)| {
                 let images_root = images_root.as_deref();
-                let place = Place { mapping: &mapping, folder: &folder, images_root, fetch: fetch.as_ref() };
+                let place = Place { mapping: &mapping, file: &file, images_root, fetch: fetch.as_ref(), notes: &notes };
                 columns.map(|columns| understand(columns, &place, format!("{name}:{row}")))
             })
         });
@@ -191,66 +169,29 @@ impl Source {
 /// What a row's columns and images are understood by.
 struct Place<'a> {
     mapping: &'a Mapping,
-    folder: &'a Path,
+    file: &'a Path,
     images_root: Option<&'a Path>,
     fetch: Option<&'a Fetch>,
+    notes: &'a Notes,
 }
 
 fn understand(columns: Result<Columns, String>, place: &Place, source: String) -> Row {
     let mut key = String::new();
     let record = columns.and_then(|mut columns| {
         columns.rename(place.mapping)?;
+        if imagefolder::is_table(place.file) {
+            columns = imagefolder::resolve(columns)?;
+        }
         key = columns.key().unwrap_or_default();
+        let unused: Vec<_> = columns.images.keys().filter(|name| !IMAGES.contains(&name.as_str())).cloned().collect();
         let mut record = schema::understand(columns)?;
-        record.images.iter_mut().for_each(|image| image.place(place.folder, place.images_root, place.fetch));
+        for name in unused {
+            place.notes.add(format!("column {name}: its bytes are not read, and null in the metadata"));
+            record.meta[name] = Value::Null;
+        }
+        let folder = place.file.parent().unwrap_or(Path::new(""));
+        record.images.iter_mut().for_each(|image| image.place(folder, place.images_root, place.fetch));
         Ok(record)
     });
     Row { number: 0, source, key, record }
-}
-
-/// Files and folders in a folder, without hidden ones, by name.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
-    let paths = entries.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>();
-    let mut paths = paths.map_err(Error::io("read", folder))?;
-    paths.retain(|path| !path.file_name().unwrap_or_default().as_encoded_bytes().starts_with(b"."));
-    paths.sort();
-    Ok(paths)
-}
-
-/// The files of the first format that a folder has: archives (tools lay tables of what is in them beside them), tables,
-/// images.
-fn choose(entries: &[PathBuf]) -> Result<Option<(Format, Vec<PathBuf>)>> {
-    let files: Vec<_> = entries.iter().filter(|path| webdataset::is_archive(path)).cloned().collect();
-    if let Some(first) = files.first() {
-        webdataset::check(first)?;
-        return Ok(Some((Format::WebDataset, files)));
-    }
-    for extension in ["parquet", "jsonl", "json"] {
-        let files: Vec<_> = entries.iter().filter(|path| has_extension(path, extension)).cloned().collect();
-        if let Some(first) = files.first() {
-            let format = file_format(first)?.unwrap_or(Format::JsonLines);
-            return Ok(Some((format, files)));
-        }
-    }
-    let files: Vec<_> = entries.iter().filter(|path| folder::is_image(path)).cloned().collect();
-    Ok((!files.is_empty()).then_some((Format::Folder, files)))
-}
-
-fn has_extension(path: &Path, extension: &str) -> bool {
-    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
-}
-
-fn file_format(path: &Path) -> Result<Option<Format>> {
-    if has_extension(path, "json") {
-        return json::format(path).map(Some);
-    }
-    if webdataset::is_archive(path) {
-        return webdataset::check(path).map(|()| Some(Format::WebDataset));
-    }
-    let lines = has_extension(path, "jsonl") || has_extension(path, "ndjson");
-    Ok(match has_extension(path, "parquet") {
-        true => Some(Format::Parquet),
-        false => lines.then_some(Format::JsonLines),
-    })
 }

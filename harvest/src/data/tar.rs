@@ -1,8 +1,9 @@
 //! The members of a tar archive, one after the other, from a stream: names (ustar, GNU and pax), sizes, contents if they
 //! are asked for. Whatever the archive claims, it holds no more than asked for in memory. Unpacks nothing.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
+use super::input::Input;
+use sae_core::path_text;
+use std::io::Read;
 use tar::{EntryType, Header, PaxExtensions};
 
 /// A block of an archive, in bytes.
@@ -17,26 +18,6 @@ pub(super) struct Member {
     pub name: String,
     pub size: u64,
 }
-
-/// A stream that an archive is read from.
-pub(super) trait Input: Read + Send {
-    /// Goes on `bytes` later. A stream that ends before that may say so only when it is read.
-    fn skip(&mut self, bytes: u64) -> std::io::Result<()> {
-        let skipped = std::io::copy(&mut Read::take(&mut *self, bytes), &mut std::io::sink())?;
-        if skipped < bytes { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
-    }
-}
-
-impl Input for BufReader<File> {
-    fn skip(&mut self, bytes: u64) -> std::io::Result<()> {
-        let bytes = i64::try_from(bytes).map_err(|_| std::io::ErrorKind::UnexpectedEof)?;
-        self.seek_relative(bytes)
-    }
-}
-
-impl<R: Read + Send> Input for flate2::read::MultiGzDecoder<R> {}
-
-impl Input for std::io::Cursor<Vec<u8>> {}
 
 /// The members of an archive.
 pub(super) struct Members {
@@ -93,7 +74,7 @@ impl Members {
             let plain = matches!(kind, EntryType::Regular | EntryType::Continuous) && !sparse;
             let name = name.or(long.take()).unwrap_or_else(|| header.path_bytes().into_owned());
             attributes.clear();
-            let name = String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned();
+            let name = path_text::encode_bytes(name.split(|byte| *byte == 0).next().unwrap_or_default());
             if plain && !name.ends_with('/') {
                 return Ok(Some(Member { name, size }));
             }

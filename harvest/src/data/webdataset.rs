@@ -1,27 +1,24 @@
-//! WebDataset: tar archives, packed or not, whose members of one key are a row - pictures, a caption, JSON. What a row
-//! lacks or has too much of is that row's affair; an archive that is cut off ends in a row that says so.
+//! WebDataset: tar archives, packed or not, whose members of one key are a row: images, a caption, JSON. What a row lacks
+//! or has too much of costs that row; an archive that is cut off ends in a row that says so.
 
 use super::columns::Columns;
-use super::folder::{CAPTION_LIMIT, is_image};
+use super::folder::CAPTION_LIMIT;
 use super::image::{IMAGE_FILE_LIMIT, ImageFile};
 use super::json::ROW_LIMIT;
+use super::kind::{Kind, is_hidden};
 use super::source::FileRows;
-use super::tar::{Input, Member, Members};
+use super::tar::{Member, Members};
+use super::{fields, input, lenient, text};
 use crate::{Error, Result};
-use flate2::read::MultiGzDecoder;
 use serde_json::{Map, Value};
-use std::fs::File;
-use std::io::{BufReader, Cursor};
+use std::io::Cursor;
 use std::path::Path;
 
 /// Members of the largest row.
 const MEMBER_LIMIT: usize = 4096;
 
-/// Whether a file's name is one of an archive.
-pub(super) fn is_archive(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    [".tar", ".tar.gz", ".tgz"].iter().any(|extension| name.ends_with(extension))
-}
+/// Why members that do not belong together have one key.
+const CUT: &str = "because names are cut at their first dot";
 
 /// Makes sure that a file begins as an archive does.
 pub(super) fn check(path: &Path) -> Result<()> {
@@ -61,18 +58,17 @@ pub fn read_archive(bytes: &[u8]) -> (usize, usize) {
 }
 
 fn members(path: &Path) -> Result<Members> {
-    let file = BufReader::with_capacity(1 << 16, File::open(path).map_err(Error::io("open", path))?);
-    let packed = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz") || e.eq_ignore_ascii_case("tgz"));
-    let input: Box<dyn Input> = if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    Ok(Members::new(input))
+    Ok(Members::new(input::open(path)?))
 }
 
-/// A member's key, and what of it this is: the base name is cut at its first dot. Hidden files belong to no row.
+/// A member's key, and what of it this is: the base name is cut at its first dot. Hidden files belong to no row, nor do
+/// those that macOS adds.
 fn split(name: &str) -> Option<(&str, &str)> {
     let name = name.strip_prefix("./").unwrap_or(name);
     let base = name.rfind('/').map_or(0, |at| at + 1);
     let dot = base + name[base..].find('.')?;
-    (dot > base).then(|| (&name[..dot], &name[dot + 1..]))
+    let hidden = name.split('/').any(|part| is_hidden(part.as_bytes()));
+    (dot > base && !hidden).then(|| (&name[..dot], &name[dot + 1..]))
 }
 
 struct Rows {
@@ -168,45 +164,79 @@ impl Group {
         if self.seen.len() >= MEMBER_LIMIT {
             return Err(format!("the row has more than {MEMBER_LIMIT} members"));
         }
-        if self.seen.iter().any(|seen| seen == what) {
+        if self.seen.iter().any(|seen| seen.eq_ignore_ascii_case(what)) {
             return Err(format!("the row has two members {}", member.name));
         }
         self.seen.push(what.to_owned());
-        let kind = what.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-        let image = is_image(Path::new(&member.name));
-        let limit = match kind.as_str() {
-            _ if image => IMAGE_FILE_LIMIT,
-            "json" => ROW_LIMIT as u64,
+        let (order, extension) = what.rsplit_once('.').unwrap_or(("", what));
+        let extension = extension.to_ascii_lowercase();
+        let kind = Kind::of_extension(&extension);
+        let limit = match (kind, extension.as_str()) {
+            (Kind::Image, _) => IMAGE_FILE_LIMIT,
+            (Kind::OtherImage, _) => {
+                return Err(format!("images of this kind are not read: {}\nhint: convert them to PNG", member.name));
+            }
+            (Kind::Video | Kind::Audio, _) => {
+                let column = if kind == Kind::Video { "video" } else { "audio" };
+                self.fields.insert(column.into(), member.name.as_str().into());
+                return Ok(());
+            }
+            (_, "json") => ROW_LIMIT as u64,
             _ => CAPTION_LIMIT,
         };
         let content = members.read(limit.min(IMAGE_FILE_LIMIT.saturating_sub(self.bytes)))?;
         let Some(content) = content else {
-            // Sounds, arrays and films are nothing that is read here.
-            let needed = image || kind == "json" || kind == "txt";
+            // Arrays and the like are nothing that is read here.
+            let needed = kind == Kind::Image || extension == "json" || extension == "txt";
             return match needed {
                 true => Err(format!("a member has {} bytes: {}", member.size, member.name)),
                 false => Ok(()),
             };
         };
         self.bytes += content.len() as u64;
-        if image {
-            let order = what.rsplit_once('.').map_or("", |(order, _)| order).to_owned();
-            self.images.push((order, ImageFile::held(member.name.clone(), content)));
+        if kind == Kind::Image {
+            self.images.push((order.to_owned(), ImageFile::held(member.name.clone(), content)));
             return Ok(());
         }
-        match (kind.as_str(), String::from_utf8(content)) {
-            ("json", Ok(text)) => match serde_json::from_str(&text) {
-                Ok(Value::Object(fields)) => self.json.extend(fields),
-                Ok(turns @ Value::Array(_)) => drop(self.json.insert("conversations".into(), turns)),
-                Ok(_) => return Err(format!("a member is neither an object nor turns: {}", member.name)),
-                Err(e) => return Err(format!("a member is no JSON ({e}): {}", member.name)),
+        let named = |reason: String| format!("{reason}: {}", member.name);
+        match (extension.as_str(), text::decode(content)) {
+            ("json", Ok(text)) => match lenient::value(text.as_bytes()).map_err(named)? {
+                Value::Object(fields) => self.extend(fields, member)?,
+                turns @ Value::Array(_) => drop(self.json.insert("conversations".into(), turns)),
+                _ => return Err(named("a member is neither an object nor turns".into())),
             },
-            ("txt", Ok(text)) => drop(self.fields.insert("text".into(), text.trim().into())),
+            ("txt", Ok(text)) => {
+                if self.fields.insert("text".into(), text.trim().into()).is_some() {
+                    return Err(named(format!("two captions have the key {}, {CUT}", self.key)));
+                }
+            }
             (_, Ok(text)) => drop(self.fields.insert(what.to_owned(), text.trim().into())),
-            ("json" | "txt", Err(_)) => return Err(format!("a member is no UTF-8: {}", member.name)),
+            ("json" | "txt", Err(reason)) => return Err(named(reason)),
             (_, Err(_)) => {}
         }
         Ok(())
+    }
+
+    /// Adds the columns of a JSON member.
+    fn extend(&mut self, fields: Map<String, Value>, member: &Member) -> Result<(), String> {
+        if let Some(twice) = fields.keys().find(|name| self.json.contains_key(*name)) {
+            return Err(format!("two members have a field {twice} and the key {}, {CUT}: {}", self.key, member.name));
+        }
+        self.json.extend(fields);
+        Ok(())
+    }
+
+    /// A member whose name says that it belongs to one of several images, which share a key by accident:
+    /// `22.05.000.jpg`, `22.05.000.txt`, `22.05.001.jpg`.
+    fn stray(&self) -> Option<&str> {
+        let order = |what: &str| what.rsplit_once('.').map(|(order, _)| order.to_owned());
+        self.seen.iter().map(String::as_str).find(|what| {
+            let of_image = Kind::of_extension(what.rsplit('.').next().unwrap_or_default()) == Kind::Image;
+            order(what).filter(|_| !of_image).is_some_and(|own| {
+                let (same, other): (Vec<_>, Vec<_>) = self.images.iter().partition(|(image, _)| *image == own);
+                !same.is_empty() && !other.is_empty()
+            })
+        })
     }
 
     fn finish(mut self) -> Result<Columns, String> {
@@ -214,7 +244,13 @@ impl Group {
             return Err(format!("{reason} (row {})", self.key));
         }
         if self.images.is_empty() && self.json.is_empty() && self.fields.is_empty() {
-            return Err(format!("the row has neither pictures nor text: {}", self.key));
+            return Err(format!("the row has neither images nor text: {}", self.key));
+        }
+        if let Some(member) = self.stray() {
+            return Err(format!(
+                "several images have the key {}, and {member} belongs to one of them: {CUT}",
+                self.key
+            ));
         }
         // Numbered ones by their numbers, so that 10 does not come before 2; others as they lie there.
         let numbers = self.images.iter().map(|(order, _)| order.parse::<u64>()).collect::<Result<Vec<_>, _>>();
@@ -228,12 +264,20 @@ impl Group {
             images = placed(places, images)?;
         }
         fields.insert("__key__".into(), self.key.into());
-        let images = if images.is_empty() { None } else { Some(("image".to_owned(), images)) };
-        Ok(Columns { fields, images: images.into_iter().collect() })
+        let mut columns = Columns { fields, ..Columns::default() };
+        if !images.is_empty() {
+            // The members count, whatever the JSON calls them.
+            let name = if fields::get(&columns.fields, "images").is_some() { "images" } else { "image" };
+            if name == "images" {
+                columns.fields.shift_remove("image");
+            }
+            columns.images.insert(name.into(), images);
+        }
+        Ok(columns)
     }
 }
 
-/// Pictures at the places where a document's JSON names one.
+/// Images at the places where a document's JSON names one.
 fn placed(places: &[Value], images: Vec<Option<ImageFile>>) -> Result<Vec<Option<ImageFile>>, String> {
     let named = places.iter().filter(|place| !place.is_null()).count();
     if images.is_empty() || named == 0 {
@@ -290,7 +334,7 @@ mod tests {
             rows[1].as_ref().unwrap().images["image"].iter().flatten().map(|i| i.path.as_str()).collect();
         assert_eq!(paths, ["b/1.2.png", "b/1.10.png"]);
         assert!(rows[2].as_ref().unwrap().images["image"].is_empty(), "its picture is missing");
-        assert!(rows[3].as_ref().unwrap_err().contains("neither pictures nor text"));
+        assert!(rows[3].as_ref().unwrap_err().contains("neither images nor text"));
         assert_eq!(rows.len(), 4);
     }
 
@@ -325,7 +369,9 @@ mod tests {
         let rows = rows(bytes);
         assert_eq!(rows.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, false, false, false, true]);
         let reasons: Vec<_> = rows.iter().filter_map(|row| row.as_ref().err()).collect();
-        for (reason, part) in reasons.iter().zip(["no JSON", "1048577 bytes: 3.txt", "two members 4.txt", "no UTF-8"]) {
+        for (reason, part) in
+            reasons.iter().zip(["invalid JSON", "1048577 bytes: 3.txt", "two members 4.txt", "not UTF-8"])
+        {
             assert!(reason.contains(part), "{reason}");
         }
     }

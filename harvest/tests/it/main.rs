@@ -10,6 +10,7 @@ mod caches;
 mod chat;
 mod checkpoints;
 mod data;
+mod files;
 mod geometry;
 mod golden;
 mod harvest;

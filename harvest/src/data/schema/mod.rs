@@ -82,7 +82,7 @@ fn unpack(columns: &mut Fields) {
     if let Some(Value::Object(packed)) = columns.get("text").and_then(|value| parsed(value, '{'))
         && fields::first(&packed, &["question", "prompt", "conversations", "messages"]).is_some()
     {
-        columns.remove("text");
+        columns.shift_remove("text");
         for (name, value) in packed {
             if fields::get(columns, &name).is_none() {
                 columns.insert(name, value);
@@ -215,7 +215,7 @@ impl Schema {
         if !texts.is_some_and(|texts| texts.iter().all(document)) {
             return Ok(None);
         }
-        let Some(Value::Array(texts)) = self.fields.remove("texts") else { return Ok(None) };
+        let Some(Value::Array(texts)) = self.fields.shift_remove("texts") else { return Ok(None) };
         if self.has_images && images.len() != texts.len() {
             return Err(format!("the row has {} texts and {} images by position", texts.len(), images.len()));
         }
