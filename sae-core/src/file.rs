@@ -55,12 +55,16 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 
 /// Reads a JSON file of at most `limit` bytes.
 pub fn read_json<T: DeserializeOwned>(path: &Path, limit: u64) -> Result<T> {
+    serde_json::from_slice(&read(path, limit)?).map_err(Error::format(path))
+}
+
+/// Reads a file of at most `limit` bytes.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let size = fs::metadata(path).map_err(Error::io("read", path))?.len();
     if size > limit {
         return Err(Error::format(path)(format!("{size} bytes are more than the {limit} expected of this file")));
     }
-    let text = fs::read(path).map_err(Error::io("read", path))?;
-    serde_json::from_slice(&text).map_err(Error::format(path))
+    fs::read(path).map_err(Error::io("read", path))
 }
 
 /// How the text begins that stands in for a large file where a repository was cloned without Git LFS.

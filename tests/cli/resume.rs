@@ -47,6 +47,30 @@ fn a_killed_harvest_goes_on_with_the_same_bytes() {
 
 #[cfg(unix)]
 #[test]
+fn an_interrupted_harvest_says_with_its_status_that_the_same_command_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    data_set(dir.path(), ROWS);
+    assert!(harvest(dir.path(), "whole").output().unwrap().status.success());
+    for signal in ["-INT", "-TERM"] {
+        let run = dir.path().join(signal);
+        let mut child = harvest(dir.path(), signal).spawn().unwrap();
+        let begun = Instant::now();
+        while !run.join("tokens").exists() && child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(120), "the harvest hangs");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        let running = child.try_wait().unwrap().is_none();
+        Command::new("kill").args([signal, &child.id().to_string()]).output().unwrap();
+        let status = child.wait().unwrap();
+        assert!(!running || status.code() == Some(85) || status.success(), "{signal}: {status}");
+        let output = harvest(dir.path(), signal).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(files(&run) == files(&dir.path().join("whole")), "{signal}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
 fn a_full_disk_is_named_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     data_set(dir.path(), ROWS);

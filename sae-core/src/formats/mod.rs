@@ -175,11 +175,17 @@ fn nothing(path: &Path) -> String {
         }
         return format!("there is no autoencoder here itself; below are {count}: {names}\nhint: name one of them");
     }
-    // Weights without what says how they are to be used.
-    let halves = Format::ALL[1..].iter().filter_map(|format| {
-        let [configs @ .., weights] = format.files() else { return None };
-        let missing = configs.iter().find(|name| !dir.join(name).is_file())?;
-        dir.join(weights).is_file().then(|| format!("{weights} is here without {missing} ({})", format.name()))
+    // One half of a folder: weights without what says how they are to be used, or that without weights. Any model has a
+    // `config.json`.
+    let here = |name: &str| dir.join(name).is_file();
+    let halves = Format::ALL.into_iter().filter(|format| *format != Format::SaeLensOld).filter_map(|format| {
+        let [config, weights] = format.files() else { return None };
+        let (there, missing) = match (here(config) && *config != "config.json", here(weights)) {
+            (_, true) => (weights, config),
+            (true, false) => (config, weights),
+            (false, false) => return None,
+        };
+        Some(format!("{there} is here without {missing} ({})", format.name()))
     });
     let halves: Vec<_> = halves.collect();
     if !halves.is_empty() {
@@ -335,9 +341,38 @@ fn folder(path: &Path) -> PathBuf {
     }
 }
 
-/// Reads a configuration; those of autoencoders are a few kilobytes.
+/// Reads a configuration; those of autoencoders are a few kilobytes. Python writes numbers that are not finite as bare words,
+/// which JSON does not have, and some editors begin a file with a byte order mark: neither costs the autoencoder.
 fn config<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    file::read_json(path, 1 << 24)
+    let bytes = file::read(path, 1 << 24)?;
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let read = serde_json::from_slice(text)
+        .or_else(|error| serde_json::from_slice(&without_bare_words(text)).map_err(|_| error));
+    read.map_err(Error::format(path))
+}
+
+/// JSON with `NaN`, `Infinity` and `-Infinity` outside of strings as null, which is what no number is.
+fn without_bare_words(text: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest, mut quoted) = (Vec::with_capacity(text.len()), text, false);
+    while let Some(byte) = rest.first() {
+        let words = [&b"NaN"[..], b"-Infinity", b"Infinity"];
+        let word = words.into_iter().find(|word| !quoted && rest.starts_with(word));
+        let length = match word {
+            Some(word) => {
+                out.extend_from_slice(b"null");
+                word.len()
+            }
+            None => {
+                quoted ^= *byte == b'"';
+                // An escaped character, a quote perhaps, goes with its backslash.
+                let length = if quoted && *byte == b'\\' { rest.len().min(2) } else { 1 };
+                out.extend_from_slice(&rest[..length]);
+                length
+            }
+        };
+        rest = &rest[length..];
+    }
+    out
 }
 
 /// Refuses what a format's configuration asks for and this version does not have: `(wrong, what)`.

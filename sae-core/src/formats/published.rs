@@ -75,6 +75,20 @@ fn weights_without_their_configuration_say_what_is_missing() {
         let said = load(dir.path()).unwrap_err().to_string();
         assert!(said.contains(parts), "{name}: {said}");
     }
+    // EleutherAI/sparsify issue 7, the other way around: a download that left the large file out.
+    for (name, weights, expected) in [
+        ("sparsify_topk", "sae.safetensors", "cfg.json is here without sae.safetensors (sparsify)"),
+        (
+            "llama_scope",
+            "checkpoints/final.safetensors",
+            "hyperparams.json is here without checkpoints/final.safetensors",
+        ),
+    ] {
+        let dir = copy(name);
+        fs::remove_file(dir.path().join(weights)).unwrap();
+        let said = load(dir.path()).unwrap_err().to_string();
+        assert!(said.contains(expected), "{name}: {said}");
+    }
     let dir = copy("llama_scope");
     fs::remove_dir_all(dir.path().join("checkpoints")).unwrap();
     let said = load_as(Format::LlamaScope, dir.path()).unwrap_err().to_string();
@@ -211,4 +225,23 @@ fn files_that_are_not_what_they_are_called_say_what_they_are() {
     assert!(old.contains("PyTorch's format before version 1.6") && old.contains("hint: torch.load"), "{old}");
     let class = refused("dl_new", "config.json", replaced("AutoEncoderNew", "IdentityDict"));
     assert!(class.contains("\"IdentityDict\"") && class.contains("AutoEncoderNew"), "{class}");
+}
+
+/// Python's `json.dump` writes NaN as a bare word: SAELens 6 has figures of the training in its metadata.
+#[test]
+fn numbers_that_are_not_finite_and_byte_order_marks_cost_no_autoencoder() {
+    let plain = load(copy("topk-bdec-none").path()).unwrap();
+    let metadata = "\"metadata\": {\"l0\": NaN, \"note\": \"a \\\"NaN\\\" is\", \"dead\": -Infinity, ";
+    for (from, to) in [("\"metadata\": {", metadata), ("{", "\u{feff}{")] {
+        let dir = copy("topk-bdec-none");
+        let path = dir.path().join("cfg.json");
+        let text = fs::read_to_string(&path).unwrap().replacen(from, to, 1);
+        fs::write(&path, text).unwrap();
+        assert_eq!(load(dir.path()).unwrap().weights, plain.weights, "{to}");
+    }
+    // Where a number is needed, its absence is named.
+    let k = refused("topk-bdec-none", "cfg.json", replaced("\"k\": 4", "\"k\": NaN"));
+    assert!(k.contains("a topk autoencoder without k"), "{k}");
+    let broken = refused("topk-bdec-none", "cfg.json", replaced("\"k\": 4", "\"k\": NaNs"));
+    assert!(broken.contains("line") && broken.contains("cfg.json"), "{broken}");
 }
