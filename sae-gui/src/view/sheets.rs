@@ -51,7 +51,7 @@ pub fn stand_in(ui: &mut Ui, session: &Session, typed: &mut String, recents: &[S
 fn failure(ui: &mut Ui, reason: &str) {
     ui.heading("This cannot be opened");
     ui.add_space(6.0);
-    // An error of the core ends in its path, behind the hint: "cause\nhint: do this: path".
+    // An error ends in its hints, each on a line of its own: "cause: path\nhint: do this".
     for part in reason.lines() {
         match part.strip_prefix("hint: ") {
             Some(hint) => ui.label(RichText::new(hint).color(theme::muted(ui))),
