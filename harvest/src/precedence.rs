@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 pub(crate) const CONFIG: &str = "config.json";
@@ -41,25 +42,53 @@ pub(crate) const INDEX: &str = "model.safetensors.index.json";
 /// Bytes of the largest list of weights.
 const INDEX_LIMIT: u64 = 1 << 28;
 
-/// Refuses a folder that is no checkpoint of its own, or that has lost a file which a link still names.
+/// Refuses a folder that is no checkpoint of its own, or whose small files are not what their names say.
 ///
 /// # Errors
-/// An adapter, a repository of the hub's cache, or a link that leads nowhere.
+/// An adapter, a folder with checkpoints in it, or a file as in [`present`].
 pub(crate) fn check(folder: &Path) -> Result<()> {
     let adapter = folder.join(ADAPTER);
     if adapter.exists() {
         let cause = "adapters are not applied: merge the adapter into its base model, save the result, and use that";
         return Err(Error::checkpoint(&adapter)(cause));
     }
-    if folder.join("snapshots").is_dir() && !folder.join(CONFIG).exists() {
-        let cause =
-            "this is a repository of the hub's cache: name it as org/name, or name one of the folders in snapshots";
-        return Err(Error::checkpoint(folder)(cause));
+    if !folder.join(CONFIG).exists() {
+        if folder.join("snapshots").is_dir() {
+            let cause =
+                "this is a repository of the hub's cache: name it as org/name, or name one of the folders in snapshots";
+            return Err(Error::checkpoint(folder)(cause));
+        }
+        // As trainers leave their output.
+        let inside = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        if let Some(inside) = inside.filter(|path| path.join(CONFIG).exists()).max() {
+            let name = inside.file_name().unwrap_or_default().display();
+            let cause = format!("this is no Hugging Face checkpoint (it has no {CONFIG}), but {name} in it may be one");
+            return Err(Error::checkpoint(folder)(cause));
+        }
     }
-    match DECISIVE.iter().map(|name| folder.join(name)).find(|path| is_dangling(path)) {
-        Some(path) => Err(Error::checkpoint(&path)("the link leads nowhere: the file that it names is gone")),
-        None => Ok(()),
+    DECISIVE
+        .iter()
+        .map(|name| folder.join(name))
+        .filter(|path| path.is_symlink() || path.exists())
+        .try_for_each(|path| present(&path))
+}
+
+/// Refuses a file of which there is only the name.
+///
+/// # Errors
+/// A link that leads nowhere, or a pointer in place of the content, as `git clone` leaves it without Git LFS.
+pub(crate) fn present(path: &Path) -> Result<()> {
+    const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+    if is_dangling(path) {
+        return Err(Error::checkpoint(path)("the link leads nowhere: the file that it names is gone"));
     }
+    let mut start = Vec::new();
+    let file = fs::File::open(path).map_err(Error::io("open", path))?;
+    file.take(POINTER.len() as u64).read_to_end(&mut start).map_err(Error::io("read", path))?;
+    if start == POINTER {
+        return Err(Error::checkpoint(path)("this is a pointer of Git LFS, not the file itself: run git lfs pull"));
+    }
+    Ok(())
 }
 
 /// Whether there is a link, but nothing behind it.

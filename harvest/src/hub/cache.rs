@@ -151,11 +151,12 @@ impl Snapshot {
         self.root.join(".no_exist").join(self.commit()).join(file)
     }
 
-    /// Notes that the commit has no such file.
-    pub fn note_absent(&self, file: &str) -> Result<()> {
+    /// Notes that the commit has no such file. In a cache that cannot be written to the hub is asked again next time.
+    pub fn note_absent(&self, file: &str) {
         let note = self.absent(file);
-        create(note.parent())?;
-        fs::write(&note, []).map_err(Error::io("write", &note))
+        if create(note.parent()).is_ok() {
+            let _ = fs::write(&note, []);
+        }
     }
 
     /// Where the content of a file comes to lie; its folder is there then.

@@ -335,7 +335,7 @@ impl Job<'_> {
         for small in DECISIVE.into_iter().chain(BESIDES) {
             match listing.find(small) {
                 Some(file) => files.push(file),
-                None => self.snapshot.note_absent(small)?,
+                None => self.snapshot.note_absent(small),
             }
         }
         self.run(&files, SMALL_LIMIT)

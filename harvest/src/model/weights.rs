@@ -50,8 +50,12 @@ impl Weights {
                 shards.len()
             )));
         }
-        let files = shards.iter().map(|shard| Tensors::open(&folder.join(shard)).map(Arc::new));
-        let files = files.collect::<Result<Vec<_>, _>>()?;
+        let open = |shard: &String| {
+            let path = folder.join(shard);
+            precedence::present(&path)?;
+            Ok(Arc::new(Tensors::open(&path)?))
+        };
+        let files = shards.iter().map(open).collect::<Result<Vec<_>>>()?;
         // What the shards hold counts, not what the index says about them.
         let names = files.iter().enumerate().flat_map(|(n, file)| file.names().into_iter().map(move |name| (name, n)));
         let names = names.collect();

@@ -268,6 +268,19 @@ fn a_list_of_the_files_says_what_is_missing_and_what_does_not_exist() {
 }
 
 #[test]
+fn a_cache_that_cannot_be_written_to_is_read() {
+    // A base model in a shared cache: the hub is asked for a template, has none, and that cannot be noted.
+    let server = serve("text-mistral");
+    let cache = Cache::of("text-mistral");
+    fs::write(cache.root().join(".no_exist"), "in the place of a folder").unwrap();
+    for _ in 0..2 {
+        let folder = cache.hub(&server.address, false).folder("org/tiny", &mut |_| {}).unwrap();
+        assert_eq!(folder, cache.snapshot(COMMIT));
+        assert_eq!(server.asked().len(), 1);
+    }
+}
+
+#[test]
 fn a_whole_file_of_weights_on_the_hub_is_fetched_in_place_of_its_parts() {
     let folder = repository().join("tests/golden/text-qwen2");
     let server = Server::new(move |path, _| {

@@ -582,3 +582,26 @@ fn an_embedding_of_another_size_than_the_vocabulary_is_refused() {
     let error = copy.error();
     assert!(error.contains("embed_tokens.weight") && error.contains(&format!("expected [{}, ", rows + 64)), "{error}");
 }
+
+#[test]
+fn pointers_of_git_lfs_are_named_and_not_called_damaged() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 123\n";
+    for file in ["model.safetensors", "tokenizer.json"] {
+        let copy = Copy::of("llava-a");
+        fs::write(copy.path(file), pointer).unwrap();
+        let error = copy.error();
+        assert!(error.contains("pointer of Git LFS") && error.contains(file), "{error}");
+    }
+}
+
+#[test]
+fn the_output_of_a_trainer_is_no_checkpoint_but_names_one() {
+    let copy = Copy::of("text-qwen2");
+    let output = copy.folder.parent().unwrap();
+    fs::rename(&copy.folder, output.join("checkpoint-500")).unwrap();
+    let error = Checkpoint::open(output).map(|_| ()).unwrap_err().to_string();
+    assert!(
+        error.contains("no Hugging Face checkpoint") && error.contains("checkpoint-500 in it may be one"),
+        "{error}"
+    );
+}
