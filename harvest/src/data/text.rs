@@ -35,7 +35,6 @@ impl Encoding {
 ///
 /// # Errors
 /// The text is neither UTF-8 nor UTF-16; the message says where the first invalid byte is.
-#[allow(dead_code)]
 pub(super) fn decode(bytes: Vec<u8>) -> Result<String, String> {
     let text = match Encoding::detect(&bytes[..bytes.len().min(HEAD)]) {
         (Encoding::Utf8, 0) => bytes,
