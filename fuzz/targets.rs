@@ -4,6 +4,7 @@
 use harvest::data::{Mapping, Source, read_archive};
 use harvest::template::Template;
 use harvest::{Answers, CacheFormat, Checkpoint, Import, Templating};
+use sae_core::Run;
 use sae_core::formats::{Format, arrays, load_as, npz, pickle, torch};
 use std::cell::LazyCell;
 use std::fs;
@@ -57,7 +58,7 @@ const AUTOENCODERS: [(Format, &str, &str, &str); 6] = [
 ];
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "jsonl", run: |bytes| rows(bytes, "jsonl"), seeds: &[], texts: &ROWS },
     Target { name: "json", run: |bytes| rows(bytes, "json"), seeds: &[], texts: &ROWS },
     Target { name: "csv", run: |bytes| rows(bytes, "csv"), seeds: &[], texts: &TABLES },
@@ -65,6 +66,12 @@ pub const TARGETS: [Target; 14] = [
         name: "parquet",
         run: |bytes| rows(bytes, "parquet"),
         seeds: &["tests/golden/caches/plain/tokens.parquet"],
+        texts: &[],
+    },
+    Target {
+        name: "arrow",
+        run: |bytes| rows(bytes, "arrow"),
+        seeds: &["tests/golden/caches/saelens", "tests/golden/caches/saelens-f16"],
         texts: &[],
     },
     Target { name: "archive", run: |bytes| _ = read_archive(bytes), seeds: &[], texts: &[] },
@@ -81,6 +88,7 @@ pub const TARGETS: [Target; 14] = [
     Target { name: "pickle", run: |bytes| drop(pickle::read(bytes)), seeds: &["tests/golden/saes/other"], texts: &[] },
     Target { name: "npz", run: |bytes| drop(npz::entries(bytes)), seeds: &["tests/golden/saes/other"], texts: &[] },
     Target { name: "autoencoder", run: autoencoder, seeds: &["tests/golden/saes/other"], texts: &[] },
+    Target { name: "tokens", run: tokens, seeds: &["tests/golden/caches/plain/tokens.parquet"], texts: &[] },
     Target { name: "npy", run: npy, seeds: &["tests/golden/caches/plain/flat.npy"], texts: &[] },
 ];
 
@@ -164,18 +172,31 @@ fn autoencoder(bytes: &[u8]) {
 }
 
 fn npy(bytes: &[u8]) {
-    with_file(bytes, "acts.npy", |path| {
-        let import = Import {
-            format: CacheFormat::Npy,
-            path: path.to_path_buf(),
-            layer: Some(0),
-            column: None,
-            tokens: None,
-            sample_length: None,
-            model: None,
-            store_dtype: None,
-            part_rows: 1 << 20,
-        };
-        let _ = import.outlook();
+    with_file(bytes, "acts.npy", |path| import(CacheFormat::Npy, path, None));
+}
+
+fn tokens(bytes: &[u8]) {
+    let activations = repository().join("tests/golden/caches/plain/activations.safetensors");
+    with_file(bytes, "tokens.parquet", |path| import(CacheFormat::Safetensors, &activations, Some(path)));
+}
+
+fn import(format: CacheFormat, path: &Path, tokens: Option<&Path>) {
+    let import = Import {
+        format,
+        path: path.to_path_buf(),
+        layer: Some(0),
+        column: None,
+        tokens: tokens.map(Path::to_path_buf),
+        sample_length: None,
+        model: None,
+        store_dtype: None,
+        part_rows: 1 << 20,
+    };
+    FOLDER.with(|folder| {
+        let folder = folder.path().join("run");
+        if let Ok(run) = Run::create(&folder) {
+            let _ = import.run(&run, &mut |_| ());
+        }
+        let _ = fs::remove_dir_all(&folder);
     });
 }

@@ -1,6 +1,6 @@
 //! Runs the fuzz targets of `fuzz/targets.rs` on stable Rust: seeds, mutated at random for so many seconds. Finds less than
-//! cargo-fuzz, which is guided by coverage, and needs nothing but this repository. An input that panics is written beside
-//! the seed of its random numbers, and the runner goes on.
+//! cargo-fuzz, which is guided by coverage, and needs nothing but this repository. The first input of each panic is written
+//! to a file, named by the seed of its random numbers, and the runner goes on.
 //!
 //! ```text
 //! cargo run --release -p harvest --example fuzz -- SECONDS [TARGET ...]
@@ -13,14 +13,19 @@ mod targets;
 
 use rand::{Rng, RngExt};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use std::collections::BTreeSet;
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use targets::{TARGETS, Target, repository};
 
 #[global_allocator]
 static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Where the last panic was.
+static PANIC: Mutex<String> = Mutex::new(String::new());
 
 /// Bytes of the largest input.
 const LARGEST: usize = 1 << 16;
@@ -61,7 +66,10 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let seconds = arguments.next().and_then(|seconds| seconds.parse().ok()).expect("SECONDS [TARGET ...]");
     let wanted: Vec<String> = arguments.collect();
-    std::panic::set_hook(Box::new(|_| ()));
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line()));
+        *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = place.unwrap_or_default();
+    }));
     let mut findings = 0;
     for target in TARGETS.iter().filter(|target| wanted.is_empty() || wanted.iter().any(|name| name == target.name)) {
         findings += fuzz(target, Duration::from_secs(seconds));
@@ -69,20 +77,24 @@ fn main() {
     std::process::exit(i32::from(findings > 0));
 }
 
-/// Runs a target; how many different seeds of random numbers made it panic.
+/// Runs a target; how many inputs made it panic.
 fn fuzz(target: &Target, time: Duration) -> u32 {
     let seeds = seeds(target);
     let begun = Instant::now();
     let (mut runs, mut findings, mut slowest) = (0u64, 0, Duration::ZERO);
+    let mut places = BTreeSet::new();
     while begun.elapsed() < time {
         let mut rng = ChaCha8Rng::seed_from_u64(runs);
         let input = if runs < seeds.len() as u64 { seeds[runs as usize].clone() } else { mutated(&seeds, &mut rng) };
         let started = Instant::now();
         if catch_unwind(|| (target.run)(&input)).is_err() {
             findings += 1;
-            let path = PathBuf::from(format!("finding-{}-{runs}", target.name));
-            let written = fs::write(&path, &input);
-            println!("{}: panic: {} ({written:?})", target.name, path.display());
+            let place = PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if places.insert(place.clone()) {
+                let path = PathBuf::from(format!("finding-{}-{runs}", target.name));
+                fs::write(&path, &input).expect("room for a finding");
+                println!("{}: panic at {place}: {}", target.name, path.display());
+            }
         }
         slowest = slowest.max(started.elapsed());
         if started.elapsed() > SLOW {

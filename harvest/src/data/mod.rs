@@ -38,6 +38,7 @@ pub use alter::{ALTERED, Alteration, Fault};
 pub use fetch::Fetch;
 pub use image::{ImageFile, image_place};
 pub use notes::Notes;
+pub(crate) use parquet::attempt;
 pub use record::{Pair, Part, Record, Turn};
 pub use redraw::ImageSizes;
 pub use source::{Mapping, Row, Rows, Source, record};

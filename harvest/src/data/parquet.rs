@@ -56,7 +56,7 @@ fn read(path: &Path, notes: &Notes, part: impl Fn(Reader) -> Reader) -> Result<F
 }
 
 /// What a step of the reader gives. Damaged metadata ends a file, and not the program.
-fn attempt<T, E: Display>(path: &Path, step: impl FnOnce() -> Result<T, E>) -> Result<T> {
+pub(crate) fn attempt<T, E: Display>(path: &Path, step: impl FnOnce() -> Result<T, E>) -> Result<T> {
     let done = catch_unwind(AssertUnwindSafe(step));
     done.map_err(|_| Error::data(path)("the Parquet file is damaged"))?.map_err(unreadable(path))
 }

@@ -1,6 +1,7 @@
 //! The token table beside a plain array: Parquet, a row a position, in the order of the array. Read batch by batch; of
 //! its columns only `sample` has to be there.
 
+use crate::data::attempt;
 use crate::{Error, Result};
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float32Array, Int16Array, Int32Array, Int64Array, RecordBatch, StringArray,
@@ -69,7 +70,7 @@ impl TokenTable {
     /// It is no Parquet, has no column `sample`, or another number of rows.
     pub fn open(path: &Path, rows: u64, longest: usize) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("open", path))?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(Error::data(path))?;
+        let builder = attempt(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
         let found = builder.metadata().file_metadata().num_rows();
         if u64::try_from(found) != Ok(rows) {
             return Err(Error::data(path)(format!("the token table has {found} rows, the activations have {rows}")));
@@ -79,7 +80,7 @@ impl TokenTable {
         }
         let there = COLUMNS.into_iter().filter(|name| builder.schema().column_with_name(name).is_some());
         let mask = ProjectionMask::columns(builder.parquet_schema(), there);
-        let batches = builder.with_projection(mask).with_batch_size(8192).build().map_err(Error::data(path))?;
+        let batches = attempt(path, || builder.with_projection(mask).with_batch_size(8192).build())?;
         Ok(Self { path: path.to_path_buf(), batches, batch: None, at: 0, longest, before: None, failed: false })
     }
 
@@ -87,9 +88,9 @@ impl TokenTable {
         let (mut number, mut tokens) = (None, Vec::new());
         loop {
             let Some(batch) = self.batch.as_ref().filter(|batch| self.at < batch.sample.len()) else {
-                match self.batches.next() {
+                let batches = &mut self.batches;
+                match attempt(&self.path, || batches.next().transpose())? {
                     Some(batch) => {
-                        let batch = batch.map_err(Error::data(&self.path))?;
                         self.batch = Some(Columns::new(&batch).map_err(Error::data(&self.path))?);
                         self.at = 0;
                         continue;
