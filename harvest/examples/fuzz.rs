@@ -30,7 +30,7 @@ static PANIC: Mutex<String> = Mutex::new(String::new());
 /// Bytes of the largest input.
 const LARGEST: usize = 1 << 16;
 /// An input that takes longer is told.
-const SLOW: Duration = Duration::from_secs(5);
+const SLOW: Duration = Duration::from_secs(1);
 
 /// Bytes that mean something to one reader or another.
 const WORDS: [&[u8]; 26] = [
