@@ -6,8 +6,10 @@ use crate::checkpoint::Checkpoint;
 use crate::data::{Row, Rows, Source as Data};
 use crate::model::{Compute, Model, check_layers};
 use crate::{Error, Result};
+use rayon::iter::Either;
 use rayon::prelude::*;
 use sae_core::kernel::vector::squares;
+use sae_core::store::SkipList;
 use sae_core::stream::Source;
 use sae_core::train::Exclude;
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,8 @@ pub struct Live {
     /// Largest norm that is let through; infinite until the first chunk has told the median.
     limit: Option<f32>,
     place: Place,
+    /// Rows of the first round that could not be used.
+    skipped: SkipList,
     /// Hidden states of the present chunk, `[positions, d_in]`, without what is left out.
     chunk: Vec<f32>,
 }
@@ -37,6 +41,9 @@ struct Place {
     within: u64,
     /// Hidden states served of the present chunk.
     served: u64,
+    /// Rounds through the data before this one.
+    #[serde(default)]
+    rounds: u64,
     /// Hidden states let through and left out since the beginning, the whole present chunk included.
     kept: u64,
     left_out: u64,
@@ -57,8 +64,8 @@ impl Live {
         let model = checkpoint.load(Some(layer), &Compute::on(&plan.device.open()?, plan.dtype.into()))?;
         let rows = plan.stream(&data)?;
         let limit = (exclude.norm <= 0.0).then_some(f32::INFINITY);
-        let (place, chunk) = (Place::default(), Vec::new());
-        Ok(Self { checkpoint, model, plan: plan.clone(), data, rows, exclude, limit, place, chunk })
+        let (place, skipped, chunk) = (Place::default(), SkipList::default(), Vec::new());
+        Ok(Self { checkpoint, model, plan: plan.clone(), data, rows, exclude, limit, place, skipped, chunk })
     }
 
     /// The checkpoint that it reads.
@@ -82,13 +89,21 @@ impl Live {
             }
             self.rows = self.plan.stream(&self.data)?;
             self.place.before = 0;
+            self.place.rounds += 1;
             chunk = self.read()?;
         }
         self.place.within = chunk.len() as u64;
         self.place.served = 0;
         let (checkpoint, plan) = (&self.checkpoint, &self.plan);
         let prepared = chunk.into_par_iter().map(|row| checkpoint.prepare(row, plan.answers, plan.template));
-        let samples: Vec<_> = prepared.collect::<Vec<_>>().into_iter().filter_map(Result::ok).collect();
+        let (samples, skipped): (Vec<_>, Vec<_>) = prepared.partition_map(|row| match row {
+            Ok(sample) => Either::Left(sample),
+            Err(skipped) => Either::Right(skipped),
+        });
+        // Later rounds read the same rows again.
+        if self.place.rounds == 0 {
+            self.skipped.extend(skipped);
+        }
         let positions = samples.iter().map(|s| s.tokens.len()).sum();
         let draft = Draft { samples, positions, ..Draft::default() };
         let part = capture(&self.model, checkpoint, plan, draft, &mut |_, _| ())?;
@@ -126,6 +141,10 @@ impl Source for Live {
         (self.place.kept, self.place.left_out)
     }
 
+    fn skipped(&self) -> Option<&SkipList> {
+        Some(&self.skipped)
+    }
+
     fn next(&mut self, out: &mut Vec<f32>) -> sae_core::Result<()> {
         let d = self.d_in();
         while self.place.served as usize * d == self.chunk.len() {
@@ -158,7 +177,7 @@ impl Source for Live {
         if skipped != to.before {
             return Err(other());
         }
-        self.place = Place { before: to.before, ..Place::default() };
+        self.place = Place { before: to.before, rounds: to.rounds, ..Place::default() };
         self.chunk.clear();
         if to.within > 0 {
             self.capture().map_err(again)?;

@@ -197,9 +197,7 @@ fn hold(run: &Run) -> Result<File> {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(5)),
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::Run { cause: "another program holds the labels".into(), path });
-            }
+            Err(TryLockError::WouldBlock) => return Err(Error::Busy { holder: " (its labels)".into(), path }),
             Err(TryLockError::Error(source)) => return Err(Error::io("lock", &path)(source)),
         }
     }

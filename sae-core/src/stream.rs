@@ -5,7 +5,7 @@
 
 use crate::eval::{Excluded, Exclusion};
 use crate::kernel::vector::squares;
-use crate::store::{Shard, Store, TokenColumns};
+use crate::store::{Shard, SkipList, Store, TokenColumns};
 use crate::train::Exclude;
 use crate::{Error, Result};
 use rand::seq::SliceRandom;
@@ -24,6 +24,11 @@ pub trait Source {
 
     /// Rows let through and rows left out so far.
     fn counts(&self) -> (u64, u64);
+
+    /// Rows of the data that could not be used: how many, and the first of every kind of reason.
+    fn skipped(&self) -> Option<&SkipList> {
+        None
+    }
 
     /// Appends the next row to `out`.
     ///
@@ -254,6 +259,11 @@ impl<'a> Stream<'a> {
     /// Rows that the source has let through and left out so far.
     pub fn counts(&self) -> (u64, u64) {
         self.source.counts()
+    }
+
+    /// Rows of the data that the source could not use.
+    pub fn skipped(&self) -> Option<&SkipList> {
+        self.source.skipped()
     }
 
     /// What is in the buffer, `[slots, d_in]`.

@@ -4,7 +4,7 @@
 use super::{Outcome, model};
 use crate::args::Train;
 use crate::interrupt::{Interrupt, Interrupted};
-use crate::terminal::{self, count};
+use crate::terminal::{self, count, counted};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use harvest::{Live, Plan};
@@ -190,6 +190,11 @@ impl Job<'_> {
             checkpoint::read(&path, &mut session)?;
         }
         self.steps(&mut session, &folder)?;
+        let skipped = session.skipped().filter(|skipped| skipped.rows() > 0);
+        if let Some((rows, first)) = skipped.and_then(|skipped| Some((skipped.rows(), skipped.first().first()?))) {
+            let of = format!("row {} ({}): {}", first.row, first.key, first.reason);
+            eprintln!("warning: {} of the data could not be used, such as {of}", counted(rows, "row"));
+        }
         let mut all = Vec::new();
         self.write_logs(&session)?;
         for ((name, config), trainer) in self.saes.iter().zip(session.trainers()) {
@@ -202,8 +207,11 @@ impl Job<'_> {
             let last = *trainer.log().last().context("no step was made")?;
             let (kept, left_out) = session.counts();
             let positions = json!({ "read": kept, "left_out": left_out });
-            let entry =
+            let mut entry =
                 json!({ "config": config, "hook": self.origin.hook, "last": summary(&last), "positions": positions });
+            if let Some(skipped) = skipped {
+                entry["skipped"] = json!({ "rows": skipped.rows(), "first": skipped.first() });
+            }
             self.run.note(&format!("train/{name}"), &entry)?;
             all.push((name.clone(), last));
         }

@@ -67,7 +67,7 @@ fn folders_of_autoencoders_name_them_and_what_changes_an_autoencoder_is_refused_
     let out = dir.path().join("out");
     let out = out.to_str().unwrap();
     let convert = fails(1, &["convert", run, out, "--to", "sae-lens"]);
-    assert!(convert.contains("below are 2: layers.10, layers.16"), "{convert}");
+    assert!(convert.contains("it holds 2: layers.10, layers.16"), "{convert}");
     assert!(convert.ends_with("\nhint: name one of them\n"), "{convert}");
     json(&["convert", &format!("{run}/layers.16"), out, "--to", "sae-lens"]);
     assert_eq!(json(&["info", out])["hook"], "layers.16");

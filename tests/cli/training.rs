@@ -196,9 +196,11 @@ fn training_straight_from_the_model_reads_no_row_beyond_its_limit_in_any_round()
     let (all, first) = (dir.path().join("all"), dir.path().join("first"));
     // Rows behind the limit that would change everything, and a data set that ends there.
     let data = data_set(&all, 40);
+    // A row that cannot be used costs nothing but itself, and is told.
+    let broken = "{\"id\": \"broken\", \"image\": \"images/none.png\", \"conversations\": [{\"from\": \"human\", \"value\": \"<image>\"}, {\"from\": \"gpt\", \"value\": \"x\"}]}\n";
     let rows: Vec<String> = fs::read_to_string(&data).unwrap().lines().map(|row| format!("{row}\n")).collect();
     let other = rows[8..].iter().map(|row| row.replace("A square.", "Something else entirely, at length."));
-    fs::write(&data, [rows[..8].concat(), other.collect()].concat()).unwrap();
+    fs::write(&data, [broken.into(), rows[..8].concat(), other.collect()].concat()).unwrap();
     let ends = data_set(&first, 8);
     let live = |name: &str, data: &Path| {
         let mut command = train(&dir.path().join(name), "live", "topk");
@@ -207,7 +209,7 @@ fn training_straight_from_the_model_reads_no_row_beyond_its_limit_in_any_round()
     };
     let limited = |name: &str| {
         let mut command = live(name, &data);
-        command.args(["--limit", "8"]);
+        command.args(["--limit", "9"]);
         command
     };
     for mut command in [live("whole", &ends), limited("limited")] {
@@ -216,6 +218,10 @@ fn training_straight_from_the_model_reads_no_row_beyond_its_limit_in_any_round()
     }
     let [whole, limit, cut] = ["whole", "limited", "cut"].map(|name| dir.path().join(name));
     assert!(weights(&whole, "live") == weights(&limit, "live"), "rows beyond the limit were read");
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(limit.join("run.json")).unwrap()).unwrap();
+    let skipped = &record["steps"]["train/live"]["skipped"];
+    assert_eq!((&skipped["rows"], &skipped["first"][0]["key"]), (&1.into(), &"broken".into()), "{record}");
+    assert!(skipped["first"][0]["reason"].as_str().unwrap().contains("none.png"), "{skipped}");
     let mut child = until_checkpoint(&mut limited("cut"), &cut, "live").unwrap();
     child.kill().unwrap();
     child.wait().unwrap();

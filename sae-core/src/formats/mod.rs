@@ -173,7 +173,7 @@ fn nothing(path: &Path) -> String {
         if count > MOST_NAMED {
             names += ", ...";
         }
-        return format!("there is no autoencoder here itself; below are {count}: {names}\nhint: name one of them");
+        return format!("this folder is no autoencoder, but it holds {count}: {names}\nhint: name one of them");
     }
     // One half of a folder: weights without what says how they are to be used, or that without weights. Any model has a
     // `config.json`.

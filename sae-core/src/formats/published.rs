@@ -57,7 +57,7 @@ fn a_folder_of_several_autoencoders_names_them_and_hidden_folders_do_not_count()
     }
     fs::write(dir.path().join("config.json"), b"{\"sae\": {\"k\": 4}}").unwrap();
     let said = detect(dir.path()).unwrap_err().to_string();
-    assert!(said.contains("below are 2: layers.10, layers.16") && said.ends_with("\nhint: name one of them"), "{said}");
+    assert!(said.contains("it holds 2: layers.10, layers.16") && said.ends_with("\nhint: name one of them"), "{said}");
     let found = below(dir.path());
     assert_eq!(found.len(), 2);
     assert!(found.iter().all(|(path, format)| *format == Format::Sparsify && load(path).is_ok()));
@@ -146,7 +146,7 @@ fn qwen_scope_s_k_is_in_a_folder_s_name_or_has_to_be_said() {
         fs::copy(golden.join("layer3.sae.pt"), dir.path().join(layer)).unwrap();
     }
     let several = load(dir.path()).unwrap_err().to_string();
-    assert!(several.contains("below are 2: layer10.sae.pt, layer3.sae.pt"), "{several}");
+    assert!(several.contains("it holds 2: layer10.sae.pt, layer3.sae.pt"), "{several}");
     let file = dir.path().join("layer10.sae.pt");
     let unsaid = load(&file).unwrap_err().to_string();
     assert!(unsaid.contains("does not say how many features") && unsaid.ends_with("hint: --k 50 says it"), "{unsaid}");

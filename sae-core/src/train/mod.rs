@@ -31,7 +31,7 @@ pub use params::Params;
 pub use trainer::Trainer;
 
 use crate::sae::Weights;
-use crate::store::Store;
+use crate::store::{SkipList, Store};
 use crate::stream::{Rng, StoreRows, Stream};
 use crate::{Error, Result};
 use burn::tensor::Device;
@@ -83,6 +83,11 @@ impl<'a> Session<'a> {
     /// Rows that the data has let through and left out so far.
     pub fn counts(&self) -> (u64, u64) {
         self.stream.counts()
+    }
+
+    /// Rows of the data that could not be used, where rows are read from a data set.
+    pub fn skipped(&self) -> Option<&SkipList> {
+        self.stream.skipped()
     }
 
     /// Whether all steps are done.
