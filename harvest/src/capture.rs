@@ -8,6 +8,7 @@ use burn::tensor::DType;
 use rayon::prelude::*;
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
+use sae_core::path_text;
 use sae_core::sample::Sample;
 use sae_core::store::{Part, Skipped, StoreDtype, StoreRecord, StoreSpec, StoreWriter, check_storable};
 use serde::Serialize;
@@ -276,9 +277,9 @@ fn placed(mut arguments: serde_json::Value, plan: &Plan, source: &Source) -> ser
     let folder = |path: &Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_path_buf() };
     let absolute = |path: &Path| folder(path).canonicalize().unwrap_or_else(|_| path.to_path_buf());
     arguments["model_folder"] = absolute(&plan.model).display().to_string().into();
-    arguments["data_root"] = absolute(&source.root).display().to_string().into();
+    arguments["data_root"] = path_text::encode(&absolute(&source.root)).into();
     if let Some(root) = &source.images_root {
-        arguments["images_root"] = absolute(root).display().to_string().into();
+        arguments["images_root"] = path_text::encode(&absolute(root)).into();
     }
     arguments
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Columns whose cells may be lists or objects in JSON.
 const LISTS: [&str; 9] =
@@ -30,8 +30,8 @@ const HEADER_LIMIT: u64 = 1 << 16;
 struct Table {
     reader: Reader<Bounded<Box<dyn Read + Send>>>,
     names: Vec<String>,
-    /// Bytes that may be read for the present row.
-    left: Arc<AtomicUsize>,
+    /// What was read of the file.
+    counts: Arc<Counts>,
     path: PathBuf,
     ended: bool,
 }
@@ -46,8 +46,9 @@ impl Table {
             _ => delimiter(&start),
         };
         let input: Box<dyn Read + Send> = Box::new(Cursor::new(start).chain(input));
-        let left = Arc::new(AtomicUsize::new(ROW_LIMIT));
-        let input = Bounded { input, left: Arc::clone(&left) };
+        let counts = Arc::new(Counts::default());
+        counts.left.store(ROW_LIMIT, Ordering::Relaxed);
+        let input = Bounded { input, counts: Arc::clone(&counts) };
         let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(input);
         let header = reader.byte_headers().map_err(Error::data(path))?;
         let mut seen = BTreeSet::new();
@@ -61,7 +62,7 @@ impl Table {
             }
             names.push(name);
         }
-        Ok(Self { reader, names, left, path: path.to_path_buf(), ended: false })
+        Ok(Self { reader, names, counts, path: path.to_path_buf(), ended: false })
     }
 
     fn next(&mut self) -> Option<Result<Result<Columns, String>>> {
@@ -69,7 +70,7 @@ impl Table {
             return None;
         }
         let mut record = ByteRecord::new();
-        self.left.store(ROW_LIMIT, Ordering::Relaxed);
+        self.counts.left.store(ROW_LIMIT, Ordering::Relaxed);
         match self.reader.read_byte_record(&mut record) {
             Ok(true) => Some(Ok(self.columns(&record))),
             Ok(false) => None,
@@ -82,6 +83,11 @@ impl Table {
 
     fn columns(&self, record: &ByteRecord) -> Result<Columns, String> {
         let names = &self.names;
+        // A quote that is never closed takes all rows behind it into one cell.
+        let open = self.counts.ended.load(Ordering::Relaxed) && self.counts.quotes.load(Ordering::Relaxed) % 2 == 1;
+        if open && record.iter().any(|cell| cell.contains(&b'\n')) {
+            return Err("a quote in this row is not closed, so that it takes in all rows behind it".into());
+        }
         if record.len() != names.len() {
             return Err(format!("the row has {} cells, expected {} as in the header", record.len(), names.len()));
         }
@@ -126,17 +132,31 @@ fn delimiter(start: &[u8]) -> u8 {
     counts.iter().rev().max_by_key(|(_, count)| *count).map_or(b',', |(delimiter, _)| *delimiter)
 }
 
-/// Ends in an error where a row is longer than it may be: behind a quote that is never closed, that is the whole file.
+/// What was read of a file.
+#[derive(Default)]
+struct Counts {
+    /// Bytes that may be read for the present row.
+    left: AtomicUsize,
+    /// Quotes that were read.
+    quotes: AtomicUsize,
+    /// Whether its end was reached.
+    ended: AtomicBool,
+}
+
+/// Counts what is read, and ends in an error where a row is longer than it may be.
 struct Bounded<R> {
     input: R,
-    left: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
 }
 
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let read = self.input.read(out)?;
-        match self.left.load(Ordering::Relaxed).checked_sub(read) {
-            Some(left) => self.left.store(left, Ordering::Relaxed),
+        self.counts.ended.fetch_or(read == 0 && !out.is_empty(), Ordering::Relaxed);
+        let quotes = out[..read].iter().filter(|byte| **byte == b'"').count();
+        self.counts.quotes.fetch_add(quotes, Ordering::Relaxed);
+        match self.counts.left.load(Ordering::Relaxed).checked_sub(read) {
+            Some(left) => self.counts.left.store(left, Ordering::Relaxed),
             None => return Err(io::Error::other(format!("a row is longer than {ROW_LIMIT} bytes: is a quote open?"))),
         }
         Ok(read)
@@ -178,6 +198,15 @@ mod tests {
         assert_eq!(rows[0], Ok(json!({"images": ["a.png", null], "text": "[1]"})));
         assert_eq!(rows[1], Ok(json!({"images": "[a].png", "text": "x"})));
         assert!(rows[2].as_ref().unwrap_err().contains("json.dumps"));
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_told() {
+        let rows = read("a.csv", b"a,b\n1,x\n2,\"open\n3,y\n4,z\n");
+        assert_eq!(rows.len(), 2);
+        assert!(rows[0].is_ok() && rows[1].as_ref().unwrap_err().contains("not closed"), "{rows:?}");
+        // Inches are no open quote.
+        assert!(read("a.csv", b"a,b\n1,5\" wide\n2,\"two\nlines\"").iter().take(1).all(Result::is_ok));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::{Error, Result};
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a file of Git LFS holds until its content is fetched.
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
@@ -74,6 +74,12 @@ pub(super) fn extension(path: &Path) -> String {
         return inside;
     }
     last
+}
+
+/// The name of a packed file without what says that it is packed; nothing if it is not packed.
+pub(super) fn unpacked(path: &Path) -> Option<PathBuf> {
+    let last = path.extension()?.to_string_lossy().to_ascii_lowercase();
+    PACKED.contains(&last.as_str()).then(|| path.with_extension(""))
 }
 
 fn pointer(path: &Path) -> Error {

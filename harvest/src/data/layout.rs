@@ -42,6 +42,7 @@ pub(super) fn files(root: &Path, notes: &Notes) -> Result<Vec<PathBuf>> {
     }
     tell_rest(root, &tree.files, &chosen, notes);
     tell_splits(root, &chosen, notes);
+    tell_twins(&chosen, notes);
     Ok(chosen)
 }
 
@@ -85,8 +86,12 @@ impl Tree {
 /// The files that hold rows: archives; image folders' `metadata` tables; images with captions beside them, unless a table
 /// names images; Parquet; Arrow; JSON; CSV; images.
 fn choose(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let of = |kind| files.iter().filter(move |path| Kind::of(path) == kind);
-    let images: Vec<_> = files.iter().filter(|path| is_image(path)).cloned().collect();
+    let all: HashSet<_> = files.iter().collect();
+    // A packed file beside itself is not read twice.
+    let files: Vec<_> =
+        files.iter().filter(|path| !input::unpacked(path).is_some_and(|name| all.contains(&name))).collect();
+    let of = |kind| files.iter().copied().filter(move |path| Kind::of(path) == kind);
+    let images: Vec<_> = files.iter().copied().filter(|path| is_image(path)).cloned().collect();
     let beside = Beside::of(&images);
     let captioned = files.iter().any(|path| beside.has(path));
 
@@ -95,7 +100,7 @@ fn choose(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
         Format::of(first)?;
         return Ok(archives);
     }
-    let metadata = files.iter().filter(|path| imagefolder::is_table(path) && !images.is_empty());
+    let metadata = files.iter().copied().filter(|path| imagefolder::is_table(path) && !images.is_empty());
     let metadata: Vec<_> = metadata.filter(|path| peek(path, imagefolder::names_images)).cloned().collect();
     if !metadata.is_empty() {
         return Ok(metadata);
@@ -206,6 +211,21 @@ fn tell_splits(root: &Path, chosen: &[PathBuf], notes: &Notes) {
         found.map(|((name, _), count)| format!("{name} ({count} files)").replace("(1 files)", "(1 file)")).collect();
     if found.len() > 1 {
         notes.add(format!("read together: {}; to read one alone, name its file or folder", found.join(", ")));
+    }
+}
+
+/// Tells which tables have one name in two formats: they may hold the same rows.
+fn tell_twins(chosen: &[PathBuf], notes: &Notes) {
+    let tables = chosen.iter().filter(|path| !is_image(path));
+    let mut names: BTreeMap<OsString, &PathBuf> = BTreeMap::new();
+    for path in tables {
+        if let Some(other) = names.insert(path.with_extension("").into_os_string(), path) {
+            notes.add(format!(
+                "{} and {} are both read; if they hold the same rows, name one",
+                name(other),
+                name(path)
+            ));
+        }
     }
 }
 

@@ -11,11 +11,15 @@ use super::tar::{Member, Members};
 use super::{fields, input, lenient, text};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use std::io::Cursor;
 use std::path::Path;
 
 /// Members of the largest row.
 const MEMBER_LIMIT: usize = 4096;
+
+/// Keys of images without a word that are remembered.
+const WORDLESS_LIMIT: usize = 1 << 20;
 
 /// Why members that do not belong together have one key.
 const CUT: &str = "because names are cut at their first dot";
@@ -75,22 +79,25 @@ struct Rows {
     members: Members,
     row: Option<Group>,
     ended: bool,
-    /// Whether the first row had a picture: where others have none, it is missing.
-    pictured: Option<bool>,
+    /// Keys of rows that were images without a word: what is said about them may lie further on.
+    wordless: HashSet<String>,
 }
 
 impl Rows {
     fn new(members: Members) -> Self {
-        Self { members, row: None, ended: false, pictured: None }
+        Self { members, row: None, ended: false, wordless: HashSet::new() }
     }
 
     fn finish(&mut self, group: Group) -> Result<Columns, String> {
-        let mut columns = group.finish()?;
-        let pictured = !columns.images.is_empty();
-        if *self.pictured.get_or_insert(pictured) && !pictured {
-            columns.images.insert("image".into(), Vec::new());
+        if group.images.is_empty() && self.wordless.contains(&group.key) {
+            let cause = format!("the image of the key {} lies elsewhere in the archive", group.key);
+            return Err(format!("{cause}: members of one key must lie next to each other\nhint: tar --sort=name"));
         }
-        Ok(columns)
+        let wordless = group.json.is_empty() && group.fields.is_empty();
+        if wordless && !group.images.is_empty() && self.wordless.len() < WORDLESS_LIMIT {
+            self.wordless.insert(group.key.clone());
+        }
+        group.finish()
     }
 }
 
@@ -333,9 +340,18 @@ mod tests {
         let paths: Vec<_> =
             rows[1].as_ref().unwrap().images["image"].iter().flatten().map(|i| i.path.as_str()).collect();
         assert_eq!(paths, ["b/1.2.png", "b/1.10.png"]);
-        assert!(rows[2].as_ref().unwrap().images["image"].is_empty(), "its picture is missing");
+        assert!(rows[2].as_ref().unwrap().images.is_empty());
         assert!(rows[3].as_ref().unwrap_err().contains("neither images nor text"));
         assert_eq!(rows.len(), 4);
+    }
+
+    #[test]
+    fn members_of_a_key_that_lie_apart_are_no_text() {
+        let bytes =
+            archive(&[("1.jpg", b"x"), ("2.jpg", b"x"), ("1.txt", b"one"), ("2.txt", b"two"), ("3.txt", b"three")]);
+        let rows = rows(bytes);
+        assert_eq!(rows.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false, false, true]);
+        assert!(rows[2].as_ref().unwrap_err().contains("next to each other"), "{:?}", rows[2]);
     }
 
     #[test]

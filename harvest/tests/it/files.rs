@@ -234,6 +234,18 @@ fn what_is_left_out_of_a_folder_is_told() {
 }
 
 #[test]
+fn one_table_in_two_files_is_told() {
+    let row = br#"{"text": "one"}"#;
+    let packed = zstd::encode_all(&row[..], 0).unwrap();
+    let dir = folder(&[("a.jsonl", row), ("a.jsonl.zst", &packed)]);
+    assert_eq!(texts(dir.path()), [pair("one", 0)]);
+    assert!(read(dir.path()).1[0].contains("a.jsonl.zst"));
+    let dir = folder(&[("a.jsonl", row), ("a.json", br#"[{"text": "one"}]"#)]);
+    assert_eq!(texts(dir.path()).len(), 2);
+    assert!(read(dir.path()).1[0].contains("a.json and a.jsonl are both read"));
+}
+
+#[test]
 fn json_that_holds_no_rows_is_not_read_beside_json_that_does() {
     let dir = folder(&[
         ("a.json", br#"[{"text": "zero"}]"#),

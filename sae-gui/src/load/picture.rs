@@ -5,8 +5,8 @@
 use crate::state::data::Picture;
 use harvest::data::Mapping;
 use image::{ImageReader, Limits};
-use sae_core::Run;
 use sae_core::sample::ImageRef;
+use sae_core::{Run, path_text};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -70,7 +70,7 @@ impl Pictures {
 
     /// The picture's file, if the data set's row itself holds it.
     fn inside(&self, image: &ImageRef, file: &str, row: usize) -> Result<Option<Vec<u8>>, String> {
-        let places = self.folders.iter().map(|folder| folder.join(file)).filter(|place| place.is_file());
+        let places = self.folders.iter().map(|folder| path_text::resolve(folder, file)).filter(|place| place.is_file());
         let mut failed = None;
         for place in places {
             match harvest::data::record(&place, row, &self.mapping, None) {
@@ -89,8 +89,10 @@ impl Pictures {
 
     /// Files that the path can mean, relative to the data set or to the file of it that names the picture.
     fn candidates(&self, path: &str, file: &str) -> Vec<PathBuf> {
-        let beside = Path::new(file).parent().unwrap_or(Path::new(""));
-        let places = self.folders.iter().flat_map(|folder| [folder.join(beside).join(path), folder.join(path)]);
+        let file = path_text::decode(file);
+        let beside = file.parent().unwrap_or(Path::new(""));
+        let folders = self.folders.iter().flat_map(|folder| [folder.join(beside), folder.clone()]);
+        let places = folders.map(|folder| path_text::resolve(&folder, path));
         let mut found: Vec<_> = places.filter(|place| place.is_file()).collect();
         found.dedup();
         found
@@ -106,7 +108,7 @@ fn recorded(run: &Run) -> Vec<PathBuf> {
         let places = [entry.get("arguments"), Some(entry)].into_iter().flatten();
         let places = places
             .flat_map(|place| ["data_root", "images_root", "data"].map(|name| place.get(name).and_then(Value::as_str)));
-        places.flatten().map(PathBuf::from).collect::<Vec<_>>()
+        places.flatten().map(path_text::decode).collect::<Vec<_>>()
     };
     steps.into_iter().flat_map(|(_, entry)| named(entry)).collect()
 }
