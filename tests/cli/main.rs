@@ -14,6 +14,7 @@ mod label;
 mod patches;
 mod progress;
 mod resume;
+mod rows;
 #[path = "../../harvest/tests/it/server.rs"]
 #[allow(dead_code, reason = "what only the other crate's tests need")]
 mod server;

@@ -82,7 +82,7 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
             let name = path.strip_prefix(root).unwrap().display().to_string();
             match path.extension().and_then(|e| e.to_str()) {
                 _ if path.is_dir() => folders.push(path),
-                Some("safetensors" | "parquet") => drop(files.insert(name, fs::read(path).unwrap())),
+                Some("safetensors" | "parquet" | "jsonl") => drop(files.insert(name, fs::read(path).unwrap())),
                 _ => {}
             }
         }
