@@ -49,8 +49,10 @@ const INDEX_LIMIT: u64 = 1 << 28;
 pub(crate) fn check(folder: &Path) -> Result<()> {
     let adapter = folder.join(ADAPTER);
     if adapter.exists() {
-        let cause = "adapters are not applied: merge the adapter into its base model, save the result, and use that";
-        return Err(Error::checkpoint(&adapter)(cause));
+        let config: Value = sae_core::file::read_json(&adapter, 1 << 20)?;
+        let base = config["base_model_name_or_path"].as_str().map(|base| format!(" ({base})")).unwrap_or_default();
+        let cause = "adapters are not applied: merge the adapter into its base model";
+        return Err(Error::checkpoint(&adapter)(format!("{cause}{base}, save the result, and use that")));
     }
     if !folder.join(CONFIG).exists() {
         if folder.join("snapshots").is_dir() {

@@ -324,7 +324,6 @@ def autoencoders():
     for layer, l0 in [(0, 76), (0, 12), (1, 40)]:
         folder = case(f"gemma-scope-tree/layer_{layer}/width_24/average_l0_{l0}")
         npz(folder / "params.npz", gemma, zipfile.ZIP_STORED)
-    npz(case("gemma-scope-compressed/sae") / "params.npz", gemma, zipfile.ZIP_DEFLATED)
     config = {"activation": "topk", "expansion_factor": 3, "normalize_decoder": True, "num_latents": 0, "k": 4,
               "multi_topk": False, "skip_connection": False, "transcode": False, "d_in": D}
     folder = case("sparsify-sizes-by-factor/sae")

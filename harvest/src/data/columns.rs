@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 /// The columns of images. Where the data set holds files, paths in other columns only say where they came from.
 pub(super) const IMAGES: [&str; 3] = ["image", "images", "file_name"];
 
+/// Columns of image files in a table that was an archive, where they had the members' extensions.
+const MEMBERS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+
 /// A row's columns.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Columns {
@@ -52,7 +55,7 @@ impl Columns {
     /// schema knows.
     pub fn take_images(&mut self) -> Result<Images, String> {
         let there = |images: &Images| images.iter().any(Option::is_some);
-        let held = IMAGES.iter().filter_map(|name| Some((*name, self.images.remove(*name)?)));
+        let held = IMAGES.iter().chain(&MEMBERS).filter_map(|name| Some((*name, self.images.remove(*name)?)));
         let mut found: Vec<(&str, Images)> = held.filter(|(_, images)| there(images)).collect();
         if found.is_empty() {
             for name in IMAGES {
@@ -77,8 +80,29 @@ impl Columns {
                 Err(format!("the row has images in two columns, {one} and {other}, and they are not the same"))
             }
             (None, Some((_, images))) => Ok(images),
-            _ => self.no_unknown_images().map(|()| Vec::new()),
+            _ => {
+                let images = self.numbered_images()?;
+                self.no_unknown_images().map(|()| images)
+            }
         }
+    }
+
+    /// The images of columns such as `image_1` and `image_2`, by their numbers.
+    fn numbered_images(&mut self) -> Result<Images, String> {
+        let number = |name: &str| name.strip_prefix("image")?.trim_start_matches('_').parse::<u32>().ok();
+        // A number in such a column is a property of the row, and no file.
+        let files = self.fields.iter().filter(|(_, value)| value.is_string() || value.is_object());
+        let names = self.images.keys().chain(files.map(|(name, _)| name));
+        let names: BTreeMap<_, _> = names.filter_map(|name| Some((number(name)?, name.clone()))).collect();
+        let mut images = Vec::new();
+        for name in names.values() {
+            match self.images.remove(name) {
+                Some(held) => images.extend(held),
+                None => images.extend(self.named_images(name)?),
+            }
+        }
+        images.retain(Option::is_some);
+        Ok(images)
     }
 
     fn named_images(&mut self, name: &str) -> Result<Images, String> {
@@ -142,6 +166,14 @@ mod tests {
         assert_eq!(images(json!({"image": "a.jpg"}), &[("image", b"bytes")]).unwrap(), ["image.bin"]);
         let differ = images(json!({"image": "c", "images": ["a", "b"]}), &[]).unwrap_err();
         assert!(differ.contains("two columns, image and images"), "{differ}");
+    }
+
+    #[test]
+    fn numbered_columns_are_the_images_by_their_numbers() {
+        let row = json!({"image_10": "c", "image_2": "b", "image_1": null, "image_id": "x", "image_3": 7});
+        assert_eq!(images(row, &[]).unwrap(), ["b", "c"]);
+        assert_eq!(images(json!({"image2": "b"}), &[("image1", b"a")]).unwrap(), ["image1.bin", "b"]);
+        assert_eq!(images(json!({"image": "a", "image_1": "b"}), &[]).unwrap(), ["a"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! JSON as other programs write it: a byte order mark in front, and Python's `NaN`, `Infinity` and numbers beyond a 64-bit
-//! float, all of which become null. Everything else is as strict as `serde_json`, whose depth is bounded.
+//! JSON as other programs write it: a byte order mark in front; Python's `NaN`, `Infinity` and numbers beyond a 64-bit
+//! float, all of which become null; and half of a UTF-16 pair (`\ud83d`), which a text cut in the middle leaves and which
+//! becomes U+FFFD. Everything else is as strict as `serde_json`, whose depth is bounded.
 
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -11,7 +12,7 @@ use std::borrow::Cow;
 pub(super) fn value(text: &[u8]) -> Result<Value, String> {
     let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
     let parsed = serde_json::from_slice(text);
-    let parsed = parsed.or_else(|error| match without_non_finite(text) {
+    let parsed = parsed.or_else(|error| match repaired(text) {
         Cow::Owned(text) => serde_json::from_slice(&text),
         Cow::Borrowed(_) => Err(error),
     });
@@ -23,7 +24,15 @@ pub(super) fn value(text: &[u8]) -> Result<Value, String> {
 /// # Errors
 /// The text is not JSON, or a value of another kind, which the message names.
 pub(super) fn object(text: &[u8]) -> Result<Map<String, Value>, String> {
-    match value(text)? {
+    into_object(value(text)?)
+}
+
+/// The object that a value is.
+///
+/// # Errors
+/// It is of another kind, which the message names.
+pub(super) fn into_object(value: Value) -> Result<Map<String, Value>, String> {
+    match value {
         Value::Object(fields) => Ok(fields),
         other => Err(format!("expected a JSON object, found {}", kind(&other))),
     }
@@ -41,30 +50,31 @@ pub(super) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The text with `null` for every number outside of strings that is not finite in 64 bits.
-fn without_non_finite(text: &[u8]) -> Cow<'_, [u8]> {
+/// The text with `null` for every number outside of strings that is not finite in 64 bits, and with `\ufffd` for every
+/// escape in a string that is half of a pair.
+fn repaired(text: &[u8]) -> Cow<'_, [u8]> {
     let mut out = Cow::Borrowed(&text[..0]);
     let (mut copied, mut at, mut quoted) = (0, 0, false);
     while at < text.len() {
-        let length = match text[at] {
-            b'\\' if quoted => 2,
+        let (length, replacement): (usize, Option<&[u8]>) = match text[at] {
+            b'\\' if quoted => escape(&text[at..]),
             b'"' => {
                 quoted = !quoted;
-                1
+                (1, None)
             }
             b'-' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' if !quoted => {
                 let word = text[at..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte));
                 let word = &text[at..at + word.count()];
-                if is_non_finite(word) {
-                    let out = out.to_mut();
-                    out.extend_from_slice(&text[copied..at]);
-                    out.extend_from_slice(b"null");
-                    copied = at + word.len();
-                }
-                word.len()
+                (word.len(), is_non_finite(word).then_some(b"null"))
             }
-            _ => 1,
+            _ => (1, None),
         };
+        if let Some(replacement) = replacement {
+            let out = out.to_mut();
+            out.extend_from_slice(&text[copied..at]);
+            out.extend_from_slice(replacement);
+            copied = at + length;
+        }
         at += length;
     }
     match out {
@@ -73,6 +83,19 @@ fn without_non_finite(text: &[u8]) -> Cow<'_, [u8]> {
             out.extend_from_slice(&text[copied..]);
             Cow::Owned(out)
         }
+    }
+}
+
+/// The length of the escape that a text begins with, a pair taken as one, and what stands for it if it is half of a pair.
+fn escape(text: &[u8]) -> (usize, Option<&'static [u8]>) {
+    let unit = |at: usize| {
+        let hex = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
+    };
+    match (unit(0), unit(6)) {
+        (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (12, None),
+        (Some(0xd800..=0xdfff), _) => (6, Some(b"\\ufffd")),
+        _ => (2, None),
     }
 }
 
@@ -102,6 +125,18 @@ mod tests {
         assert_eq!(value(b"NaN").unwrap(), Value::Null);
         let digits = format!("[{}]", "9".repeat(400));
         assert_eq!(value(digits.as_bytes()).unwrap(), json!([null]));
+    }
+
+    #[test]
+    fn half_of_a_pair_becomes_the_replacement_character() {
+        let text =
+            br#"{"a": "cut \ud83d", "b": "\udc00\ud83d\ude42\\ud83d", "\uDBFFc": NaN, "d": "\ud83d\ud83d\ude42"}"#;
+        let expected =
+            json!({"a": "cut \u{fffd}", "b": "\u{fffd}\u{1f642}\\ud83d", "\u{fffd}c": null, "d": "\u{fffd}\u{1f642}"});
+        assert_eq!(value(text).unwrap(), expected);
+        for bad in [r#""\ud83"#, r#""\ud83d"#, r#""\ud8zz""#, r#""\x""#] {
+            assert!(value(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -46,16 +46,13 @@ pub(crate) fn size(file: &[u8]) -> Result<[u32; 2], String> {
     Ok(if on_its_side { [height, width] } else { [width, height] })
 }
 
-/// The format that a file begins with.
+/// The format that a file begins with, or what it is instead of an image: another format, or what a server sent.
 fn format(file: &[u8]) -> Result<ImageFormat, String> {
-    image::guess_format(file).map_err(|_| {
-        let start = String::from_utf8_lossy(&file[..file.len().min(64)]).trim_start().to_ascii_lowercase();
-        let page = ["<!doctype html", "<html"].iter().any(|tag| start.starts_with(tag));
-        match page {
-            _ if file.is_empty() => "the image file is empty".into(),
-            true => "the image does not decode (it is an HTML page)".into(),
-            false => "the image does not decode (it is no PNG, JPEG, WebP, GIF or BMP file)".into(),
-        }
+    const READ: &str = "PNG, JPEG, WebP, GIF and BMP files are read";
+    let format = image::guess_format(file).ok().filter(ImageFormat::reading_enabled);
+    format.ok_or_else(|| match foreign::name(file) {
+        Some(name) => format!("the image is {name}; {READ}"),
+        None => format!("the image does not decode: it is of no known format; {READ}"),
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod config;
 mod decode;
+mod foreign;
 mod file_end;
 mod frame;
 mod geometry;

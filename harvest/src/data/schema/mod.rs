@@ -26,8 +26,8 @@ const CONVERSATIONS: [&str; 4] = ["conversations", "messages", "prompt", "texts"
 const ANSWERS: [&str; 5] = ["answer", "response", "chosen", "output", "completion"];
 
 /// Columns of which a null or empty one is no property of the row that is worth keeping.
-const KNOWN: [&str; 9] =
-    ["question", "instruction", "input", "history", "system", "rejected", "text", "caption", "tools"];
+const KNOWN: [&str; 10] =
+    ["question", "instruction", "input", "history", "system", "rejected", "text", "caption", "txt", "tools"];
 
 /// Understands a row by the columns it has.
 ///
@@ -130,7 +130,7 @@ impl Schema {
             let pair = self.pair(&turns)?;
             return Ok(Some((turns, pair)));
         }
-        if let Some(caption) = self.take_text(&["text", "caption"])? {
+        if let Some(caption) = self.take_text(&["text", "caption", "txt"])? {
             return Ok(Some((self.captioned(&caption), None)));
         }
         Ok(None)
