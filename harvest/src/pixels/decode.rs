@@ -1,7 +1,7 @@
 //! From an image file's bytes to upright RGB pixels, with bounds on what a file may claim. Opens what Pillow opens, and
 //! refuses what Pillow refuses: above all a file that was cut off.
 
-use super::{file_end, jpeg};
+use super::{file_end, foreign, jpeg};
 use crate::resample::Rgb;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
