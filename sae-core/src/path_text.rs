@@ -56,14 +56,15 @@ pub fn decode(text: &str) -> PathBuf {
 }
 
 /// The place of a file that a data set, a table or a run names relative to `folder`: as the text reads if there is such a
-/// file, otherwise as [`decode`] reads it.
+/// file, or as [`decode`] reads it, or with slashes for backslashes, which Windows writes between names. If there is none of
+/// these, the place where it would be as the text reads.
 pub fn resolve(folder: &Path, text: &str) -> PathBuf {
     let plain = folder.join(text);
-    let decoded = decode(text);
-    match decoded.as_os_str() == text || plain.exists() {
-        true => plain,
-        false => folder.join(decoded),
+    if !text.contains('\\') || plain.exists() {
+        return plain;
     }
+    let others = [decode(text), PathBuf::from(text.replace('\\', "/"))].map(|path| folder.join(path));
+    others.into_iter().find(|place| place.exists()).unwrap_or(plain)
 }
 
 /// Whether what follows a backslash makes it an escape: `x` and two digits in capitals, as [`encode`] writes them.
@@ -86,6 +87,24 @@ fn os_string(name: Vec<u8>) -> Option<OsString> {
 mod tests {
     use super::*;
     use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn a_text_leads_to_the_file_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        for name in [&b"a/b.png"[..], b"caf\xe9.png", br"c\d.png"] {
+            std::fs::write(dir.path().join(std::ffi::OsStr::from_bytes(name)), b"").unwrap();
+        }
+        for (text, name) in [
+            ("a/b.png", &b"a/b.png"[..]),
+            (r"a\b.png", b"a/b.png"),
+            (r"caf\xE9.png", b"caf\xe9.png"),
+            (r"c\d.png", br"c\d.png"),
+            (r"a\none.png", br"a\none.png"),
+        ] {
+            assert_eq!(resolve(dir.path(), text), dir.path().join(std::ffi::OsStr::from_bytes(name)), "{text}");
+        }
+    }
 
     #[test]
     fn every_name_survives_as_text() {

@@ -15,6 +15,8 @@ pub enum Format {
     JsonLines,
     /// One array of objects.
     JsonArray,
+    /// Objects over several lines, one behind the other.
+    JsonObjects,
     /// Lines of cells, the first of which names the columns.
     Csv,
     /// Tables, with Hugging Face's image columns.
@@ -64,6 +66,7 @@ impl Format {
         match self {
             Self::JsonLines => json::lines(path),
             Self::JsonArray => json::array(path),
+            Self::JsonObjects => json::objects(path),
             Self::Csv => csv::rows(path),
             Self::Parquet => parquet::rows(path, notes),
             Self::Arrow => arrow::rows(path, notes),
@@ -79,7 +82,7 @@ impl Format {
     pub(super) fn count(self, path: &Path) -> Result<u64> {
         match self {
             Self::JsonLines => json::count_lines(path),
-            Self::JsonArray | Self::Csv => {
+            Self::JsonArray | Self::JsonObjects | Self::Csv => {
                 self.rows(path, &Notes::default())?.try_fold(0, |rows, row| row.map(|_| rows + 1))
             }
             Self::Parquet => parquet::count(path),
@@ -90,10 +93,10 @@ impl Format {
     }
 }
 
-/// JSON Lines by extension, whatever the first line is; otherwise by the first characters.
+/// How a JSON file's values lie.
 fn json_format(path: &Path) -> Result<Format> {
     match input::extension(path).as_str() {
-        "jsonl" | "ndjson" | "jsonlines" => Ok(Format::JsonLines),
+        "jsonl" | "ndjson" | "jsonlines" => json::format_of_lines(path),
         _ => json::format(path),
     }
 }

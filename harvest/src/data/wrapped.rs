@@ -1,5 +1,5 @@
-//! What a `.json` file is: an array, lines, or one object with the rows in a list of it, such as `{"data": [...]}`. Looks at
-//! the keys of the outermost object alone, in bounded memory.
+//! What a `.json` file is: an array, lines, objects over several lines, or one object with the rows in a list of it, such as
+//! `{"data": [...]}`. Looks at the keys of the outermost object alone, in bounded memory.
 
 use std::io::{self, BufRead};
 
@@ -35,6 +35,8 @@ pub(super) enum Layout {
     Array,
     /// An object a line.
     Lines,
+    /// Objects over several lines, one behind the other.
+    Objects,
     /// A list in one object, which begins at this byte.
     List(u64),
 }
@@ -48,6 +50,7 @@ pub(super) fn layout(text: &mut dyn BufRead) -> io::Result<Result<Layout, String
     let begun = scan.run(text)?;
     Ok(match (begun, scan.state) {
         (Some(b'['), _) => Ok(Layout::Array),
+        (Some(b'{'), State::Followed) if scan.lines > 0 => Ok(Layout::Objects),
         (Some(b'{'), State::Followed) => Ok(Layout::Lines),
         (Some(b'{'), ended) => scan.list(ended),
         _ => Err("the file is neither a JSON array nor lines of JSON".into()),
@@ -56,7 +59,7 @@ pub(super) fn layout(text: &mut dyn BufRead) -> io::Result<Result<Layout, String
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
-    /// The text ends inside of the object.
+    /// The text ends inside of the object, or the object is broken.
     #[default]
     Inside,
     /// It ends behind the object, which takes several lines.
@@ -71,6 +74,8 @@ enum State {
 #[derive(Default)]
 struct Scan {
     state: State,
+    /// Line breaks in it.
+    lines: u64,
     /// Its keys with the first byte of each value, and where that is.
     keys: Vec<(String, u8, u64)>,
 }
@@ -78,7 +83,7 @@ struct Scan {
 impl Scan {
     /// Reads up to the end of the object, or up to what follows it; the first byte of the text that is no white space.
     fn run(&mut self, text: &mut dyn BufRead) -> io::Result<Option<u8>> {
-        let (mut first, mut depth, mut quoted, mut escaped, mut lines) = (None, 0u64, false, false, 0);
+        let (mut first, mut depth, mut quoted, mut escaped) = (None, 0u64, false, false);
         let (mut string, mut key) = (Vec::new(), None);
         let mut at = 0;
         loop {
@@ -98,13 +103,15 @@ impl Scan {
                             string.clear();
                         }
                     }
+                    // A row that was cut off in a text: no string goes on in the next line.
+                    b'\n' if quoted => return Ok(first),
                     _ if quoted => {
                         if depth == 1 && string.len() < KEY_LENGTH {
                             string.push(byte);
                         }
                         continue;
                     }
-                    b'\n' if first.is_some() && self.state == State::Inside => lines += 1,
+                    b'\n' if first.is_some() && self.state == State::Inside => self.lines += 1,
                     byte if byte.is_ascii_whitespace() => continue,
                     _ => {}
                 }
@@ -123,6 +130,9 @@ impl Scan {
                 }
                 if let Some(name) = key.take() {
                     self.keys.push((name, byte, here));
+                } else if byte == b'{' && depth == 1 && !quoted {
+                    // Another row where a key should be: the one before was cut off.
+                    return Ok(first);
                 }
                 match byte {
                     b':' if depth == 1 && !quoted && self.keys.len() < KEY_LIMIT => {
@@ -132,7 +142,7 @@ impl Scan {
                     b'}' | b']' if !quoted => {
                         depth = depth.saturating_sub(1);
                         if depth == 0 {
-                            self.state = if lines == 0 { State::Line } else { State::Ended };
+                            self.state = if self.lines == 0 { State::Line } else { State::Ended };
                         }
                     }
                     _ => {}
@@ -161,6 +171,9 @@ impl Scan {
         match lists[..] {
             [list] => Ok(Layout::List(list.2)),
             [] if state != State::Ended => Ok(Layout::Lines),
+            [] if self.keys.iter().any(|key| b"[\"".contains(&key.1) && ROW.contains(&key.0.as_str())) => {
+                Ok(Layout::Objects)
+            }
             [] => wrong(format!("the file is one JSON object ({})", names(&self.keys.iter().collect::<Vec<_>>()))),
             _ => wrong(format!("the file is one object with several lists of rows ({})", names(&lists))),
         }
@@ -188,6 +201,16 @@ mod tests {
             assert_eq!(found(lines), Ok(Layout::Lines), "{lines}");
         }
         assert_eq!(found("\n [1]"), Ok(Layout::Array));
+    }
+
+    #[test]
+    fn objects_over_several_lines_are_told_from_lines_that_are_cut_off() {
+        for objects in ["{\n\"text\": \"a\"\n}\n", "{\n\"a\": [\n{}\n]\n}\n{\"a\": []}", "{\"a\":\n{\"b\": 1}}\n\n{}"] {
+            assert_eq!(found(objects), Ok(Layout::Objects), "{objects}");
+        }
+        for lines in ["{\"a\": \"cut\n{\"a\": \"\"}\n{}", "{\"a\": 1,\n{\"a\": 2}}\n{}", "{\"a\": [\n{\"a\": 2}\n{}"] {
+            assert_eq!(found(lines), Ok(Layout::Lines), "{lines}");
+        }
     }
 
     #[test]

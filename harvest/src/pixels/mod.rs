@@ -5,8 +5,8 @@
 
 mod config;
 mod decode;
-mod foreign;
 mod file_end;
+mod foreign;
 mod frame;
 mod geometry;
 mod jpeg;
