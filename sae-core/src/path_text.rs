@@ -56,15 +56,15 @@ pub fn decode(text: &str) -> PathBuf {
 }
 
 /// The place of a file that a data set, a table or a run names relative to `folder`: as the text reads if there is such a
-/// file, or as [`decode`] reads it, or with slashes for backslashes, which Windows writes between names. If there is none of
-/// these, the place where it would be as the text reads.
+/// file, or with slashes for backslashes, which Windows writes between names, and otherwise as [`decode`] reads it.
 pub fn resolve(folder: &Path, text: &str) -> PathBuf {
     let plain = folder.join(text);
     if !text.contains('\\') || plain.exists() {
         return plain;
     }
-    let others = [decode(text), PathBuf::from(text.replace('\\', "/"))].map(|path| folder.join(path));
-    others.into_iter().find(|place| place.exists()).unwrap_or(plain)
+    let decoded = folder.join(decode(text));
+    let slashes = folder.join(text.replace('\\', "/"));
+    if decoded.exists() || !slashes.exists() { decoded } else { slashes }
 }
 
 /// Whether what follows a backslash makes it an escape: `x` and two digits in capitals, as [`encode`] writes them.
