@@ -2,7 +2,7 @@
 //! becomes a sample of it. Decides what is skipped and why.
 
 use crate::data::{Record, Row, Turn};
-use crate::model::{Compute, Input, Model, ModelConfig, Weights};
+use crate::model::{Compute, Input, Model, ModelConfig, Weights, check_input};
 use crate::pixels::{Frame, ImageProcessor};
 use crate::prompt::{Prompter, Text};
 use crate::{Error, Result, precedence};
@@ -223,6 +223,8 @@ impl Checkpoint {
             let context = self.config.text.context;
             return Err(format!("{} tokens are more than the model's context of {context}", tokens.len()));
         }
+        let ids: Vec<u32> = tokens.iter().map(|token| token.token_id as u32).collect();
+        check_input(&self.config, &ids, &positions, |id| format!("{id} ({})", self.prompter.name(id)))?;
         let places = frames.iter().flat_map(|frame| &frame.places);
         for (token, place) in tokens.iter_mut().filter(|token| token.image.is_some()).zip(places) {
             (token.rect, token.special) = (Some(place.rect), place.special);

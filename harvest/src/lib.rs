@@ -31,6 +31,7 @@ mod fields;
 pub mod hub;
 mod import;
 mod ipc;
+mod jinja;
 pub mod kernel;
 mod lens;
 mod live;
@@ -45,6 +46,7 @@ pub mod prompt;
 pub mod resample;
 mod shard;
 pub mod template;
+mod tokenizer;
 mod visit;
 
 pub use capture::{ComputeDtype, Plan, Progress, harvest};

@@ -5,7 +5,8 @@
 use crate::data::{Part, Turn};
 use crate::model::VisionConfig;
 use crate::model::config::Framing;
-use crate::template::{Template, special_tokens};
+use crate::template::Template;
+use crate::tokenizer::{self, Named};
 use crate::{Error, Result, alphabet};
 use sae_core::sample::{Modality, Role, Token};
 use std::collections::BTreeSet;
@@ -13,8 +14,8 @@ use std::ops::Range;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
-/// Largest `tokenizer.json` that is read, in bytes.
-const LIMIT: u64 = 1 << 28;
+/// What stands for a video in Qwen's texts; its processor refuses it where there is none.
+const VIDEO: &str = "<|video_pad|>";
 
 /// Bytes of a text and who speaks them, in order.
 type Spans = Vec<(Range<usize>, Role)>;
@@ -69,12 +70,8 @@ impl Prompter {
     /// A file is missing or damaged, or the tokenizer has no placeholder for images.
     pub fn open(folder: &Path, vision: Option<&VisionConfig>) -> Result<Self> {
         let path = folder.join("tokenizer.json");
-        let mut tokenizer: Tokenizer = sae_core::file::read_json(&path, LIMIT)?;
-        // Texts are never cut: samples over the context length are refused by whoever knows it.
-        tokenizer.with_truncation(None).map_err(Error::checkpoint(&path))?;
-        tokenizer.with_padding(None);
-        let named = special_tokens(folder)?;
-        let named = |name: &str| named.get(name).and_then(|token| token.as_str()).map(str::to_owned);
+        let Named { tokenizer, special_tokens } = tokenizer::open(folder)?;
+        let named = |name: &str| special_tokens.get(name).and_then(|token| token.as_str()).map(str::to_owned);
         let placeholder = vision.map(|vision| placeholder(&tokenizer, vision)).transpose();
         let placeholder = placeholder.map_err(Error::checkpoint(&path))?;
         let added = tokenizer.get_added_tokens_decoder();
@@ -87,7 +84,7 @@ impl Prompter {
         Ok(Self {
             special,
             bos: named("bos_token"),
-            template: Template::open(folder, vision.is_some())?,
+            template: Template::open(folder, &special_tokens, vision.is_some())?,
             placeholder,
             separator,
             bytes: alphabet::names_tokens_of(&tokenizer),
@@ -105,6 +102,7 @@ impl Prompter {
         if let Text::Conversation { turns, .. } = text {
             let of = |turn: &Turn| turn.parts.iter().filter(|part| part.text().is_none()).count();
             image_roles.extend(turns.iter().flat_map(|turn| std::iter::repeat_n(turn.role, of(turn))));
+            self.check_words(turns)?;
         }
         let (text, spans, add_special) = match text {
             Text::Verbatim(text) => {
@@ -114,8 +112,7 @@ impl Prompter {
             Text::Conversation { turns, generate } => match &self.template {
                 Some(template) => {
                     let rendered = template.render(turns, *generate)?;
-                    let spans = rendered.spans.into_iter().map(|(span, turn)| (span, turns[turn].role)).collect();
-                    (rendered.text, spans, self.placeholder.is_some())
+                    (rendered.text, rendered.spans, self.placeholder.is_some())
                 }
                 None => {
                     let (text, spans) = self.joined(turns);
@@ -152,6 +149,23 @@ impl Prompter {
             token
         });
         Ok(tokens.collect())
+    }
+
+    /// Refuses words that the model would take for an image or a video: they would shift the images to other places.
+    fn check_words(&self, turns: &[Turn]) -> Result<(), String> {
+        let Some(placeholder) = &self.placeholder else { return Ok(()) };
+        let video = self.tokenizer.token_to_id(VIDEO).map(|_| VIDEO);
+        let taken = [Some(placeholder.mark.as_str()), Some(&placeholder.token), video];
+        for (n, turn) in turns.iter().enumerate() {
+            let text = turn.text();
+            if let Some(token) = taken.into_iter().flatten().find(|token| text.contains(token)) {
+                return Err(format!(
+                    "the text of turn {} contains {token}, which stands for an image or a video",
+                    n + 1
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// What a model without a template reads: turns with separators, marks where images stand.
@@ -204,6 +218,11 @@ impl Prompter {
     /// Whether a token has no content of its own, such as the end of an answer.
     pub fn is_special(&self, id: u32) -> bool {
         self.special.contains(&id)
+    }
+
+    /// What a token is called in the vocabulary.
+    pub fn name(&self, id: u32) -> String {
+        self.tokenizer.id_to_token(id).unwrap_or_default()
     }
 
     /// The text that a token of the vocabulary stands for inside a text; its name if it stands for none.

@@ -28,6 +28,7 @@ use config::Kind;
 use decoder::{Decoder, Sequence};
 use join::Join;
 use ops::Matrix;
+use std::ops::Range;
 
 /// One sample as the model takes it.
 #[derive(Clone, Debug, Default)]
@@ -159,27 +160,14 @@ impl Model {
 
     /// What the rows of a batch are.
     fn rows(&self, inputs: &[&Input]) -> Result<Sequence> {
-        let image_id = self.config.vision.as_ref().map(|v| v.image_token_id);
         let mut sequence = Sequence::default();
         for input in inputs {
             let start = sequence.positions.len();
+            let lengths: Vec<usize> = input.images.iter().map(|image| image.sources.len()).collect();
+            let images = check_input(&self.config, &input.ids, &lengths, |id| id.to_string()).map_err(Error::Plan)?;
+            let image_id = self.config.vision.as_ref().map(|v| v.image_token_id);
             let image: Vec<bool> = input.ids.iter().map(|id| Some(*id) == image_id).collect();
-            let wanted = image.iter().filter(|image| **image).count();
-            let given: usize = input.images.iter().map(|image| image.sources.len()).sum();
-            if wanted != given {
-                let images = input.images.len();
-                return Err(Error::Plan(format!("{wanted} image positions for {images} images of {given} in all")));
-            }
-            let mut places = image.iter().zip(start..).filter(|(image, _)| **image).map(|(_, row)| row);
-            for seen in &input.images {
-                let mut rows = places.by_ref().take(seen.sources.len());
-                let first = rows.next().unwrap_or(start);
-                let last = rows.last().unwrap_or(first);
-                if last + 1 - first != seen.sources.len() {
-                    return Err(Error::Plan("the positions of an image do not follow each other".into()));
-                }
-                sequence.images.push(first..last + 1);
-            }
+            sequence.images.extend(images.into_iter().map(|rows| start + rows.start..start + rows.end));
             sequence.positions.extend(positions::positions(&image, &input.images, &self.config.text));
             sequence.lengths.push(input.ids.len());
         }
@@ -189,12 +177,8 @@ impl Model {
     /// Embeds tokens and puts the images' vectors in the places of their tokens.
     fn embed(&self, inputs: &[&Input]) -> Result<(Matrix, Sequence)> {
         let mut sequence = self.rows(inputs)?;
-        let vocabulary = self.config.text.vocab_size;
         let image_id = self.config.vision.as_ref().map(|v| v.image_token_id);
         let ids = inputs.iter().flat_map(|input| &input.ids).copied();
-        if let Some(token) = ids.clone().find(|id| *id as usize >= vocabulary && Some(*id) != image_id) {
-            return Err(Error::Plan(format!("token {token} is outside the vocabulary of {vocabulary}")));
-        }
         // The placeholder itself may lie outside the vocabulary; its embedding is never used.
         let mut ids: Vec<u32> = ids.map(|id| if Some(id) == image_id { 0 } else { id }).collect();
         let images: Vec<&Image> = inputs.iter().flat_map(|input| &input.images).collect();
@@ -221,6 +205,44 @@ impl Model {
             _ => Ok((self.decoder.embed(&ids)?, sequence)),
         }
     }
+}
+
+/// Whether a model can read a sample: the rows of each of its images, which have `images` positions. `name` says how a
+/// token is called.
+///
+/// # Errors
+/// There is no token, a token has no row in the embedding, or the tokens do not show the images one behind the other.
+pub fn check_input(
+    config: &ModelConfig,
+    ids: &[u32],
+    images: &[usize],
+    name: impl Fn(u32) -> String,
+) -> Result<Vec<Range<usize>>, String> {
+    if ids.is_empty() {
+        return Err("the text has no tokens".into());
+    }
+    let vocabulary = config.text.vocab_size;
+    let image_id = config.vision.as_ref().map(|vision| vision.image_token_id);
+    // The placeholder itself may lie outside the vocabulary; its embedding is never used.
+    if let Some(token) = ids.iter().find(|id| **id as usize >= vocabulary && Some(**id) != image_id) {
+        return Err(format!("token {} is outside the vocabulary of {vocabulary}", name(*token)));
+    }
+    let mut places = (0..ids.len()).filter(|row| Some(ids[*row]) == image_id);
+    let (wanted, given) = (places.clone().count(), images.iter().sum::<usize>());
+    if wanted != given {
+        return Err(format!("{wanted} image positions for {} images of {given} in all", images.len()));
+    }
+    let rows = images.iter().map(|length| {
+        let mut rows = places.by_ref().take(*length);
+        let first = rows.next().unwrap_or_default();
+        let end = rows.last().unwrap_or(first) + 1;
+        if end - first == *length {
+            Ok(first..end)
+        } else {
+            Err("the positions of an image do not follow each other".into())
+        }
+    });
+    rows.collect()
 }
 
 /// Refuses layers that the model does not have.

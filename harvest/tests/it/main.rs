@@ -22,3 +22,4 @@ mod probe;
 mod rope;
 mod rows;
 mod server;
+mod templates;

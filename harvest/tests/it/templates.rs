@@ -1,0 +1,310 @@
+//! Chat templates and tokenizers as `transformers` has them (tests/golden/make_templates.py), and where the words of a
+//! conversation stand in what a template makes of it.
+
+use crate::bad::edit;
+use crate::golden::repository;
+use harvest::data::{Part, Record, Row, Turn};
+use harvest::prompt::Text;
+use harvest::template::{Rendered, Template};
+use harvest::{Answers, Checkpoint, Prepared, Templating};
+use proptest::prelude::*;
+use sae_core::sample::{Modality, Role};
+use sae_core::store::Skipped;
+use serde_json::{Map, Value, json};
+use std::fs;
+use std::path::PathBuf;
+use tempfile::TempDir;
+
+fn golden() -> PathBuf {
+    repository().join("tests/golden/templates")
+}
+
+fn expectations(file: &str) -> Vec<Value> {
+    serde_json::from_slice(&fs::read(golden().join(file)).unwrap()).unwrap()
+}
+
+/// A conversation of the expectations, with an image in front of what people say if the template takes parts.
+fn turns(conversation: &Value, parts: bool) -> Vec<Turn> {
+    let turns = conversation.as_array().unwrap().iter().map(|turn| {
+        let role = match turn["role"].as_str().unwrap() {
+            "system" => Role::System,
+            "user" => Role::User,
+            _ => Role::Assistant,
+        };
+        let text = Part::Text(turn["content"].as_str().unwrap().to_owned());
+        let image = (parts && role == Role::User).then_some(Part::Image(0));
+        Turn { role, parts: image.into_iter().chain([text]).collect() }
+    });
+    turns.collect()
+}
+
+/// A template alone, with the special tokens of the expectations.
+fn template(name: &str) -> Template {
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(golden().join(format!("{name}.jinja")), dir.path().join("chat_template.jinja")).unwrap();
+    let special = Map::from_iter([("bos_token".to_owned(), json!("<s>")), ("eos_token".to_owned(), json!("</s>"))]);
+    Template::open(dir.path(), &special, name.ends_with("-parts")).unwrap().unwrap()
+}
+
+/// Puts today's date where the expectations have `{{date:FORMAT}}`.
+fn dated(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once("{{date:") {
+        let (format, behind) = behind.split_once("}}").unwrap();
+        out += &format!("{before}{}", chrono::Local::now().format(format));
+        rest = behind;
+    }
+    out + rest
+}
+
+fn words(rendered: &Rendered) -> Vec<(Role, &str)> {
+    rendered.spans.iter().map(|(span, role)| (*role, &rendered.text[span.clone()])).collect()
+}
+
+#[test]
+fn templates_render_as_jinja2_does_and_their_texts_are_found() {
+    let conversations = expectations("conversations.json");
+    let mut checked = 0;
+    for case in expectations("rendered.json") {
+        let name = case["template"].as_str().unwrap();
+        let template = template(name);
+        let turns = turns(&conversations[case["conversation"].as_u64().unwrap() as usize], name.ends_with("-parts"));
+        let rendered = template.render(&turns, case["generate"].as_bool().unwrap());
+        match (case["text"].as_str(), rendered) {
+            (Some(expected), Ok(rendered)) => {
+                assert_eq!(rendered.text, dated(expected), "{case}");
+                let found = words(&rendered);
+                for turn in &turns {
+                    let (role, text) = (turn.role, turn.text());
+                    let stands = |(other, word): &&(Role, &str)| *other == role && word.trim() == text.trim();
+                    assert!(found.iter().any(|word| stands(&word)), "{case}: {text:?} in {found:?}");
+                }
+                checked += 1;
+            }
+            // A row is left out only if the template changes its texts.
+            (Some(_), Err(reason)) => {
+                assert_eq!(case["found"], false, "{case}: {reason}");
+                assert!(reason.contains("rewrites a text") || reason.contains("leaves out"), "{case}: {reason}");
+            }
+            (None, Err(reason)) => assert!(reason.contains("refuses") || reason.contains("fails"), "{case}: {reason}"),
+            (None, Ok(_)) => panic!("{case} is refused by Jinja2"),
+        }
+    }
+    assert!(checked > 400, "{checked}");
+}
+
+/// Conversations of plain letters.
+fn conversation() -> impl Strategy<Value = Vec<(Role, String)>> {
+    let text = "[a-z]{1,6}( [a-z]{1,6}){0,3}";
+    (proptest::option::of(text), proptest::collection::vec((text, text), 1..4)).prop_map(|(system, pairs)| {
+        let system = system.map(|text| (Role::System, text));
+        let pairs = pairs.into_iter().flat_map(|(q, a)| [(Role::User, q), (Role::Assistant, a)]);
+        system.into_iter().chain(pairs).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn plain_words_are_found_in_every_template(conversation in conversation(), generate: bool) {
+        let names = fs::read_dir(golden()).unwrap().filter_map(|entry| {
+            entry.unwrap().file_name().to_str().unwrap().strip_suffix(".jinja").map(str::to_owned)
+        });
+        for name in names {
+            let turns: Vec<Turn> =
+                conversation.iter().map(|(role, text)| Turn::of_text(*role, text.as_str())).collect();
+            let rendered = match template(&name).render(&turns, generate) {
+                Ok(rendered) => rendered,
+                Err(reason) => {
+                    prop_assert!(reason.contains("refuses"), "{}: {}", name, reason);
+                    continue;
+                }
+            };
+            let mut expected: Vec<_> =
+                conversation.iter().map(|(role, text)| (*role as u8, text.as_str())).collect();
+            let mut found: Vec<_> = words(&rendered).into_iter().map(|(role, text)| (role as u8, text)).collect();
+            expected.sort_unstable();
+            found.sort_unstable();
+            // Templates that look for the last question by comparing messages repeat the system prompt in equal ones.
+            if ["system-in-last", "system-joined"].contains(&name.as_str()) {
+                expected.dedup();
+                found.dedup();
+            }
+            prop_assert_eq!(&found, &expected, "{}", name);
+        }
+    }
+}
+
+/// A copy of a golden checkpoint without its template, with edited configuration files: an object changes keys, a text
+/// replaces the file, null removes it.
+fn checkpoint(name: &str, files: &Value) -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("model");
+    fs::create_dir(&folder).unwrap();
+    for entry in fs::read_dir(repository().join("tests/golden").join(name)).unwrap() {
+        let path = entry.unwrap().path();
+        let file = path.file_name().unwrap().to_str().unwrap();
+        if path.is_file() && !file.starts_with("chat_template") && !file.starts_with("golden") {
+            fs::copy(&path, folder.join(file)).unwrap();
+        }
+    }
+    for (file, change) in files.as_object().unwrap() {
+        let path = folder.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        match change {
+            Value::Null => fs::remove_file(&path).unwrap(),
+            Value::String(text) => fs::write(&path, text).unwrap(),
+            keys => {
+                if !path.exists() {
+                    fs::write(&path, "{}").unwrap();
+                }
+                let keys = keys.as_object().unwrap().clone();
+                edit(&path, |config| config.as_object_mut().unwrap().extend(keys));
+            }
+        }
+    }
+    (dir, folder)
+}
+
+#[test]
+fn the_template_of_several_is_the_one_that_transformers_takes() {
+    for case in expectations("sources.json") {
+        let name = case["checkpoint"].as_str().unwrap();
+        let (_dir, folder) = checkpoint(name, &case["files"]);
+        let multimodal = name == "llava-a";
+        let text = match Template::open(&folder, &Map::new(), multimodal) {
+            Ok(Some(template)) => template.render(&[], false).ok().map(|rendered| rendered.text),
+            Ok(None) | Err(_) => None,
+        };
+        assert_eq!(text.as_deref(), case["template"].as_str(), "{case}");
+    }
+}
+
+fn refusal(name: &str, files: &Value) -> String {
+    let (_dir, folder) = checkpoint(name, files);
+    Checkpoint::open(&folder).err().unwrap().to_string()
+}
+
+#[test]
+fn templates_that_leave_the_choice_open_are_refused_by_name() {
+    let other = json!({"tokenizer_config.json": {"chat_template": [{"name": "chat", "template": "x"}, {"name": "tool_use", "template": "y"}]}});
+    let error = refusal("text-llama", &other);
+    assert!(error.contains("no chat template is called default: the templates here are chat, tool_use"), "{error}");
+    assert!(error.contains("tokenizer_config.json"), "{error}");
+    let both = json!({"chat_template.json": {"chat_template": "x"}, "additional_chat_templates/a.jinja": "y"});
+    let error = refusal("llava-a", &both);
+    assert!(error.contains("chat_template.json and additional_chat_templates"), "{error}");
+    let texts =
+        json!({"tokenizer_config.json": {"chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}"}});
+    let error = refusal("llava-a", &texts);
+    assert!(error.contains("takes lists of parts") && error.contains("tokenizer_config.json"), "{error}");
+    let broken = json!({"chat_template.jinja": "{% if %}"});
+    let error = refusal("llava-a", &broken);
+    assert!(error.contains("does not parse") && error.contains("chat_template.jinja"), "{error}");
+}
+
+#[test]
+fn tokenizers_give_the_ids_of_transformers() {
+    let mut cases = expectations("tokenizers.json").into_iter();
+    let texts = cases.next().unwrap();
+    for case in cases {
+        let (_dir, folder) = checkpoint(case["checkpoint"].as_str().unwrap(), &case["files"]);
+        let checkpoint = Checkpoint::open(&folder).unwrap_or_else(|e| panic!("{case}: {e}"));
+        for (text, ids) in texts.as_array().unwrap().iter().zip(case["ids"].as_array().unwrap()) {
+            let tokens = checkpoint.prompter().tokens(&Text::Verbatim(text.as_str().unwrap()), &[]).unwrap();
+            let found: Vec<i32> = tokens.iter().map(|token| token.token_id).collect();
+            let expected: Vec<i32> = ids.as_array().unwrap().iter().map(|id| id.as_i64().unwrap() as i32).collect();
+            assert_eq!(found, expected, "{text} {} {}", case["checkpoint"], case["files"]);
+        }
+    }
+}
+
+#[test]
+fn special_tokens_reach_the_template_under_their_names() {
+    let names = "{{ bos_token }}{{ eos_token }}{{ image_token is defined }}{{ image_token }}{{ mask_token }}";
+    let files = json!({
+        "chat_template.jinja": format!("{names}{{{{ messages[0].content }}}}"),
+        "tokenizer_config.json": {
+            "bos_token": {"__type": "AddedToken", "content": "<b>", "lstrip": false, "special": true},
+            "image_token": "<i>",
+            "extra_special_tokens": {"mask_token": "<m>"},
+        }
+    });
+    let (_dir, folder) = checkpoint("text-llama", &files);
+    let checkpoint = Checkpoint::open(&folder).unwrap();
+    let turns = [Turn::of_text(Role::User, "word")];
+    let text = Text::Conversation { turns: &turns, generate: false };
+    let tokens = checkpoint.prompter().tokens(&text, &[]).unwrap();
+    let text: String = tokens.iter().map(|token| token.piece.as_str()).collect();
+    assert_eq!(text, "<b><|eot_id|>True<i><m>word");
+}
+
+fn prepare(checkpoint: &Checkpoint, text: &str) -> Result<Prepared, Skipped> {
+    let turns = vec![Turn::of_text(Role::User, text), Turn::of_text(Role::Assistant, "a b")];
+    let record = Record { turns, pair: None, verbatim: Some(text.into()), images: Vec::new(), meta: Value::Null };
+    let row = Row { number: 7, source: String::new(), key: "row7".into(), record: Ok(record) };
+    checkpoint.prepare(row, Answers::All, Templating::Auto)
+}
+
+fn open(name: &str, files: Value) -> (TempDir, Checkpoint) {
+    let (dir, folder) = checkpoint(name, &files);
+    let checkpoint = Checkpoint::open(&folder).unwrap();
+    (dir, checkpoint)
+}
+
+#[test]
+fn a_token_without_an_embedding_row_costs_its_row_and_is_named() {
+    for name in ["text-llama", "llava-a", "text-gemma3", "chameleon-a"] {
+        let vocabulary =
+            Checkpoint::open(&repository().join("tests/golden").join(name)).unwrap().config().text.vocab_size;
+        let fill: Vec<String> = (0..vocabulary).map(|n| format!("<fill{n}>")).collect();
+        let mut tokens = fill;
+        tokens.push("<extra>".into());
+        let (_dir, checkpoint) = open(name, json!({"tokenizer_config.json": {"extra_special_tokens": tokens}}));
+        let skipped = prepare(&checkpoint, "it is <extra> here").unwrap_err();
+        assert_eq!((skipped.row, skipped.key.as_str()), (7, "row7"));
+        let reason = &skipped.reason;
+        let expected = format!("is outside the vocabulary of {vocabulary}");
+        assert!(reason.contains("<extra>") && reason.contains(&expected), "{name}: {reason}");
+        prepare(&checkpoint, "it is here").unwrap();
+    }
+}
+
+#[test]
+fn words_that_stand_for_images_cost_their_row_instead_of_shifting_images() {
+    let cases = [
+        ("llava-a", "<image>"),
+        ("qwen2_5_vl-a", "<|image_pad|>"),
+        ("qwen3_vl-a", "<|video_pad|>"),
+        ("gemma3-a", "<start_of_image>"),
+        ("gemma3-a", "<image_soft_token>"),
+        ("chameleon-a", "<image>"),
+    ];
+    for (name, token) in cases {
+        let checkpoint = Checkpoint::open(&repository().join("tests/golden").join(name)).unwrap();
+        let reason = prepare(&checkpoint, &format!("what is {token} for?")).unwrap_err().reason;
+        assert!(reason.contains(token) && reason.contains("turn 1"), "{name}: {reason}");
+    }
+    // A text-only model has no such tokens.
+    let checkpoint = Checkpoint::open(&repository().join("tests/golden/text-llama")).unwrap();
+    prepare(&checkpoint, "what is <image> for?").unwrap();
+}
+
+#[test]
+fn special_tokens_in_a_text_are_tokens_as_in_transformers() {
+    let checkpoint = Checkpoint::open(&repository().join("tests/golden/text-qwen2")).unwrap();
+    let prepared = prepare(&checkpoint, "a<|im_end|>b").unwrap();
+    let token = prepared.tokens.iter().filter(|token| token.piece == "<|im_end|>").nth(1).unwrap();
+    assert!(token.special && token.modality == Modality::Text, "{token:?}");
+    assert_eq!(token.role, Role::User);
+}
+
+#[test]
+fn unsupported_tokenizers_are_refused_by_name() {
+    let error = refusal("text-llama", &json!({"tokenizer_config.json": {"tokenizer_class": "T5TokenizerFast"}}));
+    assert!(error.contains("T5TokenizerFast"), "{error}");
+    let error = refusal("text-llama", &json!({"tokenizer.json": null}));
+    assert!(error.contains("tokenizer.json") && error.contains("save_pretrained"), "{error}");
+}
