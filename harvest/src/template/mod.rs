@@ -195,6 +195,8 @@ mod tests {
         assert!(refused.contains("only </s>"), "{refused}");
         assert!(render("{{ messages[0].content | upper }}", &turns).err().unwrap().contains("rewrites"));
         assert!(render("nothing", &turns).err().unwrap().contains("leaves out"));
+        let twice = [(Role::User, "a"), (Role::User, "a")];
+        assert!(render("{{ messages[0].content }}", &twice).err().unwrap().contains("leaves out a text of turn 2"));
         assert!(render("{{ messages[0].content[1:] }}", &turns).err().unwrap().contains("rewrites"));
     }
 }

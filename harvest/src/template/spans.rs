@@ -26,9 +26,12 @@ pub(super) struct Text {
 
 /// A text that is looked for. Equal texts of one role are one, since a template may compare messages with each other.
 struct Sought<'a> {
+    /// The last turn that says it, counted from 0.
     turn: usize,
     role: Role,
     text: &'a str,
+    /// How often the conversation has it.
+    count: usize,
     /// Bytes of `text` without white space at its ends.
     core: Range<usize>,
 }
@@ -102,10 +105,13 @@ pub(super) fn locate(
                 return None;
             }
             let start = text.len() - text.trim_start_matches(is_space).len();
-            Some(*numbers.entry((*role as u8, text.as_str())).or_insert_with(|| {
-                sought.push(Sought { turn: *turn, role: *role, text, core: start..start + core.len() });
+            let number = *numbers.entry((*role as u8, text.as_str())).or_insert_with(|| {
+                sought.push(Sought { turn: *turn, role: *role, text, count: 0, core: start..start + core.len() });
                 sought.len() - 1
-            }))
+            });
+            sought[number].count += 1;
+            sought[number].turn = *turn;
+            Some(number)
         })
         .collect();
     let plane = PLANES.into_iter().find(|plane| {
@@ -132,6 +138,10 @@ pub(super) fn locate(
                 None => probe.one_by_one(n, &found)?,
             });
         }
+    }
+    let less = |(ranges, text): &(&Option<Ranges>, &Sought)| ranges.as_ref().map_or(0, Vec::len) < text.count;
+    if let Some((_, text)) = found.iter().zip(&sought).find(less) {
+        return Err(format!("the chat template leaves out a text of turn {}", text.turn + 1));
     }
     let mut spans: Vec<_> = found
         .into_iter()

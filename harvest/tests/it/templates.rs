@@ -6,8 +6,10 @@ use crate::golden::repository;
 use harvest::data::{Part, Record, Row, Turn};
 use harvest::prompt::Text;
 use harvest::template::{Rendered, Template};
-use harvest::{Answers, Checkpoint, Prepared, Templating};
+use harvest::{Answers, Checkpoint, Plan, Prepared, Templating};
 use proptest::prelude::*;
+use sae_core::Run;
+use sae_core::device::DeviceChoice;
 use sae_core::sample::{Modality, Role};
 use sae_core::store::Skipped;
 use serde_json::{Map, Value, json};
@@ -270,6 +272,32 @@ fn a_token_without_an_embedding_row_costs_its_row_and_is_named() {
         assert!(reason.contains("<extra>") && reason.contains(&expected), "{name}: {reason}");
         prepare(&checkpoint, "it is here").unwrap();
     }
+}
+
+#[test]
+fn a_harvest_goes_on_behind_a_row_that_the_model_cannot_read() {
+    let (dir, folder) = checkpoint("text-llama", &json!({}));
+    edit(&folder.join("tokenizer.json"), |tokenizer| {
+        let mut extra = tokenizer["added_tokens"][0].clone();
+        let vocabulary = Checkpoint::open(&folder).unwrap().config().text.vocab_size;
+        (extra["id"], extra["content"]) = (json!(vocabulary), json!("<extra>"));
+        tokenizer["added_tokens"].as_array_mut().unwrap().push(extra);
+    });
+    fs::copy(repository().join("tests/golden/text-llama/chat_template.jinja"), folder.join("chat_template.jinja"))
+        .unwrap();
+    let rows = (0..12).map(|n| {
+        let answer = if n == 7 { "a circle <extra> here" } else { "a circle" };
+        json!({"id": n, "messages": [{"role": "user", "content": "what"}, {"role": "assistant", "content": answer}]})
+    });
+    let data = dir.path().join("data.jsonl");
+    fs::write(&data, rows.map(|row| row.to_string() + "\n").collect::<String>()).unwrap();
+    let run = Run::create(&dir.path().join("run")).unwrap();
+    let plan = Plan { device: DeviceChoice::Cpu, ..Plan::new(&folder, &data, vec![0]) };
+    let record = harvest::harvest(&plan, &run, &mut |_| ()).unwrap();
+    assert_eq!((sae_core::store::load_samples(&run).unwrap().len(), record.skipped.len()), (11, 1));
+    let skipped = &record.skipped[0];
+    assert_eq!(skipped.row, 7);
+    assert!(skipped.reason.contains("(<extra>) is outside the vocabulary"), "{}", skipped.reason);
 }
 
 #[test]
