@@ -60,6 +60,11 @@ fn dated(text: &str) -> String {
     out + rest
 }
 
+/// A text without what Python calls space at its ends.
+fn stripped(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c))
+}
+
 fn words(rendered: &Rendered) -> Vec<(Role, &str)> {
     rendered.spans.iter().map(|(span, role)| (*role, &rendered.text[span.clone()])).collect()
 }
@@ -79,7 +84,7 @@ fn templates_render_as_jinja2_does_and_their_texts_are_found() {
                 let found = words(&rendered);
                 for turn in &turns {
                     let (role, text) = (turn.role, turn.text());
-                    let stands = |(other, word): &&(Role, &str)| *other == role && word.trim() == text.trim();
+                    let stands = |(other, word): &&(Role, &str)| *other == role && stripped(word) == stripped(&text);
                     assert!(found.iter().any(|word| stands(&word)), "{case}: {text:?} in {found:?}");
                 }
                 checked += 1;
