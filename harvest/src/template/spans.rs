@@ -24,6 +24,9 @@ pub(super) struct Text {
     pub text: String,
 }
 
+/// What stands in the place of a text, which it is given with its number.
+type Words<'a> = dyn Fn(usize, &str) -> String + 'a;
+
 /// A text that is looked for. Equal texts of one role are one, since a template may compare messages with each other.
 struct Sought<'a> {
     /// The last turn that says it, counted from 0.
@@ -92,7 +95,7 @@ enum Answer {
 pub(super) fn locate(
     texts: &[Text],
     rendered: &str,
-    render: impl Fn(&dyn Fn(usize, &str) -> String) -> Result<String, String>,
+    render: impl Fn(&Words) -> Result<String, String>,
 ) -> Result<Vec<(Range<usize>, Role)>, String> {
     let mut sought: Vec<Sought> = Vec::new();
     let mut numbers = BTreeMap::new();
@@ -165,7 +168,7 @@ struct Probe<'a> {
     /// Of each text of the conversation its number in `sought`.
     numbers: &'a [Option<usize>],
     rendered: &'a str,
-    render: &'a dyn Fn(&dyn Fn(usize, &str) -> String) -> Result<String, String>,
+    render: &'a dyn Fn(&Words) -> Result<String, String>,
     plane: u32,
 }
 
