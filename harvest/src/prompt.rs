@@ -220,11 +220,6 @@ impl Prompter {
         self.special.contains(&id)
     }
 
-    /// What a token is called in the vocabulary.
-    pub fn name(&self, id: u32) -> String {
-        self.tokenizer.id_to_token(id).unwrap_or_default()
-    }
-
     /// The text that a token of the vocabulary stands for inside a text; its name if it stands for none.
     pub fn word(&self, id: u32) -> String {
         // Decoders take the space away that begins a text, so the second of two is looked at.
@@ -236,8 +231,8 @@ impl Prompter {
         }
     }
 
-    /// What the vocabulary calls a token, readable ([`alphabet`]).
-    fn name(&self, id: u32) -> String {
+    /// What the vocabulary calls a token, readable.
+    pub fn name(&self, id: u32) -> String {
         let name = self.tokenizer.id_to_token(id).unwrap_or_default();
         if self.bytes { alphabet::readable(&name) } else { name }
     }
