@@ -674,14 +674,25 @@ pub struct Filter {
     #[arg(long)]
     pub sae: Option<String>,
     /// Column of the score table, such as cosine_paper
-    #[arg(long)]
-    pub by: String,
+    #[arg(long, required_unless_present = "decisions")]
+    pub by: Option<String>,
     /// How much to keep: 50% (best share), 1000 (best so many), '>=0.3' (threshold) or auto
-    #[arg(long)]
-    pub keep: Keep,
-    /// Keep as large a share of every group: a column of the rows, such as category
-    #[arg(long, value_name = "FIELD")]
+    #[arg(long, required_unless_present_any = ["decisions", "quota"])]
+    pub keep: Option<Keep>,
+    /// Keep what a CSV or Parquet file says: a column sample, id or key, and keep or stays (true or false) unless it lists
+    /// only what stays
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["by", "keep", "by_group", "quota", "equal_groups", "distinct", "diverse"])]
+    pub decisions: Option<PathBuf>,
+    /// Keep as large a share of every group: columns of the rows, such as category or category,country; year:4 makes four
+    /// groups of numbers
+    #[arg(long, value_name = "FIELDS")]
     pub by_group: Option<String>,
+    /// Keep equally many of every group, rather than in proportion to its size
+    #[arg(long, requires = "by_group", conflicts_with = "quota")]
+    pub equal_groups: bool,
+    /// The best so many of every group (category=20), or with --by-group of one group (people=20); '*=5' of each other one
+    #[arg(long, value_name = "NAME=N", value_parser = quota)]
+    pub quota: Vec<(String, usize)>,
     /// Drop samples whose features are this similar (Jaccard, 0 to 1) to those of a better one of their group
     #[arg(long, value_name = "SIMILARITY", value_parser = similarity)]
     pub distinct: Option<f64>,
@@ -917,6 +928,14 @@ fn written(name: &str) -> Result<Format, String> {
     }
 }
 
+fn quota(text: &str) -> Result<(String, usize), String> {
+    let parsed = text.rsplit_once('=').and_then(|(name, count)| Some((name, count.trim().parse().ok()?)));
+    match parsed {
+        Some((name, count)) if !name.is_empty() => Ok((name.to_owned(), count)),
+        _ => Err(format!("invalid quota {text:?}: expected NAME=N, such as category=20")),
+    }
+}
+
 fn similarity(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
     match value > 0.0 && value <= 1.0 {
@@ -952,10 +971,23 @@ mod tests {
     fn filters_and_devices_are_understood() {
         let args = ["sae", "filter", "--run", "r", "--by", "co_l0_paper", "--keep", "25%", "--out", "o"];
         let Command::Filter(filter) = Args::parse_from(args).command else { panic!("a filter") };
-        assert_eq!(filter.keep, Keep::Share(0.25));
-        for bad in [["--distinct", "0"], ["--distinct", "1.5"], ["--format", "csv"], ["--images", "burn"]] {
+        assert_eq!(filter.keep, Some(Keep::Share(0.25)));
+        let bad = [
+            ["--distinct", "0"],
+            ["--distinct", "1.5"],
+            ["--format", "csv"],
+            ["--images", "burn"],
+            ["--quota", "category"],
+            ["--quota", "category=many"],
+            ["--decisions", "d.csv"],
+        ];
+        for bad in bad {
             assert!(Args::try_parse_from(args.iter().chain(&bad)).is_err(), "{bad:?}");
         }
+        let decided = ["sae", "filter", "--run", "r", "--out", "o"];
+        assert!(Args::try_parse_from(decided).is_err());
+        assert!(Args::try_parse_from(decided.iter().chain(&["--decisions", "d.csv"])).is_ok());
+        assert!(Args::try_parse_from(decided.iter().chain(&["--by", "pmi", "--quota", "category=20"])).is_ok());
         assert!(Args::try_parse_from(["sae", "eval", "--run", "r", "--device", "tpu"]).is_err());
         assert!(Args::try_parse_from(["sae", "eval", "--run", "r", "--model", "m"]).is_err(), "a model without data");
     }

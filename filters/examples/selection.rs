@@ -4,7 +4,7 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // a measurement for a terminal
 
-use filters::select::{Groups, Keep, Rules, Signatures, choose};
+use filters::select::{Division, Groups, Keep, Rules, Signatures, choose};
 use std::time::Instant;
 
 const D_SAE: usize = 65_536;
@@ -54,6 +54,7 @@ fn main() {
     let groups = Groups::one(samples);
     let rules = Rules {
         keep: Keep::Share(0.5),
+        division: &Division::Proportional,
         groups: &groups,
         signatures: Some(&signatures),
         distinct: None,

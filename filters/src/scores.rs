@@ -14,7 +14,7 @@ use crate::mode::{IMAGE, Mode, TEXT};
 use crate::pool::{Pooled, PooledSamples};
 use crate::weights::Weights;
 use crate::{Error, Result};
-use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
 use sae_core::sample::Sample;
 use sae_core::table;
 use std::collections::BTreeMap;
@@ -265,22 +265,3 @@ const COLUMNS: [&str; 13] = [
     "pmi_token",
     "random",
 ];
-
-/// One column of a score table, with the ids of its rows.
-pub fn read_column(path: &Path, name: &str) -> Result<Vec<(String, Option<f64>)>> {
-    if !path.exists() {
-        let path = path.to_path_buf();
-        return Err(
-            sae_core::Error::Run { cause: "there are no scores\nhint: run `sae score` first".into(), path }.into()
-        );
-    }
-    let all = table::read(path, &[])?;
-    let ids = table::get::<StringArray>(path, &all, "id")?;
-    let Some(values) = all.column_by_name(name).and_then(|c| c.as_any().downcast_ref::<Float64Array>()) else {
-        let schema = all.schema();
-        let there: Vec<_> =
-            schema.fields().iter().filter(|f| f.data_type().is_floating()).map(|f| f.name().as_str()).collect();
-        return Err(Error::Request(format!("there is no score {name}; there are {}", there.join(", "))));
-    };
-    Ok((0..all.num_rows()).map(|n| (ids.value(n).into(), values.is_valid(n).then(|| values.value(n)))).collect())
-}

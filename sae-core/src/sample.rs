@@ -103,3 +103,12 @@ pub struct Sample {
     /// What else the row holds.
     pub meta: serde_json::Value,
 }
+
+impl Sample {
+    /// The file that the sample came from, relative to the data set's folder, and the number of its row there. `None` if
+    /// `source` does not tell, as for activations of other tools.
+    pub fn place(&self) -> Option<(&str, u64)> {
+        let (file, row) = self.source.rsplit_once(':')?;
+        Some((file, row.parse().ok()?))
+    }
+}

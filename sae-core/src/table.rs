@@ -6,8 +6,8 @@ pub use keyed::Keyed;
 
 use crate::{Error, Result, file};
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::datatypes::{DataType, SchemaRef};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
@@ -96,5 +96,17 @@ pub fn get<'a, A: Array + 'static>(path: &Path, batch: &'a RecordBatch, name: &s
     array.as_any().downcast_ref().ok_or_else(|| {
         let wanted = type_name::<A>().rsplit("::").next().unwrap_or_default();
         Error::format(path)(format!("column {name} holds {}, not what {wanted} holds", array.data_type()))
+    })
+}
+
+/// A column of a batch as another type, for tables that other programs wrote: the same text or number in whatever type.
+///
+/// # Errors
+/// There is no such column, or a value of it cannot be told in that type.
+pub fn cast(path: &Path, batch: &RecordBatch, name: &str, to: &DataType) -> Result<ArrayRef> {
+    let array = batch.column_by_name(name).ok_or_else(|| Error::format(path)(format!("there is no column {name}")))?;
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(array, to, &options).map_err(|_| {
+        Error::format(path)(format!("column {name} holds {}: expected values that are {to}", array.data_type()))
     })
 }

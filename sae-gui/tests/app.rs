@@ -519,7 +519,7 @@ fn a_set_is_written_by_the_command_and_its_failure_is_told() {
     match &job.state {
         State::Done(_) => {
             app.get_by_label("Written.");
-            let rows = std::fs::read_to_string(kept.join("data.jsonl")).unwrap();
+            let rows = std::fs::read_to_string(kept.join("data/data.jsonl")).unwrap();
             assert_eq!(rows.lines().count(), 12);
             // Nothing is written over what is there.
             app.get_by_label("Write 12 samples").click();

@@ -203,7 +203,7 @@ fn share(swapped: &[bool]) -> f64 {
 
 /// Share of swapped captions in a folder that the filter wrote: read back from the file, not from memory.
 fn share_in(folder: &Path) -> Result<f64> {
-    let path = folder.join("constructed-swapped.jsonl");
+    let path = folder.join(filters::write::card::ROWS).join("constructed-swapped.jsonl");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let row = |line: &str| Ok(serde_json::from_str::<serde_json::Value>(line)?["swapped"].as_bool().unwrap_or(false));
     Ok(share(&text.lines().map(row).collect::<Result<Vec<_>>>()?))

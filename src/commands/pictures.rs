@@ -2,13 +2,12 @@
 //! compared with the one that was harvested before it is decoded.
 
 use super::filter::rows;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use harvest::pixels::Picture;
 use sae_core::Run;
 use sae_core::sample::Sample;
 use sae_core::store::{STEP, StoreRecord};
 use std::collections::BTreeSet;
-use std::path::Path;
 
 /// Shows every image of the wanted samples: number of the sample, which of its images, the image.
 ///
@@ -25,12 +24,7 @@ pub(super) fn each(
         return Ok(());
     }
     let record: StoreRecord = run.noted(STEP)?.context("run.json does not say where the data came from")?;
-    let root = record.spec.arguments["data_root"].as_str().context("run.json does not say where the data lies")?;
-    if !Path::new(root).is_dir() {
-        bail!("the data set is not where it was when the run was made\nhint: put it back: {root}");
-    }
-    let mapping = serde_json::from_value(record.spec.arguments["map"].clone()).unwrap_or_default();
-    rows::each(Path::new(root), &mapping, samples, wanted, |n, row| {
+    rows::Data::of(&record)?.each(samples, wanted, |n, row| {
         for (number, image) in row.images.iter().enumerate() {
             let picture = Picture::decode(&image.read()?);
             let picture = picture.map_err(|cause| anyhow!("{cause}: {}", image.name.display()))?;

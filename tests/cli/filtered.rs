@@ -82,9 +82,9 @@ fn decisions(out: &Path, column: &str) -> Vec<String> {
 
 fn compare(name: &str, out: &Path) {
     let golden = repository("tests/golden/filtered").join(name);
-    let mut found: BTreeMap<PathBuf, Vec<u8>> = files(out);
-    // Scores, which a golden file would fix; the images are those of the model.
-    found.retain(|path, _| !path.starts_with("images") && path != Path::new("decisions.csv"));
+    // The images are those of the model.
+    let mut found: BTreeMap<PathBuf, Vec<u8>> = files(&out.join("data"));
+    found.retain(|path, _| !path.starts_with("images"));
     if std::env::var_os("SAE_UPDATE_GOLDEN").is_some() {
         let _ = fs::remove_dir_all(&golden);
         fs::create_dir_all(&golden).unwrap();
@@ -102,13 +102,13 @@ fn every_format_is_written_to_the_byte_and_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let run = scored(dir.path(), &conversations());
     let all = ["--keep", "100%", "--format"];
-    for (format, file) in [("jsonl", "data.jsonl"), ("llava", "llava.json"), ("parquet", "data-00000.parquet")] {
+    for format in ["jsonl", "llava", "parquet", "trl"] {
         let out = dir.path().join(format);
         let done = json(&filter(&run, &out, &[&all[..], &[format]].concat()));
         assert_eq!((done["kept"]["rows"].as_u64(), done["reasons"]["no score"].as_u64()), (Some(5), Some(1)));
         compare(format, &out);
         let again = dir.path().join(format!("{format}-run"));
-        harvest(&out.join(file), &again);
+        harvest(&out, &again);
         let mut expected = ids(&run);
         let text_alone = sae_core::store::load_samples(&sae_core::Run::open(&run).unwrap()).unwrap().swap_remove(3).id;
         expected.retain(|id| *id != text_alone);
@@ -120,12 +120,9 @@ fn every_format_is_written_to_the_byte_and_read_back() {
         compare(format, &out);
     }
     assert_eq!(
-        fs::read(dir.path().join("sharegpt/images/wide.png")).unwrap(),
+        fs::read(dir.path().join("sharegpt/data/images/wide.png")).unwrap(),
         fs::read(tiny_model().join("images/wide.png")).unwrap()
     );
-    let single = fails(1, &filter(&run, &dir.path().join("trl"), &[&all[..], &["trl"]].concat()));
-    assert!(single.contains("one answer") && single.contains("hint"), "{single}");
-    assert!(!dir.path().join("trl").exists() && !dir.path().join(".trl.partial").exists());
 
     let dir = tempfile::tempdir().unwrap();
     let run = scored(dir.path(), &pairs());
@@ -155,7 +152,7 @@ fn groups_duplicates_and_diversity_are_decided_with_reasons_and_the_same_again()
     // The two that say the same have the same random score; the first of them stays.
     assert_eq!((reasons[0].as_str(), reasons[4].as_str()), ("", "duplicate"));
     assert_eq!(decisions(&out, "duplicate_of")[4], "0");
-    let lines = |folder: &Path| fs::read_to_string(folder.join("data.jsonl")).unwrap().lines().count();
+    let lines = |folder: &Path| fs::read_to_string(folder.join("data/data.jsonl")).unwrap().lines().count();
     assert_eq!((lines(&out), lines(Path::new(gone))), (4, 2));
     let manifest: Value = serde_json::from_slice(&fs::read(out.join("manifest.json")).unwrap()).unwrap();
     assert_eq!((&manifest["sources"][0]["kept"], &manifest["score"]["seed"]), (&json!(4), &json!(0)));
@@ -171,9 +168,9 @@ fn groups_duplicates_and_diversity_are_decided_with_reasons_and_the_same_again()
 
     let referred = dir.path().join("referred");
     json(&filter(&run, &referred, &["--keep", "100%", "--format", "jsonl", "--images", "reference"]));
-    let text = fs::read_to_string(referred.join("data.jsonl")).unwrap();
+    let text = fs::read_to_string(referred.join("data/data.jsonl")).unwrap();
     let row: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-    assert!(Path::new(row["images"][0].as_str().unwrap()).is_absolute() && !referred.join("images").exists());
+    assert!(Path::new(row["images"][0].as_str().unwrap()).is_absolute() && !referred.join("data/images").exists());
 }
 
 #[test]

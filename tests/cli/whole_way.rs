@@ -60,7 +60,7 @@ fn from_a_data_set_to_a_filtered_one() {
     let filtered = json(&filter);
     assert_eq!((filtered["kept"]["rows"].as_u64(), filtered["dropped"].as_u64()), (Some(15), Some(45)));
     let lines = |folder: &str| -> BTreeSet<String> {
-        let text = fs::read_to_string(dir.path().join(folder).join("data.jsonl")).unwrap();
+        let text = fs::read_to_string(dir.path().join(folder).join("data/data.jsonl")).unwrap();
         text.lines().map(String::from).collect()
     };
     let (kept, gone) = (lines("out"), lines("gone"));
@@ -69,7 +69,7 @@ fn from_a_data_set_to_a_filtered_one() {
     assert_eq!(kept.union(&gone).cloned().collect::<BTreeSet<_>>(), all, "rows are copied as they stand");
     for row in &kept {
         let row: serde_json::Value = serde_json::from_str(row).unwrap();
-        assert!(dir.path().join("out").join(row["image"].as_str().unwrap()).exists(), "images come along");
+        assert!(dir.path().join("out/data").join(row["image"].as_str().unwrap()).exists(), "images come along");
     }
 
     let again = sae().args(filter).output().unwrap();

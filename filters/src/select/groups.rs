@@ -1,13 +1,14 @@
-//! Groups of samples by a field of their rows, and how a budget is shared among them. Knows no scores.
+//! Groups of samples by fields of their rows. Knows no scores.
 
 use crate::{Error, Result};
 use sae_core::sample::Sample;
 use serde_json::Value;
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The name of the group of samples that lack the field.
+/// The name of the group of samples that lack a field.
 const NONE: &str = "(none)";
+/// The most bins of a field of numbers.
+const BINS: usize = 1000;
 
 /// A group for every sample.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,35 +25,23 @@ impl Groups {
         Self { names: vec![String::new()], of: vec![0; samples] }
     }
 
-    /// Samples by the value of a column that their rows had. A dot leads into an object: `info.category`.
+    /// Samples by the values of columns that their rows had: `category`, or several, `category,country`. A dot leads into
+    /// an object, `info.category`; a colon and a number divide a field of numbers into that many bins of about equally
+    /// many samples, `year:4`. A list is the same group in any order.
     ///
     /// # Errors
-    /// No row has the field; those that there are, are named.
-    pub fn by_field(samples: &[Sample], field: &str) -> Result<Self> {
-        let values: Vec<Option<String>> = samples.iter().map(|sample| value(&sample.meta, field)).collect();
-        if values.iter().all(Option::is_none) {
-            let there: BTreeMap<&str, ()> = samples
-                .iter()
-                .filter_map(|s| s.meta.as_object())
-                .flatten()
-                .map(|(name, _)| (name.as_str(), ()))
-                .collect();
-            let there: Vec<_> = there.into_keys().take(30).collect();
-            let hint = match there.is_empty() {
-                true => "rows have no columns but their texts and images".to_string(),
-                false => format!("rows have {}", there.join(", ")),
-            };
-            return Err(Error::Request(format!("no row has a field {field} to group by\nhint: {hint}")));
-        }
-        let mut numbers: BTreeMap<&str, u32> = values.iter().flatten().map(|value| (value.as_str(), 0)).collect();
+    /// No row has the field (those that there are, are named); bins of a field that holds no numbers.
+    pub fn by_fields(samples: &[Sample], fields: &str) -> Result<Self> {
+        let whole = samples.iter().any(|sample| lookup(&sample.meta, fields).is_some());
+        let fields: Vec<&str> = if whole { vec![fields] } else { fields.split(',').map(str::trim).collect() };
+        let by_field = fields.iter().map(|field| by_field(samples, field)).collect::<Result<Vec<_>>>()?;
+        let groups = (0..samples.len()).map(|n| by_field.iter().map(|values| values[n].clone()).collect::<Vec<_>>());
+        let groups: Vec<Vec<Place>> = groups.collect();
+        let mut numbers: BTreeMap<&[Place], u32> = groups.iter().map(|group| (group.as_slice(), 0)).collect();
         numbers.values_mut().zip(0..).for_each(|(number, n)| *number = n);
-        let mut names: Vec<String> = numbers.keys().map(|name| name.to_string()).collect();
-        let of = values.iter().map(|value| value.as_ref().map_or(names.len() as u32, |value| numbers[value.as_str()]));
-        let of = of.collect();
-        if values.iter().any(Option::is_none) {
-            names.push(NONE.into());
-        }
-        Ok(Self { names, of })
+        let name = |group: &[Place]| group.iter().map(Place::name).collect::<Vec<_>>().join(" / ");
+        let names = numbers.keys().map(|group| name(group)).collect();
+        Ok(Self { names, of: groups.iter().map(|group| numbers[group.as_slice()]).collect() })
     }
 
     /// Samples in each group.
@@ -61,47 +50,104 @@ impl Groups {
         self.of.iter().for_each(|group| sizes[*group as usize] += 1);
         sizes
     }
-}
 
-fn value(meta: &Value, field: &str) -> Option<String> {
-    let direct = meta.get(field);
-    let found = direct.or_else(|| field.split('.').try_fold(meta, |value, name| value.get(name)))?;
-    match found {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
+    /// How many groups have a single sample.
+    pub fn singles(&self) -> usize {
+        self.sizes().iter().filter(|size| **size == 1).count()
     }
 }
 
-/// Shares `total` among groups in proportion to their sizes, by largest remainders (ties: the earlier group); while there
-/// is enough for it, every group that has members gets one.
-pub fn apportion(total: usize, sizes: &[usize]) -> Vec<usize> {
-    let all: usize = sizes.iter().sum();
-    let total = total.min(all);
-    if all == 0 {
-        return vec![0; sizes.len()];
-    }
-    // Sizes are counts of samples (u32), so that the products fit.
-    let product = |size: usize| total as u128 * size as u128;
-    let mut quota: Vec<usize> = sizes.iter().map(|size| (product(*size) / all as u128) as usize).collect();
-    let mut order: Vec<usize> = (0..sizes.len()).collect();
-    order.sort_by_key(|group| (Reverse(product(sizes[*group]) % all as u128), *group));
-    let rest = total - quota.iter().sum::<usize>();
-    order.iter().take(rest).for_each(|group| quota[*group] += 1);
-    for group in 0..sizes.len() {
-        let largest = (0..sizes.len()).max_by_key(|other| (quota[*other], Reverse(*other)));
-        if let Some(largest) = largest.filter(|l| quota[group] == 0 && sizes[group] > 0 && quota[*l] > 1) {
-            quota[largest] -= 1;
-            quota[group] = 1;
+/// Where a sample stands by one field; what lacks it comes last.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Value(String),
+    /// The number of a bin, and what it is called.
+    Bin(usize, String),
+    None,
+}
+
+impl Place {
+    fn name(&self) -> &str {
+        match self {
+            Self::Value(name) | Self::Bin(_, name) => name,
+            Self::None => NONE,
         }
     }
-    quota
+}
+
+fn by_field(samples: &[Sample], field: &str) -> Result<Vec<Place>> {
+    let values: Vec<Option<&Value>> = samples.iter().map(|sample| lookup(&sample.meta, field)).collect();
+    if values.iter().any(Option::is_some) {
+        return Ok(values.into_iter().map(|value| value.map_or(Place::None, |value| Place::Value(name(value)))).collect());
+    }
+    match field.rsplit_once(':').map(|(field, bins)| (field, bins.parse::<usize>())) {
+        Some((field, Ok(bins))) => by_bins(samples, field, bins),
+        _ => Err(no_field(samples, field)),
+    }
+}
+
+/// Samples by a field of numbers, in bins of about equally many samples; equal numbers are in the same bin.
+fn by_bins(samples: &[Sample], field: &str, bins: usize) -> Result<Vec<Place>> {
+    if !(2..=BINS).contains(&bins) {
+        return Err(Error::Request(format!("{bins} bins of {field}: expected 2 to {BINS}, as in {field}:4")));
+    }
+    let values: Vec<Option<&Value>> = samples.iter().map(|sample| lookup(&sample.meta, field)).collect();
+    if values.iter().all(Option::is_none) {
+        return Err(no_field(samples, field));
+    }
+    let number = |value: &Value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|x| x.is_finite());
+    if let Some(value) = values.iter().flatten().find(|value| number(value).is_none()) {
+        let text: String = value.to_string().chars().take(40).collect();
+        return Err(Error::Request(format!("bins of {field} need numbers, and a row has {text}\nhint: --by-group {field}")));
+    }
+    let numbers: Vec<Option<f64>> = values.into_iter().map(|value| value.and_then(number)).collect();
+    let mut sorted: Vec<f64> = numbers.iter().flatten().copied().collect();
+    sorted.sort_by(f64::total_cmp);
+    let bin = |x: f64| sorted.partition_point(|other| *other < x) * bins / sorted.len();
+    let mut ranges: BTreeMap<usize, [f64; 2]> = BTreeMap::new();
+    for x in &sorted {
+        ranges.entry(bin(*x)).or_insert([*x, *x])[1] = *x;
+    }
+    let place = |x: f64| {
+        let [low, high] = ranges[&bin(x)];
+        Place::Bin(bin(x), if low == high { low.to_string() } else { format!("{low} to {high}") })
+    };
+    Ok(numbers.into_iter().map(|x| x.map_or(Place::None, place)).collect())
+}
+
+fn no_field(samples: &[Sample], field: &str) -> Error {
+    let metas = samples.iter().filter_map(|sample| sample.meta.as_object()).flatten();
+    let there: BTreeSet<&str> = metas.map(|(name, _)| name.as_str()).collect();
+    let there: Vec<_> = there.into_iter().take(30).collect();
+    let hint = match there.is_empty() {
+        true => "rows have no columns but their texts and images".to_string(),
+        false => format!("rows have {}", there.join(", ")),
+    };
+    Error::Request(format!("no row has a field {field} to group by\nhint: {hint}"))
+}
+
+/// The value of a field that is there.
+fn lookup<'a>(meta: &'a Value, field: &str) -> Option<&'a Value> {
+    let direct = meta.get(field);
+    let found = direct.or_else(|| field.split('.').try_fold(meta, |value, name| value.get(name)))?;
+    (!found.is_null()).then_some(found)
+}
+
+fn name(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let mut items: Vec<String> = items.iter().map(Value::to_string).collect();
+            items.sort();
+            format!("[{}]", items.join(","))
+        }
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
     use serde_json::json;
 
     fn sample(meta: Value) -> Sample {
@@ -114,35 +160,29 @@ mod tests {
         let rows =
             [json!({"c": "b"}), json!({"c": 7}), json!({"c": null}), json!({"d": {"e": true}}), json!({"c": "b"})];
         let samples: Vec<_> = rows.into_iter().map(sample).collect();
-        let groups = Groups::by_field(&samples, "c").unwrap();
+        let groups = Groups::by_fields(&samples, "c").unwrap();
         assert_eq!((groups.names.join(" "), groups.of.clone()), ("7 b (none)".into(), vec![1, 0, 2, 2, 1]));
         assert_eq!(groups.sizes(), [1, 2, 2]);
-        assert_eq!(Groups::by_field(&samples, "d.e").unwrap().names, ["true", "(none)"]);
-        let said = Groups::by_field(&samples, "category").unwrap_err().to_string();
+        assert_eq!(Groups::by_fields(&samples, "d.e").unwrap().names, ["true", "(none)"]);
+        let said = Groups::by_fields(&samples, "category").unwrap_err().to_string();
         assert!(said.contains("no row has a field category") && said.contains("c, d"), "{said}");
     }
 
     #[test]
-    fn small_groups_are_not_erased_while_there_is_enough() {
-        assert_eq!(apportion(10, &[98, 1, 1]), [8, 1, 1]);
-        assert_eq!(apportion(2, &[98, 1, 1]), [1, 1, 0]);
-        assert_eq!(apportion(3, &[2, 0, 2]), [2, 0, 1]);
-        assert_eq!(apportion(9, &[2, 2]), [2, 2]);
-        assert_eq!(apportion(5, &[0, 0]), [0, 0]);
-    }
-
-    proptest! {
-        #[test]
-        fn a_budget_is_spent_and_no_group_gets_more_than_it_has(
-            sizes in prop::collection::vec(0usize..50, 1..8), total in 0usize..200
-        ) {
-            let quota = apportion(total, &sizes);
-            prop_assert_eq!(quota.iter().sum::<usize>(), total.min(sizes.iter().sum()));
-            prop_assert!(quota.iter().zip(&sizes).all(|(quota, size)| quota <= size));
-            let members = sizes.iter().filter(|size| **size > 0).count();
-            if total >= members {
-                prop_assert!(quota.iter().zip(&sizes).all(|(quota, size)| *quota > 0 || *size == 0));
-            }
-        }
+    fn several_fields_bins_and_lists() {
+        let rows = [json!({"c": "b", "y": 1}), json!({"c": "a", "y": 2}), json!({"c": "b", "y": 2}), json!({"c": "b", "y": 9.5}), json!({"y": null})];
+        let samples: Vec<_> = rows.into_iter().map(sample).collect();
+        let both = Groups::by_fields(&samples, "c, y").unwrap();
+        assert_eq!(both.names, ["a / 2", "b / 1", "b / 2", "b / 9.5", "(none) / (none)"]);
+        assert_eq!(both.singles(), 5);
+        let bins = Groups::by_fields(&samples, "y:2").unwrap();
+        assert_eq!((bins.names, bins.of), (["1 to 2", "9.5", "(none)"].map(String::from).to_vec(), vec![0, 0, 0, 1, 2]));
+        assert!(Groups::by_fields(&samples, "c:2").unwrap_err().to_string().contains("need numbers"));
+        assert!(Groups::by_fields(&samples, "y:1").unwrap_err().to_string().contains("expected 2 to"));
+        assert!(Groups::by_fields(&samples, "z:2").unwrap_err().to_string().contains("no row has a field z"));
+        let lists: Vec<_> = [json!({"t": ["a", "b"]}), json!({"t": ["b", "a"]})].into_iter().map(sample).collect();
+        assert_eq!(Groups::by_fields(&lists, "t").unwrap().names, [r#"["a","b"]"#]);
+        let odd = [sample(json!({"a,b": 1}))];
+        assert_eq!(Groups::by_fields(&odd, "a,b").unwrap().names, ["1"]);
     }
 }

@@ -13,6 +13,8 @@ pub enum Keep {
     AtLeast(f64),
     /// As much as the scores themselves suggest.
     Auto,
+    /// What the groups' own quotas say, and no more.
+    Quotas,
 }
 
 impl FromStr for Keep {
@@ -48,6 +50,7 @@ impl std::fmt::Display for Keep {
             Self::Count(count) => write!(f, "{count}"),
             Self::AtLeast(threshold) => write!(f, ">={threshold}"),
             Self::Auto => f.write_str("auto"),
+            Self::Quotas => f.write_str("quotas"),
         }
     }
 }

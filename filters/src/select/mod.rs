@@ -2,11 +2,13 @@
 
 pub mod alike;
 pub mod cover;
+mod division;
 mod groups;
 mod keep;
 pub mod signature;
 
-pub use groups::{Groups, apportion};
+pub use division::{Division, apportion};
+pub use groups::Groups;
 pub use keep::Keep;
 pub use signature::{Collect, Signatures};
 
@@ -17,10 +19,12 @@ use cover::{Candidate, cover};
 /// The rules of a selection.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'a> {
-    /// How much of every group.
+    /// How much to keep.
     pub keep: Keep,
     /// The groups.
     pub groups: &'a Groups,
+    /// How groups share that.
+    pub division: &'a Division,
     /// The samples' features, where one of the next two is asked for.
     pub signatures: Option<&'a Signatures>,
     /// Samples whose features are at least this similar (0 to 1) to those of a better one of their group do not stay.
@@ -38,6 +42,8 @@ pub enum Fate {
     NoScore,
     /// Others scored higher, or it scored below the threshold.
     Below,
+    /// It scored as much as the last of its group that stays; between equal scores the ids decided.
+    Tied,
     /// It is a near-duplicate of a better one.
     Alike {
         /// Number of that sample.
@@ -47,6 +53,8 @@ pub enum Fate {
     },
     /// Others show more that is new.
     Covered,
+    /// The decisions that were handed over do not keep it.
+    Decided,
 }
 
 impl Fate {
@@ -56,18 +64,21 @@ impl Fate {
             Self::Kept => "kept",
             Self::NoScore => "no score",
             Self::Below => "below threshold",
+            Self::Tied => "equal score",
             Self::Alike { .. } => "duplicate",
             Self::Covered => "adds little",
+            Self::Decided => "decisions",
         }
     }
 
     /// All of them, in the order of a report.
-    pub const REASONS: [&'static str; 4] = ["no score", "below threshold", "duplicate", "adds little"];
+    pub const REASONS: [&'static str; 6] =
+        ["no score", "below threshold", "equal score", "duplicate", "adds little", "decisions"];
 }
 
 /// What becomes of every sample. High scores stay; equal scores by id; samples without a score never do.
 ///
-/// A share is one of *all* samples, rounded to nearest, and is shared among groups as [`apportion`] says; so is a number.
+/// A share is one of *all* samples, rounded to nearest, and is shared among groups as [`Division`] says; so is a number.
 /// A threshold is the same for all groups. Near-duplicates are passed over, so that the next best takes their place.
 ///
 /// # Errors
@@ -77,21 +88,19 @@ pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Fat
     let ranked = rank(scores);
     let score = |n: u32| scores[n as usize].1.unwrap_or(f64::NEG_INFINITY);
     let group = |n: u32| rules.groups.of[n as usize];
-    let (quotas, threshold) = match rules.keep {
+    let (total, threshold) = match rules.keep {
         Keep::Share(share) => (Some((share * scores.len() as f64).round() as usize), f64::NEG_INFINITY),
         Keep::Count(count) => (Some(count), f64::NEG_INFINITY),
+        Keep::Quotas => (Some(0), f64::NEG_INFINITY),
         Keep::AtLeast(threshold) => (None, threshold),
         Keep::Auto => return request("--keep auto was not decided before the selection"),
     };
-    let quotas = match quotas {
-        Some(total) => apportion(total, &rules.groups.sizes()),
-        None if rules.diverse => {
-            return request(
-                "a threshold keeps all above it, so there is nothing to choose from\nhint: with --diverse, --keep a share or a number",
-            );
-        }
-        None => vec![usize::MAX; rules.groups.names.len()],
-    };
+    if total.is_none() && rules.diverse {
+        return request(
+            "a threshold keeps all above it, so there is nothing to choose from\nhint: with --diverse, --keep a share or a number",
+        );
+    }
+    let quotas = rules.division.quotas(total, rules.groups)?;
     let signatures = match (rules.signatures, rules.distinct.is_some() || rules.diverse) {
         (None, true) => return request("the samples' features are not at hand"),
         (Some(signatures), true) if signatures.len() != scores.len() => {
@@ -122,14 +131,68 @@ pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Fat
     }
     if let Some(signatures) = signatures.filter(|_| rules.diverse) {
         cover(signatures, &candidates, &quotas).iter().for_each(|n| fates[*n as usize] = Fate::Kept);
+        return Ok(fates);
+    }
+    let lowest = lowest(scores, rules.groups, &fates);
+    for &n in &ranked {
+        if fates[n as usize] == Fate::Below && lowest[group(n) as usize] == Some(score(n)) {
+            fates[n as usize] = Fate::Tied;
+        }
     }
     Ok(fates)
+}
+
+/// The lowest score that stays in each group.
+pub fn lowest(scores: &[(String, Option<f64>)], groups: &Groups, fates: &[Fate]) -> Vec<Option<f64>> {
+    let mut lowest: Vec<Option<f64>> = vec![None; groups.names.len()];
+    for ((group, fate), (_, score)) in groups.of.iter().zip(fates).zip(scores) {
+        if let (Fate::Kept, Some(score)) = (fate, score) {
+            let lowest = &mut lowest[*group as usize];
+            *lowest = Some(lowest.map_or(*score, |lowest| lowest.min(*score)));
+        }
+    }
+    lowest
+}
+
+/// Samples that score as much as the last of their group that stays, where some of them do not: their ids decided.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Ties {
+    /// Samples with such a score.
+    pub samples: u64,
+    /// Those of them that stay.
+    pub stay: u64,
+    /// The score, if it is the same in all groups.
+    pub score: Option<f64>,
+}
+
+impl Ties {
+    /// The ties of a selection; `None` if no sample lost one.
+    pub fn of(scores: &[(String, Option<f64>)], groups: &Groups, fates: &[Fate]) -> Option<Self> {
+        let mut tied: Vec<Option<f64>> = vec![None; groups.names.len()];
+        for ((group, fate), (_, score)) in groups.of.iter().zip(fates).zip(scores) {
+            if *fate == Fate::Tied {
+                tied[*group as usize] = *score;
+            }
+        }
+        let ties = |stays: bool| {
+            let of = groups.of.iter().zip(fates).zip(scores).filter(|((group, fate), (_, score))| {
+                let wanted = if stays { Fate::Kept } else { Fate::Tied };
+                **fate == wanted && score.is_some() && *score == tied[**group as usize]
+            });
+            of.count() as u64
+        };
+        let mut levels = tied.iter().flatten();
+        let first = *levels.next()?;
+        let (stay, go) = (ties(true), ties(false));
+        Some(Self { samples: stay + go, stay, score: levels.all(|score| *score == first).then_some(first) })
+    }
 }
 
 /// For every sample, whether it stays by its score alone.
 pub fn select(scores: &[(String, Option<f64>)], keep: Keep) -> Result<Vec<bool>> {
     let groups = Groups::one(scores.len());
-    let rules = Rules { keep, groups: &groups, signatures: None, distinct: None, diverse: false };
+    let division = &Division::Proportional;
+    let rules = Rules { keep, groups: &groups, division, signatures: None, distinct: None, diverse: false };
     Ok(choose(scores, &rules)?.into_iter().map(|fate| fate == Fate::Kept).collect())
 }
 
@@ -158,8 +221,8 @@ mod tests {
             values in prop::collection::vec(prop::option::of(0u8..10), 1..60), count in 1usize..80
         ) {
             let scores = scores(&values.iter().map(|s| s.map(f64::from)).collect::<Vec<_>>());
-            let kept = select(&scores, Keep::Count(count)).unwrap();
             let there = scores.iter().filter(|s| s.1.is_some()).count();
+            let kept = select(&scores, Keep::Count(count)).unwrap();
             prop_assert_eq!(kept.iter().filter(|k| **k).count(), count.min(there));
             let of = |stays: bool| scores.iter().zip(&kept).filter(move |(_, k)| **k == stays).filter_map(|((_, s), _)| *s);
             let (low, high) = (of(true).fold(f64::INFINITY, f64::min), of(false).fold(f64::NEG_INFINITY, f64::max));
@@ -167,6 +230,24 @@ mod tests {
             let by_threshold = select(&scores, Keep::AtLeast(5.0)).unwrap();
             prop_assert!(scores.iter().zip(by_threshold).all(|((_, s), k)| k == s.is_some_and(|s| s >= 5.0)));
         }
+    }
+
+    #[test]
+    fn equal_scores_are_told_from_low_ones() {
+        use Fate::{Below, Kept, NoScore, Tied};
+        let fates = |values: &[Option<f64>], keep| {
+            let (groups, division) = (Groups::one(values.len()), &Division::Proportional);
+            let rules = Rules { keep, groups: &groups, division, signatures: None, distinct: None, diverse: false };
+            choose(&scores(values), &rules)
+        };
+        let values = [Some(1.0), Some(0.0), Some(0.0), Some(-1.0), Some(0.0), None, Some(f64::NAN)];
+        let expected = [Kept, Kept, Tied, Below, Tied, NoScore, NoScore];
+        assert_eq!(fates(&values, Keep::Count(2)).unwrap(), expected);
+        assert!(!fates(&values, Keep::AtLeast(0.0)).unwrap().contains(&Tied));
+        let groups = Groups::one(values.len());
+        let ties = Ties::of(&scores(&values), &groups, &expected);
+        assert_eq!(ties, Some(Ties { samples: 3, stay: 1, score: Some(0.0) }));
+        assert_eq!(Ties::of(&scores(&values), &groups, &fates(&values, Keep::Count(1)).unwrap()), None);
     }
 
     #[test]
@@ -178,6 +259,7 @@ mod tests {
         let rules = Rules {
             keep: Keep::Count(3),
             groups: &groups,
+            division: &Division::Proportional,
             signatures: Some(&signatures),
             distinct: None,
             diverse: false,

@@ -4,10 +4,10 @@
 use super::image::{Carrier, extension};
 use super::row::Row;
 use super::stage::Output;
-use super::{Sink, talk};
+use super::{Contents, Sink, talk};
 use crate::{Error, Result};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -22,12 +22,14 @@ pub(super) struct Archives {
     open: Option<Output>,
     begun: usize,
     size: u64,
+    /// The kinds of members that rows have, each with the first row that has them.
+    kinds: BTreeMap<Vec<String>, String>,
 }
 
 impl Archives {
     /// Archives that end with the row that reaches `limit` bytes.
     pub fn new(out: &Path, limit: u64) -> Self {
-        Self { folder: out.to_path_buf(), limit, open: None, begun: 0, size: 0 }
+        Self { folder: out.to_path_buf(), limit, open: None, begun: 0, size: 0, kinds: BTreeMap::new() }
     }
 
     fn add(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
@@ -59,15 +61,21 @@ impl Archives {
 
 impl Sink for Archives {
     fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()> {
-        // A key ends at its first dot, so that the data set's own cannot serve; the row's `id` holds it.
+        // A key ends at its first dot, so that the data set's own cannot serve; it stays among the row's columns.
         let key = format!("{:09}", row.number);
         let fields = talk::row_of_parts(row, None);
         self.add(&format!("{key}.json"), Value::Object(fields).to_string().as_bytes())?;
+        let mut kinds = Vec::new();
         for (n, image) in row.images.iter().enumerate() {
             let (bytes, _) = images.embed(image)?;
             let bytes = bytes.unwrap_or_default();
-            let number = if row.images.len() == 1 { String::new() } else { format!(".{n}") };
-            self.add(&format!("{key}{number}.{}", extension(&bytes, &image.name)), &bytes)?;
+            let number = if row.images.len() == 1 { String::new() } else { format!("{n}.") };
+            let kind = format!("{number}{}", extension(&bytes, &image.name));
+            self.add(&format!("{key}.{kind}"), &bytes)?;
+            kinds.push(kind);
+        }
+        if self.kinds.len() < 2 {
+            self.kinds.entry(kinds).or_insert_with(|| row.key.clone());
         }
         if self.size >= self.limit {
             self.close()?;
@@ -75,11 +83,24 @@ impl Sink for Archives {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self) -> Result<Contents> {
         if self.begun == 0 {
+            self.begun = 1;
             self.open = Some(Output::new(&self.folder.join("data-00000.tar"))?);
         }
-        self.close()
+        self.close()?;
+        let mut contents = Contents::of((0..self.begun).map(|n| format!("data-{n:05}.tar").into()));
+        let mut kinds = self.kinds.iter().map(|(kinds, row)| match kinds.is_empty() {
+            true => format!("row {row} has no image"),
+            false => format!("row {row} has {}", kinds.join(", ")),
+        });
+        if let (Some(one), Some(other)) = (kinds.next(), kinds.next()) {
+            contents.notes.push(format!(
+                "`datasets` refuses archives whose rows have different kinds of images ({one}; {other}); the package \
+                 `webdataset` reads them, and `datasets` reads --format parquet"
+            ));
+        }
+        Ok(contents)
     }
 }
 

@@ -7,6 +7,7 @@ use arrow::array::{
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use serde_json::{Map, Value, json};
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 /// Names that an object may have and still be a structure.
@@ -34,16 +35,10 @@ pub struct Kinds(Vec<(String, Kind)>);
 
 impl Kinds {
     /// The kinds of all columns of these rows; columns in the order in which rows first have them.
-    pub fn of<'a>(rows: impl IntoIterator<Item = &'a Map<String, Value>>) -> Self {
+    pub fn of(rows: impl IntoIterator<Item = impl Borrow<Map<String, Value>>>) -> Self {
         let mut kinds = Vec::new();
-        rows.into_iter().for_each(|row| join_fields(&mut kinds, fields_of(row, 0)));
+        rows.into_iter().for_each(|row| join_fields(&mut kinds, fields_of(row.borrow(), 0)));
         Self(kinds)
-    }
-
-    /// Without the columns whose names are taken.
-    pub(super) fn without(mut self, taken: &[&str]) -> Self {
-        self.0.retain(|(name, _)| !taken.contains(&name.as_str()));
-        self
     }
 
     /// Fields, arrays and what Hugging Face calls them, of rows of these columns.

@@ -16,10 +16,12 @@ const LIMIT: u64 = 1 << 28;
 /// An image of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
-    /// Its path relative to the data set's folder, or a link; empty if the data set holds the image itself without a name.
+    /// The path or link by which the data set names it; empty if the data set holds the image itself without a name.
     pub name: PathBuf,
     /// Where it lies, if it is a file of its own.
     pub file: PathBuf,
+    /// Where it lies below the data set's folder, if it lies there (see [`below`]).
+    pub inside: Option<PathBuf>,
     /// Its bytes, if the data set holds them.
     pub bytes: Option<Vec<u8>>,
     /// Hex SHA-256 of its bytes when it was harvested.
@@ -69,10 +71,30 @@ impl Image {
         Error::Source { cause: cause.into(), path: path.clone() }
     }
 
-    /// Its name if that stays inside the folder it is relative to.
+    /// Its place below the data set's folder, if it is a file there.
     fn inside(&self) -> Option<&Path> {
-        (self.bytes.is_none() && !self.is_link() && is_inside(&self.name)).then_some(&self.name)
+        self.inside.as_deref().filter(|_| self.bytes.is_none() && !self.is_link())
     }
+}
+
+/// Where a file lies below a folder, by their names alone: `a/../b.png` is `b.png`. `None` if the path leads out of the
+/// folder or names no file in it.
+pub fn below(folder: &Path, file: &Path) -> Option<PathBuf> {
+    let plain = |path: &Path| {
+        let mut plain = PathBuf::new();
+        for component in path.components() {
+            match component {
+                Component::CurDir => {}
+                Component::ParentDir if plain.file_name().is_some() => drop(plain.pop()),
+                other => plain.push(other),
+            }
+        }
+        plain
+    };
+    let (folder, file) = (plain(folder), plain(file));
+    let inside = file.strip_prefix(&folder).ok()?;
+    let named = inside.file_name().is_some() && inside.components().all(|c| matches!(c, Component::Normal(_)));
+    named.then(|| inside.to_path_buf())
 }
 
 /// Whether a path stays inside the folder that it is relative to.
@@ -124,16 +146,39 @@ pub(super) struct Carrier {
     how: Images,
     placed: BTreeSet<PathBuf>,
     inside: u64,
+    left_behind: BTreeSet<PathBuf>,
 }
 
 impl Carrier {
     pub fn new(out: &Path, how: Images) -> Self {
-        Self { out: out.to_path_buf(), how, placed: BTreeSet::new(), inside: 0 }
+        Self { out: out.to_path_buf(), how, placed: BTreeSet::new(), inside: 0, left_behind: BTreeSet::new() }
     }
 
-    /// How many it has carried.
+    /// How many came along.
     pub fn carried(&self) -> u64 {
         self.placed.len() as u64 + self.inside
+    }
+
+    /// The images that rows name and that did not come along, since no copy could lie where the rows look for it.
+    pub fn left_behind(&self) -> &BTreeSet<PathBuf> {
+        &self.left_behind
+    }
+
+    /// Copies the image to where a row that is copied word for word will look for it. A row that names an absolute place, or
+    /// one outside the data set's folder, will look there, and the image is left behind.
+    pub fn along(&mut self, image: &Image) -> Result<()> {
+        if self.how == Images::Reference || image.bytes.is_some() || image.is_link() {
+            return Ok(());
+        }
+        match image.inside().filter(|_| !names_a_fixed_place(&image.name)) {
+            Some(name) if self.placed.contains(name) => {}
+            Some(name) => self.put(name.to_path_buf(), &image.read()?)?,
+            None => {
+                image.read()?;
+                self.left_behind.insert(image.name.clone());
+            }
+        }
+        Ok(())
     }
 
     /// Where rows find the image: a path relative to the folder if it is copied, else where it lies.
@@ -141,18 +186,21 @@ impl Carrier {
         if self.how == Images::Reference {
             return where_it_lies(image);
         }
-        if let Some(name) = image.inside().filter(|name| self.placed.contains(*name)) {
+        // A name that is not UTF-8 has no place in a text.
+        let inside = image.inside().filter(|name| name.to_str().is_some());
+        if let Some(name) = inside.filter(|name| self.placed.contains(*name)) {
             return Ok(slashed(name));
         }
         let bytes = image.read()?;
-        let name = match image.inside() {
-            Some(name) => name.to_path_buf(),
-            None => Path::new("images").join(self.name_of(image, &bytes)),
-        };
-        if self.placed.insert(name.clone()) {
-            put_file(&self.out.join(&name), &bytes)?;
-        }
-        Ok(slashed(&name))
+        let name = inside.map_or_else(|| Path::new("images").join(self.name_of(image, &bytes)), Path::to_path_buf);
+        let text = slashed(&name);
+        self.put(name, &bytes)?;
+        Ok(text)
+    }
+
+    fn put(&mut self, name: PathBuf, bytes: &[u8]) -> Result<()> {
+        let path = self.out.join(&name);
+        if self.placed.insert(name) { put_file(&path, bytes) } else { Ok(()) }
     }
 
     /// The image's bytes, to be put inside, and a name; no bytes but its place if it stays where it is.
@@ -173,6 +221,11 @@ impl Carrier {
     fn name_of(&self, image: &Image, bytes: &[u8]) -> String {
         format!("{}.{}", &image.sha256[..16], extension(bytes, &image.name))
     }
+}
+
+/// Whether a path means the same wherever the row that names it lies.
+fn names_a_fixed_place(name: &Path) -> bool {
+    name.is_absolute() || name.as_os_str().as_encoded_bytes().starts_with(b"file://")
 }
 
 fn where_it_lies(image: &Image) -> Result<String> {

@@ -3,8 +3,9 @@
 use super::image::Carrier;
 use super::row::Row;
 use super::stage::{Output, put_file};
-use super::{Sink, talk};
-use crate::Result;
+use super::{Contents, Names, Sink, talk};
+use crate::{Error, Result};
+use sae_core::sample::Role;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -27,8 +28,9 @@ impl Sink for Jsonl {
         put_line(&mut self.0, talk::row_of_parts(row, Some(images)))
     }
 
-    fn finish(&mut self) -> Result<()> {
-        self.0.finish()
+    fn finish(&mut self) -> Result<Contents> {
+        self.0.finish()?;
+        Ok(Contents::new("data.jsonl"))
     }
 }
 
@@ -54,28 +56,35 @@ impl Sink for Llava {
     fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()> {
         let mut turns = row.turns.clone();
         turns.extend(row.pair.as_ref().map(|[chosen, _]| talk::answer(chosen)));
-        let mut fields = Map::from_iter([("id".to_owned(), Value::from(row.key.clone()))]);
+        if row.turns.iter().any(|turn| turn.role == Role::System) {
+            let cause = "has a system turn, and LLaVA's training knows only human and gpt";
+            let hint = "hint: --format jsonl, parquet or sharegpt keeps it";
+            return Err(Error::Request(format!("the row {} {cause}\n{hint}", row.key)));
+        }
+        let mut fields = Map::new();
         match &place(row, images)?[..] {
             [] => {}
             [image] if !self.lists => drop(fields.insert("image".into(), image.as_str().into())),
             several => drop(fields.insert("image".into(), several.into())),
         }
         fields.insert("conversations".into(), talk::marked(row, &turns)?);
-        talk::add_meta(&mut fields, row);
+        fields.extend(row.columns.clone());
         self.out.put(if self.begun { b",\n" } else { b"[\n" })?;
         self.begun = true;
         self.out.put(Value::Object(fields).to_string().as_bytes())
     }
 
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self) -> Result<Contents> {
         self.out.put(if self.begun { b"\n]\n" } else { b"[]\n" })?;
-        self.out.finish()
+        self.out.finish()?;
+        Ok(Contents::new("llava.json"))
     }
 }
 
 /// Conversations and preference pairs, each in a file of its own with an entry of `dataset_info.json`.
 pub(super) struct Sharegpt {
     folder: PathBuf,
+    names: Names,
     /// Conversations, then pairs, from the first row on.
     files: [Option<Output>; 2],
 }
@@ -84,8 +93,8 @@ pub(super) struct Sharegpt {
 const SETS: [&str; 2] = ["sharegpt", "sharegpt_pairs"];
 
 impl Sharegpt {
-    pub fn new(out: &Path) -> Result<Self> {
-        Ok(Self { folder: out.to_path_buf(), files: [None, None] })
+    pub fn new(out: &Path, names: Names) -> Self {
+        Self { folder: out.to_path_buf(), names, files: [None, None] }
     }
 
     fn file(&mut self, set: usize) -> Result<&mut Output> {
@@ -100,8 +109,8 @@ impl Sharegpt {
 impl Sink for Sharegpt {
     fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()> {
         let conversation = talk::marked(row, &row.turns)?;
-        let mut fields =
-            Map::from_iter([("id".to_owned(), Value::from(row.key.clone())), ("conversations".into(), conversation)]);
+        let mut fields = self.names.identity(&row.columns);
+        fields.insert("conversations".into(), conversation);
         if let Some(pair) = &row.pair {
             for (name, answer) in ["chosen", "rejected"].into_iter().zip(pair) {
                 let turn = talk::marked(row, &[talk::answer(answer)])?;
@@ -113,14 +122,16 @@ impl Sink for Sharegpt {
         put_line(file, fields)
     }
 
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self) -> Result<Contents> {
         if self.files.iter().all(Option::is_none) {
             self.file(0)?;
         }
         let mut info = Map::new();
+        let mut contents = Contents::default();
         for (set, (name, file)) in SETS.into_iter().zip(&mut self.files).enumerate() {
             let Some(file) = file else { continue };
             file.finish()?;
+            contents.sets.insert(name.into(), vec![format!("{name}.jsonl").into()]);
             let mut columns = json!({ "messages": "conversations", "images": "images" });
             let mut entry = json!({ "file_name": format!("{name}.jsonl"), "formatting": "sharegpt" });
             if set == 1 {
@@ -132,6 +143,7 @@ impl Sink for Sharegpt {
             info.insert(name.into(), entry);
         }
         let text = format!("{:#}\n", Value::Object(info));
-        put_file(&self.folder.join("dataset_info.json"), text.as_bytes())
+        put_file(&self.folder.join("dataset_info.json"), text.as_bytes())?;
+        Ok(contents)
     }
 }

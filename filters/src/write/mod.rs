@@ -2,24 +2,29 @@
 //! the caller reads. A folder appears whole or not at all. Never touches the input, and knows no scores.
 
 mod archive;
+pub mod card;
 mod columns;
 mod image;
 mod lines;
+mod names;
 mod row;
-pub mod same;
+mod same;
 mod stage;
 mod table;
 mod talk;
 
 pub use columns::Kinds;
-pub use image::{Image, Images};
+pub use image::{Image, Images, below};
+pub use names::{Names, SAMPLE_ID};
 pub use row::{Part, Row, Turn};
 pub use stage::{Stage, check_folders};
 
 use crate::{Error, Result};
 use image::Carrier;
 use sae_core::sample::Sample;
-use std::path::Path;
+use serde_json::Map;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// What rows are written as.
@@ -36,7 +41,7 @@ pub enum Format {
     Llava,
     /// ShareGPT conversations as LLaMA-Factory reads them.
     Sharegpt,
-    /// Tables of preference pairs as TRL reads them.
+    /// Tables of prompts with an answer or two, as TRL reads them.
     Trl,
     /// Archives of JSON and images.
     Webdataset,
@@ -53,6 +58,11 @@ impl Format {
         ("trl", Self::Trl),
         ("webdataset", Self::Webdataset),
     ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, format)| *format == self).map_or("", |(name, _)| name)
+    }
 }
 
 impl FromStr for Format {
@@ -74,9 +84,44 @@ pub struct Written {
     pub images: u64,
 }
 
+/// What was written, and what people should know about it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// How much.
+    pub written: Written,
+    /// The files of rows, and what to say of them.
+    pub contents: Contents,
+    /// Images that rows name and that did not come along: their paths are absolute, or lead out of the data set's folder.
+    pub left_behind: BTreeSet<PathBuf>,
+}
+
+/// The files of rows that a writer made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Contents {
+    /// Files with the same columns by the name of their set, relative to the writer's folder.
+    pub sets: BTreeMap<String, Vec<PathBuf>>,
+    /// What readers should know, a sentence each.
+    pub notes: Vec<String>,
+}
+
+impl Contents {
+    /// The name of the only set.
+    const DEFAULT: &'static str = "default";
+
+    fn new(file: &str) -> Self {
+        Self::of([PathBuf::from(file)])
+    }
+
+    fn of(files: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self { sets: [(Self::DEFAULT.to_owned(), files.into_iter().collect())].into(), notes: Vec::new() }
+    }
+}
+
 /// What all rows have in common, which decides what columns hold.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Shape {
+    /// What their columns are called.
+    pub names: Names,
     /// Columns that are none of a conversation's.
     pub kinds: Kinds,
     /// Whether a row has more than one image: then all name theirs in lists.
@@ -84,11 +129,15 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The shape of the rows of these samples.
-    pub fn of(samples: &[Sample]) -> Self {
+    /// The shape of the rows of these samples, with a column for the score of this name.
+    pub fn of(samples: &[Sample], score: Option<&str>) -> Self {
+        let names = Names::new(samples, score);
+        let none = Map::new();
+        let columns = samples.iter().map(|s| names.columns(&s.id, s.meta.as_object().unwrap_or(&none), Some(0.0)));
         Self {
-            kinds: Kinds::of(samples.iter().filter_map(|sample| sample.meta.as_object())),
+            kinds: Kinds::of(columns),
             several_images: samples.iter().any(|sample| sample.images.len() > 1),
+            names,
         }
     }
 }
@@ -98,52 +147,71 @@ trait Sink {
     /// Takes a row.
     fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()>;
     /// Writes what is left.
-    fn finish(&mut self) -> Result<()>;
+    fn finish(&mut self) -> Result<Contents>;
 }
 
-/// Rows on their way into files of a format other than [`Format::Same`].
+/// Rows on their way into files.
 pub struct Writer {
     sink: Box<dyn Sink>,
+    names: Names,
     images: Carrier,
     rows: u64,
 }
 
+/// What rows are written from and to.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// The format.
+    pub format: Format,
+    /// The data set's folder.
+    pub root: &'a Path,
+    /// What becomes of images.
+    pub images: Images,
+    /// Bytes of images after which a table or an archive ends and the next begins.
+    pub shard: u64,
+}
+
 impl Writer {
-    /// A writer into the folder `out`, which exists. A file of tables or an archive ends once it holds `shard` bytes of
-    /// images.
+    /// A writer into the folder `out`, which exists.
     ///
     /// # Errors
     /// The disk; images that cannot be had as asked for.
-    pub fn new(format: Format, out: &Path, shape: &Shape, images: Images, shard: u64) -> Result<Self> {
-        let sink: Box<dyn Sink> = match format {
-            Format::Same => return Err(Error::Request("rows that stay as they are need no writer".into())),
+    pub fn new(job: &Job, out: &Path, shape: &Shape) -> Result<Self> {
+        let (kinds, names) = (|| shape.kinds.clone(), || shape.names.clone());
+        let sink: Box<dyn Sink> = match job.format {
+            Format::Same => Box::new(same::Verbatim::new(job.root, out, job.images)),
             Format::Jsonl => Box::new(lines::Jsonl::new(out)?),
             Format::Llava => Box::new(lines::Llava::new(out, shape.several_images)?),
-            Format::Sharegpt => Box::new(lines::Sharegpt::new(out)?),
-            Format::Parquet => Box::new(table::Tables::new(out, shape.kinds.clone(), false, shard)),
-            Format::Trl => Box::new(table::Tables::new(out, Kinds::default(), true, shard)),
-            Format::Webdataset if images == Images::Reference => {
+            Format::Sharegpt => Box::new(lines::Sharegpt::new(out, names())),
+            Format::Parquet => Box::new(table::Tables::new(out, kinds(), false, job.shard)),
+            Format::Trl => Box::new(table::Tables::new(out, kinds(), true, job.shard)),
+            Format::Webdataset if job.images == Images::Reference => {
                 let text = "archives hold their images\nhint: --images copy, or --format jsonl";
                 return Err(Error::Request(text.into()));
             }
-            Format::Webdataset => Box::new(archive::Archives::new(out, shard)),
+            Format::Webdataset => Box::new(archive::Archives::new(out, job.shard)),
         };
-        Ok(Self { sink, images: Carrier::new(out, images), rows: 0 })
+        Ok(Self { sink, names: names(), images: Carrier::new(out, job.images), rows: 0 })
     }
 
     /// Takes a row.
     ///
     /// # Errors
-    /// The row with what the format cannot express of it; the disk.
-    pub fn push(&mut self, row: &Row) -> Result<()> {
+    /// The row with what the format cannot express of it; an image that cannot be read, or has changed; the disk.
+    pub fn push(&mut self, mut row: Row) -> Result<()> {
         self.rows += 1;
-        self.sink.push(row, &mut self.images)
+        row.columns = self.names.columns(&row.id, &row.columns, row.score);
+        self.sink.push(&row, &mut self.images)
     }
 
     /// Writes what is left.
-    pub fn finish(mut self) -> Result<Written> {
-        self.sink.finish()?;
-        Ok(Written { rows: self.rows, images: self.images.carried() })
+    ///
+    /// # Errors
+    /// The disk; a file of the data set that has changed.
+    pub fn finish(mut self) -> Result<Report> {
+        let contents = self.sink.finish()?;
+        let written = Written { rows: self.rows, images: self.images.carried() };
+        Ok(Report { written, contents, left_behind: self.images.left_behind().clone() })
     }
 }
 

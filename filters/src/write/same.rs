@@ -1,12 +1,12 @@
 //! Writes chosen rows of a data set in the data set's own format: rows are copied as they stand, never parsed and
-//! printed anew, and the images that they name by relative path come along, or not. Never touches the input.
+//! printed anew, and the images that they name come along to where the copied rows look for them. Never touches the input.
 
-use super::image::{Images, is_inside};
-use super::{Written, archive};
+use super::image::{Carrier, Images, is_inside};
+use super::row::Row;
+use super::{Contents, Sink, archive};
 use crate::{Error, Result};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use sae_core::sample::Sample;
 use sae_core::{file, table};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,107 +17,118 @@ use std::path::{Path, PathBuf};
 /// The largest JSON array that is read whole; lines and tables have no bound.
 const ARRAY_LIMIT: u64 = 4 << 30;
 
-/// The rows to write, by file of the data set.
-#[derive(Clone, Debug, Default)]
-pub struct Rows {
-    /// Rows of each file, and the images that they name.
-    files: BTreeMap<PathBuf, (BTreeSet<u64>, BTreeSet<PathBuf>)>,
+/// Rows that are copied once all of them are known: file by file, in the order in which they lie there.
+pub(super) struct Verbatim {
+    root: PathBuf,
+    out: PathBuf,
+    images: Images,
+    rows: BTreeMap<PathBuf, BTreeSet<u64>>,
 }
 
-impl Rows {
-    /// The rows that samples came from, by their `file:row`.
-    ///
-    /// # Errors
-    /// A sample that does not say where it came from.
-    pub fn of<'a>(samples: impl Iterator<Item = &'a Sample>) -> Result<Self> {
-        let mut rows = Self::default();
-        for sample in samples {
-            let place = sample.source.rsplit_once(':').and_then(|(file, row)| Some((file, row.parse().ok()?)));
-            let (file, row) = place.filter(|(file, _)| is_inside(Path::new(file))).ok_or_else(|| {
-                Error::Request(format!("sample {} has no place in the data set: {:?}", sample.id, sample.source))
-            })?;
-            let (rows, images) = rows.files.entry(file.into()).or_default();
-            rows.insert(row);
-            images.extend(sample.images.iter().map(|i| PathBuf::from(&i.path)).filter(|p| is_inside(p)));
+impl Verbatim {
+    /// Copies rows of the data set in `root`, under the names that its files have there.
+    pub fn new(root: &Path, out: &Path, images: Images) -> Self {
+        Self { root: root.to_path_buf(), out: out.to_path_buf(), images, rows: BTreeMap::new() }
+    }
+}
+
+impl Sink for Verbatim {
+    fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()> {
+        let (file, number) = &row.source;
+        if !is_inside(file) {
+            let cause = format!("the sample {} has no place in the data set", row.id);
+            return Err(Error::Source { cause, path: file.clone() });
         }
-        Ok(rows)
+        if self.images == Images::Reference && Kind::of(file) == Kind::Picture {
+            let text = "pictures with captions are their own rows\nhint: --images copy, or --format jsonl";
+            return Err(Error::Request(text.into()));
+        }
+        self.rows.entry(file.clone()).or_default().insert(*number);
+        row.images.iter().try_for_each(|image| images.along(image))
     }
 
-    /// The files that hold the rows, in order.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.files.keys().map(PathBuf::as_path)
-    }
-
-    /// How many rows of a file there are.
-    pub fn count(&self, file: &Path) -> u64 {
-        self.files.get(file).map_or(0, |(rows, _)| rows.len() as u64)
-    }
-
-    /// Writes the rows, and the images they name, below `out` under the names that they have below `root`.
-    ///
-    /// # Errors
-    /// The disk; or an input file that no longer has the rows.
-    pub fn write(&self, root: &Path, out: &Path, carry: Images) -> Result<Written> {
-        let mut written = Written::default();
-        for (name, (rows, images)) in &self.files {
-            let (from, to) = (root.join(name), out.join(name));
-            let extension = name.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-            let copied = match extension.as_str() {
-                "parquet" => copy_table(&from, rows, &to)?,
-                "json" if is_array(&from)? => copy_array(&from, rows, &to)?,
-                "json" | "jsonl" | "ndjson" => copy_lines(&from, rows, &to)?,
-                "tar" => archive::copy_rows(&from, rows, &to)?,
-                "gz" | "tgz" => {
-                    let cause =
-                        "rows of packed archives are not copied as they stand\nhint: --format webdataset".into();
+    fn finish(&mut self) -> Result<Contents> {
+        let mut contents = Contents::default();
+        let mut pictures = false;
+        for (name, rows) in &self.rows {
+            let (from, to) = (self.root.join(name), self.out.join(name));
+            let copied = match Kind::of(name) {
+                Kind::Table => copy_table(&from, rows, &to)?,
+                Kind::Json if is_array(&from)? => copy_array(&from, rows, &to)?,
+                Kind::Json | Kind::Lines => copy_lines(&from, rows, &to)?,
+                Kind::Archive => archive::copy_rows(&from, rows, &to)?,
+                Kind::Picture => copy_words_beside(&from, &to)?,
+                Kind::Other => {
+                    let cause = "rows of such a file are not copied as they stand\nhint: --format parquet, jsonl or \
+                                 webdataset"
+                        .into();
                     return Err(Error::Source { cause, path: from });
                 }
-                // A picture is a row.
-                _ if carry == Images::Reference => {
-                    let text = "pictures with captions are their own rows\nhint: --images copy, or --format jsonl";
-                    return Err(Error::Request(text.into()));
-                }
-                _ => copy_captioned(&from, &to)?,
             };
             if copied != rows.len() as u64 {
                 let cause = format!("{copied} of {} chosen rows are still there: the file has changed", rows.len());
                 return Err(Error::Source { cause, path: from });
             }
-            written.rows += copied;
-            if carry == Images::Reference {
-                continue;
-            }
-            // Paths are relative to the file, in tables to the data set.
-            let folder = if extension == "parquet" { Path::new("") } else { name.parent().unwrap_or(Path::new("")) };
-            for image in images.iter().map(|image| folder.join(image)).filter(|image| root.join(image).is_file()) {
-                written.images += copy(&root.join(&image), &out.join(&image))? as u64;
+            match Kind::of(name) {
+                Kind::Picture => pictures = true,
+                _ => contents.sets.entry(extension(name)).or_default().push(name.clone()),
             }
         }
-        Ok(written)
+        if let (1, Some((_, files))) = (contents.sets.len(), contents.sets.pop_first()) {
+            contents.sets.insert(Contents::DEFAULT.into(), files);
+        }
+        if pictures {
+            let note = "`datasets` reads the images of a folder without the texts beside them; it reads --format parquet";
+            contents.notes.push(note.into());
+        }
+        Ok(contents)
     }
 }
 
-/// Copies a file unless it is there already; says whether it copied.
-fn copy(from: &Path, to: &Path) -> Result<bool> {
-    if to.exists() {
-        return Ok(false);
+/// What kind of file rows lie in.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Table,
+    Json,
+    Lines,
+    Archive,
+    /// A picture is a row.
+    Picture,
+    Other,
+}
+
+impl Kind {
+    fn of(file: &Path) -> Self {
+        match extension(file).as_str() {
+            "parquet" => Self::Table,
+            "json" => Self::Json,
+            "jsonl" | "ndjson" => Self::Lines,
+            "tar" => Self::Archive,
+            "png" | "jpg" | "jpeg" | "webp" | "gif" | "bmp" => Self::Picture,
+            _ => Self::Other,
+        }
     }
-    file::write(to, |out| {
+}
+
+fn extension(file: &Path) -> String {
+    file.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase()
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    Ok(file::write(to, |out| {
         let mut from = File::open(from).map_err(sae_core::Error::io("open", from))?;
         std::io::copy(&mut from, out).map_err(sae_core::Error::io("write", to))?;
         Ok(())
-    })?;
-    Ok(true)
+    })?)
 }
 
-/// A picture and the caption beside it: `key.jpg`, `key.txt`.
-fn copy_captioned(from: &Path, to: &Path) -> Result<u64> {
-    for extension in ["txt", "json"].map(|e| (from.with_extension(e), to.with_extension(e))) {
-        if extension.0.exists() {
-            copy(&extension.0, &extension.1)?;
+/// What is said beside a picture, in `key.txt` and `key.json`; the picture comes along as the row's image.
+fn copy_words_beside(picture: &Path, to: &Path) -> Result<u64> {
+    for (from, to) in ["txt", "json"].map(|e| (picture.with_extension(e), to.with_extension(e))) {
+        if from.exists() {
+            copy(&from, &to)?;
         }
     }
-    copy(from, to)?;
     Ok(1)
 }
 
@@ -175,21 +186,39 @@ fn copy_table(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Image, Job, Report, Shape, Writer, below};
     use super::*;
+    use crate::write::Format;
     use arrow::array::{Int64Array, StringArray};
-    use sae_core::sample::ImageRef;
+    use sha2::{Digest, Sha256};
     use std::fs;
 
-    fn sample(source: &str, image: &str) -> Sample {
-        let image = ImageRef { path: image.into(), width: 1, height: 1, sha256: String::new() };
-        Sample {
+    /// The row `number` of `file`, with an image that it names.
+    fn row(root: &Path, file: &str, number: u64, image: &str) -> Row {
+        let place = root.join(file).parent().unwrap().join(image);
+        let bytes = fs::read(&place).unwrap_or_default();
+        let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let image = Image {
+            name: image.into(), inside: below(root, &place), file: place, bytes: None, sha256,
+        };
+        Row {
+            number: 0,
             id: "id".into(),
             key: "key".into(),
-            text: String::new(),
-            images: vec![image],
-            source: source.into(),
-            meta: serde_json::Value::Null,
+            source: (file.into(), number),
+            score: None,
+            turns: vec![],
+            pair: None,
+            images: if bytes.is_empty() { vec![] } else { vec![image] },
+            columns: Default::default(),
         }
+    }
+
+    fn copy_rows(root: &Path, out: &Path, rows: Vec<Row>) -> Result<Report> {
+        let job = Job { format: Format::Same, root, images: Images::Copy, shard: 1 };
+        let mut writer = Writer::new(&job, out, &Shape::default())?;
+        rows.into_iter().try_for_each(|row| writer.push(row))?;
+        writer.finish()
     }
 
     #[test]
@@ -197,21 +226,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (root, out) = (dir.path().join("in"), dir.path().join("out"));
         fs::create_dir_all(root.join("sub/images")).unwrap();
-        for n in 0..3 {
+        for n in 0..4 {
             fs::write(root.join(format!("sub/images/{n}.png")), [n]).unwrap();
         }
+        fs::write(dir.path().join("outside.png"), "outside").unwrap();
         fs::write(root.join("sub/a.jsonl"), "{\"n\":0 ,\"x\":1e0}\n\n{\"n\":1}\n{\"n\":2,  \"ü\":3}").unwrap();
         fs::write(root.join("b.json"), " [{\"n\": 0}, {\"n\": 1.50}]").unwrap();
-        let samples = [
-            sample("sub/a.jsonl:0", "images/0.png"),
-            sample("sub/a.jsonl:2", "images/2.png"),
-            sample("b.json:1", "../../secret.png"),
+        let absolute = root.join("sub/images/3.png");
+        let rows = vec![
+            row(&root, "sub/a.jsonl", 0, "images/0.png"),
+            row(&root, "sub/a.jsonl", 2, "../sub/images/2.png"),
+            row(&root, "b.json", 0, absolute.to_str().unwrap()),
+            row(&root, "b.json", 1, "../outside.png"),
         ];
-        let written = Rows::of(samples.iter()).unwrap().write(&root, &out, Images::Copy).unwrap();
-        assert_eq!(written, Written { rows: 3, images: 2 });
+        let report = copy_rows(&root, &out, rows).unwrap();
+        assert_eq!((report.written.rows, report.written.images), (4, 2));
+        assert_eq!(report.left_behind, [absolute, "../outside.png".into()].into());
         assert_eq!(fs::read_to_string(out.join("sub/a.jsonl")).unwrap(), "{\"n\":0 ,\"x\":1e0}\n{\"n\":2,  \"ü\":3}\n");
         assert!(fs::read_to_string(out.join("b.json")).unwrap().contains("{\"n\": 1.50}"));
         assert!(out.join("sub/images/2.png").exists() && !out.join("sub/images/1.png").exists());
+        assert_eq!(report.contents.sets.keys().collect::<Vec<_>>(), ["json", "jsonl"]);
     }
 
     #[test]
@@ -226,8 +260,8 @@ mod tests {
         let schema = batch.schema().as_ref().clone().with_metadata(metadata);
         let batch = batch.with_schema(schema.into()).unwrap();
         table::write(&path, &batch).unwrap();
-        let samples = [sample("t.parquet:1", ""), sample("t.parquet:4", "")];
-        Rows::of(samples.iter()).unwrap().write(dir.path(), &dir.path().join("out"), Images::Copy).unwrap();
+        let rows = vec![row(dir.path(), "t.parquet", 1, ""), row(dir.path(), "t.parquet", 4, "")];
+        copy_rows(dir.path(), &dir.path().join("out"), rows).unwrap();
         let back = table::read(&dir.path().join("out/t.parquet"), &[]).unwrap();
         assert_eq!(back.schema().fields(), batch.schema().fields());
         let schema = table::schema(&dir.path().join("out/t.parquet")).unwrap();
@@ -239,10 +273,24 @@ mod tests {
     fn a_data_set_that_has_changed_and_paths_that_lead_out_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a.jsonl"), "{}\n").unwrap();
-        let rows = Rows::of([sample("a.jsonl:5", "")].iter()).unwrap();
-        let error = rows.write(dir.path(), &dir.path().join("out"), Images::Copy).unwrap_err().to_string();
+        let refused = |file: &str, number| {
+            let rows = vec![row(dir.path(), file, number, "")];
+            copy_rows(dir.path(), &dir.path().join("out"), rows).unwrap_err().to_string()
+        };
+        let error = refused("a.jsonl", 5);
         assert!(error.contains("0 of 1 chosen rows") && error.contains("a.jsonl"), "{error}");
-        assert!(Rows::of([sample("../a.jsonl:0", "")].iter()).is_err());
-        assert!(Rows::of([sample("nowhere", "")].iter()).is_err());
+        assert!(refused("../a.jsonl", 0).contains("no place in the data set"));
+        assert!(refused("a.rds", 0).contains("hint: --format"));
+    }
+
+    #[test]
+    fn an_image_that_is_gone_ends_the_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.jsonl"), "{}\n").unwrap();
+        fs::write(dir.path().join("a.png"), "x").unwrap();
+        let rows = vec![row(dir.path(), "a.jsonl", 0, "a.png")];
+        fs::remove_file(dir.path().join("a.png")).unwrap();
+        let error = copy_rows(dir.path(), &dir.path().join("out"), rows).unwrap_err().to_string();
+        assert!(error.contains("a.png"), "{error}");
     }
 }

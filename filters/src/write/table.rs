@@ -1,17 +1,18 @@
-//! Parquet tables of conversations and of preference pairs, with images as Hugging Face's `{bytes, path}`, and the
-//! metadata by which `datasets` knows them. Bounded memory: rows are written a group at a time.
+//! Parquet tables of conversations, of prompts with their answers, and of preference pairs, with images as Hugging Face's
+//! `{bytes, path}`, and the metadata by which `datasets` knows them. Bounded memory: rows are written a group at a time.
 
-use super::Sink;
 use super::columns::{Kinds, item, list, list_feature, text_feature};
 use super::image::Carrier;
 use super::row::{Part, Row, Turn};
 use super::talk::{answer, role};
+use super::{Contents, Sink};
 use crate::{Error, Result};
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use sae_core::sample::Role;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::fs::File;
@@ -28,8 +29,8 @@ type Waiting = (Row, Vec<(Option<Vec<u8>>, String)>);
 pub(super) struct Tables {
     folder: PathBuf,
     kinds: Kinds,
-    /// Only preference pairs, and only their columns.
-    pairs_only: bool,
+    /// Whether a single answer has a column of its own, apart from its prompt.
+    prompts: bool,
     limit: u64,
     layout: Option<Layout>,
     open: Option<(ArrowWriter<File>, PathBuf)>,
@@ -45,18 +46,20 @@ pub(super) struct Tables {
 #[derive(Clone, Copy, PartialEq)]
 enum Layout {
     Conversations,
+    /// The last turn, an answer, apart from the others.
+    Completions,
     Pairs,
 }
 
 impl Tables {
     /// Tables that end with the group of rows that reaches `limit` bytes of images.
-    pub fn new(folder: &Path, kinds: Kinds, pairs_only: bool, limit: u64) -> Self {
+    pub fn new(folder: &Path, kinds: Kinds, prompts: bool, limit: u64) -> Self {
         Self {
             folder: folder.to_path_buf(),
-            kinds: kinds.without(&["id", "images", "messages", "prompt", "chosen", "rejected"]),
-            pairs_only,
+            kinds,
+            prompts,
             limit,
-            layout: pairs_only.then_some(Layout::Pairs),
+            layout: None,
             open: None,
             begun: 0,
             size: 0,
@@ -97,14 +100,20 @@ impl Tables {
 
 impl Sink for Tables {
     fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()> {
-        let layout = if row.pair.is_some() { Layout::Pairs } else { Layout::Conversations };
+        let layout = match (&row.pair, self.prompts) {
+            (Some(_), _) => Layout::Pairs,
+            (None, true) => Layout::Completions,
+            (None, false) => Layout::Conversations,
+        };
+        let refused = |text: &str| Err(Error::Request(format!("the row {} {text}", row.key)));
         if *self.layout.get_or_insert(layout) != layout {
-            let text = match (layout, self.pairs_only) {
-                (Layout::Conversations, true) => "has one answer, and preference rows have two\nhint: --format parquet",
-                (Layout::Conversations, false) => "has one answer where the first has two\nhint: --format jsonl",
-                (Layout::Pairs, _) => "has two answers where the first has one\nhint: --format jsonl",
+            return match layout {
+                Layout::Pairs => refused("has two answers where the first has one\nhint: --format jsonl"),
+                _ => refused("has one answer where the first has two\nhint: --format jsonl"),
             };
-            return Err(Error::Request(format!("the row {} {text}", row.key)));
+        }
+        if layout == Layout::Completions && !ends_in_a_text_answer(&row.turns) {
+            return refused("does not end in an answer of text alone to a prompt\nhint: --format parquet");
         }
         let images = row.images.iter().map(|image| images.embed(image)).collect::<Result<Vec<_>>>()?;
         self.waiting += images.iter().filter_map(|(bytes, _)| Some(bytes.as_ref()?.len() as u64)).sum::<u64>();
@@ -114,12 +123,19 @@ impl Sink for Tables {
         if self.rows.len() >= GROUP.0 || self.waiting >= GROUP.1 { self.write_group() } else { Ok(()) }
     }
 
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self) -> Result<Contents> {
         if !self.rows.is_empty() || self.begun == 0 {
             self.write_group()?;
         }
-        self.close()
+        self.close()?;
+        Ok(Contents::of((0..self.begun).map(|n| format!("data-{n:05}.parquet").into())))
     }
+}
+
+/// Whether there is a prompt, and behind it an answer without images.
+fn ends_in_a_text_answer(turns: &[Turn]) -> bool {
+    let answer = turns.last().filter(|turn| turn.role == Role::Assistant && !turn.parts.contains(&Part::Image));
+    turns.len() > 1 && answer.is_some()
 }
 
 fn writer(path: &Path, batch: &RecordBatch) -> Result<ArrowWriter<File>> {
@@ -134,11 +150,16 @@ fn writer(path: &Path, batch: &RecordBatch) -> Result<ArrowWriter<File>> {
 type Column = (Field, ArrayRef, Value);
 
 fn batch(rows: &[Waiting], layout: Layout, kinds: &Kinds) -> RecordBatch {
-    let ids: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|(row, _)| &row.key)));
-    let mut columns = vec![(Field::new("id", DataType::Utf8, true), ids, text_feature()), images(rows)];
+    let mut columns = vec![images(rows)];
     let turns: Vec<&[Turn]> = rows.iter().map(|(row, _)| &row.turns[..]).collect();
     match layout {
         Layout::Conversations => columns.push(messages("messages", &turns)),
+        Layout::Completions => {
+            let split: Vec<_> = turns.iter().map(|turns| turns.split_at(turns.len().saturating_sub(1))).collect();
+            let (prompts, answers): (Vec<_>, Vec<_>) = split.into_iter().unzip();
+            columns.push(messages("prompt", &prompts));
+            columns.push(messages("completion", &answers));
+        }
         Layout::Pairs => {
             columns.push(messages("prompt", &turns));
             for (side, name) in ["chosen", "rejected"].into_iter().enumerate() {
@@ -148,7 +169,7 @@ fn batch(rows: &[Waiting], layout: Layout, kinds: &Kinds) -> RecordBatch {
             }
         }
     }
-    columns.extend(kinds.columns(&rows.iter().map(|(row, _)| &row.meta).collect::<Vec<_>>()));
+    columns.extend(kinds.columns(&rows.iter().map(|(row, _)| &row.columns).collect::<Vec<_>>()));
     let features: Map<String, Value> =
         columns.iter().map(|(field, _, feature)| (field.name().clone(), feature.clone())).collect();
     let metadata = json!({ "info": { "features": features } }).to_string();

@@ -32,9 +32,9 @@ pub(super) fn answer(text: &str) -> Turn {
     Turn { role: Role::Assistant, parts: vec![Part::Text(text.to_owned())] }
 }
 
-/// A row of parts: `id`, `images`, `messages` or `prompt`, `chosen` and `rejected`, and its other columns.
+/// A row of parts: `images`, `messages` or `prompt`, `chosen` and `rejected`, and its other columns.
 pub(super) fn row_of_parts(row: &Row, images: Option<Vec<String>>) -> Map<String, Value> {
-    let mut fields = Map::from_iter([("id".to_owned(), Value::from(row.key.clone()))]);
+    let mut fields = Map::new();
     if let Some(images) = images {
         fields.insert("images".into(), images.into());
     }
@@ -46,15 +46,8 @@ pub(super) fn row_of_parts(row: &Row, images: Option<Vec<String>>) -> Map<String
             fields.insert("rejected".into(), parts(&[answer(rejected)]));
         }
     }
-    add_meta(&mut fields, row);
+    fields.extend(row.columns.clone());
     fields
-}
-
-/// Adds the row's other columns, but for those whose names are taken.
-pub(super) fn add_meta(fields: &mut Map<String, Value>, row: &Row) {
-    for (name, value) in &row.meta {
-        fields.entry(name.as_str()).or_insert_with(|| value.clone());
-    }
 }
 
 /// `{"from": "human", "value": "<image>\n..."}`.

@@ -14,36 +14,49 @@ fn sha256(bytes: &[u8]) -> String {
 
 /// A row with one image that the data set holds itself.
 fn row(number: u32, text: &str) -> Row {
-    let image = Image { name: "".into(), file: "".into(), bytes: Some(PIXEL.to_vec()), sha256: sha256(PIXEL) };
+    let image = Image { name: "".into(), file: "".into(), inside: None, bytes: Some(PIXEL.to_vec()), sha256: sha256(PIXEL) };
     Row {
         number,
+        id: format!("id-{number}"),
+        source: ("data.jsonl".into(), number.into()),
+        score: Some(0.5),
         key: format!("row.{number}"),
         turns: vec![Turn { role: Role::User, parts: vec![Part::Image, Part::Text(text.into())] }, talk::answer("Yes.")],
         pair: None,
         images: vec![image],
-        meta: Map::from_iter([("n".to_owned(), Value::from(number))]),
+        columns: Map::from_iter([("n".to_owned(), Value::from(number))]),
     }
 }
 
-fn write(format: Format, images: Images, shard: u64, rows: &[Row]) -> Result<(tempfile::TempDir, Written)> {
+fn write(format: Format, images: Images, shard: u64, rows: &[Row]) -> Result<(tempfile::TempDir, Report)> {
     let dir = tempfile::tempdir().unwrap();
-    let shape = Shape { kinds: Kinds::of(rows.iter().map(|row| &row.meta)), several_images: false };
-    let mut writer = Writer::new(format, dir.path(), &shape, images, shard)?;
-    rows.iter().try_for_each(|row| writer.push(row))?;
+    let sample = |row: &Row| sae_core::sample::Sample {
+        id: row.id.clone(),
+        key: row.key.clone(),
+        text: String::new(),
+        images: vec![],
+        source: String::new(),
+        meta: Value::Object(row.columns.clone()),
+    };
+    let shape = Shape::of(&rows.iter().map(sample).collect::<Vec<_>>(), Some("pmi"));
+    let job = Job { format, root: Path::new("unused"), images, shard };
+    let mut writer = Writer::new(&job, dir.path(), &shape)?;
+    rows.iter().try_for_each(|row| writer.push(row.clone()))?;
     Ok((dir, writer.finish()?))
 }
 
 #[test]
 fn images_that_the_data_holds_become_files_once() {
     let (dir, written) = write(Format::Jsonl, Images::Copy, 1, &[row(0, "a"), row(1, "b")]).unwrap();
-    assert_eq!(written, Written { rows: 2, images: 1 });
+    assert_eq!(written.written, Written { rows: 2, images: 1 });
     let text = fs::read_to_string(dir.path().join("data.jsonl")).unwrap();
     let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     let image = first["images"][0].as_str().unwrap();
     assert!(image.starts_with("images/") && image.ends_with(".png"), "{image}");
     assert_eq!(fs::read(dir.path().join(image)).unwrap(), PIXEL);
     assert_eq!(first["messages"][0]["content"], json!([{"type": "image"}, {"type": "text", "text": "a"}]));
-    assert_eq!(first["n"], 0);
+    let columns = [&first["n"], &first["sample_id"], &first["pmi"]];
+    assert_eq!(columns, [&json!(0), &json!("id-0"), &json!(0.5)]);
 }
 
 #[test]
@@ -71,9 +84,15 @@ fn what_a_format_cannot_say_is_refused_with_a_way_out() {
     let held = refused(Format::Jsonl, Images::Reference, &[row(0, "a")]);
     assert!(held.contains("--images copy"), "{held}");
     assert!(refused(Format::Webdataset, Images::Reference, &[]).contains("--images copy"));
-    assert!(refused(Format::Trl, Images::Copy, &[row(0, "a")]).contains("one answer"));
+    let alone = Row { turns: vec![Turn { role: Role::User, parts: vec![Part::Image] }], ..row(0, "a") };
+    assert!(refused(Format::Trl, Images::Copy, &[alone]).contains("does not end in an answer"));
+    let mut system = row(0, "a");
+    system.turns.insert(0, Turn { role: Role::System, parts: vec![Part::Text("Be brief.".into())] });
+    assert!(refused(Format::Llava, Images::Copy, &[system]).contains("system turn"));
     let pair = Row { pair: Some(["x".into(), "y".into()]), ..row(1, "a") };
-    assert!(refused(Format::Parquet, Images::Copy, &[row(0, "a"), pair]).contains("hint: --format jsonl"));
+    for format in [Format::Parquet, Format::Trl] {
+        assert!(refused(format, Images::Copy, &[row(0, "a"), pair.clone()]).contains("hint: --format jsonl"));
+    }
     let mut changed = row(0, "a");
     changed.images[0].bytes = Some(b"other".to_vec());
     assert!(refused(Format::Parquet, Images::Copy, &[changed]).contains("has changed"));
@@ -90,9 +109,34 @@ fn names_that_lead_out_of_the_folder_are_not_followed() {
     fs::write(dir.path().join("a.png"), PIXEL).unwrap();
     let mut outside = row(0, "a");
     outside.images[0] =
-        Image { name: "../../a.png".into(), file: dir.path().join("a.png"), bytes: None, sha256: sha256(PIXEL) };
+        Image { name: "../../a.png".into(), file: dir.path().join("a.png"), inside: None, bytes: None, sha256: sha256(PIXEL) };
     let (out, written) = write(Format::Sharegpt, Images::Copy, 1, &[outside]).unwrap();
-    assert_eq!(written.images, 1);
+    assert_eq!(written.written.images, 1);
+    assert_eq!(fs::read_dir(out.path().join("images")).unwrap().count(), 1);
+}
+
+#[test]
+fn archives_of_different_kinds_of_images_are_said() {
+    let mut jpeg = row(1, "a");
+    let bytes = b"\xff\xd8\xffnot much of a picture either".to_vec();
+    jpeg.images[0] = Image { sha256: sha256(&bytes), bytes: Some(bytes), ..jpeg.images[0].clone() };
+    let (_dir, report) = write(Format::Webdataset, Images::Copy, 1 << 20, &[row(0, "a"), jpeg, row(2, "a")]).unwrap();
+    let note = &report.contents.notes[0];
+    assert!(note.contains("row.0 has png; row row.1 has jpg") || note.contains("row.1 has jpg; row row.0 has png"), "{note}");
+    let (_dir, report) = write(Format::Webdataset, Images::Copy, 1 << 20, &[row(0, "a"), row(2, "a")]).unwrap();
+    assert!(report.contents.notes.is_empty());
+}
+
+#[test]
+fn a_name_that_is_not_utf_8_gives_way_to_one_that_is() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let name = Path::new(std::ffi::OsStr::from_bytes(b"caf\xe9.png"));
+    fs::write(dir.path().join(name), PIXEL).unwrap();
+    let file = dir.path().join(name);
+    let image = Image { name: name.into(), inside: below(dir.path(), &file), file, bytes: None, sha256: sha256(PIXEL) };
+    let named = Row { images: vec![image], ..row(0, "a") };
+    let (out, _) = write(Format::Jsonl, Images::Copy, 1, std::slice::from_ref(&named)).unwrap();
     assert_eq!(fs::read_dir(out.path().join("images")).unwrap().count(), 1);
 }
 
@@ -100,7 +144,7 @@ fn names_that_lead_out_of_the_folder_are_not_followed() {
 fn nothing_at_all_is_still_a_file() {
     for (format, file) in [(Format::Parquet, "data-00000.parquet"), (Format::Webdataset, "data-00000.tar")] {
         let (dir, written) = write(format, Images::Copy, 1, &[]).unwrap();
-        assert!(dir.path().join(file).exists() && written == Written::default());
+        assert!(dir.path().join(file).exists() && written.written == Written::default());
     }
     let (dir, _) = write(Format::Llava, Images::Copy, 1, &[]).unwrap();
     assert_eq!(fs::read_to_string(dir.path().join("llava.json")).unwrap(), "[]\n");

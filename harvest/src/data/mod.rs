@@ -9,6 +9,7 @@ mod columns;
 mod csv;
 mod fetch;
 mod fields;
+mod filtered;
 mod folder;
 mod format;
 mod image;

@@ -5,7 +5,7 @@ use super::fetch::Fetch;
 use super::format::{self, Format};
 use super::notes::Notes;
 use super::record::Record;
-use super::{imagefolder, layout, parquet, schema, shards};
+use super::{filtered, imagefolder, layout, parquet, schema, shards};
 use crate::{Error, Result};
 use sae_core::path_text;
 use serde_json::Value;
@@ -79,6 +79,9 @@ impl Source {
         }
         let meta = fs::metadata(path).map_err(Error::io("read", path))?;
         let notes = Notes::default();
+        if let Some(filtered) = filtered::open(path).filter(|_| meta.is_dir()) {
+            return Self::open(&filtered.rows)?.images_in(filtered.images_root);
+        }
         if meta.is_dir() {
             return Ok(Self::of_files(path, layout::files(path, &notes)?, notes));
         }
@@ -109,14 +112,14 @@ impl Source {
         self.files.iter().map(|file| format::open(file)?.count(file)).sum()
     }
 
-    /// The same data set, whose paths of images are relative to this folder.
+    /// The same data set, whose paths of images are relative to this folder; without one, as they were.
     ///
     /// # Errors
     /// There is no such folder.
     pub fn images_in(self, root: Option<PathBuf>) -> Result<Self> {
         match &root {
             Some(folder) if !folder.is_dir() => Err(Error::data(folder)("the images root is not a folder")),
-            _ => Ok(Self { images_root: root, ..self }),
+            _ => Ok(Self { images_root: root.or(self.images_root), ..self }),
         }
     }
 

@@ -1,22 +1,23 @@
 //! `sae filter`: decides which samples stay, and writes the rows of both sides with a manifest.
 
+mod input;
 mod manifest;
 pub(super) mod rows;
 
 pub use manifest::Filtered;
 
-use super::{Opened, Outcome, only};
-use crate::args::{Device, Filter, OfSae};
+use super::Outcome;
+use crate::args::{Device, Filter};
 use crate::terminal::{self, count, table};
 use anyhow::{Context, Result, bail};
-use filters::keep;
-use filters::scores::read_column;
-use filters::select::{Collect, Fate, Groups, Keep, Rules, Signatures, choose};
-use filters::write::{Format, Images, Shape, Stage, Writer, Written, check_folders, same};
+use filters::decisions::Decisions;
+use filters::select::{Fate, Keep};
+use filters::write::card;
+use filters::write::{Format, Images, Job, Report, Shape, Stage, Writer, check_folders};
+use input::Input;
 use sae_core::Run;
-use sae_core::sample::Sample;
-use sae_core::store::{STEP, StoreRecord, load_samples};
-use serde_json::{Value, json};
+use sae_core::store::{STEP, StoreRecord};
+use serde_json::json;
 use std::path::Path;
 
 /// Bytes of images after which a table or an archive ends and the next begins.
@@ -25,20 +26,20 @@ const SHARD: u64 = 512 << 20;
 /// Runs the command.
 pub fn run(args: &Filter, dry: bool) -> Result<Outcome> {
     let run = Run::open(&args.run)?;
-    let tables = run.list("scores").into_iter().filter_map(|f| f.strip_suffix(".parquet").map(String::from)).collect();
-    let sae = only(&args.sae, tables, "score table", "sae score")?;
     check_folders(&folders(args))?;
-    let input = Input::read(&run, &sae, args)?;
+    let input = Input::read(&run, args)?;
     if dry {
-        let needs_features = args.distinct.is_some() || args.diverse;
-        let fates = (!needs_features).then(|| input.choose(args, None)).transpose()?;
-        let keep = fates.map(|fates| fates.iter().filter(|fate| **fate == Fate::Kept).count());
-        let of = input.scores.len();
-        return Outcome::plan(
-            json!({ "command": "filter", "by": args.by, "keep": keep, "of": of, "pass": needs_features }),
-        );
+        let fates = input.choose(args, None)?;
+        let keep = fates.as_ref().map(|fates| fates.iter().filter(|fate| **fate == Fate::Kept).count());
+        let of = input.samples.len();
+        return Outcome::plan(json!({
+            "command": "filter", "by": args.by, "decisions": args.decisions, "keep": keep, "of": of,
+            "pass": fates.is_none(),
+        }));
     }
-    let filtered = write(&run, &sae, &input, args)?;
+    input.warnings(args).iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let filtered = write(&run, &input, args)?;
+    filtered.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
     let text = describe(&filtered, args);
     Outcome::new(filtered, text)
 }
@@ -48,9 +49,12 @@ pub fn plain(run: &Run, sae: &str, by: &str, keep: Keep, folders: [&Path; 2], de
     let args = Filter {
         run: run.root().to_path_buf(),
         sae: Some(sae.into()),
-        by: by.into(),
-        keep,
+        by: Some(by.into()),
+        keep: Some(keep),
+        decisions: None,
         by_group: None,
+        equal_groups: false,
+        quota: Vec::new(),
         distinct: None,
         diverse: false,
         out: folders[0].to_path_buf(),
@@ -59,181 +63,115 @@ pub fn plain(run: &Run, sae: &str, by: &str, keep: Keep, folders: [&Path; 2], de
         images: Images::Copy,
         device,
     };
-    write(run, sae, &Input::read(run, sae, &args)?, &args)
+    write(run, &Input::read(run, &args)?, &args)
 }
 
 fn folders(args: &Filter) -> Vec<&Path> {
     [Some(&args.out), args.dropped.as_ref()].into_iter().flatten().map(|folder| folder.as_path()).collect()
 }
 
-/// What decides: samples with their scores and groups.
-struct Input {
-    samples: Vec<Sample>,
-    scores: Vec<(String, Option<f64>)>,
-    groups: Groups,
-    keep: Keep,
-}
-
-impl Input {
-    fn read(run: &Run, sae: &str, args: &Filter) -> Result<Self> {
-        let scores = read_column(&run.scores(sae), &args.by)?;
-        let samples = load_samples(run)?;
-        let wrong = samples.iter().zip(&scores).position(|(sample, (id, _))| sample.id != *id);
-        if let Some(n) = wrong.or((samples.len() != scores.len()).then(|| samples.len().min(scores.len()))) {
-            let (own, there) = (samples.len(), scores.len());
-            let path = run.scores(sae);
-            bail!(
-                "the scores are of other samples than the run's (from sample {n} on; {there} scores, {own} samples)\n\
-                 hint: run `sae score` again: {}",
-                path.display()
-            );
-        }
-        let groups = match &args.by_group {
-            None => Groups::one(samples.len()),
-            Some(field) => Groups::by_field(&samples, field)?,
-        };
-        let keep = decide(args, &run.scores(sae), &scores)?;
-        Ok(Self { samples, scores, groups, keep })
-    }
-
-    fn choose(&self, args: &Filter, signatures: Option<&Signatures>) -> Result<Vec<Fate>> {
-        let (groups, distinct, diverse) = (&self.groups, args.distinct, args.diverse);
-        Ok(choose(&self.scores, &Rules { keep: self.keep, groups, signatures, distinct, diverse })?)
-    }
-}
-
-/// `auto` as a threshold: what `sae score` estimated for the column, or else what the scores alone suggest.
-fn decide(args: &Filter, table: &Path, scores: &[(String, Option<f64>)]) -> Result<Keep> {
-    if args.keep != Keep::Auto {
-        return Ok(args.keep);
-    }
-    if args.by == super::score::PMI_TOKEN {
-        let by = super::score::PMI_APART;
-        bail!("--keep auto knows no {} of mismatched pairs\nhint: --by {by} --keep auto, or a share", args.by);
-    }
-    let estimate = match keep::saved(table, &args.by)? {
-        Some(saved) => Some(saved),
-        None => keep::keep_auto(&scores.iter().map(|(_, score)| *score).collect::<Vec<_>>()),
-    };
-    let by = &args.by;
-    let estimate = estimate.with_context(|| format!("too few samples have a score {by} to say how many to keep"))?;
-    Ok(Keep::AtLeast(estimate.threshold))
-}
-
 /// Selects and writes both sides.
-fn write(run: &Run, sae: &str, input: &Input, args: &Filter) -> Result<Filtered> {
+fn write(run: &Run, input: &Input, args: &Filter) -> Result<Filtered> {
     check_folders(&folders(args))?;
-    let signatures = match args.distinct.is_some() || args.diverse {
-        true => Some(signatures(run, sae, input.samples.len(), args)?),
-        false => None,
+    let fates = match (input.choose(args, None)?, &input.sae) {
+        (Some(fates), _) => fates,
+        (None, Some(sae)) => {
+            let signatures = input::signatures(run, sae, input.samples.len(), args)?;
+            input.choose(args, Some(&signatures))?.context("the samples' features decide")?
+        }
+        (None, None) => bail!("decisions need no features"),
     };
-    let fates = input.choose(args, signatures.as_ref())?;
-    drop(signatures);
     if !fates.contains(&Fate::Kept) {
         let without = fates.iter().filter(|fate| **fate == Fate::NoScore).count();
-        bail!("no sample would stay: --keep {} by {} ({without} of {} have no score)", args.keep, args.by, fates.len());
+        match (&args.by, args.keep) {
+            (Some(by), Some(keep)) => {
+                bail!("no sample would stay: --keep {keep} by {by} ({without} of {} have no score)", fates.len())
+            }
+            (Some(by), None) => bail!("no sample would stay by {by} ({without} of {} have no score)", fates.len()),
+            _ => bail!("no sample would stay: the decisions keep none of {}", fates.len()),
+        }
     }
     let record: StoreRecord = run.noted(STEP)?.context("run.json does not say where the data came from")?;
-    let root = record.spec.arguments["data_root"].as_str().context("run.json does not say where the data lies")?;
-    let root = Path::new(root);
-    if !root.is_dir() {
-        bail!("the data set is not where it was when the run was made\nhint: put it back: {}", root.display());
-    }
-
-    let kept: Vec<bool> = fates.iter().map(|fate| *fate == Fate::Kept).collect();
+    let data = rows::Data::of(&record)?;
+    let shape = Shape::of(&input.samples, args.by.as_deref());
     let stages = [Some(Stage::new(&args.out)?), args.dropped.as_deref().map(Stage::new).transpose()?];
-    let places = stages.each_ref().map(|stage| stage.as_ref().map(Stage::folder));
-    let written = match args.format {
-        Format::Same => write_same(root, &input.samples, &kept, places, args.images)?,
-        format => {
-            let mapping = serde_json::from_value(record.spec.arguments["map"].clone()).unwrap_or_default();
-            write_as(format, root, &mapping, &input.samples, &kept, places, args.images)?
-        }
-    };
-    let filtered = Filtered::new(run, sae, input, &fates, args, &record, root, written)?;
+    let reports = write_rows(input, &fates, &data, &shape, stages.each_ref().map(Option::as_ref), args)?;
+    let filtered = Filtered::new(run, input, &fates, args, &record, &data.root, &shape, reports[0].clone())?;
     let [out, dropped] = stages;
+    for (side, (stage, report)) in [&out, &dropped].into_iter().zip(&reports).enumerate() {
+        let Some(stage) = stage else { continue };
+        manifest::write(stage.folder(), &filtered)?;
+        card::write(stage.folder(), &report.contents, &filtered.about(side == 0))?;
+    }
     if let Some(stage) = dropped {
         stage.commit()?;
     }
     if let Some(stage) = out {
-        manifest::write(stage.folder(), &filtered, input, &fates)?;
+        let Input { samples, scores, groups, .. } = input;
+        Decisions { samples, scores, groups, fates: &fates }.write(stage.folder())?;
         stage.commit()?;
     }
     Ok(filtered)
 }
 
-/// The features of every sample, by one pass over the activations with the threshold that the scores were made with.
-fn signatures(run: &Run, sae: &str, samples: usize, args: &Filter) -> Result<Signatures> {
-    let of = OfSae { run: run.root().to_path_buf(), sae: Some(sae.into()), device: args.device };
-    let opened = Opened::new(&of)?;
-    let note: Value = run.noted(&format!("score/{sae}"))?.unwrap_or_default();
-    let threshold =
-        note["threshold"].as_f64().context("run.json lacks the scores' threshold\nhint: run `sae score`")?;
-    let mut collect = Collect::new(samples, opened.saved.weights.d_sae, threshold as f32);
-    opened.pass("features", &mut [&mut collect])?;
-    Ok(collect.finish())
-}
-
-fn write_same(
-    root: &Path,
-    samples: &[Sample],
-    kept: &[bool],
-    places: [Option<&Path>; 2],
-    images: Images,
-) -> Result<Written> {
-    let mut written = [Written::default(); 2];
-    for ((place, written), stays) in places.into_iter().zip(&mut written).zip([true, false]) {
-        if let Some(place) = place {
-            let side = samples.iter().zip(kept).filter(|(_, kept)| **kept == stays).map(|(sample, _)| sample);
-            *written = same::Rows::of(side)?.write(root, place, images)?;
-        }
-    }
-    Ok(written[0])
-}
-
-fn write_as(
-    format: Format,
-    root: &Path,
-    mapping: &harvest::data::Mapping,
-    samples: &[Sample],
-    kept: &[bool],
-    places: [Option<&Path>; 2],
-    images: Images,
-) -> Result<Written> {
-    let shape = Shape::of(samples);
-    let open = |place: &Path| Writer::new(format, place, &shape, images, SHARD);
-    let mut writers = [places[0].map(open).transpose()?, places[1].map(open).transpose()?];
-    let bar = terminal::bar("rows", samples.len() as u64);
-    let wanted = |n: usize| places[!kept[n] as usize].is_some();
-    rows::each(root, mapping, samples, wanted, |n, row| {
+/// Writes the rows of both sides, as far as they have a folder.
+fn write_rows(
+    input: &Input,
+    fates: &[Fate],
+    data: &rows::Data,
+    shape: &Shape,
+    stages: [Option<&Stage>; 2],
+    args: &Filter,
+) -> Result<[Report; 2]> {
+    let job = Job { format: args.format, root: &data.root, images: args.images, shard: SHARD };
+    let open = |stage: &Stage| -> Result<Writer> {
+        let folder = stage.folder().join(card::ROWS);
+        std::fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(Writer::new(&job, &folder, shape)?)
+    };
+    let [out, dropped] = stages;
+    let mut writers = [out.map(open).transpose()?, dropped.map(open).transpose()?];
+    let side = |n: usize| (fates[n] != Fate::Kept) as usize;
+    let bar = terminal::bar("rows", input.samples.len() as u64);
+    let wanted = |n: usize| stages[side(n)].is_some();
+    data.each(&input.samples, wanted, |n, mut row| {
         bar.inc(1);
-        match &mut writers[!kept[n] as usize] {
-            Some(writer) => Ok(writer.push(&row)?),
+        row.score = input.scores[n].1;
+        match &mut writers[side(n)] {
+            Some(writer) => Ok(writer.push(row)?),
             None => Ok(()),
         }
     })?;
     bar.finish_and_clear();
+    let finish = |writer: Option<Writer>| writer.map(Writer::finish).transpose();
     let [out, dropped] = writers;
-    if let Some(writer) = dropped {
-        writer.finish()?;
-    }
-    Ok(out.map(Writer::finish).transpose()?.unwrap_or_default())
+    let dropped = finish(dropped)?.unwrap_or_default();
+    Ok([finish(out)?.unwrap_or_default(), dropped])
 }
 
 fn describe(filtered: &Filtered, args: &Filter) -> String {
-    let mut text = format!(
-        "kept {} of {} samples by {} (lowest that stayed: {:.4})\n",
-        count(filtered.kept.rows),
-        count(filtered.kept.rows + filtered.dropped),
-        args.by,
-        filtered.threshold.unwrap_or(f64::NAN),
-    );
+    let (kept, all) = (count(filtered.kept.rows), count(filtered.kept.rows + filtered.dropped));
+    let mut text = match &args.by {
+        Some(by) => {
+            let lowest = filtered.threshold.unwrap_or(f64::NAN);
+            format!("kept {kept} of {all} samples by {by} (lowest that stayed: {lowest:.4})\n")
+        }
+        None => format!("kept {kept} of {all} samples\n"),
+    };
+    if let Some(ties) = filtered.ties {
+        let score = match ties.score {
+            Some(score) => format!("score {score:.4}, the threshold"),
+            None => "score as much as the last of their group that stays".into(),
+        };
+        let (tied, stay) = (count(ties.samples), count(ties.stay));
+        text += &format!("{tied} of {all} samples {score}; {stay} of them stay, chosen by id\n");
+    }
     let reasons = filtered.reasons.iter().filter(|(_, n)| **n > 0);
     let reasons: Vec<_> = reasons.map(|(reason, n)| format!("{} {reason}", count(*n))).collect();
     if !reasons.is_empty() {
         text += &format!("dropped: {}\n", reasons.join(", "));
     }
-    if args.by_group.is_some() {
+    if filtered.groups.len() > 1 {
         let mut rows = vec![["group", "samples", "kept", "lowest"].map(String::from).to_vec()];
         rows.extend(filtered.groups.iter().map(|group| {
             let lowest = group.threshold.map_or("-".into(), |score| format!("{score:.4}"));

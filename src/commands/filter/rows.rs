@@ -1,93 +1,118 @@
 //! The rows that samples came from, read again from the data set, as the writers of `filters` take them.
 
-use anyhow::{Result, bail};
-use filters::write::{Image, Part, Row, Turn};
+use anyhow::{Context, Result, bail};
+use filters::write::{Image, Part, Row, Turn, below};
 use harvest::data::{self, ImageFile, Mapping, Record, Source};
 use sae_core::sample::Sample;
+use sae_core::store::StoreRecord;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-/// Hands over the row of every wanted sample, by its number, in the order of the data.
-///
-/// # Errors
-/// A file that cannot be read; a row that is not there any more, or another than the one that was harvested.
-pub(in crate::commands) fn each(
-    root: &Path,
-    mapping: &Mapping,
-    samples: &[Sample],
-    wanted: impl Fn(usize) -> bool,
-    mut take: impl FnMut(usize, Row) -> Result<()>,
-) -> Result<()> {
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    let (mut files, mut seen) = (Vec::new(), HashSet::new());
-    for (n, sample) in samples.iter().enumerate().filter(|(n, _)| wanted(*n)) {
-        let Some((file, _)) = sample.source.rsplit_once(':') else {
-            bail!("the sample {} does not say where it came from: {}", sample.id, sample.source);
-        };
-        if seen.insert(file) {
-            files.push(file);
+/// The data set of a run.
+pub struct Data {
+    /// Its folder.
+    pub root: PathBuf,
+    mapping: Mapping,
+}
+
+impl Data {
+    /// The data set that a run was harvested from.
+    ///
+    /// # Errors
+    /// The run does not say where it is, or it is not there any more.
+    pub fn of(record: &StoreRecord) -> Result<Self> {
+        let arguments = &record.spec.arguments;
+        let root = arguments["data_root"].as_str().context("run.json does not say where the data lies")?;
+        if !Path::new(root).is_dir() {
+            bail!("the data set is not where it was when the run was made\nhint: put it back: {root}");
         }
-        places.insert(&sample.source, n);
+        let mapping = serde_json::from_value(arguments["map"].clone()).unwrap_or_default();
+        Ok(Self { root: root.into(), mapping })
     }
-    let pictures = files.first().is_some_and(|file| is_picture(Path::new(file)));
-    for file in if pictures { vec![""] } else { files } {
-        let (source, folder) = match pictures {
-            true => (Source::open(root)?, Path::new("")),
-            false => (Source::open(&root.join(file))?, Path::new(file).parent().unwrap_or(Path::new(""))),
-        };
-        for row in source.rows(mapping)? {
-            let row = row?;
-            let place = match row.source.rsplit_once(':') {
-                Some((_, number)) if !pictures => format!("{file}:{number}"),
-                _ => row.source.clone(),
+
+    /// Hands over the row of every wanted sample, by its number, in the order of the data.
+    ///
+    /// # Errors
+    /// A file that cannot be read; a row that is not there any more, or another than the one that was harvested.
+    pub fn each(
+        &self,
+        samples: &[Sample],
+        wanted: impl Fn(usize) -> bool,
+        mut take: impl FnMut(usize, Row) -> Result<()>,
+    ) -> Result<()> {
+        let root = &self.root;
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        let (mut files, mut seen) = (Vec::new(), HashSet::new());
+        for (n, sample) in samples.iter().enumerate().filter(|(n, _)| wanted(*n)) {
+            let Some((file, _)) = sample.place() else {
+                bail!("the sample {} does not say where it came from: {}", sample.id, sample.source);
             };
-            let Some(n) = places.remove(place.as_str()) else { continue };
-            let record = match row.record {
-                Ok(record) => record,
-                Err(reason) => bail!("the row has changed since it was harvested ({reason}): {place}"),
-            };
-            // Names of pictures are relative to their own folders.
-            let folder = if pictures { Path::new(&place).parent().unwrap_or(folder) } else { folder };
-            let own_key = row.key != row.number.to_string();
-            take(n, understood(record, own_key.then_some(&row.key), &samples[n], n, folder)?)?;
+            if seen.insert(file) {
+                files.push(file);
+            }
+            places.insert(&sample.source, n);
+        }
+        let pictures = files.first().is_some_and(|file| is_picture(Path::new(file)));
+        for file in if pictures { vec![""] } else { files } {
+            let source = if pictures { Source::open(root)? } else { Source::open(&root.join(file))? };
+            for row in source.rows(&self.mapping)? {
+                let row = row?;
+                let place = match row.source.rsplit_once(':') {
+                    Some((_, number)) if !pictures => format!("{file}:{number}"),
+                    _ => row.source.clone(),
+                };
+                let Some(n) = places.remove(place.as_str()) else { continue };
+                let record = match row.record {
+                    Ok(record) => record,
+                    Err(reason) => bail!("the row has changed since it was harvested ({reason}): {place}"),
+                };
+                let own_key = row.key != row.number.to_string();
+                take(n, self.understood(record, own_key.then_some(&row.key), &samples[n], n)?)?;
+            }
+        }
+        match places.len() {
+            0 => Ok(()),
+            missing => bail!("{missing} rows are not there any more: the data set has changed: {}", root.display()),
         }
     }
-    match places.len() {
-        0 => Ok(()),
-        missing => bail!("{missing} rows are not there any more: the data set has changed: {}", root.display()),
+
+    fn understood(&self, record: Record, key: Option<&String>, sample: &Sample, n: usize) -> Result<Row> {
+        let same_key = key.is_none_or(|key| *key == sample.key);
+        if !same_key || record.images.len() != sample.images.len() {
+            bail!("the row is another than the one that was harvested as {}: {}", sample.key, sample.source);
+        }
+        let part = |part: data::Part| match part {
+            data::Part::Text(text) => Part::Text(text),
+            data::Part::Image(_) => Part::Image,
+        };
+        let turn = |turn: data::Turn| Turn { role: turn.role, parts: turn.parts.into_iter().map(part).collect() };
+        let image = |(image, known): (ImageFile, &sae_core::sample::ImageRef)| Image {
+            name: image.path.into(),
+            inside: below(&self.root, &image.file),
+            file: image.file,
+            bytes: image.bytes,
+            sha256: known.sha256.clone(),
+        };
+        let (file, number) = sample.place().unwrap_or_default();
+        Ok(Row {
+            number: n as u32,
+            id: sample.id.clone(),
+            key: sample.key.clone(),
+            source: (file.into(), number),
+            score: None,
+            turns: record.turns.into_iter().map(turn).collect(),
+            pair: record.pair.map(|pair| [pair.chosen, pair.rejected]),
+            images: record.images.into_iter().zip(&sample.images).map(image).collect(),
+            columns: match record.meta {
+                Value::Object(columns) => columns,
+                _ => Default::default(),
+            },
+        })
     }
 }
 
 fn is_picture(path: &Path) -> bool {
     let known = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
     path.extension().is_some_and(|extension| known.iter().any(|known| extension.eq_ignore_ascii_case(known)))
-}
-
-fn understood(record: Record, key: Option<&String>, sample: &Sample, n: usize, folder: &Path) -> Result<Row> {
-    let same_key = key.is_none_or(|key| *key == sample.key);
-    if !same_key || record.images.len() != sample.images.len() {
-        bail!("the row is another than the one that was harvested as {}: {}", sample.key, sample.source);
-    }
-    let part = |part: data::Part| match part {
-        data::Part::Text(text) => Part::Text(text),
-        data::Part::Image(_) => Part::Image,
-    };
-    let turn = |turn: data::Turn| Turn { role: turn.role, parts: turn.parts.into_iter().map(part).collect() };
-    let image = |(image, known): (ImageFile, &sae_core::sample::ImageRef)| {
-        let own = image.bytes.is_none() && !image.path.contains("://");
-        let name = if own { folder.join(&image.path) } else { PathBuf::from(&image.path) };
-        Image { name, file: image.file, bytes: image.bytes, sha256: known.sha256.clone() }
-    };
-    Ok(Row {
-        number: n as u32,
-        key: sample.key.clone(),
-        turns: record.turns.into_iter().map(turn).collect(),
-        pair: record.pair.map(|pair| [pair.chosen, pair.rejected]),
-        images: record.images.into_iter().zip(&sample.images).map(image).collect(),
-        meta: match record.meta {
-            Value::Object(meta) => meta,
-            _ => Default::default(),
-        },
-    })
 }

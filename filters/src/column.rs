@@ -1,0 +1,179 @@
+//! One column of a score table, whoever wrote the table: this program, or pandas, polars, DuckDB and others that read it,
+//! added a column and wrote it again. They choose other types for the same values, and may change the order of the rows.
+
+use crate::{Error, Result};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use sae_core::sample::Sample;
+use sae_core::table;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+
+/// The scores of the samples of a run, in their order: the column `name` of the table at `path`. Numbers of any type and
+/// booleans (1 and 0) are scores; a null and NaN are none. Rows are matched by `id`, and by `sample` where the table has it.
+///
+/// # Errors
+/// There is no table or no such column, the column holds no numbers, or the rows are not those of the samples.
+pub fn read_column(path: &Path, name: &str, samples: &[Sample]) -> Result<Vec<Option<f64>>> {
+    if !path.exists() {
+        let path = path.to_path_buf();
+        return Err(
+            sae_core::Error::Run { cause: "there are no scores\nhint: run `sae score` first".into(), path }.into()
+        );
+    }
+    let all = table::read(path, &[])?;
+    let schema = all.schema();
+    let scores = schema.fields().iter().filter(|field| !KEYS.contains(&field.name().as_str()) && is_score(field.data_type()));
+    let scores: Vec<&str> = scores.map(|field| field.name().as_str()).collect();
+    if !scores.contains(&name) {
+        let there = scores.join(", ");
+        return Err(Error::Request(match all.column_by_name(name) {
+            Some(column) => format!(
+                "the column {name} holds {}, and a score is a number or a boolean; there are {there}",
+                column.data_type()
+            ),
+            None => format!("there is no score {name}; there are {there}"),
+        }));
+    }
+    let values = table::cast(path, &all, name, &DataType::Float64)?;
+    let values = values.as_primitive::<Float64Type>();
+    let score = |row: usize| (values.is_valid(row)).then(|| values.value(row)).filter(|score| !score.is_nan());
+    Ok(rows_of(path, &all, samples)?.into_iter().map(score).collect())
+}
+
+/// Columns of numbers that are no scores.
+const KEYS: [&str; 3] = ["sample", "n_text", "n_image"];
+
+fn is_score(kind: &DataType) -> bool {
+    match kind {
+        DataType::Dictionary(_, values) => is_score(values),
+        kind => kind.is_numeric() || matches!(kind, DataType::Boolean | DataType::Null),
+    }
+}
+
+/// The row of each sample.
+fn rows_of(path: &Path, all: &RecordBatch, samples: &[Sample]) -> Result<Vec<usize>> {
+    let ids = table::cast(path, all, "id", &DataType::Utf8)?;
+    let ids = ids.as_string::<i32>();
+    let numbers = match all.column_by_name("sample") {
+        Some(_) => Some(table::cast(path, all, "sample", &DataType::Int64)?),
+        None => None,
+    };
+    let numbers = numbers.as_ref().map(|numbers| numbers.as_primitive::<Int64Type>());
+    let mut of_id: BTreeMap<&str, VecDeque<usize>> = BTreeMap::new();
+    if numbers.is_none() {
+        // Samples that say the same have the same id: their rows are taken in order.
+        samples.iter().enumerate().for_each(|(n, sample)| of_id.entry(&sample.id).or_default().push_back(n));
+    }
+    let mut rows: Vec<Option<usize>> = vec![None; samples.len()];
+    let mut strangers = 0;
+    for row in 0..all.num_rows() {
+        let id = if ids.is_valid(row) { ids.value(row) } else { "" };
+        let number = match numbers {
+            Some(numbers) => usize::try_from(numbers.value(row)).ok().filter(|_| numbers.is_valid(row)),
+            None => of_id.get_mut(id).and_then(VecDeque::pop_front),
+        };
+        let own = number.filter(|n| samples.get(*n).is_some_and(|sample| sample.id == id) && rows[*n].is_none());
+        match own {
+            Some(number) => rows[number] = Some(row),
+            None => strangers += 1,
+        }
+    }
+    let without = rows.iter().position(Option::is_none);
+    if strangers > 0 || without.is_some() {
+        let first = without.map_or(String::new(), |n| format!(" sample {n} has no score;"));
+        return Err(Error::Source {
+            cause: format!(
+                "the scores are of other samples than the run's ({} rows, {} samples;{first} {strangers} rows are of no \
+                 sample)\nhint: run `sae score` again, or keep `sample` and `id` of every row as they were",
+                all.num_rows(),
+                samples.len(),
+            ),
+            path: path.to_path_buf(),
+        });
+    }
+    Ok(rows.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{
+        ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Float32Array, Float64Array, Int32Array, LargeStringArray,
+        StringArray, StringViewArray, UInt32Array,
+    };
+    use arrow::datatypes::Int32Type;
+    use std::sync::Arc;
+
+    fn samples() -> Vec<Sample> {
+        let sample = |id: &str| {
+            let [key, text, source] = Default::default();
+            Sample { id: id.into(), key, text, images: vec![], source, meta: serde_json::Value::Null }
+        };
+        ["a", "b", "a"].map(sample).to_vec()
+    }
+
+    fn read(columns: Vec<(&str, ArrayRef)>, name: &str) -> Result<Vec<Option<f64>>, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scores.parquet");
+        let columns = columns.into_iter().map(|(name, array)| (name, array, true));
+        table::write(&path, &RecordBatch::try_from_iter_with_nullable(columns).unwrap()).unwrap();
+        read_column(&path, name, &samples()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn columns_of_every_kind_of_number_are_read() {
+        let ids: [ArrayRef; 4] = [
+            Arc::new(StringArray::from(vec!["a", "b", "a"])),
+            Arc::new(LargeStringArray::from(vec!["a", "b", "a"])),
+            Arc::new(StringViewArray::from(vec!["a", "b", "a"])),
+            Arc::new(DictionaryArray::<Int32Type>::from_iter(["a", "b", "a"])),
+        ];
+        for ids in ids {
+            let decimals = Decimal128Array::from(vec![Some(150), None, Some(-25)]).with_precision_and_scale(5, 2).unwrap();
+            let columns: Vec<(&str, ArrayRef)> = vec![
+                ("id", ids),
+                ("f64", Arc::new(Float64Array::from(vec![Some(1.5), None, Some(f64::NAN)]))),
+                ("f32", Arc::new(Float32Array::from(vec![1.5, 0.5, -1.0]))),
+                ("int", Arc::new(Int32Array::from(vec![3, -2, 1]))),
+                ("flag", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None]))),
+                ("decimal", Arc::new(decimals)),
+                ("text", Arc::new(StringArray::from(vec!["1", "2", "3"]))),
+            ];
+            let values = |name| read(columns.clone(), name);
+            assert_eq!(values("f64"), Ok(vec![Some(1.5), None, None]));
+            assert_eq!(values("f32"), Ok(vec![Some(1.5), Some(0.5), Some(-1.0)]));
+            assert_eq!(values("int"), Ok(vec![Some(3.0), Some(-2.0), Some(1.0)]));
+            assert_eq!(values("flag"), Ok(vec![Some(1.0), Some(0.0), None]));
+            assert_eq!(values("decimal"), Ok(vec![Some(1.5), None, Some(-0.25)]));
+            assert!(values("text").unwrap_err().contains("holds Utf8"));
+            assert!(values("beauty").unwrap_err().contains("there are f64, f32, int, flag, decimal"));
+        }
+    }
+
+    #[test]
+    fn rows_in_another_order_are_matched_and_others_refused() {
+        let table = |ids: Vec<&str>, numbers: Option<Vec<u32>>| {
+            let scores: Vec<f64> = (0..ids.len()).map(|n| n as f64).collect();
+            let mut columns: Vec<(&str, ArrayRef)> =
+                vec![("id", Arc::new(StringArray::from(ids))), ("x", Arc::new(Float64Array::from(scores)))];
+            if let Some(numbers) = numbers {
+                columns.push(("sample", Arc::new(UInt32Array::from(numbers))));
+            }
+            read(columns, "x")
+        };
+        assert_eq!(table(vec!["b", "a", "a"], Some(vec![1, 2, 0])), Ok(vec![Some(2.0), Some(0.0), Some(1.0)]));
+        assert_eq!(table(vec!["b", "a", "a"], None), Ok(vec![Some(1.0), Some(0.0), Some(2.0)]));
+        let refused = [
+            (vec!["b", "a"], None),
+            (vec!["b", "a", "c"], None),
+            (vec!["b", "a", "a", "a"], None),
+            (vec!["a", "b", "a"], Some(vec![0, 2, 1])),
+            (vec!["a", "b", "a", "a"], Some(vec![0, 1, 2, 2])),
+        ];
+        for (ids, numbers) in refused {
+            let said = table(ids.clone(), numbers).unwrap_err();
+            assert!(said.contains("of other samples than the run's") && said.contains("hint"), "{ids:?}: {said}");
+        }
+    }
+}

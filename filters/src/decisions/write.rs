@@ -1,0 +1,92 @@
+//! `decisions.csv` and `decisions.parquet`: what became of every sample, a line each. Both hold the same, and both can be
+//! edited and handed to `sae filter --decisions`.
+
+use crate::Result;
+use crate::select::{Fate, Groups};
+use arrow::array::{BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use sae_core::sample::Sample;
+use sae_core::{file, table};
+use std::io::Write;
+use std::path::Path;
+
+/// What became of samples, in their order.
+#[derive(Clone, Copy, Debug)]
+pub struct Decisions<'a> {
+    /// The samples.
+    pub samples: &'a [Sample],
+    /// Their ids and scores.
+    pub scores: &'a [(String, Option<f64>)],
+    /// Their groups.
+    pub groups: &'a Groups,
+    /// What became of them.
+    pub fates: &'a [Fate],
+}
+
+impl Decisions<'_> {
+    /// Writes both files into a folder.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        write_csv(&folder.join("decisions.csv"), self)?;
+        Ok(table::write(&folder.join("decisions.parquet"), &self.table())?)
+    }
+
+    fn table(&self) -> RecordBatch {
+        let samples = || self.samples.iter();
+        let group = |group: &u32| Some(self.groups.names[*group as usize].as_str()).filter(|name| !name.is_empty());
+        let places: Vec<(&str, u64)> = samples().map(|sample| sample.place().unwrap_or((&sample.source, 0))).collect();
+        let fates = || self.fates.iter().copied();
+        table::batch(vec![
+            table::column("sample", UInt32Array::from_iter_values(0..self.samples.len() as u32)),
+            table::column("id", StringArray::from_iter_values(samples().map(|sample| &sample.id))),
+            table::column("key", StringArray::from_iter_values(samples().map(|sample| &sample.key))),
+            table::column("source_file", StringArray::from_iter_values(places.iter().map(|(file, _)| file))),
+            table::column("source_row", UInt64Array::from_iter_values(places.iter().map(|(_, row)| *row))),
+            table::nullable("group", StringArray::from_iter(self.groups.of.iter().map(group))),
+            table::nullable("score", Float64Array::from_iter(self.scores.iter().map(|(_, score)| *score))),
+            table::column("stays", BooleanArray::from_iter(fates().map(|fate| Some(fate == Fate::Kept)))),
+            table::nullable("reason", StringArray::from_iter(fates().map(reason))),
+            table::nullable("duplicate_of", UInt32Array::from_iter(fates().map(|fate| Some(duplicate(fate)?.0)))),
+            table::nullable("similarity", Float64Array::from_iter(fates().map(|fate| Some(duplicate(fate)?.1)))),
+        ])
+    }
+}
+
+fn reason(fate: Fate) -> Option<&'static str> {
+    (fate != Fate::Kept).then(|| fate.reason())
+}
+
+fn duplicate(fate: Fate) -> Option<(u32, f64)> {
+    match fate {
+        Fate::Alike { of, similarity } => Some((of, similarity)),
+        _ => None,
+    }
+}
+
+fn write_csv(path: &Path, decisions: &Decisions) -> Result<()> {
+    let Decisions { samples, scores, groups, fates } = decisions;
+    Ok(file::write(path, |out| {
+        let mut put = |line: String| out.write_all(line.as_bytes()).map_err(sae_core::Error::io("write", path));
+        put("sample,id,key,group,score,stays,reason,duplicate_of,similarity\n".into())?;
+        for (n, (sample, fate)) in samples.iter().zip(*fates).enumerate() {
+            let group = quoted(&groups.names[groups.of[n] as usize]);
+            let score = scores[n].1.map_or(String::new(), |score| score.to_string());
+            let (of, similarity) = match duplicate(*fate) {
+                Some((of, similarity)) => (of.to_string(), similarity.to_string()),
+                None => Default::default(),
+            };
+            let (key, stays, reason) = (quoted(&sample.key), *fate == Fate::Kept, reason(*fate).unwrap_or_default());
+            put(format!("{n},{},{key},{group},{score},{stays},{reason},{of},{similarity}\n", sample.id))?;
+        }
+        Ok(())
+    })?)
+}
+
+/// A cell of a CSV file.
+fn quoted(text: &str) -> String {
+    match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_owned(),
+    }
+}

@@ -1,0 +1,108 @@
+//! The columns of a written row that are none of its conversation: the data set's own under their own names, the sample's
+//! id, and the score that decided. A column of the data set whose name is taken is renamed, never lost.
+
+use sae_core::sample::Sample;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The column of the sample's id, which is `id` in the tables of a run.
+pub const SAMPLE_ID: &str = "sample_id";
+
+/// Columns that mean something to readers of conversations, this program among them. A column of the data set that merely
+/// has such a name would be taken for it.
+const RESERVED: [&str; 9] =
+    ["image", "images", "file_name", "messages", "conversations", "prompt", "completion", "chosen", "rejected"];
+
+/// Columns that data sets keep their keys in.
+const KEYS: [&str; 5] = ["key", "id", "question_id", "image_id", "__key__"];
+
+/// The names under which the rows of a data set are written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Names {
+    score: Option<String>,
+    renamed: BTreeMap<String, String>,
+}
+
+impl Names {
+    /// Names for the rows of these samples, with a column for the score of this name.
+    pub fn new(samples: &[Sample], score: Option<&str>) -> Self {
+        let metas = || samples.iter().filter_map(|sample| sample.meta.as_object());
+        let own: BTreeSet<&str> = metas().flatten().map(|(name, _)| name.as_str()).collect();
+        // Rows that were filtered before have their ids already.
+        let same_ids = samples.iter().all(|s| s.meta.get(SAMPLE_ID).is_none_or(|id| *id == s.id));
+        let taken = |name: &&str| {
+            RESERVED.contains(name) || Some(*name) == score || (*name == SAMPLE_ID && !same_ids)
+        };
+        let free = |name: &str| {
+            let mut new = format!("original_{name}");
+            while own.contains(new.as_str()) {
+                new.insert_str(0, "original_");
+            }
+            (name.to_owned(), new)
+        };
+        Self { score: score.map(str::to_owned), renamed: own.iter().copied().filter(taken).map(free).collect() }
+    }
+
+    /// Columns of the data set that are written under another name, with that name.
+    pub fn renamed(&self) -> &BTreeMap<String, String> {
+        &self.renamed
+    }
+
+    /// The name under which a column of the data set is written.
+    pub(super) fn of<'a>(&'a self, name: &'a str) -> &'a str {
+        self.renamed.get(name).map_or(name, String::as_str)
+    }
+
+    /// All columns of a row but its conversation, in order: the sample's id, the data set's own, the score.
+    pub(super) fn columns(&self, id: &str, own: &Map<String, Value>, score: Option<f64>) -> Map<String, Value> {
+        let mut columns = Map::from_iter([(SAMPLE_ID.to_owned(), Value::from(id))]);
+        let own = own.iter().filter(|(name, _)| self.of(name) != SAMPLE_ID);
+        columns.extend(own.map(|(name, value)| (self.of(name).to_owned(), value.clone())));
+        columns.extend(self.score.iter().map(|name| (name.clone(), Value::from(score))));
+        columns
+    }
+
+    /// Of these columns those that tell which row it is and how it scored, the data set's key as text.
+    pub(super) fn identity(&self, columns: &Map<String, Value>) -> Map<String, Value> {
+        let known = |name: &str| name == SAMPLE_ID || Some(name) == self.score.as_deref();
+        let column = |(name, value): (&String, &Value)| match value {
+            value if known(name) => Some((name.clone(), value.clone())),
+            Value::String(_) if KEYS.contains(&name.as_str()) => Some((name.clone(), value.clone())),
+            Value::Number(key) if KEYS.contains(&name.as_str()) => Some((name.clone(), key.to_string().into())),
+            _ => None,
+        };
+        columns.iter().filter_map(column).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn sample(id: &str, meta: Value) -> Sample {
+        let [key, text, source] = Default::default();
+        Sample { id: id.into(), key, text, images: vec![], source, meta }
+    }
+
+    #[test]
+    fn a_column_whose_name_is_taken_is_renamed() {
+        let own = json!({"id": 7, "images": 3, "pmi": 0.5, "original_pmi": 1, "b": null});
+        let names = Names::new(&[sample("x", own.clone())], Some("pmi"));
+        let found = names.columns("x", own.as_object().unwrap(), Some(2.0));
+        let expected = json!({"sample_id": "x", "id": 7, "original_images": 3, "original_original_pmi": 0.5,
+            "original_pmi": 1, "b": null, "pmi": 2.0});
+        assert_eq!(Value::Object(found.clone()).to_string(), expected.to_string());
+        assert_eq!(Value::Object(names.identity(&found)), json!({"sample_id": "x", "id": "7", "pmi": 2.0}));
+        assert_eq!(names.renamed().len(), 2);
+    }
+
+    #[test]
+    fn ids_of_an_earlier_filter_are_replaced_unless_they_differ() {
+        let again = sample("x", json!({"sample_id": "x"}));
+        assert!(Names::new(std::slice::from_ref(&again), None).renamed().is_empty());
+        let other = sample("y", json!({"sample_id": "mine"}));
+        let names = Names::new(&[again, other], None);
+        assert_eq!(names.columns("y", json!({"sample_id": "mine"}).as_object().unwrap(), None).len(), 2);
+    }
+}
