@@ -768,14 +768,18 @@ Autoencoders:
 Features, with their examples, from the index; pictures come along:
   sae export --run run --to html --features 12,705 --out pages
   sae export --run run --to saedashboard --class cross --limit 1000 --out dashboards
-  sae export --run run --to neuronpedia --limit 65536 --out exports")]
+  sae export --run run --to neuronpedia --limit 65536 --out exports
+
+Which features fire in which sample, for SQL and data frames:
+  sae export --run run --to samples-features --out fires.parquet")]
 pub struct Export {
     #[command(flatten)]
     pub of: OfSae,
-    /// What to write: an autoencoder as sae-lens or sparsify, or features as saedashboard, neuronpedia or html
+    /// What to write: an autoencoder as sae-lens or sparsify, features as saedashboard, neuronpedia or html, or
+    /// samples-features, a Parquet table
     #[arg(long, value_parser = target)]
     pub to: Target,
-    /// New folder
+    /// New folder; of samples-features a new file
     #[arg(long)]
     pub out: PathBuf,
     #[command(flatten)]
@@ -793,12 +797,18 @@ pub enum Target {
     Neuronpedia,
     /// A page a feature.
     Html,
+    /// A table with a row for each feature that fires in a sample.
+    SamplesFeatures,
 }
 
 impl Target {
     /// Targets that are made of features.
-    const FEATURES: [(&str, Self); 3] =
-        [("saedashboard", Self::SaeDashboard), ("neuronpedia", Self::Neuronpedia), ("html", Self::Html)];
+    const FEATURES: [(&str, Self); 4] = [
+        ("saedashboard", Self::SaeDashboard),
+        ("neuronpedia", Self::Neuronpedia),
+        ("html", Self::Html),
+        ("samples-features", Self::SamplesFeatures),
+    ];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {

@@ -37,6 +37,10 @@ pub fn read_column(path: &Path, name: &str, samples: &[Sample]) -> Result<Vec<Op
     }
     let values = table::cast(path, &all, name, &DataType::Float64)?;
     let values = values.as_primitive::<Float64Type>();
+    if values.null_count() == values.len() && !samples.is_empty() {
+        let hint = "hint: `sae score --mode all` makes the columns of every mode; its report says why others are missing";
+        return Err(Error::Request(format!("no sample has a score {name}\n{hint}")));
+    }
     let score = |row: usize| (values.is_valid(row)).then(|| values.value(row)).filter(|score| !score.is_nan());
     Ok(rows_of(path, &all, samples)?.into_iter().map(score).collect())
 }

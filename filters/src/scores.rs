@@ -14,7 +14,8 @@ use crate::mode::{IMAGE, Mode, TEXT};
 use crate::pool::{Pooled, PooledSamples};
 use crate::weights::Weights;
 use crate::{Error, Result};
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, new_null_array};
+use arrow::datatypes::DataType;
 use sae_core::sample::Sample;
 use sae_core::table;
 use std::collections::BTreeMap;
@@ -228,20 +229,28 @@ impl Scores {
         names
     }
 
-    /// Writes the table.
+    /// Writes the table of the autoencoder `sae`. Its columns are the same whatever was asked for: what was not is null. (Only
+    /// the columns of rejected answers are there or not.)
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub fn write(&self, path: &Path, sae: &str) -> Result<()> {
+        let rows = self.rows.len();
         let count = |field: fn(&Row) -> u32| UInt32Array::from_iter_values(self.rows.iter().map(field));
         let mut columns: Vec<(&str, ArrayRef, bool)> = vec![
-            ("sample", Arc::new(UInt32Array::from_iter_values(0..self.rows.len() as u32)), false),
+            ("sample", Arc::new(UInt32Array::from_iter_values(0..rows as u32)), false),
             ("id", Arc::new(StringArray::from_iter_values(self.rows.iter().map(|r| &r.id))), false),
+            ("sae", Arc::new(StringArray::from_iter_values(std::iter::repeat_n(sae, rows))), false),
             ("n_text", Arc::new(count(|r| r.n_text)), false),
             ("n_image", Arc::new(count(|r| r.n_image)), false),
         ];
-        for name in self.names() {
-            columns.push((name, Arc::new(Float64Array::from_iter(self.columns[name].iter().copied())), true));
+        let more = self.names().into_iter().filter(|name| !COLUMNS.contains(name));
+        for name in COLUMNS.into_iter().chain(more) {
+            let values: ArrayRef = match self.columns.get(name) {
+                Some(values) => Arc::new(Float64Array::from_iter(values.iter().copied())),
+                None => new_null_array(&DataType::Float64, rows),
+            };
+            columns.push((name, values, true));
         }
         columns.push(("reason", Arc::new(StringArray::from_iter(self.rows.iter().map(|r| r.reason))), true));
         let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(sae_core::Error::format(path))?;

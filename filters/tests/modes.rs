@@ -268,7 +268,7 @@ proptest! {
                 pmi::write(&dir.path().join("fit"), folds, F).unwrap();
                 assert_eq!(&pmi::read(&dir.path().join("fit")).unwrap(), folds);
             }
-            table.write(&dir.path().join("table")).unwrap();
+            table.write(&dir.path().join("table"), "a").unwrap();
             let fit = folds.map(|_| std::fs::read(dir.path().join("fit")).unwrap());
             (format!("{found:?}"), std::fs::read(dir.path().join("table")).unwrap(), fit)
         };

@@ -22,6 +22,7 @@ pub mod run;
 pub mod sae;
 pub mod saebench;
 pub mod sample;
+pub mod samples_features;
 pub mod sparse;
 pub mod store;
 pub mod stream;

@@ -240,7 +240,7 @@ fn scores(run: &Run) {
     let mut scores = Scores { rows: (0..SAMPLES).map(row).collect(), ..Scores::default() };
     scores.columns.insert("cosine_paper".into(), column(f64::from));
     scores.columns.insert("random".into(), column(|n| f64::from((n * 7) % 24)));
-    scores.write(&run.scores(SAE)).unwrap();
+    scores.write(&run.scores(SAE), SAE).unwrap();
 }
 
 /// The same samples as they are read apart, and a fit of one component to either, so that `pmi` and `pmi_apart` can be explained.

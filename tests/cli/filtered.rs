@@ -3,10 +3,14 @@
 //! `datasets`, `pyarrow` and `tarfile`.
 
 use crate::tool::{fails, files, json, repository, tiny_model};
+use arrow::array::{ArrayRef, Float32Array, UInt32Array};
+use arrow::datatypes::DataType;
+use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Rows with one image, two, and none; the fifth says the same as the first.
 fn conversations() -> Vec<Value> {
@@ -216,4 +220,92 @@ fn bad_filters_are_refused_and_leave_nothing() {
     let foreign = scored(other.path(), &pairs());
     fs::copy(foreign.join("scores/a.parquet"), run.join("scores/a.parquet")).unwrap();
     assert!(refused(&["--keep", "50%"]).contains("the scores are of other samples than the run's"));
+}
+
+#[test]
+fn equal_scores_are_said_and_never_choose_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = scored(dir.path(), &conversations());
+    let table = run.join("scores/a.parquet");
+    // As pandas and polars write a table that they read: other text, other numbers, another order.
+    let own = |scores: [f32; 6]| {
+        let all = sae_core::table::read(&table, &["sample", "id"]).unwrap();
+        let order = arrow::array::UInt32Array::from(vec![5, 3, 0, 1, 4, 2]);
+        let take = |array: &ArrayRef| arrow::compute::take(array, &order, None).unwrap();
+        let ids = arrow::compute::cast(&take(all.column(1)), &DataType::LargeUtf8).unwrap();
+        let numbers = arrow::compute::cast(&take(all.column(0)), &DataType::Int64).unwrap();
+        let scores = take(&(Arc::new(Float32Array::from(scores.to_vec())) as ArrayRef));
+        let columns = [("sample", numbers), ("id", ids), ("mine", scores)];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let path = dir.path().join("own.parquet");
+        sae_core::table::write(&path, &batch).unwrap();
+        path
+    };
+    let by = |out: &Path, keep: &str, more: &[&str]| {
+        let arguments = ["filter", "--run", run.to_str().unwrap(), "--by", "mine", "--keep", keep, "--out"];
+        [&arguments[..], &[out.to_str().unwrap()], more].concat().into_iter().map(String::from).collect::<Vec<_>>()
+    };
+    let path = own([1.0, 0.0, 0.0, -1.0, 0.0, 0.5]);
+    fs::copy(&path, &table).unwrap();
+    let out = dir.path().join("ties");
+    let output = crate::tool::sae().args(by(&out, "3", &[])).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("3 of 6 samples score 0.0000, the threshold; 1 of them stay, chosen by id"), "{text}");
+    let stays = decisions(&out, "stays");
+    assert_eq!((stays[0].as_str(), stays[5].as_str(), stays[3].as_str()), ("true", "true", "false"));
+    assert_eq!(decisions(&out, "reason").iter().filter(|reason| *reason == "equal score").count(), 2);
+    let manifest: Value = serde_json::from_slice(&fs::read(out.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["ties"], json!({ "samples": 3, "stay": 1, "score": 0.0 }));
+
+    fs::copy(own([0.0; 6]), &table).unwrap();
+    let arguments = by(&dir.path().join("equal"), "50%", &[]);
+    let equal = fails(1, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(equal.contains("all 6 samples with a score mine have the same, 0.0000") && equal.contains("hint"), "{equal}");
+}
+
+#[test]
+fn quotas_and_equal_groups() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = scored(dir.path(), &conversations());
+    let kept = |name: &str, more: &[&str]| -> Vec<u64> {
+        let out = dir.path().join(name);
+        let done = json(&filter(&run, &out, more));
+        done["groups"].as_array().unwrap().iter().map(|group| group["kept"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(kept("each", &["--quota", "category=1"]), [1, 1]);
+    assert_eq!(kept("equal", &["--keep", "2", "--by-group", "category", "--equal-groups"]), [1, 1]);
+    assert_eq!(kept("some", &["--by-group", "category", "--quota", "common=2", "--quota", "*=1"]), [2, 1]);
+    assert_eq!(kept("rest", &["--by-group", "category", "--quota", "common=2", "--keep", "3"]), [2, 1]);
+    assert_eq!(kept("both", &["--keep", "100%", "--by-group", "category,n"]).len(), 2);
+    assert_eq!(kept("bins", &["--keep", "100%", "--by-group", "n:2"]).iter().sum::<u64>(), 5);
+    let out = dir.path().join("bad");
+    let unknown = fails(1, &filter(&run, &out, &["--by-group", "category", "--quota", "cats=2", "--quota", "*=1"]));
+    assert!(unknown.contains("there is no group cats") && unknown.contains("common, rare"), "{unknown}");
+    let own = dir.path().join("own");
+    let output = crate::tool::sae().args(filter(&run, &own, &["--keep", "100%", "--by-group", "id"])).output().unwrap();
+    assert!(crate::tool::said(&output).contains("6 of the 6 groups by id have a single sample"));
+}
+
+#[test]
+fn samples_and_features_in_a_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = scored(dir.path(), &conversations());
+    let (run, out) = (run.to_str().unwrap(), dir.path().join("fires.parquet"));
+    json(&["index", "--run", run]);
+    let export = ["export", "--run", run, "--to", "samples-features", "--out", out.to_str().unwrap()];
+    let done = json(&export);
+    let all = sae_core::table::read(&out, &[]).unwrap();
+    assert_eq!(done["rows"], all.num_rows());
+    let numbers = |name| sae_core::table::get::<UInt32Array>(&out, &all, name).unwrap().values().to_vec();
+    let max = sae_core::table::get::<Float32Array>(&out, &all, "max").unwrap().values().to_vec();
+    let (sample, feature, count) = (numbers("sample"), numbers("feature"), numbers("count"));
+    assert!(sample.iter().zip(&feature).is_sorted());
+    // What the index says of each feature is the sum, and the largest, of its samples.
+    let features = sae_core::index::read_features(&Path::new(run).join("features/a/features.parquet")).unwrap();
+    for row in features {
+        let own: Vec<usize> = (0..feature.len()).filter(|n| feature[*n] == row.feature).collect();
+        assert_eq!(own.iter().map(|n| u64::from(count[*n])).sum::<u64>(), row.fires, "feature {}", row.feature);
+        assert_eq!(own.iter().map(|n| max[*n]).fold(0.0, f32::max), row.max, "feature {}", row.feature);
+    }
+    assert!(fails(1, &export).contains("the file is there already"));
 }

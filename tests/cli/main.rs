@@ -25,3 +25,4 @@ mod training;
 mod validate;
 mod whole_way;
 mod wild;
+mod written;

@@ -8,6 +8,7 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use serde_json::{Map, Value, json};
 use std::borrow::Borrow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Names that an object may have and still be a structure.
@@ -39,6 +40,11 @@ impl Kinds {
         let mut kinds = Vec::new();
         rows.into_iter().for_each(|row| join_fields(&mut kinds, fields_of(row.borrow(), 0)));
         Self(kinds)
+    }
+
+    /// The names of the columns.
+    pub(super) fn names(&self) -> BTreeSet<&str> {
+        self.0.iter().map(|(name, _)| name.as_str()).collect()
     }
 
     /// Fields, arrays and what Hugging Face calls them, of rows of these columns.

@@ -7,6 +7,7 @@ mod columns;
 mod image;
 mod lines;
 mod names;
+mod original;
 mod row;
 mod same;
 mod stage;
@@ -21,6 +22,7 @@ pub use stage::{Stage, check_folders};
 
 use crate::{Error, Result};
 use image::Carrier;
+use original::Originals;
 use sae_core::sample::Sample;
 use serde_json::Map;
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,6 +128,8 @@ pub struct Shape {
     pub kinds: Kinds,
     /// Whether a row has more than one image: then all name theirs in lists.
     pub several_images: bool,
+    /// The data set's files, relative to its folder.
+    pub files: BTreeSet<PathBuf>,
 }
 
 impl Shape {
@@ -137,6 +141,7 @@ impl Shape {
         Self {
             kinds: Kinds::of(columns),
             several_images: samples.iter().any(|sample| sample.images.len() > 1),
+            files: samples.iter().filter_map(Sample::place).map(|(file, _)| PathBuf::from(file)).collect(),
             names,
         }
     }
@@ -156,6 +161,8 @@ pub struct Writer {
     names: Names,
     images: Carrier,
     rows: u64,
+    /// Columns of the data set that the format cannot express.
+    lost: BTreeSet<String>,
 }
 
 /// What rows are written from and to.
@@ -169,6 +176,8 @@ pub struct Job<'a> {
     pub images: Images,
     /// Bytes of images after which a table or an archive ends and the next begins.
     pub shard: u64,
+    /// Columns of the data set that were given another meaning.
+    pub mapped: &'a [String],
 }
 
 impl Writer {
@@ -177,21 +186,29 @@ impl Writer {
     /// # Errors
     /// The disk; images that cannot be had as asked for.
     pub fn new(job: &Job, out: &Path, shape: &Shape) -> Result<Self> {
-        let (kinds, names) = (|| shape.kinds.clone(), || shape.names.clone());
+        let names = || shape.names.clone();
+        let table = |prompts| -> Result<Box<dyn Sink>> {
+            let originals = Originals::open(job.root, &shape.files, &shape.names, &shape.kinds.names(), job.mapped)?;
+            Ok(Box::new(table::Tables::new(out, shape.kinds.clone(), prompts, originals, job.shard)))
+        };
         let sink: Box<dyn Sink> = match job.format {
             Format::Same => Box::new(same::Verbatim::new(job.root, out, job.images)),
             Format::Jsonl => Box::new(lines::Jsonl::new(out)?),
             Format::Llava => Box::new(lines::Llava::new(out, shape.several_images)?),
             Format::Sharegpt => Box::new(lines::Sharegpt::new(out, names())),
-            Format::Parquet => Box::new(table::Tables::new(out, kinds(), false, job.shard)),
-            Format::Trl => Box::new(table::Tables::new(out, kinds(), true, job.shard)),
+            Format::Parquet => table(false)?,
+            Format::Trl => table(true)?,
             Format::Webdataset if job.images == Images::Reference => {
                 let text = "archives hold their images\nhint: --images copy, or --format jsonl";
                 return Err(Error::Request(text.into()));
             }
             Format::Webdataset => Box::new(archive::Archives::new(out, job.shard)),
         };
-        Ok(Self { sink, names: names(), images: Carrier::new(out, job.images), rows: 0 })
+        let mut lost = BTreeSet::new();
+        if matches!(job.format, Format::Jsonl | Format::Llava | Format::Sharegpt | Format::Webdataset) {
+            lost = original::columns_of_bytes(job.root, &shape.files, job.mapped)?;
+        }
+        Ok(Self { sink, names: names(), images: Carrier::new(out, job.images), rows: 0, lost })
     }
 
     /// Takes a row.
@@ -209,7 +226,11 @@ impl Writer {
     /// # Errors
     /// The disk; a file of the data set that has changed.
     pub fn finish(mut self) -> Result<Report> {
-        let contents = self.sink.finish()?;
+        let mut contents = self.sink.finish()?;
+        let lost = |name: &String| {
+            format!("the column {name} holds bytes, which JSON cannot express; --format parquet or same keeps it")
+        };
+        contents.notes.extend(self.lost.iter().map(lost));
         let written = Written { rows: self.rows, images: self.images.carried() };
         Ok(Report { written, contents, left_behind: self.images.left_behind().clone() })
     }

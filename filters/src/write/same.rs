@@ -215,7 +215,7 @@ mod tests {
     }
 
     fn copy_rows(root: &Path, out: &Path, rows: Vec<Row>) -> Result<Report> {
-        let job = Job { format: Format::Same, root, images: Images::Copy, shard: 1 };
+        let job = Job { format: Format::Same, root, images: Images::Copy, shard: 1, mapped: &[] };
         let mut writer = Writer::new(&job, out, &Shape::default())?;
         rows.into_iter().try_for_each(|row| writer.push(row))?;
         writer.finish()

@@ -3,6 +3,7 @@
 
 use super::columns::{Kinds, item, list, list_feature, text_feature};
 use super::image::Carrier;
+use super::original::Originals;
 use super::row::{Part, Row, Turn};
 use super::talk::{answer, role};
 use super::{Contents, Sink};
@@ -14,7 +15,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use sae_core::sample::Role;
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ type Waiting = (Row, Vec<(Option<Vec<u8>>, String)>);
 pub(super) struct Tables {
     folder: PathBuf,
     kinds: Kinds,
+    /// The data set's own columns, if it has typed ones.
+    originals: Option<Originals>,
     /// Whether a single answer has a column of its own, apart from its prompt.
     prompts: bool,
     limit: u64,
@@ -53,10 +56,11 @@ enum Layout {
 
 impl Tables {
     /// Tables that end with the group of rows that reaches `limit` bytes of images.
-    pub fn new(folder: &Path, kinds: Kinds, prompts: bool, limit: u64) -> Self {
+    pub fn new(folder: &Path, kinds: Kinds, prompts: bool, originals: Option<Originals>, limit: u64) -> Self {
         Self {
             folder: folder.to_path_buf(),
             kinds,
+            originals,
             prompts,
             limit,
             layout: None,
@@ -71,7 +75,11 @@ impl Tables {
     /// Writes the rows that wait, as a group.
     fn write_group(&mut self) -> Result<()> {
         let layout = self.layout.unwrap_or(Layout::Conversations);
-        let batch = batch(&self.rows, layout, &self.kinds);
+        let own = match &mut self.originals {
+            Some(originals) => originals.take(self.rows.iter().map(|(row, _)| &row.source))?,
+            None => BTreeMap::new(),
+        };
+        let batch = batch(&self.rows, layout, &self.kinds, own);
         let (mut writer, path) = match self.open.take() {
             Some(open) => open,
             None => {
@@ -128,7 +136,9 @@ impl Sink for Tables {
             self.write_group()?;
         }
         self.close()?;
-        Ok(Contents::of((0..self.begun).map(|n| format!("data-{n:05}.parquet").into())))
+        let mut contents = Contents::of((0..self.begun).map(|n| format!("data-{n:05}.parquet").into()));
+        contents.notes.extend(self.originals.iter().flat_map(Originals::notes));
+        Ok(contents)
     }
 }
 
@@ -149,7 +159,7 @@ fn writer(path: &Path, batch: &RecordBatch) -> Result<ArrowWriter<File>> {
 /// A column with what Hugging Face calls it.
 type Column = (Field, ArrayRef, Value);
 
-fn batch(rows: &[Waiting], layout: Layout, kinds: &Kinds) -> RecordBatch {
+fn batch(rows: &[Waiting], layout: Layout, kinds: &Kinds, mut own: BTreeMap<String, Column>) -> RecordBatch {
     let mut columns = vec![images(rows)];
     let turns: Vec<&[Turn]> = rows.iter().map(|(row, _)| &row.turns[..]).collect();
     match layout {
@@ -169,9 +179,13 @@ fn batch(rows: &[Waiting], layout: Layout, kinds: &Kinds) -> RecordBatch {
             }
         }
     }
-    columns.extend(kinds.columns(&rows.iter().map(|(row, _)| &row.columns).collect::<Vec<_>>()));
+    let others = kinds.columns(&rows.iter().map(|(row, _)| &row.columns).collect::<Vec<_>>());
+    columns.extend(others.into_iter().map(|column| own.remove(column.0.name()).unwrap_or(column)));
+    columns.extend(own.into_values());
+    // A column that Hugging Face has no name for is left to it to refuse.
+    let features = columns.iter().filter(|(_, _, feature)| !feature.is_null());
     let features: Map<String, Value> =
-        columns.iter().map(|(field, _, feature)| (field.name().clone(), feature.clone())).collect();
+        features.map(|(field, _, feature)| (field.name().clone(), feature.clone())).collect();
     let metadata = json!({ "info": { "features": features } }).to_string();
     let (fields, arrays): (Vec<_>, Vec<_>) = columns.into_iter().map(|(field, array, _)| (field, array)).unzip();
     let schema = Schema::new_with_metadata(fields, HashMap::from([("huggingface".to_owned(), metadata)]));

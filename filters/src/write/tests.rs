@@ -38,8 +38,9 @@ fn write(format: Format, images: Images, shard: u64, rows: &[Row]) -> Result<(te
         source: String::new(),
         meta: Value::Object(row.columns.clone()),
     };
+    // No file to read columns from.
     let shape = Shape::of(&rows.iter().map(sample).collect::<Vec<_>>(), Some("pmi"));
-    let job = Job { format, root: Path::new("unused"), images, shard };
+    let job = Job { format, root: Path::new("unused"), images, shard, mapped: &[] };
     let mut writer = Writer::new(&job, dir.path(), &shape)?;
     rows.iter().try_for_each(|row| writer.push(row.clone()))?;
     Ok((dir, writer.finish()?))

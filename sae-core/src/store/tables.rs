@@ -4,7 +4,7 @@ use crate::sample::{ImageRef, Modality, Role, Sample, Token};
 use crate::{Error, Result, table};
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Float32Array, Int16Array, Int32Array, ListArray, RecordBatch, StringArray,
-    StructArray, UInt8Array, UInt32Array,
+    StructArray, UInt8Array, UInt32Array, UInt64Array,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Fields};
@@ -103,6 +103,8 @@ pub fn samples_batch<'a>(first: u32, samples: impl Iterator<Item = &'a Sample> +
         table::column("text", text(|s| &s.text)),
         ("images", false, image_lists(samples.clone())),
         table::column("source", text(|s| &s.source)),
+        table::nullable("source_file", StringArray::from_iter(samples.clone().map(|s| Some(s.place()?.0)))),
+        table::nullable("source_row", UInt64Array::from_iter(samples.clone().map(|s| Some(s.place()?.1)))),
         table::column("meta", meta),
     ])
 }

@@ -19,7 +19,8 @@ pub fn read(run: &Run, sae: &str) -> Result<Scores, String> {
     let ids = (0..all.num_rows()).map(|row| ids.value(row).to_owned()).collect();
     let schema = all.schema();
     let columns = schema.fields().iter().zip(all.columns()).filter_map(|(field, column)| {
-        let values = column.as_any().downcast_ref::<Float64Array>()?;
+        // Columns that were not asked for are null as a whole.
+        let values = column.as_any().downcast_ref::<Float64Array>().filter(|v| v.null_count() < v.len())?;
         Some((
             field.name().clone(),
             (0..values.len()).map(|row| values.is_valid(row).then(|| values.value(row))).collect(),

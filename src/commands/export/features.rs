@@ -120,7 +120,7 @@ impl Job<'_> {
                 self.neuronpedia(&folder, number, &pages)?;
                 self.images(&folder, number, &pages, &numbers, without)?;
             }
-            Target::SaeDashboard | Target::Autoencoder(_) => {
+            Target::SaeDashboard | Target::SamplesFeatures | Target::Autoencoder(_) => {
                 let batch = saedashboard::batch(&self.source, &pages);
                 write_json(&self.folder.join(format!("batch-{number}.json")), &batch)?;
                 self.images(&self.folder, number, &pages, &numbers, without)?;
@@ -142,7 +142,7 @@ impl Job<'_> {
                     file::write_bytes(&folder.join(name), lines(&[line]).as_bytes())?;
                 }
             }
-            Target::SaeDashboard | Target::Autoencoder(_) => {
+            Target::SaeDashboard | Target::SamplesFeatures | Target::Autoencoder(_) => {
                 let count = self.index.features().len() as u32;
                 let skipped: Vec<u32> = (0..count).filter(|feature| !self.all.contains(feature)).collect();
                 write_json(&self.folder.join("run_settings.json"), &saedashboard::run_settings(&self.source))?;

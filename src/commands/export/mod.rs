@@ -1,6 +1,7 @@
 //! `sae export`: an autoencoder of a run for another tool, or its features for people elsewhere.
 
 mod features;
+mod samples;
 
 use super::{Outcome, sae_name};
 use crate::args::{Export, Target};
@@ -14,6 +15,7 @@ use serde_json::json;
 pub fn run(args: &Export, dry: bool) -> Result<Outcome> {
     match args.to {
         Target::Autoencoder(format) => autoencoder(format, args, dry),
+        Target::SamplesFeatures => samples::run(args, dry),
         _ => features::run(args, dry),
     }
 }

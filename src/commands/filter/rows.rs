@@ -31,6 +31,11 @@ impl Data {
         Ok(Self { root: root.into(), mapping })
     }
 
+    /// Columns that were given another meaning.
+    pub fn mapped(&self) -> Vec<String> {
+        self.mapping.iter().map(|(_, column)| column.clone()).collect()
+    }
+
     /// Hands over the row of every wanted sample, by its number, in the order of the data.
     ///
     /// # Errors

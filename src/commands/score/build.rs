@@ -245,7 +245,7 @@ fn write(opened: &Opened, request: &Request, built: &Built, fits: &Fits) -> Resu
     }
     let Value::Object(more) = more else { bail!("an object was made") };
     file::write_json(&keep::beside(&path), &Beside { keep: built.keep.clone(), more })?;
-    scores.write(&path)?;
+    scores.write(&path, &opened.name)?;
     // Weights of the run that was scored; of a calibration run they belong to that run's index.
     let features = opened.run.features(&opened.name).join("features.parquet");
     if request.calibrate.is_empty() && features.exists() {
