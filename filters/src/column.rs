@@ -23,7 +23,8 @@ pub fn read_column(path: &Path, name: &str, samples: &[Sample]) -> Result<Vec<Op
     }
     let all = table::read(path, &[])?;
     let schema = all.schema();
-    let scores = schema.fields().iter().filter(|field| !KEYS.contains(&field.name().as_str()) && is_score(field.data_type()));
+    let scores =
+        schema.fields().iter().filter(|field| !KEYS.contains(&field.name().as_str()) && is_score(field.data_type()));
     let scores: Vec<&str> = scores.map(|field| field.name().as_str()).collect();
     if !scores.contains(&name) {
         let there = scores.join(", ");
@@ -38,7 +39,8 @@ pub fn read_column(path: &Path, name: &str, samples: &[Sample]) -> Result<Vec<Op
     let values = table::cast(path, &all, name, &DataType::Float64)?;
     let values = values.as_primitive::<Float64Type>();
     if values.null_count() == values.len() && !samples.is_empty() {
-        let hint = "hint: `sae score --mode all` makes the columns of every mode; its report says why others are missing";
+        let hint =
+            "hint: `sae score --mode all` makes the columns of every mode; its report says why others are missing";
         return Err(Error::Request(format!("no sample has a score {name}\n{hint}")));
     }
     let score = |row: usize| (values.is_valid(row)).then(|| values.value(row)).filter(|score| !score.is_nan());
@@ -103,8 +105,8 @@ fn rows_of(path: &Path, all: &RecordBatch, samples: &[Sample]) -> Result<Vec<usi
 mod tests {
     use super::*;
     use arrow::array::{
-        ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Float32Array, Float64Array, Int32Array, LargeStringArray,
-        StringArray, StringViewArray, UInt32Array,
+        ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Float32Array, Float64Array, Int32Array,
+        LargeStringArray, StringArray, StringViewArray, UInt32Array,
     };
     use arrow::datatypes::Int32Type;
     use std::sync::Arc;
@@ -134,7 +136,8 @@ mod tests {
             Arc::new(DictionaryArray::<Int32Type>::from_iter(["a", "b", "a"])),
         ];
         for ids in ids {
-            let decimals = Decimal128Array::from(vec![Some(150), None, Some(-25)]).with_precision_and_scale(5, 2).unwrap();
+            let decimals =
+                Decimal128Array::from(vec![Some(150), None, Some(-25)]).with_precision_and_scale(5, 2).unwrap();
             let columns: Vec<(&str, ArrayRef)> = vec![
                 ("id", ids),
                 ("f64", Arc::new(Float64Array::from(vec![Some(1.5), None, Some(f64::NAN)]))),

@@ -19,11 +19,7 @@ const GROUP: usize = 1 << 20;
 ///
 /// # Errors
 /// The disk, or what `pass` failed with.
-pub fn write(
-    path: &Path,
-    features: &BTreeSet<u32>,
-    pass: impl FnOnce(&mut dyn Observer) -> Result<()>,
-) -> Result<u64> {
+pub fn write(path: &Path, features: &BTreeSet<u32>, pass: impl FnOnce(&mut dyn Observer) -> Result<()>) -> Result<u64> {
     let level = ZstdLevel::try_new(3).map_err(Error::format(path))?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
     let mut written = 0;

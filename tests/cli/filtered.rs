@@ -260,7 +260,10 @@ fn equal_scores_are_said_and_never_choose_alone() {
     fs::copy(own([0.0; 6]), &table).unwrap();
     let arguments = by(&dir.path().join("equal"), "50%", &[]);
     let equal = fails(1, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(equal.contains("all 6 samples with a score mine have the same, 0.0000") && equal.contains("hint"), "{equal}");
+    assert!(
+        equal.contains("all 6 samples with a score mine have the same, 0.0000") && equal.contains("hint"),
+        "{equal}"
+    );
 }
 
 #[test]

@@ -148,7 +148,8 @@ fn parquet(path: &Path) -> Result<File> {
 fn text(path: &Path) -> Result<File> {
     let tabs = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsv"));
     let damaged = |error: csv::Error| Error::from(sae_core::Error::format(path)(error));
-    let reader = csv::ReaderBuilder::new().has_headers(false).delimiter(if tabs { b'\t' } else { b',' }).from_path(path);
+    let reader =
+        csv::ReaderBuilder::new().has_headers(false).delimiter(if tabs { b'\t' } else { b',' }).from_path(path);
     let mut rows = reader.map_err(damaged)?.into_records();
     let empty = || Error::Source { cause: "the file decides about no sample".into(), path: path.to_path_buf() };
     let first = rows.next().ok_or_else(empty)?.map_err(damaged)?;
@@ -196,7 +197,10 @@ mod tests {
     #[test]
     fn samples_are_named_by_number_hash_or_key() {
         let [first, second, both] = [[true, false, false], [false, true, false], [true, false, true]].map(Vec::from);
-        assert_eq!(of_text("sample,id,key,group,score,stays\n0,ha,1,,,true\n1,hb,\"x, y\",,,false\n"), Ok(first.clone()));
+        assert_eq!(
+            of_text("sample,id,key,group,score,stays\n0,ha,1,,,true\n1,hb,\"x, y\",,,false\n"),
+            Ok(first.clone())
+        );
         assert_eq!(of_text("\u{feff}keep,key\r\n1,\"x, y\"\r\n0,1\r\n"), Ok(second.clone()));
         assert_eq!(of_text("sample_id\nha\n"), Ok(both.clone()), "samples that say the same have the same id");
         assert_eq!(of_text("id\n1\n"), Ok(first.clone()), "a key where no hash is like that");

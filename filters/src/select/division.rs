@@ -37,15 +37,11 @@ impl Division {
     }
 }
 
-fn named(
-    quotas: &BTreeMap<String, usize>,
-    total: usize,
-    groups: &Groups,
-    sizes: &[usize],
-) -> Result<Vec<usize>> {
+fn named(quotas: &BTreeMap<String, usize>, total: usize, groups: &Groups, sizes: &[usize]) -> Result<Vec<usize>> {
     let first = |names: Vec<&str>| names.into_iter().take(20).collect::<Vec<_>>().join(", ");
     let unknown: Vec<&str> = quotas.keys().map(String::as_str).filter(|name| *name != OTHERS).collect();
-    let unknown: Vec<&str> = unknown.into_iter().filter(|name| !groups.names.iter().any(|group| group == name)).collect();
+    let unknown: Vec<&str> =
+        unknown.into_iter().filter(|name| !groups.names.iter().any(|group| group == name)).collect();
     if !unknown.is_empty() {
         let there = first(groups.names.iter().map(String::as_str).collect());
         return Err(Error::Request(format!("there is no group {}\nhint: the groups are {there}", first(unknown))));
@@ -56,7 +52,10 @@ fn named(
         groups.names.iter().zip(&own).filter(|(_, quota)| quota.is_none()).map(|(name, _)| name.as_str()).collect();
     if !without.is_empty() && total == 0 {
         let text = "groups have no quota, and there is no --keep for them to share";
-        return Err(Error::Request(format!("{text}: {}\nhint: --quota '*=N' gives all others as many", first(without))));
+        return Err(Error::Request(format!(
+            "{text}: {}\nhint: --quota '*=N' gives all others as many",
+            first(without)
+        )));
     }
     let left = total.saturating_sub(own.iter().flatten().sum());
     let sharing: Vec<usize> = sizes.iter().zip(&own).map(|(size, own)| if own.is_some() { 0 } else { *size }).collect();

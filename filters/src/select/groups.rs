@@ -78,7 +78,10 @@ impl Place {
 fn by_field(samples: &[Sample], field: &str) -> Result<Vec<Place>> {
     let values: Vec<Option<&Value>> = samples.iter().map(|sample| lookup(&sample.meta, field)).collect();
     if values.iter().any(Option::is_some) {
-        return Ok(values.into_iter().map(|value| value.map_or(Place::None, |value| Place::Value(name(value)))).collect());
+        return Ok(values
+            .into_iter()
+            .map(|value| value.map_or(Place::None, |value| Place::Value(name(value))))
+            .collect());
     }
     match field.rsplit_once(':').map(|(field, bins)| (field, bins.parse::<usize>())) {
         Some((field, Ok(bins))) => by_bins(samples, field, bins),
@@ -95,10 +98,13 @@ fn by_bins(samples: &[Sample], field: &str, bins: usize) -> Result<Vec<Place>> {
     if values.iter().all(Option::is_none) {
         return Err(no_field(samples, field));
     }
-    let number = |value: &Value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|x| x.is_finite());
+    let number =
+        |value: &Value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|x| x.is_finite());
     if let Some(value) = values.iter().flatten().find(|value| number(value).is_none()) {
         let text: String = value.to_string().chars().take(40).collect();
-        return Err(Error::Request(format!("bins of {field} need numbers, and a row has {text}\nhint: --by-group {field}")));
+        return Err(Error::Request(format!(
+            "bins of {field} need numbers, and a row has {text}\nhint: --by-group {field}"
+        )));
     }
     let numbers: Vec<Option<f64>> = values.into_iter().map(|value| value.and_then(number)).collect();
     let mut sorted: Vec<f64> = numbers.iter().flatten().copied().collect();
@@ -170,13 +176,22 @@ mod tests {
 
     #[test]
     fn several_fields_bins_and_lists() {
-        let rows = [json!({"c": "b", "y": 1}), json!({"c": "a", "y": 2}), json!({"c": "b", "y": 2}), json!({"c": "b", "y": 9.5}), json!({"y": null})];
+        let rows = [
+            json!({"c": "b", "y": 1}),
+            json!({"c": "a", "y": 2}),
+            json!({"c": "b", "y": 2}),
+            json!({"c": "b", "y": 9.5}),
+            json!({"y": null}),
+        ];
         let samples: Vec<_> = rows.into_iter().map(sample).collect();
         let both = Groups::by_fields(&samples, "c, y").unwrap();
         assert_eq!(both.names, ["a / 2", "b / 1", "b / 2", "b / 9.5", "(none) / (none)"]);
         assert_eq!(both.singles(), 5);
         let bins = Groups::by_fields(&samples, "y:2").unwrap();
-        assert_eq!((bins.names, bins.of), (["1 to 2", "9.5", "(none)"].map(String::from).to_vec(), vec![0, 0, 0, 1, 2]));
+        assert_eq!(
+            (bins.names, bins.of),
+            (["1 to 2", "9.5", "(none)"].map(String::from).to_vec(), vec![0, 0, 0, 1, 2])
+        );
         assert!(Groups::by_fields(&samples, "c:2").unwrap_err().to_string().contains("need numbers"));
         assert!(Groups::by_fields(&samples, "y:1").unwrap_err().to_string().contains("expected 2 to"));
         assert!(Groups::by_fields(&samples, "z:2").unwrap_err().to_string().contains("no row has a field z"));

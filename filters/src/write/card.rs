@@ -20,7 +20,8 @@ pub fn write(folder: &Path, contents: &Contents, about: &str) -> Result<()> {
         text += "---\nconfigs:\n";
         for (name, files) in &contents.sets {
             // JSON's strings are YAML's, too.
-            text += &format!("- config_name: {}\n  data_files:\n  - split: train\n    path:\n", Value::from(name.as_str()));
+            text +=
+                &format!("- config_name: {}\n  data_files:\n  - split: train\n    path:\n", Value::from(name.as_str()));
             for file in files {
                 text += &format!("    - {}\n", Value::from(pattern(file)));
             }

@@ -30,9 +30,7 @@ impl Names {
         let own: BTreeSet<&str> = metas().flatten().map(|(name, _)| name.as_str()).collect();
         // Rows that were filtered before have their ids already.
         let same_ids = samples.iter().all(|s| s.meta.get(SAMPLE_ID).is_none_or(|id| *id == s.id));
-        let taken = |name: &&str| {
-            RESERVED.contains(name) || Some(*name) == score || (*name == SAMPLE_ID && !same_ids)
-        };
+        let taken = |name: &&str| RESERVED.contains(name) || Some(*name) == score || (*name == SAMPLE_ID && !same_ids);
         let free = |name: &str| {
             let mut new = format!("original_{name}");
             while own.contains(new.as_str()) {

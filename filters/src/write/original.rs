@@ -137,7 +137,8 @@ impl Originals {
         let input = File::open(&path).map_err(sae_core::Error::io("open", &path))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(input).map_err(failed)?;
         let wanted = |name: &str| self.fields.iter().any(|field| field.name() == name);
-        let roots = builder.schema().fields().iter().enumerate().filter(|(_, field)| wanted(field.name())).map(|(n, _)| n);
+        let roots =
+            builder.schema().fields().iter().enumerate().filter(|(_, field)| wanted(field.name())).map(|(n, _)| n);
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
         let rows = builder.with_projection(mask).with_batch_size(BATCH).build().map_err(failed)?;
         let batch = RecordBatch::new_empty(Arc::new(Schema::new(self.fields.clone())));

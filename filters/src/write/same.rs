@@ -74,11 +74,13 @@ impl Sink for Verbatim {
                 _ => contents.sets.entry(extension(name)).or_default().push(name.clone()),
             }
         }
-        if let (1, Some((_, files))) = (contents.sets.len(), contents.sets.pop_first()) {
-            contents.sets.insert(Contents::DEFAULT.into(), files);
+        if contents.sets.len() == 1 {
+            let files = contents.sets.into_values();
+            contents.sets = files.map(|files| (Contents::DEFAULT.to_owned(), files)).collect();
         }
         if pictures {
-            let note = "`datasets` reads the images of a folder without the texts beside them; it reads --format parquet";
+            let note =
+                "`datasets` reads the images of a folder without the texts beside them; it reads --format parquet";
             contents.notes.push(note.into());
         }
         Ok(contents)
@@ -198,9 +200,7 @@ mod tests {
         let place = root.join(file).parent().unwrap().join(image);
         let bytes = fs::read(&place).unwrap_or_default();
         let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        let image = Image {
-            name: image.into(), inside: below(root, &place), file: place, bytes: None, sha256,
-        };
+        let image = Image { name: image.into(), inside: below(root, &place), file: place, bytes: None, sha256 };
         Row {
             number: 0,
             id: "id".into(),

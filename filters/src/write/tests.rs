@@ -14,7 +14,8 @@ fn sha256(bytes: &[u8]) -> String {
 
 /// A row with one image that the data set holds itself.
 fn row(number: u32, text: &str) -> Row {
-    let image = Image { name: "".into(), file: "".into(), inside: None, bytes: Some(PIXEL.to_vec()), sha256: sha256(PIXEL) };
+    let image =
+        Image { name: "".into(), file: "".into(), inside: None, bytes: Some(PIXEL.to_vec()), sha256: sha256(PIXEL) };
     Row {
         number,
         id: format!("id-{number}"),
@@ -109,8 +110,13 @@ fn names_that_lead_out_of_the_folder_are_not_followed() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("a.png"), PIXEL).unwrap();
     let mut outside = row(0, "a");
-    outside.images[0] =
-        Image { name: "../../a.png".into(), file: dir.path().join("a.png"), inside: None, bytes: None, sha256: sha256(PIXEL) };
+    outside.images[0] = Image {
+        name: "../../a.png".into(),
+        file: dir.path().join("a.png"),
+        inside: None,
+        bytes: None,
+        sha256: sha256(PIXEL),
+    };
     let (out, written) = write(Format::Sharegpt, Images::Copy, 1, &[outside]).unwrap();
     assert_eq!(written.written.images, 1);
     assert_eq!(fs::read_dir(out.path().join("images")).unwrap().count(), 1);
@@ -123,7 +129,10 @@ fn archives_of_different_kinds_of_images_are_said() {
     jpeg.images[0] = Image { sha256: sha256(&bytes), bytes: Some(bytes), ..jpeg.images[0].clone() };
     let (_dir, report) = write(Format::Webdataset, Images::Copy, 1 << 20, &[row(0, "a"), jpeg, row(2, "a")]).unwrap();
     let note = &report.contents.notes[0];
-    assert!(note.contains("row.0 has png; row row.1 has jpg") || note.contains("row.1 has jpg; row row.0 has png"), "{note}");
+    assert!(
+        note.contains("row.0 has png; row row.1 has jpg") || note.contains("row.1 has jpg; row row.0 has png"),
+        "{note}"
+    );
     let (_dir, report) = write(Format::Webdataset, Images::Copy, 1 << 20, &[row(0, "a"), row(2, "a")]).unwrap();
     assert!(report.contents.notes.is_empty());
 }

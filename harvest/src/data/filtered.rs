@@ -41,9 +41,12 @@ mod tests {
             rows(dir.path())
         };
         assert_eq!(found(r#"{"program": "sae 0.1.0", "data": "data"}"#), Some(dir.path().join("data")));
-        for other in
-            [r#"{"name": "an app"}"#, r#"{"program": "sae 0.1.0", "data": ".."}"#, r#"{"program": "x", "data": "data"}"#, "["]
-        {
+        for other in [
+            r#"{"name": "an app"}"#,
+            r#"{"program": "sae 0.1.0", "data": ".."}"#,
+            r#"{"program": "x", "data": "data"}"#,
+            "[",
+        ] {
             assert_eq!(found(other), None, "{other}");
         }
     }

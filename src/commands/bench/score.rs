@@ -125,7 +125,7 @@ fn measure(args: &BenchScore, samples: usize, folder: &Path) -> Result<(Vec<f64>
         let weights = CrossModal::of(&tops, &store)?;
         let weighing = lap();
         let (table, _) = scores::score(&kept, &pooled, &weights, &Mode::ALL, None, 0)?;
-        table.write(&run.root().join("scores.parquet"))?;
+        table.write(&run.root().join("scores.parquet"), "bench")?;
         let ranking = lap();
         let fit = Folds::fit(&[Set { samples: &kept, pooled: &pooled }], &kept, &Options::default());
         if let Ok(folds) = fit {
