@@ -257,6 +257,11 @@ fn contents(data: &Path) -> Vec<Content> {
     found
 }
 
+fn ids(run: &Path) -> BTreeSet<String> {
+    let samples = sae_core::store::load_samples(&sae_core::Run::open(run).unwrap()).unwrap();
+    samples.into_iter().map(|sample| sample.id).collect()
+}
+
 /// Every sample stays, and no score is needed.
 fn keep_all(run: &Path) -> PathBuf {
     let samples = sae_core::store::load_samples(&sae_core::Run::open(run).unwrap()).unwrap();
@@ -326,10 +331,6 @@ fn tables_in_subfolders_bring_their_images() {
     let done = json(&arguments(&run, &decisions, &out, "same", "copy"));
     assert_eq!(done["kept"], json!({ "rows": 3, "images": 3 }));
     assert!(out.join("data/a/images/wide.png").exists() && !out.join("data/a/images/tall.png").exists());
-    let ids = |run: &Path| -> BTreeSet<String> {
-        let samples = sae_core::store::load_samples(&sae_core::Run::open(run).unwrap()).unwrap();
-        samples.into_iter().map(|sample| sample.id).collect()
-    };
     let again = dir.path().join("again");
     harvest(&out, &again);
     assert!(ids(&again).is_subset(&ids(&run)) && ids(&again).len() == 3);
@@ -406,4 +407,30 @@ fn decisions_of_an_earlier_filter_are_taken_again() {
     fs::write(&first, "key\n1\nnobody\n").unwrap();
     let unknown = fails(1, &arguments(&run, &first, &dir.path().join("no"), "jsonl", "copy"));
     assert!(unknown.contains("1 of 2 rows name no sample") && unknown.contains("nobody"), "{unknown}");
+}
+
+#[test]
+fn images_under_a_root_of_their_own_come_along() {
+    for root_inside in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, run) = (dir.path().join("set"), dir.path().join("run"));
+        let images = if root_inside { data.join("pictures") } else { dir.path().join("pictures") };
+        copy_images(&images);
+        write_lines(&data.join("sub/a.jsonl"), &[llava("wide.png", 1), llava("tall.png", 2)]);
+        let model = tiny_model();
+        let arguments_of = |data: &Path, run: &Path, more: &[&str]| {
+            let [model, data, run] = [&model, data, run].map(|path| path.to_str().unwrap().to_owned());
+            let all = ["harvest", "--layers", "1", "--model", &model, "--data", &data, "--run", &run];
+            json(&[&all, more].concat())
+        };
+        arguments_of(&data, &run, &["--images-root", images.to_str().unwrap()]);
+        let decisions = keep_all(&run);
+        for format in FORMATS {
+            let (out, again) = (dir.path().join(format), dir.path().join(format!("{format}-run")));
+            let done = json(&arguments(&run, &decisions, &out, format, "copy"));
+            assert_eq!(done["kept"], json!({ "rows": 2, "images": 2 }), "{format}");
+            arguments_of(&out, &again, &[]);
+            assert_eq!(ids(&again), ids(&run), "{format}");
+        }
+    }
 }

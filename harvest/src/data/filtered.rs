@@ -12,19 +12,30 @@ const LIMIT: u64 = 1 << 28;
 struct Manifest {
     program: String,
     data: PathBuf,
+    /// Where rows that stand as they stood look for their images.
+    images_root: Option<PathBuf>,
 }
 
-/// The folder of the rows, if `sae filter` wrote this folder.
-pub(super) fn rows(folder: &Path) -> Option<PathBuf> {
+/// Where the parts of such a folder lie.
+#[derive(Debug, PartialEq)]
+pub(super) struct Filtered {
+    pub rows: PathBuf,
+    pub images_root: Option<PathBuf>,
+}
+
+/// The parts of a folder, if `sae filter` wrote it.
+pub(super) fn open(folder: &Path) -> Option<Filtered> {
     let path = folder.join("manifest.json");
     if !path.is_file() {
         return None;
     }
     // Any other file of that name is none of ours.
     let manifest: Manifest = file::read_json(&path, LIMIT).ok()?;
-    let inside = manifest.data.components().all(|c| matches!(c, Component::Normal(_)));
+    let inside = |path: &PathBuf| path.components().all(|c| matches!(c, Component::Normal(_)));
     let rows = folder.join(&manifest.data);
-    (manifest.program.starts_with("sae ") && inside && rows.is_dir()).then_some(rows)
+    let ours = manifest.program.starts_with("sae ") && inside(&manifest.data) && rows.is_dir();
+    let images_root = manifest.images_root.filter(inside).map(|root| folder.join(root));
+    ours.then_some(Filtered { rows, images_root })
 }
 
 #[cfg(test)]
@@ -38,9 +49,13 @@ mod tests {
         fs::create_dir(dir.path().join("data")).unwrap();
         let found = |manifest: &str| {
             fs::write(dir.path().join("manifest.json"), manifest).unwrap();
-            rows(dir.path())
+            open(dir.path())
         };
-        assert_eq!(found(r#"{"program": "sae 0.1.0", "data": "data"}"#), Some(dir.path().join("data")));
+        let (rows, images_root) = (dir.path().join("data"), Some(dir.path().join("data/images")));
+        let ours = found(r#"{"program": "sae 0.1.0", "data": "data"}"#);
+        assert_eq!(ours, Some(Filtered { rows: rows.clone(), images_root: None }));
+        let ours = found(r#"{"program": "sae 0.1.0", "data": "data", "images_root": "data/images"}"#);
+        assert_eq!(ours, Some(Filtered { rows, images_root }));
         for other in [
             r#"{"name": "an app"}"#,
             r#"{"program": "sae 0.1.0", "data": ".."}"#,

@@ -2,6 +2,7 @@
 //! same command gives the same.
 
 use super::input::Input;
+use super::rows::Data;
 use crate::args::Filter;
 use crate::terminal::count;
 use anyhow::Result;
@@ -66,6 +67,8 @@ pub struct Filtered {
     renamed_columns: BTreeMap<String, String>,
     /// What readers should know about the files.
     notes: Vec<String>,
+    /// The folder that paths of images in copied rows are relative to; null where that is the folder of their file.
+    images_root: Option<PathBuf>,
     /// The folder that the data lay in.
     data_root: PathBuf,
     /// The files that rows came from.
@@ -111,7 +114,7 @@ impl Filtered {
         fates: &[Fate],
         args: &Filter,
         record: &StoreRecord,
-        root: &Path,
+        data: &Data,
         shape: &Shape,
         report: Report,
     ) -> Result<Self> {
@@ -155,8 +158,12 @@ impl Filtered {
             },
             renamed_columns: if rewritten { shape.names.renamed().clone() } else { BTreeMap::new() },
             notes: report.contents.notes,
-            data_root: root.to_path_buf(),
-            sources: sources(input, fates, root)?,
+            images_root: data
+                .images_root_of_copies()
+                .filter(|_| !rewritten)
+                .map(|root| Path::new(card::ROWS).join(root)),
+            data_root: data.root.clone(),
+            sources: sources(input, fates, &data.root)?,
         })
     }
 

@@ -96,7 +96,7 @@ fn write(run: &Run, input: &Input, args: &Filter) -> Result<Filtered> {
     let shape = Shape::of(&input.samples, args.by.as_deref());
     let stages = [Some(Stage::new(&args.out)?), args.dropped.as_deref().map(Stage::new).transpose()?];
     let reports = write_rows(input, &fates, &data, &shape, stages.each_ref().map(Option::as_ref), args)?;
-    let filtered = Filtered::new(run, input, &fates, args, &record, &data.root, &shape, reports[0].clone())?;
+    let filtered = Filtered::new(run, input, &fates, args, &record, &data, &shape, reports[0].clone())?;
     let [out, dropped] = stages;
     for (side, (stage, report)) in [&out, &dropped].into_iter().zip(&reports).enumerate() {
         let Some(stage) = stage else { continue };

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 pub struct Data {
     /// Its folder.
     pub root: PathBuf,
+    /// The folder that paths of its images are relative to, if that was said.
+    images_root: Option<PathBuf>,
     mapping: Mapping,
 }
 
@@ -28,7 +30,20 @@ impl Data {
             bail!("the data set is not where it was when the run was made\nhint: put it back: {root}");
         }
         let mapping = serde_json::from_value(arguments["map"].clone()).unwrap_or_default();
-        Ok(Self { root: root.into(), mapping })
+        let images_root = arguments["images_root"].as_str().map(PathBuf::from);
+        Ok(Self { root: root.into(), images_root, mapping })
+    }
+
+    /// The folder that paths of images are relative to in a copy of the rows, relative to that copy; nothing where they
+    /// are relative to the files that name them.
+    pub fn images_root_of_copies(&self) -> Option<PathBuf> {
+        let images_root = self.images_root.as_ref()?;
+        Some(below(&self.root, images_root).unwrap_or_default())
+    }
+
+    /// Where a copy of a file lies, relative to the copies of the rows.
+    fn place_of_copy(&self, file: &Path) -> Option<PathBuf> {
+        below(&self.root, file).or_else(|| below(self.images_root.as_ref()?, file))
     }
 
     /// Columns that were given another meaning.
@@ -60,7 +75,8 @@ impl Data {
         }
         let pictures = files.first().is_some_and(|file| is_picture(Path::new(file)));
         for file in if pictures { vec![""] } else { files } {
-            let source = if pictures { Source::open(root)? } else { Source::open(&root.join(file))? };
+            let source = Source::open(&if pictures { root.clone() } else { root.join(file) })?;
+            let source = source.images_in(self.images_root.clone())?;
             for row in source.rows(&self.mapping)? {
                 let row = row?;
                 let place = match row.source.rsplit_once(':') {
@@ -94,7 +110,7 @@ impl Data {
         let turn = |turn: data::Turn| Turn { role: turn.role, parts: turn.parts.into_iter().map(part).collect() };
         let image = |(image, known): (ImageFile, &sae_core::sample::ImageRef)| Image {
             name: image.path.into(),
-            inside: below(&self.root, &image.file),
+            inside: self.place_of_copy(&image.file),
             file: image.file,
             bytes: image.bytes,
             sha256: known.sha256.clone(),
