@@ -1,11 +1,14 @@
-"""Reads filtered data sets with the packages that people use: datasets, pyarrow, Pillow, and Python's tarfile.
+"""Reads filtered data sets with the packages that people use: datasets, pyarrow, pandas, polars, DuckDB, webdataset, Pillow,
+and Python's tarfile.
 
     python docs/check_filtered.py FOLDER...          # outputs of `sae filter`, each with its manifest.json
     python docs/check_filtered.py --golden           # the golden files of tests/cli/filtered.rs
 
 Every row is loaded; counts are compared with the manifest, columns with FORMATS.md, and every image with the file of the
-data set it came from, byte for byte. Needs `pip install datasets==3.6.0 pyarrow pillow` and no network. Golden files are
-made by `SAE_UPDATE_GOLDEN=1 cargo test --release --workspace every_format` and compared by the same test without it.
+data set it came from, byte for byte. The folder itself has to be a data set for `datasets.load_dataset(FOLDER)`, its `data`
+one for readers of whole folders, and its rows have to join with the decisions. Needs
+`pip install datasets pyarrow pandas polars duckdb webdataset pillow` and no network. Golden files are made by
+`SAE_UPDATE_GOLDEN=1 cargo test --release --workspace every_format` and compared by the same test without it.
 """
 
 import csv
@@ -22,11 +25,18 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp()
 
 import datasets
+import duckdb
+import pandas
+import polars
+import pyarrow.dataset
 import pyarrow.parquet
+import webdataset
 from PIL import Image
 
 datasets.disable_progress_bars()
 REPOSITORY = Path(__file__).parent.parent
+# A list of images, as the installed version of `datasets` writes it.
+IMAGES = getattr(datasets, "List", datasets.Sequence)(datasets.Image())
 
 
 def load(kind, files):
@@ -45,9 +55,10 @@ def in_files(folder, names):
 
 def check_jsonl(folder):
     data = load("json", [folder / "data.jsonl"])
-    assert {"id", "images", "messages"} <= set(data.column_names), data.column_names
+    assert {"sample_id", "images"} <= set(data.column_names), data.column_names
     for row in data:
-        parts = [part["type"] for turn in row["messages"] for part in turn["content"]]
+        turns = row["messages"] if "messages" in row else row["prompt"]
+        parts = [part["type"] for turn in turns for part in turn["content"]]
         assert parts.count("image") == len(row["images"])
     return [in_files(folder, row["images"]) for row in data]
 
@@ -57,9 +68,10 @@ def check_llava(folder):
     assert len(load("json", [folder / "llava.json"])) == len(rows)
     images = []
     for row in rows:
-        named = [row["image"]] if isinstance(row["image"], str) else row["image"]
+        named = row.get("image", [])
+        named = [named] if isinstance(named, str) else named
         assert sum(turn["value"].count("<image>") for turn in row["conversations"]) == len(named)
-        assert {turn["from"] for turn in row["conversations"]} <= {"human", "gpt", "system"}
+        assert {turn["from"] for turn in row["conversations"]} <= {"human", "gpt"}
         images.append(in_files(folder, named))
     return images
 
@@ -83,24 +95,36 @@ def check_sharegpt(folder):
 
 def check_parquet(folder, columns=("messages",)):
     files = sorted(folder.glob("*.parquet"))
+    # Readers of whole folders.
+    tables = [pyarrow.parquet.read_table(folder), pandas.read_parquet(folder), polars.read_parquet(folder)]
+    assert len({len(table) for table in tables}) == 1, [len(table) for table in tables]
+    if any(pyarrow.types.is_map(field.type) for field in tables[0].schema):
+        print(f"{folder}: `datasets` has no type for maps, and is not asked")
+        return [[decoded(image["bytes"]) for image in row["images"]] for row in tables[0].to_pylist()]
     data = load("parquet", files)
-    assert data.features["images"] == datasets.Sequence(datasets.Image()), data.features
-    assert {"id", "images", *columns} <= set(data.column_names), data.column_names
+    assert data.features["images"] == IMAGES, data.features
+    if "prompt" in data.column_names:
+        columns = ("prompt", "completion" if "completion" in data.column_names else "chosen")
+    assert {"sample_id", "images", *columns} <= set(data.column_names), data.column_names
     for row in data:
         assert all(image.size[0] > 0 for image in row["images"]), "images decode by themselves"
         for column in columns:
             assert {turn["role"] for turn in row[column]} <= {"system", "user", "assistant"}
     rows = [row for file in files for row in pyarrow.parquet.read_table(file).to_pylist()]
     assert len(rows) == len(data)
+    if all(image["bytes"] is None for row in rows for image in row["images"]):
+        return [[decoded(Path(image["path"]).read_bytes()) for image in row["images"]] for row in rows]
     return [[decoded(image["bytes"]) for image in row["images"]] for row in rows]
 
 
 def check_trl(folder):
-    return check_parquet(folder, ("prompt", "chosen", "rejected"))
+    names = pyarrow.parquet.read_schema(next(folder.glob("*.parquet"))).names
+    assert "prompt" in names and ("completion" in names or {"chosen", "rejected"} <= set(names)), names
+    return check_parquet(folder)
 
 
 def check_webdataset(folder):
-    images = []
+    images, kinds = [], set()
     files = sorted(folder.glob("*.tar"))
     for file in files:
         members = {}
@@ -111,32 +135,76 @@ def check_webdataset(folder):
                 members.setdefault(key, {})[extension] = archive.extractfile(member).read()
         for row in members.values():
             fields = json.loads(row.pop("json"))
-            assert "id" in fields and ("messages" in fields or "chosen" in fields)
-            images.append([decoded(row[name]) for name in sorted(row)])
-    same = len({tuple(len(row) for row in images)}) == 1 and len({len(row) for row in images}) == 1
-    if same:  # `datasets` asks that all rows have the same kinds of files
+            assert "sample_id" in fields and ("messages" in fields or "chosen" in fields)
+            kinds.add(tuple(sorted(row)))
+            order = sorted(row, key=lambda name: int(name.split(".")[0]) if "." in name else 0)
+            images.append([decoded(row[name]) for name in order])
+    rows = webdataset.WebDataset([str(file) for file in files], shardshuffle=False).decode("pil")
+    assert sum(1 for row in rows if "sample_id" in row["json"]) == len(images)
+    # `datasets` asks that all rows have the same kinds of files, which the filter says where it is not so.
+    if len(kinds) == 1:
         data = load("webdataset", files)
         assert len(data) == len(images)
-        assert isinstance(next(value for key, value in data[0].items() if key in {"png", "jpg"}), Image.Image)
+        found = next((value for key, value in data[0].items() if key in {"png", "jpg"}), None)
+        assert found is None or isinstance(found, Image.Image)
+    else:
+        notes = folder.parent / "manifest.json"
+        assert not notes.exists() or any("datasets" in note for note in json.loads(notes.read_text())["notes"])
     return images
 
 
 def check_same(folder):
+    """Rows as they stood: only what they name by a column of images is known."""
     images = []
-    for file in sorted(folder.glob("*.jsonl")):
+    for file in sorted(folder.rglob("*.jsonl")):
         for row in load("json", [file]):
-            images.append(in_files(folder, [row["image"]]))
+            named = row.get("image") or row.get("images") or []
+            named = [named] if isinstance(named, str) else named
+            images.append(in_files(file.parent, named))
+    for file in sorted(folder.rglob("*.parquet")):
+        for row in pyarrow.parquet.read_table(file).to_pylist():
+            held = row.get("image") or row.get("images") or []
+            held = [held] if isinstance(held, dict) else held
+            images.append([decoded(i["bytes"] or (file.parent / i["path"]).read_bytes()) for i in held])
     return images
+
+
+def check_folder(folder, manifest):
+    """`datasets.load_dataset(FOLDER)`, as after an upload to the hub."""
+    rows, sets = manifest["kept"]["rows"], datasets.get_dataset_config_names(str(folder))
+    for note in manifest["notes"]:
+        print(f"{folder}: {note}")
+    if any("`datasets`" in note for note in manifest["notes"]):
+        return
+    loaded = [datasets.load_dataset(str(folder), name, split="train") for name in sets]
+    assert sum(map(len, loaded)) == rows, (loaded, rows)
+
+
+def check_joins(folder, manifest):
+    """Rows that say which samples they are, joined with the decisions in SQL."""
+    decisions, files = folder / "decisions.parquet", list((folder / "data").glob("*.parquet"))
+    files += [file for file in (folder / "data").glob("*.jsonl")]
+    assert duckdb.sql(f"select count(*) from '{decisions}' where stays").fetchall()[0][0] == manifest["kept"]["rows"]
+    if manifest["format"] in {"parquet", "trl", "jsonl"} and files:
+        names = ", ".join(f"'{file}'" for file in files)
+        reader = "read_parquet" if files[0].suffix == ".parquet" else "read_json_auto"
+        query = f"select count(*) from '{decisions}' d join {reader}([{names}]) r on r.sample_id = d.id and d.stays"
+        assert duckdb.sql(query).fetchall()[0][0] >= manifest["kept"]["rows"]
 
 
 def check_output(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
-    images = globals()["check_" + manifest["format"]](folder)
-    assert len(images) == manifest["kept"]["rows"], (len(images), manifest["kept"])
+    images = globals()["check_" + manifest["format"]](folder / "data")
+    if manifest["format"] != "same" or images:
+        assert len(images) == manifest["kept"]["rows"], (len(images), manifest["kept"])
+    check_folder(folder, manifest)
+    check_joins(folder, manifest)
     with open(folder / "decisions.csv", newline="") as file:
         decisions = list(csv.DictReader(file))
     stays = [row["stays"] == "true" for row in decisions]
     assert (stays.count(True), stays.count(False)) == (manifest["kept"]["rows"], manifest["dropped"])
+    table = pyarrow.parquet.read_table(folder / "decisions.parquet").to_pylist()
+    assert [(row["id"], row["stays"]) for row in table] == [(r["id"], r["stays"] == "true") for r in decisions]
     # Every image is one of the data set's, to the byte.
     root = Path(manifest["data_root"])
     known = {file.read_bytes() for file in root.rglob("*") if file.suffix in {".png", ".jpg"}}
@@ -153,9 +221,10 @@ def check_golden():
             folder = Path(folder)
             for file in source.iterdir():
                 (folder / file.name).write_bytes(file.read_bytes())
-            (folder / "images").symlink_to(images)
+            if not list(folder.glob("*.parquet")):
+                (folder / "images").symlink_to(images)
             found = globals()["check_" + source.name.removesuffix("-pairs")](folder)
-        assert len(found) == (2 if source.name.endswith("pairs") or source.name == "trl" else 5), source.name
+        assert len(found) == (2 if source.name.endswith("pairs") else 5), source.name
         assert all(image in known for row in found for image in row)
         print(f"{source.name}: {len(found)} rows, {sum(map(len, found))} images")
 
