@@ -25,7 +25,7 @@ const FORMATS: [&str; 7] = ["same", "parquet", "jsonl", "llava", "sharegpt", "tr
 type Maker = fn(&Path);
 
 /// The kinds of data sets, and what cannot be written of them: `format` or `format images`.
-const KINDS: [(&str, Maker, &[&str]); 11] = [
+const KINDS: [(&str, Maker, &[&str]); 13] = [
     ("jsonl", lines, &[]),
     ("json", array, &[]),
     (
@@ -35,6 +35,8 @@ const KINDS: [(&str, Maker, &[&str]); 11] = [
     ),
     ("subfolders", tables_of_paths, &[]),
     ("captions", captions, &["same reference"]),
+    ("sidecars", sidecars, &["same reference"]),
+    ("cells", cells, &[]),
     (
         "archive",
         archive,
@@ -148,6 +150,21 @@ fn captions(dir: &Path) {
     for name in ["wide", "tall", "square"] {
         fs::write(dir.join(format!("{name}.txt")), format!("a {name} one")).unwrap();
     }
+}
+
+/// Images in a subfolder, with columns beside them.
+fn sidecars(dir: &Path) {
+    copy_images(&dir.join("train"));
+    for name in ["wide", "tall", "square"] {
+        let row = json!({ "question": format!("Is it {name}?"), "answer": "Yes.", "key": name });
+        fs::write(dir.join(format!("train/{name}.json")), row.to_string()).unwrap();
+    }
+}
+
+fn cells(dir: &Path) {
+    copy_images(&dir.join("images"));
+    let rows = "image,text\nimages/wide.png,\"a wide one,\nand \"\"more\"\"\"\nimages/tall.png,a tall one\n";
+    fs::write(dir.join("data.csv"), rows).unwrap();
 }
 
 fn archive(dir: &Path) {

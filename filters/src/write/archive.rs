@@ -124,8 +124,13 @@ fn header(name: &str, size: u64) -> [u8; BLOCK] {
 }
 
 /// Copies the members of chosen rows of an archive, headers and all; says of how many rows. A row is a run of members of
-/// one key: the path up to the first dot of its base name.
-pub(super) fn copy_rows(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
+/// one key.
+pub(super) fn copy_rows(
+    from: &Path,
+    rows: &BTreeSet<u64>,
+    to: &Path,
+    member_key: fn(&str) -> Option<&str>,
+) -> Result<u64> {
     let failed = sae_core::Error::io("read", from);
     let mut input = BufReader::new(File::open(from).map_err(sae_core::Error::io("open", from))?);
     let mut out = Output::new(to)?;
@@ -165,7 +170,7 @@ pub(super) fn copy_rows(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<
             }
             kind => {
                 let name = long_name.take().unwrap_or_else(|| name(&block));
-                let key = if matches!(kind, b'0' | 0) { key(&name) } else { None };
+                let key = if matches!(kind, b'0' | 0) { member_key(&name).map(str::to_owned) } else { None };
                 if key.is_some() && key != last {
                     begun += 1;
                     last = key.clone();
@@ -225,12 +230,4 @@ fn until_nul(bytes: &[u8]) -> String {
 fn pax_path(text: &[u8]) -> Option<String> {
     let mut records = text.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
     records.find_map(|record| record.split_once(' ')?.1.strip_prefix("path=")).map(str::to_owned)
-}
-
-/// The key of a member; hidden files have none.
-fn key(name: &str) -> Option<String> {
-    let name = name.strip_prefix("./").unwrap_or(name);
-    let base = name.rfind('/').map_or(0, |at| at + 1);
-    let dot = base + name[base..].find('.')?;
-    (dot > base).then(|| name[..dot].to_owned())
 }

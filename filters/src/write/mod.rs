@@ -3,8 +3,10 @@
 
 mod archive;
 pub mod card;
+mod cells;
 mod columns;
 mod image;
+mod json;
 mod lines;
 mod names;
 mod original;
@@ -23,6 +25,7 @@ pub use stage::{Stage, check_folders};
 use crate::{Error, Result};
 use image::Carrier;
 use original::Originals;
+use sae_core::path_text;
 use sae_core::sample::Sample;
 use serde_json::Map;
 use std::collections::{BTreeMap, BTreeSet};
@@ -141,7 +144,7 @@ impl Shape {
         Self {
             kinds: Kinds::of(columns),
             several_images: samples.iter().any(|sample| sample.images.len() > 1),
-            files: samples.iter().filter_map(Sample::place).map(|(file, _)| PathBuf::from(file)).collect(),
+            files: samples.iter().filter_map(Sample::place).map(|(file, _)| path_text::decode(file)).collect(),
             names,
         }
     }
@@ -178,6 +181,17 @@ pub struct Job<'a> {
     pub shard: u64,
     /// Columns of the data set that were given another meaning.
     pub mapped: &'a [String],
+    /// How its files are divided into rows.
+    pub division: Division,
+}
+
+/// How files are divided into rows, where their formats leave that open. Copies have to agree with whoever counted them.
+#[derive(Clone, Copy, Debug)]
+pub struct Division {
+    /// The key of an archive's member, by its name; members of one key in sequence are a row.
+    pub member_key: fn(&str) -> Option<&str>,
+    /// The delimiter of a text of cells, by how it begins.
+    pub delimiter: fn(&[u8]) -> u8,
 }
 
 impl Writer {
@@ -192,7 +206,7 @@ impl Writer {
             Ok(Box::new(table::Tables::new(out, shape.kinds.clone(), prompts, originals, job.shard)))
         };
         let sink: Box<dyn Sink> = match job.format {
-            Format::Same => Box::new(same::Verbatim::new(job.root, out, job.images)),
+            Format::Same => Box::new(same::Verbatim::new(job, out)),
             Format::Jsonl => Box::new(lines::Jsonl::new(out)?),
             Format::Llava => Box::new(lines::Llava::new(out, shape.several_images)?),
             Format::Sharegpt => Box::new(lines::Sharegpt::new(out, names())),

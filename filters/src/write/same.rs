@@ -3,32 +3,30 @@
 
 use super::image::{Carrier, Images, is_inside};
 use super::row::Row;
-use super::{Contents, Sink, archive};
+use super::{Contents, Division, Job, Sink, archive, cells, json};
 use crate::{Error, Result};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use sae_core::{file, table};
-use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-
-/// The largest JSON array that is read whole; lines and tables have no bound.
-const ARRAY_LIMIT: u64 = 4 << 30;
 
 /// Rows that are copied once all of them are known: file by file, in the order in which they lie there.
 pub(super) struct Verbatim {
     root: PathBuf,
     out: PathBuf,
     images: Images,
+    division: Division,
     rows: BTreeMap<PathBuf, BTreeSet<u64>>,
 }
 
 impl Verbatim {
-    /// Copies rows of the data set in `root`, under the names that its files have there.
-    pub fn new(root: &Path, out: &Path, images: Images) -> Self {
-        Self { root: root.to_path_buf(), out: out.to_path_buf(), images, rows: BTreeMap::new() }
+    /// Copies rows of the data set, under the names that its files have.
+    pub fn new(job: &Job, out: &Path) -> Self {
+        let (root, out) = (job.root.to_path_buf(), out.to_path_buf());
+        Self { root, out, images: job.images, division: job.division, rows: BTreeMap::new() }
     }
 }
 
@@ -54,16 +52,16 @@ impl Sink for Verbatim {
             let (from, to) = (self.root.join(name), self.out.join(name));
             let copied = match Kind::of(name) {
                 Kind::Table => copy_table(&from, rows, &to)?,
-                Kind::Json if is_array(&from)? => copy_array(&from, rows, &to)?,
-                Kind::Json | Kind::Lines => copy_lines(&from, rows, &to)?,
-                Kind::Archive => archive::copy_rows(&from, rows, &to)?,
+                Kind::Json => match json::layout(&from)? {
+                    json::Layout::Array => json::copy_array(&from, rows, &to)?,
+                    json::Layout::Lines => copy_lines(&from, rows, &to)?,
+                    json::Layout::Object => return Err(refused(from)),
+                },
+                Kind::Lines => copy_lines(&from, rows, &to)?,
+                Kind::Cells => cells::copy_rows(&from, rows, &to, self.division.delimiter)?,
+                Kind::Archive => archive::copy_rows(&from, rows, &to, self.division.member_key)?,
                 Kind::Picture => copy_words_beside(&from, &to)?,
-                Kind::Other => {
-                    let cause = "rows of such a file are not copied as they stand\nhint: --format parquet, jsonl or \
-                                 webdataset"
-                        .into();
-                    return Err(Error::Source { cause, path: from });
-                }
+                Kind::Other => return Err(refused(from)),
             };
             if copied != rows.len() as u64 {
                 let cause = format!("{copied} of {} chosen rows are still there: the file has changed", rows.len());
@@ -93,6 +91,8 @@ enum Kind {
     Table,
     Json,
     Lines,
+    /// CSV and TSV.
+    Cells,
     Archive,
     /// A picture is a row.
     Picture,
@@ -102,14 +102,20 @@ enum Kind {
 impl Kind {
     fn of(file: &Path) -> Self {
         match extension(file).as_str() {
-            "parquet" => Self::Table,
+            "parquet" | "pq" | "parq" => Self::Table,
             "json" => Self::Json,
-            "jsonl" | "ndjson" => Self::Lines,
+            "jsonl" | "ndjson" | "jsonlines" => Self::Lines,
+            "csv" | "tsv" | "tab" => Self::Cells,
             "tar" => Self::Archive,
-            "png" | "jpg" | "jpeg" | "webp" | "gif" | "bmp" => Self::Picture,
+            "png" | "jpg" | "jpeg" | "jpe" | "jfif" | "webp" | "gif" | "bmp" => Self::Picture,
             _ => Self::Other,
         }
     }
+}
+
+fn refused(path: PathBuf) -> Error {
+    let cause = "rows of a file of this kind are not copied as they stand\nhint: --format parquet, jsonl or webdataset";
+    Error::Source { cause: cause.into(), path }
 }
 
 fn extension(file: &Path) -> String {
@@ -126,7 +132,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 
 /// What is said beside a picture, in `key.txt` and `key.json`; the picture comes along as the row's image.
 fn copy_words_beside(picture: &Path, to: &Path) -> Result<u64> {
-    for (from, to) in ["txt", "json"].map(|e| (picture.with_extension(e), to.with_extension(e))) {
+    let extensions = ["txt", "json", "TXT", "JSON"];
+    for (from, to) in extensions.map(|e| (picture.with_extension(e), to.with_extension(e))) {
         if from.exists() {
             copy(&from, &to)?;
         }
@@ -157,19 +164,6 @@ fn copy_lines(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
     Ok(copied)
 }
 
-fn is_array(path: &Path) -> Result<bool> {
-    let input = BufReader::new(File::open(path).map_err(sae_core::Error::io("open", path))?);
-    let first = std::io::Read::bytes(input).find(|b| !b.as_ref().is_ok_and(u8::is_ascii_whitespace));
-    Ok(first.transpose().map_err(sae_core::Error::io("read", path))? == Some(b'['))
-}
-
-fn copy_array(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
-    let all: Vec<Box<RawValue>> = file::read_json(from, ARRAY_LIMIT)?;
-    let chosen: Vec<_> = all.iter().enumerate().filter(|(n, _)| rows.contains(&(*n as u64))).map(|(_, v)| v).collect();
-    file::write_json(to, &chosen)?;
-    Ok(chosen.len() as u64)
-}
-
 fn copy_table(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
     let reader = table::scan(from, &[])?;
     let schema = table::schema(from)?;
@@ -187,13 +181,17 @@ fn copy_table(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Image, Job, Report, Shape, Writer, below};
+pub(in crate::write) mod tests {
+    use super::super::{Image, Report, Shape, Writer, below};
     use super::*;
     use crate::write::Format;
     use arrow::array::{Int64Array, StringArray};
     use sha2::{Digest, Sha256};
     use std::fs;
+
+    /// The simplest of rules.
+    pub const DIVISION: Division =
+        Division { member_key: |name| name.split_once('.').map(|(key, _)| key), delimiter: |_| b',' };
 
     /// The row `number` of `file`, with an image that it names.
     fn row(root: &Path, file: &str, number: u64, image: &str) -> Row {
@@ -215,7 +213,7 @@ mod tests {
     }
 
     fn copy_rows(root: &Path, out: &Path, rows: Vec<Row>) -> Result<Report> {
-        let job = Job { format: Format::Same, root, images: Images::Copy, shard: 1, mapped: &[] };
+        let job = Job { format: Format::Same, root, images: Images::Copy, shard: 1, mapped: &[], division: DIVISION };
         let mut writer = Writer::new(&job, out, &Shape::default())?;
         rows.into_iter().try_for_each(|row| writer.push(row))?;
         writer.finish()
@@ -231,21 +229,27 @@ mod tests {
         }
         fs::write(dir.path().join("outside.png"), "outside").unwrap();
         fs::write(root.join("sub/a.jsonl"), "{\"n\":0 ,\"x\":1e0}\n\n{\"n\":1}\n{\"n\":2,  \"ü\":3}").unwrap();
-        fs::write(root.join("b.json"), " [{\"n\": 0}, {\"n\": 1.50}]").unwrap();
+        fs::write(root.join("b.json"), "\u{feff} [{\"n\": 0}, {\"n\": 1.50, \"s\": \"a,]\\\"\", \"x\": NaN}]").unwrap();
+        fs::write(root.join("c.csv"), "a,text\r\n1,\"two\nlines\"\r\n\r\n2,three\r\n3,\"a \"\"b\"\"\"").unwrap();
         let absolute = root.join("sub/images/3.png");
         let rows = vec![
             row(&root, "sub/a.jsonl", 0, "images/0.png"),
             row(&root, "sub/a.jsonl", 2, "../sub/images/2.png"),
             row(&root, "b.json", 0, absolute.to_str().unwrap()),
             row(&root, "b.json", 1, "../outside.png"),
+            row(&root, "c.csv", 0, ""),
+            row(&root, "c.csv", 2, ""),
         ];
         let report = copy_rows(&root, &out, rows).unwrap();
-        assert_eq!((report.written.rows, report.written.images), (4, 2));
+        assert_eq!((report.written.rows, report.written.images), (6, 2));
+        let cells = fs::read_to_string(out.join("c.csv")).unwrap();
+        assert_eq!(cells, "a,text\r\n1,\"two\nlines\"\r\n3,\"a \"\"b\"\"\"");
         assert_eq!(report.left_behind, [absolute, "../outside.png".into()].into());
         assert_eq!(fs::read_to_string(out.join("sub/a.jsonl")).unwrap(), "{\"n\":0 ,\"x\":1e0}\n{\"n\":2,  \"ü\":3}\n");
-        assert!(fs::read_to_string(out.join("b.json")).unwrap().contains("{\"n\": 1.50}"));
+        let array = fs::read_to_string(out.join("b.json")).unwrap();
+        assert_eq!(array, "[\n{\"n\": 0},\n{\"n\": 1.50, \"s\": \"a,]\\\"\", \"x\": NaN}\n]\n");
         assert!(out.join("sub/images/2.png").exists() && !out.join("sub/images/1.png").exists());
-        assert_eq!(report.contents.sets.keys().collect::<Vec<_>>(), ["json", "jsonl"]);
+        assert_eq!(report.contents.sets.keys().collect::<Vec<_>>(), ["csv", "json", "jsonl"]);
     }
 
     #[test]
@@ -280,7 +284,10 @@ mod tests {
         let error = refused("a.jsonl", 5);
         assert!(error.contains("0 of 1 chosen rows") && error.contains("a.jsonl"), "{error}");
         assert!(refused("../a.jsonl", 0).contains("no place in the data set"));
-        assert!(refused("a.rds", 0).contains("hint: --format"));
+        fs::write(dir.path().join("w.json"), "{\"data\": [{\"n\": 1}, {\"n\": 2}]}").unwrap();
+        for file in ["a.arrow", "a.jsonl.gz", "w.json"] {
+            assert!(refused(file, 0).contains("hint: --format"), "{file}");
+        }
     }
 
     #[test]

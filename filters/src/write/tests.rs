@@ -41,7 +41,7 @@ fn write(format: Format, images: Images, shard: u64, rows: &[Row]) -> Result<(te
     };
     // No file to read columns from.
     let shape = Shape::of(&rows.iter().map(sample).collect::<Vec<_>>(), Some("pmi"));
-    let job = Job { format, root: Path::new("unused"), images, shard, mapped: &[] };
+    let job = Job { format, root: Path::new("unused"), images, shard, mapped: &[], division: same::tests::DIVISION };
     let mut writer = Writer::new(&job, dir.path(), &shape)?;
     rows.iter().try_for_each(|row| writer.push(row.clone()))?;
     Ok((dir, writer.finish()?))
@@ -72,10 +72,22 @@ fn files_end_when_they_are_large_enough() {
 
     let chosen = [0, 1].into();
     let copy = dir.path().join("copy.tar");
-    assert_eq!(archive::copy_rows(&dir.path().join("data-00000.tar"), &chosen, &copy).unwrap(), 2);
-    assert_eq!(fs::read(&copy).unwrap(), archive(0), "archives are copied as they stand");
-    assert_eq!(archive::copy_rows(&dir.path().join("data-00001.tar"), &[1].into(), &copy).unwrap(), 1);
-    assert!(fs::read(&copy).unwrap().starts_with(b"000000003.json"));
+    assert_eq!(
+        archive::copy_rows(&dir.path().join("data-00000.tar"), &chosen, &copy, same::tests::DIVISION.member_key)
+            .unwrap(),
+        2
+    );
+    assert_eq!(
+        fs::read(&copy, same::tests::DIVISION.member_key).unwrap(),
+        archive(0),
+        "archives are copied as they stand"
+    );
+    assert_eq!(
+        archive::copy_rows(&dir.path().join("data-00001.tar"), &[1].into(), &copy, same::tests::DIVISION.member_key)
+            .unwrap(),
+        1
+    );
+    assert!(fs::read(&copy, same::tests::DIVISION.member_key).unwrap().starts_with(b"000000003.json"));
 }
 
 #[test]
@@ -170,6 +182,6 @@ fn damaged_archives_are_refused() {
     for size in [&b"77777777777\0"[..], b"nonsense...\0", &[0xff; 12]] {
         header[124..136].copy_from_slice(size);
         fs::write(&from, header).unwrap();
-        assert!(archive::copy_rows(&from, &[0].into(), &to).is_err(), "{size:?}");
+        assert!(archive::copy_rows(&from, &[0].into(), &to, same::tests::DIVISION.member_key).is_err(), "{size:?}");
     }
 }

@@ -118,7 +118,7 @@ fn value(name: &str, cell: &str) -> Result<Value, String> {
 }
 
 /// The delimiter that the first line has most of: spreadsheets write semicolons where the comma is a decimal sign.
-fn delimiter(start: &[u8]) -> u8 {
+pub fn delimiter(start: &[u8]) -> u8 {
     let mut counts = [(b',', 0), (b';', 0), (b'\t', 0)];
     let mut quoted = false;
     for byte in start {

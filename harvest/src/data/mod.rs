@@ -36,6 +36,7 @@ mod wrapped;
 
 pub(crate) use alter::altered;
 pub use alter::{ALTERED, Alteration, Fault};
+pub use csv::delimiter;
 pub use fetch::Fetch;
 pub use image::{ImageFile, image_place};
 pub use notes::Notes;
@@ -43,4 +44,4 @@ pub(crate) use parquet::attempt;
 pub use record::{Pair, Part, Record, Turn};
 pub use redraw::ImageSizes;
 pub use source::{Mapping, Row, Rows, Source, record};
-pub use webdataset::read_archive;
+pub use webdataset::{member_key, read_archive};

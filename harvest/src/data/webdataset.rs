@@ -65,6 +65,11 @@ fn members(path: &Path) -> Result<Members> {
     Ok(Members::new(input::open(path)?))
 }
 
+/// The key of an archive's member of this name; members of one key in sequence are a row.
+pub fn member_key(name: &str) -> Option<&str> {
+    split(name).map(|(key, _)| key)
+}
+
 /// A member's key, and what of it this is: the base name is cut at its first dot. Hidden files belong to no row, nor do
 /// those that macOS adds.
 fn split(name: &str) -> Option<(&str, &str)> {

@@ -123,7 +123,14 @@ fn write_rows(
     stages: [Option<&Stage>; 2],
     args: &Filter,
 ) -> Result<[Report; 2]> {
-    let job = Job { format: args.format, root: &data.root, images: args.images, shard: SHARD, mapped: &data.mapped() };
+    let job = Job {
+        format: args.format,
+        root: &data.root,
+        images: args.images,
+        shard: SHARD,
+        mapped: &data.mapped(),
+        division: rows::DIVISION,
+    };
     let open = |stage: &Stage| -> Result<Writer> {
         let folder = stage.folder().join(card::ROWS);
         std::fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;

@@ -1,13 +1,17 @@
 //! The rows that samples came from, read again from the data set, as the writers of `filters` take them.
 
 use anyhow::{Context, Result, bail};
-use filters::write::{Image, Part, Row, Turn, below};
+use filters::write::{Division, Image, Part, Row, Turn, below};
 use harvest::data::{self, ImageFile, Mapping, Record, Source};
+use sae_core::path_text;
 use sae_core::sample::Sample;
 use sae_core::store::StoreRecord;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+
+/// How the harvest divides files into rows.
+pub const DIVISION: Division = Division { member_key: data::member_key, delimiter: data::delimiter };
 
 /// The data set of a run.
 pub struct Data {
@@ -73,15 +77,13 @@ impl Data {
             }
             places.insert(&sample.source, n);
         }
-        let pictures = files.first().is_some_and(|file| is_picture(Path::new(file)));
-        for file in if pictures { vec![""] } else { files } {
-            let source = Source::open(&if pictures { root.clone() } else { root.join(file) })?;
-            let source = source.images_in(self.images_root.clone())?;
+        for file in files {
+            let source = Source::open(&path_text::resolve(root, file))?.images_in(self.images_root.clone())?;
             for row in source.rows(&self.mapping)? {
                 let row = row?;
                 let place = match row.source.rsplit_once(':') {
-                    Some((_, number)) if !pictures => format!("{file}:{number}"),
-                    _ => row.source.clone(),
+                    Some((_, number)) => format!("{file}:{number}"),
+                    None => row.source.clone(),
                 };
                 let Some(n) = places.remove(place.as_str()) else { continue };
                 let record = match row.record {
@@ -116,11 +118,13 @@ impl Data {
             sha256: known.sha256.clone(),
         };
         let (file, number) = sample.place().unwrap_or_default();
+        let file = path_text::resolve(&self.root, file);
+        let file = file.strip_prefix(&self.root).unwrap_or(&file).to_path_buf();
         Ok(Row {
             number: n as u32,
             id: sample.id.clone(),
             key: sample.key.clone(),
-            source: (file.into(), number),
+            source: (file, number),
             score: None,
             turns: record.turns.into_iter().map(turn).collect(),
             pair: record.pair.map(|pair| [pair.chosen, pair.rejected]),
@@ -131,9 +135,4 @@ impl Data {
             },
         })
     }
-}
-
-fn is_picture(path: &Path) -> bool {
-    let known = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
-    path.extension().is_some_and(|extension| known.iter().any(|known| extension.eq_ignore_ascii_case(known)))
 }
