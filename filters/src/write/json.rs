@@ -40,7 +40,9 @@ pub(super) fn copy_array(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result
         match text.peek()? {
             None => return Err(text.error("the array does not end")),
             Some(b']') => break,
-            Some(b',') => drop(text.next()?),
+            Some(b',') => {
+                text.next()?;
+            }
             Some(_) => {
                 let mut value = rows.contains(&row).then(Vec::new);
                 text.value(&mut value)?;
