@@ -149,7 +149,7 @@ fn image(bytes: &[u8]) {
 fn template(bytes: &[u8]) {
     with_file(bytes, "chat_template.jinja", |path| {
         let Some(folder) = path.parent() else { return };
-        let Ok(Some(template)) = Template::open(folder, &serde_json::Map::new(), true) else { return };
+        let Ok(Some(template)) = Template::open(folder, &Default::default(), true) else { return };
         for row in ROWS.iter().take(2) {
             with_file(row.as_bytes(), "turns.jsonl", |path| {
                 let rows = Source::open(path).and_then(|source| source.rows(&Mapping::new()));
