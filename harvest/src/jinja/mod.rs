@@ -129,7 +129,8 @@ fn prepared(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source.as_str();
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
+        // The end is looked for behind the beginning: `{%}` is no tag.
+        let Some(length) = rest[start + 2..].find("%}").map(|inner| inner + 2) else { break };
         let (tag, behind) = rest[start..].split_at(length + 2);
         out.push_str(&rest[..start]);
         let word = tag[2..length].trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
@@ -172,5 +173,6 @@ mod tests {
     #[test]
     fn generation_tags_become_plain_blocks() {
         assert_eq!(prepared("a{%- generation -%}b{% endgeneration %}c"), "a{%- with -%}b{% endwith %}c");
+        assert_eq!(prepared("a{%}b%}c{%}"), "a{%}b%}c{%}", "no tag, and no panic");
     }
 }
