@@ -2,6 +2,8 @@
 //! A target takes any bytes; it may refuse them, and nothing else.
 
 use harvest::data::{Mapping, Source, read_archive};
+use harvest::model::ModelConfig;
+use harvest::pixels::ImageProcessor;
 use harvest::template::Template;
 use harvest::{Answers, CacheFormat, Checkpoint, Import, Templating};
 use sae_core::Run;
@@ -47,6 +49,13 @@ const TEMPLATES: [&str; 3] = [
      {{ say(m.content) }}{{ m | tojson(indent=2) }}{{ raise_exception('no') if loop.first and false }}{% endfor %}",
 ];
 
+/// Decoders whose rotary positions are scaled.
+const ROPES: [&str; 3] = [
+    r#"{"model_type": "qwen2", "num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 24, "beta_fast": 2, "beta_slow": 0.5, "truncate": false}}"#,
+    r#"{"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "original_max_position_embeddings": 24, "rope_parameters": {"rope_type": "longrope", "short_factor": [1, 1, 1.2, 2], "long_factor": [1, 2, 4, 8]}}"#,
+    r#"{"model_type": "mistral", "num_hidden_layers": 2, "max_position_embeddings": 24, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}, "sliding_window": 8}"#,
+];
+
 /// Autoencoders with a configuration: format, golden folder, weights, configuration.
 const AUTOENCODERS: [(Format, &str, &str, &str); 6] = [
     (Format::SaeLens, "saelens_train_batchtopk", "sae_weights.safetensors", "cfg.json"),
@@ -58,7 +67,7 @@ const AUTOENCODERS: [(Format, &str, &str, &str); 6] = [
 ];
 
 /// All of them.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     Target { name: "jsonl", run: |bytes| rows(bytes, "jsonl"), seeds: &[], texts: &ROWS },
     Target { name: "json", run: |bytes| rows(bytes, "json"), seeds: &[], texts: &ROWS },
     Target { name: "csv", run: |bytes| rows(bytes, "csv"), seeds: &[], texts: &TABLES },
@@ -77,6 +86,18 @@ pub const TARGETS: [Target; 16] = [
     Target { name: "archive", run: |bytes| _ = read_archive(bytes), seeds: &[], texts: &[] },
     Target { name: "tar", run: |bytes| rows(bytes, "tar"), seeds: &[], texts: &[] },
     Target { name: "template", run: template, seeds: &["tests/golden/gemma3-a/chat_template.json"], texts: &TEMPLATES },
+    Target {
+        name: "config",
+        run: config,
+        seeds: &[
+            "tests/golden/gemma3-a/config.json",
+            "tests/golden/llava-b/config.json",
+            "tests/golden/qwen2_5_vl-a/config.json",
+            "tests/golden/qwen3_vl-b/config.json",
+            "tests/golden/llava-a/preprocessor_config.json",
+        ],
+        texts: &ROPES,
+    },
     Target { name: "image", run: image, seeds: &["tests/golden/llava-a/images"], texts: &[] },
     Target {
         name: "safetensors",
@@ -144,6 +165,23 @@ fn rows(bytes: &[u8], extension: &str) {
 
 fn image(bytes: &[u8]) {
     let _ = harvest::pixels::Picture::decode(bytes);
+}
+
+/// What a checkpoint says of its model, and of its image processor.
+fn config(bytes: &[u8]) {
+    with_file(bytes, "config.json", |path| {
+        let Ok(config) = ModelConfig::open(path.parent().expect("a folder")) else { return };
+        let head_dim = config.text.block.head_dim;
+        for rope in config.text.ropes.iter().filter(|_| head_dim <= 1 << 12) {
+            assert_eq!(rope.frequencies(head_dim, 100).len(), head_dim / 2);
+        }
+    });
+    with_file(bytes, "preprocessor_config.json", |path| {
+        CHECKPOINT.with(|checkpoint| {
+            let Some(vision) = &checkpoint.config().vision else { return };
+            let _ = ImageProcessor::open(path.parent().expect("a folder"), vision);
+        });
+    });
 }
 
 fn template(bytes: &[u8]) {

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Larger sizes than any model has are taken for damage.
-const SIZE_LIMIT: usize = 1 << 22;
+pub(crate) const SIZE_LIMIT: usize = 1 << 22;
 
 /// An object of a configuration; one that is not there has no fields.
 #[derive(Clone, Copy)]

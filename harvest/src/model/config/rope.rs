@@ -2,7 +2,7 @@
 //! position. The formulas are those of `transformers` 5.23 (`modeling_rope_utils.py`). Where the parameters stand is
 //! `precedence.rs`'s business.
 
-use crate::fields::{Fields, short};
+use crate::fields::{Fields, SIZE_LIMIT, short};
 use std::f64::consts::PI;
 
 /// Axes of a position: time, row, column. Words have the same number on all of them.
@@ -252,7 +252,7 @@ impl Scaling {
             Self::Yarn { factor, original, .. } => original * factor,
             Self::None | Self::Long { .. } | Self::Llama3 { .. } => 0.0,
         };
-        context.max(reach as usize)
+        context.max((reach as usize).min(SIZE_LIMIT))
     }
 
     /// What sines and cosines are multiplied with.
