@@ -33,7 +33,10 @@ pub(crate) const BESIDES: [&str; 2] = ["generation_config.json", "video_preproce
 pub(crate) const TEMPLATE: &str = "chat_template.jinja";
 pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
 pub(crate) const PROCESSOR: &str = "processor_config.json";
-const ADAPTER: &str = "adapter_config.json";
+pub(crate) const ADAPTER: &str = "adapter_config.json";
+/// What is said where a repository on the hub has one.
+pub(crate) const NO_ADAPTERS: &str =
+    "adapters are not applied: merge the adapter into its base model, save the result, and use that";
 
 /// All weights in one file, and the list of the files that hold them otherwise.
 pub(crate) const WEIGHTS: &str = "model.safetensors";
@@ -137,11 +140,9 @@ pub(crate) fn shards(index: &Path) -> Result<BTreeSet<String>> {
     Ok(shards)
 }
 
-/// Why a folder without weights has none: what lies there in their place.
-pub(crate) fn no_weights(folder: &Path) -> String {
+/// Why there are no weights among files of these names: what is there in their place.
+pub(crate) fn no_weights(names: impl Iterator<Item = String>) -> String {
     const OTHERS: [&str; 8] = [".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".index.json"];
-    let names =
-        fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut others: Vec<String> = names.filter(|name| OTHERS.iter().any(|ending| name.ends_with(ending))).collect();
     others.sort();
     let found = match others.as_slice() {

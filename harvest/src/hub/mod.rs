@@ -8,7 +8,7 @@
 mod cache;
 mod download;
 
-use crate::precedence::{self, BESIDES, CONFIG, DECISIVE};
+use crate::precedence::{self, ADAPTER, BESIDES, CONFIG, DECISIVE, NO_ADAPTERS};
 use crate::{Error, Result, net};
 use cache::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -183,13 +183,17 @@ impl Hub {
         if listing.find(CONFIG).is_none() {
             return Err(self.refused(name, "the repository has no config.json: it is no checkpoint"));
         }
+        if listing.find(ADAPTER).is_some() {
+            return Err(self.refused(name, &format!("{ADAPTER}: {NO_ADAPTERS}")));
+        }
         let snapshot = Snapshot::of_commit(&self.cache, &name.id, &listing.sha)?;
         let mut job = Job { hub: self, name, snapshot: &snapshot, bytes: 0, total: 0, progress };
         job.small(&listing)?;
         let config: Value = sae_core::file::read_json(&snapshot.folder().join(CONFIG), SMALL_LIMIT)?;
         let weights = precedence::weights(&config, |file| listing.find(file).is_some());
         let Some(weights) = weights.map_err(|why| self.refused(name, &why))? else {
-            return Err(self.refused(name, "the repository has no model.safetensors and no index of its parts"));
+            let names = listing.siblings.iter().map(|file| file.rfilename.clone());
+            return Err(self.refused(name, &precedence::no_weights(names)));
         };
         let wanted = |file: &String| {
             let why = || self.refused(name, &format!("the repository has no {file}"));

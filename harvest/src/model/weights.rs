@@ -36,7 +36,9 @@ impl Weights {
         let settings = if config.exists() { sae_core::file::read_json(&config, 1 << 24)? } else { Value::Null };
         let there = |name: &str| fs::symlink_metadata(folder.join(name)).is_ok();
         let Some(name) = precedence::weights(&settings, there).map_err(Error::checkpoint(&config))? else {
-            return Err(Error::checkpoint(folder)(precedence::no_weights(folder)));
+            let files = fs::read_dir(folder).into_iter().flatten().flatten();
+            let names = files.filter_map(|file| file.file_name().into_string().ok());
+            return Err(Error::checkpoint(folder)(precedence::no_weights(names)));
         };
         let path = folder.join(&name);
         let shards = if name.ends_with(".json") { precedence::shards(&path)? } else { [name].into() };

@@ -304,3 +304,21 @@ fn a_whole_file_of_weights_on_the_hub_is_fetched_in_place_of_its_parts() {
     let asked = server.asked();
     assert!(!asked.iter().any(|path| path.contains("index.json") || path.contains("model-1")), "{asked:?}");
 }
+
+#[test]
+fn a_repository_with_other_weights_or_an_adapter_is_refused_by_name() {
+    for (file, named) in
+        [("pytorch_model.bin", "pytorch_model.bin cannot be used"), ("adapter_config.json", "adapters are not applied")]
+    {
+        let server = Server::new(move |path, _| {
+            let files = ["config.json", "tokenizer.json", file].map(|name| json!({"rfilename": name}));
+            let listing = json!({"sha": COMMIT, "siblings": files}).to_string().into_bytes();
+            Answer::ok(if path.starts_with("/api/models/") { listing } else { b"{}".to_vec() })
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let hub = Hub::new(&server.address, dir.path(), None, false);
+        let error = hub.folder("org/tiny", &mut |_| {}).unwrap_err().to_string();
+        assert!(error.contains(named), "{error}");
+        assert!(!server.asked().iter().any(|path| path.ends_with(file)), "{error}");
+    }
+}
