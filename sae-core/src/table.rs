@@ -1,7 +1,9 @@
 //! Parquet tables: atomic writers, column-wise readers, typed access to a batch. Knows no table's meaning.
 
+mod bounded;
 mod keyed;
 
+pub use bounded::Bounded;
 pub use keyed::Keyed;
 
 use crate::{Error, Result, file};
@@ -61,8 +63,7 @@ pub fn write_all(path: &Path, first: &RecordBatch, rest: impl Iterator<Item = Re
 
 /// Opens a table for reading batch by batch; only the named columns are decoded (all of them if none is named).
 pub fn scan(path: &Path, columns: &[&str]) -> Result<ParquetRecordBatchReader> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(Error::format(path))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(open(path)?).map_err(Error::format(path))?;
     let schema = builder.parquet_schema();
     for name in columns {
         if builder.schema().column_with_name(name).is_none() {
@@ -78,8 +79,11 @@ pub fn scan(path: &Path, columns: &[&str]) -> Result<ParquetRecordBatchReader> {
 
 /// The schema of a table with its metadata, which readers of batches leave out.
 pub fn schema(path: &Path) -> Result<SchemaRef> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    Ok(ParquetRecordBatchReaderBuilder::try_new(file).map_err(Error::format(path))?.schema().clone())
+    Ok(ParquetRecordBatchReaderBuilder::try_new(open(path)?).map_err(Error::format(path))?.schema().clone())
+}
+
+fn open(path: &Path) -> Result<Bounded> {
+    File::open(path).and_then(Bounded::new).map_err(Error::io("open", path))
 }
 
 /// Reads the named columns of a whole table (all of them if none is named).

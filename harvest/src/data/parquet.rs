@@ -6,6 +6,7 @@ use super::table;
 use crate::{Error, Result};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use sae_core::table::Bounded;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -35,7 +36,7 @@ pub(super) fn count(path: &Path) -> Result<u64> {
     Ok(u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0))
 }
 
-type Reader = ParquetRecordBatchReaderBuilder<File>;
+type Reader = ParquetRecordBatchReaderBuilder<Bounded>;
 
 fn read(path: &Path, notes: &Notes, part: impl Fn(Reader) -> Reader) -> Result<FileRows> {
     let file = open(path)?;
@@ -62,7 +63,7 @@ pub(crate) fn attempt<T, E: Display>(path: &Path, step: impl FnOnce() -> Result<
 }
 
 /// Opens a file whose first and last bytes are those of a Parquet file.
-fn open(path: &Path) -> Result<File> {
+fn open(path: &Path) -> Result<Bounded> {
     let mut file = File::open(path).map_err(Error::io("open", path))?;
     let mut ends = [[0; 4]; 2];
     let size = file.metadata().map_err(Error::io("read", path))?.len();
@@ -72,7 +73,7 @@ fn open(path: &Path) -> Result<File> {
         file.seek(SeekFrom::End(-4)).and_then(|_| file.read_exact(last)).map_err(Error::io("read", path))?;
     }
     match ends.each_ref() {
-        [MAGIC, MAGIC] => Ok(file),
+        [MAGIC, MAGIC] => Bounded::new(file).map_err(Error::io("read", path)),
         [_, b"PARE"] => Err(Error::data(path)("the Parquet file is encrypted, which is not read")),
         [MAGIC, _] => {
             Err(Error::data(path)("the Parquet file is damaged: it is cut off, or was not closed by its writer"))
@@ -145,5 +146,13 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
         assert!(rows(&path, &Notes::default()).err().unwrap().to_string().contains("damaged"));
+    }
+
+    #[test]
+    fn a_page_header_that_claims_two_billion_fields_is_an_error() {
+        // Found by fuzzing: without a bound, reading goes on for hours.
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/damaged/endless-header.parquet");
+        let found: Vec<_> = rows(&path, &Notes::default()).unwrap().collect();
+        assert!(found.last().unwrap().is_err());
     }
 }

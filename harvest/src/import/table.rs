@@ -12,6 +12,7 @@ use arrow::datatypes::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use sae_core::sample::{Modality, Role, Token};
+use sae_core::table::Bounded;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -69,7 +70,7 @@ impl TokenTable {
     /// # Errors
     /// It is no Parquet, has no column `sample`, or another number of rows.
     pub fn open(path: &Path, rows: u64, longest: usize) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io("open", path))?;
+        let file = File::open(path).and_then(Bounded::new).map_err(Error::io("open", path))?;
         let builder = attempt(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
         let found = builder.metadata().file_metadata().num_rows();
         if u64::try_from(found) != Ok(rows) {
