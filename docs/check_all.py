@@ -92,7 +92,7 @@ def typed(folder):
         "price": pyarrow.array([Decimal("1.50")] * 4, pyarrow.decimal128(10, 2)),
         "rate": pyarrow.array([0.1] * 4, pyarrow.float32()),
         "thumb": pyarrow.array([b"\xff"] * 4),
-        "messages": ["mine"] * 4,
+        "sample_id": ["mine"] * 4,
     }
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "train.parquet")
 

@@ -56,7 +56,7 @@ fn from_a_data_set_to_a_filtered_one() {
         let plan = ["filter", "--run", run, "--by", "pmi_margin", "--keep", keep, "--out", out, "--dry-run"];
         assert_eq!(json(&plan)["keep"], if keep == ">=0" { 60 } else { 0 });
     }
-    let filter = ["filter", "--run", run, "--by", "l0_paper", "--keep", "25%", "--out", out, "--dropped", dropped];
+    let filter = ["filter", "--run", run, "--by", "pmi", "--keep", "25%", "--out", out, "--dropped", dropped];
     let filtered = json(&filter);
     assert_eq!((filtered["kept"]["rows"].as_u64(), filtered["dropped"].as_u64()), (Some(15), Some(45)));
     let lines = |folder: &str| -> BTreeSet<String> {

@@ -119,7 +119,7 @@ fn embedded(dir: &Path) {
             ("rate", Arc::new(Float32Array::from(vec![0.1, f32::NAN]))),
             ("info", Arc::new(map.finish())),
             ("thumb", Arc::new(BinaryArray::from(vec![&b"\xff\x00"[..], b"x"]))),
-            ("messages", Arc::new(StringArray::from(vec!["mine", "too"]))),
+            ("sample_id", Arc::new(StringArray::from(vec!["mine", "too"]))),
         ],
     );
 }
@@ -387,10 +387,10 @@ fn own_columns_keep_their_types_or_are_told() {
     for format in ["parquet", "trl"] {
         let out = dir.path().join(format);
         let done = json(&arguments(&run, &decisions, &out, format, "copy"));
-        assert_eq!(done["renamed_columns"], json!({ "messages": "original_messages" }));
+        assert_eq!(done["renamed_columns"], json!({ "sample_id": "original_sample_id" }));
         let after = table::read(&out.join("data/data-00000.parquet"), &[]).unwrap();
-        for name in ["seen", "price", "rate", "info", "thumb", "messages"] {
-            let new = if name == "messages" { "original_messages" } else { name };
+        for name in ["seen", "price", "rate", "info", "thumb", "sample_id"] {
+            let new = if name == "sample_id" { "original_sample_id" } else { name };
             let (old, new) = (before.column_by_name(name).unwrap(), after.column_by_name(new).unwrap());
             assert_eq!(old.data_type(), new.data_type(), "{name}");
             // NaN is not equal to itself.
@@ -401,7 +401,7 @@ fn own_columns_keep_their_types_or_are_told() {
     let done = json(&arguments(&run, &decisions, &out, "jsonl", "copy"));
     assert!(done["notes"][0].as_str().unwrap().contains("the column thumb holds bytes"), "{}", done["notes"]);
     let row: Value = serde_json::from_slice(&fs::read(out.join("data/data.jsonl")).unwrap()).unwrap();
-    assert_eq!(row["original_messages"], "too");
+    assert_eq!(row["original_sample_id"], "too");
 }
 
 #[test]

@@ -29,6 +29,12 @@ pub(super) fn copy_rows(from: &Path, rows: &BTreeSet<u64>, to: &Path, delimiter:
         let mut bytes = vec![0; (to_byte - from_byte) as usize];
         let read = source.seek(SeekFrom::Start(from_byte)).and_then(|_| source.read_exact(&mut bytes));
         read.map_err(sae_core::Error::io("read", from))?;
+        // The reader takes the second half of a line's end for the next row's.
+        if bytes.ends_with(b"\r") {
+            let mut next = Vec::new();
+            (&mut source).take(1).read_to_end(&mut next).map_err(sae_core::Error::io("read", from))?;
+            bytes.extend(next.iter().filter(|byte| **byte == b'\n'));
+        }
         // Lines without content between rows go with none of them.
         let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         out.put(&bytes[blank..])
