@@ -34,6 +34,13 @@ pub(super) fn format_of_lines(path: &Path) -> Result<Format> {
     Ok(if layout == Ok(Layout::Objects) { Format::JsonObjects } else { Format::JsonLines })
 }
 
+/// Whether a file is an array of texts, by its first characters.
+pub(super) fn lists_texts(path: &Path) -> bool {
+    let head = input::head(path, 256).unwrap_or_default();
+    let text = head.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&head).trim_ascii_start();
+    text.strip_prefix(b"[").is_some_and(|items| items.trim_ascii_start().starts_with(b"\""))
+}
+
 fn file_layout(path: &Path) -> Result<Layout> {
     layout(&mut *open(path)?).map_err(Error::io("read", path))?.map_err(Error::data(path))
 }

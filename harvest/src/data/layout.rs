@@ -5,7 +5,7 @@ use super::columns::Columns;
 use super::format::Format;
 use super::kind::{Kind, is_hidden};
 use super::notes::Notes;
-use super::{card, fields, folder, imagefolder, input, saved};
+use super::{card, fields, folder, imagefolder, input, json, saved};
 use crate::{Error, Result};
 use sae_core::{Run, path_text};
 use std::collections::{BTreeMap, HashSet};
@@ -107,7 +107,11 @@ fn choose(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
     }
     for kind in [Kind::Parquet, Kind::Arrow, Kind::Json, Kind::Csv] {
         let tables = of(kind).filter(|path| !beside.has(path));
-        let tables: Vec<_> = tables.filter(|path| kind != Kind::Json || holds_rows(path)).cloned().collect();
+        let mut tables: Vec<_> = tables.filter(|path| kind != Kind::Json || holds_rows(path)).cloned().collect();
+        // A list of texts beside rows is a list of classes or the like.
+        if kind == Kind::Json && !tables.iter().all(|path| json::lists_texts(path)) {
+            tables.retain(|path| !json::lists_texts(path));
+        }
         let shows = |columns: &Columns| {
             !columns.images.is_empty() || fields::first(&columns.fields, &["image", "images"]).is_some()
         };

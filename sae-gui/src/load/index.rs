@@ -63,9 +63,14 @@ fn choose(run: &Run, wanted: Option<&str>, indexed: &[String]) -> Result<String,
     if let Some(first) = indexed.first() {
         return Ok(first.clone());
     }
-    match run.saes().first() {
-        Some(name) => Err(missing(run, name, indexed)),
-        None => Err(format!("This run has no autoencoder yet: {root}\nhint: `sae train --run {root}` trains one")),
+    match (run.saes().first(), run.unfinished_saes().first()) {
+        (Some(name), _) => Err(missing(run, name, indexed)),
+        (None, Some(name)) => Err(format!(
+            "The training of {name} is not finished: {root}\nhint: the same `sae train` with --resume continues it"
+        )),
+        (None, None) => {
+            Err(format!("This run has no autoencoder yet: {root}\nhint: `sae train --run {root}` trains one"))
+        }
     }
 }
 
