@@ -40,7 +40,7 @@ pub use csv::delimiter;
 pub use fetch::Fetch;
 pub use image::{ImageFile, image_place};
 pub use notes::Notes;
-pub(crate) use parquet::attempt;
+pub(crate) use parquet::{attempt, checked};
 pub use record::{Pair, Part, Record, Turn};
 pub use redraw::ImageSizes;
 pub use source::{Mapping, Row, Rows, Source, record};

@@ -4,6 +4,8 @@ use super::notes::Notes;
 use super::source::FileRows;
 use super::table;
 use crate::{Error, Result};
+use arrow::array::{Array, RecordBatch};
+use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use sae_core::table::Bounded;
@@ -46,7 +48,8 @@ fn read(path: &Path, notes: &Notes, part: impl Fn(Reader) -> Reader) -> Result<F
     let (path, notes) = (path.to_path_buf(), notes.clone());
     let mut failed = false;
     let batches = std::iter::from_fn(move || {
-        let batch = if failed { None } else { attempt(&path, || reader.next().transpose()).transpose() };
+        let mut next = || reader.next().map(|batch| batch.and_then(checked)).transpose();
+        let batch = if failed { None } else { attempt(&path, &mut next).transpose() };
         failed |= batch.as_ref().is_some_and(Result::is_err);
         batch
     });
@@ -54,6 +57,13 @@ fn read(path: &Path, notes: &Notes, part: impl Fn(Reader) -> Reader) -> Result<F
         Ok(batch) => table::rows(batch, notes.clone()),
         Err(error) => Box::new(std::iter::once(Err(error))),
     })))
+}
+
+/// A batch all of whose texts are UTF-8 and whose offsets lie within its values. The reader takes some of that from damaged
+/// metadata on trust.
+pub(crate) fn checked(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    batch.columns().iter().try_for_each(|column| column.to_data().validate_full())?;
+    Ok(batch)
 }
 
 /// What a step of the reader gives. Damaged metadata ends a file, and not the program.
@@ -101,7 +111,7 @@ fn unreadable<E: Display>(path: &Path) -> impl Fn(E) -> Error {
 mod tests {
     use super::*;
     use crate::data::image::ImageFile;
-    use arrow::array::{ArrayRef, BinaryArray, Int32Array, ListArray, RecordBatch, StringArray, StructArray};
+    use arrow::array::{ArrayRef, BinaryArray, Int32Array, ListArray, StringArray, StructArray};
     use arrow::buffer::{NullBuffer, OffsetBuffer};
     use arrow::datatypes::Field;
     use parquet::arrow::ArrowWriter;
@@ -154,5 +164,13 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/damaged/endless-header.parquet");
         let found: Vec<_> = rows(&path, &Notes::default()).unwrap().collect();
         assert!(found.last().unwrap().is_err());
+    }
+
+    #[test]
+    fn texts_that_are_not_utf8_end_the_file_whatever_its_metadata_claims() {
+        // Found by fuzzing: the reader gave a text that was cut inside of a character.
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/damaged/invalid-text.parquet");
+        let found: Vec<_> = rows(&path, &Notes::default()).unwrap().collect();
+        assert!(found.last().unwrap().as_ref().unwrap_err().to_string().contains("invalid-text.parquet"));
     }
 }

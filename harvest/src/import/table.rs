@@ -1,7 +1,7 @@
 //! The token table beside a plain array: Parquet, a row a position, in the order of the array. Read batch by batch; of
 //! its columns only `sample` has to be there.
 
-use crate::data::attempt;
+use crate::data::{attempt, checked};
 use crate::{Error, Result};
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float32Array, Int16Array, Int32Array, Int64Array, RecordBatch, StringArray,
@@ -90,7 +90,7 @@ impl TokenTable {
         loop {
             let Some(batch) = self.batch.as_ref().filter(|batch| self.at < batch.sample.len()) else {
                 let batches = &mut self.batches;
-                match attempt(&self.path, || batches.next().transpose())? {
+                match attempt(&self.path, || batches.next().map(|batch| batch.and_then(checked)).transpose())? {
                     Some(batch) => {
                         self.batch = Some(Columns::new(&batch).map_err(Error::data(&self.path))?);
                         self.at = 0;

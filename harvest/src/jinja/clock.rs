@@ -8,6 +8,11 @@ const ALIKE: &str = "aAbBcCdDeFgGhHIjklmMnpPrRStTuUVwWxXyY%";
 
 /// A date by a format. What is no code of Python's stays as it is, and a date without a zone shows none.
 pub(super) fn strftime(format: &str, date: NaiveDateTime) -> String {
+    // Some flags make no sense with some codes, which `chrono` finds out when it writes.
+    let written = |codes: &str| {
+        let mut text = String::new();
+        write!(text, "{}", date.format(codes)).is_ok().then_some(text)
+    };
     let mut out = String::with_capacity(format.len() + 16);
     let mut rest = format;
     while let Some(start) = rest.find('%') {
@@ -16,18 +21,16 @@ pub(super) fn strftime(format: &str, date: NaiveDateTime) -> String {
         let flag = rest[1..].chars().next().filter(|c| "-_0^#".contains(*c));
         let code = rest[1 + flag.map_or(0, char::len_utf8)..].chars().next();
         let length = 1 + flag.map_or(0, char::len_utf8) + code.map_or(0, char::len_utf8);
-        match (flag, code) {
-            (None, Some('f')) => write!(out, "{:06}", date.nanosecond() / 1000 % 1_000_000),
-            (None, Some('z' | 'Z')) => Ok(()),
-            (None | Some('-' | '_' | '0'), Some(code)) if ALIKE.contains(code) => {
-                write!(out, "{}", date.format(&rest[..length]))
-            }
+        let text = match (flag, code) {
+            (None, Some('f')) => Some(format!("{:06}", date.nanosecond() / 1000 % 1_000_000)),
+            (None, Some('z' | 'Z')) => Some(String::new()),
+            (None | Some('-' | '_' | '0'), Some(code)) if ALIKE.contains(code) => written(&rest[..length]),
             (Some('^'), Some(code)) if ALIKE.contains(code) => {
-                write!(out, "{}", date.format(&format!("%{code}")).to_string().to_uppercase())
+                written(&format!("%{code}")).map(|text| text.to_uppercase())
             }
-            _ => out.write_str(&rest[..length]),
-        }
-        .expect("a string takes whatever is written to it");
+            _ => None,
+        };
+        out.push_str(text.as_deref().unwrap_or(&rest[..length]));
         rest = &rest[length..];
     }
     out + rest
@@ -47,6 +50,16 @@ mod tests {
         };
         for (format, date, expected) in dates {
             assert_eq!(strftime(&format, date), expected, "{format} of {date}");
+        }
+    }
+
+    #[test]
+    fn no_format_is_a_reason_to_panic() {
+        let date = "2026-03-04T05:06:07".parse().unwrap();
+        for flag in ["", "-", "_", "0", "^", "#"] {
+            for code in (0..128u8).map(char::from).chain(['é']) {
+                strftime(&format!("%Y%{flag}{code}%"), date);
+            }
         }
     }
 }
