@@ -1,7 +1,7 @@
 //! Which samples are worth training on: cross-modal weights, scores, rankings, selection, and the writing of kept rows.
 //!
 //! Data flows one way: a pass of `sae_core` feeds [`tops::TopTokens`] and [`pool::Pool`]; [`weights`] come from the former,
-//! [`scores`] and [`pmi`] turn both into a table; [`select`] decides by one of its columns ([`column`]), [`keep`] says how
+//! [`scores`] and [`pmi`] turn both into a table; [`select`] decides by one of its columns ([`mod@column`]), [`keep`] says how
 //! much to keep, unless [`decisions`] were made elsewhere; [`mod@write`] copies the rows of the input. Formulas carry their source. A score's [`mode`] says whose definition it is.
 
 pub mod auc;

@@ -1,4 +1,4 @@
-//! Writes chosen rows of a data set: as they stood ([`same`]), or in a format that trainers read, from conversations that
+//! Writes chosen rows of a data set: as they stood (`same`), or in a format that trainers read, from conversations that
 //! the caller reads. A folder appears whole or not at all. Never touches the input, and knows no scores.
 
 mod archive;
