@@ -1,3 +1,5 @@
+//! Rows of every schema, and what becomes of those that cannot be used.
+
 use super::*;
 use serde_json::json;
 
