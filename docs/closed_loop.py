@@ -7,7 +7,7 @@ Needs Python 3.11 with torch 2.15, transformers 5.23 (and no torchvision), pillo
     cp -r CALIBRATION/saes LOOP/run/                       # an autoencoder of the same layer (docs/SCORES.md)
     sae score --run LOOP/run --calibrate CALIBRATION --calibrate LOOP/run
     python docs/closed_loop.py train --out LOOP            # every score and share, five seeds; goes on where it stopped
-    python docs/closed_loop.py plot  --out LOOP --picture docs/closed-loop.png
+    python docs/closed_loop.py plot  --out LOOP --picture docs/images/closed-loop.png
 
 The pool holds what Noto and Twemoji drew, held out is what Fluent drew of the same and of other things: the model has to
 learn from the pool what it is asked. (Held out by concept nothing is to be gained: trained on the right pairs alone the
@@ -232,7 +232,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("command", choices=["make", "train", "plot"])
     parser.add_argument("--out", type=Path, required=True, help="folder of the loop")
-    parser.add_argument("--picture", type=Path, default=ROOT / "docs/closed-loop.png")
+    parser.add_argument("--picture", type=Path, default=ROOT / "docs/images/closed-loop.png")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--scores", nargs="+", default=SCORES)
     parser.add_argument("--shares", nargs="+", type=float, default=SHARES)
