@@ -7,7 +7,7 @@ use harvest::pixels::ImageProcessor;
 use harvest::template::Template;
 use harvest::{Answers, CacheFormat, Checkpoint, Import, Templating};
 use sae_core::Run;
-use sae_core::formats::{Format, arrays, load_as, npz, pickle, torch};
+use sae_core::autoencoder::formats::{Format, arrays, load_as, npz, pickle, torch};
 use std::cell::LazyCell;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,9 +3,9 @@
 use clap::{Args as Group, Parser, Subcommand};
 use filters::select::Keep;
 use harvest::CacheFormat;
+use sae_core::autoencoder::Architecture;
+use sae_core::autoencoder::formats::Format;
 use sae_core::device::DeviceChoice;
-use sae_core::formats::Format;
-use sae_core::sae::Architecture;
 use sae_core::store::StoreDtype;
 use std::path::PathBuf;
 

@@ -4,7 +4,7 @@
 use crate::{Error, Result};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
-use sae_core::sample::Sample;
+use sae_core::store::sample::Sample;
 use sae_core::table;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;

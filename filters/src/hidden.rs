@@ -3,7 +3,7 @@
 
 use crate::mode::{IMAGE, Mode, TEXT, side};
 use sae_core::Result;
-use sae_core::pass::{Block, Observer};
+use sae_core::analysis::pass::{Block, Observer};
 
 /// Sums of hidden states, by sample and side.
 pub struct Means {

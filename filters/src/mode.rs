@@ -6,8 +6,8 @@
 //! | `release` | all but answers, since the release feeds the model prompt and image with an *empty* answer; a decoder looks only back, so the states of the prompt are the same without it |
 //! | `corrected` | all with content, answers included: no template, begin, end or newline tokens; padding is never stored |
 
-use sae_core::sample::{Modality, Role};
 use sae_core::store::TokenColumns;
+use sae_core::store::sample::{Modality, Role};
 use serde::Serialize;
 
 /// Whose definition.

@@ -1,6 +1,6 @@
 //! Which samples of two runs belong together. Reads nothing.
 
-use sae_core::sample::Sample;
+use sae_core::store::sample::Sample;
 use std::collections::BTreeMap;
 
 /// The number among others that belongs to each sample: that of the same place in the data, or else of the same key.

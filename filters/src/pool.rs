@@ -3,7 +3,7 @@
 //! sample, so that the order of the shards does not matter. Weighs nothing.
 
 use crate::mode::{IMAGE, Mode, TEXT, side};
-use sae_core::pass::{Block, Observer};
+use sae_core::analysis::pass::{Block, Observer};
 use sae_core::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -16,7 +16,7 @@ use crate::weights::Weights;
 use crate::{Error, Result};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, new_null_array};
 use arrow::datatypes::DataType;
-use sae_core::sample::Sample;
+use sae_core::store::sample::Sample;
 use sae_core::table;
 use std::collections::BTreeMap;
 use std::path::Path;

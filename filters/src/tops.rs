@@ -7,7 +7,7 @@
 
 use crate::mode::{IMAGE, Mode, TEXT, side};
 use rayon::prelude::*;
-use sae_core::pass::{Block, Observer};
+use sae_core::analysis::pass::{Block, Observer};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 

@@ -12,11 +12,11 @@ use filters::scores::{self, co_l0_paper, cosine_paper, cosine_release, l0_paper,
 use filters::tops::{Place, TopTokens};
 use filters::weights::{self, Weights as CrossModal};
 use proptest::prelude::*;
-use sae_core::pass::{self, Block, Observer};
-use sae_core::run::Run;
-use sae_core::sae::Weights;
-use sae_core::sample::{Modality, Role, Sample, Token};
-use sae_core::sparse::Sparse;
+use sae_core::analysis::pass::{self, Block, Observer};
+use sae_core::autoencoder::Weights;
+use sae_core::autoencoder::sparse::Sparse;
+use sae_core::store::run::Run;
+use sae_core::store::sample::{Modality, Role, Sample, Token};
 use sae_core::store::{Part, Store, StoreDtype, StoreSpec, StoreWriter};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -7,7 +7,7 @@ use harvest::kernel::attention::{Heads, attention};
 use harvest::kernel::linear::Packed;
 use harvest::kernel::pointwise::{Activation, layer_norm, rms_norm, rotate};
 use rayon::prelude::*;
-use sae_core::kernel::product::product;
+use sae_core::autoencoder::kernel::product::product;
 use std::hint::black_box;
 use std::ops::Range;
 use std::sync::LazyLock;

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
 use sae_core::path_text;
-use sae_core::sample::Sample;
+use sae_core::store::sample::Sample;
 use sae_core::store::{Part, Skipped, StoreDtype, StoreRecord, StoreSpec, StoreWriter, check_storable};
 use serde::Serialize;
 use std::ops::Range;

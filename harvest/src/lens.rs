@@ -5,7 +5,7 @@ use crate::checkpoint::Checkpoint;
 use crate::model::{Compute, Head, Weights};
 use crate::{Error, Result};
 use rayon::prelude::*;
-use sae_core::index::{WORDS, Word};
+use sae_core::analysis::index::{WORDS, Word};
 use std::path::Path;
 
 /// Logits that are held at a time.

@@ -8,10 +8,10 @@ use crate::model::{Compute, Model, check_layers};
 use crate::{Error, Result};
 use rayon::iter::Either;
 use rayon::prelude::*;
-use sae_core::kernel::vector::squares;
+use sae_core::store::Exclude;
 use sae_core::store::SkipList;
-use sae_core::stream::Source;
-use sae_core::train::Exclude;
+use sae_core::store::stream::Source;
+use sae_core::vector::squares;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

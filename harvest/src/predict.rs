@@ -8,8 +8,8 @@ use crate::data::{Row, Source};
 use crate::model::{Compute, Hidden, Input, Model, Prediction, check_layers};
 use crate::{Error, Plan, Result};
 use rayon::prelude::*;
-use sae_core::sample::Token;
 use sae_core::store::SkipList;
+use sae_core::store::sample::Token;
 
 /// Replacements of hidden states: from the tokens of a batch and what left the block at each of them, `[tokens, width]`,
 /// to what is to leave it instead, once for every variant and of the same shape.

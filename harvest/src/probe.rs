@@ -7,7 +7,7 @@ use crate::data::{ImageFile, Part, Record, Row, Turn};
 use crate::model::{Compute, Input, Model, check_layers};
 use crate::{Error, Result};
 use sae_core::device::DeviceChoice;
-use sae_core::sample::Role;
+use sae_core::store::sample::Role;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,7 @@ use crate::model::config::Framing;
 use crate::template::Template;
 use crate::tokenizer::{self, Named};
 use crate::{Error, Result, alphabet};
-use sae_core::sample::{Modality, Role, Token};
+use sae_core::store::sample::{Modality, Role, Token};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;

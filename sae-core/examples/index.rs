@@ -5,12 +5,12 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // a measurement for a terminal
 
-use sae_core::index::{self, Bin, Coactive, FeatureRow, Index, Indexer, Row, Word};
-use sae_core::pass::{Block, Observer};
-use sae_core::sae::Weights;
-use sae_core::sample::{Modality, Role};
-use sae_core::sparse::Sparse;
+use sae_core::analysis::index::{self, Bin, Coactive, FeatureRow, Index, Indexer, Row, Word};
+use sae_core::analysis::pass::{Block, Observer};
+use sae_core::autoencoder::Weights;
+use sae_core::autoencoder::sparse::Sparse;
 use sae_core::store::TokenColumns;
+use sae_core::store::sample::{Modality, Role};
 use std::path::Path;
 use std::time::Instant;
 

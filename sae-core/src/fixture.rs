@@ -1,7 +1,7 @@
 //! A small store for tests: samples with text and image tokens whose hidden states hold a few sparse directions.
 
-use crate::run::Run;
-use crate::sample::{ImageRef, Modality, Role, Sample, Token};
+use crate::store::run::Run;
+use crate::store::sample::{ImageRef, Modality, Role, Sample, Token};
 use crate::store::{Part, Store, StoreDtype, StoreSpec, StoreWriter};
 use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};

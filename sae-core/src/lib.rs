@@ -1,37 +1,27 @@
-//! The sparse autoencoder and what it produces.
+//! The sparse autoencoder and what it produces, in four layers. Each knows only the layers before it:
 //!
-//! Data flows one way: a [`store`] of activations -> [`stream`] -> [`train`] -> an autoencoder ([`sae`], saved by
-//! [`formats`]) -> [`pass`], one stream of sparse activations -> whatever wants to see them ([`eval`], [`index`], and
-//! the scores of the crate `filters`). Models and data sets live in the crate `harvest`; nothing here prints.
+//! 1. [`store`]: the run folder, samples, tokens and activations on disk, and the shuffled stream of activations.
+//! 2. [`autoencoder`]: weights in memory, the kernels that encode and decode, file formats.
+//! 3. [`train`]: from a stream of activations to autoencoders.
+//! 4. [`analysis`]: one pass over a store, and what it finds: evaluation, feature index, labels, dashboards.
+//!
+//! `train` and `analysis` do not know each other. Below all layers are files, tables, tensors, vectors and devices.
+//! Models and data sets live in the crate `harvest`. Nothing here prints.
 
-pub mod adam;
-pub mod context;
-pub mod dashboard;
+pub mod analysis;
+pub mod autoencoder;
 pub mod device;
 pub mod error;
-pub mod eval;
-pub mod explain;
 pub mod file;
-pub mod formats;
-pub mod index;
-pub mod kernel;
-pub mod labels;
-pub mod pass;
 pub mod path_text;
-pub mod run;
-pub mod sae;
-pub mod saebench;
-pub mod sample;
-pub mod samples_features;
-pub mod sparse;
 pub mod store;
-pub mod stream;
 pub mod table;
 pub mod tensors;
 pub mod train;
+pub mod vector;
 
 #[cfg(test)]
 mod fixture;
 
 pub use error::{Error, Result};
-pub use run::Run;
+pub use store::run::Run;

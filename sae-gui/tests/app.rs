@@ -5,7 +5,7 @@ use egui::{Event, Key, Modifiers, Role};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
 use sae_core::Run;
-use sae_core::labels::Labels;
+use sae_core::analysis::labels::Labels;
 use sae_gui::state::Link;
 use sae_gui::state::job::State;
 use sae_gui::state::place::{Page, Place};

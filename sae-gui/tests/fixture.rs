@@ -3,11 +3,13 @@
 use filters::pmi::{APART, Chosen, Fit, Folds, Options};
 use filters::scores::{Row, Scores};
 use image::{Rgb, RgbImage};
-use sae_core::formats::{self, Format, Origin, Saved};
-use sae_core::index::{Example, FeatureRow, Indexer, Neighbour, write_examples, write_features, write_neighbours};
-use sae_core::labels::{Change, Entry, Labels};
-use sae_core::sae::{Architecture, Weights};
-use sae_core::sample::{ImageRef, Modality, Role, Sample, Token};
+use sae_core::analysis::index::{
+    Example, FeatureRow, Indexer, Neighbour, write_examples, write_features, write_neighbours,
+};
+use sae_core::analysis::labels::{Change, Entry, Labels};
+use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
+use sae_core::autoencoder::{Architecture, Weights};
+use sae_core::store::sample::{ImageRef, Modality, Role, Sample, Token};
 use sae_core::store::{Part, StoreDtype, StoreSpec, StoreWriter};
 use sae_core::train::{Log, StepLog};
 use sae_core::{Run, file};

@@ -4,7 +4,7 @@ use super::Outcome;
 use crate::args::Convert;
 use crate::commands::info;
 use anyhow::Result;
-use sae_core::formats::{self, Summary};
+use sae_core::autoencoder::formats::{self, Summary};
 use serde_json::json;
 
 /// Runs the command.

@@ -7,9 +7,10 @@ use crate::commands::info;
 use crate::terminal::{self, count, counted};
 use anyhow::{Result, bail};
 use harvest::CacheFormat;
-use sae_core::formats::{self, Format, Summary};
+use sae_core::Run;
+use sae_core::autoencoder::formats::{self, Format, Summary};
 use sae_core::store::{self, Store};
-use sae_core::{Run, run};
+use sae_core::store::{hooks, run};
 use serde_json::json;
 
 /// Runs the command.
@@ -43,7 +44,7 @@ fn activations(args: &Import, format: CacheFormat, dry: bool) -> Result<Outcome>
             import.column = Some(hook.clone());
         }
         Some(hook) if args.layer.is_none() => {
-            let (own, layer) = formats::hooks::of_tool(hook);
+            let (own, layer) = hooks::of_tool(hook);
             if own != store::hook(layer) {
                 bail!("{hook} is no stream behind a decoder block\nhint: --layer L files it as the one behind block L");
             }

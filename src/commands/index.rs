@@ -8,7 +8,7 @@ use filters::tops::TopTokens;
 use filters::weights::Weights;
 use harvest::model::Compute;
 use harvest::{Checkpoint, ComputeDtype, Lens};
-use sae_core::index::{self, Bin, Coactive, FeatureRow, Indexer, Row, Word};
+use sae_core::analysis::index::{self, Bin, Coactive, FeatureRow, Indexer, Row, Word};
 use sae_core::store::{STEP, StoreRecord};
 use serde_json::json;
 use std::collections::BTreeMap;

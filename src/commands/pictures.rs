@@ -5,7 +5,7 @@ use super::filter::rows;
 use anyhow::{Context, Result, anyhow};
 use harvest::pixels::Picture;
 use sae_core::Run;
-use sae_core::sample::Sample;
+use sae_core::store::sample::Sample;
 use sae_core::store::{STEP, StoreRecord};
 use std::collections::BTreeSet;
 

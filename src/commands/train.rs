@@ -8,11 +8,13 @@ use crate::terminal::{self, count, counted};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use harvest::{Live, Plan};
-use sae_core::formats::{self, Format, Origin, Saved};
+use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
+use sae_core::store::Exclude;
 use sae_core::store::Store;
-use sae_core::stream::{Source, StoreRows, Stream};
-use sae_core::train::{Exclude, Session, StepLog, TrainConfig, checkpoint};
-use sae_core::{Run, file, run};
+use sae_core::store::run;
+use sae_core::store::stream::{Source, StoreRows, Stream};
+use sae_core::train::{Session, StepLog, TrainConfig, checkpoint};
+use sae_core::{Run, file};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -364,7 +366,7 @@ fn summary(last: &StepLog) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sae_core::sae::Architecture;
+    use sae_core::autoencoder::Architecture;
 
     #[test]
     fn fields_and_sweeps_are_read_as_train_toml_has_them() {

@@ -7,8 +7,8 @@ use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
-use sae_core::eval::{Density, Evaluation, Report};
-use sae_core::sample::Modality;
+use sae_core::analysis::eval::{Density, Evaluation, Report};
+use sae_core::store::sample::Modality;
 use sae_core::train::StepLog;
 use std::path::Path;
 

@@ -3,8 +3,8 @@
 use crate::tool::{fails, json, repository, sae, said};
 use burn::tensor::Device;
 use harvest::{Plan, Predictor};
-use sae_core::sae::{Encoder, Weights};
-use sae_core::sample::Token;
+use sae_core::autoencoder::{Encoder, Weights};
+use sae_core::store::sample::Token;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;

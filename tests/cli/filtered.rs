@@ -304,7 +304,8 @@ fn samples_and_features_in_a_table() {
     let (sample, feature, count) = (numbers("sample"), numbers("feature"), numbers("count"));
     assert!(sample.iter().zip(&feature).is_sorted());
     // What the index says of each feature is the sum, and the largest, of its samples.
-    let features = sae_core::index::read_features(&Path::new(run).join("features/a/features.parquet")).unwrap();
+    let features =
+        sae_core::analysis::index::read_features(&Path::new(run).join("features/a/features.parquet")).unwrap();
     for row in features {
         let own: Vec<usize> = (0..feature.len()).filter(|n| feature[*n] == row.feature).collect();
         assert_eq!(own.iter().map(|n| u64::from(count[*n])).sum::<u64>(), row.fires, "feature {}", row.feature);

@@ -19,9 +19,9 @@ fn indexed(dir: &Path) -> (String, Vec<u32>) {
     json(&[&["train", "--run", run, "--hook", "layers.1", "--name", "base"], &train[..]].concat());
     let index = json(&["index", "--run", run]);
     assert_eq!(index["words_by"].as_str(), fs::canonicalize(model).unwrap().to_str(), "{index}");
-    let features = sae_core::index::Index::open(&dir.join("run/features/base")).unwrap();
+    let features = sae_core::analysis::index::Index::open(&dir.join("run/features/base")).unwrap();
     assert!(features.logits(0).unwrap().is_some_and(|words| words.len() == 20));
-    let some = |row: &&sae_core::index::FeatureRow| row.fires_image > 10 && (20..60).contains(&row.fires);
+    let some = |row: &&sae_core::analysis::index::FeatureRow| row.fires_image > 10 && (20..60).contains(&row.fires);
     let mut some: Vec<u32> = features.features().iter().filter(some).map(|row| row.feature).take(2).collect();
     let last = features.features().iter().rev().find(|row| row.fires > 30 && row.class == "text");
     some.push(last.unwrap().feature);

@@ -5,7 +5,7 @@ use crate::tool::{data_set, fails, json, repository, sae, said, tiny_model};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use sae_core::Run;
-use sae_core::sample::Sample;
+use sae_core::store::sample::Sample;
 use sae_core::store::{STEP, Store, StoreRecord, load_samples};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -114,11 +114,12 @@ fn the_demo_ends_in_its_report() {
 }
 
 /// How often the integer product's choice differs from that of `f32`, on a real model's activations with their loud image
-/// positions and on trained weights of unequal norms: never, since its margin is proven (see `sae_core::kernel`).
+/// positions and on trained weights of unequal norms: never, since its margin is proven (see `sae_core::autoencoder::kernel`).
 fn choices_that_differ(run: &Path) -> (usize, usize) {
-    use sae_core::kernel::{Panels, Rule, select, vector};
+    use sae_core::autoencoder::kernel::{Panels, Rule, select};
+    use sae_core::vector;
     let run = sae_core::Run::open(run).unwrap();
-    let weights = sae_core::formats::load(&run.sae("seed-0")).unwrap().weights;
+    let weights = sae_core::autoencoder::formats::load(&run.sae("seed-0")).unwrap().weights;
     let store = sae_core::store::Store::open(&run, "layers.4").unwrap();
     let (mut x, d) = (Vec::new(), weights.d_in);
     store.shard(0).unwrap().read(0..600, &mut x);

@@ -10,7 +10,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
 use arrow::record_batch::RecordBatch;
 use harvest::data::{Mapping, Part, Record, Source};
-use sae_core::sample::Role;
+use sae_core::store::sample::Role;
 use sae_core::table;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use arrow::array::AsArray;
 use arrow::datatypes::DataType;
-use sae_core::sample::Sample;
+use sae_core::store::sample::Sample;
 use sae_core::table;
 use std::collections::HashMap;
 use std::path::Path;

@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::select::{Fate, Groups};
 use arrow::array::{BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
-use sae_core::sample::Sample;
+use sae_core::store::sample::Sample;
 use sae_core::{file, table};
 use std::io::Write;
 use std::path::Path;

@@ -8,7 +8,7 @@ use crate::pool::{Pooled, PooledSamples};
 use crate::scores::random;
 use crate::{Error, Result};
 use rayon::prelude::*;
-use sae_core::sample::Sample;
+use sae_core::store::sample::Sample;
 use std::collections::{BTreeMap, HashSet};
 
 /// Pairs that are mismatched to see what wrong pairs score, about.

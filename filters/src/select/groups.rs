@@ -1,7 +1,7 @@
 //! Groups of samples by fields of their rows. Knows no scores.
 
 use crate::{Error, Result};
-use sae_core::sample::Sample;
+use sae_core::store::sample::Sample;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 

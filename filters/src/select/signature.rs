@@ -1,6 +1,6 @@
 //! The features that each sample activates, packed: what near-duplicates and diversity are told by. Weighs nothing.
 
-use sae_core::pass::{Block, Observer};
+use sae_core::analysis::pass::{Block, Observer};
 
 /// The sets of active features of all samples. Memory: about a byte a feature and sample (gaps between ascending
 /// features in base 128), and 20 bytes a sample.
@@ -191,9 +191,9 @@ impl Observer for Collect {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use sae_core::sample::Modality;
-    use sae_core::sparse::Sparse;
+    use sae_core::autoencoder::sparse::Sparse;
     use sae_core::store::TokenColumns;
+    use sae_core::store::sample::Modality;
     use std::collections::BTreeSet;
 
     proptest! {
@@ -221,7 +221,7 @@ mod tests {
             sample: vec![0, 0, 2],
             position: vec![0, 1, 0],
             modality: vec![Modality::Text, Modality::Image, Modality::Text],
-            role: vec![sae_core::sample::Role::User; 3],
+            role: vec![sae_core::store::sample::Role::User; 3],
             special: vec![false; 3],
         };
         let mut collect = Collect::new(3, 2, 1.0);

@@ -5,7 +5,7 @@ use super::row::Row;
 use super::stage::{Output, put_file};
 use super::{Contents, Names, Sink, talk};
 use crate::{Error, Result};
-use sae_core::sample::Role;
+use sae_core::store::sample::Role;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 

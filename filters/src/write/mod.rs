@@ -26,7 +26,7 @@ use crate::{Error, Result};
 use image::Carrier;
 use original::Originals;
 use sae_core::path_text;
-use sae_core::sample::Sample;
+use sae_core::store::sample::Sample;
 use serde_json::Map;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! The columns of a written row that are none of its conversation: the data set's own under their own names, the sample's
 //! id, and the score that decided. A column of the data set whose name is taken is renamed, never lost.
 
-use sae_core::sample::Sample;
+use sae_core::store::sample::Sample;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! A row as the writers take it: a conversation with its images, and the columns that are neither. Data only.
 
 use super::image::Image;
-use sae_core::sample::Role;
+use sae_core::store::sample::Role;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 

@@ -2,7 +2,7 @@
 
 use super::row::{Part, Row, Turn};
 use crate::{Error, Result};
-use sae_core::sample::Role;
+use sae_core::store::sample::Role;
 use serde_json::{Map, Value, json};
 
 /// The mark that stands for an image in a text.

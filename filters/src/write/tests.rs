@@ -1,7 +1,7 @@
 //! What the writers refuse and how they bound their files; what they write is compared to the byte in `tests/cli`.
 
 use super::*;
-use sae_core::sample::Role;
+use sae_core::store::sample::Role;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -31,7 +31,7 @@ fn row(number: u32, text: &str) -> Row {
 
 fn write(format: Format, images: Images, shard: u64, rows: &[Row]) -> Result<(tempfile::TempDir, Report)> {
     let dir = tempfile::tempdir().unwrap();
-    let sample = |row: &Row| sae_core::sample::Sample {
+    let sample = |row: &Row| sae_core::store::sample::Sample {
         id: row.id.clone(),
         key: row.key.clone(),
         text: String::new(),

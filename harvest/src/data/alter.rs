@@ -10,7 +10,7 @@ use super::wording;
 use crate::{Error, Result};
 use rand::{Rng, RngExt};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use sae_core::sample::Role;
+use sae_core::store::sample::Role;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! columns and reads nothing.
 
 use super::image::ImageFile;
-use sae_core::sample::Role;
+use sae_core::store::sample::Role;
 use serde_json::Value;
 
 /// A piece of a turn.

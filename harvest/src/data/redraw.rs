@@ -6,7 +6,7 @@ use crate::resample::Rgb;
 use image::{ExtendedColorType, ImageEncoder, RgbImage, codecs::png::PngEncoder};
 use rand::{Rng, RngExt};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use sae_core::sample::Sample;
+use sae_core::store::sample::Sample;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn sizes_are_those_of_the_samples_images() {
-        let image = |width| sae_core::sample::ImageRef { path: String::new(), width, height: 7, sha256: String::new() };
+        let image =
+            |width| sae_core::store::sample::ImageRef { path: String::new(), width, height: 7, sha256: String::new() };
         let sample = Sample {
             id: String::new(),
             key: String::new(),

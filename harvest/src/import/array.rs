@@ -6,8 +6,8 @@ use super::table::{TokenTable, untold};
 use super::{Cache, CacheFormat, Captured, Import, check_finite, file_name};
 use crate::{Error, Result};
 use sae_core::file;
-use sae_core::sample::{Modality, Token};
 use sae_core::store::StoreDtype;
+use sae_core::store::sample::{Modality, Token};
 use sae_core::tensors::{Dtype, Tensors, extend_f32};
 use std::path::{Path, PathBuf};
 

@@ -13,7 +13,7 @@ mod table;
 use crate::checkpoint::{fingerprint, hex};
 use crate::{Error, Result};
 use sae_core::Run;
-use sae_core::sample::{Sample, Token};
+use sae_core::store::sample::{Sample, Token};
 use sae_core::store::{Part, StoreDtype, StoreRecord, StoreSpec, StoreWriter};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -240,7 +240,7 @@ impl Import {
         if let Some(layer) = self.layer {
             return Ok(layer);
         }
-        let (hook, layer) = sae_core::formats::hooks::of_tool(said);
+        let (hook, layer) = sae_core::store::hooks::of_tool(said);
         if hook == sae_core::store::hook(layer) {
             return Ok(layer);
         }

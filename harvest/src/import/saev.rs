@@ -6,8 +6,8 @@ use super::{Cache, Captured, Import, check_finite};
 use crate::{Error, Result};
 use memmap2::Mmap;
 use sae_core::file;
-use sae_core::sample::Modality;
 use sae_core::store::StoreDtype;
+use sae_core::store::sample::Modality;
 use sae_core::tensors::{Dtype, extend_f32};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -155,7 +155,7 @@ fn check_size(path: &Path, sizes: Sizes, examples: usize) -> Result<()> {
     Ok(())
 }
 
-type Example = (Vec<sae_core::sample::Token>, Vec<Vec<f32>>);
+type Example = (Vec<sae_core::store::sample::Token>, Vec<Vec<f32>>);
 
 fn example(path: &Path, map: &Mmap, sizes: Sizes, class: bool, places: &[usize], n: usize) -> Result<Example> {
     let bytes = sizes.tokens * sizes.d_model * 4;

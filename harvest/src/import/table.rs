@@ -11,7 +11,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use sae_core::sample::{Modality, Role, Token};
+use sae_core::store::sample::{Modality, Role, Token};
 use sae_core::table::Bounded;
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use crate::data::{Part, Turn};
 use crate::jinja;
 use crate::{Error, Result};
 use minijinja::{Environment, ErrorKind};
-use sae_core::sample::Role;
+use sae_core::store::sample::Role;
 use serde_json::{Map, Value, json};
 use source::Source;
 use spans::Text;

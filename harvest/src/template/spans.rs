@@ -4,7 +4,7 @@
 //! them.
 
 use crate::jinja::{is_space, strip};
-use sae_core::sample::Role;
+use sae_core::store::sample::Role;
 use std::collections::BTreeMap;
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! Reading the golden folders (`tests/golden`, made by the Python scripts there). A missing one fails the test.
 
 use harvest::data::{Part, Turn};
-use sae_core::sample::Role;
+use sae_core::store::sample::Role;
 use sae_core::tensors::Tensors;
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use crate::golden::repository;
 use burn::tensor::Device;
 use harvest::model::Compute;
 use harvest::{Checkpoint, ComputeDtype, Lens};
-use sae_core::index::WORDS;
+use sae_core::analysis::index::WORDS;
 use sae_core::tensors::Tensors;
 
 fn open(name: &str) -> (Lens, Tensors, usize, usize, Vec<u32>) {

@@ -8,7 +8,7 @@ use harvest::model::{Compute, Image, Input};
 use harvest::prompt::Text;
 use harvest::resample::{Filter, Rgb, resize};
 use harvest::{Answers, Checkpoint, Templating};
-use sae_core::sample::{Modality, Role, Token};
+use sae_core::store::sample::{Modality, Role, Token};
 use sae_core::tensors::Tensors;
 use std::path::{Path, PathBuf};
 

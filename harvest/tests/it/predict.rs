@@ -4,7 +4,7 @@
 use crate::golden::{Golden, repository};
 use harvest::{Plan, Predictor};
 use sae_core::device::DeviceChoice;
-use sae_core::sample::{Modality, Role, Token};
+use sae_core::store::sample::{Modality, Role, Token};
 
 /// The bundled model on its first rows, behind block 4 of 8.
 fn plan(limit: u64) -> Plan {

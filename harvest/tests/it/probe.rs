@@ -4,7 +4,7 @@
 use crate::golden::repository;
 use harvest::{ComputeDtype, Probe, Templating};
 use sae_core::device::DeviceChoice;
-use sae_core::sample::Modality;
+use sae_core::store::sample::Modality;
 
 fn probe() -> Probe {
     let model = repository().join("assets/demo-mllm");

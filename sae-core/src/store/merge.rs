@@ -4,7 +4,7 @@
 use super::skipped::{SkipFile, SkipList, read_skipped};
 use super::writer::write_manifests;
 use super::{PartRecord, STEP, Slice, Store, StoreRecord, hook};
-use crate::run::Run;
+use crate::store::run::Run;
 use crate::{Error, Result, file, table};
 use arrow::array::{Array, RecordBatch, UInt32Array};
 use std::collections::BTreeMap;

@@ -4,14 +4,22 @@
 //! order. A part counts once `run.json` lists it, which happens after all its files are in place: a run that is
 //! interrupted at any moment goes on behind its last listed part. Knows nothing of models or autoencoders.
 
+pub mod hooks;
 mod merge;
+mod norms;
+mod positions;
 mod reader;
+pub mod run;
+pub mod sample;
 mod samples;
 mod skipped;
+pub mod stream;
 mod tables;
 mod writer;
 
 pub use merge::{Merge, Merged};
+pub use norms::Norms;
+pub use positions::{Exclude, Excluded, Exclusion, Reasons};
 pub use reader::{Shard, Store, load_samples, pieces};
 pub use samples::TokenTable;
 pub use skipped::{SkipList, Skipped, brief, read_skipped};

@@ -2,8 +2,8 @@
 
 use super::tables::{TokenColumns, pieces_of, read_tokens, samples_of};
 use super::{Manifest, hook};
-use crate::run::{Run, SCHEMA_VERSION};
-use crate::sample::Sample;
+use crate::store::run::{Run, SCHEMA_VERSION};
+use crate::store::sample::Sample;
 use crate::tensors::{Tensors, extend_f32};
 use crate::{Error, Result, file, table};
 use arrow::array::UInt32Array;

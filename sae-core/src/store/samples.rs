@@ -1,7 +1,7 @@
 //! The tokens of single samples, whole: with their texts and places in images, which a pass does not need.
 
 use super::{STEP, Store, StoreRecord};
-use crate::sample::{Modality, Role, Token};
+use crate::store::sample::{Modality, Role, Token};
 use crate::{Error, Result, table};
 use arrow::array::{
     Array, BooleanArray, Float32Array, Int16Array, Int32Array, RecordBatch, StringArray, UInt8Array, UInt32Array,

@@ -2,7 +2,7 @@
 //! few of every kind of reason are kept in memory and in `run.json`, so that a data set with millions of bad rows is
 //! harvested in bounded memory.
 
-use crate::run::Run;
+use crate::store::run::Run;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! The two tables of a store, `samples.parquet` and `tokens/part-NNNNN.parquet`: their columns, written and read.
 
-use crate::sample::{ImageRef, Modality, Role, Sample, Token};
+use crate::store::sample::{ImageRef, Modality, Role, Sample, Token};
 use crate::{Error, Result, table};
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Float32Array, Int16Array, Int32Array, ListArray, RecordBatch, StringArray,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixture::{SAMPLES, part, sample, spec, tokens};
-use crate::run::Run;
+use crate::store::run::Run;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

@@ -2,8 +2,8 @@
 
 use super::skipped::{SkipFile, Skipped};
 use super::{Manifest, STEP, StoreDtype, hook, tables};
-use crate::run::{Lock, Run, SCHEMA_VERSION};
-use crate::sample::{Sample, Token};
+use crate::store::run::{Lock, Run, SCHEMA_VERSION};
+use crate::store::sample::{Sample, Token};
 use crate::{Error, Result, file, table, tensors};
 use serde::{Deserialize, Serialize};
 use std::fs;

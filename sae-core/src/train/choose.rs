@@ -3,10 +3,10 @@
 use super::config::TrainConfig;
 use super::method::Method;
 use super::params::{B_ENC, Params, THRESHOLD};
-use crate::kernel::vector::squares;
-use crate::kernel::{Panels, Rule, select};
-use crate::sae::Architecture;
-use crate::sparse::Sparse;
+use crate::autoencoder::Architecture;
+use crate::autoencoder::kernel::{Panels, Rule, select};
+use crate::autoencoder::sparse::Sparse;
+use crate::vector::squares;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 

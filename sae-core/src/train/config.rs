@@ -1,6 +1,7 @@
 //! What a training run is told: `train.toml`, its defaults, published presets, and its contradictions.
 
-use crate::sae::Architecture;
+use crate::autoencoder::Architecture;
+use crate::store::Exclude;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -148,25 +149,6 @@ pub enum Penalty {
     Tanh,
     /// `2 / target (L0 - target)^2`
     Quadratic,
-}
-
-/// Positions that are left out of training and of evaluation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Exclude {
-    /// Template, begin, end and newline positions.
-    pub special: bool,
-    /// The first position of every sample, where many models keep a sink.
-    pub first: bool,
-    /// Positions whose norm is over so many times the median norm; 0 for any norm.
-    pub norm: f64,
-}
-
-impl Exclude {
-    /// Whether anything is left out.
-    pub fn any(self) -> bool {
-        self != Self::default()
-    }
 }
 
 impl Default for TrainConfig {

@@ -5,7 +5,7 @@
 use super::method::{Back, Method};
 use super::params::{B_ENC, Params, SCALARS};
 use super::sparse_step::Cost;
-use crate::kernel::{self, product::product};
+use crate::autoencoder::kernel::{self, product::product};
 use rayon::prelude::*;
 
 /// Tokens at a time.
@@ -107,12 +107,12 @@ impl Dense<'_> {
                 product([t, d, n], (&z[channel], [1, t]), (w_dec, [1, d]), (&mut residuals[channel * d..], at), true);
                 for (row, cost) in residuals.chunks_exact_mut(channels * d).zip(costs.iter_mut()) {
                     let row = &mut row[channel * d..(channel + 1) * d];
-                    let squared = crate::kernel::vector::squares(row);
+                    let squared = crate::vector::squares(row);
                     cost.errors += squared;
                     if channel == 0 {
                         cost.error = squared;
                     }
-                    crate::kernel::vector::scale(self.scale, row);
+                    crate::vector::scale(self.scale, row);
                 }
                 let error = &residuals[channel * d..];
                 product([n, t, d], (w_dec, [d, 1]), (error, at), (&mut dz[channel], [t, 1]), false);

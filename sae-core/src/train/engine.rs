@@ -3,7 +3,7 @@
 
 use super::config::TrainConfig;
 use super::params::Params;
-use crate::kernel::vector;
+use crate::vector;
 use crate::{Error, Result};
 use std::borrow::Cow;
 

@@ -25,7 +25,7 @@ impl Needs {
         let (d, f, rows) = (d_in as u64, config.d_sae(d_in) as u64, config.batch as u64);
         let matrix = 4 * d * f;
         let slots = (config.prefixes.len().max(2) as u64).max(config.random_prefixes as u64) + 1;
-        let slots = if config.arch == crate::sae::Architecture::Matryoshka { slots } else { 1 };
+        let slots = if config.arch == crate::autoencoder::Architecture::Matryoshka { slots } else { 1 };
         let aux = if config.aux > 0.0 { 2 * config.aux_k(d_in) as u64 + 16 } else { 0 };
         // Candidates and what is kept of them; a batch's choice looks at more features of a token.
         let entries = 16 * (4 * config.k as u64 + 16 + aux).min(f);
@@ -84,7 +84,7 @@ impl Needs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sae::Architecture;
+    use crate::autoencoder::Architecture;
 
     #[test]
     fn what_does_not_fit_is_refused_with_numbers_and_the_right_hint() {

@@ -9,7 +9,7 @@ use super::params::Params;
 use super::sparse_step::{Cost, Traces, traces};
 use super::update::{Gradient, State};
 use crate::Result;
-use crate::sae::Architecture;
+use crate::autoencoder::Architecture;
 use std::borrow::Cow;
 use std::time::Instant;
 

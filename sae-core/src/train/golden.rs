@@ -6,7 +6,7 @@ use super::engine::{Batch, Engine};
 use super::fused::Fused;
 use super::params::{Params, scalar_names};
 use super::plain::Plain;
-use crate::sae::Architecture;
+use crate::autoencoder::Architecture;
 use crate::tensors::Tensors;
 use burn::tensor::Device;
 use serde_json::Value;

@@ -6,7 +6,7 @@
 
 use super::config::{Penalty, TrainConfig};
 use super::params::{B_MAG, R_MAG, SCALARS, THRESHOLD};
-use crate::sae::Architecture;
+use crate::autoencoder::Architecture;
 
 /// Activations of a feature: what it adds to the reconstruction, and (Gated) to that from the gate alone.
 pub type Activations = [f32; 2];

@@ -4,6 +4,7 @@
 //! [`engine`]; what an architecture is, `method` and `choose`. Where the method has been published as one thing and
 //! released as another, this follows `TrainConfig`'s documentation. Never reads a model and never writes into the store.
 
+mod adam;
 pub mod checkpoint;
 mod choose;
 mod config;
@@ -25,14 +26,14 @@ mod statistics;
 mod trainer;
 mod update;
 
-pub use config::{BDecInit, Decoder, Exclude, Normalise, Penalty, TrainConfig};
+pub use config::{BDecInit, Decoder, Normalise, Penalty, TrainConfig};
 pub use log::{Log, StepLog, read_log};
 pub use params::Params;
 pub use trainer::Trainer;
 
-use crate::sae::Weights;
+use crate::autoencoder::Weights;
+use crate::store::stream::{Rng, StoreRows, Stream};
 use crate::store::{SkipList, Store};
-use crate::stream::{Rng, StoreRows, Stream};
 use crate::{Error, Result};
 use burn::tensor::Device;
 use rand_chacha::ChaCha8Rng;

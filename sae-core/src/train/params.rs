@@ -2,8 +2,8 @@
 //! and how it becomes an autoencoder in the units of the store. Knows nothing of losses.
 
 use super::config::{Decoder, TrainConfig};
-use crate::kernel::vector;
-use crate::sae::{Activation, Architecture, Normalisation, Weights};
+use crate::autoencoder::{Activation, Architecture, Normalisation, Weights};
+use crate::vector;
 use rand::RngExt;
 use rayon::prelude::*;
 
@@ -95,7 +95,7 @@ impl Params {
 
     /// Norms of the decoder's rows, `[d_sae]`.
     pub fn dec_norms(&self) -> Vec<f32> {
-        let arch = crate::kernel::arch();
+        let arch = crate::autoencoder::kernel::arch();
         let norm = |row: &[f32]| arch.dispatch(|| vector::squares(row).sqrt());
         self.w_dec.par_chunks_exact(self.d_in).map(norm).collect()
     }

@@ -4,8 +4,8 @@
 use super::config::{Decoder, Penalty, TrainConfig};
 use super::engine::{Batch, Engine, Moments, Outcome, aux_weight, clipped, finite};
 use super::params::{B_ENC, B_MAG, Params, R_MAG, SCALARS, THRESHOLD};
-use crate::adam::{Adam, Parameter};
-use crate::sae::Architecture;
+use crate::autoencoder::Architecture;
+use crate::train::adam::{Adam, Parameter};
 use crate::{Error, Result};
 use burn::tensor::activation::relu;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};

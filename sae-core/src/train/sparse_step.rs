@@ -3,8 +3,9 @@
 
 use super::method::{Back, Method};
 use super::params::Params;
-use crate::kernel::{self, vector};
-use crate::sparse::Sparse;
+use crate::autoencoder::kernel;
+use crate::autoencoder::sparse::Sparse;
+use crate::vector;
 use rayon::prelude::*;
 
 /// Tokens that a thread takes at once.

@@ -1,7 +1,7 @@
 //! What the first buffer tells of the activations: norms, mean, geometric median. Decides nothing.
 
 use super::config::{BDecInit, Normalise, TrainConfig};
-use crate::kernel::vector;
+use crate::vector;
 use crate::{Error, Result};
 use std::borrow::Cow;
 

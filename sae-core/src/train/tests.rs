@@ -4,8 +4,9 @@
 use super::engine::{Batch, Engine};
 use super::plain::Plain;
 use super::*;
+use crate::autoencoder::Architecture;
 use crate::fixture;
-use crate::sae::Architecture;
+use crate::store::Exclude;
 use std::collections::HashMap;
 
 fn config(arch: Architecture) -> TrainConfig {
@@ -104,8 +105,8 @@ fn lowers_the_error(device: &Device) {
             let (first, last) = (log[0], log[log.len() - 1]);
             assert!(last.fvu < 0.5 * first.fvu, "{arch:?} {normalise:?}: FVU {} -> {}", first.fvu, last.fvu);
             // The evaluation works in the units of the store; the training worked in scaled ones. Only right folding agrees.
-            let mut evaluator = crate::eval::Evaluator::new(&weights);
-            crate::pass::run(&store, &weights, &Device::flex(), &mut [&mut evaluator], &mut |_| ()).unwrap();
+            let mut evaluator = crate::analysis::eval::Evaluator::new(&weights);
+            crate::analysis::pass::run(&store, &weights, &Device::flex(), &mut [&mut evaluator], &mut |_| ()).unwrap();
             let all = evaluator.report().all;
             let what = format!("{arch:?} {normalise:?}: {} in the store, {} in training", all.fvu, last.fvu);
             assert!((all.fvu / last.fvu - 1.0).abs() < 0.35, "FVU of {what}");
@@ -119,9 +120,9 @@ fn inputs_of_mean_0_and_deviation_1_are_normalised_in_use_as_well() {
     let (_dir, store) = fixture::store(6);
     let base = TrainConfig { normalise: Normalise::LayerNorm, lr: 1e-2, ..config(Architecture::TopK) };
     let weights = train(&store, &base.with_steps(300), &Device::flex(), &mut |_| ()).unwrap();
-    assert_eq!(weights.normalisation, crate::sae::Normalisation::LayerNorm);
-    let mut evaluator = crate::eval::Evaluator::new(&weights);
-    crate::pass::run(&store, &weights, &Device::flex(), &mut [&mut evaluator], &mut |_| ()).unwrap();
+    assert_eq!(weights.normalisation, crate::autoencoder::Normalisation::LayerNorm);
+    let mut evaluator = crate::analysis::eval::Evaluator::new(&weights);
+    crate::analysis::pass::run(&store, &weights, &Device::flex(), &mut [&mut evaluator], &mut |_| ()).unwrap();
     let all = evaluator.report().all;
     assert!(all.fvu < 0.5 && all.cosine > 0.8, "FVU {}, cosine {}", all.fvu, all.cosine);
 }
@@ -287,7 +288,7 @@ fn the_stream_serves_every_row_about_equally_often() {
 
 #[test]
 fn positions_that_are_left_out_are_never_served() {
-    use crate::stream::Source;
+    use crate::store::stream::Source;
     let (_dir, store) = fixture::store(6);
     let all = store.manifest().rows;
     let mut rows = StoreRows::new(&store, Exclude { special: true, ..Exclude::default() }, 1).unwrap();
@@ -303,7 +304,7 @@ fn positions_that_are_left_out_are_never_served() {
 
 #[test]
 fn the_saved_numbers_give_the_same_reconstruction_in_a_plain_implementation() {
-    use crate::formats::{Format, Origin, Saved, load, save};
+    use crate::autoencoder::formats::{Format, Origin, Saved, load, save};
     let (dir, store) = fixture::store(6);
     let config = config(Architecture::Relu);
     let weights = train(&store, &config, &Device::flex(), &mut |_| ()).unwrap();
@@ -324,7 +325,7 @@ fn the_saved_numbers_give_the_same_reconstruction_in_a_plain_implementation() {
 
     let hidden = fixture::hidden(50, d, 77);
     let own = load(dir.path()).unwrap().weights;
-    let active = crate::sae::Encoder::new(&own, &Device::flex()).encode(&hidden).unwrap();
+    let active = crate::autoencoder::Encoder::new(&own, &Device::flex()).encode(&hidden).unwrap();
     let mut found = vec![0.0; d];
     for (row, x) in hidden.chunks(d).enumerate() {
         let z = |k: usize| (b_enc[k] + (0..d).map(|i| x[i] as f64 * w_enc[i * f + k]).sum::<f64>()).max(0.0);

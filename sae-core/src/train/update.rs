@@ -8,8 +8,9 @@ use super::engine::Moments;
 use super::method::Back;
 use super::params::{Params, SCALARS, THRESHOLD, scalar_names};
 use super::sparse_step::{Entry, Traces};
-use crate::kernel::{self, Panels, panels::WIDTH, vector};
-use crate::sae::Architecture;
+use crate::autoencoder::Architecture;
+use crate::autoencoder::kernel::{self, Panels, panels::WIDTH};
+use crate::vector;
 use rayon::prelude::*;
 
 /// Everything that a step changes.

@@ -4,10 +4,11 @@
 use super::guarded;
 use crate::state::Link;
 use crate::state::data::{Details, Opened, RunInfo};
-use sae_core::index::{Bin, Coactive, Example, Lists, Neighbour, Row, Word, read_features};
-use sae_core::labels::Labels;
+use sae_core::Run;
+use sae_core::analysis::index::{Bin, Coactive, Example, Lists, Neighbour, Row, Word, read_features};
+use sae_core::analysis::labels::Labels;
+use sae_core::store::run;
 use sae_core::store::{STEP, StoreRecord};
-use sae_core::{Run, run};
 use std::path::{Path, absolute};
 
 const FEATURES: &str = "features.parquet";

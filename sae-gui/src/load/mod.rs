@@ -26,7 +26,7 @@ use crate::state::sieve::Scores;
 use desk::{Desk, Worker};
 use index::Tables;
 use sae_core::Run;
-use sae_core::labels::{Labels, Saved};
+use sae_core::analysis::labels::{Labels, Saved};
 use sample::Samples;
 use std::any::Any;
 use std::collections::VecDeque;

@@ -5,7 +5,7 @@
 use crate::state::data::Picture;
 use harvest::data::Mapping;
 use image::{ImageReader, Limits};
-use sae_core::sample::ImageRef;
+use sae_core::store::sample::ImageRef;
 use sae_core::{Run, path_text};
 use serde_json::Value;
 use sha2::{Digest, Sha256};

@@ -3,7 +3,7 @@
 use super::picture::Pictures;
 use crate::state::data::{SampleView, TokenView};
 use arrow::array::{Array, BooleanArray, Float32Array, Int16Array, RecordBatch, StringArray, UInt8Array, UInt32Array};
-use sae_core::sample::{Modality, Sample};
+use sae_core::store::sample::{Modality, Sample};
 use sae_core::store::{STEP, StoreRecord, load_samples};
 use sae_core::{Error, Run, table};
 use std::collections::VecDeque;

@@ -4,9 +4,9 @@
 use crate::state::data::Active;
 use filters::pool::{Pool, PooledSamples};
 use sae_core::Run;
-use sae_core::pass::{Block, Observer};
-use sae_core::sae::Encoder;
-use sae_core::sample::Sample;
+use sae_core::analysis::pass::{Block, Observer};
+use sae_core::autoencoder::Encoder;
+use sae_core::store::sample::Sample;
 use sae_core::store::{STEP, Store, StoreRecord, TokenColumns, load_samples};
 use std::cell::OnceCell;
 use std::collections::VecDeque;

@@ -7,10 +7,10 @@ use crate::state::data::{Active, TokenView};
 use crate::state::trial::{Answer, GoesOn, Question, Steer};
 use harvest::{ComputeDtype, Continuation, Prepared, Probe, Templating};
 use sae_core::Run;
+use sae_core::autoencoder::formats::{self, Saved};
+use sae_core::autoencoder::sparse::Sparse;
+use sae_core::autoencoder::{Encoder, Weights};
 use sae_core::device::DeviceChoice;
-use sae_core::formats::{self, Saved};
-use sae_core::sae::{Encoder, Weights};
-use sae_core::sparse::Sparse;
 use sae_core::store::{STEP, StoreRecord};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -157,7 +157,7 @@ fn steer(weights: &Weights, active: &Sparse, steers: &[Steer], prepared: &Prepar
     }
 }
 
-fn token(token: &sae_core::sample::Token) -> TokenView {
+fn token(token: &sae_core::store::sample::Token) -> TokenView {
     TokenView {
         position: token.position,
         modality: token.modality,
@@ -176,7 +176,7 @@ fn goes_on(continuation: Continuation) -> GoesOn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sae_core::sae::Activation;
+    use sae_core::autoencoder::Activation;
 
     #[test]
     fn setting_a_feature_changes_the_states_by_its_direction_alone() {
@@ -192,7 +192,7 @@ mod tests {
         };
         let active = Sparse::from_dense(&[3.0, 0.5, 0.0, 2.0], 2);
         let prepared = Prepared {
-            sample: sae_core::sample::Sample {
+            sample: sae_core::store::sample::Sample {
                 id: String::new(),
                 key: String::new(),
                 text: String::new(),

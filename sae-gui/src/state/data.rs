@@ -1,9 +1,9 @@
 //! What the loader hands over and the views show: a run, its index, a sample with its tokens and pictures. Plain data.
 
-use sae_core::index::{Bin, Coactive, Example, FeatureRow, Neighbour, Word};
-use sae_core::labels::Labels;
-use sae_core::sample::Modality;
-use sae_core::sparse::Sparse;
+use sae_core::analysis::index::{Bin, Coactive, Example, FeatureRow, Neighbour, Word};
+use sae_core::analysis::labels::Labels;
+use sae_core::autoencoder::sparse::Sparse;
+use sae_core::store::sample::Modality;
 use sae_core::train::StepLog;
 use serde_json::Value;
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 //! word, template tokens muted. Decides no colours.
 
 use super::data::TokenView;
-use sae_core::sample::Modality;
+use sae_core::store::sample::Modality;
 use std::ops::Range;
 
 /// Tokens shown before and after the marked one.

@@ -3,7 +3,7 @@
 use super::field::Field;
 use super::list::FeatureList;
 use super::session::OpenRun;
-use sae_core::index::FeatureRow;
+use sae_core::analysis::index::FeatureRow;
 use serde_json::{Map, Value, json};
 
 /// All that is known of the feature looked at.
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use crate::state::labelling::Labelling;
     use crate::state::marks::Marks;
-    use sae_core::labels::{Entry, Labels};
+    use sae_core::analysis::labels::{Entry, Labels};
 
     #[test]
     fn the_table_is_copied_as_it_is_shown() {

@@ -1,6 +1,6 @@
 //! What can be said of a feature: the columns of the table, and the names that searches use. Draws nothing.
 
-use sae_core::index::FeatureRow;
+use sae_core::analysis::index::FeatureRow;
 
 /// The classes of features, in the order in which they sort.
 pub const CLASSES: [&str; 4] = ["cross", "image", "text", "dead"];

@@ -1,7 +1,7 @@
 //! What the person writes: edits with undo and redo, and those of them that are not on disk yet. An edit counts as written
 //! only when the file holds it; until then it is kept here and sent again. Touches no file.
 
-use sae_core::labels::{Change, Entry, Labels, Saved, Written};
+use sae_core::analysis::labels::{Change, Entry, Labels, Saved, Written};
 use std::collections::BTreeMap;
 
 /// Edits that can be undone at most.

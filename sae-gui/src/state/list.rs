@@ -3,7 +3,7 @@
 use super::field::Field;
 use super::marks::Marks;
 use super::query::Query;
-use sae_core::index::FeatureRow;
+use sae_core::analysis::index::FeatureRow;
 use std::collections::BTreeSet;
 
 /// By what the table is sorted.

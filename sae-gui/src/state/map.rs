@@ -2,7 +2,7 @@
 //! pointer becomes a set of features. Draws nothing.
 
 use super::field::Field;
-use sae_core::index::FeatureRow;
+use sae_core::analysis::index::FeatureRow;
 
 /// Cells along the two axes.
 pub const CELLS: [usize; 2] = [120, 60];

@@ -23,7 +23,7 @@ struct Mark {
 impl Marks {
     /// What is written by now.
     pub fn of(labelling: &Labelling) -> Self {
-        let mark = |entry: &sae_core::labels::Entry| Mark {
+        let mark = |entry: &sae_core::analysis::labels::Entry| Mark {
             label: entry.label.clone(),
             small: entry.label.to_lowercase(),
             notes: entry.notes.to_lowercase(),

@@ -80,7 +80,7 @@ fn fits(title: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sae_core::index::FeatureRow;
+    use sae_core::analysis::index::FeatureRow;
 
     fn titles(text: &str, list: Option<&FeatureList>) -> Vec<String> {
         let palette = Palette { text: text.into(), at: 0 };

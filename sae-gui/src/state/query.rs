@@ -3,7 +3,7 @@
 
 use super::field::{CLASSES, Field};
 use super::marks::{Marks, Words};
-use sae_core::index::FeatureRow;
+use sae_core::analysis::index::FeatureRow;
 use std::cmp::Ordering;
 
 /// A search, understood.
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
     use crate::state::labelling::Labelling;
     use proptest::prelude::*;
-    use sae_core::labels::{Entry, Labels};
+    use sae_core::analysis::labels::{Entry, Labels};
 
     fn row(feature: u32, class: &str, density: f64, weight: Option<f64>) -> FeatureRow {
         FeatureRow { feature, class: class.into(), density, weight_paper: weight, ..FeatureRow::default() }

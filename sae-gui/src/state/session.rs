@@ -16,8 +16,8 @@ use super::place::{Page, Place};
 use super::pointing::Pointing;
 use super::sieve::{Scores, Sieve};
 use super::trial::Trial;
-use sae_core::index::{FeatureRow, Neighbour};
-use sae_core::labels::{Change, Labels, Saved};
+use sae_core::analysis::index::{FeatureRow, Neighbour};
+use sae_core::analysis::labels::{Change, Labels, Saved};
 use std::path::PathBuf;
 
 /// Features whose details are kept. Those of one take about 5 KB.

@@ -10,7 +10,7 @@ use egui::{
     Align2, Color32, FontId, Id, Painter, Rect, Role, Sense, Stroke, StrokeKind, TextStyle, TextureHandle, Ui, Vec2,
     WidgetInfo, pos2, vec2,
 };
-use sae_core::index::Example;
+use sae_core::analysis::index::Example;
 use std::sync::Arc;
 
 /// Height of a card.

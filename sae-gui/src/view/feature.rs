@@ -12,7 +12,7 @@ use crate::state::format;
 use crate::state::place::Place;
 use crate::state::session::OpenRun;
 use egui::{Align, Button, Frame, Layout, Margin, Rect, RichText, ScrollArea, Sense, Slider, Ui, vec2};
-use sae_core::index::{Bin, FeatureRow};
+use sae_core::analysis::index::{Bin, FeatureRow};
 
 /// Draws the page.
 pub fn show(ui: &mut Ui, run: &mut OpenRun, gallery: &mut Gallery, heat: &mut Heat) -> Option<Action> {

@@ -10,7 +10,7 @@ use crate::state::place::Place;
 use crate::state::session::OpenRun;
 use egui::{Align, Button, Id, Layout, Rect, Response, RichText, Role, Sense, TextEdit, Ui, WidgetInfo, vec2};
 use egui_extras::{Column, TableBuilder, TableRow};
-use sae_core::index::FeatureRow;
+use sae_core::analysis::index::FeatureRow;
 
 /// Height of a row.
 const ROW: f32 = 20.0;

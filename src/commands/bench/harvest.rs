@@ -10,7 +10,7 @@ use burn::tensor::{DType, Device, Distribution, Tensor};
 use harvest::model::{Compute, Image, Input, Model, ModelConfig, Weights, work};
 use harvest::pixels::ImageProcessor;
 use harvest::{Checkpoint, ComputeDtype};
-use sae_core::kernel::product::product;
+use sae_core::autoencoder::kernel::product::product;
 use serde_json::{Value, json};
 use std::time::Instant;
 

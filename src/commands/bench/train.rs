@@ -6,12 +6,13 @@ use crate::args::BenchTrain;
 use crate::terminal::{count, table};
 use anyhow::{Result, bail};
 use burn::tensor::Device;
-use sae_core::kernel::product::product;
-use sae_core::kernel::{Panels, Rule, select, vector};
-use sae_core::sae::Architecture;
+use sae_core::autoencoder::Architecture;
+use sae_core::autoencoder::kernel::product::product;
+use sae_core::autoencoder::kernel::{Panels, Rule, select};
 use sae_core::train::engine::{Batch, Engine};
 use sae_core::train::fused::{Fused, STAGES};
 use sae_core::train::{Decoder, Params, TrainConfig};
+use sae_core::vector;
 use serde_json::json;
 use std::time::Instant;
 

@@ -8,7 +8,7 @@ use crate::args::{Export, Target};
 use crate::commands::info;
 use anyhow::{Result, bail};
 use sae_core::Run;
-use sae_core::formats::{self, Format, Summary};
+use sae_core::autoencoder::formats::{self, Format, Summary};
 use serde_json::json;
 
 /// Runs the command.

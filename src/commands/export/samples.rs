@@ -4,7 +4,7 @@ use super::super::{Opened, Outcome};
 use crate::args::Export;
 use crate::terminal::{self, count};
 use anyhow::{Result, bail};
-use sae_core::{pass, samples_features};
+use sae_core::analysis::{pass, samples_features};
 use serde_json::json;
 
 /// Runs the export.

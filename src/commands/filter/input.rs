@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use filters::select::{Collect, Division, Fate, Groups, Keep, Rules, Signatures, Ties, choose};
 use filters::{column, decisions, keep};
 use sae_core::Run;
-use sae_core::sample::Sample;
 use sae_core::store::load_samples;
+use sae_core::store::sample::Sample;
 use serde_json::Value;
 use std::path::Path;
 

@@ -4,8 +4,8 @@ use anyhow::{Context, Result, bail};
 use filters::write::{Division, Image, Part, Row, Turn, below};
 use harvest::data::{self, ImageFile, Mapping, Record, Source};
 use sae_core::path_text;
-use sae_core::sample::Sample;
 use sae_core::store::StoreRecord;
+use sae_core::store::sample::Sample;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -110,7 +110,7 @@ impl Data {
             data::Part::Image(_) => Part::Image,
         };
         let turn = |turn: data::Turn| Turn { role: turn.role, parts: turn.parts.into_iter().map(part).collect() };
-        let image = |(image, known): (ImageFile, &sae_core::sample::ImageRef)| Image {
+        let image = |(image, known): (ImageFile, &sae_core::store::sample::ImageRef)| Image {
             name: image.path.into(),
             inside: self.place_of_copy(&image.file),
             file: image.file,

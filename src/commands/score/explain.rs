@@ -8,7 +8,7 @@ use filters::Threshold;
 use filters::pair::pairs;
 use filters::pmi::{self, APART, Part};
 use filters::pool::{Pool, PooledSamples};
-use sae_core::pass;
+use sae_core::analysis::pass;
 use sae_core::store::{Store, load_samples};
 
 /// Explains the sample of a key, an id or a number.

@@ -4,7 +4,7 @@ use super::case::{Case, ExpectedSample, Same, Step};
 use super::folder;
 use crate::tool::{repository, said};
 use sae_core::Run;
-use sae_core::sample::Sample;
+use sae_core::store::sample::Sample;
 use sae_core::store::{Store, load_samples};
 use serde_json::Value;
 use std::path::{Path, PathBuf};

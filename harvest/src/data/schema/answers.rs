@@ -6,7 +6,7 @@ use super::{IMAGE_MARK, Schema};
 use crate::data::fields::{self, Fields};
 use crate::data::lenient::kind;
 use crate::data::record::{Pair, Turn};
-use sae_core::sample::Role;
+use sae_core::store::sample::Role;
 use serde_json::Value;
 
 /// Columns that say which of two answers is preferred; the first that a row has counts. Helpfulness goes before safety.

@@ -13,7 +13,7 @@ use super::fields::{self, Fields, wrong_kind};
 use super::image::ImageFile;
 use super::lenient::{self, kind};
 use super::record::{Pair, Part, Record, Turn};
-use sae_core::sample::Role;
+use sae_core::store::sample::Role;
 use serde_json::Value;
 
 /// The mark for an image in a conversation of LLaVA's data sets (the model's own placeholder may be another).

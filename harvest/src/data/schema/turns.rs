@@ -6,7 +6,7 @@ use crate::data::fields::{self, Fields};
 use crate::data::image::ImageFile;
 use crate::data::lenient::kind;
 use crate::data::record::{Part, Turn};
-use sae_core::sample::Role;
+use sae_core::store::sample::Role;
 use serde_json::Value;
 
 /// What the sides of a conversation are called.

@@ -6,7 +6,7 @@ use super::select::{self, ALL, BINS, CANDIDATES, LISTED, UNITS, float_of, order_
 use super::sparse;
 use super::state::Sparse;
 use super::{cubes, units};
-use crate::sae::Architecture;
+use crate::autoencoder::Architecture;
 use crate::{Error, Result};
 use cubecl::prelude::*;
 use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};

@@ -1,0 +1,155 @@
+//! Features for people elsewhere: what a page about a feature tells, and the files that other tools and browsers show it
+//! from. Text and numbers; images come from whoever can read them, and stand in files of their own or inside HTML.
+
+pub mod html;
+pub mod images;
+pub mod neuronpedia;
+pub mod saedashboard;
+
+use crate::analysis::context::Context;
+use crate::analysis::index::{Bin, Coactive, Example, FeatureRow, Index, Neighbour, PER_OCTAVE, Word};
+use crate::analysis::labels::{Entry, Written};
+use crate::store::sample::Sample;
+use crate::{Error, Result};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Tokens of an example in files that show a cut of a text.
+pub const TOKENS: usize = 128;
+
+/// What the pages of an autoencoder have in common.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// Name of the model.
+    pub model: String,
+    /// Decoder block whose output is read, from 0.
+    pub layer: usize,
+    /// Name of the autoencoder.
+    pub sae: String,
+    /// Name of the data set.
+    pub dataset: String,
+    /// Samples of the run.
+    pub samples: u64,
+    /// Token positions of the run.
+    pub tokens: u64,
+    /// When the pages were made (UTC, RFC 3339).
+    pub created: String,
+}
+
+/// What is told about one feature.
+pub struct Page<'a> {
+    /// Its counts.
+    pub row: &'a FeatureRow,
+    /// What people wrote.
+    pub entry: Option<&'a Entry>,
+    /// How often it fires how strongly.
+    pub bins: Vec<Bin>,
+    /// Words raised, then words lowered.
+    pub words: Vec<Word>,
+    /// Nearest directions.
+    pub neighbours: Vec<Neighbour>,
+    /// Features that fire with it.
+    pub coactive: Vec<Coactive>,
+    /// Its own direction.
+    pub direction: &'a [f32],
+    /// Its examples, group by group.
+    pub shown: Vec<Shown<'a>>,
+}
+
+/// An example with the sample that it stands in.
+pub struct Shown<'a> {
+    /// Group: 0 the strongest, then octaves below the maximum.
+    pub group: u8,
+    /// Where it is.
+    pub example: Example,
+    /// Index of its token in the sample.
+    pub at: usize,
+    /// The sample.
+    pub sample: &'a Sample,
+    /// Its tokens.
+    pub context: &'a Context,
+    /// What the feature does on each of them.
+    pub values: Vec<f32>,
+}
+
+/// Activations that a group of examples stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    /// Least.
+    pub low: f32,
+    /// Largest.
+    pub high: f32,
+    /// Share of the positions where the feature fires that lie between.
+    pub share: f64,
+}
+
+/// A number for JSON in as many digits as an `f32` has; as an `f64` it would have twice as many.
+fn decimal(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
+}
+
+fn decimals(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(decimal).collect()
+}
+
+impl<'a> Page<'a> {
+    /// The page of a feature whose examples' samples are in `contexts`.
+    ///
+    /// # Errors
+    /// The index is damaged, or of other samples.
+    pub fn new(
+        feature: u32,
+        index: &'a Index,
+        written: Option<&'a Written>,
+        direction: &'a [f32],
+        samples: &'a [Sample],
+        contexts: &'a BTreeMap<u32, Context>,
+    ) -> Result<Self> {
+        let other = |what: String| Error::Config(format!("the index is of another run: it has no {what}"));
+        let row = index.features().get(feature as usize).ok_or_else(|| other(format!("feature {feature}")))?;
+        let shown = index.examples(feature)?.into_iter().map(|(group, example)| {
+            let missing = || other(format!("position {} in sample {}", example.position, example.sample));
+            let context = contexts.get(&example.sample).ok_or_else(missing)?;
+            let at = context.tokens.iter().position(|token| token.position == example.position).ok_or_else(missing)?;
+            let sample = samples.get(example.sample as usize).ok_or_else(missing)?;
+            Ok(Shown { group, example, at, sample, context, values: context.values(feature) })
+        });
+        Ok(Self {
+            row,
+            entry: written.and_then(|written| written.entry(feature)),
+            shown: shown.collect::<Result<_>>()?,
+            bins: index.histogram(feature)?,
+            words: index.logits(feature)?.unwrap_or_default(),
+            neighbours: index.neighbours(feature)?,
+            coactive: index.coactive(feature)?,
+            direction,
+        })
+    }
+
+    /// What a group above 0 stands for: an octave, whose edges are edges of the histogram's bins.
+    pub fn interval(&self, group: u8) -> Interval {
+        let top = self.row.max.max(f32::MIN_POSITIVE).log2().floor() as i16;
+        let octave = top - i16::from(group.saturating_sub(1));
+        let inside = |bin: &&Bin| bin.number.div_euclid(PER_OCTAVE) == octave;
+        let fires: u64 = self.bins.iter().filter(inside).map(|bin| bin.fires).sum();
+        let low = f32::from(octave).exp2();
+        Interval { low, high: 2.0 * low, share: fires as f64 / self.row.fires.max(1) as f64 }
+    }
+
+    /// Words raised or lowered, strongest first.
+    pub fn words(&self, raised: bool) -> impl Iterator<Item = &Word> {
+        self.words.iter().filter(move |word| word.raised == raised)
+    }
+}
+
+impl Shown<'_> {
+    /// Up to [`TOKENS`] tokens around the example's.
+    pub fn cut(&self) -> Range<usize> {
+        let length = self.values.len();
+        let start = self.at.saturating_sub(TOKENS / 2).min(length.saturating_sub(TOKENS));
+        start..(start + TOKENS).min(length)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! Pages of a small store's features: what is told agrees with the index, whatever the file.
+
+use super::*;
+use crate::analysis::context::contexts;
+use crate::analysis::index::{self, Indexer, Row};
+use crate::analysis::labels::Entry;
+use crate::analysis::pass::run;
+use crate::autoencoder::Weights;
+use crate::fixture::store;
+use crate::store::load_samples;
+use burn::tensor::Device;
+use std::collections::BTreeSet;
+
+const EVIL: &str = "</p><script>alert('1')</script>";
+
+#[test]
+fn every_file_tells_what_the_index_tells() {
+    let (dir, store) = store(4);
+    let noise = |n: usize| ((n * 7919 % 1013) as f32 / 506.0) - 1.0;
+    let w: Vec<f32> = (0..40 * 4).map(noise).collect();
+    let weights = Weights {
+        d_in: 4,
+        d_sae: 40,
+        w_enc: w.clone(),
+        w_dec: w,
+        b_enc: vec![-0.5; 40],
+        b_dec: vec![0.0; 4],
+        ..Weights::default()
+    };
+    let mut indexer = Indexer::new(40);
+    run(&store, &weights, &Device::flex(), &mut [&mut indexer], &mut |_| ()).unwrap();
+    let at = |name: &str| dir.path().join("index").join(name);
+    let (near, with) = (index::neighbours(&weights), indexer.together.most());
+    index::write_examples(&at("examples.parquet"), &indexer).unwrap();
+    index::write_neighbours(&at("neighbours.parquet"), &near).unwrap();
+    index::write_lists(&at(Bin::FILE), 40, |k| indexer.histograms[k].bins().collect()).unwrap();
+    index::write_lists(&at(Coactive::FILE), 40, |k| with[k].clone()).unwrap();
+    let words = |raised| Word { raised, token_id: 1, piece: EVIL.into(), logit: 0.5 };
+    index::write_lists(&at(Word::FILE), 40, |_| vec![words(true), words(false)]).unwrap();
+    let rows: Vec<_> = (0..40).map(|k| FeatureRow::counted(&indexer, k)).collect();
+    index::write_features(&at("features.parquet"), &rows).unwrap();
+
+    let index = Index::open(&dir.path().join("index")).unwrap();
+    let (samples, features) = (load_samples(store.run()).unwrap(), (0..40).collect::<BTreeSet<u32>>());
+    let numbers = (0..samples.len() as u32).collect();
+    let contexts = contexts(&store, &weights, &Device::flex(), &numbers, &features).unwrap();
+    let source = Source {
+        model: "org/tiny@main".into(),
+        layer: 2,
+        sae: "base".into(),
+        dataset: EVIL.into(),
+        samples: 12,
+        tokens: 120,
+        created: "2026".into(),
+    };
+    let entry =
+        Entry { label: EVIL.into(), author: EVIL.into(), notes: EVIL.into(), score: Some(0.75), ..Entry::empty(0) };
+    let mut shown = 0;
+    for feature in 0..40u32 {
+        let mut page =
+            Page::new(feature, &index, None, weights.direction(feature as usize), &samples, &contexts).unwrap();
+        page.entry = Some(&entry);
+        let octaves: BTreeSet<u8> = page.shown.iter().map(|s| s.group).filter(|group| *group > 0).collect();
+        let share: f64 = octaves.iter().map(|group| page.interval(*group).share).sum();
+        assert!(share <= 1.0 + 1e-9 && (octaves.is_empty() || share > 0.5), "feature {feature}: {share}");
+        for s in page.shown.iter().filter(|s| s.group > 0) {
+            let interval = page.interval(s.group);
+            assert!(interval.low <= s.example.activation && s.example.activation < interval.high);
+        }
+
+        let batch = saedashboard::batch(&source, std::slice::from_ref(&page));
+        let told = &batch["features"][0];
+        assert_eq!(
+            (told["feature_index"].as_u64(), told["frac_nonzero"].as_f64()),
+            (Some(u64::from(feature)), Some(page.row.density))
+        );
+        let heights = told["freq_hist_data_bar_heights"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap());
+        assert_eq!(heights.sum::<u64>(), page.row.fires);
+        let line = neuronpedia::feature(&source, &page, told);
+        assert_eq!((line["modelId"].as_str(), line["layer"].as_str()), (Some("tiny"), Some("2-base")));
+        assert_eq!(line["pos_str"], told["pos_str"]);
+        let activations = neuronpedia::activations(&source, &page);
+        assert_eq!(activations.len(), page.shown.len());
+        for ((told, line), s) in told["activations"].as_array().unwrap().iter().zip(&activations).zip(&page.shown) {
+            let at = told["qualifying_token_index"].as_u64().unwrap() as usize;
+            let value = |of: &serde_json::Value| of["values"][at].as_f64().unwrap() as f32;
+            assert_eq!((value(told), value(line)), (s.example.activation, s.example.activation));
+            assert_eq!(told["tokens"][at], s.context.tokens[s.at].piece);
+            assert_eq!(line["values"][line["maxValueTokenIndex"].as_u64().unwrap() as usize], line["maxValue"]);
+            shown += 1;
+        }
+        for line in images::lines(&source, &page) {
+            let s = &page.shown[line["activation"].as_u64().unwrap() as usize];
+            assert_eq!(line["id"], activations[line["activation"].as_u64().unwrap() as usize]["id"]);
+            assert_eq!(line["images"][0]["sha256"], s.sample.images[0].sha256);
+            for patch in line["patches"].as_array().unwrap() {
+                let at = s.cut().start + patch["token"].as_u64().unwrap() as usize;
+                assert_eq!(patch["value"].as_f64().map(|v| v as f32), Some(s.values[at]));
+            }
+        }
+
+        let pictures = page.shown.iter().map(|s| ((s.example.sample, 0), Ok(("image/png", html::base64(b"png")))));
+        let text = html::page(&source, &page, &pictures.collect(), &BTreeSet::from([1]));
+        assert!(!text.contains("<script") && text.contains("&lt;script&gt;"), "data is text");
+        assert!(text.contains("<a href=\"index.html\">"), "there is a way back");
+        let (from, to) = text.split_once("<svg width=\"").map_or(("", ""), |(_, svg)| svg.split_once('"').unwrap());
+        assert!(page.bins.is_empty() || to.contains(&format!("viewBox=\"0 0 {from} 110\"")), "it shrinks as a whole");
+        let line = html::Line::new(&page);
+        assert_eq!((line.feature, line.density, line.label.as_str()), (feature, page.row.density, EVIL));
+        let strongest = page.shown.iter().find(|s| s.group == 0).map(|s| &s.context.tokens[s.at]);
+        let piece = strongest.map(|token| if token.image.is_some() { "[image]" } else { token.piece.trim() });
+        assert_eq!(line.tokens.first().map(String::as_str), piece);
+        let hits = text.matches("class=\"hit\"").count();
+        assert_eq!(hits, page.shown.len(), "every example marks its token, in the text or on the image");
+        assert_eq!(text.matches("data:image/png;base64,cG5n").count(), page.shown.len());
+        let outside = text.matches("http").count() - text.matches("http-equiv").count();
+        assert_eq!(outside, 0, "nothing is asked of anybody");
+    }
+    assert!(shown > 100, "{shown} examples");
+}

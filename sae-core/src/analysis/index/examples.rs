@@ -1,0 +1,218 @@
+//! Which positions stand for a feature: the strongest, and some from each interval of activation, one a sample.
+//!
+//! The strongest alone mislead (they show the clearest case only), so each octave below the maximum gives examples too:
+//! those whose (sample, position) hashes lowest, an unbiased draw that does not depend on the order of the store.
+
+use super::lists::{Row, place, ranks};
+use crate::store::sample::Modality;
+use crate::table::{self, Column};
+use crate::{Error, Result};
+use arrow::array::{Float32Array, RecordBatch, UInt8Array, UInt32Array};
+use std::cmp::Ordering;
+use std::path::Path;
+
+/// Examples in group 0.
+pub const STRONGEST: usize = 10;
+/// Octaves below the maximum; groups 1 to this.
+pub const INTERVALS: usize = 5;
+/// Examples of each octave.
+pub const PER_INTERVAL: usize = 4;
+
+/// A position where a feature fires.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Example {
+    /// How strongly.
+    pub activation: f32,
+    /// Number of the sample.
+    pub sample: u32,
+    /// Position in the sample.
+    pub position: u32,
+    /// Kind of input there.
+    pub modality: Modality,
+}
+
+impl Example {
+    /// Stronger first; ties by place, so that the order of the store does not matter.
+    pub fn rank(&self, other: &Self) -> Ordering {
+        let place = |e: &Self| (e.sample, e.position);
+        other.activation.total_cmp(&self.activation).then_with(|| place(self).cmp(&place(other)))
+    }
+
+    /// The octave of the activation.
+    fn octave(&self) -> i32 {
+        self.activation.log2().floor() as i32
+    }
+}
+
+/// A draw between 0 and 2^64 of a place, the same in every pass (SplitMix64).
+pub fn draw(sample: u32, position: u32) -> u64 {
+    let mut x = (u64::from(sample) << 32 | u64::from(position)).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// Examples of one feature.
+#[derive(Clone, Default)]
+pub(super) struct Slots {
+    strongest: Vec<Example>,
+    /// The highest octaves seen, highest first.
+    octaves: Vec<(i32, Vec<Example>)>,
+}
+
+impl Slots {
+    /// Considers a position.
+    pub fn offer(&mut self, example: Example) {
+        keep(&mut self.strongest, example, STRONGEST, Example::rank);
+        let octave = example.octave();
+        let at = self.octaves.partition_point(|(o, _)| *o > octave);
+        let top = self.octaves.first().map_or(octave, |(highest, _)| octave.max(*highest));
+        if octave <= top - INTERVALS as i32 {
+            return;
+        }
+        if self.octaves.get(at).is_none_or(|(o, _)| *o != octave) {
+            self.octaves.insert(at, (octave, Vec::new()));
+            self.octaves.retain(|(o, _)| *o > top - INTERVALS as i32);
+        }
+        let draw = |e: &Example| draw(e.sample, e.position);
+        keep(&mut self.octaves[at].1, example, PER_INTERVAL, |a, b| draw(a).cmp(&draw(b)));
+    }
+}
+
+/// Examples of all features.
+pub struct Examples {
+    slots: Vec<Slots>,
+}
+
+impl Examples {
+    /// No examples of `d_sae` features.
+    pub fn new(d_sae: usize) -> Self {
+        Self { slots: vec![Slots::default(); d_sae] }
+    }
+
+    /// Considers a position.
+    pub fn offer(&mut self, feature: u32, example: Example) {
+        self.slots[feature as usize].offer(example);
+    }
+
+    /// Those of each feature, apart.
+    pub(super) fn slots(&mut self) -> &mut [Slots] {
+        &mut self.slots
+    }
+
+    /// Examples of a feature with their group: 0 the strongest, then octave by octave below the maximum.
+    pub fn of(&self, feature: usize) -> impl Iterator<Item = (u8, &Example)> {
+        let slots = &self.slots[feature];
+        let top = slots.octaves.first().map_or(0, |(octave, _)| *octave);
+        let intervals = slots.octaves.iter().map(move |(octave, examples)| ((top - octave + 1) as u8, examples));
+        std::iter::once((0, &slots.strongest))
+            .chain(intervals)
+            .flat_map(|(group, list)| list.iter().map(move |e| (group, e)))
+    }
+}
+
+/// Keeps the first `room` examples by `order`, at most one a sample.
+fn keep(list: &mut Vec<Example>, new: Example, room: usize, order: impl Fn(&Example, &Example) -> Ordering) {
+    if list.len() == room && list.last().is_some_and(|last| order(last, &new).is_le()) {
+        return;
+    }
+    if let Some(same) = list.iter().position(|e| e.sample == new.sample) {
+        if order(&list[same], &new).is_le() {
+            return;
+        }
+        list.remove(same);
+    }
+    place(list, new, room, order);
+}
+
+/// An example with its group.
+impl Row for (u8, Example) {
+    const FILE: &'static str = "examples.parquet";
+
+    fn columns(rows: &[(u32, Self)]) -> Vec<Column> {
+        let place = |of: fn(&Example) -> u32| UInt32Array::from_iter_values(rows.iter().map(|(_, (_, e))| of(e)));
+        let small = |of: fn(&Self) -> u8| UInt8Array::from_iter_values(rows.iter().map(|(_, row)| of(row)));
+        let activations = rows.iter().map(|(_, (_, e))| e.activation);
+        vec![
+            table::column("group", small(|row| row.0)),
+            table::column("rank", ranks(rows, |a, b| a.0 == b.0)),
+            table::column("sample", place(|e| e.sample)),
+            table::column("position", place(|e| e.position)),
+            table::column("modality", small(|row| row.1.modality as u8)),
+            table::column("activation", Float32Array::from_iter_values(activations)),
+        ]
+    }
+
+    fn read(path: &Path, batch: &RecordBatch, _: usize) -> Result<Vec<Self>> {
+        let number = |name| Ok::<_, Error>(table::get::<UInt32Array>(path, batch, name)?.values());
+        let small = |name| Ok::<_, Error>(table::get::<UInt8Array>(path, batch, name)?.values());
+        let (sample, position) = (number("sample")?, number("position")?);
+        let (group, modality) = (small("group")?, small("modality")?);
+        let activation = table::get::<Float32Array>(path, batch, "activation")?.values();
+        let row = |n: usize| {
+            let modality = Modality::try_from(modality[n]).map_err(Error::format(path))?;
+            let example = Example { activation: activation[n], sample: sample[n], position: position[n], modality };
+            Ok((group[n], example))
+        };
+        (0..batch.num_rows()).map(row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn examples() -> impl Strategy<Value = Vec<Example>> {
+        let example = (0.01f32..100.0, 0u32..30, 0u32..8).prop_map(|(activation, sample, position)| Example {
+            activation,
+            sample,
+            position,
+            modality: Modality::Text,
+        });
+        prop::collection::vec(example, 1..120).prop_map(|mut list| {
+            list.sort_by_key(|e| (e.sample, e.position));
+            list.dedup_by_key(|e| (e.sample, e.position));
+            list
+        })
+    }
+
+    fn chosen<'a>(list: impl Iterator<Item = &'a Example>) -> Vec<(u8, Example)> {
+        let mut index = Examples::new(1);
+        list.for_each(|e| index.offer(0, *e));
+        index.of(0).map(|(g, e)| (g, *e)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_the_store_does_not_matter(list in examples()) {
+            prop_assert_eq!(chosen(list.iter()), chosen(list.iter().rev()));
+        }
+
+        #[test]
+        fn the_strongest_are_the_best_of_their_samples(list in examples()) {
+            let mut best: BTreeMap<u32, Example> = BTreeMap::new();
+            for e in &list {
+                let slot = best.entry(e.sample).or_insert(*e);
+                if e.rank(slot).is_lt() { *slot = *e; }
+            }
+            let mut best: Vec<_> = best.into_values().collect();
+            best.sort_by(Example::rank);
+            best.truncate(STRONGEST);
+            let found: Vec<_> = chosen(list.iter()).into_iter().filter(|(g, _)| *g == 0).map(|(_, e)| e).collect();
+            prop_assert_eq!(found, best);
+        }
+
+        #[test]
+        fn every_octave_near_the_maximum_is_shown(list in examples()) {
+            let top = list.iter().map(Example::octave).max().unwrap();
+            let found = chosen(list.iter());
+            for octave in top - INTERVALS as i32 + 1..=top {
+                let there = list.iter().any(|e| e.octave() == octave);
+                let shown = found.iter().any(|(g, e)| *g == (top - octave + 1) as u8 && e.octave() == octave);
+                prop_assert_eq!(there, shown, "octave {}", octave);
+            }
+        }
+    }
+}

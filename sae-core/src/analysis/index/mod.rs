@@ -1,0 +1,170 @@
+//! The feature index: what each feature does, from one pass - counts, histograms, strongest examples, examples by
+//! interval, features that fire with it - and from its direction: neighbours, words. Its tables are read by the app and by
+//! notebooks. Cross-modal weights come from the crate `filters`, words from the model's side.
+
+mod coactive;
+mod examples;
+mod histogram;
+mod lists;
+mod logits;
+mod neighbours;
+mod reader;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+pub use coactive::{COACTIVE, Coactive, MAX_ENTRIES, MAX_PAIRS, Positions};
+pub use examples::{Example, Examples, INTERVALS, PER_INTERVAL, STRONGEST, draw};
+pub use histogram::{Bin, Histogram, PER_OCTAVE};
+pub use lists::{
+    Lists, Row, read_examples, read_lists, read_neighbours, write_examples, write_lists, write_neighbours,
+};
+pub use logits::{WORDS, Word};
+pub use neighbours::{NEIGHBOURS, Neighbour, nearest_cosines, neighbours};
+pub use reader::Index;
+pub use tables::{FeatureRow, read_features, write_features};
+
+use crate::Result;
+use crate::analysis::pass::{Block, Observer};
+use crate::autoencoder::sparse::ByFeature;
+use crate::store::sample::Modality;
+use rayon::prelude::*;
+
+/// What a feature fires on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Words.
+    Text,
+    /// Patches.
+    Image,
+    /// Both, neither more than [`CROSS_RATIO`] times as often as the other.
+    Cross,
+    /// Nothing in this store.
+    Dead,
+}
+
+/// A feature is cross-modal while its firing rates on text and on image positions differ by no more than this factor.
+pub const CROSS_RATIO: f64 = 10.0;
+
+impl Class {
+    /// The name in `features.parquet`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Image => "image",
+            Self::Cross => "cross",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// The class of a feature that fires on these shares of text and of image positions.
+    pub fn of(rate_text: f64, rate_image: f64) -> Self {
+        let (low, high) = (rate_text.min(rate_image), rate_text.max(rate_image));
+        match () {
+            () if high == 0.0 => Self::Dead,
+            () if low * CROSS_RATIO >= high => Self::Cross,
+            () if rate_text > rate_image => Self::Text,
+            () => Self::Image,
+        }
+    }
+}
+
+/// Counts of one feature.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// Positions where it fires.
+    pub fires: u64,
+    /// Text positions where it fires.
+    pub fires_text: u64,
+    /// Image positions where it fires.
+    pub fires_image: u64,
+    /// Largest activation.
+    pub max: f32,
+    /// Largest activation on text.
+    pub max_text: f32,
+    /// Largest activation on images.
+    pub max_image: f32,
+    /// Sum of activations.
+    pub sum: f64,
+}
+
+impl Counts {
+    fn add(&mut self, activation: f32, modality: Modality) {
+        self.fires += 1;
+        self.max = self.max.max(activation);
+        self.sum += f64::from(activation);
+        let (fires, max) = match modality {
+            Modality::Text => (&mut self.fires_text, &mut self.max_text),
+            Modality::Image => (&mut self.fires_image, &mut self.max_image),
+            _ => return,
+        };
+        *fires += 1;
+        *max = max.max(activation);
+    }
+}
+
+/// Observes a pass and counts.
+pub struct Indexer {
+    /// A feature each.
+    pub counts: Vec<Counts>,
+    /// Activations of every feature.
+    pub histograms: Vec<Histogram>,
+    /// Examples of every feature.
+    pub examples: Examples,
+    /// Positions on which it is counted what fires together.
+    pub together: Positions,
+    /// Token positions seen: all, text, image.
+    pub positions: [u64; 3],
+}
+
+impl Indexer {
+    /// An empty index of `d_sae` features.
+    pub fn new(d_sae: usize) -> Self {
+        Self {
+            counts: vec![Counts::default(); d_sae],
+            histograms: vec![Histogram::default(); d_sae],
+            examples: Examples::new(d_sae),
+            together: Positions::new(d_sae),
+            positions: [0; 3],
+        }
+    }
+
+    /// The class of a feature.
+    pub fn class(&self, feature: usize) -> Class {
+        let rate = |fires: u64, of: u64| fires as f64 / (of as f64).max(1.0);
+        let counts = &self.counts[feature];
+        Class::of(rate(counts.fires_text, self.positions[1]), rate(counts.fires_image, self.positions[2]))
+    }
+
+    /// Share of all positions where a feature fires.
+    pub fn density(&self, feature: usize) -> f64 {
+        self.counts[feature].fires as f64 / (self.positions[0] as f64).max(1.0)
+    }
+}
+
+impl Observer for Indexer {
+    fn see(&mut self, block: &Block) -> Result<()> {
+        let tokens = block.tokens;
+        for (r, row) in block.positions() {
+            let modality = tokens.modality[row];
+            let of = [true, modality == Modality::Text, modality == Modality::Image];
+            self.positions.iter_mut().zip(of).for_each(|(total, counts)| *total += u64::from(counts));
+            self.together.offer((tokens.sample[row], tokens.position[row]), block.active.row(r).0);
+        }
+        // Feature by feature: what is kept of one is in the cache then, and threads share nothing.
+        let by_feature = ByFeature::new((0..block.active.rows()).map(|r| block.active.row(r).0), self.counts.len());
+        let kept = (&mut self.counts[..], &mut self.histograms[..], self.examples.slots());
+        kept.into_par_iter().with_min_len(64).enumerate().for_each(|(k, (counts, histogram, examples))| {
+            for r in by_feature.rows(k) {
+                let (features, values) = block.active.row(*r as usize);
+                let Ok(at) = features.binary_search(&(k as u32)) else { continue };
+                let (activation, row) = (values[at], block.rows.start + *r as usize);
+                let (sample, position, modality) = (tokens.sample[row], tokens.position[row], tokens.modality[row]);
+                counts.add(activation, modality);
+                histogram.add(activation, modality);
+                examples.offer(Example { activation, sample, position, modality });
+            }
+        });
+        Ok(())
+    }
+}

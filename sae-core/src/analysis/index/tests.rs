@@ -1,0 +1,134 @@
+//! A pass over a small store, its index written, opened and read feature by feature, against counts made by hand.
+
+use super::*;
+use crate::analysis::pass::run;
+use crate::autoencoder::Weights;
+use crate::file;
+use crate::fixture::store;
+use burn::tensor::Device;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tempfile::TempDir;
+
+const D_IN: usize = 6;
+/// More than one row group of features.
+const D_SAE: usize = 300;
+
+/// All activations of a feature with their places and kinds of input.
+type Seen = BTreeMap<u32, Vec<Example>>;
+
+struct Everything(Seen);
+
+impl Observer for Everything {
+    fn see(&mut self, block: &Block) -> Result<()> {
+        for (r, row) in block.positions() {
+            let (features, values) = block.active.row(r);
+            for (feature, activation) in features.iter().zip(values) {
+                let (sample, position) = (block.tokens.sample[row], block.tokens.position[row]);
+                let modality = block.tokens.modality[row];
+                let list = self.0.entry(*feature).or_default();
+                list.push(Example { activation: *activation, sample, position, modality });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn words(feature: usize) -> Vec<Word> {
+    let word = |n: u32| Word { raised: n < 2, token_id: n, piece: format!(" {feature}.{n}"), logit: 2.0 - n as f32 };
+    (0..4).map(word).collect()
+}
+
+/// An index of a store, in a folder.
+fn indexed() -> (TempDir, Weights, Indexer, Seen) {
+    let (dir, store) = store(D_IN);
+    let noise = |n: usize| ((n * 7919 % 1013) as f32 / 1013.0) - 0.5;
+    let weights = Weights {
+        d_in: D_IN,
+        d_sae: D_SAE,
+        w_enc: (0..D_SAE * D_IN).map(noise).collect(),
+        b_enc: vec![-0.4; D_SAE],
+        w_dec: (0..D_SAE * D_IN).map(|n| noise(n + 5)).collect(),
+        b_dec: vec![0.0; D_IN],
+        ..Weights::default()
+    };
+    let (mut index, mut seen) = (Indexer::new(D_SAE), Everything(Seen::new()));
+    run(&store, &weights, &Device::flex(), &mut [&mut index, &mut seen], &mut |_| ()).unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (coactive, neighbours) = (index.together.most(), neighbours(&weights));
+    write_examples(&at("examples.parquet"), &index).unwrap();
+    write_neighbours(&at("neighbours.parquet"), &neighbours).unwrap();
+    write_lists(&at(Bin::FILE), D_SAE, |k| index.histograms[k].bins().collect()).unwrap();
+    write_lists(&at(Coactive::FILE), D_SAE, |k| coactive[k].clone()).unwrap();
+    write_lists(&at(Word::FILE), D_SAE, words).unwrap();
+    let rows: Vec<_> = (0..D_SAE).map(|k| FeatureRow::counted(&index, k)).collect();
+    write_features(&at("features.parquet"), &rows).unwrap();
+    (dir, weights, index, seen.0)
+}
+
+#[test]
+fn every_feature_is_read_back_as_it_was_counted() {
+    let (dir, weights, indexer, seen) = indexed();
+    let index = Index::open(dir.path()).unwrap();
+    let (neighbours, coactive) = (neighbours(&weights), indexer.together.most());
+    assert!(seen.len() > 100 && seen.len() < D_SAE, "{} features fire", seen.len());
+    for k in 0..D_SAE {
+        let feature = k as u32;
+        let all = seen.get(&feature).cloned().unwrap_or_default();
+        let of = |m: Modality| all.iter().filter(|e| e.modality == m).map(|e| e.activation).collect::<Vec<_>>();
+        let (text, image) = (of(Modality::Text), of(Modality::Image));
+        let most = |list: &[f32]| list.iter().copied().fold(0.0, f32::max);
+        let row = &index.features()[k];
+        assert_eq!((row.fires_text, row.fires_image), (text.len() as u64, image.len() as u64));
+        assert_eq!((row.max_text, row.max_image), (most(&text), most(&image)));
+        assert_eq!((row.fires, row.max), (all.len() as u64, most(&[most(&text), most(&image)])));
+
+        let examples = index.examples(feature).unwrap();
+        assert_eq!(examples, indexer.examples.of(k).map(|(group, e)| (group, *e)).collect::<Vec<_>>());
+        let bins = index.histogram(feature).unwrap();
+        let total = |of: fn(&Bin) -> u64| bins.iter().map(of).sum::<u64>();
+        let totals = (total(|b| b.fires), total(|b| b.fires_text), total(|b| b.fires_image));
+        assert_eq!(totals, (row.fires, row.fires_text, row.fires_image));
+        if let (Some(weakest), Some(strongest)) = (bins.first(), bins.last()) {
+            assert!(strongest.edges().1 > row.max && strongest.edges().0 <= row.max);
+            assert!(all.iter().all(|e| e.activation >= weakest.edges().0));
+        }
+        assert_eq!(index.neighbours(feature).unwrap(), neighbours[k]);
+        assert_eq!(index.coactive(feature).unwrap(), coactive[k]);
+        assert_eq!(index.logits(feature).unwrap(), Some(words(k)));
+    }
+    let whole = read_examples(&dir.path().join("examples.parquet"), D_SAE).unwrap();
+    assert!((0..D_SAE).all(|k| whole[k] == index.examples(k as u32).unwrap()));
+    assert_eq!(index.examples(D_SAE as u32).unwrap(), []);
+}
+
+/// What opening an index says.
+fn said(folder: &Path) -> String {
+    Index::open(folder).err().map(|error| error.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn an_index_without_words_opens_and_one_without_its_lists_does_not() {
+    let (dir, ..) = indexed();
+    std::fs::remove_file(dir.path().join("logits.parquet")).unwrap();
+    assert_eq!(Index::open(dir.path()).unwrap().logits(3).unwrap(), None);
+    std::fs::remove_file(dir.path().join("coactive.parquet")).unwrap();
+    assert!(said(dir.path()).contains("cannot open") && said(dir.path()).ends_with("coactive.parquet"));
+}
+
+#[test]
+fn damaged_tables_are_named() {
+    let (dir, ..) = indexed();
+    let path = dir.path().join("neighbours.parquet");
+    let bytes = std::fs::read(&path).unwrap();
+    file::write_bytes(&path, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(said(dir.path()).ends_with("neighbours.parquet"));
+    file::write_bytes(&path, &bytes).unwrap();
+    let far = [Neighbour { feature: D_SAE as u32, cosine: 0.5 }];
+    write_neighbours(&path, &vec![far.to_vec(); D_SAE]).unwrap();
+    let index = Index::open(dir.path()).unwrap();
+    let refused = index.neighbours(1).unwrap_err().to_string();
+    assert!(refused.starts_with("neighbour is 300 of 300 features"), "{refused}");
+    write_features(&dir.path().join("features.parquet"), &index.features()[1..]).unwrap();
+    assert!(said(dir.path()).starts_with("row 0 is of feature 1"));
+}

@@ -1,0 +1,59 @@
+//! Rewriting weights so that the same activations and reconstructions come out of the plain form of
+//! [`Weights`]: what a format subtracts, rescales or normalises by a constant. Reads no file.
+
+use crate::autoencoder::{Activation, Weights};
+use rayon::prelude::*;
+
+/// `b_dec` is subtracted from inputs: into the biases of the encoder.
+pub fn centre(weights: &mut Weights) {
+    shift_biases(weights, -1.0);
+}
+
+/// The reverse of [`centre`], for formats that always subtract.
+pub fn uncentre(weights: &mut Weights) {
+    shift_biases(weights, 1.0);
+}
+
+/// Adds `sign * W_enc b_dec` to whatever is added to `W_enc x`.
+fn shift_biases(weights: &mut Weights, sign: f64) {
+    // In f64: what is folded here and unfolded by another program should cancel.
+    let dot = |row: &[f32]| row.iter().zip(&weights.b_dec).map(|(w, b)| *w as f64 * *b as f64).sum::<f64>();
+    let shift: Vec<_> = weights.w_enc.par_chunks_exact(weights.d_in).map(|row| sign * dot(row)).collect();
+    let add = |biases: &mut [f32], k: usize, by: f64| biases[k] = (biases[k] as f64 + by) as f32;
+    for (k, shift) in shift.into_iter().enumerate() {
+        add(&mut weights.b_enc, k, shift);
+        if let Activation::Gated { scale, bias } = &mut weights.activation {
+            add(bias, k, shift * scale[k] as f64);
+        }
+    }
+}
+
+/// The lengths of the features' directions, `[d_sae]`.
+pub fn decoder_norms(weights: &Weights) -> Vec<f32> {
+    let norm = |row: &[f32]| row.iter().map(|v| (*v as f64).powi(2)).sum::<f64>().sqrt() as f32;
+    weights.w_dec.par_chunks_exact(weights.d_in).map(norm).collect()
+}
+
+/// Makes every direction one long and activations as much larger: what TopK with `rescale_acts_by_decoder_norm` compares.
+pub fn normalise_decoder(weights: &mut Weights) {
+    let norms = decoder_norms(weights);
+    let d = weights.d_in;
+    for (k, norm) in norms.into_iter().enumerate() {
+        weights.w_enc[k * d..(k + 1) * d].iter_mut().for_each(|v| *v *= norm);
+        weights.b_enc[k] *= norm;
+        // A feature without a direction contributes nothing either way, and now never fires.
+        if norm > 0.0 {
+            weights.w_dec[k * d..(k + 1) * d].iter_mut().for_each(|v| *v /= norm);
+        }
+    }
+}
+
+/// Inputs are multiplied by `by` before they are encoded.
+pub fn scale_input(weights: &mut Weights, by: f32) {
+    weights.w_enc.iter_mut().for_each(|v| *v *= by);
+}
+
+/// Reconstructions are multiplied by `by` behind the decoder.
+pub fn scale_output(weights: &mut Weights, by: f32) {
+    weights.w_dec.iter_mut().chain(&mut weights.b_dec).for_each(|v| *v *= by);
+}

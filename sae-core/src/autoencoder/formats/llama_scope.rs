@@ -1,0 +1,129 @@
+//! Llama Scope as it was released (OpenMOSS, 2024): `hyperparams.json` beside `checkpoints/final.safetensors`. What is read
+//! computes what `lm_saes`, the authors' package at the time, computes when it loads a folder: biases and decoder are
+//! brought into the units of the model's activations, then every direction is made one long, and one threshold holds for
+//! all features. (SAELens compares with the same threshold before directions are made one long.)
+
+use super::arrays::{self, Arrays, plain, turned};
+use super::{Origin, Saved, config, fold, refuse, unknown};
+use crate::autoencoder::{Activation, Architecture, Normalisation, Weights};
+use crate::store::hooks;
+use crate::{Error, Result};
+use serde::Deserialize;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+pub const CONFIG: &str = "hyperparams.json";
+/// Where `lm_saes` looks for weights; the first that is there counts.
+pub const WEIGHTS: [&str; 3] =
+    ["sae_weights.safetensors", "checkpoints/pruned.safetensors", "checkpoints/final.safetensors"];
+
+#[derive(Deserialize)]
+struct Config {
+    d_model: usize,
+    d_sae: Option<usize>,
+    expansion_factor: Option<f64>,
+    act_fn: String,
+    jump_relu_threshold: Option<f64>,
+    top_k: Option<usize>,
+    norm_activation: String,
+    dataset_average_activation_norm: Option<Norms>,
+    #[serde(default = "yes")]
+    sparsity_include_decoder_norm: bool,
+    #[serde(default = "yes")]
+    use_decoder_bias: bool,
+    #[serde(default)]
+    apply_decoder_bias_to_pre_encoder: bool,
+    #[serde(default)]
+    use_glu_encoder: bool,
+    hook_point_in: String,
+    hook_point_out: String,
+}
+
+/// Mean norms of the activations that were read and of those that were reconstructed.
+#[derive(Clone, Copy, Deserialize)]
+struct Norms {
+    r#in: f64,
+    out: f64,
+}
+
+/// The folder's weights, if it is one of this format.
+pub fn weights(dir: &Path) -> Option<PathBuf> {
+    let weights = || WEIGHTS.iter().map(|name| dir.join(name)).find(|path| path.is_file());
+    dir.join(CONFIG).is_file().then(weights).flatten()
+}
+
+/// Reads the folder.
+pub fn load(dir: &Path) -> Result<Saved> {
+    let path = dir.join(CONFIG);
+    let whole: Value = config(&path)?;
+    let config = Config::deserialize(&whole).map_err(Error::format(&path))?;
+    let norm = &config.norm_activation[..];
+    let transcoder = config.hook_point_in != config.hook_point_out;
+    refuse(
+        &path,
+        [
+            (config.use_glu_encoder, "use_glu_encoder".into()),
+            (!["dataset-wise", "token-wise", "inference"].contains(&norm), format!("norm_activation {norm:?}")),
+            (norm == "token-wise" && transcoder, "token-wise normalisation of a transcoder".into()),
+        ],
+    )?;
+    let wrong = |cause: &str| Error::format(&path)(cause);
+    let d = config.d_model;
+    let expanded = config.expansion_factor.map(|factor| (d as f64 * factor) as usize);
+    let f = config.d_sae.or(expanded).ok_or_else(|| wrong("there is neither d_sae nor expansion_factor"))?;
+    // `lm_saes` takes a TopK autoencoder with a threshold for a JumpReLU one.
+    let threshold = config.jump_relu_threshold.filter(|t| t.is_finite() && *t >= 0.0).map(|t| t as f32);
+    let (architecture, activation) = match (&config.act_fn.to_lowercase()[..], threshold) {
+        ("relu", _) => (Architecture::Relu, Activation::Relu),
+        ("jumprelu", Some(t)) => (Architecture::JumpRelu, Activation::JumpRelu { threshold: vec![t; f] }),
+        ("topk", Some(t)) if t > 0.0 => (Architecture::TopK, Activation::JumpRelu { threshold: vec![t; f] }),
+        ("topk", _) => {
+            let k = config.top_k.ok_or_else(|| wrong("a topk autoencoder without top_k"))?;
+            (Architecture::TopK, Activation::TopK { k })
+        }
+        ("jumprelu", None) => return Err(wrong("a jumprelu autoencoder without jump_relu_threshold")),
+        (other, _) => return Err(unknown(&path, "act_fn", other, &["relu", "topk", "jumprelu"])),
+    };
+    let from = weights(dir).ok_or_else(|| {
+        let names = WEIGHTS.join(", ");
+        Error::Run { cause: format!("{CONFIG} is here without weights (looked for {names})"), path: dir.into() }
+    })?;
+    let file = Arrays::open(&from, arrays::safetensors)?;
+    let own = || [plain("encoder.weight", &[f, d]), plain("encoder.bias", &[f]), turned("decoder.weight", [d, f])];
+    let [w_enc, b_enc, w_dec, b_dec] = match config.use_decoder_bias {
+        true => {
+            let [e, be, dec] = own();
+            file.take([e, be, dec, plain("decoder.bias", &[d])])?
+        }
+        false => {
+            let [e, be, dec] = file.take(own())?;
+            [e, be, dec, vec![0.0; d]]
+        }
+    };
+    let mut weights = Weights { d_in: d, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, ..Weights::default() };
+    match norm {
+        "dataset-wise" => {
+            let norms = config.dataset_average_activation_norm;
+            let norms = norms.filter(|n| n.r#in > 0.0 && n.out > 0.0 && n.r#in.is_finite() && n.out.is_finite());
+            let norms = norms.ok_or_else(|| wrong("dataset_average_activation_norm is no pair of numbers above 0"))?;
+            let (input, output) = ((d as f64).sqrt() / norms.r#in, (d as f64).sqrt() / norms.out);
+            fold::scale_output(&mut weights, (1.0 / output) as f32);
+            weights.w_dec.iter_mut().for_each(|v| *v *= input as f32);
+            weights.b_enc.iter_mut().for_each(|v| *v /= input as f32);
+        }
+        "token-wise" => weights.normalisation = Normalisation::ConstantNorm,
+        _ => (),
+    }
+    if config.apply_decoder_bias_to_pre_encoder {
+        fold::centre(&mut weights);
+    }
+    if config.sparsity_include_decoder_norm {
+        fold::normalise_decoder(&mut weights);
+    }
+    let (hook, layer) = hooks::of_tool(&config.hook_point_in);
+    Ok(Saved { architecture, weights, origin: Origin { hook, layer, training: whole, ..Origin::default() } })
+}
+
+fn yes() -> bool {
+    true
+}

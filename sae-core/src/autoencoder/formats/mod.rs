@@ -1,0 +1,396 @@
+//! Autoencoders in files: every layout of the field that is read, and the two that are written. A reader hands out
+//! [`Weights`] in one form, with whatever its format subtracts or rescales folded in (FORMATS.md names it for each).
+//! Nothing here computes activations, and nothing that is read is executed.
+//!
+//! One file a format; [`arrays`] is what they all read tensors through.
+
+pub mod arrays;
+mod dictionary_learning;
+mod fold;
+mod gemma_scope;
+mod llama_scope;
+mod llamascopium;
+pub mod npz;
+pub mod pickle;
+mod qwen_scope;
+mod sae_lens;
+mod sparsify;
+mod summary;
+pub mod torch;
+pub mod zip;
+
+pub use summary::{Range, Summary};
+
+use crate::autoencoder::{Architecture, Weights};
+use crate::{Error, Result, file};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where an autoencoder's inputs come from, and what else its file tells people.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Checkpoint of the model; empty if the file does not say.
+    pub model: String,
+    /// Hook in this workbench's words, such as `layers.16`; in its own words where it is not the stream behind a block,
+    /// and empty if the file does not say.
+    pub hook: String,
+    /// Decoder block, counted from 0.
+    pub layer: usize,
+    /// Tokens of a sequence at most, 0 if unknown.
+    pub context_size: usize,
+    /// Anything about the training, for people.
+    pub training: Value,
+    /// What people should know of how the file was read.
+    pub notes: Vec<String>,
+}
+
+/// An autoencoder as it lies on disk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Saved {
+    /// How it was trained.
+    pub architecture: Architecture,
+    /// Its weights, with everything folded in that can be.
+    pub weights: Weights,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// A layout of autoencoder files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// SAELens from version 6 on; what this workbench writes.
+    SaeLens,
+    /// SAELens before version 6, and the release of SAE-V.
+    SaeLensOld,
+    /// EleutherAI's sparsify.
+    Sparsify,
+    /// dictionary_learning's `ae.pt`.
+    DictionaryLearning,
+    /// Llamascopium of OpenMOSS.
+    Llamascopium,
+    /// Llama Scope of OpenMOSS, as released in 2024.
+    LlamaScope,
+    /// Qwen-Scope's `layerN.sae.pt`.
+    QwenScope,
+    /// Gemma Scope's `params.npz`.
+    GemmaScope1,
+    /// Gemma Scope 2's `params.safetensors`.
+    GemmaScope2,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::SaeLens,
+        Self::SaeLensOld,
+        Self::Sparsify,
+        Self::DictionaryLearning,
+        Self::Llamascopium,
+        Self::LlamaScope,
+        Self::QwenScope,
+        Self::GemmaScope1,
+        Self::GemmaScope2,
+    ];
+    /// Those that are written, too.
+    pub const WRITTEN: [Self; 2] = [Self::SaeLens, Self::Sparsify];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SaeLens => "sae-lens",
+            Self::SaeLensOld => "sae-lens-old",
+            Self::Sparsify => "sparsify",
+            Self::DictionaryLearning => "dictionary-learning",
+            Self::Llamascopium => "llamascopium",
+            Self::LlamaScope => "llama-scope",
+            Self::QwenScope => "qwen-scope",
+            Self::GemmaScope1 => "gemma-scope-1",
+            Self::GemmaScope2 => "gemma-scope-2",
+        }
+    }
+
+    /// The files that make a folder one of this format, the weights last.
+    fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::SaeLens | Self::SaeLensOld => &[sae_lens::CONFIG, sae_lens::WEIGHTS],
+            Self::Sparsify => &[sparsify::CONFIG, sparsify::WEIGHTS],
+            Self::DictionaryLearning => &[dictionary_learning::WEIGHTS],
+            Self::Llamascopium => &[llamascopium::CONFIG, llamascopium::WEIGHTS],
+            Self::LlamaScope => &[llama_scope::CONFIG, llama_scope::WEIGHTS[2]],
+            Self::QwenScope => &[qwen_scope::WEIGHTS],
+            Self::GemmaScope1 => &[gemma_scope::WEIGHTS_1],
+            Self::GemmaScope2 => &[gemma_scope::WEIGHTS_2],
+        }
+    }
+
+    /// Whether a file or folder is an autoencoder of this format.
+    fn is_at(self, path: &Path) -> bool {
+        let dir = folder(path);
+        match self {
+            Self::LlamaScope => llama_scope::weights(&dir).is_some(),
+            Self::QwenScope => qwen_scope::file(path).is_some(),
+            _ => self.files().iter().all(|name| dir.join(name).is_file()),
+        }
+    }
+
+    fn listed(formats: &[Self]) -> String {
+        formats.iter().map(|f| f.name()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl std::str::FromStr for Format {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|f| f.name() == name);
+        found.ok_or_else(|| format!("{name} is no format of autoencoders; there are {}", Self::listed(&Self::ALL)))
+    }
+}
+
+/// The format of a file, of the folder that it lies in, or of a folder.
+///
+/// # Errors
+/// There is no autoencoder that this version knows: what is missing is named, or the autoencoders in the folders below.
+pub fn detect(path: &Path) -> Result<Format> {
+    match Format::ALL.into_iter().find(|format| format.is_at(path)) {
+        Some(Format::SaeLens) if sae_lens::is_old(&folder(path))? => Ok(Format::SaeLensOld),
+        Some(found) => Ok(found),
+        None => Err(Error::Run { cause: nothing(path), path: folder(path) }),
+    }
+}
+
+/// Why there is no autoencoder at a path.
+fn nothing(path: &Path) -> String {
+    let dir = folder(path);
+    let below = below(path);
+    if !below.is_empty() {
+        let names = below.iter().map(|(path, _)| path.strip_prefix(&dir).unwrap_or(path).display().to_string());
+        let (count, mut names) = (below.len(), names.take(MOST_NAMED).collect::<Vec<_>>().join(", "));
+        if count > MOST_NAMED {
+            names += ", ...";
+        }
+        return format!("this folder is no autoencoder, but it holds {count}: {names}\nhint: name one of them");
+    }
+    // One half of a folder: weights without what says how they are to be used, or that without weights. Any model has a
+    // `config.json`.
+    let here = |name: &str| dir.join(name).is_file();
+    let halves = Format::ALL.into_iter().filter(|format| *format != Format::SaeLensOld).filter_map(|format| {
+        let [config, weights] = format.files() else { return None };
+        let (there, missing) = match (here(config) && *config != "config.json", here(weights)) {
+            (_, true) => (weights, config),
+            (true, false) => (config, weights),
+            (false, false) => return None,
+        };
+        Some(format!("{there} is here without {missing} ({})", format.name()))
+    });
+    let halves: Vec<_> = halves.collect();
+    if !halves.is_empty() {
+        return format!("there is no autoencoder here: {}", halves.join("; "));
+    }
+    let known: Vec<_> = Format::ALL[1..].iter().map(|format| format.files().join(" + ")).collect();
+    format!(
+        "there is no autoencoder here\nhint: `sae train --name NAME` makes one; other tools' are known by their files: {}",
+        known.join(", ")
+    )
+}
+
+/// Autoencoders that an error names at most.
+const MOST_NAMED: usize = 12;
+/// Folders below a folder that are looked at, and how far down.
+const MOST_FOLDERS: usize = 10_000;
+const DEEPEST: usize = 4;
+
+/// The autoencoders in a folder that holds several, such as one that a tool trained or published for each layer.
+pub fn below(path: &Path) -> Vec<(PathBuf, Format)> {
+    let dir = folder(path);
+    let mut found: Vec<_> = qwen_scope::files(&dir).into_iter().map(|file| (file, Format::QwenScope)).collect();
+    let mut level = vec![dir];
+    let mut looked = 0;
+    for _ in 0..DEEPEST {
+        let mut next = Vec::new();
+        for entry in level.iter().flat_map(fs::read_dir).flatten().flatten() {
+            let hidden = entry.file_name().to_string_lossy().starts_with('.');
+            let path = entry.path();
+            if hidden || !path.is_dir() || looked == MOST_FOLDERS {
+                continue;
+            }
+            looked += 1;
+            match Format::ALL.into_iter().find(|format| format.is_at(&path)) {
+                Some(format) => found.push((path, format)),
+                None => {
+                    found.extend(qwen_scope::files(&path).into_iter().map(|file| (file, Format::QwenScope)));
+                    next.push(path);
+                }
+            }
+        }
+        level = next;
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found
+}
+
+/// Reads an autoencoder of any known format.
+pub fn load(path: &Path) -> Result<Saved> {
+    load_as(detect(path)?, path)
+}
+
+/// Reads an autoencoder of the format given.
+pub fn load_as(format: Format, path: &Path) -> Result<Saved> {
+    load_with(format, path, None)
+}
+
+/// Reads an autoencoder of the format given; `k` is how many features are active, for the format whose files do not say.
+pub fn load_with(format: Format, path: &Path, k: Option<usize>) -> Result<Saved> {
+    let dir = folder(path);
+    if k.is_some() && format != Format::QwenScope {
+        return Err(Error::Config(format!("{} says itself how many features are active: no --k", format.name())));
+    }
+    let saved = match format {
+        Format::SaeLens | Format::SaeLensOld => sae_lens::load(&dir),
+        Format::Sparsify => sparsify::load(&dir),
+        Format::DictionaryLearning => dictionary_learning::load(&dir),
+        Format::Llamascopium => llamascopium::load(&dir),
+        Format::LlamaScope => llama_scope::load(&dir),
+        Format::QwenScope => qwen_scope::load(path, k),
+        Format::GemmaScope1 => gemma_scope::load_1(&dir),
+        Format::GemmaScope2 => gemma_scope::load_2(&dir),
+    }?;
+    // Tensors are known to be finite; what is folded into them need not be, and `k` comes from a configuration.
+    saved.weights.check().map_err(Error::format(&dir))?;
+    Ok(saved)
+}
+
+/// Whether an autoencoder can be written in a format.
+///
+/// # Errors
+/// The format is only read, or cannot express what the autoencoder does; all of that is named.
+pub fn check(format: Format, saved: &Saved) -> Result<()> {
+    saved.weights.check()?;
+    let missing = match format {
+        Format::SaeLens => sae_lens::missing(&saved.weights),
+        Format::Sparsify => sparsify::missing(&saved.weights),
+        other => {
+            let written = Format::listed(&Format::WRITTEN);
+            return Err(Error::Config(format!("{} is only read; autoencoders are written as {written}", other.name())));
+        }
+    };
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Config(format!("{} cannot express {}", format.name(), missing.join(" or ")))),
+    }
+}
+
+/// Writes an autoencoder into a folder, beside what is there or in its place.
+///
+/// # Errors
+/// As [`check`]; then nothing is written.
+pub fn save(format: Format, dir: &Path, saved: &Saved) -> Result<()> {
+    check(format, saved)?;
+    match format {
+        Format::Sparsify => sparsify::save(dir, saved),
+        _ => sae_lens::save(dir, saved),
+    }
+}
+
+/// Writes an autoencoder as a new folder, which is whole as soon as it is there.
+///
+/// # Errors
+/// As [`save`], or the folder is there and holds something.
+pub fn create(format: Format, dir: &Path, saved: &Saved) -> Result<()> {
+    check(format, saved)?;
+    check_empty(dir)?;
+    // Hidden, so that nobody takes what an interrupted command left for an autoencoder; the next one removes it.
+    let mut name = std::ffi::OsString::from(".");
+    name.push(dir.file_name().unwrap_or_default());
+    name.push(".partial");
+    let partial = dir.with_file_name(name);
+    let written = (|| {
+        if partial.exists() {
+            fs::remove_dir_all(&partial).map_err(Error::io("remove", &partial))?;
+        }
+        save(format, &partial, saved)?;
+        fs::rename(&partial, dir).map_err(Error::io("rename into", dir))
+    })();
+    if written.is_err() {
+        let _ = fs::remove_dir_all(&partial);
+    }
+    written
+}
+
+/// Refuses a path at which something is.
+pub fn check_empty(dir: &Path) -> Result<()> {
+    let cause = match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => return Ok(()),
+        Ok(false) => "the folder is not empty\nhint: name a new one",
+        Err(_) if !dir.exists() => return Ok(()),
+        Err(_) => "this is not a folder\nhint: name a new one",
+    };
+    Err(Error::Run { cause: cause.into(), path: dir.to_path_buf() })
+}
+
+/// A folder as it is; a file stands for its folder, and one of Llama Scope's checkpoints for the folder around both.
+fn folder(path: &Path) -> PathBuf {
+    let Some(dir) = path.parent().filter(|_| path.is_file()) else { return path.to_path_buf() };
+    match dir.parent() {
+        Some(around) if dir.ends_with("checkpoints") && around.join(llama_scope::CONFIG).is_file() => around.into(),
+        _ => dir.to_path_buf(),
+    }
+}
+
+/// Reads a configuration; those of autoencoders are a few kilobytes. Python writes numbers that are not finite as bare words,
+/// which JSON does not have, and some editors begin a file with a byte order mark: neither costs the autoencoder.
+fn config<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = file::read(path, 1 << 24)?;
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let read = serde_json::from_slice(text)
+        .or_else(|error| serde_json::from_slice(&without_bare_words(text)).map_err(|_| error));
+    read.map_err(Error::format(path))
+}
+
+/// JSON with `NaN`, `Infinity` and `-Infinity` outside of strings as null, which is what no number is.
+fn without_bare_words(text: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest, mut quoted) = (Vec::with_capacity(text.len()), text, false);
+    while let Some(byte) = rest.first() {
+        let words = [&b"NaN"[..], b"-Infinity", b"Infinity"];
+        let word = words.into_iter().find(|word| !quoted && rest.starts_with(word));
+        let length = match word {
+            Some(word) => {
+                out.extend_from_slice(b"null");
+                word.len()
+            }
+            None => {
+                quoted ^= *byte == b'"';
+                // An escaped character, a quote perhaps, goes with its backslash.
+                let length = if quoted && *byte == b'\\' { rest.len().min(2) } else { 1 };
+                out.extend_from_slice(&rest[..length]);
+                length
+            }
+        };
+        rest = &rest[length..];
+    }
+    out
+}
+
+/// Refuses what a format's configuration asks for and this version does not have: `(wrong, what)`.
+fn refuse<const N: usize>(path: &Path, checks: [(bool, String); N]) -> Result<()> {
+    let wrong: Vec<_> = checks.into_iter().filter(|(wrong, _)| *wrong).map(|(_, what)| what).collect();
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(Error::format(path)(format!("not supported: {}", wrong.join("; ")))),
+    }
+}
+
+/// Says that there is no such architecture, class or activation, and which there are.
+fn unknown(path: &Path, what: &str, found: &str, known: &[&str]) -> Error {
+    Error::format(path)(format!("the {what} {found:?} is not supported; supported are {}", known.join(", ")))
+}
+
+#[cfg(test)]
+mod bad_files;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod published;

@@ -1,0 +1,100 @@
+//! Writes SAELens v6 folders that `SAE.load_from_disk` opens. Everything that a format may fold is folded already, so
+//! `b_dec` is never subtracted and decoder norms never count.
+
+use super::{CONFIG, WEIGHTS};
+use crate::autoencoder::formats::Saved;
+use crate::autoencoder::formats::arrays::transposed;
+use crate::autoencoder::{Activation, Architecture, Normalisation, Weights};
+use crate::store::hooks;
+use crate::store::run;
+use crate::{Result, file, tensors};
+use serde_json::json;
+use std::path::Path;
+
+/// The version whose layout this is.
+const VERSION: &str = "6.54.12";
+
+/// What the format cannot express.
+pub fn missing(weights: &Weights) -> Vec<&'static str> {
+    let closed = matches!(&weights.activation, Activation::Gated { scale, .. } if scale.iter().any(|s| *s <= 0.0));
+    let checks = [(weights.skip.is_some(), "a skip connection"), (closed, "a gate's scale of zero or less")];
+    checks.into_iter().filter(|(missing, _)| *missing).map(|(_, what)| what).collect()
+}
+
+/// Writes the folder. The weights come last: a folder without them is not an autoencoder.
+pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
+    let Saved { architecture, weights, origin } = saved;
+    let (d, f) = (weights.d_in, weights.d_sae);
+    let w_enc = transposed(&weights.w_enc, f, d);
+    let (wide, tall, features, inputs) = ([d, f], [f, d], [f], [d]);
+    let mut tensors: Vec<(&str, &[usize], &[f32])> =
+        vec![("W_enc", &wide, &w_enc), ("W_dec", &tall, &weights.w_dec), ("b_dec", &inputs, &weights.b_dec)];
+    let r_mag: Vec<f32>;
+    let name = match &weights.activation {
+        Activation::Relu => "standard",
+        Activation::TopK { .. } => "topk",
+        Activation::JumpRelu { .. } => "jumprelu",
+        Activation::Gated { .. } => "gated",
+    };
+    match &weights.activation {
+        Activation::Gated { scale, bias } => {
+            r_mag = scale.iter().map(|s| s.ln()).collect();
+            tensors.push(("b_gate", &features, &weights.b_enc));
+            tensors.push(("b_mag", &features, bias));
+            tensors.push(("r_mag", &features, &r_mag));
+        }
+        Activation::JumpRelu { threshold } => {
+            tensors.push(("b_enc", &features, &weights.b_enc));
+            tensors.push(("threshold", &features, threshold));
+        }
+        Activation::Relu | Activation::TopK { .. } => tensors.push(("b_enc", &features, &weights.b_enc)),
+    }
+    let mut config = json!({
+        "d_in": d,
+        "d_sae": f,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": false,
+        "normalize_activations": match weights.normalisation {
+            Normalisation::None => "none",
+            Normalisation::ConstantNorm => "constant_norm_rescale",
+            Normalisation::LayerNorm => "layer_norm",
+        },
+        "reshape_activations": "none",
+        "architecture": name,
+        "metadata": {
+            "sae_lens_version": VERSION,
+            "sae_lens_training_version": null,
+            "model_name": origin.model,
+            "hook_name": hooks::to_sae_lens(&origin.hook),
+            "hook_head_index": null,
+            "prepend_bos": true,
+            "training_architecture": self::name(*architecture),
+            "training_architecture_details": origin.training,
+            "sae_workbench": { "program": env!("CARGO_PKG_VERSION"), "hook": origin.hook, "created": run::now() },
+        },
+    });
+    // Tools take it for the length of what they read: none is better than 0.
+    if origin.context_size > 0 {
+        config["metadata"]["context_size"] = origin.context_size.into();
+    }
+    if let Activation::TopK { k } = weights.activation {
+        config["k"] = k.into();
+        config["rescale_acts_by_decoder_norm"] = false.into();
+    }
+    file::write_json(&dir.join(CONFIG), &config)?;
+    tensors::write(&dir.join(WEIGHTS), safetensors::Dtype::F32, &tensors)?;
+    Ok(())
+}
+
+/// SAELens' name of an architecture in training.
+pub fn name(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::Relu => "standard",
+        Architecture::TopK => "topk",
+        Architecture::BatchTopK => "batchtopk",
+        Architecture::JumpRelu => "jumprelu",
+        Architecture::Gated => "gated",
+        Architecture::Matryoshka => "matryoshka_batchtopk",
+    }
+}

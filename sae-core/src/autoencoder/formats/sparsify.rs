@@ -1,0 +1,166 @@
+//! Folders of EleutherAI's sparsify, `cfg.json` + `sae.safetensors`: TopK autoencoders and transcoders, read and written.
+
+use super::arrays::{self, Arrays, plain};
+use super::{Origin, Saved, config, fold, unknown};
+use crate::autoencoder::{Activation, Architecture, Normalisation, Weights};
+use crate::store::hooks;
+use crate::{Error, Result, file, tensors};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::path::Path;
+
+pub const CONFIG: &str = "cfg.json";
+pub const WEIGHTS: &str = "sae.safetensors";
+
+/// The fields and defaults of `SparseCoderConfig` 1.3.3, with `d_in`.
+#[derive(Serialize, Deserialize)]
+struct Config {
+    #[serde(default = "topk")]
+    activation: String,
+    #[serde(default = "thirty_two")]
+    expansion_factor: usize,
+    /// Of the training alone.
+    #[serde(default)]
+    normalize_decoder: bool,
+    /// 0 means `d_in * expansion_factor`.
+    #[serde(default)]
+    num_latents: usize,
+    #[serde(default = "thirty_two")]
+    k: usize,
+    /// Of the training's loss alone.
+    #[serde(default)]
+    multi_topk: bool,
+    #[serde(default)]
+    skip_connection: bool,
+    /// Of another place's activations; `b_dec` is not subtracted then.
+    #[serde(default)]
+    transcode: bool,
+    d_in: usize,
+}
+
+const FIELDS: [&str; 9] = [
+    "activation",
+    "expansion_factor",
+    "normalize_decoder",
+    "num_latents",
+    "k",
+    "multi_topk",
+    "skip_connection",
+    "transcode",
+    "d_in",
+];
+
+/// Reads the folder.
+pub fn load(dir: &Path) -> Result<Saved> {
+    let path = dir.join(CONFIG);
+    let whole: Map<String, Value> = config(&path)?;
+    refuse_unknown(&path, &whole)?;
+    let config: Config = serde_json::from_value(whole.into()).map_err(Error::format(&path))?;
+    if config.activation != "topk" {
+        return Err(unknown(&path, "activation", &config.activation, &["topk"]));
+    }
+    let d = config.d_in;
+    let f = match config.num_latents {
+        0 => d.saturating_mul(config.expansion_factor),
+        given => given,
+    };
+    let file = Arrays::open(&dir.join(WEIGHTS), arrays::safetensors)?;
+    let own = || {
+        [plain("encoder.weight", &[f, d]), plain("encoder.bias", &[f]), plain("W_dec", &[f, d]), plain("b_dec", &[d])]
+    };
+    let ([w_enc, b_enc, w_dec, b_dec], skip) = match config.skip_connection {
+        true => {
+            let [e, be, dec, bd] = own();
+            let [e, be, dec, bd, skip] = file.take([e, be, dec, bd, plain("W_skip", &[d, d])])?;
+            ([e, be, dec, bd], Some(skip))
+        }
+        false => (file.take(own())?, None),
+    };
+    let activation = Activation::TopK { k: config.k };
+    let normalisation = Normalisation::None;
+    let mut weights = Weights { d_in: d, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, normalisation, skip };
+    if !config.transcode {
+        fold::centre(&mut weights);
+    }
+    // The folder is named after the place: `layers.16`.
+    let (hook, layer) = match dir.file_name().and_then(|name| name.to_str()).map(hooks::of_tool) {
+        Some((hook, layer)) if hook.starts_with("layers.") => (hook, layer),
+        _ => Default::default(),
+    };
+    let origin =
+        Origin { hook, layer, training: serde_json::to_value(&config).unwrap_or_default(), ..Origin::default() };
+    Ok(Saved { architecture: Architecture::TopK, weights, origin })
+}
+
+/// Refuses fields that mean something this version does not do: sparsify of 2024 had `signed`, which keeps the `k` largest
+/// of either sign, and what a field of a later version does cannot be known. Fields that are off mean nothing.
+fn refuse_unknown(path: &Path, config: &Map<String, Value>) -> Result<()> {
+    let off = |value: &Value| matches!(value, Value::Null | Value::Bool(false));
+    let unknown = config.iter().filter(|(name, value)| !FIELDS.contains(&&name[..]) && !off(value));
+    let named: Vec<_> = unknown
+        .map(|(name, _)| match &name[..] {
+            "signed" => "signed, which keeps the k largest of either sign".into(),
+            _ => format!("the field {name:.60}, which this version does not know"),
+        })
+        .collect();
+    match named.is_empty() {
+        true => Ok(()),
+        false => Err(Error::format(path)(format!("not supported: {}", named.join("; ")))),
+    }
+}
+
+/// What the format cannot express.
+pub fn missing(weights: &Weights) -> Vec<&'static str> {
+    let activation = match &weights.activation {
+        Activation::TopK { .. } => None,
+        Activation::Relu => Some("features without a limit to their number (ReLU)"),
+        Activation::JumpRelu { .. } => Some("thresholds (JumpReLU)"),
+        Activation::Gated { .. } => Some("gates"),
+    };
+    let normalised = (weights.normalisation != Normalisation::None).then_some("normalised inputs");
+    activation.into_iter().chain(normalised).collect()
+}
+
+/// Writes the folder; only TopK has a `k`, see [`missing`].
+pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
+    let mut weights = saved.weights.clone();
+    let (d, f) = (weights.d_in, weights.d_sae);
+    let k = if let Activation::TopK { k } = weights.activation { k } else { f };
+    let skip = weights.skip.take();
+    // With a skip connection it is a transcoder, which subtracts nothing, as in our form.
+    if skip.is_none() {
+        fold::uncentre(&mut weights);
+    }
+    let config = Config {
+        activation: topk(),
+        expansion_factor: f / d.max(1),
+        normalize_decoder: false,
+        num_latents: f,
+        k,
+        multi_topk: false,
+        skip_connection: skip.is_some(),
+        transcode: skip.is_some(),
+        d_in: d,
+    };
+    file::write_json(&dir.join(CONFIG), &config)?;
+    let (tall, square, features, inputs) = ([f, d], [d, d], [f], [d]);
+    let mut tensors: Vec<(&str, &[usize], &[f32])> = vec![
+        ("encoder.weight", &tall, &weights.w_enc),
+        ("encoder.bias", &features, &weights.b_enc),
+        ("W_dec", &tall, &weights.w_dec),
+        ("b_dec", &inputs, &weights.b_dec),
+    ];
+    if let Some(skip) = &skip {
+        tensors.push(("W_skip", &square, skip));
+    }
+    tensors::write(&dir.join(WEIGHTS), safetensors::Dtype::F32, &tensors)?;
+    Ok(())
+}
+
+fn thirty_two() -> usize {
+    32
+}
+
+fn topk() -> String {
+    "topk".into()
+}

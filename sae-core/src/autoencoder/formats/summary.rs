@@ -1,0 +1,86 @@
+//! What an autoencoder is, in the figures that people ask for first. Computes from its weights alone.
+
+use super::{Saved, fold};
+use crate::autoencoder::{Activation, Architecture, Normalisation};
+use serde::Serialize;
+
+/// Smallest, mean and largest of some values.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Range {
+    /// The smallest.
+    pub min: f32,
+    /// Their mean.
+    pub mean: f32,
+    /// The largest.
+    pub max: f32,
+}
+
+/// An autoencoder in short.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Width of the residual stream.
+    pub d_in: usize,
+    /// Number of features.
+    pub d_sae: usize,
+    /// How it was trained.
+    pub architecture: Architecture,
+    /// `relu`, `topk`, `jumprelu` or `gated`: how it is used.
+    pub activation: &'static str,
+    /// Of TopK.
+    pub k: Option<usize>,
+    /// Of JumpReLU.
+    pub threshold: Option<Range>,
+    /// What is done to inputs.
+    pub normalisation: Normalisation,
+    /// Whether something goes around the features.
+    pub skip: bool,
+    /// Lengths of the features' directions.
+    pub decoder_norms: Range,
+    /// Length of the decoder's bias.
+    pub b_dec_norm: f32,
+    /// Checkpoint of the model; empty if the file does not say.
+    pub model: String,
+    /// Place in the model; empty if the file does not say.
+    pub hook: String,
+    /// What people should know of how the file was read.
+    pub notes: Vec<String>,
+}
+
+impl Summary {
+    /// Sums an autoencoder up.
+    pub fn of(saved: &Saved) -> Self {
+        let weights = &saved.weights;
+        let (activation, k, threshold) = match &weights.activation {
+            Activation::Relu => ("relu", None, None),
+            Activation::TopK { k } => ("topk", Some(*k), None),
+            Activation::JumpRelu { threshold } => ("jumprelu", None, Some(Range::of(threshold))),
+            Activation::Gated { .. } => ("gated", None, None),
+        };
+        Self {
+            d_in: weights.d_in,
+            d_sae: weights.d_sae,
+            architecture: saved.architecture,
+            activation,
+            k,
+            threshold,
+            normalisation: weights.normalisation,
+            skip: weights.skip.is_some(),
+            decoder_norms: Range::of(&fold::decoder_norms(weights)),
+            b_dec_norm: weights.b_dec.iter().map(|v| v * v).sum::<f32>().sqrt(),
+            model: saved.origin.model.clone(),
+            hook: saved.origin.hook.clone(),
+            notes: saved.origin.notes.clone(),
+        }
+    }
+}
+
+impl Range {
+    fn of(values: &[f32]) -> Self {
+        let sum: f64 = values.iter().map(|v| *v as f64).sum();
+        Self {
+            min: values.iter().copied().fold(f32::INFINITY, f32::min),
+            mean: (sum / values.len() as f64) as f32,
+            max: values.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+        }
+    }
+}

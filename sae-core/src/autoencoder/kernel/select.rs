@@ -1,0 +1,344 @@
+//! Which features survive, and their exact pre-activations: a product that only finds, then `f32` for what it found.
+//!
+//! For every feature the integer product gives an interval that holds the `f32` pre-activation. A feature whose upper
+//! end is below the rule's bar is out; the few others are computed in `f32` and judged by that. So the result is what
+//! `f32` alone would select, on every processor and any number of threads.
+
+use super::panels::{Panels, Quantised, WIDTH};
+use super::tile::{Isa, Plain};
+use crate::autoencoder::sparse::Sparse;
+use crate::vector::{dots, squares};
+use rayon::prelude::*;
+
+/// Which pre-activations survive.
+#[derive(Clone, Copy, Debug)]
+pub enum Rule<'a> {
+    /// Those above a floor.
+    Over(f32),
+    /// Those above a floor of their own, `[d_sae]`.
+    Above(&'a [f32]),
+    /// The strongest so many of a row, as far as they are above zero. Of equals the lower feature goes first.
+    TopK(usize),
+    /// The same, where the weakest of them is expected above so much times the row's norm: fewer are looked at, and rows
+    /// that have too few above it are looked at again.
+    TopKOver(usize, f32),
+}
+
+/// The pre-activations `gain (x W_enc^T + b_enc)` that survive the rule, ascending by feature; without gains they are 1.
+///
+/// # Shapes
+/// `x`: `[rows, d_in]`; `w_enc`: `[d_sae, d_in]`, and `panels` made of it; `b_enc`, `gain`: `[d_sae]`.
+pub fn select(x: &[f32], w_enc: &[f32], b_enc: &[f32], gain: Option<&[f32]>, panels: &Panels, rule: Rule) -> Sparse {
+    let encoder = Encoder::new(w_enc, b_enc, gain, panels, rule);
+    let (d, rows) = (panels.d_in(), x.len() / panels.d_in());
+    // Equal pieces for the threads, small enough that a piece's rows stay in the cache while the panels go by.
+    let threads = rayon::current_num_threads();
+    let pieces = threads * rows.div_ceil(threads * 96).max(1);
+    let piece = rows.div_ceil(pieces).max(1);
+    let found: Vec<Sparse> = x.par_chunks(piece * d).map(|x| encoder.find_on_best(x)).collect();
+    Sparse::concat(&found)
+}
+
+/// What survives the rule of dense pre-activations `[rows, d_sae]`.
+pub fn of_dense(p: &[f32], d_sae: usize, rule: Rule) -> Sparse {
+    let rows: Vec<Sparse> = p
+        .par_chunks(d_sae)
+        .map(|row| {
+            let mut found: Vec<(f32, u32)> = row.iter().zip(0..).map(|(p, k)| (*p, k)).collect();
+            let mut out = Sparse::default();
+            rule.judge(&mut found, &mut out);
+            out
+        })
+        .collect();
+    Sparse::concat(&rows)
+}
+
+/// The encoder with the rule's floors folded into its biases.
+struct Encoder<'a> {
+    w_enc: &'a [f32],
+    b_enc: &'a [f32],
+    gain: Option<&'a [f32]>,
+    panels: &'a Panels,
+    rule: Rule<'a>,
+    /// Units of the panels, times the gains.
+    units: Vec<[f32; WIDTH]>,
+    /// Bias times gain less floor, raised by its own rounding; minus infinity for the features that fill up the last panel.
+    raised: Vec<[f32; WIDTH]>,
+}
+
+/// What a row may still have: upper ends of the intervals, and features.
+struct Row {
+    bar: f32,
+    limit: usize,
+    found: Vec<(f32, u32)>,
+}
+
+impl<'a> Encoder<'a> {
+    fn new(w_enc: &'a [f32], b_enc: &'a [f32], gain: Option<&'a [f32]>, panels: &'a Panels, rule: Rule<'a>) -> Self {
+        assert_eq!((w_enc.len(), b_enc.len()), (panels.d_sae() * panels.d_in(), panels.d_sae()));
+        let count = panels.d_sae().div_ceil(WIDTH);
+        let (mut raised, mut units) = (vec![[f32::NEG_INFINITY; WIDTH]; count], vec![[0.0; WIDTH]; count]);
+        let lanes = raised.as_flattened_mut().iter_mut().zip(units.as_flattened_mut());
+        for (k, ((raised, unit), b)) in lanes.zip(b_enc).enumerate() {
+            let floor = rule.floor(k);
+            let gain = gain.map_or(1.0, |gain| gain[k]);
+            *raised = b * gain - floor + Self::slack(b * gain) + Self::slack(floor);
+            *unit = panels.unit(k) * gain;
+        }
+        Self { w_enc, b_enc, gain, panels, rule, units, raised }
+    }
+
+    fn gain(&self, feature: usize) -> f32 {
+        self.gain.map_or(1.0, |gain| gain[feature])
+    }
+
+    /// What adding a bias may round away.
+    fn slack(bias: f32) -> f32 {
+        bias.abs() * (2.0 * f32::EPSILON)
+    }
+
+    fn find_on_best(&self, x: &[f32]) -> Sparse {
+        match super::arch() {
+            #[cfg(target_arch = "x86_64")]
+            pulp::Arch::V4(isa) => self.find::<24, _>(isa, x),
+            #[cfg(target_arch = "x86_64")]
+            pulp::Arch::V3(isa) => self.find::<6, _>(isa, x),
+            _ => self.find::<2, _>(Plain, x),
+        }
+    }
+
+    fn find<const R: usize, I: Isa<R>>(&self, isa: I, x: &[f32]) -> Sparse {
+        isa.run(
+            #[inline(always)]
+            || {
+                let x_q = Quantised::new(x, self.panels.d_in(), self.panels);
+                let rows = x_q.units.len();
+                let d = self.panels.d_in();
+                let limit = self.rule.k().map_or(usize::MAX, |k| 4 * k + 64);
+                let bar = |x: &[f32]| match self.rule {
+                    Rule::TopKOver(_, expected) => expected * squares(x).sqrt(),
+                    _ => 0.0,
+                };
+                let mut found: Vec<Row> =
+                    x.chunks_exact(d).map(|x| Row { bar: bar(x), limit, found: Vec::new() }).collect();
+                let mut lower = Vec::new();
+                let lanes = self.units.iter().zip(&self.raised);
+                for (p, (pairs, (units, raised))) in self.panels.panels().zip(lanes).enumerate() {
+                    for start in (0..rows).step_by(R) {
+                        // The last rows of a piece may go twice.
+                        let at = |r: usize| (start + r).min(rows - 1);
+                        let sums = isa.tile(
+                            std::array::from_fn(
+                                #[inline(always)]
+                                |r| x_q.row(at(r)),
+                            ),
+                            pairs,
+                        );
+                        for r in start..(start + R).min(rows) {
+                            let (unit, margin, row) = (x_q.units[r], x_q.margins[r], &mut found[r]);
+                            let mut upper = [0f32; WIDTH];
+                            let mut hits = 0;
+                            for lane in 0..WIDTH {
+                                let sum = sums[r - start][lane] as f32;
+                                upper[lane] = (sum * unit + margin) * units[lane] + raised[lane];
+                                hits += (upper[lane] >= row.bar) as i32;
+                            }
+                            if hits > 0 {
+                                row.push(&upper, p * WIDTH);
+                                if row.found.len() > row.limit {
+                                    self.prune(row, margin, &mut lower);
+                                }
+                            }
+                        }
+                    }
+                }
+                let mut out = Sparse::default();
+                for (r, row) in found.iter_mut().enumerate() {
+                    let x = &x[r * d..(r + 1) * d];
+                    if let Rule::TopKOver(k, _) = self.rule
+                        && row.found.len() < k
+                    {
+                        let again = Self {
+                            rule: Rule::TopK(k),
+                            raised: self.raised.clone(),
+                            units: self.units.clone(),
+                            ..*self
+                        };
+                        out.append(&again.find_on_best(x));
+                        continue;
+                    }
+                    self.prune(row, x_q.margins[r], &mut lower);
+                    self.compute(x, &mut row.found);
+                    self.rule.judge(&mut row.found, &mut out);
+                }
+                out
+            },
+        )
+    }
+
+    /// Raises a row's bar to the `k`-th of the lower ends, and drops what is below it.
+    #[inline(always)]
+    fn prune(&self, row: &mut Row, margin: f32, lower: &mut Vec<f32>) {
+        let Some(k) = self.rule.k() else { return };
+        if row.found.len() <= k {
+            return;
+        }
+        lower.clear();
+        lower.extend(row.found.iter().map(|(upper, feature)| {
+            let k = *feature as usize;
+            upper - 2.0 * (margin * self.units[k / WIDTH][k % WIDTH] + Self::slack(self.b_enc[k] * self.gain(k)))
+        }));
+        let (_, bar, _) = lower.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+        row.bar = row.bar.max(*bar);
+        row.found.retain(|(upper, _)| *upper >= row.bar);
+        row.limit = row.limit.max(2 * row.found.len());
+    }
+
+    /// Computes what was found in `f32`.
+    #[inline(always)]
+    fn compute(&self, x: &[f32], found: &mut [(f32, u32)]) {
+        let d = self.panels.d_in();
+        let row = |feature: u32| &self.w_enc[feature as usize * d..(feature as usize + 1) * d];
+        let exact = |feature: u32, dot: f32| (dot + self.b_enc[feature as usize]) * self.gain(feature as usize);
+        let (pairs, last) = found.as_chunks_mut::<2>();
+        for [a, b] in pairs {
+            let [with_a, with_b] = dots(x, [row(a.1), row(b.1)]);
+            (a.0, b.0) = (exact(a.1, with_a), exact(b.1, with_b));
+        }
+        for (value, feature) in last {
+            *value = exact(*feature, dots(x, [row(*feature)])[0]);
+        }
+    }
+}
+
+impl Rule<'_> {
+    /// What a feature has to be above in any case.
+    fn floor(self, feature: usize) -> f32 {
+        match self {
+            Rule::Over(floor) => floor,
+            Rule::Above(floors) => floors[feature],
+            Rule::TopK(_) | Rule::TopKOver(..) => 0.0,
+        }
+    }
+
+    /// How many of a row survive, if that is the rule.
+    fn k(self) -> Option<usize> {
+        match self {
+            Rule::TopK(k) | Rule::TopKOver(k, _) => Some(k),
+            Rule::Over(_) | Rule::Above(_) => None,
+        }
+    }
+
+    /// Keeps what survives of a row's pre-activations, which are ascending by feature, and appends it to `out`.
+    fn judge(self, found: &mut Vec<(f32, u32)>, out: &mut Sparse) {
+        match self {
+            Rule::Over(_) | Rule::Above(_) => found.retain(|(value, k)| *value > self.floor(*k as usize)),
+            Rule::TopK(k) | Rule::TopKOver(k, _) => {
+                found.retain(|(value, _)| *value > 0.0);
+                if found.len() > k {
+                    found.select_nth_unstable_by(k - 1, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+                    found.truncate(k);
+                    found.sort_unstable_by_key(|(_, feature)| *feature);
+                }
+            }
+        }
+        out.push(found.iter().map(|(value, feature)| (*feature, *value)));
+    }
+}
+
+impl Row {
+    fn push(&mut self, upper: &[f32; WIDTH], first: usize) {
+        let hits = upper.iter().enumerate().filter(|(_, upper)| **upper >= self.bar);
+        self.found.extend(hits.map(|(lane, upper)| (*upper, (first + lane) as u32)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vector::dot;
+    use rand::RngExt;
+    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+    /// Rows with outlier dimensions, features of unequal norms and biases, some of them zero.
+    fn problem(rows: usize, d: usize, f: usize, seed: u64) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut x: Vec<f32> = (0..rows * d).map(|_| rng.random_range(-1.0..1.0)).collect();
+        for row in x.chunks_mut(d) {
+            row[d / 3] *= 300.0;
+        }
+        let mut w: Vec<f32> = (0..f * d).map(|_| rng.random_range(-1.0..1.0)).collect();
+        for (k, row) in w.chunks_mut(d).enumerate() {
+            let by = [1.0, 0.03, 30.0, 0.0][if k % 17 == 5 { 3 } else { k % 3 }];
+            row.iter_mut().for_each(|v| *v *= by);
+            row[d / 3] *= 0.01;
+        }
+        (x, w, (0..f).map(|k| (k % 7) as f32 * 0.1 - 0.5).collect())
+    }
+
+    fn dense(x: &[f32], w: &[f32], b: &[f32], gain: &[f32], d: usize) -> Vec<Vec<f32>> {
+        let row = |x: &[f32]| w.chunks(d).zip(b).zip(gain).map(|((w, b), g)| (dot(x, w) + b) * g).collect();
+        x.chunks(d).map(row).collect()
+    }
+
+    #[test]
+    fn the_selection_is_that_of_f32_whatever_the_threads() {
+        for (rows, d, f) in [(1, 1, 1), (7, 5, 33), (50, 24, 300), (130, 64, 1000)] {
+            let (x, w, b) = problem(rows, d, f, (rows + d) as u64);
+            let gains: Vec<f32> = (0..f).map(|k| if d == 24 { 0.5 + (k % 9) as f32 } else { 1.0 }).collect();
+            let gain = (d == 24).then_some(&gains[..]);
+            let (panels, dense) = (Panels::new(&w, d), dense(&x, &w, &b, &gains, d));
+            let floors: Vec<f32> = (0..f).map(|k| (k % 5) as f32 * 0.4 - 0.3).collect();
+            let sorted = |row: &[f32]| {
+                let mut order: Vec<usize> = (0..f).filter(|k| row[*k] > 0.0).collect();
+                order.sort_by(|a, b| row[*b].total_cmp(&row[*a]).then(a.cmp(b)));
+                order
+            };
+            for k in [1, 3, 40] {
+                for threads in [1, 3] {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                    let top = pool.install(|| select(&x, &w, &b, gain, &panels, Rule::TopK(k)));
+                    // Too low an expectation, a fair one, and one that no row meets.
+                    for expected in [0.0, 0.3, 1e3] {
+                        let rule = Rule::TopKOver(k, expected);
+                        assert_eq!(pool.install(|| select(&x, &w, &b, gain, &panels, rule)), top, "{expected}");
+                    }
+                    let above = pool.install(|| select(&x, &w, &b, gain, &panels, Rule::Above(&floors)));
+                    let positive = pool.install(|| select(&x, &w, &b, gain, &panels, Rule::Over(0.0)));
+                    for (r, row) in dense.iter().enumerate() {
+                        let mut expected = sorted(row);
+                        expected.truncate(k);
+                        expected.sort_unstable();
+                        assert_eq!(
+                            top.row(r).0,
+                            expected.iter().map(|k| *k as u32).collect::<Vec<_>>(),
+                            "row {r} of {rows}"
+                        );
+                        assert!(top.row(r).0.iter().zip(top.row(r).1).all(|(k, v)| *v == row[*k as usize]));
+                        let over = |floor: &dyn Fn(usize) -> f32| {
+                            (0..f).filter(|k| row[*k] > floor(*k)).map(|k| k as u32).collect::<Vec<_>>()
+                        };
+                        assert_eq!(above.row(r).0, over(&|k| floors[k]));
+                        assert_eq!(positive.row(r).0, over(&|_| 0.0));
+                        assert_eq!(of_dense(row, f, Rule::TopK(k)).row(0), top.row(r));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_selects_the_same() {
+        let (x, w, b) = problem(45, 40, 200, 3);
+        let panels = Panels::new(&w, 40);
+        let encoder = Encoder::new(&w, &b, None, &panels, Rule::TopK(9));
+        assert_eq!(encoder.find::<2, _>(Plain, &x), encoder.find_on_best(&x));
+    }
+
+    #[test]
+    fn equal_values_go_by_their_place() {
+        let (w, b) = ([1f32; 12], [0.0; 12]);
+        let found = select(&[2.0], &w, &b, None, &Panels::new(&w, 1), Rule::TopK(5));
+        assert_eq!(found.row(0).0, [0, 1, 2, 3, 4]);
+    }
+}

@@ -1,0 +1,317 @@
+//! The autoencoder as it is used: its weights in host memory, encode, decode. How it is trained and saved is told
+//! elsewhere; whatever a file format folds, subtracts or rescales has been folded before it comes here.
+
+pub mod formats;
+pub mod kernel;
+pub mod sparse;
+
+use crate::vector;
+use crate::{Error, Result};
+use burn::tensor::{Device, Tensor, TensorData};
+use kernel::{Panels, Rule};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sparse::Sparse;
+
+/// How an autoencoder is trained; how it is used afterwards is its [`Activation`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Architecture {
+    /// `z = ReLU(x W_enc + b_enc)` with an L1 penalty, as in SAE-V; SAELens calls it `standard`.
+    #[default]
+    #[serde(rename = "relu")]
+    Relu,
+    /// The `k` strongest of a token (Gao et al. 2024).
+    #[serde(rename = "topk")]
+    TopK,
+    /// The `k` times `batch` strongest of a batch (Bussmann et al. 2024); used with one learnt threshold.
+    #[serde(rename = "batch-topk")]
+    BatchTopK,
+    /// Whatever passes a learnt threshold of its own (Rajamanoharan et al. 2024b).
+    #[serde(rename = "jumprelu")]
+    JumpRelu,
+    /// A gate decides, a magnitude tells how much (Rajamanoharan et al. 2024a).
+    #[serde(rename = "gated")]
+    Gated,
+    /// BatchTopK whose prefixes have to reconstruct as well (Bussmann et al. 2025).
+    #[serde(rename = "matryoshka")]
+    Matryoshka,
+}
+
+impl Architecture {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Relu, Self::TopK, Self::BatchTopK, Self::JumpRelu, Self::Gated, Self::Matryoshka];
+
+    /// The name on the command line and in `train.toml`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Relu => "relu",
+            Self::TopK => "topk",
+            Self::BatchTopK => "batch-topk",
+            Self::JumpRelu => "jumprelu",
+            Self::Gated => "gated",
+            Self::Matryoshka => "matryoshka",
+        }
+    }
+}
+
+impl std::str::FromStr for Architecture {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|a| a.name() == name);
+        found.ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|a| a.name()).collect();
+            format!("there is no architecture {name}; there are {}", known.join(", "))
+        })
+    }
+}
+
+/// How feature activations come from the pre-activations `p = x W_enc + b_enc`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Activation {
+    /// `z = max(p, 0)`
+    #[default]
+    Relu,
+    /// The `k` largest of a token, as far as they are positive.
+    TopK {
+        /// Active features of a token at most.
+        k: usize,
+    },
+    /// `z = p` where `p > threshold`, and positive.
+    JumpRelu {
+        /// `[d_sae]`
+        threshold: Vec<f32>,
+    },
+    /// `z = max((p - b_enc) scale + bias, 0)` where `p > 0`: `b_enc` is the gate's bias.
+    Gated {
+        /// `exp(r_mag)`, `[d_sae]`
+        scale: Vec<f32>,
+        /// `b_mag`, `[d_sae]`
+        bias: Vec<f32>,
+    },
+}
+
+/// What is done to every input before it is encoded, and undone behind the decoder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalisation {
+    /// Nothing.
+    #[default]
+    None,
+    /// Scaled to norm `sqrt(d_in)`.
+    ConstantNorm,
+    /// Centred and divided by its standard deviation (unbiased, plus 1e-5), as SAELens does it.
+    LayerNorm,
+}
+
+/// An autoencoder's weights in host memory, row-major, in the units of the stored activations.
+///
+/// `x_hat = sum_k z_k f_k + b_dec (+ skip x)`, with `z` from `x W_enc^T + b_enc` by the activation. Nothing is subtracted
+/// from `x` before: where a format subtracts `b_dec`, that is folded into `b_enc`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Weights {
+    /// Width of the residual stream.
+    pub d_in: usize,
+    /// Number of features.
+    pub d_sae: usize,
+    /// `[d_sae, d_in]`; row `k` is what feature `k` looks for.
+    pub w_enc: Vec<f32>,
+    /// `[d_sae]`
+    pub b_enc: Vec<f32>,
+    /// `[d_sae, d_in]`; row `k` is the direction of feature `k`.
+    pub w_dec: Vec<f32>,
+    /// `[d_in]`
+    pub b_dec: Vec<f32>,
+    /// From pre-activations to activations.
+    pub activation: Activation,
+    /// Of the inputs, token by token.
+    pub normalisation: Normalisation,
+    /// A linear way around the features, `[d_in (out), d_in (in)]`, where a format has one.
+    pub skip: Option<Vec<f32>>,
+}
+
+impl Weights {
+    /// The direction of a feature, `[d_in]`.
+    pub fn direction(&self, feature: usize) -> &[f32] {
+        &self.w_dec[feature * self.d_in..(feature + 1) * self.d_in]
+    }
+
+    /// What is done to an input `x` before encoding: `(x - shift) * scale`.
+    fn affine(&self, x: &[f32]) -> (f32, f32) {
+        let d = x.len() as f32;
+        match self.normalisation {
+            Normalisation::None => (0.0, 1.0),
+            Normalisation::ConstantNorm => (0.0, d.sqrt() / vector::squares(x).sqrt()),
+            Normalisation::LayerNorm => {
+                let mean = x.iter().sum::<f32>() / d;
+                let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / (d - 1.0).max(1.0);
+                (mean, 1.0 / (variance.sqrt() + 1e-5))
+            }
+        }
+    }
+
+    /// Inputs as the encoder takes them; borrowed where nothing is to be done.
+    ///
+    /// # Shapes
+    /// `x`: `[rows, d_in]`.
+    pub fn normalised<'a>(&self, x: &'a [f32]) -> std::borrow::Cow<'a, [f32]> {
+        if self.normalisation == Normalisation::None {
+            return x.into();
+        }
+        let mut out = x.to_vec();
+        for row in out.chunks_exact_mut(self.d_in) {
+            let (shift, scale) = self.affine(row);
+            row.iter_mut().for_each(|v| *v = (*v - shift) * scale);
+        }
+        out.into()
+    }
+
+    /// The reconstruction of one token `x` from its active features alone.
+    pub fn decode(&self, x: &[f32], features: &[u32], values: &[f32], out: &mut [f32]) {
+        out.copy_from_slice(&self.b_dec);
+        for (feature, value) in features.iter().zip(values) {
+            vector::axpy(*value, self.direction(*feature as usize), out);
+        }
+        if let Some(skip) = &self.skip {
+            for (o, row) in out.iter_mut().zip(skip.chunks_exact(self.d_in)) {
+                *o += vector::dot(row, x);
+            }
+        }
+        if self.normalisation != Normalisation::None {
+            let (shift, scale) = self.affine(x);
+            // SAELens multiplies by the bare deviation, without what kept the division from zero.
+            let back = if self.normalisation == Normalisation::LayerNorm { 1.0 / scale - 1e-5 } else { 1.0 / scale };
+            out.iter_mut().for_each(|o| *o = *o * back + shift);
+        }
+    }
+
+    /// Refuses weights that are not finite, or whose sizes contradict each other.
+    pub fn check(&self) -> Result<()> {
+        let (d, f) = (self.d_in, self.d_sae);
+        let mut arrays: Vec<(&str, &[f32], usize)> = vec![
+            ("W_enc", &self.w_enc, f * d),
+            ("b_enc", &self.b_enc, f),
+            ("W_dec", &self.w_dec, f * d),
+            ("b_dec", &self.b_dec, d),
+        ];
+        match &self.activation {
+            Activation::JumpRelu { threshold } => arrays.push(("threshold", threshold, f)),
+            Activation::Gated { scale, bias } => arrays.extend([("r_mag", &scale[..], f), ("b_mag", &bias[..], f)]),
+            Activation::TopK { k } if *k == 0 || *k > f => {
+                return Err(Error::Config(format!("the autoencoder keeps {k} of {f} features")));
+            }
+            Activation::TopK { .. } | Activation::Relu => (),
+        }
+        arrays.extend(self.skip.as_ref().map(|skip| ("the skip connection", &skip[..], d * d)));
+        for (name, values, expected) in arrays {
+            if values.len() != expected {
+                let found = values.len();
+                return Err(Error::Config(format!("{name} of the autoencoder has {found} values, not {expected}")));
+            }
+            if values.iter().any(|v| !v.is_finite()) {
+                return Err(Error::Config(format!("{name} of the autoencoder holds values that are not finite")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The activation of a feature whose pre-activation has survived the rule.
+    fn activate(&self, feature: u32, p: f32) -> f32 {
+        match &self.activation {
+            Activation::Gated { scale, bias } => {
+                let k = feature as usize;
+                ((p - self.b_enc[k]) * scale[k] + bias[k]).max(0.0)
+            }
+            Activation::Relu | Activation::TopK { .. } | Activation::JumpRelu { .. } => p,
+        }
+    }
+}
+
+/// The encoder, ready to be used: in integers on a CPU (see [`kernel`]), as tensors on another device.
+pub struct Encoder<'a> {
+    weights: &'a Weights,
+    floors: Vec<f32>,
+    place: Place,
+}
+
+enum Place {
+    Cpu(Panels),
+    Device(Box<Tensors>),
+}
+
+struct Tensors {
+    w_enc: Tensor<2>,
+    b_enc: Tensor<2>,
+    device: Device,
+}
+
+impl<'a> Encoder<'a> {
+    /// Prepares the encoder for a device.
+    pub fn new(weights: &'a Weights, device: &Device) -> Self {
+        let (d, f) = (weights.d_in, weights.d_sae);
+        let floors = match &weights.activation {
+            Activation::JumpRelu { threshold } => threshold.iter().map(|t| t.max(0.0)).collect(),
+            _ => Vec::new(),
+        };
+        let place = match *device == Device::flex() {
+            true => Place::Cpu(Panels::new(&weights.w_enc, d)),
+            false => Place::Device(Box::new(Tensors {
+                w_enc: Tensor::<2>::from_data(TensorData::new(weights.w_enc.clone(), [f, d]), device).transpose(),
+                b_enc: Tensor::from_data(TensorData::new(weights.b_enc.clone(), [1, f]), device),
+                device: device.clone(),
+            })),
+        };
+        Self { weights, floors, place }
+    }
+
+    /// Reconstructions of hidden states.
+    ///
+    /// # Shapes
+    /// `[rows, d_in]` row-major, in and out.
+    ///
+    /// # Errors
+    /// A device that failed.
+    pub fn reconstruct(&self, hidden: &[f32]) -> Result<Vec<f32>> {
+        let (active, d) = (self.encode(hidden)?, self.weights.d_in);
+        let mut out = vec![0.0; hidden.len()];
+        out.par_chunks_exact_mut(d).zip(hidden.par_chunks_exact(d)).enumerate().for_each(|(row, (out, x))| {
+            let (features, values) = active.row(row);
+            self.weights.decode(x, features, values, out);
+        });
+        Ok(out)
+    }
+
+    /// Feature activations of hidden states.
+    ///
+    /// # Shapes
+    /// `hidden`: `[rows, d_in]` row-major.
+    ///
+    /// # Errors
+    /// A device that failed.
+    pub fn encode(&self, hidden: &[f32]) -> Result<Sparse> {
+        let weights = self.weights;
+        let x = weights.normalised(hidden);
+        let rule = match &weights.activation {
+            Activation::TopK { k } => Rule::TopK(*k),
+            Activation::JumpRelu { .. } => Rule::Above(&self.floors),
+            Activation::Relu | Activation::Gated { .. } => Rule::Over(0.0),
+        };
+        let mut active = match &self.place {
+            Place::Cpu(panels) => kernel::select(&x, &weights.w_enc, &weights.b_enc, None, panels, rule),
+            Place::Device(tensors) => {
+                let Tensors { w_enc, b_enc, device } = &**tensors;
+                let shape = [x.len() / weights.d_in, weights.d_in];
+                let x = Tensor::<2>::from_data(TensorData::new(x.into_owned(), shape), device);
+                let p = (x.matmul(w_enc.clone()) + b_enc.clone()).try_into_data();
+                let p = p.map_err(|e| Error::Device(format!("the device failed: {e}")))?;
+                let p: Vec<f32> = p.try_into_vec().map_err(|e| Error::Device(format!("not f32: {e:?}")))?;
+                kernel::select::of_dense(&p, weights.d_sae, rule)
+            }
+        };
+        if let Activation::Gated { .. } = weights.activation {
+            active.map(|feature, p| weights.activate(feature, p));
+            active.retain(|_, _, z| z > 0.0);
+        }
+        Ok(active)
+    }
+}

@@ -1,0 +1,102 @@
+//! Which positions of a store are left out, and how many there were: [`Exclude`] with the norm it means in this store.
+
+use super::norms::Norms;
+use crate::Result;
+use crate::store::Store;
+use serde::{Deserialize, Serialize};
+
+/// Positions that are left out of training and of evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Exclude {
+    /// Template, begin, end and newline positions.
+    pub special: bool,
+    /// The first position of every sample, which many models use as an attention sink.
+    pub first: bool,
+    /// Positions whose norm exceeds this multiple of the median norm; 0 for any norm.
+    pub norm: f64,
+}
+
+impl Exclude {
+    /// Whether any position is left out.
+    pub fn any(self) -> bool {
+        self != Self::default()
+    }
+}
+
+/// Why a position is left out: as special, as the first of its sample, for its norm.
+pub type Reasons = [bool; 3];
+
+/// A rule, held against a store.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Exclusion {
+    rule: Exclude,
+    limit: f64,
+}
+
+impl Default for Exclusion {
+    /// Leaves nothing out.
+    fn default() -> Self {
+        Self { rule: Exclude::default(), limit: f64::INFINITY }
+    }
+}
+
+impl Exclusion {
+    /// Reads the norms of the store if the rule names one: its limit is a multiple of the median of all positions.
+    ///
+    /// # Errors
+    /// A shard cannot be read.
+    pub fn of(store: &Store, rule: Exclude) -> Result<Self> {
+        let limit = match rule.norm > 0.0 {
+            true => rule.norm * Norms::of(store)?.median(),
+            false => f64::INFINITY,
+        };
+        Ok(Self { rule, limit })
+    }
+
+    /// The rule.
+    pub fn rule(&self) -> Exclude {
+        self.rule
+    }
+
+    /// The largest norm that stays, if there is one.
+    pub fn limit(&self) -> Option<f64> {
+        self.limit.is_finite().then_some(self.limit)
+    }
+
+    /// What speaks against a position.
+    pub fn reasons(&self, special: bool, position: u32, norm: f64) -> Reasons {
+        [self.rule.special && special, self.rule.first && position == 0, norm > self.limit]
+    }
+}
+
+/// How many positions were left out; one that has several reasons counts for each of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excluded {
+    /// For any reason.
+    pub positions: u64,
+    /// As template, begin, end or newline positions.
+    pub special: u64,
+    /// As the first of their sample.
+    pub first: u64,
+    /// For their norm.
+    pub norm: u64,
+}
+
+impl Excluded {
+    /// Counts a position; says whether it is left out.
+    pub fn note(&mut self, [special, first, norm]: Reasons) -> bool {
+        let out = special || first || norm;
+        *self += Self { positions: out.into(), special: special.into(), first: first.into(), norm: norm.into() };
+        out
+    }
+}
+
+impl std::ops::AddAssign for Excluded {
+    fn add_assign(&mut self, other: Self) {
+        self.positions += other.positions;
+        self.special += other.special;
+        self.first += other.first;
+        self.norm += other.norm;
+    }
+}

@@ -1,0 +1,332 @@
+//! Activations for training: rows of a source, one after the other, mixed in a buffer of bounded size.
+//!
+//! Half of the buffer is served in random order, then refilled from the source, so that half of what is drawn from is
+//! always carried over (SAE-V's mixing). Equal seeds give equal batches; a stream that was put aside goes on to the bit.
+
+use crate::store::{Exclude, Excluded, Exclusion, Shard, SkipList, Store, TokenColumns};
+use crate::vector::squares;
+use crate::{Error, Result};
+use rand::seq::SliceRandom;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::VecDeque;
+
+/// An endless supply of rows.
+pub trait Source {
+    /// Width of a row.
+    fn d_in(&self) -> usize;
+
+    /// How many rows there are before they come again, if that is known.
+    fn rows(&self) -> Option<u64>;
+
+    /// Rows let through and rows left out so far.
+    fn counts(&self) -> (u64, u64);
+
+    /// Rows of the data that could not be used: how many, and the first of every kind of reason.
+    fn skipped(&self) -> Option<&SkipList> {
+        None
+    }
+
+    /// Appends the next row to `out`.
+    ///
+    /// # Errors
+    /// A row that cannot be read or holds values that are not finite.
+    fn next(&mut self, out: &mut Vec<f32>) -> Result<()>;
+
+    /// Where the source is, for [`Self::seek`].
+    fn place(&self) -> Value;
+
+    /// Goes on from a place that this source, with the same arguments, has named.
+    fn seek(&mut self, place: &Value) -> Result<()>;
+}
+
+/// A random number generator that can be put aside.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Rng {
+    seed: u64,
+    purpose: u64,
+    /// Words drawn; as text, since JSON's numbers do not reach that far everywhere.
+    drawn: String,
+}
+
+impl Rng {
+    /// Independent random numbers for each purpose, from one seed.
+    pub(crate) fn fresh(seed: u64, purpose: u64) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(purpose);
+        rng
+    }
+
+    pub(crate) fn aside(rng: &ChaCha8Rng, seed: u64) -> Self {
+        Self { seed, purpose: rng.get_stream(), drawn: rng.get_word_pos().to_string() }
+    }
+
+    pub(crate) fn back(&self) -> Option<ChaCha8Rng> {
+        let mut rng = Self::fresh(self.seed, self.purpose);
+        rng.set_word_pos(self.drawn.parse().ok()?);
+        Some(rng)
+    }
+}
+
+/// The rows of a store, shard by shard, the order of shards drawn anew each time round; some positions left out.
+pub struct StoreRows<'a> {
+    store: &'a Store,
+    exclusion: Exclusion,
+    seed: u64,
+    rng: ChaCha8Rng,
+    /// Shards of this round that are still to be read.
+    shards: VecDeque<usize>,
+    current: Option<Reading>,
+    /// Rows let through, since the beginning.
+    kept: u64,
+    /// Rows left out, since the beginning.
+    excluded: Excluded,
+    /// Rows let through when this round began.
+    before: u64,
+}
+
+struct Reading {
+    number: usize,
+    shard: Shard,
+    tokens: Option<TokenColumns>,
+    row: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Place {
+    rng: Rng,
+    shards: VecDeque<usize>,
+    current: Option<(usize, usize)>,
+    kept: u64,
+    excluded: Excluded,
+    before: u64,
+}
+
+impl<'a> StoreRows<'a> {
+    /// Rows of a store in an order that the seed decides.
+    ///
+    /// # Errors
+    /// The median norm is needed and a shard cannot be read.
+    pub fn new(store: &'a Store, exclude: Exclude, seed: u64) -> Result<Self> {
+        Ok(Self {
+            store,
+            exclusion: Exclusion::of(store, exclude)?,
+            seed,
+            rng: Rng::fresh(seed, 3),
+            shards: VecDeque::new(),
+            current: None,
+            kept: 0,
+            excluded: Excluded::default(),
+            before: 0,
+        })
+    }
+
+    fn open(&self, number: usize, row: usize) -> Result<Reading> {
+        let wants = self.exclusion.rule().special || self.exclusion.rule().first;
+        let tokens = wants.then(|| self.store.tokens(number)).transpose()?;
+        Ok(Reading { number, shard: self.store.shard(number)?, tokens, row })
+    }
+}
+
+impl Source for StoreRows<'_> {
+    fn d_in(&self) -> usize {
+        self.store.manifest().d_in
+    }
+
+    fn rows(&self) -> Option<u64> {
+        Some(self.store.manifest().rows)
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        (self.kept, self.excluded.positions)
+    }
+
+    fn next(&mut self, out: &mut Vec<f32>) -> Result<()> {
+        let start = out.len();
+        loop {
+            if let Some(reading) = &mut self.current
+                && reading.row < reading.shard.rows()
+            {
+                let row = reading.row;
+                reading.row += 1;
+                reading.shard.read(row..row + 1, out);
+                let own = &out[start..];
+                if !own.iter().all(|v| v.is_finite()) {
+                    return Err(reading.shard.error(format!("row {row} holds values that are not finite")));
+                }
+                if self.exclusion.rule().any() {
+                    let norm = f64::from(squares(own).sqrt());
+                    let what = reading.tokens.as_ref().map(|t| (t.special[row], t.position[row]));
+                    let (special, position) = what.unwrap_or((false, 1));
+                    if self.excluded.note(self.exclusion.reasons(special, position, norm)) {
+                        out.truncate(start);
+                        continue;
+                    }
+                }
+                self.kept += 1;
+                return Ok(());
+            }
+            if self.shards.is_empty() {
+                if self.current.is_some() && self.kept == self.before {
+                    return Err(Error::Config("every position is left out\nhint: exclude fewer".into()));
+                }
+                self.before = self.kept;
+                let mut order: Vec<_> = (0..self.store.shards()).collect();
+                order.shuffle(&mut self.rng);
+                self.shards = order.into();
+            }
+            let next = self.shards.pop_front().expect("a store has at least one shard");
+            self.current = Some(self.open(next, 0)?);
+        }
+    }
+
+    fn place(&self) -> Value {
+        let place = Place {
+            rng: Rng::aside(&self.rng, self.seed),
+            shards: self.shards.clone(),
+            current: self.current.as_ref().map(|r| (r.number, r.row)),
+            kept: self.kept,
+            excluded: self.excluded,
+            before: self.before,
+        };
+        serde_json::to_value(place).expect("numbers and lists")
+    }
+
+    fn seek(&mut self, place: &Value) -> Result<()> {
+        let other = || Error::Config("the checkpoint's place in the data does not fit this store".into());
+        let place: Place = serde_json::from_value(place.clone()).map_err(|_| other())?;
+        let shards = place.shards.iter().chain(place.current.iter().map(|(shard, _)| shard));
+        if shards.into_iter().any(|shard| *shard >= self.store.shards()) {
+            return Err(other());
+        }
+        self.rng = place.rng.back().ok_or_else(other)?;
+        self.current = place.current.map(|(shard, row)| self.open(shard, row)).transpose()?;
+        (self.shards, self.before) = (place.shards, place.before);
+        (self.kept, self.excluded) = (place.kept, place.excluded);
+        Ok(())
+    }
+}
+
+/// An endless stream of shuffled rows of a source.
+pub struct Stream<'a> {
+    source: Box<dyn Source + 'a>,
+    seed: u64,
+    rng: ChaCha8Rng,
+    /// `[slots, d_in]`
+    buffer: Vec<f32>,
+    /// Slots in the order they are served; those before `served` are free.
+    order: Vec<u32>,
+    served: usize,
+}
+
+/// All of a stream but its buffer and the buffer's order.
+#[derive(Serialize, Deserialize)]
+struct Aside {
+    rng: Rng,
+    served: usize,
+    source: Value,
+}
+
+impl<'a> Stream<'a> {
+    /// Fills a buffer of `slots` rows, or of all rows if the source has fewer.
+    ///
+    /// # Errors
+    /// A row cannot be read or holds values that are not finite.
+    pub fn new(source: impl Source + 'a, slots: usize, seed: u64) -> Result<Self> {
+        let slots = slots.clamp(1, source.rows().map_or(usize::MAX, |rows| rows as usize));
+        let slots =
+            u32::try_from(slots).map_err(|_| Error::Config(format!("a buffer of {slots} rows is too large")))?;
+        let mut stream = Self {
+            seed,
+            rng: Rng::fresh(seed, 1),
+            buffer: vec![0.0; slots as usize * source.d_in()],
+            source: Box::new(source),
+            order: (0..slots).collect(),
+            served: slots as usize,
+        };
+        stream.refill()?;
+        Ok(stream)
+    }
+
+    /// Width of a row.
+    pub fn d_in(&self) -> usize {
+        self.source.d_in()
+    }
+
+    /// Rows that the source has let through and left out so far.
+    pub fn counts(&self) -> (u64, u64) {
+        self.source.counts()
+    }
+
+    /// Rows of the data that the source could not use.
+    pub fn skipped(&self) -> Option<&SkipList> {
+        self.source.skipped()
+    }
+
+    /// What is in the buffer, `[slots, d_in]`.
+    pub fn buffer(&self) -> &[f32] {
+        &self.buffer
+    }
+
+    /// The next `rows` rows, appended to `out`.
+    pub fn next(&mut self, rows: usize, out: &mut Vec<f32>) -> Result<()> {
+        let d = self.d_in();
+        for _ in 0..rows {
+            if self.served == self.order.len().div_ceil(2) {
+                self.refill()?;
+            }
+            let slot = self.order[self.served] as usize;
+            out.extend_from_slice(&self.buffer[slot * d..(slot + 1) * d]);
+            self.served += 1;
+        }
+        Ok(())
+    }
+
+    fn refill(&mut self) -> Result<()> {
+        let d = self.d_in();
+        let mut row = Vec::with_capacity(d);
+        for n in 0..self.served {
+            row.clear();
+            self.source.next(&mut row)?;
+            let slot = self.order[n] as usize;
+            self.buffer[slot * d..(slot + 1) * d].copy_from_slice(&row);
+        }
+        self.order.shuffle(&mut self.rng);
+        self.served = 0;
+        Ok(())
+    }
+
+    /// Slots of the buffer in the order they are served.
+    pub fn order(&self) -> &[u32] {
+        &self.order
+    }
+
+    /// All of the stream but its [`Self::buffer`] and [`Self::order`], which may have a hundred million entries.
+    pub fn aside(&self) -> Value {
+        let rng = Rng::aside(&self.rng, self.seed);
+        let aside = Aside { rng, served: self.served, source: self.source.place() };
+        serde_json::to_value(aside).expect("numbers and lists")
+    }
+
+    /// Goes on where a stream of the same source was put aside.
+    pub fn back(&mut self, aside: &Value, order: Vec<u32>, buffer: Vec<f32>) -> Result<()> {
+        let other = || Error::Config("the checkpoint's stream does not fit this data".into());
+        let aside: Aside = serde_json::from_value(aside.clone()).map_err(|_| other())?;
+        let slots = self.order.len();
+        let mut seen = vec![false; slots];
+        order.iter().for_each(|slot| {
+            if let Some(seen) = seen.get_mut(*slot as usize) {
+                *seen = true;
+            }
+        });
+        let whole = order.len() == slots && seen.iter().all(|s| *s) && aside.served <= slots;
+        if !whole || buffer.len() != self.buffer.len() {
+            return Err(other());
+        }
+        self.rng = aside.rng.back().ok_or_else(other)?;
+        self.source.seek(&aside.source)?;
+        (self.order, self.served, self.buffer) = (order, aside.served, buffer);
+        Ok(())
+    }
+}
