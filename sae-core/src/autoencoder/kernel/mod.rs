@@ -5,7 +5,7 @@
 //! `f32`, the same integers on every processor), and [`mod@select`] keeps whatever the proven error of the rounding cannot
 //! rule out and computes it again in `f32`. Nothing of size `[rows, d_sae]` is ever held.
 //!
-//! Never knows what a feature is for; never trains. Sums of `f32` live in [`vector`], in one order on every processor.
+//! Never knows what a feature is for; never trains. Sums of `f32` live in [`vector`](crate::vector), in one order on every processor.
 
 pub mod panels;
 pub mod product;
