@@ -12,7 +12,7 @@ template; paths are relative to the file:
     {"messages": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is this?"}]},
                   {"role": "assistant", "content": [{"type": "text", "text": "A ring."}]}], "images": ["images/ring.png"]}
 
-Text tokens have modality 0 in the token table, positions of images modality 1 (FORMATS.md, "Activations of other tools",
+Text tokens have modality 0 in the token table, positions of images modality 1 (FORMATS.md, "Activations from other tools",
 has all columns of the table). Processors that take videos, such as Qwen's, need torchvision even for images.
 A dump is held in memory: for much data dump a part at a time and import each into a run of its own.
 """
