@@ -1,6 +1,6 @@
 """What `pmi_apart` depends on, and a score of the weakest word: the formula again in numpy, one choice changed at a time.
 
-Needs Python 3.11 with numpy, pyarrow, safetensors and scipy. The folders are those that docs/SCORES.md ("Do it again") makes:
+Needs Python 3.11 with numpy, pyarrow, safetensors and scipy. The folders are those that docs/SCORES.md ("Reproduce it") makes:
 
     python docs/ablation.py --sae run/saes/topk --calibrate pairs-run --scored run/validate/*-25
 
