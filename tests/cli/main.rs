@@ -6,6 +6,7 @@
 mod bad_input;
 mod caches;
 mod demo_model;
+mod documents;
 mod evaluate;
 mod exchange;
 mod filtered;
