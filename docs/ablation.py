@@ -1,11 +1,12 @@
-"""What `pmi_apart` depends on, and a score of the weakest word: the formula again in numpy, one choice changed at a time.
+"""What `pmi_blank` depends on, and a score of the weakest word: the formula again in numpy, with one choice changed at a time.
 
-Needs Python 3.11 with numpy, pyarrow, safetensors and scipy. The folders are those that docs/SCORES.md ("Reproduce it") makes:
+Needs Python 3.11 with numpy, pyarrow, safetensors and scipy. docs/SCORES.md ("Reproduce it") says how to make the folders:
 
     python docs/ablation.py --sae run/saes/topk --calibrate pairs-run --scored run/validate/*-25
 
-Everything is fitted to the calibration run alone and scores the others, so that no folds are needed. It shares no code with
-`sae score`; its first row is its `pmi_apart`, "weakest word" its `pmi_token`. It prints AUCs, right rows against rows with a fault.
+Everything is fitted to the calibration run alone and scores the other runs, so no folds are needed. The script shares no code
+with `sae score`. Its first row is `pmi_blank`, and "weakest word" is `pmi_token_min`. It prints AUCs of right rows against
+corrupted rows.
 """
 
 import argparse
@@ -85,9 +86,9 @@ class Side:
 class Run:
     def __init__(self, folder, encoder):
         self.name = folder.name
-        self.image, self.text = Side(folder, encoder, 1), Side(folder / "apart", encoder, 0)
+        self.image, self.text = Side(folder, encoder, 1), Side(folder / "blank", encoder, 0)
         if self.image.samples["source"] != self.text.samples["source"]:
-            raise SystemExit(f"{folder}: the samples apart are others")
+            raise SystemExit(f"{folder}: the blank-image pass has other samples")
         meta = [json.loads(text) for text in self.image.samples["meta"].to_pylist()]
         self.bad = np.array([row.get("altered") is True for row in meta])
         self.there = (self.image.max > 0).any(1) & (self.text.max > 0).any(1)
@@ -141,7 +142,7 @@ def pmi(calibration, scored, changed):
 
 
 def weakest_word(calibration, scored):
-    """The same question of every word by itself: does this word's position, read apart, belong to this image? The least."""
+    """The same score for every word by itself: does the position of this word, read with a blank image, belong to this image? The lowest."""
     fit = Fit(calibration.image.max, calibration.text.z, calibration.text.sample, **USUAL)
     found = []
     for run in scored:
@@ -160,7 +161,7 @@ def auc(values, bad):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sae", type=Path, required=True)
-    parser.add_argument("--calibrate", type=Path, required=True, help="run with its texts apart")
+    parser.add_argument("--calibrate", type=Path, required=True, help="run with a blank-image pass")
     parser.add_argument("--scored", type=Path, nargs="+", required=True, help="runs of `sae validate`")
     args = parser.parse_args()
     encoder = Encoder(args.sae)

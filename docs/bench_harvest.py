@@ -1,4 +1,4 @@
-"""A forward pass of `transformers` beside ours, in turns, on one machine and the same random weights.
+"""Compares a forward pass of `transformers` with ours, in turns, on one machine and with the same random weights.
 
     pip install torch transformers==5.23.0 pillow
     cargo build --release
@@ -6,9 +6,9 @@
     python docs/bench_harvest.py --sae target/release/sae --dtype bf16
 
 Every round runs each of them once: `transformers` with sdpa, `output_hidden_states` and `inference_mode`, ours through
-`sae bench harvest --json` on the checkpoint that this script writes. `transformers` computes all blocks whichever is asked
-for; ours stops there, so both depths are given. Medians of the rounds are printed. Numbers of different runs must not be
-compared: machines drift.
+`sae bench harvest --json` on the checkpoint that this script writes. `transformers` always computes all blocks, whichever
+block is requested; ours stops at that block, so both depths are given. Medians of the rounds are printed. Do not compare
+numbers of different runs: the speed of machines drifts.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Training steps of the peers' own packages beside ours, in turns, on one machine.
+"""Compares training steps of other packages with ours, in turns, on one machine.
 
     pip install sae-lens==6.54.12 dictionary-learning==0.1.0 eai-sparsify==1.3.3
     cargo build --release
@@ -7,7 +7,7 @@
 
 Every round runs each of them once and our program once (`sae bench train --json`, a few steps each); medians of the
 rounds are printed. All run in f32 on the same number of threads, with Adam and clipping by the global norm where the
-package clips. Numbers of different runs must not be compared: machines drift.
+package clips. Do not compare numbers of different runs: the speed of machines drifts.
 """
 
 import argparse

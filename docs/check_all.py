@@ -1,9 +1,9 @@
-"""Runs every docs/check_*.py: what the program writes, read by the packages that people use.
+"""Runs every docs/check_*.py: reads what the program writes with the packages that people use.
 
     cargo build --release && python docs/check_all.py --sae target/release/sae
 
-Makes small data sets, harvests them with a tiny checkpoint of tests/golden, and writes everything that a check reads, in a
-temporary folder and without a network. A check whose packages are not installed is skipped and named:
+Makes small data sets, harvests them with a tiny checkpoint from tests/golden, and writes everything that a check reads into a
+temporary folder, without network access. A check whose packages are not installed is skipped and reported:
 
     pip install datasets pyarrow pandas polars duckdb webdataset pillow        check_filtered.py
     pip install sae-bench jsonschema                                           check_saebench.py

@@ -4,11 +4,11 @@ and Python's tarfile.
     python docs/check_filtered.py FOLDER...          # outputs of `sae filter`, each with its manifest.json
     python docs/check_filtered.py --golden           # the golden files of tests/cli/filtered.rs
 
-Every row is loaded; counts are compared with the manifest, columns with FORMATS.md, and every image with the file of the
-data set it came from, byte for byte. The folder itself has to be a data set for `datasets.load_dataset(FOLDER)`, its `data`
-one for readers of whole folders, and its rows have to join with the decisions. Needs
-`pip install datasets pyarrow pandas polars duckdb webdataset pillow` and no network. Golden files are made by
-`SAE_UPDATE_GOLDEN=1 cargo test --release --workspace every_format` and compared by the same test without it.
+Every row is loaded. Counts are compared with the manifest, columns with FORMATS.md, and every image, byte for byte, with the
+file of the data set that it came from. `datasets.load_dataset(FOLDER)` has to open the folder, readers of whole folders have
+to read its `data`, and its rows have to join with the decisions. Needs
+`pip install datasets pyarrow pandas polars duckdb webdataset pillow` and no network access. Golden files are made by
+`SAE_UPDATE_GOLDEN=1 cargo test --release --workspace every_format` and compared by the same test without that variable.
 """
 
 import csv

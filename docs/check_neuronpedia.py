@@ -1,13 +1,13 @@
-"""Holds exported features against SAEDashboard's own classes and Neuronpedia's import format.
+"""Checks exported features with SAEDashboard's own classes and against Neuronpedia's import format.
 
     pip download --no-deps sae-dashboard==0.8.0 && unzip sae_dashboard-*.whl -d sae-dashboard    # or pip install it
     sae export --run RUN --to saedashboard --out dashboards
     sae export --run RUN --to neuronpedia --out exports
     PYTHONPATH=sae-dashboard python docs/check_neuronpedia.py dashboards exports
 
-Batches go through `NeuronpediaDashboardBatch` and have to come out as they went in. Lines of the import have to have the
-fields of Neuronpedia's tables, and to agree with the batches of the same features, if both folders are given. Only the module
-of those classes is loaded (the rest of the package needs PyTorch); it needs numpy.
+Batches are loaded and written by `NeuronpediaDashboardBatch` and have to stay the same. Lines of the import have to have the
+fields of Neuronpedia's tables and, if both folders are given, to agree with the batches of the same features. Only the module
+with those classes is loaded (the rest of the package needs PyTorch). It needs numpy.
 """
 
 import gzip
@@ -16,7 +16,7 @@ import sys
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
-# Fields without which Neuronpedia's import refuses a line (its `db_models`: those that have no default).
+# Fields without which Neuronpedia's import rejects a line (its `db_models`: those that have no default).
 NEEDED = {
     "release": {"name", "description", "creatorName", "creatorId"},
     "model": {"id", "instruct", "creatorId"},

@@ -1,10 +1,10 @@
-"""Holds SAEBench result files against the JSON schema that the installed package `sae-bench` ships.
+"""Validates SAEBench result files against the JSON schema that the installed package `sae-bench` contains.
 
     pip install sae-bench jsonschema
     sae eval --run RUN --saebench core.json
     python docs/check_saebench.py core.json
 
-The schema is found by the file's own `eval_type_id` and read without importing the package (which needs PyTorch).
+The schema is found by the `eval_type_id` of the file and read without importing the package (which needs PyTorch).
 """
 
 import json

@@ -1,20 +1,20 @@
-"""Does filtering pick better training data? The bundled model, fine-tuned on pairs of which a part is wrong.
+"""Does filtering pick better training data? Fine-tunes the bundled model on pairs of which some are wrong.
 
 Needs Python 3.11 with torch 2.15, transformers 5.23 (and no torchvision), pillow, numpy, pyarrow, matplotlib.
 
     python docs/closed_loop.py make  --out LOOP            # pool.jsonl, 40 % of its captions swapped; held-out.jsonl
-    sae harvest --model assets/demo-mllm --data LOOP/pool.jsonl --layers 4 --run LOOP/run --apart
+    sae harvest --model assets/demo-mllm --data LOOP/pool.jsonl --layers 4 --run LOOP/run --blank-images
     cp -r CALIBRATION/saes LOOP/run/                       # an autoencoder of the same layer (docs/SCORES.md)
     sae score --run LOOP/run --calibrate CALIBRATION --calibrate LOOP/run
-    python docs/closed_loop.py train --out LOOP            # every score and share, five seeds; goes on where it stopped
+    python docs/closed_loop.py train --out LOOP            # every score and share, five seeds; continues where it stopped
     python docs/closed_loop.py plot  --out LOOP --picture docs/images/closed-loop.png
 
-The pool holds what Noto and Twemoji drew, held out is what Fluent drew of the same and of other things: the model has to
-learn from the pool what it is asked. (Held out by concept nothing is to be gained: trained on the right pairs alone the
-model went from 1.805 to 1.815 nats a token, in one run, and to 1.945 at a higher rate: three settings were tried.) The vision tower stays as it is; the projector and the decoder learn for the
-same number of steps on whatever was kept. A seed draws the order of the data; which captions are wrong is the same for
-all. Two measures on the held-out pairs: the negative log-likelihood of a caption's token, and how often the right caption
-is the likeliest of four.
+The pool contains pairs that Noto and Twemoji drew. Held out are pairs that Fluent drew, of the same and of other things, so the
+model can learn from the pool what it is asked. (With pairs held out by concept there is nothing to gain: trained on the right
+pairs alone, the model went from 1.805 to 1.815 nats per token in one run, and to 1.945 at a higher rate; three settings were
+tried.) The vision tower is frozen. The projector and the decoder are trained for the same number of steps on whatever was kept.
+The seed determines the order of the data; the wrong captions are the same for all seeds. There are two measures on the held-out
+pairs: the negative log-likelihood per token of a caption, and how often the right caption is the most likely of four.
 """
 
 import argparse
@@ -30,7 +30,7 @@ ASSETS = ROOT / "assets"
 NOISE, HELD_OUT, CHOICES = 0.4, "fluent", 4
 STEPS, BATCH, RATE = 60, 16, 3e-4
 SHARES = [0.1, 0.3, 0.5, 0.7, 0.9]
-SCORES = ["random", "cosine_paper", "l0_paper", "co_l0_paper", "likelihood_drop", "pmi", "pmi_apart"]
+SCORES = ["random", "cosine_paper", "l0_paper", "co_l0_paper", "likelihood_drop", "pmi", "pmi_blank"]
 
 
 def answer(row):
@@ -211,7 +211,7 @@ def plot(args):
                 continue
             values = [of(by, share, key) for share in shares]
             axis.errorbar([100 * s for s in shares], [v.mean() for v in values], [v.std(ddof=1) if len(v) > 1 else 0 for v in values],
-                          label=by, capsize=3, marker="o", lw=2.2 if by == "pmi_apart" else 1.2, color="#888" if by == "random" else None)
+                          label=by, capsize=3, marker="o", lw=2.2 if by == "pmi_blank" else 1.2, color="#888" if by == "random" else None)
         for by, style in (("full", "-"), ("clean", "--"), ("before", ":")):
             value = of(by, None, key)
             axis.axhline(value.mean(), color="black", ls=style, lw=1, label={"full": "all pairs", "clean": "the right pairs alone", "before": "before"}[by])

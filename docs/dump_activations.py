@@ -1,4 +1,4 @@
-"""Dumps the residual stream of any model of `transformers` behind one decoder block, for `sae import`.
+"""Dumps the residual stream of any `transformers` model after one decoder block, for `sae import`.
 
 For models that `sae harvest` does not run. Needs torch, transformers, safetensors, pyarrow and Pillow.
 
@@ -6,15 +6,15 @@ For models that `sae harvest` does not run. Needs torch, transformers, safetenso
     sae import --from safetensors dump/activations.safetensors --tokens dump/tokens.parquet --run run
     sae train --run run --hook layers.16 --name base --preset sae-v
 
-A `.txt` file holds a text a line. A `.jsonl` file holds a conversation a line, with its images, for models with a chat
-template; paths are relative to the file:
+A `.txt` file has one text per line. A `.jsonl` file has one conversation per line, with its images, for models with a chat
+template. Paths are relative to the file:
 
     {"messages": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is this?"}]},
                   {"role": "assistant", "content": [{"type": "text", "text": "A ring."}]}], "images": ["images/ring.png"]}
 
 Text tokens have modality 0 in the token table, positions of images modality 1 (FORMATS.md, "Activations from other tools",
-has all columns of the table). Processors that take videos, such as Qwen's, need torchvision even for images.
-A dump is held in memory: for much data dump a part at a time and import each into a run of its own.
+has all columns of the table). Processors that read videos, such as Qwen's, need torchvision even for images.
+A dump is held in memory. For a large data set, dump one part at a time and import each part into its own run.
 """
 
 import argparse

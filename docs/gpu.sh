@@ -1,12 +1,12 @@
 #!/bin/sh
-# Everything that needs an NVIDIA GPU: the marked tests, then the benches of the training step and of a forward
-# pass beside the bf16 product.
+# Runs everything that needs an NVIDIA GPU: the marked tests, then the benchmarks of the training step and of a forward
+# pass, each compared with the bf16 product.
 #
 # Needs, at run time: the driver (libcuda.so.1), NVRTC (libnvrtc.so) on the library path, and CUDA's headers at
 # $CUDA_PATH/include. Building needs none of them, and no nvcc. The first build takes 11 to 15 minutes on two cores.
 #
-# State: the kernels have been compared with the CPU's step on a software Vulkan device with the product in f32
-# (ARCHITECTURE.md); neither this script nor the product in bf16 nor anything else here has run on a GPU.
+# State: on a software Vulkan device, with the product in f32, the kernels agree with the CPU's step (ARCHITECTURE.md).
+# Neither this script nor the product in bf16 nor anything else here has run on a GPU.
 set -eu
 cd "$(dirname "$0")/.."
 : "${CUDA_PATH:=/usr/local/cuda}"
