@@ -142,7 +142,7 @@ def pmi(calibration, scored, changed):
 
 
 def weakest_word(calibration, scored):
-    """The same score for every word by itself: does the position of this word, read with a blank image, belong to this image? The lowest."""
+    """The lowest score of a single word: how well its position, read with a blank image, fits the image."""
     fit = Fit(calibration.image.max, calibration.text.z, calibration.text.sample, **USUAL)
     found = []
     for run in scored:

@@ -1,6 +1,6 @@
-"""Checks docs/dump_activations.py against `sae harvest` on the tiny checkpoints of tests/golden: the same token ids, modalities and
-activations, with images where the model reads them. It needs what that script needs. torchvision must not be installed (the
-expected values are those of Pillow).
+"""Checks docs/dump_activations.py against `sae harvest` on the tiny checkpoints of tests/golden: the same token ids, modalities
+and activations, with images where the model reads them. It needs what that script needs. torchvision must not be installed
+(the expected values are those of Pillow).
 
     cargo build --release && python docs/check_dump.py --sae target/release/sae
 """
