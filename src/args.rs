@@ -9,7 +9,7 @@ use sae_core::device::DeviceChoice;
 use sae_core::store::StoreDtype;
 use std::path::PathBuf;
 
-/// What has this model learnt across images and text, and which of my data is worth training on?
+/// What has this model learned across images and text, and which of my data is worth training on?
 #[derive(Parser, Debug)]
 #[command(
     version,
@@ -50,7 +50,7 @@ pub enum Command {
     Train(Box<Train>),
     /// Measure an autoencoder, text and image apart; with a model and data, what it costs the model
     Eval(Box<Eval>),
-    /// Index the features: counts, examples, neighbours, cross-modal weights
+    /// Index the features: counts, examples, neighbors, cross-modal weights
     Index(Index),
     /// Ask a model behind an OpenAI-compatible endpoint what features fire on, and try its answers
     Label(Label),
@@ -248,10 +248,10 @@ pub struct Harvest {
     pub reading: Reading,
     #[command(flatten)]
     pub device: Device,
-    /// Capture the same samples once more with white images, into RUN/apart: `sae score` then has pmi_apart and
-    /// pmi_token
+    /// Capture the same samples once more with white images, into RUN/apart: `sae score` then has pmi_blank and
+    /// pmi_token_min
     #[arg(long)]
-    pub apart: bool,
+    pub blank_images: bool,
     /// Go on with an interrupted run (which is what happens anyway)
     #[arg(long)]
     pub resume: bool,
@@ -587,7 +587,7 @@ pub struct Validate {
     /// Faults: swapped-images, swapped-answers, near-answers, wrong-word, shuffled-words, truncated-answers, blurred-images,
     /// noisy-images; all of them if none is named
     #[arg(long, value_delimiter = ',')]
-    pub fault: Vec<harvest::data::Fault>,
+    pub fault: Vec<harvest::data::CorruptionKind>,
     /// Shares of the rows that get one
     #[arg(long, value_delimiter = ',', default_value = "25%")]
     pub share: Vec<Share>,
@@ -619,7 +619,7 @@ pub struct Patches {
     pub method: Vec<filters::patches::Method>,
     /// Whose definition: paper, release or corrected
     #[arg(long, default_value = "paper")]
-    pub mode: filters::Mode,
+    pub mode: filters::Definition,
     /// Share of an image's patches that stays
     #[arg(long, default_value = "50%")]
     pub keep: Share,
@@ -664,7 +664,7 @@ impl std::str::FromStr for Share {
 Examples:
   sae filter --run run --by cosine_paper --keep 50% --out kept --dropped dropped
   sae filter --run run --by cosine_paper --keep 50% --by-group category --out kept
-  sae filter --run run --by l0_paper --keep 10000 --distinct 0.9 --diverse --out kept --format parquet
+  sae filter --run run --by l0_paper --keep 10000 --dedup 0.9 --diverse --out kept --format parquet
   sae filter --run run --by pmi --keep '>=0.3' --out kept --format sharegpt --images reference")]
 pub struct Filter {
     /// Run folder with scores
@@ -681,7 +681,7 @@ pub struct Filter {
     pub keep: Option<Keep>,
     /// Keep what a CSV or Parquet file says: a column sample, id or key, and keep or stays (true or false) unless it lists
     /// only what stays
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["by", "keep", "by_group", "quota", "equal_groups", "distinct", "diverse"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["by", "keep", "by_group", "quota", "equal_groups", "dedup", "diverse"])]
     pub decisions: Option<PathBuf>,
     /// Keep as large a share of every group: columns of the rows, such as category or category,country; year:4 makes four
     /// groups of numbers
@@ -695,7 +695,7 @@ pub struct Filter {
     pub quota: Vec<(String, usize)>,
     /// Drop samples whose features are this similar (Jaccard, 0 to 1) to those of a better one of their group
     #[arg(long, value_name = "SIMILARITY", value_parser = similarity)]
-    pub distinct: Option<f64>,
+    pub dedup: Option<f64>,
     /// Of a budget, choose the samples that together show most features, rather than those of the highest scores
     #[arg(long)]
     pub diverse: bool,
@@ -983,8 +983,8 @@ mod tests {
         let Command::Filter(filter) = Args::parse_from(args).command else { panic!("a filter") };
         assert_eq!(filter.keep, Some(Keep::Share(0.25)));
         let bad = [
-            ["--distinct", "0"],
-            ["--distinct", "1.5"],
+            ["--dedup", "0"],
+            ["--dedup", "1.5"],
             ["--format", "csv"],
             ["--images", "burn"],
             ["--quota", "category"],

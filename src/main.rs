@@ -4,7 +4,7 @@ mod args;
 mod commands;
 mod failure;
 mod interrupt;
-mod picture;
+mod plots;
 mod terminal;
 
 use clap::Parser;

@@ -57,15 +57,15 @@ fn main() {
         division: &Division::Proportional,
         groups: &groups,
         signatures: Some(&signatures),
-        distinct: None,
+        dedup: None,
         diverse: false,
     };
     for (name, rules) in [
         ("score alone", rules),
         ("diverse, 10 %", Rules { diverse: true, keep: Keep::Share(0.1), ..rules }),
         ("diverse, 50 %", Rules { diverse: true, ..rules }),
-        ("distinct 0.9", Rules { distinct: Some(0.9), ..rules }),
-        ("distinct 0.7", Rules { distinct: Some(0.7), ..rules }),
+        ("dedup 0.9", Rules { dedup: Some(0.9), ..rules }),
+        ("dedup 0.7", Rules { dedup: Some(0.7), ..rules }),
     ] {
         let start = Instant::now();
         let fates = choose(&scores, &rules).unwrap();

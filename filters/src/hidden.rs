@@ -1,7 +1,7 @@
 //! A baseline without an autoencoder: how alike a sample's mean hidden states of image and of text are. Holds two sums of
 //! `d_in` numbers a sample, and so is for the few thousand samples that scores are tried on.
 
-use crate::mode::{IMAGE, Mode, TEXT, side};
+use crate::definition::{Definition, IMAGE, TEXT, side};
 use sae_core::Result;
 use sae_core::analysis::pass::{Block, Observer};
 
@@ -47,10 +47,10 @@ impl Means {
 }
 
 impl Observer for Means {
-    fn see(&mut self, block: &Block) -> Result<()> {
+    fn observe(&mut self, block: &Block) -> Result<()> {
         for ((_, row), hidden) in block.positions().zip(block.hidden.chunks_exact(self.d_in)) {
             let sample = block.tokens.sample[row] as usize;
-            let Some(side) = side(block.tokens.modality[row]).filter(|_| Mode::Corrected.sees(block.tokens, row))
+            let Some(side) = side(block.tokens.modality[row]).filter(|_| Definition::Corrected.sees(block.tokens, row))
             else {
                 continue;
             };
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn the_common_direction_is_taken_out_and_a_missing_side_has_no_cosine() {
-        // Text states 5 + (1, 0), 5 + (-1, 0); image states 9 + (0, 1), 9 + (0, -1): centred they are at right angles.
+        // Text states 5 + (1, 0), 5 + (-1, 0); image states 9 + (0, 1), 9 + (0, -1): centered they are at right angles.
         let of = |text: [[f64; 2]; 3], image: [[f64; 2]; 3]| Means {
             d_in: 2,
             sums: [text.concat(), image.concat()],

@@ -17,7 +17,7 @@ const BINS: usize = 50;
 
 /// How much of a data set to keep by a score.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Auto {
+pub struct KeepEstimate {
     /// Share of the samples with a score that is kept.
     pub share_kept: f64,
     /// Lowest score that is kept: from here on a sample is rather right than wrong.
@@ -46,7 +46,7 @@ pub enum Method {
 /// Siegmund 2004). The density `g` of `y` rises, so it is estimated by the isotonic fit of a histogram (Grenander 1956); of the
 /// samples at `y` a share `mismatched / g(y)` is wrong (the local false discovery rate, Efron et al. 2001), and the threshold
 /// is where it falls to a half.
-pub fn keep_auto_against(scores: &[Option<f64>], mismatched: &[f64]) -> Option<Auto> {
+pub fn keep_auto_against(scores: &[Option<f64>], mismatched: &[f64]) -> Option<KeepEstimate> {
     let scored: Vec<f64> = scores.iter().flatten().copied().filter(|s| !s.is_nan()).collect();
     let mut null: Vec<f64> = mismatched.iter().copied().filter(|s| !s.is_nan()).collect();
     if scored.len() < LEAST || null.len() < LEAST {
@@ -70,7 +70,12 @@ pub fn keep_auto_against(scores: &[Option<f64>], mismatched: &[f64]) -> Option<A
         // The quantile of the mismatched pairs where the bin begins.
         _ => null[(from * null.len() / BINS).min(null.len() - 1)],
     };
-    Some(Auto { share_kept: kept(&scored, threshold), threshold, mismatched: share, method: Method::Mismatched })
+    Some(KeepEstimate {
+        share_kept: kept(&scored, threshold),
+        threshold,
+        mismatched: share,
+        method: Method::Mismatched,
+    })
 }
 
 /// The share of values that are uniform, the others lying near 1.
@@ -103,9 +108,9 @@ fn rising(values: &[f64]) -> Vec<f64> {
     blocks.iter().flat_map(|(value, count)| std::iter::repeat_n(*value, *count)).collect()
 }
 
-/// An estimate from scores alone, as two normal distributions by expectation and maximisation. Where two explain the
+/// An estimate from scores alone, as two normal distributions by expectation and maximization. Where two explain the
 /// scores no better than one (Schwarz's criterion) there is nothing to part: all is kept. Nothing with fewer than 20 scores.
-pub fn keep_auto(scores: &[Option<f64>]) -> Option<Auto> {
+pub fn keep_auto(scores: &[Option<f64>]) -> Option<KeepEstimate> {
     let mut scored: Vec<f64> = scores.iter().flatten().copied().filter(|s| s.is_finite()).collect();
     if scored.len() < LEAST {
         return None;
@@ -114,7 +119,7 @@ pub fn keep_auto(scores: &[Option<f64>]) -> Option<Auto> {
     let n = scored.len() as f64;
     let mean = scored.iter().sum::<f64>() / n;
     let deviation = (scored.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / n).sqrt();
-    let all = Auto { share_kept: 1.0, threshold: scored[0], mismatched: 0.0, method: Method::Normals };
+    let all = KeepEstimate { share_kept: 1.0, threshold: scored[0], mismatched: 0.0, method: Method::Normals };
     if deviation <= 0.0 {
         return Some(all);
     }
@@ -158,7 +163,7 @@ pub fn keep_auto(scores: &[Option<f64>]) -> Option<Auto> {
     let threshold = scored.iter().rev().copied().find(|x| *x < high.0 && wrong(*x));
     let threshold =
         threshold.map_or(scored[0], |below| scored.iter().copied().find(|x| *x > below).unwrap_or(f64::INFINITY));
-    Some(Auto { share_kept: kept(&scored, threshold), threshold, mismatched: share, method: Method::Normals })
+    Some(KeepEstimate { share_kept: kept(&scored, threshold), threshold, mismatched: share, method: Method::Normals })
 }
 
 fn kept(scored: &[f64], threshold: f64) -> f64 {
@@ -167,9 +172,9 @@ fn kept(scored: &[f64], threshold: f64) -> f64 {
 
 /// `scores/<name>.json`, beside the table `scores/<name>.parquet`: what the scores rest on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Beside {
+pub struct ScoreMetadata {
     /// How much to keep, by column.
-    pub keep: BTreeMap<String, Auto>,
+    pub keep: BTreeMap<String, KeepEstimate>,
     /// What else `sae score` found.
     #[serde(flatten)]
     pub more: serde_json::Map<String, serde_json::Value>,
@@ -184,12 +189,12 @@ pub fn beside(table: &Path) -> PathBuf {
 ///
 /// # Errors
 /// A file that is not what `sae score` writes.
-pub fn saved(table: &Path, column: &str) -> Result<Option<Auto>> {
+pub fn saved(table: &Path, column: &str) -> Result<Option<KeepEstimate>> {
     let path = beside(table);
     if !path.exists() {
         return Ok(None);
     }
-    let beside: Beside = sae_core::file::read_json(&path, 16 << 20)?;
+    let beside: ScoreMetadata = sae_core::file::read_json(&path, 16 << 20)?;
     Ok(beside.keep.get(column).copied())
 }
 

@@ -1,11 +1,11 @@
 //! Takes the length of a sample out of its score. Knows no score by name.
 //!
 //! # Formula
-//! A score `x` that sums over tokens grows with their number. `ln`-lengths of text and of image are centred and scaled, and
+//! A score `x` that sums over tokens grows with their number. `ln`-lengths of text and of image are centered and scaled, and
 //! `x` is regressed on `1, t, v, t^2, t v, v^2, t^3` by least squares (with a ridge of 1e-6 of the trace, since images of one data set often
 //! have one length); the absolute residuals are regressed on the same. What is left, in units of the deviation usual at that length, is
 //! `(x - expected(t, v)) / max(spread(t, v), spread / 4)`. Zero is what a sample of this length usually scores. Where that
-//! would go with the length more than the score did ([`Usual::helps`]), a score is better left as it is.
+//! would go with the length more than the score did ([`LengthModel::helps`]), a score is better left as it is.
 
 use crate::rank;
 use faer::{Mat, Side, prelude::Solve};
@@ -18,7 +18,7 @@ const LEAST: usize = 4 * TERMS;
 
 /// What a score usually is at a length.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Usual {
+pub struct LengthModel {
     /// Mean and deviation of the logarithms of `[text, image]` positions.
     lengths: [(f64, f64); 2],
     expected: [f64; TERMS],
@@ -27,9 +27,9 @@ pub struct Usual {
     mean_spread: f64,
 }
 
-impl Usual {
+impl LengthModel {
     /// Fits it to scores with their `[text, image]` lengths; nothing without a score.
-    pub fn of(scores: &[(f64, [u32; 2])]) -> Option<Self> {
+    pub fn fit(scores: &[(f64, [u32; 2])]) -> Option<Self> {
         let n = scores.len() as f64;
         if scores.is_empty() {
             return None;
@@ -122,7 +122,7 @@ mod tests {
         let noise = |n: usize| crate::scores::random(&n.to_string(), 1) - 0.5;
         let length = |n: usize| [3 + (n * 7919 % 97) as u32, 64];
         let scores: Vec<_> = (0..500).map(|n| (5.0 * f64::from(length(n)[0]) + 40.0 * noise(n), length(n))).collect();
-        let usual = Usual::of(&scores).unwrap();
+        let usual = LengthModel::fit(&scores).unwrap();
         let adjusted: Vec<f64> = scores.iter().map(|(x, length)| usual.adjust(*x, *length)).collect();
         let lengths: Vec<f64> = scores.iter().map(|(_, l)| f64::from(l[0])).collect();
         let raw: Vec<f64> = scores.iter().map(|s| s.0).collect();
@@ -138,16 +138,16 @@ mod tests {
         let rare = |n: usize| f64::from(u8::from(crate::scores::random(&n.to_string(), 2) < 0.02));
         let rare: Vec<_> = (0..500).map(|n| (rare(n), length(n))).collect();
         let growing: Vec<_> = (0..500).map(|n| (f64::from(length(n)[0]) + rare[n].0, length(n))).collect();
-        assert!(!Usual::of(&rare).unwrap().helps(&rare));
-        assert!(Usual::of(&growing).unwrap().helps(&growing));
+        assert!(!LengthModel::fit(&rare).unwrap().helps(&rare));
+        assert!(LengthModel::fit(&growing).unwrap().helps(&growing));
         let flat: Vec<_> = (0..500).map(|n| (1.0, length(n))).collect();
-        assert!(!Usual::of(&flat).unwrap().helps(&flat));
+        assert!(!LengthModel::fit(&flat).unwrap().helps(&flat));
     }
 
     #[test]
     fn few_scores_are_compared_with_their_mean() {
-        let usual = Usual::of(&[(1.0, [4, 9]), (3.0, [5, 9])]).unwrap();
+        let usual = LengthModel::fit(&[(1.0, [4, 9]), (3.0, [5, 9])]).unwrap();
         assert_eq!([usual.adjust(1.0, [4, 9]), usual.adjust(3.0, [5, 9])], [-1.0, 1.0]);
-        assert_eq!(Usual::of(&[]), None);
+        assert_eq!(LengthModel::fit(&[]), None);
     }
 }

@@ -1,28 +1,28 @@
 //! Which samples are worth training on: cross-modal weights, scores, rankings, selection, and the writing of kept rows.
 //!
-//! Data flows one way: a pass of `sae_core` feeds [`tops::TopTokens`] and [`pool::Pool`]; [`weights`] come from the former,
+//! Data flows one way: a pass of `sae_core` feeds [`top_tokens::TopTokens`] and [`pooling::SamplePooler`]; [`weights`] come from the former,
 //! [`scores`] and [`pmi`] turn both into a table; [`select`] decides by one of its columns ([`mod@column`]), [`keep`] says how
-//! much to keep, unless [`decisions`] were made elsewhere; [`mod@write`] copies the rows of the input. Formulas carry their source. A score's [`mode`] says whose definition it is.
+//! much to keep, unless [`decisions`] were made elsewhere; [`mod@write`] copies the rows of the input. Formulas carry their source. A score's [`definition`] says whose definition it is.
 
+pub mod align;
 pub mod auc;
 pub mod column;
 pub mod decisions;
+pub mod definition;
 pub mod hidden;
 pub mod keep;
 pub mod length;
-pub mod mode;
-pub mod pair;
 pub mod patches;
 pub mod pmi;
-pub mod pool;
+pub mod pooling;
 pub mod rank;
 pub mod scores;
 pub mod select;
-pub mod tops;
+pub mod top_tokens;
 pub mod weights;
 pub mod write;
 
-pub use mode::Mode;
+pub use definition::Definition;
 
 /// What can go wrong while scoring and filtering.
 #[derive(Debug, thiserror::Error)]

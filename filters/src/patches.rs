@@ -2,7 +2,7 @@
 //! and corrected, two baselines, and how the positions of any layout of views become scores of a grid of patches. Reads
 //! no images.
 
-use crate::{Error, Mode, Result};
+use crate::{Definition, Error, Result};
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
@@ -76,7 +76,7 @@ pub struct Rule<'a> {
     /// What is counted.
     pub method: Method,
     /// Whose definition.
-    pub mode: Mode,
+    pub mode: Definition,
     /// Features are active above it, but for the release, where it is 0.
     pub threshold: f32,
     /// Cross-modal weights `w_k`, where there is one.
@@ -87,13 +87,13 @@ pub struct Rule<'a> {
 
 impl Rule<'_> {
     fn threshold(&self) -> f32 {
-        if self.mode == Mode::Release { 0.0 } else { self.threshold }
+        if self.mode == Definition::Release { 0.0 } else { self.threshold }
     }
 
     /// Features that are active on a text position and on an image position of the sample. Corrected: positions without
     /// content of their own do not count.
     pub fn co_occurring(&self, positions: &[Position]) -> BTreeSet<u32> {
-        let counted = |position: &&Position| self.mode != Mode::Corrected || !position.special;
+        let counted = |position: &&Position| self.mode != Definition::Corrected || !position.special;
         let active = |image: bool| -> BTreeSet<u32> {
             let side = positions.iter().filter(counted).filter(|position| position.image.is_some() == image);
             side.flat_map(|position| self.active(position)).map(|(k, _)| k).collect()
@@ -117,7 +117,7 @@ impl Rule<'_> {
             Method::L0 => self.active(position).count() as f64,
             Method::L1 => position.values.iter().map(|z| f64::from(*z)).sum(),
             Method::CoL0 => self.active(position).filter(|(k, _)| co.contains(k)).count() as f64,
-            Method::Cosine if self.mode == Mode::Release => self.active(position).map(|(k, _)| weight(k)).sum(),
+            Method::Cosine if self.mode == Definition::Release => self.active(position).map(|(k, _)| weight(k)).sum(),
             Method::Cosine => self.active(position).filter(|(k, _)| co.contains(k)).map(|(k, _)| weight(k)).sum(),
             Method::Norm => f64::from(position.norm),
             Method::Random => 0.0,
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn rule(method: Method, mode: Mode, weights: &[Option<f64>]) -> Rule<'_> {
+    fn rule(method: Method, mode: Definition, weights: &[Option<f64>]) -> Rule<'_> {
         Rule { method, mode, threshold: 1.0, weights, seed: 3 }
     }
 
@@ -236,14 +236,14 @@ mod tests {
         let scores = |method, mode| {
             rule(method, mode, &weights).patches(&positions, 0).iter().map(|patch| patch.score).collect::<Vec<_>>()
         };
-        assert_eq!(scores(Method::L0, Mode::Paper), [2.0, 1.0]);
-        assert_eq!(scores(Method::L0, Mode::Release), [3.0, 1.0]);
-        assert_eq!(scores(Method::L1, Mode::Paper), [6.5, 1.5]);
-        assert_eq!(scores(Method::CoL0, Mode::Paper), [1.0, 1.0]);
-        assert_eq!(scores(Method::CoL0, Mode::Release), [2.0, 1.0]);
-        assert_eq!(scores(Method::Cosine, Mode::Paper), [0.5, -0.25]);
-        assert_eq!(scores(Method::Cosine, Mode::Release), [2.25, -0.25]);
-        assert_eq!(scores(Method::Norm, Mode::Paper), [2.0, 2.0]);
+        assert_eq!(scores(Method::L0, Definition::Paper), [2.0, 1.0]);
+        assert_eq!(scores(Method::L0, Definition::Release), [3.0, 1.0]);
+        assert_eq!(scores(Method::L1, Definition::Paper), [6.5, 1.5]);
+        assert_eq!(scores(Method::CoL0, Definition::Paper), [1.0, 1.0]);
+        assert_eq!(scores(Method::CoL0, Definition::Release), [2.0, 1.0]);
+        assert_eq!(scores(Method::Cosine, Definition::Paper), [0.5, -0.25]);
+        assert_eq!(scores(Method::Cosine, Definition::Release), [2.25, -0.25]);
+        assert_eq!(scores(Method::Norm, Definition::Paper), [2.0, 2.0]);
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
         word.special = true;
         let positions = [word, at(Some(0), 0, LEFT, &[1], &[2.0])];
         let co = |mode| rule(Method::CoL0, mode, &[]).co_occurring(&positions).len();
-        assert_eq!((co(Mode::Paper), co(Mode::Corrected)), (1, 0));
+        assert_eq!((co(Definition::Paper), co(Definition::Corrected)), (1, 0));
     }
 
     #[test]
@@ -265,10 +265,10 @@ mod tests {
             at(Some(0), 1, rows[0], &[1, 2, 3], &[2.0, 2.0, 2.0]),
             at(Some(0), 1, rows[1], &[1], &[2.0]),
         ];
-        let patches = rule(Method::L0, Mode::Paper, &[]).patches(&positions, 0);
+        let patches = rule(Method::L0, Definition::Paper, &[]).patches(&positions, 0);
         // Left: one in the first view, two on average in the second; right: only the first view shows it.
         assert_eq!(patches.iter().map(|patch| patch.score).collect::<Vec<_>>(), [1.5, 0.0]);
-        assert!(rule(Method::L0, Mode::Paper, &[]).patches(&positions, 1).is_empty());
+        assert!(rule(Method::L0, Definition::Paper, &[]).patches(&positions, 1).is_empty());
     }
 
     proptest! {
@@ -295,7 +295,7 @@ mod tests {
                 at((n % 2 == 1).then_some(0), 0, [n as f32 / 8.0, 0.0, (n + 1) as f32 / 8.0, 1.0], k, z)
             }).collect();
             let weights: Vec<_> = (0..6).map(|k| (k != 2).then_some(f64::from(k) - 1.5)).collect();
-            for (mode, d) in [(Mode::Paper, 1.0), (Mode::Release, 0.0), (Mode::Corrected, 1.0)] {
+            for (mode, d) in [(Definition::Paper, 1.0), (Definition::Release, 0.0), (Definition::Corrected, 1.0)] {
                 let on = |side: usize, k: u32| {
                     active.iter().enumerate().any(|(n, m)| n % 2 == side && m.get(&k).is_some_and(|z| *z > d))
                 };
@@ -308,7 +308,7 @@ mod tests {
                         sums[0] += f64::from(active);
                         sums[1] += f64::from(*z);
                         sums[2] += f64::from(active && co);
-                        sums[3] += if active && (co || mode == Mode::Release) { weight } else { 0.0 };
+                        sums[3] += if active && (co || mode == Definition::Release) { weight } else { 0.0 };
                     }
                     sums
                 }).collect();

@@ -7,11 +7,11 @@
 //! | `co_l0` | co-occurring features | the same | the same, adjusted for length |
 //!
 //! *Active*: above the threshold on at least one position; *co-occurring*: on a text and on an image position; each mode
-//! looks at its own positions ([`Mode`]) and has its own weights ([`crate::weights`]). *Adjusted*: [`crate::length`], if that helps.
+//! looks at its own positions ([`Definition`]) and has its own weights ([`crate::weights`]). *Adjusted*: [`crate::length`], if that helps.
 
-use crate::length::Usual;
-use crate::mode::{IMAGE, Mode, TEXT};
-use crate::pool::{Pooled, PooledSamples};
+use crate::definition::{Definition, IMAGE, TEXT};
+use crate::length::LengthModel;
+use crate::pooling::{PooledSample, PooledStore};
 use crate::weights::Weights;
 use crate::{Error, Result};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, new_null_array};
@@ -23,59 +23,59 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// `sum over k in F_i of w_k` (SAE-V, Algorithm 1); features without a weight add nothing.
-pub fn cosine_paper(sample: &Pooled, weights: &[Option<f64>]) -> f64 {
-    cosine(sample, Mode::Paper, false, weights)
+pub fn cosine_paper(sample: &PooledSample, weights: &[Option<f64>]) -> f64 {
+    cosine(sample, Definition::Paper, false, weights)
 }
 
 /// `|F_i|`, the number of distinct active features (SAE-V, Algorithm 2).
-pub fn l0_paper(sample: &Pooled) -> f64 {
-    sample.active(Mode::Paper).count() as f64
+pub fn l0_paper(sample: &PooledSample) -> f64 {
+    sample.active(Definition::Paper).count() as f64
 }
 
 /// The number of features active on a text token and on an image token (SAE-V, Algorithm 3).
-pub fn co_l0_paper(sample: &Pooled) -> f64 {
-    co_l0(sample, Mode::Paper)
+pub fn co_l0_paper(sample: &PooledSample) -> f64 {
+    co_l0(sample, Definition::Paper)
 }
 
 /// The sum of the weights of the co-occurring features alone, as the authors' code has it.
-pub fn cosine_release(sample: &Pooled, weights: &[Option<f64>]) -> f64 {
-    cosine(sample, Mode::Release, true, weights)
+pub fn cosine_release(sample: &PooledSample, weights: &[Option<f64>]) -> f64 {
+    cosine(sample, Definition::Release, true, weights)
 }
 
 /// The mean number of features with `z > 0` of a position, the sample's first left out, as the authors' code has it.
 /// Nothing where no other position is left.
-pub fn l0_release(sample: &Pooled) -> Option<f64> {
+pub fn l0_release(sample: &PooledSample) -> Option<f64> {
     let positions = f64::from(sample.release_positions);
     (positions > 0.0).then(|| sample.release_fires as f64 / positions)
 }
 
 /// The number of co-occurring features, without the answer.
-pub fn co_l0_release(sample: &Pooled) -> f64 {
-    co_l0(sample, Mode::Release)
+pub fn co_l0_release(sample: &PooledSample) -> f64 {
+    co_l0(sample, Definition::Release)
 }
 
 /// The paper's sum over positions with content, with corrected weights: still to be adjusted for length.
-pub fn cosine_corrected(sample: &Pooled, weights: &[Option<f64>]) -> f64 {
-    cosine(sample, Mode::Corrected, false, weights)
+pub fn cosine_corrected(sample: &PooledSample, weights: &[Option<f64>]) -> f64 {
+    cosine(sample, Definition::Corrected, false, weights)
 }
 
 /// The number of features active on positions with content: still to be adjusted for length.
-pub fn l0_corrected(sample: &Pooled) -> f64 {
-    sample.active(Mode::Corrected).count() as f64
+pub fn l0_corrected(sample: &PooledSample) -> f64 {
+    sample.active(Definition::Corrected).count() as f64
 }
 
 /// The number of features active on text and on image positions with content: still to be adjusted for length.
-pub fn co_l0_corrected(sample: &Pooled) -> f64 {
-    co_l0(sample, Mode::Corrected)
+pub fn co_l0_corrected(sample: &PooledSample) -> f64 {
+    co_l0(sample, Definition::Corrected)
 }
 
-fn cosine(sample: &Pooled, mode: Mode, co_occurring: bool, weights: &[Option<f64>]) -> f64 {
+fn cosine(sample: &PooledSample, mode: Definition, co_occurring: bool, weights: &[Option<f64>]) -> f64 {
     let counted = sample.active(mode).filter(|(_, sides)| !co_occurring || sides.both());
     // An empty sum of floats is -0.
     0.0 + counted.filter_map(|(k, _)| weights[k as usize]).sum::<f64>()
 }
 
-fn co_l0(sample: &Pooled, mode: Mode) -> f64 {
+fn co_l0(sample: &PooledSample, mode: Definition) -> f64 {
     sample.active(mode).filter(|(_, sides)| sides.both()).count() as f64
 }
 
@@ -112,7 +112,7 @@ pub struct Scores {
 }
 
 /// What a score usually is at a length, by column: fitted to the data that is scored, or taken over from other data.
-pub type Usuals = BTreeMap<String, Usual>;
+pub type Usuals = BTreeMap<String, LengthModel>;
 
 /// Scores every sample: the three rankings of each mode, and a random one. Samples without text or image have no score,
 /// those without *content* of either no corrected one.
@@ -126,9 +126,9 @@ pub type Usuals = BTreeMap<String, Usual>;
 /// If there are not as many pooled samples as samples.
 pub fn score(
     samples: &[Sample],
-    pooled: &PooledSamples,
+    pooled: &PooledStore,
     weights: &Weights,
-    modes: &[Mode],
+    modes: &[Definition],
     usual: Option<&Usuals>,
     seed: u64,
 ) -> Result<(Scores, Usuals)> {
@@ -144,8 +144,8 @@ pub fn score(
         };
         let none = missing(sample.positions, "no text", "no image");
         let empty = missing(sample.content, "no text with content", "no image with content");
-        let mut put = |mode: Mode, values: [(&str, Option<f64>); 3]| {
-            let scored = none.is_none() && (mode != Mode::Corrected || empty.is_none());
+        let mut put = |mode: Definition, values: [(&str, Option<f64>); 3]| {
+            let scored = none.is_none() && (mode != Definition::Corrected || empty.is_none());
             for (method, value) in values {
                 let column = scores.columns.entry(column(method, mode)).or_default();
                 column.push(value.filter(|_| scored));
@@ -153,13 +153,13 @@ pub fn score(
         };
         for mode in modes {
             let [cosine, l0, co_l0] = match mode {
-                Mode::Paper => {
+                Definition::Paper => {
                     [cosine_paper(sample, &weights.paper).into(), l0_paper(sample).into(), co_l0_paper(sample).into()]
                 }
-                Mode::Release => {
+                Definition::Release => {
                     [cosine_release(sample, &weights.release).into(), l0_release(sample), co_l0_release(sample).into()]
                 }
-                Mode::Corrected => [
+                Definition::Corrected => [
                     cosine_corrected(sample, &corrected).into(),
                     l0_corrected(sample).into(),
                     co_l0_corrected(sample).into(),
@@ -178,19 +178,19 @@ pub fn score(
     Ok((scores, usuals))
 }
 
-fn column(method: &str, mode: Mode) -> String {
+fn column(method: &str, mode: Definition) -> String {
     format!("{method}_{}", mode.name())
 }
 
 /// Takes the length out of the corrected scores.
 fn adjust(scores: &mut Scores, content: &[[u32; 2]], usual: Option<&Usuals>) -> Usuals {
     let mut used = Usuals::new();
-    for name in ["cosine", "l0", "co_l0"].map(|method| column(method, Mode::Corrected)) {
+    for name in ["cosine", "l0", "co_l0"].map(|method| column(method, Definition::Corrected)) {
         let Some(values) = scores.columns.get_mut(&name) else { continue };
         let own = || {
             let scored = values.iter().zip(content).filter_map(|(value, length)| Some(((*value)?, *length)));
             let scored: Vec<_> = scored.collect();
-            Usual::of(&scored).filter(|usual| usual.helps(&scored))
+            LengthModel::fit(&scored).filter(|usual| usual.helps(&scored))
         };
         let Some(usual) = usual.map_or_else(own, |usual| usual.get(&name).cloned()) else { continue };
         for (value, length) in values.iter_mut().zip(content) {
@@ -270,7 +270,7 @@ const COLUMNS: [&str; 13] = [
     "l0_corrected",
     "co_l0_corrected",
     "pmi",
-    "pmi_apart",
-    "pmi_token",
+    "pmi_blank",
+    "pmi_token_min",
     "random",
 ];

@@ -2,8 +2,8 @@
 //! definitions, each a pure function of unit vectors; what stands for a feature is chosen by [`crate::tops`].
 
 use crate::Result;
-use crate::mode::{IMAGE, TEXT};
-use crate::tops::{Place, RELEASE_TOP, TOP, TopTokens, Tops};
+use crate::definition::{IMAGE, TEXT};
+use crate::top_tokens::{RELEASE_TOP, TOP, TokenPosition, TopTokens, Tops};
 use rayon::prelude::*;
 use sae_core::store::Store;
 use serde::Serialize;
@@ -35,8 +35,8 @@ pub fn paper(text: &[&[f32]], image: &[&[f32]]) -> Option<f64> {
 /// The tokens that stand for a feature in the release: of its 30 strongest tokens of both modalities the 5 strongest of
 /// each. With fewer than 5 of one the feature counts as text, as image or as unclassified, and has no weight. The weight is
 /// then [`paper`]'s mean of 25 cosines.
-pub fn released(strongest: &[Place]) -> Option<[Vec<Place>; 2]> {
-    let of = |side: usize| -> Vec<Place> {
+pub fn released(strongest: &[TokenPosition]) -> Option<[Vec<TokenPosition>; 2]> {
+    let of = |side: usize| -> Vec<TokenPosition> {
         strongest.iter().take(RELEASE_TOP).filter(|p| p.side as usize == side).take(TOP).copied().collect()
     };
     let both = [of(TEXT), of(IMAGE)];
@@ -93,17 +93,18 @@ impl Weights {
     ///
     /// # Errors
     /// A shard that cannot be read.
-    pub fn of(tops: &TopTokens, store: &Store) -> Result<Self> {
-        let all = tops.of();
-        let published: Vec<[Vec<Place>; 2]> = all.iter().map(|t| t.paper.clone()).collect();
+    pub fn from_top_tokens(tops: &TopTokens, store: &Store) -> Result<Self> {
+        let all = tops.features();
+        let published: Vec<[Vec<TokenPosition>; 2]> = all.iter().map(|t| t.paper.clone()).collect();
         let paper_weights = with_states(store, &published, paper)?;
-        let groups: Vec<[Vec<Place>; 2]> = all.iter().map(|t| released(&t.release).unwrap_or_default()).collect();
+        let groups: Vec<[Vec<TokenPosition>; 2]> =
+            all.iter().map(|t| released(&t.release).unwrap_or_default()).collect();
         let release = with_states(store, &groups, paper)?;
         let baseline = tops.baseline();
-        let corrected_groups: Vec<[Vec<Place>; 2]> = all.iter().map(|t| t.corrected.clone()).collect();
+        let corrected_groups: Vec<[Vec<TokenPosition>; 2]> = all.iter().map(|t| t.corrected.clone()).collect();
         let of = |text: &[&[f32]], image: &[&[f32]]| baseline.and_then(|baseline| corrected(text, image, baseline));
         let corrected = with_states(store, &corrected_groups, of)?;
-        let both = |[text, image]: &[Vec<Place>; 2]| !text.is_empty() && !image.is_empty();
+        let both = |[text, image]: &[Vec<TokenPosition>; 2]| !text.is_empty() && !image.is_empty();
         let few = |has: &dyn Fn(&Tops) -> bool, got: &dyn Fn(usize) -> bool| {
             all.iter().enumerate().filter(|(k, t)| has(t) && !got(*k)).count() as u64
         };
@@ -125,7 +126,7 @@ impl Weights {
 /// What `of` makes of the unit hidden states of each group's text and image tokens.
 fn with_states<T: Send>(
     store: &Store,
-    groups: &[[Vec<Place>; 2]],
+    groups: &[[Vec<TokenPosition>; 2]],
     of: impl Fn(&[&[f32]], &[&[f32]]) -> Option<T> + Sync,
 ) -> Result<Vec<Option<T>>> {
     let width = store.manifest().d_in;
@@ -137,7 +138,7 @@ fn with_states<T: Send>(
         rows += groups[to - 1].iter().map(Vec::len).sum::<usize>();
         if next == usize::MAX || rows + next > room {
             let states = states(store, &groups[from..to])?;
-            let unit = |p: &Place| states[&(p.shard, p.row)].as_slice();
+            let unit = |p: &TokenPosition| states[&(p.shard, p.row)].as_slice();
             results.par_extend(groups[from..to].par_iter().map(|group| {
                 // Of the others no states were read.
                 if group.iter().any(Vec::is_empty) {
@@ -153,7 +154,7 @@ fn with_states<T: Send>(
 }
 
 /// Unit hidden states by shard and row, of the groups that have both text and image tokens.
-fn states(store: &Store, groups: &[[Vec<Place>; 2]]) -> Result<BTreeMap<(u32, u32), Vec<f32>>> {
+fn states(store: &Store, groups: &[[Vec<TokenPosition>; 2]]) -> Result<BTreeMap<(u32, u32), Vec<f32>>> {
     let whole = groups.iter().filter(|[text, image]| !text.is_empty() && !image.is_empty());
     let mut states: BTreeMap<(u32, u32), Vec<f32>> =
         whole.flatten().flatten().map(|p| ((p.shard, p.row), Vec::new())).collect();

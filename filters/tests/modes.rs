@@ -4,12 +4,12 @@
 #![allow(clippy::unwrap_used)] // a test that cannot go on fails
 
 use filters::PAPER_THRESHOLD;
-use filters::length::Usual;
-use filters::mode::Mode;
+use filters::definition::Definition;
+use filters::length::LengthModel;
 use filters::pmi::{self, Folds, Options, Set, Unit};
-use filters::pool::{Pool, Pooled, PooledSamples, Sides, Trace};
+use filters::pooling::{ActiveOn, PooledFeature, PooledSample, PooledStore, SamplePooler};
 use filters::scores::{self, co_l0_paper, cosine_paper, cosine_release, l0_paper, l0_release, score};
-use filters::tops::{Place, TopTokens};
+use filters::top_tokens::{TokenPosition, TopTokens};
 use filters::weights::{self, Weights as CrossModal};
 use proptest::prelude::*;
 use sae_core::analysis::pass::{self, Block, Observer};
@@ -160,8 +160,8 @@ fn plain_corrected(samples: &[Tokens], k: usize) -> Option<(f64, f64)> {
     }
     let variance = |own: &[Tok], of: &dyn Fn(&Tok) -> f64| {
         let means: Vec<f64> = own.iter().map(of).collect();
-        let centre = mean(&means).unwrap();
-        means.iter().map(|m| (m - centre).powi(2)).sum::<f64>() / ((means.len() - 1) * means.len()) as f64
+        let center = mean(&means).unwrap();
+        means.iter().map(|m| (m - center).powi(2)).sum::<f64>() / ((means.len() - 1) * means.len()) as f64
     };
     let se2 = variance(&text, &|t| mean(&cosines(&[*t], &image)).unwrap())
         + variance(&image, &|v| mean(&cosines(&text, &[*v])).unwrap());
@@ -170,16 +170,16 @@ fn plain_corrected(samples: &[Tokens], k: usize) -> Option<(f64, f64)> {
 }
 
 /// A pass with all observers, over the shards in some order on so many threads.
-fn passed(store: &Store, samples: usize, order: &[usize], threads: usize) -> (CrossModal, PooledSamples) {
+fn passed(store: &Store, samples: usize, order: &[usize], threads: usize) -> (CrossModal, PooledStore) {
     let folder = std::env::temp_dir();
     let mut tops = TopTokens::new(F, PAPER_THRESHOLD);
-    let mut pool = Pool::new(samples, F, PAPER_THRESHOLD, &folder).unwrap();
+    let mut pool = SamplePooler::new(samples, F, PAPER_THRESHOLD, &folder).unwrap();
     let pool_of_threads = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let device = burn::tensor::Device::flex();
     pool_of_threads.install(|| {
         let observers: &mut [&mut dyn Observer] = &mut [&mut tops, &mut pool];
         pass::run_over(store, order, &weights(), &device, observers, &mut |_| ()).unwrap();
-        (CrossModal::of(&tops, store).unwrap(), pool.finish().unwrap())
+        (CrossModal::from_top_tokens(&tops, store).unwrap(), pool.finish().unwrap())
     })
 }
 
@@ -218,7 +218,7 @@ proptest! {
     fn rankings_are_those_of_plain_loops(tokens in samples()) {
         let (_dir, store, samples) = store(&tokens);
         let (found, pooled) = passed(&store, samples.len(), &in_order(&store), 1);
-        let (scores, usual) = score(&samples, &pooled, &found, &Mode::ALL, None, 0).unwrap();
+        let (scores, usual) = score(&samples, &pooled, &found, &Definition::ALL, None, 0).unwrap();
         for (n, sample) in tokens.iter().enumerate() {
             let has = |image: bool, special: bool| sample.iter().any(|t| t.image == image && (special || !t.special));
             let both = has(false, true) && has(true, true);
@@ -260,7 +260,7 @@ proptest! {
         let (dir, store, samples) = store(&tokens);
         let files = |order: &[usize], threads: usize| {
             let (found, pooled) = passed(&store, samples.len(), order, threads);
-            let (mut table, _) = score(&samples, &pooled, &found, &Mode::ALL, None, 0).unwrap();
+            let (mut table, _) = score(&samples, &pooled, &found, &Definition::ALL, None, 0).unwrap();
             let options = Options { components: 2, ..Options::default() };
             let folds = Folds::fit(&[Set { samples: &samples, pooled: &pooled }], &samples, &options).ok();
             if let Some(folds) = &folds {
@@ -280,15 +280,15 @@ proptest! {
     }
 }
 
-fn trace(feature: u32, text: bool, image: bool) -> Trace {
-    let sides = Sides { text, image };
-    Trace { feature, paper: sides, release: sides, corrected: sides, ..Trace::default() }
+fn trace(feature: u32, text: bool, image: bool) -> PooledFeature {
+    let sides = ActiveOn { text, image };
+    PooledFeature { feature, paper: sides, release: sides, corrected: sides, ..PooledFeature::default() }
 }
 
 #[test]
 fn a_hand_worked_sample() {
     let features = vec![trace(0, true, true), trace(2, true, false), trace(5, false, true)];
-    let sample = Pooled { release_positions: 4, release_fires: 10, features, ..Pooled::default() };
+    let sample = PooledSample { release_positions: 4, release_fires: 10, features, ..PooledSample::default() };
     let weights = [Some(0.5), Some(9.0), None, None, None, Some(-0.125)];
     assert_eq!((l0_paper(&sample), co_l0_paper(&sample), cosine_paper(&sample, &weights)), (3.0, 1.0, 0.375));
     assert_eq!((l0_release(&sample), cosine_release(&sample, &weights)), (Some(2.5), 0.5));
@@ -305,7 +305,7 @@ fn hand_worked_weights() {
     let found = weights::corrected(&[x; 5], &images, 0.1).unwrap();
     assert!((found.weight - 0.5).abs() < 1e-12 && (found.se - (0.3f64 / 5.0).sqrt()).abs() < 1e-12);
     assert_eq!(weights::corrected(&[x; 4], &images, 0.1), None, "four are too few");
-    let place = |n: u32, side: u32| Place { z: 9.0 - n as f32, sample: n, position: 0, shard: 0, row: n, side };
+    let place = |n: u32, side: u32| TokenPosition { z: 9.0 - n as f32, sample: n, position: 0, shard: 0, row: n, side };
     let five = |images: u32| (0..30).map(|n| place(n, u32::from(n % 6 == 0 && n < 6 * images))).collect::<Vec<_>>();
     assert!(weights::released(&five(4)).is_none(), "four images among the thirty");
     let [text, image] = weights::released(&five(5)).unwrap();
@@ -332,7 +332,7 @@ fn rejected_answers_get_columns_of_their_own_and_a_margin() {
     assert_eq!(chosen.columns["pmi_rejected"], [Some(0.5), None, None]);
     assert_eq!(chosen.columns["pmi_margin"], [Some(2.5), None, None]);
     assert_eq!(chosen.names(), ["pmi", "random", "pmi_rejected", "pmi_margin"]);
-    let usual = Usual::of(&[(2.0, [3, 4])]).unwrap();
+    let usual = LengthModel::fit(&[(2.0, [3, 4])]).unwrap();
     assert_eq!(usual.adjust(2.0, [30, 4]), 0.0);
 }
 
@@ -345,27 +345,27 @@ fn a_sample_that_a_block_cuts_in_two_is_one() {
         role: vec![Role::User; 3],
         special: vec![false; 3],
     };
-    let mut pool = Pool::new(3, 2, PAPER_THRESHOLD, &std::env::temp_dir()).unwrap();
+    let mut pool = SamplePooler::new(3, 2, PAPER_THRESHOLD, &std::env::temp_dir()).unwrap();
     for (rows, dense) in [(0..1, vec![2.0, 0.0]), (1..3, vec![3.0, 1.0, 0.0, 2.0])] {
         let active = Sparse::from_dense(&dense, 2);
-        pool.see(&Block { tokens: &tokens, rows, shard: 0, hidden: &[], active: &active }).unwrap();
+        pool.observe(&Block { tokens: &tokens, rows, shard: 0, hidden: &[], active: &active }).unwrap();
     }
     let pooled = pool.finish().unwrap();
     let mut found = Vec::new();
     pooled
         .each(|n, sample| {
-            found.push((n, sample.positions, sample.active(Mode::Paper).collect::<Vec<_>>()));
+            found.push((n, sample.positions, sample.active(Definition::Paper).collect::<Vec<_>>()));
             Ok::<_, sae_core::Error>(())
         })
         .unwrap();
-    assert_eq!(found[0], (0, [1, 1], vec![(0, Sides { text: true, image: true })]));
-    assert_eq!(found[1], (1, [1, 0], vec![(1, Sides { text: true, image: false })]));
+    assert_eq!(found[0], (0, [1, 1], vec![(0, ActiveOn { text: true, image: true })]));
+    assert_eq!(found[1], (1, [1, 0], vec![(1, ActiveOn { text: true, image: false })]));
     assert_eq!(found[2], (2, [0, 0], vec![]), "a sample without positions");
 }
 
 /// 64 samples of two things each: an image position for each (features 0 to 3 and 4 to 7), a token for each (8 to 11 and
 /// 12 to 15). The second token of the first four is about another thing.
-fn things() -> (Vec<Sample>, PooledSamples) {
+fn things() -> (Vec<Sample>, PooledStore) {
     let samples: Vec<Sample> = (0..64)
         .map(|n| Sample {
             id: format!("{n}"),
@@ -376,7 +376,7 @@ fn things() -> (Vec<Sample>, PooledSamples) {
             meta: serde_json::Value::Null,
         })
         .collect();
-    let mut pool = Pool::new(samples.len(), 16, PAPER_THRESHOLD, &std::env::temp_dir()).unwrap().with_tokens();
+    let mut pool = SamplePooler::new(samples.len(), 16, PAPER_THRESHOLD, &std::env::temp_dir()).unwrap().with_tokens();
     for n in 0..samples.len() as u32 {
         let (first, second) = (n % 4, n / 4 % 4);
         let said = if n < 4 { (second + 1) % 4 } else { second };
@@ -392,7 +392,7 @@ fn things() -> (Vec<Sample>, PooledSamples) {
             special: vec![false, false, false, false, true],
         };
         let active = Sparse::from_dense(&dense, 16);
-        pool.see(&Block { tokens: &tokens, rows: 0..5, shard: 0, hidden: &[], active: &active }).unwrap();
+        pool.observe(&Block { tokens: &tokens, rows: 0..5, shard: 0, hidden: &[], active: &active }).unwrap();
     }
     (samples, pool.finish().unwrap())
 }
@@ -400,16 +400,16 @@ fn things() -> (Vec<Sample>, PooledSamples) {
 #[test]
 fn a_few_samples_are_too_few_whatever_their_tokens() {
     let (samples, pooled) = things();
-    let few = |n: usize, sample: &Pooled, _: &Pooled| (n < 12).then(|| sample.clone());
+    let few = |n: usize, sample: &PooledSample, _: &PooledSample| (n < 12).then(|| sample.clone());
     let pooled = pooled.select(&std::env::temp_dir(), few).unwrap();
     let options = Options { unit: Unit::Token, ..Options::default() };
     let said = Folds::fit(&[Set { samples: &samples, pooled: &pooled }], &[], &options).unwrap_err().to_string();
     assert!(said.contains("12 samples"), "{said}");
 }
 
-fn all(pooled: &PooledSamples) -> Vec<Pooled> {
+fn all(pooled: &PooledStore) -> Vec<PooledSample> {
     let mut found = Vec::new();
-    let see = |_, sample: &Pooled| {
+    let see = |_, sample: &PooledSample| {
         found.push(sample.clone());
         Ok::<_, sae_core::Error>(())
     };
@@ -434,7 +434,7 @@ fn the_token_that_does_not_belong_decides() {
             let [(feature, z)] = token[..] else { panic!("one feature a token") };
             let mut alone = sample.clone();
             alone.features.retain(|trace| trace.feature < 8);
-            alone.features.push(Trace { feature, max: [z, 0.0], ..Trace::default() });
+            alone.features.push(PooledFeature { feature, max: [z, 0.0], ..PooledFeature::default() });
             let [q, p] = fit.variables(&alone).unwrap();
             fit.score(&q, &p)
         });

@@ -1,7 +1,7 @@
 //! The harvest itself: rows become samples, samples parts, parts go through the model in batches and into the store. What a part holds depends on the data alone, so that an interrupted harvest goes on with the same bytes.
 
 use crate::checkpoint::{Answers, Checkpoint, Prepared, Templating, fingerprint};
-use crate::data::{Alteration, ImageSizes, Mapping, Notes, Row, Rows, Source, altered};
+use crate::data::{Corruption, ImageSizes, Mapping, Notes, Row, Rows, Source, altered};
 use crate::model::{Compute, Input, Model, check_layers};
 use crate::{Error, Result, Shard};
 use burn::tensor::DType;
@@ -70,7 +70,7 @@ pub struct Plan {
     /// Whether images behind links are fetched.
     pub fetch_images: bool,
     /// What is done to rows before the model reads them; usually nothing.
-    pub alterations: Vec<Alteration>,
+    pub alterations: Vec<Corruption>,
     /// Sizes of the images, where a first pass found them: white images are made without reading a file, and rows that the
     /// first pass skipped are skipped again ([`Plan::blank`]).
     pub image_sizes: Option<Arc<ImageSizes>>,
@@ -127,7 +127,7 @@ impl Plan {
     #[must_use]
     pub fn blank(&self, samples: &[Sample]) -> Self {
         let mut plan = self.clone();
-        plan.alterations.push(Alteration::BLANK);
+        plan.alterations.push(Corruption::BLANK);
         plan.image_sizes = Some(Arc::new(ImageSizes::new(samples)));
         plan
     }
@@ -180,7 +180,7 @@ impl Plan {
 
 /// How far a harvest is. Counts include what an interrupted harvest had stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct CaptureProgress {
     /// Rows of the data that are done with.
     pub source_rows: u64,
     /// Samples that went through the model.
@@ -196,7 +196,7 @@ pub struct Progress {
 /// # Errors
 /// The plan does not fit the checkpoint (nothing has been written then), a file cannot be read, the disk is full. Rows
 /// that cannot be used stop nothing: they are listed in what is returned.
-pub fn harvest(plan: &Plan, run: &Run, progress: &mut dyn FnMut(&Progress)) -> Result<StoreRecord> {
+pub fn harvest(plan: &Plan, run: &Run, progress: &mut dyn FnMut(&CaptureProgress)) -> Result<StoreRecord> {
     let mut plan = plan.clone();
     plan.layers.sort_unstable();
     plan.layers.dedup();
@@ -233,7 +233,7 @@ pub fn harvest(plan: &Plan, run: &Run, progress: &mut dyn FnMut(&Progress)) -> R
     }
     let model = checkpoint.load(Some(last), &Compute::on(&device, plan.dtype.into()))?;
     let stored = writer.progress();
-    let mut so_far = Progress {
+    let mut so_far = CaptureProgress {
         source_rows: stored.source_rows,
         samples: stored.samples,
         positions: stored.rows,

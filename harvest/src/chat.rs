@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A piece of a question.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Part {
+pub enum MessagePart {
     /// Words.
     Text(String),
     /// The bytes of a PNG.
@@ -87,7 +87,7 @@ impl Chat {
     ///
     /// # Errors
     /// The endpoint cannot be reached, refuses, or is still busy after some tries, or its answer is none.
-    pub fn ask(&mut self, question: &[Part]) -> Result<Answer> {
+    pub fn ask(&mut self, question: &[MessagePart]) -> Result<Answer> {
         let content: Vec<Value> = question.iter().map(part).collect();
         let body = json!({ "model": self.model, "messages": [{ "role": "user", "content": content }] }).to_string();
         let mut wait = Duration::from_secs(2);
@@ -143,10 +143,10 @@ enum Reply {
     Busy { after: Option<Duration>, said: String },
 }
 
-fn part(part: &Part) -> Value {
+fn part(part: &MessagePart) -> Value {
     match part {
-        Part::Text(text) => json!({ "type": "text", "text": text }),
-        Part::Png(bytes) => {
+        MessagePart::Text(text) => json!({ "type": "text", "text": text }),
+        MessagePart::Png(bytes) => {
             let url = format!("data:image/png;base64,{}", STANDARD.encode(bytes));
             json!({ "type": "image_url", "image_url": { "url": url } })
         }

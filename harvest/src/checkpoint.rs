@@ -324,11 +324,11 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Pair, Part};
+    use crate::data::{Pair, TurnPart};
     use serde_json::Value;
 
     fn record(pair: Option<Pair>) -> Record {
-        let question = Turn { role: Role::User, parts: vec![Part::Image(0), Part::Text("q".into())] };
+        let question = Turn { role: Role::User, parts: vec![TurnPart::Image(0), TurnPart::Text("q".into())] };
         Record { turns: vec![question], pair, verbatim: None, images: Vec::new(), meta: Value::Null }
     }
 

@@ -8,9 +8,9 @@
 //! tar, folder            pixels: file ▶ Pillow's resize   ▶ decoder blocks  and tables
 //! ```
 //!
-//! [`harvest`] runs all of it by a [`Plan`]; [`Live`] serves hidden states without storing them; a [`Predictor`] goes
-//! on behind a block with other hidden states; a [`Probe`] does so with one text of a person's own; a [`Lens`] tells what
-//! words a direction raises. [`Checkpoint`] opens the parts of a Hugging Face folder and makes samples
+//! [`harvest`] runs all of it by a [`Plan`]; [`OnlineActivations`] serves hidden states without storing them; a [`SpliceRunner`] goes
+//! on behind a block with other hidden states; a [`Playground`] does so with one text of a person's own; a [`LogitLens`] tells what
+//! tokens a direction promotes. [`Checkpoint`] opens the parts of a Hugging Face folder and makes samples
 //! of rows; [`model`] computes; [`data`] reads. What goes in and comes out equals `transformers` 5.23 with Pillow 13 as
 //! the image backend: token ids exactly, pixel values exactly, hidden states to 1e-4.
 //!
@@ -33,30 +33,30 @@ mod import;
 mod ipc;
 mod jinja;
 pub mod kernel;
-mod lens;
-mod live;
+mod logit_lens;
 pub mod model;
 mod net;
-mod outlook;
+mod online;
 pub mod pixels;
+mod playground;
 mod precedence;
-mod predict;
-mod probe;
+mod preview;
 pub mod prompt;
 pub mod resample;
+mod sample_capture;
 mod shard;
+mod splice;
 pub mod template;
 mod tokenizer;
-mod visit;
 
-pub use capture::{ComputeDtype, Plan, Progress, harvest};
+pub use capture::{CaptureProgress, ComputeDtype, Plan, harvest};
 pub use checkpoint::{Answers, Checkpoint, Prepared, Templating};
 pub use error::{Error, Result};
-pub use import::{CacheFormat, Import, ImportOutlook};
-pub use lens::Lens;
-pub use live::Live;
-pub use outlook::Outlook;
-pub use predict::{Predicted, Predictor, Replace};
-pub use probe::{Continuation, Next, Probe};
+pub use import::{CacheFormat, Import, ImportPreview};
+pub use logit_lens::LogitLens;
+pub use online::OnlineActivations;
+pub use playground::{Continuation, Next, Playground};
+pub use preview::Preview;
+pub use sample_capture::{CapturedSample, for_each_sample};
 pub use shard::Shard;
-pub use visit::{Visited, visit};
+pub use splice::{Intervention, Predicted, SpliceRunner};

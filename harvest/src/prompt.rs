@@ -2,9 +2,9 @@
 //! expanded in the text, one pass of the tokenizer. Knows for every token who speaks and what text it stands for; knows
 //! nothing of pixels.
 
-use crate::data::{Part, Turn};
+use crate::data::{Turn, TurnPart};
 use crate::model::VisionConfig;
-use crate::model::config::Framing;
+use crate::model::config::ImageTokens;
 use crate::template::Template;
 use crate::tokenizer::{self, Named};
 use crate::{Error, Result, alphabet};
@@ -78,7 +78,7 @@ impl Prompter {
         let mut special: BTreeSet<u32> = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
         special.extend(placeholder.iter().flat_map(|p| p.around));
         let separator = match vision.map(|vision| vision.framing) {
-            Some(Framing::Chameleon) => (named("sep_token").unwrap_or_else(|| "<reserved08706>".into()), true),
+            Some(ImageTokens::Chameleon) => (named("sep_token").unwrap_or_else(|| "<reserved08706>".into()), true),
             _ => ("\n".into(), false),
         };
         Ok(Self {
@@ -177,8 +177,8 @@ impl Prompter {
             for part in &turn.parts {
                 let start = text.len();
                 match part {
-                    Part::Image(_) => text.push_str(self.placeholder.as_ref().map_or("", |p| &p.mark)),
-                    Part::Text(part) => text.push_str(part),
+                    TurnPart::Image(_) => text.push_str(self.placeholder.as_ref().map_or("", |p| &p.mark)),
+                    TurnPart::Text(part) => text.push_str(part),
                 }
                 spans.push((start..text.len(), turn.role));
             }
@@ -255,13 +255,13 @@ fn placeholder(tokenizer: &Tokenizer, vision: &VisionConfig) -> Result<Placehold
     let bare =
         Placeholder { id, mark: token.clone(), token, before: String::new(), after: String::new(), around: [id; 2] };
     Ok(match vision.framing {
-        Framing::Bare => bare,
-        Framing::Gemma { begin, end } => {
+        ImageTokens::Bare => bare,
+        ImageTokens::Gemma { begin, end } => {
             let mark = name("begin-of-image", begin)?;
             let (before, after) = (format!("\n\n{mark}"), format!("{}\n\n", name("end-of-image", end)?));
             Placeholder { mark, before, after, around: [begin, end], ..bare }
         }
-        Framing::Chameleon => {
+        ImageTokens::Chameleon => {
             let id = |token: &str| tokenizer.token_to_id(token).ok_or_else(|| format!("there is no token {token}"));
             let [before, after] = ["<racm3:break>", "<eoss>"];
             Placeholder { around: [id(before)?, id(after)?], before: before.into(), after: after.into(), ..bare }

@@ -1,7 +1,7 @@
 //! A job's share of the data: which rows the machine with a given number captures. Reads nothing.
 
 use crate::{Error, Result};
-use sae_core::store::Slice;
+use sae_core::store::JobShard;
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -43,8 +43,8 @@ impl Shard {
     }
 
     /// How the store calls it, if it begins at `first_row`.
-    pub(crate) fn slice(self, first_row: u64) -> Slice {
-        Slice { shard: self.number, of: self.of, first_row }
+    pub(crate) fn slice(self, first_row: u64) -> JobShard {
+        JobShard { shard: self.number, of: self.of, first_row }
     }
 
     /// Whether no other comes behind it.

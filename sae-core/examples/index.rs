@@ -1,5 +1,5 @@
 //! What a feature index costs, on made-up activations: `index FEATURES TOKENS K [D_IN]`. Time to count, to find what fires
-//! together, to find neighbours (of directions `D_IN` wide, 64 if left out), to write; size; peak memory; time to open it and
+//! together, to find neighbors (of directions `D_IN` wide, 64 if left out), to write; size; peak memory; time to open it and
 //! to look one feature up. Features are drawn with probabilities that fall as 1 over their number. The encoder's product is
 //! left out: `sae bench score` measures it.
 
@@ -69,7 +69,7 @@ fn count(d_sae: usize, tokens: usize, k: usize) -> (Indexer, f64) {
         };
         let block = Block { tokens: &tokens, rows: 0..rows.len(), shard: 0, hidden: &[], active: &active };
         let start = Instant::now();
-        indexer.see(&block).unwrap();
+        indexer.observe(&block).unwrap();
         seconds += start.elapsed().as_secs_f64();
     }
     (indexer, seconds)
@@ -87,9 +87,9 @@ fn main() {
     let mut draw = Draw(2);
     let w_dec = (0..d_sae * d_in).map(|_| draw.next() as f32 - 0.5).collect();
     let weights = Weights { d_in, d_sae, w_dec, ..Weights::default() };
-    let neighbours = timed("neighbours", || index::neighbours(&weights));
-    timed("writing", || write(&dir, d_sae, &indexer, &coactive, &neighbours));
-    drop((indexer, coactive, neighbours, weights));
+    let neighbors = timed("neighbors", || index::neighbors(&weights));
+    timed("writing", || write(&dir, d_sae, &indexer, &coactive, &neighbors));
+    drop((indexer, coactive, neighbors, weights));
     let mut total = 0;
     for entry in std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap()) {
         let bytes = entry.metadata().unwrap().len();
@@ -103,7 +103,7 @@ fn main() {
             let feature = (draw.next() * d_sae as f64) as u32;
             let start = Instant::now();
             index.examples(feature).unwrap();
-            index.neighbours(feature).unwrap();
+            index.neighbors(feature).unwrap();
             index.histogram(feature).unwrap();
             index.coactive(feature).unwrap();
             index.logits(feature).unwrap();
@@ -118,22 +118,16 @@ fn main() {
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
-fn write(
-    dir: &Path,
-    d_sae: usize,
-    indexer: &Indexer,
-    coactive: &[Vec<Coactive>],
-    neighbours: &[Vec<index::Neighbour>],
-) {
+fn write(dir: &Path, d_sae: usize, indexer: &Indexer, coactive: &[Vec<Coactive>], neighbors: &[Vec<index::Neighbor>]) {
     let at = |name: &str| dir.join(name);
     index::write_examples(&at("examples.parquet"), indexer).unwrap();
-    index::write_neighbours(&at("neighbours.parquet"), neighbours).unwrap();
+    index::write_neighbors(&at("neighbors.parquet"), neighbors).unwrap();
     index::write_lists(&at(Bin::FILE), d_sae, |k| indexer.histograms[k].bins().collect()).unwrap();
     index::write_lists(&at(Coactive::FILE), d_sae, |k| coactive[k].clone()).unwrap();
     let word = |k: usize, n: usize| {
         let mut draw = Draw((k * 32 + n) as u64);
         let token_id = (draw.next() * 128_000.0) as u32;
-        Word { raised: n < index::WORDS, token_id, piece: format!(" word{token_id}"), logit: draw.next() as f32 }
+        Word { promoted: n < index::WORDS, token_id, piece: format!(" word{token_id}"), logit: draw.next() as f32 }
     };
     index::write_lists(&at(Word::FILE), d_sae, |k| (0..2 * index::WORDS).map(|n| word(k, n)).collect()).unwrap();
     let rows: Vec<_> = (0..d_sae).map(|k| FeatureRow::counted(indexer, k)).collect();

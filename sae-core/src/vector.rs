@@ -60,7 +60,7 @@ pub fn dots<const N: usize>(x: &[f32], ys: [&[f32]; N]) -> [f32; N] {
 
 /// `sum_i x_i^2`
 #[inline(always)]
-pub fn squares(x: &[f32]) -> f32 {
+pub fn norm_sq(x: &[f32]) -> f32 {
     dot(x, x)
 }
 
@@ -85,7 +85,7 @@ fn axpys<const N: usize>(a: [f32; N], xs: [&[f32]; N], y: &mut [f32]) {
 
 /// Adds every vector times its number to `y`, in order.
 #[inline(always)]
-pub fn combine<'a>(mut terms: impl Iterator<Item = (f32, &'a [f32])>, y: &mut [f32]) {
+pub fn add_weighted<'a>(mut terms: impl Iterator<Item = (f32, &'a [f32])>, y: &mut [f32]) {
     while let Some((a, x)) = terms.next() {
         match (terms.next(), terms.next(), terms.next()) {
             (Some((b, v)), Some((c, w)), Some((d, z))) => axpys([a, b, c, d], [x, v, w, z], y),
@@ -119,7 +119,7 @@ mod tests {
             // Several at once are what one after the other would be.
             let terms: Vec<(f32, &[f32])> = (0..x.len() % 7).map(|n| (n as f32 - 2.5, if n % 2 == 0 { &x[..] } else { &y[..] })).collect();
             let (mut together, mut apart) = (y.clone(), y.clone());
-            combine(terms.iter().copied(), &mut together);
+            add_weighted(terms.iter().copied(), &mut together);
             terms.iter().for_each(|(a, x)| axpy(*a, x, &mut apart));
             prop_assert_eq!(together, apart);
         }

@@ -12,7 +12,7 @@ use egui_kittest::Harness;
 use sae_gui::state::Link;
 use sae_gui::state::field::Field;
 use sae_gui::state::list::FeatureList;
-use sae_gui::state::place::{Page, Place};
+use sae_gui::state::location::{Location, Page};
 use sae_gui::view::{App, Options};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ fn main() {
     let (_dir, run) = fixture::run_of(features, features);
     let begun = Instant::now();
     let options = Options {
-        link: Some(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(2)), ..Link::default() }),
+        link: Some(Link { run: run.root().into(), sae: None, place: Some(Location::Feature(2)), ..Link::default() }),
         ..Options::default()
     };
     let builder = Harness::builder().with_size([1360.0, 860.0]);
@@ -54,7 +54,7 @@ fn main() {
     });
     for (page, what) in [(Page::Sample, "sample"), (Page::Filter, "filter"), (Page::Run, "run"), (Page::Try, "try it")]
     {
-        app.state_mut().session_mut().go(Place::Page(page), sae_gui::state::history::Way::Chosen);
+        app.state_mut().session_mut().go(Location::Page(page), sae_gui::state::history::Way::Chosen);
         settle(&mut app);
         measure(&mut app, &format!("page {what}, pointing"), |n| {
             vec![Event::PointerMoved(egui::pos2(100.0 + 3.0 * n as f32, 400.0))]

@@ -28,13 +28,13 @@ struct Args {
     /// Size of the window
     #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "1360x860", value_parser = size)]
     size: [f32; 2],
-    /// Colours
-    #[arg(long, value_enum, default_value_t = Colours::System)]
-    theme: Colours,
+    /// Colors
+    #[arg(long, value_enum, default_value_t = Colors::System)]
+    theme: Colors,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Colours {
+enum Colors {
     /// As the system says
     System,
     /// Dark on light
@@ -72,9 +72,9 @@ fn run(args: Args) -> anyhow::Result<()> {
         link,
         data: args.data,
         theme: match args.theme {
-            Colours::System => None,
-            Colours::Light => Some(session::Theme::Light),
-            Colours::Dark => Some(session::Theme::Dark),
+            Colors::System => None,
+            Colors::Light => Some(session::Theme::Light),
+            Colors::Dark => Some(session::Theme::Dark),
         },
         system_fonts: true,
         // A picture for a document is nothing that a person has looked at.

@@ -8,7 +8,7 @@ use sae_core::Run;
 use sae_core::analysis::labels::Labels;
 use sae_gui::state::Link;
 use sae_gui::state::job::State;
-use sae_gui::state::place::{Page, Place};
+use sae_gui::state::location::{Location, Page};
 use sae_gui::view::{App, Options};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -96,8 +96,12 @@ fn a_run_is_listed_searched_sorted_and_its_features_open() {
 #[test]
 fn keys_walk_the_table_and_lead_back() {
     let (_dir, run) = fixture::run(64);
-    let mut app =
-        open(Link { run: run.root().into(), sae: Some(SAE.into()), place: Some(Place::Feature(8)), ..Link::default() });
+    let mut app = open(Link {
+        run: run.root().into(),
+        sae: Some(SAE.into()),
+        place: Some(Location::Feature(8)),
+        ..Link::default()
+    });
     assert_eq!(current(&app), Some(8));
     app.key_press(Key::J);
     app.run_steps(2);
@@ -109,7 +113,7 @@ fn keys_walk_the_table_and_lead_back() {
     app.key_press_modifiers(Modifiers::COMMAND, Key::L);
     app.run_steps(2);
     app.get_by_label("Link copied.");
-    let link = Link { run: run.root().into(), sae: None, place: Some(Place::Feature(8)), ..Link::default() };
+    let link = Link { run: run.root().into(), sae: None, place: Some(Location::Feature(8)), ..Link::default() };
     assert_eq!(app.state().session().link(), Some(link));
 
     settle(&mut app);
@@ -171,17 +175,17 @@ fn what_cannot_be_opened_is_a_sentence_in_the_window() {
     let app = open_folder(run.root());
     app.get_by_label("16 features");
     app.get_by_label_contains("The index has no examples yet");
-    fixture::truncate(&folder.join("neighbours.parquet"));
-    open_folder(run.root()).get_by_label_contains("neighbours.parquet");
+    fixture::truncate(&folder.join("neighbors.parquet"));
+    open_folder(run.root()).get_by_label_contains("neighbors.parquet");
     fixture::truncate(&folder.join("features.parquet"));
     open_folder(run.root()).get_by_label_contains("features.parquet");
     std::fs::remove_file(folder.join("features.parquet")).unwrap();
     open_folder(run.root()).get_by_label_contains("is not finished");
-    std::fs::remove_dir_all(run.sae(SAE)).unwrap();
+    std::fs::remove_dir_all(run.sae_dir(SAE)).unwrap();
     open_folder(run.root()).get_by_label_contains("no autoencoder yet");
-    std::fs::create_dir_all(run.sae(SAE)).unwrap();
+    std::fs::create_dir_all(run.sae_dir(SAE)).unwrap();
     open_folder(run.root()).get_by_label_contains("is not finished");
-    std::fs::write(run.root().join("run.json"), "{\"schema_version\": 2").unwrap();
+    std::fs::write(run.root().join("run.json"), "{\"schema_version\": 3").unwrap();
     open_folder(run.root()).get_by_label_contains("run.json");
 }
 
@@ -190,7 +194,8 @@ fn damaged_samples_leave_the_rest_usable() {
     let (dir, run) = fixture::run(16);
     std::fs::remove_dir_all(dir.path().join("data")).unwrap();
     fixture::truncate(&run.tokens(1));
-    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(2)), ..Link::default() });
+    let mut app =
+        open(Link { run: run.root().into(), sae: None, place: Some(Location::Feature(2)), ..Link::default() });
     app.get_by_label("Feature 2");
     std::fs::remove_file(run.samples()).unwrap();
     app.key_press(Key::F5);
@@ -240,7 +245,8 @@ fn write_label(app: &mut Harness<'static, App>, text: &str) {
 #[test]
 fn a_label_is_written_found_undone_and_made_again() {
     let (_dir, run) = fixture::run(64);
-    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(6)), ..Link::default() });
+    let mut app =
+        open(Link { run: run.root().into(), sae: None, place: Some(Location::Feature(6)), ..Link::default() });
     write_label(&mut app, "red ring");
     assert_eq!(label_on_disk(&run, 6).as_deref(), Some("red ring"));
     search(&mut app, "label:\"red r\"");
@@ -263,7 +269,8 @@ fn a_label_is_written_found_undone_and_made_again() {
 #[test]
 fn what_is_typed_is_written_when_the_window_closes() {
     let (_dir, run) = fixture::run(16);
-    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(2)), ..Link::default() });
+    let mut app =
+        open(Link { run: run.root().into(), sae: None, place: Some(Location::Feature(2)), ..Link::default() });
     app.get_by_label("Notes").focus();
     app.run_steps(2);
     app.get_by_label("Notes").type_text("half a tho");
@@ -277,7 +284,8 @@ fn what_is_typed_is_written_when_the_window_closes() {
 fn labels_made_nonsense_by_hand_are_said_kept_aside_and_no_label_is_lost() {
     let (_dir, run) = fixture::run(16);
     std::fs::write(run.labels(), "{ \"schema_version\": 1, \"saes\": [").unwrap();
-    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(2)), ..Link::default() });
+    let mut app =
+        open(Link { run: run.root().into(), sae: None, place: Some(Location::Feature(2)), ..Link::default() });
     app.get_by_label_contains("The labels cannot be read");
     app.get_by_label("Feature 2");
     write_label(&mut app, "first");
@@ -370,7 +378,8 @@ fn the_palette_finds_features_commands_and_pages() {
 #[test]
 fn what_is_pointed_at_in_one_place_is_marked_in_the_others() {
     let (_dir, run) = fixture::run(64);
-    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(6)), ..Link::default() });
+    let mut app =
+        open(Link { run: run.root().into(), sae: None, place: Some(Location::Feature(6)), ..Link::default() });
     let pointed = |app: &Harness<'static, App>| app.state().session().run().unwrap().pointing.feature();
     let row = app.get_by_label("feature 10").rect().center();
     app.event(Event::PointerMoved(row));
@@ -392,8 +401,9 @@ fn what_is_pointed_at_in_one_place_is_marked_in_the_others() {
 #[test]
 fn an_example_leads_to_its_sample_and_a_patch_to_its_features() {
     let (_dir, run) = fixture::run(64);
-    fixture::apart(&run);
-    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Feature(6)), ..Link::default() });
+    fixture::blank(&run);
+    let mut app =
+        open(Link { run: run.root().into(), sae: None, place: Some(Location::Feature(6)), ..Link::default() });
     let example = app.query_all_by_label_contains("sample ").find(|n| n.accesskit_node().role() == Role::Figure);
     example.unwrap().click();
     app.run_steps(2);
@@ -409,7 +419,7 @@ fn an_example_leads_to_its_sample_and_a_patch_to_its_features() {
     app.get_by_label("Strongest features of the selected token");
     app.get_by_label_contains("What carries cosine_paper");
     app.get_by_label("What carries pmi");
-    app.get_by_label("What carries pmi_apart");
+    app.get_by_label("What carries pmi_blank");
     app.key_press(Key::J);
     app.run_steps(2);
     settle(&mut app);
@@ -419,12 +429,12 @@ fn an_example_leads_to_its_sample_and_a_patch_to_its_features() {
 #[test]
 fn texts_apart_that_cannot_be_read_cost_their_own_score_alone() {
     let (_dir, run) = fixture::run(64);
-    fixture::apart(&run);
-    std::fs::remove_file(run.root().join("apart/activations/layers.2/manifest.json")).unwrap();
-    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Sample(3)), ..Link::default() });
+    fixture::blank(&run);
+    std::fs::remove_file(run.root().join("blank/activations/layers.2/manifest.json")).unwrap();
+    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Location::Sample(3)), ..Link::default() });
     app.get_by_label("Strongest features of the sample");
     app.get_by_label("What carries pmi");
-    app.get_by_label("What carries pmi_apart");
+    app.get_by_label("What carries pmi_blank");
     app.get_by_label_contains("no finished activations of layers.2");
     settle(&mut app);
 }
@@ -433,7 +443,7 @@ fn texts_apart_that_cannot_be_read_cost_their_own_score_alone() {
 fn a_threshold_is_moved_and_both_sides_are_shown() {
     let (_dir, run) = fixture::run(16);
     let mut app =
-        open(Link { run: run.root().into(), sae: None, place: Some(Place::Page(Page::Filter)), ..Link::default() });
+        open(Link { run: run.root().into(), sae: None, place: Some(Location::Page(Page::Filter)), ..Link::default() });
     app.get_by_label_contains("12 of 24 samples stay");
     let histogram = app.get_by_label("Histogram of scores").rect();
     let pos = histogram.left_center() + egui::vec2(0.75 * histogram.width(), 0.0);
@@ -450,7 +460,7 @@ fn a_threshold_is_moved_and_both_sides_are_shown() {
 fn the_run_tells_how_it_came_about() {
     let (_dir, run) = fixture::run(16);
     let mut app =
-        open(Link { run: run.root().into(), sae: None, place: Some(Place::Page(Page::Run)), ..Link::default() });
+        open(Link { run: run.root().into(), sae: None, place: Some(Location::Page(Page::Run)), ..Link::default() });
     app.get_by_label("How it came about");
     app.get_by_label("harvest");
     app.get_by_label("Nothing was evaluated yet.");
@@ -469,7 +479,7 @@ fn a_text_in_a_link_runs_the_model_and_a_model_that_is_gone_is_a_sentence() {
     let (_dir, run) = fixture::run(16);
     let link = Link {
         run: run.root().into(),
-        place: Some(Place::Page(Page::Try)),
+        place: Some(Location::Page(Page::Try)),
         text: Some("a red ring".into()),
         set: vec![2],
         ..Link::default()
@@ -488,7 +498,7 @@ fn a_text_of_ones_own_shows_its_features_and_what_setting_one_changes() {
     fixture::of_the_demo_model(&run, &assets.join("demo-mllm"));
     let link = Link {
         run: run.root().into(),
-        place: Some(Place::Page(Page::Try)),
+        place: Some(Location::Page(Page::Try)),
         text: Some("What is in the picture?".into()),
         set: vec![2],
         ..Link::default()
@@ -510,7 +520,7 @@ fn a_text_of_ones_own_shows_its_features_and_what_setting_one_changes() {
 #[test]
 fn a_set_is_written_by_the_command_and_its_failure_is_told() {
     let (dir, run) = fixture::run(16);
-    let mut app = open(Link { run: run.root().into(), place: Some(Place::Page(Page::Filter)), ..Link::default() });
+    let mut app = open(Link { run: run.root().into(), place: Some(Location::Page(Page::Filter)), ..Link::default() });
     app.get_by_label("Write 12 samples").click();
     app.run_steps(2);
     settle(&mut app);
@@ -540,10 +550,10 @@ fn a_set_is_written_by_the_command_and_its_failure_is_told() {
 fn pages_without_their_tables_say_how_to_make_them() {
     let (_dir, run) = fixture::run(16);
     std::fs::remove_file(run.scores(SAE)).unwrap();
-    std::fs::remove_dir_all(run.sae(SAE)).unwrap();
-    open(Link { run: run.root().into(), sae: None, place: Some(Place::Page(Page::Filter)), ..Link::default() })
+    std::fs::remove_dir_all(run.sae_dir(SAE)).unwrap();
+    open(Link { run: run.root().into(), sae: None, place: Some(Location::Page(Page::Filter)), ..Link::default() })
         .get_by_label_contains("sae score");
-    let app = open(Link { run: run.root().into(), sae: None, place: Some(Place::Sample(3)), ..Link::default() });
+    let app = open(Link { run: run.root().into(), sae: None, place: Some(Location::Sample(3)), ..Link::default() });
     app.get_by_label("Sample 3");
     app.get_all_by_label_contains("saes/base").next().unwrap();
 }

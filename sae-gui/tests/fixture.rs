@@ -1,10 +1,10 @@
 //! A small run on disk, made with the core's own writers: painted pictures, captions, features that fire on both.
 
-use filters::pmi::{APART, Chosen, Fit, Folds, Options};
+use filters::pmi::{BLANK_DIR, Chosen, Fit, Folds, Options};
 use filters::scores::{Row, Scores};
 use image::{Rgb, RgbImage};
 use sae_core::analysis::index::{
-    Example, FeatureRow, Indexer, Neighbour, write_examples, write_features, write_neighbours,
+    Example, FeatureRow, Indexer, Neighbor, write_examples, write_features, write_neighbors,
 };
 use sae_core::analysis::labels::{Change, Entry, Labels};
 use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
@@ -26,7 +26,7 @@ const SIDE: u32 = 6;
 const WORDS: u32 = 1 + SIDE * SIDE;
 
 const SHAPES: [&str; 3] = ["circle", "square", "ring"];
-const COLOURS: [(&str, [u8; 3]); 4] =
+const COLORS: [(&str, [u8; 3]); 4] =
     [("red", [214, 62, 58]), ("green", [56, 158, 84]), ("blue", [52, 104, 206]), ("yellow", [240, 196, 52])];
 
 /// Name of the autoencoder.
@@ -52,23 +52,23 @@ pub fn run_of(features: usize, shown: usize) -> (TempDir, Run) {
 }
 
 fn words(n: u32) -> Vec<String> {
-    let (colour, shape) = (COLOURS[n as usize % 4].0, SHAPES[n as usize % 3]);
-    let caption = format!("a {colour} {shape} on a pale ground, picture {n} of the series");
+    let (color, shape) = (COLORS[n as usize % 4].0, SHAPES[n as usize % 3]);
+    let caption = format!("a {color} {shape} on a pale ground, picture {n} of the series");
     caption.split_inclusive(' ').map(str::to_owned).collect()
 }
 
 fn paint(n: u32) -> RgbImage {
-    let (colour, shape) = (COLOURS[n as usize % 4].1, n % 3);
-    let centre = (60.0 + 9.0 * (n % 8) as f32, 70.0 + 7.0 * (n % 6) as f32);
+    let (color, shape) = (COLORS[n as usize % 4].1, n % 3);
+    let center = (60.0 + 9.0 * (n % 8) as f32, 70.0 + 7.0 * (n % 6) as f32);
     RgbImage::from_fn(192, 192, |x, y| {
-        let (dx, dy) = (x as f32 - centre.0, y as f32 - centre.1);
+        let (dx, dy) = (x as f32 - center.0, y as f32 - center.1);
         let inside = match shape {
             0 => dx.hypot(dy) < 40.0,
             1 => dx.abs().max(dy.abs()) < 36.0,
             _ => (26.0..44.0).contains(&dx.hypot(dy)),
         };
         let shade = 226 + (x / 12 + y / 16) as u8 % 24;
-        Rgb(if inside { colour } else { [shade, shade, shade.saturating_add(5)] })
+        Rgb(if inside { color } else { [shade, shade, shade.saturating_add(5)] })
     })
 }
 
@@ -184,11 +184,11 @@ fn index(run: &Run, features: usize, shown: usize) {
     };
     let near = |feature: usize| {
         let others = (1..=6).map(|by| (feature + 2 * by) % features).filter(|other| *other != feature);
-        others.zip(1..).map(|(other, n)| Neighbour { feature: other as u32, cosine: 0.95 - 0.07 * n as f32 }).collect()
+        others.zip(1..).map(|(other, n)| Neighbor { feature: other as u32, cosine: 0.95 - 0.07 * n as f32 }).collect()
     };
     let folder = run.features(SAE);
     write_examples(&folder.join("examples.parquet"), &index).unwrap();
-    write_neighbours(&folder.join("neighbours.parquet"), &(0..features).map(near).collect::<Vec<_>>()).unwrap();
+    write_neighbors(&folder.join("neighbors.parquet"), &(0..features).map(near).collect::<Vec<_>>()).unwrap();
     write_features(&folder.join("features.parquet"), &(0..features).map(row).collect::<Vec<_>>()).unwrap();
 }
 
@@ -209,15 +209,15 @@ fn autoencoder(run: &Run, features: usize) {
     };
     let origin = Origin { hook: "layers.2".into(), layer: 2, ..Origin::default() };
     let saved = Saved { architecture: Architecture::Relu, weights, origin };
-    formats::create(Format::SaeLens, &run.sae(SAE), &saved).unwrap();
+    formats::create(Format::SaeLens, &run.sae_dir(SAE), &saved).unwrap();
 }
 
 /// Makes the run one of a checkpoint: the autoencoder reads its width behind block 4.
 pub fn of_the_demo_model(run: &Run, folder: &Path) {
-    let mut entry: serde_json::Value = run.noted("harvest").unwrap().unwrap();
+    let mut entry: serde_json::Value = run.read_step("harvest").unwrap().unwrap();
     entry["arguments"]["model_folder"] = folder.display().to_string().into();
-    run.note("harvest", &entry).unwrap();
-    fs::remove_dir_all(run.sae(SAE)).unwrap();
+    run.write_step("harvest", &entry).unwrap();
+    fs::remove_dir_all(run.sae_dir(SAE)).unwrap();
     let (d_in, d_sae) = (256, 16);
     let axis = |k: usize| (0..d_in).map(move |d| if d % d_sae == k { 1.0 } else { 0.0 });
     let w_enc: Vec<f32> = (0..d_sae).flat_map(axis).collect();
@@ -231,7 +231,7 @@ pub fn of_the_demo_model(run: &Run, folder: &Path) {
         ..Weights::default()
     };
     let origin = Origin { hook: "layers.4".into(), layer: 4, ..Origin::default() };
-    formats::create(Format::SaeLens, &run.sae(SAE), &Saved { architecture: Architecture::Relu, weights, origin })
+    formats::create(Format::SaeLens, &run.sae_dir(SAE), &Saved { architecture: Architecture::Relu, weights, origin })
         .unwrap();
 }
 
@@ -245,10 +245,10 @@ fn scores(run: &Run) {
     scores.write(&run.scores(SAE), SAE).unwrap();
 }
 
-/// The same samples as they are read apart, and a fit of one component to either, so that `pmi` and `pmi_apart` can be explained.
-pub fn apart(run: &Run) {
+/// The same samples as they are read apart, and a fit of one component to either, so that `pmi` and `pmi_blank` can be explained.
+pub fn blank(run: &Run) {
     let data = run.root().join("../data");
-    store(&Run::create(&run.root().join(APART)).unwrap(), &data);
+    store(&Run::create(&run.root().join(BLANK_DIR)).unwrap(), &data);
     let fit = Fit {
         chosen: Chosen::balanced(&[[u64::from(SAMPLES / 2), 0], [0, u64::from(SAMPLES / 2)]], [SAMPLES as usize; 2], 1),
         means: [vec![0.1], vec![0.2]],
@@ -257,7 +257,7 @@ pub fn apart(run: &Run) {
         options: Options::default(),
     };
     let folds = Folds { whole: fit, without: Vec::new(), samples: SAMPLES as usize };
-    for column in ["pmi", "pmi_apart"] {
+    for column in ["pmi", "pmi_blank"] {
         let path = run.scores(SAE).with_extension(format!("{column}.safetensors"));
         filters::pmi::write(&path, &folds, 64).unwrap();
     }
@@ -272,8 +272,8 @@ pub fn labels(run: &Run) {
     };
     let changes = [
         entry(6, "red rings", "ann", None),
-        entry(10, "the colour blue, in words and patches", "a model", Some(0.83)),
-        Change::List { name: "colours".into(), before: vec![], after: vec![6, 10] },
+        entry(10, "the color blue, in words and patches", "a model", Some(0.83)),
+        Change::List { name: "colors".into(), before: vec![], after: vec![6, 10] },
     ];
     Labels::save(run, SAE, &changes, &Labels::default()).unwrap();
 }
@@ -285,7 +285,7 @@ pub fn log(run: &Run) {
         let (loss, l0) = (40.0 / f64::from(step), 32.0 - f64::from(step) / 5.0);
         log.push(&StepLog { step: step.into(), loss, l0, fvu: loss / 50.0, ..StepLog::default() });
     });
-    log.write(&run.sae(SAE).join("log.parquet")).unwrap();
+    log.write(&run.sae_dir(SAE).join("log.parquet")).unwrap();
 }
 
 /// Cuts a file in half, as a full disk or a broken copy would.

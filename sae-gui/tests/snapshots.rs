@@ -6,7 +6,7 @@ use crate::window::{display, shoot};
 use image::RgbImage;
 use image::imageops::{FilterType, resize};
 use sae_gui::state::Link;
-use sae_gui::state::place::{Page, Place};
+use sae_gui::state::location::{Location, Page};
 use std::path::Path;
 
 /// Pixels that are compared as one: how a font is smoothed differs between graphics libraries, where a field stands does not.
@@ -54,12 +54,12 @@ fn every_page_looks_as_it_is_meant_to() {
     fixture::log(&run);
     fixture::labels(&run);
     let places = [
-        ("features", Place::Feature(6), "light"),
-        ("features-dark", Place::Feature(6), "dark"),
-        ("sample", Place::Sample(5), "light"),
-        ("filter", Place::Page(Page::Filter), "light"),
-        ("try", Place::Page(Page::Try), "light"),
-        ("run", Place::Page(Page::Run), "light"),
+        ("features", Location::Feature(6), "light"),
+        ("features-dark", Location::Feature(6), "dark"),
+        ("sample", Location::Sample(5), "light"),
+        ("filter", Location::Page(Page::Filter), "light"),
+        ("try", Location::Page(Page::Try), "light"),
+        ("run", Location::Page(Page::Run), "light"),
     ];
     let mut wrong = Vec::new();
     for (name, place, theme) in places {

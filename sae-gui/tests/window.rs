@@ -2,7 +2,7 @@
 
 use crate::fixture;
 use sae_gui::state::Link;
-use sae_gui::state::place::Place;
+use sae_gui::state::location::Location;
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -29,7 +29,7 @@ pub fn shoot(link: &str, picture: &Path, more: &[&str]) -> Output {
         .unwrap()
 }
 
-/// Width, height and number of colours.
+/// Width, height and number of colors.
 fn seen(picture: &Path) -> (u32, u32, usize) {
     let picture = image::open(picture).unwrap().into_rgb8();
     (picture.width(), picture.height(), picture.pixels().map(|pixel| pixel.0).collect::<HashSet<_>>().len())
@@ -43,12 +43,12 @@ fn the_window_opens_a_link_and_takes_its_picture() {
     let (dir, run) = fixture::run(64);
     let picture = dir.path().join("window.png");
     let link =
-        Link { run: run.root().into(), sae: None, place: Some(Place::Feature(6)), ..Link::default() }.to_string();
+        Link { run: run.root().into(), sae: None, place: Some(Location::Feature(6)), ..Link::default() }.to_string();
     let output = shoot(&link, &picture, &["--theme", "dark"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let (width, height, colours) = seen(&picture);
+    let (width, height, colors) = seen(&picture);
     assert_eq!((width, height), (1200, 800));
-    assert!(colours > 200, "pictures and text have more than {colours} colours");
+    assert!(colors > 200, "pictures and text have more than {colors} colors");
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub fn run(args: &Convert, dry: bool) -> Result<Outcome> {
         None => formats::detect(&args.from_path)?,
     };
     let saved = formats::load_with(from, &args.from_path, args.k)?;
-    let summary = Summary::of(&saved);
+    let summary = Summary::new(&saved);
     let text =
         format!("{} -> {}: {}  {}", from.name(), args.to.name(), info::autoencoder(&summary), args.to_path.display());
     let json =

@@ -2,24 +2,24 @@
 //!
 //! Nothing in the report is fixed beforehand: also where a score does no better than chance, that is what it says.
 
-use super::{Opened, Outcome, filter, harvest, index, score, train};
+use super::{Outcome, SaeReader, filter, harvest, index, score, train};
 use crate::args::{Demo, OfSae};
 use crate::commands::eval;
 use crate::interrupt::{self, Interrupted};
-use crate::picture::{self, Distribution};
+use crate::plots::{self, Distribution};
 use crate::terminal::{count, table};
 use ::harvest::Plan;
 use anyhow::{Context, Result, bail};
 use filters::auc::auc;
-use filters::mode::Mode;
+use filters::definition::Definition;
 use filters::scores::Scores;
 use filters::select::Keep;
-use filters::tops::TopTokens;
+use filters::top_tokens::TopTokens;
 use sae_core::analysis::eval::Report;
 use sae_core::analysis::index::FeatureRow;
 use sae_core::autoencoder::formats::{self, Format};
 use sae_core::store::run::Run;
-use sae_core::store::{Store, load_samples, pieces};
+use sae_core::store::{Store, load_samples, token_texts};
 use sae_core::train::TrainConfig;
 use serde::Serialize;
 use serde_json::json;
@@ -32,7 +32,7 @@ const LAYER: usize = 4;
 /// Rows kept by the filter of the constructed data.
 const KEEP: Keep = Keep::Share(0.75);
 /// Scores that the report compares.
-const SCORES: [&str; 6] = ["cosine_paper", "l0_paper", "co_l0_paper", "pmi", "pmi_apart", "random"];
+const SCORES: [&str; 6] = ["cosine_paper", "l0_paper", "co_l0_paper", "pmi", "pmi_blank", "random"];
 
 /// Everything the demo measured.
 #[derive(Serialize)]
@@ -78,7 +78,7 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
 
     capture(args, &data.join("data.jsonl"), &args.run)?;
     let plan = capture(args, &data.join("constructed-swapped.jsonl"), &constructed)?;
-    harvest::capture_apart(&plan, &constructed)?;
+    harvest::capture_blank(&plan, &constructed)?;
     clock.lap("harvest");
 
     let run = Run::open(&args.run)?;
@@ -106,7 +106,7 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
     clock.lap("index");
     let evaluation = eval::build(&first)?;
     clock.lap("eval");
-    let request = |seed| score::Request { modes: &Mode::ALL, threshold, seed, calibrate: &[], rejected: None };
+    let request = |seed| score::Request { modes: &Definition::ALL, threshold, seed, calibrate: &[], rejected: None };
     score::build(&first, &request(0))?;
 
     let samples = load_samples(&companion)?;
@@ -137,7 +137,7 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
         let (right, wrong) = split(&shown, name, &swapped);
         Distribution { title: format!("{name}   AUC {:.3}", aucs[*name][0]), right, swapped: wrong }
     };
-    picture::distributions(&picture, &SCORES.iter().map(distribution).collect::<Vec<_>>())?;
+    plots::distributions(&picture, &SCORES.iter().map(distribution).collect::<Vec<_>>())?;
     clock.lap("filter");
 
     let manifest = store.manifest();
@@ -159,7 +159,7 @@ pub fn run(args: &Demo, dry: bool) -> Result<Outcome> {
 
 /// The paper's recipe with a faster learning rate and fewer, smaller steps, for a small model and little data.
 fn recipe(steps: u64) -> TrainConfig {
-    TrainConfig { expansion: 8, batch: 1024, lr: 1e-3, l1: 1.0, buffer: 65_536, ..TrainConfig::default() }
+    TrainConfig { expansion: 8, batch: 1024, lr: 1e-3, l1_coefficient: 1.0, buffer: 65_536, ..TrainConfig::default() }
         .with_steps(steps)
 }
 
@@ -168,7 +168,7 @@ fn name(seed: u64) -> String {
 }
 
 fn trained(run: &Run, name: &str) -> Result<TrainConfig> {
-    train::read_config(&run.sae(name).join("train.toml"))
+    train::read_config(&run.sae_dir(name).join("train.toml"))
 }
 
 fn capture(args: &Demo, data: &Path, run: &Path) -> Result<Plan> {
@@ -179,13 +179,13 @@ fn capture(args: &Demo, data: &Path, run: &Path) -> Result<Plan> {
 }
 
 /// The activations of the run at `of`, with an autoencoder of `trained_in`.
-fn open(args: &Demo, of: &Path, trained_in: &Run, seed: u64) -> Result<Opened> {
+fn open(args: &Demo, of: &Path, trained_in: &Run, seed: u64) -> Result<SaeReader> {
     let (own, name) = (Run::open(of)?, name(seed));
     if !own.saes().contains(&name) {
-        let saved = formats::load(&trained_in.sae(&name))?;
-        formats::save(Format::SaeLens, &own.sae(&name), &saved)?;
+        let saved = formats::load(&trained_in.sae_dir(&name))?;
+        formats::save(Format::SaeLens, &own.sae_dir(&name), &saved)?;
     }
-    Opened::new(&OfSae { run: of.into(), sae: Some(name), device: args.device })
+    SaeReader::new(&OfSae { run: of.into(), sae: Some(name), device: args.device })
 }
 
 /// A score's values of right and of swapped pairs.
@@ -211,7 +211,7 @@ fn share_in(folder: &Path) -> Result<f64> {
 
 /// The ten features of highest weight that have all their tokens, with the words they fire on most.
 fn cross_modal(run: &Run, features: &[FeatureRow], tops: &TopTokens) -> Result<Vec<CrossModal>> {
-    let full = |f: &&FeatureRow| tops.places(f.feature as usize).iter().all(|p| p.len() == filters::tops::TOP);
+    let full = |f: &&FeatureRow| tops.places(f.feature as usize).iter().all(|p| p.len() == filters::top_tokens::TOP);
     let mut ranked: Vec<_> = features.iter().filter(full).filter_map(|f| Some((f.weight_paper?, f))).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.feature.cmp(&b.1.feature)));
     ranked.truncate(10);
@@ -220,7 +220,7 @@ fn cross_modal(run: &Run, features: &[FeatureRow], tops: &TopTokens) -> Result<V
         text
     };
     let wanted: BTreeSet<(u32, u32)> = ranked.iter().flat_map(|(_, f)| text_places(f.feature)).collect();
-    let pieces = pieces(run, &wanted)?;
+    let pieces = token_texts(run, &wanted)?;
     let words = |feature: u32| {
         let mut words: Vec<String> = Vec::new();
         for place in &text_places(feature) {

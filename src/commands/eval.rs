@@ -3,17 +3,17 @@
 
 mod losses;
 
-use super::{Opened, Outcome};
+use super::{Outcome, SaeReader};
 use crate::args::{self, Eval};
-use crate::picture;
+use crate::plots;
 use crate::terminal::{count, table};
 use anyhow::{Context, Result, bail};
 use losses::Effect;
 use sae_core::analysis::eval::{Evaluation, Evaluator, Firing, Report};
 use sae_core::analysis::saebench::Core;
 use sae_core::file;
-use sae_core::store::Exclude;
-use sae_core::store::Exclusion;
+use sae_core::store::PositionFilter;
+use sae_core::store::PositionRule;
 use sae_core::store::run;
 use sae_core::train::read_log;
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ struct Findings {
     sae: String,
     hook: String,
     created: String,
-    exclude: Exclude,
+    exclude: PositionRule,
     /// The norm that `exclude` means here.
     max_norm: Option<f64>,
     #[serde(flatten)]
@@ -39,14 +39,14 @@ struct Findings {
 
 /// Runs the command.
 pub fn run(args: &Eval, dry: bool) -> Result<Outcome> {
-    let opened = Opened::new(&args.of)?;
+    let opened = SaeReader::new(&args.of)?;
     let exclude = excluded(args, &opened)?;
     let plan = losses::plan(args, &opened, dry)?;
     if dry {
-        let model = plan.as_ref().map(|plan| plan.outlook()).transpose()?;
+        let model = plan.as_ref().map(|plan| plan.preview()).transpose()?;
         return opened.plan("eval", json!({ "exclude": exclude, "model": model }));
     }
-    let exclusion = Exclusion::of(&opened.store, exclude)?;
+    let exclusion = PositionFilter::new(&opened.store, exclude)?;
     let (report, firing) = measure(&opened, exclusion)?;
     let model = plan.map(|plan| losses::measure(&plan, &opened, exclusion)).transpose()?;
     let findings = write(&opened, exclusion, report, model)?;
@@ -58,13 +58,13 @@ pub fn run(args: &Eval, dry: bool) -> Result<Outcome> {
 }
 
 /// Measures an autoencoder without a model and writes what was found.
-pub(super) fn build(opened: &Opened) -> Result<Report> {
-    let exclusion = Exclusion::of(&opened.store, trained_without(opened)?)?;
+pub(super) fn build(opened: &SaeReader) -> Result<Report> {
+    let exclusion = PositionFilter::new(&opened.store, trained_without(opened)?)?;
     let (report, _) = measure(opened, exclusion)?;
     Ok(write(opened, exclusion, report, None)?.report)
 }
 
-fn measure(opened: &Opened, exclusion: Exclusion) -> Result<(Report, Vec<Firing>)> {
+fn measure(opened: &SaeReader, exclusion: PositionFilter) -> Result<(Report, Vec<Firing>)> {
     let mut evaluator = Evaluator::without(&opened.saved.weights, exclusion);
     opened.pass("eval", &mut [&mut evaluator])?;
     let report = evaluator.report();
@@ -74,7 +74,7 @@ fn measure(opened: &Opened, exclusion: Exclusion) -> Result<(Report, Vec<Firing>
     Ok((report, evaluator.firing()))
 }
 
-fn write(opened: &Opened, exclusion: Exclusion, report: Report, model: Option<Effect>) -> Result<Findings> {
+fn write(opened: &SaeReader, exclusion: PositionFilter, report: Report, model: Option<Effect>) -> Result<Findings> {
     let mut findings = Findings {
         sae: opened.name.clone(),
         hook: opened.store.manifest().hook.clone(),
@@ -97,14 +97,14 @@ fn write(opened: &Opened, exclusion: Exclusion, report: Report, model: Option<Ef
 }
 
 /// Writes `eval.json` and `curves.png`.
-fn record(opened: &Opened, findings: &Findings) -> Result<()> {
-    let dir = opened.run.sae(&opened.name);
+fn record(opened: &SaeReader, findings: &Findings) -> Result<()> {
+    let dir = opened.run.sae_dir(&opened.name);
     let log = dir.join("log.parquet");
     // Autoencoders of other tools come without a log.
     let log = if log.exists() { read_log(&log)? } else { Vec::new() };
     let _lock = opened.run.lock()?;
     file::write_json(&dir.join("eval.json"), findings)?;
-    picture::curves(&dir.join("curves.png"), &opened.name, &log, &findings.report)
+    plots::curves(&dir.join("curves.png"), &opened.name, &log, &findings.report)
 }
 
 fn is_read_only(error: &anyhow::Error) -> bool {
@@ -112,7 +112,7 @@ fn is_read_only(error: &anyhow::Error) -> bool {
 }
 
 /// The positions to leave out: those that training left out, unless the arguments say otherwise.
-fn excluded(args: &Eval, opened: &Opened) -> Result<Exclude> {
+fn excluded(args: &Eval, opened: &SaeReader) -> Result<PositionRule> {
     let mut exclude = trained_without(opened)?;
     if let Some(named) = &args.exclude {
         exclude.special = named.contains(&args::Excluded::Special);
@@ -125,15 +125,15 @@ fn excluded(args: &Eval, opened: &Opened) -> Result<Exclude> {
     Ok(exclude)
 }
 
-fn trained_without(opened: &Opened) -> Result<Exclude> {
+fn trained_without(opened: &SaeReader) -> Result<PositionRule> {
     #[derive(Deserialize)]
     struct Trained {
         #[serde(default)]
-        exclude: Exclude,
+        exclude: PositionRule,
     }
-    let path = opened.run.sae(&opened.name).join("train.toml");
+    let path = opened.run.sae_dir(&opened.name).join("train.toml");
     if !path.exists() {
-        return Ok(Exclude::default());
+        return Ok(PositionRule::default());
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let trained: Trained =
@@ -141,9 +141,9 @@ fn trained_without(opened: &Opened) -> Result<Exclude> {
     Ok(trained.exclude)
 }
 
-fn saebench(path: &Path, args: &Eval, opened: &Opened, findings: &Findings, firing: &[Firing]) -> Result<()> {
+fn saebench(path: &Path, args: &Eval, opened: &SaeReader, findings: &Findings, firing: &[Firing]) -> Result<()> {
     let manifest = opened.store.manifest();
-    let config: Value = file::read_json(&opened.run.sae(&opened.name).join("cfg.json"), 1 << 24)?;
+    let config: Value = file::read_json(&opened.run.sae_dir(&opened.name).join("cfg.json"), 1 << 24)?;
     let model = findings.model.as_ref();
     let dtype = match args.reading.dtype {
         ::harvest::ComputeDtype::F32 => "float32",
@@ -164,8 +164,8 @@ fn saebench(path: &Path, args: &Eval, opened: &Opened, findings: &Findings, firi
     Ok(file::write_json(path, &core.result())?)
 }
 
-fn text(opened: &Opened, findings: &Findings) -> String {
-    let dir = opened.run.sae(&opened.name);
+fn text(opened: &SaeReader, findings: &Findings) -> String {
+    let dir = opened.run.sae_dir(&opened.name);
     let mut text = format!("{} on {}\n{}\n", opened.name, findings.hook, describe(&findings.report));
     text += &more(&findings.report);
     if let Some(model) = &findings.model {

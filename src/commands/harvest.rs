@@ -4,7 +4,7 @@ use super::{Outcome, model};
 use crate::args::{Harvest, Reading};
 use crate::terminal::{self, count, counted, size};
 use anyhow::Result;
-use filters::pmi::APART;
+use filters::pmi::BLANK_DIR;
 use harvest::Plan;
 use sae_core::Run;
 use sae_core::store::{Skipped, StoreRecord, load_samples};
@@ -19,12 +19,12 @@ const SHOWN: usize = 10;
 pub fn run(args: &Harvest, dry: bool) -> Result<Outcome> {
     let plan = plan(args, dry)?;
     if dry {
-        return Outcome::plan(json!({ "command": "harvest", "run": args.run, "plan": plan.outlook()? }));
+        return Outcome::plan(json!({ "command": "harvest", "run": args.run, "plan": plan.preview()? }));
     }
     let start = Instant::now();
     let record = capture(&plan, &args.run)?;
-    if args.apart {
-        capture_apart(&plan, &args.run)?;
+    if args.blank_images {
+        capture_blank(&plan, &args.run)?;
     }
     let done = record.progress();
     let seconds = start.elapsed().as_secs_f64();
@@ -59,7 +59,7 @@ pub fn first(skipped: &[Skipped]) -> String {
 /// Harvests, or goes on with an interrupted harvest, showing how far it is.
 pub fn capture(plan: &Plan, run: &Path) -> Result<StoreRecord> {
     // Before the run folder is made: a plan that cannot work leaves nothing behind.
-    let outlook = plan.outlook()?;
+    let outlook = plan.preview()?;
     let (rows, memory) = (outlook.rows, outlook.memory);
     let run = Run::create(run)?;
     tell(&outlook.notes);
@@ -95,9 +95,9 @@ fn tell(notes: &[String]) {
 }
 
 /// Harvests the samples of a finished harvest with white images, into the folder of the run where `sae score` looks for them.
-pub fn capture_apart(plan: &Plan, run: &Path) -> Result<StoreRecord> {
+pub fn capture_blank(plan: &Plan, run: &Path) -> Result<StoreRecord> {
     let samples = load_samples(&Run::open(run)?)?;
-    capture(&plan.blank(&samples), &run.join(APART))
+    capture(&plan.blank(&samples), &run.join(BLANK_DIR))
 }
 
 fn plan(args: &Harvest, dry: bool) -> Result<Plan> {

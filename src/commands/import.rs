@@ -53,7 +53,7 @@ fn activations(args: &Import, format: CacheFormat, dry: bool) -> Result<Outcome>
         _ => {}
     }
     // Before the run folder is made: what cannot be imported leaves nothing behind.
-    let outlook = import.outlook()?;
+    let outlook = import.preview()?;
     if dry {
         return Outcome::plan(json!({ "command": "import", "run": args.run, "plan": outlook }));
     }
@@ -86,7 +86,7 @@ fn autoencoder(args: &Import, from: Option<Format>, dry: bool) -> Result<Outcome
     };
     let run = Run::open(&args.run)?;
     run::check_name(name)?;
-    if run.sae(name).exists() {
+    if run.sae_dir(name).exists() {
         bail!("the run has an autoencoder {name} already\nhint: another --name, or remove its folder");
     }
     let store = Store::open(&run, hook)?;
@@ -96,7 +96,7 @@ fn autoencoder(args: &Import, from: Option<Format>, dry: bool) -> Result<Outcome
     };
     let mut saved = formats::load_with(from, &args.path, args.k)?;
     check_width(&saved, &store)?;
-    let summary = Summary::of(&saved);
+    let summary = Summary::new(&saved);
     // What its own file says is kept in the record; the run is the authority on where activations come from.
     let said = (saved.origin.model.clone(), saved.origin.hook.clone());
     let manifest = store.manifest();
@@ -108,7 +108,7 @@ fn autoencoder(args: &Import, from: Option<Format>, dry: bool) -> Result<Outcome
     if saved.origin.model.is_empty() {
         saved.origin.model.clone_from(&manifest.model);
     }
-    let dir = run.sae(name);
+    let dir = run.sae_dir(name);
     let json = json!({
         "command": "import", "from": from.name(), "source": args.path, "sae": name, "hook": manifest.hook,
         "is": summary, "said_model": said.0, "said_hook": said.1,
@@ -119,7 +119,7 @@ fn autoencoder(args: &Import, from: Option<Format>, dry: bool) -> Result<Outcome
     }
     let lock = run.lock()?;
     formats::create(Format::SaeLens, &dir, &saved)?;
-    run.note(&format!("import/{name}"), &json)?;
+    run.write_step(&format!("import/{name}"), &json)?;
     drop(lock);
     let mut text = format!("{name} from {}: {}", from.name(), info::autoencoder(&summary));
     if !said.1.is_empty() && said.1 != manifest.hook {

@@ -1,13 +1,13 @@
 //! `sae index`: one pass that writes what every feature does - `features/<name>/*.parquet`.
 
-use super::{Opened, Outcome, model};
+use super::{Outcome, SaeReader, model};
 use crate::args::Index;
 use crate::terminal::{self, count, table};
 use anyhow::{Context, Result};
-use filters::tops::TopTokens;
+use filters::top_tokens::TopTokens;
 use filters::weights::Weights;
 use harvest::model::Compute;
-use harvest::{Checkpoint, ComputeDtype, Lens};
+use harvest::{Checkpoint, ComputeDtype, LogitLens};
 use sae_core::analysis::index::{self, Bin, Coactive, FeatureRow, Indexer, Row, Word};
 use sae_core::store::{STEP, StoreRecord};
 use serde_json::json;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// Runs the command.
 pub fn run(args: &Index, dry: bool) -> Result<Outcome> {
-    let opened = Opened::new(&args.of)?;
+    let opened = SaeReader::new(&args.of)?;
     let model = match &args.model {
         Some(model) => Some(model::folder(model, dry)?),
         None => recorded(&opened)?.filter(|folder| !args.no_words && folder.is_dir()),
@@ -35,7 +35,7 @@ pub fn run(args: &Index, dry: bool) -> Result<Outcome> {
     lines.push(vec!["with a cross-modal weight".into(), count(weighted as u64)]);
     let place = opened.run.features(&opened.name);
     let words = match &model {
-        Some(folder) => format!("words raised and lowered by {}", folder.display()),
+        Some(folder) => format!("promoted and suppressed tokens by {}", folder.display()),
         None if args.no_words => "no words, as asked".into(),
         None => "no words: the model is not where the run says\nhint: say where with --model".into(),
     };
@@ -45,29 +45,33 @@ pub fn run(args: &Index, dry: bool) -> Result<Outcome> {
 }
 
 /// Where the run says that its model lies.
-fn recorded(opened: &Opened) -> Result<Option<PathBuf>> {
-    let harvest: Option<StoreRecord> = opened.run.noted(STEP)?;
+fn recorded(opened: &SaeReader) -> Result<Option<PathBuf>> {
+    let harvest: Option<StoreRecord> = opened.run.read_step(STEP)?;
     Ok(harvest.and_then(|harvest| harvest.spec.arguments["model_folder"].as_str().map(PathBuf::from)))
 }
 
 /// Through what the features' words are told.
-pub(super) fn lens(opened: &Opened, model: Option<&Path>) -> Result<Option<Lens>> {
+pub(super) fn lens(opened: &SaeReader, model: Option<&Path>) -> Result<Option<LogitLens>> {
     let Some(folder) = model else { return Ok(None) };
     let compute = Compute::on(&opened.device, ComputeDtype::F32.into());
-    let lens = Checkpoint::open(folder).and_then(|checkpoint| Lens::open(checkpoint, &compute));
+    let lens = Checkpoint::open(folder).and_then(|checkpoint| LogitLens::open(checkpoint, &compute));
     let lens = lens.context("the words that features raise need the model\nhint: --no-words leaves them out")?;
     lens.check(opened.saved.weights.d_in)?;
     Ok(Some(lens))
 }
 
 /// Builds and writes the index; returns its feature table and the tokens behind the weights.
-pub(super) fn build(opened: &Opened, threshold: f32, lens: Option<&Lens>) -> Result<(Vec<FeatureRow>, TopTokens)> {
+pub(super) fn build(
+    opened: &SaeReader,
+    threshold: f32,
+    lens: Option<&LogitLens>,
+) -> Result<(Vec<FeatureRow>, TopTokens)> {
     let saved = &opened.saved.weights;
     let d_sae = saved.d_sae;
     let (mut indexer, mut tops) = (Indexer::new(d_sae), TopTokens::new(d_sae, threshold));
     opened.pass("index", &mut [&mut indexer, &mut tops])?;
     let stage = terminal::stage("weights");
-    let weights = Weights::of(&tops, &opened.store)?;
+    let weights = Weights::from_top_tokens(&tops, &opened.store)?;
     drop(stage);
     let mut rows: Vec<_> = (0..d_sae).map(|k| FeatureRow::counted(&indexer, k)).collect();
     weigh(&mut rows, &weights);
@@ -80,12 +84,12 @@ pub(super) fn build(opened: &Opened, threshold: f32, lens: Option<&Lens>) -> Res
     let words = words.transpose()?;
     let stage = terminal::stage("neighbors");
     let coactive = indexer.together.most();
-    let neighbours = index::neighbours(saved);
+    let neighbors = index::neighbors(saved);
     drop(stage);
     let dir = opened.run.features(&opened.name);
     let _lock = opened.run.lock()?;
     index::write_examples(&dir.join("examples.parquet"), &indexer)?;
-    index::write_neighbours(&dir.join("neighbours.parquet"), &neighbours)?;
+    index::write_neighbors(&dir.join("neighbors.parquet"), &neighbors)?;
     index::write_lists(&dir.join(Bin::FILE), d_sae, |k| indexer.histograms[k].bins().collect())?;
     index::write_lists(&dir.join(Coactive::FILE), d_sae, |k| coactive[k].clone())?;
     match words {
@@ -93,12 +97,12 @@ pub(super) fn build(opened: &Opened, threshold: f32, lens: Option<&Lens>) -> Res
         None => remove(&dir.join(Word::FILE))?,
     }
     index::write_features(&dir.join("features.parquet"), &rows)?;
-    opened.run.note(
+    opened.run.write_step(
         &format!("index/{}", opened.name),
         &json!({
             "features": d_sae, "positions": indexer.positions, "threshold": threshold,
             "coactive": { "positions": indexer.together.counted(), "one_in": indexer.together.one_in() },
-            "words_by": lens.map(Lens::folder),
+            "words_by": lens.map(LogitLens::folder),
         }),
     )?;
     Ok((rows, tops))

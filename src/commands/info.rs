@@ -35,7 +35,7 @@ fn of_autoencoder(path: &Path, k: Option<usize>) -> Result<Outcome> {
         Ok(format) => format,
         Err(error) => return several(path).unwrap_or(Err(error.into())),
     };
-    let summary = Summary::of(&formats::load_with(format, path, k)?);
+    let summary = Summary::new(&formats::load_with(format, path, k)?);
     let mut json = json!({ "kind": "autoencoder", "format": format.name(), "path": path });
     if let (Value::Object(json), Value::Object(more)) = (&mut json, serde_json::to_value(&summary)?) {
         json.extend(more);
@@ -66,13 +66,13 @@ pub fn autoencoder(summary: &Summary) -> String {
         (_, Some(threshold)) => format!("jumprelu, thresholds {}", range(threshold)),
         _ => summary.activation.to_string(),
     };
-    let inputs = serde_json::to_value(summary.normalisation).ok();
+    let inputs = serde_json::to_value(summary.normalization).ok();
     let inputs = inputs.as_ref().and_then(Value::as_str).unwrap_or_default();
     let known = |text: &str| if text.is_empty() { "not stated".to_string() } else { text.to_string() };
     let mut lines = vec![
         ("trained as", trained.to_string()),
         ("used as", used),
-        ("inputs normalised", inputs.to_string()),
+        ("inputs normalized", inputs.to_string()),
         ("decoder norms", range(&summary.decoder_norms)),
         ("norm of b_dec", format!("{:.4}", summary.b_dec_norm)),
         ("model", known(&summary.model)),
@@ -128,7 +128,7 @@ fn of_run(folder: &PathBuf) -> Result<Outcome> {
         hooks.push(json!({ "hook": hook, "tokens": m.rows, "samples": m.samples, "d_in": m.d_in, "dtype": m.dtype }));
     }
     for name in run.saes() {
-        match formats::load(&run.sae(&name)) {
+        match formats::load(&run.sae_dir(&name)) {
             Ok(saved) => {
                 let (f, hook) = (saved.weights.d_sae, &saved.origin.hook);
                 text += &format!(

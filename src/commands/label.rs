@@ -1,13 +1,15 @@
 //! `sae label`: asks an OpenAI-compatible endpoint what features fire on, and tries each answer on places that it has not
 //! seen. Every label is saved as soon as it is there, so that the same command goes on where it stopped.
 
-use super::{Opened, Outcome, chosen, pictures};
+use super::{Outcome, SaeReader, chosen, sample_images};
 use crate::args::{Label, Price};
 use crate::terminal::{self, count, counted, table};
 use anyhow::{Context, Result};
 use harvest::chat::{self, Chat};
+use sae_core::analysis::autointerp::{
+    CostEstimate, DetectionScore, DetectionTask, PromptPart, ask_for_label, ask_which_fire, label_of, pool,
+};
 use sae_core::analysis::context::{self, contexts};
-use sae_core::analysis::explain::{Outlook, Part, Trial, Verdict, ask_for_label, ask_which_fire, label_of, pool};
 use sae_core::analysis::index::{Example, Index};
 use sae_core::analysis::labels::{Change, Entry, Labels, Written};
 use sae_core::store::load_samples;
@@ -25,10 +27,10 @@ const TRIED: usize = 4;
 
 /// What came of one feature.
 #[derive(Serialize)]
-struct Labelled {
+struct Labeled {
     feature: u32,
     label: Option<String>,
-    verdict: Option<Verdict>,
+    verdict: Option<DetectionScore>,
     /// Why there is no label, or no verdict.
     without: Option<String>,
 }
@@ -37,20 +39,20 @@ type Pngs = HashMap<(u32, usize, [u32; 4], bool), Vec<u8>>;
 
 /// Runs the command.
 pub fn run(args: &Label, dry: bool) -> Result<Outcome> {
-    let opened = Opened::new(&args.of)?;
+    let opened = SaeReader::new(&args.of)?;
     let folder = opened.run.features(&opened.name);
     let index = Index::open(&folder).context("labels are made from the index\nhint: `sae index` makes it")?;
     let labels = Labels::read(&opened.run)?;
     let wanted = chosen(&args.chosen, &index)?;
-    let known = |feature: &u32| is_labelled(labels.of(&opened.name), *feature);
+    let known = |feature: &u32| is_labeled(labels.of(&opened.name), *feature);
     let (done, todo): (Vec<u32>, Vec<u32>) = wanted.into_iter().partition(known);
-    let mut outlook = Outlook::default();
+    let mut outlook = CostEstimate::default();
     for feature in &todo {
         outlook.add(&index.examples(*feature)?);
     }
     let cost = cost(args, &outlook, todo.len(), done.len());
     let json = json!({
-        "url": args.url, "model": args.model, "to_label": todo, "labelled_already": done.len(),
+        "url": args.url, "model": args.model, "to_label": todo, "labeled_already": done.len(),
         "about": outlook, "price": args.price.map(|price| price.of(outlook.tokens_in, outlook.tokens_out)),
     });
     if dry {
@@ -68,12 +70,12 @@ pub fn run(args: &Label, dry: bool) -> Result<Outcome> {
         index: &index,
         author: &args.model,
         tokens: (0, 0),
-        labelled: Vec::new(),
+        labeled: Vec::new(),
     };
     let bar = terminal::bar("label", todo.len() as u64);
     for together in todo.chunks(TOGETHER) {
         let asked = session.label(together, &mut || bar.inc(1));
-        let saved = session.labelled.iter().filter(|l| l.label.is_some()).count();
+        let saved = session.labeled.iter().filter(|l| l.label.is_some()).count();
         asked.with_context(|| {
             format!("{} saved\nhint: the same command goes on behind them", counted(saved as u64, "label"))
         })?;
@@ -83,11 +85,11 @@ pub fn run(args: &Label, dry: bool) -> Result<Outcome> {
 }
 
 /// Whether anybody has said what a feature is: nobody's label is replaced.
-fn is_labelled(written: Option<&Written>, feature: u32) -> bool {
+fn is_labeled(written: Option<&Written>, feature: u32) -> bool {
     written.and_then(|written| written.entry(feature)).is_some_and(|entry| !entry.label.is_empty())
 }
 
-fn cost(args: &Label, outlook: &Outlook, todo: usize, done: usize) -> String {
+fn cost(args: &Label, outlook: &CostEstimate, todo: usize, done: usize) -> String {
     let money = args.price.map_or(String::new(), |price| {
         format!(", about {:.2} at {}", price.of(outlook.tokens_in, outlook.tokens_out), price)
     });
@@ -107,19 +109,19 @@ fn cost(args: &Label, outlook: &Outlook, todo: usize, done: usize) -> String {
 
 struct Session<'a> {
     chat: Chat,
-    opened: &'a Opened,
+    opened: &'a SaeReader,
     samples: Vec<Sample>,
     index: &'a Index,
     author: &'a str,
     /// Of questions and answers, as the endpoint told.
     tokens: (u64, u64),
-    labelled: Vec<Labelled>,
+    labeled: Vec<Labeled>,
 }
 
 impl Session<'_> {
     /// Labels features whose samples are read together.
     fn label(&mut self, features: &[u32], next: &mut dyn FnMut()) -> Result<()> {
-        let Opened { store, saved, device, .. } = self.opened;
+        let SaeReader { store, saved, device, .. } = self.opened;
         let pool = pool(self.samples.len() as u32);
         let examples = features.iter().map(|feature| Ok(self.index.examples(*feature)?));
         let examples: Vec<Vec<(u8, Example)>> = examples.collect::<Result<_>>()?;
@@ -127,8 +129,9 @@ impl Session<'_> {
         let numbers: BTreeSet<u32> = places.chain(pool.iter().copied()).collect();
         let chosen = features.iter().copied().collect();
         let contexts = contexts(store, &saved.weights, device, &numbers, &chosen)?;
-        let trials = features.iter().zip(&examples).map(|(k, examples)| Trial::new(*k, examples, &pool, &contexts));
-        let trials: Vec<Trial> = trials.collect();
+        let trials =
+            features.iter().zip(&examples).map(|(k, examples)| DetectionTask::new(*k, examples, &pool, &contexts));
+        let trials: Vec<DetectionTask> = trials.collect();
         let strongest = |feature: u32| self.index.features()[feature as usize].max;
         let questions = features.iter().zip(&trials).map(|(feature, trial)| {
             [
@@ -136,11 +139,11 @@ impl Session<'_> {
                 ask_which_fire("", &trial.held_out, &contexts),
             ]
         });
-        let questions: Vec<[Vec<Part>; 2]> = questions.collect();
+        let questions: Vec<[Vec<PromptPart>; 2]> = questions.collect();
         let pngs = pngs(self.opened, &self.samples, questions.iter().flatten().flatten())?;
         for ((feature, trial), [question, _]) in features.iter().zip(&trials).zip(&questions) {
-            let labelled = self.ask(*feature, trial, question, &contexts, &pngs)?;
-            self.labelled.push(labelled);
+            let labeled = self.ask(*feature, trial, question, &contexts, &pngs)?;
+            self.labeled.push(labeled);
             next();
         }
         Ok(())
@@ -149,43 +152,43 @@ impl Session<'_> {
     fn ask(
         &mut self,
         feature: u32,
-        trial: &Trial,
-        question: &[Part],
+        trial: &DetectionTask,
+        question: &[PromptPart],
         contexts: &BTreeMap<u32, context::Context>,
         pngs: &Pngs,
-    ) -> Result<Labelled> {
-        let mut labelled = Labelled { feature, label: None, verdict: None, without: None };
+    ) -> Result<Labeled> {
+        let mut labeled = Labeled { feature, label: None, verdict: None, without: None };
         if trial.shown.is_empty() {
-            labelled.without = Some("the index has no examples of it".into());
-            return Ok(labelled);
+            labeled.without = Some("the index has no examples of it".into());
+            return Ok(labeled);
         }
         let answer = self.send(question, pngs)?;
         let Some(label) = label_of(&answer) else {
-            labelled.without = Some(format!("the answer has no words: {answer:.80}"));
-            return Ok(labelled);
+            labeled.without = Some(format!("the answer has no words: {answer:.80}"));
+            return Ok(labeled);
         };
         if trial.held_out.len() < TRIED {
-            labelled.without = Some(format!("only {} places to try it on", trial.held_out.len()));
+            labeled.without = Some(format!("only {} places to try it on", trial.held_out.len()));
         } else {
             let answer = self.send(&ask_which_fire(&label, &trial.held_out, contexts), pngs)?;
-            match Verdict::of(&answer, &trial.held_out) {
-                Ok(verdict) => labelled.verdict = Some(verdict),
-                Err(cause) => labelled.without = Some(cause),
+            match DetectionScore::from_answer(&answer, &trial.held_out) {
+                Ok(verdict) => labeled.verdict = Some(verdict),
+                Err(cause) => labeled.without = Some(cause),
             }
         }
-        self.save(feature, &label, labelled.verdict)?;
-        labelled.label = Some(label);
-        Ok(labelled)
+        self.save(feature, &label, labeled.verdict)?;
+        labeled.label = Some(label);
+        Ok(labeled)
     }
 
-    fn send(&mut self, question: &[Part], pngs: &Pngs) -> Result<String> {
+    fn send(&mut self, question: &[PromptPart], pngs: &Pngs) -> Result<String> {
         let parts = question.iter().map(|part| match part {
-            Part::Text(text) => Ok(chat::Part::Text(text.clone())),
-            Part::Image(crop) => {
+            PromptPart::Text(text) => Ok(chat::MessagePart::Text(text.clone())),
+            PromptPart::Image(crop) => {
                 let png = pngs
                     .get(&crop.key())
                     .with_context(|| format!("sample {} has no image {}", crop.sample, crop.image));
-                Ok(chat::Part::Png(png?.clone()))
+                Ok(chat::MessagePart::Png(png?.clone()))
             }
         });
         let answer = self.chat.ask(&parts.collect::<Result<Vec<_>>>()?)?;
@@ -195,10 +198,10 @@ impl Session<'_> {
     }
 
     /// Saves a label, unless somebody has written one meanwhile.
-    fn save(&self, feature: u32, label: &str, verdict: Option<Verdict>) -> Result<()> {
+    fn save(&self, feature: u32, label: &str, verdict: Option<DetectionScore>) -> Result<()> {
         let (run, name) = (&self.opened.run, &self.opened.name);
         let labels = Labels::read(run)?;
-        if is_labelled(labels.of(name), feature) {
+        if is_labeled(labels.of(name), feature) {
             return Ok(());
         }
         let before = labels.of(name).and_then(|written| written.entry(feature)).cloned();
@@ -211,16 +214,16 @@ impl Session<'_> {
 }
 
 /// The pictures in questions.
-fn pngs<'a>(opened: &Opened, samples: &[Sample], parts: impl Iterator<Item = &'a Part>) -> Result<Pngs> {
+fn pngs<'a>(opened: &SaeReader, samples: &[Sample], parts: impl Iterator<Item = &'a PromptPart>) -> Result<Pngs> {
     let mut crops: BTreeMap<(u32, usize), Vec<_>> = BTreeMap::new();
     for part in parts {
-        if let Part::Image(crop) = part {
+        if let PromptPart::Image(crop) = part {
             crops.entry((crop.sample, crop.image)).or_default().push(*crop);
         }
     }
     let mut pngs = HashMap::new();
     let wanted = crops.keys().map(|(sample, _)| *sample).collect();
-    let seen = pictures::each(&opened.run, samples, &wanted, |sample, image, picture| {
+    let seen = sample_images::each(&opened.run, samples, &wanted, |sample, image, picture| {
         for crop in crops.get(&(sample, image)).into_iter().flatten() {
             let mut shown = picture.clone();
             if crop.framed {
@@ -237,13 +240,13 @@ fn pngs<'a>(opened: &Opened, samples: &[Sample], parts: impl Iterator<Item = &'a
 }
 
 fn describe(args: &Label, session: &Session, already: usize) -> Result<Outcome> {
-    let labelled = &session.labelled;
-    let verdicts: Vec<&Verdict> = labelled.iter().filter_map(|l| l.verdict.as_ref()).collect();
-    let mean = |of: fn(&Verdict) -> f64| {
+    let labeled = &session.labeled;
+    let verdicts: Vec<&DetectionScore> = labeled.iter().filter_map(|l| l.verdict.as_ref()).collect();
+    let mean = |of: fn(&DetectionScore) -> f64| {
         (!verdicts.is_empty()).then(|| verdicts.iter().map(|v| of(v)).sum::<f64>() / verdicts.len() as f64)
     };
     let (accuracy, f1) = (mean(|v| v.accuracy), mean(|v| v.f1));
-    let made = labelled.iter().filter(|l| l.label.is_some()).count();
+    let made = labeled.iter().filter(|l| l.label.is_some()).count();
     let (tokens_in, tokens_out) = session.tokens;
     let price = args.price.map(|price| price.of(tokens_in, tokens_out));
     let mut text = format!("{} labels by {}, {} were there\n", count(made as u64), args.model, count(already as u64));
@@ -254,7 +257,7 @@ fn describe(args: &Label, session: &Session, already: usize) -> Result<Outcome> 
             100.0 * accuracy
         );
     }
-    let rows = labelled.iter().map(|l| {
+    let rows = labeled.iter().map(|l| {
         let share = l.verdict.map_or("-".into(), |verdict| format!("{:.0} %", 100.0 * verdict.accuracy));
         let said = l.label.clone().or_else(|| l.without.clone()).unwrap_or_default();
         vec![format!("{:>7}  {said}", l.feature), share]
@@ -263,7 +266,7 @@ fn describe(args: &Label, session: &Session, already: usize) -> Result<Outcome> 
     text += &format!("{} tokens of questions, {} of answers", count(tokens_in), count(tokens_out));
     text += &price.map_or(String::new(), |price| format!(", {price:.2}"));
     let json = json!({
-        "labels": labelled, "labelled": made, "labelled_already": already, "accuracy": accuracy, "f1": f1,
+        "labels": labeled, "labeled": made, "labeled_already": already, "accuracy": accuracy, "f1": f1,
         "tokens_in": tokens_in, "tokens_out": tokens_out, "price": price,
     });
     Outcome::new(json, text)

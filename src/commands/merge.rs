@@ -5,7 +5,7 @@ use super::Outcome;
 use crate::args::Merge;
 use crate::terminal::{self, count, counted};
 use anyhow::{Result, bail};
-use filters::pmi::APART;
+use filters::pmi::BLANK_DIR;
 use sae_core::store;
 use serde_json::json;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub fn run(args: &Merge, dry: bool) -> Result<Outcome> {
     }
     let mut merged = merge.write(&args.run)?;
     if let Some(blank) = &blank {
-        let second = blank.write(&args.run.join(APART))?;
+        let second = blank.write(&args.run.join(BLANK_DIR))?;
         merged.linked += second.linked;
         merged.copied += second.copied;
     }
@@ -57,14 +57,14 @@ fn check(shards: &[PathBuf]) -> Result<store::Merge> {
 
 /// The shards' passes with blank images: all of them have one, or none has.
 fn blank(shards: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let (with, without): (Vec<&PathBuf>, Vec<_>) = shards.iter().partition(|shard| shard.join(APART).is_dir());
+    let (with, without): (Vec<&PathBuf>, Vec<_>) = shards.iter().partition(|shard| shard.join(BLANK_DIR).is_dir());
     if !with.is_empty() && !without.is_empty() {
         let without: Vec<_> = without.iter().map(|shard| shard.display().to_string()).collect();
         bail!(
-            "these shards lack the pass with blank images that others have (folder {APART}): {}\nhint: run their `sae \
-             harvest` again with --apart, or remove the folder {APART} of the others",
+            "these shards lack the pass with blank images that others have (folder {BLANK_DIR}): {}\nhint: run their `sae \
+             harvest` again with --blank-images, or remove the folder {BLANK_DIR} of the others",
             without.join(", ")
         );
     }
-    Ok(with.into_iter().map(|shard| shard.join(APART)).collect())
+    Ok(with.into_iter().map(|shard| shard.join(BLANK_DIR)).collect())
 }

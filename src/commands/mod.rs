@@ -14,7 +14,7 @@ mod label;
 mod merge;
 mod model;
 mod patches;
-mod pictures;
+mod sample_images;
 mod score;
 mod train;
 mod validate;
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 }
 
 /// A run's autoencoder with the activations it belongs to.
-struct Opened {
+struct SaeReader {
     run: Run,
     name: String,
     saved: Saved,
@@ -88,11 +88,11 @@ struct Opened {
     device: Device,
 }
 
-impl Opened {
+impl SaeReader {
     fn new(of: &OfSae) -> Result<Self> {
         let run = Run::open(&of.run)?;
         let name = sae_name(&of.sae, &run)?;
-        let saved = formats::load(&run.sae(&name))?;
+        let saved = formats::load(&run.sae_dir(&name))?;
         let store = Store::open(&run, &saved.origin.hook)?;
         check_width(&saved, &store)?;
         Ok(Self { run, name, saved, store, device: of.device.device.open()? })
@@ -161,7 +161,7 @@ fn sae_name(asked: &Option<String>, run: &Run) -> Result<String> {
 
 /// How far a training is that has not been finished.
 fn progress(run: &Run, name: &str) -> String {
-    let newest = checkpoint::newest(&run.sae(name).join("checkpoint"));
+    let newest = checkpoint::newest(&run.sae_dir(name).join("checkpoint"));
     let step = newest.and_then(|path| checkpoint::step_of(&path));
     step.map_or("unfinished".into(), |step| format!("unfinished, step {}", terminal::count(step)))
 }

@@ -3,18 +3,18 @@
 
 use crate::terminal;
 use anyhow::{Result, bail};
-use harvest::hub::{self, Place};
+use harvest::hub::{self, RepoLocation};
 use std::path::{Path, PathBuf};
 
 /// The folder of a checkpoint.
 pub fn folder(model: &Path, dry: bool) -> Result<PathBuf> {
     let Some(name) = model.to_str() else { return Ok(model.into()) };
     match hub::place(name)? {
-        Place::Folder(folder) => return Ok(folder),
-        Place::Hub { model } if dry => {
+        RepoLocation::Folder(folder) => return Ok(folder),
+        RepoLocation::Hub { model } if dry => {
             bail!("the model is not here yet, and a dry run downloads nothing: {model}\nhint: leave --dry-run out")
         }
-        Place::Hub { .. } => {}
+        RepoLocation::Hub { .. } => {}
     }
     let bar = terminal::bar("download", 0);
     let folder = hub::resolve(name, &mut |progress| {

@@ -1,18 +1,18 @@
 //! `sae patches`: images with the patches blackened that carry fewest features, the scores of all patches, a contact sheet.
 
 use super::harvest::{first, reading};
-use super::{Opened, Outcome, model};
+use super::{Outcome, SaeReader, model};
 use crate::args::Patches;
 use crate::terminal::{self, count, table};
 use anyhow::{Context, Result, bail};
-use filters::Mode;
+use filters::Definition;
 use filters::patches::{self, Method, Patch, Position, Rule};
 use harvest::pixels::Picture;
-use harvest::{Plan, Prepared, visit};
+use harvest::{Plan, Prepared, for_each_sample};
 use sae_core::analysis::index::{FeatureRow, read_features};
 use sae_core::autoencoder::Encoder;
 use sae_core::autoencoder::sparse::Sparse;
-use sae_core::vector::squares;
+use sae_core::vector::norm_sq;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -23,11 +23,11 @@ const SHEET_SIDE: usize = 168;
 
 /// Runs the command.
 pub fn run(args: &Patches, dry: bool) -> Result<Outcome> {
-    let opened = Opened::new(&args.of)?;
+    let opened = SaeReader::new(&args.of)?;
     let folder = model::folder(&args.model, dry)?;
     let plan = reading(&args.reading, Plan::new(&folder, &args.data, vec![opened.store.manifest().layer]));
     let plan = Plan { limit: args.limit, device: args.of.device.device, ..plan };
-    let outlook = plan.outlook()?;
+    let outlook = plan.preview()?;
     let (width, d_in) = (outlook.d_in, opened.saved.weights.d_in);
     if width != d_in {
         bail!("the autoencoder reads width {d_in}, the model has {width}: {}", folder.display());
@@ -59,7 +59,7 @@ pub fn run(args: &Patches, dry: bool) -> Result<Outcome> {
     let bar = terminal::bar("patches", outlook.rows);
     let (mut lines, mut sheet, mut totals) = (Vec::new(), Vec::new(), BTreeMap::<&str, [u64; 2]>::new());
     let (mut samples, mut images) = (0u64, 0u64);
-    let skipped = visit::<anyhow::Error>(&plan, &mut |visited, done| {
+    let skipped = for_each_sample::<anyhow::Error>(&plan, &mut |visited, done| {
         bar.set_position(done);
         let active = encoder.encode(visited.hidden)?;
         let positions = positions(visited.sample, &active, visited.hidden, d_in);
@@ -120,7 +120,7 @@ pub fn run(args: &Patches, dry: bool) -> Result<Outcome> {
 }
 
 /// The cross-modal weights of the mode, where a method counts them.
-fn weights(opened: &Opened, args: &Patches) -> Result<Vec<Option<f64>>> {
+fn weights(opened: &SaeReader, args: &Patches) -> Result<Vec<Option<f64>>> {
     if !args.method.contains(&Method::Cosine) {
         return Ok(Vec::new());
     }
@@ -131,11 +131,11 @@ fn weights(opened: &Opened, args: &Patches) -> Result<Vec<Option<f64>>> {
     Ok(read_features(&path)?.iter().map(|row| weight(row, args.mode)).collect())
 }
 
-fn weight(row: &FeatureRow, mode: Mode) -> Option<f64> {
+fn weight(row: &FeatureRow, mode: Definition) -> Option<f64> {
     match mode {
-        Mode::Paper => row.weight_paper,
-        Mode::Release => row.weight_release,
-        Mode::Corrected => row.weight_corrected,
+        Definition::Paper => row.weight_paper,
+        Definition::Release => row.weight_release,
+        Definition::Corrected => row.weight_corrected,
     }
 }
 
@@ -148,7 +148,7 @@ fn positions<'a>(sample: &Prepared, active: &'a Sparse, hidden: &[f32], d: usize
         let view = image.and_then(|_| places.next()).map_or(0, |place| usize::from(place.view));
         let (features, values) = active.row(n);
         let rect = token.rect.unwrap_or_default();
-        Position { image, view, rect, special: token.special, features, values, norm: squares(hidden).sqrt() }
+        Position { image, view, rect, special: token.special, features, values, norm: norm_sq(hidden).sqrt() }
     })
     .collect()
 }

@@ -3,18 +3,18 @@
 mod build;
 mod explain;
 
-pub(super) use build::{PMI_APART, PMI_TOKEN, Request, build};
+pub(super) use build::{PMI_BLANK, PMI_TOKEN, Request, build};
 
-use super::{Opened, Outcome};
+use super::{Outcome, SaeReader};
 use crate::args::Score;
 use crate::terminal::{count, table};
 use anyhow::Result;
-use filters::mode::Mode;
+use filters::definition::Definition;
 use serde_json::json;
 
 /// Runs the command.
 pub fn run(args: &Score, dry: bool) -> Result<Outcome> {
-    let opened = Opened::new(&args.of)?;
+    let opened = SaeReader::new(&args.of)?;
     if dry {
         let more = json!({ "mode": args.mode, "calibrate": args.calibrate, "rejected": args.rejected, "explain": args.explain });
         return opened.plan("score", more);
@@ -23,7 +23,7 @@ pub fn run(args: &Score, dry: bool) -> Result<Outcome> {
         return explain::run(&opened, key);
     }
     let modes = match args.mode.as_str() {
-        "all" => Mode::ALL.to_vec(),
+        "all" => Definition::ALL.to_vec(),
         mode => vec![mode.parse().map_err(anyhow::Error::msg)?],
     };
     let request = Request {
@@ -48,7 +48,7 @@ pub fn run(args: &Score, dry: bool) -> Result<Outcome> {
     }
     let path = opened.run.scores(&opened.name);
     let mut text = format!("{}  samples that lack scores (column reason says why): {skipped}\n", table(&lines));
-    for (mode, few) in Mode::ALL.iter().zip(built.weights.too_few).filter(|(mode, _)| modes.contains(mode)) {
+    for (mode, few) in Definition::ALL.iter().zip(built.weights.too_few).filter(|(mode, _)| modes.contains(mode)) {
         text += &format!("  features with too few tokens for a {} weight: {}\n", mode.name(), count(few));
     }
     for (column, why) in &built.without {

@@ -7,9 +7,9 @@ use crate::interrupt::{Interrupt, Interrupted};
 use crate::terminal::{self, count, counted};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
-use harvest::{Live, Plan};
+use harvest::{OnlineActivations, Plan};
 use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
-use sae_core::store::Exclude;
+use sae_core::store::PositionRule;
 use sae_core::store::Store;
 use sae_core::store::run;
 use sae_core::store::stream::{Source, StoreRows, Stream};
@@ -43,7 +43,7 @@ pub fn run(args: &Train, dry: bool) -> Result<Outcome> {
         device: args.device.device,
         ..Plan::new(model, data, vec![layer])
     });
-    let outlook = plan.as_ref().map(Plan::outlook).transpose()?;
+    let outlook = plan.as_ref().map(Plan::preview).transpose()?;
     let store = match &plan {
         Some(_) => None,
         None => Some(Store::open(&Run::open(&args.run)?, &args.hook)?),
@@ -76,7 +76,7 @@ pub fn run(args: &Train, dry: bool) -> Result<Outcome> {
     let (every, resume) = (args.checkpoint_every, args.resume);
     let last = match (&plan, &store) {
         (Some(plan), _) => {
-            let live = Live::open(plan, first.1.exclude)?;
+            let live = OnlineActivations::open(plan, first.1.exclude)?;
             let model = harvest::hub::model_name(&plan.model);
             let origin = Origin { model, hook: args.hook.clone(), layer, ..Origin::default() };
             Job { run: &run, saes, origin, every, resume }.train(live, &device)?
@@ -99,7 +99,7 @@ pub fn run(args: &Train, dry: bool) -> Result<Outcome> {
             last.l0,
             last.fvu,
             100.0 * last.dead,
-            run.sae(name).display(),
+            run.sae_dir(name).display(),
         );
     }
     Outcome::new(results(last.iter().map(|(name, last)| (name.clone(), summary(last))).collect()), text)
@@ -136,7 +136,7 @@ fn finished(args: &Train, saes: &[(String, TrainConfig)], unfinished: bool) -> R
     let run = Run::open(&args.run)?;
     let mut last = Vec::new();
     for (name, config) in saes {
-        let Some(done) = run.noted::<Value>(&format!("train/{name}"))? else {
+        let Some(done) = run.read_step::<Value>(&format!("train/{name}"))? else {
             bail!("{name} was not trained in this run, so that there is nothing to resume\nhint: another --name");
         };
         let trained: TrainConfig = read_config(&folder(name).join("train.toml"))?;
@@ -163,14 +163,14 @@ fn results(mut last: Vec<(String, Value)>) -> Value {
 }
 
 fn d_sae(run: &Run, name: &str) -> Result<usize> {
-    Ok(formats::load(&run.sae(name))?.weights.d_sae)
+    Ok(formats::load(&run.sae_dir(name))?.weights.d_sae)
 }
 
 /// Trains one autoencoder on a store, shows how it goes, and writes weights, configuration and log. Returns what the
 /// last step measured.
 pub fn train_and_save(run: &Run, store: &Store, name: &str, config: &TrainConfig, device: &Device) -> Result<StepLog> {
     let origin = origin(store)?;
-    let unfinished = checkpoint::newest(&run.sae(name).join("checkpoint")).is_some();
+    let unfinished = checkpoint::newest(&run.sae_dir(name).join("checkpoint")).is_some();
     let saes = vec![(name.to_string(), config.clone())];
     let rows = StoreRows::new(store, config.exclude, config.seed)?;
     let mut last = Job { run, saes, origin, every: 1_000, resume: unfinished }.train(rows, device)?;
@@ -182,7 +182,7 @@ impl Job<'_> {
     pub fn train<'s>(&self, rows: impl Source + 's, device: &Device) -> Result<Vec<(String, StepLog)>> {
         let _lock = self.run.lock()?;
         let (first, config) = &self.saes[0];
-        let folder = self.run.sae(first).join("checkpoint");
+        let folder = self.run.sae_dir(first).join("checkpoint");
         let stream = Stream::new(rows, config.buffer, config.seed)?;
         let configs: Vec<TrainConfig> = self.saes.iter().map(|(_, config)| config.clone()).collect();
         let mut session = Session::new(stream, &configs, device)?;
@@ -200,7 +200,7 @@ impl Job<'_> {
         let mut all = Vec::new();
         self.write_logs(&session)?;
         for ((name, config), trainer) in self.saes.iter().zip(session.trainers()) {
-            let dir = self.run.sae(name);
+            let dir = self.run.sae_dir(name);
             let text = toml::to_string_pretty(config).context("the configuration cannot be written")?;
             file::write_bytes(&dir.join("train.toml"), text.as_bytes())?;
             let origin = Origin { training: serde_json::to_value(config)?, ..self.origin.clone() };
@@ -214,7 +214,7 @@ impl Job<'_> {
             if let Some(skipped) = skipped {
                 entry["skipped"] = json!({ "rows": skipped.rows(), "first": skipped.first() });
             }
-            self.run.note(&format!("train/{name}"), &entry)?;
+            self.run.write_step(&format!("train/{name}"), &entry)?;
             all.push((name.clone(), last));
         }
         // Only now is nothing lost without it.
@@ -228,7 +228,7 @@ impl Job<'_> {
     fn write_logs(&self, session: &Session) -> sae_core::Result<()> {
         let logs = self.saes.iter().zip(session.trainers());
         logs.into_iter()
-            .try_for_each(|((name, _), trainer)| trainer.log().write(&self.run.sae(name).join("log.parquet")))
+            .try_for_each(|((name, _), trainer)| trainer.log().write(&self.run.sae_dir(name).join("log.parquet")))
     }
 
     /// The steps that are left, with checkpoints in between.
@@ -294,7 +294,7 @@ fn config(args: &Train) -> Result<TrainConfig> {
     let mut config = match &args.config {
         Some(path) => read_config(path)?,
         None if args.preset.is_some() => TrainConfig { arch: args.arch.unwrap_or_default(), ..TrainConfig::default() },
-        None => TrainConfig::of(args.arch.unwrap_or_default()),
+        None => TrainConfig::for_architecture(args.arch.unwrap_or_default()),
     };
     config.arch = args.arch.unwrap_or(config.arch);
     if let Some(steps) = args.steps {
@@ -304,8 +304,8 @@ fn config(args: &Train) -> Result<TrainConfig> {
         (config.expansion, config.features) = (expansion, 0);
     }
     let set = |field: &mut f64, value: Option<f64>| *field = value.unwrap_or(*field);
-    set(&mut config.l1, args.l1);
-    set(&mut config.l0, args.l0);
+    set(&mut config.l1_coefficient, args.l1);
+    set(&mut config.l0_coefficient, args.l0);
     set(&mut config.lr, args.lr);
     set(&mut config.exclude.norm, args.max_norm);
     config.features = args.features.unwrap_or(config.features);
@@ -315,7 +315,7 @@ fn config(args: &Train) -> Result<TrainConfig> {
     config.seed = args.seed.unwrap_or(config.seed);
     if !args.exclude.is_empty() {
         let asked = |what: &str| args.exclude.iter().any(|e| e == what);
-        config.exclude = Exclude { special: asked("special"), first: asked("first"), ..config.exclude };
+        config.exclude = PositionRule { special: asked("special"), first: asked("first"), ..config.exclude };
     }
     args.set.iter().try_fold(config, |config, (field, value)| with(&config, field, value))
 }
@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn fields_and_sweeps_are_read_as_train_toml_has_them() {
-        let config = TrainConfig::of(Architecture::TopK);
+        let config = TrainConfig::for_architecture(Architecture::TopK);
         assert_eq!(with(&config, "clip", "0").unwrap().clip, 0.0);
         assert_eq!(with(&config, "decoder", "unit").unwrap().decoder, sae_core::train::Decoder::Unit);
         assert_eq!(with(&config, "prefixes", "[4, 8]").unwrap().prefixes, [4, 8]);

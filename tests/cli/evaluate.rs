@@ -2,7 +2,7 @@
 
 use crate::tool::{fails, json, repository, sae, said};
 use burn::tensor::Device;
-use harvest::{Plan, Predictor};
+use harvest::{Plan, SpliceRunner};
 use sae_core::autoencoder::{Encoder, Weights};
 use sae_core::store::sample::Token;
 use serde_json::Value;
@@ -159,6 +159,6 @@ fn an_identity_costs_the_model_nothing() {
             words += 1;
         }
     };
-    Predictor::open(&plan).unwrap().run(&replace, &mut see).unwrap();
+    SpliceRunner::open(&plan).unwrap().run(&replace, &mut see).unwrap();
     assert!(words > 50);
 }

@@ -30,7 +30,7 @@ fn info_says_what_an_autoencoder_of_any_format_is() {
         let norms = &info["decoder_norms"];
         assert!(norms["min"].as_f64() > Some(0.0) && norms["min"].as_f64() <= norms["max"].as_f64(), "{info}");
     }
-    assert_eq!(json(&["info", &golden("infer/topk-bdec-layer_norm")])["normalisation"], "layer-norm");
+    assert_eq!(json(&["info", &golden("infer/topk-bdec-layer_norm")])["normalization"], "layer-norm");
     assert_eq!(json(&["info", &golden("other/gemma_scope_2_transcoder")])["skip"], true);
     assert_eq!(json(&["info", &golden("other/dl_topk/ae.pt")])["format"], "dictionary-learning");
     let text = String::from_utf8(sae().args(["info", &golden("other/saev")]).output().unwrap().stdout).unwrap();

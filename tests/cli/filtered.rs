@@ -24,7 +24,7 @@ fn conversations() -> Vec<Value> {
     };
     vec![
         row("a", "common", &["wide"], &["<image>\nWhat is this?", "A square."]),
-        row("b.2", "rare", &["grey"], &["Look: <image>", "I see \"grey\".", "And?", "Nothing\nmore."]),
+        row("b.2", "rare", &["gray"], &["Look: <image>", "I see \"gray\".", "And?", "Nothing\nmore."]),
         row("c", "common", &["square", "tall"], &["Compare <image> and <image>", "The second is taller."]),
         row("d", "common", &[], &["Hello.", "Hello!"]),
         row("e", "common", &["wide"], &["<image>\nWhat is this?", "A square."]),
@@ -43,7 +43,7 @@ fn pairs() -> Vec<Value> {
 /// A run on rows in `dir`, scored by an autoencoder that was hardly trained.
 fn scored(dir: &Path, rows: &[Value]) -> PathBuf {
     fs::create_dir_all(dir.join("images")).unwrap();
-    for image in ["wide", "tall", "square", "grey", "rgba", "palette"].map(|name| format!("images/{name}.png")) {
+    for image in ["wide", "tall", "square", "gray", "rgba", "palette"].map(|name| format!("images/{name}.png")) {
         fs::copy(tiny_model().join(&image), dir.join(&image)).unwrap();
     }
     let (data, run) = (dir.join("data.jsonl"), dir.join("run"));
@@ -143,7 +143,7 @@ fn groups_duplicates_and_diversity_are_decided_with_reasons_and_the_same_again()
     let run = scored(dir.path(), &conversations());
     let (out, gone) = (dir.path().join("kept"), dir.path().join("gone"));
     let gone = gone.to_str().unwrap();
-    let rules = ["--keep", "5", "--by-group", "category", "--distinct", "1", "--dropped", gone];
+    let rules = ["--keep", "5", "--by-group", "category", "--dedup", "1", "--dropped", gone];
     let done = json(&filter(&run, &out, &rules));
     assert_eq!(
         done["groups"][1],
@@ -187,14 +187,14 @@ fn bad_filters_are_refused_and_leave_nothing() {
         assert!(!out.exists() && said.contains("hint") && !said.contains("panicked"), "{said}");
         said
     };
-    let group = refused(&["--keep", "50%", "--by-group", "colour"]);
-    assert!(group.contains("no row has a field colour") && group.contains("category"), "{group}");
+    let group = refused(&["--keep", "50%", "--by-group", "color"]);
+    assert!(group.contains("no row has a field color") && group.contains("category"), "{group}");
     assert!(refused(&["--keep", ">=0.5", "--diverse"]).contains("nothing to choose from"));
     assert!(refused(&["--keep", "50%", "--format", "webdataset", "--images", "reference"]).contains("--images copy"));
     for nonsense in ["0%", "150%", "0", "some"] {
         fails(2, &filter(&run, &out, &["--keep", nonsense]));
     }
-    fails(2, &filter(&run, &out, &["--keep", "50%", "--distinct", "1.5"]));
+    fails(2, &filter(&run, &out, &["--keep", "50%", "--dedup", "1.5"]));
     let nothing = fails(1, &filter(&run, &out, &["--keep", ">=2"]));
     assert!(nothing.contains("no sample would stay") && nothing.contains("1 of 6 have no score"), "{nothing}");
     let inside = out.join("gone");
@@ -207,7 +207,7 @@ fn bad_filters_are_refused_and_leave_nothing() {
 
     // The picture of the first row becomes another; then the rows themselves are gone.
     let wide = dir.path().join("images/wide.png");
-    fs::copy(dir.path().join("images/grey.png"), &wide).unwrap();
+    fs::copy(dir.path().join("images/gray.png"), &wide).unwrap();
     let changed = fails(1, &filter(&run, &out, &["--keep", "100%", "--format", "parquet"]));
     assert!(changed.contains("has changed since it was harvested") && changed.contains("wide.png"), "{changed}");
     fs::write(dir.path().join("data.jsonl"), "{}\n").unwrap();

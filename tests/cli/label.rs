@@ -58,8 +58,8 @@ fn labels_are_asked_for_tried_and_kept() {
         match asked.fetch_add(1, Ordering::SeqCst) {
             // The second feature's first question fails for good.
             2 => Answer::new(400),
-            _ if text.contains("described as: squares of one colour") => answer("All of them: [1, 2, 3, 4]"),
-            _ => answer("\"squares of one colour\"\n"),
+            _ if text.contains("described as: squares of one color") => answer("All of them: [1, 2, 3, 4]"),
+            _ => answer("\"squares of one color\"\n"),
         }
     });
     let args = ["label", "--run", &run, "--url", &server.address, "--model", "stand-in", "--features", &list];
@@ -91,7 +91,7 @@ fn labels_are_asked_for_tried_and_kept() {
     let labels = Path::new(&run).join("labels.json");
     let mut written: Value = serde_json::from_slice(&fs::read(&labels).unwrap()).unwrap();
     let first = &written["saes"]["base"]["labels"][0];
-    assert_eq!(first["label"], "squares of one colour");
+    assert_eq!(first["label"], "squares of one color");
     assert_eq!((&first["author"], first["feature"].as_u64()), (&object!("stand-in"), Some(u64::from(features[0]))));
     written["saes"]["base"]["labels"]
         .as_array_mut()
@@ -102,7 +102,7 @@ fn labels_are_asked_for_tried_and_kept() {
     let done = start(&["--json"]);
     assert!(done.status.success(), "{}", said(&done));
     let done: Value = serde_json::from_slice(&done.stdout).unwrap();
-    assert_eq!((done["labelled"].as_u64(), done["labelled_already"].as_u64()), (Some(1), Some(2)));
+    assert_eq!((done["labeled"].as_u64(), done["labeled_already"].as_u64()), (Some(1), Some(2)));
     assert_eq!((done["tokens_in"].as_u64(), done["tokens_out"].as_u64()), (Some(200), Some(20)));
     let verdict = &done["labels"][0]["verdict"];
     let written: Value = serde_json::from_slice(&fs::read(&labels).unwrap()).unwrap();
@@ -112,7 +112,7 @@ fn labels_are_asked_for_tried_and_kept() {
     assert_eq!((by(features[2])["label"].as_str(), by(features[2])["author"].as_str()), (Some("corners"), Some("Ada")));
     let again = start(&["--json"]);
     let again: Value = serde_json::from_slice(&again.stdout).unwrap();
-    assert_eq!((again["labelled"].as_u64(), again["labelled_already"].as_u64()), (Some(0), Some(3)));
+    assert_eq!((again["labeled"].as_u64(), again["labeled_already"].as_u64()), (Some(0), Some(3)));
 
     let bodies = bodies.lock().unwrap();
     assert_eq!(bodies.len(), 5, "two questions, one that failed, and two");
@@ -132,7 +132,7 @@ fn labels_are_asked_for_tried_and_kept() {
 }
 
 #[test]
-fn what_cannot_be_labelled_is_said_before_anything_is_asked() {
+fn what_cannot_be_labeled_is_said_before_anything_is_asked() {
     let dir = tempfile::tempdir().unwrap();
     let (run, _) = indexed(dir.path());
     let args = ["label", "--run", &run, "--url", "http://127.0.0.1:1", "--model", "m", "--yes"];

@@ -31,7 +31,7 @@ fn whole(folder: &Path, hook: &str) -> Whole {
     }
     assert!(!run.tokens(store.shards()).exists(), "a token table too many");
     let tokens = concat_batches(&tables[0].schema(), &tables).unwrap();
-    Whole { samples: load_samples(&run).unwrap(), tokens, values, record: run.noted(STEP).unwrap().unwrap() }
+    Whole { samples: load_samples(&run).unwrap(), tokens, values, record: run.read_step(STEP).unwrap().unwrap() }
 }
 
 fn assert_same(merged: &Whole, alone: &Whole) {
@@ -88,7 +88,7 @@ fn the_merged_shards_of_the_demo_model_are_the_unsharded_harvest() {
     let [third, first, second] = [text(&shards[0]), text(&shards[1]), text(&shards[2])];
     let out = run("merged");
     let merge = ["merge", third, first, second, "--run", text(&out)];
-    if !matches!(Run::open(&shards[2]).and_then(|run| run.noted::<StoreRecord>(STEP)), Ok(Some(r)) if r.complete) {
+    if !matches!(Run::open(&shards[2]).and_then(|run| run.read_step::<StoreRecord>(STEP)), Ok(Some(r)) if r.complete) {
         let unfinished = fails(1, &merge);
         assert!(unfinished.contains("unfinished") || unfinished.contains("nothing was harvested"), "{unfinished}");
         assert!(!out.exists(), "a merge that is refused writes nothing");
@@ -165,23 +165,23 @@ fn the_pass_with_blank_images_is_merged_too_and_a_shard_that_lacks_it_is_named()
         json(&[&plan[..], more].concat());
         run
     };
-    let alone = harvest("alone", &["--apart"]);
-    let one = harvest("one", &["--shard", "1/2", "--apart"]);
+    let alone = harvest("alone", &["--blank-images"]);
+    let one = harvest("one", &["--shard", "1/2", "--blank-images"]);
     let two = harvest("two", &["--shard", "2/2"]);
     let out = path("merged");
     let merge = ["merge", text(&one), text(&two), "--run", text(&out)];
     let lacking = fails(1, &merge);
-    assert!(lacking.contains("lack the pass with blank images") && lacking.contains("folder apart"), "{lacking}");
+    assert!(lacking.contains("lack the pass with blank images") && lacking.contains("folder blank"), "{lacking}");
     assert!(lacking.contains(text(&two)) && !lacking.contains(text(&one)) && !out.exists(), "{lacking}");
-    harvest("two", &["--shard", "2/2", "--apart"]);
+    harvest("two", &["--shard", "2/2", "--blank-images"]);
     assert_eq!(json(&merge)["blank_images"], true);
-    for part in ["", "apart"] {
+    for part in ["", "blank"] {
         assert_same(&whole(&out.join(part), "layers.1"), &whole(&alone.join(part), "layers.1"));
     }
     assert_eq!(json(&merge)["linked"], 0, "merging again does nothing");
     // One of the passes is damaged: nothing is written.
     fs::remove_dir_all(&out).unwrap();
-    fs::remove_file(two.join("apart/samples.parquet")).unwrap();
+    fs::remove_file(two.join("blank/samples.parquet")).unwrap();
     assert!(fails(1, &merge).contains("samples.parquet") && !out.exists());
 }
 

@@ -78,7 +78,9 @@ fn features_are_exported_with_their_examples_and_images() {
         assert!(list.contains(&format!("{feature}.html")));
         let page = fs::read_to_string(at("html").join(format!("{feature}.html"))).unwrap();
         assert!(
-            page.contains("data:image/jpeg;base64,/9j/") && page.contains("Words raised") && !page.contains("<script")
+            page.contains("data:image/jpeg;base64,/9j/")
+                && page.contains("Tokens promoted")
+                && !page.contains("<script")
         );
     }
     assert!(

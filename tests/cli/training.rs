@@ -25,7 +25,7 @@ fn train_for(steps: u64, run: &Path, name: &str, arch: &str) -> Command {
     let mut command = sae();
     command.args(["train", "--hook", "layers.1", "--name", name, "--arch", arch, "--features", "96", "--k", "6"]);
     command.args(["--batch", "256", "--buffer", "800", "--checkpoint-every", "10", "--device", "cpu"]);
-    command.args(["--lr", "0.003", "--l1", "0.1", "--set", "resample_every=50", "--exclude", "first"]);
+    command.args(["--lr", "0.003", "--l1", "0.1", "--set", "resample_every_steps=50", "--exclude", "first"]);
     command.arg("--steps").arg(steps.to_string()).arg("--run").arg(run);
     command
 }

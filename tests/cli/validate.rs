@@ -1,4 +1,4 @@
-//! `sae harvest --apart`, `pmi_apart`, and `sae validate`: faults are made at the rates asked for and judged, on the bundled
+//! `sae harvest --blank-images`, `pmi_blank`, and `sae validate`: faults are made at the rates asked for and judged, on the bundled
 //! model, whose likelihoods mean something.
 
 use crate::tool::{fails, json, repository};
@@ -9,7 +9,7 @@ fn captured(dir: &Path) -> [String; 3] {
     let [model, data] = ["assets/demo-mllm", "assets/demo-data/data.jsonl"].map(|p| path(&repository(p)));
     let run = path(&dir.join("run"));
     let harvest = ["harvest", "--model", &model, "--data", &data, "--run", &run, "--layers", "4", "--limit", "96"];
-    json(&[&harvest[..], &["--apart"]].concat());
+    json(&[&harvest[..], &["--blank-images"]].concat());
     let train = ["train", "--run", &run, "--hook", "layers.4", "--name", "base", "--arch", "topk", "--k", "16"];
     json(&[&train[..], &["--features", "256", "--steps", "60", "--batch", "512", "--lr", "0.003"]].concat());
     [model, data, run]
@@ -21,16 +21,16 @@ fn texts_read_apart_have_a_score_of_their_own() {
     let [model, _, run] = captured(dir.path());
     let scored = json(&["score", "--run", &run, "--mode", "paper"]);
     let columns: Vec<_> = scored["columns"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
-    assert_eq!(columns, ["cosine_paper", "l0_paper", "co_l0_paper", "pmi", "pmi_apart", "pmi_token", "random"]);
+    assert_eq!(columns, ["cosine_paper", "l0_paper", "co_l0_paper", "pmi", "pmi_blank", "pmi_token_min", "random"]);
     assert_eq!(scored["without"], serde_json::json!({}));
     let why = json(&["score", "--run", &run, "--explain", "5"]);
-    assert_eq!(why["column"], "pmi_apart", "the better of the two is explained");
+    assert_eq!(why["column"], "pmi_blank", "the better of the two is explained");
 
     // Of wrong tokens there is no estimate, and none is guessed.
-    assert!(scored["keep"].get("pmi_apart").is_some() && scored["keep"].get("pmi_token").is_none());
+    assert!(scored["keep"].get("pmi_blank").is_some() && scored["keep"].get("pmi_token_min").is_none());
     let out = dir.path().join("kept").to_str().unwrap().to_owned();
-    let said = fails(1, &["filter", "--run", &run, "--by", "pmi_token", "--keep", "auto", "--out", &out]);
-    assert!(said.contains("--by pmi_apart"), "{said}");
+    let said = fails(1, &["filter", "--run", &run, "--by", "pmi_token_min", "--keep", "auto", "--out", &out]);
+    assert!(said.contains("--by pmi_blank"), "{said}");
 
     // Fitted to two runs, of which one has no texts read apart.
     let other = dir.path().join("other").to_str().unwrap().to_owned();
@@ -38,8 +38,8 @@ fn texts_read_apart_have_a_score_of_their_own() {
     let harvest = ["harvest", "--model", &model, "--data", &data, "--run", &other, "--layers", "4", "--limit", "40"];
     json(&harvest);
     let scored = json(&["score", "--run", &run, "--calibrate", &other, "--calibrate", &run]);
-    assert!(scored["without"]["pmi_apart"].as_str().unwrap().contains("apart"), "{scored}");
-    assert!(scored["keep"].get("pmi").is_some() && scored["keep"].get("pmi_apart").is_none());
+    assert!(scored["without"]["pmi_blank"].as_str().unwrap().contains("blank"), "{scored}");
+    assert!(scored["keep"].get("pmi").is_some() && scored["keep"].get("pmi_blank").is_none());
 }
 
 #[test]
@@ -60,8 +60,8 @@ fn faults_are_made_and_the_scores_judged() {
         for name in [
             "cosine_paper",
             "pmi",
-            "pmi_apart",
-            "pmi_token",
+            "pmi_blank",
+            "pmi_token_min",
             "tokens",
             "hidden_cosine",
             "likelihood",

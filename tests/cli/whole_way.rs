@@ -92,7 +92,7 @@ fn the_demo_ends_in_its_report() {
     let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(found["samples"].as_u64().unwrap() >= 400);
     assert_eq!(found["swapped"][0].as_f64().map(|s| (s * 100.0).round()), Some(25.0));
-    for score in ["cosine_paper", "l0_paper", "co_l0_paper", "pmi", "pmi_apart", "random"] {
+    for score in ["cosine_paper", "l0_paper", "co_l0_paper", "pmi", "pmi_blank", "random"] {
         let values: Vec<f64> = found["auc"][score].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
         assert!(values.len() == 2 && values.iter().all(|v| (0.0..=1.0).contains(v)), "{score}: {values:?}");
     }
@@ -119,7 +119,7 @@ fn choices_that_differ(run: &Path) -> (usize, usize) {
     use sae_core::autoencoder::kernel::{Panels, Rule, select};
     use sae_core::vector;
     let run = sae_core::Run::open(run).unwrap();
-    let weights = sae_core::autoencoder::formats::load(&run.sae("seed-0")).unwrap().weights;
+    let weights = sae_core::autoencoder::formats::load(&run.sae_dir("seed-0")).unwrap().weights;
     let store = sae_core::store::Store::open(&run, "layers.4").unwrap();
     let (mut x, d) = (Vec::new(), weights.d_in);
     store.shard(0).unwrap().read(0..600, &mut x);

@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
 use arrow::record_batch::RecordBatch;
-use harvest::data::{Mapping, Part, Record, Source};
+use harvest::data::{Mapping, Record, Source, TurnPart};
 use sae_core::store::sample::Role;
 use sae_core::table;
 use serde_json::{Value, json};
@@ -261,7 +261,7 @@ fn hash(bytes: &[u8]) -> u64 {
 fn contents(data: &Path) -> Vec<Content> {
     let content = |record: Record| {
         let turn = |turn: &harvest::data::Turn| {
-            let images = turn.parts.iter().filter(|part| matches!(part, Part::Image(_))).count();
+            let images = turn.parts.iter().filter(|part| matches!(part, TurnPart::Image(_))).count();
             (turn.role as u8, turn.text(), images)
         };
         let images = record.images.iter().map(|image| hash(&image.read().unwrap())).collect();

@@ -2,7 +2,7 @@
 //! edited and handed to `sae filter --decisions`.
 
 use crate::Result;
-use crate::select::{Fate, Groups};
+use crate::select::{Decision, Groups};
 use arrow::array::{BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use sae_core::store::sample::Sample;
 use sae_core::{file, table};
@@ -19,7 +19,7 @@ pub struct Decisions<'a> {
     /// Their groups.
     pub groups: &'a Groups,
     /// What became of them.
-    pub fates: &'a [Fate],
+    pub fates: &'a [Decision],
 }
 
 impl Decisions<'_> {
@@ -45,7 +45,7 @@ impl Decisions<'_> {
             table::column("source_row", UInt64Array::from_iter_values(places.iter().map(|(_, row)| *row))),
             table::nullable("group", StringArray::from_iter(self.groups.of.iter().map(group))),
             table::nullable("score", Float64Array::from_iter(self.scores.iter().map(|(_, score)| *score))),
-            table::column("stays", BooleanArray::from_iter(fates().map(|fate| Some(fate == Fate::Kept)))),
+            table::column("stays", BooleanArray::from_iter(fates().map(|fate| Some(fate == Decision::Kept)))),
             table::nullable("reason", StringArray::from_iter(fates().map(reason))),
             table::nullable("duplicate_of", UInt32Array::from_iter(fates().map(|fate| Some(duplicate(fate)?.0)))),
             table::nullable("similarity", Float64Array::from_iter(fates().map(|fate| Some(duplicate(fate)?.1)))),
@@ -53,13 +53,13 @@ impl Decisions<'_> {
     }
 }
 
-fn reason(fate: Fate) -> Option<&'static str> {
-    (fate != Fate::Kept).then(|| fate.reason())
+fn reason(fate: Decision) -> Option<&'static str> {
+    (fate != Decision::Kept).then(|| fate.reason())
 }
 
-fn duplicate(fate: Fate) -> Option<(u32, f64)> {
+fn duplicate(fate: Decision) -> Option<(u32, f64)> {
     match fate {
-        Fate::Alike { of, similarity } => Some((of, similarity)),
+        Decision::Alike { of, similarity } => Some((of, similarity)),
         _ => None,
     }
 }
@@ -76,7 +76,8 @@ fn write_csv(path: &Path, decisions: &Decisions) -> Result<()> {
                 Some((of, similarity)) => (of.to_string(), similarity.to_string()),
                 None => Default::default(),
             };
-            let (key, stays, reason) = (quoted(&sample.key), *fate == Fate::Kept, reason(*fate).unwrap_or_default());
+            let (key, stays, reason) =
+                (quoted(&sample.key), *fate == Decision::Kept, reason(*fate).unwrap_or_default());
             put(format!("{n},{},{key},{group},{score},{stays},{reason},{of},{similarity}\n", sample.id))?;
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! What carried or sank a sample: the components of its score, with the image and text features that speak in each.
 
 use super::{Fit, nats};
-use crate::mode::{IMAGE, TEXT};
-use crate::pool::Pooled;
+use crate::definition::{IMAGE, TEXT};
+use crate::pooling::PooledSample;
 use serde::Serialize;
 
 /// Components of an explanation at each end.
@@ -12,7 +12,7 @@ const FEATURES: usize = 5;
 
 /// A feature's share in a canonical variable.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Part {
+pub struct Contribution {
     /// The feature.
     pub feature: u32,
     /// What it adds to the variable: direction times pooled value less its mean. An absent feature speaks too.
@@ -35,9 +35,9 @@ pub struct Component {
     /// The text's variable; the score rises where both have one sign.
     pub text: f64,
     /// The image features that add most to it.
-    pub image_features: Vec<Part>,
+    pub image_features: Vec<Contribution>,
     /// The text features.
-    pub text_features: Vec<Part>,
+    pub text_features: Vec<Contribution>,
 }
 
 /// Why a sample scores what it scores.
@@ -52,14 +52,14 @@ pub struct Explanation {
 }
 
 /// Explains a sample by the fit that scores it; nothing without content on a side.
-pub fn explain(fit: &Fit, sample: &Pooled) -> Option<Explanation> {
+pub fn explain(fit: &Fit, sample: &PooledSample) -> Option<Explanation> {
     let vectors = fit.chosen.vectors(sample, &fit.options)?;
     let [q, p] = fit.variables(sample)?;
     let parts = |side: usize, j: usize| {
         let width = vectors[side].len();
         let row = &fit.directions[side][j * width..(j + 1) * width];
-        let mut parts: Vec<Part> = (0..width)
-            .map(|i| Part {
+        let mut parts: Vec<Contribution> = (0..width)
+            .map(|i| Contribution {
                 feature: fit.chosen.features[side][i],
                 adds: row[i] * (vectors[side][i] - fit.means[side][i]),
                 active: vectors[side][i] > 0.0,

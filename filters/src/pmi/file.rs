@@ -2,7 +2,7 @@
 
 use super::{Chosen, Fit, Folds, Options};
 use crate::Result;
-use crate::mode::{IMAGE, TEXT};
+use crate::definition::{IMAGE, TEXT};
 use sae_core::tensors::{Raw, Tensors, write_raw};
 use safetensors::Dtype;
 use std::collections::BTreeMap;
@@ -98,7 +98,7 @@ pub fn read(path: &Path) -> Result<Folds> {
             return Err(bad(format!("{name} are not features of {d_sae}, ascending")).into());
         }
     }
-    let chosen = Chosen::of(features, d_sae);
+    let chosen = Chosen::new(features, d_sae);
     let values = |name: String, shape: &[usize]| -> Result<Vec<f64>> {
         let words = bytes(&name, Dtype::F64, shape)?.as_chunks::<8>().0;
         let values: Vec<f64> = words.iter().map(|b| f64::from_le_bytes(*b)).collect();

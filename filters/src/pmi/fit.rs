@@ -2,8 +2,8 @@
 
 use super::moments::Vectors;
 use super::{Chosen, LEAST, Moments, Options, Unit, nats};
-use crate::mode::{IMAGE, TEXT};
-use crate::pool::Pooled;
+use crate::definition::{IMAGE, TEXT};
+use crate::pooling::PooledSample;
 use crate::{Error, Result};
 use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
 use faer::{Mat, Par, Side};
@@ -28,7 +28,7 @@ impl Fit {
     ///
     /// # Errors
     /// Fewer than [`LEAST`] samples, a side without a feature that tells samples apart, numbers that cannot be decomposed.
-    pub fn of(moments: &Moments, chosen: &Chosen, options: &Options) -> Result<Self> {
+    pub fn new(moments: &Moments, chosen: &Chosen, options: &Options) -> Result<Self> {
         let request = |cause: String| Error::Request(format!("pmi: {cause}"));
         if moments.samples < LEAST {
             let n = moments.samples;
@@ -80,7 +80,7 @@ impl Fit {
     }
 
     /// The canonical variables of a sample, `[text, image]`: `q` and `p`. Nothing if it lacks content on a side.
-    pub fn variables(&self, sample: &Pooled) -> Option<[Vec<f64>; 2]> {
+    pub fn variables(&self, sample: &PooledSample) -> Option<[Vec<f64>; 2]> {
         self.chosen.vectors(sample, &self.options).map(|vectors| self.project(vectors))
     }
 
@@ -101,7 +101,7 @@ impl Fit {
     }
 
     /// The score of a sample, in nats; nothing if it lacks content on a side.
-    pub fn score_of(&self, sample: &Pooled) -> Option<f64> {
+    pub fn score_of(&self, sample: &PooledSample) -> Option<f64> {
         let mut vectors = self.chosen.vectors(sample, &self.options)?;
         let p = self.variable(IMAGE, &mut vectors[IMAGE]);
         match self.options.unit {

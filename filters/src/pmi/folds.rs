@@ -3,8 +3,8 @@
 //! labels either.
 
 use super::{Chosen, Fit, Moments, Options, Unit};
-use crate::mode::{IMAGE, TEXT};
-use crate::pool::{Pooled, PooledSamples};
+use crate::definition::{IMAGE, TEXT};
+use crate::pooling::{PooledSample, PooledStore};
 use crate::scores::random;
 use crate::{Error, Result};
 use rayon::prelude::*;
@@ -25,7 +25,7 @@ pub struct Set<'a> {
     /// The samples.
     pub samples: &'a [Sample],
     /// As many, by their numbers.
-    pub pooled: &'a PooledSamples,
+    pub pooled: &'a PooledStore,
 }
 
 /// Fits of one calibration.
@@ -107,7 +107,7 @@ impl Folds {
         };
         let wanted: Vec<Option<usize>> = std::iter::once(None).chain((0..folds).filter(|_| own).map(Some)).collect();
         let fits: Result<Vec<Fit>> =
-            wanted.into_par_iter().map(|left_out| Fit::of(&sum(left_out), &chosen, options)).collect();
+            wanted.into_par_iter().map(|left_out| Fit::new(&sum(left_out), &chosen, options)).collect();
         let mut without = fits?;
         let whole = without.remove(0);
         Ok(Self { whole, without, samples: seen })
@@ -125,7 +125,7 @@ impl Folds {
     ///
     /// # Errors
     /// What was put aside cannot be read.
-    pub fn score(&self, samples: &[Sample], pooled: &PooledSamples) -> Result<Vec<Option<f64>>> {
+    pub fn score(&self, samples: &[Sample], pooled: &PooledStore) -> Result<Vec<Option<f64>>> {
         in_batches(pooled, |n, sample| self.of(&samples[n]).score_of(sample))
     }
 
@@ -134,7 +134,7 @@ impl Folds {
     ///
     /// # Errors
     /// What was put aside cannot be read.
-    pub fn mismatched(&self, samples: &[Sample], pooled: &PooledSamples) -> Result<Vec<f64>> {
+    pub fn mismatched(&self, samples: &[Sample], pooled: &PooledStore) -> Result<Vec<f64>> {
         let share = MISMATCHED / samples.len().max(1) as f64;
         let drawn = in_batches(pooled, |n, sample| {
             let drawn = random(&samples[n].id, 0xd4a3) < share;
@@ -164,12 +164,12 @@ impl Folds {
 
 /// What `of` makes of every sample, on all threads, a few hundred samples in memory.
 fn in_batches<T: Send>(
-    pooled: &PooledSamples,
-    of: impl Fn(usize, &Pooled) -> Option<T> + Sync,
+    pooled: &PooledStore,
+    of: impl Fn(usize, &PooledSample) -> Option<T> + Sync,
 ) -> Result<Vec<Option<T>>> {
     let mut results: Vec<Option<T>> = Vec::with_capacity(pooled.samples());
-    let mut batch: Vec<(usize, Pooled)> = Vec::new();
-    let run = |batch: &mut Vec<(usize, Pooled)>, results: &mut Vec<Option<T>>| {
+    let mut batch: Vec<(usize, PooledSample)> = Vec::new();
+    let run = |batch: &mut Vec<(usize, PooledSample)>, results: &mut Vec<Option<T>>| {
         results.par_extend(batch.par_iter().map(|(n, sample)| of(*n, sample)));
         batch.clear();
     };

@@ -2,7 +2,7 @@
 //! the two under a Gaussian model, fitted to pairs without labels.
 //!
 //! # Formula
-//! 1. *Pool*: `u_k = log(1 + max_j z_jk)` over image positions with content, `t_k` the same over text positions; of each
+//! 1. *SamplePooler*: `u_k = log(1 + max_j z_jk)` over image positions with content, `t_k` the same over text positions; of each
 //!    side the features whose share of active samples is most balanced.
 //! 2. *Fit*: means and covariances `S_u, S_t, S_ut` of a calibration set, `rho trace(S) / n` added to the diagonals of `S_u`
 //!    and `S_t`; with `S_u = L_u L_u^T`, `S_t = L_t L_t^T` the singular values `s_j` of `L_u^-1 S_ut L_t^-T` are the
@@ -16,10 +16,10 @@
 //! image, and each is scored by the fit of the others ([`folds`]).
 //!
 //! A decoder's text positions have read the image before them, so that a wrong caption's features fit the image a little
-//! whatever it says. Where the run has the same samples with white images beside it ([`APART`]), the column `pmi_apart` takes
-//! the text's features from there ([`crate::pool::PooledSamples::with_text`]).
+//! whatever it says. Where the run has the same samples with white images beside it ([`BLANK_DIR`]), the column `pmi_blank` takes
+//! the text's features from there ([`crate::pooling::PooledStore::with_text`]).
 //!
-//! One wrong word among many right ones hardly changes what a text's features are. The column `pmi_token` asks the same of
+//! One wrong word among many right ones hardly changes what a text's features are. The column `pmi_token_min` asks the same of
 //! every token by itself and takes the least ([`Unit::Token`]): is there one that does not belong to this image?
 
 mod explain;
@@ -28,17 +28,17 @@ mod fit;
 pub mod folds;
 mod moments;
 
-pub use explain::{Explanation, Part, explain};
+pub use explain::{Contribution, Explanation, explain};
 pub use file::{read, write};
 pub use fit::Fit;
 pub use folds::{Folds, Set};
 pub use moments::{Chosen, Moments};
 
-use crate::pool::{Pooled, Trace};
+use crate::pooling::{PooledFeature, PooledSample};
 use serde::{Deserialize, Serialize};
 
 /// The folder in a run that holds the same samples with white images, as a run of its own.
-pub const APART: &str = "apart";
+pub const BLANK_DIR: &str = "blank";
 
 /// Fewest samples of a fit.
 pub const LEAST: usize = 16;
@@ -115,7 +115,7 @@ impl Default for Options {
 
 impl Options {
     /// The pooled value of a feature on a side of a sample.
-    pub fn value(&self, trace: &Trace, side: usize, sample: &Pooled) -> f64 {
+    pub fn value(&self, trace: &PooledFeature, side: usize, sample: &PooledSample) -> f64 {
         let z = match self.pooling {
             Pooling::Max => f64::from(trace.max[side]),
             Pooling::Mean => f64::from(trace.sum[side]) / f64::from(sample.content[side].max(1)),

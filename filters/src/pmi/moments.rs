@@ -1,15 +1,15 @@
 //! Which features a fit looks at, and the sums of their products over samples. Adds in the order of the samples.
 
 use super::Options;
-use crate::mode::{IMAGE, TEXT};
-use crate::pool::Pooled;
+use crate::definition::{IMAGE, TEXT};
+use crate::pooling::PooledSample;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 
 /// Samples whose products are added at once.
 pub(super) const BATCH: usize = 128;
 
-/// Pooled values of one sample, `[text, image]`, each as wide as its side's features.
+/// PooledSample values of one sample, `[text, image]`, each as wide as its side's features.
 pub(super) type Vectors = [Vec<f64>; 2];
 
 /// The features of each side, `[text, image]`, ascending.
@@ -38,11 +38,11 @@ impl Chosen {
             all.sort_unstable();
             all
         });
-        Self::of(features, active.len())
+        Self::new(features, active.len())
     }
 
     /// These features of `d_sae`.
-    pub fn of(features: [Vec<u32>; 2], d_sae: usize) -> Self {
+    pub fn new(features: [Vec<u32>; 2], d_sae: usize) -> Self {
         let slots = features.each_ref().map(|features| {
             let mut slots = vec![u32::MAX; d_sae];
             features.iter().zip(0..).for_each(|(k, slot)| slots[*k as usize] = slot);
@@ -52,7 +52,7 @@ impl Chosen {
     }
 
     /// The pooled values of a sample; nothing if it lacks content on a side.
-    pub(super) fn vectors(&self, sample: &Pooled, options: &Options) -> Option<Vectors> {
+    pub(super) fn vectors(&self, sample: &PooledSample, options: &Options) -> Option<Vectors> {
         if sample.content.contains(&0) {
             return None;
         }

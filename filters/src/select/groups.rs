@@ -36,10 +36,10 @@ impl Groups {
         let fields: Vec<&str> = if whole { vec![fields] } else { fields.split(',').map(str::trim).collect() };
         let by_field = fields.iter().map(|field| by_field(samples, field)).collect::<Result<Vec<_>>>()?;
         let groups = (0..samples.len()).map(|n| by_field.iter().map(|values| values[n].clone()).collect::<Vec<_>>());
-        let groups: Vec<Vec<Place>> = groups.collect();
-        let mut numbers: BTreeMap<&[Place], u32> = groups.iter().map(|group| (group.as_slice(), 0)).collect();
+        let groups: Vec<Vec<GroupSource>> = groups.collect();
+        let mut numbers: BTreeMap<&[GroupSource], u32> = groups.iter().map(|group| (group.as_slice(), 0)).collect();
         numbers.values_mut().zip(0..).for_each(|(number, n)| *number = n);
-        let name = |group: &[Place]| group.iter().map(Place::name).collect::<Vec<_>>().join(" / ");
+        let name = |group: &[GroupSource]| group.iter().map(GroupSource::name).collect::<Vec<_>>().join(" / ");
         let names = numbers.keys().map(|group| name(group)).collect();
         Ok(Self { names, of: groups.iter().map(|group| numbers[group.as_slice()]).collect() })
     }
@@ -59,14 +59,14 @@ impl Groups {
 
 /// Where a sample stands by one field; what lacks it comes last.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum GroupSource {
     Value(String),
     /// The number of a bin, and what it is called.
     Bin(usize, String),
     None,
 }
 
-impl Place {
+impl GroupSource {
     fn name(&self) -> &str {
         match self {
             Self::Value(name) | Self::Bin(_, name) => name,
@@ -75,12 +75,12 @@ impl Place {
     }
 }
 
-fn by_field(samples: &[Sample], field: &str) -> Result<Vec<Place>> {
+fn by_field(samples: &[Sample], field: &str) -> Result<Vec<GroupSource>> {
     let values: Vec<Option<&Value>> = samples.iter().map(|sample| lookup(&sample.meta, field)).collect();
     if values.iter().any(Option::is_some) {
         return Ok(values
             .into_iter()
-            .map(|value| value.map_or(Place::None, |value| Place::Value(name(value))))
+            .map(|value| value.map_or(GroupSource::None, |value| GroupSource::Value(name(value))))
             .collect());
     }
     match field.rsplit_once(':').map(|(field, bins)| (field, bins.parse::<usize>())) {
@@ -90,7 +90,7 @@ fn by_field(samples: &[Sample], field: &str) -> Result<Vec<Place>> {
 }
 
 /// Samples by a field of numbers, in bins of about equally many samples; equal numbers are in the same bin.
-fn by_bins(samples: &[Sample], field: &str, bins: usize) -> Result<Vec<Place>> {
+fn by_bins(samples: &[Sample], field: &str, bins: usize) -> Result<Vec<GroupSource>> {
     if !(2..=BINS).contains(&bins) {
         return Err(Error::Request(format!("{bins} bins of {field}: expected 2 to {BINS}, as in {field}:4")));
     }
@@ -116,9 +116,9 @@ fn by_bins(samples: &[Sample], field: &str, bins: usize) -> Result<Vec<Place>> {
     }
     let place = |x: f64| {
         let [low, high] = ranges[&bin(x)];
-        Place::Bin(bin(x), if low == high { low.to_string() } else { format!("{low} to {high}") })
+        GroupSource::Bin(bin(x), if low == high { low.to_string() } else { format!("{low} to {high}") })
     };
-    Ok(numbers.into_iter().map(|x| x.map_or(Place::None, place)).collect())
+    Ok(numbers.into_iter().map(|x| x.map_or(GroupSource::None, place)).collect())
 }
 
 fn no_field(samples: &[Sample], field: &str) -> Error {

@@ -1,10 +1,10 @@
 //! Which samples stay: by one score, group by group, without near-duplicates, or diverse. Reads and writes nothing.
 
-pub mod alike;
-pub mod cover;
+pub mod diversity;
 mod division;
 mod groups;
 mod keep;
+pub mod near_duplicates;
 pub mod signature;
 
 pub use division::{Division, apportion};
@@ -13,8 +13,8 @@ pub use keep::Keep;
 pub use signature::{Collect, Signatures};
 
 use crate::{Error, Result};
-use alike::Kept;
-use cover::{Candidate, cover};
+use diversity::{Candidate, cover};
+use near_duplicates::Kept;
 
 /// The rules of a selection.
 #[derive(Clone, Copy, Debug)]
@@ -28,14 +28,14 @@ pub struct Rules<'a> {
     /// The samples' features, where one of the next two is asked for.
     pub signatures: Option<&'a Signatures>,
     /// Samples whose features are at least this similar (0 to 1) to those of a better one of their group do not stay.
-    pub distinct: Option<f64>,
+    pub dedup: Option<f64>,
     /// Whether the samples that together show most features stay, rather than those of the highest scores.
     pub diverse: bool,
 }
 
 /// What became of a sample, and why.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Fate {
+pub enum Decision {
     /// It stays.
     Kept,
     /// It has no score.
@@ -57,7 +57,7 @@ pub enum Fate {
     Decided,
 }
 
-impl Fate {
+impl Decision {
     /// In a word.
     pub fn reason(self) -> &'static str {
         match self {
@@ -83,7 +83,7 @@ impl Fate {
 ///
 /// # Errors
 /// Rules that contradict each other, or that nothing decided yet.
-pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Fate>> {
+pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Decision>> {
     let request = |text: &str| Err(Error::Request(text.into()));
     let ranked = rank(scores);
     let score = |n: u32| scores[n as usize].1.unwrap_or(f64::NEG_INFINITY);
@@ -101,7 +101,7 @@ pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Fat
         );
     }
     let quotas = rules.division.quotas(total, rules.groups)?;
-    let signatures = match (rules.signatures, rules.distinct.is_some() || rules.diverse) {
+    let signatures = match (rules.signatures, rules.dedup.is_some() || rules.diverse) {
         (None, true) => return request("the samples' features are not at hand"),
         (Some(signatures), true) if signatures.len() != scores.len() => {
             return request("the samples' features are of other samples");
@@ -109,44 +109,44 @@ pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Fat
         (signatures, _) => signatures,
     };
 
-    let mut fates = vec![Fate::NoScore; scores.len()];
+    let mut fates = vec![Decision::NoScore; scores.len()];
     let mut left = quotas.clone();
-    let mut kept = rules.distinct.and_then(|similarity| Some(Kept::new(signatures?, &rules.groups.of, similarity)));
+    let mut kept = rules.dedup.and_then(|similarity| Some(Kept::new(signatures?, &rules.groups.of, similarity)));
     let mut candidates = Vec::new();
     for (place, n) in ranked.iter().enumerate() {
         let left = &mut left[group(*n) as usize];
         fates[*n as usize] = if *left == 0 || score(*n) < threshold {
-            Fate::Below
+            Decision::Below
         } else if let Some((of, similarity)) = kept.as_mut().and_then(|kept| kept.admit(*n)) {
-            Fate::Alike { of, similarity }
+            Decision::Alike { of, similarity }
         } else if rules.diverse {
             // Ranks rather than scores: these have no scale, and may be negative.
             let value = (ranked.len() - place) as f64 / ranked.len() as f64;
             candidates.push(Candidate { sample: *n, group: group(*n), value });
-            Fate::Covered
+            Decision::Covered
         } else {
             *left -= 1;
-            Fate::Kept
+            Decision::Kept
         };
     }
     if let Some(signatures) = signatures.filter(|_| rules.diverse) {
-        cover(signatures, &candidates, &quotas).iter().for_each(|n| fates[*n as usize] = Fate::Kept);
+        cover(signatures, &candidates, &quotas).iter().for_each(|n| fates[*n as usize] = Decision::Kept);
         return Ok(fates);
     }
     let lowest = lowest(scores, rules.groups, &fates);
     for &n in &ranked {
-        if fates[n as usize] == Fate::Below && lowest[group(n) as usize] == Some(score(n)) {
-            fates[n as usize] = Fate::Tied;
+        if fates[n as usize] == Decision::Below && lowest[group(n) as usize] == Some(score(n)) {
+            fates[n as usize] = Decision::Tied;
         }
     }
     Ok(fates)
 }
 
 /// The lowest score that stays in each group.
-pub fn lowest(scores: &[(String, Option<f64>)], groups: &Groups, fates: &[Fate]) -> Vec<Option<f64>> {
+pub fn lowest(scores: &[(String, Option<f64>)], groups: &Groups, fates: &[Decision]) -> Vec<Option<f64>> {
     let mut lowest: Vec<Option<f64>> = vec![None; groups.names.len()];
     for ((group, fate), (_, score)) in groups.of.iter().zip(fates).zip(scores) {
-        if let (Fate::Kept, Some(score)) = (fate, score) {
+        if let (Decision::Kept, Some(score)) = (fate, score) {
             let lowest = &mut lowest[*group as usize];
             *lowest = Some(lowest.map_or(*score, |lowest| lowest.min(*score)));
         }
@@ -167,16 +167,16 @@ pub struct Ties {
 
 impl Ties {
     /// The ties of a selection; `None` if no sample lost one.
-    pub fn of(scores: &[(String, Option<f64>)], groups: &Groups, fates: &[Fate]) -> Option<Self> {
+    pub fn of(scores: &[(String, Option<f64>)], groups: &Groups, fates: &[Decision]) -> Option<Self> {
         let mut tied: Vec<Option<f64>> = vec![None; groups.names.len()];
         for ((group, fate), (_, score)) in groups.of.iter().zip(fates).zip(scores) {
-            if *fate == Fate::Tied {
+            if *fate == Decision::Tied {
                 tied[*group as usize] = *score;
             }
         }
         let ties = |stays: bool| {
             let of = groups.of.iter().zip(fates).zip(scores).filter(|((group, fate), (_, score))| {
-                let wanted = if stays { Fate::Kept } else { Fate::Tied };
+                let wanted = if stays { Decision::Kept } else { Decision::Tied };
                 **fate == wanted && score.is_some() && *score == tied[**group as usize]
             });
             of.count() as u64
@@ -192,8 +192,8 @@ impl Ties {
 pub fn select(scores: &[(String, Option<f64>)], keep: Keep) -> Result<Vec<bool>> {
     let groups = Groups::one(scores.len());
     let division = &Division::Proportional;
-    let rules = Rules { keep, groups: &groups, division, signatures: None, distinct: None, diverse: false };
-    Ok(choose(scores, &rules)?.into_iter().map(|fate| fate == Fate::Kept).collect())
+    let rules = Rules { keep, groups: &groups, division, signatures: None, dedup: None, diverse: false };
+    Ok(choose(scores, &rules)?.into_iter().map(|fate| fate == Decision::Kept).collect())
 }
 
 /// Samples with a score, the best first.
@@ -234,10 +234,10 @@ mod tests {
 
     #[test]
     fn equal_scores_are_told_from_low_ones() {
-        use Fate::{Below, Kept, NoScore, Tied};
+        use Decision::{Below, Kept, NoScore, Tied};
         let fates = |values: &[Option<f64>], keep| {
             let (groups, division) = (Groups::one(values.len()), &Division::Proportional);
-            let rules = Rules { keep, groups: &groups, division, signatures: None, distinct: None, diverse: false };
+            let rules = Rules { keep, groups: &groups, division, signatures: None, dedup: None, diverse: false };
             choose(&scores(values), &rules)
         };
         let values = [Some(1.0), Some(0.0), Some(0.0), Some(-1.0), Some(0.0), None, Some(f64::NAN)];
@@ -261,13 +261,13 @@ mod tests {
             groups: &groups,
             division: &Division::Proportional,
             signatures: Some(&signatures),
-            distinct: None,
+            dedup: None,
             diverse: false,
         };
-        use Fate::{Alike, Below, Covered, Kept, NoScore};
+        use Decision::{Alike, Below, Covered, Kept, NoScore};
         assert_eq!(choose(&scores, &rules).unwrap(), [Kept, Kept, Below, Below, Kept, NoScore]);
         let like_first = Alike { of: 0, similarity: 1.0 };
-        let distinct = Rules { distinct: Some(0.9), ..rules };
+        let distinct = Rules { dedup: Some(0.9), ..rules };
         assert_eq!(choose(&scores, &distinct).unwrap(), [Kept, like_first, Kept, Below, Kept, NoScore]);
         let diverse = Rules { diverse: true, keep: Keep::Share(0.5), ..distinct };
         assert_eq!(choose(&scores, &diverse).unwrap(), [Kept, like_first, Kept, Covered, Kept, NoScore]);

@@ -78,7 +78,7 @@ impl Signatures {
     }
 
     /// The most features that only one of two samples may have if their similarity is `least` or more.
-    pub fn apart(&self, a: usize, b: usize, least: f64) -> usize {
+    pub fn differing(&self, a: usize, b: usize, least: f64) -> usize {
         let both = (self.count(a) + self.count(b)) as f64;
         ((1.0 - least) / (1.0 + least) * both + 1e-6) as usize
     }
@@ -87,7 +87,7 @@ impl Signatures {
     pub fn alike(&self, a: usize, b: usize, least: f64) -> Option<f64> {
         let (mut left, mut right) = (self.features(a), self.features(b));
         let (mut l, mut r) = (left.next(), right.next());
-        let (mut shared, mut left_over) = (0usize, self.apart(a, b, least));
+        let (mut shared, mut left_over) = (0usize, self.differing(a, b, least));
         while let (Some(own), Some(other)) = (l, r) {
             if own == other {
                 shared += 1;
@@ -168,7 +168,7 @@ impl Collect {
 }
 
 impl Observer for Collect {
-    fn see(&mut self, block: &Block) -> sae_core::Result<()> {
+    fn observe(&mut self, block: &Block) -> sae_core::Result<()> {
         for (r, row) in block.positions() {
             let sample = block.tokens.sample[row];
             if self.open != Some(sample as usize) {
@@ -227,7 +227,7 @@ mod tests {
         let mut collect = Collect::new(3, 2, 1.0);
         for (rows, dense) in [(0..1, vec![2.0, 0.0]), (1..3, vec![3.0, 1.5, 1.0, 2.0])] {
             let active = Sparse::from_dense(&dense, 2);
-            collect.see(&Block { tokens: &tokens, rows, shard: 0, hidden: &[], active: &active }).unwrap();
+            collect.observe(&Block { tokens: &tokens, rows, shard: 0, hidden: &[], active: &active }).unwrap();
         }
         let sets = collect.finish();
         let sets: Vec<Vec<u32>> = (0..3).map(|n| sets.features(n).collect()).collect();

@@ -1,10 +1,10 @@
 //! WebDataset: `data-00000.tar` and so on, each row a `.json` and its images under one key. Archives are plain `ustar`
 //! without times or owners, so that equal rows give equal bytes. Copies rows of archives as they stand, too.
 
-use super::image::{Carrier, extension};
+use super::image::{ImageOutput, extension};
 use super::row::Row;
 use super::stage::Output;
-use super::{Contents, Sink, talk};
+use super::{Contents, Sink, chat_json};
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,10 +60,10 @@ impl Archives {
 }
 
 impl Sink for Archives {
-    fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()> {
+    fn push(&mut self, row: &Row, images: &mut ImageOutput) -> Result<()> {
         // A key ends at its first dot, so that the data set's own cannot serve; it stays among the row's columns.
         let key = format!("{:09}", row.number);
-        let fields = talk::row_of_parts(row, None);
+        let fields = chat_json::row_of_parts(row, None);
         self.add(&format!("{key}.json"), Value::Object(fields).to_string().as_bytes())?;
         let mut kinds = Vec::new();
         for (n, image) in row.images.iter().enumerate() {

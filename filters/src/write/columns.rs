@@ -18,7 +18,7 @@ const DEPTH: usize = 8;
 
 /// What a column holds; every value may be missing.
 #[derive(Clone, Debug, PartialEq)]
-enum Kind {
+enum ValueKind {
     /// Nothing yet.
     Null,
     Bool,
@@ -26,15 +26,15 @@ enum Kind {
     Float,
     /// Text, and whatever else as JSON.
     Text,
-    List(Box<Kind>),
-    Struct(Vec<(String, Kind)>),
+    List(Box<ValueKind>),
+    Struct(Vec<(String, ValueKind)>),
 }
 
 /// The kinds of named columns.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Kinds(Vec<(String, Kind)>);
+pub struct ColumnKinds(Vec<(String, ValueKind)>);
 
-impl Kinds {
+impl ColumnKinds {
     /// The kinds of all columns of these rows; columns in the order in which rows first have them.
     pub fn of(rows: impl IntoIterator<Item = impl Borrow<Map<String, Value>>>) -> Self {
         let mut kinds = Vec::new();
@@ -49,7 +49,7 @@ impl Kinds {
 
     /// Fields, arrays and what Hugging Face calls them, of rows of these columns.
     pub(super) fn columns(&self, rows: &[&Map<String, Value>]) -> Vec<(Field, ArrayRef, Value)> {
-        let column = |(name, kind): &(String, Kind)| {
+        let column = |(name, kind): &(String, ValueKind)| {
             let values: Vec<_> = rows.iter().map(|row| row.get(name)).collect();
             (Field::new(name, kind.data_type(), true), kind.array(&values), kind.feature())
         };
@@ -57,11 +57,11 @@ impl Kinds {
     }
 }
 
-fn fields_of(object: &Map<String, Value>, depth: usize) -> Vec<(String, Kind)> {
-    object.iter().map(|(name, value)| (name.clone(), Kind::of(value, depth))).collect()
+fn fields_of(object: &Map<String, Value>, depth: usize) -> Vec<(String, ValueKind)> {
+    object.iter().map(|(name, value)| (name.clone(), ValueKind::of(value, depth))).collect()
 }
 
-fn join_fields(fields: &mut Vec<(String, Kind)>, more: Vec<(String, Kind)>) {
+fn join_fields(fields: &mut Vec<(String, ValueKind)>, more: Vec<(String, ValueKind)>) {
     for (name, kind) in more {
         match fields.iter_mut().find(|(there, _)| *there == name) {
             Some((_, there)) => there.join(kind),
@@ -70,7 +70,7 @@ fn join_fields(fields: &mut Vec<(String, Kind)>, more: Vec<(String, Kind)>) {
     }
 }
 
-impl Kind {
+impl ValueKind {
     fn of(value: &Value, depth: usize) -> Self {
         match value {
             Value::Null => Self::Null,
@@ -154,7 +154,7 @@ impl Kind {
                 list(lists.iter().map(|list| list.len()), kind.array(&items), Some(nulls))
             }
             Self::Struct(fields) => {
-                let column = |(name, kind): &(String, Kind)| {
+                let column = |(name, kind): &(String, ValueKind)| {
                     kind.array(&values.iter().map(|v| v.and_then(|v| v.get(name))).collect::<Vec<_>>())
                 };
                 let nulls: NullBuffer = values.iter().map(there).collect();
@@ -165,7 +165,7 @@ impl Kind {
     }
 }
 
-fn struct_fields(fields: &[(String, Kind)]) -> Fields {
+fn struct_fields(fields: &[(String, ValueKind)]) -> Fields {
     fields.iter().map(|(name, kind)| Field::new(name, kind.data_type(), true)).collect()
 }
 
@@ -196,8 +196,8 @@ pub(super) fn list(lengths: impl Iterator<Item = usize>, items: ArrayRef, nulls:
 mod tests {
     use super::*;
 
-    fn kinds(rows: &[Value]) -> Kinds {
-        Kinds::of(rows.iter().map(|row| row.as_object().unwrap()))
+    fn kinds(rows: &[Value]) -> ColumnKinds {
+        ColumnKinds::of(rows.iter().map(|row| row.as_object().unwrap()))
     }
 
     #[test]
@@ -225,10 +225,10 @@ mod tests {
     #[test]
     fn what_rows_disagree_on_is_text() {
         for other in [json!({"a": [1]}), json!({"a": {"b": 1}}), json!({"a": true}), json!({"a": "x"})] {
-            assert_eq!(kinds(&[json!({"a": 1}), other]).0[0].1, Kind::Text);
+            assert_eq!(kinds(&[json!({"a": 1}), other]).0[0].1, ValueKind::Text);
         }
         let wide: Map<String, Value> = (0..100).map(|n| (n.to_string(), json!(n))).collect();
-        assert_eq!(kinds(&[json!({ "a": wide })]).0[0].1, Kind::Text);
-        assert_eq!(kinds(&[json!({"a": {}})]).0[0].1, Kind::Text);
+        assert_eq!(kinds(&[json!({ "a": wide })]).0[0].1, ValueKind::Text);
+        assert_eq!(kinds(&[json!({"a": {}})]).0[0].1, ValueKind::Text);
     }
 }

@@ -141,7 +141,7 @@ impl std::str::FromStr for Images {
 }
 
 /// Carries images into a folder, each once.
-pub(super) struct Carrier {
+pub(super) struct ImageOutput {
     out: PathBuf,
     how: Images,
     placed: BTreeSet<PathBuf>,
@@ -149,7 +149,7 @@ pub(super) struct Carrier {
     left_behind: BTreeSet<PathBuf>,
 }
 
-impl Carrier {
+impl ImageOutput {
     pub fn new(out: &Path, how: Images) -> Self {
         Self { out: out.to_path_buf(), how, placed: BTreeSet::new(), inside: 0, left_behind: BTreeSet::new() }
     }

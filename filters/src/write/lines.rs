@@ -1,15 +1,15 @@
 //! Rows as JSON text: `data.jsonl` of parts, `llava.json`, and `sharegpt.jsonl` with its `dataset_info.json`.
 
-use super::image::Carrier;
+use super::image::ImageOutput;
 use super::row::Row;
 use super::stage::{Output, put_file};
-use super::{Contents, Names, Sink, talk};
+use super::{Contents, Names, Sink, chat_json};
 use crate::{Error, Result};
 use sae_core::store::sample::Role;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
-fn place(row: &Row, images: &mut Carrier) -> Result<Vec<String>> {
+fn place(row: &Row, images: &mut ImageOutput) -> Result<Vec<String>> {
     row.images.iter().map(|image| images.place(image)).collect()
 }
 
@@ -23,9 +23,9 @@ impl Jsonl {
 }
 
 impl Sink for Jsonl {
-    fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()> {
+    fn push(&mut self, row: &Row, images: &mut ImageOutput) -> Result<()> {
         let images = place(row, images)?;
-        put_line(&mut self.0, talk::row_of_parts(row, Some(images)))
+        put_line(&mut self.0, chat_json::row_of_parts(row, Some(images)))
     }
 
     fn finish(&mut self) -> Result<Contents> {
@@ -53,9 +53,9 @@ impl Llava {
 }
 
 impl Sink for Llava {
-    fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()> {
+    fn push(&mut self, row: &Row, images: &mut ImageOutput) -> Result<()> {
         let mut turns = row.turns.clone();
-        turns.extend(row.pair.as_ref().map(|[chosen, _]| talk::answer(chosen)));
+        turns.extend(row.pair.as_ref().map(|[chosen, _]| chat_json::answer(chosen)));
         if row.turns.iter().any(|turn| turn.role == Role::System) {
             let cause = "has a system turn, and LLaVA's training knows only human and gpt";
             let hint = "hint: --format jsonl, parquet or sharegpt keeps it";
@@ -67,7 +67,7 @@ impl Sink for Llava {
             [image] if !self.lists => drop(fields.insert("image".into(), image.as_str().into())),
             several => drop(fields.insert("image".into(), several.into())),
         }
-        fields.insert("conversations".into(), talk::marked(row, &turns)?);
+        fields.insert("conversations".into(), chat_json::marked(row, &turns)?);
         fields.extend(row.columns.clone());
         self.out.put(if self.begun { b",\n" } else { b"[\n" })?;
         self.begun = true;
@@ -107,13 +107,13 @@ impl Sharegpt {
 }
 
 impl Sink for Sharegpt {
-    fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()> {
-        let conversation = talk::marked(row, &row.turns)?;
+    fn push(&mut self, row: &Row, images: &mut ImageOutput) -> Result<()> {
+        let conversation = chat_json::marked(row, &row.turns)?;
         let mut fields = self.names.identity(&row.columns);
         fields.insert("conversations".into(), conversation);
         if let Some(pair) = &row.pair {
             for (name, answer) in ["chosen", "rejected"].into_iter().zip(pair) {
-                let turn = talk::marked(row, &[talk::answer(answer)])?;
+                let turn = chat_json::marked(row, &[chat_json::answer(answer)])?;
                 fields.insert(name.into(), turn[0].clone());
             }
         }

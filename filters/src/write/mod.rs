@@ -4,6 +4,7 @@
 mod archive;
 pub mod card;
 mod cells;
+mod chat_json;
 mod columns;
 mod image;
 mod json;
@@ -11,19 +12,18 @@ mod lines;
 mod names;
 mod original;
 mod row;
-mod same;
 mod stage;
 mod table;
-mod talk;
+mod verbatim;
 
-pub use columns::Kinds;
+pub use columns::ColumnKinds;
 pub use image::{Image, Images, below};
 pub use names::{Names, SAMPLE_ID};
-pub use row::{Part, Row, Turn};
-pub use stage::{Stage, check_folders};
+pub use row::{MessagePart, Row, Turn};
+pub use stage::{StagedFolder, check_folders};
 
 use crate::{Error, Result};
-use image::Carrier;
+use image::ImageOutput;
 use original::Originals;
 use sae_core::path_text;
 use sae_core::store::sample::Sample;
@@ -128,7 +128,7 @@ pub struct Shape {
     /// What their columns are called.
     pub names: Names,
     /// Columns that are none of a conversation's.
-    pub kinds: Kinds,
+    pub kinds: ColumnKinds,
     /// Whether a row has more than one image: then all name theirs in lists.
     pub several_images: bool,
     /// The data set's files, relative to its folder.
@@ -142,7 +142,7 @@ impl Shape {
         let none = Map::new();
         let columns = samples.iter().map(|s| names.columns(&s.id, s.meta.as_object().unwrap_or(&none), Some(0.0)));
         Self {
-            kinds: Kinds::of(columns),
+            kinds: ColumnKinds::of(columns),
             several_images: samples.iter().any(|sample| sample.images.len() > 1),
             files: samples.iter().filter_map(Sample::place).map(|(file, _)| path_text::decode(file)).collect(),
             names,
@@ -153,7 +153,7 @@ impl Shape {
 /// What takes rows one after the other.
 trait Sink {
     /// Takes a row.
-    fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()>;
+    fn push(&mut self, row: &Row, images: &mut ImageOutput) -> Result<()>;
     /// Writes what is left.
     fn finish(&mut self) -> Result<Contents>;
 }
@@ -162,7 +162,7 @@ trait Sink {
 pub struct Writer {
     sink: Box<dyn Sink>,
     names: Names,
-    images: Carrier,
+    images: ImageOutput,
     rows: u64,
     /// Columns of the data set that the format cannot express.
     lost: BTreeSet<String>,
@@ -206,7 +206,7 @@ impl Writer {
             Ok(Box::new(table::Tables::new(out, shape.kinds.clone(), prompts, originals, job.shard)))
         };
         let sink: Box<dyn Sink> = match job.format {
-            Format::Same => Box::new(same::Verbatim::new(job, out)),
+            Format::Same => Box::new(verbatim::Verbatim::new(job, out)),
             Format::Jsonl => Box::new(lines::Jsonl::new(out)?),
             Format::Llava => Box::new(lines::Llava::new(out, shape.several_images)?),
             Format::Sharegpt => Box::new(lines::Sharegpt::new(out, names())),
@@ -222,7 +222,7 @@ impl Writer {
         if matches!(job.format, Format::Jsonl | Format::Llava | Format::Sharegpt | Format::Webdataset) {
             lost = original::columns_of_bytes(job.root, &shape.files, job.mapped)?;
         }
-        Ok(Self { sink, names: names(), images: Carrier::new(out, job.images), rows: 0, lost })
+        Ok(Self { sink, names: names(), images: ImageOutput::new(out, job.images), rows: 0, lost })
     }
 
     /// Takes a row.

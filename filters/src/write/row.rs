@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// A piece of a turn.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Part {
+pub enum MessagePart {
     /// Words.
     Text(String),
     /// The next of the row's images.
@@ -20,7 +20,7 @@ pub struct Turn {
     /// Who.
     pub role: Role,
     /// What, in order.
-    pub parts: Vec<Part>,
+    pub parts: Vec<MessagePart>,
 }
 
 /// A row of a data set.

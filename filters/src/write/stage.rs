@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 
 /// A folder on its way; what is there of it goes when it is given up.
 #[derive(Debug)]
-pub struct Stage {
+pub struct StagedFolder {
     folder: PathBuf,
     target: PathBuf,
 }
 
-impl Drop for Stage {
+impl Drop for StagedFolder {
     fn drop(&mut self) {
         // Gone already after a commit; otherwise nobody could use it.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-impl Stage {
+impl StagedFolder {
     /// Begins a folder; what an interrupted run left of it goes.
     ///
     /// # Errors
@@ -117,18 +117,18 @@ mod tests {
     fn a_folder_appears_when_it_is_whole_and_never_over_another() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("kept");
-        let stage = Stage::new(&target).unwrap();
+        let stage = StagedFolder::new(&target).unwrap();
         put_file(&stage.folder().join("half"), b"x").unwrap();
         std::mem::forget(stage);
         assert!(!target.exists());
         fs::create_dir(&target).unwrap();
-        let stage = Stage::new(&target).unwrap();
+        let stage = StagedFolder::new(&target).unwrap();
         assert!(!stage.folder().join("half").exists(), "what a killed run left is gone");
         put_file(&stage.folder().join("a/whole"), b"x").unwrap();
         stage.commit().unwrap();
         assert!(target.join("a/whole").exists() && fs::read_dir(dir.path()).unwrap().count() == 1);
-        assert!(Stage::new(&target).unwrap_err().to_string().contains("not empty"));
-        drop(Stage::new(&dir.path().join("other")).unwrap());
+        assert!(StagedFolder::new(&target).unwrap_err().to_string().contains("not empty"));
+        drop(StagedFolder::new(&dir.path().join("other")).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "what was given up leaves nothing");
     }
 

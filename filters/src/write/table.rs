@@ -1,11 +1,11 @@
 //! Parquet tables of conversations, of prompts with their answers, and of preference pairs, with images as Hugging Face's
 //! `{bytes, path}`, and the metadata by which `datasets` knows them. Bounded memory: rows are written a group at a time.
 
-use super::columns::{Kinds, item, list, list_feature, text_feature};
-use super::image::Carrier;
+use super::chat_json::{answer, role};
+use super::columns::{ColumnKinds, item, list, list_feature, text_feature};
+use super::image::ImageOutput;
 use super::original::Originals;
-use super::row::{Part, Row, Turn};
-use super::talk::{answer, role};
+use super::row::{MessagePart, Row, Turn};
 use super::{Contents, Sink};
 use crate::{Error, Result};
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, StructArray};
@@ -29,7 +29,7 @@ type Waiting = (Row, Vec<(Option<Vec<u8>>, String)>);
 /// Tables of bounded size.
 pub(super) struct Tables {
     folder: PathBuf,
-    kinds: Kinds,
+    kinds: ColumnKinds,
     /// The data set's own columns, if it has typed ones.
     originals: Option<Originals>,
     /// Whether a single answer has a column of its own, apart from its prompt.
@@ -56,7 +56,7 @@ enum Layout {
 
 impl Tables {
     /// Tables that end with the group of rows that reaches `limit` bytes of images.
-    pub fn new(folder: &Path, kinds: Kinds, prompts: bool, originals: Option<Originals>, limit: u64) -> Self {
+    pub fn new(folder: &Path, kinds: ColumnKinds, prompts: bool, originals: Option<Originals>, limit: u64) -> Self {
         Self {
             folder: folder.to_path_buf(),
             kinds,
@@ -107,7 +107,7 @@ impl Tables {
 }
 
 impl Sink for Tables {
-    fn push(&mut self, row: &Row, images: &mut Carrier) -> Result<()> {
+    fn push(&mut self, row: &Row, images: &mut ImageOutput) -> Result<()> {
         let layout = match (&row.pair, self.prompts) {
             (Some(_), _) => Layout::Pairs,
             (None, true) => Layout::Completions,
@@ -144,7 +144,7 @@ impl Sink for Tables {
 
 /// Whether there is a prompt, and behind it an answer without images.
 fn ends_in_a_text_answer(turns: &[Turn]) -> bool {
-    let answer = turns.last().filter(|turn| turn.role == Role::Assistant && !turn.parts.contains(&Part::Image));
+    let answer = turns.last().filter(|turn| turn.role == Role::Assistant && !turn.parts.contains(&MessagePart::Image));
     turns.len() > 1 && answer.is_some()
 }
 
@@ -159,7 +159,7 @@ fn writer(path: &Path, batch: &RecordBatch) -> Result<ArrowWriter<File>> {
 /// A column with what Hugging Face calls it.
 type Column = (Field, ArrayRef, Value);
 
-fn batch(rows: &[Waiting], layout: Layout, kinds: &Kinds, mut own: BTreeMap<String, Column>) -> RecordBatch {
+fn batch(rows: &[Waiting], layout: Layout, kinds: &ColumnKinds, mut own: BTreeMap<String, Column>) -> RecordBatch {
     let mut columns = vec![images(rows)];
     let turns: Vec<&[Turn]> = rows.iter().map(|(row, _)| &row.turns[..]).collect();
     match layout {
@@ -214,10 +214,10 @@ fn images(rows: &[Waiting]) -> Column {
 fn messages(name: &str, rows: &[&[Turn]]) -> Column {
     let turns = || rows.iter().flat_map(|turns| turns.iter());
     let parts = || turns().flat_map(|turn| &turn.parts);
-    let kind = |part: &Part| if *part == Part::Image { "image" } else { "text" };
-    let text = |part: &'_ Part| match part {
-        Part::Image => None,
-        Part::Text(text) => Some(text.clone()),
+    let kind = |part: &MessagePart| if *part == MessagePart::Image { "image" } else { "text" };
+    let text = |part: &'_ MessagePart| match part {
+        MessagePart::Image => None,
+        MessagePart::Text(text) => Some(text.clone()),
     };
     let kinds: ArrayRef = Arc::new(StringArray::from_iter_values(parts().map(kind)));
     let texts: ArrayRef = Arc::new(StringArray::from_iter(parts().map(text)));

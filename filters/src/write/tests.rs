@@ -22,7 +22,10 @@ fn row(number: u32, text: &str) -> Row {
         source: ("data.jsonl".into(), number.into()),
         score: Some(0.5),
         key: format!("row.{number}"),
-        turns: vec![Turn { role: Role::User, parts: vec![Part::Image, Part::Text(text.into())] }, talk::answer("Yes.")],
+        turns: vec![
+            Turn { role: Role::User, parts: vec![MessagePart::Image, MessagePart::Text(text.into())] },
+            chat_json::answer("Yes."),
+        ],
         pair: None,
         images: vec![image],
         columns: Map::from_iter([("n".to_owned(), Value::from(number))]),
@@ -41,7 +44,8 @@ fn write(format: Format, images: Images, shard: u64, rows: &[Row]) -> Result<(te
     };
     // No file to read columns from.
     let shape = Shape::of(&rows.iter().map(sample).collect::<Vec<_>>(), Some("pmi"));
-    let job = Job { format, root: Path::new("unused"), images, shard, mapped: &[], division: same::tests::DIVISION };
+    let job =
+        Job { format, root: Path::new("unused"), images, shard, mapped: &[], division: verbatim::tests::DIVISION };
     let mut writer = Writer::new(&job, dir.path(), &shape)?;
     rows.iter().try_for_each(|row| writer.push(row.clone()))?;
     Ok((dir, writer.finish()?))
@@ -73,14 +77,19 @@ fn files_end_when_they_are_large_enough() {
     let chosen = [0, 1].into();
     let copy = dir.path().join("copy.tar");
     assert_eq!(
-        archive::copy_rows(&dir.path().join("data-00000.tar"), &chosen, &copy, same::tests::DIVISION.member_key)
+        archive::copy_rows(&dir.path().join("data-00000.tar"), &chosen, &copy, verbatim::tests::DIVISION.member_key)
             .unwrap(),
         2
     );
     assert_eq!(fs::read(&copy).unwrap(), archive(0), "archives are copied as they stand");
     assert_eq!(
-        archive::copy_rows(&dir.path().join("data-00001.tar"), &[1].into(), &copy, same::tests::DIVISION.member_key)
-            .unwrap(),
+        archive::copy_rows(
+            &dir.path().join("data-00001.tar"),
+            &[1].into(),
+            &copy,
+            verbatim::tests::DIVISION.member_key
+        )
+        .unwrap(),
         1
     );
     assert!(fs::read(&copy).unwrap().starts_with(b"000000003.json"));
@@ -94,10 +103,10 @@ fn what_a_format_cannot_say_is_refused_with_a_way_out() {
     let held = refused(Format::Jsonl, Images::Reference, &[row(0, "a")]);
     assert!(held.contains("--images copy"), "{held}");
     assert!(refused(Format::Webdataset, Images::Reference, &[]).contains("--images copy"));
-    let alone = Row { turns: vec![Turn { role: Role::User, parts: vec![Part::Image] }], ..row(0, "a") };
+    let alone = Row { turns: vec![Turn { role: Role::User, parts: vec![MessagePart::Image] }], ..row(0, "a") };
     assert!(refused(Format::Trl, Images::Copy, &[alone]).contains("does not end in an answer"));
     let mut system = row(0, "a");
-    system.turns.insert(0, Turn { role: Role::System, parts: vec![Part::Text("Be brief.".into())] });
+    system.turns.insert(0, Turn { role: Role::System, parts: vec![MessagePart::Text("Be brief.".into())] });
     assert!(refused(Format::Llava, Images::Copy, &[system]).contains("system turn"));
     let pair = Row { pair: Some(["x".into(), "y".into()]), ..row(1, "a") };
     for format in [Format::Parquet, Format::Trl] {
@@ -178,6 +187,6 @@ fn damaged_archives_are_refused() {
     for size in [&b"77777777777\0"[..], b"nonsense...\0", &[0xff; 12]] {
         header[124..136].copy_from_slice(size);
         fs::write(&from, header).unwrap();
-        assert!(archive::copy_rows(&from, &[0].into(), &to, same::tests::DIVISION.member_key).is_err(), "{size:?}");
+        assert!(archive::copy_rows(&from, &[0].into(), &to, verbatim::tests::DIVISION.member_key).is_err(), "{size:?}");
     }
 }

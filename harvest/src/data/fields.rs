@@ -1,7 +1,7 @@
 //! Columns and keys by name, under one rule for the whole schema: a value that is null or empty is absent, wherever it
 //! stands and whatever the other rows have.
 
-use super::lenient::kind;
+use super::lenient::json_type;
 use serde_json::{Map, Value};
 
 /// Named values of a row, or of an object in it.
@@ -51,7 +51,7 @@ pub(super) fn take_text(fields: &mut Fields, names: &[&str]) -> Result<Option<St
 
 /// The reason that a column holds something else than it should.
 pub(super) fn wrong_kind(name: &str, value: &Value, expected: &str) -> String {
-    format!("the column {name} holds {}, expected {expected}", kind(value))
+    format!("the column {name} holds {}, expected {expected}", json_type(value))
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //! Every image is a row.
 
 use super::columns::Columns;
+use super::file_kind::FileKind;
 use super::image::ImageFile;
-use super::kind::Kind;
 use super::source::FileRows;
 use super::{lenient, text};
 use crate::Result;
@@ -27,7 +27,7 @@ pub(super) fn row(path: &Path) -> Result<FileRows> {
 
 fn columns(path: &Path) -> Result<Columns, String> {
     let name = path_text::encode(Path::new(path.file_name().unwrap_or_default()));
-    if Kind::of(path) == Kind::OtherImage {
+    if FileKind::from_path(path) == FileKind::OtherImage {
         return Err(format!("images of this kind are not read: {name}\nhint: convert them to PNG"));
     }
     let [caption, json] = SIDECARS.map(|extension| beside(path, extension));

@@ -1,7 +1,7 @@
 //! The formats that hold rows: which one a file has, by its name and, where that says otherwise or nothing, by its first
 //! bytes; its rows, and how many there are.
 
-use super::kind::Kind;
+use super::file_kind::FileKind;
 use super::notes::Notes;
 use super::source::FileRows;
 use super::{arrow, csv, folder, input, json, parquet, webdataset};
@@ -37,9 +37,9 @@ impl Format {
     ///
     /// # Errors
     /// The file cannot be read, or is a JSON file or an archive that does not begin as one.
-    pub(super) fn of(path: &Path) -> Result<Option<Self>> {
-        let kind = Kind::of_extension(&input::extension(path));
-        if matches!(kind, Kind::Image | Kind::OtherImage) {
+    pub(super) fn detect(path: &Path) -> Result<Option<Self>> {
+        let kind = FileKind::of_extension(&input::extension(path));
+        if matches!(kind, FileKind::Image | FileKind::OtherImage) {
             return Ok(Some(Self::Image));
         }
         let head = input::head(path, HEAD)?;
@@ -47,13 +47,13 @@ impl Format {
         match kind {
             _ if head.starts_with(parquet::MAGIC) => Ok(Some(Self::Parquet)),
             _ if head.starts_with(b"ARROW1") => Ok(Some(Self::Arrow)),
-            Kind::Parquet => Ok(Some(Self::Parquet)),
-            Kind::Arrow => Ok(Some(Self::Arrow)),
-            Kind::Csv => Ok(Some(Self::Csv)),
-            Kind::Json => json_format(path).map(Some),
-            Kind::Archive => webdataset::check(path).map(|()| Some(Self::WebDataset)),
+            FileKind::Parquet => Ok(Some(Self::Parquet)),
+            FileKind::Arrow => Ok(Some(Self::Arrow)),
+            FileKind::Csv => Ok(Some(Self::Csv)),
+            FileKind::Json => json_format(path).map(Some),
+            FileKind::Archive => webdataset::check(path).map(|()| Some(Self::WebDataset)),
             _ if head.get(257..262) == Some(b"ustar") => Ok(Some(Self::WebDataset)),
-            Kind::Other if text.starts_with(b"{") || text.starts_with(b"[") => json_format(path).map(Some),
+            FileKind::Other if text.starts_with(b"{") || text.starts_with(b"[") => json_format(path).map(Some),
             _ => Ok(None),
         }
     }
@@ -107,6 +107,6 @@ fn json_format(path: &Path) -> Result<Format> {
 /// It has none, or cannot be read.
 pub(super) fn open(path: &Path) -> Result<Format> {
     let known = ".jsonl, .json, .csv, .tsv, .parquet, .arrow and .tar files, packed by gzip or Zstandard or not";
-    Format::of(path)?
+    Format::detect(path)?
         .ok_or_else(|| Error::data(path)(format!("not a data set that is read: expected {known}, or a folder")))
 }

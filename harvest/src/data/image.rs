@@ -3,7 +3,7 @@
 
 use super::fetch::Fetch;
 use super::fields::{self, Fields};
-use super::lenient::{self, kind};
+use super::lenient::{self, json_type};
 use super::redraw::{Redraw, redraw};
 use base64::Engine;
 use base64::alphabet;
@@ -73,7 +73,9 @@ impl ImageFile {
                 let keys = image.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
                 format!("an image has neither bytes nor a path (it has {})", brief(&keys))
             }),
-            other => Err(format!("expected the path of an image, base64 or an object of these, found {}", kind(other))),
+            other => {
+                Err(format!("expected the path of an image, base64 or an object of these, found {}", json_type(other)))
+            }
         }
     }
 
@@ -190,7 +192,7 @@ fn data(value: &Value) -> Result<Vec<u8>, String> {
                 .filter(|bytes| is_image(bytes))
                 .ok_or_else(|| "an image is a list that is not the bytes of one".into())
         }
-        other => Err(format!("expected an image's bytes in base64, found {}", kind(other))),
+        other => Err(format!("expected an image's bytes in base64, found {}", json_type(other))),
     }
 }
 

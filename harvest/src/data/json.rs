@@ -126,7 +126,7 @@ pub(super) fn objects(path: &Path) -> Result<FileRows> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
     Inside,
-    /// Part of the value, and its end.
+    /// TurnPart of the value, and its end.
     Last,
     /// Behind the value.
     Behind,

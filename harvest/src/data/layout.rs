@@ -2,8 +2,8 @@
 //! as a table: the first kind of data that is there is read, what describes it is not, and what is left out is told.
 
 use super::columns::Columns;
+use super::file_kind::{FileKind, is_hidden};
 use super::format::Format;
-use super::kind::{Kind, is_hidden};
 use super::notes::Notes;
 use super::{card, fields, folder, imagefolder, input, json, saved};
 use crate::{Error, Result};
@@ -90,14 +90,14 @@ fn choose(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
     // A packed file beside itself is not read twice.
     let files: Vec<_> =
         files.iter().filter(|path| !input::unpacked(path).is_some_and(|name| all.contains(&name))).collect();
-    let of = |kind| files.iter().copied().filter(move |path| Kind::of(path) == kind);
+    let of = |kind| files.iter().copied().filter(move |path| FileKind::from_path(path) == kind);
     let images: Vec<_> = files.iter().copied().filter(|path| is_image(path)).cloned().collect();
     let beside = Beside::of(&images);
     let captioned = files.iter().any(|path| beside.has(path));
 
-    let archives: Vec<_> = of(Kind::Archive).cloned().collect();
+    let archives: Vec<_> = of(FileKind::Archive).cloned().collect();
     if let Some(first) = archives.first() {
-        Format::of(first)?;
+        Format::detect(first)?;
         return Ok(archives);
     }
     let metadata = files.iter().copied().filter(|path| imagefolder::is_table(path) && !images.is_empty());
@@ -105,11 +105,11 @@ fn choose(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
     if !metadata.is_empty() {
         return Ok(metadata);
     }
-    for kind in [Kind::Parquet, Kind::Arrow, Kind::Json, Kind::Csv] {
+    for kind in [FileKind::Parquet, FileKind::Arrow, FileKind::Json, FileKind::Csv] {
         let tables = of(kind).filter(|path| !beside.has(path));
-        let mut tables: Vec<_> = tables.filter(|path| kind != Kind::Json || holds_rows(path)).cloned().collect();
+        let mut tables: Vec<_> = tables.filter(|path| kind != FileKind::Json || holds_rows(path)).cloned().collect();
         // A list of texts beside rows is a list of classes or the like.
-        if kind == Kind::Json && !tables.iter().all(|path| json::lists_texts(path)) {
+        if kind == FileKind::Json && !tables.iter().all(|path| json::lists_texts(path)) {
             tables.retain(|path| !json::lists_texts(path));
         }
         let shows = |columns: &Columns| {
@@ -125,7 +125,7 @@ fn choose(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
 
 /// Whether one of a table's first rows is as asked. A table that cannot be read says so when its turn comes.
 fn peek(path: &Path, asked: impl Fn(&Columns) -> bool) -> bool {
-    let Ok(Some(format)) = Format::of(path) else { return false };
+    let Ok(Some(format)) = Format::detect(path) else { return false };
     let Ok(rows) = format.rows(path, &Notes::default()) else { return false };
     rows.take(PEEKED).flatten().flatten().any(|columns| asked(&columns))
 }
@@ -137,7 +137,7 @@ fn holds_rows(path: &Path) -> bool {
 }
 
 fn is_image(path: &Path) -> bool {
-    matches!(Kind::of(path), Kind::Image | Kind::OtherImage)
+    matches!(FileKind::from_path(path), FileKind::Image | FileKind::OtherImage)
 }
 
 /// Names of images without their extensions.
@@ -175,11 +175,14 @@ fn tell_rest(root: &Path, files: &[PathBuf], chosen: &[PathBuf], notes: &Notes) 
     let beside = Beside::of(&images);
     // Tables beside archives of the same name are img2dataset's.
     let archives: HashSet<_> =
-        chosen.iter().filter(|path| Kind::of(path) == Kind::Archive).map(|path| stem(path)).collect();
-    let mut rest: BTreeMap<Kind, Vec<&PathBuf>> = BTreeMap::new();
+        chosen.iter().filter(|path| FileKind::from_path(path) == FileKind::Archive).map(|path| stem(path)).collect();
+    let mut rest: BTreeMap<FileKind, Vec<&PathBuf>> = BTreeMap::new();
     for path in files.iter().filter(|path| !read.contains(path)) {
-        let kind = Kind::of(path);
-        let data = matches!(kind, Kind::Parquet | Kind::Arrow | Kind::Json | Kind::Csv | Kind::Unread | Kind::Archive);
+        let kind = FileKind::from_path(path);
+        let data = matches!(
+            kind,
+            FileKind::Parquet | FileKind::Arrow | FileKind::Json | FileKind::Csv | FileKind::Unread | FileKind::Archive
+        );
         if data && !beside.has(path) && !archives.contains(&stem(path)) {
             rest.entry(kind).or_default().push(path);
         }
@@ -188,7 +191,7 @@ fn tell_rest(root: &Path, files: &[PathBuf], chosen: &[PathBuf], notes: &Notes) 
         let first = path_text::encode(paths[0].strip_prefix(root).unwrap_or(paths[0]));
         let more = if paths.len() > 1 { format!(" and {} more of its kind", paths.len() - 1) } else { String::new() };
         notes.add(match kind {
-            Kind::Unread => format!("not read: {first}{more} (unpack or convert it first if it holds data)"),
+            FileKind::Unread => format!("not read: {first}{more} (unpack or convert it first if it holds data)"),
             _ => format!("not read: {first}{more}; the rows come from {}", name(&chosen[0])),
         });
     }

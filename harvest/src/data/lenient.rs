@@ -34,12 +34,12 @@ pub(super) fn object(text: &[u8]) -> Result<Map<String, Value>, String> {
 pub(super) fn into_object(value: Value) -> Result<Map<String, Value>, String> {
     match value {
         Value::Object(fields) => Ok(fields),
-        other => Err(format!("expected a JSON object, found {}", kind(&other))),
+        other => Err(format!("expected a JSON object, found {}", json_type(&other))),
     }
 }
 
 /// What a value is, for messages.
-pub(super) fn kind(value: &Value) -> &'static str {
+pub(super) fn json_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

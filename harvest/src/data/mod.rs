@@ -1,14 +1,15 @@
 //! Data sets: rows of JSON, Parquet, tar archives or a folder of pictures, streamed in order, each as one conversation with
 //! its images still unread. A row that cannot be understood says why and the stream goes on.
 
-mod alter;
 mod arrow;
 mod card;
 mod cell;
 mod columns;
+mod corruption;
 mod csv;
 mod fetch;
 mod fields;
+mod file_kind;
 mod filtered;
 mod folder;
 mod format;
@@ -16,7 +17,6 @@ mod image;
 mod imagefolder;
 mod input;
 mod json;
-mod kind;
 mod layout;
 mod lenient;
 mod notes;
@@ -30,18 +30,18 @@ mod source;
 mod table;
 mod tar;
 mod text;
+mod text_corruption;
 mod webdataset;
-mod wording;
 mod wrapped;
 
-pub(crate) use alter::altered;
-pub use alter::{ALTERED, Alteration, Fault};
+pub(crate) use corruption::altered;
+pub use corruption::{ALTERED, Corruption, CorruptionKind};
 pub use csv::delimiter;
 pub use fetch::Fetch;
 pub use image::{ImageFile, image_place};
 pub use notes::Notes;
 pub(crate) use parquet::{attempt, checked};
-pub use record::{Pair, Part, Record, Turn};
+pub use record::{Pair, Record, Turn, TurnPart};
 pub use redraw::ImageSizes;
 pub use source::{Mapping, Row, Rows, Source, record};
 pub use webdataset::{member_key, read_archive};

@@ -7,14 +7,14 @@ use serde_json::Value;
 
 /// A piece of a turn.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Part {
+pub enum TurnPart {
     /// Words.
     Text(String),
     /// One of the record's images, by number.
     Image(usize),
 }
 
-impl Part {
+impl TurnPart {
     /// The words, if it is words.
     pub fn text(&self) -> Option<&str> {
         match self {
@@ -30,18 +30,18 @@ pub struct Turn {
     /// Who.
     pub role: Role,
     /// What, in order.
-    pub parts: Vec<Part>,
+    pub parts: Vec<TurnPart>,
 }
 
 impl Turn {
     /// A turn of words.
     pub fn of_text(role: Role, text: impl Into<String>) -> Self {
-        Self { role, parts: vec![Part::Text(text.into())] }
+        Self { role, parts: vec![TurnPart::Text(text.into())] }
     }
 
     /// Its words without the images.
     pub fn text(&self) -> String {
-        self.parts.iter().filter_map(Part::text).collect()
+        self.parts.iter().filter_map(TurnPart::text).collect()
     }
 }
 

@@ -2,10 +2,10 @@
 //! or has too much of costs that row; an archive that is cut off ends in a row that says so.
 
 use super::columns::Columns;
+use super::file_kind::{FileKind, is_hidden};
 use super::folder::CAPTION_LIMIT;
 use super::image::{IMAGE_FILE_LIMIT, ImageFile};
 use super::json::ROW_LIMIT;
-use super::kind::{Kind, is_hidden};
 use super::source::FileRows;
 use super::tar::{Member, Members};
 use super::{fields, input, lenient, text};
@@ -182,14 +182,14 @@ impl Group {
         self.seen.push(what.to_owned());
         let (order, extension) = what.rsplit_once('.').unwrap_or(("", what));
         let extension = extension.to_ascii_lowercase();
-        let kind = Kind::of_extension(&extension);
+        let kind = FileKind::of_extension(&extension);
         let limit = match (kind, extension.as_str()) {
-            (Kind::Image, _) => IMAGE_FILE_LIMIT,
-            (Kind::OtherImage, _) => {
+            (FileKind::Image, _) => IMAGE_FILE_LIMIT,
+            (FileKind::OtherImage, _) => {
                 return Err(format!("images of this kind are not read: {}\nhint: convert them to PNG", member.name));
             }
-            (Kind::Video | Kind::Audio, _) => {
-                let column = if kind == Kind::Video { "video" } else { "audio" };
+            (FileKind::Video | FileKind::Audio, _) => {
+                let column = if kind == FileKind::Video { "video" } else { "audio" };
                 self.fields.insert(column.into(), member.name.as_str().into());
                 return Ok(());
             }
@@ -199,14 +199,14 @@ impl Group {
         let content = members.read(limit.min(IMAGE_FILE_LIMIT.saturating_sub(self.bytes)))?;
         let Some(content) = content else {
             // Arrays and the like are nothing that is read here.
-            let needed = kind == Kind::Image || extension == "json" || extension == "txt";
+            let needed = kind == FileKind::Image || extension == "json" || extension == "txt";
             return match needed {
                 true => Err(format!("a member has {} bytes: {}", member.size, member.name)),
                 false => Ok(()),
             };
         };
         self.bytes += content.len() as u64;
-        if kind == Kind::Image {
+        if kind == FileKind::Image {
             self.images.push((order.to_owned(), ImageFile::held(member.name.clone(), content)));
             return Ok(());
         }
@@ -243,7 +243,7 @@ impl Group {
     fn stray(&self) -> Option<&str> {
         let order = |what: &str| what.rsplit_once('.').map(|(order, _)| order.to_owned());
         self.seen.iter().map(String::as_str).find(|what| {
-            let of_image = Kind::of_extension(what.rsplit('.').next().unwrap_or_default()) == Kind::Image;
+            let of_image = FileKind::of_extension(what.rsplit('.').next().unwrap_or_default()) == FileKind::Image;
             order(what).filter(|_| !of_image).is_some_and(|own| {
                 let (same, other): (Vec<_>, Vec<_>) = self.images.iter().partition(|(image, _)| *image == own);
                 !same.is_empty() && !other.is_empty()

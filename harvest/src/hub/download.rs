@@ -1,7 +1,7 @@
 //! One file from the hub into the cache: received beside its place, compared with the size and the hash that the hub
 //! lists, renamed. What an interrupted download left is gone on with.
 
-use super::{Job, Progress, Sibling};
+use super::{DownloadProgress, Job, Sibling};
 use crate::checkpoint::hex;
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
@@ -149,7 +149,7 @@ impl Job<'_> {
             content.write_all(&buffer[..read]).map_err(disk("write"))?;
             hash.update(&buffer[..read]);
             *here += read as u64;
-            (self.progress)(Progress { file: &file.rfilename, bytes: self.bytes + *here, total: self.total });
+            (self.progress)(DownloadProgress { file: &file.rfilename, bytes: self.bytes + *here, total: self.total });
         }
         match expected.or(file.size()).is_some_and(|expected| *here < expected) {
             true => Err(Broken::Off("it ended early".into())),

@@ -31,7 +31,7 @@ const ANSWER_LIMIT: u64 = 1 << 24;
 
 /// How far a download is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress<'a> {
+pub struct DownloadProgress<'a> {
     /// The file that is being downloaded.
     pub file: &'a str,
     /// Bytes of all files that are here.
@@ -43,7 +43,7 @@ pub struct Progress<'a> {
 /// Where a checkpoint is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Place {
+pub enum RepoLocation {
     /// In a folder.
     Folder(PathBuf),
     /// On the hub alone.
@@ -60,7 +60,7 @@ pub enum Place {
 /// # Errors
 /// There is no such folder and no such repository, it is not for everyone, or the download failed. A file is in the cache
 /// whole or not at all; a download that is started again goes on where it stopped.
-pub fn resolve(model: &str, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
+pub fn resolve(model: &str, progress: &mut dyn FnMut(DownloadProgress)) -> Result<PathBuf> {
     match name(model) {
         Some(name) => Hub::from_env()?.fetch(&name, progress),
         None => Ok(model.into()),
@@ -71,10 +71,10 @@ pub fn resolve(model: &str, progress: &mut dyn FnMut(Progress)) -> Result<PathBu
 ///
 /// # Errors
 /// There is no place for a cache.
-pub fn place(model: &str) -> Result<Place> {
-    let Some(name) = name(model) else { return Ok(Place::Folder(model.into())) };
-    let there = || Place::Hub { model: format!("{}@{}", name.id, name.revision) };
-    Ok(Hub::from_env()?.cached(&name).map_or_else(there, Place::Folder))
+pub fn place(model: &str) -> Result<RepoLocation> {
+    let Some(name) = name(model) else { return Ok(RepoLocation::Folder(model.into())) };
+    let there = || RepoLocation::Hub { model: format!("{}@{}", name.id, name.revision) };
+    Ok(Hub::from_env()?.cached(&name).map_or_else(there, RepoLocation::Folder))
 }
 
 /// `org/name` for a folder of the hub's cache, whose own name is a commit; otherwise the folder's name.
@@ -153,7 +153,7 @@ impl Hub {
     ///
     /// # Errors
     /// As [`resolve`].
-    pub fn folder(&self, model: &str, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
+    pub fn folder(&self, model: &str, progress: &mut dyn FnMut(DownloadProgress)) -> Result<PathBuf> {
         let name = name(model).ok_or_else(|| Error::Plan(format!("{model} is no name of a model on the hub")))?;
         self.fetch(&name, progress)
     }
@@ -163,7 +163,7 @@ impl Hub {
         snapshot.lacks().is_ok_and(|lacks| lacks.is_empty()).then(|| snapshot.folder().to_path_buf())
     }
 
-    fn fetch(&self, name: &Name, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
+    fn fetch(&self, name: &Name, progress: &mut dyn FnMut(DownloadProgress)) -> Result<PathBuf> {
         let lacks = match Snapshot::find(&self.cache, &name.id, &name.revision) {
             Ok(snapshot) => {
                 let lacks = snapshot.lacks()?;
@@ -210,7 +210,7 @@ impl Hub {
 
     /// Finds out whether the commit of a snapshot that can be used as it is has a file more, such as a chat template, if
     /// nobody has asked for one before; downloads it. Without a network it stays as it is.
-    fn settle(&self, name: &Name, snapshot: &Snapshot, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+    fn settle(&self, name: &Name, snapshot: &Snapshot, progress: &mut dyn FnMut(DownloadProgress)) -> Result<()> {
         if self.offline || snapshot.is_settled() {
             return Ok(());
         }
@@ -329,7 +329,7 @@ struct Job<'a> {
     snapshot: &'a Snapshot,
     bytes: u64,
     total: u64,
-    progress: &'a mut dyn FnMut(Progress),
+    progress: &'a mut dyn FnMut(DownloadProgress),
 }
 
 impl Job<'_> {
@@ -356,7 +356,7 @@ impl Job<'_> {
                 self.download(file, limit)?;
             }
             self.bytes += file.size().unwrap_or_default();
-            (self.progress)(Progress { file: &file.rfilename, bytes: self.bytes, total: self.total });
+            (self.progress)(DownloadProgress { file: &file.rfilename, bytes: self.bytes, total: self.total });
         }
         Ok(())
     }

@@ -122,7 +122,7 @@ struct Captured {
 
 /// What an import would do.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct ImportOutlook {
+pub struct ImportPreview {
     /// Format.
     pub from: &'static str,
     /// File or folder.
@@ -170,9 +170,9 @@ impl Import {
     ///
     /// # Errors
     /// It is not what it is said to be.
-    pub fn outlook(&self) -> Result<ImportOutlook> {
+    pub fn preview(&self) -> Result<ImportPreview> {
         let Cache { layers, d_in, dtype, model, rows, .. } = self.open()?;
-        Ok(ImportOutlook { from: self.format.name(), source: self.path.clone(), layers, d_in, dtype, model, rows })
+        Ok(ImportPreview { from: self.format.name(), source: self.path.clone(), layers, d_in, dtype, model, rows })
     }
 
     /// Imports into `run`, or goes on with an import of the same; reports rows after every sample.

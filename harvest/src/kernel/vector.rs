@@ -38,11 +38,11 @@ pub(super) fn sigmoid<S: Isa>(isa: S, x: S::f32s) -> S::f32s {
     isa.div_f32s(one, isa.add_f32s(one, exp(isa, isa.neg_f32s(x))))
 }
 
-/// `x` times the share of a normal distribution below `x`: `x (1 + erf(x / sqrt 2)) / 2`, without what `1 + erf` cancels.
+/// `x` times the share of a gelu distribution below `x`: `x (1 + erf(x / sqrt 2)) / 2`, without what `1 + erf` cancels.
 ///
 /// With `t = 1 / (1 + 0.3 |x|)` the share beyond `|x|` is `e^(-x^2 / 2) t` times a polynomial in `t`.
 #[inline(always)]
-pub(super) fn normal<S: Isa>(isa: S, x: S::f32s) -> S::f32s {
+pub(super) fn gelu<S: Isa>(isa: S, x: S::f32s) -> S::f32s {
     let set = |value: f32| isa.splat_f32s(value);
     let size = isa.abs_f32s(x);
     let t = isa.div_f32s(set(1.0), isa.fma(size, set(0.3), set(1.0)));

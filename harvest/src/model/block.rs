@@ -1,7 +1,7 @@
 //! A transformer block, of a decoder or of a vision tower: norms, attention, MLP, as its configuration says.
 
 use super::config::{BlockConfig, Mlp as MlpNames, Qkv};
-use super::ops::{Linear, Matrix, Norm, Rotary, Visible, attention};
+use super::ops::{Linear, Matrix, Norm, Rotary, VisibleKeys, attention};
 use super::weights::Loader;
 use crate::kernel::attention::Heads;
 use crate::kernel::pointwise::Activation;
@@ -14,7 +14,7 @@ pub(super) struct Block {
     /// Queries, keys, values.
     qkv: [Linear; 3],
     /// Norms of queries and keys.
-    head_norms: Option<[Norm; 2]>,
+    qk_norms: Option<[Norm; 2]>,
     out: Linear,
     mlp: Mlp,
     activation: Activation,
@@ -30,7 +30,7 @@ enum Mlp {
 impl Block {
     /// Loads the tensors whose names begin with `prefix`.
     pub fn load(loader: &mut Loader, prefix: &str, config: &BlockConfig) -> Self {
-        let BlockConfig { width, inner, heads, kv_heads, head_dim, bias, names, .. } = *config;
+        let BlockConfig { width, d_ff, heads, kv_heads, head_dim, bias, names, .. } = *config;
         let name = |part: &str| format!("{prefix}{part}");
         let (q, kv) = (heads * head_dim, kv_heads * head_dim);
         let norms = config.norms.map(|part| part.map(|part| Norm::load(loader, &name(part), width, None, config.norm)));
@@ -39,27 +39,28 @@ impl Block {
             Qkv::Apart([query, key, value]) => [(query, q), (key, kv), (value, kv)]
                 .map(|(part, d_out)| Linear::load(loader, &name(part), [width, d_out], bias.qkv)),
         };
-        let head_norms = config.head_norm.map(|norm| {
-            [("self_attn.q_norm", heads), ("self_attn.k_norm", kv_heads)]
-                .map(|(part, heads)| Norm::load(loader, &name(part), head_dim, norm.apart.then_some(heads), norm.norm))
+        let qk_norms = config.qk_norm.map(|norm| {
+            [("self_attn.q_norm", heads), ("self_attn.k_norm", kv_heads)].map(|(part, heads)| {
+                Norm::load(loader, &name(part), head_dim, norm.per_head.then_some(heads), norm.norm)
+            })
         });
         let out = Linear::load(loader, &name(names.out), [q, width], bias.out);
         let mut linear = |part: &str, shape| Linear::load(loader, &name(part), shape, bias.mlp);
         let mlp = match names.mlp {
             MlpNames::Gated([gate, up, down]) => {
-                Mlp::Gated([linear(gate, [width, inner]), linear(up, [width, inner]), linear(down, [inner, width])])
+                Mlp::Gated([linear(gate, [width, d_ff]), linear(up, [width, d_ff]), linear(down, [d_ff, width])])
             }
             MlpNames::Plain([first, second]) => {
-                Mlp::Plain([linear(first, [width, inner]), linear(second, [inner, width])])
+                Mlp::Plain([linear(first, [width, d_ff]), linear(second, [d_ff, width])])
             }
         };
         let heads = Heads { heads, kv_heads, head_dim, scale: config.scale as f32 };
-        Self { heads, norms, qkv, head_norms, out, mlp, activation: config.activation }
+        Self { heads, norms, qkv, qk_norms, out, mlp, activation: config.activation }
     }
 
     /// # Shapes
     /// `[rows, width]`, in and out.
-    pub fn forward(&self, x: Matrix, rotary: Option<&Rotary>, visible: &Visible) -> Matrix {
+    pub fn forward(&self, x: Matrix, rotary: Option<&Rotary>, visible: &VisibleKeys) -> Matrix {
         let normed = |n: usize, x: Matrix| match &self.norms[n] {
             Some(norm) => norm.forward(x),
             None => x,
@@ -70,9 +71,9 @@ impl Block {
         x.add(y)
     }
 
-    fn attend(&self, x: &Matrix, rotary: Option<&Rotary>, visible: &Visible) -> Matrix {
+    fn attend(&self, x: &Matrix, rotary: Option<&Rotary>, visible: &VisibleKeys) -> Matrix {
         let [mut q, mut k, v] = self.qkv.each_ref().map(|linear| linear.forward(x));
-        if let Some([query, key]) = &self.head_norms {
+        if let Some([query, key]) = &self.qk_norms {
             (q, k) = (query.forward(q), key.forward(k));
         }
         if let Some(rotary) = rotary {

@@ -4,7 +4,7 @@
 use super::block::Block;
 use super::config::{AXES, TextConfig};
 use super::head::{Head, Names};
-use super::ops::{Compute, Matrix, Rotary, Visible};
+use super::ops::{Compute, Matrix, Rotary, VisibleKeys};
 use super::weights::{Loader, Mapped};
 use crate::Result;
 use std::ops::Range;
@@ -96,11 +96,11 @@ impl Decoder {
     ) -> Matrix {
         let layers = &self.config.layers;
         let rotaries: Vec<_> = (0..self.config.ropes.len()).map(|rope| self.rotary(rope, sequence)).collect();
-        let mut windows: Vec<(Option<usize>, Visible)> = Vec::new();
+        let mut windows: Vec<(Option<usize>, VisibleKeys)> = Vec::new();
         for layer in &layers[blocks.clone()] {
             if !windows.iter().any(|(window, _)| *window == layer.window) {
-                let groups = if self.config.images_see_themselves { &sequence.images[..] } else { &[] };
-                let visible = Visible::causal(sequence.lengths.iter().copied(), layer.window, groups);
+                let groups = if self.config.bidirectional_images { &sequence.images[..] } else { &[] };
+                let visible = VisibleKeys::causal(sequence.lengths.iter().copied(), layer.window, groups);
                 windows.push((layer.window, visible));
             }
         }

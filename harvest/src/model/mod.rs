@@ -3,32 +3,32 @@
 //! configured. Knows nothing of data sets, prompts or files of images.
 
 mod block;
-mod codes;
-mod compare;
 pub mod config;
 mod decoder;
+pub mod flops;
 mod head;
-mod join;
+mod logprobs;
 mod ops;
 mod positions;
+mod projector;
 mod tower;
+mod vq_tokenizer;
 mod weights;
-pub mod work;
 
 pub use crate::kernel::pointwise::Activation;
-pub use compare::Prediction;
 pub use config::{ModelConfig, TextConfig, VisionConfig};
 pub use head::Head;
+pub use logprobs::Prediction;
 pub use ops::Compute;
 pub use weights::{Size, Weights};
 
 use crate::{Error, Result};
-use codes::ImageTokenizer;
-use config::Kind;
+use config::VisionEncoder;
 use decoder::{Decoder, Sequence};
-use join::Join;
 use ops::Matrix;
+use projector::Projector;
 use std::ops::Range;
+use vq_tokenizer::ImageTokenizer;
 
 /// One sample as the model takes it.
 #[derive(Clone, Debug, Default)]
@@ -60,8 +60,8 @@ pub struct Model {
 }
 
 enum Vision {
-    Join(Box<Join>),
-    Codes(Box<ImageTokenizer>),
+    Projector(Box<Projector>),
+    VqTokenizerConfig(Box<ImageTokenizer>),
 }
 
 /// What left the decoder blocks that were asked for; or what is to leave one of them ([`Model::compare`]).
@@ -116,10 +116,12 @@ impl Model {
 
     fn build(config: &ModelConfig, loader: &mut weights::Loader, last: Option<usize>) -> Self {
         let vision = config.vision.as_ref().map(|vision| match &vision.kind {
-            Kind::Tower(tower, join) => {
-                Vision::Join(Box::new(Join::load(loader, tower, join, config.text.hidden_size)))
+            VisionEncoder::Tower(tower, join) => {
+                Vision::Projector(Box::new(Projector::load(loader, tower, join, config.text.hidden_size)))
             }
-            Kind::Codes(codes) => Vision::Codes(Box::new(ImageTokenizer::load(loader, codes))),
+            VisionEncoder::VqTokenizerConfig(codes) => {
+                Vision::VqTokenizerConfig(Box::new(ImageTokenizer::load(loader, codes)))
+            }
         });
         let decoder = Decoder::load(loader, &config.text, last.map(|n| n + 1));
         Self { config: config.clone(), vision, decoder }
@@ -153,8 +155,7 @@ impl Model {
 
     /// What the rows of a batch are, images' vectors aside; with what is added to them further on, if there is such.
     fn sequence(&self, inputs: &[&Input]) -> Result<Sequence> {
-        let deep =
-            matches!(&self.config.vision, Some(VisionConfig { kind: Kind::Tower(_, join), .. }) if join.is_deep());
+        let deep = matches!(&self.config.vision, Some(VisionConfig { kind: VisionEncoder::Tower(_, join), .. }) if join.is_deep());
         if deep { Ok(self.embed(inputs)?.1) } else { self.rows(inputs) }
     }
 
@@ -183,13 +184,13 @@ impl Model {
         let mut ids: Vec<u32> = ids.map(|id| if Some(id) == image_id { 0 } else { id }).collect();
         let images: Vec<&Image> = inputs.iter().flat_map(|input| &input.images).collect();
         match &self.vision {
-            Some(Vision::Codes(tokenizer)) => {
+            Some(Vision::VqTokenizerConfig(tokenizer)) => {
                 for (image, rows) in images.iter().zip(&sequence.images) {
                     ids[rows.clone()].copy_from_slice(&tokenizer.tokens(image)?);
                 }
                 Ok((self.decoder.embed(&ids)?, sequence))
             }
-            Some(Vision::Join(join)) if !images.is_empty() => {
+            Some(Vision::Projector(join)) if !images.is_empty() => {
                 let joined = join.forward(&images);
                 // Rows of the table that is the embedded tokens with the images' vectors behind them.
                 let mut rows: Vec<u32> = (0..ids.len() as u32).collect();

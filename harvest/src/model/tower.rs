@@ -4,7 +4,7 @@
 use super::Image;
 use super::block::Block;
 use super::config::{Positions, TowerConfig};
-use super::ops::{Compute, Linear, Matrix, Norm, Rotary, Visible};
+use super::ops::{Compute, Linear, Matrix, Norm, Rotary, VisibleKeys};
 use super::weights::Loader;
 
 /// A vision tower.
@@ -98,7 +98,7 @@ impl Tower {
         }
 
         let lengths = grids.iter().map(|[height, width]| height * width + class);
-        let whole = Visible::full(lengths);
+        let whole = VisibleKeys::full(lengths);
         let (order, windows) = self.windows(&grids);
         let rotary = self.config.rope_theta.map(|theta| self.rotary(theta, &grids, order.as_deref()));
         if let Some(order) = &order {
@@ -182,8 +182,8 @@ impl Tower {
     }
 
     /// Rows in the order of windows, and what is seen inside each.
-    fn windows(&self, grids: &[Grid]) -> (Option<Vec<u32>>, Visible) {
-        let Some(windows) = &self.config.windows else { return (None, Visible::full([])) };
+    fn windows(&self, grids: &[Grid]) -> (Option<Vec<u32>>, VisibleKeys) {
+        let Some(windows) = &self.config.windows else { return (None, VisibleKeys::full([])) };
         let (mut order, mut lengths, mut start) = (Vec::new(), Vec::new(), 0);
         for grid @ [height, width] in grids {
             let across = width.div_ceil(windows.side);
@@ -195,7 +195,7 @@ impl Tower {
             lengths.extend(members.iter().map(Vec::len).filter(|length| *length > 0));
             order.extend(members.into_iter().flatten());
         }
-        (Some(order), Visible::full(lengths))
+        (Some(order), VisibleKeys::full(lengths))
     }
 }
 

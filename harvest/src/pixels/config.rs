@@ -6,7 +6,7 @@ use super::frame::{Frame, Patches, window};
 use super::geometry;
 use crate::fields::{Fields, short};
 use crate::model::Image;
-use crate::model::config::{Join, Kind, Tiling, VisionConfig};
+use crate::model::config::{ProjectorConfig, Tiling, VisionConfig, VisionEncoder};
 use crate::resample::{Filter, Rgb, resize};
 use crate::{Error, Result, precedence};
 use serde::Deserialize;
@@ -75,10 +75,10 @@ struct Raw {
 /// is the model's own.
 fn classes(vision: &VisionConfig) -> &'static [&'static str] {
     match (&vision.tiling, &vision.kind) {
-        (_, Kind::Codes(_)) => &["ChameleonImageProcessor"],
+        (_, VisionEncoder::VqTokenizerConfig(_)) => &["ChameleonImageProcessor"],
         (Tiling::AnyResolution { .. }, _) => &["LlavaNextImageProcessor"],
         (Tiling::Native { .. }, _) => &["Qwen2VLImageProcessor", "Qwen2_5_VLImageProcessor"],
-        (_, Kind::Tower(_, Join::Pool { .. })) => &["Gemma3ImageProcessor", "SiglipImageProcessor"],
+        (_, VisionEncoder::Tower(_, ProjectorConfig::Pool { .. })) => &["Gemma3ImageProcessor", "SiglipImageProcessor"],
         _ => &["LlavaImageProcessor", "CLIPImageProcessor", "SiglipImageProcessor", "Gemma3ImageProcessor"],
     }
 }
@@ -236,7 +236,7 @@ fn read(config: Value, classes: &[&str]) -> Result<Raw, String> {
 fn agree(processor: &Value, vision: &VisionConfig) -> Result<(), String> {
     let processor = Fields(processor);
     let (name, made) = match (&vision.kind, &vision.tiling) {
-        (Kind::Tower(tower, Join::Mlp { .. }), tiling) => {
+        (VisionEncoder::Tower(tower, ProjectorConfig::Mlp { .. }), tiling) => {
             let kept = usize::from(matches!(tiling, Tiling::Square { class: true, .. }));
             let dropped =
                 processor.get::<String>("vision_feature_select_strategy")?.map(|s| usize::from(s == "default"));
@@ -366,7 +366,7 @@ mod tests {
         let config = json!({"model_type": "llava", "text_config": {}, "vision_config": {"image_size": side,
             "patch_size": side / grid}});
         let vision = config::ModelConfig::parse(&config).unwrap().vision.unwrap();
-        assert!(matches!(vision.tower(), Some((_, Join::Mlp { .. }))));
+        assert!(matches!(vision.tower(), Some((_, ProjectorConfig::Mlp { .. }))));
         vision
     }
 

@@ -14,7 +14,7 @@ pub struct Frame {
     /// Pixels of the original image, upright.
     pub height: u32,
     /// The positions it takes, in order.
-    pub places: Vec<Place>,
+    pub places: Vec<ImagePosition>,
     /// Rows and columns of its positions, where the model tells them apart.
     grid: [usize; 2],
     views: Vec<Rgb>,
@@ -22,7 +22,7 @@ pub struct Frame {
 
 /// A position of an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Place {
+pub struct ImagePosition {
     /// The row of what the views become; nothing for a newline.
     pub source: Option<u32>,
     /// What it shows of the original: `[x0, y0, x1, y1]`, each 0 to 1. One that shows padding alone has no area.
@@ -76,13 +76,13 @@ impl Frame {
         let size = [view.width, view.height];
         let mut places = Vec::with_capacity(grid * grid + 1);
         // The class position stands for all that the tower sees.
-        places.extend(class.then(|| Place {
+        places.extend(class.then(|| ImagePosition {
             source: Some(0),
             rect: origin.cell(size, [1, 1], 0, 0),
             special: true,
             view: 0,
         }));
-        places.extend((0..grid * grid).map(|n| Place {
+        places.extend((0..grid * grid).map(|n| ImagePosition {
             source: Some((head + n) as u32),
             rect: origin.cell(size, [grid, grid], n % grid, n / grid),
             special: false,
@@ -117,7 +117,7 @@ impl Frame {
 
         let whole = Origin { resized: [side, side], offset: [0, 0] };
         let mut places: Vec<_> = (0..grid * grid)
-            .map(|n| Place {
+            .map(|n| ImagePosition {
                 source: Some((head + n) as u32),
                 rect: whole.cell([side, side], [grid, grid], n % grid, n / grid),
                 special: false,
@@ -132,11 +132,16 @@ impl Frame {
                 let tile = 1 + y / grid * columns + x / grid;
                 let within = y % grid * grid + x % grid;
                 let source = Some((tile * (head + grid * grid) + head + within) as u32);
-                places.push(Place { source, rect: origin.cell(canvas, [wide, tall], x, y), special: false, view: 1 });
+                places.push(ImagePosition {
+                    source,
+                    rect: origin.cell(canvas, [wide, tall], x, y),
+                    special: false,
+                    view: 1,
+                });
             }
             // A newline stands for the row that it ends.
             let rect = origin.cell(canvas, [1, tall], 0, y);
-            places.push(Place { source: None, rect, special: true, view: 1 });
+            places.push(ImagePosition { source: None, rect, special: true, view: 1 });
         }
         Self::new(original, places, [tall - 2 * top, wide - 2 * left + 1], views)
     }
@@ -145,7 +150,7 @@ impl Frame {
     pub(super) fn native(original: [usize; 2], view: Rgb, cell: usize) -> Self {
         let (columns, rows) = (view.width / cell, view.height / cell);
         let origin = Origin { resized: [view.width, view.height], offset: [0, 0] };
-        let places = (0..rows * columns).map(|n| Place {
+        let places = (0..rows * columns).map(|n| ImagePosition {
             source: Some(n as u32),
             rect: origin.cell([view.width, view.height], [columns, rows], n % columns, n / columns),
             special: false,
@@ -154,7 +159,7 @@ impl Frame {
         Self::new(original, places.collect(), [rows, columns], vec![view])
     }
 
-    fn new([width, height]: [usize; 2], places: Vec<Place>, grid: [usize; 2], views: Vec<Rgb>) -> Self {
+    fn new([width, height]: [usize; 2], places: Vec<ImagePosition>, grid: [usize; 2], views: Vec<Rgb>) -> Self {
         Self { width: width as u32, height: height as u32, places, grid, views }
     }
 
@@ -229,10 +234,13 @@ mod tests {
         assert_eq!(frame.places[15].rect, [0.75, 0.75, 1.0, 1.0]);
         assert_eq!(
             frame.places[16],
-            Place { source: Some(16 + 4), rect: [0.0, 0.0, 0.125, 0.5], special: false, view: 1 }
+            ImagePosition { source: Some(16 + 4), rect: [0.0, 0.0, 0.125, 0.5], special: false, view: 1 }
         );
         assert_eq!(frame.places[16 + 4].source, Some(32 + 4));
-        assert_eq!(frame.places[24], Place { source: None, rect: [0.0, 0.0, 1.0, 0.5], special: true, view: 1 });
+        assert_eq!(
+            frame.places[24],
+            ImagePosition { source: None, rect: [0.0, 0.0, 1.0, 0.5], special: true, view: 1 }
+        );
         // The first tile: two black rows, then the picture.
         assert_eq!(frame.views[1].data[..2 * 8 * 3], [0; 48]);
         assert_eq!(frame.views[1].data[2 * 8 * 3..3 * 8 * 3], picture(16, 4).data[..24]);

@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(smart([10, 10], 28, bounds), [56, 56]);
         let [height, width] = smart([4000, 3000], 28, bounds);
         assert!(height * width <= bounds[1] && height % 28 == 0 && width % 28 == 0);
-        // Halves go to the even neighbour: 70 / 28 = 2.5.
+        // Halves go to the even neighbor: 70 / 28 = 2.5.
         assert_eq!(smart([70, 280], 28, [1, 1 << 20]), [56, 280]);
     }
 }

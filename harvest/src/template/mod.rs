@@ -4,7 +4,7 @@
 mod source;
 mod spans;
 
-use crate::data::{Part, Turn};
+use crate::data::{Turn, TurnPart};
 use crate::jinja;
 use crate::{Error, Result};
 use minijinja::{Environment, ErrorKind};
@@ -89,8 +89,8 @@ impl Template {
         let messages = turns.iter().map(|turn| {
             let content = if self.parts {
                 let parts = turn.parts.iter().map(|part| match part {
-                    Part::Image(_) => json!({"type": "image"}),
-                    Part::Text(text) => json!({"type": "text", "text": next(text)}),
+                    TurnPart::Image(_) => json!({"type": "image"}),
+                    TurnPart::Text(text) => json!({"type": "text", "text": next(text)}),
                 });
                 parts.collect()
             } else {
@@ -119,7 +119,7 @@ impl Template {
 fn texts(turns: &[Turn], parts: bool) -> Vec<Text> {
     let texts = turns.iter().enumerate().flat_map(|(n, turn)| {
         let texts: Vec<String> = if parts {
-            turn.parts.iter().filter_map(Part::text).map(str::to_owned).collect()
+            turn.parts.iter().filter_map(TurnPart::text).map(str::to_owned).collect()
         } else {
             vec![turn.text()]
         };

@@ -4,8 +4,8 @@
 use crate::bad;
 use crate::golden::Golden;
 use crate::server::{Answer, Server};
-use harvest::data::{Alteration, Fault};
-use harvest::{Error, Plan, harvest, visit};
+use harvest::data::{Corruption, CorruptionKind};
+use harvest::{Error, Plan, for_each_sample, harvest};
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
 use sae_core::store::{Store, StoreRecord, load_samples};
@@ -65,8 +65,13 @@ fn a_shard_of_altered_rows_reads_its_own_images_alone_and_is_part_of_the_whole()
     });
     let links: Vec<_> = (0..24).map(|n| format!("{}/{n}.png", server.address)).collect();
     let data = data(dir.path(), &links);
-    for fault in [Fault::BlankImages, Fault::NoisyImages, Fault::BlurredImages, Fault::ShuffledWords] {
-        let altered = Plan { alterations: vec![Alteration { fault, share: 0.75, seed: 5 }], ..plan(&model, &data) };
+    for fault in [
+        CorruptionKind::BlankImages,
+        CorruptionKind::NoisyImages,
+        CorruptionKind::BlurredImages,
+        CorruptionKind::ShuffledWords,
+    ] {
+        let altered = Plan { alterations: vec![Corruption { fault, share: 0.75, seed: 5 }], ..plan(&model, &data) };
         let (whole, _) = captured(&altered, &dir.path().join(format!("whole-{}", fault.name())));
         server.asked();
         let shard = Plan { shard: Some("8/8".parse().unwrap()), ..altered };
@@ -80,8 +85,8 @@ fn a_shard_of_altered_rows_reads_its_own_images_alone_and_is_part_of_the_whole()
         assert!(whole[whole.len() - last.len()..].iter().zip(&last).all(close), "{fault:?}");
     }
     // What is exchanged comes from rows of the same window, wherever the shard begins.
-    let fault = Fault::SwappedImages;
-    let swapped = Plan { alterations: vec![Alteration { fault, share: 1.0, seed: 5 }], ..plan(&model, &data) };
+    let fault = CorruptionKind::SwappedImages;
+    let swapped = Plan { alterations: vec![Corruption { fault, share: 1.0, seed: 5 }], ..plan(&model, &data) };
     let (whole, _) = captured(&swapped, &dir.path().join("whole-swapped"));
     server.asked();
     let (last, _) =
@@ -112,7 +117,7 @@ fn a_blank_pass_holds_the_samples_of_the_first_and_reads_no_image() {
 
     server.asked();
     fs::remove_dir_all(&images).unwrap();
-    let (blank, second) = captured(&plan.blank(&samples), &dir.path().join("run/apart"));
+    let (blank, second) = captured(&plan.blank(&samples), &dir.path().join("run/blank"));
     assert_eq!(server.asked(), Vec::<String>::new());
     let reasons: Vec<_> = second.skipped.iter().map(|row| (row.row, row.reason.as_str())).collect();
     assert_eq!(reasons, [(1, "the first pass skipped the row"), (3, "the first pass skipped the row")]);
@@ -152,7 +157,7 @@ fn a_sample_is_shown_with_the_image_it_was_made_of_though_the_link_gives_another
     fs::write(dir.path().join("data.jsonl"), row).unwrap();
     let plan = plan(&model, &dir.path().join("data.jsonl"));
     let mut seen = 0;
-    let skipped = visit::<Error>(&plan, &mut |visited, _| {
+    let skipped = for_each_sample::<Error>(&plan, &mut |visited, _| {
         let digests = visited
             .files
             .iter()

@@ -1,7 +1,7 @@
 //! An endpoint that answers, is busy, refuses, or talks nonsense.
 
 use crate::server::{Answer, Server};
-use harvest::chat::{Chat, Part};
+use harvest::chat::{Chat, MessagePart};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -24,7 +24,7 @@ fn a_question_is_asked_as_the_interface_says_and_answered() {
         if right { said("that") } else { Answer::new(400) }
     });
     let mut chat = Chat::new(&format!("{}/v1/", server.address), Some("mine".into()), "m", 6e4);
-    let answer = chat.ask(&[Part::Text("what?".into()), Part::Png(vec![1, 2, 3])]).unwrap();
+    let answer = chat.ask(&[MessagePart::Text("what?".into()), MessagePart::Png(vec![1, 2, 3])]).unwrap();
     assert_eq!((answer.text.as_str(), answer.tokens_in, answer.tokens_out), ("that", 7, 2));
 }
 

@@ -6,7 +6,7 @@ use crate::server::{Answer, Server};
 use arrow::array::{ArrayRef, BinaryArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::Field;
-use harvest::data::{Mapping, Part, Source};
+use harvest::data::{Mapping, Source, TurnPart};
 use harvest::{Answers, Checkpoint, Prepared, Templating};
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
@@ -197,7 +197,7 @@ fn one_pair_has_one_id_in_every_format() {
 }
 
 #[test]
-fn align_anything_and_beavertails_and_rlaif_are_recognised() {
+fn align_anything_and_beavertails_and_rlaif_are_recognized() {
     // Align-Anything, text-image-to-text.
     let rated =
         same_everywhere(&[json!({"question": "What is it?", "image": image(0), "response_1": "no", "response_2":
@@ -238,7 +238,7 @@ fn align_anything_and_beavertails_and_rlaif_are_recognised() {
 }
 
 #[test]
-fn conversations_of_mminstruct_llama_factory_and_trainers_are_recognised() {
+fn conversations_of_mminstruct_llama_factory_and_trainers_are_recognized() {
     let turns = json!([{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "a button"}]);
     let mminstruct = same_everywhere(&[json!({"id": "1", "image": image(0), "width": 64, "conversations": turns})]);
     let with_system = json!({"system": "Be brief.", "images": [image(0)], "conversations": turns});
@@ -275,7 +275,7 @@ fn documents_of_obelics_keep_text_and_images_in_order() {
     assert!(rows[1].is_ok());
     // Where the images stand is for the template to keep (LLaVA's puts them first).
     let row = Source::open(&path).unwrap().rows(&Mapping::new()).unwrap().next().unwrap().unwrap();
-    assert_eq!(row.record.unwrap().turns[0].parts, [Part::Text("One.".into()), Part::Image(0)]);
+    assert_eq!(row.record.unwrap().turns[0].parts, [TurnPart::Text("One.".into()), TurnPart::Image(0)]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 use std::collections::BTreeSet;
 use std::io::Cursor;
 
-/// A grey picture of `[width, height]` with a painted rectangle `[x0, y0, x1, y1]` of pixels.
+/// A gray picture of `[width, height]` with a painted rectangle `[x0, y0, x1, y1]` of pixels.
 fn picture([width, height]: [u32; 2], paint: Option<[u32; 4]>) -> Vec<u8> {
     let picture = RgbImage::from_fn(width, height, |x, y| match paint {
         Some([x0, y0, x1, y1]) if (x0..x1).contains(&x) && (y0..y1).contains(&y) => Rgb([255, 0, 0]),

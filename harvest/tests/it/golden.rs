@@ -1,6 +1,6 @@
 //! Reading the golden folders (`tests/golden`, made by the Python scripts there). A missing one fails the test.
 
-use harvest::data::{Part, Turn};
+use harvest::data::{Turn, TurnPart};
 use sae_core::store::sample::Role;
 use sae_core::tensors::Tensors;
 use serde_json::Value;
@@ -63,9 +63,9 @@ fn sample_of(folder: &Path, sample: &Value) -> Sample {
         let parts = parts(&message["content"]).into_iter().map(|part| match part["path"].as_str() {
             Some(path) => {
                 images.push(std::fs::read(folder.join(path)).unwrap());
-                Part::Image(images.len() - 1)
+                TurnPart::Image(images.len() - 1)
             }
-            None => Part::Text(part["text"].as_str().unwrap().to_owned()),
+            None => TurnPart::Text(part["text"].as_str().unwrap().to_owned()),
         });
         let role = if message["role"] == "assistant" { Role::Assistant } else { Role::User };
         Turn { role, parts: parts.collect() }

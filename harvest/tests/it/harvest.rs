@@ -4,7 +4,7 @@
 use crate::bad;
 use crate::golden::{Golden, relative_error};
 use harvest::data::Source;
-use harvest::{Answers, Checkpoint, Plan, Progress, Templating, harvest};
+use harvest::{Answers, CaptureProgress, Checkpoint, Plan, Templating, harvest};
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
 use sae_core::store::{Store, load_samples};
@@ -112,7 +112,7 @@ fn an_interrupted_harvest_goes_on_with_the_same_bytes() {
         }));
         assert!(interrupted.is_err());
     }
-    let mut last = Progress::default();
+    let mut last = CaptureProgress::default();
     let resumed = harvest(&plan, &broken, &mut |progress| last = *progress).unwrap();
     assert_eq!(files(broken.root()), expected);
     assert_eq!(resumed.skipped, record.skipped);

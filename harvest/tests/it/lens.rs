@@ -4,16 +4,16 @@
 use crate::golden::repository;
 use burn::tensor::Device;
 use harvest::model::Compute;
-use harvest::{Checkpoint, ComputeDtype, Lens};
+use harvest::{Checkpoint, ComputeDtype, LogitLens};
 use sae_core::analysis::index::WORDS;
 use sae_core::tensors::Tensors;
 
-fn open(name: &str) -> (Lens, Tensors, usize, usize, Vec<u32>) {
+fn open(name: &str) -> (LogitLens, Tensors, usize, usize, Vec<u32>) {
     let folder = repository().join("tests/golden").join(name);
     let checkpoint = Checkpoint::open(&folder).unwrap();
     let text = &checkpoint.config().text;
     let (d, vocabulary, unspoken) = (text.hidden_size, text.vocab_size, text.unspoken.clone());
-    let lens = Lens::open(checkpoint, &Compute::on(&Device::flex(), ComputeDtype::F32.into())).unwrap();
+    let lens = LogitLens::open(checkpoint, &Compute::on(&Device::flex(), ComputeDtype::F32.into())).unwrap();
     (lens, Tensors::open(&folder.join("model.safetensors")).unwrap(), d, vocabulary, unspoken)
 }
 
@@ -37,9 +37,9 @@ fn agrees(name: &str, norm: &str, offset: f32, head: &str) {
             (0..vocabulary).filter(|id| !unspoken.contains(&(*id as u32))).map(|id| (logit(id), id)).collect();
         let scale = logits.iter().map(|(logit, _)| logit.abs()).fold(0.0, f64::max);
         assert_eq!(words.len(), 2 * WORDS);
-        for raised in [true, false] {
-            logits.sort_by(|a, b| if raised { b.0.total_cmp(&a.0) } else { a.0.total_cmp(&b.0) });
-            let found = words.iter().filter(|word| word.raised == raised);
+        for promoted in [true, false] {
+            logits.sort_by(|a, b| if promoted { b.0.total_cmp(&a.0) } else { a.0.total_cmp(&b.0) });
+            let found = words.iter().filter(|word| word.promoted == promoted);
             for (word, (expected, _)) in found.zip(&logits) {
                 assert!((f64::from(word.logit) - expected).abs() <= 1e-5 * scale, "{name}: {word:?} is {expected}");
                 assert!((logit(word.token_id as usize) - expected).abs() <= 2e-5 * scale);

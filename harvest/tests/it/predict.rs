@@ -2,7 +2,7 @@
 //! as any other, and only what is replaced matters.
 
 use crate::golden::{Golden, repository};
-use harvest::{Plan, Predictor};
+use harvest::{Plan, SpliceRunner};
 use sae_core::device::DeviceChoice;
 use sae_core::store::sample::{Modality, Role, Token};
 
@@ -15,7 +15,7 @@ fn plan(limit: u64) -> Plan {
 #[test]
 fn states_that_are_put_back_change_nothing_and_zeros_leave_a_uniform_guess() {
     let plan = plan(70);
-    let predictor = Predictor::open(&plan).unwrap();
+    let predictor = SpliceRunner::open(&plan).unwrap();
     let (mut samples, mut own, mut zero, mut uniform_kl) = (0, 0.0, 0.0, 0.0);
     let mut tokens = 0;
     let replace = |_: &[&Token], hidden: &[f32]| Ok(vec![hidden.to_vec(), vec![0.0; hidden.len()]]);
@@ -72,7 +72,7 @@ fn predictions_from_a_block_on_are_those_of_the_whole_model_in_any_batch() {
 #[test]
 fn targets_are_words_behind_words() {
     let plan = plan(3);
-    let predictor = Predictor::open(&plan).unwrap();
+    let predictor = SpliceRunner::open(&plan).unwrap();
     let replace = |_: &[&Token], _: &[f32]| Ok(Vec::new());
     let mut seen = 0;
     predictor

@@ -2,13 +2,13 @@
 //! others otherwise.
 
 use crate::golden::repository;
-use harvest::{ComputeDtype, Probe, Templating};
+use harvest::{ComputeDtype, Playground, Templating};
 use sae_core::device::DeviceChoice;
 use sae_core::store::sample::Modality;
 
-fn probe() -> Probe {
+fn probe() -> Playground {
     let model = repository().join("assets/demo-mllm");
-    Probe::open(&model, 4, DeviceChoice::Cpu, ComputeDtype::F32, Templating::Auto).unwrap()
+    Playground::open(&model, 4, DeviceChoice::Cpu, ComputeDtype::F32, Templating::Auto).unwrap()
 }
 
 #[test]
@@ -19,7 +19,7 @@ fn a_text_with_an_image_is_a_sample_and_the_model_goes_on() {
     assert!(prepared.tokens.iter().any(|token| token.modality == Modality::Image && token.rect.is_some()));
     let hidden = probe.hidden(&prepared).unwrap();
     assert_eq!(hidden.len(), 256 * prepared.tokens.len());
-    let own = probe.go_on(&prepared, &|_| Ok(()), 6, 5).unwrap();
+    let own = probe.generate(&prepared, &|_| Ok(()), 6, 5).unwrap();
     assert_eq!(own.next.len(), 5);
     assert!(own.next.windows(2).all(|pair| pair[0].probability >= pair[1].probability));
     assert!(own.words.starts_with(&own.next[0].word) && own.words.len() > own.next[0].word.len(), "{own:?}");
@@ -28,7 +28,7 @@ fn a_text_with_an_image_is_a_sample_and_the_model_goes_on() {
         Ok(())
     };
     // Without biases zeros stay zeros up to the head, where all words are as likely.
-    let nothing = probe.go_on(&prepared, &zeros, 1, 5).unwrap();
+    let nothing = probe.generate(&prepared, &zeros, 1, 5).unwrap();
     assert!((nothing.next[0].probability - 1.0 / 2048.0).abs() < 1e-5, "{nothing:?}");
     assert!(own.next[0].probability > 10.0 * nothing.next[0].probability);
 }

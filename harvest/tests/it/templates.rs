@@ -3,7 +3,7 @@
 
 use crate::bad::edit;
 use crate::golden::repository;
-use harvest::data::{Part, Record, Row, Turn};
+use harvest::data::{Record, Row, Turn, TurnPart};
 use harvest::prompt::Text;
 use harvest::template::{Rendered, Template};
 use harvest::{Answers, Checkpoint, Plan, Prepared, Templating};
@@ -33,8 +33,8 @@ fn turns(conversation: &Value, parts: bool) -> Vec<Turn> {
             "user" => Role::User,
             _ => Role::Assistant,
         };
-        let text = Part::Text(turn["content"].as_str().unwrap().to_owned());
-        let image = (parts && role == Role::User).then_some(Part::Image(0));
+        let text = TurnPart::Text(turn["content"].as_str().unwrap().to_owned());
+        let image = (parts && role == Role::User).then_some(TurnPart::Image(0));
         Turn { role, parts: image.into_iter().chain([text]).collect() }
     });
     turns.collect()

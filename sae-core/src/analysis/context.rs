@@ -81,7 +81,7 @@ mod tests {
     struct All(BTreeMap<(u32, u32, u32), f32>);
 
     impl Observer for All {
-        fn see(&mut self, block: &Block) -> Result<()> {
+        fn observe(&mut self, block: &Block) -> Result<()> {
             for (r, row) in block.positions() {
                 let (features, values) = block.active.row(r);
                 let place = (block.tokens.sample[row], block.tokens.position[row]);

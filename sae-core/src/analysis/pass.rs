@@ -34,7 +34,7 @@ impl Block<'_> {
 /// Sees every block of a pass, in the order of the store.
 pub trait Observer {
     /// Takes in a block.
-    fn see(&mut self, block: &Block) -> Result<()>;
+    fn observe(&mut self, block: &Block) -> Result<()>;
 }
 
 /// Runs a pass. `progress` is told the rows done so far.
@@ -88,7 +88,7 @@ pub fn run_over(
             done += rows.len() as u64;
             let block = Block { tokens: &tokens, rows, shard: number, hidden: &hidden, active: &active };
             for observer in observers.iter_mut() {
-                observer.see(&block)?;
+                observer.observe(&block)?;
             }
             progress(done);
         }

@@ -16,7 +16,7 @@ use crate::analysis::eval::{Estimate, Firing, LossReport, Report, Variant};
 use crate::analysis::index::nearest_cosines;
 use crate::autoencoder::{Activation, Weights};
 use crate::store::run;
-use crate::vector::{dot, squares};
+use crate::vector::{dot, norm_sq};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -135,14 +135,14 @@ impl Core<'_> {
         let row = |(feature, firing): (usize, &Firing)| {
             let looks_for = &weights.w_enc[feature * weights.d_in..][..weights.d_in];
             let direction = weights.direction(feature);
-            let norm = squares(looks_for).sqrt();
+            let norm = norm_sq(looks_for).sqrt();
             json!({
                 "index": feature,
                 "feature_density": number(firing.density),
                 "consistent_activation_heuristic": number(firing.per_sample),
                 "encoder_bias": number(bias[feature].into()),
                 "encoder_norm": number(norm.into()),
-                "encoder_decoder_cosine_sim": number((dot(looks_for, direction) / (norm * squares(direction).sqrt())).into()),
+                "encoder_decoder_cosine_sim": number((dot(looks_for, direction) / (norm * norm_sq(direction).sqrt())).into()),
                 "max_decoder_cosine_sim": number(decoder[feature].into()),
                 "max_encoder_cosine_sim": number(encoder[feature].into()),
             })

@@ -89,7 +89,7 @@ impl<W: Write + Send> Filler<'_, W> {
 }
 
 impl<W: Write + Send> Observer for Filler<'_, W> {
-    fn see(&mut self, block: &Block) -> Result<()> {
+    fn observe(&mut self, block: &Block) -> Result<()> {
         for (r, row) in block.positions() {
             let sample = block.tokens.sample[row];
             if self.open != Some(sample) {

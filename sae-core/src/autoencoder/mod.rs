@@ -23,10 +23,10 @@ pub enum Architecture {
     /// The `k` strongest of a token (Gao et al. 2024).
     #[serde(rename = "topk")]
     TopK,
-    /// The `k` times `batch` strongest of a batch (Bussmann et al. 2024); used with one learnt threshold.
+    /// The `k` times `batch` strongest of a batch (Bussmann et al. 2024); used with one learned threshold.
     #[serde(rename = "batch-topk")]
     BatchTopK,
-    /// Whatever passes a learnt threshold of its own (Rajamanoharan et al. 2024b).
+    /// Whatever passes a learned threshold of its own (Rajamanoharan et al. 2024b).
     #[serde(rename = "jumprelu")]
     JumpRelu,
     /// A gate decides, a magnitude tells how much (Rajamanoharan et al. 2024a).
@@ -94,13 +94,13 @@ pub enum Activation {
 /// What is done to every input before it is encoded, and undone behind the decoder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Normalisation {
+pub enum InputNorm {
     /// Nothing.
     #[default]
     None,
     /// Scaled to norm `sqrt(d_in)`.
     ConstantNorm,
-    /// Centred and divided by its standard deviation (unbiased, plus 1e-5), as SAELens does it.
+    /// Centered and divided by its standard deviation (unbiased, plus 1e-5), as SAELens does it.
     LayerNorm,
 }
 
@@ -125,7 +125,7 @@ pub struct Weights {
     /// From pre-activations to activations.
     pub activation: Activation,
     /// Of the inputs, token by token.
-    pub normalisation: Normalisation,
+    pub normalization: InputNorm,
     /// A linear way around the features, `[d_in (out), d_in (in)]`, where a format has one.
     pub skip: Option<Vec<f32>>,
 }
@@ -139,10 +139,10 @@ impl Weights {
     /// What is done to an input `x` before encoding: `(x - shift) * scale`.
     fn affine(&self, x: &[f32]) -> (f32, f32) {
         let d = x.len() as f32;
-        match self.normalisation {
-            Normalisation::None => (0.0, 1.0),
-            Normalisation::ConstantNorm => (0.0, d.sqrt() / vector::squares(x).sqrt()),
-            Normalisation::LayerNorm => {
+        match self.normalization {
+            InputNorm::None => (0.0, 1.0),
+            InputNorm::ConstantNorm => (0.0, d.sqrt() / vector::norm_sq(x).sqrt()),
+            InputNorm::LayerNorm => {
                 let mean = x.iter().sum::<f32>() / d;
                 let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / (d - 1.0).max(1.0);
                 (mean, 1.0 / (variance.sqrt() + 1e-5))
@@ -154,8 +154,8 @@ impl Weights {
     ///
     /// # Shapes
     /// `x`: `[rows, d_in]`.
-    pub fn normalised<'a>(&self, x: &'a [f32]) -> std::borrow::Cow<'a, [f32]> {
-        if self.normalisation == Normalisation::None {
+    pub fn normalized<'a>(&self, x: &'a [f32]) -> std::borrow::Cow<'a, [f32]> {
+        if self.normalization == InputNorm::None {
             return x.into();
         }
         let mut out = x.to_vec();
@@ -177,10 +177,10 @@ impl Weights {
                 *o += vector::dot(row, x);
             }
         }
-        if self.normalisation != Normalisation::None {
+        if self.normalization != InputNorm::None {
             let (shift, scale) = self.affine(x);
             // SAELens multiplies by the bare deviation, without what kept the division from zero.
-            let back = if self.normalisation == Normalisation::LayerNorm { 1.0 / scale - 1e-5 } else { 1.0 / scale };
+            let back = if self.normalization == InputNorm::LayerNorm { 1.0 / scale - 1e-5 } else { 1.0 / scale };
             out.iter_mut().for_each(|o| *o = *o * back + shift);
         }
     }
@@ -231,10 +231,10 @@ impl Weights {
 pub struct Encoder<'a> {
     weights: &'a Weights,
     floors: Vec<f32>,
-    place: Place,
+    place: WeightLocation,
 }
 
-enum Place {
+enum WeightLocation {
     Cpu(Panels),
     Device(Box<Tensors>),
 }
@@ -254,8 +254,8 @@ impl<'a> Encoder<'a> {
             _ => Vec::new(),
         };
         let place = match *device == Device::flex() {
-            true => Place::Cpu(Panels::new(&weights.w_enc, d)),
-            false => Place::Device(Box::new(Tensors {
+            true => WeightLocation::Cpu(Panels::new(&weights.w_enc, d)),
+            false => WeightLocation::Device(Box::new(Tensors {
                 w_enc: Tensor::<2>::from_data(TensorData::new(weights.w_enc.clone(), [f, d]), device).transpose(),
                 b_enc: Tensor::from_data(TensorData::new(weights.b_enc.clone(), [1, f]), device),
                 device: device.clone(),
@@ -290,15 +290,15 @@ impl<'a> Encoder<'a> {
     /// A device that failed.
     pub fn encode(&self, hidden: &[f32]) -> Result<Sparse> {
         let weights = self.weights;
-        let x = weights.normalised(hidden);
+        let x = weights.normalized(hidden);
         let rule = match &weights.activation {
             Activation::TopK { k } => Rule::TopK(*k),
             Activation::JumpRelu { .. } => Rule::Above(&self.floors),
             Activation::Relu | Activation::Gated { .. } => Rule::Over(0.0),
         };
         let mut active = match &self.place {
-            Place::Cpu(panels) => kernel::select(&x, &weights.w_enc, &weights.b_enc, None, panels, rule),
-            Place::Device(tensors) => {
+            WeightLocation::Cpu(panels) => kernel::select(&x, &weights.w_enc, &weights.b_enc, None, panels, rule),
+            WeightLocation::Device(tensors) => {
                 let Tensors { w_enc, b_enc, device } = &**tensors;
                 let shape = [x.len() / weights.d_in, weights.d_in];
                 let x = Tensor::<2>::from_data(TensorData::new(x.into_owned(), shape), device);

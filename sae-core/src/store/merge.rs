@@ -3,7 +3,7 @@
 
 use super::skipped::{SkipFile, SkipList, read_skipped};
 use super::writer::write_manifests;
-use super::{PartRecord, STEP, Slice, Store, StoreRecord, hook};
+use super::{JobShard, PartRecord, STEP, Store, StoreRecord, hook};
 use crate::store::run::Run;
 use crate::{Error, Result, file, table};
 use arrow::array::{Array, RecordBatch, UInt32Array};
@@ -32,7 +32,7 @@ pub struct Merged {
 struct Shard {
     run: Run,
     record: StoreRecord,
-    slice: Slice,
+    slice: JobShard,
 }
 
 impl Merge {
@@ -75,7 +75,7 @@ impl Merge {
     }
 
     /// Samples, token positions and rows of the data in all shards.
-    pub fn progress(&self) -> super::Progress {
+    pub fn progress(&self) -> super::WriteProgress {
         self.joined().progress()
     }
 
@@ -87,7 +87,7 @@ impl Merge {
         let run = Run::create(root)?;
         let _lock = run.lock()?;
         let record = self.joined();
-        if let Some(there) = run.noted::<StoreRecord>(STEP)? {
+        if let Some(there) = run.read_step::<StoreRecord>(STEP)? {
             if there.complete && there.spec.slice.is_none() && there.spec.fingerprint == record.spec.fingerprint {
                 return Ok(Merged { record: there, linked: 0, copied: 0 });
             }
@@ -124,9 +124,9 @@ impl Merge {
         self.write_skipped(&run)?;
         write_manifests(&run, &merged.record)?;
         let from: Vec<_> = self.shards.iter().map(|s| s.run.root().display().to_string()).collect();
-        run.note("merge", &serde_json::json!({ "shards": from.len(), "from": from }))?;
+        run.write_step("merge", &serde_json::json!({ "shards": from.len(), "from": from }))?;
         // With this entry the run is whole.
-        run.note(STEP, &merged.record)?;
+        run.write_step(STEP, &merged.record)?;
         Ok(merged)
     }
 
@@ -193,7 +193,7 @@ fn file_name(part: usize) -> String {
 /// The shard in a folder, or why there is none.
 fn open(folder: &Path) -> Result<Shard, String> {
     let run = Run::open(folder).map_err(|e| e.to_string())?;
-    let record: Option<StoreRecord> = run.noted(STEP).map_err(|e| e.to_string())?;
+    let record: Option<StoreRecord> = run.read_step(STEP).map_err(|e| e.to_string())?;
     let record = record.ok_or_else(|| format!("nothing was harvested: {}", folder.display()))?;
     let layers = record.spec.layers.len();
     if record.parts.iter().any(|part| part.shards.len() != layers || part.norm_sums.len() != layers) {

@@ -19,12 +19,14 @@ mod writer;
 
 pub use merge::{Merge, Merged};
 pub use norms::Norms;
-pub use positions::{Exclude, Excluded, Exclusion, Reasons};
-pub use reader::{Shard, Store, load_samples, pieces};
+pub use positions::{ExcludedCounts, PositionFilter, PositionRule, Reasons};
+pub use reader::{Shard, Store, load_samples, token_texts};
 pub use samples::TokenTable;
 pub use skipped::{SkipList, Skipped, brief, read_skipped};
 pub use tables::{TokenColumns, read_tokens, write_samples, write_tokens};
-pub use writer::{Part, PartRecord, Progress, ShardRecord, Slice, StoreRecord, StoreSpec, StoreWriter, check_storable};
+pub use writer::{
+    JobShard, Part, PartRecord, ShardRecord, StoreRecord, StoreSpec, StoreWriter, WriteProgress, check_storable,
+};
 
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;

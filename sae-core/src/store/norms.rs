@@ -3,7 +3,7 @@
 
 use crate::Result;
 use crate::store::Store;
-use crate::vector::squares;
+use crate::vector::norm_sq;
 use rayon::prelude::*;
 
 /// Bits of a positive `f32` ascend with its value; these many of the lowest tell no bins apart.
@@ -26,7 +26,7 @@ impl Norms {
     ///
     /// # Errors
     /// A shard cannot be read.
-    pub fn of(store: &Store) -> Result<Self> {
+    pub fn from_store(store: &Store) -> Result<Self> {
         let (d, mut norms) = (store.manifest().d_in, Self::default());
         let height = ((1 << 22) / d).max(1);
         let mut hidden = Vec::new();
@@ -35,7 +35,7 @@ impl Norms {
             for start in (0..shard.rows()).step_by(height) {
                 hidden.clear();
                 shard.read(start..(start + height).min(shard.rows()), &mut hidden);
-                let of_rows: Vec<f32> = hidden.par_chunks_exact(d).map(|row| squares(row).sqrt()).collect();
+                let of_rows: Vec<f32> = hidden.par_chunks_exact(d).map(|row| norm_sq(row).sqrt()).collect();
                 of_rows.into_iter().for_each(|norm| norms.add(norm));
             }
         }

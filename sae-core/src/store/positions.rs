@@ -1,4 +1,4 @@
-//! Which positions of a store are left out, and how many there were: [`Exclude`] with the norm it means in this store.
+//! Which positions of a store are left out, and how many there were: [`PositionRule`] with the norm it means in this store.
 
 use super::norms::Norms;
 use crate::Result;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Positions that are left out of training and of evaluation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Exclude {
+pub struct PositionRule {
     /// Template, begin, end and newline positions.
     pub special: bool,
     /// The first position of every sample, which many models use as an attention sink.
@@ -17,7 +17,7 @@ pub struct Exclude {
     pub norm: f64,
 }
 
-impl Exclude {
+impl PositionRule {
     /// Whether any position is left out.
     pub fn any(self) -> bool {
         self != Self::default()
@@ -29,33 +29,33 @@ pub type Reasons = [bool; 3];
 
 /// A rule, held against a store.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Exclusion {
-    rule: Exclude,
+pub struct PositionFilter {
+    rule: PositionRule,
     limit: f64,
 }
 
-impl Default for Exclusion {
+impl Default for PositionFilter {
     /// Leaves nothing out.
     fn default() -> Self {
-        Self { rule: Exclude::default(), limit: f64::INFINITY }
+        Self { rule: PositionRule::default(), limit: f64::INFINITY }
     }
 }
 
-impl Exclusion {
+impl PositionFilter {
     /// Reads the norms of the store if the rule names one: its limit is a multiple of the median of all positions.
     ///
     /// # Errors
     /// A shard cannot be read.
-    pub fn of(store: &Store, rule: Exclude) -> Result<Self> {
+    pub fn new(store: &Store, rule: PositionRule) -> Result<Self> {
         let limit = match rule.norm > 0.0 {
-            true => rule.norm * Norms::of(store)?.median(),
+            true => rule.norm * Norms::from_store(store)?.median(),
             false => f64::INFINITY,
         };
         Ok(Self { rule, limit })
     }
 
     /// The rule.
-    pub fn rule(&self) -> Exclude {
+    pub fn rule(&self) -> PositionRule {
         self.rule
     }
 
@@ -72,7 +72,7 @@ impl Exclusion {
 
 /// How many positions were left out; one that has several reasons counts for each of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Excluded {
+pub struct ExcludedCounts {
     /// For any reason.
     pub positions: u64,
     /// As template, begin, end or newline positions.
@@ -83,16 +83,16 @@ pub struct Excluded {
     pub norm: u64,
 }
 
-impl Excluded {
+impl ExcludedCounts {
     /// Counts a position; says whether it is left out.
-    pub fn note(&mut self, [special, first, norm]: Reasons) -> bool {
+    pub fn count(&mut self, [special, first, norm]: Reasons) -> bool {
         let out = special || first || norm;
         *self += Self { positions: out.into(), special: special.into(), first: first.into(), norm: norm.into() };
         out
     }
 }
 
-impl std::ops::AddAssign for Excluded {
+impl std::ops::AddAssign for ExcludedCounts {
     fn add_assign(&mut self, other: Self) {
         self.positions += other.positions;
         self.special += other.special;

@@ -169,7 +169,7 @@ pub fn load_samples(run: &Run) -> Result<Vec<Sample>> {
 }
 
 /// The texts of the tokens at these `(sample, position)`.
-pub fn pieces(run: &Run, wanted: &BTreeSet<(u32, u32)>) -> Result<BTreeMap<(u32, u32), String>> {
+pub fn token_texts(run: &Run, wanted: &BTreeSet<(u32, u32)>) -> Result<BTreeMap<(u32, u32), String>> {
     let mut pieces = BTreeMap::new();
     for part in (0..).map(|n| run.tokens(n)).take_while(|path| path.exists()) {
         pieces.extend(pieces_of(&part, wanted)?);

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The layout of run folders that this code writes; others are refused.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// `run.json` holds a list of parts at most; more than this is not ours.
 const RECORD_LIMIT: u64 = 1 << 30;
@@ -104,14 +104,17 @@ impl Run {
         let record: Record = file::read_json(&path, RECORD_LIMIT)?;
         if record.schema_version != SCHEMA_VERSION {
             let found = record.schema_version;
-            let cause = format!("the run has layout {found}, this program reads layout {SCHEMA_VERSION}");
+            let cause = format!(
+                "the run was written in layout {found}, but this program reads layout {SCHEMA_VERSION}\nhint: make the run again with \
+                 this version of the program, starting with `sae harvest`"
+            );
             return Err(Error::format(&path)(cause));
         }
         Ok(record)
     }
 
     /// Replaces one step's entry in `run.json`.
-    pub fn note(&self, step: &str, entry: &impl Serialize) -> Result<()> {
+    pub fn write_step(&self, step: &str, entry: &impl Serialize) -> Result<()> {
         let path = self.record_path();
         let mut record = self.record()?;
         let entry = serde_json::to_value(entry).map_err(Error::format(&path))?;
@@ -120,7 +123,7 @@ impl Run {
     }
 
     /// One step's entry in `run.json`, if that step was run.
-    pub fn noted<T: serde::de::DeserializeOwned>(&self, step: &str) -> Result<Option<T>> {
+    pub fn read_step<T: serde::de::DeserializeOwned>(&self, step: &str) -> Result<Option<T>> {
         let entry = self.record()?.steps.remove(step);
         entry.map(|e| serde_json::from_value(e).map_err(Error::format(&self.record_path()))).transpose()
     }
@@ -180,7 +183,7 @@ impl Run {
     }
 
     /// Folder of an autoencoder.
-    pub fn sae(&self, name: &str) -> PathBuf {
+    pub fn sae_dir(&self, name: &str) -> PathBuf {
         self.root.join("saes").join(name)
     }
 
@@ -215,7 +218,7 @@ impl Run {
 
     /// Whether an autoencoder is whole: its weights are written last.
     fn is_whole(&self, name: &str) -> bool {
-        self.sae(name).join("sae_weights.safetensors").exists()
+        self.sae_dir(name).join("sae_weights.safetensors").exists()
     }
 
     /// Names of the subfolders of `kind` (`activations`, `saes`, `features`), sorted; hidden ones are unfinished.
@@ -272,16 +275,21 @@ mod tests {
     }
 
     #[test]
-    fn foreign_folders_and_newer_runs_are_refused() {
+    fn foreign_folders_and_runs_of_other_versions_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         file::write_bytes(&dir.path().join("thesis.txt"), b"mine").unwrap();
         assert!(Run::create(dir.path()).unwrap_err().to_string().contains("holds other files"));
         assert!(Run::open(dir.path()).unwrap_err().to_string().contains("no run folder"));
         let run = Run::create(&dir.path().join("run")).unwrap();
         let path = run.root().join("run.json");
-        let newer = fs::read_to_string(&path).unwrap().replace("\"schema_version\": 1", "\"schema_version\": 2");
-        fs::write(&path, newer).unwrap();
-        assert!(Run::open(run.root()).unwrap_err().to_string().contains("layout 2"));
+        let current = fs::read_to_string(&path).unwrap();
+        for other in [1, 3] {
+            let changed = current.replace("\"schema_version\": 2", &format!("\"schema_version\": {other}"));
+            assert_ne!(changed, current);
+            fs::write(&path, changed).unwrap();
+            let refused = Run::open(run.root()).unwrap_err().to_string();
+            assert!(refused.contains(&format!("layout {other}")) && refused.contains("reads layout 2"), "{refused}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ impl Store {
     /// # Errors
     /// `run.json` does not tell.
     pub fn parts(&self) -> Result<Vec<Range<u32>>> {
-        let record: Option<StoreRecord> = self.run().noted(STEP)?;
+        let record: Option<StoreRecord> = self.run().read_step(STEP)?;
         let untold = || Error::Run {
             cause: "run.json does not tell how the store is divided".into(),
             path: self.run().root().to_path_buf(),

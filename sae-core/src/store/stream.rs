@@ -3,8 +3,8 @@
 //! Half of the buffer is served in random order, then refilled from the source, so that half of what is drawn from is
 //! always carried over (SAE-V's mixing). Equal seeds give equal batches; a stream that was put aside goes on to the bit.
 
-use crate::store::{Exclude, Excluded, Exclusion, Shard, SkipList, Store, TokenColumns};
-use crate::vector::squares;
+use crate::store::{ExcludedCounts, PositionFilter, PositionRule, Shard, SkipList, Store, TokenColumns};
+use crate::vector::norm_sq;
 use crate::{Error, Result};
 use rand::seq::SliceRandom;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -35,7 +35,7 @@ pub trait Source {
     fn next(&mut self, out: &mut Vec<f32>) -> Result<()>;
 
     /// Where the source is, for [`Self::seek`].
-    fn place(&self) -> Value;
+    fn position(&self) -> Value;
 
     /// Goes on from a place that this source, with the same arguments, has named.
     fn seek(&mut self, place: &Value) -> Result<()>;
@@ -43,27 +43,27 @@ pub trait Source {
 
 /// A random number generator that can be put aside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Rng {
+pub(crate) struct RngState {
     seed: u64,
     purpose: u64,
     /// Words drawn; as text, since JSON's numbers do not reach that far everywhere.
     drawn: String,
 }
 
-impl Rng {
+impl RngState {
     /// Independent random numbers for each purpose, from one seed.
-    pub(crate) fn fresh(seed: u64, purpose: u64) -> ChaCha8Rng {
+    pub(crate) fn seeded(seed: u64, purpose: u64) -> ChaCha8Rng {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(purpose);
         rng
     }
 
-    pub(crate) fn aside(rng: &ChaCha8Rng, seed: u64) -> Self {
+    pub(crate) fn snapshot(rng: &ChaCha8Rng, seed: u64) -> Self {
         Self { seed, purpose: rng.get_stream(), drawn: rng.get_word_pos().to_string() }
     }
 
-    pub(crate) fn back(&self) -> Option<ChaCha8Rng> {
-        let mut rng = Self::fresh(self.seed, self.purpose);
+    pub(crate) fn restore(&self) -> Option<ChaCha8Rng> {
+        let mut rng = Self::seeded(self.seed, self.purpose);
         rng.set_word_pos(self.drawn.parse().ok()?);
         Some(rng)
     }
@@ -72,7 +72,7 @@ impl Rng {
 /// The rows of a store, shard by shard, the order of shards drawn anew each time round; some positions left out.
 pub struct StoreRows<'a> {
     store: &'a Store,
-    exclusion: Exclusion,
+    exclusion: PositionFilter,
     seed: u64,
     rng: ChaCha8Rng,
     /// Shards of this round that are still to be read.
@@ -81,7 +81,7 @@ pub struct StoreRows<'a> {
     /// Rows let through, since the beginning.
     kept: u64,
     /// Rows left out, since the beginning.
-    excluded: Excluded,
+    excluded: ExcludedCounts,
     /// Rows let through when this round began.
     before: u64,
 }
@@ -94,12 +94,12 @@ struct Reading {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Place {
-    rng: Rng,
+struct StreamPosition {
+    rng: RngState,
     shards: VecDeque<usize>,
     current: Option<(usize, usize)>,
     kept: u64,
-    excluded: Excluded,
+    excluded: ExcludedCounts,
     before: u64,
 }
 
@@ -108,16 +108,16 @@ impl<'a> StoreRows<'a> {
     ///
     /// # Errors
     /// The median norm is needed and a shard cannot be read.
-    pub fn new(store: &'a Store, exclude: Exclude, seed: u64) -> Result<Self> {
+    pub fn new(store: &'a Store, exclude: PositionRule, seed: u64) -> Result<Self> {
         Ok(Self {
             store,
-            exclusion: Exclusion::of(store, exclude)?,
+            exclusion: PositionFilter::new(store, exclude)?,
             seed,
-            rng: Rng::fresh(seed, 3),
+            rng: RngState::seeded(seed, 3),
             shards: VecDeque::new(),
             current: None,
             kept: 0,
-            excluded: Excluded::default(),
+            excluded: ExcludedCounts::default(),
             before: 0,
         })
     }
@@ -156,10 +156,10 @@ impl Source for StoreRows<'_> {
                     return Err(reading.shard.error(format!("row {row} holds values that are not finite")));
                 }
                 if self.exclusion.rule().any() {
-                    let norm = f64::from(squares(own).sqrt());
+                    let norm = f64::from(norm_sq(own).sqrt());
                     let what = reading.tokens.as_ref().map(|t| (t.special[row], t.position[row]));
                     let (special, position) = what.unwrap_or((false, 1));
-                    if self.excluded.note(self.exclusion.reasons(special, position, norm)) {
+                    if self.excluded.count(self.exclusion.reasons(special, position, norm)) {
                         out.truncate(start);
                         continue;
                     }
@@ -181,9 +181,9 @@ impl Source for StoreRows<'_> {
         }
     }
 
-    fn place(&self) -> Value {
-        let place = Place {
-            rng: Rng::aside(&self.rng, self.seed),
+    fn position(&self) -> Value {
+        let place = StreamPosition {
+            rng: RngState::snapshot(&self.rng, self.seed),
             shards: self.shards.clone(),
             current: self.current.as_ref().map(|r| (r.number, r.row)),
             kept: self.kept,
@@ -195,12 +195,12 @@ impl Source for StoreRows<'_> {
 
     fn seek(&mut self, place: &Value) -> Result<()> {
         let other = || Error::Config("the checkpoint's place in the data does not fit this store".into());
-        let place: Place = serde_json::from_value(place.clone()).map_err(|_| other())?;
+        let place: StreamPosition = serde_json::from_value(place.clone()).map_err(|_| other())?;
         let shards = place.shards.iter().chain(place.current.iter().map(|(shard, _)| shard));
         if shards.into_iter().any(|shard| *shard >= self.store.shards()) {
             return Err(other());
         }
-        self.rng = place.rng.back().ok_or_else(other)?;
+        self.rng = place.rng.restore().ok_or_else(other)?;
         self.current = place.current.map(|(shard, row)| self.open(shard, row)).transpose()?;
         (self.shards, self.before) = (place.shards, place.before);
         (self.kept, self.excluded) = (place.kept, place.excluded);
@@ -223,7 +223,7 @@ pub struct Stream<'a> {
 /// All of a stream but its buffer and the buffer's order.
 #[derive(Serialize, Deserialize)]
 struct Aside {
-    rng: Rng,
+    rng: RngState,
     served: usize,
     source: Value,
 }
@@ -239,7 +239,7 @@ impl<'a> Stream<'a> {
             u32::try_from(slots).map_err(|_| Error::Config(format!("a buffer of {slots} rows is too large")))?;
         let mut stream = Self {
             seed,
-            rng: Rng::fresh(seed, 1),
+            rng: RngState::seeded(seed, 1),
             buffer: vec![0.0; slots as usize * source.d_in()],
             source: Box::new(source),
             order: (0..slots).collect(),
@@ -303,14 +303,14 @@ impl<'a> Stream<'a> {
     }
 
     /// All of the stream but its [`Self::buffer`] and [`Self::order`], which may have a hundred million entries.
-    pub fn aside(&self) -> Value {
-        let rng = Rng::aside(&self.rng, self.seed);
-        let aside = Aside { rng, served: self.served, source: self.source.place() };
+    pub fn snapshot(&self) -> Value {
+        let rng = RngState::snapshot(&self.rng, self.seed);
+        let aside = Aside { rng, served: self.served, source: self.source.position() };
         serde_json::to_value(aside).expect("numbers and lists")
     }
 
     /// Goes on where a stream of the same source was put aside.
-    pub fn back(&mut self, aside: &Value, order: Vec<u32>, buffer: Vec<f32>) -> Result<()> {
+    pub fn restore(&mut self, aside: &Value, order: Vec<u32>, buffer: Vec<f32>) -> Result<()> {
         let other = || Error::Config("the checkpoint's stream does not fit this data".into());
         let aside: Aside = serde_json::from_value(aside.clone()).map_err(|_| other())?;
         let slots = self.order.len();
@@ -324,7 +324,7 @@ impl<'a> Stream<'a> {
         if !whole || buffer.len() != self.buffer.len() {
             return Err(other());
         }
-        self.rng = aside.rng.back().ok_or_else(other)?;
+        self.rng = aside.rng.restore().ok_or_else(other)?;
         self.source.seek(&aside.source)?;
         (self.order, self.served, self.buffer) = (order, aside.served, buffer);
         Ok(())

@@ -144,7 +144,7 @@ fn what_does_not_fit_or_is_not_finite_is_never_stored() {
     bad.activations[0].pop();
     assert!(writer.write_part(&bad).is_err());
     let empty = Part { source_rows: 1, skipped: vec![Skipped::new(0, "k", "no text")], ..Part::default() };
-    assert_eq!(writer.progress(), Progress::default());
+    assert_eq!(writer.progress(), WriteProgress::default());
     writer.write_part(&Part { activations: vec![vec![]], ..empty }).unwrap();
     assert!(writer.finish().unwrap_err().to_string().contains("no text"));
 }

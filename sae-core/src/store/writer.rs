@@ -26,14 +26,14 @@ pub struct StoreSpec {
     pub fingerprint: String,
     /// Which rows of the data, if not all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub slice: Option<Slice>,
+    pub slice: Option<JobShard>,
     /// Arguments as given, for people.
     pub arguments: serde_json::Value,
 }
 
 /// One machine's share of a data set: consecutive rows, so that shards in their order are the data in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Slice {
+pub struct JobShard {
     /// Which of them, counted from 1.
     pub shard: u32,
     /// How many there are.
@@ -42,7 +42,7 @@ pub struct Slice {
     pub first_row: u64,
 }
 
-impl std::fmt::Display for Slice {
+impl std::fmt::Display for JobShard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.shard, self.of)
     }
@@ -103,7 +103,7 @@ pub struct StoreRecord {
 
 /// How far a store is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct WriteProgress {
     /// Samples stored.
     pub samples: u64,
     /// Token positions stored.
@@ -112,7 +112,7 @@ pub struct Progress {
     pub source_rows: u64,
 }
 
-impl Progress {
+impl WriteProgress {
     /// Rows of the data that were read and became no sample.
     pub fn skipped(&self) -> u64 {
         self.source_rows.saturating_sub(self.samples)
@@ -121,8 +121,8 @@ impl Progress {
 
 impl StoreRecord {
     /// Sums over the finished parts.
-    pub fn progress(&self) -> Progress {
-        self.parts.iter().fold(Progress::default(), |p, part| Progress {
+    pub fn progress(&self) -> WriteProgress {
+        self.parts.iter().fold(WriteProgress::default(), |p, part| WriteProgress {
             samples: p.samples + part.samples,
             rows: p.rows + part.rows,
             source_rows: p.source_rows + part.source_rows,
@@ -146,7 +146,7 @@ impl StoreWriter {
     pub fn open(run: &Run, spec: StoreSpec) -> Result<Self> {
         let lock = run.lock()?;
         let fresh = StoreRecord { spec, complete: false, parts: Vec::new(), skipped: Vec::new() };
-        let mut record: StoreRecord = run.noted(STEP)?.unwrap_or_else(|| fresh.clone());
+        let mut record: StoreRecord = run.read_step(STEP)?.unwrap_or_else(|| fresh.clone());
         if record.spec.fingerprint != fresh.spec.fingerprint || record.spec.slice != fresh.spec.slice {
             let shard = record.spec.slice.map_or(String::new(), |slice| format!("shard {slice}, "));
             let cause = format!(
@@ -172,7 +172,7 @@ impl StoreWriter {
     }
 
     /// How far the store is; the writer wants the rows of the data behind `source_rows` next.
-    pub fn progress(&self) -> Progress {
+    pub fn progress(&self) -> WriteProgress {
         self.record.progress()
     }
 
@@ -223,7 +223,7 @@ impl StoreWriter {
         self.skipped.append(&part.skipped)?;
         self.skipped.sync()?;
         self.record.skipped = self.skipped.list().first().to_vec();
-        self.run.note(STEP, &self.record)
+        self.run.write_step(STEP, &self.record)
     }
 
     /// Closes the store: joins the sample tables and writes the manifests.
@@ -249,7 +249,7 @@ impl StoreWriter {
         table::write_all(&self.run.samples(), &first, tables)?;
         write_manifests(&self.run, &self.record)?;
         self.record.complete = true;
-        self.run.note(STEP, &self.record)?;
+        self.run.write_step(STEP, &self.record)?;
         let parts = self.run.sample_parts();
         fs::remove_dir_all(&parts).map_err(Error::io("remove", &parts))?;
         Ok(self.record)

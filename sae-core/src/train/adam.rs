@@ -1,4 +1,4 @@
-//! Adam (Kingma and Ba 2015) as PyTorch computes it, on plain tensors. Knows nothing of what it optimises.
+//! Adam (Kingma and Ba 2015) as PyTorch computes it, on plain tensors. Knows nothing of what it optimizes.
 
 use burn::tensor::Tensor;
 

@@ -1,4 +1,4 @@
-//! A session on disk, so that a run that dies goes on to the bit: parameters, moments, dead-feature counts, learnt
+//! A session on disk, so that a run that dies goes on to the bit: parameters, moments, dead-feature counts, learned
 //! thresholds, random numbers, the log, the mixing buffer and the place in the data.
 //!
 //! One safetensors file a checkpoint, `step-<n>.safetensors`, written beside its name, synced and renamed; the one before
@@ -6,10 +6,10 @@
 //! the buffer or the features is a tensor: readers bound the header, which holds the rest as JSON.
 
 use super::config::TrainConfig;
-use super::engine::Moments;
+use super::engine::TrainState;
 use super::log::Log;
 use super::params::{Params, SCALARS};
-use super::trainer::Progress;
+use super::trainer::TrainerState;
 use super::{Session, Trainer};
 use crate::tensors::{self, Raw, Tensors, write_raw};
 use crate::{Error, Result};
@@ -30,7 +30,7 @@ const VERSION: u32 = 2;
 struct Header {
     version: u32,
     configs: Vec<TrainConfig>,
-    progress: Vec<Progress>,
+    progress: Vec<TrainerState>,
     stream: Value,
 }
 
@@ -57,9 +57,9 @@ pub fn write(folder: &Path, session: &Session) -> Result<PathBuf> {
         version: VERSION,
         configs: session.trainers().iter().map(|t| t.config().clone()).collect(),
         progress: Vec::new(),
-        stream: session.stream.aside(),
+        stream: session.stream.snapshot(),
     };
-    let aside = session.trainers().iter().map(Trainer::aside).collect::<Result<Vec<_>>>()?;
+    let aside = session.trainers().iter().map(Trainer::snapshot).collect::<Result<Vec<_>>>()?;
     let steps = session.steps();
     for (moments, _) in &aside {
         let arrays = kinds(moments).into_iter().flat_map(|(_, params)| params.arrays());
@@ -119,7 +119,7 @@ pub fn read(path: &Path, session: &mut Session) -> Result<()> {
     let d = session.stream.d_in();
     for (n, (trainer, mut progress)) in session.trainers.iter_mut().zip(header.progress).enumerate() {
         let zeros = Params::zeros(d, trainer.config());
-        let mut moments = Moments { params: zeros.clone(), first: zeros.clone(), second: zeros, l0: None };
+        let mut moments = TrainState { params: zeros.clone(), first: zeros.clone(), second: zeros, l0: None };
         for (kind, params) in kinds_mut(&mut moments) {
             for (name, values) in ARRAYS.iter().zip(params.arrays_mut()) {
                 *values = array(&format!("{n}.{kind}.{name}"), values.len())?;
@@ -128,11 +128,11 @@ pub fn read(path: &Path, session: &mut Session) -> Result<()> {
         let numbers = numbers(&file, &format!("{n}.log"), Dtype::F64, f64::from_le_bytes)?;
         progress.last_fired = self::numbers(&file, &format!("{n}.last_fired"), Dtype::U64, u64::from_le_bytes)?;
         let log = Log::from_numbers(trainer.config().steps, &numbers);
-        trainer.back(moments, progress, log)?;
+        trainer.restore(moments, progress, log)?;
     }
     let buffer = array("buffer", session.stream.buffer().len())?;
     let order = numbers(&file, "order", Dtype::U32, u32::from_le_bytes)?;
-    session.stream.back(&header.stream, order, buffer)
+    session.stream.restore(&header.stream, order, buffer)
 }
 
 /// An array as it lies in memory.
@@ -150,10 +150,10 @@ fn numbers<T, const N: usize>(file: &Tensors, name: &str, dtype: Dtype, of: fn([
     }
 }
 
-fn kinds(moments: &Moments) -> [(&'static str, &Params); 3] {
+fn kinds(moments: &TrainState) -> [(&'static str, &Params); 3] {
     [("value", &moments.params), ("first", &moments.first), ("second", &moments.second)]
 }
 
-fn kinds_mut(moments: &mut Moments) -> [(&'static str, &mut Params); 3] {
+fn kinds_mut(moments: &mut TrainState) -> [(&'static str, &mut Params); 3] {
     [("value", &mut moments.params), ("first", &mut moments.first), ("second", &mut moments.second)]
 }

@@ -1,7 +1,7 @@
 //! What a training run is told: `train.toml`, its defaults, published presets, and its contradictions.
 
 use crate::autoencoder::Architecture;
-use crate::store::Exclude;
+use crate::store::PositionRule;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -26,11 +26,11 @@ pub struct TrainConfig {
     /// TopK, BatchTopK, Matryoshka: active features a token.
     pub k: usize,
     /// TopK, BatchTopK, Matryoshka: with a free decoder, choose by activation times the decoder row's norm.
-    pub by_norm: bool,
+    pub rescale_by_decoder_norm: bool,
     /// ReLU, Gated: weight of `sum_k z_k |f_k|`.
-    pub l1: f64,
+    pub l1_coefficient: f64,
     /// JumpReLU: weight of its penalty.
-    pub l0: f64,
+    pub l0_coefficient: f64,
     /// Learning rate.
     pub lr: f64,
     /// Tokens a step.
@@ -41,7 +41,7 @@ pub struct TrainConfig {
     pub lr_warmup_steps: u64,
     /// Last steps over which `lr` falls to 0.
     pub lr_decay_steps: u64,
-    /// Steps over which `l1` or `l0` rises from 0.
+    /// Steps over which `l1_coefficient` or `l0_coefficient` rises from 0.
     #[serde(alias = "l1_warmup_steps")]
     pub sparsity_warmup_steps: u64,
     /// Adam: decay of the first moment.
@@ -61,22 +61,22 @@ pub struct TrainConfig {
     /// Where `b_dec` starts.
     pub b_dec_init: BDecInit,
     /// `b_dec` is subtracted from what the encoder reads.
-    pub centre: bool,
+    pub subtract_b_dec: bool,
     /// What is done to activations before anything else.
-    pub normalise: Normalise,
+    pub normalize: TrainingScale,
     /// A feature is dead when it has not fired for this many steps.
-    pub dead_window: u64,
+    pub dead_window_steps: u64,
     /// Every so many steps dead features start anew from badly reconstructed tokens (Bricken et al. 2023); 0 for never.
-    pub resample_every: u64,
+    pub resample_every_steps: u64,
     /// TopK, BatchTopK, Matryoshka: weight of the loss by which dead features learn from the error (AuxK); 0 for none.
-    pub aux: f64,
+    pub aux_loss_coefficient: f64,
     /// Dead features a token that take part in it; 0 for half the width.
     pub aux_k: usize,
     /// AuxK as in Gao et al. 2024 and dictionary_learning: relative to the error's variance, positive activations only.
     /// Otherwise as in SAELens: the squared error itself, less while fewer than `aux_k` are dead, of any sign.
     pub aux_relative: bool,
-    /// JumpReLU: what is penalised.
-    pub penalty: Penalty,
+    /// JumpReLU: what is penalized.
+    pub jumprelu_penalty: JumpReluPenalty,
     /// JumpReLU: threshold of every feature at the start.
     pub threshold: f64,
     /// JumpReLU: width of the window in which a threshold gets a gradient.
@@ -89,10 +89,10 @@ pub struct TrainConfig {
     pub prefixes: Vec<usize>,
     /// Matryoshka: this many prefixes drawn anew each step (sizes by a truncated Pareto law, as published) instead.
     pub random_prefixes: usize,
-    /// BatchTopK, Matryoshka: share of the newest batch in the learnt threshold.
+    /// BatchTopK, Matryoshka: share of the newest batch in the learned threshold.
     pub threshold_rate: f64,
     /// Positions that are left out.
-    pub exclude: Exclude,
+    pub exclude: PositionRule,
     /// Rows of the mixing buffer.
     pub buffer: usize,
     /// Decides initial weights and the order of the data.
@@ -126,7 +126,7 @@ pub enum BDecInit {
 /// How activations are scaled before training; the scale is folded into what is saved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Normalise {
+pub enum TrainingScale {
     /// Not at all.
     None,
     /// All by one number, so that the mean norm is `sqrt(d_in)`.
@@ -141,7 +141,7 @@ pub enum Normalise {
 /// JumpReLU's penalty on a token's activations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Penalty {
+pub enum JumpReluPenalty {
     /// `sum_k H(p_k - threshold_k)`, L0 itself.
     #[default]
     Step,
@@ -158,9 +158,9 @@ impl Default for TrainConfig {
             expansion: 16,
             features: 0,
             k: 32,
-            by_norm: true,
-            l1: 5.0,
-            l0: 1.0,
+            rescale_by_decoder_norm: true,
+            l1_coefficient: 5.0,
+            l0_coefficient: 1.0,
             lr: 5e-5,
             batch: 4096,
             steps: 30_000,
@@ -175,14 +175,14 @@ impl Default for TrainConfig {
             init_norm: 0.1,
             tied_init: true,
             b_dec_init: BDecInit::Zero,
-            centre: false,
-            normalise: Normalise::ExpectedNorm,
-            dead_window: 1_000,
-            resample_every: 0,
-            aux: 1.0,
+            subtract_b_dec: false,
+            normalize: TrainingScale::ExpectedNorm,
+            dead_window_steps: 1_000,
+            resample_every_steps: 0,
+            aux_loss_coefficient: 1.0,
             aux_k: 0,
             aux_relative: false,
-            penalty: Penalty::Step,
+            jumprelu_penalty: JumpReluPenalty::Step,
             threshold: 0.01,
             bandwidth: 0.05,
             tanh_scale: 4.0,
@@ -190,7 +190,7 @@ impl Default for TrainConfig {
             prefixes: Vec::new(),
             random_prefixes: 0,
             threshold_rate: 0.01,
-            exclude: Exclude::default(),
+            exclude: PositionRule::default(),
             buffer: 131_072,
             seed: 42,
         }
@@ -198,11 +198,11 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// The defaults of an architecture: SAE-V's for ReLU, SAELens's recipe (lr 3e-4, centred inputs) for all others.
-    pub fn of(arch: Architecture) -> Self {
+    /// The defaults of an architecture: SAE-V's for ReLU, SAELens's recipe (lr 3e-4, centered inputs) for all others.
+    pub fn for_architecture(arch: Architecture) -> Self {
         match arch {
             Architecture::Relu => Self::default(),
-            _ => Self { arch, lr: 3e-4, centre: true, l1: 1.0, ..Self::default() },
+            _ => Self { arch, lr: 3e-4, subtract_b_dec: true, l1_coefficient: 1.0, ..Self::default() },
         }
     }
 
@@ -213,7 +213,7 @@ impl TrainConfig {
             sparsity_warmup_steps: share(self.sparsity_warmup_steps),
             lr_warmup_steps: share(self.lr_warmup_steps),
             lr_decay_steps: share(self.lr_decay_steps),
-            dead_window: self.dead_window.min(steps.div_ceil(4)),
+            dead_window_steps: self.dead_window_steps.min(steps.div_ceil(4)),
             steps,
             ..self
         }
@@ -247,7 +247,7 @@ impl TrainConfig {
 
     /// Whether activations are weighed by the norms of the decoder's rows when the strongest are chosen.
     pub fn weighs_by_norm(&self) -> bool {
-        self.is_topk() && self.by_norm && self.decoder == Decoder::Free
+        self.is_topk() && self.rescale_by_decoder_norm && self.decoder == Decoder::Free
     }
 
     /// Fields with other values than in `other`, as `lr = 0.1, not 0.2`.
@@ -277,10 +277,10 @@ impl TrainConfig {
             refuse(!(*value > 0.0 && value.is_finite()), format!("{name} = {value}"), "a number above 0");
         }
         let natural = [
-            ("l1", self.l1),
-            ("l0", self.l0),
+            ("l1_coefficient", self.l1_coefficient),
+            ("l0_coefficient", self.l0_coefficient),
             ("clip", self.clip),
-            ("aux", self.aux),
+            ("aux_loss_coefficient", self.aux_loss_coefficient),
             ("threshold", self.threshold),
             ("exclude.norm", self.exclude.norm),
         ];
@@ -346,8 +346,8 @@ impl TrainConfig {
     /// `sparsity_warmup_steps`. 0 for architectures without one.
     pub fn sparsity_at(&self, step: u64) -> f64 {
         let weight = match self.arch {
-            Architecture::Relu | Architecture::Gated => self.l1,
-            Architecture::JumpRelu => self.l0,
+            Architecture::Relu | Architecture::Gated => self.l1_coefficient,
+            Architecture::JumpRelu => self.l0_coefficient,
             _ => 0.0,
         };
         let risen = match self.sparsity_warmup_steps {
@@ -365,7 +365,10 @@ mod tests {
     #[test]
     fn the_default_is_the_published_recipe() {
         let c = TrainConfig::default();
-        assert_eq!((c.d_sae(4096), c.steps, c.batch, c.l1, c.lr, c.seed), (65_536, 30_000, 4096, 5.0, 5e-5, 42));
+        assert_eq!(
+            (c.d_sae(4096), c.steps, c.batch, c.l1_coefficient, c.lr, c.seed),
+            (65_536, 30_000, 4096, 5.0, 5e-5, 42)
+        );
         let l1 = [0, 750, 1_500, 29_999].map(|step| c.sparsity_at(step));
         assert_eq!(l1, [0.0, 2.5, 5.0, 5.0]);
         assert_eq!((c.lr_at(0), c.lr_at(24_000), c.lr_at(27_000)), (5e-5, 5e-5, 2.5e-5));
@@ -374,7 +377,7 @@ mod tests {
     #[test]
     fn a_shorter_run_keeps_the_shares_of_its_phases() {
         let c = TrainConfig::default().with_steps(300);
-        assert_eq!((c.sparsity_warmup_steps, c.lr_decay_steps, c.dead_window), (15, 60, 75));
+        assert_eq!((c.sparsity_warmup_steps, c.lr_decay_steps, c.dead_window_steps), (15, 60, 75));
     }
 
     #[test]
@@ -383,13 +386,17 @@ mod tests {
         let error = c.check(8).unwrap_err().to_string();
         assert!(["batch = 0", "lr = NaN", "lr_decay_steps = 40000"].iter().all(|w| error.contains(w)), "{error}");
         assert!(toml::from_str::<TrainConfig>("lrr = 1.0").is_err());
-        let few = TrainConfig { k: 200, features: 64, ..TrainConfig::of(Architecture::TopK) };
+        let few = TrainConfig { k: 200, features: 64, ..TrainConfig::for_architecture(Architecture::TopK) };
         assert!(few.check(8).unwrap_err().to_string().contains("k = 200 of 64 features"));
         let tight = TrainConfig { buffer: 100, batch: 101, expansion: 0, ..TrainConfig::default() };
         let error = tight.check(8).unwrap_err().to_string();
         assert!(error.contains("buffer = 100 rows for a batch of 101 (expected at least a batch)"), "{error}");
         assert!(error.contains("expansion = 0 (expected at least one feature a dimension)"), "{error}");
-        let odd = TrainConfig { prefixes: vec![32, 16], features: 64, ..TrainConfig::of(Architecture::Matryoshka) };
+        let odd = TrainConfig {
+            prefixes: vec![32, 16],
+            features: 64,
+            ..TrainConfig::for_architecture(Architecture::Matryoshka)
+        };
         assert!(odd.check(8).unwrap_err().to_string().contains("prefixes = [32, 16]"));
     }
 
@@ -397,7 +404,8 @@ mod tests {
     fn the_fields_that_differ_are_named_with_both_values() {
         let c = TrainConfig::default();
         assert!(c.differences(&c.clone()).is_empty());
-        let other = TrainConfig { lr: 0.5, exclude: Exclude { first: true, ..Exclude::default() }, ..c.clone() };
+        let other =
+            TrainConfig { lr: 0.5, exclude: PositionRule { first: true, ..PositionRule::default() }, ..c.clone() };
         let differ = c.differences(&other);
         assert!(
             differ.len() == 2 && differ.iter().any(|d| d.starts_with("lr = ") && d.ends_with(", not 0.5")),
@@ -408,7 +416,7 @@ mod tests {
     #[test]
     fn every_architecture_s_defaults_make_sense_and_go_through_a_file() {
         for arch in Architecture::ALL {
-            let config = TrainConfig::of(arch);
+            let config = TrainConfig::for_architecture(arch);
             config.check(64).unwrap();
             let text = toml::to_string_pretty(&config).unwrap();
             assert_eq!(toml::from_str::<TrainConfig>(&text).unwrap(), config);

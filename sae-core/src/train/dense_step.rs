@@ -2,9 +2,9 @@
 //! activations are not sparse yet, and for the dead features of AuxK. Some tokens at a time, so that nothing of size
 //! `[batch, d_sae]` is held; only the block's gradient, which has the size of its parameters.
 
-use super::method::{Back, Method};
+use super::architecture::{ArchitectureRule, FeatureGrad};
 use super::params::{B_ENC, Params, SCALARS};
-use super::sparse_step::Cost;
+use super::sparse_step::TokenLoss;
 use crate::autoencoder::kernel::{self, product::product};
 use rayon::prelude::*;
 
@@ -15,7 +15,7 @@ const FEATURES: usize = 64;
 
 /// The gradient of some features.
 #[derive(Clone, Debug, Default)]
-pub struct Block {
+pub struct DenseGradients {
     /// Which features; ascending.
     pub features: Vec<u32>,
     /// `[features, d_in]`
@@ -23,7 +23,7 @@ pub struct Block {
     /// `[features, d_in]`
     pub w_dec: Vec<f32>,
     /// A feature each, summed over the tokens; `enc` is the sum of all that came back.
-    pub back: Vec<Back>,
+    pub back: Vec<FeatureGrad>,
     /// Whether the feature was active on some token.
     pub fired: Vec<bool>,
 }
@@ -35,7 +35,7 @@ pub struct Dense<'a> {
     /// Norms of the decoder's rows, `[d_sae]`.
     pub norms: &'a [f32],
     /// The method, or (AuxK) the strongest so many of a token, whatever their sign, chosen by `gain` times `p`.
-    pub kind: Kind<'a>,
+    pub kind: DensePass<'a>,
     /// Which features; ascending.
     pub features: Vec<u32>,
     /// What activations are multiplied with behind the squared error: 2 / rows for a mean.
@@ -44,9 +44,9 @@ pub struct Dense<'a> {
 
 /// How activations are made.
 #[derive(Clone, Copy)]
-pub enum Kind<'a> {
+pub enum DensePass<'a> {
     /// As the architecture says.
-    Method(&'a Method),
+    Method(&'a ArchitectureRule),
     /// The strongest so many of a token.
     Strongest {
         /// How many.
@@ -64,10 +64,10 @@ impl Dense<'_> {
     /// # Shapes
     /// `x`: `[rows, d_in]`, what the encoder reads; `base`: `[rows, d_in]`, to which the features' reconstruction is added
     /// to give the error.
-    pub fn run(&self, x: &[f32], base: &[f32]) -> (Block, Vec<f32>, Vec<Cost>) {
+    pub fn run(&self, x: &[f32], base: &[f32]) -> (DenseGradients, Vec<f32>, Vec<TokenLoss>) {
         let (d, n) = (self.params.d_in, self.features.len());
         let rows = x.len() / d;
-        let channels = if let Kind::Method(method) = self.kind { method.channels() } else { 1 };
+        let channels = if let DensePass::Method(method) = self.kind { method.channels() } else { 1 };
         let gathered = n < self.params.d_sae;
         let gather = |matrix: &[f32]| -> Vec<f32> {
             let row = |k: &u32| matrix[*k as usize * d..(*k as usize + 1) * d].iter().copied();
@@ -78,15 +78,15 @@ impl Dense<'_> {
             Some((enc, dec)) => (&enc[..], &dec[..]),
             None => (&self.params.w_enc[..], &self.params.w_dec[..]),
         };
-        let mut block = Block {
+        let mut block = DenseGradients {
             features: self.features.clone(),
             w_enc: vec![0.0; n * d],
             w_dec: vec![0.0; n * d],
-            back: vec![Back::default(); n],
+            back: vec![FeatureGrad::default(); n],
             fired: vec![false; n],
         };
         let mut residuals = vec![0.0; rows * channels * d];
-        let mut costs = vec![Cost::default(); rows];
+        let mut costs = vec![TokenLoss::default(); rows];
         let tokens = TOKENS.min((1 << 24) / n.max(1)).max(16);
         // Feature-major, `[features, tokens]`: a feature's numbers are loaded once for all tokens.
         let mut p = vec![0.0; n * tokens];
@@ -107,7 +107,7 @@ impl Dense<'_> {
                 product([t, d, n], (&z[channel], [1, t]), (w_dec, [1, d]), (&mut residuals[channel * d..], at), true);
                 for (row, cost) in residuals.chunks_exact_mut(channels * d).zip(costs.iter_mut()) {
                     let row = &mut row[channel * d..(channel + 1) * d];
-                    let squared = crate::vector::squares(row);
+                    let squared = crate::vector::norm_sq(row);
                     cost.errors += squared;
                     if channel == 0 {
                         cost.error = squared;
@@ -118,22 +118,22 @@ impl Dense<'_> {
                 product([n, t, d], (w_dec, [d, 1]), (error, at), (&mut dz[channel], [t, 1]), false);
                 product([n, d, t], (&z[channel], [t, 1]), (error, [1, at[0]]), (&mut block.w_dec, [d, 1]), true);
             }
-            self.back(p, &z, &dz, t, costs, &mut block.back);
+            self.backward(p, &z, &dz, t, costs, &mut block.back);
             product([n, d, t], (p, [t, 1]), (x, [1, d]), (&mut block.w_enc, [d, 1]), true);
         }
-        if let Kind::Method(method) = self.kind {
+        if let DensePass::Method(method) = self.kind {
             costs.iter_mut().for_each(|cost| cost.penalty = method.of_token(cost.penalty));
         }
         (block, residuals, costs)
     }
 
     /// Pre-activations without bias to pre-activations with it, and to activations.
-    fn activate(&self, p: &mut [f32], z: &mut [Vec<f32>], t: usize, costs: &mut [Cost], fired: &mut [bool]) {
+    fn activate(&self, p: &mut [f32], z: &mut [Vec<f32>], t: usize, costs: &mut [TokenLoss], fired: &mut [bool]) {
         let arch = kernel::arch();
         let (first, second) = z.split_at_mut(1);
         let first = &mut first[0][..p.len()];
         match self.kind {
-            Kind::Strongest { k, by_norm, positive } => {
+            DensePass::Strongest { k, by_norm, positive } => {
                 self.add_bias(p, t);
                 let gain = |feature: u32| if by_norm { self.norms[feature as usize] } else { 1.0 };
                 let cuts = self.cuts(p, t, k, &gain);
@@ -145,7 +145,7 @@ impl Dense<'_> {
                     }
                 });
             }
-            Kind::Method(method) => {
+            DensePass::Method(method) => {
                 // Tokens' sums over some features at a time, added up in the order of the features.
                 let pieces = p.par_chunks_mut(FEATURES * t).zip(first.par_chunks_mut(FEATURES * t));
                 let pieces = pieces.zip(fired.par_chunks_mut(FEATURES)).zip(self.features.par_chunks(FEATURES));
@@ -217,11 +217,19 @@ impl Dense<'_> {
     }
 
     /// Replaces pre-activations by their gradients, and sums what comes back to each feature's numbers.
-    fn back(&self, p: &mut [f32], z: &[Vec<f32>], dz: &[Vec<f32>], t: usize, costs: &[Cost], sums: &mut [Back]) {
+    fn backward(
+        &self,
+        p: &mut [f32],
+        z: &[Vec<f32>],
+        dz: &[Vec<f32>],
+        t: usize,
+        costs: &[TokenLoss],
+        sums: &mut [FeatureGrad],
+    ) {
         let second = |of: &[Vec<f32>], at: usize| of.get(1).map_or(0.0, |of| of[at]);
         let weights: Vec<f32> = match self.kind {
-            Kind::Method(method) => costs.iter().map(|cost| method.weight(cost.penalty)).collect(),
-            Kind::Strongest { .. } => Vec::new(),
+            DensePass::Method(method) => costs.iter().map(|cost| method.weight(cost.penalty)).collect(),
+            DensePass::Strongest { .. } => Vec::new(),
         };
         let rows = p.par_chunks_exact_mut(t).zip(sums).enumerate().zip(&self.features);
         rows.with_min_len(FEATURES).for_each(|((n, (p, sum)), k)| {
@@ -229,13 +237,13 @@ impl Dense<'_> {
             for (token, p) in p.iter_mut().enumerate() {
                 let at = n * t + token;
                 let back = match self.kind {
-                    Kind::Strongest { .. } if z[0][at] != 0.0 => {
-                        Back { enc: dz[0][at], scalars: [dz[0][at], 0.0, 0.0], norm: 0.0 }
+                    DensePass::Strongest { .. } if z[0][at] != 0.0 => {
+                        FeatureGrad { enc: dz[0][at], scalars: [dz[0][at], 0.0, 0.0], norm: 0.0 }
                     }
-                    Kind::Strongest { .. } => Back::default(),
-                    Kind::Method(method) => {
+                    DensePass::Strongest { .. } => FeatureGrad::default(),
+                    DensePass::Method(method) => {
                         let (z, dz) = ([z[0][at], second(z, at)], [dz[0][at], second(dz, at)]);
-                        method.back(*p, numbers, z, dz, norm, weights[token])
+                        method.backward(*p, numbers, z, dz, norm, weights[token])
                     }
                 };
                 *p = back.enc;

@@ -26,7 +26,7 @@ pub struct Batch<'a> {
 
 /// What a step measured; means are over tokens.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outcome {
+pub struct StepStats {
     /// Squared error of the reconstruction, summed over dimensions.
     pub mse: f64,
     /// Squared errors of all reconstructions that are asked for, the whole one included.
@@ -49,7 +49,7 @@ pub struct Outcome {
 
 /// All that a step changes: enough to go on from, to the bit.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Moments {
+pub struct TrainState {
     /// What is trained.
     pub params: Params,
     /// Adam's first moment.
@@ -66,16 +66,16 @@ pub trait Engine {
     ///
     /// # Errors
     /// A loss or gradient that is not finite (nothing has been changed then), or a device that failed.
-    fn step(&mut self, batch: &Batch) -> Result<Outcome>;
+    fn step(&mut self, batch: &Batch) -> Result<StepStats>;
 
     /// All that steps change; copied only where it does not lie in this memory.
-    fn moments(&self) -> Result<Cow<'_, Moments>>;
+    fn state(&self) -> Result<Cow<'_, TrainState>>;
 
     /// Goes on from a copy.
-    fn restore(&mut self, moments: Moments) -> Result<()>;
+    fn restore(&mut self, moments: TrainState) -> Result<()>;
 }
 
-impl Outcome {
+impl StepStats {
     /// `errors + sparsity * penalty + aux`
     pub fn loss(&self, sparsity: f64) -> f64 {
         self.errors + sparsity * self.penalty + self.aux
@@ -97,13 +97,13 @@ pub(super) fn total_variance(rows: &[f32], d_in: usize) -> f64 {
     let (mut sums, mut squares) = (vec![0f64; d_in], 0f64);
     for row in rows.chunks_exact(d_in) {
         sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += f64::from(*v));
-        squares += f64::from(vector::squares(row));
+        squares += f64::from(vector::norm_sq(row));
     }
     (squares - sums.iter().map(|s| s * s).sum::<f64>() / n).max(f64::MIN_POSITIVE)
 }
 
 /// Refuses a loss that is not finite.
-pub(super) fn finite(outcome: &Outcome, batch: &Batch) -> Result<()> {
+pub(super) fn finite(outcome: &StepStats, batch: &Batch) -> Result<()> {
     let loss = outcome.loss(batch.sparsity);
     match loss.is_finite() {
         true => Ok(()),

@@ -26,7 +26,7 @@ impl Needs {
         let matrix = 4 * d * f;
         let slots = (config.prefixes.len().max(2) as u64).max(config.random_prefixes as u64) + 1;
         let slots = if config.arch == crate::autoencoder::Architecture::Matryoshka { slots } else { 1 };
-        let aux = if config.aux > 0.0 { 2 * config.aux_k(d_in) as u64 + 16 } else { 0 };
+        let aux = if config.aux_loss_coefficient > 0.0 { 2 * config.aux_k(d_in) as u64 + 16 } else { 0 };
         // Candidates and what is kept of them; a batch's choice looks at more features of a token.
         let entries = 16 * (4 * config.k as u64 + 16 + aux).min(f);
         Self {
@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_with_numbers_and_the_right_hint() {
-        let config = TrainConfig { features: 65_536, batch: 16_384, ..TrainConfig::of(Architecture::TopK) };
+        let config =
+            TrainConfig { features: 65_536, batch: 16_384, ..TrainConfig::for_architecture(Architecture::TopK) };
         let needs = Needs::sparse(&config, 4096, 1 << 30);
         // Eight and a half matrices of a GiB.
         assert_eq!(needs.weights + needs.moments + needs.gradient, (17 << 30) / 2);
@@ -104,7 +105,8 @@ mod tests {
 
     #[test]
     fn products_of_a_small_batch_are_no_larger_than_the_batch() {
-        let config = TrainConfig { features: 1024, batch: 256, ..TrainConfig::of(Architecture::BatchTopK) };
+        let config =
+            TrainConfig { features: 1024, batch: 256, ..TrainConfig::for_architecture(Architecture::BatchTopK) };
         assert_eq!(Needs::sparse(&config, 64, 1 << 30).products, 4 * 256 * 1024);
     }
 }

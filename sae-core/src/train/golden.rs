@@ -1,11 +1,11 @@
 //! Losses, gradients and twenty steps of every architecture against the peers' own training code
 //! (`tests/golden/make_saes.py`: sae-lens 6.54.12, dictionary-learning 0.1.0), for both engines, sparse and dense.
 
-use super::config::{Decoder, Normalise, Penalty, TrainConfig};
+use super::autodiff::AutodiffEngine;
+use super::config::{Decoder, JumpReluPenalty, TrainConfig, TrainingScale};
+use super::cpu::CpuEngine;
 use super::engine::{Batch, Engine};
-use super::fused::Fused;
 use super::params::{Params, scalar_names};
-use super::plain::Plain;
 use crate::autoencoder::Architecture;
 use crate::tensors::Tensors;
 use burn::tensor::Device;
@@ -54,21 +54,25 @@ fn config(case: &Value) -> TrainConfig {
         batch: BATCH,
         steps: 20,
         k: number("k", 1.0) as usize,
-        l1: number("l1_coefficient", 0.0),
-        l0: number("l0_coefficient", 0.0),
+        l1_coefficient: number("l1_coefficient", 0.0),
+        l0_coefficient: number("l0_coefficient", 0.0),
         sparsity_warmup_steps: 0,
         lr_decay_steps: 0,
         lr: number("lr", 0.0),
         clip: number("clip_norm", 0.0),
         decoder: if of_dl { Decoder::Unit } else { Decoder::Free },
-        by_norm: case["rescale_acts_by_decoder_norm"].as_bool().unwrap_or(false),
-        centre: of_dl || case["apply_b_dec_to_input"].as_bool().unwrap(),
-        normalise: Normalise::None,
-        aux: number("aux_loss_coefficient", number("auxk_alpha", 0.0)),
+        rescale_by_decoder_norm: case["rescale_acts_by_decoder_norm"].as_bool().unwrap_or(false),
+        subtract_b_dec: of_dl || case["apply_b_dec_to_input"].as_bool().unwrap(),
+        normalize: TrainingScale::None,
+        aux_loss_coefficient: number("aux_loss_coefficient", number("auxk_alpha", 0.0)),
         aux_relative: of_dl,
         bandwidth: number("jumprelu_bandwidth", 0.05),
         tanh_scale: number("jumprelu_tanh_scale", 4.0),
-        penalty: if case["jumprelu_sparsity_loss_mode"] == "tanh" { Penalty::Tanh } else { Penalty::Step },
+        jumprelu_penalty: if case["jumprelu_sparsity_loss_mode"] == "tanh" {
+            JumpReluPenalty::Tanh
+        } else {
+            JumpReluPenalty::Step
+        },
         prefixes: serde_json::from_value(case["matryoshka_widths"].clone()).unwrap_or_default(),
         threshold_rate: number("topk_threshold_lr", 0.01),
         ..TrainConfig::default()
@@ -98,9 +102,9 @@ fn params(file: &Tensors, prefix: &str, config: &TrainConfig) -> Params {
 
 /// The engines with what they are called.
 fn engines(config: &TrainConfig, params: &Params) -> Vec<(&'static str, Box<dyn Engine>)> {
-    let plain = Plain::new(config, params.clone(), &Device::flex().autodiff());
+    let plain = AutodiffEngine::new(config, params.clone(), &Device::flex().autodiff());
     let fused = |dense: bool| {
-        let mut fused = Fused::new(config, params.clone());
+        let mut fused = CpuEngine::new(config, params.clone());
         fused.force(dense);
         Box::new(fused) as Box<dyn Engine>
     };
@@ -168,7 +172,7 @@ fn check(
             None => Vec::new(),
         };
         let (tolerance, near) = (tolerance(&config), f64::from(tolerance(&config)));
-        let ends = super::choose::prefixes(&config, F, &mut super::rng(0, 0));
+        let ends = super::selection::prefixes(&config, F, &mut super::rng(0, 0));
         let sparsity = config.sparsity_at(0);
         let batch = |step: u64| Batch {
             x: &inputs[step as usize * BATCH * D..][..BATCH * D],
@@ -186,7 +190,7 @@ fn check(
         }
         for (engine, mut computes) in engines(&free, &start) {
             computes.step(&batch(0)).unwrap();
-            let mut found = computes.moments().unwrap().into_owned().first;
+            let mut found = computes.state().unwrap().into_owned().first;
             found.arrays_mut().into_iter().flatten().for_each(|v| *v /= 1.0 - 0.9);
             close(&format!("{name}, {engine}, gradient"), &found, &expected, tolerance);
         }
@@ -207,7 +211,7 @@ fn check(
                     threshold += config.threshold_rate * (f64::from(least) - threshold);
                 }
             }
-            let found = computes.moments().unwrap().into_owned().params;
+            let found = computes.state().unwrap().into_owned().params;
             let expected = params(&file, "final.", &config);
             close(&format!("{name}, {engine}, twenty steps"), &found, &expected, tolerance);
             if let Some((_, bytes)) = file.bytes("final.topk_threshold") {

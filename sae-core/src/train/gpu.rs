@@ -1,12 +1,12 @@
 //! What trains on a GPU: the sparse engine for the TopK family, Burn's autodiff for the others, if it fits into memory.
 //! Opens no device.
 
+use super::autodiff::AutodiffEngine;
 use super::config::TrainConfig;
-use super::cuda::{PRODUCT_BYTES, Sparse};
+use super::cuda::{GpuEngine, PRODUCT_BYTES};
 use super::engine::Engine;
 use super::fit::Needs;
 use super::params::Params;
-use super::plain::Plain;
 use crate::device::Gpu;
 use crate::{Error, Result};
 use burn::tensor::Device;
@@ -21,18 +21,18 @@ pub(super) fn engine(config: &TrainConfig, params: &Params, device: &Device) -> 
     if let Some(free) = gpu.free() {
         Needs::dense(config, params.d_in).check(free)?;
     }
-    Ok(Some(Box::new(Plain::new(config, params.clone(), &device.clone().autodiff()))))
+    Ok(Some(Box::new(AutodiffEngine::new(config, params.clone(), &device.clone().autodiff()))))
 }
 
 /// The sparse engine, with its product in bf16.
 ///
 /// # Errors
 /// A device that is no GPU or has too little free memory.
-pub fn sparse(config: &TrainConfig, params: Params, device: &Device) -> Result<Sparse> {
+pub fn sparse(config: &TrainConfig, params: Params, device: &Device) -> Result<GpuEngine> {
     let gpu = Gpu::of(device).ok_or_else(|| Error::Device("the sparse step of a GPU needs a GPU".into()))?;
     if let Some(free) = gpu.free() {
         Needs::sparse(config, params.d_in, PRODUCT_BYTES).check(free)?;
     }
     let narrow = half::bf16::elem_type_native();
-    Ok(Sparse::new(config, params, gpu.client(), narrow, PRODUCT_BYTES))
+    Ok(GpuEngine::new(config, params, gpu.client(), narrow, PRODUCT_BYTES))
 }

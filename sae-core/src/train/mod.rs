@@ -5,34 +5,34 @@
 //! released as another, this follows `TrainConfig`'s documentation. Never reads a model and never writes into the store.
 
 mod adam;
+mod architecture;
+pub mod autodiff;
 pub mod checkpoint;
-mod choose;
 mod config;
+pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod dense_step;
 pub mod engine;
 #[cfg(any(feature = "cuda", test))]
 mod fit;
-pub mod fused;
 #[cfg(feature = "cuda")]
 pub mod gpu;
 mod log;
-mod method;
 mod params;
-pub mod plain;
+mod selection;
 mod sparse_step;
 mod statistics;
 mod trainer;
 mod update;
 
-pub use config::{BDecInit, Decoder, Normalise, Penalty, TrainConfig};
+pub use config::{BDecInit, Decoder, JumpReluPenalty, TrainConfig, TrainingScale};
 pub use log::{Log, StepLog, read_log};
 pub use params::Params;
 pub use trainer::Trainer;
 
 use crate::autoencoder::Weights;
-use crate::store::stream::{Rng, StoreRows, Stream};
+use crate::store::stream::{RngState, StoreRows, Stream};
 use crate::store::{SkipList, Store};
 use crate::{Error, Result};
 use burn::tensor::Device;
@@ -42,7 +42,7 @@ use std::time::Instant;
 
 /// Independent random numbers for each purpose, from one seed.
 fn rng(seed: u64, purpose: u64) -> ChaCha8Rng {
-    Rng::fresh(seed, purpose)
+    RngState::seeded(seed, purpose)
 }
 
 /// Autoencoders that are trained together on one stream.
@@ -70,7 +70,7 @@ impl<'a> Session<'a> {
             }
         }
         let trainers = configs.iter().map(|config| {
-            let statistics = Statistics::of(stream.buffer(), d, config.normalise == Normalise::LayerNorm);
+            let statistics = Statistics::new(stream.buffer(), d, config.normalize == TrainingScale::LayerNorm);
             Trainer::new(d, config, &statistics, device)
         });
         Ok(Self { trainers: trainers.collect::<Result<_>>()?, stream, batch: Vec::new() })

@@ -2,7 +2,7 @@
 //! and how it becomes an autoencoder in the units of the store. Knows nothing of losses.
 
 use super::config::{Decoder, TrainConfig};
-use crate::autoencoder::{Activation, Architecture, Normalisation, Weights};
+use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
 use crate::vector;
 use rand::RngExt;
 use rayon::prelude::*;
@@ -69,7 +69,7 @@ impl Params {
             let mut rng = super::rng(config.seed, purpose);
             for row in out.chunks_exact_mut(d_in) {
                 row.iter_mut().for_each(|v| *v = rng.random_range(-1.0..1.0));
-                vector::scale(norm / vector::squares(row).sqrt().max(f32::MIN_POSITIVE), row);
+                vector::scale(norm / vector::norm_sq(row).sqrt().max(f32::MIN_POSITIVE), row);
             }
         };
         directions(0, &mut params.w_dec);
@@ -96,7 +96,7 @@ impl Params {
     /// Norms of the decoder's rows, `[d_sae]`.
     pub fn dec_norms(&self) -> Vec<f32> {
         let arch = crate::autoencoder::kernel::arch();
-        let norm = |row: &[f32]| arch.dispatch(|| vector::squares(row).sqrt());
+        let norm = |row: &[f32]| arch.dispatch(|| vector::norm_sq(row).sqrt());
         self.w_dec.par_chunks_exact(self.d_in).map(norm).collect()
     }
 
@@ -121,7 +121,7 @@ impl Params {
     ///
     /// Inputs were multiplied by `scale`, so `W_enc * scale`, `W_dec / scale`, `b_dec / scale`; a subtracted `b_dec` goes
     /// into `b_enc`; where the choice weighed activations by the decoder's norms, these move into the encoder
-    /// (`gain`); `threshold` is the one that a batch's choice has learnt.
+    /// (`gain`); `threshold` is the one that a batch's choice has learned.
     pub fn weights(&self, config: &TrainConfig, scale: f32, threshold: f32) -> Weights {
         let (d, f) = (self.d_in, self.d_sae);
         let mut w = Weights {
@@ -145,16 +145,16 @@ impl Params {
                     bias: self.scalars[B_MAG].clone(),
                 },
             },
-            normalisation: match config.normalise {
-                super::config::Normalise::LayerNorm => Normalisation::LayerNorm,
-                _ => Normalisation::None,
+            normalization: match config.normalize {
+                super::config::TrainingScale::LayerNorm => InputNorm::LayerNorm,
+                _ => InputNorm::None,
             },
             skip: None,
         };
         let gains = config.weighs_by_norm().then(|| self.dec_norms());
         for k in 0..f {
             let gain = gains.as_ref().map_or(1.0, |g| g[k].max(f32::MIN_POSITIVE));
-            if config.centre {
+            if config.subtract_b_dec {
                 let shift = vector::dot(self.enc(k), &self.b_dec);
                 w.b_enc[k] -= shift;
                 if let Activation::Gated { scale, bias } = &mut w.activation {

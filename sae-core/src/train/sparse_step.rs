@@ -1,7 +1,7 @@
 //! Forward and backward of a batch through the features that were chosen: reconstruction, errors, and for every chosen
 //! feature of every token its share of the gradient. Costs `rows * L0 * d_in`, not `rows * d_sae * d_in`.
 
-use super::method::{Back, Method};
+use super::architecture::{ArchitectureRule, FeatureGrad};
 use super::params::Params;
 use crate::autoencoder::kernel;
 use crate::autoencoder::sparse::Sparse;
@@ -21,12 +21,12 @@ pub struct Entry {
     /// Activations.
     pub z: [f32; 2],
     /// What comes back.
-    pub back: Back,
+    pub back: FeatureGrad,
 }
 
 /// What a token's reconstruction cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Cost {
+pub struct TokenLoss {
     /// Squared error of the whole reconstruction.
     pub error: f32,
     /// Squared errors of all reconstructions that are asked for (prefixes, the gate's), the whole one included.
@@ -39,7 +39,7 @@ pub struct Cost {
 
 /// The gradient of a batch, still by token.
 #[derive(Clone, Debug, Default)]
-pub struct Traces {
+pub struct SparseGradients {
     /// `2 / rows (x_hat - x)`: `[rows, slots, d_in]`. With prefixes, slot `g` is the sum over all prefixes from `g` on:
     /// what a feature that first appears in prefix `g` answers to.
     pub residuals: Vec<f32>,
@@ -50,19 +50,26 @@ pub struct Traces {
     /// The features they are of.
     pub features: Vec<u32>,
     /// A token each.
-    pub costs: Vec<Cost>,
+    pub costs: Vec<TokenLoss>,
 }
 
 /// Forward and backward.
 ///
 /// # Shapes
 /// `x`: `[rows, d_in]`, to be reconstructed; `ends`: ends of the prefixes, ascending, `d_sae` last; `norms`: `[d_sae]`.
-pub fn traces(params: &Params, method: &Method, ends: &[usize], norms: &[f32], x: &[f32], chosen: &Sparse) -> Traces {
+pub fn traces(
+    params: &Params,
+    method: &ArchitectureRule,
+    ends: &[usize],
+    norms: &[f32],
+    x: &[f32],
+    chosen: &Sparse,
+) -> SparseGradients {
     let (d, rows) = (params.d_in, chosen.rows());
     let slots = ends.len().max(method.channels());
     let mut residuals = vec![0f32; rows * slots * d];
     let arch = kernel::arch();
-    let pieces: Vec<(Vec<Entry>, Vec<Cost>)> = residuals
+    let pieces: Vec<(Vec<Entry>, Vec<TokenLoss>)> = residuals
         .par_chunks_mut(PIECE * slots * d)
         .enumerate()
         .map(|(piece, residuals)| {
@@ -82,7 +89,8 @@ pub fn traces(params: &Params, method: &Method, ends: &[usize], norms: &[f32], x
             )
         })
         .collect();
-    let mut all = Traces { residuals, slots, features: chosen.features().to_vec(), ..Traces::default() };
+    let mut all =
+        SparseGradients { residuals, slots, features: chosen.features().to_vec(), ..SparseGradients::default() };
     all.entries.reserve(chosen.len());
     for (entries, costs) in pieces {
         all.entries.extend(entries);
@@ -96,7 +104,7 @@ pub fn traces(params: &Params, method: &Method, ends: &[usize], norms: &[f32], x
 #[allow(clippy::too_many_arguments)] // all of it is the token's; a struct would be made and taken apart for every row
 fn trace(
     params: &Params,
-    method: &Method,
+    method: &ArchitectureRule,
     ends: &[usize],
     norms: &[f32],
     x: &[f32],
@@ -105,9 +113,9 @@ fn trace(
     rows: usize,
     residuals: &mut [f32],
     entries: &mut Vec<Entry>,
-) -> Cost {
+) -> TokenLoss {
     let d = params.d_in;
-    let mut cost = Cost::default();
+    let mut cost = TokenLoss::default();
     let start = entries.len();
     let mut slot = 0;
     for (feature, p) in features.iter().zip(values) {
@@ -118,7 +126,7 @@ fn trace(
         let z = method.activate(*p, params.numbers(k));
         cost.active += (z[0] > 0.0) as u32;
         cost.penalty += method.penalty(z, norms[k]);
-        entries.push(Entry { row: row as u32, slot: slot as u32, z, back: Back::default() });
+        entries.push(Entry { row: row as u32, slot: slot as u32, z, back: FeatureGrad::default() });
     }
     // Reconstructions: each prefix continues the one before it; the gate's own begins anew.
     let entries = &mut entries[start..];
@@ -132,8 +140,8 @@ fn trace(
         }
         let own = entries.iter().zip(features).filter(|(entry, _)| two || entry.slot as usize == slot);
         let own = own.map(|(entry, feature)| (entry.z[if two { slot } else { 0 }], params.dec(*feature as usize)));
-        vector::combine(own.filter(|(z, _)| *z != 0.0), error);
-        let squared = vector::squares(error);
+        vector::add_weighted(own.filter(|(z, _)| *z != 0.0), error);
+        let squared = vector::norm_sq(error);
         cost.errors += squared;
         if slot == 0 || !two {
             cost.error = squared;
@@ -150,7 +158,7 @@ fn trace(
     let residual = |slot: usize| &residuals[slot * d..(slot + 1) * d];
     let mut back = |n: usize, dz: [f32; 2]| {
         let (entry, k) = (&mut entries[n], features[n] as usize);
-        entry.back = method.back(values[n], params.numbers(k), entry.z, dz, norms[k], weight);
+        entry.back = method.backward(values[n], params.numbers(k), entry.z, dz, norms[k], weight);
     };
     let (row, count) = (|n: usize| params.dec(features[n] as usize), features.len());
     match (two, residuals.len() / d) {

@@ -1,6 +1,6 @@
 //! What the first buffer tells of the activations: norms, mean, geometric median. Decides nothing.
 
-use super::config::{BDecInit, Normalise, TrainConfig};
+use super::config::{BDecInit, TrainConfig, TrainingScale};
 use crate::vector;
 use crate::{Error, Result};
 use std::borrow::Cow;
@@ -16,12 +16,12 @@ pub struct Statistics<'a> {
 
 impl<'a> Statistics<'a> {
     /// Measures rows `[rows, d_in]`, each brought to mean 0 and deviation 1 before if asked for.
-    pub fn of(rows: &'a [f32], d_in: usize, layer_norm: bool) -> Self {
+    pub fn new(rows: &'a [f32], d_in: usize, layer_norm: bool) -> Self {
         let mut rows = Cow::from(rows);
         if layer_norm {
-            rows.to_mut().chunks_exact_mut(d_in).for_each(standardise);
+            rows.to_mut().chunks_exact_mut(d_in).for_each(standardize);
         }
-        let squares: Vec<f64> = rows.chunks_exact(d_in).map(|row| f64::from(vector::squares(row))).collect();
+        let squares: Vec<f64> = rows.chunks_exact(d_in).map(|row| f64::from(vector::norm_sq(row))).collect();
         let n = squares.len() as f64;
         let mean_norm = squares.iter().map(|s| s.sqrt()).sum::<f64>() / n;
         Self { rows, d_in, mean_norm, mean_square: squares.iter().sum::<f64>() / n }
@@ -30,10 +30,10 @@ impl<'a> Statistics<'a> {
     /// What activations are multiplied with before training.
     pub fn scale(&self, config: &TrainConfig) -> Result<f32> {
         let d = self.d_in as f64;
-        let (scale, what) = match config.normalise {
-            Normalise::None | Normalise::LayerNorm => (1.0, 1.0),
-            Normalise::ExpectedNorm => (d.sqrt() / self.mean_norm, self.mean_norm),
-            Normalise::MeanSquare => ((d / self.mean_square).sqrt(), self.mean_square.sqrt()),
+        let (scale, what) = match config.normalize {
+            TrainingScale::None | TrainingScale::LayerNorm => (1.0, 1.0),
+            TrainingScale::ExpectedNorm => (d.sqrt() / self.mean_norm, self.mean_norm),
+            TrainingScale::MeanSquare => ((d / self.mean_square).sqrt(), self.mean_square.sqrt()),
         };
         match (scale as f32).is_normal() {
             true => Ok(scale as f32),
@@ -81,8 +81,8 @@ impl<'a> Statistics<'a> {
     }
 }
 
-/// A row with mean 0 and deviation 1 (unbiased, plus 1e-5), as `Normalisation::LayerNorm` makes it.
-pub fn standardise(row: &mut [f32]) {
+/// A row with mean 0 and deviation 1 (unbiased, plus 1e-5), as `InputNorm::LayerNorm` makes it.
+pub fn standardize(row: &mut [f32]) {
     let n = row.len() as f32;
     let mean = row.iter().sum::<f32>() / n;
     let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / (n - 1.0).max(1.0);
@@ -98,7 +98,7 @@ mod tests {
     fn the_geometric_median_withstands_an_outlier() {
         let mut rows: Vec<f32> = (0..40).map(|i| (i % 5) as f32 * 0.1).collect();
         rows.extend([1e6, 1e6]);
-        let statistics = Statistics::of(&rows, 2, false);
+        let statistics = Statistics::new(&rows, 2, false);
         let median = statistics.geometric_median();
         assert!(median.iter().all(|v| (0.0..0.5).contains(v)), "{median:?}");
         let config = TrainConfig { b_dec_init: BDecInit::Mean, ..TrainConfig::default() };
@@ -109,11 +109,11 @@ mod tests {
     #[test]
     fn scales_bring_norms_to_the_root_of_the_width() {
         let rows = [3.0, 4.0, 0.0, 1.0];
-        let statistics = Statistics::of(&rows, 2, false);
-        let scale = |normalise| statistics.scale(&TrainConfig { normalise, ..TrainConfig::default() }).unwrap();
-        assert!((scale(Normalise::ExpectedNorm) - 2f32.sqrt() / 3.0).abs() < 1e-6);
-        assert!((scale(Normalise::MeanSquare) - (2f32 / 13.0).sqrt()).abs() < 1e-6);
-        assert_eq!(scale(Normalise::None), 1.0);
-        assert!(Statistics::of(&[0.0; 4], 2, false).scale(&TrainConfig::default()).is_err());
+        let statistics = Statistics::new(&rows, 2, false);
+        let scale = |normalize| statistics.scale(&TrainConfig { normalize, ..TrainConfig::default() }).unwrap();
+        assert!((scale(TrainingScale::ExpectedNorm) - 2f32.sqrt() / 3.0).abs() < 1e-6);
+        assert!((scale(TrainingScale::MeanSquare) - (2f32 / 13.0).sqrt()).abs() < 1e-6);
+        assert_eq!(scale(TrainingScale::None), 1.0);
+        assert!(Statistics::new(&[0.0; 4], 2, false).scale(&TrainConfig::default()).is_err());
     }
 }

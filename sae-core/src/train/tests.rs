@@ -1,17 +1,18 @@
 //! Laws of training: the engines agree, threads change nothing, a session that was put aside goes on to the bit, and
 //! what is saved means what was trained.
 
+use super::autodiff::AutodiffEngine;
 use super::engine::{Batch, Engine};
-use super::plain::Plain;
 use super::*;
 use crate::autoencoder::Architecture;
 use crate::fixture;
-use crate::store::Exclude;
+use crate::store::PositionRule;
 use std::collections::HashMap;
 
 fn config(arch: Architecture) -> TrainConfig {
-    let small = TrainConfig { features: 24, k: 3, batch: 32, lr: 3e-3, buffer: 200, ..TrainConfig::of(arch) };
-    TrainConfig { l1: 0.2, l0: 0.05, bandwidth: 0.3, threshold: 0.05, ..small }.with_steps(20)
+    let small =
+        TrainConfig { features: 24, k: 3, batch: 32, lr: 3e-3, buffer: 200, ..TrainConfig::for_architecture(arch) };
+    TrainConfig { l1_coefficient: 0.2, l0_coefficient: 0.05, bandwidth: 0.3, threshold: 0.05, ..small }.with_steps(20)
 }
 
 fn session<'a>(store: &'a Store, config: &TrainConfig) -> Session<'a> {
@@ -37,13 +38,19 @@ fn agrees_with_autodiff(device: &Device, archs: &[Architecture]) {
             let base = config(arch);
             let config = match variant {
                 0 => base,
-                1 => TrainConfig { decoder: Decoder::Unit, centre: false, aux_relative: true, ..base },
-                _ => TrainConfig { penalty: Penalty::Quadratic, target_l0: 4.0, clip: 0.5, centre: true, ..base },
+                1 => TrainConfig { decoder: Decoder::Unit, subtract_b_dec: false, aux_relative: true, ..base },
+                _ => TrainConfig {
+                    jumprelu_penalty: JumpReluPenalty::Quadratic,
+                    target_l0: 4.0,
+                    clip: 0.5,
+                    subtract_b_dec: true,
+                    ..base
+                },
             };
             let params = Params::initial(d, &config);
-            let mut fused = trainer::engine(&config, params.clone(), device).unwrap();
-            let mut plain = Plain::new(&config, params, &Device::flex().autodiff());
-            let ends = choose::prefixes(&config, 24, &mut rng(0, 0));
+            let mut on_cpu = trainer::engine(&config, params.clone(), device).unwrap();
+            let mut in_burn = AutodiffEngine::new(&config, params, &Device::flex().autodiff());
+            let ends = selection::prefixes(&config, 24, &mut rng(0, 0));
             let dead = [2, 3, 11, 17];
             for step in 0..12 {
                 let x: Vec<f32> = fixture::hidden(32, d, step + 1).iter().map(|v| v * 1.5).collect();
@@ -55,13 +62,13 @@ fn agrees_with_autodiff(device: &Device, archs: &[Architecture]) {
                     ends: &ends,
                     dead: &dead,
                 };
-                let (own, other) = (fused.step(&batch).unwrap(), plain.step(&batch).unwrap());
+                let (own, other) = (on_cpu.step(&batch).unwrap(), in_burn.step(&batch).unwrap());
                 let (a, b) = (own.loss(batch.sparsity), other.loss(batch.sparsity));
                 assert!((a - b).abs() < 1e-4 * b, "{arch:?} {variant} step {step}: {a} and {b}");
                 assert!((own.l0 - other.l0).abs() < 1e-5, "{arch:?} {variant} step {step}");
                 assert_eq!(own.fired, other.fired, "{arch:?} {variant} step {step}");
             }
-            let (own, other) = (fused.moments().unwrap(), plain.moments().unwrap());
+            let (own, other) = (on_cpu.state().unwrap(), in_burn.state().unwrap());
             for (own, other) in own.params.arrays().into_iter().zip(other.params.arrays()) {
                 let most = other.iter().fold(0.2f32, |m, v| m.max(v.abs()));
                 let apart = own.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
@@ -77,7 +84,7 @@ fn equal_seeds_give_equal_bytes_on_any_number_of_threads() {
     for arch in Architecture::ALL {
         let train = |threads: usize, seed: u64| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let config = TrainConfig { seed, dead_window: 4, ..config(arch) };
+            let config = TrainConfig { seed, dead_window_steps: 4, ..config(arch) };
             pool.install(|| train(&store, &config, &Device::flex(), &mut |_| ()).unwrap())
         };
         let first = train(1, 7);
@@ -95,20 +102,28 @@ fn training_lowers_the_error_and_what_is_saved_means_what_was_trained() {
 fn lowers_the_error(device: &Device) {
     let (_dir, store) = fixture::store(6);
     for arch in Architecture::ALL {
-        for (n, normalise) in [Normalise::ExpectedNorm, Normalise::MeanSquare, Normalise::None].into_iter().enumerate()
+        for (n, normalize) in
+            [TrainingScale::ExpectedNorm, TrainingScale::MeanSquare, TrainingScale::None].into_iter().enumerate()
         {
             let decoder = if n == 1 { Decoder::Unit } else { Decoder::Free };
-            let base = TrainConfig { l1: 0.01, l0: 0.01, lr: 1e-2, normalise, decoder, ..config(arch) };
+            let base = TrainConfig {
+                l1_coefficient: 0.01,
+                l0_coefficient: 0.01,
+                lr: 1e-2,
+                normalize,
+                decoder,
+                ..config(arch)
+            };
             let config = TrainConfig { b_dec_init: BDecInit::Mean, ..base }.with_steps(300);
             let mut log = Vec::new();
             let weights = train(&store, &config, device, &mut |entry| log.push(*entry)).unwrap();
             let (first, last) = (log[0], log[log.len() - 1]);
-            assert!(last.fvu < 0.5 * first.fvu, "{arch:?} {normalise:?}: FVU {} -> {}", first.fvu, last.fvu);
+            assert!(last.fvu < 0.5 * first.fvu, "{arch:?} {normalize:?}: FVU {} -> {}", first.fvu, last.fvu);
             // The evaluation works in the units of the store; the training worked in scaled ones. Only right folding agrees.
             let mut evaluator = crate::analysis::eval::Evaluator::new(&weights);
             crate::analysis::pass::run(&store, &weights, &Device::flex(), &mut [&mut evaluator], &mut |_| ()).unwrap();
             let all = evaluator.report().all;
-            let what = format!("{arch:?} {normalise:?}: {} in the store, {} in training", all.fvu, last.fvu);
+            let what = format!("{arch:?} {normalize:?}: {} in the store, {} in training", all.fvu, last.fvu);
             assert!((all.fvu / last.fvu - 1.0).abs() < 0.35, "FVU of {what}");
             assert_eq!(all.tokens, store.manifest().rows);
         }
@@ -116,11 +131,11 @@ fn lowers_the_error(device: &Device) {
 }
 
 #[test]
-fn inputs_of_mean_0_and_deviation_1_are_normalised_in_use_as_well() {
+fn inputs_of_mean_0_and_deviation_1_are_normalized_in_use_as_well() {
     let (_dir, store) = fixture::store(6);
-    let base = TrainConfig { normalise: Normalise::LayerNorm, lr: 1e-2, ..config(Architecture::TopK) };
+    let base = TrainConfig { normalize: TrainingScale::LayerNorm, lr: 1e-2, ..config(Architecture::TopK) };
     let weights = train(&store, &base.with_steps(300), &Device::flex(), &mut |_| ()).unwrap();
-    assert_eq!(weights.normalisation, crate::autoencoder::Normalisation::LayerNorm);
+    assert_eq!(weights.normalization, crate::autoencoder::InputNorm::LayerNorm);
     let mut evaluator = crate::analysis::eval::Evaluator::new(&weights);
     crate::analysis::pass::run(&store, &weights, &Device::flex(), &mut [&mut evaluator], &mut |_| ()).unwrap();
     let all = evaluator.report().all;
@@ -136,8 +151,8 @@ fn goes_on_to_the_bit(device: &Device, archs: &[Architecture]) {
     let (_dir, store) = fixture::store(6);
     let folder = tempfile::tempdir().unwrap();
     for arch in archs.iter().copied() {
-        let config = TrainConfig { dead_window: 3, resample_every: 5, random_prefixes: 3, ..config(arch) };
-        let config = TrainConfig { exclude: Exclude { special: true, first: true, norm: 8.0 }, ..config };
+        let config = TrainConfig { dead_window_steps: 3, resample_every_steps: 5, random_prefixes: 3, ..config(arch) };
+        let config = TrainConfig { exclude: PositionRule { special: true, first: true, norm: 8.0 }, ..config };
         let mut whole = session_on(device, &store, &config);
         let mut cut = session_on(device, &store, &config);
         for _ in 0..20 {
@@ -155,7 +170,7 @@ fn goes_on_to_the_bit(device: &Device, archs: &[Architecture]) {
         while !cut.is_done() {
             cut.step().unwrap();
         }
-        assert_eq!(whole.trainers()[0].aside().unwrap().0, cut.trainers()[0].aside().unwrap().0, "{arch:?}");
+        assert_eq!(whole.trainers()[0].snapshot().unwrap().0, cut.trainers()[0].snapshot().unwrap().0, "{arch:?}");
         assert_eq!(whole.trainers()[0].weights().unwrap(), cut.trainers()[0].weights().unwrap());
         assert_eq!(whole.trainers()[0].log().numbers().len(), cut.trainers()[0].log().numbers().len());
         std::fs::remove_file(checkpoint::newest(folder.path()).unwrap()).unwrap();
@@ -210,18 +225,24 @@ fn steep(config: &TrainConfig) -> (Params, Vec<f32>) {
 #[test]
 fn a_gradient_that_is_not_finite_changes_nothing_in_any_engine_whatever_is_clipped() {
     for clip in [0.0, 1.0] {
-        let small = TrainConfig { features: 2, k: 1, batch: 1, aux: 0.0, ..TrainConfig::of(Architecture::TopK) };
-        let config = TrainConfig { clip, centre: false, by_norm: false, ..small };
+        let small = TrainConfig {
+            features: 2,
+            k: 1,
+            batch: 1,
+            aux_loss_coefficient: 0.0,
+            ..TrainConfig::for_architecture(Architecture::TopK)
+        };
+        let config = TrainConfig { clip, subtract_b_dec: false, rescale_by_decoder_norm: false, ..small };
         let (params, x) = steep(&config);
         let engines: [(&str, Box<dyn Engine>); 2] = [
             ("fused", trainer::engine(&config, params.clone(), &Device::flex()).unwrap()),
-            ("plain", Box::new(Plain::new(&config, params.clone(), &Device::flex().autodiff()))),
+            ("plain", Box::new(AutodiffEngine::new(&config, params.clone(), &Device::flex().autodiff()))),
         ];
         for (name, mut engine) in engines {
             let batch = Batch { x: &x, t: 1, lr: 1e-3, sparsity: 0.0, ends: &[2], dead: &[] };
             let error = engine.step(&batch).expect_err(name).to_string();
             assert!(error.contains("gradient") && error.contains("hint: a lower --lr"), "{name}, {clip}: {error}");
-            assert_eq!(engine.moments().unwrap().params, params, "{name}, {clip}: nothing has been changed");
+            assert_eq!(engine.state().unwrap().params, params, "{name}, {clip}: nothing has been changed");
         }
     }
 }
@@ -240,7 +261,7 @@ fn several_autoencoders_of_one_pass_are_what_each_would_be_alone() {
         let alone = train(&store, config, &Device::flex(), &mut |_| ()).unwrap();
         assert_eq!(trainer.weights().unwrap(), alone);
     }
-    let rows = StoreRows::new(&store, Exclude::default(), 1).unwrap();
+    let rows = StoreRows::new(&store, PositionRule::default(), 1).unwrap();
     let stream = Stream::new(rows, 10, 1).unwrap();
     let odd = [config(Architecture::TopK), TrainConfig { batch: 8, ..config(Architecture::TopK) }];
     let error = Session::new(stream, &odd, &Device::flex()).err().unwrap().to_string();
@@ -251,9 +272,15 @@ fn several_autoencoders_of_one_pass_are_what_each_would_be_alone() {
 fn dead_features_are_revived_where_the_error_is() {
     let (_dir, store) = fixture::store(6);
     // Encoder and decoder apart, and one active feature a token: most never fire.
-    let base = TrainConfig { k: 1, aux: 0.0, dead_window: 10, tied_init: false, ..config(Architecture::TopK) };
+    let base = TrainConfig {
+        k: 1,
+        aux_loss_coefficient: 0.0,
+        dead_window_steps: 10,
+        tied_init: false,
+        ..config(Architecture::TopK)
+    };
     let last = |resample_every: u64| {
-        let config = TrainConfig { resample_every, steps: 300, ..base.clone() };
+        let config = TrainConfig { resample_every_steps: resample_every, steps: 300, ..base.clone() };
         let mut log = Vec::new();
         train(&store, &config, &Device::flex(), &mut |entry| log.push(*entry)).unwrap();
         (log[60].dead, log[299].fvu)
@@ -275,7 +302,7 @@ fn a_loss_that_explodes_stops_with_a_hint() {
 fn the_stream_serves_every_row_about_equally_often() {
     let (_dir, store) = fixture::store(6);
     let rows = store.manifest().rows as usize;
-    let mut stream = Stream::new(StoreRows::new(&store, Exclude::default(), 1).unwrap(), rows / 4, 1).unwrap();
+    let mut stream = Stream::new(StoreRows::new(&store, PositionRule::default(), 1).unwrap(), rows / 4, 1).unwrap();
     let mut drawn = Vec::new();
     stream.next(rows * 20, &mut drawn).unwrap();
     let mut counts = HashMap::new();
@@ -291,14 +318,14 @@ fn positions_that_are_left_out_are_never_served() {
     use crate::store::stream::Source;
     let (_dir, store) = fixture::store(6);
     let all = store.manifest().rows;
-    let mut rows = StoreRows::new(&store, Exclude { special: true, ..Exclude::default() }, 1).unwrap();
+    let mut rows = StoreRows::new(&store, PositionRule { special: true, ..PositionRule::default() }, 1).unwrap();
     let mut out = Vec::new();
     let kept = all - fixture::SAMPLES as u64;
     for _ in 0..kept {
         rows.next(&mut out).unwrap();
     }
     assert!(rows.counts().0 == kept && rows.counts().1 >= fixture::SAMPLES as u64 - 1, "{:?}", rows.counts());
-    let mut none = StoreRows::new(&store, Exclude { norm: 1e-6, ..Exclude::default() }, 1).unwrap();
+    let mut none = StoreRows::new(&store, PositionRule { norm: 1e-6, ..PositionRule::default() }, 1).unwrap();
     assert!(none.next(&mut out).unwrap_err().to_string().contains("every position is left out"));
 }
 
@@ -375,16 +402,16 @@ mod gpu {
         let gpu = crate::device::Gpu::of(&device()).unwrap();
         let (d, f, rows) = (32, 512, 300);
         for arch in SPARSE {
-            let config = TrainConfig { features: f, k: 8, batch: rows, ..TrainConfig::of(arch) };
+            let config = TrainConfig { features: f, k: 8, batch: rows, ..TrainConfig::for_architecture(arch) };
             let narrow = half::bf16::elem_type_native();
             let x: Vec<f32> = fixture::hidden(rows, d, 5);
-            let ends = choose::prefixes(&config, f, &mut rng(0, 0));
+            let ends = selection::prefixes(&config, f, &mut rng(0, 0));
             let batch = Batch { x: &x, t: 1, lr: 1e-3, sparsity: 0.0, ends: &ends, dead: &[] };
             let after = |budget: usize| {
                 let params = Params::initial(d, &config);
-                let mut engine = cuda::Sparse::new(&config, params, gpu.client(), narrow, budget);
+                let mut engine = cuda::GpuEngine::new(&config, params, gpu.client(), narrow, budget);
                 engine.step(&batch).unwrap();
-                engine.moments().unwrap()
+                engine.state().unwrap()
             };
             assert_eq!(after(1), after(1 << 30), "{arch:?}");
         }

@@ -1,16 +1,16 @@
-//! One autoencoder in training: schedule, dead features and their revival, the learnt threshold, its log. The step
+//! One autoencoder in training: schedule, dead features and their revival, the learned threshold, its log. The step
 //! itself is an engine's.
 
-use super::choose::prefixes;
-use super::config::{Normalise, TrainConfig};
-use super::engine::{Batch, Engine, Moments, Outcome, total_variance};
-use super::fused::Fused;
+use super::autodiff::AutodiffEngine;
+use super::config::{TrainConfig, TrainingScale};
+use super::cpu::CpuEngine;
+use super::engine::{Batch, Engine, StepStats, TrainState, total_variance};
 use super::log::{Log, StepLog};
 use super::params::{B_ENC, Params};
-use super::plain::Plain;
-use super::statistics::{Statistics, standardise};
+use super::selection::prefixes;
+use super::statistics::{Statistics, standardize};
 use crate::autoencoder::{Architecture, Weights};
-use crate::store::stream::Rng;
+use crate::store::stream::RngState;
 use crate::vector;
 use crate::{Error, Result};
 use burn::tensor::Device;
@@ -24,19 +24,19 @@ pub struct Trainer {
     config: TrainConfig,
     engine: Box<dyn Engine>,
     d_in: usize,
-    progress: Progress,
+    progress: TrainerState,
     rng: ChaCha8Rng,
     log: Log,
 }
 
 /// What a trainer knows beside its parameters.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Progress {
+pub struct TrainerState {
     /// Steps done.
     step: u64,
     /// What activations are multiplied with.
     scale: f32,
-    /// BatchTopK's threshold, as learnt so far.
+    /// BatchTopK's threshold, as learned so far.
     #[serde(with = "bits")]
     threshold: f64,
     /// Step, counted from 1, at which each feature last fired; 0 for never. A tensor of the checkpoint: see
@@ -44,7 +44,7 @@ pub struct Progress {
     #[serde(skip)]
     pub(super) last_fired: Vec<u64>,
     /// Random prefixes and revivals.
-    rng: Option<Rng>,
+    rng: Option<RngState>,
     /// Active features in the last step; below 0 before the first.
     #[serde(with = "bits")]
     l0: f64,
@@ -64,7 +64,7 @@ mod bits {
     }
 }
 
-impl Progress {
+impl TrainerState {
     fn known_l0(&self) -> Option<f64> {
         (self.l0 >= 0.0).then_some(self.l0)
     }
@@ -74,13 +74,13 @@ impl Progress {
 /// autodiff for everything else.
 pub(super) fn engine(config: &TrainConfig, params: Params, device: &Device) -> Result<Box<dyn Engine>> {
     if *device == Device::flex() {
-        return Ok(Box::new(Fused::new(config, params)));
+        return Ok(Box::new(CpuEngine::new(config, params)));
     }
     #[cfg(feature = "cuda")]
     if let Some(engine) = super::gpu::engine(config, &params, device)? {
         return Ok(engine);
     }
-    Ok(Box::new(Plain::new(config, params, &device.clone().autodiff())))
+    Ok(Box::new(AutodiffEngine::new(config, params, &device.clone().autodiff())))
 }
 
 impl Trainer {
@@ -101,7 +101,7 @@ impl Trainer {
         let (d_in, d_sae) = (params.d_in, params.d_sae);
         let engine = engine(config, params, device)?;
         let last_fired = vec![0; d_sae];
-        let progress = Progress { step: 0, scale, threshold: 0.0, last_fired, rng: None, l0: -1.0 };
+        let progress = TrainerState { step: 0, scale, threshold: 0.0, last_fired, rng: None, l0: -1.0 };
         let rng = super::rng(config.seed, 4);
         Ok(Self { config: config.clone(), engine, d_in, progress, rng, log: Log::new(config.steps) })
     }
@@ -127,43 +127,44 @@ impl Trainer {
 
     /// The autoencoder as it is now, in the units of the store.
     pub fn weights(&self) -> Result<Weights> {
-        let moments = self.engine.moments()?;
+        let moments = self.engine.state()?;
         let weights = moments.params.weights(&self.config, self.progress.scale, self.progress.threshold as f32);
         weights.check()?;
         Ok(weights)
     }
 
     /// Everything to go on from.
-    pub fn aside(&self) -> Result<(Cow<'_, Moments>, Progress)> {
-        let progress = Progress { rng: Some(Rng::aside(&self.rng, self.config.seed)), ..self.progress.clone() };
-        Ok((self.engine.moments()?, progress))
+    pub fn snapshot(&self) -> Result<(Cow<'_, TrainState>, TrainerState)> {
+        let progress =
+            TrainerState { rng: Some(RngState::snapshot(&self.rng, self.config.seed)), ..self.progress.clone() };
+        Ok((self.engine.state()?, progress))
     }
 
     /// Goes on from what another trainer of the same configuration has put aside.
-    pub fn back(&mut self, moments: Moments, progress: Progress, log: Log) -> Result<()> {
+    pub fn restore(&mut self, moments: TrainState, progress: TrainerState, log: Log) -> Result<()> {
         let other = || Error::Config("the checkpoint is of another autoencoder".into());
         let fired = progress.last_fired.iter().all(|step| *step <= progress.step);
         let fits = fired && progress.last_fired.len() == moments.params.d_sae && moments.params.d_in == self.d_in;
         if !fits || moments.params.d_sae != self.config.d_sae(self.d_in) || progress.step > self.config.steps {
             return Err(other());
         }
-        self.rng = progress.rng.as_ref().and_then(Rng::back).ok_or_else(other)?;
-        self.engine.restore(Moments { l0: progress.known_l0(), ..moments })?;
+        self.rng = progress.rng.as_ref().and_then(RngState::restore).ok_or_else(other)?;
+        self.engine.restore(TrainState { l0: progress.known_l0(), ..moments })?;
         (self.progress, self.log) = (progress, log);
         Ok(())
     }
 
     /// Whether a feature is dead: it has not fired within the window, and the window has passed.
     fn is_dead(&self, last_fired: u64) -> bool {
-        self.progress.step - last_fired >= self.config.dead_window
+        self.progress.step - last_fired >= self.config.dead_window_steps
     }
 
     /// One step on activations as the store has them, `[rows, d_in]`.
     pub fn step(&mut self, activations: &[f32]) -> Result<StepLog> {
         let d = self.d_in;
         let mut x = activations.to_vec();
-        match self.config.normalise {
-            Normalise::LayerNorm => x.chunks_exact_mut(d).for_each(standardise),
+        match self.config.normalize {
+            TrainingScale::LayerNorm => x.chunks_exact_mut(d).for_each(standardize),
             _ => vector::scale(self.progress.scale, &mut x),
         }
         let step = self.progress.step;
@@ -174,7 +175,7 @@ impl Trainer {
         let batch = Batch { x: &x, t: step + 1, lr, sparsity, ends: &ends, dead: &dead };
         let outcome = self.engine.step(&batch)?;
         self.note(&outcome);
-        let every = self.config.resample_every;
+        let every = self.config.resample_every_steps;
         if every > 0 && self.progress.step.is_multiple_of(every) && self.progress.step < self.config.steps {
             self.revive(&x, &outcome.token_errors)?;
         }
@@ -197,7 +198,7 @@ impl Trainer {
         })
     }
 
-    fn note(&mut self, outcome: &Outcome) {
+    fn note(&mut self, outcome: &StepStats) {
         self.progress.step += 1;
         self.progress.l0 = outcome.l0;
         if let Some(least) = outcome.least {
@@ -220,13 +221,13 @@ impl Trainer {
         if dead.is_empty() {
             return Ok(());
         }
-        let mut moments = self.engine.moments()?.into_owned();
+        let mut moments = self.engine.state()?.into_owned();
         let params = &moments.params;
         let alive = (0..params.d_sae).filter(|k| dead.binary_search(k).is_err());
         let (mut enc_norm, mut dec_norm, mut count) = (0f64, 0f64, 0f64);
         for k in alive {
-            enc_norm += f64::from(vector::squares(params.enc(k)).sqrt());
-            dec_norm += f64::from(vector::squares(params.dec(k)).sqrt());
+            enc_norm += f64::from(vector::norm_sq(params.enc(k)).sqrt());
+            dec_norm += f64::from(vector::norm_sq(params.dec(k)).sqrt());
             count += 1.0;
         }
         let (enc_norm, dec_norm) = match count > 0.0 {
@@ -246,7 +247,7 @@ impl Trainer {
             let token = drawn.unwrap_or(0);
             let mut direction: Vec<f32> = x[token * d..(token + 1) * d].to_vec();
             direction.iter_mut().zip(&moments.params.b_dec).for_each(|(v, b)| *v -= b);
-            vector::scale(1.0 / vector::squares(&direction).sqrt().max(f32::MIN_POSITIVE), &mut direction);
+            vector::scale(1.0 / vector::norm_sq(&direction).sqrt().max(f32::MIN_POSITIVE), &mut direction);
             let own = k * d..(k + 1) * d;
             for (row, v) in moments.params.w_dec[own.clone()].iter_mut().zip(&direction) {
                 *row = v * dec_norm;
@@ -265,6 +266,6 @@ impl Trainer {
             }
             self.progress.last_fired[k] = self.progress.step;
         }
-        self.engine.restore(Moments { l0: self.progress.known_l0(), ..moments })
+        self.engine.restore(TrainState { l0: self.progress.known_l0(), ..moments })
     }
 }

@@ -2,12 +2,12 @@
 //! (Adam, decoder norm, packing for the next product) in one visit to its rows. The rows' gradients are summed twice, for
 //! the norm and for the step, rather than stored: they would be as large as the parameters.
 
+use super::architecture::FeatureGrad;
 use super::config::{Decoder, TrainConfig};
-use super::dense_step::Block;
-use super::engine::Moments;
-use super::method::Back;
+use super::dense_step::DenseGradients;
+use super::engine::TrainState;
 use super::params::{Params, SCALARS, THRESHOLD, scalar_names};
-use super::sparse_step::{Entry, Traces};
+use super::sparse_step::{Entry, SparseGradients};
 use crate::autoencoder::Architecture;
 use crate::autoencoder::kernel::{self, Panels, panels::WIDTH};
 use crate::vector;
@@ -15,9 +15,9 @@ use rayon::prelude::*;
 
 /// Everything that a step changes.
 #[derive(Clone, Debug)]
-pub struct State {
+pub struct OptimizerState {
     /// What is trained, with its moments.
-    pub moments: Moments,
+    pub moments: TrainState,
     /// The encoder as integers.
     pub panels: Panels,
     /// Norms of the decoder's rows.
@@ -25,10 +25,10 @@ pub struct State {
 }
 
 /// What a step is to apply: traces by token, and blocks of gradients that are summed already.
-pub struct Gradient<'a> {
+pub struct StepGradient<'a> {
     config: &'a TrainConfig,
-    traces: &'a Traces,
-    blocks: &'a [Block],
+    traces: &'a SparseGradients,
+    blocks: &'a [DenseGradients],
     /// Where each block holds a feature.
     places: Vec<Vec<u32>>,
     /// What the encoder read, `[rows, d_in]`.
@@ -37,16 +37,16 @@ pub struct Gradient<'a> {
     start: Vec<u32>,
     order: Vec<u32>,
     /// What came back to each feature, summed over the tokens.
-    backs: Vec<Back>,
+    backs: Vec<FeatureGrad>,
     b_dec: Vec<f32>,
 }
 
 /// Not in a block.
 const NOWHERE: u32 = u32::MAX;
 
-impl State {
+impl OptimizerState {
     /// The beginning, or a state that was stored.
-    pub fn new(moments: Moments) -> Self {
+    pub fn new(moments: TrainState) -> Self {
         let panels = Panels::new(&moments.params.w_enc, moments.params.d_in);
         let norms = moments.params.dec_norms();
         Self { moments, panels, norms }
@@ -65,13 +65,13 @@ impl Rows {
     }
 }
 
-impl<'a> Gradient<'a> {
+impl<'a> StepGradient<'a> {
     /// Groups the entries by feature. `block_residuals` are of the tokens that went through a block instead of traces.
     pub fn new(
         config: &'a TrainConfig,
         params: &Params,
-        traces: &'a Traces,
-        blocks: &'a [Block],
+        traces: &'a SparseGradients,
+        blocks: &'a [DenseGradients],
         block_residuals: &[f32],
         x: &'a [f32],
     ) -> Self {
@@ -112,9 +112,9 @@ impl<'a> Gradient<'a> {
             }
             block_residuals.chunks_exact(d).for_each(|e| vector::axpy(1.0, e, &mut sum));
         });
-        if self.config.centre {
+        if self.config.subtract_b_dec {
             // In pieces of a fixed size, summed in order: the same numbers on any number of threads.
-            let piece = |(backs, rows): (&[Back], &[f32])| {
+            let piece = |(backs, rows): (&[FeatureGrad], &[f32])| {
                 let mut sum = vec![0f32; d];
                 arch.dispatch(|| {
                     for (back, row) in backs.iter().zip(rows.chunks_exact(d)).filter(|(b, _)| b.enc != 0.0) {
@@ -138,13 +138,13 @@ impl<'a> Gradient<'a> {
 
     /// A feature's place in each block that holds it.
     #[inline(always)]
-    fn held(&self, feature: usize) -> impl Iterator<Item = (&Block, usize)> {
+    fn held(&self, feature: usize) -> impl Iterator<Item = (&DenseGradients, usize)> {
         let held = self.blocks.iter().zip(&self.places).map(move |(block, places)| (block, places[feature]));
         held.filter(|(_, place)| *place != NOWHERE).map(|(block, place)| (block, place as usize))
     }
 
-    fn back(&self, feature: usize) -> Back {
-        let mut sum = Back::default();
+    fn back(&self, feature: usize) -> FeatureGrad {
+        let mut sum = FeatureGrad::default();
         let of_blocks = self.held(feature).map(|(block, place)| &block.back[place]);
         for back in self.entries(feature).map(|entry| &entry.back).chain(of_blocks) {
             sum.enc += back.enc;
@@ -162,13 +162,13 @@ impl<'a> Gradient<'a> {
         rows.dec.fill(0.0);
         let read = self.entries(feature).filter(|entry| entry.back.enc != 0.0);
         let read = read.map(|entry| (entry.back.enc, &self.x[entry.row as usize * d..(entry.row as usize + 1) * d]));
-        vector::combine(read, &mut rows.enc);
+        vector::add_weighted(read, &mut rows.enc);
         let residual = |slot: usize| &self.traces.residuals[slot * d..(slot + 1) * d];
         let answered = self.entries(feature).flat_map(|entry| {
             let first = entry.row as usize * slots + entry.slot as usize;
             entry.z.into_iter().zip(first..).filter(|(z, _)| *z != 0.0)
         });
-        vector::combine(answered.map(|(z, slot)| (z, residual(slot))), &mut rows.dec);
+        vector::add_weighted(answered.map(|(z, slot)| (z, residual(slot))), &mut rows.dec);
         for (block, place) in self.held(feature) {
             vector::axpy(1.0, &block.w_enc[place * d..(place + 1) * d], &mut rows.enc);
             vector::axpy(1.0, &block.w_dec[place * d..(place + 1) * d], &mut rows.dec);
@@ -178,7 +178,7 @@ impl<'a> Gradient<'a> {
             vector::axpy(back / norm, dec, &mut rows.dec);
         }
         if self.config.decoder == Decoder::Unit {
-            let along = vector::dot(&rows.dec, dec) / vector::squares(dec).max(f32::MIN_POSITIVE);
+            let along = vector::dot(&rows.dec, dec) / vector::norm_sq(dec).max(f32::MIN_POSITIVE);
             vector::axpy(-along, dec, &mut rows.dec);
         }
     }
@@ -189,7 +189,7 @@ impl<'a> Gradient<'a> {
     }
 
     /// Global norm of the gradient.
-    pub fn norm(&self, state: &State) -> f64 {
+    pub fn norm(&self, state: &OptimizerState) -> f64 {
         let arch = kernel::arch();
         let params = &state.moments.params;
         let d = params.d_in;
@@ -200,7 +200,7 @@ impl<'a> Gradient<'a> {
             }
             self.rows(params.dec(k), state.norms[k], k, rows);
             let numbers = self.backs[k].scalars[..own].iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
-            f64::from(vector::squares(&rows.enc)) + f64::from(vector::squares(&rows.dec)) + numbers
+            f64::from(vector::norm_sq(&rows.enc)) + f64::from(vector::norm_sq(&rows.dec)) + numbers
         };
         let of_features: Vec<f64> = (0..params.d_sae)
             .into_par_iter()
@@ -220,10 +220,10 @@ impl<'a> Gradient<'a> {
     }
 
     /// Applies the gradient times `shrink` at step `t`, counted from 1.
-    pub fn apply(&self, state: &mut State, shrink: f32, lr: f64, t: u64) {
+    pub fn apply(&self, state: &mut OptimizerState, shrink: f32, lr: f64, t: u64) {
         let arch = kernel::arch();
         let adam = Adam::new(self.config, lr, t);
-        let State { moments: Moments { params, first, second, .. }, panels, norms } = state;
+        let OptimizerState { moments: TrainState { params, first, second, .. }, panels, norms } = state;
         let d = params.d_in;
         adam.step(&mut params.b_dec, &mut first.b_dec, &mut second.b_dec, &self.b_dec, shrink);
         for (s, w) in params.scalars.iter_mut().enumerate().filter(|(_, w)| !w.is_empty()) {
@@ -267,10 +267,10 @@ impl<'a> Gradient<'a> {
             self.rows(row, *norm, first + lane, rows);
             adam.step(&mut enc[own.clone()], &mut m.0[own.clone()], &mut v.0[own.clone()], &rows.enc, shrink);
             adam.step(row, &mut m.1[own.clone()], &mut v.1[own], &rows.dec, shrink);
-            *norm = vector::squares(row).sqrt();
+            *norm = vector::norm_sq(row).sqrt();
             if self.config.decoder == Decoder::Unit && *norm > 0.0 {
                 vector::scale(1.0 / *norm, row);
-                *norm = vector::squares(row).sqrt();
+                *norm = vector::norm_sq(row).sqrt();
             }
         }
         panel.pack(enc)

@@ -3,9 +3,9 @@
 
 use super::guarded;
 use crate::state::Link;
-use crate::state::data::{Details, Opened, RunInfo};
+use crate::state::data::{Details, OpenedRun, RunInfo};
 use sae_core::Run;
-use sae_core::analysis::index::{Bin, Coactive, Example, Lists, Neighbour, Row, Word, read_features};
+use sae_core::analysis::index::{Bin, Coactive, Example, Lists, Neighbor, Row, Word, read_features};
 use sae_core::analysis::labels::Labels;
 use sae_core::store::run;
 use sae_core::store::{STEP, StoreRecord};
@@ -14,7 +14,7 @@ use std::path::{Path, absolute};
 const FEATURES: &str = "features.parquet";
 
 /// Reads the table of features that a link is about.
-pub fn open(link: &Link) -> Result<(Opened, Run), String> {
+pub fn open(link: &Link) -> Result<(OpenedRun, Run), String> {
     let root = absolute(&link.run).unwrap_or_else(|_| link.run.clone());
     if !root.is_dir() {
         return Err(format!("There is no such folder: {}", root.display()));
@@ -30,9 +30,9 @@ pub fn open(link: &Link) -> Result<(Opened, Run), String> {
         return Err(format!("The feature index of {sae} lists no features: {}", root.display()));
     }
     // A harvest that cannot be told about is no reason to show no features.
-    let harvest: Option<StoreRecord> = run.noted(STEP).ok().flatten();
+    let harvest: Option<StoreRecord> = run.read_step(STEP).ok().flatten();
     let stored = harvest.as_ref().map(StoreRecord::progress).unwrap_or_default();
-    let step: Option<serde_json::Value> = run.noted(&format!("index/{sae}")).ok().flatten();
+    let step: Option<serde_json::Value> = run.read_step(&format!("index/{sae}")).ok().flatten();
     let threshold = step.and_then(|step| step.get("threshold")?.as_f64());
     let info = RunInfo {
         root,
@@ -49,7 +49,7 @@ pub fn open(link: &Link) -> Result<(Opened, Run), String> {
         Err(error) => (Labels::default(), Some(error.to_string())),
     };
     let author = ["USER", "USERNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
-    Ok((Opened { info, rows, labels, author }, run))
+    Ok((OpenedRun { info, rows, labels, author }, run))
 }
 
 fn choose(run: &Run, wanted: Option<&str>, indexed: &[String]) -> Result<String, String> {
@@ -78,7 +78,7 @@ fn choose(run: &Run, wanted: Option<&str>, indexed: &[String]) -> Result<String,
 fn missing(run: &Run, name: &str, indexed: &[String]) -> String {
     let root = run.root().display();
     let hint = format!("hint: `sae index --run {root} --sae {name}` makes it");
-    match (run.features(name).is_dir(), run.sae(name).is_dir()) {
+    match (run.features(name).is_dir(), run.sae_dir(name).is_dir()) {
         (true, _) => format!("The feature index of {name} is not finished: {root}\n{hint}"),
         (_, true) => format!("There is no feature index of {name} yet: {root}\n{hint}"),
         _ if indexed.is_empty() => format!("This run has no autoencoder {name}: {root}"),
@@ -89,7 +89,7 @@ fn missing(run: &Run, name: &str, indexed: &[String]) -> String {
 /// The tables of an index that are read a feature at a time.
 pub struct Tables {
     examples: Table<(u8, Example)>,
-    neighbours: Table<Neighbour>,
+    neighbors: Table<Neighbor>,
     histogram: Table<Bin>,
     coactive: Table<Coactive>,
     words: Table<Word>,
@@ -103,10 +103,10 @@ impl Tables {
         let folder = run.features(sae);
         Self {
             examples: table(&folder, features, "examples"),
-            neighbours: table(&folder, features, "neighbours"),
+            neighbors: table(&folder, features, "neighbors"),
             histogram: table(&folder, features, "histogram of activations"),
             coactive: table(&folder, features, "list of what fires together"),
-            words: table(&folder, features, "words raised and lowered"),
+            words: table(&folder, features, "promoted and suppressed tokens"),
         }
     }
 
@@ -114,7 +114,7 @@ impl Tables {
     pub fn read(&self, feature: u32) -> Details {
         Details {
             examples: rows(&self.examples, feature),
-            neighbours: rows(&self.neighbours, feature),
+            neighbors: rows(&self.neighbors, feature),
             histogram: rows(&self.histogram, feature),
             coactive: rows(&self.coactive, feature),
             words: rows(&self.words, feature),

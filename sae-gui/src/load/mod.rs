@@ -1,30 +1,30 @@
 //! The workers: read tables, decode pictures, write labels, encode samples and run models on threads of their own, so that
 //! the window never waits. Know no egui type.
 
-mod child;
-mod desk;
+mod activations;
 pub mod fonts;
 mod index;
-mod picture;
+mod mailbox;
+mod playground;
 pub mod recents;
 mod report;
 mod sample;
+mod sample_image;
 mod scores;
-mod sight;
 mod stored;
-mod trial;
+mod subprocess;
 mod watch;
 
-pub use child::{Child, Heard};
-pub use sight::{Seen, Sight};
-pub use trial::Tried;
+pub use activations::{Seen, Sight};
+pub use playground::Tried;
+pub use subprocess::{Child, ProcessEvent};
 
 use crate::state::Link;
-use crate::state::data::{Details, Opened, Report, SampleView};
+use crate::state::data::{Details, OpenedRun, Report, SampleView};
 use crate::state::session::Edits;
-use crate::state::sieve::Scores;
-use desk::{Desk, Worker};
+use crate::state::threshold::Scores;
 use index::Tables;
+use mailbox::{Desk, Worker};
 use sae_core::Run;
 use sae_core::analysis::labels::{Labels, Saved};
 use sample::Samples;
@@ -42,7 +42,7 @@ const WATCH: Duration = Duration::from_millis(1500);
 /// What the loader has read.
 pub enum Reply {
     /// The table of the run that was asked for.
-    Opened(Result<Opened, String>),
+    OpenedRun(Result<OpenedRun, String>),
     /// What the index says of a feature.
     Feature(u32, Details),
     /// A sample.
@@ -204,11 +204,11 @@ fn work(desk: &Desk<Wanted>, data: Option<&Path>, sender: &Sender<(u64, Reply)>,
                 generation = wanted;
                 current = None;
                 match guarded(|| index::open(&link)) {
-                    Err(reason) => reply(generation, Reply::Opened(Err(reason))),
+                    Err(reason) => reply(generation, Reply::OpenedRun(Err(reason))),
                     Ok((opened, run)) => {
                         let (sae, features) = (opened.info.sae.clone(), opened.rows.len());
                         let watch = Watch::new(&run, &sae);
-                        reply(generation, Reply::Opened(Ok(opened)));
+                        reply(generation, Reply::OpenedRun(Ok(opened)));
                         let tables = Tables::open(&run, &sae, features);
                         let samples = Samples::new(run.clone(), data);
                         current = Some(Current { generation, run, sae, tables, samples, watch, reported: false });

@@ -12,13 +12,13 @@ const LIMIT: u64 = 1 << 26;
 pub fn read(run: &Run) -> Report {
     let record = guarded(|| run.record().map_err(|error| error.to_string()));
     let saes = run.list("saes");
-    let there = |file: &'static str| saes.iter().filter(move |name| run.sae(name).join(file).is_file());
+    let there = |file: &'static str| saes.iter().filter(move |name| run.sae_dir(name).join(file).is_file());
     let logs = there("log.parquet").map(|name| {
-        let log = guarded(|| read_log(&run.sae(name).join("log.parquet")).map_err(|error| error.to_string()));
+        let log = guarded(|| read_log(&run.sae_dir(name).join("log.parquet")).map_err(|error| error.to_string()));
         (name.clone(), log)
     });
     let evaluations = there("eval.json").map(|name| {
-        let path = run.sae(name).join("eval.json");
+        let path = run.sae_dir(name).join("eval.json");
         (name.clone(), guarded(|| file::read_json(&path, LIMIT).map_err(|error| error.to_string())))
     });
     Report {

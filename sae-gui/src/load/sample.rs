@@ -1,6 +1,6 @@
 //! Samples of a run with their tokens and pictures. Keeps the token tables that were read last, [`TABLES`] of them.
 
-use super::picture::Pictures;
+use super::sample_image::Pictures;
 use crate::state::data::{SampleView, TokenView};
 use arrow::array::{Array, BooleanArray, Float32Array, Int16Array, RecordBatch, StringArray, UInt8Array, UInt32Array};
 use sae_core::store::sample::{Modality, Sample};
@@ -59,7 +59,7 @@ impl Samples {
 
 impl Known {
     fn read(run: &Run) -> Result<Self, String> {
-        let harvest: Option<StoreRecord> = run.noted(STEP).map_err(|error| error.to_string())?;
+        let harvest: Option<StoreRecord> = run.read_step(STEP).map_err(|error| error.to_string())?;
         let harvest = harvest.ok_or("run.json does not tell how the store is divided")?;
         if !run.samples().is_file() {
             return Err("the harvest is not finished: there is no samples.parquet yet".into());

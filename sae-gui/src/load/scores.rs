@@ -1,6 +1,6 @@
 //! Reads a score table with all its columns.
 
-use crate::state::sieve::Scores;
+use crate::state::threshold::Scores;
 use arrow::array::{Array, Float64Array, StringArray};
 use sae_core::{Run, table};
 use serde_json::Value;
@@ -26,7 +26,7 @@ pub fn read(run: &Run, sae: &str) -> Result<Scores, String> {
             (0..values.len()).map(|row| values.is_valid(row).then(|| values.value(row))).collect(),
         ))
     });
-    let step: Option<Value> = run.noted(&format!("score/{sae}")).ok().flatten();
+    let step: Option<Value> = run.read_step(&format!("score/{sae}")).ok().flatten();
     let threshold = step.and_then(|step| step.get("threshold")?.as_f64()).map(|threshold| threshold as f32);
     Ok(Scores { ids, columns: columns.collect(), threshold })
 }

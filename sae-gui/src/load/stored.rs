@@ -2,7 +2,7 @@
 //! samples. Weighs and explains nothing.
 
 use crate::state::data::Active;
-use filters::pool::{Pool, PooledSamples};
+use filters::pooling::{PooledStore, SamplePooler};
 use sae_core::Run;
 use sae_core::analysis::pass::{Block, Observer};
 use sae_core::autoencoder::Encoder;
@@ -35,7 +35,7 @@ impl Stored {
             let there = store.manifest().d_in;
             return Err(format!("the autoencoder reads width {d_in}, the activations have {there}"));
         }
-        let harvest: Option<StoreRecord> = run.noted(STEP).map_err(said)?;
+        let harvest: Option<StoreRecord> = run.read_step(STEP).map_err(said)?;
         let harvest = harvest.ok_or("run.json does not tell how the store is divided")?;
         let ends = harvest.parts.iter().scan(0, |end, part| {
             *end += part.samples;
@@ -60,12 +60,12 @@ impl Stored {
         sample: u32,
         d_sae: usize,
         threshold: f32,
-    ) -> Result<PooledSamples, String> {
+    ) -> Result<PooledStore, String> {
         let said = |error: sae_core::Error| error.to_string();
         let (part, rows, active) = self.encode(encoder, sample)?;
-        let mut pool = Pool::new(sample as usize + 1, d_sae, threshold, &std::env::temp_dir()).map_err(said)?;
+        let mut pool = SamplePooler::new(sample as usize + 1, d_sae, threshold, &std::env::temp_dir()).map_err(said)?;
         let block = Block { tokens: &self.tables[0].1, rows, shard: part, hidden: &[], active: &active.rows };
-        pool.see(&block).map_err(said)?;
+        pool.observe(&block).map_err(said)?;
         pool.finish().map_err(said)
     }
 

@@ -54,7 +54,8 @@ impl Watch {
             Changed::Index => vec![self.run.features(&self.sae).join("features.parquet")],
             Changed::Report => {
                 let saes = self.run.list("saes").into_iter();
-                let own = saes.flat_map(|name| ["log.parquet", "eval.json"].map(|file| self.run.sae(&name).join(file)));
+                let own =
+                    saes.flat_map(|name| ["log.parquet", "eval.json"].map(|file| self.run.sae_dir(&name).join(file)));
                 own.chain([self.run.root().join("run.json")]).collect()
             }
         };
@@ -82,8 +83,8 @@ mod tests {
         assert!(watch.look().is_empty());
         fs::write(run.labels(), "{  }").unwrap();
         watch.labels_are_ours();
-        fs::create_dir_all(run.sae("base")).unwrap();
-        fs::write(run.sae("base").join("log.parquet"), "x").unwrap();
+        fs::create_dir_all(run.sae_dir("base")).unwrap();
+        fs::write(run.sae_dir("base").join("log.parquet"), "x").unwrap();
         assert_eq!(watch.look(), [Changed::Report]);
     }
 }

@@ -1,7 +1,7 @@
 //! All that a person can tell the app to do: one list feeds menus, shortcuts, tooltips, the palette and the sheet of
 //! shortcuts. What a command does is decided by the session.
 
-use super::place::Page;
+use super::location::Page;
 
 /// Where in the menus a command stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +174,7 @@ impl Command {
             Self::Dismiss => {
                 words(Menu::Go, "Clear the search", "Closes what is open, or empties the search", &["Escape"])
             }
-            Self::ThemeSystem => words(Menu::View, "Colours of the system", "Light or dark, as the system says", &[]),
+            Self::ThemeSystem => words(Menu::View, "Colors of the system", "Light or dark, as the system says", &[]),
             Self::ThemeLight => words(Menu::View, "Light", "Dark signs on a light ground", &[]),
             Self::ThemeDark => words(Menu::View, "Dark", "Light signs on a dark ground", &[]),
             Self::Shortcuts => words(Menu::View, "Keyboard shortcuts", "Shows all shortcuts", &["?"]),

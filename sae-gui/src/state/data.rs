@@ -1,6 +1,6 @@
 //! What the loader hands over and the views show: a run, its index, a sample with its tokens and pictures. Plain data.
 
-use sae_core::analysis::index::{Bin, Coactive, Example, FeatureRow, Neighbour, Word};
+use sae_core::analysis::index::{Bin, Coactive, Example, FeatureRow, Neighbor, Word};
 use sae_core::analysis::labels::Labels;
 use sae_core::autoencoder::sparse::Sparse;
 use sae_core::store::sample::Modality;
@@ -29,7 +29,7 @@ pub struct RunInfo {
 
 /// A run with the features of one autoencoder.
 #[derive(Clone, Debug, Default)]
-pub struct Opened {
+pub struct OpenedRun {
     /// The run.
     pub info: RunInfo,
     /// The features, as `features.parquet` lists them.
@@ -103,12 +103,12 @@ pub struct Reason {
     /// What the parts are, in a sentence.
     pub meaning: &'static str,
     /// The parts.
-    pub parts: Vec<Part>,
+    pub parts: Vec<Contribution>,
 }
 
 /// A part of a score.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Part {
+pub struct Contribution {
     /// What it adds.
     pub adds: f64,
     /// The features that it is, `true` if they fire in the sample.
@@ -132,12 +132,12 @@ pub struct Details {
     /// Examples, each with its group.
     pub examples: Result<Vec<(u8, Example)>, String>,
     /// Features that point the same way.
-    pub neighbours: Result<Vec<Neighbour>, String>,
+    pub neighbors: Result<Vec<Neighbor>, String>,
     /// How often it fires how strongly.
     pub histogram: Result<Vec<Bin>, String>,
     /// Features that fire together with it.
     pub coactive: Result<Vec<Coactive>, String>,
-    /// Words that it raises, then words that it lowers.
+    /// Tokens that it promotes, then tokens that it suppresses.
     pub words: Result<Vec<Word>, String>,
 }
 

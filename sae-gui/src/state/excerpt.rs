@@ -1,5 +1,5 @@
 //! The words around a token, as an example shows them: the token itself marked, patches of pictures folded into one
-//! word, template tokens muted. Decides no colours.
+//! word, template tokens muted. Decides no colors.
 
 use super::data::TokenView;
 use sae_core::store::sample::Modality;
@@ -57,8 +57,8 @@ impl Span {
 pub fn excerpt(tokens: &[TokenView], position: u32) -> Vec<Span> {
     let words = fold(tokens, position);
     let hit = words.iter().position(|span| span.tone == Tone::Hit);
-    let centre = hit.unwrap_or(0);
-    let range = centre.saturating_sub(CONTEXT)..(centre + CONTEXT + 1).min(words.len());
+    let center = hit.unwrap_or(0);
+    let range = center.saturating_sub(CONTEXT)..(center + CONTEXT + 1).min(words.len());
     let dots =
         |missing: bool| missing.then(|| Span { text: "... ".into(), tone: Tone::Muted, token: None, patches: 0..0 });
     let (before, after) = (dots(range.start > 0), dots(range.end < words.len()));

@@ -22,15 +22,15 @@ pub fn json(run: &OpenRun) -> Option<String> {
                     "activation": e.activation })
         })
         .collect();
-    let near = run.neighbours().and_then(Result::ok).unwrap_or_default();
+    let near = run.neighbors().and_then(Result::ok).unwrap_or_default();
     let near: Vec<_> = near.iter().map(|n| json!({ "feature": n.feature, "cosine": n.cosine })).collect();
-    let written = run.labelling.get(row.feature).and_then(|entry| serde_json::to_value(entry).ok());
+    let written = run.labeling.get(row.feature).and_then(|entry| serde_json::to_value(entry).ok());
     feature.insert("run".into(), run.info.root.display().to_string().into());
     feature.insert("sae".into(), run.info.sae.clone().into());
     feature.insert("model".into(), run.info.model.clone().into());
     feature.insert("written".into(), written.unwrap_or(Value::Null));
     feature.insert("examples".into(), examples.into());
-    feature.insert("neighbours".into(), near.into());
+    feature.insert("neighbors".into(), near.into());
     Some(format!("{:#}", Value::Object(feature)))
 }
 
@@ -71,8 +71,8 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::labelling::Labelling;
-    use crate::state::marks::Marks;
+    use crate::state::annotations::Annotations;
+    use crate::state::label_edits::LabelEdits;
     use sae_core::analysis::labels::{Entry, Labels};
 
     #[test]
@@ -80,10 +80,10 @@ mod tests {
         let row =
             |feature, density| FeatureRow { feature, density, fires: 3, class: "text".into(), ..FeatureRow::default() };
         let mut list = FeatureList::new(vec![row(0, 0.25), row(1, 0.5), row(2, 0.125)]);
-        let mut labelling = Labelling::new("base", "", Labels::default());
-        labelling.type_in(Entry { label: "a \"red\", round".into(), ..Entry::empty(1) });
-        labelling.commit();
-        list.mark(Marks::of(&labelling));
+        let mut labeling = LabelEdits::new("base", "", Labels::default());
+        labeling.type_in(Entry { label: "a \"red\", round".into(), ..Entry::empty(1) });
+        labeling.commit();
+        list.mark(Annotations::of(&labeling));
         list.search("density>0.2");
         let csv = csv(&list);
         let lines: Vec<_> = csv.lines().collect();

@@ -1,7 +1,7 @@
 //! Back and forward over what was looked at. A walk down the table counts as one visit, as otherwise
 //! "back" would undo every single step of it.
 
-use super::place::Place;
+use super::location::Location;
 
 /// Visits remembered at most.
 const LIMIT: usize = 1000;
@@ -9,7 +9,7 @@ const LIMIT: usize = 1000;
 /// How a place was come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// Chosen: a click, a link, a neighbour.
+    /// Chosen: a click, a link, a neighbor.
     Chosen,
     /// The next or the previous one in the table.
     Stepped,
@@ -18,19 +18,19 @@ pub enum Way {
 /// The visits so far, and where in them we are.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    visits: Vec<(Place, Way)>,
+    visits: Vec<(Location, Way)>,
     /// Visits up to and including the current one.
     here: usize,
 }
 
 impl History {
     /// What is looked at.
-    pub fn current(&self) -> Option<Place> {
+    pub fn current(&self) -> Option<Location> {
         self.here.checked_sub(1).map(|at| self.visits[at].0)
     }
 
     /// Goes to a place; what lay ahead is forgotten.
-    pub fn visit(&mut self, place: Place, way: Way) {
+    pub fn visit(&mut self, place: Location, way: Way) {
         if self.current() == Some(place) {
             return;
         }
@@ -74,16 +74,16 @@ mod tests {
     #[test]
     fn a_walk_down_the_table_is_one_step_back() {
         let mut history = History::default();
-        history.visit(Place::Feature(5), Way::Chosen);
-        (6..20).for_each(|feature| history.visit(Place::Feature(feature), Way::Stepped));
-        history.visit(Place::Sample(100), Way::Chosen);
+        history.visit(Location::Feature(5), Way::Chosen);
+        (6..20).for_each(|feature| history.visit(Location::Feature(feature), Way::Stepped));
+        history.visit(Location::Sample(100), Way::Chosen);
         history.back();
-        assert_eq!(history.current(), Some(Place::Feature(19)));
+        assert_eq!(history.current(), Some(Location::Feature(19)));
         history.back();
-        assert_eq!(history.current(), Some(Place::Feature(5)));
+        assert_eq!(history.current(), Some(Location::Feature(5)));
         assert!(!history.has_back());
         history.forward();
-        history.visit(Place::Feature(7), Way::Chosen);
+        history.visit(Location::Feature(7), Way::Chosen);
         assert!(!history.has_forward());
     }
 
@@ -93,14 +93,14 @@ mod tests {
             let mut distinct = features.clone();
             distinct.dedup();
             let mut history = History::default();
-            features.iter().for_each(|feature| history.visit(Place::Feature(*feature), Way::Chosen));
+            features.iter().for_each(|feature| history.visit(Location::Feature(*feature), Way::Chosen));
             for feature in distinct.iter().rev() {
-                prop_assert_eq!(history.current(), Some(Place::Feature(*feature)));
+                prop_assert_eq!(history.current(), Some(Location::Feature(*feature)));
                 history.back();
             }
             prop_assert!(!history.has_back());
             for feature in distinct {
-                prop_assert_eq!(history.current(), Some(Place::Feature(feature)));
+                prop_assert_eq!(history.current(), Some(Location::Feature(feature)));
                 history.forward();
             }
         }

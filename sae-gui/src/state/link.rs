@@ -2,7 +2,7 @@
 //! opens it from the command line, from a note and from a
 //! colleague's message. Touches no file.
 
-use super::place::{Page, Place};
+use super::location::{Location, Page};
 use std::fmt::{self, Display, Write as _};
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub struct Link {
     /// Name of the autoencoder; the first indexed one if there is no name.
     pub sae: Option<String>,
     /// What to show.
-    pub place: Option<Place>,
+    pub place: Option<Location>,
     /// A text to try, on the page for that.
     pub text: Option<String>,
     /// Features to set to their maximum there.
@@ -40,7 +40,7 @@ impl Link {
                 Some(("sae", name)) => link.sae = Some(decode(name)?),
                 Some(("page", name)) => {
                     let page = Page::named(name).ok_or_else(|| format!("there is no page \"{name}\", in {text}"))?;
-                    link.place = link.place.or(Some(Place::Page(page)));
+                    link.place = link.place.or(Some(Location::Page(page)));
                 }
                 Some(("text", text)) => link.text = Some(decode(text)?),
                 Some(("set", number)) => {
@@ -62,9 +62,9 @@ impl Display for Link {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{SCHEME}{}/", encode(&self.run.to_string_lossy()))?;
         let page = match self.place {
-            Some(Place::Feature(number)) => write!(out, "f/{number}").map(|()| None)?,
-            Some(Place::Sample(number)) => write!(out, "s/{number}").map(|()| None)?,
-            Some(Place::Page(page)) => Some(page.name()),
+            Some(Location::Feature(number)) => write!(out, "f/{number}").map(|()| None)?,
+            Some(Location::Sample(number)) => write!(out, "s/{number}").map(|()| None)?,
+            Some(Location::Page(page)) => Some(page.name()),
             None => None,
         };
         let mut pairs: Vec<(&str, String)> = Vec::new();
@@ -82,11 +82,11 @@ impl Display for Link {
 }
 
 /// The path of the run, and what of it is meant. A slash at the end says that nothing follows, whatever the folder is called.
-fn split<'a>(path: &'a str, text: &str) -> Result<(&'a str, Option<Place>), String> {
+fn split<'a>(path: &'a str, text: &str) -> Result<(&'a str, Option<Location>), String> {
     if let Some(closed) = path.strip_suffix('/') {
         return Ok((closed, None));
     }
-    let kinds = [("/f/", "feature", Place::Feature as fn(u32) -> Place), ("/s/", "sample", Place::Sample)];
+    let kinds = [("/f/", "feature", Location::Feature as fn(u32) -> Location), ("/s/", "sample", Location::Sample)];
     for (mark, what, place) in kinds {
         if let Some((run, number)) = path.rsplit_once(mark).filter(|(_, number)| !number.contains('/')) {
             let number = number.parse().map_err(|_| format!("\"{number}\" is no {what}'s number, in {text}"))?;
@@ -141,13 +141,13 @@ mod tests {
             ..Link::default()
         };
         assert_eq!(Link::parse("runs/a b"), Ok(link("runs/a b", None, None)));
-        assert_eq!(Link::parse("sae://run/f/1234"), Ok(link("run", None, Some(Place::Feature(1234)))));
+        assert_eq!(Link::parse("sae://run/f/1234"), Ok(link("run", None, Some(Location::Feature(1234)))));
         assert_eq!(
             Link::parse("sae:///data/my%20run/f/7?sae=big"),
-            Ok(link("/data/my run", Some("big"), Some(Place::Feature(7))))
+            Ok(link("/data/my run", Some("big"), Some(Location::Feature(7))))
         );
-        assert_eq!(Link::parse("sae://run/s/3"), Ok(link("run", None, Some(Place::Sample(3)))));
-        let filter = Some(Place::Page(Page::Filter));
+        assert_eq!(Link::parse("sae://run/s/3"), Ok(link("run", None, Some(Location::Sample(3)))));
+        let filter = Some(Location::Page(Page::Filter));
         assert_eq!(Link::parse("sae://run/?page=filter&sae=b"), Ok(link("run", Some("b"), filter)));
         assert_eq!(Link::parse("sae://run"), Ok(link("run", None, None)));
     }
@@ -161,7 +161,7 @@ mod tests {
             ("sae://run/?page=x", "no page"),
             ("sae:///f/3", "names no run"),
             ("sae://", "names no run"),
-            ("sae://run?colour=red", "not understood"),
+            ("sae://run?color=red", "not understood"),
             ("sae://%ff/f/3", "not a link"),
         ] {
             assert!(Link::parse(text).is_err_and(|error| error.contains(said)), "{text}: {:?}", Link::parse(text));
@@ -174,9 +174,9 @@ mod tests {
             run in "/?[a-z0-9 %?&#=._-]{1,8}(/[a-zé%20f]{1,5}){0,3}",
             sae in prop::option::of("[a-z0-9._ -]{1,8}"),
             place in prop::option::of(prop_oneof![
-                any::<u32>().prop_map(Place::Feature),
-                any::<u32>().prop_map(Place::Sample),
-                prop::sample::select(Page::ALL.to_vec()).prop_map(Place::Page),
+                any::<u32>().prop_map(Location::Feature),
+                any::<u32>().prop_map(Location::Sample),
+                prop::sample::select(Page::ALL.to_vec()).prop_map(Location::Page),
             ]),
             text in prop::option::of(".{1,9}"),
             set in prop::collection::vec(any::<u32>(), 0..3),

@@ -1,7 +1,7 @@
 //! The table of features: which are shown, in which order, and which comes next. Draws nothing.
 
+use super::annotations::Annotations;
 use super::field::Field;
-use super::marks::Marks;
 use super::query::Query;
 use sae_core::analysis::index::FeatureRow;
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ pub struct FeatureList {
     query: Query,
     /// Features picked from the map, if any were.
     picked: Option<BTreeSet<u32>>,
-    marks: Marks,
+    marks: Annotations,
     /// Counts the changes of what is shown.
     version: u64,
     /// Rows in the order of the sort.
@@ -44,7 +44,7 @@ impl FeatureList {
             text: String::new(),
             query: Query::default(),
             picked: None,
-            marks: Marks::default(),
+            marks: Annotations::default(),
             version: 0,
             sorted: Vec::new(),
             shown: Vec::new(),
@@ -125,12 +125,12 @@ impl FeatureList {
     }
 
     /// What is written about features, as far as searches and rows show it.
-    pub fn marks(&self) -> &Marks {
+    pub fn marks(&self) -> &Annotations {
         &self.marks
     }
 
     /// Takes in what is written by now.
-    pub fn mark(&mut self, marks: Marks) {
+    pub fn mark(&mut self, marks: Annotations) {
         self.marks = marks;
         if self.query.reads_marks() {
             self.narrow();

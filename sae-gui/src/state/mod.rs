@@ -2,6 +2,7 @@
 //! history, links, commands. No egui type and no
 //! file access lives here, so that all of it is tested without a window.
 
+pub mod annotations;
 pub mod command;
 pub mod data;
 pub mod excerpt;
@@ -9,20 +10,19 @@ pub mod export;
 pub mod field;
 pub mod format;
 pub mod history;
+pub mod hover;
 pub mod job;
-pub mod labelling;
+pub mod label_edits;
 pub mod link;
 pub mod list;
+pub mod location;
 pub mod lru;
 pub mod map;
-pub mod marks;
 pub mod palette;
-pub mod place;
-pub mod pointing;
+pub mod playground;
 pub mod query;
 pub mod session;
-pub mod sieve;
-pub mod trial;
+pub mod threshold;
 
 pub use command::Command;
 pub use link::Link;

@@ -3,7 +3,7 @@
 
 use super::command::Command;
 use super::list::FeatureList;
-use super::place::Place;
+use super::location::Location;
 
 /// Lines shown at most.
 pub const LINES: usize = 12;
@@ -14,7 +14,7 @@ pub enum Choice {
     /// A command.
     Command(Command),
     /// Going somewhere.
-    Place(Place),
+    Location(Location),
 }
 
 /// A line of the palette.
@@ -44,21 +44,21 @@ impl Palette {
             if let Some(row) = list.row(number) {
                 let label = list.marks().label(number).map(|label| format!(" {label}")).unwrap_or_default();
                 let title = format!("Feature {number}{label} ({})", row.class);
-                lines.push(Line { title, choice: Choice::Place(Place::Feature(number)) });
+                lines.push(Line { title, choice: Choice::Location(Location::Feature(number)) });
             }
             if u64::from(number) < samples {
                 let title = format!("Sample {number}");
-                lines.push(Line { title, choice: Choice::Place(Place::Sample(number)) });
+                lines.push(Line { title, choice: Choice::Location(Location::Sample(number)) });
             }
         }
         let commands = Command::ALL.into_iter().filter(|command| allows(*command) && fits(command.title(), &text));
         lines.extend(commands.map(|command| Line { title: command.title().into(), choice: Choice::Command(command) }));
         if let Some(list) = list {
-            let labelled = |line: &(u32, &str)| !text.is_empty() && line.1.to_lowercase().contains(&text);
-            let labels = list.marks().labels().filter(labelled);
+            let labeled = |line: &(u32, &str)| !text.is_empty() && line.1.to_lowercase().contains(&text);
+            let labels = list.marks().labels().filter(labeled);
             lines.extend(labels.take(LINES).map(|(feature, label)| Line {
                 title: format!("Feature {feature} {label}"),
-                choice: Choice::Place(Place::Feature(feature)),
+                choice: Choice::Location(Location::Feature(feature)),
             }));
         }
         lines.truncate(LINES);

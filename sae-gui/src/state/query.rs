@@ -1,8 +1,8 @@
 //! What stands in the search field: predicates such as `class:cross density>1e-4 label:"red ring" 123`. Understands while it
 //! is being typed: what is not finished, or not understood, is complained about and narrows nothing.
 
+use super::annotations::{Annotations, Words};
 use super::field::{CLASSES, Field};
-use super::marks::{Marks, Words};
 use sae_core::analysis::index::FeatureRow;
 use std::cmp::Ordering;
 
@@ -83,7 +83,7 @@ impl Query {
     }
 
     /// Whether a feature is looked for.
-    pub fn matches(&self, row: &FeatureRow, marks: &Marks) -> bool {
+    pub fn matches(&self, row: &FeatureRow, marks: &Annotations) -> bool {
         let numbered = || self.numbers.iter().any(|number| begins(row.feature, *number));
         (self.numbers.is_empty() || numbered()) && self.terms.iter().all(|term| term.holds(row, marks))
     }
@@ -143,7 +143,7 @@ impl Term {
         Ok(Self { negated, test })
     }
 
-    fn holds(&self, row: &FeatureRow, marks: &Marks) -> bool {
+    fn holds(&self, row: &FeatureRow, marks: &Annotations) -> bool {
         let holds = match &self.test {
             Test::Class(classes) => classes.iter().any(|class| row.class.starts_with(class)),
             // What has no value fits neither a comparison nor its opposite.
@@ -212,7 +212,7 @@ fn number(field: Field, value: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::labelling::Labelling;
+    use crate::state::label_edits::LabelEdits;
     use proptest::prelude::*;
     use sae_core::analysis::labels::{Entry, Labels};
 
@@ -220,15 +220,15 @@ mod tests {
         FeatureRow { feature, class: class.into(), density, weight_paper: weight, ..FeatureRow::default() }
     }
 
-    fn marks() -> Marks {
-        let mut labelling = Labelling::new("base", "Ann", Labels::default());
+    fn marks() -> Annotations {
+        let mut labeling = LabelEdits::new("base", "Ann", Labels::default());
         for (feature, label) in [(12, "Red ring"), (123, "ring")] {
-            labelling.type_in(Entry { label: label.into(), ..Entry::empty(feature) });
+            labeling.type_in(Entry { label: label.into(), ..Entry::empty(feature) });
         }
-        labelling.commit();
-        labelling.toggle_star(45);
-        labelling.add_to_list("Colours", &[12, 1]);
-        Marks::of(&labelling)
+        labeling.commit();
+        labeling.toggle_star(45);
+        labeling.add_to_list("Colors", &[12, 1]);
+        Annotations::of(&labeling)
     }
 
     fn found(text: &str) -> Vec<u32> {
@@ -288,7 +288,7 @@ mod tests {
             ("density>", "compared with a number"),
             ("density>1e", "no number"),
             ("clas", "not understood"),
-            ("colour:red", "nothing that features have"),
+            ("color:red", "nothing that features have"),
             ("class:blue", "no class"),
             ("class>text", "no order"),
             ("label>a", "no order"),

@@ -1,22 +1,22 @@
 //! The app between two frames: which run is open, what is looked at, what is being edited, and what commands do to that.
 //! Asks for work by returning [`Effect`]s; does none itself.
 
+use super::annotations::Annotations;
 use super::command::Command;
-use super::data::{Details, Group, Opened, Report, RunInfo};
+use super::data::{Details, Group, OpenedRun, Report, RunInfo};
 use super::export;
 use super::history::{History, Way};
+use super::hover::Hover;
 use super::job::{Job, Order, Writing};
-use super::labelling::Labelling;
+use super::label_edits::LabelEdits;
 use super::link::Link;
 use super::list::FeatureList;
+use super::location::{Location, Page};
 use super::lru::Lru;
-use super::marks::Marks;
 use super::palette::Palette;
-use super::place::{Page, Place};
-use super::pointing::Pointing;
-use super::sieve::{Scores, Sieve};
-use super::trial::Trial;
-use sae_core::analysis::index::{FeatureRow, Neighbour};
+use super::playground::PlaygroundState;
+use super::threshold::{Scores, Sieve};
+use sae_core::analysis::index::{FeatureRow, Neighbor};
 use sae_core::analysis::labels::{Change, Labels, Saved};
 use std::path::PathBuf;
 
@@ -35,17 +35,17 @@ pub struct OpenRun {
     /// What was looked at.
     pub history: History,
     /// What is written about the features.
-    pub labelling: Labelling,
+    pub labeling: LabelEdits,
     /// Scores and the threshold, once they are read.
     pub sieve: Option<Result<Sieve, String>>,
     /// What a set is written as.
     pub writing: Writing,
     /// A text of the person's own.
-    pub trial: Trial,
+    pub trial: PlaygroundState,
     /// Provenance, curves and evaluations, once they are read.
     pub report: Option<Report>,
     /// The feature that the pointer is on.
-    pub pointing: Pointing,
+    pub pointing: Hover,
     feature: Option<u32>,
     sample: u32,
 }
@@ -95,7 +95,7 @@ pub enum Effect {
     Save(Edits),
     /// Start a command.
     Start(Order),
-    /// Change the colours; nothing: as the system says.
+    /// Change the colors; nothing: as the system says.
     Theme(Option<Theme>),
     /// Close the window.
     Quit,
@@ -115,7 +115,7 @@ pub enum Sheet {
     Palette(Palette),
 }
 
-/// Colours.
+/// Colors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Theme {
     /// Dark on light.
@@ -162,7 +162,7 @@ impl Session {
     }
 
     /// Takes the table of the run, or the reason why there is none.
-    pub fn opened(&mut self, result: Result<Opened, String>) -> Option<Effect> {
+    pub fn opened(&mut self, result: Result<OpenedRun, String>) -> Option<Effect> {
         let opened = match result {
             Ok(opened) => opened,
             Err(reason) => {
@@ -175,16 +175,16 @@ impl Session {
         let first = list.step(None, 0);
         let wanted = self.asked.as_ref().and_then(|link| link.place);
         let place = match wanted {
-            Some(Place::Feature(number)) if list.row(number).is_none() => {
+            Some(Location::Feature(number)) if list.row(number).is_none() => {
                 let (sae, total) = (&opened.info.sae, list.total());
                 self.notice = Some(format!("There is no feature {number} in {sae}, which has {total}."));
-                first.map(Place::Feature)
+                first.map(Location::Feature)
             }
-            Some(Place::Sample(number)) if u64::from(number) >= opened.info.samples => {
+            Some(Location::Sample(number)) if u64::from(number) >= opened.info.samples => {
                 self.notice = Some(format!("There is no sample {number}; the run has {}.", opened.info.samples));
-                first.map(Place::Feature)
+                first.map(Location::Feature)
             }
-            None => first.map(Place::Feature),
+            None => first.map(Location::Feature),
             wanted => wanted,
         };
         if let Some(place) = place {
@@ -192,24 +192,24 @@ impl Session {
         }
         let (labels, broken) = opened.labels;
         self.notice = broken.map(|cause| format!("The labels cannot be read: {cause}")).or(self.notice.take());
-        let labelling = Labelling::new(&opened.info.sae, &opened.author, labels);
+        let labeling = LabelEdits::new(&opened.info.sae, &opened.author, labels);
         let writing = Writing::beside(&opened.info.root);
         let mut run = OpenRun {
             info: opened.info,
             list,
             details: Lru::new(DETAILS),
             history,
-            labelling,
+            labeling,
             sieve: None,
             writing,
-            trial: Trial::default(),
+            trial: PlaygroundState::default(),
             report: None,
-            pointing: Pointing::default(),
+            pointing: Hover::default(),
             feature: first,
             sample: 0,
         };
         run.arrive();
-        run.list.mark(Marks::of(&run.labelling));
+        run.list.mark(Annotations::of(&run.labeling));
         let link = self.asked.clone().unwrap_or_default();
         run.trial.draft.text = link.text.unwrap_or_default();
         for row in link.set.iter().filter_map(|feature| run.list.row(*feature)) {
@@ -230,19 +230,19 @@ impl Session {
     /// Takes what the writer of labels answers; returns what is to be written next.
     pub fn saved(&mut self, result: Result<Saved, String>) -> Option<Effect> {
         let failed = result.is_err();
-        let told = self.run_mut()?.labelling.saved(result);
+        let told = self.run_mut()?.labeling.saved(result);
         self.notice = told.or(self.notice.take());
         // After a failure the next edit tries again, as otherwise a full disk would be asked for ever.
         if failed { None } else { self.edited() }
     }
 
     /// Takes labels that somebody else wrote.
-    pub fn relabelled(&mut self, labels: Result<Labels, String>) {
+    pub fn relabeled(&mut self, labels: Result<Labels, String>) {
         match labels {
             Ok(labels) => {
                 if let Some(run) = self.run_mut() {
-                    run.labelling.seen(labels);
-                    run.list.mark(Marks::of(&run.labelling));
+                    run.labeling.seen(labels);
+                    run.list.mark(Annotations::of(&run.labeling));
                 }
             }
             Err(cause) => self.notice = Some(format!("The labels were changed and cannot be read: {cause}")),
@@ -252,10 +252,10 @@ impl Session {
     /// After an edit: searches see it, and it is to be written.
     pub fn edited(&mut self) -> Option<Effect> {
         let run = self.run_mut()?;
-        run.list.mark(Marks::of(&run.labelling));
-        let changes = run.labelling.send()?;
+        run.list.mark(Annotations::of(&run.labeling));
+        let changes = run.labeling.send()?;
         let (root, sae) = (run.info.root.clone(), run.info.sae.clone());
-        Some(Effect::Save(Edits { root, sae, changes, known: run.labelling.known().clone() }))
+        Some(Effect::Save(Edits { root, sae, changes, known: run.labeling.known().clone() }))
     }
 
     /// Notes that a command was started.
@@ -287,24 +287,24 @@ impl Session {
     }
 
     /// Goes to a place, if there is one.
-    pub fn go(&mut self, place: Place, way: Way) -> Option<Effect> {
+    pub fn go(&mut self, place: Location, way: Way) -> Option<Effect> {
         self.notice = None;
         let run = self.run_mut()?;
         let there = match place {
-            Place::Feature(number) => run.list.row(number).is_some(),
-            Place::Sample(number) => u64::from(number) < run.info.samples,
-            Place::Page(_) => true,
+            Location::Feature(number) => run.list.row(number).is_some(),
+            Location::Sample(number) => u64::from(number) < run.info.samples,
+            Location::Page(_) => true,
         };
         if !there {
             return None;
         }
         // "Features" and "Sample" are where one was on them last.
         let place = match place {
-            Place::Page(Page::Features) => run.feature.map_or(place, Place::Feature),
-            Place::Page(Page::Sample) => Place::Sample(run.sample),
+            Location::Page(Page::Features) => run.feature.map_or(place, Location::Feature),
+            Location::Page(Page::Sample) => Location::Sample(run.sample),
             place => place,
         };
-        run.labelling.commit();
+        run.labeling.commit();
         run.history.visit(place, way);
         run.arrive();
         self.edited()
@@ -334,7 +334,7 @@ impl Session {
     pub fn allows(&self, command: Command) -> bool {
         let run = self.run();
         let history = |leads: fn(&History) -> bool| run.is_some_and(|run| leads(&run.history));
-        let labels = |leads: fn(&Labelling) -> bool| run.is_some_and(|run| leads(&run.labelling));
+        let labels = |leads: fn(&LabelEdits) -> bool| run.is_some_and(|run| leads(&run.labeling));
         let on_feature = || run.is_some_and(|run| run.page() == Page::Features && run.feature.is_some());
         match command {
             Command::Reload => self.asked.is_some(),
@@ -344,8 +344,8 @@ impl Session {
                 run.is_some_and(|run| matches!(run.page(), Page::Features | Page::Sample))
             }
             Command::Label | Command::Star | Command::CopyJson => on_feature(),
-            Command::Undo => labels(Labelling::has_undo),
-            Command::Redo => labels(Labelling::has_redo),
+            Command::Undo => labels(LabelEdits::has_undo),
+            Command::Redo => labels(LabelEdits::has_redo),
             Command::Dismiss => {
                 let narrowed = |run: &OpenRun| !run.list.search_text().is_empty() || run.list.picked().is_some();
                 !matches!(self.sheet, Sheet::None) || run.is_some_and(narrowed)
@@ -383,25 +383,25 @@ impl Session {
             },
             Command::Index => self.run().map(|run| Effect::Start(run.index_order())).into_iter().collect(),
             Command::Quit => {
-                let save = self.run_mut().map(|run| run.labelling.commit()).and_then(|()| self.edited());
+                let save = self.run_mut().map(|run| run.labeling.commit()).and_then(|()| self.edited());
                 save.into_iter().chain([Effect::Quit]).collect()
             }
-            Command::Undo => self.turn(Labelling::undo),
-            Command::Redo => self.turn(Labelling::redo),
+            Command::Undo => self.turn(LabelEdits::undo),
+            Command::Redo => self.turn(LabelEdits::redo),
             Command::Label => vec![Effect::FocusLabel],
             Command::Star => {
                 if let Some(run) = self.run_mut() {
-                    run.feature.into_iter().for_each(|feature| run.labelling.toggle_star(feature));
+                    run.feature.into_iter().for_each(|feature| run.labeling.toggle_star(feature));
                 }
                 self.edited().into_iter().collect()
             }
-            Command::Page(page) => self.go(Place::Page(page), Way::Chosen).into_iter().collect(),
+            Command::Page(page) => self.go(Location::Page(page), Way::Chosen).into_iter().collect(),
             Command::Next => self.step(1),
             Command::Previous => self.step(-1),
             Command::Back => self.recall(History::back),
             Command::Forward => self.recall(History::forward),
             Command::Search => {
-                let save = self.go(Place::Page(Page::Features), Way::Chosen);
+                let save = self.go(Location::Page(Page::Features), Way::Chosen);
                 save.into_iter().chain([Effect::FocusSearch]).collect()
             }
             Command::Dismiss if !matches!(self.sheet, Sheet::None) => self.lay(Sheet::None),
@@ -421,7 +421,7 @@ impl Session {
     /// Reads the run again, after writing what is being typed.
     fn reload(&mut self) -> Vec<Effect> {
         let Some(link) = self.link().or_else(|| self.asked.clone()) else { return Vec::new() };
-        let save = self.run_mut().map(|run| run.labelling.commit()).and_then(|()| self.edited());
+        let save = self.run_mut().map(|run| run.labeling.commit()).and_then(|()| self.edited());
         save.into_iter().chain([self.open(link)]).collect()
     }
 
@@ -436,10 +436,10 @@ impl Session {
         Vec::new()
     }
 
-    fn turn(&mut self, turn: fn(&mut Labelling) -> Option<u32>) -> Vec<Effect> {
-        let about = self.run_mut().and_then(|run| turn(&mut run.labelling));
+    fn turn(&mut self, turn: fn(&mut LabelEdits) -> Option<u32>) -> Vec<Effect> {
+        let about = self.run_mut().and_then(|run| turn(&mut run.labeling));
         let saved = self.edited();
-        let moved = about.and_then(|feature| self.go(Place::Feature(feature), Way::Chosen));
+        let moved = about.and_then(|feature| self.go(Location::Feature(feature), Way::Chosen));
         saved.into_iter().chain(moved).chain([Effect::Reveal]).collect()
     }
 
@@ -448,9 +448,9 @@ impl Session {
         let place = match run.page() {
             Page::Sample => {
                 let last = u32::try_from(run.info.samples.saturating_sub(1)).unwrap_or(u32::MAX);
-                Some(Place::Sample(run.sample.saturating_add_signed(by as i32).min(last)))
+                Some(Location::Sample(run.sample.saturating_add_signed(by as i32).min(last)))
             }
-            _ => run.list.step(run.feature, by).map(Place::Feature),
+            _ => run.list.step(run.feature, by).map(Location::Feature),
         };
         let saved = place.and_then(|place| self.go(place, Way::Stepped));
         saved.into_iter().chain([Effect::Reveal]).collect()
@@ -458,7 +458,7 @@ impl Session {
 
     fn recall(&mut self, turn: fn(&mut History)) -> Vec<Effect> {
         if let Some(run) = self.run_mut() {
-            run.labelling.commit();
+            run.labeling.commit();
             turn(&mut run.history);
             run.arrive();
         }
@@ -469,7 +469,7 @@ impl Session {
 impl OpenRun {
     /// The page that is shown.
     pub fn page(&self) -> Page {
-        self.history.current().map(Place::page).unwrap_or_default()
+        self.history.current().map(Location::page).unwrap_or_default()
     }
 
     /// The feature looked at, now or last.
@@ -485,9 +485,9 @@ impl OpenRun {
     /// Remembers what the history has come to.
     fn arrive(&mut self) {
         match self.history.current() {
-            Some(Place::Feature(number)) => self.feature = Some(number),
-            Some(Place::Sample(number)) => self.sample = number,
-            Some(Place::Page(_)) | None => {}
+            Some(Location::Feature(number)) => self.feature = Some(number),
+            Some(Location::Sample(number)) => self.sample = number,
+            Some(Location::Page(_)) | None => {}
         }
     }
 
@@ -510,9 +510,9 @@ impl OpenRun {
         Some(examples.map(|list| Group::of(list)).map_err(String::as_str))
     }
 
-    /// Neighbours of the feature looked at; nothing while they are being read.
-    pub fn neighbours(&self) -> Option<Result<&[Neighbour], &str>> {
-        Some(self.details()?.neighbours.as_deref().map_err(String::as_str))
+    /// Neighbors of the feature looked at; nothing while they are being read.
+    pub fn neighbors(&self) -> Option<Result<&[Neighbor], &str>> {
+        Some(self.details()?.neighbors.as_deref().map_err(String::as_str))
     }
 
     /// Samples that the feature's examples are from, in the order in which they are shown, each once.
@@ -533,7 +533,7 @@ impl OpenRun {
 mod tests {
     use super::*;
 
-    fn opened(features: u32) -> Opened {
+    fn opened(features: u32) -> OpenedRun {
         let row = |feature| FeatureRow {
             feature,
             weight_paper: Some(1.0 - feature as f64 / 100.0),
@@ -548,7 +548,7 @@ mod tests {
             ..RunInfo::default()
         };
         let labels = (Labels::default(), None);
-        Opened { info, rows: (0..features).map(row).collect(), labels, author: "ann".into() }
+        OpenedRun { info, rows: (0..features).map(row).collect(), labels, author: "ann".into() }
     }
 
     fn session(link: &str) -> Session {
@@ -578,7 +578,7 @@ mod tests {
     #[test]
     fn the_copied_link_leads_back() {
         let mut session = session("a");
-        session.go(Place::Feature(12), Way::Chosen);
+        session.go(Location::Feature(12), Way::Chosen);
         assert_eq!(session.apply(Command::CopyLink), [Effect::Copy("sae:///runs/a/f/12".into())]);
         assert_eq!(session.notice.as_deref(), Some("Link copied."));
     }
@@ -602,8 +602,8 @@ mod tests {
     #[test]
     fn pages_remember_what_was_on_them() {
         let mut session = session("a");
-        session.go(Place::Feature(9), Way::Chosen);
-        session.go(Place::Sample(2), Way::Chosen);
+        session.go(Location::Feature(9), Way::Chosen);
+        session.go(Location::Sample(2), Way::Chosen);
         session.apply(Command::Next);
         session.apply(Command::Page(Page::Run));
         assert!(!session.allows(Command::Next) && !session.allows(Command::Star));
@@ -616,12 +616,12 @@ mod tests {
     #[test]
     fn edits_are_sent_to_be_written_and_undo_goes_to_the_feature() {
         let mut session = session("a");
-        session.go(Place::Feature(4), Way::Chosen);
+        session.go(Location::Feature(4), Way::Chosen);
         let starred = session.apply(Command::Star);
         assert!(matches!(&starred[..], [Effect::Save(edits)] if edits.sae == "base" && edits.changes.len() == 1));
-        session.saved(Ok(Saved { labels: session.run().unwrap().labelling.known().clone(), aside: None }));
+        session.saved(Ok(Saved { labels: session.run().unwrap().labeling.known().clone(), aside: None }));
         session.run_mut().unwrap().list.search("star:yes");
-        session.go(Place::Feature(8), Way::Chosen);
+        session.go(Location::Feature(8), Way::Chosen);
         session.apply(Command::Undo);
         assert_eq!(current(&session), Some(4));
         assert!(session.run().unwrap().list.is_empty(), "the search has seen the undo");
@@ -630,14 +630,14 @@ mod tests {
     #[test]
     fn what_is_typed_is_an_edit_when_one_goes_elsewhere() {
         let mut session = session("a");
-        let mut entry = session.run().unwrap().labelling.entry(0);
+        let mut entry = session.run().unwrap().labeling.entry(0);
         entry.label = "red".into();
-        session.run_mut().unwrap().labelling.type_in(entry);
+        session.run_mut().unwrap().labeling.type_in(entry);
         assert!(matches!(session.apply(Command::Next)[..], [Effect::Save(_), Effect::Reveal]));
         assert_eq!(session.run().unwrap().list.marks().label(0), Some("red"));
-        let mut entry = session.run().unwrap().labelling.entry(1);
+        let mut entry = session.run().unwrap().labeling.entry(1);
         entry.notes = "typed and not left".into();
-        session.run_mut().unwrap().labelling.type_in(entry);
+        session.run_mut().unwrap().labeling.type_in(entry);
         session.saved(Err("full".into()));
         assert!(
             matches!(&session.apply(Command::Quit)[..], [Effect::Save(edits), Effect::Quit] if edits.changes.len() == 2)
@@ -647,9 +647,9 @@ mod tests {
     #[test]
     fn reloading_keeps_the_place_and_a_failure_can_be_tried_again() {
         let mut session = session("a");
-        session.go(Place::Feature(5), Way::Chosen);
+        session.go(Location::Feature(5), Way::Chosen);
         let [Effect::Open(link)] = &session.apply(Command::Reload)[..] else { panic!("a reload opens") };
-        assert_eq!(link.place, Some(Place::Feature(5)));
+        assert_eq!(link.place, Some(Location::Feature(5)));
         session.opened(Err("gone".into()));
         assert!(matches!(&session.phase, Phase::Failed(reason) if reason == "gone"));
         assert!(session.allows(Command::Reload) && !session.allows(Command::Next));

@@ -6,7 +6,7 @@ use super::theme::{self, Direction};
 use crate::state::command::{Command, Menu};
 use crate::state::format;
 use crate::state::job::State;
-use crate::state::place::{Page, Place};
+use crate::state::location::{Location, Page};
 use crate::state::session::{OpenRun, Session};
 use egui::{Align, Button, ComboBox, Layout, Response, RichText, Role, Sense, Ui, Vec2, WidgetInfo};
 
@@ -37,7 +37,7 @@ pub fn top(ui: &mut Ui, session: &Session) -> Option<Action> {
                 let tab = ui.selectable_label(run.page() == page, page.title());
                 tab.widget_info(|| WidgetInfo::selected(Role::Tab, true, run.page() == page, page.title()));
                 if tab.on_hover_text(tip(command)).clicked() {
-                    click = Some(Action::Go(Place::Page(page)));
+                    click = Some(Action::Go(Location::Page(page)));
                 }
             }
             ui.separator();
@@ -75,8 +75,8 @@ fn tip(command: Command) -> String {
 fn arrow(ui: &mut Ui, enabled: bool, command: Command, direction: Direction) -> Response {
     let response = ui.add_enabled(enabled, Button::new("").min_size(Vec2::splat(22.0)));
     response.widget_info(|| WidgetInfo::labeled(Role::Button, enabled, command.title()));
-    let colour = if enabled { ui.visuals().text_color() } else { theme::muted(ui).gamma_multiply(0.5) };
-    ui.painter().add(theme::triangle(response.rect, direction, colour));
+    let color = if enabled { ui.visuals().text_color() } else { theme::muted(ui).gamma_multiply(0.5) };
+    ui.painter().add(theme::triangle(response.rect, direction, color));
     response.on_hover_text(tip(command))
 }
 
@@ -140,7 +140,7 @@ pub fn bottom(ui: &mut Ui, session: &Session, held: usize) -> bool {
             ui.label(RichText::new(reason).small().color(ui.visuals().error_fg_color));
         }
         if let Some((count, Some(reason))) =
-            session.run().map(|run| run.labelling.unsaved()).filter(|(count, _)| *count > 0)
+            session.run().map(|run| run.labeling.unsaved()).filter(|(count, _)| *count > 0)
         {
             let text = format!("{count} edits are not saved: {reason}");
             ui.label(RichText::new(text).small().strong().color(ui.visuals().error_fg_color));

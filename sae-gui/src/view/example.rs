@@ -99,7 +99,7 @@ fn card(ui: &mut Ui, id: Id, rect: Rect, example: &Example, lens: Lens, gallery:
 /// The activation, and how much of the feature's maximum that is.
 fn strength(ui: &Ui, painter: &Painter, rect: Rect, example: &Example, max: f32) {
     let name = if example.modality as u8 == 0 { "text" } else { "image" };
-    let colour = theme::class(ui, name);
+    let color = theme::class(ui, name);
     let number = format::real(example.activation as f64);
     let font = FontId::proportional(14.5);
     let text = painter.text(rect.left_top(), Align2::LEFT_TOP, number, font, ui.visuals().strong_text_color());
@@ -109,14 +109,8 @@ fn strength(ui: &Ui, painter: &Painter, rect: Rect, example: &Example, max: f32)
     );
     painter.rect_filled(bar, 2.0, ui.visuals().widgets.inactive.weak_bg_fill);
     let share = (example.activation / max.max(f32::MIN_POSITIVE)).clamp(0.0, 1.0);
-    painter.rect_filled(Rect::from_min_size(bar.min, vec2(share * bar.width(), bar.height())), 2.0, colour);
-    painter.text(
-        rect.right_top() + vec2(0.0, 2.0),
-        Align2::RIGHT_TOP,
-        name,
-        FontId::proportional(theme::SMALL),
-        colour,
-    );
+    painter.rect_filled(Rect::from_min_size(bar.min, vec2(share * bar.width(), bar.height())), 2.0, color);
+    painter.text(rect.right_top() + vec2(0.0, 2.0), Align2::RIGHT_TOP, name, FontId::proportional(theme::SMALL), color);
 }
 
 /// Text that stands in for what is missing.

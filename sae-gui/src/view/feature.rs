@@ -9,7 +9,7 @@ use crate::state::Command;
 use crate::state::data::Group;
 use crate::state::excerpt;
 use crate::state::format;
-use crate::state::place::Place;
+use crate::state::location::Location;
 use crate::state::session::OpenRun;
 use egui::{Align, Button, Frame, Layout, Margin, Rect, RichText, ScrollArea, Sense, Slider, Ui, vec2};
 use sae_core::analysis::index::{Bin, FeatureRow};
@@ -34,15 +34,15 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, gallery: &mut Gallery, heat: &mut He
         histogram(ui, run);
         words(ui, run);
         section(ui, "Points the same way", "Features whose decoder directions have the largest cosine with this one's");
-        action = neighbours(ui, run).map(|number| Action::Go(Place::Feature(number))).or(action.take());
+        action = neighbors(ui, run).map(|number| Action::Go(Location::Feature(number))).or(action.take());
         section(
             ui,
             "Fires together with",
             "Features that fire at the same positions: the share of positions of either where both do",
         );
-        action = coactive(ui, run).map(|number| Action::Go(Place::Feature(number))).or(action.take());
+        action = coactive(ui, run).map(|number| Action::Go(Location::Feature(number))).or(action.take());
         let sample = examples(ui, run, &feature, gallery, heat);
-        action = sample.map(|number| Action::Go(Place::Sample(number))).or(action.take());
+        action = sample.map(|number| Action::Go(Location::Sample(number))).or(action.take());
         ui.add_space(12.0);
     });
     action
@@ -52,10 +52,10 @@ fn head(ui: &mut Ui, feature: &FeatureRow) -> Option<Action> {
     let mut click = None;
     ui.horizontal(|ui| {
         ui.heading(format!("Feature {}", feature.feature));
-        let colour = theme::class(ui, &feature.class);
+        let color = theme::class(ui, &feature.class);
         let badge =
-            Frame::new().fill(colour.gamma_multiply(0.18)).corner_radius(9).inner_margin(Margin::symmetric(9, 2));
-        badge.show(ui, |ui| ui.label(RichText::new(feature.class.as_str()).color(colour)));
+            Frame::new().fill(color.gamma_multiply(0.18)).corner_radius(9).inner_margin(Margin::symmetric(9, 2));
+        badge.show(ui, |ui| ui.label(RichText::new(feature.class.as_str()).color(color)));
         let copy = Command::CopyLink;
         if ui.add(Button::new(copy.title()).small()).on_hover_text(copy.hint()).clicked() {
             click = Some(Action::Command(copy));
@@ -124,8 +124,8 @@ fn balance(ui: &mut Ui, feature: &FeatureRow) {
     });
 }
 
-fn neighbours(ui: &mut Ui, run: &OpenRun) -> Option<u32> {
-    let list = match run.neighbours() {
+fn neighbors(ui: &mut Ui, run: &OpenRun) -> Option<u32> {
+    let list = match run.neighbors() {
         Some(Ok(list)) if !list.is_empty() => list,
         other => {
             say(ui, other.map_or("Reading ...", |list| list.err().unwrap_or("The index lists none.")));
@@ -192,8 +192,8 @@ fn histogram(ui: &mut Ui, run: &OpenRun) {
         let size = vec2((ui.available_width() - 8.0) / 2.0, 74.0);
         for (name, bars) in [("text", of(|bin| bin.fires_text)), ("image", of(|bin| bin.fires_image))] {
             let (inner, response) = plot::ground(ui, size, Sense::hover());
-            let colour = theme::class(ui, name);
-            plot::bars(ui, inner, &bars, |_| colour);
+            let color = theme::class(ui, name);
+            plot::bars(ui, inner, &bars, |_| color);
             let (low, high) = (first.edges().0, last.edges().1);
             plot::scale(
                 ui,
@@ -220,11 +220,11 @@ fn histogram(ui: &mut Ui, run: &OpenRun) {
     });
 }
 
-/// Words that it raises and lowers.
+/// Tokens that it promotes and suppresses.
 fn words(ui: &mut Ui, run: &OpenRun) {
     section(
         ui,
-        "Words raised and lowered",
+        "Promoted and suppressed tokens",
         "What it adds to the logits of words, through the output head alone, for an activation of 1",
     );
     let words = match run.details().map(|details| &details.words) {
@@ -232,10 +232,10 @@ fn words(ui: &mut Ui, run: &OpenRun) {
         Some(Err(reason)) => return say(ui, reason),
         Some(Ok(words)) => words,
     };
-    for (raised, sign, colour) in [(true, "+", "text"), (false, "", "image")] {
+    for (promoted, sign, color) in [(true, "+", "text"), (false, "", "image")] {
         ui.horizontal_wrapped(|ui| {
-            for word in words.iter().filter(|word| word.raised == raised) {
-                let text = RichText::new(excerpt::words(&word.piece)).color(theme::class(ui, colour));
+            for word in words.iter().filter(|word| word.promoted == promoted) {
+                let text = RichText::new(excerpt::words(&word.piece)).color(theme::class(ui, color));
                 let logit = format!("{sign}{:.2}", word.logit);
                 let chip = Button::new(text).shortcut_text(RichText::new(logit).small()).sense(Sense::hover());
                 ui.add(chip).on_hover_text(format!("token {}", word.token_id));

@@ -52,7 +52,7 @@ fn quad(mesh: &mut Mesh, rect: Rect, color: Color32) {
     mesh.indices.extend([0, 1, 2, 0, 2, 3].map(|n| first + n));
 }
 
-/// From dark red over orange to yellow: brighter is more, without colour as well.
+/// From dark red over orange to yellow: brighter is more, without color as well.
 fn glow(share: f32) -> Color32 {
     let at = |from: f32, to: f32, t: f32| (from + (to - from) * t).round() as u8;
     match share {

@@ -12,14 +12,14 @@ pub fn field_id() -> Id {
 
 /// Draws the fields; returns whether there is an edit.
 pub fn show(ui: &mut Ui, run: &mut OpenRun, feature: u32) -> bool {
-    let mut entry = run.labelling.entry(feature);
+    let mut entry = run.labeling.entry(feature);
     let before = entry.clone();
     let mut done = false;
     ui.horizontal(|ui| {
         let star = ui.add(Button::new(if entry.star { "Starred" } else { "Star" }).selected(entry.star));
         if star.on_hover_text("To come back to; star:yes finds it (S)").clicked() {
-            run.labelling.toggle_star(feature);
-            entry = run.labelling.entry(feature);
+            run.labeling.toggle_star(feature);
+            entry = run.labeling.entry(feature);
             done = true;
         }
         let field = TextEdit::singleline(&mut entry.label).id(field_id()).hint_text("what does it fire on? (E)");
@@ -38,10 +38,10 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, feature: u32) -> bool {
     response.widget_info(|| WidgetInfo::labeled(Role::MultilineTextInput, true, "Notes"));
     done |= response.lost_focus();
     if (&entry.label, &entry.notes) != (&before.label, &before.notes) {
-        run.labelling.type_in(entry);
+        run.labeling.type_in(entry);
     }
     if done {
-        run.labelling.commit();
+        run.labeling.commit();
     }
     done
 }

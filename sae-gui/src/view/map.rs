@@ -155,14 +155,14 @@ fn drawn<'a>(ui: &Ui, run: &OpenRun, upright: Upright, drawn: &'a mut Option<Dra
         let mut map = placed.unwrap_or_else(|| Map::new(upright, run.list.rows()));
         map.show(run.list.shown());
         let most = map.cells.iter().map(|cell| cell.iter().sum()).max().unwrap_or(1);
-        let colours = ["cross", "image", "text"].map(|class| theme::class(ui, class));
+        let colors = ["cross", "image", "text"].map(|class| theme::class(ui, class));
         let other = theme::muted(ui).gamma_multiply(0.35);
         let texture = plot::picture(ui, "map", CELLS, |cell| {
             let [cross, image, text, others] = map.cells[cell];
             let shown = cross + image + text;
             match shown {
                 0 => other.gamma_multiply(plot::shade(others, most)),
-                _ => mix(colours, [cross, image, text]).gamma_multiply(plot::shade(shown, most)),
+                _ => mix(colors, [cross, image, text]).gamma_multiply(plot::shade(shown, most)),
             }
         });
         (made.clone(), map, texture)
@@ -174,11 +174,11 @@ fn drawn<'a>(ui: &Ui, run: &OpenRun, upright: Upright, drawn: &'a mut Option<Dra
     (map, texture)
 }
 
-/// The colours of classes, each as much as it counts.
-fn mix(colours: [Color32; 3], counts: [u32; 3]) -> Color32 {
+/// The colors of classes, each as much as it counts.
+fn mix(colors: [Color32; 3], counts: [u32; 3]) -> Color32 {
     let total = counts.iter().sum::<u32>().max(1) as f32;
     let channel = |of: fn(&Color32) -> u8| {
-        let parts = colours.iter().zip(counts).map(|(colour, count)| f32::from(of(colour)) * count as f32);
+        let parts = colors.iter().zip(counts).map(|(color, count)| f32::from(of(color)) * count as f32);
         (parts.sum::<f32>() / total) as u8
     };
     Color32::from_rgb(channel(Color32::r), channel(Color32::g), channel(Color32::b))
@@ -197,12 +197,12 @@ pub fn naming(ui: &mut Ui, run: &mut OpenRun, name: &mut String) -> bool {
         let hint = "Keeps the features that the table shows under this name; list:NAME finds them";
         if ui.add_enabled(named, button).on_hover_text(hint).clicked() {
             let features: Vec<u32> = run.list.shown().map(|row| row.feature).collect();
-            run.labelling.add_to_list(name.trim(), &features);
+            run.labeling.add_to_list(name.trim(), &features);
             name.clear();
             changed = true;
         }
         let lists: Vec<(String, usize)> =
-            run.labelling.lists().into_iter().flatten().map(|(name, list)| (name.clone(), list.len())).collect();
+            run.labeling.lists().into_iter().flatten().map(|(name, list)| (name.clone(), list.len())).collect();
         if !lists.is_empty() {
             ui.menu_button("Lists", |ui| {
                 for (name, count) in &lists {
@@ -212,7 +212,7 @@ pub fn naming(ui: &mut Ui, run: &mut OpenRun, name: &mut String) -> bool {
                             ui.close();
                         }
                         if ui.small_button("Remove").clicked() {
-                            run.labelling.remove_list(name);
+                            run.labeling.remove_list(name);
                             changed = true;
                         }
                     });

@@ -10,38 +10,38 @@ mod heat;
 mod keys;
 mod label;
 mod map;
+mod overlays;
+mod playground;
 mod plot;
 mod report;
 mod sample;
-mod sheets;
-mod shot;
-mod sieve;
+mod screenshot;
 mod table;
 mod theme;
-mod trial;
+mod threshold;
 mod words;
 
-pub use shot::Outcome;
+pub use screenshot::Outcome;
 
-use crate::load::{Child, Heard, Loader, Reply, Seen, Sight, Tried, fonts, recents};
+use crate::load::{Child, Loader, ProcessEvent, Reply, Seen, Sight, Tried, fonts, recents};
 use crate::state::history::Way;
 use crate::state::job::{Order, State};
+use crate::state::location::{Location, Page};
 use crate::state::palette::Choice;
-use crate::state::place::{Page, Place};
+use crate::state::playground::Question;
 use crate::state::session::{Effect, OpenRun, Phase, Session, Sheet, Theme};
-use crate::state::trial::Question;
 use crate::state::{Command, Link};
 use egui::{CentralPanel, ColorImage, Context, Frame, Margin, Panel, ThemePreference, Ui, ViewportCommand};
 use gallery::Gallery;
 use heat::Heat;
 use map::MapView;
+use playground::TrialView;
 use sample::SampleView;
-use shot::Shot;
-use sieve::SieveView;
+use screenshot::Shot;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use trial::TrialView;
+use threshold::SieveView;
 
 /// What the command line asks for.
 #[derive(Default)]
@@ -50,7 +50,7 @@ pub struct Options {
     pub link: Option<Link>,
     /// Where its data set lies, if not where the run says.
     pub data: Option<PathBuf>,
-    /// Colours, if not those of the system.
+    /// Colors, if not those of the system.
     pub theme: Option<Theme>,
     /// Where to write a picture of the window, and where to tell how that went.
     pub screenshot: Option<(PathBuf, Outcome)>,
@@ -63,7 +63,7 @@ pub struct Options {
 /// What was clicked on a page.
 pub enum Action {
     /// A place to go to.
-    Go(Place),
+    Go(Location),
     /// A button that stands for a command.
     Command(Command),
     /// Another autoencoder of the run.
@@ -185,7 +185,7 @@ impl App {
         let scores = !wanted.scores || run.sieve.is_some();
         let report = !wanted.report || run.report.is_some();
         let shown = gallery.missing(&wanted.samples).is_empty() && gallery.missing_active(&wanted.active).is_empty();
-        let written = matches!(run.labelling.unsaved(), (0, _) | (_, Some(_)));
+        let written = matches!(run.labeling.unsaved(), (0, _) | (_, Some(_)));
         let asked = run.trial.busy || self.fonts.is_some();
         let running = self.session.job.as_ref().is_some_and(|job| job.runs());
         let reasons = wanted.reasons.is_none_or(|number| sample.knows(number));
@@ -218,7 +218,7 @@ impl App {
 
     fn open(&mut self, ctx: &Context, link: Link) {
         if let Some(run) = self.session.run_mut() {
-            run.labelling.commit();
+            run.labeling.commit();
         }
         let save = self.session.edited();
         let open = self.session.open(link);
@@ -241,7 +241,7 @@ impl App {
         let effect = match action {
             Action::Command(command) => return self.apply(ctx, command),
             Action::Go(place) => {
-                self.reveal |= matches!(place, Place::Feature(_));
+                self.reveal |= matches!(place, Location::Feature(_));
                 self.session.go(place, Way::Chosen)
             }
             Action::Sae(name) => self.session.switch(&name),
@@ -298,7 +298,7 @@ impl App {
         let replies: Vec<_> = self.loader.replies().collect();
         for reply in replies {
             match reply {
-                Reply::Opened(result) => {
+                Reply::OpenedRun(result) => {
                     let effect = self.session.opened(result);
                     effect.into_iter().for_each(|effect| self.perform(ctx, effect));
                     self.opened(ctx);
@@ -315,7 +315,7 @@ impl App {
                     let effect = self.session.saved(result);
                     effect.into_iter().for_each(|effect| self.perform(ctx, effect));
                 }
-                Reply::Labels(labels) => self.session.relabelled(labels),
+                Reply::Labels(labels) => self.session.relabeled(labels),
                 Reply::Waiting(reason) => self.session.notice = Some(reason),
                 Reply::IndexChanged => self.session.notice = Some("The index has changed on disk: F5 reads it.".into()),
             }
@@ -335,8 +335,8 @@ impl App {
         let heard: Vec<_> = self.child.iter().flat_map(Child::heard).collect();
         for heard in heard {
             match heard {
-                Heard::Line(line) => self.session.job.iter_mut().for_each(|job| job.hear(line.clone())),
-                Heard::End(state) => self.ended(ctx, state),
+                ProcessEvent::Line(line) => self.session.job.iter_mut().for_each(|job| job.hear(line.clone())),
+                ProcessEvent::End(state) => self.ended(ctx, state),
             }
         }
         if let Some(font) = self.fonts.as_ref().and_then(|fonts| fonts.try_recv().ok()) {
@@ -436,7 +436,7 @@ impl App {
         let kind = path.extension().and_then(|kind| kind.to_str()).map(str::to_lowercase).unwrap_or_default();
         if let Some(run) = self.session.run_mut().filter(|_| IMAGES.contains(&kind.as_str())) {
             run.trial.draft.image = Some(path);
-            return self.act(ctx, Action::Go(Place::Page(Page::Try)));
+            return self.act(ctx, Action::Go(Location::Page(Page::Try)));
         }
         // A file of a run stands for the run.
         let run = if path.extension().is_some() { path.parent().map(Into::into).unwrap_or(path) } else { path };
@@ -457,8 +457,9 @@ impl App {
         let margin = Frame::central_panel(ui.style()).inner_margin(Margin::symmetric(12, 10));
         let Session { phase: Phase::Open(run), job, .. } = &mut self.session else {
             let (typed, lately) = (&mut self.typed, &self.recents.1);
-            let entered =
-                CentralPanel::default().frame(margin).show(ui, |ui| sheets::stand_in(ui, &self.session, typed, lately));
+            let entered = CentralPanel::default()
+                .frame(margin)
+                .show(ui, |ui| overlays::stand_in(ui, &self.session, typed, lately));
             if let Some(text) = entered.inner {
                 self.open_text(&ctx, &text);
             }
@@ -473,9 +474,9 @@ impl App {
         CentralPanel::default().frame(margin).show(ui, |ui| match run.page() {
             Page::Features => actions.extend(feature::show(ui, run, gallery, heat)),
             Page::Sample => actions.extend(sample::show(ui, run, gallery, sample, *heat)),
-            Page::Filter => actions.extend(sieve::show(ui, run, gallery, sieve, job.as_ref())),
+            Page::Filter => actions.extend(threshold::show(ui, run, gallery, sieve, job.as_ref())),
             Page::Run => report::show(ui, run),
-            Page::Try => actions.extend(trial::show(ui, run, trial, *heat)),
+            Page::Try => actions.extend(playground::show(ui, run, trial, *heat)),
         });
         // What was drawn before the pointer was known to be on it has to be drawn again.
         if run.pointing.turn() {
@@ -489,18 +490,18 @@ impl App {
         match std::mem::take(&mut self.session.sheet) {
             Sheet::None => {}
             Sheet::Shortcuts => {
-                if !sheets::shortcuts(ctx) {
+                if !overlays::shortcuts(ctx) {
                     self.session.sheet = Sheet::Shortcuts;
                 }
             }
-            Sheet::Open(mut typed) => match sheets::open(ctx, &mut typed, &self.recents.1) {
+            Sheet::Open(mut typed) => match overlays::open(ctx, &mut typed, &self.recents.1) {
                 (Some(text), _) => self.open_text(ctx, &text),
                 (None, true) => {}
                 (None, false) => self.session.sheet = Sheet::Open(typed),
             },
-            Sheet::Palette(mut palette) => match sheets::palette(ctx, &self.session, &mut palette) {
+            Sheet::Palette(mut palette) => match overlays::palette(ctx, &self.session, &mut palette) {
                 (Some(Choice::Command(command)), _) => self.apply(ctx, command),
-                (Some(Choice::Place(place)), _) => self.act(ctx, Action::Go(place)),
+                (Some(Choice::Location(place)), _) => self.act(ctx, Action::Go(place)),
                 (None, true) => {}
                 (None, false) => self.session.sheet = Sheet::Palette(palette),
             },
@@ -537,7 +538,7 @@ impl eframe::App for App {
         }
         self.panels(ui);
         self.sheet(&ctx);
-        sheets::drop_target(&ctx);
+        overlays::drop_target(&ctx);
         // What was clicked in this frame is asked for in this frame.
         self.request();
     }
@@ -545,7 +546,7 @@ impl eframe::App for App {
     /// What is being typed is an edit; dropping the loader waits until it is written.
     fn on_exit(&mut self, _gl: Option<&eframe::glow::Context>) {
         if let Some(run) = self.session.run_mut() {
-            run.labelling.commit();
+            run.labeling.commit();
         }
         if let Some(Effect::Save(edits)) = self.session.edited() {
             self.loader.save(edits);

@@ -21,7 +21,7 @@ pub fn ground(ui: &mut Ui, size: Vec2, sense: Sense) -> (Rect, Response) {
 
 /// The ends of the lying axis, under a plot.
 pub fn scale(ui: &Ui, inner: Rect, [low, high]: [&str; 2], middle: &str) {
-    let (font, colour) = (FontId::proportional(theme::SMALL - 1.0), theme::muted(ui));
+    let (font, color) = (FontId::proportional(theme::SMALL - 1.0), theme::muted(ui));
     let y = inner.bottom() + 6.0;
     let at = [
         (inner.left(), Align2::LEFT_TOP, low),
@@ -29,12 +29,12 @@ pub fn scale(ui: &Ui, inner: Rect, [low, high]: [&str; 2], middle: &str) {
         (inner.right(), Align2::RIGHT_TOP, high),
     ];
     for (x, align, text) in at {
-        ui.painter().text(pos2(x, y), align, text, font.clone(), colour);
+        ui.painter().text(pos2(x, y), align, text, font.clone(), color);
     }
 }
 
-/// Bars over the whole width, the highest as high as the plot. `colour` is asked for the middle of each bar, 0 to 1.
-pub fn bars(ui: &Ui, inner: Rect, bars: &[f64], colour: impl Fn(f32) -> Color32) {
+/// Bars over the whole width, the highest as high as the plot. `color` is asked for the middle of each bar, 0 to 1.
+pub fn bars(ui: &Ui, inner: Rect, bars: &[f64], color: impl Fn(f32) -> Color32) {
     let highest = bars.iter().copied().fold(0.0, f64::max).max(f64::MIN_POSITIVE);
     let width = inner.width() / bars.len().max(1) as f32;
     for (n, bar) in bars.iter().enumerate().filter(|(_, bar)| **bar > 0.0) {
@@ -42,7 +42,7 @@ pub fn bars(ui: &Ui, inner: Rect, bars: &[f64], colour: impl Fn(f32) -> Color32)
         let left = inner.left() + n as f32 * width;
         let rect =
             Rect::from_min_max(pos2(left + 0.5, inner.bottom() - height), pos2(left + width - 0.5, inner.bottom()));
-        ui.painter().rect_filled(rect, 1.0, colour((n as f32 + 0.5) / bars.len() as f32));
+        ui.painter().rect_filled(rect, 1.0, color((n as f32 + 0.5) / bars.len() as f32));
     }
 }
 
@@ -56,7 +56,7 @@ pub enum Scale {
 }
 
 /// A curve with its last value and, under the pointer, the value there.
-pub fn curve(ui: &mut Ui, size: Vec2, title: &str, points: &[[f64; 2]], scale_of: Scale, colour: Color32) {
+pub fn curve(ui: &mut Ui, size: Vec2, title: &str, points: &[[f64; 2]], scale_of: Scale, color: Color32) {
     let (inner, response) = ground(ui, size, Sense::hover());
     let font = FontId::proportional(theme::SMALL);
     let drawn = |value: f64| if scale_of == Scale::Logarithmic { value.ln() } else { value };
@@ -89,12 +89,12 @@ pub fn curve(ui: &mut Ui, size: Vec2, title: &str, points: &[[f64; 2]], scale_of
     // More points than pixels only cost time.
     let every = points.len().div_ceil(plot.width().max(1.0) as usize).max(1);
     let line: Vec<Pos2> = finite().step_by(every).chain([last]).map(at).collect();
-    ui.painter().line(line, Stroke::new(1.5, colour));
+    ui.painter().line(line, Stroke::new(1.5, color));
     let under = response.hover_pos().and_then(|pointer| {
         finite().min_by(|a, b| (at(a).x - pointer.x).abs().total_cmp(&(at(b).x - pointer.x).abs()))
     });
     if let Some(point) = under {
-        ui.painter().circle_filled(at(point), 3.0, colour);
+        ui.painter().circle_filled(at(point), 3.0, color);
     }
     let shown = under.unwrap_or(last);
     let ink = ui.visuals().text_color();
@@ -109,9 +109,9 @@ pub fn curve(ui: &mut Ui, size: Vec2, title: &str, points: &[[f64; 2]], scale_of
 }
 
 /// A picture of counts, from the lower left on row by row; sharp cells.
-pub fn picture(ui: &Ui, name: &str, [width, height]: [usize; 2], colour: impl Fn(usize) -> Color32) -> TextureHandle {
+pub fn picture(ui: &Ui, name: &str, [width, height]: [usize; 2], color: impl Fn(usize) -> Color32) -> TextureHandle {
     let pixels =
-        (0..height).rev().flat_map(|row| (0..width).map(move |column| row * width + column)).map(colour).collect();
+        (0..height).rev().flat_map(|row| (0..width).map(move |column| row * width + column)).map(color).collect();
     let image = ColorImage::new([width, height], pixels);
     ui.ctx().load_texture(name, image, TextureOptions::NEAREST)
 }

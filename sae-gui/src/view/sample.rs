@@ -9,7 +9,7 @@ use super::words::crop;
 use crate::state::data::{Active, Reason};
 use crate::state::excerpt::{Tone, fold};
 use crate::state::format;
-use crate::state::place::Place;
+use crate::state::location::Location;
 use crate::state::session::OpenRun;
 use egui::{Button, Grid, Label, Rect, RichText, Role, ScrollArea, Sense, Ui, Vec2, WidgetInfo, pos2, vec2};
 use std::collections::BTreeSet;
@@ -70,7 +70,7 @@ pub fn show(ui: &mut Ui, run: &OpenRun, gallery: &mut Gallery, view: &mut Sample
             let to = to.filter(|to| u64::from(*to) < run.info.samples);
             to.filter(|_| ui.add_enabled(to.is_some(), Button::new(title).small()).clicked())
         });
-        action = back.or(on).map(|number| Action::Go(Place::Sample(number)));
+        action = back.or(on).map(|number| Action::Go(Location::Sample(number)));
         if let Some(Ok(shown)) = gallery.get(number) {
             ui.label(theme::small(ui, &format!("{}   {}", shown.view.key, shown.view.source)));
         }
@@ -276,7 +276,7 @@ fn features(ui: &mut Ui, run: &OpenRun, shown: &Shown, active: &Known, view: &mu
                 hovered = Some(strong.feature);
             }
             if button.clicked() {
-                action = Some(Action::Go(Place::Feature(strong.feature)));
+                action = Some(Action::Go(Location::Feature(strong.feature)));
             }
             ui.monospace(format::real(strong.max.into()));
             let on = if strong.tokens == 1 { "1 token".into() } else { format!("{} tokens", strong.tokens) };
@@ -294,12 +294,12 @@ fn features(ui: &mut Ui, run: &OpenRun, shown: &Shown, active: &Known, view: &mu
     action
 }
 
-/// A feature as a button in the colour of its class; muted where it does not fire.
+/// A feature as a button in the color of its class; muted where it does not fire.
 pub fn name(ui: &mut Ui, run: &OpenRun, feature: u32, fires: bool) -> egui::Response {
     let class = run.list.row(feature).map_or("dead", |row| row.class.as_str());
-    let colour = if fires { theme::class(ui, class) } else { theme::muted(ui) };
+    let color = if fires { theme::class(ui, class) } else { theme::muted(ui) };
     let text = if fires { feature.to_string() } else { format!("no {feature}") };
-    let response = ui.add(Button::new(RichText::new(text).color(colour)).small());
+    let response = ui.add(Button::new(RichText::new(text).color(color)).small());
     if response.hovered() {
         run.pointing.set(feature);
     }
@@ -363,7 +363,7 @@ fn scores(ui: &mut Ui, run: &OpenRun, reasons: Option<&Result<Vec<Reason>, Strin
                 ui.monospace(format!("{:+.3}", part.adds));
                 for (feature, fires) in &part.features {
                     if name(ui, run, *feature, *fires).clicked() {
-                        action = Some(Action::Go(Place::Feature(*feature)));
+                        action = Some(Action::Go(Location::Feature(*feature)));
                     }
                 }
                 if let [(feature, _)] = part.features[..]

@@ -6,7 +6,7 @@ use super::theme::{self, Direction};
 use crate::state::data::RunInfo;
 use crate::state::field::Field;
 use crate::state::format;
-use crate::state::place::Place;
+use crate::state::location::Location;
 use crate::state::session::OpenRun;
 use egui::{Align, Button, Id, Layout, Rect, Response, RichText, Role, Sense, TextEdit, Ui, WidgetInfo, vec2};
 use egui_extras::{Column, TableBuilder, TableRow};
@@ -23,10 +23,10 @@ pub fn search_id() -> Id {
 /// Draws the panel: search, map, lists, rows.
 pub fn show(ui: &mut Ui, run: &mut OpenRun, map: &mut MapView, list: &mut String, reveal: bool) -> Option<Action> {
     search(ui, run);
-    let on_map = map::show(ui, run, map).map(|feature| Action::Go(Place::Feature(feature)));
+    let on_map = map::show(ui, run, map).map(|feature| Action::Go(Location::Feature(feature)));
     let edited = map::naming(ui, run, list).then_some(Action::Edited);
     ui.add_space(2.0);
-    rows(ui, run, reveal).map(|feature| Action::Go(Place::Feature(feature))).or(on_map).or(edited)
+    rows(ui, run, reveal).map(|feature| Action::Go(Location::Feature(feature))).or(on_map).or(edited)
 }
 
 fn search(ui: &mut Ui, run: &mut OpenRun) {
@@ -60,7 +60,7 @@ fn hint(info: &RunInfo) -> String {
     format!(
         "Features of {} by class (class:cross,image), by number (12 finds 12, 120, ...), and by\n{names}\n\
          with > >= < <= = (density>0.1% is the same as density>1e-3). A minus turns a term round: -class:dead.\n\
-         By what people wrote: label:\"red ring\" notes:rim author:ann star:yes list:colours",
+         By what people wrote: label:\"red ring\" notes:rim author:ann star:yes list:colors",
         info.sae
     )
 }

@@ -1,4 +1,4 @@
-//! Colours, sizes fonts, and the few signs that are painted. Knows no data.
+//! Colors, sizes fonts, and the few signs that are painted. Knows no data.
 
 use egui::{
     Color32, Context, CornerRadius, FontData, FontDefinitions, FontFamily, FontId, Margin, Pos2, Rect, Shape, Stroke,
@@ -26,7 +26,7 @@ pub fn fonts(ctx: &Context, system: Option<Vec<u8>>) {
     ctx.set_fonts(fonts);
 }
 
-/// Sets sizes, spacing and the two sets of colours.
+/// Sets sizes, spacing and the two sets of colors.
 pub fn install(ctx: &Context) {
     for theme in [Theme::Light, Theme::Dark] {
         ctx.set_visuals_of(theme, visuals(theme == Theme::Dark));
@@ -84,7 +84,7 @@ fn accent(dark: bool) -> Color32 {
     if dark { rgb(0x7fb0ff) } else { rgb(0x1b62d6) }
 }
 
-/// The colour of a class of features, and of a modality.
+/// The color of a class of features, and of a modality.
 pub fn class(ui: &Ui, name: &str) -> Color32 {
     let dark = ui.visuals().dark_mode;
     match (name, dark) {
@@ -112,7 +112,7 @@ pub fn card(ui: &Ui) -> (Color32, Stroke) {
     (ui.visuals().window_fill, ui.visuals().window_stroke)
 }
 
-/// The colour of what matters less. Strong enough to be read.
+/// The color of what matters less. Strong enough to be read.
 pub fn muted(ui: &Ui) -> Color32 {
     if ui.visuals().dark_mode { rgb(0x979eaa) } else { rgb(0x5f6773) }
 }
@@ -157,14 +157,14 @@ pub enum Direction {
 }
 
 /// A small triangle in the middle of `rect`.
-pub fn triangle(rect: Rect, direction: Direction, colour: Color32) -> Shape {
-    let (centre, r) = (rect.center(), 4.0);
-    let at = |x: f32, y: f32| Pos2::new(centre.x + x * r, centre.y + y * r);
+pub fn triangle(rect: Rect, direction: Direction, color: Color32) -> Shape {
+    let (center, r) = (rect.center(), 4.0);
+    let at = |x: f32, y: f32| Pos2::new(center.x + x * r, center.y + y * r);
     let points = match direction {
         Direction::Left => vec![at(-0.8, 0.0), at(0.6, -1.0), at(0.6, 1.0)],
         Direction::Right => vec![at(0.8, 0.0), at(-0.6, 1.0), at(-0.6, -1.0)],
         Direction::Up => vec![at(0.0, -0.8), at(1.0, 0.6), at(-1.0, 0.6)],
         Direction::Down => vec![at(0.0, 0.8), at(-1.0, -0.6), at(1.0, -0.6)],
     };
-    Shape::convex_polygon(points, colour, Stroke::NONE)
+    Shape::convex_polygon(points, color, Stroke::NONE)
 }

@@ -35,7 +35,7 @@ pub fn show(ui: &Ui, id: Id, rect: Rect, shown: &Shown, position: u32, active: O
     for (room, token) in places.patches.iter().filter(|(room, _)| room.end < laid) {
         crop(&painter, square(&galley, room, rect), shown, *token);
     }
-    // Pointing goes on to the card, which is clicked anywhere.
+    // Hover goes on to the card, which is clicked anywhere.
     let response = ui.interact(rect, id, Sense::hover());
     let under = response.hover_pos().and_then(|pointer| character(&galley, pointer - rect.min));
     let under = under.and_then(|at| places.words.iter().chain(&places.patches).find(|(room, _)| room.contains(&at)));

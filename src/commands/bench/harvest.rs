@@ -7,7 +7,7 @@ use crate::args::BenchHarvest;
 use crate::terminal::{count, table};
 use anyhow::{Result, bail};
 use burn::tensor::{DType, Device, Distribution, Tensor};
-use harvest::model::{Compute, Image, Input, Model, ModelConfig, Weights, work};
+use harvest::model::{Compute, Image, Input, Model, ModelConfig, Weights, flops};
 use harvest::pixels::ImageProcessor;
 use harvest::{Checkpoint, ComputeDtype};
 use sae_core::autoencoder::kernel::product::product;
@@ -43,11 +43,11 @@ pub fn harvest(args: &BenchHarvest, dry: bool) -> Result<Outcome> {
     let name = args.model.as_ref().map_or(args.shape.clone(), |folder| folder.display().to_string());
     let half = blocks / 2;
     let layers = [blocks - 1, half.max(1) - 1];
-    let flops = layers.map(|layer| work::operations(&config, &inputs, layer + 1));
+    let operations = layers.map(|layer| flops::operations(&config, &inputs, layer + 1));
     let plan = json!({
         "command": "bench harvest", "model": name, "architecture": config.architecture, "blocks": blocks,
         "samples": args.samples, "tokens": tokens, "dtype": args.dtype, "device": args.device.to_string(),
-        "flops": flops[0],
+        "flops": operations[0],
     });
     if dry {
         return Outcome::plan(plan);
@@ -75,7 +75,7 @@ pub fn harvest(args: &BenchHarvest, dry: bool) -> Result<Outcome> {
     found["threads"] = threads().into();
     found["product_gflops"] = (rate / 1e9).into();
     let mut lines = vec![["depth", "ms", "tokens/s", "GFLOP/s", "of the product's"].map(String::from).to_vec()];
-    for ((depth, seconds), flops) in ["whole", "half"].into_iter().zip(seconds).zip(flops) {
+    for ((depth, seconds), flops) in ["whole", "half"].into_iter().zip(seconds).zip(operations) {
         let seconds = median(seconds);
         let tokens_per_s = tokens as f64 / seconds;
         found[depth] =

@@ -9,8 +9,8 @@ use burn::tensor::Device;
 use sae_core::autoencoder::Architecture;
 use sae_core::autoencoder::kernel::product::product;
 use sae_core::autoencoder::kernel::{Panels, Rule, select};
+use sae_core::train::cpu::{CpuEngine, STAGES};
 use sae_core::train::engine::{Batch, Engine};
-use sae_core::train::fused::{Fused, STAGES};
 use sae_core::train::{Decoder, Params, TrainConfig};
 use sae_core::vector;
 use serde_json::json;
@@ -26,9 +26,9 @@ pub fn train(args: &BenchTrain, dry: bool) -> Result<Outcome> {
         lr: 1e-5,
         decoder: Decoder::Unit,
         sparsity_warmup_steps: 0,
-        l1: 1e-4,
-        l0: 1e-4,
-        ..TrainConfig::of(args.arch)
+        l1_coefficient: 1e-4,
+        l0_coefficient: 1e-4,
+        ..TrainConfig::for_architecture(args.arch)
     };
     config.check(d)?;
     if args.rounds == 0 || !(0.0..=1.0).contains(&args.dead) {
@@ -50,7 +50,7 @@ pub fn train(args: &BenchTrain, dry: bool) -> Result<Outcome> {
         params.scalars[0].fill(bias);
     }
     let w_enc = params.w_enc.clone();
-    let mut fused = Fused::new(&config, params);
+    let mut fused = CpuEngine::new(&config, params);
     if let Some(dense) = args.dense {
         fused.force(dense);
     }

@@ -1,18 +1,18 @@
 //! The part of `sae eval` that needs a model: its predictions with reconstructions, and with zeros, at the hook.
 
-use super::super::Opened;
+use super::super::SaeReader;
 use super::super::harvest::reading;
 use super::super::model;
 use crate::args::Eval;
 use crate::terminal::{self, count, table};
 use anyhow::{Context, Result, bail};
-use harvest::{Plan, Predictor};
+use harvest::{Plan, SpliceRunner};
 use sae_core::analysis::eval::{Estimate, LossReport, Losses, Variant};
 use sae_core::autoencoder::Encoder;
-use sae_core::store::Exclusion;
+use sae_core::store::PositionFilter;
 use sae_core::store::sample::{Modality, Role, Token};
 use sae_core::store::{self, StoreRecord};
-use sae_core::vector::squares;
+use sae_core::vector::norm_sq;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,13 +37,13 @@ pub(super) struct Effect {
 }
 
 /// What is to be run, if a model was named.
-pub(super) fn plan(args: &Eval, opened: &Opened, dry: bool) -> Result<Option<Plan>> {
+pub(super) fn plan(args: &Eval, opened: &SaeReader, dry: bool) -> Result<Option<Plan>> {
     let (Some(model), Some(data)) = (&args.model, &args.data) else { return Ok(None) };
     let model = &model::folder(model, dry)?;
     let layers = vec![opened.store.manifest().layer];
     let plan = reading(&args.reading, Plan::new(model, data, layers));
     let plan = Plan { limit: args.limit, device: args.of.device.device, ..plan };
-    let (width, d_in) = (plan.outlook()?.d_in, opened.saved.weights.d_in);
+    let (width, d_in) = (plan.preview()?.d_in, opened.saved.weights.d_in);
     if width != d_in {
         bail!("the autoencoder reads width {d_in}, the model has {width}: {}", model.display());
     }
@@ -51,8 +51,8 @@ pub(super) fn plan(args: &Eval, opened: &Opened, dry: bool) -> Result<Option<Pla
 }
 
 /// Runs the model over the data.
-pub(super) fn measure(plan: &Plan, opened: &Opened, exclusion: Exclusion) -> Result<Effect> {
-    let predictor = Predictor::open(plan)?;
+pub(super) fn measure(plan: &Plan, opened: &SaeReader, exclusion: PositionFilter) -> Result<Effect> {
+    let predictor = SpliceRunner::open(plan)?;
     let (weights, d) = (&opened.saved.weights, opened.saved.weights.d_in);
     let encoder = Encoder::new(weights, &opened.device);
     let replace = |tokens: &[&Token], hidden: &[f32]| {
@@ -61,7 +61,7 @@ pub(super) fn measure(plan: &Plan, opened: &Opened, exclusion: Exclusion) -> Res
             let mut out = hidden.to_vec();
             let rows = out.chunks_exact_mut(d).zip(reconstructed.chunks_exact(d));
             for ((row, reconstruction), token) in rows.zip(tokens) {
-                let norm = f64::from(squares(row)).sqrt();
+                let norm = f64::from(norm_sq(row)).sqrt();
                 let reasons = exclusion.reasons(token.special, token.position, norm);
                 if wanted(token.modality) && reasons == [false; 3] {
                     row.copy_from_slice(reconstruction);
@@ -75,7 +75,7 @@ pub(super) fn measure(plan: &Plan, opened: &Opened, exclusion: Exclusion) -> Res
         Ok(vec![at(&|_| true), text, image, vec![0.0; hidden.len()]])
     };
     let (mut text, mut answers) = (Losses::default(), Losses::default());
-    let bar = terminal::bar("model", plan.outlook()?.rows);
+    let bar = terminal::bar("model", plan.preview()?.rows);
     let skipped = predictor.run(&replace, &mut |predicted, rows| {
         bar.set_position(rows);
         let Some(predicted) = predicted else { return };
@@ -103,8 +103,8 @@ pub(super) fn measure(plan: &Plan, opened: &Opened, exclusion: Exclusion) -> Res
     })
 }
 
-fn same_checkpoint(predictor: &Predictor, opened: &Opened) -> Result<Option<bool>> {
-    let Some(record) = opened.run.noted::<StoreRecord>(store::STEP)? else { return Ok(None) };
+fn same_checkpoint(predictor: &SpliceRunner, opened: &SaeReader) -> Result<Option<bool>> {
+    let Some(record) = opened.run.read_step::<StoreRecord>(store::STEP)? else { return Ok(None) };
     let own = predictor.checkpoint().fingerprint()?;
     Ok(Some(record.spec.fingerprint.split('-').next() == Some(&own)))
 }

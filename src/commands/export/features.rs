@@ -1,11 +1,11 @@
 //! Features with their examples as files of SAEDashboard, of Neuronpedia, or as pages. The folder appears whole or not at
 //! all. Images that cannot be had are left out of what is written, and said.
 
-use super::super::{Opened, Outcome, chosen, pictures};
+use super::super::{Outcome, SaeReader, chosen, sample_images};
 use crate::args::{Export, Target};
 use crate::terminal::{self, count};
 use anyhow::{Context as _, Result};
-use filters::write::{Stage, check_folders};
+use filters::write::{StagedFolder, check_folders};
 use harvest::pixels::Picture;
 use sae_core::analysis::context::{Context, contexts};
 use sae_core::analysis::dashboard::{Page, Source, html, images, neuronpedia, saedashboard};
@@ -26,7 +26,7 @@ const PAGE_SIDE: usize = 320;
 
 /// Runs the command.
 pub fn run(args: &Export, dry: bool) -> Result<Outcome> {
-    let opened = Opened::new(&args.of)?;
+    let opened = SaeReader::new(&args.of)?;
     let folder = opened.run.features(&opened.name);
     let index = Index::open(&folder).context("features are told by the index\nhint: `sae index` makes it")?;
     let features = chosen(&args.chosen, &index)?;
@@ -34,7 +34,7 @@ pub fn run(args: &Export, dry: bool) -> Result<Outcome> {
     if dry {
         return opened.plan("export", json!({ "to": args.to.name(), "out": args.out, "exported": features }));
     }
-    let stage = Stage::new(&args.out)?;
+    let stage = StagedFolder::new(&args.out)?;
     let job = Job {
         opened: &opened,
         index: &index,
@@ -67,7 +67,7 @@ pub fn run(args: &Export, dry: bool) -> Result<Outcome> {
 }
 
 struct Job<'a> {
-    opened: &'a Opened,
+    opened: &'a SaeReader,
     index: &'a Index,
     labels: Labels,
     samples: Vec<Sample>,
@@ -78,8 +78,8 @@ struct Job<'a> {
 }
 
 /// What the run says about itself; of paths only the last name.
-fn source(opened: &Opened) -> Result<Source> {
-    let harvest: Option<StoreRecord> = opened.run.noted(STEP)?;
+fn source(opened: &SaeReader) -> Result<Source> {
+    let harvest: Option<StoreRecord> = opened.run.read_step(STEP)?;
     let root = harvest.as_ref().and_then(|harvest| harvest.spec.arguments["data_root"].as_str()).unwrap_or_default();
     let last = |path: &str| Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
     let manifest = opened.store.manifest();
@@ -103,7 +103,7 @@ impl Job<'_> {
         features: &[u32],
         without: &mut BTreeSet<String>,
     ) -> Result<Vec<html::Line>> {
-        let Opened { store, saved, device, name, .. } = self.opened;
+        let SaeReader { store, saved, device, name, .. } = self.opened;
         let examples = features.iter().map(|feature| Ok(self.index.examples(*feature)?)).collect::<Result<Vec<_>>>()?;
         let numbers: BTreeSet<u32> = examples.iter().flatten().map(|(_, example)| example.sample).collect();
         let contexts: BTreeMap<u32, Context> =
@@ -217,7 +217,7 @@ impl Job<'_> {
     ) -> Result<()> {
         let mut see = see;
         let mut failed = None;
-        let seen = pictures::each(&self.opened.run, &self.samples, numbers, |sample, image, picture| {
+        let seen = sample_images::each(&self.opened.run, &self.samples, numbers, |sample, image, picture| {
             see(sample, image, picture).inspect_err(|error| failed = Some(format!("{error:#}")))
         });
         match (failed, seen) {

@@ -26,8 +26,8 @@ fn autoencoder(format: Format, args: &Export, dry: bool) -> Result<Outcome> {
     }
     let run = Run::open(&args.of.run)?;
     let name = sae_name(&args.of.sae, &run)?;
-    let saved = formats::load(&run.sae(&name))?;
-    let summary = Summary::of(&saved);
+    let saved = formats::load(&run.sae_dir(&name))?;
+    let summary = Summary::new(&saved);
     let text = format!("{name} as {}: {}  {}", format.name(), info::autoencoder(&summary), args.out.display());
     let json = json!({ "command": "export", "sae": name, "to": format.name(), "is": summary, "out": args.out });
     formats::check(format, &saved)?;

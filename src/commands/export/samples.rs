@@ -1,6 +1,6 @@
 //! The table of samples and features, for SQL and data frames.
 
-use super::super::{Opened, Outcome};
+use super::super::{Outcome, SaeReader};
 use crate::args::Export;
 use crate::terminal::{self, count};
 use anyhow::{Result, bail};
@@ -9,7 +9,7 @@ use serde_json::json;
 
 /// Runs the export.
 pub fn run(args: &Export, dry: bool) -> Result<Outcome> {
-    let opened = Opened::new(&args.of)?;
+    let opened = SaeReader::new(&args.of)?;
     if args.chosen.class.is_some() {
         bail!("--class is for features with their examples\nhint: --features N,.. limits the table");
     }

@@ -2,10 +2,10 @@
 
 use super::super::only;
 use crate::args::{Filter, OfSae};
-use crate::commands::Opened;
+use crate::commands::SaeReader;
 use crate::terminal::count;
 use anyhow::{Context, Result, bail};
-use filters::select::{Collect, Division, Fate, Groups, Keep, Rules, Signatures, Ties, choose};
+use filters::select::{Collect, Decision, Division, Groups, Keep, Rules, Signatures, Ties, choose};
 use filters::{column, decisions, keep};
 use sae_core::Run;
 use sae_core::store::load_samples;
@@ -58,18 +58,20 @@ impl Input {
     ///
     /// # Errors
     /// Rules that contradict each other; scores that cannot choose.
-    pub fn choose(&self, args: &Filter, signatures: Option<&Signatures>) -> Result<Option<Vec<Fate>>> {
+    pub fn choose(&self, args: &Filter, signatures: Option<&Signatures>) -> Result<Option<Vec<Decision>>> {
         let (keep, division) = match &self.basis {
             Basis::Decisions(kept) => {
-                return Ok(Some(kept.iter().map(|stays| if *stays { Fate::Kept } else { Fate::Decided }).collect()));
+                return Ok(Some(
+                    kept.iter().map(|stays| if *stays { Decision::Kept } else { Decision::Decided }).collect(),
+                ));
             }
             Basis::Scores { keep, division } => (*keep, division),
         };
-        let (groups, distinct, diverse) = (&self.groups, args.distinct, args.diverse);
-        if signatures.is_none() && (distinct.is_some() || diverse) {
+        let (groups, dedup, diverse) = (&self.groups, args.dedup, args.diverse);
+        if signatures.is_none() && (dedup.is_some() || diverse) {
             return Ok(None);
         }
-        let fates = choose(&self.scores, &Rules { keep, groups, division, signatures, distinct, diverse })?;
+        let fates = choose(&self.scores, &Rules { keep, groups, division, signatures, dedup, diverse })?;
         let mut there = self.scores.iter().filter_map(|(_, score)| *score);
         let first = there.next();
         if let (Some(score), Some(by), Some(_)) = (first, &args.by, Ties::of(&self.scores, groups, &fates))
@@ -121,8 +123,8 @@ fn decide(keep: Keep, by: &str, table: &Path, scores: &[(String, Option<f64>)]) 
         return Ok(keep);
     }
     if by == super::super::score::PMI_TOKEN {
-        let apart = super::super::score::PMI_APART;
-        bail!("--keep auto knows no {by} of mismatched pairs\nhint: --by {apart} --keep auto, or a share");
+        let blank = super::super::score::PMI_BLANK;
+        bail!("--keep auto knows no {by} of mismatched pairs\nhint: --by {blank} --keep auto, or a share");
     }
     let estimate = match keep::saved(table, by)? {
         Some(saved) => Some(saved),
@@ -138,8 +140,8 @@ fn decide(keep: Keep, by: &str, table: &Path, scores: &[(String, Option<f64>)]) 
 /// The store or the autoencoder cannot be read; the scores' threshold is not known.
 pub fn signatures(run: &Run, sae: &str, samples: usize, args: &Filter) -> Result<Signatures> {
     let of = OfSae { run: run.root().to_path_buf(), sae: Some(sae.into()), device: args.device };
-    let opened = Opened::new(&of)?;
-    let note: Value = run.noted(&format!("score/{sae}"))?.unwrap_or_default();
+    let opened = SaeReader::new(&of)?;
+    let note: Value = run.read_step(&format!("score/{sae}"))?.unwrap_or_default();
     let threshold =
         note["threshold"].as_f64().context("run.json lacks the scores' threshold\nhint: run `sae score`")?;
     let mut collect = Collect::new(samples, opened.saved.weights.d_sae, threshold as f32);

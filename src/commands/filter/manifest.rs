@@ -6,7 +6,7 @@ use super::rows::Data;
 use crate::args::Filter;
 use crate::terminal::count;
 use anyhow::Result;
-use filters::select::{Fate, Ties, lowest};
+use filters::select::{Decision, Ties, lowest};
 use filters::write::{Format, Images, Report, Shape, Written, card};
 use sae_core::store::StoreRecord;
 use sae_core::store::sample::Sample;
@@ -33,7 +33,7 @@ pub struct Filtered {
     by_group: Option<String>,
     equal_groups: bool,
     quotas: BTreeMap<String, usize>,
-    distinct: Option<f64>,
+    dedup: Option<f64>,
     diverse: bool,
     /// The file of decisions that were made elsewhere.
     decisions: Option<PathBuf>,
@@ -111,7 +111,7 @@ impl Filtered {
     pub(super) fn new(
         run: &Run,
         input: &Input,
-        fates: &[Fate],
+        fates: &[Decision],
         args: &Filter,
         record: &StoreRecord,
         data: &Data,
@@ -123,7 +123,7 @@ impl Filtered {
         let hash = |path: PathBuf| file::hash(&path);
         let rewritten = args.format != Format::Same;
         Ok(Self {
-            schema_version: 1,
+            schema_version: 2,
             program: format!("sae {}", env!("CARGO_PKG_VERSION")),
             data: card::ROWS,
             run: run.root().to_path_buf(),
@@ -133,7 +133,7 @@ impl Filtered {
             by_group: args.by_group.clone(),
             equal_groups: args.equal_groups,
             quotas: args.quota.iter().cloned().collect(),
-            distinct: args.distinct,
+            dedup: args.dedup,
             diverse: args.diverse,
             decisions: args.decisions.clone(),
             decisions_blake3: args.decisions.clone().map(hash).transpose()?,
@@ -142,14 +142,14 @@ impl Filtered {
             threshold: groups.iter().filter_map(|group| group.threshold).min_by(f64::total_cmp),
             ties: Ties::of(&input.scores, &input.groups, fates),
             score: match &input.sae {
-                Some(sae) => run.noted(&format!("score/{sae}"))?.unwrap_or_default(),
+                Some(sae) => run.read_step(&format!("score/{sae}"))?.unwrap_or_default(),
                 None => Value::Null,
             },
             scores_blake3: input.sae.as_ref().map(|sae| hash(run.scores(sae))).transpose()?,
             kept: report.written,
-            dropped: fates.iter().filter(|fate| **fate != Fate::Kept).count() as u64,
-            reasons: Fate::REASONS.iter().map(|reason| (*reason, with_reason(reason))).collect(),
-            without_score: with_reason(Fate::NoScore.reason()),
+            dropped: fates.iter().filter(|fate| **fate != Decision::Kept).count() as u64,
+            reasons: Decision::REASONS.iter().map(|reason| (*reason, with_reason(reason))).collect(),
+            without_score: with_reason(Decision::NoScore.reason()),
             skipped_at_harvest: record.progress().skipped(),
             groups,
             images_left_behind: LeftBehind {
@@ -202,7 +202,7 @@ impl Filtered {
     }
 }
 
-fn groups(input: &Input, fates: &[Fate]) -> Vec<Group> {
+fn groups(input: &Input, fates: &[Decision]) -> Vec<Group> {
     let lowest = lowest(&input.scores, &input.groups, fates);
     let none = |(name, threshold): (&String, Option<f64>)| Group {
         name: name.clone(),
@@ -216,16 +216,16 @@ fn groups(input: &Input, fates: &[Fate]) -> Vec<Group> {
         let group = &mut groups[*group as usize];
         group.samples += 1;
         group.with_score += score.is_some() as u64;
-        group.kept += (*fate == Fate::Kept) as u64;
+        group.kept += (*fate == Decision::Kept) as u64;
     }
     groups
 }
 
-fn sources(input: &Input, fates: &[Fate], root: &Path) -> Result<Vec<Source>> {
+fn sources(input: &Input, fates: &[Decision], root: &Path) -> Result<Vec<Source>> {
     let mut rows: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
     for (file, fate) in input.samples.iter().map(Sample::place).zip(fates) {
         if let Some((file, _)) = file {
-            rows.entry(file).or_default()[(*fate != Fate::Kept) as usize] += 1;
+            rows.entry(file).or_default()[(*fate != Decision::Kept) as usize] += 1;
         }
     }
     let source = |(file, [kept, dropped]): (&str, [u64; 2])| {

@@ -11,9 +11,9 @@ use crate::args::{Device, Filter};
 use crate::terminal::{self, count, table};
 use anyhow::{Context, Result, bail};
 use filters::decisions::Decisions;
-use filters::select::{Fate, Keep};
+use filters::select::{Decision, Keep};
 use filters::write::card;
-use filters::write::{Format, Images, Job, Report, Shape, Stage, Writer, check_folders};
+use filters::write::{Format, Images, Job, Report, Shape, StagedFolder, Writer, check_folders};
 use input::Input;
 use sae_core::Run;
 use sae_core::store::{STEP, StoreRecord};
@@ -30,7 +30,7 @@ pub fn run(args: &Filter, dry: bool) -> Result<Outcome> {
     let input = Input::read(&run, args)?;
     if dry {
         let fates = input.choose(args, None)?;
-        let keep = fates.as_ref().map(|fates| fates.iter().filter(|fate| **fate == Fate::Kept).count());
+        let keep = fates.as_ref().map(|fates| fates.iter().filter(|fate| **fate == Decision::Kept).count());
         let of = input.samples.len();
         return Outcome::plan(json!({
             "command": "filter", "by": args.by, "decisions": args.decisions, "keep": keep, "of": of,
@@ -55,7 +55,7 @@ pub fn plain(run: &Run, sae: &str, by: &str, keep: Keep, folders: [&Path; 2], de
         by_group: None,
         equal_groups: false,
         quota: Vec::new(),
-        distinct: None,
+        dedup: None,
         diverse: false,
         out: folders[0].to_path_buf(),
         dropped: Some(folders[1].to_path_buf()),
@@ -81,8 +81,8 @@ fn write(run: &Run, input: &Input, args: &Filter) -> Result<Filtered> {
         }
         (None, None) => bail!("decisions need no features"),
     };
-    if !fates.contains(&Fate::Kept) {
-        let without = fates.iter().filter(|fate| **fate == Fate::NoScore).count();
+    if !fates.contains(&Decision::Kept) {
+        let without = fates.iter().filter(|fate| **fate == Decision::NoScore).count();
         match (&args.by, args.keep) {
             (Some(by), Some(keep)) => {
                 bail!("no sample would stay: --keep {keep} by {by} ({without} of {} have no score)", fates.len())
@@ -91,10 +91,10 @@ fn write(run: &Run, input: &Input, args: &Filter) -> Result<Filtered> {
             _ => bail!("no sample would stay: the decisions keep none of {}", fates.len()),
         }
     }
-    let record: StoreRecord = run.noted(STEP)?.context("run.json does not say where the data came from")?;
+    let record: StoreRecord = run.read_step(STEP)?.context("run.json does not say where the data came from")?;
     let data = rows::Data::of(&record)?;
     let shape = Shape::of(&input.samples, args.by.as_deref());
-    let stages = [Some(Stage::new(&args.out)?), args.dropped.as_deref().map(Stage::new).transpose()?];
+    let stages = [Some(StagedFolder::new(&args.out)?), args.dropped.as_deref().map(StagedFolder::new).transpose()?];
     let reports = write_rows(input, &fates, &data, &shape, stages.each_ref().map(Option::as_ref), args)?;
     let filtered = Filtered::new(run, input, &fates, args, &record, &data, &shape, reports[0].clone())?;
     let [out, dropped] = stages;
@@ -117,10 +117,10 @@ fn write(run: &Run, input: &Input, args: &Filter) -> Result<Filtered> {
 /// Writes the rows of both sides, as far as they have a folder.
 fn write_rows(
     input: &Input,
-    fates: &[Fate],
+    fates: &[Decision],
     data: &rows::Data,
     shape: &Shape,
-    stages: [Option<&Stage>; 2],
+    stages: [Option<&StagedFolder>; 2],
     args: &Filter,
 ) -> Result<[Report; 2]> {
     let job = Job {
@@ -131,14 +131,14 @@ fn write_rows(
         mapped: &data.mapped(),
         division: rows::DIVISION,
     };
-    let open = |stage: &Stage| -> Result<Writer> {
+    let open = |stage: &StagedFolder| -> Result<Writer> {
         let folder = stage.folder().join(card::ROWS);
         std::fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(Writer::new(&job, &folder, shape)?)
     };
     let [out, dropped] = stages;
     let mut writers = [out.map(open).transpose()?, dropped.map(open).transpose()?];
-    let side = |n: usize| (fates[n] != Fate::Kept) as usize;
+    let side = |n: usize| (fates[n] != Decision::Kept) as usize;
     let bar = terminal::bar("rows", input.samples.len() as u64);
     let wanted = |n: usize| stages[side(n)].is_some();
     data.each(&input.samples, wanted, |n, mut row| {

@@ -1,7 +1,7 @@
 //! The rows that samples came from, read again from the data set, as the writers of `filters` take them.
 
 use anyhow::{Context, Result, bail};
-use filters::write::{Division, Image, Part, Row, Turn, below};
+use filters::write::{Division, Image, MessagePart, Row, Turn, below};
 use harvest::data::{self, ImageFile, Mapping, Record, Source};
 use sae_core::path_text;
 use sae_core::store::StoreRecord;
@@ -105,9 +105,9 @@ impl Data {
         if !same_key || record.images.len() != sample.images.len() {
             bail!("the row is another than the one that was harvested as {}: {}", sample.key, sample.source);
         }
-        let part = |part: data::Part| match part {
-            data::Part::Text(text) => Part::Text(text),
-            data::Part::Image(_) => Part::Image,
+        let part = |part: data::TurnPart| match part {
+            data::TurnPart::Text(text) => MessagePart::Text(text),
+            data::TurnPart::Image(_) => MessagePart::Image,
         };
         let turn = |turn: data::Turn| Turn { role: turn.role, parts: turn.parts.into_iter().map(part).collect() };
         let image = |(image, known): (ImageFile, &sae_core::store::sample::ImageRef)| Image {

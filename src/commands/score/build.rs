@@ -1,16 +1,16 @@
 //! From a run to its score table: one pass over each store that is needed, then tables. Prints nothing but progress.
 
-use super::super::Opened;
+use super::super::SaeReader;
 use crate::terminal;
 use anyhow::{Context, Result, bail};
-use filters::keep::{self, Auto, Beside, keep_auto_against};
-use filters::mode::Mode;
-use filters::pair::pairs;
-use filters::pmi::{self, APART, Folds, Set, Unit};
-use filters::pool::{Pool, PooledSamples};
+use filters::align::align_samples;
+use filters::definition::Definition;
+use filters::keep::{self, KeepEstimate, ScoreMetadata, keep_auto_against};
+use filters::pmi::{self, BLANK_DIR, Folds, Set, Unit};
+use filters::pooling::{PooledStore, SamplePooler};
 use filters::rank;
 use filters::scores::{self, Scores};
-use filters::tops::TopTokens;
+use filters::top_tokens::TopTokens;
 use filters::weights::Weights;
 use sae_core::analysis::index::{read_features, write_features};
 use sae_core::analysis::pass;
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 /// What is to be scored, and how.
 pub struct Request<'a> {
     /// Whose definitions.
-    pub modes: &'a [Mode],
+    pub modes: &'a [Definition],
     /// A feature is active above it.
     pub threshold: f32,
     /// Of the column `random`.
@@ -44,7 +44,7 @@ pub struct Built {
     /// Rank correlation of each score with the number of text and image positions.
     pub lengths: BTreeMap<String, f64>,
     /// How much to keep, by column.
-    pub keep: BTreeMap<String, Auto>,
+    pub keep: BTreeMap<String, KeepEstimate>,
     /// Why there is no column of [`COLUMNS`], if so.
     pub without: BTreeMap<String, String>,
 }
@@ -52,9 +52,9 @@ pub struct Built {
 /// One store after its pass.
 struct Passed {
     samples: Vec<Sample>,
-    pooled: PooledSamples,
+    pooled: PooledStore,
     /// Its images with the texts as the model reads them under white images, if that was captured.
-    apart: Option<PooledSamples>,
+    blank: Option<PooledStore>,
     tops: Option<TopTokens>,
 }
 
@@ -62,7 +62,7 @@ struct Passed {
 type Fits = BTreeMap<&'static str, Folds>;
 
 /// Scores the run of an autoencoder and writes the table.
-pub fn build(opened: &Opened, request: &Request) -> Result<Built> {
+pub fn build(opened: &SaeReader, request: &Request) -> Result<Built> {
     let _lock = opened.run.lock()?;
     let rejected = request.rejected.map(|path| companion(opened, path, "--rejected")).transpose()?;
     let same = |path: &Path| path.canonicalize().ok() == opened.run.root().canonicalize().ok();
@@ -77,15 +77,15 @@ pub fn build(opened: &Opened, request: &Request) -> Result<Built> {
     // Weights are means over the strongest tokens of one store: those of the first that was named.
     let first = fitted.first().context("something is fitted")?;
     let store = if own_too { &opened.store } else { &others[0].1 };
-    let weights = Weights::of(first.tops.as_ref().context("weights were asked for")?, store)?;
+    let weights = Weights::from_top_tokens(first.tops.as_ref().context("weights were asked for")?, store)?;
     let (mut scores, usual) = scores::score(&own.samples, &own.pooled, &weights, request.modes, None, request.seed)?;
 
     let (mut fits, mut keep, mut without) = (Fits::new(), BTreeMap::new(), BTreeMap::new());
     for column in COLUMNS {
         let sets: Option<Vec<Set>> = fitted.iter().map(|passed| passed.set(column)).collect();
         let (Some(sets), Some(pooled)) = (sets, own.side(column)) else {
-            if column != PMI && fitted.iter().chain([&&own]).any(|passed| passed.apart.is_some()) {
-                let why = format!("not every run that takes part has its {APART} beside it");
+            if column != PMI && fitted.iter().chain([&&own]).any(|passed| passed.blank.is_some()) {
+                let why = format!("not every run that takes part has its {BLANK_DIR} beside it");
                 without.insert(column.to_string(), why);
             }
             continue;
@@ -112,7 +112,7 @@ pub fn build(opened: &Opened, request: &Request) -> Result<Built> {
     drop(stage);
     if let Some((run, store)) = rejected {
         let passed = passed(opened, &run, &store, request.threshold, false, "score rejected")?;
-        let pair = pairs(&own.samples, &passed.samples);
+        let pair = align_samples(&own.samples, &passed.samples);
         if pair.iter().all(Option::is_none) {
             bail!(
                 "--rejected has none of the samples\nhint: harvest the same data with --answers rejected: {}",
@@ -137,16 +137,16 @@ pub fn build(opened: &Opened, request: &Request) -> Result<Built> {
 /// The column of pairs as the model reads them.
 pub const PMI: &str = "pmi";
 /// The column of texts read under white images.
-pub const PMI_APART: &str = "pmi_apart";
+pub const PMI_BLANK: &str = "pmi_blank";
 /// The column of the least of their tokens.
-pub const PMI_TOKEN: &str = "pmi_token";
+pub const PMI_TOKEN: &str = "pmi_token_min";
 /// The columns that are fitted.
-pub const COLUMNS: [&str; 3] = [PMI, PMI_APART, PMI_TOKEN];
+pub const COLUMNS: [&str; 3] = [PMI, PMI_BLANK, PMI_TOKEN];
 
 impl Passed {
     /// What a column is made of.
-    fn side(&self, column: &str) -> Option<&PooledSamples> {
-        if column == PMI { Some(&self.pooled) } else { self.apart.as_ref() }
+    fn side(&self, column: &str) -> Option<&PooledStore> {
+        if column == PMI { Some(&self.pooled) } else { self.blank.as_ref() }
     }
 
     fn set(&self, column: &str) -> Option<Set<'_>> {
@@ -155,7 +155,7 @@ impl Passed {
 }
 
 /// Another run's activations of the same hook and width.
-pub(super) fn companion(opened: &Opened, path: &Path, flag: &str) -> Result<(Run, Store)> {
+pub(super) fn companion(opened: &SaeReader, path: &Path, flag: &str) -> Result<(Run, Store)> {
     let run = Run::open(path)?;
     let hook = &opened.store.manifest().hook;
     let store = Store::open(&run, hook)
@@ -172,12 +172,12 @@ pub(super) fn companion(opened: &Opened, path: &Path, flag: &str) -> Result<(Run
     Ok((run, store))
 }
 
-fn passed(opened: &Opened, run: &Run, store: &Store, threshold: f32, weigh: bool, what: &str) -> Result<Passed> {
+fn passed(opened: &SaeReader, run: &Run, store: &Store, threshold: f32, weigh: bool, what: &str) -> Result<Passed> {
     let samples = load_samples(run)?;
     let d_sae = opened.saved.weights.d_sae;
     let scratch = opened.run.root().join("scores");
     std::fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
-    let over = |store: &Store, pool: Pool, tops: Option<&mut TopTokens>, what: &str| -> Result<PooledSamples> {
+    let over = |store: &Store, pool: SamplePooler, tops: Option<&mut TopTokens>, what: &str| -> Result<PooledStore> {
         let mut pool = pool;
         let bar = terminal::bar(what, store.manifest().rows);
         let mut progress = |rows| bar.set_position(rows);
@@ -188,19 +188,19 @@ fn passed(opened: &Opened, run: &Run, store: &Store, threshold: f32, weigh: bool
         Ok(pool.finish()?)
     };
     let mut tops = weigh.then(|| TopTokens::new(d_sae, threshold));
-    let pool = |samples: usize| Pool::new(samples, d_sae, threshold, &scratch);
+    let pool = |samples: usize| SamplePooler::new(samples, d_sae, threshold, &scratch);
     let pooled = over(store, pool(samples.len())?, tops.as_mut(), what)?;
-    let apart = run.root().join(APART);
-    let apart = match apart.is_dir() {
+    let blank = run.root().join(BLANK_DIR);
+    let blank = match blank.is_dir() {
         true => {
-            let (run, store) = companion(opened, &apart, "the folder of texts read apart")?;
+            let (run, store) = companion(opened, &blank, "the folder of the blank-image pass")?;
             let texts = load_samples(&run)?;
-            let of_texts = over(&store, pool(texts.len())?.with_tokens(), None, "texts apart")?;
-            Some(pooled.with_text(&of_texts, &pairs(&samples, &texts), &scratch)?)
+            let of_texts = over(&store, pool(texts.len())?.with_tokens(), None, "texts with blank images")?;
+            Some(pooled.with_text(&of_texts, &align_samples(&samples, &texts), &scratch)?)
         }
         false => None,
     };
-    Ok(Passed { samples, pooled, apart, tops })
+    Ok(Passed { samples, pooled, blank, tops })
 }
 
 /// Rank correlation of every score with the number of positions.
@@ -215,7 +215,7 @@ fn lengths(scores: &Scores) -> BTreeMap<String, f64> {
     found
 }
 
-fn write(opened: &Opened, request: &Request, built: &Built, fits: &Fits) -> Result<()> {
+fn write(opened: &SaeReader, request: &Request, built: &Built, fits: &Fits) -> Result<()> {
     let Built { scores, weights, .. } = built;
     let path = opened.run.scores(&opened.name);
     for column in COLUMNS {
@@ -233,7 +233,7 @@ fn write(opened: &Opened, request: &Request, built: &Built, fits: &Fits) -> Resu
         "corrected": weights.corrected.iter().flatten().count(),
     });
     let few: serde_json::Map<String, Value> =
-        Mode::ALL.iter().zip(weights.too_few).map(|(mode, n)| (mode.name().into(), json!(n))).collect();
+        Definition::ALL.iter().zip(weights.too_few).map(|(mode, n)| (mode.name().into(), json!(n))).collect();
     let mut more = json!({
         "weighted_features": weighted, "too_few_tokens": few, "baseline": weights.baseline, "pmi": null,
         "without": built.without, "rank_correlation_with_tokens": built.lengths,
@@ -244,7 +244,7 @@ fn write(opened: &Opened, request: &Request, built: &Built, fits: &Fits) -> Resu
         });
     }
     let Value::Object(more) = more else { bail!("an object was made") };
-    file::write_json(&keep::beside(&path), &Beside { keep: built.keep.clone(), more })?;
+    file::write_json(&keep::beside(&path), &ScoreMetadata { keep: built.keep.clone(), more })?;
     scores.write(&path, &opened.name)?;
     // Weights of the run that was scored; of a calibration run they belong to that run's index.
     let features = opened.run.features(&opened.name).join("features.parquet");
@@ -257,7 +257,7 @@ fn write(opened: &Opened, request: &Request, built: &Built, fits: &Fits) -> Resu
         "mode": request.modes, "threshold": request.threshold, "seed": request.seed, "samples": scores.rows.len(),
         "weighted_features": weighted, "calibrate": request.calibrate, "rejected": request.rejected,
     });
-    opened.run.note(&format!("score/{}", opened.name), &note)?;
+    opened.run.write_step(&format!("score/{}", opened.name), &note)?;
     Ok(())
 }
 

@@ -1,25 +1,25 @@
 //! `sae score --explain KEY`: the components of a sample's `pmi`, with their features.
 
-use super::super::{Opened, Outcome};
-use super::build::{PMI, PMI_APART, companion, fit_path};
+use super::super::{Outcome, SaeReader};
+use super::build::{PMI, PMI_BLANK, companion, fit_path};
 use crate::terminal::table;
 use anyhow::{Context, Result, bail};
 use filters::Threshold;
-use filters::pair::pairs;
-use filters::pmi::{self, APART, Part};
-use filters::pool::{Pool, PooledSamples};
+use filters::align::align_samples;
+use filters::pmi::{self, BLANK_DIR, Contribution};
+use filters::pooling::{PooledStore, SamplePooler};
 use sae_core::analysis::pass;
 use sae_core::store::{Store, load_samples};
 
 /// Explains the sample of a key, an id or a number.
-pub fn run(opened: &Opened, key: &str) -> Result<Outcome> {
+pub fn run(opened: &SaeReader, key: &str) -> Result<Outcome> {
     let samples = load_samples(&opened.run)?;
     let found = samples.iter().position(|s| s.key == key || s.id == key);
     let number = found.or_else(|| key.parse().ok().filter(|n| *n < samples.len()));
     let number = number.with_context(|| format!("the run has no sample of key, id or number {key:?}"))?;
     let scores = opened.run.scores(&opened.name);
     // The better of the two where both are there.
-    let column = if fit_path(&scores, PMI_APART).exists() { PMI_APART } else { PMI };
+    let column = if fit_path(&scores, PMI_BLANK).exists() { PMI_BLANK } else { PMI };
     let fits = fit_path(&scores, column);
     if !fits.exists() {
         bail!(
@@ -33,11 +33,11 @@ pub fn run(opened: &Opened, key: &str) -> Result<Outcome> {
         bail!("the fit is of another autoencoder: {}", fits.display());
     }
     let mut pooled = pooled(opened, &opened.store, samples.len(), number)?;
-    if column == PMI_APART {
-        let (run, store) = companion(opened, &opened.run.root().join(APART), "the folder of texts read apart")?;
+    if column == PMI_BLANK {
+        let (run, store) = companion(opened, &opened.run.root().join(BLANK_DIR), "the folder of the blank-image pass")?;
         let texts = load_samples(&run)?;
         let mut pair = vec![None; samples.len()];
-        pair[number] = pairs(&samples[number..=number], &texts)[0];
+        pair[number] = align_samples(&samples[number..=number], &texts)[0];
         if let Some(other) = pair[number] {
             let of_text = self::pooled(opened, &store, texts.len(), other)?;
             pooled = pooled.with_text(&of_text, &pair, &opened.run.root().join("scores"))?;
@@ -53,7 +53,7 @@ pub fn run(opened: &Opened, key: &str) -> Result<Outcome> {
     let Some(explanation) = explanation else {
         bail!("sample {key} has no text or no image with content, and so no {column}");
     };
-    let features = |parts: &[Part]| {
+    let features = |parts: &[Contribution]| {
         let each: Vec<_> =
             parts.iter().map(|p| format!("{}{}", if p.active { "" } else { "no " }, p.feature)).collect();
         each.join(", ")
@@ -85,7 +85,7 @@ pub fn run(opened: &Opened, key: &str) -> Result<Outcome> {
 }
 
 /// One sample of a store, from the shards that hold it.
-fn pooled(opened: &Opened, store: &Store, samples: usize, number: usize) -> Result<PooledSamples> {
+fn pooled(opened: &SaeReader, store: &Store, samples: usize, number: usize) -> Result<PooledStore> {
     let mut shards = Vec::new();
     for shard in 0..store.shards() {
         if store.tokens(shard)?.sample.contains(&(number as u32)) {
@@ -93,8 +93,12 @@ fn pooled(opened: &Opened, store: &Store, samples: usize, number: usize) -> Resu
         }
     }
     let weights = &opened.saved.weights;
-    let mut pool =
-        Pool::new(samples, weights.d_sae, Threshold::Auto.for_width(weights.d_in), &opened.run.root().join("scores"))?;
+    let mut pool = SamplePooler::new(
+        samples,
+        weights.d_sae,
+        Threshold::Auto.for_width(weights.d_in),
+        &opened.run.root().join("scores"),
+    )?;
     pass::run_over(store, &shards, weights, &opened.device, &mut [&mut pool], &mut |_| ())?;
     Ok(pool.finish()?)
 }

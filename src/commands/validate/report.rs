@@ -1,9 +1,9 @@
 //! What the trials found, as data and as text.
 
-use crate::picture::Interval;
+use crate::plots::Interval;
 use crate::terminal::{count, table};
 use harvest::Plan;
-use harvest::data::Fault;
+use harvest::data::CorruptionKind;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +15,14 @@ pub(super) struct Report {
     /// Name of the model.
     model: String,
     /// The trials, in the order asked for.
-    pub trials: Vec<Trial>,
+    pub trials: Vec<FaultResult>,
 }
 
 /// One fault at one rate.
 #[derive(Serialize)]
-pub(super) struct Trial {
+pub(super) struct FaultResult {
     /// What was done.
-    pub fault: Fault,
+    pub fault: CorruptionKind,
     /// To which share of the rows.
     pub share: f64,
     /// Samples.
@@ -72,7 +72,7 @@ impl Report {
         Self { sae: sae.into(), model: harvest::hub::model_name(&plan.model), trials: Vec::new() }
     }
 
-    pub(super) fn add(&mut self, trial: Trial) {
+    pub(super) fn add(&mut self, trial: FaultResult) {
         self.trials.push(trial);
     }
 
@@ -93,10 +93,10 @@ impl Report {
         let mut text = format!("{} on {}: AUC [95 %], 0.5 is chance\n", self.sae, self.model);
         let names = self.names();
         for trials in self.trials.chunks(3) {
-            let title = |t: &Trial| format!("{} ({} of {})", t.fault.name(), count(t.altered), count(t.samples));
+            let title = |t: &FaultResult| format!("{} ({} of {})", t.fault.name(), count(t.altered), count(t.samples));
             let mut lines = vec![std::iter::once("score".into()).chain(trials.iter().map(title)).collect::<Vec<_>>()];
             for name in &names {
-                let cell = |t: &Trial| {
+                let cell = |t: &FaultResult| {
                     t.scores.get(*name).map_or("-".into(), |a| format!("{:.3} [{:.3}, {:.3}]", a.auc, a.low, a.high))
                 };
                 lines.push(std::iter::once((*name).clone()).chain(trials.iter().map(cell)).collect());
@@ -121,7 +121,7 @@ impl Report {
     }
 }
 
-fn agreement(trial: &Trial) -> String {
+fn agreement(trial: &FaultResult) -> String {
     let numbers = (1..=trial.names.len()).map(|n| n.to_string());
     let mut lines = vec![std::iter::once(String::new()).chain(numbers).collect::<Vec<_>>()];
     for (n, (name, row)) in trial.names.iter().zip(&trial.agreement).enumerate() {

@@ -4,7 +4,7 @@
 use super::turns::{content, speaker, text_part};
 use super::{IMAGE_MARK, Schema};
 use crate::data::fields::{self, Fields};
-use crate::data::lenient::kind;
+use crate::data::lenient::json_type;
 use crate::data::record::{Pair, Turn};
 use sae_core::store::sample::Role;
 use serde_json::Value;
@@ -57,7 +57,7 @@ impl Schema {
         let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
         let number = number.filter(|number| number.fract() == 0.0 && number.abs() < 1e6);
         number.map(|number| number as i64).ok_or_else(|| {
-            let found = value.as_str().unwrap_or(kind(value));
+            let found = value.as_str().unwrap_or(json_type(value));
             format!("the column {name} says {found:?}, expected the number of an answer")
         })
     }
@@ -86,9 +86,10 @@ fn answer_text(name: &str, answer: &Value, asked: &[Turn]) -> Result<String, Str
     match last {
         Value::String(text) if answer.is_string() => Ok(text.clone()),
         Value::Object(message) => message_text(message).map_err(failed),
-        other => {
-            Err(failed(format!("expected a text or a list of messages, found {}", kind(answer_kind(answer, other)))))
-        }
+        other => Err(failed(format!(
+            "expected a text or a list of messages, found {}",
+            json_type(answer_kind(answer, other))
+        ))),
     }
 }
 
@@ -107,7 +108,7 @@ fn message_text(message: &Fields) -> Result<String, String> {
             let text = |part| text_part(part)?.ok_or_else(|| "the answer has a part that is not text".to_owned());
             parts.iter().filter(|part| !fields::is_absent(part)).map(text).collect()
         }
-        other => Err(format!("it says {}, expected a string or a list of parts", kind(other))),
+        other => Err(format!("it says {}, expected a string or a list of parts", json_type(other))),
     }
 }
 

@@ -11,8 +11,8 @@ mod turns;
 use super::columns::{Columns, IMAGES};
 use super::fields::{self, Fields, wrong_kind};
 use super::image::ImageFile;
-use super::lenient::{self, kind};
-use super::record::{Pair, Part, Record, Turn};
+use super::lenient::{self, json_type};
+use super::record::{Pair, Record, Turn, TurnPart};
 use sae_core::store::sample::Role;
 use serde_json::Value;
 
@@ -166,7 +166,7 @@ impl Schema {
         let mut turns = Vec::new();
         for (n, round) in rounds.iter().enumerate() {
             let Some([Value::String(asked), Value::String(answered)]) = round.as_array().map(Vec::as_slice) else {
-                let found = kind(round);
+                let found = json_type(round);
                 return Err(format!("the column history: entry {} is {found}, expected a pair of strings", n + 1));
             };
             turns.push(self.turn(Role::User, asked));
@@ -228,15 +228,15 @@ impl Schema {
             }
             if let Some(text) = text.as_str().filter(|text| !text.is_empty()) {
                 let line = if std::mem::replace(&mut spoken, true) { "\n" } else { "" };
-                parts.push(Part::Text(format!("{line}{text}")));
+                parts.push(TurnPart::Text(format!("{line}{text}")));
             }
         }
         Ok(Some(Turn { role: Role::User, parts }))
     }
 
-    fn next_image(&mut self) -> Part {
+    fn next_image(&mut self) -> TurnPart {
         self.shown += 1;
-        Part::Image(self.shown - 1)
+        TurnPart::Image(self.shown - 1)
     }
 
     /// Images that no turn shows come first in the first turn of the person; otherwise each is shown once.

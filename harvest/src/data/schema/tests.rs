@@ -8,8 +8,8 @@ fn record(row: Value) -> Result<Record, String> {
     understand(Columns { fields, ..Default::default() })
 }
 
-fn text(text: &str) -> Part {
-    Part::Text(text.into())
+fn text(text: &str) -> TurnPart {
+    TurnPart::Text(text.into())
 }
 
 fn pair(chosen: &str, rejected: &str) -> Option<Pair> {
@@ -21,7 +21,7 @@ fn llava_conversations_become_parts() {
     let row = json!({"id": 7, "image": "a.png", "extra": true, "conversations": [
         {"from": "human", "value": "See <image>\nand\nsay."}, {"from": "gpt", "value": "Yes."}]});
     let record = record(row).unwrap();
-    assert_eq!(record.turns[0].parts, [text("See "), Part::Image(0), text("and\nsay.")]);
+    assert_eq!(record.turns[0].parts, [text("See "), TurnPart::Image(0), text("and\nsay.")]);
     assert_eq!(record.turns[1], Turn::of_text(Role::Assistant, "Yes."));
     assert_eq!(record.images[0].path, "a.png");
     assert_eq!(record.meta, json!({"id": 7, "extra": true}));
@@ -31,7 +31,7 @@ fn llava_conversations_become_parts() {
 fn images_that_no_turn_names_come_first() {
     let row = json!({"images": ["a.png", "b.png"], "messages": [{"role": "system", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "Compare."}]}]});
-    assert_eq!(record(row).unwrap().turns[1].parts, [Part::Image(0), Part::Image(1), text("Compare.")]);
+    assert_eq!(record(row).unwrap().turns[1].parts, [TurnPart::Image(0), TurnPart::Image(1), text("Compare.")]);
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn parts_bring_their_own_images_where_the_row_has_none() {
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AQID"}}]);
     let row = json!({"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "a"}]});
     let record = record(row).unwrap();
-    assert_eq!(record.turns[0].parts, [Part::Image(0), text("q"), Part::Image(1)]);
+    assert_eq!(record.turns[0].parts, [TurnPart::Image(0), text("q"), TurnPart::Image(1)]);
     assert_eq!((record.images[0].path.as_str(), record.images[1].bytes.as_deref()), ("a.png", Some(&[1, 2, 3][..])));
 }
 
@@ -74,7 +74,7 @@ fn preferences_without_a_prompt_share_their_turns() {
 fn packed_json_instructions_and_systems_are_read() {
     let packed = record(json!({"image": "a.png", "text": r#"{"question": "q", "chosen": "b", "rejected": "a"}"#}));
     let packed = packed.unwrap();
-    assert_eq!((packed.pair, packed.turns[0].parts.as_slice()), (pair("b", "a"), &[Part::Image(0), text("q")][..]));
+    assert_eq!((packed.pair, packed.turns[0].parts.as_slice()), (pair("b", "a"), &[TurnPart::Image(0), text("q")][..]));
     let row = json!({"instruction": "Sum", "input": "1 1", "output": "2", "system": "Be brief."});
     let turns = [(Role::System, "Be brief."), (Role::User, "Sum\n1 1"), (Role::Assistant, "2")];
     assert_eq!(record(row).unwrap().turns, turns.map(|(role, text)| Turn::of_text(role, text)));
@@ -82,14 +82,14 @@ fn packed_json_instructions_and_systems_are_read() {
         json!({"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]});
     assert_eq!(record(asked).unwrap().turns[1], Turn::of_text(Role::Assistant, "a"));
     let cauldron = record(json!({"images": ["a.png"], "texts": [{"user": "q", "assistant": "a"}]})).unwrap();
-    assert_eq!(cauldron.turns[0].parts, [Part::Image(0), text("q")]);
+    assert_eq!(cauldron.turns[0].parts, [TurnPart::Image(0), text("q")]);
 }
 
 #[test]
 fn documents_keep_images_at_their_position() {
     let row = json!({"images": [null, "a.png", null, "b.png"], "texts": ["One.", null, "Two.", null]});
     let document = record(row).unwrap();
-    assert_eq!(document.turns[0].parts, [text("One."), Part::Image(0), text("\nTwo."), Part::Image(1)]);
+    assert_eq!(document.turns[0].parts, [text("One."), TurnPart::Image(0), text("\nTwo."), TurnPart::Image(1)]);
     assert_eq!(document.images.iter().map(|i| i.path.as_str()).collect::<Vec<_>>(), ["a.png", "b.png"]);
     assert!(record(json!({"images": ["a.png"], "texts": ["a", "b"]})).unwrap_err().contains("by position"));
 }
@@ -97,7 +97,7 @@ fn documents_keep_images_at_their_position() {
 #[test]
 fn a_caption_is_said_about_the_picture() {
     let shown = record(json!({"image": {"path": "a.png"}, "text": "a cat"})).unwrap();
-    assert_eq!(shown.turns[0].parts, [Part::Image(0)]);
+    assert_eq!(shown.turns[0].parts, [TurnPart::Image(0)]);
     assert_eq!(shown.turns[1], Turn::of_text(Role::Assistant, "a cat"));
     assert_eq!(record(json!({"text": "words alone"})).unwrap().turns[0].role, Role::User);
     assert_eq!(record(json!({"file_name": "a.png", "text": "a cat"})).unwrap().turns, shown.turns);

@@ -4,8 +4,8 @@
 use super::{IMAGE_MARK, Schema};
 use crate::data::fields::{self, Fields};
 use crate::data::image::ImageFile;
-use crate::data::lenient::kind;
-use crate::data::record::{Part, Turn};
+use crate::data::lenient::json_type;
+use crate::data::record::{Turn, TurnPart};
 use sae_core::store::sample::Role;
 use serde_json::Value;
 
@@ -39,7 +39,7 @@ pub(super) fn speaker(said: &Fields) -> Result<Role, String> {
     let Some((key, side)) = fields::first(said, &["from", "role"]) else {
         return Err("it does not say who speaks (from or role)".into());
     };
-    let name = side.as_str().ok_or_else(|| format!("its {key} is {}, expected a string", kind(side)))?;
+    let name = side.as_str().ok_or_else(|| format!("its {key} is {}, expected a string", json_type(side)))?;
     let lower = name.trim().to_ascii_lowercase();
     if let Some((_, role)) = SPEAKERS.iter().find(|(speaker, _)| *speaker == lower) {
         return Ok(*role);
@@ -78,7 +78,7 @@ pub(super) fn text_part(part: &Value) -> Result<Option<&str>, String> {
         _ if !named => Ok(None),
         None => Ok(Some("")),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(format!("its text is {}, expected a string", kind(other))),
+        Some(other) => Err(format!("its text is {}, expected a string", json_type(other))),
     }
 }
 
@@ -89,7 +89,7 @@ impl Schema {
         for (n, said) in said.iter().enumerate().filter(|(_, said)| !fields::is_absent(said)) {
             let failed = |e: String| format!("turn {}: {e}", n + 1);
             let Value::Object(said) = said else {
-                return Err(failed(format!("expected an object, found {}", kind(said))));
+                return Err(failed(format!("expected an object, found {}", json_type(said))));
             };
             match (said.get("user").and_then(Value::as_str), said.get("assistant").and_then(Value::as_str)) {
                 // The Cauldron's `texts` have a question and its answer in one entry.
@@ -111,17 +111,17 @@ impl Schema {
                 let parts = parts.iter().filter(|part| !fields::is_absent(part)).map(|part| self.part(part));
                 Ok(Turn { role, parts: parts.collect::<Result<_, _>>()? })
             }
-            other => Err(format!("it says {}, expected a string or a list of parts", kind(other))),
+            other => Err(format!("it says {}, expected a string or a list of parts", json_type(other))),
         }
     }
 
     /// A part of a turn as trainers and chat templates write it.
-    fn part(&mut self, part: &Value) -> Result<Part, String> {
+    fn part(&mut self, part: &Value) -> Result<TurnPart, String> {
         if let Some(text) = text_part(part)? {
-            return Ok(Part::Text(text.to_owned()));
+            return Ok(TurnPart::Text(text.to_owned()));
         }
         let Value::Object(part) = part else {
-            return Err(format!("it has a part that is {}, expected a string or an object", kind(part)));
+            return Err(format!("it has a part that is {}, expected a string or an object", json_type(part)));
         };
         let own = match fields::get(part, "type").map(|kind| kind.as_str().unwrap_or_default()) {
             None | Some("image" | "image_url" | "input_image" | "image_file") => ImageFile::of_object(part)?,
@@ -167,7 +167,7 @@ impl Schema {
                 text.strip_prefix("\r\n").or(text.strip_prefix('\n')).unwrap_or(text)
             };
             if !text.is_empty() {
-                parts.push(Part::Text(text.to_owned()));
+                parts.push(TurnPart::Text(text.to_owned()));
             }
         }
         Turn { role, parts }

@@ -169,7 +169,7 @@ impl Round<'_, '_> {
                     for (n, row) in block.rows.clone().enumerate() {
                         let seen = usual(&given.visible[row]);
                         let at = n * stride + seen.start - first_key;
-                        scratch.inverse[n] = soften(isa, &mut scratch.weights[at..at + seen.len()]);
+                        scratch.inverse[n] = softmax(isa, &mut scratch.weights[at..at + seen.len()]);
                     }
                 },
             );
@@ -239,7 +239,7 @@ impl Round<'_, '_> {
             let columns = column + panel * width..column + head_dim.min((panel + 1) * width);
             sums.fill(0.0);
             let block = self.block;
-            // Every row: what it sees before its neighbours do, what they see together, what it sees after them.
+            // Every row: what it sees before its neighbors do, what they see together, what it sees after them.
             for tile in &block.tiles {
                 for row in tile.rows.clone() {
                     let before = given.visible[row].start as usize..tile.common.start;
@@ -356,7 +356,7 @@ fn gather<const R: usize, S: Isa>(isa: S, weights: [&[f32]; R], values: &[f32], 
 /// Makes a row's products weights, the largest of them 1; returns one over their sum. The sum goes by lanes from the row's
 /// first key on, wherever that lies.
 #[inline(always)]
-fn soften<S: Isa>(isa: S, row: &mut [f32]) -> f32 {
+fn softmax<S: Isa>(isa: S, row: &mut [f32]) -> f32 {
     let lanes = S::F32_LANES;
     let whole = row.len() / lanes * lanes;
     let (body, tail) = row.split_at_mut(whole);

@@ -1,8 +1,8 @@
 //! Scaled dot-product attention on the CPU. Each query row sees one range of key rows, which says causal order, sliding
 //! windows, images that see themselves whole, and where one sample ends and the next begins.
 //!
-//! `pack` lays keys and values out in panels once, `plan` puts neighbouring rows with nearly the same range into tiles,
-//! `block` multiplies. No row's result depends on its neighbours or on where its keys lie: a product with a key is one
+//! `pack` lays keys and values out in panels once, `plan` puts neighboring rows with nearly the same range into tiles,
+//! `block` multiplies. No row's result depends on its neighbors or on where its keys lie: a product with a key is one
 //! chain over the head, the maximum is exact (all of a row's products are held, so nothing is ever rescaled), and
 //! the sums over the keys are chains from the row's own first key to its last. What a tile multiplies beyond a row's
 //! range is never looked at, so not even what is no number gets across.

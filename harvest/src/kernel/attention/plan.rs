@@ -9,7 +9,7 @@ const HELD: usize = 40_000;
 /// Most rows of a block.
 const ROWS: usize = 48;
 
-/// Neighbouring rows that see nearly the same keys.
+/// Neighboring rows that see nearly the same keys.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Tile {
     pub(super) rows: Range<usize>,
@@ -19,7 +19,7 @@ pub(super) struct Tile {
     pub(super) seen: Range<usize>,
 }
 
-/// Neighbouring tiles that go through the keys together.
+/// Neighboring tiles that go through the keys together.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Block {
     pub(super) tiles: Vec<Tile>,

@@ -2,7 +2,7 @@
 
 use super::CHUNK;
 use crate::kernel::isa::{Isa, Level, Work};
-use crate::kernel::vector::{normal, sigmoid};
+use crate::kernel::vector::{gelu, sigmoid};
 use rayon::prelude::*;
 use serde::Deserialize;
 
@@ -75,7 +75,7 @@ impl Work for Chunk<'_> {
                     x,
                     times,
                     #[inline(always)]
-                    |x| normal(isa, x),
+                    |x| gelu(isa, x),
                 ),
                 // (1 + tanh u) / 2 = sigmoid(2 u), which loses nothing where tanh comes close to -1.
                 Activation::GeluPytorchTanh => each(

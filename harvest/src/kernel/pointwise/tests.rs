@@ -1,10 +1,10 @@
-//! Norms, activations and positions against plain loops in `f64`; threads, tails and neighbours change nothing.
+//! Norms, activations and positions against plain loops in `f64`; threads, tails and neighbors change nothing.
 
 use super::*;
 use crate::kernel::isa::Level;
 use proptest::prelude::*;
 
-/// The share of a normal distribution below `x`, by a sum or a continued fraction.
+/// The share of a gelu distribution below `x`, by a sum or a continued fraction.
 fn below(x: f64) -> f64 {
     let density = (-x * x / 2.0).exp() / std::f64::consts::TAU.sqrt();
     if x.abs() < 3.0 {
@@ -134,7 +134,7 @@ proptest! {
 }
 
 #[test]
-fn threads_and_neighbours_change_no_norm() {
+fn threads_and_neighbors_change_no_norm() {
     let width = 576;
     let x: Vec<f32> = (0..100 * width).map(|i| (i * 7919 % 1009) as f32 / 300.0 - 1.5).collect();
     let ones = vec![1.0; width];

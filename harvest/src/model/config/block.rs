@@ -9,7 +9,7 @@ pub struct BlockConfig {
     /// Width of the residual stream.
     pub width: usize,
     /// Width inside the MLP.
-    pub inner: usize,
+    pub d_ff: usize,
     /// Query heads.
     pub heads: usize,
     /// Key and value heads; divides `heads`.
@@ -25,14 +25,14 @@ pub struct BlockConfig {
     /// Names of the norms before and behind attention, before and behind the MLP, where there are such.
     pub norms: [Option<&'static str>; 4],
     /// Norm of queries and keys, head by head.
-    pub head_norm: Option<HeadNorm>,
+    pub qk_norm: Option<QkNorm>,
     /// Which projections have biases.
     pub bias: Biases,
     /// Names of the projections.
     pub names: Names,
 }
 
-/// How a row is normalised.
+/// How a row is normalized.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum NormConfig {
     /// Divided by the root mean square; times `offset` + weight.
@@ -51,11 +51,11 @@ pub enum NormConfig {
 
 /// A norm of queries and keys.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct HeadNorm {
+pub struct QkNorm {
     /// Which.
     pub norm: NormConfig,
     /// Whether every head has weights of its own.
-    pub apart: bool,
+    pub per_head: bool,
 }
 
 /// Which projections have biases.

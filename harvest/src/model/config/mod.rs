@@ -8,11 +8,12 @@ mod rope;
 mod text;
 mod vision;
 
-pub use block::{Biases, BlockConfig, HeadNorm, Mlp, Names, NormConfig, Qkv};
+pub use block::{Biases, BlockConfig, Mlp, Names, NormConfig, QkNorm, Qkv};
 pub use rope::{AXES, Axes, RopeConfig, Scaling};
 pub use text::{Layer, TextConfig};
 pub use vision::{
-    Codes, Framing, Join, Kind, Patches, Positions, Tiling, TowerConfig, TowerNames, VisionConfig, Windows,
+    ImageTokens, Patches, Positions, ProjectorConfig, Tiling, TowerConfig, TowerNames, VisionConfig, VisionEncoder,
+    VqTokenizerConfig, Windows,
 };
 
 use crate::fields::Fields;
@@ -90,11 +91,11 @@ impl ModelConfig {
         let mut text = text::text(&family, settings)?;
         let vision = vision.map(|read| read(fields)).transpose()?;
         if kind == "gemma3" {
-            text.images_see_themselves = true;
+            text.bidirectional_images = true;
             // The multimodal class reads the cap and never applies it.
             text.logit_cap = None;
         }
-        if let Some(VisionConfig { kind: Kind::Codes(codes), .. }) = &vision {
+        if let Some(VisionConfig { kind: VisionEncoder::VqTokenizerConfig(codes), .. }) = &vision {
             if let Some(token) = codes.tokens.iter().find(|token| **token as usize >= text.vocab_size) {
                 return Err(format!("vocabulary_map names token {token} of a vocabulary of {}", text.vocab_size));
             }
@@ -133,7 +134,7 @@ mod tests {
         assert_eq!(old, new);
         let vision = old.vision.unwrap();
         assert_eq!(vision.tiling, Tiling::Square { side: 336, grid: 24, class: false });
-        let Some((_, Join::Mlp { features, .. })) = vision.tower() else { panic!("a tower") };
+        let Some((_, ProjectorConfig::Mlp { features, .. })) = vision.tower() else { panic!("a tower") };
         assert_eq!(features, &[23]);
         let block = old.text.block;
         assert_eq!((block.kv_heads, block.head_dim, old.text.ropes[0].theta), (2, 16, 5e5));
@@ -246,6 +247,6 @@ mod tests {
         assert_eq!(width(both), 8192);
         // The class decides, whatever the file calls its decoder.
         let named = json!({"model_type": "qwen3_vl", "text_config": {"model_type": "llama"}});
-        assert!(of(named).text.block.head_norm.is_some());
+        assert!(of(named).text.block.qk_norm.is_some());
     }
 }

@@ -1,6 +1,6 @@
 //! Decoders by their `model_type`: what each family leaves out of `config.json`, and how it differs from Llama.
 
-use super::block::{Biases, BlockConfig, HeadNorm, LLAMA, LLAMA_NORMS, NormConfig};
+use super::block::{Biases, BlockConfig, LLAMA, LLAMA_NORMS, NormConfig, QkNorm};
 use super::rope::{Axes, RopeConfig};
 use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
@@ -24,7 +24,7 @@ pub struct TextConfig {
     /// What embedded words are multiplied with.
     pub embedding_scale: f32,
     /// Whether positions of one image see each other in both directions.
-    pub images_see_themselves: bool,
+    pub bidirectional_images: bool,
     /// Whether the output head is the embedding.
     pub tied_head: bool,
     /// `cap * tanh(logits / cap)`.
@@ -47,7 +47,7 @@ pub struct Layer {
 struct Defaults {
     vocab_size: usize,
     hidden_size: usize,
-    inner: usize,
+    d_ff: usize,
     layers: usize,
     heads: usize,
     kv_heads: Option<usize>,
@@ -63,7 +63,7 @@ struct Defaults {
 const LLAMA_DEFAULTS: Defaults = Defaults {
     vocab_size: 32_000,
     hidden_size: 4_096,
-    inner: 11_008,
+    d_ff: 11_008,
     layers: 32,
     heads: 32,
     kv_heads: None,
@@ -88,18 +88,18 @@ pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
             Ok(Biases { qkv: bias, out: bias, mlp: text.or("mlp_bias", false)? })
         }),
         "mistral" => {
-            let defaults = Defaults { inner: 14_336, kv_heads: Some(8), context: 131_072, ..base };
+            let defaults = Defaults { d_ff: 14_336, kv_heads: Some(8), context: 131_072, ..base };
             let config = llama_like(text, defaults, |_| Ok(Biases::default()))?;
             let window = if text.names("sliding_window") { text.get("sliding_window")? } else { Some(4_096) };
             windowed(config, None, window, |_| true)
         }
         "qwen2" | "qwen2_5_vl_text" => {
             let defaults = match kind {
-                "qwen2" => Defaults { vocab_size: 151_936, inner: 22_016, kv_heads: Some(32), context: 32_768, ..base },
+                "qwen2" => Defaults { vocab_size: 151_936, d_ff: 22_016, kv_heads: Some(32), context: 32_768, ..base },
                 _ => Defaults {
                     vocab_size: 152_064,
                     hidden_size: 8_192,
-                    inner: 29_568,
+                    d_ff: 29_568,
                     layers: 80,
                     heads: 64,
                     kv_heads: Some(8),
@@ -116,7 +116,7 @@ pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
         "qwen3" | "qwen3_vl_text" => {
             let mut defaults = Defaults {
                 vocab_size: 151_936,
-                inner: 22_016,
+                d_ff: 22_016,
                 kv_heads: Some(32),
                 head_dim: Some(128),
                 context: 32_768,
@@ -131,7 +131,7 @@ pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
                 let bias = text.or("attention_bias", false)?;
                 Ok(Biases { qkv: bias, out: bias, mlp: false })
             })?;
-            config.block.head_norm = Some(HeadNorm { norm: config.block.norm, apart: false });
+            config.block.qk_norm = Some(QkNorm { norm: config.block.norm, per_head: false });
             if kind == "qwen3_vl_text" {
                 return Ok(config);
             }
@@ -145,7 +145,7 @@ pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
                 Ok(Biases { qkv: bias, out: bias, mlp: text.or("mlp_bias", false)? })
             })?;
             let block = &mut config.block;
-            block.head_norm = Some(HeadNorm { norm: NormConfig::Layer { eps: 1e-5 }, apart: true });
+            block.qk_norm = Some(QkNorm { norm: NormConfig::Layer { eps: 1e-5 }, per_head: true });
             if text.or("swin_norm", false)? {
                 // The same norms, behind what they stood in front of.
                 block.norms = [None, Some("input_layernorm"), None, Some("post_attention_layernorm")];
@@ -171,7 +171,7 @@ fn llama_like(
     let norm = NormConfig::Rms { eps: text.or("rms_norm_eps", defaults.eps)?, offset: 0.0 };
     let block = BlockConfig {
         width: hidden_size,
-        inner: text.size("intermediate_size", defaults.inner)?,
+        d_ff: text.size("intermediate_size", defaults.d_ff)?,
         heads,
         kv_heads,
         head_dim,
@@ -179,7 +179,7 @@ fn llama_like(
         activation: text.or("hidden_act", Activation::Silu)?,
         norm,
         norms: LLAMA_NORMS,
-        head_norm: None,
+        qk_norm: None,
         bias: bias(text)?,
         names: LLAMA,
     };
@@ -195,7 +195,7 @@ fn llama_like(
         layers: vec![Layer { window: None, rope: 0 }; layers],
         ropes,
         embedding_scale: 1.0,
-        images_see_themselves: false,
+        bidirectional_images: false,
         tied_head: false,
         logit_cap: None,
         unspoken: Vec::new(),
@@ -256,7 +256,7 @@ fn gemma3(text: Fields) -> Result<TextConfig, String> {
     let defaults = Defaults {
         vocab_size: 262_208,
         hidden_size: 2_304,
-        inner: 9_216,
+        d_ff: 9_216,
         layers: 26,
         heads: 8,
         kv_heads: Some(4),
@@ -274,7 +274,7 @@ fn gemma3(text: Fields) -> Result<TextConfig, String> {
     block.scale = text.or("query_pre_attn_scalar", 256.0_f64)?.powf(-0.5);
     block.activation = text.or("hidden_activation", Activation::GeluPytorchTanh)?;
     let norm = NormConfig::Rms { eps: text.or("rms_norm_eps", defaults.eps)?, offset: 1.0 };
-    (block.norm, block.head_norm) = (norm, Some(HeadNorm { norm, apart: false }));
+    (block.norm, block.qk_norm) = (norm, Some(QkNorm { norm, per_head: false }));
     block.norms =
         ["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"]
             .map(Some);

@@ -17,16 +17,16 @@ pub struct VisionConfig {
     /// Id of the token that image positions have.
     pub image_token_id: u32,
     /// What stands around an image in the text.
-    pub framing: Framing,
+    pub framing: ImageTokens,
     /// How an image is cut.
     pub tiling: Tiling,
     /// What an image becomes: vectors, or words of an image vocabulary.
-    pub kind: Kind,
+    pub kind: VisionEncoder,
 }
 
 /// What stands around an image in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
+pub enum ImageTokens {
     /// Whatever the chat template puts there.
     Bare,
     /// The template's mark is the token that begins an image; one ends it, and blank lines stand around both.
@@ -42,11 +42,11 @@ pub enum Framing {
 
 /// What an image becomes.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub enum VisionEncoder {
     /// Vectors of a tower, joined to the decoder.
-    Tower(Box<TowerConfig>, Join),
+    Tower(Box<TowerConfig>, ProjectorConfig),
     /// Tokens.
-    Codes(Box<Codes>),
+    VqTokenizerConfig(Box<VqTokenizerConfig>),
 }
 
 /// How an image is cut into what goes through the tower, and how its positions follow.
@@ -160,7 +160,7 @@ pub struct TowerNames {
 
 /// How the tower's vectors become the decoder's.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Join {
+pub enum ProjectorConfig {
     /// Two layers, over the features of one or several blocks side by side (LLaVA).
     Mlp {
         /// 0 is what enters the first block, `n` what leaves block `n`.
@@ -184,7 +184,7 @@ pub enum Join {
         /// Blocks whose output is added behind the decoder's first ones.
         deep: Vec<usize>,
     },
-    /// Patches averaged in squares, normalised, one layer (Gemma 3).
+    /// Patches averaged in squares, normalized, one layer (Gemma 3).
     Pool {
         /// Positions along a side of an image.
         grid: usize,
@@ -195,7 +195,7 @@ pub enum Join {
 
 /// Chameleon's image tokenizer: a convolutional encoder and a code book whose entries are words of the vocabulary.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Codes {
+pub struct VqTokenizerConfig {
     /// Channels of the first convolution.
     pub base_channels: usize,
     /// Factors of `base_channels`, one a resolution.
@@ -206,7 +206,7 @@ pub struct Codes {
     pub latent_channels: usize,
     /// Width of a code.
     pub embed_dim: usize,
-    /// Codes.
+    /// VqTokenizerConfig.
     pub embeddings: usize,
     /// Pixels along a side at the first resolution.
     pub resolution: usize,
@@ -218,7 +218,7 @@ pub struct Codes {
     pub tokens: Vec<u32>,
 }
 
-impl Join {
+impl ProjectorConfig {
     /// Whether something is added to images behind the decoder's first blocks.
     pub fn is_deep(&self) -> bool {
         matches!(self, Self::Merge { deep, .. } if !deep.is_empty())
@@ -227,10 +227,10 @@ impl Join {
 
 impl VisionConfig {
     /// The tower, where there is one.
-    pub fn tower(&self) -> Option<(&TowerConfig, &Join)> {
+    pub fn tower(&self) -> Option<(&TowerConfig, &ProjectorConfig)> {
         match &self.kind {
-            Kind::Tower(tower, join) => Some((tower, join)),
-            Kind::Codes(_) => None,
+            VisionEncoder::Tower(tower, join) => Some((tower, join)),
+            VisionEncoder::VqTokenizerConfig(_) => None,
         }
     }
 }
@@ -265,7 +265,7 @@ fn clip(
     if vision.or("num_channels", 3)? != 3 {
         return Err("the vision tower does not take RGB images (num_channels is not 3)".into());
     }
-    let [width, inner, layers, heads, image, patch] = clip_defaults(vision, siglip);
+    let [width, d_ff, layers, heads, image, patch] = clip_defaults(vision, siglip);
     let width = vision.size("hidden_size", width)?;
     let heads = vision.size("num_attention_heads", heads)?;
     let (image, patch) = (vision.side("image_size", image)?, vision.side("patch_size", patch)?);
@@ -279,7 +279,7 @@ fn clip(
     let activation = if siglip { Activation::GeluPytorchTanh } else { Activation::QuickGelu };
     let block = BlockConfig {
         width,
-        inner: vision.size("intermediate_size", inner)?,
+        d_ff: vision.size("intermediate_size", d_ff)?,
         heads,
         kv_heads: heads,
         head_dim: width / heads,
@@ -287,7 +287,7 @@ fn clip(
         activation: vision.or("hidden_act", activation)?,
         norm,
         norms: [Some("layer_norm1"), None, Some("layer_norm2"), None],
-        head_norm: None,
+        qk_norm: None,
         bias: Biases { qkv: true, out: true, mlp: true },
         names: CLIP,
     };
@@ -318,7 +318,7 @@ fn clip(
     Ok((tower, image))
 }
 
-/// Width, inner width, blocks, heads, pixels a side and a patch's side, where they are left out.
+/// Width, d_ff width, blocks, heads, pixels a side and a patch's side, where they are left out.
 fn clip_defaults(vision: Fields, siglip: bool) -> [usize; 6] {
     match (vision.is_object(), siglip) {
         (_, true) => [768, 3_072, 12, 12, 224, 16],
@@ -329,7 +329,7 @@ fn clip_defaults(vision: Fields, siglip: bool) -> [usize; 6] {
 }
 
 /// The tower of a LLaVA with its projector, pixels along a side, and whether the class position is kept.
-fn llava_tower(config: Fields, newline: bool) -> Result<(Kind, usize, usize, bool), String> {
+fn llava_tower(config: Fields, newline: bool) -> Result<(VisionEncoder, usize, usize, bool), String> {
     let layers = config.or("vision_feature_layer", OneOrMore::One(-2))?;
     let layers = match layers {
         OneOrMore::One(layer) => vec![layer],
@@ -360,21 +360,21 @@ fn llava_tower(config: Fields, newline: bool) -> Result<(Kind, usize, usize, boo
         ("full", class) => class,
         _ => return Err(format!("vision_feature_select_strategy {strategy} is not supported: default or full")),
     };
-    let join = Join::Mlp {
+    let join = ProjectorConfig::Mlp {
         features,
         activation: config.or("projector_hidden_act", Activation::Gelu)?,
         bias: config.or("multimodal_projector_bias", true)?,
         newline,
     };
     let grid = side / tower.patches.side;
-    Ok((Kind::Tower(Box::new(tower), join), side, grid, class))
+    Ok((VisionEncoder::Tower(Box::new(tower), join), side, grid, class))
 }
 
 pub(super) fn llava(config: Fields) -> Result<VisionConfig, String> {
     let (kind, side, grid, class) = llava_tower(config, false)?;
     let image_token_id = precedence::token(config, &IMAGE_TOKEN, 32_000)?;
     let tiling = Tiling::Square { side, grid, class };
-    Ok(VisionConfig { image_token_id, framing: Framing::Bare, tiling, kind })
+    Ok(VisionConfig { image_token_id, framing: ImageTokens::Bare, tiling, kind })
 }
 
 pub(super) fn llava_next(config: Fields) -> Result<VisionConfig, String> {
@@ -392,13 +392,13 @@ pub(super) fn llava_next(config: Fields) -> Result<VisionConfig, String> {
     }
     let image_token_id = precedence::token(config, &IMAGE_TOKEN, 32_000)?;
     let tiling = Tiling::AnyResolution { side, grid, pinpoints };
-    Ok(VisionConfig { image_token_id, framing: Framing::Bare, tiling, kind })
+    Ok(VisionConfig { image_token_id, framing: ImageTokens::Bare, tiling, kind })
 }
 
 /// What both Qwens have in common: block sizes, patches, how many patches a side become one position.
 struct Qwen {
     width: usize,
-    inner: usize,
+    d_ff: usize,
     heads: usize,
     layers: usize,
     patch: usize,
@@ -408,13 +408,13 @@ struct Qwen {
 }
 
 impl Qwen {
-    fn read(vision: Fields, [width, inner, heads, layers, patch]: [usize; 5]) -> Result<Self, String> {
+    fn read(vision: Fields, [width, d_ff, heads, layers, patch]: [usize; 5]) -> Result<Self, String> {
         if vision.or("in_channels", 3)? != 3 {
             return Err("the vision tower does not take RGB images (in_channels is not 3)".into());
         }
         let qwen = Self {
             width: vision.size("hidden_size", width)?,
-            inner: vision.size("intermediate_size", inner)?,
+            d_ff: vision.size("intermediate_size", d_ff)?,
             heads: vision.size("num_heads", heads)?,
             layers: vision.size("depth", layers)?,
             patch: vision.side("patch_size", patch)?,
@@ -471,7 +471,7 @@ impl Qwen {
         let head_dim = self.width / self.heads;
         BlockConfig {
             width: self.width,
-            inner: self.inner,
+            d_ff: self.d_ff,
             heads: self.heads,
             kv_heads: self.heads,
             head_dim,
@@ -479,7 +479,7 @@ impl Qwen {
             activation,
             norm,
             norms: [Some("norm1"), None, Some("norm2"), None],
-            head_norm: None,
+            qk_norm: None,
             bias: Biases { qkv: true, out: true, mlp: true },
             names,
         }
@@ -497,7 +497,7 @@ pub(super) fn qwen2_5(config: Fields) -> Result<VisionConfig, String> {
     let windows = Windows { side, full: vision.or("fullatt_block_indexes", vec![7, 15, 23, 31])? };
     let norm = NormConfig::Rms { eps: 1e-6, offset: 0.0 };
     let block = qwen.block(norm, vision.or("hidden_act", Activation::Silu)?, QWEN2_5_TOWER);
-    let join = Join::Merge {
+    let join = ProjectorConfig::Merge {
         patches: qwen.merge * qwen.merge,
         norm,
         names: ["merger.ln_q", "merger.mlp.0", "merger.mlp.2"],
@@ -506,7 +506,12 @@ pub(super) fn qwen2_5(config: Fields) -> Result<VisionConfig, String> {
     let tiling = qwen.tiling();
     let tower = qwen.tower(block, false, Positions::None, Some(windows));
     let image_token_id = config.or("image_token_id", 151_655)?;
-    Ok(VisionConfig { image_token_id, framing: Framing::Bare, tiling, kind: Kind::Tower(Box::new(tower), join) })
+    Ok(VisionConfig {
+        image_token_id,
+        framing: ImageTokens::Bare,
+        tiling,
+        kind: VisionEncoder::Tower(Box::new(tower), join),
+    })
 }
 
 pub(super) fn qwen3(config: Fields) -> Result<VisionConfig, String> {
@@ -524,11 +529,16 @@ pub(super) fn qwen3(config: Fields) -> Result<VisionConfig, String> {
     let norm = NormConfig::Layer { eps: 1e-6 };
     let block = qwen.block(norm, vision.or("hidden_act", Activation::GeluPytorchTanh)?, QWEN3_TOWER);
     let names = ["merger.norm", "merger.linear_fc1", "merger.linear_fc2"];
-    let join = Join::Merge { patches: qwen.merge * qwen.merge, norm, names, deep };
+    let join = ProjectorConfig::Merge { patches: qwen.merge * qwen.merge, norm, names, deep };
     let tiling = qwen.tiling();
     let tower = qwen.tower(block, true, Positions::Interpolated(side), None);
     let image_token_id = config.or("image_token_id", 151_655)?;
-    Ok(VisionConfig { image_token_id, framing: Framing::Bare, tiling, kind: Kind::Tower(Box::new(tower), join) })
+    Ok(VisionConfig {
+        image_token_id,
+        framing: ImageTokens::Bare,
+        tiling,
+        kind: VisionEncoder::Tower(Box::new(tower), join),
+    })
 }
 
 pub(super) fn gemma3(config: Fields) -> Result<VisionConfig, String> {
@@ -545,11 +555,16 @@ pub(super) fn gemma3(config: Fields) -> Result<VisionConfig, String> {
     let NormConfig::Layer { eps } = tower.block.norm else { return Err("a SigLIP tower without layer norms".into()) };
     let image_token_id = precedence::token(config, &IMAGE_TOKEN, 262_144)?;
     let tiling = Tiling::Square { side, grid, class: false };
-    let framing = Framing::Gemma {
+    let framing = ImageTokens::Gemma {
         begin: precedence::token(config, &BEGIN_OF_IMAGE, 255_999)?,
         end: precedence::token(config, &END_OF_IMAGE, 256_000)?,
     };
-    Ok(VisionConfig { image_token_id, framing, tiling, kind: Kind::Tower(Box::new(tower), Join::Pool { grid, eps }) })
+    Ok(VisionConfig {
+        image_token_id,
+        framing,
+        tiling,
+        kind: VisionEncoder::Tower(Box::new(tower), ProjectorConfig::Pool { grid, eps }),
+    })
 }
 
 pub(super) fn chameleon(config: Fields) -> Result<VisionConfig, String> {
@@ -566,7 +581,7 @@ pub(super) fn chameleon(config: Fields) -> Result<VisionConfig, String> {
     let embeddings = vq.size("num_embeddings", 8_192)?;
     let map: BTreeMap<String, u32> = config.or("vocabulary_map", BTreeMap::new())?;
     let image_token_id = *map.get("<image>").ok_or("vocabulary_map has no <image>")?;
-    let codes = Codes {
+    let codes = VqTokenizerConfig {
         base_channels: vq.size("base_channels", 128)?,
         multipliers,
         res_blocks: vq.size("num_res_blocks", 2)?,
@@ -579,7 +594,12 @@ pub(super) fn chameleon(config: Fields) -> Result<VisionConfig, String> {
         tokens: code_tokens(&map, embeddings)?,
     };
     let tiling = Tiling::Square { side: resolution, grid: resolution >> halvings, class: false };
-    Ok(VisionConfig { image_token_id, framing: Framing::Chameleon, tiling, kind: Kind::Codes(Box::new(codes)) })
+    Ok(VisionConfig {
+        image_token_id,
+        framing: ImageTokens::Chameleon,
+        tiling,
+        kind: VisionEncoder::VqTokenizerConfig(Box::new(codes)),
+    })
 }
 
 /// The token of each code: `IMGIMG` and the number's digits as letters from `A`, ended by `Z`.

@@ -9,29 +9,29 @@ use std::ops::Range;
 
 /// What each row sees. Rows that see each other lie together in a segment.
 #[derive(Clone, Debug, PartialEq)]
-pub(in super::super) struct Visible {
+pub(in super::super) struct VisibleKeys {
     ranges: Vec<Range<u32>>,
-    segments: Vec<(Range<usize>, Kind)>,
+    segments: Vec<(Range<usize>, SegmentKind)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum SegmentKind {
     Causal,
     Full,
     Other,
 }
 
-impl Visible {
+impl VisibleKeys {
     /// Segments one behind the other, each of which sees itself whole.
     pub fn full(lengths: impl IntoIterator<Item = usize>) -> Self {
-        Self::of(lengths, Kind::Full, |rows, _| rows)
+        Self::of(lengths, SegmentKind::Full, |rows, _| rows)
     }
 
     /// Segments one behind the other, each row of which sees itself and `window - 1` rows before it; all before it if
     /// there is no window. Rows of one of `groups`, which ascend, see those behind them in it too; what lies before them is
     /// cut by the window all the same.
     pub fn causal(lengths: impl IntoIterator<Item = usize>, window: Option<usize>, groups: &[Range<usize>]) -> Self {
-        let mut visible = Self::of(lengths, Kind::Causal, |rows, row| {
+        let mut visible = Self::of(lengths, SegmentKind::Causal, |rows, row| {
             let from = window.map_or(rows.start, |window| rows.start.max((row + 1).saturating_sub(window)));
             from..row + 1
         });
@@ -44,7 +44,7 @@ impl Visible {
             let cut = window.is_some_and(|window| window < rows.len());
             let grouped = groups.iter().any(|group| group.start < rows.end && rows.start < group.end);
             if cut || grouped {
-                *kind = Kind::Other;
+                *kind = SegmentKind::Other;
             }
         }
         visible
@@ -52,7 +52,7 @@ impl Visible {
 
     fn of(
         lengths: impl IntoIterator<Item = usize>,
-        kind: Kind,
+        kind: SegmentKind,
         range: impl Fn(Range<usize>, usize) -> Range<usize>,
     ) -> Self {
         let (mut ranges, mut segments, mut at) = (Vec::new(), Vec::new(), 0);
@@ -79,7 +79,7 @@ impl Visible {
 ///
 /// # Shapes
 /// `q` `[rows, heads * head_dim]`, `k` and `v` `[rows, kv_heads * head_dim]`; returned as `q`.
-pub(in super::super) fn attention(q: &Matrix, k: &Matrix, v: &Matrix, heads: Heads, visible: &Visible) -> Matrix {
+pub(in super::super) fn attention(q: &Matrix, k: &Matrix, v: &Matrix, heads: Heads, visible: &VisibleKeys) -> Matrix {
     match (q, k, v) {
         (Matrix::Host { values: q, width }, Matrix::Host { values: k, .. }, Matrix::Host { values: v, .. }) => {
             let mut out = vec![0.0; q.len()];
@@ -89,11 +89,11 @@ pub(in super::super) fn attention(q: &Matrix, k: &Matrix, v: &Matrix, heads: Hea
         (Matrix::Device(q), Matrix::Device(k), Matrix::Device(v)) => {
             let parts = visible.segments.iter().map(|(rows, kind)| {
                 let part = |x: &Tensor<2>| x.clone().slice([rows.clone()]);
-                let mask = (*kind == Kind::Other).then(|| {
+                let mask = (*kind == SegmentKind::Other).then(|| {
                     let shape = [1, 1, rows.len(), rows.len()];
                     Tensor::<4, Bool>::from_data(TensorData::new(visible.hidden(rows), shape), &q.device())
                 });
-                segment(part(q), part(k), part(v), heads, mask, *kind == Kind::Causal)
+                segment(part(q), part(k), part(v), heads, mask, *kind == SegmentKind::Causal)
             });
             Matrix::Device(Tensor::cat(parts.collect(), 0))
         }
@@ -134,20 +134,23 @@ fn segment(
 mod tests {
     use super::*;
 
-    fn ranges(visible: &Visible) -> Vec<(u32, u32)> {
+    fn ranges(visible: &VisibleKeys) -> Vec<(u32, u32)> {
         visible.ranges.iter().map(|range| (range.start, range.end)).collect()
     }
 
     #[test]
     fn samples_windows_and_images_decide_what_is_seen() {
-        assert_eq!(ranges(&Visible::full([2, 1])), [(0, 2), (0, 2), (2, 3)]);
-        assert_eq!(ranges(&Visible::causal([3, 2], None, &[])), [(0, 1), (0, 2), (0, 3), (3, 4), (3, 5)]);
-        assert_eq!(ranges(&Visible::causal([4], Some(2), &[])), [(0, 1), (0, 2), (1, 3), (2, 4)]);
+        assert_eq!(ranges(&VisibleKeys::full([2, 1])), [(0, 2), (0, 2), (2, 3)]);
+        assert_eq!(ranges(&VisibleKeys::causal([3, 2], None, &[])), [(0, 1), (0, 2), (0, 3), (3, 4), (3, 5)]);
+        assert_eq!(ranges(&VisibleKeys::causal([4], Some(2), &[])), [(0, 1), (0, 2), (1, 3), (2, 4)]);
         // Rows 1 to 3 are an image: what is behind in it is seen from each of them, and the window before.
         let image = 1..4;
-        let image = Visible::causal([5], Some(2), std::slice::from_ref(&image));
+        let image = VisibleKeys::causal([5], Some(2), std::slice::from_ref(&image));
         assert_eq!(ranges(&image), [(0, 1), (0, 4), (1, 4), (2, 4), (3, 5)]);
-        assert_eq!(image.segments, [(0..5, Kind::Other)]);
-        assert_eq!(Visible::causal([2, 3], Some(2), &[]).segments, [(0..2, Kind::Causal), (2..5, Kind::Other)]);
+        assert_eq!(image.segments, [(0..5, SegmentKind::Other)]);
+        assert_eq!(
+            VisibleKeys::causal([2, 3], Some(2), &[]).segments,
+            [(0..2, SegmentKind::Causal), (2..5, SegmentKind::Other)]
+        );
     }
 }

@@ -9,7 +9,7 @@ mod matrix;
 mod norm;
 mod rotary;
 
-pub(super) use attention::{Visible, attention};
+pub(super) use attention::{VisibleKeys, attention};
 pub(super) use linear::{Linear, Weight};
 pub(super) use matrix::{Matrix, indices};
 pub(super) use norm::Norm;

@@ -9,7 +9,7 @@ use burn::tensor::{DType, Tensor};
 /// A norm with its weights.
 pub(in super::super) struct Norm {
     kind: NormConfig,
-    /// Numbers that are normalised together.
+    /// Numbers that are normalized together.
     width: usize,
     /// `[turns, width]`: rows, or heads, take turns.
     scale: Matrix,

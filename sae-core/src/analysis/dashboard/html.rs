@@ -237,13 +237,14 @@ fn lists(out: &mut String, page: &Page, there: &BTreeSet<u32>) {
         true => format!("<a href=\"{feature}.html\">{feature}</a>"),
         false => feature.to_string(),
     };
-    let word =
-        |raised: bool| page.words(raised).map(|w| (format!("<code>{}</code>", escape(&visible(&w.piece))), w.logit));
-    let near = page.neighbours.iter().map(|n| (link(n.feature), n.cosine));
+    let word = |promoted: bool| {
+        page.words(promoted).map(|w| (format!("<code>{}</code>", escape(&visible(&w.piece))), w.logit))
+    };
+    let near = page.neighbors.iter().map(|n| (link(n.feature), n.cosine));
     let with = page.coactive.iter().map(|c| (link(c.feature), c.jaccard));
     let columns: [(&str, Vec<(String, f32)>); 4] = [
-        ("Words raised", word(true).collect()),
-        ("Words lowered", word(false).collect()),
+        ("Tokens promoted", word(true).collect()),
+        ("Tokens suppressed", word(false).collect()),
         ("Nearest (cosine)", near.collect()),
         ("Fires with (Jaccard)", with.collect()),
     ];

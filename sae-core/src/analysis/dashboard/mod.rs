@@ -7,7 +7,7 @@ pub mod neuronpedia;
 pub mod saedashboard;
 
 use crate::analysis::context::Context;
-use crate::analysis::index::{Bin, Coactive, Example, FeatureRow, Index, Neighbour, PER_OCTAVE, Word};
+use crate::analysis::index::{Bin, Coactive, Example, FeatureRow, Index, Neighbor, PER_OCTAVE, Word};
 use crate::analysis::labels::{Entry, Written};
 use crate::store::sample::Sample;
 use crate::{Error, Result};
@@ -44,10 +44,10 @@ pub struct Page<'a> {
     pub entry: Option<&'a Entry>,
     /// How often it fires how strongly.
     pub bins: Vec<Bin>,
-    /// Words raised, then words lowered.
+    /// Promoted tokens, then suppressed tokens.
     pub words: Vec<Word>,
     /// Nearest directions.
-    pub neighbours: Vec<Neighbour>,
+    pub neighbors: Vec<Neighbor>,
     /// Features that fire with it.
     pub coactive: Vec<Coactive>,
     /// Its own direction.
@@ -120,7 +120,7 @@ impl<'a> Page<'a> {
             shown: shown.collect::<Result<_>>()?,
             bins: index.histogram(feature)?,
             words: index.logits(feature)?.unwrap_or_default(),
-            neighbours: index.neighbours(feature)?,
+            neighbors: index.neighbors(feature)?,
             coactive: index.coactive(feature)?,
             direction,
         })
@@ -136,9 +136,9 @@ impl<'a> Page<'a> {
         Interval { low, high: 2.0 * low, share: fires as f64 / self.row.fires.max(1) as f64 }
     }
 
-    /// Words raised or lowered, strongest first.
-    pub fn words(&self, raised: bool) -> impl Iterator<Item = &Word> {
-        self.words.iter().filter(move |word| word.raised == raised)
+    /// Promoted or suppressed tokens, strongest first.
+    pub fn words(&self, promoted: bool) -> impl Iterator<Item = &Word> {
+        self.words.iter().filter(move |word| word.promoted == promoted)
     }
 }
 

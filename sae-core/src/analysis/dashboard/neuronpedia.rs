@@ -80,8 +80,8 @@ pub fn feature(source: &Source, page: &Page, dashboard: &Value) -> Value {
         "creatorId": CREATOR, "createdAt": source.created, "maxActApprox": decimal(page.row.max),
         "hasVector": true, "vector": decimals(page.direction), "vectorLabel": null, "vectorDefaultSteerStrength": decimal(page.row.max),
         "hookName": format!("blocks.{}.{HOOK}", source.layer), "sourceSetName": source.sae,
-        "topkCosSimIndices": page.neighbours.iter().map(|n| n.feature).collect::<Vec<_>>(),
-        "topkCosSimValues": page.neighbours.iter().map(|n| decimal(n.cosine)).collect::<Vec<_>>(),
+        "topkCosSimIndices": page.neighbors.iter().map(|n| n.feature).collect::<Vec<_>>(),
+        "topkCosSimValues": page.neighbors.iter().map(|n| decimal(n.cosine)).collect::<Vec<_>>(),
     });
     let shared = [
         "neuron_alignment",

@@ -47,8 +47,8 @@ fn feature(source: &Source, page: &Page) -> Value {
     aligned.truncate(ALIGNED);
     let aligned_by =
         |of: &dyn Fn(f32) -> f32| aligned.iter().map(|n| decimal(of(page.direction[*n]))).collect::<Vec<_>>();
-    let words = |raised| page.words(raised).map(|word| word.piece.as_str()).collect::<Vec<_>>();
-    let logits = |raised| page.words(raised).map(|word| decimal(word.logit)).collect::<Vec<_>>();
+    let words = |promoted| page.words(promoted).map(|word| word.piece.as_str()).collect::<Vec<_>>();
+    let logits = |promoted| page.words(promoted).map(|word| decimal(word.logit)).collect::<Vec<_>>();
     let middle = |bin: &crate::analysis::index::Bin| decimal((bin.edges().0 * bin.edges().1).sqrt());
     json!({
         "feature_index": page.row.feature,

@@ -30,12 +30,12 @@ fn every_file_tells_what_the_index_tells() {
     let mut indexer = Indexer::new(40);
     run(&store, &weights, &Device::flex(), &mut [&mut indexer], &mut |_| ()).unwrap();
     let at = |name: &str| dir.path().join("index").join(name);
-    let (near, with) = (index::neighbours(&weights), indexer.together.most());
+    let (near, with) = (index::neighbors(&weights), indexer.together.most());
     index::write_examples(&at("examples.parquet"), &indexer).unwrap();
-    index::write_neighbours(&at("neighbours.parquet"), &near).unwrap();
+    index::write_neighbors(&at("neighbors.parquet"), &near).unwrap();
     index::write_lists(&at(Bin::FILE), 40, |k| indexer.histograms[k].bins().collect()).unwrap();
     index::write_lists(&at(Coactive::FILE), 40, |k| with[k].clone()).unwrap();
-    let words = |raised| Word { raised, token_id: 1, piece: EVIL.into(), logit: 0.5 };
+    let words = |promoted| Word { promoted, token_id: 1, piece: EVIL.into(), logit: 0.5 };
     index::write_lists(&at(Word::FILE), 40, |_| vec![words(true), words(false)]).unwrap();
     let rows: Vec<_> = (0..40).map(|k| FeatureRow::counted(&indexer, k)).collect();
     index::write_features(&at("features.parquet"), &rows).unwrap();

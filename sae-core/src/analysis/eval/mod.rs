@@ -17,7 +17,7 @@ use crate::Result;
 use crate::analysis::pass::{Block, Observer};
 use crate::autoencoder::Weights;
 use crate::store::sample::Modality;
-use crate::store::{Excluded, Exclusion};
+use crate::store::{ExcludedCounts, PositionFilter};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ pub struct Evaluation {
     /// Token positions that were measured.
     pub tokens: u64,
     /// Token positions that were left out.
-    pub excluded: Excluded,
+    pub excluded: ExcludedCounts,
     /// Active features a token.
     pub l0: f64,
     /// Mean of `sum_k z_k`.
@@ -86,7 +86,7 @@ pub struct Firing {
 /// Observes a pass and evaluates the autoencoder on it.
 pub struct Evaluator<'a> {
     weights: &'a Weights,
-    exclusion: Exclusion,
+    exclusion: PositionFilter,
     sums: BTreeMap<Modality, Sums>,
     /// About the mean of all modalities.
     legacy: Mean,
@@ -97,11 +97,11 @@ pub struct Evaluator<'a> {
 impl<'a> Evaluator<'a> {
     /// An evaluator of these weights on all positions.
     pub fn new(weights: &'a Weights) -> Self {
-        Self::without(weights, Exclusion::default())
+        Self::without(weights, PositionFilter::default())
     }
 
     /// An evaluator that leaves positions out.
-    pub fn without(weights: &'a Weights, exclusion: Exclusion) -> Self {
+    pub fn without(weights: &'a Weights, exclusion: PositionFilter) -> Self {
         let samples = vec![(None, 0); weights.d_sae];
         Self { weights, exclusion, sums: BTreeMap::new(), legacy: Mean::default(), samples }
     }
@@ -150,7 +150,7 @@ impl<'a> Evaluator<'a> {
 }
 
 impl Observer for Evaluator<'_> {
-    fn see(&mut self, block: &Block) -> Result<()> {
+    fn observe(&mut self, block: &Block) -> Result<()> {
         let (d, weights) = (self.weights.d_in, self.weights);
         let measured: Vec<Measured> = (0..block.rows.len())
             .into_par_iter()
@@ -170,11 +170,11 @@ impl Observer for Evaluator<'_> {
             let (modality, sample) = (tokens.modality[row], tokens.sample[row]);
             let sums = self.sums.entry(modality).or_insert_with(|| Sums::new(weights));
             let reasons = self.exclusion.reasons(tokens.special[row], tokens.position[row], measured.norm());
-            if sums.excluded.note(reasons) {
+            if sums.excluded.count(reasons) {
                 continue;
             }
             let (features, _) = block.active.row(r);
-            sums.see(&measured, &block.hidden[r * d..(r + 1) * d], features);
+            sums.observe(&measured, &block.hidden[r * d..(r + 1) * d], features);
             for feature in features {
                 let (last, samples) = &mut self.samples[*feature as usize];
                 *samples += u64::from(*last != Some(sample));

@@ -2,7 +2,7 @@
 
 use super::{Density, Evaluation};
 use crate::autoencoder::Weights;
-use crate::store::{Excluded, Norms};
+use crate::store::{ExcludedCounts, Norms};
 
 /// What is measured of one token.
 #[derive(Clone, Copy, Default)]
@@ -50,7 +50,7 @@ pub(super) struct Sums {
     /// `[d_sae]`
     fires: Vec<u64>,
     norms: Norms,
-    pub excluded: Excluded,
+    pub excluded: ExcludedCounts,
     pub legacy: Mean,
 }
 
@@ -91,7 +91,7 @@ impl Sums {
     }
 
     /// Adds a token with its hidden state and its active features.
-    pub fn see(&mut self, of: &Measured, hidden: &[f32], features: &[u32]) {
+    pub fn observe(&mut self, of: &Measured, hidden: &[f32], features: &[u32]) {
         let (norm, norm_hat) = (of.norm(), of.squares_hat.sqrt());
         self.tokens += 1;
         self.active += features.len() as u64;

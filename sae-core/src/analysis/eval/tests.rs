@@ -4,7 +4,7 @@ use super::*;
 use crate::analysis::pass;
 use crate::autoencoder::Encoder;
 use crate::fixture;
-use crate::store::Exclude;
+use crate::store::PositionRule;
 use burn::tensor::Device;
 
 const D: usize = 8;
@@ -17,8 +17,8 @@ fn weights() -> Weights {
     Weights { d_in: D, d_sae, w_enc, b_enc, w_dec, b_dec, ..Weights::default() }
 }
 
-fn evaluate(store: &crate::store::Store, weights: &Weights, rule: Exclude) -> Report {
-    let mut evaluator = Evaluator::without(weights, Exclusion::of(store, rule).unwrap());
+fn evaluate(store: &crate::store::Store, weights: &Weights, rule: PositionRule) -> Report {
+    let mut evaluator = Evaluator::without(weights, PositionFilter::new(store, rule).unwrap());
     pass::run(store, weights, &Device::flex(), &mut [&mut evaluator], &mut |_| ()).unwrap();
     let report = evaluator.report();
     let fires: f64 = evaluator.firing().iter().map(|f| f.density).sum();
@@ -83,7 +83,7 @@ fn square(x: impl Iterator<Item = f64>) -> f64 {
 fn every_figure_is_what_a_plain_loop_says() {
     let (_dir, store) = fixture::store(D);
     let weights = weights();
-    let report = evaluate(&store, &weights, Exclude::default());
+    let report = evaluate(&store, &weights, PositionRule::default());
     let all = positions(&store, &weights);
     for (evaluation, kept) in [
         (&report.all, all.iter().collect::<Vec<_>>()),
@@ -91,7 +91,7 @@ fn every_figure_is_what_a_plain_loop_says() {
         (&report.by_modality[&Modality::Image], all.iter().filter(|p| p.image).collect()),
     ] {
         let n = kept.len() as f64;
-        let centre = mean(&kept);
+        let center = mean(&kept);
         let sum = |of: &dyn Fn(&Position) -> f64| kept.iter().map(|p| of(p)).sum::<f64>();
         let error = sum(&|p| distance(&p.x, &p.x_hat));
         let dot = sum(&|p| p.x.iter().zip(&p.x_hat).map(|(a, b)| a * b).sum());
@@ -103,7 +103,7 @@ fn every_figure_is_what_a_plain_loop_says() {
             ("L0", evaluation.l0, sum(&|p| p.z.len() as f64) / n),
             ("L1", evaluation.l1, sum(&|p| p.z.iter().sum()) / n),
             ("MSE", evaluation.mse, error / n),
-            ("FVU", evaluation.fvu, error / sum(&|p| distance(&p.x, &centre))),
+            ("FVU", evaluation.fvu, error / sum(&|p| distance(&p.x, &center))),
             ("legacy", evaluation.explained_variance_legacy, legacy(&kept)),
             ("mean norm", evaluation.mean_norm, norms.iter().sum::<f64>() / n),
             ("ratio", evaluation.mean_norm_ratio, sum(&|p| norm(&p.x_hat) / norm(&p.x)) / n),
@@ -121,23 +121,23 @@ fn every_figure_is_what_a_plain_loop_says() {
 fn what_is_excluded_is_counted_and_not_measured() {
     let (_dir, store) = fixture::store(D);
     let weights = weights();
-    let none = evaluate(&store, &weights, Exclude::default());
+    let none = evaluate(&store, &weights, PositionRule::default());
     let samples = fixture::SAMPLES as u64;
-    let special = evaluate(&store, &weights, Exclude { special: true, first: true, norm: 0.0 });
-    let excluded = Excluded { positions: samples, special: samples, first: samples, norm: 0 };
+    let special = evaluate(&store, &weights, PositionRule { special: true, first: true, norm: 0.0 });
+    let excluded = ExcludedCounts { positions: samples, special: samples, first: samples, norm: 0 };
     assert_eq!(special.all.excluded, excluded, "the begin token of a sample has two reasons and counts once");
     assert_eq!(special.by_modality[&Modality::Text].excluded, excluded);
     assert_eq!(special.by_modality[&Modality::Image], none.by_modality[&Modality::Image]);
     assert_eq!(special.all.tokens + samples, none.all.tokens);
 
-    let loud = evaluate(&store, &weights, Exclude { norm: 1.5, ..Exclude::default() });
+    let loud = evaluate(&store, &weights, PositionRule { norm: 1.5, ..PositionRule::default() });
     let norms = positions(&store, &weights).into_iter().map(|p| square(p.x.into_iter()).sqrt());
     let over = norms.filter(|n| *n > 1.5 * none.all.median_norm).count() as u64;
     assert!(over > 0);
     assert_eq!((loud.all.excluded.norm, loud.all.excluded.positions), (over, over));
     assert!(loud.all.mean_norm < none.all.mean_norm);
 
-    let nothing = evaluate(&store, &weights, Exclude { norm: 1e-3, ..Exclude::default() });
+    let nothing = evaluate(&store, &weights, PositionRule { norm: 1e-3, ..PositionRule::default() });
     assert!(nothing.all.tokens == 0 && nothing.all.fvu.is_nan());
     assert!(serde_json::to_value(&nothing).unwrap()["all"]["fvu"].is_null());
 }

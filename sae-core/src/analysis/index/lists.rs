@@ -1,7 +1,7 @@
 //! Tables with several rows a feature, feature by feature, a row group for some hundred features: how they are written,
 //! and read whole or for one feature. What a row holds is told where the row is made.
 
-use super::{Example, Indexer, Neighbour};
+use super::{Example, Indexer, Neighbor};
 use crate::table::{self, Column, Keyed};
 use crate::{Error, Result};
 use arrow::array::{RecordBatch, UInt32Array};
@@ -111,12 +111,12 @@ pub fn read_examples(path: &Path, d_sae: usize) -> Result<Vec<Vec<(u8, Example)>
     read_lists(path, d_sae)
 }
 
-/// Writes `neighbours.parquet`.
-pub fn write_neighbours(path: &Path, lists: &[Vec<Neighbour>]) -> Result<()> {
+/// Writes `neighbors.parquet`.
+pub fn write_neighbors(path: &Path, lists: &[Vec<Neighbor>]) -> Result<()> {
     write_lists(path, lists.len(), |k| lists[k].clone())
 }
 
-/// Reads `neighbours.parquet`: for every feature its neighbours, nearest first.
-pub fn read_neighbours(path: &Path, d_sae: usize) -> Result<Vec<Vec<Neighbour>>> {
+/// Reads `neighbors.parquet`: for every feature its neighbors, nearest first.
+pub fn read_neighbors(path: &Path, d_sae: usize) -> Result<Vec<Vec<Neighbor>>> {
     read_lists(path, d_sae)
 }

@@ -1,4 +1,4 @@
-//! Logit lens: the words that a feature raises and lowers, as the model's side hands them over. Runs no model.
+//! Logit lens: the tokens that a feature promotes and suppresses, as the model's side hands them over. Runs no model.
 
 use super::lists::{Row, ranks};
 use crate::Result;
@@ -12,8 +12,8 @@ pub const WORDS: usize = 10;
 /// A word whose logit a feature changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Word {
-    /// Whether it is among the most raised, else among the most lowered.
-    pub raised: bool,
+    /// Whether it is among the most promoted, else among the most suppressed.
+    pub promoted: bool,
     /// Vocabulary id.
     pub token_id: u32,
     /// The token's text.
@@ -27,8 +27,8 @@ impl Row for Word {
 
     fn columns(rows: &[(u32, Self)]) -> Vec<Column> {
         vec![
-            table::column("raised", BooleanArray::from_iter(rows.iter().map(|(_, w)| Some(w.raised)))),
-            table::column("rank", ranks(rows, |a, b| a.raised == b.raised)),
+            table::column("promoted", BooleanArray::from_iter(rows.iter().map(|(_, w)| Some(w.promoted)))),
+            table::column("rank", ranks(rows, |a, b| a.promoted == b.promoted)),
             table::column("token_id", UInt32Array::from_iter_values(rows.iter().map(|(_, w)| w.token_id))),
             table::column("piece", StringArray::from_iter_values(rows.iter().map(|(_, w)| &w.piece))),
             table::column("logit", Float32Array::from_iter_values(rows.iter().map(|(_, w)| w.logit))),
@@ -36,12 +36,12 @@ impl Row for Word {
     }
 
     fn read(path: &Path, batch: &RecordBatch, _: usize) -> Result<Vec<Self>> {
-        let raised = table::get::<BooleanArray>(path, batch, "raised")?;
+        let promoted = table::get::<BooleanArray>(path, batch, "promoted")?;
         let token_id = table::get::<UInt32Array>(path, batch, "token_id")?.values();
         let piece = table::get::<StringArray>(path, batch, "piece")?;
         let logit = table::get::<Float32Array>(path, batch, "logit")?.values();
         let word = |n: usize| Word {
-            raised: raised.value(n),
+            promoted: promoted.value(n),
             token_id: token_id[n],
             piece: piece.value(n).into(),
             logit: logit[n],

@@ -1,5 +1,5 @@
 //! The feature index: what each feature does, from one pass - counts, histograms, strongest examples, examples by
-//! interval, features that fire with it - and from its direction: neighbours, words. Its tables are read by the app and by
+//! interval, features that fire with it - and from its direction: neighbors, words. Its tables are read by the app and by
 //! notebooks. Cross-modal weights come from the crate `filters`, words from the model's side.
 
 mod coactive;
@@ -7,7 +7,7 @@ mod examples;
 mod histogram;
 mod lists;
 mod logits;
-mod neighbours;
+mod neighbors;
 mod reader;
 mod tables;
 #[cfg(test)]
@@ -16,11 +16,9 @@ mod tests;
 pub use coactive::{COACTIVE, Coactive, MAX_ENTRIES, MAX_PAIRS, Positions};
 pub use examples::{Example, Examples, INTERVALS, PER_INTERVAL, STRONGEST, draw};
 pub use histogram::{Bin, Histogram, PER_OCTAVE};
-pub use lists::{
-    Lists, Row, read_examples, read_lists, read_neighbours, write_examples, write_lists, write_neighbours,
-};
+pub use lists::{Lists, Row, read_examples, read_lists, read_neighbors, write_examples, write_lists, write_neighbors};
 pub use logits::{WORDS, Word};
-pub use neighbours::{NEIGHBOURS, Neighbour, nearest_cosines, neighbours};
+pub use neighbors::{NEIGHBORS, Neighbor, nearest_cosines, neighbors};
 pub use reader::Index;
 pub use tables::{FeatureRow, read_features, write_features};
 
@@ -58,7 +56,7 @@ impl Class {
     }
 
     /// The class of a feature that fires on these shares of text and of image positions.
-    pub fn of(rate_text: f64, rate_image: f64) -> Self {
+    pub fn from_rates(rate_text: f64, rate_image: f64) -> Self {
         let (low, high) = (rate_text.min(rate_image), rate_text.max(rate_image));
         match () {
             () if high == 0.0 => Self::Dead,
@@ -133,7 +131,7 @@ impl Indexer {
     pub fn class(&self, feature: usize) -> Class {
         let rate = |fires: u64, of: u64| fires as f64 / (of as f64).max(1.0);
         let counts = &self.counts[feature];
-        Class::of(rate(counts.fires_text, self.positions[1]), rate(counts.fires_image, self.positions[2]))
+        Class::from_rates(rate(counts.fires_text, self.positions[1]), rate(counts.fires_image, self.positions[2]))
     }
 
     /// Share of all positions where a feature fires.
@@ -143,7 +141,7 @@ impl Indexer {
 }
 
 impl Observer for Indexer {
-    fn see(&mut self, block: &Block) -> Result<()> {
+    fn observe(&mut self, block: &Block) -> Result<()> {
         let tokens = block.tokens;
         for (r, row) in block.positions() {
             let modality = tokens.modality[row];

@@ -1,6 +1,6 @@
 //! An index as it is read: the table of features at once, everything else of one feature at a time, when it is asked for.
 
-use super::{Bin, Coactive, Example, FeatureRow, Lists, Neighbour, Word, read_features};
+use super::{Bin, Coactive, Example, FeatureRow, Lists, Neighbor, Word, read_features};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use std::path::Path;
 pub struct Index {
     features: Vec<FeatureRow>,
     examples: Lists<(u8, Example)>,
-    neighbours: Lists<Neighbour>,
+    neighbors: Lists<Neighbor>,
     histogram: Lists<Bin>,
     coactive: Lists<Coactive>,
     logits: Option<Lists<Word>>,
@@ -30,7 +30,7 @@ impl Index {
         Ok(Self {
             features,
             examples: Lists::open(folder, d_sae)?,
-            neighbours: Lists::open(folder, d_sae)?,
+            neighbors: Lists::open(folder, d_sae)?,
             histogram: Lists::open(folder, d_sae)?,
             coactive: Lists::open(folder, d_sae)?,
             logits: folder.join("logits.parquet").exists().then(|| Lists::open(folder, d_sae)).transpose()?,
@@ -51,8 +51,8 @@ impl Index {
     }
 
     /// Features whose directions are nearest, nearest first.
-    pub fn neighbours(&self, feature: u32) -> Result<Vec<Neighbour>> {
-        self.neighbours.of(feature)
+    pub fn neighbors(&self, feature: u32) -> Result<Vec<Neighbor>> {
+        self.neighbors.of(feature)
     }
 
     /// How often it fires how strongly, weakest first; empty bins are left out.
@@ -65,7 +65,7 @@ impl Index {
         self.coactive.of(feature)
     }
 
-    /// Words that it raises, then words that it lowers, strongest first; nothing if the index was made without the model.
+    /// Tokens that it promotes, then tokens that it suppresses, strongest first; nothing if the index was made without the model.
     pub fn logits(&self, feature: u32) -> Result<Option<Vec<Word>>> {
         self.logits.as_ref().map(|logits| logits.of(feature)).transpose()
     }

@@ -20,7 +20,7 @@ type Seen = BTreeMap<u32, Vec<Example>>;
 struct Everything(Seen);
 
 impl Observer for Everything {
-    fn see(&mut self, block: &Block) -> Result<()> {
+    fn observe(&mut self, block: &Block) -> Result<()> {
         for (r, row) in block.positions() {
             let (features, values) = block.active.row(r);
             for (feature, activation) in features.iter().zip(values) {
@@ -35,7 +35,7 @@ impl Observer for Everything {
 }
 
 fn words(feature: usize) -> Vec<Word> {
-    let word = |n: u32| Word { raised: n < 2, token_id: n, piece: format!(" {feature}.{n}"), logit: 2.0 - n as f32 };
+    let word = |n: u32| Word { promoted: n < 2, token_id: n, piece: format!(" {feature}.{n}"), logit: 2.0 - n as f32 };
     (0..4).map(word).collect()
 }
 
@@ -55,9 +55,9 @@ fn indexed() -> (TempDir, Weights, Indexer, Seen) {
     let (mut index, mut seen) = (Indexer::new(D_SAE), Everything(Seen::new()));
     run(&store, &weights, &Device::flex(), &mut [&mut index, &mut seen], &mut |_| ()).unwrap();
     let at = |name: &str| dir.path().join(name);
-    let (coactive, neighbours) = (index.together.most(), neighbours(&weights));
+    let (coactive, neighbors) = (index.together.most(), neighbors(&weights));
     write_examples(&at("examples.parquet"), &index).unwrap();
-    write_neighbours(&at("neighbours.parquet"), &neighbours).unwrap();
+    write_neighbors(&at("neighbors.parquet"), &neighbors).unwrap();
     write_lists(&at(Bin::FILE), D_SAE, |k| index.histograms[k].bins().collect()).unwrap();
     write_lists(&at(Coactive::FILE), D_SAE, |k| coactive[k].clone()).unwrap();
     write_lists(&at(Word::FILE), D_SAE, words).unwrap();
@@ -70,7 +70,7 @@ fn indexed() -> (TempDir, Weights, Indexer, Seen) {
 fn every_feature_is_read_back_as_it_was_counted() {
     let (dir, weights, indexer, seen) = indexed();
     let index = Index::open(dir.path()).unwrap();
-    let (neighbours, coactive) = (neighbours(&weights), indexer.together.most());
+    let (neighbors, coactive) = (neighbors(&weights), indexer.together.most());
     assert!(seen.len() > 100 && seen.len() < D_SAE, "{} features fire", seen.len());
     for k in 0..D_SAE {
         let feature = k as u32;
@@ -93,7 +93,7 @@ fn every_feature_is_read_back_as_it_was_counted() {
             assert!(strongest.edges().1 > row.max && strongest.edges().0 <= row.max);
             assert!(all.iter().all(|e| e.activation >= weakest.edges().0));
         }
-        assert_eq!(index.neighbours(feature).unwrap(), neighbours[k]);
+        assert_eq!(index.neighbors(feature).unwrap(), neighbors[k]);
         assert_eq!(index.coactive(feature).unwrap(), coactive[k]);
         assert_eq!(index.logits(feature).unwrap(), Some(words(k)));
     }
@@ -119,16 +119,16 @@ fn an_index_without_words_opens_and_one_without_its_lists_does_not() {
 #[test]
 fn damaged_tables_are_named() {
     let (dir, ..) = indexed();
-    let path = dir.path().join("neighbours.parquet");
+    let path = dir.path().join("neighbors.parquet");
     let bytes = std::fs::read(&path).unwrap();
     file::write_bytes(&path, &bytes[..bytes.len() / 2]).unwrap();
-    assert!(said(dir.path()).ends_with("neighbours.parquet"));
+    assert!(said(dir.path()).ends_with("neighbors.parquet"));
     file::write_bytes(&path, &bytes).unwrap();
-    let far = [Neighbour { feature: D_SAE as u32, cosine: 0.5 }];
-    write_neighbours(&path, &vec![far.to_vec(); D_SAE]).unwrap();
+    let far = [Neighbor { feature: D_SAE as u32, cosine: 0.5 }];
+    write_neighbors(&path, &vec![far.to_vec(); D_SAE]).unwrap();
     let index = Index::open(dir.path()).unwrap();
-    let refused = index.neighbours(1).unwrap_err().to_string();
-    assert!(refused.starts_with("neighbour is 300 of 300 features"), "{refused}");
+    let refused = index.neighbors(1).unwrap_err().to_string();
+    assert!(refused.starts_with("neighbor is 300 of 300 features"), "{refused}");
     write_features(&dir.path().join("features.parquet"), &index.features()[1..]).unwrap();
     assert!(said(dir.path()).starts_with("row 0 is of feature 1"));
 }

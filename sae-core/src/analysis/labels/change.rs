@@ -73,7 +73,7 @@ fn merge(before: &Entry, after: &Entry, theirs: Entry) -> Entry {
         let others = ![&before.label, &after.label].contains(&&theirs.label) && !theirs.label.is_empty();
         if others {
             let by = if theirs.author.is_empty() { "" } else { " by " };
-            let note = format!("also labelled \"{}\"{by}{}", theirs.label, theirs.author);
+            let note = format!("also labeled \"{}\"{by}{}", theirs.label, theirs.author);
             merged.notes = both(&merged.notes, &note);
         }
     }

@@ -7,7 +7,7 @@ fn entry(feature: u32, label: &str) -> Entry {
     Entry { feature, label: label.into(), author: "ann".into(), ..Entry::default() }
 }
 
-fn labelled(before: &Entry, label: &str) -> Change {
+fn labeled(before: &Entry, label: &str) -> Change {
     Change::Entry { before: before.clone(), after: Entry { label: label.into(), ..before.clone() } }
 }
 
@@ -28,9 +28,9 @@ fn what_is_saved_is_read_again_and_an_edit_can_be_taken_back() {
     let saved = Labels::save(&run, "base", std::slice::from_ref(&change), &Labels::default()).unwrap();
     assert_eq!(saved.labels, known(&run));
     assert_eq!(known(&run).of("base").unwrap().entry(7).unwrap().label, "red");
-    let list = Change::List { name: "colours".into(), before: vec![], after: vec![9, 7] };
+    let list = Change::List { name: "colors".into(), before: vec![], after: vec![9, 7] };
     Labels::save(&run, "base", &[list], &known(&run)).unwrap();
-    assert_eq!(known(&run).of("base").unwrap().lists()["colours"], [7, 9]);
+    assert_eq!(known(&run).of("base").unwrap().lists()["colors"], [7, 9]);
     Labels::save(&run, "base", &[change.reversed()], &known(&run)).unwrap();
     assert!(known(&run).of("base").unwrap().entry(7).is_none());
 }
@@ -50,7 +50,7 @@ fn two_editors_of_one_feature_lose_no_words() {
     let labels = known(&run);
     let merged = labels.of("base").unwrap().entry(3).unwrap();
     assert_eq!((merged.label.as_str(), merged.author.as_str(), merged.score, merged.star), ("ring", "ann", None, true));
-    assert_eq!(merged.notes, "look at the rim\nweak\nalso labelled \"circle\" by a model");
+    assert_eq!(merged.notes, "look at the rim\nweak\nalso labeled \"circle\" by a model");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn writers_at_once_all_get_their_words_in() {
             scope.spawn(move || {
                 for n in 0..10 {
                     let feature = 10 * thread + n;
-                    let change = labelled(&Entry::empty(feature), &format!("label {feature}"));
+                    let change = labeled(&Entry::empty(feature), &format!("label {feature}"));
                     let list = Change::List { name: "all".into(), before: vec![], after: vec![feature] };
                     Labels::save(run, "base", &[change, list], &Labels::default()).unwrap();
                 }
@@ -77,13 +77,13 @@ fn writers_at_once_all_get_their_words_in() {
 #[test]
 fn a_file_made_nonsense_by_hand_is_put_aside_and_what_was_known_stays() {
     let (_dir, run) = run();
-    let change = labelled(&Entry::empty(1), "red");
+    let change = labeled(&Entry::empty(1), "red");
     let saved = Labels::save(&run, "base", &[change], &Labels::default()).unwrap();
     for (n, nonsense) in ["{ \"saes\": [", "{\"schema_version\": 1, \"saes\": {\"../x\": {}}}", "[]"].iter().enumerate()
     {
         fs::write(run.labels(), nonsense).unwrap();
         assert!(Labels::read(&run).is_err(), "{nonsense}");
-        let change = labelled(&Entry::empty(10 + n as u32), "green");
+        let change = labeled(&Entry::empty(10 + n as u32), "green");
         let after = Labels::save(&run, "base", &[change], &saved.labels).unwrap();
         let (aside, cause) = after.aside.unwrap();
         assert_eq!(fs::read_to_string(aside).unwrap(), *nonsense);
@@ -99,7 +99,7 @@ fn a_newer_file_is_neither_read_nor_touched() {
     let (_dir, run) = run();
     let newer = "{\"schema_version\": 2, \"saes\": 5}";
     fs::write(run.labels(), newer).unwrap();
-    let refused = Labels::save(&run, "base", &[labelled(&Entry::empty(1), "red")], &Labels::default()).unwrap_err();
+    let refused = Labels::save(&run, "base", &[labeled(&Entry::empty(1), "red")], &Labels::default()).unwrap_err();
     assert!(refused.to_string().contains("layout 2"), "{refused}");
     assert_eq!(fs::read_to_string(run.labels()).unwrap(), newer);
 }
@@ -108,12 +108,12 @@ fn a_newer_file_is_neither_read_nor_touched() {
 fn what_others_put_into_the_file_stays() {
     let (_dir, run) = run();
     let text = r#"{"schema_version": 1, "saes": {"base": {"labels": [{"feature": 4, "label": "x", "tags": ["a"]}],
-        "origin": "import"}}, "licence": "CC0"}"#;
+        "origin": "import"}}, "license": "CC0"}"#;
     fs::write(run.labels(), text).unwrap();
     let before = known(&run).of("base").unwrap().entry(4).unwrap().clone();
-    Labels::save(&run, "base", &[labelled(&before, "y")], &known(&run)).unwrap();
+    Labels::save(&run, "base", &[labeled(&before, "y")], &known(&run)).unwrap();
     let value: Value = file::read_json(&run.labels(), LIMIT).unwrap();
-    assert_eq!(value["licence"], "CC0");
+    assert_eq!(value["license"], "CC0");
     assert_eq!(value["saes"]["base"]["origin"], "import");
     assert_eq!(value["saes"]["base"]["labels"][0]["tags"][0], "a");
     assert_eq!(value["saes"]["base"]["labels"][0]["label"], "y");

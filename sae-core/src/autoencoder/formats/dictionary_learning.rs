@@ -84,11 +84,11 @@ pub fn load(dir: &Path) -> Result<Saved> {
     let mut weights = Weights { d_in: d, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, ..Weights::default() };
     // The others subtract the decoder's bias from inputs.
     if !["JumpReluAutoEncoder", "AutoEncoderNew"].contains(&class) {
-        fold::centre(&mut weights);
+        fold::center(&mut weights);
     }
     // The trainer that leaves directions free: `load_dictionary` makes them one long.
     if class == "AutoEncoder" && trainer["trainer_class"] == "StandardTrainerAprilUpdate" {
-        fold::normalise_decoder(&mut weights);
+        fold::normalize_decoder(&mut weights);
     }
     Ok(Saved { architecture, weights, origin: origin(trainer) })
 }

@@ -1,16 +1,16 @@
 //! Rewriting weights so that the same activations and reconstructions come out of the plain form of
-//! [`Weights`]: what a format subtracts, rescales or normalises by a constant. Reads no file.
+//! [`Weights`]: what a format subtracts, rescales or normalizes by a constant. Reads no file.
 
 use crate::autoencoder::{Activation, Weights};
 use rayon::prelude::*;
 
 /// `b_dec` is subtracted from inputs: into the biases of the encoder.
-pub fn centre(weights: &mut Weights) {
+pub fn center(weights: &mut Weights) {
     shift_biases(weights, -1.0);
 }
 
-/// The reverse of [`centre`], for formats that always subtract.
-pub fn uncentre(weights: &mut Weights) {
+/// The reverse of [`center`], for formats that always subtract.
+pub fn uncenter(weights: &mut Weights) {
     shift_biases(weights, 1.0);
 }
 
@@ -35,7 +35,7 @@ pub fn decoder_norms(weights: &Weights) -> Vec<f32> {
 }
 
 /// Makes every direction one long and activations as much larger: what TopK with `rescale_acts_by_decoder_norm` compares.
-pub fn normalise_decoder(weights: &mut Weights) {
+pub fn normalize_decoder(weights: &mut Weights) {
     let norms = decoder_norms(weights);
     let d = weights.d_in;
     for (k, norm) in norms.into_iter().enumerate() {

@@ -1,9 +1,9 @@
 //! Gemma Scope 1 (`params.npz`) and 2 (`params.safetensors` + `config.json`): JumpReLU autoencoders and transcoders whose
-//! inputs are not centred.
+//! inputs are not centered.
 
 use super::arrays::{self, Arrays, plain, turned};
 use super::{Origin, Saved, config, npz, refuse, unknown};
-use crate::autoencoder::{Activation, Architecture, Normalisation, Weights};
+use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
 use crate::store::hooks;
 use crate::{Result, store};
 use serde_json::Value;
@@ -71,6 +71,6 @@ fn weights(file: &Arrays, w_enc: &str, w_dec: &str, skip: Option<&str>) -> Resul
         None => (file.take([e, be, dec, bd, threshold])?, None),
     };
     let activation = Activation::JumpRelu { threshold };
-    let normalisation = Normalisation::None;
-    Ok(Weights { d_in: d, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, normalisation, skip })
+    let normalization = InputNorm::None;
+    Ok(Weights { d_in: d, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, normalization, skip })
 }

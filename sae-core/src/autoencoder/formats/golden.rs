@@ -2,7 +2,7 @@
 //! out here, and again after being written in each format that can express them.
 
 use super::*;
-use crate::autoencoder::{Activation, Encoder, Normalisation};
+use crate::autoencoder::{Activation, Encoder, InputNorm};
 use arrays::{Arrays, plain};
 use burn::tensor::Device;
 
@@ -80,7 +80,7 @@ fn what_a_format_can_express_survives_it_and_the_rest_is_named() {
         let topk = matches!(weights.activation, Activation::TopK { .. });
         for (format, missing) in [
             (Format::SaeLens, weights.skip.is_some().then_some("skip connection")),
-            (Format::Sparsify, (weights.normalisation != Normalisation::None).then_some("normalised inputs")),
+            (Format::Sparsify, (weights.normalization != InputNorm::None).then_some("normalized inputs")),
             (Format::Sparsify, (!topk).then_some("cannot express")),
         ] {
             let out = tempfile::tempdir().unwrap();
@@ -95,7 +95,7 @@ fn what_a_format_can_express_survives_it_and_the_rest_is_named() {
                 same(&format!("z of {} as {}", name(dir), format.name()), &z, &golden.z);
                 same(&format!("x_hat of {} as {}", name(dir), format.name()), &x_hat, &golden.x_hat);
             } else {
-                assert!(format == Format::Sparsify && (!topk || weights.normalisation != Normalisation::None));
+                assert!(format == Format::Sparsify && (!topk || weights.normalization != InputNorm::None));
             }
         }
     }
@@ -160,7 +160,7 @@ fn what_is_saved_is_loaded_to_the_bit() {
     };
     let activations = [Activation::Relu, Activation::TopK { k: 2 }, Activation::JumpRelu { threshold: ramp(5) }];
     for (architecture, activation) in Architecture::ALL.into_iter().zip(activations.into_iter().cycle()) {
-        let weights = Weights { activation, normalisation: Normalisation::LayerNorm, ..weights.clone() };
+        let weights = Weights { activation, normalization: InputNorm::LayerNorm, ..weights.clone() };
         let training = serde_json::json!({ "steps": 7 });
         let origin =
             Origin { model: "m".into(), hook: "layers.4".into(), layer: 4, context_size: 9, training, notes: vec![] };

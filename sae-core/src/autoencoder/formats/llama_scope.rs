@@ -5,7 +5,7 @@
 
 use super::arrays::{self, Arrays, plain, turned};
 use super::{Origin, Saved, config, fold, refuse, unknown};
-use crate::autoencoder::{Activation, Architecture, Normalisation, Weights};
+use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
 use crate::store::hooks;
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -64,7 +64,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
         [
             (config.use_glu_encoder, "use_glu_encoder".into()),
             (!["dataset-wise", "token-wise", "inference"].contains(&norm), format!("norm_activation {norm:?}")),
-            (norm == "token-wise" && transcoder, "token-wise normalisation of a transcoder".into()),
+            (norm == "token-wise" && transcoder, "token-wise normalization of a transcoder".into()),
         ],
     )?;
     let wrong = |cause: &str| Error::format(&path)(cause);
@@ -111,14 +111,14 @@ pub fn load(dir: &Path) -> Result<Saved> {
             weights.w_dec.iter_mut().for_each(|v| *v *= input as f32);
             weights.b_enc.iter_mut().for_each(|v| *v /= input as f32);
         }
-        "token-wise" => weights.normalisation = Normalisation::ConstantNorm,
+        "token-wise" => weights.normalization = InputNorm::ConstantNorm,
         _ => (),
     }
     if config.apply_decoder_bias_to_pre_encoder {
-        fold::centre(&mut weights);
+        fold::center(&mut weights);
     }
     if config.sparsity_include_decoder_norm {
-        fold::normalise_decoder(&mut weights);
+        fold::normalize_decoder(&mut weights);
     }
     let (hook, layer) = hooks::of_tool(&config.hook_point_in);
     Ok(Saved { architecture, weights, origin: Origin { hook, layer, training: whole, ..Origin::default() } })

@@ -3,7 +3,7 @@
 
 use super::arrays::{self, Arrays, plain, turned};
 use super::{Origin, Saved, config, fold, refuse, unknown};
-use crate::autoencoder::{Activation, Architecture, Normalisation, Weights};
+use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
 use crate::store::hooks;
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -53,7 +53,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
                 !["dataset-wise", "token-wise", "inference", "none", ""].contains(&norm),
                 format!("norm_activation {norm:?}"),
             ),
-            (norm == "token-wise" && transcoder, "token-wise normalisation of a transcoder".into()),
+            (norm == "token-wise" && transcoder, "token-wise normalization of a transcoder".into()),
         ],
     )?;
     let d = config.d_model;
@@ -107,7 +107,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
             fold::scale_input(&mut weights, input);
             fold::scale_output(&mut weights, 1.0 / output);
         }
-        "token-wise" => weights.normalisation = Normalisation::ConstantNorm,
+        "token-wise" => weights.normalization = InputNorm::ConstantNorm,
         _ => (),
     }
     let (hook, layer) = hooks::of_tool(&config.hook_point_in);
@@ -125,7 +125,7 @@ fn include_decoder_norm(weights: &mut Weights) {
             threshold.iter_mut().zip(norms).for_each(|(t, n)| *t = divided(*t, n).min(f32::MAX));
         }
         // Which ones are the largest cannot: activations are multiplied, directions divided.
-        Activation::TopK { .. } => fold::normalise_decoder(weights),
+        Activation::TopK { .. } => fold::normalize_decoder(weights),
         Activation::Relu | Activation::Gated { .. } => (),
     }
 }

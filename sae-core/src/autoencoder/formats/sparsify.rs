@@ -2,7 +2,7 @@
 
 use super::arrays::{self, Arrays, plain};
 use super::{Origin, Saved, config, fold, unknown};
-use crate::autoencoder::{Activation, Architecture, Normalisation, Weights};
+use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
 use crate::store::hooks;
 use crate::{Error, Result, file, tensors};
 use serde::{Deserialize, Serialize};
@@ -77,10 +77,10 @@ pub fn load(dir: &Path) -> Result<Saved> {
         false => (file.take(own())?, None),
     };
     let activation = Activation::TopK { k: config.k };
-    let normalisation = Normalisation::None;
-    let mut weights = Weights { d_in: d, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, normalisation, skip };
+    let normalization = InputNorm::None;
+    let mut weights = Weights { d_in: d, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, normalization, skip };
     if !config.transcode {
-        fold::centre(&mut weights);
+        fold::center(&mut weights);
     }
     // The folder is named after the place: `layers.16`.
     let (hook, layer) = match dir.file_name().and_then(|name| name.to_str()).map(hooks::of_tool) {
@@ -117,8 +117,8 @@ pub fn missing(weights: &Weights) -> Vec<&'static str> {
         Activation::JumpRelu { .. } => Some("thresholds (JumpReLU)"),
         Activation::Gated { .. } => Some("gates"),
     };
-    let normalised = (weights.normalisation != Normalisation::None).then_some("normalised inputs");
-    activation.into_iter().chain(normalised).collect()
+    let normalized = (weights.normalization != InputNorm::None).then_some("normalized inputs");
+    activation.into_iter().chain(normalized).collect()
 }
 
 /// Writes the folder; only TopK has a `k`, see [`missing`].
@@ -129,7 +129,7 @@ pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
     let skip = weights.skip.take();
     // With a skip connection it is a transcoder, which subtracts nothing, as in our form.
     if skip.is_none() {
-        fold::uncentre(&mut weights);
+        fold::uncenter(&mut weights);
     }
     let config = Config {
         activation: topk(),

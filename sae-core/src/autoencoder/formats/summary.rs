@@ -1,7 +1,7 @@
 //! What an autoencoder is, in the figures that people ask for first. Computes from its weights alone.
 
 use super::{Saved, fold};
-use crate::autoencoder::{Activation, Architecture, Normalisation};
+use crate::autoencoder::{Activation, Architecture, InputNorm};
 use serde::Serialize;
 
 /// Smallest, mean and largest of some values.
@@ -31,7 +31,7 @@ pub struct Summary {
     /// Of JumpReLU.
     pub threshold: Option<Range>,
     /// What is done to inputs.
-    pub normalisation: Normalisation,
+    pub normalization: InputNorm,
     /// Whether something goes around the features.
     pub skip: bool,
     /// Lengths of the features' directions.
@@ -48,12 +48,12 @@ pub struct Summary {
 
 impl Summary {
     /// Sums an autoencoder up.
-    pub fn of(saved: &Saved) -> Self {
+    pub fn new(saved: &Saved) -> Self {
         let weights = &saved.weights;
         let (activation, k, threshold) = match &weights.activation {
             Activation::Relu => ("relu", None, None),
             Activation::TopK { k } => ("topk", Some(*k), None),
-            Activation::JumpRelu { threshold } => ("jumprelu", None, Some(Range::of(threshold))),
+            Activation::JumpRelu { threshold } => ("jumprelu", None, Some(Range::from_values(threshold))),
             Activation::Gated { .. } => ("gated", None, None),
         };
         Self {
@@ -63,9 +63,9 @@ impl Summary {
             activation,
             k,
             threshold,
-            normalisation: weights.normalisation,
+            normalization: weights.normalization,
             skip: weights.skip.is_some(),
-            decoder_norms: Range::of(&fold::decoder_norms(weights)),
+            decoder_norms: Range::from_values(&fold::decoder_norms(weights)),
             b_dec_norm: weights.b_dec.iter().map(|v| v * v).sum::<f32>().sqrt(),
             model: saved.origin.model.clone(),
             hook: saved.origin.hook.clone(),
@@ -75,7 +75,7 @@ impl Summary {
 }
 
 impl Range {
-    fn of(values: &[f32]) -> Self {
+    fn from_values(values: &[f32]) -> Self {
         let sum: f64 = values.iter().map(|v| *v as f64).sum();
         Self {
             min: values.iter().copied().fold(f32::INFINITY, f32::min),

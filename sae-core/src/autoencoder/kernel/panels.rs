@@ -2,26 +2,26 @@
 //!
 //! A row `v` becomes integers `q` and a unit `s` with `v = s q + s delta`: the unit is chosen so that `|q|` is close to
 //! `REACH`, whatever outliers the row has. A sum of products of two such rows fits `i32` by Cauchy and Schwarz, and
-//! with `|delta|` known, so is the largest error that the rounding can make of a dot product (`Quantised::margin`).
+//! with `|delta|` known, so is the largest error that the rounding can make of a dot product (`Quantized::margin`).
 
-use crate::vector::squares;
+use crate::vector::norm_sq;
 use rayon::prelude::*;
 
 /// Features of a panel.
 pub const WIDTH: usize = 16;
 
-/// Largest norm of a quantised row before rounding: `45,000^2` and what the rounding adds stay below `2^31`.
+/// Largest norm of a quantized row before rounding: `45,000^2` and what the rounding adds stay below `2^31`.
 const REACH: f32 = 45_000.0;
-/// Largest norm of a quantised row after rounding, for rows of up to 2^18 values (`REACH + sqrt(2^18) / 2`).
+/// Largest norm of a quantized row after rounding, for rows of up to 2^18 values (`REACH + sqrt(2^18) / 2`).
 const REACHED: f32 = 45_256.0;
 
-/// Two neighbouring values of a row: what the processor multiplies and adds in one lane.
+/// Two neighboring values of a row: what the processor multiplies and adds in one lane.
 pub(super) type Pair = [i16; 2];
 
 /// Rounds a row; returns its unit and the norm of what was rounded away, in units.
 #[inline(always)]
-fn quantise(row: &[f32], out: &mut [i16]) -> (f32, f32) {
-    let mut norm = squares(row).sqrt();
+fn quantize(row: &[f32], out: &mut [i16]) -> (f32, f32) {
+    let mut norm = norm_sq(row).sqrt();
     if !norm.is_finite() {
         norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() as f32;
     }
@@ -64,13 +64,13 @@ fn round(value: f32) -> (i16, f32) {
     (shifted.to_bits() as i16, value - (shifted - INTEGERS))
 }
 
-/// Width of a quantised row: an even number.
+/// Width of a quantized row: an even number.
 fn padded(d_in: usize) -> usize {
     d_in.next_multiple_of(2)
 }
 
 /// Rows as they are multiplied with the panels: `[rows, d_in]`, each with its unit and its margin.
-pub(super) struct Quantised {
+pub(super) struct Quantized {
     values: Vec<i16>,
     d: usize,
     pub(super) units: Vec<f32>,
@@ -78,19 +78,19 @@ pub(super) struct Quantised {
     pub(super) margins: Vec<f32>,
 }
 
-impl Quantised {
-    /// Quantises rows for products with panels that lost at most `lost` a row.
+impl Quantized {
+    /// Quantizes rows for products with panels that lost at most `lost` a row.
     #[inline(always)]
     pub(super) fn new(x: &[f32], d_in: usize, panels: &Panels) -> Self {
         let (rows, d) = (x.len() / d_in, padded(d_in));
-        let mut quantised =
+        let mut quantized =
             Self { values: vec![0; rows * d], d, units: Vec::with_capacity(rows), margins: Vec::with_capacity(rows) };
-        for (row, out) in x.chunks_exact(d_in).zip(quantised.values.chunks_exact_mut(d)) {
-            let (unit, lost) = quantise(row, out);
-            quantised.units.push(unit);
-            quantised.margins.push(unit * Self::margin(lost, panels.lost, d_in));
+        for (row, out) in x.chunks_exact(d_in).zip(quantized.values.chunks_exact_mut(d)) {
+            let (unit, lost) = quantize(row, out);
+            quantized.units.push(unit);
+            quantized.margins.push(unit * Self::margin(lost, panels.lost, d_in));
         }
-        quantised
+        quantized
     }
 
     /// How far `unit_x unit_w sum q_x q_w` may be from the dot product that `vector::dot` computes, in units of both.
@@ -196,7 +196,7 @@ impl Panel<'_> {
         let mut row_pairs = vec![0; self.pairs.len() * 2];
         let mut most = 0f32;
         for (lane, row) in rows.chunks_exact(self.d_in).enumerate() {
-            let (unit, lost) = quantise(row, &mut row_pairs);
+            let (unit, lost) = quantize(row, &mut row_pairs);
             self.units[lane] = unit;
             most = if lost > most { lost } else { most };
             for (pair, out) in row_pairs.as_chunks().0.iter().zip(self.pairs.iter_mut()) {
@@ -223,12 +223,12 @@ mod tests {
             x[place % d] *= outlier;
             let w: Vec<f32> = (0..d).map(|i| ((i * 37 % 19) as f32 - 9.0) * 2f32.powi(-power / 2)).collect();
             let panels = Panels::new(&w, d);
-            let quantised = Quantised::new(&x, d, &panels);
+            let quantized = Quantized::new(&x, d, &panels);
             let (pairs, units) = (panels.panels().next().unwrap(), panels.units[0]);
-            let sum: i32 = quantised.row(0).iter().zip(pairs).flat_map(|(x, w)| (0..2).map(|h| x[h] as i32 * w[0][h] as i32)).sum();
-            let found = sum as f32 * quantised.units[0] * units[0];
+            let sum: i32 = quantized.row(0).iter().zip(pairs).flat_map(|(x, w)| (0..2).map(|h| x[h] as i32 * w[0][h] as i32)).sum();
+            let found = sum as f32 * quantized.units[0] * units[0];
             let apart = (found - dot(&x, &w)).abs();
-            prop_assert!(apart <= quantised.margins[0] * units[0] * 1.000_01, "{apart} over {}", quantised.margins[0] * units[0]);
+            prop_assert!(apart <= quantized.margins[0] * units[0] * 1.000_01, "{apart} over {}", quantized.margins[0] * units[0]);
         }
     }
 
@@ -236,8 +236,8 @@ mod tests {
     fn rows_of_zeros_and_tiny_rows_are_harmless() {
         for value in [0.0f32, 1e-42, 1e-30, 1e30] {
             let panels = Panels::new(&[value; 5], 5);
-            let quantised = Quantised::new(&[1.0; 5], 5, &panels);
-            let sure = quantised.margins[0] * panels.units[0][0];
+            let quantized = Quantized::new(&[1.0; 5], 5, &panels);
+            let sure = quantized.margins[0] * panels.units[0][0];
             assert!(sure.is_finite() && sure <= value * 1e-3, "{value}: {sure}");
         }
     }

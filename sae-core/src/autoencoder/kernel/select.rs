@@ -4,10 +4,10 @@
 //! end is below the rule's bar is out; the few others are computed in `f32` and judged by that. So the result is what
 //! `f32` alone would select, on every processor and any number of threads.
 
-use super::panels::{Panels, Quantised, WIDTH};
-use super::tile::{Isa, Plain};
+use super::panels::{Panels, Quantized, WIDTH};
+use super::tile::{Isa, PortableIsa};
 use crate::autoencoder::sparse::Sparse;
-use crate::vector::{dots, squares};
+use crate::vector::{dots, norm_sq};
 use rayon::prelude::*;
 
 /// Which pre-activations survive.
@@ -103,7 +103,7 @@ impl<'a> Encoder<'a> {
             pulp::Arch::V4(isa) => self.find::<24, _>(isa, x),
             #[cfg(target_arch = "x86_64")]
             pulp::Arch::V3(isa) => self.find::<6, _>(isa, x),
-            _ => self.find::<2, _>(Plain, x),
+            _ => self.find::<2, _>(PortableIsa, x),
         }
     }
 
@@ -111,12 +111,12 @@ impl<'a> Encoder<'a> {
         isa.run(
             #[inline(always)]
             || {
-                let x_q = Quantised::new(x, self.panels.d_in(), self.panels);
+                let x_q = Quantized::new(x, self.panels.d_in(), self.panels);
                 let rows = x_q.units.len();
                 let d = self.panels.d_in();
                 let limit = self.rule.k().map_or(usize::MAX, |k| 4 * k + 64);
                 let bar = |x: &[f32]| match self.rule {
-                    Rule::TopKOver(_, expected) => expected * squares(x).sqrt(),
+                    Rule::TopKOver(_, expected) => expected * norm_sq(x).sqrt(),
                     _ => 0.0,
                 };
                 let mut found: Vec<Row> =
@@ -332,7 +332,7 @@ mod tests {
         let (x, w, b) = problem(45, 40, 200, 3);
         let panels = Panels::new(&w, 40);
         let encoder = Encoder::new(&w, &b, None, &panels, Rule::TopK(9));
-        assert_eq!(encoder.find::<2, _>(Plain, &x), encoder.find_on_best(&x));
+        assert_eq!(encoder.find::<2, _>(PortableIsa, &x), encoder.find_on_best(&x));
     }
 
     #[test]

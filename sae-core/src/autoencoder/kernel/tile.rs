@@ -1,4 +1,4 @@
-//! The product of quantised rows with a panel, for every instruction set: 16-bit integers in, exact 32-bit sums out.
+//! The product of quantized rows with a panel, for every instruction set: 16-bit integers in, exact 32-bit sums out.
 //! All of them return the same integers (a test compares them), so what is selected does not depend on the processor.
 
 use super::panels::{Pair, WIDTH};
@@ -13,9 +13,9 @@ pub(super) trait Isa<const R: usize>: Copy + Send + Sync {
 
 /// No vector instructions of a known name; the compiler uses what the target has.
 #[derive(Clone, Copy)]
-pub(super) struct Plain;
+pub(super) struct PortableIsa;
 
-impl Isa<2> for Plain {
+impl Isa<2> for PortableIsa {
     #[inline(always)]
     fn tile(self, rows: [&[Pair]; 2], panel: &[[Pair; WIDTH]]) -> [[i32; WIDTH]; 2] {
         let mut sums = [[0i32; WIDTH]; 2];
@@ -98,7 +98,7 @@ mod tests {
         let rows: [&[Pair]; R] = std::array::from_fn(|r| &rows[r % rows.len()][..]);
         let found = isa.run(|| isa.tile(rows, panel));
         for (row, found) in rows.iter().zip(found) {
-            assert_eq!(found, Plain.tile([row, row], panel)[0]);
+            assert_eq!(found, PortableIsa.tile([row, row], panel)[0]);
         }
     }
 
@@ -112,7 +112,7 @@ mod tests {
             };
             let rows: Vec<Vec<Pair>> = (0..5).map(|_| (0..pairs).map(|_| [next(), next()]).collect()).collect();
             let panel: Vec<[Pair; WIDTH]> = (0..pairs).map(|_| std::array::from_fn(|_| [next(), next()])).collect();
-            tiles_of(Plain, &rows, &panel);
+            tiles_of(PortableIsa, &rows, &panel);
             #[cfg(target_arch = "x86_64")]
             {
                 if let Some(isa) = pulp::x86::V3::try_new() {

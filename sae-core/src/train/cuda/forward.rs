@@ -4,7 +4,7 @@
 use super::memory::{Buffer, fetch, room, upload};
 use super::select::{self, ALL, BINS, CANDIDATES, LISTED, UNITS, float_of, order_of};
 use super::sparse;
-use super::state::Sparse;
+use super::state::GpuEngine;
 use super::{cubes, units};
 use crate::autoencoder::Architecture;
 use crate::{Error, Result};
@@ -64,16 +64,16 @@ fn with_margin(k: usize, of: usize) -> usize {
     (k + (k / 4).max(16)).min(of)
 }
 
-impl Sparse {
-    /// Puts a batch on the device, centred if the configuration says so.
+impl GpuEngine {
+    /// Puts a batch on the device, centered if the configuration says so.
     pub fn inputs(&self, x: &[f32], b_dec: &Buffer) -> Inputs {
         let (client, len) = (&self.client, x.len());
         let (x, read) = (upload(client, x), room(client, len, 4));
         let narrow = room(client, len, self.narrow.size());
         let count = CubeCount::Static(len.div_ceil(UNITS) as u32, 1, 1);
-        let (d, centre) = (self.d, self.config.centre);
+        let (d, center) = (self.d, self.config.subtract_b_dec);
         let (b, own, low) = (b_dec.arg(), read.arg(), narrow.arg());
-        sparse::inputs::launch(client, count, units(), x.arg(), b, own, low, d, centre, self.narrow);
+        sparse::inputs::launch(client, count, units(), x.arg(), b, own, low, d, center, self.narrow);
         Inputs { rows: len / d, x, read, narrow }
     }
 

@@ -11,7 +11,7 @@ mod sparse;
 mod state;
 mod update;
 
-pub use state::{PRODUCT_BYTES, Sparse};
+pub use state::{GpuEngine, PRODUCT_BYTES};
 
 /// Cubes for `rows` rows, a cube each.
 fn cubes(rows: usize) -> cubecl::prelude::CubeCount {

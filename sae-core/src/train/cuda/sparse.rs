@@ -40,13 +40,13 @@ pub fn inputs<N: Float>(
     input: &mut [f32],
     narrow: &mut [N],
     d: usize,
-    #[comptime] centre: bool,
+    #[comptime] center: bool,
     #[define(N)] _product: ElemType,
 ) {
     let at = ABSOLUTE_POS;
     if at < input.len() {
         let mut value = x[at];
-        if centre {
+        if center {
             value -= b_dec[at % d];
         }
         input[at] = value;

@@ -4,7 +4,7 @@ use super::forward::Entries;
 use super::memory::{Buffer, fetch, room, upload};
 use super::{blocks, cubes, sparse, units, update};
 use crate::Result;
-use crate::train::engine::{Batch, Engine, Moments, Outcome, clipped, finite};
+use crate::train::engine::{Batch, Engine, StepStats, TrainState, clipped, finite};
 use crate::train::{Decoder, Params, TrainConfig};
 use cubecl::client::Client;
 use cubecl::prelude::*;
@@ -30,7 +30,7 @@ impl Trained {
 }
 
 /// The sparse step on a GPU.
-pub struct Sparse {
+pub struct GpuEngine {
     pub(super) config: TrainConfig,
     pub(super) client: Client,
     /// The type of the encoder's product.
@@ -56,7 +56,7 @@ pub struct Sparse {
     l0: Option<f64>,
 }
 
-impl Sparse {
+impl GpuEngine {
     /// Begins at these parameters. `narrow` is the type of the encoder's product, `budget` the bytes it may take.
     pub fn new(config: &TrainConfig, params: Params, client: Client, narrow: ElemType, budget: usize) -> Self {
         let none = || Trained::new(&client, &[], &[], &[]);
@@ -81,12 +81,12 @@ impl Sparse {
             l0: None,
             client: client.clone(),
         };
-        sparse.take(&Moments { params, first: zeros.clone(), second: zeros, l0: None });
+        sparse.take(&TrainState { params, first: zeros.clone(), second: zeros, l0: None });
         sparse
     }
 
-    fn take(&mut self, moments: &Moments) {
-        let Moments { params, first, second, l0 } = moments;
+    fn take(&mut self, moments: &TrainState) {
+        let TrainState { params, first, second, l0 } = moments;
         let client = &self.client;
         self.w_enc = Trained::new(client, &params.w_enc, &first.w_enc, &second.w_enc);
         self.w_dec = Trained::new(client, &params.w_dec, &first.w_dec, &second.w_dec);
@@ -197,8 +197,8 @@ fn grouped(features: &[u32], lens: &[u32], width: usize, d_sae: usize) -> (Vec<u
     (start, order)
 }
 
-impl Engine for Sparse {
-    fn step(&mut self, batch: &Batch) -> Result<Outcome> {
+impl Engine for GpuEngine {
+    fn step(&mut self, batch: &Batch) -> Result<StepStats> {
         let client = self.client.clone();
         let (d, f) = (self.d, self.f);
         self.rows = batch.x.len() / d;
@@ -208,7 +208,7 @@ impl Engine for Sparse {
         let slots = batch.ends.len();
         let ends: Vec<u32> = batch.ends.iter().map(|end| *end as u32).collect();
         let ends = upload(&client, &ends);
-        let aux = match self.config.aux > 0.0 && !batch.dead.is_empty() {
+        let aux = match self.config.aux_loss_coefficient > 0.0 && !batch.dead.is_empty() {
             true => self.config.aux_k(d).min(batch.dead.len()),
             false => 0,
         };
@@ -217,14 +217,14 @@ impl Engine for Sparse {
         let main = self.back(chosen, residuals, (&ends, slots))?;
         let costs: Vec<f32> = fetch(&client, &costs)?;
         let of = |n: usize| costs.iter().skip(n).step_by(2).map(|c| f64::from(*c)).sum::<f64>();
-        let mut outcome = Outcome {
+        let mut outcome = StepStats {
             mse: of(0) / rows,
             errors: of(1) / rows,
             l0: main.lens.iter().map(|n| f64::from(*n)).sum::<f64>() / rows,
             least,
             fired: vec![false; f],
             token_errors: costs.iter().step_by(2).copied().collect(),
-            ..Outcome::default()
+            ..StepStats::default()
         };
         for (features, len) in main.features.chunks_exact(main.entries.width).zip(&main.lens) {
             features[..*len as usize].iter().for_each(|k| outcome.fired[*k as usize] = true);
@@ -240,7 +240,7 @@ impl Engine for Sparse {
                 }
                 false => (batch.dead.len() as f64 / self.config.aux_k(d) as f64).min(1.0),
             };
-            let weight = self.config.aux * weight;
+            let weight = self.config.aux_loss_coefficient * weight;
             let scale = (weight * 2.0 / rows) as f32;
             let (residuals, costs) = self.aux_residuals((&main.residuals, slots), &b_dec, &chosen, scale);
             let costs: Vec<f32> = fetch(&client, &costs)?;
@@ -257,7 +257,7 @@ impl Engine for Sparse {
         }
         // Slot 0 is the sum over all prefixes.
         let mut of_b_dec = self.column_sums(&main.residuals, self.rows, slots * d, 0, None)?;
-        if self.config.centre {
+        if self.config.subtract_b_dec {
             let through = self.column_sums(&self.w_enc.value, f, d, 0, Some(&gradients.bias))?;
             of_b_dec.iter_mut().zip(through).for_each(|(sum, own)| *sum -= own);
         }
@@ -275,8 +275,8 @@ impl Engine for Sparse {
         Ok(outcome)
     }
 
-    fn moments(&self) -> Result<Cow<'_, Moments>> {
-        let mut moments = Moments { l0: self.l0, ..Moments::default() };
+    fn state(&self) -> Result<Cow<'_, TrainState>> {
+        let mut moments = TrainState { l0: self.l0, ..TrainState::default() };
         let get = |of: fn(&Trained) -> &Buffer, b_dec: &[f32]| -> Result<Params> {
             Ok(Params {
                 d_in: self.d,
@@ -293,13 +293,13 @@ impl Engine for Sparse {
         Ok(Cow::Owned(moments))
     }
 
-    fn restore(&mut self, moments: Moments) -> Result<()> {
+    fn restore(&mut self, moments: TrainState) -> Result<()> {
         self.take(&moments);
         Ok(())
     }
 }
 
-impl Sparse {
+impl GpuEngine {
     /// Adam on everything.
     fn apply(&mut self, gradients: &Gradients, of_b_dec: &[f32], shrink: f32, batch: &Batch) {
         let config = &self.config;

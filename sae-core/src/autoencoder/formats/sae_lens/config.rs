@@ -1,6 +1,6 @@
 //! `cfg.json` of SAELens in one form: version 6, with `metadata`, and the flat ones before it. Reads no tensor.
 
-use crate::autoencoder::Normalisation;
+use crate::autoencoder::InputNorm;
 use crate::autoencoder::formats::{Origin, config, refuse};
 use crate::store::hooks;
 use crate::{Error, Result};
@@ -20,7 +20,7 @@ pub struct Config {
     pub k: Option<usize>,
     pub rescale_acts_by_decoder_norm: bool,
     pub apply_b_dec_to_input: bool,
-    pub normalisation: Normalisation,
+    pub normalization: InputNorm,
     /// Inputs were multiplied in training by a factor that was estimated on the data.
     pub scaled: bool,
     pub origin: Origin,
@@ -42,7 +42,7 @@ impl Config {
             true => "topk".into(),
             false => file.architecture.clone().unwrap_or_else(|| "standard".into()),
         };
-        let (normalisation, not_known) = normalisation(&file.normalize_activations);
+        let (normalization, not_known) = normalization(&file.normalize_activations);
         let scaled = [Value::from(true), EXPECTED_AVERAGE.into()].contains(&file.normalize_activations);
         refuse(
             path,
@@ -77,7 +77,7 @@ impl Config {
             rescale_acts_by_decoder_norm: file.rescale_acts_by_decoder_norm,
             // Before 6 the bias was subtracted unless the configuration said otherwise.
             apply_b_dec_to_input: file.apply_b_dec_to_input.unwrap_or(true),
-            normalisation,
+            normalization,
             scaled,
             origin,
         })
@@ -89,16 +89,16 @@ const EXPECTED_AVERAGE: &str = "expected_average_only_in";
 /// What is done to inputs, and whether the configuration asks for something else.
 ///
 /// A factor that was estimated on training data (`expected_average_only_in`, or just `true`) is not in the configuration.
-fn normalisation(asked: &Value) -> (Normalisation, bool) {
+fn normalization(asked: &Value) -> (InputNorm, bool) {
     match asked {
-        Value::Null | Value::Bool(_) => (Normalisation::None, false),
+        Value::Null | Value::Bool(_) => (InputNorm::None, false),
         Value::String(s) => match &s[..] {
-            "none" | EXPECTED_AVERAGE => (Normalisation::None, false),
-            "constant_norm_rescale" => (Normalisation::ConstantNorm, false),
-            "layer_norm" => (Normalisation::LayerNorm, false),
-            _ => (Normalisation::None, true),
+            "none" | EXPECTED_AVERAGE => (InputNorm::None, false),
+            "constant_norm_rescale" => (InputNorm::ConstantNorm, false),
+            "layer_norm" => (InputNorm::LayerNorm, false),
+            _ => (InputNorm::None, true),
         },
-        _ => (Normalisation::None, true),
+        _ => (InputNorm::None, true),
     }
 }
 

@@ -69,13 +69,13 @@ pub fn load(dir: &Path) -> Result<Saved> {
         }
         _ => (Activation::Relu, file.take([e, dec, b, b_enc()])?),
     };
-    let normalisation = config.normalisation;
-    let mut weights = Weights { d_in: d, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, normalisation, skip: None };
+    let normalization = config.normalization;
+    let mut weights = Weights { d_in: d, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, normalization, skip: None };
     if config.apply_b_dec_to_input {
-        fold::centre(&mut weights);
+        fold::center(&mut weights);
     }
     if config.rescale_acts_by_decoder_norm && matches!(name, "topk" | "batchtopk" | "matryoshka_batchtopk") {
-        fold::normalise_decoder(&mut weights);
+        fold::normalize_decoder(&mut weights);
     }
     if config.scaled {
         match scale(dir)? {

@@ -4,7 +4,7 @@
 use super::{CONFIG, WEIGHTS};
 use crate::autoencoder::formats::Saved;
 use crate::autoencoder::formats::arrays::transposed;
-use crate::autoencoder::{Activation, Architecture, Normalisation, Weights};
+use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
 use crate::store::hooks;
 use crate::store::run;
 use crate::{Result, file, tensors};
@@ -55,10 +55,10 @@ pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
         "dtype": "float32",
         "device": "cpu",
         "apply_b_dec_to_input": false,
-        "normalize_activations": match weights.normalisation {
-            Normalisation::None => "none",
-            Normalisation::ConstantNorm => "constant_norm_rescale",
-            Normalisation::LayerNorm => "layer_norm",
+        "normalize_activations": match weights.normalization {
+            InputNorm::None => "none",
+            InputNorm::ConstantNorm => "constant_norm_rescale",
+            InputNorm::LayerNorm => "layer_norm",
         },
         "reshape_activations": "none",
         "architecture": name,

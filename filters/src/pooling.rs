@@ -1,0 +1,438 @@
+//! What each sample's features do, in one row a feature: where it is active and how strongly. Gathered while a pass goes
+//! by and put aside in a file that has no name, so that memory does not grow with the data; read back by the number of the
+//! sample, so that the order of the shards does not matter. Weighs nothing.
+
+use crate::definition::{Definition, IMAGE, TEXT, side};
+use sae_core::analysis::pass::{Block, Observer};
+use sae_core::{Error, Result};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// Where in a sample a feature is active.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ActiveOn {
+    /// On at least one text token.
+    pub text: bool,
+    /// On at least one image token.
+    pub image: bool,
+}
+
+impl ActiveOn {
+    /// On both.
+    pub fn both(self) -> bool {
+        self.text && self.image
+    }
+
+    /// On either.
+    pub fn any(self) -> bool {
+        self.text || self.image
+    }
+
+    fn add(&mut self, side: usize) {
+        match side {
+            TEXT => self.text = true,
+            _ => self.image = true,
+        }
+    }
+
+    fn bits(self) -> u8 {
+        u8::from(self.text) | u8::from(self.image) << 1
+    }
+
+    fn of(bits: u8) -> Self {
+        Self { text: bits & 1 != 0, image: bits & 2 != 0 }
+    }
+}
+
+/// What one feature does in one sample. Pairs are `[text, image]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PooledFeature {
+    /// The feature.
+    pub feature: u32,
+    /// Largest activation on positions with content.
+    pub max: [f32; 2],
+    /// Sum of activations on positions with content.
+    pub sum: [f32; 2],
+    /// Where it is above the threshold, as the paper looks.
+    pub paper: ActiveOn,
+    /// As the release looks.
+    pub release: ActiveOn,
+    /// On positions with content.
+    pub corrected: ActiveOn,
+}
+
+/// One sample. Pairs are `[text, image]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PooledSample {
+    /// Positions.
+    pub positions: [u32; 2],
+    /// Positions with content.
+    pub content: [u32; 2],
+    /// Positions that the release counts features on: all that it sees but the sample's first.
+    pub release_positions: u32,
+    /// Active features of those positions, summed over them.
+    pub release_fires: u64,
+    /// A row for every feature that is active anywhere, ascending.
+    pub features: Vec<PooledFeature>,
+    /// Features and activations of each text position with content, where they are kept ([`SamplePooler::with_tokens`]).
+    pub tokens: Vec<Vec<(u32, f32)>>,
+}
+
+impl PooledSample {
+    /// The features above the threshold as a mode looks.
+    pub fn active(&self, mode: Definition) -> impl Iterator<Item = (u32, ActiveOn)> {
+        let sides = move |t: &PooledFeature| match mode {
+            Definition::Paper => t.paper,
+            Definition::Release => t.release,
+            Definition::Corrected => t.corrected,
+        };
+        self.features.iter().map(move |t| (t.feature, sides(t))).filter(|(_, sides)| sides.any())
+    }
+
+    /// Gives the image of this sample the text of another, as far as activations with content go; what the modes saw of it
+    /// is forgotten.
+    pub fn take_text(&mut self, other: &Self) {
+        let mut traces: BTreeMap<u32, PooledFeature> = BTreeMap::new();
+        for (side, from) in [(IMAGE, &*self), (TEXT, other)] {
+            for old in &from.features {
+                let new = traces
+                    .entry(old.feature)
+                    .or_insert(PooledFeature { feature: old.feature, ..PooledFeature::default() });
+                (new.max[side], new.sum[side]) = (old.max[side], old.sum[side]);
+            }
+        }
+        self.features = traces.into_values().collect();
+        self.positions[TEXT] = other.positions[TEXT];
+        self.content[TEXT] = other.content[TEXT];
+        self.tokens.clone_from(&other.tokens);
+    }
+}
+
+/// Observes a pass.
+pub struct SamplePooler {
+    threshold: f32,
+    open: Option<u32>,
+    /// The open sample's counts; its features are in `traces` until it is closed.
+    sample: PooledSample,
+    /// Of every feature, as far as the open sample has touched it.
+    traces: Vec<PooledFeature>,
+    touched: Vec<u32>,
+    /// Whether text positions are kept one by one.
+    tokens: bool,
+    out: BufWriter<File>,
+    folder: PathBuf,
+    length: u64,
+    places: Vec<Option<u64>>,
+    active: Vec<[u32; 2]>,
+    active_tokens: Vec<u64>,
+    kept_tokens: usize,
+}
+
+/// The samples of a pass, to be read in the order of their numbers.
+pub struct PooledStore {
+    file: File,
+    folder: PathBuf,
+    places: Vec<Option<u64>>,
+    active: Vec<[u32; 2]>,
+    active_tokens: Vec<u64>,
+    kept_tokens: usize,
+}
+
+/// Bytes of a [`PooledFeature`] in the file.
+const TRACE: usize = 4 + 16 + 1;
+/// Bytes before the traces.
+const HEAD: usize = 5 * 4 + 8 + 4 + 4;
+/// Bytes of a feature of a token.
+const FIRES: usize = 4 + 4;
+
+impl SamplePooler {
+    /// Of `samples` samples and `d_sae` features; a feature is active above `threshold`. What is put aside goes into
+    /// `folder`, which has to be there.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn new(samples: usize, d_sae: usize, threshold: f32, folder: &Path) -> Result<Self> {
+        let file = tempfile::tempfile_in(folder).map_err(Error::io("write in", folder))?;
+        Ok(Self {
+            threshold,
+            open: None,
+            sample: PooledSample::default(),
+            traces: (0..d_sae as u32).map(|feature| PooledFeature { feature, ..PooledFeature::default() }).collect(),
+            touched: Vec::new(),
+            tokens: false,
+            out: BufWriter::with_capacity(1 << 20, file),
+            folder: folder.into(),
+            length: 0,
+            places: vec![None; samples],
+            active: vec![[0; 2]; d_sae],
+            active_tokens: vec![0; d_sae],
+            kept_tokens: 0,
+        })
+    }
+
+    /// The same, and what each text position with content does is put aside as well.
+    #[must_use]
+    pub fn with_tokens(self) -> Self {
+        Self { tokens: true, ..self }
+    }
+
+    /// Closes the last sample; the samples.
+    ///
+    /// # Errors
+    /// A full disk.
+    pub fn finish(mut self) -> Result<PooledStore> {
+        self.close()?;
+        let io = || Error::io("write in", &self.folder);
+        let file = self.out.into_inner().map_err(|e| io()(e.into_error()))?;
+        Ok(PooledStore {
+            file,
+            folder: self.folder,
+            places: self.places,
+            active: self.active,
+            active_tokens: self.active_tokens,
+            kept_tokens: self.kept_tokens,
+        })
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some(number) = self.open.take() else { return Ok(()) };
+        self.touched.sort_unstable();
+        let mut sample = std::mem::take(&mut self.sample);
+        sample.features.extend(self.touched.drain(..).map(|feature| {
+            let empty = PooledFeature { feature, ..PooledFeature::default() };
+            std::mem::replace(&mut self.traces[feature as usize], empty)
+        }));
+        self.put(number, &sample)
+    }
+
+    fn put(&mut self, number: u32, sample: &PooledSample) -> Result<()> {
+        let mut bytes = Vec::with_capacity(HEAD + TRACE * sample.features.len());
+        for n in sample.positions.iter().chain(&sample.content).chain([&sample.release_positions]) {
+            bytes.extend(n.to_le_bytes());
+        }
+        bytes.extend(sample.release_fires.to_le_bytes());
+        bytes.extend((sample.features.len() as u32).to_le_bytes());
+        bytes.extend((sample.tokens.len() as u32).to_le_bytes());
+        for trace in &sample.features {
+            bytes.extend(trace.feature.to_le_bytes());
+            trace.max.iter().chain(&trace.sum).for_each(|v| bytes.extend(v.to_le_bytes()));
+            bytes.push(trace.paper.bits() | trace.release.bits() << 2 | trace.corrected.bits() << 4);
+            for side in [TEXT, IMAGE] {
+                self.active[trace.feature as usize][side] += u32::from(trace.max[side] > 0.0);
+            }
+        }
+        for token in &sample.tokens {
+            bytes.extend((token.len() as u32).to_le_bytes());
+            for (feature, z) in token {
+                bytes.extend(feature.to_le_bytes());
+                bytes.extend(z.to_le_bytes());
+                self.active_tokens[*feature as usize] += 1;
+            }
+        }
+        self.kept_tokens += sample.tokens.len();
+        self.out.write_all(&bytes).map_err(Error::io("write in", &self.folder))?;
+        if self.places[number as usize].replace(self.length).is_some() {
+            let cause = format!("the positions of sample {number} do not follow each other");
+            return Err(Error::Format { cause, path: self.folder.clone() });
+        }
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl Observer for SamplePooler {
+    fn observe(&mut self, block: &Block) -> Result<()> {
+        let tokens = block.tokens;
+        for (r, row) in block.positions() {
+            let number = tokens.sample[row];
+            if self.open != Some(number) {
+                self.close()?;
+                self.open = Some(number);
+            }
+            let (features, values) = block.active.row(r);
+            let release = Definition::Release.sees(tokens, row);
+            if release && tokens.position[row] > 0 {
+                self.sample.release_positions += 1;
+                self.sample.release_fires += features.len() as u64;
+            }
+            let Some(side) = side(tokens.modality[row]) else { continue };
+            let content = Definition::Corrected.sees(tokens, row);
+            self.sample.positions[side] += 1;
+            self.sample.content[side] += u32::from(content);
+            if self.tokens && content && side == TEXT {
+                self.sample.tokens.push(features.iter().copied().zip(values.iter().copied()).collect());
+            }
+            for (feature, z) in features.iter().zip(values) {
+                let trace = &mut self.traces[*feature as usize];
+                let new = trace.max == [0.0; 2] && !trace.paper.any();
+                if content {
+                    trace.max[side] = trace.max[side].max(*z);
+                    trace.sum[side] += z;
+                }
+                if *z > self.threshold {
+                    trace.paper.add(side);
+                    if release {
+                        trace.release.add(side);
+                    }
+                    if content {
+                        trace.corrected.add(side);
+                    }
+                }
+                if new && (trace.max != [0.0; 2] || trace.paper.any()) {
+                    self.touched.push(*feature);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PooledStore {
+    /// How many samples there are, those without positions included.
+    pub fn samples(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Of every feature, in how many samples it is active on `[text, image]` positions with content.
+    pub fn active(&self) -> &[[u32; 2]] {
+        &self.active
+    }
+
+    /// Of every feature, on how many of the text positions that were kept one by one it is active.
+    pub fn active_tokens(&self) -> &[u64] {
+        &self.active_tokens
+    }
+
+    /// How many text positions were kept one by one.
+    pub fn kept_tokens(&self) -> usize {
+        self.kept_tokens
+    }
+
+    /// Shows every sample with its number, ascending.
+    ///
+    /// # Errors
+    /// The file that holds them cannot be read, or `see` failed.
+    pub fn each<E: From<Error>>(&self, mut see: impl FnMut(usize, &PooledSample) -> Result<(), E>) -> Result<(), E> {
+        let mut reader = Reader::new(self);
+        let mut sample = PooledSample::default();
+        for number in 0..self.samples() {
+            reader.read(number, &mut sample)?;
+            see(number, &sample)?;
+        }
+        Ok(())
+    }
+
+    /// These images with the texts of other samples, as far as activations with content go: `pair` has the number there of
+    /// each of these. A sample without a pair has no text.
+    ///
+    /// # Errors
+    /// What was put aside cannot be read, or `folder` not be written.
+    pub fn with_text(&self, texts: &Self, pair: &[Option<usize>], folder: &Path) -> Result<Self> {
+        let mut pool = SamplePooler::new(self.samples(), self.active.len(), 0.0, folder)?;
+        let (mut reader, mut text) = (Reader::new(texts), PooledSample::default());
+        self.each(|n, sample| {
+            match pair[n] {
+                Some(other) => reader.read(other, &mut text)?,
+                None => text = PooledSample::default(),
+            }
+            let mut joined = sample.clone();
+            joined.take_text(&text);
+            pool.put(n as u32, &joined)
+        })?;
+        pool.finish()
+    }
+}
+
+/// Reads samples; quick where they follow each other.
+struct Reader<'a> {
+    of: &'a PooledStore,
+    file: BufReader<&'a File>,
+    /// Where in the file it is; not known before the first sample, since readers before it have moved the file.
+    at: Option<u64>,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(of: &'a PooledStore) -> Self {
+        Self { of, file: BufReader::with_capacity(1 << 20, &of.file), at: None, bytes: Vec::new() }
+    }
+
+    fn read(&mut self, number: usize, into: &mut PooledSample) -> Result<()> {
+        let io = || Error::io("read in", &self.of.folder);
+        let PooledSample { mut features, mut tokens, .. } = std::mem::take(into);
+        features.clear();
+        tokens.clear();
+        *into = PooledSample { features, tokens, ..PooledSample::default() };
+        let Some(place) = self.of.places[number] else { return Ok(()) };
+        if self.at != Some(place) {
+            self.file.seek(SeekFrom::Start(place)).map_err(io())?;
+        }
+        let mut head = [0; HEAD];
+        self.file.read_exact(&mut head).map_err(io())?;
+        let word = |n: usize| u32::from_le_bytes(std::array::from_fn(|b| head[4 * n + b]));
+        into.positions = [word(0), word(1)];
+        into.content = [word(2), word(3)];
+        into.release_positions = word(4);
+        into.release_fires = u64::from(word(5)) | u64::from(word(6)) << 32;
+        self.bytes.resize(word(7) as usize * TRACE, 0);
+        self.file.read_exact(&mut self.bytes).map_err(io())?;
+        into.features.extend(self.bytes.chunks_exact(TRACE).map(trace));
+        let mut length = HEAD + self.bytes.len();
+        for _ in 0..word(8) {
+            let mut count = [0; 4];
+            self.file.read_exact(&mut count).map_err(io())?;
+            self.bytes.resize(u32::from_le_bytes(count) as usize * FIRES, 0);
+            self.file.read_exact(&mut self.bytes).map_err(io())?;
+            let fires = self.bytes.as_chunks::<FIRES>().0;
+            into.tokens.push(
+                fires
+                    .iter()
+                    .map(|[a, b, c, d, z @ ..]| (u32::from_le_bytes([*a, *b, *c, *d]), f32::from_le_bytes(*z)))
+                    .collect(),
+            );
+            length += count.len() + self.bytes.len();
+        }
+        self.at = Some(place + length as u64);
+        Ok(())
+    }
+}
+
+impl PooledStore {
+    /// What `of` makes of every sample and the one before it; samples that it makes nothing of have no positions. For trying
+    /// out what a fit does with fewer samples or with other pairs.
+    ///
+    /// # Errors
+    /// What was put aside cannot be read, or `folder` not be written.
+    pub fn select(
+        &self,
+        folder: &Path,
+        of: impl Fn(usize, &PooledSample, &PooledSample) -> Option<PooledSample>,
+    ) -> Result<Self> {
+        let mut pool = SamplePooler::new(self.samples(), self.active.len(), 0.0, folder)?;
+        let mut before = PooledSample::default();
+        self.each(|n, sample| {
+            if let Some(made) = of(n, sample, &before) {
+                pool.put(n as u32, &made)?;
+            }
+            before = sample.clone();
+            Ok::<_, Error>(())
+        })?;
+        pool.finish()
+    }
+}
+
+fn trace(bytes: &[u8]) -> PooledFeature {
+    let word = |n: usize| u32::from_le_bytes(std::array::from_fn(|b| bytes[4 * n + b]));
+    let value = |n: usize| f32::from_bits(word(n));
+    let bits = bytes[TRACE - 1];
+    PooledFeature {
+        feature: word(0),
+        max: [value(1), value(2)],
+        sum: [value(3), value(4)],
+        paper: ActiveOn::of(bits),
+        release: ActiveOn::of(bits >> 2),
+        corrected: ActiveOn::of(bits >> 4),
+    }
+}

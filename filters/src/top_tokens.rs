@@ -1,0 +1,246 @@
+//! Which token positions stand for a feature: its strongest, chosen as each [`Definition`] chooses them, while a pass goes by;
+//! and how alike random text and image positions are. Computes no weight; what it keeps does not depend on the order of
+//! the shards nor on the number of threads.
+//!
+//! Memory: [`TOP`] + [`TOP`] + [`RELEASE_TOP`] + 2 [`CORRECTED_TOP`] places of 24 bytes a feature at most, and two vectors
+//! of `d_in` a shard.
+
+use crate::definition::{Definition, IMAGE, TEXT, side};
+use rayon::prelude::*;
+use sae_core::analysis::pass::{Block, Observer};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+/// Tokens of each modality that stand for a feature in the paper and in the release.
+pub const TOP: usize = 5;
+/// Tokens of both modalities together among which the release looks for [`TOP`] of each.
+pub const RELEASE_TOP: usize = 30;
+/// Features of a token that the release keeps.
+pub const RELEASE_FEATURES: usize = 50;
+/// Tokens of each modality in the corrected mode, at most one a sample.
+pub const CORRECTED_TOP: usize = 16;
+/// Rows of a shard whose unit vectors are summed by one thread.
+const CHUNK: usize = 256;
+
+/// A token position, and how strongly a feature fires there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenPosition {
+    /// Activation.
+    pub z: f32,
+    /// Number of the sample.
+    pub sample: u32,
+    /// Position in the sample.
+    pub position: u32,
+    /// Shard of the store.
+    pub shard: u32,
+    /// Row of the shard.
+    pub row: u32,
+    /// [`TEXT`] or [`IMAGE`].
+    pub side: u32,
+}
+
+impl TokenPosition {
+    /// Stronger first; ties by place in the data, so that the order of shards does not matter.
+    pub fn rank(&self, other: &Self) -> Ordering {
+        let place = |p: &Self| (p.sample, p.position);
+        other.z.total_cmp(&self.z).then_with(|| place(self).cmp(&place(other)))
+    }
+
+    /// Takes its rank in a list of `room`.
+    fn enter(self, list: &mut Vec<Self>, room: usize) {
+        if list.len() == room && list.last().is_some_and(|last| last.rank(&self).is_lt()) {
+            return;
+        }
+        list.insert(list.partition_point(|p| p.rank(&self).is_lt()), self);
+        list.truncate(room);
+    }
+
+    /// The same, where a sample has only its strongest position in the list.
+    fn enter_alone(self, list: &mut Vec<Self>, room: usize) {
+        if list.len() == room && list.last().is_some_and(|last| last.rank(&self).is_lt()) {
+            return;
+        }
+        if let Some(own) = list.iter().position(|p| p.sample == self.sample) {
+            if list[own].rank(&self).is_lt() {
+                return;
+            }
+            list.remove(own);
+        }
+        self.enter(list, room);
+    }
+}
+
+/// What stands for one feature.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tops {
+    /// `[text, image]`: the [`TOP`] strongest above the threshold.
+    pub paper: [Vec<TokenPosition>; 2],
+    /// The [`RELEASE_TOP`] strongest of both modalities, among those where the feature is one of the token's
+    /// [`RELEASE_FEATURES`] strongest.
+    pub release: Vec<TokenPosition>,
+    /// `[text, image]`: the [`CORRECTED_TOP`] strongest above the threshold with content, one a sample.
+    pub corrected: [Vec<TokenPosition>; 2],
+}
+
+/// Sums of unit hidden states of positions with content.
+#[derive(Clone, Debug, PartialEq)]
+struct Units {
+    sums: [Vec<f64>; 2],
+    counts: [u64; 2],
+}
+
+/// Observes a pass.
+#[derive(Clone, Debug)]
+pub struct TopTokens {
+    tops: Vec<Tops>,
+    /// By shard, so that they can be added in one order whatever order the shards came in.
+    units: BTreeMap<usize, Units>,
+    threshold: f32,
+    strongest: Vec<(f32, u32)>,
+}
+
+impl TopTokens {
+    /// No tokens yet of `d_sae` features; in the paper's and the corrected mode tokens count above `threshold`.
+    pub fn new(d_sae: usize, threshold: f32) -> Self {
+        Self { tops: vec![Tops::default(); d_sae], units: BTreeMap::new(), threshold, strongest: Vec::new() }
+    }
+
+    /// What stands for each feature.
+    pub fn features(&self) -> &[Tops] {
+        &self.tops
+    }
+
+    /// `(sample, position)` of a feature's strongest text tokens and image tokens as in the paper, strongest first.
+    pub fn places(&self, feature: usize) -> [Vec<(u32, u32)>; 2] {
+        self.tops[feature].paper.each_ref().map(|top| top.iter().map(|p| (p.sample, p.position)).collect())
+    }
+
+    /// The mean cosine of a random text and a random image position with content: the product of the mean unit vectors,
+    /// which is the mean over *all* such pairs. Nothing if the store lacks one of them.
+    pub fn baseline(&self) -> Option<f64> {
+        let width = self.units.values().map(|u| u.sums[TEXT].len()).max()?;
+        let mut total = Units { sums: [vec![0.0; width], vec![0.0; width]], counts: [0; 2] };
+        for units in self.units.values() {
+            total.add(units);
+        }
+        let [texts, images] = total.counts.map(|n| n as f64);
+        let dot: f64 = total.sums[TEXT].iter().zip(&total.sums[IMAGE]).map(|(a, b)| a * b).sum();
+        (texts > 0.0 && images > 0.0).then(|| dot / (texts * images))
+    }
+}
+
+impl Units {
+    fn add(&mut self, other: &Self) {
+        for s in [TEXT, IMAGE] {
+            self.sums[s].iter_mut().zip(&other.sums[s]).for_each(|(sum, value)| *sum += value);
+            self.counts[s] += other.counts[s];
+        }
+    }
+
+    fn of(block: &Block) -> Option<Self> {
+        let width = block.hidden.len() / block.rows.len().max(1);
+        if width == 0 {
+            return None;
+        }
+        let rows: Vec<(usize, usize)> = block.positions().collect();
+        let parts: Vec<Self> = rows
+            .par_chunks(CHUNK)
+            .map(|rows| {
+                let mut units = Self { sums: [vec![0.0; width], vec![0.0; width]], counts: [0; 2] };
+                for (r, row) in rows {
+                    let seen =
+                        side(block.tokens.modality[*row]).filter(|_| Definition::Corrected.sees(block.tokens, *row));
+                    let Some(s) = seen else { continue };
+                    let state = &block.hidden[r * width..(r + 1) * width];
+                    let norm = state.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt();
+                    let scale = 1.0 / norm.max(f64::MIN_POSITIVE);
+                    units.sums[s].iter_mut().zip(state).for_each(|(sum, v)| *sum += f64::from(*v) * scale);
+                    units.counts[s] += 1;
+                }
+                units
+            })
+            .collect();
+        parts.into_iter().reduce(|mut sum, part| {
+            sum.add(&part);
+            sum
+        })
+    }
+}
+
+impl Observer for TopTokens {
+    fn observe(&mut self, block: &Block) -> sae_core::Result<()> {
+        if let Some(units) = Units::of(block) {
+            match self.units.get_mut(&block.shard) {
+                Some(sum) => sum.add(&units),
+                None => drop(self.units.insert(block.shard, units)),
+            }
+        }
+        for (r, row) in block.positions() {
+            let tokens = block.tokens;
+            let Some(s) = side(tokens.modality[row]) else { continue };
+            let (features, values) = block.active.row(r);
+            let place = |z: f32| TokenPosition {
+                z,
+                sample: tokens.sample[row],
+                position: tokens.position[row],
+                shard: block.shard as u32,
+                row: row as u32,
+                side: s as u32,
+            };
+            let corrected = Definition::Corrected.sees(tokens, row);
+            for (feature, z) in features.iter().zip(values).filter(|(_, z)| **z > self.threshold) {
+                let tops = &mut self.tops[*feature as usize];
+                place(*z).enter(&mut tops.paper[s], TOP);
+                if corrected {
+                    place(*z).enter_alone(&mut tops.corrected[s], CORRECTED_TOP);
+                }
+            }
+            if Definition::Release.sees(tokens, row) {
+                let strongest = &mut self.strongest;
+                strongest.clear();
+                strongest.extend(values.iter().copied().zip(features.iter().copied()));
+                if strongest.len() > RELEASE_FEATURES {
+                    let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+                    strongest.select_nth_unstable_by(RELEASE_FEATURES - 1, order);
+                    strongest.truncate(RELEASE_FEATURES);
+                }
+                for (z, feature) in strongest.iter() {
+                    place(*z).enter(&mut self.tops[*feature as usize].release, RELEASE_TOP);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_sample_stands_once_by_its_strongest_position(
+            mut list in prop::collection::vec((0u32..6, 0u32..5, 1u8..9), 1..40)
+        ) {
+            list.sort_unstable();
+            list.dedup_by_key(|(sample, position, _)| (*sample, *position));
+            let place = |(sample, position, z): &(u32, u32, u8)| {
+                TokenPosition { z: f32::from(*z), sample: *sample, position: *position, shard: 0, row: 0, side: 0 }
+            };
+            let (mut forward, mut backward) = (Vec::new(), Vec::new());
+            list.iter().for_each(|p| place(p).enter_alone(&mut forward, 3));
+            list.iter().rev().for_each(|p| place(p).enter_alone(&mut backward, 3));
+            prop_assert_eq!(&forward, &backward);
+            let mut best: BTreeMap<u32, TokenPosition> = BTreeMap::new();
+            for place in list.iter().map(place) {
+                let slot = best.entry(place.sample).or_insert(place);
+                if place.rank(slot).is_lt() { *slot = place; }
+            }
+            let mut best: Vec<_> = best.into_values().collect();
+            best.sort_by(TokenPosition::rank);
+            best.truncate(3);
+            prop_assert_eq!(forward, best);
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Writes chosen rows of a data set in the data set's own format: rows are copied as they stand, never parsed and
+//! printed anew, and the images that they name come along to where the copied rows look for them. Never touches the input.
+
+use super::image::{ImageOutput, Images, is_inside};
+use super::row::Row;
+use super::{Contents, Division, Job, Sink, archive, cells, json};
+use crate::{Error, Result};
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use sae_core::{file, table};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+/// Rows that are copied once all of them are known: file by file, in the order in which they lie there.
+pub(super) struct Verbatim {
+    root: PathBuf,
+    out: PathBuf,
+    images: Images,
+    division: Division,
+    rows: BTreeMap<PathBuf, BTreeSet<u64>>,
+}
+
+impl Verbatim {
+    /// Copies rows of the data set, under the names that its files have.
+    pub fn new(job: &Job, out: &Path) -> Self {
+        let (root, out) = (job.root.to_path_buf(), out.to_path_buf());
+        Self { root, out, images: job.images, division: job.division, rows: BTreeMap::new() }
+    }
+}
+
+impl Sink for Verbatim {
+    fn push(&mut self, row: &Row, images: &mut ImageOutput) -> Result<()> {
+        let (file, number) = &row.source;
+        if !is_inside(file) {
+            let cause = format!("the sample {} has no place in the data set", row.id);
+            return Err(Error::Source { cause, path: file.clone() });
+        }
+        if self.images == Images::Reference && SourceKind::of(file) == SourceKind::Picture {
+            let text = "pictures with captions are their own rows\nhint: --images copy, or --format jsonl";
+            return Err(Error::Request(text.into()));
+        }
+        self.rows.entry(file.clone()).or_default().insert(*number);
+        row.images.iter().try_for_each(|image| images.along(image))
+    }
+
+    fn finish(&mut self) -> Result<Contents> {
+        let mut contents = Contents::default();
+        let mut pictures = false;
+        for (name, rows) in &self.rows {
+            let (from, to) = (self.root.join(name), self.out.join(name));
+            let copied = match SourceKind::of(name) {
+                SourceKind::Table => copy_table(&from, rows, &to)?,
+                SourceKind::Json => match json::layout(&from)? {
+                    json::Layout::Array => json::copy_array(&from, rows, &to)?,
+                    json::Layout::Lines => copy_lines(&from, rows, &to)?,
+                    json::Layout::Object => return Err(refused(from)),
+                },
+                SourceKind::Lines => copy_lines(&from, rows, &to)?,
+                SourceKind::Cells => cells::copy_rows(&from, rows, &to, self.division.delimiter)?,
+                SourceKind::Archive => archive::copy_rows(&from, rows, &to, self.division.member_key)?,
+                SourceKind::Picture => copy_words_beside(&from, &to)?,
+                SourceKind::Other => return Err(refused(from)),
+            };
+            if copied != rows.len() as u64 {
+                let cause = format!("{copied} of {} chosen rows are still there: the file has changed", rows.len());
+                return Err(Error::Source { cause, path: from });
+            }
+            match SourceKind::of(name) {
+                SourceKind::Picture => pictures = true,
+                _ => contents.sets.entry(extension(name)).or_default().push(name.clone()),
+            }
+        }
+        if contents.sets.len() == 1 {
+            let files = contents.sets.into_values();
+            contents.sets = files.map(|files| (Contents::DEFAULT.to_owned(), files)).collect();
+        }
+        if pictures {
+            let note =
+                "`datasets` reads the images of a folder without the texts beside them; it reads --format parquet";
+            contents.notes.push(note.into());
+        }
+        Ok(contents)
+    }
+}
+
+/// What kind of file rows lie in.
+#[derive(Clone, Copy, PartialEq)]
+enum SourceKind {
+    Table,
+    Json,
+    Lines,
+    /// CSV and TSV.
+    Cells,
+    Archive,
+    /// A picture is a row.
+    Picture,
+    Other,
+}
+
+impl SourceKind {
+    fn of(file: &Path) -> Self {
+        match extension(file).as_str() {
+            "parquet" | "pq" | "parq" => Self::Table,
+            "json" => Self::Json,
+            "jsonl" | "ndjson" | "jsonlines" => Self::Lines,
+            "csv" | "tsv" | "tab" => Self::Cells,
+            "tar" => Self::Archive,
+            "png" | "jpg" | "jpeg" | "jpe" | "jfif" | "webp" | "gif" | "bmp" => Self::Picture,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn refused(path: PathBuf) -> Error {
+    let cause = "rows of a file of this kind are not copied as they stand\nhint: --format parquet, jsonl or webdataset";
+    Error::Source { cause: cause.into(), path }
+}
+
+fn extension(file: &Path) -> String {
+    file.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase()
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    Ok(file::write(to, |out| {
+        let mut from = File::open(from).map_err(sae_core::Error::io("open", from))?;
+        std::io::copy(&mut from, out).map_err(sae_core::Error::io("write", to))?;
+        Ok(())
+    })?)
+}
+
+/// What is said beside a picture, in `key.txt` and `key.json`; the picture comes along as the row's image.
+fn copy_words_beside(picture: &Path, to: &Path) -> Result<u64> {
+    let extensions = ["txt", "json", "TXT", "JSON"];
+    for (from, to) in extensions.map(|e| (picture.with_extension(e), to.with_extension(e))) {
+        if from.exists() {
+            copy(&from, &to)?;
+        }
+    }
+    Ok(1)
+}
+
+fn copy_lines(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
+    let mut copied = 0;
+    file::write(to, |out| {
+        let mut input = BufReader::new(File::open(from).map_err(sae_core::Error::io("open", from))?);
+        let (mut row, mut line) = (0, Vec::new());
+        while input.read_until(b'\n', &mut line).map_err(sae_core::Error::io("read", from))? > 0 {
+            let text = line.trim_ascii();
+            if !text.is_empty() {
+                if rows.contains(&row) {
+                    out.write_all(text)
+                        .and_then(|()| out.write_all(b"\n"))
+                        .map_err(sae_core::Error::io("write", to))?;
+                    copied += 1;
+                }
+                row += 1;
+            }
+            line.clear();
+        }
+        Ok(())
+    })?;
+    Ok(copied)
+}
+
+fn copy_table(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
+    let reader = table::scan(from, &[])?;
+    let schema = table::schema(from)?;
+    let (mut row, mut copied) = (0, 0);
+    let chosen = reader.map(|batch| {
+        let batch = batch.map_err(sae_core::Error::format(from))?;
+        let mask: BooleanArray = (row..row + batch.num_rows() as u64).map(|n| Some(rows.contains(&n))).collect();
+        row += batch.num_rows() as u64;
+        let chosen = filter_record_batch(&batch, &mask).map_err(sae_core::Error::format(from))?;
+        copied += chosen.num_rows() as u64;
+        chosen.with_schema(schema.clone()).map_err(sae_core::Error::format(from))
+    });
+    table::write_all(to, &RecordBatch::new_empty(schema.clone()), chosen)?;
+    Ok(copied)
+}
+
+#[cfg(test)]
+pub(in crate::write) mod tests {
+    use super::super::{Image, Report, Shape, Writer, below};
+    use super::*;
+    use crate::write::Format;
+    use arrow::array::{Int64Array, StringArray};
+    use sha2::{Digest, Sha256};
+    use std::fs;
+
+    /// The simplest of rules.
+    pub const DIVISION: Division =
+        Division { member_key: |name| name.split_once('.').map(|(key, _)| key), delimiter: |_| b',' };
+
+    /// The row `number` of `file`, with an image that it names.
+    fn row(root: &Path, file: &str, number: u64, image: &str) -> Row {
+        let place = root.join(file).parent().unwrap().join(image);
+        let bytes = fs::read(&place).unwrap_or_default();
+        let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let image = Image { name: image.into(), inside: below(root, &place), file: place, bytes: None, sha256 };
+        Row {
+            number: 0,
+            id: "id".into(),
+            key: "key".into(),
+            source: (file.into(), number),
+            score: None,
+            turns: vec![],
+            pair: None,
+            images: if bytes.is_empty() { vec![] } else { vec![image] },
+            columns: Default::default(),
+        }
+    }
+
+    fn copy_rows(root: &Path, out: &Path, rows: Vec<Row>) -> Result<Report> {
+        let job = Job { format: Format::Same, root, images: Images::Copy, shard: 1, mapped: &[], division: DIVISION };
+        let mut writer = Writer::new(&job, out, &Shape::default())?;
+        rows.into_iter().try_for_each(|row| writer.push(row))?;
+        writer.finish()
+    }
+
+    #[test]
+    fn lines_and_arrays_are_copied_as_they_stand_with_their_images() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, out) = (dir.path().join("in"), dir.path().join("out"));
+        fs::create_dir_all(root.join("sub/images")).unwrap();
+        for n in 0..4 {
+            fs::write(root.join(format!("sub/images/{n}.png")), [n]).unwrap();
+        }
+        fs::write(dir.path().join("outside.png"), "outside").unwrap();
+        fs::write(root.join("sub/a.jsonl"), "{\"n\":0 ,\"x\":1e0}\n\n{\"n\":1}\n{\"n\":2,  \"ü\":3}").unwrap();
+        fs::write(root.join("b.json"), "\u{feff} [{\"n\": 0}, {\"n\": 1.50, \"s\": \"a,]\\\"\", \"x\": NaN}]").unwrap();
+        fs::write(root.join("c.csv"), "a,text\r\n1,\"two\nlines\"\r\n\r\n2,three\r\n3,\"a \"\"b\"\"\"").unwrap();
+        let absolute = root.join("sub/images/3.png");
+        let rows = vec![
+            row(&root, "sub/a.jsonl", 0, "images/0.png"),
+            row(&root, "sub/a.jsonl", 2, "../sub/images/2.png"),
+            row(&root, "b.json", 0, absolute.to_str().unwrap()),
+            row(&root, "b.json", 1, "../outside.png"),
+            row(&root, "c.csv", 0, ""),
+            row(&root, "c.csv", 2, ""),
+        ];
+        let report = copy_rows(&root, &out, rows).unwrap();
+        assert_eq!((report.written.rows, report.written.images), (6, 2));
+        let cells = fs::read_to_string(out.join("c.csv")).unwrap();
+        assert_eq!(cells, "a,text\r\n1,\"two\nlines\"\r\n3,\"a \"\"b\"\"\"");
+        assert_eq!(report.left_behind, [absolute, "../outside.png".into()].into());
+        assert_eq!(fs::read_to_string(out.join("sub/a.jsonl")).unwrap(), "{\"n\":0 ,\"x\":1e0}\n{\"n\":2,  \"ü\":3}\n");
+        let array = fs::read_to_string(out.join("b.json")).unwrap();
+        assert_eq!(array, "[\n{\"n\": 0},\n{\"n\": 1.50, \"s\": \"a,]\\\"\", \"x\": NaN}\n]\n");
+        assert!(out.join("sub/images/2.png").exists() && !out.join("sub/images/1.png").exists());
+        assert_eq!(report.contents.sets.keys().collect::<Vec<_>>(), ["csv", "json", "jsonl"]);
+    }
+
+    #[test]
+    fn tables_keep_their_schema_and_metadata() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.parquet");
+        let batch = table::batch(vec![
+            table::column("n", Int64Array::from_iter_values(0..5)),
+            table::nullable("s", StringArray::from(vec![Some("a"), None, Some("c"), None, Some("e")])),
+        ]);
+        let metadata = std::collections::HashMap::from([("huggingface".to_string(), "{}".to_string())]);
+        let schema = batch.schema().as_ref().clone().with_metadata(metadata);
+        let batch = batch.with_schema(schema.into()).unwrap();
+        table::write(&path, &batch).unwrap();
+        let rows = vec![row(dir.path(), "t.parquet", 1, ""), row(dir.path(), "t.parquet", 4, "")];
+        copy_rows(dir.path(), &dir.path().join("out"), rows).unwrap();
+        let back = table::read(&dir.path().join("out/t.parquet"), &[]).unwrap();
+        assert_eq!(back.schema().fields(), batch.schema().fields());
+        let schema = table::schema(&dir.path().join("out/t.parquet")).unwrap();
+        assert!(schema.metadata().contains_key("huggingface"));
+        assert_eq!(back.column(0).as_ref(), &Int64Array::from(vec![1, 4]) as &dyn arrow::array::Array);
+    }
+
+    #[test]
+    fn a_data_set_that_has_changed_and_paths_that_lead_out_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.jsonl"), "{}\n").unwrap();
+        let refused = |file: &str, number| {
+            let rows = vec![row(dir.path(), file, number, "")];
+            copy_rows(dir.path(), &dir.path().join("out"), rows).unwrap_err().to_string()
+        };
+        let error = refused("a.jsonl", 5);
+        assert!(error.contains("0 of 1 chosen rows") && error.contains("a.jsonl"), "{error}");
+        assert!(refused("../a.jsonl", 0).contains("no place in the data set"));
+        fs::write(dir.path().join("w.json"), "{\"data\": [{\"n\": 1}, {\"n\": 2}]}").unwrap();
+        for file in ["a.arrow", "a.jsonl.gz", "w.json"] {
+            assert!(refused(file, 0).contains("hint: --format"), "{file}");
+        }
+    }
+
+    #[test]
+    fn an_image_that_is_gone_ends_the_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.jsonl"), "{}\n").unwrap();
+        fs::write(dir.path().join("a.png"), "x").unwrap();
+        let rows = vec![row(dir.path(), "a.jsonl", 0, "a.png")];
+        fs::remove_file(dir.path().join("a.png")).unwrap();
+        let error = copy_rows(dir.path(), &dir.path().join("out"), rows).unwrap_err().to_string();
+        assert!(error.contains("a.png"), "{error}");
+    }
+}

@@ -1,0 +1,172 @@
+//! The step on a CPU: choose, trace, sum and apply, sparse wherever activations are. See `kernel` for the product.
+
+use super::architecture::ArchitectureRule;
+use super::config::TrainConfig;
+use super::dense_step::{Dense, DensePass};
+use super::engine::{Batch, Engine, StepStats, TrainState, aux_weight, clipped, finite};
+use super::params::Params;
+use super::selection::{ThresholdHint, select};
+use super::sparse_step::{SparseGradients, TokenLoss, traces};
+use super::update::{OptimizerState, StepGradient};
+use crate::Result;
+use crate::autoencoder::Architecture;
+use std::borrow::Cow;
+use std::time::Instant;
+
+/// Above one active feature in so many, five dense products are faster than the sparse step (BENCHMARKS.md).
+const CROSSOVER: usize = 10;
+
+/// Stages of a step, and the seconds of the last one.
+pub const STAGES: [&str; 5] = ["choose", "reconstruct", "auxk", "group and norm", "update"];
+
+/// The step on a CPU.
+pub struct CpuEngine {
+    config: TrainConfig,
+    state: OptimizerState,
+    guess: ThresholdHint,
+    /// Dense or sparse whatever the last step had.
+    forced: Option<bool>,
+    seconds: [f64; STAGES.len()],
+}
+
+impl CpuEngine {
+    /// Begins at these parameters.
+    pub fn new(config: &TrainConfig, params: Params) -> Self {
+        let zeros = Params::zeros(params.d_in, config);
+        let state = OptimizerState::new(TrainState { params, first: zeros.clone(), second: zeros, l0: None });
+        Self {
+            config: config.clone(),
+            state,
+            guess: ThresholdHint::default(),
+            forced: None,
+            seconds: [0.0; STAGES.len()],
+        }
+    }
+
+    /// Makes every step dense or sparse, for comparisons; only architectures that have both follow.
+    pub fn force(&mut self, dense: bool) {
+        self.forced = Some(dense);
+    }
+
+    /// Seconds of each of the [`STAGES`] in the last step.
+    pub fn seconds(&self) -> [f64; STAGES.len()] {
+        self.seconds
+    }
+
+    /// Whether the next step is dense: an architecture whose sparsity has to be learned, and has not been yet.
+    fn is_dense(&self) -> bool {
+        let learns = matches!(self.config.arch, Architecture::Relu | Architecture::JumpRelu | Architecture::Gated);
+        let TrainState { params, l0, .. } = &self.state.moments;
+        let many = l0.is_none_or(|l0| l0 * CROSSOVER as f64 > params.d_sae as f64);
+        learns && self.forced.unwrap_or(many)
+    }
+}
+
+impl Engine for CpuEngine {
+    fn step(&mut self, batch: &Batch) -> Result<StepStats> {
+        let params = &self.state.moments.params;
+        let (d, rows) = (params.d_in, batch.x.len() / params.d_in);
+        let method = ArchitectureRule::new(&self.config, batch.sparsity, rows);
+        let mut clock = Clock::new();
+        let centered: Vec<f32> = match self.config.subtract_b_dec {
+            true => batch.x.chunks_exact(d).flat_map(|x| x.iter().zip(&params.b_dec).map(|(x, b)| x - b)).collect(),
+            false => Vec::new(),
+        };
+        let x = if self.config.subtract_b_dec { &centered[..] } else { batch.x };
+        let norms = &self.state.norms;
+        let mean = 2.0 / rows as f32;
+        let mut outcome = StepStats { fired: vec![false; params.d_sae], ..StepStats::default() };
+        let mut blocks = Vec::new();
+        let (mut own, mut residuals) = (SparseGradients::default(), Vec::new());
+        let costs = if self.is_dense() {
+            let dense = Dense {
+                params,
+                norms,
+                kind: DensePass::Method(&method),
+                features: (0..params.d_sae as u32).collect(),
+                scale: mean,
+            };
+            let base: Vec<f32> =
+                batch.x.chunks_exact(d).flat_map(|x| x.iter().zip(&params.b_dec).map(|(x, b)| b - x)).collect();
+            let (block, of_block, costs) = dense.run(x, &base);
+            outcome.fired.clone_from(&block.fired);
+            blocks.push(block);
+            residuals = of_block;
+            self.seconds[1] = clock.lap();
+            costs
+        } else {
+            let (chosen, least) = select(&self.config, &method, params, &self.state.panels, norms, x, &mut self.guess);
+            outcome.least = least;
+            self.seconds[0] = clock.lap();
+            own = traces(params, &method, batch.ends, norms, batch.x, &chosen);
+            for (feature, entry) in own.features.iter().zip(&own.entries) {
+                outcome.fired[*feature as usize] |= entry.z[0] > 0.0;
+            }
+            self.seconds[1] = clock.lap();
+            std::mem::take(&mut own.costs)
+        };
+        if self.config.is_topk() && self.config.aux_loss_coefficient > 0.0 && !batch.dead.is_empty() {
+            let k = self.config.aux_k(d);
+            // The error of the whole reconstruction stands in the last slot, scaled.
+            let last = own.residuals.chunks_exact(d).skip(own.slots - 1).step_by(own.slots);
+            let base: Vec<f32> = last.flat_map(|e| e.iter().map(|e| e / mean)).collect();
+            let weight = self.config.aux_loss_coefficient * aux_weight(&self.config, k, batch.dead.len(), &base, d);
+            let dense = Dense {
+                params,
+                norms,
+                kind: DensePass::Strongest {
+                    k: k.min(batch.dead.len()),
+                    by_norm: self.config.weighs_by_norm(),
+                    positive: self.config.aux_relative,
+                },
+                features: batch.dead.to_vec(),
+                scale: weight as f32 * mean,
+            };
+            let (block, _, costs) = dense.run(x, &base);
+            outcome.aux = weight * costs.iter().map(|c| f64::from(c.error)).sum::<f64>() / rows as f64;
+            blocks.push(block);
+        }
+        self.seconds[2] = clock.lap();
+        let mean_of = |of: fn(&TokenLoss) -> f64| costs.iter().map(of).sum::<f64>() / rows as f64;
+        outcome.mse = mean_of(|c| f64::from(c.error));
+        outcome.errors = mean_of(|c| f64::from(c.errors));
+        outcome.penalty = mean_of(|c| f64::from(c.penalty));
+        outcome.l0 = mean_of(|c| f64::from(c.active));
+        outcome.token_errors = costs.iter().map(|c| c.error).collect();
+        finite(&outcome, batch)?;
+
+        let gradient = StepGradient::new(&self.config, params, &own, &blocks, &residuals, x);
+        outcome.grad_norm = gradient.norm(&self.state);
+        let shrink = clipped(&self.config, outcome.grad_norm, batch)?;
+        self.seconds[3] = clock.lap();
+        gradient.apply(&mut self.state, shrink as f32, batch.lr, batch.t);
+        self.seconds[4] = clock.lap();
+        self.state.moments.l0 = Some(outcome.l0);
+        Ok(outcome)
+    }
+
+    fn state(&self) -> Result<Cow<'_, TrainState>> {
+        Ok(Cow::Borrowed(&self.state.moments))
+    }
+
+    fn restore(&mut self, moments: TrainState) -> Result<()> {
+        self.state = OptimizerState::new(moments);
+        self.guess = ThresholdHint::default();
+        Ok(())
+    }
+}
+
+/// Time since it was last asked.
+struct Clock(Instant);
+
+impl Clock {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        let since = now - std::mem::replace(&mut self.0, now);
+        since.as_secs_f64()
+    }
+}

@@ -1,0 +1,160 @@
+//! Which features of which tokens take part in a step: the rule of each architecture on a batch. Computes no gradient.
+
+use super::architecture::ArchitectureRule;
+use super::config::TrainConfig;
+use super::params::{B_ENC, Params, THRESHOLD};
+use crate::autoencoder::Architecture;
+use crate::autoencoder::kernel::{self, Panels, Rule};
+use crate::autoencoder::sparse::Sparse;
+use crate::vector::norm_sq;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+/// Where a search for a batch's threshold begins, from the last batch; only speed depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ThresholdHint(Option<f32>);
+
+/// Pre-activations (bias included) that have an activation or a gradient, and the least activation that a batch chose.
+///
+/// # Shapes
+/// `x`: `[rows, d_in]`, what the encoder reads; `norms`: `[d_sae]`, of the decoder's rows.
+pub fn select(
+    config: &TrainConfig,
+    method: &ArchitectureRule,
+    params: &Params,
+    panels: &Panels,
+    norms: &[f32],
+    x: &[f32],
+    guess: &mut ThresholdHint,
+) -> (Sparse, Option<f32>) {
+    let gain = config.weighs_by_norm().then_some(norms);
+    let rows = x.len() / params.d_in;
+    let with = |x: &[f32], rule: Rule| kernel::select(x, &params.w_enc, &params.scalars[B_ENC], gain, panels, rule);
+    let (mut chosen, least) = match config.arch {
+        Architecture::TopK => {
+            let rule = guess.0.map_or(Rule::TopK(config.k), |least| Rule::TopKOver(config.k, least));
+            let chosen = with(x, rule);
+            guess.0 = Some(expected(&chosen, x, params.d_in, config.k));
+            (chosen, None)
+        }
+        Architecture::BatchTopK | Architecture::Matryoshka => {
+            let sample = |k: usize| {
+                let few = rows.min(64);
+                let top = with(&x[..few * params.d_in], Rule::TopK(2 * k));
+                let mut values = top.values().to_vec();
+                values.sort_unstable_by(|a, b| b.total_cmp(a));
+                values.get(few * k).copied().unwrap_or_default()
+            };
+            strongest(config.k * rows, guess, || sample(config.k), |floor| with(x, Rule::Over(floor)))
+        }
+        Architecture::JumpRelu => {
+            let floors: Vec<f32> = params.scalars[THRESHOLD].iter().map(|t| method.floor(*t)).collect();
+            (with(x, Rule::Above(&floors)), None)
+        }
+        Architecture::Relu | Architecture::Gated => (with(x, Rule::Over(0.0)), None),
+    };
+    if gain.is_some() {
+        chosen.map(|feature, value| value / norms[feature as usize]);
+    }
+    (chosen, least)
+}
+
+/// What every row's weakest choice was above, as a multiple of the row's norm, less a little since batches differ.
+fn expected(chosen: &Sparse, x: &[f32], d_in: usize, k: usize) -> f32 {
+    let of_row = |(r, x): (usize, &[f32])| {
+        let values = chosen.row(r).1;
+        let least = values.iter().copied().fold(f32::INFINITY, f32::min);
+        // With fewer than k positive values in a row the next batch is looked at from zero on.
+        if values.len() == k { least / norm_sq(x).sqrt().max(f32::MIN_POSITIVE) } else { 0.0 }
+    };
+    0.95 * x.chunks_exact(d_in).enumerate().map(of_row).fold(f32::INFINITY, f32::min)
+}
+
+/// The `count` largest positive values of all rows together; of equals those that stand first. Exact whatever the guess:
+/// too high a floor is lowered until enough lies above it.
+fn strongest(
+    count: usize,
+    guess: &mut ThresholdHint,
+    first: impl Fn() -> f32,
+    over: impl Fn(f32) -> Sparse,
+) -> (Sparse, Option<f32>) {
+    // A little below the last threshold, since batches differ.
+    let mut floor = 0.95 * guess.0.unwrap_or_else(first).max(0.0);
+    let mut found = over(floor);
+    while found.len() < count && floor > 0.0 {
+        floor = if floor > 1e-6 { floor * 0.7 } else { 0.0 };
+        found = over(floor);
+    }
+    if found.len() > count {
+        let mut values = found.values().to_vec();
+        let (_, least, _) = values.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
+        let least = *least;
+        let mut equals = count - found.values().iter().filter(|v| **v > least).count();
+        found.retain(|_, _, value| {
+            value > least || {
+                let keep = value == least && equals > 0;
+                equals -= keep as usize;
+                keep
+            }
+        });
+    }
+    let least = found.values().iter().copied().min_by(f32::total_cmp);
+    guess.0 = least;
+    (found, least)
+}
+
+/// Ends of Matryoshka's prefixes at a step, ascending, the whole dictionary last; one alone for all others.
+pub fn prefixes(config: &TrainConfig, d_sae: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
+    match (config.arch, config.random_prefixes) {
+        (Architecture::Matryoshka, 0) => config.prefixes(d_sae),
+        (Architecture::Matryoshka, count) => {
+            // Pareto with exponent 1/2, cut at both ends: small prefixes often, large ones now and then.
+            let draw = |_| {
+                let (low, high) = (1.0, (d_sae as f64).powf(-0.5));
+                let u: f64 = rng.random_range(0.0..1.0);
+                ((low - u * (low - high)).powf(-2.0) as usize).clamp(1, d_sae)
+            };
+            let mut ends: Vec<usize> = (0..count).map(draw).collect();
+            ends.push(d_sae);
+            ends.sort_unstable();
+            ends.dedup();
+            ends
+        }
+        _ => vec![d_sae],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::rand_core::SeedableRng;
+
+    #[test]
+    fn a_batch_s_strongest_are_found_from_any_guess() {
+        let dense: Vec<f32> = (0..60).map(|i| ((i * 37) % 41) as f32 / 10.0 - 1.0).collect();
+        let over = |floor: f32| {
+            let mut all = Sparse::from_dense(&dense, 12);
+            all.retain(|_, _, v| v > floor);
+            all
+        };
+        let mut sorted: Vec<f32> = dense.iter().copied().filter(|v| *v > 0.0).collect();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        for count in [1, 7, 20, 1000] {
+            for guess in [None, Some(0.0), Some(0.7), Some(1e9)] {
+                let (found, least) = strongest(count, &mut ThresholdHint(guess), || 2.0, over);
+                let expected = count.min(sorted.len());
+                assert_eq!((found.len(), least), (expected, Some(sorted[expected - 1])), "{count} from {guess:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn random_prefixes_are_ascending_and_end_with_all() {
+        let config = TrainConfig { random_prefixes: 9, ..TrainConfig::for_architecture(Architecture::Matryoshka) };
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for _ in 0..50 {
+            let ends = prefixes(&config, 500, &mut rng);
+            assert!(ends.is_sorted_by(|a, b| a < b) && ends.last() == Some(&500), "{ends:?}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Finds the pictures of samples - files, or inside the data set's tables and archives -, makes sure that they are the ones
+//! that were harvested, and decodes them small. A picture that cannot be shown is a sentence. Writes nothing and follows no
+//! links into the net.
+
+use crate::state::data::Picture;
+use harvest::data::Mapping;
+use image::{ImageReader, Limits};
+use sae_core::store::sample::ImageRef;
+use sae_core::{Run, path_text};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+/// Longest side of a decoded picture: sharp at its shown size on a display of twice the usual density.
+const SIDE: u32 = 320;
+/// Bytes of the largest file that is read.
+const FILE_LIMIT: u64 = 1 << 28;
+/// Longest side of the largest picture that is decoded.
+const SIDE_LIMIT: u32 = 20_000;
+/// Memory that decoding one may take.
+const DECODE_LIMIT: u64 = 1 << 29;
+
+/// Where pictures of a run may lie.
+pub struct Pictures {
+    folders: Vec<PathBuf>,
+    /// What the harvest called the data's columns.
+    mapping: Mapping,
+}
+
+impl Pictures {
+    /// Pictures of the data set at `data`, or where the run says that it lies.
+    pub fn new(run: &Run, data: Option<&Path>) -> Self {
+        let named = data.map(Path::to_path_buf).into_iter().chain(recorded(run));
+        let around = [run.root().to_path_buf(), run.root().join("..")];
+        // A path in run.json was given in some working folder, most likely this one or that of the run.
+        let places = |path: PathBuf| [path.clone(), around[0].join(&path), around[1].join(&path)];
+        let folder = |path: PathBuf| if path.is_file() { path.parent().map(Path::to_path_buf) } else { Some(path) };
+        let mut folders: Vec<_> = named.flat_map(places).filter_map(folder).chain(around.clone()).collect();
+        folders.retain(|folder| folder.is_dir());
+        // One folder by several names would be searched several times.
+        let mut known = BTreeSet::new();
+        folders.retain(|folder| folder.canonicalize().is_ok_and(|folder| known.insert(folder)));
+        Self { folders, mapping: mapping(run) }
+    }
+
+    /// Reads a picture of a sample that stands at `source` (`file:row`) of the data.
+    pub fn read(&self, image: &ImageRef, source: &str) -> Result<Picture, String> {
+        let (file, row) = source.rsplit_once(':').unwrap_or((source, ""));
+        let link = image.path.contains("://");
+        let found = if link || image.path.is_empty() { Vec::new() } else { self.candidates(&image.path, file) };
+        for path in &found {
+            let bytes = read(path)?;
+            if hash(&bytes) == image.sha256 {
+                return decoded(&bytes, &image.path);
+            }
+        }
+        let inside = row.parse().map_or(Ok(None), |row| self.inside(image, file, row));
+        let name = if image.path.is_empty() { source } else { &image.path };
+        match inside {
+            Ok(Some(bytes)) => decoded(&bytes, source),
+            _ if link => Err(format!("The picture is a link, which is not followed: {name}")),
+            _ if !found.is_empty() => Err(format!("The picture has changed since the harvest: {name}")),
+            Ok(None) => Err(format!("The picture was not found: {name}")),
+            Err(error) => Err(format!("The row that holds the picture cannot be read: {error}")),
+        }
+    }
+
+    /// The picture's file, if the data set's row itself holds it.
+    fn inside(&self, image: &ImageRef, file: &str, row: usize) -> Result<Option<Vec<u8>>, String> {
+        let places = self.folders.iter().map(|folder| path_text::resolve(folder, file)).filter(|place| place.is_file());
+        let mut failed = None;
+        for place in places {
+            match harvest::data::record(&place, row, &self.mapping, None) {
+                Ok(record) => {
+                    let held = record.into_iter().flat_map(|record| record.images).filter_map(|image| image.bytes);
+                    if let Some(bytes) = held.into_iter().find(|bytes| hash(bytes) == image.sha256) {
+                        return Ok(Some(bytes));
+                    }
+                }
+                // Another place may have the right file.
+                Err(error) => failed = Some(error.to_string()),
+            }
+        }
+        failed.map_or(Ok(None), Err)
+    }
+
+    /// Files that the path can mean, relative to the data set or to the file of it that names the picture.
+    fn candidates(&self, path: &str, file: &str) -> Vec<PathBuf> {
+        let file = path_text::decode(file);
+        let beside = file.parent().unwrap_or(Path::new(""));
+        let folders = self.folders.iter().flat_map(|folder| [folder.join(beside), folder.clone()]);
+        let places = folders.map(|folder| path_text::resolve(&folder, path));
+        let mut found: Vec<_> = places.filter(|place| place.is_file()).collect();
+        found.dedup();
+        found
+    }
+}
+
+/// Every place of data that a step's entry in `run.json` names, the harvest's first.
+fn recorded(run: &Run) -> Vec<PathBuf> {
+    let Ok(record) = run.record() else { return Vec::new() };
+    let mut steps: Vec<(&String, &Value)> = record.steps.iter().collect();
+    steps.sort_by_key(|(name, _)| *name != sae_core::store::STEP);
+    let named = |entry: &Value| {
+        let places = [entry.get("arguments"), Some(entry)].into_iter().flatten();
+        let places = places
+            .flat_map(|place| ["data_root", "images_root", "data"].map(|name| place.get(name).and_then(Value::as_str)));
+        places.flatten().map(path_text::decode).collect::<Vec<_>>()
+    };
+    steps.into_iter().flat_map(|(_, entry)| named(entry)).collect()
+}
+
+/// What the harvest's `--map` says.
+fn mapping(run: &Run) -> Mapping {
+    let harvest: Option<Value> = run.read_step(sae_core::store::STEP).ok().flatten();
+    let said = harvest.and_then(|step| serde_json::from_value(step.get("arguments")?.get("map")?.clone()).ok());
+    said.unwrap_or_default()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let failed = |error: std::io::Error| format!("The picture cannot be read ({error}): {}", path.display());
+    let size = std::fs::metadata(path).map_err(failed)?.len();
+    if size > FILE_LIMIT {
+        return Err(format!("The picture's file has {size} bytes, too many to show: {}", path.display()));
+    }
+    std::fs::read(path).map_err(failed)
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
+        // Writing into a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// Reads a picture that is of no run.
+pub fn open(path: &Path) -> Result<Picture, String> {
+    decoded(&read(path)?, &path.display().to_string())
+}
+
+fn decoded(bytes: &[u8], name: &str) -> Result<Picture, String> {
+    decode(bytes).map_err(|cause| format!("The picture cannot be decoded ({cause}): {name}"))
+}
+
+fn decode(bytes: &[u8]) -> Result<Picture, String> {
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(SIDE_LIMIT);
+    limits.max_image_height = Some(SIDE_LIMIT);
+    limits.max_alloc = Some(DECODE_LIMIT);
+    reader.limits(limits);
+    let whole = reader.decode().map_err(|error| error.to_string())?;
+    let small = if whole.width().max(whole.height()) > SIDE { whole.thumbnail(SIDE, SIDE) } else { whole };
+    let rgba = small.into_rgba8();
+    Ok(Picture { size: [rgba.width() as usize, rgba.height() as usize], rgba: rgba.into_raw() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{ImageFormat, RgbaImage};
+
+    fn png(width: u32, height: u32) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        RgbaImage::from_pixel(width, height, image::Rgba([200, 10, 10, 255]))
+            .write_to(&mut bytes, ImageFormat::Png)
+            .unwrap();
+        bytes.into_inner()
+    }
+
+    fn image(path: &str, bytes: &[u8]) -> ImageRef {
+        ImageRef { path: path.into(), width: 4, height: 2, sha256: hash(bytes) }
+    }
+
+    #[test]
+    fn pictures_are_found_beside_the_file_that_names_them_and_made_small() {
+        let dir = tempfile::tempdir().unwrap();
+        let (wide, small) = (png(800, 400), png(4, 2));
+        let data = dir.path().join("data");
+        std::fs::create_dir_all(data.join("sub/images")).unwrap();
+        std::fs::write(data.join("sub/images/a.png"), &wide).unwrap();
+        std::fs::write(data.join("b.png"), &small).unwrap();
+        let run = Run::create(&dir.path().join("run")).unwrap();
+        run.write_step("harvest", &serde_json::json!({ "arguments": { "data": "data" } })).unwrap();
+        let pictures = Pictures::new(&run, None);
+        let found = pictures.read(&image("images/a.png", &wide), "sub/data.jsonl:3").unwrap();
+        assert_eq!((found.size, &found.rgba[..4]), ([320, 160], &[200, 10, 10, 255][..]));
+        assert_eq!(pictures.read(&image("b.png", &small), "data.jsonl:3").unwrap().size, [4, 2]);
+    }
+
+    #[test]
+    fn a_picture_that_cannot_be_shown_is_a_sentence() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = Run::create(&dir.path().join("run")).unwrap();
+        std::fs::write(dir.path().join("a.png"), png(4, 2)).unwrap();
+        std::fs::write(dir.path().join("broken.png"), &png(4, 2)[..40]).unwrap();
+        let pictures = Pictures::new(&run, Some(dir.path()));
+        let said = |image: ImageRef, source: &str| pictures.read(&image, source).map(|p| p.size).unwrap_err();
+        assert!(said(image("gone.png", b""), "data.jsonl:3").contains("not found: gone.png"));
+        assert!(said(image("a.png", b"other"), "data.jsonl:3").contains("changed since"));
+        assert!(said(image("broken.png", &png(4, 2)[..40]), "data.jsonl:3").contains("cannot be decoded"));
+        assert!(said(image("http://a/b.png", b""), "data.jsonl:3").contains("not followed"));
+        assert!(said(image("", b""), "train.parquet:3").contains("not found: train.parquet:3"));
+        std::fs::write(dir.path().join("rows.jsonl"), "{\n").unwrap();
+        assert!(said(image("", b""), "rows.jsonl:0").contains("cannot be read"));
+        assert!(said(image("", b""), "rows.jsonl:7").contains("not found"));
+    }
+
+    #[test]
+    fn pictures_inside_the_data_are_found_by_their_row() {
+        use base64::Engine;
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = png(4, 2);
+        let row = |bytes: &[u8]| {
+            let packed = base64::engine::general_purpose::STANDARD.encode(bytes);
+            serde_json::json!({ "photo": format!("data:image/png;base64,{packed}"), "text": "red" }).to_string()
+        };
+        std::fs::write(dir.path().join("rows.jsonl"), [row(&png(2, 2)), row(&bytes)].join("\n")).unwrap();
+        let run = Run::create(&dir.path().join("run")).unwrap();
+        let arguments = serde_json::json!({ "data": "..", "map": [["image", "photo"]] });
+        run.write_step("harvest", &serde_json::json!({ "arguments": arguments })).unwrap();
+        let pictures = Pictures::new(&run, Some(dir.path()));
+        assert_eq!(pictures.read(&image("", &bytes), "rows.jsonl:1").unwrap().size, [4, 2]);
+        let other = pictures.read(&image("", &bytes), "rows.jsonl:0").map(|picture| picture.size);
+        assert!(other.unwrap_err().contains("not found"));
+    }
+}
