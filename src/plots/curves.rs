@@ -2,7 +2,7 @@
 //! fire on text and on images.
 
 use super::{BLUE_TINT, Drawn, ORANGE_TINT, sheet};
-use crate::terminal::count;
+use crate::cli::terminal::count;
 use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};

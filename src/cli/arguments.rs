@@ -1,0 +1,105 @@
+//! Arguments that several commands share, and the values that several of them read. A command's own are in its file.
+
+use clap::Args;
+use sae_core::autoencoder::formats::Format;
+use sae_core::device::DeviceChoice;
+use std::path::PathBuf;
+
+/// How a model reads a data set.
+#[derive(Args, Debug)]
+pub struct ReadingArgs {
+    /// What the model is held in: f32, or bf16 (half the memory; a CPU still adds up in f32)
+    #[arg(long, default_value = "f32")]
+    pub dtype: harvest::ComputeDtype,
+    /// Token positions in one batch of the model
+    #[arg(long, default_value_t = 4_096)]
+    pub batch_tokens: usize,
+    /// Which answers the model reads: all, none, chosen or rejected
+    #[arg(long, default_value = "all")]
+    pub answers: harvest::Answers,
+    /// Which column holds a field, such as text=caption
+    #[arg(long, value_name = "FIELD=COLUMN", value_parser = pair)]
+    pub map: Vec<(String, String)>,
+    /// Folder that paths of images are relative to (default: the folder of the file that names them)
+    #[arg(long, value_name = "DIR")]
+    pub images_root: Option<PathBuf>,
+    /// Fetch images that the data set names by http or https links (otherwise such rows are skipped)
+    #[arg(long)]
+    pub fetch_images: bool,
+    /// auto: the checkpoint's chat template; none: the field `text`, verbatim
+    #[arg(long, default_value = "auto")]
+    pub template: harvest::Templating,
+}
+
+/// Arguments of commands that look at an autoencoder of a run.
+#[derive(Args, Debug)]
+pub struct SaeArgs {
+    /// Run folder
+    #[arg(long)]
+    pub run: PathBuf,
+    /// Name of the autoencoder; may be left out if the run has one
+    #[arg(long)]
+    pub sae: Option<String>,
+    #[command(flatten)]
+    pub device: DeviceArg,
+}
+
+/// A share between nothing and all.
+#[derive(Clone, Copy, Debug)]
+pub struct Share(pub f64);
+
+impl std::str::FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let share = match text.strip_suffix('%') {
+            Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+            None => text.parse(),
+        };
+        let known = share.ok().filter(|share| (0.0..=1.0).contains(share));
+        known.map(Self).ok_or_else(|| format!("{text} is no share: 50% or 0.5"))
+    }
+}
+
+/// Which features of an index.
+#[derive(Args, Debug)]
+pub struct FeatureArgs {
+    /// These features
+    #[arg(long, value_delimiter = ',', value_name = "N,..")]
+    pub features: Vec<u32>,
+    /// Without --features: only those of this class
+    #[arg(long, value_parser = ["text", "image", "cross"], conflicts_with = "features")]
+    pub class: Option<String>,
+    /// Without --features: so many, those with the largest cross-modal weight first
+    #[arg(long, default_value_t = 100, conflicts_with = "features")]
+    pub limit: usize,
+}
+
+/// When a feature counts as active on a token.
+#[derive(Args, Debug, Clone, Copy)]
+pub struct ThresholdArg {
+    /// A feature is active on a token above this activation; auto: 1, the paper's, times sqrt(d_in / 4096)
+    #[arg(long = "threshold", value_name = "Z", default_value_t)]
+    pub value: filters::Threshold,
+}
+
+/// Where to compute.
+#[derive(Args, Debug, Clone, Copy)]
+pub struct DeviceArg {
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+}
+
+pub fn written(name: &str) -> Result<Format, String> {
+    let format: Format = name.parse()?;
+    match Format::WRITTEN.contains(&format) {
+        true => Ok(format),
+        false => Err(format!("{name} is only read; {} are written", Format::WRITTEN.map(Format::name).join(" and "))),
+    }
+}
+
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    let (field, column) = text.split_once('=').ok_or_else(|| format!("{text:?} is not FIELD=COLUMN"))?;
+    Ok((field.into(), column.into()))
+}
