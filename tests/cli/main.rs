@@ -26,4 +26,5 @@ mod training;
 mod validate;
 mod whole_way;
 mod wild;
+mod wording;
 mod written;
