@@ -203,7 +203,7 @@ def plot(args):
     rows = list({(r["by"], r["share"], r["seed"]): r for r in rows}.values())
     of = lambda by, share, key: np.array([r[key] for r in rows if r["by"] == by and (share is None or r["share"] == share)])
     figure, axes = plt.subplots(1, 2, figsize=(13, 5.2))
-    titles = {"nll": "held-out NLL a token (lower is better)", "retrieval": "right caption of four (higher is better)"}
+    titles = {"nll": "held-out NLL per token (lower is better)", "retrieval": "right caption of four (higher is better)"}
     for axis, (key, title) in zip(axes, titles.items()):
         for by in SCORES:
             shares = sorted({r["share"] for r in rows if r["by"] == by})
@@ -217,7 +217,7 @@ def plot(args):
             axis.axhline(value.mean(), color="black", ls=style, lw=1, label={"full": "all pairs", "clean": "the right pairs alone", "before": "before"}[by])
         axis.set(title=title, xlabel="kept, % of the pool")
     axes[0].legend(fontsize=8, ncol=2)
-    figure.suptitle(f"Fine-tuned on what a score keeps of pairs of which {100 * NOISE:.0f} % are wrong; mean and deviation of the seeds")
+    figure.suptitle(f"Fine-tuning on what each score keeps of pairs of which {100 * NOISE:.0f} % are wrong; mean and standard deviation over seeds")
     figure.tight_layout()
     figure.savefig(args.picture, dpi=110)
     print(f"{'by':18}{'kept':>6}{'right':>8}{'seeds':>7}{'NLL':>18}{'retrieval':>18}")
