@@ -24,7 +24,7 @@ fn conversations() -> Vec<Value> {
     };
     vec![
         row("a", "common", &["wide"], &["<image>\nWhat is this?", "A square."]),
-        row("b.2", "rare", &["gray"], &["Look: <image>", "I see \"gray\".", "And?", "Nothing\nmore."]),
+        row("b.2", "rare", &["grey"], &["Look: <image>", "I see \"grey\".", "And?", "Nothing\nmore."]),
         row("c", "common", &["square", "tall"], &["Compare <image> and <image>", "The second is taller."]),
         row("d", "common", &[], &["Hello.", "Hello!"]),
         row("e", "common", &["wide"], &["<image>\nWhat is this?", "A square."]),
@@ -43,7 +43,7 @@ fn pairs() -> Vec<Value> {
 /// A run on rows in `dir`, scored by an autoencoder that was hardly trained.
 fn scored(dir: &Path, rows: &[Value]) -> PathBuf {
     fs::create_dir_all(dir.join("images")).unwrap();
-    for image in ["wide", "tall", "square", "gray", "rgba", "palette"].map(|name| format!("images/{name}.png")) {
+    for image in ["wide", "tall", "square", "grey", "rgba", "palette"].map(|name| format!("images/{name}.png")) {
         fs::copy(tiny_model().join(&image), dir.join(&image)).unwrap();
     }
     let (data, run) = (dir.join("data.jsonl"), dir.join("run"));

@@ -42,7 +42,7 @@ pub fn said(output: &Output) -> String {
 
 /// A LLaVA data set of `rows` rows over the tiny model's images, of different lengths.
 pub fn data_set(dir: &Path, rows: usize) -> PathBuf {
-    let images = ["wide", "tall", "square", "gray", "rgba", "palette"];
+    let images = ["wide", "tall", "square", "grey", "rgba", "palette"];
     fs::create_dir_all(dir.join("images")).unwrap();
     for image in images {
         let file = format!("images/{image}.png");
