@@ -121,7 +121,7 @@ fn main() {
 fn write(dir: &Path, d_sae: usize, indexer: &Indexer, coactive: &[Vec<Coactive>], neighbors: &[Vec<index::Neighbor>]) {
     let at = |name: &str| dir.join(name);
     index::write_examples(&at("examples.parquet"), indexer).unwrap();
-    index::write_neighbors(&at("neighbors.parquet"), neighbors).unwrap();
+    index::write_neighbors(&at("neighbours.parquet"), neighbors).unwrap();
     index::write_lists(&at(Bin::FILE), d_sae, |k| indexer.histograms[k].bins().collect()).unwrap();
     index::write_lists(&at(Coactive::FILE), d_sae, |k| coactive[k].clone()).unwrap();
     let word = |k: usize, n: usize| {

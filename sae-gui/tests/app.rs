@@ -175,8 +175,8 @@ fn what_cannot_be_opened_is_a_sentence_in_the_window() {
     let app = open_folder(run.root());
     app.get_by_label("16 features");
     app.get_by_label_contains("The index has no examples yet");
-    fixture::truncate(&folder.join("neighbors.parquet"));
-    open_folder(run.root()).get_by_label_contains("neighbors.parquet");
+    fixture::truncate(&folder.join("neighbours.parquet"));
+    open_folder(run.root()).get_by_label_contains("neighbours.parquet");
     fixture::truncate(&folder.join("features.parquet"));
     open_folder(run.root()).get_by_label_contains("features.parquet");
     std::fs::remove_file(folder.join("features.parquet")).unwrap();

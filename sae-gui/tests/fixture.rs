@@ -188,7 +188,7 @@ fn index(run: &Run, features: usize, shown: usize) {
     };
     let folder = run.features(SAE);
     write_examples(&folder.join("examples.parquet"), &index).unwrap();
-    write_neighbors(&folder.join("neighbors.parquet"), &(0..features).map(near).collect::<Vec<_>>()).unwrap();
+    write_neighbors(&folder.join("neighbours.parquet"), &(0..features).map(near).collect::<Vec<_>>()).unwrap();
     write_features(&folder.join("features.parquet"), &(0..features).map(row).collect::<Vec<_>>()).unwrap();
 }
 

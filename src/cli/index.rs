@@ -110,7 +110,7 @@ pub(super) fn build(
     let dir = opened.run.features(&opened.name);
     let _lock = opened.run.lock()?;
     index::write_examples(&dir.join("examples.parquet"), &indexer)?;
-    index::write_neighbors(&dir.join("neighbors.parquet"), &neighbors)?;
+    index::write_neighbors(&dir.join("neighbours.parquet"), &neighbors)?;
     index::write_lists(&dir.join(Bin::FILE), d_sae, |k| indexer.histograms[k].bins().collect())?;
     index::write_lists(&dir.join(Coactive::FILE), d_sae, |k| coactive[k].clone())?;
     match words {

@@ -8,6 +8,8 @@ use std::path::Path;
 pub struct Document {
     /// Links and sources of images, each with its line.
     pub links: Vec<(usize, String)>,
+    /// What is set as `code` within lines.
+    pub code: Vec<String>,
     /// What `#anchor` may name, as GitHub and mdBook derive it from headings.
     pub anchors: BTreeSet<String>,
 }
@@ -15,15 +17,16 @@ pub struct Document {
 impl Document {
     /// Reads a file.
     pub fn read(path: &Path) -> Self {
-        let (mut links, mut anchors) = (Vec::new(), BTreeSet::new());
-        let mut code = false;
+        let (mut links, mut code, mut anchors) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let mut fenced = false;
         for (number, line) in expanded(path).lines().enumerate() {
-            code ^= line.trim_start().starts_with("```");
-            if code {
+            fenced ^= line.trim_start().starts_with("```");
+            if fenced {
                 continue;
             }
             // Links inside of code are code, and links around code stay links.
             let visible: String = line.split('`').step_by(2).collect();
+            code.extend(line.split('`').skip(1).step_by(2).map(String::from));
             let targets = visible.match_indices("](").map(|(at, mark)| &visible[at + mark.len()..]);
             links.extend(targets.filter_map(|rest| Some((number + 1, rest.split_once(')')?.0.to_string()))));
             if let Some(heading) = line.strip_prefix('#') {
@@ -33,7 +36,7 @@ impl Document {
                 anchors.extend(free);
             }
         }
-        Self { links, anchors }
+        Self { links, code, anchors }
     }
 }
 

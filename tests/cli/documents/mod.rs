@@ -1,4 +1,5 @@
-//! The documents: every link leads somewhere, and every page of the book is in its table of contents.
+//! The documents: every link leads somewhere, every page of the book is in its table of contents, and ARCHITECTURE.md names
+//! files that exist.
 
 mod markdown;
 
@@ -89,4 +90,17 @@ fn the_table_of_contents_lists_every_page_of_the_book() {
     let listed: BTreeSet<_> = summary.links.iter().map(|(_, link)| book.join(link)).collect();
     let pages: BTreeSet<_> = files(&book, "md").into_iter().filter(|page| !page.ends_with("SUMMARY.md")).collect();
     assert_eq!(listed, pages);
+}
+
+#[test]
+fn the_files_that_the_architecture_names_exist() {
+    let page = Document::read(&repository("ARCHITECTURE.md"));
+    let is_path = |code: &&String| {
+        let folder = code.split_once('/').is_some_and(|(folder, _)| repository(folder).is_dir());
+        folder && code.chars().all(|sign| sign.is_ascii_alphanumeric() || "/._-".contains(sign))
+    };
+    let paths: Vec<_> = page.code.iter().filter(is_path).collect();
+    assert!(paths.len() > 50, "paths are found");
+    let missing: Vec<_> = paths.into_iter().filter(|path| !repository(path).exists()).collect();
+    assert!(missing.is_empty(), "moved or removed: {missing:?}");
 }

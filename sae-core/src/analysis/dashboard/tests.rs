@@ -32,7 +32,7 @@ fn every_file_tells_what_the_index_tells() {
     let at = |name: &str| dir.path().join("index").join(name);
     let (near, with) = (index::neighbors(&weights), indexer.together.most());
     index::write_examples(&at("examples.parquet"), &indexer).unwrap();
-    index::write_neighbors(&at("neighbors.parquet"), &near).unwrap();
+    index::write_neighbors(&at("neighbours.parquet"), &near).unwrap();
     index::write_lists(&at(Bin::FILE), 40, |k| indexer.histograms[k].bins().collect()).unwrap();
     index::write_lists(&at(Coactive::FILE), 40, |k| with[k].clone()).unwrap();
     let words = |promoted| Word { promoted, token_id: 1, piece: EVIL.into(), logit: 0.5 };

@@ -111,12 +111,12 @@ pub fn read_examples(path: &Path, d_sae: usize) -> Result<Vec<Vec<(u8, Example)>
     read_lists(path, d_sae)
 }
 
-/// Writes `neighbors.parquet`.
+/// Writes `neighbours.parquet`.
 pub fn write_neighbors(path: &Path, lists: &[Vec<Neighbor>]) -> Result<()> {
     write_lists(path, lists.len(), |k| lists[k].clone())
 }
 
-/// Reads `neighbors.parquet`: for every feature its neighbors, nearest first.
+/// Reads `neighbours.parquet`: for every feature its neighbors, nearest first.
 pub fn read_neighbors(path: &Path, d_sae: usize) -> Result<Vec<Vec<Neighbor>>> {
     read_lists(path, d_sae)
 }

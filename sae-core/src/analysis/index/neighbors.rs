@@ -63,7 +63,8 @@ fn with_cosines<T: Send>(rows: &[f32], width: usize, see: impl Fn(usize, ArrayVi
 }
 
 impl Row for Neighbor {
-    const FILE: &'static str = "neighbors.parquet";
+    // The British spelling is the one that other programs read (FORMATS.md).
+    const FILE: &'static str = "neighbours.parquet";
 
     fn columns(rows: &[(u32, Self)]) -> Vec<Column> {
         vec![

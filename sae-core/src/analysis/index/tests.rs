@@ -57,7 +57,7 @@ fn indexed() -> (TempDir, Weights, Indexer, Seen) {
     let at = |name: &str| dir.path().join(name);
     let (coactive, neighbors) = (index.together.most(), neighbors(&weights));
     write_examples(&at("examples.parquet"), &index).unwrap();
-    write_neighbors(&at("neighbors.parquet"), &neighbors).unwrap();
+    write_neighbors(&at("neighbours.parquet"), &neighbors).unwrap();
     write_lists(&at(Bin::FILE), D_SAE, |k| index.histograms[k].bins().collect()).unwrap();
     write_lists(&at(Coactive::FILE), D_SAE, |k| coactive[k].clone()).unwrap();
     write_lists(&at(Word::FILE), D_SAE, words).unwrap();
@@ -119,10 +119,10 @@ fn an_index_without_words_opens_and_one_without_its_lists_does_not() {
 #[test]
 fn damaged_tables_are_named() {
     let (dir, ..) = indexed();
-    let path = dir.path().join("neighbors.parquet");
+    let path = dir.path().join("neighbours.parquet");
     let bytes = std::fs::read(&path).unwrap();
     file::write_bytes(&path, &bytes[..bytes.len() / 2]).unwrap();
-    assert!(said(dir.path()).ends_with("neighbors.parquet"));
+    assert!(said(dir.path()).ends_with("neighbours.parquet"));
     file::write_bytes(&path, &bytes).unwrap();
     let far = [Neighbor { feature: D_SAE as u32, cosine: 0.5 }];
     write_neighbors(&path, &vec![far.to_vec(); D_SAE]).unwrap();
