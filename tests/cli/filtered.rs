@@ -207,7 +207,7 @@ fn bad_filters_are_refused_and_leave_nothing() {
 
     // The picture of the first row becomes another; then the rows themselves are gone.
     let wide = dir.path().join("images/wide.png");
-    fs::copy(dir.path().join("images/gray.png"), &wide).unwrap();
+    fs::copy(dir.path().join("images/grey.png"), &wide).unwrap();
     let changed = fails(1, &filter(&run, &out, &["--keep", "100%", "--format", "parquet"]));
     assert!(changed.contains("has changed since it was harvested") && changed.contains("wide.png"), "{changed}");
     fs::write(dir.path().join("data.jsonl"), "{}\n").unwrap();
