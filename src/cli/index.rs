@@ -9,7 +9,7 @@ use filters::top_tokens::TopTokens;
 use filters::weights::Weights;
 use harvest::model::Compute;
 use harvest::{Checkpoint, ComputeDtype, LogitLens};
-use sae_core::analysis::index::{self, Bin, Coactive, FeatureRow, Indexer, Row, Word};
+use sae_core::analysis::index::{self, Bin, Coactive, FeatureRow, Indexer, Neighbor, Row, StrongestExample, TypicalWord, Word};
 use sae_core::store::{STEP, StoreRecord};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -103,6 +103,9 @@ pub(super) fn build(
         words
     });
     let words = words.transpose()?;
+    let stage = terminal::stage("typical words");
+    let typical = index::typical_words(&opened.run, &indexer)?;
+    drop(stage);
     let stage = terminal::stage("neighbors");
     let coactive = indexer.together.most();
     let neighbors = index::neighbors(saved);
@@ -110,7 +113,9 @@ pub(super) fn build(
     let dir = opened.run.features(&opened.name);
     let _lock = opened.run.lock()?;
     index::write_examples(&dir.join("examples.parquet"), &indexer)?;
-    index::write_neighbors(&dir.join("neighbours.parquet"), &neighbors)?;
+    index::write_neighbors(&dir.join(Neighbor::FILE), &neighbors)?;
+    index::write_lists(&dir.join(StrongestExample::FILE), d_sae, |k| indexer.strongest[k].rows())?;
+    index::write_lists(&dir.join(TypicalWord::FILE), d_sae, |k| typical[k].clone())?;
     index::write_lists(&dir.join(Bin::FILE), d_sae, |k| indexer.histograms[k].bins().collect())?;
     index::write_lists(&dir.join(Coactive::FILE), d_sae, |k| coactive[k].clone())?;
     match words {

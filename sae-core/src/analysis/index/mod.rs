@@ -9,9 +9,11 @@ mod lists;
 mod logits;
 mod neighbors;
 mod reader;
+mod strongest;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod typical_words;
 
 pub use coactive::{COACTIVE, Coactive, MAX_ENTRIES, MAX_PAIRS, Positions};
 pub use examples::{Example, Examples, INTERVALS, PER_INTERVAL, STRONGEST, draw};
@@ -20,7 +22,9 @@ pub use lists::{Lists, Row, read_examples, read_lists, read_neighbors, write_exa
 pub use logits::{WORDS, Word};
 pub use neighbors::{NEIGHBORS, Neighbor, nearest_cosines, neighbors};
 pub use reader::Index;
+pub use strongest::{StrongestByModality, StrongestExample};
 pub use tables::{FeatureRow, read_features, write_features};
+pub use typical_words::{EXCESS, TYPICAL_IMAGE_WORDS, TYPICAL_TOKENS, TypicalWord, typical_words};
 
 use crate::Result;
 use crate::analysis::pass::{Block, Observer};
@@ -109,6 +113,8 @@ pub struct Indexer {
     pub histograms: Vec<Histogram>,
     /// Examples of every feature.
     pub examples: Examples,
+    /// The strongest positions of every feature, separately for text and image.
+    pub strongest: Vec<StrongestByModality>,
     /// Positions on which it is counted what fires together.
     pub together: Positions,
     /// Token positions seen: all, text, image.
@@ -122,6 +128,7 @@ impl Indexer {
             counts: vec![Counts::default(); d_sae],
             histograms: vec![Histogram::default(); d_sae],
             examples: Examples::new(d_sae),
+            strongest: vec![StrongestByModality::default(); d_sae],
             together: Positions::new(d_sae),
             positions: [0; 3],
         }
@@ -151,8 +158,8 @@ impl Observer for Indexer {
         }
         // Feature by feature: what is kept of one is in the cache then, and threads share nothing.
         let by_feature = ByFeature::new((0..block.active.rows()).map(|r| block.active.row(r).0), self.counts.len());
-        let kept = (&mut self.counts[..], &mut self.histograms[..], self.examples.slots());
-        kept.into_par_iter().with_min_len(64).enumerate().for_each(|(k, (counts, histogram, examples))| {
+        let kept = (&mut self.counts[..], &mut self.histograms[..], self.examples.slots(), &mut self.strongest[..]);
+        kept.into_par_iter().with_min_len(64).enumerate().for_each(|(k, (counts, histogram, examples, strongest))| {
             for r in by_feature.rows(k) {
                 let (features, values) = block.active.row(*r as usize);
                 let Ok(at) = features.binary_search(&(k as u32)) else { continue };
@@ -160,7 +167,9 @@ impl Observer for Indexer {
                 let (sample, position, modality) = (tokens.sample[row], tokens.position[row], tokens.modality[row]);
                 counts.add(activation, modality);
                 histogram.add(activation, modality);
-                examples.offer(Example { activation, sample, position, modality });
+                let example = Example { activation, sample, position, modality };
+                examples.offer(example);
+                strongest.offer(example);
             }
         });
         Ok(())

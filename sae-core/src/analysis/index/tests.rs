@@ -61,6 +61,9 @@ fn indexed() -> (TempDir, Weights, Indexer, Seen) {
     write_lists(&at(Bin::FILE), D_SAE, |k| index.histograms[k].bins().collect()).unwrap();
     write_lists(&at(Coactive::FILE), D_SAE, |k| coactive[k].clone()).unwrap();
     write_lists(&at(Word::FILE), D_SAE, words).unwrap();
+    write_lists(&at(StrongestExample::FILE), D_SAE, |k| index.strongest[k].rows()).unwrap();
+    let typical = typical_words(store.run(), &index).unwrap();
+    write_lists(&at(TypicalWord::FILE), D_SAE, |k| typical[k].clone()).unwrap();
     let rows: Vec<_> = (0..D_SAE).map(|k| FeatureRow::counted(&index, k)).collect();
     write_features(&at("features.parquet"), &rows).unwrap();
     (dir, weights, index, seen.0)
@@ -85,6 +88,14 @@ fn every_feature_is_read_back_as_it_was_counted() {
 
         let examples = index.examples(feature).unwrap();
         assert_eq!(examples, indexer.examples.of(k).map(|(group, e)| (group, *e)).collect::<Vec<_>>());
+        assert_eq!(index.strongest(feature).unwrap(), indexer.strongest[k].rows());
+        for (modality, max) in [(Modality::Text, row.max_text), (Modality::Image, row.max_image)] {
+            let strongest = indexer.strongest[k].of(modality);
+            assert_eq!(strongest.first().map_or(0.0, |e| e.activation), max);
+            assert!(strongest.iter().all(|e| e.modality == modality));
+        }
+        let typical = index.typical_words(feature).unwrap();
+        assert_eq!(typical.iter().any(|word| word.modality == Modality::Text), row.fires_text > 0);
         let bins = index.histogram(feature).unwrap();
         let total = |of: fn(&Bin) -> u64| bins.iter().map(of).sum::<u64>();
         let totals = (total(|b| b.fires), total(|b| b.fires_text), total(|b| b.fires_image));

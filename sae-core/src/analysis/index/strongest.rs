@@ -1,0 +1,91 @@
+//! The strongest positions of each modality, one per sample: what a feature fires on in text, and what it fires on in images.
+//! The overall strongest examples of a cross-modal feature often lie on one side only.
+
+use super::examples::{Example, STRONGEST, keep};
+use super::lists::{Row, ranks};
+use crate::store::sample::Modality;
+use crate::table::{self, Column};
+use crate::{Error, Result};
+use arrow::array::{Float32Array, RecordBatch, UInt8Array, UInt32Array};
+use std::path::Path;
+
+/// Modalities that have a list of their own, in the order of [`StrongestByModality::of`].
+const MODALITIES: [Modality; 2] = [Modality::Text, Modality::Image];
+
+/// The strongest positions of one feature, separately for text and image.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StrongestByModality([Vec<Example>; 2]);
+
+impl StrongestByModality {
+    /// Considers a position. Modalities other than text and image are ignored.
+    pub fn offer(&mut self, example: Example) {
+        if let Some(at) = MODALITIES.iter().position(|modality| *modality == example.modality) {
+            keep(&mut self.0[at], example, STRONGEST, Example::rank);
+        }
+    }
+
+    /// The strongest positions of a modality: at most [`STRONGEST`], at most one per sample, strongest first.
+    pub fn of(&self, modality: Modality) -> &[Example] {
+        let at = MODALITIES.iter().position(|known| *known == modality);
+        at.map_or(&[], |at| &self.0[at])
+    }
+
+    /// The rows of `strongest.parquet`: text first, then image.
+    pub fn rows(&self) -> Vec<StrongestExample> {
+        self.0.iter().flatten().map(|example| StrongestExample(*example)).collect()
+    }
+}
+
+/// A row of `strongest.parquet`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StrongestExample(pub Example);
+
+impl Row for StrongestExample {
+    const FILE: &'static str = "strongest.parquet";
+
+    fn columns(rows: &[(u32, Self)]) -> Vec<Column> {
+        let number = |of: fn(&Example) -> u32| UInt32Array::from_iter_values(rows.iter().map(|(_, row)| of(&row.0)));
+        vec![
+            table::column("modality", UInt8Array::from_iter_values(rows.iter().map(|(_, row)| row.0.modality as u8))),
+            table::column("rank", ranks(rows, |a, b| a.0.modality == b.0.modality)),
+            table::column("sample", number(|e| e.sample)),
+            table::column("position", number(|e| e.position)),
+            table::column("activation", Float32Array::from_iter_values(rows.iter().map(|(_, row)| row.0.activation))),
+        ]
+    }
+
+    fn read(path: &Path, batch: &RecordBatch, _: usize) -> Result<Vec<Self>> {
+        let number = |name| Ok::<_, Error>(table::get::<UInt32Array>(path, batch, name)?.values());
+        let (sample, position) = (number("sample")?, number("position")?);
+        let modality = table::get::<UInt8Array>(path, batch, "modality")?.values();
+        let activation = table::get::<Float32Array>(path, batch, "activation")?.values();
+        let row = |n: usize| {
+            let modality = Modality::try_from(modality[n]).map_err(Error::format(path))?;
+            Ok(Self(Example { activation: activation[n], sample: sample[n], position: position[n], modality }))
+        };
+        (0..batch.num_rows()).map(row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_modality_has_its_own_strongest_positions() {
+        let mut strongest = StrongestByModality::default();
+        let example = |activation, sample, modality| Example { activation, sample, position: 3, modality };
+        for sample in 0..30 {
+            strongest.offer(example(100.0 + sample as f32, sample, Modality::Image));
+            strongest.offer(example(1.0 + sample as f32, sample, Modality::Text));
+            strongest.offer(example(0.5, sample, Modality::Text));
+            strongest.offer(example(999.0, sample, Modality::Audio));
+        }
+        let of = |modality| strongest.of(modality).iter().map(|e| (e.sample, e.activation)).collect::<Vec<_>>();
+        let expected = |base: f32| (20..30).rev().map(|n: u32| (n, base + n as f32)).collect::<Vec<_>>();
+        assert_eq!(of(Modality::Text), expected(1.0));
+        assert_eq!(of(Modality::Image), expected(100.0));
+        assert!(of(Modality::Audio).is_empty());
+        assert_eq!(strongest.rows().len(), 2 * STRONGEST);
+    }
+}

@@ -1,0 +1,192 @@
+//! Words that stand in for the label of a feature until somebody writes one: the tokens at its strongest text positions, and
+//! the words that the texts of its strongest image samples have in common. Neither is a measurement of what the feature means.
+
+use super::Indexer;
+use super::lists::{Row, ranks};
+use crate::store::run::Run;
+use crate::store::sample::Modality;
+use crate::store::{load_samples, token_texts};
+use crate::table::{self, Column};
+use crate::{Error, Result};
+use arrow::array::{Float32Array, RecordBatch, StringArray, UInt8Array};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Tokens listed of each feature.
+pub const TYPICAL_TOKENS: usize = 5;
+/// Words of the texts of its strongest image samples listed of each feature.
+pub const TYPICAL_IMAGE_WORDS: usize = 3;
+/// How much larger the share of the strongest image samples that have a word must be than the share of all samples.
+pub const EXCESS: f32 = 0.3;
+/// A word of the texts counts if at least this many of the strongest image samples have it.
+const FEWEST_SAMPLES: usize = 3;
+
+/// A word that stands in for a label: a row of `words.parquet`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TypicalWord {
+    /// Text: a token at the feature's strongest text positions. Image: a word of the texts of its strongest image samples.
+    pub modality: Modality,
+    /// The token's text, trimmed, or the word in lower case.
+    pub word: String,
+    /// The share of those positions, or samples, that have it.
+    pub share: f32,
+}
+
+impl Row for TypicalWord {
+    const FILE: &'static str = "words.parquet";
+
+    fn columns(rows: &[(u32, Self)]) -> Vec<Column> {
+        vec![
+            table::column("modality", UInt8Array::from_iter_values(rows.iter().map(|(_, row)| row.modality as u8))),
+            table::column("rank", ranks(rows, |a, b| a.modality == b.modality)),
+            table::column("word", StringArray::from_iter_values(rows.iter().map(|(_, row)| &row.word))),
+            table::column("share", Float32Array::from_iter_values(rows.iter().map(|(_, row)| row.share))),
+        ]
+    }
+
+    fn read(path: &Path, batch: &RecordBatch, _: usize) -> Result<Vec<Self>> {
+        let modality = table::get::<UInt8Array>(path, batch, "modality")?.values();
+        let word = table::get::<StringArray>(path, batch, "word")?;
+        let share = table::get::<Float32Array>(path, batch, "share")?.values();
+        let row = |n: usize| {
+            let modality = Modality::try_from(modality[n]).map_err(Error::format(path))?;
+            Ok(Self { modality, word: word.value(n).into(), share: share[n] })
+        };
+        (0..batch.num_rows()).map(row).collect()
+    }
+}
+
+/// The typical words of every feature of an index: tokens first, then words of the texts of images, each list with the
+/// largest share first, ties in the order of the strongest example that has the word. Fractions of characters are left out.
+///
+/// # Errors
+/// A token table or the table of samples cannot be read.
+pub fn typical_words(run: &Run, index: &Indexer) -> Result<Vec<Vec<TypicalWord>>> {
+    let positions = index.strongest.iter().flat_map(|strongest| strongest.of(Modality::Text));
+    let wanted: BTreeSet<(u32, u32)> = positions.map(|example| (example.sample, example.position)).collect();
+    let tokens = token_texts(run, &wanted)?;
+    let texts: Vec<BTreeSet<String>> = load_samples(run)?.iter().map(|sample| words_of(&sample.text)).collect();
+    let mut samples_with: BTreeMap<&str, usize> = BTreeMap::new();
+    texts.iter().flatten().for_each(|word| *samples_with.entry(word).or_default() += 1);
+    let features = index.strongest.iter().map(|strongest| {
+        let on_text = strongest.of(Modality::Text);
+        let at = on_text.iter().filter_map(|example| tokens.get(&(example.sample, example.position)));
+        let whole = |token: &&str| !token.is_empty() && !token.starts_with("<0x");
+        let mut found = counted(at.map(|token| token.trim()).filter(whole));
+        found.truncate(TYPICAL_TOKENS);
+        let typical = |modality, total: usize| {
+            move |(word, count): (&str, usize)| TypicalWord {
+                modality,
+                word: word.to_owned(),
+                share: count as f32 / total.max(1) as f32,
+            }
+        };
+        let mut rows: Vec<TypicalWord> =
+            found.into_iter().map(typical(Modality::Text, on_text.len())).collect();
+        let on_image = strongest.of(Modality::Image);
+        let their_texts = on_image.iter().filter_map(|example| texts.get(example.sample as usize)).flatten();
+        let usual = |word: &str| samples_with.get(word).map_or(0.0, |n| *n as f32 / texts.len() as f32);
+        let words = counted(their_texts.map(String::as_str)).into_iter().filter(|(word, count)| {
+            *count >= FEWEST_SAMPLES && *count as f32 / on_image.len() as f32 - usual(word) >= EXCESS
+        });
+        rows.extend(words.take(TYPICAL_IMAGE_WORDS).map(typical(Modality::Image, on_image.len())));
+        rows
+    });
+    Ok(features.collect())
+}
+
+/// Distinct words with how often each comes, the most frequent first; of equals the one that came first.
+fn counted<'a>(words: impl Iterator<Item = &'a str>) -> Vec<(&'a str, usize)> {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for word in words {
+        match counts.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((word, 1)),
+        }
+    }
+    counts.sort_by(|a, b| b.1.cmp(&a.1));
+    counts
+}
+
+/// The words of a text: runs of letters and digits, in lower case.
+fn words_of(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::index::Example;
+    use crate::store::sample::{Role, Sample, Token};
+    use crate::store::{Part, StoreDtype, StoreSpec, StoreWriter};
+
+    /// Sample `n` shows a thing and says so; every third shows a boat.
+    fn run(dir: &Path) -> Run {
+        let run = Run::create(dir).unwrap();
+        let sample = |n: u32| {
+            let thing = if n.is_multiple_of(3) { " boat" } else { " tree" };
+            let token = |position: u32, piece: &str| Token {
+                position,
+                modality: Modality::Text,
+                token_id: 0,
+                piece: piece.into(),
+                role: Role::Assistant,
+                special: false,
+                image: None,
+                rect: None,
+            };
+            let [key, source] = Default::default();
+            let text = format!("The{thing} of {n}");
+            let sample = Sample { id: n.to_string(), key, text, images: vec![], source, meta: serde_json::Value::Null };
+            (sample, vec![token(0, "The"), token(1, thing)])
+        };
+        let spec = StoreSpec {
+            model: "m".into(),
+            architecture: "m".into(),
+            layers: vec![0],
+            d_in: 1,
+            dtype: StoreDtype::F32,
+            fingerprint: "f".into(),
+            slice: None,
+            arguments: serde_json::Value::Null,
+        };
+        let mut writer = StoreWriter::open(&run, spec).unwrap();
+        let samples: Vec<_> = (0..12).map(sample).collect();
+        writer.write_part(&Part { samples, activations: vec![vec![0.0; 24]], source_rows: 12, skipped: vec![] }).unwrap();
+        writer.finish().unwrap();
+        run
+    }
+
+    #[test]
+    fn tokens_and_shared_words_of_texts_stand_in_for_a_label() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = run(&dir.path().join("run"));
+        let mut index = Indexer::new(3);
+        let example = |sample: u32, position: u32, modality| Example {
+            activation: 9.0 - sample as f32 / 10.0,
+            sample,
+            position,
+            modality,
+        };
+        // Feature 0 fires on the second token of samples 0, 1, 3 and 4 and on the first of sample 2; feature 1 fires on the
+        // images of boats; feature 2 on images of everything.
+        for sample in [0, 1, 3, 4] {
+            index.strongest[0].offer(example(sample, 1, Modality::Text));
+        }
+        index.strongest[0].offer(example(2, 0, Modality::Text));
+        for sample in 0..12 {
+            if sample % 3 == 0 {
+                index.strongest[1].offer(example(sample, 0, Modality::Image));
+            }
+            index.strongest[2].offer(example(sample, 0, Modality::Image));
+        }
+        let words = typical_words(&run, &index).unwrap();
+        let found = |feature: usize| {
+            let rows = words[feature].iter();
+            rows.map(|row| (row.modality as u8, row.word.as_str(), row.share)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(0), [(0, "boat", 0.4), (0, "tree", 0.4), (0, "The", 0.2)]);
+        assert_eq!(found(1), [(1, "boat", 1.0)], "\"the\" and \"of\" are in every text");
+        assert_eq!(found(2), []);
+    }
+}
