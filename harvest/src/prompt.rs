@@ -125,13 +125,20 @@ impl Prompter {
         let encoding = self.tokenizer.encode(text.as_str(), add_special && !begun).map_err(|e| e.to_string())?;
         let mut numbers =
             images.iter().enumerate().flat_map(|(image, positions)| std::iter::repeat_n(image, *positions));
-        let tokens = encoding.get_ids().iter().zip(encoding.get_offsets()).zip(0..).map(|((id, offsets), position)| {
+        let offsets = encoding.get_offsets();
+        // A character of several tokens has the same offsets in each of them.
+        let is_fraction = |n: usize| {
+            let (start, end) = offsets[n];
+            n.checked_sub(1).is_some_and(|before| offsets[before].1 > start)
+                || offsets.get(n + 1).is_some_and(|next| next.0 < end)
+        };
+        let tokens = encoding.get_ids().iter().zip(offsets).zip(0..).map(|((id, offsets), position)| {
             let placeholder = self.placeholder.as_ref().filter(|p| p.id == *id);
             let mut token = Token {
                 position,
                 modality: Modality::Text,
                 token_id: *id as i32,
-                piece: self.piece(*id, &text, *offsets),
+                piece: if is_fraction(position as usize) { self.name(*id) } else { self.piece(*id, &text, *offsets) },
                 role: role_at(&spans, *offsets),
                 special: false,
                 image: None,
@@ -237,7 +244,7 @@ impl Prompter {
         if self.bytes { alphabet::readable(&name) } else { name }
     }
 
-    /// The text a token stands for; its name if it stands for none, or for a fraction of a character.
+    /// The text a token stands for; its name if it stands for none.
     fn piece(&self, id: u32, text: &str, (start, end): (usize, usize)) -> String {
         match text.get(start..end) {
             Some(piece) if !piece.is_empty() => piece.to_owned(),

@@ -229,6 +229,30 @@ fn tokenizers_give_the_ids_of_transformers() {
 }
 
 #[test]
+fn tokens_that_are_a_fraction_of_a_character_are_named_as_bytes() {
+    let text = "a \u{65e5}\u{672c}, \u{65e5}\u{65e5} \u{1f600}";
+    let (_dir, byte_level) = open("text-llama", json!({}));
+    let demo = Checkpoint::open(&repository().join("assets/demo-mllm")).unwrap();
+    for checkpoint in [byte_level, demo] {
+        let tokens = checkpoint.prompter().tokens(&Text::Verbatim(text), &[]).unwrap();
+        let texts = tokens.iter().filter(|token| !token.special).map(|token| token.piece.as_str());
+        let mut bytes = Vec::new();
+        for token in texts {
+            let mut rest = token;
+            while let Some((before, (byte, after))) =
+                rest.split_once("<0x").and_then(|(before, rest)| Some((before, rest.split_once('>')?)))
+            {
+                bytes.extend(before.bytes().chain([u8::from_str_radix(byte, 16).unwrap()]));
+                rest = after;
+            }
+            bytes.extend(rest.bytes());
+        }
+        assert_eq!(String::from_utf8(bytes).unwrap().trim_start(), text);
+        assert!(tokens.iter().any(|token| token.piece == "<0x97>"), "the characters are not in the vocabulary");
+    }
+}
+
+#[test]
 fn special_tokens_reach_the_template_under_their_names() {
     let names = "{{ bos_token }}{{ eos_token }}{{ image_token is defined }}{{ image_token }}{{ mask_token }}";
     let files = json!({

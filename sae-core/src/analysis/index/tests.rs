@@ -73,6 +73,8 @@ fn indexed() -> (TempDir, Weights, Indexer, Seen) {
 fn every_feature_is_read_back_as_it_was_counted() {
     let (dir, weights, indexer, seen) = indexed();
     let index = Index::open(dir.path()).unwrap();
+    let strongest = Lists::<StrongestExample>::open(dir.path(), D_SAE).unwrap();
+    let typical = Lists::<TypicalWord>::open(dir.path(), D_SAE).unwrap();
     let (neighbors, coactive) = (neighbors(&weights), indexer.together.most());
     assert!(seen.len() > 100 && seen.len() < D_SAE, "{} features fire", seen.len());
     for k in 0..D_SAE {
@@ -88,13 +90,13 @@ fn every_feature_is_read_back_as_it_was_counted() {
 
         let examples = index.examples(feature).unwrap();
         assert_eq!(examples, indexer.examples.of(k).map(|(group, e)| (group, *e)).collect::<Vec<_>>());
-        assert_eq!(index.strongest(feature).unwrap(), indexer.strongest[k].rows());
+        assert_eq!(strongest.of(feature).unwrap(), indexer.strongest[k].rows());
         for (modality, max) in [(Modality::Text, row.max_text), (Modality::Image, row.max_image)] {
-            let strongest = indexer.strongest[k].of(modality);
-            assert_eq!(strongest.first().map_or(0.0, |e| e.activation), max);
-            assert!(strongest.iter().all(|e| e.modality == modality));
+            let of_modality = indexer.strongest[k].of(modality);
+            assert_eq!(of_modality.first().map_or(0.0, |e| e.activation), max);
+            assert!(of_modality.iter().all(|e| e.modality == modality));
         }
-        let typical = index.typical_words(feature).unwrap();
+        let typical = typical.of(feature).unwrap();
         assert_eq!(typical.iter().any(|word| word.modality == Modality::Text), row.fires_text > 0);
         let bins = index.histogram(feature).unwrap();
         let total = |of: fn(&Bin) -> u64| bins.iter().map(of).sum::<u64>();
