@@ -9,7 +9,9 @@ use filters::top_tokens::TopTokens;
 use filters::weights::Weights;
 use harvest::model::Compute;
 use harvest::{Checkpoint, ComputeDtype, LogitLens};
-use sae_core::analysis::index::{self, Bin, Coactive, FeatureRow, Indexer, Neighbor, Row, StrongestExample, TypicalWord, Word};
+use sae_core::analysis::index::{
+    self, Bin, Coactive, FeatureRow, Indexer, Neighbor, Row, StrongestExample, TypicalWord, Word,
+};
 use sae_core::store::{STEP, StoreRecord};
 use serde_json::json;
 use std::collections::BTreeMap;

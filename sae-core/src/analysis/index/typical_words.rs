@@ -81,8 +81,7 @@ pub fn typical_words(run: &Run, index: &Indexer) -> Result<Vec<Vec<TypicalWord>>
                 share: count as f32 / total.max(1) as f32,
             }
         };
-        let mut rows: Vec<TypicalWord> =
-            found.into_iter().map(typical(Modality::Text, on_text.len())).collect();
+        let mut rows: Vec<TypicalWord> = found.into_iter().map(typical(Modality::Text, on_text.len())).collect();
         let on_image = strongest.of(Modality::Image);
         let their_texts = on_image.iter().filter_map(|example| texts.get(example.sample as usize)).flatten();
         let usual = |word: &str| samples_with.get(word).map_or(0.0, |n| *n as f32 / texts.len() as f32);
@@ -152,7 +151,9 @@ mod tests {
         };
         let mut writer = StoreWriter::open(&run, spec).unwrap();
         let samples: Vec<_> = (0..12).map(sample).collect();
-        writer.write_part(&Part { samples, activations: vec![vec![0.0; 24]], source_rows: 12, skipped: vec![] }).unwrap();
+        writer
+            .write_part(&Part { samples, activations: vec![vec![0.0; 24]], source_rows: 12, skipped: vec![] })
+            .unwrap();
         writer.finish().unwrap();
         run
     }
