@@ -9,6 +9,7 @@ use crate::store::{load_samples, token_texts};
 use crate::table::{self, Column};
 use crate::{Error, Result};
 use arrow::array::{Float32Array, RecordBatch, StringArray, UInt8Array};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -103,7 +104,7 @@ fn counted<'a>(words: impl Iterator<Item = &'a str>) -> Vec<(&'a str, usize)> {
             None => counts.push((word, 1)),
         }
     }
-    counts.sort_by(|a, b| b.1.cmp(&a.1));
+    counts.sort_by_key(|(_, count)| Reverse(*count));
     counts
 }
 
