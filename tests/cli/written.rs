@@ -25,9 +25,11 @@ const FORMATS: [&str; 7] = ["same", "parquet", "jsonl", "llava", "sharegpt", "tr
 type Maker = fn(&Path);
 
 /// The kinds of data sets, and what cannot be written of them: `format` or `format images`.
-const KINDS: [(&str, Maker, &[&str]); 13] = [
+const KINDS: [(&str, Maker, &[&str]); 15] = [
     ("jsonl", lines, &[]),
     ("json", array, &[]),
+    ("array-in-jsonl", array_in_jsonl, &[]),
+    ("objects", objects, &[]),
     (
         "embedded",
         embedded,
@@ -86,6 +88,22 @@ fn array(dir: &Path) {
     fs::create_dir(dir.join("rows")).unwrap();
     let rows = [llava("../pictures/wide.png", 1), llava("../pictures/square.png", 2)];
     fs::write(dir.join("rows/train.json"), json!(rows).to_string()).unwrap();
+}
+
+/// An array on one line, in a file that is named as lines.
+fn array_in_jsonl(dir: &Path) {
+    copy_images(&dir.join("images"));
+    let rows = [llava("images/wide.png", 1), llava("images/tall.png", 2), llava("images/square.png", 3)];
+    fs::write(dir.join("data.jsonl"), json!(rows).to_string()).unwrap();
+}
+
+/// Objects over several lines, one behind the other.
+fn objects(dir: &Path) {
+    copy_images(&dir.join("images"));
+    let rows = ["wide", "tall"].map(|name| llava(&format!("images/{name}.png"), 1));
+    let texts: String = rows.iter().map(|row| serde_json::to_string_pretty(row).unwrap() + "\n").collect();
+    fs::write(dir.join("data.json"), &texts).unwrap();
+    fs::write(dir.join("more.jsonl"), &texts).unwrap();
 }
 
 fn image_column(bytes: Vec<Option<Vec<u8>>>, paths: Vec<&str>) -> ArrayRef {

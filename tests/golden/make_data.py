@@ -14,6 +14,7 @@ types/      one table whose columns have every type that Arrow writers use, and 
 saved/      `Dataset.save_to_disk`: images, large lists, dictionaries, in two files. saved-dict/: a `DatasetDict`.
 hub/        a repository as `push_to_hub` and its predecessors lay it out, with dataset_infos.json.
 imagefolder-*/   `metadata.csv`, `.jsonl` and `.parquet` of Hugging Face's imagefolder.
+jsonl/      arrays in files that are named as lines.
 webdataset/ archives of webdataset's TarWriter: several images, JSON, classes, packed, and PAX names.
 """
 
@@ -282,6 +283,34 @@ def imagefolder(out):
     return result
 
 
+def jsonl(out):
+    """Expectations by `load_dataset("json")`."""
+    rows = [{"text": "one, [two]", "n": 1}, {"text": "say \"}, {\"", "n": 2}]
+    one, two = (json.dumps(row) for row in rows)
+    texts = {
+        "one-line": f"[{one}, {two}]",
+        "byte-order-mark": f"\ufeff[{one},{two}]\r\n",
+        "white-space": f"\n  [{one},{two}]",
+        "two-lines": f"[{one},\n{two}]\n",
+        "indented": json.dumps(rows, indent=2),
+    }
+    result = {}
+    for name, text in texts.items():
+        (out / f"{name}.jsonl").write_bytes(text.encode())
+        read = load_dataset("json", data_files=str(out / f"{name}.jsonl"), cache_dir=str(out.parent / "cache"))
+        result[f"{name}.jsonl"] = [{"text": row["text"], "images": [], "meta": {"n": row["n"]}} for row in read["train"]]
+        assert len(result[f"{name}.jsonl"]) == 2
+    lists = out.parent / "cache" / "lists.jsonl"
+    lists.write_text(f"[{one}]\n[{two}]\n")
+    try:
+        load_dataset("json", data_files=str(lists), cache_dir=str(out.parent / "cache"))
+    except Exception as refused:
+        print(f"lines that are lists: {refused} ({refused.__cause__})")
+    else:
+        raise AssertionError("datasets reads lines that are lists")
+    return result
+
+
 def webdataset(out):
     def write(name, samples, **options):
         with wds.TarWriter(str(out / name), **options) as writer:
@@ -316,7 +345,7 @@ def main():
     out = parser.parse_args().out
     shutil.rmtree(out, ignore_errors=True)
     expected = {}
-    for make in [codecs, types, saved, hub, imagefolder, webdataset]:
+    for make in [codecs, types, saved, hub, imagefolder, jsonl, webdataset]:
         folder = out / make.__name__
         folder.mkdir(parents=True)
         for name, rows in make(folder).items():

@@ -192,6 +192,16 @@ pub struct Division {
     pub member_key: fn(&str) -> Option<&str>,
     /// The delimiter of a text of cells, by how it begins.
     pub delimiter: fn(&[u8]) -> u8,
+    /// The rows of a JSON file; nothing if they lie in a list of one object.
+    pub json_rows: fn(&Path) -> Result<Option<JsonRows>>,
+}
+
+/// The rows of a JSON file.
+pub struct JsonRows {
+    /// Whether each row is a line of its own.
+    pub are_lines: bool,
+    /// The texts of the rows as they stand there.
+    pub texts: Box<dyn Iterator<Item = Result<Vec<u8>>>>,
 }
 
 impl Writer {

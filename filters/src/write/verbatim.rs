@@ -10,7 +10,6 @@ use arrow::compute::filter_record_batch;
 use sae_core::{file, table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 /// Rows that are copied once all of them are known: file by file, in the order in which they lie there.
@@ -52,12 +51,10 @@ impl Sink for Verbatim {
             let (from, to) = (self.root.join(name), self.out.join(name));
             let copied = match SourceKind::of(name) {
                 SourceKind::Table => copy_table(&from, rows, &to)?,
-                SourceKind::Json => match json::layout(&from)? {
-                    json::Layout::Array => json::copy_array(&from, rows, &to)?,
-                    json::Layout::Lines => copy_lines(&from, rows, &to)?,
-                    json::Layout::Object => return Err(refused(from)),
+                SourceKind::Json => match (self.division.json_rows)(&from)? {
+                    Some(texts) => json::copy_rows(texts, rows, &to)?,
+                    None => return Err(refused(from)),
                 },
-                SourceKind::Lines => copy_lines(&from, rows, &to)?,
                 SourceKind::Cells => cells::copy_rows(&from, rows, &to, self.division.delimiter)?,
                 SourceKind::Archive => archive::copy_rows(&from, rows, &to, self.division.member_key)?,
                 SourceKind::Picture => copy_words_beside(&from, &to)?,
@@ -90,7 +87,6 @@ impl Sink for Verbatim {
 enum SourceKind {
     Table,
     Json,
-    Lines,
     /// CSV and TSV.
     Cells,
     Archive,
@@ -103,8 +99,7 @@ impl SourceKind {
     fn of(file: &Path) -> Self {
         match extension(file).as_str() {
             "parquet" | "pq" | "parq" => Self::Table,
-            "json" => Self::Json,
-            "jsonl" | "ndjson" | "jsonlines" => Self::Lines,
+            "json" | "jsonl" | "ndjson" | "jsonlines" => Self::Json,
             "csv" | "tsv" | "tab" => Self::Cells,
             "tar" => Self::Archive,
             "png" | "jpg" | "jpeg" | "jpe" | "jfif" | "webp" | "gif" | "bmp" => Self::Picture,
@@ -141,29 +136,6 @@ fn copy_words_beside(picture: &Path, to: &Path) -> Result<u64> {
     Ok(1)
 }
 
-fn copy_lines(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
-    let mut copied = 0;
-    file::write(to, |out| {
-        let mut input = BufReader::new(File::open(from).map_err(sae_core::Error::io("open", from))?);
-        let (mut row, mut line) = (0, Vec::new());
-        while input.read_until(b'\n', &mut line).map_err(sae_core::Error::io("read", from))? > 0 {
-            let text = line.trim_ascii();
-            if !text.is_empty() {
-                if rows.contains(&row) {
-                    out.write_all(text)
-                        .and_then(|()| out.write_all(b"\n"))
-                        .map_err(sae_core::Error::io("write", to))?;
-                    copied += 1;
-                }
-                row += 1;
-            }
-            line.clear();
-        }
-        Ok(())
-    })?;
-    Ok(copied)
-}
-
 fn copy_table(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
     let reader = table::scan(from, &[])?;
     let schema = table::schema(from)?;
@@ -182,16 +154,25 @@ fn copy_table(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
 
 #[cfg(test)]
 pub(in crate::write) mod tests {
-    use super::super::{Image, Report, Shape, Writer, below};
+    use super::super::{Image, JsonRows, Report, Shape, Writer, below};
     use super::*;
     use crate::write::Format;
     use arrow::array::{Int64Array, StringArray};
     use sha2::{Digest, Sha256};
     use std::fs;
 
-    /// The simplest of rules.
-    pub const DIVISION: Division =
-        Division { member_key: |name| name.split_once('.').map(|(key, _)| key), delimiter: |_| b',' };
+    /// The simplest of rules: lines are rows, of an array in `.json` files.
+    pub const DIVISION: Division = Division {
+        member_key: |name| name.split_once('.').map(|(key, _)| key),
+        delimiter: |_| b',',
+        json_rows: |path| {
+            let text = fs::read_to_string(path).unwrap();
+            let texts: Vec<_> = text.lines().filter(|line| !line.is_empty()).map(|line| Ok(line.into())).collect();
+            let rows =
+                JsonRows { are_lines: path.extension() != Some("json".as_ref()), texts: Box::new(texts.into_iter()) };
+            Ok((!path.ends_with("wrapped.json")).then_some(rows))
+        },
+    };
 
     /// The row `number` of `file`, with an image that it names.
     fn row(root: &Path, file: &str, number: u64, image: &str) -> Row {
@@ -229,7 +210,7 @@ pub(in crate::write) mod tests {
         }
         fs::write(dir.path().join("outside.png"), "outside").unwrap();
         fs::write(root.join("sub/a.jsonl"), "{\"n\":0 ,\"x\":1e0}\n\n{\"n\":1}\n{\"n\":2,  \"ü\":3}").unwrap();
-        fs::write(root.join("b.json"), "\u{feff} [{\"n\": 0}, {\"n\": 1.50, \"s\": \"a,]\\\"\", \"x\": NaN}]").unwrap();
+        fs::write(root.join("b.json"), "{\"n\": 0}\n  {\"n\": 1.50, \"s\": \"a,]\\\"\", \"x\": NaN} ").unwrap();
         fs::write(root.join("c.csv"), "a,text\r\n1,\"two\nlines\"\r\n\r\n2,three\r\n3,\"a \"\"b\"\"\"").unwrap();
         let absolute = root.join("sub/images/3.png");
         let rows = vec![
@@ -284,8 +265,8 @@ pub(in crate::write) mod tests {
         let error = refused("a.jsonl", 5);
         assert!(error.contains("0 of 1 chosen rows") && error.contains("a.jsonl"), "{error}");
         assert!(refused("../a.jsonl", 0).contains("no place in the data set"));
-        fs::write(dir.path().join("w.json"), "{\"data\": [{\"n\": 1}, {\"n\": 2}]}").unwrap();
-        for file in ["a.arrow", "a.jsonl.gz", "w.json"] {
+        fs::write(dir.path().join("wrapped.json"), "{\"data\": [{\"n\": 1}, {\"n\": 2}]}").unwrap();
+        for file in ["a.arrow", "a.jsonl.gz", "wrapped.json"] {
             assert!(refused(file, 0).contains("hint: --format"), "{file}");
         }
     }

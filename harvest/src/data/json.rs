@@ -24,14 +24,47 @@ pub(super) fn format(path: &Path) -> Result<Format> {
     })
 }
 
-/// The same for a file that is named as lines: it may begin as anything, since a bad row is no bad file.
+/// The same for a file that is named as lines: it may begin as anything, since a bad row is no bad file. It is an array
+/// only if its first line cannot be a row of its own.
 pub(super) fn format_of_lines(path: &Path) -> Result<Format> {
-    let head = input::head(path, 3)?;
-    if head.starts_with(b"[\n") || head.starts_with(b"[\r\n") {
-        return Ok(Format::JsonArray);
-    }
     let layout = layout(&mut *open(path)?).map_err(Error::io("read", path))?;
-    Ok(if layout == Ok(Layout::Objects) { Format::JsonObjects } else { Format::JsonLines })
+    Ok(match layout {
+        Ok(Layout::Array) if is_one_array(&mut *open(path)?).map_err(Error::io("read", path))? => Format::JsonArray,
+        Ok(Layout::Objects) => Format::JsonObjects,
+        _ => Format::JsonLines,
+    })
+}
+
+/// Whether a text that begins with a bracket is one array, rather than lines of which the first is a list or is cut off:
+/// the array goes on behind the first line, or nothing but white space follows it. Reads up to the first line break outside
+/// of strings that is not blank, and one character more.
+fn is_one_array(text: &mut dyn BufRead) -> std::io::Result<bool> {
+    let mut scan = Scan::default();
+    let (mut last, mut line_ended) = (0, false);
+    for byte in text.bytes() {
+        let byte = byte?;
+        if scan.quoted {
+            if byte == b'\n' {
+                return Ok(false);
+            }
+            scan.step(byte);
+            continue;
+        }
+        if byte.is_ascii_whitespace() {
+            line_ended |= byte == b'\n' && last != 0;
+            continue;
+        }
+        let closed = last != 0 && scan.depth == 0;
+        if closed {
+            return Ok(false);
+        }
+        if line_ended {
+            return Ok(b"[{,:".contains(&last) || b",:]}".contains(&byte));
+        }
+        scan.step(byte);
+        last = byte;
+    }
+    Ok(scan.depth == 0)
 }
 
 /// Whether a file is an array of texts, by its first characters.
@@ -45,9 +78,55 @@ fn file_layout(path: &Path) -> Result<Layout> {
     layout(&mut *open(path)?).map_err(Error::io("read", path))?.map_err(Error::data(path))
 }
 
+/// The text of every row of a JSON file, one after the other.
+pub type RowTexts = Box<dyn Iterator<Item = Result<Vec<u8>>> + Send>;
+
+/// The rows of a JSON file as they stand there, for copies of them.
+pub struct VerbatimRows {
+    /// Whether each row is a line of its own.
+    pub are_lines: bool,
+    /// The texts of the rows, those that are no objects included, so that their numbers are those of [`Row::source`].
+    ///
+    /// [`Row::source`]: super::Row::source
+    pub texts: RowTexts,
+}
+
+/// The rows of a JSON file as they stand there; nothing if the file has another format, or its rows lie in a list of one
+/// object.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn verbatim_rows(path: &Path) -> Result<Option<VerbatimRows>> {
+    let rows = |are_lines, texts| Ok(Some(VerbatimRows { are_lines, texts }));
+    match Format::of(path)? {
+        Some(Format::JsonLines) => rows(true, line_texts(path)?),
+        Some(Format::JsonObjects) => rows(false, object_texts(path)?),
+        Some(Format::JsonArray) if file_layout(path)? == Layout::Array => rows(false, element_texts(path)?),
+        _ => Ok(None),
+    }
+}
+
 /// An object a line; empty lines are no rows.
 pub(super) fn lines(path: &Path) -> Result<FileRows> {
-    rows(open(path)?, path, |file, row| {
+    Ok(parsed(line_texts(path)?))
+}
+
+/// The elements of one array, which may lie in an object. Nothing may follow an array that lies in no object.
+pub(super) fn array(path: &Path) -> Result<FileRows> {
+    Ok(parsed(element_texts(path)?))
+}
+
+/// Objects one behind the other, each over as many lines as it takes.
+pub(super) fn objects(path: &Path) -> Result<FileRows> {
+    Ok(parsed(object_texts(path)?))
+}
+
+fn parsed(texts: RowTexts) -> FileRows {
+    Box::new(texts.map(|text| text.map(|text| parse(&text))))
+}
+
+fn line_texts(path: &Path) -> Result<RowTexts> {
+    texts(open(path)?, path, |file, row| {
         loop {
             row.clear();
             if Read::take(&mut *file, ROW_LIMIT as u64 + 1).read_until(b'\n', row)? == 0 {
@@ -83,13 +162,13 @@ pub(super) fn count_lines(path: &Path) -> Result<u64> {
     }
 }
 
-/// The elements of one array, which may lie in an object. Nothing behind it counts.
-pub(super) fn array(path: &Path) -> Result<FileRows> {
+fn element_texts(path: &Path) -> Result<RowTexts> {
     let mut file = open(path)?;
-    if let Layout::List(start) = file_layout(path)? {
+    let start = if let Layout::List(start) = file_layout(path)? { Some(start) } else { None };
+    if let Some(start) = start {
         std::io::copy(&mut Read::take(&mut *file, start), &mut std::io::sink()).map_err(Error::io("read", path))?;
     }
-    values(file, path, |scan, byte| {
+    values(file, path, start.is_none(), |scan, byte| {
         let (before, quoted) = (scan.depth, scan.quoted);
         if before == 0 && byte != b'[' {
             return Step::Between;
@@ -108,9 +187,8 @@ pub(super) fn array(path: &Path) -> Result<FileRows> {
     })
 }
 
-/// Objects one behind the other, each over as many lines as it takes.
-pub(super) fn objects(path: &Path) -> Result<FileRows> {
-    values(open(path)?, path, |scan, byte| {
+fn object_texts(path: &Path) -> Result<RowTexts> {
+    values(open(path)?, path, false, |scan, byte| {
         let quoted = scan.quoted;
         scan.step(byte);
         match byte {
@@ -157,16 +235,16 @@ impl Scan {
     }
 }
 
-/// The values of a file, as `step` cuts them.
+/// The values of a file, as `step` cuts them. If they have to end the file, only white space may follow the last one.
 fn values(
     file: Box<dyn BufRead + Send>,
     path: &Path,
+    must_end_file: bool,
     step: impl Fn(&mut Scan, u8) -> Step + Send + 'static,
-) -> Result<FileRows> {
+) -> Result<RowTexts> {
     let mut scan = Scan::default();
     let mut over = false;
-    rows(file, path, move |file, row| {
-        row.clear();
+    texts(file, path, move |file, row| {
         while !over {
             let buffer = file.fill_buf()?;
             if buffer.is_empty() {
@@ -186,13 +264,19 @@ fn values(
                 used += 1;
             }
             file.consume(used);
-            if last == Step::Over {
-                over = true;
-                std::io::copy(file, &mut std::io::sink())?;
-            }
+            over = last == Step::Over;
             if matches!(last, Step::Last | Step::Behind | Step::Over) && !row.trim_ascii().is_empty() {
                 return Ok(true);
             }
+        }
+        // The rest is read in any case, so that damage of a packed file is found.
+        let mut is_blank = true;
+        for byte in file.bytes() {
+            is_blank &= byte?.is_ascii_whitespace();
+        }
+        if must_end_file && !is_blank {
+            let cause = "more text follows the end of the array; expected one array, or an object per line";
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, cause));
         }
         Ok(false)
     })
@@ -202,24 +286,27 @@ fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
     text::reader(input::open(path)?).map_err(Error::io("read", path))
 }
 
-/// Rows as `next` finds them: it fills the buffer and says whether there was another.
-fn rows(
+/// Texts of rows as `next` finds them: it fills the buffer and says whether there was another.
+fn texts(
     mut file: Box<dyn BufRead + Send>,
     path: &Path,
     mut next: impl FnMut(&mut dyn BufRead, &mut Vec<u8>) -> std::io::Result<bool> + Send + 'static,
-) -> Result<FileRows> {
+) -> Result<RowTexts> {
     let path = path.to_path_buf();
-    let mut row = Vec::new();
-    let mut failed = false;
+    let mut ended = false;
     Ok(Box::new(std::iter::from_fn(move || {
-        if failed {
+        if ended {
             return None;
         }
+        let mut row = Vec::new();
         match next(&mut *file, &mut row) {
-            Ok(true) => Some(Ok(parse(&row))),
-            Ok(false) => None,
+            Ok(true) => Some(Ok(row)),
+            Ok(false) => {
+                ended = true;
+                None
+            }
             Err(error) => {
-                failed = true;
+                ended = true;
                 Some(Err(Error::io("read on", &path)(error)))
             }
         }
@@ -287,6 +374,81 @@ mod tests {
     fn texts_are_rows_with_a_text() {
         let rows = read("a.json", r#"["one", {"text": "two"}]"#);
         assert_eq!(rows.into_iter().map(|row| row.unwrap().fields["text"].clone()).collect::<Vec<_>>(), ["one", "two"]);
+    }
+
+    /// Rows of a file that is named as lines: the texts of the rows, or `None` for a row that is skipped.
+    fn texts_of_jsonl(content: &[u8]) -> Vec<Option<String>> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        std::fs::write(&path, content).unwrap();
+        let rows = Format::of(&path).unwrap().unwrap().rows(&path, &Default::default()).unwrap();
+        rows.map(|row| row.unwrap().ok().map(|row| row.fields["text"].as_str().unwrap().to_owned())).collect()
+    }
+
+    #[test]
+    fn an_array_in_a_file_of_lines_is_told_from_lines_that_are_lists() {
+        let two = [Some("one".to_owned()), Some("two".to_owned())];
+        let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+        for array in [
+            r#"[{"text": "one"},{"text": "two"}]"#,
+            "[{\"text\": \"one\"}, {\"text\": \"two\"}]\r\n\n",
+            "\u{feff} \r\n [{\"text\": \"one\"},\n{\"text\": \"two\"}]",
+            "\n[ {\n\"text\": \"one\"\n},\n{\"text\": \"two\"} ]",
+            "[{\"text\":\n\"one\"},{\"text\": \"two\"}]",
+            "[{\"text\": \"one\"}\n,{\"text\": \"two\"}\n]\n",
+            "[\n\n{\"text\": \"one\"}\n,{\"text\": \"two\"}]\n",
+            r#"["one", "two"]"#,
+        ] {
+            assert_eq!(texts_of_jsonl(array.as_bytes()), two, "{array}");
+            assert_eq!(texts_of_jsonl(&utf16(array)), two, "{array}");
+        }
+        assert!(texts_of_jsonl(b"[]\n").is_empty());
+        for (lines, expected) in [
+            ("[{\"text\": \"one\"}]\n[{\"text\": \"two\"}]\n", vec![None, None]),
+            ("[{\"text\": \"one\"}] [{\"text\": \"two\"}]", vec![None]),
+            ("[]\n{\"text\": \"two\"}\n", vec![None, two[1].clone()]),
+            ("[\"cut\n{\"text\": \"two\"}\n", vec![None, two[1].clone()]),
+            ("[cut\n{\"text\": \"two\"}\n", vec![None, two[1].clone()]),
+            ("{\"text\": \"one\"}\n[{\"text\": \"two\"}]", vec![two[0].clone(), None]),
+        ] {
+            assert_eq!(texts_of_jsonl(lines.as_bytes()), expected, "{lines}");
+        }
+    }
+
+    #[test]
+    fn texts_of_rows_are_those_of_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = ["{\"n\": 0}", "7", "{\"n\": 1.50, \"s\": \"a,]\\\"\", \"x\": NaN}", "{ \"n\":2 ,\n\"m\": [] }"];
+        for (name, content, are_lines, rows) in [
+            ("a.json", format!("\u{feff} [{}]", rows.join(" ,")), false, &rows[..]),
+            ("a.jsonl", format!("[{}]", rows.join(",")), false, &rows),
+            ("a.jsonl", rows[..3].join("\n\n"), true, &rows[..3]),
+            ("a.json", format!("{}\n{}", rows[3], rows[0]), false, &[rows[3], rows[0]]),
+        ] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, &content).unwrap();
+            let found = verbatim_rows(&path).unwrap().unwrap();
+            let texts: Vec<_> = found.texts.map(|text| String::from_utf8(text.unwrap()).unwrap()).collect();
+            assert_eq!(texts.iter().map(|text| text.trim()).collect::<Vec<_>>(), rows, "{content}");
+            assert_eq!(found.are_lines, are_lines, "{content}");
+        }
+        let path = dir.path().join("wrapped.json");
+        std::fs::write(&path, "{\"data\": [{\"n\": 1}]}").unwrap();
+        assert!(verbatim_rows(&path).unwrap().is_none());
+    }
+
+    #[test]
+    fn text_behind_an_array_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        for content in ["[{\"a\": 1}]\n[{\"a\": 2}]", "[{\"a\": 1}]]", "[{\"a\": 1}] {\"a\": 2}"] {
+            std::fs::write(&path, content).unwrap();
+            let rows: Vec<_> = array(&path).unwrap().collect();
+            let [Ok(Ok(_)), Err(error)] = &rows[..] else { panic!("{content}") };
+            assert!(error.to_string().contains("more text follows the end of the array"), "{error}");
+        }
+        std::fs::write(&path, "{\"data\": [{\"a\": 1}], \"version\": 1}").unwrap();
+        assert_eq!(array(&path).unwrap().map(|row| row.unwrap()).count(), 1);
     }
 
     #[test]

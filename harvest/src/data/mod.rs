@@ -39,6 +39,7 @@ pub use corruption::{ALTERED, Corruption, CorruptionKind};
 pub use csv::delimiter;
 pub use fetch::Fetch;
 pub use image::{ImageFile, image_place};
+pub use json::{RowTexts, VerbatimRows, verbatim_rows};
 pub use notes::Notes;
 pub(crate) use parquet::{attempt, checked};
 pub use record::{Pair, Record, Turn, TurnPart};

@@ -1,7 +1,7 @@
 //! The rows that samples came from, read again from the data set, as the writers of `filters` take them.
 
 use anyhow::{Context, Result, bail};
-use filters::write::{Division, Image, MessagePart, Row, Turn, below};
+use filters::write::{Division, Image, JsonRows, MessagePart, Row, Turn, below};
 use harvest::data::{self, ImageFile, Mapping, Record, Source};
 use sae_core::path_text;
 use sae_core::store::StoreRecord;
@@ -11,7 +11,18 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// How the harvest divides files into rows.
-pub const DIVISION: Division = Division { member_key: data::member_key, delimiter: data::delimiter };
+pub const DIVISION: Division = Division { member_key: data::member_key, delimiter: data::delimiter, json_rows };
+
+fn json_rows(path: &Path) -> filters::Result<Option<JsonRows>> {
+    let failed = |error| match error {
+        harvest::Error::Core(error) => filters::Error::Core(error),
+        harvest::Error::Data { cause, path } => filters::Error::Source { cause, path },
+        other => filters::Error::Request(other.to_string()),
+    };
+    let rows = data::verbatim_rows(path).map_err(failed)?;
+    let texts = |rows: data::RowTexts| Box::new(rows.map(move |text| text.map_err(failed)));
+    Ok(rows.map(|rows| JsonRows { are_lines: rows.are_lines, texts: texts(rows.texts) }))
+}
 
 /// The data set of a run.
 pub struct Data {
