@@ -156,7 +156,7 @@ impl Plan {
 
     /// The arguments that decide what is written, for people and for the fingerprint; the same for all shards of a job,
     /// which may run on several GPUs of a machine.
-    fn arguments(&self) -> serde_json::Value {
+    pub(crate) fn arguments(&self) -> serde_json::Value {
         let device = self.device.to_string();
         let mut arguments = serde_json::json!({
             "map": self.mapping,
@@ -272,7 +272,7 @@ pub fn harvest(plan: &Plan, run: &Run, progress: &mut dyn FnMut(&CaptureProgress
 }
 
 /// The arguments with the places of checkpoint and data: people and filters need them, the bytes do not depend on them.
-fn placed(mut arguments: serde_json::Value, plan: &Plan, source: &Source) -> serde_json::Value {
+pub(crate) fn placed(mut arguments: serde_json::Value, plan: &Plan, source: &Source) -> serde_json::Value {
     // The folder of a bare file name is the empty path.
     let folder = |path: &Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_path_buf() };
     let absolute = |path: &Path| folder(path).canonicalize().unwrap_or_else(|_| path.to_path_buf());

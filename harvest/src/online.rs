@@ -1,7 +1,7 @@
 //! Activations straight from the model, for training without a store: rows of the data become samples, go through the
 //! model a chunk at a time, and their hidden states are served one by one. Writes nothing; goes round the data for ever.
 
-use crate::capture::{CHUNK, Draft, Plan, capture};
+use crate::capture::{CHUNK, Draft, Plan, capture, placed};
 use crate::checkpoint::Checkpoint;
 use crate::data::{Row, Rows, Source as Data};
 use crate::model::{Compute, Model, check_layers};
@@ -71,6 +71,16 @@ impl OnlineActivations {
     /// The checkpoint that it reads.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// How the model reads which data: what `run.json` keeps of it.
+    pub fn arguments(&self) -> Value {
+        let mut arguments = placed(self.plan.arguments(), &self.plan, &self.data);
+        if let Value::Object(arguments) = &mut arguments {
+            // Nothing is stored.
+            arguments.retain(|name, _| !["store_dtype", "part_rows"].contains(&name.as_str()));
+        }
+        arguments
     }
 
     /// The next rows of this round through the data, none at its end or at the plan's limit.
@@ -163,12 +173,18 @@ impl Source for OnlineActivations {
     }
 
     fn position(&self) -> Value {
-        serde_json::json!({ "place": self.place, "limit": self.limit.filter(|l| l.is_finite()).map(f32::to_bits) })
+        let limit = self.limit.filter(|l| l.is_finite()).map(f32::to_bits);
+        serde_json::json!({ "place": self.place, "limit": limit, "arguments": self.arguments() })
     }
 
     fn seek(&mut self, place: &Value) -> sae_core::Result<()> {
         let other = || sae_core::Error::Config("the checkpoint's place in the data does not fit this data".into());
         let to: StreamPosition = serde_json::from_value(place["place"].clone()).map_err(|_| other())?;
+        let differences = differences(&self.arguments(), &place["arguments"]);
+        if !differences.is_empty() {
+            let cause = format!("the training was begun on data that was read otherwise: {}", differences.join(", "));
+            return Err(sae_core::Error::Config(cause));
+        }
         let limit = place["limit"].as_u64().map(|bits| f32::from_bits(bits as u32));
         self.limit = limit.or((self.exclude.norm <= 0.0).then_some(f32::INFINITY));
         let again = |e: Error| sae_core::Error::Config(e.to_string());
@@ -188,4 +204,12 @@ impl Source for OnlineActivations {
         self.place = to;
         Ok(())
     }
+}
+
+/// Which arguments differ from those of a checkpoint. Where files lie does not count, since runs are moved.
+fn differences(arguments: &Value, before: &Value) -> Vec<String> {
+    let moved = ["model_folder", "data_root", "images_root", "device"];
+    let compared = arguments.as_object().into_iter().flatten().filter(|(name, _)| !moved.contains(&name.as_str()));
+    let differ = compared.filter(|(name, value)| before[name.as_str()] != **value);
+    differ.map(|(name, value)| format!("{name} = {value}, not {}", before[name.as_str()])).collect()
 }

@@ -5,8 +5,9 @@ use sae_core::autoencoder::formats::Format;
 use sae_core::device::DeviceChoice;
 use std::path::PathBuf;
 
-/// How a model reads a data set.
+/// How a model reads a data set. Without a model nothing is read, and the flags are refused.
 #[derive(Args, Debug)]
+#[group(requires = "model")]
 pub struct ReadingArgs {
     /// What the model is held in: f32, or bf16 (half the memory; a CPU still adds up in f32)
     #[arg(long, default_value = "f32")]

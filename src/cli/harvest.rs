@@ -117,7 +117,7 @@ pub fn capture(plan: &Plan, run: &Path) -> Result<StoreRecord> {
     let outlook = plan.preview()?;
     let (rows, memory) = (outlook.rows, outlook.memory);
     let run = Run::create(run)?;
-    tell(&outlook.notes);
+    print_notes(&outlook.notes);
     eprintln!(
         "memory: about {}: weights {}, a part {}, its samples {}, batches {}; {} of the checkpoint mapped",
         size(memory.total),
@@ -141,11 +141,12 @@ pub fn capture(plan: &Plan, run: &Path) -> Result<StoreRecord> {
         bar.set_message(format!("{} tokens, {speed:.0}/s, {} skipped", count(progress.positions), progress.skipped));
     })?;
     bar.finish_and_clear();
-    tell(&plan.notes.take());
+    print_notes(&plan.notes.take());
     Ok(record)
 }
 
-fn tell(notes: &[String]) {
+/// Prints what people should know about the data although it costs no row.
+pub fn print_notes(notes: &[String]) {
     notes.iter().for_each(|note| eprintln!("note: {note}"));
 }
 

@@ -1,7 +1,8 @@
 //! `sae train`: arguments to checked configurations, training with a progress bar and checkpoints, autoencoders and their
 //! logs saved.
 
-use super::arguments::{DeviceArg, pair};
+use super::arguments::{DeviceArg, ReadingArgs, pair};
+use super::harvest::{print_notes, reading};
 use super::{Outcome, model};
 use crate::cli::interrupt::{Interrupt, Interrupted};
 use crate::cli::terminal::{self, count, counted};
@@ -49,6 +50,8 @@ pub struct TrainArgs {
     /// Read only the first rows of the data
     #[arg(long, requires = "model")]
     pub limit: Option<u64>,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
     /// A published recipe; every other flag overrules it
     #[arg(long, value_parser = ["sae-v"])]
     pub preset: Option<String>,
@@ -118,6 +121,8 @@ pub struct Job<'a> {
     pub saes: Vec<(String, TrainConfig)>,
     /// Where their activations come from.
     pub origin: Origin,
+    /// How a model reads the data, for activations that come straight from it.
+    pub arguments: Option<Value>,
     /// Steps between two checkpoints.
     pub every: u64,
     /// Go on from the newest checkpoint.
@@ -133,7 +138,7 @@ pub fn run(args: &TrainArgs, dry: bool) -> Result<Outcome> {
     let plan = model.as_ref().zip(args.data.as_ref()).map(|(model, data)| Plan {
         limit: args.limit,
         device: args.device.device,
-        ..Plan::new(model, data, vec![layer])
+        ..reading(&args.reading, Plan::new(model, data, vec![layer]))
     });
     let outlook = plan.as_ref().map(Plan::preview).transpose()?;
     let store = match &plan {
@@ -168,15 +173,19 @@ pub fn run(args: &TrainArgs, dry: bool) -> Result<Outcome> {
     let (every, resume) = (args.checkpoint_every, args.resume);
     let last = match (&plan, &store) {
         (Some(plan), _) => {
+            print_notes(outlook.as_ref().map_or(&[], |outlook| &outlook.notes));
             let live = OnlineActivations::open(plan, first.1.exclude)?;
             let model = harvest::hub::model_name(&plan.model);
             let origin = Origin { model, hook: args.hook.clone(), layer, ..Origin::default() };
-            Job { run: &run, saes, origin, every, resume }.train(live, &device)?
+            let arguments = Some(live.arguments());
+            let last = Job { run: &run, saes, origin, arguments, every, resume }.train(live, &device)?;
+            print_notes(&plan.notes.take());
+            last
         }
         (None, Some(store)) => {
             let origin = origin(store)?;
             let rows = StoreRows::new(store, first.1.exclude, first.1.seed)?;
-            Job { run: &run, saes, origin, every, resume }.train(rows, &device)?
+            Job { run: &run, saes, origin, arguments: None, every, resume }.train(rows, &device)?
         }
         (None, None) => bail!("there is nothing to train on"),
     };
@@ -265,7 +274,7 @@ pub fn train_and_save(run: &Run, store: &Store, name: &str, config: &TrainConfig
     let unfinished = checkpoint::newest(&run.sae_dir(name).join("checkpoint")).is_some();
     let saes = vec![(name.to_string(), config.clone())];
     let rows = StoreRows::new(store, config.exclude, config.seed)?;
-    let mut last = Job { run, saes, origin, every: 1_000, resume: unfinished }.train(rows, device)?;
+    let mut last = Job { run, saes, origin, arguments: None, every: 1_000, resume: unfinished }.train(rows, device)?;
     Ok(last.remove(0).1)
 }
 
@@ -303,6 +312,9 @@ impl Job<'_> {
             let positions = json!({ "read": kept, "left_out": left_out });
             let mut entry =
                 json!({ "config": config, "hook": self.origin.hook, "last": summary(&last), "positions": positions });
+            if let Some(arguments) = &self.arguments {
+                entry["arguments"] = arguments.clone();
+            }
             if let Some(skipped) = skipped {
                 entry["skipped"] = json!({ "rows": skipped.rows(), "first": skipped.first() });
             }

@@ -231,6 +231,82 @@ fn training_straight_from_the_model_reads_no_row_beyond_its_limit_in_any_round()
 }
 
 #[test]
+fn training_straight_from_the_model_reads_data_as_a_harvest_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = data_set(&dir.path().join("plain"), 30);
+    // The same rows under other names of columns, with paths that lead from a folder of images, and two bad rows.
+    let text = fs::read_to_string(&plain).unwrap();
+    let renamed = text.replace("\"conversations\"", "\"talk\"").replace("\"images/", "\"");
+    let mut rows: Vec<_> = renamed.lines().collect();
+    rows.insert(3, r#"{"id": "gone", "image": "none.png", "talk": [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "x"}]}"#);
+    rows.insert(9, r#"{"id": "empty", "image": "wide.png"}"#);
+    let other = dir.path().join("other.jsonl");
+    fs::write(&other, rows.join("\n")).unwrap();
+    let images = dir.path().join("plain/images");
+    let reading = ["--map", "conversations=talk", "--images-root", images.to_str().unwrap()];
+    let live = |name: &str, data: &Path| {
+        let mut command = train(&dir.path().join(name), "live", "topk");
+        command.arg("--model").arg(tiny_model()).arg("--data").arg(data);
+        command
+    };
+    for mut command in [live("a", &plain), live("b", &other)] {
+        let output = command.args(reading).output().unwrap();
+        // The first data set has neither that column nor those paths.
+        assert_eq!(
+            output.status.success(),
+            command.get_args().any(|arg| arg == other.as_os_str()),
+            "{}",
+            said(&output)
+        );
+    }
+    let output = live("plain", &plain).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let [plain, b, harvest] = ["plain", "b", "harvest"].map(|name| dir.path().join(name));
+    assert!(weights(&plain, "live") == weights(&b, "live"), "the same samples were read");
+
+    let run = harvest.to_str().unwrap();
+    let model = tiny_model();
+    let base = ["harvest", "--model", model.to_str().unwrap(), "--layers", "1", "--run", run, "--device", "cpu"];
+    json(&[&base[..], &["--data", other.to_str().unwrap()], &reading].concat());
+    let steps = |run: &Path| -> serde_json::Value {
+        let record: serde_json::Value = serde_json::from_slice(&fs::read(run.join("run.json")).unwrap()).unwrap();
+        record["steps"].clone()
+    };
+    let (trained, harvested) = (&steps(&b)["train/live"], &steps(&harvest)["harvest"]);
+    assert_eq!(trained["skipped"]["first"], harvested["skipped"]);
+    assert_eq!(trained["skipped"]["rows"], 2);
+    for argument in ["map", "images_root", "data_root", "answers", "template", "dtype", "batch_tokens"] {
+        assert_eq!(trained["arguments"][argument], harvested["arguments"][argument], "{argument}");
+    }
+}
+
+#[test]
+fn flags_for_reading_data_need_a_model_and_stay_the_same_when_a_training_is_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let at = run.to_str().unwrap();
+    let flags: [&[&str]; 4] =
+        [&["--images-root", "images"], &["--map", "text=caption"], &["--fetch-images"], &["--answers", "none"]];
+    for flag in flags {
+        for command in [&["train", "--run", at, "--hook", "layers.1", "--name", "x"][..], &["eval", "--run", at]] {
+            assert!(fails(2, &[command, flag].concat()).contains("--model"), "{command:?} {flag:?}");
+        }
+    }
+    let data = data_set(dir.path(), 70);
+    let live = || {
+        let mut command = train(&run, "live", "topk");
+        command.arg("--model").arg(tiny_model()).arg("--data").arg(&data);
+        command
+    };
+    let mut child = until_checkpoint(&mut live(), &run, "live").unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = live().args(["--resume", "--answers", "none"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("answers = \"none\", not \"all\""), "{}", said(&output));
+}
+
+#[test]
 fn a_finished_training_is_resumed_by_saying_so_unless_its_settings_differ() {
     let dir = tempfile::tempdir().unwrap();
     let run = harvested(dir.path());
