@@ -97,6 +97,22 @@ def typed(folder):
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "train.parquet")
 
 
+def own(folder):
+    """A table with keys for `meta`, one of which a row lacks."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {
+        "id": [f"r{n}" for n in range(4)],
+        "image": images(folder),
+        "text": ["a square", "a tall one", "two", "gray"],
+        "category": ["cat", "dog", "cat", "dog"],
+        "year": pyarrow.array([2000, 2001, None, 2003], pyarrow.int64()),
+        "tags": [["x", "y"], [], ["x"], ["y"]],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "own.parquet")
+
+
 SETS = [single, mixed, several, pairs, text, typed]
 FORMATS = ["same", "parquet", "jsonl", "llava", "sharegpt", "trl", "webdataset"]
 # Images that the data set holds cannot be referred to.
@@ -137,6 +153,18 @@ def written(sae, folder):
     return outputs
 
 
+def documented(sae, folder):
+    """What the commands in FORMATS.md read."""
+    folder.mkdir()
+    own(folder)
+    run = folder / "run"
+    sae("harvest", "--model", MODEL, "--layers", 1, "--data", folder / "own.parquet", "--run", run)
+    sae("train", "--run", run, "--hook", "layers.1", "--name", "base", "--expansion", 4, "--batch", 64, "--steps", 5)
+    sae("score", "--run", run)
+    sae("filter", "--run", run, "--by", "random", "--keep", 3, "--out", folder / "kept")
+    return folder
+
+
 def indexed(sae, folder):
     run = harvested(sae, several, folder)
     of = ["--run", run]
@@ -159,7 +187,11 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         arguments = {
-            "check_filtered.py": lambda: [["--golden"], written(sae, folder / "filtered")],
+            "check_filtered.py": lambda: [
+                ["--golden"],
+                ["--documented", documented(sae, folder / "documented")],
+                written(sae, folder / "filtered"),
+            ],
             "check_saebench.py": lambda: [[folder / "features/core.json"]],
             "check_neuronpedia.py": lambda: [[folder / "features/saedashboard", folder / "features/neuronpedia"]],
             "check_dump.py": lambda: [["--sae", sae.path]],

@@ -3,6 +3,8 @@ and Python's tarfile.
 
     python docs/check_filtered.py FOLDER...          # outputs of `sae filter`, each with its manifest.json
     python docs/check_filtered.py --golden           # the golden files of tests/cli/filtered.rs
+    python docs/check_filtered.py --documented FOLDER    # the commands of FORMATS.md that read `meta`; FOLDER has a `run` on
+                                                         # `own.parquet`, with scores `base`, and `kept` (see check_all.py)
 
 Every row is loaded. Counts are compared with the manifest, columns with FORMATS.md, and every image, byte for byte, with the
 file of the data set that it came from. `datasets.load_dataset(FOLDER)` has to open the folder, readers of whole folders have
@@ -15,6 +17,7 @@ import csv
 import io
 import json
 import os
+import re
 import sys
 import tarfile
 import tempfile
@@ -229,9 +232,41 @@ def check_golden():
         print(f"{source.name}: {len(found)} rows, {sum(map(len, found))} images")
 
 
+def check_documented(folder):
+    """Runs the commands of FORMATS.md's section on samples.parquet, and compares what they find with the data set."""
+    text = (REPOSITORY / "FORMATS.md").read_text()
+    section = text.split("\n### samples.parquet\n")[1].split("\n### ")[0]
+    blocks = re.findall(r"^```(sql|python)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    own = pyarrow.parquet.read_table(folder / "own.parquet").to_pylist()
+    categories, years = [row["category"] for row in own], [row["year"] for row in own]
+    os.chdir(folder)
+    statements = [one for language, block in blocks if language == "sql" for one in re.split(r";.*\n", block) if one.strip()]
+    late, keys, groups, joined = [duckdb.sql(statement).fetchall() for statement in statements]
+    assert sorted(late) == [(row["id"], row["category"], row["year"], row["tags"]) for row in own if (row["year"] or 0) >= 2001]
+    assert json.loads(keys[0][0])["year"] == "UBIGINT", keys
+    assert [group[:2] for group in groups] == [(name, categories.count(name)) for name in sorted(set(categories))]
+    assert sum(kept for _, _, kept in groups) == 3, groups
+    assert len(joined) == len(own), joined
+    found = []
+    for code in [block for language, block in blocks if language == "python"]:
+        names = {}
+        exec(code, names)
+        assert len(names["kept"]) == 3, names["kept"]
+        found.append(names["samples"])
+    of_polars, of_pandas = found
+    assert (of_polars["category"].to_list(), of_polars["year"].to_list()) == (categories, years)
+    assert of_pandas["meta.category"].to_list() == categories
+    assert [None if year is pandas.NA else int(year) for year in of_pandas["meta.year"]] == years
+    print(f"FORMATS.md: {len(statements)} SQL statements, {len(found)} Python blocks")
+
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--golden"]:
-        check_golden()
-    for folder in sys.argv[1:] if sys.argv[1:] != ["--golden"] else []:
-        kind, rows, images = check_output(Path(folder))
-        print(f"{folder}: {kind}, {rows} rows, {images} images")
+    match sys.argv[1:]:
+        case ["--golden"]:
+            check_golden()
+        case ["--documented", folder]:
+            check_documented(Path(folder))
+        case folders:
+            for folder in folders:
+                kind, rows, images = check_output(Path(folder))
+                print(f"{folder}: {kind}, {rows} rows, {images} images")
