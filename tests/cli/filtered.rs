@@ -102,6 +102,23 @@ fn compare(name: &str, out: &Path) {
 }
 
 #[test]
+fn kept_rows_inside_the_data_folder_are_not_read_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = scored(dir.path(), &conversations());
+    for format in ["same", "parquet"] {
+        json(&filter(&run, &dir.path().join(format!("kept/{format}")), &["--keep", "50%", "--format", format]));
+    }
+    let again = dir.path().join("again");
+    let model = tiny_model();
+    let [model, data, at] = [&model, dir.path(), &again].map(|path| path.to_str().unwrap());
+    let harvest = ["harvest", "--model", model, "--data", data, "--run", at, "--layers", "1"];
+    let output = crate::tool::sae().args(harvest).output().unwrap();
+    let said = crate::tool::said(&output);
+    assert!(output.status.success() && said.contains("note: not read: kept/parquet and 1 more"), "{said}");
+    assert_eq!(ids(&again), ids(&run));
+}
+
+#[test]
 fn every_format_is_written_to_the_byte_and_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let run = scored(dir.path(), &conversations());

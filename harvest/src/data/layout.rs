@@ -5,7 +5,7 @@ use super::columns::Columns;
 use super::file_kind::{FileKind, is_hidden};
 use super::format::Format;
 use super::notes::Notes;
-use super::{card, fields, folder, imagefolder, input, json, saved};
+use super::{card, fields, filtered, folder, imagefolder, input, json, saved};
 use crate::{Error, Result};
 use sae_core::{Run, path_text};
 use std::collections::{BTreeMap, HashSet};
@@ -26,7 +26,7 @@ pub(super) fn files(root: &Path, notes: &Notes) -> Result<Vec<PathBuf>> {
             "this is the folder of a run, not a data set\nhint: name what the run was harvested from",
         ));
     }
-    let mut tree = Tree { files: Vec::new(), saved: Vec::new(), listed: HashSet::new() };
+    let mut tree = Tree::default();
     tree.list(root)?;
     let chosen = match tree.saved.is_empty() {
         false => std::mem::take(&mut tree.saved),
@@ -38,8 +38,9 @@ pub(super) fn files(root: &Path, notes: &Notes) -> Result<Vec<PathBuf>> {
         }
     };
     if chosen.is_empty() {
-        return Err(Error::data(root)(nothing(&tree.files)));
+        return Err(Error::data(root)(nothing(root, &tree)));
     }
+    tell_filtered(root, &tree.filtered, notes);
     tell_rest(root, &tree.files, &chosen, notes);
     tell_splits(root, &chosen, notes);
     tell_twins(&chosen, notes);
@@ -47,11 +48,14 @@ pub(super) fn files(root: &Path, notes: &Notes) -> Result<Vec<PathBuf>> {
 }
 
 /// What lies below a folder.
+#[derive(Default)]
 struct Tree {
     /// All files that are not hidden, by name.
     files: Vec<PathBuf>,
     /// Files of folders that `datasets` saved.
     saved: Vec<PathBuf>,
+    /// Folders that `sae filter` wrote: their rows are copies of rows of the data set that they were chosen from.
+    filtered: Vec<PathBuf>,
     /// Folders that were listed, by their true names: a folder that links lead to again is listed once.
     listed: HashSet<PathBuf>,
 }
@@ -74,6 +78,7 @@ impl Tree {
             match path.is_dir() {
                 // A run of this program beside the data that it was harvested from.
                 true if Run::open(&path).is_ok() => {}
+                true if filtered::open(&path).is_some() => self.filtered.push(path),
                 true => self.list(&path)?,
                 // A link that leads nowhere is an entry, too: whoever reads it says so.
                 false => self.files.push(path),
@@ -157,13 +162,21 @@ impl Beside {
 }
 
 /// Why a folder is no data set.
-fn nothing(files: &[PathBuf]) -> String {
+fn nothing(root: &Path, tree: &Tree) -> String {
     let expected =
         "the folder holds no data that is read (.parquet, .arrow, .json, .jsonl, .csv, .tsv, .tar, or images)";
-    match files.iter().take(3).map(|path| name(path)).collect::<Vec<_>>() {
+    if let Some(first) = tree.filtered.first() {
+        let first = path_text::encode(first.strip_prefix(root).unwrap_or(first));
+        return format!("{expected} but rows that `sae filter` kept\nhint: name their folder, such as {first}");
+    }
+    match tree.files.iter().take(3).map(|path| name(path)).collect::<Vec<_>>() {
         names if names.is_empty() => format!("{expected}: it is empty"),
         names => {
-            format!("{expected}, but {} files such as {}\nhint: name the file itself", files.len(), names.join(", "))
+            format!(
+                "{expected}, but {} files such as {}\nhint: name the file itself",
+                tree.files.len(),
+                names.join(", ")
+            )
         }
     }
 }
@@ -194,6 +207,16 @@ fn tell_rest(root: &Path, files: &[PathBuf], chosen: &[PathBuf], notes: &Notes) 
             FileKind::Unread => format!("not read: {first}{more} (unpack or convert it first if it holds data)"),
             _ => format!("not read: {first}{more}; the rows come from {}", name(&chosen[0])),
         });
+    }
+}
+
+/// Tells which folders of an earlier filter are not read.
+fn tell_filtered(root: &Path, filtered: &[PathBuf], notes: &Notes) {
+    let names: Vec<_> =
+        filtered.iter().map(|path| path_text::encode(path.strip_prefix(root).unwrap_or(path))).collect();
+    if let [first, others @ ..] = &names[..] {
+        let more = if others.is_empty() { String::new() } else { format!(" and {} more of its kind", others.len()) };
+        notes.add(format!("not read: {first}{more}, since `sae filter` wrote it; to read its rows, name that folder"));
     }
 }
 

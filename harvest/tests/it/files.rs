@@ -217,6 +217,32 @@ fn a_run_beside_its_data_is_no_part_of_it() {
 }
 
 #[test]
+fn folders_that_a_filter_wrote_are_no_part_of_the_data_they_lie_in() {
+    let (row, manifest) = (br#"{"text": "one"}"#, br#"{"program": "sae 0.1.0", "data": "data"}"#);
+    let dir = folder(&[
+        ("a.jsonl", row),
+        ("kept/data/a.jsonl", row),
+        ("kept/README.md", b"---\nconfigs:\n- config_name: default\n  data_files: \"data/*\"\n---\n"),
+        ("kept/decisions.csv", b"sample,stays\n0,true\n"),
+        ("kept/manifest.json", manifest),
+        ("rest/dropped/data/a.jsonl", row),
+        ("rest/dropped/manifest.json", manifest),
+    ]);
+    assert_eq!(texts(dir.path()), [pair("one", 0)]);
+    let (_, notes) = read(dir.path());
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].contains("not read: kept and 1 more") && notes[0].contains("sae filter"), "{notes:?}");
+    for kept in ["kept", "kept/data"] {
+        assert_eq!(texts(&dir.path().join(kept)), [pair("one", 0)], "it is read by its own name");
+    }
+    let said = refusal(&dir.path().join("rest"));
+    assert!(said.contains("rows that `sae filter` kept") && said.contains("such as dropped"), "{said}");
+    // Another program's manifest means nothing.
+    fs::write(dir.path().join("kept/manifest.json"), br#"{"data": "data"}"#).unwrap();
+    assert_eq!(texts(dir.path()).len(), 2);
+}
+
+#[test]
 fn what_is_left_out_of_a_folder_is_told() {
     let row = br#"{"image": "images/0.png", "text": "zero"}"#;
     let dir = folder(&[
