@@ -1,5 +1,5 @@
-//! One column of a score table, whoever wrote the table: this program, or pandas, polars, DuckDB and others that read it,
-//! added a column and wrote it again. They choose other types for the same values, and may change the order of the rows.
+//! A score table, whoever wrote it: this program, or pandas, polars, DuckDB and others that read it, added a column and
+//! wrote it again. They choose other types for the same values, and may change the order of the rows.
 
 use crate::{Error, Result};
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -7,48 +7,84 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use sae_core::store::sample::Sample;
 use sae_core::table;
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The scores of the samples of a run, in their order: the column `name` of the table at `path`. Numbers of any type and
-/// booleans (1 and 0) are scores; a null and NaN are none. Rows are matched by `id`, and by `sample` where the table has it.
+/// A score table whose rows are matched with the samples of a run.
+pub struct ScoreTable {
+    path: PathBuf,
+    all: RecordBatch,
+    /// The row of each sample.
+    rows: Vec<usize>,
+}
+
+impl ScoreTable {
+    /// Reads the table at `path`. Rows are matched by `id`, and by `sample` where the table has it.
+    ///
+    /// # Errors
+    /// There is no table, it is damaged, or its rows are not those of the samples.
+    pub fn open(path: &Path, samples: &[Sample]) -> Result<Self> {
+        if !path.exists() {
+            let (cause, path) = ("there are no scores\nhint: run `sae score` first".into(), path.to_path_buf());
+            return Err(sae_core::Error::Run { cause, path }.into());
+        }
+        let all = table::read(path, &[])?;
+        let rows = rows_of(path, &all, samples)?;
+        Ok(Self { path: path.to_path_buf(), all, rows })
+    }
+
+    /// Names of the columns that can be scores, in the order of the table: numbers of any type and booleans.
+    pub fn names(&self) -> Vec<String> {
+        let schema = self.all.schema();
+        let scores = schema.fields().iter().filter(|field| !is_key(field.name()) && is_score(field.data_type()));
+        scores.map(|field| field.name().clone()).collect()
+    }
+
+    /// The scores of the samples, in their order. Booleans are 1 and 0; a null and NaN are no score.
+    ///
+    /// # Errors
+    /// There is no such column, or it holds no numbers.
+    pub fn column(&self, name: &str) -> Result<Vec<Option<f64>>> {
+        let names = self.names();
+        if !names.iter().any(|known| known == name) {
+            let there = names.join(", ");
+            return Err(Error::Request(match self.all.column_by_name(name) {
+                Some(column) => format!(
+                    "the column {name} holds {}, and a score is a number or a boolean; there are {there}",
+                    column.data_type()
+                ),
+                None => format!("there is no score {name}; there are {there}"),
+            }));
+        }
+        let values = table::cast(&self.path, &self.all, name, &DataType::Float64)?;
+        let values = values.as_primitive::<Float64Type>();
+        let score = |row: &usize| values.is_valid(*row).then(|| values.value(*row)).filter(|score| !score.is_nan());
+        Ok(self.rows.iter().map(score).collect())
+    }
+}
+
+/// The scores of the samples of a run in one column of the table at `path`.
 ///
 /// # Errors
-/// There is no table or no such column, the column holds no numbers, or the rows are not those of the samples.
+/// See [`ScoreTable`]; no sample has such a score.
 pub fn read_column(path: &Path, name: &str, samples: &[Sample]) -> Result<Vec<Option<f64>>> {
-    if !path.exists() {
-        let path = path.to_path_buf();
-        return Err(
-            sae_core::Error::Run { cause: "there are no scores\nhint: run `sae score` first".into(), path }.into()
-        );
-    }
-    let all = table::read(path, &[])?;
-    let schema = all.schema();
-    let scores =
-        schema.fields().iter().filter(|field| !KEYS.contains(&field.name().as_str()) && is_score(field.data_type()));
-    let scores: Vec<&str> = scores.map(|field| field.name().as_str()).collect();
-    if !scores.contains(&name) {
-        let there = scores.join(", ");
-        return Err(Error::Request(match all.column_by_name(name) {
-            Some(column) => format!(
-                "the column {name} holds {}, and a score is a number or a boolean; there are {there}",
-                column.data_type()
-            ),
-            None => format!("there is no score {name}; there are {there}"),
-        }));
-    }
-    let values = table::cast(path, &all, name, &DataType::Float64)?;
-    let values = values.as_primitive::<Float64Type>();
-    if values.null_count() == values.len() && !samples.is_empty() {
+    let scores = ScoreTable::open(path, samples)?.column(name)?;
+    if scores.iter().all(Option::is_none) && !samples.is_empty() {
         let hint =
             "hint: `sae score --mode all` makes the columns of every mode; its report says why others are missing";
         return Err(Error::Request(format!("no sample has a score {name}\n{hint}")));
     }
-    let score = |row: usize| (values.is_valid(row)).then(|| values.value(row)).filter(|score| !score.is_nan());
-    Ok(rows_of(path, &all, samples)?.into_iter().map(score).collect())
+    Ok(scores)
 }
 
 /// Columns of numbers that are no scores.
 const KEYS: [&str; 3] = ["sample", "n_text", "n_image"];
+
+/// What the names of index columns begin with that pandas writes beside the columns of a table.
+const PANDAS_INDEX: &str = "__index_level_";
+
+fn is_key(name: &str) -> bool {
+    KEYS.contains(&name) || name.starts_with(PANDAS_INDEX)
+}
 
 fn is_score(kind: &DataType) -> bool {
     match kind {
@@ -146,6 +182,7 @@ mod tests {
                 ("flag", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None]))),
                 ("decimal", Arc::new(decimals)),
                 ("text", Arc::new(StringArray::from(vec!["1", "2", "3"]))),
+                ("__index_level_0__", Arc::new(Int32Array::from(vec![2, 0, 1]))),
             ];
             let values = |name| read(columns.clone(), name);
             assert_eq!(values("f64"), Ok(vec![Some(1.5), None, None]));
@@ -154,7 +191,7 @@ mod tests {
             assert_eq!(values("flag"), Ok(vec![Some(1.0), Some(0.0), None]));
             assert_eq!(values("decimal"), Ok(vec![Some(1.5), None, Some(-0.25)]));
             assert!(values("text").unwrap_err().contains("holds Utf8"));
-            assert!(values("beauty").unwrap_err().contains("there are f64, f32, int, flag, decimal"));
+            assert!(values("beauty").unwrap_err().ends_with("there are f64, f32, int, flag, decimal"));
         }
     }
 

@@ -1,11 +1,12 @@
-//! Reads a score table with all its columns.
+//! Reads a score table with all its columns, as `sae filter` reads one of them.
 
 use crate::state::threshold::Scores;
-use arrow::array::{Array, Float64Array, StringArray};
-use sae_core::{Run, table};
+use filters::column::ScoreTable;
+use sae_core::Run;
+use sae_core::store::load_samples;
 use serde_json::Value;
 
-/// Reads the score table of an autoencoder.
+/// Reads the score table of an autoencoder. Its rows are matched with the samples of the run, whoever wrote it.
 pub fn read(run: &Run, sae: &str) -> Result<Scores, String> {
     let path = run.scores(sae);
     if !path.is_file() {
@@ -14,19 +15,105 @@ pub fn read(run: &Run, sae: &str) -> Result<Scores, String> {
             "There are no scores of {sae} yet.\nhint: `sae score --run {root} --sae {sae}` makes them"
         ));
     }
-    let all = table::read(&path, &[]).map_err(|error| error.to_string())?;
-    let ids = table::get::<StringArray>(&path, &all, "id").map_err(|error| error.to_string())?;
-    let ids = (0..all.num_rows()).map(|row| ids.value(row).to_owned()).collect();
-    let schema = all.schema();
-    let columns = schema.fields().iter().zip(all.columns()).filter_map(|(field, column)| {
+    let samples = load_samples(run).map_err(|error| error.to_string())?;
+    let table = ScoreTable::open(&path, &samples).map_err(|error| error.to_string())?;
+    let mut columns = Vec::new();
+    for name in table.names() {
+        let values = table.column(&name).map_err(|error| error.to_string())?;
         // Columns that were not asked for are null as a whole.
-        let values = column.as_any().downcast_ref::<Float64Array>().filter(|v| v.null_count() < v.len())?;
-        Some((
-            field.name().clone(),
-            (0..values.len()).map(|row| values.is_valid(row).then(|| values.value(row))).collect(),
-        ))
-    });
+        if values.iter().any(Option::is_some) {
+            columns.push((name, values));
+        }
+    }
     let step: Option<Value> = run.read_step(&format!("score/{sae}")).ok().flatten();
     let threshold = step.and_then(|step| step.get("threshold")?.as_f64()).map(|threshold| threshold as f32);
-    Ok(Scores { ids, columns: columns.collect(), threshold })
+    Ok(Scores { ids: samples.into_iter().map(|sample| sample.id).collect(), columns, threshold })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{
+        ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, LargeStringArray, RecordBatch, StringViewArray,
+    };
+    use sae_core::store::sample::Sample;
+    use sae_core::store::{Part, StoreDtype, StoreSpec, StoreWriter};
+    use sae_core::table;
+    use std::sync::Arc;
+
+    /// A run of four samples, the last of which says the same as the first.
+    fn run(folder: &std::path::Path) -> Run {
+        let run = Run::create(folder).unwrap();
+        let sample = |id: &str| {
+            let [key, text, source] = Default::default();
+            (Sample { id: id.into(), key, text, images: vec![], source, meta: Value::Null }, vec![])
+        };
+        let samples = ["a", "b", "c", "a"].map(sample).to_vec();
+        let spec = StoreSpec {
+            model: "m".into(),
+            architecture: "m".into(),
+            layers: vec![0],
+            d_in: 1,
+            dtype: StoreDtype::F32,
+            fingerprint: "f".into(),
+            slice: None,
+            arguments: Value::Null,
+        };
+        let mut writer = StoreWriter::open(&run, spec).unwrap();
+        writer.write_part(&Part { samples, activations: vec![vec![]], source_rows: 4, skipped: vec![] }).unwrap();
+        writer.finish().unwrap();
+        run
+    }
+
+    fn write(run: &Run, columns: Vec<(&str, ArrayRef)>) {
+        let path = run.scores("base");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let columns = columns.into_iter().map(|(name, array)| (name, array, true));
+        table::write(&path, &RecordBatch::try_from_iter_with_nullable(columns).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn tables_that_other_programs_wrote_again_are_joined_by_sample() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = run(&dir.path().join("run"));
+        // As pandas writes a table that was sorted by another column, and polars one without the number of the sample.
+        let pandas: Vec<(&str, ArrayRef)> = vec![
+            ("sample", Arc::new(Int64Array::from(vec![2, 0, 3, 1]))),
+            ("id", Arc::new(LargeStringArray::from(vec!["c", "a", "a", "b"]))),
+            ("cosine_paper", Arc::new(Float32Array::from(vec![Some(2.0), Some(0.5), Some(f32::NAN), None]))),
+            ("random", Arc::new(Float64Array::from(vec![None; 4]))),
+            ("judged", Arc::new(Int64Array::from(vec![20, 0, 30, 10]))),
+            ("good", Arc::new(BooleanArray::from(vec![true, false, true, false]))),
+            ("reason", Arc::new(LargeStringArray::from(vec![None::<&str>; 4]))),
+            ("__index_level_0__", Arc::new(Int64Array::from(vec![2, 0, 3, 1]))),
+        ];
+        let mut polars = pandas[1..7].to_vec();
+        polars[0].1 = Arc::new(StringViewArray::from(vec!["c", "a", "a", "b"]));
+        for columns in [pandas, polars] {
+            write(&run, columns);
+            let scores = read(&run, "base").unwrap();
+            assert_eq!(scores.ids, ["a", "b", "c", "a"]);
+            let numbers = |values: [f64; 4]| values.map(Some).to_vec();
+            let expected = [
+                ("cosine_paper".to_owned(), vec![Some(0.5), None, Some(2.0), None]),
+                ("judged".to_owned(), numbers([0.0, 10.0, 20.0, 30.0])),
+                ("good".to_owned(), numbers([0.0, 0.0, 1.0, 1.0])),
+            ];
+            assert_eq!(scores.columns, expected);
+        }
+    }
+
+    #[test]
+    fn a_table_of_other_samples_is_refused_with_a_hint() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = run(&dir.path().join("run"));
+        assert!(read(&run, "base").unwrap_err().contains("There are no scores of base yet."));
+        let ids: ArrayRef = Arc::new(LargeStringArray::from(vec!["a", "b", "c"]));
+        let values: ArrayRef = Arc::new(Float64Array::from(vec![1.0; 3]));
+        write(&run, vec![("id", ids), ("random", values.clone())]);
+        let said = read(&run, "base").unwrap_err();
+        assert!(said.contains("of other samples than the run's") && said.contains("hint: run `sae score`"), "{said}");
+        write(&run, vec![("random", values)]);
+        assert!(read(&run, "base").unwrap_err().contains("there is no column id"));
+    }
 }
