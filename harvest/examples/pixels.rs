@@ -1,0 +1,18 @@
+//! Writes what the harvest makes of image files: FILE.png beside each. `tests/golden/check_jpeg.py` compares them with
+//! Pillow's.
+//!
+//! ```text
+//! cargo run --release -p harvest --example pixels -- FILE...
+//! ```
+
+use harvest::pixels::Picture;
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for path in std::env::args().skip(1) {
+        Picture::decode(&fs::read(&path)?)?.write(Path::new(&format!("{path}.png")))?;
+    }
+    Ok(())
+}
