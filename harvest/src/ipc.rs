@@ -6,9 +6,9 @@ use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::{Message, RecordBatch as Batch, root_as_message};
+use sae_core::table::catch_panic;
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// What a message begins with.
@@ -74,8 +74,8 @@ impl Batches {
         while let Some(mut message) = self.message()? {
             let decoder = &mut self.decoder;
             // What arrow takes for granted beyond what is checked below ends a file, not the program.
-            let decoded = catch_unwind(AssertUnwindSafe(|| decoder.decode(&mut message)));
-            let decoded = decoded.map_err(|_| Error::data(&self.path)("the Arrow file is damaged"))?;
+            let decoded = catch_panic(|| decoder.decode(&mut message));
+            let decoded = decoded.ok_or_else(|| Error::data(&self.path)("the Arrow file is damaged"))?;
             if let Some(batch) = decoded.map_err(Error::data(&self.path))? {
                 return Ok(Some(batch));
             }

@@ -1,6 +1,6 @@
 //! Bad input is named with file and cause, leaves what was written, and never panics; a bad sample is skipped and listed.
 
-use crate::tool::{data_set, fails, json, sae, said, tiny_model};
+use crate::tool::{data_set, fails, json, repository, sae, said, tiny_model};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,24 @@ fn harvest(dir: &Path, model: &Path, layers: &str) -> String {
     let said = fails(1, &["harvest", "--model", model, "--data", data, "--run", run, "--layers", layers]);
     assert!(!said.contains("panicked"), "{said}");
     said
+}
+
+#[test]
+fn damaged_tables_end_in_one_sentence_and_no_panic_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, run) = (tiny_model(), dir.path().join("run"));
+    let [model, run] = [&model, &run].map(|path| path.to_str().unwrap());
+    let mut files: Vec<_> = fs::read_dir(repository("tests/golden/damaged")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= 4, "{files:?}");
+    for file in files {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let harvest = ["harvest", "--model", model, "--layers", "1", "--run", run, "--data", file.to_str().unwrap()];
+        let said = fails(1, &harvest);
+        let error = said.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+        assert!(error.contains(name), "{name}: {said}");
+        assert!(!said.contains("panicked"), "{name}: {said}");
+    }
 }
 
 #[test]

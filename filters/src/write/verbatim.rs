@@ -141,7 +141,7 @@ fn copy_table(from: &Path, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
     let schema = table::schema(from)?;
     let (mut row, mut copied) = (0, 0);
     let chosen = reader.map(|batch| {
-        let batch = batch.map_err(sae_core::Error::format(from))?;
+        let batch = batch?;
         let mask: BooleanArray = (row..row + batch.num_rows() as u64).map(|n| Some(rows.contains(&n))).collect();
         row += batch.num_rows() as u64;
         let chosen = filter_record_batch(&batch, &mask).map_err(sae_core::Error::format(from))?;

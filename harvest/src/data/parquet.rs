@@ -8,11 +8,10 @@ use arrow::array::{Array, RecordBatch};
 use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use sae_core::table::Bounded;
+use sae_core::table::{Bounded, catch_panic};
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Rows that are decoded at once: few, because each may hold images.
@@ -68,8 +67,7 @@ pub(crate) fn checked(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
 
 /// What a step of the reader gives. Damaged metadata ends a file, and not the program.
 pub(crate) fn attempt<T, E: Display>(path: &Path, step: impl FnOnce() -> Result<T, E>) -> Result<T> {
-    let done = catch_unwind(AssertUnwindSafe(step));
-    done.map_err(|_| Error::data(path)("the Parquet file is damaged"))?.map_err(unreadable(path))
+    catch_panic(step).ok_or_else(|| Error::data(path)("the Parquet file is damaged"))?.map_err(unreadable(path))
 }
 
 /// Opens a file whose first and last bytes are those of a Parquet file.

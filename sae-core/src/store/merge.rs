@@ -152,9 +152,7 @@ impl Merge {
                 // An empty table would be an empty group of rows.
                 _ if first_sample == first => Box::new(std::iter::empty()),
                 Err(error) => Box::new(std::iter::once(Err(error))),
-                Ok(batches) => {
-                    Box::new(batches.map(move |batch| renumbered(&path, batch.map_err(Error::format(&path))?, first)))
-                }
+                Ok(batches) => Box::new(batches.map(move |batch| renumbered(&path, batch?, first))),
             };
             batches
         })
@@ -342,7 +340,7 @@ impl Shard {
         let path = self.run.samples();
         let mut next = 0;
         for batch in table::scan(&path, &["sample"])? {
-            let batch = batch.map_err(Error::format(&path))?;
+            let batch = batch?;
             for number in table::get::<UInt32Array>(&path, &batch, "sample")?.values() {
                 if u64::from(*number) != next {
                     return Err(Error::format(&path)(format!("sample {number} stands where {next} belongs")));

@@ -110,7 +110,7 @@ impl Store {
         for number in 0..self.shards() {
             let path = self.run.tokens(number);
             for batch in table::scan(&path, &["position"])? {
-                let batch = batch.map_err(Error::format(&path))?;
+                let batch = batch?;
                 let positions = table::get::<UInt32Array>(&path, &batch, "position")?.values();
                 longest = positions.iter().fold(longest, |longest, p| longest.max(*p as usize + 1));
             }
@@ -163,7 +163,7 @@ pub fn load_samples(run: &Run) -> Result<Vec<Sample>> {
     let path = run.samples();
     let mut samples = Vec::new();
     for batch in table::scan(&path, &[])? {
-        samples.extend(samples_of(&path, &batch.map_err(Error::format(&path))?)?);
+        samples.extend(samples_of(&path, &batch?)?);
     }
     Ok(samples)
 }

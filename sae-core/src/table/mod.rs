@@ -2,9 +2,11 @@
 
 mod bounded;
 mod keyed;
+mod panics;
 
 pub use bounded::Bounded;
 pub use keyed::Keyed;
+pub use panics::catch_panic;
 
 use crate::{Error, Result, file};
 use arrow::array::{Array, ArrayRef, RecordBatch};
@@ -15,8 +17,9 @@ use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use std::any::type_name;
+use std::fmt::Display;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Columns as they are put together for [`batch`]: name, whether it may be null, values.
@@ -62,8 +65,12 @@ pub fn write_all(path: &Path, first: &RecordBatch, rest: impl Iterator<Item = Re
 }
 
 /// Opens a table for reading batch by batch; only the named columns are decoded (all of them if none is named).
-pub fn scan(path: &Path, columns: &[&str]) -> Result<ParquetRecordBatchReader> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(open(path)?).map_err(Error::format(path))?;
+///
+/// # Errors
+/// There is no such file, it is no Parquet or is damaged, or it has no such column.
+pub fn scan(path: &Path, columns: &[&str]) -> Result<Batches> {
+    let file = open(path)?;
+    let builder = decode(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
     let schema = builder.parquet_schema();
     for name in columns {
         if builder.schema().column_with_name(name).is_none() {
@@ -74,12 +81,39 @@ pub fn scan(path: &Path, columns: &[&str]) -> Result<ParquetRecordBatchReader> {
         [] => ProjectionMask::all(),
         _ => ProjectionMask::columns(schema, columns.iter().copied()),
     };
-    builder.with_projection(mask).with_batch_size(65_536).build().map_err(Error::format(path))
+    let reader = decode(path, || builder.with_projection(mask).with_batch_size(65_536).build())?;
+    Ok(Batches { path: path.to_path_buf(), reader, ended: false })
+}
+
+/// The batches of a table, one after the other. None follows an error.
+pub struct Batches {
+    path: PathBuf,
+    reader: ParquetRecordBatchReader,
+    ended: bool,
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let batch = decode(&self.path, || self.reader.next().transpose()).transpose();
+        self.ended = !matches!(batch, Some(Ok(_)));
+        batch
+    }
+}
+
+/// What a step of the Parquet reader gives. It panics on some damaged files.
+fn decode<T, E: Display>(path: &Path, step: impl FnOnce() -> Result<T, E>) -> Result<T> {
+    catch_panic(step).ok_or_else(|| Error::format(path)("the Parquet file is damaged"))?.map_err(Error::format(path))
 }
 
 /// The schema of a table with its metadata, which readers of batches leave out.
 pub fn schema(path: &Path) -> Result<SchemaRef> {
-    Ok(ParquetRecordBatchReaderBuilder::try_new(open(path)?).map_err(Error::format(path))?.schema().clone())
+    let file = open(path)?;
+    Ok(decode(path, || ParquetRecordBatchReaderBuilder::try_new(file))?.schema().clone())
 }
 
 fn open(path: &Path) -> Result<Bounded> {
@@ -88,9 +122,9 @@ fn open(path: &Path) -> Result<Bounded> {
 
 /// Reads the named columns of a whole table (all of them if none is named).
 pub fn read(path: &Path, columns: &[&str]) -> Result<RecordBatch> {
-    let reader = scan(path, columns)?;
-    let schema = arrow::array::RecordBatchReader::schema(&reader);
-    let batches = reader.collect::<Result<Vec<_>, _>>().map_err(Error::format(path))?;
+    let batches = scan(path, columns)?;
+    let schema = arrow::array::RecordBatchReader::schema(&batches.reader);
+    let batches = batches.collect::<Result<Vec<_>>>()?;
     concat_batches(&schema, &batches).map_err(Error::format(path))
 }
 

@@ -66,7 +66,7 @@ pub fn write_lists<R: Row>(path: &Path, d_sae: usize, of: impl Fn(usize) -> Vec<
 pub fn read_lists<R: Row>(path: &Path, d_sae: usize) -> Result<Vec<Vec<R>>> {
     let mut lists: Vec<Vec<R>> = (0..d_sae).map(|_| Vec::new()).collect();
     for batch in table::scan(path, &[])? {
-        let batch = batch.map_err(Error::format(path))?;
+        let batch = batch?;
         let features = table::get::<UInt32Array>(path, &batch, KEY)?.values();
         for (feature, row) in features.iter().zip(R::read(path, &batch, d_sae)?) {
             let list = lists.get_mut(*feature as usize);
