@@ -27,7 +27,8 @@ fn damaged_tables_end_in_one_sentence_and_no_panic_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let (model, run) = (tiny_model(), dir.path().join("run"));
     let [model, run] = [&model, &run].map(|path| path.to_str().unwrap());
-    let mut files: Vec<_> = fs::read_dir(repository("tests/golden/damaged")).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(repository("tests/golden/damaged")).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();
     assert!(files.len() >= 4, "{files:?}");
     for file in files {

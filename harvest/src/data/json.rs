@@ -98,7 +98,7 @@ pub struct VerbatimRows {
 /// The file cannot be read.
 pub fn verbatim_rows(path: &Path) -> Result<Option<VerbatimRows>> {
     let rows = |are_lines, texts| Ok(Some(VerbatimRows { are_lines, texts }));
-    match Format::of(path)? {
+    match Format::detect(path)? {
         Some(Format::JsonLines) => rows(true, line_texts(path)?),
         Some(Format::JsonObjects) => rows(false, object_texts(path)?),
         Some(Format::JsonArray) if file_layout(path)? == Layout::Array => rows(false, element_texts(path)?),
@@ -381,7 +381,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.jsonl");
         std::fs::write(&path, content).unwrap();
-        let rows = Format::of(&path).unwrap().unwrap().rows(&path, &Default::default()).unwrap();
+        let rows = Format::detect(&path).unwrap().unwrap().rows(&path, &Default::default()).unwrap();
         rows.map(|row| row.unwrap().ok().map(|row| row.fields["text"].as_str().unwrap().to_owned())).collect()
     }
 
