@@ -448,7 +448,7 @@ mod tests {
             assert!(error.to_string().contains("more text follows the end of the array"), "{error}");
         }
         std::fs::write(&path, "{\"data\": [{\"a\": 1}], \"version\": 1}").unwrap();
-        assert_eq!(array(&path).unwrap().map(|row| row.unwrap()).count(), 1);
+        assert!(array(&path).unwrap().all(|row| row.is_ok_and(|row| row.is_ok())));
     }
 
     #[test]
