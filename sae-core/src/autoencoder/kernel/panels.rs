@@ -103,9 +103,18 @@ impl Quantized {
         REACHED * (lost_x + lost_w + summed)
     }
 
+    /// The rows in blocks of `R`, interleaved: `[rows / R][d_in / 2][R][2]`. Zeros fill up the last block.
     #[inline(always)]
-    pub(super) fn row(&self, row: usize) -> &[Pair] {
-        self.values[row * self.d..(row + 1) * self.d].as_chunks().0
+    pub(super) fn blocks<const R: usize>(&self) -> Vec<[Pair; R]> {
+        let pairs = self.d / 2;
+        let mut blocks = vec![[[0; 2]; R]; self.units.len().div_ceil(R) * pairs];
+        for (r, row) in self.values.chunks_exact(self.d).enumerate() {
+            let block = &mut blocks[r / R * pairs..][..pairs];
+            for (out, pair) in block.iter_mut().zip(row.as_chunks().0) {
+                out[r % R] = *pair;
+            }
+        }
+        blocks
     }
 }
 
@@ -225,7 +234,7 @@ mod tests {
             let panels = Panels::new(&w, d);
             let quantized = Quantized::new(&x, d, &panels);
             let (pairs, units) = (panels.panels().next().unwrap(), panels.units[0]);
-            let sum: i32 = quantized.row(0).iter().zip(pairs).flat_map(|(x, w)| (0..2).map(|h| x[h] as i32 * w[0][h] as i32)).sum();
+            let sum: i32 = quantized.blocks::<1>().iter().zip(pairs).flat_map(|([x], w)| (0..2).map(|h| x[h] as i32 * w[0][h] as i32)).sum();
             let found = sum as f32 * quantized.units[0] * units[0];
             let apart = (found - dot(&x, &w)).abs();
             prop_assert!(apart <= quantized.margins[0] * units[0] * 1.000_01, "{apart} over {}", quantized.margins[0] * units[0]);

@@ -112,7 +112,7 @@ impl<'a> Encoder<'a> {
             #[inline(always)]
             || {
                 let x_q = Quantized::new(x, self.panels.d_in(), self.panels);
-                let rows = x_q.units.len();
+                let (rows, blocks) = (x_q.units.len(), x_q.blocks::<R>());
                 let d = self.panels.d_in();
                 let limit = self.rule.k().map_or(usize::MAX, |k| 4 * k + 64);
                 let bar = |x: &[f32]| match self.rule {
@@ -124,16 +124,8 @@ impl<'a> Encoder<'a> {
                 let mut lower = Vec::new();
                 let lanes = self.units.iter().zip(&self.raised);
                 for (p, (pairs, (units, raised))) in self.panels.panels().zip(lanes).enumerate() {
-                    for start in (0..rows).step_by(R) {
-                        // The last rows of a piece may go twice.
-                        let at = |r: usize| (start + r).min(rows - 1);
-                        let sums = isa.tile(
-                            std::array::from_fn(
-                                #[inline(always)]
-                                |r| x_q.row(at(r)),
-                            ),
-                            pairs,
-                        );
+                    for (start, block) in (0..rows).step_by(R).zip(blocks.chunks_exact(pairs.len())) {
+                        let sums = isa.tile(block, pairs);
                         for r in start..(start + R).min(rows) {
                             let (unit, margin, row) = (x_q.units[r], x_q.margins[r], &mut found[r]);
                             let mut upper = [0f32; WIDTH];

@@ -6,7 +6,11 @@ use super::panels::{Pair, WIDTH};
 /// An instruction set that multiplies `R` rows with a panel at once, all sums in registers.
 pub(super) trait Isa<const R: usize>: Copy + Send + Sync {
     /// For every row and feature of the panel, `sum_i x_i w_i`.
-    fn tile(self, rows: [&[Pair]; R], panel: &[[Pair; WIDTH]]) -> [[i32; WIDTH]; R];
+    ///
+    /// # Shapes
+    /// `rows`: `[d_in / 2][R][2]`, interleaved so that one pointer reaches the next pair of every row; `panel`:
+    /// `[d_in / 2][16][2]`.
+    fn tile(self, rows: &[[Pair; R]], panel: &[[Pair; WIDTH]]) -> [[i32; WIDTH]; R];
     /// Runs a closure compiled for this instruction set.
     fn run<T>(self, work: impl FnOnce() -> T) -> T;
 }
@@ -17,10 +21,10 @@ pub(super) struct PortableIsa;
 
 impl Isa<2> for PortableIsa {
     #[inline(always)]
-    fn tile(self, rows: [&[Pair]; 2], panel: &[[Pair; WIDTH]]) -> [[i32; WIDTH]; 2] {
+    fn tile(self, rows: &[[Pair; 2]], panel: &[[Pair; WIDTH]]) -> [[i32; WIDTH]; 2] {
         let mut sums = [[0i32; WIDTH]; 2];
-        for (row, sums) in rows.iter().zip(&mut sums) {
-            for (x, w) in row.iter().zip(panel) {
+        for (pairs, w) in rows.iter().zip(panel) {
+            for (sums, x) in sums.iter_mut().zip(pairs) {
                 for (sum, w) in sums.iter_mut().zip(w) {
                     *sum += x[0] as i32 * w[0] as i32 + x[1] as i32 * w[1] as i32;
                 }
@@ -44,13 +48,12 @@ mod x86 {
     /// AVX2: 12 of the 16 registers are sums, so that the multipliers are always busy.
     impl Isa<6> for V3 {
         #[inline(always)]
-        fn tile(self, rows: [&[Pair]; 6], panel: &[[Pair; WIDTH]]) -> [[i32; WIDTH]; 6] {
-            let rows = rows.map(|row| &row[..panel.len()]);
+        fn tile(self, rows: &[[Pair; 6]], panel: &[[Pair; WIDTH]]) -> [[i32; WIDTH]; 6] {
             let mut sums = [[self.avx._mm256_setzero_si256(); 2]; 6];
-            for (p, w) in panel.iter().enumerate() {
+            for (pairs, w) in rows.iter().zip(panel) {
                 let w: [__m256i; 2] = pulp::cast(*w);
-                for (sums, row) in sums.iter_mut().zip(&rows) {
-                    let x = self.avx._mm256_set1_epi32(pulp::cast(row[p]));
+                for (sums, x) in sums.iter_mut().zip(pairs) {
+                    let x = self.avx._mm256_set1_epi32(pulp::cast(*x));
                     for (sum, w) in sums.iter_mut().zip(w) {
                         *sum = self.avx2._mm256_add_epi32(*sum, self.avx2._mm256_madd_epi16(x, w));
                     }
@@ -65,16 +68,16 @@ mod x86 {
         }
     }
 
-    /// AVX-512: 24 of the 32 registers are sums.
+    /// AVX-512: 24 of the 32 registers are sums. The rows are interleaved because 24 pointers would not fit into the
+    /// general registers, and each multiplication would load its pointer first.
     impl Isa<24> for V4 {
         #[inline(always)]
-        fn tile(self, rows: [&[Pair]; 24], panel: &[[Pair; WIDTH]]) -> [[i32; WIDTH]; 24] {
-            let rows = rows.map(|row| &row[..panel.len()]);
+        fn tile(self, rows: &[[Pair; 24]], panel: &[[Pair; WIDTH]]) -> [[i32; WIDTH]; 24] {
             let mut sums = [self.avx512f._mm512_setzero_si512(); 24];
-            for (p, w) in panel.iter().enumerate() {
+            for (pairs, w) in rows.iter().zip(panel) {
                 let w: __m512i = pulp::cast(*w);
-                for (sum, row) in sums.iter_mut().zip(&rows) {
-                    let x = self.avx512f._mm512_set1_epi32(pulp::cast(row[p]));
+                for (sum, x) in sums.iter_mut().zip(pairs) {
+                    let x = self.avx512f._mm512_set1_epi32(pulp::cast(*x));
                     *sum = self.avx512f._mm512_add_epi32(*sum, self.avx512bw._mm512_madd_epi16(x, w));
                 }
             }
@@ -95,10 +98,15 @@ mod tests {
 
     /// The instruction sets of this processor against the plain loops.
     fn tiles_of<const R: usize, I: Isa<R>>(isa: I, rows: &[Vec<Pair>], panel: &[[Pair; WIDTH]]) {
-        let rows: [&[Pair]; R] = std::array::from_fn(|r| &rows[r % rows.len()][..]);
-        let found = isa.run(|| isa.tile(rows, panel));
-        for (row, found) in rows.iter().zip(found) {
-            assert_eq!(found, PortableIsa.tile([row, row], panel)[0]);
+        let interleaved: Vec<[Pair; R]> =
+            (0..panel.len()).map(|p| std::array::from_fn(|r| rows[r % rows.len()][p])).collect();
+        let found = isa.run(|| isa.tile(&interleaved, panel));
+        for (row, found) in rows.iter().cycle().zip(found) {
+            let sum = |lane: usize| -> i32 {
+                let products = row.iter().zip(panel).flat_map(|(x, w)| [0, 1].map(|i| x[i] as i32 * w[lane][i] as i32));
+                products.sum()
+            };
+            assert_eq!(found, std::array::from_fn(sum));
         }
     }
 
