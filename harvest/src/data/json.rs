@@ -448,7 +448,8 @@ mod tests {
             assert!(error.to_string().contains("more text follows the end of the array"), "{error}");
         }
         std::fs::write(&path, "{\"data\": [{\"a\": 1}], \"version\": 1}").unwrap();
-        assert!(array(&path).unwrap().all(|row| row.is_ok_and(|row| row.is_ok())));
+        let rows: Vec<_> = array(&path).unwrap().collect();
+        assert!(matches!(&rows[..], [Ok(Ok(_))]), "keys of the object may follow its list of rows");
     }
 
     #[test]

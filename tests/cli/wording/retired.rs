@@ -5,7 +5,7 @@
 
 /// Names of files and columns that other programs rely on, in which a retired spelling stays.
 pub const ALLOWED: [&str; 5] =
-    ["neighbours.parquet", "examples,neighbours,histogram", "dejavusans.licence.txt", "`licence`", "licences/"];
+    ["neighbours.parquet", "words,neighbours,histogram", "dejavusans.licence.txt", "`licence`", "licences/"];
 
 /// What is retired, and what to write instead.
 pub const WORDS: &[(&str, &str)] = &[
