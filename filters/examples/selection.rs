@@ -5,39 +5,27 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // a measurement for a terminal
 
 use filters::select::{Division, Groups, Keep, Rules, Signatures, choose};
+use sae_core::random::SplitMix64;
 use std::time::Instant;
 
 const D_SAE: usize = 65_536;
 
-/// SplitMix64.
-struct Draw(u64);
-
-impl Draw {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn feature(&mut self) -> u32 {
-        ((D_SAE as f64).powf(self.next()) as u32).min(D_SAE as u32) - 1
-    }
+fn feature(random: &mut SplitMix64) -> u32 {
+    ((D_SAE as f64).powf(random.next_f64()) as u32).min(D_SAE as u32) - 1
 }
 
 fn main() {
     let argument = |n: usize| std::env::args().nth(n).unwrap().parse::<usize>().unwrap();
     let (samples, features) = (argument(1), argument(2));
-    let mut draw = Draw(1);
+    let mut random = SplitMix64::new(1);
     let mut sets: Vec<Vec<u32>> = Vec::with_capacity(samples);
     for n in 0..samples {
         let mut set: Vec<u32> = if n > 0 && n % 10 == 0 {
-            let mut copy = sets[(draw.next() * n as f64) as usize].clone();
+            let mut copy = sets[(random.next_f64() * n as f64) as usize].clone();
             copy.truncate(copy.len().saturating_sub(1).max(1));
             copy
         } else {
-            (0..features * 2).map(|_| draw.feature()).collect()
+            (0..features * 2).map(|_| feature(&mut random)).collect()
         };
         set.sort_unstable();
         set.dedup();
@@ -50,7 +38,7 @@ fn main() {
         "{samples} samples of {each:.0} features, packed {:.1} bytes a feature",
         signatures.bytes() as f64 / each / samples as f64
     );
-    let scores: Vec<_> = (0..samples).map(|n| (format!("{n:08}"), Some(draw.next()))).collect();
+    let scores: Vec<_> = (0..samples).map(|n| (format!("{n:08}"), Some(random.next_f64()))).collect();
     let groups = Groups::one(samples);
     let rules = Rules {
         keep: Keep::Share(0.5),

@@ -19,17 +19,9 @@ pub fn auc(good: &[f64], bad: &[f64]) -> Option<f64> {
 /// A 95 % interval of the AUC: the quantiles of `draws` samples drawn with replacement from each kind (Efron 1979), the same
 /// for the same seed.
 pub fn interval(good: &[f64], bad: &[f64], draws: usize, seed: u64) -> Option<(f64, f64)> {
-    let mut state = seed;
-    let mut drawn = |of: &[f64]| -> Vec<f64> {
-        let mut next = || {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let x = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            ((u128::from(x ^ (x >> 31)) * of.len() as u128) >> 64) as usize
-        };
-        (0..of.len()).map(|_| of[next()]).collect()
-    };
-    let mut all: Vec<f64> = (0..draws).filter_map(|_| auc(&drawn(good), &drawn(bad))).collect();
+    let mut random = SplitMix64::new(seed);
+    let mut resample = |values: &[f64]| -> Vec<f64> { values.iter().map(|_| values[random.below(values.len())]).collect() };
+    let mut all: Vec<f64> = (0..draws).filter_map(|_| auc(&resample(good), &resample(bad))).collect();
     all.sort_by(f64::total_cmp);
     let at = |share: f64| all.get(((all.len().max(1) - 1) as f64 * share).round() as usize).copied();
     Some((at(0.025)?, at(0.975)?))

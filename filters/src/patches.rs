@@ -3,6 +3,7 @@
 //! no images.
 
 use crate::{Definition, Error, Result};
+use sae_core::random::{self, SplitMix64};
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
@@ -194,12 +195,9 @@ fn covered(scores: impl Iterator<Item = ([f32; 4], f64)>, over: [f32; 4]) -> Opt
     (area > 1e-12).then(|| sum / area)
 }
 
-/// A number from 0 to 1 for a place, the same each time (SplitMix64).
+/// A number from 0 to 1 that depends on the seed and on the place of the patch alone.
 fn uniform(seed: u64, image: u64, patch: u64) -> f64 {
-    let mut x = seed.wrapping_add(image << 40).wrapping_add(patch).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    random::unit(SplitMix64::nth(0, seed.wrapping_add(image << 40).wrapping_add(patch)))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::weights::Weights;
 use crate::{Error, Result};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, new_null_array};
 use arrow::datatypes::DataType;
+use sae_core::random;
 use sae_core::store::sample::Sample;
 use sae_core::table;
 use std::collections::BTreeMap;
@@ -81,12 +82,8 @@ fn co_l0(sample: &PooledSample, mode: Definition) -> f64 {
 
 /// A number between 0 and 1 that depends on the sample's id and the seed alone.
 pub fn random(id: &str, seed: u64) -> f64 {
-    // FNV-1a, finished by SplitMix64: the same on every machine.
-    let bytes = id.bytes().chain(seed.to_le_bytes());
-    let mut x = bytes.fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ b as u64).wrapping_mul(0x0100_0000_01b3));
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    let hash = random::fnv1a(id.bytes().chain(seed.to_le_bytes()));
+    random::unit(random::mix(hash))
 }
 
 /// A sample's row.

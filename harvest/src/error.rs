@@ -1,6 +1,7 @@
 //! The one error type of this crate: what stops a harvest, its cause, the file. Rows that are merely skipped are no
 //! errors; they carry a reason as text (`sae_core::store::Skipped`). Never prints.
 
+use sae_core::error::Hint;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -53,6 +54,16 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// What a person can do about the error, where that is known.
+    pub fn hint(&self) -> Option<Hint> {
+        if let Self::Core(error) = self { error.hint() } else { None }
+    }
+
+    /// The error in words, and its hint on a line of its own after it.
+    pub fn message(&self) -> String {
+        sae_core::error::message(self, self.hint())
+    }
+
     /// For `map_err` on anything that says what is wrong with the checkpoint's file at `path`.
     pub(crate) fn checkpoint<C: Display>(path: &Path) -> impl FnOnce(C) -> Error + '_ {
         move |cause| Error::Checkpoint { cause: cause.to_string(), path: path.to_path_buf() }

@@ -158,14 +158,14 @@ impl Source for OnlineActivations {
     fn next(&mut self, out: &mut Vec<f32>) -> sae_core::Result<()> {
         let d = self.d_in();
         while self.place.served as usize * d == self.chunk.len() {
-            self.capture().map_err(|e| sae_core::Error::Config(e.to_string()))?;
+            self.capture().map_err(|e| sae_core::Error::config(e.to_string()))?;
         }
         let at = self.place.served as usize * d;
         let row = &self.chunk[at..at + d];
         if !row.iter().all(|v| v.is_finite()) {
             let cause =
                 format!("the model gave values that are not finite, in rows of the data from {}", self.place.before);
-            return Err(sae_core::Error::Config(cause));
+            return Err(sae_core::Error::config(cause));
         }
         out.extend_from_slice(row);
         self.place.served += 1;
@@ -178,7 +178,7 @@ impl Source for OnlineActivations {
     }
 
     fn seek(&mut self, place: &Value) -> sae_core::Result<()> {
-        let other = || sae_core::Error::Config("the checkpoint's place in the data does not fit this data".into());
+        let other = || sae_core::Error::config("the checkpoint's place in the data does not fit this data");
         let to: StreamPosition = serde_json::from_value(place["place"].clone()).map_err(|_| other())?;
         let differences = differences(&self.arguments(), &place["arguments"]);
         if !differences.is_empty() {
@@ -187,7 +187,7 @@ impl Source for OnlineActivations {
         }
         let limit = place["limit"].as_u64().map(|bits| f32::from_bits(bits as u32));
         self.limit = limit.or((self.exclude.norm <= 0.0).then_some(f32::INFINITY));
-        let again = |e: Error| sae_core::Error::Config(e.to_string());
+        let again = |e: Error| sae_core::Error::config(e.to_string());
         self.rows = self.plan.stream(&self.data).map_err(again)?;
         let skipped = self.rows.by_ref().take(to.before as usize).count() as u64;
         if skipped != to.before {

@@ -9,6 +9,7 @@ use sae_core::analysis::index::{self, Bin, Coactive, FeatureRow, Index, Indexer,
 use sae_core::analysis::pass::{Block, Observer};
 use sae_core::autoencoder::Weights;
 use sae_core::autoencoder::sparse::Sparse;
+use sae_core::random::SplitMix64;
 use sae_core::store::TokenColumns;
 use sae_core::store::sample::{Modality, Role};
 use std::path::Path;
@@ -17,19 +18,6 @@ use std::time::Instant;
 /// Positions of a sample; the first eighth is text.
 const POSITIONS: usize = 512;
 const ROWS: usize = 4096;
-
-/// SplitMix64.
-struct Draw(u64);
-
-impl Draw {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
 
 /// Does something and says how long it took.
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
@@ -46,17 +34,17 @@ fn peak() -> u64 {
 }
 
 fn count(d_sae: usize, tokens: usize, k: usize) -> (Indexer, f64) {
-    let (mut indexer, mut draw, mut seconds) = (Indexer::new(d_sae), Draw(1), 0.0);
+    let (mut indexer, mut random, mut seconds) = (Indexer::new(d_sae), SplitMix64::new(1), 0.0);
     for from in (0..tokens).step_by(ROWS) {
         let rows = from..(from + ROWS).min(tokens);
         let mut active = Sparse::default();
         for _ in rows.clone() {
-            let features = (0..k).map(|_| ((d_sae as f64).powf(draw.next()) as u32).min(d_sae as u32) - 1);
+            let features = (0..k).map(|_| ((d_sae as f64).powf(random.next_f64()) as u32).min(d_sae as u32) - 1);
             let mut features: Vec<u32> = features.collect();
             features.sort_unstable();
             features.dedup();
             // From a sixteenth to 16, around 1.
-            active.push(features.into_iter().map(|k| (k, (8.0 * draw.next() - 4.0).exp2() as f32)));
+            active.push(features.into_iter().map(|k| (k, (8.0 * random.next_f64() - 4.0).exp2() as f32)));
         }
         let each = |of: &dyn Fn(usize) -> u32| rows.clone().map(of).collect::<Vec<_>>();
         let image = |n: usize| n % POSITIONS >= POSITIONS / 8;
@@ -84,8 +72,8 @@ fn main() {
     println!("{:<34}{seconds:>10.3} s", "of it counting");
     let coactive = timed("what fires together", || indexer.together.most());
     println!("{:<34}{:>10} positions, one in {}", "", indexer.together.counted(), indexer.together.one_in());
-    let mut draw = Draw(2);
-    let w_dec = (0..d_sae * d_in).map(|_| draw.next() as f32 - 0.5).collect();
+    let mut random = SplitMix64::new(2);
+    let w_dec = (0..d_sae * d_in).map(|_| random.next_f64() as f32 - 0.5).collect();
     let weights = Weights { d_in, d_sae, w_dec, ..Weights::default() };
     let neighbors = timed("neighbors", || index::neighbors(&weights));
     timed("writing", || write(&dir, d_sae, &indexer, &coactive, &neighbors));
@@ -100,7 +88,7 @@ fn main() {
     let index = timed("opening, with the feature table", || Index::open(&dir).unwrap());
     let mut times: Vec<f64> = (0..200)
         .map(|_| {
-            let feature = (draw.next() * d_sae as f64) as u32;
+            let feature = (random.next_f64() * d_sae as f64) as u32;
             let start = Instant::now();
             index.examples(feature).unwrap();
             index.neighbors(feature).unwrap();
@@ -125,9 +113,9 @@ fn write(dir: &Path, d_sae: usize, indexer: &Indexer, coactive: &[Vec<Coactive>]
     index::write_lists(&at(Bin::FILE), d_sae, |k| indexer.histograms[k].bins().collect()).unwrap();
     index::write_lists(&at(Coactive::FILE), d_sae, |k| coactive[k].clone()).unwrap();
     let word = |k: usize, n: usize| {
-        let mut draw = Draw((k * 32 + n) as u64);
-        let token_id = (draw.next() * 128_000.0) as u32;
-        Word { promoted: n < index::WORDS, token_id, piece: format!(" word{token_id}"), logit: draw.next() as f32 }
+        let mut random = SplitMix64::new((k * 32 + n) as u64);
+        let token_id = (random.next_f64() * 128_000.0) as u32;
+        Word { promoted: n < index::WORDS, token_id, piece: format!(" word{token_id}"), logit: random.next_f64() as f32 }
     };
     index::write_lists(&at(Word::FILE), d_sae, |k| (0..2 * index::WORDS).map(|n| word(k, n)).collect()).unwrap();
     let rows: Vec<_> = (0..d_sae).map(|k| FeatureRow::counted(indexer, k)).collect();

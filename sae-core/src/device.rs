@@ -1,5 +1,6 @@
 //! Where tensors live: parses `auto`, `cpu`, `cuda[:N]` and opens the device, or says clearly why it cannot.
 
+use crate::error::{Cause, Hint, Setting};
 use crate::{Error, Result};
 use burn::tensor::Device;
 use std::str::FromStr;
@@ -56,14 +57,15 @@ impl DeviceChoice {
 
 // Without a driver Burn's CUDA backend computes nothing and exits 0, so the driver is looked for first.
 #[cfg(feature = "cuda")]
-fn cuda(index: usize) -> Result<Device, String> {
+fn cuda(index: usize) -> Result<Device, Cause> {
     // SAFETY: `is_culib_present` only tries to open the driver's library; the handle it finds is kept by `cudarc`.
     if !unsafe { cudarc::driver::sys::is_culib_present() } {
-        return Err("there is no CUDA driver (libcuda.so.1) on this machine\nhint: --device cpu".into());
+        let hint = Hint::set(Setting::Device, "cpu");
+        return Err(Cause::with_hint("there is no CUDA driver (libcuda.so.1) on this machine", hint));
     }
     let count = cudarc::driver::CudaContext::device_count().map_err(|e| format!("the CUDA driver failed: {e}"))?;
     if index as i32 >= count {
-        return Err(format!("there is no GPU {index}: the driver finds {count}"));
+        return Err(format!("there is no GPU {index}: the driver finds {count}").into());
     }
     Ok(Device::cuda(index))
 }
@@ -94,8 +96,10 @@ impl Gpu {
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(_index: usize) -> Result<Device, String> {
-    Err("this program was built without CUDA\nhint: cargo build --release --features cuda, or --device cpu".into())
+fn cuda(_index: usize) -> Result<Device, Cause> {
+    let build = "build it with `cargo build --release --features cuda`".into();
+    let hint = Hint::AnyOf(vec![build, Hint::set(Setting::Device, "cpu")]);
+    Err(Cause::with_hint("this program was built without CUDA", hint))
 }
 
 #[cfg(test)]

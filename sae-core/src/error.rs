@@ -1,10 +1,17 @@
-//! The one error type of this crate: what was being done, the cause, the file. Never prints and never exits.
+//! The error type of this crate, and the hints that errors of every crate of the workspace carry. An error says what is
+//! wrong and where; a [`Hint`] says what can be done, in terms that no command-line flag appears in. Never prints and never
+//! exits.
+
+mod hint;
+
+pub use hint::{Hint, Operation, Setting, message};
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// What can go wrong in the workbench's core.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The operating system refused: missing file, full disk, no permission.
     #[error("cannot {doing}: {source}: {path}")]
@@ -17,30 +24,40 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file was read but is not what it claims to be.
-    #[error("{}", located(.cause, .path))]
+    #[error("{}: {path}", cause.text)]
     Format {
         /// What is wrong with it.
-        cause: String,
+        cause: Cause,
         /// The file.
         path: PathBuf,
     },
     /// Arguments or configurations that contradict each other or the data.
-    #[error("{0}")]
-    Config(String),
+    #[error("{}", .0.text)]
+    Config(Cause),
     /// Another process writes to the run folder; trying again later may succeed.
-    #[error("another process is writing to this run{holder}: {path}\nhint: wait for it, or name another --run")]
+    #[error("another process is writing to this run{holder}: {path}")]
     Busy {
-        /// Who that is, in parentheses behind a space; empty if it did not say.
+        /// Who that is, in parentheses after a space; empty if it did not say.
         holder: String,
         /// The run folder.
         path: PathBuf,
     },
-    /// The run folder lacks a step, or something is in the way.
-    #[error("{}", located(.cause, .path))]
+    /// The run folder lacks the result of an operation, or something is in the way.
+    #[error("{}: {path}", cause.text)]
     Run {
-        /// What is missing or in the way, with a hint where one helps.
-        cause: String,
+        /// What is missing or in the way.
+        cause: Cause,
         /// The run folder or the file.
+        path: PathBuf,
+    },
+    /// The run has no finished activations of a hook.
+    #[error("there are no finished activations of {asked}{}: {path}", listed(available))]
+    UnknownHook {
+        /// The hook that was asked for.
+        asked: String,
+        /// Hooks that the run has activations of.
+        available: Vec<String>,
+        /// The run folder.
         path: PathBuf,
     },
     /// The run folder holds what another harvest captured.
@@ -51,15 +68,42 @@ pub enum Error {
         /// The run folder.
         path: PathBuf,
     },
-    /// The device failed or is not there.
-    #[error("{0}")]
-    Device(String),
+    /// The device failed or does not exist.
+    #[error("{}", .0.text)]
+    Device(Cause),
+}
+
+/// What is wrong, in words, and what can be done about it where that is known. Anything that can be displayed converts into
+/// a cause without a hint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// What is wrong: what was expected and what was found.
+    pub text: String,
+    /// What can be done about it.
+    pub hint: Option<Hint>,
+}
+
+impl Cause {
+    /// A cause with something that can be done about it.
+    pub fn with_hint(text: impl Into<String>, hint: Hint) -> Self {
+        Self { text: text.into(), hint: Some(hint) }
+    }
+}
+
+impl<T: std::fmt::Display> From<T> for Cause {
+    fn from(text: T) -> Self {
+        Self { text: text.to_string(), hint: None }
+    }
 }
 
 /// Results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A cause with its file. Hints stay on lines of their own behind both.
+fn listed(available: &[String]) -> String {
+    if available.is_empty() { String::new() } else { format!(" (the run has {})", available.join(", ")) }
+}
+
+/// A cause with its file, for errors whose hints are still part of the text, on a line of their own after both.
 pub fn located(cause: &str, path: &Path) -> String {
     match cause.split_once("\nhint: ") {
         Some((cause, hint)) => format!("{cause}: {}\nhint: {hint}", path.display()),
@@ -74,9 +118,50 @@ impl Error {
         matches!(source.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
     }
 
+    /// What a person can do about the error, where that is known.
+    ///
+    /// ```
+    /// use sae_core::error::{Error, Hint, Setting};
+    ///
+    /// let busy = Error::Busy { holder: " (process 7)".into(), path: "runs/a".into() };
+    /// assert_eq!(busy.to_string(), "another process is writing to this run (process 7): runs/a");
+    /// assert_eq!(busy.hint(), Some(Hint::AnyOf(vec![Hint::from("wait for it"), Hint::Change(Setting::Run)])));
+    /// ```
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            Self::Format { cause, .. } | Self::Config(cause) | Self::Run { cause, .. } | Self::Device(cause) => {
+                cause.hint.clone()
+            }
+            Self::Busy { .. } => Some(Hint::AnyOf(vec!["wait for it".into(), Hint::Change(Setting::Run)])),
+            Self::UnknownHook { available, .. } => available.is_empty().then_some(Hint::Run(Operation::Harvest)),
+            Self::OtherHarvest { .. } => Some(Hint::Change(Setting::Run)),
+            Self::Io { .. } => None,
+        }
+    }
+
+    /// The error in words, and its hint on a line of its own after it: for programs without flags of their own.
+    pub fn message(&self) -> String {
+        hint::message(self, self.hint())
+    }
+
     /// For `map_err` on anything that says what is wrong with the file at `path`.
-    pub fn format<C: std::fmt::Display>(path: &Path) -> impl FnOnce(C) -> Error + '_ {
-        move |cause| Error::Format { cause: cause.to_string(), path: path.to_path_buf() }
+    pub fn format<C: Into<Cause>>(path: &Path) -> impl FnOnce(C) -> Error + '_ {
+        move |cause| Error::Format { cause: cause.into(), path: path.to_path_buf() }
+    }
+
+    /// Arguments or configurations that contradict each other or the data.
+    pub fn config(cause: impl Into<Cause>) -> Self {
+        Self::Config(cause.into())
+    }
+
+    /// A device that failed or does not exist.
+    pub fn device(cause: impl Into<Cause>) -> Self {
+        Self::Device(cause.into())
+    }
+
+    /// A run folder, or a file of it, that lacks something or has something in the way.
+    pub fn run(path: &Path, cause: impl Into<Cause>) -> Self {
+        Self::Run { cause: cause.into(), path: path.to_path_buf() }
     }
 
     /// For `map_err` on file operations.
@@ -90,9 +175,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hint_comes_after_the_cause_and_the_file() {
-        let error = Error::format(Path::new("a/b.json"))("it is empty\nhint: write it again");
-        assert_eq!(error.to_string(), "it is empty: a/b.json\nhint: write it again");
-        assert_eq!(Error::format(Path::new("b"))("it is empty").to_string(), "it is empty: b");
+    fn a_hint_is_kept_beside_the_cause_and_the_file() {
+        let hint = Hint::Run(Operation::Harvest);
+        let error = Error::format(Path::new("a/b.json"))(Cause::with_hint("it is empty", hint.clone()));
+        assert_eq!((error.to_string().as_str(), error.hint()), ("it is empty: a/b.json", Some(hint)));
+        let error = Error::format(Path::new("b"))("it is empty");
+        assert_eq!((error.to_string().as_str(), error.hint()), ("it is empty: b", None));
     }
 }

@@ -1,6 +1,7 @@
 //! How files come into being and are mapped: written to a temporary sibling, synced, renamed; read-only maps.
 //! Knows nothing of what is inside.
 
+use crate::error::Cause;
 use crate::{Error, Result};
 use flate2::{Compression, write::GzEncoder};
 use memmap2::Mmap;
@@ -80,8 +81,8 @@ pub fn map(path: &Path) -> Result<Mmap> {
     // place (see `write`), so the mapped inode keeps its bytes for as long as the map lives.
     let map = unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))?;
     if map.starts_with(POINTER) {
-        let cause = "this is a pointer of Git LFS, not the file\nhint: `git lfs pull` fetches the file";
-        return Err(Error::format(path)(cause));
+        let hint = "run `git lfs pull`, which fetches the file".into();
+        return Err(Error::format(path)(Cause::with_hint("this is a Git LFS pointer, not the file itself", hint)));
     }
     Ok(map)
 }
@@ -111,7 +112,7 @@ mod tests {
         write_bytes(&path, b"old").unwrap();
         let failed = write(&path, |out| {
             out.write_all(b"half").unwrap();
-            Err(Error::Config("the disk is full".into()))
+            Err(Error::config("the disk is full"))
         });
         assert!(failed.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");

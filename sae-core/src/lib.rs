@@ -14,6 +14,7 @@ pub mod device;
 pub mod error;
 pub mod file;
 pub mod path_text;
+pub mod random;
 pub mod store;
 pub mod table;
 pub mod tensors;

@@ -10,6 +10,7 @@ use super::text_corruption;
 use crate::{Error, Result};
 use rand::{Rng, RngExt};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use sae_core::random;
 use sae_core::store::sample::Role;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
@@ -111,9 +112,7 @@ impl Corruption {
     }
 
     fn seed_of(&self, key: &str) -> u64 {
-        // FNV-1a.
-        let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-        hash ^ self.seed.rotate_left(32)
+        random::fnv1a(key.bytes()) ^ self.seed.rotate_left(32)
     }
 
     fn draws(&self, key: &str) -> bool {

@@ -5,7 +5,7 @@ use crate::pixels;
 use crate::resample::Rgb;
 use image::{ExtendedColorType, ImageEncoder, RgbImage, codecs::png::PngEncoder};
 use rand::{Rng, RngExt};
-use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use sae_core::random;
 use sae_core::store::sample::Sample;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -102,8 +102,7 @@ impl Redraw {
                 data = image::imageops::fast_blur(&image, sigma).into_raw();
             }
             Self::Noisy { seed, image } => {
-                let mut rng = ChaCha8Rng::seed_from_u64(*seed);
-                rng.set_stream(*image);
+                let mut rng = random::chacha(*seed, *image);
                 data.iter_mut().for_each(|v| *v = (f32::from(*v) + NOISE * normal(&mut rng)) as u8);
             }
         }

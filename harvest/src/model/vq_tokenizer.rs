@@ -92,7 +92,7 @@ impl ImageTokenizer {
         let products = x.clone().matmul(self.book.clone().transpose());
         let distances = squares(x) + squares(self.book.clone()).transpose() - products * 2.0;
         let nearest: Tensor<2, Int> = distances.argmin(1);
-        let failed = |e: String| Error::from(sae_core::Error::Device(format!("the device failed: {e}")));
+        let failed = |e: String| Error::from(sae_core::Error::device(format!("the device failed: {e}")));
         let nearest = nearest.try_into_data().map_err(|e| failed(format!("{e:?}")))?.convert::<i64>();
         let nearest = nearest.try_into_vec::<i64>().map_err(|e| failed(format!("{e:?}")))?;
         Ok(nearest.into_iter().map(|code| self.config.tokens[code as usize]).collect())

@@ -6,6 +6,7 @@ use crate::kernel::linear::Packed;
 use crate::{Error, Result, precedence};
 use half::bf16;
 use rayon::prelude::*;
+use sae_core::random::{self, SplitMix64};
 use sae_core::tensors::{Tensors, extend_f32};
 use safetensors::Dtype;
 use serde_json::Value;
@@ -323,16 +324,8 @@ fn random(name: &str, range: Range<usize>, shape: &[usize]) -> Vec<f32> {
         let value = if name.ends_with("bias") { 0.0 } else { 1.0 };
         return vec![value; range.len()];
     }
-    let seed = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let seed = random::fnv1a(name.bytes());
     let scale = 2.0 * (3.0 / fan_in as f32).sqrt();
-    let number = |n: usize| {
-        // SplitMix64 of the place.
-        let mut x = seed.wrapping_add((n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((x >> 40) as f32 / (1 << 24) as f32 - 0.5) * scale
-    };
+    let number = |n: usize| ((SplitMix64::nth(seed, n as u64) >> 40) as f32 / (1 << 24) as f32 - 0.5) * scale;
     range.into_par_iter().map(number).collect()
 }

@@ -3,6 +3,7 @@
 
 use crate::autoencoder::sparse::Sparse;
 use crate::autoencoder::{Encoder, Weights};
+use crate::error::{Cause, Hint, Operation};
 use crate::store::Store;
 use crate::store::sample::Token;
 use crate::{Error, Result};
@@ -61,12 +62,10 @@ pub fn contexts(
         }
     }
     match samples.iter().find(|sample| !found.contains_key(sample)) {
-        Some(sample) => Err(Error::Run {
-            cause: format!(
-                "the run has no sample {sample}; the index is of other activations\nhint: `sae index` makes it anew"
-            ),
-            path: store.run().root().to_path_buf(),
-        }),
+        Some(sample) => {
+            let text = format!("the run has no sample {sample}, so the index is of other activations");
+            Err(Error::run(store.run().root(), Cause::with_hint(text, Hint::Run(Operation::Index))))
+        }
         None => Ok(found),
     }
 }

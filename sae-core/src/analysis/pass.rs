@@ -67,7 +67,7 @@ pub fn run_over(
     let d_in = store.manifest().d_in;
     if weights.d_in != d_in {
         let (hook, own) = (&store.manifest().hook, weights.d_in);
-        return Err(Error::Config(format!("the autoencoder reads width {own}, the activations of {hook} have {d_in}")));
+        return Err(Error::config(format!("the autoencoder reads width {own}, the activations of {hook} have {d_in}")));
     }
     let encoder = Encoder::new(weights, device);
     // Rows enough to keep every thread busy, 32 MiB of them at most.

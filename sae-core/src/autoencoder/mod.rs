@@ -198,7 +198,7 @@ impl Weights {
             Activation::JumpRelu { threshold } => arrays.push(("threshold", threshold, f)),
             Activation::Gated { scale, bias } => arrays.extend([("r_mag", &scale[..], f), ("b_mag", &bias[..], f)]),
             Activation::TopK { k } if *k == 0 || *k > f => {
-                return Err(Error::Config(format!("the autoencoder keeps {k} of {f} features")));
+                return Err(Error::config(format!("the autoencoder keeps {k} of {f} features")));
             }
             Activation::TopK { .. } | Activation::Relu => (),
         }
@@ -206,10 +206,10 @@ impl Weights {
         for (name, values, expected) in arrays {
             if values.len() != expected {
                 let found = values.len();
-                return Err(Error::Config(format!("{name} of the autoencoder has {found} values, not {expected}")));
+                return Err(Error::config(format!("{name} of the autoencoder has {found} values, not {expected}")));
             }
             if values.iter().any(|v| !v.is_finite()) {
-                return Err(Error::Config(format!("{name} of the autoencoder holds values that are not finite")));
+                return Err(Error::config(format!("{name} of the autoencoder holds values that are not finite")));
             }
         }
         Ok(())
@@ -303,8 +303,8 @@ impl<'a> Encoder<'a> {
                 let shape = [x.len() / weights.d_in, weights.d_in];
                 let x = Tensor::<2>::from_data(TensorData::new(x.into_owned(), shape), device);
                 let p = (x.matmul(w_enc.clone()) + b_enc.clone()).try_into_data();
-                let p = p.map_err(|e| Error::Device(format!("the device failed: {e}")))?;
-                let p: Vec<f32> = p.try_into_vec().map_err(|e| Error::Device(format!("not f32: {e:?}")))?;
+                let p = p.map_err(|e| Error::device(format!("the device failed: {e}")))?;
+                let p: Vec<f32> = p.try_into_vec().map_err(|e| Error::device(format!("not f32: {e:?}")))?;
                 kernel::select::of_dense(&p, weights.d_sae, rule)
             }
         };

@@ -70,7 +70,7 @@ impl Merge {
         }
         match wrong.is_empty() {
             true => Ok(Self { shards }),
-            false => Err(Error::Config(format!("these shards cannot be merged:\n  {}", wrong.join("\n  ")))),
+            false => Err(Error::config(format!("these shards cannot be merged:\n  {}", wrong.join("\n  ")))),
         }
     }
 
@@ -91,8 +91,8 @@ impl Merge {
             if there.complete && there.spec.slice.is_none() && there.spec.fingerprint == record.spec.fingerprint {
                 return Ok(Merged { record: there, linked: 0, copied: 0 });
             }
-            let cause = "the run holds another harvest\nhint: name another --run".into();
-            return Err(Error::Run { cause, path: run.root().to_path_buf() });
+            let cause = "the run holds another harvest".into();
+            return Err(Error::OtherHarvest { cause, path: run.root().to_path_buf() });
         }
         // Readers take every token table that is there, so none of an interrupted merge of other shards may stay.
         for folder in [run.tokens(0), run.activations("any")].iter().filter_map(|path| path.parent()) {
@@ -119,7 +119,7 @@ impl Merge {
             first_sample += shard.record.progress().samples as u32;
         }
         let mut samples = self.samples();
-        let first = samples.next().unwrap_or_else(|| Err(Error::Config("there are no samples".into())))?;
+        let first = samples.next().unwrap_or_else(|| Err(Error::config("there are no samples")))?;
         table::write_all(&run.samples(), &first, samples)?;
         self.write_skipped(&run)?;
         write_manifests(&run, &merged.record)?;

@@ -38,11 +38,8 @@ impl Store {
         let path = run.activations(hook).join("manifest.json");
         if !path.exists() {
             let there = run.list("activations");
-            let cause = match there.is_empty() {
-                true => format!("there are no activations of {hook}\nhint: run `sae harvest` first"),
-                false => format!("there are no finished activations of {hook}\nhint: the run has {}", there.join(", ")),
-            };
-            return Err(Error::Run { cause, path: run.root().to_path_buf() });
+            let (asked, path) = (hook.to_string(), run.root().to_path_buf());
+            return Err(Error::UnknownHook { asked, available: there, path });
         }
         let manifest: Manifest = file::read_json(&path, 1 << 28)?;
         let wrong = |cause: String| Err(Error::format(&path)(cause));

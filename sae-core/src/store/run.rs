@@ -1,5 +1,6 @@
 //! The run folder: where every file of it lies, `run.json`, and the lock of its writer. Reads no data.
 
+use crate::error::{Cause, Hint, Operation, Setting};
 use crate::{Error, Result, file};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -67,8 +68,8 @@ impl Run {
         let own = [".lock", "run.json", "run.json.partial"];
         let entries = fs::read_dir(root).into_iter().flatten().flatten();
         if entries.map(|entry| entry.file_name()).any(|name| !own.iter().any(|own| name == *own)) {
-            let cause = "the folder holds other files and no run.json\nhint: name a new folder with --run".into();
-            return Err(Error::Run { cause, path: root.to_path_buf() });
+            let cause = "the folder holds other files and no run.json";
+            return Err(Error::run(root, Cause::with_hint(cause, Hint::Change(Setting::Run))));
         }
         // Of two processes that begin at once the slower would otherwise empty the record of the faster.
         fs::create_dir_all(root).map_err(Error::io("create folder", root))?;
@@ -98,17 +99,16 @@ impl Run {
     pub fn record(&self) -> Result<Record> {
         let path = self.record_path();
         if !path.exists() {
-            let cause = "this is no run folder (it has no run.json)\nhint: `sae harvest --run` makes one".into();
-            return Err(Error::Run { cause, path: self.root.clone() });
+            let cause = "this is not a run folder (it has no run.json)";
+            return Err(Error::run(&self.root, Cause::with_hint(cause, Hint::Run(Operation::Harvest))));
         }
         let record: Record = file::read_json(&path, RECORD_LIMIT)?;
         if record.schema_version != SCHEMA_VERSION {
             let found = record.schema_version;
-            let cause = format!(
-                "the run was written in layout {found}, but this program reads layout {SCHEMA_VERSION}\nhint: make the run again with \
-                 this version of the program, starting with `sae harvest`"
-            );
-            return Err(Error::format(&path)(cause));
+            let text =
+                format!("the run was written in layout {found}, but this program reads layout {SCHEMA_VERSION}");
+            let hint = "make the run again with this version of the program, starting with the harvest".into();
+            return Err(Error::format(&path)(Cause::with_hint(text, hint)));
         }
         Ok(record)
     }
@@ -243,7 +243,7 @@ fn holder() -> String {
 pub fn check_name(name: &str) -> Result<()> {
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     if name.is_empty() || name.len() > 128 || name.starts_with('.') || !plain {
-        return Err(Error::Config(format!("{name:?} is no name: letters, digits, '.', '_' and '-'")));
+        return Err(Error::config(format!("{name:?} is no name: letters, digits, '.', '_' and '-'")));
     }
     Ok(())
 }

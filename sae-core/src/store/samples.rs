@@ -22,10 +22,7 @@ impl Store {
     /// `run.json` does not tell.
     pub fn parts(&self) -> Result<Vec<Range<u32>>> {
         let record: Option<StoreRecord> = self.run().read_step(STEP)?;
-        let untold = || Error::Run {
-            cause: "run.json does not tell how the store is divided".into(),
-            path: self.run().root().to_path_buf(),
-        };
+        let untold = || Error::run(self.run().root(), "run.json does not say how the store is divided into parts");
         let mut start = 0;
         let parts = record.ok_or_else(untold)?.parts.into_iter().map(|part| {
             let end = u32::try_from(u64::from(start) + part.samples).map_err(|_| untold())?;

@@ -3,11 +3,13 @@
 //! Half of the buffer is served in random order, then refilled from the source, so that half of what is drawn from is
 //! always carried over (SAE-V's mixing). Equal seeds give equal batches; a stream that was put aside goes on to the bit.
 
+use crate::error::{Cause, Hint, Setting};
+use crate::random::{self, ChaChaState};
 use crate::store::{ExcludedCounts, PositionFilter, PositionRule, Shard, SkipList, Store, TokenColumns};
 use crate::vector::norm_sq;
 use crate::{Error, Result};
 use rand::seq::SliceRandom;
-use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -41,34 +43,6 @@ pub trait Source {
     fn seek(&mut self, place: &Value) -> Result<()>;
 }
 
-/// A random number generator that can be put aside.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct RngState {
-    seed: u64,
-    purpose: u64,
-    /// Words drawn; as text, since JSON's numbers do not reach that far everywhere.
-    drawn: String,
-}
-
-impl RngState {
-    /// Independent random numbers for each purpose, from one seed.
-    pub(crate) fn seeded(seed: u64, purpose: u64) -> ChaCha8Rng {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(purpose);
-        rng
-    }
-
-    pub(crate) fn snapshot(rng: &ChaCha8Rng, seed: u64) -> Self {
-        Self { seed, purpose: rng.get_stream(), drawn: rng.get_word_pos().to_string() }
-    }
-
-    pub(crate) fn restore(&self) -> Option<ChaCha8Rng> {
-        let mut rng = Self::seeded(self.seed, self.purpose);
-        rng.set_word_pos(self.drawn.parse().ok()?);
-        Some(rng)
-    }
-}
-
 /// The rows of a store, shard by shard, the order of shards drawn anew each time round; some positions left out.
 pub struct StoreRows<'a> {
     store: &'a Store,
@@ -95,7 +69,7 @@ struct Reading {
 
 #[derive(Serialize, Deserialize)]
 struct StreamPosition {
-    rng: RngState,
+    rng: ChaChaState,
     shards: VecDeque<usize>,
     current: Option<(usize, usize)>,
     kept: u64,
@@ -113,7 +87,7 @@ impl<'a> StoreRows<'a> {
             store,
             exclusion: PositionFilter::new(store, exclude)?,
             seed,
-            rng: RngState::seeded(seed, 3),
+            rng: random::chacha(seed, 3),
             shards: VecDeque::new(),
             current: None,
             kept: 0,
@@ -169,7 +143,7 @@ impl Source for StoreRows<'_> {
             }
             if self.shards.is_empty() {
                 if self.current.is_some() && self.kept == self.before {
-                    return Err(Error::Config("every position is left out\nhint: exclude fewer".into()));
+                    return Err(Error::config(Cause::with_hint("every position is excluded", Hint::Lower(Setting::Exclude))));
                 }
                 self.before = self.kept;
                 let mut order: Vec<_> = (0..self.store.shards()).collect();
@@ -183,7 +157,7 @@ impl Source for StoreRows<'_> {
 
     fn position(&self) -> Value {
         let place = StreamPosition {
-            rng: RngState::snapshot(&self.rng, self.seed),
+            rng: ChaChaState::new(&self.rng, self.seed),
             shards: self.shards.clone(),
             current: self.current.as_ref().map(|r| (r.number, r.row)),
             kept: self.kept,
@@ -194,7 +168,7 @@ impl Source for StoreRows<'_> {
     }
 
     fn seek(&mut self, place: &Value) -> Result<()> {
-        let other = || Error::Config("the checkpoint's place in the data does not fit this store".into());
+        let other = || Error::config("the checkpoint's place in the data does not fit this store");
         let place: StreamPosition = serde_json::from_value(place.clone()).map_err(|_| other())?;
         let shards = place.shards.iter().chain(place.current.iter().map(|(shard, _)| shard));
         if shards.into_iter().any(|shard| *shard >= self.store.shards()) {
@@ -223,7 +197,7 @@ pub struct Stream<'a> {
 /// All of a stream but its buffer and the buffer's order.
 #[derive(Serialize, Deserialize)]
 struct Aside {
-    rng: RngState,
+    rng: ChaChaState,
     served: usize,
     source: Value,
 }
@@ -236,10 +210,10 @@ impl<'a> Stream<'a> {
     pub fn new(source: impl Source + 'a, slots: usize, seed: u64) -> Result<Self> {
         let slots = slots.clamp(1, source.rows().map_or(usize::MAX, |rows| rows as usize));
         let slots =
-            u32::try_from(slots).map_err(|_| Error::Config(format!("a buffer of {slots} rows is too large")))?;
+            u32::try_from(slots).map_err(|_| Error::config(format!("a buffer of {slots} rows is too large")))?;
         let mut stream = Self {
             seed,
-            rng: RngState::seeded(seed, 1),
+            rng: random::chacha(seed, 1),
             buffer: vec![0.0; slots as usize * source.d_in()],
             source: Box::new(source),
             order: (0..slots).collect(),
@@ -304,14 +278,14 @@ impl<'a> Stream<'a> {
 
     /// All of the stream but its [`Self::buffer`] and [`Self::order`], which may have a hundred million entries.
     pub fn snapshot(&self) -> Value {
-        let rng = RngState::snapshot(&self.rng, self.seed);
+        let rng = ChaChaState::new(&self.rng, self.seed);
         let aside = Aside { rng, served: self.served, source: self.source.position() };
         serde_json::to_value(aside).expect("numbers and lists")
     }
 
     /// Goes on where a stream of the same source was put aside.
     pub fn restore(&mut self, aside: &Value, order: Vec<u32>, buffer: Vec<f32>) -> Result<()> {
-        let other = || Error::Config("the checkpoint's stream does not fit this data".into());
+        let other = || Error::config("the checkpoint's stream does not fit this data");
         let aside: Aside = serde_json::from_value(aside.clone()).map_err(|_| other())?;
         let slots = self.order.len();
         let mut seen = vec![false; slots];

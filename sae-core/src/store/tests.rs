@@ -1,6 +1,7 @@
 //! The store: round trips, resumption byte for byte, and files that lie.
 
 use super::*;
+use crate::error::{Hint, Setting};
 use crate::fixture::{SAMPLES, part, sample, spec, tokens};
 use crate::store::run::Run;
 use std::collections::BTreeMap;
@@ -80,8 +81,9 @@ fn a_run_that_dies_and_goes_on_writes_the_same_bytes() {
 #[test]
 fn another_harvest_into_the_same_run_is_refused() {
     let (_dir, run) = write(&[]);
-    let error = StoreWriter::open(&run, spec(&[1], D)).err().unwrap().to_string();
-    assert!(error.contains("holds another harvest") && error.contains("hint"), "{error}");
+    let error = StoreWriter::open(&run, spec(&[1], D)).err().unwrap();
+    assert!(error.to_string().contains("holds another harvest"), "{error}");
+    assert_eq!(error.hint(), Some(Hint::Change(Setting::Run)));
 }
 
 #[test]
@@ -114,22 +116,24 @@ fn no_infinity_is_stored_and_the_value_its_place_and_the_remedy_are_named() {
         let mut part = part(4..6, D, 2);
         // The second token of the second sample, its third dimension.
         part.activations[1][(tokens(4).len() + 1) * D + 2] = value;
-        let error = writer.write_part(&part).err().map(|error| error.to_string());
+        let error = writer.write_part(&part).err();
         let stored = run.activations("layers.3").join("shard-00000.safetensors").exists();
         assert_eq!(error.is_none(), stored, "{dtype:?} {value}");
         error
     };
-    let said = refused(StoreDtype::F16, -70_000.0).unwrap();
+    let hint = |dtype: &str| Some(Hint::set(Setting::StoreDtype, dtype));
+    let error = refused(StoreDtype::F16, -70_000.0).unwrap();
+    let said = error.to_string();
     for part in ["layers.3", "-70000", "65504", "f16", "key-5", "position 1", "dimension 2"] {
         assert!(said.contains(part), "{said} lacks {part}");
     }
-    assert!(said.ends_with("\nhint: --store-dtype bf16 has the range of f32"), "{said}");
+    assert_eq!(error.hint(), hint("bf16"));
     assert!(refused(StoreDtype::F16, 65_504.0).is_none() && refused(StoreDtype::Bf16, 70_000.0).is_none());
     assert!(refused(StoreDtype::F32, 3e38).is_none());
-    assert!(refused(StoreDtype::Bf16, f32::MAX).unwrap().contains("hint: --store-dtype f32"));
+    assert_eq!(refused(StoreDtype::Bf16, f32::MAX).unwrap().hint(), hint("f32"));
     for dtype in [StoreDtype::F16, StoreDtype::Bf16, StoreDtype::F32] {
-        let said = refused(dtype, f32::NEG_INFINITY).unwrap();
-        assert!(said.contains("layers.3 is -inf, not a finite number") && !said.contains("hint"), "{said}");
+        let error = refused(dtype, f32::NEG_INFINITY).unwrap();
+        assert!(error.to_string().contains("layers.3 is -inf, not a finite number") && error.hint().is_none(), "{error}");
     }
 }
 

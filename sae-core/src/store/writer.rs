@@ -2,6 +2,7 @@
 
 use super::skipped::{SkipFile, Skipped};
 use super::{Manifest, STEP, StoreDtype, hook, tables};
+use crate::error::{Cause, Hint, Setting};
 use crate::store::run::{Lock, Run, SCHEMA_VERSION};
 use crate::store::sample::{Sample, Token};
 use crate::{Error, Result, file, table, tensors};
@@ -150,7 +151,7 @@ impl StoreWriter {
         if record.spec.fingerprint != fresh.spec.fingerprint || record.spec.slice != fresh.spec.slice {
             let shard = record.spec.slice.map_or(String::new(), |slice| format!("shard {slice}, "));
             let cause = format!(
-                "the run holds another harvest ({shard}model {}, layers {:?}, arguments {})\nhint: name another --run",
+                "the run holds another harvest ({shard}model {}, layers {:?}, arguments {})",
                 record.spec.model, record.spec.layers, record.spec.arguments
             );
             return Err(Error::OtherHarvest { cause, path: run.root().to_path_buf() });
@@ -197,7 +198,7 @@ impl StoreWriter {
         if sizes != vec![rows * spec.d_in; spec.layers.len()] {
             let d_in = spec.d_in;
             let cause = format!("part {number}: {sizes:?} values for {rows} rows of {d_in} in {:?}", spec.layers);
-            return Err(Error::Config(cause));
+            return Err(Error::config(cause));
         }
         let mut shards = Vec::new();
         let mut norm_sums = Vec::new();
@@ -241,7 +242,7 @@ impl StoreWriter {
                 Some(s) => format!("none of {} rows became a sample; row {}: {}", total.source_rows, s.row, s.reason),
                 None => "the data holds no rows".into(),
             };
-            return Err(Error::Run { cause, path: self.run.root().to_path_buf() });
+            return Err(Error::run(self.run.root(), cause));
         }
         let parts = 0..self.record.parts.len();
         let mut tables = parts.map(|n| table::read(&self.sample_part(n), &[]));
@@ -278,15 +279,15 @@ pub fn check_storable<'a>(
     });
     let (value, hook) = (values[at], hook(layer));
     if !value.is_finite() {
-        return Err(Error::Config(format!("an activation of {hook} is {value}, not a finite number{place}")));
+        return Err(Error::config(format!("an activation of {hook} is {value}, not a finite number{place}")));
     }
     let (name, largest, hint) = match dtype {
-        StoreDtype::F16 => ("f16", "65504", "--store-dtype bf16 has the range of f32"),
-        StoreDtype::Bf16 => ("bf16", "3.39e38", "--store-dtype f32 can hold it"),
-        StoreDtype::F32 => ("f32", "3.40e38", "scale the activations down"),
+        StoreDtype::F16 => ("f16", "65504", Hint::set(Setting::StoreDtype, "bf16")),
+        StoreDtype::Bf16 => ("bf16", "3.39e38", Hint::set(Setting::StoreDtype, "f32")),
+        StoreDtype::F32 => ("f32", "3.40e38", Hint::from("scale the activations down")),
     };
     let cause = format!("an activation of {hook} is {value}, beyond {largest}, the largest number of {name}{place}");
-    Err(Error::Config(format!("{cause}\nhint: {hint}")))
+    Err(Error::config(Cause::with_hint(cause, hint)))
 }
 
 /// Writes the manifest of every hook: what makes a store of finished parts readable.

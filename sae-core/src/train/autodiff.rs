@@ -253,8 +253,8 @@ impl Engine for AutodiffEngine {
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
-    let data = tensor.try_into_data().map_err(|e| Error::Device(format!("the device failed: {e}")))?;
-    data.try_into_vec().map_err(|e| Error::Device(format!("the device returned other data than f32: {e:?}")))
+    let data = tensor.try_into_data().map_err(|e| Error::device(format!("the device failed: {e}")))?;
+    data.try_into_vec().map_err(|e| Error::device(format!("the device returned other data than f32: {e:?}")))
 }
 
 fn scalar(tensor: Tensor<1>) -> Result<f64> {

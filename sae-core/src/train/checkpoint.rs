@@ -11,6 +11,7 @@ use super::log::Log;
 use super::params::{Params, SCALARS};
 use super::trainer::TrainerState;
 use super::{Session, Trainer};
+use crate::error::{Cause, Hint, Setting};
 use crate::tensors::{self, Raw, Tensors, write_raw};
 use crate::{Error, Result};
 use safetensors::Dtype;
@@ -19,8 +20,6 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-const HINT: &str = "hint: resume with the arguments it was begun with, or choose another --name";
 
 /// Layout of a checkpoint; others are refused.
 const VERSION: u32 = 2;
@@ -64,8 +63,8 @@ pub fn write(folder: &Path, session: &Session) -> Result<PathBuf> {
     for (moments, _) in &aside {
         let arrays = kinds(moments).into_iter().flat_map(|(_, params)| params.arrays());
         if arrays.into_iter().any(|array| tensors::unstorable(Dtype::F32, array).is_some()) {
-            let cause = format!("the parameters are no longer finite behind step {steps}\nhint: a lower --lr");
-            return Err(Error::Config(cause));
+            let text = format!("the parameters are no longer finite after step {steps}");
+            return Err(Error::config(Cause::with_hint(text, Hint::Lower(Setting::LearningRate))));
         }
     }
     let logs: Vec<Vec<f64>> = session.trainers().iter().map(|t| t.log().numbers()).collect();
@@ -101,6 +100,10 @@ pub fn write(folder: &Path, session: &Session) -> Result<PathBuf> {
 pub fn read(path: &Path, session: &mut Session) -> Result<()> {
     let file = Tensors::open(path)?;
     let wrong = |cause: String| Error::format(path)(cause);
+    let other = |text: String| {
+        let hints = vec!["resume with the settings it was started with".into(), Hint::Change(Setting::SaeName)];
+        Error::format(path)(Cause::with_hint(text, Hint::AnyOf(hints)))
+    };
     let text = file.text("session").ok_or_else(|| wrong("this is no checkpoint".into()))?;
     let header: Header = serde_json::from_str(text).map_err(Error::format(path))?;
     if header.version != VERSION {
@@ -109,11 +112,11 @@ pub fn read(path: &Path, session: &mut Session) -> Result<()> {
     let own: Vec<&TrainConfig> = session.trainers.iter().map(Trainer::config).collect();
     if header.configs.len() != own.len() || header.progress.len() != own.len() {
         let (found, own) = (header.configs.len(), own.len());
-        return Err(wrong(format!("the checkpoint is of {found} autoencoders, not of {own}\n{HINT}")));
+        return Err(other(format!("the checkpoint is of {found} autoencoders, not of {own}")));
     }
     let differ: Vec<_> = header.configs.iter().zip(&own).flat_map(|(found, own)| found.differences(own)).collect();
     if !differ.is_empty() {
-        return Err(wrong(format!("the checkpoint is of other settings: {}\n{HINT}", differ.join(", "))));
+        return Err(other(format!("the checkpoint is of other settings: {}", differ.join(", "))));
     }
     let array = |name: &str, len: usize| file.f32(name, &[len]);
     let d = session.stream.d_in();

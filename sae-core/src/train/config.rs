@@ -327,7 +327,7 @@ impl TrainConfig {
         }
         match wrong.is_empty() {
             true => Ok(()),
-            false => Err(Error::Config(format!("the training configuration makes no sense: {}", wrong.join("; ")))),
+            false => Err(Error::config(format!("the training configuration makes no sense: {}", wrong.join("; ")))),
         }
     }
 

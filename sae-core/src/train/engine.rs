@@ -4,6 +4,7 @@
 use super::config::TrainConfig;
 use super::params::Params;
 use crate::vector;
+use crate::error::{Cause, Hint, Setting};
 use crate::{Error, Result};
 use std::borrow::Cow;
 
@@ -105,13 +106,7 @@ pub(super) fn total_variance(rows: &[f32], d_in: usize) -> f64 {
 /// Refuses a loss that is not finite.
 pub(super) fn finite(outcome: &StepStats, batch: &Batch) -> Result<()> {
     let loss = outcome.loss(batch.sparsity);
-    match loss.is_finite() {
-        true => Ok(()),
-        false => {
-            let (step, lr) = (batch.t - 1, batch.lr);
-            Err(Error::Config(format!("the loss is {loss} at step {step}\nhint: a lower --lr than {lr}")))
-        }
-    }
+    if loss.is_finite() { Ok(()) } else { Err(diverged("the loss", loss, batch)) }
 }
 
 /// What a gradient of this norm is multiplied with, so that none is longer than the configuration allows.
@@ -121,9 +116,12 @@ pub(super) fn finite(outcome: &StepStats, batch: &Batch) -> Result<()> {
 /// gradient would ruin every parameter, and the checkpoint behind it would replace the last good one.
 pub(super) fn clipped(config: &TrainConfig, norm: f64, batch: &Batch) -> Result<f64> {
     if !norm.is_finite() {
-        let (step, lr) = (batch.t - 1, config.lr);
-        let cause = format!("the norm of the gradient is {norm} at step {step}\nhint: a lower --lr than {lr}");
-        return Err(Error::Config(cause));
+        return Err(diverged("the norm of the gradient", norm, batch));
     }
     Ok(if config.clip > 0.0 { (config.clip / (norm + 1e-6)).min(1.0) } else { 1.0 })
+}
+
+fn diverged(what: &str, value: f64, batch: &Batch) -> Error {
+    let text = format!("{what} is {value} at step {}, with learning rate {}", batch.t - 1, batch.lr);
+    Error::config(Cause::with_hint(text, Hint::Lower(Setting::LearningRate)))
 }

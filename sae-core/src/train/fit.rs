@@ -2,6 +2,7 @@
 //! asks no device.
 
 use super::config::TrainConfig;
+use crate::error::{Cause, Hint, Setting};
 use crate::{Error, Result};
 
 /// Bytes of what a run holds at once.
@@ -66,10 +67,10 @@ impl Needs {
         }
         let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
         let whole = self.weights + self.moments + self.gradient;
-        let hint = if whole > free - free / 10 { "fewer --features" } else { "a smaller --batch" };
-        Err(Error::Device(format!(
+        let setting = if whole > free - free / 10 { Setting::Features } else { Setting::Batch };
+        let text = format!(
             "training needs {:.1} GiB and the GPU has {:.1} free: weights {:.1}, moments {:.1}, gradient {:.1}, batch {:.1}, \
-             products {:.1}\nhint: {hint}",
+             products {:.1}",
             gib(self.total()),
             gib(free),
             gib(self.weights),
@@ -77,7 +78,8 @@ impl Needs {
             gib(self.gradient),
             gib(self.batch),
             gib(self.products),
-        )))
+        );
+        Err(Error::device(Cause::with_hint(text, Hint::Lower(setting))))
     }
 }
 
@@ -95,10 +97,10 @@ mod tests {
         assert_eq!(needs.weights + needs.moments + needs.gradient, (17 << 30) / 2);
         assert_eq!(needs.products, 1 << 30);
         needs.check(80 << 30).unwrap();
-        let error = needs.check(8 << 30).unwrap_err().to_string();
-        assert!(error.contains("8.0 free") && error.contains("hint: fewer --features"), "{error}");
-        let error = needs.check(10 << 30).unwrap_err().to_string();
-        assert!(error.contains("hint: a smaller --batch"), "{error}");
+        let error = needs.check(8 << 30).unwrap_err();
+        assert!(error.to_string().contains("8.0 free"), "{error}");
+        assert_eq!(error.hint(), Some(Hint::Lower(Setting::Features)));
+        assert_eq!(needs.check(10 << 30).unwrap_err().hint(), Some(Hint::Lower(Setting::Batch)));
         let dense = Needs::dense(&config, 4096);
         assert!(dense.products > 20 * needs.products && dense.check(24 << 30).is_err());
     }

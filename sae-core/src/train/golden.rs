@@ -172,7 +172,7 @@ fn check(
             None => Vec::new(),
         };
         let (tolerance, near) = (tolerance(&config), f64::from(tolerance(&config)));
-        let ends = super::selection::prefixes(&config, F, &mut super::rng(0, 0));
+        let ends = super::selection::prefixes(&config, F, &mut crate::random::chacha(0, 0));
         let sparsity = config.sparsity_at(0);
         let batch = |step: u64| Batch {
             x: &inputs[step as usize * BATCH * D..][..BATCH * D],

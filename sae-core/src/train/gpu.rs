@@ -29,7 +29,7 @@ pub(super) fn engine(config: &TrainConfig, params: &Params, device: &Device) -> 
 /// # Errors
 /// A device that is no GPU or has too little free memory.
 pub fn sparse(config: &TrainConfig, params: Params, device: &Device) -> Result<GpuEngine> {
-    let gpu = Gpu::of(device).ok_or_else(|| Error::Device("the sparse step of a GPU needs a GPU".into()))?;
+    let gpu = Gpu::of(device).ok_or_else(|| Error::device("the sparse step of a GPU needs a GPU"))?;
     if let Some(free) = gpu.free() {
         Needs::sparse(config, params.d_in, PRODUCT_BYTES).check(free)?;
     }

@@ -32,18 +32,12 @@ pub use params::Params;
 pub use trainer::Trainer;
 
 use crate::autoencoder::Weights;
-use crate::store::stream::{RngState, StoreRows, Stream};
+use crate::store::stream::{StoreRows, Stream};
 use crate::store::{SkipList, Store};
 use crate::{Error, Result};
 use burn::tensor::Device;
-use rand_chacha::ChaCha8Rng;
 use statistics::Statistics;
 use std::time::Instant;
-
-/// Independent random numbers for each purpose, from one seed.
-fn rng(seed: u64, purpose: u64) -> ChaCha8Rng {
-    RngState::seeded(seed, purpose)
-}
 
 /// Autoencoders that are trained together on one stream.
 pub struct Session<'a> {
@@ -60,13 +54,13 @@ impl<'a> Session<'a> {
     /// A configuration that makes no sense or contradicts the first, or a source that cannot be read.
     pub fn new(stream: Stream<'a>, configs: &[TrainConfig], device: &Device) -> Result<Self> {
         let d = stream.d_in();
-        let first = configs.first().ok_or_else(|| Error::Config("there is nothing to train".into()))?;
+        let first = configs.first().ok_or_else(|| Error::config("there is nothing to train"))?;
         for config in configs {
             config.check(d)?;
             let data = |c: &TrainConfig| (c.batch, c.buffer, c.steps, c.exclude);
             if data(config) != data(first) {
                 let cause = "autoencoders of one pass share batch, buffer, steps and exclude";
-                return Err(Error::Config(cause.into()));
+                return Err(Error::config(cause.into()));
             }
         }
         let trainers = configs.iter().map(|config| {

@@ -3,6 +3,7 @@
 
 use super::config::{Decoder, TrainConfig};
 use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
+use crate::random;
 use crate::vector;
 use rand::RngExt;
 use rayon::prelude::*;
@@ -66,7 +67,7 @@ impl Params {
         let mut params = Self::zeros(d_in, config);
         let norm = if config.decoder == Decoder::Unit { 1.0 } else { config.init_norm as f32 };
         let directions = |purpose: u64, out: &mut [f32]| {
-            let mut rng = super::rng(config.seed, purpose);
+            let mut rng = random::chacha(config.seed, purpose);
             for row in out.chunks_exact_mut(d_in) {
                 row.iter_mut().for_each(|v| *v = rng.random_range(-1.0..1.0));
                 vector::scale(norm / vector::norm_sq(row).sqrt().max(f32::MIN_POSITIVE), row);

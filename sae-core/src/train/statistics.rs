@@ -37,7 +37,7 @@ impl<'a> Statistics<'a> {
         };
         match (scale as f32).is_normal() {
             true => Ok(scale as f32),
-            false => Err(Error::Config(format!("activations of norm {what} cannot be scaled"))),
+            false => Err(Error::config(format!("activations of norm {what} cannot be scaled"))),
         }
     }
 

@@ -10,7 +10,7 @@ use super::params::{B_ENC, Params};
 use super::selection::prefixes;
 use super::statistics::{Statistics, standardize};
 use crate::autoencoder::{Architecture, Weights};
-use crate::store::stream::RngState;
+use crate::random::{self, ChaChaState};
 use crate::vector;
 use crate::{Error, Result};
 use burn::tensor::Device;
@@ -44,7 +44,7 @@ pub struct TrainerState {
     #[serde(skip)]
     pub(super) last_fired: Vec<u64>,
     /// Random prefixes and revivals.
-    rng: Option<RngState>,
+    rng: Option<ChaChaState>,
     /// Active features in the last step; below 0 before the first.
     #[serde(with = "bits")]
     l0: f64,
@@ -102,7 +102,7 @@ impl Trainer {
         let engine = engine(config, params, device)?;
         let last_fired = vec![0; d_sae];
         let progress = TrainerState { step: 0, scale, threshold: 0.0, last_fired, rng: None, l0: -1.0 };
-        let rng = super::rng(config.seed, 4);
+        let rng = random::chacha(config.seed, 4);
         Ok(Self { config: config.clone(), engine, d_in, progress, rng, log: Log::new(config.steps) })
     }
 
@@ -136,19 +136,19 @@ impl Trainer {
     /// Everything to go on from.
     pub fn snapshot(&self) -> Result<(Cow<'_, TrainState>, TrainerState)> {
         let progress =
-            TrainerState { rng: Some(RngState::snapshot(&self.rng, self.config.seed)), ..self.progress.clone() };
+            TrainerState { rng: Some(ChaChaState::new(&self.rng, self.config.seed)), ..self.progress.clone() };
         Ok((self.engine.state()?, progress))
     }
 
     /// Goes on from what another trainer of the same configuration has put aside.
     pub fn restore(&mut self, moments: TrainState, progress: TrainerState, log: Log) -> Result<()> {
-        let other = || Error::Config("the checkpoint is of another autoencoder".into());
+        let other = || Error::config("the checkpoint is of another autoencoder");
         let fired = progress.last_fired.iter().all(|step| *step <= progress.step);
         let fits = fired && progress.last_fired.len() == moments.params.d_sae && moments.params.d_in == self.d_in;
         if !fits || moments.params.d_sae != self.config.d_sae(self.d_in) || progress.step > self.config.steps {
             return Err(other());
         }
-        self.rng = progress.rng.as_ref().and_then(RngState::restore).ok_or_else(other)?;
+        self.rng = progress.rng.as_ref().and_then(ChaChaState::restore).ok_or_else(other)?;
         self.engine.restore(TrainState { l0: progress.known_l0(), ..moments })?;
         (self.progress, self.log) = (progress, log);
         Ok(())

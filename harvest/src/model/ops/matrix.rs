@@ -52,7 +52,7 @@ impl Matrix {
     /// # Errors
     /// The device failed.
     pub fn into_values(self) -> Result<Vec<f32>> {
-        let failed = |e: String| Error::from(sae_core::Error::Device(format!("the device failed: {e}")));
+        let failed = |e: String| Error::from(sae_core::Error::device(format!("the device failed: {e}")));
         match self {
             Self::Host { values, .. } => Ok(values),
             Self::Device(x) => {

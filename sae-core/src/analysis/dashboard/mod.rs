@@ -105,7 +105,7 @@ impl<'a> Page<'a> {
         samples: &'a [Sample],
         contexts: &'a BTreeMap<u32, Context>,
     ) -> Result<Self> {
-        let other = |what: String| Error::Config(format!("the index is of another run: it has no {what}"));
+        let other = |what: String| Error::config(format!("the index is of another run: it has no {what}"));
         let row = index.features().get(feature as usize).ok_or_else(|| other(format!("feature {feature}")))?;
         let shown = index.examples(feature)?.into_iter().map(|(group, example)| {
             let missing = || other(format!("position {} in sample {}", example.position, example.sample));

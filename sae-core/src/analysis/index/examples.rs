@@ -4,6 +4,7 @@
 //! those whose (sample, position) hashes lowest, an unbiased draw that does not depend on the order of the store.
 
 use super::lists::{Row, place, ranks};
+use crate::random::SplitMix64;
 use crate::store::sample::Modality;
 use crate::table::{self, Column};
 use crate::{Error, Result};
@@ -44,12 +45,9 @@ impl Example {
     }
 }
 
-/// A draw between 0 and 2^64 of a place, the same in every pass (SplitMix64).
+/// A hash of a position, the same in every pass.
 pub fn draw(sample: u32, position: u32) -> u64 {
-    let mut x = (u64::from(sample) << 32 | u64::from(position)).wrapping_add(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
+    SplitMix64::nth(u64::from(sample) << 32 | u64::from(position), 1)
 }
 
 /// Examples of one feature.

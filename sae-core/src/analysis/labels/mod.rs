@@ -133,7 +133,7 @@ impl Labels {
         let version = value.get("schema_version").and_then(Value::as_u64);
         if let Some(version) = version.filter(|version| *version != u64::from(SCHEMA_VERSION)) {
             let cause = format!("the labels have layout {version}, this program reads layout {SCHEMA_VERSION}");
-            return Err(Error::Run { cause, path });
+            return Err(Error::run(&path, cause));
         }
         let mut labels: Self = serde_json::from_value(value).map_err(Error::format(&path))?;
         labels.arrange().map_err(Error::format(&path))?;
@@ -164,7 +164,7 @@ impl Labels {
         let _held = hold(run)?;
         let (mut labels, aside) = match Self::read(run) {
             Ok(labels) => (labels, None),
-            Err(Error::Format { cause, .. }) => (known.clone(), Some((put_aside(&run.labels())?, cause))),
+            Err(Error::Format { cause, .. }) => (known.clone(), Some((put_aside(&run.labels())?, cause.text))),
             Err(other) => return Err(other),
         };
         labels.apply(sae, changes);

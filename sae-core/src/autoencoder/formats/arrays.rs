@@ -2,6 +2,7 @@
 //! is a view of the file's bytes; values are made when they are asked for, so that no file can claim more memory than it
 //! is long. Knows no tensor's meaning.
 
+use crate::error::Cause;
 use crate::{Error, Result, file, tensors};
 use memmap2::Mmap;
 use rayon::prelude::*;
@@ -77,7 +78,7 @@ pub fn turned(name: &str, [rows, columns]: [usize; 2]) -> Wanted<'_> {
 
 impl Arrays {
     /// Maps a file and reads its table of contents.
-    pub fn open(path: &Path, contents: impl FnOnce(&[u8]) -> Result<Entries, String>) -> Result<Self> {
+    pub fn open<E: Into<Cause>>(path: &Path, contents: impl FnOnce(&[u8]) -> Result<Entries, E>) -> Result<Self> {
         let map = file::map(path)?;
         let entries = contents(&map).map_err(Error::format(path))?;
         Ok(Self { map, entries, path: path.to_path_buf() })

@@ -29,7 +29,7 @@ pub(super) fn refused(name: &str, file: &str, change: impl FnOnce(Vec<u8>) -> Ve
     let after = change(before.clone());
     assert_ne!(before, after, "nothing was changed");
     fs::write(&path, after).unwrap();
-    load(dir.path()).unwrap_err().to_string()
+    load(dir.path()).unwrap_err().message()
 }
 
 pub(super) fn replaced<'a>(from: &'a str, to: &'a str) -> impl FnOnce(Vec<u8>) -> Vec<u8> + 'a {

@@ -86,7 +86,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
     };
     let from = weights(dir).ok_or_else(|| {
         let names = WEIGHTS.join(", ");
-        Error::Run { cause: format!("{CONFIG} is here without weights (looked for {names})"), path: dir.into() }
+        Error::run(dir, format!("{CONFIG} is here without weights (looked for {names})"))
     })?;
     let file = Arrays::open(&from, arrays::safetensors)?;
     let own = || [plain("encoder.weight", &[f, d]), plain("encoder.bias", &[f]), turned("decoder.weight", [d, f])];

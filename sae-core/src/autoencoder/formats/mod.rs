@@ -22,6 +22,7 @@ pub mod zip;
 pub use summary::{Range, Summary};
 
 use crate::autoencoder::{Architecture, Weights};
+use crate::error::{Cause, Hint, Operation, Setting};
 use crate::{Error, Result, file};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -158,12 +159,12 @@ pub fn detect(path: &Path) -> Result<Format> {
     match Format::ALL.into_iter().find(|format| format.is_at(path)) {
         Some(Format::SaeLens) if sae_lens::is_old(&folder(path))? => Ok(Format::SaeLensOld),
         Some(found) => Ok(found),
-        None => Err(Error::Run { cause: nothing(path), path: folder(path) }),
+        None => Err(Error::run(&folder(path), nothing(path))),
     }
 }
 
 /// Why there is no autoencoder at a path.
-fn nothing(path: &Path) -> String {
+fn nothing(path: &Path) -> Cause {
     let dir = folder(path);
     let below = below(path);
     if !below.is_empty() {
@@ -172,7 +173,8 @@ fn nothing(path: &Path) -> String {
         if count > MOST_NAMED {
             names += ", ...";
         }
-        return format!("this folder is no autoencoder, but it holds {count}: {names}\nhint: name one of them");
+        let text = format!("this folder is not an autoencoder, but it holds {count}: {names}");
+        return Cause::with_hint(text, "name one of them".into());
     }
     // One half of a folder: weights without what says how they are to be used, or that without weights. Any model has a
     // `config.json`.
@@ -188,13 +190,11 @@ fn nothing(path: &Path) -> String {
     });
     let halves: Vec<_> = halves.collect();
     if !halves.is_empty() {
-        return format!("there is no autoencoder here: {}", halves.join("; "));
+        return format!("there is no autoencoder here: {}", halves.join("; ")).into();
     }
     let known: Vec<_> = Format::ALL[1..].iter().map(|format| format.files().join(" + ")).collect();
-    format!(
-        "there is no autoencoder here\nhint: `sae train --name NAME` makes one; other tools' are known by their files: {}",
-        known.join(", ")
-    )
+    let text = format!("there is no autoencoder here (looked for the files of known formats: {})", known.join(", "));
+    Cause::with_hint(text, Hint::Run(Operation::Train))
 }
 
 /// Autoencoders that an error names at most.
@@ -246,7 +246,7 @@ pub fn load_as(format: Format, path: &Path) -> Result<Saved> {
 pub fn load_with(format: Format, path: &Path, k: Option<usize>) -> Result<Saved> {
     let dir = folder(path);
     if k.is_some() && format != Format::QwenScope {
-        return Err(Error::Config(format!("{} says itself how many features are active: no --k", format.name())));
+        return Err(Error::config(format!("{} says itself how many features are active: no --k", format.name())));
     }
     let saved = match format {
         Format::SaeLens | Format::SaeLensOld => sae_lens::load(&dir),
@@ -274,12 +274,12 @@ pub fn check(format: Format, saved: &Saved) -> Result<()> {
         Format::Sparsify => sparsify::missing(&saved.weights),
         other => {
             let written = Format::listed(&Format::WRITTEN);
-            return Err(Error::Config(format!("{} is only read; autoencoders are written as {written}", other.name())));
+            return Err(Error::config(format!("{} is only read; autoencoders are written as {written}", other.name())));
         }
     };
     match missing.is_empty() {
         true => Ok(()),
-        false => Err(Error::Config(format!("{} cannot express {}", format.name(), missing.join(" or ")))),
+        false => Err(Error::config(format!("{} cannot express {}", format.name(), missing.join(" or ")))),
     }
 }
 
@@ -324,11 +324,11 @@ pub fn create(format: Format, dir: &Path, saved: &Saved) -> Result<()> {
 pub fn check_empty(dir: &Path) -> Result<()> {
     let cause = match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
         Ok(true) => return Ok(()),
-        Ok(false) => "the folder is not empty\nhint: name a new one",
+        Ok(false) => "the folder is not empty",
         Err(_) if !dir.exists() => return Ok(()),
-        Err(_) => "this is not a folder\nhint: name a new one",
+        Err(_) => "this is not a folder",
     };
-    Err(Error::Run { cause: cause.into(), path: dir.to_path_buf() })
+    Err(Error::run(dir, Cause::with_hint(cause, Hint::Change(Setting::Output))))
 }
 
 /// A folder as it is; a file stands for its folder, and one of Llama Scope's checkpoints for the folder around both.

@@ -4,6 +4,7 @@
 use super::arrays::{Arrays, plain, turned};
 use super::{Origin, Saved, torch};
 use crate::autoencoder::{Activation, Architecture, Weights};
+use crate::error::{Cause, Hint, Setting};
 use crate::{Error, Result, store};
 use std::path::{Path, PathBuf};
 
@@ -38,13 +39,13 @@ pub fn file(path: &Path) -> Option<PathBuf> {
 /// Neither says `k`.
 pub fn load(path: &Path, k: Option<usize>) -> Result<Saved> {
     let path = &file(path).ok_or_else(|| {
-        let cause = format!("this is not one file {WEIGHTS}\nhint: name one of the folder's files");
-        Error::Run { cause, path: path.into() }
+        let hint = "name one of the files in the folder".into();
+        Error::run(path, Cause::with_hint(format!("expected one file {WEIGHTS}"), hint))
     })?;
     let named = named(path);
     let k = k.or(named.as_ref().map(|(_, k)| *k)).ok_or_else(|| {
         let cause = "the file does not say how many features are active, nor does a folder's name (...-L0_50)";
-        Error::format(path)(format!("{cause}\nhint: --k 50 says it"))
+        Error::format(path)(Cause::with_hint(cause, Hint::Set(Setting::ActiveFeatures, Vec::new())))
     })?;
     let file = Arrays::open(path, torch::entries)?;
     let [f, d] = file.matrix("W_enc")?;

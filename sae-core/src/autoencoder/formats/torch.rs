@@ -3,16 +3,17 @@
 
 use super::arrays::{Array, Entries};
 use super::{pickle, zip};
+use crate::error::Cause;
 use std::collections::BTreeMap;
 
 /// How `torch.save` began its files up to PyTorch 1.5, which were no archives.
 const LEGACY: &[u8] = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.";
 
 /// The table of contents.
-pub fn entries(bytes: &[u8]) -> Result<Entries, String> {
+pub fn entries(bytes: &[u8]) -> Result<Entries, Cause> {
     if bytes.starts_with(LEGACY) {
-        let cause = "the file has PyTorch's format before version 1.6";
-        return Err(format!("{cause}\nhint: torch.load and torch.save it with a later version"));
+        let hint = "load and save it with torch.load and torch.save of a later version".into();
+        return Err(Cause::with_hint("the file has the format that PyTorch wrote before version 1.6", hint));
     }
     let files: BTreeMap<_, _> = zip::entries(bytes)?.into_iter().map(|e| (e.name, e.range)).collect();
     let description =

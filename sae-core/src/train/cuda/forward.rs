@@ -113,7 +113,7 @@ impl GpuEngine {
         let (x, w) = (InputBinding::new(x, self.narrow), InputBinding::new(w, self.narrow));
         let out = out.matrix([rows, f], [f, 1]);
         launch_ref(&Strategy::Auto, &self.client, x, w, out, &mut MatmulElems::from_globals(&elements))
-            .map_err(|e| Error::Device(format!("the GPU cannot compute the encoder's product: {e:?}")))
+            .map_err(|e| Error::device(format!("the GPU cannot compute the encoder's product: {e:?}")))
     }
 
     /// Tokens whose products fit into the budget.

@@ -55,6 +55,6 @@ pub fn room(client: &Client, len: usize, bytes: usize) -> Buffer {
 /// # Errors
 /// This or an earlier kernel failed on the device.
 pub fn fetch<T: CubeElement>(client: &Client, buffer: &Buffer) -> Result<Vec<T>> {
-    let bytes = client.read_one(buffer.handle.clone()).map_err(|e| Error::Device(format!("the GPU failed: {e:?}")))?;
+    let bytes = client.read_one(buffer.handle.clone()).map_err(|e| Error::device(format!("the GPU failed: {e:?}")))?;
     Ok(T::from_bytes(&bytes).iter().take(buffer.len).cloned().collect())
 }

@@ -1,0 +1,183 @@
+//! What a person can do about an error, as data. A library names settings and operations by their meaning; the command
+//! line turns them into flags and subcommands, the app into the names of its controls.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// What a person can do about an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hint {
+    /// Run an operation, which makes what is missing or outdated.
+    Run(Operation),
+    /// Continue an operation that was interrupted.
+    Resume(Operation),
+    /// Give a setting one of these values. Without values: give it one.
+    Set(Setting, Vec<String>),
+    /// Give a setting another value than the present one.
+    Change(Setting),
+    /// Choose a smaller value, or fewer.
+    Lower(Setting),
+    /// Choose a larger value, or more.
+    Raise(Setting),
+    /// Do without a setting.
+    Unset(Setting),
+    /// Anything else, as an imperative without a final period.
+    Advice(Cow<'static, str>),
+    /// Any one of several.
+    AnyOf(Vec<Hint>),
+}
+
+/// An operation of the workbench.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Capturing activations of a model on a data set.
+    Harvest,
+    /// Training autoencoders.
+    Train,
+    /// Counting, examples and neighbors of every feature.
+    Index,
+    /// Scoring samples.
+    Score,
+}
+
+/// Anything that a person chooses for an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Setting {
+    /// The run folder.
+    Run,
+    /// The file or folder that is read.
+    Input,
+    /// The file or folder that is written.
+    Output,
+    /// The name of an autoencoder in a run.
+    SaeName,
+    /// The device that computes.
+    Device,
+    /// How activations are stored.
+    StoreDtype,
+    /// Positions that are left out.
+    Exclude,
+    /// Learning rate.
+    LearningRate,
+    /// Number of features of an autoencoder.
+    Features,
+    /// Tokens of a training step.
+    Batch,
+    /// Active features of a token, `k`.
+    ActiveFeatures,
+    /// Whose definitions of scores are computed.
+    Definition,
+    /// The score that selects.
+    Score,
+    /// How many samples are kept.
+    Keep,
+    /// How many samples of each group are kept.
+    Quota,
+    /// The field that divides samples into groups.
+    GroupBy,
+    /// How kept rows are written.
+    Format,
+    /// What becomes of the images of kept rows.
+    Images,
+}
+
+impl Hint {
+    /// Sets a setting to a value.
+    pub fn set(setting: Setting, value: impl Into<String>) -> Self {
+        Self::Set(setting, vec![value.into()])
+    }
+}
+
+impl From<&'static str> for Hint {
+    fn from(advice: &'static str) -> Self {
+        Self::Advice(advice.into())
+    }
+}
+
+impl From<String> for Hint {
+    fn from(advice: String) -> Self {
+        Self::Advice(advice.into())
+    }
+}
+
+/// The hint in words, for programs without flags.
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run(operation) => write!(f, "{operation} first"),
+            Self::Resume(operation) => write!(f, "{operation} again with the same settings; it continues"),
+            Self::Set(setting, values) if values.is_empty() => write!(f, "choose {setting}"),
+            Self::Set(setting, values) => write!(f, "set {setting} to {}", values.join(" or ")),
+            Self::Change(setting) => write!(f, "change {setting}"),
+            Self::Lower(setting) => write!(f, "lower {setting}"),
+            Self::Raise(setting) => write!(f, "raise {setting}"),
+            Self::Unset(setting) => write!(f, "do without {setting}"),
+            Self::Advice(advice) => f.write_str(advice),
+            Self::AnyOf(hints) => {
+                let hints: Vec<_> = hints.iter().map(Self::to_string).collect();
+                f.write_str(&hints.join(", or "))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Harvest => "harvest the data",
+            Self::Train => "train the autoencoder",
+            Self::Index => "make the feature index",
+            Self::Score => "score the samples",
+        })
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Run => "the run folder",
+            Self::Input => "the input",
+            Self::Output => "the output",
+            Self::SaeName => "the name of the autoencoder",
+            Self::Device => "the device",
+            Self::StoreDtype => "the number format of the store",
+            Self::Exclude => "the excluded positions",
+            Self::LearningRate => "the learning rate",
+            Self::Features => "the number of features",
+            Self::Batch => "the batch size",
+            Self::ActiveFeatures => "the number of active features",
+            Self::Definition => "the definition of the scores",
+            Self::Score => "the score to select by",
+            Self::Keep => "the share to keep",
+            Self::Quota => "the quotas of the groups",
+            Self::GroupBy => "the field to group by",
+            Self::Format => "the output format",
+            Self::Images => "the handling of images",
+        })
+    }
+}
+
+/// An error in words, and its hint on a line of its own after it.
+pub fn message(error: &impl fmt::Display, hint: Option<Hint>) -> String {
+    let hint = hint.map_or(String::new(), |hint| format!("\nhint: {hint}"));
+    format!("{error}{hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_read_as_imperatives() {
+        let device = Hint::set(Setting::Device, "cpu");
+        let formats = Hint::Set(Setting::Format, vec!["jsonl".into(), "parquet".into()]);
+        assert_eq!(device.to_string(), "set the device to cpu");
+        assert_eq!(formats.to_string(), "set the output format to jsonl or parquet");
+        assert_eq!(Hint::Run(Operation::Score).to_string(), "score the samples first");
+        let any = Hint::AnyOf(vec![Hint::Lower(Setting::Batch), Hint::from("wait")]);
+        assert_eq!(any.to_string(), "lower the batch size, or wait");
+    }
+}
