@@ -1,5 +1,7 @@
 //! How well a score tells two kinds of samples apart: the area under the ROC curve.
 
+use sae_core::random::SplitMix64;
+
 /// The probability that a random good sample scores above a random bad one, ties counting half (Mann and Whitney 1947).
 /// Nothing if one of the kinds is missing.
 pub fn auc(good: &[f64], bad: &[f64]) -> Option<f64> {

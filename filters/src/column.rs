@@ -4,6 +4,7 @@
 use crate::{Error, Result};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use sae_core::error::{Cause, Hint, Operation, Setting};
 use sae_core::store::sample::Sample;
 use sae_core::table;
 use std::collections::{BTreeMap, VecDeque};
@@ -24,8 +25,7 @@ impl ScoreTable {
     /// There is no table, it is damaged, or its rows are not those of the samples.
     pub fn open(path: &Path, samples: &[Sample]) -> Result<Self> {
         if !path.exists() {
-            let (cause, path) = ("there are no scores\nhint: run `sae score` first".into(), path.to_path_buf());
-            return Err(sae_core::Error::Run { cause, path }.into());
+            return Err(Error::NoScores { path: path.to_path_buf() });
         }
         let all = table::read(path, &[])?;
         let rows = rows_of(path, &all, samples)?;
@@ -44,16 +44,15 @@ impl ScoreTable {
     /// # Errors
     /// There is no such column, or it holds no numbers.
     pub fn column(&self, name: &str) -> Result<Vec<Option<f64>>> {
-        let names = self.names();
-        if !names.iter().any(|known| known == name) {
-            let there = names.join(", ");
-            return Err(Error::Request(match self.all.column_by_name(name) {
-                Some(column) => format!(
-                    "the column {name} holds {}, and a score is a number or a boolean; there are {there}",
-                    column.data_type()
-                ),
-                None => format!("there is no score {name}; there are {there}"),
-            }));
+        let available = self.names();
+        if !available.iter().any(|known| known == name) {
+            return Err(match self.all.column_by_name(name) {
+                Some(column) => {
+                    let text = format!("the column {name} holds {}: expected numbers or booleans", column.data_type());
+                    Error::request(Cause::with_hint(text, Hint::Set(Setting::Score, available)))
+                }
+                None => Error::UnknownScore { asked: name.into(), available },
+            });
         }
         let values = table::cast(&self.path, &self.all, name, &DataType::Float64)?;
         let values = values.as_primitive::<Float64Type>();
@@ -69,9 +68,8 @@ impl ScoreTable {
 pub fn read_column(path: &Path, name: &str, samples: &[Sample]) -> Result<Vec<Option<f64>>> {
     let scores = ScoreTable::open(path, samples)?.column(name)?;
     if scores.iter().all(Option::is_none) && !samples.is_empty() {
-        let hint =
-            "hint: `sae score --mode all` makes the columns of every mode; its report says why others are missing";
-        return Err(Error::Request(format!("no sample has a score {name}\n{hint}")));
+        let text = format!("no sample has a score {name} (the report of the scoring says why)");
+        return Err(Error::request(Cause::with_hint(text, Hint::set(Setting::Definition, "all"))));
     }
     Ok(scores)
 }
@@ -124,15 +122,14 @@ fn rows_of(path: &Path, all: &RecordBatch, samples: &[Sample]) -> Result<Vec<usi
     let without = rows.iter().position(Option::is_none);
     if strangers > 0 || without.is_some() {
         let first = without.map_or(String::new(), |n| format!(" sample {n} has no score;"));
-        return Err(Error::Source {
-            cause: format!(
-                "the scores are of other samples than the run's ({} rows, {} samples;{first} {strangers} rows are of no \
-                 sample)\nhint: run `sae score` again, or keep `sample` and `id` of every row as they were",
-                all.num_rows(),
-                samples.len(),
-            ),
-            path: path.to_path_buf(),
-        });
+        let text = format!(
+            "the scores are of other samples than the run's ({} rows, {} samples;{first} {strangers} rows are of no sample)",
+            all.num_rows(),
+            samples.len(),
+        );
+        let keep = "keep the columns `sample` and `id` of every row as they were".into();
+        let hint = Hint::AnyOf(vec![Hint::Run(Operation::Score), keep]);
+        return Err(Error::source(path, Cause::with_hint(text, hint)));
     }
     Ok(rows.into_iter().flatten().collect())
 }
@@ -160,7 +157,7 @@ mod tests {
         let path = dir.path().join("scores.parquet");
         let columns = columns.into_iter().map(|(name, array)| (name, array, true));
         table::write(&path, &RecordBatch::try_from_iter_with_nullable(columns).unwrap()).unwrap();
-        read_column(&path, name, &samples()).map_err(|error| error.to_string())
+        read_column(&path, name, &samples()).map_err(|error| error.message())
     }
 
     #[test]
@@ -191,7 +188,7 @@ mod tests {
             assert_eq!(values("flag"), Ok(vec![Some(1.0), Some(0.0), None]));
             assert_eq!(values("decimal"), Ok(vec![Some(1.5), None, Some(-0.25)]));
             assert!(values("text").unwrap_err().contains("holds Utf8"));
-            assert!(values("beauty").unwrap_err().ends_with("there are f64, f32, int, flag, decimal"));
+            assert!(values("beauty").unwrap_err().contains("the table has f64, f32, int, flag, decimal"));
         }
     }
 

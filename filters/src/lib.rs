@@ -9,6 +9,7 @@ pub mod auc;
 pub mod column;
 pub mod decisions;
 pub mod definition;
+mod error;
 pub mod hidden;
 pub mod keep;
 pub mod length;
@@ -23,28 +24,7 @@ pub mod weights;
 pub mod write;
 
 pub use definition::Definition;
-
-/// What can go wrong while scoring and filtering.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file of the run, or a file that was to be written.
-    #[error(transparent)]
-    Core(#[from] sae_core::Error),
-    /// A request that the data cannot meet.
-    #[error("{0}")]
-    Request(String),
-    /// The input rows are not what they were when the run was made.
-    #[error("{cause}: {path}")]
-    Source {
-        /// What is wrong.
-        cause: String,
-        /// The input file.
-        path: std::path::PathBuf,
-    },
-}
-
-/// Results of this crate.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub use error::{Error, Result};
 
 /// The activation threshold `d` of the paper: a feature is active on a token when `z > 1`. It was chosen for `d_in` 4096,
 /// where scaled inputs have a mean norm of 64; [`scaled_threshold`] is the same threshold for another width.

@@ -170,7 +170,7 @@ pub struct Patch {
 /// A rate that is not between 0 and 1.
 pub fn keep(patches: &mut [Patch], rate: f64) -> Result<()> {
     if !(0.0..=1.0).contains(&rate) {
-        return Err(Error::Request(format!("a share of {} % of the patches cannot be kept", 100.0 * rate)));
+        return Err(Error::request(format!("a share of {} % of the patches cannot be kept", 100.0 * rate)));
     }
     let mut order: Vec<usize> = (0..patches.len()).collect();
     order.sort_by(|a, b| patches[*b].score.total_cmp(&patches[*a].score).then(a.cmp(b)));

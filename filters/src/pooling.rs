@@ -235,7 +235,7 @@ impl SamplePooler {
         self.out.write_all(&bytes).map_err(Error::io("write in", &self.folder))?;
         if self.places[number as usize].replace(self.length).is_some() {
             let cause = format!("the positions of sample {number} do not follow each other");
-            return Err(Error::Format { cause, path: self.folder.clone() });
+            return Err(Error::format(&self.folder)(cause));
         }
         self.length += bytes.len() as u64;
         Ok(())

@@ -9,6 +9,7 @@ mod export;
 mod failure;
 mod filter;
 mod harvest;
+mod hint;
 mod import;
 mod index;
 mod info;

@@ -111,7 +111,7 @@ fn an_activation_that_the_store_cannot_hold_stops_at_once_and_no_infinity_is_sto
     let refused = harvest("f16");
     assert_eq!(refused.status.code(), Some(1));
     let said = said(&refused);
-    for part in ["layers.1 is ", "beyond 65504", "f16", "sample row-", "\nhint: --store-dtype bf16"] {
+    for part in ["layers.1 is ", "beyond 65504", "f16", "sample row-", "\nhint: use --store-dtype bf16"] {
         assert!(said.contains(part), "{said} lacks {part}");
     }
     assert!(!run("f16").join("activations/layers.1/shard-00000.safetensors").exists());

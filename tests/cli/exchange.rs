@@ -84,7 +84,7 @@ fn folders_of_autoencoders_name_them_and_what_changes_an_autoencoder_is_refused_
     let qwen = dir.path().join("layer3.sae.pt");
     fs::copy(golden("other/SAE-Res-Tiny-2B-Base-W24-L0_4/layer3.sae.pt"), &qwen).unwrap();
     let qwen = qwen.to_str().unwrap();
-    assert!(fails(1, &["info", qwen]).ends_with("\nhint: --k 50 says it\n"));
+    assert!(fails(1, &["info", qwen]).ends_with("\nhint: choose --k\n"));
     assert_eq!(json(&["info", qwen, "--k", "5"])["k"], 5);
     let made = dir.path().join("qwen");
     let made = made.to_str().unwrap();

@@ -129,5 +129,5 @@ fn a_second_harvest_of_the_same_plan_does_nothing_and_of_another_is_refused() {
     let second = json(&[&plan[..], &["1"]].concat());
     assert_eq!((&first["samples"], &first["tokens"]), (&second["samples"], &second["tokens"]));
     let refused = crate::tool::fails(1, &[&plan[..], &["2"]].concat());
-    assert!(refused.contains("holds another harvest") && refused.contains("hint: name another --run"), "{refused}");
+    assert!(refused.contains("holds another harvest") && refused.contains("hint: choose another --run"), "{refused}");
 }

@@ -264,7 +264,7 @@ fn a_wrong_shard_is_refused_with_how_they_are_counted() {
     assert!(!run.exists());
     json(&[&plan[..], &["--shard", "2/3"]].concat());
     let other = fails(1, &[&plan[..], &["--shard", "3/3"]].concat());
-    assert!(other.contains("shard 2/3") && other.contains("hint: name another --run"), "{other}");
+    assert!(other.contains("shard 2/3") && other.contains("hint: choose another --run"), "{other}");
     let plan = json(&[&plan[..], &["--shard", "2/3", "--dry-run"]].concat());
     assert_eq!((&plan["plan"]["rows"], &plan["plan"]["first_row"]), (&1.into(), &1.into()));
 }

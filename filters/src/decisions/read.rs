@@ -3,6 +3,7 @@
 use crate::{Error, Result};
 use arrow::array::AsArray;
 use arrow::datatypes::DataType;
+use sae_core::error::Cause;
 use sae_core::store::sample::Sample;
 use sae_core::table;
 use std::collections::HashMap;
@@ -27,7 +28,7 @@ pub fn read(path: &Path, samples: &[Sample]) -> Result<Vec<bool>> {
         true => parquet(path)?,
         false => text(path)?,
     };
-    let error = |cause: String| Error::Source { cause, path: path.to_path_buf() };
+    let error = |cause: Cause| Error::source(path, cause);
     let resolve = Resolve::new(&file, samples);
     let mut kept: Vec<Option<bool>> = vec![None; samples.len()];
     let mut unknown = Vec::new();
@@ -36,7 +37,7 @@ pub fn read(path: &Path, samples: &[Sample]) -> Result<Vec<bool>> {
         let stays = match &file.flags {
             Some((column, flags)) => flag(flags[row].as_deref()).ok_or_else(|| {
                 let found = flags[row].as_deref().map_or("nothing".into(), |text| format!("{:?}", short(text)));
-                error(format!("row {} has {found} in {column}: expected true or false", row + 1))
+                error(format!("row {} has {found} in {column}: expected true or false", row + 1).into())
             })?,
             None => true,
         };
@@ -49,17 +50,15 @@ pub fn read(path: &Path, samples: &[Sample]) -> Result<Vec<bool>> {
         }
         for n in found {
             if kept[*n].replace(stays).is_some_and(|earlier| earlier != stays) {
-                return Err(error(format!("the sample {} stays by one row and goes by another", samples[*n].key)));
+                return Err(error(format!("the sample {} stays by one row and goes by another", samples[*n].key).into()));
             }
         }
     }
     if strangers > 0 {
         let (rows, column, unknown) = (file.names.len(), &file.column, unknown.join(", "));
-        let cause = format!(
-            "{strangers} of {rows} rows name no sample of the run in the column {column}: {unknown}\n\
-             hint: samples are named as in samples.parquet, by `sample`, `id` or `key`"
-        );
-        return Err(error(cause));
+        let text = format!("{strangers} of {rows} rows name no sample of the run in the column {column}: {unknown}");
+        let hint = "name samples by `sample`, `id` or `key`, as in samples.parquet".into();
+        return Err(error(Cause::with_hint(text, hint)));
     }
     Ok(kept.into_iter().map(|kept| kept == Some(true)).collect())
 }
@@ -126,7 +125,7 @@ fn columns(path: &Path, header: &[String]) -> Result<(usize, Option<usize>)> {
     let names = find(&NAMES).ok_or_else(|| {
         let there: Vec<String> = header.iter().take(20).map(|name| short(name)).collect();
         let cause = format!("no column names samples: expected {}, found {}", NAMES.join(", "), there.join(", "));
-        Error::Source { cause, path: path.to_path_buf() }
+        Error::source(path, cause)
     })?;
     Ok((names, find(&FLAGS)))
 }
@@ -151,7 +150,7 @@ fn text(path: &Path) -> Result<File> {
     let reader =
         csv::ReaderBuilder::new().has_headers(false).delimiter(if tabs { b'\t' } else { b',' }).from_path(path);
     let mut rows = reader.map_err(damaged)?.into_records();
-    let empty = || Error::Source { cause: "the file decides about no sample".into(), path: path.to_path_buf() };
+    let empty = || Error::source(path, "the file has no decision about any sample");
     let first = rows.next().ok_or_else(empty)?.map_err(damaged)?;
     let first: Vec<String> = first.iter().map(|cell| cell.trim_start_matches('\u{feff}').trim().to_owned()).collect();
     let bare = first.len() == 1 && !NAMES.contains(&first[0].as_str());

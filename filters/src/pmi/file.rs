@@ -66,7 +66,7 @@ fn fits(folds: &Folds) -> impl Iterator<Item = (String, &Fit)> {
 /// A file that is not what [`write()`] writes, whose sizes contradict each other, or whose values are not finite.
 pub fn read(path: &Path) -> Result<Folds> {
     let file = Tensors::open(path)?;
-    let bad = |cause: String| sae_core::Error::Format { cause, path: path.to_path_buf() };
+    let bad = |cause: String| sae_core::Error::format(path)(cause);
     let text = |name: &str| file.text(name).ok_or_else(|| bad(format!("the header does not say {name}")));
     let number =
         |name: &str| text(name)?.parse::<usize>().map_err(|_| bad(format!("the header's {name} is no number")));

@@ -29,7 +29,7 @@ impl Fit {
     /// # Errors
     /// Fewer than [`LEAST`] samples, a side without a feature that tells samples apart, numbers that cannot be decomposed.
     pub fn new(moments: &Moments, chosen: &Chosen, options: &Options) -> Result<Self> {
-        let request = |cause: String| Error::Request(format!("pmi: {cause}"));
+        let request = |cause: String| Error::request(format!("pmi: {cause}"));
         if moments.samples < LEAST {
             let n = moments.samples;
             return Err(request(format!("{n} samples with text and image are too few for a fit, which needs {LEAST}")));

@@ -2,6 +2,7 @@
 
 use super::Groups;
 use crate::{Error, Result};
+use sae_core::error::{Cause, Hint, Setting};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -44,18 +45,16 @@ fn named(quotas: &BTreeMap<String, usize>, total: usize, groups: &Groups, sizes:
         unknown.into_iter().filter(|name| !groups.names.iter().any(|group| group == name)).collect();
     if !unknown.is_empty() {
         let there = first(groups.names.iter().map(String::as_str).collect());
-        return Err(Error::Request(format!("there is no group {}\nhint: the groups are {there}", first(unknown))));
+        return Err(Error::request(format!("there is no group {} (the groups are {there})", first(unknown))));
     }
     let quota = |name: &String| quotas.get(name).or_else(|| quotas.get(OTHERS)).copied();
     let own: Vec<Option<usize>> = groups.names.iter().map(quota).collect();
     let without: Vec<&str> =
         groups.names.iter().zip(&own).filter(|(_, quota)| quota.is_none()).map(|(name, _)| name.as_str()).collect();
     if !without.is_empty() && total == 0 {
-        let text = "groups have no quota, and there is no --keep for them to share";
-        return Err(Error::Request(format!(
-            "{text}: {}\nhint: --quota '*=N' gives all others as many",
-            first(without)
-        )));
+        let text = format!("groups have no quota, and no share to keep was given for them: {}", first(without));
+        let hint = Hint::AnyOf(vec![Hint::set(Setting::Quota, "'*=N' for all others"), Hint::Set(Setting::Keep, vec![])]);
+        return Err(Error::request(Cause::with_hint(text, hint)));
     }
     let left = total.saturating_sub(own.iter().flatten().sum());
     let sharing: Vec<usize> = sizes.iter().zip(&own).map(|(size, own)| if own.is_some() { 0 } else { *size }).collect();

@@ -1,6 +1,7 @@
 //! Groups of samples by fields of their rows. Knows no scores.
 
 use crate::{Error, Result};
+use sae_core::error::{Cause, Hint, Setting};
 use sae_core::store::sample::Sample;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,7 +93,7 @@ fn by_field(samples: &[Sample], field: &str) -> Result<Vec<GroupSource>> {
 /// Samples by a field of numbers, in bins of about equally many samples; equal numbers are in the same bin.
 fn by_bins(samples: &[Sample], field: &str, bins: usize) -> Result<Vec<GroupSource>> {
     if !(2..=BINS).contains(&bins) {
-        return Err(Error::Request(format!("{bins} bins of {field}: expected 2 to {BINS}, as in {field}:4")));
+        return Err(Error::request(format!("{bins} bins of {field}: expected 2 to {BINS}, as in {field}:4")));
     }
     let values: Vec<Option<&Value>> = samples.iter().map(|sample| lookup(&sample.meta, field)).collect();
     if values.iter().all(Option::is_none) {
@@ -102,9 +103,8 @@ fn by_bins(samples: &[Sample], field: &str, bins: usize) -> Result<Vec<GroupSour
         |value: &Value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|x| x.is_finite());
     if let Some(value) = values.iter().flatten().find(|value| number(value).is_none()) {
         let text: String = value.to_string().chars().take(40).collect();
-        return Err(Error::Request(format!(
-            "bins of {field} need numbers, and a row has {text}\nhint: --by-group {field}"
-        )));
+        let text = format!("bins of {field} need numbers, and a row has {text}");
+        return Err(Error::request(Cause::with_hint(text, Hint::set(Setting::GroupBy, field))));
     }
     let numbers: Vec<Option<f64>> = values.into_iter().map(|value| value.and_then(number)).collect();
     let mut sorted: Vec<f64> = numbers.iter().flatten().copied().collect();
@@ -124,12 +124,7 @@ fn by_bins(samples: &[Sample], field: &str, bins: usize) -> Result<Vec<GroupSour
 fn no_field(samples: &[Sample], field: &str) -> Error {
     let metas = samples.iter().filter_map(|sample| sample.meta.as_object()).flatten();
     let there: BTreeSet<&str> = metas.map(|(name, _)| name.as_str()).collect();
-    let there: Vec<_> = there.into_iter().take(30).collect();
-    let hint = match there.is_empty() {
-        true => "rows have no columns but their texts and images".to_string(),
-        false => format!("rows have {}", there.join(", ")),
-    };
-    Error::Request(format!("no row has a field {field} to group by\nhint: {hint}"))
+    Error::UnknownField { asked: field.into(), available: there.into_iter().take(30).map(String::from).collect() }
 }
 
 /// The value of a field that is there.

@@ -15,6 +15,7 @@ pub use signature::{Collect, Signatures};
 use crate::{Error, Result};
 use diversity::{Candidate, cover};
 use near_duplicates::Kept;
+use sae_core::error::{Cause, Hint, Setting};
 
 /// The rules of a selection.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +85,7 @@ impl Decision {
 /// # Errors
 /// Rules that contradict each other, or that nothing decided yet.
 pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Decision>> {
-    let request = |text: &str| Err(Error::Request(text.into()));
+    let request = |text: &str| Err(Error::request(text));
     let ranked = rank(scores);
     let score = |n: u32| scores[n as usize].1.unwrap_or(f64::NEG_INFINITY);
     let group = |n: u32| rules.groups.of[n as usize];
@@ -93,12 +94,11 @@ pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Dec
         Keep::Count(count) => (Some(count), f64::NEG_INFINITY),
         Keep::Quotas => (Some(0), f64::NEG_INFINITY),
         Keep::AtLeast(threshold) => (None, threshold),
-        Keep::Auto => return request("--keep auto was not decided before the selection"),
+        Keep::Auto => return request("the share to keep was not estimated before the selection"),
     };
     if total.is_none() && rules.diverse {
-        return request(
-            "a threshold keeps all above it, so there is nothing to choose from\nhint: with --diverse, --keep a share or a number",
-        );
+        let text = "a threshold keeps every sample above it, so that a diverse selection has nothing to choose";
+        return Err(Error::request(Cause::with_hint(text, Hint::set(Setting::Keep, "a share or a number"))));
     }
     let quotas = rules.division.quotas(total, rules.groups)?;
     let signatures = match (rules.signatures, rules.dedup.is_some() || rules.diverse) {
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(choose(&scores, &diverse).unwrap(), [Kept, like_first, Kept, Covered, Kept, NoScore]);
         let threshold = Rules { keep: Keep::AtLeast(6.5), ..rules };
         assert_eq!(choose(&scores, &threshold).unwrap(), [Kept, Kept, Kept, Below, Below, NoScore]);
-        assert!(choose(&scores, &Rules { diverse: true, ..threshold }).unwrap_err().to_string().contains("hint"));
+        assert!(choose(&scores, &Rules { diverse: true, ..threshold }).unwrap_err().hint().is_some());
         assert!(choose(&scores, &Rules { keep: Keep::Auto, ..rules }).is_err());
     }
 }

@@ -195,7 +195,7 @@ pub(super) fn copy_rows(
         }
     })();
     if let Some(cause) = read.map_err(failed)? {
-        return Err(Error::Source { cause: cause.into(), path: from.to_path_buf() });
+        return Err(Error::source(from, cause));
     }
     out.put(&[0; 2 * BLOCK])?;
     out.finish()?;

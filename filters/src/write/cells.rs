@@ -3,6 +3,7 @@
 use super::stage::Output;
 use crate::{Error, Result};
 use csv::{ByteRecord, ReaderBuilder};
+use sae_core::error::Cause;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -18,8 +19,8 @@ pub(super) fn copy_rows(from: &Path, rows: &BTreeSet<u64>, to: &Path, delimiter:
     let mut start = Vec::new();
     open()?.take(START).read_to_end(&mut start).map_err(sae_core::Error::io("read", from))?;
     if start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff") {
-        let cause = "rows of UTF-16 are not copied as they stand\nhint: --format parquet or jsonl".into();
-        return Err(Error::Source { cause, path: from.to_path_buf() });
+        let text = "the file is in UTF-16, whose rows cannot be copied unchanged";
+        return Err(Error::source(from, Cause::with_hint(text, super::other_format(&["parquet", "jsonl"]))));
     }
     let tabs = from.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsv") || e.eq_ignore_ascii_case("tab"));
     let delimiter = if tabs { b'\t' } else { delimiter(&start) };

@@ -2,6 +2,7 @@
 
 use super::row::{MessagePart, Row, Turn};
 use crate::{Error, Result};
+use sae_core::error::Cause;
 use sae_core::store::sample::Role;
 use serde_json::{Map, Value, json};
 
@@ -79,8 +80,8 @@ fn with_marks(row: &Row, turn: &Turn) -> Result<String> {
                 }
             }
             MessagePart::Text(text) if text.contains(MARK) => {
-                let cause = "holds <image> in its words, which would be taken for an image";
-                return Err(Error::Request(format!("the row {} {cause}\nhint: --format jsonl or parquet", row.key)));
+                let text = format!("the row {} has <image> in its text, which would be read as an image", row.key);
+                return Err(Error::request(Cause::with_hint(text, super::other_format(&["jsonl", "parquet"]))));
             }
             MessagePart::Text(text) => value += text,
         }

@@ -3,6 +3,7 @@
 
 use super::stage::put_file;
 use crate::{Error, Result};
+use sae_core::error::{Cause, Hint, Setting};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -51,7 +52,8 @@ impl Image {
 
     fn read_file(&self) -> Result<Vec<u8>> {
         if self.is_link() {
-            return Err(self.error("the image is a link, which is not followed\nhint: --images reference"));
+            let hint = Hint::set(Setting::Images, "reference");
+            return Err(self.error(Cause::with_hint("the image is a link, which is not followed", hint)));
         }
         let failed = |source| sae_core::Error::io("read", &self.file)(source);
         if !std::fs::metadata(&self.file).map_err(failed)?.is_file() {
@@ -66,9 +68,9 @@ impl Image {
         }
     }
 
-    fn error(&self, cause: &str) -> Error {
+    fn error(&self, cause: impl Into<Cause>) -> Error {
         let path = if self.bytes.is_some() || self.is_link() { &self.name } else { &self.file };
-        Error::Source { cause: cause.into(), path: path.clone() }
+        Error::source(path, cause)
     }
 
     /// Its place below the data set's folder, if it is a file there.
@@ -230,7 +232,8 @@ fn names_a_fixed_place(name: &Path) -> bool {
 
 fn where_it_lies(image: &Image) -> Result<String> {
     if image.bytes.is_some() {
-        return Err(Error::Request("the data set holds its images itself\nhint: --images copy".into()));
+        let hint = Hint::set(Setting::Images, "copy");
+        return Err(Error::request(Cause::with_hint("the data set holds its images itself", hint)));
     }
     if image.is_link() {
         return Ok(image.name.display().to_string());

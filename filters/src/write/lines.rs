@@ -5,6 +5,7 @@ use super::row::Row;
 use super::stage::{Output, put_file};
 use super::{Contents, Names, Sink, chat_json};
 use crate::{Error, Result};
+use sae_core::error::Cause;
 use sae_core::store::sample::Role;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -57,9 +58,9 @@ impl Sink for Llava {
         let mut turns = row.turns.clone();
         turns.extend(row.pair.as_ref().map(|[chosen, _]| chat_json::answer(chosen)));
         if row.turns.iter().any(|turn| turn.role == Role::System) {
-            let cause = "has a system turn, and LLaVA's training knows only human and gpt";
-            let hint = "hint: --format jsonl, parquet or sharegpt keeps it";
-            return Err(Error::Request(format!("the row {} {cause}\n{hint}", row.key)));
+            let text = format!("the row {} has a system turn, and LLaVA's training knows only human and gpt", row.key);
+            let hint = super::other_format(&["jsonl", "parquet", "sharegpt"]);
+            return Err(Error::request(Cause::with_hint(text, hint)));
         }
         let mut fields = Map::new();
         match &place(row, images)?[..] {

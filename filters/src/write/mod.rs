@@ -25,6 +25,7 @@ pub use stage::{StagedFolder, check_folders};
 use crate::{Error, Result};
 use image::ImageOutput;
 use original::Originals;
+use sae_core::error::{Cause, Hint, Setting};
 use sae_core::path_text;
 use sae_core::store::sample::Sample;
 use serde_json::Map;
@@ -185,6 +186,16 @@ pub struct Job<'a> {
     pub division: Division,
 }
 
+/// The hint to write another format, one of those named.
+fn other_format(names: &[&str]) -> Hint {
+    Hint::Set(Setting::Format, names.iter().map(|name| name.to_string()).collect())
+}
+
+/// The hint to copy images, or to write the format that can refer to them.
+fn copied_images() -> Hint {
+    Hint::AnyOf(vec![Hint::set(Setting::Images, "copy"), Hint::set(Setting::Format, "jsonl")])
+}
+
 /// How files are divided into rows, where their formats leave that open. Copies have to agree with whoever counted them.
 #[derive(Clone, Copy, Debug)]
 pub struct Division {
@@ -223,8 +234,8 @@ impl Writer {
             Format::Parquet => table(false)?,
             Format::Trl => table(true)?,
             Format::Webdataset if job.images == Images::Reference => {
-                let text = "archives hold their images\nhint: --images copy, or --format jsonl";
-                return Err(Error::Request(text.into()));
+                let text = "an archive holds its images, so that they cannot be referred to";
+                return Err(Error::request(Cause::with_hint(text, copied_images())));
             }
             Format::Webdataset => Box::new(archive::Archives::new(out, job.shard)),
         };

@@ -124,7 +124,7 @@ impl Originals {
         };
         let open = self.open.insert(open);
         while row >= open.start + open.batch.num_rows() as u64 {
-            let changed = || Error::Source { cause: "the file has fewer rows than it had".into(), path: path.clone() };
+            let changed = || Error::source(&path, "the file has fewer rows than it had");
             open.start += open.batch.num_rows() as u64;
             open.batch = open.rows.next().ok_or_else(changed)?.map_err(sae_core::Error::format(&path))?;
         }

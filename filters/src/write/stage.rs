@@ -1,6 +1,7 @@
 //! A folder that appears whole or not at all: it is filled under a hidden name beside its place, and renamed at the end.
 
 use crate::{Error, Result};
+use sae_core::error::{Cause, Hint, Setting};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ impl StagedFolder {
     pub fn new(target: &Path) -> Result<Self> {
         check_empty(target)?;
         let name = target.file_name().ok_or_else(|| {
-            Error::Request(format!("this is no name of a new folder\nhint: name one: {}", target.display()))
+            refused(target, "expected the name of a new folder")
         })?;
         let folder = target.with_file_name(format!(".{}.partial", name.to_string_lossy()));
         if folder.exists() {
@@ -60,7 +61,7 @@ pub fn check_folders(folders: &[&Path]) -> Result<()> {
         check_empty(folders[n])?;
         if places.iter().enumerate().any(|(other, outer)| other != n && place.starts_with(outer)) {
             let text = "kept and dropped rows need folders of their own, neither in the other";
-            return Err(Error::Request(format!("{text}: {}", folders[n].display())));
+            return Err(Error::request(format!("{text}: {}", folders[n].display())));
         }
     }
     Ok(())
@@ -68,12 +69,16 @@ pub fn check_folders(folders: &[&Path]) -> Result<()> {
 
 fn check_empty(out: &Path) -> Result<()> {
     if out.exists() && !out.is_dir() {
-        return Err(Error::Request(format!("this is a file\nhint: name a new folder: {}", out.display())));
+        return Err(refused(out, "this is a file, not a folder"));
     }
-    match fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
-        true => Err(Error::Request(format!("the folder is not empty\nhint: name a new one: {}", out.display()))),
-        false => Ok(()),
+    if fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(refused(out, "the folder is not empty"));
     }
+    Ok(())
+}
+
+fn refused(out: &Path, text: &str) -> Error {
+    sae_core::Error::run(out, Cause::with_hint(text, Hint::Change(Setting::Output))).into()
 }
 
 /// A file in a stage: what is not in place yet need not be renamed, but its bytes have to be on the disk before.

@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use sae_core::error::Cause;
 use sae_core::store::sample::Role;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -113,15 +114,18 @@ impl Sink for Tables {
             (None, true) => Layout::Completions,
             (None, false) => Layout::Conversations,
         };
-        let refused = |text: &str| Err(Error::Request(format!("the row {} {text}", row.key)));
+        let refused = |text: &str, format: &str| {
+            let text = format!("the row {} {text}", row.key);
+            Err(Error::request(Cause::with_hint(text, super::other_format(&[format]))))
+        };
         if *self.layout.get_or_insert(layout) != layout {
             return match layout {
-                Layout::Pairs => refused("has two answers where the first has one\nhint: --format jsonl"),
-                _ => refused("has one answer where the first has two\nhint: --format jsonl"),
+                Layout::Pairs => refused("has two answers where the first has one", "jsonl"),
+                _ => refused("has one answer where the first has two", "jsonl"),
             };
         }
         if layout == Layout::Completions && !ends_in_a_text_answer(&row.turns) {
-            return refused("does not end in an answer of text alone to a prompt\nhint: --format parquet");
+            return refused("does not end in an answer of text alone to a prompt", "parquet");
         }
         let images = row.images.iter().map(|image| images.embed(image)).collect::<Result<Vec<_>>>()?;
         self.waiting += images.iter().filter_map(|(bytes, _)| Some(bytes.as_ref()?.len() as u64)).sum::<u64>();

@@ -97,12 +97,12 @@ fn files_end_when_they_are_large_enough() {
 
 #[test]
 fn what_a_format_cannot_say_is_refused_with_a_way_out() {
-    let refused = |format, images, rows: &[Row]| write(format, images, 1 << 20, rows).unwrap_err().to_string();
+    let refused = |format, images, rows: &[Row]| write(format, images, 1 << 20, rows).unwrap_err().message();
     let marked = refused(Format::Llava, Images::Copy, &[row(0, "an <image> of words")]);
     assert!(marked.contains("row.0") && marked.contains("hint"), "{marked}");
     let held = refused(Format::Jsonl, Images::Reference, &[row(0, "a")]);
-    assert!(held.contains("--images copy"), "{held}");
-    assert!(refused(Format::Webdataset, Images::Reference, &[]).contains("--images copy"));
+    assert!(held.contains("hint: set the handling of images to copy"), "{held}");
+    assert!(refused(Format::Webdataset, Images::Reference, &[]).contains("images to copy"));
     let alone = Row { turns: vec![Turn { role: Role::User, parts: vec![MessagePart::Image] }], ..row(0, "a") };
     assert!(refused(Format::Trl, Images::Copy, &[alone]).contains("does not end in an answer"));
     let mut system = row(0, "a");
@@ -110,14 +110,14 @@ fn what_a_format_cannot_say_is_refused_with_a_way_out() {
     assert!(refused(Format::Llava, Images::Copy, &[system]).contains("system turn"));
     let pair = Row { pair: Some(["x".into(), "y".into()]), ..row(1, "a") };
     for format in [Format::Parquet, Format::Trl] {
-        assert!(refused(format, Images::Copy, &[row(0, "a"), pair.clone()]).contains("hint: --format jsonl"));
+        assert!(refused(format, Images::Copy, &[row(0, "a"), pair.clone()]).contains("hint: set the output format to jsonl"));
     }
     let mut changed = row(0, "a");
     changed.images[0].bytes = Some(b"other".to_vec());
     assert!(refused(Format::Parquet, Images::Copy, &[changed]).contains("has changed"));
     let mut link = row(0, "a");
     link.images[0] = Image { name: "https://example.org/a.png".into(), bytes: None, ..link.images[0].clone() };
-    assert!(refused(Format::Jsonl, Images::Copy, &[link.clone()]).contains("hint: --images reference"));
+    assert!(refused(Format::Jsonl, Images::Copy, &[link.clone()]).contains("hint: set the handling of images to reference"));
     let (dir, _) = write(Format::Jsonl, Images::Reference, 1, &[link]).unwrap();
     assert!(fs::read_to_string(dir.path().join("data.jsonl")).unwrap().contains("\"https://example.org/a.png\""));
 }

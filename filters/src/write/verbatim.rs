@@ -7,6 +7,7 @@ use super::{Contents, Division, Job, Sink, archive, cells, json};
 use crate::{Error, Result};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
+use sae_core::error::Cause;
 use sae_core::{file, table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -33,12 +34,11 @@ impl Sink for Verbatim {
     fn push(&mut self, row: &Row, images: &mut ImageOutput) -> Result<()> {
         let (file, number) = &row.source;
         if !is_inside(file) {
-            let cause = format!("the sample {} has no place in the data set", row.id);
-            return Err(Error::Source { cause, path: file.clone() });
+            return Err(Error::source(file, format!("the sample {} has no place in the data set", row.id)));
         }
         if self.images == Images::Reference && SourceKind::of(file) == SourceKind::Picture {
-            let text = "pictures with captions are their own rows\nhint: --images copy, or --format jsonl";
-            return Err(Error::Request(text.into()));
+            let text = "in a folder of pictures with captions, a picture is its row and cannot be referred to";
+            return Err(Error::request(Cause::with_hint(text, super::copied_images())));
         }
         self.rows.entry(file.clone()).or_default().insert(*number);
         row.images.iter().try_for_each(|image| images.along(image))
@@ -53,16 +53,16 @@ impl Sink for Verbatim {
                 SourceKind::Table => copy_table(&from, rows, &to)?,
                 SourceKind::Json => match (self.division.json_rows)(&from)? {
                     Some(texts) => json::copy_rows(texts, rows, &to)?,
-                    None => return Err(refused(from)),
+                    None => return Err(refused(&from)),
                 },
                 SourceKind::Cells => cells::copy_rows(&from, rows, &to, self.division.delimiter)?,
                 SourceKind::Archive => archive::copy_rows(&from, rows, &to, self.division.member_key)?,
                 SourceKind::Picture => copy_words_beside(&from, &to)?,
-                SourceKind::Other => return Err(refused(from)),
+                SourceKind::Other => return Err(refused(&from)),
             };
             if copied != rows.len() as u64 {
                 let cause = format!("{copied} of {} chosen rows are still there: the file has changed", rows.len());
-                return Err(Error::Source { cause, path: from });
+                return Err(Error::source(&from, cause));
             }
             match SourceKind::of(name) {
                 SourceKind::Picture => pictures = true,
@@ -108,9 +108,9 @@ impl SourceKind {
     }
 }
 
-fn refused(path: PathBuf) -> Error {
-    let cause = "rows of a file of this kind are not copied as they stand\nhint: --format parquet, jsonl or webdataset";
-    Error::Source { cause: cause.into(), path }
+fn refused(path: &Path) -> Error {
+    let text = "rows of a file of this kind cannot be copied unchanged";
+    Error::source(path, Cause::with_hint(text, super::other_format(&["parquet", "jsonl", "webdataset"])))
 }
 
 fn extension(file: &Path) -> String {
@@ -260,14 +260,14 @@ pub(in crate::write) mod tests {
         fs::write(dir.path().join("a.jsonl"), "{}\n").unwrap();
         let refused = |file: &str, number| {
             let rows = vec![row(dir.path(), file, number, "")];
-            copy_rows(dir.path(), &dir.path().join("out"), rows).unwrap_err().to_string()
+            copy_rows(dir.path(), &dir.path().join("out"), rows).unwrap_err().message()
         };
         let error = refused("a.jsonl", 5);
         assert!(error.contains("0 of 1 chosen rows") && error.contains("a.jsonl"), "{error}");
         assert!(refused("../a.jsonl", 0).contains("no place in the data set"));
         fs::write(dir.path().join("wrapped.json"), "{\"data\": [{\"n\": 1}, {\"n\": 2}]}").unwrap();
         for file in ["a.arrow", "a.jsonl.gz", "wrapped.json"] {
-            assert!(refused(file, 0).contains("hint: --format"), "{file}");
+            assert!(refused(file, 0).contains("hint: set the output format to parquet"), "{file}");
         }
     }
 

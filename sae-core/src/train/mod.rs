@@ -60,7 +60,7 @@ impl<'a> Session<'a> {
             let data = |c: &TrainConfig| (c.batch, c.buffer, c.steps, c.exclude);
             if data(config) != data(first) {
                 let cause = "autoencoders of one pass share batch, buffer, steps and exclude";
-                return Err(Error::config(cause.into()));
+                return Err(Error::config(cause));
             }
         }
         let trainers = configs.iter().map(|config| {

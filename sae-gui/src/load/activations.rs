@@ -96,7 +96,7 @@ fn work(desk: &Desk<Wanted>, root: &Path, sae: &str, rows: &[FeatureRow], sender
         Some(Task::Quit) => return,
         _ => guarded(|| open(root, sae)),
     };
-    let device = DeviceChoice::Auto.open().map_err(|error| error.to_string());
+    let device = DeviceChoice::Auto.open().map_err(|error| error.message());
     // The encoder borrows the weights, the rest is changed by what it reads.
     let (saved, mut opened) = match opened {
         Ok((saved, opened)) => (Ok(saved), Ok(opened)),
@@ -139,7 +139,7 @@ struct LoadedSae {
 }
 
 fn open(root: &Path, sae: &str) -> Result<(Saved, LoadedSae), String> {
-    let said = |error: sae_core::Error| error.to_string();
+    let said = |error: sae_core::Error| error.message();
     let run = Run::open(root).map_err(said)?;
     let saved = formats::load(&run.sae_dir(sae)).map_err(said)?;
     let stored = |root: &Path| {
@@ -211,7 +211,7 @@ impl LoadedSae {
         let texts = blank.pooled(encoder, other as u32, self.d_sae, self.threshold)?;
         let mut pair = vec![None; number + 1];
         pair[number] = Some(other);
-        let joined = own.with_text(&texts, &pair, &std::env::temp_dir()).map_err(|error| error.to_string())?;
+        let joined = own.with_text(&texts, &pair, &std::env::temp_dir()).map_err(|error| error.message())?;
         match one(&joined, number)? {
             Some(pooled) => self.components(COLUMN, sample, &pooled),
             None => Ok(None),
@@ -229,7 +229,7 @@ impl LoadedSae {
         if !path.is_file() {
             return Ok(None);
         }
-        let folds = pmi::read(&path).map_err(|error| error.to_string())?;
+        let folds = pmi::read(&path).map_err(|error| error.message())?;
         let mut features = folds.whole.chosen.features.iter().flatten();
         if features.any(|k| *k as usize >= self.d_sae) {
             return Err(format!("the fit is of another autoencoder: {}", path.display()));
@@ -266,7 +266,7 @@ fn one(pooled: &PooledStore, number: usize) -> Result<Option<PooledSample>, Stri
         }
         Ok::<_, sae_core::Error>(())
     };
-    pooled.each(see).map_err(|error| error.to_string())?;
+    pooled.each(see).map_err(|error| error.message())?;
     Ok(found)
 }
 

@@ -19,7 +19,7 @@ pub fn open(link: &Link) -> Result<(OpenedRun, Run), String> {
     if !root.is_dir() {
         return Err(format!("There is no such folder: {}", root.display()));
     }
-    let run = Run::open(&root).map_err(|error| error.to_string())?;
+    let run = Run::open(&root).map_err(|error| error.message())?;
     let indexed: Vec<_> =
         run.list("features").into_iter().filter(|name| run.features(name).join(FEATURES).is_file()).collect();
     let sae = choose(&run, link.sae.as_deref(), &indexed)?;
@@ -46,7 +46,7 @@ pub fn open(link: &Link) -> Result<(OpenedRun, Run), String> {
     // Labels that cannot be read are no reason to show no features; they are put aside when something is written.
     let labels = match Labels::read(&run) {
         Ok(labels) => (labels, None),
-        Err(error) => (Labels::default(), Some(error.to_string())),
+        Err(error) => (Labels::default(), Some(error.message())),
     };
     let author = ["USER", "USERNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
     Ok((OpenedRun { info, rows, labels, author }, run))
@@ -55,7 +55,7 @@ pub fn open(link: &Link) -> Result<(OpenedRun, Run), String> {
 fn choose(run: &Run, wanted: Option<&str>, indexed: &[String]) -> Result<String, String> {
     let root = run.root().display();
     if let Some(name) = wanted {
-        run::check_name(name).map_err(|error| error.to_string())?;
+        run::check_name(name).map_err(|error| error.message())?;
         return match indexed.iter().any(|known| known == name) {
             true => Ok(name.into()),
             false => Err(missing(run, name, indexed)),
@@ -126,10 +126,10 @@ fn table<R: Row>(folder: &Path, features: usize, what: &str) -> Table<R> {
     if !folder.join(R::FILE).is_file() {
         return Err(format!("The index has no {what} yet: run `sae index` again to see this."));
     }
-    guarded(|| Lists::open(folder, features).map_err(|error| error.to_string()))
+    guarded(|| Lists::open(folder, features).map_err(|error| error.message()))
 }
 
 fn rows<R: Row>(table: &Table<R>, feature: u32) -> Result<Vec<R>, String> {
     let table = table.as_ref().map_err(Clone::clone)?;
-    guarded(|| table.of(feature).map_err(|error| error.to_string()))
+    guarded(|| table.of(feature).map_err(|error| error.message()))
 }

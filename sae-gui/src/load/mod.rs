@@ -254,7 +254,7 @@ fn work(desk: &Desk<Wanted>, data: Option<&Path>, sender: &Sender<(u64, Reply)>,
                 for changed in current.watch.look() {
                     match changed {
                         Changed::Labels => {
-                            let labels = guarded(|| Labels::read(&current.run).map_err(|error| error.to_string()));
+                            let labels = guarded(|| Labels::read(&current.run).map_err(|error| error.message()));
                             reply(current.generation, Reply::Labels(labels));
                         }
                         Changed::Index => reply(current.generation, Reply::IndexChanged),
@@ -272,8 +272,8 @@ fn work(desk: &Desk<Wanted>, data: Option<&Path>, sender: &Sender<(u64, Reply)>,
 
 fn save(edits: &Edits) -> Result<Saved, String> {
     guarded(|| {
-        let run = Run::open(&edits.root).map_err(|error| error.to_string())?;
-        Labels::save(&run, &edits.sae, &edits.changes, &edits.known).map_err(|error| error.to_string())
+        let run = Run::open(&edits.root).map_err(|error| error.message())?;
+        Labels::save(&run, &edits.sae, &edits.changes, &edits.known).map_err(|error| error.message())
     })
 }
 

@@ -69,7 +69,7 @@ fn work(desk: &Desk<Wanted>, root: &Path, sae: &str, sender: &Sender<Result<Answ
     };
     let Some(mut question) = next() else { return };
     let opened = guarded(|| open(root, sae));
-    let device = DeviceChoice::Auto.open().map_err(|error| error.to_string());
+    let device = DeviceChoice::Auto.open().map_err(|error| error.message());
     let ready = opened.as_ref().map_err(Clone::clone).and_then(|(saved, probe)| {
         Ok((saved, probe, Encoder::new(&saved.weights, device.as_ref().map_err(Clone::clone)?)))
     });
@@ -89,7 +89,7 @@ fn work(desk: &Desk<Wanted>, root: &Path, sae: &str, sender: &Sender<Result<Answ
 }
 
 fn open(root: &Path, sae: &str) -> Result<(Saved, Playground), String> {
-    let said = |error: sae_core::Error| error.to_string();
+    let said = |error: sae_core::Error| error.message();
     let run = Run::open(root).map_err(said)?;
     let harvest: Option<StoreRecord> = run.read_step(STEP).map_err(said)?;
     let arguments = harvest.map(|harvest| harvest.spec.arguments).unwrap_or_default();
@@ -105,18 +105,18 @@ fn open(root: &Path, sae: &str) -> Result<(Saved, Playground), String> {
     let template = text("template").unwrap_or("auto").parse::<Templating>()?;
     let saved = formats::load(&run.sae_dir(sae)).map_err(said)?;
     let probe = Playground::open(folder, saved.origin.layer, DeviceChoice::Auto, dtype, template);
-    Ok((saved, probe.map_err(|error| error.to_string())?))
+    Ok((saved, probe.map_err(|error| error.message())?))
 }
 
 fn answer(weights: &Weights, probe: &Playground, encoder: &Encoder, question: &Question) -> Result<Answer, String> {
-    let said = |error: harvest::Error| error.to_string();
+    let said = |error: harvest::Error| error.message();
     let images: Vec<PathBuf> = question.image.iter().cloned().collect();
     let prepared = probe.prepare(question.text.trim(), &images)?;
     let hidden = probe.hidden(&prepared).map_err(said)?;
     if hidden.len() != prepared.tokens.len() * weights.d_in {
         return Err(format!("the autoencoder reads width {}, the model has another", weights.d_in));
     }
-    let rows = encoder.encode(&hidden).map_err(|error| error.to_string())?;
+    let rows = encoder.encode(&hidden).map_err(|error| error.message())?;
     if let Some(steer) = question.steers.iter().find(|steer| steer.feature as usize >= weights.d_sae) {
         return Err(format!("there is no feature {}; the autoencoder has {}", steer.feature, weights.d_sae));
     }

@@ -47,7 +47,7 @@ impl Samples {
         if part == known.ends.len() {
             return Err(format!("no part of the store holds sample {number}"));
         }
-        let tokens = tokens(run, tables, part, number).map_err(|error| error.to_string())?;
+        let tokens = tokens(run, tables, part, number).map_err(|error| error.message())?;
         Ok(SampleView {
             key: sample.key.clone(),
             source: sample.source.clone(),
@@ -59,7 +59,7 @@ impl Samples {
 
 impl Known {
     fn read(run: &Run) -> Result<Self, String> {
-        let harvest: Option<StoreRecord> = run.read_step(STEP).map_err(|error| error.to_string())?;
+        let harvest: Option<StoreRecord> = run.read_step(STEP).map_err(|error| error.message())?;
         let harvest = harvest.ok_or("run.json does not tell how the store is divided")?;
         if !run.samples().is_file() {
             return Err("the harvest is not finished: there is no samples.parquet yet".into());
@@ -70,7 +70,7 @@ impl Known {
             end
         });
         let ends = ends.collect();
-        Ok(Self { samples: load_samples(run).map_err(|error| error.to_string())?, ends })
+        Ok(Self { samples: load_samples(run).map_err(|error| error.message())?, ends })
     }
 }
 

@@ -15,11 +15,11 @@ pub fn read(run: &Run, sae: &str) -> Result<Scores, String> {
             "There are no scores of {sae} yet.\nhint: `sae score --run {root} --sae {sae}` makes them"
         ));
     }
-    let samples = load_samples(run).map_err(|error| error.to_string())?;
-    let table = ScoreTable::open(&path, &samples).map_err(|error| error.to_string())?;
+    let samples = load_samples(run).map_err(|error| error.message())?;
+    let table = ScoreTable::open(&path, &samples).map_err(|error| error.message())?;
     let mut columns = Vec::new();
     for name in table.names() {
-        let values = table.column(&name).map_err(|error| error.to_string())?;
+        let values = table.column(&name).map_err(|error| error.message())?;
         // Columns that were not asked for are null as a whole.
         if values.iter().any(Option::is_some) {
             columns.push((name, values));

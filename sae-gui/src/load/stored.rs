@@ -29,7 +29,7 @@ pub struct Stored {
 impl Stored {
     /// The activations of a hook in a run.
     pub fn open(run: Run, hook: &str, d_in: usize) -> Result<Self, String> {
-        let said = |error: sae_core::Error| error.to_string();
+        let said = |error: sae_core::Error| error.message();
         let store = Store::open(&run, hook).map_err(said)?;
         if store.manifest().d_in != d_in {
             let there = store.manifest().d_in;
@@ -61,7 +61,7 @@ impl Stored {
         d_sae: usize,
         threshold: f32,
     ) -> Result<PooledStore, String> {
-        let said = |error: sae_core::Error| error.to_string();
+        let said = |error: sae_core::Error| error.message();
         let (part, rows, active) = self.encode(encoder, sample)?;
         let mut pool = SamplePooler::new(sample as usize + 1, d_sae, threshold, &std::env::temp_dir()).map_err(said)?;
         let block = Block { tokens: &self.tables[0].1, rows, shard: part, hidden: &[], active: &active.rows };
@@ -71,7 +71,7 @@ impl Stored {
 
     /// All samples.
     pub fn samples(&self) -> Result<&[Sample], String> {
-        let read = || load_samples(&self.run).map_err(|error| error.to_string());
+        let read = || load_samples(&self.run).map_err(|error| error.message());
         Ok(self.samples.get_or_init(read).as_ref().map_err(Clone::clone)?)
     }
 
@@ -83,7 +83,7 @@ impl Stored {
 
     /// What fires in a sample, with its part, whose token columns are the first now, and its rows there.
     fn encode(&mut self, encoder: &Encoder, sample: u32) -> Result<(usize, Range<usize>, Active), String> {
-        let said = |error: sae_core::Error| error.to_string();
+        let said = |error: sae_core::Error| error.message();
         let part = self.ends.partition_point(|end| *end <= u64::from(sample));
         if part == self.ends.len() {
             return Err(format!("no part of the store holds sample {sample}"));

@@ -104,7 +104,7 @@ pub fn build(opened: &SaeReader, request: &Request) -> Result<Built> {
             }
             Err(filters::Error::Request(why)) => {
                 scores.columns.insert(column.into(), vec![None; own.samples.len()]);
-                without.insert(column.into(), why);
+                without.insert(column.into(), why.text);
             }
             Err(other) => return Err(other.into()),
         }

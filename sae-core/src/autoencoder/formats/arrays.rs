@@ -257,7 +257,7 @@ mod tests {
         file::write_bytes(&path, &tensors::from_f32(Dtype::F32, &numbers)).unwrap();
         let view = |strides: Vec<usize>| {
             let array = Array::strided(Dtype::F32, vec![3, 4], strides, 0..48)?;
-            Ok(Entries::from([("a".to_string(), array)]))
+            Ok::<_, Cause>(Entries::from([("a".to_string(), array)]))
         };
         for strides in [vec![4, 1], vec![1, 3], vec![2, 1]] {
             let expected: Vec<f32> = (0..3)

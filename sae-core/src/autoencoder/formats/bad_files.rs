@@ -221,7 +221,8 @@ fn archive(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
 fn read_all(bytes: &[u8]) {
     let _ = zip::entries(bytes);
     let _ = pickle::read(bytes);
-    for contents in [arrays::safetensors, npz::entries, torch::entries] {
+    let _ = torch::entries(bytes);
+    for contents in [arrays::safetensors, npz::entries] {
         let _ = contents(bytes);
     }
 }

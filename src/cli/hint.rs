@@ -1,0 +1,83 @@
+//! Hints of the libraries in the words of the command line: which subcommand to run, which flag to change.
+
+use sae_core::error::{Hint, Operation, Setting};
+
+/// What is printed after `hint: `.
+pub fn words(hint: &Hint) -> String {
+    match hint {
+        Hint::Run(operation) => format!("run `{}` first", command(*operation)),
+        Hint::Resume(operation) => format!("the same `{}` continues it", command(*operation)),
+        Hint::Set(setting, values) if values.is_empty() => format!("choose {}", flag(*setting)),
+        Hint::Set(setting, values) => format!("use {} {}", flag(*setting), values.join(" or ")),
+        Hint::Change(setting) => format!("choose another {}", flag(*setting)),
+        Hint::Lower(setting) => format!("lower {}", flag(*setting)),
+        Hint::Raise(setting) => format!("raise {}", flag(*setting)),
+        Hint::Unset(setting) => format!("leave {} out", flag(*setting)),
+        Hint::AnyOf(hints) => hints.iter().map(words).collect::<Vec<_>>().join(", or "),
+        other => other.to_string(),
+    }
+}
+
+fn command(operation: Operation) -> String {
+    match operation {
+        Operation::Harvest => "sae harvest".into(),
+        Operation::Train => "sae train".into(),
+        Operation::Index => "sae index".into(),
+        Operation::Score => "sae score".into(),
+        other => other.to_string(),
+    }
+}
+
+/// The flag of each setting that has one.
+const FLAGS: [(Setting, &str); 17] = [
+    (Setting::Run, "--run"),
+    (Setting::SaeName, "--name"),
+    (Setting::Output, "--out"),
+    (Setting::Device, "--device"),
+    (Setting::StoreDtype, "--store-dtype"),
+    (Setting::Exclude, "--exclude"),
+    (Setting::LearningRate, "--lr"),
+    (Setting::Features, "--features"),
+    (Setting::Batch, "--batch"),
+    (Setting::ActiveFeatures, "--k"),
+    (Setting::Definition, "--mode"),
+    (Setting::Score, "--by"),
+    (Setting::Keep, "--keep"),
+    (Setting::Quota, "--quota"),
+    (Setting::GroupBy, "--by-group"),
+    (Setting::Format, "--format"),
+    (Setting::Images, "--images"),
+];
+
+fn flag(setting: Setting) -> String {
+    let found = FLAGS.iter().find(|(known, _)| *known == setting);
+    found.map_or_else(|| setting.to_string(), |(_, flag)| flag.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Args;
+    use clap::CommandFactory;
+
+    #[test]
+    fn hints_name_subcommands_and_flags() {
+        let device = Hint::set(Setting::Device, "cpu");
+        assert_eq!(words(&device), "use --device cpu");
+        assert_eq!(words(&Hint::Run(Operation::Harvest)), "run `sae harvest` first");
+        let other = Hint::AnyOf(vec!["wait for it".into(), Hint::Change(Setting::Run)]);
+        assert_eq!(words(&other), "wait for it, or choose another --run");
+    }
+
+    #[test]
+    fn every_flag_that_a_hint_names_is_one_of_a_command() {
+        let cli = Args::command();
+        let known = |flag: &str| {
+            let flags = |command: &clap::Command| command.get_arguments().any(|arg| arg.get_long() == flag.strip_prefix("--"));
+            cli.get_subcommands().any(|command| flags(command) || command.get_subcommands().any(flags))
+        };
+        for (setting, flag) in FLAGS {
+            assert!(known(flag), "{setting:?} is not {flag}");
+        }
+    }
+}
