@@ -198,7 +198,7 @@ fn commands_say_what_is_missing_and_what_to_do() {
     let empty = dir.path().to_str().unwrap();
     for command in [&["eval"][..], &["index"], &["score"], &["train", "--hook", "layers.1", "--name", "a"]] {
         let said = fails(1, &[command, &["--run", empty]].concat());
-        assert!(said.contains("no run folder") && said.contains("hint"), "{said}");
+        assert!(said.contains("not a run folder") && said.contains("hint"), "{said}");
     }
     let run = dir.path().join("run");
     let data = data_set(dir.path(), 8);

@@ -218,7 +218,7 @@ mod tests {
         assert!(of_text("sample,keep\n0,\n").unwrap_err().contains("has nothing in keep"));
         assert!(of_text("sample,keep\n0,true\n0,false\n").unwrap_err().contains("goes by another"));
         assert!(of_text("a,b\n0,true\n").unwrap_err().contains("expected sample, sample_id, id, key, found a, b"));
-        assert!(of_text("").unwrap_err().contains("decides about no sample"));
+        assert!(of_text("").unwrap_err().contains("no decision about any sample"));
         assert!(read(Path::new("nowhere.csv"), &samples()).is_err());
     }
 

@@ -279,7 +279,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         file::write_bytes(&dir.path().join("thesis.txt"), b"mine").unwrap();
         assert!(Run::create(dir.path()).unwrap_err().to_string().contains("holds other files"));
-        assert!(Run::open(dir.path()).unwrap_err().to_string().contains("no run folder"));
+        assert!(Run::open(dir.path()).unwrap_err().to_string().contains("not a run folder"));
         let run = Run::create(&dir.path().join("run")).unwrap();
         let path = run.root().join("run.json");
         let current = fs::read_to_string(&path).unwrap();

@@ -328,7 +328,7 @@ fn positions_that_are_left_out_are_never_served() {
     }
     assert!(rows.counts().0 == kept && rows.counts().1 >= fixture::SAMPLES as u64 - 1, "{:?}", rows.counts());
     let mut none = StoreRows::new(&store, PositionRule { norm: 1e-6, ..PositionRule::default() }, 1).unwrap();
-    assert!(none.next(&mut out).unwrap_err().to_string().contains("every position is left out"));
+    assert!(none.next(&mut out).unwrap_err().to_string().contains("every position is excluded"));
 }
 
 #[test]
