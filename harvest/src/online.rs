@@ -183,7 +183,7 @@ impl Source for OnlineActivations {
         let differences = differences(&self.arguments(), &place["arguments"]);
         if !differences.is_empty() {
             let cause = format!("the training was begun on data that was read otherwise: {}", differences.join(", "));
-            return Err(sae_core::Error::Config(cause));
+            return Err(sae_core::Error::config(cause));
         }
         let limit = place["limit"].as_u64().map(|bits| f32::from_bits(bits as u32));
         self.limit = limit.or((self.exclude.norm <= 0.0).then_some(f32::INFINITY));

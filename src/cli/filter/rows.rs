@@ -16,8 +16,8 @@ pub const DIVISION: Division = Division { member_key: data::member_key, delimite
 fn json_rows(path: &Path) -> filters::Result<Option<JsonRows>> {
     let failed = |error| match error {
         harvest::Error::Core(error) => filters::Error::Core(error),
-        harvest::Error::Data { cause, path } => filters::Error::Source { cause, path },
-        other => filters::Error::Request(other.to_string()),
+        harvest::Error::Data { cause, path } => filters::Error::Source { cause: cause.into(), path },
+        other => filters::Error::Request(other.message().into()),
     };
     let rows = data::verbatim_rows(path).map_err(failed)?;
     let texts = |rows: data::RowTexts| Box::new(rows.map(move |text| text.map_err(failed)));
