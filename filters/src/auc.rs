@@ -22,7 +22,8 @@ pub fn auc(good: &[f64], bad: &[f64]) -> Option<f64> {
 /// for the same seed.
 pub fn interval(good: &[f64], bad: &[f64], draws: usize, seed: u64) -> Option<(f64, f64)> {
     let mut random = SplitMix64::new(seed);
-    let mut resample = |values: &[f64]| -> Vec<f64> { values.iter().map(|_| values[random.below(values.len())]).collect() };
+    let mut resample =
+        |values: &[f64]| -> Vec<f64> { values.iter().map(|_| values[random.below(values.len())]).collect() };
     let mut all: Vec<f64> = (0..draws).filter_map(|_| auc(&resample(good), &resample(bad))).collect();
     all.sort_by(f64::total_cmp);
     let at = |share: f64| all.get(((all.len().max(1) - 1) as f64 * share).round() as usize).copied();

@@ -115,7 +115,12 @@ fn write(dir: &Path, d_sae: usize, indexer: &Indexer, coactive: &[Vec<Coactive>]
     let word = |k: usize, n: usize| {
         let mut random = SplitMix64::new((k * 32 + n) as u64);
         let token_id = (random.next_f64() * 128_000.0) as u32;
-        Word { promoted: n < index::WORDS, token_id, piece: format!(" word{token_id}"), logit: random.next_f64() as f32 }
+        Word {
+            promoted: n < index::WORDS,
+            token_id,
+            piece: format!(" word{token_id}"),
+            logit: random.next_f64() as f32,
+        }
     };
     index::write_lists(&at(Word::FILE), d_sae, |k| (0..2 * index::WORDS).map(|n| word(k, n)).collect()).unwrap();
     let rows: Vec<_> = (0..d_sae).map(|k| FeatureRow::counted(indexer, k)).collect();

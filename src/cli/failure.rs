@@ -70,7 +70,8 @@ mod tests {
             "the index is needed: cannot open: entity not found: a/b\nhint: `sae index` makes it"
         );
         let busy = || Error::Busy { holder: String::new(), path: "run".into() };
-        let expected = "cannot score: another process is writing to this run: run\nhint: wait for it, or choose another --run";
+        let expected =
+            "cannot score: another process is writing to this run: run\nhint: wait for it, or choose another --run";
         for wrapped in [busy().into(), filters::Error::from(busy()).into(), harvest::Error::from(busy()).into()] {
             assert_eq!(message(&anyhow::Error::context(wrapped, "cannot score")), expected);
         }

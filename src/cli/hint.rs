@@ -73,7 +73,8 @@ mod tests {
     fn every_flag_that_a_hint_names_is_one_of_a_command() {
         let cli = Args::command();
         let known = |flag: &str| {
-            let flags = |command: &clap::Command| command.get_arguments().any(|arg| arg.get_long() == flag.strip_prefix("--"));
+            let flags =
+                |command: &clap::Command| command.get_arguments().any(|arg| arg.get_long() == flag.strip_prefix("--"));
             cli.get_subcommands().any(|command| flags(command) || command.get_subcommands().any(flags))
         };
         for (setting, flag) in FLAGS {

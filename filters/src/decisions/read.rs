@@ -50,7 +50,9 @@ pub fn read(path: &Path, samples: &[Sample]) -> Result<Vec<bool>> {
         }
         for n in found {
             if kept[*n].replace(stays).is_some_and(|earlier| earlier != stays) {
-                return Err(error(format!("the sample {} stays by one row and goes by another", samples[*n].key).into()));
+                return Err(error(
+                    format!("the sample {} stays by one row and goes by another", samples[*n].key).into(),
+                ));
             }
         }
     }

@@ -53,7 +53,8 @@ fn named(quotas: &BTreeMap<String, usize>, total: usize, groups: &Groups, sizes:
         groups.names.iter().zip(&own).filter(|(_, quota)| quota.is_none()).map(|(name, _)| name.as_str()).collect();
     if !without.is_empty() && total == 0 {
         let text = format!("groups have no quota, and no share to keep was given for them: {}", first(without));
-        let hint = Hint::AnyOf(vec![Hint::set(Setting::Quota, "'*=N' for all others"), Hint::Set(Setting::Keep, vec![])]);
+        let hint =
+            Hint::AnyOf(vec![Hint::set(Setting::Quota, "'*=N' for all others"), Hint::Set(Setting::Keep, vec![])]);
         return Err(Error::request(Cause::with_hint(text, hint)));
     }
     let left = total.saturating_sub(own.iter().flatten().sum());

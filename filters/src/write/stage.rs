@@ -27,9 +27,7 @@ impl StagedFolder {
     /// There is something in its place, or the disk refuses.
     pub fn new(target: &Path) -> Result<Self> {
         check_empty(target)?;
-        let name = target.file_name().ok_or_else(|| {
-            refused(target, "expected the name of a new folder")
-        })?;
+        let name = target.file_name().ok_or_else(|| refused(target, "expected the name of a new folder"))?;
         let folder = target.with_file_name(format!(".{}.partial", name.to_string_lossy()));
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(sae_core::Error::io("remove", &folder))?;

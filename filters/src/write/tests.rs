@@ -110,14 +110,19 @@ fn what_a_format_cannot_say_is_refused_with_a_way_out() {
     assert!(refused(Format::Llava, Images::Copy, &[system]).contains("system turn"));
     let pair = Row { pair: Some(["x".into(), "y".into()]), ..row(1, "a") };
     for format in [Format::Parquet, Format::Trl] {
-        assert!(refused(format, Images::Copy, &[row(0, "a"), pair.clone()]).contains("hint: set the output format to jsonl"));
+        assert!(
+            refused(format, Images::Copy, &[row(0, "a"), pair.clone()])
+                .contains("hint: set the output format to jsonl")
+        );
     }
     let mut changed = row(0, "a");
     changed.images[0].bytes = Some(b"other".to_vec());
     assert!(refused(Format::Parquet, Images::Copy, &[changed]).contains("has changed"));
     let mut link = row(0, "a");
     link.images[0] = Image { name: "https://example.org/a.png".into(), bytes: None, ..link.images[0].clone() };
-    assert!(refused(Format::Jsonl, Images::Copy, &[link.clone()]).contains("hint: set the handling of images to reference"));
+    assert!(
+        refused(Format::Jsonl, Images::Copy, &[link.clone()]).contains("hint: set the handling of images to reference")
+    );
     let (dir, _) = write(Format::Jsonl, Images::Reference, 1, &[link]).unwrap();
     assert!(fs::read_to_string(dir.path().join("data.jsonl")).unwrap().contains("\"https://example.org/a.png\""));
 }

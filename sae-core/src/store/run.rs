@@ -105,8 +105,7 @@ impl Run {
         let record: Record = file::read_json(&path, RECORD_LIMIT)?;
         if record.schema_version != SCHEMA_VERSION {
             let found = record.schema_version;
-            let text =
-                format!("the run was written in layout {found}, but this program reads layout {SCHEMA_VERSION}");
+            let text = format!("the run was written in layout {found}, but this program reads layout {SCHEMA_VERSION}");
             let hint = "make the run again with this version of the program, starting with the harvest".into();
             return Err(Error::format(&path)(Cause::with_hint(text, hint)));
         }

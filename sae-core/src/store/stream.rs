@@ -143,7 +143,10 @@ impl Source for StoreRows<'_> {
             }
             if self.shards.is_empty() {
                 if self.current.is_some() && self.kept == self.before {
-                    return Err(Error::config(Cause::with_hint("every position is excluded", Hint::Lower(Setting::Exclude))));
+                    return Err(Error::config(Cause::with_hint(
+                        "every position is excluded",
+                        Hint::Lower(Setting::Exclude),
+                    )));
                 }
                 self.before = self.kept;
                 let mut order: Vec<_> = (0..self.store.shards()).collect();

@@ -133,7 +133,10 @@ fn no_infinity_is_stored_and_the_value_its_place_and_the_remedy_are_named() {
     assert_eq!(refused(StoreDtype::Bf16, f32::MAX).unwrap().hint(), hint("f32"));
     for dtype in [StoreDtype::F16, StoreDtype::Bf16, StoreDtype::F32] {
         let error = refused(dtype, f32::NEG_INFINITY).unwrap();
-        assert!(error.to_string().contains("layers.3 is -inf, not a finite number") && error.hint().is_none(), "{error}");
+        assert!(
+            error.to_string().contains("layers.3 is -inf, not a finite number") && error.hint().is_none(),
+            "{error}"
+        );
     }
 }
 

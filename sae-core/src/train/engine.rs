@@ -3,8 +3,8 @@
 
 use super::config::TrainConfig;
 use super::params::Params;
-use crate::vector;
 use crate::error::{Cause, Hint, Setting};
+use crate::vector;
 use crate::{Error, Result};
 use std::borrow::Cow;
 

@@ -221,7 +221,10 @@ fn files_that_are_not_what_they_are_called_say_what_they_are() {
         assert!(said.contains("Git LFS pointer") && said.contains("\nhint: run `git lfs pull`"), "{said}");
     }
     let old = refused("dl_topk", "ae.pt", |_| b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.".to_vec());
-    assert!(old.contains("PyTorch wrote before version 1.6") && old.contains("\nhint: load and save it with torch.load"), "{old}");
+    assert!(
+        old.contains("PyTorch wrote before version 1.6") && old.contains("\nhint: load and save it with torch.load"),
+        "{old}"
+    );
     let class = refused("dl_new", "config.json", replaced("AutoEncoderNew", "IdentityDict"));
     assert!(class.contains("\"IdentityDict\"") && class.contains("AutoEncoderNew"), "{class}");
 }
