@@ -21,6 +21,7 @@ pub mod scores;
 pub mod select;
 pub mod top_tokens;
 pub mod weights;
+pub mod words;
 pub mod write;
 
 pub use definition::Definition;
