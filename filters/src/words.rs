@@ -6,8 +6,8 @@
 //! as well. Either side is compared with chance: the image side with shuffled texts, the text side with how often the word
 //! occurs.
 
-use crate::mode::{IMAGE, TEXT, side};
-use crate::pool::PooledSamples;
+use crate::definition::{IMAGE, TEXT, side};
+use crate::pooling::PooledStore;
 use crate::scores::random;
 use crate::{Error, Result};
 use sae_core::analysis::pass::{Block, Observer};
@@ -169,7 +169,7 @@ impl<'a> WordActivations<'a> {
 }
 
 impl Observer for WordActivations<'_> {
-    fn see(&mut self, block: &Block) -> sae_core::Result<()> {
+    fn observe(&mut self, block: &Block) -> sae_core::Result<()> {
         let width = self.positions.len();
         for (r, row) in block.positions() {
             if side(block.tokens.modality[row]) != Some(TEXT) {
@@ -241,7 +241,7 @@ impl WordFeatures {
 ///
 /// # Panics
 /// If `pooled` has other samples than the vocabulary.
-pub fn word_features(pooled: &PooledSamples, on_text: &WordActivations) -> Result<Vec<WordFeatures>> {
+pub fn word_features(pooled: &PooledStore, on_text: &WordActivations) -> Result<Vec<WordFeatures>> {
     let vocabulary = on_text.vocabulary;
     assert_eq!(pooled.samples(), vocabulary.text_of.len(), "the samples of the vocabulary");
     let best = strongest_correlations(vocabulary, pooled, 0)?;
@@ -271,7 +271,7 @@ pub fn word_features(pooled: &PooledSamples, on_text: &WordActivations) -> Resul
 /// Of every word the image feature with the largest correlation, and that correlation; of equals the lower number.
 fn strongest_correlations(
     vocabulary: &Vocabulary,
-    pooled: &PooledSamples,
+    pooled: &PooledStore,
     shuffle: u64,
 ) -> Result<Vec<Option<(u32, f64)>>> {
     let (words, features) = (vocabulary.words.len(), pooled.active().len());
@@ -285,8 +285,8 @@ fn strongest_correlations(
         }
         n += 1;
         texts[number].iter().for_each(|word| with_word[*word as usize] += 1);
-        for trace in sample.features.iter().filter(|trace| trace.max[IMAGE] > 0.0) {
-            let (k, u) = (trace.feature as usize, f64::from(trace.max[IMAGE]).ln_1p());
+        for active in sample.features.iter().filter(|active| active.max[IMAGE] > 0.0) {
+            let (k, u) = (active.feature as usize, f64::from(active.max[IMAGE]).ln_1p());
             sums[k] += u;
             squares[k] += u * u;
             texts[number].iter().for_each(|word| products[k * words + *word as usize] += u);
@@ -306,4 +306,118 @@ fn strongest_correlations(
         correlations.reduce(|best, new| if new.1 > best.1 { new } else { best })
     };
     Ok((0..words).map(best).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pooling::SamplePooler;
+    use sae_core::autoencoder::sparse::Sparse;
+    use sae_core::store::TokenColumns;
+    use sae_core::store::sample::Role;
+
+    const THINGS: [&str; 4] = ["boat", "flag", "hand", "tree"];
+    /// Features 0 to 3 fire on the patches of a thing, 4 on all patches, 5 to 8 on the word, 9 on all words.
+    const FEATURES: usize = 10;
+
+    fn token(position: u32, text: &str) -> Token {
+        Token {
+            position,
+            modality: Modality::Text,
+            token_id: 0,
+            piece: text.into(),
+            role: Role::Assistant,
+            special: text.starts_with('<'),
+            image: None,
+            rect: None,
+        }
+    }
+
+    fn words(texts: &[&str]) -> Vec<(u32, String)> {
+        spell(&(0..).zip(texts).map(|(position, text)| token(position, text)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn words_are_put_together_from_their_tokens() {
+        let expected = |list: &[(u32, &str)]| list.iter().map(|(p, w)| (*p, w.to_string())).collect::<Vec<_>>();
+        let found = words(&["<s>", " Woman", " bow", "ing", ":", " ap", "ology", ",", " O", "'", "Neil", "</s>"]);
+        let bowing = [(1, "woman"), (2, "bowing"), (3, "bowing"), (5, "apology"), (6, "apology")];
+        assert_eq!(found, expected(&[&bowing[..], &[(8, "o"), (10, "neil")]].concat()));
+        // A token with two words belongs to the first; a special token separates words.
+        assert_eq!(words(&["red fl", "ag", "<s>", "s"]), expected(&[(0, "red"), (1, "flag"), (3, "s")]));
+        assert_eq!(words(&[" ", ":", "<s>"]), []);
+    }
+
+    #[test]
+    fn a_word_counts_by_its_texts_and_not_by_its_samples() {
+        let text = |n: usize| words(&["flag", &format!(" {n}")]);
+        let often: Vec<_> = (0..40).map(|n| text(n % (FEWEST_TEXTS - 1))).collect();
+        assert!(Vocabulary::new(&often).words().is_empty());
+        let many: Vec<_> = (0..FEWEST_TEXTS).map(text).collect();
+        assert_eq!(Vocabulary::new(&many).words(), ["flag"]);
+    }
+
+    /// Forty samples that each say a thing in other words; the patches of sample `n` show thing `shows(n)`.
+    fn found(shows: impl Fn(u32) -> u32) -> Vec<WordFeatures> {
+        let samples: Vec<_> =
+            (0..40).map(|n| words(&["<image>", &format!("{n}"), &format!(" {}", THINGS[n % 4])])).collect();
+        let vocabulary = Vocabulary::new(&samples);
+        let mut pooler = SamplePooler::new(samples.len(), FEATURES, 1.0, &std::env::temp_dir()).unwrap();
+        let mut on_text = WordActivations::new(&vocabulary, FEATURES);
+        for n in 0..samples.len() as u32 {
+            let mut dense = vec![0.0; 3 * FEATURES];
+            for (row, feature) in [(0, shows(n)), (0, 4), (1, 9), (2, 9), (2, 5 + n % 4)] {
+                dense[row * FEATURES + feature as usize] = 1.0 + n as f32 / 100.0;
+            }
+            let tokens = TokenColumns {
+                sample: vec![n; 3],
+                position: (0..3).collect(),
+                modality: vec![Modality::Image, Modality::Text, Modality::Text],
+                role: vec![Role::Assistant; 3],
+                special: vec![false; 3],
+            };
+            let active = Sparse::from_dense(&dense, FEATURES);
+            let block = Block { tokens: &tokens, rows: 0..3, shard: 0, hidden: &[], active: &active };
+            pooler.observe(&block).unwrap();
+            on_text.observe(&block).unwrap();
+        }
+        word_features(&pooler.finish().unwrap(), &on_text).unwrap()
+    }
+
+    #[test]
+    fn a_word_finds_the_feature_of_its_patches_and_the_feature_of_its_tokens() {
+        let found = found(|n| n % 4);
+        assert_eq!(found.len(), THINGS.len());
+        for (thing, word) in (0..).zip(THINGS) {
+            let features = found.iter().find(|features| features.word == word).unwrap();
+            assert_eq!((features.image.feature, features.text.feature), (thing, 5 + thing));
+            assert_eq!((features.samples, features.text.share, features.text.base), (10, 1.0, 0.125));
+            // Not 1, since the feature does not fire on all of its images equally strongly.
+            assert!(features.image.correlation > 0.97 && features.image.chance < 0.7, "{features:?}");
+            assert!(features.is_recognizable());
+        }
+        assert!(found.is_sorted_by(|a, b| a.image.correlation >= b.image.correlation));
+    }
+
+    #[test]
+    fn patches_that_have_nothing_to_do_with_the_words_are_not_recognizable() {
+        for features in found(|n| n / 4 % 4) {
+            assert!(features.text.share == 1.0 && !features.is_recognizable(), "{features:?}");
+        }
+    }
+
+    #[test]
+    fn a_correlation_is_pearson_s() {
+        let found = found(|n| if n < 20 { n % 4 } else { 0 });
+        // Feature 3 fires on samples 3, 7, .. 19, and the word stands in those and in 23, 27, .. 39.
+        let u = |n: u32| if n < 20 && n % 4 == 3 { (2.0 + f64::from(n) / 100.0).ln() } else { 0.0 };
+        let b = |n: u32| f64::from(u8::from(n % 4 == 3));
+        let mean = |of: &dyn Fn(u32) -> f64| (0..40).map(of).sum::<f64>() / 40.0;
+        let covariance = mean(&|n| u(n) * b(n)) - mean(&u) * mean(&b);
+        let variance = |of: &dyn Fn(u32) -> f64| mean(&|n| of(n).powi(2)) - mean(of).powi(2);
+        let expected = covariance / (variance(&u) * variance(&b)).sqrt();
+        let tree = found.iter().find(|features| features.word == "tree").unwrap();
+        assert_eq!(tree.image.feature, 3);
+        assert!((tree.image.correlation - expected).abs() < 1e-6, "{} {expected}", tree.image.correlation);
+    }
 }

@@ -33,6 +33,22 @@ pub fn encode_bytes(name: &[u8]) -> String {
     text
 }
 
+/// A text as part of a link `sae://`: letters, digits and `-._~/:\` stay, all other bytes are percent-encoded (RFC 3986).
+///
+/// ```
+/// assert_eq!(sae_core::path_text::percent_encode("my runs/é"), "my%20runs/%C3%A9");
+/// ```
+pub fn percent_encode(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~/:\\".contains(&byte) {
+            out.push(byte as char);
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        out
+    })
+}
+
 /// The path that a text of [`encode`] stands for.
 pub fn decode(text: &str) -> PathBuf {
     if !text.split('\\').skip(1).any(|part| is_escape(part.as_bytes())) {

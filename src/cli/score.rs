@@ -3,7 +3,7 @@
 mod build;
 mod explain;
 
-pub(super) use build::{PMI_BLANK, PMI_TOKEN, Request, build};
+pub(super) use build::{PMI, PMI_BLANK, PMI_TOKEN, Request, build};
 
 use super::arguments::{SaeArgs, ThresholdArg};
 use super::{Outcome, SaeReader};

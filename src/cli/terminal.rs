@@ -130,14 +130,22 @@ pub fn size(bytes: u64) -> String {
 
 /// Rows of cells as aligned columns, the first to the left, the others to the right.
 pub fn table(rows: &[Vec<String>]) -> String {
+    aligned(rows, |column| column > 0)
+}
+
+/// Rows of cells as aligned columns, all to the left: for texts.
+pub fn columns(rows: &[Vec<String>]) -> String {
+    aligned(rows, |_| false)
+}
+
+fn aligned(rows: &[Vec<String>], to_the_right: impl Fn(usize) -> bool) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns).map(width).collect();
     let mut out = String::new();
     for row in rows {
-        let cell = |(c, text): (usize, &String)| match c {
-            0 => format!("{text:<0$}", widths[c]),
-            _ => format!("{text:>0$}", widths[c]),
+        let cell = |(c, text): (usize, &String)| {
+            if to_the_right(c) { format!("{text:>0$}", widths[c]) } else { format!("{text:<0$}", widths[c]) }
         };
         let line = row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
         out += &format!("  {}\n", line.trim_end());
@@ -166,5 +174,6 @@ mod tests {
         assert_eq!([0, 1, 2_000].map(|n| counted(n, "row")), ["0 rows", "1 row", "2,000 rows"]);
         let rows = [vec!["a".into(), "10".into()], vec!["long".into(), "5".into()]];
         assert_eq!(table(&rows), "  a     10\n  long   5\n");
+        assert_eq!(columns(&rows), "  a     10\n  long  5\n");
     }
 }

@@ -1,10 +1,12 @@
 //! Pictures for reports, drawn with `plotters` and the bundled font, a file a picture. Computes nothing but bins.
 
 mod curves;
+mod features;
 mod intervals;
 mod scores;
 
 pub use curves::curves;
+pub use features::{FeatureRow, LINES, MarkedToken, PATCHES, contact_sheet};
 pub use intervals::{Interval, Panel, intervals};
 pub use scores::{Distribution, distributions};
 

@@ -114,6 +114,11 @@ impl Picture {
         [self.rgb.width, self.rgb.height]
     }
 
+    /// Its pixels row by row, three bytes each: red, green, blue.
+    pub fn pixels(&self) -> &[u8] {
+        &self.rgb.data
+    }
+
     /// The bytes of a PNG.
     ///
     /// # Errors

@@ -3,7 +3,8 @@
 //! colleague's message. Touches no file.
 
 use super::location::{Location, Page};
-use std::fmt::{self, Display, Write as _};
+use sae_core::path_text::percent_encode;
+use std::fmt::{self, Display};
 use std::path::PathBuf;
 
 const SCHEME: &str = "sae://";
@@ -60,7 +61,7 @@ impl Link {
 
 impl Display for Link {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{SCHEME}{}/", encode(&self.run.to_string_lossy()))?;
+        write!(out, "{SCHEME}{}/", percent_encode(&self.run.to_string_lossy()))?;
         let page = match self.place {
             Some(Location::Feature(number)) => write!(out, "f/{number}").map(|()| None)?,
             Some(Location::Sample(number)) => write!(out, "s/{number}").map(|()| None)?,
@@ -69,8 +70,8 @@ impl Display for Link {
         };
         let mut pairs: Vec<(&str, String)> = Vec::new();
         pairs.extend(page.map(|page| ("page", page.to_owned())));
-        pairs.extend(self.sae.as_ref().map(|name| ("sae", encode(name))));
-        pairs.extend(self.text.as_ref().map(|text| ("text", encode(text))));
+        pairs.extend(self.sae.as_ref().map(|name| ("sae", percent_encode(name))));
+        pairs.extend(self.text.as_ref().map(|text| ("text", percent_encode(text))));
         pairs.extend(self.set.iter().map(|feature| ("set", feature.to_string())));
         let mut sign = '?';
         for (key, value) in pairs {
@@ -94,18 +95,6 @@ fn split<'a>(path: &'a str, text: &str) -> Result<(&'a str, Option<Location>), S
         }
     }
     Ok((path, None))
-}
-
-fn encode(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~/:\\".contains(&byte) {
-            out.push(byte as char);
-        } else {
-            // Writing into a string cannot fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-        out
-    })
 }
 
 fn decode(text: &str) -> Result<String, String> {
