@@ -33,12 +33,12 @@ pub struct MarkedToken {
 type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
 /// Pixels along a side of a patch with its surroundings.
-const PATCH: i32 = 96;
+const PATCH: i32 = 104;
 const GAP: i32 = 6;
 const MARGIN: i32 = 16;
 const HEAD: i32 = 44;
-const NOTES: i32 = 330;
-const TEXTS: i32 = 520;
+const NOTES: i32 = 250;
+const TEXTS: i32 = 560;
 /// Height of a line of text.
 const LINE: i32 = 23;
 /// Width of a space. Fonts do not tell the width of text that ends in one.
@@ -63,9 +63,9 @@ pub fn contact_sheet(path: &Path, headings: [&str; 2], rows: &[FeatureRow]) -> R
         }
         for (n, row) in rows.iter().enumerate() {
             let top = HEAD + n as i32 * row_height + GAP;
-            root.draw_text(&row.title, &style(root, 26, &BLUE_TINT), (MARGIN, top))?;
+            root.draw_text(&row.title, &style(root, 24, &BLUE_TINT), (MARGIN, top))?;
             for (line, note) in (0..).zip(&row.notes) {
-                root.draw_text(note, &style(root, 14, &GREY), (MARGIN, top + 36 + 19 * line))?;
+                root.draw_text(note, &style(root, 14, &GREY), (MARGIN, top + 34 + 18 * line))?;
             }
             for (column, patch) in (0..).zip(row.patches.iter().take(PATCHES)) {
                 draw_patch(root, patch, (patches_at + column * (PATCH + GAP), top))?;

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod caches;
+mod demo;
 mod demo_model;
 mod documents;
 mod evaluate;

@@ -1,9 +1,8 @@
-//! Harvest, train, evaluate, index, score, filter through the program, and the demo on the bundled model and data.
+//! Harvest, train, evaluate, index, score, filter through the program.
 
-use crate::tool::{data_set, json, repository, sae, said, tiny_model};
+use crate::tool::{data_set, json, sae, said, tiny_model};
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 
 #[test]
 fn from_a_data_set_to_a_filtered_one() {
@@ -74,68 +73,4 @@ fn from_a_data_set_to_a_filtered_one() {
 
     let again = sae().args(filter).output().unwrap();
     assert!(said(&again).contains("not empty"), "an existing folder is never written over");
-}
-
-#[test]
-fn the_demo_ends_in_its_report() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = dir.path().join("run");
-    let assets = repository("assets");
-    let args = ["demo", "--steps", "40", "--seeds", "2"];
-    let demo = || {
-        let mut command = sae();
-        command.args(args).arg("--run").arg(&run).arg("--assets").arg(&assets);
-        command
-    };
-    let output = demo().arg("--json").output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
-    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(found["samples"].as_u64().unwrap() >= 400);
-    assert_eq!(found["swapped"][0].as_f64().map(|s| (s * 100.0).round()), Some(25.0));
-    for score in ["cosine_paper", "l0_paper", "co_l0_paper", "pmi", "pmi_blank", "random"] {
-        let values: Vec<f64> = found["auc"][score].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
-        assert!(values.len() == 2 && values.iter().all(|v| (0.0..=1.0).contains(v)), "{score}: {values:?}");
-    }
-    let picture = fs::read(run.join("scores.png")).unwrap();
-    assert!(picture.starts_with(b"\x89PNG") && picture.len() > 5_000);
-
-    // Again, as text: finished steps are kept, and the figures are the same.
-    let output = demo().output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
-    let text = String::from_utf8(output.stdout).unwrap();
-    for part in ["Reconstruction", "most cross-modal features", "0.5 is chance", "scores.png", "sae-gui"] {
-        assert!(text.contains(part), "{text}");
-    }
-    let (differ, chosen) = choices_that_differ(&run);
-    assert!(chosen > 10_000, "{chosen} are too few to count");
-    assert_eq!(differ, 0, "of {chosen} choices");
-    let auc = format!("{:.3}", found["auc"]["cosine_paper"][0].as_f64().unwrap());
-    assert!(text.contains(&auc), "{auc} in {text}");
-}
-
-/// How often the integer product's choice differs from that of `f32`, on a real model's activations with their loud image
-/// positions and on trained weights of unequal norms: never, since its margin is proven (see `sae_core::autoencoder::kernel`).
-fn choices_that_differ(run: &Path) -> (usize, usize) {
-    use sae_core::autoencoder::kernel::{Panels, Rule, select};
-    use sae_core::vector;
-    let run = sae_core::Run::open(run).unwrap();
-    let weights = sae_core::autoencoder::formats::load(&run.sae_dir("seed-0")).unwrap().weights;
-    let store = sae_core::store::Store::open(&run, "layers.4").unwrap();
-    let (mut x, d) = (Vec::new(), weights.d_in);
-    store.shard(0).unwrap().read(0..600, &mut x);
-    let panels = Panels::new(&weights.w_enc, d);
-    let (mut differ, mut chosen) = (0, 0);
-    for k in [8, 32, 128] {
-        let found = select(&x, &weights.w_enc, &weights.b_enc, None, &panels, Rule::TopK(k));
-        for (r, x) in x.chunks(d).enumerate() {
-            let p = |f: usize| vector::dot(x, &weights.w_enc[f * d..(f + 1) * d]) + weights.b_enc[f];
-            let mut order: Vec<(f32, u32)> = (0..weights.d_sae).map(|f| (p(f), f as u32)).collect();
-            order.retain(|(p, _)| *p > 0.0);
-            order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-            order.truncate(k);
-            chosen += order.len();
-            differ += order.iter().filter(|(_, f)| !found.row(r).0.contains(f)).count();
-        }
-    }
-    (differ, chosen)
 }

@@ -81,6 +81,28 @@ impl Picture {
         Self { rgb: Rgb { width: columns.len(), height: rows.len(), data } }
     }
 
+    /// The rectangle `[x0, y0, x1, y1]`, each 0 to 1, framed, with as much on every side of it as it is wide and high; white
+    /// where the picture ends.
+    pub fn framed_around(&self, rect: [f32; 4]) -> Self {
+        let rect = rect.map(|part| part.clamp(0.0, 1.0));
+        let size = self.size();
+        let margin = [0, 1].map(|axis| ((rect[axis + 2] - rect[axis]) * size[axis] as f32).ceil() as usize);
+        let [width, height] = [0, 1].map(|axis| size[axis] + 2 * margin[axis]);
+        let mut data = vec![255; width * height * 3];
+        for (y, row) in self.rgb.data.chunks_exact(size[0] * 3).enumerate() {
+            let at = ((y + margin[1]) * width + margin[0]) * 3;
+            data[at..at + row.len()].copy_from_slice(row);
+        }
+        let inside = |n: usize| {
+            let axis = n % 2;
+            (rect[n] * size[axis] as f32 + margin[axis] as f32) / [width, height][axis] as f32
+        };
+        let rect = [inside(0), inside(1), inside(2), inside(3)];
+        let mut wider = Self { rgb: Rgb { width, height, data } };
+        wider.frame(rect, 1 + size[0].max(size[1]) / 200);
+        wider.around(rect)
+    }
+
     /// Draws a frame of `line` pixels around the rectangle `[x0, y0, x1, y1]`, each 0 to 1, outside it where there is room.
     pub fn frame(&mut self, rect: [f32; 4], line: usize) {
         const RED: [u8; 3] = [255, 0, 0];
@@ -176,6 +198,23 @@ mod tests {
         assert!(red(19, 9) && red(30, 19) && !red(20, 10) && !red(29, 19) && !red(18, 9));
         assert_eq!(picture.fitted(10, false).size(), [10, 5]);
         assert_eq!(Picture::decode(&picture.png().unwrap()).unwrap().rgb, picture.rgb);
+    }
+
+    #[test]
+    fn a_framed_patch_is_in_the_middle_of_its_surroundings_even_in_a_corner() {
+        let picture = Picture { rgb: Rgb { width: 40, height: 20, data: vec![9; 40 * 20 * 3] } };
+        for rect in [[0.0, 0.0, 0.25, 0.5], [0.75, 0.5, 1.0, 1.0], [0.25, 0.25, 0.5, 0.75]] {
+            let cut = picture.framed_around(rect);
+            assert_eq!(cut.size(), [30, 30], "{rect:?}");
+            let pixel = |x: usize, y: usize| &cut.rgb.data[(y * 30 + x) * 3..][..3];
+            assert!((9..21).all(|n| [(n, 9), (n, 20), (9, n), (20, n)].iter().all(|(x, y)| pixel(*x, *y) == [255, 0, 0])));
+            assert!(pixel(10, 10) == [9; 3] && pixel(19, 19) == [9; 3]);
+        }
+        let corner = picture.framed_around([0.0, 0.0, 0.25, 0.5]);
+        assert_eq!((&corner.rgb.data[..3], &corner.rgb.data[(29 * 30 + 29) * 3..]), (&[255; 3][..], &[9; 3][..]));
+        for odd in [[1.0, 1.0, 1.0, 1.0], [-3.0, 0.2, 7.0, 0.1], [f32::NAN; 4]] {
+            picture.framed_around(odd);
+        }
     }
 
     #[test]

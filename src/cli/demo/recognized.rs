@@ -16,16 +16,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Words that are shown.
-const SHOWN: usize = 12;
+const SHOWN: usize = 8;
 /// Tokens before the marked one that are shown.
-const BEFORE: usize = 6;
+const BEFORE: usize = 9;
 
 /// What was found.
 #[derive(Serialize)]
 pub struct Recognized {
     /// Common words of the captions.
     pub words: usize,
-    /// Those with a feature on both sides, the most common [`SHOWN`] of which no two share a feature.
+    /// Those of the largest correlations that have a feature on both sides, no two of them sharing one.
     pub shown: Vec<WordFeatures>,
     /// Number of words with a feature on both sides.
     pub recognizable: usize,
@@ -95,10 +95,10 @@ impl Recognized {
         let row = |(word, places): (&WordFeatures, &Places)| FeatureRow {
             title: word.word.clone(),
             notes: vec![
-                format!("patches: feature {}, correlation {:.2}", word.image.feature, word.image.correlation),
-                format!("(chance: {:.2})", word.image.chance),
-                format!("tokens: feature {}, {:.0} % of its activation", word.text.feature, 100.0 * word.text.share),
-                format!("(chance: {:.1} %)", 100.0 * word.text.base),
+                format!("patches: feature {}", word.image.feature),
+                format!("correlation {:.2} (chance {:.2})", word.image.correlation, word.image.chance),
+                format!("tokens: feature {}", word.text.feature),
+                format!("{:.0} % of its activation (chance {:.1} %)", 100.0 * word.text.share, 100.0 * word.text.base),
             ],
             patches: places.patches.iter().filter_map(|place| crops.get(place).cloned()).collect(),
             texts: places.tokens.iter().map(|place| marked(&contexts, *place, word.text.feature)).collect(),
@@ -125,9 +125,7 @@ impl Recognized {
             for position in &wanted[&sample] {
                 let token = &contexts[&sample].tokens[*position as usize];
                 if let Some(rect) = token.rect.filter(|_| token.image == i16::try_from(image).ok()) {
-                    let mut framed = picture.clone();
-                    framed.frame(rect, 1 + framed.size().into_iter().max().unwrap_or_default() / 200);
-                    crops.insert((sample, *position), framed.around(rect));
+                    crops.insert((sample, *position), picture.framed_around(rect));
                 }
             }
             Ok(())
@@ -142,13 +140,11 @@ fn marked(contexts: &BTreeMap<u32, Context>, (sample, position): (u32, u32), fea
     let context = &contexts[&sample];
     let values = context.values(feature);
     let largest = values.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
-    let texts = context.tokens.iter().zip(&values);
-    let texts = texts.filter(|(token, _)| token.modality == Modality::Text && !token.special);
-    let texts: Vec<_> = texts.collect();
+    let tokens = context.tokens.iter().zip(&values);
+    let texts: Vec<_> = tokens.filter(|(token, _)| token.modality == Modality::Text && !token.special).collect();
     let at = texts.iter().position(|(token, _)| token.position == position).unwrap_or_default();
-    let token = |(token, value): &(&sae_core::store::sample::Token, &f32)| MarkedToken {
-        text: token.piece.clone(),
-        strength: **value / largest,
-    };
-    texts[at.saturating_sub(BEFORE)..].iter().map(token).collect()
+    let from = at.saturating_sub(BEFORE);
+    let cut = (from > 0).then(|| MarkedToken { text: "...".into(), strength: 0.0 });
+    let tokens = texts[from..].iter().map(|(token, z)| MarkedToken { text: token.piece.clone(), strength: **z / largest });
+    cut.into_iter().chain(tokens).collect()
 }

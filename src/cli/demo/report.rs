@@ -74,8 +74,8 @@ impl DemoReport {
     fn head(&self) -> String {
         let Recipe { architecture, features, k, steps, batch } = &self.recipe;
         format!(
-            "The bundled LLaVA read {} captioned emoji; captured behind block {LAYER}: {}.\n\
-             {} of the captions were swapped on purpose. Only the judging below knows which.\n\n\
+            "The bundled LLaVA has read {} captioned emoji; captured after block {LAYER}: {}.\n\
+             {} of the captions were swapped on purpose. Nothing but the comparison below knows which.\n\n\
              {}, {} of {} features active at a position, {} steps of {}\n{}",
             count(self.samples),
             counted(self.tokens, "position"),
@@ -213,7 +213,7 @@ impl DemoReport {
             rows.push(vec![format!("sae-gui {}", link(&format!("s/{sample}"))), format!("the caption \"{}\"", caption.caption)]);
             rows.push(vec![
                 format!("sae score --run {run}{sae} --explain {sample}"),
-                "the features that speak for it and against it".into(),
+                "which features lower its score".into(),
             ]);
         }
         rows.push(vec![format!("sae-gui '{}'", link("?page=filter")), "the threshold, to drag".into()]);
@@ -221,7 +221,7 @@ impl DemoReport {
             format!("sae filter --run {run}{sae} --by {} --keep 50% --out half", SCORES[0]),
             "another selection".into(),
         ]);
-        format!("Go on (sae is target/release/sae; sae-gui is cargo run --release -p sae-gui --)\n{}", columns(&rows))
+        format!("Look further (sae is target/release/sae; sae-gui is cargo run --release -p sae-gui --)\n{}", columns(&rows))
     }
 
     fn end(&self) -> String {
