@@ -9,6 +9,7 @@
 use crate::definition::{IMAGE, TEXT, side};
 use crate::pooling::PooledStore;
 use crate::scores::random;
+use crate::top_tokens::{TokenPosition, TopTokens};
 use crate::{Error, Result};
 use sae_core::analysis::pass::{Block, Observer};
 use sae_core::store::Store;
@@ -25,6 +26,10 @@ pub const MOST_WORDS: usize = 256;
 pub const SHUFFLES: u64 = 20;
 /// Share of its activation that a text feature spends on a word if it is to stand for it.
 pub const EXCLUSIVE: f64 = 0.5;
+/// Features of a word, the best by the statistic of their side, between which their strongest positions decide.
+pub const CANDIDATES: usize = 5;
+/// The strongest positions that decide, each in another text.
+pub const STRONGEST: usize = 8;
 
 /// The common words of a store's texts, and where they stand.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,9 +95,25 @@ impl Vocabulary {
         &self.words
     }
 
-    /// The text of a sample: equal for samples with equal texts.
-    pub fn text_of(&self, sample: u32) -> usize {
-        self.text_of[sample as usize]
+    /// The first [`STRONGEST`] positions that are in samples of different texts: one thing is often in the data several
+    /// times.
+    pub fn one_per_text<'p>(&self, positions: &'p [TokenPosition]) -> impl Iterator<Item = &'p TokenPosition> {
+        let mut texts = BTreeSet::new();
+        positions.iter().filter(move |position| texts.insert(self.text_of[position.sample as usize])).take(STRONGEST)
+    }
+
+    /// On how many of a feature's strongest positions the word is, on text, or is in the sample's text, on images.
+    fn agreement(&self, positions: &[TokenPosition], word: u32) -> Agreement {
+        let has = |position: &TokenPosition| match position.side as usize {
+            TEXT => self.at.get(&(position.sample, position.position)) == Some(&word),
+            _ => self.of_text[self.text_of[position.sample as usize]].binary_search(&word).is_ok(),
+        };
+        let mut found = Agreement { with_word: 0, of: 0 };
+        for position in self.one_per_text(positions) {
+            found.of += 1;
+            found.with_word += u32::from(has(position));
+        }
+        found
     }
 
     /// The words of a sample's text after a shuffle of the texts; shuffle 0 leaves them in place. Whole texts change
@@ -155,16 +176,19 @@ impl<'a> WordActivations<'a> {
         Self { vocabulary, sums: vec![0.0; d_sae * width], positions: vec![0; width] }
     }
 
-    /// The feature that spends the largest share of its activation on a word, among those that `eligible` admits; of
-    /// equals the lower number.
-    fn most_exclusive(&self, word: usize, eligible: impl Fn(usize) -> bool) -> Option<TextFeature> {
+    /// Share of its activation that each feature spends on a word, largest first, of features that spend any.
+    fn shares(&self, word: usize) -> Vec<(u32, f64)> {
         let width = self.positions.len();
-        let share = |sums: &[f64]| sums[word] / sums.iter().sum::<f64>();
-        let features = self.sums.chunks_exact(width).enumerate().filter(|(k, sums)| sums[word] > 0.0 && eligible(*k));
-        let (feature, share) =
-            features.map(|(k, sums)| (k, share(sums))).reduce(|best, new| if new.1 > best.1 { new } else { best })?;
-        let base = self.positions[word] as f64 / self.positions.iter().sum::<u64>() as f64;
-        Some(TextFeature { feature: feature as u32, share, base })
+        let features = (0..).zip(self.sums.chunks_exact(width)).filter(|(_, sums)| sums[word] > 0.0);
+        let mut shares: Vec<(u32, f64)> =
+            features.map(|(feature, sums)| (feature, sums[word] / sums.iter().sum::<f64>())).collect();
+        shares.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        shares
+    }
+
+    /// Share of all text positions that are a word's.
+    fn base(&self, word: usize) -> f64 {
+        self.positions[word] as f64 / self.positions.iter().sum::<u64>() as f64
     }
 }
 
@@ -187,16 +211,33 @@ impl Observer for WordActivations<'_> {
     }
 }
 
+/// How many of a feature's strongest positions, each in another text, have to do with the word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Agreement {
+    /// Those that have.
+    pub with_word: u32,
+    /// All, [`STRONGEST`] at most.
+    pub of: u32,
+}
+
+impl Agreement {
+    fn share(self) -> f64 {
+        f64::from(self.with_word) / f64::from(self.of.max(1))
+    }
+}
+
 /// The image feature of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ImageFeature {
     /// Its number.
     pub feature: u32,
-    /// Pearson's correlation, over samples, of `ln(1 + z)`, `z` being its largest activation on the image, with whether
-    /// the text has the word: 1 if it fires, always equally strongly, on the images of the word and on no others.
+    /// Pearson's correlation, over samples, of its largest activation on the image with whether the text has the word: 1 if
+    /// it fires, always equally strongly, on the images of the word and on no others.
     pub correlation: f64,
     /// The largest correlation with the word that any feature has in [`SHUFFLES`] shuffles of the texts.
     pub chance: f64,
+    /// How many of its strongest patches are in images whose text has the word.
+    pub strongest: Agreement,
 }
 
 /// The text feature of a word.
@@ -208,6 +249,8 @@ pub struct TextFeature {
     pub share: f64,
     /// Share of all text positions that are the word's: what a feature has that fires everywhere alike.
     pub base: f64,
+    /// How many of its strongest positions are the word.
+    pub strongest: Agreement,
 }
 
 /// A word with its features.
@@ -217,9 +260,9 @@ pub struct WordFeatures {
     pub word: String,
     /// Samples whose text has it.
     pub samples: u64,
-    /// The image feature with the largest correlation.
+    /// The image feature.
     pub image: ImageFeature,
-    /// The text feature with the largest share.
+    /// The text feature.
     pub text: TextFeature,
 }
 
@@ -233,79 +276,122 @@ impl WordFeatures {
 
 /// The features of every word, the largest correlation first. Words without a feature on one side are left out.
 ///
-/// Features have to fire in [`FEWEST_TEXTS`] samples at least, on the side that counts. Takes `8 d_sae words` bytes, and a
-/// reading of `pooled` for every shuffle.
+/// On either side the [`CANDIDATES`] best by correlation or by share that stand for the word are compared by their strongest
+/// positions; the one wins that has the word there most often. Where none stands for it, it is the best by correlation or
+/// share. Features have to fire in [`FEWEST_TEXTS`] samples at least, on the side that counts.
+///
+/// `strongest` has the strongest positions of the same pass, above a threshold of 0. Takes `8 d_sae words` bytes, and a reading of
+/// `pooled` for every shuffle.
 ///
 /// # Errors
-/// What was put aside of the samples cannot be read.
+/// What was stored of the samples cannot be read.
 ///
 /// # Panics
 /// If `pooled` has other samples than the vocabulary.
-pub fn word_features(pooled: &PooledStore, on_text: &WordActivations) -> Result<Vec<WordFeatures>> {
+pub fn word_features(
+    pooled: &PooledStore,
+    on_text: &WordActivations,
+    strongest: &TopTokens,
+) -> Result<Vec<WordFeatures>> {
     let vocabulary = on_text.vocabulary;
     assert_eq!(pooled.samples(), vocabulary.text_of.len(), "the samples of the vocabulary");
-    let best = strongest_correlations(vocabulary, pooled, 0)?;
+    let correlations = Correlations::of_texts(vocabulary, pooled, 0)?;
     let mut chance = vec![0.0f64; vocabulary.words.len()];
     for shuffle in 1..=SHUFFLES {
-        let shuffled = strongest_correlations(vocabulary, pooled, shuffle)?;
-        chance.iter_mut().zip(shuffled).for_each(|(chance, best)| *chance = chance.max(best.map_or(0.0, |best| best.1)));
+        let shuffled = Correlations::of_texts(vocabulary, pooled, shuffle)?;
+        for (word, chance) in chance.iter_mut().enumerate() {
+            *chance = shuffled.with(word).map(|(_, r)| r).fold(*chance, f64::max);
+        }
     }
     let mut samples = vec![0; vocabulary.words.len()];
     vocabulary.shuffled(0).into_iter().flatten().for_each(|word| samples[*word as usize] += 1);
-    let fires_on_text = |k: usize| pooled.active()[k][TEXT] as usize >= FEWEST_TEXTS;
-    let mut found: Vec<WordFeatures> = (0..vocabulary.words.len())
-        .filter_map(|word| {
-            let (feature, correlation) = best[word]?;
-            Some(WordFeatures {
-                word: vocabulary.words[word].clone(),
-                samples: samples[word],
-                image: ImageFeature { feature, correlation, chance: chance[word] },
-                text: on_text.most_exclusive(word, fires_on_text)?,
-            })
+    let find = |word: usize| {
+        let mut on_images: Vec<(u32, f64)> = correlations.with(word).collect();
+        on_images.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let fires_on_text = |feature: u32| pooled.active()[feature as usize][TEXT] as usize >= FEWEST_TEXTS;
+        let mut on_text_positions = on_text.shares(word);
+        on_text_positions.retain(|(feature, _)| fires_on_text(*feature));
+        let agreement = |feature: u32, side: usize| {
+            vocabulary.agreement(&strongest.features()[feature as usize].corrected[side], word as u32)
+        };
+        let (image, correlation) = best(&on_images, |r| r > chance[word], |feature| agreement(feature, IMAGE))?;
+        let (text, share) = best(&on_text_positions, |share| share >= EXCLUSIVE, |feature| agreement(feature, TEXT))?;
+        Some(WordFeatures {
+            word: vocabulary.words[word].clone(),
+            samples: samples[word],
+            image: ImageFeature {
+                feature: image,
+                correlation,
+                chance: chance[word],
+                strongest: agreement(image, IMAGE),
+            },
+            text: TextFeature { feature: text, share, base: on_text.base(word), strongest: agreement(text, TEXT) },
         })
-        .collect();
+    };
+    let mut found: Vec<WordFeatures> = (0..vocabulary.words.len()).filter_map(find).collect();
     found.sort_by(|a, b| b.image.correlation.total_cmp(&a.image.correlation).then(a.word.cmp(&b.word)));
     Ok(found)
 }
 
-/// Of every word the image feature with the largest correlation, and that correlation; of equals the lower number.
-fn strongest_correlations(
-    vocabulary: &Vocabulary,
-    pooled: &PooledStore,
-    shuffle: u64,
-) -> Result<Vec<Option<(u32, f64)>>> {
-    let (words, features) = (vocabulary.words.len(), pooled.active().len());
-    let texts = vocabulary.shuffled(shuffle);
-    let (mut n, mut with_word) = (0u64, vec![0u64; words]);
-    // Of u = ln(1 + z): its sum, the sum of its squares, and the sum over the samples that have a word.
-    let (mut sums, mut squares, mut products) = (vec![0f64; features], vec![0f64; features], vec![0f64; features * words]);
-    pooled.each(|number, sample| {
-        if sample.content[IMAGE] == 0 {
-            return Ok(());
-        }
-        n += 1;
-        texts[number].iter().for_each(|word| with_word[*word as usize] += 1);
-        for active in sample.features.iter().filter(|active| active.max[IMAGE] > 0.0) {
-            let (k, u) = (active.feature as usize, f64::from(active.max[IMAGE]).ln_1p());
-            sums[k] += u;
-            squares[k] += u * u;
-            texts[number].iter().for_each(|word| products[k * words + *word as usize] += u);
-        }
-        Ok::<_, Error>(())
-    })?;
-    let n = n as f64;
-    let correlation = |k: usize, word: usize| {
-        let share = with_word[word] as f64 / n;
-        let deviations = (squares[k] / n - (sums[k] / n).powi(2)) * share * (1.0 - share);
-        (products[k * words + word] / n - sums[k] / n * share) / deviations.sqrt()
-    };
-    let eligible: Vec<usize> =
-        (0..features).filter(|k| pooled.active()[*k][IMAGE] as usize >= FEWEST_TEXTS && squares[*k] > 0.0).collect();
-    let best = |word: usize| {
-        let correlations = eligible.iter().map(|k| (*k as u32, correlation(*k, word))).filter(|(_, r)| r.is_finite());
-        correlations.reduce(|best, new| if new.1 > best.1 { new } else { best })
-    };
-    Ok((0..words).map(best).collect())
+/// Of features with a statistic, largest first, the one whose strongest positions agree most among the first
+/// [`CANDIDATES`] that stand for the word; the first one where none does. Ties are broken by the statistic.
+fn best(
+    sorted: &[(u32, f64)],
+    stands: impl Fn(f64) -> bool,
+    agreement: impl Fn(u32) -> Agreement,
+) -> Option<(u32, f64)> {
+    let candidates = sorted.iter().take(CANDIDATES).filter(|(_, statistic)| stands(*statistic));
+    let compared = candidates.map(|candidate| (*candidate, agreement(candidate.0).share()));
+    let winner = compared.reduce(|best, new| if new.1 > best.1 { new } else { best });
+    winner.map(|(candidate, _)| candidate).or(sorted.first().copied())
+}
+
+/// What correlations of image features with words are made of.
+struct Correlations {
+    samples: f64,
+    /// Share of samples whose text has each word.
+    shares: Vec<f64>,
+    /// Features that fire often enough, each with the mean and the variance of its largest activation on an image.
+    features: Vec<(usize, f64, f64)>,
+    /// `[d_sae, words]`: sums over the samples whose text has the word.
+    products: Vec<f64>,
+}
+
+impl Correlations {
+    /// Of the texts after a shuffle.
+    fn of_texts(vocabulary: &Vocabulary, pooled: &PooledStore, shuffle: u64) -> Result<Self> {
+        let (words, d_sae) = (vocabulary.words.len(), pooled.active().len());
+        let texts = vocabulary.shuffled(shuffle);
+        let (mut samples, mut shares, mut products) = (0.0, vec![0.0; words], vec![0.0; d_sae * words]);
+        let mut sums = vec![[0.0; 2]; d_sae];
+        pooled.each(|number, sample| {
+            if sample.content[IMAGE] == 0 {
+                return Ok(());
+            }
+            samples += 1.0;
+            texts[number].iter().for_each(|word| shares[*word as usize] += 1.0);
+            for active in sample.features.iter().filter(|active| active.max[IMAGE] > 0.0) {
+                let (k, z) = (active.feature as usize, f64::from(active.max[IMAGE]));
+                sums[k] = [sums[k][0] + z, sums[k][1] + z * z];
+                texts[number].iter().for_each(|word| products[k * words + *word as usize] += z);
+            }
+            Ok::<_, Error>(())
+        })?;
+        shares.iter_mut().for_each(|share| *share /= samples);
+        let fires = |k: &usize| pooled.active()[*k][IMAGE] as usize >= FEWEST_TEXTS;
+        let moments = |k: usize| (k, sums[k][0] / samples, sums[k][1] / samples - (sums[k][0] / samples).powi(2));
+        Ok(Self { samples, shares, features: (0..d_sae).filter(fires).map(moments).collect(), products })
+    }
+
+    /// Every feature's correlation with a word, where both vary.
+    fn with(&self, word: usize) -> impl Iterator<Item = (u32, f64)> {
+        let share = self.shares[word];
+        self.features.iter().filter_map(move |(k, mean, variance)| {
+            let covariance = self.products[k * self.shares.len() + word] / self.samples - mean * share;
+            let correlation = covariance / (variance * share * (1.0 - share)).sqrt();
+            correlation.is_finite().then_some((*k as u32, correlation))
+        })
+    }
 }
 
 #[cfg(test)]
@@ -364,6 +450,7 @@ mod tests {
         let vocabulary = Vocabulary::new(&samples);
         let mut pooler = SamplePooler::new(samples.len(), FEATURES, 1.0, &std::env::temp_dir()).unwrap();
         let mut on_text = WordActivations::new(&vocabulary, FEATURES);
+        let mut strongest = TopTokens::new(FEATURES, 0.0);
         for n in 0..samples.len() as u32 {
             let mut dense = vec![0.0; 3 * FEATURES];
             for (row, feature) in [(0, shows(n)), (0, 4), (1, 9), (2, 9), (2, 5 + n % 4)] {
@@ -380,8 +467,9 @@ mod tests {
             let block = Block { tokens: &tokens, rows: 0..3, shard: 0, hidden: &[], active: &active };
             pooler.observe(&block).unwrap();
             on_text.observe(&block).unwrap();
+            strongest.observe(&block).unwrap();
         }
-        word_features(&pooler.finish().unwrap(), &on_text).unwrap()
+        word_features(&pooler.finish().unwrap(), &on_text, &strongest).unwrap()
     }
 
     #[test]
@@ -394,6 +482,8 @@ mod tests {
             assert_eq!((features.samples, features.text.share, features.text.base), (10, 1.0, 0.125));
             // Not 1, since the feature does not fire on all of its images equally strongly.
             assert!(features.image.correlation > 0.97 && features.image.chance < 0.7, "{features:?}");
+            let all = Agreement { with_word: STRONGEST as u32, of: STRONGEST as u32 };
+            assert_eq!((features.image.strongest, features.text.strongest), (all, all));
             assert!(features.is_recognizable());
         }
         assert!(found.is_sorted_by(|a, b| a.image.correlation >= b.image.correlation));
@@ -407,10 +497,22 @@ mod tests {
     }
 
     #[test]
+    fn between_features_of_a_word_their_strongest_positions_decide() {
+        let agreement = |feature: u32| Agreement { with_word: [3, 5, 5, 8][feature as usize], of: 8 };
+        let sorted = [(0, 0.9), (1, 0.8), (2, 0.7), (3, 0.1)];
+        assert_eq!(best(&sorted, |r| r > 0.5, agreement), Some((1, 0.8)));
+        assert_eq!(best(&sorted, |r| r > 0.95, agreement), Some((0, 0.9)), "none stands for the word");
+        assert_eq!(best(&[], |_| true, agreement), None);
+        let many: Vec<(u32, f64)> = (0..20).map(|n| (n, 1.0)).collect();
+        let last = |feature: u32| Agreement { with_word: feature, of: 20 };
+        assert_eq!(best(&many, |_| true, last), Some((CANDIDATES as u32 - 1, 1.0)));
+    }
+
+    #[test]
     fn a_correlation_is_pearson_s() {
         let found = found(|n| if n < 20 { n % 4 } else { 0 });
         // Feature 3 fires on samples 3, 7, .. 19, and the word stands in those and in 23, 27, .. 39.
-        let u = |n: u32| if n < 20 && n % 4 == 3 { (2.0 + f64::from(n) / 100.0).ln() } else { 0.0 };
+        let u = |n: u32| if n < 20 && n % 4 == 3 { 1.0 + f64::from(n) / 100.0 } else { 0.0 };
         let b = |n: u32| f64::from(u8::from(n % 4 == 3));
         let mean = |of: &dyn Fn(u32) -> f64| (0..40).map(of).sum::<f64>() / 40.0;
         let covariance = mean(&|n| u(n) * b(n)) - mean(&u) * mean(&b);

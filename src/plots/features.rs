@@ -46,9 +46,9 @@ const SPACE: i32 = 5;
 const GREY: RGBColor = RGBColor(90, 90, 90);
 
 /// Patches of a row.
-pub const PATCHES: usize = 8;
+const PATCHES: usize = 8;
 /// Texts of a row.
-pub const LINES: usize = 4;
+const LINES: usize = 4;
 
 /// Writes the PNG, with a heading above the patches and one above the texts.
 pub fn contact_sheet(path: &Path, headings: [&str; 2], rows: &[FeatureRow]) -> Result<()> {

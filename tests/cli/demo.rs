@@ -60,7 +60,8 @@ fn judged_against_chance(captions: &Value) {
     let names: Vec<_> = judged.iter().map(|judged| judged["score"].as_str().unwrap()).collect();
     assert_eq!(names, ["pmi_blank", "pmi", "cosine_paper", "l0_paper", "co_l0_paper", "random"]);
     for judged in judged {
-        let [auc, low, high] = [&judged["auc"], &judged["interval"][0], &judged["interval"][1]].map(|v| v.as_f64().unwrap());
+        let [auc, low, high] =
+            [&judged["auc"], &judged["interval"][0], &judged["interval"][1]].map(|v| v.as_f64().unwrap());
         assert!(0.0 < low && low < auc && auc < high && high < 1.0 && high - low < 0.15, "{judged}");
         assert_eq!((judged["by_seed"].as_array().unwrap().len(), &judged["by_seed"][0]), (2, &judged["auc"]));
         match judged["score"].as_str().unwrap() {

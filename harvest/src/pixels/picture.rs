@@ -207,7 +207,9 @@ mod tests {
             let cut = picture.framed_around(rect);
             assert_eq!(cut.size(), [30, 30], "{rect:?}");
             let pixel = |x: usize, y: usize| &cut.rgb.data[(y * 30 + x) * 3..][..3];
-            assert!((9..21).all(|n| [(n, 9), (n, 20), (9, n), (20, n)].iter().all(|(x, y)| pixel(*x, *y) == [255, 0, 0])));
+            assert!(
+                (9..21).all(|n| [(n, 9), (n, 20), (9, n), (20, n)].iter().all(|(x, y)| pixel(*x, *y) == [255, 0, 0]))
+            );
             assert!(pixel(10, 10) == [9; 3] && pixel(19, 19) == [9; 3]);
         }
         let corner = picture.framed_around([0.0, 0.0, 0.25, 0.5]);

@@ -91,7 +91,8 @@ impl Captions {
         let at_least = by.iter().flatten().filter(|score| **score >= estimate.threshold).count();
         let kept = SCORES.iter().map(|score| kept(samples, first, score, at_least)).collect::<Result<_>>()?;
         let own = own_captions(right)?;
-        let mut order: Vec<(usize, f64)> = by.iter().enumerate().filter_map(|(n, score)| Some((n, (*score)?))).collect();
+        let mut order: Vec<(usize, f64)> =
+            by.iter().enumerate().filter_map(|(n, score)| Some((n, (*score)?))).collect();
         order.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
         let caption = |(sample, score): &(usize, f64)| {
             let of = &samples[*sample];

@@ -90,7 +90,8 @@ pub fn run(args: &DemoArgs, dry: bool) -> Result<Outcome> {
     let mut estimate = None;
     for seed in &seeds {
         let opened = open(args, *seed)?;
-        let request = score::Request { modes: &Definition::ALL, threshold, seed: *seed, calibrate: &[], rejected: None };
+        let request =
+            score::Request { modes: &Definition::ALL, threshold, seed: *seed, calibrate: &[], rejected: None };
         let built = score::build(&opened, &request)?;
         estimate = estimate.or(built.keep.get(SCORES[0]).copied());
         scores.push(built.scores);

@@ -2,11 +2,11 @@
 //! tokens, and a contact sheet of both.
 
 use super::super::{SaeReader, sample_images};
-use crate::plots::{self, FeatureRow, LINES, MarkedToken, PATCHES};
+use crate::plots::{self, FeatureRow, MarkedToken};
 use anyhow::{Context as _, Result};
 use filters::definition::{IMAGE, TEXT};
 use filters::pooling::SamplePooler;
-use filters::top_tokens::{TokenPosition, TopTokens};
+use filters::top_tokens::TopTokens;
 use filters::words::{Vocabulary, WordActivations, WordFeatures, word_features};
 use harvest::pixels::Picture;
 use sae_core::analysis::context::{Context, contexts};
@@ -48,7 +48,7 @@ pub fn recognize(opened: &SaeReader, samples: &[Sample]) -> Result<Recognized> {
     let mut on_text = WordActivations::new(&vocabulary, d_sae);
     let mut strongest = TopTokens::new(d_sae, 0.0);
     opened.pass("words", &mut [&mut pooler, &mut on_text, &mut strongest])?;
-    let all = word_features(&pooler.finish()?, &on_text)?;
+    let all = word_features(&pooler.finish()?, &on_text, &strongest)?;
     let recognizable = all.iter().filter(|word| word.is_recognizable()).count();
     let (mut in_patches, mut in_words) = (BTreeSet::new(), BTreeSet::new());
     let mut shown: Vec<WordFeatures> = Vec::new();
@@ -60,25 +60,15 @@ pub fn recognize(opened: &SaeReader, samples: &[Sample]) -> Result<Recognized> {
             shown.push(word);
         }
     }
-    let places = |feature: u32, side: usize, room: usize| {
-        let positions = &strongest.features()[feature as usize].corrected[side];
-        one_a_text(positions, |sample| vocabulary.text_of(sample), room)
+    let places = |feature: u32, side: usize| {
+        let positions = vocabulary.one_per_text(&strongest.features()[feature as usize].corrected[side]);
+        positions.map(|position| (position.sample, position.position)).collect()
     };
     let places = shown
         .iter()
-        .map(|word| Places {
-            patches: places(word.image.feature, IMAGE, PATCHES),
-            tokens: places(word.text.feature, TEXT, LINES),
-        })
+        .map(|word| Places { patches: places(word.image.feature, IMAGE), tokens: places(word.text.feature, TEXT) })
         .collect();
     Ok(Recognized { words: vocabulary.words().len(), shown, recognizable, places })
-}
-
-/// The first places that are in samples of different texts: one thing is often in the data several times.
-fn one_a_text(positions: &[TokenPosition], text_of: impl Fn(u32) -> usize, room: usize) -> Vec<(u32, u32)> {
-    let mut texts = BTreeSet::new();
-    let different = positions.iter().filter(|position| texts.insert(text_of(position.sample)));
-    different.take(room).map(|position| (position.sample, position.position)).collect()
 }
 
 impl Recognized {
@@ -145,6 +135,7 @@ fn marked(contexts: &BTreeMap<u32, Context>, (sample, position): (u32, u32), fea
     let at = texts.iter().position(|(token, _)| token.position == position).unwrap_or_default();
     let from = at.saturating_sub(BEFORE);
     let cut = (from > 0).then(|| MarkedToken { text: "...".into(), strength: 0.0 });
-    let tokens = texts[from..].iter().map(|(token, z)| MarkedToken { text: token.piece.clone(), strength: **z / largest });
+    let tokens =
+        texts[from..].iter().map(|(token, z)| MarkedToken { text: token.piece.clone(), strength: **z / largest });
     cut.into_iter().chain(tokens).collect()
 }

@@ -3,9 +3,9 @@
 use super::captions::{Caption, Captions, Judged};
 use super::recognized::Recognized;
 use super::{LAYER, SCORES};
-use crate::cli::{eval, filter};
 use crate::cli::terminal::{columns, count, counted, table};
-use filters::words::SHUFFLES;
+use crate::cli::{eval, filter};
+use filters::words::{Agreement, SHUFFLES};
 use sae_core::analysis::eval::Report;
 use sae_core::path_text;
 use sae_core::train::TrainConfig;
@@ -91,7 +91,10 @@ impl DemoReport {
 
     fn words(&self) -> String {
         let Recognized { words, recognizable, shown, .. } = &self.recognized;
-        let mut rows = vec![cells(["word", "captions", "patches", "correlation", "chance", "tokens", "share", "chance"])];
+        let head = ["word", "captions", "patches", "correlation", "chance", "strongest"];
+        let mut rows = vec![cells(head)];
+        rows[0].extend(cells(["tokens", "share", "chance", "strongest"]));
+        let of = |strongest: Agreement| format!("{} of {}", strongest.with_word, strongest.of);
         rows.extend(shown.iter().map(|word| {
             vec![
                 word.word.clone(),
@@ -99,18 +102,20 @@ impl DemoReport {
                 format!("f/{}", word.image.feature),
                 format!("{:.2}", word.image.correlation),
                 format!("{:.2}", word.image.chance),
+                of(word.image.strongest),
                 format!("f/{}", word.text.feature),
                 format!("{:.0} %", 100.0 * word.text.share),
                 format!("{:.1} %", 100.0 * word.text.base),
+                of(word.text.strongest),
             ]
         }));
         format!(
             "Features in patches and in words\n\
              Of {}, {} have a feature that fires on the patches of their pictures and one\n\
              that fires on their tokens:\n{}  \
-             correlation: of the patch feature with the captions that have the word; chance: the largest of any feature\n  \
-             in {SHUFFLES} shuffles of the captions. share: of the token feature's activation that falls on the word; chance:\n  \
-             the word's share of the positions.\n",
+             correlation: of the patch feature with captions that have the word; chance: the largest of any feature in\n  \
+             {SHUFFLES} shuffles of the captions. share: of the token feature's activation that falls on the word; chance: the\n  \
+             word's share of the positions. strongest: how many of the strongest patches and tokens have to do with the word.\n",
             counted(*words as u64, "common word"),
             count(*recognizable as u64),
             table(&rows),
@@ -161,7 +166,8 @@ impl DemoReport {
         if let Some(filtered) = &self.filtered {
             let reasons = filtered.reasons.iter().filter(|(_, n)| **n > 0);
             let reasons: Vec<_> = reasons.map(|(reason, n)| format!("{} {reason}", count(*n))).collect();
-            let lowest = filtered.threshold.map_or(String::new(), |lowest| format!(" (lowest that stayed: {lowest:.2} nats)"));
+            let lowest =
+                filtered.threshold.map_or(String::new(), |lowest| format!(" (lowest that stayed: {lowest:.2} nats)"));
             text += &format!(
                 "  {} and {}: {}{lowest}; decisions.csv has every caption's reason.\n",
                 self.run.join("kept").display(),
@@ -210,7 +216,10 @@ impl DemoReport {
         }
         if let Some(caption) = self.captions.found.first() {
             let sample = caption.sample;
-            rows.push(vec![format!("sae-gui {}", link(&format!("s/{sample}"))), format!("the caption \"{}\"", caption.caption)]);
+            rows.push(vec![
+                format!("sae-gui {}", link(&format!("s/{sample}"))),
+                format!("the caption \"{}\"", caption.caption),
+            ]);
             rows.push(vec![
                 format!("sae score --run {run}{sae} --explain {sample}"),
                 "which features lower its score".into(),
@@ -221,7 +230,10 @@ impl DemoReport {
             format!("sae filter --run {run}{sae} --by {} --keep 50% --out half", SCORES[0]),
             "another selection".into(),
         ]);
-        format!("Look further (sae is target/release/sae; sae-gui is cargo run --release -p sae-gui --)\n{}", columns(&rows))
+        format!(
+            "Look further (sae is target/release/sae; sae-gui is cargo run --release -p sae-gui --)\n{}",
+            columns(&rows)
+        )
     }
 
     fn end(&self) -> String {
