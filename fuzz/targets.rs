@@ -234,7 +234,7 @@ fn import(format: CacheFormat, path: &Path, tokens: Option<&Path>) {
     FOLDER.with(|folder| {
         let folder = folder.path().join("run");
         if let Ok(run) = Run::create(&folder) {
-            let _ = import.run(&run, &mut |_| ());
+            let _ = import.run(&run, &mut |_| Ok(()));
         }
         let _ = fs::remove_dir_all(&folder);
     });

@@ -17,6 +17,7 @@ pub mod patches;
 pub mod pmi;
 pub mod pooling;
 pub mod rank;
+pub mod score_names;
 pub mod scores;
 pub mod select;
 pub mod top_tokens;

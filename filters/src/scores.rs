@@ -12,6 +12,7 @@
 use crate::definition::{Definition, IMAGE, TEXT};
 use crate::length::LengthModel;
 use crate::pooling::{PooledSample, PooledStore};
+use crate::score_names::{PMI, PMI_BLANK, PMI_TOKEN_MIN};
 use crate::weights::Weights;
 use crate::{Error, Result};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, new_null_array};
@@ -266,8 +267,8 @@ const COLUMNS: [&str; 13] = [
     "cosine_corrected",
     "l0_corrected",
     "co_l0_corrected",
-    "pmi",
-    "pmi_blank",
-    "pmi_token_min",
+    PMI,
+    PMI_BLANK,
+    PMI_TOKEN_MIN,
     "random",
 ];

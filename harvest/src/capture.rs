@@ -194,9 +194,14 @@ pub struct CaptureProgress {
 /// Harvests, or goes on with a harvest of the same plan; reports after every batch.
 ///
 /// # Errors
-/// The plan does not fit the checkpoint (nothing has been written then), a file cannot be read, the disk is full. Rows
-/// that cannot be used stop nothing: they are listed in what is returned.
-pub fn harvest(plan: &Plan, run: &Run, progress: &mut dyn FnMut(&CaptureProgress)) -> Result<StoreRecord> {
+/// The plan does not fit the checkpoint (nothing has been written then), a file cannot be read, the disk is full, or whatever
+/// `progress` returns: the parts that are finished by then stay. Rows that cannot be used stop nothing: they are listed in
+/// what is returned.
+pub fn harvest(
+    plan: &Plan,
+    run: &Run,
+    progress: &mut dyn FnMut(&CaptureProgress) -> Result<()>,
+) -> Result<StoreRecord> {
     let mut plan = plan.clone();
     plan.layers.sort_unstable();
     plan.layers.dedup();
@@ -259,12 +264,12 @@ pub fn harvest(plan: &Plan, run: &Run, progress: &mut dyn FnMut(&CaptureProgress
             let part = capture(&model, checkpoint, plan, draft, &mut |samples, positions| {
                 so_far.samples += samples;
                 so_far.positions += positions;
-                progress(&so_far);
+                progress(&so_far)
             })?;
             writer.write_part(&part)?;
             so_far.source_rows += source_rows;
             so_far.skipped += skipped;
-            progress(&so_far);
+            progress(&so_far)?;
         }
         Ok::<_, Error>(())
     })?;
@@ -362,7 +367,7 @@ pub(crate) fn capture(
     checkpoint: &Checkpoint,
     plan: &Plan,
     draft: Draft,
-    report: &mut dyn FnMut(u64, u64),
+    report: &mut dyn FnMut(u64, u64) -> Result<()>,
 ) -> Result<Part> {
     let rows = draft.positions * model.config().text.hidden_size;
     let mut activations: Vec<Vec<f32>> = plan.layers.iter().map(|_| Vec::with_capacity(rows)).collect();
@@ -381,7 +386,7 @@ pub(crate) fn capture(
                 activations.extend_from_slice(hidden.layer(n));
             }
             let positions = draft.samples[batch.clone()].iter().map(|sample| sample.tokens.len() as u64).sum();
-            report(batch.len() as u64, positions);
+            report(batch.len() as u64, positions)?;
         }
     }
     let samples = draft.samples.into_iter().map(|prepared| (prepared.sample, prepared.tokens)).collect();

@@ -56,7 +56,7 @@ pub use import::{CacheFormat, Import, ImportPreview};
 pub use logit_lens::LogitLens;
 pub use online::OnlineActivations;
 pub use playground::{Continuation, Next, Playground};
-pub use preview::Preview;
+pub use preview::{Memory, Preview};
 pub use sample_capture::{CapturedSample, for_each_sample};
 pub use shard::Shard;
 pub use splice::{Intervention, Predicted, SpliceRunner};

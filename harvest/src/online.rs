@@ -116,7 +116,7 @@ impl OnlineActivations {
         }
         let positions = samples.iter().map(|s| s.tokens.len()).sum();
         let draft = Draft { samples, positions, ..Draft::default() };
-        let part = capture(&self.model, checkpoint, plan, draft, &mut |_, _| ())?;
+        let part = capture(&self.model, checkpoint, plan, draft, &mut |_, _| Ok(()))?;
         let d = self.model.config().text.hidden_size;
         let tokens = part.samples.iter().flat_map(|(_, tokens)| tokens);
         let excluded = tokens.map(|t| self.exclude.special && t.special || self.exclude.first && t.position == 0);

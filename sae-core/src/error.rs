@@ -71,6 +71,9 @@ pub enum Error {
     /// The device failed or does not exist.
     #[error("{}", .0.text)]
     Device(Cause),
+    /// Whoever asked for the work has asked to stop it. What has been stored by then stays.
+    #[error("cancelled")]
+    Cancelled,
 }
 
 /// What is wrong, in words, and what can be done about it where that is known. Anything that can be displayed converts into
@@ -135,7 +138,7 @@ impl Error {
             Self::Busy { .. } => Some(Hint::AnyOf(vec!["wait for it".into(), Hint::Change(Setting::Run)])),
             Self::UnknownHook { available, .. } => available.is_empty().then_some(Hint::Run(Operation::Harvest)),
             Self::OtherHarvest { .. } => Some(Hint::Change(Setting::Run)),
-            Self::Io { .. } => None,
+            Self::Io { .. } | Self::Cancelled => None,
         }
     }
 

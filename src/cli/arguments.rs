@@ -1,9 +1,11 @@
 //! Arguments that several commands share, and the values that several of them read. A command's own are in its file.
 
 use clap::Args;
+use harvest::Plan;
 use sae_core::autoencoder::formats::Format;
 use sae_core::device::DeviceChoice;
-use std::path::PathBuf;
+use sae_workbench::{FeatureChoice, SaeChoice};
+use std::path::{Path, PathBuf};
 
 /// How a model reads a data set. Without a model nothing is read, and the flags are refused.
 #[derive(Args, Debug)]
@@ -32,6 +34,25 @@ pub struct ReadingArgs {
     pub template: harvest::Templating,
 }
 
+impl ReadingArgs {
+    /// A plan of how a model reads a data set.
+    pub fn plan(&self, model: &Path, data: &Path, limit: Option<u64>, device: DeviceArg) -> Plan {
+        Plan {
+            limit,
+            device: device.device,
+            mapping: self.map.clone(),
+            images_root: self.images_root.clone(),
+            fetch_images: self.fetch_images,
+            dtype: self.dtype,
+            batch_tokens: self.batch_tokens,
+            answers: self.answers,
+            template: self.template,
+            // The layer is that of the command's layers, hook or autoencoder.
+            ..Plan::new(model, data, Vec::new())
+        }
+    }
+}
+
 /// Arguments of commands that look at an autoencoder of a run.
 #[derive(Args, Debug)]
 pub struct SaeArgs {
@@ -43,6 +64,13 @@ pub struct SaeArgs {
     pub sae: Option<String>,
     #[command(flatten)]
     pub device: DeviceArg,
+}
+
+impl SaeArgs {
+    /// Which autoencoder that is.
+    pub fn choice(&self) -> SaeChoice {
+        SaeChoice { run: self.run.clone(), sae: self.sae.clone(), device: self.device.device }
+    }
 }
 
 /// A share between nothing and all.
@@ -76,6 +104,13 @@ pub struct FeatureArgs {
     pub limit: usize,
 }
 
+impl FeatureArgs {
+    /// Which features these are.
+    pub fn choice(&self) -> FeatureChoice {
+        FeatureChoice { features: self.features.clone(), class: self.class.clone(), limit: self.limit }
+    }
+}
+
 /// When a feature counts as active on a token.
 #[derive(Args, Debug, Clone, Copy)]
 pub struct ThresholdArg {
@@ -92,14 +127,16 @@ pub struct DeviceArg {
     pub device: DeviceChoice,
 }
 
+/// Reads the name of a format in which autoencoders are written.
 pub fn written(name: &str) -> Result<Format, String> {
     let format: Format = name.parse()?;
-    match Format::WRITTEN.contains(&format) {
-        true => Ok(format),
-        false => Err(format!("{name} is only read; {} are written", Format::WRITTEN.map(Format::name).join(" and "))),
+    if Format::WRITTEN.contains(&format) {
+        return Ok(format);
     }
+    Err(format!("{name} is only read; {} are written", Format::WRITTEN.map(Format::name).join(" and ")))
 }
 
+/// Reads a pair such as `text=caption`.
 pub fn pair(text: &str) -> Result<(String, String), String> {
     let (field, column) = text.split_once('=').ok_or_else(|| format!("{text:?} is not FIELD=COLUMN"))?;
     Ok((field.into(), column.into()))

@@ -2,12 +2,11 @@
 
 use super::Outcome;
 use super::arguments::written;
-use crate::cli::info;
+use super::info;
 use anyhow::Result;
 use clap::Args;
 use sae_core::autoencoder::formats::Format;
-use sae_core::autoencoder::formats::{self, Summary};
-use serde_json::json;
+use sae_workbench::ConvertRequest;
 use std::path::PathBuf;
 
 /// `sae convert`
@@ -38,22 +37,18 @@ pub struct ConvertArgs {
 
 /// Runs the command.
 pub fn run(args: &ConvertArgs, dry: bool) -> Result<Outcome> {
-    let from = match args.from {
-        Some(format) => format,
-        None => formats::detect(&args.from_path)?,
+    let request = ConvertRequest {
+        from_path: args.from_path.clone(),
+        from: args.from,
+        k: args.k,
+        to_path: args.to_path.clone(),
+        to: args.to,
     };
-    let saved = formats::load_with(from, &args.from_path, args.k)?;
-    let summary = Summary::new(&saved);
-    let text =
-        format!("{} -> {}: {}  {}", from.name(), args.to.name(), info::autoencoder(&summary), args.to_path.display());
-    let json =
-        json!({ "command": "convert", "from": from.name(), "to": args.to.name(), "sae": summary, "out": args.to_path });
-    // The plan finds out whatever the work would: a format that cannot express it, a folder in the way.
-    formats::check(args.to, &saved)?;
-    formats::check_empty(&args.to_path)?;
     if dry {
-        return Outcome::plan(json);
+        return Outcome::plan(request.plan()?);
     }
-    formats::create(args.to, &args.to_path, &saved)?;
-    Outcome::new(json, text)
+    let report = request.run()?;
+    let sae = info::autoencoder(&report.sae);
+    let text = format!("{} -> {}: {sae}  {}", report.from, report.to, report.out.display());
+    Outcome::new(report, text)
 }

@@ -1,26 +1,19 @@
-//! `sae eval`: how well an autoencoder stands for the activations of its run, text and image apart, and with a model and
-//! data what it costs the model's predictions. Writes `eval.json` and `curves.png` beside the weights.
+//! `sae eval`: how well an autoencoder stands for the activations of its run, and how a model's predictions change. Draws
+//! `curves.png` beside the weights.
 
-mod losses;
-
+use super::Outcome;
 use super::arguments::{ReadingArgs, SaeArgs};
-use super::{Outcome, SaeReader};
 use crate::cli::terminal::{count, table};
 use crate::plots;
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
-use losses::Effect;
-use sae_core::analysis::eval::{Evaluation, Evaluator, Firing, Report};
-use sae_core::analysis::saebench::Core;
-use sae_core::file;
-use sae_core::store::PositionFilter;
-use sae_core::store::PositionRule;
-use sae_core::store::run;
+use sae_core::Run;
+use sae_core::analysis::eval::{Estimate, Evaluation, LossReport, Report, Variant};
 use sae_core::train::read_log;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use std::path::Path;
-use std::path::PathBuf;
+use sae_workbench::eval::ModelEffect;
+use sae_workbench::{Control, EvalReport, EvalRequest};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// `sae eval`
 #[derive(Args, Debug)]
@@ -68,161 +61,60 @@ pub enum Excluded {
     First,
 }
 
-/// `eval.json`.
-#[derive(Serialize)]
-struct Findings {
-    sae: String,
-    hook: String,
-    created: String,
-    exclude: PositionRule,
-    /// The norm that `exclude` means here.
-    max_norm: Option<f64>,
-    #[serde(flatten)]
-    report: Report,
-    model: Option<Effect>,
-    /// Whether it is in the run.
-    #[serde(skip)]
-    written: bool,
+impl EvalArgs {
+    fn request(&self) -> EvalRequest {
+        let leaves_out = |what| self.exclude.as_ref().map(|named| named.contains(&what));
+        let model = self.model.as_ref().zip(self.data.as_ref());
+        let model = model.map(|(model, data)| self.reading.plan(model, data, self.limit, self.of.device));
+        EvalRequest {
+            sae: self.of.choice(),
+            special: leaves_out(Excluded::Special),
+            first: leaves_out(Excluded::First),
+            max_norm: self.max_norm,
+            model,
+            saebench: self.saebench.clone(),
+        }
+    }
 }
 
 /// Runs the command.
-pub fn run(args: &EvalArgs, dry: bool) -> Result<Outcome> {
-    let opened = SaeReader::new(&args.of)?;
-    let exclude = excluded(args, &opened)?;
-    let plan = losses::plan(args, &opened, dry)?;
+pub fn run(args: &EvalArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+    let request = args.request();
     if dry {
-        let model = plan.as_ref().map(|plan| plan.preview()).transpose()?;
-        return opened.plan("eval", json!({ "exclude": exclude, "model": model }));
+        return Outcome::plan(request.plan()?);
     }
-    let exclusion = PositionFilter::new(&opened.store, exclude)?;
-    let (report, firing) = measure(&opened, exclusion)?;
-    let model = plan.map(|plan| losses::measure(&plan, &opened, exclusion)).transpose()?;
-    let findings = write(&opened, exclusion, report, model)?;
-    if let Some(path) = &args.saebench {
-        saebench(path, args, &opened, &findings, &firing)?;
+    let report = request.run(control)?;
+    if report.written {
+        draw(&args.of.run, &report.sae, &report.report)?;
+    } else {
+        eprintln!("warning: the run is read-only, so that eval.json and curves.png were not written");
     }
-    let text = text(&opened, &findings);
-    Outcome::new(findings, text)
+    let text = text(&report);
+    Outcome::new(report, text)
 }
 
-/// Measures an autoencoder without a model and writes what was found.
-pub(super) fn build(opened: &SaeReader) -> Result<Report> {
-    let exclusion = PositionFilter::new(&opened.store, trained_without(opened)?)?;
-    let (report, _) = measure(opened, exclusion)?;
-    Ok(write(opened, exclusion, report, None)?.report)
-}
-
-fn measure(opened: &SaeReader, exclusion: PositionFilter) -> Result<(Report, Vec<Firing>)> {
-    let mut evaluator = Evaluator::without(&opened.saved.weights, exclusion);
-    opened.pass("eval", &mut [&mut evaluator])?;
-    let report = evaluator.report();
-    if report.all.tokens == 0 {
-        bail!("no position is left to measure\nhint: a larger --max-norm, or --exclude none");
-    }
-    Ok((report, evaluator.firing()))
-}
-
-fn write(opened: &SaeReader, exclusion: PositionFilter, report: Report, model: Option<Effect>) -> Result<Findings> {
-    let mut findings = Findings {
-        sae: opened.name.clone(),
-        hook: opened.store.manifest().hook.clone(),
-        created: run::now(),
-        exclude: exclusion.rule(),
-        max_norm: exclusion.limit(),
-        report,
-        model,
-        written: true,
-    };
-    match record(opened, &findings) {
-        Ok(()) => {}
-        Err(error) if is_read_only(&error) => {
-            eprintln!("warning: the run is read-only, so that eval.json and curves.png were not written");
-            findings.written = false;
-        }
-        Err(error) => return Err(error),
-    }
-    Ok(findings)
-}
-
-/// Writes `eval.json` and `curves.png`.
-fn record(opened: &SaeReader, findings: &Findings) -> Result<()> {
-    let dir = opened.run.sae_dir(&opened.name);
-    let log = dir.join("log.parquet");
+/// Draws `curves.png` into the folder of an autoencoder.
+pub fn draw(run: &Path, sae: &str, report: &Report) -> Result<()> {
+    let run = Run::open(run)?;
+    let folder = run.sae_dir(sae);
+    let log = folder.join("log.parquet");
     // Autoencoders of other tools come without a log.
     let log = if log.exists() { read_log(&log)? } else { Vec::new() };
-    let _lock = opened.run.lock()?;
-    file::write_json(&dir.join("eval.json"), findings)?;
-    plots::curves(&dir.join("curves.png"), &opened.name, &log, &findings.report)
+    let _lock = run.lock()?;
+    plots::curves(&folder.join("curves.png"), sae, &log, report)
 }
 
-fn is_read_only(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<sae_core::Error>().is_some_and(sae_core::Error::is_read_only)
-}
-
-/// The positions to leave out: those that training left out, unless the arguments say otherwise.
-fn excluded(args: &EvalArgs, opened: &SaeReader) -> Result<PositionRule> {
-    let mut exclude = trained_without(opened)?;
-    if let Some(named) = &args.exclude {
-        exclude.special = named.contains(&Excluded::Special);
-        exclude.first = named.contains(&Excluded::First);
+fn text(found: &EvalReport) -> String {
+    let dir = &found.folder;
+    let mut text = format!("{} on {}\n{}\n", found.sae, found.hook, describe(&found.report));
+    text += &more(&found.report);
+    if let Some(model) = &found.model {
+        text += &describe_model(model);
     }
-    exclude.norm = args.max_norm.unwrap_or(exclude.norm);
-    if !(exclude.norm >= 0.0 && exclude.norm.is_finite()) {
-        bail!("--max-norm {} is no multiple of the median norm", exclude.norm);
+    if found.written {
+        text += &format!("\n  {}\n  {}", dir.join("eval.json").display(), dir.join("curves.png").display());
     }
-    Ok(exclude)
-}
-
-fn trained_without(opened: &SaeReader) -> Result<PositionRule> {
-    #[derive(Deserialize)]
-    struct Trained {
-        #[serde(default)]
-        exclude: PositionRule,
-    }
-    let path = opened.run.sae_dir(&opened.name).join("train.toml");
-    if !path.exists() {
-        return Ok(PositionRule::default());
-    }
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let trained: Trained =
-        toml::from_str(&text).with_context(|| format!("no training configuration: {}", path.display()))?;
-    Ok(trained.exclude)
-}
-
-fn saebench(path: &Path, args: &EvalArgs, opened: &SaeReader, findings: &Findings, firing: &[Firing]) -> Result<()> {
-    let manifest = opened.store.manifest();
-    let config: Value = file::read_json(&opened.run.sae_dir(&opened.name).join("cfg.json"), 1 << 24)?;
-    let model = findings.model.as_ref();
-    let dtype = match args.reading.dtype {
-        ::harvest::ComputeDtype::F32 => "float32",
-        ::harvest::ComputeDtype::Bf16 => "bfloat16",
-    };
-    let core = Core {
-        name: &opened.name,
-        model: model.map_or(&manifest.model, |model| &model.name),
-        dtype,
-        dataset: model.map_or("the activations of the run", |model| &model.data),
-        weights: &opened.saved.weights,
-        config,
-        report: &findings.report,
-        firing,
-        losses: model.map(|model| &model.text),
-        exclude_special: findings.exclude.special,
-    };
-    Ok(file::write_json(path, &core.result())?)
-}
-
-fn text(opened: &SaeReader, findings: &Findings) -> String {
-    let dir = opened.run.sae_dir(&opened.name);
-    let mut text = format!("{} on {}\n{}\n", opened.name, findings.hook, describe(&findings.report));
-    text += &more(&findings.report);
-    if let Some(model) = &findings.model {
-        text += &losses::describe(model);
-    }
-    match findings.written {
-        true => text + &format!("\n  {}\n  {}", dir.join("eval.json").display(), dir.join("curves.png").display()),
-        false => text,
-    }
+    text
 }
 
 /// The report as a table: a row a modality.
@@ -278,4 +170,45 @@ fn figures(value: f64) -> String {
         v if v >= 1.0 => format!("{value:.*}", 3 - v.log10() as usize),
         _ => format!("{value:.4}"),
     }
+}
+
+/// The losses as a table: a row a variant.
+fn describe_model(effect: &ModelEffect) -> String {
+    let LossReport { tokens, samples, .. } = effect.text;
+    let (tokens, samples) = (count(tokens), count(samples));
+    let mut text = format!("\n{} on {}: {tokens} words of {samples} samples, nats a word", effect.name, effect.data);
+    if effect.skipped > 0 {
+        text += &format!(" ({} rows skipped)", count(effect.skipped));
+    }
+    text += &format!("\n{}", variants(&effect.text));
+    if let Some(answers) = effect.answers.as_ref().filter(|answers| answers.tokens < effect.text.tokens) {
+        text += &format!("  of answers alone, {} words:\n{}", count(answers.tokens), variants(answers));
+    }
+    if effect.same_checkpoint == Some(false) {
+        text += "  note: the run was captured from another checkpoint than this\n";
+    }
+    text
+}
+
+fn variants(report: &LossReport) -> String {
+    let show = |of: &BTreeMap<Variant, Estimate>, variant: &Variant| {
+        of.get(variant).map_or(String::new(), |Estimate { value, se }| {
+            se.map_or(format!("{value:.4}"), |se| format!("{value:.4} +-{se:.4}"))
+        })
+    };
+    let header = ["at the hook", "cross-entropy", "increase", "KL from original", "loss recovered", "KL recovered"];
+    let mut lines = vec![header.map(String::from).to_vec()];
+    lines.extend(Variant::ALL.iter().map(|variant| {
+        let name = match variant {
+            Variant::Original => "original",
+            Variant::Replaced => "reconstruction",
+            Variant::ReplacedText => "  at text only",
+            Variant::ReplacedImage => "  at images only",
+            Variant::Zero => "zeros",
+        };
+        let columns =
+            [&report.cross_entropy, &report.increase, &report.kl, &report.loss_recovered, &report.kl_recovered];
+        std::iter::once(name.into()).chain(columns.map(|of| show(of, variant))).collect()
+    }));
+    table(&lines)
 }

@@ -6,7 +6,8 @@ use sae_core::error::{Hint, Operation, Setting};
 pub fn words(hint: &Hint) -> String {
     match hint {
         Hint::Run(operation) => format!("run `{}` first", command(*operation)),
-        Hint::Resume(operation) => format!("the same `{}` continues it", command(*operation)),
+        Hint::Resume(operation) => format!("the same `{} --resume` continues it", command(*operation)),
+        Hint::Set(Setting::NoPromotedTokens, _) => "--no-words leaves them out".into(),
         Hint::Set(setting, values) if values.is_empty() => format!("choose {}", flag(*setting)),
         Hint::Set(setting, values) => format!("use {} {}", flag(*setting), values.join(" or ")),
         Hint::Change(setting) => format!("choose another {}", flag(*setting)),
@@ -29,7 +30,7 @@ fn command(operation: Operation) -> String {
 }
 
 /// The flag of each setting that has one.
-const FLAGS: [(Setting, &str); 17] = [
+const FLAGS: [(Setting, &str); 27] = [
     (Setting::Run, "--run"),
     (Setting::SaeName, "--name"),
     (Setting::Output, "--out"),
@@ -47,6 +48,16 @@ const FLAGS: [(Setting, &str); 17] = [
     (Setting::GroupBy, "--by-group"),
     (Setting::Format, "--format"),
     (Setting::Images, "--images"),
+    (Setting::Sae, "--sae"),
+    (Setting::Resume, "--resume"),
+    (Setting::Plan, "--dry-run"),
+    (Setting::MaxNorm, "--max-norm"),
+    (Setting::NoPromotedTokens, "--no-words"),
+    (Setting::Calibration, "--calibrate"),
+    (Setting::Rejected, "--rejected"),
+    (Setting::Answers, "--answers"),
+    (Setting::Layer, "--layer"),
+    (Setting::Assets, "--assets"),
 ];
 
 fn flag(setting: Setting) -> String {

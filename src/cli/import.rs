@@ -1,18 +1,16 @@
 //! `sae import`: another tool's autoencoder into a run, where `eval`, `index` and `score` find it like one that was
 //! trained there; or another tool's activations into a run of their own.
 
-use super::{Outcome, check_width};
-use crate::cli::info;
-use crate::cli::terminal::{self, count, counted};
+use super::Outcome;
+use super::info;
+use crate::cli::terminal::{count, counted};
 use anyhow::{Result, bail};
 use clap::Args;
 use harvest::CacheFormat;
-use sae_core::Run;
-use sae_core::autoencoder::formats::{self, Format, Summary};
+use sae_core::autoencoder::formats::Format;
 use sae_core::store::StoreDtype;
-use sae_core::store::{self, Store};
-use sae_core::store::{hooks, run};
-use serde_json::json;
+use sae_workbench::Control;
+use sae_workbench::import::{ImportActivationsRequest, ImportSaeRequest};
 use std::path::PathBuf;
 
 /// `sae import`
@@ -89,20 +87,20 @@ impl std::str::FromStr for ImportFrom {
 }
 
 /// Runs the command.
-pub fn run(args: &ImportArgs, dry: bool) -> Result<Outcome> {
+pub fn run(args: &ImportArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
     match (args.from, CacheFormat::detect(&args.path)) {
-        (Some(ImportFrom::Activations(format)), _) => activations(args, format, dry),
+        (Some(ImportFrom::Activations(format)), _) => activations(args, format, dry, control),
         (Some(ImportFrom::Autoencoder(format)), _) => autoencoder(args, Some(format), dry),
-        (None, Some(format)) if args.name.is_none() => activations(args, format, dry),
+        (None, Some(format)) if args.name.is_none() => activations(args, format, dry, control),
         (None, _) => autoencoder(args, None, dry),
     }
 }
 
-fn activations(args: &ImportArgs, format: CacheFormat, dry: bool) -> Result<Outcome> {
+fn activations(args: &ImportArgs, format: CacheFormat, dry: bool, control: &mut Control) -> Result<Outcome> {
     if args.name.is_some() {
         bail!("{} are activations, which have no name in a run: no --name", format.name());
     }
-    let mut import = harvest::Import {
+    let import = harvest::Import {
         format,
         path: args.path.clone(),
         layer: args.layer,
@@ -113,92 +111,40 @@ fn activations(args: &ImportArgs, format: CacheFormat, dry: bool) -> Result<Outc
         store_dtype: args.store_dtype,
         part_rows: args.shard_tokens,
     };
-    // A hook's name chooses the column of a cache that has columns; elsewhere it says what the layer is.
-    match &args.hook {
-        Some(hook) if format == CacheFormat::SaeLens && !hook.starts_with("layers.") => {
-            import.column = Some(hook.clone());
-        }
-        Some(hook) if args.layer.is_none() => {
-            let (own, layer) = hooks::of_tool(hook);
-            if own != store::hook(layer) {
-                bail!("{hook} is no stream behind a decoder block\nhint: --layer L files it as the one behind block L");
-            }
-            import.layer = Some(layer);
-        }
-        _ => {}
-    }
-    // Before the run folder is made: what cannot be imported leaves nothing behind.
-    let outlook = import.preview()?;
+    let request = ImportActivationsRequest { import, hook: args.hook.clone(), run: args.run.clone() };
     if dry {
-        return Outcome::plan(json!({ "command": "import", "run": args.run, "plan": outlook }));
+        return Outcome::plan(request.plan()?);
     }
-    let run = Run::create(&args.run)?;
-    let bar = terminal::bar("import", outlook.rows);
-    let record = import.run(&run, &mut |rows| bar.set_position(rows))?;
-    bar.finish_and_clear();
-    let done = record.progress();
+    let report = request.run(control)?;
     let text = format!(
         "{}, {} behind layers {:?}, {} wide, from {}\n  {}",
-        counted(done.samples, "sample"),
-        counted(done.rows, "token"),
-        record.spec.layers,
-        count(record.spec.d_in as u64),
-        format.name(),
+        counted(report.samples, "sample"),
+        counted(report.tokens, "token"),
+        report.layers,
+        count(report.d_in as u64),
+        report.from,
         args.run.display()
     );
-    let json = json!({
-        "command": "import", "from": format.name(), "source": args.path, "samples": done.samples, "tokens": done.rows,
-        "layers": record.spec.layers, "d_in": record.spec.d_in, "dtype": record.spec.dtype,
-    });
-    Outcome::new(json, text)
+    Outcome::new(report, text)
 }
 
 fn autoencoder(args: &ImportArgs, from: Option<Format>, dry: bool) -> Result<Outcome> {
-    let (Some(name), Some(hook)) = (&args.name, &args.hook) else {
+    let (Some(name), Some(hook)) = (args.name.clone(), args.hook.clone()) else {
         bail!(
             "an autoencoder needs --name NAME and the --hook that it is of\nhint: activations: --from saelens-cache, saev, safetensors or npy"
         );
     };
-    let run = Run::open(&args.run)?;
-    run::check_name(name)?;
-    if run.sae_dir(name).exists() {
-        bail!("the run has an autoencoder {name} already\nhint: another --name, or remove its folder");
-    }
-    let store = Store::open(&run, hook)?;
-    let from = match from {
-        Some(format) => format,
-        None => formats::detect(&args.path)?,
-    };
-    let mut saved = formats::load_with(from, &args.path, args.k)?;
-    check_width(&saved, &store)?;
-    let summary = Summary::new(&saved);
-    // What its own file says is kept in the record; the run is the authority on where activations come from.
-    let said = (saved.origin.model.clone(), saved.origin.hook.clone());
-    let manifest = store.manifest();
-    saved.origin.hook.clone_from(&manifest.hook);
-    saved.origin.layer = manifest.layer;
-    if saved.origin.context_size == 0 {
-        saved.origin.context_size = store.longest_sample()?;
-    }
-    if saved.origin.model.is_empty() {
-        saved.origin.model.clone_from(&manifest.model);
-    }
-    let dir = run.sae_dir(name);
-    let json = json!({
-        "command": "import", "from": from.name(), "source": args.path, "sae": name, "hook": manifest.hook,
-        "is": summary, "said_model": said.0, "said_hook": said.1,
-    });
-    formats::check(Format::SaeLens, &saved)?;
+    let (path, run) = (args.path.clone(), args.run.clone());
+    let request = ImportSaeRequest { path, from, k: args.k, run, name, hook };
     if dry {
-        return Outcome::plan(json);
+        return Outcome::plan(request.plan()?);
     }
-    let lock = run.lock()?;
-    formats::create(Format::SaeLens, &dir, &saved)?;
-    run.write_step(&format!("import/{name}"), &json)?;
-    drop(lock);
-    let mut text = format!("{name} from {}: {}", from.name(), info::autoencoder(&summary));
-    if !said.1.is_empty() && said.1 != manifest.hook {
-        text += &format!("  note: its file says that it is of {}, not of {}\n", said.1, manifest.hook);
+    let report = request.run()?;
+    let mut text = format!("{} from {}: {}", report.sae, report.from, info::autoencoder(&report.is));
+    if !report.said_hook.is_empty() && report.said_hook != report.hook {
+        let (said, hook) = (&report.said_hook, &report.hook);
+        text += &format!("  note: its file says that it is of {said}, not of {hook}\n");
     }
-    Outcome::new(json, text + &format!("  {}", dir.display()))
+    text += &format!("  {}", report.folder.display());
+    Outcome::new(report, text)
 }

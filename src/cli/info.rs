@@ -1,16 +1,14 @@
 //! `sae info`: what a file or folder is - a run, a store of activations, an autoencoder of any known format.
 
-use super::{Outcome, progress};
-use crate::cli::failure;
+use super::Outcome;
 use crate::cli::terminal::{count, counted};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
-use sae_core::autoencoder::formats::{self, Range, Summary};
-use sae_core::store::run::SCHEMA_VERSION;
-use sae_core::store::{Manifest, Store};
-use sae_core::{Run, file};
-use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use sae_core::autoencoder::formats::{Range, Summary};
+use sae_workbench::info::{ActivationsInfo, AutoencodersInfo, RunInfo, SaeInfo};
+use sae_workbench::{InfoReport, InfoRequest};
+use serde_json::Value;
+use std::path::PathBuf;
 
 /// `sae info`
 #[derive(Args, Debug)]
@@ -29,49 +27,25 @@ pub struct InfoArgs {
     pub k: Option<usize>,
 }
 
-const MANIFEST: &str = "manifest.json";
-
 /// Runs the command. It only reads, so that its plan is its work.
-pub fn run(args: &InfoArgs, _dry: bool) -> Result<Outcome> {
-    let path = &args.path;
-    // A file may stand for its folder: `run.json`, `manifest.json`, `ae.pt`.
-    let folder = match path.parent() {
-        Some(parent) if path.is_file() => parent.to_path_buf(),
-        _ => path.clone(),
+pub fn run(args: &InfoArgs) -> Result<Outcome> {
+    let report = InfoRequest { path: args.path.clone(), k: args.k }.run()?;
+    let text = match &report {
+        InfoReport::Autoencoder(found) => format!("{}: {}", found.format, autoencoder(&found.summary)),
+        InfoReport::Autoencoders(found) => autoencoders(found),
+        InfoReport::Activations(found) => activations(found),
+        InfoReport::Run(found) => of_run(found),
     };
-    match () {
-        () if !path.exists() => bail!("there is nothing at {}", path.display()),
-        () if folder.join("run.json").is_file() => of_run(&folder),
-        () if folder.join(MANIFEST).is_file() => of_store(&folder.join(MANIFEST)),
-        () => of_autoencoder(path, args.k),
-    }
+    Outcome::new(report, text)
 }
 
-fn of_autoencoder(path: &Path, k: Option<usize>) -> Result<Outcome> {
-    let format = match formats::detect(path) {
-        Ok(format) => format,
-        Err(error) => return several(path).unwrap_or(Err(error.into())),
-    };
-    let summary = Summary::new(&formats::load_with(format, path, k)?);
-    let mut json = json!({ "kind": "autoencoder", "format": format.name(), "path": path });
-    if let (Value::Object(json), Value::Object(more)) = (&mut json, serde_json::to_value(&summary)?) {
-        json.extend(more);
+fn autoencoders(found: &AutoencodersInfo) -> String {
+    let mut text = format!("{} in this folder\n", counted(found.autoencoders.len() as u64, "autoencoder"));
+    for one in &found.autoencoders {
+        let path = one.path.strip_prefix(&found.path).unwrap_or(&one.path);
+        text += &format!("  {:<20} {}\n", one.format, path.display());
     }
-    Outcome::new(json, format!("{}: {}", format.name(), autoencoder(&summary)))
-}
-
-/// The autoencoders in the folders below, if there are some.
-fn several(path: &Path) -> Option<Result<Outcome>> {
-    let found = formats::below(path);
-    if found.is_empty() {
-        return None;
-    }
-    let mut text = format!("{} in this folder\n", counted(found.len() as u64, "autoencoder"));
-    for (at, format) in &found {
-        text += &format!("  {:<20} {}\n", format.name(), at.strip_prefix(path).unwrap_or(at).display());
-    }
-    let found: Vec<_> = found.iter().map(|(at, format)| json!({ "path": at, "format": format.name() })).collect();
-    Some(Outcome::new(json!({ "kind": "autoencoders", "path": path, "autoencoders": found }), text))
+    text
 }
 
 /// An autoencoder for people, a line for each thing to know.
@@ -104,12 +78,9 @@ pub fn autoencoder(summary: &Summary) -> String {
     text
 }
 
-fn of_store(path: &Path) -> Result<Outcome> {
-    let manifest: Manifest = file::read_json(path, 1 << 28)?;
-    if manifest.schema_version != SCHEMA_VERSION {
-        bail!("the store has layout {}, not {SCHEMA_VERSION}: {}", manifest.schema_version, path.display());
-    }
-    let text = format!(
+fn activations(found: &ActivationsInfo) -> String {
+    let manifest = &found.manifest;
+    format!(
         "activations of {}: {} tokens of {} samples, {} wide, {:?}, {} shards\n  mean norm  {:.4}\n  model      {}\n  made       {}",
         manifest.hook,
         count(manifest.rows),
@@ -120,61 +91,37 @@ fn of_store(path: &Path) -> Result<Outcome> {
         manifest.mean_norm,
         manifest.model,
         manifest.created,
-    );
-    let mut json = json!({ "kind": "activations", "path": path });
-    if let (Value::Object(json), Value::Object(mut more)) = (&mut json, serde_json::to_value(&manifest)?) {
-        more.insert("shards".into(), manifest.shards.len().into());
-        json.extend(more);
-    }
-    Outcome::new(json, text)
+    )
 }
 
-fn of_run(folder: &PathBuf) -> Result<Outcome> {
-    let run = Run::open(folder)?;
-    let record = run.record()?;
-    let mut text = format!("a run of {}, begun {}\n", record.program, record.created);
-    let (mut hooks, mut saes) = (Vec::new(), Vec::new());
-    for hook in run.list("activations") {
-        // One that a harvest has not finished is no reason to say nothing about the rest.
-        let Ok(store) = Store::open(&run, &hook) else {
-            text += &format!("  activations  {hook} (unfinished)\n");
-            continue;
-        };
-        let m = store.manifest();
-        text += &format!("  activations  {hook}: {} tokens, {} wide\n", count(m.rows), count(m.d_in as u64));
-        hooks.push(json!({ "hook": hook, "tokens": m.rows, "samples": m.samples, "d_in": m.d_in, "dtype": m.dtype }));
+fn of_run(run: &RunInfo) -> String {
+    let mut text = format!("a run of {}, begun {}\n", run.program, run.created);
+    for hook in &run.unfinished {
+        text += &format!("  activations  {hook} (unfinished)\n");
     }
-    for name in run.saes() {
-        match formats::load(&run.sae_dir(&name)) {
-            Ok(saved) => {
-                let (f, hook) = (saved.weights.d_sae, &saved.origin.hook);
-                text += &format!(
-                    "  autoencoder  {name}: {} {} features of {hook}\n",
-                    count(f as u64),
-                    saved.architecture.name()
-                );
-                saes.push(json!({ "name": name, "features": f, "architecture": saved.architecture, "hook": hook }));
+    for of in &run.activations {
+        let (tokens, width) = (count(of.tokens), count(of.d_in as u64));
+        text += &format!("  activations  {}: {tokens} tokens, {width} wide\n", of.hook);
+    }
+    for sae in &run.saes {
+        text += &match sae {
+            SaeInfo::Finished { name, features, architecture, hook } => {
+                let features = count(*features as u64);
+                format!("  autoencoder  {name}: {features} {} features of {hook}\n", architecture.name())
             }
-            Err(e) => text += &format!("  autoencoder  {name}: {}\n", failure::message(&e.into())),
+            SaeInfo::Unfinished { name, step } => {
+                let step = step.map_or(String::new(), |step| format!(", step {}", count(step)));
+                format!("  autoencoder  {name}: unfinished{step}; --resume continues\n")
+            }
+        };
+    }
+    for (name, cause) in &run.damaged {
+        text += &format!("  autoencoder  {name}: {cause}\n");
+    }
+    for (what, names) in [("index of", &run.features), ("scores", &run.scores)] {
+        if !names.is_empty() {
+            text += &format!("  {what:<12} {}\n", names.join(", "));
         }
     }
-    for name in run.unfinished_saes() {
-        let progress = progress(&run, &name);
-        text += &format!("  autoencoder  {name}: {progress}; --resume continues\n");
-        saes.push(json!({ "name": name, "unfinished": progress }));
-    }
-    let (indices, mut scores) = (run.list("features"), run.list("scores"));
-    // What lies beside a table is not listed apart.
-    scores.retain(|file| file.ends_with(".parquet"));
-    let list = |what: &str, names: &[String]| match names.is_empty() {
-        true => String::new(),
-        false => format!("  {what:<12} {}\n", names.join(", ")),
-    };
-    text += &(list("index of", &indices) + &list("scores", &scores));
-    let steps: Vec<_> = record.steps.keys().collect();
-    let json = json!({
-        "kind": "run", "path": folder, "program": record.program, "created": record.created, "steps": steps,
-        "activations": hooks, "saes": saes, "features": indices, "scores": scores,
-    });
-    Outcome::new(json, text)
+    text
 }

@@ -1,16 +1,13 @@
-//! `sae score`: a score a sample and method, in `scores/<name>.parquet`, and beside it what the scores rest on.
+//! `sae score`: a score a sample and method, in `scores/<name>.parquet`; with `--explain`, why a sample scores what it scores.
 
-mod build;
-mod explain;
-
-pub(super) use build::{PMI, PMI_BLANK, PMI_TOKEN, Request, build};
-
+use super::Outcome;
 use super::arguments::{SaeArgs, ThresholdArg};
-use super::{Outcome, SaeReader};
 use crate::cli::terminal::{count, table};
 use anyhow::Result;
 use clap::Args;
 use filters::definition::Definition;
+use filters::pmi::Contribution;
+use sae_workbench::{Control, ExplainReport, ExplainRequest, ScoreOptions, ScoreReport, ScoreRequest};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -45,60 +42,94 @@ pub struct ScoreArgs {
     pub seed: u64,
 }
 
+impl ScoreArgs {
+    fn request(&self) -> Result<ScoreRequest> {
+        let definitions = match self.mode.as_str() {
+            "all" => Definition::ALL.to_vec(),
+            mode => vec![mode.parse().map_err(anyhow::Error::msg)?],
+        };
+        let options = ScoreOptions {
+            definitions,
+            threshold: self.threshold.value,
+            seed: self.seed,
+            calibrate: self.calibrate.clone(),
+            rejected: self.rejected.clone(),
+        };
+        Ok(ScoreRequest { sae: self.of.choice(), options })
+    }
+}
+
 /// Runs the command.
-pub fn run(args: &ScoreArgs, dry: bool) -> Result<Outcome> {
-    let opened = SaeReader::new(&args.of)?;
+pub fn run(args: &ScoreArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+    let request = args.request()?;
     if dry {
-        let more = json!({ "mode": args.mode, "calibrate": args.calibrate, "rejected": args.rejected, "explain": args.explain });
-        return opened.plan("score", more);
+        let mut plan = serde_json::to_value(request.plan()?)?;
+        plan["explain"] = json!(args.explain);
+        return Outcome::plan(plan);
     }
-    if let Some(key) = &args.explain {
-        return explain::run(&opened, key);
+    if let Some(sample) = &args.explain {
+        let report = ExplainRequest { sae: args.of.choice(), sample: sample.clone() }.run()?;
+        let text = explanation(&report);
+        return Outcome::new(report, text);
     }
-    let modes = match args.mode.as_str() {
-        "all" => Definition::ALL.to_vec(),
-        mode => vec![mode.parse().map_err(anyhow::Error::msg)?],
-    };
-    let request = Request {
-        modes: &modes,
-        threshold: args.threshold.value.for_width(opened.saved.weights.d_in),
-        seed: args.seed,
-        calibrate: &args.calibrate,
-        rejected: args.rejected.as_deref(),
-    };
-    let built = build(&opened, &request)?;
-    let scores = &built.scores;
-    let skipped = scores.rows.iter().filter(|r| r.reason.is_some()).count() as u64;
-    let mut lines =
-        vec![["score", "samples", "min", "median", "max", "rank corr. with tokens"].map(String::from).to_vec()];
-    for name in scores.names() {
-        let mut values: Vec<f64> = scores.columns[name].iter().copied().flatten().collect();
+    let report = request.run(control)?;
+    let text = describe(&report, &request.options.definitions);
+    Outcome::new(report, text)
+}
+
+fn describe(report: &ScoreReport, definitions: &[Definition]) -> String {
+    let header = ["score", "samples", "min", "median", "max", "rank corr. with tokens"];
+    let mut lines = vec![header.map(String::from).to_vec()];
+    for name in &report.columns {
+        let mut values: Vec<f64> = report.scores.columns[name].iter().copied().flatten().collect();
         values.sort_by(f64::total_cmp);
         let at = |share: f64| values.get((share * (values.len() as f64 - 1.0)) as usize).copied().unwrap_or(f64::NAN);
         let cell = |share: f64| format!("{:.3}", at(share));
-        let length = built.lengths.get(name).map_or("-".into(), |r| format!("{r:.3}"));
-        lines.push(vec![name.into(), count(values.len() as u64), cell(0.0), cell(0.5), cell(1.0), length]);
+        let length = report.rank_correlation_with_tokens.get(name).map_or("-".into(), |r| format!("{r:.3}"));
+        lines.push(vec![name.clone(), count(values.len() as u64), cell(0.0), cell(0.5), cell(1.0), length]);
     }
-    let path = opened.run.scores(&opened.name);
-    let mut text = format!("{}  samples that lack scores (column reason says why): {skipped}\n", table(&lines));
-    for (mode, few) in Definition::ALL.iter().zip(built.weights.too_few).filter(|(mode, _)| modes.contains(mode)) {
-        text += &format!("  features with too few tokens for a {} weight: {}\n", mode.name(), count(few));
+    let lacking = report.without_score;
+    let mut text = format!("{}  samples that lack scores (column reason says why): {lacking}\n", table(&lines));
+    let few = Definition::ALL.iter().zip(report.too_few_tokens);
+    for (definition, few) in few.filter(|(definition, _)| definitions.contains(definition)) {
+        text += &format!("  features with too few tokens for a {} weight: {}\n", definition.name(), count(few));
     }
-    for (column, why) in &built.without {
+    for (column, why) in &report.without {
         text += &format!("  no {column}: {why}\n");
     }
-    for (column, auto) in &built.keep {
+    for (column, estimate) in &report.keep {
         text += &format!(
             "  by {column} about {:.0} % of the pairs are mismatched; --keep auto would keep {:.0} %\n",
-            100.0 * auto.mismatched,
-            100.0 * auto.share_kept
+            100.0 * estimate.mismatched,
+            100.0 * estimate.share_kept
         );
     }
-    text += &format!("  {}", path.display());
-    let json = json!({
-        "samples": scores.rows.len(), "without_score": skipped, "columns": scores.names(), "file": path,
-        "too_few_tokens": built.weights.too_few, "without": built.without, "keep": built.keep,
-        "rank_correlation_with_tokens": built.lengths,
-    });
-    Outcome::new(json, text)
+    text + &format!("  {}", report.file.display())
+}
+
+fn explanation(report: &ExplainReport) -> String {
+    let features = |parts: &[Contribution]| {
+        let part = |p: &Contribution| format!("{}{}", if p.active { "" } else { "no " }, p.feature);
+        parts.iter().map(part).collect::<Vec<_>>().join(", ")
+    };
+    let header = ["nats", "correlation", "image", "text", "image features", "text features"];
+    let mut lines = vec![header.map(String::from).to_vec()];
+    for c in report.explanation.carried.iter().chain(report.explanation.sank.iter().rev()) {
+        lines.push(vec![
+            format!("{:+.3}", c.nats),
+            format!("{:.3}", c.correlation),
+            format!("{:+.2}", c.image),
+            format!("{:+.2}", c.text),
+            features(&c.image_features),
+            features(&c.text_features),
+        ]);
+    }
+    format!(
+        "{}: {} {:.3} nats\n  {}\nwhat carried it and what sank it (\"no 7\": what feature 7 would have said is missing)\n{}",
+        report.key,
+        report.column,
+        report.explanation.pmi,
+        report.text.replace('\n', " / "),
+        table(&lines)
+    )
 }

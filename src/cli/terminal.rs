@@ -2,8 +2,9 @@
 //! now and then. Never writes to stdout.
 
 use indicatif::{ProgressBar, ProgressStyle};
+use sae_workbench::control::{Detail, Notice, Progress, Stage};
+pub use sae_workbench::numbers::{count, counted, size};
 use std::io::{self, Write};
-use std::ops::Deref;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,37 +14,123 @@ const LINES: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
 /// Environment variable with another time for both, in seconds.
 const SECONDS: &str = "SAE_PROGRESS_SECONDS";
 
-/// How far work is. Shown until it is dropped or finished.
-pub struct Bar {
+/// A bar for work whose end is known, and what is shown where it is not.
+const BAR: &str = "{prefix:>8} [{bar:30}] {percent:>3}% {msg} {elapsed} (left: {eta})";
+const SPINNER: &str = "{prefix:>8} {spinner} {elapsed}";
+
+/// Shows how far an operation is, and what a person should know meanwhile.
+#[derive(Default)]
+pub struct Terminal {
+    bar: Option<Bar>,
+}
+
+/// A stage of an operation. Shown until it is dropped.
+struct Bar {
     bar: ProgressBar,
+    /// Whether a position was reached.
+    begun: bool,
     _lines: Option<Lines>,
 }
 
-impl Deref for Bar {
-    type Target = ProgressBar;
-
-    fn deref(&self) -> &ProgressBar {
-        &self.bar
+impl Bar {
+    fn new(stage: Stage, total: Option<u64>) -> Self {
+        let bar = match total {
+            Some(total) => ProgressBar::new(total).with_style(style(BAR)),
+            None => ProgressBar::new_spinner().with_style(style(SPINNER)),
+        };
+        bar.set_prefix(stage.name());
+        bar.enable_steady_tick(Duration::from_millis(250));
+        let lines = bar.is_hidden().then(|| Lines::start(bar.clone()));
+        Self { bar, begun: false, _lines: lines }
     }
 }
 
-/// Work on `total` of something.
-pub fn bar(what: &str, total: u64) -> Bar {
-    let bar = ProgressBar::new(total);
-    show(what, bar, "{prefix:>8} [{bar:30}] {percent:>3}% {msg} {elapsed} (left: {eta})")
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }
 
-/// Work of which nobody knows how far it is.
-pub fn stage(what: &str) -> Bar {
-    show(what, ProgressBar::new_spinner(), "{prefix:>8} {spinner} {elapsed}")
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates above are valid").progress_chars("=> ")
 }
 
-fn show(what: &str, bar: ProgressBar, template: &str) -> Bar {
-    bar.set_style(ProgressStyle::with_template(template).expect("the templates above are valid").progress_chars("=> "));
-    bar.set_prefix(what.to_string());
-    bar.enable_steady_tick(Duration::from_millis(250));
-    let lines = bar.is_hidden().then(|| Lines::start(bar.clone()));
-    Bar { bar, _lines: lines }
+impl Progress for Terminal {
+    fn start(&mut self, stage: Stage, total: Option<u64>) {
+        self.bar = Some(Bar::new(stage, total));
+    }
+
+    fn advance(&mut self, position: u64, total: Option<u64>, detail: Detail) {
+        let Some(Bar { bar, begun, .. }) = &mut self.bar else { return };
+        if total.is_some() && total != bar.length() {
+            bar.set_style(style(BAR));
+            bar.set_length(total.unwrap_or_default());
+        }
+        bar.set_position(position);
+        if !*begun {
+            // What was done before this call took no time in it.
+            bar.reset_eta();
+            *begun = true;
+        }
+        match detail {
+            Detail::Download { file } => {
+                let total = total.unwrap_or_default();
+                bar.set_message(format!("{} of {} MB, {file}", position >> 20, total >> 20));
+            }
+            Detail::Harvest { positions, positions_per_s, skipped } => {
+                bar.set_message(format!("{} tokens, {positions_per_s:.0}/s, {skipped} skipped", count(positions)));
+            }
+            Detail::Train { step, tokens_per_s } => bar.set_message(format!(
+                "loss {:.3} L0 {:.1} FVU {:.4} dead {:.1} % {tokens_per_s:.0} tokens/s",
+                step.loss,
+                step.l0,
+                step.fvu,
+                100.0 * step.dead,
+            )),
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self) {
+        self.bar = None;
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        let Some(text) = words(notice) else { return };
+        match &self.bar {
+            Some(bar) => bar.bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+}
+
+/// A notice for people; nothing for one that this program does not know.
+fn words(notice: &Notice) -> Option<String> {
+    Some(match notice {
+        Notice::Data(note) => format!("note: {note}"),
+        Notice::Memory(memory) => format!(
+            "memory: about {}: weights {}, a part {}, its samples {}, batches {}; {} of the checkpoint mapped",
+            size(memory.total),
+            size(memory.weights),
+            size(memory.part),
+            size(memory.samples),
+            size(memory.batch),
+            size(memory.mapped),
+        ),
+        Notice::SkippedRows { rows, first } => {
+            let first = format!("row {} ({}): {}", first.row, first.key, first.reason);
+            format!("warning: {} of the data could not be used, such as {first}", counted(*rows, "row"))
+        }
+        Notice::NoCheckpoint { step, cause } => format!("warning: no checkpoint at step {step}: {cause}"),
+        Notice::NoLog { step, cause } => format!("warning: no log at step {step}: {cause}"),
+        Notice::SingleGroups { singles, groups, fields } => format!(
+            "warning: {} of the {} groups by {fields} have a single sample; {fields}:4 would divide numbers into four \
+             groups",
+            count(*singles as u64),
+            count(*groups as u64),
+        ),
+        _ => return None,
+    })
 }
 
 /// A thread that prints how far a bar is until it is dropped.
@@ -104,30 +191,6 @@ fn time(time: Duration) -> String {
     }
 }
 
-/// A count for people: 1234567 as 1,234,567.
-pub fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// A count of something: `1 sample`, `1,234 samples`.
-pub fn counted(n: u64, one: &str) -> String {
-    format!("{} {one}{}", count(n), if n == 1 { "" } else { "s" })
-}
-
-/// Bytes for people.
-pub fn size(bytes: u64) -> String {
-    let mib = bytes as f64 / f64::from(1 << 20);
-    if mib < 1024.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
-}
-
 /// Rows of cells as aligned columns, the first to the left, the others to the right.
 pub fn table(rows: &[Vec<String>]) -> String {
     aligned(rows, |column| column > 0)
@@ -169,9 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_and_tables_are_easy_to_read() {
-        assert_eq!((count(7), count(1_000), count(1_234_567)), ("7".into(), "1,000".into(), "1,234,567".into()));
-        assert_eq!([0, 1, 2_000].map(|n| counted(n, "row")), ["0 rows", "1 row", "2,000 rows"]);
+    fn tables_are_aligned() {
         let rows = [vec!["a".into(), "10".into()], vec!["long".into(), "5".into()]];
         assert_eq!(table(&rows), "  a     10\n  long   5\n");
         assert_eq!(columns(&rows), "  a     10\n  long  5\n");

@@ -1,25 +1,15 @@
-//! `sae train`: arguments to checked configurations, training with a progress bar and checkpoints, autoencoders and their
-//! logs saved.
+//! `sae train`: arguments to configurations, and what was trained.
 
+use super::Outcome;
 use super::arguments::{DeviceArg, ReadingArgs, pair};
-use super::harvest::{print_notes, reading};
-use super::{Outcome, model};
-use crate::cli::interrupt::{Interrupt, Interrupted};
-use crate::cli::terminal::{self, count, counted};
+use crate::cli::terminal::count;
 use anyhow::{Context, Result, bail};
-use burn::tensor::Device;
 use clap::Args;
-use harvest::{OnlineActivations, Plan};
 use sae_core::autoencoder::Architecture;
-use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
 use sae_core::store::PositionRule;
-use sae_core::store::Store;
-use sae_core::store::run;
-use sae_core::store::stream::{Source, StoreRows, Stream};
-use sae_core::train::{Session, StepLog, TrainConfig, checkpoint};
-use sae_core::{Run, file};
-use serde_json::{Value, json};
-use std::path::Path;
+use sae_core::train::TrainConfig;
+use sae_workbench::train::{Resume, read_config};
+use sae_workbench::{Control, TrainReport, TrainRequest};
 use std::path::PathBuf;
 
 /// `sae train`
@@ -113,279 +103,61 @@ pub struct TrainArgs {
     pub device: DeviceArg,
 }
 
-/// Autoencoders that are trained in one pass: where they go, and how checkpoints are kept.
-pub struct Job<'a> {
-    /// The run they belong to.
-    pub run: &'a Run,
-    /// Their names, each with its configuration.
-    pub saes: Vec<(String, TrainConfig)>,
-    /// Where their activations come from.
-    pub origin: Origin,
-    /// How a model reads the data, for activations that come straight from it.
-    pub arguments: Option<Value>,
-    /// Steps between two checkpoints.
-    pub every: u64,
-    /// Go on from the newest checkpoint.
-    pub resume: bool,
+impl TrainArgs {
+    fn request(&self) -> Result<TrainRequest> {
+        let online = self.model.as_ref().zip(self.data.as_ref());
+        let online = online.map(|(model, data)| self.reading.plan(model, data, self.limit, self.device));
+        Ok(TrainRequest {
+            run: self.run.clone(),
+            hook: self.hook.clone(),
+            saes: sweep(&self.name, &config(self)?, &self.sweep)?,
+            online,
+            checkpoint_every: self.checkpoint_every,
+            resume: if self.resume { Resume::Required } else { Resume::Never },
+            device: self.device.device,
+        })
+    }
 }
 
 /// Runs the command.
-pub fn run(args: &TrainArgs, dry: bool) -> Result<Outcome> {
-    let saes = sweep(&args.name, &config(args)?, &args.sweep)?;
-    let layer = args.hook.strip_prefix("layers.").and_then(|n| n.parse().ok());
-    let layer: usize = layer.with_context(|| format!("{} is no hook; hooks are called layers.16", args.hook))?;
-    let model = args.model.as_ref().map(|model| model::folder(model, dry)).transpose()?;
-    let plan = model.as_ref().zip(args.data.as_ref()).map(|(model, data)| Plan {
-        limit: args.limit,
-        device: args.device.device,
-        ..reading(&args.reading, Plan::new(model, data, vec![layer]))
-    });
-    let outlook = plan.as_ref().map(Plan::preview).transpose()?;
-    let store = match &plan {
-        Some(_) => None,
-        None => Some(Store::open(&Run::open(&args.run)?, &args.hook)?),
-    };
-    let d_in = store.as_ref().map(|s| s.manifest().d_in).or(outlook.as_ref().map(|o| o.d_in)).unwrap_or_default();
-    for (name, config) in &saes {
-        run::check_name(name)?;
-        config.check(d_in)?;
-    }
-    let first = &saes[0];
-    let unfinished = checkpoint::newest(&args.run.join("saes").join(&first.0).join("checkpoint"));
-    if let Some(outcome) = finished(args, &saes, unfinished.is_some())? {
-        return Ok(outcome);
-    }
-    match (&unfinished, args.resume) {
-        (Some(at), false) => bail!("{} was interrupted\nhint: --resume goes on from {}", first.0, at.display()),
-        (None, true) => bail!("there is no checkpoint of {} to go on from\nhint: leave --resume out", first.0),
-        _ => (),
-    }
+pub fn run(args: &TrainArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+    let request = args.request()?;
     if dry {
-        let configs: Vec<_> = saes.iter().map(|(name, config)| json!({ "name": name, "config": config })).collect();
-        let features = first.1.d_sae(d_in);
-        return Outcome::plan(json!({
-            "command": "train", "d_in": d_in, "d_sae": features, "config": first.1, "autoencoders": configs,
-            "data": outlook, "resume": unfinished,
-        }));
+        let plan = request.plan()?;
+        return match plan.finished {
+            Some(report) => outcome(report, args),
+            None => Outcome::plan(plan),
+        };
     }
-    let run = if plan.is_some() { Run::create(&args.run)? } else { Run::open(&args.run)? };
-    let device = args.device.device.open()?;
-    let (every, resume) = (args.checkpoint_every, args.resume);
-    let last = match (&plan, &store) {
-        (Some(plan), _) => {
-            print_notes(outlook.as_ref().map_or(&[], |outlook| &outlook.notes));
-            let live = OnlineActivations::open(plan, first.1.exclude)?;
-            let model = harvest::hub::model_name(&plan.model);
-            let origin = Origin { model, hook: args.hook.clone(), layer, ..Origin::default() };
-            let arguments = Some(live.arguments());
-            let last = Job { run: &run, saes, origin, arguments, every, resume }.train(live, &device)?;
-            print_notes(&plan.notes.take());
-            last
-        }
-        (None, Some(store)) => {
-            let origin = origin(store)?;
-            let rows = StoreRows::new(store, first.1.exclude, first.1.seed)?;
-            Job { run: &run, saes, origin, arguments: None, every, resume }.train(rows, &device)?
-        }
-        (None, None) => bail!("there is nothing to train on"),
-    };
-    let mut text = String::new();
-    for (name, last) in &last {
-        text += &format!(
-            "{name}: {} features on {}, {} tokens\n  loss {:.4}  L0 {:.1}  FVU {:.4}  dead {:.1} %\n  {}\n",
-            count(d_sae(&run, name)? as u64),
+    outcome(request.run(control)?, args)
+}
+
+fn outcome(report: TrainReport, args: &TrainArgs) -> Result<Outcome> {
+    let text = describe(&report, args);
+    Outcome::new(report, text)
+}
+
+fn describe(report: &TrainReport, args: &TrainArgs) -> String {
+    if report.finished_before {
+        let names: Vec<_> = report.saes.iter().map(|sae| sae.name.as_str()).collect();
+        return format!("finished already, with the same settings: {}\n  {}", names.join(", "), args.run.display());
+    }
+    let line = |sae: &sae_workbench::train::TrainedSae| {
+        let last = &sae.last;
+        format!(
+            "{}: {} features on {}, {} tokens\n  loss {:.4}  L0 {:.1}  FVU {:.4}  dead {:.1} %\n  {}\n",
+            sae.name,
+            count(sae.d_sae as u64),
             args.hook,
             count(last.tokens),
             last.loss,
             last.l0,
             last.fvu,
             100.0 * last.dead,
-            run.sae_dir(name).display(),
-        );
-    }
-    Outcome::new(results(last.iter().map(|(name, last)| (name.clone(), summary(last))).collect()), text)
-}
-
-/// Where the activations of a store come from.
-fn origin(store: &Store) -> Result<Origin> {
-    let manifest = store.manifest();
-    Ok(Origin {
-        model: manifest.model.clone(),
-        hook: manifest.hook.clone(),
-        layer: manifest.layer,
-        context_size: store.longest_sample()?,
-        ..Origin::default()
-    })
-}
-
-/// What to say where the autoencoders are in the run already: with `--resume` and the same settings there is nothing left to
-/// do. Nothing if they are still to be trained, or were being saved when the training was interrupted.
-fn finished(args: &TrainArgs, saes: &[(String, TrainConfig)], unfinished: bool) -> Result<Option<Outcome>> {
-    let folder = |name: &str| args.run.join("saes").join(name);
-    // The weights come last: without them it is an autoencoder that was being saved.
-    let there: Vec<_> = saes.iter().filter(|(name, _)| folder(name).join("sae_weights.safetensors").exists()).collect();
-    let Some((first, _)) = there.first() else { return Ok(None) };
-    if args.resume && unfinished {
-        return Ok(None);
-    }
-    if !args.resume || there.len() < saes.len() {
-        bail!(
-            "the run has an autoencoder {first} already\nhint: another --name, or remove {}",
-            folder(first).display()
-        );
-    }
-    let run = Run::open(&args.run)?;
-    let mut last = Vec::new();
-    for (name, config) in saes {
-        let Some(done) = run.read_step::<Value>(&format!("train/{name}"))? else {
-            bail!("{name} was not trained in this run, so that there is nothing to resume\nhint: another --name");
-        };
-        let trained: TrainConfig = read_config(&folder(name).join("train.toml"))?;
-        let mut differ = config.differences(&trained);
-        if done["hook"] != args.hook.as_str() {
-            differ.push(format!("hook = {}, not {}", args.hook, done["hook"]));
-        }
-        if !differ.is_empty() {
-            bail!("{name} is finished, but with other settings: {}\nhint: another --name", differ.join(", "));
-        }
-        last.push((name.clone(), done["last"].clone()));
-    }
-    let names: Vec<_> = saes.iter().map(|(name, _)| name.as_str()).collect();
-    let text = format!("finished already, with the same settings: {}\n  {}", names.join(", "), args.run.display());
-    Ok(Some(Outcome::new(results(last), text)?))
-}
-
-/// What `--json` tells of autoencoders, given what the last step of each measured.
-fn results(mut last: Vec<(String, Value)>) -> Value {
-    match last.len() {
-        1 => last.remove(0).1,
-        _ => json!({ "autoencoders": last.into_iter().collect::<serde_json::Map<_, _>>() }),
-    }
-}
-
-fn d_sae(run: &Run, name: &str) -> Result<usize> {
-    Ok(formats::load(&run.sae_dir(name))?.weights.d_sae)
-}
-
-/// Trains one autoencoder on a store, shows how it goes, and writes weights, configuration and log. Returns what the
-/// last step measured.
-pub fn train_and_save(run: &Run, store: &Store, name: &str, config: &TrainConfig, device: &Device) -> Result<StepLog> {
-    let origin = origin(store)?;
-    let unfinished = checkpoint::newest(&run.sae_dir(name).join("checkpoint")).is_some();
-    let saes = vec![(name.to_string(), config.clone())];
-    let rows = StoreRows::new(store, config.exclude, config.seed)?;
-    let mut last = Job { run, saes, origin, arguments: None, every: 1_000, resume: unfinished }.train(rows, device)?;
-    Ok(last.remove(0).1)
-}
-
-impl Job<'_> {
-    /// Trains, and writes weights, configurations and logs. Returns what the last step measured, by name.
-    pub fn train<'s>(&self, rows: impl Source + 's, device: &Device) -> Result<Vec<(String, StepLog)>> {
-        let _lock = self.run.lock()?;
-        let (first, config) = &self.saes[0];
-        let folder = self.run.sae_dir(first).join("checkpoint");
-        let stream = Stream::new(rows, config.buffer, config.seed)?;
-        let configs: Vec<TrainConfig> = self.saes.iter().map(|(_, config)| config.clone()).collect();
-        let mut session = Session::new(stream, &configs, device)?;
-        if self.resume
-            && let Some(path) = checkpoint::newest(&folder)
-        {
-            checkpoint::read(&path, &mut session)?;
-        }
-        self.steps(&mut session, &folder)?;
-        let skipped = session.skipped().filter(|skipped| skipped.rows() > 0);
-        if let Some((rows, first)) = skipped.and_then(|skipped| Some((skipped.rows(), skipped.first().first()?))) {
-            let of = format!("row {} ({}): {}", first.row, first.key, first.reason);
-            eprintln!("warning: {} of the data could not be used, such as {of}", counted(rows, "row"));
-        }
-        let mut all = Vec::new();
-        self.write_logs(&session)?;
-        for ((name, config), trainer) in self.saes.iter().zip(session.trainers()) {
-            let dir = self.run.sae_dir(name);
-            let text = toml::to_string_pretty(config).context("the configuration cannot be written")?;
-            file::write_bytes(&dir.join("train.toml"), text.as_bytes())?;
-            let origin = Origin { training: serde_json::to_value(config)?, ..self.origin.clone() };
-            let saved = Saved { architecture: config.arch, weights: trainer.weights()?, origin };
-            formats::save(Format::SaeLens, &dir, &saved)?;
-            let last = *trainer.log().last().context("no step was made")?;
-            let (kept, left_out) = session.counts();
-            let positions = json!({ "read": kept, "left_out": left_out });
-            let mut entry =
-                json!({ "config": config, "hook": self.origin.hook, "last": summary(&last), "positions": positions });
-            if let Some(arguments) = &self.arguments {
-                entry["arguments"] = arguments.clone();
-            }
-            if let Some(skipped) = skipped {
-                entry["skipped"] = json!({ "rows": skipped.rows(), "first": skipped.first() });
-            }
-            self.run.write_step(&format!("train/{name}"), &entry)?;
-            all.push((name.clone(), last));
-        }
-        // Only now is nothing lost without it.
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-        }
-        Ok(all)
-    }
-
-    /// What was measured so far.
-    fn write_logs(&self, session: &Session) -> sae_core::Result<()> {
-        let logs = self.saes.iter().zip(session.trainers());
-        logs.into_iter()
-            .try_for_each(|((name, _), trainer)| trainer.log().write(&self.run.sae_dir(name).join("log.parquet")))
-    }
-
-    /// The steps that are left, with checkpoints in between.
-    fn steps(&self, session: &mut Session, folder: &Path) -> Result<()> {
-        let interrupt = Interrupt::expect();
-        let steps = self.saes[0].1.steps;
-        let bar = terminal::bar("train", steps);
-        bar.set_position(session.steps());
-        bar.reset_eta();
-        while !session.is_done() {
-            let entries = match session.step() {
-                Ok(entries) => entries,
-                Err(error) => {
-                    let kept = checkpoint::newest(folder);
-                    let kept = kept.map_or("there is no checkpoint yet".into(), |path| {
-                        format!("the last good checkpoint is {}", path.display())
-                    });
-                    return Err(error).context(kept);
-                }
-            };
-            let entry = &entries[0];
-            let speed = entries.len() as f64 / entries.iter().map(|e| 1.0 / e.tokens_per_s).sum::<f64>();
-            bar.set_position(entry.step);
-            bar.set_message(format!(
-                "loss {:.3} L0 {:.1} FVU {:.4} dead {:.1} % {speed:.0} tokens/s",
-                entry.loss,
-                entry.l0,
-                entry.fvu,
-                100.0 * entry.dead,
-            ));
-            let stop = interrupt.asked() && !session.is_done();
-            if stop || entry.step.is_multiple_of(self.every) && !session.is_done() {
-                match checkpoint::write(folder, session) {
-                    Ok(path) if stop => {
-                        let at = format!("interrupted behind step {}: {}", entry.step, path.display());
-                        let hint = "hint: the same command with --resume goes on";
-                        return Err(Interrupted(format!("{at}\n{hint}")).into());
-                    }
-                    Ok(_) => {
-                        // For those who watch; the next one may succeed again.
-                        if let Err(error) = self.write_logs(session) {
-                            bar.suspend(|| eprintln!("warning: no log at step {}: {error}", entry.step));
-                        }
-                    }
-                    Err(error) if stop => return Err(error).context("interrupted, and no checkpoint could be written"),
-                    // Room may be made before the next one; until then the old one stands.
-                    Err(error) => bar.suspend(|| eprintln!("warning: no checkpoint at step {}: {error}", entry.step)),
-                }
-            }
-        }
-        bar.finish_and_clear();
-        Ok(())
-    }
+            sae.folder.display(),
+        )
+    };
+    report.saes.iter().map(line).collect()
 }
 
 /// The configuration that the arguments ask for.
@@ -424,12 +196,6 @@ fn config(args: &TrainArgs) -> Result<TrainConfig> {
     args.set.iter().try_fold(config, |config, (field, value)| with(&config, field, value))
 }
 
-/// Reads a `train.toml`.
-pub fn read_config(path: &Path) -> Result<TrainConfig> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("this is no training configuration: {}", path.display()))
-}
-
 /// The configuration with one field replaced by a value as `train.toml` would have it; text needs no quotes.
 fn with(config: &TrainConfig, field: &str, value: &str) -> Result<TrainConfig> {
     let mut table = toml::Table::try_from(config).context("the configuration cannot be written")?;
@@ -458,13 +224,6 @@ fn sweep(name: &str, config: &TrainConfig, sweeps: &[(String, String)]) -> Resul
         all = next;
     }
     Ok(all)
-}
-
-fn summary(last: &StepLog) -> Value {
-    json!({
-        "steps": last.step, "tokens": last.tokens, "loss": last.loss, "mse": last.mse, "l0": last.l0,
-        "fvu": last.fvu, "dead": last.dead,
-    })
 }
 
 #[cfg(test)]

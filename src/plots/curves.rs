@@ -2,7 +2,6 @@
 //! fire on text and on images.
 
 use super::{BLUE_TINT, Drawn, ORANGE_TINT, sheet};
-use crate::cli::terminal::count;
 use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
@@ -10,6 +9,7 @@ use plotters::prelude::*;
 use sae_core::analysis::eval::{Density, Evaluation, Report};
 use sae_core::store::sample::Modality;
 use sae_core::train::StepLog;
+use sae_workbench::numbers::count;
 use std::path::Path;
 
 type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;

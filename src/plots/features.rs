@@ -8,26 +8,19 @@ use plotters::coord::Shift;
 use plotters::element::BitMapElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use sae_workbench::demo::MarkedToken;
 use std::path::Path;
 
 /// A row of the sheet.
-pub struct FeatureRow {
+pub struct FeatureRow<'a> {
     /// What it stands for, in large letters.
     pub title: String,
     /// What was measured, a line each.
     pub notes: Vec<String>,
     /// The strongest patches with what is around them, strongest first.
-    pub patches: Vec<Picture>,
+    pub patches: &'a [Picture],
     /// Texts, strongest first.
-    pub texts: Vec<Vec<MarkedToken>>,
-}
-
-/// A token of a text.
-pub struct MarkedToken {
-    /// As it stands in the text, with the space before it.
-    pub text: String,
-    /// How strongly it is marked, 0 to 1.
-    pub strength: f32,
+    pub texts: &'a [Vec<MarkedToken>],
 }
 
 type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;

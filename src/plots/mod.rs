@@ -6,7 +6,7 @@ mod intervals;
 mod scores;
 
 pub use curves::curves;
-pub use features::{FeatureRow, MarkedToken, contact_sheet};
+pub use features::{FeatureRow, contact_sheet};
 pub use intervals::{Interval, Panel, intervals};
 pub use scores::{Distribution, distributions};
 

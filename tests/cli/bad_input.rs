@@ -215,7 +215,7 @@ fn commands_say_what_is_missing_and_what_to_do() {
     // Causes first, each once; what can be done on a line of its own behind them.
     let wordless = fails(1, &["index", "--run", run, "--model", dir.path().join("images").to_str().unwrap()]);
     let lines: Vec<&str> = wordless.lines().collect();
-    assert!(lines[0].starts_with("error: the words that features raise need the model: "), "{wordless}");
+    assert!(lines[0].starts_with("error: the tokens that features promote need the model: "), "{wordless}");
     assert!(lines[0].contains("images"), "the cause and its file are told: {wordless}");
     assert_eq!(lines.last(), Some(&"hint: --no-words leaves them out"), "{wordless}");
     let filter = ["filter", "--run", run, "--by", "cosine_paper", "--out", "unused", "--keep"];

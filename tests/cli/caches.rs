@@ -311,7 +311,7 @@ fn import_anyhow(dir: &Path, format: CacheFormat, path: PathBuf, tokens: Option<
     };
     let folder = dir.join("run");
     let _ = fs::remove_dir_all(&folder);
-    let _ = import.run(&Run::create(&folder).unwrap(), &mut |_| ());
+    let _ = import.run(&Run::create(&folder).unwrap(), &mut |_| Ok(()));
 }
 
 #[test]

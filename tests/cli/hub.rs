@@ -99,5 +99,6 @@ fn a_dry_run_downloads_nothing() {
     let data = data_set(dir.path(), 3);
     let args =
         ["harvest", "--model", "no-such-org/tiny", "--data", data.to_str().unwrap(), "--layers", "1", "--run", "r"];
-    assert!(fails(1, &[&args[..], &["--dry-run"]].concat()).contains("a dry run downloads nothing"));
+    let refused = fails(1, &[&args[..], &["--dry-run"]].concat());
+    assert!(refused.contains("a plan downloads nothing") && refused.contains("hint: leave --dry-run out"), "{refused}");
 }

@@ -147,5 +147,5 @@ fn what_cannot_be_labeled_is_said_before_anything_is_asked() {
     let missing = fails(1, &args);
     assert!(missing.contains("cannot be shown") && missing.contains("wide.png"), "{missing}");
     fs::remove_dir_all(Path::new(&run).join("features")).unwrap();
-    assert!(fails(1, &args).contains("hint: `sae index` makes it"));
+    assert!(fails(1, &args).contains("hint: run `sae index` first"));
 }

@@ -22,7 +22,7 @@ fn the_share_that_was_asked_for_stays_and_the_rest_is_black() {
         [&["patches", "--run", run_text, "--model", model, "--data", data, "--out", out_text][..], more].concat()
     };
     let refused = sae().args(patches(&["--method", "cosine"])).output().unwrap();
-    assert!(said(&refused).contains("hint: sae index"), "{}", said(&refused));
+    assert!(said(&refused).contains("hint: run `sae index` first"), "{}", said(&refused));
     json(&["index", "--run", run_text]);
 
     let methods = "l0,l1,co_l0,cosine,random,norm";

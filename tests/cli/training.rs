@@ -80,7 +80,8 @@ fn a_killed_training_goes_on_to_the_bit() {
         assert!(kills > 0, "every training ended before it could be killed");
         if !run.join("saes").join(&cut).join("cfg.json").exists() {
             let refused = train(&run, &cut, arch).output().unwrap();
-            assert!(said(&refused).contains("hint: --resume goes on"), "{}", said(&refused));
+            let refused = said(&refused);
+            assert!(refused.contains("`sae train --resume` continues") && refused.contains("step-"), "{refused}");
             let output = train(&run, &cut, arch).arg("--resume").output().unwrap();
             assert!(output.status.success(), "{}", said(&output));
         }
@@ -100,8 +101,8 @@ fn ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(85), "interrupted, to be resumed");
     let words = said(&output);
-    assert!(words.contains("interrupted behind step"), "{words}");
-    assert!(words.ends_with("\nhint: the same command with --resume goes on\n"), "{words}");
+    assert!(words.contains("interrupted after step"), "{words}");
+    assert!(words.ends_with("\nhint: the same `sae train --resume` continues it\n"), "{words}");
     let other = train_for(200_000, &run, "long", "topk")
         .args(["--resume", "--set", "k=3", "--set", "lr=0.5"])
         .output()

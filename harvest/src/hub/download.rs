@@ -149,7 +149,9 @@ impl Job<'_> {
             content.write_all(&buffer[..read]).map_err(disk("write"))?;
             hash.update(&buffer[..read]);
             *here += read as u64;
-            (self.progress)(DownloadProgress { file: &file.rfilename, bytes: self.bytes + *here, total: self.total });
+            let bytes = self.bytes + *here;
+            let progress = DownloadProgress { file: &file.rfilename, bytes, total: self.total };
+            (self.progress)(progress).map_err(Broken::Final)?;
         }
         match expected.or(file.size()).is_some_and(|expected| *here < expected) {
             true => Err(Broken::Off("it ended early".into())),

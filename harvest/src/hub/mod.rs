@@ -60,7 +60,7 @@ pub enum RepoLocation {
 /// # Errors
 /// There is no such folder and no such repository, it is not for everyone, or the download failed. A file is in the cache
 /// whole or not at all; a download that is started again goes on where it stopped.
-pub fn resolve(model: &str, progress: &mut dyn FnMut(DownloadProgress)) -> Result<PathBuf> {
+pub fn resolve(model: &str, progress: &mut dyn FnMut(DownloadProgress) -> Result<()>) -> Result<PathBuf> {
     match name(model) {
         Some(name) => Hub::from_env()?.fetch(&name, progress),
         None => Ok(model.into()),
@@ -153,7 +153,7 @@ impl Hub {
     ///
     /// # Errors
     /// As [`resolve`].
-    pub fn folder(&self, model: &str, progress: &mut dyn FnMut(DownloadProgress)) -> Result<PathBuf> {
+    pub fn folder(&self, model: &str, progress: &mut dyn FnMut(DownloadProgress) -> Result<()>) -> Result<PathBuf> {
         let name = name(model).ok_or_else(|| Error::Plan(format!("{model} is no name of a model on the hub")))?;
         self.fetch(&name, progress)
     }
@@ -163,7 +163,7 @@ impl Hub {
         snapshot.lacks().is_ok_and(|lacks| lacks.is_empty()).then(|| snapshot.folder().to_path_buf())
     }
 
-    fn fetch(&self, name: &Name, progress: &mut dyn FnMut(DownloadProgress)) -> Result<PathBuf> {
+    fn fetch(&self, name: &Name, progress: &mut dyn FnMut(DownloadProgress) -> Result<()>) -> Result<PathBuf> {
         let lacks = match Snapshot::find(&self.cache, &name.id, &name.revision) {
             Ok(snapshot) => {
                 let lacks = snapshot.lacks()?;
@@ -210,7 +210,12 @@ impl Hub {
 
     /// Finds out whether the commit of a snapshot that can be used as it is has a file more, such as a chat template, if
     /// nobody has asked for one before; downloads it. Without a network it stays as it is.
-    fn settle(&self, name: &Name, snapshot: &Snapshot, progress: &mut dyn FnMut(DownloadProgress)) -> Result<()> {
+    fn settle(
+        &self,
+        name: &Name,
+        snapshot: &Snapshot,
+        progress: &mut dyn FnMut(DownloadProgress) -> Result<()>,
+    ) -> Result<()> {
         if self.offline || snapshot.is_settled() {
             return Ok(());
         }
@@ -329,7 +334,7 @@ struct Job<'a> {
     snapshot: &'a Snapshot,
     bytes: u64,
     total: u64,
-    progress: &'a mut dyn FnMut(DownloadProgress),
+    progress: &'a mut dyn FnMut(DownloadProgress) -> Result<()>,
 }
 
 impl Job<'_> {
@@ -356,7 +361,7 @@ impl Job<'_> {
                 self.download(file, limit)?;
             }
             self.bytes += file.size().unwrap_or_default();
-            (self.progress)(DownloadProgress { file: &file.rfilename, bytes: self.bytes, total: self.total });
+            (self.progress)(DownloadProgress { file: &file.rfilename, bytes: self.bytes, total: self.total })?;
         }
         Ok(())
     }

@@ -179,7 +179,7 @@ impl Import {
     ///
     /// # Errors
     /// Files that lie, values that are not finite, a run that holds something else, a full disk.
-    pub fn run(&self, run: &Run, progress: &mut dyn FnMut(u64)) -> Result<StoreRecord> {
+    pub fn run(&self, run: &Run, progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<StoreRecord> {
         let cache = self.open()?;
         let data = fingerprint(cache.files.iter().map(PathBuf::as_path))?;
         let mut arguments = serde_json::json!({
@@ -227,7 +227,7 @@ impl Import {
                 all.extend(own);
             }
             part.samples.push((sample, captured.tokens));
-            progress(done);
+            progress(done)?;
         }
         if rows > 0 {
             writer.write_part(&part)?;

@@ -42,7 +42,7 @@ fn plan(model: &Path, data: &Path) -> Plan {
 
 fn captured(plan: &Plan, run: &Path) -> (Run, StoreRecord) {
     let run = Run::create(run).unwrap();
-    let record = harvest(plan, &run, &mut |_| {}).unwrap();
+    let record = harvest(plan, &run, &mut |_| Ok(())).unwrap();
     (run, record)
 }
 

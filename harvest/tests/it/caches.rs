@@ -81,12 +81,12 @@ impl Cache {
 
     /// Without any request.
     fn offline(&self, model: &str) -> Result<PathBuf, String> {
-        self.hub(NOWHERE, true).folder(model, &mut |_| {}).map_err(|e| e.to_string())
+        self.hub(NOWHERE, true).folder(model, &mut |_| Ok(())).map_err(|e| e.to_string())
     }
 
     /// With requests that nobody answers.
     fn unreachable(&self, model: &str) -> Result<PathBuf, String> {
-        self.hub(NOWHERE, false).folder(model, &mut |_| {}).map_err(|e| e.to_string())
+        self.hub(NOWHERE, false).folder(model, &mut |_| Ok(())).map_err(|e| e.to_string())
     }
 }
 
@@ -118,7 +118,7 @@ fn a_whole_snapshot_of_every_family_is_taken_without_a_request() {
     }
     let server = Server::new(|_, _| Answer::new(500));
     let cache = Cache::of("llava-a");
-    assert_eq!(cache.hub(&server.address, false).folder("org/tiny", &mut |_| {}).unwrap(), cache.snapshot(COMMIT));
+    assert_eq!(cache.hub(&server.address, false).folder("org/tiny", &mut |_| Ok(())).unwrap(), cache.snapshot(COMMIT));
     assert_eq!(server.asked(), Vec::<String>::new());
 }
 
@@ -229,12 +229,12 @@ fn a_template_that_python_never_asked_for_is_fetched_and_nothing_else() {
     // Without a network there is no telling that it exists.
     assert_eq!(cache.unreachable("org/tiny"), Ok(cache.snapshot(COMMIT)));
     let hub = cache.hub(&server.address, false);
-    assert_eq!(hub.folder("org/tiny", &mut |_| {}).unwrap(), cache.snapshot(COMMIT));
+    assert_eq!(hub.folder("org/tiny", &mut |_| Ok(())).unwrap(), cache.snapshot(COMMIT));
     let asked = server.asked();
     assert_eq!(asked.iter().filter(|path| path.contains("/resolve/")).count(), 1, "{asked:?}");
     assert!(asked.iter().any(|path| path.contains(template[0])) && asked[0].contains(COMMIT), "{asked:?}");
     // Now it is known.
-    hub.folder("org/tiny", &mut |_| {}).unwrap();
+    hub.folder("org/tiny", &mut |_| Ok(())).unwrap();
     assert_eq!(server.asked(), Vec::<String>::new());
 }
 
@@ -244,7 +244,7 @@ fn a_list_of_the_files_says_what_is_missing_and_what_does_not_exist() {
     let server = Server::new(|_, _| Answer::new(500));
     let cache = Cache::of("text-mistral");
     cache.list(&["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]);
-    cache.hub(&server.address, false).folder("org/tiny", &mut |_| {}).unwrap();
+    cache.hub(&server.address, false).folder("org/tiny", &mut |_| Ok(())).unwrap();
     assert_eq!(server.asked(), Vec::<String>::new());
     // Notes say it as well.
     let cache = Cache::of("text-mistral");
@@ -259,7 +259,7 @@ fn a_list_of_the_files_says_what_is_missing_and_what_does_not_exist() {
         "tokenizer_config.json",
     ];
     cache.note_absent(&absent.into_iter().filter(|file| !there.join(file).exists()).collect::<Vec<_>>());
-    cache.hub(&server.address, false).folder("org/tiny", &mut |_| {}).unwrap();
+    cache.hub(&server.address, false).folder("org/tiny", &mut |_| Ok(())).unwrap();
     assert_eq!(server.asked(), Vec::<String>::new());
     // A template that is listed and was left out (`hf download --include`) would change the prompts.
     let cache = Cache::of("text-mistral");
@@ -274,7 +274,7 @@ fn a_cache_that_cannot_be_written_to_is_read() {
     let cache = Cache::of("text-mistral");
     fs::write(cache.root().join(".no_exist"), "in the place of a folder").unwrap();
     for _ in 0..2 {
-        let folder = cache.hub(&server.address, false).folder("org/tiny", &mut |_| {}).unwrap();
+        let folder = cache.hub(&server.address, false).folder("org/tiny", &mut |_| Ok(())).unwrap();
         assert_eq!(folder, cache.snapshot(COMMIT));
         assert_eq!(server.asked().len(), 1);
     }
@@ -299,7 +299,7 @@ fn a_whole_file_of_weights_on_the_hub_is_fetched_in_place_of_its_parts() {
         fs::read(folder.join(name)).map_or(Answer::new(404), Answer::ok)
     });
     let dir = tempfile::tempdir().unwrap();
-    let snapshot = Hub::new(&server.address, dir.path(), None, false).folder("org/tiny", &mut |_| {}).unwrap();
+    let snapshot = Hub::new(&server.address, dir.path(), None, false).folder("org/tiny", &mut |_| Ok(())).unwrap();
     assert!(snapshot.join("model.safetensors").is_file());
     let asked = server.asked();
     assert!(!asked.iter().any(|path| path.contains("index.json") || path.contains("model-1")), "{asked:?}");
@@ -317,7 +317,7 @@ fn a_repository_with_other_weights_or_an_adapter_is_refused_by_name() {
         });
         let dir = tempfile::tempdir().unwrap();
         let hub = Hub::new(&server.address, dir.path(), None, false);
-        let error = hub.folder("org/tiny", &mut |_| {}).unwrap_err().to_string();
+        let error = hub.folder("org/tiny", &mut |_| Ok(())).unwrap_err().to_string();
         assert!(error.contains(named), "{error}");
         assert!(!server.asked().iter().any(|path| path.ends_with(file)), "{error}");
     }

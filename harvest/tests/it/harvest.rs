@@ -4,7 +4,7 @@
 use crate::bad;
 use crate::golden::{Golden, relative_error};
 use harvest::data::Source;
-use harvest::{Answers, CaptureProgress, Checkpoint, Plan, Templating, harvest};
+use harvest::{Answers, CaptureProgress, Checkpoint, Error, Plan, Templating, harvest};
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
 use sae_core::store::{Store, load_samples};
@@ -96,7 +96,7 @@ fn an_interrupted_harvest_goes_on_with_the_same_bytes() {
     data(&dir.path().join("data"));
     let plan = plan(&model, &dir.path().join("data/data.jsonl"));
     let whole = Run::create(&dir.path().join("whole")).unwrap();
-    let record = harvest(&plan, &whole, &mut |_| {}).unwrap();
+    let record = harvest(&plan, &whole, &mut |_| Ok(())).unwrap();
     assert!(record.complete && record.parts.len() >= 4);
     let expected = files(whole.root());
     assert!(expected.len() >= 13);
@@ -108,12 +108,23 @@ fn an_interrupted_harvest_goes_on_with_the_same_bytes() {
             harvest(&plan, &broken, &mut |_| {
                 batches += 1;
                 assert!(batches < stop, "pulled the plug");
+                Ok(())
             })
         }));
         assert!(interrupted.is_err());
     }
+    let mut batches = 0;
+    let stopped = harvest(&plan, &broken, &mut |_| {
+        batches += 1;
+        if batches < 3 { Ok(()) } else { Err(sae_core::Error::Cancelled.into()) }
+    });
+    assert!(matches!(stopped, Err(Error::Core(sae_core::Error::Cancelled))));
     let mut last = CaptureProgress::default();
-    let resumed = harvest(&plan, &broken, &mut |progress| last = *progress).unwrap();
+    let mut see = |progress: &CaptureProgress| {
+        last = *progress;
+        Ok(())
+    };
+    let resumed = harvest(&plan, &broken, &mut see).unwrap();
     assert_eq!(files(broken.root()), expected);
     assert_eq!(resumed.skipped, record.skipped);
     assert_eq!((last.samples, last.source_rows, last.skipped), (24, 32, 8));
@@ -121,7 +132,7 @@ fn an_interrupted_harvest_goes_on_with_the_same_bytes() {
     let again = harvest(&plan, &broken, &mut |_| panic!("nothing to do")).unwrap();
     assert_eq!((again.progress(), again.parts.len()), (resumed.progress(), record.parts.len()));
     let other = Plan { layers: vec![1], ..plan };
-    assert!(harvest(&other, &broken, &mut |_| {}).unwrap_err().to_string().contains("another harvest"));
+    assert!(harvest(&other, &broken, &mut |_| Ok(())).unwrap_err().to_string().contains("another harvest"));
 }
 
 #[test]
@@ -129,7 +140,7 @@ fn bad_rows_are_skipped_and_listed_with_their_reasons() {
     let (dir, model) = bad::checkpoint();
     data(&dir.path().join("data"));
     let run = Run::create(&dir.path().join("run")).unwrap();
-    let record = harvest(&plan(&model, &dir.path().join("data")), &run, &mut |_| {}).unwrap();
+    let record = harvest(&plan(&model, &dir.path().join("data")), &run, &mut |_| Ok(())).unwrap();
     let skipped: Vec<_> = record.skipped.iter().map(|s| (s.row, s.key.as_str(), s.reason.as_str())).collect();
     let expected = [
         (3, "3", "invalid JSON"),
@@ -154,7 +165,7 @@ fn the_store_holds_what_the_model_computes_for_each_sample_alone() {
     data(&dir.path().join("data"));
     let path = dir.path().join("data/data.jsonl");
     let run = Run::create(&dir.path().join("run")).unwrap();
-    harvest(&plan(&model, &path), &run, &mut |_| {}).unwrap();
+    harvest(&plan(&model, &path), &run, &mut |_| Ok(())).unwrap();
     let samples = load_samples(&run).unwrap();
     assert_eq!(samples.len(), 24);
     assert_eq!((samples[3].key.as_str(), samples[3].source.as_str()), ("row-3", "data.jsonl:4"));
@@ -192,7 +203,7 @@ fn a_verbatim_text_has_its_own_placeholder() {
     let plan =
         Plan { template: Templating::None, mapping: vec![("text".into(), "caption".into())], ..plan(&model, &folder) };
     let run = Run::create(&dir.path().join("run")).unwrap();
-    let record = harvest(&plan, &run, &mut |_| {}).unwrap();
+    let record = harvest(&plan, &run, &mut |_| Ok(())).unwrap();
     assert_eq!(load_samples(&run).unwrap()[0].text, "<image> a red square");
     assert!(record.skipped[0].reason.contains("1 images, but 0 times <image>"), "{:?}", record.skipped);
 }
@@ -204,6 +215,6 @@ fn a_plan_that_cannot_work_leaves_no_trace() {
     let run = Run::create(&dir.path().join("run")).unwrap();
     let before = fs::read(run.root().join("run.json")).unwrap();
     let plan = Plan { layers: vec![0, 3], ..plan(&model, &dir.path().join("data")) };
-    assert!(harvest(&plan, &run, &mut |_| {}).unwrap_err().to_string().contains("no layer 3"));
+    assert!(harvest(&plan, &run, &mut |_| Ok(())).unwrap_err().to_string().contains("no layer 3"));
     assert_eq!(fs::read(run.root().join("run.json")).unwrap(), before);
 }

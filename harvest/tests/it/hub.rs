@@ -2,7 +2,7 @@
 //! second time nobody is asked.
 
 use crate::server::{Answer, Server};
-use harvest::hub::{Hub, model_name};
+use harvest::hub::{DownloadProgress, Hub, model_name};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ fn hub(server: &Server, cache: &Path) -> Hub {
 }
 
 fn error(hub: &Hub, model: &str) -> String {
-    hub.folder(model, &mut |_| {}).unwrap_err().to_string()
+    hub.folder(model, &mut |_| Ok(())).unwrap_err().to_string()
 }
 
 fn blobs(cache: &Path) -> Vec<PathBuf> {
@@ -92,7 +92,11 @@ fn a_checkpoint_is_downloaded_once() {
     let server = Server::new(|path, headers| answer(&files(), path, headers));
     let cache = tempfile::tempdir().unwrap();
     let mut seen = Vec::new();
-    let folder = hub(&server, cache.path()).folder("org/tiny", &mut |p| seen.push((p.bytes, p.total))).unwrap();
+    let mut see = |progress: DownloadProgress| {
+        seen.push((progress.bytes, progress.total));
+        Ok(())
+    };
+    let folder = hub(&server, cache.path()).folder("org/tiny", &mut see).unwrap();
     assert!(folder.ends_with(format!("models--org--tiny/snapshots/{COMMIT}")));
     assert_eq!(model_name(&folder), "org/tiny");
     let mut there: Vec<_> =
@@ -114,7 +118,7 @@ fn a_checkpoint_is_downloaded_once() {
 
     let offline = Hub::new(&server.address, cache.path(), None, true);
     for (hub, name) in [(hub(&server, cache.path()), "org/tiny"), (offline, &format!("org/tiny@{COMMIT}"))] {
-        assert_eq!(hub.folder(name, &mut |_| {}).unwrap(), folder);
+        assert_eq!(hub.folder(name, &mut |_| Ok(())).unwrap(), folder);
     }
     assert_eq!(server.asked(), Vec::<String>::new());
     fs::remove_file(folder.join("model-2.safetensors")).unwrap();
@@ -149,7 +153,7 @@ fn what_is_missing_gated_or_no_name_is_said() {
     for name in ["org", "org/../x", "org/a/b", "org/x@../y", "/tmp/x", "./x", "org/x@"] {
         assert!(error(&hub, name).contains("no name of a model"), "{name}");
     }
-    assert_eq!(harvest::hub::resolve("no/such/folder", &mut |_| {}).unwrap(), Path::new("no/such/folder"));
+    assert_eq!(harvest::hub::resolve("no/such/folder", &mut |_| Ok(())).unwrap(), Path::new("no/such/folder"));
 }
 
 #[test]
@@ -186,7 +190,7 @@ fn a_download_that_breaks_off_leaves_no_half_file_and_goes_on() {
 
     broken.store(0, Ordering::SeqCst);
     ranges.lock().unwrap().clear();
-    let folder = hub(&server, cache.path()).folder("org/tiny", &mut |_| {}).unwrap();
+    let folder = hub(&server, cache.path()).folder("org/tiny", &mut |_| Ok(())).unwrap();
     assert_eq!(fs::read(folder.join("model-2.safetensors")).unwrap(), files()["model-2.safetensors"]);
     assert!(ranges.lock().unwrap().iter().any(|range| range == "range: bytes=100000-"));
     assert!(blobs(cache.path()).iter().all(|blob| blob.extension().is_none()));
@@ -220,7 +224,7 @@ fn a_server_that_begins_again_is_followed_and_other_bytes_are_refused() {
         .join("models--org--tiny/blobs")
         .join(format!("{}.incomplete", sha256(&files()["model-2.safetensors"])));
     fs::write(&partial, b"something else").unwrap();
-    let folder = hub(&server, cache.path()).folder("org/tiny", &mut |_| {}).unwrap();
+    let folder = hub(&server, cache.path()).folder("org/tiny", &mut |_| Ok(())).unwrap();
     for name in ["model-1.safetensors", "model-2.safetensors"] {
         assert_eq!(fs::read(folder.join(name)).unwrap(), files()[name]);
     }
@@ -260,7 +264,7 @@ fn a_token_goes_to_the_hub_and_not_to_where_it_points() {
     });
     *elsewhere.lock().unwrap() = server.address.replace("127.0.0.1", "localhost");
     let cache = tempfile::tempdir().unwrap();
-    Hub::new(&server.address, cache.path(), Some("secret".into()), false).folder("org/tiny", &mut |_| {}).unwrap();
+    Hub::new(&server.address, cache.path(), Some("secret".into()), false).folder("org/tiny", &mut |_| Ok(())).unwrap();
     let told = told.lock().unwrap();
     assert!(told.iter().any(|(path, _)| path.starts_with("/cdn/")));
     for (path, token) in told.iter() {

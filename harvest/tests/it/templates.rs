@@ -322,7 +322,7 @@ fn a_harvest_goes_on_behind_a_row_that_the_model_cannot_read() {
     fs::write(&data, rows.map(|row| row.to_string() + "\n").collect::<String>()).unwrap();
     let run = Run::create(&dir.path().join("run")).unwrap();
     let plan = Plan { device: DeviceChoice::Cpu, ..Plan::new(&folder, &data, vec![0]) };
-    let record = harvest::harvest(&plan, &run, &mut |_| ()).unwrap();
+    let record = harvest::harvest(&plan, &run, &mut |_| Ok(())).unwrap();
     assert_eq!((sae_core::store::load_samples(&run).unwrap().len(), record.skipped.len()), (11, 1));
     let skipped = &record.skipped[0];
     assert_eq!(skipped.row, 7);

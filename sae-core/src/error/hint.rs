@@ -82,6 +82,26 @@ pub enum Setting {
     Format,
     /// What becomes of the images of kept rows.
     Images,
+    /// Which autoencoder of a run.
+    Sae,
+    /// Whether a training goes on where it stopped.
+    Resume,
+    /// Whether only a plan is made.
+    Plan,
+    /// The largest norm of a position, as a multiple of the median.
+    MaxNorm,
+    /// Whether the tokens are left out that features promote.
+    NoPromotedTokens,
+    /// Runs that scores are fitted to.
+    Calibration,
+    /// The run with rejected answers.
+    Rejected,
+    /// Which answers a model reads.
+    Answers,
+    /// The decoder block that a stream is behind.
+    Layer,
+    /// The folder of the bundled model.
+    Assets,
 }
 
 impl Hint {
@@ -156,6 +176,16 @@ impl fmt::Display for Setting {
             Self::GroupBy => "the field to group by",
             Self::Format => "the output format",
             Self::Images => "the handling of images",
+            Self::Sae => "the autoencoder",
+            Self::Resume => "resuming",
+            Self::Plan => "the plan",
+            Self::MaxNorm => "the largest norm",
+            Self::NoPromotedTokens => "leaving out promoted tokens",
+            Self::Calibration => "the calibration run",
+            Self::Rejected => "the run with rejected answers",
+            Self::Answers => "the answers that are read",
+            Self::Layer => "the decoder block",
+            Self::Assets => "the folder of the bundled model",
         })
     }
 }

@@ -1,0 +1,355 @@
+//! Tokens a second through a model, at its whole depth and at half of it, beside the rate of a product of matrices alone.
+
+use super::{median, noise, threads};
+use crate::control::Control;
+use crate::{Error, Result, model};
+use burn::tensor::{DType, Device, Distribution, Tensor};
+use harvest::model::{Compute, Image, Input, Model, ModelConfig, Weights, flops};
+use harvest::pixels::ImageProcessor;
+use harvest::{Checkpoint, ComputeDtype};
+use sae_core::autoencoder::kernel::product::product;
+use sae_core::device::DeviceChoice;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Instant;
+
+/// Sides of the product that stands for what the machine can do: as large as those of a batch through a 7B model's MLP.
+pub const PRODUCT: [usize; 3] = [2_048, 2_048, 2_048];
+
+/// A shape of a model, with random weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelShape {
+    /// CLIP's ViT-B/16 in front of SmolLM2-135M's decoder.
+    Llava160m,
+    /// LLaVA-NeXT on Mistral 7B.
+    LlavaNext7b,
+}
+
+impl ModelShape {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Llava160m, Self::LlavaNext7b];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Llava160m => "llava-160m",
+            Self::LlavaNext7b => "llava-next-7b",
+        }
+    }
+}
+
+impl FromStr for ModelShape {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|shape| shape.name() == name);
+        let known = Self::ALL.map(Self::name).join(" or ");
+        found.ok_or_else(|| format!("invalid shape {name:?}: expected {known}"))
+    }
+}
+
+/// Which model to time.
+#[derive(Clone, Debug)]
+pub enum BenchModel {
+    /// A shape, with random weights.
+    Shape(ModelShape),
+    /// A checkpoint.
+    Checkpoint(PathBuf),
+}
+
+/// Which forward pass to time.
+#[derive(Clone, Debug)]
+pub struct BenchHarvestRequest {
+    /// The model.
+    pub model: BenchModel,
+    /// Samples of a batch, each with one image.
+    pub samples: usize,
+    /// Tokens of text in each.
+    pub text: usize,
+    /// What to compute in.
+    pub dtype: ComputeDtype,
+    /// Rounds of product, whole depth and half depth.
+    pub rounds: usize,
+    /// Where to compute.
+    pub device: DeviceChoice,
+}
+
+/// What would be timed.
+#[derive(Clone, Debug, Serialize)]
+pub struct BenchHarvestPlan {
+    /// `bench harvest`.
+    pub command: &'static str,
+    /// The model.
+    pub model: String,
+    /// Its architecture.
+    pub architecture: String,
+    /// Its decoder blocks.
+    pub blocks: usize,
+    /// Samples of the batch.
+    pub samples: usize,
+    /// Token positions of the batch.
+    pub tokens: usize,
+    /// What is computed in.
+    pub dtype: ComputeDtype,
+    /// Where.
+    pub device: String,
+    /// Floating-point operations of the whole depth.
+    pub flops: f64,
+}
+
+/// What was timed; rates are medians of the rounds.
+#[derive(Clone, Debug, Serialize)]
+pub struct BenchHarvestReport {
+    /// What was run.
+    #[serde(flatten)]
+    pub plan: BenchHarvestPlan,
+    /// Threads.
+    pub threads: usize,
+    /// GFLOP a second of the product alone.
+    pub product_gflops: f64,
+    /// The whole depth.
+    pub whole: DepthRate,
+    /// Half of it.
+    pub half: DepthRate,
+    /// Tokens a second of the whole depth.
+    pub tokens_per_s: f64,
+    /// In bf16, the relative error of the hidden states behind every block, against f32.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relative_error_by_layer: Option<Vec<f64>>,
+    /// Rounds.
+    #[serde(skip)]
+    pub rounds: usize,
+    /// Whether it ran on a CPU.
+    #[serde(skip)]
+    pub on_cpu: bool,
+}
+
+/// How fast a depth of the model is.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct DepthRate {
+    /// Seconds of the batch.
+    pub seconds: f64,
+    /// Tokens a second.
+    pub tokens_per_s: f64,
+    /// Its rate of operations as a share of the product's.
+    pub of_product: f64,
+    /// GFLOP a second.
+    #[serde(skip)]
+    pub gflops: f64,
+}
+
+/// A model that is ready to be loaded, with a batch for it.
+struct Prepared {
+    config: ModelConfig,
+    weights: Weights,
+    inputs: Vec<Input>,
+    /// Operations of the whole depth and of half of it.
+    operations: [f64; 2],
+    plan: BenchHarvestPlan,
+}
+
+impl BenchHarvestRequest {
+    /// What [`BenchHarvestRequest::run`] would time.
+    ///
+    /// # Errors
+    /// A model that is not supported or has not been downloaded; sizes that make no sense.
+    pub fn plan(&self) -> Result<BenchHarvestPlan> {
+        Ok(self.prepare(None)?.plan)
+    }
+
+    /// Times the forward pass at whole and at half depth, and the product, in turns.
+    ///
+    /// # Errors
+    /// As [`BenchHarvestRequest::plan`]; a device that is not there.
+    pub fn run(&self, control: &mut Control) -> Result<BenchHarvestReport> {
+        let Prepared { config, weights, inputs, operations, plan } = self.prepare(Some(control))?;
+        let inputs: Vec<&Input> = inputs.iter().collect();
+        let layers = layers(plan.blocks);
+        let device = self.device.open()?;
+        let load = |compute: &Compute| Model::load(&config, &weights, Some(plan.blocks - 1), compute);
+        let model = load(&Compute::on(&device, self.dtype.into()))?;
+        let mut floor = Floor::new(&device, self.dtype);
+        let (mut rates, mut seconds) = (Vec::new(), [Vec::new(), Vec::new()]);
+        // The first round warms up.
+        for round in 0..=self.rounds {
+            let rate = floor.rate()?;
+            for (layer, seconds) in layers.iter().zip(&mut seconds) {
+                let start = Instant::now();
+                model.hidden(&inputs, &[*layer])?;
+                if round > 0 {
+                    seconds.push(start.elapsed().as_secs_f64());
+                }
+            }
+            if round > 0 {
+                rates.push(rate);
+            }
+        }
+        let rate = median(rates);
+        let depth = |seconds: Vec<f64>, operations: f64| {
+            let seconds = median(seconds);
+            let tokens_per_s = plan.tokens as f64 / seconds;
+            let of_product = operations / seconds / rate;
+            DepthRate { seconds, tokens_per_s, of_product, gflops: operations / seconds / 1e9 }
+        };
+        let [whole, half] = seconds;
+        let (whole, half) = (depth(whole, operations[0]), depth(half, operations[1]));
+        let relative_error_by_layer = match self.dtype {
+            ComputeDtype::F32 => None,
+            ComputeDtype::Bf16 => Some(errors(&model, &load(&exact(&device))?, inputs[0])?),
+        };
+        Ok(BenchHarvestReport {
+            threads: threads(),
+            product_gflops: rate / 1e9,
+            tokens_per_s: whole.tokens_per_s,
+            whole,
+            half,
+            relative_error_by_layer,
+            rounds: self.rounds,
+            on_cpu: device == Device::flex(),
+            plan,
+        })
+    }
+
+    fn prepare(&self, control: Option<&mut Control>) -> Result<Prepared> {
+        if self.rounds == 0 || self.samples == 0 {
+            return Err(Error::Bench { expected: "at least one round of one sample" });
+        }
+        let (name, config, images, weights) = match (&self.model, control) {
+            (BenchModel::Checkpoint(model), control) => {
+                let folder = match control {
+                    Some(control) => model::download(model, control)?,
+                    None => model::local(model)?,
+                };
+                let checkpoint = Checkpoint::open(&folder)?;
+                let (config, images) = (checkpoint.config().clone(), checkpoint.images().cloned());
+                (model.display().to_string(), config, images, Weights::open(&folder)?)
+            }
+            (BenchModel::Shape(shape), _) => {
+                let (config, processor) = config_of(*shape);
+                let unsupported = |cause: String| harvest::Error::Plan(cause);
+                let config = ModelConfig::parse(&config).map_err(unsupported)?;
+                let vision = config.vision.as_ref();
+                let images = vision.map(|vision| ImageProcessor::parse(processor, vision)).transpose();
+                (shape.name().into(), config, images.map_err(unsupported)?, Weights::random())
+            }
+        };
+        let inputs = (0..self.samples).map(|n| input(&config, images.as_ref(), self.text, n as u64));
+        let inputs: Vec<Input> = inputs.collect();
+        let batch: Vec<&Input> = inputs.iter().collect();
+        let blocks = config.text.layers.len();
+        let operations = layers(blocks).map(|layer| flops::operations(&config, &batch, layer + 1));
+        let plan = BenchHarvestPlan {
+            command: "bench harvest",
+            model: name,
+            architecture: config.architecture.clone(),
+            blocks,
+            samples: self.samples,
+            tokens: inputs.iter().map(|input| input.ids.len()).sum(),
+            dtype: self.dtype,
+            device: self.device.to_string(),
+            flops: operations[0],
+        };
+        Ok(Prepared { config, weights, inputs, operations, plan })
+    }
+}
+
+/// The last block, and the one half-way.
+fn layers(blocks: usize) -> [usize; 2] {
+    [blocks - 1, (blocks / 2).max(1) - 1]
+}
+
+/// The same place in `f32`.
+fn exact(device: &Device) -> Compute {
+    Compute::on(device, DType::F32)
+}
+
+/// `||a - b|| / ||b||` of the hidden states of two models behind every block.
+fn errors(a: &Model, b: &Model, input: &Input) -> Result<Vec<f64>> {
+    let layers: Vec<usize> = (0..a.config().text.layers.len()).collect();
+    let (a, b) = (a.hidden(&[input], &layers)?, b.hidden(&[input], &layers)?);
+    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+    let of = |layer: &usize| {
+        let (a, b) = (a.layer(*layer), b.layer(*layer));
+        let difference = square(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
+        (difference / square(&mut b.iter().map(|b| f64::from(*b)))).sqrt()
+    };
+    Ok(layers.iter().map(of).collect())
+}
+
+/// A product of matrices alone, where the model computes.
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
+enum Floor {
+    Host { a: Vec<f32>, b: Vec<f32>, c: Vec<f32> },
+    Device { a: Tensor<2>, b: Tensor<2> },
+}
+
+impl Floor {
+    fn new(device: &Device, dtype: ComputeDtype) -> Self {
+        let [m, n, k] = PRODUCT;
+        if *device == Device::flex() {
+            let mut noise = noise(1);
+            let mut values = |n: usize| (0..n).map(|_| noise()).collect::<Vec<f32>>();
+            return Self::Host { a: values(m * k), b: values(n * k), c: vec![0.0; m * n] };
+        }
+        let dtype: DType = dtype.into();
+        // Large enough to fill a GPU.
+        let random = || Tensor::<2>::random([4 * n, 4 * k], Distribution::Normal(0.0, 1.0), device).cast(dtype);
+        Self::Device { a: random(), b: random() }
+    }
+
+    /// Operations a second.
+    fn rate(&mut self) -> Result<f64> {
+        let [m, n, k] = PRODUCT;
+        let start = Instant::now();
+        let flops = match self {
+            Self::Host { a, b, c } => {
+                product([m, n, k], (a, [k, 1]), (b, [k, 1]), (c, [n, 1]), false);
+                2.0 * (m * n * k) as f64
+            }
+            Self::Device { a, b } => {
+                let sum = a.clone().matmul(b.clone()).slice([0..1, 0..1]);
+                let failed = |e| sae_core::Error::device(format!("the device failed: {e:?}"));
+                sum.try_into_data().map_err(failed)?;
+                2.0 * 64.0 * (n * n * k) as f64
+            }
+        };
+        Ok(flops / start.elapsed().as_secs_f64())
+    }
+}
+
+/// A sample with one image, where the model sees, and words behind it.
+fn input(config: &ModelConfig, images: Option<&ImageProcessor>, words: usize, seed: u64) -> Input {
+    let mut noise = noise(seed + 1);
+    let image_token = config.vision.as_ref().map(|vision| vision.image_token_id);
+    let image: Option<Image> = images.map(|images| images.blank(640, 480));
+    let positions = image.as_ref().map_or(0, |image| image.sources.len());
+    let mut ids: Vec<u32> = image_token.into_iter().flat_map(|id| std::iter::repeat_n(id, positions)).collect();
+    let mut word = || ((noise() + 1.0) / 2.0 * (config.text.vocab_size - 1) as f32) as u32;
+    while ids.len() < positions + words {
+        ids.extend(Some(word()).filter(|word| Some(*word) != image_token));
+    }
+    Input { ids, images: image.into_iter().collect() }
+}
+
+/// `config.json` and `preprocessor_config.json` of a model of a known shape.
+fn config_of(shape: ModelShape) -> (Value, Value) {
+    match shape {
+        // CLIP's ViT-B/16 in front of SmolLM2-135M's decoder.
+        ModelShape::Llava160m => (
+            json!({"model_type": "llava", "image_token_index": 49151,
+                "vision_config": {"model_type": "clip_vision_model", "hidden_size": 384, "intermediate_size": 1536,
+                    "num_hidden_layers": 12, "num_attention_heads": 6, "image_size": 336, "patch_size": 14},
+                "text_config": {"model_type": "llama", "hidden_size": 576, "intermediate_size": 1536,
+                    "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152,
+                    "max_position_embeddings": 8192}}),
+            json!({"size": {"shortest_edge": 336}, "crop_size": 336}),
+        ),
+        ModelShape::LlavaNext7b => (
+            json!({"model_type": "llava_next", "image_token_index": 32000,
+                "text_config": {"model_type": "mistral", "vocab_size": 32064, "sliding_window": null}}),
+            json!({"size": {"shortest_edge": 336}, "crop_size": 336}),
+        ),
+    }
+}

@@ -1,0 +1,31 @@
+//! Errors in words: one line with all causes.
+
+use std::error::Error;
+
+/// An error with its causes, from the outermost to the innermost. Those that an outer one repeats are left out.
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut causes: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let cause = error.to_string();
+        if !causes.iter().any(|outer| outer.contains(&cause)) {
+            causes.push(cause);
+        }
+        next = error.source();
+    }
+    causes.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once_from_the_outermost_on() {
+        let source = sae_core::Error::io("open", "a/b".as_ref())(std::io::ErrorKind::NotFound.into());
+        assert_eq!(
+            with_causes(&crate::Error::NoIndex { source }),
+            "features are read from the index: cannot open: entity not found: a/b"
+        );
+    }
+}

@@ -1,0 +1,277 @@
+//! `sae bench`: what this machine does, beside what it could do.
+
+use super::Outcome;
+use crate::cli::terminal::{count, table};
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use harvest::ComputeDtype;
+use sae_core::autoencoder::Architecture;
+use sae_core::device::DeviceChoice;
+use sae_workbench::Control;
+use sae_workbench::bench::{
+    BenchHarvestReport, BenchHarvestRequest, BenchModel, BenchScoreReport, BenchScoreRequest, BenchTrainReport,
+    BenchTrainRequest, ModelShape, PRODUCT, Stages,
+};
+use std::path::PathBuf;
+
+/// `sae bench`
+#[derive(Subcommand, Debug)]
+pub enum Bench {
+    /// A training step beside the encoder's product alone, in turns
+    #[command(after_help = "\
+Examples:
+  sae bench train                                             topk, d_in 512, 8,192 features, k 32, batch 1,024
+  sae bench train --arch relu --l0 200
+  sae bench train --d-in 768 --features 32768 --k 64 --batch 2048 --json")]
+    Train(BenchTrainArgs),
+    /// A model's forward pass, whole and half as deep, beside a product of matrices alone, in turns
+    #[command(after_help = "\
+Examples:
+  sae bench harvest                                           a LLaVA of 160M random parameters in f32
+  sae bench harvest --dtype bf16
+  sae bench harvest --model llava-1.5-7b-hf --samples 1 --json
+  sae bench harvest --shape llava-next-7b --dtype bf16 --device cuda")]
+    Harvest(BenchHarvestArgs),
+    /// Scoring a store - pass, weights, rankings, pmi - beside the encoder's product alone over the same shards, in turns
+    #[command(after_help = "\
+Examples:
+  sae bench score                                             topk, d_in 512, 8,192 features, k 32, 32,768 tokens
+  sae bench score --d-in 64 --features 65536 --tokens 1200000 --rounds 1 --json")]
+    Score(BenchScoreArgs),
+}
+
+/// `sae bench train`
+#[derive(Args, Debug)]
+pub struct BenchTrainArgs {
+    /// Architecture: relu, topk, batch-topk, jumprelu, gated or matryoshka
+    #[arg(long, default_value = "topk")]
+    pub arch: Architecture,
+    /// Width of the residual stream
+    #[arg(long, default_value_t = 512)]
+    pub d_in: usize,
+    /// Number of features
+    #[arg(long, default_value_t = 8_192)]
+    pub features: usize,
+    /// Active features a token, where they are chosen
+    #[arg(long, default_value_t = 32)]
+    pub k: usize,
+    /// Active features a token, where they pass a threshold (relu, jumprelu, gated)
+    #[arg(long, default_value_t = 32)]
+    pub l0: usize,
+    /// Tokens a step
+    #[arg(long, default_value_t = 1_024)]
+    pub batch: usize,
+    /// Share of the features that are dead, for AuxK
+    #[arg(long, default_value_t = 0.0)]
+    pub dead: f64,
+    /// relu, jumprelu, gated: make the step dense, or sparse, whatever L0 is
+    #[arg(long)]
+    pub dense: Option<bool>,
+    /// Rounds of product and step
+    #[arg(long, default_value_t = 15)]
+    pub rounds: usize,
+    /// Where to compute: cpu, or (topk, batch-topk, matryoshka) cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub device: DeviceChoice,
+}
+
+/// `sae bench harvest`
+#[derive(Args, Debug)]
+pub struct BenchHarvestArgs {
+    /// Shape of the model, with random weights: llava-160m or llava-next-7b
+    #[arg(long, default_value = "llava-160m")]
+    pub shape: ModelShape,
+    /// A checkpoint in its place
+    #[arg(long)]
+    pub model: Option<PathBuf>,
+    /// Samples of a batch, each with one image
+    #[arg(long, default_value_t = 4)]
+    pub samples: usize,
+    /// Tokens of text in each
+    #[arg(long, default_value_t = 128)]
+    pub text: usize,
+    /// What to compute in: f32 or bf16
+    #[arg(long, default_value = "f32")]
+    pub dtype: ComputeDtype,
+    /// Rounds of product, whole depth and half depth
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    /// Where to compute: cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub device: DeviceChoice,
+}
+
+/// `sae bench score`
+#[derive(Args, Debug)]
+pub struct BenchScoreArgs {
+    /// Width of the residual stream
+    #[arg(long, default_value_t = 512)]
+    pub d_in: usize,
+    /// Number of features
+    #[arg(long, default_value_t = 8_192)]
+    pub features: usize,
+    /// Active features a token
+    #[arg(long, default_value_t = 32)]
+    pub k: usize,
+    /// Tokens of the store, in samples of 512
+    #[arg(long, default_value_t = 32_768)]
+    pub tokens: usize,
+    /// Rounds of product and scoring
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+}
+
+/// Runs the command.
+pub fn run(bench: &Bench, dry: bool, control: &mut Control) -> Result<Outcome> {
+    match bench {
+        Bench::Train(args) => train(args, dry),
+        Bench::Harvest(args) => harvest(args, dry, control),
+        Bench::Score(args) => score(args, dry),
+    }
+}
+
+fn train(args: &BenchTrainArgs, dry: bool) -> Result<Outcome> {
+    let request = BenchTrainRequest {
+        arch: args.arch,
+        d_in: args.d_in,
+        features: args.features,
+        k: args.k,
+        l0: args.l0,
+        batch: args.batch,
+        dead: args.dead,
+        dense: args.dense,
+        rounds: args.rounds,
+        device: args.device,
+    };
+    if dry {
+        return Outcome::plan(request.plan()?);
+    }
+    let report = request.run()?;
+    let text = describe_train(&report);
+    Outcome::new(report, text)
+}
+
+fn describe_train(report: &BenchTrainReport) -> String {
+    let threads = report.threads.map(|threads| format!("{threads} threads"));
+    let place = threads.or_else(|| report.device.clone()).unwrap_or_default();
+    let dtype = if report.device.is_none() { "f32" } else { "bf16" };
+    let text = format!(
+        "{} d_in {}, {} features, L0 {:.1}, batch {}, {} dead, {place}; medians of {} rounds\n\
+         step     {:.1} ms = {} tokens/s\n\
+         product  {:.1} ms = {} tokens/s = {:.0} GFLOP/s, the encoder's in {dtype} alone: {:.0} % of it reached",
+        report.arch.name(),
+        report.d_in,
+        count(report.features as u64),
+        report.l0,
+        count(report.batch as u64),
+        count(report.dead as u64),
+        report.rounds,
+        1e3 * report.seconds,
+        count(report.tokens_per_s as u64),
+        1e3 * report.product_seconds,
+        count(report.product_tokens_per_s as u64),
+        report.product_gflops,
+        100.0 * report.of_product,
+    );
+    match &report.stages {
+        Some(stages) => {
+            format!("{text}\n{}", rows(stages, report.seconds, "ms", |seconds| format!("{:.1}", 1e3 * seconds)))
+        }
+        None => text,
+    }
+}
+
+fn score(args: &BenchScoreArgs, dry: bool) -> Result<Outcome> {
+    let BenchScoreArgs { d_in, features, k, tokens, rounds } = *args;
+    let request = BenchScoreRequest { d_in, features, k, tokens, rounds };
+    if dry {
+        return Outcome::plan(request.plan()?);
+    }
+    let report = request.run()?;
+    let text = describe_score(&report);
+    Outcome::new(report, text)
+}
+
+fn describe_score(report: &BenchScoreReport) -> String {
+    format!(
+        "d_in {}, {} features, k {}, {} tokens in {} samples, {} threads; medians of {} rounds\n\
+         scoring  {:.2} s = {} tokens/s\n\
+         product  {:.2} s = {} tokens/s = {:.0} GFLOP/s, the encoder's in f32 alone: {:.0} % of it reached\n\
+         memory   {} at most\n{}",
+        report.d_in,
+        count(report.features as u64),
+        report.k,
+        count(report.tokens as u64),
+        count(report.samples as u64),
+        report.threads,
+        report.rounds,
+        report.seconds,
+        count(report.tokens_per_s as u64),
+        report.product_seconds,
+        count(report.product_tokens_per_s as u64),
+        report.product_gflops,
+        100.0 * report.of_product,
+        report.peak_memory_bytes.map_or("unknown".into(), |bytes| format!("{:.2} GB", bytes as f64 / 1e9)),
+        rows(&report.stages, report.seconds, "s", |seconds| format!("{seconds:.2}")),
+    )
+}
+
+/// Stages with their times and shares.
+fn rows(stages: &Stages, total: f64, unit: &str, time: impl Fn(f64) -> String) -> String {
+    let mut lines = vec![["stage", unit, "share"].map(String::from).to_vec()];
+    let share = |seconds: f64| format!("{:.0} %", 100.0 * seconds / total);
+    lines.extend(stages.0.iter().map(|(name, seconds)| vec![(*name).into(), time(*seconds), share(*seconds)]));
+    table(&lines)
+}
+
+fn harvest(args: &BenchHarvestArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+    let request = BenchHarvestRequest {
+        model: args.model.clone().map_or(BenchModel::Shape(args.shape), BenchModel::Checkpoint),
+        samples: args.samples,
+        text: args.text,
+        dtype: args.dtype,
+        rounds: args.rounds,
+        device: args.device,
+    };
+    if dry {
+        return Outcome::plan(request.plan()?);
+    }
+    let report = request.run(control)?;
+    let text = describe_harvest(&report, args.dtype);
+    Outcome::new(report, text)
+}
+
+fn describe_harvest(report: &BenchHarvestReport, dtype: ComputeDtype) -> String {
+    let plan = &report.plan;
+    let mut lines = vec![["depth", "ms", "tokens/s", "GFLOP/s", "of the product's"].map(String::from).to_vec()];
+    lines.extend([("whole", report.whole), ("half", report.half)].map(|(depth, rate)| {
+        vec![
+            depth.into(),
+            format!("{:.0}", 1e3 * rate.seconds),
+            count(rate.tokens_per_s as u64),
+            format!("{:.0}", rate.gflops),
+            format!("{:.0} %", 100.0 * rate.of_product),
+        ]
+    }));
+    let accuracy = report.relative_error_by_layer.as_ref().map_or(String::new(), |errors| {
+        let blocks = [0, plan.blocks / 2, plan.blocks - 1];
+        let shown = blocks.map(|layer| format!("{:.4} behind block {layer}", errors[layer]));
+        format!("\nhidden states against f32, relative error: {}", shown.join(", "))
+    });
+    format!(
+        "{} in {}: {} samples, {} positions, {} blocks, {}; medians of {} rounds\n\
+         a product of {} x {} x {} alone: {:.0} GFLOP/s\n{}{accuracy}",
+        plan.model,
+        if dtype == ComputeDtype::F32 { "f32" } else { "bf16" },
+        plan.samples,
+        count(plan.tokens as u64),
+        plan.blocks,
+        if report.on_cpu { format!("{} threads", report.threads) } else { plan.device.clone() },
+        report.rounds,
+        PRODUCT[0],
+        PRODUCT[1],
+        PRODUCT[2],
+        report.product_gflops,
+        table(&lines),
+    )
+}

@@ -1,0 +1,116 @@
+//! `sae export`: an autoencoder of a run for another tool, or its features for people elsewhere.
+
+use super::Outcome;
+use super::arguments::{FeatureArgs, SaeArgs, written};
+use super::info;
+use crate::cli::terminal::count;
+use anyhow::{Result, bail};
+use clap::Args;
+use sae_core::autoencoder::formats::Format;
+use sae_workbench::Control;
+use sae_workbench::export::{ExportFeaturesRequest, ExportSaeRequest, ExportTableRequest, FeatureFormat};
+use std::path::PathBuf;
+
+/// `sae export`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Autoencoders:
+  sae export --run run --sae base --to sae-lens --out base
+  sae export --run run --sae topk --to sparsify --out sparse/layers.16
+
+Features, with their examples, from the index; pictures come along:
+  sae export --run run --to html --features 12,705 --out pages
+  sae export --run run --to saedashboard --class cross --limit 1000 --out dashboards
+  sae export --run run --to neuronpedia --limit 65536 --out exports
+
+Which features fire in which sample, for SQL and data frames:
+  sae export --run run --to samples-features --out fires.parquet")]
+pub struct ExportArgs {
+    #[command(flatten)]
+    pub of: SaeArgs,
+    /// What to write: an autoencoder as sae-lens or sparsify, features as saedashboard, neuronpedia or html, or
+    /// samples-features, a Parquet table
+    #[arg(long, value_parser = target)]
+    pub to: Target,
+    /// New folder; of samples-features a new file
+    #[arg(long)]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub chosen: FeatureArgs,
+}
+
+/// What `sae export --to` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An autoencoder.
+    Autoencoder(Format),
+    /// Features with their examples.
+    Features(FeatureFormat),
+    /// A table with a row for each feature that fires in a sample.
+    SamplesFeatures,
+}
+
+/// What names [`Target::SamplesFeatures`].
+const SAMPLES_FEATURES: &str = "samples-features";
+
+fn target(name: &str) -> Result<Target, String> {
+    if name == SAMPLES_FEATURES {
+        return Ok(Target::SamplesFeatures);
+    }
+    if let Some(format) = FeatureFormat::ALL.into_iter().find(|format| format.name() == name) {
+        return Ok(Target::Features(format));
+    }
+    let features = FeatureFormat::ALL.map(FeatureFormat::name).join(", ");
+    let more = |e| format!("{e}; features go to {features}, {SAMPLES_FEATURES}");
+    written(name).map(Target::Autoencoder).map_err(more)
+}
+
+/// Runs the command.
+pub fn run(args: &ExportArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+    match args.to {
+        Target::Autoencoder(format) => autoencoder(format, args, dry),
+        Target::Features(format) => features(format, args, dry, control),
+        Target::SamplesFeatures => table(args, dry, control),
+    }
+}
+
+fn autoencoder(format: Format, args: &ExportArgs, dry: bool) -> Result<Outcome> {
+    if !args.chosen.features.is_empty() || args.chosen.class.is_some() {
+        bail!("{} is a format of autoencoders, which are written whole", format.name());
+    }
+    let request = ExportSaeRequest { sae: args.of.choice(), format, out: args.out.clone() };
+    if dry {
+        return Outcome::plan(request.plan()?);
+    }
+    let report = request.run()?;
+    let is = info::autoencoder(&report.is);
+    let text = format!("{} as {}: {is}  {}", report.sae, report.to, report.out.display());
+    Outcome::new(report, text)
+}
+
+fn features(format: FeatureFormat, args: &ExportArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+    let (sae, features, out) = (args.of.choice(), args.chosen.choice(), args.out.clone());
+    let request = ExportFeaturesRequest { sae, features, format, out };
+    if dry {
+        return Outcome::plan(request.plan()?);
+    }
+    let report = request.run(control)?;
+    let mut text = format!("{} features for {}  {}", count(report.features as u64), report.to, report.at.display());
+    report.without_images.iter().for_each(|why| text += &format!("\nwithout images: {why}"));
+    Outcome::new(report, text)
+}
+
+fn table(args: &ExportArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+    if args.chosen.class.is_some() {
+        bail!("--class is for features with their examples\nhint: --features N,.. limits the table");
+    }
+    let features = args.chosen.features.clone();
+    let request = ExportTableRequest { sae: args.of.choice(), features, out: args.out.clone() };
+    if dry {
+        return Outcome::plan(request.plan()?);
+    }
+    let report = request.run(control)?;
+    let (rows, samples) = (count(report.rows), count(report.samples));
+    let text = format!("{rows} rows of {samples} samples  {}", report.out.display());
+    Outcome::new(report, text)
+}

@@ -1,0 +1,169 @@
+//! `sae filter`: decides which samples stay, and writes the rows of both sides with a manifest.
+
+use super::Outcome;
+use super::arguments::DeviceArg;
+use crate::cli::terminal::{count, table};
+use anyhow::{Context, Result};
+use clap::Args;
+use filters::select::Keep;
+use sae_workbench::{Control, FilterBy, FilterReport, FilterRequest, ScoreRules};
+use std::path::PathBuf;
+
+/// `sae filter`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sae filter --run run --by cosine_paper --keep 50% --out kept --dropped dropped
+  sae filter --run run --by cosine_paper --keep 50% --by-group category --out kept
+  sae filter --run run --by l0_paper --keep 10000 --dedup 0.9 --diverse --out kept --format parquet
+  sae filter --run run --by pmi --keep '>=0.3' --out kept --format sharegpt --images reference")]
+pub struct FilterArgs {
+    /// Run folder with scores
+    #[arg(long)]
+    pub run: PathBuf,
+    /// Autoencoder whose scores decide; may be left out if the run has one score table
+    #[arg(long)]
+    pub sae: Option<String>,
+    /// Column of the score table, such as cosine_paper
+    #[arg(long, required_unless_present = "decisions")]
+    pub by: Option<String>,
+    /// How much to keep: 50% (best share), 1000 (best so many), '>=0.3' (threshold) or auto
+    #[arg(long, required_unless_present_any = ["decisions", "quota"])]
+    pub keep: Option<Keep>,
+    /// Keep what a CSV or Parquet file says: a column sample, id or key, and keep or stays (true or false) unless it lists
+    /// only what stays
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["by", "keep", "by_group", "quota", "equal_groups", "dedup", "diverse"])]
+    pub decisions: Option<PathBuf>,
+    /// Keep as large a share of every group: columns of the rows, such as category or category,country; year:4 makes four
+    /// groups of numbers
+    #[arg(long, value_name = "FIELDS")]
+    pub by_group: Option<String>,
+    /// Keep equally many of every group, rather than in proportion to its size
+    #[arg(long, requires = "by_group", conflicts_with = "quota")]
+    pub equal_groups: bool,
+    /// The best so many of every group (category=20), or with --by-group of one group (people=20); '*=5' of each other one
+    #[arg(long, value_name = "NAME=N", value_parser = quota)]
+    pub quota: Vec<(String, usize)>,
+    /// Drop samples whose features are this similar (Jaccard, 0 to 1) to those of a better one of their group
+    #[arg(long, value_name = "SIMILARITY", value_parser = similarity)]
+    pub dedup: Option<f64>,
+    /// Of a budget, choose the samples that together show most features, rather than those of the highest scores
+    #[arg(long)]
+    pub diverse: bool,
+    /// New folder for the rows that stay
+    #[arg(long)]
+    pub out: PathBuf,
+    /// New folder for the rows that go
+    #[arg(long)]
+    pub dropped: Option<PathBuf>,
+    /// same (the rows as they stood), parquet, jsonl, llava, sharegpt, trl or webdataset
+    #[arg(long, default_value = "same")]
+    pub format: filters::write::Format,
+    /// copy (images come along) or reference (they stay, and rows say where they lie)
+    #[arg(long, default_value = "copy")]
+    pub images: filters::write::Images,
+    #[command(flatten)]
+    pub device: DeviceArg,
+}
+
+fn quota(text: &str) -> Result<(String, usize), String> {
+    let parsed = text.rsplit_once('=').and_then(|(name, count)| Some((name, count.trim().parse().ok()?)));
+    match parsed {
+        Some((name, count)) if !name.is_empty() => Ok((name.to_owned(), count)),
+        _ => Err(format!("invalid quota {text:?}: expected NAME=N, such as category=20")),
+    }
+}
+
+fn similarity(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    match value > 0.0 && value <= 1.0 {
+        true => Ok(value),
+        false => Err(format!("a similarity of {text}: above 0, up to 1 (the same features)")),
+    }
+}
+
+impl FilterArgs {
+    fn request(&self) -> Result<FilterRequest> {
+        let by = match &self.decisions {
+            Some(file) => FilterBy::Decisions(file.clone()),
+            None => FilterBy::Scores(ScoreRules {
+                sae: self.sae.clone(),
+                column: self.by.clone().context("a filter needs --by or --decisions")?,
+                keep: self.keep,
+                by_group: self.by_group.clone(),
+                equal_groups: self.equal_groups,
+                quotas: self.quota.clone(),
+                dedup: self.dedup,
+                diverse: self.diverse,
+            }),
+        };
+        Ok(FilterRequest {
+            run: self.run.clone(),
+            by,
+            out: self.out.clone(),
+            dropped: self.dropped.clone(),
+            format: self.format,
+            images: self.images,
+            device: self.device.device,
+        })
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &FilterArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+    let request = args.request()?;
+    if dry {
+        return Outcome::plan(request.plan()?);
+    }
+    let report = request.run(control)?;
+    warnings(&report).iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let text = describe(&report, args);
+    Outcome::new(report, text)
+}
+
+/// What people should know before they use what was written.
+fn warnings(report: &FilterReport) -> Vec<String> {
+    let mut warnings = report.notes.clone();
+    if report.images_left_behind.count > 0 {
+        let count = count(report.images_left_behind.count);
+        let why = "their rows name absolute paths, or paths outside the data set";
+        warnings.push(format!("{count} images stay where they lie: {why} (listed in manifest.json)"));
+    }
+    for (name, new) in &report.renamed_columns {
+        warnings.push(format!("the data set's column {name} is written as {new}: {name} has a meaning of its own"));
+    }
+    warnings
+}
+
+fn describe(filtered: &FilterReport, args: &FilterArgs) -> String {
+    let (kept, all) = (count(filtered.kept.rows), count(filtered.kept.rows + filtered.dropped));
+    let mut text = match &args.by {
+        Some(by) => {
+            let lowest = filtered.threshold.unwrap_or(f64::NAN);
+            format!("kept {kept} of {all} samples by {by} (lowest that stayed: {lowest:.4})\n")
+        }
+        None => format!("kept {kept} of {all} samples\n"),
+    };
+    if let Some(ties) = filtered.ties {
+        let score = match ties.score {
+            Some(score) => format!("score {score:.4}, the threshold"),
+            None => "score as much as the last of their group that stays".into(),
+        };
+        let (tied, stay) = (count(ties.samples), count(ties.stay));
+        text += &format!("{tied} of {all} samples {score}; {stay} of them stay, chosen by id\n");
+    }
+    let reasons = filtered.reasons.iter().filter(|(_, n)| **n > 0);
+    let reasons: Vec<_> = reasons.map(|(reason, n)| format!("{} {reason}", count(*n))).collect();
+    if !reasons.is_empty() {
+        text += &format!("dropped: {}\n", reasons.join(", "));
+    }
+    if filtered.groups.len() > 1 {
+        let mut rows = vec![["group", "samples", "kept", "lowest"].map(String::from).to_vec()];
+        rows.extend(filtered.groups.iter().map(|group| {
+            let lowest = group.threshold.map_or("-".into(), |score| format!("{score:.4}"));
+            vec![group.name.clone(), count(group.samples), count(group.kept), lowest]
+        }));
+        text += &table(&rows);
+    }
+    text + &format!("  {}", args.out.display())
+}

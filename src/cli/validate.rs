@@ -1,0 +1,136 @@
+//! `sae validate`: faults of known kinds and rates, and which score or baseline finds them; a report and a plot.
+
+use super::Outcome;
+use super::arguments::{ReadingArgs, SaeArgs, Share, ThresholdArg};
+use crate::cli::terminal::{count, table};
+use crate::plots::{self, Interval, Panel};
+use anyhow::Result;
+use clap::Args;
+use harvest::data::CorruptionKind;
+use sae_workbench::validate::{TrialReport, percent};
+use sae_workbench::{Control, ValidateReport, ValidateRequest};
+use std::path::{Path, PathBuf};
+
+/// `sae validate`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+A part of the rows is given a fault, the model reads them, and every score and baseline has to tell them from the others: AUC
+with 95 % bootstrap intervals, how alike the rankings are, and how well `--keep auto` guesses the share. No labels are used
+but to judge. Runs are kept in RUN/validate, so that a second call only scores again.
+
+Examples:
+  sae validate --run run --sae base --model llava-1.5 --data data.jsonl
+  sae validate --run run --sae base --model llava-1.5 --data data.jsonl --fault swapped-answers --share 0%,10%,25%,50%")]
+pub struct ValidateArgs {
+    #[command(flatten)]
+    pub of: SaeArgs,
+    /// Checkpoint that the run was captured from
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Data set that is good, as far as is known
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Rows of the data to use
+    #[arg(long, default_value_t = 1000)]
+    pub limit: u64,
+    /// Faults: swapped-images, swapped-answers, near-answers, wrong-word, shuffled-words, truncated-answers, blurred-images,
+    /// noisy-images; all of them if none is named
+    #[arg(long, value_delimiter = ',')]
+    pub fault: Vec<CorruptionKind>,
+    /// Shares of the rows that get one
+    #[arg(long, value_delimiter = ',', default_value = "25%")]
+    pub share: Vec<Share>,
+    /// Runs that weights and pmi are fitted to, together with the rows with faults
+    #[arg(long, value_name = "RUN")]
+    pub calibrate: Vec<PathBuf>,
+    #[command(flatten)]
+    pub threshold: ThresholdArg,
+    /// Decides which rows get a fault
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
+}
+
+impl ValidateArgs {
+    fn request(&self) -> ValidateRequest {
+        let tried = || CorruptionKind::TRIED.to_vec();
+        ValidateRequest {
+            sae: self.of.choice(),
+            model: self.reading.plan(&self.model, &self.data, Some(self.limit), self.of.device),
+            corruptions: if self.fault.is_empty() { tried() } else { self.fault.clone() },
+            shares: self.share.iter().map(|share| share.0).collect(),
+            calibrate: self.calibrate.clone(),
+            threshold: self.threshold.value,
+            seed: self.seed,
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &ValidateArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+    let request = args.request();
+    if dry {
+        return Outcome::plan(request.plan()?);
+    }
+    let report = request.run(control)?;
+    let drawn = report.file.with_extension("png");
+    draw(&report, &drawn)?;
+    let text = format!("{}\n  {}\n  {}", describe(&report), report.file.display(), drawn.display());
+    Outcome::new(report, text)
+}
+
+fn draw(report: &ValidateReport, path: &Path) -> Result<()> {
+    let names = report.names();
+    let panels = report.trials.iter().filter(|trial| !trial.scores.is_empty()).map(|trial| {
+        let row = |name: &&String| {
+            let auc = trial.scores.get(*name)?;
+            Some(((*name).clone(), Interval { value: auc.auc, low: auc.low, high: auc.high }))
+        };
+        let title = format!("{} ({} %)", trial.fault.name().replace('-', " "), percent(trial.share));
+        Panel { title, rows: names.iter().filter_map(row).collect() }
+    });
+    plots::intervals(path, "AUC: good rows against rows with a fault", 0.5, &panels.collect::<Vec<_>>())
+}
+
+/// A row a score and a column a trial; then what would be kept, and how alike the rankings of the first trial are.
+fn describe(report: &ValidateReport) -> String {
+    let mut text = format!("{} on {}: AUC [95 %], 0.5 is chance\n", report.sae, report.model);
+    let names = report.names();
+    for trials in report.trials.chunks(3) {
+        let title = |t: &TrialReport| format!("{} ({} of {})", t.fault.name(), count(t.altered), count(t.samples));
+        let mut lines = vec![std::iter::once("score".into()).chain(trials.iter().map(title)).collect::<Vec<_>>()];
+        for name in &names {
+            let cell = |t: &TrialReport| {
+                t.scores.get(*name).map_or("-".into(), |a| format!("{:.3} [{:.3}, {:.3}]", a.auc, a.low, a.high))
+            };
+            lines.push(std::iter::once((*name).clone()).chain(trials.iter().map(cell)).collect());
+        }
+        text += &format!("\n{}", table(&lines));
+    }
+    let header = ["how much to keep, by", "fault", "really", "estimated", "kept", "good among the kept"];
+    let mut lines = vec![header.map(String::from).to_vec()];
+    for trial in &report.trials {
+        let really = trial.altered as f64 / trial.samples.max(1) as f64;
+        for (column, kept) in &trial.keep {
+            let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+            let shares = [really, kept.mismatched, kept.share_kept, kept.right_among_kept].map(percent);
+            lines.push([vec![column.clone(), trial.fault.name().into()], shares.to_vec()].concat());
+        }
+    }
+    text += &format!("\n{}", table(&lines));
+    if let Some(trial) = report.trials.first() {
+        text += &format!("\nrank correlations, {}\n{}", trial.fault.name(), agreement(trial));
+    }
+    text
+}
+
+fn agreement(trial: &TrialReport) -> String {
+    let numbers = (1..=trial.names.len()).map(|n| n.to_string());
+    let mut lines = vec![std::iter::once(String::new()).chain(numbers).collect::<Vec<_>>()];
+    for (n, (name, row)) in trial.names.iter().zip(&trial.agreement).enumerate() {
+        let cells = row.iter().take(n + 1).map(|r| r.map_or("-".into(), |r| format!("{r:.2}")));
+        lines.push(std::iter::once(format!("{} {name}", n + 1)).chain(cells).collect());
+    }
+    table(&lines)
+}

@@ -1,0 +1,32 @@
+//! Runs that take part in the scoring of another: calibration, rejected answers, the pass with blank images. They must hold
+//! activations of the same hook and model.
+
+use crate::roles::Role;
+use crate::sae::{LoadedSae, check_width};
+use crate::{Error, Result};
+use sae_core::Run;
+use sae_core::store::Store;
+use std::path::Path;
+
+/// A run with activations that an autoencoder reads.
+pub(crate) struct Companion {
+    pub run: Run,
+    pub store: Store,
+}
+
+impl Companion {
+    /// Opens it for an autoencoder.
+    pub fn open(sae: &LoadedSae, path: &Path, role: Role) -> Result<Self> {
+        let run = Run::open(path)?;
+        let own = sae.store.manifest();
+        let store = Store::open(&run, &own.hook);
+        let store = store.map_err(|source| Error::CompanionHook { role, hook: own.hook.clone(), source })?;
+        check_width(&sae.saved, &store)?;
+        let model = &store.manifest().model;
+        if *model != own.model {
+            let (model, run_model) = (model.clone(), own.model.clone());
+            return Err(Error::CompanionModel { role, model, run_model, path: path.into() });
+        }
+        Ok(Self { run, store })
+    }
+}

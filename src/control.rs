@@ -1,0 +1,364 @@
+//! How a program follows an operation and stops it. Operations never print: they report stages, positions and notices to a
+//! [`Progress`], and they look at a [`Cancel`] token between two steps of long work.
+
+use crate::Result;
+use harvest::Memory;
+use sae_core::analysis::pass::{Block, Observer};
+use sae_core::store::Skipped;
+use sae_core::train::StepLog;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What an operation is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// A checkpoint is downloaded; counted in bytes.
+    Download,
+    /// Shards are compared with their hashes; counted in token positions.
+    Check,
+    /// A model reads a data set; counted in rows of the data.
+    Harvest,
+    /// Activations of another tool are copied; counted in token positions.
+    Import,
+    /// Steps of training.
+    Train,
+    /// A pass for an evaluation; counted in token positions, as all passes are.
+    Evaluate,
+    /// A pass for the index.
+    Index,
+    /// Cross-modal weights are computed.
+    Weights,
+    /// Promoted and suppressed tokens; counted in features.
+    PromotedTokens,
+    /// The words that are typical of features are read.
+    TypicalWords,
+    /// Neighbors and coactivity are computed.
+    Neighbors,
+    /// A pass over the run that is scored.
+    Score,
+    /// A pass over a run that scores are fitted to.
+    Calibrate,
+    /// A pass over the same samples with their rejected answers.
+    Rejected,
+    /// A pass over the same samples with blank images.
+    BlankImages,
+    /// Scores are computed and fitted.
+    Fit,
+    /// A pass that averages hidden states.
+    Hidden,
+    /// A whole model reads a data set; counted in rows of the data.
+    Model,
+    /// A pass that collects the features of every sample.
+    Features,
+    /// A pass that looks for the features of words.
+    Words,
+    /// Rows of the data set are copied.
+    Rows,
+    /// A model and an autoencoder look at images; counted in rows of the data.
+    Patches,
+    /// Features are labeled.
+    Label,
+    /// Features are written.
+    Export,
+}
+
+impl Stage {
+    /// A word for it, such as stands before a progress bar.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Download => "download",
+            Self::Check => "check",
+            Self::Harvest => "harvest",
+            Self::Import => "import",
+            Self::Train => "train",
+            Self::Evaluate => "eval",
+            Self::Index => "index",
+            Self::Weights => "weights",
+            Self::PromotedTokens => "tokens",
+            Self::TypicalWords => "typical words",
+            Self::Neighbors => "neighbors",
+            Self::Score => "score",
+            Self::Calibrate => "calibrate",
+            Self::Rejected => "rejected",
+            Self::BlankImages => "blank",
+            Self::Fit => "fit",
+            Self::Hidden => "hidden",
+            Self::Model => "model",
+            Self::Features => "features",
+            Self::Words => "words",
+            Self::Rows => "rows",
+            Self::Patches => "patches",
+            Self::Label => "label",
+            Self::Export => "export",
+        }
+    }
+}
+
+/// What is known of a position besides its number.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Detail<'a> {
+    /// Nothing.
+    None,
+    /// A download: the file under way.
+    Download {
+        /// Its name in the repository.
+        file: &'a str,
+    },
+    /// A harvest: what has been captured.
+    Harvest {
+        /// Token positions in all.
+        positions: u64,
+        /// Token positions a second, since this call began.
+        positions_per_s: f64,
+        /// Rows that became no sample.
+        skipped: u64,
+    },
+    /// A training: what the step measured, of the first autoencoder.
+    Train {
+        /// The step.
+        step: &'a StepLog,
+        /// Tokens a second, of all autoencoders together.
+        tokens_per_s: f64,
+    },
+}
+
+/// What a person should know although the operation goes on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Notice<'a> {
+    /// About the data, although it costs no row.
+    Data(&'a str),
+    /// The memory that a harvest will hold.
+    Memory(Memory),
+    /// Rows of the data that online training could not use.
+    SkippedRows {
+        /// How many.
+        rows: u64,
+        /// The first of them.
+        first: &'a Skipped,
+    },
+    /// No checkpoint could be written at a step; the one before it stands.
+    NoCheckpoint {
+        /// The step.
+        step: u64,
+        /// Why.
+        cause: &'a sae_core::Error,
+    },
+    /// The log could not be written at a step.
+    NoLog {
+        /// The step.
+        step: u64,
+        /// Why.
+        cause: &'a sae_core::Error,
+    },
+    /// Most groups of samples have a single one.
+    SingleGroups {
+        /// Groups with one sample.
+        singles: usize,
+        /// All groups.
+        groups: usize,
+        /// The fields that they are formed by.
+        fields: &'a str,
+    },
+}
+
+/// Told how far an operation is.
+pub trait Progress {
+    /// A stage begins. `total` is the position at its end, where that is known.
+    fn start(&mut self, stage: Stage, total: Option<u64>);
+    /// A position is reached. The first one of a stage is where it began: an earlier call may have done a part of it. The
+    /// total may have grown since the stage began.
+    fn advance(&mut self, position: u64, total: Option<u64>, detail: Detail);
+    /// The stage is over, whether it succeeded or not.
+    fn finish(&mut self);
+    /// Something that a person should know.
+    fn notice(&mut self, notice: &Notice);
+}
+
+/// Tells nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoProgress;
+
+impl Progress for NoProgress {
+    fn start(&mut self, _: Stage, _: Option<u64>) {}
+    fn advance(&mut self, _: u64, _: Option<u64>, _: Detail) {}
+    fn finish(&mut self) {}
+    fn notice(&mut self, _: &Notice) {}
+}
+
+/// A request to stop, shared between whoever makes it and the operation.
+#[derive(Clone, Debug)]
+pub struct Cancel {
+    requested: Arc<AtomicBool>,
+    unattended: Arc<AtomicBool>,
+}
+
+impl Default for Cancel {
+    fn default() -> Self {
+        Self { requested: Arc::default(), unattended: Arc::new(AtomicBool::new(true)) }
+    }
+}
+
+impl Cancel {
+    /// A token that nobody has used yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks the operation to stop. What it has stored so far stays, and the same request goes on there.
+    pub fn cancel(&self) {
+        self.requested.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether somebody has asked.
+    pub fn is_cancelled(&self) -> bool {
+        self.requested.load(Ordering::SeqCst)
+    }
+
+    /// The flag behind [`Cancel::cancel`], for a signal handler.
+    pub fn requested(&self) -> Arc<AtomicBool> {
+        self.requested.clone()
+    }
+
+    /// Set while the operation has nothing that it would have to save first: a program that is told to end may then end at
+    /// once. For a signal handler.
+    pub fn unattended(&self) -> Arc<AtomicBool> {
+        self.unattended.clone()
+    }
+
+    /// From now on until the guard is dropped the operation looks often, and saves its work before it stops.
+    pub(crate) fn attend(&self) -> Attended {
+        self.unattended.store(false, Ordering::SeqCst);
+        Attended(self.unattended.clone())
+    }
+
+    /// An error once somebody has asked.
+    pub(crate) fn check(&self) -> sae_core::Result<()> {
+        if self.is_cancelled() { Err(sae_core::Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// See [`Cancel::attend`].
+pub(crate) struct Attended(Arc<AtomicBool>);
+
+impl Drop for Attended {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Ends a pass once somebody has asked for it.
+impl Observer for Cancel {
+    fn observe(&mut self, _: &Block) -> sae_core::Result<()> {
+        self.check()
+    }
+}
+
+/// What an operation is run with.
+///
+/// ```
+/// use sae_workbench::{Cancel, Control, NoProgress};
+///
+/// let cancel = Cancel::new();
+/// let control = Control::new(NoProgress, cancel.clone());
+/// cancel.cancel();
+/// assert!(control.is_cancelled());
+/// ```
+pub struct Control {
+    progress: Box<dyn Progress>,
+    cancel: Cancel,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self::new(NoProgress, Cancel::new())
+    }
+}
+
+impl Control {
+    /// Whom to tell, and who may stop it.
+    pub fn new(progress: impl Progress + 'static, cancel: Cancel) -> Self {
+        Self { progress: Box::new(progress), cancel }
+    }
+
+    /// Whether somebody has asked the operation to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    /// Something that a person should know.
+    pub(crate) fn notice(&mut self, notice: &Notice) {
+        self.progress.notice(notice);
+    }
+
+    /// What should be known about the data.
+    pub(crate) fn data_notes(&mut self, notes: &[String]) {
+        notes.iter().for_each(|note| self.notice(&Notice::Data(note)));
+    }
+
+    /// Begins a stage, which ends when it is dropped.
+    ///
+    /// # Errors
+    /// Somebody has asked the operation to stop.
+    pub(crate) fn stage(&mut self, stage: Stage, total: impl Into<Option<u64>>) -> Result<Staged<'_>> {
+        let total = total.into();
+        self.cancel.check()?;
+        self.progress.start(stage, total);
+        Ok(Staged { control: self, total })
+    }
+}
+
+/// A stage under way.
+pub(crate) struct Staged<'a> {
+    control: &'a mut Control,
+    total: Option<u64>,
+}
+
+impl Staged<'_> {
+    /// The token that may end it.
+    pub(crate) fn cancel(&self) -> Cancel {
+        self.control.cancel.clone()
+    }
+
+    /// The total has become known, or larger.
+    pub(crate) fn extend(&mut self, total: u64) {
+        self.total = Some(total);
+    }
+
+    /// A position is reached.
+    ///
+    /// # Errors
+    /// Somebody has asked the operation to stop.
+    pub(crate) fn advance(&mut self, position: u64) -> sae_core::Result<()> {
+        self.advance_with(position, Detail::None)
+    }
+
+    /// [`Staged::advance`] with what else is known.
+    pub(crate) fn advance_with(&mut self, position: u64, detail: Detail) -> sae_core::Result<()> {
+        self.show_with(position, detail);
+        self.control.cancel.check()
+    }
+
+    /// Tells a position and asks nothing.
+    pub(crate) fn show(&mut self, position: u64) {
+        self.show_with(position, Detail::None);
+    }
+
+    /// [`Staged::show`] with what else is known.
+    pub(crate) fn show_with(&mut self, position: u64, detail: Detail) {
+        self.control.progress.advance(position, self.total, detail);
+    }
+
+    /// Something that a person should know.
+    pub(crate) fn notice(&mut self, notice: &Notice) {
+        self.control.progress.notice(notice);
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        self.control.progress.finish();
+    }
+}

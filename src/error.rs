@@ -1,0 +1,595 @@
+//! The one error type of this crate: what an operation could not do, with the data that a program needs to say so. What could be
+//! done about it is a [`Hint`], in terms of requests: programs turn it into words and flags.
+
+use crate::numbers::{count, counted};
+use crate::roles::{Kind, Role};
+use filters::score_names::PMI_BLANK;
+use filters::select::Keep;
+use sae_core::autoencoder::Architecture;
+use sae_core::error::{Hint, Operation, Setting};
+use std::path::PathBuf;
+
+/// Results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What an operation could not do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Files, the store, training, analysis or the device.
+    #[error(transparent)]
+    Core(#[from] sae_core::Error),
+    /// Models, data sets or their capture.
+    #[error(transparent)]
+    Harvest(#[from] harvest::Error),
+    /// Scores, selection or the writing of rows.
+    #[error(transparent)]
+    Filters(#[from] filters::Error),
+
+    /// A name that the run does not have.
+    #[error("the run has no {kind} {asked}; it has: {}", available.join(", "))]
+    Unknown {
+        /// What was asked for.
+        kind: Kind,
+        /// Its name.
+        asked: String,
+        /// The names that there are.
+        available: Vec<String>,
+    },
+    /// The run has nothing of a kind.
+    #[error("the run has no {kind}")]
+    Missing {
+        /// What was asked for.
+        kind: Kind,
+    },
+    /// The run has several, and none was named.
+    #[error("the run has more than one {kind}: {}", available.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        kind: Kind,
+        /// The names that there are.
+        available: Vec<String>,
+    },
+    /// An autoencoder whose training has not been finished.
+    #[error("autoencoder {name} is {}", unfinished(*step))]
+    Unfinished {
+        /// The autoencoder.
+        name: String,
+        /// The step of its newest checkpoint.
+        step: Option<u64>,
+    },
+    /// A feature that is not there.
+    #[error("there is no feature {feature}; the {holder} has {count}")]
+    UnknownFeature {
+        /// The feature.
+        feature: u32,
+        /// How many there are.
+        count: usize,
+        /// What has them.
+        holder: &'static str,
+    },
+    /// A sample that is not there.
+    #[error("the run has no sample of key, id or number {asked:?}; it has {samples} samples")]
+    UnknownSample {
+        /// What was asked for.
+        asked: String,
+        /// How many there are.
+        samples: usize,
+    },
+    /// An autoencoder and activations of different widths.
+    #[error("the autoencoder is {sae} wide, the activations of {hook} are {activations}")]
+    StoreWidth {
+        /// Width that the autoencoder reads.
+        sae: usize,
+        /// Width of the activations.
+        activations: usize,
+        /// The activations.
+        hook: String,
+    },
+    /// An autoencoder and a model of different widths.
+    #[error("the autoencoder reads width {sae}, the model has {model}: {}", path.display())]
+    ModelWidth {
+        /// Width that the autoencoder reads.
+        sae: usize,
+        /// Width of the model's residual stream.
+        model: usize,
+        /// The checkpoint folder.
+        path: PathBuf,
+    },
+    /// A plan whose model is on the hub alone.
+    #[error("the model has not been downloaded yet, and a plan downloads nothing: {model}")]
+    NotDownloaded {
+        /// The model.
+        model: String,
+    },
+
+    /// A run that does not say how it was harvested.
+    #[error("run.json does not say how the activations were harvested: {}", run.display())]
+    NoHarvest {
+        /// The run folder.
+        run: PathBuf,
+    },
+    /// A store of another division than its run says.
+    #[error("run.json lists {parts} parts, the store has {shards} shards: {}", run.display())]
+    OtherParts {
+        /// Parts in `run.json`.
+        parts: usize,
+        /// Shards in the store.
+        shards: usize,
+        /// The run folder.
+        run: PathBuf,
+    },
+    /// A store of another layout.
+    #[error("the store has layout {found}, not {}: {}", sae_core::store::run::SCHEMA_VERSION, path.display())]
+    StoreVersion {
+        /// Its layout.
+        found: u32,
+        /// The manifest.
+        path: PathBuf,
+    },
+    /// A run that does not say where its data lies.
+    #[error("run.json does not say where the data lies")]
+    NoDataRoot,
+    /// A data set that is not where it was.
+    #[error("the data set is not where it was when the run was made: {}", root.display())]
+    DataMoved {
+        /// Where it was.
+        root: PathBuf,
+    },
+    /// A sample that does not say which row it came from.
+    #[error("the sample {sample} does not say where it came from: {source_row}")]
+    NoPlace {
+        /// Its id.
+        sample: String,
+        /// What it says.
+        source_row: String,
+    },
+    /// A row that cannot be read any more.
+    #[error("the row has changed since it was harvested ({reason}): {place}")]
+    RowChanged {
+        /// What is wrong with it.
+        reason: String,
+        /// File and row.
+        place: String,
+    },
+    /// A row that is another than the one that was harvested.
+    #[error("the row is another than the one that was harvested as {key}: {source_row}")]
+    OtherRow {
+        /// The key of the sample.
+        key: String,
+        /// File and row.
+        source_row: String,
+    },
+    /// Rows that are not there any more.
+    #[error("{missing} rows are not there any more: the data set has changed: {}", root.display())]
+    RowsMissing {
+        /// How many.
+        missing: usize,
+        /// The data set.
+        root: PathBuf,
+    },
+    /// An image that cannot be decoded.
+    #[error("{cause}: {}", path.display())]
+    Image {
+        /// What is wrong with it.
+        cause: String,
+        /// The image, or the row that names it.
+        path: PathBuf,
+    },
+    /// An image that cannot be written.
+    #[error("an image cannot be encoded: {cause}")]
+    Encode {
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// A sample without an image that an index names.
+    #[error("sample {sample} has no image {image}")]
+    NoImage {
+        /// The sample.
+        sample: u32,
+        /// Which of its images.
+        image: usize,
+    },
+
+    /// A name that is no hook.
+    #[error("invalid hook {asked:?}: expected the output of a decoder block, such as layers.16")]
+    NoHook {
+        /// What was asked for.
+        asked: String,
+    },
+    /// A training without an autoencoder.
+    #[error("no autoencoder was named to be trained")]
+    NothingToTrain,
+    /// A file that is no training configuration.
+    #[error("this is no training configuration: {}", path.display())]
+    TrainConfig {
+        /// What is wrong with it.
+        source: Box<toml::de::Error>,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A training that has been begun, where none was expected.
+    #[error("the training of {name} was interrupted; its newest checkpoint is {}", checkpoint.display())]
+    AlreadyBegun {
+        /// The autoencoder.
+        name: String,
+        /// Its newest checkpoint.
+        checkpoint: PathBuf,
+    },
+    /// A training to resume that has not been begun.
+    #[error("there is no checkpoint of {name} to go on from")]
+    NothingToResume {
+        /// The autoencoder.
+        name: String,
+    },
+    /// An autoencoder that is there already.
+    #[error("the run has an autoencoder {name} already")]
+    SaeExists {
+        /// Its name.
+        name: String,
+        /// Its folder.
+        folder: PathBuf,
+    },
+    /// A finished autoencoder that was not trained in the run.
+    #[error("{name} was not trained in this run, so that there is nothing to resume")]
+    TrainedElsewhere {
+        /// The autoencoder.
+        name: String,
+    },
+    /// An autoencoder that is finished, but with other settings.
+    #[error("{name} is finished, but with other settings: {}", differences.join(", "))]
+    OtherSettings {
+        /// The autoencoder.
+        name: String,
+        /// Settings that differ.
+        differences: Vec<String>,
+    },
+    /// A step of training that failed.
+    #[error("{}", checkpoint.as_ref().map_or("there is no checkpoint yet".into(), |path| {
+        format!("the last good checkpoint is {}", path.display())
+    }))]
+    Step {
+        /// The newest checkpoint.
+        checkpoint: Option<PathBuf>,
+        /// What failed.
+        source: sae_core::Error,
+    },
+    /// A training that was asked to stop, and did.
+    #[error("interrupted after step {step}: {}", checkpoint.display())]
+    Interrupted {
+        /// The last step.
+        step: u64,
+        /// The checkpoint behind it.
+        checkpoint: PathBuf,
+    },
+    /// A training that was asked to stop and could not save its work.
+    #[error("interrupted, and no checkpoint could be written")]
+    InterruptedWithoutCheckpoint {
+        /// Why.
+        source: sae_core::Error,
+    },
+    /// Several trainings that were asked to stop, between two of them.
+    #[error("interrupted after the training of {finished}")]
+    InterruptedBetween {
+        /// The last autoencoder that is finished.
+        finished: String,
+    },
+
+    /// A limit on norms that is no number from 0.
+    #[error("invalid limit of {value} times the median norm: expected a number from 0")]
+    MaxNorm {
+        /// The limit.
+        value: f64,
+    },
+    /// An evaluation that leaves out every position.
+    #[error("no position is left to measure")]
+    NoPositions,
+    /// A model evaluation on data without text after text.
+    #[error("the data holds no text token that follows another: there is nothing to predict")]
+    NothingToPredict,
+    /// A model without which promoted tokens cannot be told.
+    #[error("the tokens that features promote need the model")]
+    Lens {
+        /// What is wrong with the model.
+        source: harvest::Error,
+    },
+    /// An index that is not there.
+    #[error("features are read from the index")]
+    NoIndex {
+        /// What is wrong with it.
+        source: sae_core::Error,
+    },
+
+    /// A run that takes part in scoring and lacks the activations.
+    #[error("{role} has to hold activations of {hook}, which the autoencoder is of")]
+    CompanionHook {
+        /// What the run takes part as.
+        role: Role,
+        /// The activations.
+        hook: String,
+        /// What is wrong.
+        source: sae_core::Error,
+    },
+    /// A run that takes part in scoring and is of another model.
+    #[error("{role} is of the model {model}, the scored run of {run_model}: {}", path.display())]
+    CompanionModel {
+        /// What the run takes part as.
+        role: Role,
+        /// Its model.
+        model: String,
+        /// The model of the run that is scored.
+        run_model: String,
+        /// The run folder.
+        path: PathBuf,
+    },
+    /// A run with rejected answers that has none of the samples.
+    #[error("the run with rejected answers has none of the samples: {}", path.display())]
+    OtherSamples {
+        /// The run folder.
+        path: PathBuf,
+    },
+    /// Scores without a run to fit weights to.
+    #[error("there is no run to fit weights to")]
+    NothingToFit,
+    /// Shards of which some have the pass with blank images.
+    #[error(
+        "these shards lack the pass with blank images that others have (folder {}): {}",
+        filters::pmi::BLANK_DIR,
+        joined(shards)
+    )]
+    NoBlankImages {
+        /// Those that lack it.
+        shards: Vec<PathBuf>,
+    },
+    /// Scores that were made without a fit.
+    #[error("there is no fit to explain by: {}", path.display())]
+    NoFit {
+        /// The file that is missing.
+        path: PathBuf,
+    },
+    /// A fit with features that the autoencoder does not have.
+    #[error("the fit is of another autoencoder: {}", path.display())]
+    OtherFit {
+        /// The fit.
+        path: PathBuf,
+    },
+    /// A sample without a score.
+    #[error("sample {sample} has no text or no image with content, and so no {column}")]
+    NothingToExplain {
+        /// What was asked for.
+        sample: String,
+        /// The column.
+        column: &'static str,
+    },
+
+    /// A filter that keeps nothing.
+    #[error("no sample would stay{}", nothing_kept(by, keep, *without_score, *samples))]
+    NothingKept {
+        /// The column that decides; nothing if decisions were made elsewhere.
+        by: Option<String>,
+        /// How much was to be kept.
+        keep: Option<Keep>,
+        /// Samples without a score.
+        without_score: usize,
+        /// All samples.
+        samples: usize,
+    },
+    /// Scores that are all the same.
+    #[error("all {samples} samples with a score {column} have the same, {score:.4}, which cannot choose among them")]
+    EqualScores {
+        /// The column.
+        column: String,
+        /// Samples with a score.
+        samples: usize,
+        /// The score.
+        score: f64,
+    },
+    /// Several quotas, and nothing that says whose.
+    #[error("several quotas are of groups, and no field says which groups there are")]
+    QuotasWithoutGroups,
+    /// A column of which no estimate of the share to keep exists.
+    #[error("there is no estimate of how many samples to keep by {column}")]
+    NoEstimate {
+        /// The column.
+        column: String,
+    },
+    /// A column with too few scores for an estimate.
+    #[error("too few samples have a score {column} to say how many to keep")]
+    TooFewScores {
+        /// The column.
+        column: String,
+    },
+    /// Scores whose threshold is not known.
+    #[error("run.json lacks the threshold of the scores")]
+    NoThreshold,
+    /// Weights that a method counts and that are not there.
+    #[error("the method cosine counts cross-modal weights: {}", path.display())]
+    NoWeights {
+        /// The file that is missing.
+        path: PathBuf,
+    },
+    /// A folder that is not empty.
+    #[error("the folder is not empty: {}", path.display())]
+    FolderNotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file that is there already.
+    #[error("the file is there already: {}", path.display())]
+    FileExists {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A validation without rows or shares.
+    #[error("at least one share of at least one row is needed")]
+    NothingToTry,
+    /// A trial's folder of other settings.
+    #[error("the folder of the trial holds activations captured with other settings: {}", folder.display())]
+    OtherTrial {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Images that questions need and that cannot be had.
+    #[error("features that fire on images cannot be shown")]
+    NoPictures {
+        /// Why.
+        source: Box<Error>,
+    },
+    /// Labeling that stopped.
+    #[error("{} saved", counted(*saved as u64, "label"))]
+    LabelsSaved {
+        /// Labels that were saved before.
+        saved: usize,
+        /// Why it stopped.
+        source: Box<Error>,
+    },
+    /// A hook of another tool that is no residual stream.
+    #[error("{hook} is no stream behind a decoder block")]
+    NoResidualStream {
+        /// The hook.
+        hook: String,
+    },
+    /// A path where nothing is.
+    #[error("there is nothing at {}", path.display())]
+    NothingThere {
+        /// The path.
+        path: PathBuf,
+    },
+
+    /// A benchmark of sizes that make no sense.
+    #[error("a benchmark needs {expected}")]
+    Bench {
+        /// What is needed.
+        expected: &'static str,
+    },
+    /// A benchmark of an architecture that has no step of its own on a GPU.
+    #[error("{} has no step of its own on a GPU: topk, batch-topk and matryoshka have", arch.name())]
+    NoGpuStep {
+        /// The architecture.
+        arch: Architecture,
+    },
+    /// A folder without the bundled model.
+    #[error("the bundled model is not in {}", folder.display())]
+    NoAssets {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A folder with a demo of other settings.
+    #[error("{} holds a demo with other settings", run.display())]
+    OtherDemo {
+        /// The folder.
+        run: PathBuf,
+    },
+    /// The demo's data without swapped captions, or without right ones.
+    #[error("the demo's data has no swapped captions to find")]
+    NoSwappedCaptions,
+}
+
+impl Error {
+    /// What could be done about it.
+    pub fn hint(&self) -> Option<Hint> {
+        Some(match self {
+            Self::Core(error) => return error.hint(),
+            Self::Harvest(error) => return error.hint(),
+            Self::Filters(error) => return error.hint(),
+            Self::Unfinished { .. } | Self::AlreadyBegun { .. } | Self::Interrupted { .. } => {
+                Hint::Resume(Operation::Train)
+            }
+            Self::NothingToResume { .. } => Hint::Unset(Setting::Resume),
+            Self::InterruptedBetween { .. } | Self::LabelsSaved { .. } => {
+                "do the same again; it continues where it stopped".into()
+            }
+            Self::Missing { kind: Kind::Autoencoder } => Hint::Run(Operation::Train),
+            Self::Missing { kind: Kind::ScoreTable } | Self::NoThreshold => Hint::Run(Operation::Score),
+            Self::NoIndex { .. } | Self::NoWeights { .. } => Hint::Run(Operation::Index),
+            Self::Ambiguous { .. } => Hint::Set(Setting::Sae, Vec::new()),
+            Self::TrainedElsewhere { .. } | Self::OtherSettings { .. } => Hint::Change(Setting::SaeName),
+            Self::SaeExists { folder, .. } => {
+                Hint::AnyOf(vec![Hint::Change(Setting::SaeName), format!("remove {}", folder.display()).into()])
+            }
+            Self::OtherDemo { .. } => Hint::Change(Setting::Run),
+            Self::FolderNotEmpty { .. } | Self::FileExists { .. } => Hint::Change(Setting::Output),
+            Self::NotDownloaded { .. } => Hint::Unset(Setting::Plan),
+            Self::NoPositions => Hint::AnyOf(vec![Hint::Raise(Setting::MaxNorm), Hint::set(Setting::Exclude, "none")]),
+            Self::Lens { .. } => Hint::Set(Setting::NoPromotedTokens, Vec::new()),
+            Self::CompanionHook { role, .. } | Self::CompanionModel { role, .. } => match role {
+                Role::Calibration => Hint::Change(Setting::Calibration),
+                Role::Rejected => Hint::Change(Setting::Rejected),
+                Role::BlankImages => "capture the samples with blank images again, or remove the folder".into(),
+            },
+            Self::OtherSamples { .. } => Hint::set(Setting::Answers, "rejected"),
+            Self::NoFit { .. } => format!("score {} samples with text and image or more", filters::pmi::LEAST).into(),
+            Self::NoBlankImages { .. } => {
+                "capture theirs with blank images as well, or remove the folder of the others".into()
+            }
+            Self::DataMoved { root } => format!("put it back: {}", root.display()).into(),
+            Self::QuotasWithoutGroups => Hint::Set(Setting::GroupBy, Vec::new()),
+            Self::NoEstimate { .. } => {
+                Hint::AnyOf(vec![Hint::set(Setting::Score, PMI_BLANK), Hint::Change(Setting::Keep)])
+            }
+            Self::EqualScores { .. } => {
+                Hint::AnyOf(vec![Hint::Change(Setting::Score), "choose by features, or at random".into()])
+            }
+            Self::OtherTrial { folder } => {
+                format!("an earlier call had other settings; remove the folder: {}", folder.display()).into()
+            }
+            Self::NoResidualStream { .. } => Hint::Set(Setting::Layer, Vec::new()),
+            Self::NoGpuStep { .. } => Hint::set(Setting::Device, "cpu"),
+            Self::NoAssets { .. } => {
+                Hint::AnyOf(vec!["run from the repository".into(), Hint::Set(Setting::Assets, Vec::new())])
+            }
+            _ => return None,
+        })
+    }
+
+    /// Whether another process writes to the run: the same request may succeed later.
+    pub fn is_busy(&self) -> bool {
+        let core = |error: &sae_core::Error| matches!(error, sae_core::Error::Busy { .. });
+        match self {
+            Self::Core(error) => core(error),
+            Self::Harvest(harvest::Error::Core(error)) | Self::Filters(filters::Error::Core(error)) => core(error),
+            _ => false,
+        }
+    }
+
+    /// Whether the operation stopped because it was asked to, and goes on where it stopped when it is run again.
+    pub fn is_cancelled(&self) -> bool {
+        let core = |error: &sae_core::Error| matches!(error, sae_core::Error::Cancelled);
+        match self {
+            Self::Core(error) => core(error),
+            Self::Harvest(harvest::Error::Core(error)) | Self::Filters(filters::Error::Core(error)) => core(error),
+            Self::Interrupted { .. } | Self::InterruptedBetween { .. } => true,
+            Self::LabelsSaved { source, .. } | Self::NoPictures { source } => source.is_cancelled(),
+            _ => false,
+        }
+    }
+}
+
+/// How far a training is that has not been finished, in words.
+pub(crate) fn unfinished(step: Option<u64>) -> String {
+    step.map_or("unfinished".into(), |step| format!("unfinished, step {}", count(step)))
+}
+
+fn joined(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn nothing_kept(by: &Option<String>, keep: &Option<Keep>, without_score: usize, samples: usize) -> String {
+    let Some(by) = by else { return format!(": the decisions keep none of {samples}") };
+    let keep = keep.map_or(String::new(), |keep| format!(": {keep}"));
+    format!("{keep} by {by} ({without_score} of {samples} have no score)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_to_stop_is_told_from_a_failure() {
+        assert!(Error::from(harvest::Error::from(sae_core::Error::Cancelled)).is_cancelled());
+        let source = Box::new(Error::from(sae_core::Error::Cancelled));
+        assert!(Error::LabelsSaved { saved: 3, source }.is_cancelled());
+        assert!(!Error::NoPositions.is_cancelled());
+    }
+}

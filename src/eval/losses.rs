@@ -1,0 +1,98 @@
+//! The part of an evaluation that needs a model: its predictions with reconstructions, and with zeros, at the hook.
+
+use crate::control::{Control, Stage};
+use crate::sae::LoadedSae;
+use crate::{Error, Result};
+use harvest::{Plan, Preview, SpliceRunner};
+use sae_core::analysis::eval::{LossReport, Losses};
+use sae_core::autoencoder::Encoder;
+use sae_core::store::sample::{Modality, Role, Token};
+use sae_core::store::{self, PositionFilter, StoreRecord};
+use sae_core::vector::norm_sq;
+use serde::Serialize;
+use std::path::Path;
+
+/// How the predictions of a model change when the reconstruction is spliced in.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelEffect {
+    /// Folder name of the checkpoint.
+    pub name: String,
+    /// Name of the data set.
+    pub data: String,
+    /// Whether the run was captured from these very weights; nothing if the run was not captured by this program.
+    pub same_checkpoint: Option<bool>,
+    /// Rows that were read at most.
+    pub limit: Option<u64>,
+    /// Rows that became no sample.
+    pub skipped: u64,
+    /// Over all text tokens that follow text tokens.
+    pub text: LossReport,
+    /// Over those of them that answers consist of.
+    pub answers: Option<LossReport>,
+}
+
+/// Runs the model over the data.
+pub(super) fn measure(
+    plan: &Plan,
+    preview: &Preview,
+    sae: &LoadedSae,
+    filter: PositionFilter,
+    control: &mut Control,
+) -> Result<ModelEffect> {
+    let runner = SpliceRunner::open(plan)?;
+    let (weights, d) = (&sae.saved.weights, sae.saved.weights.d_in);
+    let encoder = Encoder::new(weights, &sae.device);
+    let mut staged = control.stage(Stage::Model, preview.rows)?;
+    let cancel = staged.cancel();
+    let replace = |tokens: &[&Token], hidden: &[f32]| {
+        cancel.check()?;
+        let reconstructed = encoder.reconstruct(hidden)?;
+        let spliced = |wanted: &dyn Fn(Modality) -> bool| {
+            let mut out = hidden.to_vec();
+            let rows = out.chunks_exact_mut(d).zip(reconstructed.chunks_exact(d));
+            for ((row, reconstruction), token) in rows.zip(tokens) {
+                let norm = f64::from(norm_sq(row)).sqrt();
+                let reasons = filter.reasons(token.special, token.position, norm);
+                if wanted(token.modality) && reasons == [false; 3] {
+                    row.copy_from_slice(reconstruction);
+                }
+            }
+            out
+        };
+        // In the order of `Variant::ALL`, whose first is what the model has itself.
+        let text = spliced(&|modality| modality == Modality::Text);
+        let image = spliced(&|modality| modality == Modality::Image);
+        Ok(vec![spliced(&|_| true), text, image, vec![0.0; hidden.len()]])
+    };
+    let (mut text, mut answers) = (Losses::default(), Losses::default());
+    let skipped = runner.run(&replace, &mut |predicted, rows| {
+        staged.show(rows);
+        let Some(predicted) = predicted else { return };
+        let tokens = predicted.targets.iter().enumerate().map(|(n, position)| {
+            let figures = std::array::from_fn(|variant| {
+                let prediction = predicted.predictions[variant][n];
+                (f64::from(prediction.nll), f64::from(prediction.kl))
+            });
+            (predicted.sample.tokens[*position].role, figures)
+        });
+        let tokens: Vec<_> = tokens.collect();
+        text.add(tokens.iter().map(|(_, figures)| *figures));
+        answers.add(tokens.iter().filter(|(role, _)| *role == Role::Assistant).map(|(_, figures)| *figures));
+    })?;
+    let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    Ok(ModelEffect {
+        name: harvest::hub::model_name(&plan.model),
+        data: name(&plan.data),
+        same_checkpoint: same_checkpoint(&runner, sae)?,
+        limit: plan.limit,
+        skipped: skipped.rows(),
+        text: text.report().ok_or(Error::NothingToPredict)?,
+        answers: answers.report(),
+    })
+}
+
+fn same_checkpoint(runner: &SpliceRunner, sae: &LoadedSae) -> Result<Option<bool>> {
+    let Some(record) = sae.run.read_step::<StoreRecord>(store::STEP)? else { return Ok(None) };
+    let own = runner.checkpoint().fingerprint()?;
+    Ok(Some(record.spec.fingerprint.split('-').next() == Some(&own)))
+}

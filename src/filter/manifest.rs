@@ -1,0 +1,249 @@
+//! What a filter did: its report, which is `manifest.json` in the folders that it wrote. It depends on the data and the request
+//! alone, so that the same request gives the same.
+
+use super::input::Input;
+use super::{FilterRequest, ScoreRules};
+use crate::Result;
+use crate::dataset::Dataset;
+use crate::numbers::count;
+use crate::score::step_name;
+use filters::select::{Decision, Ties, lowest};
+use filters::write::{Format, Images, Report, Shape, Written, card};
+use sae_core::store::StoreRecord;
+use sae_core::store::sample::Sample;
+use sae_core::{Run, file};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Images that did not come along which a manifest lists.
+const LISTED: usize = 100;
+
+/// What a filter did: `manifest.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct FilterReport {
+    /// Layout of the manifest.
+    pub schema_version: u32,
+    /// The program and its version.
+    pub program: String,
+    /// The folder of the rows, relative to the manifest.
+    pub data: &'static str,
+    /// The run folder.
+    pub run: PathBuf,
+    /// The autoencoder whose scores decided.
+    pub sae: Option<String>,
+    /// The column that decided.
+    pub by: Option<String>,
+    /// How much was to be kept.
+    pub keep: Option<String>,
+    /// Fields that samples were grouped by.
+    pub by_group: Option<String>,
+    /// Whether groups gave equally many samples.
+    pub equal_groups: bool,
+    /// How many of a group were to stay, by its name.
+    pub quotas: BTreeMap<String, usize>,
+    /// The similarity from which samples count as near-duplicates.
+    pub dedup: Option<f64>,
+    /// Whether samples were chosen for the features that they show together.
+    pub diverse: bool,
+    /// The file of decisions that were made elsewhere.
+    pub decisions: Option<PathBuf>,
+    /// Its BLAKE3.
+    pub decisions_blake3: Option<String>,
+    /// How rows are written.
+    pub format: Format,
+    /// Whether images came along.
+    pub images: Images,
+    /// Lowest score that stayed.
+    pub threshold: Option<f64>,
+    /// Samples between which ids decided.
+    pub ties: Option<Ties>,
+    /// How the scores were made: `score/<sae>` of run.json, with threshold and seed.
+    pub score: Value,
+    /// BLAKE3 of the score table that decided.
+    pub scores_blake3: Option<String>,
+    /// Rows and images that stayed.
+    pub kept: Written,
+    /// Rows that went.
+    pub dropped: u64,
+    /// How many of them went for each reason.
+    pub reasons: BTreeMap<&'static str, u64>,
+    /// Samples without a score, which never stay.
+    pub without_score: u64,
+    /// Rows that never became samples when the run was made: neither kept nor dropped.
+    pub skipped_at_harvest: u64,
+    /// Group by group.
+    pub groups: Vec<Group>,
+    /// Images of kept rows that did not come along.
+    pub images_left_behind: LeftBehind,
+    /// Columns of the data set that are written under another name, since theirs was taken.
+    pub renamed_columns: BTreeMap<String, String>,
+    /// What readers should know about the files.
+    pub notes: Vec<String>,
+    /// The folder that paths of images in copied rows are relative to; null where that is the folder of their file.
+    pub images_root: Option<PathBuf>,
+    /// The folder that the data lay in.
+    pub data_root: PathBuf,
+    /// The files that rows came from.
+    pub sources: Vec<SourceFile>,
+}
+
+/// Images that rows name by a path that a copy cannot have: an absolute one, or one that leads out of the data set.
+#[derive(Clone, Debug, Serialize)]
+pub struct LeftBehind {
+    /// How many.
+    pub count: u64,
+    /// The first of them.
+    pub paths: Vec<PathBuf>,
+}
+
+/// What became of a group.
+#[derive(Clone, Debug, Serialize)]
+pub struct Group {
+    /// Its name; empty where nothing was grouped.
+    pub name: String,
+    /// Samples in it.
+    pub samples: u64,
+    /// Samples with a score.
+    pub with_score: u64,
+    /// Those that stayed.
+    pub kept: u64,
+    /// Lowest score that stayed.
+    pub threshold: Option<f64>,
+}
+
+/// A file of the data set.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceFile {
+    /// The file, relative to the data set.
+    pub file: PathBuf,
+    /// Its BLAKE3.
+    pub blake3: String,
+    /// Rows of it that stayed.
+    pub kept: u64,
+    /// Rows of it that went.
+    pub dropped: u64,
+}
+
+/// What a report is made of.
+pub(super) struct Facts<'a> {
+    pub run: &'a Run,
+    pub input: &'a Input,
+    pub decided: &'a [Decision],
+    pub record: &'a StoreRecord,
+    pub data: &'a Dataset,
+    pub shape: &'a Shape,
+}
+
+impl FilterReport {
+    pub(super) fn new(request: &FilterRequest, facts: &Facts, written: Report) -> Result<Self> {
+        let Facts { run, input, decided, record, data, shape } = facts;
+        let with_reason = |reason: &str| decided.iter().filter(|fate| fate.reason() == reason).count() as u64;
+        let groups = groups(input, decided);
+        let hash = |path: PathBuf| file::hash(&path);
+        let rewritten = request.format != Format::Same;
+        let rules: Option<&ScoreRules> = request.rules();
+        let decisions = request.decisions().map(Path::to_path_buf);
+        Ok(Self {
+            schema_version: 2,
+            program: format!("sae {}", env!("CARGO_PKG_VERSION")),
+            data: card::ROWS,
+            run: run.root().to_path_buf(),
+            sae: input.sae.clone(),
+            by: rules.map(|rules| rules.column.clone()),
+            keep: rules.and_then(|rules| rules.keep).map(|keep| keep.to_string()),
+            by_group: rules.and_then(|rules| rules.by_group.clone()),
+            equal_groups: rules.is_some_and(|rules| rules.equal_groups),
+            quotas: rules.iter().flat_map(|rules| rules.quotas.iter().cloned()).collect(),
+            dedup: rules.and_then(|rules| rules.dedup),
+            diverse: rules.is_some_and(|rules| rules.diverse),
+            decisions: decisions.clone(),
+            decisions_blake3: decisions.map(hash).transpose()?,
+            format: request.format,
+            images: request.images,
+            threshold: groups.iter().filter_map(|group| group.threshold).min_by(f64::total_cmp),
+            ties: Ties::of(&input.scores, &input.groups, decided),
+            score: match &input.sae {
+                Some(sae) => run.read_step(&step_name(sae))?.unwrap_or_default(),
+                None => Value::Null,
+            },
+            scores_blake3: input.sae.as_ref().map(|sae| hash(run.scores(sae))).transpose()?,
+            kept: written.written,
+            dropped: decided.iter().filter(|fate| **fate != Decision::Kept).count() as u64,
+            reasons: Decision::REASONS.iter().map(|reason| (*reason, with_reason(reason))).collect(),
+            without_score: with_reason(Decision::NoScore.reason()),
+            skipped_at_harvest: record.progress().skipped(),
+            groups,
+            images_left_behind: LeftBehind {
+                count: written.left_behind.len() as u64,
+                paths: written.left_behind.into_iter().take(LISTED).collect(),
+            },
+            renamed_columns: if rewritten { shape.names.renamed().clone() } else { BTreeMap::new() },
+            notes: written.contents.notes,
+            images_root: data
+                .images_root_of_copies()
+                .filter(|_| !rewritten)
+                .map(|root| Path::new(card::ROWS).join(root)),
+            data_root: data.root.clone(),
+            sources: sources(input, decided, &data.root)?,
+        })
+    }
+
+    /// Writes the manifest into a folder.
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        Ok(file::write_json(&folder.join("manifest.json"), self)?)
+    }
+
+    /// A paragraph for the README of the kept rows, or of the dropped ones.
+    pub(super) fn about(&self, kept: bool) -> String {
+        let (stayed, all) = (self.kept.rows, self.kept.rows + self.dropped);
+        let rows = if kept { stayed } else { self.dropped };
+        let side = if kept { "kept" } else { "dropped" };
+        let by = match &self.by {
+            Some(by) => format!("by their score `{by}`"),
+            None => "by decisions that were made elsewhere".into(),
+        };
+        let beside = if kept { "; `decisions.csv` and `decisions.parquet` tell of every sample" } else { "" };
+        format!(
+            "The {} rows of {} that `sae filter` {side} {by}. The rows are in `{}/` (format `{}`); `manifest.json` says how \
+             they were chosen{beside}.",
+            count(rows),
+            count(all),
+            self.data,
+            self.format.name(),
+        )
+    }
+}
+
+fn groups(input: &Input, decided: &[Decision]) -> Vec<Group> {
+    let lowest = lowest(&input.scores, &input.groups, decided);
+    let none = |(name, threshold): (&String, Option<f64>)| Group {
+        name: name.clone(),
+        samples: 0,
+        with_score: 0,
+        kept: 0,
+        threshold,
+    };
+    let mut groups: Vec<Group> = input.groups.names.iter().zip(lowest).map(none).collect();
+    for ((group, fate), (_, score)) in input.groups.of.iter().zip(decided).zip(&input.scores) {
+        let group = &mut groups[*group as usize];
+        group.samples += 1;
+        group.with_score += score.is_some() as u64;
+        group.kept += (*fate == Decision::Kept) as u64;
+    }
+    groups
+}
+
+fn sources(input: &Input, decided: &[Decision], root: &Path) -> Result<Vec<SourceFile>> {
+    let mut rows: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
+    for (file, fate) in input.samples.iter().map(Sample::place).zip(decided) {
+        if let Some((file, _)) = file {
+            rows.entry(file).or_default()[(*fate != Decision::Kept) as usize] += 1;
+        }
+    }
+    let source = |(file, [kept, dropped]): (&str, [u64; 2])| {
+        Ok(SourceFile { file: file.into(), blake3: file::hash(&root.join(file))?, kept, dropped })
+    };
+    rows.into_iter().map(source).collect()
+}

@@ -1,0 +1,272 @@
+//! Filtering: decides which samples of a run stay, and writes the rows of both sides with a manifest.
+
+mod input;
+mod manifest;
+
+pub use manifest::{FilterReport, Group, LeftBehind, SourceFile};
+
+use crate::control::{Control, Notice, Stage};
+use crate::dataset::{DIVISION, Dataset};
+use crate::{Error, Result};
+use filters::decisions::Decisions;
+use filters::select::{Decision, Keep};
+use filters::write::card;
+use filters::write::{Format, Images, Job, Report, Shape, StagedFolder, Writer, check_folders};
+use input::Input;
+use sae_core::Run;
+use sae_core::device::DeviceChoice;
+use sae_core::store::{STEP, StoreRecord};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Bytes of images after which a table or an archive ends and the next begins.
+const SHARD: u64 = 512 << 20;
+
+/// What to filter, by what, and where to.
+#[derive(Clone, Debug)]
+pub struct FilterRequest {
+    /// The run folder.
+    pub run: PathBuf,
+    /// What decides.
+    pub by: FilterBy,
+    /// New folder for the rows that stay.
+    pub out: PathBuf,
+    /// New folder for the rows that go; nothing writes none.
+    pub dropped: Option<PathBuf>,
+    /// How rows are written.
+    pub format: Format,
+    /// Whether images come along.
+    pub images: Images,
+    /// Where to compute, if a pass over the activations is needed.
+    pub device: DeviceChoice,
+}
+
+/// What decides which samples stay.
+#[derive(Clone, Debug)]
+pub enum FilterBy {
+    /// A column of a score table.
+    Scores(ScoreRules),
+    /// A CSV or Parquet file with decisions that were made elsewhere.
+    Decisions(PathBuf),
+}
+
+/// How a score decides.
+#[derive(Clone, Debug)]
+pub struct ScoreRules {
+    /// The autoencoder whose table it is; nothing chooses the only table that the run has.
+    pub sae: Option<String>,
+    /// The column.
+    pub column: String,
+    /// How much to keep; nothing keeps what the quotas say.
+    pub keep: Option<Keep>,
+    /// Fields of the rows by which samples are grouped: `category` or `category,country`; `year:4` makes four groups of
+    /// numbers.
+    pub by_group: Option<String>,
+    /// Whether groups give equally many samples, rather than in proportion to their sizes.
+    pub equal_groups: bool,
+    /// How many of a group stay, by its name; `*` is every other group. Without fields to group by, one quota of a field: that
+    /// many of each of its groups.
+    pub quotas: Vec<(String, usize)>,
+    /// Samples whose features are at least this similar (Jaccard, 0 to 1) to those of a better one of their group go.
+    pub dedup: Option<f64>,
+    /// Whether the samples that together show most features stay, rather than those of the highest scores.
+    pub diverse: bool,
+}
+
+impl ScoreRules {
+    /// The best of all samples by a column.
+    pub fn new(column: impl Into<String>, keep: Keep) -> Self {
+        Self {
+            sae: None,
+            column: column.into(),
+            keep: Some(keep),
+            by_group: None,
+            equal_groups: false,
+            quotas: Vec::new(),
+            dedup: None,
+            diverse: false,
+        }
+    }
+}
+
+/// What a filter would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct FilterPlan {
+    /// `filter`.
+    pub command: &'static str,
+    /// The column that decides.
+    pub by: Option<String>,
+    /// The file of decisions.
+    pub decisions: Option<PathBuf>,
+    /// Samples that would stay; nothing if only a pass over the activations can tell.
+    pub keep: Option<usize>,
+    /// Samples in all.
+    pub of: usize,
+    /// Whether a pass over the activations is needed.
+    pub pass: bool,
+}
+
+impl FilterRequest {
+    /// A filter by a score alone, with rows as they stood in the data set.
+    pub fn new(run: impl Into<PathBuf>, by: FilterBy, out: impl Into<PathBuf>) -> Self {
+        Self {
+            run: run.into(),
+            by,
+            out: out.into(),
+            dropped: None,
+            format: Format::Same,
+            images: Images::Copy,
+            device: DeviceChoice::Auto,
+        }
+    }
+
+    /// What [`FilterRequest::run`] would do.
+    ///
+    /// # Errors
+    /// No scores, groups or quotas that there are not, folders that are not empty.
+    pub fn plan(&self) -> Result<FilterPlan> {
+        let input = self.input()?;
+        let decided = input.choose(self, None)?;
+        let stays = |decision: &&Decision| **decision == Decision::Kept;
+        Ok(FilterPlan {
+            command: "filter",
+            by: self.rules().map(|rules| rules.column.clone()),
+            decisions: self.decisions().map(Path::to_path_buf),
+            keep: decided.as_ref().map(|decided| decided.iter().filter(stays).count()),
+            of: input.samples.len(),
+            pass: decided.is_none(),
+        })
+    }
+
+    /// Selects and writes both sides.
+    ///
+    /// # Errors
+    /// As [`FilterRequest::plan`]; no sample that stays, rows that have changed since they were harvested, a full disk; a
+    /// request to stop. The folders appear whole or not at all.
+    pub fn run(&self, control: &mut Control) -> Result<FilterReport> {
+        let input = self.input()?;
+        let (singles, groups) = (input.groups.singles(), input.groups.names.len());
+        if let Some(fields) = self.fields().filter(|_| groups > 2 && 2 * singles > groups) {
+            control.notice(&Notice::SingleGroups { singles, groups, fields });
+        }
+        let decided = match (input.choose(self, None)?, &input.sae) {
+            (None, Some(sae)) => {
+                let signatures = self.signatures(sae, input.samples.len(), control)?;
+                input.choose(self, Some(&signatures))?
+            }
+            (decided, _) => decided,
+        };
+        let decided = decided.unwrap_or_default();
+        if !decided.contains(&Decision::Kept) {
+            return Err(Error::NothingKept {
+                by: self.rules().map(|rules| rules.column.clone()),
+                keep: self.rules().and_then(|rules| rules.keep),
+                without_score: decided.iter().filter(|decision| **decision == Decision::NoScore).count(),
+                samples: decided.len(),
+            });
+        }
+        self.write(&input, &decided, control)
+    }
+
+    fn input(&self) -> Result<Input> {
+        check_folders(&self.folders())?;
+        Input::read(&Run::open(&self.run)?, self)
+    }
+
+    fn folders(&self) -> Vec<&Path> {
+        std::iter::once(&self.out).chain(&self.dropped).map(PathBuf::as_path).collect()
+    }
+
+    fn rules(&self) -> Option<&ScoreRules> {
+        match &self.by {
+            FilterBy::Scores(rules) => Some(rules),
+            FilterBy::Decisions(_) => None,
+        }
+    }
+
+    fn decisions(&self) -> Option<&Path> {
+        match &self.by {
+            FilterBy::Scores(_) => None,
+            FilterBy::Decisions(path) => Some(path),
+        }
+    }
+
+    /// What samples are grouped by.
+    fn fields(&self) -> Option<&str> {
+        let rules = self.rules()?;
+        rules.by_group.as_deref().or_else(|| rules.quotas.first().map(|(field, _)| field.as_str()))
+    }
+
+    fn write(&self, input: &Input, decided: &[Decision], control: &mut Control) -> Result<FilterReport> {
+        let run = Run::open(&self.run)?;
+        let record: Option<StoreRecord> = run.read_step(STEP)?;
+        let record = record.ok_or_else(|| Error::NoHarvest { run: run.root().into() })?;
+        let data = Dataset::open(&record)?;
+        let shape = Shape::of(&input.samples, self.rules().map(|rules| rules.column.as_str()));
+        let stages = [Some(StagedFolder::new(&self.out)?), self.dropped.as_deref().map(StagedFolder::new).transpose()?];
+        let folders = stages.each_ref().map(Option::as_ref);
+        let written = self.write_rows(input, decided, &data, &shape, folders, control)?;
+        let facts = manifest::Facts { run: &run, input, decided, record: &record, data: &data, shape: &shape };
+        let report = FilterReport::new(self, &facts, written[0].clone())?;
+        let [out, dropped] = stages;
+        for (side, (stage, written)) in [&out, &dropped].into_iter().zip(&written).enumerate() {
+            let Some(stage) = stage else { continue };
+            report.write(stage.folder())?;
+            card::write(stage.folder(), &written.contents, &report.about(side == 0))?;
+        }
+        if let Some(stage) = dropped {
+            stage.commit()?;
+        }
+        if let Some(stage) = out {
+            let Input { samples, scores, groups, .. } = input;
+            Decisions { samples, scores, groups, fates: decided }.write(stage.folder())?;
+            stage.commit()?;
+        }
+        Ok(report)
+    }
+
+    /// Writes the rows of both sides, as far as they have a folder.
+    fn write_rows(
+        &self,
+        input: &Input,
+        decided: &[Decision],
+        data: &Dataset,
+        shape: &Shape,
+        stages: [Option<&StagedFolder>; 2],
+        control: &mut Control,
+    ) -> Result<[Report; 2]> {
+        let job = Job {
+            format: self.format,
+            root: &data.root,
+            images: self.images,
+            shard: SHARD,
+            mapped: &data.mapped(),
+            division: DIVISION,
+        };
+        let open = |stage: &StagedFolder| -> Result<Writer> {
+            let folder = stage.folder().join(card::ROWS);
+            std::fs::create_dir(&folder).map_err(sae_core::Error::io("create the folder", &folder))?;
+            Ok(Writer::new(&job, &folder, shape)?)
+        };
+        let [out, dropped] = stages;
+        let mut writers = [out.map(open).transpose()?, dropped.map(open).transpose()?];
+        let side = |n: usize| (decided[n] != Decision::Kept) as usize;
+        let mut staged = control.stage(Stage::Rows, input.samples.len() as u64)?;
+        let mut rows = 0;
+        let wanted = |n: usize| stages[side(n)].is_some();
+        data.each::<Error>(&input.samples, wanted, |n, mut row| {
+            rows += 1;
+            staged.advance(rows)?;
+            row.score = input.scores[n].1;
+            match &mut writers[side(n)] {
+                Some(writer) => Ok(writer.push(row)?),
+                None => Ok(()),
+            }
+        })?;
+        drop(staged);
+        let finish = |writer: Option<Writer>| writer.map(Writer::finish).transpose();
+        let [out, dropped] = writers;
+        let dropped = finish(dropped)?.unwrap_or_default();
+        Ok([finish(out)?.unwrap_or_default(), dropped])
+    }
+}

@@ -1,0 +1,130 @@
+//! Harvesting: a data set through a model, its activations into the store of a run, and on request once more with blank
+//! images.
+
+use crate::control::{Control, Detail, Notice, Stage};
+use crate::{Result, model};
+use filters::pmi::BLANK_DIR;
+use harvest::{Plan, Preview};
+use sae_core::Run;
+use sae_core::store::{Skipped, StoreRecord, load_samples};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What to capture, and where to put it.
+#[derive(Clone, Debug)]
+pub struct HarvestRequest {
+    /// How the model reads the data. The model may be a name on the hub, which is downloaded once.
+    pub plan: Plan,
+    /// The run folder. A run that an earlier call has begun is continued.
+    pub run: PathBuf,
+    /// Whether the same samples are captured once more with blank images, into a folder of the run.
+    pub blank_images: bool,
+}
+
+/// What a harvest would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct HarvestPlan {
+    /// `harvest`.
+    pub command: &'static str,
+    /// The run folder.
+    pub run: PathBuf,
+    /// The model, the rows of the data, the memory.
+    pub plan: Preview,
+}
+
+/// What a harvest captured, earlier calls included.
+#[derive(Clone, Debug, Serialize)]
+pub struct HarvestReport {
+    /// Samples in the run.
+    pub samples: u64,
+    /// Token positions in the run.
+    pub tokens: u64,
+    /// Decoder blocks that were captured.
+    pub layers: Vec<usize>,
+    /// Rows that became no sample, a few of every kind of reason. `skipped.jsonl` has all of them.
+    pub skipped: Vec<Skipped>,
+    /// How many rows became no sample.
+    pub skipped_rows: u64,
+    /// Seconds that this call took.
+    pub seconds: f64,
+    /// Rows of the data that were read.
+    #[serde(skip)]
+    pub source_rows: u64,
+}
+
+impl HarvestRequest {
+    /// Captures the residual stream after decoder blocks of a model, counted from 0, on a whole data set.
+    pub fn new(
+        model: impl Into<PathBuf>,
+        data: impl Into<PathBuf>,
+        layers: Vec<usize>,
+        run: impl Into<PathBuf>,
+    ) -> Self {
+        Self { plan: Plan::new(model, data, layers), run: run.into(), blank_images: false }
+    }
+
+    /// What [`HarvestRequest::run`] would do.
+    ///
+    /// # Errors
+    /// Whatever would keep the harvest from beginning; a model that has not been downloaded.
+    pub fn plan(&self) -> Result<HarvestPlan> {
+        let plan = model::resolve(&self.plan, None)?;
+        Ok(HarvestPlan { command: "harvest", run: self.run.clone(), plan: plan.preview()? })
+    }
+
+    /// Captures.
+    ///
+    /// # Errors
+    /// A model or data that cannot be read, a run of something else, a full disk, a request to stop. What has been stored
+    /// by then stays, and the same request goes on there.
+    pub fn run(&self, control: &mut Control) -> Result<HarvestReport> {
+        let plan = model::resolve(&self.plan, Some(control))?;
+        let start = Instant::now();
+        let record = capture(&plan, &self.run, control)?;
+        if self.blank_images {
+            capture_blank(&plan, &self.run, control)?;
+        }
+        let done = record.progress();
+        Ok(HarvestReport {
+            samples: done.samples,
+            tokens: done.rows,
+            layers: record.spec.layers,
+            skipped: record.skipped,
+            skipped_rows: done.skipped(),
+            seconds: start.elapsed().as_secs_f64(),
+            source_rows: done.source_rows,
+        })
+    }
+}
+
+/// Captures, or goes on with what an earlier call has begun.
+pub(crate) fn capture(plan: &Plan, run: &Path, control: &mut Control) -> Result<StoreRecord> {
+    // Before the run folder is made: a plan that cannot work leaves nothing behind.
+    let preview = plan.preview()?;
+    let run = Run::create(run)?;
+    control.data_notes(&preview.notes);
+    control.notice(&Notice::Memory(preview.memory));
+    let mut staged = control.stage(Stage::Harvest, preview.rows)?;
+    let start = Instant::now();
+    let mut before = None;
+    let record = harvest::harvest(plan, &run, &mut |progress| {
+        // What an earlier call had stored took no time in this one.
+        let first = *before.get_or_insert(progress.positions);
+        let detail = Detail::Harvest {
+            positions: progress.positions,
+            positions_per_s: (progress.positions - first) as f64 / start.elapsed().as_secs_f64(),
+            skipped: progress.skipped,
+        };
+        Ok(staged.advance_with(progress.samples + progress.skipped, detail)?)
+    })?;
+    drop(staged);
+    control.data_notes(&plan.notes.take());
+    Ok(record)
+}
+
+/// Captures the samples of a finished harvest with blank images, into the folder of the run where scoring looks for them.
+pub(crate) fn capture_blank(plan: &Plan, run: &Path, control: &mut Control) -> Result<StoreRecord> {
+    let samples = load_samples(&Run::open(run)?)?;
+    capture(&plan.blank(&samples), &run.join(BLANK_DIR), control)
+}

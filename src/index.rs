@@ -1,0 +1,208 @@
+//! Indexing: one pass that writes what every feature does, as tables in `features/<name>/`.
+
+use crate::control::{Control, Stage};
+use crate::sae::{LoadedSae, SaeChoice, SaePlan};
+use crate::{Error, Result, model};
+use filters::Threshold;
+use filters::top_tokens::TopTokens;
+use filters::weights::Weights;
+use harvest::model::Compute;
+use harvest::{Checkpoint, ComputeDtype, LogitLens};
+use sae_core::analysis::index::{
+    self, Bin, Coactive, FeatureRow, Indexer, Neighbor, Row, StrongestExample, TypicalWord, Word,
+};
+use sae_core::store::{STEP, StoreRecord};
+use serde::Serialize;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// What to index.
+#[derive(Clone, Debug)]
+pub struct IndexRequest {
+    /// The autoencoder.
+    pub sae: SaeChoice,
+    /// Through whose output head the tokens are told that a feature promotes and suppresses.
+    pub lens: LensChoice,
+    /// A feature counts as active on a token above this activation.
+    pub threshold: Threshold,
+}
+
+/// The model of a logit lens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LensChoice {
+    /// The model that the run was captured from, if it is where the run says.
+    Recorded,
+    /// This checkpoint.
+    Model(PathBuf),
+    /// None: promoted tokens are left out.
+    None,
+}
+
+/// What indexing would do.
+pub type IndexPlan = SaePlan<IndexDetails>;
+
+/// What is particular to indexing.
+#[derive(Clone, Debug, Serialize)]
+pub struct IndexDetails {
+    /// The model that promoted tokens are told by.
+    pub words_by: Option<PathBuf>,
+}
+
+/// What was indexed.
+#[derive(Clone, Debug, Serialize)]
+pub struct IndexReport {
+    /// Features.
+    pub features: usize,
+    /// Number of features of each class.
+    pub classes: BTreeMap<String, u64>,
+    /// Features with a cross-modal weight, as published.
+    pub weighted: usize,
+    /// The model that promoted tokens are told by.
+    pub words_by: Option<PathBuf>,
+    /// The folder of the tables.
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+impl IndexRequest {
+    /// Indexes with the published threshold, scaled to the width, and the model that the run was captured from.
+    pub fn new(sae: SaeChoice) -> Self {
+        Self { sae, lens: LensChoice::Recorded, threshold: Threshold::Auto }
+    }
+
+    /// What [`IndexRequest::run`] would do.
+    ///
+    /// # Errors
+    /// No such run or autoencoder; a model that has not been downloaded.
+    pub fn plan(&self) -> Result<IndexPlan> {
+        let sae = self.sae.load()?;
+        let words_by = self.model(&sae, None)?;
+        Ok(sae.plan("index", IndexDetails { words_by }))
+    }
+
+    /// Indexes.
+    ///
+    /// # Errors
+    /// Files that cannot be read or written, a model of another width; a request to stop.
+    pub fn run(&self, control: &mut Control) -> Result<IndexReport> {
+        let sae = self.sae.load()?;
+        let words_by = self.model(&sae, Some(control))?;
+        let lens = words_by.as_deref().map(|folder| open_lens(&sae, folder)).transpose()?;
+        let threshold = self.threshold.for_width(sae.saved.weights.d_in);
+        let rows = build(&sae, threshold, lens.as_ref(), control)?;
+        Ok(IndexReport {
+            features: rows.len(),
+            classes: classes(&rows),
+            weighted: rows.iter().filter(|row| row.weight_paper.is_some()).count(),
+            words_by,
+            folder: sae.run.features(&sae.name),
+        })
+    }
+
+    fn model(&self, sae: &LoadedSae, control: Option<&mut Control>) -> Result<Option<PathBuf>> {
+        match (&self.lens, control) {
+            (LensChoice::None, _) => Ok(None),
+            (LensChoice::Recorded, _) => Ok(recorded_model(sae)?.filter(|folder| folder.is_dir())),
+            (LensChoice::Model(model), Some(control)) => Ok(Some(model::download(model, control)?)),
+            (LensChoice::Model(model), None) => Ok(Some(model::local(model)?)),
+        }
+    }
+}
+
+/// Where the run says that its model lies.
+fn recorded_model(sae: &LoadedSae) -> Result<Option<PathBuf>> {
+    let harvest: Option<StoreRecord> = sae.run.read_step(STEP)?;
+    Ok(harvest.and_then(|harvest| harvest.spec.arguments["model_folder"].as_str().map(PathBuf::from)))
+}
+
+/// Loads the output head through which promoted tokens are told.
+pub(crate) fn open_lens(sae: &LoadedSae, folder: &Path) -> Result<LogitLens> {
+    let compute = Compute::on(&sae.device, ComputeDtype::F32.into());
+    let lens = Checkpoint::open(folder).and_then(|checkpoint| LogitLens::open(checkpoint, &compute));
+    let lens = lens.map_err(|source| Error::Lens { source })?;
+    lens.check(sae.saved.weights.d_in)?;
+    Ok(lens)
+}
+
+/// Builds and writes the index; returns its feature table.
+pub(crate) fn build(
+    sae: &LoadedSae,
+    threshold: f32,
+    lens: Option<&LogitLens>,
+    control: &mut Control,
+) -> Result<Vec<FeatureRow>> {
+    let weights = &sae.saved.weights;
+    let d_sae = weights.d_sae;
+    let (mut indexer, mut tops) = (Indexer::new(d_sae), TopTokens::new(d_sae, threshold));
+    sae.observe(Stage::Index, &mut [&mut indexer, &mut tops], control)?;
+    let staged = control.stage(Stage::Weights, None)?;
+    let cross_modal = Weights::from_top_tokens(&tops, &sae.store)?;
+    drop(staged);
+    let mut rows: Vec<_> = (0..d_sae).map(|k| FeatureRow::counted(&indexer, k)).collect();
+    set_weights(&mut rows, &cross_modal);
+    let words = match lens {
+        Some(lens) => {
+            let mut staged = control.stage(Stage::PromotedTokens, d_sae as u64)?;
+            Some(lens.words(&weights.w_dec, weights.d_in, &mut |features| staged.show(features))?)
+        }
+        None => None,
+    };
+    let staged = control.stage(Stage::TypicalWords, None)?;
+    let typical = index::typical_words(&sae.run, &indexer)?;
+    drop(staged);
+    let staged = control.stage(Stage::Neighbors, None)?;
+    let coactive = indexer.together.most();
+    let neighbors = index::neighbors(weights);
+    drop(staged);
+    let dir = sae.run.features(&sae.name);
+    let _lock = sae.run.lock()?;
+    index::write_examples(&dir.join("examples.parquet"), &indexer)?;
+    index::write_neighbors(&dir.join(Neighbor::FILE), &neighbors)?;
+    index::write_lists(&dir.join(StrongestExample::FILE), d_sae, |k| indexer.strongest[k].rows())?;
+    index::write_lists(&dir.join(TypicalWord::FILE), d_sae, |k| typical[k].clone())?;
+    index::write_lists(&dir.join(Bin::FILE), d_sae, |k| indexer.histograms[k].bins().collect())?;
+    index::write_lists(&dir.join(Coactive::FILE), d_sae, |k| coactive[k].clone())?;
+    match words {
+        Some(words) => index::write_lists(&dir.join(Word::FILE), d_sae, |k| words[k].clone())?,
+        None => remove(&dir.join(Word::FILE))?,
+    }
+    index::write_features(&dir.join("features.parquet"), &rows)?;
+    sae.run.write_step(
+        &format!("index/{}", sae.name),
+        &json!({
+            "features": d_sae, "positions": indexer.positions, "threshold": threshold,
+            "coactive": { "positions": indexer.together.counted(), "one_in": indexer.together.one_in() },
+            "words_by": lens.map(LogitLens::folder),
+        }),
+    )?;
+    Ok(rows)
+}
+
+/// Promoted tokens of an earlier index would be taken for those of this one.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(sae_core::Error::io("remove", path)(error).into()),
+        _ => Ok(()),
+    }
+}
+
+/// Puts the weights into a feature table.
+pub(crate) fn set_weights(rows: &mut [FeatureRow], weights: &Weights) {
+    for row in rows {
+        let k = row.feature as usize;
+        let of = |weights: &[Option<f64>]| weights.get(k).copied().flatten();
+        let corrected = weights.corrected.get(k).copied().flatten();
+        (row.weight_paper, row.weight_release) = (of(&weights.paper), of(&weights.release));
+        (row.weight_corrected, row.weight_se) = (corrected.map(|e| e.weight), corrected.map(|e| e.se));
+    }
+}
+
+/// Number of features of each class.
+pub fn classes(rows: &[FeatureRow]) -> BTreeMap<String, u64> {
+    let mut classes = BTreeMap::new();
+    rows.iter().for_each(|row| *classes.entry(row.class.clone()).or_default() += 1);
+    classes
+}

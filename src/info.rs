@@ -1,0 +1,253 @@
+//! What a file or folder is: a run, a store of activations, an autoencoder of any known format. Only reads.
+
+use crate::error::unfinished;
+use crate::sae::last_step;
+use crate::{Error, Result};
+use sae_core::autoencoder::Architecture;
+use sae_core::autoencoder::formats::{self, Summary};
+use sae_core::store::run::SCHEMA_VERSION;
+use sae_core::store::{Manifest, Store, StoreDtype};
+use sae_core::{Run, file};
+use serde::{Serialize, Serializer};
+use std::path::{Path, PathBuf};
+
+const MANIFEST: &str = "manifest.json";
+
+/// What to look at.
+#[derive(Clone, Debug)]
+pub struct InfoRequest {
+    /// A folder, or a file in it.
+    pub path: PathBuf,
+    /// Active features a token, of an autoencoder whose files do not say.
+    pub k: Option<usize>,
+}
+
+/// What something is.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum InfoReport {
+    /// An autoencoder.
+    Autoencoder(AutoencoderInfo),
+    /// A folder with autoencoders below.
+    Autoencoders(AutoencodersInfo),
+    /// Activations.
+    Activations(ActivationsInfo),
+    /// A run.
+    Run(RunInfo),
+}
+
+/// An autoencoder.
+#[derive(Clone, Debug, Serialize)]
+pub struct AutoencoderInfo {
+    /// Its format.
+    pub format: &'static str,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is.
+    #[serde(flatten)]
+    pub summary: Summary,
+}
+
+/// Autoencoders in the folders below one.
+#[derive(Clone, Debug, Serialize)]
+pub struct AutoencodersInfo {
+    /// The folder.
+    pub path: PathBuf,
+    /// The autoencoders.
+    pub autoencoders: Vec<FoundAutoencoder>,
+}
+
+/// An autoencoder that was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct FoundAutoencoder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its format.
+    pub format: &'static str,
+}
+
+/// Activations of one hook.
+#[derive(Clone, Debug, Serialize)]
+pub struct ActivationsInfo {
+    /// Their manifest's file.
+    pub path: PathBuf,
+    /// The manifest, with the number of shards in place of the shards.
+    #[serde(flatten, serialize_with = "with_shard_count")]
+    pub manifest: Manifest,
+}
+
+fn with_shard_count<S: Serializer>(manifest: &Manifest, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    let mut value = serde_json::to_value(manifest).map_err(serde::ser::Error::custom)?;
+    value["shards"] = manifest.shards.len().into();
+    value.serialize(serializer)
+}
+
+/// A run.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunInfo {
+    /// Its folder.
+    pub path: PathBuf,
+    /// The program that began it.
+    pub program: String,
+    /// When, in UTC.
+    pub created: String,
+    /// Steps that were made.
+    pub steps: Vec<String>,
+    /// Finished activations.
+    pub activations: Vec<HookInfo>,
+    /// Hooks whose activations are not finished.
+    #[serde(skip)]
+    pub unfinished: Vec<String>,
+    /// Autoencoders.
+    pub saes: Vec<SaeInfo>,
+    /// Autoencoders that cannot be read, and why.
+    #[serde(skip)]
+    pub damaged: Vec<(String, String)>,
+    /// Autoencoders with an index.
+    pub features: Vec<String>,
+    /// Score tables.
+    pub scores: Vec<String>,
+}
+
+/// Activations of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct HookInfo {
+    /// The hook.
+    pub hook: String,
+    /// Token positions.
+    pub tokens: u64,
+    /// Samples.
+    pub samples: u64,
+    /// Width of the residual stream.
+    pub d_in: usize,
+    /// How they are stored.
+    pub dtype: StoreDtype,
+}
+
+/// An autoencoder of a run.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum SaeInfo {
+    /// One that can be used.
+    Finished {
+        /// Its name.
+        name: String,
+        /// Number of features.
+        features: usize,
+        /// How it was trained.
+        architecture: Architecture,
+        /// Its activations.
+        hook: String,
+    },
+    /// One whose training has not been finished.
+    Unfinished {
+        /// Its name.
+        name: String,
+        /// The step of its newest checkpoint.
+        #[serde(rename = "unfinished", serialize_with = "progress")]
+        step: Option<u64>,
+    },
+}
+
+fn progress<S: Serializer>(step: &Option<u64>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&unfinished(*step))
+}
+
+impl InfoRequest {
+    /// Looks at what is at a path.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), k: None }
+    }
+
+    /// Says what it is.
+    ///
+    /// # Errors
+    /// Nothing is there, or nothing that is known.
+    pub fn run(&self) -> Result<InfoReport> {
+        let path = &self.path;
+        // A file may stand for its folder: `run.json`, `manifest.json`, `ae.pt`.
+        let folder = match path.parent() {
+            Some(parent) if path.is_file() => parent,
+            _ => path,
+        };
+        if !path.exists() {
+            Err(Error::NothingThere { path: path.clone() })
+        } else if folder.join("run.json").is_file() {
+            Ok(InfoReport::Run(run(folder)?))
+        } else if folder.join(MANIFEST).is_file() {
+            Ok(InfoReport::Activations(activations(folder.join(MANIFEST))?))
+        } else {
+            self.autoencoder()
+        }
+    }
+
+    fn autoencoder(&self) -> Result<InfoReport> {
+        let path = self.path.clone();
+        let format = match formats::detect(&path) {
+            Ok(format) => format,
+            Err(error) => {
+                let found =
+                    |(path, format): (PathBuf, formats::Format)| FoundAutoencoder { path, format: format.name() };
+                let autoencoders: Vec<_> = formats::below(&path).into_iter().map(found).collect();
+                if autoencoders.is_empty() {
+                    return Err(error.into());
+                }
+                return Ok(InfoReport::Autoencoders(AutoencodersInfo { path, autoencoders }));
+            }
+        };
+        let summary = Summary::new(&formats::load_with(format, &path, self.k)?);
+        Ok(InfoReport::Autoencoder(AutoencoderInfo { format: format.name(), path, summary }))
+    }
+}
+
+fn activations(path: PathBuf) -> Result<ActivationsInfo> {
+    let manifest: Manifest = file::read_json(&path, 1 << 28)?;
+    if manifest.schema_version != SCHEMA_VERSION {
+        return Err(Error::StoreVersion { found: manifest.schema_version, path });
+    }
+    Ok(ActivationsInfo { path, manifest })
+}
+
+fn run(folder: &Path) -> Result<RunInfo> {
+    let run = Run::open(folder)?;
+    let record = run.record()?;
+    let (mut hooks, mut partial) = (Vec::new(), Vec::new());
+    for hook in run.list("activations") {
+        // One that a harvest has not finished is no reason to say nothing about the rest.
+        let Ok(store) = Store::open(&run, &hook) else {
+            partial.push(hook);
+            continue;
+        };
+        let m = store.manifest();
+        hooks.push(HookInfo { hook, tokens: m.rows, samples: m.samples, d_in: m.d_in, dtype: m.dtype });
+    }
+    let (mut saes, mut damaged) = (Vec::new(), Vec::new());
+    for name in run.saes() {
+        match formats::load(&run.sae_dir(&name)) {
+            Ok(saved) => saes.push(SaeInfo::Finished {
+                name,
+                features: saved.weights.d_sae,
+                architecture: saved.architecture,
+                hook: saved.origin.hook,
+            }),
+            Err(error) => damaged.push((name, error.to_string())),
+        }
+    }
+    let of = |name: String| SaeInfo::Unfinished { step: last_step(&run, &name), name };
+    saes.extend(run.unfinished_saes().into_iter().map(of));
+    let (features, mut scores) = (run.list("features"), run.list("scores"));
+    // What lies beside a table is not listed for itself.
+    scores.retain(|file| file.ends_with(".parquet"));
+    Ok(RunInfo {
+        path: folder.into(),
+        program: record.program,
+        created: record.created,
+        steps: record.steps.keys().cloned().collect(),
+        activations: hooks,
+        unfinished: partial,
+        saes,
+        damaged,
+        features,
+        scores,
+    })
+}

@@ -1,0 +1,57 @@
+//! What a request names as its model: a checkpoint folder, or a checkpoint on the hub, which is downloaded into its cache
+//! first. A plan downloads nothing.
+
+use crate::control::{Control, Detail, Stage};
+use crate::sae::LoadedSae;
+use crate::{Error, Result};
+use harvest::hub::{self, RepoLocation};
+use harvest::{Plan, Preview};
+use std::path::{Path, PathBuf};
+
+/// The folder of a checkpoint that is on this machine.
+///
+/// # Errors
+/// It is on the hub alone.
+pub(crate) fn local(model: &Path) -> Result<PathBuf> {
+    match place(model)? {
+        RepoLocation::Folder(folder) => Ok(folder),
+        RepoLocation::Hub { model } => Err(Error::NotDownloaded { model }),
+    }
+}
+
+/// The folder of a checkpoint, after a download if need be.
+pub(crate) fn download(model: &Path, control: &mut Control) -> Result<PathBuf> {
+    if let RepoLocation::Folder(folder) = place(model)? {
+        return Ok(folder);
+    }
+    let mut staged = control.stage(Stage::Download, None)?;
+    Ok(hub::resolve(&model.to_string_lossy(), &mut |progress| {
+        staged.extend(progress.total);
+        Ok(staged.advance_with(progress.bytes, Detail::Download { file: progress.file })?)
+    })?)
+}
+
+fn place(model: &Path) -> Result<RepoLocation> {
+    // What is not Unicode is no name on the hub.
+    Ok(model.to_str().map_or_else(|| Ok(RepoLocation::Folder(model.into())), hub::place)?)
+}
+
+/// A plan whose model is a folder on this machine; a download only where there is somebody to tell.
+pub(crate) fn resolve(plan: &Plan, control: Option<&mut Control>) -> Result<Plan> {
+    let model = match control {
+        Some(control) => download(&plan.model, control)?,
+        None => local(&plan.model)?,
+    };
+    Ok(Plan { model, ..plan.clone() })
+}
+
+/// [`resolve`] for a model that an autoencoder reads: behind its block, and of its width.
+pub(crate) fn resolve_for(plan: &Plan, sae: &LoadedSae, control: Option<&mut Control>) -> Result<(Plan, Preview)> {
+    let plan = Plan { layers: vec![sae.store.manifest().layer], ..resolve(plan, control)? };
+    let preview = plan.preview()?;
+    let width = sae.saved.weights.d_in;
+    if preview.d_in != width {
+        return Err(Error::ModelWidth { sae: width, model: preview.d_in, path: plan.model });
+    }
+    Ok((plan, preview))
+}

@@ -1,0 +1,42 @@
+//! What requests name in a run, and what a run is to another: words that errors and operations share.
+
+use std::fmt;
+
+/// What a run holds and a request names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An autoencoder.
+    Autoencoder,
+    /// A score table.
+    ScoreTable,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Autoencoder => "autoencoder",
+            Self::ScoreTable => "score table",
+        })
+    }
+}
+
+/// What a run takes part in the scoring of another as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Weights and `pmi` are fitted to it.
+    Calibration,
+    /// The same samples with their rejected answers.
+    Rejected,
+    /// The same samples with blank images.
+    BlankImages,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Calibration => "the calibration run",
+            Self::Rejected => "the run with rejected answers",
+            Self::BlankImages => "the pass with blank images",
+        })
+    }
+}

@@ -1,0 +1,204 @@
+//! An autoencoder of a run: how a request names one, and one that is loaded with the activations it belongs to.
+
+use crate::control::{Control, Stage};
+use crate::roles::Kind;
+use crate::{Error, Result};
+use burn::tensor::Device;
+use sae_core::Run;
+use sae_core::analysis::index::{FeatureRow, Index};
+use sae_core::analysis::pass::{self, Observer};
+use sae_core::autoencoder::formats::{self, Saved};
+use sae_core::device::DeviceChoice;
+use sae_core::store::Store;
+use sae_core::store::run;
+use sae_core::train::checkpoint;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+/// Which autoencoder of which run, and where to compute.
+#[derive(Clone, Debug)]
+pub struct SaeChoice {
+    /// The run folder.
+    pub run: PathBuf,
+    /// The name of the autoencoder. Nothing chooses the only one that the run has.
+    pub sae: Option<String>,
+    /// Where to compute.
+    pub device: DeviceChoice,
+}
+
+impl SaeChoice {
+    /// The only autoencoder of a run, on the best device there is.
+    pub fn new(run: impl Into<PathBuf>) -> Self {
+        Self { run: run.into(), sae: None, device: DeviceChoice::Auto }
+    }
+
+    /// Loads it.
+    ///
+    /// # Errors
+    /// There is no such run, autoencoder or device; several autoencoders and none named; activations of another width.
+    pub fn load(&self) -> Result<LoadedSae> {
+        let run = Run::open(&self.run)?;
+        let name = self.name(&run)?;
+        let saved = formats::load(&run.sae_dir(&name))?;
+        let store = Store::open(&run, &saved.origin.hook)?;
+        check_width(&saved, &store)?;
+        Ok(LoadedSae { run, name, saved, store, device: self.device.open()? })
+    }
+
+    /// The autoencoder that is named, or the only one that can be used.
+    pub(crate) fn name(&self, run: &Run) -> Result<String> {
+        let (finished, unfinished) = (run.saes(), run.unfinished_saes());
+        let wanted = match &self.sae {
+            Some(name) => unfinished.iter().find(|other| *other == name),
+            None => unfinished.first().filter(|_| finished.is_empty()),
+        };
+        if let Some(name) = wanted {
+            return Err(Error::Unfinished { name: name.clone(), step: last_step(run, name) });
+        }
+        choose(&self.sae, finished, Kind::Autoencoder)
+    }
+}
+
+/// The step of the newest checkpoint of a training that has not been finished.
+pub(crate) fn last_step(run: &Run, name: &str) -> Option<u64> {
+    checkpoint::newest(&run.sae_dir(name).join("checkpoint")).and_then(|path| checkpoint::step_of(&path))
+}
+
+/// The name asked for, or the only one there is.
+pub(crate) fn choose(asked: &Option<String>, mut available: Vec<String>, kind: Kind) -> Result<String> {
+    if let Some(name) = asked {
+        run::check_name(name)?;
+        if !available.contains(name) {
+            return Err(Error::Unknown { kind, asked: name.clone(), available });
+        }
+        return Ok(name.clone());
+    }
+    match available.len() {
+        0 => Err(Error::Missing { kind }),
+        1 => Ok(available.remove(0)),
+        _ => Err(Error::Ambiguous { kind, available }),
+    }
+}
+
+/// An autoencoder of other activations would only compute nonsense.
+pub(crate) fn check_width(saved: &Saved, store: &Store) -> Result<()> {
+    let (sae, manifest) = (saved.weights.d_in, store.manifest());
+    if sae != manifest.d_in {
+        return Err(Error::StoreWidth { sae, activations: manifest.d_in, hook: manifest.hook.clone() });
+    }
+    Ok(())
+}
+
+/// An autoencoder of a run, with the activations that it belongs to.
+pub struct LoadedSae {
+    /// The run.
+    pub run: Run,
+    /// The name of the autoencoder.
+    pub name: String,
+    /// The autoencoder.
+    pub saved: Saved,
+    /// The activations.
+    pub store: Store,
+    pub(crate) device: Device,
+}
+
+impl LoadedSae {
+    /// Shows the autoencoder's activations on the whole store to observers, block by block.
+    ///
+    /// # Errors
+    /// A file that cannot be trusted, values that are not finite, or whatever an observer returns; a request to stop.
+    pub fn observe(&self, stage: Stage, observers: &mut [&mut dyn Observer], control: &mut Control) -> Result<()> {
+        self.observe_store(&self.store, stage, observers, control)
+    }
+
+    /// [`LoadedSae::observe`] over another store of the same hook.
+    pub(crate) fn observe_store(
+        &self,
+        store: &Store,
+        stage: Stage,
+        observers: &mut [&mut dyn Observer],
+        control: &mut Control,
+    ) -> Result<()> {
+        let mut staged = control.stage(stage, store.manifest().rows)?;
+        let mut cancel = staged.cancel();
+        let mut observers: Vec<&mut dyn Observer> = observers.iter_mut().map(|observer| &mut **observer as _).collect();
+        observers.push(&mut cancel);
+        let mut progress = |rows| staged.show(rows);
+        Ok(pass::run(store, &self.saved.weights, &self.device, &mut observers, &mut progress)?)
+    }
+
+    /// What an operation would work on.
+    pub(crate) fn plan<T>(&self, command: &'static str, more: T) -> SaePlan<T> {
+        let manifest = self.store.manifest();
+        SaePlan {
+            command,
+            run: self.run.root().to_path_buf(),
+            sae: self.name.clone(),
+            hook: manifest.hook.clone(),
+            tokens: manifest.rows,
+            samples: manifest.samples,
+            features: self.saved.weights.d_sae,
+            more,
+        }
+    }
+}
+
+/// What an operation on an autoencoder would work on.
+#[derive(Clone, Debug, Serialize)]
+pub struct SaePlan<T> {
+    /// The operation.
+    pub command: &'static str,
+    /// The run folder.
+    pub run: PathBuf,
+    /// The autoencoder.
+    pub sae: String,
+    /// The activations.
+    pub hook: String,
+    /// Their token positions.
+    pub tokens: u64,
+    /// Their samples.
+    pub samples: u64,
+    /// Features of the autoencoder.
+    pub features: usize,
+    /// What is particular to the operation.
+    #[serde(flatten)]
+    pub more: T,
+}
+
+/// Which features of an index.
+#[derive(Clone, Debug)]
+pub struct FeatureChoice {
+    /// These; if there are none, the following two decide.
+    pub features: Vec<u32>,
+    /// Only those of this class: `text`, `image` or `cross`.
+    pub class: Option<String>,
+    /// At most this many, those with the largest cross-modal weight first.
+    pub limit: usize,
+}
+
+impl FeatureChoice {
+    /// The features that are named, or the living ones of a class.
+    pub(crate) fn choose(&self, index: &Index) -> Result<Vec<u32>> {
+        let rows = index.features();
+        check_features(&self.features, rows.len(), "index")?;
+        if !self.features.is_empty() {
+            return Ok(self.features.iter().copied().collect::<BTreeSet<_>>().into_iter().collect());
+        }
+        let fits = |row: &&FeatureRow| row.fires > 0 && self.class.as_ref().is_none_or(|class| row.class == *class);
+        let weight = |row: &FeatureRow| row.weight_corrected.or(row.weight_paper).unwrap_or(f64::NEG_INFINITY);
+        let mut fitting: Vec<&FeatureRow> = rows.iter().filter(fits).collect();
+        fitting.sort_by(|a, b| {
+            weight(b).total_cmp(&weight(a)).then(b.fires.cmp(&a.fires)).then(a.feature.cmp(&b.feature))
+        });
+        Ok(fitting.into_iter().take(self.limit).map(|row| row.feature).collect())
+    }
+}
+
+/// Features that are named must exist; `holder` is what has `count` of them.
+pub(crate) fn check_features(features: &[u32], count: usize, holder: &'static str) -> Result<()> {
+    match features.iter().find(|feature| **feature as usize >= count) {
+        Some(feature) => Err(Error::UnknownFeature { feature: *feature, count, holder }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,130 @@
+//! The activations of a run, one sample at a time: for programs that look at single samples of a large store. Holds the token
+//! columns of [`TABLES`] parts and, once one was asked for, the list of samples.
+
+use crate::{Error, Result};
+use filters::pooling::{PooledSample, PooledStore, SamplePooler};
+use sae_core::Run;
+use sae_core::analysis::pass::{Block, Observer};
+use sae_core::autoencoder::Encoder;
+use sae_core::autoencoder::sparse::Sparse;
+use sae_core::store::sample::Sample;
+use sae_core::store::{STEP, Store, StoreRecord, TokenColumns, load_samples};
+use std::cell::OnceCell;
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// Token columns kept. A part of 65,536 positions takes about 0.7 MB.
+const TABLES: usize = 4;
+
+/// A store, by samples.
+pub struct SampleActivations {
+    run: Run,
+    store: Store,
+    /// Number of the sample behind the last one of each part.
+    ends: Vec<u64>,
+    /// Token columns by part, the last used first.
+    tables: VecDeque<(usize, TokenColumns)>,
+    samples: OnceCell<Vec<Sample>>,
+}
+
+impl SampleActivations {
+    /// The activations of a hook in a run, for an autoencoder that reads the width `d_in`.
+    ///
+    /// # Errors
+    /// The run has none of that width, or does not say how they are divided.
+    pub fn open(run: Run, hook: &str, d_in: usize) -> Result<Self> {
+        let store = Store::open(&run, hook)?;
+        let manifest = store.manifest();
+        if manifest.d_in != d_in {
+            let (activations, hook) = (manifest.d_in, hook.to_owned());
+            return Err(Error::StoreWidth { sae: d_in, activations, hook });
+        }
+        let record: Option<StoreRecord> = run.read_step(STEP)?;
+        let record = record.ok_or_else(|| Error::NoHarvest { run: run.root().into() })?;
+        let ends = record.parts.iter().scan(0, |end, part| {
+            *end += part.samples;
+            Some(*end)
+        });
+        let ends: Vec<u64> = ends.collect();
+        if ends.len() != store.shards() {
+            let (parts, shards) = (ends.len(), store.shards());
+            return Err(Error::OtherParts { parts, shards, run: run.root().into() });
+        }
+        Ok(Self { run, store, ends, tables: VecDeque::new(), samples: OnceCell::new() })
+    }
+
+    /// The features that fire at each position of a sample.
+    ///
+    /// # Errors
+    /// There is no such sample, its part cannot be read, or the device failed.
+    pub fn encode(&mut self, encoder: &Encoder, sample: u32) -> Result<Sparse> {
+        Ok(self.rows(encoder, sample)?.2)
+    }
+
+    /// What each feature does in a sample. Of the samples that are returned, only that one has positions.
+    ///
+    /// # Errors
+    /// As [`SampleActivations::encode`].
+    pub fn pooled(&mut self, encoder: &Encoder, sample: u32, d_sae: usize, threshold: f32) -> Result<PooledStore> {
+        let (part, rows, active) = self.rows(encoder, sample)?;
+        let mut pooler = SamplePooler::new(sample as usize + 1, d_sae, threshold, &std::env::temp_dir())?;
+        let block = Block { tokens: &self.tables[0].1, rows, shard: part, hidden: &[], active: &active };
+        pooler.observe(&block)?;
+        Ok(pooler.finish()?)
+    }
+
+    /// All samples.
+    ///
+    /// # Errors
+    /// The table of samples cannot be read.
+    pub fn samples(&self) -> Result<&[Sample]> {
+        if self.samples.get().is_none() {
+            let _ = self.samples.set(load_samples(&self.run)?);
+        }
+        Ok(self.samples.get().map_or(&[], Vec::as_slice))
+    }
+
+    /// A sample.
+    ///
+    /// # Errors
+    /// There is none of this number, or the table of samples cannot be read.
+    pub fn sample(&self, number: u32) -> Result<&Sample> {
+        let samples = self.samples()?;
+        let unknown = || Error::UnknownSample { asked: number.to_string(), samples: samples.len() };
+        samples.get(number as usize).ok_or_else(unknown)
+    }
+
+    /// What fires in a sample, with its part, whose token columns are the first now, and its rows there.
+    fn rows(&mut self, encoder: &Encoder, sample: u32) -> Result<(usize, Range<usize>, Sparse)> {
+        let part = self.ends.partition_point(|end| *end <= u64::from(sample));
+        if part == self.ends.len() {
+            let samples = self.ends.last().copied().unwrap_or_default() as usize;
+            return Err(Error::UnknownSample { asked: sample.to_string(), samples });
+        }
+        match self.tables.iter().position(|(known, _)| *known == part) {
+            Some(at) => self.tables.rotate_left(at),
+            None => {
+                let tokens = self.store.tokens(part)?;
+                self.tables.truncate(TABLES - 1);
+                self.tables.push_front((part, tokens));
+            }
+        }
+        let samples = &self.tables[0].1.sample;
+        let rows = samples.partition_point(|s| *s < sample)..samples.partition_point(|s| *s <= sample);
+        let mut hidden = Vec::with_capacity(rows.len() * self.store.manifest().d_in);
+        self.store.shard(part)?.read(rows.clone(), &mut hidden);
+        Ok((part, rows, encoder.encode(&hidden)?))
+    }
+}
+
+/// A sample of a pool, if it has positions.
+pub(crate) fn sample_of(pooled: &PooledStore, number: usize) -> Result<Option<PooledSample>> {
+    let mut found = None;
+    pooled.each(|n, sample: &PooledSample| {
+        if n == number && sample.positions != [0; 2] {
+            found = Some(sample.clone());
+        }
+        Ok::<_, Error>(())
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,373 @@
+//! Scoring: a score for every sample and method, in `scores/<name>.parquet`, and beside it what the scores rest on. One pass over
+//! each store that is needed, then tables.
+
+use crate::companion::Companion;
+use crate::control::{Control, Stage};
+use crate::roles::Role;
+use crate::sae::{LoadedSae, SaeChoice, SaePlan};
+use crate::{Error, Result, index};
+use filters::align::align_samples;
+use filters::definition::Definition;
+use filters::keep::{self, KeepEstimate, ScoreMetadata, keep_auto_against};
+use filters::pmi::{self, BLANK_DIR, Folds, Set, Unit};
+use filters::pooling::{PooledStore, SamplePooler};
+use filters::score_names::{FITTED, PMI, PMI_TOKEN_MIN};
+use filters::scores::{self, Scores};
+use filters::top_tokens::TopTokens;
+use filters::weights::Weights;
+use filters::{Threshold, rank};
+use sae_core::Run;
+use sae_core::analysis::index::{read_features, write_features};
+use sae_core::analysis::pass::Observer;
+use sae_core::file;
+use sae_core::store::sample::Sample;
+use sae_core::store::{Store, load_samples};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What to score, and how.
+#[derive(Clone, Debug)]
+pub struct ScoreRequest {
+    /// The autoencoder.
+    pub sae: SaeChoice,
+    /// How.
+    pub options: ScoreOptions,
+}
+
+/// How samples are scored.
+#[derive(Clone, Debug)]
+pub struct ScoreOptions {
+    /// Whose definitions of the scores.
+    pub definitions: Vec<Definition>,
+    /// A feature counts as active on a token above this activation.
+    pub threshold: Threshold,
+    /// Seed of the column `random`.
+    pub seed: u64,
+    /// Runs that weights (of the first) and `pmi` are fitted to, in place of the run that is scored; it may be among them.
+    pub calibrate: Vec<PathBuf>,
+    /// A run of the same samples with their rejected answers, for margins.
+    pub rejected: Option<PathBuf>,
+}
+
+impl Default for ScoreOptions {
+    fn default() -> Self {
+        Self {
+            definitions: Definition::ALL.to_vec(),
+            threshold: Threshold::Auto,
+            seed: 0,
+            calibrate: Vec::new(),
+            rejected: None,
+        }
+    }
+}
+
+/// What scoring would do.
+pub type ScorePlan = SaePlan<ScoreDetails>;
+
+/// What is particular to scoring.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScoreDetails {
+    /// Whose definitions: one, or `all`.
+    pub mode: &'static str,
+    /// Runs that are fitted to.
+    pub calibrate: Vec<PathBuf>,
+    /// The run with rejected answers.
+    pub rejected: Option<PathBuf>,
+}
+
+/// What was scored.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScoreReport {
+    /// Samples.
+    pub samples: usize,
+    /// Samples that lack scores; the table says why.
+    pub without_score: usize,
+    /// Columns of the table with scores, in its order.
+    pub columns: Vec<String>,
+    /// The table.
+    pub file: PathBuf,
+    /// Features with too few tokens for a weight, by definition: paper, release, corrected.
+    pub too_few_tokens: [u64; 3],
+    /// Why there is no column of [`FITTED`], by column.
+    pub without: BTreeMap<String, String>,
+    /// How much to keep, by column.
+    pub keep: BTreeMap<String, KeepEstimate>,
+    /// Rank correlation of every score with the number of text and image positions.
+    pub rank_correlation_with_tokens: BTreeMap<String, f64>,
+    /// The scores.
+    #[serde(skip)]
+    pub scores: Scores,
+}
+
+impl ScoreRequest {
+    /// Scores with every definition, and `pmi` fitted to the run itself.
+    pub fn new(sae: SaeChoice) -> Self {
+        Self { sae, options: ScoreOptions::default() }
+    }
+
+    /// What [`ScoreRequest::run`] would do.
+    ///
+    /// # Errors
+    /// No such run or autoencoder.
+    pub fn plan(&self) -> Result<ScorePlan> {
+        let mode = match &self.options.definitions[..] {
+            [one] => one.name(),
+            _ => "all",
+        };
+        let (calibrate, rejected) = (self.options.calibrate.clone(), self.options.rejected.clone());
+        Ok(self.sae.load()?.plan("score", ScoreDetails { mode, calibrate, rejected }))
+    }
+
+    /// Scores.
+    ///
+    /// # Errors
+    /// Files that cannot be read or written, runs of other models or hooks; a request to stop.
+    pub fn run(&self, control: &mut Control) -> Result<ScoreReport> {
+        score(&self.sae.load()?, &self.options, control)
+    }
+}
+
+/// One store after its pass.
+struct Passed {
+    samples: Vec<Sample>,
+    pooled: PooledStore,
+    /// Its images with the texts as the model reads them with blank images, if that was captured.
+    blank: Option<PooledStore>,
+    tops: Option<TopTokens>,
+}
+
+/// Fits, by the column that they make.
+type Fits = BTreeMap<&'static str, Folds>;
+
+/// What the columns of [`FITTED`] came to.
+#[derive(Default)]
+struct Fitted {
+    fits: Fits,
+    keep: BTreeMap<String, KeepEstimate>,
+    without: BTreeMap<String, String>,
+}
+
+/// Scores the run of an autoencoder and writes the table.
+pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Control) -> Result<ScoreReport> {
+    let _lock = sae.run.lock()?;
+    let rejected = options.rejected.as_deref().map(|path| Companion::open(sae, path, Role::Rejected)).transpose()?;
+    let is_own = |path: &Path| path.canonicalize().ok() == sae.run.root().canonicalize().ok();
+    let others = options.calibrate.iter().filter(|path| !is_own(path));
+    let others = others.map(|path| Companion::open(sae, path, Role::Calibration)).collect::<Result<Vec<_>>>()?;
+    let own_too = options.calibrate.is_empty() || options.calibrate.iter().any(|path| is_own(path));
+    let pass = Pass { sae, threshold: options.threshold.for_width(sae.saved.weights.d_in) };
+    let scored = pass.over(&sae.run, &sae.store, own_too, Stage::Score, control)?;
+    let calibration = others.iter().map(|other| pass.over(&other.run, &other.store, true, Stage::Calibrate, control));
+    let calibration = calibration.collect::<Result<Vec<_>>>()?;
+    let fitted_to: Vec<&Passed> = own_too.then_some(&scored).into_iter().chain(&calibration).collect();
+    let staged = control.stage(Stage::Fit, None)?;
+    // Weights are means over the strongest tokens of one store: those of the first that was named.
+    let stores = own_too.then_some(&sae.store).into_iter().chain(others.iter().map(|other| &other.store));
+    let first = fitted_to.iter().zip(stores).find_map(|(passed, store)| Some((passed.tops.as_ref()?, store)));
+    let (tops, store) = first.ok_or(Error::NothingToFit)?;
+    let weights = Weights::from_top_tokens(tops, store)?;
+    let definitions = &options.definitions;
+    let (mut scores, usual) =
+        scores::score(&scored.samples, &scored.pooled, &weights, definitions, None, options.seed)?;
+    let fitted = fit(&fitted_to, &scored, &mut scores)?;
+    drop(staged);
+    if let Some(other) = rejected {
+        let passed = pass.over(&other.run, &other.store, false, Stage::Rejected, control)?;
+        let pair = align_samples(&scored.samples, &passed.samples);
+        if pair.iter().all(Option::is_none) {
+            return Err(Error::OtherSamples { path: other.run.root().to_path_buf() });
+        }
+        let (mut others, _) =
+            scores::score(&passed.samples, &passed.pooled, &weights, definitions, Some(&usual), options.seed)?;
+        for (column, folds) in &fitted.fits {
+            if let Some(pooled) = passed.pooled_for(column) {
+                others.columns.insert((*column).into(), folds.score(&passed.samples, pooled)?);
+            }
+        }
+        scores.add_rejected(&others, &pair);
+    }
+    write(sae, options, pass.threshold, scores, &weights, fitted)
+}
+
+/// Fits the columns of [`FITTED`] and puts them into the table.
+fn fit(fitted_to: &[&Passed], scored: &Passed, scores: &mut Scores) -> Result<Fitted> {
+    let Fitted { mut fits, mut keep, mut without } = Fitted::default();
+    for column in FITTED {
+        let sets: Option<Vec<Set>> = fitted_to.iter().map(|passed| passed.set(column)).collect();
+        let (Some(sets), Some(pooled)) = (sets, scored.pooled_for(column)) else {
+            if column != PMI && fitted_to.iter().chain([&scored]).any(|passed| passed.blank.is_some()) {
+                let why = format!("not every run that takes part has its {BLANK_DIR} beside it");
+                without.insert(column.to_string(), why);
+            }
+            continue;
+        };
+        let unit = if column == PMI_TOKEN_MIN { Unit::Token } else { Unit::Sample };
+        match Folds::fit(&sets, &scored.samples, &pmi::Options { unit, ..pmi::Options::default() }) {
+            Ok(folds) => {
+                let values = folds.score(&scored.samples, pooled)?;
+                // A text with one wrong token is no draw from mismatched pairs, which the estimate knows alone.
+                if unit == Unit::Sample {
+                    let estimate = keep_auto_against(&values, &folds.mismatched(&scored.samples, pooled)?);
+                    keep.extend(estimate.map(|estimate| (column.to_string(), estimate)));
+                }
+                scores.columns.insert(column.into(), values);
+                fits.insert(column, folds);
+            }
+            Err(filters::Error::Request(why)) => {
+                scores.columns.insert(column.into(), vec![None; scored.samples.len()]);
+                without.insert(column.into(), why.text);
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Ok(Fitted { fits, keep, without })
+}
+
+impl Passed {
+    /// What a column is made of.
+    fn pooled_for(&self, column: &str) -> Option<&PooledStore> {
+        if column == PMI { Some(&self.pooled) } else { self.blank.as_ref() }
+    }
+
+    fn set(&self, column: &str) -> Option<Set<'_>> {
+        self.pooled_for(column).map(|pooled| Set { samples: &self.samples, pooled })
+    }
+}
+
+/// Passes of one autoencoder over several runs.
+struct Pass<'a> {
+    sae: &'a LoadedSae,
+    threshold: f32,
+}
+
+impl Pass<'_> {
+    /// Pools the activations of a run; with `weigh` its strongest tokens are collected as well.
+    fn over(&self, run: &Run, store: &Store, weigh: bool, stage: Stage, control: &mut Control) -> Result<Passed> {
+        let samples = load_samples(run)?;
+        let d_sae = self.sae.saved.weights.d_sae;
+        let scratch = scratch(self.sae)?;
+        let mut tops = weigh.then(|| TopTokens::new(d_sae, self.threshold));
+        let pooler = |samples: usize| SamplePooler::new(samples, d_sae, self.threshold, &scratch);
+        let pooled = self.pool(store, pooler(samples.len())?, tops.as_mut(), stage, control)?;
+        let blank = run.root().join(BLANK_DIR);
+        let blank = if blank.is_dir() {
+            let other = Companion::open(self.sae, &blank, Role::BlankImages)?;
+            let texts = load_samples(&other.run)?;
+            let pooler = pooler(texts.len())?.with_tokens();
+            let of_texts = self.pool(&other.store, pooler, None, Stage::BlankImages, control)?;
+            Some(pooled.with_text(&of_texts, &align_samples(&samples, &texts), &scratch)?)
+        } else {
+            None
+        };
+        Ok(Passed { samples, pooled, blank, tops })
+    }
+
+    fn pool(
+        &self,
+        store: &Store,
+        mut pooler: SamplePooler,
+        tops: Option<&mut TopTokens>,
+        stage: Stage,
+        control: &mut Control,
+    ) -> Result<PooledStore> {
+        let mut observers: Vec<&mut dyn Observer> = vec![&mut pooler];
+        observers.extend(tops.map(|tops| tops as &mut dyn Observer));
+        self.sae.observe_store(store, stage, &mut observers, control)?;
+        Ok(pooler.finish()?)
+    }
+}
+
+/// The folder for files without a name, on the disk of the run.
+pub(crate) fn scratch(sae: &LoadedSae) -> Result<PathBuf> {
+    let folder = sae.run.root().join("scores");
+    std::fs::create_dir_all(&folder).map_err(sae_core::Error::io("make the folder", &folder))?;
+    Ok(folder)
+}
+
+/// Rank correlation of every score with the number of positions.
+fn lengths(scores: &Scores) -> BTreeMap<String, f64> {
+    let mut found = BTreeMap::new();
+    for (name, values) in &scores.columns {
+        let scored =
+            values.iter().zip(&scores.rows).filter_map(|(v, r)| Some(((*v)?, f64::from(r.n_text + r.n_image))));
+        let (values, lengths): (Vec<f64>, Vec<f64>) = scored.unzip();
+        found.extend(rank::correlation(&values, &lengths).map(|r| (name.clone(), r)));
+    }
+    found
+}
+
+fn write(
+    sae: &LoadedSae,
+    options: &ScoreOptions,
+    threshold: f32,
+    scores: Scores,
+    weights: &Weights,
+    fitted: Fitted,
+) -> Result<ScoreReport> {
+    let Fitted { fits, keep, without } = fitted;
+    let path = sae.run.scores(&sae.name);
+    for column in FITTED {
+        let fit = fit_path(&path, column);
+        match fits.get(column) {
+            Some(folds) => pmi::write(&fit, folds, sae.saved.weights.d_sae)?,
+            None if fit.exists() => std::fs::remove_file(&fit).map_err(sae_core::Error::io("remove", &fit))?,
+            None => (),
+        }
+    }
+    let lengths = lengths(&scores);
+    let weighted = json!({
+        "paper": weights.paper.iter().flatten().count(), "release": weights.release.iter().flatten().count(),
+        "corrected": weights.corrected.iter().flatten().count(),
+    });
+    let few = Definition::ALL.iter().zip(weights.too_few).map(|(mode, n)| (mode.name().to_string(), json!(n)));
+    let mut more = serde_json::Map::from_iter([
+        ("weighted_features".to_string(), weighted.clone()),
+        ("too_few_tokens".to_string(), Value::Object(few.collect())),
+        ("baseline".to_string(), json!(weights.baseline)),
+        (PMI.to_string(), Value::Null),
+        ("without".to_string(), json!(without)),
+        ("rank_correlation_with_tokens".to_string(), json!(lengths)),
+    ]);
+    more.extend(fits.iter().map(|(column, folds)| {
+        let options = &folds.whole.options;
+        let fit = json!({ "calibration_samples": folds.samples, "folds": folds.without.len(), "options": options });
+        (column.to_string(), fit)
+    }));
+    file::write_json(&keep::beside(&path), &ScoreMetadata { keep: keep.clone(), more })?;
+    scores.write(&path, &sae.name)?;
+    // Weights of the run that was scored; of a calibration run they belong to that run's index.
+    let features = sae.run.features(&sae.name).join("features.parquet");
+    if options.calibrate.is_empty() && features.exists() {
+        let mut rows = read_features(&features)?;
+        index::set_weights(&mut rows, weights);
+        write_features(&features, &rows)?;
+    }
+    let step = json!({
+        "mode": options.definitions, "threshold": threshold, "seed": options.seed, "samples": scores.rows.len(),
+        "weighted_features": weighted, "calibrate": options.calibrate, "rejected": options.rejected,
+    });
+    sae.run.write_step(&step_name(&sae.name), &step)?;
+    Ok(ScoreReport {
+        samples: scores.rows.len(),
+        without_score: scores.rows.iter().filter(|row| row.reason.is_some()).count(),
+        columns: scores.names().into_iter().map(String::from).collect(),
+        file: path,
+        too_few_tokens: weights.too_few,
+        without,
+        keep,
+        rank_correlation_with_tokens: lengths,
+        scores,
+    })
+}
+
+/// The step of an autoencoder's scores in `run.json`.
+pub(crate) fn step_name(sae: &str) -> String {
+    format!("score/{sae}")
+}
+
+/// The fits behind a column, beside the table.
+pub(crate) fn fit_path(table: &Path, column: &str) -> PathBuf {
+    table.with_extension(format!("{column}.safetensors"))
+}

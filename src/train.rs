@@ -1,0 +1,494 @@
+//! Training: autoencoders on the activations of a run, or straight from a model, with checkpoints on the way. Writes weights,
+//! configurations and logs into the run.
+
+use crate::control::{Control, Detail, Notice, Stage};
+use crate::{Error, Result, model};
+use harvest::{OnlineActivations, Plan, Preview};
+use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
+use sae_core::device::DeviceChoice;
+use sae_core::store::stream::{Source, StoreRows, Stream};
+use sae_core::store::{SkipList, Skipped, Store, run};
+use sae_core::train::{Session, StepLog, TrainConfig, checkpoint};
+use sae_core::{Run, file};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// What to train, and on what.
+#[derive(Clone, Debug)]
+pub struct TrainRequest {
+    /// The run folder.
+    pub run: PathBuf,
+    /// The activations, such as `layers.16`.
+    pub hook: String,
+    /// Autoencoders with their names; all are trained in one pass over the data.
+    pub saes: Vec<(String, TrainConfig)>,
+    /// A model and its data set, to train without storing activations; nothing trains on those of the run. Its layer is that
+    /// of the hook.
+    pub online: Option<Plan>,
+    /// Steps between two checkpoints.
+    pub checkpoint_every: u64,
+    /// What to do about a training that has been begun.
+    pub resume: Resume,
+    /// Where to compute.
+    pub device: DeviceChoice,
+}
+
+/// What to do about a training that has been begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resume {
+    /// It is an error if there is one.
+    #[default]
+    Never,
+    /// Go on from its newest checkpoint; it is an error if there is none. What is finished with the same settings is reported.
+    Required,
+    /// Go on from its newest checkpoint if there is one.
+    IfBegun,
+}
+
+/// What a training would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrainPlan {
+    /// `train`.
+    pub command: &'static str,
+    /// Width of the residual stream.
+    pub d_in: usize,
+    /// Features of the first autoencoder.
+    pub d_sae: usize,
+    /// Configuration of the first autoencoder.
+    pub config: TrainConfig,
+    /// All of them.
+    pub autoencoders: Vec<NamedConfig>,
+    /// The model and its data, where activations are not stored.
+    pub data: Option<Preview>,
+    /// The checkpoint that the training would go on from.
+    pub resume: Option<PathBuf>,
+    /// What to report where all is finished already, and nothing would be done.
+    #[serde(skip)]
+    pub finished: Option<TrainReport>,
+}
+
+/// An autoencoder that is to be trained.
+#[derive(Clone, Debug, Serialize)]
+pub struct NamedConfig {
+    /// Its name.
+    pub name: String,
+    /// Its configuration.
+    pub config: TrainConfig,
+}
+
+/// What the last step of a training measured.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LastStep {
+    /// Steps.
+    pub steps: u64,
+    /// Tokens seen.
+    pub tokens: u64,
+    /// The loss of the batch.
+    #[serde(deserialize_with = "number")]
+    pub loss: f64,
+    /// Its squared error, summed over dimensions.
+    #[serde(deserialize_with = "number")]
+    pub mse: f64,
+    /// Active features a token.
+    #[serde(deserialize_with = "number")]
+    pub l0: f64,
+    /// Fraction of the batch's variance that is unexplained.
+    #[serde(deserialize_with = "number")]
+    pub fvu: f64,
+    /// Share of features that have not fired within the dead window.
+    #[serde(deserialize_with = "number")]
+    pub dead: f64,
+}
+
+/// JSON has no NaN: it is written as null.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+impl From<&StepLog> for LastStep {
+    fn from(step: &StepLog) -> Self {
+        let StepLog { step: steps, tokens, loss, mse, l0, fvu, dead, .. } = *step;
+        Self { steps, tokens, loss, mse, l0, fvu, dead }
+    }
+}
+
+/// A trained autoencoder.
+#[derive(Clone, Debug)]
+pub struct TrainedSae {
+    /// Its name.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Number of features.
+    pub d_sae: usize,
+    /// What its last step measured.
+    pub last: LastStep,
+}
+
+/// What was trained. As JSON the last step of the one autoencoder, or `autoencoders` with that of each by name.
+#[derive(Clone, Debug)]
+pub struct TrainReport {
+    /// The autoencoders.
+    pub saes: Vec<TrainedSae>,
+    /// Whether an earlier call had finished all of them.
+    pub finished_before: bool,
+}
+
+impl Serialize for TrainReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        if let [sae] = &self.saes[..] {
+            return sae.last.serialize(serializer);
+        }
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry("autoencoders", &ByName(&self.saes))?;
+        map.end()
+    }
+}
+
+/// Autoencoders by name, in their order.
+struct ByName<'a>(&'a [TrainedSae]);
+
+impl Serialize for ByName<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|sae| (&sae.name, &sae.last)))
+    }
+}
+
+/// The entry of a trained autoencoder in `run.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct TrainStep {
+    config: Value,
+    hook: String,
+    last: LastStep,
+    positions: Positions,
+    /// How a model read the data, for activations that came straight from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    arguments: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<SkippedRows>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Positions {
+    read: u64,
+    left_out: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SkippedRows {
+    rows: u64,
+    first: Vec<Skipped>,
+}
+
+/// A request that has been held against the run.
+struct Prepared {
+    layer: usize,
+    d_in: usize,
+    source: Activations,
+    unfinished: Option<PathBuf>,
+    finished: Option<TrainReport>,
+}
+
+/// Where activations come from.
+enum Activations {
+    Stored(Store),
+    Online(Box<(Plan, Preview)>),
+}
+
+/// What a training begins from.
+struct Start {
+    /// Where activations come from.
+    origin: Origin,
+    /// How a model reads the data, for activations that come straight from it.
+    arguments: Option<Value>,
+    /// The checkpoint to go on from.
+    checkpoint: Option<PathBuf>,
+}
+
+impl TrainRequest {
+    /// One autoencoder on the activations of a run.
+    pub fn new(run: impl Into<PathBuf>, hook: impl Into<String>, name: impl Into<String>, config: TrainConfig) -> Self {
+        Self {
+            run: run.into(),
+            hook: hook.into(),
+            saes: vec![(name.into(), config)],
+            online: None,
+            checkpoint_every: 1_000,
+            resume: Resume::Never,
+            device: DeviceChoice::Auto,
+        }
+    }
+
+    /// What [`TrainRequest::run`] would do.
+    ///
+    /// # Errors
+    /// Whatever would keep the training from beginning; a model that has not been downloaded.
+    pub fn plan(&self) -> Result<TrainPlan> {
+        let prepared = self.prepare(None)?;
+        let named = |(name, config): &(String, TrainConfig)| NamedConfig { name: name.clone(), config: config.clone() };
+        let (_, first) = self.first()?;
+        Ok(TrainPlan {
+            command: "train",
+            d_in: prepared.d_in,
+            d_sae: first.d_sae(prepared.d_in),
+            config: first.clone(),
+            autoencoders: self.saes.iter().map(named).collect(),
+            data: match prepared.source {
+                Activations::Online(online) => Some(online.1),
+                Activations::Stored(_) => None,
+            },
+            resume: prepared.unfinished,
+            finished: prepared.finished,
+        })
+    }
+
+    /// Trains.
+    ///
+    /// # Errors
+    /// A configuration that makes no sense, activations or data that cannot be read, a loss that is no longer finite, a device
+    /// that failed. A request to stop ends with a checkpoint: [`Error::Interrupted`].
+    pub fn run(&self, control: &mut Control) -> Result<TrainReport> {
+        let prepared = self.prepare(Some(control))?;
+        if let Some(report) = prepared.finished {
+            return Ok(report);
+        }
+        let (_, first) = self.first()?;
+        match prepared.source {
+            Activations::Online(online) => {
+                let (plan, preview) = *online;
+                let run = Run::create(&self.run)?;
+                control.data_notes(&preview.notes);
+                let rows = OnlineActivations::open(&plan, first.exclude)?;
+                let model = harvest::hub::model_name(&plan.model);
+                let origin = Origin { model, hook: self.hook.clone(), layer: prepared.layer, ..Origin::default() };
+                let start = Start { origin, arguments: Some(rows.arguments()), checkpoint: prepared.unfinished };
+                let report = self.train(&run, rows, &start, control)?;
+                control.data_notes(&plan.notes.take());
+                Ok(report)
+            }
+            Activations::Stored(store) => {
+                let run = Run::open(&self.run)?;
+                let rows = StoreRows::new(&store, first.exclude, first.seed)?;
+                let start = Start { origin: origin(&store)?, arguments: None, checkpoint: prepared.unfinished };
+                self.train(&run, rows, &start, control)
+            }
+        }
+    }
+
+    fn first(&self) -> Result<&(String, TrainConfig)> {
+        self.saes.first().ok_or(Error::NothingToTrain)
+    }
+
+    /// Holds the request against the run; downloads the model where there is somebody to tell.
+    fn prepare(&self, control: Option<&mut Control>) -> Result<Prepared> {
+        let layer = self.hook.strip_prefix("layers.").and_then(|n| n.parse().ok());
+        let layer: usize = layer.ok_or_else(|| Error::NoHook { asked: self.hook.clone() })?;
+        let (d_in, source) = match &self.online {
+            Some(plan) => {
+                let plan = Plan { layers: vec![layer], ..model::resolve(plan, control)? };
+                let preview = plan.preview()?;
+                (preview.d_in, Activations::Online(Box::new((plan, preview))))
+            }
+            None => {
+                let store = Store::open(&Run::open(&self.run)?, &self.hook)?;
+                (store.manifest().d_in, Activations::Stored(store))
+            }
+        };
+        for (name, config) in &self.saes {
+            run::check_name(name)?;
+            config.check(d_in)?;
+        }
+        let name = &self.first()?.0;
+        let unfinished = checkpoint::newest(&self.sae_dir(name).join("checkpoint"));
+        let finished = self.finished(unfinished.is_some())?;
+        match (&unfinished, self.resume) {
+            _ if finished.is_some() => (),
+            (Some(at), Resume::Never) => {
+                return Err(Error::AlreadyBegun { name: name.clone(), checkpoint: at.clone() });
+            }
+            (None, Resume::Required) => return Err(Error::NothingToResume { name: name.clone() }),
+            _ => (),
+        }
+        Ok(Prepared { layer, d_in, source, unfinished, finished })
+    }
+
+    /// The folder of an autoencoder, also where there is no run yet.
+    fn sae_dir(&self, name: &str) -> PathBuf {
+        self.run.join("saes").join(name)
+    }
+
+    /// What to report where the autoencoders are in the run already: when resumed with the same settings there is nothing left to
+    /// do. Nothing if they are still to be trained, or were being saved when the training was interrupted.
+    fn finished(&self, unfinished: bool) -> Result<Option<TrainReport>> {
+        // The weights come last: without them it is an autoencoder that was being saved.
+        let is_there = |name: &str| self.sae_dir(name).join("sae_weights.safetensors").exists();
+        let there: Vec<_> = self.saes.iter().filter(|(name, _)| is_there(name)).collect();
+        let Some((first, _)) = there.first() else { return Ok(None) };
+        let resumes = self.resume != Resume::Never;
+        if resumes && unfinished {
+            return Ok(None);
+        }
+        if !resumes || there.len() < self.saes.len() {
+            return Err(Error::SaeExists { name: first.clone(), folder: self.sae_dir(first) });
+        }
+        let run = Run::open(&self.run)?;
+        let trained = self.saes.iter().map(|(name, config)| self.trained(&run, name, config));
+        Ok(Some(TrainReport { saes: trained.collect::<Result<_>>()?, finished_before: true }))
+    }
+
+    /// A finished autoencoder of the same settings.
+    fn trained(&self, run: &Run, name: &str, config: &TrainConfig) -> Result<TrainedSae> {
+        let step: Option<TrainStep> = run.read_step(&step(name))?;
+        let Some(done) = step else { return Err(Error::TrainedElsewhere { name: name.into() }) };
+        let mut differences = config.differences(&read_config(&self.sae_dir(name).join("train.toml"))?);
+        if done.hook != self.hook {
+            differences.push(format!("hook = {}, not {:?}", self.hook, done.hook));
+        }
+        if !differences.is_empty() {
+            return Err(Error::OtherSettings { name: name.into(), differences });
+        }
+        let d_sae = formats::load(&run.sae_dir(name))?.weights.d_sae;
+        Ok(TrainedSae { name: name.into(), folder: run.sae_dir(name), d_sae, last: done.last })
+    }
+
+    /// Trains, and writes weights, configurations and logs.
+    fn train(&self, run: &Run, rows: impl Source, start: &Start, control: &mut Control) -> Result<TrainReport> {
+        let _lock = run.lock()?;
+        let (first, config) = self.first()?;
+        let folder = run.sae_dir(first).join("checkpoint");
+        let stream = Stream::new(rows, config.buffer, config.seed)?;
+        let configs: Vec<TrainConfig> = self.saes.iter().map(|(_, config)| config.clone()).collect();
+        let mut session = Session::new(stream, &configs, &self.device.open()?)?;
+        if let Some(path) = &start.checkpoint {
+            checkpoint::read(path, &mut session)?;
+        }
+        let training = Training { request: self, run, session }.steps(&folder, control)?;
+        let saes = training.save(start, control)?;
+        // Only now is nothing lost without it.
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(sae_core::Error::io("remove", &folder))?;
+        }
+        Ok(TrainReport { saes, finished_before: false })
+    }
+}
+
+/// A training under way.
+struct Training<'a> {
+    request: &'a TrainRequest,
+    run: &'a Run,
+    session: Session<'a>,
+}
+
+impl Training<'_> {
+    /// The steps that are left, with checkpoints in between.
+    fn steps(mut self, folder: &Path, control: &mut Control) -> Result<Self> {
+        let steps = self.request.first()?.1.steps;
+        let mut staged = control.stage(Stage::Train, steps)?;
+        let cancel = staged.cancel();
+        let _attended = cancel.attend();
+        staged.show(self.session.steps());
+        while !self.session.is_done() {
+            let entries = match self.session.step() {
+                Ok(entries) => entries,
+                Err(source) => return Err(Error::Step { checkpoint: checkpoint::newest(folder), source }),
+            };
+            let entry = &entries[0];
+            let tokens_per_s = entries.len() as f64 / entries.iter().map(|e| 1.0 / e.tokens_per_s).sum::<f64>();
+            staged.show_with(entry.step, Detail::Train { step: entry, tokens_per_s });
+            if self.session.is_done() {
+                break;
+            }
+            let stop = cancel.is_cancelled();
+            if !stop && !entry.step.is_multiple_of(self.request.checkpoint_every) {
+                continue;
+            }
+            match checkpoint::write(folder, &mut self.session) {
+                Ok(checkpoint) if stop => return Err(Error::Interrupted { step: entry.step, checkpoint }),
+                // For those who watch; the next one may succeed again.
+                Ok(_) => {
+                    if let Err(cause) = self.write_logs() {
+                        staged.notice(&Notice::NoLog { step: entry.step, cause: &cause });
+                    }
+                }
+                Err(source) if stop => return Err(Error::InterruptedWithoutCheckpoint { source }),
+                // Room may be made before the next one; until then the old one stands.
+                Err(cause) => staged.notice(&Notice::NoCheckpoint { step: entry.step, cause: &cause }),
+            }
+        }
+        drop(staged);
+        Ok(self)
+    }
+
+    /// Writes everything into the run.
+    fn save(&self, start: &Start, control: &mut Control) -> Result<Vec<TrainedSae>> {
+        let skipped = self.session.skipped().filter(|skipped| skipped.rows() > 0);
+        if let Some((rows, first)) = skipped.and_then(|skipped| Some((skipped.rows(), skipped.first().first()?))) {
+            control.notice(&Notice::SkippedRows { rows, first });
+        }
+        self.write_logs()?;
+        let mut saes = Vec::new();
+        for ((name, config), trainer) in self.request.saes.iter().zip(self.session.trainers()) {
+            let folder = self.run.sae_dir(name);
+            let path = folder.join("train.toml");
+            let text = toml::to_string_pretty(config).map_err(sae_core::Error::format(&path))?;
+            file::write_bytes(&path, text.as_bytes())?;
+            let training = serde_json::to_value(config).map_err(sae_core::Error::format(&path))?;
+            let origin = Origin { training: training.clone(), ..start.origin.clone() };
+            let saved = Saved { architecture: config.arch, weights: trainer.weights()?, origin };
+            formats::save(Format::SaeLens, &folder, &saved)?;
+            let last = LastStep::from(trainer.log().last().ok_or(Error::NothingToTrain)?);
+            let (read, left_out) = self.session.counts();
+            let entry = TrainStep {
+                config: training,
+                hook: self.request.hook.clone(),
+                last,
+                positions: Positions { read, left_out },
+                arguments: start.arguments.clone(),
+                skipped: skipped.map(SkippedRows::new),
+            };
+            self.run.write_step(&step(name), &entry)?;
+            saes.push(TrainedSae { name: name.clone(), folder, d_sae: saved.weights.d_sae, last });
+        }
+        Ok(saes)
+    }
+
+    /// What was measured so far.
+    fn write_logs(&self) -> sae_core::Result<()> {
+        let mut logs = self.request.saes.iter().zip(self.session.trainers());
+        logs.try_for_each(|((name, _), trainer)| trainer.log().write(&self.run.sae_dir(name).join("log.parquet")))
+    }
+}
+
+impl SkippedRows {
+    fn new(skipped: &SkipList) -> Self {
+        Self { rows: skipped.rows(), first: skipped.first().to_vec() }
+    }
+}
+
+/// The step of an autoencoder's training in `run.json`.
+fn step(name: &str) -> String {
+    format!("train/{name}")
+}
+
+/// Where the activations of a store come from.
+fn origin(store: &Store) -> Result<Origin> {
+    let manifest = store.manifest();
+    Ok(Origin {
+        model: manifest.model.clone(),
+        hook: manifest.hook.clone(),
+        layer: manifest.layer,
+        context_size: store.longest_sample()?,
+        ..Origin::default()
+    })
+}
+
+/// Reads a `train.toml`.
+///
+/// # Errors
+/// There is no such file, or it holds another thing than a configuration.
+pub fn read_config(path: &Path) -> Result<TrainConfig> {
+    let text = std::fs::read_to_string(path).map_err(sae_core::Error::io("read", path))?;
+    toml::from_str(&text).map_err(|source| Error::TrainConfig { source: Box::new(source), path: path.into() })
+}

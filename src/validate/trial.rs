@@ -1,0 +1,223 @@
+//! One corruption at one rate: the corrupted rows go through the model, are scored, and every score is judged.
+
+use super::{Auc, Kept, TrialPlan, TrialReport, ValidateRequest, percent};
+use crate::control::{Control, Stage};
+use crate::harvest::{capture, capture_blank};
+use crate::sae::LoadedSae;
+use crate::score::{ScoreOptions, score};
+use crate::{Error, Result};
+use filters::auc;
+use filters::definition::Definition;
+use filters::hidden::Means;
+use filters::rank;
+use filters::score_names::{PMI_BLANK, PMI_TOKEN_MIN};
+use harvest::data::{ALTERED, Corruption, CorruptionKind};
+use harvest::{Plan, SpliceRunner};
+use sae_core::Run;
+use sae_core::autoencoder::formats::{self, Format};
+use sae_core::store::sample::{Role, Sample, Token};
+use sae_core::store::{Store, load_samples};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Draws of a bootstrap.
+const DRAWS: usize = 1000;
+
+/// Values of a score or a baseline, one or none a sample.
+type Values = Vec<Option<f64>>;
+
+/// A trial to run.
+pub(super) struct Trial<'a> {
+    pub request: &'a ValidateRequest,
+    /// The autoencoder in the run that it belongs to.
+    pub sae: &'a LoadedSae,
+    /// How the model reads the data, before anything is done to it.
+    pub plan: &'a Plan,
+    /// Where what is captured is kept.
+    pub folder: &'a Path,
+    /// The corruption and its rate.
+    pub what: TrialPlan,
+}
+
+impl Trial<'_> {
+    /// Runs it; what an earlier call has captured is used again.
+    pub fn run(&self, control: &mut Control) -> Result<TrialReport> {
+        let (seed, TrialPlan { fault, share }) = (self.request.seed, self.what);
+        let plan = &Plan { alterations: vec![Corruption { fault, share, seed }], ..self.plan.clone() };
+        let root = self.folder.join(folder_name(fault, share));
+        let captured = capture(plan, &root, control).and_then(|_| capture_blank(plan, &root, control));
+        captured.map_err(|error| explain(error, &root))?;
+        let run = Run::open(&root)?;
+        let name = self.sae.name.clone();
+        formats::save(Format::SaeLens, &run.sae_dir(&name), &self.sae.saved)?;
+        let store = Store::open(&run, &self.sae.store.manifest().hook)?;
+        let samples = load_samples(&run)?;
+        let saved = formats::load(&self.sae.run.sae_dir(&name))?;
+        let sae = LoadedSae { run, name, saved, store, device: self.sae.device.clone() };
+        let options = ScoreOptions {
+            definitions: Definition::ALL.to_vec(),
+            threshold: self.request.threshold,
+            seed,
+            calibrate: self.request.calibrate.iter().cloned().chain([root]).collect(),
+            rejected: None,
+        };
+        let scored = score(&sae, &options, control)?;
+        let mut values: BTreeMap<String, Values> = scored.scores.columns;
+        let lengths = scored.scores.rows.iter().map(|row| Some(f64::from(row.n_text + row.n_image)));
+        values.insert("tokens".into(), lengths.collect());
+        let mut means = Means::new(samples.len(), sae.store.manifest().d_in);
+        sae.observe(Stage::Hidden, &mut [&mut means], control)?;
+        values.insert("hidden_cosine".into(), means.cosines());
+        let with = likelihoods(plan, &samples, control)?;
+        let without = likelihoods(&plan.blank(&samples), &samples, control)?;
+        add_likelihoods(&mut values, &with, &without);
+
+        let bad: Vec<bool> = samples.iter().map(|sample| sample.meta[ALTERED] == true).collect();
+        let judged = values.iter().filter_map(|(name, values)| Some((name.clone(), judge(values, &bad, seed)?)));
+        let scores = judged.collect();
+        let names: Vec<String> = values.keys().cloned().collect();
+        let agreement = names.iter().map(|a| names.iter().map(|b| agree(&values[a], &values[b])).collect()).collect();
+        let keep = scored.keep.iter().map(|(column, estimate)| {
+            let stays = |n: &usize| values[column][*n].is_some_and(|value| value >= estimate.threshold);
+            let kept: Vec<usize> = (0..bad.len()).filter(stays).collect();
+            let right = kept.iter().filter(|n| !bad[**n]).count() as f64 / kept.len().max(1) as f64;
+            let (mismatched, share_kept) = (estimate.mismatched, estimate.share_kept);
+            (column.clone(), Kept { mismatched, share_kept, right_among_kept: right })
+        });
+        Ok(TrialReport {
+            fault,
+            share,
+            samples: samples.len() as u64,
+            altered: bad.iter().filter(|bad| **bad).count() as u64,
+            scores,
+            keep: keep.collect(),
+            names,
+            agreement,
+        })
+    }
+}
+
+/// Adds how likely the model finds the answers, how much less without the image, and the former joined with `pmi`.
+fn add_likelihoods(values: &mut BTreeMap<String, Values>, with: &Values, without: &Values) {
+    let drop = without.iter().zip(with).map(|(without, with)| Some((*without)? - (*with)?)).collect();
+    let likelihood: Values = with.iter().map(|nll| nll.map(|nll| -nll)).collect();
+    for column in [PMI_BLANK, PMI_TOKEN_MIN] {
+        if let Some(pmi) = values.get(column).cloned() {
+            values.insert(format!("{column}+likelihood"), together(&[&pmi, &likelihood]));
+        }
+    }
+    values.insert("likelihood".into(), likelihood);
+    values.insert("likelihood_drop".into(), drop);
+}
+
+/// The folder of a trial: one for each corruption and share, such as `swapped-images-2.5`.
+fn folder_name(fault: CorruptionKind, share: f64) -> String {
+    format!("{}-{}", fault.name(), percent(share))
+}
+
+/// What an earlier call left is in the way only if its settings were others; everything else has causes of its own.
+fn explain(error: Error, root: &Path) -> Error {
+    match error {
+        Error::Harvest(harvest::Error::Core(sae_core::Error::OtherHarvest { .. })) => {
+            Error::OtherTrial { folder: root.into() }
+        }
+        other => other,
+    }
+}
+
+/// Mean negative log-likelihood of a word of each sample's answers, or of all its words where it has no answer.
+fn likelihoods(plan: &Plan, samples: &[Sample], control: &mut Control) -> Result<Values> {
+    let by_source: BTreeMap<&str, usize> = samples.iter().enumerate().map(|(n, s)| (s.source.as_str(), n)).collect();
+    let mut values = vec![None; samples.len()];
+    let runner = SpliceRunner::open(plan)?;
+    let mut staged = control.stage(Stage::Model, samples.len() as u64)?;
+    let cancel = staged.cancel();
+    let no_splices = |_: &[&Token], _: &[f32]| cancel.check().map(|()| Vec::new()).map_err(Into::into);
+    runner.run(&no_splices, &mut |predicted, rows| {
+        staged.show(rows);
+        let Some(predicted) = predicted else { return };
+        let Some(n) = by_source.get(predicted.sample.sample.source.as_str()) else { return };
+        let of = |wanted: fn(Role) -> bool| {
+            let tokens = predicted.targets.iter().zip(predicted.predictions[0]);
+            let nll =
+                tokens.filter(|(at, _)| wanted(predicted.sample.tokens[**at].role)).map(|(_, p)| f64::from(p.nll));
+            let nll: Vec<f64> = nll.collect();
+            (!nll.is_empty()).then(|| nll.iter().sum::<f64>() / nll.len() as f64)
+        };
+        values[*n] = of(|role| role == Role::Assistant).or_else(|| of(|_| true));
+    })?;
+    Ok(values)
+}
+
+/// The mean of a sample's ranks by several scores, among the samples that have them all, 1 for the best: scores on scales of
+/// their own, joined without labels.
+fn together(scores: &[&Values]) -> Values {
+    let samples = scores.first().map_or(0, |values| values.len());
+    let there: Vec<usize> = (0..samples).filter(|n| scores.iter().all(|values| values[*n].is_some())).collect();
+    let mut joined = vec![None; samples];
+    for values in scores {
+        let values: Vec<f64> = there.iter().filter_map(|n| values[*n]).collect();
+        for (n, rank) in there.iter().zip(rank::ranks(&values)) {
+            *joined[*n].get_or_insert(0.0) += rank / (there.len() * scores.len()) as f64;
+        }
+    }
+    joined
+}
+
+fn judge(values: &Values, bad: &[bool], seed: u64) -> Option<Auc> {
+    let side = |wanted: bool| -> Vec<f64> {
+        values.iter().zip(bad).filter(|(_, bad)| **bad == wanted).filter_map(|(value, _)| *value).collect()
+    };
+    let (good, bad) = (side(false), side(true));
+    let (low, high) = auc::interval(&good, &bad, DRAWS, seed)?;
+    Some(Auc { auc: auc::auc(&good, &bad)?, low, high })
+}
+
+/// Spearman's rank correlation over the samples that have both.
+fn agree(a: &Values, b: &Values) -> Option<f64> {
+    let (a, b): (Vec<f64>, Vec<f64>) = a.iter().zip(b).filter_map(|(a, b)| Some(((*a)?, (*b)?))).unzip();
+    rank::correlation(&a, &b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_and_share_has_a_folder_of_its_own() {
+        let name = |share| folder_name(CorruptionKind::SwappedImages, share);
+        assert_eq!(name(0.5), "swapped-images-50");
+        assert_eq!((name(0.02), name(0.025)), ("swapped-images-2".into(), "swapped-images-2.5".into()));
+        assert_eq!(
+            (name(0.07), name(0.29), name(1.0)),
+            ("swapped-images-7".into(), "swapped-images-29".into(), "swapped-images-100".into())
+        );
+        assert_ne!(name(0.000_001), name(0.000_002));
+    }
+
+    #[test]
+    fn only_a_folder_of_other_settings_is_in_the_way() {
+        let root = Path::new("run/validate/wrong-word-5");
+        let other = sae_core::Error::OtherHarvest { cause: "the run holds another harvest".into(), path: root.into() };
+        let said = explain(harvest::Error::Core(other).into(), root).to_string();
+        assert!(said.contains("captured with other settings: run/validate"), "{said}");
+        let full = sae_core::Error::io("write", root)(std::io::Error::other("no space left"));
+        let said = explain(harvest::Error::Core(full).into(), root).to_string();
+        assert!(said.contains("no space left") && !said.contains("settings"), "{said}");
+    }
+
+    #[test]
+    fn ranks_are_joined_where_both_are_there() {
+        let found =
+            together(&[&vec![Some(10.0), None, Some(-3.0), Some(0.0)], &vec![Some(1.0), Some(2.0), Some(3.0), None]]);
+        assert_eq!(found, [Some(0.75), None, Some(0.75), None]);
+    }
+
+    #[test]
+    fn a_score_is_judged_on_what_it_scores() {
+        let found = judge(&vec![Some(2.0), None, Some(1.0)], &[false, false, true], 0).unwrap();
+        assert_eq!((found.auc, found.low, found.high), (1.0, 1.0, 1.0));
+        assert!(judge(&vec![Some(1.0), None], &[false, true], 0).is_none());
+        assert_eq!(agree(&vec![Some(1.0), Some(2.0), None], &vec![Some(5.0), Some(9.0), Some(0.0)]), Some(1.0));
+    }
+}

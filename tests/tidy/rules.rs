@@ -1,0 +1,268 @@
+//! The rules, and what is known to break them. Every list of exceptions only shrinks: an entry that nothing needs any more
+//! fails the test.
+
+use crate::Source;
+use crate::modules::{self, Module, Reference};
+use crate::text::is_name;
+use std::collections::BTreeSet;
+
+/// Lines of the largest file.
+const LINES: usize = 600;
+
+/// Which crates a crate may refer to.
+const ARROWS: [(&str, &[&str]); 6] = [
+    ("sae_core", &[]),
+    ("harvest", &["sae_core"]),
+    ("filters", &["sae_core"]),
+    ("sae_workbench", &["sae_core", "harvest", "filters"]),
+    ("sae", &["sae_core", "harvest", "filters", "sae_workbench"]),
+    ("sae_gui", &["sae_core", "harvest", "filters", "sae_workbench"]),
+];
+
+/// The layers of `sae_core`; all its other modules are below them. A layer may refer to those before it.
+const LAYERS: [&[&str]; 3] = [&["store"], &["autoencoder"], &["train", "analysis"]];
+
+/// Crates that do not know what an autoencoder is: of `sae_core` they use the store and what is below it.
+const NO_AUTOENCODERS: [&str; 1] = ["harvest"];
+
+/// Libraries: they print nothing, and say nothing of a command line.
+const LIBRARIES: [&str; 4] = ["sae_core", "harvest", "filters", "sae_workbench"];
+
+/// Crates and macros of programs, which libraries do without.
+const OF_PROGRAMS: [&str; 8] =
+    ["anyhow", "clap", "indicatif", "plotters", "print!", "println!", "eprint!", "eprintln!"];
+
+/// References against the arrows that are still there: from, to.
+const KNOWN_REFERENCES: [(&str, &str); 1] = [("harvest::logit_lens", "sae_core::analysis::index::logits")];
+
+/// Circles that are still there, or parts of them.
+const KNOWN_CIRCLES: [&[&str]; 7] = [
+    // What reads a file is told by its format, and the formats use each other's readers and the rows of `source`.
+    &[
+        "harvest::data::arrow",
+        "harvest::data::csv",
+        "harvest::data::folder",
+        "harvest::data::format",
+        "harvest::data::json",
+        "harvest::data::layout",
+        "harvest::data::parquet",
+        "harvest::data::source",
+        "harvest::data::table",
+        "harvest::data::webdataset",
+    ],
+    &["harvest::model::ops", "harvest::model::weights"],
+    &[
+        "sae_core::analysis::index::examples",
+        "sae_core::analysis::index::lists",
+        "sae_core::analysis::index::neighbors",
+    ],
+    &["sae_core::train::cuda::forward", "sae_core::train::cuda::state"],
+    &["sae_gui::state::data", "sae_gui::state::excerpt"],
+    &["sae_gui::state::export", "sae_gui::state::session"],
+    &["sae_gui::view::example", "sae_gui::view::words"],
+];
+
+/// Folders of libraries with texts that still name flags.
+const KNOWN_FLAGS: [&str; 3] = ["sae-core/src", "harvest/src", "filters/src"];
+
+/// Files that are still too long.
+const KNOWN_LONG: [&str; 4] = [
+    "harvest/src/model/config/vision.rs",
+    "harvest/tests/it/checkpoints.rs",
+    "harvest/tests/it/files.rs",
+    "sae-gui/src/state/session.rs",
+];
+
+/// Flags of other programs, which a library may advise to use.
+const OF_OTHERS: [&str; 3] = ["tar --sort=name", "cargo build --release --features cuda", "--array=1-{of}"];
+
+/// The place of a module of `sae_core` among the layers.
+fn layer(module: &[String]) -> usize {
+    let name = module.get(1).map(String::as_str).unwrap_or_default();
+    LAYERS.iter().position(|layer| layer.contains(&name)).map_or(0, |n| n + 1)
+}
+
+/// Whether a reference runs the right way, and if not, why.
+fn wrong_way(from: &Module, to: &Module) -> Option<String> {
+    let name = |module: &Module| module[..module.len().min(2)].join("::");
+    let allowed = ARROWS.iter().find(|(name, _)| *name == from[0]).map_or(&[][..], |(_, to)| to);
+    if from[0] != to[0] {
+        if !allowed.contains(&to[0].as_str()) {
+            return Some(format!("{} does not know {}", from[0], to[0]));
+        }
+        let above_store = to[0] == "sae_core" && layer(to) > 1;
+        return (NO_AUTOENCODERS.contains(&from[0].as_str()) && above_store)
+            .then(|| format!("{} does not know what an autoencoder is, and so not {}", from[0], name(to)));
+    }
+    if from[0] != "sae_core" || from.len() < 2 || from.get(1) == to.get(1) {
+        return None;
+    }
+    let (own, other) = (layer(from), layer(to));
+    if other > own {
+        return Some(format!("{} lies below {}", name(from), name(to)));
+    }
+    (other == own && own > 0).then(|| format!("{} and {} do not know each other", name(from), name(to)))
+}
+
+/// References that run the wrong way.
+pub fn arrows(references: &BTreeSet<Reference>) -> Vec<String> {
+    let mut unused: BTreeSet<_> = KNOWN_REFERENCES.into();
+    let mut broken = Vec::new();
+    for reference in references {
+        let Some(why) = wrong_way(&reference.from, &reference.to) else { continue };
+        let (from, to) = (reference.from.join("::"), reference.to.join("::"));
+        match KNOWN_REFERENCES.iter().find(|known| **known == (&from, &to)) {
+            Some(known) => drop(unused.remove(known)),
+            None => broken.push(format!("{}: {from} refers to {to}, but {why}", reference.place)),
+        }
+    }
+    broken.extend(unused.iter().map(|known| format!("{known:?} is mended: remove it from KNOWN_REFERENCES")));
+    broken
+}
+
+/// Circles among the modules of a folder.
+pub fn circles(references: &BTreeSet<Reference>) -> Vec<String> {
+    let known = KNOWN_CIRCLES.map(|names| names.iter().map(|name| name.to_string()).collect::<BTreeSet<_>>());
+    let found = modules::circles(references);
+    let members: Vec<BTreeSet<String>> = found.iter().map(|circle| modules::members(circle)).collect();
+    let mut broken = Vec::new();
+    for (circle, members) in found.iter().zip(&members) {
+        if !known.iter().any(|known| members.is_subset(known)) {
+            let lines = circle.iter().map(|r| format!("\n  {}: {} -> {}", r.place, r.from.join("::"), r.to.join("::")));
+            let names: Vec<_> = members.iter().map(String::as_str).collect();
+            broken.push(format!("a circle of {}:{}", names.join(", "), lines.collect::<String>()));
+        }
+    }
+    let open = known.iter().filter(|known| !members.iter().any(|members| members.is_subset(known)));
+    broken.extend(open.map(|names| format!("the circle {names:?} is open: remove it from KNOWN_CIRCLES")));
+    broken
+}
+
+/// What is wrong with a file by itself.
+pub fn file(source: &Source) -> Vec<String> {
+    let mut broken = Vec::new();
+    if !source.content.starts_with("//!") {
+        broken.push(format!("{}: it does not open with //! and what it owns", source.path));
+    }
+    let lines = source.content.lines().count();
+    let known = KNOWN_LONG.contains(&source.path.as_str());
+    if lines > LINES && !known {
+        broken.push(format!("{}: {lines} lines, at most {LINES}", source.path));
+    } else if lines <= LINES && known {
+        broken.push(format!("{}: short enough: remove it from KNOWN_LONG", source.path));
+    }
+    broken
+}
+
+/// What a library's file does that libraries leave to programs.
+pub fn library(source: &Source, module: &[&str]) -> Vec<String> {
+    if !LIBRARIES.contains(&module[0]) {
+        return Vec::new();
+    }
+    let lines = source.text.code.lines().enumerate();
+    let words = lines.flat_map(|(n, line)| words(line).map(move |word| (n + 1, word)));
+    let words = words.filter(|(_, word)| OF_PROGRAMS.contains(word));
+    let words = words.map(|(line, word)| format!("{}:{line}: {word} in a library", source.path));
+    let flags = source.text.strings.iter().filter(|(_, text)| names_a_flag(text));
+    let flags = flags.map(|(line, text)| format!("{}:{line}: {FLAG} {text:?}", source.path));
+    words.chain(flags).collect()
+}
+
+/// What a finding about a flag says.
+const FLAG: &str = "a flag in a text of a library:";
+
+/// Words of code, those of macros with their mark.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !is_name(c) && c != '!').filter(|word| !word.is_empty())
+}
+
+/// Whether a text names a flag such as `--keep`. A text is as it stands in the source: a new line is `\n`.
+fn names_a_flag(text: &str) -> bool {
+    let text = OF_OTHERS.iter().fold(text.to_owned(), |text, of_others| text.replace(of_others, ""));
+    text.match_indices("--").any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + 2..]);
+        let begins = before.is_empty() || before.ends_with([' ', '`', '\'', '"', '(', '\n']) || before.ends_with("\\n");
+        let name = after.find(|c: char| !c.is_ascii_lowercase() && c != '-').map_or(after, |end| &after[..end]);
+        // `--tint: red` and `var(--tint)` are CSS.
+        let css = before.ends_with("var(") || after[name.len()..].starts_with(':');
+        begins && !css && name.starts_with(|c: char| c.is_ascii_lowercase())
+    })
+}
+
+/// Findings but for flags in folders that are known, and known folders without them.
+pub fn unexpected(found: &BTreeSet<String>) -> Vec<String> {
+    let flag_in = |line: &String, folder: &str| line.starts_with(&format!("{folder}/")) && line.contains(FLAG);
+    let known = |line: &&String| KNOWN_FLAGS.iter().any(|folder| flag_in(line, folder));
+    let mut broken: Vec<String> = found.iter().filter(|line| !known(line)).cloned().collect();
+    let clean = KNOWN_FLAGS.iter().filter(|folder| !found.iter().any(|line| flag_in(line, folder)));
+    broken.extend(clean.map(|folder| format!("{folder} names no flag any more: remove it from KNOWN_FLAGS")));
+    broken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::Text;
+
+    fn source(path: &str, content: &str) -> Source {
+        Source { path: path.into(), content: content.into(), text: Text::new(content) }
+    }
+
+    fn way(from: &str, to: &str) -> Option<String> {
+        let module = |path: &str| path.split("::").map(String::from).collect();
+        wrong_way(&module(from), &module(to))
+    }
+
+    #[test]
+    fn arrows_are_held_to() {
+        for right in [
+            ("sae_core::train::log", "sae_core::store::run"),
+            ("sae_core::analysis", "sae_core::autoencoder::sparse"),
+            ("sae_core::train", "sae_core::file"),
+            ("harvest::capture", "sae_core::store"),
+            ("filters::pool", "sae_core::analysis::pass"),
+            ("sae::cli::train", "sae_workbench::train"),
+        ] {
+            assert_eq!(way(right.0, right.1), None, "{right:?}");
+        }
+        for wrong in [
+            ("sae_core::train", "sae_core::analysis::eval"),
+            ("sae_core::store::stream", "sae_core::train"),
+            ("sae_core::file", "sae_core::store"),
+            ("harvest::lens", "sae_core::analysis::index"),
+            ("harvest::lens", "filters::pool"),
+            ("sae_workbench::train", "sae::cli"),
+            ("sae_core", "harvest"),
+        ] {
+            assert!(way(wrong.0, wrong.1).is_some(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn files_are_judged_by_themselves() {
+        assert!(file(&source("a.rs", "//! Owns.\n")).is_empty());
+        assert!(file(&source("a.rs", "use b;\n"))[0].contains("does not open with //!"));
+        let long = format!("//! Owns.\n{}", "\n".repeat(LINES));
+        assert!(file(&source("a.rs", &long))[0].contains("601 lines"));
+    }
+
+    #[test]
+    fn libraries_are_held_to_silence() {
+        let judged = |content: &str, module: &str| library(&source("a.rs", content), &[module]).len();
+        assert_eq!(judged("fn f() { println!(); }", "filters"), 1);
+        assert_eq!(judged("fn f() { eprintln!(\"--keep\"); }", "harvest"), 2);
+        assert_eq!(judged("use anyhow::Result;", "sae_workbench"), 1);
+        assert_eq!(judged("const A: &str = \"hint: --keep 50%\"; // --keep", "sae_core"), 1);
+        let none = ["a--b", "-- ", "var(--tint)", ":root { --tint: red }", "sort it: tar --sort=name"];
+        for none in none {
+            assert_eq!(judged(&format!("const A: &str = \"{none}\";"), "sae_core"), 0, "{none}");
+        }
+        assert_eq!(judged("fn f() { println!(\"--keep\"); }", "sae"), 0);
+        assert_eq!(judged("fn f() { writeln!(out, \"x\").unwrap(); }", "filters"), 0);
+        let known: Vec<String> = KNOWN_FLAGS.iter().map(|folder| format!("{folder}/a.rs:3: {FLAG} x")).collect();
+        let other = format!("src/a.rs:3: {FLAG} x");
+        let found: BTreeSet<String> = known.iter().cloned().chain([other.clone()]).collect();
+        assert_eq!(unexpected(&found), [other.clone()]);
+        assert_eq!(unexpected(&BTreeSet::from([other])).len(), 1 + KNOWN_FLAGS.len(), "exceptions that nothing needs");
+    }
+}
