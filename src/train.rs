@@ -193,7 +193,7 @@ struct Prepared {
 
 /// Where activations come from.
 enum Activations {
-    Stored(Store),
+    Stored(Box<Store>),
     Online(Box<(Plan, Preview)>),
 }
 
@@ -293,7 +293,7 @@ impl TrainRequest {
             }
             None => {
                 let store = Store::open(&Run::open(&self.run)?, &self.hook)?;
-                (store.manifest().d_in, Activations::Stored(store))
+                (store.manifest().d_in, Activations::Stored(Box::new(store)))
             }
         };
         for (name, config) in &self.saes {
@@ -404,7 +404,7 @@ impl Training<'_> {
             if !stop && !entry.step.is_multiple_of(self.request.checkpoint_every) {
                 continue;
             }
-            match checkpoint::write(folder, &mut self.session) {
+            match checkpoint::write(folder, &self.session) {
                 Ok(checkpoint) if stop => return Err(Error::Interrupted { step: entry.step, checkpoint }),
                 // For those who watch; the next one may succeed again.
                 Ok(_) => {

@@ -144,7 +144,7 @@ fn kept(samples: &[Sample], scores: &Scores, score: &str, count: usize) -> Resul
     let ids = samples.iter().map(|sample| sample.id.clone());
     let rows: Vec<_> = ids.zip(scores.columns[score].iter().copied()).collect();
     let kept = if count > 0 { select(&rows, Keep::Count(count))? } else { vec![false; samples.len()] };
-    let kept = samples.iter().zip(kept).filter_map(|(sample, kept)| kept.then(|| is_swapped(sample)));
+    let kept = samples.iter().zip(kept).filter(|(_, kept)| *kept).map(|(sample, _)| is_swapped(sample));
     let (mut all, mut swapped) = (0, 0);
     kept.for_each(|is_swapped| (all, swapped) = (all + 1, swapped + usize::from(is_swapped)));
     Ok(Kept { score: score.into(), samples: all, swapped })

@@ -82,7 +82,7 @@ fn test_modules(sources: &[Source]) -> BTreeSet<Vec<String>> {
         |source: &Source| module(&source.path).map(|module| module.into_iter().map(String::from).collect::<Vec<_>>());
     let marked = sources.iter().filter_map(|source| Some((own(source)?, &source.text.test_modules)));
     let marked: BTreeSet<Vec<String>> = marked
-        .flat_map(|(module, names)| names.iter().map(move |name| [&module[..], &[name.clone()]].concat()))
+        .flat_map(|(module, names)| names.iter().map(move |name| [&module[..], std::slice::from_ref(name)].concat()))
         .collect();
     let modules = sources.iter().filter_map(own);
     modules.filter(|module| (1..=module.len()).any(|n| marked.contains(&module[..n]))).collect()
@@ -91,7 +91,7 @@ fn test_modules(sources: &[Source]) -> BTreeSet<Vec<String>> {
 /// Sources that are part of a library or a program, with their modules.
 fn shipped(sources: &[Source]) -> Vec<(&Source, Vec<&str>)> {
     let tests = test_modules(sources);
-    let of = |source| Some((source, module(&Source::path(source))?));
+    let of = |source| Some((source, module(Source::path(source))?));
     let is_test = |module: &[&str]| tests.contains(&module.iter().map(|name| name.to_string()).collect::<Vec<_>>());
     sources.iter().filter_map(of).filter(|(_, module)| !is_test(module)).collect()
 }
