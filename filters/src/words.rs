@@ -268,9 +268,11 @@ pub struct WordFeatures {
 
 impl WordFeatures {
     /// Whether both sides stand for the word: the image feature exceeds chance, the text feature spends [`EXCLUSIVE`] of its
-    /// activation on it or more.
+    /// activation on it or more, and of the strongest positions of either at least half have to do with it.
     pub fn is_recognizable(&self) -> bool {
-        self.image.correlation > self.image.chance && self.text.share >= EXCLUSIVE
+        let shows = |strongest: Agreement| strongest.share() >= 0.5;
+        let exceeds_chance = self.image.correlation > self.image.chance && self.text.share >= EXCLUSIVE;
+        exceeds_chance && shows(self.image.strongest) && shows(self.text.strongest)
     }
 }
 
