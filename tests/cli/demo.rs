@@ -101,10 +101,12 @@ fn words_have_features(recognized: &Value) {
     }
 }
 
-/// The lines of a report that begin a part: neither indented nor a continuation, up to their first figure.
+/// The lines of a report that begin a part, up to their first figure or colon: what follows depends on the run.
 fn headings(text: &str) -> Vec<String> {
     let parts = text.split("\n\n").filter_map(|part| part.lines().next());
-    parts.map(|line| line.split(|c: char| c.is_ascii_digit()).next().unwrap().trim_end().to_owned()).collect()
+    parts
+        .map(|line| line.split(|c: char| c.is_ascii_digit() || c == ':').next().unwrap().trim_end().to_owned())
+        .collect()
 }
 
 /// `sae score` with its defaults writes the weights that the demo's index has, not others and not none.
