@@ -86,7 +86,7 @@ mod tests {
         let known = |flag: &str| {
             let flags =
                 |command: &clap::Command| command.get_arguments().any(|arg| arg.get_long() == flag.strip_prefix("--"));
-            cli.get_subcommands().any(|command| flags(command) || command.get_subcommands().any(flags))
+            flags(&cli) || cli.get_subcommands().any(|command| flags(command) || command.get_subcommands().any(flags))
         };
         for (setting, flag) in FLAGS {
             assert!(known(flag), "{setting:?} is not {flag}");
