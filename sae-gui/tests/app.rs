@@ -163,7 +163,7 @@ fn a_question_mark_shows_the_shortcuts_and_escape_hides_them() {
 #[test]
 fn what_cannot_be_opened_is_a_sentence_in_the_window() {
     let dir = tempfile::tempdir().unwrap();
-    open_folder(dir.path()).get_by_label_contains("is no run folder");
+    open_folder(dir.path()).get_by_label_contains("not a run folder");
     open_folder(&dir.path().join("nowhere")).get_by_label_contains("There is no such folder");
 
     let (_dir, run) = fixture::run(16);

@@ -60,6 +60,6 @@ fn a_folder_that_is_no_run_is_shown_and_told() {
     let picture = dir.path().join("window.png");
     let output = shoot(&dir.path().to_string_lossy(), &picture, &[]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("this is no run folder"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not a run folder"));
     assert!(seen(&picture).2 > 10);
 }
