@@ -231,7 +231,7 @@ fn everything_that_is_wrong_with_the_shards_is_listed_and_nothing_is_written() {
     assert!(missing.contains("shards 3/4 to 4/4 are missing"), "{missing}");
     let all = merge(&[&one, &two, &again, &four, &unsharded, &path("nowhere")]);
     for expected in
-        ["shard 2/4 is there twice", "shard 3/4 is missing", "BLAKE3 differs", "no shard of a job", "no run folder"]
+        ["shard 2/4 is there twice", "shard 3/4 is missing", "BLAKE3 differs", "no shard of a job", "not a run folder"]
     {
         assert!(all.contains(expected), "{expected}: {all}");
     }
