@@ -10,7 +10,7 @@ Every row is loaded. Counts are compared with the manifest, columns with FORMATS
 file of the data set that it came from. `datasets.load_dataset(FOLDER)` has to open the folder, readers of whole folders have
 to read its `data`, and its rows have to join with the decisions. Needs
 `pip install datasets pyarrow pandas polars duckdb webdataset pillow` and no network access. Golden files are made by
-`SAE_UPDATE_GOLDEN=1 cargo test --release --workspace every_format` and compared by the same test without that variable.
+`SAE_UPDATE=1 cargo test --release --workspace every_format` and compared by the same test without that variable.
 """
 
 import csv

@@ -1,5 +1,5 @@
 //! Every page as the real program draws it in a real window under Xvfb, next to a picture of how it is meant to be.
-//! `UPDATE_SNAPSHOTS=1 cargo test ...` writes the pictures anew; look at them before they are committed.
+//! `SAE_UPDATE=1 cargo test ...` writes the pictures anew; look at them before they are committed.
 
 use crate::fixture::{self, SAE};
 use crate::window::{display, shoot};
@@ -70,7 +70,7 @@ fn every_page_looks_as_it_is_meant_to() {
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         let own = image::open(&picture).unwrap().into_rgb8();
         let meant = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(format!("{name}.png"));
-        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        if std::env::var_os("SAE_UPDATE").is_some() {
             std::fs::create_dir_all(meant.parent().unwrap()).unwrap();
             own.save(&meant).unwrap();
             continue;

@@ -1,5 +1,5 @@
 //! Filtered data sets: every format to the byte, back through the harvest; groups, near-duplicates, diversity, reasons; and
-//! what is refused. `SAE_UPDATE_GOLDEN=1` writes the golden files anew; `docs/check_filtered.py` reads them with
+//! what is refused. `SAE_UPDATE=1` writes the golden files anew; `docs/check_filtered.py` reads them with
 //! `datasets`, `pyarrow` and `tarfile`.
 
 use crate::tool::{fails, files, json, repository, tiny_model};
@@ -89,7 +89,7 @@ fn compare(name: &str, out: &Path) {
     // The images are those of the model.
     let mut found: BTreeMap<PathBuf, Vec<u8>> = files(&out.join("data"));
     found.retain(|path, _| !path.starts_with("images"));
-    if std::env::var_os("SAE_UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("SAE_UPDATE").is_some() {
         let _ = fs::remove_dir_all(&golden);
         fs::create_dir_all(&golden).unwrap();
         found.iter().for_each(|(path, bytes)| fs::write(golden.join(path), bytes).unwrap());

@@ -16,7 +16,7 @@ const OTHER_PROGRAM: &str = "SAE_WILD_PROGRAM";
 /// Set to run the cases whose names contain this.
 const ONLY: &str = "SAE_WILD_ONLY";
 /// Set to write the table in the README instead of comparing it.
-const WRITE: &str = "SAE_WILD_WRITE";
+const WRITE: &str = "SAE_UPDATE";
 
 #[test]
 fn every_situation_ends_as_its_case_says() {
