@@ -2,6 +2,7 @@
 
 mod arguments;
 mod bench;
+mod completions;
 mod convert;
 mod demo;
 mod eval;
@@ -14,6 +15,7 @@ mod import;
 mod index;
 mod info;
 mod label;
+mod man;
 mod merge;
 mod patches;
 mod score;
@@ -21,10 +23,12 @@ mod signals;
 mod terminal;
 mod train;
 mod validate;
+mod version;
 
 use anyhow::{Context, Result};
 use bench::Bench;
 use clap::{Parser, Subcommand};
+use completions::CompletionsArgs;
 use convert::ConvertArgs;
 use demo::DemoArgs;
 use eval::EvalArgs;
@@ -35,6 +39,7 @@ use import::ImportArgs;
 use index::IndexArgs;
 use info::InfoArgs;
 use label::LabelArgs;
+use man::ManArgs;
 use merge::MergeArgs;
 use patches::PatchesArgs;
 use sae_workbench::Control;
@@ -51,6 +56,7 @@ use validate::ValidateArgs;
 #[derive(Parser, Debug)]
 #[command(
     version,
+    long_version = version::long(),
     max_term_width = 100,
     after_help = "\
 Examples:
@@ -115,6 +121,10 @@ Examples:
     /// Measure this machine: our speed beside its floor
     #[command(subcommand)]
     Bench(Bench),
+    /// Print the completion script of a shell
+    Completions(CompletionsArgs),
+    /// Write the manual pages of all commands
+    Man(ManArgs),
 }
 
 /// What a command found, for programs and for people.
@@ -183,6 +193,8 @@ fn run(args: &Args, control: &mut Control) -> Result<Outcome> {
         Command::Convert(args) => convert::run(args, dry),
         Command::Export(args) => export::run(args, dry, control),
         Command::Import(args) => import::run(args, dry, control),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args, dry),
     }
 }
 

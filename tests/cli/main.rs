@@ -11,6 +11,7 @@ mod documents;
 mod evaluate;
 mod exchange;
 mod filtered;
+mod help;
 mod hub;
 mod label;
 mod patches;

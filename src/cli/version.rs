@@ -1,0 +1,19 @@
+//! What `sae --version` prints: the version, the commit it was built from, the features it was built with, and the vector
+//! instructions that its kernels use on this processor. A report of wrong results or speed needs all four.
+
+use sae_core::autoencoder::kernel;
+use std::sync::LazyLock;
+
+/// Such as `0.1.0 (commit 3b1f0c2 2026-11-28, features: none, CPU: AVX2 and FMA)`.
+pub fn long() -> &'static str {
+    static LONG: LazyLock<String> = LazyLock::new(|| {
+        let commit = match env!("SAE_COMMIT") {
+            "" => "unknown",
+            commit => commit,
+        };
+        let features = if cfg!(feature = "cuda") { "cuda" } else { "none" };
+        let version = env!("CARGO_PKG_VERSION");
+        format!("{version} (commit {commit}, features: {features}, CPU: {})", kernel::instructions())
+    });
+    &LONG
+}
