@@ -1,7 +1,6 @@
 //! What `sae --version` prints: the version, the commit it was built from, the features it was built with, and the vector
 //! instructions that its kernels use on this processor. A report of wrong results or speed needs all four.
 
-use sae_core::autoencoder::kernel;
 use std::sync::LazyLock;
 
 /// Such as `0.1.0 (commit 3b1f0c2 2026-11-28, features: none, CPU: AVX2 and FMA)`.
@@ -13,7 +12,21 @@ pub fn long() -> &'static str {
         };
         let features = if cfg!(feature = "cuda") { "cuda" } else { "none" };
         let version = env!("CARGO_PKG_VERSION");
-        format!("{version} (commit {commit}, features: {features}, CPU: {})", kernel::instructions())
+        format!("{version} (commit {commit}, features: {features}, CPU: {})", instructions())
     });
     &LONG
+}
+
+/// The widest vector instructions that the kernels find on this processor.
+fn instructions() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+            return "AVX-512";
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return "AVX2 and FMA";
+        }
+    }
+    "baseline instructions"
 }
