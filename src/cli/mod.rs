@@ -54,8 +54,7 @@ use validate::ValidateArgs;
 
 /// What has this model learned across images and text, and which of my data is worth training on?
 #[derive(Parser, Debug)]
-#[command(
-    version,
+#[command(name = "sae",     version,
     long_version = version::long(),
     max_term_width = 100,
     after_help = "\

@@ -112,7 +112,10 @@ mod tests {
         let values: ArrayRef = Arc::new(Float64Array::from(vec![1.0; 3]));
         write(&run, vec![("id", ids), ("random", values.clone())]);
         let said = read(&run, "base").unwrap_err();
-        assert!(said.contains("of other samples than the run's") && said.contains("hint: score the samples first"), "{said}");
+        assert!(
+            said.contains("of other samples than the run's") && said.contains("hint: score the samples first"),
+            "{said}"
+        );
         write(&run, vec![("random", values)]);
         assert!(read(&run, "base").unwrap_err().contains("there is no column id"));
     }
