@@ -1,5 +1,5 @@
 //! The activations of a run, one sample at a time: for programs that look at single samples of a large store. Holds the token
-//! columns of [`TABLES`] parts and, once one was asked for, the list of samples.
+//! columns of `TABLES` parts and, once one was asked for, the list of samples.
 
 use crate::{Error, Result};
 use filters::pooling::{PooledSample, PooledStore, SamplePooler};

@@ -1,5 +1,5 @@
 //! Cross-modal weights `w_k`: how alike the text tokens and the image tokens are that a feature fires on most. Three
-//! definitions, each a pure function of unit vectors; what stands for a feature is chosen by [`crate::tops`].
+//! definitions, each a pure function of unit vectors; what stands for a feature is chosen by [`crate::top_tokens`].
 
 use crate::Result;
 use crate::definition::{IMAGE, TEXT};

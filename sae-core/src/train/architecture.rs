@@ -1,6 +1,6 @@
 //! The architectures as functions of one pre-activation: its activations, and the gradients that come back.
 //!
-//! Everything that tells one architecture from another in a step is here or in [`super::choose`]; the sparse step, the
+//! Everything that tells one architecture from another in a step is here or in [`super::selection`]; the sparse step, the
 //! dense step and their tests call the same functions. Sources: SAE-V (ICML 2025) and Anthropic's April 2024 update for
 //! ReLU, Gao et al. 2024 for TopK, Rajamanoharan et al. 2024a and 2024b for Gated and JumpReLU, in the form of SAELens 6.
 

@@ -1,5 +1,5 @@
-//! What computes a step: the fused one on a CPU ([`super::fused`]), the plain one in Burn on any device
-//! ([`super::plain`]). One interface, so that everything else about training is said once.
+//! What computes a step: the fused one on a CPU ([`super::cpu`]), the one in Burn on any device
+//! ([`super::autodiff`]). One interface, so that everything else about training is said once.
 
 use super::config::TrainConfig;
 use super::params::Params;

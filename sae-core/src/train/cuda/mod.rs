@@ -2,7 +2,7 @@
 //! only finds candidates; everything that follows is sparse and in `f32`, from master weights in `f32`.
 //!
 //! The kernels are CubeCL's and know no vendor; what runs them is any CubeCL client. Other architectures are not here:
-//! [`super::plain`] trains them. Sums have a fixed order, so that equal seeds give equal bits on one kind of GPU.
+//! [`super::autodiff`] trains them. Sums have a fixed order, so that equal seeds give equal bits on one kind of GPU.
 
 mod forward;
 mod memory;
