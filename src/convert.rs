@@ -12,7 +12,7 @@ pub struct ConvertRequest {
     pub from_path: PathBuf,
     /// The format to read; nothing tells it by the files.
     pub from: Option<Format>,
-    /// Active features a token, of an autoencoder whose files do not say.
+    /// Active features per token, of an autoencoder whose files do not say.
     pub k: Option<usize>,
     /// New folder.
     pub to_path: PathBuf,

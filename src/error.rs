@@ -128,7 +128,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A run that does not say where its data lies.
-    #[error("run.json does not say where the data lies")]
+    #[error("run.json does not say where the data is")]
     NoDataRoot,
     /// A data set that is not where it was.
     #[error("the data set is not where it was when the run was made: {}", root.display())]
@@ -153,7 +153,7 @@ pub enum Error {
         place: String,
     },
     /// A row that is another than the one that was harvested.
-    #[error("the row is another than the one that was harvested as {key}: {source_row}")]
+    #[error("the row differs from the one that was harvested as {key}: {source_row}")]
     OtherRow {
         /// The key of the sample.
         key: String,
@@ -201,7 +201,7 @@ pub enum Error {
     #[error("no autoencoder was named to be trained")]
     NothingToTrain,
     /// A file that is no training configuration.
-    #[error("this is no training configuration: {}", path.display())]
+    #[error("this is not a training configuration: {}", path.display())]
     TrainConfig {
         /// What is wrong with it.
         source: Box<toml::de::Error>,
@@ -217,7 +217,7 @@ pub enum Error {
         checkpoint: PathBuf,
     },
     /// A training to resume that has not been begun.
-    #[error("there is no checkpoint of {name} to go on from")]
+    #[error("no checkpoint of {name} exists to resume from")]
     NothingToResume {
         /// The autoencoder.
         name: String,
@@ -245,7 +245,7 @@ pub enum Error {
         differences: Vec<String>,
     },
     /// A step of training that failed.
-    #[error("{}", checkpoint.as_ref().map_or("there is no checkpoint yet".into(), |path| {
+    #[error("{}", checkpoint.as_ref().map_or("no checkpoint was written yet".into(), |path| {
         format!("the last good checkpoint is {}", path.display())
     }))]
     Step {
@@ -445,7 +445,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// A hook of another tool that is no residual stream.
-    #[error("{hook} is no stream behind a decoder block")]
+    #[error("{hook} is not the residual stream after a decoder block")]
     NoResidualStream {
         /// The hook.
         hook: String,

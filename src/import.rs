@@ -131,7 +131,7 @@ pub struct ImportSaeRequest {
     pub path: PathBuf,
     /// The format to read; nothing tells it by the files.
     pub from: Option<Format>,
-    /// Active features a token, of an autoencoder whose files do not say.
+    /// Active features per token, of an autoencoder whose files do not say.
     pub k: Option<usize>,
     /// The run folder, with the activations that the autoencoder is of.
     pub run: PathBuf,

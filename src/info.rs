@@ -18,7 +18,7 @@ const MANIFEST: &str = "manifest.json";
 pub struct InfoRequest {
     /// A folder, or a file in it.
     pub path: PathBuf,
-    /// Active features a token, of an autoencoder whose files do not say.
+    /// Active features per token, of an autoencoder whose files do not say.
     pub k: Option<usize>,
 }
 

@@ -278,7 +278,7 @@ impl Session<'_> {
         }
         let answer = self.send(question, pngs)?;
         let Some(label) = label_of(&answer) else {
-            labeled.without = Some(format!("the answer has no words: {answer:.80}"));
+            labeled.without = Some(format!("the answer has no text: {answer:.80}"));
             return Ok(labeled);
         };
         if trial.held_out.len() < TRIED {

@@ -91,7 +91,7 @@ pub struct LastStep {
     /// Its squared error, summed over dimensions.
     #[serde(deserialize_with = "number")]
     pub mse: f64,
-    /// Active features a token.
+    /// Active features per token.
     #[serde(deserialize_with = "number")]
     pub l0: f64,
     /// Fraction of the batch's variance that is unexplained.

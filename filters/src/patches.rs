@@ -48,7 +48,7 @@ impl FromStr for Method {
         let known = Self::ALL.iter().find(|(known, _)| *known == name);
         known
             .map(|(_, method)| *method)
-            .ok_or_else(|| format!("{name} is no method: l0, l1, co_l0, cosine, random or norm"))
+            .ok_or_else(|| format!("unknown method {name:?}: expected l0, l1, co_l0, cosine, random or norm"))
     }
 }
 

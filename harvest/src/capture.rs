@@ -10,7 +10,7 @@ use sae_core::Run;
 use sae_core::device::DeviceChoice;
 use sae_core::path_text;
 use sae_core::store::sample::Sample;
-use sae_core::store::{Part, Skipped, StoreDtype, StoreRecord, StoreSpec, StoreWriter, check_storable};
+use sae_core::store::{Part, STEP, Skipped, StoreDtype, StoreRecord, StoreSpec, StoreWriter, check_storable};
 use serde::Serialize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ impl FromStr for ComputeDtype {
         match name {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
-            _ => Err(format!("{name} is no dtype to compute in: f32 or bf16")),
+            _ => Err(format!("invalid dtype {name:?}: expected f32 or bf16")),
         }
     }
 }
@@ -220,6 +220,8 @@ pub fn harvest(
     let arguments = plan.arguments();
     let weights = checkpoint.fingerprint()?;
     let data = fingerprint(source.files.iter().map(PathBuf::as_path))?;
+    let with_places = placed(arguments.clone(), &plan, &source);
+    check_images(run, &with_places)?;
     let mut writer = StoreWriter::open(
         run,
         StoreSpec {
@@ -230,7 +232,7 @@ pub fn harvest(
             dtype: plan.store_dtype,
             fingerprint: format!("{weights}-{data}-{arguments}"),
             slice: plan.shard.map(|shard| shard.slice(first_row)),
-            arguments: placed(arguments, &plan, &source),
+            arguments: with_places,
         },
     )?;
     if writer.is_complete() {
@@ -287,6 +289,35 @@ pub(crate) fn placed(mut arguments: serde_json::Value, plan: &Plan, source: &Sou
         arguments["images_root"] = path_text::encode(&absolute(root)).into();
     }
     arguments
+}
+
+/// Refuses to continue an interrupted harvest with images from a different folder. The fingerprint covers the files of the
+/// rows but not the images that they name, so the run would mix the images of two folders.
+fn check_images(run: &Run, arguments: &serde_json::Value) -> Result<()> {
+    // Only an existing run has a record to compare with.
+    let begun = run.read_step::<StoreRecord>(STEP)?.filter(|record| !record.complete);
+    let Some(begun) = begun.map(|record| record.spec.arguments) else { return Ok(()) };
+    if images_from(&begun) == images_from(arguments) {
+        return Ok(());
+    }
+    let shown = |arguments: &serde_json::Value| match arguments["images_root"].as_str() {
+        Some(folder) => format!("the folder {folder}"),
+        None => "the folders of the data set".to_owned(),
+    };
+    Err(Error::Plan(format!(
+        "this harvest was begun with images from {}, but would continue with images from {}: {}\nhint: name the same folder of \
+         images, or begin a new run",
+        shown(&begun),
+        shown(arguments),
+        run.root().display()
+    )))
+}
+
+/// The folder of the images, relative to the data set where it is inside of it: both may be moved together.
+pub(crate) fn images_from(arguments: &serde_json::Value) -> Option<&str> {
+    let folder = arguments["images_root"].as_str()?;
+    let data = arguments["data_root"].as_str().unwrap_or_default();
+    Some(folder.strip_prefix(data).filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(folder))
 }
 
 /// The model's name, not its place: runs are compared and moved between machines.

@@ -125,10 +125,11 @@ impl Chat {
             let said = String::from_utf8_lossy(&read);
             return Err(self.error(format!("the endpoint refuses ({status}): {:.300}", said.trim())));
         }
-        let completion: Completion = serde_json::from_slice(&read)
-            .map_err(|e| self.error(format!("the answer is none of an OpenAI-compatible endpoint ({e})")))?;
+        let completion: Completion = serde_json::from_slice(&read).map_err(|e| {
+            self.error(format!("the answer does not have the form of an OpenAI-compatible endpoint ({e})"))
+        })?;
         let text = completion.choices.into_iter().next().and_then(|choice| choice.message.content);
-        let text = text.ok_or_else(|| self.error("the answer has no words".into()))?;
+        let text = text.ok_or_else(|| self.error("the answer has no text".into()))?;
         let usage = completion.usage.map_or((0, 0), |usage| (usage.prompt_tokens, usage.completion_tokens));
         Ok(Reply::Answer(Answer { text, tokens_in: usage.0, tokens_out: usage.1 }))
     }

@@ -38,7 +38,7 @@ impl FromStr for Answers {
             "none" => Ok(Self::None),
             "chosen" => Ok(Self::Chosen),
             "rejected" => Ok(Self::Rejected),
-            _ => Err(format!("{name} is no choice of answers: all, none, chosen or rejected")),
+            _ => Err(format!("invalid choice of answers {name:?}: expected all, none, chosen or rejected")),
         }
     }
 }
@@ -61,7 +61,7 @@ impl FromStr for Templating {
         match name {
             "auto" => Ok(Self::Auto),
             "none" => Ok(Self::None),
-            _ => Err(format!("{name} is no choice of template: auto or none")),
+            _ => Err(format!("invalid choice of template {name:?}: expected auto or none")),
         }
     }
 }

@@ -47,7 +47,7 @@ impl LogitLens {
         if width != own {
             let folder = self.folder().display();
             return Err(Error::Plan(format!(
-                "directions of {width} are none of a stream that is {own} wide: {folder}"
+                "the directions have width {width}, but the residual stream has width {own}: {folder}"
             )));
         }
         Ok(())

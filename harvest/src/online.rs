@@ -1,7 +1,7 @@
 //! Activations straight from the model, for training without a store: rows of the data become samples, go through the
 //! model a chunk at a time, and their hidden states are served one by one. Writes nothing; goes round the data for ever.
 
-use crate::capture::{CHUNK, Draft, Plan, capture, placed};
+use crate::capture::{CHUNK, Draft, Plan, capture, images_from, placed};
 use crate::checkpoint::Checkpoint;
 use crate::data::{Row, Rows, Source as Data};
 use crate::model::{Compute, Model, check_layers};
@@ -206,10 +206,13 @@ impl Source for OnlineActivations {
     }
 }
 
-/// Which arguments differ from those of a checkpoint. Where files lie does not count, since runs are moved.
+/// Which arguments differ from those of a checkpoint. The places of files do not count, since runs are moved; images come
+/// from the same folder of the data set nevertheless.
 fn differences(arguments: &Value, before: &Value) -> Vec<String> {
     let moved = ["model_folder", "data_root", "images_root", "device"];
     let compared = arguments.as_object().into_iter().flatten().filter(|(name, _)| !moved.contains(&name.as_str()));
     let differ = compared.filter(|(name, value)| before[name.as_str()] != **value);
-    differ.map(|(name, value)| format!("{name} = {value}, not {}", before[name.as_str()])).collect()
+    let images = (images_from(arguments) != images_from(before)).then_some(("images_root", &arguments["images_root"]));
+    let differ = differ.map(|(name, value)| (name.as_str(), value)).chain(images);
+    differ.map(|(name, value)| format!("{name} = {value}, not {}", before[name])).collect()
 }

@@ -67,7 +67,8 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
         let inside = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
         if let Some(inside) = inside.filter(|path| path.join(CONFIG).exists()).max() {
             let name = inside.file_name().unwrap_or_default().display();
-            let cause = format!("this is no Hugging Face checkpoint (it has no {CONFIG}), but {name} in it may be one");
+            let cause =
+                format!("this is not a Hugging Face checkpoint (it has no {CONFIG}), but {name} in it may be one");
             return Err(Error::checkpoint(folder)(cause));
         }
     }

@@ -18,8 +18,8 @@ impl FromStr for Shard {
     fn from_str(text: &str) -> Result<Self, String> {
         let numbers = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
         match numbers {
-            None => Err(format!("{text:?} is no shard: N/OF, such as 3/8")),
-            Some((_, 0)) => Err(format!("{text}: there has to be one shard at least")),
+            None => Err(format!("invalid shard {text:?}: expected N/OF, such as 3/8")),
+            Some((_, 0)) => Err(format!("{text}: expected at least one shard")),
             Some((number, of)) if number == 0 || number > of => {
                 Err(format!("{text}: shards are counted from 1, here 1/{of} to {of}/{of} (job arrays: --array=1-{of})"))
             }
@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn a_wrong_shard_is_told_how_they_are_counted() {
         assert_eq!("3/8".parse(), Ok(Shard { number: 3, of: 8 }));
-        for (text, said) in [("0/8", "from 1"), ("9/8", "8/8"), ("0/0", "one"), ("3", "3/8"), ("-1/4", "no shard")] {
+        for (text, said) in [("0/8", "from 1"), ("9/8", "8/8"), ("0/0", "one"), ("3", "3/8"), ("-1/4", "invalid shard")]
+        {
             let error = text.parse::<Shard>().unwrap_err();
             assert!(error.contains(said), "{text}: {error}");
         }

@@ -25,8 +25,11 @@ impl FromStr for DeviceChoice {
             None if name == "auto" => Ok(Self::Auto),
             None if name == "cpu" => Ok(Self::Cpu),
             None if name == "cuda" => Ok(Self::Cuda(0)),
-            Some(("cuda", index)) => index.parse().map(Self::Cuda).map_err(|_| format!("{index} is no GPU index")),
-            _ => Err(format!("{name} is no device: auto, cpu, cuda or cuda:N")),
+            Some(("cuda", index)) => index
+                .parse()
+                .map(Self::Cuda)
+                .map_err(|_| format!("invalid GPU index {index:?}: expected a number, such as 0")),
+            _ => Err(format!("invalid device {name:?}: expected auto, cpu, cuda or cuda:N")),
         }
     }
 }

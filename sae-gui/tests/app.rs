@@ -169,7 +169,7 @@ fn what_cannot_be_opened_is_a_sentence_in_the_window() {
     let (_dir, run) = fixture::run(16);
     let named = |sae: &str| open(Link { run: run.root().into(), sae: Some(sae.into()), ..Link::default() });
     named("other").get_by_label_contains("no autoencoder other");
-    named("../..").get_by_label_contains("is no name");
+    named("../..").get_by_label_contains("Invalid name");
     let folder = run.features(SAE);
     std::fs::remove_file(folder.join("examples.parquet")).unwrap();
     let app = open_folder(run.root());
@@ -417,9 +417,9 @@ fn an_example_leads_to_its_sample_and_a_patch_to_its_features() {
     app.get_by_label("Strongest features of the token under the pointer");
     leave(&mut app);
     app.get_by_label("Strongest features of the selected token");
-    app.get_by_label_contains("What carries cosine_paper");
-    app.get_by_label("What carries pmi");
-    app.get_by_label("What carries pmi_blank");
+    app.get_by_label_contains("Contributions to cosine_paper");
+    app.get_by_label("Contributions to pmi");
+    app.get_by_label("Contributions to pmi_blank");
     app.key_press(Key::J);
     app.run_steps(2);
     settle(&mut app);
@@ -433,8 +433,8 @@ fn texts_apart_that_cannot_be_read_cost_their_own_score_alone() {
     std::fs::remove_file(run.root().join("blank/activations/layers.2/manifest.json")).unwrap();
     let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Location::Sample(3)), ..Link::default() });
     app.get_by_label("Strongest features of the sample");
-    app.get_by_label("What carries pmi");
-    app.get_by_label("What carries pmi_blank");
+    app.get_by_label("Contributions to pmi");
+    app.get_by_label("Contributions to pmi_blank");
     app.get_by_label_contains("no finished activations of layers.2");
     settle(&mut app);
 }
@@ -486,7 +486,7 @@ fn a_text_in_a_link_runs_the_model_and_a_model_that_is_gone_is_a_sentence() {
     };
     let app = open(link);
     app.get_by_label("The model could not be asked");
-    app.get_by_label_contains("does not say where the model lies");
+    app.get_by_label_contains("does not say where the model is");
     assert_eq!(app.state().session().run().unwrap().trial.draft.steers.len(), 1);
 }
 

@@ -36,7 +36,7 @@ pub struct BenchScoreRequest {
     pub d_in: usize,
     /// Number of features.
     pub features: usize,
-    /// Active features a token.
+    /// Active features per token.
     pub k: usize,
     /// Tokens of the store, in samples of 512.
     pub tokens: usize,
@@ -53,7 +53,7 @@ pub struct BenchScorePlan {
     pub d_in: usize,
     /// Number of features.
     pub features: usize,
-    /// Active features a token.
+    /// Active features per token.
     pub k: usize,
     /// Tokens.
     pub tokens: usize,
@@ -66,7 +66,7 @@ pub struct BenchScoreReport {
     pub d_in: usize,
     /// Number of features.
     pub features: usize,
-    /// Active features a token.
+    /// Active features per token.
     pub k: usize,
     /// Tokens.
     pub tokens: usize,

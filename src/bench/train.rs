@@ -23,9 +23,9 @@ pub struct BenchTrainRequest {
     pub d_in: usize,
     /// Number of features.
     pub features: usize,
-    /// Active features a token, where they are chosen.
+    /// Active features per token, where they are chosen.
     pub k: usize,
-    /// Active features a token, where they pass a threshold.
+    /// Active features per token, where they pass a threshold.
     pub l0: usize,
     /// Tokens a step.
     pub batch: usize,
@@ -64,9 +64,9 @@ pub struct BenchTrainReport {
     pub d_in: usize,
     /// Number of features.
     pub features: usize,
-    /// Active features a token, where they are chosen.
+    /// Active features per token, where they are chosen.
     pub k: usize,
-    /// Active features a token in the last step.
+    /// Active features per token in the last step.
     pub l0: f64,
     /// Tokens a step.
     pub batch: usize,

@@ -86,7 +86,9 @@ impl std::str::FromStr for Share {
             None => text.parse(),
         };
         let known = share.ok().filter(|share| (0.0..=1.0).contains(share));
-        known.map(Self).ok_or_else(|| format!("{text} is no share: 50% or 0.5"))
+        known
+            .map(Self)
+            .ok_or_else(|| format!("invalid share {text:?}: expected a value between 0% and 100%, such as 50% or 0.5"))
     }
 }
 

@@ -52,13 +52,13 @@ pub struct BenchTrainArgs {
     /// Number of features
     #[arg(long, default_value_t = 8_192)]
     pub features: usize,
-    /// Active features a token, where they are chosen
+    /// Active features per token, where they are chosen
     #[arg(long, default_value_t = 32)]
     pub k: usize,
-    /// Active features a token, where they pass a threshold (relu, jumprelu, gated)
+    /// Active features per token, where they pass a threshold (relu, jumprelu, gated)
     #[arg(long, default_value_t = 32)]
     pub l0: usize,
-    /// Tokens a step
+    /// Tokens per step
     #[arg(long, default_value_t = 1_024)]
     pub batch: usize,
     /// Share of the features that are dead, for AuxK
@@ -110,7 +110,7 @@ pub struct BenchScoreArgs {
     /// Number of features
     #[arg(long, default_value_t = 8_192)]
     pub features: usize,
-    /// Active features a token
+    /// Active features per token
     #[arg(long, default_value_t = 32)]
     pub k: usize,
     /// Tokens of the store, in samples of 512
@@ -255,7 +255,7 @@ fn describe_harvest(report: &BenchHarvestReport, dtype: ComputeDtype) -> String 
     }));
     let accuracy = report.relative_error_by_layer.as_ref().map_or(String::new(), |errors| {
         let blocks = [0, plan.blocks / 2, plan.blocks - 1];
-        let shown = blocks.map(|layer| format!("{:.4} behind block {layer}", errors[layer]));
+        let shown = blocks.map(|layer| format!("{:.4} after block {layer}", errors[layer]));
         format!("\nhidden states against f32, relative error: {}", shown.join(", "))
     });
     format!(

@@ -27,10 +27,10 @@ pub struct ConvertArgs {
     /// Format to write: sae-lens or sparsify
     #[arg(long, value_parser = written)]
     pub to: Format,
-    /// Format to read; told by the files if left out
+    /// Format to read; recognized from the files if left out
     #[arg(long)]
     pub from: Option<Format>,
-    /// Active features a token, of an autoencoder whose files do not say (qwen-scope)
+    /// Active features per token, of an autoencoder whose files do not say (qwen-scope)
     #[arg(long)]
     pub k: Option<usize>,
 }

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 /// `sae eval`
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Cross-entropies are over words behind words (template tokens and what follows an image are not counted), in nats.
+Cross-entropies are over text tokens that follow text tokens (template tokens, and tokens that follow an image,
+are not counted), in nats.
 Reconstructions stand in for the activations at every position that is not left out, zeros at every position.
 
 Examples:
@@ -176,7 +177,8 @@ fn figures(value: f64) -> String {
 fn describe_model(effect: &ModelEffect) -> String {
     let LossReport { tokens, samples, .. } = effect.text;
     let (tokens, samples) = (count(tokens), count(samples));
-    let mut text = format!("\n{} on {}: {tokens} words of {samples} samples, nats a word", effect.name, effect.data);
+    let mut text =
+        format!("\n{} on {}: {tokens} tokens of {samples} samples, nats per token", effect.name, effect.data);
     if effect.skipped > 0 {
         text += &format!(" ({} rows skipped)", count(effect.skipped));
     }

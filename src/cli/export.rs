@@ -18,7 +18,7 @@ Autoencoders:
   sae export --run run --sae base --to sae-lens --out base
   sae export --run run --sae topk --to sparsify --out sparse/layers.16
 
-Features, with their examples, from the index; pictures come along:
+Features, with their examples, from the index; pictures are copied as well:
   sae export --run run --to html --features 12,705 --out pages
   sae export --run run --to saedashboard --class cross --limit 1000 --out dashboards
   sae export --run run --to neuronpedia --limit 65536 --out exports

@@ -27,7 +27,7 @@ pub struct FilterArgs {
     /// Column of the score table, such as cosine_paper
     #[arg(long, required_unless_present = "decisions")]
     pub by: Option<String>,
-    /// How much to keep: 50% (best share), 1000 (best so many), '>=0.3' (threshold) or auto
+    /// How much to keep: 50% (best share), 1000 (best N), '>=0.3' (threshold) or auto
     #[arg(long, required_unless_present_any = ["decisions", "quota"])]
     pub keep: Option<Keep>,
     /// Keep what a CSV or Parquet file says: a column sample, id or key, and keep or stays (true or false) unless it lists
@@ -41,7 +41,7 @@ pub struct FilterArgs {
     /// Keep equally many of every group, rather than in proportion to its size
     #[arg(long, requires = "by_group", conflicts_with = "quota")]
     pub equal_groups: bool,
-    /// The best so many of every group (category=20), or with --by-group of one group (people=20); '*=5' of each other one
+    /// The best N of every group (category=20), or with --by-group of one group (people=20); '*=5' of each other one
     #[arg(long, value_name = "NAME=N", value_parser = quota)]
     pub quota: Vec<(String, usize)>,
     /// Drop samples whose features are this similar (Jaccard, 0 to 1) to those of a better one of their group
@@ -56,10 +56,10 @@ pub struct FilterArgs {
     /// New folder for the rows that go
     #[arg(long)]
     pub dropped: Option<PathBuf>,
-    /// same (the rows as they stood), parquet, jsonl, llava, sharegpt, trl or webdataset
+    /// same (the rows unchanged), parquet, jsonl, llava, sharegpt, trl or webdataset
     #[arg(long, default_value = "same")]
     pub format: filters::write::Format,
-    /// copy (images come along) or reference (they stay, and rows say where they lie)
+    /// copy (images are copied as well) or reference (they stay, and rows say where they are)
     #[arg(long, default_value = "copy")]
     pub images: filters::write::Images,
     #[command(flatten)]
@@ -75,7 +75,7 @@ fn quota(text: &str) -> Result<(String, usize), String> {
 }
 
 fn similarity(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    let value: f64 = text.parse().map_err(|_| format!("invalid number {text:?}"))?;
     match value > 0.0 && value <= 1.0 {
         true => Ok(value),
         false => Err(format!("a similarity of {text}: above 0, up to 1 (the same features)")),
@@ -127,7 +127,7 @@ fn warnings(report: &FilterReport) -> Vec<String> {
     if report.images_left_behind.count > 0 {
         let count = count(report.images_left_behind.count);
         let why = "their rows name absolute paths, or paths outside the data set";
-        warnings.push(format!("{count} images stay where they lie: {why} (listed in manifest.json)"));
+        warnings.push(format!("{count} images were left in place: {why} (listed in manifest.json)"));
     }
     for (name, new) in &report.renamed_columns {
         warnings.push(format!("the data set's column {name} is written as {new}: {name} has a meaning of its own"));

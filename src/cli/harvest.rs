@@ -53,11 +53,11 @@ pub struct HarvestArgs {
     pub reading: ReadingArgs,
     #[command(flatten)]
     pub device: DeviceArg,
-    /// Capture the same samples once more with white images, into RUN/apart: `sae score` then has pmi_blank and
+    /// Capture the same samples once more with blank images, into RUN/blank: `sae score` then has pmi_blank and
     /// pmi_token_min
     #[arg(long)]
     pub blank_images: bool,
-    /// Go on with an interrupted run (which is what happens anyway)
+    /// Continue an interrupted run (which happens without this flag, too)
     #[arg(long)]
     pub resume: bool,
 }
@@ -91,7 +91,7 @@ pub fn run(args: &HarvestArgs, dry: bool, control: &mut Control) -> Result<Outco
 
 fn describe(report: &HarvestReport, args: &HarvestArgs) -> String {
     let mut text = format!(
-        "{}, {} behind layers {:?} in {:.1} s\n  {}",
+        "{}, {} after layers {:?} in {:.1} s\n  {}",
         counted(report.samples, "sample"),
         counted(report.tokens, "token"),
         report.layers,

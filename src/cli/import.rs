@@ -30,7 +30,7 @@ docs/dump_activations.py writes the third kind from any model of transformers.")
 pub struct ImportArgs {
     /// Folder of the autoencoder or of the activations, or a file
     pub path: PathBuf,
-    /// Format to read; told by the files if left out
+    /// Format to read; recognized from the files if left out
     #[arg(long)]
     pub from: Option<ImportFrom>,
     /// Run folder: of an autoencoder one that is there, of activations a new one
@@ -39,16 +39,16 @@ pub struct ImportArgs {
     /// Autoencoder: name that it gets in the run
     #[arg(long)]
     pub name: Option<String>,
-    /// Autoencoder: active features a token, if its files do not say (qwen-scope)
+    /// Autoencoder: active features per token, if its files do not say (qwen-scope)
     #[arg(long)]
     pub k: Option<usize>,
     /// Autoencoder: activations that it is of, such as layers.16; activations: their column, or the hook's name
     #[arg(long)]
     pub hook: Option<String>,
-    /// Activations: decoder block that they left, from 0; told by the files if left out
+    /// Activations: decoder block after which they were captured, from 0; taken from the files if left out
     #[arg(long, conflicts_with = "name")]
     pub layer: Option<usize>,
-    /// Activations in a plain array: Parquet, a row a position; only its column `sample` is needed
+    /// Activations in a plain array: Parquet, one row per position; only its column `sample` is needed
     #[arg(long, value_name = "TABLE", conflicts_with = "name")]
     pub tokens: Option<PathBuf>,
     /// Activations in a plain array without --tokens: positions of a sample; all are one sample if left out
@@ -117,7 +117,7 @@ fn activations(args: &ImportArgs, format: CacheFormat, dry: bool, control: &mut 
     }
     let report = request.run(control)?;
     let text = format!(
-        "{}, {} behind layers {:?}, {} wide, from {}\n  {}",
+        "{}, {} after layers {:?}, {} wide, from {}\n  {}",
         counted(report.samples, "sample"),
         counted(report.tokens, "token"),
         report.layers,

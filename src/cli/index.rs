@@ -19,7 +19,7 @@ Examples:
 pub struct IndexArgs {
     #[command(flatten)]
     pub of: SaeArgs,
-    /// Checkpoint, as for `sae harvest`, through whose output head each feature's words are told; where the run says it lies if this is left out
+    /// Checkpoint, as for `sae harvest`, through whose output head the tokens that each feature promotes are computed; the one that the run names if left out
     #[arg(long)]
     pub model: Option<PathBuf>,
     /// Leave the words out

@@ -22,7 +22,7 @@ Examples:
 pub struct InfoArgs {
     /// Folder, or a file in it
     pub path: PathBuf,
-    /// Active features a token, of an autoencoder whose files do not say (qwen-scope)
+    /// Active features per token, of an autoencoder whose files do not say (qwen-scope)
     #[arg(long)]
     pub k: Option<usize>,
 }

@@ -13,9 +13,9 @@ use std::str::FromStr;
 /// `sae label`
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Two questions a feature: what do these places have in common, then, of places that were not shown, which does the label fit;
-the score is the share that is told right, 0.5 is chance. Texts and pictures of the run go to the endpoint.
-Labels that are there stay, whoever wrote them; the same command goes on where it stopped.
+Two questions per feature: what do these positions have in common? Then, of positions that were not shown, which does the
+label fit? The score is the share that is predicted correctly; 0.5 is chance. Texts and pictures of the run go to the endpoint.
+Existing labels are kept, whoever wrote them; the same command continues where it stopped.
 
 Examples:
   sae label --run run --url http://localhost:8000/v1 --model qwen2.5-vl --class cross --dry-run
@@ -34,13 +34,13 @@ pub struct LabelArgs {
     pub key_env: String,
     #[command(flatten)]
     pub chosen: FeatureArgs,
-    /// Questions a minute at most
+    /// Most questions per minute
     #[arg(long, default_value_t = 60.0, value_parser = above_zero, value_name = "N")]
     pub per_minute: f64,
     /// Price of a million tokens of questions and of answers, for the estimate: 2.5,10
     #[arg(long, value_name = "IN,OUT")]
     pub price: Option<Prices>,
-    /// Start; without it only the cost is told
+    /// Send the requests (default: print the cost estimate and exit)
     #[arg(long)]
     pub yes: bool,
 }
@@ -55,13 +55,14 @@ impl FromStr for Prices {
     fn from_str(text: &str) -> Result<Self, String> {
         let price = |part: &str| part.trim().parse().ok().filter(|price: &f64| price.is_finite() && *price >= 0.0);
         let prices = text.split_once(',').and_then(|(question, answer)| Some((price(question)?, price(answer)?)));
-        let (question, answer) = prices.ok_or_else(|| format!("{text:?} is no pair of prices, such as 2.5,10"))?;
+        let (question, answer) =
+            prices.ok_or_else(|| format!("invalid prices {text:?}: expected two numbers, such as 2.5,10"))?;
         Ok(Self(Price { question, answer }))
     }
 }
 
 fn above_zero(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    let value: f64 = text.parse().map_err(|_| format!("invalid number {text:?}"))?;
     if value > 0.0 && value.is_finite() { Ok(value) } else { Err(format!("{text} is not above 0")) }
 }
 
@@ -121,7 +122,7 @@ fn describe(report: &LabelReport, args: &LabelArgs) -> String {
     if let (Some(accuracy), Some(f1)) = (report.accuracy, report.f1) {
         let n = report.labels.iter().filter(|label| label.verdict.is_some()).count();
         text += &format!(
-            "told right of held-out places: {:.0} % (chance 50 %), F1 {f1:.2}; means of {n} labels\n",
+            "held-out positions predicted correctly: {:.0} % (chance 50 %), F1 {f1:.2}; means of {n} labels\n",
             100.0 * accuracy
         );
     }

@@ -59,14 +59,14 @@ use validate::ValidateArgs;
     max_term_width = 100,
     after_help = "\
 Examples:
-  sae demo                                  the whole way on the bundled model and data
+  sae demo                                  run the full pipeline on the bundled model and data
   sae harvest --model llava-1.5-7b-hf --data train.jsonl --layers 16 --run run
   sae train   --run run --hook layers.16 --name base --preset sae-v
   sae index   --run run --sae base
   sae score   --run run --sae base
   sae filter  --run run --by cosine_paper --keep 50% --out kept --dropped dropped
   sae-gui run
-  sae bench train                           this machine's speed beside its floor"
+  sae bench train                           this machine's speed compared with a lower bound"
 )]
 pub struct Args {
     /// Print results as JSON
@@ -83,7 +83,7 @@ pub struct Args {
 /// The commands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// The whole way on the bundled model and data, with a report at the end
+    /// Run the full pipeline on the bundled model and data, with a report at the end
     Demo(DemoArgs),
     /// Capture a model's activations on a data set
     Harvest(HarvestArgs),
@@ -91,7 +91,8 @@ pub enum Command {
     Merge(MergeArgs),
     /// Train an autoencoder on captured activations
     Train(Box<TrainArgs>),
-    /// Measure an autoencoder, text and image apart; with a model and data, what it costs the model
+    /// Measure an autoencoder, separately for text and image tokens; with a model and data, also how much the loss rises when the
+    /// reconstruction is spliced in
     Eval(Box<EvalArgs>),
     /// Index the features: counts, examples, neighbors, cross-modal weights
     Index(IndexArgs),
@@ -117,7 +118,7 @@ Examples:
     Export(ExportArgs),
     /// Take another tool's autoencoder into a run, or make a run of another tool's activations
     Import(ImportArgs),
-    /// Measure this machine: our speed beside its floor
+    /// Measure the speed of this machine compared with a lower bound
     #[command(subcommand)]
     Bench(Bench),
     /// Print the completion script of a shell

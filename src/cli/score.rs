@@ -125,7 +125,7 @@ fn explanation(report: &ExplainReport) -> String {
         ]);
     }
     format!(
-        "{}: {} {:.3} nats\n  {}\nwhat carried it and what sank it (\"no 7\": what feature 7 would have said is missing)\n{}",
+        "{}: {} {:.3} nats\n  {}\ncontributions for and against it (\"no 7\": what feature 7 would have said is missing)\n{}",
         report.key,
         report.column,
         report.explanation.pmi,

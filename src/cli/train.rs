@@ -42,10 +42,10 @@ pub struct TrainArgs {
     pub limit: Option<u64>,
     #[command(flatten)]
     pub reading: ReadingArgs,
-    /// A published recipe; every other flag overrules it
+    /// A published recipe; every other flag overrides it
     #[arg(long, value_parser = ["sae-v"])]
     pub preset: Option<String>,
-    /// A train.toml to start from; every other flag overrules it
+    /// A train.toml to start from; every other flag overrides it
     #[arg(long, conflicts_with = "preset")]
     pub config: Option<PathBuf>,
     /// Architecture: relu, topk, batch-topk, jumprelu, gated or matryoshka
@@ -57,7 +57,7 @@ pub struct TrainArgs {
     /// Number of features
     #[arg(long)]
     pub features: Option<usize>,
-    /// Active features a token (topk, batch-topk, matryoshka)
+    /// Active features per token (topk, batch-topk, matryoshka)
     #[arg(long)]
     pub k: Option<usize>,
     /// Weight of the sparsity penalty (relu, gated)
@@ -69,7 +69,7 @@ pub struct TrainArgs {
     /// Learning rate
     #[arg(long)]
     pub lr: Option<f64>,
-    /// Tokens a step
+    /// Tokens per step
     #[arg(long)]
     pub batch: Option<usize>,
     /// Steps; warm-up and decay keep their shares
@@ -84,7 +84,7 @@ pub struct TrainArgs {
     /// Positions to leave out: special (template, begin, newline), first (of every sample)
     #[arg(long, value_delimiter = ',', value_parser = ["special", "first"])]
     pub exclude: Vec<String>,
-    /// Leave out positions whose norm is over so many times the median: sinks
+    /// Leave out positions whose norm exceeds N times the median: attention sinks
     #[arg(long, value_name = "TIMES")]
     pub max_norm: Option<f64>,
     /// Any field of train.toml, such as decoder=unit or aux=0.03
@@ -96,7 +96,7 @@ pub struct TrainArgs {
     /// Steps between two checkpoints
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub checkpoint_every: u64,
-    /// Go on from the newest checkpoint, to the bit
+    /// Continue from the newest checkpoint; the result has the same bytes as an uninterrupted training
     #[arg(long)]
     pub resume: bool,
     #[command(flatten)]
@@ -208,7 +208,9 @@ fn with(config: &TrainConfig, field: &str, value: &str) -> Result<TrainConfig> {
         parsed = toml::Value::Float(whole as f64);
     }
     table.insert(field.into(), parsed);
-    table.try_into().with_context(|| format!("{field}={value} is no field of train.toml, or no value for it"))
+    table
+        .try_into()
+        .with_context(|| format!("{field}={value}: train.toml has no such field, or the value does not fit it"))
 }
 
 /// The configurations of a sweep with their names: every combination of the values.
@@ -239,7 +241,7 @@ mod tests {
         assert_eq!(with(&config, "prefixes", "[4, 8]").unwrap().prefixes, [4, 8]);
         for wrong in [("clipp", "1"), ("k", "many")] {
             let error = format!("{:#}", with(&config, wrong.0, wrong.1).unwrap_err());
-            assert!(error.contains("is no field of train.toml"), "{error}");
+            assert!(error.contains("train.toml has no such field"), "{error}");
         }
         let all = sweep("a", &config, &[("k".into(), "8,16".into()), ("arch".into(), "topk,relu".into())]).unwrap();
         let names: Vec<_> = all.iter().map(|(name, config)| (name.as_str(), config.k, config.arch)).collect();

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 A part of the rows is given a fault, the model reads them, and every score and baseline has to tell them from the others: AUC
-with 95 % bootstrap intervals, how alike the rankings are, and how well `--keep auto` guesses the share. No labels are used
+with 95 % bootstrap intervals, how similar the rankings are, and how well `--keep auto` guesses the share. No labels are used
 but to judge. Runs are kept in RUN/validate, so that a second call only scores again.
 
 Examples:

@@ -33,7 +33,7 @@ pub fn curves(path: &Path, name: &str, log: &[StepLog], report: &Report) -> Resu
         let panels = upper.split_evenly((2, 2));
         let panel = |n: usize| &panels[n];
         logarithmic(panel(0), &format!("{name}: loss"), "loss of a batch", log, |s| s.loss)?;
-        logarithmic(panel(1), "L0", "active features a token", log, |s| s.l0)?;
+        logarithmic(panel(1), "L0", "active features per token", log, |s| s.l0)?;
         logarithmic(panel(2), "FVU", "variance unexplained", log, |s| s.fvu)?;
         dead(panel(3), log)?;
         densities(&lower, "Feature density", report)

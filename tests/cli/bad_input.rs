@@ -207,7 +207,7 @@ fn commands_say_what_is_missing_and_what_to_do() {
     json(&["harvest", "--model", model, "--data", data, "--run", run, "--layers", "1"]);
     assert!(fails(1, &["eval", "--run", run]).contains("hint: run `sae train` first"));
     assert!(fails(1, &["train", "--run", run, "--hook", "layers.9", "--name", "a"]).contains("the run has layers.1"));
-    assert!(fails(1, &["train", "--run", run, "--hook", "layers.1", "--name", "../a"]).contains("is no name"));
+    assert!(fails(1, &["train", "--run", run, "--hook", "layers.1", "--name", "../a"]).contains("invalid name"));
     let train = ["train", "--run", run, "--hook", "layers.1", "--name", "a", "--expansion", "2", "--batch", "32"];
     assert!(fails(1, &[&train[..], &["--steps", "0"]].concat()).contains("steps = 0"));
     json(&[&train[..], &["--steps", "5"]].concat());

@@ -230,12 +230,12 @@ fn files_that_lie_are_named_and_leave_no_run() {
     refused(
         &change("saelens", info, Box::new(replaced("resid_post", "mlp_out"))),
         &[],
-        &["no stream behind", "--layer"],
+        &["is not the residual stream after a decoder block", "--layer"],
     );
     refused(&change("saelens", "state.json", Box::new(replaced("data-00000", "../data-0"))), &[], &["outside"]);
     refused(&golden("saelens"), &["--hook", "blocks.0.hook_z"], &["no column blocks.0.hook_z", "resid_post"]);
     refused(&golden("saelens"), &["--shard-tokens", "5"], &["12 positions", "--shard-tokens"]);
-    refused(&golden("saelens"), &["--sample-length", "3"], &["no sample length"]);
+    refused(&golden("saelens"), &["--sample-length", "3"], &["a sample length cannot be given"]);
 
     let metadata = "metadata.json";
     refused(&change("saev", metadata, Box::new(replaced("\"2.1\"", "\"3.0\""))), &[], &["protocol 3.0", metadata]);

@@ -36,7 +36,7 @@ fn info_says_what_an_autoencoder_of_any_format_is() {
     let text = String::from_utf8(sae().args(["info", &golden("other/saev")]).output().unwrap().stdout).unwrap();
     assert!(text.contains("24 features of 8 dimensions") && text.contains("layers.16"), "{text}");
     let nothing = fails(1, &["info", repository("tests/cli").to_str().unwrap()]);
-    assert!(nothing.contains("no autoencoder here") && nothing.contains("hint"), "{nothing}");
+    assert!(nothing.contains("no autoencoder was found here") && nothing.contains("hint"), "{nothing}");
     assert!(fails(1, &["info", "nowhere"]).contains("nothing at nowhere"));
 }
 
@@ -90,7 +90,7 @@ fn folders_of_autoencoders_name_them_and_what_changes_an_autoencoder_is_refused_
     let made = made.to_str().unwrap();
     json(&["convert", qwen, made, "--to", "sparsify", "--k", "5"]);
     assert_eq!(json(&["info", made])["k"], 5);
-    assert!(fails(1, &["info", out, "--k", "5"]).contains("says itself how many features are active"));
+    assert!(fails(1, &["info", out, "--k", "5"]).contains("states how many features are active"));
     let scaled = golden("other/saelens_train_scaled");
     assert_eq!(json(&["info", &scaled])["notes"], json!([]));
 }

@@ -140,7 +140,7 @@ fn what_cannot_be_labeled_is_said_before_anything_is_asked() {
         fails(1, &[&args[..], &["--features", "4000"]].concat())
             .contains("there is no feature 4000; the index has 128")
     );
-    assert!(fails(2, &[&args[..], &["--price", "2"]].concat()).contains("no pair of prices"));
+    assert!(fails(2, &[&args[..], &["--price", "2"]].concat()).contains("invalid prices"));
     assert!(fails(2, &[&args[..], &["--per-minute", "0"]].concat()).contains("not above 0"));
     assert!(fails(1, &args).contains("cannot be reached"));
     fs::remove_file(dir.path().join("images/wide.png")).unwrap();

@@ -48,5 +48,5 @@ fn the_share_that_was_asked_for_stays_and_the_rest_is_black() {
     let again = sae().args(patches(&[])).output().unwrap();
     assert!(said(&again).contains("not empty"));
     let wrong = sae().args(patches(&["--keep", "150%"])).output().unwrap();
-    assert_eq!((wrong.status.code(), said(&wrong).contains("is no share")), (Some(2), true));
+    assert_eq!((wrong.status.code(), said(&wrong).contains("invalid share")), (Some(2), true));
 }

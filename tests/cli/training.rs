@@ -341,7 +341,7 @@ fn contradictions_are_refused_before_any_work() {
     let base = ["train", "--run", run, "--hook", "layers.1", "--name", "x"];
     let said = |extra: &[&str]| fails(1, &[&base[..], extra].concat());
     assert!(said(&["--arch", "topk", "--features", "8", "--k", "9"]).contains("k = 9 of 8 features"));
-    assert!(said(&["--set", "bandwith=1"]).contains("is no field of train.toml"));
+    assert!(said(&["--set", "bandwith=1"]).contains("train.toml has no such field"));
     assert!(said(&["--resume"]).contains("no checkpoint of x"));
     for zero in [["--features", "0"], ["--expansion", "0"], ["--k", "0"], ["--set", "features=0"]] {
         assert!(said(&zero).contains("an autoencoder has at least one feature"), "{zero:?}");

@@ -386,7 +386,7 @@ fn what_stays_behind_is_said() {
     harvest(&data, &run);
     let decisions = keep_all(&run);
     let output = sae().args(arguments(&run, &decisions, &out, "same", "copy")).output().unwrap();
-    assert!(said(&output).contains("2 images stay where they lie"), "{}", said(&output));
+    assert!(said(&output).contains("2 images were left in place"), "{}", said(&output));
     let manifest: Value = serde_json::from_slice(&fs::read(out.join("manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["images_left_behind"]["count"], 2);
     assert_eq!(manifest["images_left_behind"]["paths"].as_array().unwrap().len(), 2);

@@ -69,7 +69,7 @@ pub fn read(path: &Path) -> Result<Folds> {
     let bad = |cause: String| sae_core::Error::format(path)(cause);
     let text = |name: &str| file.text(name).ok_or_else(|| bad(format!("the header does not say {name}")));
     let number =
-        |name: &str| text(name)?.parse::<usize>().map_err(|_| bad(format!("the header's {name} is no number")));
+        |name: &str| text(name)?.parse::<usize>().map_err(|_| bad(format!("expected a number in the header's {name}")));
     if text("schema_version")? != VERSION {
         return Err(bad(format!("fits of layout {}, this program reads {VERSION}", text("schema_version")?)).into());
     }
@@ -87,7 +87,7 @@ pub fn read(path: &Path) -> Result<Folds> {
     };
     let length = |name: &str| match file.shape(name) {
         Some([length]) => Ok(*length),
-        _ => Err(bad(format!("there is no list {name}"))),
+        _ => Err(bad(format!("the header lacks the list {name}"))),
     };
     let mut features = [Vec::new(), Vec::new()];
     for side in [TEXT, IMAGE] {

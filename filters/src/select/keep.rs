@@ -21,7 +21,11 @@ impl FromStr for Keep {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?} says no amount: 50% (a share), 1000 (a number), '>=0.3' (a threshold) or auto");
+        let bad = || {
+            format!(
+                "invalid amount {text:?}: expected 50% (a share), 1000 (a number of samples), '>=0.3' (a threshold) or auto"
+            )
+        };
         if text == "auto" {
             return Ok(Self::Auto);
         }

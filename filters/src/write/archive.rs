@@ -148,7 +148,7 @@ pub(super) fn copy_rows(
             return Ok(None);
         }
         let Some(size) = size(&block).filter(|size| *size < 1 << 48) else {
-            return Ok(Some("the archive is damaged: a size is no number"));
+            return Ok(Some("the archive is damaged: the size of an entry is not a number"));
         };
         let padded = size.next_multiple_of(BLOCK as u64);
         match block[156] {

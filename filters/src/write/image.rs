@@ -57,7 +57,7 @@ impl Image {
         }
         let failed = |source| sae_core::Error::io("read", &self.file)(source);
         if !std::fs::metadata(&self.file).map_err(failed)?.is_file() {
-            return Err(self.error("the image is no file"));
+            return Err(self.error("the image is not a file"));
         }
         let mut bytes = Vec::new();
         let file = File::open(&self.file).map_err(failed)?;

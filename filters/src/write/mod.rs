@@ -77,7 +77,7 @@ impl FromStr for Format {
     fn from_str(name: &str) -> Result<Self, String> {
         let known = Self::ALL.iter().find(|(known, _)| *known == name);
         let names = || Self::ALL.map(|(name, _)| name).join(", ");
-        known.map(|(_, format)| *format).ok_or_else(|| format!("{name} is no format of rows: {}", names()))
+        known.map(|(_, format)| *format).ok_or_else(|| format!("unknown format of rows {name:?}: expected {}", names()))
     }
 }
 

@@ -86,7 +86,7 @@ impl std::str::FromStr for CorruptionKind {
     fn from_str(name: &str) -> Result<Self, String> {
         Self::TRIED.into_iter().find(|fault| fault.name() == name).ok_or_else(|| {
             let known: Vec<_> = Self::TRIED.iter().map(|fault| fault.name()).collect();
-            format!("{name} is no fault that can be made: {}", known.join(", "))
+            format!("unknown kind of corruption {name:?}: expected {}", known.join(", "))
         })
     }
 }

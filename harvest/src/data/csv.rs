@@ -86,7 +86,7 @@ impl Table {
         // A quote that is never closed takes all rows behind it into one cell.
         let open = self.counts.ended.load(Ordering::Relaxed) && self.counts.quotes.load(Ordering::Relaxed) % 2 == 1;
         if open && record.iter().any(|cell| cell.contains(&b'\n')) {
-            return Err("a quote in this row is not closed, so that it takes in all rows behind it".into());
+            return Err("a quote in this row is not closed, so that it would swallow all rows after it".into());
         }
         if record.len() != names.len() {
             return Err(format!("the row has {} cells, expected {} as in the header", record.len(), names.len()));

@@ -106,7 +106,7 @@ fn json_format(path: &Path) -> Result<Format> {
 /// # Errors
 /// It has none, or cannot be read.
 pub(super) fn open(path: &Path) -> Result<Format> {
-    let known = ".jsonl, .json, .csv, .tsv, .parquet, .arrow and .tar files, packed by gzip or Zstandard or not";
+    let known = ".jsonl, .json, .csv, .tsv, .parquet, .arrow and .tar files, compressed with gzip or Zstandard or not";
     Format::detect(path)?
         .ok_or_else(|| Error::data(path)(format!("not a data set that is read: expected {known}, or a folder")))
 }

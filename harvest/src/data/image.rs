@@ -150,7 +150,7 @@ impl ImageFile {
         // A pipe or a device would be opened before it could be told from a file, and read for ever.
         let meta = std::fs::metadata(&self.file).map_err(failed)?;
         if !meta.is_file() {
-            return Err(format!("the image is no file: {}", place()));
+            return Err(format!("the image is not a file: {}", place()));
         }
         let mut bytes = Vec::new();
         let file = File::open(&self.file).map_err(failed)?;
@@ -335,7 +335,7 @@ mod tests {
         assert!(reason("s3://bucket/a.png").contains("(s3)"));
         let missing = reason("missing.png");
         assert!(missing.contains("cannot read the image") && missing.contains(&dir.path().display().to_string()));
-        assert!(reason("").contains("no file"));
+        assert!(reason("").contains("not a file"));
         assert!(reason(&"x".repeat(1 << 20)).len() < 300);
     }
 

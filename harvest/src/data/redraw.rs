@@ -96,8 +96,8 @@ impl Redraw {
         match self {
             Self::White(_) => data.fill(255),
             Self::Blurred => {
-                let image =
-                    RgbImage::from_raw(width as u32, height as u32, data).ok_or("the image has another size")?;
+                let image = RgbImage::from_raw(width as u32, height as u32, data)
+                    .ok_or("the size of the image differs from its pixels")?;
                 let sigma = (BLUR * width.min(height) as f32).max(0.5);
                 data = image::imageops::fast_blur(&image, sigma).into_raw();
             }

@@ -41,7 +41,9 @@ impl Members {
         loop {
             let Some(header) = self.header()? else { return Ok(None) };
             let kind = header.entry_type();
-            let mut size = header.entry_size().map_err(|e| format!("a size in the archive is no number ({e})"))?;
+            let mut size = header
+                .entry_size()
+                .map_err(|e| format!("the size of an entry in the archive is not a number ({e})"))?;
             if kind.is_gnu_longname() || kind.is_pax_local_extensions() {
                 self.enter(size);
                 let content = self.read(NAME_LIMIT)?;
@@ -62,7 +64,7 @@ impl Members {
                     b"path" => name = Some(attribute.value_bytes().to_vec()),
                     b"size" => {
                         let value = attribute.value().ok().and_then(|value| value.parse().ok());
-                        size = value.ok_or("a size in the archive is no number")?;
+                        size = value.ok_or("the size of an entry in the archive is not a number")?;
                     }
                     key => sparse |= key.starts_with(b"GNU.sparse."),
                 }

@@ -95,8 +95,8 @@ impl Rows {
 
     fn finish(&mut self, group: Group) -> Result<Columns, String> {
         if group.images.is_empty() && self.wordless.contains(&group.key) {
-            let cause = format!("the image of the key {} lies elsewhere in the archive", group.key);
-            return Err(format!("{cause}: members of one key must lie next to each other\nhint: tar --sort=name"));
+            let cause = format!("the image of the key {} is elsewhere in the archive", group.key);
+            return Err(format!("{cause}: members of one key must be next to each other\nhint: tar --sort=name"));
         }
         let wordless = group.json.is_empty() && group.fields.is_empty();
         if wordless && !group.images.is_empty() && self.wordless.len() < WORDLESS_LIMIT {
@@ -117,7 +117,7 @@ impl Iterator for Rows {
                 let row = self.row.take();
                 return match member {
                     Err(reason) => Some(Err(match row {
-                        Some(row) => format!("{reason} (in or behind the row {})", row.key),
+                        Some(row) => format!("{reason} (in or after the row {})", row.key),
                         None => reason,
                     })),
                     Ok(_) => row.map(|row| self.finish(row)),

@@ -160,7 +160,7 @@ impl Scan {
         if state != State::Ended && ROW.iter().any(|name| has(name)) {
             return Ok(Layout::Lines);
         }
-        let wrong = |what: String| Err(format!("{what}; expected a JSON array of rows, or an object a line"));
+        let wrong = |what: String| Err(format!("{what}; expected a JSON array of rows, or one object per line"));
         if has("images") && has("annotations") {
             return wrong("the file holds annotations of COCO, whose images and texts are in separate lists".into());
         }

@@ -47,7 +47,7 @@ impl Snapshot {
     pub fn of_commit(cache: &Cache, id: &str, commit: &str) -> Result<Self> {
         let root = root(cache, id);
         if !is_commit(commit) {
-            return Err(Error::checkpoint(&root)(format!("{commit:?} is no commit")));
+            return Err(Error::checkpoint(&root)(format!("{commit:?} is not a commit")));
         }
         let folder = cache.repo(Repo::model(id.to_owned())).pointer_path(commit);
         Ok(Self { folder, root })

@@ -54,7 +54,9 @@ impl Job<'_> {
         if other(&sha256) {
             // Going on with it would end in the same.
             let _ = fs::remove_file(&partial);
-            return Err(self.damaged(file, "what was downloaded has another SHA-256 than the hub lists"));
+            return Err(
+                self.damaged(file, "the SHA-256 of the downloaded file differs from the one that the hub lists")
+            );
         }
         content.sync_all().map_err(Error::io("write", &partial))?;
         let blob = if named.is_some() { blob } else { self.snapshot.blob(&sha256)? };
@@ -90,7 +92,9 @@ impl Job<'_> {
                     if tries >= TRIES {
                         return Err(self.damaged(
                             file,
-                            &format!("the download broke off ({why})\nhint: run it again; it goes on there"),
+                            &format!(
+                                "the download broke off ({why})\nhint: run it again; it continues where it stopped"
+                            ),
                         ));
                     }
                     std::thread::sleep(PAUSE);

@@ -154,7 +154,9 @@ impl Hub {
     /// # Errors
     /// As [`resolve`].
     pub fn folder(&self, model: &str, progress: &mut dyn FnMut(DownloadProgress) -> Result<()>) -> Result<PathBuf> {
-        let name = name(model).ok_or_else(|| Error::Plan(format!("{model} is no name of a model on the hub")))?;
+        let name = name(model).ok_or_else(|| {
+            Error::Plan(format!("{model:?} is not the name of a model on the hub: expected org/name"))
+        })?;
         self.fetch(&name, progress)
     }
 
@@ -181,7 +183,7 @@ impl Hub {
         }
         let listing = self.listing(name, &lacks)?;
         if listing.find(CONFIG).is_none() {
-            return Err(self.refused(name, "the repository has no config.json: it is no checkpoint"));
+            return Err(self.refused(name, "the repository has no config.json, so it is not a checkpoint"));
         }
         if listing.find(ADAPTER).is_some() {
             return Err(self.refused(name, &format!("{ADAPTER}: {NO_ADAPTERS}")));
@@ -240,7 +242,7 @@ impl Hub {
         let listing: Listing = serde_json::from_slice(&text).map_err(|e| unclear(e.to_string()))?;
         match cache::is_commit(&listing.sha) {
             true => Ok(listing),
-            false => Err(unclear(format!("{:?} is no commit", listing.sha))),
+            false => Err(unclear(format!("{:?} is not a commit", listing.sha))),
         }
     }
 

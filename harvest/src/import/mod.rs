@@ -67,7 +67,9 @@ impl FromStr for CacheFormat {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|format| format.name() == name);
-        found.ok_or_else(|| format!("{name} is no format of activations: {}", Self::ALL.map(Self::name).join(", ")))
+        found.ok_or_else(|| {
+            format!("unknown format of activations {name:?}: expected {}", Self::ALL.map(Self::name).join(", "))
+        })
     }
 }
 
@@ -145,7 +147,7 @@ impl Import {
         if !plain && (self.tokens.is_some() || self.sample_length.is_some()) {
             let format = self.format.name();
             return Err(Error::Plan(format!(
-                "{format} says itself where samples begin: no token table, no sample length"
+                "{format} states where samples begin: a token table or a sample length cannot be given"
             )));
         }
         if self.format != CacheFormat::SaeLens && self.column.is_some() {
@@ -244,10 +246,10 @@ impl Import {
         if hook == sae_core::store::hook(layer) {
             return Ok(layer);
         }
-        let hint = "hint: --layer L files it as the stream behind block L";
+        let hint = "hint: --layer L takes it as the residual stream after block L";
         let cause = match said.is_empty() {
-            true => format!("the files do not say behind which block the activations were captured\n{hint}"),
-            false => format!("{said} is no stream behind a decoder block\n{hint}"),
+            true => format!("the files do not say after which block the activations were captured\n{hint}"),
+            false => format!("{said} is not the residual stream after a decoder block\n{hint}"),
         };
         Err(Error::data(&self.path)(cause))
     }

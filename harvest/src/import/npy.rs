@@ -21,7 +21,7 @@ impl Header {
     /// What is wrong with it.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
         let rest =
-            bytes.strip_prefix(b"\x93NUMPY").ok_or("this is no .npy file (it does not begin with \\x93NUMPY)")?;
+            bytes.strip_prefix(b"\x93NUMPY").ok_or("this is not a .npy file (it does not begin with \\x93NUMPY)")?;
         let number = |from: usize, to: usize| {
             let bytes = rest.get(from..to)?;
             Some(bytes.iter().rev().fold(0usize, |n, byte| n << 8 | usize::from(*byte)))
@@ -138,6 +138,6 @@ mod tests {
         }
         assert!(Header::read(&good[..20]).unwrap_err().contains("ends in its header"));
         assert!(Header::read(b"\x93NUMPY\x02\x00\xff\xff\xff\xff").unwrap_err().contains("more than"));
-        assert!(Header::read(b"PK").unwrap_err().contains("no .npy"));
+        assert!(Header::read(b"PK").unwrap_err().contains("not a .npy"));
     }
 }

@@ -105,8 +105,8 @@ impl TokenTable {
             }
             let token: Token = batch.token(self.at, tokens.len() as u32).map_err(Error::data(&self.path))?;
             if let Some(before) = tokens.last().map(|before: &Token| before.position).filter(|n| *n >= token.position) {
-                let cause = format!("sample {own}: position {} stands behind position {before}", token.position);
-                return Err(Error::data(&self.path)(format!("{cause}; positions have to ascend")));
+                let cause = format!("sample {own}: position {} comes after position {before}", token.position);
+                return Err(Error::data(&self.path)(format!("{cause}; positions must ascend")));
             }
             tokens.push(token);
             self.at += 1;
@@ -117,8 +117,7 @@ impl TokenTable {
         }
         let Some(number) = number else { return Ok(None) };
         if let Some(before) = self.before.replace(number).filter(|before| *before >= number) {
-            let cause =
-                format!("sample {number} stands behind sample {before}: they have to ascend, each in one piece");
+            let cause = format!("sample {number} comes after sample {before}: samples must ascend, each in one piece");
             return Err(Error::data(&self.path)(cause));
         }
         Ok(Some((number.to_string(), tokens)))
@@ -279,6 +278,6 @@ mod tests {
             assert!(error.contains(said), "{said}: {error}");
         }
         let twice = read(vec![("sample", ints(&[0, 0])), ("position", ints(&[1, 1]))]).unwrap_err();
-        assert!(twice.contains("position 1 stands behind position 1"), "{twice}");
+        assert!(twice.contains("position 1 comes after position 1"), "{twice}");
     }
 }

@@ -119,7 +119,7 @@ impl Model {
             VisionEncoder::Tower(tower, join) => {
                 Vision::Projector(Box::new(Projector::load(loader, tower, join, config.text.hidden_size)))
             }
-            VisionEncoder::VqTokenizerConfig(codes) => {
+            VisionEncoder::VqTokenizer(codes) => {
                 Vision::VqTokenizerConfig(Box::new(ImageTokenizer::load(loader, codes)))
             }
         });

@@ -75,7 +75,7 @@ struct Raw {
 /// is the model's own.
 fn classes(vision: &VisionConfig) -> &'static [&'static str] {
     match (&vision.tiling, &vision.kind) {
-        (_, VisionEncoder::VqTokenizerConfig(_)) => &["ChameleonImageProcessor"],
+        (_, VisionEncoder::VqTokenizer(_)) => &["ChameleonImageProcessor"],
         (Tiling::AnyResolution { .. }, _) => &["LlavaNextImageProcessor"],
         (Tiling::Native { .. }, _) => &["Qwen2VLImageProcessor", "Qwen2_5_VLImageProcessor"],
         (_, VisionEncoder::Tower(_, ProjectorConfig::Pool { .. })) => &["Gemma3ImageProcessor", "SiglipImageProcessor"],
@@ -192,7 +192,7 @@ impl ImageProcessor {
                     if resize { geometry::smart([height, width], cell, area) } else { [height, width] };
                 if !to_height.is_multiple_of(cell) || !to_width.is_multiple_of(cell) {
                     return Err(format!(
-                        "the image has {width}x{height} pixels, which are no whole positions of {cell}"
+                        "the image has {width}x{height} pixels, which cannot be divided into positions of {cell}"
                     ));
                 }
                 Ok(Frame::native(original, self.resized(rgb, to_width, to_height)?, cell))

@@ -127,7 +127,7 @@ fn other_architectures_and_folders_are_refused() {
     edit(&folder.join("config.json"), |config| config["model_type"] = "mllama".into());
     let found = error(&folder);
     assert!(found.contains("mllama") && found.contains("llava") && found.contains("config.json"), "{found}");
-    assert!(error(dir.path()).contains("no Hugging Face checkpoint"));
+    assert!(error(dir.path()).contains("not a Hugging Face checkpoint"));
     fs::write(folder.join("config.json"), "{").unwrap();
     assert!(error(&folder).contains("config.json"));
 }

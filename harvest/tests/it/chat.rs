@@ -52,8 +52,10 @@ fn refusals_and_nonsense_are_told_without_the_key() {
     };
     let unknown = refused(|| Answer::ok(b"no such model".to_vec()).status(404));
     assert!(unknown.contains("refuses (404") && unknown.contains("no such model"), "{unknown}");
-    assert!(refused(|| Answer::ok(b"<html>".to_vec())).contains("none of an OpenAI-compatible endpoint"));
-    assert!(refused(|| Answer::ok(br#"{"choices": []}"#.to_vec())).contains("no words"));
+    assert!(
+        refused(|| Answer::ok(b"<html>".to_vec())).contains("does not have the form of an OpenAI-compatible endpoint")
+    );
+    assert!(refused(|| Answer::ok(br#"{"choices": []}"#.to_vec())).contains("no text"));
     let busy = refused(|| Answer::new(500).header("retry-after", "0"));
     assert!(busy.contains("still busy after 5 tries") && !busy.contains("secret"), "{busy}");
     let gone = Chat::new("http://127.0.0.1:1", None, "m", 6e4).ask(&[]).unwrap_err().to_string();

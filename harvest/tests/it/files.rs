@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What a row says: its text, its images as SHA-256, its other columns; or why it is skipped.
-type Said = Result<(String, Vec<String>, Value), String>;
+pub type Said = Result<(String, Vec<String>, Value), String>;
 
-fn said(source: &Source) -> Vec<Said> {
+pub fn said(source: &Source) -> Vec<Said> {
     let rows = source.rows(&Mapping::new()).unwrap().map(|row| row.unwrap());
     let said = rows.map(|row| {
         let record = row.record?;
@@ -28,7 +28,7 @@ fn sha(bytes: &[u8]) -> String {
 }
 
 /// The rows of a data set, which must be as many as it counts, with its notes.
-fn read(path: &Path) -> (Vec<Said>, Vec<String>) {
+pub fn read(path: &Path) -> (Vec<Said>, Vec<String>) {
     let source = Source::open(path).unwrap();
     let rows = said(&source);
     assert_eq!(source.count().unwrap(), rows.len() as u64, "{}", path.display());
@@ -36,27 +36,27 @@ fn read(path: &Path) -> (Vec<Said>, Vec<String>) {
 }
 
 /// Texts of the rows, and how many images each has. None may be skipped.
-fn texts(path: &Path) -> Vec<(String, usize)> {
+pub fn texts(path: &Path) -> Vec<(String, usize)> {
     read(path).0.into_iter().map(|row| row.unwrap()).map(|(text, images, _)| (text, images.len())).collect()
 }
 
-fn reasons(path: &Path) -> Vec<String> {
+pub fn reasons(path: &Path) -> Vec<String> {
     read(path).0.into_iter().filter_map(Result::err).collect()
 }
 
-fn refusal(path: &Path) -> String {
+pub fn refusal(path: &Path) -> String {
     let source = Source::open(path).map_err(|error| error.to_string());
     source.map(|source| source.files).unwrap_err()
 }
 
 /// One of the bundled images.
-fn image(n: usize) -> Vec<u8> {
+pub fn image(n: usize) -> Vec<u8> {
     let name = ["fluent-1f18e.png", "fluent-1f197.png"][n % 2];
     fs::read(repository().join("assets/demo-data/images").join(name)).unwrap()
 }
 
 /// Writes files below a new folder.
-fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+pub fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (name, content) in files {
         let path = dir.path().join(name);
@@ -66,11 +66,11 @@ fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
     dir
 }
 
-fn pair(text: &str, images: usize) -> (String, usize) {
+pub fn pair(text: &str, images: usize) -> (String, usize) {
     (text.to_owned(), images)
 }
 
-fn archive(members: &[(&[u8], &[u8])]) -> Vec<u8> {
+pub fn archive(members: &[(&[u8], &[u8])]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, content) in members {
         let mut header = tar::Header::new_old();
@@ -541,89 +541,5 @@ fn damaged_files_end_in_an_error_or_a_reason() {
                 Source::open(&path).and_then(|source| source.rows(&Mapping::new())?.collect::<Result<Vec<_>, _>>());
             drop(rows);
         }
-    }
-}
-
-#[cfg(unix)]
-mod unix {
-    use super::*;
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    fn latin(dir: &Path, name: &[u8]) -> PathBuf {
-        dir.join(OsStr::from_bytes(name))
-    }
-
-    #[test]
-    fn names_that_are_not_utf8_are_opened_as_the_system_gave_them() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = latin(dir.path(), b"dossi\xe9");
-        fs::create_dir(&folder).unwrap();
-        for (n, name) in [b"caf\xe9", b"caf\xe8"].iter().enumerate() {
-            fs::write(latin(&folder, &[&name[..], b".png"].concat()), image(n)).unwrap();
-            fs::write(latin(&folder, &[&name[..], b".txt"].concat()), format!("caption {n}")).unwrap();
-        }
-        let source = Source::open(dir.path()).unwrap();
-        assert_eq!(texts(dir.path()), [pair("caption 1", 1), pair("caption 0", 1)]);
-        let rows: Vec<_> = source.rows(&Mapping::new()).unwrap().map(|row| row.unwrap()).collect();
-        let names: Vec<_> = rows.iter().map(|row| (row.source.as_str(), row.key.as_str())).collect();
-        assert_eq!(names, [(r"dossi\xE9/caf\xE8.png:0", r"caf\xE8"), (r"dossi\xE9/caf\xE9.png:0", r"caf\xE9")]);
-        // What is written down leads back to the files.
-        for row in &rows {
-            let (file, _) = row.source.rsplit_once(':').unwrap();
-            let image = &row.record.as_ref().unwrap().images[0];
-            assert_eq!(
-                fs::read(sae_core::path_text::resolve(dir.path(), file)).unwrap(),
-                image.read().unwrap().as_ref()
-            );
-            assert_eq!(
-                fs::read(sae_core::path_text::resolve(&folder, &image.path)).unwrap(),
-                image.read().unwrap().as_ref()
-            );
-        }
-    }
-
-    #[test]
-    fn tables_and_archives_whose_names_are_not_utf8_are_read() {
-        let png = image(0);
-        for (name, content) in [
-            (&b"donn\xe9es.jsonl"[..], b"{\"text\": \"one\"}".to_vec()),
-            (b"donn\xe9es.csv", b"text\none\n".to_vec()),
-            (b"donn\xe9es.tar", archive(&[(b"caf\xe9.txt", b"one")])),
-        ] {
-            let dir = tempfile::tempdir().unwrap();
-            fs::write(latin(dir.path(), name), content).unwrap();
-            assert_eq!(texts(dir.path()), [pair("one", 0)]);
-        }
-        // Two names that a lossy reading would make one.
-        let members: [(&[u8], &[u8]); 4] =
-            [(b"caf\xe9.png", &png), (b"caf\xe9.txt", b"one"), (b"caf\xe8.png", &png), (b"caf\xe8.txt", b"two")];
-        let dir = folder(&[("a.tar", &archive(&members))]);
-        assert_eq!(texts(dir.path()), [pair("one", 1), pair("two", 1)]);
-    }
-
-    #[test]
-    fn links_are_followed_once() {
-        let dir = folder(&[("a/0.png", &image(0)), ("a/0.txt", b"zero"), ("b/1.png", &image(1)), ("b/1.txt", b"one")]);
-        symlink(dir.path(), dir.path().join("a/loop")).unwrap();
-        symlink(dir.path().join("a"), dir.path().join("c")).unwrap();
-        symlink("nowhere.png", dir.path().join("b/2.png")).unwrap();
-        fs::write(dir.path().join("b/2.txt"), "two").unwrap();
-        let (rows, _) = read(dir.path());
-        assert_eq!(rows.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false], "{rows:?}");
-        assert!(rows[2].as_ref().unwrap_err().contains("2.png"));
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_listed_is_named() {
-        let dir = folder(&[("a/0.png", &image(0)), ("a/0.txt", b"zero"), ("b/1.txt", b"one")]);
-        let closed = dir.path().join("b");
-        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
-        // Nothing is closed to an administrator.
-        let listed = fs::read_dir(&closed).is_ok();
-        let found = Source::open(dir.path());
-        fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(listed || found.unwrap_err().to_string().contains("/b"));
     }
 }

@@ -136,6 +136,34 @@ fn an_interrupted_harvest_goes_on_with_the_same_bytes() {
 }
 
 #[test]
+fn an_interrupted_harvest_is_not_continued_with_images_of_another_folder() {
+    let model = Golden::open("llava-a").folder;
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let images = |name: &str| {
+        let root = dir.path().join(name);
+        fs::create_dir_all(root.join("images")).unwrap();
+        for image in ["wide.png", "tall.png", "square.png"] {
+            fs::copy(dir.path().join("images").join(image), root.join("images").join(image)).unwrap();
+        }
+        Some(root)
+    };
+    let begun = Plan { images_root: images("first"), ..plan(&model, &dir.path().join("data.jsonl")) };
+    let run = Run::create(&dir.path().join("run")).unwrap();
+    let stop_after_a_part = |progress: &CaptureProgress| match progress.source_rows {
+        0 => Ok(()),
+        _ => Err(Error::Plan("stopped".into())),
+    };
+    let stopped = harvest(&begun, &run, &mut |progress| stop_after_a_part(progress)).unwrap_err();
+    assert!(stopped.to_string().contains("stopped"), "{stopped}");
+    for other in [images("second"), None] {
+        let refused = harvest(&Plan { images_root: other, ..begun.clone() }, &run, &mut |_| Ok(())).unwrap_err();
+        assert!(refused.to_string().contains("was begun with images from the folder"), "{refused}");
+    }
+    assert!(harvest(&begun, &run, &mut |_| Ok(())).unwrap().complete);
+}
+
+#[test]
 fn bad_rows_are_skipped_and_listed_with_their_reasons() {
     let (dir, model) = bad::checkpoint();
     data(&dir.path().join("data"));

@@ -60,7 +60,7 @@ fn the_lens_is_the_head_without_the_norms_division() {
 fn directions_of_another_width_are_refused() {
     let (lens, _, d, ..) = open("text-llama");
     let refused = lens.words(&vec![1.0; d + 1], d + 1, &mut |_| ()).unwrap_err().to_string();
-    assert!(refused.contains(&format!("directions of {} are none of a stream that is {d} wide", d + 1)), "{refused}");
+    assert!(refused.contains(&format!("width {}, but the residual stream has width {d}", d + 1)), "{refused}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod golden;
 mod harvest;
 mod hub;
 mod lens;
+mod output_heads;
 mod parity;
 mod predict;
 mod probe;
@@ -23,3 +24,5 @@ mod rope;
 mod rows;
 mod server;
 mod templates;
+#[cfg(unix)]
+mod unix_paths;

@@ -70,7 +70,7 @@ impl FromStr for StoreDtype {
             "f32" => Ok(Self::F32),
             "f16" => Ok(Self::F16),
             "bf16" => Ok(Self::Bf16),
-            _ => Err(format!("{name} is no dtype of the store: f32, f16 or bf16")),
+            _ => Err(format!("invalid dtype of the store {name:?}: expected f32, f16 or bf16")),
         }
     }
 }

@@ -242,7 +242,7 @@ fn holder() -> String {
 pub fn check_name(name: &str) -> Result<()> {
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     if name.is_empty() || name.len() > 128 || name.starts_with('.') || !plain {
-        return Err(Error::config(format!("{name:?} is no name: letters, digits, '.', '_' and '-'")));
+        return Err(Error::config(format!("invalid name {name:?}: expected letters, digits, '.', '_' and '-'")));
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ impl TryFrom<u8> for Modality {
     fn try_from(code: u8) -> Result<Self, String> {
         use Modality::*;
         let known = [Text, Image, Audio, Video, Action];
-        known.get(code as usize).copied().ok_or_else(|| format!("{code} is no modality (0 to 4)"))
+        known.get(code as usize).copied().ok_or_else(|| format!("invalid modality {code}: expected 0 to 4"))
     }
 }
 
@@ -49,7 +49,7 @@ impl TryFrom<u8> for Role {
     fn try_from(code: u8) -> Result<Self, String> {
         use Role::*;
         let known = [Template, System, User, Assistant];
-        known.get(code as usize).copied().ok_or_else(|| format!("{code} is no role (0 to 3)"))
+        known.get(code as usize).copied().ok_or_else(|| format!("invalid role {code}: expected 0 to 3"))
     }
 }
 

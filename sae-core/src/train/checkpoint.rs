@@ -104,7 +104,7 @@ pub fn read(path: &Path, session: &mut Session) -> Result<()> {
         let hints = vec!["resume with the settings it was started with".into(), Hint::Change(Setting::SaeName)];
         Error::format(path)(Cause::with_hint(text, Hint::AnyOf(hints)))
     };
-    let text = file.text("session").ok_or_else(|| wrong("this is no checkpoint".into()))?;
+    let text = file.text("session").ok_or_else(|| wrong("this is not a checkpoint".into()))?;
     let header: Header = serde_json::from_str(text).map_err(Error::format(path))?;
     if header.version != VERSION {
         return Err(wrong(format!("the checkpoint has layout {}, this program reads {VERSION}", header.version)));

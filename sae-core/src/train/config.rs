@@ -23,7 +23,7 @@ pub struct TrainConfig {
     pub expansion: usize,
     /// Number of features; 0 for `expansion` times the width.
     pub features: usize,
-    /// TopK, BatchTopK, Matryoshka: active features a token.
+    /// TopK, BatchTopK, Matryoshka: active features per token.
     pub k: usize,
     /// TopK, BatchTopK, Matryoshka: with a free decoder, choose by activation times the decoder row's norm.
     pub rescale_by_decoder_norm: bool,

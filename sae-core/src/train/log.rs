@@ -22,7 +22,7 @@ pub struct StepLog {
     pub l1: f64,
     /// AuxK's loss, with its weight.
     pub aux: f64,
-    /// Active features a token.
+    /// Active features per token.
     pub l0: f64,
     /// Fraction of the batch's variance that is unexplained.
     pub fvu: f64,

@@ -63,7 +63,8 @@ impl Sight {
     ) -> std::io::Result<Self> {
         let (sender, seen) = channel();
         let quit = |wanted: &mut Wanted| wanted.quit = true;
-        let worker = Worker::start("sight", quit, false, move |desk| work(desk, &root, &sae, &rows, &sender, &wake))?;
+        let worker =
+            Worker::start("activations", quit, false, move |desk| work(desk, &root, &sae, &rows, &sender, &wake))?;
         Ok(Self { worker, seen })
     }
 

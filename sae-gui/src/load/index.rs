@@ -24,7 +24,7 @@ pub fn open(link: &Link) -> Result<(OpenedRun, Run), String> {
         run.list("features").into_iter().filter(|name| run.features(name).join(FEATURES).is_file()).collect();
     let sae = choose(&run, link.sae.as_deref(), &indexed)?;
     let rows = read_features(&run.features(&sae).join(FEATURES)).map_err(|error| {
-        format!("{error}\nhint: `sae index --run {} --sae {sae}` makes the index anew", root.display())
+        format!("{error}\nhint: `sae index --run {} --sae {sae}` makes the index again", root.display())
     })?;
     if rows.is_empty() {
         return Err(format!("The feature index of {sae} lists no features: {}", root.display()));
@@ -105,7 +105,7 @@ impl Tables {
             examples: table(&folder, features, "examples"),
             neighbors: table(&folder, features, "neighbors"),
             histogram: table(&folder, features, "histogram of activations"),
-            coactive: table(&folder, features, "list of what fires together"),
+            coactive: table(&folder, features, "list of co-active features"),
             words: table(&folder, features, "promoted and suppressed tokens"),
         }
     }

@@ -94,8 +94,7 @@ fn open(root: &Path, sae: &str) -> Result<(Saved, Playground), String> {
     let harvest: Option<StoreRecord> = run.read_step(STEP).map_err(said)?;
     let arguments = harvest.map(|harvest| harvest.spec.arguments).unwrap_or_default();
     let text = |name: &str| arguments.get(name).and_then(|value| value.as_str());
-    let folder =
-        text("model_folder").ok_or("run.json does not say where the model lies, so there is nothing to run")?;
+    let folder = text("model_folder").ok_or("run.json does not say where the model is, so there is nothing to run")?;
     let folder = Path::new(folder);
     if !folder.is_dir() {
         let folder = folder.display();
@@ -114,7 +113,10 @@ fn answer(weights: &Weights, probe: &Playground, encoder: &Encoder, question: &Q
     let prepared = probe.prepare(question.text.trim(), &images)?;
     let hidden = probe.hidden(&prepared).map_err(said)?;
     if hidden.len() != prepared.tokens.len() * weights.d_in {
-        return Err(format!("the autoencoder reads width {}, the model has another", weights.d_in));
+        return Err(format!(
+            "the autoencoder reads activations of width {}, but the model has a different width",
+            weights.d_in
+        ));
     }
     let rows = encoder.encode(&hidden).map_err(|error| error.message())?;
     if let Some(steer) = question.steers.iter().find(|steer| steer.feature as usize >= weights.d_sae) {

@@ -115,7 +115,7 @@ fn listen(talk: impl Read, sender: &Sender<ProcessEvent>, wake: &impl Fn()) -> S
         }
         wake();
     }
-    if error.is_empty() { "it ended without a word".into() } else { error.join("\n") }
+    if error.is_empty() { "it ended without a message".into() } else { error.join("\n") }
 }
 
 #[cfg(test)]

@@ -159,7 +159,7 @@ impl Command {
                 Page::Features => words(Menu::Go, "Features", "The table of features and one of them", &["Ctrl+1"]),
                 Page::Sample => words(Menu::Go, "Sample", "One sample, its patches and words, its scores", &["Ctrl+2"]),
                 Page::Filter => words(Menu::Go, "Filter", "Scores, a threshold, and what it keeps", &["Ctrl+3"]),
-                Page::Try => words(Menu::Go, "Try it", "A text or an image of your own", &["Ctrl+4"]),
+                Page::Try => words(Menu::Go, "Try it", "Your own text or image", &["Ctrl+4"]),
                 Page::Run => words(Menu::Go, "Run", "How the run came about, and how good it is", &["Ctrl+5"]),
             },
             Self::Search => words(Menu::Go, "Search", "Goes to the search field", &["/", "Ctrl+F"]),

@@ -2,7 +2,7 @@
 
 use super::field::Field;
 use super::list::FeatureList;
-use super::session::OpenRun;
+use super::open_run::OpenRun;
 use sae_core::analysis::index::FeatureRow;
 use serde_json::{Map, Value, json};
 

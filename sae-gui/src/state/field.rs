@@ -80,7 +80,7 @@ impl Field {
             Self::Density => "Share of all token positions where it fires",
             Self::Max => "Its largest activation",
             Self::Mean => "Its mean activation where it fires",
-            Self::Weight => "Cross-modal weight as published: how alike the text and the image are where it fires",
+            Self::Weight => "Cross-modal weight as published: how similar the text and the image are where it fires",
             Self::Release => "Cross-modal weight as the released code computes it",
             Self::Corrected => "Cross-modal weight without the baseline of random pairs",
         }

@@ -46,7 +46,7 @@ impl Link {
                 Some(("text", text)) => link.text = Some(decode(text)?),
                 Some(("set", number)) => {
                     let number =
-                        number.parse().map_err(|_| format!("\"{number}\" is no feature's number, in {text}"))?;
+                        number.parse().map_err(|_| format!("invalid feature number \"{number}\" in {text}"))?;
                     link.set.push(number);
                 }
                 _ => return Err(format!("\"{pair}\" is not understood, in {text}")),
@@ -90,7 +90,7 @@ fn split<'a>(path: &'a str, text: &str) -> Result<(&'a str, Option<Location>), S
     let kinds = [("/f/", "feature", Location::Feature as fn(u32) -> Location), ("/s/", "sample", Location::Sample)];
     for (mark, what, place) in kinds {
         if let Some((run, number)) = path.rsplit_once(mark).filter(|(_, number)| !number.contains('/')) {
-            let number = number.parse().map_err(|_| format!("\"{number}\" is no {what}'s number, in {text}"))?;
+            let number = number.parse().map_err(|_| format!("invalid {what} number \"{number}\" in {text}"))?;
             return Ok((run, Some(place(number))));
         }
     }
@@ -144,9 +144,9 @@ mod tests {
     #[test]
     fn broken_links_are_refused_with_a_reason() {
         for (text, said) in [
-            ("sae://run/f/x", "no feature's number"),
-            ("sae://run/f/99999999999", "no feature's number"),
-            ("sae://run/s/x", "no sample's number"),
+            ("sae://run/f/x", "invalid feature number"),
+            ("sae://run/f/99999999999", "invalid feature number"),
+            ("sae://run/s/x", "invalid sample number"),
             ("sae://run/?page=x", "no page"),
             ("sae:///f/3", "names no run"),
             ("sae://", "names no run"),

@@ -18,6 +18,7 @@ pub mod list;
 pub mod location;
 pub mod lru;
 pub mod map;
+pub mod open_run;
 pub mod palette;
 pub mod playground;
 pub mod query;

@@ -192,7 +192,7 @@ fn classes(value: &str) -> Result<Vec<String>, String> {
     let classes: Vec<_> = value.split(',').map(str::to_lowercase).collect();
     let unknown = classes.iter().find(|class| !CLASSES.iter().any(|known| known.starts_with(class.as_str())));
     match unknown {
-        Some(class) => Err(format!("\"{class}\" is no class: {}", CLASSES.join(", "))),
+        Some(class) => Err(format!("unknown class \"{class}\": expected {}", CLASSES.join(", "))),
         None => Ok(classes),
     }
 }
@@ -205,7 +205,7 @@ fn number(field: Field, value: &str) -> Result<f64, String> {
     let number: Option<f64> = digits.parse().ok().filter(|number: &f64| !number.is_nan());
     number.map(|number| number * unit).ok_or_else(|| match value {
         "" => format!("{} is compared with a number", field.name()),
-        _ => format!("\"{value}\" is no number"),
+        _ => format!("invalid number \"{value}\""),
     })
 }
 
@@ -286,10 +286,10 @@ mod tests {
     fn what_is_half_typed_narrows_nothing_and_is_complained_about() {
         for (text, said) in [
             ("density>", "compared with a number"),
-            ("density>1e", "no number"),
+            ("density>1e", "invalid number"),
             ("clas", "not understood"),
             ("color:red", "nothing that features have"),
-            ("class:blue", "no class"),
+            ("class:blue", "unknown class"),
             ("class>text", "no order"),
             ("label>a", "no order"),
             ("star:perhaps", "neither yes nor no"),

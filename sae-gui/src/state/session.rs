@@ -3,7 +3,7 @@
 
 use super::annotations::Annotations;
 use super::command::Command;
-use super::data::{Details, Group, OpenedRun, Report, RunInfo};
+use super::data::{Details, OpenedRun};
 use super::export;
 use super::history::{History, Way};
 use super::hover::Hover;
@@ -13,42 +13,15 @@ use super::link::Link;
 use super::list::FeatureList;
 use super::location::{Location, Page};
 use super::lru::Lru;
+use super::open_run::OpenRun;
 use super::palette::Palette;
 use super::playground::PlaygroundState;
 use super::threshold::{Scores, Sieve};
-use sae_core::analysis::index::{FeatureRow, Neighbor};
 use sae_core::analysis::labels::{Change, Labels, Saved};
 use std::path::PathBuf;
 
 /// Features whose details are kept. Those of one take about 5 KB.
 const DETAILS: usize = 256;
-
-/// A run that is open.
-#[derive(Debug)]
-pub struct OpenRun {
-    /// The run.
-    pub info: RunInfo,
-    /// Its features.
-    pub list: FeatureList,
-    /// What the index says of the features looked at lately.
-    details: Lru<u32, Details>,
-    /// What was looked at.
-    pub history: History,
-    /// What is written about the features.
-    pub labeling: LabelEdits,
-    /// Scores and the threshold, once they are read.
-    pub sieve: Option<Result<Sieve, String>>,
-    /// What a set is written as.
-    pub writing: Writing,
-    /// A text of the person's own.
-    pub trial: PlaygroundState,
-    /// Provenance, curves and evaluations, once they are read.
-    pub report: Option<Report>,
-    /// The feature that the pointer is on.
-    pub pointing: Hover,
-    feature: Option<u32>,
-    sample: u32,
-}
 
 /// How far opening is.
 #[derive(Debug)]
@@ -181,7 +154,7 @@ impl Session {
                 first.map(Location::Feature)
             }
             Some(Location::Sample(number)) if u64::from(number) >= opened.info.samples => {
-                self.notice = Some(format!("There is no sample {number}; the run has {}.", opened.info.samples));
+                self.notice = Some(format!("Sample {number} does not exist; the run has {}.", opened.info.samples));
                 first.map(Location::Feature)
             }
             None => first.map(Location::Feature),
@@ -466,72 +439,11 @@ impl Session {
     }
 }
 
-impl OpenRun {
-    /// The page that is shown.
-    pub fn page(&self) -> Page {
-        self.history.current().map(Location::page).unwrap_or_default()
-    }
-
-    /// The feature looked at, now or last.
-    pub fn feature(&self) -> Option<&FeatureRow> {
-        self.list.row(self.feature?)
-    }
-
-    /// The sample looked at, now or last.
-    pub fn sample(&self) -> u32 {
-        self.sample
-    }
-
-    /// Remembers what the history has come to.
-    fn arrive(&mut self) {
-        match self.history.current() {
-            Some(Location::Feature(number)) => self.feature = Some(number),
-            Some(Location::Sample(number)) => self.sample = number,
-            Some(Location::Page(_)) | None => {}
-        }
-    }
-
-    fn index_order(&self) -> Order {
-        let run = self.info.root.display().to_string();
-        let mut arguments = ["index", "--run", &run, "--sae", &self.info.sae].map(String::from).to_vec();
-        // The same question as last time.
-        arguments.extend(self.info.threshold.iter().flat_map(|z| ["--threshold".into(), z.to_string()]));
-        Order { title: format!("Indexing {}", self.info.sae), arguments, rereads: true }
-    }
-
-    /// What the index says of the feature looked at; nothing while it is being read.
-    pub fn details(&self) -> Option<&Details> {
-        self.details.peek(&self.feature?)
-    }
-
-    /// Examples of the feature looked at; nothing while they are being read.
-    pub fn groups(&self) -> Option<Result<Vec<Group>, &str>> {
-        let examples = self.details()?.examples.as_ref();
-        Some(examples.map(|list| Group::of(list)).map_err(String::as_str))
-    }
-
-    /// Neighbors of the feature looked at; nothing while they are being read.
-    pub fn neighbors(&self) -> Option<Result<&[Neighbor], &str>> {
-        Some(self.details()?.neighbors.as_deref().map_err(String::as_str))
-    }
-
-    /// Samples that the feature's examples are from, in the order in which they are shown, each once.
-    pub fn samples(&self) -> Vec<u32> {
-        let mut samples = Vec::new();
-        for group in self.groups().and_then(Result::ok).unwrap_or_default() {
-            for example in group.examples {
-                if !samples.contains(&example.sample) {
-                    samples.push(example.sample);
-                }
-            }
-        }
-        samples
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::data::RunInfo;
+    use sae_core::analysis::index::FeatureRow;
 
     fn opened(features: u32) -> OpenedRun {
         let row = |feature| FeatureRow {
@@ -568,7 +480,7 @@ mod tests {
         assert_eq!(current(&session("a")), Some(0));
         assert_eq!(session("sae://a/?page=filter").run().unwrap().page(), Page::Filter);
         assert_eq!(session("sae://a/s/3").run().unwrap().sample(), 3);
-        for (link, said) in [("sae://a/f/700", "no feature 700"), ("sae://a/s/5", "no sample 5")] {
+        for (link, said) in [("sae://a/f/700", "no feature 700"), ("sae://a/s/5", "Sample 5 does not exist")] {
             let session = session(link);
             assert_eq!(current(&session), Some(0));
             assert!(session.notice.is_some_and(|notice| notice.contains(said)));

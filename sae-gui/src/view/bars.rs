@@ -7,7 +7,8 @@ use crate::state::command::{Command, Menu};
 use crate::state::format;
 use crate::state::job::State;
 use crate::state::location::{Location, Page};
-use crate::state::session::{OpenRun, Session};
+use crate::state::open_run::OpenRun;
+use crate::state::session::Session;
 use egui::{Align, Button, ComboBox, Layout, Response, RichText, Role, Sense, Ui, Vec2, WidgetInfo};
 
 /// Draws the menu bar.

@@ -10,7 +10,7 @@ use crate::state::data::Group;
 use crate::state::excerpt;
 use crate::state::format;
 use crate::state::location::Location;
-use crate::state::session::OpenRun;
+use crate::state::open_run::OpenRun;
 use egui::{Align, Button, Frame, Layout, Margin, Rect, RichText, ScrollArea, Sense, Slider, Ui, vec2};
 use sae_core::analysis::index::{Bin, FeatureRow};
 
@@ -33,11 +33,15 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, gallery: &mut Gallery, heat: &mut He
         balance(ui, &feature);
         histogram(ui, run);
         words(ui, run);
-        section(ui, "Points the same way", "Features whose decoder directions have the largest cosine with this one's");
+        section(
+            ui,
+            "Nearest features (decoder cosine)",
+            "Features whose decoder directions have the largest cosine with this one's",
+        );
         action = neighbors(ui, run).map(|number| Action::Go(Location::Feature(number))).or(action.take());
         section(
             ui,
-            "Fires together with",
+            "Co-active features",
             "Features that fire at the same positions: the share of positions of either where both do",
         );
         action = coactive(ui, run).map(|number| Action::Go(Location::Feature(number))).or(action.take());
@@ -141,7 +145,7 @@ fn coactive(ui: &mut Ui, run: &OpenRun) -> Option<u32> {
             others(ui, run, list.iter().map(|other| (other.feature, other.jaccard, "together")))
         }
         other => {
-            say(ui, other.as_ref().err().map_or("Nothing fires with it.", String::as_str));
+            say(ui, other.as_ref().err().map_or("No feature is active at the same positions.", String::as_str));
             None
         }
     }
@@ -174,7 +178,7 @@ fn histogram(ui: &mut Ui, run: &OpenRun) {
     section(
         ui,
         "How strongly it fires",
-        "Positions by activation, in bins of a quarter of an octave, text and images apart",
+        "Positions by activation, in bins of a quarter of an octave, separately for text and image tokens",
     );
     let bins = match run.details().map(|details| &details.histogram) {
         None => return say(ui, "Reading ..."),
@@ -259,8 +263,8 @@ fn examples(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow, gallery: &mut Gall
     let mut clicked = None;
     for group in groups {
         let hint = match group.number {
-            0 => "Where it fires most, one place a sample",
-            _ => "Places drawn at random from this interval of activation, one a sample",
+            0 => "Where it fires most, one position per sample",
+            _ => "Positions drawn at random from this interval of activation, one per sample",
         };
         ui.add_space(8.0);
         ui.horizontal(|ui| {

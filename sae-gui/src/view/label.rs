@@ -2,7 +2,7 @@
 
 use super::theme;
 use crate::state::format;
-use crate::state::session::OpenRun;
+use crate::state::open_run::OpenRun;
 use egui::{Button, Id, Role, TextEdit, Ui, WidgetInfo};
 
 /// The id of the label's field, for putting the cursor into it.

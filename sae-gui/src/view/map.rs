@@ -4,7 +4,7 @@
 use super::{plot, theme};
 use crate::state::format;
 use crate::state::map::{CELLS, Map, Upright};
-use crate::state::session::OpenRun;
+use crate::state::open_run::OpenRun;
 use egui::{Color32, Pos2, Rect, Role, Sense, Shape, Stroke, TextureHandle, Ui, WidgetInfo, pos2, vec2};
 
 /// Height of the map.

@@ -27,9 +27,10 @@ use crate::load::{Child, Loader, ProcessEvent, Reply, Seen, Sight, Tried, fonts,
 use crate::state::history::Way;
 use crate::state::job::{Order, State};
 use crate::state::location::{Location, Page};
+use crate::state::open_run::OpenRun;
 use crate::state::palette::Choice;
 use crate::state::playground::Question;
-use crate::state::session::{Effect, OpenRun, Phase, Session, Sheet, Theme};
+use crate::state::session::{Effect, Phase, Session, Sheet, Theme};
 use crate::state::{Command, Link};
 use egui::{CentralPanel, ColorImage, Context, Frame, Margin, Panel, ThemePreference, Ui, ViewportCommand};
 use gallery::Gallery;

@@ -8,8 +8,8 @@ use super::theme::{self, say, section};
 use crate::state::data::SampleView as Content;
 use crate::state::excerpt;
 use crate::state::format;
+use crate::state::open_run::OpenRun;
 use crate::state::playground::{Answer, GoesOn};
-use crate::state::session::OpenRun;
 use egui::{
     Button, Context, DragValue, Label, Panel, Rect, RichText, Role, ScrollArea, Sense, Slider, TextEdit, Ui,
     WidgetInfo, vec2,
@@ -93,7 +93,7 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut TrialView, heat: Heat) ->
 fn question(ui: &mut Ui, run: &mut OpenRun, view: &mut TrialView) -> Option<Action> {
     let mut action = None;
     section(ui, "Text", "What the person says; the model is to answer");
-    let text = TextEdit::multiline(&mut run.trial.draft.text).hint_text("a text of your own").desired_rows(3);
+    let text = TextEdit::multiline(&mut run.trial.draft.text).hint_text("your own prompt").desired_rows(3);
     let response = ui.add(text.desired_width(f32::INFINITY));
     response.widget_info(|| WidgetInfo::labeled(Role::MultilineTextInput, true, "Text to try"));
     ui.horizontal(|ui| {

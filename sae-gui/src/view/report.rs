@@ -4,7 +4,7 @@ use super::plot::{self, Scale};
 use super::theme::{self, say, section};
 use crate::state::data::Report;
 use crate::state::format;
-use crate::state::session::OpenRun;
+use crate::state::open_run::OpenRun;
 use egui::{CollapsingHeader, Grid, Label, RichText, ScrollArea, Ui, vec2};
 use sae_core::train::StepLog;
 use serde_json::Value;

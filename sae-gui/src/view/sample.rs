@@ -10,7 +10,7 @@ use crate::state::data::{Active, Reason};
 use crate::state::excerpt::{Tone, fold};
 use crate::state::format;
 use crate::state::location::Location;
-use crate::state::session::OpenRun;
+use crate::state::open_run::OpenRun;
 use egui::{Button, Grid, Label, Rect, RichText, Role, ScrollArea, Sense, Ui, Vec2, WidgetInfo, pos2, vec2};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -344,7 +344,7 @@ fn scores(ui: &mut Ui, run: &OpenRun, reasons: Option<&Result<Vec<Reason>, Strin
     });
     let reasons = match reasons {
         None => {
-            say(ui, "Looking for what carries them ...");
+            say(ui, "Computing the contributions ...");
             return None;
         }
         Some(Err(reason)) => {
@@ -354,7 +354,7 @@ fn scores(ui: &mut Ui, run: &OpenRun, reasons: Option<&Result<Vec<Reason>, Strin
         Some(Ok(reasons)) => reasons,
     };
     for reason in reasons {
-        section(ui, &format!("What carries {}", reason.score), reason.meaning);
+        section(ui, &format!("Contributions to {}", reason.score), reason.meaning);
         if let Some(why) = &reason.missing {
             say(ui, why);
         }

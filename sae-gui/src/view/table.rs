@@ -7,7 +7,7 @@ use crate::state::data::RunInfo;
 use crate::state::field::Field;
 use crate::state::format;
 use crate::state::location::Location;
-use crate::state::session::OpenRun;
+use crate::state::open_run::OpenRun;
 use egui::{Align, Button, Id, Layout, Rect, Response, RichText, Role, Sense, TextEdit, Ui, WidgetInfo, vec2};
 use egui_extras::{Column, TableBuilder, TableRow};
 use sae_core::analysis::index::FeatureRow;

@@ -9,7 +9,7 @@ use super::theme::{self, say, section};
 use crate::state::format;
 use crate::state::job::{FORMATS, Job, State};
 use crate::state::location::Location;
-use crate::state::session::OpenRun;
+use crate::state::open_run::OpenRun;
 use crate::state::threshold::{End, SIDE, Side, Sieve};
 use egui::{
     Button, Color32, ComboBox, Label, Panel, Pos2, Rect, RichText, Role, ScrollArea, Sense, Slider, Stroke, StrokeKind,
@@ -67,7 +67,7 @@ pub fn show(
         }
         Some(Ok(_)) => {}
     }
-    let panel = Panel::left("sieve").default_size(430.0).size_range(330.0..=640.0).frame(egui::Frame::NONE);
+    let panel = Panel::left("threshold").default_size(430.0).size_range(330.0..=640.0).frame(egui::Frame::NONE);
     panel.show(ui, |ui| {
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             ui.set_max_width(ui.available_width() - 16.0);
@@ -80,7 +80,7 @@ pub fn show(
             section(
                 ui,
                 "Write the set",
-                "The same program that a shell would start; what it writes appears whole or not at all",
+                "The same program that a shell would start; what it writes appears complete or not at all",
             );
             ui.horizontal(|ui| {
                 ui.label("Folder");

@@ -58,7 +58,7 @@ impl ModelConfig {
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
         if !path.exists() {
-            return Err(Error::checkpoint(folder)("this is no Hugging Face checkpoint (it has no config.json)"));
+            return Err(Error::checkpoint(folder)("this is not a Hugging Face checkpoint (it has no config.json)"));
         }
         let config: Value = sae_core::file::read_json(&path, 1 << 24)?;
         Self::parse(&config).map_err(Error::checkpoint(&path))
@@ -95,7 +95,7 @@ impl ModelConfig {
             // The multimodal class reads the cap and never applies it.
             text.logit_cap = None;
         }
-        if let Some(VisionConfig { kind: VisionEncoder::VqTokenizerConfig(codes), .. }) = &vision {
+        if let Some(VisionConfig { kind: VisionEncoder::VqTokenizer(codes), .. }) = &vision {
             if let Some(token) = codes.tokens.iter().find(|token| **token as usize >= text.vocab_size) {
                 return Err(format!("vocabulary_map names token {token} of a vocabulary of {}", text.vocab_size));
             }

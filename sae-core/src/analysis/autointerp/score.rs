@@ -20,7 +20,7 @@ impl DetectionScore {
     /// # Errors
     /// Why the answer is none.
     pub fn from_answer(answer: &str, held_out: &[Item]) -> Result<Self, String> {
-        let said = || format!("the answer is no list of numbers: {:.120}", answer.trim());
+        let said = || format!("the answer is not a list of numbers: {:.120}", answer.trim());
         let arrays = answer.match_indices('[').filter_map(|(start, _)| {
             let end = start + answer[start..].find(']')?;
             serde_json::from_str::<Vec<usize>>(&answer[start..=end]).ok()

@@ -68,7 +68,7 @@ pub fn page(source: &Source, page: &Page, images: &Images, there: &BTreeSet<u32>
     }
     let _ = writeln!(
         out,
-        "<p class=\"muted\">{}, behind block {} of {}; {} samples, {} positions of {}</p>",
+        "<p class=\"muted\">{}, after block {} of {}; {} samples, {} positions of {}</p>",
         escape(&source.sae),
         source.layer,
         escape(&source.model),
@@ -139,7 +139,7 @@ pub fn list(source: &Source, lines: &[Line]) -> String {
     );
     let _ = writeln!(
         out,
-        "<p class=\"muted\">behind block {} of {}</p>\n<div class=\"scroll\"><table>\n<tr><th>feature</th><th>label</th>\
+        "<p class=\"muted\">after block {} of {}</p>\n<div class=\"scroll\"><table>\n<tr><th>feature</th><th>label</th>\
          <th>class</th><th>density</th><th>cross-modal weight</th><th>strongest tokens</th></tr>",
         source.layer,
         escape(&source.model)

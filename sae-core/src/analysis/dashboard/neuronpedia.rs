@@ -29,7 +29,7 @@ pub fn folder(source: &Source) -> PathBuf {
 /// The four files of one line: name, line.
 pub fn heads(source: &Source) -> [(&'static str, Value); 4] {
     let (model, created, id) = (model_id(source), &source.created, source_id(source));
-    let about = format!("Features of {} behind block {} of {model}", source.sae, source.layer);
+    let about = format!("Features of {} after block {} of {model}", source.sae, source.layer);
     [
         (
             "release.jsonl",

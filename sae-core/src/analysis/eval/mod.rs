@@ -33,7 +33,7 @@ pub struct Evaluation {
     pub tokens: u64,
     /// Token positions that were left out.
     pub excluded: ExcludedCounts,
-    /// Active features a token.
+    /// Active features per token.
     pub l0: f64,
     /// Mean of `sum_k z_k`.
     pub l1: f64,

@@ -116,7 +116,7 @@ fn what_is_not_known_is_named_beside_what_is() {
     });
     assert!(scaled.contains("a scaling_factor other than one"), "{scaled}");
     let nothing = load(tempfile::tempdir().unwrap().path()).unwrap_err().to_string();
-    assert!(nothing.contains("no autoencoder here") && nothing.contains("params.npz"), "{nothing}");
+    assert!(nothing.contains("no autoencoder was found here") && nothing.contains("params.npz"), "{nothing}");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_pickle_that_asks_for_anything_else_is_refused_and_the_thing_named() {
     // Tuples of tuples of tuples: dropping them must not exhaust the stack.
     let deep = [&b")"[..], &vec![0x85; 1 << 20], b"."].concat();
     assert!(run(&deep).contains("nested too deep"));
-    assert!(run(&vec![b'('; (1 << 22) + 1]).contains("is no state dict"));
+    assert!(run(&vec![b'('; (1 << 22) + 1]).contains("is not a state dict"));
 
     // In its archive the checksum tells, too.
     let said = refused("dl_topk", "ae.pt", replaced("_rebuild_tensor_v2", "_rebuild_tensor_v9"));
@@ -189,7 +189,7 @@ fn numpy_arrays_in_either_order_and_of_any_width_are_read() {
         (">f8", "(2, 3)", "a is >f8"),
         ("<f8", "(3, 3)", "does not fit into the 48 bytes"),
         ("<f8", "(1, 9223372036854775807, 9)", "beyond all bounds"),
-        ("<f8", "6", "no .npy file"),
+        ("<f8", "6", "not a .npy file"),
     ] {
         let error = npz::entries(&archive(&[("a.npy", npy(descr, "False", shape, &doubles))])).unwrap_err();
         assert!(error.contains(said), "{error}");

@@ -105,7 +105,8 @@ pub fn load(dir: &Path) -> Result<Saved> {
         "dataset-wise" => {
             let norms = config.dataset_average_activation_norm;
             let norms = norms.filter(|n| n.r#in > 0.0 && n.out > 0.0 && n.r#in.is_finite() && n.out.is_finite());
-            let norms = norms.ok_or_else(|| wrong("dataset_average_activation_norm is no pair of numbers above 0"))?;
+            let norms =
+                norms.ok_or_else(|| wrong("invalid dataset_average_activation_norm: expected two numbers above 0"))?;
             let (input, output) = ((d as f64).sqrt() / norms.r#in, (d as f64).sqrt() / norms.out);
             fold::scale_output(&mut weights, (1.0 / output) as f32);
             weights.w_dec.iter_mut().for_each(|v| *v *= input as f32);

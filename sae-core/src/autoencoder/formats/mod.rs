@@ -147,7 +147,7 @@ impl std::str::FromStr for Format {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|f| f.name() == name);
-        found.ok_or_else(|| format!("{name} is no format of autoencoders; there are {}", Self::listed(&Self::ALL)))
+        found.ok_or_else(|| format!("unknown format of autoencoders {name:?}: expected {}", Self::listed(&Self::ALL)))
     }
 }
 
@@ -190,10 +190,10 @@ fn nothing(path: &Path) -> Cause {
     });
     let halves: Vec<_> = halves.collect();
     if !halves.is_empty() {
-        return format!("there is no autoencoder here: {}", halves.join("; ")).into();
+        return format!("no autoencoder was found here: {}", halves.join("; ")).into();
     }
     let known: Vec<_> = Format::ALL[1..].iter().map(|format| format.files().join(" + ")).collect();
-    let text = format!("there is no autoencoder here (looked for the files of known formats: {})", known.join(", "));
+    let text = format!("no autoencoder was found here (looked for the files of known formats: {})", known.join(", "));
     Cause::with_hint(text, Hint::Run(Operation::Train))
 }
 
@@ -246,7 +246,10 @@ pub fn load_as(format: Format, path: &Path) -> Result<Saved> {
 pub fn load_with(format: Format, path: &Path, k: Option<usize>) -> Result<Saved> {
     let dir = folder(path);
     if k.is_some() && format != Format::QwenScope {
-        return Err(Error::config(format!("{} says itself how many features are active: no --k", format.name())));
+        return Err(Error::config(format!(
+            "{} states how many features are active, so it cannot be given",
+            format.name()
+        )));
     }
     let saved = match format {
         Format::SaeLens | Format::SaeLensOld => sae_lens::load(&dir),

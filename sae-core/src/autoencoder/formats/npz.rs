@@ -11,7 +11,7 @@ pub fn entries(bytes: &[u8]) -> Result<Entries, String> {
     for entry in zip::entries(bytes)? {
         let Some(name) = entry.name.strip_suffix(".npy") else { continue };
         let (head, dtype, order, shape) =
-            header(&bytes[entry.range.clone()]).ok_or_else(|| format!("{} is no .npy file", entry.name))?;
+            header(&bytes[entry.range.clone()]).ok_or_else(|| format!("{} is not a .npy file", entry.name))?;
         let range = entry.range.start + head..entry.range.end;
         let dtype = dtype.map_err(|descr| format!("{name} is {descr}, not a little-endian number"))?;
         let array = match order {

@@ -51,7 +51,7 @@ enum Global {
 /// The tensors of the dictionary that the pickle holds.
 pub fn read(pickle: &[u8]) -> Result<Vec<(String, Described)>, String> {
     if pickle.len() > LIMIT {
-        return Err(format!("a pickle of {} bytes is no state dict", pickle.len()));
+        return Err(format!("a pickle of {} bytes is not a state dict", pickle.len()));
     }
     let mut machine = Machine { rest: pickle, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
     loop {

@@ -108,8 +108,8 @@ fn llama_scope_says_what_it_lacks_and_any_of_its_files_stands_for_it() {
     let config = "hyperparams.json";
     for (fields, part) in [
         (json!({ "jump_relu_threshold": null }), "without jump_relu_threshold"),
-        (json!({ "dataset_average_activation_norm": null }), "dataset_average_activation_norm is no pair"),
-        (json!({ "dataset_average_activation_norm": { "in": 0.0, "out": 1.0 } }), "is no pair of numbers above 0"),
+        (json!({ "dataset_average_activation_norm": null }), "invalid dataset_average_activation_norm"),
+        (json!({ "dataset_average_activation_norm": { "in": 0.0, "out": 1.0 } }), "expected two numbers above 0"),
         (json!({ "norm_activation": null }), "norm_activation"),
         (json!({ "norm_activation": "batch-wise" }), "norm_activation \"batch-wise\""),
         (json!({ "use_glu_encoder": true }), "use_glu_encoder"),
@@ -156,7 +156,7 @@ fn qwen_scope_s_k_is_in_a_folder_s_name_or_has_to_be_said() {
     assert_eq!((read.weights.activation, read.origin.layer), (Activation::TopK { k: 5 }, 10));
     assert!(load_with(Format::QwenScope, &file, Some(25)).unwrap_err().to_string().contains("keeps 25 of 24"));
     let said = load_with(Format::Sparsify, copy("sparsify_topk").path(), Some(4)).unwrap_err().to_string();
-    assert!(said.contains("sparsify says itself how many features are active"), "{said}");
+    assert!(said.contains("sparsify states how many features are active"), "{said}");
 }
 
 /// SAELens issue 553: TopK that an older configuration hides in its activation function was used as ReLU.
