@@ -10,7 +10,7 @@ pub use features::{FeatureRow, contact_sheet};
 pub use intervals::{Interval, Panel, intervals};
 pub use scores::{Distribution, distributions};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use plotters::prelude::*;
 use plotters::style::register_font;
 use std::path::Path;
@@ -27,14 +27,17 @@ fn sheet(
     draw: impl FnOnce(&DrawingArea<BitMapBackend, plotters::coord::Shift>) -> Drawn,
 ) -> Result<()> {
     let partial = path.with_extension("partial.png");
-    let drawn = || -> Drawn {
+    let mut pixels = vec![0; size.0 as usize * size.1 as usize * 3];
+    let draw_pixels = |pixels: &mut [u8]| -> Drawn {
         let font = include_bytes!("../../assets/fonts/DejaVuSans.ttf");
         register_font("sans-serif", FontStyle::Normal, font).map_err(|_| "the bundled font is damaged")?;
-        let root = BitMapBackend::new(&partial, size).into_drawing_area();
+        let root = BitMapBackend::with_buffer(pixels, size).into_drawing_area();
         root.fill(&WHITE)?;
         draw(&root)?;
         Ok(root.present()?)
     };
-    drawn().map_err(|e| anyhow!("cannot draw {}: {e}", path.display()))?;
+    draw_pixels(&mut pixels).map_err(|e| anyhow!("cannot draw {}: {e}", path.display()))?;
+    image::save_buffer(&partial, &pixels, size.0, size.1, image::ColorType::Rgb8)
+        .with_context(|| format!("cannot write {}", partial.display()))?;
     Ok(std::fs::rename(&partial, path)?)
 }

@@ -15,6 +15,7 @@ mod filtered;
 mod help;
 mod hub;
 mod label;
+mod one_build;
 mod patches;
 mod progress;
 mod resume;
