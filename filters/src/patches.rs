@@ -2,6 +2,7 @@
 //! and corrected, two baselines, and how the positions of any layout of views become scores of a grid of patches. Reads
 //! no images.
 
+use crate::score_names::{CO_L0, COSINE, L0, RANDOM};
 use crate::{Definition, Error, Result};
 use sae_core::random::{self, SplitMix64};
 use std::collections::BTreeSet;
@@ -27,11 +28,11 @@ pub enum Method {
 impl Method {
     /// All, as the command line names them.
     pub const ALL: [(&str, Self); 6] = [
-        ("l0", Self::L0),
+        (L0, Self::L0),
         ("l1", Self::L1),
-        ("co_l0", Self::CoL0),
-        ("cosine", Self::Cosine),
-        ("random", Self::Random),
+        (CO_L0, Self::CoL0),
+        (COSINE, Self::Cosine),
+        (RANDOM, Self::Random),
         ("norm", Self::Norm),
     ];
 

@@ -1,10 +1,34 @@
-//! The names of score columns, in one place: tables, fits, reports and estimates agree on them.
+//! The names of the columns of a score table, in one place. Computes no score.
 
-/// The column of pairs as the model reads them.
+use crate::definition::Definition;
+
+/// The sum of cross-modal weights.
+pub const COSINE: &str = "cosine";
+/// The number of active features.
+pub const L0: &str = "l0";
+/// The number of features active on both text and image.
+pub const CO_L0: &str = "co_l0";
+/// Pointwise mutual information of the sample's text and image features.
 pub const PMI: &str = "pmi";
-/// The column of images with their texts as the model reads them with blank images.
+/// [`PMI`] with the text features of a second forward pass with blank images.
 pub const PMI_BLANK: &str = "pmi_blank";
-/// The column of the least of such a text's tokens.
+/// The smallest [`PMI_BLANK`] of the sample's text tokens.
 pub const PMI_TOKEN_MIN: &str = "pmi_token_min";
-/// The columns that are fitted to samples.
+/// A uniform random number, the baseline of every comparison.
+pub const RANDOM: &str = "random";
+
+/// The scores that every [`Definition`] has a column of.
+pub const METHODS: [&str; 3] = [COSINE, L0, CO_L0];
+/// The columns that need a fit to the data set.
 pub const FITTED: [&str; 3] = [PMI, PMI_BLANK, PMI_TOKEN_MIN];
+
+/// The column of a method by a definition, such as `cosine_paper`.
+pub fn column(method: &str, definition: Definition) -> String {
+    format!("{method}_{}", definition.name())
+}
+
+/// All columns in the order of the table.
+pub fn columns() -> Vec<String> {
+    let defined = Definition::ALL.into_iter().flat_map(|definition| METHODS.map(|method| column(method, definition)));
+    defined.chain(FITTED.into_iter().chain([RANDOM]).map(String::from)).collect()
+}

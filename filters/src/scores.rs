@@ -12,7 +12,7 @@
 use crate::definition::{Definition, IMAGE, TEXT};
 use crate::length::LengthModel;
 use crate::pooling::{PooledSample, PooledStore};
-use crate::score_names::{PMI, PMI_BLANK, PMI_TOKEN_MIN};
+use crate::score_names::{self, CO_L0, COSINE, L0, METHODS, RANDOM, column};
 use crate::weights::Weights;
 use crate::{Error, Result};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, new_null_array};
@@ -163,10 +163,10 @@ pub fn score(
                     co_l0_corrected(sample).into(),
                 ],
             };
-            put(*mode, [("cosine", cosine), ("l0", l0), ("co_l0", co_l0)]);
+            put(*mode, [(COSINE, cosine), (L0, l0), (CO_L0, co_l0)]);
         }
         let id = &samples[n].id;
-        scores.columns.entry("random".into()).or_default().push(none.is_none().then(|| random(id, seed)));
+        scores.columns.entry(RANDOM.into()).or_default().push(none.is_none().then(|| random(id, seed)));
         let [n_text, n_image] = sample.positions;
         scores.rows.push(Row { id: id.clone(), n_text, n_image, reason: none.or(empty) });
         content.push(sample.content);
@@ -176,14 +176,10 @@ pub fn score(
     Ok((scores, usuals))
 }
 
-fn column(method: &str, mode: Definition) -> String {
-    format!("{method}_{}", mode.name())
-}
-
 /// Takes the length out of the corrected scores.
 fn adjust(scores: &mut Scores, content: &[[u32; 2]], usual: Option<&Usuals>) -> Usuals {
     let mut used = Usuals::new();
-    for name in ["cosine", "l0", "co_l0"].map(|method| column(method, Definition::Corrected)) {
+    for name in METHODS.map(|method| column(method, Definition::Corrected)) {
         let Some(values) = scores.columns.get_mut(&name) else { continue };
         let own = || {
             let scored = values.iter().zip(content).filter_map(|(value, length)| Some(((*value)?, *length)));
@@ -204,7 +200,7 @@ impl Scores {
     /// rejected one's. Rows are paired by `pair`: which row of `rejected` belongs to each of these.
     pub fn add_rejected(&mut self, rejected: &Self, pair: &[Option<usize>]) {
         for (name, chosen) in self.columns.clone() {
-            let Some(other) = rejected.columns.get(&name).filter(|_| name != "random") else { continue };
+            let Some(other) = rejected.columns.get(&name).filter(|_| name != RANDOM) else { continue };
             let of: Vec<_> = pair.iter().map(|row| row.and_then(|row| other[row])).collect();
             let margin = chosen.iter().zip(&of).map(|(chosen, other)| Some((*chosen)? - (*other)?)).collect();
             self.columns.insert(format!("{name}_rejected"), of);
@@ -214,13 +210,14 @@ impl Scores {
 
     /// Names of the columns in the order of the table.
     pub fn names(&self) -> Vec<&str> {
+        let order = score_names::columns();
         let base = |name: &str| -> (usize, usize) {
             let (stem, kind) = ["_rejected", "_margin"]
                 .iter()
                 .zip(1..)
                 .find_map(|(end, kind)| Some((name.strip_suffix(end)?, kind)))
                 .unwrap_or((name, 0));
-            (kind, COLUMNS.iter().position(|c| *c == stem).unwrap_or(COLUMNS.len()))
+            (kind, order.iter().position(|c| c == stem).unwrap_or(order.len()))
         };
         let mut names: Vec<&str> = self.columns.keys().map(String::as_str).collect();
         names.sort_by_key(|name| base(name));
@@ -242,8 +239,9 @@ impl Scores {
             ("n_text", Arc::new(count(|r| r.n_text)), false),
             ("n_image", Arc::new(count(|r| r.n_image)), false),
         ];
-        let more = self.names().into_iter().filter(|name| !COLUMNS.contains(name));
-        for name in COLUMNS.into_iter().chain(more) {
+        let order = score_names::columns();
+        let more = self.names().into_iter().filter(|name| !order.iter().any(|known| known == name));
+        for name in order.iter().map(String::as_str).chain(more) {
             let values: ArrayRef = match self.columns.get(name) {
                 Some(values) => Arc::new(Float64Array::from_iter(values.iter().copied())),
                 None => new_null_array(&DataType::Float64, rows),
@@ -255,20 +253,3 @@ impl Scores {
         Ok(table::write(path, &batch)?)
     }
 }
-
-/// Columns in the order of the table.
-const COLUMNS: [&str; 13] = [
-    "cosine_paper",
-    "l0_paper",
-    "co_l0_paper",
-    "cosine_release",
-    "l0_release",
-    "co_l0_release",
-    "cosine_corrected",
-    "l0_corrected",
-    "co_l0_corrected",
-    PMI,
-    PMI_BLANK,
-    PMI_TOKEN_MIN,
-    "random",
-];

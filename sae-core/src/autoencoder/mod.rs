@@ -142,11 +142,7 @@ impl Weights {
         match self.normalization {
             InputNorm::None => (0.0, 1.0),
             InputNorm::ConstantNorm => (0.0, d.sqrt() / vector::norm_sq(x).sqrt()),
-            InputNorm::LayerNorm => {
-                let mean = x.iter().sum::<f32>() / d;
-                let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / (d - 1.0).max(1.0);
-                (mean, 1.0 / (variance.sqrt() + 1e-5))
-            }
+            InputNorm::LayerNorm => layer_norm(x),
         }
     }
 
@@ -180,7 +176,7 @@ impl Weights {
         if self.normalization != InputNorm::None {
             let (shift, scale) = self.affine(x);
             // SAELens multiplies by the bare deviation, without what kept the division from zero.
-            let back = if self.normalization == InputNorm::LayerNorm { 1.0 / scale - 1e-5 } else { 1.0 / scale };
+            let back = if self.normalization == InputNorm::LayerNorm { 1.0 / scale - LAYER_NORM_EPSILON } else { 1.0 / scale };
             out.iter_mut().for_each(|o| *o = *o * back + shift);
         }
     }
@@ -226,6 +222,18 @@ impl Weights {
         }
     }
 }
+
+/// The mean of a row, and the factor that brings its deviation to 1: `1 / (standard deviation + 1e-5)`, the deviation
+/// unbiased, as SAELens computes it.
+pub(crate) fn layer_norm(x: &[f32]) -> (f32, f32) {
+    let d = x.len() as f32;
+    let mean = x.iter().sum::<f32>() / d;
+    let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / (d - 1.0).max(1.0);
+    (mean, 1.0 / (variance.sqrt() + LAYER_NORM_EPSILON))
+}
+
+/// Added to the standard deviation by [`InputNorm::LayerNorm`].
+const LAYER_NORM_EPSILON: f32 = 1e-5;
 
 /// The encoder, ready to be used: in integers on a CPU (see [`kernel`]), as tensors on another device.
 pub struct Encoder<'a> {

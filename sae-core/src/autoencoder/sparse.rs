@@ -120,32 +120,53 @@ impl Sparse {
     }
 }
 
-/// The rows in which each feature is active.
+/// Items grouped by feature: the rows in which each feature is active, or whatever else has a number.
 pub struct ByFeature {
-    /// Feature `k` owns `rows[starts[k]..starts[k + 1]]`.
-    starts: Vec<usize>,
-    rows: Vec<u32>,
+    /// Feature `k` owns `items[starts[k]..starts[k + 1]]`.
+    starts: Vec<u32>,
+    items: Vec<u32>,
 }
 
 impl ByFeature {
-    /// Turns rows of features below `d_sae` round.
-    pub fn new<'a>(rows: impl Iterator<Item = &'a [u32]> + Clone, d_sae: usize) -> Self {
+    /// Groups `(feature, item)`, all features below `d_sae`. Each group keeps the order in which its items come.
+    ///
+    /// ```
+    /// # use sae_core::autoencoder::sparse::ByFeature;
+    /// let grouped = ByFeature::new([(2, 10), (0, 11), (2, 12)].into_iter(), 3);
+    /// assert_eq!((grouped.of(0), grouped.of(1), grouped.of(2)), (&[11][..], &[][..], &[10, 12][..]));
+    /// ```
+    pub fn new(entries: impl Iterator<Item = (u32, u32)> + Clone, d_sae: usize) -> Self {
         let mut starts = vec![0; d_sae + 1];
-        rows.clone().flatten().for_each(|k| starts[*k as usize + 1] += 1);
+        entries.clone().for_each(|(feature, _)| starts[feature as usize + 1] += 1);
         (0..d_sae).for_each(|k| starts[k + 1] += starts[k]);
-        let (mut next, mut out) = (starts.clone(), vec![0; starts[d_sae]]);
-        for (n, row) in rows.enumerate() {
-            for k in row {
-                out[next[*k as usize]] = n as u32;
-                next[*k as usize] += 1;
-            }
+        let (mut next, mut items) = (starts.clone(), vec![0; starts[d_sae] as usize]);
+        for (feature, item) in entries {
+            let place = &mut next[feature as usize];
+            items[*place as usize] = item;
+            *place += 1;
         }
-        Self { starts, rows: out }
+        Self { starts, items }
     }
 
-    /// Numbers of the rows in which a feature is active, ascending.
-    pub fn rows(&self, feature: usize) -> &[u32] {
-        &self.rows[self.starts[feature]..self.starts[feature + 1]]
+    /// Groups the numbers of rows by the features that are active in them.
+    pub fn from_rows<'a>(rows: impl Iterator<Item = &'a [u32]> + Clone, d_sae: usize) -> Self {
+        Self::new(rows.zip(0..).flat_map(|(row, n)| row.iter().map(move |feature| (*feature, n))), d_sae)
+    }
+
+    /// The items of a feature.
+    #[inline(always)]
+    pub fn of(&self, feature: usize) -> &[u32] {
+        &self.items[self.starts[feature] as usize..self.starts[feature + 1] as usize]
+    }
+
+    /// Where each feature's items begin in [`Self::items`], and where the last one's end, `[d_sae + 1]`.
+    pub fn starts(&self) -> &[u32] {
+        &self.starts
+    }
+
+    /// All items, feature by feature.
+    pub fn items(&self) -> &[u32] {
+        &self.items
     }
 }
 
@@ -174,10 +195,10 @@ mod tests {
                 let (features, values): (Vec<u32>, Vec<f32>) = kept.unzip();
                 prop_assert_eq!(strong.row(r), (&features[..], &values[..]));
             }
-            let by_feature = ByFeature::new((0..sparse.rows()).map(|r| sparse.row(r).0), d_sae);
+            let by_feature = ByFeature::from_rows((0..sparse.rows()).map(|r| sparse.row(r).0), d_sae);
             for k in 0..d_sae {
                 let there = (0..sparse.rows()).filter(|r| sparse.row(*r).0.contains(&(k as u32))).map(|r| r as u32);
-                prop_assert_eq!(by_feature.rows(k), &there.collect::<Vec<_>>()[..]);
+                prop_assert_eq!(by_feature.of(k), &there.collect::<Vec<_>>()[..]);
             }
             prop_assert_eq!(Sparse::concat(&[sparse.clone(), sparse.clone()]).rows(), 2 * sparse.rows());
         }

@@ -1,11 +1,11 @@
 //! The step in plain Burn autodiff, dense, on any device: what a GPU runs, and the reference that the fused step is
 //! compared with in tests. Every loss is written here as its paper has it, gradients are Burn's.
 
+use super::adam::Parameter;
 use super::config::{Decoder, JumpReluPenalty, TrainConfig};
 use super::engine::{Batch, Engine, StepStats, TrainState, aux_weight, clipped, finite};
 use super::params::{B_ENC, B_MAG, Params, R_MAG, SCALARS, THRESHOLD};
 use crate::autoencoder::Architecture;
-use crate::train::adam::{Adam, Parameter};
 use crate::{Error, Result};
 use burn::tensor::activation::relu;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
@@ -213,10 +213,9 @@ impl Engine for AutodiffEngine {
         }
         outcome.grad_norm = sum.sqrt();
         let shrink = clipped(config, outcome.grad_norm, batch)?;
-        let adam = Adam { beta1: config.beta1, beta2: config.beta2, epsilon: config.epsilon };
         for (parameter, gradient) in self.parameters.iter_mut().zip(gradients) {
             if let (Some(old), Some(gradient)) = (parameter.take(), gradient) {
-                *parameter = Some(old.step(&adam, gradient * shrink, batch.lr, batch.t));
+                *parameter = Some(old.step(config, gradient * shrink, batch.lr, batch.t));
             }
         }
         if config.decoder == Decoder::Unit {

@@ -1,6 +1,7 @@
 //! What the first buffer tells of the activations: norms, mean, geometric median. Decides nothing.
 
 use super::config::{BDecInit, TrainConfig, TrainingScale};
+use crate::autoencoder::layer_norm;
 use crate::vector;
 use crate::{Error, Result};
 use std::borrow::Cow;
@@ -83,10 +84,7 @@ impl<'a> Statistics<'a> {
 
 /// A row with mean 0 and deviation 1 (unbiased, plus 1e-5), as `InputNorm::LayerNorm` makes it.
 pub fn standardize(row: &mut [f32]) {
-    let n = row.len() as f32;
-    let mean = row.iter().sum::<f32>() / n;
-    let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / (n - 1.0).max(1.0);
-    let scale = 1.0 / (variance.sqrt() + 1e-5);
+    let (mean, scale) = layer_norm(row);
     row.iter_mut().for_each(|v| *v = (*v - mean) * scale);
 }
 

@@ -2,6 +2,7 @@
 //! (Adam, decoder norm, packing for the next product) in one visit to its rows. The rows' gradients are summed twice, for
 //! the norm and for the step, rather than stored: they would be as large as the parameters.
 
+use super::adam::Adam;
 use super::architecture::FeatureGrad;
 use super::config::{Decoder, TrainConfig};
 use super::dense_step::DenseGradients;
@@ -10,6 +11,7 @@ use super::params::{Params, SCALARS, THRESHOLD, scalar_names};
 use super::sparse_step::{Entry, SparseGradients};
 use crate::autoencoder::Architecture;
 use crate::autoencoder::kernel::{self, Panels, panels::WIDTH};
+use crate::autoencoder::sparse::ByFeature;
 use crate::vector;
 use rayon::prelude::*;
 
@@ -33,9 +35,8 @@ pub struct StepGradient<'a> {
     places: Vec<Vec<u32>>,
     /// What the encoder read, `[rows, d_in]`.
     x: &'a [f32],
-    /// Entries of feature `k`: `order[start[k]..start[k + 1]]`, in the order of the tokens.
-    start: Vec<u32>,
-    order: Vec<u32>,
+    /// The entries of each feature, in the order of the tokens.
+    by_feature: ByFeature,
     /// What came back to each feature, summed over the tokens.
     backs: Vec<FeatureGrad>,
     b_dec: Vec<f32>,
@@ -76,16 +77,7 @@ impl<'a> StepGradient<'a> {
         x: &'a [f32],
     ) -> Self {
         let f = params.d_sae;
-        let mut start = vec![0u32; f + 1];
-        traces.features.iter().for_each(|k| start[*k as usize + 1] += 1);
-        (0..f).for_each(|k| start[k + 1] += start[k]);
-        let mut at = start.clone();
-        let mut order = vec![0u32; traces.entries.len()];
-        for (n, k) in traces.features.iter().enumerate() {
-            let at = &mut at[*k as usize];
-            order[*at as usize] = n as u32;
-            *at += 1;
-        }
+        let by_feature = ByFeature::new(traces.features.iter().copied().zip(0..), f);
         let places = blocks.iter().map(|block| {
             let mut places = vec![NOWHERE; f];
             block.features.iter().zip(0..).for_each(|(k, n)| places[*k as usize] = n);
@@ -93,7 +85,7 @@ impl<'a> StepGradient<'a> {
         });
         let places = places.collect();
         let mut gradient =
-            Self { config, traces, blocks, places, x, start, order, backs: Vec::new(), b_dec: Vec::new() };
+            Self { config, traces, blocks, places, x, by_feature, backs: Vec::new(), b_dec: Vec::new() };
         gradient.backs = (0..f).into_par_iter().with_min_len(256).map(|k| gradient.back(k)).collect();
         gradient.b_dec = gradient.of_b_dec(params, block_residuals);
         gradient
@@ -132,8 +124,7 @@ impl<'a> StepGradient<'a> {
 
     #[inline(always)]
     fn entries(&self, feature: usize) -> impl Iterator<Item = &Entry> {
-        let own = self.start[feature] as usize..self.start[feature + 1] as usize;
-        self.order[own].iter().map(|n| &self.traces.entries[*n as usize])
+        self.by_feature.of(feature).iter().map(|n| &self.traces.entries[*n as usize])
     }
 
     /// A feature's place in each block that holds it.
@@ -185,7 +176,7 @@ impl<'a> StepGradient<'a> {
 
     #[inline(always)]
     fn is_empty(&self, feature: usize) -> bool {
-        self.start[feature] == self.start[feature + 1] && self.held(feature).next().is_none()
+        self.by_feature.of(feature).is_empty() && self.held(feature).next().is_none()
     }
 
     /// Global norm of the gradient.
@@ -287,38 +278,4 @@ struct Visit<'a> {
     v: Pair<'a>,
     norms: &'a mut [f32],
     panel: kernel::panels::Panel<'a>,
-}
-
-/// Adam (Kingma and Ba 2015) at one step, as PyTorch computes it.
-struct Adam {
-    beta1: f32,
-    beta2: f32,
-    epsilon: f32,
-    /// `lr / (1 - beta1^t)`
-    rate: f32,
-    /// `1 / sqrt(1 - beta2^t)`
-    spread: f32,
-}
-
-impl Adam {
-    fn new(config: &TrainConfig, lr: f64, t: u64) -> Self {
-        let left = |beta: f64| 1.0 - beta.powf(t as f64);
-        Self {
-            beta1: config.beta1 as f32,
-            beta2: config.beta2 as f32,
-            epsilon: config.epsilon as f32,
-            rate: (lr / left(config.beta1)) as f32,
-            spread: (1.0 / left(config.beta2).sqrt()) as f32,
-        }
-    }
-
-    #[inline(always)]
-    fn step(&self, w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], shrink: f32) {
-        for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
-            let g = g * shrink;
-            *m = self.beta1 * *m + (1.0 - self.beta1) * g;
-            *v = self.beta2 * *v + (1.0 - self.beta2) * g * g;
-            *w -= self.rate * *m / (v.sqrt() * self.spread + self.epsilon);
-        }
-    }
 }

@@ -8,6 +8,7 @@ use crate::state::data::{Active, Contribution, Reason};
 use filters::align::align_samples;
 use filters::pmi::{self, BLANK_DIR};
 use filters::pooling::{PooledSample, PooledStore};
+use filters::score_names::{PMI, PMI_BLANK};
 use filters::{Definition, scaled_threshold};
 use sae_core::Run;
 use sae_core::analysis::index::FeatureRow;
@@ -187,9 +188,9 @@ impl LoadedSae {
                     missing: None,
                 }
             }));
-            reasons.extend(told("pmi", self.components("pmi", sample, &pooled)));
+            reasons.extend(told(PMI, self.components(PMI, sample, &pooled)));
         }
-        reasons.extend(told("pmi_blank", self.blank(encoder, sample, &own)));
+        reasons.extend(told(PMI_BLANK, self.blank(encoder, sample, &own)));
         reasons.retain(|reason| reason.missing.is_some() || !reason.parts.is_empty());
         // What tells most comes first (docs/SCORES.md).
         reasons.reverse();
@@ -198,8 +199,7 @@ impl LoadedSae {
 
     /// What carries `pmi_blank`, of the sample's image with its text as it is read apart.
     fn blank(&mut self, encoder: &Encoder, sample: u32, own: &PooledStore) -> Result<Option<Reason>, String> {
-        const COLUMN: &str = "pmi_blank";
-        if !self.fits(COLUMN).is_file() {
+        if !self.fits(PMI_BLANK).is_file() {
             return Ok(None);
         }
         let Some(blank) = &mut self.blank else { return Ok(None) };
@@ -214,7 +214,7 @@ impl LoadedSae {
         pair[number] = Some(other);
         let joined = own.with_text(&texts, &pair, &std::env::temp_dir()).map_err(|error| error.message())?;
         match one(&joined, number)? {
-            Some(pooled) => self.components(COLUMN, sample, &pooled),
+            Some(pooled) => self.components(PMI_BLANK, sample, &pooled),
             None => Ok(None),
         }
     }

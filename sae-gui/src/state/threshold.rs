@@ -1,7 +1,8 @@
 //! What a score keeps: the samples in its order, how many stay, what lies around the threshold, how it agrees with another
 //! score. The order is the one that `sae filter` selects by. Draws nothing and writes nothing.
 
-use filters::rank;
+use filters::score_names::{self, COSINE, PMI, PMI_BLANK};
+use filters::{Definition, rank};
 use std::cmp::Ordering;
 
 /// Bars of the histogram.
@@ -76,7 +77,9 @@ pub struct Agreement {
 impl Sieve {
     /// Scores with half of the samples kept, by the best column that is there.
     pub fn new(scores: Scores) -> Option<Self> {
-        let usual = ["pmi_blank", "pmi", "cosine_corrected", "cosine_paper"];
+        let corrected = score_names::column(COSINE, Definition::Corrected);
+        let paper = score_names::column(COSINE, Definition::Paper);
+        let usual = [PMI_BLANK, PMI, &corrected, &paper];
         let column = usual.iter().find_map(|name| scores.column(name)).unwrap_or(0);
         let other = (0..scores.columns.len()).find(|at| *at != column).unwrap_or(column);
         scores.columns.get(column)?;

@@ -110,14 +110,14 @@ impl Positions {
 
     /// For every feature the [`COACTIVE`] others of the highest Jaccard similarity.
     pub fn most(&self) -> Vec<Vec<Coactive>> {
-        let by_feature = ByFeature::new((0..self.draws.len()).map(|n| self.row(n)), self.d_sae);
-        let fires = |k: usize| by_feature.rows(k).len() as u64;
+        let by_feature = ByFeature::from_rows((0..self.draws.len()).map(|n| self.row(n)), self.d_sae);
+        let fires = |k: usize| by_feature.of(k).len() as u64;
         let order = |a: &Coactive, b: &Coactive| {
             let more = b.jaccard.total_cmp(&a.jaccard).then(b.together.cmp(&a.together));
             more.then(a.feature.cmp(&b.feature))
         };
         let count = |(counts, seen): &mut (Vec<u32>, Vec<u32>), k: usize| {
-            for n in by_feature.rows(k) {
+            for n in by_feature.of(k) {
                 for other in self.row(*n as usize) {
                     let count = &mut counts[*other as usize];
                     if *count == 0 {

@@ -2,7 +2,9 @@
 //! alone; the pickle is read for its tensors and never executed (see [`pickle`](super::pickle)).
 
 use super::arrays::{Arrays, plain, turned};
-use super::{Origin, Saved, config, fold, torch, unknown};
+use super::config_file::{self, unsupported};
+use super::saved::{Origin, Saved};
+use super::{fold, torch};
 use crate::autoencoder::{Activation, Architecture, Weights};
 use crate::store::hooks;
 use crate::{Error, Result};
@@ -31,7 +33,7 @@ struct Config {
 /// Reads the folder.
 pub fn load(dir: &Path) -> Result<Saved> {
     let path = dir.join(CONFIG);
-    let Config { trainer } = config(&path)?;
+    let Config { trainer } = config_file::read(&path)?;
     let class = trainer["dict_class"].as_str().unwrap_or_default();
     let file = Arrays::open(&dir.join(WEIGHTS), torch::entries)?;
     // Classes made of `nn.Linear` hold the encoder as [d_sae, d_in] and the decoder the other way around.
@@ -78,7 +80,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
             let scale = r_mag.into_iter().map(f32::exp).collect();
             (Architecture::Gated, Activation::Gated { scale, bias }, [enc, gate, dec, b_dec], size)
         }
-        other => return Err(unknown(&path, "class", other, &KNOWN)),
+        other => return Err(unsupported(&path, "class", other, &KNOWN)),
     };
     let [w_enc, b_enc, w_dec, b_dec] = tensors;
     let mut weights = Weights { d_in: d, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, ..Weights::default() };

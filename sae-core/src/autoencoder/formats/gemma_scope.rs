@@ -2,9 +2,10 @@
 //! inputs are not centered.
 
 use super::arrays::{self, Arrays, plain, turned};
-use super::{Origin, Saved, config, npz, refuse, unknown};
+use super::config_file::{self, check_supported, unsupported};
+use super::npz;
+use super::saved::{Origin, Saved};
 use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
-use crate::store::hooks;
 use crate::{Result, store};
 use serde_json::Value;
 use std::path::Path;
@@ -25,16 +26,16 @@ pub fn load_1(dir: &Path) -> Result<Saved> {
 /// Reads a folder of the second release.
 pub fn load_2(dir: &Path) -> Result<Saved> {
     let path = dir.join(CONFIG);
-    let config: Value = config(&path)?;
+    let config: Value = config_file::read(&path)?;
     let text = |key: &str| config[key].as_str().unwrap_or_default();
     if text("architecture") != "jump_relu" {
-        return Err(unknown(&path, "architecture", text("architecture"), &["jump_relu"]));
+        return Err(unsupported(&path, "architecture", text("architecture"), &["jump_relu"]));
     }
     let file = Arrays::open(&dir.join(WEIGHTS_2), arrays::safetensors)?;
     let skip = Some("affine_skip_connection").filter(|name| file.has(name));
     let (width, kind) = (config["width"].as_u64(), text("type"));
     let [_, f] = file.matrix("w_enc")?;
-    refuse(
+    check_supported(
         &path,
         [
             (
@@ -51,9 +52,8 @@ pub fn load_2(dir: &Path) -> Result<Saved> {
             ),
         ],
     )?;
-    let (hook, layer) = hooks::of_tool(text("hf_hook_point_in"));
-    let model = text("model_name").into();
-    let origin = Origin { model, hook, layer, training: config.clone(), ..Origin::default() };
+    let origin = Origin::from_tool_hook(text("hf_hook_point_in"), config.clone());
+    let origin = Origin { model: text("model_name").into(), ..origin };
     Ok(Saved { architecture: Architecture::JumpRelu, weights: weights(&file, "w_enc", "w_dec", skip)?, origin })
 }
 

@@ -2,7 +2,7 @@
 //! out here, and again after being written in each format that can express them.
 
 use super::*;
-use crate::autoencoder::{Activation, Encoder, InputNorm};
+use crate::autoencoder::{Activation, Architecture, Encoder, InputNorm, Weights};
 use arrays::{Arrays, plain};
 use burn::tensor::Device;
 
@@ -106,7 +106,7 @@ fn formats_are_told_from_their_files_and_origins_from_their_words() {
     let dir = |name: &str| {
         folders().into_iter().find(|dir| self::name(dir) == name).unwrap_or_else(|| panic!("no folder {name}"))
     };
-    use Architecture as A;
+    use crate::autoencoder::Architecture as A;
     use Format as F;
     for (name, format, architecture, hook) in [
         ("batchtopk-bdec-none", F::SaeLens, A::BatchTopK, "layers.16"),

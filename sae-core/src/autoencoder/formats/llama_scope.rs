@@ -4,12 +4,12 @@
 //! all features. (SAELens compares with the same threshold before directions are made one long.)
 
 use super::arrays::{self, Arrays, plain, turned};
-use super::{Origin, Saved, config, fold, refuse, unknown};
+use super::config_file::{self, check_supported, unsupported};
+use super::fold;
+use super::saved::{Origin, Saved};
 use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
-use crate::store::hooks;
 use crate::{Error, Result};
 use serde::Deserialize;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 pub const CONFIG: &str = "hyperparams.json";
@@ -27,9 +27,9 @@ struct Config {
     top_k: Option<usize>,
     norm_activation: String,
     dataset_average_activation_norm: Option<Norms>,
-    #[serde(default = "yes")]
+    #[serde(default = "config_file::on")]
     sparsity_include_decoder_norm: bool,
-    #[serde(default = "yes")]
+    #[serde(default = "config_file::on")]
     use_decoder_bias: bool,
     #[serde(default)]
     apply_decoder_bias_to_pre_encoder: bool,
@@ -55,11 +55,10 @@ pub fn weights(dir: &Path) -> Option<PathBuf> {
 /// Reads the folder.
 pub fn load(dir: &Path) -> Result<Saved> {
     let path = dir.join(CONFIG);
-    let whole: Value = config(&path)?;
-    let config = Config::deserialize(&whole).map_err(Error::format(&path))?;
+    let (value, config): (_, Config) = config_file::read_with_value(&path)?;
     let norm = &config.norm_activation[..];
     let transcoder = config.hook_point_in != config.hook_point_out;
-    refuse(
+    check_supported(
         &path,
         [
             (config.use_glu_encoder, "use_glu_encoder".into()),
@@ -82,7 +81,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
             (Architecture::TopK, Activation::TopK { k })
         }
         ("jumprelu", None) => return Err(wrong("a jumprelu autoencoder without jump_relu_threshold")),
-        (other, _) => return Err(unknown(&path, "act_fn", other, &["relu", "topk", "jumprelu"])),
+        (other, _) => return Err(unsupported(&path, "act_fn", other, &["relu", "topk", "jumprelu"])),
     };
     let from = weights(dir).ok_or_else(|| {
         let names = WEIGHTS.join(", ");
@@ -121,10 +120,6 @@ pub fn load(dir: &Path) -> Result<Saved> {
     if config.sparsity_include_decoder_norm {
         fold::normalize_decoder(&mut weights);
     }
-    let (hook, layer) = hooks::of_tool(&config.hook_point_in);
-    Ok(Saved { architecture, weights, origin: Origin { hook, layer, training: whole, ..Origin::default() } })
+    Ok(Saved { architecture, weights, origin: Origin::from_tool_hook(&config.hook_point_in, value) })
 }
 
-fn yes() -> bool {
-    true
-}

@@ -2,12 +2,12 @@
 //! one place. Inputs and outputs were scaled by constants of the data set, which are folded in.
 
 use super::arrays::{self, Arrays, plain, turned};
-use super::{Origin, Saved, config, fold, refuse, unknown};
+use super::config_file::{self, check_supported, unsupported};
+use super::fold;
+use super::saved::{Origin, Saved};
 use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
-use crate::store::hooks;
 use crate::{Error, Result};
 use serde::Deserialize;
-use serde_json::Value;
 use std::path::Path;
 
 pub const CONFIG: &str = "config.json";
@@ -23,12 +23,12 @@ struct Config {
     top_k: Option<usize>,
     #[serde(default = "dataset_wise")]
     norm_activation: String,
-    #[serde(default = "yes")]
+    #[serde(default = "config_file::on")]
     sparsity_include_decoder_norm: bool,
     /// Of versions before `W_E`.
     #[serde(default)]
     apply_decoder_bias_to_pre_encoder: bool,
-    #[serde(default = "yes")]
+    #[serde(default = "config_file::on")]
     use_decoder_bias: bool,
     #[serde(default)]
     use_glu_encoder: bool,
@@ -39,11 +39,10 @@ struct Config {
 /// Reads the folder.
 pub fn load(dir: &Path) -> Result<Saved> {
     let path = dir.join(CONFIG);
-    let whole: Value = config(&path)?;
-    let config = Config::deserialize(&whole).map_err(Error::format(&path))?;
+    let (value, config): (_, Config) = config_file::read_with_value(&path)?;
     let norm = &config.norm_activation[..];
     let transcoder = config.hook_point_in != config.hook_point_out;
-    refuse(
+    check_supported(
         &path,
         [
             (!["sae", ""].contains(&&config.sae_type[..]), format!("sae_type {:?}, only \"sae\" is", config.sae_type)),
@@ -82,7 +81,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
             (Architecture::TopK, Activation::TopK { k }, file.take([e, be, dec, b_dec()])?)
         }
         "relu" => (Architecture::Relu, Activation::Relu, file.take([e, be, dec, b_dec()])?),
-        other => return Err(unknown(&path, "act_fn", other, &["relu", "topk", "jumprelu"])),
+        other => return Err(unsupported(&path, "act_fn", other, &["relu", "topk", "jumprelu"])),
     };
     let [w_enc, b_enc, w_dec, mut b_dec] = tensors;
     if !config.use_decoder_bias {
@@ -110,8 +109,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
         "token-wise" => weights.normalization = InputNorm::ConstantNorm,
         _ => (),
     }
-    let (hook, layer) = hooks::of_tool(&config.hook_point_in);
-    Ok(Saved { architecture, weights, origin: Origin { hook, layer, training: whole, ..Origin::default() } })
+    Ok(Saved { architecture, weights, origin: Origin::from_tool_hook(&config.hook_point_in, value) })
 }
 
 /// Pre-activations are multiplied by the decoder's norms before the activation function sees them, and divided behind.
@@ -132,8 +130,4 @@ fn include_decoder_norm(weights: &mut Weights) {
 
 fn dataset_wise() -> String {
     "dataset-wise".into()
-}
-
-fn yes() -> bool {
-    true
 }

@@ -5,6 +5,7 @@
 //! One file a format; [`arrays`] is what they all read tensors through.
 
 pub mod arrays;
+mod config_file;
 mod dictionary_learning;
 mod fold;
 mod gemma_scope;
@@ -14,50 +15,19 @@ pub mod npz;
 pub mod pickle;
 mod qwen_scope;
 mod sae_lens;
+mod saved;
 mod sparsify;
 mod summary;
 pub mod torch;
 pub mod zip;
 
+pub use saved::{Origin, Saved};
 pub use summary::{Range, Summary};
 
-use crate::autoencoder::{Architecture, Weights};
 use crate::error::{Cause, Hint, Operation, Setting};
-use crate::{Error, Result, file};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use crate::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// Where an autoencoder's inputs come from, and what else its file tells people.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Origin {
-    /// Checkpoint of the model; empty if the file does not say.
-    pub model: String,
-    /// Hook in this workbench's words, such as `layers.16`; in its own words where it is not the stream behind a block,
-    /// and empty if the file does not say.
-    pub hook: String,
-    /// Decoder block, counted from 0.
-    pub layer: usize,
-    /// Tokens of a sequence at most, 0 if unknown.
-    pub context_size: usize,
-    /// Anything about the training, for people.
-    pub training: Value,
-    /// What people should know of how the file was read.
-    pub notes: Vec<String>,
-}
-
-/// An autoencoder as it lies on disk.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Saved {
-    /// How it was trained.
-    pub architecture: Architecture,
-    /// Its weights, with everything folded in that can be.
-    pub weights: Weights,
-    /// Where it comes from.
-    pub origin: Origin,
-}
 
 /// A layout of autoencoder files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -341,54 +311,6 @@ fn folder(path: &Path) -> PathBuf {
         Some(around) if dir.ends_with("checkpoints") && around.join(llama_scope::CONFIG).is_file() => around.into(),
         _ => dir.to_path_buf(),
     }
-}
-
-/// Reads a configuration; those of autoencoders are a few kilobytes. Python writes numbers that are not finite as bare words,
-/// which JSON does not have, and some editors begin a file with a byte order mark: neither costs the autoencoder.
-fn config<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = file::read(path, 1 << 24)?;
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let read = serde_json::from_slice(text)
-        .or_else(|error| serde_json::from_slice(&without_bare_words(text)).map_err(|_| error));
-    read.map_err(Error::format(path))
-}
-
-/// JSON with `NaN`, `Infinity` and `-Infinity` outside of strings as null, which is what no number is.
-fn without_bare_words(text: &[u8]) -> Vec<u8> {
-    let (mut out, mut rest, mut quoted) = (Vec::with_capacity(text.len()), text, false);
-    while let Some(byte) = rest.first() {
-        let words = [&b"NaN"[..], b"-Infinity", b"Infinity"];
-        let word = words.into_iter().find(|word| !quoted && rest.starts_with(word));
-        let length = match word {
-            Some(word) => {
-                out.extend_from_slice(b"null");
-                word.len()
-            }
-            None => {
-                quoted ^= *byte == b'"';
-                // An escaped character, a quote perhaps, goes with its backslash.
-                let length = if quoted && *byte == b'\\' { rest.len().min(2) } else { 1 };
-                out.extend_from_slice(&rest[..length]);
-                length
-            }
-        };
-        rest = &rest[length..];
-    }
-    out
-}
-
-/// Refuses what a format's configuration asks for and this version does not have: `(wrong, what)`.
-fn refuse<const N: usize>(path: &Path, checks: [(bool, String); N]) -> Result<()> {
-    let wrong: Vec<_> = checks.into_iter().filter(|(wrong, _)| *wrong).map(|(_, what)| what).collect();
-    match wrong.is_empty() {
-        true => Ok(()),
-        false => Err(Error::format(path)(format!("not supported: {}", wrong.join("; ")))),
-    }
-}
-
-/// Says that there is no such architecture, class or activation, and which there are.
-fn unknown(path: &Path, what: &str, found: &str, known: &[&str]) -> Error {
-    Error::format(path)(format!("the {what} {found:?} is not supported; supported are {}", known.join(", ")))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use super::bad_files::{copy, refused, replaced};
 use super::*;
 use crate::autoencoder::Activation;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 /// A copy of a golden folder with fields of a configuration changed; null takes a field away.
 fn changed(name: &str, file: &str, fields: Value) -> tempfile::TempDir {

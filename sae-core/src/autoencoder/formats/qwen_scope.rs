@@ -2,7 +2,8 @@
 //! configuration. How many features are active stands in the repository's name alone (`...-L0_50`).
 
 use super::arrays::{Arrays, plain, turned};
-use super::{Origin, Saved, torch};
+use super::saved::{Origin, Saved};
+use super::torch;
 use crate::autoencoder::{Activation, Architecture, Weights};
 use crate::error::{Cause, Hint, Setting};
 use crate::{Error, Result, store};

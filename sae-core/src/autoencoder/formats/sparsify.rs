@@ -1,7 +1,9 @@
 //! Folders of EleutherAI's sparsify, `cfg.json` + `sae.safetensors`: TopK autoencoders and transcoders, read and written.
 
 use super::arrays::{self, Arrays, plain};
-use super::{Origin, Saved, config, fold, unknown};
+use super::config_file::{self, unsupported};
+use super::fold;
+use super::saved::{Origin, Saved};
 use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
 use crate::store::hooks;
 use crate::{Error, Result, file, tensors};
@@ -53,11 +55,11 @@ const FIELDS: [&str; 9] = [
 /// Reads the folder.
 pub fn load(dir: &Path) -> Result<Saved> {
     let path = dir.join(CONFIG);
-    let whole: Map<String, Value> = config(&path)?;
+    let whole: Map<String, Value> = config_file::read(&path)?;
     refuse_unknown(&path, &whole)?;
     let config: Config = serde_json::from_value(whole.into()).map_err(Error::format(&path))?;
     if config.activation != "topk" {
-        return Err(unknown(&path, "activation", &config.activation, &["topk"]));
+        return Err(unsupported(&path, "activation", &config.activation, &["topk"]));
     }
     let d = config.d_in;
     let f = match config.num_latents {

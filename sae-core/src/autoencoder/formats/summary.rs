@@ -1,6 +1,7 @@
 //! What an autoencoder is, in the figures that people ask for first. Computes from its weights alone.
 
-use super::{Saved, fold};
+use super::fold;
+use super::saved::Saved;
 use crate::autoencoder::{Activation, Architecture, InputNorm};
 use serde::Serialize;
 

@@ -4,6 +4,8 @@ use super::forward::Entries;
 use super::memory::{Buffer, fetch, room, upload};
 use super::{blocks, cubes, sparse, units, update};
 use crate::Result;
+use crate::autoencoder::sparse::ByFeature;
+use crate::train::adam::Adam;
 use crate::train::engine::{Batch, Engine, StepStats, TrainState, clipped, finite};
 use crate::train::{Decoder, Params, TrainConfig};
 use cubecl::client::Client;
@@ -124,8 +126,10 @@ impl GpuEngine {
     /// Adds to the gradients what a batch's entries say, grouped by feature on the host.
     fn accumulate(&self, of: &Back, read: &Buffer, ends: (&Buffer, usize), to: &Gradients, more: bool) -> Result<()> {
         let (client, width) = (&self.client, of.entries.width);
-        let (start, order) = grouped(&of.features, &of.lens, width, self.f);
-        let (start, order) = (upload(client, &start), upload(client, &order));
+        let rows = of.features.chunks_exact(width).zip(&of.lens).zip((0u32..).step_by(width));
+        let entries = rows.flat_map(|((row, len), first)| row[..*len as usize].iter().copied().zip(first..));
+        let by_feature = ByFeature::new(entries, self.f);
+        let (start, order) = (upload(client, by_feature.starts()), upload(client, by_feature.items()));
         let (z, dz, x, residuals) = (of.entries.values.arg(), of.back.arg(), read.arg(), of.residuals.arg());
         let (enc, dec, bias) = (to.enc.arg(), to.dec.arg(), to.bias.arg());
         let (start, order, d) = (start.arg(), order.arg(), self.d);
@@ -176,25 +180,6 @@ struct Gradients {
     enc: Buffer,
     dec: Buffer,
     bias: Buffer,
-}
-
-/// Entries `[rows, width]`, of which a row has `lens[row]`, by feature and in the order of the tokens: where each feature
-/// begins, and the places.
-fn grouped(features: &[u32], lens: &[u32], width: usize, d_sae: usize) -> (Vec<u32>, Vec<u32>) {
-    let mut start = vec![0u32; d_sae + 1];
-    let rows = || features.chunks_exact(width).zip(lens).map(|(row, len)| &row[..*len as usize]);
-    rows().flatten().for_each(|k| start[*k as usize + 1] += 1);
-    (0..d_sae).for_each(|k| start[k + 1] += start[k]);
-    let mut at = start.clone();
-    let mut order = vec![0u32; start[d_sae] as usize];
-    for (row, features) in rows().enumerate() {
-        for (n, k) in features.iter().enumerate() {
-            let at = &mut at[*k as usize];
-            order[*at as usize] = (row * width + n) as u32;
-            *at += 1;
-        }
-    }
-    (start, order)
 }
 
 impl Engine for GpuEngine {
@@ -303,9 +288,8 @@ impl GpuEngine {
     /// Adam on everything.
     fn apply(&mut self, gradients: &Gradients, of_b_dec: &[f32], shrink: f32, batch: &Batch) {
         let config = &self.config;
-        let left = |beta: f64| 1.0 - beta.powf(batch.t as f64);
-        let (beta1, beta2, epsilon) = (config.beta1 as f32, config.beta2 as f32, config.epsilon as f32);
-        let (rate, spread) = ((batch.lr / left(config.beta1)) as f32, (1.0 / left(config.beta2).sqrt()) as f32);
+        let adam = Adam::new(config, batch.lr, batch.t);
+        let Adam { beta1, beta2, epsilon, rate, spread } = adam;
         let decoder = if config.decoder == Decoder::Unit { update::UNIT } else { update::FREE };
         let (d, f) = (self.d, self.f);
         let all = [
@@ -339,11 +323,6 @@ impl GpuEngine {
             );
         }
         let [w, m, v] = &mut self.b_dec;
-        for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(of_b_dec) {
-            let g = g * shrink;
-            *m = beta1 * *m + (1.0 - beta1) * g;
-            *v = beta2 * *v + (1.0 - beta2) * g * g;
-            *w -= rate * *m / (v.sqrt() * spread + epsilon);
-        }
+        adam.step(w, m, v, of_b_dec, shrink);
     }
 }

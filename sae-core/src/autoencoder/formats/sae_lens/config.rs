@@ -1,12 +1,16 @@
 //! `cfg.json` of SAELens in one form: version 6, with `metadata`, and the flat ones before it. Reads no tensor.
 
 use crate::autoencoder::InputNorm;
-use crate::autoencoder::formats::{Origin, config, refuse};
+use crate::autoencoder::formats::config_file::{self, check_supported};
+use crate::autoencoder::formats::saved::Origin;
 use crate::store::hooks;
 use crate::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::Path;
+
+/// The file of the configuration.
+pub const CONFIG: &str = "cfg.json";
 
 /// What the configuration says about reading the weights.
 pub struct Config {
@@ -28,7 +32,7 @@ pub struct Config {
 
 impl Config {
     pub fn read(path: &Path) -> Result<Self> {
-        let file: File = config(path)?;
+        let file: File = config_file::read(path)?;
         let old = file.is_old();
         let (about, activation_fn) = match old {
             true => (&file.flat, file.activation_fn.as_ref().or(file.activation_fn_str.as_ref())),
@@ -44,7 +48,7 @@ impl Config {
         };
         let (normalization, not_known) = normalization(&file.normalize_activations);
         let scaled = [Value::from(true), EXPECTED_AVERAGE.into()].contains(&file.normalize_activations);
-        refuse(
+        check_supported(
             path,
             [
                 (!unknown.is_empty(), format!("the activation function {unknown:?}")),

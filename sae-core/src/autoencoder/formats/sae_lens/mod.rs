@@ -4,17 +4,17 @@
 mod config;
 mod write;
 
-pub use write::{missing, save};
+pub use config::CONFIG;
+pub use write::{WEIGHTS, missing, save};
 
 use super::arrays::{self, Arrays, plain, turned};
-use super::{Saved, fold, refuse, unknown};
+use super::config_file::{self, check_supported, unsupported};
+use super::fold;
+use super::saved::Saved;
 use crate::autoencoder::{Activation, Architecture, Weights};
 use crate::{Error, Result};
 use config::Config;
 use std::path::Path;
-
-pub const CONFIG: &str = "cfg.json";
-pub const WEIGHTS: &str = "sae_weights.safetensors";
 
 const SCALER: &str = "activation_scaler.json";
 
@@ -31,7 +31,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
     let mut config = Config::read(&path)?;
     let name = &config.architecture[..];
     if !KNOWN.contains(&name) {
-        return Err(unknown(&path, "architecture", name, &KNOWN));
+        return Err(unsupported(&path, "architecture", name, &KNOWN));
     }
     let (d, f) = (config.d_in, config.d_sae);
     let file = Arrays::open(&dir.join(WEIGHTS), arrays::safetensors)?;
@@ -100,7 +100,7 @@ fn scaling_of_ones(file: &Arrays, f: usize) -> Result<()> {
     for name in ["scaling_factor", "finetuning_scaling_factor"] {
         if file.has(name) {
             let [factors] = file.take([plain(name, &[f])])?;
-            refuse(file.path(), [(factors.iter().any(|v| *v != 1.0), format!("a {name} other than one"))])?;
+            check_supported(file.path(), [(factors.iter().any(|v| *v != 1.0), format!("a {name} other than one"))])?;
         }
     }
     Ok(())
@@ -116,7 +116,7 @@ fn scale(dir: &Path) -> Result<Option<f32>> {
     if !path.is_file() {
         return Ok(None);
     }
-    let scaler: Scaler = super::config(&path)?;
+    let scaler: Scaler = config_file::read(&path)?;
     match scaler.scaling_factor {
         Some(by) if !(by > 0.0 && by.is_finite()) => Err(Error::format(&path)(format!("scaling_factor = {by}"))),
         by => Ok(by),

@@ -1,15 +1,18 @@
 //! Writes SAELens v6 folders that `SAE.load_from_disk` opens. Everything that a format may fold is folded already, so
 //! `b_dec` is never subtracted and decoder norms never count.
 
-use super::{CONFIG, WEIGHTS};
-use crate::autoencoder::formats::Saved;
+use super::config::CONFIG;
 use crate::autoencoder::formats::arrays::transposed;
+use crate::autoencoder::formats::saved::Saved;
 use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
 use crate::store::hooks;
 use crate::store::run;
 use crate::{Result, file, tensors};
 use serde_json::json;
 use std::path::Path;
+
+/// The file of the weights.
+pub const WEIGHTS: &str = "sae_weights.safetensors";
 
 /// The version whose layout this is.
 const VERSION: &str = "6.54.12";
