@@ -176,7 +176,8 @@ impl Weights {
         if self.normalization != InputNorm::None {
             let (shift, scale) = self.affine(x);
             // SAELens multiplies by the bare deviation, without what kept the division from zero.
-            let back = if self.normalization == InputNorm::LayerNorm { 1.0 / scale - LAYER_NORM_EPSILON } else { 1.0 / scale };
+            let back =
+                if self.normalization == InputNorm::LayerNorm { 1.0 / scale - LAYER_NORM_EPSILON } else { 1.0 / scale };
             out.iter_mut().for_each(|o| *o = *o * back + shift);
         }
     }

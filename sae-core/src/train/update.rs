@@ -84,8 +84,7 @@ impl<'a> StepGradient<'a> {
             places
         });
         let places = places.collect();
-        let mut gradient =
-            Self { config, traces, blocks, places, x, by_feature, backs: Vec::new(), b_dec: Vec::new() };
+        let mut gradient = Self { config, traces, blocks, places, x, by_feature, backs: Vec::new(), b_dec: Vec::new() };
         gradient.backs = (0..f).into_par_iter().with_min_len(256).map(|k| gradient.back(k)).collect();
         gradient.b_dec = gradient.of_b_dec(params, block_residuals);
         gradient

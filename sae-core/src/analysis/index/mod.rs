@@ -157,7 +157,8 @@ impl Observer for Indexer {
             self.together.offer((tokens.sample[row], tokens.position[row]), block.active.row(r).0);
         }
         // Feature by feature: what is kept of one is in the cache then, and threads share nothing.
-        let by_feature = ByFeature::from_rows((0..block.active.rows()).map(|r| block.active.row(r).0), self.counts.len());
+        let by_feature =
+            ByFeature::from_rows((0..block.active.rows()).map(|r| block.active.row(r).0), self.counts.len());
         let kept = (&mut self.counts[..], &mut self.histograms[..], self.examples.slots(), &mut self.strongest[..]);
         kept.into_par_iter().with_min_len(64).enumerate().for_each(|(k, (counts, histogram, examples, strongest))| {
             for r in by_feature.of(k) {

@@ -122,4 +122,3 @@ pub fn load(dir: &Path) -> Result<Saved> {
     }
     Ok(Saved { architecture, weights, origin: Origin::from_tool_hook(&config.hook_point_in, value) })
 }
-
