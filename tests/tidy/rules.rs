@@ -36,7 +36,7 @@ const OF_PROGRAMS: [&str; 8] =
 const KNOWN_REFERENCES: [(&str, &str); 1] = [("harvest::logit_lens", "sae_core::analysis::index::logits")];
 
 /// Circles that are still there, or parts of them.
-const KNOWN_CIRCLES: [&[&str]; 6] = [
+const KNOWN_CIRCLES: [&[&str]; 5] = [
     // What reads a file is told by its format, and the formats use each other's readers and the rows of `source`.
     &[
         "harvest::data::arrow",
@@ -56,7 +56,6 @@ const KNOWN_CIRCLES: [&[&str]; 6] = [
         "sae_core::analysis::index::lists",
         "sae_core::analysis::index::neighbors",
     ],
-    &["sae_core::train::cuda::forward", "sae_core::train::cuda::state"],
     &["sae_gui::state::data", "sae_gui::state::excerpt"],
     &["sae_gui::view::example", "sae_gui::view::words"],
 ];

@@ -1,6 +1,7 @@
 //! From a batch on the device to the features that take part and their residuals: the product, the choice, the
 //! reconstruction. Changes no parameter.
 
+use super::entries::{Entries, Inputs};
 use super::memory::{Buffer, fetch, room, upload};
 use super::select::{self, ALL, BINS, CANDIDATES, LISTED, UNITS, float_of, order_of};
 use super::sparse;
@@ -17,47 +18,6 @@ use std::time::Instant;
 
 /// Views of a batch begin at multiples of so many tokens, hence of 256 bytes.
 pub const ALIGNED: usize = 128;
-
-/// A batch on the device.
-pub struct Inputs {
-    pub rows: usize,
-    /// To be reconstructed, `[rows, d]`.
-    pub x: Buffer,
-    /// What the encoder reads, `[rows, d]`.
-    pub read: Buffer,
-    /// The same in the product's type.
-    pub narrow: Buffer,
-}
-
-/// Features of tokens: `[rows, width]`, of which a token has `lens[row]`.
-#[derive(Clone)]
-pub struct Entries {
-    pub width: usize,
-    pub features: Buffer,
-    /// Pre-activations, bias included.
-    pub values: Buffer,
-    pub lens: Buffer,
-}
-
-impl Entries {
-    fn new(client: &cubecl::client::Client, rows: usize, width: usize) -> Self {
-        Self {
-            width,
-            features: room(client, rows * width, 4),
-            values: room(client, rows * width, 4),
-            lens: room(client, rows, 4),
-        }
-    }
-
-    fn part(&self, first: usize, rows: usize) -> Self {
-        Self {
-            width: self.width,
-            features: self.features.part(first * self.width, rows * self.width),
-            values: self.values.part(first * self.width, rows * self.width),
-            lens: self.lens.part(first, rows),
-        }
-    }
-}
 
 /// More candidates than are wanted: the product's rounding may put a feature behind its betters.
 fn with_margin(k: usize, of: usize) -> usize {

@@ -4,6 +4,7 @@
 //! The kernels are CubeCL's and know no vendor; what runs them is any CubeCL client. Other architectures are not here:
 //! [`super::autodiff`] trains them. Sums have a fixed order, so that equal seeds give equal bits on one kind of GPU.
 
+mod entries;
 mod forward;
 mod memory;
 mod select;

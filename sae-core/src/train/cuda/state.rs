@@ -1,6 +1,6 @@
 //! The engine: parameters and moments on the device, and a step from a batch to new ones.
 
-use super::forward::Entries;
+use super::entries::Entries;
 use super::memory::{Buffer, fetch, room, upload};
 use super::{blocks, cubes, sparse, units, update};
 use crate::Result;
