@@ -10,6 +10,7 @@ mod demo;
 mod demo_model;
 mod documents;
 mod evaluate;
+mod examples;
 mod exchange;
 mod filtered;
 mod help;

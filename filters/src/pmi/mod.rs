@@ -28,7 +28,7 @@ mod fit;
 pub mod folds;
 mod moments;
 
-pub use explain::{Contribution, Explanation, explain};
+pub use explain::{Component, Contribution, Explanation, explain};
 pub use file::{read, write};
 pub use fit::Fit;
 pub use folds::{Folds, Set};

@@ -1,0 +1,61 @@
+//! Explains why one sample has its `pmi_blank` score: which components of the score raised or lowered it, and which image
+//! and text features are in them.
+//!
+//! ```sh
+//! cargo run --release --example explain_score                   # the lowest score of a small run of the bundled data
+//! cargo run --release --example explain_score -- my-run row-7   # a sample of yours, by key, id or number
+//! ```
+#![allow(clippy::print_stdout, reason = "an example prints what it found")]
+
+mod shared;
+
+use filters::pmi::{Component, Contribution};
+use filters::score_names::PMI_BLANK;
+use sae_core::Run;
+use sae_core::analysis::index::{Row, TypicalWord, read_lists};
+use sae_workbench::{Control, ExplainRequest, IndexRequest, SaeChoice, ScoreRequest};
+
+fn main() -> anyhow::Result<()> {
+    let run = shared::RunFolder::from_arguments()?;
+    let (sae, mut control) = (SaeChoice::new(run.path()), Control::default());
+
+    // Scores first: they fit what the explanation is made of. The index gives the features words.
+    let scored = ScoreRequest::new(sae.clone()).run(&mut control)?;
+    let index = IndexRequest::new(sae.clone()).run(&mut control)?;
+    let words = read_lists::<TypicalWord>(&index.folder.join(TypicalWord::FILE), index.features)?;
+
+    // The sample that was asked for, or the one with the lowest score.
+    let scores = &scored.scores.columns[PMI_BLANK];
+    let lowest = scores.iter().enumerate().filter_map(|(sample, score)| Some((sample, (*score)?)));
+    let lowest = lowest.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(sample, _)| sample.to_string());
+    let sample = std::env::args().nth(2).or(lowest).ok_or_else(|| anyhow::anyhow!("no sample has a score"))?;
+
+    let report = ExplainRequest { sae, sample }.run()?;
+    let images = &sae_core::store::load_samples(&Run::open(run.path())?)?[report.sample as usize].images;
+    println!("sample {} ({}): {:?}", report.sample, report.key, report.text.trim());
+    println!("image: {}", images.iter().map(|image| &*image.path).collect::<Vec<_>>().join(", "));
+    println!("{} = {:.2} nats", report.column, report.explanation.pmi);
+
+    // Each component compares one direction of the image features with one direction of the text features. It raises the
+    // score where both have the same sign.
+    let show = |component: &Component| {
+        println!("{:+.2} nats: image {:+.2}, text {:+.2}", component.nats, component.image, component.text);
+        println!("  image features: {}", named(&component.image_features, &words));
+        println!("  text features:  {}", named(&component.text_features, &words));
+    };
+    println!("\nraised most by");
+    report.explanation.carried.iter().take(2).for_each(show);
+    println!("\nlowered most by");
+    report.explanation.sank.iter().take(2).for_each(show);
+    Ok(())
+}
+
+/// The features that are active in the sample, each with a word that is typical of it.
+fn named(contributions: &[Contribution], words: &[Vec<TypicalWord>]) -> String {
+    let active = contributions.iter().filter(|contribution| contribution.active).map(|contribution| {
+        let word = words[contribution.feature as usize].first().map_or("no typical word", |typical| &*typical.word);
+        format!("{} ({word}) adds {:+.2}", contribution.feature, contribution.adds)
+    });
+    let active: Vec<_> = active.collect();
+    if active.is_empty() { "none of the strongest is active".into() } else { active.join(", ") }
+}
