@@ -53,6 +53,30 @@ impl ReadingArgs {
     }
 }
 
+/// A model and the data that it reads, for commands that need neither.
+#[derive(Args, Debug)]
+pub struct ModelArgs {
+    /// Checkpoint, as for `sae harvest`
+    #[arg(long, requires = "data")]
+    pub model: Option<PathBuf>,
+    /// Data set that the model reads
+    #[arg(long, requires = "model")]
+    pub data: Option<PathBuf>,
+    /// Read only the first rows of the data
+    #[arg(long, requires = "model")]
+    pub limit: Option<u64>,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
+}
+
+impl ModelArgs {
+    /// How the model reads the data, if there is a model.
+    pub fn plan(&self, device: DeviceArg) -> Option<Plan> {
+        let (model, data) = self.model.as_ref().zip(self.data.as_ref())?;
+        Some(self.reading.plan(model, data, self.limit, device))
+    }
+}
+
 /// Arguments of commands that look at an autoencoder of a run.
 #[derive(Args, Debug)]
 pub struct SaeArgs {

@@ -1,13 +1,12 @@
 //! `sae bench`: what this machine does, beside what it could do.
 
-use super::Outcome;
+use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, table};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use harvest::ComputeDtype;
 use sae_core::autoencoder::Architecture;
 use sae_core::device::DeviceChoice;
-use sae_workbench::Control;
 use sae_workbench::bench::{
     BenchHarvestReport, BenchHarvestRequest, BenchModel, BenchScoreReport, BenchScoreRequest, BenchTrainReport,
     BenchTrainRequest, ModelShape, PRODUCT, Stages,
@@ -122,15 +121,15 @@ pub struct BenchScoreArgs {
 }
 
 /// Runs the command.
-pub fn run(bench: &Bench, dry: bool, control: &mut Control) -> Result<Outcome> {
+pub fn run(bench: &Bench, invocation: &mut Invocation) -> Result<Outcome> {
     match bench {
-        Bench::Train(args) => train(args, dry),
-        Bench::Harvest(args) => harvest(args, dry, control),
-        Bench::Score(args) => score(args, dry),
+        Bench::Train(args) => train(args, invocation),
+        Bench::Harvest(args) => harvest(args, invocation),
+        Bench::Score(args) => score(args, invocation),
     }
 }
 
-fn train(args: &BenchTrainArgs, dry: bool) -> Result<Outcome> {
+fn train(args: &BenchTrainArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = BenchTrainRequest {
         arch: args.arch,
         d_in: args.d_in,
@@ -143,12 +142,7 @@ fn train(args: &BenchTrainArgs, dry: bool) -> Result<Outcome> {
         rounds: args.rounds,
         device: args.device,
     };
-    if dry {
-        return Outcome::plan(request.plan()?);
-    }
-    let report = request.run()?;
-    let text = describe_train(&report);
-    Outcome::new(report, text)
+    invocation.outcome(|_| request.plan(), |_| request.run(), |report| Ok(describe_train(report)))
 }
 
 fn describe_train(report: &BenchTrainReport) -> String {
@@ -181,15 +175,10 @@ fn describe_train(report: &BenchTrainReport) -> String {
     }
 }
 
-fn score(args: &BenchScoreArgs, dry: bool) -> Result<Outcome> {
+fn score(args: &BenchScoreArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let BenchScoreArgs { d_in, features, k, tokens, rounds } = *args;
     let request = BenchScoreRequest { d_in, features, k, tokens, rounds };
-    if dry {
-        return Outcome::plan(request.plan()?);
-    }
-    let report = request.run()?;
-    let text = describe_score(&report);
-    Outcome::new(report, text)
+    invocation.outcome(|_| request.plan(), |_| request.run(), |report| Ok(describe_score(report)))
 }
 
 fn describe_score(report: &BenchScoreReport) -> String {
@@ -224,7 +213,7 @@ fn rows(stages: &Stages, total: f64, unit: &str, time: impl Fn(f64) -> String) -
     table(&lines)
 }
 
-fn harvest(args: &BenchHarvestArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+fn harvest(args: &BenchHarvestArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = BenchHarvestRequest {
         model: args.model.clone().map_or(BenchModel::Shape(args.shape), BenchModel::Checkpoint),
         samples: args.samples,
@@ -233,12 +222,8 @@ fn harvest(args: &BenchHarvestArgs, dry: bool, control: &mut Control) -> Result<
         rounds: args.rounds,
         device: args.device,
     };
-    if dry {
-        return Outcome::plan(request.plan()?);
-    }
-    let report = request.run(control)?;
-    let text = describe_harvest(&report, args.dtype);
-    Outcome::new(report, text)
+    let describe = |report: &BenchHarvestReport| Ok(describe_harvest(report, args.dtype));
+    invocation.outcome(|_| request.plan(), |control| request.run(control), describe)
 }
 
 fn describe_harvest(report: &BenchHarvestReport, dtype: ComputeDtype) -> String {

@@ -1,12 +1,12 @@
 //! `sae convert`: an autoencoder of any known format, written as another.
 
-use super::Outcome;
+use super::{Invocation, Outcome};
 use super::arguments::written;
 use super::info;
 use anyhow::Result;
 use clap::Args;
 use sae_core::autoencoder::formats::Format;
-use sae_workbench::ConvertRequest;
+use sae_workbench::{ConvertReport, ConvertRequest};
 use std::path::PathBuf;
 
 /// `sae convert`
@@ -36,7 +36,7 @@ pub struct ConvertArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &ConvertArgs, dry: bool) -> Result<Outcome> {
+pub fn run(args: &ConvertArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = ConvertRequest {
         from_path: args.from_path.clone(),
         from: args.from,
@@ -44,11 +44,9 @@ pub fn run(args: &ConvertArgs, dry: bool) -> Result<Outcome> {
         to_path: args.to_path.clone(),
         to: args.to,
     };
-    if dry {
-        return Outcome::plan(request.plan()?);
-    }
-    let report = request.run()?;
-    let sae = info::autoencoder(&report.sae);
-    let text = format!("{} -> {}: {sae}  {}", report.from, report.to, report.out.display());
-    Outcome::new(report, text)
+    let describe = |report: &ConvertReport| {
+        let sae = info::autoencoder(&report.sae);
+        Ok(format!("{} -> {}: {sae}  {}", report.from, report.to, report.out.display()))
+    };
+    invocation.outcome(|_| request.plan(), |_| request.run(), describe)
 }

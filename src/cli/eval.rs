@@ -1,8 +1,8 @@
 //! `sae eval`: how well an autoencoder stands for the activations of its run, and how a model's predictions change. Draws
 //! `curves.png` beside the weights.
 
-use super::Outcome;
-use super::arguments::{ReadingArgs, SaeArgs};
+use super::{Invocation, Outcome};
+use super::arguments::{ModelArgs, SaeArgs};
 use crate::cli::terminal::{count, table};
 use crate::plots;
 use anyhow::Result;
@@ -11,13 +11,16 @@ use sae_core::Run;
 use sae_core::analysis::eval::{Estimate, Evaluation, LossReport, Report, Variant};
 use sae_core::train::read_log;
 use sae_workbench::eval::ModelEffect;
-use sae_workbench::{Control, EvalReport, EvalRequest};
+use sae_workbench::{EvalReport, EvalRequest};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+const MODEL_HELP: &str = "Checkpoint, as for `sae harvest`, whose predictions are compared, with the autoencoder's reconstructions in place and without";
+const DATA_HELP: &str = "Data set for it, as for `sae harvest`";
+
 /// `sae eval`
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(mut_arg("model", |arg| arg.help(MODEL_HELP)), mut_arg("data", |arg| arg.help(DATA_HELP)), after_help = "\
 Cross-entropies are over text tokens that follow text tokens (template tokens, and tokens that follow an image,
 are not counted), in nats.
 Reconstructions stand in for the activations at every position that is not left out, zeros at every position.
@@ -35,17 +38,8 @@ pub struct EvalArgs {
     /// Leave out positions whose norm is over X times the median norm, 0 for none; as in training if this is left out
     #[arg(long, value_name = "X")]
     pub max_norm: Option<f64>,
-    /// Checkpoint, as for `sae harvest`, whose predictions are compared, with the autoencoder's reconstructions in place and without
-    #[arg(long, requires = "data")]
-    pub model: Option<PathBuf>,
-    /// Data set for it, as for `sae harvest`
-    #[arg(long, requires = "model")]
-    pub data: Option<PathBuf>,
-    /// Read only the first rows of the data
-    #[arg(long, requires = "model")]
-    pub limit: Option<u64>,
     #[command(flatten)]
-    pub reading: ReadingArgs,
+    pub model: ModelArgs,
     /// Write a result file of SAEBench's `core` evaluation
     #[arg(long, value_name = "FILE")]
     pub saebench: Option<PathBuf>,
@@ -65,33 +59,29 @@ pub enum Excluded {
 impl EvalArgs {
     fn request(&self) -> EvalRequest {
         let leaves_out = |what| self.exclude.as_ref().map(|named| named.contains(&what));
-        let model = self.model.as_ref().zip(self.data.as_ref());
-        let model = model.map(|(model, data)| self.reading.plan(model, data, self.limit, self.of.device));
         EvalRequest {
             sae: self.of.choice(),
             special: leaves_out(Excluded::Special),
             first: leaves_out(Excluded::First),
             max_norm: self.max_norm,
-            model,
+            model: self.model.plan(self.of.device),
             saebench: self.saebench.clone(),
         }
     }
 }
 
 /// Runs the command.
-pub fn run(args: &EvalArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+pub fn run(args: &EvalArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = args.request();
-    if dry {
-        return Outcome::plan(request.plan()?);
-    }
-    let report = request.run(control)?;
-    if report.written {
-        draw(&args.of.run, &report.sae, &report.report)?;
-    } else {
-        eprintln!("warning: the run is read-only, so that eval.json and curves.png were not written");
-    }
-    let text = text(&report);
-    Outcome::new(report, text)
+    let report = |report: &EvalReport| {
+        if report.written {
+            draw(&args.of.run, &report.sae, &report.report)?;
+        } else {
+            eprintln!("warning: the run is read-only, so that eval.json and curves.png were not written");
+        }
+        Ok(text(report))
+    };
+    invocation.outcome(|_| request.plan(), |control| request.run(control), report)
 }
 
 /// Draws `curves.png` into the folder of an autoencoder.

@@ -1,14 +1,16 @@
 //! `sae export`: an autoencoder of a run for another tool, or its features for people elsewhere.
 
-use super::Outcome;
+use super::{Invocation, Outcome};
 use super::arguments::{FeatureArgs, SaeArgs, written};
 use super::info;
 use crate::cli::terminal::count;
 use anyhow::{Result, bail};
 use clap::Args;
 use sae_core::autoencoder::formats::Format;
-use sae_workbench::Control;
-use sae_workbench::export::{ExportFeaturesRequest, ExportSaeRequest, ExportTableRequest, FeatureFormat};
+use sae_workbench::export::{
+    ExportFeaturesReport, ExportFeaturesRequest, ExportSaeReport, ExportSaeRequest, ExportTableReport, ExportTableRequest,
+    FeatureFormat,
+};
 use std::path::PathBuf;
 
 /// `sae export`
@@ -66,51 +68,46 @@ fn target(name: &str) -> Result<Target, String> {
 }
 
 /// Runs the command.
-pub fn run(args: &ExportArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+pub fn run(args: &ExportArgs, invocation: &mut Invocation) -> Result<Outcome> {
     match args.to {
-        Target::Autoencoder(format) => autoencoder(format, args, dry),
-        Target::Features(format) => features(format, args, dry, control),
-        Target::SamplesFeatures => table(args, dry, control),
+        Target::Autoencoder(format) => autoencoder(format, args, invocation),
+        Target::Features(format) => features(format, args, invocation),
+        Target::SamplesFeatures => table(args, invocation),
     }
 }
 
-fn autoencoder(format: Format, args: &ExportArgs, dry: bool) -> Result<Outcome> {
+fn autoencoder(format: Format, args: &ExportArgs, invocation: &mut Invocation) -> Result<Outcome> {
     if !args.chosen.features.is_empty() || args.chosen.class.is_some() {
         bail!("{} is a format of autoencoders, which are written whole", format.name());
     }
     let request = ExportSaeRequest { sae: args.of.choice(), format, out: args.out.clone() };
-    if dry {
-        return Outcome::plan(request.plan()?);
-    }
-    let report = request.run()?;
-    let is = info::autoencoder(&report.is);
-    let text = format!("{} as {}: {is}  {}", report.sae, report.to, report.out.display());
-    Outcome::new(report, text)
+    let describe = |report: &ExportSaeReport| {
+        let is = info::autoencoder(&report.is);
+        Ok(format!("{} as {}: {is}  {}", report.sae, report.to, report.out.display()))
+    };
+    invocation.outcome(|_| request.plan(), |_| request.run(), describe)
 }
 
-fn features(format: FeatureFormat, args: &ExportArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+fn features(format: FeatureFormat, args: &ExportArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let (sae, features, out) = (args.of.choice(), args.chosen.choice(), args.out.clone());
     let request = ExportFeaturesRequest { sae, features, format, out };
-    if dry {
-        return Outcome::plan(request.plan()?);
-    }
-    let report = request.run(control)?;
-    let mut text = format!("{} features for {}  {}", count(report.features as u64), report.to, report.at.display());
-    report.without_images.iter().for_each(|why| text += &format!("\nwithout images: {why}"));
-    Outcome::new(report, text)
+    let describe = |report: &ExportFeaturesReport| {
+        let mut text = format!("{} features for {}  {}", count(report.features as u64), report.to, report.at.display());
+        report.without_images.iter().for_each(|why| text += &format!("\nwithout images: {why}"));
+        Ok(text)
+    };
+    invocation.outcome(|_| request.plan(), |control| request.run(control), describe)
 }
 
-fn table(args: &ExportArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+fn table(args: &ExportArgs, invocation: &mut Invocation) -> Result<Outcome> {
     if args.chosen.class.is_some() {
         bail!("--class is for features with their examples\nhint: --features N,.. limits the table");
     }
     let features = args.chosen.features.clone();
     let request = ExportTableRequest { sae: args.of.choice(), features, out: args.out.clone() };
-    if dry {
-        return Outcome::plan(request.plan()?);
-    }
-    let report = request.run(control)?;
-    let (rows, samples) = (count(report.rows), count(report.samples));
-    let text = format!("{rows} rows of {samples} samples  {}", report.out.display());
-    Outcome::new(report, text)
+    let describe = |report: &ExportTableReport| {
+        let (rows, samples) = (count(report.rows), count(report.samples));
+        Ok(format!("{rows} rows of {samples} samples  {}", report.out.display()))
+    };
+    invocation.outcome(|_| request.plan(), |control| request.run(control), describe)
 }

@@ -1,12 +1,12 @@
 //! `sae filter`: decides which samples stay, and writes the rows of both sides with a manifest.
 
-use super::Outcome;
+use super::{Invocation, Outcome};
 use super::arguments::DeviceArg;
 use crate::cli::terminal::{count, table};
 use anyhow::{Context, Result};
 use clap::Args;
 use filters::select::Keep;
-use sae_workbench::{Control, FilterBy, FilterReport, FilterRequest, ScoreRules};
+use sae_workbench::{FilterBy, FilterReport, FilterRequest, ScoreRules};
 use std::path::PathBuf;
 
 /// `sae filter`
@@ -110,15 +110,13 @@ impl FilterArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &FilterArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+pub fn run(args: &FilterArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = args.request()?;
-    if dry {
-        return Outcome::plan(request.plan()?);
-    }
-    let report = request.run(control)?;
-    warnings(&report).iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let text = describe(&report, args);
-    Outcome::new(report, text)
+    let report = |report: &FilterReport| {
+        warnings(report).iter().for_each(|warning| eprintln!("warning: {warning}"));
+        Ok(describe(report, args))
+    };
+    invocation.outcome(|_| request.plan(), |control| request.run(control), report)
 }
 
 /// What people should know before they use what was written.

@@ -1,13 +1,13 @@
 //! `sae harvest`: a data set through a model, its activations into the store; what was skipped is listed.
 
-use super::Outcome;
+use super::{Invocation, Outcome};
 use super::arguments::{DeviceArg, ReadingArgs};
 use crate::cli::terminal::{count, counted};
 use anyhow::Result;
 use clap::Args;
 use harvest::Plan;
 use sae_core::store::{Skipped, StoreDtype};
-use sae_workbench::{Control, HarvestReport, HarvestRequest};
+use sae_workbench::{HarvestReport, HarvestRequest};
 use std::path::PathBuf;
 
 /// `sae harvest`
@@ -79,14 +79,9 @@ impl HarvestArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &HarvestArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+pub fn run(args: &HarvestArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = args.request();
-    if dry {
-        return Outcome::plan(request.plan()?);
-    }
-    let report = request.run(control)?;
-    let text = describe(&report, args);
-    Outcome::new(report, text)
+    invocation.outcome(|_| request.plan(), |control| request.run(control), |report| Ok(describe(report, args)))
 }
 
 fn describe(report: &HarvestReport, args: &HarvestArgs) -> String {

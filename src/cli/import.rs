@@ -1,7 +1,7 @@
 //! `sae import`: another tool's autoencoder into a run, where `eval`, `index` and `score` find it like one that was
 //! trained there; or another tool's activations into a run of their own.
 
-use super::Outcome;
+use super::{Invocation, Outcome};
 use super::info;
 use crate::cli::terminal::{count, counted};
 use anyhow::{Result, bail};
@@ -9,8 +9,7 @@ use clap::Args;
 use harvest::CacheFormat;
 use sae_core::autoencoder::formats::Format;
 use sae_core::store::StoreDtype;
-use sae_workbench::Control;
-use sae_workbench::import::{ImportActivationsRequest, ImportSaeRequest};
+use sae_workbench::import::{ImportActivationsReport, ImportActivationsRequest, ImportSaeReport, ImportSaeRequest};
 use std::path::PathBuf;
 
 /// `sae import`
@@ -87,16 +86,16 @@ impl std::str::FromStr for ImportFrom {
 }
 
 /// Runs the command.
-pub fn run(args: &ImportArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+pub fn run(args: &ImportArgs, invocation: &mut Invocation) -> Result<Outcome> {
     match (args.from, CacheFormat::detect(&args.path)) {
-        (Some(ImportFrom::Activations(format)), _) => activations(args, format, dry, control),
-        (Some(ImportFrom::Autoencoder(format)), _) => autoencoder(args, Some(format), dry),
-        (None, Some(format)) if args.name.is_none() => activations(args, format, dry, control),
-        (None, _) => autoencoder(args, None, dry),
+        (Some(ImportFrom::Activations(format)), _) => activations(args, format, invocation),
+        (Some(ImportFrom::Autoencoder(format)), _) => autoencoder(args, Some(format), invocation),
+        (None, Some(format)) if args.name.is_none() => activations(args, format, invocation),
+        (None, _) => autoencoder(args, None, invocation),
     }
 }
 
-fn activations(args: &ImportArgs, format: CacheFormat, dry: bool, control: &mut Control) -> Result<Outcome> {
+fn activations(args: &ImportArgs, format: CacheFormat, invocation: &mut Invocation) -> Result<Outcome> {
     if args.name.is_some() {
         bail!("{} are activations, which have no name in a run: no --name", format.name());
     }
@@ -112,23 +111,21 @@ fn activations(args: &ImportArgs, format: CacheFormat, dry: bool, control: &mut 
         part_rows: args.shard_tokens,
     };
     let request = ImportActivationsRequest { import, hook: args.hook.clone(), run: args.run.clone() };
-    if dry {
-        return Outcome::plan(request.plan()?);
-    }
-    let report = request.run(control)?;
-    let text = format!(
-        "{}, {} after layers {:?}, {} wide, from {}\n  {}",
-        counted(report.samples, "sample"),
-        counted(report.tokens, "token"),
-        report.layers,
-        count(report.d_in as u64),
-        report.from,
-        args.run.display()
-    );
-    Outcome::new(report, text)
+    let describe = |report: &ImportActivationsReport| {
+        Ok(format!(
+            "{}, {} after layers {:?}, {} wide, from {}\n  {}",
+            counted(report.samples, "sample"),
+            counted(report.tokens, "token"),
+            report.layers,
+            count(report.d_in as u64),
+            report.from,
+            args.run.display()
+        ))
+    };
+    invocation.outcome(|_| request.plan(), |control| request.run(control), describe)
 }
 
-fn autoencoder(args: &ImportArgs, from: Option<Format>, dry: bool) -> Result<Outcome> {
+fn autoencoder(args: &ImportArgs, from: Option<Format>, invocation: &mut Invocation) -> Result<Outcome> {
     let (Some(name), Some(hook)) = (args.name.clone(), args.hook.clone()) else {
         bail!(
             "an autoencoder needs --name NAME and the --hook that it is of\nhint: activations: --from saelens-cache, saev, safetensors or npy"
@@ -136,15 +133,13 @@ fn autoencoder(args: &ImportArgs, from: Option<Format>, dry: bool) -> Result<Out
     };
     let (path, run) = (args.path.clone(), args.run.clone());
     let request = ImportSaeRequest { path, from, k: args.k, run, name, hook };
-    if dry {
-        return Outcome::plan(request.plan()?);
-    }
-    let report = request.run()?;
-    let mut text = format!("{} from {}: {}", report.sae, report.from, info::autoencoder(&report.is));
-    if !report.said_hook.is_empty() && report.said_hook != report.hook {
-        let (said, hook) = (&report.said_hook, &report.hook);
-        text += &format!("  note: its file says that it is of {said}, not of {hook}\n");
-    }
-    text += &format!("  {}", report.folder.display());
-    Outcome::new(report, text)
+    let describe = |report: &ImportSaeReport| {
+        let mut text = format!("{} from {}: {}", report.sae, report.from, info::autoencoder(&report.is));
+        if !report.said_hook.is_empty() && report.said_hook != report.hook {
+            let (said, hook) = (&report.said_hook, &report.hook);
+            text += &format!("  note: its file says that it is of {said}, not of {hook}\n");
+        }
+        Ok(text + &format!("  {}", report.folder.display()))
+    };
+    invocation.outcome(|_| request.plan(), |_| request.run(), describe)
 }

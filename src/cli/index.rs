@@ -1,12 +1,12 @@
 //! `sae index`: one pass that writes what every feature does - `features/<name>/*.parquet`.
 
-use super::Outcome;
+use super::{Invocation, Outcome};
 use super::arguments::{SaeArgs, ThresholdArg};
 use crate::cli::terminal::{count, table};
 use anyhow::Result;
 use clap::Args;
 use sae_workbench::index::LensChoice;
-use sae_workbench::{Control, IndexReport, IndexRequest};
+use sae_workbench::{IndexReport, IndexRequest};
 use std::path::PathBuf;
 
 /// `sae index`
@@ -41,14 +41,9 @@ impl IndexArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &IndexArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+pub fn run(args: &IndexArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = args.request();
-    if dry {
-        return Outcome::plan(request.plan()?);
-    }
-    let report = request.run(control)?;
-    let text = describe(&report, args);
-    Outcome::new(report, text)
+    invocation.outcome(|_| request.plan(), |control| request.run(control), |report| Ok(describe(report, args)))
 }
 
 fn describe(report: &IndexReport, args: &IndexArgs) -> String {

@@ -1,13 +1,13 @@
 //! `sae label`: asks an OpenAI-compatible endpoint what features fire on, and tries each answer on places that it has not
 //! seen. Without `--yes` only the cost is printed.
 
-use super::Outcome;
+use super::{Invocation, Outcome};
 use super::arguments::{FeatureArgs, SaeArgs};
 use crate::cli::terminal::{count, counted, table};
 use anyhow::Result;
 use clap::Args;
 use sae_workbench::label::{LabelEstimate, LabeledFeature, Price};
-use sae_workbench::{Control, LabelReport, LabelRequest};
+use sae_workbench::{LabelReport, LabelRequest};
 use std::str::FromStr;
 
 /// `sae label`
@@ -81,9 +81,9 @@ impl LabelArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &LabelArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+pub fn run(args: &LabelArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = args.request();
-    if dry {
+    if invocation.dry_run {
         return Outcome::plan(request.plan()?);
     }
     let labeling = request.prepare()?;
@@ -93,7 +93,7 @@ pub fn run(args: &LabelArgs, dry: bool, control: &mut Control) -> Result<Outcome
         return Outcome::new(estimate, format!("{cost}\n--yes sends the questions"));
     }
     eprintln!("{cost}");
-    let report = labeling.run(control)?;
+    let report = labeling.run(invocation.control)?;
     let text = describe(&report, args);
     Outcome::new(report, text)
 }

@@ -1,6 +1,6 @@
 //! `sae man`: the manual pages of `sae` and of each of its commands, made of the same text as `--help`.
 
-use super::{Args, Outcome};
+use super::{Args, Invocation, Outcome};
 use anyhow::Result;
 use clap::{Command, CommandFactory};
 use sae_core::file;
@@ -18,13 +18,13 @@ pub struct ManArgs {
 }
 
 /// Writes the pages, replacing those of an older version.
-pub fn run(args: &ManArgs, dry: bool) -> Result<Outcome> {
+pub fn run(args: &ManArgs, invocation: &Invocation) -> Result<Outcome> {
     let mut command = Args::command().disable_help_subcommand(true);
     command.build();
     let mut pages = Vec::new();
     add_pages(&command, &mut pages)?;
     let paths: Vec<PathBuf> = pages.iter().map(|(name, _)| args.folder.join(name)).collect();
-    if dry {
+    if invocation.dry_run {
         return Outcome::plan(json!({ "command": "man", "files": paths }));
     }
     for (path, (_, page)) in paths.iter().zip(&pages) {

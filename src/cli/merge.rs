@@ -1,11 +1,11 @@
 //! `sae merge`: looks at the shards of a job and joins them into one run, together with what was captured of them with
 //! blank images.
 
-use super::Outcome;
+use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, counted};
 use anyhow::Result;
 use clap::Args;
-use sae_workbench::{Control, MergeRequest};
+use sae_workbench::{MergeReport, MergeRequest};
 use std::path::PathBuf;
 
 /// `sae merge`
@@ -28,14 +28,18 @@ pub struct MergeArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &MergeArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+pub fn run(args: &MergeArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = MergeRequest { shards: args.shards.clone(), run: args.run.clone() };
-    if dry {
-        return Outcome::plan(request.plan(control)?);
-    }
-    let report = request.run(control)?;
+    invocation.outcome(
+        |control| request.plan(control),
+        |control| request.run(control),
+        |report| Ok(describe(report, args)),
+    )
+}
+
+fn describe(report: &MergeReport, args: &MergeArgs) -> String {
     let also = if report.merged.blank_images { ", and the same with blank images" } else { "" };
-    let text = format!(
+    format!(
         "{}, {} of {}{also}; {} of activations shared with them, {} copied\n  {}",
         counted(report.merged.samples, "sample"),
         counted(report.merged.tokens, "token"),
@@ -43,6 +47,5 @@ pub fn run(args: &MergeArgs, dry: bool, control: &mut Control) -> Result<Outcome
         counted(report.linked as u64, "file"),
         count(report.copied as u64),
         args.run.display()
-    );
-    Outcome::new(report, text)
+    )
 }

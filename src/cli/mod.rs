@@ -173,28 +173,53 @@ fn print(outcome: &Outcome, json: bool) -> io::Result<()> {
     if json { writeln!(out, "{:#}", outcome.json) } else { writeln!(out, "{}", outcome.text.trim_end()) }
 }
 
+/// How a command is run.
+pub struct Invocation<'a> {
+    /// Whether it only prints its plan.
+    pub dry_run: bool,
+    /// What follows it and may stop it.
+    pub control: &'a mut Control,
+}
+
+impl Invocation<'_> {
+    /// What a request came to: with `--dry-run` its plan, otherwise its report, which `describe` puts into words.
+    fn outcome<P: Serialize, R: Serialize>(
+        &mut self,
+        plan: impl FnOnce(&mut Control) -> sae_workbench::Result<P>,
+        run: impl FnOnce(&mut Control) -> sae_workbench::Result<R>,
+        describe: impl FnOnce(&R) -> Result<String>,
+    ) -> Result<Outcome> {
+        if self.dry_run {
+            return Outcome::plan(plan(self.control)?);
+        }
+        let report = run(self.control)?;
+        let text = describe(&report)?;
+        Outcome::new(report, text)
+    }
+}
+
 /// Runs the command that was asked for.
 fn run(args: &Args, control: &mut Control) -> Result<Outcome> {
-    let dry = args.dry_run;
+    let invocation = &mut Invocation { dry_run: args.dry_run, control };
     match &args.command {
-        Command::Demo(args) => demo::run(args, dry, control),
-        Command::Harvest(args) => harvest::run(args, dry, control),
-        Command::Merge(args) => merge::run(args, dry, control),
-        Command::Train(args) => train::run(args, dry, control),
-        Command::Eval(args) => eval::run(args, dry, control),
-        Command::Index(args) => index::run(args, dry, control),
-        Command::Label(args) => label::run(args, dry, control),
-        Command::Score(args) => score::run(args, dry, control),
-        Command::Validate(args) => validate::run(args, dry, control),
-        Command::Filter(args) => filter::run(args, dry, control),
-        Command::Patches(args) => patches::run(args, dry, control),
-        Command::Bench(bench) => bench::run(bench, dry, control),
+        Command::Demo(args) => demo::run(args, invocation),
+        Command::Harvest(args) => harvest::run(args, invocation),
+        Command::Merge(args) => merge::run(args, invocation),
+        Command::Train(args) => train::run(args, invocation),
+        Command::Eval(args) => eval::run(args, invocation),
+        Command::Index(args) => index::run(args, invocation),
+        Command::Label(args) => label::run(args, invocation),
+        Command::Score(args) => score::run(args, invocation),
+        Command::Validate(args) => validate::run(args, invocation),
+        Command::Filter(args) => filter::run(args, invocation),
+        Command::Patches(args) => patches::run(args, invocation),
+        Command::Bench(bench) => bench::run(bench, invocation),
         Command::Info(args) => info::run(args),
-        Command::Convert(args) => convert::run(args, dry),
-        Command::Export(args) => export::run(args, dry, control),
-        Command::Import(args) => import::run(args, dry, control),
+        Command::Convert(args) => convert::run(args, invocation),
+        Command::Export(args) => export::run(args, invocation),
+        Command::Import(args) => import::run(args, invocation),
         Command::Completions(args) => completions::run(args),
-        Command::Man(args) => man::run(args, dry),
+        Command::Man(args) => man::run(args, invocation),
     }
 }
 

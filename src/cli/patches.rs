@@ -1,12 +1,12 @@
 //! `sae patches`: images with the patches blackened that carry fewest features, the scores of all patches, a contact sheet.
 
-use super::Outcome;
+use super::{Invocation, Outcome};
 use super::arguments::{ReadingArgs, SaeArgs, Share, ThresholdArg};
 use super::harvest::first;
 use crate::cli::terminal::{count, table};
 use anyhow::Result;
 use clap::Args;
-use sae_workbench::{Control, PatchesReport, PatchesRequest};
+use sae_workbench::{PatchesReport, PatchesRequest};
 use std::path::PathBuf;
 
 /// `sae patches`
@@ -64,14 +64,9 @@ impl PatchesArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &PatchesArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+pub fn run(args: &PatchesArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = args.request();
-    if dry {
-        return Outcome::plan(request.plan()?);
-    }
-    let report = request.run(control)?;
-    let text = describe(&report, args);
-    Outcome::new(report, text)
+    invocation.outcome(|_| request.plan(), |control| request.run(control), |report| Ok(describe(report, args)))
 }
 
 fn describe(report: &PatchesReport, args: &PatchesArgs) -> String {

@@ -1,14 +1,15 @@
 //! `sae score`: a score a sample and method, in `scores/<name>.parquet`; with `--explain`, why a sample scores what it scores.
 
-use super::Outcome;
+use super::{Invocation, Outcome};
 use super::arguments::{SaeArgs, ThresholdArg};
 use crate::cli::terminal::{count, table};
 use anyhow::Result;
 use clap::Args;
 use filters::definition::Definition;
 use filters::pmi::Contribution;
+use sae_workbench::score::ScorePlan;
 use sae_workbench::{Control, ExplainReport, ExplainRequest, ScoreOptions, ScoreReport, ScoreRequest};
-use serde_json::json;
+use serde::Serialize;
 use std::path::PathBuf;
 
 /// `sae score`
@@ -59,22 +60,28 @@ impl ScoreArgs {
     }
 }
 
+/// What `--dry-run` prints.
+#[derive(Serialize)]
+struct Planned<'a> {
+    #[serde(flatten)]
+    plan: ScorePlan,
+    explain: Option<&'a str>,
+}
+
 /// Runs the command.
-pub fn run(args: &ScoreArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+pub fn run(args: &ScoreArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = args.request()?;
-    if dry {
-        let mut plan = serde_json::to_value(request.plan()?)?;
-        plan["explain"] = json!(args.explain);
-        return Outcome::plan(plan);
+    let plan = |_: &mut Control| Ok(Planned { plan: request.plan()?, explain: args.explain.as_deref() });
+    match &args.explain {
+        Some(sample) => {
+            let request = ExplainRequest { sae: args.of.choice(), sample: sample.clone() };
+            invocation.outcome(plan, |_| request.run(), |report| Ok(explanation(report)))
+        }
+        None => {
+            let describe = |report: &ScoreReport| Ok(describe(report, &request.options.definitions));
+            invocation.outcome(plan, |control| request.run(control), describe)
+        }
     }
-    if let Some(sample) = &args.explain {
-        let report = ExplainRequest { sae: args.of.choice(), sample: sample.clone() }.run()?;
-        let text = explanation(&report);
-        return Outcome::new(report, text);
-    }
-    let report = request.run(control)?;
-    let text = describe(&report, &request.options.definitions);
-    Outcome::new(report, text)
 }
 
 fn describe(report: &ScoreReport, definitions: &[Definition]) -> String {

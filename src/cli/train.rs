@@ -1,7 +1,7 @@
 //! `sae train`: arguments to configurations, and what was trained.
 
-use super::Outcome;
-use super::arguments::{DeviceArg, ReadingArgs, pair};
+use super::{Invocation, Outcome};
+use super::arguments::{DeviceArg, ModelArgs, pair};
 use crate::cli::terminal::count;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -9,12 +9,15 @@ use sae_core::autoencoder::Architecture;
 use sae_core::store::PositionRule;
 use sae_core::train::TrainConfig;
 use sae_workbench::train::{Resume, read_config};
-use sae_workbench::{Control, TrainReport, TrainRequest};
+use sae_workbench::{TrainReport, TrainRequest};
 use std::path::PathBuf;
+
+const MODEL_HELP: &str =
+    "Checkpoint, as for `sae harvest`: activations straight from the model, without storing them";
 
 /// `sae train`
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(mut_arg("model", |arg| arg.help(MODEL_HELP)), after_help = "\
 Examples:
   sae train --run run --hook layers.16 --name base --preset sae-v
   sae train --run run --hook layers.16 --name topk --arch topk --k 64 --steps 10000
@@ -31,17 +34,8 @@ pub struct TrainArgs {
     /// Name of the new autoencoder
     #[arg(long)]
     pub name: String,
-    /// Checkpoint, as for `sae harvest`: activations straight from the model, without storing them
-    #[arg(long, requires = "data")]
-    pub model: Option<PathBuf>,
-    /// Data set that the model reads
-    #[arg(long, requires = "model")]
-    pub data: Option<PathBuf>,
-    /// Read only the first rows of the data
-    #[arg(long, requires = "model")]
-    pub limit: Option<u64>,
     #[command(flatten)]
-    pub reading: ReadingArgs,
+    pub model: ModelArgs,
     /// A published recipe; every other flag overrides it
     #[arg(long, value_parser = ["sae-v"])]
     pub preset: Option<String>,
@@ -105,13 +99,11 @@ pub struct TrainArgs {
 
 impl TrainArgs {
     fn request(&self) -> Result<TrainRequest> {
-        let online = self.model.as_ref().zip(self.data.as_ref());
-        let online = online.map(|(model, data)| self.reading.plan(model, data, self.limit, self.device));
         Ok(TrainRequest {
             run: self.run.clone(),
             hook: self.hook.clone(),
             saes: sweep(&self.name, &config(self)?, &self.sweep)?,
-            online,
+            online: self.model.plan(self.device),
             checkpoint_every: self.checkpoint_every,
             resume: if self.resume { Resume::Required } else { Resume::Never },
             device: self.device.device,
@@ -120,16 +112,16 @@ impl TrainArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &TrainArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+pub fn run(args: &TrainArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = args.request()?;
-    if dry {
+    if invocation.dry_run {
         let plan = request.plan()?;
         return match plan.finished {
             Some(report) => outcome(report, args),
             None => Outcome::plan(plan),
         };
     }
-    outcome(request.run(control)?, args)
+    outcome(request.run(invocation.control)?, args)
 }
 
 fn outcome(report: TrainReport, args: &TrainArgs) -> Result<Outcome> {

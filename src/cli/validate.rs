@@ -1,6 +1,6 @@
 //! `sae validate`: faults of known kinds and rates, and which score or baseline finds them; a report and a plot.
 
-use super::Outcome;
+use super::{Invocation, Outcome};
 use super::arguments::{ReadingArgs, SaeArgs, Share, ThresholdArg};
 use crate::cli::terminal::{count, table};
 use crate::plots::{self, Interval, Panel};
@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use harvest::data::CorruptionKind;
 use sae_workbench::validate::{TrialReport, percent};
-use sae_workbench::{Control, ValidateReport, ValidateRequest};
+use sae_workbench::{ValidateReport, ValidateRequest};
 use std::path::{Path, PathBuf};
 
 /// `sae validate`
@@ -68,16 +68,14 @@ impl ValidateArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &ValidateArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+pub fn run(args: &ValidateArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = args.request();
-    if dry {
-        return Outcome::plan(request.plan()?);
-    }
-    let report = request.run(control)?;
-    let drawn = report.file.with_extension("png");
-    draw(&report, &drawn)?;
-    let text = format!("{}\n  {}\n  {}", describe(&report), report.file.display(), drawn.display());
-    Outcome::new(report, text)
+    let report = |report: &ValidateReport| {
+        let plot = report.file.with_extension("png");
+        draw(report, &plot)?;
+        Ok(format!("{}\n  {}\n  {}", describe(report), report.file.display(), plot.display()))
+    };
+    invocation.outcome(|_| request.plan(), |control| request.run(control), report)
 }
 
 fn draw(report: &ValidateReport, path: &Path) -> Result<()> {

@@ -2,7 +2,7 @@
 
 mod report;
 
-use super::Outcome;
+use super::{Invocation, Outcome};
 use super::arguments::DeviceArg;
 use super::eval;
 use crate::plots::{self, Distribution, FeatureRow};
@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use filters::words::WordFeatures;
 use sae_workbench::demo::WordExamples;
-use sae_workbench::{Control, DemoReport, DemoRequest};
+use sae_workbench::{DemoReport, DemoRequest};
 use std::path::PathBuf;
 
 /// `sae demo`
@@ -33,7 +33,7 @@ pub struct DemoArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &DemoArgs, dry: bool, control: &mut Control) -> Result<Outcome> {
+pub fn run(args: &DemoArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = DemoRequest {
         run: args.run.clone(),
         assets: args.assets.clone(),
@@ -41,13 +41,11 @@ pub fn run(args: &DemoArgs, dry: bool, control: &mut Control) -> Result<Outcome>
         seeds: args.seeds,
         device: args.device.device,
     };
-    if dry {
-        return Outcome::plan(request.plan());
-    }
-    let report = request.run(control)?;
-    draw(&report)?;
-    let text = report::describe(&report);
-    Outcome::new(report, text)
+    let report = |report: &DemoReport| {
+        draw(report)?;
+        Ok(report::describe(report))
+    };
+    invocation.outcome(|_| Ok(request.plan()), |control| request.run(control), report)
 }
 
 fn draw(report: &DemoReport) -> Result<()> {
