@@ -12,6 +12,24 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What to capture, and where to put it.
+///
+/// ```
+/// use sae_workbench::{Control, HarvestRequest};
+///
+/// # let folder = tempfile::tempdir().expect("a temporary folder");
+/// # let run = folder.path().join("run");
+/// let mut request = HarvestRequest::new("assets/demo-mllm", "assets/demo-data/data.jsonl", vec![4], &run);
+/// request.plan.limit = Some(6);
+///
+/// // The plan reads the configuration of the model and counts the rows of the data, but captures nothing.
+/// let plan = request.plan()?.plan;
+/// assert_eq!((plan.rows, plan.d_in, plan.layers), (6, 256, vec![4]));
+/// assert!(!run.exists());
+///
+/// let report = request.run(&mut Control::default())?;
+/// assert_eq!((report.samples, report.skipped_rows), (6, 0));
+/// # Ok::<(), sae_workbench::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct HarvestRequest {
     /// How the model reads the data. The model may be a name on the hub, which is downloaded once.

@@ -20,6 +20,22 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// What to index.
+///
+/// ```
+#[doc = include_str!("example_run.md")]
+/// use sae_core::analysis::index::Index;
+/// use sae_workbench::{Control, IndexRequest, SaeChoice};
+///
+/// # let run = example_run()?;
+/// let report = IndexRequest::new(SaeChoice::new(run.path())).run(&mut Control::default())?;
+///
+/// let index = Index::open(&report.folder)?;
+/// let busiest = index.features().iter().max_by_key(|row| row.fires).expect("there are features");
+/// println!("feature {} ({}) fires on {} tokens", busiest.feature, busiest.class, busiest.fires);
+/// let (group, strongest) = index.examples(busiest.feature)?[0];
+/// assert_eq!((group, strongest.activation), (0, busiest.max));
+/// # Ok::<(), sae_workbench::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct IndexRequest {
     /// The autoencoder.

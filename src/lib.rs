@@ -1,31 +1,63 @@
-//! The operations of the SAE workbench as a library: what the program `sae` runs, and what the app calls.
+//! Sparse autoencoders for multimodal language models: what a model has learned across images and text, and which data is worth
+//! training on. This library is what the program `sae` and the desktop app run.
 //!
-//! Every operation is a request that is checked and run, and returns a report:
+//! Each step of the work is a *request*: a struct with public fields that is checked, run, and answered by a *report*. The steps
+//! share one *run folder*. The following captures the bundled model's activations, trains an autoencoder, indexes its features,
+//! scores the samples and writes the better half of them:
 //!
-//! ```no_run
+//! ```
+//! use filters::select::Keep;
+//! use sae_core::autoencoder::Architecture;
 //! use sae_core::train::TrainConfig;
-//! use sae_workbench::{Control, HarvestRequest, SaeChoice, ScoreRequest, TrainRequest};
+//! use sae_workbench::*;
 //!
-//! # fn main() -> sae_workbench::Result<()> {
+//! # let folder = tempfile::tempdir().expect("a temporary folder");
+//! # let [run, better] = ["run", "better"].map(|name| folder.path().join(name));
 //! let mut control = Control::default();
-//! HarvestRequest::new("llava-1.5-7b-hf", "train.jsonl", vec![16], "run").run(&mut control)?;
-//! let trained = TrainRequest::new("run", "layers.16", "base", TrainConfig::default()).run(&mut control)?;
-//! println!("{} features", trained.saes[0].d_sae);
-//! let scored = ScoreRequest::new(SaeChoice::new("run")).run(&mut control)?;
-//! println!("{} samples have no score", scored.without_score);
-//! # Ok(())
-//! # }
+//!
+//! // The residual stream after decoder block 4, for 48 image-text pairs; once more with blank images for the score `pmi_blank`.
+//! let mut harvest = HarvestRequest::new("assets/demo-mllm", "assets/demo-data/data.jsonl", vec![4], &run);
+//! harvest.plan.limit = Some(48);
+//! harvest.blank_images = true;
+//! let captured = harvest.run(&mut control)?;
+//!
+//! let config = TrainConfig { features: 256, k: 8, batch: 128, ..TrainConfig::for_architecture(Architecture::TopK) };
+//! let trained = TrainRequest::new(&run, "layers.4", "base", config.with_steps(30)).run(&mut control)?;
+//!
+//! let sae = SaeChoice::new(&run);
+//! let indexed = IndexRequest::new(sae.clone()).run(&mut control)?;
+//! let scored = ScoreRequest::new(sae).run(&mut control)?;
+//!
+//! let rules = ScoreRules::new("pmi_blank", Keep::Share(0.5));
+//! let filtered = FilterRequest::new(&run, FilterBy::Scores(rules), &better).run(&mut control)?;
+//!
+//! assert_eq!((captured.samples, trained.saes[0].d_sae, indexed.features), (48, 256, 256));
+//! assert_eq!((scored.samples, filtered.kept.rows), (48, 24));
+//! # Ok::<(), Error>(())
 //! ```
 //!
-//! - **Requests** are plain structs with public fields. `XRequest::new` fills in the defaults of the command line; `plan` says what
-//!   would be done, and does nothing; `run` does it.
-//! - **Reports** are plain structs that serialize: as JSON they are what `sae --json` prints.
-//! - [`Control`] is how a program follows an operation and stops it: a [`Progress`] is told stages, positions and notices, and a
-//!   [`Cancel`] token asks to stop. An operation that was stopped leaves what it has stored; the same request goes on there.
-//! - [`Error`] is an enum with data, and [`Error::hint`] says what could be done about it, in terms of requests.
+//! # What is in it
 //!
-//! Operations never print, never read arguments, and never name command-line flags. What they are made of is in the crates below:
-//! `harvest` (models, data sets, capture), `filters` (scores, selection, writing) and `sae_core` (store, training, analysis).
+//! | to | use |
+//! |---|---|
+//! | capture activations, or take another tool's | [`HarvestRequest`], [`MergeRequest`], [`import`] |
+//! | train and measure autoencoders | [`TrainRequest`], [`EvalRequest`] |
+//! | understand features | [`IndexRequest`], [`LabelRequest`], [`export`] |
+//! | score samples, and explain and validate scores | [`ScoreRequest`], [`ExplainRequest`], [`ValidateRequest`] |
+//! | choose data | [`FilterRequest`], [`PatchesRequest`] |
+//! | read and convert files | [`InfoRequest`], [`ConvertRequest`] |
+//! | look at an autoencoder with its activations | [`SaeChoice::load`], [`SampleActivations`] |
+//!
+//! `XRequest::new` fills in the defaults of the command line. `plan` says what would be done, and does nothing; `run` does it.
+//! Reports serialize: as JSON they are what `sae --json` prints. [`Control`] is how a program follows an operation and stops it.
+//! [`Error`] is an enum with data, and [`Error::hint`] says what could be done about it, in terms of requests. Operations never
+//! print, never read arguments, and never name command-line flags.
+//!
+//! # Where to go next
+//!
+//! The folder `examples` of the repository has six programs that use this library, from training to an observer of your own. The
+//! crates below do the work: [`sae_core`] (run folder, training, analysis), [`harvest`](::harvest) (models, data sets, capture) and
+//! [`filters`] (scores, selection, writing). `FORMATS.md` defines the files of a run folder, for programs that read them directly.
 
 pub mod bench;
 mod causes;

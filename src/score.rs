@@ -28,6 +28,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What to score, and how.
+///
+/// ```
+#[doc = include_str!("example_run.md")]
+/// use sae_workbench::{Control, ExplainRequest, SaeChoice, ScoreRequest};
+///
+/// # let run = example_run()?;
+/// let sae = SaeChoice::new(run.path());
+/// let report = ScoreRequest::new(sae.clone()).run(&mut Control::default())?;
+/// let scores = &report.scores.columns["pmi_blank"];
+/// assert_eq!(scores.len(), report.samples);
+///
+/// // Why the first sample has its score: it is the sum of what the components add.
+/// let explained = ExplainRequest { sae, sample: "0".into() }.run()?;
+/// assert!((explained.explanation.pmi - scores[0].expect("a score")).abs() < 1e-3);
+/// # Ok::<(), sae_workbench::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ScoreRequest {
     /// The autoencoder.

@@ -16,6 +16,29 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// What to train, and on what.
+///
+/// ```
+#[doc = include_str!("example_run.md")]
+/// use sae_core::autoencoder::Architecture;
+/// use sae_core::train::TrainConfig;
+/// use sae_workbench::{Control, TrainRequest};
+///
+/// # let run = example_run()?;
+/// // Two autoencoders of different sparsity in one pass over the activations.
+/// let config = |k| {
+///     let defaults = TrainConfig::for_architecture(Architecture::BatchTopK);
+///     TrainConfig { features: 128, k, batch: 128, buffer: 1_024, ..defaults }.with_steps(20)
+/// };
+/// let mut request = TrainRequest::new(run.path(), "layers.4", "sparse", config(4));
+/// request.saes.push(("dense".into(), config(16)));
+/// let report = request.run(&mut Control::default())?;
+///
+/// for sae in &report.saes {
+///     assert_eq!((sae.d_sae, sae.last.steps), (128, 20));
+///     assert!(sae.folder.join("sae_weights.safetensors").exists(), "SAELens opens this folder");
+/// }
+/// # Ok::<(), sae_workbench::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct TrainRequest {
     /// The run folder.

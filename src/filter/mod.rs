@@ -23,6 +23,23 @@ use std::path::{Path, PathBuf};
 const SHARD: u64 = 512 << 20;
 
 /// What to filter, by what, and where to.
+///
+/// ```
+#[doc = include_str!("../example_run.md")]
+/// use filters::select::Keep;
+/// use sae_workbench::{Control, FilterBy, FilterRequest, SaeChoice, ScoreRequest, ScoreRules};
+///
+/// # let run = example_run()?;
+/// ScoreRequest::new(SaeChoice::new(run.path())).run(&mut Control::default())?;
+///
+/// // The ten best samples, as rows of the data set with their images.
+/// let out = run.path().join("best");
+/// let rules = ScoreRules::new("pmi_blank", Keep::Count(10));
+/// let report = FilterRequest::new(run.path(), FilterBy::Scores(rules), &out).run(&mut Control::default())?;
+/// assert_eq!((report.kept.rows, report.dropped), (10, 38));
+/// assert!(out.join("data").is_dir() && out.join("decisions.csv").is_file());
+/// # Ok::<(), sae_workbench::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct FilterRequest {
     /// The run folder.

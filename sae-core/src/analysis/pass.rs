@@ -1,4 +1,4 @@
-//! One pass over a store: encodes it block by block and hands the sparse activations to whoever wants to see them.
+//! One pass over a store: encodes it block by block and shows the sparse activations to observers.
 //!
 //! Everything that is computed from activations - evaluation, index, weights, scores - is an [`Observer`] of this one
 //! pass, so that the expensive product is done once. Memory: one block, whatever the size of the store.
@@ -32,15 +32,56 @@ impl Block<'_> {
 }
 
 /// Sees every block of a pass, in the order of the store.
+///
+/// ```
+#[doc = include_str!("../example_store.md")]
+/// use sae_core::Run;
+/// use sae_core::analysis::pass::{self, Block, Observer};
+/// use sae_core::autoencoder::Weights;
+/// use sae_core::device::DeviceChoice;
+/// use sae_core::store::Store;
+///
+/// /// The strongest activation of each feature.
+/// struct Strongest(Vec<f32>);
+///
+/// impl Observer for Strongest {
+///     fn observe(&mut self, block: &Block) -> sae_core::Result<()> {
+///         for (feature, activation) in block.active.features().iter().zip(block.active.values()) {
+///             let strongest = &mut self.0[*feature as usize];
+///             *strongest = strongest.max(*activation);
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # let folder = example_store()?;
+/// # let path = folder.path();
+/// # let directions: Vec<f32> = (0..32).map(|n| if n % 9 == 0 { 1.0 } else { 0.0 }).collect();
+/// # let weights = Weights {
+/// #     d_in: 8, d_sae: 4, w_enc: directions.clone(), b_enc: vec![0.0; 4], w_dec: directions, b_dec: vec![0.0; 8],
+/// #     ..Weights::default()
+/// # };
+/// let store = Store::open(&Run::open(path)?, "layers.2")?;
+/// let mut strongest = Strongest(vec![0.0; weights.d_sae]);
+/// let mut rows = 0;
+/// pass::run(&store, &weights, &DeviceChoice::Auto.open()?, &mut [&mut strongest], &mut |done| rows = done)?;
+/// assert_eq!(rows, store.manifest().rows);
+/// assert!(strongest.0.iter().all(|activation| *activation > 0.9));
+/// # Ok::<(), sae_core::Error>(())
+/// ```
 pub trait Observer {
     /// Takes in a block.
+    ///
+    /// # Errors
+    /// Whatever the observer finds wrong: it ends the pass.
     fn observe(&mut self, block: &Block) -> Result<()>;
 }
 
-/// Runs a pass. `progress` is told the rows done so far.
+/// Runs a pass over the whole store. `progress` is called with the number of rows done so far.
 ///
 /// # Errors
-/// An autoencoder of another width than the store's, a file that cannot be trusted, values that are not finite.
+/// An autoencoder of another width than the store's, a file that cannot be trusted, values that are not finite, or whatever an
+/// observer returns.
 pub fn run(
     store: &Store,
     weights: &Weights,
@@ -66,8 +107,9 @@ pub fn run_over(
 ) -> Result<()> {
     let d_in = store.manifest().d_in;
     if weights.d_in != d_in {
-        let (hook, own) = (&store.manifest().hook, weights.d_in);
-        return Err(Error::config(format!("the autoencoder reads width {own}, the activations of {hook} have {d_in}")));
+        let (hook, expected) = (&store.manifest().hook, weights.d_in);
+        let text = format!("the autoencoder reads width {expected}, the activations of {hook} have {d_in}");
+        return Err(Error::config(text));
     }
     let encoder = Encoder::new(weights, device);
     // Rows enough to keep every thread busy, 32 MiB of them at most.

@@ -1,5 +1,5 @@
-//! The autoencoder as it is used: its weights in host memory, encode, decode. How it is trained and saved is told
-//! elsewhere; whatever a file format folds, subtracts or rescales has been folded before it comes here.
+//! An autoencoder in use: its weights in host memory, encoding and decoding. Training is in [`crate::train`] and reading files in
+//! [`formats`], which folds whatever a format subtracts or rescales into the weights.
 
 pub mod formats;
 pub mod kernel;
@@ -236,7 +236,34 @@ pub(crate) fn layer_norm(x: &[f32]) -> (f32, f32) {
 /// Added to the standard deviation by [`InputNorm::LayerNorm`].
 const LAYER_NORM_EPSILON: f32 = 1e-5;
 
-/// The encoder, ready to be used: in integers on a CPU (see [`kernel`]), as tensors on another device.
+/// Encodes and reconstructs hidden states, with exact integer kernels on a CPU (see [`kernel`]) and as tensors on another device.
+///
+/// ```
+/// use sae_core::autoencoder::{Activation, Encoder, Weights};
+/// use sae_core::device::DeviceChoice;
+///
+/// // Two features of a stream that is 2 wide: one for each axis, with at most one active per row.
+/// let axes = vec![1.0, 0.0, 0.0, 1.0];
+/// let weights = Weights {
+///     d_in: 2,
+///     d_sae: 2,
+///     w_enc: axes.clone(),
+///     b_enc: vec![0.0; 2],
+///     w_dec: axes,
+///     b_dec: vec![0.0; 2],
+///     activation: Activation::TopK { k: 1 },
+///     ..Weights::default()
+/// };
+/// weights.check()?;
+///
+/// let encoder = Encoder::new(&weights, &DeviceChoice::Cpu.open()?);
+/// let hidden = [3.0, 1.0, -2.0, 5.0]; // two rows
+/// let active = encoder.encode(&hidden)?;
+/// assert_eq!(active.row(0), (&[0][..], &[3.0][..]));
+/// assert_eq!(active.row(1), (&[1][..], &[5.0][..]));
+/// assert_eq!(encoder.reconstruct(&hidden)?, [3.0, 0.0, 0.0, 5.0]);
+/// # Ok::<(), sae_core::Error>(())
+/// ```
 pub struct Encoder<'a> {
     weights: &'a Weights,
     floors: Vec<f32>,

@@ -1,4 +1,4 @@
-//! Reads a finished store: a hook's manifest, its shards with their tokens, the samples. Trusts no file unchecked.
+//! Reads a finished store: a hook's manifest, its shards with their tokens, the samples. Every file is checked before it is used.
 
 use super::tables::{TokenColumns, pieces_of, read_tokens, samples_of};
 use super::{Manifest, hook};
@@ -12,15 +12,39 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The activations of one hook.
+/// The activations of one hook, shard by shard, each row with its token.
+///
+/// ```
+#[doc = include_str!("../example_store.md")]
+/// use sae_core::Run;
+/// use sae_core::store::Store;
+///
+/// # let folder = example_store()?;
+/// # let path = folder.path();
+/// let store = Store::open(&Run::open(path)?, "layers.2")?;
+/// let (d_in, rows) = (store.manifest().d_in, store.manifest().rows);
+/// assert_eq!((store.shards(), rows, d_in), (1, 60, 8));
+///
+/// // A shard stays on disk until its rows are read, as `f32` whatever it is stored as.
+/// let shard = store.shard(0)?;
+/// let mut hidden = Vec::new();
+/// shard.read(10..15, &mut hidden);
+/// assert_eq!(hidden.len(), 5 * d_in);
+///
+/// // The token table has the same rows: these five are sample 2.
+/// let tokens = store.tokens(0)?;
+/// assert_eq!((tokens.sample[10], tokens.position[10]), (2, 0));
+/// assert_eq!(tokens.modality[12], Modality::Image);
+/// # Ok::<(), sae_core::Error>(())
+/// ```
 pub struct Store {
     run: Run,
     manifest: Manifest,
-    /// Shards whose hash this process has compared already.
+    /// Whether this process has compared the hash of each shard.
     verified: Vec<AtomicBool>,
 }
 
-/// One shard, mapped.
+/// One shard, mapped into memory.
 pub struct Shard {
     tensors: Tensors,
     rows: usize,
@@ -37,9 +61,9 @@ impl Store {
     pub fn open(run: &Run, hook: &str) -> Result<Self> {
         let path = run.activations(hook).join("manifest.json");
         if !path.exists() {
-            let there = run.list("activations");
+            let available = run.list("activations");
             let (asked, path) = (hook.to_string(), run.root().to_path_buf());
-            return Err(Error::UnknownHook { asked, available: there, path });
+            return Err(Error::UnknownHook { asked, available, path });
         }
         let manifest: Manifest = file::read_json(&path, 1 << 28)?;
         let wrong = |cause: String| Err(Error::format(&path)(cause));
@@ -75,7 +99,13 @@ impl Store {
         self.manifest.shards.len()
     }
 
-    /// Maps a shard; its hash is compared the first time.
+    /// Maps a shard into memory; its hash is compared the first time.
+    ///
+    /// # Errors
+    /// A file that is missing, differs from what was written, or contradicts the manifest.
+    ///
+    /// # Panics
+    /// If the store has no shard of this number.
     pub fn shard(&self, number: usize) -> Result<Shard> {
         let record = &self.manifest.shards[number];
         let path = self.run.activations(&hook(self.manifest.layer)).join(&record.file);
@@ -116,6 +146,12 @@ impl Store {
     }
 
     /// The tokens of a shard's rows.
+    ///
+    /// # Errors
+    /// A token table that cannot be read or contradicts the manifest.
+    ///
+    /// # Panics
+    /// If the store has no shard of this number.
     pub fn tokens(&self, number: usize) -> Result<TokenColumns> {
         let path = self.run.tokens(number);
         let tokens = read_tokens(&path)?;
@@ -137,7 +173,10 @@ impl Shard {
         self.rows
     }
 
-    /// Appends the given rows to `out` as `f32`, row-major.
+    /// Appends the given rows to `out` as `f32`, row-major, `[rows, d_in]`.
+    ///
+    /// # Panics
+    /// If the shard does not have these rows.
     pub fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) {
         let (dtype, bytes) = self.tensors.bytes(TENSOR).expect("checked when the shard was opened");
         let width = bytes.len() / self.rows.max(1);
@@ -149,13 +188,16 @@ impl Shard {
         self.d_in
     }
 
-    /// Something wrong with what the shard holds.
+    /// An error about the contents of the shard.
     pub fn error(&self, cause: String) -> Error {
         Error::format(self.tensors.path())(cause)
     }
 }
 
 /// Reads all samples of a run, in order of their number.
+///
+/// # Errors
+/// The table cannot be read.
 pub fn load_samples(run: &Run) -> Result<Vec<Sample>> {
     let path = run.samples();
     let mut samples = Vec::new();
@@ -165,7 +207,10 @@ pub fn load_samples(run: &Run) -> Result<Vec<Sample>> {
     Ok(samples)
 }
 
-/// The texts of the tokens at these `(sample, position)`.
+/// The texts of the tokens at these `(sample, position)`; positions that the run does not have are left out.
+///
+/// # Errors
+/// A token table that cannot be read.
 pub fn token_texts(run: &Run, wanted: &BTreeSet<(u32, u32)>) -> Result<BTreeMap<(u32, u32), String>> {
     let mut pieces = BTreeMap::new();
     for part in (0..).map(|n| run.tokens(n)).take_while(|path| path.exists()) {

@@ -1,4 +1,4 @@
-//! The run folder: where every file of it lies, `run.json`, and the lock of its writer. Reads no data.
+//! The run folder: the paths of all its files, `run.json`, and the lock of its writer. Reads no data.
 
 use crate::error::{Cause, Hint, Operation, Setting};
 use crate::{Error, Result, file};
@@ -8,16 +8,16 @@ use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-/// The layout of run folders that this code writes; others are refused.
+/// The layout of run folders that this code writes; others are rejected.
 pub const SCHEMA_VERSION: u32 = 2;
 
-/// `run.json` holds a list of parts at most; more than this is not ours.
+/// Bytes of `run.json` that are read at most: its longest entry is a list of parts.
 const RECORD_LIMIT: u64 = 1 << 30;
 
 /// Bytes of a note about a lock's holder that are read.
 const HOLDER_LIMIT: u64 = 256;
 
-/// What `run.json` holds: how every file of the run came about.
+/// What `run.json` holds: how every file of the run was made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
     /// Layout of the folder.
@@ -30,13 +30,30 @@ pub struct Record {
     pub steps: Map<String, Value>,
 }
 
-/// A run folder.
+/// A run folder: the one place that all steps of the work share. Opening it reads `run.json` alone.
+///
+/// ```
+#[doc = include_str!("../example_store.md")]
+/// use sae_core::Run;
+/// use sae_core::store::load_samples;
+///
+/// # let folder = example_store()?;
+/// # let path = folder.path();
+/// let run = Run::open(path)?;
+/// assert_eq!(run.list("activations"), ["layers.2"]);
+/// assert!(run.saes().is_empty(), "nothing was trained yet");
+/// assert_eq!(load_samples(&run)?[3].key, "row-3");
+///
+/// // Every step leaves an entry in run.json: its arguments, hashes, seeds and counts.
+/// assert!(run.record()?.steps.contains_key("harvest"));
+/// # Ok::<(), sae_core::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Run {
     root: PathBuf,
 }
 
-/// Held while a command writes; a second writer is refused. Released when dropped or when the process dies.
+/// Held while a command writes; a second writer is rejected. Released when dropped or when the process dies.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
@@ -44,34 +61,40 @@ pub struct Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The note is about a holder that is gone now. After a kill it stays, until somebody else holds the lock.
+        // The note describes the holder, which no longer holds the lock. After a kill it stays until somebody else holds it.
         let _ = self.file.set_len(0);
     }
 }
 
 impl Run {
     /// Opens a run folder that exists.
+    ///
+    /// # Errors
+    /// The folder has no `run.json`, or one of another layout.
     pub fn open(root: &Path) -> Result<Self> {
         let run = Self { root: root.to_path_buf() };
         run.record()?;
         Ok(run)
     }
 
-    /// Opens a run folder, making it if it is not there.
+    /// Opens a run folder, or makes it if it does not exist.
+    ///
+    /// # Errors
+    /// The folder holds other files and no `run.json`, it is a run of another layout, or it cannot be written.
     pub fn create(root: &Path) -> Result<Self> {
         let run = Self { root: root.to_path_buf() };
         if run.record_path().exists() {
             run.record()?;
             return Ok(run);
         }
-        // What an earlier attempt may have left does not count.
-        let own = [".lock", "run.json", "run.json.partial"];
+        // Files that an interrupted first attempt may have left are not foreign.
+        let ours = [".lock", "run.json", "run.json.partial"];
         let entries = fs::read_dir(root).into_iter().flatten().flatten();
-        if entries.map(|entry| entry.file_name()).any(|name| !own.iter().any(|own| name == *own)) {
+        if entries.map(|entry| entry.file_name()).any(|name| !ours.iter().any(|ours| name == *ours)) {
             let cause = "the folder holds other files and no run.json";
             return Err(Error::run(root, Cause::with_hint(cause, Hint::Change(Setting::Run))));
         }
-        // Of two processes that begin at once the slower would otherwise empty the record of the faster.
+        // If two processes begin at once, the slower one must not replace the record of the faster one.
         fs::create_dir_all(root).map_err(Error::io("create folder", root))?;
         let _lock = run.lock()?;
         if run.record_path().exists() {
@@ -96,6 +119,9 @@ impl Run {
     }
 
     /// Reads `run.json`.
+    ///
+    /// # Errors
+    /// The file does not exist, is damaged, or has another layout.
     pub fn record(&self) -> Result<Record> {
         let path = self.record_path();
         if !path.exists() {
@@ -113,6 +139,9 @@ impl Run {
     }
 
     /// Replaces one step's entry in `run.json`.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
     pub fn write_step(&self, step: &str, entry: &impl Serialize) -> Result<()> {
         let path = self.record_path();
         let mut record = self.record()?;
@@ -122,6 +151,9 @@ impl Run {
     }
 
     /// One step's entry in `run.json`, if that step was run.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the entry is not a `T`.
     pub fn read_step<T: serde::de::DeserializeOwned>(&self, step: &str) -> Result<Option<T>> {
         let entry = self.record()?.steps.remove(step);
         entry.map(|e| serde_json::from_value(e).map_err(Error::format(&self.record_path()))).transpose()
@@ -133,12 +165,12 @@ impl Run {
     /// Another process holds it.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.root.join(".lock");
-        // Not emptied before it is held: it says who holds it.
+        // The file says who holds the lock, so it must not be truncated before the lock is held.
         let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = open.map_err(Error::io("create", &path))?;
         match file.try_lock() {
             Ok(()) => {
-                // For people only; the lock is the operating system's, and a note that fails changes nothing.
+                // The note is for people only. The lock itself is the operating system's, so a failed note changes nothing.
                 let _ = file.set_len(0).and_then(|()| file.write_all(holder().as_bytes()));
                 Ok(Lock { file })
             }
@@ -204,19 +236,19 @@ impl Run {
     /// Names of the autoencoders that can be used, sorted.
     pub fn saes(&self) -> Vec<String> {
         let mut names = self.list("saes");
-        names.retain(|name| self.is_whole(name));
+        names.retain(|name| self.is_complete(name));
         names
     }
 
     /// Names of the autoencoders whose training has not been finished, sorted.
     pub fn unfinished_saes(&self) -> Vec<String> {
         let mut names = self.list("saes");
-        names.retain(|name| !self.is_whole(name));
+        names.retain(|name| !self.is_complete(name));
         names
     }
 
-    /// Whether an autoencoder is whole: its weights are written last.
-    fn is_whole(&self, name: &str) -> bool {
+    /// Whether an autoencoder is complete: its weights are written last.
+    fn is_complete(&self, name: &str) -> bool {
         self.sae_dir(name).join("sae_weights.safetensors").exists()
     }
 
@@ -232,7 +264,7 @@ impl Run {
 
 /// This process, as the holder of a lock.
 fn holder() -> String {
-    // Runs lie on file systems that several machines share. Linux alone tells its name in a file.
+    // Several machines may share the file system. Only Linux has a file with the name of the machine.
     let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let machine = if machine.is_empty() { String::new() } else { format!(" on {}", machine.trim()) };
     format!("process {}{machine}, since {}\n", std::process::id(), now())
@@ -262,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_writer_is_refused_until_the_first_is_gone() {
+    fn a_second_writer_is_rejected_until_the_first_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let run = Run::create(&dir.path().join("run")).unwrap();
         let first = run.lock().unwrap();
@@ -274,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_folders_and_runs_of_other_versions_are_refused() {
+    fn foreign_folders_and_runs_of_other_versions_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         file::write_bytes(&dir.path().join("thesis.txt"), b"mine").unwrap();
         assert!(Run::create(dir.path()).unwrap_err().to_string().contains("holds other files"));
