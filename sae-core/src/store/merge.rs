@@ -1,5 +1,5 @@
-//! Joins the shards of a job into one run. Looks at all of them first and names everything that is wrong; then links or
-//! copies their files and numbers samples anew in the small tables. Never changes a shard, and knows nothing of models.
+//! Joins the shards of a job into one run. Checks all of them first and reports everything that is wrong at once; then links or
+//! copies their files, and renumbers the samples in the small tables. Never changes a shard, and knows nothing of models.
 
 use super::skipped::{SkipFile, SkipList, read_skipped};
 use super::writer::write_manifests;
@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The shards of one job: all there, whole, each once, in the order of the data.
+/// The shards of one job: complete, each exactly once, in the order of the data.
 pub struct Merge {
     shards: Vec<Shard>,
 }
@@ -25,7 +25,7 @@ pub struct Merged {
     pub record: StoreRecord,
     /// Files of activations that it shares with the shards.
     pub linked: usize,
-    /// Files of activations that were copied, since they lie on another file system.
+    /// Files of activations that were copied, because they are on another file system.
     pub copied: usize,
 }
 
@@ -36,11 +36,11 @@ struct Shard {
 }
 
 impl Merge {
-    /// Looks at the shards in these folders, in whatever order; every byte of their activations is read and hashed.
-    /// `progress` hears how many rows of how many are checked.
+    /// Checks the shards in these folders, in any order; every byte of their activations is read and hashed. `progress` gets the
+    /// number of rows that were checked and the number of all rows.
     ///
     /// # Errors
-    /// Everything that is in the way, at once.
+    /// Everything that prevents the merge, in one error.
     pub fn check(folders: &[PathBuf], progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
         let mut wrong = Vec::new();
         let mut shards = Vec::new();
@@ -50,8 +50,8 @@ impl Merge {
                 Err(cause) => wrong.push(cause),
             }
         }
-        of_one_job(&shards, &mut wrong);
-        each_once(&mut shards, &mut wrong);
+        check_same_job(&shards, &mut wrong);
+        check_each_once(&mut shards, &mut wrong);
         let rows = |shard: &Shard| shard.record.progress().rows * shard.record.spec.layers.len() as u64;
         let (total, mut done) = (shards.iter().map(rows).sum(), 0);
         for shard in &shards {
@@ -68,10 +68,10 @@ impl Merge {
         if samples == 0 && wrong.is_empty() {
             wrong.push("none of their rows became a sample".into());
         }
-        match wrong.is_empty() {
-            true => Ok(Self { shards }),
-            false => Err(Error::config(format!("these shards cannot be merged:\n  {}", wrong.join("\n  ")))),
+        if !wrong.is_empty() {
+            return Err(Error::config(format!("these shards cannot be merged:\n  {}", wrong.join("\n  "))));
         }
+        Ok(Self { shards })
     }
 
     /// Samples, token positions and rows of the data in all shards.
@@ -79,22 +79,23 @@ impl Merge {
         self.joined().progress()
     }
 
-    /// Makes the run in `root`. A merge that was interrupted is begun anew by the same call.
+    /// Makes the run in `root`. After an interruption, the same call starts again.
     ///
     /// # Errors
-    /// The folder holds something else, another process writes to it, or the disk.
+    /// The folder holds something else, another process writes to it, or a file cannot be written.
     pub fn write(&self, root: &Path) -> Result<Merged> {
         let run = Run::create(root)?;
         let _lock = run.lock()?;
         let record = self.joined();
-        if let Some(there) = run.read_step::<StoreRecord>(STEP)? {
-            if there.complete && there.spec.slice.is_none() && there.spec.fingerprint == record.spec.fingerprint {
-                return Ok(Merged { record: there, linked: 0, copied: 0 });
+        if let Some(existing) = run.read_step::<StoreRecord>(STEP)? {
+            let same_harvest = existing.spec.fingerprint == record.spec.fingerprint;
+            if existing.complete && existing.spec.slice.is_none() && same_harvest {
+                return Ok(Merged { record: existing, linked: 0, copied: 0 });
             }
             let cause = "the run holds another harvest".into();
             return Err(Error::OtherHarvest { cause, path: run.root().to_path_buf() });
         }
-        // Readers take every token table that is there, so none of an interrupted merge of other shards may stay.
+        // Readers take every token table in the folder, so those of an interrupted merge of other shards have to go.
         for folder in [run.tokens(0), run.activations("any")].iter().filter_map(|path| path.parent()) {
             if folder.exists() {
                 fs::remove_dir_all(folder).map_err(Error::io("remove", folder))?;
@@ -103,16 +104,17 @@ impl Merge {
         let mut merged = Merged { record, linked: 0, copied: 0 };
         let (mut part, mut first_sample) = (0, 0);
         for shard in &self.shards {
-            for (own, there) in shard.record.parts.iter().enumerate().filter(|(_, there)| there.rows > 0) {
-                for (layer, file) in shard.record.spec.layers.iter().zip(&there.shards) {
+            for (number, record) in shard.record.parts.iter().enumerate().filter(|(_, record)| record.rows > 0) {
+                for (layer, file) in shard.record.spec.layers.iter().zip(&record.shards) {
                     let folder = hook(*layer);
                     let to = run.activations(&folder).join(file_name(part));
-                    match place(&shard.run.activations(&folder).join(&file.file), &to)? {
-                        true => merged.linked += 1,
-                        false => merged.copied += 1,
+                    if link_or_copy(&shard.run.activations(&folder).join(&file.file), &to)? {
+                        merged.linked += 1;
+                    } else {
+                        merged.copied += 1;
                     }
                 }
-                let tokens = shard.run.tokens(own);
+                let tokens = shard.run.tokens(number);
                 table::write(&run.tokens(part), &renumbered(&tokens, table::read(&tokens, &[])?, first_sample)?)?;
                 part += 1;
             }
@@ -125,14 +127,14 @@ impl Merge {
         write_manifests(&run, &merged.record)?;
         let from: Vec<_> = self.shards.iter().map(|s| s.run.root().display().to_string()).collect();
         run.write_step("merge", &serde_json::json!({ "shards": from.len(), "from": from }))?;
-        // With this entry the run is whole.
+        // This entry completes the run.
         run.write_step(STEP, &merged.record)?;
         Ok(merged)
     }
 
-    /// The rows that the shards skipped: their numbers are those of the whole data.
+    /// Writes the rows that the shards skipped. Their numbers already are those of the whole data set.
     fn write_skipped(&self, run: &Run) -> Result<()> {
-        // What an interrupted merge has left is begun anew.
+        // This drops whatever an interrupted merge has written.
         let mut file = SkipFile::open(run, 0)?;
         for shard in &self.shards {
             for skipped in read_skipped(&shard.run)? {
@@ -142,7 +144,7 @@ impl Merge {
         file.sync()
     }
 
-    /// The samples of all shards, numbered through.
+    /// The samples of all shards, renumbered.
     fn samples(&self) -> impl Iterator<Item = Result<RecordBatch>> {
         let mut first_sample = 0;
         self.shards.iter().flat_map(move |shard| {
@@ -158,12 +160,12 @@ impl Merge {
         })
     }
 
-    /// What one machine would have recorded.
+    /// The record that a single machine would have written.
     fn joined(&self) -> StoreRecord {
         let mut spec = self.shards[0].record.spec.clone();
         spec.slice = None;
         let mut parts: Vec<PartRecord> = Vec::new();
-        // Rows before the first sample, where a whole shard gave none.
+        // Rows before the first sample, if a whole shard has no sample.
         let mut unused = 0;
         for part in self.shards.iter().flat_map(|shard| &shard.record.parts) {
             match parts.last_mut() {
@@ -188,7 +190,7 @@ fn file_name(part: usize) -> String {
     format!("shard-{part:05}.safetensors")
 }
 
-/// The shard in a folder, or why there is none.
+/// The shard in a folder, or why the folder has none.
 fn open(folder: &Path) -> Result<Shard, String> {
     let run = Run::open(folder).map_err(|e| e.to_string())?;
     let record: Option<StoreRecord> = run.read_step(STEP).map_err(|e| e.to_string())?;
@@ -206,8 +208,8 @@ fn open(folder: &Path) -> Result<Shard, String> {
     }
 }
 
-/// All shards have to be what most of them are.
-fn of_one_job(shards: &[Shard], wrong: &mut Vec<String>) {
+/// Checks that all shards belong to the job that most of them belong to.
+fn check_same_job(shards: &[Shard], wrong: &mut Vec<String>) {
     let mut jobs: BTreeMap<(&str, u32), (usize, &Shard)> = BTreeMap::new();
     for shard in shards.iter().rev() {
         let job = jobs.entry((&shard.record.spec.fingerprint, shard.slice.of)).or_insert((0, shard));
@@ -221,36 +223,36 @@ fn of_one_job(shards: &[Shard], wrong: &mut Vec<String>) {
     }
 }
 
-/// What makes a shard one of another job.
+/// In what a shard differs from those of a job, if it does.
 fn difference(shard: &Shard, job: &Shard) -> Option<String> {
-    let (own, other) = (&shard.record.spec, &job.record.spec);
-    if (&own.fingerprint, shard.slice.of) == (&other.fingerprint, job.slice.of) {
+    let (spec, job_spec) = (&shard.record.spec, &job.record.spec);
+    if (&spec.fingerprint, shard.slice.of) == (&job_spec.fingerprint, job.slice.of) {
         return None;
     }
     let mut differ = Vec::new();
-    let mut compare = |what: &str, own: String, other: String| {
-        if own != other {
-            differ.push(format!("{what} {own}, not {other}"));
+    let mut compare = |what: &str, found: String, expected: String| {
+        if found != expected {
+            differ.push(format!("{what} {found}, not {expected}"));
         }
     };
     compare("shards", shard.slice.of.to_string(), job.slice.of.to_string());
-    compare("model", own.model.clone(), other.model.clone());
+    compare("model", spec.model.clone(), job_spec.model.clone());
     let empty = serde_json::Map::new();
     let arguments = |spec: &'_ super::StoreSpec| spec.arguments.as_object().cloned().unwrap_or_else(|| empty.clone());
-    let (own, other) = (arguments(own), arguments(other));
-    // Machines may have model and data in other places.
-    for key in own.keys().filter(|key| !["model_folder", "data_root", "images_root"].contains(&key.as_str())) {
+    let (found, expected) = (arguments(spec), arguments(job_spec));
+    // Machines may have the model and the data in different folders.
+    for key in found.keys().filter(|key| !["model_folder", "data_root", "images_root"].contains(&key.as_str())) {
         let value = |map: &serde_json::Map<_, serde_json::Value>| map.get(key).map(ToString::to_string);
-        compare(key, value(&own).unwrap_or_default(), value(&other).unwrap_or_default());
+        compare(key, value(&found).unwrap_or_default(), value(&expected).unwrap_or_default());
     }
-    Some(match differ.is_empty() {
-        true => "the files of its checkpoint or of its data are other ones".into(),
-        false => differ.join("; "),
-    })
+    if differ.is_empty() {
+        return Some("the files of its checkpoint or of its data are other ones".into());
+    }
+    Some(differ.join("; "))
 }
 
-/// Sorts the shards; each has to be there once, finished, and to begin where the one before ends.
-fn each_once(shards: &mut [Shard], wrong: &mut Vec<String>) {
+/// Sorts the shards, and checks that each is present once, is finished, and begins where the one before it ends.
+fn check_each_once(shards: &mut [Shard], wrong: &mut Vec<String>) {
     shards.sort_by_key(|shard| (shard.slice.of, shard.slice.shard));
     for shard in shards.iter().filter(|shard| !shard.record.complete) {
         let rows = shard.record.progress().source_rows;
@@ -270,16 +272,16 @@ fn each_once(shards: &mut [Shard], wrong: &mut Vec<String>) {
     let mut counts = BTreeMap::<u32, usize>::new();
     shards.iter().for_each(|shard| *counts.entry(shard.slice.of).or_default() += 1);
     let of = counts.into_iter().max_by_key(|(_, count)| *count).map_or(of, |(of, _)| of);
-    // A lying file may claim four thousand million shards: missing ones are named as ranges.
+    // A damaged file may claim four billion shards, so missing ones are named as ranges.
     let mut next = 1u64;
-    for there in shards.iter().filter(|s| s.slice.of == of).map(|s| u64::from(s.slice.shard)).chain([u64::from(of) + 1])
-    {
-        match there.saturating_sub(next) {
+    let present = shards.iter().filter(|s| s.slice.of == of).map(|s| u64::from(s.slice.shard));
+    for shard in present.chain([u64::from(of) + 1]) {
+        match shard.saturating_sub(next) {
             0 => {}
             1 => wrong.push(format!("shard {next}/{of} is missing")),
-            _ => wrong.push(format!("shards {next}/{of} to {}/{of} are missing", there - 1)),
+            _ => wrong.push(format!("shards {next}/{of} to {}/{of} are missing", shard - 1)),
         }
-        next = next.max(there + 1);
+        next = next.max(shard + 1);
     }
     for two in shards.windows(2).filter(|two| two[0].record.complete && two[1].slice.shard == two[0].slice.shard + 1) {
         let end = two[0].slice.first_row + two[0].record.progress().source_rows;
@@ -302,7 +304,7 @@ impl Shard {
         self.run.root().display().to_string()
     }
 
-    /// Holds every file against what was recorded when it was written.
+    /// Compares every file with what was recorded when it was written.
     fn check_files(&self, wrong: &mut Vec<String>, report: &mut dyn FnMut(u64)) {
         let progress = self.record.progress();
         if !self.record.complete || progress.rows == 0 {
@@ -325,12 +327,12 @@ impl Shard {
                 ));
                 continue;
             }
-            for (part, there) in self.record.parts.iter().enumerate() {
+            for (part, record) in self.record.parts.iter().enumerate() {
                 wrong.extend(store.shard(part).err().map(|error| error.to_string()));
                 if n == 0 {
                     wrong.extend(store.tokens(part).err().map(|error| error.to_string()));
                 }
-                report(there.rows);
+                report(record.rows);
             }
         }
         wrong.extend(self.check_samples(progress.samples).err().map(|error| error.to_string()));
@@ -348,10 +350,10 @@ impl Shard {
                 next += 1;
             }
         }
-        match next == samples {
-            true => Ok(()),
-            false => Err(Error::format(&path)(format!("{next} samples, where run.json counts {samples}"))),
+        if next != samples {
+            return Err(Error::format(&path)(format!("{next} samples, where run.json counts {samples}")));
         }
+        Ok(())
     }
 }
 
@@ -368,8 +370,8 @@ fn renumbered(path: &Path, batch: RecordBatch, first: u32) -> Result<RecordBatch
     RecordBatch::try_new(schema, columns).map_err(Error::format(path))
 }
 
-/// Brings a file into the run: a second name for it where that is possible, a copy elsewhere. True for a name.
-fn place(from: &Path, to: &Path) -> Result<bool> {
+/// Brings a file into the run: as a hard link where that is possible, otherwise as a copy. Returns whether it is a link.
+fn link_or_copy(from: &Path, to: &Path) -> Result<bool> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).map_err(Error::io("create folder", parent))?;
     }

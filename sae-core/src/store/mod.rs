@@ -1,8 +1,9 @@
 //! The activation store: samples, tokens and activations of a run on disk.
 //!
 //! A store is written in *parts*. Part `n` is one shard of every hook and one token table with the same rows in the same
-//! order. A part counts once `run.json` lists it, which happens after all its files are in place: a run that is
-//! interrupted at any moment goes on behind its last listed part. Knows nothing of models or autoencoders.
+//! order. A part counts once `run.json` lists it, which happens after all its files are in place: a run that is interrupted at any
+//! moment continues after its last listed part. To write activations of your own, give parts to a [`StoreWriter`]; to read them,
+//! open a [`Store`]. Knows nothing of models or autoencoders.
 
 pub mod hooks;
 mod merge;
@@ -34,7 +35,7 @@ use std::str::FromStr;
 /// Entry of the store in `run.json`.
 pub const STEP: &str = "harvest";
 
-/// Name of the hook behind decoder block `layer`, counted from 0.
+/// Name of the hook after decoder block `layer`, counted from 0.
 pub fn hook(layer: usize) -> String {
     format!("layers.{layer}")
 }

@@ -1,15 +1,16 @@
-//! The median norm of token positions, from a histogram of fixed size: 0.03 % wide at most, whatever the size of the
-//! store. Decides nothing.
+//! The median norm of token positions, from a histogram of fixed size whose bins are at most 0.03 % wide. Its memory does not
+//! depend on the size of the store.
 
 use crate::Result;
 use crate::store::Store;
 use crate::vector::norm_sq;
 use rayon::prelude::*;
 
-/// Bits of a positive `f32` ascend with its value; these many of the lowest tell no bins apart.
+/// The bits of positive `f32` numbers are in the order of the numbers. Numbers that differ only in this many of the lowest bits
+/// share a bin.
 const FINE: u32 = 12;
 
-/// Norms, counted.
+/// Counts of norms.
 #[derive(Clone)]
 pub struct Norms {
     counts: Vec<u64>,
@@ -35,19 +36,19 @@ impl Norms {
             for start in (0..shard.rows()).step_by(height) {
                 hidden.clear();
                 shard.read(start..(start + height).min(shard.rows()), &mut hidden);
-                let of_rows: Vec<f32> = hidden.par_chunks_exact(d).map(|row| norm_sq(row).sqrt()).collect();
-                of_rows.into_iter().for_each(|norm| norms.add(norm));
+                let row_norms: Vec<f32> = hidden.par_chunks_exact(d).map(|row| norm_sq(row).sqrt()).collect();
+                row_norms.into_iter().for_each(|norm| norms.add(norm));
             }
         }
         Ok(norms)
     }
 
-    /// Counts one.
+    /// Counts a norm.
     pub fn add(&mut self, norm: f32) {
         self.counts[(norm.abs().to_bits() >> FINE) as usize] += 1;
     }
 
-    /// Counts what another has counted.
+    /// Adds the counts of another.
     pub fn join(&mut self, other: &Self) {
         self.counts.iter_mut().zip(&other.counts).for_each(|(a, b)| *a += b);
     }

@@ -1,4 +1,4 @@
-//! Which positions of a store are left out, and how many there were: [`PositionRule`] with the norm it means in this store.
+//! Which positions of a store are left out, and how many they are: a [`PositionRule`], and the norm that it means in a store.
 
 use super::norms::Norms;
 use crate::Result;
@@ -27,7 +27,7 @@ impl PositionRule {
 /// Why a position is left out: as special, as the first of its sample, for its norm.
 pub type Reasons = [bool; 3];
 
-/// A rule, held against a store.
+/// A rule with the norm that it means in one store.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PositionFilter {
     rule: PositionRule,
@@ -42,15 +42,12 @@ impl Default for PositionFilter {
 }
 
 impl PositionFilter {
-    /// Reads the norms of the store if the rule names one: its limit is a multiple of the median of all positions.
+    /// Reads the norms of the store if the rule limits them: the limit is a multiple of the median over all positions.
     ///
     /// # Errors
     /// A shard cannot be read.
     pub fn new(store: &Store, rule: PositionRule) -> Result<Self> {
-        let limit = match rule.norm > 0.0 {
-            true => rule.norm * Norms::from_store(store)?.median(),
-            false => f64::INFINITY,
-        };
+        let limit = if rule.norm > 0.0 { rule.norm * Norms::from_store(store)?.median() } else { f64::INFINITY };
         Ok(Self { rule, limit })
     }
 
@@ -64,7 +61,7 @@ impl PositionFilter {
         self.limit.is_finite().then_some(self.limit)
     }
 
-    /// What speaks against a position.
+    /// The reasons to leave out a position; it stays if none is set.
     pub fn reasons(&self, special: bool, position: u32, norm: f64) -> Reasons {
         [self.rule.special && special, self.rule.first && position == 0, norm > self.limit]
     }

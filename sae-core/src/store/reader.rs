@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[doc = include_str!("../example_store.md")]
 /// use sae_core::Run;
 /// use sae_core::store::Store;
+/// use sae_core::store::sample::Modality;
 ///
 /// # let folder = example_store()?;
 /// # let path = folder.path();

@@ -13,7 +13,7 @@ pub enum Modality {
     Image = 1,
     /// Frames of sound.
     Audio = 2,
-    /// Frames of a film.
+    /// Frames of a video.
     Video = 3,
     /// Actions of an agent.
     Action = 4,
@@ -29,11 +29,11 @@ impl TryFrom<u8> for Modality {
     }
 }
 
-/// Who speaks at a token position.
+/// Whose turn a token position belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Role {
-    /// Nobody: tokens that the chat template puts around the turns.
+    /// Nobody's: tokens that the chat template puts around the turns.
     Template = 0,
     /// The system prompt.
     System = 1,
@@ -64,9 +64,9 @@ pub struct Token {
     pub token_id: i32,
     /// The token's text.
     pub piece: String,
-    /// Who speaks.
+    /// Whose turn it belongs to.
     pub role: Role,
-    /// Without content of its own: template, begin, end and newline tokens.
+    /// Whether it has no content: template, begin, end and newline tokens.
     pub special: bool,
     /// Which of the sample's images, from 0.
     pub image: Option<i16>,
@@ -92,7 +92,7 @@ pub struct ImageRef {
 pub struct Sample {
     /// Hex SHA-256 over texts and image bytes: the same for the same content in any format.
     pub id: String,
-    /// The data set's own key.
+    /// The key of the row in the data set.
     pub key: String,
     /// The texts of its turns, a newline between them.
     pub text: String,
@@ -100,13 +100,13 @@ pub struct Sample {
     pub images: Vec<ImageRef>,
     /// `file:row` in the data it came from.
     pub source: String,
-    /// What else the row holds.
+    /// The other columns of the row.
     pub meta: serde_json::Value,
 }
 
 impl Sample {
     /// The file that the sample came from, relative to the data set's folder, and the number of its row there. `None` if
-    /// `source` does not tell, as for activations of other tools.
+    /// `source` does not say, as for activations of other tools.
     pub fn place(&self) -> Option<(&str, u64)> {
         let (file, row) = self.source.rsplit_once(':')?;
         Some((file, row.parse().ok()?))

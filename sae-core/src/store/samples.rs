@@ -1,4 +1,4 @@
-//! The tokens of single samples, whole: with their texts and places in images, which a pass does not need.
+//! All that is stored of the tokens of single samples: also their texts and their rectangles in images, which a pass does not need.
 
 use super::{STEP, Store, StoreRecord};
 use crate::store::sample::{Modality, Role, Token};
@@ -16,20 +16,20 @@ pub struct TokenTable {
 }
 
 impl Store {
-    /// The numbers of the samples of each part, one part behind the other.
+    /// The numbers of the samples of each part, in the order of the parts.
     ///
     /// # Errors
-    /// `run.json` does not tell.
+    /// `run.json` does not have them.
     pub fn parts(&self) -> Result<Vec<Range<u32>>> {
         let record: Option<StoreRecord> = self.run().read_step(STEP)?;
-        let untold = || Error::run(self.run().root(), "run.json does not say how the store is divided into parts");
+        let missing = || Error::run(self.run().root(), "run.json does not say how the store is divided into parts");
         let mut start = 0;
-        let parts = record.ok_or_else(untold)?.parts.into_iter().map(|part| {
-            let end = u32::try_from(u64::from(start) + part.samples).map_err(|_| untold())?;
+        let parts = record.ok_or_else(missing)?.parts.into_iter().map(|part| {
+            let end = u32::try_from(u64::from(start) + part.samples).map_err(|_| missing())?;
             Ok(std::mem::replace(&mut start, end)..end)
         });
         let parts = parts.collect::<Result<Vec<_>>>()?;
-        if parts.len() != self.shards() { Err(untold()) } else { Ok(parts) }
+        if parts.len() != self.shards() { Err(missing()) } else { Ok(parts) }
     }
 
     /// The whole token table of a part.
@@ -60,7 +60,7 @@ impl TokenTable {
     /// The tokens of these rows.
     ///
     /// # Errors
-    /// A column is missing, or holds what it cannot hold.
+    /// A column is missing, or has an invalid value.
     pub fn tokens(&self, rows: Range<usize>) -> Result<Vec<Token>> {
         let (path, batch): (&Path, _) = (&self.path, self.batch.slice(rows.start, rows.len()));
         let position = table::get::<UInt32Array>(path, &batch, "position")?;

@@ -1,6 +1,5 @@
-//! Rows of the data that became no sample. Every one is a line of `skipped.jsonl`, appended while the store is written; a
-//! few of every kind of reason are kept in memory and in `run.json`, so that a data set with millions of bad rows is
-//! harvested in bounded memory.
+//! Rows of the data that became no sample. Each is a line of `skipped.jsonl`, appended while the store is written. A few rows for
+//! each kind of reason are kept in memory and in `run.json`, so that a data set with millions of bad rows needs bounded memory.
 
 use crate::store::run::Run;
 use crate::{Error, Result};
@@ -20,7 +19,7 @@ const VALUE_LIMIT: usize = 120;
 const KEPT_ROWS: usize = 10;
 const KEPT_KINDS: usize = 50;
 
-/// Characters by which reasons are told apart: what follows them is mostly a path or a value.
+/// Characters in which reasons of different kinds differ: what follows is mostly a path or a value.
 const KIND_LENGTH: usize = 40;
 
 /// Bytes of the longest line of `skipped.jsonl`.
@@ -32,7 +31,7 @@ const LINE_LIMIT: u64 = 1 << 16;
 pub struct Skipped {
     /// Row in the data, from 0.
     pub row: u64,
-    /// The data set's own key, as far as it could be read.
+    /// The key of the row in the data set, as far as it could be read.
     pub key: String,
     /// Why, in one line of at most 300 characters.
     pub reason: String,
@@ -45,7 +44,7 @@ impl Skipped {
         Self { row, key: brief(key), reason: cut(&lines.join("; "), REASON_LIMIT) }
     }
 
-    /// What its reason has in common with those of other rows.
+    /// The kind of its reason: its beginning, without numbers.
     fn kind(&self) -> String {
         let mut kind: Vec<char> =
             self.reason.chars().take(KIND_LENGTH).map(|c| if c.is_ascii_digit() { '#' } else { c }).collect();
@@ -127,7 +126,7 @@ impl SkipFile {
         Self { path: run.skipped(), out: None, list: SkipList::default() }
     }
 
-    /// Goes on behind the rows before `end`. Later ones, which belong to a part that was not finished, are dropped.
+    /// Continues after the rows before `end`. Later rows, which belong to an unfinished part, are dropped.
     ///
     /// # Errors
     /// The file cannot be read or shortened.
@@ -151,7 +150,7 @@ impl SkipFile {
     /// Appends rows.
     ///
     /// # Errors
-    /// The disk.
+    /// The file cannot be written.
     pub fn append(&mut self, rows: &[Skipped]) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
@@ -171,10 +170,10 @@ impl SkipFile {
         Ok(())
     }
 
-    /// Brings everything that was appended to the disk.
+    /// Flushes everything that was appended to the disk.
     ///
     /// # Errors
-    /// The disk.
+    /// The file cannot be written.
     pub fn sync(&mut self) -> Result<()> {
         let Some(out) = &mut self.out else { return Ok(()) };
         out.flush().and_then(|()| out.get_ref().sync_data()).map_err(Error::io("write", &self.path))
@@ -186,7 +185,7 @@ impl SkipFile {
     }
 }
 
-/// The rows that a finished run skipped, one after the other.
+/// Iterates over the rows that a finished run skipped.
 ///
 /// # Errors
 /// The file cannot be read. (A line that is damaged is an error of the iterator.)
@@ -204,7 +203,7 @@ pub fn read_skipped(run: &Run) -> Result<Box<dyn Iterator<Item = Result<Skipped>
     })))
 }
 
-/// Rows with the bytes of their lines; nothing where a line is none, such as one that was cut off.
+/// Rows with the lengths of their lines in bytes; `None` for a line that is not a row, such as one that was cut off.
 fn lines(path: &Path) -> Result<impl Iterator<Item = Result<(Option<Skipped>, u64)>> + use<>> {
     let mut file = BufReader::new(File::open(path).map_err(Error::io("open", path))?);
     let path = path.to_path_buf();
@@ -213,8 +212,8 @@ fn lines(path: &Path) -> Result<impl Iterator<Item = Result<(Option<Skipped>, u6
         match file.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line) {
             Ok(0) => None,
             Ok(bytes) => {
-                let whole = line.last() == Some(&b'\n');
-                let skipped = whole.then(|| serde_json::from_slice(&line).ok()).flatten();
+                let complete = line.last() == Some(&b'\n');
+                let skipped = complete.then(|| serde_json::from_slice(&line).ok()).flatten();
                 Some(Ok((skipped, bytes as u64)))
             }
             Err(error) => Some(Err(Error::io("read", &path)(error))),
@@ -255,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_behind_the_last_part_are_written_anew() {
+    fn rows_after_the_last_part_are_written_again() {
         let dir = tempfile::tempdir().unwrap();
         let run = Run::create(&dir.path().join("run")).unwrap();
         let row = |row| Skipped::new(row, "k", "no text");

@@ -1,7 +1,7 @@
-//! Activations for training: rows of a source, one after the other, mixed in a buffer of bounded size.
+//! Activations for training: the rows of a source, shuffled in a buffer of bounded size.
 //!
-//! Half of the buffer is served in random order, then refilled from the source, so that half of what is drawn from is
-//! always carried over (SAE-V's mixing). Equal seeds give equal batches; a stream that was put aside goes on to the bit.
+//! Half of the buffer is served in random order, then refilled from the source, so that half of the rows to draw from are
+//! always carried over (SAE-V's mixing). Equal seeds give equal batches, and a restored stream continues with the same bits.
 
 use crate::error::{Cause, Hint, Setting};
 use crate::random::{self, ChaChaState};
@@ -19,7 +19,7 @@ pub trait Source {
     /// Width of a row.
     fn d_in(&self) -> usize;
 
-    /// How many rows there are before they come again, if that is known.
+    /// The number of rows before they repeat, if that is known.
     fn rows(&self) -> Option<u64>;
 
     /// Rows let through and rows left out so far.
@@ -39,8 +39,11 @@ pub trait Source {
     /// Where the source is, for [`Self::seek`].
     fn position(&self) -> Value;
 
-    /// Goes on from a place that this source, with the same arguments, has named.
-    fn seek(&mut self, place: &Value) -> Result<()>;
+    /// Continues from a [`Self::position`] of a source with the same arguments.
+    ///
+    /// # Errors
+    /// The position does not fit this source.
+    fn seek(&mut self, position: &Value) -> Result<()>;
 }
 
 /// The rows of a store, shard by shard, the order of shards drawn anew each time round; some positions left out.
@@ -125,12 +128,12 @@ impl Source for StoreRows<'_> {
                 let row = reading.row;
                 reading.row += 1;
                 reading.shard.read(row..row + 1, out);
-                let own = &out[start..];
-                if !own.iter().all(|v| v.is_finite()) {
+                let values = &out[start..];
+                if !values.iter().all(|v| v.is_finite()) {
                     return Err(reading.shard.error(format!("row {row} holds values that are not finite")));
                 }
                 if self.exclusion.rule().any() {
-                    let norm = f64::from(norm_sq(own).sqrt());
+                    let norm = f64::from(norm_sq(values).sqrt());
                     let what = reading.tokens.as_ref().map(|t| (t.special[row], t.position[row]));
                     let (special, position) = what.unwrap_or((false, 1));
                     if self.excluded.count(self.exclusion.reasons(special, position, norm)) {
@@ -159,7 +162,7 @@ impl Source for StoreRows<'_> {
     }
 
     fn position(&self) -> Value {
-        let place = StreamPosition {
+        let position = StreamPosition {
             rng: ChaChaState::new(&self.rng, self.seed),
             shards: self.shards.clone(),
             current: self.current.as_ref().map(|r| (r.number, r.row)),
@@ -167,20 +170,20 @@ impl Source for StoreRows<'_> {
             excluded: self.excluded,
             before: self.before,
         };
-        serde_json::to_value(place).expect("numbers and lists")
+        serde_json::to_value(position).expect("numbers and lists")
     }
 
-    fn seek(&mut self, place: &Value) -> Result<()> {
+    fn seek(&mut self, position: &Value) -> Result<()> {
         let other = || Error::config("the checkpoint's place in the data does not fit this store");
-        let place: StreamPosition = serde_json::from_value(place.clone()).map_err(|_| other())?;
-        let shards = place.shards.iter().chain(place.current.iter().map(|(shard, _)| shard));
+        let position: StreamPosition = serde_json::from_value(position.clone()).map_err(|_| other())?;
+        let shards = position.shards.iter().chain(position.current.iter().map(|(shard, _)| shard));
         if shards.into_iter().any(|shard| *shard >= self.store.shards()) {
             return Err(other());
         }
-        self.rng = place.rng.restore().ok_or_else(other)?;
-        self.current = place.current.map(|(shard, row)| self.open(shard, row)).transpose()?;
-        (self.shards, self.before) = (place.shards, place.before);
-        (self.kept, self.excluded) = (place.kept, place.excluded);
+        self.rng = position.rng.restore().ok_or_else(other)?;
+        self.current = position.current.map(|(shard, row)| self.open(shard, row)).transpose()?;
+        (self.shards, self.before) = (position.shards, position.before);
+        (self.kept, self.excluded) = (position.kept, position.excluded);
         Ok(())
     }
 }
@@ -197,9 +200,9 @@ pub struct Stream<'a> {
     served: usize,
 }
 
-/// All of a stream but its buffer and the buffer's order.
+/// The state of a stream except its buffer and the buffer's order.
 #[derive(Serialize, Deserialize)]
-struct Aside {
+struct Snapshot {
     rng: ChaChaState,
     served: usize,
     source: Value,
@@ -246,7 +249,10 @@ impl<'a> Stream<'a> {
         &self.buffer
     }
 
-    /// The next `rows` rows, appended to `out`.
+    /// Appends the next `rows` rows to `out`, `[rows, d_in]`.
+    ///
+    /// # Errors
+    /// A row cannot be read or holds values that are not finite.
     pub fn next(&mut self, rows: usize, out: &mut Vec<f32>) -> Result<()> {
         let d = self.d_in();
         for _ in 0..rows {
@@ -279,17 +285,20 @@ impl<'a> Stream<'a> {
         &self.order
     }
 
-    /// All of the stream but its [`Self::buffer`] and [`Self::order`], which may have a hundred million entries.
+    /// The state of the stream except its [`Self::buffer`] and [`Self::order`], which may have a hundred million entries.
     pub fn snapshot(&self) -> Value {
         let rng = ChaChaState::new(&self.rng, self.seed);
-        let aside = Aside { rng, served: self.served, source: self.source.position() };
-        serde_json::to_value(aside).expect("numbers and lists")
+        let snapshot = Snapshot { rng, served: self.served, source: self.source.position() };
+        serde_json::to_value(snapshot).expect("numbers and lists")
     }
 
-    /// Goes on where a stream of the same source was put aside.
-    pub fn restore(&mut self, aside: &Value, order: Vec<u32>, buffer: Vec<f32>) -> Result<()> {
+    /// Continues where a stream of the same source took a [`Self::snapshot`].
+    ///
+    /// # Errors
+    /// The snapshot does not fit this stream.
+    pub fn restore(&mut self, snapshot: &Value, order: Vec<u32>, buffer: Vec<f32>) -> Result<()> {
         let other = || Error::config("the checkpoint's stream does not fit this data");
-        let aside: Aside = serde_json::from_value(aside.clone()).map_err(|_| other())?;
+        let snapshot: Snapshot = serde_json::from_value(snapshot.clone()).map_err(|_| other())?;
         let slots = self.order.len();
         let mut seen = vec![false; slots];
         order.iter().for_each(|slot| {
@@ -297,13 +306,13 @@ impl<'a> Stream<'a> {
                 *seen = true;
             }
         });
-        let whole = order.len() == slots && seen.iter().all(|s| *s) && aside.served <= slots;
-        if !whole || buffer.len() != self.buffer.len() {
+        let permutation = order.len() == slots && seen.iter().all(|seen| *seen);
+        if !permutation || snapshot.served > slots || buffer.len() != self.buffer.len() {
             return Err(other());
         }
-        self.rng = aside.rng.restore().ok_or_else(other)?;
-        self.source.seek(&aside.source)?;
-        (self.order, self.served, self.buffer) = (order, aside.served, buffer);
+        self.rng = snapshot.rng.restore().ok_or_else(other)?;
+        self.source.seek(&snapshot.source)?;
+        (self.order, self.served, self.buffer) = (order, snapshot.served, buffer);
         Ok(())
     }
 }

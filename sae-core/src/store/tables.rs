@@ -49,9 +49,9 @@ pub struct TokenColumns {
     pub position: Vec<u32>,
     /// Kind of input.
     pub modality: Vec<Modality>,
-    /// Who speaks.
+    /// Who speaks at the position.
     pub role: Vec<Role>,
-    /// Without content of its own.
+    /// Whether it has no content: template, begin, end and newline tokens.
     pub special: Vec<bool>,
 }
 
@@ -81,14 +81,14 @@ pub fn read_tokens(path: &Path) -> Result<TokenColumns> {
     })
 }
 
-/// The texts of the tokens at these `(sample, position)`; places that are not there are left out.
+/// The texts of the tokens at these `(sample, position)`; positions that the table lacks are left out.
 pub(super) fn pieces_of(path: &Path, wanted: &BTreeSet<(u32, u32)>) -> Result<BTreeMap<(u32, u32), String>> {
     let batch = table::read(path, &["sample", "position", "piece"])?;
     let sample = table::get::<UInt32Array>(path, &batch, "sample")?.values();
     let position = table::get::<UInt32Array>(path, &batch, "position")?.values();
     let piece = table::get::<StringArray>(path, &batch, "piece")?;
     let rows = (0..batch.num_rows()).map(|row| ((sample[row], position[row]), row));
-    Ok(rows.filter(|(place, _)| wanted.contains(place)).map(|(place, row)| (place, piece.value(row).into())).collect())
+    Ok(rows.filter(|(key, _)| wanted.contains(key)).map(|(key, row)| (key, piece.value(row).into())).collect())
 }
 
 /// The batch of consecutive samples, of which the first has number `first`.

@@ -1,4 +1,4 @@
-//! The store: round trips, resumption byte for byte, and files that lie.
+//! The store: round trips, resumption byte for byte, and inconsistent files.
 
 use super::*;
 use crate::error::{Hint, Setting};
@@ -15,16 +15,17 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(dir).unwrap().map(|e| e.unwrap()) {
         let name = entry.file_name().into_string().unwrap();
-        match entry.file_type().unwrap().is_dir() {
-            true => all.extend(files(&entry.path()).into_iter().map(|(k, v)| (format!("{name}/{k}"), v))),
-            false if name == "run.json" || name == "manifest.json" => (), // they hold the time
-            false => drop(all.insert(name, fs::read(entry.path()).unwrap())),
+        if entry.file_type().unwrap().is_dir() {
+            all.extend(files(&entry.path()).into_iter().map(|(k, v)| (format!("{name}/{k}"), v)));
+        } else if name != "run.json" && name != "manifest.json" {
+            // Those two contain the time.
+            all.insert(name, fs::read(entry.path()).unwrap());
         }
     }
     all
 }
 
-/// Writes the store, dying before the parts in `deaths` count and leaving half-written files behind.
+/// Writes the store with an interruption before each of the parts in `deaths`, which leaves a half-written file.
 fn write(deaths: &[usize]) -> (TempDir, Run) {
     let dir = tempfile::tempdir().unwrap();
     let run = Run::create(&dir.path().join("run")).unwrap();
@@ -69,8 +70,8 @@ fn a_store_reads_back_what_was_written() {
 }
 
 #[test]
-fn a_run_that_dies_and_goes_on_writes_the_same_bytes() {
-    let (_whole, run) = write(&[]);
+fn an_interrupted_run_that_continues_writes_the_same_bytes() {
+    let (_dir, run) = write(&[]);
     let expected = files(run.root());
     for deaths in [vec![0], vec![1], vec![2, 2], vec![0, 1, 2]] {
         let (_dir, run) = write(&deaths);
@@ -79,7 +80,7 @@ fn a_run_that_dies_and_goes_on_writes_the_same_bytes() {
 }
 
 #[test]
-fn another_harvest_into_the_same_run_is_refused() {
+fn another_harvest_into_the_same_run_is_rejected() {
     let (_dir, run) = write(&[]);
     let error = StoreWriter::open(&run, spec(&[1], D)).err().unwrap();
     assert!(error.to_string().contains("holds another harvest"), "{error}");
@@ -108,8 +109,8 @@ fn changed_bytes_wrong_shapes_and_missing_hooks_are_named() {
 }
 
 #[test]
-fn no_infinity_is_stored_and_the_value_its_place_and_the_remedy_are_named() {
-    let refused = |dtype: StoreDtype, value: f32| {
+fn no_infinity_is_stored_and_the_error_names_the_value_its_position_and_a_remedy() {
+    let rejection = |dtype: StoreDtype, value: f32| {
         let dir = tempfile::tempdir().unwrap();
         let run = Run::create(&dir.path().join("run")).unwrap();
         let mut writer = StoreWriter::open(&run, StoreSpec { dtype, ..spec(&[1, 3], D) }).unwrap();
@@ -122,17 +123,17 @@ fn no_infinity_is_stored_and_the_value_its_place_and_the_remedy_are_named() {
         error
     };
     let hint = |dtype: &str| Some(Hint::set(Setting::StoreDtype, dtype));
-    let error = refused(StoreDtype::F16, -70_000.0).unwrap();
+    let error = rejection(StoreDtype::F16, -70_000.0).unwrap();
     let said = error.to_string();
     for part in ["layers.3", "-70000", "65504", "f16", "key-5", "position 1", "dimension 2"] {
         assert!(said.contains(part), "{said} lacks {part}");
     }
     assert_eq!(error.hint(), hint("bf16"));
-    assert!(refused(StoreDtype::F16, 65_504.0).is_none() && refused(StoreDtype::Bf16, 70_000.0).is_none());
-    assert!(refused(StoreDtype::F32, 3e38).is_none());
-    assert_eq!(refused(StoreDtype::Bf16, f32::MAX).unwrap().hint(), hint("f32"));
+    assert!(rejection(StoreDtype::F16, 65_504.0).is_none() && rejection(StoreDtype::Bf16, 70_000.0).is_none());
+    assert!(rejection(StoreDtype::F32, 3e38).is_none());
+    assert_eq!(rejection(StoreDtype::Bf16, f32::MAX).unwrap().hint(), hint("f32"));
     for dtype in [StoreDtype::F16, StoreDtype::Bf16, StoreDtype::F32] {
-        let error = refused(dtype, f32::NEG_INFINITY).unwrap();
+        let error = rejection(dtype, f32::NEG_INFINITY).unwrap();
         assert!(
             error.to_string().contains("layers.3 is -inf, not a finite number") && error.hint().is_none(),
             "{error}"
@@ -141,7 +142,7 @@ fn no_infinity_is_stored_and_the_value_its_place_and_the_remedy_are_named() {
 }
 
 #[test]
-fn what_does_not_fit_or_is_not_finite_is_never_stored() {
+fn activations_that_do_not_fit_or_are_not_finite_are_never_stored() {
     let dir = tempfile::tempdir().unwrap();
     let run = Run::create(&dir.path().join("run")).unwrap();
     let mut writer = StoreWriter::open(&run, spec(&[1], D)).unwrap();

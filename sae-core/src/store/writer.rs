@@ -1,4 +1,4 @@
-//! Writes a store part by part, and goes on where an interrupted one stopped. Decides nothing about what is in a part.
+//! Writes a store part by part, and continues an interrupted one. The caller decides what is in a part.
 
 use super::skipped::{SkipFile, Skipped};
 use super::{Manifest, STEP, StoreDtype, hook, tables};
@@ -17,13 +17,13 @@ pub struct StoreSpec {
     pub model: String,
     /// Its architecture.
     pub architecture: String,
-    /// Decoder blocks to capture behind, counted from 0, ascending.
+    /// Decoder blocks whose output is captured, counted from 0, ascending.
     pub layers: Vec<usize>,
     /// Width of the residual stream.
     pub d_in: usize,
     /// How activations are stored.
     pub dtype: StoreDtype,
-    /// Hash of all that decides the bytes: arguments, checkpoint, data; the same for all shards of a job.
+    /// Hash of everything that decides the bytes: arguments, checkpoint, data; the same for all shards of a job.
     pub fingerprint: String,
     /// Which rows of the data, if not all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,7 +102,7 @@ pub struct StoreRecord {
     pub skipped: Vec<Skipped>,
 }
 
-/// How far a store is.
+/// How much of a store has been written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteProgress {
     /// Samples stored.
@@ -140,7 +140,7 @@ pub struct StoreWriter {
 }
 
 impl StoreWriter {
-    /// Begins a store, or goes on with one of the same spec.
+    /// Begins a store, or continues one of the same spec.
     ///
     /// # Errors
     /// The run holds a store of another spec, or another process writes to it.
@@ -158,9 +158,9 @@ impl StoreWriter {
         }
         let run = run.clone();
         if !record.complete {
-            let whole = (0..record.parts.len()).take_while(|n| files(&run, &record, *n).iter().all(|f| f.exists()));
-            let whole = whole.count();
-            record.parts.truncate(whole);
+            let has_files = |n: &usize| files(&run, &record, *n).iter().all(|file| file.exists());
+            let complete = (0..record.parts.len()).take_while(has_files).count();
+            record.parts.truncate(complete);
         }
         let end = record.progress().source_rows + record.spec.slice.map_or(0, |slice| slice.first_row);
         let skipped = if record.complete { SkipFile::finished(&run) } else { SkipFile::open(&run, end)? };
@@ -172,23 +172,23 @@ impl StoreWriter {
         self.record.complete
     }
 
-    /// How far the store is; the writer wants the rows of the data behind `source_rows` next.
+    /// How much has been written. The next part begins after the first `source_rows` rows of the data.
     pub fn progress(&self) -> WriteProgress {
         self.record.progress()
     }
 
-    /// Notes rows of the part that comes next. They count when it does; until then they take no memory.
+    /// Records skipped rows of the next part, without holding them in memory. They count once that part does.
     ///
     /// # Errors
-    /// The disk.
+    /// The file cannot be written.
     pub fn skip(&mut self, rows: &[Skipped]) -> Result<()> {
         self.skipped.append(rows)
     }
 
-    /// Appends a part. It counts when this returns.
+    /// Appends a part. It counts once this returns.
     ///
     /// # Errors
-    /// The disk; or activations that do not fit the samples, are not finite, or are too large for the store's dtype. No
+    /// A file cannot be written; or activations that do not fit the samples, are not finite, or are too large for the store's dtype. No
     /// infinity is ever stored.
     pub fn write_part(&mut self, part: &Part) -> Result<()> {
         let spec = &self.record.spec;
@@ -230,13 +230,13 @@ impl StoreWriter {
     /// Closes the store: joins the sample tables and writes the manifests.
     ///
     /// # Errors
-    /// The disk; or not one sample was stored.
+    /// A file cannot be written, or no sample was stored.
     pub fn finish(mut self) -> Result<StoreRecord> {
         if self.record.complete {
             return Ok(self.record);
         }
         let total = self.progress();
-        // A shard none of whose rows can be used is finished; a whole harvest of that kind is a mistake.
+        // One shard may have no usable row. A whole harvest without any is a mistake.
         if total.samples == 0 && (self.record.spec.slice.is_none() || self.record.parts.is_empty()) {
             let cause = match self.record.skipped.first() {
                 Some(s) => format!("none of {} rows became a sample; row {}: {}", total.source_rows, s.row, s.reason),
@@ -261,11 +261,11 @@ impl StoreWriter {
     }
 }
 
-/// Refuses activations that a store of this dtype cannot hold, `[rows, d_in]` behind decoder block `layer`, given the sample
-/// and the token of each row.
+/// Rejects activations that a store of this dtype cannot hold, `[rows, d_in]` after decoder block `layer`, given the sample and
+/// the token of each row.
 ///
 /// # Errors
-/// A value that is not finite, or that rounding to the dtype would make infinite: where it stands and what can be done.
+/// A value that is not finite, or that rounding to the dtype would make infinite: which one, and what can be done.
 pub fn check_storable<'a>(
     dtype: StoreDtype,
     layer: usize,
@@ -290,7 +290,7 @@ pub fn check_storable<'a>(
     Err(Error::config(Cause::with_hint(cause, hint)))
 }
 
-/// Writes the manifest of every hook: what makes a store of finished parts readable.
+/// Writes the manifest of every hook, which makes a store of finished parts readable.
 pub(super) fn write_manifests(run: &Run, record: &StoreRecord) -> Result<()> {
     let (total, spec, created) = (record.progress(), &record.spec, run.record()?.created);
     for (n, layer) in spec.layers.iter().enumerate() {

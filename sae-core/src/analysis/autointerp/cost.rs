@@ -1,31 +1,31 @@
-//! What labels will cost, before anybody is asked: questions, and about how many tokens.
+//! An estimate of what labels will cost, before any question is sent: the number of questions, and roughly the number of tokens.
 
 use super::DetectionTask;
 use super::question::AROUND;
 use crate::analysis::index::Example;
 use serde::Serialize;
 
-/// Tokens of a picture, as OpenAI counts one of up to 512 pixels in detail.
+/// Tokens of an image, as OpenAI counts a detailed one of up to 512 pixels.
 const PICTURE: u64 = 255;
-/// Tokens of a text around a place: the labeller's tokens are taken to be as long as the model's.
+/// Tokens of a text around a position, if the labeling model's tokens are as long as the labeled model's.
 const TEXT: u64 = 2 * AROUND as u64 + 1;
-/// Tokens of what stands before a place: number, strength.
+/// Tokens of the number and the strength before each position.
 const NUMBER: u64 = 10;
-/// Tokens of the words of a question.
+/// Tokens of the text of a question.
 const QUESTION: u64 = 120;
-/// Tokens of an answer of a model that does not think aloud.
+/// Tokens of an answer, from a model that does not print its reasoning.
 const ANSWER: u64 = 20;
 
-/// What is to be asked.
+/// The questions that will be asked, and their size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CostEstimate {
     /// Questions.
     pub calls: u64,
-    /// Pictures in them.
+    /// Images in them.
     pub pictures: u64,
-    /// Tokens of the questions, about.
+    /// Estimated tokens of the questions.
     pub tokens_in: u64,
-    /// Tokens of the answers, about.
+    /// Estimated tokens of the answers.
     pub tokens_out: u64,
 }
 

@@ -1,5 +1,5 @@
-//! Labels from a model: which examples of a feature it is shown, how it is asked, and how well its label tells examples that
-//! it has not seen from samples where the feature is silent (*detection*). Asks nobody and reads no image.
+//! Labels from a language model: which examples of a feature it is shown, what it is asked, and how well its label separates unseen
+//! examples from positions where the feature is silent (*detection*). Sends nothing and reads no image.
 
 mod cost;
 mod items;
@@ -15,7 +15,7 @@ pub use score::DetectionScore;
 
 /// Samples that a label is made from at most.
 pub const SHOWN: usize = 10;
-/// Samples where the feature fires that the label is tried on at most; as many again where it is silent.
+/// Samples where the feature fires that the label is tested on at most; as many samples where it is silent are added.
 pub const HELD_OUT: usize = 8;
-/// Samples drawn from a run among which silent ones are looked for.
+/// Samples of a run in which silent positions are looked for.
 pub const POOL: usize = 64;

@@ -1,14 +1,14 @@
-//! The two questions: what does this feature fire on, and which of these places does the label describe. Texts are cut
-//! around the place; of an image the surroundings of the patch are asked for, which whoever has images supplies.
+//! The two questions: what does this feature fire on, and which of these positions does the label describe? Texts are cut around the
+//! position. For an image, a question has a [`Crop`]: the caller, who has the images, inserts the surroundings of the patch.
 
 use super::Item;
 use crate::analysis::context::Context;
 use crate::store::sample::{Modality, Token};
 use std::collections::BTreeMap;
 
-/// Tokens shown before and after the place.
+/// Tokens shown before and after the position.
 pub const AROUND: usize = 24;
-/// Letters of the longest label that is taken.
+/// Characters of the longest label that is accepted.
 const LABEL: usize = 160;
 
 /// A piece of a question.
@@ -29,12 +29,12 @@ pub struct Crop {
     pub image: usize,
     /// The patch: `[x0, y0, x1, y1]`, each 0 to 1.
     pub patch: [f32; 4],
-    /// Whether the patch is to be framed.
+    /// Whether the patch gets a frame.
     pub framed: bool,
 }
 
 impl Crop {
-    /// The same for the same surroundings.
+    /// A key that is equal for equal crops.
     pub fn key(&self) -> (u32, usize, [u32; 4], bool) {
         (self.sample, self.image, self.patch.map(f32::to_bits), self.framed)
     }
@@ -60,12 +60,12 @@ pub fn ask_for_label(
         let at = context.tokens.iter().position(|token| token.position == item.position);
         let strength =
             at.map_or(0.0, |at| (10.0 * values[at] / strongest.max(f32::MIN_POSITIVE)).ceil().clamp(1.0, 10.0));
-        parts.extend(place(n + 1, &format!(" (strength {strength:.0})"), item, context, Some(&values)));
+        parts.extend(numbered_item(n + 1, &format!(" (strength {strength:.0})"), item, context, Some(&values)));
     }
     parts
 }
 
-/// Asks which places a label describes.
+/// Asks which positions a label describes.
 pub fn ask_which_fire(label: &str, held_out: &[Item], contexts: &BTreeMap<u32, Context>) -> Vec<PromptPart> {
     let mut parts = vec![PromptPart::Text(format!(
         "A feature of a vision-language model is described as: {label}\nBelow are numbered places, some of which it fires on: \
@@ -74,12 +74,12 @@ pub fn ask_which_fire(label: &str, held_out: &[Item], contexts: &BTreeMap<u32, C
     ))];
     for (n, item) in held_out.iter().enumerate() {
         let Some(context) = contexts.get(&item.sample) else { continue };
-        parts.extend(place(n + 1, "", item, context, None));
+        parts.extend(numbered_item(n + 1, "", item, context, None));
     }
     parts
 }
 
-/// The label in an answer: its first line with words, without quotes; nothing if there is none.
+/// The label in an answer: its first line with letters or digits, without quotes; `None` if there is none.
 pub fn label_of(answer: &str) -> Option<String> {
     let line = answer.lines().map(str::trim).find(|line| line.chars().any(char::is_alphanumeric))?;
     let line = line.trim_start_matches("Label:").trim().trim_matches(['"', '*', '\'', '`']).trim_end_matches('.');
@@ -87,8 +87,8 @@ pub fn label_of(answer: &str) -> Option<String> {
     (!label.trim().is_empty()).then(|| label.trim().into())
 }
 
-/// A numbered place; what fires is marked where `values` are given.
-fn place(number: usize, more: &str, item: &Item, context: &Context, values: Option<&[f32]>) -> Vec<PromptPart> {
+/// A numbered position; the tokens that fire are marked if `values` are given.
+fn numbered_item(number: usize, more: &str, item: &Item, context: &Context, values: Option<&[f32]>) -> Vec<PromptPart> {
     let tokens = &context.tokens;
     let Some(at) = tokens.iter().position(|token| token.position == item.position) else { return Vec::new() };
     let token = &tokens[at];
@@ -100,7 +100,7 @@ fn place(number: usize, more: &str, item: &Item, context: &Context, values: Opti
     vec![PromptPart::Text(format!("{number}{more}: {}", excerpt(tokens, at, values)))]
 }
 
-/// The text around a token, patches folded, on one line.
+/// The text around a token on one line, with one `[image]` for all patches of an image.
 fn excerpt(tokens: &[Token], at: usize, values: Option<&[f32]>) -> String {
     let range = at.saturating_sub(AROUND)..(at + AROUND + 1).min(tokens.len());
     let floor = values.map_or(f32::INFINITY, |values| values[at] / 2.0);
@@ -117,12 +117,9 @@ fn excerpt(tokens: &[Token], at: usize, values: Option<&[f32]>) -> String {
         }
         image = None;
         let marked = n == at && values.is_some() || values.is_some_and(|values| values[n] > 0.0 && values[n] >= floor);
-        // Marks of tokenizers for a space; line breaks would end the line.
+        // The signs that tokenizers use for a space, and line breaks.
         let piece = token.piece.replace(['\u{2581}', '\u{120}', '\n', '\u{10a}', '\r'], " ");
-        match marked {
-            true => text += &format!("<<{piece}>>"),
-            false => text += &piece,
-        }
+        text += &if marked { format!("<<{piece}>>") } else { piece };
     }
     text.trim().into()
 }
@@ -159,10 +156,10 @@ mod tests {
 
     #[test]
     fn labels_are_one_clean_line() {
-        let of = |answer| label_of(answer).unwrap_or_default();
-        assert_eq!(of("\n  \"red squares.\"\nBecause they are red."), "red squares");
-        assert_eq!(of("Label: **the color red**"), "the color red");
+        let label = |answer| label_of(answer).unwrap_or_default();
+        assert_eq!(label("\n  \"red squares.\"\nBecause they are red."), "red squares");
+        assert_eq!(label("Label: **the color red**"), "the color red");
         assert_eq!(label_of(" \n--\n"), None);
-        assert_eq!(of(&"x".repeat(1000)).len(), LABEL);
+        assert_eq!(label(&"x".repeat(1000)).len(), LABEL);
     }
 }

@@ -1,5 +1,5 @@
-//! Images beside files that have no place for them: for every example with an image a line that says which files show it,
-//! and where each of its tokens lies in them. An extension of our own; readers of the other files do not see it.
+//! Images for file formats that have none: for every example with an image, a line with its image files and the position of each
+//! token in them. This is an extension; programs that read the original formats ignore it.
 
 use super::{Page, Shown, Source, decimal, decimals, neuronpedia};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ pub fn file_name(sample: u32, image: usize) -> String {
     format!("{sample}-{image}.png")
 }
 
-/// The lines of a feature: one an example whose sample has images. `tokens` are indices of the example's own list.
+/// The lines of a feature: one for each example whose sample has images. `token` is an index into the tokens of the example.
 pub fn lines(source: &Source, page: &Page) -> Vec<Value> {
     let shown = page.shown.iter().enumerate().filter(|(_, shown)| !shown.sample.images.is_empty());
     shown.map(|(n, shown)| line(source, page, n, shown)).collect()

@@ -1,5 +1,5 @@
-//! Features for people elsewhere: what a page about a feature tells, and the files that other tools and browsers show it
-//! from. Text and numbers; images come from whoever can read them, and stand in files of their own or inside HTML.
+//! Features outside the app: what a page about a feature has, and the files from which other tools and browsers show it. This module
+//! writes text and numbers; the caller supplies the images, which go into separate files or into the HTML.
 
 pub mod html;
 pub mod images;
@@ -36,11 +36,11 @@ pub struct Source {
     pub created: String,
 }
 
-/// What is told about one feature.
+/// Everything about one feature.
 pub struct Page<'a> {
     /// Its counts.
     pub row: &'a FeatureRow,
-    /// What people wrote.
+    /// Its label and notes, if anybody wrote them.
     pub entry: Option<&'a Entry>,
     /// How often it fires how strongly.
     pub bins: Vec<Bin>,
@@ -50,17 +50,17 @@ pub struct Page<'a> {
     pub neighbors: Vec<Neighbor>,
     /// Features that fire with it.
     pub coactive: Vec<Coactive>,
-    /// Its own direction.
+    /// Its decoder direction, `[d_in]`.
     pub direction: &'a [f32],
     /// Its examples, group by group.
     pub shown: Vec<Shown<'a>>,
 }
 
-/// An example with the sample that it stands in.
+/// An example with its sample.
 pub struct Shown<'a> {
     /// Group: 0 the strongest, then octaves below the maximum.
     pub group: u8,
-    /// Where it is.
+    /// The position and the activation.
     pub example: Example,
     /// Index of its token in the sample.
     pub at: usize,
@@ -68,22 +68,22 @@ pub struct Shown<'a> {
     pub sample: &'a Sample,
     /// Its tokens.
     pub context: &'a Context,
-    /// What the feature does on each of them.
+    /// The activation of the feature on each of them.
     pub values: Vec<f32>,
 }
 
-/// Activations that a group of examples stands for.
+/// The interval of activations that a group of examples is drawn from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
     /// Least.
     pub low: f32,
     /// Largest.
     pub high: f32,
-    /// Share of the positions where the feature fires that lie between.
+    /// Share of the positions with such an activation, among those where the feature fires.
     pub share: f64,
 }
 
-/// A number for JSON in as many digits as an `f32` has; as an `f64` it would have twice as many.
+/// A number for JSON with as many digits as an `f32` has; a plain conversion to `f64` would print twice as many.
 fn decimal(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }
@@ -126,7 +126,7 @@ impl<'a> Page<'a> {
         })
     }
 
-    /// What a group above 0 stands for: an octave, whose edges are edges of the histogram's bins.
+    /// The interval of a group above 0: an octave, whose edges are edges of the histogram's bins.
     pub fn interval(&self, group: u8) -> Interval {
         let top = self.row.max.max(f32::MIN_POSITIVE).log2().floor() as i16;
         let octave = top - i16::from(group.saturating_sub(1));

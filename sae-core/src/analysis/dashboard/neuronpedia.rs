@@ -1,14 +1,14 @@
 //! Neuronpedia's bulk import: `<model>/<layer>-<set>/{release,model,sourceset,source}.jsonl`, and gzipped lines of features
-//! and activations, as its own converter makes them of SAEDashboard's files.
+//! and activations, as Neuronpedia's converter makes them from SAEDashboard's files.
 
 use super::saedashboard::{bin, tokens_in_prompt};
 use super::{Page, Shown, Source, decimal, decimals};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// The account that Neuronpedia's tools name where none is said; its import puts the importer's in its place.
+/// The account that Neuronpedia's tools use by default; its import replaces it with the account of the importer.
 const CREATOR: &str = "clkht01d40000jv08hvalcvly";
-/// The residual stream behind a block.
+/// The residual stream after a block.
 const HOOK: &str = "hook_resid_post";
 
 /// Name of a source: its layer and its set.
@@ -16,7 +16,7 @@ pub fn source_id(source: &Source) -> String {
     format!("{}-{}", source.layer, source.sae)
 }
 
-/// The model as a name of one folder.
+/// The name of the model as a folder name.
 fn model_id(source: &Source) -> String {
     source.model.rsplit(['/', '\\']).next().unwrap_or_default().split('@').next().unwrap_or_default().into()
 }
@@ -26,7 +26,7 @@ pub fn folder(source: &Source) -> PathBuf {
     PathBuf::from(model_id(source)).join(source_id(source))
 }
 
-/// The four files of one line: name, line.
+/// The four files that have one line: name and line.
 pub fn heads(source: &Source) -> [(&'static str, Value); 4] {
     let (model, created, id) = (model_id(source), &source.created, source_id(source));
     let about = format!("Features of {} after block {} of {model}", source.sae, source.layer);
@@ -101,7 +101,7 @@ pub fn feature(source: &Source, page: &Page, dashboard: &Value) -> Value {
     line
 }
 
-/// Name of an activation: the same each time.
+/// The id of an activation; the same in every export.
 pub fn activation_id(source: &Source, page: &Page, number: usize) -> String {
     let name = format!("{}/{}/{}/{number}", source.model, source_id(source), page.row.feature);
     format!("c{}", &blake3::hash(name.as_bytes()).to_hex()[..24])

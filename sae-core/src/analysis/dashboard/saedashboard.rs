@@ -1,12 +1,12 @@
-//! SAEDashboard's files (0.8.0): `batch-N.json`, `run_settings.json`, `skipped_indexes.json`. What the index does not have is
-//! left empty, never filled with something like it.
+//! SAEDashboard's files (0.8.0): `batch-N.json`, `run_settings.json`, `skipped_indexes.json`. Fields that
+//! the index has no data for stay empty; they are never filled with something similar.
 
 use super::{Page, Shown, Source, decimal, decimals};
 use serde_json::{Value, json};
 
 /// Features of a batch.
 pub const BATCH: usize = 64;
-/// Dimensions that a direction is told by.
+/// The dimensions that a direction has most of, so many.
 const ALIGNED: usize = 3;
 
 /// A batch of features.
@@ -16,7 +16,7 @@ pub fn batch(source: &Source, pages: &[Page]) -> Value {
     json!({ "model_id": model, "layer": layer, "sae_set": sae, "sae_id_suffix": null, "features": features })
 }
 
-/// How the batches came about, in the words of SAEDashboard's settings.
+/// How the batches were made, in the fields of SAEDashboard's settings.
 pub fn run_settings(source: &Source) -> Value {
     json!({
         "sae_set": source.sae, "model_id": source.model, "layer": source.layer,
@@ -35,7 +35,7 @@ pub fn skipped_indexes(source: &Source, skipped: &[u32]) -> Value {
     })
 }
 
-/// Positions of a sample in the mean.
+/// Mean number of positions of a sample.
 pub(super) fn tokens_in_prompt(source: &Source) -> u64 {
     source.tokens / source.samples.max(1)
 }
@@ -45,8 +45,9 @@ fn feature(source: &Source, page: &Page) -> Value {
     let mut aligned: Vec<usize> = (0..page.direction.len()).collect();
     aligned.sort_by(|a, b| page.direction[*b].total_cmp(&page.direction[*a]).then(a.cmp(b)));
     aligned.truncate(ALIGNED);
-    let aligned_by =
-        |of: &dyn Fn(f32) -> f32| aligned.iter().map(|n| decimal(of(page.direction[*n]))).collect::<Vec<_>>();
+    let aligned_by = |convert: &dyn Fn(f32) -> f32| {
+        aligned.iter().map(|n| decimal(convert(page.direction[*n]))).collect::<Vec<_>>()
+    };
     let words = |promoted| page.words(promoted).map(|word| word.piece.as_str()).collect::<Vec<_>>();
     let logits = |promoted| page.words(promoted).map(|word| decimal(word.logit)).collect::<Vec<_>>();
     let middle = |bin: &crate::analysis::index::Bin| decimal((bin.edges().0 * bin.edges().1).sqrt());

@@ -1,11 +1,10 @@
-//! How often features fire: a histogram over their densities on fixed decades, so that files and pictures of different
-//! autoencoders can be laid over each other.
+//! How often features fire: a histogram of their densities on fixed decades, so that different autoencoders can be compared.
 
 use serde::{Deserialize, Serialize};
 
-/// Bins of a decade.
+/// Bins per decade.
 const FINE: usize = 5;
-/// Decades below 1; what fires more rarely, but fires, counts to the lowest bin.
+/// Decades below 1. Features that fire more rarely than that count in the lowest bin.
 const DECADES: usize = 7;
 
 /// Shares of features by the share of positions on which they fire.
@@ -22,7 +21,7 @@ pub struct Density {
 }
 
 impl Density {
-    /// Of features that fire on so many of `positions`.
+    /// The histogram of features that fire on `fires` of `positions`, `[d_sae]`.
     pub fn new(fires: &[u64], positions: u64) -> Self {
         let bins = DECADES * FINE;
         let mut shares = vec![0u64; bins];

@@ -1,13 +1,13 @@
-//! What a reconstruction costs a model: cross-entropies and divergences, summed up sample by sample from likelihoods that
-//! others compute. Knows no model and no autoencoder.
+//! How much the loss of a model rises when a reconstruction is spliced in: cross-entropies and divergences, summed sample by sample
+//! from likelihoods that the caller computes. Knows no model and no autoencoder.
 //!
-//! Standard errors treat samples as drawn at random and the tokens of one sample as belonging together; differences and
-//! ratios are of the same tokens, so that what all variants share cancels.
+//! Standard errors treat samples, not tokens, as independent draws. Differences and ratios compare the same tokens, so that the
+//! variation that all variants share cancels.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What stands at the hook.
+/// The hidden states at the hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Variant {
@@ -28,7 +28,7 @@ impl Variant {
     pub const ALL: [Self; 5] = [Self::Original, Self::Replaced, Self::ReplacedText, Self::ReplacedImage, Self::Zero];
 }
 
-/// A mean with its standard error; the error is not a number where there is only one sample.
+/// A mean with its standard error; `None` if there is only one sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// The mean.
@@ -37,7 +37,7 @@ pub struct Estimate {
     pub se: Option<f64>,
 }
 
-/// Sums of one sample.
+/// Sums over the tokens of one sample.
 #[derive(Clone, Copy, Default)]
 struct SampleSums {
     tokens: f64,
@@ -60,18 +60,18 @@ pub struct LossReport {
     pub samples: u64,
     /// Negative log-likelihood.
     pub cross_entropy: BTreeMap<Variant, Estimate>,
-    /// By how much it exceeds the original's.
+    /// How much it exceeds the cross-entropy of the original.
     pub increase: BTreeMap<Variant, Estimate>,
     /// `KL(original || variant)` of the predictions.
     pub kl: BTreeMap<Variant, Estimate>,
-    /// `(zero - variant) / (zero - original)`: 1 loses nothing, 0 is as bad as zeros.
+    /// `(zero - variant) / (zero - original)`: 1 is as good as the original, 0 as bad as zeros.
     pub loss_recovered: BTreeMap<Variant, Estimate>,
-    /// The same of divergences, `(zero - variant) / zero`.
+    /// The same for divergences, `(zero - variant) / zero`.
     pub kl_recovered: BTreeMap<Variant, Estimate>,
 }
 
 impl Losses {
-    /// Adds a sample: a row a token, with its negative log-likelihood and its divergence in the order of
+    /// Adds a sample: for each token its negative log-likelihoods and divergences, in the order of
     /// [`Variant::ALL`].
     pub fn add(&mut self, tokens: impl IntoIterator<Item = [(f64, f64); Variant::ALL.len()]>) {
         let mut sums = SampleSums::default();
@@ -87,22 +87,22 @@ impl Losses {
         }
     }
 
-    /// Means and their errors; nothing where no token was added.
+    /// Means and their errors; `None` if no token was added.
     pub fn report(&self) -> Option<LossReport> {
         if self.samples.is_empty() {
             return None;
         }
         let [original, zero] = [Variant::Original as usize, Variant::Zero as usize];
-        let each = |of: &dyn Fn(usize) -> Estimate| -> BTreeMap<Variant, Estimate> {
-            Variant::ALL.into_iter().map(|variant| (variant, of(variant as usize))).collect()
+        let each = |estimate: &dyn Fn(usize) -> Estimate| -> BTreeMap<Variant, Estimate> {
+            Variant::ALL.into_iter().map(|variant| (variant, estimate(variant as usize))).collect()
         };
-        let others = |of: &dyn Fn(usize) -> Estimate| {
-            let mut all = each(of);
+        let others = |estimate: &dyn Fn(usize) -> Estimate| {
+            let mut all = each(estimate);
             all.remove(&Variant::Original);
             all
         };
-        let replaced = |of: &dyn Fn(usize) -> Estimate| {
-            let mut all = others(of);
+        let replaced = |estimate: &dyn Fn(usize) -> Estimate| {
+            let mut all = others(estimate);
             all.remove(&Variant::Zero);
             all
         };
@@ -117,13 +117,13 @@ impl Losses {
         })
     }
 
-    /// `sum of / sum by` over samples, with the error of a ratio of sums (the delta method).
-    fn ratio(&self, of: impl Fn(&SampleSums) -> f64, by: impl Fn(&SampleSums) -> f64) -> Estimate {
+    /// `sum numerator / sum denominator` over samples, with the standard error of a ratio of sums (the delta method).
+    fn ratio(&self, numerator: impl Fn(&SampleSums) -> f64, denominator: impl Fn(&SampleSums) -> f64) -> Estimate {
         let n = self.samples.len() as f64;
-        let whole: f64 = self.samples.iter().map(&by).sum();
-        let value = self.samples.iter().map(&of).sum::<f64>() / whole;
-        let squares: f64 = self.samples.iter().map(|s| (of(s) - value * by(s)).powi(2)).sum();
-        let se = (n > 1.0).then(|| (squares * n / (n - 1.0)).sqrt() / whole.abs());
+        let total: f64 = self.samples.iter().map(&denominator).sum();
+        let value = self.samples.iter().map(&numerator).sum::<f64>() / total;
+        let squares: f64 = self.samples.iter().map(|s| (numerator(s) - value * denominator(s)).powi(2)).sum();
+        let se = (n > 1.0).then(|| (squares * n / (n - 1.0)).sqrt() / total.abs());
         Estimate { value, se }
     }
 }
@@ -149,7 +149,7 @@ mod tests {
     fn losses_are_means_over_tokens_and_the_recovered_share_follows() {
         let report = losses(&[&[[1.0, 2.0, 11.0], [2.0, 2.5, 9.0]], &[[3.0, 3.0, 10.0]], &[]]).report().unwrap();
         assert_eq!((report.tokens, report.samples), (3, 2));
-        let value = |of: &BTreeMap<Variant, Estimate>, v| of[&v].value;
+        let value = |estimates: &BTreeMap<Variant, Estimate>, v| estimates[&v].value;
         assert_eq!(value(&report.cross_entropy, Variant::Original), 2.0);
         assert_eq!(value(&report.cross_entropy, Variant::Replaced), 2.5);
         assert_eq!(value(&report.cross_entropy, Variant::Zero), 10.0);

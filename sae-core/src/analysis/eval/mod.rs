@@ -1,10 +1,10 @@
-//! How well an autoencoder stands for the activations of its store, text and image apart. Needs no model; what the
-//! reconstruction does to a model's predictions is summed up by [`Losses`] from likelihoods that others compute.
+//! How well an autoencoder reconstructs the activations of its store, separately for text and image tokens. Needs no model. How the
+//! predictions of a model change with the reconstruction is summed up by [`Losses`] from likelihoods that the caller computes.
 //!
 //! `FVU` is the squared error over the variance of the same positions about their own mean, both summed in `f64` over the
 //! whole store. Explained variance is `1 - FVU`: what SAELens 6 calls `explained_variance`, across batches. Its
 //! `explained_variance_legacy` - the mean over tokens of `1 - error / squared distance from the batch's mean` - is given
-//! under that name too, with the blocks of the pass as batches; a few tokens near the mean can rule it.
+//! under that name too, with the blocks of the pass as batches. A few tokens near the mean can dominate it.
 
 mod density;
 mod losses;
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use sums::{Mean, Measured, Sums};
 
-/// Fewer positions of a block have no mean to speak of.
+/// The older explained variance is not computed for blocks with fewer positions, whose mean would mean little.
 const SMALLEST_BATCH: usize = 16;
 
 /// What was measured over some token positions. Where there are none, it is not a number (`null` in JSON).
@@ -88,9 +88,9 @@ pub struct Evaluator<'a> {
     weights: &'a Weights,
     exclusion: PositionFilter,
     sums: BTreeMap<Modality, Sums>,
-    /// About the mean of all modalities.
+    /// The older explained variance, about the mean of all modalities.
     legacy: Mean,
-    /// By feature, the last sample in which it fired, and how many there were.
+    /// For each feature, the last sample in which it fired, and the number of such samples.
     samples: Vec<(Option<u32>, u64)>,
 }
 
@@ -116,11 +116,11 @@ impl<'a> Evaluator<'a> {
     pub fn firing(&self) -> Vec<Firing> {
         let all = self.all();
         let (fires, tokens) = all.fires();
-        let of = |(fires, (_, samples)): (&u64, &(Option<u32>, u64))| Firing {
+        let firing = |(fires, (_, samples)): (&u64, &(Option<u32>, u64))| Firing {
             density: *fires as f64 / tokens as f64,
             per_sample: *fires as f64 / (*samples).max(1) as f64,
         };
-        fires.iter().zip(&self.samples).map(of).collect()
+        fires.iter().zip(&self.samples).map(firing).collect()
     }
 
     fn all(&self) -> Sums {
@@ -130,7 +130,7 @@ impl<'a> Evaluator<'a> {
         all
     }
 
-    /// SAELens's older explained variance of the rows of a batch: of each, about the mean of all of them.
+    /// SAELens's older explained variance of each row of a batch, about the mean of the batch.
     fn legacy(&self, block: &Block, rows: &[(usize, Measured)]) -> Vec<f64> {
         let d = self.weights.d_in;
         if rows.len() < SMALLEST_BATCH {
@@ -141,9 +141,9 @@ impl<'a> Evaluator<'a> {
             mean.iter_mut().zip(&block.hidden[r * d..(r + 1) * d]).for_each(|(m, x)| *m += *x as f64);
         }
         mean.iter_mut().for_each(|m| *m /= rows.len() as f64);
-        let explained = |(r, of): &(usize, Measured)| {
+        let explained = |(r, measured): &(usize, Measured)| {
             let distance = mean.iter().zip(&block.hidden[r * d..(r + 1) * d]).map(|(m, x)| (*x as f64 - m).powi(2));
-            1.0 - of.error / distance.sum::<f64>().max(f64::MIN_POSITIVE)
+            1.0 - measured.error / distance.sum::<f64>().max(f64::MIN_POSITIVE)
         };
         rows.par_iter().map(explained).collect()
     }
@@ -164,7 +164,7 @@ impl Observer for Evaluator<'_> {
             .collect();
         let mut kept: Vec<(usize, Measured)> = Vec::with_capacity(measured.len());
         let mut batches: BTreeMap<Modality, Vec<(usize, Measured)>> = BTreeMap::new();
-        // Summed in the order of the rows: the same figures on any number of threads.
+        // Summed in the order of the rows, so that the result is the same on any number of threads.
         for ((r, row), measured) in block.positions().zip(measured) {
             let tokens = block.tokens;
             let (modality, sample) = (tokens.modality[row], tokens.sample[row]);

@@ -1,10 +1,10 @@
-//! The sums behind an evaluation, all in `f64`, and what follows from them. Sees single tokens; decides nothing.
+//! The sums that an evaluation is computed from, all in `f64`.
 
 use super::{Density, Evaluation};
 use crate::autoencoder::Weights;
 use crate::store::{ExcludedCounts, Norms};
 
-/// What is measured of one token.
+/// The measurements of one token.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Measured {
     /// `|x - x_hat|^2`
@@ -23,15 +23,15 @@ impl Measured {
     /// Measures the reconstruction of `x`; `buffer` has its width.
     pub fn new(weights: &Weights, x: &[f32], features: &[u32], values: &[f32], buffer: &mut [f32]) -> Self {
         weights.decode(x, features, values, buffer);
-        let mut own = Self { l1: values.iter().map(|z| *z as f64).sum(), ..Self::default() };
+        let mut measured = Self { l1: values.iter().map(|z| *z as f64).sum(), ..Self::default() };
         for (x, y) in x.iter().zip(buffer.iter()) {
             let (x, y) = (*x as f64, *y as f64);
-            own.error += (x - y).powi(2);
-            own.dot += x * y;
-            own.squares += x * x;
-            own.squares_hat += y * y;
+            measured.error += (x - y).powi(2);
+            measured.dot += x * y;
+            measured.squares += x * x;
+            measured.squares_hat += y * y;
         }
-        own
+        measured
     }
 
     pub fn norm(&self) -> f64 {
@@ -67,7 +67,7 @@ struct Totals {
     ratio: f64,
 }
 
-/// A mean in the making.
+/// A running mean.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Mean {
     sum: f64,
@@ -91,17 +91,17 @@ impl Sums {
     }
 
     /// Adds a token with its hidden state and its active features.
-    pub fn observe(&mut self, of: &Measured, hidden: &[f32], features: &[u32]) {
-        let (norm, norm_hat) = (of.norm(), of.squares_hat.sqrt());
+    pub fn observe(&mut self, measured: &Measured, hidden: &[f32], features: &[u32]) {
+        let (norm, norm_hat) = (measured.norm(), measured.squares_hat.sqrt());
         self.tokens += 1;
         self.active += features.len() as u64;
         self.totals.add(&Totals {
-            error: of.error,
-            dot: of.dot,
-            squares: of.squares,
-            squares_hat: of.squares_hat,
-            l1: of.l1,
-            cosine: of.dot / (norm * norm_hat).max(f64::MIN_POSITIVE),
+            error: measured.error,
+            dot: measured.dot,
+            squares: measured.squares,
+            squares_hat: measured.squares_hat,
+            l1: measured.l1,
+            cosine: measured.dot / (norm * norm_hat).max(f64::MIN_POSITIVE),
             norm,
             norm_hat,
             ratio: norm_hat / norm.max(f64::MIN_POSITIVE),
@@ -111,7 +111,7 @@ impl Sums {
         features.iter().for_each(|k| self.fires[*k as usize] += 1);
     }
 
-    /// Adds the positions of another modality. The legacy mean is left: it is about another mean state.
+    /// Adds the positions of another modality, except their legacy mean, which is about the mean of that modality.
     pub fn join(&mut self, other: &Self) {
         self.tokens += other.tokens;
         self.active += other.active;
