@@ -54,7 +54,7 @@ pub struct Price {
 
 impl Price {
     /// What so many tokens cost.
-    pub fn of(self, tokens_in: u64, tokens_out: u64) -> f64 {
+    pub fn cost(self, tokens_in: u64, tokens_out: u64) -> f64 {
         (self.question * tokens_in as f64 + self.answer * tokens_out as f64) / 1e6
     }
 }
@@ -136,7 +136,7 @@ impl LabelRequest {
         let sae = self.sae.load()?;
         let index = Index::open(&sae.run.features(&sae.name)).map_err(|source| Error::NoIndex { source })?;
         let labels = Labels::read(&sae.run)?;
-        let known = |feature: &u32| is_labeled(labels.of(&sae.name), *feature);
+        let known = |feature: &u32| is_labeled(labels.written(&sae.name), *feature);
         let (done, to_label): (Vec<u32>, Vec<u32>) = self.features.choose(&index)?.into_iter().partition(known);
         let mut about = CostEstimate::default();
         for feature in &to_label {
@@ -148,7 +148,7 @@ impl LabelRequest {
             to_label,
             labeled_already: done.len(),
             about,
-            price: self.price.map(|price| price.of(about.tokens_in, about.tokens_out)),
+            price: self.price.map(|price| price.cost(about.tokens_in, about.tokens_out)),
             minutes: about.calls as f64 / self.per_minute,
         };
         Ok(Labeling { request: self.clone(), sae, index, estimate })
@@ -211,7 +211,7 @@ impl Labeling {
             f1,
             tokens_in,
             tokens_out,
-            price: self.request.price.map(|price| price.of(tokens_in, tokens_out)),
+            price: self.request.price.map(|price| price.cost(tokens_in, tokens_out)),
         }
     }
 }
@@ -314,10 +314,10 @@ impl Session<'_> {
     fn save(&self, feature: u32, label: &str, verdict: Option<DetectionScore>) -> Result<()> {
         let (run, name) = (&self.sae.run, &self.sae.name);
         let labels = Labels::read(run)?;
-        if is_labeled(labels.of(name), feature) {
+        if is_labeled(labels.written(name), feature) {
             return Ok(());
         }
-        let before = labels.of(name).and_then(|written| written.entry(feature)).cloned();
+        let before = labels.written(name).and_then(|written| written.entry(feature)).cloned();
         let before = before.unwrap_or_else(|| Entry::empty(feature));
         let score = verdict.map(|verdict| verdict.accuracy);
         let after = Entry { label: label.into(), author: self.author.into(), score, ..before.clone() };

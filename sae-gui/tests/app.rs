@@ -230,7 +230,7 @@ fn leave(app: &mut Harness<'static, App>) {
 
 fn label_on_disk(run: &Run, feature: u32) -> Option<String> {
     let labels = Labels::read(run).unwrap();
-    labels.of(SAE)?.entry(feature).map(|entry| entry.label.clone())
+    labels.written(SAE)?.entry(feature).map(|entry| entry.label.clone())
 }
 
 fn write_label(app: &mut Harness<'static, App>, text: &str) {
@@ -325,7 +325,7 @@ fn the_table_becomes_a_list() {
     let labels = Labels::read(&run).unwrap();
     let mut wanted = shown;
     wanted.sort_unstable();
-    assert!(labels.of(SAE).unwrap().lists()["dense"].starts_with(&wanted[..1]) && !wanted.is_empty());
+    assert!(labels.written(SAE).unwrap().lists()["dense"].starts_with(&wanted[..1]) && !wanted.is_empty());
 }
 
 #[test]

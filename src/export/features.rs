@@ -185,7 +185,7 @@ impl Job<'_> {
         let numbers: BTreeSet<u32> = examples.iter().flatten().map(|(_, example)| example.sample).collect();
         let contexts: BTreeMap<u32, Context> =
             contexts(store, &saved.weights, device, &numbers, &features.iter().copied().collect())?;
-        let written = self.labels.of(name);
+        let written = self.labels.written(name);
         let page = |feature: &u32| {
             let direction = saved.weights.direction(*feature as usize);
             Page::new(*feature, self.index, written, direction, &self.samples, &contexts)

@@ -1,5 +1,5 @@
-//! Samples as examples of features show them: their tokens with what chosen features do on each, computed anew from the
-//! store, since an index keeps places alone. Reads no images.
+//! Samples as examples of features need them: the tokens with the activations of chosen features, computed again from the store,
+//! because an index has only positions. Reads no images.
 
 use crate::autoencoder::sparse::Sparse;
 use crate::autoencoder::{Encoder, Weights};
@@ -18,7 +18,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// What one of the chosen features does on each token.
+    /// The activation of one of the chosen features on each token.
     pub fn values(&self, feature: u32) -> Vec<f32> {
         let rows = (0..self.active.rows()).map(|row| self.active.row(row));
         rows.map(|(features, values)| features.binary_search(&feature).map_or(0.0, |at| values[at])).collect()

@@ -1,14 +1,14 @@
-//! Result files of SAEBench's `core` evaluation (sae-bench 0.6.0), to lay an autoencoder beside published ones.
-//! Written, never read; measures nothing but the weights.
+//! Result files of SAEBench's `core` evaluation (sae-bench 0.6.0), to compare an autoencoder with published ones. Written, never
+//! read; only the statistics of the weights are computed here.
 //!
-//! What a figure means is what its name says; where SAEBench computes something else under that name, the sensible
-//! definition is written and the difference stated here:
+//! Each metric is what its name says. Where SAEBench computes something else under that name, the value follows the name, and the
+//! difference is stated here:
 //!
 //! - `explained_variance` is `1 - FVU`. SAEBench squares activations before it takes the mean that it subtracts, and so
 //!   subtracts the square of a mean square.
 //! - `mse` is the mean squared error of a token, summed over dimensions. SAEBench divides by the tokens twice.
-//! - `l0`, `frac_alive` and densities count what is positive, over the positions that were not excluded.
-//! - Cross-entropies and divergences are over words behind words, not over every position.
+//! - `l0`, `frac_alive` and densities count positive activations, over the positions that were not excluded.
+//! - Cross-entropies and divergences are over text tokens that follow text tokens, not over every position.
 //!
 //! All metrics are required numbers: what was not measured is -1, as SAEBench does with NaN.
 
@@ -20,7 +20,7 @@ use crate::vector::{dot, norm_sq};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// What a result file is made of.
+/// Everything that a result file is made from.
 pub struct Core<'a> {
     /// Name of the autoencoder.
     pub name: &'a str,
@@ -32,13 +32,13 @@ pub struct Core<'a> {
     pub dataset: &'a str,
     /// Its weights.
     pub weights: &'a Weights,
-    /// Its configuration as it lies on disk.
+    /// Its configuration, as the file on disk has it.
     pub config: Value,
     /// How it reconstructs.
     pub report: &'a Report,
     /// How often its features fire.
     pub firing: &'a [Firing],
-    /// What it costs the model, if that was measured.
+    /// How much the loss of the model rises, if that was measured.
     pub losses: Option<&'a LossReport>,
     /// Whether special positions were left out.
     pub exclude_special: bool,
@@ -50,8 +50,8 @@ impl Core<'_> {
         let (all, weights) = (&self.report.all, self.weights);
         let encoder = nearest_cosines(&weights.w_enc, weights.d_in);
         let decoder = nearest_cosines(&weights.w_dec, weights.d_in);
-        let of = |what: fn(&LossReport) -> &BTreeMap<Variant, Estimate>, variant: Variant| {
-            number(self.losses.and_then(|losses| what(losses).get(&variant)).map_or(f64::NAN, |e| e.value))
+        let loss = |metric: fn(&LossReport) -> &BTreeMap<Variant, Estimate>, variant: Variant| {
+            number(self.losses.and_then(|losses| metric(losses).get(&variant)).map_or(f64::NAN, |e| e.value))
         };
         let over = |floor: f64| self.firing.iter().map(|f| f.density).filter(move |density| *density > floor);
         let share_over = |floor: f64| number(over(floor).sum::<f64>() / over(0.0).sum::<f64>());
@@ -59,15 +59,15 @@ impl Core<'_> {
         let measured = self.losses.is_some();
         let metrics = json!({
             "model_behavior_preservation": {
-                "kl_div_score": of(|l| &l.kl_recovered, Variant::Replaced),
-                "kl_div_with_ablation": of(|l| &l.kl, Variant::Zero),
-                "kl_div_with_sae": of(|l| &l.kl, Variant::Replaced),
+                "kl_div_score": loss(|l| &l.kl_recovered, Variant::Replaced),
+                "kl_div_with_ablation": loss(|l| &l.kl, Variant::Zero),
+                "kl_div_with_sae": loss(|l| &l.kl, Variant::Replaced),
             },
             "model_performance_preservation": {
-                "ce_loss_score": of(|l| &l.loss_recovered, Variant::Replaced),
-                "ce_loss_with_ablation": of(|l| &l.cross_entropy, Variant::Zero),
-                "ce_loss_with_sae": of(|l| &l.cross_entropy, Variant::Replaced),
-                "ce_loss_without_sae": of(|l| &l.cross_entropy, Variant::Original),
+                "ce_loss_score": loss(|l| &l.loss_recovered, Variant::Replaced),
+                "ce_loss_with_ablation": loss(|l| &l.cross_entropy, Variant::Zero),
+                "ce_loss_with_sae": loss(|l| &l.cross_entropy, Variant::Replaced),
+                "ce_loss_without_sae": loss(|l| &l.cross_entropy, Variant::Original),
             },
             "reconstruction_quality": {
                 "explained_variance": number(all.explained_variance),
@@ -125,7 +125,7 @@ impl Core<'_> {
         })
     }
 
-    /// A row a feature.
+    /// A row for each feature.
     fn details(&self, encoder: &[f32], decoder: &[f32]) -> Vec<Value> {
         let weights = self.weights;
         let bias = match &weights.activation {
@@ -133,16 +133,16 @@ impl Core<'_> {
             _ => &weights.b_enc,
         };
         let row = |(feature, firing): (usize, &Firing)| {
-            let looks_for = &weights.w_enc[feature * weights.d_in..][..weights.d_in];
+            let encoder_row = &weights.w_enc[feature * weights.d_in..][..weights.d_in];
             let direction = weights.direction(feature);
-            let norm = norm_sq(looks_for).sqrt();
+            let norm = norm_sq(encoder_row).sqrt();
             json!({
                 "index": feature,
                 "feature_density": number(firing.density),
                 "consistent_activation_heuristic": number(firing.per_sample),
                 "encoder_bias": number(bias[feature].into()),
                 "encoder_norm": number(norm.into()),
-                "encoder_decoder_cosine_sim": number((dot(looks_for, direction) / (norm * norm_sq(direction).sqrt())).into()),
+                "encoder_decoder_cosine_sim": number((dot(encoder_row, direction) / (norm * norm_sq(direction).sqrt())).into()),
                 "max_decoder_cosine_sim": number(decoder[feature].into()),
                 "max_encoder_cosine_sim": number(encoder[feature].into()),
             })
@@ -151,14 +151,14 @@ impl Core<'_> {
     }
 }
 
-/// A number for a place that has to hold one.
+/// A number for JSON; -1 if it is not finite.
 fn number(value: f64) -> Value {
     if value.is_finite() { value.into() } else { (-1.0).into() }
 }
 
 /// A hash in the shape of a UUID.
-fn id(of: &str) -> String {
-    let hex = blake3::hash(of.as_bytes()).to_hex();
+fn id(text: &str) -> String {
+    let hex = blake3::hash(text.as_bytes()).to_hex();
     [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hex[part]).join("-")
 }
 

@@ -1,5 +1,6 @@
 //! The table of samples and features: which features fire in which sample, how strongly and how often. One row for each
-//! feature that fires in a sample; nothing is stored of those that do not. Filled while a pass goes by, in bounded memory.
+//! feature that fires in a sample; features
+//! that do not fire have no row. Filled during a pass, in bounded memory.
 
 use crate::analysis::pass::{Block, Observer};
 use crate::{Error, Result, file, table};
@@ -14,11 +15,11 @@ use std::path::Path;
 /// Rows of a row group.
 const GROUP: usize = 1 << 20;
 
-/// Writes the table at `path`: `pass` runs a pass with the observer that it is handed. `features` are the features that are
-/// told, all of them if there are none. Returns the number of rows.
+/// Writes the table to `path`: `pass` is called with an observer, and runs a pass with it. The table has rows of these `features`, or
+/// of all features if none is named. Returns the number of rows.
 ///
 /// # Errors
-/// The disk, or what `pass` failed with.
+/// The file cannot be written, or whatever `pass` returns.
 pub fn write(path: &Path, features: &BTreeSet<u32>, pass: impl FnOnce(&mut dyn Observer) -> Result<()>) -> Result<u64> {
     let level = ZstdLevel::try_new(3).map_err(Error::format(path))?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
@@ -38,7 +39,7 @@ pub fn write(path: &Path, features: &BTreeSet<u32>, pass: impl FnOnce(&mut dyn O
     Ok(written)
 }
 
-/// Columns on their way.
+/// Columns that are not written yet.
 #[derive(Default)]
 struct Rows {
     sample: Vec<u32>,

@@ -131,5 +131,5 @@ fn table<R: Row>(folder: &Path, features: usize, what: &str) -> Table<R> {
 
 fn rows<R: Row>(table: &Table<R>, feature: u32) -> Result<Vec<R>, String> {
     let table = table.as_ref().map_err(Clone::clone)?;
-    guarded(|| table.of(feature).map_err(|error| error.message()))
+    guarded(|| table.rows(feature).map_err(|error| error.message()))
 }

@@ -173,7 +173,7 @@ impl LabelEdits {
                 self.pending.drain(..sent);
                 self.failure = None;
                 self.seen(saved.labels);
-                saved.aside.map(|(path, cause)| {
+                saved.moved.map(|(path, cause)| {
                     format!("labels.json could not be read ({cause}); it was kept as {}", path.display())
                 })
             }

@@ -30,7 +30,7 @@ fn what_is_tried_was_not_shown_and_half_of_it_is_silent() {
     let contexts = contexts(&store, &weights, &Device::flex(), &pool, &features).unwrap();
     let (mut tried, mut early, mut half) = (0, 0, 0);
     for k in 0..40 {
-        let examples: Vec<(u8, Example)> = index.examples.of(k as usize).map(|(group, e)| (group, *e)).collect();
+        let examples: Vec<(u8, Example)> = index.examples.groups(k as usize).map(|(group, e)| (group, *e)).collect();
         let trial = DetectionTask::new(k, &examples, &pool, &contexts);
         assert_eq!(trial, DetectionTask::new(k, &examples, &pool, &contexts), "the same each time");
         let samples = |items: &[Item]| items.iter().map(|item| item.sample).collect::<BTreeSet<_>>();

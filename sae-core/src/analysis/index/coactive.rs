@@ -1,8 +1,8 @@
-//! Which features fire together. Counted on all positions while their activations are few enough to be held, else on a
-//! draw of them. Memory: twice [`MAX_ENTRIES`] numbers of 4 bytes, and one count a feature and thread.
+//! Which features fire together. Counted on all positions if memory holds their activations, otherwise on a sample of the positions.
+//! Memory: twice [`MAX_ENTRIES`] numbers of 4 bytes, and one count per feature and thread.
 //!
-//! The draw takes a position if the hash of its (sample, position) begins with so many zero bits, as many as are needed; so
-//! it depends on the data alone, and on neither the order of the store nor the number of threads.
+//! A position is drawn if the hash of its (sample, position) begins with enough zero bits; their number grows until memory suffices.
+//! The draw therefore depends on the data alone, and on neither the order of the store nor the number of threads.
 
 use super::examples::draw;
 use super::lists::{Row, place, ranks};
@@ -13,11 +13,11 @@ use arrow::array::{Float32Array, RecordBatch, UInt32Array, UInt64Array};
 use rayon::prelude::*;
 use std::path::Path;
 
-/// Features kept that fire most often together with one.
+/// Features kept for each feature: those that fire most often together with it.
 pub const COACTIVE: usize = 10;
 /// Activations held: a million positions of 32 active features.
 pub const MAX_ENTRIES: u64 = 1 << 25;
-/// Pairs counted, which are the time that it takes.
+/// Pairs counted, which decide the time that it takes.
 pub const MAX_PAIRS: u64 = 1 << 31;
 
 /// A feature that fires together with another.
@@ -34,11 +34,11 @@ pub struct Coactive {
 /// The positions that are counted, each with its active features.
 pub struct Positions {
     d_sae: usize,
-    /// A position is drawn if so many leading bits of its hash are zero.
+    /// A position is drawn if at least this many leading bits of its hash are zero.
     zeros: u32,
     bounds: (u64, u64),
     draws: Vec<u64>,
-    /// Position `n` owns `features[ends[n - 1]..ends[n]]`.
+    /// The features of position `n` are `features[ends[n - 1]..ends[n]]`.
     ends: Vec<usize>,
     features: Vec<u32>,
     pairs: u64,
@@ -65,26 +65,26 @@ impl Positions {
         self.features.extend_from_slice(features);
         self.ends.push(self.features.len());
         self.pairs += (features.len() as u64).pow(2);
-        // 64 bits cannot be drawn finer; a single position over the bounds stays.
+        // A hash has 64 bits, so a single position stays even if it is over the bounds.
         while (self.features.len() as u64 > self.bounds.0 || self.pairs > self.bounds.1) && self.draws.len() > 1 {
             self.zeros += 1;
             self.thin();
         }
     }
 
-    /// Lets go of what is no longer drawn.
+    /// Drops the positions that are no longer drawn.
     fn thin(&mut self) {
         let (mut start, mut kept, mut to) = (0, 0, 0);
         self.pairs = 0;
         for n in 0..self.draws.len() {
-            let own = start..self.ends[n];
-            start = own.end;
+            let range = start..self.ends[n];
+            start = range.end;
             if self.draws[n].leading_zeros() < self.zeros {
                 continue;
             }
-            self.pairs += (own.len() as u64).pow(2);
-            self.features.copy_within(own.clone(), to);
-            to += own.len();
+            self.pairs += (range.len() as u64).pow(2);
+            self.features.copy_within(range.clone(), to);
+            to += range.len();
             (self.draws[kept], self.ends[kept]) = (self.draws[n], to);
             kept += 1;
         }
@@ -93,12 +93,12 @@ impl Positions {
         self.features.truncate(to);
     }
 
-    /// One of so many positions is counted.
+    /// One position out of this many is counted.
     pub fn one_in(&self) -> u64 {
         1 << self.zeros.min(63)
     }
 
-    /// Positions counted, those without an active feature left out.
+    /// Number of positions that are counted, without those that have no active feature.
     pub fn counted(&self) -> u64 {
         self.draws.len() as u64
     }
@@ -108,7 +108,7 @@ impl Positions {
         &self.features[start..self.ends[n]]
     }
 
-    /// For every feature the [`COACTIVE`] others of the highest Jaccard similarity.
+    /// For every feature, the [`COACTIVE`] other features of the highest Jaccard similarity.
     pub fn most(&self) -> Vec<Vec<Coactive>> {
         let by_feature = ByFeature::from_rows((0..self.draws.len()).map(|n| self.row(n)), self.d_sae);
         let fires = |k: usize| by_feature.of(k).len() as u64;
@@ -187,13 +187,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_fires_together_is_counted_exactly(rows in rows()) {
+        fn features_that_fire_together_are_counted_exactly(rows in rows()) {
             let most = offered(&rows, 0..rows.len(), (MAX_ENTRIES, MAX_PAIRS)).most();
             for (k, found) in most.iter().enumerate() {
                 let has = |row: &[u32], k: usize| row.contains(&(k as u32));
                 let others = (0..D_SAE).filter(|other| *other != k).map(|other| {
-                    let count = |of: &dyn Fn(bool, bool) -> bool| {
-                        rows.iter().filter(|row| of(has(row, k), has(row, other))).count() as u64
+                    let count = |counts: &dyn Fn(bool, bool) -> bool| {
+                        rows.iter().filter(|row| counts(has(row, k), has(row, other))).count() as u64
                     };
                     let (both, either) = (count(&|a, b| a && b), count(&|a, b| a || b));
                     Coactive { feature: other as u32, together: both, jaccard: both as f32 / either.max(1) as f32 }
@@ -207,13 +207,13 @@ mod tests {
 
         #[test]
         fn a_draw_is_bounded_and_does_not_depend_on_the_order(rows in rows(), entries in 8u64..64, pairs in 64u64..400) {
-            let there = offered(&rows, 0..rows.len(), (entries, pairs));
-            let back = offered(&rows, (0..rows.len()).rev(), (entries, pairs));
-            prop_assert!(there.features.len() as u64 <= entries && there.pairs <= pairs);
-            prop_assert_eq!((there.one_in(), there.counted()), (back.one_in(), back.counted()));
-            prop_assert_eq!(there.most(), back.most());
-            let drawn = |n: &usize| draw(*n as u32, 3).leading_zeros() >= there.zeros && !rows[*n].is_empty();
-            prop_assert_eq!((0..rows.len()).filter(drawn).count() as u64, there.counted());
+            let forward = offered(&rows, 0..rows.len(), (entries, pairs));
+            let backward = offered(&rows, (0..rows.len()).rev(), (entries, pairs));
+            prop_assert!(forward.features.len() as u64 <= entries && forward.pairs <= pairs);
+            prop_assert_eq!((forward.one_in(), forward.counted()), (backward.one_in(), backward.counted()));
+            prop_assert_eq!(forward.most(), backward.most());
+            let drawn = |n: &usize| draw(*n as u32, 3).leading_zeros() >= forward.zeros && !rows[*n].is_empty();
+            prop_assert_eq!((0..rows.len()).filter(drawn).count() as u64, forward.counted());
         }
     }
 }

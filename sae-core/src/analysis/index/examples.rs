@@ -1,7 +1,7 @@
-//! Which positions stand for a feature: the strongest, and some from each interval of activation, one a sample.
+//! Examples of a feature: the strongest positions, and some from each interval of activation, at most one per sample.
 //!
-//! The strongest alone mislead (they show the clearest case only), so each octave below the maximum gives examples too:
-//! those whose (sample, position) hashes lowest, an unbiased draw that does not depend on the order of the store.
+//! The strongest alone mislead, because they show only the clearest cases. So there are also examples of each octave below the
+//! maximum: those whose (sample, position) has the lowest hash, an unbiased draw that does not depend on the order of the store.
 
 use super::lists::{Row, place, ranks};
 use crate::random::SplitMix64;
@@ -22,21 +22,21 @@ pub const PER_INTERVAL: usize = 4;
 /// A position where a feature fires.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Example {
-    /// How strongly.
+    /// The activation.
     pub activation: f32,
     /// Number of the sample.
     pub sample: u32,
     /// Position in the sample.
     pub position: u32,
-    /// Kind of input there.
+    /// Kind of input at the position.
     pub modality: Modality,
 }
 
 impl Example {
-    /// Stronger first; ties by place, so that the order of the store does not matter.
+    /// Stronger first; ties are broken by sample and position, so that the order of the store does not matter.
     pub fn rank(&self, other: &Self) -> Ordering {
-        let place = |e: &Self| (e.sample, e.position);
-        other.activation.total_cmp(&self.activation).then_with(|| place(self).cmp(&place(other)))
+        let position = |e: &Self| (e.sample, e.position);
+        other.activation.total_cmp(&self.activation).then_with(|| position(self).cmp(&position(other)))
     }
 
     /// The octave of the activation.
@@ -83,7 +83,7 @@ pub struct Examples {
 }
 
 impl Examples {
-    /// No examples of `d_sae` features.
+    /// Empty lists of examples for `d_sae` features.
     pub fn new(d_sae: usize) -> Self {
         Self { slots: vec![Slots::default(); d_sae] }
     }
@@ -93,13 +93,13 @@ impl Examples {
         self.slots[feature as usize].offer(example);
     }
 
-    /// Those of each feature, apart.
+    /// The slots of each feature.
     pub(super) fn slots(&mut self) -> &mut [Slots] {
         &mut self.slots
     }
 
     /// Examples of a feature with their group: 0 the strongest, then octave by octave below the maximum.
-    pub fn of(&self, feature: usize) -> impl Iterator<Item = (u8, &Example)> {
+    pub fn groups(&self, feature: usize) -> impl Iterator<Item = (u8, &Example)> {
         let slots = &self.slots[feature];
         let top = slots.octaves.first().map_or(0, |(octave, _)| *octave);
         let intervals = slots.octaves.iter().map(move |(octave, examples)| ((top - octave + 1) as u8, examples));
@@ -109,7 +109,7 @@ impl Examples {
     }
 }
 
-/// Keeps the first `room` examples by `order`, at most one a sample.
+/// Keeps the first `room` examples by `order`, at most one per sample.
 pub(super) fn keep(list: &mut Vec<Example>, new: Example, room: usize, order: impl Fn(&Example, &Example) -> Ordering) {
     if list.len() == room && list.last().is_some_and(|last| order(last, &new).is_le()) {
         return;
@@ -128,14 +128,14 @@ impl Row for (u8, Example) {
     const FILE: &'static str = "examples.parquet";
 
     fn columns(rows: &[(u32, Self)]) -> Vec<Column> {
-        let place = |of: fn(&Example) -> u32| UInt32Array::from_iter_values(rows.iter().map(|(_, (_, e))| of(e)));
-        let small = |of: fn(&Self) -> u8| UInt8Array::from_iter_values(rows.iter().map(|(_, row)| of(row)));
+        let number = |field: fn(&Example) -> u32| UInt32Array::from_iter_values(rows.iter().map(|(_, (_, e))| field(e)));
+        let small = |field: fn(&Self) -> u8| UInt8Array::from_iter_values(rows.iter().map(|(_, row)| field(row)));
         let activations = rows.iter().map(|(_, (_, e))| e.activation);
         vec![
             table::column("group", small(|row| row.0)),
             table::column("rank", ranks(rows, |a, b| a.0 == b.0)),
-            table::column("sample", place(|e| e.sample)),
-            table::column("position", place(|e| e.position)),
+            table::column("sample", number(|e| e.sample)),
+            table::column("position", number(|e| e.position)),
             table::column("modality", small(|row| row.1.modality as u8)),
             table::column("activation", Float32Array::from_iter_values(activations)),
         ]
@@ -179,7 +179,7 @@ mod tests {
     fn chosen<'a>(list: impl Iterator<Item = &'a Example>) -> Vec<(u8, Example)> {
         let mut index = Examples::new(1);
         list.for_each(|e| index.offer(0, *e));
-        index.of(0).map(|(g, e)| (g, *e)).collect()
+        index.groups(0).map(|(g, e)| (g, *e)).collect()
     }
 
     proptest! {
@@ -207,9 +207,9 @@ mod tests {
             let top = list.iter().map(Example::octave).max().unwrap();
             let found = chosen(list.iter());
             for octave in top - INTERVALS as i32 + 1..=top {
-                let there = list.iter().any(|e| e.octave() == octave);
+                let occurs = list.iter().any(|e| e.octave() == octave);
                 let shown = found.iter().any(|(g, e)| *g == (top - octave + 1) as u8 && e.octave() == octave);
-                prop_assert_eq!(there, shown, "octave {}", octave);
+                prop_assert_eq!(occurs, shown, "octave {}", octave);
             }
         }
     }

@@ -1,6 +1,6 @@
-//! How often a feature fires how strongly: counts in bins of a quarter of an octave, by modality. The bins' edges are the
-//! same for all features, so that a pass need not know how strong they will be. Memory: the bins between the weakest and
-//! the strongest activation seen.
+//! The distribution of a feature's activations: counts in bins of a quarter of an octave, by modality. The edges are the same for
+//! all features, so that a pass need not know the largest activation in advance. Memory: the bins between the weakest and the
+//! strongest activation seen.
 
 use super::lists::Row;
 use crate::store::sample::Modality;
@@ -9,9 +9,9 @@ use crate::{Error, Result};
 use arrow::array::{Float32Array, Int16Array, RecordBatch, UInt64Array};
 use std::path::Path;
 
-/// Bins an octave: bin `n` holds activations from `2^(n / 4)` up to `2^((n + 1) / 4)`.
+/// Bins per octave: bin `n` holds activations from `2^(n / 4)` up to `2^((n + 1) / 4)`.
 pub const PER_OCTAVE: i16 = 4;
-/// The lowest bin and the highest, of any positive `f32`.
+/// The lowest and the highest bin that a positive `f32` can be in.
 const BINS: (i16, i16) = (-149 * PER_OCTAVE, 128 * PER_OCTAVE);
 
 /// One bin of a feature.
@@ -19,16 +19,16 @@ const BINS: (i16, i16) = (-149 * PER_OCTAVE, 128 * PER_OCTAVE);
 pub struct Bin {
     /// Its number.
     pub number: i16,
-    /// Positions whose activation lies in it.
+    /// Positions whose activation is in it.
     pub fires: u64,
-    /// Text positions of them.
+    /// How many of them are text positions.
     pub fires_text: u64,
-    /// Image positions of them.
+    /// How many of them are image positions.
     pub fires_image: u64,
 }
 
 impl Bin {
-    /// The edges.
+    /// The lower edge, which is inside, and the upper edge, which is not.
     pub fn edges(&self) -> (f32, f32) {
         let edge = |n: f32| (n / f32::from(PER_OCTAVE)).exp2();
         (edge(f32::from(self.number)), edge(f32::from(self.number) + 1.0))
@@ -46,7 +46,7 @@ pub struct Histogram {
 impl Histogram {
     /// Counts an activation above 0.
     pub fn add(&mut self, activation: f32, modality: Modality) {
-        // Clamped as a whole number: the logarithm of an infinity would ask for all the memory there is.
+        // Clamped, because the logarithm of infinity would otherwise allocate bins without bound.
         let number = (activation.log2() * f32::from(PER_OCTAVE)).floor() as i16;
         let number = number.clamp(BINS.0, BINS.1);
         if self.bins.is_empty() {
@@ -62,8 +62,8 @@ impl Histogram {
             self.bins.reserve_exact(at + 1 - self.bins.len());
             self.bins.resize(at + 1, [0; 3]);
         }
-        let of = [true, modality == Modality::Text, modality == Modality::Image];
-        self.bins[at].iter_mut().zip(of).for_each(|(count, counts)| *count += u64::from(counts));
+        let counted = [true, modality == Modality::Text, modality == Modality::Image];
+        self.bins[at].iter_mut().zip(counted).for_each(|(count, counts)| *count += u64::from(counts));
     }
 
     /// The bins that are not empty, weakest first.
@@ -82,8 +82,9 @@ impl Row for Bin {
     const FILE: &'static str = "histogram.parquet";
 
     fn columns(rows: &[(u32, Self)]) -> Vec<Column> {
-        let edge = |of: fn((f32, f32)) -> f32| Float32Array::from_iter_values(rows.iter().map(|(_, b)| of(b.edges())));
-        let count = |of: fn(&Bin) -> u64| UInt64Array::from_iter_values(rows.iter().map(|(_, b)| of(b)));
+        let edge =
+            |field: fn((f32, f32)) -> f32| Float32Array::from_iter_values(rows.iter().map(|(_, b)| field(b.edges())));
+        let count = |field: fn(&Bin) -> u64| UInt64Array::from_iter_values(rows.iter().map(|(_, b)| field(b)));
         vec![
             table::column("bin", Int16Array::from_iter_values(rows.iter().map(|(_, b)| b.number))),
             table::column("low", edge(|edges| edges.0)),
@@ -115,10 +116,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_activation_lies_between_the_edges_of_its_bin(list in prop::collection::vec((-20f32..20.0, 0u8..3), 0..60)) {
-            let place = |z: f32| f64::from(z).log2() * f64::from(PER_OCTAVE);
+        fn every_activation_is_between_the_edges_of_its_bin(list in prop::collection::vec((-20f32..20.0, 0u8..3), 0..60)) {
+            let scaled = |z: f32| f64::from(z).log2() * f64::from(PER_OCTAVE);
             // An edge itself may fall on either side, by the rounding of the logarithm.
-            let clear = |z: &f32| (place(*z) - place(*z).round()).abs() > 1e-3;
+            let clear = |z: &f32| (scaled(*z) - scaled(*z).round()).abs() > 1e-3;
             let list = list.into_iter().map(|(log, m)| (log.exp2(), Modality::try_from(m).unwrap()));
             let list: Vec<(f32, Modality)> = list.filter(|(z, _)| clear(z)).collect();
             let mut histogram = Histogram::default();
@@ -127,19 +128,19 @@ mod tests {
             prop_assert!(bins.is_sorted_by_key(|bin| bin.number));
             for bin in &bins {
                 let (low, high) = bin.edges();
-                let inside = |z: f32| place(z).floor() == f64::from(bin.number);
+                let inside = |z: f32| scaled(z).floor() == f64::from(bin.number);
                 prop_assert!(list.iter().filter(|(z, _)| inside(*z)).all(|(z, _)| low <= *z && *z < high));
-                let there = |modality| list.iter().filter(|(z, m)| inside(*z) && modality == *m).count() as u64;
-                prop_assert_eq!(bin.fires_text, there(Modality::Text));
-                prop_assert_eq!(bin.fires_image, there(Modality::Image));
-                prop_assert_eq!(bin.fires, bin.fires_text + bin.fires_image + there(Modality::Audio));
+                let count = |modality| list.iter().filter(|(z, m)| inside(*z) && modality == *m).count() as u64;
+                prop_assert_eq!(bin.fires_text, count(Modality::Text));
+                prop_assert_eq!(bin.fires_image, count(Modality::Image));
+                prop_assert_eq!(bin.fires, bin.fires_text + bin.fires_image + count(Modality::Audio));
             }
             prop_assert_eq!(bins.iter().map(|bin| bin.fires).sum::<u64>(), list.len() as u64);
         }
     }
 
     #[test]
-    fn no_activation_asks_for_more_bins_than_there_are() {
+    fn no_activation_needs_more_bins_than_exist() {
         let mut histogram = Histogram::default();
         let extremes = [f32::INFINITY, f32::MAX, f32::MIN_POSITIVE, f32::from_bits(1)];
         extremes.iter().for_each(|z| histogram.add(*z, Modality::Text));

@@ -1,5 +1,5 @@
-//! Tables with several rows a feature, feature by feature, a row group for some hundred features: how they are written,
-//! and read whole or for one feature. What a row holds is told where the row is made.
+//! Tables with several rows for each feature, feature by feature, in row groups of some hundred features: how they are written, and
+//! read at once or for one feature. The columns of a row are defined with its type.
 
 use super::{Example, Indexer, Neighbor};
 use crate::table::{self, Column, Keyed};
@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::marker::PhantomData;
 use std::path::Path;
 
-/// Features of a row group: few enough that one is read in a millisecond, enough that they compress.
+/// Features of a row group: few enough to read one group in a millisecond, and enough to compress well.
 const TOGETHER: usize = 256;
 const KEY: &str = "feature";
 
@@ -18,28 +18,29 @@ pub trait Row: Sized {
     /// Name of the file.
     const FILE: &'static str;
 
-    /// The columns behind `feature`; rows of a feature follow each other.
+    /// The columns that follow `feature`; the rows of a feature are consecutive.
     fn columns(rows: &[(u32, Self)]) -> Vec<Column>;
 
     /// Rows of a batch, of an index of `d_sae` features.
     ///
     /// # Errors
-    /// A column is missing or of another type, or a value is none that there can be.
+    /// A column is missing or has another type, or a value is invalid.
     fn read(path: &Path, batch: &RecordBatch, d_sae: usize) -> Result<Vec<Self>>;
 }
 
-/// Places in the lists that `rows` are made of: from 0 in each feature, and anew where a row is not `alike` the one before.
-pub(super) fn ranks<R>(rows: &[(u32, R)], alike: impl Fn(&R, &R) -> bool) -> UInt32Array {
+/// The rank of each row in its list, from 0. A list ends where the feature changes, or where `same_list` is false for two
+/// consecutive rows.
+pub(super) fn ranks<R>(rows: &[(u32, R)], same_list: impl Fn(&R, &R) -> bool) -> UInt32Array {
     let mut rank = 0;
     let ranks = (0..rows.len()).map(|n| {
-        let goes_on = n > 0 && rows[n - 1].0 == rows[n].0 && alike(&rows[n - 1].1, &rows[n].1);
-        rank = if goes_on { rank + 1 } else { 0 };
+        let continues = n > 0 && rows[n - 1].0 == rows[n].0 && same_list(&rows[n - 1].1, &rows[n].1);
+        rank = if continues { rank + 1 } else { 0 };
         rank
     });
     ranks.collect::<Vec<u32>>().into()
 }
 
-/// Puts `new` where it belongs among the first `room` by `order`.
+/// Inserts `new` into a list that keeps the first `room` elements in `order`.
 pub(super) fn place<T>(list: &mut Vec<T>, new: T, room: usize, order: impl Fn(&T, &T) -> Ordering) {
     if list.len() == room && list.last().is_some_and(|last| order(last, &new).is_le()) {
         return;
@@ -48,11 +49,14 @@ pub(super) fn place<T>(list: &mut Vec<T>, new: T, room: usize, order: impl Fn(&T
     list.truncate(room);
 }
 
-/// Writes a table; `of` tells a feature's rows.
-pub fn write_lists<R: Row>(path: &Path, d_sae: usize, of: impl Fn(usize) -> Vec<R>) -> Result<()> {
+/// Writes a table; `rows_of` returns the rows of a feature.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_lists<R: Row>(path: &Path, d_sae: usize, rows_of: impl Fn(usize) -> Vec<R>) -> Result<()> {
     let part = |from: usize| {
         let features = from..(from + TOGETHER).min(d_sae);
-        let rows = features.flat_map(|k| of(k).into_iter().map(move |row| (k as u32, row)));
+        let rows = features.flat_map(|k| rows_of(k).into_iter().map(move |row| (k as u32, row)));
         let rows: Vec<(u32, R)> = rows.collect();
         let mut columns = vec![table::column(KEY, UInt32Array::from_iter_values(rows.iter().map(|(k, _)| *k)))];
         columns.extend(R::columns(&rows));
@@ -62,7 +66,10 @@ pub fn write_lists<R: Row>(path: &Path, d_sae: usize, of: impl Fn(usize) -> Vec<
     table::write_all(path, &part(0), rest)
 }
 
-/// Reads a whole table: for every feature its rows, in the order written.
+/// Reads a table at once: for every feature its rows, in the order written.
+///
+/// # Errors
+/// The file is missing, damaged, or not such a table.
 pub fn read_lists<R: Row>(path: &Path, d_sae: usize) -> Result<Vec<Vec<R>>> {
     let mut lists: Vec<Vec<R>> = (0..d_sae).map(|_| Vec::new()).collect();
     for batch in table::scan(path, &[])? {
@@ -76,7 +83,7 @@ pub fn read_lists<R: Row>(path: &Path, d_sae: usize) -> Result<Vec<Vec<R>>> {
     Ok(lists)
 }
 
-/// A table of which one feature's rows are read at a time.
+/// A table that is read for one feature at a time.
 pub struct Lists<R> {
     table: Keyed,
     d_sae: usize,
@@ -87,7 +94,7 @@ impl<R: Row> Lists<R> {
     /// Opens the table in the folder of an index of `d_sae` features.
     ///
     /// # Errors
-    /// The file is missing or no such table.
+    /// The file is missing or is not such a table.
     pub fn open(folder: &Path, d_sae: usize) -> Result<Self> {
         Ok(Self { table: Keyed::open(&folder.join(R::FILE), KEY)?, d_sae, row: PhantomData })
     }
@@ -96,27 +103,39 @@ impl<R: Row> Lists<R> {
     ///
     /// # Errors
     /// The file is damaged.
-    pub fn of(&self, feature: u32) -> Result<Vec<R>> {
+    pub fn rows(&self, feature: u32) -> Result<Vec<R>> {
         R::read(self.table.path(), &self.table.rows(feature)?, self.d_sae)
     }
 }
 
-/// Writes `examples.parquet`: every feature's examples, group by group, best first.
+/// Writes `examples.parquet`: the examples of every feature, group by group, the strongest first.
+///
+/// # Errors
+/// The file cannot be written.
 pub fn write_examples(path: &Path, index: &Indexer) -> Result<()> {
-    write_lists(path, index.counts.len(), |k| index.examples.of(k).map(|(group, e)| (group, *e)).collect::<Vec<_>>())
+    write_lists(path, index.counts.len(), |k| index.examples.groups(k).map(|(group, e)| (group, *e)).collect::<Vec<_>>())
 }
 
 /// Reads `examples.parquet`: for every feature its examples with their group, in the order written.
+///
+/// # Errors
+/// As [`read_lists`].
 pub fn read_examples(path: &Path, d_sae: usize) -> Result<Vec<Vec<(u8, Example)>>> {
     read_lists(path, d_sae)
 }
 
 /// Writes `neighbours.parquet`.
+///
+/// # Errors
+/// The file cannot be written.
 pub fn write_neighbors(path: &Path, lists: &[Vec<Neighbor>]) -> Result<()> {
     write_lists(path, lists.len(), |k| lists[k].clone())
 }
 
 /// Reads `neighbours.parquet`: for every feature its neighbors, nearest first.
+///
+/// # Errors
+/// As [`read_lists`].
 pub fn read_neighbors(path: &Path, d_sae: usize) -> Result<Vec<Vec<Neighbor>>> {
     read_lists(path, d_sae)
 }

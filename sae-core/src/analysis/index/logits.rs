@@ -1,4 +1,4 @@
-//! Logit lens: the tokens that a feature promotes and suppresses, as the model's side hands them over. Runs no model.
+//! The logit lens: the tokens that a feature promotes and suppresses. Computed by the crate `harvest`, which has the model.
 
 use super::lists::{Row, ranks};
 use crate::Result;
@@ -6,19 +6,19 @@ use crate::table::{self, Column};
 use arrow::array::{BooleanArray, Float32Array, RecordBatch, StringArray, UInt32Array};
 use std::path::Path;
 
-/// Words of each direction.
+/// Tokens that are kept of each kind, promoted and suppressed.
 pub const WORDS: usize = 10;
 
-/// A word whose logit a feature changes.
+/// A token whose logit a feature changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Word {
-    /// Whether it is among the most promoted, else among the most suppressed.
+    /// Whether it is one of the most promoted tokens; otherwise it is one of the most suppressed ones.
     pub promoted: bool,
     /// Vocabulary id.
     pub token_id: u32,
     /// The token's text.
     pub piece: String,
-    /// Change of the logit for an activation of 1, the last norm's division left out.
+    /// Change of the logit for an activation of 1, without the division by the last norm.
     pub logit: f32,
 }
 

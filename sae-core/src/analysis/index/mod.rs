@@ -1,6 +1,6 @@
-//! The feature index: what each feature does, from one pass - counts, histograms, strongest examples, examples by
-//! interval, features that fire with it - and from its direction: neighbors, words. Its tables are read by the app and by
-//! notebooks. Cross-modal weights come from the crate `filters`, words from the model's side.
+//! The feature index: what each feature responds to. One pass gives counts, histograms, strongest examples, examples by interval,
+//! and features that fire together; the decoder directions give neighbors and promoted tokens. The app, notebooks and [`Index`] read
+//! its tables. Cross-modal weights come from the crate `filters`, promoted tokens from `harvest`.
 
 mod coactive;
 mod examples;
@@ -35,9 +35,9 @@ use rayon::prelude::*;
 /// What a feature fires on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Words.
+    /// Text tokens.
     Text,
-    /// Patches.
+    /// Image tokens (patches).
     Image,
     /// Both, neither more than [`CROSS_RATIO`] times as often as the other.
     Cross,
@@ -107,7 +107,7 @@ impl Counts {
 
 /// Observes a pass and counts.
 pub struct Indexer {
-    /// A feature each.
+    /// Counts of every feature.
     pub counts: Vec<Counts>,
     /// Activations of every feature.
     pub histograms: Vec<Histogram>,
@@ -115,7 +115,7 @@ pub struct Indexer {
     pub examples: Examples,
     /// The strongest positions of every feature, separately for text and image.
     pub strongest: Vec<StrongestByModality>,
-    /// Positions on which it is counted what fires together.
+    /// The positions on which features that fire together are counted.
     pub together: Positions,
     /// Token positions seen: all, text, image.
     pub positions: [u64; 3],
@@ -136,7 +136,7 @@ impl Indexer {
 
     /// The class of a feature.
     pub fn class(&self, feature: usize) -> Class {
-        let rate = |fires: u64, of: u64| fires as f64 / (of as f64).max(1.0);
+        let rate = |fires: u64, positions: u64| fires as f64 / (positions as f64).max(1.0);
         let counts = &self.counts[feature];
         Class::from_rates(rate(counts.fires_text, self.positions[1]), rate(counts.fires_image, self.positions[2]))
     }
@@ -152,11 +152,11 @@ impl Observer for Indexer {
         let tokens = block.tokens;
         for (r, row) in block.positions() {
             let modality = tokens.modality[row];
-            let of = [true, modality == Modality::Text, modality == Modality::Image];
-            self.positions.iter_mut().zip(of).for_each(|(total, counts)| *total += u64::from(counts));
+            let counted = [true, modality == Modality::Text, modality == Modality::Image];
+            self.positions.iter_mut().zip(counted).for_each(|(total, counts)| *total += u64::from(counts));
             self.together.offer((tokens.sample[row], tokens.position[row]), block.active.row(r).0);
         }
-        // Feature by feature: what is kept of one is in the cache then, and threads share nothing.
+        // Feature by feature, so that the data of one is in the cache, and threads share nothing.
         let by_feature =
             ByFeature::from_rows((0..block.active.rows()).map(|r| block.active.row(r).0), self.counts.len());
         let kept = (&mut self.counts[..], &mut self.histograms[..], self.examples.slots(), &mut self.strongest[..]);

@@ -9,10 +9,10 @@ use ndarray::{ArrayView1, ArrayView2, s};
 use rayon::prelude::*;
 use std::path::Path;
 
-/// Neighbors kept of a feature.
+/// Neighbors kept for each feature.
 pub const NEIGHBORS: usize = 10;
 
-/// A feature that points in a similar direction.
+/// A feature whose decoder direction is similar.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Neighbor {
     /// The other feature.
@@ -21,12 +21,12 @@ pub struct Neighbor {
     pub cosine: f32,
 }
 
-/// For every feature, its [`NEIGHBORS`] nearest others, nearest first.
+/// For every feature, its [`NEIGHBORS`] nearest other features, nearest first.
 pub fn neighbors(weights: &Weights) -> Vec<Vec<Neighbor>> {
     let order = |a: &Neighbor, b: &Neighbor| b.cosine.total_cmp(&a.cosine).then(a.feature.cmp(&b.feature));
-    with_cosines(&weights.w_dec, weights.d_in, |own, cosines| {
+    with_cosines(&weights.w_dec, weights.d_in, |feature, cosines| {
         let mut list = Vec::with_capacity(NEIGHBORS + 1);
-        for (other, cosine) in cosines.iter().enumerate().filter(|(other, _)| *other != own) {
+        for (other, cosine) in cosines.iter().enumerate().filter(|(other, _)| *other != feature) {
             place(&mut list, Neighbor { feature: other as u32, cosine: *cosine }, NEIGHBORS, order);
         }
         list
@@ -35,13 +35,13 @@ pub fn neighbors(weights: &Weights) -> Vec<Vec<Neighbor>> {
 
 /// For every row of `[rows, width]`, its cosine with the nearest other one.
 pub fn nearest_cosines(rows: &[f32], width: usize) -> Vec<f32> {
-    with_cosines(rows, width, |own, cosines| {
-        let others = cosines.iter().enumerate().filter(|(n, _)| *n != own);
+    with_cosines(rows, width, |row, cosines| {
+        let others = cosines.iter().enumerate().filter(|(n, _)| *n != row);
         others.map(|(_, cosine)| *cosine).fold(f32::NEG_INFINITY, f32::max)
     })
 }
 
-/// What `see` makes of every row and of its cosines with all rows, in order.
+/// Calls `see` with every row's number and its cosines with all rows; returns the results in the order of the rows.
 fn with_cosines<T: Send>(rows: &[f32], width: usize, see: impl Fn(usize, ArrayView1<f32>) -> T + Sync) -> Vec<T> {
     let count = rows.len() / width;
     let mut unit = rows.to_vec();
@@ -57,7 +57,7 @@ fn with_cosines<T: Send>(rows: &[f32], width: usize, see: impl Fn(usize, ArrayVi
         .flat_map_iter(|start| {
             let tile = *start..(start + TILE).min(count);
             let cosines = unit.slice(s![tile.clone(), ..]).dot(&unit.t());
-            tile.zip(cosines.outer_iter()).map(|(own, row)| see(own, row)).collect::<Vec<_>>()
+            tile.zip(cosines.outer_iter()).map(|(row, cosines)| see(row, cosines)).collect::<Vec<_>>()
         })
         .collect()
 }
@@ -102,12 +102,12 @@ mod tests {
             let (x, y) = (weights.direction(a), weights.direction(b));
             dot(x, y) / (dot(x, x) * dot(y, y)).sqrt()
         };
-        for (own, list) in neighbors(&weights).iter().enumerate() {
-            let mut others: Vec<f32> = (0..f).filter(|k| *k != own).map(|k| cosine(own, k)).collect();
+        for (feature, list) in neighbors(&weights).iter().enumerate() {
+            let mut others: Vec<f32> = (0..f).filter(|k| *k != feature).map(|k| cosine(feature, k)).collect();
             others.sort_by(|a, b| b.total_cmp(a));
             assert_eq!(list.len(), NEIGHBORS);
             for (found, expected) in list.iter().zip(others) {
-                assert!((found.cosine - expected).abs() < 1e-5 && found.feature as usize != own);
+                assert!((found.cosine - expected).abs() < 1e-5 && found.feature as usize != feature);
             }
         }
         let nearest = nearest_cosines(&weights.w_dec, d);

@@ -1,10 +1,23 @@
-//! An index as it is read: the table of features at once, everything else of one feature at a time, when it is asked for.
+//! Reads an index: the table of features at once, everything else for one feature at a time, on request.
 
 use super::{Bin, Coactive, Example, FeatureRow, Lists, Neighbor, Word, read_features};
 use crate::{Error, Result};
 use std::path::Path;
 
-/// An index that is open. Its files stay mapped: one that is written anew meanwhile is not seen.
+/// An open index. Its files stay mapped into memory, so a later index in the same folder is not seen.
+///
+/// ```no_run
+/// use sae_core::Run;
+/// use sae_core::analysis::index::Index;
+/// use std::path::Path;
+///
+/// let run = Run::open(Path::new("demo-run"))?;
+/// let index = Index::open(&run.features("seed-0"))?;
+/// for row in index.features().iter().filter(|row| row.class == "cross") {
+///     println!("feature {} fires on {} text and {} image tokens", row.feature, row.fires_text, row.fires_image);
+/// }
+/// # Ok::<(), sae_core::Error>(())
+/// ```
 pub struct Index {
     features: Vec<FeatureRow>,
     examples: Lists<(u8, Example)>,
@@ -18,14 +31,14 @@ impl Index {
     /// Opens the index in `folder`.
     ///
     /// # Errors
-    /// A file is missing or no such table. (`logits.parquet` may be missing: the model was not at hand.)
+    /// A file is missing or is not such a table. (`logits.parquet` may be missing: it needs the model.)
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("features.parquet");
         let features = read_features(&path)?;
         let d_sae = features.len();
-        // Lists are looked up by place.
-        if let Some((place, row)) = features.iter().enumerate().find(|(place, row)| *place != row.feature as usize) {
-            return Err(Error::format(&path)(format!("row {place} is of feature {}", row.feature)));
+        // Rows are looked up by their number.
+        if let Some((number, row)) = features.iter().enumerate().find(|(number, row)| *number != row.feature as usize) {
+            return Err(Error::format(&path)(format!("row {number} is of feature {}", row.feature)));
         }
         Ok(Self {
             features,
@@ -37,36 +50,48 @@ impl Index {
         })
     }
 
-    /// A row a feature.
+    /// The table of features, a row for each.
     pub fn features(&self) -> &[FeatureRow] {
         &self.features
     }
 
-    /// Examples of a feature with their group, group by group.
+    /// Examples of a feature with their group: 0 has the strongest, the following groups have octaves below the maximum.
     ///
     /// # Errors
-    /// The file is damaged; as with all that follows.
+    /// The file is damaged.
     pub fn examples(&self, feature: u32) -> Result<Vec<(u8, Example)>> {
-        self.examples.of(feature)
+        self.examples.rows(feature)
     }
 
-    /// Features whose directions are nearest, nearest first.
+    /// Features whose decoder directions are nearest, nearest first.
+    ///
+    /// # Errors
+    /// The file is damaged.
     pub fn neighbors(&self, feature: u32) -> Result<Vec<Neighbor>> {
-        self.neighbors.of(feature)
+        self.neighbors.rows(feature)
     }
 
-    /// How often it fires how strongly, weakest first; empty bins are left out.
+    /// The histogram of its activations, weakest first, without empty bins.
+    ///
+    /// # Errors
+    /// The file is damaged.
     pub fn histogram(&self, feature: u32) -> Result<Vec<Bin>> {
-        self.histogram.of(feature)
+        self.histogram.rows(feature)
     }
 
     /// Features that fire most often together with it.
+    ///
+    /// # Errors
+    /// The file is damaged.
     pub fn coactive(&self, feature: u32) -> Result<Vec<Coactive>> {
-        self.coactive.of(feature)
+        self.coactive.rows(feature)
     }
 
-    /// Tokens that it promotes, then tokens that it suppresses, strongest first; nothing if the index was made without the model.
+    /// Tokens that it promotes, then tokens that it suppresses, strongest first; `None` if the index was made without the model.
+    ///
+    /// # Errors
+    /// The file is damaged.
     pub fn logits(&self, feature: u32) -> Result<Option<Vec<Word>>> {
-        self.logits.as_ref().map(|logits| logits.of(feature)).transpose()
+        self.logits.as_ref().map(|logits| logits.rows(feature)).transpose()
     }
 }

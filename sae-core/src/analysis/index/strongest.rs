@@ -1,5 +1,5 @@
 //! The strongest positions of each modality, one per sample: what a feature fires on in text, and what it fires on in images.
-//! The overall strongest examples of a cross-modal feature often lie on one side only.
+//! The overall strongest examples of a cross-modal feature often have one modality only.
 
 use super::examples::{Example, STRONGEST, keep};
 use super::lists::{Row, ranks};
@@ -9,7 +9,7 @@ use crate::{Error, Result};
 use arrow::array::{Float32Array, RecordBatch, UInt8Array, UInt32Array};
 use std::path::Path;
 
-/// Modalities that have a list of their own, in the order of [`StrongestByModality::of`].
+/// Modalities that have a list, in the order of [`StrongestByModality::on`].
 const MODALITIES: [Modality; 2] = [Modality::Text, Modality::Image];
 
 /// The strongest positions of one feature, separately for text and image.
@@ -25,7 +25,7 @@ impl StrongestByModality {
     }
 
     /// The strongest positions of a modality: at most [`STRONGEST`], at most one per sample, strongest first.
-    pub fn of(&self, modality: Modality) -> &[Example] {
+    pub fn on(&self, modality: Modality) -> &[Example] {
         let at = MODALITIES.iter().position(|known| *known == modality);
         at.map_or(&[], |at| &self.0[at])
     }
@@ -44,7 +44,8 @@ impl Row for StrongestExample {
     const FILE: &'static str = "strongest.parquet";
 
     fn columns(rows: &[(u32, Self)]) -> Vec<Column> {
-        let number = |of: fn(&Example) -> u32| UInt32Array::from_iter_values(rows.iter().map(|(_, row)| of(&row.0)));
+        let number =
+            |field: fn(&Example) -> u32| UInt32Array::from_iter_values(rows.iter().map(|(_, row)| field(&row.0)));
         vec![
             table::column("modality", UInt8Array::from_iter_values(rows.iter().map(|(_, row)| row.0.modality as u8))),
             table::column("rank", ranks(rows, |a, b| a.0.modality == b.0.modality)),
@@ -81,11 +82,11 @@ mod tests {
             strongest.offer(example(0.5, sample, Modality::Text));
             strongest.offer(example(999.0, sample, Modality::Audio));
         }
-        let of = |modality| strongest.of(modality).iter().map(|e| (e.sample, e.activation)).collect::<Vec<_>>();
+        let on = |modality| strongest.on(modality).iter().map(|e| (e.sample, e.activation)).collect::<Vec<_>>();
         let expected = |base: f32| (20..30).rev().map(|n: u32| (n, base + n as f32)).collect::<Vec<_>>();
-        assert_eq!(of(Modality::Text), expected(1.0));
-        assert_eq!(of(Modality::Image), expected(100.0));
-        assert!(of(Modality::Audio).is_empty());
+        assert_eq!(on(Modality::Text), expected(1.0));
+        assert_eq!(on(Modality::Image), expected(100.0));
+        assert!(on(Modality::Audio).is_empty());
         assert_eq!(strongest.rows().len(), 2 * STRONGEST);
     }
 }

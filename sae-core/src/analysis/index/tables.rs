@@ -1,4 +1,4 @@
-//! `features.parquet`: a row a feature, written and read. Tables with several rows a feature are lists.
+//! `features.parquet`, a row for each feature: written and read. Tables with several rows for each feature are [`super::Lists`].
 
 use super::Indexer;
 use crate::{Result, table};
@@ -28,9 +28,9 @@ pub struct FeatureRow {
     pub mean: f32,
     /// `text`, `image`, `cross` or `dead`.
     pub class: String,
-    /// Cross-modal weight as published.
+    /// Cross-modal weight as in the SAE-V paper.
     pub weight_paper: Option<f64>,
-    /// Cross-modal weight as released.
+    /// Cross-modal weight as in the released code of SAE-V.
     pub weight_release: Option<f64>,
     /// Cross-modal weight without the baseline of random pairs.
     pub weight_corrected: Option<f64>,
@@ -39,7 +39,7 @@ pub struct FeatureRow {
 }
 
 impl FeatureRow {
-    /// The counted part of the row; the weights are left open.
+    /// The counts of a feature; the weights stay empty.
     pub fn counted(index: &Indexer, feature: usize) -> Self {
         let counts = &index.counts[feature];
         Self {
@@ -69,6 +69,9 @@ const WEIGHTS: [Weight; 4] = [
 ];
 
 /// Writes `features.parquet`.
+///
+/// # Errors
+/// The file cannot be written.
 pub fn write_features(path: &Path, rows: &[FeatureRow]) -> Result<()> {
     let count = |field: fn(&FeatureRow) -> u64| UInt64Array::from_iter_values(rows.iter().map(field));
     let real = |field: fn(&FeatureRow) -> f32| Float32Array::from_iter_values(rows.iter().map(field));
@@ -92,6 +95,9 @@ pub fn write_features(path: &Path, rows: &[FeatureRow]) -> Result<()> {
 }
 
 /// Reads `features.parquet`.
+///
+/// # Errors
+/// The file is missing or is not such a table.
 pub fn read_features(path: &Path) -> Result<Vec<FeatureRow>> {
     let batch = table::read(path, &[])?;
     let count = |name| table::get::<UInt64Array>(path, &batch, name);

@@ -89,14 +89,14 @@ fn every_feature_is_read_back_as_it_was_counted() {
         assert_eq!((row.fires, row.max), (all.len() as u64, most(&[most(&text), most(&image)])));
 
         let examples = index.examples(feature).unwrap();
-        assert_eq!(examples, indexer.examples.of(k).map(|(group, e)| (group, *e)).collect::<Vec<_>>());
-        assert_eq!(strongest.of(feature).unwrap(), indexer.strongest[k].rows());
+        assert_eq!(examples, indexer.examples.groups(k).map(|(group, e)| (group, *e)).collect::<Vec<_>>());
+        assert_eq!(strongest.rows(feature).unwrap(), indexer.strongest[k].rows());
         for (modality, max) in [(Modality::Text, row.max_text), (Modality::Image, row.max_image)] {
-            let of_modality = indexer.strongest[k].of(modality);
+            let of_modality = indexer.strongest[k].on(modality);
             assert_eq!(of_modality.first().map_or(0.0, |e| e.activation), max);
             assert!(of_modality.iter().all(|e| e.modality == modality));
         }
-        let typical = typical.of(feature).unwrap();
+        let typical = typical.rows(feature).unwrap();
         assert_eq!(typical.iter().any(|word| word.modality == Modality::Text), row.fires_text > 0);
         let bins = index.histogram(feature).unwrap();
         let total = |of: fn(&Bin) -> u64| bins.iter().map(of).sum::<u64>();

@@ -1,4 +1,4 @@
-//! Words that stand in for the label of a feature until somebody writes one: the tokens at its strongest text positions, and
+//! Words that replace the label of a feature until somebody writes one: the tokens at its strongest text positions, and
 //! the words that the texts of its strongest image samples have in common. Neither is a measurement of what the feature means.
 
 use super::Indexer;
@@ -22,7 +22,7 @@ pub const EXCESS: f32 = 0.3;
 /// A word of the texts counts if at least this many of the strongest image samples have it.
 const FEWEST_SAMPLES: usize = 3;
 
-/// A word that stands in for a label: a row of `words.parquet`.
+/// A word that replaces a missing label: a row of `words.parquet`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TypicalWord {
     /// Text: a token at the feature's strongest text positions. Image: a word of the texts of its strongest image samples.
@@ -63,14 +63,14 @@ impl Row for TypicalWord {
 /// # Errors
 /// A token table or the table of samples cannot be read.
 pub fn typical_words(run: &Run, index: &Indexer) -> Result<Vec<Vec<TypicalWord>>> {
-    let positions = index.strongest.iter().flat_map(|strongest| strongest.of(Modality::Text));
+    let positions = index.strongest.iter().flat_map(|strongest| strongest.on(Modality::Text));
     let wanted: BTreeSet<(u32, u32)> = positions.map(|example| (example.sample, example.position)).collect();
     let tokens = token_texts(run, &wanted)?;
     let texts: Vec<BTreeSet<String>> = load_samples(run)?.iter().map(|sample| words_of(&sample.text)).collect();
     let mut samples_with: BTreeMap<&str, usize> = BTreeMap::new();
     texts.iter().flatten().for_each(|word| *samples_with.entry(word).or_default() += 1);
     let features = index.strongest.iter().map(|strongest| {
-        let on_text = strongest.of(Modality::Text);
+        let on_text = strongest.on(Modality::Text);
         let at = on_text.iter().filter_map(|example| tokens.get(&(example.sample, example.position)));
         let whole = |token: &&str| !token.is_empty() && !token.starts_with("<0x");
         let mut found = counted(at.map(|token| token.trim()).filter(whole));
@@ -83,7 +83,7 @@ pub fn typical_words(run: &Run, index: &Indexer) -> Result<Vec<Vec<TypicalWord>>
             }
         };
         let mut rows: Vec<TypicalWord> = found.into_iter().map(typical(Modality::Text, on_text.len())).collect();
-        let on_image = strongest.of(Modality::Image);
+        let on_image = strongest.on(Modality::Image);
         let their_texts = on_image.iter().filter_map(|example| texts.get(example.sample as usize)).flatten();
         let usual = |word: &str| samples_with.get(word).map_or(0.0, |n| *n as f32 / texts.len() as f32);
         let words = counted(their_texts.map(String::as_str)).into_iter().filter(|(word, count)| {

@@ -1,6 +1,6 @@
-//! What people and programs write about features: labels, notes, stars, named lists; the reader of `labels.json` and its
-//! only writer. An edit says what was there and what is to be, so that it meets what others wrote in between, and nobody's
-//! words are lost. Knows nothing of what features are.
+//! What people and programs write about features: labels, notes, stars, named lists. This module is the reader of `labels.json` and
+//! its only writer. An edit has the old and the new value, so that it can be merged with edits that others made in between, and
+//! nobody's text is lost.
 
 mod change;
 
@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 /// The layout of `labels.json` that this code reads and writes.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// More bytes than a million features with a page of notes on every tenth would take.
+/// Bytes that are read at most: more than a million features with a page of notes on every tenth need.
 const LIMIT: u64 = 1 << 28;
 
-/// A writer holds the file for milliseconds; whoever holds it for longer hangs.
+/// How long to wait for another writer, which normally holds the file for milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is written about the features of a run, by autoencoder.
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Labels {
     schema_version: u32,
     saes: BTreeMap<String, Written>,
-    /// What others put into the file.
+    /// Fields that other programs added to the file.
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -38,7 +38,7 @@ pub struct Labels {
 /// What is written about the features of one autoencoder.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Written {
-    /// At most one a feature, in the order of the features.
+    /// At most one per feature, in the order of the features.
     #[serde(default)]
     labels: Vec<Entry>,
     /// Features by the name of the list.
@@ -59,27 +59,27 @@ pub struct Entry {
     /// Who wrote the label: a person's name, or a model's.
     #[serde(default)]
     pub author: String,
-    /// How well the label tells where the feature fires, 0 to 1, where that was measured.
+    /// How well the label predicts where the feature fires, 0 to 1, if that was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
-    /// Anything else.
+    /// Free text.
     #[serde(default)]
     pub notes: String,
-    /// To come back to.
+    /// Whether it is marked to come back to.
     #[serde(default)]
     pub star: bool,
-    /// What others put into the entry.
+    /// Fields that other programs added to the entry.
     #[serde(flatten)]
     pub rest: Map<String, Value>,
 }
 
-/// What came of a change.
+/// The result of a change.
 #[derive(Clone, Debug)]
 pub struct Saved {
-    /// The file as it is now.
+    /// The contents of the file after the change.
     pub labels: Labels,
-    /// Where a file that could not be read was moved to, and what was wrong with it.
-    pub aside: Option<(PathBuf, String)>,
+    /// If the file could not be read: where it was moved to, and what was wrong with it.
+    pub moved: Option<(PathBuf, String)>,
 }
 
 impl Default for Labels {
@@ -89,12 +89,12 @@ impl Default for Labels {
 }
 
 impl Entry {
-    /// Nothing about a feature.
+    /// An empty entry of a feature.
     pub fn empty(feature: u32) -> Self {
         Self { feature, ..Self::default() }
     }
 
-    fn says_nothing(&self) -> bool {
+    fn is_empty(&self) -> bool {
         let Self { label, notes, star, rest, .. } = self;
         label.is_empty() && notes.is_empty() && !star && rest.is_empty()
     }
@@ -107,7 +107,7 @@ impl Written {
         Some(&self.labels[at])
     }
 
-    /// All that is written about features, in their order.
+    /// The entries of all features, in their order.
     pub fn entries(&self) -> &[Entry] {
         &self.labels
     }
@@ -119,16 +119,16 @@ impl Written {
 }
 
 impl Labels {
-    /// Reads what is written; nothing is, where there is no file.
+    /// Reads the labels of a run; they are empty if the file does not exist.
     ///
     /// # Errors
-    /// The file is none of ours, or damaged.
+    /// The file has another layout or is damaged.
     pub fn read(run: &Run) -> Result<Self> {
         let path = run.labels();
         if !path.exists() {
             return Ok(Self::default());
         }
-        // The version decides before a field of another layout can be called damaged.
+        // The version is checked first: the fields of another layout are not damaged.
         let value: Value = file::read_json(&path, LIMIT)?;
         let version = value.get("schema_version").and_then(Value::as_u64);
         if let Some(version) = version.filter(|version| *version != u64::from(SCHEMA_VERSION)) {
@@ -141,11 +141,11 @@ impl Labels {
     }
 
     /// What is written about an autoencoder's features.
-    pub fn of(&self, sae: &str) -> Option<&Written> {
+    pub fn written(&self, sae: &str) -> Option<&Written> {
         self.saes.get(sae)
     }
 
-    /// Makes changes in memory, in their order.
+    /// Applies changes in memory, in their order.
     pub fn apply(&mut self, sae: &str, changes: &[Change]) {
         if changes.is_empty() {
             return;
@@ -154,22 +154,22 @@ impl Labels {
         changes.iter().for_each(|change| change.make(written));
     }
 
-    /// Makes changes in the file, in their order, on top of what others wrote. `known` is what the caller took the file to
-    /// hold; it stands in for a file that has become unreadable, which is moved aside.
+    /// Applies changes to the file, in their order, on top of what others wrote. `known` is what the caller believes the file to
+    /// contain: it replaces a file that has become unreadable, which is renamed.
     ///
     /// # Errors
-    /// The file belongs to a newer program, or cannot be written. Then nothing has changed.
+    /// The file belongs to a newer program, or cannot be written. In both cases nothing has changed.
     pub fn save(run: &Run, sae: &str, changes: &[Change], known: &Self) -> Result<Saved> {
         run::check_name(sae)?;
         let _held = hold(run)?;
-        let (mut labels, aside) = match Self::read(run) {
+        let (mut labels, moved) = match Self::read(run) {
             Ok(labels) => (labels, None),
-            Err(Error::Format { cause, .. }) => (known.clone(), Some((put_aside(&run.labels())?, cause.text))),
+            Err(Error::Format { cause, .. }) => (known.clone(), Some((rename_unreadable(&run.labels())?, cause.text))),
             Err(other) => return Err(other),
         };
         labels.apply(sae, changes);
         file::write_json(&run.labels(), &labels)?;
-        Ok(Saved { labels, aside })
+        Ok(Saved { labels, moved })
     }
 
     fn arrange(&mut self) -> Result<(), String> {
@@ -188,7 +188,7 @@ impl Labels {
     }
 }
 
-/// Takes the labels for writing. Not the run's lock: a training holds that for days, while people label.
+/// Takes the labels for writing. They have a lock of their own, because a training may hold the run's lock for days.
 fn hold(run: &Run) -> Result<File> {
     let path = run.root().join(".labels.lock");
     let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
@@ -204,8 +204,8 @@ fn hold(run: &Run) -> Result<File> {
     }
 }
 
-/// Moves a file to a name that is free; called by the holder of the lock only.
-fn put_aside(path: &Path) -> Result<PathBuf> {
+/// Renames a file to a free name. Only the holder of the lock may call this.
+fn rename_unreadable(path: &Path) -> Result<PathBuf> {
     let free = (1..).map(|n| path.with_file_name(format!("labels.unreadable-{n}.json"))).find(|name| !name.exists());
     let free = free.unwrap_or_else(|| path.with_extension("unreadable"));
     fs::rename(path, &free).map_err(Error::io("move aside", path))?;

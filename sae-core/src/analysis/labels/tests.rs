@@ -27,12 +27,12 @@ fn what_is_saved_is_read_again_and_an_edit_can_be_taken_back() {
     let change = Change::Entry { before: Entry::empty(7), after: entry(7, "red") };
     let saved = Labels::save(&run, "base", std::slice::from_ref(&change), &Labels::default()).unwrap();
     assert_eq!(saved.labels, known(&run));
-    assert_eq!(known(&run).of("base").unwrap().entry(7).unwrap().label, "red");
+    assert_eq!(known(&run).written("base").unwrap().entry(7).unwrap().label, "red");
     let list = Change::List { name: "colors".into(), before: vec![], after: vec![9, 7] };
     Labels::save(&run, "base", &[list], &known(&run)).unwrap();
-    assert_eq!(known(&run).of("base").unwrap().lists()["colors"], [7, 9]);
+    assert_eq!(known(&run).written("base").unwrap().lists()["colors"], [7, 9]);
     Labels::save(&run, "base", &[change.reversed()], &known(&run)).unwrap();
-    assert!(known(&run).of("base").unwrap().entry(7).is_none());
+    assert!(known(&run).written("base").unwrap().entry(7).is_none());
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn two_editors_of_one_feature_lose_no_words() {
     }
     Labels::save(&run, "base", &[starred], &Labels::default()).unwrap();
     let labels = known(&run);
-    let merged = labels.of("base").unwrap().entry(3).unwrap();
+    let merged = labels.written("base").unwrap().entry(3).unwrap();
     assert_eq!((merged.label.as_str(), merged.author.as_str(), merged.score, merged.star), ("ring", "ann", None, true));
     assert_eq!(merged.notes, "look at the rim\nweak\nalso labeled \"circle\" by a model");
 }
@@ -70,8 +70,8 @@ fn writers_at_once_all_get_their_words_in() {
         }
     });
     let labels = known(&run);
-    assert_eq!(labels.of("base").unwrap().entries().len(), 40);
-    assert_eq!(labels.of("base").unwrap().lists()["all"].len(), 40);
+    assert_eq!(labels.written("base").unwrap().entries().len(), 40);
+    assert_eq!(labels.written("base").unwrap().lists()["all"].len(), 40);
 }
 
 #[test]
@@ -85,11 +85,11 @@ fn a_file_made_nonsense_by_hand_is_put_aside_and_what_was_known_stays() {
         assert!(Labels::read(&run).is_err(), "{nonsense}");
         let change = labeled(&Entry::empty(10 + n as u32), "green");
         let after = Labels::save(&run, "base", &[change], &saved.labels).unwrap();
-        let (aside, cause) = after.aside.unwrap();
+        let (moved, cause) = after.moved.unwrap();
         assert_eq!(fs::read_to_string(aside).unwrap(), *nonsense);
         assert!(!cause.is_empty());
         let labels = known(&run);
-        let word = |feature| labels.of("base").unwrap().entry(feature).map(|entry| entry.label.as_str());
+        let word = |feature| labels.written("base").unwrap().entry(feature).map(|entry| entry.label.as_str());
         assert_eq!((word(1), word(10 + n as u32)), (Some("red"), Some("green")));
     }
 }
@@ -110,7 +110,7 @@ fn what_others_put_into_the_file_stays() {
     let text = r#"{"schema_version": 1, "saes": {"base": {"labels": [{"feature": 4, "label": "x", "tags": ["a"]}],
         "origin": "import"}}, "license": "CC0"}"#;
     fs::write(run.labels(), text).unwrap();
-    let before = known(&run).of("base").unwrap().entry(4).unwrap().clone();
+    let before = known(&run).written("base").unwrap().entry(4).unwrap().clone();
     Labels::save(&run, "base", &[labeled(&before, "y")], &known(&run)).unwrap();
     let value: Value = file::read_json(&run.labels(), LIMIT).unwrap();
     assert_eq!(value["license"], "CC0");
@@ -135,7 +135,7 @@ proptest! {
         let mut labels = Labels::default();
         let mut made = Vec::new();
         for (feature, label, notes, star) in edits {
-            let before = labels.of("base").and_then(|w| w.entry(feature).cloned()).unwrap_or_else(|| Entry::empty(feature));
+            let before = labels.written("base").and_then(|w| w.entry(feature).cloned()).unwrap_or_else(|| Entry::empty(feature));
             let after = Entry { label, notes, star, ..before.clone() };
             let change = Change::Entry { before, after };
             labels.apply("base", std::slice::from_ref(&change));
@@ -144,6 +144,6 @@ proptest! {
         for change in made.iter().rev() {
             labels.apply("base", &[change.reversed()]);
         }
-        prop_assert!(labels.of("base").is_none_or(|written| written.entries().is_empty()));
+        prop_assert!(labels.written("base").is_none_or(|written| written.entries().is_empty()));
     }
 }
