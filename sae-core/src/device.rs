@@ -1,11 +1,11 @@
-//! Where tensors live: parses `auto`, `cpu`, `cuda[:N]` and opens the device, or says clearly why it cannot.
+//! Devices: parses `auto`, `cpu`, `cuda[:N]`, and opens the device or says why that is not possible.
 
 use crate::error::{Cause, Hint, Setting};
 use crate::{Error, Result};
 use burn::tensor::Device;
 use std::str::FromStr;
 
-/// A device as a person names it.
+/// A device as a user names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// The first GPU if this build and this machine have one, the CPU otherwise.
@@ -48,7 +48,7 @@ impl DeviceChoice {
     /// Opens the device.
     ///
     /// # Errors
-    /// A GPU was asked for by name and this build or this machine has none.
+    /// A GPU was named, but this build or this machine has none.
     pub fn open(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::flex()),
@@ -58,7 +58,7 @@ impl DeviceChoice {
     }
 }
 
-// Without a driver Burn's CUDA backend computes nothing and exits 0, so the driver is looked for first.
+// Without a driver, Burn's CUDA backend computes nothing and exits with status 0, so the driver is checked first.
 #[cfg(feature = "cuda")]
 fn cuda(index: usize) -> Result<Device, Cause> {
     // SAFETY: `is_culib_present` only tries to open the driver's library; the handle it finds is kept by `cudarc`.
@@ -80,18 +80,18 @@ pub(crate) struct Gpu(usize);
 
 #[cfg(feature = "cuda")]
 impl Gpu {
-    /// Which GPU a device is; none for a CPU.
+    /// Which GPU a device is; `None` for a CPU.
     pub(crate) fn of(device: &Device) -> Option<Self> {
         let count = cudarc::driver::CudaContext::device_count().ok()? as usize;
         (0..count).find(|index| *device == Device::cuda(*index)).map(Self)
     }
 
-    /// What runs CubeCL's kernels on it, the same as Burn's.
+    /// The client that runs CubeCL's kernels on it, shared with Burn.
     pub(crate) fn client(self) -> cubecl::client::Client {
         cubecl::Device::from(cubecl::cuda::CudaDevice { index: self.0 }).client()
     }
 
-    /// Free bytes, where the driver tells.
+    /// Free bytes of its memory, if the driver reports them.
     pub(crate) fn free(self) -> Option<u64> {
         let context = cudarc::driver::CudaContext::new(self.0).ok()?;
         context.mem_get_info().ok().map(|(free, _)| free as u64)
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_devices_are_read_and_printed_alike() {
+    fn names_of_devices_survive_parsing_and_printing() {
         for name in ["auto", "cpu", "cuda:0", "cuda:3"] {
             assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
         }

@@ -1,6 +1,5 @@
-//! The error type of this crate, and the hints that errors of every crate of the workspace carry. An error says what is
-//! wrong and where; a [`Hint`] says what can be done, in terms that no command-line flag appears in. Never prints and never
-//! exits.
+//! The error type of this crate, and the hints of errors of every crate of the workspace. An error says what is wrong and where; a
+//! [`Hint`] says what can be done, without naming command-line flags. Never prints and never exits.
 
 mod hint;
 
@@ -13,7 +12,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused: missing file, full disk, no permission.
+    /// The operating system reported an error: missing file, full disk, no permission.
     #[error("cannot {doing}: {source}: {path}")]
     Io {
         /// Completes "cannot ...".
@@ -23,7 +22,7 @@ pub enum Error {
         /// The file or folder.
         path: PathBuf,
     },
-    /// A file was read but is not what it claims to be.
+    /// A file that was read but is damaged, inconsistent, or of another format than its name says.
     #[error("{}: {path}", cause.text)]
     Format {
         /// What is wrong with it.
@@ -42,10 +41,10 @@ pub enum Error {
         /// The run folder.
         path: PathBuf,
     },
-    /// The run folder lacks the result of an operation, or something is in the way.
+    /// The run folder lacks the result of an operation, or contains something that prevents one.
     #[error("{}: {path}", cause.text)]
     Run {
-        /// What is missing or in the way.
+        /// What is missing, or what prevents the operation.
         cause: Cause,
         /// The run folder or the file.
         path: PathBuf,
@@ -60,10 +59,10 @@ pub enum Error {
         /// The run folder.
         path: PathBuf,
     },
-    /// The run folder holds what another harvest captured.
+    /// The run folder has activations of another harvest.
     #[error("{cause}: {path}")]
     OtherHarvest {
-        /// What it holds.
+        /// What it has, and what was expected.
         cause: String,
         /// The run folder.
         path: PathBuf,
@@ -71,7 +70,7 @@ pub enum Error {
     /// The device failed or does not exist.
     #[error("{}", .0.text)]
     Device(Cause),
-    /// Whoever asked for the work has asked to stop it. What has been stored by then stays.
+    /// The caller has asked to stop the work. Everything stored by then stays.
     #[error("cancelled")]
     Cancelled,
 }
@@ -106,7 +105,7 @@ fn listed(available: &[String]) -> String {
     if available.is_empty() { String::new() } else { format!(" (the run has {})", available.join(", ")) }
 }
 
-/// A cause with its file, for errors whose hints are still part of the text, on a line of their own after both.
+/// A cause with its file, for errors whose hint is still part of the text: the hint follows both on a separate line.
 pub fn located(cause: &str, path: &Path) -> String {
     match cause.split_once("\nhint: ") {
         Some((cause, hint)) => format!("{cause}: {}\nhint: {hint}", path.display()),
@@ -115,7 +114,7 @@ pub fn located(cause: &str, path: &Path) -> String {
 }
 
 impl Error {
-    /// Whether the system refused because nothing may be written there.
+    /// Whether the system did not allow writing to the file or folder.
     pub fn is_read_only(&self) -> bool {
         let Self::Io { source, .. } = self else { return false };
         matches!(source.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
@@ -142,12 +141,12 @@ impl Error {
         }
     }
 
-    /// The error in words, and its hint on a line of its own after it: for programs without flags of their own.
+    /// The error in words, followed by its hint on a separate line: for programs that have no flags.
     pub fn message(&self) -> String {
         hint::message(self, self.hint())
     }
 
-    /// For `map_err` on anything that says what is wrong with the file at `path`.
+    /// For `map_err` on anything that can be displayed and says what is wrong with the file at `path`.
     pub fn format<C: Into<Cause>>(path: &Path) -> impl FnOnce(C) -> Error + '_ {
         move |cause| Error::Format { cause: cause.into(), path: path.to_path_buf() }
     }
@@ -162,7 +161,7 @@ impl Error {
         Self::Device(cause.into())
     }
 
-    /// A run folder, or a file of it, that lacks something or has something in the way.
+    /// A run folder, or a file of it, that lacks something or contains something that prevents an operation.
     pub fn run(path: &Path, cause: impl Into<Cause>) -> Self {
         Self::Run { cause: cause.into(), path: path.to_path_buf() }
     }
@@ -178,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hint_is_kept_beside_the_cause_and_the_file() {
+    fn a_hint_is_kept_with_the_cause_and_the_file() {
         let hint = Hint::Run(Operation::Harvest);
         let error = Error::format(Path::new("a/b.json"))(Cause::with_hint("it is empty", hint.clone()));
         assert_eq!((error.to_string().as_str(), error.hint()), ("it is empty: a/b.json", Some(hint)));

@@ -1,5 +1,5 @@
-//! How files come into being and are mapped: written to a temporary sibling, synced, renamed; read-only maps.
-//! Knows nothing of what is inside.
+//! Writing and mapping files: a file is written to a temporary sibling, synced and renamed; maps are read-only. Knows nothing of the
+//! contents.
 
 use crate::error::Cause;
 use crate::{Error, Result};
@@ -10,10 +10,13 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// The suffix of files that are being written; whatever carries it may be deleted by the next writer.
+/// The suffix of files that are being written. The next writer may delete a file with this suffix.
 const PARTIAL: &str = ".partial";
 
-/// Writes a file so that a reader sees the old content or the whole new one, whatever happens in between.
+/// Writes a file so that a reader sees either the old or the complete new contents, whatever happens in between.
+///
+/// # Errors
+/// The file or its folder cannot be written, or whatever `fill` returns. The old file stays then.
 pub fn write(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(Error::io("create folder", parent))?;
@@ -28,18 +31,24 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>)
         fs::rename(&partial, path).map_err(Error::io("rename into", path))
     })();
     if written.is_err() {
-        // The original is untouched; a leftover would only take space on a disk that may be full.
+        // The original is unchanged. A leftover would only take space on a disk that may be full.
         let _ = fs::remove_file(&partial);
     }
     written
 }
 
-/// [`write()`] for content that is already in memory.
+/// [`write()`] for contents that are already in memory.
+///
+/// # Errors
+/// The file or its folder cannot be written.
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, |out| out.write_all(bytes).map_err(Error::io("write", path)))
 }
 
-/// [`write_bytes`], gzipped. The same bytes each time.
+/// [`write_bytes`], compressed with gzip. The same input gives the same bytes.
+///
+/// # Errors
+/// The file or its folder cannot be written.
 pub fn write_gzip(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, |out| {
         let mut gzip = GzEncoder::new(out, Compression::default());
@@ -47,7 +56,10 @@ pub fn write_gzip(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// [`write()`] of a value as JSON that a person can read.
+/// [`write()`] for a value as indented JSON.
+///
+/// # Errors
+/// The value is not valid JSON, such as a map whose keys are not strings; or the file cannot be written.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value).map_err(Error::format(path))?;
     text.push(b'\n');
@@ -55,11 +67,17 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 /// Reads a JSON file of at most `limit` bytes.
+///
+/// # Errors
+/// The file cannot be read, is larger, or is not a `T`.
 pub fn read_json<T: DeserializeOwned>(path: &Path, limit: u64) -> Result<T> {
     serde_json::from_slice(&read(path, limit)?).map_err(Error::format(path))
 }
 
 /// Reads a file of at most `limit` bytes.
+///
+/// # Errors
+/// The file cannot be read, or is larger.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let size = fs::metadata(path).map_err(Error::io("read", path))?.len();
     if size > limit {
@@ -68,13 +86,13 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     fs::read(path).map_err(Error::io("read", path))
 }
 
-/// How the text begins that stands in for a large file where a repository was cloned without Git LFS.
+/// The beginning of the text that replaces a large file if a repository was cloned without Git LFS.
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// Maps a file read-only.
+/// Maps a file into memory, read-only.
 ///
 /// # Errors
-/// The system, or a file that only points to what it should be.
+/// The file cannot be opened or mapped, or it is only a Git LFS pointer.
 pub fn map(path: &Path) -> Result<Mmap> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     // SAFETY: the map is only ever read. Files of a run and of a checkpoint are replaced by rename, never changed in
@@ -87,7 +105,10 @@ pub fn map(path: &Path) -> Result<Mmap> {
     Ok(map)
 }
 
-/// Hex BLAKE3 of a file.
+/// BLAKE3 of a file, as hex.
+///
+/// # Errors
+/// The file cannot be read.
 pub fn hash(path: &Path) -> Result<String> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     let mut hasher = blake3::Hasher::new();
@@ -106,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_write_leaves_the_old_file_and_no_litter() {
+    fn a_failed_write_leaves_the_old_file_and_no_temporary_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.json");
         write_bytes(&path, b"old").unwrap();
@@ -120,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_file_over_its_bound_is_refused_before_it_is_read() {
+    fn a_json_file_over_its_limit_is_rejected_before_it_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.json");
         write_bytes(&path, b"[1, 2, 3]").unwrap();

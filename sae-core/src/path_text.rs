@@ -1,5 +1,5 @@
-//! Paths as text, for tables and messages that hold UTF-8 alone. A byte of a name that is not UTF-8 is written `\xE9`, so
-//! that the text leads back to the file. Ordinary names stay as they are.
+//! Paths as text, for tables and messages, which are UTF-8. A byte of a name that is not UTF-8 is written as `\xE9`, so that the file
+//! can be found from the text. Ordinary names do not change.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,11 @@ pub fn encode(path: &Path) -> String {
     encode_bytes(path.as_os_str().as_encoded_bytes())
 }
 
-/// [`encode`] for a name that is bytes, such as one in an archive.
+/// [`encode`] for a name as bytes, such as one in an archive.
 pub fn encode_bytes(name: &[u8]) -> String {
     let mut text = String::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
-        // A name that holds an escape itself has its backslash escaped.
+        // If a name contains such an escape itself, its backslash is escaped.
         for (n, part) in chunk.valid().split('\\').enumerate() {
             if n > 0 {
                 text.push_str(if is_escape(part.as_bytes()) { r"\x5C" } else { r"\" });
@@ -49,7 +49,7 @@ pub fn percent_encode(text: &str) -> String {
     })
 }
 
-/// The path that a text of [`encode`] stands for.
+/// The path that [`encode`] turned into this text.
 pub fn decode(text: &str) -> PathBuf {
     if !text.split('\\').skip(1).any(|part| is_escape(part.as_bytes())) {
         return PathBuf::from(text);
@@ -71,8 +71,8 @@ pub fn decode(text: &str) -> PathBuf {
     os_string(name).map_or_else(|| PathBuf::from(text), PathBuf::from)
 }
 
-/// The place of a file that a data set, a table or a run names relative to `folder`: as the text reads if there is such a
-/// file, or with slashes for backslashes, which Windows writes between names, and otherwise as [`decode`] reads it.
+/// The path of a file that a data set, a table or a run names relative to `folder`: the text itself if such a file exists, otherwise
+/// with slashes instead of backslashes, which Windows writes between names, and otherwise as [`decode`] reads it.
 pub fn resolve(folder: &Path, text: &str) -> PathBuf {
     let plain = folder.join(text);
     if !text.contains('\\') || plain.exists() {
@@ -105,7 +105,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     #[test]
-    fn a_text_leads_to_the_file_that_is_there() {
+    fn a_text_resolves_to_the_file_that_exists() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("a")).unwrap();
         for name in [&b"a/b.png"[..], b"caf\xe9.png", br"c\d.png"] {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_whose_name_reads_like_an_escape_is_found_as_it_reads() {
+    fn a_file_whose_name_looks_like_an_escape_is_found() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(r"a\xE9"), "").unwrap();
         assert_eq!(resolve(dir.path(), r"a\xE9"), dir.path().join(r"a\xE9"));

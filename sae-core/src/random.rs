@@ -86,7 +86,7 @@ impl ChaChaState {
         Self { seed, purpose: rng.get_stream(), drawn: rng.get_word_pos().to_string() }
     }
 
-    /// A generator that continues from this state; nothing if the state is damaged.
+    /// A generator that continues from this state; `None` if the state is damaged.
     pub fn restore(&self) -> Option<ChaCha8Rng> {
         let mut rng = chacha(self.seed, self.purpose);
         rng.set_word_pos(self.drawn.parse().ok()?);

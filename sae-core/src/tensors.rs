@@ -1,5 +1,5 @@
-//! Safetensors files: a validated, memory-mapped reader that hands out `f32`, and an atomic writer.
-//! Used for shards, autoencoders and model checkpoints alike; knows no tensor's meaning.
+//! Safetensors files: a validated, memory-mapped reader that returns `f32`, and an atomic writer. Used for shards, autoencoders and
+//! model checkpoints; knows nothing of what a tensor means.
 
 use crate::{Error, Result, file};
 use half::{bf16, f16};
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// A safetensors file, mapped and checked: its header lies within the file and tiles the data exactly.
+/// A safetensors file, mapped and validated: its header is inside the file, and its tensors cover the data exactly.
 pub struct Tensors {
     map: Mmap,
     metadata: Metadata,
@@ -21,6 +21,9 @@ pub struct Tensors {
 
 impl Tensors {
     /// Maps `path` and validates its header; nothing is copied.
+    ///
+    /// # Errors
+    /// The file cannot be mapped, or is not a complete safetensors file.
     pub fn open(path: &Path) -> Result<Self> {
         let map = file::map(path)?;
         let (header, metadata) = SafeTensors::read_metadata(&map)
@@ -28,7 +31,7 @@ impl Tensors {
         Ok(Self { map, metadata, data: header + 8, path: path.to_path_buf() })
     }
 
-    /// Where the file lies.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -40,24 +43,27 @@ impl Tensors {
         names
     }
 
-    /// Shape of a tensor, or nothing if there is none of that name.
+    /// Shape of a tensor; `None` if the file has none of this name.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.metadata.info(name).map(|info| info.shape.as_slice())
     }
 
-    /// Stored dtype and raw little-endian bytes of a tensor.
+    /// Stored dtype and little-endian bytes of a tensor; `None` if the file has none of this name.
     pub fn bytes(&self, name: &str) -> Option<(Dtype, &[u8])> {
         let info = self.metadata.info(name)?;
         let (from, to) = info.data_offsets;
         Some((info.dtype, &self.map[self.data + from..self.data + to]))
     }
 
-    /// A text of the file's header.
+    /// A text of the metadata in the header, by its name.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.metadata.metadata().as_ref()?.get(name).map(String::as_str)
     }
 
-    /// A tensor of the shape asked for, as `f32` in row-major order, whatever float it is stored as.
+    /// A tensor of this shape as `f32` in row-major order, whatever float it is stored as.
+    ///
+    /// # Errors
+    /// The file has no such tensor, or it has another shape, or it is not stored as a float.
     pub fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let found = self.shape(name).ok_or_else(|| Error::format(&self.path)(format!("there is no tensor {name}")))?;
         if found != shape {
@@ -73,11 +79,11 @@ impl Tensors {
 /// The longest header that readers of safetensors accept.
 const HEADER_LIMIT: usize = 100_000_000;
 
-/// A tensor to be written as it lies in memory.
+/// A tensor that is written with the bytes that it has in memory.
 pub struct Raw<'a> {
     /// Its name.
     pub name: String,
-    /// How its bytes are to be read.
+    /// The type of its values.
     pub dtype: Dtype,
     /// Its shape.
     pub shape: Vec<usize>,
@@ -86,6 +92,9 @@ pub struct Raw<'a> {
 }
 
 /// Writes tensors and a table of texts as a safetensors file, straight from memory: nothing is copied.
+///
+/// # Errors
+/// The header is larger than readers accept, or the file cannot be written.
 pub fn write_raw(path: &Path, texts: &BTreeMap<String, String>, tensors: &[Raw]) -> Result<()> {
     let mut header = serde_json::Map::new();
     header.insert("__metadata__".into(), serde_json::json!(texts));
@@ -111,14 +120,14 @@ pub fn write_raw(path: &Path, texts: &BTreeMap<String, String>, tensors: &[Raw])
     })
 }
 
-/// Little-endian floats of any stored width as `f32`; nothing for dtypes that are no floats.
+/// Little-endian floats of any width as `f32`; `None` for dtypes that are not floats.
 pub fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     let mut out = Vec::new();
     extend_f32(dtype, bytes, &mut out)?;
     Some(out)
 }
 
-/// [`to_f32`] into a vector that is already there.
+/// [`to_f32`], appended to an existing vector.
 pub fn extend_f32(dtype: Dtype, bytes: &[u8], out: &mut Vec<f32>) -> Option<()> {
     match dtype {
         Dtype::F32 => out.extend(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
@@ -130,8 +139,8 @@ pub fn extend_f32(dtype: Dtype, bytes: &[u8], out: &mut Vec<f32>) -> Option<()> 
     Some(())
 }
 
-/// Where the first value stands that cannot be stored in a dtype (`F32`, `F16` or `BF16`): one that is not finite, or
-/// that rounding would make infinite.
+/// The index of the first value that a dtype (`F32`, `F16` or `BF16`) cannot store: one that is not finite, or that rounding would
+/// make infinite.
 pub fn unstorable(dtype: Dtype, values: &[f32]) -> Option<usize> {
     let fits = |v: &f32| match dtype {
         Dtype::F16 => f16::from_f32(*v).is_finite(),
@@ -141,8 +150,8 @@ pub fn unstorable(dtype: Dtype, values: &[f32]) -> Option<usize> {
     values.par_iter().position_first(|v| !fits(v))
 }
 
-/// Little-endian bytes of `f32` values in the stored dtype (`F32`, `F16` or `BF16`), rounded to nearest. What does not fit
-/// becomes infinite: see [`unstorable`].
+/// Little-endian bytes of `f32` values in the stored dtype (`F32`, `F16` or `BF16`), rounded to nearest. A value that
+/// does not fit becomes infinite: see [`unstorable`].
 pub fn from_f32(dtype: Dtype, values: &[f32]) -> Vec<u8> {
     match dtype {
         Dtype::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
@@ -151,7 +160,10 @@ pub fn from_f32(dtype: Dtype, values: &[f32]) -> Vec<u8> {
     }
 }
 
-/// Writes named `f32` tensors, each with its shape, as a safetensors file of `dtype`. Returns the bytes' BLAKE3 hash.
+/// Writes named `f32` tensors, each with its shape, as a safetensors file of `dtype`. Returns the BLAKE3 hash of the file.
+///
+/// # Errors
+/// A shape that does not fit its values; the file cannot be written.
 pub fn write(path: &Path, dtype: Dtype, tensors: &[(&str, &[usize], &[f32])]) -> Result<blake3::Hash> {
     let encoded: Vec<_> =
         tensors.iter().map(|(name, shape, values)| (*name, shape.to_vec(), from_f32(dtype, values))).collect();
@@ -171,7 +183,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(values in prop::collection::vec(-1e4f32..1e4, 1..64)) {
+        fn tensors_are_read_as_they_were_written(values in prop::collection::vec(-1e4f32..1e4, 1..64)) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("t.safetensors");
             for (dtype, tolerance) in [(Dtype::F32, 0.0), (Dtype::BF16, 1.0 / 256.0), (Dtype::F16, 1.0 / 2048.0)] {
@@ -184,7 +196,7 @@ mod tests {
         }
 
         #[test]
-        fn bytes_that_are_no_file_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_are_rejected_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("t.safetensors");
             file::write_bytes(&path, &bytes).unwrap();
@@ -193,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_stored_number_can_hold_is_found() {
+    fn values_that_no_stored_number_can_hold_are_found() {
         for (dtype, largest, first) in [(Dtype::F16, 65_519.9, 65_520.0), (Dtype::BF16, 3.39e38, f32::MAX)] {
             assert_eq!(unstorable(dtype, &[0.0, largest, -largest]), None, "{dtype:?}");
             assert_eq!(unstorable(dtype, &[0.0, largest, -first, first]), Some(2), "{dtype:?}");

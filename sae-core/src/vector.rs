@@ -1,9 +1,9 @@
 //! Sums over vectors of `f32`, in an order that is the same on every processor and for any number of threads.
 //!
-//! Everything is marked inline so that it is compiled for the instructions of the caller's `Arch::dispatch`. Products
-//! are rounded before they are added: a fused multiply-add would be another number where the processor has none.
+//! Everything is marked inline so that it is compiled for the instructions of the caller's `Arch::dispatch`. Products are rounded
+//! before they are added, because a fused multiply-add, which not every processor has, gives another number.
 
-/// Eight sums at once. Written out as functions of values, which is what the compiler makes vector instructions of.
+/// Eight sums at once. The functions take and return values, which the compiler turns into vector instructions.
 type Lanes = [f32; 8];
 
 #[inline(always)]
@@ -30,7 +30,7 @@ pub fn dot(x: &[f32], y: &[f32]) -> f32 {
     dots(x, [y])[0]
 }
 
-/// [`dot`] of `x` with several vectors of its length, side by side: their reads overlap.
+/// [`dot`] of `x` with several vectors of its length at once, so that their reads overlap.
 #[inline(always)]
 pub fn dots<const N: usize>(x: &[f32], ys: [&[f32]; N]) -> [f32; N] {
     let mut sums = [[[0f32; 8]; 4]; N];
@@ -70,7 +70,7 @@ pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
     axpys([a], [x], y);
 }
 
-/// `y += a_1 x_1 + a_2 x_2 ...`, added one after the other as [`axpy`] would, but in one visit to `y`.
+/// `y += a_1 x_1 + a_2 x_2 ...`, added in order as by repeated [`axpy`], but in one pass over `y`.
 #[inline(always)]
 fn axpys<const N: usize>(a: [f32; N], xs: [&[f32]; N], y: &mut [f32]) {
     let xs = xs.map(|x| &x[..y.len()]);
@@ -116,12 +116,12 @@ mod tests {
             prop_assert!((plain as f64 - exact).abs() < 1e-3);
             prop_assert_eq!(plain.to_bits(), crate::autoencoder::kernel::arch().dispatch(|| dot(&x, &y)).to_bits());
             prop_assert_eq!(dots(&x, [&y, &x, &y]), [plain, dot(&x, &x), plain]);
-            // Several at once are what one after the other would be.
+            // Adding several at once gives the same as adding one after the other.
             let terms: Vec<(f32, &[f32])> = (0..x.len() % 7).map(|n| (n as f32 - 2.5, if n % 2 == 0 { &x[..] } else { &y[..] })).collect();
-            let (mut together, mut apart) = (y.clone(), y.clone());
+            let (mut together, mut one_by_one) = (y.clone(), y.clone());
             add_weighted(terms.iter().copied(), &mut together);
-            terms.iter().for_each(|(a, x)| axpy(*a, x, &mut apart));
-            prop_assert_eq!(together, apart);
+            terms.iter().for_each(|(a, x)| axpy(*a, x, &mut one_by_one));
+            prop_assert_eq!(together, one_by_one);
         }
     }
 }

@@ -13,26 +13,26 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sparse::Sparse;
 
-/// How an autoencoder is trained; how it is used afterwards is its [`Activation`].
+/// How an autoencoder is trained. How it is used afterwards is its [`Activation`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Architecture {
     /// `z = ReLU(x W_enc + b_enc)` with an L1 penalty, as in SAE-V; SAELens calls it `standard`.
     #[default]
     #[serde(rename = "relu")]
     Relu,
-    /// The `k` strongest of a token (Gao et al. 2024).
+    /// The `k` strongest activations of a token (Gao et al. 2024).
     #[serde(rename = "topk")]
     TopK,
-    /// The `k` times `batch` strongest of a batch (Bussmann et al. 2024); used with one learned threshold.
+    /// The `k` times `batch` strongest activations of a batch (Bussmann et al. 2024); used with one learned threshold.
     #[serde(rename = "batch-topk")]
     BatchTopK,
-    /// Whatever passes a learned threshold of its own (Rajamanoharan et al. 2024b).
+    /// Activations above a learned threshold for each feature (Rajamanoharan et al. 2024b).
     #[serde(rename = "jumprelu")]
     JumpRelu,
-    /// A gate decides, a magnitude tells how much (Rajamanoharan et al. 2024a).
+    /// A gate decides whether a feature is active, a magnitude how strongly (Rajamanoharan et al. 2024a).
     #[serde(rename = "gated")]
     Gated,
-    /// BatchTopK whose prefixes have to reconstruct as well (Bussmann et al. 2025).
+    /// BatchTopK, where prefixes of the dictionary also have to reconstruct the input (Bussmann et al. 2025).
     #[serde(rename = "matryoshka")]
     Matryoshka,
 }
@@ -72,9 +72,9 @@ pub enum Activation {
     /// `z = max(p, 0)`
     #[default]
     Relu,
-    /// The `k` largest of a token, as far as they are positive.
+    /// The `k` largest of a token, if they are positive.
     TopK {
-        /// Active features of a token at most.
+        /// Largest number of active features of a token.
         k: usize,
     },
     /// `z = p` where `p > threshold`, and positive.
@@ -91,7 +91,7 @@ pub enum Activation {
     },
 }
 
-/// What is done to every input before it is encoded, and undone behind the decoder.
+/// The normalization of every input before encoding, which is undone after decoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InputNorm {
@@ -107,36 +107,36 @@ pub enum InputNorm {
 /// An autoencoder's weights in host memory, row-major, in the units of the stored activations.
 ///
 /// `x_hat = sum_k z_k f_k + b_dec (+ skip x)`, with `z` from `x W_enc^T + b_enc` by the activation. Nothing is subtracted
-/// from `x` before: where a format subtracts `b_dec`, that is folded into `b_enc`.
+/// from `x` first: if a format subtracts `b_dec`, that is folded into `b_enc`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Weights {
     /// Width of the residual stream.
     pub d_in: usize,
     /// Number of features.
     pub d_sae: usize,
-    /// `[d_sae, d_in]`; row `k` is what feature `k` looks for.
+    /// `[d_sae, d_in]`; row `k` is the encoder direction of feature `k`.
     pub w_enc: Vec<f32>,
     /// `[d_sae]`
     pub b_enc: Vec<f32>,
-    /// `[d_sae, d_in]`; row `k` is the direction of feature `k`.
+    /// `[d_sae, d_in]`; row `k` is the decoder direction of feature `k`.
     pub w_dec: Vec<f32>,
     /// `[d_in]`
     pub b_dec: Vec<f32>,
     /// From pre-activations to activations.
     pub activation: Activation,
-    /// Of the inputs, token by token.
+    /// How inputs are normalized, token by token.
     pub normalization: InputNorm,
-    /// A linear way around the features, `[d_in (out), d_in (in)]`, where a format has one.
+    /// A linear skip connection, `[d_in (out), d_in (in)]`, if the format has one.
     pub skip: Option<Vec<f32>>,
 }
 
 impl Weights {
-    /// The direction of a feature, `[d_in]`.
+    /// The decoder direction of a feature, `[d_in]`.
     pub fn direction(&self, feature: usize) -> &[f32] {
         &self.w_dec[feature * self.d_in..(feature + 1) * self.d_in]
     }
 
-    /// What is done to an input `x` before encoding: `(x - shift) * scale`.
+    /// The shift and scale that normalize an input `x`: `(x - shift) * scale`.
     fn affine(&self, x: &[f32]) -> (f32, f32) {
         let d = x.len() as f32;
         match self.normalization {
@@ -146,7 +146,7 @@ impl Weights {
         }
     }
 
-    /// Inputs as the encoder takes them; borrowed where nothing is to be done.
+    /// Normalized inputs; borrowed if there is no normalization.
     ///
     /// # Shapes
     /// `x`: `[rows, d_in]`.
@@ -162,7 +162,10 @@ impl Weights {
         out.into()
     }
 
-    /// The reconstruction of one token `x` from its active features alone.
+    /// Writes the reconstruction of one token `x` from its active features to `out`.
+    ///
+    /// # Shapes
+    /// `x`, `out`: `[d_in]`; `features`, `values`: the active features and their activations.
     pub fn decode(&self, x: &[f32], features: &[u32], values: &[f32], out: &mut [f32]) {
         out.copy_from_slice(&self.b_dec);
         for (feature, value) in features.iter().zip(values) {
@@ -175,14 +178,17 @@ impl Weights {
         }
         if self.normalization != InputNorm::None {
             let (shift, scale) = self.affine(x);
-            // SAELens multiplies by the bare deviation, without what kept the division from zero.
-            let back =
+            // SAELens multiplies by the deviation without the small constant of the division.
+            let inverse =
                 if self.normalization == InputNorm::LayerNorm { 1.0 / scale - LAYER_NORM_EPSILON } else { 1.0 / scale };
-            out.iter_mut().for_each(|o| *o = *o * back + shift);
+            out.iter_mut().for_each(|o| *o = *o * inverse + shift);
         }
     }
 
-    /// Refuses weights that are not finite, or whose sizes contradict each other.
+    /// Checks the weights.
+    ///
+    /// # Errors
+    /// Values that are not finite, or sizes that contradict each other.
     pub fn check(&self) -> Result<()> {
         let (d, f) = (self.d_in, self.d_sae);
         let mut arrays: Vec<(&str, &[f32], usize)> = vec![
@@ -212,7 +218,7 @@ impl Weights {
         Ok(())
     }
 
-    /// The activation of a feature whose pre-activation has survived the rule.
+    /// The activation of a feature that was selected by its pre-activation `p`.
     fn activate(&self, feature: u32, p: f32) -> f32 {
         match &self.activation {
             Activation::Gated { scale, bias } => {
@@ -236,7 +242,7 @@ pub(crate) fn layer_norm(x: &[f32]) -> (f32, f32) {
 /// Added to the standard deviation by [`InputNorm::LayerNorm`].
 const LAYER_NORM_EPSILON: f32 = 1e-5;
 
-/// Encodes and reconstructs hidden states, with exact integer kernels on a CPU (see [`kernel`]) and as tensors on another device.
+/// Encodes and reconstructs hidden states: on a CPU with the kernels of [`kernel`], on a GPU with Burn's tensors.
 ///
 /// ```
 /// use sae_core::autoencoder::{Activation, Encoder, Weights};
@@ -267,7 +273,7 @@ const LAYER_NORM_EPSILON: f32 = 1e-5;
 pub struct Encoder<'a> {
     weights: &'a Weights,
     floors: Vec<f32>,
-    place: WeightLocation,
+    location: WeightLocation,
 }
 
 enum WeightLocation {
@@ -289,15 +295,16 @@ impl<'a> Encoder<'a> {
             Activation::JumpRelu { threshold } => threshold.iter().map(|t| t.max(0.0)).collect(),
             _ => Vec::new(),
         };
-        let place = match *device == Device::flex() {
-            true => WeightLocation::Cpu(Panels::new(&weights.w_enc, d)),
-            false => WeightLocation::Device(Box::new(Tensors {
+        let location = if *device == Device::flex() {
+            WeightLocation::Cpu(Panels::new(&weights.w_enc, d))
+        } else {
+            WeightLocation::Device(Box::new(Tensors {
                 w_enc: Tensor::<2>::from_data(TensorData::new(weights.w_enc.clone(), [f, d]), device).transpose(),
                 b_enc: Tensor::from_data(TensorData::new(weights.b_enc.clone(), [1, f]), device),
                 device: device.clone(),
-            })),
+            }))
         };
-        Self { weights, floors, place }
+        Self { weights, floors, location }
     }
 
     /// Reconstructions of hidden states.
@@ -332,7 +339,7 @@ impl<'a> Encoder<'a> {
             Activation::JumpRelu { .. } => Rule::Above(&self.floors),
             Activation::Relu | Activation::Gated { .. } => Rule::Over(0.0),
         };
-        let mut active = match &self.place {
+        let mut active = match &self.location {
             WeightLocation::Cpu(panels) => kernel::select(&x, &weights.w_enc, &weights.b_enc, None, panels, rule),
             WeightLocation::Device(tensors) => {
                 let Tensors { w_enc, b_enc, device } = &**tensors;
@@ -341,7 +348,7 @@ impl<'a> Encoder<'a> {
                 let p = (x.matmul(w_enc.clone()) + b_enc.clone()).try_into_data();
                 let p = p.map_err(|e| Error::device(format!("the device failed: {e}")))?;
                 let p: Vec<f32> = p.try_into_vec().map_err(|e| Error::device(format!("not f32: {e:?}")))?;
-                kernel::select::of_dense(&p, weights.d_sae, rule)
+                kernel::select::from_dense(&p, weights.d_sae, rule)
             }
         };
         if let Activation::Gated { .. } = weights.activation {

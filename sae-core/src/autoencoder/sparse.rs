@@ -1,9 +1,9 @@
-//! Sparse rows: for every token its active features, ascending, and their activations. Holds data, computes nothing.
+//! Sparse rows: for every token its active features, ascending, and their activations.
 
-/// Rows of `(feature, value)` one behind the other.
+/// Rows of `(feature, value)`, stored one after the other.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sparse {
-    /// Row `r` owns entries `offsets[r]..offsets[r + 1]`.
+    /// The entries of row `r` are `offsets[r]..offsets[r + 1]`.
     offsets: Vec<usize>,
     features: Vec<u32>,
     values: Vec<f32>,
@@ -16,7 +16,7 @@ impl Default for Sparse {
 }
 
 impl Sparse {
-    /// Keeps what is positive of dense rows of width `d_sae`.
+    /// The positive values of dense rows, `[rows, d_sae]`.
     pub fn from_dense(dense: &[f32], d_sae: usize) -> Self {
         let mut sparse = Self::default();
         for row in dense.chunks_exact(d_sae) {
@@ -35,15 +35,15 @@ impl Sparse {
         self.offsets.push(self.features.len());
     }
 
-    /// The rows of all parts, one part behind the other.
+    /// The rows of all parts, in the order of the parts.
     pub fn concat(parts: &[Self]) -> Self {
         let total = |count: fn(&Self) -> usize| parts.iter().map(count).sum::<usize>();
-        let mut whole = Self::default();
-        whole.offsets.reserve(total(Self::rows));
-        whole.features.reserve(total(Self::len));
-        whole.values.reserve(total(Self::len));
-        parts.iter().for_each(|part| whole.append(part));
-        whole
+        let mut all = Self::default();
+        all.offsets.reserve(total(Self::rows));
+        all.features.reserve(total(Self::len));
+        all.values.reserve(total(Self::len));
+        parts.iter().for_each(|part| all.append(part));
+        all
     }
 
     /// Appends the rows of another.
@@ -69,7 +69,7 @@ impl Sparse {
         self.features.is_empty()
     }
 
-    /// Where the entries of a row are.
+    /// The range of a row's entries in [`Self::features`] and [`Self::values`].
     pub fn range(&self, row: usize) -> std::ops::Range<usize> {
         self.offsets[row]..self.offsets[row + 1]
     }
@@ -89,17 +89,17 @@ impl Sparse {
         &self.values
     }
 
-    /// The values of all entries, to be replaced.
+    /// The values of all entries, mutable.
     pub fn values_mut(&mut self) -> &mut [f32] {
         &mut self.values
     }
 
-    /// Replaces every value by what `value` makes of its feature and itself.
+    /// Replaces every value by `value(feature, value)`.
     pub fn map(&mut self, value: impl Fn(u32, f32) -> f32) {
         self.values.iter_mut().zip(&self.features).for_each(|(v, feature)| *v = value(*feature, *v));
     }
 
-    /// Keeps the entries that `keep` wants: it sees the entry's number, feature and value.
+    /// Keeps the entries for which `keep(number of the entry, feature, value)` is true.
     pub fn retain(&mut self, mut keep: impl FnMut(usize, u32, f32) -> bool) {
         let mut out = 0;
         let mut start = 0;
@@ -120,9 +120,9 @@ impl Sparse {
     }
 }
 
-/// Items grouped by feature: the rows in which each feature is active, or whatever else has a number.
+/// Items grouped by feature, such as the rows in which each feature is active.
 pub struct ByFeature {
-    /// Feature `k` owns `items[starts[k]..starts[k + 1]]`.
+    /// The items of feature `k` are `items[starts[k]..starts[k + 1]]`.
     starts: Vec<u32>,
     items: Vec<u32>,
 }
@@ -141,9 +141,9 @@ impl ByFeature {
         (0..d_sae).for_each(|k| starts[k + 1] += starts[k]);
         let (mut next, mut items) = (starts.clone(), vec![0; starts[d_sae] as usize]);
         for (feature, item) in entries {
-            let place = &mut next[feature as usize];
-            items[*place as usize] = item;
-            *place += 1;
+            let next = &mut next[feature as usize];
+            items[*next as usize] = item;
+            *next += 1;
         }
         Self { starts, items }
     }
@@ -159,7 +159,7 @@ impl ByFeature {
         &self.items[self.starts[feature] as usize..self.starts[feature + 1] as usize]
     }
 
-    /// Where each feature's items begin in [`Self::items`], and where the last one's end, `[d_sae + 1]`.
+    /// The index in [`Self::items`] where the items of each feature begin, and the end of the last ones, `[d_sae + 1]`.
     pub fn starts(&self) -> &[u32] {
         &self.starts
     }
@@ -177,7 +177,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sparse_rows_hold_what_is_positive(dense in prop::collection::vec(-1f32..1.0, 0..12).prop_map(|v| v.repeat(6))) {
+        fn sparse_rows_have_the_positive_values(dense in prop::collection::vec(-1f32..1.0, 0..12).prop_map(|v| v.repeat(6))) {
             let d_sae = 6;
             let sparse = Sparse::from_dense(&dense, d_sae);
             prop_assert_eq!(sparse.rows(), dense.len() / d_sae);
@@ -197,8 +197,8 @@ mod tests {
             }
             let by_feature = ByFeature::from_rows((0..sparse.rows()).map(|r| sparse.row(r).0), d_sae);
             for k in 0..d_sae {
-                let there = (0..sparse.rows()).filter(|r| sparse.row(*r).0.contains(&(k as u32))).map(|r| r as u32);
-                prop_assert_eq!(by_feature.of(k), &there.collect::<Vec<_>>()[..]);
+                let rows = (0..sparse.rows()).filter(|r| sparse.row(*r).0.contains(&(k as u32))).map(|r| r as u32);
+                prop_assert_eq!(by_feature.of(k), &rows.collect::<Vec<_>>()[..]);
             }
             prop_assert_eq!(Sparse::concat(&[sparse.clone(), sparse.clone()]).rows(), 2 * sparse.rows());
         }

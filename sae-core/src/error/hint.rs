@@ -10,17 +10,17 @@ use std::fmt;
 pub enum Hint {
     /// Run an operation, which makes what is missing or outdated.
     Run(Operation),
-    /// Continue an operation that was interrupted.
+    /// Continue an interrupted operation.
     Resume(Operation),
-    /// Give a setting one of these values. Without values: give it one.
+    /// Set a setting to one of these values, or to any value if there are none.
     Set(Setting, Vec<String>),
-    /// Give a setting another value than the present one.
+    /// Set a setting to another value than the present one.
     Change(Setting),
     /// Choose a smaller value, or fewer.
     Lower(Setting),
     /// Choose a larger value, or more.
     Raise(Setting),
-    /// Do without a setting.
+    /// Leave a setting out.
     Unset(Setting),
     /// Anything else, as an imperative without a final period.
     Advice(Cow<'static, str>),
@@ -36,13 +36,13 @@ pub enum Operation {
     Harvest,
     /// Training autoencoders.
     Train,
-    /// Counting, examples and neighbors of every feature.
+    /// Indexing features: counts, examples and neighbors.
     Index,
     /// Scoring samples.
     Score,
 }
 
-/// Anything that a person chooses for an operation.
+/// Anything that a user chooses for an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Setting {
@@ -80,17 +80,17 @@ pub enum Setting {
     GroupBy,
     /// How kept rows are written.
     Format,
-    /// What becomes of the images of kept rows.
+    /// What is done with the images of kept rows.
     Images,
     /// Which autoencoder of a run.
     Sae,
-    /// Whether a training goes on where it stopped.
+    /// Whether an interrupted training is continued.
     Resume,
     /// Whether only a plan is made.
     Plan,
     /// The largest norm of a position, as a multiple of the median.
     MaxNorm,
-    /// Whether the tokens are left out that features promote.
+    /// Whether the tokens that features promote are left out.
     NoPromotedTokens,
     /// Runs that scores are fitted to.
     Calibration,
@@ -98,7 +98,7 @@ pub enum Setting {
     Rejected,
     /// Which answers a model reads.
     Answers,
-    /// The decoder block that a stream is behind.
+    /// The decoder block whose output is used.
     Layer,
     /// The folder of the bundled model.
     Assets,
@@ -190,7 +190,7 @@ impl fmt::Display for Setting {
     }
 }
 
-/// An error in words, and its hint on a line of its own after it.
+/// An error in words, followed by its hint on a separate line.
 pub fn message(error: &impl fmt::Display, hint: Option<Hint>) -> String {
     let hint = hint.map_or(String::new(), |hint| format!("\nhint: {hint}"));
     format!("{error}{hint}")

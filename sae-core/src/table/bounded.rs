@@ -1,6 +1,6 @@
-//! A file for the Parquet reader that never gives more than it has. The `parquet` crate reads whatever a page header
-//! claims: at the end of an ordinary file that is nothing, without an error, up to two billion times in a row; and it
-//! allocates whatever length damaged metadata names.
+//! A file for the Parquet reader whose end is an error. The `parquet` crate reads whatever a page header claims: at the end of an
+//! ordinary file it reads nothing, without an error, up to two billion times in a row; and it allocates whatever length damaged
+//! metadata has.
 
 use bytes::Bytes;
 use parquet::errors::{ParquetError, Result};
@@ -8,7 +8,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
-/// A file that is read from any place, and whose end is an error.
+/// A file that is read from any offset, and whose end is an error.
 #[derive(Debug)]
 pub struct Bounded {
     file: File,
@@ -16,10 +16,10 @@ pub struct Bounded {
 }
 
 impl Bounded {
-    /// A file of the length that it has now.
+    /// A file with its present length.
     ///
     /// # Errors
-    /// The system does not tell the length.
+    /// The length cannot be read.
     pub fn new(file: File) -> io::Result<Self> {
         let length = file.metadata()?.len();
         Ok(Self { file, length })
@@ -82,7 +82,7 @@ mod tests {
         let mut rest = file.get_read(8).unwrap();
         assert_eq!(rest.read(&mut [0; 8]).unwrap(), 2);
         assert!(rest.read(&mut [0; 8]).is_err());
-        // A reader that takes no more than there is never meets the end.
+        // A reader that takes no more than the file has does not get the error.
         let mut taken = Vec::new();
         assert_eq!(file.get_read(5).unwrap().take(5).read_to_end(&mut taken).unwrap(), 5);
     }

@@ -1,5 +1,5 @@
-//! A table sorted by a number, of which the rows of one number are read at a time. The file is mapped; opening it reads its
-//! footer alone, and a look-up decodes only the row groups whose statistics allow the number.
+//! A table that is sorted by a key, and read for one key at a time. The file is mapped into memory; opening it reads only its footer,
+//! and a look-up decodes only the row groups whose statistics allow the key.
 
 use super::get;
 use crate::{Error, Result, file};
@@ -16,7 +16,7 @@ pub struct Keyed {
     key: &'static str,
     file: Bytes,
     metadata: ArrowReaderMetadata,
-    /// Least and largest key of each row group, where the file tells.
+    /// Smallest and largest key of each row group, if the file has them.
     spans: Vec<Option<(u32, u32)>>,
 }
 
@@ -24,7 +24,7 @@ impl Keyed {
     /// Maps the table and reads its footer.
     ///
     /// # Errors
-    /// The file is missing, is no Parquet, or has no such column.
+    /// The file is missing, is not Parquet, or has no such column.
     pub fn open(path: &Path, key: &'static str) -> Result<Self> {
         let file = Bytes::from_owner(file::map(path)?);
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(Error::format(path))?;
@@ -44,7 +44,7 @@ impl Keyed {
     /// The rows of one key, in the order of the file.
     ///
     /// # Errors
-    /// The file is damaged, or its key is no u32.
+    /// The file is damaged, or its key is not a u32.
     pub fn rows(&self, key: u32) -> Result<RecordBatch> {
         let groups = self.spans.iter().enumerate();
         let groups = groups.filter(|(_, span)| span.is_none_or(|(low, high)| low <= key && key <= high));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_table_is_refused_by_name() {
+    fn files_that_are_no_such_table_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.parquet");
         crate::table::write(&path, &part(&[1])).unwrap();

@@ -1,4 +1,5 @@
-//! Parquet tables: atomic writers, column-wise readers, typed access to a batch. Knows no table's meaning.
+//! Parquet tables: atomic writers, column-wise readers, typed access to a batch. Knows nothing of what a
+//! table means.
 
 mod bounded;
 mod keyed;
@@ -22,34 +23,40 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Columns as they are put together for [`batch`]: name, whether it may be null, values.
+/// A column for [`batch`]: its name, whether it may have nulls, its values.
 pub type Column = (&'static str, bool, ArrayRef);
 
 /// A batch of named columns of equal length.
 ///
 /// # Panics
-/// If the columns' lengths differ, or nulls stand in a column that has none: a mistake of the caller.
+/// If the lengths of the columns differ, or a column that may not have nulls has one: a mistake of the caller.
 pub fn batch(columns: Vec<Column>) -> RecordBatch {
     let columns = columns.into_iter().map(|(name, nullable, values)| (name, values, nullable));
     RecordBatch::try_from_iter_with_nullable(columns).expect("columns of equal length")
 }
 
-/// A column for [`batch`] that holds no nulls.
+/// A column for [`batch`] without nulls.
 pub fn column(name: &'static str, values: impl Array + 'static) -> Column {
     (name, false, Arc::new(values))
 }
 
-/// A column for [`batch`] that may hold nulls.
+/// A column for [`batch`] that may have nulls.
 pub fn nullable(name: &'static str, values: impl Array + 'static) -> Column {
     (name, true, Arc::new(values))
 }
 
 /// Writes a table of one batch.
+///
+/// # Errors
+/// The file cannot be written.
 pub fn write(path: &Path, batch: &RecordBatch) -> Result<()> {
     write_all(path, batch, std::iter::empty())
 }
 
-/// Writes `first` and then what `rest` yields, a row group a batch, so that only one is in memory.
+/// Writes `first` and then the batches of `rest`, each as a row group, so that only one is in memory.
+///
+/// # Errors
+/// Whatever `rest` returns, a batch with other columns, or a file that cannot be written.
 pub fn write_all(path: &Path, first: &RecordBatch, rest: impl Iterator<Item = Result<RecordBatch>>) -> Result<()> {
     let level = ZstdLevel::try_new(3).map_err(Error::format(path))?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
@@ -67,7 +74,7 @@ pub fn write_all(path: &Path, first: &RecordBatch, rest: impl Iterator<Item = Re
 /// Opens a table for reading batch by batch; only the named columns are decoded (all of them if none is named).
 ///
 /// # Errors
-/// There is no such file, it is no Parquet or is damaged, or it has no such column.
+/// The file does not exist, is not Parquet, is damaged, or has no such column.
 pub fn scan(path: &Path, columns: &[&str]) -> Result<Batches> {
     let file = open(path)?;
     let builder = decode(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
@@ -85,7 +92,7 @@ pub fn scan(path: &Path, columns: &[&str]) -> Result<Batches> {
     Ok(Batches { path: path.to_path_buf(), reader, ended: false })
 }
 
-/// The batches of a table, one after the other. None follows an error.
+/// Iterates over the batches of a table, and ends after an error.
 pub struct Batches {
     path: PathBuf,
     reader: ParquetRecordBatchReader,
@@ -105,12 +112,15 @@ impl Iterator for Batches {
     }
 }
 
-/// What a step of the Parquet reader gives. It panics on some damaged files.
+/// Runs a step of the Parquet reader, which panics on some damaged files.
 fn decode<T, E: Display>(path: &Path, step: impl FnOnce() -> Result<T, E>) -> Result<T> {
     catch_panic(step).ok_or_else(|| Error::format(path)("the Parquet file is damaged"))?.map_err(Error::format(path))
 }
 
-/// The schema of a table with its metadata, which readers of batches leave out.
+/// The schema of a table with its metadata, which batches do not have.
+///
+/// # Errors
+/// The file does not exist, is not Parquet, or is damaged.
 pub fn schema(path: &Path) -> Result<SchemaRef> {
     let file = open(path)?;
     Ok(decode(path, || ParquetRecordBatchReaderBuilder::try_new(file))?.schema().clone())
@@ -120,7 +130,10 @@ fn open(path: &Path) -> Result<Bounded> {
     File::open(path).and_then(Bounded::new).map_err(Error::io("open", path))
 }
 
-/// Reads the named columns of a whole table (all of them if none is named).
+/// Reads the named columns of a table at once (all of them if none is named).
+///
+/// # Errors
+/// As [`scan`].
 pub fn read(path: &Path, columns: &[&str]) -> Result<RecordBatch> {
     let batches = scan(path, columns)?;
     let schema = arrow::array::RecordBatchReader::schema(&batches.reader);
@@ -129,6 +142,9 @@ pub fn read(path: &Path, columns: &[&str]) -> Result<RecordBatch> {
 }
 
 /// A column of a batch as the array type that it must have.
+///
+/// # Errors
+/// The batch has no such column, or it has another type.
 pub fn get<'a, A: Array + 'static>(path: &Path, batch: &'a RecordBatch, name: &str) -> Result<&'a A> {
     let array = batch.column_by_name(name).ok_or_else(|| Error::format(path)(format!("there is no column {name}")))?;
     array.as_any().downcast_ref().ok_or_else(|| {
@@ -137,10 +153,11 @@ pub fn get<'a, A: Array + 'static>(path: &Path, batch: &'a RecordBatch, name: &s
     })
 }
 
-/// A column of a batch as another type, for tables that other programs wrote: the same text or number in whatever type.
+/// A column of a batch converted to another type, for tables of other programs, which may store the same text or number in
+/// different types.
 ///
 /// # Errors
-/// There is no such column, or a value of it cannot be told in that type.
+/// The batch has no such column, or a value cannot be converted.
 pub fn cast(path: &Path, batch: &RecordBatch, name: &str, to: &DataType) -> Result<ArrayRef> {
     let array = batch.column_by_name(name).ok_or_else(|| Error::format(path)(format!("there is no column {name}")))?;
     let options = CastOptions { safe: false, ..CastOptions::default() };

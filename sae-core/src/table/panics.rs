@@ -1,5 +1,5 @@
-//! Calls decoders that panic on damaged input, so that such input ends in an error and prints nothing. Every other panic is
-//! reported as before.
+//! Calls decoders that panic on damaged input, so that such input becomes an error and prints nothing. Every other panic is still
+//! reported.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -10,9 +10,9 @@ thread_local! {
     static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `decode` returns; `None` if it panicked on this thread. Whatever it was decoding with must not be used again then.
+/// Returns what `decode` returns, or `None` if it panicked on this thread. The decoder must not be used again after a panic.
 ///
-/// The first call puts a panic hook in front of the one that is installed, which sees all panics but those.
+/// The first call installs a panic hook, which passes all other panics on to the hook that was installed before.
 pub fn catch_panic<T>(decode: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_nothing_and_the_next_call_is_none_the_wiser() {
+    fn a_panic_is_none_and_does_not_affect_the_next_call() {
         let rows: [u8; 0] = [];
         let at = rows.len() + 3;
         let outer = catch_panic(|| {

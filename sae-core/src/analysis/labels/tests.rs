@@ -86,7 +86,7 @@ fn a_file_made_nonsense_by_hand_is_put_aside_and_what_was_known_stays() {
         let change = labeled(&Entry::empty(10 + n as u32), "green");
         let after = Labels::save(&run, "base", &[change], &saved.labels).unwrap();
         let (moved, cause) = after.moved.unwrap();
-        assert_eq!(fs::read_to_string(aside).unwrap(), *nonsense);
+        assert_eq!(fs::read_to_string(moved).unwrap(), *nonsense);
         assert!(!cause.is_empty());
         let labels = known(&run);
         let word = |feature| labels.written("base").unwrap().entry(feature).map(|entry| entry.label.as_str());

@@ -1,11 +1,11 @@
-//! The encoder's product on a CPU, where only the few features that survive are wanted.
+//! The encoder's product on a CPU, which computes only the few features that are active.
 //!
-//! Of the `[rows, d_sae]` pre-activations a sparse autoencoder keeps one in a hundred or less, so the product only has
-//! to *find* those. [`panels`] holds the encoder in 16-bit integers, `tile` multiplies them (exactly, faster than
-//! `f32`, the same integers on every processor), and [`mod@select`] keeps whatever the proven error of the rounding cannot
-//! rule out and computes it again in `f32`. Nothing of size `[rows, d_sae]` is ever held.
+//! A sparse autoencoder keeps one in a hundred or fewer of the `[rows, d_sae]` pre-activations, so the product only has to *find*
+//! those. [`panels`] holds the encoder in 16-bit integers, `tile` multiplies them (exactly, faster than `f32`, with the same result on
+//! every processor), and [`mod@select`] keeps the features that the proven error bound of the rounding cannot rule out, and computes
+//! them again in `f32`. No array of size `[rows, d_sae]` is ever allocated.
 //!
-//! Never knows what a feature is for; never trains. Sums of `f32` live in [`vector`](crate::vector), in one order on every processor.
+//! Sums of `f32` are in [`vector`](crate::vector), in one order on every processor.
 
 pub mod panels;
 pub mod product;

@@ -1,8 +1,8 @@
-//! Rows of `f32` as 16-bit integers, with the error that the rounding made.
+//! Rows of `f32` as 16-bit integers, with the error of the rounding.
 //!
-//! A row `v` becomes integers `q` and a unit `s` with `v = s q + s delta`: the unit is chosen so that `|q|` is close to
-//! `REACH`, whatever outliers the row has. A sum of products of two such rows fits `i32` by Cauchy and Schwarz, and
-//! with `|delta|` known, so is the largest error that the rounding can make of a dot product (`Quantized::margin`).
+//! A row `v` becomes integers `q` and a unit `s` with `v = s q + s delta`: the unit is chosen so that `|q|` is close to `REACH`,
+//! whatever outliers the row has. By Cauchy and Schwarz, a sum of products of two such rows fits `i32`, and `|delta|` bounds the error
+//! of their dot product (`Quantized::margin`).
 
 use crate::vector::norm_sq;
 use rayon::prelude::*;
@@ -18,14 +18,14 @@ const REACHED: f32 = 45_256.0;
 /// Two neighboring values of a row: what the processor multiplies and adds in one lane.
 pub(super) type Pair = [i16; 2];
 
-/// Rounds a row; returns its unit and the norm of what was rounded away, in units.
+/// Rounds a row; returns its unit and the norm of the rounding error, in units.
 #[inline(always)]
 fn quantize(row: &[f32], out: &mut [i16]) -> (f32, f32) {
     let mut norm = norm_sq(row).sqrt();
     if !norm.is_finite() {
         norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() as f32;
     }
-    // Without its sign a float is ordered as its bits are, and integers have a maximum instruction.
+    // Non-negative floats have the order of their bits, and integers have a maximum instruction.
     let largest = f32::from_bits(row.iter().fold(0, |most, v| most.max(v.to_bits() & 0x7fff_ffff)));
     let (by_norm, by_value) = (REACH / norm, 32_767.0 / largest);
     let per_unit = if by_norm < by_value { by_norm } else { by_value };
@@ -50,12 +50,12 @@ fn quantize(row: &[f32], out: &mut [i16]) -> (f32, f32) {
         *out = rounded;
         *lost += off * off;
     }
-    // The rounding of `scaled` itself is part of what is lost: at most 2^-24 of the value, REACH 2^-24 of the row.
+    // The rounding of the scaled value itself is part of the error: at most 2^-24 of the value, REACH 2^-24 of the row.
     let lost = lost.iter().sum::<f32>().sqrt() * 1.001 + REACH * f32::EPSILON;
     (1.0 / per_unit, lost)
 }
 
-/// The nearest integer to a value of at most 32,767, and what is left of it.
+/// The nearest integer to a value of at most 32,767, and the difference.
 #[inline(always)]
 fn round(value: f32) -> (i16, f32) {
     // Beyond 2^23 floats are integers: adding 1.5 * 2^23 rounds, and leaves the integer in the lowest bits.
@@ -79,7 +79,7 @@ pub(super) struct Quantized {
 }
 
 impl Quantized {
-    /// Quantizes rows for products with panels that lost at most `lost` a row.
+    /// Quantizes rows for products with `panels`.
     #[inline(always)]
     pub(super) fn new(x: &[f32], d_in: usize, panels: &Panels) -> Self {
         let (rows, d) = (x.len() / d_in, padded(d_in));
@@ -124,9 +124,9 @@ pub struct Panels {
     d_in: usize,
     d_sae: usize,
     pairs: Vec<[Pair; WIDTH]>,
-    /// A unit a feature; zero for the features that fill up the last panel.
+    /// The unit of each feature; zero for the features that fill up the last panel.
     units: Vec<[f32; WIDTH]>,
-    /// Largest norm of what was rounded away, in units.
+    /// Largest norm of the rounding error of a row, in units.
     lost: f32,
 }
 
@@ -135,6 +135,9 @@ impl Panels {
     ///
     /// # Shapes
     /// `w_enc`: `[d_sae, d_in]`, `d_in` up to 2^18.
+    ///
+    /// # Panics
+    /// If `w_enc` does not consist of rows of that width.
     pub fn new(w_enc: &[f32], d_in: usize) -> Self {
         assert!(d_in > 0 && d_in <= 1 << 18 && w_enc.len().is_multiple_of(d_in), "{} of {d_in}", w_enc.len());
         let d_sae = w_enc.len() / d_in;
@@ -156,7 +159,7 @@ impl Panels {
         packed
     }
 
-    /// The panels, each to be packed anew; what [`Panel::pack`] returns has to be told to [`Self::set_lost`].
+    /// The panels, to be packed again. The largest value that [`Panel::pack`] returns must go to [`Self::set_lost`].
     pub fn rest(&mut self) -> Vec<Panel<'_>> {
         let pairs = padded(self.d_in) / 2;
         let panels = self.pairs.chunks_exact_mut(pairs).zip(&mut self.units);
@@ -199,7 +202,7 @@ pub struct Panel<'a> {
 }
 
 impl Panel<'_> {
-    /// Packs up to 16 rows `[features, d_in]`; returns the largest norm of what was rounded away, in units.
+    /// Packs up to 16 rows `[features, d_in]`; returns the largest norm of the rounding error, in units.
     #[inline(always)]
     pub fn pack(&mut self, rows: &[f32]) -> f32 {
         let mut row_pairs = vec![0; self.pairs.len() * 2];
@@ -236,8 +239,8 @@ mod tests {
             let (pairs, units) = (panels.panels().next().unwrap(), panels.units[0]);
             let sum: i32 = quantized.blocks::<1>().iter().zip(pairs).flat_map(|([x], w)| (0..2).map(|h| x[h] as i32 * w[0][h] as i32)).sum();
             let found = sum as f32 * quantized.units[0] * units[0];
-            let apart = (found - dot(&x, &w)).abs();
-            prop_assert!(apart <= quantized.margins[0] * units[0] * 1.000_01, "{apart} over {}", quantized.margins[0] * units[0]);
+            let error = (found - dot(&x, &w)).abs();
+            prop_assert!(error <= quantized.margins[0] * units[0] * 1.000_01, "{error} over {}", quantized.margins[0] * units[0]);
         }
     }
 

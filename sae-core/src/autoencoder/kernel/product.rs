@@ -1,4 +1,4 @@
-//! A matrix product of `f32` on all threads, for what is dense. The sums' order does not depend on the threads.
+//! A dense matrix product of `f32` on all threads. The order of the sums does not depend on the number of threads.
 
 use gemm::{Parallelism, gemm};
 
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strides_and_sums_are_those_of_plain_loops() {
+    fn products_with_strides_agree_with_plain_loops() {
         let (m, n, k) = (5, 7, 11);
         let a: Vec<f32> = (0..m * k).map(|i| (i % 13) as f32 - 6.0).collect();
         let b: Vec<f32> = (0..n * k).map(|i| (i % 7) as f32 - 3.0).collect();

@@ -1,8 +1,8 @@
-//! Which features survive, and their exact pre-activations: a product that only finds, then `f32` for what it found.
+//! Selects the features that survive a rule, with their exact pre-activations: an integer product finds candidates, and `f32` decides.
 //!
-//! For every feature the integer product gives an interval that holds the `f32` pre-activation. A feature whose upper
-//! end is below the rule's bar is out; the few others are computed in `f32` and judged by that. So the result is what
-//! `f32` alone would select, on every processor and any number of threads.
+//! For every feature the integer product gives an interval that contains the `f32` pre-activation. A feature whose upper end is below
+//! the threshold of the rule is out; the few others are computed in `f32` and selected by that. So the result is what `f32` alone
+//! would select, on every processor and any number of threads.
 
 use super::panels::{Panels, Quantized, WIDTH};
 use super::tile::{Isa, PortableIsa};
@@ -15,23 +15,23 @@ use rayon::prelude::*;
 pub enum Rule<'a> {
     /// Those above a floor.
     Over(f32),
-    /// Those above a floor of their own, `[d_sae]`.
+    /// Those above the floor of their feature, `[d_sae]`.
     Above(&'a [f32]),
-    /// The strongest so many of a row, as far as they are above zero. Of equals the lower feature goes first.
+    /// The strongest of a row, at most this many, and only those above zero. Ties are broken by the lower feature number.
     TopK(usize),
-    /// The same, where the weakest of them is expected above so much times the row's norm: fewer are looked at, and rows
-    /// that have too few above it are looked at again.
+    /// The same, if the weakest of them is expected to be above this factor times the norm of the row: fewer candidates are computed,
+    /// and rows with too few above it are computed again.
     TopKOver(usize, f32),
 }
 
-/// The pre-activations `gain (x W_enc^T + b_enc)` that survive the rule, ascending by feature; without gains they are 1.
+/// The pre-activations `gain (x W_enc^T + b_enc)` that survive the rule, ascending by feature. Without gains, each gain is 1.
 ///
 /// # Shapes
 /// `x`: `[rows, d_in]`; `w_enc`: `[d_sae, d_in]`, and `panels` made of it; `b_enc`, `gain`: `[d_sae]`.
 pub fn select(x: &[f32], w_enc: &[f32], b_enc: &[f32], gain: Option<&[f32]>, panels: &Panels, rule: Rule) -> Sparse {
     let encoder = Encoder::new(w_enc, b_enc, gain, panels, rule);
     let (d, rows) = (panels.d_in(), x.len() / panels.d_in());
-    // Equal pieces for the threads, small enough that a piece's rows stay in the cache while the panels go by.
+    // Equal pieces for the threads, small enough that the rows of a piece stay in the cache for all panels.
     let threads = rayon::current_num_threads();
     let pieces = threads * rows.div_ceil(threads * 96).max(1);
     let piece = rows.div_ceil(pieces).max(1);
@@ -39,14 +39,14 @@ pub fn select(x: &[f32], w_enc: &[f32], b_enc: &[f32], gain: Option<&[f32]>, pan
     Sparse::concat(&found)
 }
 
-/// What survives the rule of dense pre-activations `[rows, d_sae]`.
-pub fn of_dense(p: &[f32], d_sae: usize, rule: Rule) -> Sparse {
+/// The dense pre-activations `[rows, d_sae]` that survive the rule.
+pub fn from_dense(p: &[f32], d_sae: usize, rule: Rule) -> Sparse {
     let rows: Vec<Sparse> = p
         .par_chunks(d_sae)
         .map(|row| {
             let mut found: Vec<(f32, u32)> = row.iter().zip(0..).map(|(p, k)| (*p, k)).collect();
             let mut out = Sparse::default();
-            rule.judge(&mut found, &mut out);
+            rule.select(&mut found, &mut out);
             out
         })
         .collect();
@@ -66,7 +66,7 @@ struct Encoder<'a> {
     raised: Vec<[f32; WIDTH]>,
 }
 
-/// What a row may still have: upper ends of the intervals, and features.
+/// The candidates of a row: upper ends of their intervals, and features.
 struct Row {
     bar: f32,
     limit: usize,
@@ -92,7 +92,7 @@ impl<'a> Encoder<'a> {
         self.gain.map_or(1.0, |gain| gain[feature])
     }
 
-    /// What adding a bias may round away.
+    /// The largest rounding error of adding a bias.
     fn slack(bias: f32) -> f32 {
         bias.abs() * (2.0 * f32::EPSILON)
     }
@@ -161,7 +161,7 @@ impl<'a> Encoder<'a> {
                     }
                     self.prune(row, x_q.margins[r], &mut lower);
                     self.compute(x, &mut row.found);
-                    self.rule.judge(&mut row.found, &mut out);
+                    self.rule.select(&mut row.found, &mut out);
                 }
                 out
             },
@@ -186,7 +186,7 @@ impl<'a> Encoder<'a> {
         row.limit = row.limit.max(2 * row.found.len());
     }
 
-    /// Computes what was found in `f32`.
+    /// Computes the candidates in `f32`.
     #[inline(always)]
     fn compute(&self, x: &[f32], found: &mut [(f32, u32)]) {
         let d = self.panels.d_in();
@@ -204,7 +204,7 @@ impl<'a> Encoder<'a> {
 }
 
 impl Rule<'_> {
-    /// What a feature has to be above in any case.
+    /// The floor that a feature has to exceed in any case.
     fn floor(self, feature: usize) -> f32 {
         match self {
             Rule::Over(floor) => floor,
@@ -213,7 +213,7 @@ impl Rule<'_> {
         }
     }
 
-    /// How many of a row survive, if that is the rule.
+    /// How many of a row survive at most, if the rule limits them.
     fn k(self) -> Option<usize> {
         match self {
             Rule::TopK(k) | Rule::TopKOver(k, _) => Some(k),
@@ -221,8 +221,8 @@ impl Rule<'_> {
         }
     }
 
-    /// Keeps what survives of a row's pre-activations, which are ascending by feature, and appends it to `out`.
-    fn judge(self, found: &mut Vec<(f32, u32)>, out: &mut Sparse) {
+    /// Keeps the pre-activations of a row that survive, and appends them to `out`. They are ascending by feature.
+    fn select(self, found: &mut Vec<(f32, u32)>, out: &mut Sparse) {
         match self {
             Rule::Over(_) | Rule::Above(_) => found.retain(|(value, k)| *value > self.floor(*k as usize)),
             Rule::TopK(k) | Rule::TopKOver(k, _) => {
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_selection_is_that_of_f32_whatever_the_threads() {
+    fn the_selection_is_that_of_f32_on_any_number_of_threads() {
         for (rows, d, f) in [(1, 1, 1), (7, 5, 33), (50, 24, 300), (130, 64, 1000)] {
             let (x, w, b) = problem(rows, d, f, (rows + d) as u64);
             let gains: Vec<f32> = (0..f).map(|k| if d == 24 { 0.5 + (k % 9) as f32 } else { 1.0 }).collect();
@@ -312,7 +312,7 @@ mod tests {
                         };
                         assert_eq!(above.row(r).0, over(&|k| floors[k]));
                         assert_eq!(positive.row(r).0, over(&|_| 0.0));
-                        assert_eq!(of_dense(row, f, Rule::TopK(k)).row(0), top.row(r));
+                        assert_eq!(from_dense(row, f, Rule::TopK(k)).row(0), top.row(r));
                     }
                 }
             }
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_values_go_by_their_place() {
+    fn ties_are_broken_by_the_lower_feature() {
         let (w, b) = ([1f32; 12], [0.0; 12]);
         let found = select(&[2.0], &w, &b, None, &Panels::new(&w, 1), Rule::TopK(5));
         assert_eq!(found.row(0).0, [0, 1, 2, 3, 4]);
