@@ -35,7 +35,8 @@ pub fn train(run: &Path) -> anyhow::Result<()> {
 
     // 2. Train a TopK autoencoder. `TrainConfig` has every setting of the file `train.toml`.
     let defaults = TrainConfig::for_architecture(Architecture::TopK);
-    let config = TrainConfig { features: 1024, k: 16, batch: 512, lr: 1e-3, buffer: 16_384, ..defaults }.with_steps(400);
+    let config =
+        TrainConfig { features: 1024, k: 16, batch: 512, lr: 1e-3, buffer: 16_384, ..defaults }.with_steps(400);
     let mut training = TrainRequest::new(run, "layers.4", "example", config);
     training.resume = Resume::IfBegun;
     let trained = training.run(&mut control)?;

@@ -1,8 +1,8 @@
 //! `sae convert`: an autoencoder of any known format, written as another.
 
-use super::{Invocation, Outcome};
 use super::arguments::written;
 use super::info;
+use super::{Invocation, Outcome};
 use anyhow::Result;
 use clap::Args;
 use sae_core::autoencoder::formats::Format;

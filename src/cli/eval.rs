@@ -1,8 +1,8 @@
 //! `sae eval`: how well an autoencoder stands for the activations of its run, and how a model's predictions change. Draws
 //! `curves.png` beside the weights.
 
-use super::{Invocation, Outcome};
 use super::arguments::{ModelArgs, SaeArgs};
+use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, table};
 use crate::plots;
 use anyhow::Result;

@@ -1,15 +1,15 @@
 //! `sae export`: an autoencoder of a run for another tool, or its features for people elsewhere.
 
-use super::{Invocation, Outcome};
 use super::arguments::{FeatureArgs, SaeArgs, written};
 use super::info;
+use super::{Invocation, Outcome};
 use crate::cli::terminal::count;
 use anyhow::{Result, bail};
 use clap::Args;
 use sae_core::autoencoder::formats::Format;
 use sae_workbench::export::{
-    ExportFeaturesReport, ExportFeaturesRequest, ExportSaeReport, ExportSaeRequest, ExportTableReport, ExportTableRequest,
-    FeatureFormat,
+    ExportFeaturesReport, ExportFeaturesRequest, ExportSaeReport, ExportSaeRequest, ExportTableReport,
+    ExportTableRequest, FeatureFormat,
 };
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! `sae filter`: decides which samples stay, and writes the rows of both sides with a manifest.
 
-use super::{Invocation, Outcome};
 use super::arguments::DeviceArg;
+use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, table};
 use anyhow::{Context, Result};
 use clap::Args;

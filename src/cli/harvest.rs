@@ -1,7 +1,7 @@
 //! `sae harvest`: a data set through a model, its activations into the store; what was skipped is listed.
 
-use super::{Invocation, Outcome};
 use super::arguments::{DeviceArg, ReadingArgs};
+use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, counted};
 use anyhow::Result;
 use clap::Args;

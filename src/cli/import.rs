@@ -1,8 +1,8 @@
 //! `sae import`: another tool's autoencoder into a run, where `eval`, `index` and `score` find it like one that was
 //! trained there; or another tool's activations into a run of their own.
 
-use super::{Invocation, Outcome};
 use super::info;
+use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, counted};
 use anyhow::{Result, bail};
 use clap::Args;

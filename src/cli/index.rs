@@ -1,7 +1,7 @@
 //! `sae index`: one pass that writes what every feature does - `features/<name>/*.parquet`.
 
-use super::{Invocation, Outcome};
 use super::arguments::{SaeArgs, ThresholdArg};
+use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, table};
 use anyhow::Result;
 use clap::Args;

@@ -1,8 +1,8 @@
 //! `sae label`: asks an OpenAI-compatible endpoint what features fire on, and tries each answer on places that it has not
 //! seen. Without `--yes` only the cost is printed.
 
-use super::{Invocation, Outcome};
 use super::arguments::{FeatureArgs, SaeArgs};
+use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, counted, table};
 use anyhow::Result;
 use clap::Args;

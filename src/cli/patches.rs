@@ -1,8 +1,8 @@
 //! `sae patches`: images with the patches blackened that carry fewest features, the scores of all patches, a contact sheet.
 
-use super::{Invocation, Outcome};
 use super::arguments::{ReadingArgs, SaeArgs, Share, ThresholdArg};
 use super::harvest::first;
+use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, table};
 use anyhow::Result;
 use clap::Args;

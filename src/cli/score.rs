@@ -1,7 +1,7 @@
 //! `sae score`: a score a sample and method, in `scores/<name>.parquet`; with `--explain`, why a sample scores what it scores.
 
-use super::{Invocation, Outcome};
 use super::arguments::{SaeArgs, ThresholdArg};
+use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, table};
 use anyhow::Result;
 use clap::Args;

@@ -1,7 +1,7 @@
 //! `sae train`: arguments to configurations, and what was trained.
 
-use super::{Invocation, Outcome};
 use super::arguments::{DeviceArg, ModelArgs, pair};
+use super::{Invocation, Outcome};
 use crate::cli::terminal::count;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -12,8 +12,7 @@ use sae_workbench::train::{Resume, read_config};
 use sae_workbench::{TrainReport, TrainRequest};
 use std::path::PathBuf;
 
-const MODEL_HELP: &str =
-    "Checkpoint, as for `sae harvest`: activations straight from the model, without storing them";
+const MODEL_HELP: &str = "Checkpoint, as for `sae harvest`: activations straight from the model, without storing them";
 
 /// `sae train`
 #[derive(Args, Debug)]

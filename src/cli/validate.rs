@@ -1,7 +1,7 @@
 //! `sae validate`: faults of known kinds and rates, and which score or baseline finds them; a report and a plot.
 
-use super::{Invocation, Outcome};
 use super::arguments::{ReadingArgs, SaeArgs, Share, ThresholdArg};
+use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, table};
 use crate::plots::{self, Interval, Panel};
 use anyhow::Result;

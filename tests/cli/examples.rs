@@ -51,7 +51,10 @@ fn the_examples_train_read_observe_filter_and_explain() {
         let (_, line) = filtered.split_once(side).unwrap();
         number_before(line, " of ") / number_before(line, " rows")
     };
-    assert!(share("\ndropped: ") > 1.5 * share("\nkept: "), "the dropped rows hold no more swapped captions:\n{filtered}");
+    assert!(
+        share("\ndropped: ") > 1.5 * share("\nkept: "),
+        "the dropped rows hold no more swapped captions:\n{filtered}"
+    );
 
     let explained = example("explain_score", &[&run]);
     let (_, lowered) = explained.split_once("lowered most by\n").unwrap();

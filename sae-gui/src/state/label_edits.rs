@@ -39,7 +39,7 @@ impl LabelEdits {
     }
 
     fn written(&self) -> Option<&Written> {
-        self.shown.of(&self.sae)
+        self.shown.written(&self.sae)
     }
 
     /// What is written about a feature, with what is being typed.

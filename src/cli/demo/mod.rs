@@ -2,9 +2,9 @@
 
 mod report;
 
-use super::{Invocation, Outcome};
 use super::arguments::DeviceArg;
 use super::eval;
+use super::{Invocation, Outcome};
 use crate::plots::{self, Distribution, FeatureRow};
 use anyhow::Result;
 use clap::Args;

@@ -45,9 +45,8 @@ fn feature(source: &Source, page: &Page) -> Value {
     let mut aligned: Vec<usize> = (0..page.direction.len()).collect();
     aligned.sort_by(|a, b| page.direction[*b].total_cmp(&page.direction[*a]).then(a.cmp(b)));
     aligned.truncate(ALIGNED);
-    let aligned_by = |convert: &dyn Fn(f32) -> f32| {
-        aligned.iter().map(|n| decimal(convert(page.direction[*n]))).collect::<Vec<_>>()
-    };
+    let aligned_by =
+        |convert: &dyn Fn(f32) -> f32| aligned.iter().map(|n| decimal(convert(page.direction[*n]))).collect::<Vec<_>>();
     let words = |promoted| page.words(promoted).map(|word| word.piece.as_str()).collect::<Vec<_>>();
     let logits = |promoted| page.words(promoted).map(|word| decimal(word.logit)).collect::<Vec<_>>();
     let middle = |bin: &crate::analysis::index::Bin| decimal((bin.edges().0 * bin.edges().1).sqrt());

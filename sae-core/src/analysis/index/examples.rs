@@ -128,7 +128,8 @@ impl Row for (u8, Example) {
     const FILE: &'static str = "examples.parquet";
 
     fn columns(rows: &[(u32, Self)]) -> Vec<Column> {
-        let number = |field: fn(&Example) -> u32| UInt32Array::from_iter_values(rows.iter().map(|(_, (_, e))| field(e)));
+        let number =
+            |field: fn(&Example) -> u32| UInt32Array::from_iter_values(rows.iter().map(|(_, (_, e))| field(e)));
         let small = |field: fn(&Self) -> u8| UInt8Array::from_iter_values(rows.iter().map(|(_, row)| field(row)));
         let activations = rows.iter().map(|(_, (_, e))| e.activation);
         vec![

@@ -113,7 +113,9 @@ impl<R: Row> Lists<R> {
 /// # Errors
 /// The file cannot be written.
 pub fn write_examples(path: &Path, index: &Indexer) -> Result<()> {
-    write_lists(path, index.counts.len(), |k| index.examples.groups(k).map(|(group, e)| (group, *e)).collect::<Vec<_>>())
+    write_lists(path, index.counts.len(), |k| {
+        index.examples.groups(k).map(|(group, e)| (group, *e)).collect::<Vec<_>>()
+    })
 }
 
 /// Reads `examples.parquet`: for every feature its examples with their group, in the order written.
