@@ -1,8 +1,8 @@
-//! Errors in words: one line with all causes.
+//! Errors in words: one line with all their causes.
 
 use std::error::Error;
 
-/// An error with its causes, from the outermost to the innermost. Those that an outer one repeats are left out.
+/// An error with its causes, from the outermost to the innermost, without those that an outer one repeats.
 pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut causes: Vec<String> = Vec::new();
     let mut next = Some(error);
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_are_told_once_from_the_outermost_on() {
+    fn causes_appear_once_from_the_outermost_to_the_innermost() {
         let source = sae_core::Error::io("open", "a/b".as_ref())(std::io::ErrorKind::NotFound.into());
         assert_eq!(
             with_causes(&crate::Error::NoIndex { source }),

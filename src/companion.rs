@@ -1,4 +1,4 @@
-//! Runs that take part in the scoring of another: calibration, rejected answers, the pass with blank images. They must hold
+//! Runs that take part in the scoring of another run: for calibration, with rejected answers, with blank images. They must have
 //! activations of the same hook and model.
 
 use crate::roles::Role;
@@ -18,13 +18,13 @@ impl Companion {
     /// Opens it for an autoencoder.
     pub fn open(sae: &LoadedSae, path: &Path, role: Role) -> Result<Self> {
         let run = Run::open(path)?;
-        let own = sae.store.manifest();
-        let store = Store::open(&run, &own.hook);
-        let store = store.map_err(|source| Error::CompanionHook { role, hook: own.hook.clone(), source })?;
+        let scored = sae.store.manifest();
+        let store = Store::open(&run, &scored.hook);
+        let store = store.map_err(|source| Error::CompanionHook { role, hook: scored.hook.clone(), source })?;
         check_width(&sae.saved, &store)?;
         let model = &store.manifest().model;
-        if *model != own.model {
-            let (model, run_model) = (model.clone(), own.model.clone());
+        if *model != scored.model {
+            let (model, run_model) = (model.clone(), scored.model.clone());
             return Err(Error::CompanionModel { role, model, run_model, path: path.into() });
         }
         Ok(Self { run, store })

@@ -1,5 +1,5 @@
 //! How a program follows an operation and stops it. Operations never print: they report stages, positions and notices to a
-//! [`Progress`], and they look at a [`Cancel`] token between two steps of long work.
+//! [`Progress`], and check a [`Cancel`] token between two steps of long work.
 
 use crate::Result;
 use harvest::Memory;
@@ -64,7 +64,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// A word for it, such as stands before a progress bar.
+    /// A short name, for a progress bar.
     pub fn name(self) -> &'static str {
         match self {
             Self::Download => "download",
@@ -95,7 +95,7 @@ impl Stage {
     }
 }
 
-/// What is known of a position besides its number.
+/// More information about a position.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Detail<'a> {
@@ -106,31 +106,31 @@ pub enum Detail<'a> {
         /// Its name in the repository.
         file: &'a str,
     },
-    /// A harvest: what has been captured.
+    /// A harvest: what has been captured so far.
     Harvest {
         /// Token positions in all.
         positions: u64,
-        /// Token positions a second, since this call began.
+        /// Token positions per second since this call began.
         positions_per_s: f64,
-        /// Rows that became no sample.
+        /// Rows that could not be used.
         skipped: u64,
     },
-    /// A training: what the step measured, of the first autoencoder.
+    /// A training: the measurements of a step, for the first autoencoder.
     Train {
         /// The step.
         step: &'a StepLog,
-        /// Tokens a second, of all autoencoders together.
+        /// Tokens per second, for all autoencoders together.
         tokens_per_s: f64,
     },
 }
 
-/// What a person should know although the operation goes on.
+/// Something that the user should know, although the operation continues.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Notice<'a> {
-    /// About the data, although it costs no row.
+    /// About the data, although no row is lost.
     Data(&'a str),
-    /// The memory that a harvest will hold.
+    /// The memory that a harvest will need.
     Memory(Memory),
     /// Rows of the data that online training could not use.
     SkippedRows {
@@ -139,7 +139,7 @@ pub enum Notice<'a> {
         /// The first of them.
         first: &'a Skipped,
     },
-    /// No checkpoint could be written at a step; the one before it stands.
+    /// No checkpoint could be written at a step; the one before it is kept.
     NoCheckpoint {
         /// The step.
         step: u64,
@@ -159,25 +159,25 @@ pub enum Notice<'a> {
         singles: usize,
         /// All groups.
         groups: usize,
-        /// The fields that they are formed by.
+        /// The fields that divide samples into groups.
         fields: &'a str,
     },
 }
 
-/// Told how far an operation is.
+/// Follows an operation: its stages, how far each of them is, and notices.
 pub trait Progress {
-    /// A stage begins. `total` is the position at its end, where that is known.
+    /// A stage begins. `total` is the position at its end, if that is known.
     fn start(&mut self, stage: Stage, total: Option<u64>);
-    /// A position is reached. The first one of a stage is where it began: an earlier call may have done a part of it. The
+    /// A position is reached. The first one of a stage is where it began, because an earlier call may have done a part of it. The
     /// total may have grown since the stage began.
     fn advance(&mut self, position: u64, total: Option<u64>, detail: Detail);
     /// The stage is over, whether it succeeded or not.
     fn finish(&mut self);
-    /// Something that a person should know.
+    /// Something that the user should know.
     fn notice(&mut self, notice: &Notice);
 }
 
-/// Tells nobody.
+/// A [`Progress`] that ignores everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoProgress;
 
@@ -188,7 +188,7 @@ impl Progress for NoProgress {
     fn notice(&mut self, _: &Notice) {}
 }
 
-/// A request to stop, shared between whoever makes it and the operation.
+/// A request to stop, shared between the caller and the operation.
 #[derive(Clone, Debug)]
 pub struct Cancel {
     requested: Arc<AtomicBool>,
@@ -202,17 +202,17 @@ impl Default for Cancel {
 }
 
 impl Cancel {
-    /// A token that nobody has used yet.
+    /// A token that has not been used.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks the operation to stop. What it has stored so far stays, and the same request goes on there.
+    /// Asks the operation to stop. What it has stored so far stays, and the same request continues there.
     pub fn cancel(&self) {
         self.requested.store(true, Ordering::SeqCst);
     }
 
-    /// Whether somebody has asked.
+    /// Whether [`Cancel::cancel`] was called.
     pub fn is_cancelled(&self) -> bool {
         self.requested.load(Ordering::SeqCst)
     }
@@ -222,19 +222,18 @@ impl Cancel {
         self.requested.clone()
     }
 
-    /// Set while the operation has nothing that it would have to save first: a program that is told to end may then end at
-    /// once. For a signal handler.
+    /// Set while the operation has nothing to save: a program that receives a signal may then end at once. For a signal handler.
     pub fn unattended(&self) -> Arc<AtomicBool> {
         self.unattended.clone()
     }
 
-    /// From now on until the guard is dropped the operation looks often, and saves its work before it stops.
+    /// Until the guard is dropped, the operation checks the token often, and saves its work before it stops.
     pub(crate) fn attend(&self) -> Attended {
         self.unattended.store(false, Ordering::SeqCst);
         Attended(self.unattended.clone())
     }
 
-    /// An error once somebody has asked.
+    /// An error if [`Cancel::cancel`] was called.
     pub(crate) fn check(&self) -> sae_core::Result<()> {
         if self.is_cancelled() { Err(sae_core::Error::Cancelled) } else { Ok(()) }
     }
@@ -249,14 +248,14 @@ impl Drop for Attended {
     }
 }
 
-/// Ends a pass once somebody has asked for it.
+/// Ends a pass once [`Cancel::cancel`] is called.
 impl Observer for Cancel {
     fn observe(&mut self, _: &Block) -> sae_core::Result<()> {
         self.check()
     }
 }
 
-/// What an operation is run with.
+/// What an operation is run with: a [`Progress`] that follows it, and a [`Cancel`] token that stops it. The default has neither.
 ///
 /// ```
 /// use sae_workbench::{Cancel, Control, NoProgress};
@@ -278,30 +277,30 @@ impl Default for Control {
 }
 
 impl Control {
-    /// Whom to tell, and who may stop it.
+    /// Reports to `progress`, and stops when `cancel` is used.
     pub fn new(progress: impl Progress + 'static, cancel: Cancel) -> Self {
         Self { progress: Box::new(progress), cancel }
     }
 
-    /// Whether somebody has asked the operation to stop.
+    /// Whether the operation was asked to stop.
     pub fn is_cancelled(&self) -> bool {
         self.cancel.is_cancelled()
     }
 
-    /// Something that a person should know.
+    /// Reports something that the user should know.
     pub(crate) fn notice(&mut self, notice: &Notice) {
         self.progress.notice(notice);
     }
 
-    /// What should be known about the data.
+    /// Reports notes about the data.
     pub(crate) fn data_notes(&mut self, notes: &[String]) {
         notes.iter().for_each(|note| self.notice(&Notice::Data(note)));
     }
 
-    /// Begins a stage, which ends when it is dropped.
+    /// Begins a stage, which ends when the returned value is dropped.
     ///
     /// # Errors
-    /// Somebody has asked the operation to stop.
+    /// The operation was asked to stop.
     pub(crate) fn stage(&mut self, stage: Stage, total: impl Into<Option<u64>>) -> Result<Staged<'_>> {
         let total = total.into();
         self.cancel.check()?;
@@ -310,14 +309,14 @@ impl Control {
     }
 }
 
-/// A stage under way.
+/// A running stage.
 pub(crate) struct Staged<'a> {
     control: &'a mut Control,
     total: Option<u64>,
 }
 
 impl Staged<'_> {
-    /// The token that may end it.
+    /// The token that can stop it.
     pub(crate) fn cancel(&self) -> Cancel {
         self.control.cancel.clone()
     }
@@ -327,31 +326,31 @@ impl Staged<'_> {
         self.total = Some(total);
     }
 
-    /// A position is reached.
+    /// Reports a position.
     ///
     /// # Errors
-    /// Somebody has asked the operation to stop.
+    /// The operation was asked to stop.
     pub(crate) fn advance(&mut self, position: u64) -> sae_core::Result<()> {
         self.advance_with(position, Detail::None)
     }
 
-    /// [`Staged::advance`] with what else is known.
+    /// [`Staged::advance`] with more information.
     pub(crate) fn advance_with(&mut self, position: u64, detail: Detail) -> sae_core::Result<()> {
         self.show_with(position, detail);
         self.control.cancel.check()
     }
 
-    /// Tells a position and asks nothing.
+    /// Reports a position, without checking whether to stop.
     pub(crate) fn show(&mut self, position: u64) {
         self.show_with(position, Detail::None);
     }
 
-    /// [`Staged::show`] with what else is known.
+    /// [`Staged::show`] with more information.
     pub(crate) fn show_with(&mut self, position: u64, detail: Detail) {
         self.control.progress.advance(position, self.total, detail);
     }
 
-    /// Something that a person should know.
+    /// Reports something that the user should know.
     pub(crate) fn notice(&mut self, notice: &Notice) {
         self.control.progress.notice(notice);
     }

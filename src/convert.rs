@@ -1,4 +1,4 @@
-//! Conversion: an autoencoder of any known format, written as another. Activations and reconstructions stay the same.
+//! Conversion: writes an autoencoder of any known format in another one. Activations and reconstructions stay the same.
 
 use crate::Result;
 use sae_core::autoencoder::formats::{self, Format, Saved, Summary};
@@ -10,9 +10,9 @@ use std::path::PathBuf;
 pub struct ConvertRequest {
     /// Folder of the autoencoder, or a file in it.
     pub from_path: PathBuf,
-    /// The format to read; nothing tells it by the files.
+    /// The format to read; `None` recognizes it by the files.
     pub from: Option<Format>,
-    /// Active features per token, of an autoencoder whose files do not say.
+    /// Active features per token, for an autoencoder whose files do not say.
     pub k: Option<usize>,
     /// New folder.
     pub to_path: PathBuf,
@@ -36,8 +36,7 @@ pub struct ConvertReport {
 }
 
 impl ConvertRequest {
-    /// What [`ConvertRequest::run`] would do: it finds out whatever the work would, such as a format that cannot express the
-    /// autoencoder, or a folder in the way.
+    /// What [`ConvertRequest::run`] would do. Everything is checked, such as whether the format can express the autoencoder.
     ///
     /// # Errors
     /// As [`ConvertRequest::run`].

@@ -1,5 +1,5 @@
-//! The one error type of this crate: what an operation could not do, with the data that a program needs to say so. What could be
-//! done about it is a [`Hint`], in terms of requests: programs turn it into words and flags.
+//! The error type of this crate: what an operation could not do, with the data that a program needs to report it. A [`Hint`] says what
+//! can be done about it in terms of requests; programs turn it into words and flags.
 
 use crate::numbers::{count, counted};
 use crate::roles::{Kind, Role};
@@ -26,14 +26,14 @@ pub enum Error {
     #[error(transparent)]
     Filters(#[from] filters::Error),
 
-    /// A name that the run does not have.
+    /// The run has nothing of this name.
     #[error("the run has no {kind} {asked}; it has: {}", available.join(", "))]
     Unknown {
         /// What was asked for.
         kind: Kind,
         /// Its name.
         asked: String,
-        /// The names that there are.
+        /// The names that the run has.
         available: Vec<String>,
     },
     /// The run has nothing of a kind.
@@ -42,12 +42,12 @@ pub enum Error {
         /// What was asked for.
         kind: Kind,
     },
-    /// The run has several, and none was named.
+    /// The run has several of a kind, and none was named.
     #[error("the run has more than one {kind}: {}", available.join(", "))]
     Ambiguous {
         /// What was asked for.
         kind: Kind,
-        /// The names that there are.
+        /// The names that the run has.
         available: Vec<String>,
     },
     /// An autoencoder whose training has not been finished.
@@ -58,22 +58,22 @@ pub enum Error {
         /// The step of its newest checkpoint.
         step: Option<u64>,
     },
-    /// A feature that is not there.
+    /// A feature number that is too large.
     #[error("there is no feature {feature}; the {holder} has {count}")]
     UnknownFeature {
         /// The feature.
         feature: u32,
-        /// How many there are.
+        /// The number of features.
         count: usize,
-        /// What has them.
+        /// What has this number of features.
         holder: &'static str,
     },
-    /// A sample that is not there.
+    /// A sample that the run does not have.
     #[error("the run has no sample of key, id or number {asked:?}; it has {samples} samples")]
     UnknownSample {
         /// What was asked for.
         asked: String,
-        /// How many there are.
+        /// The number of samples.
         samples: usize,
     },
     /// An autoencoder and activations of different widths.
@@ -96,20 +96,20 @@ pub enum Error {
         /// The checkpoint folder.
         path: PathBuf,
     },
-    /// A plan whose model is on the hub alone.
+    /// A plan for a model that has not been downloaded.
     #[error("the model has not been downloaded yet, and a plan downloads nothing: {model}")]
     NotDownloaded {
         /// The model.
         model: String,
     },
 
-    /// A run that does not say how it was harvested.
+    /// A run without a record of its harvest.
     #[error("run.json does not say how the activations were harvested: {}", run.display())]
     NoHarvest {
         /// The run folder.
         run: PathBuf,
     },
-    /// A store of another division than its run says.
+    /// A store with other parts than its run records.
     #[error("run.json lists {parts} parts, the store has {shards} shards: {}", run.display())]
     OtherParts {
         /// Parts in `run.json`.
@@ -127,24 +127,24 @@ pub enum Error {
         /// The manifest.
         path: PathBuf,
     },
-    /// A run that does not say where its data lies.
+    /// A run that does not record where its data is.
     #[error("run.json does not say where the data is")]
     NoDataRoot,
     /// A data set that is not where it was.
     #[error("the data set is not where it was when the run was made: {}", root.display())]
     DataMoved {
-        /// Where it was.
+        /// The folder where it was.
         root: PathBuf,
     },
-    /// A sample that does not say which row it came from.
+    /// A sample without the row that it came from.
     #[error("the sample {sample} does not say where it came from: {source_row}")]
     NoPlace {
         /// Its id.
         sample: String,
-        /// What it says.
+        /// What it has in place of the row.
         source_row: String,
     },
-    /// A row that cannot be read any more.
+    /// A row that can no longer be read.
     #[error("the row has changed since it was harvested ({reason}): {place}")]
     RowChanged {
         /// What is wrong with it.
@@ -152,7 +152,7 @@ pub enum Error {
         /// File and row.
         place: String,
     },
-    /// A row that is another than the one that was harvested.
+    /// A row that differs from the one that was harvested.
     #[error("the row differs from the one that was harvested as {key}: {source_row}")]
     OtherRow {
         /// The key of the sample.
@@ -160,7 +160,7 @@ pub enum Error {
         /// File and row.
         source_row: String,
     },
-    /// Rows that are not there any more.
+    /// Rows that no longer exist.
     #[error("{missing} rows are not there any more: the data set has changed: {}", root.display())]
     RowsMissing {
         /// How many.
@@ -182,7 +182,7 @@ pub enum Error {
         /// What is wrong with it.
         cause: String,
     },
-    /// A sample without an image that an index names.
+    /// An image that the index names and the sample does not have.
     #[error("sample {sample} has no image {image}")]
     NoImage {
         /// The sample.
@@ -191,16 +191,16 @@ pub enum Error {
         image: usize,
     },
 
-    /// A name that is no hook.
+    /// A name that is not a hook.
     #[error("invalid hook {asked:?}: expected the output of a decoder block, such as layers.16")]
     NoHook {
         /// What was asked for.
         asked: String,
     },
-    /// A training without an autoencoder.
+    /// A training request without an autoencoder.
     #[error("no autoencoder was named to be trained")]
     NothingToTrain,
-    /// A file that is no training configuration.
+    /// A file that is not a training configuration.
     #[error("this is not a training configuration: {}", path.display())]
     TrainConfig {
         /// What is wrong with it.
@@ -208,7 +208,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A training that has been begun, where none was expected.
+    /// A new training of an autoencoder whose training was interrupted.
     #[error("the training of {name} was interrupted; its newest checkpoint is {}", checkpoint.display())]
     AlreadyBegun {
         /// The autoencoder.
@@ -216,13 +216,13 @@ pub enum Error {
         /// Its newest checkpoint.
         checkpoint: PathBuf,
     },
-    /// A training to resume that has not been begun.
+    /// Resuming a training that was never begun.
     #[error("no checkpoint of {name} exists to resume from")]
     NothingToResume {
         /// The autoencoder.
         name: String,
     },
-    /// An autoencoder that is there already.
+    /// A name that another autoencoder of the run has.
     #[error("the run has an autoencoder {name} already")]
     SaeExists {
         /// Its name.
@@ -230,13 +230,13 @@ pub enum Error {
         /// Its folder.
         folder: PathBuf,
     },
-    /// A finished autoencoder that was not trained in the run.
+    /// Resuming the training of an autoencoder that was not trained in the run.
     #[error("{name} was not trained in this run, so that there is nothing to resume")]
     TrainedElsewhere {
         /// The autoencoder.
         name: String,
     },
-    /// An autoencoder that is finished, but with other settings.
+    /// Resuming a training that is finished, with other settings.
     #[error("{name} is finished, but with other settings: {}", differences.join(", "))]
     OtherSettings {
         /// The autoencoder.
@@ -254,12 +254,12 @@ pub enum Error {
         /// What failed.
         source: sae_core::Error,
     },
-    /// A training that was asked to stop, and did.
+    /// A training that was asked to stop, and saved its work.
     #[error("interrupted after step {step}: {}", checkpoint.display())]
     Interrupted {
         /// The last step.
         step: u64,
-        /// The checkpoint behind it.
+        /// The checkpoint after it.
         checkpoint: PathBuf,
     },
     /// A training that was asked to stop and could not save its work.
@@ -275,7 +275,7 @@ pub enum Error {
         finished: String,
     },
 
-    /// A limit on norms that is no number from 0.
+    /// A limit on norms that is negative or not a number.
     #[error("invalid limit of {value} times the median norm: expected a number from 0")]
     MaxNorm {
         /// The limit.
@@ -284,36 +284,36 @@ pub enum Error {
     /// An evaluation that leaves out every position.
     #[error("no position is left to measure")]
     NoPositions,
-    /// A model evaluation on data without text after text.
+    /// A model evaluation on data without a text token that follows another.
     #[error("the data holds no text token that follows another: there is nothing to predict")]
     NothingToPredict,
-    /// A model without which promoted tokens cannot be told.
+    /// A model that is needed for promoted tokens and cannot be opened.
     #[error("the tokens that features promote need the model")]
     Lens {
         /// What is wrong with the model.
         source: harvest::Error,
     },
-    /// An index that is not there.
+    /// An index that is needed and cannot be read.
     #[error("features are read from the index")]
     NoIndex {
         /// What is wrong with it.
         source: sae_core::Error,
     },
 
-    /// A run that takes part in scoring and lacks the activations.
+    /// A run that takes part in scoring, without activations of the hook.
     #[error("{role} has to hold activations of {hook}, which the autoencoder is of")]
     CompanionHook {
-        /// What the run takes part as.
+        /// The part that the run has in scoring.
         role: Role,
         /// The activations.
         hook: String,
         /// What is wrong.
         source: sae_core::Error,
     },
-    /// A run that takes part in scoring and is of another model.
+    /// A run that takes part in scoring, with activations of another model.
     #[error("{role} is of the model {model}, the scored run of {run_model}: {}", path.display())]
     CompanionModel {
-        /// What the run takes part as.
+        /// The part that the run has in scoring.
         role: Role,
         /// Its model.
         model: String,
@@ -331,7 +331,7 @@ pub enum Error {
     /// Scores without a run to fit weights to.
     #[error("there is no run to fit weights to")]
     NothingToFit,
-    /// Shards of which some have the pass with blank images.
+    /// Shards of which only some have the pass with blank images.
     #[error(
         "these shards lack the pass with blank images that others have (folder {}): {}",
         filters::pmi::BLANK_DIR,
@@ -347,7 +347,7 @@ pub enum Error {
         /// The file that is missing.
         path: PathBuf,
     },
-    /// A fit with features that the autoencoder does not have.
+    /// A fit of another autoencoder, with features that this one does not have.
     #[error("the fit is of another autoencoder: {}", path.display())]
     OtherFit {
         /// The fit.
@@ -384,10 +384,10 @@ pub enum Error {
         /// The score.
         score: f64,
     },
-    /// Several quotas, and nothing that says whose.
+    /// Several quotas without a field to group by.
     #[error("several quotas are of groups, and no field says which groups there are")]
     QuotasWithoutGroups,
-    /// A column of which no estimate of the share to keep exists.
+    /// A column without an estimate of the share to keep.
     #[error("there is no estimate of how many samples to keep by {column}")]
     NoEstimate {
         /// The column.
@@ -402,7 +402,7 @@ pub enum Error {
     /// Scores whose threshold is not known.
     #[error("run.json lacks the threshold of the scores")]
     NoThreshold,
-    /// Weights that a method counts and that are not there.
+    /// Cross-modal weights that a method needs and the run does not have.
     #[error("the method cosine counts cross-modal weights: {}", path.display())]
     NoWeights {
         /// The file that is missing.
@@ -414,7 +414,7 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// A file that is there already.
+    /// A file that exists already.
     #[error("the file is there already: {}", path.display())]
     FileExists {
         /// The file.
@@ -424,33 +424,33 @@ pub enum Error {
     /// A validation without rows or shares.
     #[error("at least one share of at least one row is needed")]
     NothingToTry,
-    /// A trial's folder of other settings.
+    /// A folder of a trial with other settings.
     #[error("the folder of the trial holds activations captured with other settings: {}", folder.display())]
     OtherTrial {
         /// The folder.
         folder: PathBuf,
     },
-    /// Images that questions need and that cannot be had.
+    /// Images that questions need and that cannot be read.
     #[error("features that fire on images cannot be shown")]
     NoPictures {
         /// Why.
         source: Box<Error>,
     },
-    /// Labeling that stopped.
+    /// Labeling that stopped early.
     #[error("{} saved", counted(*saved as u64, "label"))]
     LabelsSaved {
-        /// Labels that were saved before.
+        /// Labels that were saved by then.
         saved: usize,
         /// Why it stopped.
         source: Box<Error>,
     },
-    /// A hook of another tool that is no residual stream.
+    /// A hook of another tool that is not the residual stream after a block.
     #[error("{hook} is not the residual stream after a decoder block")]
     NoResidualStream {
         /// The hook.
         hook: String,
     },
-    /// A path where nothing is.
+    /// A path that does not exist.
     #[error("there is nothing at {}", path.display())]
     NothingThere {
         /// The path.
@@ -463,7 +463,7 @@ pub enum Error {
         /// What is needed.
         expected: &'static str,
     },
-    /// A benchmark of an architecture that has no step of its own on a GPU.
+    /// A benchmark on a GPU of an architecture without GPU kernels.
     #[error("{} has no step of its own on a GPU: topk, batch-topk and matryoshka have", arch.name())]
     NoGpuStep {
         /// The architecture.
@@ -487,7 +487,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What could be done about it.
+    /// What can be done about it, if that is known.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::Core(error) => return error.hint(),
@@ -543,7 +543,7 @@ impl Error {
         })
     }
 
-    /// Whether another process writes to the run: the same request may succeed later.
+    /// Whether another process is writing to the run. The same request may succeed later.
     pub fn is_busy(&self) -> bool {
         let core = |error: &sae_core::Error| matches!(error, sae_core::Error::Busy { .. });
         match self {
@@ -553,7 +553,7 @@ impl Error {
         }
     }
 
-    /// Whether the operation stopped because it was asked to, and goes on where it stopped when it is run again.
+    /// Whether the operation stopped because it was asked to. It continues there when it is run again.
     pub fn is_cancelled(&self) -> bool {
         let core = |error: &sae_core::Error| matches!(error, sae_core::Error::Cancelled);
         match self {
@@ -566,7 +566,7 @@ impl Error {
     }
 }
 
-/// How far a training is that has not been finished, in words.
+/// The state of an unfinished training, in words.
 pub(crate) fn unfinished(step: Option<u64>) -> String {
     step.map_or("unfinished".into(), |step| format!("unfinished, step {}", count(step)))
 }
@@ -586,7 +586,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_to_stop_is_told_from_a_failure() {
+    fn a_request_to_stop_differs_from_a_failure() {
         assert!(Error::from(harvest::Error::from(sae_core::Error::Cancelled)).is_cancelled());
         let source = Box::new(Error::from(sae_core::Error::Cancelled));
         assert!(Error::LabelsSaved { saved: 3, source }.is_cancelled());

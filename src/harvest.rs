@@ -1,5 +1,4 @@
-//! Harvesting: a data set through a model, its activations into the store of a run, and on request once more with blank
-//! images.
+//! Harvesting: runs a model on a data set and stores its activations in a run, and on request a second time with blank images.
 
 use crate::control::{Control, Detail, Notice, Stage};
 use crate::{Result, model};
@@ -32,11 +31,11 @@ use std::time::Instant;
 /// ```
 #[derive(Clone, Debug)]
 pub struct HarvestRequest {
-    /// How the model reads the data. The model may be a name on the hub, which is downloaded once.
+    /// How the model reads the data. The model may be a name on the Hugging Face hub, which is downloaded once.
     pub plan: Plan,
-    /// The run folder. A run that an earlier call has begun is continued.
+    /// The run folder. An interrupted harvest in it is continued.
     pub run: PathBuf,
-    /// Whether the same samples are captured once more with blank images, into a folder of the run.
+    /// Whether the same samples are captured a second time with blank images, into a subfolder of the run.
     pub blank_images: bool,
 }
 
@@ -51,7 +50,7 @@ pub struct HarvestPlan {
     pub plan: Preview,
 }
 
-/// What a harvest captured, earlier calls included.
+/// What a harvest captured, including earlier calls.
 #[derive(Clone, Debug, Serialize)]
 pub struct HarvestReport {
     /// Samples in the run.
@@ -60,7 +59,7 @@ pub struct HarvestReport {
     pub tokens: u64,
     /// Decoder blocks that were captured.
     pub layers: Vec<usize>,
-    /// Rows that became no sample, a few of every kind of reason. `skipped.jsonl` has all of them.
+    /// Rows that became no sample, a few for every kind of reason. `skipped.jsonl` has all of them.
     pub skipped: Vec<Skipped>,
     /// How many rows became no sample.
     pub skipped_rows: u64,
@@ -72,7 +71,7 @@ pub struct HarvestReport {
 }
 
 impl HarvestRequest {
-    /// Captures the residual stream after decoder blocks of a model, counted from 0, on a whole data set.
+    /// Captures the residual stream after these decoder blocks, counted from 0, on a whole data set.
     pub fn new(
         model: impl Into<PathBuf>,
         data: impl Into<PathBuf>,
@@ -85,7 +84,7 @@ impl HarvestRequest {
     /// What [`HarvestRequest::run`] would do.
     ///
     /// # Errors
-    /// Whatever would keep the harvest from beginning; a model that has not been downloaded.
+    /// Whatever would prevent the harvest; a model that has not been downloaded.
     pub fn plan(&self) -> Result<HarvestPlan> {
         let plan = model::resolve(&self.plan, None)?;
         Ok(HarvestPlan { command: "harvest", run: self.run.clone(), plan: plan.preview()? })
@@ -94,8 +93,8 @@ impl HarvestRequest {
     /// Captures.
     ///
     /// # Errors
-    /// A model or data that cannot be read, a run of something else, a full disk, a request to stop. What has been stored
-    /// by then stays, and the same request goes on there.
+    /// A model or data that cannot be read, a run with another harvest, a full disk, a request to stop. Everything stored by then
+    /// stays, and the same request continues there.
     pub fn run(&self, control: &mut Control) -> Result<HarvestReport> {
         let plan = model::resolve(&self.plan, Some(control))?;
         let start = Instant::now();
@@ -116,9 +115,9 @@ impl HarvestRequest {
     }
 }
 
-/// Captures, or goes on with what an earlier call has begun.
+/// Captures, or continues an interrupted capture.
 pub(crate) fn capture(plan: &Plan, run: &Path, control: &mut Control) -> Result<StoreRecord> {
-    // Before the run folder is made: a plan that cannot work leaves nothing behind.
+    // Before the run folder is made, so that a plan that cannot work leaves no files.
     let preview = plan.preview()?;
     let run = Run::create(run)?;
     control.data_notes(&preview.notes);
@@ -127,7 +126,7 @@ pub(crate) fn capture(plan: &Plan, run: &Path, control: &mut Control) -> Result<
     let start = Instant::now();
     let mut before = None;
     let record = harvest::harvest(plan, &run, &mut |progress| {
-        // What an earlier call had stored took no time in this one.
+        // Positions that an earlier call stored do not count for the speed of this one.
         let first = *before.get_or_insert(progress.positions);
         let detail = Detail::Harvest {
             positions: progress.positions,
@@ -141,7 +140,7 @@ pub(crate) fn capture(plan: &Plan, run: &Path, control: &mut Control) -> Result<
     Ok(record)
 }
 
-/// Captures the samples of a finished harvest with blank images, into the folder of the run where scoring looks for them.
+/// Captures the samples of a finished harvest with blank images, into the subfolder where scoring looks for them.
 pub(crate) fn capture_blank(plan: &Plan, run: &Path, control: &mut Control) -> Result<StoreRecord> {
     let samples = load_samples(&Run::open(run)?)?;
     capture(&plan.blank(&samples), &run.join(BLANK_DIR), control)

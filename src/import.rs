@@ -1,5 +1,5 @@
-//! Import: another tool's autoencoder into a run, where evaluation, index and scores find it like one that was trained there; or
-//! another tool's activations into a run of their own.
+//! Import: takes another tool's autoencoder into a run, where it is used like one that was trained there, or another tool's
+//! activations into a new run.
 
 use crate::control::{Control, Stage};
 use crate::sae::check_width;
@@ -14,11 +14,11 @@ use std::path::PathBuf;
 /// Which activations to take into a new run.
 #[derive(Clone, Debug)]
 pub struct ImportActivationsRequest {
-    /// What they are, and how they are stored. Its layer and column may be left to `hook`.
+    /// What they are, and how they are stored. Layer and column may be left out if `hook` has them.
     pub import: Import,
-    /// The column of a cache that has columns, or the tool's name of the hook, which says the layer where the import does not.
+    /// The column of a cache that has columns; or the tool's name of the hook, which gives the layer if `import` does not.
     pub hook: Option<String>,
-    /// The new run folder. One that an earlier call has begun is continued.
+    /// The new run folder. An interrupted import into it is continued.
     pub run: PathBuf,
 }
 
@@ -55,7 +55,7 @@ pub struct ImportActivationsReport {
 }
 
 impl ImportActivationsRequest {
-    /// Everything as the files say, in the dtype they come in.
+    /// An import with everything as the files say, in their dtype.
     pub fn new(format: CacheFormat, path: impl Into<PathBuf>, run: impl Into<PathBuf>) -> Self {
         let import = Import {
             format,
@@ -74,7 +74,7 @@ impl ImportActivationsRequest {
     /// What [`ImportActivationsRequest::run`] would do.
     ///
     /// # Errors
-    /// Files of another format, or that do not say what is needed.
+    /// Files of another format, or files that lack required information.
     pub fn plan(&self) -> Result<ImportActivationsPlan> {
         Ok(ImportActivationsPlan { command: "import", run: self.run.clone(), plan: self.import()?.preview()? })
     }
@@ -82,11 +82,11 @@ impl ImportActivationsRequest {
     /// Imports.
     ///
     /// # Errors
-    /// As [`ImportActivationsRequest::plan`]; a run of something else, a full disk; a request to stop. What has been stored by
-    /// then stays, and the same request goes on there.
+    /// As [`ImportActivationsRequest::plan`]; a run with other activations, a full disk; a request to stop. Everything stored by then
+    /// stays, and the same request continues there.
     pub fn run(&self, control: &mut Control) -> Result<ImportActivationsReport> {
         let import = self.import()?;
-        // Before the run folder is made: what cannot be imported leaves nothing behind.
+        // Before the run folder is made, so that an import that cannot work leaves no files.
         let preview = import.preview()?;
         let run = Run::create(&self.run)?;
         let mut staged = control.stage(Stage::Import, preview.rows)?;
@@ -129,11 +129,11 @@ impl ImportActivationsRequest {
 pub struct ImportSaeRequest {
     /// Folder of the autoencoder, or a file in it.
     pub path: PathBuf,
-    /// The format to read; nothing tells it by the files.
+    /// The format to read; `None` recognizes it by the files.
     pub from: Option<Format>,
-    /// Active features per token, of an autoencoder whose files do not say.
+    /// Active features per token, for an autoencoder whose files do not say.
     pub k: Option<usize>,
-    /// The run folder, with the activations that the autoencoder is of.
+    /// The run folder, with activations that the autoencoder reads.
     pub run: PathBuf,
     /// The name that it gets.
     pub name: String,
@@ -156,9 +156,9 @@ pub struct ImportSaeReport {
     pub hook: String,
     /// The autoencoder.
     pub is: Summary,
-    /// The model that its own file names.
+    /// The model that the file of the autoencoder names.
     pub said_model: String,
-    /// The hook that its own file names.
+    /// The hook that the file of the autoencoder names.
     pub said_hook: String,
     /// Its folder in the run.
     #[serde(skip)]
@@ -212,7 +212,7 @@ impl ImportSaeRequest {
             said_hook: saved.origin.hook.clone(),
             folder,
         };
-        // What its own file says is kept in the record; the run is the authority on where activations come from.
+        // The record keeps what the file says. Where activations come from is decided by the run.
         saved.origin.hook.clone_from(&manifest.hook);
         saved.origin.layer = manifest.layer;
         if saved.origin.context_size == 0 {

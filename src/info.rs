@@ -1,4 +1,4 @@
-//! What a file or folder is: a run, a store of activations, an autoencoder of any known format. Only reads.
+//! What a file or folder is: a run, a store of activations, or an autoencoder of any known format. Only reads.
 
 use crate::error::unfinished;
 use crate::sae::last_step;
@@ -18,17 +18,17 @@ const MANIFEST: &str = "manifest.json";
 pub struct InfoRequest {
     /// A folder, or a file in it.
     pub path: PathBuf,
-    /// Active features per token, of an autoencoder whose files do not say.
+    /// Active features per token, for an autoencoder whose files do not say.
     pub k: Option<usize>,
 }
 
-/// What something is.
+/// What the file or folder is.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum InfoReport {
     /// An autoencoder.
     Autoencoder(AutoencoderInfo),
-    /// A folder with autoencoders below.
+    /// A folder with autoencoders in its subfolders.
     Autoencoders(AutoencodersInfo),
     /// Activations.
     Activations(ActivationsInfo),
@@ -41,14 +41,14 @@ pub enum InfoReport {
 pub struct AutoencoderInfo {
     /// Its format.
     pub format: &'static str,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// What it is.
+    /// Its properties.
     #[serde(flatten)]
     pub summary: Summary,
 }
 
-/// Autoencoders in the folders below one.
+/// Autoencoders in the subfolders of a folder.
 #[derive(Clone, Debug, Serialize)]
 pub struct AutoencodersInfo {
     /// The folder.
@@ -60,7 +60,7 @@ pub struct AutoencodersInfo {
 /// An autoencoder that was found.
 #[derive(Clone, Debug, Serialize)]
 pub struct FoundAutoencoder {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Its format.
     pub format: &'static str,
@@ -91,7 +91,7 @@ pub struct RunInfo {
     pub program: String,
     /// When, in UTC.
     pub created: String,
-    /// Steps that were made.
+    /// Steps of the work that were done.
     pub steps: Vec<String>,
     /// Finished activations.
     pub activations: Vec<HookInfo>,
@@ -154,18 +154,18 @@ fn progress<S: Serializer>(step: &Option<u64>, serializer: S) -> std::result::Re
 }
 
 impl InfoRequest {
-    /// Looks at what is at a path.
+    /// A request about a path.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), k: None }
     }
 
-    /// Says what it is.
+    /// Finds out what it is.
     ///
     /// # Errors
-    /// Nothing is there, or nothing that is known.
+    /// The path does not exist, or is nothing that this library knows.
     pub fn run(&self) -> Result<InfoReport> {
         let path = &self.path;
-        // A file may stand for its folder: `run.json`, `manifest.json`, `ae.pt`.
+        // A file may be given in place of its folder: `run.json`, `manifest.json`, `ae.pt`.
         let folder = match path.parent() {
             Some(parent) if path.is_file() => parent,
             _ => path,
@@ -213,7 +213,7 @@ fn run(folder: &Path) -> Result<RunInfo> {
     let record = run.record()?;
     let (mut hooks, mut partial) = (Vec::new(), Vec::new());
     for hook in run.list("activations") {
-        // One that a harvest has not finished is no reason to say nothing about the rest.
+        // An unfinished harvest does not prevent a report about the rest.
         let Ok(store) = Store::open(&run, &hook) else {
             partial.push(hook);
             continue;
@@ -233,10 +233,10 @@ fn run(folder: &Path) -> Result<RunInfo> {
             Err(error) => damaged.push((name, error.to_string())),
         }
     }
-    let of = |name: String| SaeInfo::Unfinished { step: last_step(&run, &name), name };
-    saes.extend(run.unfinished_saes().into_iter().map(of));
+    let unfinished = |name: String| SaeInfo::Unfinished { step: last_step(&run, &name), name };
+    saes.extend(run.unfinished_saes().into_iter().map(unfinished));
     let (features, mut scores) = (run.list("features"), run.list("scores"));
-    // What lies beside a table is not listed for itself.
+    // Only the tables are listed, not the other files in their folder.
     scores.retain(|file| file.ends_with(".parquet"));
     Ok(RunInfo {
         path: folder.into(),

@@ -1,5 +1,5 @@
-//! Labeling: asks a model behind an OpenAI-compatible endpoint what features fire on, and tries each answer on places that it has
-//! not seen. Every label is saved as soon as it is there, so that the same request goes on where it stopped.
+//! Labeling: asks a language model behind an OpenAI-compatible endpoint what features fire on, and tests each label on positions that
+//! the model has not seen. Each label is saved immediately, so that the same request continues after an interruption.
 
 use crate::control::{Control, Stage, Staged};
 use crate::dataset::each_image;
@@ -19,12 +19,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Features whose samples are held at a time.
 const TOGETHER: usize = 32;
-/// Longest side of a picture that is sent.
+/// Longest side, in pixels, of an image that is sent.
 const SIDE: usize = 256;
-/// Places that a label is tried on at least; fewer say nothing.
+/// A label is tested only if there are at least this many positions.
 const TRIED: usize = 4;
 
-/// Which features to label, and whom to ask.
+/// Which features to label, and which model to ask.
 #[derive(Clone, Debug)]
 pub struct LabelRequest {
     /// The autoencoder.
@@ -33,17 +33,17 @@ pub struct LabelRequest {
     pub url: String,
     /// The model to ask; it becomes the author of the labels.
     pub model: String,
-    /// The key, if the endpoint wants one.
+    /// The API key, if the endpoint needs one.
     pub key: Option<String>,
     /// The features.
     pub features: FeatureChoice,
-    /// Questions a minute at most.
+    /// Largest number of questions per minute.
     pub per_minute: f64,
     /// What tokens cost, for the estimate.
     pub price: Option<Price>,
 }
 
-/// Prices of a million tokens.
+/// Prices per million tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Price {
     /// Of questions.
@@ -53,7 +53,7 @@ pub struct Price {
 }
 
 impl Price {
-    /// What so many tokens cost.
+    /// The cost of these numbers of tokens.
     pub fn cost(self, tokens_in: u64, tokens_out: u64) -> f64 {
         (self.question * tokens_in as f64 + self.answer * tokens_out as f64) / 1e6
     }
@@ -62,7 +62,7 @@ impl Price {
 /// What labeling would do.
 pub type LabelPlan = SaePlan<LabelEstimate>;
 
-/// What labeling will ask, and about what that costs.
+/// What labeling will ask, and an estimate of the cost.
 #[derive(Clone, Debug, Serialize)]
 pub struct LabelEstimate {
     /// The endpoint.
@@ -71,13 +71,13 @@ pub struct LabelEstimate {
     pub model: String,
     /// Features that have no label.
     pub to_label: Vec<u32>,
-    /// Features of the request that have one.
+    /// Features of the request that have a label.
     pub labeled_already: usize,
-    /// Questions, pictures and tokens.
+    /// Questions, images and tokens.
     pub about: CostEstimate,
-    /// What that costs.
+    /// The estimated cost.
     pub price: Option<f64>,
-    /// The minutes that it takes at least.
+    /// The least number of minutes that it takes.
     #[serde(skip)]
     pub minutes: f64,
 }
@@ -85,34 +85,34 @@ pub struct LabelEstimate {
 /// What was labeled.
 #[derive(Clone, Debug, Serialize)]
 pub struct LabelReport {
-    /// What came of each feature.
+    /// The result for each feature.
     pub labels: Vec<LabeledFeature>,
     /// Labels that were made.
     pub labeled: usize,
-    /// Features of the request that had one.
+    /// Features of the request that had a label before.
     pub labeled_already: usize,
-    /// Mean share of held-out places that were told right; 0.5 is chance.
+    /// Mean share of held-out positions that were classified correctly; 0.5 is chance.
     pub accuracy: Option<f64>,
-    /// Mean F1 on held-out places.
+    /// Mean F1 on held-out positions.
     pub f1: Option<f64>,
     /// Tokens of the questions, as the endpoint counts them.
     pub tokens_in: u64,
     /// Tokens of the answers.
     pub tokens_out: u64,
-    /// What they cost.
+    /// Their cost.
     pub price: Option<f64>,
 }
 
-/// What came of one feature.
+/// The result for one feature.
 #[derive(Clone, Debug, Serialize)]
 pub struct LabeledFeature {
     /// The feature.
     pub feature: u32,
     /// Its label.
     pub label: Option<String>,
-    /// How well the label tells held-out places apart.
+    /// How well the label predicts held-out positions.
     pub verdict: Option<DetectionScore>,
-    /// Why there is no label, or no verdict.
+    /// Why it has no label, or no verdict.
     pub without: Option<String>,
 }
 
@@ -128,7 +128,7 @@ impl LabelRequest {
         Ok(prepared.sae.plan("label", prepared.estimate))
     }
 
-    /// Reads what labels are made from and finds out what has to be asked. Asks nothing.
+    /// Reads the examples and prepares the questions, without sending any.
     ///
     /// # Errors
     /// No such run, autoencoder, index or feature.
@@ -164,15 +164,15 @@ pub struct Labeling {
 }
 
 impl Labeling {
-    /// What will be asked, and about what it costs.
+    /// What will be asked, and an estimate of the cost.
     pub fn estimate(&self) -> &LabelEstimate {
         &self.estimate
     }
 
-    /// Asks, tries and saves.
+    /// Asks for labels, tests them and saves them.
     ///
     /// # Errors
-    /// An endpoint that does not answer as it should, images that cannot be shown; a request to stop. Labels that were made by
+    /// An endpoint that does not answer as expected, images that cannot be read; a request to stop. Labels that were made by
     /// then are saved: [`Error::LabelsSaved`].
     pub fn run(&self, control: &mut Control) -> Result<LabelReport> {
         let LabelRequest { url, key, model, per_minute, .. } = &self.request;
@@ -198,8 +198,8 @@ impl Labeling {
     fn report(&self, session: Session) -> LabelReport {
         let labels = session.labeled;
         let verdicts: Vec<&DetectionScore> = labels.iter().filter_map(|l| l.verdict.as_ref()).collect();
-        let mean = |of: fn(&DetectionScore) -> f64| {
-            (!verdicts.is_empty()).then(|| verdicts.iter().map(|v| of(v)).sum::<f64>() / verdicts.len() as f64)
+        let mean = |measure: fn(&DetectionScore) -> f64| {
+            (!verdicts.is_empty()).then(|| verdicts.iter().map(|v| measure(v)).sum::<f64>() / verdicts.len() as f64)
         };
         let (accuracy, f1) = (mean(|v| v.accuracy), mean(|v| v.f1));
         let (tokens_in, tokens_out) = session.tokens;
@@ -216,7 +216,7 @@ impl Labeling {
     }
 }
 
-/// Whether anybody has said what a feature is: nobody's label is replaced.
+/// Whether a feature has a label. Existing labels are never replaced.
 fn is_labeled(written: Option<&Written>, feature: u32) -> bool {
     written.and_then(|written| written.entry(feature)).is_some_and(|entry| !entry.label.is_empty())
 }
@@ -227,7 +227,7 @@ struct Session<'a> {
     samples: Vec<Sample>,
     index: &'a Index,
     author: &'a str,
-    /// Of questions and answers, as the endpoint told.
+    /// Tokens of questions and answers, as the endpoint counted them.
     tokens: (u64, u64),
     labeled: Vec<LabeledFeature>,
 }
@@ -239,24 +239,24 @@ impl Session<'_> {
         let pool = pool(self.samples.len() as u32);
         let examples = features.iter().map(|feature| Ok(self.index.examples(*feature)?));
         let examples: Vec<Vec<(u8, Example)>> = examples.collect::<Result<_>>()?;
-        let places = examples.iter().flatten().map(|(_, example)| example.sample);
-        let numbers: BTreeSet<u32> = places.chain(pool.iter().copied()).collect();
+        let shown = examples.iter().flatten().map(|(_, example)| example.sample);
+        let numbers: BTreeSet<u32> = shown.chain(pool.iter().copied()).collect();
         let chosen = features.iter().copied().collect();
         let contexts = contexts(store, &saved.weights, device, &numbers, &chosen)?;
-        let trials =
-            features.iter().zip(&examples).map(|(k, examples)| DetectionTask::new(*k, examples, &pool, &contexts));
-        let trials: Vec<DetectionTask> = trials.collect();
+        let tasks = features.iter().zip(&examples);
+        let tasks = tasks.map(|(feature, examples)| DetectionTask::new(*feature, examples, &pool, &contexts));
+        let tasks: Vec<DetectionTask> = tasks.collect();
         let strongest = |feature: u32| self.index.features()[feature as usize].max;
-        let questions = features.iter().zip(&trials).map(|(feature, trial)| {
+        let questions = features.iter().zip(&tasks).map(|(feature, task)| {
             [
-                ask_for_label(*feature, &trial.shown, &contexts, strongest(*feature)),
-                ask_which_fire("", &trial.held_out, &contexts),
+                ask_for_label(*feature, &task.shown, &contexts, strongest(*feature)),
+                ask_which_fire("", &task.held_out, &contexts),
             ]
         });
         let questions: Vec<[Vec<PromptPart>; 2]> = questions.collect();
         let pngs = pngs(self.sae, &self.samples, questions.iter().flatten().flatten())?;
-        for ((feature, trial), [question, _]) in features.iter().zip(&trials).zip(&questions) {
-            let labeled = self.ask(*feature, trial, question, &contexts, &pngs)?;
+        for ((feature, task), [question, _]) in features.iter().zip(&tasks).zip(&questions) {
+            let labeled = self.ask(*feature, task, question, &contexts, &pngs)?;
             self.labeled.push(labeled);
             staged.advance(self.labeled.len() as u64)?;
         }
@@ -266,13 +266,13 @@ impl Session<'_> {
     fn ask(
         &mut self,
         feature: u32,
-        trial: &DetectionTask,
+        task: &DetectionTask,
         question: &[PromptPart],
         contexts: &BTreeMap<u32, context::Context>,
         pngs: &Pngs,
     ) -> Result<LabeledFeature> {
         let mut labeled = LabeledFeature { feature, label: None, verdict: None, without: None };
-        if trial.shown.is_empty() {
+        if task.shown.is_empty() {
             labeled.without = Some("the index has no examples of it".into());
             return Ok(labeled);
         }
@@ -281,11 +281,11 @@ impl Session<'_> {
             labeled.without = Some(format!("the answer has no text: {answer:.80}"));
             return Ok(labeled);
         };
-        if trial.held_out.len() < TRIED {
-            labeled.without = Some(format!("only {} places to try it on", trial.held_out.len()));
+        if task.held_out.len() < TRIED {
+            labeled.without = Some(format!("only {} places to try it on", task.held_out.len()));
         } else {
-            let answer = self.send(&ask_which_fire(&label, &trial.held_out, contexts), pngs)?;
-            match DetectionScore::from_answer(&answer, &trial.held_out) {
+            let answer = self.send(&ask_which_fire(&label, &task.held_out, contexts), pngs)?;
+            match DetectionScore::from_answer(&answer, &task.held_out) {
                 Ok(verdict) => labeled.verdict = Some(verdict),
                 Err(cause) => labeled.without = Some(cause),
             }
@@ -310,7 +310,7 @@ impl Session<'_> {
         Ok(answer.text)
     }
 
-    /// Saves a label, unless somebody has written one meanwhile.
+    /// Saves a label, unless somebody has written one in the meantime.
     fn save(&self, feature: u32, label: &str, verdict: Option<DetectionScore>) -> Result<()> {
         let (run, name) = (&self.sae.run, &self.sae.name);
         let labels = Labels::read(run)?;
@@ -326,7 +326,7 @@ impl Session<'_> {
     }
 }
 
-/// The pictures in questions.
+/// The images of the questions, as PNG.
 fn pngs<'a>(sae: &LoadedSae, samples: &[Sample], parts: impl Iterator<Item = &'a PromptPart>) -> Result<Pngs> {
     let mut crops: BTreeMap<(u32, usize), Vec<_>> = BTreeMap::new();
     for part in parts {

@@ -1,5 +1,4 @@
-//! Merging: looks at the shards of a job and joins them into one run, together with what was captured of them with blank
-//! images.
+//! Merging: checks the shards of a job and joins them into one run, together with their passes with blank images.
 
 use crate::control::{Control, Stage};
 use crate::{Error, Result};
@@ -52,7 +51,7 @@ pub struct MergeReport {
     pub skipped: u64,
 }
 
-/// Shards that belong together.
+/// The shards of one job, and their passes with blank images.
 struct Checked {
     shards: store::Merge,
     blank: Option<store::Merge>,
@@ -91,16 +90,16 @@ impl MergeRequest {
     }
 
     fn planned(&self, checked: &Checked) -> MergePlan {
-        let whole = checked.shards.progress();
+        let total = checked.shards.progress();
         MergePlan {
             command: "merge",
             run: self.run.clone(),
             shards: self.shards.clone(),
-            samples: whole.samples,
-            tokens: whole.rows,
-            source_rows: whole.source_rows,
+            samples: total.samples,
+            tokens: total.rows,
+            source_rows: total.source_rows,
             blank_images: checked.blank.is_some(),
-            skipped: whole.skipped(),
+            skipped: total.skipped(),
         }
     }
 

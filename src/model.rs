@@ -1,5 +1,5 @@
-//! What a request names as its model: a checkpoint folder, or a checkpoint on the hub, which is downloaded into its cache
-//! first. A plan downloads nothing.
+//! The model of a request: a checkpoint folder, or a checkpoint on the Hugging Face hub, which is downloaded into its cache first. A
+//! plan downloads nothing.
 
 use crate::control::{Control, Detail, Stage};
 use crate::sae::LoadedSae;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// The folder of a checkpoint that is on this machine.
 ///
 /// # Errors
-/// It is on the hub alone.
+/// It has not been downloaded from the hub.
 pub(crate) fn local(model: &Path) -> Result<PathBuf> {
     match place(model)? {
         RepoLocation::Folder(folder) => Ok(folder),
@@ -19,7 +19,7 @@ pub(crate) fn local(model: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The folder of a checkpoint, after a download if need be.
+/// The folder of a checkpoint, after a download if necessary.
 pub(crate) fn download(model: &Path, control: &mut Control) -> Result<PathBuf> {
     if let RepoLocation::Folder(folder) = place(model)? {
         return Ok(folder);
@@ -32,11 +32,11 @@ pub(crate) fn download(model: &Path, control: &mut Control) -> Result<PathBuf> {
 }
 
 fn place(model: &Path) -> Result<RepoLocation> {
-    // What is not Unicode is no name on the hub.
+    // A path that is not Unicode cannot be a name on the hub.
     Ok(model.to_str().map_or_else(|| Ok(RepoLocation::Folder(model.into())), hub::place)?)
 }
 
-/// A plan whose model is a folder on this machine; a download only where there is somebody to tell.
+/// The plan with its model as a folder on this machine. Downloads the model only with a `control`.
 pub(crate) fn resolve(plan: &Plan, control: Option<&mut Control>) -> Result<Plan> {
     let model = match control {
         Some(control) => download(&plan.model, control)?,
@@ -45,7 +45,7 @@ pub(crate) fn resolve(plan: &Plan, control: Option<&mut Control>) -> Result<Plan
     Ok(Plan { model, ..plan.clone() })
 }
 
-/// [`resolve`] for a model that an autoencoder reads: behind its block, and of its width.
+/// [`resolve`] for the model of an autoencoder, with the layer of the autoencoder; the widths must agree.
 pub(crate) fn resolve_for(plan: &Plan, sae: &LoadedSae, control: Option<&mut Control>) -> Result<(Plan, Preview)> {
     let plan = Plan { layers: vec![sae.store.manifest().layer], ..resolve(plan, control)? };
     let preview = plan.preview()?;

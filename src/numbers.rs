@@ -1,4 +1,4 @@
-//! Numbers as people read them: counts with separators, sizes in bytes.
+//! Numbers for people: counts with separators, sizes in bytes.
 
 /// A count: 1234567 as 1,234,567.
 pub fn count(n: u64) -> String {

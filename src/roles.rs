@@ -1,8 +1,8 @@
-//! What requests name in a run, and what a run is to another: words that errors and operations share.
+//! The kinds of things in a run that requests name, and the roles of a run in the scoring of another. Errors and operations share them.
 
 use std::fmt;
 
-/// What a run holds and a request names.
+/// A kind of thing in a run that requests name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// An autoencoder.
@@ -20,7 +20,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What a run takes part in the scoring of another as.
+/// The role of a run in the scoring of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Weights and `pmi` are fitted to it.

@@ -1,4 +1,4 @@
-//! Training: autoencoders on the activations of a run, or straight from a model, with checkpoints on the way. Writes weights,
+//! Training: autoencoders on the activations of a run, or on activations straight from a model, with checkpoints. Writes weights,
 //! configurations and logs into the run.
 
 use crate::control::{Control, Detail, Notice, Stage};
@@ -47,26 +47,27 @@ pub struct TrainRequest {
     pub hook: String,
     /// Autoencoders with their names; all are trained in one pass over the data.
     pub saes: Vec<(String, TrainConfig)>,
-    /// A model and its data set, to train without storing activations; nothing trains on those of the run. Its layer is that
-    /// of the hook.
+    /// A model and its data set, to train without storing activations; `None` trains on the activations of the run. The layer of the
+    /// plan is replaced by that of the hook.
     pub online: Option<Plan>,
     /// Steps between two checkpoints.
     pub checkpoint_every: u64,
-    /// What to do about a training that has been begun.
+    /// What to do about an interrupted training.
     pub resume: Resume,
     /// Where to compute.
     pub device: DeviceChoice,
 }
 
-/// What to do about a training that has been begun.
+/// What to do about an interrupted training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Resume {
     /// It is an error if there is one.
     #[default]
     Never,
-    /// Go on from its newest checkpoint; it is an error if there is none. What is finished with the same settings is reported.
+    /// Continue from its newest checkpoint; it is an error if there is none. A training that is finished with the same settings is
+    /// reported.
     Required,
-    /// Go on from its newest checkpoint if there is one.
+    /// Continue from its newest checkpoint, if there is one.
     IfBegun,
 }
 
@@ -81,13 +82,13 @@ pub struct TrainPlan {
     pub d_sae: usize,
     /// Configuration of the first autoencoder.
     pub config: TrainConfig,
-    /// All of them.
+    /// Configurations of all autoencoders.
     pub autoencoders: Vec<NamedConfig>,
-    /// The model and its data, where activations are not stored.
+    /// The model and its data, if activations are not stored.
     pub data: Option<Preview>,
-    /// The checkpoint that the training would go on from.
+    /// The checkpoint that the training would continue from.
     pub resume: Option<PathBuf>,
-    /// What to report where all is finished already, and nothing would be done.
+    /// The report, if everything is finished already and nothing would be done.
     #[serde(skip)]
     pub finished: Option<TrainReport>,
 }
@@ -101,7 +102,7 @@ pub struct NamedConfig {
     pub config: TrainConfig,
 }
 
-/// What the last step of a training measured.
+/// The measurements of the last step of a training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LastStep {
     /// Steps.
@@ -146,11 +147,11 @@ pub struct TrainedSae {
     pub folder: PathBuf,
     /// Number of features.
     pub d_sae: usize,
-    /// What its last step measured.
+    /// The measurements of its last step.
     pub last: LastStep,
 }
 
-/// What was trained. As JSON the last step of the one autoencoder, or `autoencoders` with that of each by name.
+/// What was trained. As JSON: the last step of a single autoencoder, or `autoencoders` with the last step of each by name.
 #[derive(Clone, Debug)]
 pub struct TrainReport {
     /// The autoencoders.
@@ -186,7 +187,7 @@ struct TrainStep {
     hook: String,
     last: LastStep,
     positions: Positions,
-    /// How a model read the data, for activations that came straight from it.
+    /// How the model read the data, if activations came straight from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     arguments: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -205,7 +206,7 @@ struct SkippedRows {
     first: Vec<Skipped>,
 }
 
-/// A request that has been held against the run.
+/// A request that was checked against the run.
 struct Prepared {
     layer: usize,
     d_in: usize,
@@ -220,13 +221,13 @@ enum Activations {
     Online(Box<(Plan, Preview)>),
 }
 
-/// What a training begins from.
+/// What a training starts from.
 struct Start {
     /// Where activations come from.
     origin: Origin,
-    /// How a model reads the data, for activations that come straight from it.
+    /// How the model reads the data, if activations come straight from it.
     arguments: Option<Value>,
-    /// The checkpoint to go on from.
+    /// The checkpoint to continue from.
     checkpoint: Option<PathBuf>,
 }
 
@@ -247,7 +248,7 @@ impl TrainRequest {
     /// What [`TrainRequest::run`] would do.
     ///
     /// # Errors
-    /// Whatever would keep the training from beginning; a model that has not been downloaded.
+    /// Whatever would prevent the training; a model that has not been downloaded.
     pub fn plan(&self) -> Result<TrainPlan> {
         let prepared = self.prepare(None)?;
         let named = |(name, config): &(String, TrainConfig)| NamedConfig { name: name.clone(), config: config.clone() };
@@ -270,8 +271,7 @@ impl TrainRequest {
     /// Trains.
     ///
     /// # Errors
-    /// A configuration that makes no sense, activations or data that cannot be read, a loss that is no longer finite, a device
-    /// that failed. A request to stop ends with a checkpoint: [`Error::Interrupted`].
+    /// An invalid configuration, activations or data that cannot be read, a loss that is no longer finite, a device that failed. A request to stop ends with a checkpoint: [`Error::Interrupted`].
     pub fn run(&self, control: &mut Control) -> Result<TrainReport> {
         let prepared = self.prepare(Some(control))?;
         if let Some(report) = prepared.finished {
@@ -304,7 +304,7 @@ impl TrainRequest {
         self.saes.first().ok_or(Error::NothingToTrain)
     }
 
-    /// Holds the request against the run; downloads the model where there is somebody to tell.
+    /// Checks the request against the run. Downloads the model only with a `control`.
     fn prepare(&self, control: Option<&mut Control>) -> Result<Prepared> {
         let layer = self.hook.strip_prefix("layers.").and_then(|n| n.parse().ok());
         let layer: usize = layer.ok_or_else(|| Error::NoHook { asked: self.hook.clone() })?;
@@ -337,23 +337,23 @@ impl TrainRequest {
         Ok(Prepared { layer, d_in, source, unfinished, finished })
     }
 
-    /// The folder of an autoencoder, also where there is no run yet.
+    /// The folder of an autoencoder, even if there is no run yet.
     fn sae_dir(&self, name: &str) -> PathBuf {
         self.run.join("saes").join(name)
     }
 
-    /// What to report where the autoencoders are in the run already: when resumed with the same settings there is nothing left to
-    /// do. Nothing if they are still to be trained, or were being saved when the training was interrupted.
+    /// The report, if the autoencoders are in the run already and the request resumes their training with the same settings. `None` if
+    /// they are still to be trained, or if the training was interrupted while they were saved.
     fn finished(&self, unfinished: bool) -> Result<Option<TrainReport>> {
-        // The weights come last: without them it is an autoencoder that was being saved.
-        let is_there = |name: &str| self.sae_dir(name).join("sae_weights.safetensors").exists();
-        let there: Vec<_> = self.saes.iter().filter(|(name, _)| is_there(name)).collect();
-        let Some((first, _)) = there.first() else { return Ok(None) };
+        // Weights are written last: a folder without them is of an interrupted training.
+        let is_complete = |name: &str| self.sae_dir(name).join("sae_weights.safetensors").exists();
+        let complete: Vec<_> = self.saes.iter().filter(|(name, _)| is_complete(name)).collect();
+        let Some((first, _)) = complete.first() else { return Ok(None) };
         let resumes = self.resume != Resume::Never;
         if resumes && unfinished {
             return Ok(None);
         }
-        if !resumes || there.len() < self.saes.len() {
+        if !resumes || complete.len() < self.saes.len() {
             return Err(Error::SaeExists { name: first.clone(), folder: self.sae_dir(first) });
         }
         let run = Run::open(&self.run)?;
@@ -389,7 +389,7 @@ impl TrainRequest {
         }
         let training = Training { request: self, run, session }.steps(&folder, control)?;
         let saes = training.save(start, control)?;
-        // Only now is nothing lost without it.
+        // The results are saved, so the checkpoints are no longer needed.
         if folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(sae_core::Error::io("remove", &folder))?;
         }
@@ -397,7 +397,7 @@ impl TrainRequest {
     }
 }
 
-/// A training under way.
+/// A running training.
 struct Training<'a> {
     request: &'a TrainRequest,
     run: &'a Run,
@@ -405,7 +405,7 @@ struct Training<'a> {
 }
 
 impl Training<'_> {
-    /// The steps that are left, with checkpoints in between.
+    /// Runs the remaining steps, with checkpoints in between.
     fn steps(mut self, folder: &Path, control: &mut Control) -> Result<Self> {
         let steps = self.request.first()?.1.steps;
         let mut staged = control.stage(Stage::Train, steps)?;
@@ -429,14 +429,14 @@ impl Training<'_> {
             }
             match checkpoint::write(folder, &self.session) {
                 Ok(checkpoint) if stop => return Err(Error::Interrupted { step: entry.step, checkpoint }),
-                // For those who watch; the next one may succeed again.
+                // The log is only for following the training, and the next attempt may succeed.
                 Ok(_) => {
                     if let Err(cause) = self.write_logs() {
                         staged.notice(&Notice::NoLog { step: entry.step, cause: &cause });
                     }
                 }
                 Err(source) if stop => return Err(Error::InterruptedWithoutCheckpoint { source }),
-                // Room may be made before the next one; until then the old one stands.
+                // The next attempt may succeed, for example after disk space was freed; until then the old checkpoint is kept.
                 Err(cause) => staged.notice(&Notice::NoCheckpoint { step: entry.step, cause: &cause }),
             }
         }
@@ -477,7 +477,7 @@ impl Training<'_> {
         Ok(saes)
     }
 
-    /// What was measured so far.
+    /// Writes the logs of all autoencoders.
     fn write_logs(&self) -> sae_core::Result<()> {
         let mut logs = self.request.saes.iter().zip(self.session.trainers());
         logs.try_for_each(|((name, _), trainer)| trainer.log().write(&self.run.sae_dir(name).join("log.parquet")))
@@ -495,7 +495,7 @@ fn step(name: &str) -> String {
     format!("train/{name}")
 }
 
-/// Where the activations of a store come from.
+/// The origin of a store's activations.
 fn origin(store: &Store) -> Result<Origin> {
     let manifest = store.manifest();
     Ok(Origin {
@@ -510,7 +510,7 @@ fn origin(store: &Store) -> Result<Origin> {
 /// Reads a `train.toml`.
 ///
 /// # Errors
-/// There is no such file, or it holds another thing than a configuration.
+/// The file cannot be read, or is not a configuration.
 pub fn read_config(path: &Path) -> Result<TrainConfig> {
     let text = std::fs::read_to_string(path).map_err(sae_core::Error::io("read", path))?;
     toml::from_str(&text).map_err(|source| Error::TrainConfig { source: Box::new(source), path: path.into() })

@@ -255,7 +255,7 @@ fn a_label_is_written_found_undone_and_made_again() {
     app.key_press(Key::S);
     app.run_steps(2);
     settle(&mut app);
-    assert!(Labels::read(&run).unwrap().of(SAE).unwrap().entry(6).unwrap().star);
+    assert!(Labels::read(&run).unwrap().written(SAE).unwrap().entry(6).unwrap().star);
     for _ in 0..2 {
         key(&mut app, Modifiers::COMMAND, Key::Z);
         settle(&mut app);
@@ -277,7 +277,7 @@ fn what_is_typed_is_written_when_the_window_closes() {
     app.run_steps(2);
     eframe::App::on_exit(app.state_mut(), None);
     drop(app);
-    assert_eq!(Labels::read(&run).unwrap().of(SAE).unwrap().entry(2).unwrap().notes, "half a tho");
+    assert_eq!(Labels::read(&run).unwrap().written(SAE).unwrap().entry(2).unwrap().notes, "half a tho");
 }
 
 #[test]

@@ -221,7 +221,7 @@ mod tests {
     fn on_disk(labeling: &mut LabelEdits, disk: &mut Labels) {
         let changes = labeling.send().unwrap();
         disk.apply("base", &changes);
-        labeling.saved(Ok(Saved { labels: disk.clone(), aside: None }));
+        labeling.saved(Ok(Saved { labels: disk.clone(), moved: None }));
     }
 
     #[test]
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(l.unsaved(), (2, Some("the disk is full")));
         on_disk(&mut l, &mut disk);
         assert_eq!(l.unsaved(), (0, None));
-        assert_eq!(disk.of("base").unwrap().entries().len(), 2);
+        assert_eq!(disk.written("base").unwrap().entries().len(), 2);
     }
 
     #[test]

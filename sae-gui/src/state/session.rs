@@ -531,7 +531,7 @@ mod tests {
         session.go(Location::Feature(4), Way::Chosen);
         let starred = session.apply(Command::Star);
         assert!(matches!(&starred[..], [Effect::Save(edits)] if edits.sae == "base" && edits.changes.len() == 1));
-        session.saved(Ok(Saved { labels: session.run().unwrap().labeling.known().clone(), aside: None }));
+        session.saved(Ok(Saved { labels: session.run().unwrap().labeling.known().clone(), moved: None }));
         session.run_mut().unwrap().list.search("star:yes");
         session.go(Location::Feature(8), Way::Chosen);
         session.apply(Command::Undo);
