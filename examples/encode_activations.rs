@@ -33,16 +33,15 @@ fn main() -> anyhow::Result<()> {
     // `encode` returns only the active features of each row: their numbers, ascending, and their activations.
     let encoder = Encoder::new(weights, &DeviceChoice::Auto.open()?);
     let active = encoder.encode(&hidden)?;
-    for row in 0..active.rows() {
+    for row in 0..active.rows().min(3) {
         let (features, values) = active.row(row);
         let pairs = features.iter().zip(values).map(|(feature, value)| format!("{feature}: {value:.3}"));
         println!("row {row}  {}", pairs.collect::<Vec<_>>().join("  "));
     }
 
-    // `reconstruct` encodes and decodes.
+    // `reconstruct` encodes and decodes. The result has the shape of the input, `[rows, d_in]`.
     let reconstructed = encoder.reconstruct(&hidden)?;
-    let error: f32 = hidden.iter().zip(&reconstructed).map(|(x, y)| (x - y).powi(2)).sum();
-    println!("mean squared error per row: {:.4}", error / active.rows() as f32);
+    println!("reconstruction of row 0: {:.3?}", &reconstructed[..weights.d_in.min(8)]);
     if let Some(file) = expected {
         let expected = file.f32("x_hat", &[10, weights.d_in])?;
         let difference = reconstructed.iter().zip(&expected).fold(0f32, |most, (a, b)| most.max((a - b).abs()));

@@ -13,6 +13,8 @@ use filters::pmi::{Component, Contribution};
 use filters::score_names::PMI_BLANK;
 use sae_core::Run;
 use sae_core::analysis::index::{Row, TypicalWord, read_lists};
+use sae_core::store::load_samples;
+use sae_core::store::sample::Modality;
 use sae_workbench::{Control, ExplainRequest, IndexRequest, SaeChoice, ScoreRequest};
 
 fn main() -> anyhow::Result<()> {
@@ -31,17 +33,17 @@ fn main() -> anyhow::Result<()> {
     let sample = std::env::args().nth(2).or(lowest).ok_or_else(|| anyhow::anyhow!("no sample has a score"))?;
 
     let report = ExplainRequest { sae, sample }.run()?;
-    let images = &sae_core::store::load_samples(&Run::open(run.path())?)?[report.sample as usize].images;
+    let images = &load_samples(&Run::open(run.path())?)?[report.sample as usize].images;
     println!("sample {} ({}): {:?}", report.sample, report.key, report.text.trim());
     println!("image: {}", images.iter().map(|image| &*image.path).collect::<Vec<_>>().join(", "));
     println!("{} = {:.2} nats", report.column, report.explanation.pmi);
 
     // Each component compares one direction of the image features with one direction of the text features. It raises the
-    // score where both have the same sign.
+    // score if both have the same sign.
     let show = |component: &Component| {
         println!("{:+.2} nats: image {:+.2}, text {:+.2}", component.nats, component.image, component.text);
-        println!("  image features: {}", named(&component.image_features, &words));
-        println!("  text features:  {}", named(&component.text_features, &words));
+        println!("  image features: {}", named(&component.image_features, Modality::Image, &words));
+        println!("  text features:  {}", named(&component.text_features, Modality::Text, &words));
     };
     println!("\nraised most by");
     report.explanation.carried.iter().take(2).for_each(show);
@@ -50,11 +52,12 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The features that are active in the sample, each with a word that is typical of it.
-fn named(contributions: &[Contribution], words: &[Vec<TypicalWord>]) -> String {
+/// The features that are active in the sample, each with words that are typical of it in images or in text.
+fn named(contributions: &[Contribution], modality: Modality, words: &[Vec<TypicalWord>]) -> String {
     let active = contributions.iter().filter(|contribution| contribution.active).map(|contribution| {
-        let word = words[contribution.feature as usize].first().map_or("no typical word", |typical| &*typical.word);
-        format!("{} ({word}) adds {:+.2}", contribution.feature, contribution.adds)
+        let typical = words[contribution.feature as usize].iter().filter(|word| word.modality == modality);
+        let typical: Vec<_> = typical.map(|word| word.word.as_str()).take(3).collect();
+        format!("{} [{}] adds {:+.2}", contribution.feature, typical.join(" "), contribution.adds)
     });
     let active: Vec<_> = active.collect();
     if active.is_empty() { "none of the strongest is active".into() } else { active.join(", ") }
