@@ -24,7 +24,7 @@ fn main() {
     let (_dir, run) = fixture::run_of(features, features);
     let begun = Instant::now();
     let options = Options {
-        link: Some(Link { run: run.root().into(), sae: None, place: Some(Location::Feature(2)), ..Link::default() }),
+        link: Some(Link { run: run.root().into(), sae: None, location: Some(Location::Feature(2)), ..Link::default() }),
         ..Options::default()
     };
     let builder = Harness::builder().with_size([1360.0, 860.0]);
@@ -39,7 +39,7 @@ fn main() {
     measure(&mut app, "table, nothing happens", |_| vec![]);
     measure(&mut app, "table, walking down", |_| vec![key(Key::J)]);
     settle(&mut app);
-    measure(&mut app, "table, pointing", |n| vec![Event::PointerMoved(egui::pos2(100.0 + n as f32, 500.0))]);
+    measure(&mut app, "table, hover", |n| vec![Event::PointerMoved(egui::pos2(100.0 + n as f32, 500.0))]);
     measure(&mut app, "table, scrolling", |_| vec![Event::PointerMoved(egui::pos2(200.0, 600.0)), wheel()]);
     // The map is counted and uploaded anew whenever other features are shown.
     let search = ["", "class:cross", "class:image", "density>0.01"];
@@ -48,15 +48,16 @@ fn main() {
         run.list.search(search[n % search.len()]);
         vec![]
     });
-    measure(&mut app, "gallery, scrolling", |n| {
+    measure(&mut app, "cache, scrolling", |n| {
         let down = if n % 40 < 20 { -120.0 } else { 120.0 };
         vec![Event::PointerMoved(egui::pos2(1000.0, 600.0)), wheel_by(down)]
     });
-    for (page, what) in [(Page::Sample, "sample"), (Page::Filter, "filter"), (Page::Run, "run"), (Page::Try, "try it")]
+    for (page, what) in
+        [(Page::Sample, "sample"), (Page::Filter, "filter"), (Page::Run, "run"), (Page::Playground, "try it")]
     {
-        app.state_mut().session_mut().go(Location::Page(page), sae_gui::state::history::Way::Chosen);
+        app.state_mut().session_mut().go(Location::Page(page), sae_gui::state::history::VisitKind::Chosen);
         settle(&mut app);
-        measure(&mut app, &format!("page {what}, pointing"), |n| {
+        measure(&mut app, &format!("page {what}, hover"), |n| {
             vec![Event::PointerMoved(egui::pos2(100.0 + 3.0 * n as f32, 400.0))]
         });
     }
@@ -76,7 +77,7 @@ fn main() {
 
 fn settle(app: &mut Harness<'static, App>) {
     app.run_steps(2);
-    while !app.state().settled() {
+    while !app.state().is_settled() {
         std::thread::sleep(Duration::from_millis(2));
         app.step();
     }

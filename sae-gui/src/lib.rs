@@ -1,7 +1,7 @@
-//! The desktop app: opens a run and shows its features, each with the places where it fires.
+//! The desktop app: opens a run and shows its features, each with the positions where it fires.
 //!
-//! [`state`] knows and decides, without a window; [`load`] reads files on a thread of its own; [`view`] draws. Arrows
-//! run `view -> load -> state`. Everything about files and their meaning is in `sae-core`.
+//! [`state`] decides, without a window; [`load`] reads files and computes on threads of its own; [`view`] draws. Dependencies
+//! run `view -> load -> state`. The meaning of files is defined in `sae-core`.
 
 pub mod load;
 pub mod state;

@@ -4,7 +4,8 @@ use clap::{Parser, ValueEnum};
 use eframe::NativeOptions;
 use egui::ViewportBuilder;
 use sae_gui::load::recents;
-use sae_gui::state::{Link, session};
+use sae_gui::state::Link;
+use sae_gui::state::effect::Theme;
 use sae_gui::view::{App, Options, Outcome};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,12 +15,13 @@ use std::sync::PoisonError;
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// A run folder, or a link into one: sae://RUN/f/1234, sae://RUN/s/12, sae://RUN/?page=filter, sae://RUN/?page=try&text=a%20red%20ring
+    /// A run folder, or a link into one: sae://RUN/f/1234, sae://RUN/s/12, sae://RUN/?page=filter,
+    /// sae://RUN/?page=playground&prompt=a%20red%20ring
     run: Option<String>,
     /// The autoencoder whose features to show [default: the first that has an index]
     #[arg(long, value_name = "NAME")]
     sae: Option<String>,
-    /// Where the data set of the run lies, for its pictures [default: where the run says]
+    /// Where the data set of the run is, for its pictures [default: where the run says]
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// Write a picture of the window as soon as everything is shown, and exit
@@ -35,24 +37,24 @@ struct Args {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Colors {
-    /// As the system says
+    /// As the system prefers
     System,
-    /// Dark on light
+    /// Dark text on a light background
     Light,
-    /// Light on dark
+    /// Light text on a dark background
     Dark,
 }
 
 fn size(text: &str) -> Result<[f32; 2], String> {
     let sides = text.split_once('x').and_then(|(width, height)| Some([width.parse().ok()?, height.parse().ok()?]));
-    let fits = |side: &u16| (200..=8000).contains(side);
-    let sides: [u16; 2] = sides.filter(|sides| sides.iter().all(fits)).ok_or("WIDTHxHEIGHT, each 200 to 8000")?;
+    let in_range = |side: &u16| (200..=8000).contains(side);
+    let sides: Option<[u16; 2]> = sides.filter(|sides: &[u16; 2]| sides.iter().all(in_range));
+    let sides = sides.ok_or_else(|| format!("invalid size {text:?}: expected WIDTHxHEIGHT, each from 200 to 8000"))?;
     Ok(sides.map(f32::from))
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    match run(args) {
+    match run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -67,18 +69,18 @@ fn run(args: Args) -> anyhow::Result<()> {
         link.sae = args.sae.or(link.sae.take());
     }
     let outcome = Outcome::default();
-    let shoots = args.screenshot.is_some();
+    let takes_picture = args.screenshot.is_some();
     let options = Options {
         link,
         data: args.data,
         theme: match args.theme {
             Colors::System => None,
-            Colors::Light => Some(session::Theme::Light),
-            Colors::Dark => Some(session::Theme::Dark),
+            Colors::Light => Some(Theme::Light),
+            Colors::Dark => Some(Theme::Dark),
         },
         system_fonts: true,
-        // A picture for a document is nothing that a person has looked at.
-        recents: recents::usual().filter(|_| !shoots),
+        // A picture for a document is not a run that a person has looked at.
+        recents: recents::state_folder().filter(|_| !takes_picture).map(|folder| folder.join("recents.json")),
         screenshot: args.screenshot.map(|path| (path, outcome.clone())),
     };
     let native = NativeOptions {
@@ -91,15 +93,27 @@ fn run(args: Args) -> anyhow::Result<()> {
     };
     let created =
         eframe::run_native("sae-workbench", native, Box::new(|cc| Ok(Box::new(App::new(&cc.egui_ctx, options)?))));
-    created.map_err(|error| {
-        anyhow::anyhow!(
-            "no window can be opened: {error}\nhint: without a display, `xvfb-run -a sae-gui` draws into memory"
-        )
-    })?;
+    created.map_err(no_window)?;
     let told = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
     match told {
         Some(outcome) => outcome.map_err(anyhow::Error::msg),
-        None if shoots => Err(anyhow::anyhow!("the window was closed before its picture was taken")),
+        None if takes_picture => Err(anyhow::anyhow!("the window was closed before its picture was taken")),
         None => Ok(()),
     }
+}
+
+/// Why no window can be opened, with the hint that fits.
+fn no_window(error: eframe::Error) -> anyhow::Error {
+    let display =
+        ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some_and(|v| !v.is_empty()));
+    let hint = if display || !cfg!(target_os = "linux") {
+        "the app draws with OpenGL 2.1 or newer; without a graphics driver, Mesa's software renderer works \
+         (LIBGL_ALWAYS_SOFTWARE=1)"
+    } else {
+        "there is no display; `xvfb-run -a sae-gui` draws into memory"
+    };
+    // Some causes name the file of a dependency in which they arose.
+    let cause = error.to_string();
+    let cause = cause.split(" at /").next().unwrap_or_default().to_owned();
+    anyhow::anyhow!("no window can be opened: {cause}\nhint: {hint}")
 }

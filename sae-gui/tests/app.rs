@@ -1,65 +1,20 @@
 //! What a person sees and does, through the accessibility tree: no pixels, no display.
 
 use crate::fixture::{self, SAE};
+use crate::harness::{
+    button, current, key, label_on_disk, leave, listed, open, open_folder, press, search, settle, write_label,
+};
 use egui::{Event, Key, Modifiers, Role};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
-use sae_core::Run;
+use sae_core::analysis::index::FeatureRow;
 use sae_core::analysis::labels::Labels;
 use sae_gui::state::Link;
-use sae_gui::state::job::State;
+use sae_gui::state::job::JobState;
 use sae_gui::state::location::{Location, Page};
-use sae_gui::view::{App, Options};
+use sae_gui::view::App;
 use std::path::Path;
 use std::time::{Duration, Instant};
-
-fn open(link: Link) -> Harness<'static, App> {
-    let options = Options { link: Some(link), ..Options::default() };
-    let builder = Harness::builder().with_size([1360.0, 860.0]);
-    let mut app = builder.build_eframe(|cc| App::new(&cc.egui_ctx, options).unwrap());
-    settle(&mut app);
-    app
-}
-
-fn open_folder(run: &Path) -> Harness<'static, App> {
-    open(Link { run: run.into(), ..Link::default() })
-}
-
-/// Lets frames pass until the worker has read what is to be shown.
-fn settle(app: &mut Harness<'static, App>) {
-    let begun = Instant::now();
-    app.run_steps(2);
-    while !app.state().settled() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "the worker does not answer");
-        std::thread::sleep(Duration::from_millis(5));
-        app.step();
-    }
-    app.run_steps(3);
-}
-
-fn search(app: &mut Harness<'static, App>, text: &str) {
-    app.get_by_label("Search features").focus();
-    app.run_steps(2);
-    app.get_by_label("Search features").type_text(text);
-    app.run_steps(2);
-}
-
-fn current(app: &Harness<'static, App>) -> Option<u32> {
-    app.state().session().run().and_then(|run| Some(run.feature()?.feature))
-}
-
-/// Features whose rows are on the screen, from top to bottom.
-fn listed(app: &Harness<'static, App>) -> Vec<u32> {
-    let mut rows: Vec<(f32, u32)> = app
-        .query_all_by_role(Role::Row)
-        .filter_map(|row| {
-            let label = row.accesskit_node().label()?;
-            Some((row.rect().top(), label.strip_prefix("feature ")?.parse().ok()?))
-        })
-        .collect();
-    rows.sort_by(|a, b| a.0.total_cmp(&b.0));
-    rows.into_iter().map(|(_, feature)| feature).collect()
-}
 
 #[test]
 fn a_run_is_listed_searched_sorted_and_its_features_open() {
@@ -71,14 +26,14 @@ fn a_run_is_listed_searched_sorted_and_its_features_open() {
 
     search(&mut app, "class:image density<2%");
     let found = listed(&app);
-    app.get_by_label(&format!("{} of 64", found.len()));
+    app.get_by_label(&format!("{} of 64 features", found.len()));
     assert!(!found.is_empty() && found.len() < 16 && found.iter().all(|feature| feature % 4 == 1), "{found:?}");
 
-    app.get_by_role_and_label(Role::Button, "feature").click();
+    app.get_by_role_and_label(Role::Button, "Sort by feature").click();
     app.run_steps(2);
     let ascending = listed(&app);
     assert!(ascending.is_sorted() && ascending.len() == found.len(), "{ascending:?}");
-    app.get_by_role_and_label(Role::Button, "feature").click();
+    app.get_by_role_and_label(Role::Button, "Sort by feature").click();
     app.run_steps(2);
     assert_eq!(listed(&app), ascending.into_iter().rev().collect::<Vec<_>>());
 
@@ -87,7 +42,7 @@ fn a_run_is_listed_searched_sorted_and_its_features_open() {
     app.run_steps(2);
     settle(&mut app);
     app.get_by_label(&format!("Feature {wanted}"));
-    app.get_by_label("Strongest");
+    app.get_by_label("Strongest on text and on images");
     let examples =
         app.query_all_by_label_contains("sample ").filter(|node| node.accesskit_node().role() == Role::Figure);
     assert!(examples.count() >= 10);
@@ -99,7 +54,7 @@ fn keys_walk_the_table_and_lead_back() {
     let mut app = open(Link {
         run: run.root().into(),
         sae: Some(SAE.into()),
-        place: Some(Location::Feature(8)),
+        location: Some(Location::Feature(8)),
         ..Link::default()
     });
     assert_eq!(current(&app), Some(8));
@@ -113,10 +68,12 @@ fn keys_walk_the_table_and_lead_back() {
     app.key_press_modifiers(Modifiers::COMMAND, Key::L);
     app.run_steps(2);
     app.get_by_label("Link copied.");
-    let link = Link { run: run.root().into(), sae: None, place: Some(Location::Feature(8)), ..Link::default() };
-    assert_eq!(app.state().session().link(), Some(link));
+    let link = Link { run: run.root().into(), sae: None, location: Some(Location::Feature(8)), ..Link::default() };
+    assert_eq!(app.state().session().run().unwrap().link(), link);
 
     settle(&mut app);
+    app.get_by_role_and_label(Role::Button, "10 0.88").scroll_to_me();
+    app.run_steps(4);
     app.get_by_role_and_label(Role::Button, "10 0.88").click();
     app.run_steps(2);
     assert_eq!(current(&app), Some(10));
@@ -139,7 +96,7 @@ fn keys_are_text_while_the_search_is_typed_and_slash_leads_to_it() {
     app.run_steps(2);
     assert_eq!(current(&app), before);
     assert_eq!(app.state().session().run().unwrap().list.search_text(), "j");
-    app.get_by_label_contains("not understood");
+    app.get_by_label("0 of 64 features");
     app.key_press(Key::Escape);
     app.run_steps(2);
     app.key_press(Key::Escape);
@@ -174,13 +131,13 @@ fn what_cannot_be_opened_is_a_sentence_in_the_window() {
     std::fs::remove_file(folder.join("examples.parquet")).unwrap();
     let app = open_folder(run.root());
     app.get_by_label("16 features");
-    app.get_by_label_contains("The index has no examples yet");
+    app.get_by_label_contains("The index has no examples.");
     fixture::truncate(&folder.join("neighbours.parquet"));
     open_folder(run.root()).get_by_label_contains("neighbours.parquet");
     fixture::truncate(&folder.join("features.parquet"));
     open_folder(run.root()).get_by_label_contains("features.parquet");
     std::fs::remove_file(folder.join("features.parquet")).unwrap();
-    open_folder(run.root()).get_by_label_contains("is not finished");
+    open_folder(run.root()).get_by_label_contains("is not complete");
     std::fs::remove_dir_all(run.sae_dir(SAE)).unwrap();
     open_folder(run.root()).get_by_label_contains("no autoencoder yet");
     std::fs::create_dir_all(run.sae_dir(SAE)).unwrap();
@@ -195,7 +152,7 @@ fn damaged_samples_leave_the_rest_usable() {
     std::fs::remove_dir_all(dir.path().join("data")).unwrap();
     fixture::truncate(&run.tokens(1));
     let mut app =
-        open(Link { run: run.root().into(), sae: None, place: Some(Location::Feature(2)), ..Link::default() });
+        open(Link { run: run.root().into(), sae: None, location: Some(Location::Feature(2)), ..Link::default() });
     app.get_by_label("Feature 2");
     std::fs::remove_file(run.samples()).unwrap();
     app.key_press(Key::F5);
@@ -204,49 +161,11 @@ fn damaged_samples_leave_the_rest_usable() {
     app.get_by_label("Feature 2");
 }
 
-fn key(app: &mut Harness<'static, App>, modifiers: Modifiers, key: Key) {
-    app.key_press_modifiers(modifiers, key);
-    app.run_steps(2);
-}
-
-fn button(pressed: bool, pos: egui::Pos2) -> Event {
-    Event::PointerButton { pos, button: egui::PointerButton::Primary, pressed, modifiers: Modifiers::NONE }
-}
-
-/// A click with the pointer.
-fn press(app: &mut Harness<'static, App>, pos: egui::Pos2) {
-    for pressed in [true, false] {
-        app.event(Event::PointerMoved(pos));
-        app.event(button(pressed, pos));
-        app.run_steps(2);
-    }
-}
-
-/// Takes the pointer out of the window.
-fn leave(app: &mut Harness<'static, App>) {
-    app.event(Event::PointerGone);
-    app.run_steps(3);
-}
-
-fn label_on_disk(run: &Run, feature: u32) -> Option<String> {
-    let labels = Labels::read(run).unwrap();
-    labels.written(SAE)?.entry(feature).map(|entry| entry.label.clone())
-}
-
-fn write_label(app: &mut Harness<'static, App>, text: &str) {
-    app.get_by_label("Label").focus();
-    app.run_steps(2);
-    app.get_by_label("Label").type_text(text);
-    app.run_steps(2);
-    key(app, Modifiers::NONE, Key::Enter);
-    settle(app);
-}
-
 #[test]
 fn a_label_is_written_found_undone_and_made_again() {
     let (_dir, run) = fixture::run(64);
     let mut app =
-        open(Link { run: run.root().into(), sae: None, place: Some(Location::Feature(6)), ..Link::default() });
+        open(Link { run: run.root().into(), sae: None, location: Some(Location::Feature(6)), ..Link::default() });
     write_label(&mut app, "red ring");
     assert_eq!(label_on_disk(&run, 6).as_deref(), Some("red ring"));
     search(&mut app, "label:\"red r\"");
@@ -270,7 +189,7 @@ fn a_label_is_written_found_undone_and_made_again() {
 fn what_is_typed_is_written_when_the_window_closes() {
     let (_dir, run) = fixture::run(16);
     let mut app =
-        open(Link { run: run.root().into(), sae: None, place: Some(Location::Feature(2)), ..Link::default() });
+        open(Link { run: run.root().into(), sae: None, location: Some(Location::Feature(2)), ..Link::default() });
     app.get_by_label("Notes").focus();
     app.run_steps(2);
     app.get_by_label("Notes").type_text("half a tho");
@@ -285,11 +204,11 @@ fn labels_made_nonsense_by_hand_are_said_kept_aside_and_no_label_is_lost() {
     let (_dir, run) = fixture::run(16);
     std::fs::write(run.labels(), "{ \"schema_version\": 1, \"saes\": [").unwrap();
     let mut app =
-        open(Link { run: run.root().into(), sae: None, place: Some(Location::Feature(2)), ..Link::default() });
+        open(Link { run: run.root().into(), sae: None, location: Some(Location::Feature(2)), ..Link::default() });
     app.get_by_label_contains("The labels cannot be read");
     app.get_by_label("Feature 2");
     write_label(&mut app, "first");
-    app.get_by_label_contains("it was kept as");
+    app.get_by_label_contains("It was kept as");
     let aside = std::fs::read_to_string(run.root().join("labels.unreadable-1.json")).unwrap();
     assert!(aside.ends_with("["));
     // While the app is open, somebody breaks the file again: what the app knew is written back with the next edit.
@@ -346,13 +265,15 @@ fn drawing_on_the_map_picks_features_and_escape_lets_them_go() {
     app.event(button(false, path[4]));
     app.run_steps(3);
     let run = app.state().session().run().unwrap();
-    let (picked, total) = (run.list.picked().unwrap(), run.list.total());
+    let (picked, total) = (run.list.restricted_to().unwrap(), run.list.total());
     assert!(picked > 0 && picked < total, "{picked} of {total}");
-    let middle = run.list.rows().iter().filter(|row| row.density > 0.0).map(|row| row.density.log10());
-    let (low, high) = middle.clone().fold((0.0f64, -9.0f64), |(low, high), d| (low.min(d), high.max(d)));
-    assert!(run.list.shown().all(|row| row.density.log10() > low + 0.5 * (high - low)));
+    // The rate on text is across; half a position stands for none.
+    let place = |row: &FeatureRow| ((row.fires_text as f64).max(0.5) / 8_000.0).log10();
+    let places = run.list.rows().iter().filter(|row| row.fires > 0).map(place);
+    let (low, high) = places.fold((0.0f64, -9.0f64), |(low, high), place| (low.min(place), high.max(place)));
+    assert!(run.list.shown().all(|row| place(row) > low + 0.5 * (high - low)));
     key(&mut app, Modifiers::NONE, Key::Escape);
-    assert_eq!(app.state().session().run().unwrap().list.picked(), None);
+    assert_eq!(app.state().session().run().unwrap().list.restricted_to(), None);
 }
 
 #[test]
@@ -379,8 +300,8 @@ fn the_palette_finds_features_commands_and_pages() {
 fn what_is_pointed_at_in_one_place_is_marked_in_the_others() {
     let (_dir, run) = fixture::run(64);
     let mut app =
-        open(Link { run: run.root().into(), sae: None, place: Some(Location::Feature(6)), ..Link::default() });
-    let pointed = |app: &Harness<'static, App>| app.state().session().run().unwrap().pointing.feature();
+        open(Link { run: run.root().into(), sae: None, location: Some(Location::Feature(6)), ..Link::default() });
+    let pointed = |app: &Harness<'static, App>| app.state().session().run().unwrap().hover.feature();
     let row = app.get_by_label("feature 10").rect().center();
     app.event(Event::PointerMoved(row));
     app.run_steps(3);
@@ -403,15 +324,15 @@ fn an_example_leads_to_its_sample_and_a_patch_to_its_features() {
     let (_dir, run) = fixture::run(64);
     fixture::blank(&run);
     let mut app =
-        open(Link { run: run.root().into(), sae: None, place: Some(Location::Feature(6)), ..Link::default() });
+        open(Link { run: run.root().into(), sae: None, location: Some(Location::Feature(6)), ..Link::default() });
     let example = app.query_all_by_label_contains("sample ").find(|n| n.accesskit_node().role() == Role::Figure);
     example.unwrap().click();
     app.run_steps(2);
     settle(&mut app);
     assert_eq!(app.state().session().run().unwrap().page(), Page::Sample);
     app.get_by_label("Strongest features of the sample");
-    let all = app.query_all_by_label_contains(" tokens").count();
-    assert!(all > 0);
+    let counts = app.query_all_by_label_contains(" positions").count();
+    assert!(counts > 1, "those of features, and that of the run");
     let patch = app.get_by_label("picture 0").rect().center();
     press(&mut app, patch);
     app.get_by_label("Strongest features of the token under the pointer");
@@ -431,7 +352,8 @@ fn texts_apart_that_cannot_be_read_cost_their_own_score_alone() {
     let (_dir, run) = fixture::run(64);
     fixture::blank(&run);
     std::fs::remove_file(run.root().join("blank/activations/layers.2/manifest.json")).unwrap();
-    let mut app = open(Link { run: run.root().into(), sae: None, place: Some(Location::Sample(3)), ..Link::default() });
+    let mut app =
+        open(Link { run: run.root().into(), sae: None, location: Some(Location::Sample(3)), ..Link::default() });
     app.get_by_label("Strongest features of the sample");
     app.get_by_label("Contributions to pmi");
     app.get_by_label("Contributions to pmi_blank");
@@ -442,14 +364,18 @@ fn texts_apart_that_cannot_be_read_cost_their_own_score_alone() {
 #[test]
 fn a_threshold_is_moved_and_both_sides_are_shown() {
     let (_dir, run) = fixture::run(16);
-    let mut app =
-        open(Link { run: run.root().into(), sae: None, place: Some(Location::Page(Page::Filter)), ..Link::default() });
-    app.get_by_label_contains("12 of 24 samples stay");
+    let mut app = open(Link {
+        run: run.root().into(),
+        sae: None,
+        location: Some(Location::Page(Page::Filter)),
+        ..Link::default()
+    });
+    app.get_by_label_contains("12 of 24 samples are kept");
     let histogram = app.get_by_label("Histogram of scores").rect();
     let pos = histogram.left_center() + egui::vec2(0.75 * histogram.width(), 0.0);
     press(&mut app, pos);
     settle(&mut app);
-    app.get_by_label_contains("6 of 24 samples stay");
+    app.get_by_label_contains("6 of 24 samples are kept");
     app.get_by_label("Kept");
     app.get_by_label("Dropped");
     app.get_by_label("Write 6 samples");
@@ -460,14 +386,14 @@ fn a_threshold_is_moved_and_both_sides_are_shown() {
 fn the_run_tells_how_it_came_about() {
     let (_dir, run) = fixture::run(16);
     let mut app =
-        open(Link { run: run.root().into(), sae: None, place: Some(Location::Page(Page::Run)), ..Link::default() });
-    app.get_by_label("How it came about");
+        open(Link { run: run.root().into(), sae: None, location: Some(Location::Page(Page::Run)), ..Link::default() });
+    app.get_by_label("Provenance");
     app.get_by_label("harvest");
-    app.get_by_label("Nothing was evaluated yet.");
+    app.get_by_label("base has not been evaluated yet.");
     // A training writes while the page is open.
     fixture::log(&run);
     let begun = Instant::now();
-    while app.query_by_label("No training has left a log here.").is_some() {
+    while app.query_by_label("No training has written a log here.").is_some() {
         assert!(begun.elapsed() < Duration::from_secs(30), "the new log is not noticed");
         std::thread::sleep(Duration::from_millis(50));
         app.step();
@@ -479,15 +405,15 @@ fn a_text_in_a_link_runs_the_model_and_a_model_that_is_gone_is_a_sentence() {
     let (_dir, run) = fixture::run(16);
     let link = Link {
         run: run.root().into(),
-        place: Some(Location::Page(Page::Try)),
-        text: Some("a red ring".into()),
-        set: vec![2],
+        location: Some(Location::Page(Page::Playground)),
+        prompt: Some("a red ring".into()),
+        steer: vec![2],
         ..Link::default()
     };
     let app = open(link);
-    app.get_by_label("The model could not be asked");
+    app.get_by_label("The model could not run");
     app.get_by_label_contains("does not say where the model is");
-    assert_eq!(app.state().session().run().unwrap().trial.draft.steers.len(), 1);
+    assert_eq!(app.state().session().run().unwrap().playground.draft.steers.len(), 1);
 }
 
 /// The demo's model on a run of its own; the autoencoder is of its width.
@@ -498,14 +424,14 @@ fn a_text_of_ones_own_shows_its_features_and_what_setting_one_changes() {
     fixture::of_the_demo_model(&run, &assets.join("demo-mllm"));
     let link = Link {
         run: run.root().into(),
-        place: Some(Location::Page(Page::Try)),
-        text: Some("What is in the picture?".into()),
-        set: vec![2],
+        location: Some(Location::Page(Page::Playground)),
+        prompt: Some("What is in the picture?".into()),
+        steer: vec![2],
         ..Link::default()
     };
     let mut app = open(link);
-    app.get_by_label("What the model says next");
-    app.get_by_label("with the features set");
+    app.get_by_label("Next token");
+    app.get_by_label("steered");
     app.get_by_label("Strongest features of the sample");
     // The answer is of what was asked; another strength is another question.
     app.get_by_label("Ablate").click();
@@ -520,26 +446,27 @@ fn a_text_of_ones_own_shows_its_features_and_what_setting_one_changes() {
 #[test]
 fn a_set_is_written_by_the_command_and_its_failure_is_told() {
     let (dir, run) = fixture::run(16);
-    let mut app = open(Link { run: run.root().into(), place: Some(Location::Page(Page::Filter)), ..Link::default() });
+    let mut app =
+        open(Link { run: run.root().into(), location: Some(Location::Page(Page::Filter)), ..Link::default() });
     app.get_by_label("Write 12 samples").click();
     app.run_steps(2);
     settle(&mut app);
     let job = app.state().session().job.clone().unwrap();
     let kept = dir.path().join("run-kept");
     match &job.state {
-        State::Done(_) => {
-            app.get_by_label("Written.");
+        JobState::Done(_) => {
+            app.get_by_label("Done.");
             let rows = std::fs::read_to_string(kept.join("data/data.jsonl")).unwrap();
             assert_eq!(rows.lines().count(), 12);
             // Nothing is written over what is there.
             app.get_by_label("Write 12 samples").click();
             app.run_steps(2);
             settle(&mut app);
-            assert!(matches!(&app.state().session().job.as_ref().unwrap().state, State::Failed(_)));
+            assert!(matches!(&app.state().session().job.as_ref().unwrap().state, JobState::Failed(_)));
         }
         // `cargo test` of this crate alone builds no `sae`.
-        State::Failed(reason) => {
-            assert!(reason.contains("cannot start the program"), "{reason}");
+        JobState::Failed(reason) => {
+            assert!(reason.contains("cannot be started"), "{reason}");
             eprintln!("skipped: the program sae is not built");
         }
         other => panic!("{other:?}"),
@@ -551,9 +478,9 @@ fn pages_without_their_tables_say_how_to_make_them() {
     let (_dir, run) = fixture::run(16);
     std::fs::remove_file(run.scores(SAE)).unwrap();
     std::fs::remove_dir_all(run.sae_dir(SAE)).unwrap();
-    open(Link { run: run.root().into(), sae: None, place: Some(Location::Page(Page::Filter)), ..Link::default() })
+    open(Link { run: run.root().into(), sae: None, location: Some(Location::Page(Page::Filter)), ..Link::default() })
         .get_by_label_contains("sae score");
-    let app = open(Link { run: run.root().into(), sae: None, place: Some(Location::Sample(3)), ..Link::default() });
+    let app = open(Link { run: run.root().into(), sae: None, location: Some(Location::Sample(3)), ..Link::default() });
     app.get_by_label("Sample 3");
     app.get_all_by_label_contains("saes/base").next().unwrap();
 }

@@ -4,7 +4,8 @@ use filters::pmi::{BLANK_DIR, Chosen, Fit, Folds, Options};
 use filters::scores::{Row, Scores};
 use image::{Rgb, RgbImage};
 use sae_core::analysis::index::{
-    Example, FeatureRow, Indexer, Neighbor, write_examples, write_features, write_neighbors,
+    Example, FeatureRow, Indexer, Neighbor, Row as _, StrongestExample, TypicalWord, write_examples, write_features,
+    write_lists, write_neighbors,
 };
 use sae_core::analysis::labels::{Change, Entry, Labels};
 use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
@@ -40,19 +41,37 @@ pub fn run(features: usize) -> (TempDir, Run) {
 
 /// The same with examples of the first features alone.
 pub fn run_of(features: usize, shown: usize) -> (TempDir, Run) {
+    run_with(features, shown, Captions { tokens: short_caption, fires_at: |feature, n| (feature + n) % 6 })
+}
+
+/// The captions of a run.
+#[derive(Clone, Copy)]
+pub struct Captions {
+    /// The tokens of a sample's caption.
+    pub tokens: fn(u32) -> Vec<String>,
+    /// The token of a sample's caption on which a feature fires.
+    pub fires_at: fn(u32, u32) -> u32,
+}
+
+/// A run with captions of another kind.
+pub fn run_with(features: usize, shown: usize, captions: Captions) -> (TempDir, Run) {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     fs::create_dir_all(data.join("images")).unwrap();
     let run = Run::create(&dir.path().join("run")).unwrap();
-    store(&run, &data);
-    index(&run, features, shown);
+    store(&run, &data, captions.tokens);
+    index(&run, features, shown, captions.fires_at);
     autoencoder(&run, features);
     scores(&run);
     (dir, run)
 }
 
-fn words(n: u32) -> Vec<String> {
-    let (color, shape) = (COLORS[n as usize % 4].0, SHAPES[n as usize % 3]);
+fn color_and_shape(n: u32) -> [&'static str; 2] {
+    [COLORS[n as usize % 4].0, SHAPES[n as usize % 3]]
+}
+
+fn short_caption(n: u32) -> Vec<String> {
+    let [color, shape] = color_and_shape(n);
     let caption = format!("a {color} {shape} on a pale ground, picture {n} of the series");
     caption.split_inclusive(' ').map(str::to_owned).collect()
 }
@@ -72,7 +91,7 @@ fn paint(n: u32) -> RgbImage {
     })
 }
 
-fn sample(n: u32, data: &Path) -> (Sample, Vec<Token>) {
+fn sample(n: u32, data: &Path, caption: &[String]) -> (Sample, Vec<Token>) {
     let name = format!("images/{n:02}.png");
     let path = data.join(&name);
     paint(n).save(&path).unwrap();
@@ -96,11 +115,11 @@ fn sample(n: u32, data: &Path) -> (Sample, Vec<Token>) {
     };
     let mut tokens = vec![token(0, "<s>")];
     tokens.extend((0..SIDE * SIDE).map(patch));
-    tokens.extend(words(n).iter().zip(WORDS..).map(|(word, at)| token(at, word)));
+    tokens.extend(caption.iter().zip(WORDS..).map(|(word, at)| token(at, word)));
     let sample = Sample {
         id: format!("{n:064x}"),
         key: format!("shape-{n:02}"),
-        text: words(n).concat(),
+        text: caption.concat(),
         images: vec![ImageRef { path: name, width: 192, height: 192, sha256 }],
         source: format!("data.jsonl:{n}"),
         meta: serde_json::json!({}),
@@ -108,7 +127,7 @@ fn sample(n: u32, data: &Path) -> (Sample, Vec<Token>) {
     (sample, tokens)
 }
 
-fn store(run: &Run, data: &Path) {
+fn store(run: &Run, data: &Path, caption: fn(u32) -> Vec<String>) {
     let spec = StoreSpec {
         model: "tiny-llava".into(),
         architecture: "LlavaForConditionalGeneration".into(),
@@ -119,12 +138,12 @@ fn store(run: &Run, data: &Path) {
         slice: None,
         arguments: serde_json::json!({ "data_root": data }),
     };
-    let row = |n: u32| serde_json::json!({ "id": format!("shape-{n:02}"), "image": format!("images/{n:02}.png"), "text": words(n).concat() });
+    let row = |n: u32| serde_json::json!({ "id": format!("shape-{n:02}"), "image": format!("images/{n:02}.png"), "text": caption(n).concat() });
     let rows: String = (0..SAMPLES).map(|n| format!("{}\n", row(n))).collect();
     fs::write(data.join("data.jsonl"), rows).unwrap();
     let mut writer = StoreWriter::open(run, spec).unwrap();
     for part in [0..10, 10..SAMPLES] {
-        let samples: Vec<_> = part.map(|n| sample(n, data)).collect();
+        let samples: Vec<_> = part.map(|n| sample(n, data, &caption(n))).collect();
         let rows: usize = samples.iter().map(|(_, tokens)| tokens.len()).sum();
         let source_rows = samples.len() as u64;
         writer
@@ -135,7 +154,7 @@ fn store(run: &Run, data: &Path) {
 }
 
 /// Feature `k` fires on text if `k % 4` is 0, on pictures if it is 1, on both if it is 2, and never if it is 3.
-fn index(run: &Run, features: usize, shown: usize) {
+fn index(run: &Run, features: usize, shown: usize, fires_at: fn(u32, u32) -> u32) {
     let mut index = Indexer::new(features);
     index.positions = [20_000, 8_000, 12_000];
     for feature in 0..shown {
@@ -144,7 +163,7 @@ fn index(run: &Run, features: usize, shown: usize) {
             let on_text = Example {
                 activation: strength,
                 sample: n,
-                position: WORDS + (feature as u32 + n) % 6,
+                position: WORDS + fires_at(feature as u32, n),
                 modality: Modality::Text,
             };
             let patch = 7 + (feature as u32 + 5 * n) % 20;
@@ -157,7 +176,10 @@ fn index(run: &Run, features: usize, shown: usize) {
                 2 => &[on_image],
                 _ => &[],
             };
-            fires.iter().for_each(|example| index.examples.offer(feature as u32, *example));
+            for example in fires {
+                index.examples.offer(feature as u32, *example);
+                index.strongest[feature].offer(*example);
+            }
         }
     }
     let row = |feature: usize| {
@@ -190,6 +212,23 @@ fn index(run: &Run, features: usize, shown: usize) {
     write_examples(&folder.join("examples.parquet"), &index).unwrap();
     write_neighbors(&folder.join("neighbours.parquet"), &(0..features).map(near).collect::<Vec<_>>()).unwrap();
     write_features(&folder.join("features.parquet"), &(0..features).map(row).collect::<Vec<_>>()).unwrap();
+    write_lists(&folder.join(StrongestExample::FILE), features, |feature| index.strongest[feature].rows()).unwrap();
+    write_lists(&folder.join(TypicalWord::FILE), features, typical_words).unwrap();
+    let step = serde_json::json!({ "positions": index.positions });
+    run.write_step(&format!("index/{SAE}"), &step).unwrap();
+}
+
+/// A color on text, a shape on images, by the number of the feature.
+fn typical_words(feature: usize) -> Vec<TypicalWord> {
+    let [color, shape] = color_and_shape(feature as u32 / 4);
+    let word = |modality, word: &str| TypicalWord { modality, word: word.into(), share: 0.75 };
+    let (text, image) = (word(Modality::Text, color), word(Modality::Image, shape));
+    match feature % 4 {
+        0 => vec![text],
+        1 => vec![image],
+        2 => vec![text, image],
+        _ => vec![],
+    }
 }
 
 /// An autoencoder that fits the store: feature `k` looks along one axis, from `k` on more of it.
@@ -248,7 +287,7 @@ fn scores(run: &Run) {
 /// The same samples as they are read apart, and a fit of one component to either, so that `pmi` and `pmi_blank` can be explained.
 pub fn blank(run: &Run) {
     let data = run.root().join("../data");
-    store(&Run::create(&run.root().join(BLANK_DIR)).unwrap(), &data);
+    store(&Run::create(&run.root().join(BLANK_DIR)).unwrap(), &data, short_caption);
     let fit = Fit {
         chosen: Chosen::balanced(&[[u64::from(SAMPLES / 2), 0], [0, u64::from(SAMPLES / 2)]], [SAMPLES as usize; 2], 1),
         means: [vec![0.1], vec![0.2]],

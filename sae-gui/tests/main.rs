@@ -3,6 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod app;
+mod captions;
 mod fixture;
+mod harness;
+mod labeling;
+mod layout;
+mod meaning;
+mod opening;
+mod popups;
 mod snapshots;
 mod window;

@@ -58,14 +58,14 @@ fn every_page_looks_as_it_is_meant_to() {
         ("features-dark", Location::Feature(6), "dark"),
         ("sample", Location::Sample(5), "light"),
         ("filter", Location::Page(Page::Filter), "light"),
-        ("try", Location::Page(Page::Try), "light"),
+        ("playground", Location::Page(Page::Playground), "light"),
         ("run", Location::Page(Page::Run), "light"),
     ];
     let mut wrong = Vec::new();
     for (name, place, theme) in places {
         let picture = dir.path().join(format!("{name}.png"));
-        let link =
-            Link { run: run.root().into(), sae: Some(SAE.into()), place: Some(place), ..Link::default() }.to_string();
+        let link = Link { run: run.root().into(), sae: Some(SAE.into()), location: Some(place), ..Link::default() }
+            .to_string();
         let output = shoot(&link, &picture, &["--theme", theme]);
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         let own = image::open(&picture).unwrap().into_rgb8();

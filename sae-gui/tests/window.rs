@@ -43,7 +43,7 @@ fn the_window_opens_a_link_and_takes_its_picture() {
     let (dir, run) = fixture::run(64);
     let picture = dir.path().join("window.png");
     let link =
-        Link { run: run.root().into(), sae: None, place: Some(Location::Feature(6)), ..Link::default() }.to_string();
+        Link { run: run.root().into(), sae: None, location: Some(Location::Feature(6)), ..Link::default() }.to_string();
     let output = shoot(&link, &picture, &["--theme", "dark"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let (width, height, colors) = seen(&picture);

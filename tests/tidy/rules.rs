@@ -36,7 +36,7 @@ const OF_PROGRAMS: [&str; 8] =
 const KNOWN_REFERENCES: [(&str, &str); 1] = [("harvest::logit_lens", "sae_core::analysis::index::logits")];
 
 /// Circles that are still there, or parts of them.
-const KNOWN_CIRCLES: [&[&str]; 5] = [
+const KNOWN_CIRCLES: [&[&str]; 3] = [
     // What reads a file is told by its format, and the formats use each other's readers and the rows of `source`.
     &[
         "harvest::data::arrow",
@@ -56,8 +56,6 @@ const KNOWN_CIRCLES: [&[&str]; 5] = [
         "sae_core::analysis::index::lists",
         "sae_core::analysis::index::neighbors",
     ],
-    &["sae_gui::state::data", "sae_gui::state::excerpt"],
-    &["sae_gui::view::example", "sae_gui::view::words"],
 ];
 
 /// Folders of libraries with texts that still name flags.

@@ -1,58 +1,57 @@
-//! The worker that sees with the autoencoder: encodes samples of the store, so that heat maps need not be kept anywhere, and
-//! finds the features that carry a sample's scores. Holds the encoder.
+//! The worker that encodes: the active features of samples, computed from the store so that heat maps need not be kept anywhere,
+//! and the explanations of scores. Holds the weights and the encoder. The formulas are those of the operations.
 
 use super::guarded;
-use super::mailbox::{Desk, Worker};
-use super::stored::Stored;
-use crate::state::data::{Active, Contribution, Reason};
-use filters::align::align_samples;
-use filters::pmi::{self, BLANK_DIR};
-use filters::pooling::{PooledSample, PooledStore};
-use filters::score_names::{PMI, PMI_BLANK};
-use filters::{Definition, scaled_threshold};
+use super::mailbox::{Mailbox, Worker};
+use crate::state::activations::SampleActivations;
+use crate::state::explanation::{PartFeature, ScoreExplanation, ScorePart};
+use filters::pmi::{Component, Contribution};
+use filters::score_names::{self, COSINE, PMI, PMI_BLANK};
 use sae_core::Run;
 use sae_core::analysis::index::FeatureRow;
 use sae_core::autoencoder::Encoder;
 use sae_core::autoencoder::formats::{self, Saved};
 use sae_core::device::DeviceChoice;
+use sae_workbench::Explainer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-/// Parts of a score that are told.
+/// Parts of a score that are shown.
 const PARTS: usize = 8;
+/// Features of each side that are shown in a part.
+const FEATURES: usize = 3;
 
-/// What was seen in a sample.
-pub enum Seen {
-    /// What fires where.
-    Active(u32, Result<Arc<Active>, String>),
-    /// What carries its scores.
-    Reasons(u32, Result<Vec<Reason>, String>),
+/// What the worker has computed.
+pub enum ActivationReply {
+    /// The active features of a sample.
+    Active(u32, Result<Arc<SampleActivations>, String>),
+    /// The explanations of a sample's scores.
+    Explanations(u32, Result<Vec<ScoreExplanation>, String>),
 }
 
 #[derive(Default)]
-struct Wanted {
+struct Requests {
     active: Vec<u32>,
-    reasons: Option<u32>,
+    explanations: Option<u32>,
     quit: bool,
 }
 
 enum Task {
     Active(u32),
-    Reasons(u32),
+    Explanations(u32),
     Quit,
 }
 
-/// The window's end of the worker, for one run.
-pub struct Sight {
-    worker: Worker<Wanted>,
-    seen: Receiver<Seen>,
+/// The window's end of the worker, for one autoencoder of one run.
+pub struct ActivationWorker {
+    worker: Worker<Requests>,
+    replies: Receiver<ActivationReply>,
 }
 
-impl Sight {
-    /// Starts the worker for an autoencoder of a run. `rows` are its features with their weights, `threshold` is the one of the
-    /// scores, `wake` is called after every reply.
+impl ActivationWorker {
+    /// Starts the worker. `rows` are the features with their weights; `wake` is called after every reply.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -62,217 +61,138 @@ impl Sight {
         rows: Vec<FeatureRow>,
         wake: impl Fn() + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (sender, seen) = channel();
-        let quit = |wanted: &mut Wanted| wanted.quit = true;
-        let worker =
-            Worker::start("activations", quit, false, move |desk| work(desk, &root, &sae, &rows, &sender, &wake))?;
-        Ok(Self { worker, seen })
+        let (sender, replies) = channel();
+        let quit = |requests: &mut Requests| requests.quit = true;
+        let work = move |mailbox: &_| work(mailbox, &root, &sae, &rows, &sender, &wake);
+        Ok(Self { worker: Worker::start("activations", quit, false, work)?, replies })
     }
 
-    /// Asks what fires in these samples, and no longer in others; and what carries the scores of one.
-    pub fn want(&self, active: Vec<u32>, reasons: Option<u32>) {
-        self.worker.change(|wanted| (wanted.active, wanted.reasons) = (active, reasons));
+    /// Asks for the active features of these samples, and no longer of others; and for the explanations of one.
+    pub fn request(&self, active: Vec<u32>, explanations: Option<u32>) {
+        self.worker.change(|requests| (requests.active, requests.explanations) = (active, explanations));
     }
 
-    /// What has been seen since the last call.
-    pub fn seen(&self) -> impl Iterator<Item = Seen> {
-        self.seen.try_iter()
+    /// What has been computed since the last call.
+    pub fn replies(&self) -> impl Iterator<Item = ActivationReply> {
+        self.replies.try_iter()
     }
 }
 
-fn first(wanted: &mut Wanted) -> Option<Task> {
-    if wanted.quit {
+fn take_task(requests: &mut Requests) -> Option<Task> {
+    if requests.quit {
         return Some(Task::Quit);
     }
-    if !wanted.active.is_empty() {
-        return Some(Task::Active(wanted.active.remove(0)));
+    if !requests.active.is_empty() {
+        return Some(Task::Active(requests.active.remove(0)));
     }
-    wanted.reasons.take().map(Task::Reasons)
+    requests.explanations.take().map(Task::Explanations)
 }
 
-fn work(desk: &Desk<Wanted>, root: &Path, sae: &str, rows: &[FeatureRow], sender: &Sender<Seen>, wake: &impl Fn()) {
-    let next = || desk.next(Duration::from_secs(3600), first);
-    // Nothing is loaded before something is wanted.
-    let mut task = next();
-    let opened = match task {
-        Some(Task::Quit) => return,
-        _ => guarded(|| open(root, sae)),
+fn work(
+    mailbox: &Mailbox<Requests>,
+    root: &Path,
+    sae: &str,
+    rows: &[FeatureRow],
+    sender: &Sender<ActivationReply>,
+    wake: &impl Fn(),
+) {
+    let next = || loop {
+        if let Some(task) = mailbox.next(Duration::from_secs(3600), take_task) {
+            return task;
+        }
     };
+    // Nothing is loaded before something is asked for.
+    let mut task = next();
+    if matches!(task, Task::Quit) {
+        return;
+    }
     let device = DeviceChoice::Auto.open().map_err(|error| error.message());
-    // The encoder borrows the weights, the rest is changed by what it reads.
-    let (saved, mut opened) = match opened {
-        Ok((saved, opened)) => (Ok(saved), Ok(opened)),
+    // The encoder borrows the weights; the explainer is changed by what it reads.
+    let (saved, mut explainer) = match guarded(|| open(root, sae)) {
+        Ok((saved, explainer)) => (Ok(saved), Ok(explainer)),
         Err(reason) => (Err(reason.clone()), Err(reason)),
     };
-    let encoder = saved.and_then(|saved: Saved| Ok((saved, device?)));
-    let encoder = encoder.as_ref().map(|(saved, device)| Encoder::new(&saved.weights, device));
+    let ready = saved.and_then(|saved: Saved| Ok((saved, device?)));
+    let encoder = ready.as_ref().map(|(saved, device)| Encoder::new(&saved.weights, device));
     loop {
-        let ready = opened.as_mut().map_err(|reason| reason.clone());
-        let ready = ready.and_then(|opened| Ok((opened, encoder.as_ref().map_err(|reason| (*reason).clone())?)));
-        let seen = match task {
-            None => None,
-            Some(Task::Quit) => return,
-            Some(Task::Active(sample)) => {
-                let active = ready.and_then(|(opened, encoder)| guarded(|| opened.own.active(encoder, sample)));
-                Some(Seen::Active(sample, active.map(Arc::new)))
+        let ready = explainer.as_mut().map_err(|reason| reason.clone());
+        let ready = ready.and_then(|explainer| Ok((explainer, encoder.as_ref().map_err(|reason| (*reason).clone())?)));
+        let reply = match task {
+            Task::Quit => return,
+            Task::Active(sample) => {
+                let encode = |(explainer, encoder): (&mut Explainer, &Encoder)| {
+                    guarded(|| explainer.samples().encode(encoder, sample).map_err(message))
+                };
+                let active = ready.and_then(encode).map(|rows| Arc::new(SampleActivations { rows }));
+                ActivationReply::Active(sample, active)
             }
-            Some(Task::Reasons(sample)) => {
-                let reasons = ready.and_then(|(opened, encoder)| guarded(|| opened.reasons(encoder, rows, sample)));
-                Some(Seen::Reasons(sample, reasons))
+            Task::Explanations(sample) => {
+                let explain = |(explainer, encoder): (&mut Explainer, &Encoder)| {
+                    guarded(|| explanations(explainer, encoder, rows, sample))
+                };
+                ActivationReply::Explanations(sample, ready.and_then(explain))
             }
         };
-        if let Some(seen) = seen {
-            // The window may be gone; then `quit` comes next.
-            let _ = sender.send(seen);
-            wake();
-        }
+        // The window may be gone; then `quit` comes next.
+        let _ = sender.send(reply);
+        wake();
         task = next();
     }
 }
 
-struct LoadedSae {
-    run: Run,
-    sae: String,
-    d_sae: usize,
-    own: Stored,
-    /// The same samples under white images, if they were captured, or why they cannot be read: perhaps a harvest is at it.
-    blank: Option<Result<Stored, String>>,
-    threshold: f32,
+fn open(root: &Path, sae: &str) -> Result<(Saved, Explainer), String> {
+    let run = Run::open(root).map_err(|error| error.message())?;
+    let saved = formats::load(&run.sae_dir(sae)).map_err(|error| error.message())?;
+    let explainer = Explainer::open(&run, sae, &saved).map_err(message)?;
+    Ok((saved, explainer))
 }
 
-fn open(root: &Path, sae: &str) -> Result<(Saved, LoadedSae), String> {
-    let said = |error: sae_core::Error| error.message();
-    let run = Run::open(root).map_err(said)?;
-    let saved = formats::load(&run.sae_dir(sae)).map_err(said)?;
-    let stored = |root: &Path| {
-        let run = Run::open(root).map_err(said)?;
-        Stored::open(run, &saved.origin.hook, saved.weights.d_in)
-    };
-    let own = stored(root)?;
-    let blank = Some(root.join(BLANK_DIR)).filter(|root| root.is_dir());
-    let blank = blank.map(|root| stored(&root).map_err(|error| format!("{}: {error}", root.display())));
-    let scored: Option<serde_json::Value> = run.read_step(&format!("score/{sae}")).map_err(said)?;
-    let threshold = scored.and_then(|step| step.get("threshold")?.as_f64()).map(|threshold| threshold as f32);
-    let threshold = threshold.unwrap_or_else(|| scaled_threshold(saved.weights.d_in));
-    let d_sae = saved.weights.d_sae;
-    Ok((saved, LoadedSae { run, sae: sae.into(), d_sae, own, blank, threshold }))
+fn message(error: sae_workbench::Error) -> String {
+    sae_core::error::message(&error, error.hint())
 }
 
-/// A mode with where its weights stand.
-type Weighed = (Definition, fn(&FeatureRow) -> Option<f64>);
-
-/// Modes whose weights add up to a score.
-const WEIGHED: [Weighed; 3] = [
-    (Definition::Paper, |row| row.weight_paper),
-    (Definition::Release, |row| row.weight_release),
-    (Definition::Corrected, |row| row.weight_corrected),
-];
-
-impl LoadedSae {
-    /// What carries the scores of a sample: weights of active features, and components of `pmi` and `pmi_blank` where there
-    /// are fits.
-    fn reasons(&mut self, encoder: &Encoder, rows: &[FeatureRow], sample: u32) -> Result<Vec<Reason>, String> {
-        let d_sae = self.d_sae;
-        let own = self.own.pooled(encoder, sample, d_sae, self.threshold)?;
-        let mut reasons = Vec::new();
-        let number = sample as usize;
-        if let Some(pooled) = one(&own, number)? {
-            reasons.extend(WEIGHED.map(|(mode, weight)| {
-                let counted = pooled.active(mode).filter(|(_, sides)| mode != Definition::Release || sides.both());
-                let weighed = counted.filter_map(|(k, _)| Some((k, weight(rows.get(k as usize)?)?)));
-                let parts = weighed.map(|(k, adds)| Contribution { adds, features: vec![(k, true)] });
-                Reason {
-                    score: format!("cosine_{}", mode.name()),
-                    meaning: "Weights of the active features, which the score adds up",
-                    parts: largest(parts.collect()),
-                    missing: None,
-                }
-            }));
-            reasons.extend(told(PMI, self.components(PMI, sample, &pooled)));
-        }
-        reasons.extend(told(PMI_BLANK, self.blank(encoder, sample, &own)));
-        reasons.retain(|reason| reason.missing.is_some() || !reason.parts.is_empty());
-        // What tells most comes first (docs/SCORES.md).
-        reasons.reverse();
-        Ok(reasons)
+/// The explanations of a sample's scores, those of the most telling scores first (docs/SCORES.md). A score that cannot be
+/// explained has the reason in place of its parts.
+fn explanations(
+    explainer: &mut Explainer,
+    encoder: &Encoder,
+    rows: &[FeatureRow],
+    sample: u32,
+) -> Result<Vec<ScoreExplanation>, String> {
+    let mut found = Vec::new();
+    for score in [PMI_BLANK, PMI] {
+        let parts = explainer.pmi(encoder, sample, score).map_err(message).transpose();
+        found.extend(parts.map(|explanation| ScoreExplanation {
+            score: score.into(),
+            parts: explanation.map(|found| largest(found.carried.iter().chain(&found.sank).map(joint_part).collect())),
+        }));
     }
-
-    /// What carries `pmi_blank`, of the sample's image with its text as it is read apart.
-    fn blank(&mut self, encoder: &Encoder, sample: u32, own: &PooledStore) -> Result<Option<Reason>, String> {
-        if !self.fits(PMI_BLANK).is_file() {
-            return Ok(None);
-        }
-        let Some(blank) = &mut self.blank else { return Ok(None) };
-        let blank = blank.as_mut().map_err(|reason| reason.clone())?;
-        let (number, own_sample, others) = (sample as usize, self.own.sample(sample)?, blank.samples()?);
-        // Mostly they stand at the same number; to look for one costs as much as to look for all.
-        let same = others.get(number).filter(|o| (&o.source, &o.key) == (&own_sample.source, &own_sample.key));
-        let found = same.map(|_| number).or_else(|| align_samples(std::slice::from_ref(own_sample), others)[0]);
-        let Some(other) = found else { return Ok(None) };
-        let texts = blank.pooled(encoder, other as u32, self.d_sae, self.threshold)?;
-        let mut pair = vec![None; number + 1];
-        pair[number] = Some(other);
-        let joined = own.with_text(&texts, &pair, &std::env::temp_dir()).map_err(|error| error.message())?;
-        match one(&joined, number)? {
-            Some(pooled) => self.components(PMI_BLANK, sample, &pooled),
-            None => Ok(None),
-        }
-    }
-
-    /// Where the fits behind a column lie.
-    fn fits(&self, column: &str) -> PathBuf {
-        self.run.scores(&self.sae).with_extension(format!("{column}.safetensors"))
-    }
-
-    /// The components that carry a sample's score in a column of fits, if there are fits.
-    fn components(&self, column: &str, sample: u32, pooled: &PooledSample) -> Result<Option<Reason>, String> {
-        let path = self.fits(column);
-        if !path.is_file() {
-            return Ok(None);
-        }
-        let folds = pmi::read(&path).map_err(|error| error.message())?;
-        let mut features = folds.whole.chosen.features.iter().flatten();
-        if features.any(|k| *k as usize >= self.d_sae) {
-            return Err(format!("the fit is of another autoencoder: {}", path.display()));
-        }
-        let Some(explanation) = pmi::explain(folds.of(self.own.sample(sample)?), pooled) else { return Ok(None) };
-        let components = explanation.carried.iter().chain(explanation.sank.iter().rev());
-        let parts = components.map(|component| Contribution {
-            adds: component.nats,
-            features: [&component.image_features, &component.text_features]
-                .into_iter()
-                .flat_map(|features| features.iter().take(3).map(|part| (part.feature, part.active)))
-                .collect(),
-        });
-        Ok(Some(Reason {
-            score: column.into(),
-            meaning: "Nats of the components that count most, with the image's and the text's features in each",
-            parts: largest(parts.collect()),
-            missing: None,
-        }))
-    }
-}
-
-/// What carries a score, or a word on why that cannot be told; other scores are told all the same.
-fn told(score: &str, found: Result<Option<Reason>, String>) -> Option<Reason> {
-    found.unwrap_or_else(|why| Some(Reason { score: score.into(), missing: Some(why), ..Reason::default() }))
-}
-
-/// A sample of a pool, if it has positions.
-fn one(pooled: &PooledStore, number: usize) -> Result<Option<PooledSample>, String> {
-    let mut found = None;
-    let see = |n: usize, sample: &PooledSample| {
-        if n == number && sample.positions != [0; 2] {
-            found = Some(sample.clone());
-        }
-        Ok::<_, sae_core::Error>(())
-    };
-    pooled.each(see).map_err(|error| error.message())?;
+    let weights = explainer.weights(encoder, sample, rows).map_err(message)?;
+    found.extend(weights.into_iter().rev().map(|(definition, weighted)| {
+        let part = |feature: u32, amount| ScorePart {
+            amount,
+            features: [vec![PartFeature { feature, active: true }], Vec::new()],
+        };
+        let parts = weighted.into_iter().map(|weighted| part(weighted.feature, weighted.weight));
+        ScoreExplanation { score: score_names::column(COSINE, definition), parts: Ok(largest(parts.collect())) }
+    }));
+    found.retain(|explanation| explanation.parts.as_ref().map_or(true, |parts| !parts.is_empty()));
     Ok(found)
 }
 
-fn largest(mut parts: Vec<Contribution>) -> Vec<Contribution> {
-    parts.sort_by(|a, b| b.adds.abs().total_cmp(&a.adds.abs()));
+fn joint_part(component: &Component) -> ScorePart {
+    let features = |side: &[Contribution]| {
+        let feature = |part: &Contribution| PartFeature { feature: part.feature, active: part.active };
+        side.iter().take(FEATURES).map(feature).collect()
+    };
+    ScorePart {
+        amount: component.nats,
+        features: [features(&component.image_features), features(&component.text_features)],
+    }
+}
+
+fn largest(mut parts: Vec<ScorePart>) -> Vec<ScorePart> {
+    parts.sort_by(|a, b| b.amount.abs().total_cmp(&a.amount.abs()));
     parts.truncate(PARTS);
     parts
 }

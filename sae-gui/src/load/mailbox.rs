@@ -1,79 +1,79 @@
-//! How the window tells a worker what it wants: one slot that it overwrites, so that what it no longer wants is never
-//! begun. Knows nothing of what is wanted.
+//! How the window tells a worker thread what it wants: one slot that the window overwrites, so that a worker never begins with
+//! what is no longer wanted. Knows nothing about the requests.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// The slot between a window and a worker.
-pub struct Desk<W> {
-    wanted: Mutex<W>,
+pub struct Mailbox<R> {
+    requests: Mutex<R>,
     changed: Condvar,
 }
 
-impl<W: Default> Default for Desk<W> {
+impl<R: Default> Default for Mailbox<R> {
     fn default() -> Self {
-        Self { wanted: Mutex::default(), changed: Condvar::default() }
+        Self { requests: Mutex::default(), changed: Condvar::default() }
     }
 }
 
-impl<W> Desk<W> {
-    /// Changes what is wanted.
-    pub fn change(&self, change: impl FnOnce(&mut W)) {
-        change(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+impl<R> Mailbox<R> {
+    /// Changes the requests.
+    pub fn change(&self, change: impl FnOnce(&mut R)) {
+        change(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_one();
     }
 
-    /// Waits until `choose` finds something to do; nothing after `patience`.
-    pub fn next<J>(&self, patience: Duration, mut choose: impl FnMut(&mut W) -> Option<J>) -> Option<J> {
+    /// Waits until `choose` takes a task out of the requests. Nothing after `timeout`.
+    pub fn next<T>(&self, timeout: Duration, mut choose: impl FnMut(&mut R) -> Option<T>) -> Option<T> {
         let begun = Instant::now();
-        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(job) = choose(&mut wanted) {
-                return Some(job);
+            if let Some(task) = choose(&mut requests) {
+                return Some(task);
             }
-            let left = patience.checked_sub(begun.elapsed())?;
-            wanted = self.changed.wait_timeout(wanted, left).unwrap_or_else(PoisonError::into_inner).0;
+            let left = timeout.checked_sub(begun.elapsed())?;
+            requests = self.changed.wait_timeout(requests, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
-/// A worker and its slot. Dropping it tells the worker to quit.
-pub struct Worker<W> {
-    desk: Arc<Desk<W>>,
-    quit: fn(&mut W),
+/// A worker thread with its mailbox. Dropping it tells the thread to end.
+pub struct Worker<R> {
+    mailbox: Arc<Mailbox<R>>,
+    quit: fn(&mut R),
     thread: Option<JoinHandle<()>>,
-    /// Whether dropping waits until the worker has done what must not be lost.
-    waits: bool,
+    /// Whether dropping waits for the thread, which then finishes what must not be lost.
+    joins: bool,
 }
 
-impl<W: Default + Send + 'static> Worker<W> {
-    /// Starts a thread. `quit` changes what is wanted so that `work` returns.
+impl<R: Default + Send + 'static> Worker<R> {
+    /// Starts a thread. `quit` changes the requests so that `work` returns.
     ///
     /// # Errors
     /// The system gives no thread.
     pub fn start(
         name: &str,
-        quit: fn(&mut W),
-        waits: bool,
-        work: impl FnOnce(&Desk<W>) + Send + 'static,
+        quit: fn(&mut R),
+        joins: bool,
+        work: impl FnOnce(&Mailbox<R>) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let desk = Arc::new(Desk::default());
-        let own = desk.clone();
+        let mailbox = Arc::new(Mailbox::default());
+        let own = mailbox.clone();
         let thread = thread::Builder::new().name(name.into()).spawn(move || work(&own))?;
-        Ok(Self { desk, quit, thread: Some(thread), waits })
+        Ok(Self { mailbox, quit, thread: Some(thread), joins })
     }
 
-    /// Changes what is wanted.
-    pub fn change(&self, change: impl FnOnce(&mut W)) {
-        self.desk.change(change);
+    /// Changes the requests.
+    pub fn change(&self, change: impl FnOnce(&mut R)) {
+        self.mailbox.change(change);
     }
 }
 
-impl<W> Drop for Worker<W> {
+impl<R> Drop for Worker<R> {
     fn drop(&mut self) {
-        self.desk.change(self.quit);
-        if let Some(thread) = self.thread.take().filter(|_| self.waits) {
+        self.mailbox.change(self.quit);
+        if let Some(thread) = self.thread.take().filter(|_| self.joins) {
             // A worker that panicked has nothing left to do.
             let _ = thread.join();
         }
@@ -85,35 +85,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_wish_replaces_older_ones() {
-        let desk = Desk::<Vec<u32>>::default();
-        let next = || desk.next(Duration::ZERO, |wanted| if wanted.is_empty() { None } else { Some(wanted.remove(0)) });
-        desk.change(|wanted| *wanted = vec![1, 2, 3]);
+    fn a_new_request_replaces_older_ones() {
+        let mailbox = Mailbox::<Vec<u32>>::default();
+        let take_first = |requests: &mut Vec<u32>| (!requests.is_empty()).then(|| requests.remove(0));
+        let next = || mailbox.next(Duration::ZERO, take_first);
+        mailbox.change(|requests| *requests = vec![1, 2, 3]);
         assert_eq!(next(), Some(1));
-        desk.change(|wanted| *wanted = vec![9]);
+        mailbox.change(|requests| *requests = vec![9]);
         assert_eq!((next(), next()), (Some(9), None));
     }
 
     #[test]
-    fn a_worker_that_is_waited_for_finishes_what_it_has() {
+    fn a_worker_that_is_joined_finishes_its_requests() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let worker = Worker::<(Vec<u32>, bool)>::start(
             "test",
-            |wanted| wanted.1 = true,
+            |requests| requests.1 = true,
             true,
-            move |desk| {
-                let choose = |wanted: &mut (Vec<u32>, bool)| match wanted.0.pop() {
+            move |mailbox| {
+                let choose = |requests: &mut (Vec<u32>, bool)| match requests.0.pop() {
                     Some(job) => Some(Some(job)),
-                    None => wanted.1.then_some(None),
+                    None => requests.1.then_some(None),
                 };
-                while let Some(Some(job)) = desk.next(Duration::from_secs(60), choose) {
+                while let Some(Some(job)) = mailbox.next(Duration::from_secs(60), choose) {
                     thread::sleep(Duration::from_millis(2));
                     let _ = sender.send(job);
                 }
             },
         );
         let worker = worker.unwrap();
-        worker.change(|wanted| wanted.0 = vec![3, 2, 1]);
+        worker.change(|requests| requests.0 = vec![3, 2, 1]);
         drop(worker);
         assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [1, 2, 3]);
     }

@@ -1,5 +1,4 @@
-//! The runs that were open lately, in a file of the person's own. A file that cannot be read or written costs nothing but
-//! the list.
+//! The runs that were opened last, in a file in the home folder. If the file cannot be read or written, only the list is lost.
 
 use sae_core::file;
 use std::path::{Path, PathBuf};
@@ -9,17 +8,18 @@ const COUNT: usize = 8;
 /// Bytes of the file at most.
 const LIMIT: u64 = 1 << 16;
 
-/// Where the list of this person lies, if the system tells.
-pub fn usual() -> Option<PathBuf> {
+/// The folder for what the app remembers, if the system names one.
+pub fn state_folder() -> Option<PathBuf> {
     let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let folder =
         var("XDG_STATE_HOME").or_else(|| Some(var("HOME")?.join(".local/state"))).or_else(|| var("LOCALAPPDATA"))?;
-    Some(folder.join("sae-workbench").join("recents.json"))
+    Some(folder.join("sae-workbench"))
 }
 
-/// The runs, the last one first.
+/// The runs that still exist, the last one first.
 pub fn read(path: &Path) -> Vec<String> {
     let mut runs: Vec<String> = file::read_json(path, LIMIT).unwrap_or_default();
+    runs.retain(|run| Path::new(run).join("run.json").is_file());
     runs.truncate(COUNT);
     runs
 }
@@ -30,7 +30,7 @@ pub fn add(path: &Path, run: &str) -> Vec<String> {
     runs.retain(|known| known != run);
     runs.insert(0, run.into());
     runs.truncate(COUNT);
-    // Without it the app works as well.
+    // The app works without the list.
     let _ = file::write_json(path, &runs);
     runs
 }
@@ -40,15 +40,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_run_is_on_top_and_nonsense_is_an_empty_list() {
+    fn the_last_run_is_on_top_and_runs_that_are_gone_are_left_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state/recents.json");
-        (0..12).for_each(|n| drop(add(&path, &n.to_string())));
-        add(&path, "7");
-        assert_eq!(read(&path)[..3], ["7", "11", "10"]);
+        let run = |n: u32| {
+            let root = dir.path().join(n.to_string());
+            std::fs::create_dir_all(&root).unwrap();
+            std::fs::write(root.join("run.json"), "{}").unwrap();
+            root.display().to_string()
+        };
+        (0..12).for_each(|n| drop(add(&path, &run(n))));
+        add(&path, &run(7));
+        assert_eq!(read(&path)[..3], [run(7), run(11), run(10)]);
         assert_eq!(read(&path).len(), COUNT);
+        std::fs::remove_dir_all(dir.path().join("11")).unwrap();
+        assert_eq!(read(&path)[..2], [run(7), run(10)]);
         std::fs::write(&path, "[3, {").unwrap();
         assert!(read(&path).is_empty());
-        assert_eq!(add(&path, "a"), ["a"]);
+        assert_eq!(add(&path, &run(1)), [run(1)]);
     }
 }

@@ -1,10 +1,17 @@
-//! Reads a score table with all its columns, as `sae filter` reads one of them.
+//! Reads a score table with all its columns, as `sae filter` reads one of them, and what `sae score` and `sae validate` say about
+//! them.
 
-use crate::state::threshold::Scores;
+use crate::state::score_filter::Scores;
+use crate::state::score_info::{Auc, Validation};
 use filters::column::ScoreTable;
-use sae_core::Run;
+use filters::keep::{ScoreMetadata, beside};
 use sae_core::store::load_samples;
+use sae_core::{Run, file};
 use serde_json::Value;
+use std::path::Path;
+
+/// Bytes of a JSON file at most.
+const LIMIT: u64 = 16 << 20;
 
 /// Reads the score table of an autoencoder. Its rows are matched with the samples of the run, whoever wrote it.
 pub fn read(run: &Run, sae: &str) -> Result<Scores, String> {
@@ -25,9 +32,28 @@ pub fn read(run: &Run, sae: &str) -> Result<Scores, String> {
             columns.push((name, values));
         }
     }
-    let step: Option<Value> = run.read_step(&format!("score/{sae}")).ok().flatten();
-    let threshold = step.and_then(|step| step.get("threshold")?.as_f64()).map(|threshold| threshold as f32);
-    Ok(Scores { ids: samples.into_iter().map(|sample| sample.id).collect(), columns, threshold })
+    // Estimates and validation explain the scores; without them the scores can be used as well.
+    let metadata: ScoreMetadata = file::read_json(&beside(&path), LIMIT).unwrap_or_default();
+    let validation = validation(&run.root().join("validate").join(format!("{sae}.json")));
+    let ids = samples.into_iter().map(|sample| sample.id).collect();
+    Ok(Scores { ids, columns, estimates: metadata.keep, validation })
+}
+
+/// The results of `sae validate`, if there are any.
+fn validation(path: &Path) -> Validation {
+    let report: Value = file::read_json(path, LIMIT).unwrap_or_default();
+    let mut validation = Validation::new();
+    for trial in report["trials"].as_array().into_iter().flatten() {
+        let corruption = trial["fault"].as_str().unwrap_or_default();
+        for (score, result) in trial["scores"].as_object().into_iter().flatten() {
+            let [Some(auc), Some(low), Some(high)] = ["auc", "low", "high"].map(|name| result[name].as_f64()) else {
+                continue;
+            };
+            let auc = Auc { corruption: corruption.into(), auc, interval: [low, high] };
+            validation.entry(score.clone()).or_default().push(auc);
+        }
+    }
+    validation
 }
 
 #[cfg(test)]
@@ -104,6 +130,20 @@ mod tests {
     }
 
     #[test]
+    fn results_of_validation_are_read_by_score() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("base.json");
+        let results =
+            serde_json::json!({ "pmi": { "auc": 0.9, "low": 0.87, "high": 0.92 }, "random": { "auc": null } });
+        let report = serde_json::json!({ "trials": [{ "fault": "swapped-answers", "scores": results }] });
+        file::write_json(&path, &report).unwrap();
+        let found = validation(&path);
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["pmi"]);
+        assert_eq!((found["pmi"][0].corruption.as_str(), found["pmi"][0].interval), ("swapped-answers", [0.87, 0.92]));
+        assert!(validation(&dir.path().join("nothing.json")).is_empty());
+    }
+
+    #[test]
     fn a_table_of_other_samples_is_refused_with_a_hint() {
         let dir = tempfile::tempdir().unwrap();
         let run = run(&dir.path().join("run"));
@@ -111,10 +151,10 @@ mod tests {
         let ids: ArrayRef = Arc::new(LargeStringArray::from(vec!["a", "b", "c"]));
         let values: ArrayRef = Arc::new(Float64Array::from(vec![1.0; 3]));
         write(&run, vec![("id", ids), ("random", values.clone())]);
-        let said = read(&run, "base").unwrap_err();
+        let message = read(&run, "base").unwrap_err();
         assert!(
-            said.contains("of other samples than the run's") && said.contains("hint: score the samples first"),
-            "{said}"
+            message.contains("of other samples than the run's") && message.contains("hint: score the samples first"),
+            "{message}"
         );
         write(&run, vec![("random", values)]);
         assert!(read(&run, "base").unwrap_err().contains("there is no column id"));

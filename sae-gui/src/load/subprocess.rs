@@ -1,77 +1,84 @@
-//! Runs a command of the program `sae` beside the app: the same program that a shell would start, so that what the app does
-//! and what the command does cannot differ, and a command that is stopped or fails takes nothing with it.
+//! Runs a command of the program `sae` beside the app. It is the same program that a shell would start, so what the app does and
+//! what the command does cannot differ, and a command that fails or is stopped takes nothing with it.
 
-use crate::state::job::{Order, State};
+use crate::state::invocation::Invocation;
+use crate::state::job::JobState;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child as Process, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-/// Bytes of a result that are kept.
+/// Bytes of the output that are kept.
 const LIMIT: u64 = 1 << 20;
-/// Bytes of a line of talk that are kept.
+/// Bytes of a line of progress that are kept.
 const LINE: usize = 400;
+/// The variable that says how often `sae` reports its progress, in seconds.
+const PROGRESS: (&str, &str) = ("SAE_PROGRESS_SECONDS", "1");
 
-/// What a command lets be known.
+/// What a command makes known.
 pub enum ProcessEvent {
-    /// A line of its talk.
+    /// A line on its standard error.
     Line(String),
     /// How it ended.
-    End(State),
+    End(JobState),
 }
 
-/// A command under way. Dropping it stops the command.
-pub struct Child {
-    process: Arc<Mutex<Option<Process>>>,
-    heard: Receiver<ProcessEvent>,
+/// A running command. Dropping it stops the command.
+pub struct Subprocess {
+    process: Arc<Mutex<Option<Child>>>,
+    events: Receiver<ProcessEvent>,
 }
 
-impl Child {
-    /// Starts a command; `wake` is called whenever there is something to hear.
+impl Subprocess {
+    /// Starts a command. `wake` is called whenever there is an event.
     ///
     /// # Errors
-    /// The program is not there, or cannot be started.
-    pub fn start(order: &Order, wake: impl Fn() + Send + Clone + 'static) -> Result<Self, String> {
+    /// The program does not exist, or cannot be started.
+    pub fn start(invocation: &Invocation, wake: impl Fn() + Send + Clone + 'static) -> Result<Self, String> {
         let program = program();
         let mut process = Command::new(&program)
-            .args(&order.arguments)
+            .args(&invocation.arguments)
+            .env(PROGRESS.0, PROGRESS.1)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("cannot start the program sae ({error}): {}", program.display()))?;
-        let (sender, heard) = channel();
-        let (out, talk) = (process.stdout.take(), process.stderr.take());
+            .map_err(|error| format!("The program sae cannot be started ({error}): {}", program.display()))?;
+        let (sender, events) = channel();
+        let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
         let process = Arc::new(Mutex::new(Some(process)));
-        let (own, woken) = (process.clone(), wake.clone());
-        let talk = thread::spawn(move || talk.map(|talk| listen(talk, &sender, &woken)).map(|last| (sender, last)));
+        let (own, wake_lines) = (process.clone(), wake.clone());
+        let lines = thread::spawn(move || {
+            let error = stderr.map(|stderr| forward_lines(stderr, &sender, &wake_lines));
+            error.map(|error| (sender, error))
+        });
         thread::spawn(move || {
-            let mut said = String::new();
-            // What is not text is no result of ours; the exit status tells.
-            let _ = out.map(|out| out.take(LIMIT).read_to_string(&mut said));
-            let Ok(Some((sender, last))) = talk.join() else { return };
+            let mut output = String::new();
+            // Output that is not text is lost; the exit status says whether the command succeeded.
+            let _ = stdout.map(|stdout| stdout.take(LIMIT).read_to_string(&mut output));
+            let Ok(Some((sender, error))) = lines.join() else { return };
             let ended = own.lock().unwrap_or_else(PoisonError::into_inner).take().map(|mut process| process.wait());
             let state = match ended {
-                None => State::Stopped,
-                Some(Ok(status)) if status.success() => State::Done(said.trim_end().into()),
-                Some(Ok(_)) => State::Failed(last),
-                Some(Err(error)) => State::Failed(error.to_string()),
+                None => JobState::Stopped,
+                Some(Ok(status)) if status.success() => JobState::Done(output.trim_end().into()),
+                Some(Ok(_)) => JobState::Failed(error),
+                Some(Err(error)) => JobState::Failed(error.to_string()),
             };
             // The window may be gone.
             let _ = sender.send(ProcessEvent::End(state));
             wake();
         });
-        Ok(Self { process, heard })
+        Ok(Self { process, events })
     }
 
-    /// What it has said since the last call.
-    pub fn heard(&self) -> impl Iterator<Item = ProcessEvent> {
-        self.heard.try_iter()
+    /// The events since the last call.
+    pub fn events(&self) -> impl Iterator<Item = ProcessEvent> {
+        self.events.try_iter()
     }
 
-    /// Stops it. What it writes appears whole or not at all, so nothing is left behind but hidden partial files.
+    /// Stops the command. What it writes appears as a whole or not at all, so only hidden partial files can be left behind.
     pub fn stop(&self) {
         if let Some(mut process) = self.process.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // It may have ended by itself.
@@ -81,33 +88,33 @@ impl Child {
     }
 }
 
-impl Drop for Child {
+impl Drop for Subprocess {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-/// The program that was installed with this one, or else the one that the shell would find.
+/// The program that was installed beside this one, else the one that a shell would find.
 fn program() -> PathBuf {
     let name = format!("sae{}", std::env::consts::EXE_SUFFIX);
     let own = std::env::current_exe().unwrap_or_default();
-    // Programs under test lie one folder deeper.
+    // Test programs are one folder deeper.
     let folders = own.ancestors().skip(1).take(2);
     let beside = folders.map(|folder| folder.join(&name)).find(|path| path.is_file());
     beside.unwrap_or_else(|| name.into())
 }
 
-/// Passes the talk on line by line; returns the error that it ended in, with its hints.
-fn listen(talk: impl Read, sender: &Sender<ProcessEvent>, wake: &impl Fn()) -> String {
+/// Forwards lines as events. Returns the error message at the end, with its hints.
+fn forward_lines(lines: impl Read, sender: &Sender<ProcessEvent>, wake: &impl Fn()) -> String {
     let mut error = Vec::new();
-    for line in BufReader::new(talk).split(b'\n').map_while(Result::ok) {
+    for line in BufReader::new(lines).split(b'\n').map_while(Result::ok) {
         // A progress bar overwrites its line; its last state counts.
         let line = line.rsplit(|byte| *byte == b'\r').find(|part| !part.is_empty()).unwrap_or_default();
         let mut line = String::from_utf8_lossy(line).trim_end().to_owned();
         while line.len() > LINE {
             line.pop();
         }
-        if line.starts_with("error: ") || (line.starts_with("hint: ") && !error.is_empty()) || !error.is_empty() {
+        if line.starts_with("error: ") || !error.is_empty() {
             error.push(line.trim_start_matches("error: ").to_owned());
         }
         if sender.send(ProcessEvent::Line(line)).is_err() {
@@ -115,7 +122,7 @@ fn listen(talk: impl Read, sender: &Sender<ProcessEvent>, wake: &impl Fn()) -> S
         }
         wake();
     }
-    if error.is_empty() { "it ended without a message".into() } else { error.join("\n") }
+    if error.is_empty() { "The command failed without a message.".into() } else { error.join("\n") }
 }
 
 #[cfg(test)]
@@ -123,11 +130,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_error_of_a_command_is_told_with_its_hint() {
+    fn the_error_message_of_a_command_has_its_hint() {
         let (sender, receiver) = channel();
-        let talk = b"scoring 10%\rscoring 20%\nerror: no sample would stay\nhint: keep more\n";
-        assert_eq!(listen(&talk[..], &sender, &|| ()), "no sample would stay\nhint: keep more");
-        let lines = receiver.try_iter().filter_map(|heard| match heard {
+        let output = b"scoring 10%\rscoring 20%\nerror: no sample would stay\nhint: keep more\n";
+        assert_eq!(forward_lines(&output[..], &sender, &|| ()), "no sample would stay\nhint: keep more");
+        let lines = receiver.try_iter().filter_map(|event| match event {
             ProcessEvent::Line(line) => Some(line),
             ProcessEvent::End(_) => None,
         });

@@ -1,11 +1,12 @@
-//! Notices that files of an open run were written anew. Looks at sizes and times only.
+//! Notices that files of the open run have been written. Looks at sizes and times only.
 
+use super::tables::FEATURES;
 use sae_core::Run;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// What was written anew.
+/// What has been written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Changed {
     /// `labels.json`.
@@ -16,12 +17,13 @@ pub enum Changed {
     Report,
 }
 
+/// Sizes and times of some files; nothing for a file that does not exist.
 type Stamp = Vec<Option<(u64, Option<SystemTime>)>>;
 
-/// What the files were like when they were looked at last.
+/// The state of the files when they were looked at last.
 pub struct Watch {
     run: Run,
-    sae: String,
+    sae: Option<String>,
     stamps: [Stamp; 3],
 }
 
@@ -29,8 +31,8 @@ const KINDS: [Changed; 3] = [Changed::Labels, Changed::Index, Changed::Report];
 
 impl Watch {
     /// The files as they are now.
-    pub fn new(run: &Run, sae: &str) -> Self {
-        let mut watch = Self { run: run.clone(), sae: sae.into(), stamps: Default::default() };
+    pub fn new(run: &Run, sae: Option<&str>) -> Self {
+        let mut watch = Self { run: run.clone(), sae: sae.map(str::to_owned), stamps: Default::default() };
         watch.stamps = KINDS.map(|kind| watch.stamp(kind));
         watch
     }
@@ -43,20 +45,20 @@ impl Watch {
         changed
     }
 
-    /// The labels were written by this program.
-    pub fn labels_are_ours(&mut self) {
+    /// Notes that the labels as they are now are known.
+    pub fn labels_are_known(&mut self) {
         self.stamps[0] = self.stamp(Changed::Labels);
     }
 
     fn stamp(&self, kind: Changed) -> Stamp {
         let files: Vec<PathBuf> = match kind {
             Changed::Labels => vec![self.run.labels()],
-            Changed::Index => vec![self.run.features(&self.sae).join("features.parquet")],
+            Changed::Index => self.sae.iter().map(|sae| self.run.features(sae).join(FEATURES)).collect(),
             Changed::Report => {
                 let saes = self.run.list("saes").into_iter();
-                let own =
+                let of_saes =
                     saes.flat_map(|name| ["log.parquet", "eval.json"].map(|file| self.run.sae_dir(&name).join(file)));
-                own.chain([self.run.root().join("run.json")]).collect()
+                of_saes.chain([self.run.root().join("run.json")]).collect()
             }
         };
         files.iter().map(|file| stamp(file)).collect()
@@ -64,8 +66,8 @@ impl Watch {
 }
 
 fn stamp(file: &Path) -> Option<(u64, Option<SystemTime>)> {
-    let meta = fs::metadata(file).ok()?;
-    Some((meta.len(), meta.modified().ok()))
+    let metadata = fs::metadata(file).ok()?;
+    Some((metadata.len(), metadata.modified().ok()))
 }
 
 #[cfg(test)]
@@ -76,13 +78,13 @@ mod tests {
     fn what_others_write_is_noticed_once() {
         let dir = tempfile::tempdir().unwrap();
         let run = Run::create(&dir.path().join("run")).unwrap();
-        let mut watch = Watch::new(&run, "base");
+        let mut watch = Watch::new(&run, Some("base"));
         assert!(watch.look().is_empty());
         fs::write(run.labels(), "{}").unwrap();
         assert_eq!(watch.look(), [Changed::Labels]);
         assert!(watch.look().is_empty());
         fs::write(run.labels(), "{  }").unwrap();
-        watch.labels_are_ours();
+        watch.labels_are_known();
         fs::create_dir_all(run.sae_dir("base")).unwrap();
         fs::write(run.sae_dir("base").join("log.parquet"), "x").unwrap();
         assert_eq!(watch.look(), [Changed::Report]);

@@ -1,78 +1,88 @@
-//! What searches know of people's words: labels, notes, stars and lists, ready to be compared. Draws and writes nothing.
+//! What people wrote about features (labels, notes, stars, lists), prepared for searches and lists. Edits nothing.
 
 use super::label_edits::LabelEdits;
+use sae_core::analysis::labels::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is written about features, for searching.
+/// What is written about the features of an autoencoder.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Annotations {
-    entries: BTreeMap<u32, Mark>,
+    entries: BTreeMap<u32, Annotation>,
     lists: BTreeMap<String, BTreeSet<u32>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Mark {
+struct Annotation {
     label: String,
-    /// The label in small letters.
-    small: String,
-    notes: String,
-    author: String,
+    lowercase_label: String,
+    lowercase_notes: String,
+    lowercase_author: String,
     star: bool,
 }
 
 impl Annotations {
-    /// What is written by now.
-    pub fn of(labeling: &LabelEdits) -> Self {
-        let mark = |entry: &sae_core::analysis::labels::Entry| Mark {
+    /// From the labels as they are edited.
+    pub fn new(label_edits: &LabelEdits) -> Self {
+        let annotation = |entry: &Entry| Annotation {
             label: entry.label.clone(),
-            small: entry.label.to_lowercase(),
-            notes: entry.notes.to_lowercase(),
-            author: entry.author.to_lowercase(),
+            lowercase_label: entry.label.to_lowercase(),
+            lowercase_notes: entry.notes.to_lowercase(),
+            lowercase_author: entry.author.to_lowercase(),
             star: entry.star,
         };
-        let entries = labeling.entries().iter().map(|entry| (entry.feature, mark(entry)));
-        let lists = labeling.lists().into_iter().flatten();
-        let lists = lists.map(|(name, list)| (name.to_lowercase(), list.iter().copied().collect()));
+        let entries = label_edits.entries().iter().map(|entry| (entry.feature, annotation(entry)));
+        let lists = label_edits.lists().into_iter().flatten();
+        let lists = lists.map(|(name, list)| (name.clone(), list.iter().copied().collect()));
         Self { entries: entries.collect(), lists: lists.collect() }
     }
 
     /// The label of a feature.
     pub fn label(&self, feature: u32) -> Option<&str> {
-        self.entries.get(&feature).map(|mark| mark.label.as_str()).filter(|label| !label.is_empty())
+        self.entries.get(&feature).map(|entry| entry.label.as_str()).filter(|label| !label.is_empty())
     }
 
     /// All labeled features with their labels.
     pub fn labels(&self) -> impl Iterator<Item = (u32, &str)> {
-        let labeled = self.entries.iter().filter(|(_, mark)| !mark.label.is_empty());
-        labeled.map(|(feature, mark)| (*feature, mark.label.as_str()))
+        let labeled = self.entries.iter().filter(|(_, entry)| !entry.label.is_empty());
+        labeled.map(|(feature, entry)| (*feature, entry.label.as_str()))
     }
 
     /// Whether a feature has a star.
     pub fn star(&self, feature: u32) -> bool {
-        self.entries.get(&feature).is_some_and(|mark| mark.star)
+        self.entries.get(&feature).is_some_and(|entry| entry.star)
     }
 
-    /// Whether what is written in a feature's field holds some words, in small letters; all labels hold no words.
-    pub fn holds(&self, feature: u32, field: Words, words: &str) -> bool {
-        let Some(mark) = self.entries.get(&feature) else { return false };
-        let text = match field {
-            Words::Label => &mark.small,
-            Words::Notes => &mark.notes,
-            Words::Author => &mark.author,
+    /// Whether a field of a feature contains a text, which is in lower case. The empty text is contained in every field that
+    /// is not empty.
+    pub fn contains(&self, feature: u32, field: TextField, text: &str) -> bool {
+        let Some(entry) = self.entries.get(&feature) else { return false };
+        let own = match field {
+            TextField::Label => &entry.lowercase_label,
+            TextField::Notes => &entry.lowercase_notes,
+            TextField::Author => &entry.lowercase_author,
         };
-        !text.is_empty() && text.contains(words)
+        !own.is_empty() && own.contains(text)
     }
 
-    /// Whether a feature is in a list whose name begins so, in small letters.
-    pub fn listed(&self, feature: u32, name: &str) -> bool {
-        let lists = self.lists.range(name.to_owned()..).take_while(|(list, _)| list.starts_with(name));
-        lists.into_iter().any(|(_, list)| list.contains(&feature))
+    /// Whether a feature is in a list whose name, in lower case, begins with a text.
+    pub fn in_list(&self, feature: u32, beginning: &str) -> bool {
+        self.lists.iter().any(|(name, list)| name.to_lowercase().starts_with(beginning) && list.contains(&feature))
+    }
+
+    /// The names of the lists that a feature is in.
+    pub fn lists_of(&self, feature: u32) -> Vec<&str> {
+        self.lists.iter().filter(|(_, list)| list.contains(&feature)).map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// All lists with the number of their features.
+    pub fn lists(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.lists.iter().map(|(name, list)| (name.as_str(), list.len()))
     }
 }
 
-/// What people write as words.
+/// A text that people write about a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Words {
+pub enum TextField {
     /// The label.
     Label,
     /// The notes.

@@ -1,14 +1,14 @@
-//! All that a person can tell the app to do: one list feeds menus, shortcuts, tooltips, the palette and the sheet of
+//! Everything that a person can tell the app to do. One list feeds menus, shortcuts, tooltips, the palette and the list of
 //! shortcuts. What a command does is decided by the session.
 
 use super::location::Page;
 
-/// Where in the menus a command stands.
+/// A menu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Menu {
-    /// The run.
-    Run,
-    /// What people write.
+    /// Runs, and commands on them.
+    File,
+    /// What people write, and what they copy.
     Edit,
     /// Moving about.
     Go,
@@ -18,12 +18,12 @@ pub enum Menu {
 
 impl Menu {
     /// All menus, from left to right.
-    pub const ALL: [Self; 4] = [Self::Run, Self::Edit, Self::Go, Self::View];
+    pub const ALL: [Self; 4] = [Self::File, Self::Edit, Self::Go, Self::View];
 
     /// Its title.
     pub fn title(self) -> &'static str {
         match self {
-            Self::Run => "Run",
+            Self::File => "File",
             Self::Edit => "Edit",
             Self::Go => "Go",
             Self::View => "View",
@@ -38,71 +38,81 @@ pub enum Command {
     Open,
     /// Reads the run again.
     Reload,
-    /// Computes the index again.
-    Index,
+    /// Makes the feature index.
+    MakeIndex,
+    /// Makes the score table.
+    MakeScores,
     /// Closes the window.
     Quit,
-    /// Takes the last edit back.
+    /// Undoes the last edit.
     Undo,
     /// Makes it again.
     Redo,
-    /// To the field of the label.
-    Label,
-    /// Sets or takes the star.
+    /// Goes to the field of the label.
+    EditLabel,
+    /// Stars the feature, or removes the star.
     Star,
-    /// Puts a link to what is shown into the clipboard.
+    /// Copies a link to what is shown.
     CopyLink,
-    /// The same with all that the index says, as JSON.
+    /// Copies all that is known of the feature.
     CopyJson,
-    /// The shown rows of the table, as CSV.
+    /// Copies the rows of the table.
     CopyTable,
-    /// A picture of the window.
+    /// Copies a picture of the window.
     CopyPicture,
-    /// To a page.
+    /// Goes to a page.
     Page(Page),
-    /// The next feature or sample.
+    /// Goes to the next feature or sample.
     Next,
-    /// The previous one.
+    /// Goes to the previous one.
     Previous,
-    /// What was looked at before.
+    /// Goes many rows down.
+    PageDown,
+    /// Goes many rows up.
+    PageUp,
+    /// Goes to the first row.
+    First,
+    /// Goes to the last row.
+    Last,
+    /// Goes back to what was shown before.
     Back,
-    /// Undoes going back.
+    /// Goes forward again.
     Forward,
-    /// To the search field.
+    /// Goes to the search field.
     Search,
-    /// Closes what is open; else empties the search.
+    /// Closes what is open, else clears the selection, else the search.
     Dismiss,
     /// Opens the palette.
     Palette,
-    /// Light or dark as the system says.
+    /// Uses the colors that the system prefers.
     ThemeSystem,
-    /// Dark on light.
+    /// Uses dark text on a light background.
     ThemeLight,
-    /// Light on dark.
+    /// Uses light text on a dark background.
     ThemeDark,
     /// Shows the shortcuts.
     Shortcuts,
 }
 
-/// What is said about a command.
-struct Words {
+/// How a command is presented.
+struct Presentation {
     menu: Menu,
     title: &'static str,
     hint: &'static str,
-    /// Keys that give it.
     keys: &'static [&'static str],
 }
 
 impl Command {
     /// All of them, in the order of the menus.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 33] = [
         Self::Open,
         Self::Reload,
-        Self::Index,
+        Self::MakeIndex,
+        Self::MakeScores,
         Self::Quit,
         Self::Undo,
         Self::Redo,
-        Self::Label,
+        Self::EditLabel,
         Self::Star,
         Self::CopyLink,
         Self::CopyJson,
@@ -112,11 +122,15 @@ impl Command {
         Self::Page(Page::Features),
         Self::Page(Page::Sample),
         Self::Page(Page::Filter),
-        Self::Page(Page::Try),
+        Self::Page(Page::Playground),
         Self::Page(Page::Run),
         Self::Search,
         Self::Next,
         Self::Previous,
+        Self::PageDown,
+        Self::PageUp,
+        Self::First,
+        Self::Last,
         Self::Back,
         Self::Forward,
         Self::Dismiss,
@@ -126,79 +140,80 @@ impl Command {
         Self::Shortcuts,
     ];
 
-    fn words(self) -> Words {
-        let words = |menu, title, hint, keys| Words { menu, title, hint, keys };
+    fn presentation(self) -> Presentation {
+        let of = |menu, title, hint, keys| Presentation { menu, title, hint, keys };
         match self {
-            Self::Open => words(Menu::Run, "Open ...", "Asks for a run folder or a link", &["Ctrl+O"]),
-            Self::Reload => {
-                words(Menu::Run, "Reload", "Reads the run folder again, after a command has changed it", &["F5"])
-            }
-            Self::Index => words(Menu::Run, "Index again", "Computes the feature index again: sae index", &[]),
-            Self::Quit => words(Menu::Run, "Quit", "Closes the window", &["Ctrl+Q"]),
-            Self::Undo => {
-                words(Menu::Edit, "Undo", "Takes the last edit of a label, note, star or list back", &["Ctrl+Z"])
-            }
-            Self::Redo => words(Menu::Edit, "Redo", "Makes the edit again that was taken back", &["Ctrl+Y"]),
-            Self::Label => words(Menu::Edit, "Edit the label", "Goes to the field of the feature's label", &["E"]),
-            Self::Star => words(Menu::Edit, "Star", "Sets or takes the feature's star", &["S"]),
+            Self::Open => of(Menu::File, "Open ...", "Open a run folder or a link", &["Ctrl+O"]),
+            Self::Reload => of(Menu::File, "Reload", "Read the run folder again", &["F5"]),
+            Self::MakeIndex => of(Menu::File, "Make the feature index ...", "Run `sae index` on this autoencoder", &[]),
+            Self::MakeScores => of(Menu::File, "Make the scores ...", "Run `sae score` with this autoencoder", &[]),
+            Self::Quit => of(Menu::File, "Quit", "Close the window", &["Ctrl+Q"]),
+            Self::Undo => of(Menu::Edit, "Undo", "Undo the last edit of a label, note, star or list", &["Ctrl+Z"]),
+            Self::Redo => of(Menu::Edit, "Redo", "Make the edit again that was undone", &["Ctrl+Y", "Ctrl+Shift+Z"]),
+            Self::EditLabel => of(Menu::Edit, "Edit the label", "Go to the field of the feature's label", &["E"]),
+            Self::Star => of(Menu::Edit, "Star", "Star or unstar the feature, or the selected ones", &["S"]),
             Self::CopyLink => {
-                words(Menu::Edit, "Copy link", "Copies a link that opens what is shown: sae-gui LINK", &["Ctrl+L"])
+                of(Menu::Edit, "Copy link", "Copy a link to what is shown, for `sae-gui LINK`", &["Ctrl+L"])
             }
-            Self::CopyJson => words(Menu::Edit, "Copy as JSON", "Copies all that is known of the feature as JSON", &[]),
-            Self::CopyTable => {
-                words(Menu::Edit, "Copy table as CSV", "Copies the rows that the table shows as CSV", &[])
-            }
-            Self::CopyPicture => words(Menu::Edit, "Copy picture", "Copies a picture of the window", &["Ctrl+Shift+C"]),
-            Self::Palette => words(
+            Self::CopyJson => of(Menu::Edit, "Copy as JSON", "Copy everything that is known about the feature", &[]),
+            Self::CopyTable => of(Menu::Edit, "Copy table as CSV", "Copy the rows that the table shows", &[]),
+            Self::CopyPicture => of(Menu::Edit, "Copy picture", "Copy a picture of the window", &["Ctrl+Shift+C"]),
+            Self::Palette => of(
                 Menu::Go,
                 "Command palette",
-                "Finds commands, and features and samples by number or label",
+                "Find commands, features (by number, label or typical word) and samples (by number)",
                 &["Ctrl+K"],
             ),
-            Self::Page(page) => match page {
-                Page::Features => words(Menu::Go, "Features", "The table of features and one of them", &["Ctrl+1"]),
-                Page::Sample => words(Menu::Go, "Sample", "One sample, its patches and words, its scores", &["Ctrl+2"]),
-                Page::Filter => words(Menu::Go, "Filter", "Scores, a threshold, and what it keeps", &["Ctrl+3"]),
-                Page::Try => words(Menu::Go, "Try it", "Your own text or image", &["Ctrl+4"]),
-                Page::Run => words(Menu::Go, "Run", "How the run came about, and how good it is", &["Ctrl+5"]),
-            },
-            Self::Search => words(Menu::Go, "Search", "Goes to the search field", &["/", "Ctrl+F"]),
-            Self::Next => {
-                words(Menu::Go, "Next", "Goes one row down in the table, or to the next sample", &["J", "Down"])
+            Self::Page(page) => {
+                let (hint, keys): (_, &[&str]) = match page {
+                    Page::Features => ("The table of features and one of them", &["Ctrl+1"]),
+                    Page::Sample => ("One sample, its patches and words, its scores", &["Ctrl+2"]),
+                    Page::Filter => ("Scores, a threshold, and what it keeps", &["Ctrl+3"]),
+                    Page::Playground => ("Your own prompt or image", &["Ctrl+4"]),
+                    Page::Run => ("Evaluation, training and provenance", &["Ctrl+5"]),
+                };
+                of(Menu::Go, page.title(), hint, keys)
             }
-            Self::Previous => {
-                words(Menu::Go, "Previous", "Goes one row up in the table, or to the previous sample", &["K", "Up"])
-            }
-            Self::Back => words(Menu::Go, "Back", "Goes back to what was looked at before", &["Alt+Left"]),
-            Self::Forward => words(Menu::Go, "Forward", "Undoes going back", &["Alt+Right"]),
-            Self::Dismiss => {
-                words(Menu::Go, "Clear the search", "Closes what is open, or empties the search", &["Escape"])
-            }
-            Self::ThemeSystem => words(Menu::View, "Colors of the system", "Light or dark, as the system says", &[]),
-            Self::ThemeLight => words(Menu::View, "Light", "Dark signs on a light ground", &[]),
-            Self::ThemeDark => words(Menu::View, "Dark", "Light signs on a dark ground", &[]),
-            Self::Shortcuts => words(Menu::View, "Keyboard shortcuts", "Shows all shortcuts", &["?"]),
+            Self::Search => of(Menu::Go, "Search", "Go to the search field", &["/", "Ctrl+F"]),
+            Self::Next => of(Menu::Go, "Next", "Go one row down, or to the next sample", &["J", "Down"]),
+            Self::Previous => of(Menu::Go, "Previous", "Go one row up, or to the previous sample", &["K", "Up"]),
+            Self::PageDown => of(Menu::Go, "Page down", "Go 20 rows down", &["PageDown"]),
+            Self::PageUp => of(Menu::Go, "Page up", "Go 20 rows up", &["PageUp"]),
+            Self::First => of(Menu::Go, "First", "Go to the first row", &["Home"]),
+            Self::Last => of(Menu::Go, "Last", "Go to the last row", &["End"]),
+            Self::Back => of(Menu::Go, "Back", "Go back to what was shown before", &["Alt+Left"]),
+            Self::Forward => of(Menu::Go, "Forward", "Go forward again", &["Alt+Right"]),
+            Self::Dismiss => of(
+                Menu::Go,
+                "Clear the search",
+                "Close what is open, else clear the selection, else the search",
+                &["Escape"],
+            ),
+            Self::ThemeSystem => of(Menu::View, "Follow the system", "Light or dark, as the system prefers", &[]),
+            Self::ThemeLight => of(Menu::View, "Light", "Dark text on a light background", &[]),
+            Self::ThemeDark => of(Menu::View, "Dark", "Light text on a dark background", &[]),
+            Self::Shortcuts => of(Menu::View, "Keyboard shortcuts", "Show all shortcuts", &["?"]),
         }
     }
 
-    /// A few words.
+    /// Its title.
     pub fn title(self) -> &'static str {
-        self.words().title
+        self.presentation().title
     }
 
-    /// What it does, in a sentence.
+    /// What it does.
     pub fn hint(self) -> &'static str {
-        self.words().hint
+        self.presentation().hint
     }
 
-    /// Keys that give it, such as `Alt+Left`. Those without Ctrl or Alt are text while text is typed.
+    /// Its shortcuts, such as `Alt+Left`. Those without Ctrl and Alt are text while text is typed.
     pub fn keys(self) -> &'static [&'static str] {
-        self.words().keys
+        self.presentation().keys
     }
 
-    /// The menu that it stands in.
+    /// The menu that has it.
     pub fn menu(self) -> Menu {
-        self.words().menu
+        self.presentation().menu
     }
 }
 
@@ -208,10 +223,15 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn no_two_commands_share_a_key() {
+    fn no_two_commands_share_a_key_or_a_title() {
         let keys: Vec<_> = Command::ALL.iter().flat_map(|command| command.keys()).collect();
         assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
         let titles: HashSet<_> = Command::ALL.iter().map(|command| command.title()).collect();
         assert_eq!(titles.len(), Command::ALL.len());
+    }
+
+    #[test]
+    fn every_page_has_a_command() {
+        assert!(Page::ALL.iter().all(|page| Command::ALL.contains(&Command::Page(*page))));
     }
 }

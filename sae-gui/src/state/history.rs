@@ -1,68 +1,69 @@
-//! Back and forward over what was looked at. A walk down the table counts as one visit, as otherwise
-//! "back" would undo every single step of it.
+//! Back and forward over the locations that were shown. A walk down the table counts as one visit; otherwise "back" would undo
+//! every single step of it.
 
 use super::location::Location;
 
 /// Visits remembered at most.
 const LIMIT: usize = 1000;
 
-/// How a place was come to.
+/// How a location was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum VisitKind {
     /// Chosen: a click, a link, a neighbor.
     Chosen,
-    /// The next or the previous one in the table.
+    /// The next or the previous one in a list.
     Stepped,
 }
 
-/// The visits so far, and where in them we are.
+/// The visits so far, and which of them is current.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    visits: Vec<(Location, Way)>,
-    /// Visits up to and including the current one.
-    here: usize,
+    visits: Vec<(Location, VisitKind)>,
+    /// Number of visits up to and including the current one.
+    current: usize,
 }
 
 impl History {
-    /// What is looked at.
+    /// The location that is shown.
     pub fn current(&self) -> Option<Location> {
-        self.here.checked_sub(1).map(|at| self.visits[at].0)
+        self.current.checked_sub(1).map(|at| self.visits[at].0)
     }
 
-    /// Goes to a place; what lay ahead is forgotten.
-    pub fn visit(&mut self, place: Location, way: Way) {
-        if self.current() == Some(place) {
+    /// Adds a visit behind the current one. The visits that were there are forgotten.
+    pub fn visit(&mut self, location: Location, kind: VisitKind) {
+        if self.current() == Some(location) {
             return;
         }
-        self.visits.truncate(self.here);
-        if way == Way::Stepped && self.visits.last().is_some_and(|(_, last)| *last == Way::Stepped) {
+        self.visits.truncate(self.current);
+        let walks = |visit: &(Location, VisitKind)| visit.1 == VisitKind::Stepped && visit.0.page() == location.page();
+        if kind == VisitKind::Stepped && self.visits.last().is_some_and(walks) {
             self.visits.pop();
         }
-        self.visits.push((place, way));
+        self.visits.push((location, kind));
         if self.visits.len() > LIMIT {
             self.visits.remove(0);
         }
-        self.here = self.visits.len();
+        self.current = self.visits.len();
     }
 
-    /// Whether [`History::back`] leads anywhere.
+    /// Whether there is an earlier visit.
     pub fn has_back(&self) -> bool {
-        self.here > 1
+        self.current > 1
     }
 
-    /// Whether [`History::forward`] leads anywhere.
+    /// Whether there is a later visit.
     pub fn has_forward(&self) -> bool {
-        self.here < self.visits.len()
+        self.current < self.visits.len()
     }
 
-    /// To the visit before.
+    /// Goes to the visit before.
     pub fn back(&mut self) {
-        self.here -= self.has_back() as usize;
+        self.current -= usize::from(self.has_back());
     }
 
-    /// To the visit after.
+    /// Goes to the visit after.
     pub fn forward(&mut self) {
-        self.here += self.has_forward() as usize;
+        self.current += usize::from(self.has_forward());
     }
 }
 
@@ -74,16 +75,16 @@ mod tests {
     #[test]
     fn a_walk_down_the_table_is_one_step_back() {
         let mut history = History::default();
-        history.visit(Location::Feature(5), Way::Chosen);
-        (6..20).for_each(|feature| history.visit(Location::Feature(feature), Way::Stepped));
-        history.visit(Location::Sample(100), Way::Chosen);
+        history.visit(Location::Feature(5), VisitKind::Chosen);
+        (6..20).for_each(|feature| history.visit(Location::Feature(feature), VisitKind::Stepped));
+        history.visit(Location::Sample(100), VisitKind::Chosen);
         history.back();
         assert_eq!(history.current(), Some(Location::Feature(19)));
         history.back();
         assert_eq!(history.current(), Some(Location::Feature(5)));
         assert!(!history.has_back());
         history.forward();
-        history.visit(Location::Feature(7), Way::Chosen);
+        history.visit(Location::Feature(7), VisitKind::Chosen);
         assert!(!history.has_forward());
     }
 
@@ -93,7 +94,7 @@ mod tests {
             let mut distinct = features.clone();
             distinct.dedup();
             let mut history = History::default();
-            features.iter().for_each(|feature| history.visit(Location::Feature(*feature), Way::Chosen));
+            features.iter().for_each(|feature| history.visit(Location::Feature(*feature), VisitKind::Chosen));
             for feature in distinct.iter().rev() {
                 prop_assert_eq!(history.current(), Some(Location::Feature(*feature)));
                 history.back();

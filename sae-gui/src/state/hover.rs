@@ -1,30 +1,30 @@
-//! The feature that the pointer is on, wherever it is shown, so that it can be marked wherever else it is. A view learns of it in
-//! the frame after it was pointed at, since others are drawn before it.
+//! The feature under the pointer, so that every view can highlight it. A view learns of it in the next frame, since other
+//! views are drawn earlier.
 
 use std::cell::Cell;
 
-/// What is pointed at.
+/// The feature under the pointer.
 #[derive(Clone, Debug, Default)]
 pub struct Hover {
-    now: Option<u32>,
+    current: Option<u32>,
     next: Cell<Option<u32>>,
 }
 
 impl Hover {
-    /// The feature that was pointed at in the last frame.
+    /// The feature that was under the pointer in the last frame.
     pub fn feature(&self) -> Option<u32> {
-        self.now
+        self.current
     }
 
-    /// Says that a feature is pointed at.
+    /// Notes that a feature is under the pointer.
     pub fn set(&self, feature: u32) {
         self.next.set(Some(feature));
     }
 
-    /// Ends a frame; whether something else is pointed at than was drawn in it.
-    pub fn turn(&mut self) -> bool {
+    /// Ends a frame. Returns whether another feature is under the pointer than was highlighted in it.
+    pub fn end_frame(&mut self) -> bool {
         let next = self.next.take();
-        std::mem::replace(&mut self.now, next) != next
+        std::mem::replace(&mut self.current, next) != next
     }
 }
 
@@ -33,16 +33,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_pointed_at_is_known_for_one_frame() {
-        let mut pointing = Hover::default();
-        assert!(!pointing.turn());
-        pointing.set(7);
-        assert_eq!(pointing.feature(), None);
-        assert!(pointing.turn());
-        assert_eq!(pointing.feature(), Some(7));
-        pointing.set(7);
-        assert!(!pointing.turn());
-        assert!(pointing.turn());
-        assert_eq!(pointing.feature(), None);
+    fn the_feature_under_the_pointer_is_known_for_one_frame() {
+        let mut hover = Hover::default();
+        assert!(!hover.end_frame());
+        hover.set(7);
+        assert_eq!(hover.feature(), None);
+        assert!(hover.end_frame());
+        assert_eq!(hover.feature(), Some(7));
+        hover.set(7);
+        assert!(!hover.end_frame());
+        assert!(hover.end_frame());
+        assert_eq!(hover.feature(), None);
     }
 }

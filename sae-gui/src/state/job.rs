@@ -1,27 +1,16 @@
-//! A command of the program `sae` that the app has started: what it was told, how far it is, how it ended. Starts nothing.
+//! A command of `sae` that the app has started: its output, its progress, how it ended. Starts nothing.
 
-use std::path::{Path, PathBuf};
+use super::invocation::Invocation;
 
-/// What a command writes of itself that is kept.
+/// Lines of output that are kept.
 const LINES: usize = 200;
 
-/// A command line of `sae`.
+/// The state of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// What it does, in a few words.
-    pub title: String,
-    /// What follows `sae`.
-    pub arguments: Vec<String>,
-    /// The run that changes by it, to be read again; nothing if it changes none.
-    pub rereads: bool,
-}
-
-/// How a command is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum JobState {
     /// It runs.
     Running,
-    /// It has ended well; what it said.
+    /// It has succeeded; its output.
     Done(String),
     /// It has failed; why.
     Failed(String),
@@ -32,109 +21,74 @@ pub enum State {
 /// A command that was started.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// What it was told.
-    pub order: Order,
-    /// How it is doing.
-    pub state: State,
+    /// The command line.
+    pub invocation: Invocation,
+    /// Its state.
+    pub state: JobState,
     /// What it has written to its terminal, the last lines.
     pub lines: Vec<String>,
 }
 
 impl Job {
     /// A command that has just been started.
-    pub fn new(order: Order) -> Self {
-        Self { order, state: State::Running, lines: Vec::new() }
+    pub fn new(invocation: Invocation) -> Self {
+        Self { invocation, state: JobState::Running, lines: Vec::new() }
     }
 
-    /// Takes a line that the command wrote.
-    pub fn hear(&mut self, line: String) {
+    /// Adds a line that the command wrote.
+    pub fn push_line(&mut self, line: String) {
         if self.lines.len() == LINES {
             self.lines.remove(0);
         }
         self.lines.push(line);
     }
 
-    /// Whether it runs.
-    pub fn runs(&self) -> bool {
-        self.state == State::Running
-    }
-}
-
-impl Order {
-    /// As a person would type it.
-    pub fn line(&self) -> String {
-        let plain =
-            |word: &&String| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./:=%,+".contains(c));
-        let word = |word: &String| match plain(&word) {
-            true => word.clone(),
-            false => format!("'{}'", word.replace('\'', "'\\''")),
-        };
-        std::iter::once("sae".to_owned()).chain(self.arguments.iter().map(word)).collect::<Vec<_>>().join(" ")
-    }
-}
-
-/// What a set is written as.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Writing {
-    /// New folder of the kept rows.
-    pub out: String,
-    /// Whether the dropped rows are written too, into a folder beside it.
-    pub dropped: bool,
-    /// Name of the format.
-    pub format: &'static str,
-}
-
-/// Formats that sets are written in, as `sae filter --format` names them.
-pub const FORMATS: [&str; 7] = ["same", "parquet", "jsonl", "llava", "sharegpt", "trl", "webdataset"];
-
-impl Writing {
-    /// The usual: rows as they stood, both sides, beside the run.
-    pub fn beside(run: &Path) -> Self {
-        let mut name = run.file_name().unwrap_or_default().to_os_string();
-        name.push("-kept");
-        Self { out: run.with_file_name(name).display().to_string(), dropped: true, format: FORMATS[0] }
+    /// Whether the command runs.
+    pub fn is_running(&self) -> bool {
+        self.state == JobState::Running
     }
 
-    /// Folder of the dropped rows.
-    pub fn dropped_folder(&self) -> Option<PathBuf> {
-        let out = Path::new(&self.out);
-        let mut name = out.file_name()?.to_os_string();
-        name.push("-dropped");
-        self.dropped.then(|| out.with_file_name(name))
-    }
-
-    /// The command that keeps the best `count` samples by a score.
-    pub fn order(&self, run: &Path, sae: &str, by: &str, count: usize) -> Order {
-        let run = run.display().to_string();
-        let count = count.to_string();
-        let words = ["filter", "--run", &run, "--sae", sae, "--by", by, "--keep", &count, "--out", self.out.trim()];
-        let mut arguments: Vec<String> = words.iter().map(|word| word.to_string()).collect();
-        if let Some(folder) = self.dropped_folder() {
-            arguments.extend(["--dropped".into(), folder.display().to_string()]);
-        }
-        arguments.extend(["--format".into(), self.format.into()]);
-        Order { title: format!("Writing {}", self.out), arguments, rereads: false }
+    /// How far the present stage is, from 0 to 1, if the command says: its lines have a percentage, as in `index: 3 of 12 (25 %)`.
+    pub fn progress(&self) -> Option<f32> {
+        let before = self
+            .lines
+            .last()?
+            .split('%')
+            .next()
+            .filter(|before| before.len() < self.lines.last().map_or(0, String::len))?;
+        let digits = before.trim_end().rsplit(|c: char| !c.is_ascii_digit() && c != '.').next()?;
+        digits.parse::<f32>().ok().map(|percent| (percent / 100.0).clamp(0.0, 1.0))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::invocation::Afterwards;
 
-    #[test]
-    fn the_command_is_shown_as_a_shell_takes_it() {
-        let writing = Writing { out: "/data/it's kept".into(), ..Writing::beside(Path::new("/data/run")) };
-        let order = writing.order(Path::new("/data/run"), "base", "pmi", 12);
-        let line = "sae filter --run /data/run --sae base --by pmi --keep 12 --out '/data/it'\\''s kept' --dropped \
-                    '/data/it'\\''s kept-dropped' --format same";
-        assert_eq!(order.line(), line);
-        assert_eq!(Writing::beside(Path::new("/data/run")).out, "/data/run-kept");
+    fn job() -> Job {
+        Job::new(Invocation { title: String::new(), arguments: vec![], afterwards: Afterwards::Nothing })
     }
 
     #[test]
-    fn what_a_command_says_is_bounded() {
-        let mut job = Job::new(Order { title: String::new(), arguments: vec![], rereads: false });
-        (0..500).for_each(|n| job.hear(n.to_string()));
+    fn the_output_of_a_command_is_bounded() {
+        let mut job = job();
+        (0..500).for_each(|n| job.push_line(n.to_string()));
         assert_eq!((job.lines.len(), job.lines.last().map(String::as_str)), (LINES, Some("499")));
+    }
+
+    #[test]
+    fn the_progress_is_read_from_the_last_line() {
+        let mut job = job();
+        assert_eq!(job.progress(), None);
+        for (line, expected) in [
+            ("index: 1,200 of 30,000 (4 %), 52.1/s, 9 min left", Some(0.04)),
+            ("   index [=>    ]  37% 3s (left: 5s)", Some(0.37)),
+            ("neighbors: for 70 s", None),
+            ("words 12", None),
+        ] {
+            job.push_line(line.into());
+            assert_eq!(job.progress(), expected, "{line}");
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! What the person writes: edits with undo and redo, and those of them that are not on disk yet. An edit counts as written
-//! only when the file holds it; until then it is kept here and sent again. Touches no file.
+//! Edits of labels, notes, stars and lists: undo and redo, and the edits that are not on disk yet. An edit counts as saved only
+//! when the file holds it; until then it is kept here and sent again. Touches no file.
 
 use sae_core::analysis::labels::{Change, Entry, Labels, Saved, Written};
 use std::collections::BTreeMap;
@@ -13,40 +13,46 @@ pub struct LabelEdits {
     sae: String,
     /// Who edits.
     author: String,
-    /// As the file was last seen.
-    known: Labels,
-    /// The same with the edits that it lacks.
-    shown: Labels,
+    /// What the file held when it was read last.
+    on_disk: Labels,
+    /// The same with the edits that the file lacks.
+    edited: Labels,
     /// Edits that the file lacks, in order.
     pending: Vec<Change>,
-    /// How many of them the writer is at.
+    /// The number of pending edits that the writer is saving.
     sent: usize,
     undo: Vec<Change>,
     redo: Vec<Change>,
+    /// What is being typed.
     draft: Option<Entry>,
     failure: Option<String>,
 }
 
 impl LabelEdits {
     /// Labels as the file has them.
-    pub fn new(sae: &str, author: &str, known: Labels) -> Self {
-        Self { sae: sae.into(), author: author.into(), shown: known.clone(), known, ..Self::default() }
+    pub fn new(sae: &str, author: &str, on_disk: Labels) -> Self {
+        Self { sae: sae.into(), author: author.into(), edited: on_disk.clone(), on_disk, ..Self::default() }
     }
 
-    /// All that is written, for saving on top of.
-    pub fn known(&self) -> &Labels {
-        &self.known
+    /// What the file held when it was read last, for saving on top of it.
+    pub fn on_disk(&self) -> &Labels {
+        &self.on_disk
+    }
+
+    /// All labels of the run with the edits that the file lacks.
+    pub fn edited(&self) -> &Labels {
+        &self.edited
     }
 
     fn written(&self) -> Option<&Written> {
-        self.shown.written(&self.sae)
+        self.edited.written(&self.sae)
     }
 
     /// What is written about a feature, with what is being typed.
     pub fn entry(&self, feature: u32) -> Entry {
         match &self.draft {
             Some(draft) if draft.feature == feature => draft.clone(),
-            _ => self.written().and_then(|w| w.entry(feature).cloned()).unwrap_or_else(|| Entry::empty(feature)),
+            _ => self.get(feature).cloned().unwrap_or_else(|| Entry::empty(feature)),
         }
     }
 
@@ -65,12 +71,21 @@ impl LabelEdits {
         self.written().map(Written::lists)
     }
 
-    /// Takes what is being typed; it becomes an edit with [`LabelEdits::commit`].
-    pub fn type_in(&mut self, entry: Entry) {
+    fn list(&self, name: &str) -> Vec<u32> {
+        self.lists().and_then(|lists| lists.get(name)).cloned().unwrap_or_default()
+    }
+
+    /// Takes what is being typed. It becomes an edit with [`LabelEdits::commit`].
+    pub fn set_draft(&mut self, entry: Entry) {
         if self.draft.as_ref().is_some_and(|draft| draft.feature != entry.feature) {
             self.commit();
         }
         self.draft = Some(entry);
+    }
+
+    /// Forgets what was typed.
+    pub fn discard_draft(&mut self) {
+        self.draft = None;
     }
 
     /// Makes an edit of what was typed.
@@ -79,53 +94,71 @@ impl LabelEdits {
         let before = self.entry(after.feature);
         after.label = after.label.trim().into();
         if after.label != before.label {
-            // A score was of the words that it was measured with.
+            // The score was measured with the words of the old label.
             after.score = None;
             after.author = if after.label.is_empty() { String::new() } else { self.author.clone() };
         }
         if after != before {
-            self.make(Change::Entry { before, after });
+            self.record(Change::Entry { before, after });
         }
     }
 
-    /// Sets or takes the star of a feature.
+    /// Stars a feature, or removes its star.
     pub fn toggle_star(&mut self, feature: u32) {
         self.commit();
+        let star = !self.entry(feature).star;
+        self.set_star(feature, star);
+    }
+
+    /// Stars a feature, or removes its star.
+    pub fn set_star(&mut self, feature: u32, star: bool) {
+        self.commit();
         let before = self.entry(feature);
-        let after = Entry { star: !before.star, ..before.clone() };
-        self.make(Change::Entry { before, after });
+        if before.star != star {
+            let after = Entry { star, ..before.clone() };
+            self.record(Change::Entry { before, after });
+        }
     }
 
     /// Adds features to a named list.
     pub fn add_to_list(&mut self, name: &str, features: &[u32]) {
-        let before = self.lists().and_then(|lists| lists.get(name)).cloned().unwrap_or_default();
+        let before = self.list(name);
         let mut after = before.clone();
         after.extend(features);
         after.sort_unstable();
         after.dedup();
-        if after != before {
-            self.make(Change::List { name: name.into(), before, after });
-        }
+        self.change_list(name, before, after);
+    }
+
+    /// Removes features from a named list. A list without features is gone.
+    pub fn remove_from_list(&mut self, name: &str, features: &[u32]) {
+        let before = self.list(name);
+        let after = before.iter().copied().filter(|feature| !features.contains(feature)).collect();
+        self.change_list(name, before, after);
     }
 
     /// Removes a named list.
     pub fn remove_list(&mut self, name: &str) {
-        if let Some(before) = self.lists().and_then(|lists| lists.get(name)).cloned() {
-            self.make(Change::List { name: name.into(), before, after: Vec::new() });
+        self.change_list(name, self.list(name), Vec::new());
+    }
+
+    fn change_list(&mut self, name: &str, before: Vec<u32>, after: Vec<u32>) {
+        if after != before {
+            self.record(Change::List { name: name.into(), before, after });
         }
     }
 
-    fn make(&mut self, change: Change) {
+    fn record(&mut self, change: Change) {
         self.redo.clear();
         self.undo.push(change.clone());
         if self.undo.len() > UNDO {
             self.undo.remove(0);
         }
-        self.put(change);
+        self.apply(change);
     }
 
-    fn put(&mut self, change: Change) {
-        self.shown.apply(&self.sae, std::slice::from_ref(&change));
+    fn apply(&mut self, change: Change) {
+        self.edited.apply(&self.sae, std::slice::from_ref(&change));
         self.pending.push(change);
     }
 
@@ -134,29 +167,31 @@ impl LabelEdits {
         !self.undo.is_empty() || self.draft.is_some()
     }
 
-    /// Whether an undone edit can come back.
+    /// Whether there is an undone edit to redo.
     pub fn has_redo(&self) -> bool {
         !self.redo.is_empty()
     }
 
-    /// Takes the last edit back; returns the feature that it was about.
+    /// Undoes the last edit. Returns the feature that it changed.
     pub fn undo(&mut self) -> Option<u32> {
         self.commit();
         let change = self.undo.pop()?;
-        self.put(change.reversed());
+        self.apply(change.reversed());
+        let feature = changed_feature(&change);
         self.redo.push(change);
-        about(self.redo.last()?)
+        feature
     }
 
-    /// Makes the edit again that was taken back last.
+    /// Makes the edit again that was undone last. Returns the feature that it changed.
     pub fn redo(&mut self) -> Option<u32> {
         let change = self.redo.pop()?;
-        self.put(change.clone());
+        self.apply(change.clone());
+        let feature = changed_feature(&change);
         self.undo.push(change);
-        about(self.undo.last()?)
+        feature
     }
 
-    /// Edits for the writer, unless it is at work; the answer comes to [`LabelEdits::saved`].
+    /// The edits to save, unless the writer is at work. Its answer goes to [`LabelEdits::saved`].
     pub fn send(&mut self) -> Option<Vec<Change>> {
         if self.sent > 0 || self.pending.is_empty() {
             return None;
@@ -165,16 +200,16 @@ impl LabelEdits {
         Some(self.pending.clone())
     }
 
-    /// Takes the writer's answer; returns what there is to tell.
+    /// Takes the writer's answer. Returns what a person should know.
     pub fn saved(&mut self, result: Result<Saved, String>) -> Option<String> {
         let sent = std::mem::take(&mut self.sent);
         match result {
             Ok(saved) => {
                 self.pending.drain(..sent);
                 self.failure = None;
-                self.seen(saved.labels);
+                self.merge(saved.labels);
                 saved.moved.map(|(path, cause)| {
-                    format!("labels.json could not be read ({cause}); it was kept as {}", path.display())
+                    format!("labels.json could not be read ({cause}). It was kept as {}.", path.display())
                 })
             }
             Err(reason) => {
@@ -184,20 +219,20 @@ impl LabelEdits {
         }
     }
 
-    /// Takes in what others wrote.
-    pub fn seen(&mut self, labels: Labels) {
-        self.shown = labels.clone();
-        self.shown.apply(&self.sae, &self.pending);
-        self.known = labels;
+    /// Takes what the file holds now; the pending edits stay on top.
+    pub fn merge(&mut self, labels: Labels) {
+        self.edited = labels.clone();
+        self.edited.apply(&self.sae, &self.pending);
+        self.on_disk = labels;
     }
 
-    /// Edits that are not on disk, and why the last attempt failed.
+    /// The number of edits that are not on disk, and why the last attempt to save them failed.
     pub fn unsaved(&self) -> (usize, Option<&str>) {
         (self.pending.len() + usize::from(self.draft.is_some()), self.failure.as_deref())
     }
 }
 
-fn about(change: &Change) -> Option<u32> {
+fn changed_feature(change: &Change) -> Option<u32> {
     match change {
         Change::Entry { after, .. } => Some(after.feature),
         Change::List { .. } => None,
@@ -208,25 +243,25 @@ fn about(change: &Change) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn labeling() -> LabelEdits {
+    fn label_edits() -> LabelEdits {
         LabelEdits::new("base", "ann", Labels::default())
     }
 
-    fn write(labeling: &mut LabelEdits, feature: u32, label: &str) {
-        let entry = Entry { label: label.into(), ..labeling.entry(feature) };
-        labeling.type_in(entry);
-        labeling.commit();
+    fn write(label_edits: &mut LabelEdits, feature: u32, label: &str) {
+        let entry = Entry { label: label.into(), ..label_edits.entry(feature) };
+        label_edits.set_draft(entry);
+        label_edits.commit();
     }
 
-    fn on_disk(labeling: &mut LabelEdits, disk: &mut Labels) {
-        let changes = labeling.send().unwrap();
+    fn on_disk(label_edits: &mut LabelEdits, disk: &mut Labels) {
+        let changes = label_edits.send().unwrap();
         disk.apply("base", &changes);
-        labeling.saved(Ok(Saved { labels: disk.clone(), moved: None }));
+        label_edits.saved(Ok(Saved { labels: disk.clone(), moved: None }));
     }
 
     #[test]
     fn edits_are_undone_and_redone_in_order() {
-        let mut l = labeling();
+        let mut l = label_edits();
         write(&mut l, 3, " red ");
         write(&mut l, 3, "red ring");
         l.toggle_star(4);
@@ -246,7 +281,7 @@ mod tests {
 
     #[test]
     fn an_edit_stays_until_the_file_holds_it() {
-        let (mut l, mut disk) = (labeling(), Labels::default());
+        let (mut l, mut disk) = (label_edits(), Labels::default());
         write(&mut l, 1, "one");
         assert_eq!(l.send().unwrap().len(), 1);
         write(&mut l, 2, "two");
@@ -259,8 +294,35 @@ mod tests {
     }
 
     #[test]
+    fn a_draft_that_is_discarded_changes_nothing() {
+        let mut l = label_edits();
+        write(&mut l, 3, "red");
+        l.set_draft(Entry { label: "half".into(), ..l.entry(3) });
+        l.discard_draft();
+        assert_eq!((l.entry(3).label.as_str(), l.unsaved().0), ("red", 1));
+        l.undo();
+        assert!(l.entries().is_empty(), "the draft is no edit");
+    }
+
+    #[test]
+    fn features_leave_lists_and_come_back() {
+        let mut l = label_edits();
+        l.add_to_list("rings", &[3, 1]);
+        l.remove_from_list("rings", &[3]);
+        assert_eq!(l.lists().unwrap()["rings"], [1]);
+        l.remove_from_list("rings", &[1]);
+        assert!(!l.lists().unwrap().contains_key("rings"));
+        l.undo();
+        l.undo();
+        assert_eq!(l.lists().unwrap()["rings"], [1, 3]);
+        l.set_star(1, true);
+        l.set_star(1, true);
+        assert_eq!(l.unsaved().0, 6, "a star that is there is no edit");
+    }
+
+    #[test]
     fn what_others_write_is_shown_under_ones_own_edits() {
-        let mut l = labeling();
+        let mut l = label_edits();
         write(&mut l, 1, "mine");
         let mut theirs = Labels::default();
         let entry = |feature, label: &str| Entry { feature, label: label.into(), ..Entry::default() };
@@ -268,17 +330,17 @@ mod tests {
             let change = Change::Entry { before: Entry::empty(feature), after: entry(feature, label) };
             theirs.apply("base", &[change]);
         }
-        l.seen(theirs);
+        l.merge(theirs);
         assert_eq!((l.entry(1).label.as_str(), l.entry(2).label.as_str()), ("mine", "other"));
         assert!(l.entry(1).notes.contains("theirs"));
     }
 
     #[test]
     fn typing_for_another_feature_keeps_what_was_typed_for_the_first() {
-        let mut l = labeling();
-        l.type_in(Entry { label: "half".into(), ..Entry::empty(1) });
+        let mut l = label_edits();
+        l.set_draft(Entry { label: "half".into(), ..Entry::empty(1) });
         assert_eq!(l.unsaved().0, 1);
-        l.type_in(Entry { notes: "other".into(), ..Entry::empty(2) });
+        l.set_draft(Entry { notes: "other".into(), ..Entry::empty(2) });
         assert_eq!(l.get(1).unwrap().label, "half");
     }
 }

@@ -1,68 +1,80 @@
-//! Links into a run, `sae://RUN/f/1234` (a feature), `sae://RUN/s/12` (a sample), `sae://RUN/?page=filter`: the same string
-//! opens it from the command line, from a note and from a
-//! colleague's message. Touches no file.
+//! Links into a run: `sae://RUN/f/1234` (a feature), `sae://RUN/s/12` (a sample), `sae://RUN/?page=filter&by=pmi&keep=400`. The same
+//! string opens a view from the command line, from a note and from a colleague's message. Touches no file.
 
+use super::field::Field;
+use super::list::Sort;
 use super::location::{Location, Page};
 use sae_core::path_text::percent_encode;
 use std::fmt::{self, Display};
 use std::path::PathBuf;
 
-const SCHEME: &str = "sae://";
+/// How every link begins.
+pub const SCHEME: &str = "sae://";
 
-/// A run, and perhaps an autoencoder and a place in it.
+/// A run, and what to show of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// The run folder.
     pub run: PathBuf,
-    /// Name of the autoencoder; the first indexed one if there is no name.
+    /// Name of the autoencoder; without one, the first that has an index.
     pub sae: Option<String>,
     /// What to show.
-    pub place: Option<Location>,
-    /// A text to try, on the page for that.
-    pub text: Option<String>,
-    /// Features to set to their maximum there.
-    pub set: Vec<u32>,
+    pub location: Option<Location>,
+    /// The search in the table of features.
+    pub search: Option<String>,
+    /// The columns that the table is sorted by, the one that decides first.
+    pub sort: Option<[Sort; 2]>,
+    /// The score that decides on the Filter page.
+    pub by: Option<String>,
+    /// How many samples it keeps.
+    pub keep: Option<usize>,
+    /// A prompt for the Playground page.
+    pub prompt: Option<String>,
+    /// Features to steer there, at their maximum.
+    pub steer: Vec<u32>,
 }
 
 impl Link {
-    /// Reads a link, or a plain path.
+    /// A link to a run as a whole.
+    pub fn to_run(run: impl Into<PathBuf>) -> Self {
+        Self { run: run.into(), ..Self::default() }
+    }
+
+    /// Parses a link, or a plain path.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let Some(rest) = text.strip_prefix(SCHEME) else {
-            return Ok(Self { run: text.into(), ..Self::default() });
-        };
+        let Some(rest) = text.strip_prefix(SCHEME) else { return Ok(Self::to_run(text)) };
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (run, place) = split(path, text)?;
-        let mut link = Self { run: decode(run)?.into(), sae: None, place, ..Self::default() };
+        let (run, location) = split(path, text)?;
+        let mut link = Self { location, ..Self::to_run(decode(run)?) };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            match pair.split_once('=') {
-                Some(("sae", name)) => link.sae = Some(decode(name)?),
-                Some(("page", name)) => {
-                    let page = Page::named(name).ok_or_else(|| format!("there is no page \"{name}\", in {text}"))?;
-                    link.place = link.place.or(Some(Location::Page(page)));
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let invalid = |what: &str| format!("invalid {what} \"{value}\" in the link {text}");
+            match key {
+                "sae" => link.sae = Some(decode(value)?),
+                "page" => {
+                    let page = Page::from_name(value).ok_or_else(|| invalid("page"))?;
+                    link.location = link.location.or(Some(Location::Page(page)));
                 }
-                Some(("text", text)) => link.text = Some(decode(text)?),
-                Some(("set", number)) => {
-                    let number =
-                        number.parse().map_err(|_| format!("invalid feature number \"{number}\" in {text}"))?;
-                    link.set.push(number);
-                }
-                _ => return Err(format!("\"{pair}\" is not understood, in {text}")),
+                "search" => link.search = Some(decode(value)?),
+                "sort" => link.sort = Some(parse_sort(value).ok_or_else(|| invalid("sort"))?),
+                "by" => link.by = Some(decode(value)?),
+                "keep" => link.keep = Some(value.parse().map_err(|_| invalid("number of samples"))?),
+                "prompt" => link.prompt = Some(decode(value)?),
+                "steer" => link.steer.push(value.parse().map_err(|_| invalid("feature number"))?),
+                _ => return Err(format!("unknown key \"{key}\" in the link {text}")),
             }
         }
-        match link.run.as_os_str().is_empty() {
-            true => Err(format!("the link names no run: {text}")),
-            false => Ok(link),
-        }
+        if link.run.as_os_str().is_empty() { Err(format!("the link names no run: {text}")) } else { Ok(link) }
     }
 }
 
 impl Display for Link {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{SCHEME}{}/", percent_encode(&self.run.to_string_lossy()))?;
-        let page = match self.place {
+        let page = match self.location {
             Some(Location::Feature(number)) => write!(out, "f/{number}").map(|()| None)?,
             Some(Location::Sample(number)) => write!(out, "s/{number}").map(|()| None)?,
             Some(Location::Page(page)) => Some(page.name()),
@@ -71,8 +83,12 @@ impl Display for Link {
         let mut pairs: Vec<(&str, String)> = Vec::new();
         pairs.extend(page.map(|page| ("page", page.to_owned())));
         pairs.extend(self.sae.as_ref().map(|name| ("sae", percent_encode(name))));
-        pairs.extend(self.text.as_ref().map(|text| ("text", percent_encode(text))));
-        pairs.extend(self.set.iter().map(|feature| ("set", feature.to_string())));
+        pairs.extend(self.search.as_ref().map(|text| ("search", percent_encode(text))));
+        pairs.extend(self.sort.map(|sort| ("sort", format_sort(sort))));
+        pairs.extend(self.by.as_ref().map(|name| ("by", percent_encode(name))));
+        pairs.extend(self.keep.map(|count| ("keep", count.to_string())));
+        pairs.extend(self.prompt.as_ref().map(|text| ("prompt", percent_encode(text))));
+        pairs.extend(self.steer.iter().map(|feature| ("steer", feature.to_string())));
         let mut sign = '?';
         for (key, value) in pairs {
             write!(out, "{sign}{key}={value}")?;
@@ -82,16 +98,32 @@ impl Display for Link {
     }
 }
 
+/// Such as `class,-weight`: a minus puts the largest value on top.
+fn format_sort(sort: [Sort; 2]) -> String {
+    let column = |sort: Sort| format!("{}{}", if sort.descending { "-" } else { "" }, sort.field.name());
+    sort.map(column).join(",")
+}
+
+fn parse_sort(text: &str) -> Option<[Sort; 2]> {
+    let column = |text: &str| {
+        let (descending, name) = text.strip_prefix('-').map_or((false, text), |name| (true, name));
+        Some(Sort { field: Field::from_name(name)?, descending })
+    };
+    let (first, second) = text.split_once(',')?;
+    Some([column(first)?, column(second)?])
+}
+
 /// The path of the run, and what of it is meant. A slash at the end says that nothing follows, whatever the folder is called.
 fn split<'a>(path: &'a str, text: &str) -> Result<(&'a str, Option<Location>), String> {
     if let Some(closed) = path.strip_suffix('/') {
         return Ok((closed, None));
     }
     let kinds = [("/f/", "feature", Location::Feature as fn(u32) -> Location), ("/s/", "sample", Location::Sample)];
-    for (mark, what, place) in kinds {
+    for (mark, what, location) in kinds {
         if let Some((run, number)) = path.rsplit_once(mark).filter(|(_, number)| !number.contains('/')) {
-            let number = number.parse().map_err(|_| format!("invalid {what} number \"{number}\" in {text}"))?;
-            return Ok((run, Some(place(number))));
+            let number =
+                number.parse().map_err(|_| format!("invalid {what} number \"{number}\" in the link {text}"))?;
+            return Ok((run, Some(location(number))));
         }
     }
     Ok((path, None))
@@ -113,7 +145,7 @@ fn decode(text: &str) -> Result<String, String> {
             }
         }
     }
-    String::from_utf8(bytes).map_err(|_| format!("not a link: {text}"))
+    String::from_utf8(bytes).map_err(|_| format!("the link is not valid UTF-8: {text}"))
 }
 
 #[cfg(test)]
@@ -122,12 +154,11 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn links_and_paths_are_read() {
-        let link = |run: &str, sae: Option<&str>, place| Link {
-            run: run.into(),
+    fn links_and_paths_are_parsed() {
+        let link = |run: &str, sae: Option<&str>, location| Link {
             sae: sae.map(str::to_owned),
-            place,
-            ..Link::default()
+            location,
+            ..Link::to_run(run)
         };
         assert_eq!(Link::parse("runs/a b"), Ok(link("runs/a b", None, None)));
         assert_eq!(Link::parse("sae://run/f/1234"), Ok(link("run", None, Some(Location::Feature(1234)))));
@@ -142,35 +173,54 @@ mod tests {
     }
 
     #[test]
-    fn broken_links_are_refused_with_a_reason() {
-        for (text, said) in [
+    fn a_link_holds_the_search_the_sort_and_the_threshold() {
+        let link = Link::parse("sae://run/f/3?search=class:cross%20ring&sort=-rate_text,class&by=pmi&keep=40").unwrap();
+        assert_eq!(link.search.as_deref(), Some("class:cross ring"));
+        let sort = [Sort { field: Field::RateText, descending: true }, Sort { field: Field::Class, descending: false }];
+        assert_eq!((link.sort, link.by.as_deref(), link.keep), (Some(sort), Some("pmi"), Some(40)));
+    }
+
+    #[test]
+    fn broken_links_are_rejected_with_a_reason() {
+        for (text, expected) in [
             ("sae://run/f/x", "invalid feature number"),
             ("sae://run/f/99999999999", "invalid feature number"),
             ("sae://run/s/x", "invalid sample number"),
-            ("sae://run/?page=x", "no page"),
+            ("sae://run/?page=x", "invalid page"),
+            ("sae://run/?sort=color,class", "invalid sort"),
+            ("sae://run/?keep=all", "invalid number of samples"),
             ("sae:///f/3", "names no run"),
             ("sae://", "names no run"),
-            ("sae://run?color=red", "not understood"),
-            ("sae://%ff/f/3", "not a link"),
+            ("sae://run?color=red", "unknown key"),
+            ("sae://%ff/f/3", "not valid UTF-8"),
         ] {
-            assert!(Link::parse(text).is_err_and(|error| error.contains(said)), "{text}: {:?}", Link::parse(text));
+            assert!(Link::parse(text).is_err_and(|error| error.contains(expected)), "{text}: {:?}", Link::parse(text));
         }
+    }
+
+    fn sort() -> impl Strategy<Value = Sort> {
+        (prop::sample::select(Field::ALL.to_vec()), any::<bool>())
+            .prop_map(|(field, descending)| Sort { field, descending })
     }
 
     proptest! {
         #[test]
-        fn what_is_copied_opens_the_same(
+        fn a_copied_link_opens_the_same(
             run in "/?[a-z0-9 %?&#=._-]{1,8}(/[a-zé%20f]{1,5}){0,3}",
             sae in prop::option::of("[a-z0-9._ -]{1,8}"),
-            place in prop::option::of(prop_oneof![
+            location in prop::option::of(prop_oneof![
                 any::<u32>().prop_map(Location::Feature),
                 any::<u32>().prop_map(Location::Sample),
                 prop::sample::select(Page::ALL.to_vec()).prop_map(Location::Page),
             ]),
-            text in prop::option::of(".{1,9}"),
-            set in prop::collection::vec(any::<u32>(), 0..3),
+            search in prop::option::of(".{1,9}"),
+            sort in prop::option::of([sort(), sort()]),
+            by in prop::option::of("[a-z0-9_=&]{1,8}"),
+            keep in prop::option::of(any::<usize>()),
+            prompt in prop::option::of(".{1,9}"),
+            steer in prop::collection::vec(any::<u32>(), 0..3),
         ) {
-            let link = Link { run: run.into(), sae, place, text, set };
+            let link = Link { run: run.into(), sae, location, search, sort, by, keep, prompt, steer };
             prop_assert_eq!(Link::parse(&link.to_string()), Ok(link));
         }
     }

@@ -1,4 +1,4 @@
-//! What can be looked at: a feature, a sample, or one of the pages that a run has once. Draws nothing.
+//! What can be shown: a feature, a sample, or one of the pages that a run has once.
 
 /// A page of the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -10,23 +10,23 @@ pub enum Page {
     Sample,
     /// Scores, and what a threshold on them keeps.
     Filter,
-    /// A text of one's own.
-    Try,
-    /// How the run came about.
+    /// A prompt of one's own.
+    Playground,
+    /// Provenance, training and evaluation.
     Run,
 }
 
 impl Page {
-    /// All of them, in the order of their tabs.
-    pub const ALL: [Self; 5] = [Self::Features, Self::Sample, Self::Filter, Self::Try, Self::Run];
+    /// All pages, in the order of their tabs.
+    pub const ALL: [Self; 5] = [Self::Features, Self::Sample, Self::Filter, Self::Playground, Self::Run];
 
-    /// What its tab says.
+    /// The title of its tab.
     pub fn title(self) -> &'static str {
         match self {
             Self::Features => "Features",
             Self::Sample => "Sample",
             Self::Filter => "Filter",
-            Self::Try => "Try it",
+            Self::Playground => "Playground",
             Self::Run => "Run",
         }
     }
@@ -37,18 +37,18 @@ impl Page {
             Self::Features => "features",
             Self::Sample => "sample",
             Self::Filter => "filter",
-            Self::Try => "try",
+            Self::Playground => "playground",
             Self::Run => "run",
         }
     }
 
-    /// The page of that name.
-    pub fn named(name: &str) -> Option<Self> {
+    /// The page of that name in links.
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|page| page.name() == name)
     }
 }
 
-/// What is looked at.
+/// What is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Location {
     /// A feature.
@@ -60,7 +60,7 @@ pub enum Location {
 }
 
 impl Location {
-    /// The page that it is on.
+    /// The page that shows it.
     pub fn page(self) -> Page {
         match self {
             Self::Feature(_) => Page::Features,

@@ -1,9 +1,9 @@
-//! A cache with a bound: what has not been used for longest goes first. Knows nothing of what it keeps.
+//! A cache with a bound: the least recently used values are removed first. Knows nothing about its values.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Values with a cost; the sum of the costs stays under a limit.
+/// Values with a cost. The sum of the costs stays below a limit.
 #[derive(Debug)]
 pub struct Lru<K, V> {
     entries: HashMap<K, Entry<V>>,
@@ -20,17 +20,17 @@ struct Entry<V> {
 }
 
 impl<K: Hash + Eq + Clone, V> Lru<K, V> {
-    /// An empty cache of at most `limit`.
+    /// An empty cache whose costs add up to at most `limit`.
     pub fn new(limit: usize) -> Self {
         Self { entries: HashMap::new(), clock: 0, cost: 0, limit }
     }
 
-    /// Whether a value is there.
+    /// Whether there is a value.
     pub fn contains(&self, key: &K) -> bool {
         self.entries.contains_key(key)
     }
 
-    /// A value, which counts as used now.
+    /// A value; this counts as a use.
     pub fn get(&mut self, key: &K) -> Option<&V> {
         self.clock += 1;
         let entry = self.entries.get_mut(key)?;
@@ -38,12 +38,12 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         Some(&entry.value)
     }
 
-    /// A value, without counting as a use.
+    /// A value; this does not count as a use.
     pub fn peek(&self, key: &K) -> Option<&V> {
         self.entries.get(key).map(|entry| &entry.value)
     }
 
-    /// Puts a value in; the longest unused go until it fits. What is put in last always stays.
+    /// Inserts a value and removes the least recently used ones until it fits. The inserted value always stays.
     pub fn insert(&mut self, key: K, value: V, cost: usize) {
         self.remove(&key);
         while self.cost + cost > self.limit {
@@ -62,12 +62,12 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         }
     }
 
-    /// Sum of the costs.
+    /// The sum of the costs.
     pub fn cost(&self) -> usize {
         self.cost
     }
 
-    /// Forgets everything.
+    /// Removes all values.
     pub fn clear(&mut self) {
         self.entries.clear();
         self.cost = 0;
@@ -80,7 +80,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_longest_unused_goes_first() {
+    fn the_least_recently_used_value_is_removed_first() {
         let mut cache = Lru::new(3);
         (0..3).for_each(|n| cache.insert(n, n, 1));
         assert_eq!(cache.get(&0), Some(&0));

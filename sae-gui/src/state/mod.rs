@@ -1,16 +1,20 @@
-//! What the app knows and what happens to it: search, sort, selection, labels and their undo, thresholds,
-//! history, links, commands. No egui type and no
-//! file access lives here, so that all of it is tested without a window.
+//! What the app knows and what happens to it: search, sort, selection, labels and their undo, thresholds, history, links,
+//! commands. No egui type and no file access is here, so that all of it is tested without a window.
 
+pub mod activations;
 pub mod annotations;
+pub mod clipboard;
 pub mod command;
-pub mod data;
+pub mod details;
+pub mod effect;
 pub mod excerpt;
-pub mod export;
+pub mod explanation;
+pub mod export_settings;
 pub mod field;
 pub mod format;
 pub mod history;
 pub mod hover;
+pub mod invocation;
 pub mod job;
 pub mod label_edits;
 pub mod link;
@@ -19,11 +23,17 @@ pub mod location;
 pub mod lru;
 pub mod map;
 pub mod open_run;
+pub mod overlay;
 pub mod palette;
 pub mod playground;
 pub mod query;
+pub mod report;
+pub mod run_info;
+pub mod sample;
+pub mod score_filter;
+pub mod score_info;
 pub mod session;
-pub mod threshold;
+pub mod typical_words;
 
 pub use command::Command;
 pub use link::Link;

@@ -1,103 +1,267 @@
-//! A run that is open: its tables, and what the person looks at in it.
+//! The run that is open: what is known of it, what is shown of it, what is edited. Decides nothing about commands.
 
-use super::data::{Details, Group, Report, RunInfo};
+use super::annotations::Annotations;
+use super::details::{Details, ExampleGroup};
+use super::effect::Edits;
+use super::export_settings::ExportSettings;
 use super::history::History;
 use super::hover::Hover;
-use super::job::{Order, Writing};
 use super::label_edits::LabelEdits;
+use super::link::Link;
 use super::list::FeatureList;
 use super::location::{Location, Page};
 use super::lru::Lru;
 use super::playground::PlaygroundState;
-use super::threshold::Sieve;
+use super::report::RunReport;
+use super::run_info::{OpenedRun, RunInfo};
+use super::score_filter::ScoreFilter;
 use sae_core::analysis::index::{FeatureRow, Neighbor};
+use sae_core::store::sample::Modality;
+
+/// Features whose details are kept. Those of one take about 5 KB.
+const DETAILS: usize = 256;
+
+/// A list of samples that Next and Previous walk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SampleList {
+    /// Where it comes from, such as `dropped, near the threshold`.
+    pub title: String,
+    /// The samples, in order.
+    pub samples: Vec<u32>,
+}
 
 /// A run that is open.
 #[derive(Debug)]
 pub struct OpenRun {
     /// The run.
     pub info: RunInfo,
-    /// Its features.
+    /// The features of its autoencoder.
     pub list: FeatureList,
-    /// What the index says of the features looked at lately.
-    pub(super) details: Lru<u32, Details>,
-    /// What was looked at.
+    /// Why there are no features, and what to do about it.
+    pub no_features: Option<String>,
+    details: Lru<u32, Details>,
+    /// What was shown.
     pub history: History,
     /// What is written about the features.
-    pub labeling: LabelEdits,
-    /// Scores and the threshold, once they are read.
-    pub sieve: Option<Result<Sieve, String>>,
-    /// What a set is written as.
-    pub writing: Writing,
-    /// A text of the person's own.
-    pub trial: PlaygroundState,
+    pub label_edits: LabelEdits,
+    /// The scores with a threshold, once they are read.
+    pub filter: Option<Result<ScoreFilter, String>>,
+    /// How a filtered data set is written.
+    pub export: ExportSettings,
+    /// A prompt of one's own.
+    pub playground: PlaygroundState,
     /// Provenance, curves and evaluations, once they are read.
-    pub report: Option<Report>,
-    /// The feature that the pointer is on.
-    pub pointing: Hover,
-    pub(super) feature: Option<u32>,
-    pub(super) sample: u32,
+    pub report: Option<RunReport>,
+    /// The feature under the pointer.
+    pub hover: Hover,
+    /// The samples that Next and Previous walk, if they came from a list.
+    pub sample_list: Option<SampleList>,
+    feature: Option<u32>,
+    sample: u32,
+    /// What a link says of the scores, until they are read.
+    pending_filter: (Option<String>, Option<usize>),
 }
 
 impl OpenRun {
+    /// Shows what a link asks for. Also returns what a person should know.
+    pub fn new(opened: OpenedRun, link: &Link) -> (Self, Option<String>) {
+        let mut list = FeatureList::new(opened.rows, opened.info.indexed, opened.typical_words);
+        if let Some(sort) = link.sort {
+            list.set_sort(sort);
+        }
+        let (labels, unreadable) = opened.labels;
+        let label_edits = LabelEdits::new(opened.info.sae_name(), &opened.author, labels);
+        list.set_annotations(Annotations::new(&label_edits));
+        list.search(link.search.as_deref().unwrap_or_default());
+        let first = list.step(None, 0);
+        let mut notice = opened.notice;
+        let location = match link.location {
+            Some(Location::Feature(number)) if list.row(number).is_none() => {
+                notice = Some(match opened.info.sae.as_deref().filter(|_| list.total() > 0) {
+                    Some(sae) => format!("There is no feature {number} in {sae}, which has {}.", list.total()),
+                    None => format!("There is no feature {number}: the run has no feature index."),
+                });
+                first.map(Location::Feature)
+            }
+            Some(Location::Sample(number)) if u64::from(number) >= opened.info.samples => {
+                notice = Some(format!("Sample {number} does not exist; the run has {}.", opened.info.samples));
+                first.map(Location::Feature)
+            }
+            None => first.map(Location::Feature),
+            given => given,
+        };
+        let mut history = History::default();
+        if let Some(location) = location {
+            history.visit(location, super::history::VisitKind::Chosen);
+        }
+        let mut playground = PlaygroundState::default();
+        playground.draft.text = link.prompt.clone().unwrap_or_default();
+        for row in link.steer.iter().filter_map(|feature| list.row(*feature)) {
+            playground.steer(row.feature, row.max);
+        }
+        let mut run = Self {
+            export: ExportSettings::new(&opened.info.export_folder),
+            info: opened.info,
+            list,
+            no_features: opened.no_features,
+            details: Lru::new(DETAILS),
+            history,
+            label_edits,
+            filter: None,
+            playground,
+            report: None,
+            hover: Hover::default(),
+            sample_list: None,
+            feature: first,
+            sample: 0,
+            pending_filter: (link.by.clone(), link.keep),
+        };
+        run.arrive();
+        (run, unreadable.map(|cause| format!("The labels cannot be read: {cause}")).or(notice))
+    }
+
+    /// Whether another one is of the same run and autoencoder.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        (&self.info.root, &self.info.sae) == (&other.info.root, &other.info.sae)
+    }
+
+    /// Takes over the edits of the same run as it was opened before: what is not saved yet, and what can be undone.
+    pub fn adopt_edits(&mut self, before: &mut Self) {
+        let labels = self.label_edits.on_disk().clone();
+        self.label_edits = std::mem::take(&mut before.label_edits);
+        self.label_edits.merge(labels);
+        self.list.set_annotations(Annotations::new(&self.label_edits));
+    }
+
     /// The page that is shown.
     pub fn page(&self) -> Page {
         self.history.current().map(Location::page).unwrap_or_default()
     }
 
-    /// The feature looked at, now or last.
+    /// The feature that is shown, or was shown last.
     pub fn feature(&self) -> Option<&FeatureRow> {
         self.list.row(self.feature?)
     }
 
-    /// The sample looked at, now or last.
+    /// The number of that feature.
+    pub fn feature_number(&self) -> Option<u32> {
+        self.feature
+    }
+
+    /// The sample that is shown, or was shown last.
     pub fn sample(&self) -> u32 {
         self.sample
     }
 
-    /// Remembers what the history has come to.
-    pub(super) fn arrive(&mut self) {
+    /// Takes over where the history has gone to.
+    pub fn arrive(&mut self) {
         match self.history.current() {
             Some(Location::Feature(number)) => self.feature = Some(number),
             Some(Location::Sample(number)) => self.sample = number,
             Some(Location::Page(_)) | None => {}
         }
+        if self.sample_list.as_ref().is_some_and(|list| !list.samples.contains(&self.sample)) {
+            self.sample_list = None;
+        }
     }
 
-    pub(super) fn index_order(&self) -> Order {
-        let run = self.info.root.display().to_string();
-        let mut arguments = ["index", "--run", &run, "--sae", &self.info.sae].map(String::from).to_vec();
-        // The same question as last time.
-        arguments.extend(self.info.threshold.iter().flat_map(|z| ["--threshold".into(), z.to_string()]));
-        Order { title: format!("Indexing {}", self.info.sae), arguments, rereads: true }
+    /// The sample `by` further in the list that is walked, or in the run.
+    pub fn step_sample(&self, by: i32) -> u32 {
+        if let Some(list) = &self.sample_list
+            && let Some(at) = list.samples.iter().position(|sample| *sample == self.sample)
+        {
+            return list.samples[at.saturating_add_signed(by as isize).min(list.samples.len() - 1)];
+        }
+        let last = u32::try_from(self.info.samples.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.sample.saturating_add_signed(by).min(last)
     }
 
-    /// What the index says of the feature looked at; nothing while it is being read.
+    /// Takes the score table, or the reason why there is none.
+    pub fn set_scores(&mut self, filter: Result<ScoreFilter, String>) {
+        let (by, keep) = std::mem::take(&mut self.pending_filter);
+        self.filter = Some(filter.map(|mut filter| {
+            if let Some(column) = by.and_then(|name| filter.scores().column(&name)) {
+                filter.decide_by(column);
+            }
+            if let Some(count) = keep {
+                filter.keep(count);
+            }
+            filter
+        }));
+    }
+
+    /// The scores, if they are read and there are some.
+    pub fn scores(&self) -> Option<&ScoreFilter> {
+        self.filter.as_ref()?.as_ref().ok()
+    }
+
+    /// Edits to save, if the writer is not at work. Searches see them at once.
+    pub fn edits(&mut self) -> Option<Edits> {
+        self.list.set_annotations(Annotations::new(&self.label_edits));
+        let changes = self.label_edits.send()?;
+        let (root, sae) = (self.info.root.clone(), self.info.sae_name().to_owned());
+        Some(Edits { root, sae, changes, on_disk: self.label_edits.on_disk().clone() })
+    }
+
+    /// Keeps what the index holds about a feature.
+    pub fn insert_details(&mut self, feature: u32, details: Details) {
+        self.details.insert(feature, details, 1);
+    }
+
+    /// What the index holds about a feature; nothing while it is being read.
+    pub fn details_of(&self, feature: u32) -> Option<&Details> {
+        self.details.peek(&feature)
+    }
+
+    /// What the index holds about the feature that is shown; nothing while it is being read.
     pub fn details(&self) -> Option<&Details> {
-        self.details.peek(&self.feature?)
+        self.details_of(self.feature?)
     }
 
-    /// Examples of the feature looked at; nothing while they are being read.
-    pub fn groups(&self) -> Option<Result<Vec<Group>, &str>> {
+    /// Examples of the feature that is shown; nothing while they are being read.
+    pub fn example_groups(&self) -> Option<Result<Vec<ExampleGroup>, &str>> {
         let examples = self.details()?.examples.as_ref();
-        Some(examples.map(|list| Group::of(list)).map_err(String::as_str))
+        Some(examples.map(|list| ExampleGroup::from_examples(list)).map_err(String::as_str))
     }
 
-    /// Neighbors of the feature looked at; nothing while they are being read.
+    /// The nearest features of the feature that is shown; nothing while they are being read.
     pub fn neighbors(&self) -> Option<Result<&[Neighbor], &str>> {
         Some(self.details()?.neighbors.as_deref().map_err(String::as_str))
     }
 
-    /// Samples that the feature's examples are from, in the order in which they are shown, each once.
-    pub fn samples(&self) -> Vec<u32> {
+    /// The samples of the examples of the feature that is shown, in the order in which they are shown, each once.
+    pub fn example_samples(&self) -> Vec<u32> {
         let mut samples = Vec::new();
-        for group in self.groups().and_then(Result::ok).unwrap_or_default() {
-            for example in group.examples {
-                if !samples.contains(&example.sample) {
-                    samples.push(example.sample);
-                }
+        let Some(details) = self.details() else { return samples };
+        let [text, image] =
+            [Modality::Text, Modality::Image].map(|modality| details.strongest_on(modality).unwrap_or_default());
+        let pairs = (0..text.len().max(image.len())).flat_map(|n| [text.get(n), image.get(n)]).flatten().copied();
+        let groups = self.example_groups().and_then(Result::ok).unwrap_or_default();
+        for example in pairs.chain(groups.into_iter().flat_map(|group| group.examples)) {
+            if !samples.contains(&example.sample) {
+                samples.push(example.sample);
             }
         }
         samples
+    }
+
+    /// What this view is as a link.
+    pub fn link(&self) -> Link {
+        let page = self.page();
+        let draft = Some(&self.playground.draft).filter(|draft| page == Page::Playground && !draft.text.is_empty());
+        let on_features = page == Page::Features;
+        let search = Some(self.list.search_text()).filter(|text| on_features && !text.is_empty());
+        let filter = self.scores().filter(|_| page == Page::Filter);
+        Link {
+            run: self.info.root.clone(),
+            sae: self.info.sae.clone().filter(|_| self.info.saes.len() > 1),
+            location: self.history.current(),
+            search: search.map(str::to_owned),
+            sort: (on_features && !self.list.has_default_sort()).then(|| self.list.sort()),
+            by: filter.map(|filter| filter.name().to_owned()),
+            keep: filter.map(ScoreFilter::target),
+            prompt: draft.map(|draft| draft.text.clone()),
+            steer: draft.iter().flat_map(|draft| &draft.steers).map(|steer| steer.feature).collect(),
+        }
     }
 }

@@ -1,6 +1,7 @@
-//! A text of the person's own: what was typed, which features are to be changed, what came of it. Runs nothing.
+//! A prompt of one's own: its text and image, the features to steer, the model's answer. Runs nothing.
 
-use super::data::{Active, Picture, TokenView};
+use super::activations::SampleActivations;
+use super::sample::{Picture, TokenView};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,86 +10,86 @@ use std::sync::Arc;
 pub struct Steer {
     /// The feature.
     pub feature: u32,
-    /// What it is set to at every position with content: 0 takes it away.
+    /// The activation that it is set to at every position with content; 0 removes it.
     pub strength: f32,
 }
 
-/// What the model is asked.
+/// What the model is given.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Question {
+pub struct Prompt {
     /// The text.
     pub text: String,
-    /// An image before it.
+    /// An image in front of it.
     pub image: Option<PathBuf>,
-    /// Features that are set.
+    /// Features to steer.
     pub steers: Vec<Steer>,
 }
 
-/// How the model goes on.
+/// How the model continues a prompt.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct GoesOn {
-    /// The likeliest next words with their probabilities, best first.
+pub struct Continuation {
+    /// The most likely next tokens with their probabilities, most likely first.
     pub next: Vec<(String, f32)>,
-    /// The likeliest words, one after the other.
-    pub words: String,
+    /// The most likely token, one after the other.
+    pub text: String,
 }
 
-/// What came of a question.
+/// The model's answer to a prompt.
 #[derive(Clone)]
 pub struct Answer {
-    /// The positions that it became.
+    /// The positions of the prompt.
     pub tokens: Vec<TokenView>,
     /// Its image, if it has one.
     pub picture: Option<Picture>,
-    /// What fires where.
-    pub active: Arc<Active>,
-    /// How the model goes on by itself.
-    pub off: GoesOn,
-    /// How it goes on with the features set, if there are any.
-    pub on: Option<GoesOn>,
+    /// The active features at each position.
+    pub activations: Arc<SampleActivations>,
+    /// How the original model continues.
+    pub original: Continuation,
+    /// How the steered model continues, if features are steered.
+    pub steered: Option<Continuation>,
 }
 
-/// The person's side of the page.
+/// The prompt that is being edited, and the one that was answered.
 #[derive(Clone, Debug, Default)]
 pub struct PlaygroundState {
-    /// What is being typed and chosen.
-    pub draft: Question,
-    /// What the model was asked last.
-    asked: Option<Question>,
-    /// Whether it has not answered yet.
+    /// What is being edited.
+    pub draft: Prompt,
+    /// What the model was given last.
+    submitted: Option<Prompt>,
+    /// Whether the model is running.
     pub busy: bool,
 }
 
 impl PlaygroundState {
-    /// Whether there is something to ask that was not asked last.
-    pub fn ready(&self) -> bool {
+    /// Whether there is a prompt, and the model is not running.
+    pub fn is_ready(&self) -> bool {
         !self.busy && !self.draft.text.trim().is_empty()
     }
 
-    /// Asks.
-    pub fn ask(&mut self) -> Option<Question> {
-        if !self.ready() {
+    /// Submits the draft.
+    pub fn submit(&mut self) -> Option<Prompt> {
+        if !self.is_ready() {
             return None;
         }
         self.busy = true;
-        self.asked = Some(self.draft.clone());
-        self.asked.clone()
+        self.submitted = Some(self.draft.clone());
+        self.submitted.clone()
     }
 
-    /// Whether the draft is another question than the one that was asked last.
-    pub fn changed(&self) -> bool {
-        self.asked.as_ref() != Some(&self.draft)
+    /// Whether the draft differs from what was submitted.
+    pub fn has_changed(&self) -> bool {
+        self.submitted.as_ref() != Some(&self.draft)
     }
 
-    /// Sets a feature; its strength is its largest activation, or what it was set to already.
+    /// Steers a feature, at its maximum. A feature that is steered already keeps its strength.
     pub fn steer(&mut self, feature: u32, max: f32) {
         if !self.draft.steers.iter().any(|steer| steer.feature == feature) {
             self.draft.steers.push(Steer { feature, strength: max });
         }
     }
 
-    /// Lets a feature be as it is.
-    pub fn release(&mut self, feature: u32) {
+    /// No longer steers a feature.
+    pub fn reset(&mut self, feature: u32) {
         self.draft.steers.retain(|steer| steer.feature != feature);
     }
 }
@@ -98,18 +99,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_question_at_a_time_and_a_feature_is_set_once() {
-        let mut trial = PlaygroundState::default();
-        assert!(trial.ask().is_none());
-        trial.draft.text = "a red ring".into();
-        trial.steer(3, 2.5);
-        trial.draft.steers[0].strength = 0.0;
-        trial.steer(3, 2.5);
-        let asked = trial.ask().unwrap();
-        assert_eq!(asked.steers, [Steer { feature: 3, strength: 0.0 }]);
-        assert!(trial.ask().is_none() && !trial.changed());
-        trial.busy = false;
-        trial.release(3);
-        assert!(trial.changed() && trial.ask().unwrap().steers.is_empty());
+    fn one_prompt_is_submitted_at_a_time_and_a_feature_is_steered_once() {
+        let mut playground = PlaygroundState::default();
+        assert!(playground.submit().is_none());
+        playground.draft.text = "a red ring".into();
+        playground.steer(3, 2.5);
+        playground.draft.steers[0].strength = 0.0;
+        playground.steer(3, 2.5);
+        let submitted = playground.submit().unwrap();
+        assert_eq!(submitted.steers, [Steer { feature: 3, strength: 0.0 }]);
+        assert!(playground.submit().is_none() && !playground.has_changed());
+        playground.busy = false;
+        playground.reset(3);
+        assert!(playground.has_changed() && playground.submit().unwrap().steers.is_empty());
     }
 }

@@ -1,19 +1,28 @@
-//! What stands in the search field: predicates such as `class:cross density>1e-4 label:"red ring" 123`. Understands while it
-//! is being typed: what is not finished, or not understood, is complained about and narrows nothing.
+//! The language of the search field: words, numbers, and conditions such as `class:cross density>1% label:"red ring"`, joined by
+//! `OR`. A text is understood while it is being typed: a condition that is not complete narrows nothing and is reported.
 
-use super::annotations::{Annotations, Words};
+use super::annotations::{Annotations, TextField};
 use super::field::{CLASSES, Field};
+use super::run_info::PositionCounts;
+use super::typical_words::TypicalWords;
 use sae_core::analysis::index::FeatureRow;
 use std::cmp::Ordering;
 
-/// A search, understood.
+/// A parsed search.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Query {
+    /// One of these must hold; an empty search has none and finds everything.
+    alternatives: Vec<Conjunction>,
+    problem: Option<String>,
+}
+
+/// Terms between two `OR`s.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Conjunction {
     /// All of these must hold.
     terms: Vec<Term>,
-    /// Beginnings of feature numbers; one of them must fit, if there are any.
+    /// Beginnings of feature numbers; if there are any, one of them must fit.
     numbers: Vec<u32>,
-    complaint: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -27,11 +36,15 @@ enum Test {
     /// The class begins with one of these.
     Class(Vec<String>),
     Compare(Field, Comparison, f64),
-    /// People's words hold these, in small letters.
-    Says(Words, String),
+    /// A text that people wrote contains this, in lower case.
+    Text(TextField, String),
+    /// One of the typical words contains this, in lower case.
+    Typical(String),
+    /// The label, the notes or a typical word contains this, in lower case.
+    Anywhere(String),
     Star(bool),
-    /// It is in a list whose name begins so.
-    Listed(String),
+    /// The feature is in a list whose name begins with this.
+    InList(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,7 +56,7 @@ enum Comparison {
     Equal,
 }
 
-/// Longest first, so that `>=` is not read as `>`.
+/// Signs of comparison, each with whether it negates. Of two signs at the same place the longer one counts.
 const SIGNS: [(&str, Comparison, bool); 7] = [
     (">=", Comparison::AtLeast, false),
     ("<=", Comparison::AtMost, false),
@@ -54,58 +67,115 @@ const SIGNS: [(&str, Comparison, bool); 7] = [
     (":", Comparison::Equal, false),
 ];
 
+/// Names of conditions that are no columns.
+const OTHER_NAMES: [&str; 5] = ["word", "notes", "author", "star", "list"];
+
+/// What is known about one feature, for a search.
+pub struct Subject<'a> {
+    /// Its row.
+    pub row: &'a FeatureRow,
+    /// The positions that the index counted.
+    pub positions: &'a PositionCounts,
+    /// What people wrote.
+    pub annotations: &'a Annotations,
+    /// Its typical words.
+    pub typical_words: Option<&'a TypicalWords>,
+}
+
 impl Query {
-    /// Reads a search. Never fails: what it could not read is in [`Query::complaint`].
+    /// Parses a search. Never fails: what was not understood is in [`Query::problem`].
     pub fn parse(text: &str) -> Self {
         let mut query = Self::default();
+        let mut current = Conjunction::default();
         for word in words(text) {
-            let word = word.as_str();
-            if let Ok(number) = word.parse() {
-                query.numbers.push(number);
-                continue;
-            }
-            match Term::parse(word) {
-                Ok(term) => query.terms.push(term),
-                Err(complaint) => query.complaint = query.complaint.or(Some(complaint)),
+            match word {
+                Word::Bare(word) if word == "OR" || word == "|" => query.close(&mut current),
+                Word::Bare(word) => {
+                    if let Ok(number) = word.parse() {
+                        current.numbers.push(number);
+                        continue;
+                    }
+                    match Term::parse(&word) {
+                        Ok(term) => current.terms.push(term),
+                        Err(problem) => query.problem = query.problem.or(Some(problem)),
+                    }
+                }
+                Word::Quoted(word) => {
+                    current.terms.push(Term { negated: false, test: Test::Anywhere(word.to_lowercase()) });
+                }
             }
         }
+        query.close(&mut current);
         query
     }
 
-    /// What could not be understood, in a sentence.
-    pub fn complaint(&self) -> Option<&str> {
-        self.complaint.as_deref()
+    fn close(&mut self, current: &mut Conjunction) {
+        let done = std::mem::take(current);
+        if done != Conjunction::default() {
+            self.alternatives.push(done);
+        }
     }
 
-    /// Whether people's words decide anything.
-    pub fn reads_marks(&self) -> bool {
-        self.terms.iter().any(|term| matches!(term.test, Test::Says(..) | Test::Star(_) | Test::Listed(_)))
+    /// What was not understood, in a sentence.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
     }
 
-    /// Whether a feature is looked for.
-    pub fn matches(&self, row: &FeatureRow, marks: &Annotations) -> bool {
-        let numbered = || self.numbers.iter().any(|number| begins(row.feature, *number));
-        (self.numbers.is_empty() || numbered()) && self.terms.iter().all(|term| term.holds(row, marks))
+    /// Whether the result depends on what people wrote.
+    pub fn uses_annotations(&self) -> bool {
+        let uses = |term: &Term| !matches!(term.test, Test::Class(_) | Test::Compare(..) | Test::Typical(_));
+        self.alternatives.iter().flat_map(|alternative| &alternative.terms).any(uses)
+    }
+
+    /// Whether a feature is found.
+    pub fn matches(&self, subject: &Subject) -> bool {
+        let numbered = |numbers: &[u32]| numbers.iter().any(|number| begins_with(subject.row.feature, *number));
+        let holds = |alternative: &Conjunction| {
+            (alternative.numbers.is_empty() || numbered(&alternative.numbers))
+                && alternative.terms.iter().all(|term| term.holds(subject))
+        };
+        self.alternatives.is_empty() || self.alternatives.iter().any(holds)
+    }
+
+    /// Whether the search names this very number.
+    pub fn names(&self, feature: u32) -> bool {
+        self.alternatives.iter().any(|alternative| alternative.numbers.contains(&feature))
     }
 }
 
-/// Words between spaces; what stands between quotation marks is one, without them.
-fn words(text: &str) -> Vec<String> {
-    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
-    for sign in text.chars() {
-        match sign {
-            '"' => quoted = !quoted,
-            sign if sign.is_whitespace() && !quoted => words.push(std::mem::take(&mut word)),
-            sign => word.push(sign),
+enum Word {
+    /// May be a condition.
+    Bare(String),
+    /// Stood between quotation marks as a whole.
+    Quoted(String),
+}
+
+/// The words between spaces. Text between quotation marks is not divided; the marks are removed.
+fn words(text: &str) -> Vec<Word> {
+    let (mut words, mut word, mut quoted, mut whole) = (Vec::new(), String::new(), false, false);
+    let close = |word: &mut String, whole: &mut bool, words: &mut Vec<Word>| {
+        let done = std::mem::take(word);
+        if !done.is_empty() {
+            words.push(if *whole { Word::Quoted(done) } else { Word::Bare(done) });
+        }
+        *whole = false;
+    };
+    for character in text.chars() {
+        match character {
+            '"' => {
+                whole |= word.is_empty() && !quoted;
+                quoted = !quoted;
+            }
+            character if character.is_whitespace() && !quoted => close(&mut word, &mut whole, &mut words),
+            character => word.push(character),
         }
     }
-    words.push(word);
-    words.retain(|word| !word.is_empty());
+    close(&mut word, &mut whole, &mut words);
     words
 }
 
 /// Whether the digits of `number` begin with those of `beginning`.
-fn begins(mut number: u32, beginning: u32) -> bool {
+fn begins_with(mut number: u32, beginning: u32) -> bool {
     while number > beginning && beginning > 0 {
         number /= 10;
     }
@@ -115,45 +185,53 @@ fn begins(mut number: u32, beginning: u32) -> bool {
 impl Term {
     fn parse(word: &str) -> Result<Self, String> {
         let (negated, body) = match word.strip_prefix('-') {
-            Some(rest) => (true, rest),
-            None => (false, word),
+            Some(rest) if !rest.is_empty() => (true, rest),
+            _ => (false, word),
         };
         let found = SIGNS.iter().filter_map(|sign| body.find(sign.0).map(|at| (at, sign)));
         let first = found.min_by_key(|(at, sign)| (*at, std::cmp::Reverse(sign.0.len())));
         let Some((at, (sign, comparison, inverted))) = first else {
-            return Err(format!("\"{word}\" is not understood: try a number, class:cross or density>1e-4"));
+            return Ok(Self { negated, test: Test::Anywhere(body.to_lowercase()) });
         };
         let (name, value) = (&body[..at], &body[at + sign.len()..]);
         let (name, negated) = (name.to_lowercase(), negated != *inverted);
-        if let Some(test) = written(&name, value)? {
+        if let Some(test) = text_test(&name, value)? {
             return match comparison {
                 Comparison::Equal => Ok(Self { negated, test }),
-                _ => Err(format!("words have no order: {name}:{value}")),
+                _ => Err(format!("{name} is a text and cannot be compared: write {name}:{value}")),
             };
         }
-        let Some(field) = Field::named(&name) else {
-            let names = Field::ALL.map(Field::name).join(", ");
-            return Err(format!("\"{name}\" is nothing that features have: {names}, label, notes, author, star, list"));
+        let Some(field) = Field::from_name(&name) else {
+            let names = Field::ALL.map(Field::name).into_iter().chain(OTHER_NAMES).collect::<Vec<_>>().join(", ");
+            return Err(format!("Unknown field \"{name}\". Fields: {names}."));
         };
         let test = match field {
             Field::Class if *comparison == Comparison::Equal => Test::Class(classes(value)?),
-            Field::Class => return Err(format!("classes have no order: class:{}", CLASSES[0])),
+            Field::Class => return Err(format!("A class cannot be compared: write class:{}", CLASSES[0])),
             _ => Test::Compare(field, *comparison, number(field, value)?),
         };
         Ok(Self { negated, test })
     }
 
-    fn holds(&self, row: &FeatureRow, marks: &Annotations) -> bool {
+    fn holds(&self, subject: &Subject) -> bool {
+        let (feature, annotations) = (subject.row.feature, subject.annotations);
+        let typical = |text: &str| subject.typical_words.is_some_and(|words| words.contains(text));
         let holds = match &self.test {
-            Test::Class(classes) => classes.iter().any(|class| row.class.starts_with(class)),
-            // What has no value fits neither a comparison nor its opposite.
-            Test::Compare(field, comparison, bound) => match field.value(row) {
+            Test::Class(classes) => classes.iter().any(|class| subject.row.class.starts_with(class)),
+            // A feature without a value satisfies neither a comparison nor its opposite.
+            Test::Compare(field, comparison, bound) => match field.value(subject.row, subject.positions) {
                 Some(value) => comparison.holds(value, *bound),
                 None => return false,
             },
-            Test::Says(field, words) => marks.holds(row.feature, *field, words),
-            Test::Star(star) => marks.star(row.feature) == *star,
-            Test::Listed(name) => marks.listed(row.feature, name),
+            Test::Text(field, text) => annotations.contains(feature, *field, text),
+            Test::Typical(text) => typical(text),
+            Test::Anywhere(text) => {
+                annotations.contains(feature, TextField::Label, text)
+                    || annotations.contains(feature, TextField::Notes, text)
+                    || typical(text)
+            }
+            Test::Star(star) => annotations.star(feature) == *star,
+            Test::InList(name) => annotations.in_list(feature, name),
         };
         holds != self.negated
     }
@@ -171,18 +249,19 @@ impl Comparison {
     }
 }
 
-/// A test of people's words, if the name is of any.
-fn written(name: &str, value: &str) -> Result<Option<Test>, String> {
+/// A test of texts, stars and lists, if the name is one of theirs.
+fn text_test(name: &str, value: &str) -> Result<Option<Test>, String> {
     let value = value.to_lowercase();
     Ok(Some(match name {
-        "label" => Test::Says(Words::Label, value),
-        "notes" => Test::Says(Words::Notes, value),
-        "author" => Test::Says(Words::Author, value),
-        "list" => Test::Listed(value),
+        "label" => Test::Text(TextField::Label, value),
+        "notes" => Test::Text(TextField::Notes, value),
+        "author" => Test::Text(TextField::Author, value),
+        "word" => Test::Typical(value),
+        "list" => Test::InList(value),
         "star" => match value.as_str() {
             "" | "y" | "ye" | "yes" => Test::Star(true),
             "n" | "no" => Test::Star(false),
-            _ => return Err(format!("\"{value}\" is neither yes nor no")),
+            _ => return Err(format!("Invalid value \"{value}\" for star: expected yes or no")),
         },
         _ => return Ok(None),
     }))
@@ -192,7 +271,7 @@ fn classes(value: &str) -> Result<Vec<String>, String> {
     let classes: Vec<_> = value.split(',').map(str::to_lowercase).collect();
     let unknown = classes.iter().find(|class| !CLASSES.iter().any(|known| known.starts_with(class.as_str())));
     match unknown {
-        Some(class) => Err(format!("unknown class \"{class}\": expected {}", CLASSES.join(", "))),
+        Some(class) => Err(format!("Unknown class \"{class}\". Classes: {}.", CLASSES.join(", "))),
         None => Ok(classes),
     }
 }
@@ -204,8 +283,8 @@ fn number(field: Field, value: &str) -> Result<f64, String> {
     };
     let number: Option<f64> = digits.parse().ok().filter(|number: &f64| !number.is_nan());
     number.map(|number| number * unit).ok_or_else(|| match value {
-        "" => format!("{} is compared with a number", field.name()),
-        _ => format!("invalid number \"{value}\""),
+        "" => format!("{} needs a number, such as {0}>0.1", field.name()),
+        _ => format!("Invalid number \"{value}\" for {}: expected one such as 0.1, 1e-4 or 2%", field.name()),
     })
 }
 
@@ -216,35 +295,43 @@ mod tests {
     use proptest::prelude::*;
     use sae_core::analysis::labels::{Entry, Labels};
 
+    const POSITIONS: PositionCounts = PositionCounts { all: 300, text: 100, image: 200 };
+
     fn row(feature: u32, class: &str, density: f64, weight: Option<f64>) -> FeatureRow {
         FeatureRow { feature, class: class.into(), density, weight_paper: weight, ..FeatureRow::default() }
     }
 
-    fn marks() -> Annotations {
-        let mut labeling = LabelEdits::new("base", "Ann", Labels::default());
+    fn annotations() -> Annotations {
+        let mut label_edits = LabelEdits::new("base", "Ann", Labels::default());
         for (feature, label) in [(12, "Red ring"), (123, "ring")] {
-            labeling.type_in(Entry { label: label.into(), ..Entry::empty(feature) });
+            label_edits.set_draft(Entry { label: label.into(), ..Entry::empty(feature) });
         }
-        labeling.commit();
-        labeling.toggle_star(45);
-        labeling.add_to_list("Colors", &[12, 1]);
-        Annotations::of(&labeling)
+        label_edits.commit();
+        label_edits.toggle_star(45);
+        label_edits.add_to_list("Colors", &[12, 1]);
+        Annotations::new(&label_edits)
     }
 
     fn found(text: &str) -> Vec<u32> {
         let rows = [
             row(0, "dead", 0.0, None),
-            row(1, "text", 0.02, Some(0.1)),
-            row(12, "cross", 0.001, Some(0.3)),
+            FeatureRow { fires_text: 10, fires_image: 2, ..row(1, "text", 0.02, Some(0.1)) },
+            FeatureRow { fires_text: 40, fires_image: 20, ..row(12, "cross", 0.001, Some(0.3)) },
             row(123, "image", 0.00001, Some(-0.2)),
             row(45, "cross", 0.5, None),
         ];
+        let boat = TypicalWords { tokens: "Boat".into(), image_words: "sea".into() };
         let query = Query::parse(text);
-        rows.iter().filter(|row| query.matches(row, &marks())).map(|row| row.feature).collect()
+        let annotations = annotations();
+        let subject = |row| {
+            let typical_words = (row == &rows[3]).then_some(&boat);
+            Subject { row, positions: &POSITIONS, annotations: &annotations, typical_words }
+        };
+        rows.iter().filter(|row| query.matches(&subject(row))).map(|row| row.feature).collect()
     }
 
     #[test]
-    fn all_predicates_must_hold() {
+    fn all_conditions_must_hold() {
         assert_eq!(found(""), [0, 1, 12, 123, 45]);
         assert_eq!(found("class:cross"), [12, 45]);
         assert_eq!(found("class:cross,image"), [12, 123, 45]);
@@ -253,10 +340,20 @@ mod tests {
         assert_eq!(found("-class:dead density<0.01"), [12, 123]);
         assert_eq!(found("class!=cross weight<=0.1"), [1, 123]);
         assert_eq!(found("feature=12"), [12]);
+        assert_eq!(found("rate_text>5%"), [1, 12]);
+        assert_eq!(found("ratio<5"), [12]);
     }
 
     #[test]
-    fn peoples_words_are_searched() {
+    fn one_of_the_alternatives_must_hold() {
+        assert_eq!(found("class:image OR class:text"), [1, 123]);
+        assert_eq!(found("class:cross density>10% | 123"), [123, 45]);
+        assert_eq!(found("class:cross OR"), [12, 45], "half typed");
+        assert_eq!(found("or"), [] as [u32; 0], "a word like others");
+    }
+
+    #[test]
+    fn texts_are_searched() {
         assert_eq!(found("label:ring"), [12, 123]);
         assert_eq!(found("label:\"red r\""), [12]);
         assert_eq!(found("-label:red label:ring"), [123]);
@@ -264,7 +361,19 @@ mod tests {
         assert_eq!(found("author:ann class:cross"), [12]);
         assert_eq!(found("star:yes"), [45]);
         assert_eq!(found("list:col weight>0"), [1, 12]);
+        assert_eq!(found("word:boa"), [123]);
         assert!(found("notes:x").is_empty());
+    }
+
+    #[test]
+    fn plain_words_are_searched_in_labels_notes_and_typical_words() {
+        assert_eq!(found("ring"), [12, 123]);
+        assert_eq!(found("RED"), [12]);
+        assert_eq!(found("\"red ring\""), [12]);
+        assert_eq!(found("boat"), [123]);
+        assert_eq!(found("sea ring"), [123]);
+        assert_eq!(found("ring -red"), [123]);
+        assert!(Query::parse("blue").problem().is_none());
     }
 
     #[test]
@@ -274,29 +383,30 @@ mod tests {
         assert_eq!(found("0"), [0]);
         assert_eq!(found("12 45"), [12, 123, 45]);
         assert_eq!(found("12 class:cross"), [12]);
+        assert!(Query::parse("12").names(12) && !Query::parse("12").names(123));
     }
 
     #[test]
-    fn features_without_a_weight_fit_no_comparison_with_it() {
+    fn features_without_a_weight_satisfy_no_comparison() {
         assert_eq!(found("weight>0"), [1, 12]);
         assert_eq!(found("-weight>0"), [123]);
     }
 
     #[test]
-    fn what_is_half_typed_narrows_nothing_and_is_complained_about() {
-        for (text, said) in [
-            ("density>", "compared with a number"),
-            ("density>1e", "invalid number"),
-            ("clas", "not understood"),
-            ("color:red", "nothing that features have"),
-            ("class:blue", "unknown class"),
-            ("class>text", "no order"),
-            ("label>a", "no order"),
-            ("star:perhaps", "neither yes nor no"),
+    fn what_is_half_typed_narrows_nothing_and_is_reported() {
+        for (text, expected) in [
+            ("density>", "needs a number"),
+            ("density>1e", "Invalid number \"1e\""),
+            ("color:red", "Unknown field \"color\""),
+            ("foo>3", "Fields: feature, class"),
+            ("class:blue", "Unknown class"),
+            ("class>text", "cannot be compared"),
+            ("label>a", "cannot be compared"),
+            ("star:perhaps", "expected yes or no"),
         ] {
             assert_eq!(found(text).len(), 5, "{text}");
             let query = Query::parse(text);
-            assert!(query.complaint().is_some_and(|c| c.contains(said)), "{text}: {:?}", query.complaint());
+            assert!(query.problem().is_some_and(|p| p.contains(expected)), "{text}: {:?}", query.problem());
         }
         assert_eq!(found("density>1e class:cross"), [12, 45]);
     }
@@ -304,12 +414,14 @@ mod tests {
     proptest! {
         #[test]
         fn anything_can_be_typed(text in ".{0,40}") {
-            Query::parse(&text).matches(&row(7, "text", 0.1, None), &marks());
+            let (row, annotations) = (row(7, "text", 0.1, None), annotations());
+            let subject = Subject { row: &row, positions: &POSITIONS, annotations: &annotations, typical_words: None };
+            Query::parse(&text).matches(&subject);
         }
 
         #[test]
         fn beginnings_are_those_of_the_digits(number in 0u32..200_000, beginning in 0u32..3000) {
-            prop_assert_eq!(begins(number, beginning),
+            prop_assert_eq!(begins_with(number, beginning),
                 if beginning == 0 { number == 0 } else { number.to_string().starts_with(&beginning.to_string()) });
         }
     }

@@ -1,249 +1,221 @@
-//! The app between two frames: which run is open, what is looked at, what is being edited, and what commands do to that.
-//! Asks for work by returning [`Effect`]s; does none itself.
+//! The app between two frames: which run is open, what lies over the pages, and what commands do to that. Asks for work by
+//! returning [`Effect`]s; does none itself.
 
-use super::annotations::Annotations;
+use super::clipboard;
 use super::command::Command;
-use super::data::{Details, OpenedRun};
-use super::export;
-use super::history::{History, Way};
-use super::hover::Hover;
-use super::job::{Job, Order, Writing};
+use super::details::Details;
+use super::effect::{Effect, Theme};
+use super::history::{History, VisitKind};
+use super::invocation::Invocation;
+use super::job::Job;
 use super::label_edits::LabelEdits;
 use super::link::Link;
-use super::list::FeatureList;
 use super::location::{Location, Page};
-use super::lru::Lru;
-use super::open_run::OpenRun;
+use super::open_run::{OpenRun, SampleList};
+use super::overlay::{OpenDialog, Overlay, UnsavedDialog};
 use super::palette::Palette;
-use super::playground::PlaygroundState;
-use super::threshold::{Scores, Sieve};
-use sae_core::analysis::labels::{Change, Labels, Saved};
-use std::path::PathBuf;
+use super::run_info::OpenedRun;
+use super::score_filter::{ScoreFilter, Scores};
+use sae_core::analysis::labels::{Labels, Saved};
 
-/// Features whose details are kept. Those of one take about 5 KB.
-const DETAILS: usize = 256;
+/// Rows of the table that a page has.
+const PAGE_ROWS: isize = 20;
 
-/// How far opening is.
+/// Which run is open.
 #[derive(Debug)]
 pub enum Phase {
     /// Nothing was asked for.
     Empty,
-    /// The loader is at it.
+    /// The first run is being read.
     Opening,
     /// It cannot be opened, for this reason.
     Failed(String),
-    /// Its table is there.
+    /// A run is open.
     Open(Box<OpenRun>),
-}
-
-/// Edits of labels that are to be written, whatever is open by then.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Edits {
-    /// The run's folder.
-    pub root: PathBuf,
-    /// The autoencoder.
-    pub sae: String,
-    /// The edits, in order.
-    pub changes: Vec<Change>,
-    /// What the file was known to hold.
-    pub known: Labels,
-}
-
-/// What a session cannot do itself.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Read a run.
-    Open(Link),
-    /// Put text into the clipboard.
-    Copy(String),
-    /// Put a picture of the window into the clipboard.
-    CopyPicture,
-    /// Put the cursor into the search field.
-    FocusSearch,
-    /// Put the cursor into the field of the label.
-    FocusLabel,
-    /// Bring the current feature's row into view.
-    Reveal,
-    /// Write edits.
-    Save(Edits),
-    /// Start a command.
-    Start(Order),
-    /// Change the colors; nothing: as the system says.
-    Theme(Option<Theme>),
-    /// Close the window.
-    Quit,
-}
-
-/// What lies over the pages.
-#[derive(Clone, Debug, Default)]
-pub enum Sheet {
-    /// Nothing.
-    #[default]
-    None,
-    /// All shortcuts.
-    Shortcuts,
-    /// The field for another run, with what was typed.
-    Open(String),
-    /// The command palette.
-    Palette(Palette),
-}
-
-/// Colors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Theme {
-    /// Dark on light.
-    Light,
-    /// Light on dark.
-    Dark,
 }
 
 /// The state of the app.
 #[derive(Debug)]
 pub struct Session {
-    /// How far opening is.
+    /// Which run is open.
     pub phase: Phase,
     /// What lies over the pages.
-    pub sheet: Sheet,
-    /// The last thing to tell, such as "Link copied".
+    pub overlay: Overlay,
+    /// The last thing to say, such as "Link copied."
     pub notice: Option<String>,
     /// The command that was started last.
     pub job: Option<Job>,
-    /// What was asked for last.
-    asked: Option<Link>,
+    /// The chosen colors; none: those that the system prefers.
+    pub theme: Option<Theme>,
+    /// The link that is being opened, or that was opened last.
+    requested: Option<Link>,
+    /// Whether a run is being read.
+    opening: bool,
+    /// Whether the window is to be closed once all edits are saved.
+    quitting: bool,
 }
 
 impl Default for Session {
     fn default() -> Self {
-        Self { phase: Phase::Empty, sheet: Sheet::None, notice: None, job: None, asked: None }
+        Self {
+            phase: Phase::Empty,
+            overlay: Overlay::None,
+            notice: None,
+            job: None,
+            theme: None,
+            requested: None,
+            opening: false,
+            quitting: false,
+        }
     }
 }
 
 impl Session {
-    /// Begins to open a run.
+    /// Begins to open a run. The one that is open stays open until the other has been read. What is being typed is saved.
     #[must_use]
-    pub fn open(&mut self, link: Link) -> Effect {
-        self.asked = Some(link.clone());
+    pub fn open(&mut self, link: Link) -> Vec<Effect> {
+        let save = self.commit();
+        self.requested = Some(link.clone());
+        self.opening = true;
         self.notice = None;
-        self.sheet = Sheet::None;
-        self.phase = Phase::Opening;
-        Effect::Open(link)
+        if self.run().is_none() {
+            self.phase = Phase::Opening;
+        }
+        save.into_iter().chain([Effect::Open(link)]).collect()
     }
 
-    /// What was asked for last.
-    pub fn asked(&self) -> Option<&Link> {
-        self.asked.as_ref()
-    }
-
-    /// Takes the table of the run, or the reason why there is none.
-    pub fn opened(&mut self, result: Result<OpenedRun, String>) -> Option<Effect> {
-        let opened = match result {
-            Ok(opened) => opened,
+    /// Begins to open what was typed: a path or a link.
+    #[must_use]
+    pub fn open_text(&mut self, text: &str) -> Vec<Effect> {
+        match Link::parse(text.trim()) {
+            Ok(link) => self.open(link),
             Err(reason) => {
-                self.phase = Phase::Failed(reason);
-                return None;
+                self.fail(reason);
+                Vec::new()
             }
-        };
-        let list = FeatureList::new(opened.rows);
-        let mut history = History::default();
-        let first = list.step(None, 0);
-        let wanted = self.asked.as_ref().and_then(|link| link.place);
-        let place = match wanted {
-            Some(Location::Feature(number)) if list.row(number).is_none() => {
-                let (sae, total) = (&opened.info.sae, list.total());
-                self.notice = Some(format!("There is no feature {number} in {sae}, which has {total}."));
-                first.map(Location::Feature)
-            }
-            Some(Location::Sample(number)) if u64::from(number) >= opened.info.samples => {
-                self.notice = Some(format!("Sample {number} does not exist; the run has {}.", opened.info.samples));
-                first.map(Location::Feature)
-            }
-            None => first.map(Location::Feature),
-            wanted => wanted,
-        };
-        if let Some(place) = place {
-            history.visit(place, Way::Chosen);
         }
-        let (labels, broken) = opened.labels;
-        self.notice = broken.map(|cause| format!("The labels cannot be read: {cause}")).or(self.notice.take());
-        let labeling = LabelEdits::new(&opened.info.sae, &opened.author, labels);
-        let writing = Writing::beside(&opened.info.root);
-        let mut run = OpenRun {
-            info: opened.info,
-            list,
-            details: Lru::new(DETAILS),
-            history,
-            labeling,
-            sieve: None,
-            writing,
-            trial: PlaygroundState::default(),
-            report: None,
-            pointing: Hover::default(),
-            feature: first,
-            sample: 0,
-        };
-        run.arrive();
-        run.list.mark(Annotations::of(&run.labeling));
-        let link = self.asked.clone().unwrap_or_default();
-        run.trial.draft.text = link.text.unwrap_or_default();
-        for row in link.set.iter().filter_map(|feature| run.list.row(*feature)) {
-            run.trial.steer(row.feature, row.max);
+    }
+
+    /// The link that is being opened, or that was opened last.
+    pub fn requested(&self) -> Option<&Link> {
+        self.requested.as_ref()
+    }
+
+    /// Whether a run is being read.
+    pub fn is_opening(&self) -> bool {
+        self.opening
+    }
+
+    /// Takes the run that has been read, or the reason why it cannot be opened.
+    pub fn opened(&mut self, result: Result<OpenedRun, String>) -> Vec<Effect> {
+        self.opening = false;
+        match result {
+            Err(reason) => {
+                self.fail(reason);
+                Vec::new()
+            }
+            Ok(opened) => {
+                let (mut run, notice) = OpenRun::new(opened, self.requested.as_ref().unwrap_or(&Link::default()));
+                // Edits that are not saved yet go on, in the run if it is the same one, else to the writer.
+                let mut save = None;
+                if let Phase::Open(before) = &mut self.phase {
+                    if before.is_same_as(&run) {
+                        run.adopt_edits(before);
+                    } else {
+                        save = before.edits().map(Effect::Save);
+                    }
+                }
+                self.phase = Phase::Open(Box::new(run));
+                self.overlay = Overlay::None;
+                self.notice = notice;
+                save.into_iter().chain(self.edited()).chain([Effect::Opened, Effect::Reveal]).collect()
+            }
         }
-        self.phase = Phase::Open(Box::new(run));
-        Some(Effect::Reveal)
+    }
+
+    /// Says why something cannot be opened, where the person is looking.
+    fn fail(&mut self, reason: String) {
+        match (&mut self.overlay, &self.phase) {
+            (Overlay::Open(dialog), _) => dialog.problem = Some(reason),
+            (_, Phase::Open(_)) => self.notice = Some(reason),
+            _ => self.phase = Phase::Failed(reason),
+        }
     }
 
     /// Takes the score table.
     pub fn scored(&mut self, scores: Result<Scores, String>) {
         if let Some(run) = self.run_mut() {
             let none = || "The score table has no scores.".to_owned();
-            run.sieve = Some(scores.and_then(|scores| Sieve::new(scores).ok_or_else(none)));
+            run.set_scores(scores.and_then(|scores| ScoreFilter::new(scores).ok_or_else(none)));
         }
     }
 
-    /// Takes what the writer of labels answers; returns what is to be written next.
-    pub fn saved(&mut self, result: Result<Saved, String>) -> Option<Effect> {
+    /// Takes the answer of the writer of labels.
+    pub fn saved(&mut self, result: Result<Saved, String>) -> Vec<Effect> {
         let failed = result.is_err();
-        let told = self.run_mut()?.labeling.saved(result);
+        let Some(run) = self.run_mut() else { return Vec::new() };
+        let told = run.label_edits.saved(result);
+        let left = run.label_edits.unsaved().0;
         self.notice = told.or(self.notice.take());
-        // After a failure the next edit tries again, as otherwise a full disk would be asked for ever.
-        if failed { None } else { self.edited() }
+        if failed {
+            if std::mem::take(&mut self.quitting) {
+                self.overlay = Overlay::Unsaved(UnsavedDialog::default());
+            }
+            // Tried again by `retry`, as otherwise a full disk would be asked without a pause.
+            return Vec::new();
+        }
+        if self.quitting && left == 0 {
+            return vec![Effect::Quit];
+        }
+        if left == 0 && matches!(self.overlay, Overlay::Unsaved(_)) {
+            self.overlay = Overlay::None;
+        }
+        self.edited().into_iter().collect()
+    }
+
+    /// Tries again to save edits after a failure. Called every few seconds.
+    pub fn retry(&mut self) -> Option<Effect> {
+        let failed = self.run().is_some_and(|run| run.label_edits.unsaved().1.is_some());
+        if failed { self.edited() } else { None }
     }
 
     /// Takes labels that somebody else wrote.
-    pub fn relabeled(&mut self, labels: Result<Labels, String>) {
+    pub fn labels_changed(&mut self, labels: Result<Labels, String>) {
         match labels {
             Ok(labels) => {
                 if let Some(run) = self.run_mut() {
-                    run.labeling.seen(labels);
-                    run.list.mark(Annotations::of(&run.labeling));
+                    run.label_edits.merge(labels);
+                    run.list.set_annotations(super::annotations::Annotations::new(&run.label_edits));
                 }
             }
             Err(cause) => self.notice = Some(format!("The labels were changed and cannot be read: {cause}")),
         }
     }
 
-    /// After an edit: searches see it, and it is to be written.
+    /// Saves what was edited.
     pub fn edited(&mut self) -> Option<Effect> {
-        let run = self.run_mut()?;
-        run.list.mark(Annotations::of(&run.labeling));
-        let changes = run.labeling.send()?;
-        let (root, sae) = (run.info.root.clone(), run.info.sae.clone());
-        Some(Effect::Save(Edits { root, sae, changes, known: run.labeling.known().clone() }))
+        self.run_mut()?.edits().map(Effect::Save)
+    }
+
+    /// Makes an edit of what is being typed, and saves it.
+    fn commit(&mut self) -> Option<Effect> {
+        self.run_mut()?.label_edits.commit();
+        self.edited()
     }
 
     /// Notes that a command was started.
-    pub fn started(&mut self, order: Order) {
-        self.job = Some(Job::new(order));
+    pub fn started(&mut self, invocation: Invocation) {
+        self.job = Some(Job::new(invocation));
     }
 
-    /// Takes what the index says of a feature.
+    /// Takes what the index holds about a feature.
     pub fn detailed(&mut self, feature: u32, details: Details) {
         if let Some(run) = self.run_mut() {
-            run.details.insert(feature, details, 1);
+            run.insert_details(feature, details);
         }
     }
 
-    /// The run, if one is open.
+    /// The run that is open.
     pub fn run(&self) -> Option<&OpenRun> {
         match &self.phase {
             Phase::Open(run) => Some(run),
@@ -251,7 +223,7 @@ impl Session {
         }
     }
 
-    /// The run, to change it.
+    /// The run that is open, to change it.
     pub fn run_mut(&mut self) -> Option<&mut OpenRun> {
         match &mut self.phase {
             Phase::Open(run) => Some(run),
@@ -259,69 +231,90 @@ impl Session {
         }
     }
 
-    /// Goes to a place, if there is one.
-    pub fn go(&mut self, place: Location, way: Way) -> Option<Effect> {
+    /// Shows a location, if it exists.
+    pub fn go(&mut self, location: Location, kind: VisitKind) -> Option<Effect> {
         self.notice = None;
         let run = self.run_mut()?;
-        let there = match place {
+        let exists = match location {
             Location::Feature(number) => run.list.row(number).is_some(),
             Location::Sample(number) => u64::from(number) < run.info.samples,
             Location::Page(_) => true,
         };
-        if !there {
+        if !exists {
             return None;
         }
-        // "Features" and "Sample" are where one was on them last.
-        let place = match place {
-            Location::Page(Page::Features) => run.feature.map_or(place, Location::Feature),
-            Location::Page(Page::Sample) => Location::Sample(run.sample),
-            place => place,
+        // The tabs "Features" and "Sample" lead to what was shown on these pages last.
+        let location = match location {
+            Location::Page(Page::Features) => run.feature_number().map_or(location, Location::Feature),
+            Location::Page(Page::Sample) => Location::Sample(run.sample()),
+            location => location,
         };
-        run.labeling.commit();
-        run.history.visit(place, way);
+        run.label_edits.commit();
+        run.history.visit(location, kind);
         run.arrive();
         self.edited()
     }
 
-    /// Opens the index of another autoencoder of the run.
-    pub fn switch(&mut self, sae: &str) -> Option<Effect> {
-        let run = self.run()?.info.root.clone();
-        Some(self.open(Link { run, sae: Some(sae.into()), ..Link::default() }))
+    /// Shows a sample of a list, which Next and Previous then walk.
+    pub fn go_to_sample(&mut self, sample: u32, list: SampleList) -> Option<Effect> {
+        let saved = self.go(Location::Sample(sample), VisitKind::Chosen);
+        if let Some(run) = self.run_mut() {
+            run.sample_list = Some(list);
+        }
+        saved
     }
 
-    /// A link to what is shown.
-    pub fn link(&self) -> Option<Link> {
-        let run = self.run()?;
-        let sae = (run.info.indexed.len() > 1).then(|| run.info.sae.clone());
-        let draft = Some(&run.trial.draft).filter(|draft| run.page() == Page::Try && !draft.text.is_empty());
-        Some(Link {
-            run: run.info.root.clone(),
-            sae,
-            place: run.history.current(),
-            text: draft.map(|draft| draft.text.clone()),
-            set: draft.iter().flat_map(|draft| &draft.steers).map(|steer| steer.feature).collect(),
-        })
+    /// Opens another autoencoder of the run.
+    #[must_use]
+    pub fn switch_sae(&mut self, sae: &str) -> Vec<Effect> {
+        let Some(run) = self.run() else { return Vec::new() };
+        let page = run.page();
+        let location = (page != Page::Features).then(|| run.history.current()).flatten();
+        self.open(Link { sae: Some(sae.into()), location, ..Link::to_run(run.info.root.clone()) })
+    }
+
+    /// Closes the window, once everything is saved. Asks what to do if it cannot be saved.
+    #[must_use]
+    pub fn quit(&mut self) -> Vec<Effect> {
+        let save = self.commit();
+        let unsaved = self.run().map_or(0, |run| run.label_edits.unsaved().0);
+        if unsaved == 0 {
+            return vec![Effect::Quit];
+        }
+        self.quitting = true;
+        save.into_iter().collect()
+    }
+
+    /// Whether the window may close at once.
+    pub fn may_close(&self) -> bool {
+        self.run().is_none_or(|run| run.label_edits.unsaved().0 == 0)
     }
 
     /// Whether a command can do anything now.
     pub fn allows(&self, command: Command) -> bool {
         let run = self.run();
         let history = |leads: fn(&History) -> bool| run.is_some_and(|run| leads(&run.history));
-        let labels = |leads: fn(&LabelEdits) -> bool| run.is_some_and(|run| leads(&run.labeling));
-        let on_feature = || run.is_some_and(|run| run.page() == Page::Features && run.feature.is_some());
+        let labels = |leads: fn(&LabelEdits) -> bool| run.is_some_and(|run| leads(&run.label_edits));
+        let on_feature = || run.is_some_and(|run| run.page() == Page::Features && run.feature().is_some());
+        let trained = || run.is_some_and(|run| run.info.sae_info().is_some_and(|sae| sae.trained));
+        let idle = || !self.job.as_ref().is_some_and(Job::is_running);
         match command {
-            Command::Reload => self.asked.is_some(),
-            Command::Index => run.is_some() && !self.job.as_ref().is_some_and(Job::runs),
+            Command::Reload => self.requested.is_some(),
+            Command::MakeIndex | Command::MakeScores => trained() && idle(),
             Command::CopyLink | Command::CopyTable | Command::Search | Command::Page(_) => run.is_some(),
-            Command::Next | Command::Previous => {
+            Command::Next | Command::Previous | Command::First | Command::Last => {
                 run.is_some_and(|run| matches!(run.page(), Page::Features | Page::Sample))
             }
-            Command::Label | Command::Star | Command::CopyJson => on_feature(),
+            Command::PageDown | Command::PageUp => run.is_some_and(|run| run.page() == Page::Features),
+            Command::EditLabel | Command::Star | Command::CopyJson => on_feature(),
             Command::Undo => labels(LabelEdits::has_undo),
             Command::Redo => labels(LabelEdits::has_redo),
             Command::Dismiss => {
-                let narrowed = |run: &OpenRun| !run.list.search_text().is_empty() || run.list.picked().is_some();
-                !matches!(self.sheet, Sheet::None) || run.is_some_and(narrowed)
+                let narrowed = |run: &OpenRun| {
+                    let list = &run.list;
+                    !list.search_text().is_empty() || list.restricted_to().is_some() || !list.selected().is_empty()
+                };
+                self.overlay.is_open() || run.is_some_and(narrowed)
             }
             Command::Back => history(History::has_back),
             Command::Forward => history(History::has_forward),
@@ -336,103 +329,140 @@ impl Session {
         }
     }
 
-    /// Does what a command says.
+    /// Runs a command.
     pub fn apply(&mut self, command: Command) -> Vec<Effect> {
         if !self.allows(command) {
             return Vec::new();
         }
         self.notice = None;
         match command {
-            Command::Reload => self.reload(),
-            Command::CopyLink => self.copy("Link copied.", |session| Some(session.link()?.to_string())),
-            Command::CopyJson => self.copy("Feature copied as JSON.", |session| export::json(session.run()?)),
-            Command::CopyTable => self.copy("Table copied as CSV.", |session| Some(export::csv(&session.run()?.list))),
+            Command::Reload => {
+                let link = self.run().map(OpenRun::link).or_else(|| self.requested.clone());
+                link.map(|link| self.open(link)).unwrap_or_default()
+            }
+            Command::CopyLink => self.copy("Link copied.", |run| Some(run.link().to_string())),
+            Command::CopyJson => self.copy("Feature copied as JSON.", clipboard::feature_json),
+            Command::CopyTable => self.copy("Table copied as CSV.", |run| Some(clipboard::table_csv(&run.list))),
             Command::CopyPicture => vec![Effect::CopyPicture],
-            Command::Open => self.lay(Sheet::Open(String::new())),
-            Command::Palette => self.lay(Sheet::Palette(Palette::default())),
-            Command::Shortcuts => match self.sheet {
-                Sheet::Shortcuts => self.lay(Sheet::None),
-                _ => self.lay(Sheet::Shortcuts),
-            },
-            Command::Index => self.run().map(|run| Effect::Start(run.index_order())).into_iter().collect(),
-            Command::Quit => {
-                let save = self.run_mut().map(|run| run.labeling.commit()).and_then(|()| self.edited());
-                save.into_iter().chain([Effect::Quit]).collect()
+            Command::Open => self.show_overlay(Overlay::Open(OpenDialog::default())),
+            Command::Palette => self.show_overlay(Overlay::Palette(Palette::default())),
+            Command::Shortcuts => {
+                let shown = matches!(self.overlay, Overlay::Shortcuts);
+                self.show_overlay(if shown { Overlay::None } else { Overlay::Shortcuts })
             }
-            Command::Undo => self.turn(LabelEdits::undo),
-            Command::Redo => self.turn(LabelEdits::redo),
-            Command::Label => vec![Effect::FocusLabel],
-            Command::Star => {
-                if let Some(run) = self.run_mut() {
-                    run.feature.into_iter().for_each(|feature| run.labeling.toggle_star(feature));
-                }
-                self.edited().into_iter().collect()
+            Command::MakeIndex => self.confirm(Invocation::index),
+            Command::MakeScores => self.confirm(Invocation::score),
+            Command::Quit => self.quit(),
+            Command::Undo => self.undo_or_redo(LabelEdits::undo),
+            Command::Redo => self.undo_or_redo(LabelEdits::redo),
+            Command::EditLabel => {
+                self.run().and_then(OpenRun::feature_number).map(Effect::FocusLabel).into_iter().collect()
             }
-            Command::Page(page) => self.go(Location::Page(page), Way::Chosen).into_iter().collect(),
+            Command::Star => self.star(),
+            Command::Page(page) => self.go(Location::Page(page), VisitKind::Chosen).into_iter().collect(),
             Command::Next => self.step(1),
             Command::Previous => self.step(-1),
-            Command::Back => self.recall(History::back),
-            Command::Forward => self.recall(History::forward),
+            Command::PageDown => self.step(PAGE_ROWS),
+            Command::PageUp => self.step(-PAGE_ROWS),
+            // Far enough to reach either end from anywhere.
+            Command::First => self.step(isize::from(i16::MIN) * isize::from(i16::MAX)),
+            Command::Last => self.step(isize::from(i16::MAX) * isize::from(i16::MAX)),
+            Command::Back => self.move_in_history(History::back),
+            Command::Forward => self.move_in_history(History::forward),
             Command::Search => {
-                let save = self.go(Location::Page(Page::Features), Way::Chosen);
+                let save = self.go(Location::Page(Page::Features), VisitKind::Chosen);
                 save.into_iter().chain([Effect::FocusSearch]).collect()
             }
-            Command::Dismiss if !matches!(self.sheet, Sheet::None) => self.lay(Sheet::None),
-            Command::Dismiss => {
-                if let Some(run) = self.run_mut() {
-                    run.list.pick(None);
-                    run.list.search("");
-                }
-                vec![Effect::Reveal]
-            }
-            Command::ThemeSystem => vec![Effect::Theme(None)],
-            Command::ThemeLight => vec![Effect::Theme(Some(Theme::Light))],
-            Command::ThemeDark => vec![Effect::Theme(Some(Theme::Dark))],
+            Command::Dismiss => self.dismiss(),
+            Command::ThemeSystem => self.set_theme(None),
+            Command::ThemeLight => self.set_theme(Some(Theme::Light)),
+            Command::ThemeDark => self.set_theme(Some(Theme::Dark)),
         }
     }
 
-    /// Reads the run again, after writing what is being typed.
-    fn reload(&mut self) -> Vec<Effect> {
-        let Some(link) = self.link().or_else(|| self.asked.clone()) else { return Vec::new() };
-        let save = self.run_mut().map(|run| run.labeling.commit()).and_then(|()| self.edited());
-        save.into_iter().chain([self.open(link)]).collect()
+    /// Closes the overlay, else clears the selection, else the restriction to features of the map, else the search.
+    fn dismiss(&mut self) -> Vec<Effect> {
+        if self.overlay.is_open() {
+            return self.show_overlay(Overlay::None);
+        }
+        if let Some(run) = self.run_mut() {
+            if !run.list.selected().is_empty() {
+                run.list.clear_selection();
+                return Vec::new();
+            }
+            if run.list.restricted_to().is_some() {
+                run.list.restrict(None);
+            } else {
+                run.list.search("");
+            }
+        }
+        vec![Effect::Reveal]
     }
 
-    fn copy(&mut self, told: &str, text: impl FnOnce(&Self) -> Option<String>) -> Vec<Effect> {
-        let Some(text) = text(self) else { return Vec::new() };
+    /// Uses these colors.
+    pub fn set_theme(&mut self, theme: Option<Theme>) -> Vec<Effect> {
+        self.theme = theme;
+        vec![Effect::Theme(theme)]
+    }
+
+    fn confirm(&mut self, invocation: fn(&super::run_info::RunInfo, &str) -> Invocation) -> Vec<Effect> {
+        let Some(run) = self.run() else { return Vec::new() };
+        let invocation = invocation(&run.info, run.info.sae_name());
+        self.show_overlay(Overlay::Confirm(invocation))
+    }
+
+    fn copy(&mut self, told: &str, text: impl FnOnce(&OpenRun) -> Option<String>) -> Vec<Effect> {
+        let Some(text) = self.run().and_then(text) else { return Vec::new() };
         self.notice = Some(told.into());
         vec![Effect::Copy(text)]
     }
 
-    fn lay(&mut self, sheet: Sheet) -> Vec<Effect> {
-        self.sheet = sheet;
+    fn show_overlay(&mut self, overlay: Overlay) -> Vec<Effect> {
+        self.overlay = overlay;
         Vec::new()
     }
 
-    fn turn(&mut self, turn: fn(&mut LabelEdits) -> Option<u32>) -> Vec<Effect> {
-        let about = self.run_mut().and_then(|run| turn(&mut run.labeling));
+    fn star(&mut self) -> Vec<Effect> {
+        if let Some(run) = self.run_mut() {
+            let selected: Vec<u32> = run.list.selected().iter().copied().collect();
+            if selected.is_empty() {
+                run.feature_number().into_iter().for_each(|feature| run.label_edits.toggle_star(feature));
+            } else {
+                let all = selected.iter().all(|feature| run.list.annotations().star(*feature));
+                selected.iter().for_each(|feature| run.label_edits.set_star(*feature, !all));
+            }
+        }
+        self.edited().into_iter().collect()
+    }
+
+    fn undo_or_redo(&mut self, act: fn(&mut LabelEdits) -> Option<u32>) -> Vec<Effect> {
+        let changed = self.run_mut().and_then(|run| act(&mut run.label_edits));
         let saved = self.edited();
-        let moved = about.and_then(|feature| self.go(Location::Feature(feature), Way::Chosen));
+        let moved = changed.and_then(|feature| self.go(Location::Feature(feature), VisitKind::Chosen));
         saved.into_iter().chain(moved).chain([Effect::Reveal]).collect()
     }
 
     fn step(&mut self, by: isize) -> Vec<Effect> {
         let Some(run) = self.run() else { return Vec::new() };
-        let place = match run.page() {
+        let list = run.sample_list.clone();
+        let location = match run.page() {
             Page::Sample => {
-                let last = u32::try_from(run.info.samples.saturating_sub(1)).unwrap_or(u32::MAX);
-                Some(Location::Sample(run.sample.saturating_add_signed(by as i32).min(last)))
+                let by = i32::try_from(by).unwrap_or(if by < 0 { i32::MIN } else { i32::MAX });
+                Some(Location::Sample(run.step_sample(by)))
             }
-            _ => run.list.step(run.feature, by).map(Location::Feature),
+            _ => run.list.step(run.feature_number(), by).map(Location::Feature),
         };
-        let saved = place.and_then(|place| self.go(place, Way::Stepped));
+        let saved = location.and_then(|location| self.go(location, VisitKind::Stepped));
+        if let Some(run) = self.run_mut() {
+            run.sample_list = list;
+        }
         saved.into_iter().chain([Effect::Reveal]).collect()
     }
 
-    fn recall(&mut self, turn: fn(&mut History)) -> Vec<Effect> {
+    fn move_in_history(&mut self, act: fn(&mut History)) -> Vec<Effect> {
         if let Some(run) = self.run_mut() {
-            run.labeling.commit();
-            turn(&mut run.history);
+            run.label_edits.commit();
+            act(&mut run.history);
             run.arrive();
         }
         self.edited().into_iter().chain([Effect::Reveal]).collect()
@@ -440,140 +470,4 @@ impl Session {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::state::data::RunInfo;
-    use sae_core::analysis::index::FeatureRow;
-
-    fn opened(features: u32) -> OpenedRun {
-        let row = |feature| FeatureRow {
-            feature,
-            weight_paper: Some(1.0 - feature as f64 / 100.0),
-            class: "cross".into(),
-            ..FeatureRow::default()
-        };
-        let info = RunInfo {
-            root: "/runs/a".into(),
-            sae: "base".into(),
-            indexed: vec!["base".into()],
-            samples: 5,
-            ..RunInfo::default()
-        };
-        let labels = (Labels::default(), None);
-        OpenedRun { info, rows: (0..features).map(row).collect(), labels, author: "ann".into() }
-    }
-
-    fn session(link: &str) -> Session {
-        let mut session = Session::default();
-        assert!(matches!(session.open(Link::parse(link).unwrap()), Effect::Open(_)));
-        session.opened(Ok(opened(20)));
-        session
-    }
-
-    fn current(session: &Session) -> Option<u32> {
-        session.run().and_then(|run| Some(run.feature()?.feature))
-    }
-
-    #[test]
-    fn a_link_opens_its_place_and_a_run_its_first_feature() {
-        assert_eq!(current(&session("sae://a/f/7")), Some(7));
-        assert_eq!(current(&session("a")), Some(0));
-        assert_eq!(session("sae://a/?page=filter").run().unwrap().page(), Page::Filter);
-        assert_eq!(session("sae://a/s/3").run().unwrap().sample(), 3);
-        for (link, said) in [("sae://a/f/700", "no feature 700"), ("sae://a/s/5", "Sample 5 does not exist")] {
-            let session = session(link);
-            assert_eq!(current(&session), Some(0));
-            assert!(session.notice.is_some_and(|notice| notice.contains(said)));
-        }
-    }
-
-    #[test]
-    fn the_copied_link_leads_back() {
-        let mut session = session("a");
-        session.go(Location::Feature(12), Way::Chosen);
-        assert_eq!(session.apply(Command::CopyLink), [Effect::Copy("sae:///runs/a/f/12".into())]);
-        assert_eq!(session.notice.as_deref(), Some("Link copied."));
-    }
-
-    #[test]
-    fn commands_walk_and_come_back() {
-        let mut session = session("a");
-        session.run_mut().unwrap().list.search("1");
-        assert!(session.allows(Command::Dismiss));
-        session.apply(Command::Next);
-        assert_eq!(current(&session), Some(1), "the first row of the search");
-        session.apply(Command::Next);
-        assert_eq!(current(&session), Some(10));
-        session.apply(Command::Back);
-        assert_eq!(current(&session), Some(0));
-        assert!(!session.allows(Command::Back) && session.allows(Command::Forward));
-        session.apply(Command::Dismiss);
-        assert_eq!(session.run().unwrap().list.len(), 20);
-    }
-
-    #[test]
-    fn pages_remember_what_was_on_them() {
-        let mut session = session("a");
-        session.go(Location::Feature(9), Way::Chosen);
-        session.go(Location::Sample(2), Way::Chosen);
-        session.apply(Command::Next);
-        session.apply(Command::Page(Page::Run));
-        assert!(!session.allows(Command::Next) && !session.allows(Command::Star));
-        session.apply(Command::Page(Page::Sample));
-        assert_eq!(session.run().unwrap().sample(), 3);
-        session.apply(Command::Page(Page::Features));
-        assert_eq!((session.run().unwrap().page(), current(&session)), (Page::Features, Some(9)));
-    }
-
-    #[test]
-    fn edits_are_sent_to_be_written_and_undo_goes_to_the_feature() {
-        let mut session = session("a");
-        session.go(Location::Feature(4), Way::Chosen);
-        let starred = session.apply(Command::Star);
-        assert!(matches!(&starred[..], [Effect::Save(edits)] if edits.sae == "base" && edits.changes.len() == 1));
-        session.saved(Ok(Saved { labels: session.run().unwrap().labeling.known().clone(), moved: None }));
-        session.run_mut().unwrap().list.search("star:yes");
-        session.go(Location::Feature(8), Way::Chosen);
-        session.apply(Command::Undo);
-        assert_eq!(current(&session), Some(4));
-        assert!(session.run().unwrap().list.is_empty(), "the search has seen the undo");
-    }
-
-    #[test]
-    fn what_is_typed_is_an_edit_when_one_goes_elsewhere() {
-        let mut session = session("a");
-        let mut entry = session.run().unwrap().labeling.entry(0);
-        entry.label = "red".into();
-        session.run_mut().unwrap().labeling.type_in(entry);
-        assert!(matches!(session.apply(Command::Next)[..], [Effect::Save(_), Effect::Reveal]));
-        assert_eq!(session.run().unwrap().list.marks().label(0), Some("red"));
-        let mut entry = session.run().unwrap().labeling.entry(1);
-        entry.notes = "typed and not left".into();
-        session.run_mut().unwrap().labeling.type_in(entry);
-        session.saved(Err("full".into()));
-        assert!(
-            matches!(&session.apply(Command::Quit)[..], [Effect::Save(edits), Effect::Quit] if edits.changes.len() == 2)
-        );
-    }
-
-    #[test]
-    fn reloading_keeps_the_place_and_a_failure_can_be_tried_again() {
-        let mut session = session("a");
-        session.go(Location::Feature(5), Way::Chosen);
-        let [Effect::Open(link)] = &session.apply(Command::Reload)[..] else { panic!("a reload opens") };
-        assert_eq!(link.place, Some(Location::Feature(5)));
-        session.opened(Err("gone".into()));
-        assert!(matches!(&session.phase, Phase::Failed(reason) if reason == "gone"));
-        assert!(session.allows(Command::Reload) && !session.allows(Command::Next));
-        assert!(matches!(session.apply(Command::Reload)[..], [Effect::Open(_)]));
-    }
-
-    #[test]
-    fn nothing_is_allowed_that_needs_a_run_before_there_is_one() {
-        let mut session = Session::default();
-        for command in Command::ALL {
-            session.apply(command);
-        }
-        assert!(session.run().is_none());
-    }
-}
+mod tests;

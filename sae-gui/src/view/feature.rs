@@ -1,292 +1,322 @@
-//! The page of one feature: what it counts to, what points the same way, and examples of where it fires.
+//! The page of one feature. The head with label and star stays in place; below it scroll what it counts to, why it has its class,
+//! its activations, its tokens, related features, and examples.
 
-use super::example::{self, Lens};
-use super::gallery::Gallery;
-use super::heat::Heat;
-use super::theme::{self, say, section};
-use super::{Action, label, plot};
+use super::card::{self, CardAction, Expanded};
+use super::heat_map::{DEFAULT_OPACITY, HeatScale};
+use super::sample_cache::SampleCache;
+use super::theme::{self, note, section};
+use super::widgets::{self, feature_button, tile};
+use super::{Action, histogram, label};
 use crate::state::Command;
-use crate::state::data::Group;
-use crate::state::excerpt;
+use crate::state::details::ExampleGroup;
+use crate::state::excerpt::display_text;
 use crate::state::format;
-use crate::state::location::Location;
-use crate::state::open_run::OpenRun;
+use crate::state::location::{Location, Page};
+use crate::state::open_run::{OpenRun, SampleList};
 use egui::{Align, Button, Frame, Layout, Margin, Rect, RichText, ScrollArea, Sense, Slider, Ui, vec2};
-use sae_core::analysis::index::{Bin, FeatureRow};
+use sae_core::analysis::index::FeatureRow;
+use sae_core::store::sample::Modality;
+
+/// Width from which on two columns are side by side.
+const TWO_COLUMNS: f32 = 560.0;
+/// Examples of each modality that are shown side by side.
+const SIDE_BY_SIDE: usize = 6;
+
+/// What the page remembers between two frames.
+pub struct FeatureView {
+    /// How strongly heat maps cover pictures.
+    pub heat_opacity: f32,
+    /// The example whose card is expanded.
+    expanded: Expanded,
+}
+
+impl Default for FeatureView {
+    fn default() -> Self {
+        Self { heat_opacity: DEFAULT_OPACITY, expanded: None }
+    }
+}
 
 /// Draws the page.
-pub fn show(ui: &mut Ui, run: &mut OpenRun, gallery: &mut Gallery, heat: &mut Heat) -> Option<Action> {
+pub fn show(ui: &mut Ui, run: &mut OpenRun, cache: &mut SampleCache, view: &mut FeatureView) -> Option<Action> {
     let Some(feature) = run.feature().cloned() else {
-        ui.centered_and_justified(|ui| ui.label("No feature is selected."));
+        let text = if run.list.total() == 0 { "There are no features to show." } else { "No feature is selected." };
+        ui.centered_and_justified(|ui| ui.label(text));
         return None;
     };
-    let mut action = None;
-    let scroll = ScrollArea::vertical().auto_shrink(false).id_salt(("page", feature.feature));
+    let number = feature.feature;
+    let mut action = head(ui, run, &feature);
+    if label::label_row(ui, run, number) {
+        action = Some(Action::Edited);
+    }
+    ui.separator();
+    let scroll = ScrollArea::vertical().auto_shrink(false).id_salt(("page", number));
     scroll.show(ui, |ui| {
-        // The scroll bar floats over what is at the right edge.
+        // The scroll bar floats over the right edge.
         ui.set_max_width(ui.available_width() - 12.0);
-        action = head(ui, &feature);
-        if label::show(ui, run, feature.feature) {
+        if label::notes(ui, run, number) | label::lists(ui, run, number) {
             action = Some(Action::Edited);
         }
         tiles(ui, &feature);
-        balance(ui, &feature);
-        histogram(ui, run);
-        words(ui, run);
-        section(
-            ui,
-            "Nearest features (decoder cosine)",
-            "Features whose decoder directions have the largest cosine with this one's",
-        );
-        action = neighbors(ui, run).map(|number| Action::Go(Location::Feature(number))).or(action.take());
-        section(
-            ui,
-            "Co-active features",
-            "Features that fire at the same positions: the share of positions of either where both do",
-        );
-        action = coactive(ui, run).map(|number| Action::Go(Location::Feature(number))).or(action.take());
-        let sample = examples(ui, run, &feature, gallery, heat);
-        action = sample.map(|number| Action::Go(Location::Sample(number))).or(action.take());
+        class_reason(ui, run, &feature);
+        let examples = by_modality(ui, run, &feature, cache, view);
+        action = examples.map(|found| card_action(found, run, number)).or(action.take());
+        histogram::activations(ui, run);
+        tokens(ui, run);
+        let related = neighbors(ui, run).or(coactive(ui, run));
+        action = related.map(|number| Action::Go(Location::Feature(number))).or(action.take());
+        let examples = groups(ui, run, &feature, cache, view);
+        action = examples.map(|found| card_action(found, run, number)).or(action.take());
         ui.add_space(12.0);
     });
     action
 }
 
-fn head(ui: &mut Ui, feature: &FeatureRow) -> Option<Action> {
-    let mut click = None;
-    ui.horizontal(|ui| {
+fn card_action(action: CardAction, run: &OpenRun, feature: u32) -> Action {
+    match action {
+        CardAction::Copy(text) => Action::Copy(text, "Text copied."),
+        CardAction::Open(sample) => {
+            let samples = run.example_samples();
+            Action::GoToSample(sample, SampleList { title: format!("examples of feature {feature}"), samples })
+        }
+    }
+}
+
+fn head(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow) -> Option<Action> {
+    let mut action = None;
+    ui.horizontal_wrapped(|ui| {
         ui.heading(format!("Feature {}", feature.feature));
         let color = theme::class(ui, &feature.class);
         let badge =
             Frame::new().fill(color.gamma_multiply(0.18)).corner_radius(9).inner_margin(Margin::symmetric(9, 2));
-        badge.show(ui, |ui| ui.label(RichText::new(feature.class.as_str()).color(color)));
-        let copy = Command::CopyLink;
-        if ui.add(Button::new(copy.title()).small()).on_hover_text(copy.hint()).clicked() {
-            click = Some(Action::Command(copy));
+        let badge = badge.show(ui, |ui| ui.label(RichText::new(feature.class.as_str()).color(color)));
+        badge.response.on_hover_text(run.list.positions().class_reason(feature));
+        for command in [Command::CopyLink, Command::CopyJson] {
+            if ui.add(Button::new(command.title()).small()).on_hover_text(command.hint()).clicked() {
+                action = Some(Action::Command(command));
+            }
+        }
+        let steer = ui.small_button("Steer").on_hover_text("Set this feature's activation in the playground");
+        if steer.clicked() {
+            action = Some(Action::Steer(vec![feature.feature]));
+        }
+        if ui.small_button("Try on a text").on_hover_text("See where it fires in your own prompt").clicked() {
+            action = Some(Action::Go(Location::Page(Page::Playground)));
         }
     });
-    click
+    action
 }
 
 fn tiles(ui: &mut Ui, feature: &FeatureRow) {
-    let error = feature.weight_se.map(|error| format!(" +- {}", format::real(error))).unwrap_or_default();
-    let mut tiles = vec![
-        ("fires", format::count(feature.fires), "Token positions where it fires"),
-        ("of all positions", format::percent(feature.density), "Share of all token positions where it fires"),
-        ("max", format::real(feature.max as f64), "Its largest activation"),
-        ("mean", format::real(feature.mean as f64), "Its mean activation where it fires"),
-        ("weight", format::maybe(feature.weight_paper), "Cross-modal weight as published"),
+    let error = feature.weight_se.map(|error| format!(" \u{b1} {}", format::real(error))).unwrap_or_default();
+    let none = "Nothing where the feature has fewer than 5 positions above the threshold on text or on images";
+    let weights = [
+        ("paper", format::maybe(feature.weight_paper), "As the paper defines it"),
+        ("authors' code", format::maybe(feature.weight_release), "As the code that the authors published computes it"),
+        (
+            "bias-corrected",
+            format::maybe(feature.weight_corrected) + &error,
+            "Minus the mean cosine of all pairs of text and image positions",
+        ),
     ];
-    if feature.weight_release.is_some() {
-        tiles.push((
-            "release",
-            format::maybe(feature.weight_release),
-            "Cross-modal weight as the released code computes it",
-        ));
-    }
-    if feature.weight_corrected.is_some() {
-        let value = format::maybe(feature.weight_corrected) + &error;
-        tiles.push(("corrected", value, "Cross-modal weight without the baseline of random pairs"));
-    }
     ui.horizontal_wrapped(|ui| {
-        for (name, value, hint) in tiles {
-            let (fill, stroke) = theme::card(ui);
-            let frame = Frame::new().fill(fill).stroke(stroke).corner_radius(6).inner_margin(Margin::symmetric(11, 6));
-            let tile = frame.show(ui, |ui| {
-                ui.spacing_mut().item_spacing.y = 1.0;
-                ui.vertical(|ui| {
-                    ui.label(RichText::new(value).size(16.0).strong());
-                    ui.label(RichText::new(name).small().color(theme::muted(ui)));
-                });
-            });
-            tile.response.on_hover_text(hint);
+        tile(ui, &format::count(feature.fires), "positions", "Number of positions where it fires");
+        tile(ui, &format::percent(feature.density), "density", "Share of all positions where it fires");
+        tile(ui, &format::real(feature.max as f64), "maximum", "Its largest activation");
+        tile(ui, &format::real(feature.mean as f64), "mean", "Its mean activation where it fires");
+        for (name, value, hint) in weights {
+            let hint = format!(
+                "Cross-modal weight: how similar the model's hidden states are at the feature's strongest text and image \
+                 positions. {hint}. {none}."
+            );
+            tile(ui, &value, &format!("cross-modal weight: {name}"), &hint);
         }
     });
 }
 
-/// A bar that says how much of the firing is on text and how much on pictures.
-fn balance(ui: &mut Ui, feature: &FeatureRow) {
-    if feature.fires == 0 {
-        ui.label(RichText::new("It fires nowhere in this run.").color(theme::muted(ui)));
-        return;
+/// Why the feature has its class: the sentence, and the two rates as bars on one scale.
+fn class_reason(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow) {
+    section(ui, "Class", "The class compares how often the feature fires on text and on image positions");
+    let positions = run.list.positions();
+    ui.add(egui::Label::new(positions.class_reason(feature)).wrap());
+    let (Some(text), Some(image)) = (positions.rate_text(feature), positions.rate_image(feature)) else { return };
+    let largest = text.max(image).max(f64::MIN_POSITIVE);
+    for (name, rate, fires, of) in
+        [("text", text, feature.fires_text, positions.text), ("image", image, feature.fires_image, positions.image)]
+    {
+        let color = theme::class(ui, name);
+        ui.horizontal(|ui| {
+            let (rect, _) = ui.allocate_exact_size(vec2(0.35 * ui.available_width(), 14.0), Sense::hover());
+            let bar = rect.shrink2(vec2(0.0, 4.0));
+            ui.painter().rect_filled(bar, 3.0, ui.visuals().extreme_bg_color);
+            let length = (rate / largest) as f32 * bar.width();
+            ui.painter().rect_filled(Rect::from_min_size(bar.min, vec2(length, bar.height())), 3.0, color);
+            let counts = format!("{} of {}", format::count(fires), format::count(of));
+            ui.label(RichText::new(format!("{} of {name} positions", format::percent(rate))).small().color(color));
+            ui.label(theme::small(ui, &format!("({counts})")));
+        });
     }
-    let share = |fires: u64| fires as f32 / feature.fires as f32;
-    let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), 6.0), Sense::hover());
-    let mut left = rect.left();
-    ui.painter().rect_filled(rect, 3.0, ui.visuals().extreme_bg_color);
-    for (name, fires) in [("text", feature.fires_text), ("image", feature.fires_image)] {
-        let right = left + share(fires) * rect.width();
-        let bar = Rect::from_x_y_ranges(left..=right, rect.y_range());
-        ui.painter().rect_filled(bar, 3.0, theme::class(ui, name));
-        left = right;
-    }
+}
+
+/// The strongest positions on text and on images, side by side.
+fn by_modality(
+    ui: &mut Ui,
+    run: &OpenRun,
+    feature: &FeatureRow,
+    cache: &mut SampleCache,
+    view: &mut FeatureView,
+) -> Option<CardAction> {
+    ui.add_space(8.0);
     ui.horizontal(|ui| {
-        for (name, fires) in [("text", feature.fires_text), ("image", feature.fires_image)] {
-            let text = format!("{} on {name} ({})", format::count(fires), format::percent(share(fires) as f64));
-            ui.label(RichText::new(text).small().color(theme::class(ui, name)));
-        }
+        let hint = "The positions with the largest activations, one per sample, separately for each modality";
+        theme::title(ui, "Strongest on text and on images", hint);
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            ui.spacing_mut().slider_width = 90.0_f32.min(ui.available_width() * 0.4);
+            let slider = Slider::new(&mut view.heat_opacity, 0.0..=1.0).show_value(false);
+            ui.add(slider).on_hover_text("How strongly the heat map covers the pictures");
+            ui.label(theme::small(ui, "heat-map opacity"));
+        });
     });
+    let Some(details) = run.details() else {
+        note(ui, "Reading examples ...");
+        return None;
+    };
+    let sides = [("text", Modality::Text), ("image", Modality::Image)];
+    let found = sides.map(|(name, modality)| (name, details.strongest_on(modality)));
+    if let (_, Err(reason)) = &found[0] {
+        note(ui, reason);
+        return None;
+    }
+    let scale = HeatScale { feature: feature.feature, max: feature.max, opacity: view.heat_opacity };
+    let mut column = |ui: &mut Ui, name: &'static str, examples: &Result<Vec<_>, &str>| {
+        ui.label(RichText::new(format!("on {name}")).color(theme::class(ui, name)));
+        match examples {
+            Ok(examples) if examples.is_empty() => {
+                note(ui, &format!("It fires at no {name} position."));
+                None
+            }
+            Ok(examples) => {
+                let shown = &examples[..examples.len().min(SIDE_BY_SIDE)];
+                card::grid(ui, name, shown, scale, cache, &mut view.expanded)
+            }
+            Err(reason) => {
+                note(ui, reason);
+                None
+            }
+        }
+    };
+    let mut action = None;
+    let both = found.iter().all(|(_, examples)| examples.as_ref().is_ok_and(|examples| !examples.is_empty()));
+    if both && ui.available_width() >= TWO_COLUMNS {
+        ui.columns(2, |columns| {
+            for (ui, (name, examples)) in columns.iter_mut().zip(&found) {
+                action = column(ui, name, examples).or(action.take());
+            }
+        });
+    } else {
+        for (name, examples) in &found {
+            action = column(ui, name, examples).or(action.take());
+        }
+    }
+    action
 }
 
 fn neighbors(ui: &mut Ui, run: &OpenRun) -> Option<u32> {
-    let list = match run.neighbors() {
-        Some(Ok(list)) if !list.is_empty() => list,
+    let hint = "The features whose decoder directions have the largest cosine with this one's";
+    section(ui, "Nearest features (decoder cosine)", hint);
+    match run.neighbors() {
+        Some(Ok(list)) if !list.is_empty() => others(ui, run, list.iter().map(|near| (near.feature, near.cosine))),
         other => {
-            say(ui, other.map_or("Reading ...", |list| list.err().unwrap_or("The index lists none.")));
-            return None;
-        }
-    };
-    others(ui, run, list.iter().map(|near| (near.feature, near.cosine, "cosine")))
-}
-
-fn coactive(ui: &mut Ui, run: &OpenRun) -> Option<u32> {
-    match &run.details()?.coactive {
-        Ok(list) if !list.is_empty() => {
-            others(ui, run, list.iter().map(|other| (other.feature, other.jaccard, "together")))
-        }
-        other => {
-            say(ui, other.as_ref().err().map_or("No feature is active at the same positions.", String::as_str));
+            note(ui, other.map_or("Reading ...", |list| list.err().unwrap_or("The index lists none.")));
             None
         }
     }
 }
 
-/// Other features as buttons, each with a number between 0 and 1.
-fn others(ui: &mut Ui, run: &OpenRun, list: impl Iterator<Item = (u32, f32, &'static str)>) -> Option<u32> {
+fn coactive(ui: &mut Ui, run: &OpenRun) -> Option<u32> {
+    let hint =
+        "The features that fire at the same positions: the share of the positions of either where both fire (Jaccard)";
+    section(ui, "Co-active features (Jaccard similarity)", hint);
+    match &run.details()?.coactive {
+        Ok(list) if !list.is_empty() => others(ui, run, list.iter().map(|other| (other.feature, other.jaccard))),
+        other => {
+            note(ui, other.as_ref().err().map_or("No feature fires at the same positions.", String::as_str));
+            None
+        }
+    }
+}
+
+/// Other features as buttons with what they are called, each with a number between 0 and 1.
+fn others(ui: &mut Ui, run: &OpenRun, list: impl Iterator<Item = (u32, f32)>) -> Option<u32> {
     let mut clicked = None;
     ui.horizontal_wrapped(|ui| {
-        for (feature, value, what) in list {
-            let class = run.list.row(feature).map_or("dead", |row| row.class.as_str());
-            let text = RichText::new(feature.to_string()).color(theme::class(ui, class));
-            let button = Button::new(text).shortcut_text(RichText::new(format!("{value:.2}")).small());
-            let label = run.list.marks().label(feature).map(|label| format!(" ({label})")).unwrap_or_default();
-            let hint = format!("Feature {feature}{label}, {class}: {what} {value:.3}");
-            let response = ui.add(button);
-            if response.hovered() {
-                run.pointing.set(feature);
-            }
-            if response.on_hover_text(hint).clicked() {
+        for (feature, value) in list {
+            if feature_button(ui, run, feature, Some(format!("{value:.2}"))).clicked() {
                 clicked = Some(feature);
+            }
+            if let Some(name) = widgets::short_name(ui, run, feature) {
+                ui.label(name);
             }
         }
     });
     clicked
 }
 
-/// How often it fires how strongly, text and images apart.
-fn histogram(ui: &mut Ui, run: &OpenRun) {
-    section(
-        ui,
-        "How strongly it fires",
-        "Positions by activation, in bins of a quarter of an octave, separately for text and image tokens",
-    );
-    let bins = match run.details().map(|details| &details.histogram) {
-        None => return say(ui, "Reading ..."),
-        Some(Err(reason)) => return say(ui, reason),
-        Some(Ok(bins)) => bins,
+/// The tokens that it promotes and suppresses.
+fn tokens(ui: &mut Ui, run: &OpenRun) {
+    let hint = "What an activation of 1 adds to the logits of tokens, through the output head alone (logit lens)";
+    section(ui, "Promoted and suppressed tokens (logits)", hint);
+    let tokens = match run.details().map(|details| &details.logits) {
+        None => return note(ui, "Reading ..."),
+        Some(Err(reason)) => return note(ui, reason),
+        Some(Ok(tokens)) => tokens,
     };
-    let (Some(first), Some(last)) = (bins.first(), bins.last()) else { return say(ui, "It fires nowhere.") };
-    let width = usize::from(last.number.abs_diff(first.number)) + 1;
-    let of = |fires: fn(&Bin) -> u64| {
-        let mut bars = vec![0.0; width];
-        bins.iter().for_each(|bin| bars[usize::from(bin.number.abs_diff(first.number))] = fires(bin) as f64);
-        bars
-    };
-    ui.horizontal(|ui| {
-        let size = vec2((ui.available_width() - 8.0) / 2.0, 74.0);
-        for (name, bars) in [("text", of(|bin| bin.fires_text)), ("image", of(|bin| bin.fires_image))] {
-            let (inner, response) = plot::ground(ui, size, Sense::hover());
-            let color = theme::class(ui, name);
-            plot::bars(ui, inner, &bars, |_| color);
-            let (low, high) = (first.edges().0, last.edges().1);
-            plot::scale(
-                ui,
-                inner,
-                [low, high].map(|edge| format::real(edge.into())).each_ref().map(String::as_str),
-                name,
-            );
-            let under = response.hover_pos().map(|pointer| {
-                let at = ((pointer.x - inner.left()) / inner.width() * width as f32).max(0.0) as usize;
-                at.min(width - 1)
-            });
-            if let Some(bin) =
-                under.and_then(|at| bins.iter().find(|bin| usize::from(bin.number.abs_diff(first.number)) == at))
-            {
-                let (low, high) = bin.edges();
-                let count = format::count(if name == "text" { bin.fires_text } else { bin.fires_image });
-                response.on_hover_text(format!(
-                    "{count} {name} positions from {} to {}",
-                    format::real(low.into()),
-                    format::real(high.into())
-                ));
-            }
-        }
-    });
-}
-
-/// Tokens that it promotes and suppresses.
-fn words(ui: &mut Ui, run: &OpenRun) {
-    section(
-        ui,
-        "Promoted and suppressed tokens",
-        "What it adds to the logits of words, through the output head alone, for an activation of 1",
-    );
-    let words = match run.details().map(|details| &details.words) {
-        None => return say(ui, "Reading ..."),
-        Some(Err(reason)) => return say(ui, reason),
-        Some(Ok(words)) => words,
-    };
-    for (promoted, sign, color) in [(true, "+", "text"), (false, "", "image")] {
+    for promoted in [true, false] {
         ui.horizontal_wrapped(|ui| {
-            for word in words.iter().filter(|word| word.promoted == promoted) {
-                let text = RichText::new(excerpt::words(&word.piece)).color(theme::class(ui, color));
-                let logit = format!("{sign}{:.2}", word.logit);
-                let chip = Button::new(text).shortcut_text(RichText::new(logit).small()).sense(Sense::hover());
-                ui.add(chip).on_hover_text(format!("token {}", word.token_id));
+            ui.label(theme::small(ui, if promoted { "promoted" } else { "suppressed" }));
+            for token in tokens.iter().filter(|token| token.promoted == promoted) {
+                let text = RichText::new(display_text(&token.piece)).color(theme::promoted(ui, promoted));
+                let logit = RichText::new(format!("{:+.2}", token.logit)).small();
+                let chip = Button::new(text).shortcut_text(logit).sense(Sense::hover());
+                ui.add(chip).on_hover_text(format!("token {}", token.token_id));
             }
         });
     }
 }
 
-fn examples(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow, gallery: &mut Gallery, heat: &mut Heat) -> Option<u32> {
-    let groups = match run.groups() {
-        None => {
-            say(ui, "Reading examples ...");
-            return None;
-        }
+/// Examples from every interval of activation.
+fn groups(
+    ui: &mut Ui,
+    run: &OpenRun,
+    feature: &FeatureRow,
+    cache: &mut SampleCache,
+    view: &mut FeatureView,
+) -> Option<CardAction> {
+    let groups = match run.example_groups() {
+        None => return None,
         Some(Err(reason)) => {
-            say(ui, reason);
+            note(ui, reason);
             return None;
         }
         Some(Ok(groups)) => groups,
     };
-    let mut clicked = None;
+    let mut action = None;
     for group in groups {
         let hint = match group.number {
-            0 => "Where it fires most, one position per sample",
-            _ => "Positions drawn at random from this interval of activation, one per sample",
+            0 => "The positions with the largest activations, one per sample, of either modality",
+            _ => "Positions drawn at random from this interval of activations, one per sample",
         };
-        ui.add_space(8.0);
-        ui.horizontal(|ui| {
-            theme::title(ui, &title(&group), hint);
-            if group.number == 0 {
-                ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                    let slider = Slider::new(&mut heat.opacity, 0.0..=1.0).show_value(false);
-                    ui.add(slider).on_hover_text("How much of the pictures the heat map hides");
-                    ui.label(theme::small(ui, "heat"));
-                });
-            }
+        section(ui, &title(&group), hint);
+        let scale = HeatScale { feature: feature.feature, max: feature.max, opacity: view.heat_opacity };
+        ui.push_id(group.number, |ui| {
+            action = card::grid(ui, "groups", &group.examples, scale, cache, &mut view.expanded).or(action.take());
         });
-        let lens = Lens { feature: feature.feature, max: feature.max, heat: *heat };
-        clicked = example::grid(ui, &group.examples, lens, gallery).or(clicked);
     }
-    clicked
+    action
 }
 
-fn title(group: &Group) -> String {
-    match (group.number, group.examples.len()) {
-        (0, _) => group.title.clone(),
-        (_, 1) => format!("{} (1 example)", group.title),
-        (_, count) => format!("{} ({count} examples)", group.title),
+fn title(group: &ExampleGroup) -> String {
+    match group.number {
+        0 => group.title.clone(),
+        _ => format!("{} ({})", group.title, format::counted(group.examples.len(), "example")),
     }
 }

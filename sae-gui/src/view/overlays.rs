@@ -1,13 +1,35 @@
-//! What stands in the window when there is no table: the welcome, a failure, the sheet of shortcuts, the drop target.
+//! What is shown over the pages, and in place of them while no run is open: the start page, a failure, the shortcuts, questions,
+//! the command palette, the drop target.
 
 use super::theme;
+use super::widgets;
 use crate::state::Command;
+use crate::state::invocation::Invocation;
+use crate::state::overlay::{OpenDialog, UnsavedDialog};
 use crate::state::palette::{Choice, Palette};
 use crate::state::session::{Phase, Session};
-use egui::{Align2, Context, FontId, Grid, Id, LayerId, Modal, Order, RichText, TextEdit, Ui, vec2};
+use egui::{
+    Align2, Area, Button, Context, FontId, Grid, Id, Key, LayerId, Modal, Order, RichText, Role, ScrollArea, TextEdit,
+    Ui, WidgetInfo, vec2,
+};
 
-/// Draws what stands in for the table; returns a path that was entered.
-pub fn stand_in(ui: &mut Ui, session: &Session, typed: &mut String, recents: &[String]) -> Option<String> {
+/// What a field for a run suggests.
+const RUN_HINT: &str = "path of a run folder, or a link: sae://RUN/f/1234";
+
+/// A modal that is fixed at the top, so that its field stays in place while its content grows.
+fn modal(name: &'static str) -> Modal {
+    let area: Area = Modal::default_area(Id::unique(name)).anchor(Align2::CENTER_TOP, vec2(0.0, 70.0));
+    Modal::new(Id::unique(name)).area(area)
+}
+
+/// The width of a modal: as given, or what the window has room for.
+fn set_width(ui: &mut Ui, width: f32) {
+    let room = ui.ctx().content_rect().width() - 60.0;
+    ui.set_width(width.min(room.max(120.0)));
+}
+
+/// Draws what stands in for the pages while no run is open. Returns a path or link that was entered.
+pub fn start_page(ui: &mut Ui, session: &Session, typed: &mut String, recents: &[String]) -> Option<String> {
     let mut entered = None;
     ui.vertical_centered(|ui| {
         ui.add_space((0.28 * ui.available_height()).max(8.0));
@@ -15,11 +37,15 @@ pub fn stand_in(ui: &mut Ui, session: &Session, typed: &mut String, recents: &[S
         match &session.phase {
             Phase::Opening => {
                 ui.heading("Opening");
-                let run = session.asked().map(|link| link.run.display().to_string()).unwrap_or_default();
+                let run = session.requested().map(|link| link.run.display().to_string()).unwrap_or_default();
                 ui.label(RichText::new(run).color(theme::muted(ui)));
                 return;
             }
-            Phase::Failed(reason) => failure(ui, reason),
+            Phase::Failed(reason) => {
+                ui.heading("This cannot be opened");
+                ui.add_space(6.0);
+                widgets::reason(ui, reason);
+            }
             _ => {
                 ui.heading("SAE workbench");
                 ui.label("What has this model learned across images and text?");
@@ -28,134 +54,210 @@ pub fn stand_in(ui: &mut Ui, session: &Session, typed: &mut String, recents: &[S
             }
         }
         ui.add_space(8.0);
-        let field = TextEdit::singleline(typed).hint_text("path of a run folder, or a link: sae://RUN/f/1234");
+        let field = TextEdit::singleline(typed).hint_text(RUN_HINT);
         let response = ui.add(field.desired_width(420.0).margin(egui::Margin::symmetric(8, 6)));
-        response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::TextInput, true, "Run to open"));
-        let entry = response.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
+        response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Run to open"));
+        let entry = response.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
         ui.add_space(4.0);
         if (ui.button("Open").clicked() || entry) && !typed.trim().is_empty() {
             entered = Some(typed.trim().to_owned());
         }
         ui.add_space(8.0);
-        entered = recent(ui, recents).or(entered.take());
+        entered = recent_runs(ui, recents).or(entered.take());
         if matches!(session.phase, Phase::Empty) {
             ui.add_space(12.0);
-            let first = "`sae demo` makes a run from the bundled model and data in a few minutes.";
-            ui.label(RichText::new(first).small().color(theme::muted(ui)));
+            widgets::hint(ui, "`sae demo` makes a run from the bundled model and data in a few minutes.");
         }
     });
     entered
 }
 
-/// The reason in the words of whoever found it; hints stand apart.
-fn failure(ui: &mut Ui, reason: &str) {
-    ui.heading("This cannot be opened");
-    ui.add_space(6.0);
-    // An error ends in its hints, each on a line of its own: "cause: path\nhint: do this".
-    for part in reason.lines() {
-        match part.strip_prefix("hint: ") {
-            Some(hint) => ui.label(RichText::new(hint).color(theme::muted(ui))),
-            None => ui.label(sentence(part)),
-        };
-    }
-}
-
-/// With a capital letter, as it stands alone here.
-fn sentence(text: &str) -> String {
-    let mut signs = text.chars();
-    signs.next().map(|first| first.to_uppercase().chain(signs).collect()).unwrap_or_default()
-}
-
-/// Draws the sheet of shortcuts; returns whether it is to be closed.
+/// Draws the shortcuts. Returns whether to close them.
 pub fn shortcuts(ctx: &Context) -> bool {
-    let sheet = Modal::new(Id::unique("shortcuts")).show(ctx, |ui| {
-        ui.set_width(430.0);
+    let shown = modal("shortcuts").show(ctx, |ui| {
+        set_width(ui, 470.0);
         ui.heading("Keyboard shortcuts");
         ui.add_space(6.0);
-        Grid::new("keys").num_columns(2).spacing(vec2(18.0, 7.0)).show(ui, |ui| {
-            for command in Command::ALL.into_iter().filter(|command| !command.keys().is_empty()) {
-                ui.monospace(command.keys().join("  "));
-                ui.label(command.hint());
-                ui.end_row();
-            }
+        let height = (ui.ctx().content_rect().height() - 220.0).max(120.0);
+        ScrollArea::vertical().max_height(height).show(ui, |ui| {
+            Grid::new("keys").num_columns(2).spacing(vec2(18.0, 5.0)).show(ui, |ui| {
+                for command in Command::ALL.into_iter().filter(|command| !command.keys().is_empty()) {
+                    ui.monospace(command.keys().join("  "));
+                    ui.label(command.hint());
+                    ui.end_row();
+                }
+                for (keys, hint) in [
+                    ("Ctrl+click", "Select several rows of the table"),
+                    ("Shift+click", "Select the rows between two"),
+                    ("Ctrl+Plus", "Enlarge everything (Ctrl+Minus, Ctrl+0)"),
+                ] {
+                    ui.monospace(keys);
+                    ui.label(hint);
+                    ui.end_row();
+                }
+            });
         });
         ui.add_space(6.0);
         ui.button("Close").clicked()
     });
-    sheet.inner || sheet.should_close()
+    shown.inner || shown.should_close()
 }
 
-/// Draws the field for another run; returns what was entered, and whether the sheet is to be closed.
-pub fn open(ctx: &Context, typed: &mut String, recents: &[String]) -> (Option<String>, bool) {
+/// Draws the field for another run. Returns what was entered, and whether to close the field.
+pub fn open(ctx: &Context, dialog: &mut OpenDialog, opening: bool, recents: &[String]) -> (Option<String>, bool) {
     let mut entered = None;
-    let sheet = Modal::new(Id::unique("open")).show(ctx, |ui| {
-        ui.set_width(520.0);
+    let shown = modal("open").show(ctx, |ui| {
+        set_width(ui, 520.0);
         ui.heading("Open a run");
-        let field = TextEdit::singleline(typed).hint_text("path of a run folder, or a link: sae://RUN/f/1234");
+        let field = TextEdit::singleline(&mut dialog.text).hint_text(RUN_HINT);
         let response = ui.add(field.desired_width(f32::INFINITY).margin(egui::Margin::symmetric(8, 6)));
-        response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::TextInput, true, "Run to open"));
-        let entry = response.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
+        response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Run to open"));
+        let entry = response.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
+        if response.changed() {
+            dialog.problem = None;
+        }
         response.request_focus();
-        entered = recent(ui, recents);
-        if (ui.button("Open").clicked() || entry) && !typed.trim().is_empty() {
-            entered = Some(typed.trim().to_owned());
+        if let Some(problem) = &dialog.problem {
+            ui.label(RichText::new("This cannot be opened").strong());
+            widgets::reason(ui, problem);
+        }
+        if opening {
+            ui.horizontal(|ui| {
+                ui.spinner();
+                ui.label("Opening ...");
+            });
+        }
+        entered = recent_runs(ui, recents);
+        if (ui.button("Open").clicked() || entry) && !dialog.text.trim().is_empty() {
+            entered = Some(dialog.text.trim().to_owned());
         }
     });
-    (entered, sheet.should_close())
+    (entered, shown.should_close())
 }
 
-/// Runs that were open before, as buttons.
-fn recent(ui: &mut Ui, recents: &[String]) -> Option<String> {
+/// Runs that were opened before, as buttons.
+fn recent_runs(ui: &mut Ui, recents: &[String]) -> Option<String> {
     let mut entered = None;
     if !recents.is_empty() {
-        ui.label(theme::small(ui, "Lately"));
+        ui.label(theme::small(ui, "Recent"));
     }
     for run in recents {
-        if ui.add(egui::Button::new(run.as_str()).frame(false).truncate()).clicked() {
+        if ui.add(Button::new(run.as_str()).frame(false).truncate()).clicked() {
             entered = Some(run.clone());
         }
     }
     entered
 }
 
-/// Draws the palette; returns what was chosen, and whether it is to be closed.
+/// Draws the question whether to start a command. Returns the answer.
+pub fn confirm(ctx: &Context, invocation: &Invocation) -> Option<bool> {
+    let mut answer = None;
+    let shown = modal("confirm").show(ctx, |ui| {
+        set_width(ui, 520.0);
+        ui.heading("Run this command?");
+        ui.label("It may take minutes. The status bar shows its progress and can stop it.");
+        ui.add_space(4.0);
+        widgets::command_line(ui, &invocation.command_line());
+        ui.add_space(8.0);
+        ui.horizontal(|ui| {
+            if ui.button(RichText::new("Start").strong()).clicked() {
+                answer = Some(true);
+            }
+            if ui.button("Cancel").clicked() {
+                answer = Some(false);
+            }
+        });
+    });
+    answer.or(shown.should_close().then_some(false))
+}
+
+/// What to do with edits that cannot be saved.
+pub enum UnsavedAnswer {
+    /// Try to save them again, and close the window if that works.
+    Retry,
+    /// Write the labels to this file instead, and close the window.
+    WriteTo(String),
+    /// Close the window without them.
+    Quit,
+    /// Do not close the window.
+    Stay,
+}
+
+/// Draws the question what to do with edits that cannot be saved. Returns the answer.
+pub fn unsaved(ctx: &Context, count: usize, reason: &str, dialog: &mut UnsavedDialog) -> Option<UnsavedAnswer> {
+    let mut answer = None;
+    let shown = modal("unsaved").show(ctx, |ui| {
+        set_width(ui, 520.0);
+        ui.heading(if count == 1 { "1 edit is not saved".into() } else { format!("{count} edits are not saved") });
+        ui.label(reason);
+        ui.add_space(6.0);
+        if ui.button(RichText::new("Try again").strong()).clicked() {
+            answer = Some(UnsavedAnswer::Retry);
+        }
+        ui.horizontal(|ui| {
+            let field = TextEdit::singleline(&mut dialog.path).hint_text("another file, such as /home/me/labels.json");
+            let response = ui.add(field.desired_width((ui.available_width() - 130.0).max(80.0)));
+            response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "File for the labels"));
+            let ready = !dialog.path.trim().is_empty();
+            if ui.add_enabled(ready, Button::new("Save there")).clicked() {
+                answer = Some(UnsavedAnswer::WriteTo(dialog.path.trim().to_owned()));
+            }
+        });
+        if let Some(problem) = &dialog.problem {
+            ui.label(RichText::new(problem).color(ui.visuals().error_fg_color));
+        }
+        ui.add_space(6.0);
+        ui.horizontal(|ui| {
+            if ui.button("Quit without saving").clicked() {
+                answer = Some(UnsavedAnswer::Quit);
+            }
+            if ui.button("Cancel").clicked() {
+                answer = Some(UnsavedAnswer::Stay);
+            }
+        });
+    });
+    answer.or(shown.should_close().then_some(UnsavedAnswer::Stay))
+}
+
+/// Draws the palette. Returns what was chosen, and whether to close it.
 pub fn palette(ctx: &Context, session: &Session, palette: &mut Palette) -> (Option<Choice>, bool) {
     let mut chosen = None;
-    let sheet = Modal::new(Id::unique("palette")).show(ctx, |ui| {
-        ui.set_width(460.0);
-        let field = TextEdit::singleline(&mut palette.text).hint_text("a command, a number, a label");
+    let shown = modal("palette").show(ctx, |ui| {
+        set_width(ui, 480.0);
+        let hint = "a command, a number, a word, a link";
+        let field = TextEdit::singleline(&mut palette.text).hint_text(hint);
         let response = ui.add(field.desired_width(f32::INFINITY).margin(egui::Margin::symmetric(8, 6)));
-        response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::SearchInput, true, "Command palette"));
-        let entry = response.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
+        response.widget_info(|| WidgetInfo::labeled(Role::SearchInput, true, "Command palette"));
+        let entry = response.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
         if response.changed() {
-            palette.at = 0;
+            palette.selected = 0;
         }
         response.request_focus();
         let (list, samples) = session.run().map(|run| (&run.list, run.info.samples)).unzip();
         let lines = palette.lines(list, samples.unwrap_or(0), |command| session.allows(command));
-        let (up, down) =
-            ui.input(|input| (input.key_pressed(egui::Key::ArrowUp), input.key_pressed(egui::Key::ArrowDown)));
+        let (up, down) = ui.input(|input| (input.key_pressed(Key::ArrowUp), input.key_pressed(Key::ArrowDown)));
         palette.step(isize::from(down) - isize::from(up), lines.len());
         for (at, line) in lines.iter().enumerate() {
-            let mut button = egui::Button::selectable(at == palette.at, line.title.as_str())
+            let mut button = Button::selectable(at == palette.selected, line.title.as_str())
+                .truncate()
                 .min_size(vec2(ui.available_width(), 0.0));
             if let Choice::Command(command) = line.choice
                 && let Some(key) = command.keys().first()
             {
                 button = button.shortcut_text(*key);
             }
-            if ui.add(button).clicked() || (entry && at == palette.at) {
-                chosen = Some(line.choice);
+            if ui.add(button).clicked() || (entry && at == palette.selected) {
+                chosen = Some(line.choice.clone());
             }
         }
         if lines.is_empty() {
-            ui.label(theme::small(ui, "Nothing is called so."));
+            ui.label(theme::small(ui, "No match."));
         }
     });
-    (chosen, sheet.should_close())
+    (chosen, shown.should_close())
 }
 
-/// While a folder is held over the window: says what letting go will do.
+/// While a file is held over the window: says what letting go will do.
 pub fn drop_target(ctx: &Context) {
     if ctx.input(|input| input.raw.hovered_files.is_empty()) {
         return;
@@ -164,5 +266,6 @@ pub fn drop_target(ctx: &Context) {
     let painter = ctx.layer_painter(LayerId::new(Order::Foreground, Id::unique("drop")));
     painter.rect_filled(screen, 0.0, egui::Color32::from_black_alpha(190));
     let font = FontId::proportional(22.0);
-    painter.text(screen.center(), Align2::CENTER_CENTER, "Drop the run folder to open it", font, egui::Color32::WHITE);
+    let text = "Drop a run folder to open it, or an image to try it";
+    painter.text(screen.center(), Align2::CENTER_CENTER, text, font, egui::Color32::WHITE);
 }

@@ -1,53 +1,57 @@
-//! The page of one sample: its pictures and words, which features fire on what is selected, and what carries its scores.
+//! The page of one sample: its pictures and its text, which features are active in what is selected, and its scores.
 
-use super::Action;
-use super::example::{fit, outline, paint};
-use super::gallery::{Gallery, Shown};
-use super::heat::{self, Heat};
-use super::theme::{self, say, section};
-use super::words::crop;
-use crate::state::data::{Active, Reason};
-use crate::state::excerpt::{Tone, fold};
+use super::heat_map;
+use super::picture::{fit, outline, paint, paint_patch, patch_rect};
+use super::sample_cache::{Activations, LoadedSample, SampleCache};
+use super::theme::{self, note, section};
+use super::widgets::{self, feature_button};
+use super::{Action, sample_scores};
+use crate::state::excerpt::{Span, Tone, caption, display_text, spans};
+use crate::state::explanation::ScoreExplanation;
 use crate::state::format;
 use crate::state::location::Location;
 use crate::state::open_run::OpenRun;
-use egui::{Button, Grid, Label, Rect, RichText, Role, ScrollArea, Sense, Ui, Vec2, WidgetInfo, pos2, vec2};
+use egui::{
+    Button, Grid, Label, Pos2, Rect, Response, RichText, Role, ScrollArea, Sense, Ui, Vec2, WidgetInfo, pos2, vec2,
+};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-/// Longest side of a picture on the page.
-const PICTURE: f32 = 380.0;
 /// Features listed.
 const FEATURES: usize = 16;
-/// Patches of a picture shown among the words, and the side of one.
+/// Patches of a picture shown beside the text, and the side of one.
 const CROPS: usize = 12;
-const CROP: f32 = 18.0;
+const CROP: f32 = 20.0;
+/// Share of its maximum from which on the feature that was shown last is drawn on a sample.
+const STRONG: f32 = 0.25;
+/// Width from which on the two halves of the page are side by side.
+const TWO_COLUMNS: f32 = 560.0;
 
 /// What the page remembers between two frames.
 #[derive(Default)]
 pub struct SampleView {
     sample: u32,
-    /// Selected tokens, by their places.
+    /// Selected tokens, by index.
     selected: BTreeSet<usize>,
-    /// The token that the pointer is on.
+    /// The token under the pointer.
     under: Option<usize>,
-    /// The feature whose row the pointer is on.
+    /// The feature of the list that is under the pointer.
     hovered: Option<u32>,
-    /// The strongest feature of what is listed.
+    /// The strongest feature of the list.
     strongest: Option<u32>,
-    /// Why the sample scores what it scores.
-    reasons: Option<(u32, Result<Vec<Reason>, String>)>,
+    /// Where dragging over a picture began, which picture, and where it is now.
+    drag: Option<(usize, Pos2, Pos2)>,
+    explanations: Option<(u32, Result<Vec<ScoreExplanation>, String>)>,
 }
 
 impl SampleView {
-    /// Takes in what carries a sample's scores.
-    pub fn put_reasons(&mut self, sample: u32, reasons: Result<Vec<Reason>, String>) {
-        self.reasons = Some((sample, reasons));
+    /// Takes the explanations of a sample's scores.
+    pub fn set_explanations(&mut self, sample: u32, explanations: Result<Vec<ScoreExplanation>, String>) {
+        self.explanations = Some((sample, explanations));
     }
 
-    /// Whether it is known what carries a sample's scores.
-    pub fn knows(&self, sample: u32) -> bool {
-        self.reasons.as_ref().is_some_and(|(own, _)| *own == sample)
+    /// Whether the explanations of a sample's scores are known.
+    pub fn has_explanations(&self, sample: u32) -> bool {
+        self.explanations.as_ref().is_some_and(|(own, _)| *own == sample)
     }
 
     /// Forgets a run that is closed.
@@ -57,63 +61,101 @@ impl SampleView {
 }
 
 /// Draws the page.
-pub fn show(ui: &mut Ui, run: &OpenRun, gallery: &mut Gallery, view: &mut SampleView, heat: Heat) -> Option<Action> {
+pub fn show(
+    ui: &mut Ui,
+    run: &OpenRun,
+    cache: &mut SampleCache,
+    view: &mut SampleView,
+    opacity: f32,
+) -> Option<Action> {
     let number = run.sample();
     if view.sample != number {
-        (view.sample, view.hovered, view.strongest) = (number, None, None);
-        view.selected.clear();
+        *view = SampleView { sample: number, explanations: view.explanations.take(), ..SampleView::default() };
     }
-    let mut action = None;
-    ui.horizontal(|ui| {
-        ui.heading(format!("Sample {number}"));
-        let [back, on] = [(number.checked_sub(1), "Previous"), (number.checked_add(1), "Next")].map(|(to, title)| {
-            let to = to.filter(|to| u64::from(*to) < run.info.samples);
-            to.filter(|_| ui.add_enabled(to.is_some(), Button::new(title).small()).clicked())
-        });
-        action = back.or(on).map(|number| Action::Go(Location::Sample(number)));
-        if let Some(Ok(shown)) = gallery.get(number) {
-            ui.label(theme::small(ui, &format!("{}   {}", shown.view.key, shown.view.source)));
-        }
-    });
-    let active = gallery.active(number);
-    let reasons = view.reasons.take();
-    let own = reasons.as_ref().filter(|(sample, _)| *sample == number).map(|(_, reasons)| reasons);
-    match gallery.get(number) {
-        None => say(ui, "Reading ..."),
-        Some(Err(reason)) => say(ui, reason),
-        Some(Ok(shown)) => {
-            action = sides(ui, run, shown, &active, view, heat, |ui| scores(ui, run, own)).or(action.take());
+    let mut action = head(ui, run, cache);
+    let no_weights = run.info.no_weights();
+    let without_explanations = Ok(Vec::new());
+    let active = no_weights.clone().map(Err).or_else(|| cache.active(number));
+    let explanations = view.explanations.take();
+    let own = explanations.as_ref().filter(|(sample, _)| *sample == number).map(|(_, explanations)| explanations);
+    let own = if no_weights.is_some() { Some(&without_explanations) } else { own };
+    match cache.get(number) {
+        None => note(ui, "Reading ..."),
+        Some(Err(reason)) => widgets::reason(ui, reason),
+        Some(Ok(loaded)) => {
+            let more = |ui: &mut Ui| sample_scores::show(ui, run, own);
+            action = halves(ui, run, loaded, &active, view, opacity, more).or(action.take());
         }
     }
-    view.reasons = reasons;
+    view.explanations = explanations;
     action
 }
 
-/// Draws pictures and words on the left, and on the right the features that fire on what is selected, and what follows them.
-pub fn sides(
+fn head(ui: &mut Ui, run: &OpenRun, cache: &mut SampleCache) -> Option<Action> {
+    let number = run.sample();
+    let mut action = None;
+    ui.horizontal_wrapped(|ui| {
+        ui.heading(format!("Sample {number}"));
+        for (title, by) in [("Previous", -1), ("Next", 1)] {
+            let to = run.step_sample(by);
+            if ui.add_enabled(to != number, Button::new(title).small()).clicked() {
+                let list = run.sample_list.clone();
+                action = Some(list.map_or(Action::Go(Location::Sample(to)), |list| Action::GoToSample(to, list)));
+            }
+        }
+        if let Some(list) = &run.sample_list
+            && let Some(at) = list.samples.iter().position(|sample| *sample == number)
+        {
+            let text = format!("{} of {} {}", at + 1, list.samples.len(), list.title);
+            ui.label(theme::small(ui, &text));
+            if ui.small_button("All samples").on_hover_text("Walk all samples of the run").clicked() {
+                action = Some(Action::LeaveSampleList);
+            }
+        }
+        if let Some(Ok(loaded)) = cache.get(number) {
+            ui.label(theme::small(ui, &format!("{}   {}", loaded.view.key, loaded.view.source)));
+            if ui.small_button("Copy text").clicked() {
+                action = Some(Action::Copy(caption(&loaded.view.tokens), "Text copied."));
+            }
+        }
+    });
+    action
+}
+
+/// Draws pictures and text on the left, and on the right the active features of what is selected, and what follows them.
+pub fn halves(
     ui: &mut Ui,
     run: &OpenRun,
-    shown: &Shown,
-    active: &Known,
+    loaded: &LoadedSample,
+    active: &Activations,
     view: &mut SampleView,
-    heat: Heat,
+    opacity: f32,
     more: impl FnOnce(&mut Ui) -> Option<Action>,
 ) -> Option<Action> {
     let mut action = None;
-    let left = (0.5 * ui.available_width()).min(2.0 * PICTURE);
+    if ui.available_width() < TWO_COLUMNS {
+        ScrollArea::vertical().id_salt("sample").auto_shrink(false).show(ui, |ui| {
+            ui.set_max_width(ui.available_width() - 14.0);
+            content(ui, run, loaded, active, view, opacity);
+            action = features(ui, run, loaded, active, view);
+            action = more(ui).or(action.take());
+        });
+        return action;
+    }
+    let left = 0.5 * ui.available_width();
     ui.horizontal_top(|ui| {
         let size = vec2(left, ui.available_height());
         ui.allocate_ui_with_layout(size, egui::Layout::top_down(egui::Align::Min), |ui| {
             ScrollArea::vertical().id_salt("content").auto_shrink(false).show(ui, |ui| {
                 ui.set_max_width(ui.available_width() - 14.0);
-                content(ui, run, shown, active, view, heat);
+                content(ui, run, loaded, active, view, opacity);
             });
         });
         ui.separator();
         ui.vertical(|ui| {
             ScrollArea::vertical().id_salt("features").auto_shrink(false).show(ui, |ui| {
                 ui.set_max_width(ui.available_width() - 14.0);
-                action = features(ui, run, shown, active, view);
+                action = features(ui, run, loaded, active, view);
                 action = more(ui).or(action.take());
             });
         });
@@ -121,258 +163,239 @@ pub fn sides(
     action
 }
 
-/// What fires in a sample, or why that is not known; nothing while it is computed.
-pub type Known = Option<Result<Arc<Active>, String>>;
+/// Which feature is drawn on the sample, and how strong it is on each token.
+struct Drawn {
+    feature: Option<u32>,
+    values: Vec<f32>,
+    max: f32,
+}
 
-fn content(ui: &mut Ui, run: &OpenRun, shown: &Shown, active: &Known, view: &mut SampleView, heat: Heat) {
-    let fires = |feature: &u32| match active {
-        Some(Ok(active)) => {
-            let max = run.list.row(*feature).map_or(0.0, |row| row.max);
-            active.of(*feature).iter().any(|value| *value > 0.25 * max)
-        }
-        _ => false,
-    };
-    // The feature that was looked at last, if it has anything to say here.
-    let current = run.feature().map(|row| row.feature).filter(fires);
-    let feature = view.hovered.or(if view.selected.is_empty() { current } else { None }).or(view.strongest);
-    let max = feature.and_then(|feature| run.list.row(feature)).map_or(0.0, |row| row.max);
+impl Drawn {
+    fn new(run: &OpenRun, active: &Activations, view: &SampleView) -> Self {
+        let Some(Ok(active)) = active else { return Self { feature: None, values: Vec::new(), max: 0.0 } };
+        let max_of = |feature: u32| run.list.row(feature).map_or(0.0, |row| row.max);
+        let fires = |feature: &u32| active.of_feature(*feature).iter().any(|value| *value > STRONG * max_of(*feature));
+        // The feature that was shown last, if it fires here.
+        let current = run.feature_number().filter(|_| view.selected.is_empty()).filter(fires);
+        let feature = view.hovered.or(current).or(view.strongest);
+        let values = feature.map(|feature| active.of_feature(feature)).unwrap_or_default();
+        Self { feature, values, max: feature.map_or(0.0, max_of) }
+    }
+
+    fn value(&self, token: usize) -> f32 {
+        self.values.get(token).copied().unwrap_or(0.0)
+    }
+}
+
+fn content(
+    ui: &mut Ui,
+    run: &OpenRun,
+    loaded: &LoadedSample,
+    active: &Activations,
+    view: &mut SampleView,
+    opacity: f32,
+) {
+    let drawn = Drawn::new(run, active, view);
     view.under = None;
-    let values = match (active, feature) {
-        (Some(Ok(active)), Some(feature)) => active.of(feature),
-        _ => Vec::new(),
-    };
-    if let Some(feature) = feature {
-        let label = run.list.marks().label(feature).map(|label| format!(" ({label})")).unwrap_or_default();
-        let strongest = values.iter().copied().fold(0.0, f32::max);
-        let text = match strongest > 0.0 {
-            true => format!(
-                "Feature {feature}{label} is drawn: up to {} here, {} anywhere",
-                format::real(strongest.into()),
-                format::real(max.into())
-            ),
-            false => format!(
-                "Feature {feature}{label} does not fire here. Point at a feature on the right to see where it does."
-            ),
+    if let Some(feature) = drawn.feature {
+        let name = run.list.name(feature).map(|name| format!(" ({})", name.text())).unwrap_or_default();
+        let strongest = drawn.values.iter().copied().fold(0.0, f32::max);
+        let text = if strongest > 0.0 {
+            let [here, run] = [strongest, drawn.max].map(|value| format::real(value.into()));
+            format!("Showing feature {feature}{name}: maximum {here} here, {run} in the run")
+        } else {
+            format!("Feature {feature}{name} does not fire here. Point at a feature on the right to see where it does.")
         };
-        ui.label(theme::small(ui, &text));
+        ui.add(Label::new(theme::small(ui, &text)).truncate());
     }
-    for (image, texture) in shown.textures.iter().enumerate() {
-        match texture {
-            Err(reason) => say(ui, reason),
-            Ok(texture) => {
-                let square = Rect::from_min_size(pos2(0.0, 0.0), Vec2::splat(PICTURE.min(ui.available_width())));
-                // Small pictures are enlarged: patches are what is looked at.
-                let (rect, response) = ui.allocate_exact_size(fit(square, texture).size(), Sense::click());
-                response.widget_info(|| WidgetInfo::labeled(Role::Image, true, format!("picture {image}")));
-                paint(ui.painter(), rect, texture, None, 1.0);
-                let tokens = &shown.view.tokens;
-                heat::over(ui.painter(), rect, tokens, image, &values, max, heat);
-                let own = |token: &usize| tokens[*token].image == Some(image);
-                for token in view.selected.iter().filter(|token| **token < tokens.len()).filter(|token| own(token)) {
-                    tokens[*token].rect.into_iter().for_each(|r| outline(ui.painter(), heat::patch(rect, r), 1.5));
-                }
-                let under = response.hover_pos().and_then(|pointer| {
-                    (0..tokens.len())
-                        .filter(own)
-                        .find(|token| tokens[*token].rect.is_some_and(|r| heat::patch(rect, r).contains(pointer)))
-                });
-                if let Some((token, r)) = under.and_then(|token| Some((token, tokens[token].rect?))) {
-                    outline(ui.painter(), heat::patch(rect, r), 1.0);
-                    pointed(response, shown, token, &values, view);
-                }
-            }
-        }
+    // As large as the window allows.
+    let side = ui.available_width().min((ui.clip_rect().height() - 60.0).max(280.0));
+    for image in 0..loaded.textures.len() {
+        picture(ui, loaded, image, &drawn, view, side, opacity);
     }
-    ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().item_spacing = vec2(0.0, 3.0);
-        for span in fold(&shown.view.tokens, u32::MAX) {
-            for patch in span.strongest(&values, CROPS) {
-                let (rect, response) = ui.allocate_exact_size(vec2(CROP + 2.0, CROP), Sense::click());
-                let rect = Rect::from_min_size(rect.min, Vec2::splat(CROP));
-                crop(ui.painter(), rect, shown, patch);
-                if response.hovered() || view.selected.contains(&patch) {
-                    outline(ui.painter(), rect, 1.5);
-                }
-                pointed(response, shown, patch, &values, view);
-            }
-            let Some(token) = span.token else {
-                ui.label(theme::small(ui, &span.text));
-                continue;
-            };
-            let value = values.get(token).copied().unwrap_or(0.0);
-            let text = match span.tone {
-                Tone::Muted => theme::small(ui, &span.text),
-                Tone::Plain | Tone::Hit => RichText::new(&span.text),
-            };
-            let text = text.background_color(heat::tint(ui, value, max));
-            let text = if view.selected.contains(&token) { text.underline().strong() } else { text };
-            let response = ui.add(Label::new(text).selectable(false).sense(Sense::click()));
-            pointed(response, shown, token, &values, view);
-        }
-    });
+    let spans = spans(&loaded.view.tokens, None);
+    crops(ui, loaded, &spans, &drawn, view);
+    text(ui, loaded, &spans, &drawn, view);
     if !view.selected.is_empty() && ui.small_button(format!("Clear the selection ({})", view.selected.len())).clicked()
     {
         view.selected.clear();
     }
 }
 
-/// What pointing at a token and clicking it does.
-fn pointed(response: egui::Response, shown: &Shown, token: usize, values: &[f32], view: &mut SampleView) {
+/// A picture with heat. Clicking selects a patch, dragging selects an area.
+fn picture(
+    ui: &mut Ui,
+    loaded: &LoadedSample,
+    image: usize,
+    drawn: &Drawn,
+    view: &mut SampleView,
+    side: f32,
+    opacity: f32,
+) {
+    let texture = match &loaded.textures[image] {
+        Ok(texture) => texture,
+        Err(reason) => return note(ui, reason),
+    };
+    // Small pictures are enlarged: their patches are what is looked at.
+    let square = Rect::from_min_size(pos2(0.0, 0.0), Vec2::splat(side));
+    let (rect, response) = ui.allocate_exact_size(fit(square, texture).size(), Sense::click_and_drag());
+    response.widget_info(|| WidgetInfo::labeled(Role::Image, true, format!("picture {image}")));
+    paint(ui.painter(), rect, texture);
+    let tokens = &loaded.view.tokens;
+    heat_map::paint(ui.painter(), rect, tokens, image, &drawn.values, drawn.max, opacity);
+    let patches = || {
+        let own = tokens.iter().enumerate().filter(|(_, token)| token.image == Some(image));
+        own.filter_map(|(at, token)| Some((at, patch_rect(rect, token.rect?))))
+    };
+    for (_, patch) in patches().filter(|(at, _)| view.selected.contains(at)) {
+        outline(ui.painter(), patch, 1.5);
+    }
+    if let (true, Some(origin)) = (response.drag_started(), response.ctx.input(|input| input.pointer.press_origin())) {
+        view.drag = Some((image, origin, origin));
+    }
+    if let Some((_, origin, now)) = view.drag.as_mut().filter(|(own, ..)| *own == image) {
+        *now = response.interact_pointer_pos().unwrap_or(*now);
+        let area = Rect::from_two_pos(*origin, *now);
+        outline(ui.painter(), area.intersect(rect), 1.0);
+        if response.drag_stopped() {
+            let inside = patches().filter(|(_, patch)| area.contains(patch.center())).map(|(at, _)| at);
+            view.selected = inside.collect();
+            view.drag = None;
+        }
+        return;
+    }
+    let under = response.hover_pos().and_then(|pointer| patches().find(|(_, patch)| patch.contains(pointer)));
+    if let Some((token, patch)) = under {
+        outline(ui.painter(), patch, 1.0);
+        token_events(response, loaded, token..token + 1, drawn, view);
+    }
+}
+
+/// The strongest patches by themselves, on a row of constant height so that the text below stays in place.
+fn crops(ui: &mut Ui, loaded: &LoadedSample, spans: &[Span], drawn: &Drawn, view: &mut SampleView) {
+    if loaded.textures.is_empty() {
+        return;
+    }
+    ui.horizontal(|ui| {
+        ui.spacing_mut().item_spacing.x = 2.0;
+        ui.set_min_height(CROP);
+        ui.label(theme::small(ui, "strongest patches "));
+        for patch in spans.iter().flat_map(|span| span.strongest_patches(&drawn.values, CROPS)).take(CROPS) {
+            let (rect, response) = ui.allocate_exact_size(Vec2::splat(CROP), Sense::click());
+            paint_patch(ui.painter(), rect, loaded, patch);
+            if response.hovered() || view.selected.contains(&patch) {
+                outline(ui.painter(), rect, 1.5);
+            }
+            token_events(response, loaded, patch..patch + 1, drawn, view);
+        }
+    });
+}
+
+fn text(ui: &mut Ui, loaded: &LoadedSample, spans: &[Span], drawn: &Drawn, view: &mut SampleView) {
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing = vec2(0.0, 3.0);
+        for span in spans {
+            if span.patches || span.tokens.is_empty() {
+                ui.label(theme::small(ui, &span.text));
+                continue;
+            }
+            let text = display_text(&span.text);
+            let text = if span.tone == Tone::Muted { theme::small(ui, &text) } else { RichText::new(text) };
+            let background = heat_map::text_background(ui, span.activation(&drawn.values), drawn.max);
+            let text = text.background_color(background);
+            let selected = span.tokens.clone().all(|token| view.selected.contains(&token));
+            let text = if selected { text.underline().strong() } else { text };
+            let response = ui.add(Label::new(text).selectable(false).sense(Sense::click()));
+            token_events(response, loaded, span.tokens.clone(), drawn, view);
+        }
+    });
+}
+
+/// What pointing at the tokens of a character or patch, and clicking them, does.
+fn token_events(
+    response: Response,
+    loaded: &LoadedSample,
+    tokens: std::ops::Range<usize>,
+    drawn: &Drawn,
+    view: &mut SampleView,
+) {
     if response.hovered() {
-        view.under = Some(token);
+        view.under = Some(tokens.start);
     }
     if response.clicked() {
-        toggle(&mut view.selected, token);
+        let select = !view.selected.contains(&tokens.start);
+        for token in tokens.clone() {
+            if select {
+                view.selected.insert(token)
+            } else {
+                view.selected.remove(&token)
+            };
+        }
     }
-    let value = format::real(values.get(token).copied().unwrap_or(0.0).into());
-    response
-        .on_hover_text_at_pointer(format!("position {}: {value}\nclick to select", shown.view.tokens[token].position));
+    let value = format::real(drawn.value(tokens.start).into());
+    let position = loaded.view.tokens[tokens.start].position;
+    response.on_hover_text_at_pointer(format!(
+        "position {position}: {value}\nClick to select; drag over a picture to \
+                                               select an area"
+    ));
 }
 
-fn toggle(selected: &mut BTreeSet<usize>, token: usize) {
-    if !selected.remove(&token) {
-        selected.insert(token);
-    }
-}
-
-fn features(ui: &mut Ui, run: &OpenRun, shown: &Shown, active: &Known, view: &mut SampleView) -> Option<Action> {
+fn features(
+    ui: &mut Ui,
+    run: &OpenRun,
+    loaded: &LoadedSample,
+    active: &Activations,
+    view: &mut SampleView,
+) -> Option<Action> {
     let title = match view.selected.len() {
         _ if view.under.is_some() => "Strongest features of the token under the pointer".to_owned(),
         0 => "Strongest features of the sample".into(),
         1 => "Strongest features of the selected token".into(),
         count => format!("Strongest features of {count} selected tokens"),
     };
-    section(
-        ui,
-        &title,
-        "Point at patches or words on the left to narrow them, click to keep them; special tokens count only when selected",
-    );
+    let hint = "Point at patches or words on the left to see their features, click to select them, drag over a picture to \
+                select an area. Special tokens count only when they are selected";
+    section(ui, &title, hint);
     let active = match active {
         None => {
-            say(ui, "Encoding ...");
+            note(ui, "Encoding ...");
             return None;
         }
         Some(Err(reason)) => {
-            say(ui, reason);
+            widgets::reason(ui, reason);
             return None;
         }
         Some(Ok(active)) => active,
     };
     let tokens: Vec<usize> = match (view.under, view.selected.is_empty()) {
         (Some(token), _) => vec![token],
-        (None, true) => (0..shown.view.tokens.len()).filter(|token| !shown.view.tokens[*token].special).collect(),
+        (None, true) => (0..loaded.view.tokens.len()).filter(|token| !loaded.view.tokens[*token].special).collect(),
         (None, false) => view.selected.iter().copied().collect(),
     };
     let strongest = active.strongest(tokens.into_iter(), FEATURES);
     if strongest.is_empty() {
-        say(ui, "No feature fires there.");
+        note(ui, "No feature fires there.");
     }
     let mut action = None;
-    let mut hovered = None;
+    view.hovered = None;
     Grid::new("strongest").num_columns(4).striped(true).spacing(vec2(14.0, 4.0)).show(ui, |ui| {
-        for strong in &strongest {
-            let button = name(ui, run, strong.feature, true);
+        for found in &strongest {
+            let button = feature_button(ui, run, found.feature, None);
             if button.hovered() {
-                hovered = Some(strong.feature);
+                view.hovered = Some(found.feature);
             }
             if button.clicked() {
-                action = Some(Action::Go(Location::Feature(strong.feature)));
+                action = Some(Action::Go(Location::Feature(found.feature)));
             }
-            ui.monospace(format::real(strong.max.into()));
-            let on = if strong.tokens == 1 { "1 token".into() } else { format!("{} tokens", strong.tokens) };
-            ui.label(theme::small(ui, &on));
-            let label = run.list.marks().label(strong.feature).unwrap_or_default();
-            ui.add(Label::new(label).truncate());
+            ui.monospace(format::real(found.max.into()));
+            ui.label(theme::small(ui, &format::counted(found.positions, "position")));
+            ui.add(Label::new(widgets::feature_name(ui, run, found.feature)).truncate());
             ui.end_row();
         }
     });
-    // What is only pointed at does not change whose heat is drawn: it would do so under the pointer.
+    // Pointing at a token does not change which feature is drawn: it would change under the pointer.
     if view.under.is_none() {
-        view.strongest = strongest.first().map(|strong| strong.feature);
-    }
-    view.hovered = hovered;
-    action
-}
-
-/// A feature as a button in the color of its class; muted where it does not fire.
-pub fn name(ui: &mut Ui, run: &OpenRun, feature: u32, fires: bool) -> egui::Response {
-    let class = run.list.row(feature).map_or("dead", |row| row.class.as_str());
-    let color = if fires { theme::class(ui, class) } else { theme::muted(ui) };
-    let text = if fires { feature.to_string() } else { format!("no {feature}") };
-    let response = ui.add(Button::new(RichText::new(text).color(color)).small());
-    if response.hovered() {
-        run.pointing.set(feature);
-    }
-    let label = run.list.marks().label(feature).map(|label| format!(": {label}")).unwrap_or_default();
-    response.on_hover_text(format!("Feature {feature}, {class}{label}"))
-}
-
-fn scores(ui: &mut Ui, run: &OpenRun, reasons: Option<&Result<Vec<Reason>, String>>) -> Option<Action> {
-    section(ui, "Scores", "What this sample scores, and how many of a hundred samples score lower");
-    let sieve = match &run.sieve {
-        None => {
-            say(ui, "Reading ...");
-            return None;
-        }
-        Some(Err(reason)) => {
-            say(ui, reason);
-            return None;
-        }
-        Some(Ok(sieve)) => sieve,
-    };
-    let mut action = None;
-    Grid::new("scores").num_columns(3).spacing(vec2(14.0, 3.0)).show(ui, |ui| {
-        for (name, value) in sieve.of_sample(run.sample()) {
-            ui.label(name);
-            ui.monospace(format::maybe(value));
-            match sieve.percentile(name, run.sample()) {
-                Some(percentile) => {
-                    let (rect, _) = ui.allocate_exact_size(vec2(90.0, 12.0), Sense::hover());
-                    ui.painter().rect_filled(
-                        rect.shrink2(vec2(0.0, 4.0)),
-                        2.0,
-                        ui.visuals().widgets.inactive.weak_bg_fill,
-                    );
-                    let x = rect.left() + (percentile / 100.0) as f32 * rect.width();
-                    ui.painter().circle_filled(pos2(x, rect.center().y), 4.0, theme::class(ui, "cross"));
-                    ui.label(theme::small(ui, &format!("above {percentile:.0}%")));
-                }
-                None => drop(ui.label("")),
-            }
-            ui.end_row();
-        }
-    });
-    let reasons = match reasons {
-        None => {
-            say(ui, "Computing the contributions ...");
-            return None;
-        }
-        Some(Err(reason)) => {
-            say(ui, reason);
-            return None;
-        }
-        Some(Ok(reasons)) => reasons,
-    };
-    for reason in reasons {
-        section(ui, &format!("Contributions to {}", reason.score), reason.meaning);
-        if let Some(why) = &reason.missing {
-            say(ui, why);
-        }
-        for part in &reason.parts {
-            ui.horizontal_wrapped(|ui| {
-                ui.monospace(format!("{:+.3}", part.adds));
-                for (feature, fires) in &part.features {
-                    if name(ui, run, *feature, *fires).clicked() {
-                        action = Some(Action::Go(Location::Feature(*feature)));
-                    }
-                }
-                if let [(feature, _)] = part.features[..]
-                    && let Some(label) = run.list.marks().label(feature)
-                {
-                    ui.label(theme::small(ui, label));
-                }
-            });
-        }
+        view.strongest = strongest.first().map(|found| found.feature);
     }
     action
 }

@@ -1,4 +1,4 @@
-//! `--screenshot`: once everything asked for is on the screen, writes a picture of the window and closes it.
+//! `--screenshot`: writes a picture of the window as soon as everything is shown, and closes the window.
 
 use egui::{ColorImage, Context, ViewportCommand};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
@@ -7,42 +7,42 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Frames drawn after all is there: sizes of tables and texts settle in the first ones.
-const CALM: u32 = 4;
-/// A run that is not shown by then is not going to be.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Frames drawn after everything has been read, since sizes of tables and texts settle in the first ones.
+const SETTLING_FRAMES: u32 = 4;
+/// How long to wait for everything to be read.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How the picture went; the program reads it when the window is closed.
+/// Whether the picture was written. The program reads this when the window is closed.
 pub type Outcome = Arc<Mutex<Option<Result<(), String>>>>;
 
-/// A picture that is still to be taken.
-pub struct Shot {
+/// A picture that has not been written yet.
+pub struct PendingScreenshot {
     path: PathBuf,
     outcome: Outcome,
     begun: Instant,
-    calm: u32,
+    settled_frames: u32,
     pending: Option<Receiver<Arc<ColorImage>>>,
 }
 
-impl Shot {
+impl PendingScreenshot {
     /// A picture for `path`.
     pub fn new(path: PathBuf, outcome: Outcome) -> Self {
-        Self { path, outcome, begun: Instant::now(), calm: 0, pending: None }
+        Self { path, outcome, begun: Instant::now(), settled_frames: 0, pending: None }
     }
 
-    /// Called every frame. `failure` is what the window says cannot be shown; the picture is taken nevertheless.
+    /// Called in every frame. `failure` is what the window says cannot be shown; the picture is taken all the same.
     pub fn frame(&mut self, ctx: &Context, settled: bool, failure: Option<&str>) {
         ctx.request_repaint_after(Duration::from_millis(20));
         if let Some(image) = self.pending.as_ref().and_then(|pending| pending.try_recv().ok()) {
             let written = write(&self.path, &image);
             self.finish(ctx, written.and(failure.map_or(Ok(()), |failure| Err(failure.into()))));
-        } else if self.begun.elapsed() > PATIENCE {
+        } else if self.begun.elapsed() > TIMEOUT {
             self.finish(ctx, Err("the window was not ready in time for its picture".into()));
         } else if settled && self.pending.is_none() {
-            self.calm += 1;
-            if self.calm > CALM {
+            self.settled_frames += 1;
+            if self.settled_frames > SETTLING_FRAMES {
                 let (sender, receiver) = channel();
-                // Nobody waits for it any more once the window is closed.
+                // The receiver is gone once the window is closed.
                 ctx.request_screenshot(move |image| drop(sender.send(image)));
                 self.pending = Some(receiver);
             }

@@ -1,23 +1,23 @@
-//! Colors, sizes fonts, and the few signs that are painted. Knows no data.
+//! Colors, sizes, fonts, and the few symbols that are painted. Knows no data.
 
+use crate::load::fonts::SystemFont;
 use egui::{
     Color32, Context, CornerRadius, FontData, FontDefinitions, FontFamily, FontId, Margin, Pos2, Rect, Shape, Stroke,
     TextStyle, Theme, Ui, Visuals, vec2,
 };
 use std::sync::Arc;
 
-/// Class names, tiles, labels under numbers.
+/// Size of small text: class names, tiles, axes.
 pub const SMALL: f32 = 11.0;
 
-/// The bundled font for signs that egui's own lack: arrows, Greek, Cyrillic, mathematics.
-const SIGNS: &[u8] = include_bytes!("../../../assets/fonts/DejaVuSans.ttf");
+/// The bundled font for characters that egui's own fonts lack: arrows, Greek, Cyrillic, Arabic, mathematics.
+const BUNDLED: &[u8] = include_bytes!("../../../assets/fonts/DejaVuSans.ttf");
 
-/// Puts the bundled font, and one of the system if there is one, behind egui's own.
-pub fn fonts(ctx: &Context, system: Option<Vec<u8>>) {
+/// Uses the bundled font, and then fonts of the system, for characters that egui's own fonts lack.
+pub fn install_fonts(ctx: &Context, system: Vec<SystemFont>) {
     let mut fonts = FontDefinitions::default();
-    let more =
-        [Some(("signs", FontData::from_static(SIGNS))), system.map(|bytes| ("system", FontData::from_owned(bytes)))];
-    for (name, data) in more.into_iter().flatten() {
+    let system = system.into_iter().map(|font| (font.script, FontData::from_owned(font.bytes)));
+    for (name, data) in std::iter::once(("bundled", FontData::from_static(BUNDLED))).chain(system) {
         fonts.font_data.insert(name.into(), Arc::new(data));
         for family in [FontFamily::Proportional, FontFamily::Monospace] {
             fonts.families.entry(family).or_default().push(name.into());
@@ -99,36 +99,46 @@ pub fn class(ui: &Ui, name: &str) -> Color32 {
     }
 }
 
-/// What marks a patch in a picture: seen on any ground, for it is drawn with a dark rim.
+/// The color that marks a patch in a picture. It is drawn with a dark rim, so that it is visible on any picture.
 pub const MARK: Color32 = rgb(0xffd84d);
 
-/// The ground behind the marked token, and its signs.
+/// The background of the marked token, and its text.
 pub fn hit(ui: &Ui) -> (Color32, Color32) {
     if ui.visuals().dark_mode { (rgb(0xffd84d), rgb(0x1b1600)) } else { (rgb(0xffdf66), rgb(0x221b00)) }
 }
 
-/// The ground of cards and tiles, and the line around them.
+/// The background of cards and tiles, and the line around them.
 pub fn card(ui: &Ui) -> (Color32, Stroke) {
     (ui.visuals().window_fill, ui.visuals().window_stroke)
 }
 
-/// The color of what matters less. Strong enough to be read.
+/// The color of what matters less, with enough contrast to be read.
 pub fn muted(ui: &Ui) -> Color32 {
     if ui.visuals().dark_mode { rgb(0x979eaa) } else { rgb(0x5f6773) }
 }
 
-/// Words that matter less, small.
+/// Small secondary text.
 pub fn small(ui: &Ui, text: &str) -> egui::RichText {
     egui::RichText::new(text).small().color(muted(ui))
 }
 
-/// The title of a part of a page.
+/// The colors of promoted and of suppressed tokens.
+pub fn promoted(ui: &Ui, promoted: bool) -> Color32 {
+    match (promoted, ui.visuals().dark_mode) {
+        (true, true) => rgb(0x7ccf8d),
+        (true, false) => rgb(0x1d7a36),
+        (false, true) => rgb(0xef8b94),
+        (false, false) => rgb(0xb3293a),
+    }
+}
+
+/// The title of a part of a page, with space above it.
 pub fn section(ui: &mut Ui, text: &str, hint: &str) {
     ui.add_space(8.0);
     title(ui, text, hint);
 }
 
-/// The title alone, for a row with other things in it.
+/// The title of a part of a page, for a row with other widgets in it.
 pub fn title(ui: &mut Ui, title: &str, hint: &str) {
     let label = ui.label(egui::RichText::new(title).size(15.0).strong());
     if !hint.is_empty() {
@@ -136,10 +146,10 @@ pub fn title(ui: &mut Ui, title: &str, hint: &str) {
     }
 }
 
-/// A sentence where there is nothing to show; its hints stand apart.
-pub fn say(ui: &mut Ui, text: &str) {
+/// A sentence in place of what cannot be shown, with its hints on lines of their own.
+pub fn note(ui: &mut Ui, text: &str) {
     for line in text.lines() {
-        ui.label(egui::RichText::new(line).color(muted(ui)));
+        ui.add(egui::Label::new(egui::RichText::new(line).color(muted(ui))).wrap());
     }
 }
 

@@ -1,8 +1,8 @@
-//! Finds the pictures of samples - files, or inside the data set's tables and archives -, makes sure that they are the ones
-//! that were harvested, and decodes them small. A picture that cannot be shown is a sentence. Writes nothing and follows no
-//! links into the net.
+//! Finds the pictures of samples (files, or inside the tables and archives of the data set), checks that they are the ones that
+//! were harvested, and decodes them. A picture that cannot be shown becomes a sentence. Writes nothing and follows no links into
+//! the network.
 
-use crate::state::data::Picture;
+use crate::state::sample::Picture;
 use harvest::data::Mapping;
 use image::{ImageReader, Limits};
 use sae_core::store::sample::ImageRef;
@@ -14,73 +14,81 @@ use std::fmt::Write as _;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-/// Longest side of a decoded picture: sharp at its shown size on a display of twice the usual density.
-const SIDE: u32 = 320;
+/// Longest side of a picture in a card: sharp at the shown size on a display with twice the usual density.
+pub const SMALL: u32 = 320;
+/// Longest side of a picture that is looked at by itself.
+pub const LARGE: u32 = 2048;
 /// Bytes of the largest file that is read.
 const FILE_LIMIT: u64 = 1 << 28;
 /// Longest side of the largest picture that is decoded.
 const SIDE_LIMIT: u32 = 20_000;
-/// Memory that decoding one may take.
+/// Memory that decoding a picture may take.
 const DECODE_LIMIT: u64 = 1 << 29;
 
-/// Where pictures of a run may lie.
-pub struct Pictures {
+/// Where the pictures of a run may be.
+pub struct SampleImages {
     folders: Vec<PathBuf>,
-    /// What the harvest called the data's columns.
+    /// The `--map` of the harvest.
     mapping: Mapping,
 }
 
-impl Pictures {
-    /// Pictures of the data set at `data`, or where the run says that it lies.
+impl SampleImages {
+    /// Pictures of the data set at `data`, or where the run says that it is.
     pub fn new(run: &Run, data: Option<&Path>) -> Self {
         let named = data.map(Path::to_path_buf).into_iter().chain(recorded(run));
         let around = [run.root().to_path_buf(), run.root().join("..")];
         // A path in run.json was given in some working folder, most likely this one or that of the run.
-        let places = |path: PathBuf| [path.clone(), around[0].join(&path), around[1].join(&path)];
+        let readings = |path: PathBuf| [path.clone(), around[0].join(&path), around[1].join(&path)];
         let folder = |path: PathBuf| if path.is_file() { path.parent().map(Path::to_path_buf) } else { Some(path) };
-        let mut folders: Vec<_> = named.flat_map(places).filter_map(folder).chain(around.clone()).collect();
+        let mut folders: Vec<_> = named.flat_map(readings).filter_map(folder).chain(around.clone()).collect();
         folders.retain(|folder| folder.is_dir());
-        // One folder by several names would be searched several times.
+        // A folder with several names would be searched several times.
         let mut known = BTreeSet::new();
         folders.retain(|folder| folder.canonicalize().is_ok_and(|folder| known.insert(folder)));
         Self { folders, mapping: mapping(run) }
     }
 
-    /// Reads a picture of a sample that stands at `source` (`file:row`) of the data.
-    pub fn read(&self, image: &ImageRef, source: &str) -> Result<Picture, String> {
+    /// Reads a picture of a sample that is at `source` (`file:row`) of the data set; its longest side is at most `side`.
+    pub fn read(&self, image: &ImageRef, source: &str, side: u32) -> Result<Picture, String> {
         let (file, row) = source.rsplit_once(':').unwrap_or((source, ""));
         let link = image.path.contains("://");
         let found = if link || image.path.is_empty() { Vec::new() } else { self.candidates(&image.path, file) };
         for path in &found {
             let bytes = read(path)?;
             if hash(&bytes) == image.sha256 {
-                return decoded(&bytes, &image.path);
+                return decoded(&bytes, &image.path, side);
             }
         }
         let inside = row.parse().map_or(Ok(None), |row| self.inside(image, file, row));
         let name = if image.path.is_empty() { source } else { &image.path };
         match inside {
-            Ok(Some(bytes)) => decoded(&bytes, source),
+            Ok(Some(bytes)) => decoded(&bytes, source, side),
             _ if link => Err(format!("The picture is a link, which is not followed: {name}")),
             _ if !found.is_empty() => Err(format!("The picture has changed since the harvest: {name}")),
-            Ok(None) => Err(format!("The picture was not found: {name}")),
-            Err(error) => Err(format!("The row that holds the picture cannot be read: {error}")),
+            Ok(None) => Err(format!("The picture was not found: {name} ({})", self.searched())),
+            Err(error) => Err(format!("The row with the picture cannot be read: {error}")),
         }
     }
 
-    /// The picture's file, if the data set's row itself holds it.
+    /// Where pictures are looked for.
+    fn searched(&self) -> String {
+        let folders: Vec<_> = self.folders.iter().map(|folder| folder.display().to_string()).collect();
+        format!("searched in {}", folders.join(", "))
+    }
+
+    /// The bytes of the picture, if the row of the data set itself holds it.
     fn inside(&self, image: &ImageRef, file: &str, row: usize) -> Result<Option<Vec<u8>>, String> {
-        let places = self.folders.iter().map(|folder| path_text::resolve(folder, file)).filter(|place| place.is_file());
+        let files = self.folders.iter().map(|folder| path_text::resolve(folder, file)).filter(|file| file.is_file());
         let mut failed = None;
-        for place in places {
-            match harvest::data::record(&place, row, &self.mapping, None) {
+        for file in files {
+            match harvest::data::record(&file, row, &self.mapping, None) {
                 Ok(record) => {
-                    let held = record.into_iter().flat_map(|record| record.images).filter_map(|image| image.bytes);
-                    if let Some(bytes) = held.into_iter().find(|bytes| hash(bytes) == image.sha256) {
+                    let images = record.into_iter().flat_map(|record| record.images).filter_map(|image| image.bytes);
+                    if let Some(bytes) = images.into_iter().find(|bytes| hash(bytes) == image.sha256) {
                         return Ok(Some(bytes));
                     }
                 }
-                // Another place may have the right file.
+                // Another folder may have the right file.
                 Err(error) => failed = Some(error.to_string()),
             }
         }
@@ -92,32 +100,33 @@ impl Pictures {
         let file = path_text::decode(file);
         let beside = file.parent().unwrap_or(Path::new(""));
         let folders = self.folders.iter().flat_map(|folder| [folder.join(beside), folder.clone()]);
-        let places = folders.map(|folder| path_text::resolve(&folder, path));
-        let mut found: Vec<_> = places.filter(|place| place.is_file()).collect();
+        let paths = folders.map(|folder| path_text::resolve(&folder, path));
+        let mut found: Vec<_> = paths.filter(|path| path.is_file()).collect();
         found.dedup();
         found
     }
 }
 
-/// Every place of data that a step's entry in `run.json` names, the harvest's first.
+/// Every location of data that the steps in `run.json` name, that of the harvest first.
 fn recorded(run: &Run) -> Vec<PathBuf> {
     let Ok(record) = run.record() else { return Vec::new() };
     let mut steps: Vec<(&String, &Value)> = record.steps.iter().collect();
     steps.sort_by_key(|(name, _)| *name != sae_core::store::STEP);
     let named = |entry: &Value| {
-        let places = [entry.get("arguments"), Some(entry)].into_iter().flatten();
-        let places = places
-            .flat_map(|place| ["data_root", "images_root", "data"].map(|name| place.get(name).and_then(Value::as_str)));
-        places.flatten().map(path_text::decode).collect::<Vec<_>>()
+        let objects = [entry.get("arguments"), Some(entry)].into_iter().flatten();
+        let paths = objects.flat_map(|object| {
+            ["data_root", "images_root", "data"].map(|name| object.get(name).and_then(Value::as_str))
+        });
+        paths.flatten().map(path_text::decode).collect::<Vec<_>>()
     };
     steps.into_iter().flat_map(|(_, entry)| named(entry)).collect()
 }
 
-/// What the harvest's `--map` says.
+/// The `--map` of the harvest.
 fn mapping(run: &Run) -> Mapping {
     let harvest: Option<Value> = run.read_step(sae_core::store::STEP).ok().flatten();
-    let said = harvest.and_then(|step| serde_json::from_value(step.get("arguments")?.get("map")?.clone()).ok());
-    said.unwrap_or_default()
+    let given = harvest.and_then(|step| serde_json::from_value(step.get("arguments")?.get("map")?.clone()).ok());
+    given.unwrap_or_default()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
@@ -137,16 +146,16 @@ fn hash(bytes: &[u8]) -> String {
     })
 }
 
-/// Reads a picture that is of no run.
+/// Reads a picture that belongs to no run.
 pub fn open(path: &Path) -> Result<Picture, String> {
-    decoded(&read(path)?, &path.display().to_string())
+    decoded(&read(path)?, &path.display().to_string(), LARGE)
 }
 
-fn decoded(bytes: &[u8], name: &str) -> Result<Picture, String> {
-    decode(bytes).map_err(|cause| format!("The picture cannot be decoded ({cause}): {name}"))
+fn decoded(bytes: &[u8], name: &str, side: u32) -> Result<Picture, String> {
+    decode(bytes, side).map_err(|cause| format!("The picture cannot be decoded ({cause}): {name}"))
 }
 
-fn decode(bytes: &[u8]) -> Result<Picture, String> {
+fn decode(bytes: &[u8], side: u32) -> Result<Picture, String> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_LIMIT);
@@ -154,8 +163,8 @@ fn decode(bytes: &[u8]) -> Result<Picture, String> {
     limits.max_alloc = Some(DECODE_LIMIT);
     reader.limits(limits);
     let whole = reader.decode().map_err(|error| error.to_string())?;
-    let small = if whole.width().max(whole.height()) > SIDE { whole.thumbnail(SIDE, SIDE) } else { whole };
-    let rgba = small.into_rgba8();
+    let scaled = if whole.width().max(whole.height()) > side { whole.thumbnail(side, side) } else { whole };
+    let rgba = scaled.into_rgba8();
     Ok(Picture { size: [rgba.width() as usize, rgba.height() as usize], rgba: rgba.into_raw() })
 }
 
@@ -186,28 +195,28 @@ mod tests {
         std::fs::write(data.join("b.png"), &small).unwrap();
         let run = Run::create(&dir.path().join("run")).unwrap();
         run.write_step("harvest", &serde_json::json!({ "arguments": { "data": "data" } })).unwrap();
-        let pictures = Pictures::new(&run, None);
-        let found = pictures.read(&image("images/a.png", &wide), "sub/data.jsonl:3").unwrap();
+        let pictures = SampleImages::new(&run, None);
+        let found = pictures.read(&image("images/a.png", &wide), "sub/data.jsonl:3", SMALL).unwrap();
         assert_eq!((found.size, &found.rgba[..4]), ([320, 160], &[200, 10, 10, 255][..]));
-        assert_eq!(pictures.read(&image("b.png", &small), "data.jsonl:3").unwrap().size, [4, 2]);
+        assert_eq!(pictures.read(&image("b.png", &small), "data.jsonl:3", SMALL).unwrap().size, [4, 2]);
     }
 
     #[test]
-    fn a_picture_that_cannot_be_shown_is_a_sentence() {
+    fn a_picture_that_cannot_be_shown_becomes_a_sentence() {
         let dir = tempfile::tempdir().unwrap();
         let run = Run::create(&dir.path().join("run")).unwrap();
         std::fs::write(dir.path().join("a.png"), png(4, 2)).unwrap();
         std::fs::write(dir.path().join("broken.png"), &png(4, 2)[..40]).unwrap();
-        let pictures = Pictures::new(&run, Some(dir.path()));
-        let said = |image: ImageRef, source: &str| pictures.read(&image, source).map(|p| p.size).unwrap_err();
-        assert!(said(image("gone.png", b""), "data.jsonl:3").contains("not found: gone.png"));
-        assert!(said(image("a.png", b"other"), "data.jsonl:3").contains("changed since"));
-        assert!(said(image("broken.png", &png(4, 2)[..40]), "data.jsonl:3").contains("cannot be decoded"));
-        assert!(said(image("http://a/b.png", b""), "data.jsonl:3").contains("not followed"));
-        assert!(said(image("", b""), "train.parquet:3").contains("not found: train.parquet:3"));
+        let pictures = SampleImages::new(&run, Some(dir.path()));
+        let message = |image: ImageRef, source: &str| pictures.read(&image, source, SMALL).map(|p| p.size).unwrap_err();
+        assert!(message(image("gone.png", b""), "data.jsonl:3").contains("not found: gone.png (searched in "));
+        assert!(message(image("a.png", b"other"), "data.jsonl:3").contains("changed since"));
+        assert!(message(image("broken.png", &png(4, 2)[..40]), "data.jsonl:3").contains("cannot be decoded"));
+        assert!(message(image("http://a/b.png", b""), "data.jsonl:3").contains("not followed"));
+        assert!(message(image("", b""), "train.parquet:3").contains("not found: train.parquet:3"));
         std::fs::write(dir.path().join("rows.jsonl"), "{\n").unwrap();
-        assert!(said(image("", b""), "rows.jsonl:0").contains("cannot be read"));
-        assert!(said(image("", b""), "rows.jsonl:7").contains("not found"));
+        assert!(message(image("", b""), "rows.jsonl:0").contains("cannot be read"));
+        assert!(message(image("", b""), "rows.jsonl:7").contains("not found"));
     }
 
     #[test]
@@ -223,9 +232,9 @@ mod tests {
         let run = Run::create(&dir.path().join("run")).unwrap();
         let arguments = serde_json::json!({ "data": "..", "map": [["image", "photo"]] });
         run.write_step("harvest", &serde_json::json!({ "arguments": arguments })).unwrap();
-        let pictures = Pictures::new(&run, Some(dir.path()));
-        assert_eq!(pictures.read(&image("", &bytes), "rows.jsonl:1").unwrap().size, [4, 2]);
-        let other = pictures.read(&image("", &bytes), "rows.jsonl:0").map(|picture| picture.size);
+        let pictures = SampleImages::new(&run, Some(dir.path()));
+        assert_eq!(pictures.read(&image("", &bytes), "rows.jsonl:1", SMALL).unwrap().size, [4, 2]);
+        let other = pictures.read(&image("", &bytes), "rows.jsonl:0", SMALL).map(|picture| picture.size);
         assert!(other.unwrap_err().contains("not found"));
     }
 }

@@ -1,0 +1,353 @@
+//! The worker that reads everything that is a file of the run, saves labels, and notices what others write. Computes nothing from
+//! weights.
+
+use super::mailbox::{Mailbox, Worker};
+use super::open;
+use super::sample::Samples;
+use super::tables::Tables;
+use super::watch::{Changed, Watch};
+use super::{guarded, report, scores};
+use crate::state::Link;
+use crate::state::details::Details;
+use crate::state::effect::Edits;
+use crate::state::report::RunReport;
+use crate::state::run_info::OpenedRun;
+use crate::state::sample::{Picture, SampleView};
+use crate::state::score_filter::Scores;
+use filters::select::Groups;
+use sae_core::Run;
+use sae_core::analysis::labels::{Labels, Saved};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+/// How often the files of the open run are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_millis(1500);
+
+/// What the loader has read.
+pub enum Reply {
+    /// The run that was asked for.
+    Opened(Result<Box<OpenedRun>, String>),
+    /// What the index holds about a feature.
+    Feature(u32, Details),
+    /// A sample.
+    Sample(u32, Result<SampleView, String>),
+    /// A picture of a sample at full size: sample, picture.
+    Picture(u32, usize, Result<Picture, String>),
+    /// The score table.
+    Scores(Result<Scores, String>),
+    /// The groups that columns of the data set divide the samples into.
+    Groups(String, Result<Groups, String>),
+    /// Provenance, curves and evaluations; again whenever they change.
+    Report(RunReport),
+    /// Labels were saved, or could not be.
+    Saved(Result<Saved, String>),
+    /// Edits of a run that is not open any more are not saved yet; why.
+    Waiting(String),
+    /// Somebody else wrote labels.
+    Labels(Result<Labels, String>),
+    /// Somebody else wrote the index.
+    IndexChanged,
+}
+
+/// The window's end of the loader.
+pub struct Loader {
+    worker: Worker<Requests>,
+    replies: Receiver<(u64, Reply)>,
+    /// Number of the run that was asked for last.
+    requested: u64,
+    /// Number of the run that is open. Replies about others are dropped.
+    open: u64,
+}
+
+#[derive(Default)]
+struct Requests {
+    open: Option<(u64, Link)>,
+    /// Of whichever run they were made in: never dropped.
+    saves: VecDeque<Edits>,
+    features: Vec<u32>,
+    samples: Vec<u32>,
+    picture: Option<(u32, usize)>,
+    scores: bool,
+    groups: Option<String>,
+    report: bool,
+    data: Option<PathBuf>,
+    quit: bool,
+}
+
+impl Loader {
+    /// Starts the worker. `data` overrides where the run says that its data set is. `wake` is called after every reply.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(data: Option<PathBuf>, wake: impl Fn() + Send + 'static) -> std::io::Result<Self> {
+        let (sender, replies) = channel();
+        // A closed window still waits until its labels are saved.
+        let quit = |requests: &mut Requests| requests.quit = true;
+        let worker = Worker::start("loader", quit, true, move |mailbox| work(mailbox, data, &sender, &wake))?;
+        Ok(Self { worker, replies, requested: 0, open: 0 })
+    }
+
+    /// Asks for a run instead of whichever was asked for before.
+    pub fn open(&mut self, link: Link) {
+        self.requested += 1;
+        let number = self.requested;
+        self.worker.change(|requests| requests.open = Some((number, link)));
+    }
+
+    /// Asks what the index holds about these features, and no longer about others.
+    pub fn request_features(&self, features: Vec<u32>) {
+        self.worker.change(|requests| requests.features = features);
+    }
+
+    /// Asks for these samples, the first one first, and no longer for others.
+    pub fn request_samples(&self, samples: Vec<u32>) {
+        self.worker.change(|requests| requests.samples = samples);
+    }
+
+    /// Asks for a picture of a sample at full size.
+    pub fn request_picture(&self, sample: u32, picture: usize) {
+        self.worker.change(|requests| requests.picture = Some((sample, picture)));
+    }
+
+    /// Asks for the score table.
+    pub fn request_scores(&self) {
+        self.worker.change(|requests| requests.scores = true);
+    }
+
+    /// Asks for the groups that columns of the data set divide the samples into.
+    pub fn request_groups(&self, fields: String) {
+        self.worker.change(|requests| requests.groups = Some(fields));
+    }
+
+    /// Asks for provenance, curves and evaluations, now and whenever they change.
+    pub fn request_report(&self) {
+        self.worker.change(|requests| requests.report = true);
+    }
+
+    /// Says where the data set is; its pictures are looked for there from now on.
+    pub fn set_data(&self, folder: PathBuf) {
+        self.worker.change(|requests| requests.data = Some(folder));
+    }
+
+    /// Asks for edits to be saved.
+    pub fn save(&self, edits: Edits) {
+        self.worker.change(|requests| requests.saves.push_back(edits));
+    }
+
+    /// What has been read since the last call.
+    pub fn replies(&mut self) -> Vec<Reply> {
+        let mut replies = Vec::new();
+        for (number, reply) in self.replies.try_iter() {
+            let wanted = match &reply {
+                Reply::Opened(result) => {
+                    let wanted = number == self.requested;
+                    if wanted && result.is_ok() {
+                        self.open = number;
+                    }
+                    wanted
+                }
+                _ => number == self.open,
+            };
+            if wanted {
+                replies.push(reply);
+            }
+        }
+        replies
+    }
+}
+
+enum Task {
+    Open(u64, Link),
+    Save(Edits),
+    Data(PathBuf),
+    Feature(u32),
+    Sample(u32),
+    Picture(u32, usize),
+    Scores,
+    Groups(String),
+    Report,
+    Quit,
+}
+
+/// The most urgent task. No edit is lost by opening another run or by closing the window.
+fn take_task(requests: &mut Requests) -> Option<Task> {
+    if let Some(save) = requests.saves.pop_front() {
+        return Some(Task::Save(save));
+    }
+    if requests.quit {
+        return Some(Task::Quit);
+    }
+    if let Some((number, link)) = requests.open.take() {
+        return Some(Task::Open(number, link));
+    }
+    if let Some(folder) = requests.data.take() {
+        return Some(Task::Data(folder));
+    }
+    if !requests.features.is_empty() {
+        return Some(Task::Feature(requests.features.remove(0)));
+    }
+    if let Some((sample, picture)) = requests.picture.take() {
+        return Some(Task::Picture(sample, picture));
+    }
+    if !requests.samples.is_empty() {
+        return Some(Task::Sample(requests.samples.remove(0)));
+    }
+    if std::mem::take(&mut requests.scores) {
+        return Some(Task::Scores);
+    }
+    if let Some(fields) = requests.groups.take() {
+        return Some(Task::Groups(fields));
+    }
+    std::mem::take(&mut requests.report).then_some(Task::Report)
+}
+
+/// The run that is open.
+struct Current {
+    number: u64,
+    run: Run,
+    sae: Option<String>,
+    tables: Option<Tables>,
+    samples: Samples,
+    watch: Watch,
+    reported: bool,
+}
+
+impl Current {
+    fn new(number: u64, opened: &OpenedRun, run: Run, data: Option<&PathBuf>) -> Self {
+        let sae = opened.info.sae.clone();
+        let with_index = sae.as_ref().filter(|_| !opened.rows.is_empty());
+        Self {
+            number,
+            tables: with_index.map(|sae| Tables::open(&run, sae, opened.rows.len())),
+            samples: Samples::new(run.clone(), data.map(PathBuf::as_path)),
+            watch: Watch::new(&run, sae.as_deref()),
+            reported: false,
+            sae,
+            run,
+        }
+    }
+
+    /// Whether edits are of this run and autoencoder.
+    fn is_of(&self, edits: &Edits) -> bool {
+        self.run.root() == edits.root && self.sae.as_deref() == Some(&edits.sae)
+    }
+
+    fn scores(&self) -> Result<Scores, String> {
+        let sae = self.sae.as_ref().ok_or("The run has no autoencoder, so it has no scores.")?;
+        guarded(|| scores::read(&self.run, sae))
+    }
+
+    fn changes(&mut self) -> Vec<Reply> {
+        let changed = self.watch.look();
+        let reply = |changed| match changed {
+            Changed::Labels => {
+                let labels = guarded(|| Labels::read(&self.run).map_err(|error| error.message()));
+                Some(Reply::Labels(labels))
+            }
+            Changed::Index => Some(Reply::IndexChanged),
+            Changed::Report => self.reported.then(|| Reply::Report(report::read(&self.run))),
+        };
+        changed.into_iter().filter_map(reply).collect()
+    }
+}
+
+fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<(u64, Reply)>, wake: &impl Fn()) {
+    let mut current: Option<Current> = None;
+    let mut waiting: Vec<(Edits, String)> = Vec::new();
+    let reply = |number, reply| {
+        // The window may be gone; then `quit` comes next.
+        let _ = sender.send((number, reply));
+        wake();
+    };
+    loop {
+        match (mailbox.next(WATCH_INTERVAL, take_task), &mut current) {
+            (Some(Task::Quit), _) => {
+                waiting.retain(|(edits, _)| save(edits).is_err());
+                return;
+            }
+            (Some(Task::Open(number, link)), _) => match guarded(|| open::open(&link)) {
+                Err(reason) => reply(number, Reply::Opened(Err(reason))),
+                Ok((opened, run)) => {
+                    current = Some(Current::new(number, &opened, run, data.as_ref()));
+                    reply(number, Reply::Opened(Ok(Box::new(opened))));
+                }
+            },
+            (Some(Task::Save(edits)), current) => {
+                let saved = save(&edits);
+                let own = current.as_ref().is_some_and(|current| current.is_of(&edits));
+                if let Some(current) = current {
+                    current.watch.labels_are_known();
+                }
+                // The window keeps the edits of the run that is open and sends them again. Edits of other runs are kept here.
+                let mut leaving = false;
+                mailbox.change(|requests| leaving = requests.quit);
+                match (&saved, current) {
+                    (Err(reason), _) if leaving || !own => {
+                        let text = format!("Labels of {} are not saved yet: {reason}", edits.root.display());
+                        waiting.push((edits, text));
+                    }
+                    (_, Some(current)) if own => reply(current.number, Reply::Saved(saved)),
+                    _ => {}
+                }
+            }
+            (Some(Task::Data(folder)), current) => {
+                if let Some(current) = current {
+                    current.samples = Samples::new(current.run.clone(), Some(&folder));
+                }
+                data = Some(folder);
+            }
+            (Some(Task::Feature(number)), Some(Current { number: run, tables: Some(tables), .. })) => {
+                reply(*run, Reply::Feature(number, tables.read(number)));
+            }
+            (Some(Task::Sample(number)), Some(current)) => {
+                let view = guarded(|| current.samples.read(number));
+                reply(current.number, Reply::Sample(number, view));
+            }
+            (Some(Task::Picture(sample, picture)), Some(current)) => {
+                let view = guarded(|| current.samples.picture(sample, picture));
+                reply(current.number, Reply::Picture(sample, picture, view));
+            }
+            (Some(Task::Scores), Some(current)) => reply(current.number, Reply::Scores(current.scores())),
+            (Some(Task::Groups(fields)), Some(current)) => {
+                let groups = guarded(|| current.samples.groups(&fields));
+                reply(current.number, Reply::Groups(fields, groups));
+            }
+            (Some(Task::Report), Some(current)) => {
+                current.reported = true;
+                reply(current.number, Reply::Report(report::read(&current.run)));
+            }
+            (None, Some(current)) => {
+                waiting.retain(|(edits, _)| save(edits).is_err());
+                if let Some((_, text)) = waiting.first() {
+                    reply(current.number, Reply::Waiting(text.clone()));
+                }
+                current.changes().into_iter().for_each(|changed| reply(current.number, changed));
+            }
+            (Some(Task::Feature(_)), _) | (_, None) => {}
+        }
+    }
+}
+
+fn save(edits: &Edits) -> Result<Saved, String> {
+    guarded(|| {
+        let run = Run::open(&edits.root).map_err(|error| error.message())?;
+        Labels::save(&run, &edits.sae, &edits.changes, &edits.on_disk).map_err(|error| error.message())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_are_saved_before_another_run_is_opened_and_before_the_end() {
+        let save = || Edits { root: "r".into(), sae: "base".into(), changes: vec![], on_disk: Labels::default() };
+        let mut requests = Requests { quit: true, open: Some((1, Link::default())), ..Requests::default() };
+        requests.saves.extend([save(), save()]);
+        assert!(matches!(take_task(&mut requests), Some(Task::Save(_))));
+        assert!(matches!(take_task(&mut requests), Some(Task::Save(_))));
+        assert!(matches!(take_task(&mut requests), Some(Task::Quit)));
+    }
+}

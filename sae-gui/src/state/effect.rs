@@ -1,0 +1,55 @@
+//! What a session asks of the window, since it cannot do it itself. Plain data.
+
+use super::invocation::Invocation;
+use super::link::Link;
+use sae_core::analysis::labels::{Change, Labels};
+use std::path::PathBuf;
+
+/// Something that the window does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Read a run.
+    Open(Link),
+    /// Show the run that has just been read.
+    Opened,
+    /// Put a text into the clipboard.
+    Copy(String),
+    /// Put a picture of the window into the clipboard.
+    CopyPicture,
+    /// Put the cursor into the search field.
+    FocusSearch,
+    /// Put the cursor into the field of the label of a feature.
+    FocusLabel(u32),
+    /// Scroll to the row of the feature that is shown.
+    Reveal,
+    /// Save edits of labels.
+    Save(Edits),
+    /// Start a command.
+    Start(Invocation),
+    /// Use these colors; none: those that the system prefers.
+    Theme(Option<Theme>),
+    /// Close the window.
+    Quit,
+}
+
+/// Edits of labels to save, whatever run is open by then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Edits {
+    /// The run folder.
+    pub root: PathBuf,
+    /// The autoencoder.
+    pub sae: String,
+    /// The edits, in order.
+    pub changes: Vec<Change>,
+    /// What the file was known to hold.
+    pub on_disk: Labels,
+}
+
+/// A set of colors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Theme {
+    /// Dark text on a light background.
+    Light,
+    /// Light text on a dark background.
+    Dark,
+}

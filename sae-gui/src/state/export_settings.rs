@@ -1,0 +1,149 @@
+//! How a filtered data set is written: the settings of the Filter page, and the command line that they amount to. Writes
+//! nothing.
+
+use super::invocation::{Afterwards, Invocation};
+use super::run_info::RunInfo;
+use super::score_filter::ScoreFilter;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Formats of data sets, as `sae filter --format` names them, each with what it is.
+pub const FORMATS: [(&str, &str); 7] = [
+    ("same", "as in the data set"),
+    ("parquet", "Parquet"),
+    ("jsonl", "JSON lines"),
+    ("llava", "LLaVA JSON"),
+    ("sharegpt", "ShareGPT JSON"),
+    ("trl", "TRL"),
+    ("webdataset", "WebDataset"),
+];
+
+/// The settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExportSettings {
+    /// New folder of the kept rows, as typed.
+    pub out: String,
+    /// Whether the dropped rows are written as well, into a folder beside it.
+    pub write_dropped: bool,
+    /// Name of the format.
+    pub format: &'static str,
+    /// Samples with features this similar (Jaccard, above 0 to 1) to a better one are dropped.
+    pub dedup: Option<f64>,
+    /// Whether the samples that together show the most features are chosen, instead of those with the highest scores.
+    pub diverse: bool,
+    /// The columns that divide the data into groups, as typed; empty for none.
+    pub group_by: String,
+    /// Whether every group keeps equally many.
+    pub equal_groups: bool,
+}
+
+impl ExportSettings {
+    /// The defaults: rows as they are, both sides, in this folder.
+    pub fn new(folder: &Path) -> Self {
+        Self {
+            out: folder.display().to_string(),
+            write_dropped: true,
+            format: FORMATS[0].0,
+            dedup: None,
+            diverse: false,
+            group_by: String::new(),
+            equal_groups: false,
+        }
+    }
+
+    /// The folder of the kept rows. A relative path is relative to the folder that holds the run.
+    pub fn folder(&self, run: &Path) -> PathBuf {
+        run.parent().unwrap_or(run).join(self.out.trim())
+    }
+
+    /// The folder of the dropped rows.
+    pub fn dropped_folder(&self, run: &Path) -> Option<PathBuf> {
+        let out = self.folder(run);
+        let mut name = out.file_name()?.to_os_string();
+        name.push("-dropped");
+        self.write_dropped.then(|| out.with_file_name(name))
+    }
+
+    /// Why the settings cannot be used, if so.
+    pub fn problem(&self, filter: &ScoreFilter) -> Option<&'static str> {
+        if self.out.trim().is_empty() {
+            return Some("Name a new folder.");
+        }
+        let decides_later = self.dedup.is_some() || self.diverse;
+        if decides_later && !filter.choices().is_empty() {
+            return Some(
+                "Samples that were kept or dropped by hand cannot be combined with near-duplicates or diversity.",
+            );
+        }
+        None
+    }
+
+    /// The command that writes what the filter keeps. `decisions` is the file that names the kept samples, which is used
+    /// if some were chosen by hand.
+    pub fn invocation(&self, info: &RunInfo, filter: &ScoreFilter, decisions: &Path) -> Invocation {
+        let (run, out) = (info.root.display().to_string(), self.folder(&info.root).display().to_string());
+        let mut arguments = ["filter", "--run", &run].map(String::from).to_vec();
+        let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| word.to_string()));
+        if filter.choices().is_empty() {
+            add(&["--sae", info.sae_name(), "--by", filter.name(), "--keep", &filter.target().to_string()]);
+            if let Some(grouping) = filter.grouping() {
+                add(&["--by-group", &grouping.fields]);
+                add(if grouping.equal { &["--equal-groups"] } else { &[] });
+            }
+            if let Some(similarity) = self.dedup {
+                add(&["--dedup", &similarity.to_string()]);
+            }
+            add(if self.diverse { &["--diverse"] } else { &[] });
+        } else {
+            add(&["--decisions", &decisions.display().to_string()]);
+        }
+        add(&["--out", &out]);
+        if let Some(folder) = self.dropped_folder(&info.root) {
+            add(&["--dropped", &folder.display().to_string()]);
+        }
+        add(&["--format", self.format]);
+        Invocation { title: format!("Writing {out}"), arguments, afterwards: Afterwards::Nothing }
+    }
+}
+
+/// The table for `sae filter --decisions`: whether each sample is kept.
+pub fn decisions_csv(filter: &ScoreFilter) -> String {
+    (0..filter.total() as u32).fold("sample,keep\n".to_owned(), |mut out, sample| {
+        // Writing into a string cannot fail.
+        let _ = writeln!(out, "{sample},{}", filter.is_kept(sample));
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::score_filter::Scores;
+
+    fn filter() -> ScoreFilter {
+        let ids = (0..20).map(|n| n.to_string()).collect();
+        let columns = vec![("pmi".into(), (0..20).map(|n| Some(f64::from(n))).collect())];
+        let mut filter = ScoreFilter::new(Scores { ids, columns, ..Scores::default() }).unwrap();
+        filter.keep(12);
+        filter
+    }
+
+    #[test]
+    fn the_command_says_what_the_page_shows() {
+        let info = RunInfo { root: "/data/run".into(), sae: Some("base".into()), ..RunInfo::default() };
+        let settings = ExportSettings::new(Path::new("it's kept"));
+        let line = |settings: &ExportSettings, filter: &ScoreFilter| {
+            settings.invocation(&info, filter, Path::new("/tmp/d.csv")).command_line()
+        };
+        let expected = "sae filter --run /data/run --sae base --by pmi --keep 12 --out '/data/it'\\''s kept' --dropped \
+                        '/data/it'\\''s kept-dropped' --format same";
+        assert_eq!(line(&settings, &filter()), expected);
+        let more = ExportSettings { dedup: Some(0.9), diverse: true, write_dropped: false, ..settings.clone() };
+        assert!(line(&more, &filter()).contains("--keep 12 --dedup 0.9 --diverse --out"));
+        let mut chosen = filter();
+        chosen.choose([0], Some(true));
+        assert!(line(&settings, &chosen).starts_with("sae filter --run /data/run --decisions /tmp/d.csv --out"));
+        assert!(more.problem(&chosen).is_some() && settings.problem(&chosen).is_none());
+        assert!(decisions_csv(&chosen).starts_with("sample,keep\n0,true\n1,false\n"));
+    }
+}

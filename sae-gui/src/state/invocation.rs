@@ -1,0 +1,85 @@
+//! Command lines of the program `sae` that the app starts. Starts nothing.
+
+use super::run_info::RunInfo;
+
+/// What is to be read again when a command has succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Afterwards {
+    /// Nothing: it writes elsewhere, or the app notices by itself.
+    Nothing,
+    /// The run.
+    Reload,
+}
+
+/// A command line of `sae`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// What it does, in a few words.
+    pub title: String,
+    /// What follows `sae`.
+    pub arguments: Vec<String>,
+    /// What is to be read again.
+    pub afterwards: Afterwards,
+}
+
+impl Invocation {
+    /// A command about an autoencoder of a run.
+    fn of_sae(command: &str, info: &RunInfo, sae: &str, title: &str) -> Self {
+        let run = info.root.display().to_string();
+        let arguments = [command, "--run", &run, "--sae", sae].map(String::from).to_vec();
+        Self { title: format!("{title} {sae}"), arguments, afterwards: Afterwards::Reload }
+    }
+
+    /// Makes the feature index of an autoencoder, with the threshold of the index that is there.
+    pub fn index(info: &RunInfo, sae: &str) -> Self {
+        let mut invocation = Self::of_sae("index", info, sae, "Indexing");
+        let threshold = info.threshold.filter(|_| info.sae.as_deref() == Some(sae));
+        invocation.arguments.extend(threshold.iter().flat_map(|z| ["--threshold".into(), z.to_string()]));
+        invocation
+    }
+
+    /// Makes the score table of an autoencoder.
+    pub fn score(info: &RunInfo, sae: &str) -> Self {
+        Self::of_sae("score", info, sae, "Scoring with")
+    }
+
+    /// Evaluates an autoencoder. The Run page notices the result by itself.
+    pub fn eval(info: &RunInfo, sae: &str) -> Self {
+        Self { afterwards: Afterwards::Nothing, ..Self::of_sae("eval", info, sae, "Evaluating") }
+    }
+
+    /// The subcommand.
+    pub fn command(&self) -> &str {
+        self.arguments.first().map_or("", String::as_str)
+    }
+
+    /// The command line as a shell takes it.
+    pub fn command_line(&self) -> String {
+        let is_plain =
+            |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./:=%,+".contains(c));
+        let quote = |word: &String| {
+            if is_plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+        };
+        std::iter::once("sae".to_owned()).chain(self.arguments.iter().map(quote)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_shown_as_a_shell_takes_them() {
+        let info = RunInfo {
+            root: "/data/it's".into(),
+            sae: Some("base".into()),
+            threshold: Some(0.25),
+            ..RunInfo::default()
+        };
+        let line = "sae index --run '/data/it'\\''s' --sae base --threshold 0.25";
+        assert_eq!(Invocation::index(&info, "base").command_line(), line);
+        let other = "sae index --run '/data/it'\\''s' --sae other";
+        assert_eq!(Invocation::index(&info, "other").command_line(), other, "the threshold is that of base");
+        assert_eq!(Invocation::score(&info, "base").command(), "score");
+    }
+}

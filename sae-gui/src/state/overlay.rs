@@ -1,0 +1,47 @@
+//! What lies over the pages: at most one thing at a time. Draws nothing.
+
+use super::invocation::Invocation;
+use super::palette::Palette;
+
+/// What lies over the pages.
+#[derive(Clone, Debug, Default)]
+pub enum Overlay {
+    /// Nothing.
+    #[default]
+    None,
+    /// All shortcuts.
+    Shortcuts,
+    /// The field for another run.
+    Open(OpenDialog),
+    /// The command palette.
+    Palette(Palette),
+    /// The question whether to start a command.
+    Confirm(Invocation),
+    /// The question what to do with edits that cannot be saved before the window closes.
+    Unsaved(UnsavedDialog),
+}
+
+/// The field for another run.
+#[derive(Clone, Debug, Default)]
+pub struct OpenDialog {
+    /// What was typed.
+    pub text: String,
+    /// Why it cannot be opened.
+    pub problem: Option<String>,
+}
+
+/// The question what to do with edits that cannot be saved.
+#[derive(Clone, Debug, Default)]
+pub struct UnsavedDialog {
+    /// Where to write the labels instead, as typed.
+    pub path: String,
+    /// Why they cannot be written there.
+    pub problem: Option<String>,
+}
+
+impl Overlay {
+    /// Whether there is one.
+    pub fn is_open(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+}

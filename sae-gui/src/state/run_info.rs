@@ -1,0 +1,187 @@
+//! What is known about an open run as a whole, and what the loader hands over when it has opened one. Plain data.
+
+use super::typical_words::TypicalWords;
+use sae_core::analysis::index::{CROSS_RATIO, FeatureRow};
+use sae_core::analysis::labels::Labels;
+use std::path::PathBuf;
+
+/// An autoencoder of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SaeInfo {
+    /// Its name.
+    pub name: String,
+    /// Whether its training is finished.
+    pub trained: bool,
+    /// Whether it has a feature index.
+    pub indexed: bool,
+    /// Whether it has a score table.
+    pub scored: bool,
+}
+
+impl SaeInfo {
+    /// What it lacks, for a list of autoencoders; empty if it lacks nothing.
+    pub fn remark(&self) -> &'static str {
+        match (self.indexed, self.trained) {
+            (true, _) => "",
+            (false, true) => "no feature index",
+            (false, false) => "training not finished",
+        }
+    }
+}
+
+/// Numbers of positions that were indexed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PositionCounts {
+    /// All positions.
+    pub all: u64,
+    /// Text positions.
+    pub text: u64,
+    /// Image positions.
+    pub image: u64,
+}
+
+impl PositionCounts {
+    /// The share of text positions at which a feature fires; nothing if there are no text positions.
+    pub fn rate_text(&self, row: &FeatureRow) -> Option<f64> {
+        (self.text > 0).then(|| row.fires_text as f64 / self.text as f64)
+    }
+
+    /// The share of image positions at which a feature fires; nothing if there are no image positions.
+    pub fn rate_image(&self, row: &FeatureRow) -> Option<f64> {
+        (self.image > 0).then(|| row.fires_image as f64 / self.image as f64)
+    }
+
+    /// How many times larger one rate is than the other; nothing if the feature fires on one side only.
+    pub fn ratio(&self, row: &FeatureRow) -> Option<f64> {
+        let (text, image) = (self.rate_text(row)?, self.rate_image(row)?);
+        (text > 0.0 && image > 0.0).then(|| text.max(image) / text.min(image))
+    }
+
+    /// Why a feature has its class, in a sentence.
+    pub fn class_reason(&self, row: &FeatureRow) -> String {
+        use super::format::{percent, real};
+        let (Some(text), Some(image)) = (self.rate_text(row), self.rate_image(row)) else {
+            return "The index does not say how many positions of each modality there are.".into();
+        };
+        let rates = format!("{} of the text positions and at {} of the image positions", percent(text), percent(image));
+        match (row.class.as_str(), self.ratio(row)) {
+            ("dead", _) => "Dead: it fires at no position of this run.".into(),
+            ("cross", Some(ratio)) => format!(
+                "Cross-modal: it fires at {rates}. The rates differ by a factor of {}; up to {CROSS_RATIO} counts as cross.",
+                real(ratio)
+            ),
+            (class, Some(ratio)) => format!(
+                "Class {class}: it fires at {rates}. The rates differ by a factor of {}; up to {CROSS_RATIO} would count as \
+                 cross.",
+                real(ratio)
+            ),
+            (class, None) => format!("Class {class}: it fires at {rates}."),
+        }
+    }
+}
+
+/// An open run.
+#[derive(Clone, Debug, Default)]
+pub struct RunInfo {
+    /// The run folder, absolute.
+    pub root: PathBuf,
+    /// The checkpoint that the activations come from; empty if `run.json` does not say.
+    pub model: String,
+    /// Number of samples stored.
+    pub samples: u64,
+    /// Number of positions stored.
+    pub positions: u64,
+    /// The autoencoder whose features are shown; nothing if the run has none.
+    pub sae: Option<String>,
+    /// All autoencoders of the run.
+    pub saes: Vec<SaeInfo>,
+    /// The positions that the index counted.
+    pub indexed: PositionCounts,
+    /// The activation above which the index counts a feature as active for its weights, if the run says.
+    pub threshold: Option<f64>,
+    /// Why labels cannot be saved in the folder, if so.
+    pub read_only: Option<String>,
+    /// A folder beside the run, which does not exist yet, for a filtered data set.
+    pub export_folder: PathBuf,
+}
+
+impl RunInfo {
+    /// The name of the autoencoder whose features are shown; empty if the run has none.
+    pub fn sae_name(&self) -> &str {
+        self.sae.as_deref().unwrap_or_default()
+    }
+
+    /// The autoencoder whose features are shown.
+    pub fn sae_info(&self) -> Option<&SaeInfo> {
+        self.saes.iter().find(|sae| Some(&sae.name) == self.sae.as_ref())
+    }
+
+    /// Why it is not known which features are active where, if so: the autoencoder has no weights.
+    pub fn no_weights(&self) -> Option<String> {
+        let consequence = "so it is not known which features are active";
+        match self.sae_info() {
+            Some(sae) if sae.trained => None,
+            Some(sae) => Some(format!("There are no weights in saes/{} yet, {consequence}.", sae.name)),
+            None => Some(format!("The run has no autoencoder, {consequence}.")),
+        }
+    }
+
+    /// The folder's name.
+    pub fn name(&self) -> String {
+        self.root.file_name().unwrap_or(self.root.as_os_str()).to_string_lossy().into_owned()
+    }
+}
+
+/// A run as the loader has opened it.
+#[derive(Clone, Debug, Default)]
+pub struct OpenedRun {
+    /// The run.
+    pub info: RunInfo,
+    /// The features of its autoencoder, as `features.parquet` lists them; empty if there is no index.
+    pub rows: Vec<FeatureRow>,
+    /// Typical words of every feature, in the order of the features; may be shorter.
+    pub typical_words: Vec<TypicalWords>,
+    /// Why there are no features, and what to do about it.
+    pub no_features: Option<String>,
+    /// What is written about the features, and why it cannot be read, if so.
+    pub labels: (Labels, Option<String>),
+    /// Who edits.
+    pub author: String,
+    /// What a person should know about the way in which it was opened, such as that a subfolder was named.
+    pub notice: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_autoencoder_without_weights_is_named() {
+        let sae = SaeInfo { name: "base".into(), ..SaeInfo::default() };
+        let mut info = RunInfo { saes: vec![sae], sae: Some("base".into()), ..RunInfo::default() };
+        assert!(info.no_weights().unwrap().contains("saes/base"));
+        info.saes[0].trained = true;
+        assert_eq!(info.no_weights(), None);
+        info.sae = None;
+        assert!(info.no_weights().unwrap().contains("no autoencoder"));
+    }
+
+    #[test]
+    fn the_class_is_explained_by_the_two_rates() {
+        let positions = PositionCounts { all: 67_394, text: 13_442, image: 53_952 };
+        let row = |class: &str, fires_text, fires_image| FeatureRow {
+            class: class.into(),
+            fires_text,
+            fires_image,
+            ..FeatureRow::default()
+        };
+        let cross = positions.class_reason(&row("cross", 443, 7_624));
+        let expected = "Cross-modal: it fires at 3.3% of the text positions and at 14% of the image positions. The rates \
+                        differ by a factor of 4.29; up to 10 counts as cross.";
+        assert_eq!(cross, expected);
+        assert!(positions.class_reason(&row("text", 443, 0)).ends_with("at 0% of the image positions."));
+        assert!(positions.class_reason(&row("image", 4, 7_624)).contains("would count as cross"));
+        assert!(positions.class_reason(&row("dead", 0, 0)).starts_with("Dead"));
+        assert!(PositionCounts::default().class_reason(&row("text", 1, 0)).contains("does not say"));
+    }
+}

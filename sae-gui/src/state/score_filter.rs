@@ -1,0 +1,468 @@
+//! What a score keeps: the samples ranked by it, how many are kept, what is near the threshold, how it agrees with another score.
+//! The ranking and the division among groups are those of `sae filter`. Draws nothing and writes nothing.
+
+use super::score_info::Validation;
+use filters::keep::{KeepEstimate, keep_auto};
+use filters::score_names::{self, COSINE, PMI, PMI_BLANK};
+use filters::select::{Decision, Division, Groups, Keep, Rules, choose};
+use filters::{Definition, rank};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+/// Bars of the histogram.
+pub const BARS: usize = 64;
+/// Cells along each side of the plot of two scores.
+pub const SIDE: usize = 96;
+/// The correlation of two scores is computed from this many pairs at most; more would not change two digits.
+const PAIRS: usize = 200_000;
+
+/// The score table of an autoencoder.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scores {
+    /// Content hashes, one per sample; ties are broken by them.
+    pub ids: Vec<String>,
+    /// Columns by name.
+    pub columns: Vec<(String, Vec<Option<f64>>)>,
+    /// How much to keep, by column, as `sae score` estimated it.
+    pub estimates: BTreeMap<String, KeepEstimate>,
+    /// What `sae validate` found the scores worth.
+    pub validation: Validation,
+}
+
+impl Scores {
+    /// The index of a column.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|(own, _)| own == name)
+    }
+}
+
+/// The two sides of a threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Samples that are kept.
+    Kept,
+    /// Samples that are dropped.
+    Dropped,
+}
+
+impl Side {
+    /// The title of its column.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Kept => "Kept",
+            Self::Dropped => "Dropped",
+        }
+    }
+}
+
+/// Which samples of a side are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// Those nearest to the threshold: the ones to judge it by.
+    #[default]
+    NearThreshold,
+    /// The highest scores that are kept, the lowest that are dropped.
+    Extremes,
+}
+
+/// Groups of samples that each keep their share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grouping {
+    /// The columns of the data set, as `--by-group` takes them.
+    pub fields: String,
+    /// Whether every group keeps equally many, rather than in proportion to its size.
+    pub equal: bool,
+    /// The groups.
+    pub groups: Groups,
+}
+
+/// A ranking by one score, with what is kept of it.
+#[derive(Clone, Debug)]
+pub struct ScoreFilter {
+    scores: Scores,
+    column: usize,
+    other: usize,
+    /// Samples with a score, the highest first.
+    ranked: Vec<u32>,
+    /// How many samples are to be kept, before choices by hand.
+    target: usize,
+    grouping: Option<Grouping>,
+    /// By sample: whether it is kept, choices by hand included.
+    kept: Vec<bool>,
+    /// Choices by hand: whether a sample is kept.
+    choices: BTreeMap<u32, bool>,
+    bounds: [f64; 2],
+    bars: Vec<u32>,
+    agreement: Agreement,
+}
+
+/// Two scores against each other.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Agreement {
+    /// Numbers of samples in cells that divide both scores' ranges equally, from the lower left on row by row.
+    pub cells: Vec<u32>,
+    /// Lowest and highest value of the score that decides, and of the other.
+    pub bounds: [[f64; 2]; 2],
+    /// Spearman's rank correlation.
+    pub correlation: Option<f64>,
+    /// Number of samples that have both scores.
+    pub pairs: usize,
+}
+
+impl ScoreFilter {
+    /// Ranks by the best column that is there and keeps half of the samples. Nothing if there is no column.
+    pub fn new(scores: Scores) -> Option<Self> {
+        let corrected = score_names::column(COSINE, Definition::Corrected);
+        let paper = score_names::column(COSINE, Definition::Paper);
+        let preferred = [PMI_BLANK, PMI, &corrected, &paper];
+        let column = preferred.iter().find_map(|name| scores.column(name)).unwrap_or(0);
+        let other = (0..scores.columns.len()).find(|at| *at != column).unwrap_or(column);
+        scores.columns.get(column)?;
+        let mut filter = Self {
+            scores,
+            column,
+            other,
+            ranked: Vec::new(),
+            target: 0,
+            grouping: None,
+            kept: Vec::new(),
+            choices: BTreeMap::new(),
+            bounds: [0.0; 2],
+            bars: Vec::new(),
+            agreement: Agreement::default(),
+        };
+        filter.rank();
+        filter.keep_share(0.5);
+        Some(filter)
+    }
+
+    /// The score table.
+    pub fn scores(&self) -> &Scores {
+        &self.scores
+    }
+
+    /// Number of all samples.
+    pub fn total(&self) -> usize {
+        self.scores.ids.len()
+    }
+
+    /// Number of samples without this score. They are kept only if they are chosen by hand.
+    pub fn without_score(&self) -> usize {
+        self.total() - self.ranked.len()
+    }
+
+    /// The score that decides.
+    pub fn name(&self) -> &str {
+        &self.scores.columns[self.column].0
+    }
+
+    /// The score that it is compared with.
+    pub fn other(&self) -> &str {
+        &self.scores.columns[self.other].0
+    }
+
+    /// Lets another score decide. The share that is kept stays the same.
+    pub fn decide_by(&mut self, column: usize) {
+        if column < self.scores.columns.len() && column != self.column {
+            self.column = column;
+            self.rank();
+            self.decide();
+        }
+    }
+
+    /// Compares with another score.
+    pub fn compare_with(&mut self, column: usize) {
+        if column < self.scores.columns.len() && column != self.other {
+            self.other = column;
+            self.agree();
+        }
+    }
+
+    /// The score of a sample; negative infinity if it has none.
+    pub fn score(&self, sample: u32) -> f64 {
+        self.value(self.column, sample).unwrap_or(f64::NEG_INFINITY)
+    }
+
+    fn value(&self, column: usize, sample: u32) -> Option<f64> {
+        self.scores.columns[column].1.get(sample as usize).copied().flatten().filter(|value| !value.is_nan())
+    }
+
+    fn rank(&mut self) {
+        let values = &self.scores.columns[self.column].1;
+        let mut ranked: Vec<(f64, u32)> =
+            values.iter().zip(0..).filter_map(|(v, n)| Some((v.filter(|v| !v.is_nan())?, n))).collect();
+        let id = |n: u32| &self.scores.ids[n as usize];
+        let order = |a: &(f64, u32), b: &(f64, u32)| -> Ordering {
+            b.0.total_cmp(&a.0).then_with(|| id(a.1).cmp(id(b.1))).then(a.1.cmp(&b.1))
+        };
+        ranked.sort_unstable_by(order);
+        let finite = || ranked.iter().map(|(score, _)| *score).filter(|score| score.is_finite());
+        let (high, low) = (finite().next().unwrap_or(1.0), finite().next_back().unwrap_or(0.0));
+        self.bounds = if high > low { [low, high] } else { [low - 0.5, high + 0.5] };
+        self.bars = vec![0; BARS];
+        for (score, _) in &ranked {
+            self.bars[part_of(*score, self.bounds, BARS)] += 1;
+        }
+        self.ranked = ranked.into_iter().map(|(_, n)| n).collect();
+        self.agree();
+    }
+
+    fn agree(&mut self) {
+        let [own, other] = [self.column, self.other].map(|at| &self.scores.columns[at].1);
+        let both = |(a, b): (&Option<f64>, &Option<f64>)| Some([(*a)?, (*b)?]);
+        let finite = |pair: &[f64; 2]| pair.iter().all(|v| v.is_finite());
+        let pairs: Vec<[f64; 2]> = own.iter().zip(other).filter_map(both).filter(finite).collect();
+        let bounds = [0, 1].map(|side| {
+            let values = pairs.iter().map(|pair| pair[side]);
+            let low = values.clone().fold(f64::INFINITY, f64::min);
+            let high = values.fold(f64::NEG_INFINITY, f64::max);
+            if high > low { [low, high] } else { [low - 0.5, low + 0.5] }
+        });
+        let mut cells = vec![0; SIDE * SIDE];
+        for pair in &pairs {
+            let [x, y] = [0, 1].map(|side| part_of(pair[side], bounds[side], SIDE));
+            cells[y * SIDE + x] += 1;
+        }
+        let every = pairs.len().div_ceil(PAIRS).max(1);
+        let [a, b] = [0, 1].map(|side| pairs.iter().step_by(every).map(|pair| pair[side]).collect::<Vec<_>>());
+        let correlation = if a.is_empty() { None } else { rank::correlation(&a, &b) };
+        self.agreement = Agreement { cells, bounds, correlation, pairs: pairs.len() };
+    }
+
+    /// Lowest and highest score.
+    pub fn bounds(&self) -> [f64; 2] {
+        self.bounds
+    }
+
+    /// Numbers of samples in equal parts of the range of scores.
+    pub fn bars(&self) -> &[u32] {
+        &self.bars
+    }
+
+    /// The lowest and the highest score of a bar.
+    pub fn bar_edges(&self, bar: usize) -> [f64; 2] {
+        let [low, high] = self.bounds;
+        [bar, bar + 1].map(|edge| low + edge as f64 / BARS as f64 * (high - low))
+    }
+
+    /// How the score agrees with the other one.
+    pub fn agreement(&self) -> &Agreement {
+        &self.agreement
+    }
+
+    /// How many samples are kept.
+    pub fn kept(&self) -> usize {
+        self.kept.iter().filter(|kept| **kept).count()
+    }
+
+    /// How many samples are to be kept, before choices by hand.
+    pub fn target(&self) -> usize {
+        self.target
+    }
+
+    /// The share of all samples that is to be kept, before choices by hand.
+    pub fn share(&self) -> f64 {
+        self.target as f64 / self.total().max(1) as f64
+    }
+
+    /// The lowest score that is kept, choices by hand left aside. With groups, the lowest of any group.
+    pub fn threshold(&self) -> Option<f64> {
+        let by_score = |sample: &&u32| self.kept[**sample as usize] && !self.choices.contains_key(*sample);
+        self.ranked.iter().rev().find(by_score).map(|sample| self.score(*sample))
+    }
+
+    /// Keeps the highest `count` scores.
+    pub fn keep(&mut self, count: usize) {
+        self.target = count.min(self.ranked.len());
+        self.decide();
+    }
+
+    /// Keeps a share of all samples, those with the highest scores.
+    pub fn keep_share(&mut self, share: f64) {
+        self.keep((share.clamp(0.0, 1.0) * self.total() as f64).round() as usize);
+    }
+
+    /// Keeps all samples that score at least this much.
+    pub fn keep_above(&mut self, threshold: f64) {
+        self.keep(self.ranked.partition_point(|n| self.score(*n) >= threshold));
+    }
+
+    /// The estimate of how much to keep: the one that `sae score` saved, else one from the scores alone.
+    pub fn estimate(&self) -> Option<KeepEstimate> {
+        let saved = self.scores.estimates.get(self.name()).copied();
+        saved.or_else(|| keep_auto(&self.scores.columns[self.column].1))
+    }
+
+    /// The groups that each keep their share, if there are any.
+    pub fn grouping(&self) -> Option<&Grouping> {
+        self.grouping.as_ref()
+    }
+
+    /// Divides what is kept among groups, or no longer.
+    pub fn set_grouping(&mut self, grouping: Option<Grouping>) {
+        self.grouping = grouping.filter(|grouping| grouping.groups.of.len() == self.total());
+        self.decide();
+    }
+
+    /// Choices by hand: whether a sample is kept.
+    pub fn choices(&self) -> &BTreeMap<u32, bool> {
+        &self.choices
+    }
+
+    /// Keeps or drops samples by hand; nothing lets the score decide again.
+    pub fn choose(&mut self, samples: impl IntoIterator<Item = u32>, keep: Option<bool>) {
+        for sample in samples.into_iter().filter(|sample| (*sample as usize) < self.scores.ids.len()) {
+            match keep {
+                Some(keep) => drop(self.choices.insert(sample, keep)),
+                None => drop(self.choices.remove(&sample)),
+            }
+        }
+        self.decide();
+    }
+
+    fn decide(&mut self) {
+        self.kept = vec![false; self.total()];
+        match &self.grouping {
+            None => self.ranked[..self.target].iter().for_each(|n| self.kept[*n as usize] = true),
+            Some(grouping) => {
+                let values = &self.scores.columns[self.column].1;
+                let scores: Vec<_> = self.scores.ids.iter().cloned().zip(values.iter().copied()).collect();
+                let division = if grouping.equal { Division::Equal } else { Division::Proportional };
+                let (keep, groups) = (Keep::Count(self.target), &grouping.groups);
+                let rules = Rules { keep, groups, division: &division, signatures: None, dedup: None, diverse: false };
+                // A count, divided among groups without signatures, is never contradictory.
+                let decisions = choose(&scores, &rules).unwrap_or_default();
+                decisions.iter().zip(&mut self.kept).for_each(|(made, kept)| *kept = *made == Decision::Kept);
+            }
+        }
+        self.choices.iter().for_each(|(sample, keep)| self.kept[*sample as usize] = *keep);
+    }
+
+    /// Whether a sample is kept.
+    pub fn is_kept(&self, sample: u32) -> bool {
+        self.kept.get(sample as usize).copied().unwrap_or(false)
+    }
+
+    /// Up to `count` samples of a side, in the order in which they are looked at.
+    pub fn examples(&self, side: Side, part: Part, count: usize) -> Vec<u32> {
+        let on_side = |sample: &&u32| self.is_kept(**sample) == (side == Side::Kept);
+        let found = self.ranked.iter().filter(on_side);
+        let from_the_top = matches!((side, part), (Side::Kept, Part::Extremes) | (Side::Dropped, Part::NearThreshold));
+        if from_the_top { found.take(count).copied().collect() } else { found.rev().take(count).copied().collect() }
+    }
+
+    /// All scores of a sample, by name.
+    pub fn of_sample(&self, sample: u32) -> Vec<(&str, Option<f64>)> {
+        let columns = self.scores.columns.iter().enumerate();
+        columns.map(|(at, (name, _))| (name.as_str(), self.value(at, sample))).collect()
+    }
+
+    /// The value of a named score for a sample.
+    pub fn value_of(&self, name: &str, sample: u32) -> Option<f64> {
+        self.value(self.scores.column(name)?, sample)
+    }
+
+    /// The percentile of a value of a score: how many samples of a hundred have a lower one.
+    pub fn percentile(&self, name: &str, value: f64) -> Option<f64> {
+        let values = &self.scores.columns[self.scores.column(name)?].1;
+        let all = values.iter().flatten().filter(|value| !value.is_nan());
+        let lower = all.clone().filter(|other| **other < value).count();
+        Some(100.0 * lower as f64 / all.count().max(1) as f64)
+    }
+}
+
+/// Which of `parts` equal parts of a range a value is in. What is outside counts to the nearest part.
+fn part_of(value: f64, [low, high]: [f64; 2], parts: usize) -> usize {
+    // A cast saturates.
+    (((value - low) / (high - low) * parts as f64) as usize).min(parts - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use filters::select::select;
+    use proptest::prelude::*;
+
+    fn scores(values: &[Option<f64>]) -> Scores {
+        let ids = (0..values.len()).map(|n| format!("{:03}", (n * 37) % 101)).collect();
+        let reversed = values.iter().map(|v| v.map(|v| -v)).collect();
+        Scores { ids, columns: vec![("pmi".into(), values.to_vec()), ("random".into(), reversed)], ..Scores::default() }
+    }
+
+    fn ten() -> ScoreFilter {
+        let values: Vec<_> = (0..10).map(|n| Some(f64::from(n))).collect();
+        ScoreFilter::new(scores(&values)).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_is_what_the_command_keeps(
+            values in prop::collection::vec(prop::option::of((-6i8..6).prop_map(f64::from)), 1..60),
+            count in 0usize..70,
+            threshold in -7.0f64..7.0,
+        ) {
+            let mut filter = ScoreFilter::new(scores(&values)).unwrap();
+            let pairs: Vec<_> = filter.scores().ids.iter().cloned().zip(values.iter().copied()).collect();
+            let kept = |filter: &ScoreFilter| (0..values.len() as u32).map(|n| filter.is_kept(n)).collect::<Vec<_>>();
+            filter.keep(count);
+            prop_assert_eq!(kept(&filter), select(&pairs, Keep::Count(count)).unwrap());
+            filter.keep_above(threshold);
+            prop_assert_eq!(kept(&filter), select(&pairs, Keep::AtLeast(threshold)).unwrap());
+            let dropped = filter.examples(Side::Dropped, Part::NearThreshold, 99).len();
+            prop_assert_eq!(filter.kept() + dropped + filter.without_score(), values.len());
+            prop_assert_eq!(filter.bars().iter().sum::<u32>() as usize, values.iter().flatten().count());
+        }
+    }
+
+    #[test]
+    fn examples_begin_at_the_threshold_or_at_the_extremes() {
+        let mut filter = ten();
+        filter.keep(4);
+        let first = |side, part| filter.examples(side, part, 2);
+        assert_eq!([first(Side::Kept, Part::NearThreshold), first(Side::Kept, Part::Extremes)], [[6, 7], [9, 8]]);
+        assert_eq!([first(Side::Dropped, Part::NearThreshold), first(Side::Dropped, Part::Extremes)], [[5, 4], [0, 1]]);
+        assert_eq!(filter.threshold(), Some(6.0));
+        assert_eq!((filter.percentile("pmi", 5.0), filter.percentile("pmi", 99.0)), (Some(50.0), Some(100.0)));
+        assert_eq!(filter.bar_edges(0)[0], 0.0);
+    }
+
+    #[test]
+    fn choices_by_hand_outlive_another_threshold_and_another_score() {
+        let mut filter = ten();
+        filter.keep(4);
+        filter.choose([0, 99], Some(true));
+        filter.choose([9], Some(false));
+        assert_eq!((filter.kept(), filter.is_kept(0), filter.is_kept(9)), (4, true, false));
+        assert_eq!(filter.threshold(), Some(6.0), "not that of a choice");
+        filter.keep(2);
+        filter.decide_by(1);
+        assert!(filter.is_kept(0) && !filter.is_kept(9) && filter.is_kept(1));
+        filter.choose([0, 9], None);
+        assert!(filter.choices().is_empty() && filter.is_kept(0), "the other score keeps it too");
+    }
+
+    #[test]
+    fn groups_keep_their_share_as_the_command_does() {
+        let mut filter = ten();
+        let groups = Groups { names: vec!["a".into(), "b".into()], of: (0..10).map(|n| u32::from(n >= 5)).collect() };
+        let grouping = |equal| Some(Grouping { fields: "kind".into(), equal, groups: groups.clone() });
+        filter.set_grouping(grouping(false));
+        filter.keep(4);
+        let kept: Vec<u32> = (0..10).filter(|n| filter.is_kept(*n)).collect();
+        assert_eq!(kept, [3, 4, 8, 9]);
+        filter.set_grouping(Some(Grouping { groups: Groups::one(3), ..grouping(true).unwrap() }));
+        assert!(filter.grouping().is_none(), "groups of other samples");
+        assert!(filter.is_kept(6));
+    }
+
+    #[test]
+    fn two_scores_that_reverse_each_other_disagree() {
+        let mut filter = ten();
+        assert_eq!((filter.agreement().correlation, filter.agreement().pairs), (Some(-1.0), 10));
+        assert_eq!(filter.agreement().bounds, [[0.0, 9.0], [-9.0, 0.0]]);
+        filter.decide_by(1);
+        filter.compare_with(1);
+        assert_eq!(filter.agreement().correlation, Some(1.0));
+        assert!(ScoreFilter::new(Scores::default()).is_none());
+    }
+}

@@ -1,0 +1,100 @@
+//! What the columns of a score table mean, in a line each, and what `sae validate` found them worth. Computes nothing.
+
+use filters::score_names::{CO_L0, COSINE, L0, PMI, PMI_BLANK, PMI_TOKEN_MIN, RANDOM};
+use std::collections::BTreeMap;
+
+/// How well a score tells good rows from rows with one kind of error.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Auc {
+    /// The kind of error, such as `swapped-answers`.
+    pub corruption: String,
+    /// The probability that a random good row scores higher than a random corrupted one; 0.5 is chance.
+    pub auc: f64,
+    /// The 95 % bootstrap interval.
+    pub interval: [f64; 2],
+}
+
+/// The results of `sae validate`, by score.
+pub type Validation = BTreeMap<String, Vec<Auc>>;
+
+/// What a score measures, in a line. High scores are kept.
+pub fn meaning(score: &str) -> String {
+    for (suffix, text) in
+        [("_rejected", "of the rejected answer"), ("_margin", "of the chosen answer minus that of the rejected one")]
+    {
+        if let Some(base) = score.strip_suffix(suffix) {
+            return format!("The score {base} {text}.");
+        }
+    }
+    let (base, mode) = match score.rsplit_once('_') {
+        Some((base, mode @ ("paper" | "release" | "corrected"))) => (base, mode),
+        _ => (score, ""),
+    };
+    let mode = match mode {
+        "paper" => " As published.",
+        "release" => " As the code that the authors published computes it.",
+        "corrected" => " Corrected, and adjusted for the number of positions.",
+        _ => "",
+    };
+    let meaning = match base {
+        PMI_BLANK => {
+            "How well the features of the image and of the text belong together; the text is read with a blank image. \
+             The score to filter by."
+        }
+        PMI_TOKEN_MIN => "The same for each token of the text by itself; the lowest of them. Finds single wrong words.",
+        PMI => "How well the features of the image and of the text belong together, in nats.",
+        COSINE => "Sum of the cross-modal weights of the active features.",
+        L0 => "Number of active features.",
+        CO_L0 => "Number of features that are active on text and on the image.",
+        RANDOM => "A random number, for comparison.",
+        _ => "A column of your own.",
+    };
+    format!("{meaning}{mode}")
+}
+
+/// The best result of a score, in a few words: `AUC 0.95 at telling swapped answers`. Nothing if it was not validated.
+pub fn worth(validation: &Validation, score: &str) -> Option<String> {
+    let best = validation.get(score)?.iter().max_by(|a, b| a.auc.total_cmp(&b.auc))?;
+    Some(format!("AUC {:.2} at telling {}", best.auc, best.corruption.replace('-', " ")))
+}
+
+/// All results of a score, a line each.
+pub fn worth_in_full(validation: &Validation, score: &str) -> Vec<String> {
+    let line = |auc: &Auc| {
+        let [low, high] = auc.interval;
+        format!("{}: AUC {:.3} [{low:.3}, {high:.3}]", auc.corruption.replace('-', " "), auc.auc)
+    };
+    validation.get(score).into_iter().flatten().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_column_has_a_meaning() {
+        for (score, expected) in [
+            ("pmi_blank", "blank image"),
+            ("pmi", "in nats"),
+            ("cosine_paper", "As published"),
+            ("co_l0_corrected", "adjusted"),
+            ("l0_release", "authors"),
+            ("pmi_blank_margin", "minus that of the rejected"),
+            ("judged_by_ann", "column of your own"),
+        ] {
+            assert!(meaning(score).contains(expected), "{score}: {}", meaning(score));
+        }
+    }
+
+    #[test]
+    fn the_best_result_is_told_first_and_all_of_them_on_request() {
+        let auc =
+            |corruption: &str, auc| Auc { corruption: corruption.into(), auc, interval: [auc - 0.02, auc + 0.02] };
+        let validation =
+            Validation::from([("pmi".into(), vec![auc("noisy-images", 0.53), auc("swapped-answers", 0.9)])]);
+        assert_eq!(worth(&validation, "pmi").as_deref(), Some("AUC 0.90 at telling swapped answers"));
+        assert_eq!(worth(&validation, "random"), None);
+        let full = ["noisy images: AUC 0.530 [0.510, 0.550]", "swapped answers: AUC 0.900 [0.880, 0.920]"];
+        assert_eq!(worth_in_full(&validation, "pmi"), full);
+    }
+}

@@ -1,0 +1,310 @@
+//! Commands, opening and saving, without a window.
+
+use super::*;
+use crate::state::effect::Edits;
+use crate::state::run_info::{PositionCounts, RunInfo, SaeInfo};
+use sae_core::analysis::index::FeatureRow;
+
+fn opened(features: u32) -> OpenedRun {
+    let row = |feature| FeatureRow {
+        feature,
+        weight_paper: Some(1.0 - feature as f64 / 100.0),
+        class: "cross".into(),
+        ..FeatureRow::default()
+    };
+    let info = RunInfo {
+        root: "/runs/a".into(),
+        sae: Some("base".into()),
+        saes: vec![SaeInfo { name: "base".into(), trained: true, indexed: true, scored: true }],
+        samples: 5,
+        indexed: PositionCounts { all: 30, text: 10, image: 20 },
+        export_folder: "/runs/a-kept".into(),
+        ..RunInfo::default()
+    };
+    OpenedRun { info, rows: (0..features).map(row).collect(), author: "ann".into(), ..OpenedRun::default() }
+}
+
+fn session(link: &str) -> Session {
+    let mut session = Session::default();
+    assert!(matches!(&session.open_text(link)[..], [Effect::Open(_)]));
+    session.opened(Ok(opened(20)));
+    session
+}
+
+fn current(session: &Session) -> Option<u32> {
+    session.run().and_then(OpenRun::feature_number)
+}
+
+fn type_label(session: &mut Session, feature: u32, label: &str) {
+    let run = session.run_mut().unwrap();
+    let mut entry = run.label_edits.entry(feature);
+    entry.label = label.into();
+    run.label_edits.set_draft(entry);
+}
+
+fn save(session: &mut Session) {
+    let labels = session.run().unwrap().label_edits.edited().clone();
+    session.saved(Ok(Saved { labels, moved: None }));
+}
+
+#[test]
+fn a_link_shows_its_location_and_a_run_its_first_feature() {
+    assert_eq!(current(&session("sae://a/f/7")), Some(7));
+    assert_eq!(current(&session("a")), Some(0));
+    assert_eq!(session("sae://a/?page=filter").run().unwrap().page(), Page::Filter);
+    assert_eq!(session("sae://a/s/3").run().unwrap().sample(), 3);
+    for (link, expected) in [("sae://a/f/700", "no feature 700"), ("sae://a/s/5", "Sample 5 does not exist")] {
+        let session = session(link);
+        assert_eq!(current(&session), Some(0));
+        assert!(session.notice.is_some_and(|notice| notice.contains(expected)));
+    }
+}
+
+#[test]
+fn a_copied_link_shows_the_same_view() {
+    let mut session = session("a");
+    session.go(Location::Feature(12), VisitKind::Chosen);
+    assert_eq!(session.apply(Command::CopyLink), [Effect::Copy("sae:///runs/a/f/12".into())]);
+    assert_eq!(session.notice.as_deref(), Some("Link copied."));
+    let run = session.run_mut().unwrap();
+    run.list.search("class:cross 1");
+    run.list.sort_by(super::super::field::Field::Density);
+    let link = run.link().to_string();
+    assert_eq!(link, "sae:///runs/a/f/12?search=class:cross%201&sort=-density,class");
+    let again = self::session(&link);
+    let list = &again.run().unwrap().list;
+    assert_eq!((list.search_text(), list.sort()), ("class:cross 1", session.run().unwrap().list.sort()));
+}
+
+#[test]
+fn a_link_sets_the_threshold_once_the_scores_are_read() {
+    let mut session = session("sae://a/?page=filter&by=random&keep=2");
+    let column = |name: &str| (name.to_owned(), (0..5).map(|n| Some(f64::from(n))).collect());
+    let ids = (0..5).map(|n| n.to_string()).collect();
+    session.scored(Ok(Scores { ids, columns: vec![column("pmi"), column("random")], ..Scores::default() }));
+    let run = session.run().unwrap();
+    assert_eq!((run.scores().unwrap().name(), run.scores().unwrap().kept()), ("random", 2));
+    assert_eq!(run.link().to_string(), "sae:///runs/a/?page=filter&by=random&keep=2");
+}
+
+#[test]
+fn commands_walk_and_come_back() {
+    let mut session = session("a");
+    session.run_mut().unwrap().list.search("1");
+    assert!(session.allows(Command::Dismiss));
+    session.apply(Command::Next);
+    assert_eq!(current(&session), Some(1), "the first row of the search");
+    session.apply(Command::Next);
+    assert_eq!(current(&session), Some(10));
+    session.apply(Command::Last);
+    assert_eq!(current(&session), Some(19));
+    session.apply(Command::PageUp);
+    assert_eq!(current(&session), Some(1));
+    session.apply(Command::Back);
+    assert_eq!(current(&session), Some(0));
+    assert!(!session.allows(Command::Back) && session.allows(Command::Forward));
+    session.apply(Command::Dismiss);
+    assert_eq!(session.run().unwrap().list.len(), 20);
+}
+
+#[test]
+fn dismiss_clears_one_thing_at_a_time() {
+    let mut session = session("a");
+    let list = &mut session.run_mut().unwrap().list;
+    list.search("1");
+    list.restrict(Some([1, 10].into()));
+    list.toggle_selected(10, None);
+    session.apply(Command::Shortcuts);
+    let state = |session: &Session| {
+        let list = &session.run().unwrap().list;
+        (session.overlay.is_open(), list.selected().len(), list.restricted_to(), list.search_text().len())
+    };
+    let mut states = vec![state(&session)];
+    while session.allows(Command::Dismiss) {
+        session.apply(Command::Dismiss);
+        states.push(state(&session));
+    }
+    let expected = [
+        (true, 1, Some(2), 1),
+        (false, 1, Some(2), 1),
+        (false, 0, Some(2), 1),
+        (false, 0, None, 1),
+        (false, 0, None, 0),
+    ];
+    assert_eq!(states, expected);
+}
+
+#[test]
+fn pages_remember_what_was_on_them() {
+    let mut session = session("a");
+    session.go(Location::Feature(9), VisitKind::Chosen);
+    session.go(Location::Sample(2), VisitKind::Chosen);
+    session.apply(Command::Next);
+    session.apply(Command::Page(Page::Run));
+    assert!(!session.allows(Command::Next) && !session.allows(Command::Star));
+    session.apply(Command::Page(Page::Sample));
+    assert_eq!(session.run().unwrap().sample(), 3);
+    session.apply(Command::Page(Page::Features));
+    assert_eq!((session.run().unwrap().page(), current(&session)), (Page::Features, Some(9)));
+}
+
+#[test]
+fn next_walks_the_list_that_a_sample_came_from() {
+    let mut session = session("a");
+    let list = SampleList { title: "dropped".into(), samples: vec![4, 1, 3] };
+    session.go_to_sample(4, list.clone());
+    session.apply(Command::Next);
+    assert_eq!(session.run().unwrap().sample(), 1);
+    session.apply(Command::Next);
+    session.apply(Command::Next);
+    assert_eq!(session.run().unwrap().sample(), 3, "the last one");
+    assert_eq!(session.run().unwrap().sample_list, Some(list));
+    session.go(Location::Sample(0), VisitKind::Chosen);
+    session.apply(Command::Next);
+    assert_eq!((session.run().unwrap().sample(), &session.run().unwrap().sample_list), (1, &None));
+}
+
+#[test]
+fn edits_are_saved_and_undo_shows_the_feature() {
+    let mut session = session("a");
+    session.go(Location::Feature(4), VisitKind::Chosen);
+    let starred = session.apply(Command::Star);
+    assert!(matches!(&starred[..], [Effect::Save(edits)] if edits.sae == "base" && edits.changes.len() == 1));
+    save(&mut session);
+    session.run_mut().unwrap().list.search("star:yes");
+    session.go(Location::Feature(8), VisitKind::Chosen);
+    session.apply(Command::Undo);
+    assert_eq!(current(&session), Some(4));
+    assert!(session.run().unwrap().list.is_empty(), "the search knows of the undo");
+}
+
+#[test]
+fn a_star_is_given_to_all_selected_features() {
+    let mut session = session("a");
+    let list = &mut session.run_mut().unwrap().list;
+    list.toggle_selected(3, None);
+    list.toggle_selected(5, None);
+    let stars =
+        |session: &Session| (0..20).filter(|k| session.run().unwrap().list.annotations().star(*k)).collect::<Vec<_>>();
+    session.apply(Command::Star);
+    assert_eq!(stars(&session), [3, 5]);
+    session.apply(Command::Star);
+    assert_eq!(stars(&session), [] as [u32; 0]);
+}
+
+#[test]
+fn what_is_typed_becomes_an_edit_when_another_feature_is_shown() {
+    let mut session = session("a");
+    type_label(&mut session, 0, "red");
+    assert!(matches!(session.apply(Command::Next)[..], [Effect::Save(_), Effect::Reveal]));
+    assert_eq!(session.run().unwrap().list.annotations().label(0), Some("red"));
+}
+
+#[test]
+fn the_window_closes_when_everything_is_saved() {
+    let mut session = session("a");
+    assert_eq!(session.apply(Command::Quit), [Effect::Quit], "nothing was edited");
+    type_label(&mut session, 1, "half typed");
+    assert!(!session.may_close());
+    assert!(matches!(&session.apply(Command::Quit)[..], [Effect::Save(Edits { changes, .. })] if changes.len() == 1));
+    let labels = session.run().unwrap().label_edits.edited().clone();
+    assert_eq!(session.saved(Ok(Saved { labels, moved: None })), [Effect::Quit]);
+    assert!(session.may_close());
+}
+
+#[test]
+fn edits_that_cannot_be_saved_are_tried_again_and_the_window_asks_before_it_closes() {
+    let mut session = session("a");
+    session.apply(Command::Star);
+    assert!(session.saved(Err("no space".into())).is_empty());
+    assert!(!session.overlay.is_open(), "nobody wants to close the window");
+    assert!(matches!(session.retry(), Some(Effect::Save(_))));
+    assert_eq!(session.retry(), None, "the writer is at work");
+    session.saved(Err("no space".into()));
+    assert!(matches!(session.apply(Command::Quit)[..], [Effect::Save(_)]));
+    session.saved(Err("no space".into()));
+    assert!(matches!(session.overlay, Overlay::Unsaved(_)));
+    // Room was made meanwhile.
+    assert!(matches!(session.quit()[..], [Effect::Save(_)]));
+    let labels = session.run().unwrap().label_edits.edited().clone();
+    assert_eq!(session.saved(Ok(Saved { labels, moved: None })), [Effect::Quit]);
+    assert_eq!(session.retry(), None);
+}
+
+#[test]
+fn a_run_that_cannot_be_opened_leaves_the_open_one_as_it_is() {
+    let mut session = session("a");
+    session.go(Location::Feature(5), VisitKind::Chosen);
+    session.run_mut().unwrap().list.search("class:cross");
+    session.apply(Command::Open);
+    assert!(matches!(&session.open_text(" /nope ")[..], [Effect::Open(link)] if link.run.as_os_str() == "/nope"));
+    session.opened(Err("There is no such folder: /nope".into()));
+    assert!(matches!(&session.overlay, Overlay::Open(dialog) if dialog.problem.is_some()));
+    assert_eq!((current(&session), session.run().unwrap().list.search_text()), (Some(5), "class:cross"));
+    assert!(session.open_text("sae://").is_empty());
+    session.apply(Command::Dismiss);
+    assert!(session.run().is_some() && session.allows(Command::Reload));
+}
+
+#[test]
+fn reloading_keeps_the_view_and_a_failure_can_be_tried_again() {
+    let mut session = session("a");
+    session.go(Location::Feature(5), VisitKind::Chosen);
+    session.run_mut().unwrap().list.search("5");
+    let [Effect::Open(link)] = &session.apply(Command::Reload)[..] else { panic!("a reload opens") };
+    assert_eq!((link.location, link.search.as_deref()), (Some(Location::Feature(5)), Some("5")));
+    session.opened(Err("gone".into()));
+    assert_eq!((session.notice.as_deref(), current(&session)), (Some("gone"), Some(5)));
+
+    let mut first = Session::default();
+    let _ = first.open_text("a");
+    first.opened(Err("gone".into()));
+    assert!(matches!(&first.phase, Phase::Failed(reason) if reason == "gone"));
+    assert!(first.allows(Command::Reload) && !first.allows(Command::Next));
+    assert!(matches!(first.apply(Command::Reload)[..], [Effect::Open(_)]));
+}
+
+#[test]
+fn edits_that_are_not_saved_survive_a_reload() {
+    let mut session = session("a");
+    session.apply(Command::Star);
+    session.saved(Err("no space".into()));
+    session.apply(Command::Reload);
+    session.opened(Ok(opened(20)));
+    assert!(session.run().unwrap().list.annotations().star(0) && session.allows(Command::Undo));
+    assert!(!session.may_close());
+}
+
+#[test]
+fn a_run_without_an_index_can_be_opened() {
+    let mut session = Session::default();
+    let _ = session.open_text("sae://a/f/3");
+    let info = RunInfo { root: "/runs/a".into(), samples: 5, ..RunInfo::default() };
+    session.opened(Ok(OpenedRun { info, no_features: Some("no index".into()), ..OpenedRun::default() }));
+    assert!(session.notice.as_deref().is_some_and(|notice| notice.contains("has no feature index")));
+    let run = session.run().unwrap();
+    assert_eq!(
+        (run.page(), run.feature_number(), run.no_features.as_deref()),
+        (Page::Features, None, Some("no index"))
+    );
+    assert!(!session.allows(Command::MakeIndex), "there is no autoencoder");
+    for command in Command::ALL {
+        session.apply(command);
+    }
+}
+
+#[test]
+fn jobs_are_confirmed_before_they_start() {
+    let mut session = session("a");
+    assert!(session.apply(Command::MakeIndex).is_empty());
+    assert!(matches!(&session.overlay, Overlay::Confirm(invocation) if invocation.command() == "index"));
+}
+
+#[test]
+fn nothing_that_needs_a_run_is_allowed_before_there_is_one() {
+    let mut session = Session::default();
+    for command in Command::ALL {
+        session.apply(command);
+    }
+    assert!(session.run().is_none());
+}

@@ -1,0 +1,50 @@
+//! What was clicked on a page, for the window to do. Does nothing itself.
+
+use crate::state::Command;
+use crate::state::invocation::Invocation;
+use crate::state::location::Location;
+use crate::state::open_run::SampleList;
+use crate::state::playground::Prompt;
+use std::path::PathBuf;
+
+/// What was clicked on a page.
+pub enum Action {
+    /// Show a location.
+    Go(Location),
+    /// Show a sample of a list, which Next and Previous then walk.
+    GoToSample(u32, SampleList),
+    /// Walk all samples again.
+    LeaveSampleList,
+    /// Run a command.
+    Command(Command),
+    /// Open another autoencoder of the run.
+    Sae(String),
+    /// Open a path or a link.
+    OpenText(String),
+    /// Ask whether to start a command of the program `sae`.
+    Confirm(Invocation),
+    /// Start `sae filter`, which may read decisions from this file.
+    Export(Invocation, PathBuf),
+    /// Save what was written about features.
+    Edited,
+    /// Run the model on a prompt.
+    Submit(Prompt),
+    /// Copy a text, and say so.
+    Copy(String, &'static str),
+    /// Star features, or remove their stars.
+    Star(Vec<u32>, bool),
+    /// Add features to a list.
+    AddToList(String, Vec<u32>),
+    /// Remove a list.
+    RemoveList(String),
+    /// Show only these features.
+    Restrict(Vec<u32>),
+    /// Steer features in the playground.
+    Steer(Vec<u32>),
+    /// Keep or drop samples by hand; nothing lets the score decide.
+    Choose(Vec<u32>, Option<bool>),
+    /// Divide the samples into groups by columns of the data set; empty for no groups.
+    Groups(String),
+    /// Look for the pictures of the data set in this folder.
+    SetData(PathBuf),
+}

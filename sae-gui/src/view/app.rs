@@ -1,0 +1,439 @@
+//! The app as eframe runs it: a frame, the panels, what lies over them, effects, closing.
+
+use super::action::Action;
+use super::feature::FeatureView;
+use super::filter::FilterView;
+use super::map::MapView;
+use super::overlays::{self, UnsavedAnswer};
+use super::playground::PlaygroundView;
+use super::report::ReportView;
+use super::requested::Requested;
+use super::sample::SampleView;
+use super::sample_cache::SampleCache;
+use super::screenshot::{Outcome, PendingScreenshot};
+use super::table::TableView;
+use super::{
+    feature, filter, keys, label, lists, map, menu_bar, playground, report, sample, search, status_bar, table, theme,
+};
+use crate::load::fonts::{self, SystemFont};
+use crate::load::{self, ActivationWorker, Loader, PlaygroundWorker, Subprocess, recents};
+use crate::state::effect::{Effect, Theme};
+use crate::state::job::Job;
+use crate::state::location::{Location, Page};
+use crate::state::overlay::{Overlay, UnsavedDialog};
+use crate::state::palette::Choice;
+use crate::state::session::{Phase, Session};
+use crate::state::{Command, Link};
+use egui::{
+    Area, CentralPanel, ColorImage, Context, Frame, Id, Margin, Order, Panel, Popup, Rect, Sense, ThemePreference, Ui,
+    ViewportCommand,
+};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// Seconds after which edits that could not be saved are tried again.
+const RETRY: f64 = 5.0;
+
+/// Extensions of image files. Dropped on the window they become the image of the prompt.
+const IMAGES: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
+
+/// What the command line asks for.
+#[derive(Default)]
+pub struct Options {
+    /// The run to open.
+    pub link: Option<Link>,
+    /// Where its data set is, if not where the run says.
+    pub data: Option<PathBuf>,
+    /// The colors, if not those that the system prefers.
+    pub theme: Option<Theme>,
+    /// Where to write a picture of the window, and where to say whether that worked.
+    pub screenshot: Option<(PathBuf, Outcome)>,
+    /// Whether to look for fonts of the system for scripts that the bundled fonts lack.
+    pub system_fonts: bool,
+    /// The file of the runs that were opened last, if they are to be remembered.
+    pub recents: Option<PathBuf>,
+}
+
+/// What the pages remember between two frames.
+#[derive(Default)]
+pub(super) struct Pages {
+    pub cache: SampleCache,
+    pub map: MapView,
+    pub table: TableView,
+    pub feature: FeatureView,
+    pub sample: SampleView,
+    pub filter: FilterView,
+    pub playground: PlaygroundView,
+    pub report: ReportView,
+    /// What is typed as the name of a list.
+    pub list_name: String,
+}
+
+impl Pages {
+    /// Forgets a run that is closed.
+    pub fn clear(&mut self) {
+        self.cache.clear();
+        self.map.clear();
+        self.sample.clear();
+        self.filter.clear();
+        self.playground.clear();
+    }
+}
+
+/// The app.
+pub struct App {
+    pub(super) session: Session,
+    pub(super) loader: Loader,
+    pub(super) activation_worker: Option<ActivationWorker>,
+    pub(super) playground_worker: Option<PlaygroundWorker>,
+    pub(super) subprocess: Option<Subprocess>,
+    pub(super) pages: Pages,
+    pub(super) requested: Requested,
+    /// The file of the runs that were opened last, and these runs.
+    pub(super) recents: (Option<PathBuf>, Vec<String>),
+    /// A picture of the window on its way to the clipboard.
+    pub(super) window_picture: Option<Receiver<Arc<ColorImage>>>,
+    /// Fonts of the system on their way.
+    pub(super) fonts: Option<Receiver<Vec<SystemFont>>>,
+    /// Whether to scroll to the row of the feature that is shown.
+    pub(super) reveal: bool,
+    screenshot: Option<PendingScreenshot>,
+    /// What is typed into the field of the start page.
+    typed: String,
+    /// Whether a text field had the focus in the last frame.
+    was_typing: bool,
+    /// When edits that could not be saved were tried last, in seconds since the start.
+    tried_at: f64,
+    /// Whether the window closes without asking.
+    closing: bool,
+}
+
+impl App {
+    /// Sets up the looks of the window, starts the loader and opens what is asked for.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn new(ctx: &Context, options: Options) -> std::io::Result<Self> {
+        theme::install(ctx);
+        theme::install_fonts(ctx, Vec::new());
+        let fonts = options.system_fonts.then(|| {
+            let (sender, fonts) = channel();
+            let waker = ctx.clone();
+            // Some tens of megabytes: the first frames are drawn without them.
+            std::thread::spawn(move || {
+                let _ = sender.send(fonts::system());
+                waker.request_repaint();
+            });
+            fonts
+        });
+        let recent_runs = options.recents.as_deref().map(recents::read).unwrap_or_default();
+        let missing = options.data.as_ref().filter(|path| !path.exists()).cloned();
+        let mut app = Self {
+            session: Session::default(),
+            loader: start_loader(ctx, options.data)?,
+            activation_worker: None,
+            playground_worker: None,
+            subprocess: None,
+            pages: Pages::default(),
+            requested: Requested::default(),
+            recents: (options.recents, recent_runs),
+            window_picture: None,
+            fonts,
+            reveal: false,
+            screenshot: options.screenshot.map(|(path, outcome)| PendingScreenshot::new(path, outcome)),
+            typed: String::new(),
+            was_typing: false,
+            tried_at: 0.0,
+            closing: false,
+        };
+        let effects = app.session.set_theme(options.theme);
+        effects.into_iter().for_each(|effect| app.perform(ctx, effect));
+        if let Some(link) = options.link {
+            app.typed = link.to_string();
+            let effects = app.session.open(link);
+            effects.into_iter().for_each(|effect| app.perform(ctx, effect));
+        }
+        if let Some(path) = missing {
+            let notice = format!("There is no {}: pictures are looked for where the run says.", path.display());
+            app.session.notice = Some(notice);
+        }
+        Ok(app)
+    }
+
+    /// The state, for tests.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The state, to change it: for measurements and tests.
+    pub fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// Runs a command.
+    pub(super) fn apply(&mut self, ctx: &Context, command: Command) {
+        let effects = self.session.apply(command);
+        effects.into_iter().for_each(|effect| self.perform(ctx, effect));
+    }
+
+    fn open_text(&mut self, ctx: &Context, text: &str) {
+        let effects = self.session.open_text(text);
+        effects.into_iter().for_each(|effect| self.perform(ctx, effect));
+    }
+
+    /// Does what the session asks for.
+    pub(super) fn perform(&mut self, ctx: &Context, effect: Effect) {
+        match effect {
+            Effect::Open(link) => self.loader.open(link),
+            Effect::Opened => self.start_workers(ctx),
+            Effect::Copy(text) => ctx.copy_text(text),
+            Effect::CopyPicture => self.copy_picture(ctx),
+            Effect::FocusSearch => ctx.memory_mut(|memory| memory.request_focus(search::field_id())),
+            Effect::FocusLabel(feature) => ctx.memory_mut(|memory| memory.request_focus(label::field_id(feature))),
+            Effect::Reveal => self.reveal = true,
+            Effect::Save(edits) => self.loader.save(edits),
+            Effect::Start(invocation) => self.start(ctx, invocation),
+            Effect::Theme(theme) => ctx.set_theme(match theme {
+                None => ThemePreference::System,
+                Some(Theme::Light) => ThemePreference::Light,
+                Some(Theme::Dark) => ThemePreference::Dark,
+            }),
+            Effect::Quit => {
+                self.closing = true;
+                ctx.send_viewport_cmd(ViewportCommand::Close);
+            }
+        }
+    }
+
+    /// The title of the window.
+    pub(super) fn title(&self) -> String {
+        match self.session.run() {
+            Some(run) => format!("{} - SAE workbench", run.info.name()),
+            None => "SAE workbench".into(),
+        }
+    }
+
+    /// Keeps the window open until all edits are saved, and asks what to do if they cannot be saved.
+    fn closing(&mut self, ctx: &Context) {
+        let requested = ctx.input(|input| input.viewport().close_requested());
+        if requested && !self.closing && !self.session.may_close() {
+            ctx.send_viewport_cmd(ViewportCommand::CancelClose);
+            let effects = self.session.quit();
+            effects.into_iter().for_each(|effect| self.perform(ctx, effect));
+        }
+    }
+
+    /// Tries again, now and then, to save edits that could not be saved.
+    fn retry(&mut self, ctx: &Context) {
+        let failed = self.session.run().is_some_and(|run| run.label_edits.unsaved().1.is_some());
+        if !failed {
+            return;
+        }
+        ctx.request_repaint_after(Duration::from_secs_f64(RETRY));
+        let now = ctx.input(|input| input.time);
+        if now - self.tried_at >= RETRY {
+            self.tried_at = now;
+            let effect = self.session.retry();
+            effect.into_iter().for_each(|effect| self.perform(ctx, effect));
+        }
+    }
+
+    /// Opens a run that was dropped on the window, or takes an image as that of the prompt.
+    fn dropped(&mut self, ctx: &Context) {
+        let Some(file) = ctx.input(|input| input.raw.dropped_files.first().cloned()) else { return };
+        let path = file.path().to_path_buf();
+        let extension = path.extension().and_then(|kind| kind.to_str()).map(str::to_lowercase).unwrap_or_default();
+        if let Some(run) = self.session.run_mut().filter(|_| IMAGES.contains(&extension.as_str())) {
+            run.playground.draft.image = Some(path);
+            return self.act(ctx, Action::Go(Location::Page(Page::Playground)));
+        }
+        let effects = self.session.open(Link::to_run(path));
+        effects.into_iter().for_each(|effect| self.perform(ctx, effect));
+    }
+
+    fn panels(&mut self, ui: &mut Ui) {
+        let ctx = ui.ctx().clone();
+        let bar = Frame::side_top_panel(ui.style()).inner_margin(Margin::symmetric(10, 4));
+        let top = Panel::top("menus").frame(bar).show(ui, |ui| menu_bar::show(ui, &self.session));
+        let used = self.pages.cache.bytes();
+        let stop = Panel::bottom("status").frame(bar).show(ui, |ui| status_bar::show(ui, &self.session, used)).inner;
+        if stop {
+            self.subprocess.iter().for_each(Subprocess::stop);
+        }
+        shield(&ctx, top.response.rect.bottom());
+        top.inner.into_iter().for_each(|action| self.act(&ctx, action));
+        let margin = Frame::central_panel(ui.style()).inner_margin(Margin::symmetric(12, 10));
+        if self.session.run().is_some() {
+            let actions = self.page(ui, margin);
+            actions.into_iter().for_each(|action| self.act(&ctx, action));
+        } else {
+            let (typed, recents) = (&mut self.typed, &self.recents.1);
+            let page = CentralPanel::default().frame(margin);
+            let entered = page.show(ui, |ui| overlays::start_page(ui, &self.session, typed, recents)).inner;
+            entered.into_iter().for_each(|text| self.open_text(&ctx, &text));
+        }
+    }
+
+    /// Draws the page that is shown. Returns what was clicked.
+    fn page(&mut self, ui: &mut Ui, margin: Frame) -> Vec<Action> {
+        let reveal = std::mem::take(&mut self.reveal);
+        let Session { phase: Phase::Open(run), job, .. } = &mut self.session else { return Vec::new() };
+        let pages = &mut self.pages;
+        let (job, opacity) = (job.as_ref(), pages.feature.heat_opacity);
+        let mut actions: Vec<Action> = Vec::new();
+        if run.page() == Page::Features {
+            let widest = (0.62 * ui.available_width()).max(240.0);
+            let width = (0.44 * ui.available_width()).clamp(240.0, 640.0).min(widest);
+            let panel = Panel::left("features").frame(margin).default_size(width).size_range(240.0..=widest);
+            panel.show(ui, |ui| {
+                // A wide widget must not widen the panel.
+                ui.set_max_width(ui.available_width());
+                if run.list.total() == 0 {
+                    actions.extend(table::without_features(ui, run, job.is_some_and(Job::is_running)));
+                    return;
+                }
+                actions.extend(search::show(ui, run));
+                actions.extend(map::show(ui, run, &mut pages.map).map(|k| Action::Go(Location::Feature(k))));
+                actions.extend(lists::show(ui, run, &mut pages.table, &mut pages.list_name));
+                ui.add_space(2.0);
+                actions.extend(table::show(ui, run, &mut pages.table, reveal));
+            });
+        }
+        let cache = &mut pages.cache;
+        CentralPanel::default().frame(margin).show(ui, |ui| {
+            let action = match run.page() {
+                Page::Features => feature::show(ui, run, cache, &mut pages.feature),
+                Page::Sample => sample::show(ui, run, cache, &mut pages.sample, opacity),
+                Page::Filter => filter::show(ui, run, cache, &mut pages.filter, job),
+                Page::Playground => playground::show(ui, run, &mut pages.playground, opacity),
+                Page::Run => report::show(ui, run, &mut pages.report, job),
+            };
+            actions.extend(action);
+        });
+        // What was drawn before it was known to be under the pointer has to be drawn again.
+        if run.hover.end_frame() {
+            ui.ctx().request_repaint();
+        }
+        actions
+    }
+
+    /// Draws what lies over the pages.
+    fn overlay(&mut self, ctx: &Context) {
+        match std::mem::take(&mut self.session.overlay) {
+            Overlay::None => {}
+            Overlay::Shortcuts => {
+                if !overlays::shortcuts(ctx) {
+                    self.session.overlay = Overlay::Shortcuts;
+                }
+            }
+            Overlay::Open(mut dialog) => {
+                let (entered, close) = overlays::open(ctx, &mut dialog, self.session.is_opening(), &self.recents.1);
+                if !close {
+                    self.session.overlay = Overlay::Open(dialog);
+                }
+                entered.into_iter().for_each(|text| self.open_text(ctx, &text));
+            }
+            Overlay::Palette(mut palette) => match overlays::palette(ctx, &self.session, &mut palette) {
+                (Some(Choice::Command(command)), _) => self.apply(ctx, command),
+                (Some(Choice::Location(location)), _) => self.act(ctx, Action::Go(location)),
+                (Some(Choice::Link(link)), _) => self.open_text(ctx, &link),
+                (None, true) => {}
+                (None, false) => self.session.overlay = Overlay::Palette(palette),
+            },
+            Overlay::Confirm(invocation) => match overlays::confirm(ctx, &invocation) {
+                Some(true) => self.perform(ctx, Effect::Start(invocation)),
+                Some(false) => {}
+                None => self.session.overlay = Overlay::Confirm(invocation),
+            },
+            Overlay::Unsaved(dialog) => self.unsaved(ctx, dialog),
+        }
+    }
+
+    /// Asks what to do with edits that cannot be saved, and does it.
+    fn unsaved(&mut self, ctx: &Context, mut dialog: UnsavedDialog) {
+        let Some(run) = self.session.run() else { return };
+        let (count, reason) = run.label_edits.unsaved();
+        match overlays::unsaved(ctx, count, reason.unwrap_or_default(), &mut dialog) {
+            None => self.session.overlay = Overlay::Unsaved(dialog),
+            Some(UnsavedAnswer::Stay) => {}
+            Some(UnsavedAnswer::Quit) => self.perform(ctx, Effect::Quit),
+            Some(UnsavedAnswer::Retry) => {
+                let effects = self.session.quit();
+                effects.into_iter().for_each(|effect| self.perform(ctx, effect));
+            }
+            Some(UnsavedAnswer::WriteTo(path)) => {
+                let labels = serde_json::to_string_pretty(run.label_edits.edited()).map_err(|error| error.to_string());
+                match labels.and_then(|labels| load::write_text(Path::new(&path), &labels)) {
+                    Ok(()) => self.perform(ctx, Effect::Quit),
+                    Err(problem) => {
+                        dialog.problem = Some(problem);
+                        self.session.overlay = Overlay::Unsaved(dialog);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// While a menu or drop-down is open, a click beside it closes it and does nothing else. The menus themselves stay reachable.
+fn shield(ctx: &Context, top: f32) {
+    if Popup::is_any_open(ctx) {
+        let screen = ctx.content_rect();
+        let area = Area::new(Id::unique("shield")).order(Order::Middle).fixed_pos(egui::pos2(screen.left(), top));
+        area.show(ctx, |ui| {
+            let rect = Rect::from_min_max(egui::pos2(screen.left(), top), screen.right_bottom());
+            ui.allocate_rect(rect, Sense::click());
+        });
+    }
+}
+
+/// Starts the loader; it wakes the window after every reply.
+fn start_loader(ctx: &Context, data: Option<PathBuf>) -> std::io::Result<Loader> {
+    let waker = ctx.clone();
+    Loader::start(data, move || waker.request_repaint())
+}
+
+impl eframe::App for App {
+    fn logic(&mut self, ctx: &Context, _frame: &mut eframe::Frame) {
+        self.receive(ctx);
+        self.request();
+        self.closing(ctx);
+        self.retry(ctx);
+        let settled = self.is_settled();
+        let failure = match &self.session.phase {
+            Phase::Failed(reason) => Some(reason.as_str()),
+            _ => self.session.notice.as_deref(),
+        };
+        if let Some(screenshot) = &mut self.screenshot {
+            screenshot.frame(ctx, settled, failure);
+        }
+    }
+
+    /// Wherever the pointer happens to be, it does not belong into a picture.
+    fn raw_input_hook(&mut self, _ctx: &Context, input: &mut egui::RawInput) {
+        if self.screenshot.is_some() {
+            input.events.retain(|event| !matches!(event, egui::Event::PointerMoved(_)));
+        }
+    }
+
+    fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
+        let ctx = ui.ctx().clone();
+        self.dropped(&ctx);
+        for command in keys::pressed(&ctx, self.was_typing) {
+            self.apply(&ctx, command);
+        }
+        self.panels(ui);
+        self.overlay(&ctx);
+        overlays::drop_target(&ctx);
+        self.was_typing = ctx.text_edit_focused();
+        // What was clicked in this frame is asked for in this frame.
+        self.request();
+    }
+
+    /// What is being typed is an edit. Dropping the loader waits until it is saved.
+    fn on_exit(&mut self, _gl: Option<&eframe::glow::Context>) {
+        self.save_at_exit();
+    }
+}

@@ -1,0 +1,118 @@
+//! The bar on top: menus, back and forward, the tabs of the pages, the run and its autoencoder.
+
+use super::Action;
+use super::theme::{self, Direction};
+use crate::state::command::{Command, Menu};
+use crate::state::effect::Theme;
+use crate::state::location::{Location, Page};
+use crate::state::open_run::OpenRun;
+use crate::state::session::Session;
+use egui::{Align, Button, ComboBox, Layout, Response, RichText, Role, Ui, Vec2, WidgetInfo};
+
+/// Draws the bar.
+pub fn show(ui: &mut Ui, session: &Session) -> Option<Action> {
+    let mut action = None;
+    ui.horizontal_wrapped(|ui| {
+        egui::MenuBar::new().ui(ui, |ui| {
+            for menu in Menu::ALL {
+                ui.menu_button(menu.title(), |ui| {
+                    for command in Command::ALL.into_iter().filter(|command| command.menu() == menu) {
+                        if entry(ui, session, command).clicked() {
+                            action = Some(Action::Command(command));
+                            ui.close();
+                        }
+                    }
+                });
+            }
+            ui.separator();
+            for (command, direction) in [(Command::Back, Direction::Left), (Command::Forward, Direction::Right)] {
+                if arrow(ui, session.allows(command), command, direction).clicked() {
+                    action = Some(Action::Command(command));
+                }
+            }
+            if let Some(run) = session.run() {
+                ui.separator();
+                action = tabs(ui, run).or(action.take());
+                ui.separator();
+                let name = RichText::new(run.info.name()).strong();
+                ui.add(egui::Label::new(name).truncate()).on_hover_text(run.info.root.display().to_string());
+                action = autoencoder(ui, run).or(action.take());
+            }
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                let command = Command::Shortcuts;
+                if ui.add(Button::new("?").min_size(Vec2::splat(22.0))).on_hover_text(tip(command)).clicked() {
+                    action = Some(Action::Command(command));
+                }
+            });
+        });
+    });
+    action
+}
+
+fn tabs(ui: &mut Ui, run: &OpenRun) -> Option<Action> {
+    let mut action = None;
+    for page in Page::ALL {
+        let tab = ui.selectable_label(run.page() == page, page.title());
+        tab.widget_info(|| WidgetInfo::selected(Role::Tab, true, run.page() == page, page.title()));
+        if tab.on_hover_text(tip(Command::Page(page))).clicked() {
+            action = Some(Action::Go(Location::Page(page)));
+        }
+    }
+    action
+}
+
+fn entry(ui: &mut Ui, session: &Session, command: Command) -> Response {
+    let chosen = match command {
+        Command::ThemeSystem => session.theme.is_none(),
+        Command::ThemeLight => session.theme == Some(Theme::Light),
+        Command::ThemeDark => session.theme == Some(Theme::Dark),
+        _ => false,
+    };
+    let mut button = Button::selectable(chosen, command.title());
+    if let Some(key) = command.keys().first() {
+        button = button.shortcut_text(*key);
+    }
+    ui.add_enabled(session.allows(command), button).on_hover_text(command.hint())
+}
+
+/// The hint of a command with its keys.
+fn tip(command: Command) -> String {
+    match command.keys() {
+        [] => command.hint().into(),
+        keys => format!("{} ({})", command.hint(), keys.join(", ")),
+    }
+}
+
+fn arrow(ui: &mut Ui, enabled: bool, command: Command, direction: Direction) -> Response {
+    let response = ui.add_enabled(enabled, Button::new("").min_size(Vec2::splat(22.0)));
+    response.widget_info(|| WidgetInfo::labeled(Role::Button, enabled, command.title()));
+    let color = if enabled { ui.visuals().text_color() } else { theme::muted(ui).gamma_multiply(0.5) };
+    ui.painter().add(theme::triangle(response.rect, direction, color));
+    response.on_hover_text(tip(command))
+}
+
+/// All autoencoders of the run, each with what it lacks.
+fn autoencoder(ui: &mut Ui, run: &OpenRun) -> Option<Action> {
+    let current = run.info.sae.as_ref()?;
+    let mut action = None;
+    ui.label(theme::small(ui, "autoencoder"));
+    if run.info.saes.len() < 2 {
+        ui.label(RichText::new(current).color(theme::muted(ui)));
+        return None;
+    }
+    let combo = ComboBox::from_id_salt("autoencoder").selected_text(current.as_str());
+    let shown = combo.show_ui(ui, |ui| {
+        for sae in &run.info.saes {
+            let text = match sae.remark() {
+                "" => sae.name.clone(),
+                remark => format!("{} ({remark})", sae.name),
+            };
+            if ui.selectable_label(sae.name == *current, text).clicked() && sae.name != *current {
+                action = Some(Action::Sae(sae.name.clone()));
+            }
+        }
+    });
+    shown.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Autoencoder"));
+    shown.response.on_hover_text("The autoencoder whose features are shown");
+    action
+}

@@ -1,0 +1,292 @@
+//! Between the window and its workers: asks them for what the page that is shown needs, and takes what they have read or computed.
+
+use super::app::App;
+use super::requested::Requested;
+use super::theme;
+use crate::load::{ActivationReply, ActivationWorker, PlaygroundWorker, ProcessEvent, Reply, Subprocess, recents};
+use crate::state::Command;
+use crate::state::effect::Effect;
+use crate::state::invocation::{Afterwards, Invocation};
+use crate::state::job::JobState;
+use crate::state::location::Page;
+use crate::state::open_run::OpenRun;
+use crate::state::playground::Prompt;
+use crate::state::score_filter::Grouping;
+use crate::state::session::Phase;
+use egui::{Context, ViewportCommand};
+use filters::select::Groups;
+use std::path::PathBuf;
+use std::sync::mpsc::channel;
+
+impl App {
+    /// Whether everything that is to be shown has been read, and everything that was edited is saved.
+    pub fn is_settled(&self) -> bool {
+        if self.session.is_opening() || self.fonts.is_some() {
+            return false;
+        }
+        let Phase::Open(run) = &self.session.phase else { return !matches!(self.session.phase, Phase::Opening) };
+        let needed = self.needed(run);
+        let (cache, sample) = (&self.pages.cache, &self.pages.sample);
+        let has_index = run.list.total() > 0;
+        let detailed = !has_index || needed.features.iter().all(|feature| run.details_of(*feature).is_some());
+        let scores = !needed.scores || run.filter.is_some();
+        let report = !needed.report || run.report.is_some();
+        let shown = cache.missing(&needed.samples).is_empty() && cache.missing_active(&needed.active).is_empty();
+        let saved = matches!(run.label_edits.unsaved(), (0, _) | (_, Some(_)));
+        let running = self.session.job.as_ref().is_some_and(|job| job.is_running());
+        let explained = needed.explanations.is_none_or(|number| sample.has_explanations(number));
+        detailed && scores && report && shown && explained && saved && !running && !run.playground.busy
+    }
+
+    /// What the page that is shown needs.
+    fn needed(&self, run: &OpenRun) -> Requested {
+        let encodes = self.activation_worker.is_some();
+        match run.page() {
+            Page::Features => {
+                let samples = run.example_samples();
+                let features = run.feature_number().into_iter().collect();
+                let active = if encodes { samples.clone() } else { Vec::new() };
+                Requested { features, active, samples, ..Requested::default() }
+            }
+            Page::Sample => {
+                let sample = run.sample();
+                Requested {
+                    samples: vec![sample],
+                    active: if encodes { vec![sample] } else { Vec::new() },
+                    explanations: encodes.then_some(sample),
+                    scores: true,
+                    ..Requested::default()
+                }
+            }
+            Page::Filter => Requested { samples: self.pages.filter.samples(run), scores: true, ..Requested::default() },
+            Page::Run => Requested { report: true, ..Requested::default() },
+            Page::Playground => Requested::default(),
+        }
+    }
+
+    /// Asks the workers for what the page needs, unless they have been asked already.
+    pub(super) fn request(&mut self) {
+        let Some(run) = self.session.run() else { return };
+        let mut needed = self.needed(run);
+        // The feature under the pointer, for a look at it without leaving the page.
+        needed.features.extend(run.hover.feature().filter(|feature| run.feature_number() != Some(*feature)));
+        if needed == self.requested {
+            return;
+        }
+        let missing = |feature: &u32| run.details_of(*feature).is_none();
+        self.loader.request_features(needed.features.iter().copied().filter(missing).collect());
+        self.loader.request_samples(self.pages.cache.missing(&needed.samples));
+        if let Some(worker) = &self.activation_worker {
+            let explanations = needed.explanations.filter(|number| !self.pages.sample.has_explanations(*number));
+            worker.request(self.pages.cache.missing_active(&needed.active), explanations);
+        }
+        if needed.scores && run.filter.is_none() {
+            self.loader.request_scores();
+        }
+        if needed.report && run.report.is_none() {
+            self.loader.request_report();
+        }
+        self.requested = needed;
+    }
+
+    /// Takes what the workers have read or computed.
+    pub(super) fn receive(&mut self, ctx: &Context) {
+        for reply in self.loader.replies() {
+            self.take_reply(ctx, reply);
+        }
+        let replies: Vec<_> = self.activation_worker.iter().flat_map(ActivationWorker::replies).collect();
+        for reply in replies {
+            match reply {
+                ActivationReply::Active(number, active) => self.pages.cache.insert_active(number, active),
+                ActivationReply::Explanations(number, found) => self.pages.sample.set_explanations(number, found),
+            }
+        }
+        let answers: Vec<_> = self.playground_worker.iter().flat_map(PlaygroundWorker::answers).collect();
+        for answer in answers {
+            self.pages.playground.set_answer(ctx, answer);
+            self.session.run_mut().into_iter().for_each(|run| run.playground.busy = false);
+        }
+        let events: Vec<_> = self.subprocess.iter().flat_map(Subprocess::events).collect();
+        for event in events {
+            match event {
+                ProcessEvent::Line(line) => {
+                    if let Some(job) = &mut self.session.job {
+                        job.push_line(line);
+                    }
+                }
+                ProcessEvent::End(state) => self.ended(ctx, state),
+            }
+        }
+        if let Some(fonts) = self.fonts.as_ref().and_then(|fonts| fonts.try_recv().ok()) {
+            if !fonts.is_empty() {
+                theme::install_fonts(ctx, fonts);
+            }
+            self.fonts = None;
+        }
+        if let Some(image) = self.window_picture.as_ref().and_then(|picture| picture.try_recv().ok()) {
+            ctx.copy_image((*image).clone());
+            self.session.notice = Some("Picture copied.".into());
+            self.window_picture = None;
+        }
+    }
+
+    fn take_reply(&mut self, ctx: &Context, reply: Reply) {
+        let effects = match reply {
+            Reply::Opened(result) => self.session.opened(result.map(|opened| *opened)),
+            Reply::Saved(result) => self.session.saved(result),
+            Reply::Feature(number, details) => {
+                self.session.detailed(number, details);
+                Vec::new()
+            }
+            Reply::Sample(number, sample) => {
+                self.pages.cache.insert(ctx, number, sample);
+                Vec::new()
+            }
+            Reply::Picture(..) => Vec::new(),
+            Reply::Scores(scores) => {
+                self.session.scored(scores);
+                Vec::new()
+            }
+            Reply::Groups(fields, groups) => {
+                self.take_groups(fields, groups);
+                Vec::new()
+            }
+            Reply::Report(report) => {
+                if let Some(run) = self.session.run_mut() {
+                    run.report = Some(report);
+                }
+                Vec::new()
+            }
+            Reply::Labels(labels) => {
+                self.session.labels_changed(labels);
+                Vec::new()
+            }
+            Reply::Waiting(reason) => {
+                self.session.notice = Some(reason);
+                Vec::new()
+            }
+            Reply::IndexChanged => {
+                self.session.notice = Some("The index has changed on disk: F5 reads it.".into());
+                Vec::new()
+            }
+        };
+        effects.into_iter().for_each(|effect| self.perform(ctx, effect));
+    }
+
+    /// A run has been opened: forgets what was shown of the one before, and starts its workers.
+    pub(super) fn start_workers(&mut self, ctx: &Context) {
+        self.pages.clear();
+        self.playground_worker = None;
+        self.activation_worker = None;
+        self.requested = Requested::default();
+        ctx.send_viewport_cmd(ViewportCommand::Title(self.title()));
+        let Some(run) = self.session.run_mut() else { return };
+        let (root, rows) = (run.info.root.clone(), run.list.rows().to_vec());
+        if let Some(path) = &self.recents.0 {
+            self.recents.1 = recents::add(path, &root.display().to_string());
+        }
+        let trained = run.info.sae_info().is_some_and(|sae| sae.trained);
+        let sae = run.info.sae.clone().filter(|_| trained);
+        // A link with a prompt submits it.
+        let prompt = if run.page() == Page::Playground { run.playground.submit() } else { None };
+        if let Some(sae) = sae {
+            let waker = ctx.clone();
+            match ActivationWorker::start(root, sae, rows, move || waker.request_repaint()) {
+                Ok(worker) => self.activation_worker = Some(worker),
+                Err(error) => {
+                    self.session.notice = Some(format!("No heat maps: the system gives no thread ({error})."))
+                }
+            }
+        }
+        prompt.into_iter().for_each(|prompt| self.submit(ctx, prompt));
+    }
+
+    /// Runs the model of the run on a prompt. The first prompt loads the model.
+    pub(super) fn submit(&mut self, ctx: &Context, prompt: Prompt) {
+        let Some(run) = self.session.run_mut() else { return };
+        if self.playground_worker.is_none() {
+            let (root, sae) = (run.info.root.clone(), run.info.sae_name().to_owned());
+            let waker = ctx.clone();
+            match PlaygroundWorker::start(root, sae, move || waker.request_repaint()) {
+                Ok(worker) => self.playground_worker = Some(worker),
+                Err(error) => {
+                    run.playground.busy = false;
+                    self.pages.playground.set_answer(ctx, Err(format!("The system gives no thread ({error}).")));
+                }
+            }
+        }
+        self.playground_worker.iter().for_each(|worker| worker.submit(prompt.clone()));
+    }
+
+    /// Starts a command of the program `sae`.
+    pub(super) fn start(&mut self, ctx: &Context, invocation: Invocation) {
+        let waker = ctx.clone();
+        self.session.started(invocation.clone());
+        match Subprocess::start(&invocation, move || waker.request_repaint()) {
+            Ok(subprocess) => self.subprocess = Some(subprocess),
+            Err(reason) => self.ended(ctx, JobState::Failed(reason)),
+        }
+    }
+
+    /// A command of `sae` has ended.
+    fn ended(&mut self, ctx: &Context, state: JobState) {
+        self.subprocess = None;
+        let Some(job) = &mut self.session.job else { return };
+        let reload = job.invocation.afterwards == Afterwards::Reload && matches!(state, JobState::Done(_));
+        job.state = state;
+        if reload {
+            self.apply(ctx, Command::Reload);
+        }
+    }
+
+    /// Divides the samples into groups by columns of the data set; empty for no groups.
+    pub(super) fn set_groups(&mut self, fields: String) {
+        self.pages.filter.group_problem = None;
+        if !fields.is_empty() {
+            return self.loader.request_groups(fields);
+        }
+        if let Some(Ok(filter)) = self.session.run_mut().and_then(|run| run.filter.as_mut()) {
+            filter.set_grouping(None);
+        }
+    }
+
+    fn take_groups(&mut self, fields: String, groups: Result<Groups, String>) {
+        let Some(run) = self.session.run_mut() else { return };
+        let equal = run.export.equal_groups;
+        let Some(Ok(filter)) = run.filter.as_mut() else { return };
+        match groups {
+            Ok(groups) => filter.set_grouping(Some(Grouping { fields, equal, groups })),
+            Err(problem) => self.pages.filter.group_problem = Some(problem),
+        }
+    }
+
+    /// Looks for the pictures of the data set in a folder.
+    pub(super) fn set_data(&mut self, folder: PathBuf) {
+        if folder.exists() {
+            self.session.notice = Some(format!("Pictures are now looked for in {}.", folder.display()));
+            self.loader.set_data(folder);
+            self.pages.cache.clear_samples();
+            self.requested = Requested::default();
+        } else {
+            self.session.notice = Some(format!("There is no such folder: {}", folder.display()));
+        }
+    }
+
+    /// Puts a picture of the window into the clipboard, once it has been drawn.
+    pub(super) fn copy_picture(&mut self, ctx: &Context) {
+        let (sender, receiver) = channel();
+        // The receiver is gone once the window is closed.
+        ctx.request_screenshot(move |image| drop(sender.send(image)));
+        self.window_picture = Some(receiver);
+    }
+
+    /// Saves edits. The loader finishes saving before the window is gone.
+    pub(super) fn save_at_exit(&mut self) {
+        if let Some(run) = self.session.run_mut() {
+            run.label_edits.commit();
+        }
+        if let Some(Effect::Save(edits)) = self.session.edited() {
+            self.loader.save(edits);
+        }
+    }
+}

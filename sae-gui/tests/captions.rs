@@ -1,0 +1,62 @@
+//! Captions as data sets have them: long ones, and ones in scripts of which the tokenizer knows only bytes.
+
+use crate::fixture::{self, Captions};
+use crate::harness::{open, open_in};
+use egui::Role;
+use egui_kittest::Harness;
+use egui_kittest::kittest::{NodeT, Queryable};
+use sae_gui::state::Link;
+use sae_gui::state::location::{Location, Page};
+use sae_gui::view::App;
+
+/// The texts of the cards on the screen, as far as they are drawn.
+fn texts(app: &Harness<'static, App>, part: &str) -> Vec<String> {
+    let labels = app.query_all_by_label_contains(part).filter(|node| node.accesskit_node().role() == Role::Label);
+    labels.filter_map(|node| node.value()).collect()
+}
+
+#[test]
+fn the_token_that_fired_is_in_view_on_every_card_of_a_long_caption() {
+    let captions = Captions {
+        tokens: |n| (0..200).map(|word| format!("word{}of{n} ", 1000 + word)).collect(),
+        fires_at: |_, _| 150,
+    };
+    let (_dir, run) = fixture::run_with(16, 16, captions);
+    let app = open(Link { location: Some(Location::Feature(4)), ..Link::to_run(run.root()) });
+    let found = texts(&app, "word1150of");
+    assert!(found.len() >= 4, "{found:?}");
+    for text in &found {
+        let (before, _) = text.split_once("word1150of").unwrap();
+        assert!(before.chars().count() <= 44, "{text}");
+    }
+    // No card shows the beginning of its caption instead.
+    assert!(texts(&app, "word1000of").is_empty());
+}
+
+/// "a" and three characters that the tokenizer knows only as bytes.
+fn in_bytes(n: u32) -> Vec<String> {
+    let bytes = "\u{65e5}\u{672c}\u{8a9e}".bytes().map(|byte| format!("<0x{byte:02X}>"));
+    [format!("a{n} ")].into_iter().chain(bytes).collect()
+}
+
+#[test]
+fn characters_of_several_tokens_are_shown_once() {
+    // The feature fires on the second byte of the second character.
+    let (_dir, run) = fixture::run_with(16, 16, Captions { tokens: in_bytes, fires_at: |_, _| 1 + 3 + 1 });
+    let whole = "\u{65e5}\u{672c}\u{8a9e}";
+    let shows = |location: Location| {
+        // No font for these characters is bundled: what counts is which characters are to be drawn.
+        let builder = Harness::builder().allow_missing_glyphs();
+        let app = open_in(builder, Link { location: Some(location), ..Link::to_run(run.root()) });
+        assert!(app.query_all_by_label_contains("<0x").next().is_none(), "{location:?} shows bytes");
+        let nodes = app.query_all_by(|node| node.label().is_some() || node.value().is_some());
+        let texts = nodes.filter_map(|node| node.value().or(node.accesskit_node().label()));
+        texts.collect::<Vec<String>>().join(" ")
+    };
+    for location in [Location::Feature(4), Location::Page(Page::Filter)] {
+        assert!(shows(location).contains(whole), "{location:?}");
+    }
+    // On the sample's page every character is a word of its own.
+    let sample = shows(Location::Sample(3));
+    assert!(whole.chars().all(|character| sample.matches(character).count() == 1), "{sample}");
+}

@@ -1,0 +1,137 @@
+//! What a newcomer asks: why is this feature cross-modal, what is it about, what does a score mean, why does a sample score so.
+
+use crate::fixture::{self, SAE};
+use crate::harness::{key, listed, open, open_folder, press, search, settle};
+use egui::{Event, Key, Modifiers, Role};
+use egui_kittest::Harness;
+use egui_kittest::kittest::{NodeT, Queryable};
+use sae_core::file;
+use sae_gui::state::Link;
+use sae_gui::state::location::{Location, Page};
+use sae_gui::view::App;
+
+fn figures(app: &Harness<'static, App>, part: &str) -> Vec<(String, egui::Rect)> {
+    let nodes = app.query_all_by_label_contains(part).filter(|node| node.accesskit_node().role() == Role::Figure);
+    nodes.filter_map(|node| Some((node.accesskit_node().label()?, node.rect()))).collect()
+}
+
+#[test]
+fn a_feature_says_why_it_is_cross_modal_and_shows_both_sides_beside_each_other() {
+    let (_dir, run) = fixture::run(64);
+    let app = open(Link { location: Some(Location::Feature(6)), ..Link::to_run(run.root()) });
+    // Feature 6 fires 931 times on 8,000 text positions and 470 times on 12,000 image positions.
+    let why = "Cross-modal: it fires at 12% of the text positions and at 3.9% of the image positions. The rates differ by a \
+               factor of 2.97; up to 10 counts as cross.";
+    app.get_by_label(why);
+    app.get_by_label("12% of text positions");
+    app.get_by_label("3.9% of image positions");
+    app.get_by_label_contains("931 of 8,000");
+    let [text, image] = ["on text", "on image"].map(|side| app.get_by_label(side).rect());
+    assert!(text.top() == image.top() && text.right() < image.left(), "{text:?} {image:?}");
+    // The strongest text positions are in one column, the strongest image positions in the other.
+    let cards = figures(&app, "sample ");
+    let in_column = |side: egui::Rect| cards.iter().filter(|(_, rect)| (rect.left() - side.left()).abs() < 2.0).count();
+    assert!(in_column(text) >= 2 && in_column(image) >= 2);
+    let image_feature = open(Link { location: Some(Location::Feature(1)), ..Link::to_run(run.root()) });
+    image_feature.get_by_label_contains("Class image: it fires at 0% of the text positions");
+    image_feature.get_by_label("It fires at no text position.");
+}
+
+#[test]
+fn typical_words_stand_in_for_labels_in_table_search_palette_and_pages() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open(Link { location: Some(Location::Feature(6)), ..Link::to_run(run.root()) });
+    // Feature 6 fires on "green" and on images of squares.
+    assert!(app.query_all_by_label_contains("green; images of: square").count() >= 2, "in the row and on the page");
+    search(&mut app, "green square");
+    let found = listed(&app);
+    assert!(found.contains(&6) && found.iter().all(|feature| feature % 4 == 2), "{found:?}");
+    key(&mut app, Modifiers::NONE, Key::Escape);
+    key(&mut app, Modifiers::COMMAND, Key::K);
+    app.run_steps(2);
+    app.event(Event::Text("yellow".into()));
+    app.run_steps(3);
+    assert!(app.query_all_by_label_contains("Feature 12: yellow").next().is_some());
+}
+
+#[test]
+fn every_share_is_a_percentage() {
+    let (_dir, run) = fixture::run(64);
+    let app = open(Link { location: Some(Location::Feature(6)), ..Link::to_run(run.root()) });
+    // 1,401 of 20,000 positions: in the tile as in the column of the table, if it is shown.
+    app.get_by_label("density: 7.0%");
+    assert!(app.query_all_by_label_contains("10^").next().is_none());
+}
+
+#[test]
+fn scores_say_what_they_measure_and_what_they_were_found_worth() {
+    let (_dir, run) = fixture::run(16);
+    let filter = Link { location: Some(Location::Page(Page::Filter)), ..Link::to_run(run.root()) };
+    let app = open(filter.clone());
+    app.get_by_label_contains("Sum of the cross-modal weights of the active features. As published.");
+    app.get_by_label_contains("measures which errors it finds");
+    let results = serde_json::json!({ "cosine_paper": { "auc": 0.91, "low": 0.88, "high": 0.94 } });
+    let report = serde_json::json!({ "trials": [{ "fault": "swapped-answers", "scores": results }] });
+    file::write_json(&run.root().join("validate").join(format!("{SAE}.json")), &report).unwrap();
+    let mut app = open(filter);
+    app.get_by_label("AUC 0.91 at telling swapped answers");
+    let histogram = app.get_by_label("Histogram of scores").rect();
+    app.event(Event::PointerMoved(histogram.left_center() + egui::vec2(8.0, 0.0)));
+    app.run_steps(8);
+    assert!(app.query_all_by_label_contains("Drag to move the threshold").next().is_some());
+}
+
+#[test]
+fn a_sample_says_whether_it_is_kept_and_what_raises_or_lowers_its_score() {
+    let (_dir, run) = fixture::run(64);
+    fixture::blank(&run);
+    let app = open(Link { location: Some(Location::Sample(3)), ..Link::to_run(run.root()) });
+    app.get_by_label(
+        "cosine_paper 3.00: higher than that of 12% of the samples. It would be dropped (threshold 12.00).",
+    );
+    app.get_by_label("12th percentile");
+    let told = |app: &Harness<'static, App>, part: &str| app.query_all_by_label_contains(part).count();
+    let sentences = told(&app, "Lowered most (by ") + told(&app, "Raised most (by ");
+    assert_eq!(sentences, 2, "for pmi and for pmi_blank");
+    let sentences: Vec<_> = app.query_all_by_label_contains("by 0.").filter_map(|node| node.value()).collect();
+    assert!(
+        told(&app, "often go with the text's feature 0 (red)") > 0,
+        "features are named, not only numbered: {sentences:?}"
+    );
+    assert_eq!(told(&app, "nats"), 0);
+}
+
+#[test]
+fn next_walks_what_was_looked_at_on_the_filter_page() {
+    let (_dir, run) = fixture::run(16);
+    let mut app = open(Link { location: Some(Location::Page(Page::Filter)), ..Link::to_run(run.root()) });
+    let dropped = app.get_by_label("Dropped").rect();
+    let mut cards = figures(&app, "sample ");
+    cards.retain(|(_, rect)| rect.left() >= dropped.left() - 2.0);
+    press(&mut app, cards[0].1.center());
+    settle(&mut app);
+    let sample = |app: &Harness<'static, App>| app.state().session().run().unwrap().sample();
+    assert_eq!(sample(&app), 11, "the highest of the dropped ones");
+    app.get_by_label_contains("1 of 12 dropped, near the threshold");
+    app.get_by_label("Next").click();
+    app.run_steps(2);
+    settle(&mut app);
+    assert_eq!(sample(&app), 10);
+    app.get_by_label("All samples").click();
+    app.run_steps(2);
+    key(&mut app, Modifiers::NONE, Key::J);
+    assert_eq!(sample(&app), 11);
+}
+
+#[test]
+fn every_autoencoder_of_the_run_is_listed_with_what_it_lacks() {
+    let (_dir, run) = fixture::run(16);
+    std::fs::create_dir_all(run.sae_dir("second").join("checkpoint")).unwrap();
+    let mut app = open_folder(run.root());
+    app.get_by_label("Autoencoder").click();
+    app.run_steps(3);
+    app.get_by_label("second (training not finished)").click();
+    app.run_steps(3);
+    settle(&mut app);
+    app.get_by_label_contains("The training of second is not finished");
+}
