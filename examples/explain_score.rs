@@ -57,7 +57,8 @@ fn named(contributions: &[Contribution], modality: Modality, words: &[Vec<Typica
     let active = contributions.iter().filter(|contribution| contribution.active).map(|contribution| {
         let typical = words[contribution.feature as usize].iter().filter(|word| word.modality == modality);
         let typical: Vec<_> = typical.map(|word| word.word.as_str()).take(3).collect();
-        format!("{} [{}] adds {:+.2}", contribution.feature, typical.join(" "), contribution.adds)
+        let words = if typical.is_empty() { String::new() } else { format!(" ({})", typical.join(" ")) };
+        format!("{}{words} adds {:+.2}", contribution.feature, contribution.adds)
     });
     let active: Vec<_> = active.collect();
     if active.is_empty() { "none of the strongest is active".into() } else { active.join(", ") }

@@ -10,7 +10,7 @@
 mod shared;
 
 use sae_core::Run;
-use sae_core::analysis::index::{Index, Row, TypicalWord, read_lists};
+use sae_core::analysis::index::{FeatureRow, Index, Row, TypicalWord, read_lists};
 use sae_core::store::sample::Modality;
 use sae_core::store::{load_samples, token_texts};
 use sae_workbench::{Control, IndexRequest, SaeChoice};
@@ -31,16 +31,19 @@ fn main() -> anyhow::Result<()> {
     // Words that are typical of each feature: tokens at its strongest text positions, and words that the texts of its strongest
     // images have in common. `share` is the share of those positions or images that have the word.
     let words = read_lists::<TypicalWord>(&run.features(name).join(TypicalWord::FILE), index.features().len())?;
-    let share = |feature: u32| words[feature as usize].first().map_or(0.0, |word| word.share);
 
-    // For each class, the three features whose strongest examples agree best on a word.
-    for class in ["text", "image", "cross"] {
-        let mut rows: Vec<_> = index.features().iter().filter(|row| row.class == class).collect();
+    // For each class, the three features whose strongest examples agree best on a word. Features that fire on many tokens are
+    // left out: they rarely stand for one thing.
+    for (class, modality) in [("text", Modality::Text), ("image", Modality::Image), ("cross", Modality::Image)] {
+        let typical = |feature: u32| words[feature as usize].iter().find(|word| word.modality == modality);
+        let share = |feature: u32| typical(feature).map_or(0.0, |word| word.share);
+        let specific = |row: &&FeatureRow| row.class == class && row.fires >= 10 && row.density < 0.02;
+        let mut rows: Vec<_> = index.features().iter().filter(specific).collect();
         rows.sort_by(|a, b| share(b.feature).total_cmp(&share(a.feature)).then(b.fires.cmp(&a.fires)));
-        println!("{} features of class {class}, for example:", rows.len());
+        println!("{} specific features of class {class}, for example:", rows.len());
         for row in rows.iter().take(3) {
-            let typical = words[row.feature as usize].first().map_or("no typical word", |word| &*word.word);
-            println!("  feature {} ({typical}): fires on {:.2} % of all tokens", row.feature, 100.0 * row.density);
+            let word = typical(row.feature).map_or("no typical word", |typical| &*typical.word);
+            println!("  feature {} ({word}): fires on {:.2} % of all tokens", row.feature, 100.0 * row.density);
             // Examples come in groups. Group 0 has the strongest, one per sample.
             let examples = index.examples(row.feature)?;
             let strongest = examples.iter().filter(|(group, _)| *group == 0).map(|(_, example)| example).take(3);

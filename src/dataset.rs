@@ -1,5 +1,5 @@
-//! The data set of a run, read again: the rows that samples came from, as the writers of `filters` take them, and the images of
-//! samples. Everything is compared with what was harvested.
+//! Reads the data set of a run again: the rows that samples came from, for the writers of `filters`, and the images of samples. Every
+//! row is compared with the one that was harvested.
 
 use crate::{Error, Result};
 use filters::write::{Division, Image, JsonRows, MessagePart, Row, Turn, below};
@@ -31,7 +31,7 @@ fn json_rows(path: &Path) -> filters::Result<Option<JsonRows>> {
 pub(crate) struct Dataset {
     /// Its folder.
     pub root: PathBuf,
-    /// The folder that paths of its images are relative to, if that was said.
+    /// The folder that paths of its images are relative to, if one was named.
     images_root: Option<PathBuf>,
     mapping: Mapping,
 }
@@ -40,7 +40,7 @@ impl Dataset {
     /// The data set that a run was harvested from.
     ///
     /// # Errors
-    /// It is not there any more, or its place was not recorded.
+    /// It no longer exists, or the run does not record where it is.
     pub fn open(record: &StoreRecord) -> Result<Self> {
         let arguments = &record.spec.arguments;
         let root = arguments["data_root"].as_str().ok_or(Error::NoDataRoot)?;
@@ -52,27 +52,27 @@ impl Dataset {
         Ok(Self { root: root.into(), images_root, mapping })
     }
 
-    /// The folder that paths of images are relative to in a copy of the rows, relative to that copy; nothing where they
+    /// The folder that paths of images are relative to in a copy of the rows, relative to that copy; `None` if they
     /// are relative to the files that name them.
     pub fn images_root_of_copies(&self) -> Option<PathBuf> {
         let images_root = self.images_root.as_ref()?;
         Some(below(&self.root, images_root).unwrap_or_default())
     }
 
-    /// Where a copy of a file lies, relative to the copies of the rows.
-    fn place_of_copy(&self, file: &Path) -> Option<PathBuf> {
+    /// The path of a copy of a file, relative to the copies of the rows.
+    fn path_of_copy(&self, file: &Path) -> Option<PathBuf> {
         below(&self.root, file).or_else(|| below(self.images_root.as_ref()?, file))
     }
 
-    /// Columns that were given another meaning.
+    /// Columns that were mapped to a field.
     pub fn mapped(&self) -> Vec<String> {
         self.mapping.iter().map(|(_, column)| column.clone()).collect()
     }
 
-    /// Hands over the row of every wanted sample, by its number, in the order of the data.
+    /// Calls `take` with the number and the row of every wanted sample, in the order of the data.
     ///
     /// # Errors
-    /// A file that cannot be read; a row that is not there any more, or another than the one that was harvested.
+    /// A file that cannot be read; a row that no longer exists or differs from the one that was harvested; whatever `take` returns.
     pub fn each<E: From<Error>>(
         &self,
         samples: &[Sample],
@@ -128,7 +128,7 @@ impl Dataset {
         let turn = |turn: data::Turn| Turn { role: turn.role, parts: turn.parts.into_iter().map(part).collect() };
         let image = |(image, known): (ImageFile, &sae_core::store::sample::ImageRef)| Image {
             name: image.path.into(),
-            inside: self.place_of_copy(&image.file),
+            inside: self.path_of_copy(&image.file),
             file: image.file,
             bytes: image.bytes,
             sha256: known.sha256.clone(),
@@ -153,10 +153,10 @@ impl Dataset {
     }
 }
 
-/// Shows every image of the wanted samples: number of the sample, which of its images, the image.
+/// Calls `show` with every image of the wanted samples: the number of the sample, which of its images it is, and the image.
 ///
 /// # Errors
-/// The data is not where it was, a row or an image has changed since, or an image cannot be decoded; whatever `show` returns.
+/// The data is no longer where it was, a row or an image has changed since, or an image cannot be decoded; whatever `show` returns.
 pub(crate) fn each_image<E: From<Error>>(
     run: &Run,
     samples: &[Sample],

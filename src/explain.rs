@@ -1,5 +1,5 @@
-//! Why a sample scores what it scores: the weights that a cosine score adds up, and the components of `pmi` and `pmi_blank` with
-//! their features. One sample at a time, for a command line and for an app that shows one after the other.
+//! Explains the scores of samples: the weights that a cosine score adds up, and the components of `pmi` and `pmi_blank` with their
+//! features. Works on one sample at a time, for programs that look at several after another.
 
 use crate::sae::SaeChoice;
 use crate::sample_activations::{SampleActivations, sample_of};
@@ -28,7 +28,7 @@ pub struct ExplainRequest {
     pub sample: String,
 }
 
-/// Why a sample has its `pmi_blank`, or its `pmi` where the run has no pass with blank images.
+/// Why a sample has its `pmi_blank`, or its `pmi` if the run has no pass with blank images.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainReport {
     /// The score and its components.
@@ -46,7 +46,7 @@ pub struct ExplainReport {
 }
 
 impl ExplainRequest {
-    /// Explains.
+    /// Explains the score.
     ///
     /// # Errors
     /// No such sample, a run without a fit, a sample without text or image.
@@ -59,7 +59,7 @@ impl ExplainRequest {
         let unknown = || Error::UnknownSample { asked: self.sample.clone(), samples: samples.len() };
         let number = number.ok_or_else(unknown)?;
         let (key, text) = (samples[number].key.clone(), samples[number].text.clone());
-        // The better of the two where both are there.
+        // `pmi_blank` is the better score, if the run has it.
         let column = if explainer.fit(PMI_BLANK).exists() { PMI_BLANK } else { PMI };
         if !explainer.fit(column).exists() {
             return Err(Error::NoFit { path: explainer.fit(column) });
@@ -84,39 +84,39 @@ pub struct WeightedFeature {
 pub struct Explainer {
     scores: PathBuf,
     d_sae: usize,
-    own: SampleActivations,
-    /// The same samples with blank images, if they were captured, or why they cannot be read: perhaps a harvest is at it.
+    activations: SampleActivations,
+    /// The same samples with blank images, if they were captured; or why they cannot be read, for example during a harvest.
     blank: Option<Result<SampleActivations, String>>,
     threshold: f32,
 }
 
 impl Explainer {
-    /// Opens the activations of a run for one of its autoencoders, which is loaded already.
+    /// Opens the activations of a run for one of its autoencoders, which the caller has loaded.
     ///
     /// # Errors
     /// The run lacks the activations of the autoencoder.
     pub fn open(run: &Run, name: &str, saved: &Saved) -> Result<Self> {
         let samples = |root: &Path| SampleActivations::open(Run::open(root)?, &saved.origin.hook, saved.weights.d_in);
-        let own = samples(run.root())?;
+        let activations = samples(run.root())?;
         let blank = Some(run.root().join(BLANK_DIR)).filter(|root| root.is_dir());
         let blank = blank.map(|root| samples(&root).map_err(|error| format!("{}: {error}", root.display())));
         let scored: Option<Value> = run.read_step(&step_name(name))?;
         let threshold = scored.and_then(|step| Some(step.get("threshold")?.as_f64()? as f32));
         let threshold = threshold.unwrap_or_else(|| scaled_threshold(saved.weights.d_in));
-        Ok(Self { scores: run.scores(name), d_sae: saved.weights.d_sae, own, blank, threshold })
+        Ok(Self { scores: run.scores(name), d_sae: saved.weights.d_sae, activations, blank, threshold })
     }
 
     /// The activations of the run itself.
     pub fn samples(&mut self) -> &mut SampleActivations {
-        &mut self.own
+        &mut self.activations
     }
 
-    /// The file with the fit behind a column.
+    /// The file with the fit of a column.
     fn fit(&self, column: &str) -> PathBuf {
         fit_path(&self.scores, column)
     }
 
-    /// The weights that each definition's cosine score of a sample adds up. Nothing for a sample without positions.
+    /// The weights that the cosine score of a sample adds up, by definition. Empty for a sample without positions.
     ///
     /// # Errors
     /// The sample cannot be read.
@@ -126,8 +126,8 @@ impl Explainer {
         sample: u32,
         rows: &[FeatureRow],
     ) -> Result<Vec<(Definition, Vec<WeightedFeature>)>> {
-        let own = self.own.pooled(encoder, sample, self.d_sae, self.threshold)?;
-        let Some(pooled) = sample_of(&own, sample as usize)? else { return Ok(Vec::new()) };
+        let store = self.activations.pooled(encoder, sample, self.d_sae, self.threshold)?;
+        let Some(pooled) = sample_of(&store, sample as usize)? else { return Ok(Vec::new()) };
         let explained = Definition::ALL.map(|definition| {
             let counted = pooled.active(definition).filter(|(_, on)| definition != Definition::Release || on.both());
             let weighted = counted.filter_map(|(feature, _)| {
@@ -139,7 +139,7 @@ impl Explainer {
         Ok(explained.into())
     }
 
-    /// The components of a sample's `pmi` or `pmi_blank`. Nothing where there is no fit, and for a sample without text or image.
+    /// The components of a sample's `pmi` or `pmi_blank`. `None` without a fit, and for a sample without text or image.
     ///
     /// # Errors
     /// The sample or the fit cannot be read, or the fit is of another autoencoder.
@@ -148,8 +148,8 @@ impl Explainer {
         if !path.is_file() {
             return Ok(None);
         }
-        let own = self.own.pooled(encoder, sample, self.d_sae, self.threshold)?;
-        let pooled = if column == PMI { Some(own) } else { self.with_blank(encoder, sample, &own)? };
+        let store = self.activations.pooled(encoder, sample, self.d_sae, self.threshold)?;
+        let pooled = if column == PMI { Some(store) } else { self.with_blank(encoder, sample, &store)? };
         let pooled: Option<PooledSample> = match pooled {
             Some(pooled) => sample_of(&pooled, sample as usize)?,
             None => None,
@@ -159,22 +159,22 @@ impl Explainer {
         if folds.whole.chosen.features.iter().flatten().any(|feature| *feature as usize >= self.d_sae) {
             return Err(Error::OtherFit { path });
         }
-        Ok(pmi::explain(folds.of(self.own.sample(sample)?), &pooled))
+        Ok(pmi::explain(folds.of(self.activations.sample(sample)?), &pooled))
     }
 
     /// The image of a sample with its text as the model reads it with a blank image, if that was captured.
-    fn with_blank(&mut self, encoder: &Encoder, sample: u32, own: &PooledStore) -> Result<Option<PooledStore>> {
+    fn with_blank(&mut self, encoder: &Encoder, sample: u32, store: &PooledStore) -> Result<Option<PooledStore>> {
         let Some(blank) = &mut self.blank else { return Ok(None) };
         let blank = blank.as_mut().map_err(|cause| sae_core::Error::config(cause.as_str()))?;
-        let (number, own_sample, others) = (sample as usize, self.own.sample(sample)?, blank.samples()?);
-        // Mostly they stand at the same number; to look for one costs as much as to look for all.
-        let same = others.get(number).filter(|o| (&o.source, &o.key) == (&own_sample.source, &own_sample.key));
-        let found = same.map(|_| number).or_else(|| align_samples(std::slice::from_ref(own_sample), others)[0]);
+        let (number, known, others) = (sample as usize, self.activations.sample(sample)?, blank.samples()?);
+        // Usually both runs give a sample the same number. Searching for one costs as much as searching for all.
+        let same = others.get(number).filter(|o| (&o.source, &o.key) == (&known.source, &known.key));
+        let found = same.map(|_| number).or_else(|| align_samples(std::slice::from_ref(known), others)[0]);
         let Some(other) = found else { return Ok(None) };
         let texts = blank.pooled(encoder, other as u32, self.d_sae, self.threshold)?;
         let mut pair = vec![None; number + 1];
         pair[number] = Some(other);
-        Ok(Some(own.with_text(&texts, &pair, &std::env::temp_dir())?))
+        Ok(Some(store.with_text(&texts, &pair, &std::env::temp_dir())?))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Indexing: one pass that writes what every feature does, as tables in `features/<name>/`.
+//! Indexing: one pass that writes what every feature responds to, as tables in `features/<name>/`.
 
 use crate::control::{Control, Stage};
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};
@@ -40,7 +40,7 @@ use std::path::{Path, PathBuf};
 pub struct IndexRequest {
     /// The autoencoder.
     pub sae: SaeChoice,
-    /// Through whose output head the tokens are told that a feature promotes and suppresses.
+    /// The model whose output head gives the tokens that a feature promotes and suppresses.
     pub lens: LensChoice,
     /// A feature counts as active on a token above this activation.
     pub threshold: Threshold,
@@ -49,7 +49,7 @@ pub struct IndexRequest {
 /// The model of a logit lens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LensChoice {
-    /// The model that the run was captured from, if it is where the run says.
+    /// The model that the run was captured from, if it still is where the run says.
     Recorded,
     /// This checkpoint.
     Model(PathBuf),
@@ -63,7 +63,7 @@ pub type IndexPlan = SaePlan<IndexDetails>;
 /// What is particular to indexing.
 #[derive(Clone, Debug, Serialize)]
 pub struct IndexDetails {
-    /// The model that promoted tokens are told by.
+    /// The model that promoted tokens are computed with.
     pub words_by: Option<PathBuf>,
 }
 
@@ -74,9 +74,9 @@ pub struct IndexReport {
     pub features: usize,
     /// Number of features of each class.
     pub classes: BTreeMap<String, u64>,
-    /// Features with a cross-modal weight, as published.
+    /// Features with a cross-modal weight by the definition of the paper.
     pub weighted: usize,
-    /// The model that promoted tokens are told by.
+    /// The model that promoted tokens are computed with.
     pub words_by: Option<PathBuf>,
     /// The folder of the tables.
     #[serde(skip)]
@@ -128,13 +128,13 @@ impl IndexRequest {
     }
 }
 
-/// Where the run says that its model lies.
+/// The folder of the model, as the run records it.
 fn recorded_model(sae: &LoadedSae) -> Result<Option<PathBuf>> {
     let harvest: Option<StoreRecord> = sae.run.read_step(STEP)?;
     Ok(harvest.and_then(|harvest| harvest.spec.arguments["model_folder"].as_str().map(PathBuf::from)))
 }
 
-/// Loads the output head through which promoted tokens are told.
+/// Loads the output head for promoted tokens.
 pub(crate) fn open_lens(sae: &LoadedSae, folder: &Path) -> Result<LogitLens> {
     let compute = Compute::on(&sae.device, ComputeDtype::F32.into());
     let lens = Checkpoint::open(folder).and_then(|checkpoint| LogitLens::open(checkpoint, &compute));
@@ -197,7 +197,7 @@ pub(crate) fn build(
     Ok(rows)
 }
 
-/// Promoted tokens of an earlier index would be taken for those of this one.
+/// Removes a table of an earlier index, which would otherwise be taken for a part of this one.
 fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(sae_core::Error::io("remove", path)(error).into()),
@@ -209,9 +209,9 @@ fn remove(path: &Path) -> Result<()> {
 pub(crate) fn set_weights(rows: &mut [FeatureRow], weights: &Weights) {
     for row in rows {
         let k = row.feature as usize;
-        let of = |weights: &[Option<f64>]| weights.get(k).copied().flatten();
+        let weight = |weights: &[Option<f64>]| weights.get(k).copied().flatten();
         let corrected = weights.corrected.get(k).copied().flatten();
-        (row.weight_paper, row.weight_release) = (of(&weights.paper), of(&weights.release));
+        (row.weight_paper, row.weight_release) = (weight(&weights.paper), weight(&weights.release));
         (row.weight_corrected, row.weight_se) = (corrected.map(|e| e.weight), corrected.map(|e| e.se));
     }
 }

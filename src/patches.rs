@@ -1,5 +1,5 @@
-//! Filtering of patches: images with the patches blackened that carry the fewest features, the scores of all patches, a contact
-//! sheet.
+//! Filtering of patches: blackens the patches of images that have the fewest features, and writes the scores of all patches and a
+//! contact sheet.
 
 use crate::control::{Control, Stage};
 use crate::explain::weight;
@@ -29,11 +29,11 @@ pub struct PatchesRequest {
     pub sae: SaeChoice,
     /// The model and the data set whose images are filtered. Its layer is that of the autoencoder.
     pub model: Plan,
-    /// What counts in a patch; each method makes a folder of images.
+    /// How patches are scored; each method makes a folder of images.
     pub methods: Vec<Method>,
-    /// Whose definition.
+    /// Which definition of the score is used.
     pub definition: Definition,
-    /// Share of an image's patches that stays, 0 to 1.
+    /// Share of an image's patches that is kept, 0 to 1.
     pub keep: f64,
     /// New folder for the images.
     pub out: PathBuf,
@@ -53,9 +53,9 @@ pub type PatchesPlan = SaePlan<PatchesDetails>;
 pub struct PatchesDetails {
     /// Rows of the data.
     pub rows: u64,
-    /// What counts.
+    /// How patches are scored.
     pub methods: Vec<&'static str>,
-    /// Share of the patches that stays.
+    /// Share of the patches that is kept.
     pub keep: f64,
 }
 
@@ -83,11 +83,11 @@ pub struct PatchesReport {
 pub struct PatchCounts {
     /// All of them.
     pub patches: u64,
-    /// Those that stayed.
+    /// Patches that were kept.
     pub kept: u64,
 }
 
-/// What has been made so far.
+/// The results so far.
 #[derive(Default)]
 struct Made {
     lines: String,
@@ -116,7 +116,7 @@ impl PatchesRequest {
     /// What [`PatchesRequest::run`] would do.
     ///
     /// # Errors
-    /// Whatever would keep it from beginning; a model that has not been downloaded.
+    /// Whatever would prevent it; a model that has not been downloaded.
     pub fn plan(&self) -> Result<PatchesPlan> {
         let sae = self.sae.load()?;
         let (_, preview) = model::resolve_for(&self.model, &sae, None)?;
@@ -181,7 +181,7 @@ impl PatchesRequest {
         Ok(())
     }
 
-    /// The cross-modal weights of the definition, where a method counts them.
+    /// The cross-modal weights of the definition, if a method uses them.
     fn weights(&self, sae: &LoadedSae) -> Result<Vec<Option<f64>>> {
         if !self.methods.contains(&Method::Cosine) {
             return Ok(Vec::new());
@@ -200,7 +200,7 @@ impl PatchesRequest {
             let picture = Picture::decode(file).map_err(bad)?;
             let mut row = vec![picture.clone()];
             for rule in rules {
-                // Every sample draws its own.
+                // Each sample has its own random numbers.
                 let rule = &Rule { seed: self.seed ^ (made.samples << 20), ..*rule };
                 let mut found = rule.patches(positions, image);
                 patches::keep(&mut found, self.keep)?;
@@ -231,7 +231,7 @@ impl PatchesRequest {
     }
 }
 
-/// What the autoencoder finds at each position of a sample.
+/// The active features at each position of a sample.
 fn positions<'a>(sample: &Prepared, active: &'a Sparse, hidden: &[f32], d: usize) -> Vec<Position<'a>> {
     let mut places = sample.frames.iter().flat_map(|frame| &frame.places);
     let rows = sample.tokens.iter().zip(hidden.chunks_exact(d)).enumerate();
@@ -245,7 +245,7 @@ fn positions<'a>(sample: &Prepared, active: &'a Sparse, hidden: &[f32], d: usize
     .collect()
 }
 
-/// The picture without the patches that do not stay.
+/// The image with the patches that are dropped in black.
 fn blackened(picture: &Picture, patches: &[Patch]) -> Picture {
     let mut dark = picture.clone();
     patches.iter().filter(|patch| !patch.kept).for_each(|patch| dark.blacken(patch.rect));

@@ -1,4 +1,4 @@
-//! An autoencoder of a run: how a request names one, and one that is loaded with the activations it belongs to.
+//! An autoencoder of a run: how a request names one, and how it is loaded together with its activations.
 
 use crate::control::{Control, Stage};
 use crate::roles::Kind;
@@ -21,7 +21,7 @@ use std::path::PathBuf;
 pub struct SaeChoice {
     /// The run folder.
     pub run: PathBuf,
-    /// The name of the autoencoder. Nothing chooses the only one that the run has.
+    /// The name of the autoencoder; `None` chooses the only one of the run.
     pub sae: Option<String>,
     /// Where to compute.
     pub device: DeviceChoice,
@@ -33,10 +33,10 @@ impl SaeChoice {
         Self { run: run.into(), sae: None, device: DeviceChoice::Auto }
     }
 
-    /// Loads it.
+    /// Loads it with its activations.
     ///
     /// # Errors
-    /// There is no such run, autoencoder or device; several autoencoders and none named; activations of another width.
+    /// No such run, autoencoder or device; several autoencoders and no name; activations of another width.
     pub fn load(&self) -> Result<LoadedSae> {
         let run = Run::open(&self.run)?;
         let name = self.name(&run)?;
@@ -65,7 +65,7 @@ pub(crate) fn last_step(run: &Run, name: &str) -> Option<u64> {
     checkpoint::newest(&run.sae_dir(name).join("checkpoint")).and_then(|path| checkpoint::step_of(&path))
 }
 
-/// The name asked for, or the only one there is.
+/// The name that was asked for, or the only one that is available.
 pub(crate) fn choose(asked: &Option<String>, mut available: Vec<String>, kind: Kind) -> Result<String> {
     if let Some(name) = asked {
         run::check_name(name)?;
@@ -81,7 +81,7 @@ pub(crate) fn choose(asked: &Option<String>, mut available: Vec<String>, kind: K
     }
 }
 
-/// An autoencoder of other activations would only compute nonsense.
+/// Checks that the autoencoder reads the width of the activations.
 pub(crate) fn check_width(saved: &Saved, store: &Store) -> Result<()> {
     let (sae, manifest) = (saved.weights.d_in, store.manifest());
     if sae != manifest.d_in {
@@ -90,7 +90,19 @@ pub(crate) fn check_width(saved: &Saved, store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// An autoencoder of a run, with the activations that it belongs to.
+/// An autoencoder of a run, with the activations that it reads.
+///
+/// ```no_run
+/// use sae_core::analysis::eval::Evaluator;
+/// use sae_workbench::control::Stage;
+/// use sae_workbench::{Control, SaeChoice};
+///
+/// let sae = SaeChoice::new("demo-run").load()?;
+/// let mut evaluator = Evaluator::new(&sae.saved.weights);
+/// sae.observe(Stage::Evaluate, &mut [&mut evaluator], &mut Control::default())?;
+/// println!("FVU {}", evaluator.report().all.fvu);
+/// # Ok::<(), sae_workbench::Error>(())
+/// ```
 pub struct LoadedSae {
     /// The run.
     pub run: Run,
@@ -169,7 +181,7 @@ pub struct SaePlan<T> {
 /// Which features of an index.
 #[derive(Clone, Debug)]
 pub struct FeatureChoice {
-    /// These; if there are none, the following two decide.
+    /// These features; if there are none, the following two fields decide.
     pub features: Vec<u32>,
     /// Only those of this class: `text`, `image` or `cross`.
     pub class: Option<String>,
@@ -178,7 +190,7 @@ pub struct FeatureChoice {
 }
 
 impl FeatureChoice {
-    /// The features that are named, or the living ones of a class.
+    /// The features that are named, or those of a class that fire at all.
     pub(crate) fn choose(&self, index: &Index) -> Result<Vec<u32>> {
         let rows = index.features();
         check_features(&self.features, rows.len(), "index")?;
@@ -195,7 +207,7 @@ impl FeatureChoice {
     }
 }
 
-/// Features that are named must exist; `holder` is what has `count` of them.
+/// Checks that features exist; `holder` is what has `count` of them.
 pub(crate) fn check_features(features: &[u32], count: usize, holder: &'static str) -> Result<()> {
     match features.iter().find(|feature| **feature as usize >= count) {
         Some(feature) => Err(Error::UnknownFeature { feature: *feature, count, holder }),

@@ -1,5 +1,5 @@
-//! The activations of a run, one sample at a time: for programs that look at single samples of a large store. Holds the token
-//! columns of `TABLES` parts and, once one was asked for, the list of samples.
+//! The activations of a run, one sample at a time: for programs that look at single samples of a large store. Keeps the token columns
+//! of `TABLES` parts in memory and, once a sample was read, the list of samples.
 
 use crate::{Error, Result};
 use filters::pooling::{PooledSample, PooledStore, SamplePooler};
@@ -13,16 +13,16 @@ use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Token columns kept. A part of 65,536 positions takes about 0.7 MB.
+/// Parts whose token columns are kept. A part of 65,536 positions takes about 0.7 MB.
 const TABLES: usize = 4;
 
-/// A store, by samples.
+/// A store that is read sample by sample.
 pub struct SampleActivations {
     run: Run,
     store: Store,
-    /// Number of the sample behind the last one of each part.
+    /// For each part, the number of the sample after its last one.
     ends: Vec<u64>,
-    /// Token columns by part, the last used first.
+    /// Token columns by part, the most recently used first.
     tables: VecDeque<(usize, TokenColumns)>,
     samples: OnceCell<Vec<Sample>>,
 }
@@ -31,7 +31,7 @@ impl SampleActivations {
     /// The activations of a hook in a run, for an autoencoder that reads the width `d_in`.
     ///
     /// # Errors
-    /// The run has none of that width, or does not say how they are divided.
+    /// The run has no such activations, they have another width, or the run does not record their parts.
     pub fn open(run: Run, hook: &str, d_in: usize) -> Result<Self> {
         let store = Store::open(&run, hook)?;
         let manifest = store.manifest();
@@ -56,12 +56,12 @@ impl SampleActivations {
     /// The features that fire at each position of a sample.
     ///
     /// # Errors
-    /// There is no such sample, its part cannot be read, or the device failed.
+    /// No such sample, a part that cannot be read, or a device that failed.
     pub fn encode(&mut self, encoder: &Encoder, sample: u32) -> Result<Sparse> {
         Ok(self.rows(encoder, sample)?.2)
     }
 
-    /// What each feature does in a sample. Of the samples that are returned, only that one has positions.
+    /// The activations of each feature in a sample, pooled. Of the samples in the result, only this one has positions.
     ///
     /// # Errors
     /// As [`SampleActivations::encode`].
@@ -87,14 +87,14 @@ impl SampleActivations {
     /// A sample.
     ///
     /// # Errors
-    /// There is none of this number, or the table of samples cannot be read.
+    /// No sample has this number, or the table of samples cannot be read.
     pub fn sample(&self, number: u32) -> Result<&Sample> {
         let samples = self.samples()?;
         let unknown = || Error::UnknownSample { asked: number.to_string(), samples: samples.len() };
         samples.get(number as usize).ok_or_else(unknown)
     }
 
-    /// What fires in a sample, with its part, whose token columns are the first now, and its rows there.
+    /// The part of a sample, its rows in that part, and its active features. The token columns of the part become the first.
     fn rows(&mut self, encoder: &Encoder, sample: u32) -> Result<(usize, Range<usize>, Sparse)> {
         let part = self.ends.partition_point(|end| *end <= u64::from(sample));
         if part == self.ends.len() {
@@ -117,7 +117,7 @@ impl SampleActivations {
     }
 }
 
-/// A sample of a pool, if it has positions.
+/// A pooled sample, if it has positions.
 pub(crate) fn sample_of(pooled: &PooledStore, number: usize) -> Result<Option<PooledSample>> {
     let mut found = None;
     pooled.each(|n, sample: &PooledSample| {

@@ -1,5 +1,5 @@
-//! Scoring: a score for every sample and method, in `scores/<name>.parquet`, and beside it what the scores rest on. One pass over
-//! each store that is needed, then tables.
+//! Scoring: scores of every sample by every method, in `scores/<name>.parquet`, with the fits that they are based on. Needs one pass
+//! over each store that takes part.
 
 use crate::companion::Companion;
 use crate::control::{Control, Stage};
@@ -48,20 +48,20 @@ use std::path::{Path, PathBuf};
 pub struct ScoreRequest {
     /// The autoencoder.
     pub sae: SaeChoice,
-    /// How.
+    /// How to score.
     pub options: ScoreOptions,
 }
 
 /// How samples are scored.
 #[derive(Clone, Debug)]
 pub struct ScoreOptions {
-    /// Whose definitions of the scores.
+    /// Which definitions of the scores are computed.
     pub definitions: Vec<Definition>,
     /// A feature counts as active on a token above this activation.
     pub threshold: Threshold,
     /// Seed of the column `random`.
     pub seed: u64,
-    /// Runs that weights (of the first) and `pmi` are fitted to, in place of the run that is scored; it may be among them.
+    /// Runs that `pmi` is fitted to (and the weights, to the first) instead of the run that is scored, which may be one of them.
     pub calibrate: Vec<PathBuf>,
     /// A run of the same samples with their rejected answers, for margins.
     pub rejected: Option<PathBuf>,
@@ -85,7 +85,7 @@ pub type ScorePlan = SaePlan<ScoreDetails>;
 /// What is particular to scoring.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScoreDetails {
-    /// Whose definitions: one, or `all`.
+    /// The definitions: one, or `all`.
     pub mode: &'static str,
     /// Runs that are fitted to.
     pub calibrate: Vec<PathBuf>,
@@ -98,17 +98,17 @@ pub struct ScoreDetails {
 pub struct ScoreReport {
     /// Samples.
     pub samples: usize,
-    /// Samples that lack scores; the table says why.
+    /// Samples without some of the scores; the table says why.
     pub without_score: usize,
-    /// Columns of the table with scores, in its order.
+    /// Columns with scores, in the order of the table.
     pub columns: Vec<String>,
     /// The table.
     pub file: PathBuf,
     /// Features with too few tokens for a weight, by definition: paper, release, corrected.
     pub too_few_tokens: [u64; 3],
-    /// Why there is no column of [`FITTED`], by column.
+    /// Why a column of [`FITTED`] is missing, by column.
     pub without: BTreeMap<String, String>,
-    /// How much to keep, by column.
+    /// Estimates of how much to keep, by column.
     pub keep: BTreeMap<String, KeepEstimate>,
     /// Rank correlation of every score with the number of text and image positions.
     pub rank_correlation_with_tokens: BTreeMap<String, f64>,
@@ -118,7 +118,7 @@ pub struct ScoreReport {
 }
 
 impl ScoreRequest {
-    /// Scores with every definition, and `pmi` fitted to the run itself.
+    /// Scores by every definition, with `pmi` fitted to the run itself.
     pub fn new(sae: SaeChoice) -> Self {
         Self { sae, options: ScoreOptions::default() }
     }
@@ -149,15 +149,15 @@ impl ScoreRequest {
 struct Passed {
     samples: Vec<Sample>,
     pooled: PooledStore,
-    /// Its images with the texts as the model reads them with blank images, if that was captured.
+    /// The same images, with the texts as the model reads them with blank images, if those were captured.
     blank: Option<PooledStore>,
     tops: Option<TopTokens>,
 }
 
-/// Fits, by the column that they make.
+/// Fits, by the column that they give.
 type Fits = BTreeMap<&'static str, Folds>;
 
-/// What the columns of [`FITTED`] came to.
+/// The results for the columns of [`FITTED`].
 #[derive(Default)]
 struct Fitted {
     fits: Fits,
@@ -169,18 +169,18 @@ struct Fitted {
 pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Control) -> Result<ScoreReport> {
     let _lock = sae.run.lock()?;
     let rejected = options.rejected.as_deref().map(|path| Companion::open(sae, path, Role::Rejected)).transpose()?;
-    let is_own = |path: &Path| path.canonicalize().ok() == sae.run.root().canonicalize().ok();
-    let others = options.calibrate.iter().filter(|path| !is_own(path));
+    let is_scored = |path: &Path| path.canonicalize().ok() == sae.run.root().canonicalize().ok();
+    let others = options.calibrate.iter().filter(|path| !is_scored(path));
     let others = others.map(|path| Companion::open(sae, path, Role::Calibration)).collect::<Result<Vec<_>>>()?;
-    let own_too = options.calibrate.is_empty() || options.calibrate.iter().any(|path| is_own(path));
+    let fits_itself = options.calibrate.is_empty() || options.calibrate.iter().any(|path| is_scored(path));
     let pass = Pass { sae, threshold: options.threshold.for_width(sae.saved.weights.d_in) };
-    let scored = pass.over(&sae.run, &sae.store, own_too, Stage::Score, control)?;
+    let scored = pass.over(&sae.run, &sae.store, fits_itself, Stage::Score, control)?;
     let calibration = others.iter().map(|other| pass.over(&other.run, &other.store, true, Stage::Calibrate, control));
     let calibration = calibration.collect::<Result<Vec<_>>>()?;
-    let fitted_to: Vec<&Passed> = own_too.then_some(&scored).into_iter().chain(&calibration).collect();
+    let fitted_to: Vec<&Passed> = fits_itself.then_some(&scored).into_iter().chain(&calibration).collect();
     let staged = control.stage(Stage::Fit, None)?;
-    // Weights are means over the strongest tokens of one store: those of the first that was named.
-    let stores = own_too.then_some(&sae.store).into_iter().chain(others.iter().map(|other| &other.store));
+    // Weights are means over the strongest tokens of a single store: the first that was named.
+    let stores = fits_itself.then_some(&sae.store).into_iter().chain(others.iter().map(|other| &other.store));
     let first = fitted_to.iter().zip(stores).find_map(|(passed, store)| Some((passed.tops.as_ref()?, store)));
     let (tops, store) = first.ok_or(Error::NothingToFit)?;
     let weights = Weights::from_top_tokens(tops, store)?;
@@ -223,7 +223,7 @@ fn fit(fitted_to: &[&Passed], scored: &Passed, scores: &mut Scores) -> Result<Fi
         match Folds::fit(&sets, &scored.samples, &pmi::Options { unit, ..pmi::Options::default() }) {
             Ok(folds) => {
                 let values = folds.score(&scored.samples, pooled)?;
-                // A text with one wrong token is no draw from mismatched pairs, which the estimate knows alone.
+                // The estimate is about mismatched pairs, and a text with one wrong token is not such a pair.
                 if unit == Unit::Sample {
                     let estimate = keep_auto_against(&values, &folds.mismatched(&scored.samples, pooled)?);
                     keep.extend(estimate.map(|estimate| (column.to_string(), estimate)));
@@ -242,7 +242,7 @@ fn fit(fitted_to: &[&Passed], scored: &Passed, scores: &mut Scores) -> Result<Fi
 }
 
 impl Passed {
-    /// What a column is made of.
+    /// The pooled samples that a column is computed from.
     fn pooled_for(&self, column: &str) -> Option<&PooledStore> {
         if column == PMI { Some(&self.pooled) } else { self.blank.as_ref() }
     }
@@ -259,7 +259,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Pools the activations of a run; with `weigh` its strongest tokens are collected as well.
+    /// Pools the activations of a run; with `weigh` also collects its strongest tokens.
     fn over(&self, run: &Run, store: &Store, weigh: bool, stage: Stage, control: &mut Control) -> Result<Passed> {
         let samples = load_samples(run)?;
         let d_sae = self.sae.saved.weights.d_sae;
@@ -272,8 +272,8 @@ impl Pass<'_> {
             let other = Companion::open(self.sae, &blank, Role::BlankImages)?;
             let texts = load_samples(&other.run)?;
             let pooler = pooler(texts.len())?.with_tokens();
-            let of_texts = self.pool(&other.store, pooler, None, Stage::BlankImages, control)?;
-            Some(pooled.with_text(&of_texts, &align_samples(&samples, &texts), &scratch)?)
+            let pooled_texts = self.pool(&other.store, pooler, None, Stage::BlankImages, control)?;
+            Some(pooled.with_text(&pooled_texts, &align_samples(&samples, &texts), &scratch)?)
         } else {
             None
         };
@@ -295,7 +295,7 @@ impl Pass<'_> {
     }
 }
 
-/// The folder for files without a name, on the disk of the run.
+/// The folder for temporary files, on the disk of the run.
 pub(crate) fn scratch(sae: &LoadedSae) -> Result<PathBuf> {
     let folder = sae.run.root().join("scores");
     std::fs::create_dir_all(&folder).map_err(sae_core::Error::io("make the folder", &folder))?;
@@ -353,7 +353,7 @@ fn write(
     }));
     file::write_json(&keep::beside(&path), &ScoreMetadata { keep: keep.clone(), more })?;
     scores.write(&path, &sae.name)?;
-    // Weights of the run that was scored; of a calibration run they belong to that run's index.
+    // The weights belong to the index of the run that they were computed from: not to this one after a calibration.
     let features = sae.run.features(&sae.name).join("features.parquet");
     if options.calibrate.is_empty() && features.exists() {
         let mut rows = read_features(&features)?;
@@ -383,7 +383,7 @@ pub(crate) fn step_name(sae: &str) -> String {
     format!("score/{sae}")
 }
 
-/// The fits behind a column, beside the table.
+/// The file with the fits of a column, next to the table.
 pub(crate) fn fit_path(table: &Path, column: &str) -> PathBuf {
     table.with_extension(format!("{column}.safetensors"))
 }

@@ -1,4 +1,4 @@
-//! Arguments that several commands share, and the values that several of them read. A command's own are in its file.
+//! Arguments and values that several commands share. The other arguments are in the files of their commands.
 
 use clap::Args;
 use harvest::Plan;
@@ -7,7 +7,7 @@ use sae_core::device::DeviceChoice;
 use sae_workbench::{FeatureChoice, SaeChoice};
 use std::path::{Path, PathBuf};
 
-/// How a model reads a data set. Without a model nothing is read, and the flags are refused.
+/// How a model reads a data set. Without a model, these flags are rejected.
 #[derive(Args, Debug)]
 #[group(requires = "model")]
 pub struct ReadingArgs {
@@ -47,13 +47,13 @@ impl ReadingArgs {
             batch_tokens: self.batch_tokens,
             answers: self.answers,
             template: self.template,
-            // The layer is that of the command's layers, hook or autoencoder.
+            // The command sets the layers: by its argument, its hook or its autoencoder.
             ..Plan::new(model, data, Vec::new())
         }
     }
 }
 
-/// A model and the data that it reads, for commands that need neither.
+/// A model and the data that it reads, for commands that can work without them.
 #[derive(Args, Debug)]
 pub struct ModelArgs {
     /// Checkpoint, as for `sae harvest`
@@ -77,7 +77,7 @@ impl ModelArgs {
     }
 }
 
-/// Arguments of commands that look at an autoencoder of a run.
+/// Arguments of commands that use an autoencoder of a run.
 #[derive(Args, Debug)]
 pub struct SaeArgs {
     /// Run folder
@@ -91,13 +91,13 @@ pub struct SaeArgs {
 }
 
 impl SaeArgs {
-    /// Which autoencoder that is.
+    /// The choice of the autoencoder, for a request.
     pub fn choice(&self) -> SaeChoice {
         SaeChoice { run: self.run.clone(), sae: self.sae.clone(), device: self.device.device }
     }
 }
 
-/// A share between nothing and all.
+/// A share, 0 to 1: `50%` or `0.5`.
 #[derive(Clone, Copy, Debug)]
 pub struct Share(pub f64);
 
@@ -131,7 +131,7 @@ pub struct FeatureArgs {
 }
 
 impl FeatureArgs {
-    /// Which features these are.
+    /// The choice of features, for a request.
     pub fn choice(&self) -> FeatureChoice {
         FeatureChoice { features: self.features.clone(), class: self.class.clone(), limit: self.limit }
     }

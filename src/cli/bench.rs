@@ -1,4 +1,4 @@
-//! `sae bench`: what this machine does, beside what it could do.
+//! `sae bench`: the speed of this machine, compared with a lower bound.
 
 use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, table};

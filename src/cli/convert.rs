@@ -1,4 +1,4 @@
-//! `sae convert`: an autoencoder of any known format, written as another.
+//! `sae convert`: writes an autoencoder of any known format in another one.
 
 use super::arguments::written;
 use super::info;

@@ -1,5 +1,5 @@
-//! `sae eval`: how well an autoencoder stands for the activations of its run, and how a model's predictions change. Draws
-//! `curves.png` beside the weights.
+//! `sae eval`: how well an autoencoder reconstructs the activations of its run, and how a model's predictions change. Draws
+//! `curves.png` next to the weights.
 
 use super::arguments::{ModelArgs, SaeArgs};
 use super::{Invocation, Outcome};
@@ -31,7 +31,7 @@ Examples:
   sae eval --run run --exclude special,first --max-norm 10 --saebench core.json")]
 pub struct EvalArgs {
     #[command(flatten)]
-    pub of: SaeArgs,
+    pub sae: SaeArgs,
     /// Positions to leave out: special, first, or none; as in training if this is left out
     #[arg(long, value_delimiter = ',', value_name = "WHICH")]
     pub exclude: Option<Vec<Excluded>>,
@@ -60,11 +60,11 @@ impl EvalArgs {
     fn request(&self) -> EvalRequest {
         let leaves_out = |what| self.exclude.as_ref().map(|named| named.contains(&what));
         EvalRequest {
-            sae: self.of.choice(),
+            sae: self.sae.choice(),
             special: leaves_out(Excluded::Special),
             first: leaves_out(Excluded::First),
             max_norm: self.max_norm,
-            model: self.model.plan(self.of.device),
+            model: self.model.plan(self.sae.device),
             saebench: self.saebench.clone(),
         }
     }
@@ -75,7 +75,7 @@ pub fn run(args: &EvalArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = args.request();
     let report = |report: &EvalReport| {
         if report.written {
-            draw(&args.of.run, &report.sae, &report.report)?;
+            draw(&args.sae.run, &report.sae, &report.report)?;
         } else {
             eprintln!("warning: the run is read-only, so that eval.json and curves.png were not written");
         }
@@ -108,7 +108,7 @@ fn text(found: &EvalReport) -> String {
     text
 }
 
-/// The report as a table: a row a modality.
+/// The report as a table with a row for each modality.
 pub fn describe(report: &Report) -> String {
     let header = ["positions", "tokens", "L0", "FVU", "cosine", "norm ratio", "dead"];
     rows(report, &header, &|e| {
@@ -123,7 +123,7 @@ pub fn describe(report: &Report) -> String {
     })
 }
 
-/// What else is worth a look, in a second table of the same rows.
+/// More measurements, in a second table with the same rows.
 fn more(report: &Report) -> String {
     let header =
         ["positions", "left out", "median norm", "MSE", "L1", "explained", "(legacy)", "on > 1 %", "on > 10 %"];
@@ -163,7 +163,7 @@ fn figures(value: f64) -> String {
     }
 }
 
-/// The losses as a table: a row a variant.
+/// The losses as a table with a row for each variant.
 fn describe_model(effect: &ModelEffect) -> String {
     let LossReport { tokens, samples, .. } = effect.text;
     let (tokens, samples) = (count(tokens), count(samples));
@@ -183,8 +183,8 @@ fn describe_model(effect: &ModelEffect) -> String {
 }
 
 fn variants(report: &LossReport) -> String {
-    let show = |of: &BTreeMap<Variant, Estimate>, variant: &Variant| {
-        of.get(variant).map_or(String::new(), |Estimate { value, se }| {
+    let show = |estimates: &BTreeMap<Variant, Estimate>, variant: &Variant| {
+        estimates.get(variant).map_or(String::new(), |Estimate { value, se }| {
             se.map_or(format!("{value:.4}"), |se| format!("{value:.4} +-{se:.4}"))
         })
     };
@@ -200,7 +200,7 @@ fn variants(report: &LossReport) -> String {
         };
         let columns =
             [&report.cross_entropy, &report.increase, &report.kl, &report.loss_recovered, &report.kl_recovered];
-        std::iter::once(name.into()).chain(columns.map(|of| show(of, variant))).collect()
+        std::iter::once(name.into()).chain(columns.map(|column| show(column, variant))).collect()
     }));
     table(&lines)
 }

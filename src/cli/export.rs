@@ -1,4 +1,4 @@
-//! `sae export`: an autoencoder of a run for another tool, or its features for people elsewhere.
+//! `sae export`: writes an autoencoder of a run for another tool, or its features for other viewers.
 
 use super::arguments::{FeatureArgs, SaeArgs, written};
 use super::info;
@@ -29,7 +29,7 @@ Which features fire in which sample, for SQL and data frames:
   sae export --run run --to samples-features --out fires.parquet")]
 pub struct ExportArgs {
     #[command(flatten)]
-    pub of: SaeArgs,
+    pub sae: SaeArgs,
     /// What to write: an autoencoder as sae-lens or sparsify, features as saedashboard, neuronpedia or html, or
     /// samples-features, a Parquet table
     #[arg(long, value_parser = target)]
@@ -52,7 +52,7 @@ pub enum Target {
     SamplesFeatures,
 }
 
-/// What names [`Target::SamplesFeatures`].
+/// The name of [`Target::SamplesFeatures`].
 const SAMPLES_FEATURES: &str = "samples-features";
 
 fn target(name: &str) -> Result<Target, String> {
@@ -80,7 +80,7 @@ fn autoencoder(format: Format, args: &ExportArgs, invocation: &mut Invocation) -
     if !args.chosen.features.is_empty() || args.chosen.class.is_some() {
         bail!("{} is a format of autoencoders, which are written whole", format.name());
     }
-    let request = ExportSaeRequest { sae: args.of.choice(), format, out: args.out.clone() };
+    let request = ExportSaeRequest { sae: args.sae.choice(), format, out: args.out.clone() };
     let describe = |report: &ExportSaeReport| {
         let is = info::autoencoder(&report.is);
         Ok(format!("{} as {}: {is}  {}", report.sae, report.to, report.out.display()))
@@ -89,7 +89,7 @@ fn autoencoder(format: Format, args: &ExportArgs, invocation: &mut Invocation) -
 }
 
 fn features(format: FeatureFormat, args: &ExportArgs, invocation: &mut Invocation) -> Result<Outcome> {
-    let (sae, features, out) = (args.of.choice(), args.chosen.choice(), args.out.clone());
+    let (sae, features, out) = (args.sae.choice(), args.chosen.choice(), args.out.clone());
     let request = ExportFeaturesRequest { sae, features, format, out };
     let describe = |report: &ExportFeaturesReport| {
         let mut text = format!("{} features for {}  {}", count(report.features as u64), report.to, report.at.display());
@@ -104,7 +104,7 @@ fn table(args: &ExportArgs, invocation: &mut Invocation) -> Result<Outcome> {
         bail!("--class is for features with their examples\nhint: --features N,.. limits the table");
     }
     let features = args.chosen.features.clone();
-    let request = ExportTableRequest { sae: args.of.choice(), features, out: args.out.clone() };
+    let request = ExportTableRequest { sae: args.sae.choice(), features, out: args.out.clone() };
     let describe = |report: &ExportTableReport| {
         let (rows, samples) = (count(report.rows), count(report.samples));
         Ok(format!("{rows} rows of {samples} samples  {}", report.out.display()))

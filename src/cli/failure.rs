@@ -1,17 +1,16 @@
-//! How a command fails: causes first, from the outermost to the innermost, then what can be done, a hint a line; and the exit
-//! status.
+//! How a command fails: prints the causes, from the outermost to the innermost, then a hint per line; and sets the exit status.
 
 use super::hint;
 use super::signals::INTERRUPTED;
 use sae_core::error::Hint;
 use sae_workbench::Error;
 
-/// Anything that is not said more precisely.
+/// The exit status of any other failure.
 const FAILED: u8 = 1;
 /// Another process holds the run: the same command may succeed later.
 const TRY_AGAIN: u8 = 75;
 
-/// What is printed behind `error: `.
+/// The text that is printed after `error: `.
 pub fn message(error: &anyhow::Error) -> String {
     let (mut causes, mut hints) = (Vec::<String>::new(), Vec::<String>::new());
     for cause in error.chain() {
@@ -20,7 +19,7 @@ pub fn message(error: &anyhow::Error) -> String {
         let (hint, text): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("hint: "));
         hints.extend(hint.into_iter().map(String::from));
         let text = text.join("\n");
-        // Some errors repeat their source in their own words.
+        // Some errors repeat the text of their source.
         if !causes.iter().any(|outer| outer.contains(&text)) {
             causes.push(text);
         }
@@ -40,14 +39,14 @@ pub fn status(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// The hint of an error of an operation, or of a library below.
+/// The hint of an error of an operation, or of one of the other libraries.
 fn typed_hint(cause: &(dyn std::error::Error + 'static)) -> Option<Hint> {
     let core = || cause.downcast_ref().and_then(sae_core::Error::hint);
     let harvest = || cause.downcast_ref().and_then(harvest::Error::hint);
     of_operation(cause).and_then(Error::hint).or_else(core).or_else(harvest)
 }
 
-/// A cause as the error of an operation, if it is one.
+/// A cause as an error of an operation, if it is one.
 fn of_operation<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
     cause.downcast_ref().or_else(|| cause.downcast_ref::<Box<Error>>().map(|error| &**error))
 }

@@ -1,4 +1,4 @@
-//! `sae filter`: decides which samples stay, and writes the rows of both sides with a manifest.
+//! `sae filter`: decides which samples are kept, and writes the rows that are kept and those that are dropped.
 
 use super::arguments::DeviceArg;
 use super::{Invocation, Outcome};
@@ -119,7 +119,7 @@ pub fn run(args: &FilterArgs, invocation: &mut Invocation) -> Result<Outcome> {
     invocation.outcome(|_| request.plan(), |control| request.run(control), report)
 }
 
-/// What people should know before they use what was written.
+/// What the user should know before using the written files.
 fn warnings(report: &FilterReport) -> Vec<String> {
     let mut warnings = report.notes.clone();
     if report.images_left_behind.count > 0 {

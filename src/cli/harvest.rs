@@ -1,4 +1,4 @@
-//! `sae harvest`: a data set through a model, its activations into the store; what was skipped is listed.
+//! `sae harvest`: runs a model on a data set and stores its activations; lists the rows that were skipped.
 
 use super::arguments::{DeviceArg, ReadingArgs};
 use super::{Invocation, Outcome};
@@ -62,7 +62,7 @@ pub struct HarvestArgs {
     pub resume: bool,
 }
 
-/// Skipped rows that are printed; `skipped.jsonl` has all of them.
+/// Number of skipped rows that are printed; `skipped.jsonl` has all of them.
 const SHOWN: usize = 10;
 
 impl HarvestArgs {
@@ -103,7 +103,7 @@ fn describe(report: &HarvestReport, args: &HarvestArgs) -> String {
     text
 }
 
-/// The first skipped rows with their reasons, a line each.
+/// The first skipped rows with their reasons, one per line.
 pub fn first(skipped: &[Skipped]) -> String {
     let line = |row: &Skipped| format!("\n  row {} ({}): {}", row.row, row.key, row.reason);
     skipped.iter().take(SHOWN).map(line).collect()

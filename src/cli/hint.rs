@@ -1,8 +1,8 @@
-//! Hints of the libraries in the words of the command line: which subcommand to run, which flag to change.
+//! Turns hints of the libraries into words of the command line: which subcommand to run, which flag to change.
 
 use sae_core::error::{Hint, Operation, Setting};
 
-/// What is printed after `hint: `.
+/// The text that is printed after `hint: `.
 pub fn words(hint: &Hint) -> String {
     match hint {
         Hint::Run(operation) => format!("run `{}` first", command(*operation)),

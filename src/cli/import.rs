@@ -1,5 +1,5 @@
-//! `sae import`: another tool's autoencoder into a run, where `eval`, `index` and `score` find it like one that was
-//! trained there; or another tool's activations into a run of their own.
+//! `sae import`: takes another tool's autoencoder into a run, where it is used like one that was trained there, or another tool's
+//! activations into a new run.
 
 use super::info;
 use super::{Invocation, Outcome};

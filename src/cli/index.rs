@@ -1,4 +1,4 @@
-//! `sae index`: one pass that writes what every feature does - `features/<name>/*.parquet`.
+//! `sae index`: one pass that writes what every feature responds to, as `features/<name>/*.parquet`.
 
 use super::arguments::{SaeArgs, ThresholdArg};
 use super::{Invocation, Outcome};
@@ -18,7 +18,7 @@ Examples:
   sae index --run run --no-words                          no model is looked for")]
 pub struct IndexArgs {
     #[command(flatten)]
-    pub of: SaeArgs,
+    pub sae: SaeArgs,
     /// Checkpoint, as for `sae harvest`, through whose output head the tokens that each feature promotes are computed; the one that the run names if left out
     #[arg(long)]
     pub model: Option<PathBuf>,
@@ -36,7 +36,7 @@ impl IndexArgs {
             None if self.no_words => LensChoice::None,
             None => LensChoice::Recorded,
         };
-        IndexRequest { sae: self.of.choice(), lens, threshold: self.threshold.value }
+        IndexRequest { sae: self.sae.choice(), lens, threshold: self.threshold.value }
     }
 }
 

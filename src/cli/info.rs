@@ -1,4 +1,4 @@
-//! `sae info`: what a file or folder is - a run, a store of activations, an autoencoder of any known format.
+//! `sae info`: says what a file or folder is: a run, a store of activations, or an autoencoder of any known format.
 
 use super::Outcome;
 use crate::cli::terminal::{count, counted};
@@ -27,7 +27,7 @@ pub struct InfoArgs {
     pub k: Option<usize>,
 }
 
-/// Runs the command. It only reads, so that its plan is its work.
+/// Runs the command. `--dry-run` changes nothing, because the command only reads.
 pub fn run(args: &InfoArgs) -> Result<Outcome> {
     let report = InfoRequest { path: args.path.clone(), k: args.k }.run()?;
     let text = match &report {
@@ -48,7 +48,7 @@ fn autoencoders(found: &AutoencodersInfo) -> String {
     text
 }
 
-/// An autoencoder for people, a line for each thing to know.
+/// The properties of an autoencoder, one per line.
 pub fn autoencoder(summary: &Summary) -> String {
     let range = |r: &Range| format!("{:.4} to {:.4} (mean {:.4})", r.min, r.max, r.mean);
     let trained = summary.architecture.name();

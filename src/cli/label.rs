@@ -1,5 +1,5 @@
-//! `sae label`: asks an OpenAI-compatible endpoint what features fire on, and tries each answer on places that it has not
-//! seen. Without `--yes` only the cost is printed.
+//! `sae label`: asks an OpenAI-compatible endpoint what features fire on, and tests each label on unseen positions. Without `--yes` it
+//! only prints the cost.
 
 use super::arguments::{FeatureArgs, SaeArgs};
 use super::{Invocation, Outcome};
@@ -22,7 +22,7 @@ Examples:
   sae label --run run --url https://api.openai.com/v1 --model gpt-4o --features 12,705 --price 2.5,10 --yes")]
 pub struct LabelArgs {
     #[command(flatten)]
-    pub of: SaeArgs,
+    pub sae: SaeArgs,
     /// Base address of the endpoint; /chat/completions is added
     #[arg(long)]
     pub url: String,
@@ -69,7 +69,7 @@ fn above_zero(text: &str) -> Result<f64, String> {
 impl LabelArgs {
     fn request(&self) -> LabelRequest {
         LabelRequest {
-            sae: self.of.choice(),
+            sae: self.sae.choice(),
             url: self.url.clone(),
             model: self.model.clone(),
             key: std::env::var(&self.key_env).ok().filter(|key| !key.is_empty()),
@@ -117,8 +117,8 @@ fn cost(estimate: &LabelEstimate, args: &LabelArgs) -> String {
 }
 
 fn describe(report: &LabelReport, args: &LabelArgs) -> String {
-    let (made, there) = (count(report.labeled as u64), count(report.labeled_already as u64));
-    let mut text = format!("{made} labels by {}, {there} were there\n", args.model);
+    let (made, existing) = (count(report.labeled as u64), count(report.labeled_already as u64));
+    let mut text = format!("{made} labels by {}, {existing} were there\n", args.model);
     if let (Some(accuracy), Some(f1)) = (report.accuracy, report.f1) {
         let n = report.labels.iter().filter(|label| label.verdict.is_some()).count();
         text += &format!(

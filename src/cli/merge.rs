@@ -1,5 +1,4 @@
-//! `sae merge`: looks at the shards of a job and joins them into one run, together with what was captured of them with
-//! blank images.
+//! `sae merge`: checks the shards of a job and joins them into one run, together with their passes with blank images.
 
 use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, counted};

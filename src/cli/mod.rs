@@ -1,4 +1,4 @@
-//! The command line: a file for each command with its arguments, its request and its report in words. Computes nothing.
+//! The command line: a file for each command, with its arguments, its request, and its report in words. Computes nothing.
 
 mod arguments;
 mod bench;
@@ -127,7 +127,7 @@ Examples:
     Man(ManArgs),
 }
 
-/// What a command found, for programs and for people.
+/// The result of a command, for programs and for people.
 pub struct Outcome {
     /// For `--json`.
     pub json: Value,
@@ -155,7 +155,7 @@ pub fn main() -> ExitCode {
         Err(e) => Err(anyhow::Error::new(e).context("cannot listen for Ctrl-C")),
     };
     let printed = ran.and_then(|outcome| match print(&outcome, args.json) {
-        // Whoever closes the pipe has read enough.
+        // A closed pipe, as of `head`, is not an error.
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(anyhow::anyhow!("cannot write to stdout: {e}")),
         _ => Ok(()),
     });
@@ -177,12 +177,12 @@ fn print(outcome: &Outcome, json: bool) -> io::Result<()> {
 pub struct Invocation<'a> {
     /// Whether it only prints its plan.
     pub dry_run: bool,
-    /// What follows it and may stop it.
+    /// What follows it and can stop it.
     pub control: &'a mut Control,
 }
 
 impl Invocation<'_> {
-    /// What a request came to: with `--dry-run` its plan, otherwise its report, which `describe` puts into words.
+    /// The outcome of a request: with `--dry-run` its plan, otherwise its report, which `describe` puts into words.
     fn outcome<P: Serialize, R: Serialize>(
         &mut self,
         plan: impl FnOnce(&mut Control) -> sae_workbench::Result<P>,

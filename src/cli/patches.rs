@@ -1,4 +1,4 @@
-//! `sae patches`: images with the patches blackened that carry fewest features, the scores of all patches, a contact sheet.
+//! `sae patches`: blackens the patches of images that have the fewest features; writes the scores of all patches and a contact sheet.
 
 use super::arguments::{ReadingArgs, SaeArgs, Share, ThresholdArg};
 use super::harvest::first;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 pub struct PatchesArgs {
     #[command(flatten)]
-    pub of: SaeArgs,
+    pub sae: SaeArgs,
     /// Folder of the checkpoint that the run was captured from, or org/name on the Hugging Face hub
     #[arg(long)]
     pub model: PathBuf,
@@ -50,8 +50,8 @@ pub struct PatchesArgs {
 impl PatchesArgs {
     fn request(&self) -> PatchesRequest {
         PatchesRequest {
-            sae: self.of.choice(),
-            model: self.reading.plan(&self.model, &self.data, self.limit, self.of.device),
+            sae: self.sae.choice(),
+            model: self.reading.plan(&self.model, &self.data, self.limit, self.sae.device),
             methods: self.method.clone(),
             definition: self.mode,
             keep: self.keep.0,

@@ -1,4 +1,4 @@
-//! `sae score`: a score a sample and method, in `scores/<name>.parquet`; with `--explain`, why a sample scores what it scores.
+//! `sae score`: scores of every sample by every method, in `scores/<name>.parquet`; with `--explain`, why a sample has its score.
 
 use super::arguments::{SaeArgs, ThresholdArg};
 use super::{Invocation, Outcome};
@@ -22,7 +22,7 @@ Examples:
   sae score --run run --explain row-17                    why a sample scores what it scores")]
 pub struct ScoreArgs {
     #[command(flatten)]
-    pub of: SaeArgs,
+    pub sae: SaeArgs,
     /// Whose definitions of the scores: paper, release, corrected or all
     #[arg(long, default_value = "all", value_parser = ["paper", "release", "corrected", "all"])]
     pub mode: String,
@@ -56,7 +56,7 @@ impl ScoreArgs {
             calibrate: self.calibrate.clone(),
             rejected: self.rejected.clone(),
         };
-        Ok(ScoreRequest { sae: self.of.choice(), options })
+        Ok(ScoreRequest { sae: self.sae.choice(), options })
     }
 }
 
@@ -74,7 +74,7 @@ pub fn run(args: &ScoreArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let plan = |_: &mut Control| Ok(Planned { plan: request.plan()?, explain: args.explain.as_deref() });
     match &args.explain {
         Some(sample) => {
-            let request = ExplainRequest { sae: args.of.choice(), sample: sample.clone() };
+            let request = ExplainRequest { sae: args.sae.choice(), sample: sample.clone() };
             invocation.outcome(plan, |_| request.run(), |report| Ok(explanation(report)))
         }
         None => {

@@ -1,5 +1,4 @@
-//! What people see while they wait, on stderr: progress bars with the time left, or, where stderr is no terminal, a plain line
-//! now and then. Never writes to stdout.
+//! Progress on stderr: bars with the time left or, if stderr is not a terminal, a plain line from time to time. Never writes to stdout.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sae_workbench::control::{Detail, Notice, Progress, Stage};
@@ -9,16 +8,16 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Where stderr is no terminal: the time before the first line, and between two of them.
+/// If stderr is not a terminal: the time before the first line, and between two lines.
 const LINES: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
-/// Environment variable with another time for both, in seconds.
+/// Environment variable with another value for both times, in seconds.
 const SECONDS: &str = "SAE_PROGRESS_SECONDS";
 
-/// A bar for work whose end is known, and what is shown where it is not.
+/// Templates of a bar for work whose end is known, and for other work.
 const BAR: &str = "{prefix:>8} [{bar:30}] {percent:>3}% {msg} {elapsed} (left: {eta})";
 const SPINNER: &str = "{prefix:>8} {spinner} {elapsed}";
 
-/// Shows how far an operation is, and what a person should know meanwhile.
+/// Shows the progress of an operation, and its notices.
 #[derive(Default)]
 pub struct Terminal {
     bar: Option<Bar>,
@@ -68,7 +67,7 @@ impl Progress for Terminal {
         }
         bar.set_position(position);
         if !*begun {
-            // What was done before this call took no time in it.
+            // Work of an earlier call does not count for the speed of this one.
             bar.reset_eta();
             *begun = true;
         }
@@ -104,7 +103,7 @@ impl Progress for Terminal {
     }
 }
 
-/// A notice for people; nothing for one that this program does not know.
+/// A notice in words; `None` for one that this program does not know.
 fn words(notice: &Notice) -> Option<String> {
     Some(match notice {
         Notice::Data(note) => format!("note: {note}"),
@@ -133,7 +132,7 @@ fn words(notice: &Notice) -> Option<String> {
     })
 }
 
-/// A thread that prints how far a bar is until it is dropped.
+/// A thread that prints the position of a bar until this is dropped.
 struct Lines {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -152,7 +151,7 @@ impl Lines {
                 let line = line(&bar.prefix(), [bar.position(), bar.length().unwrap_or(0)], rate, left, bar.elapsed());
                 let message = bar.message();
                 let message = if message.is_empty() { message } else { format!("; {message}") };
-                // Whoever has closed stderr wants no lines.
+                // If stderr is closed, nobody reads the lines.
                 let _ = writeln!(io::stderr(), "{line}{message}");
             }
         });
@@ -182,7 +181,7 @@ fn line(what: &str, [done, total]: [u64; 2], rate: f64, left: Duration, elapsed:
     line
 }
 
-/// A time for people.
+/// A duration in words.
 fn time(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..90 => format!("{seconds} s"),
@@ -191,12 +190,12 @@ fn time(time: Duration) -> String {
     }
 }
 
-/// Rows of cells as aligned columns, the first to the left, the others to the right.
+/// Rows of cells as aligned columns: the first is left-aligned, the others right-aligned.
 pub fn table(rows: &[Vec<String>]) -> String {
     aligned(rows, |column| column > 0)
 }
 
-/// Rows of cells as aligned columns, all to the left: for texts.
+/// Rows of cells as left-aligned columns, for texts.
 pub fn columns(rows: &[Vec<String>]) -> String {
     aligned(rows, |_| false)
 }

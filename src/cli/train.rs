@@ -1,4 +1,4 @@
-//! `sae train`: arguments to configurations, and what was trained.
+//! `sae train`: turns arguments into configurations, and reports what was trained.
 
 use super::arguments::{DeviceArg, ModelArgs, pair};
 use super::{Invocation, Outcome};
@@ -187,7 +187,7 @@ fn config(args: &TrainArgs) -> Result<TrainConfig> {
     args.set.iter().try_fold(config, |config, (field, value)| with(&config, field, value))
 }
 
-/// The configuration with one field replaced by a value as `train.toml` would have it; text needs no quotes.
+/// The configuration with one field replaced by a value in the syntax of `train.toml`; text needs no quotes.
 fn with(config: &TrainConfig, field: &str, value: &str) -> Result<TrainConfig> {
     let mut table = toml::Table::try_from(config).context("the configuration cannot be written")?;
     let parsed = toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
@@ -204,7 +204,7 @@ fn with(config: &TrainConfig, field: &str, value: &str) -> Result<TrainConfig> {
         .with_context(|| format!("{field}={value}: train.toml has no such field, or the value does not fit it"))
 }
 
-/// The configurations of a sweep with their names: every combination of the values.
+/// The configurations of a sweep, with their names: all combinations of the values.
 fn sweep(name: &str, config: &TrainConfig, sweeps: &[(String, String)]) -> Result<Vec<(String, TrainConfig)>> {
     let mut all = vec![(name.to_string(), config.clone())];
     for (field, values) in sweeps {

@@ -1,4 +1,4 @@
-//! `sae validate`: faults of known kinds and rates, and which score or baseline finds them; a report and a plot.
+//! `sae validate`: tries which score or baseline finds errors of known kinds and rates; prints a report and draws a plot.
 
 use super::arguments::{ReadingArgs, SaeArgs, Share, ThresholdArg};
 use super::{Invocation, Outcome};
@@ -23,7 +23,7 @@ Examples:
   sae validate --run run --sae base --model llava-1.5 --data data.jsonl --fault swapped-answers --share 0%,10%,25%,50%")]
 pub struct ValidateArgs {
     #[command(flatten)]
-    pub of: SaeArgs,
+    pub sae: SaeArgs,
     /// Checkpoint that the run was captured from
     #[arg(long)]
     pub model: PathBuf,
@@ -56,8 +56,8 @@ impl ValidateArgs {
     fn request(&self) -> ValidateRequest {
         let tried = || CorruptionKind::TRIED.to_vec();
         ValidateRequest {
-            sae: self.of.choice(),
-            model: self.reading.plan(&self.model, &self.data, Some(self.limit), self.of.device),
+            sae: self.sae.choice(),
+            model: self.reading.plan(&self.model, &self.data, Some(self.limit), self.sae.device),
             corruptions: if self.fault.is_empty() { tried() } else { self.fault.clone() },
             shares: self.share.iter().map(|share| share.0).collect(),
             calibrate: self.calibrate.clone(),
@@ -91,7 +91,8 @@ fn draw(report: &ValidateReport, path: &Path) -> Result<()> {
     plots::intervals(path, "AUC: good rows against rows with a fault", 0.5, &panels.collect::<Vec<_>>())
 }
 
-/// A row a score and a column a trial; then what would be kept, and how alike the rankings of the first trial are.
+/// A table with a row for each score and a column for each trial; then what would be kept, and the rank correlations of the first
+/// trial.
 fn describe(report: &ValidateReport) -> String {
     let mut text = format!("{} on {}: AUC [95 %], 0.5 is chance\n", report.sae, report.model);
     let names = report.names();

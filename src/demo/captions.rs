@@ -1,4 +1,4 @@
-//! How well the scores tell right captions from swapped ones: the only place of the demo that knows which are swapped.
+//! How well the scores separate right captions from swapped ones. Only this part of the demo knows which are swapped.
 
 use super::SCORES;
 use crate::{Error, Result};
@@ -12,27 +12,27 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Draws of a bootstrap.
+/// Number of bootstrap draws.
 const DRAWS: usize = 1000;
-/// Captions of the lowest scores that are counted.
+/// Number of captions with the lowest scores that are counted.
 const LOWEST: usize = 20;
-/// Captions that are shown of a kind.
+/// Number of captions of a kind that are shown.
 const SHOWN: usize = 5;
 
-/// What the scores find.
+/// Which swapped captions the scores find.
 #[derive(Clone, Debug, Serialize)]
 pub struct Captions {
     /// Samples.
     pub all: usize,
     /// Samples with a swapped caption.
     pub swapped: usize,
-    /// How well each score tells them from the others.
+    /// How well each score separates them from the others.
     pub scores: Vec<Judged>,
     /// How much to keep by the first score, estimated without knowing which are swapped.
     pub estimate: KeepEstimate,
-    /// What each score keeps if it keeps as many.
+    /// The captions that each score keeps, if it keeps that share.
     pub kept: Vec<Kept>,
-    /// How many captions of the lowest first scores were looked at, and how many of them are swapped.
+    /// The number of captions with the lowest values of the first score that are counted, and how many of them are swapped.
     pub lowest: [usize; 2],
     /// The lowest of these, lowest first.
     pub found: Vec<Caption>,
@@ -40,7 +40,7 @@ pub struct Captions {
     pub missed: Vec<Caption>,
 }
 
-/// How well a score tells right captions from swapped ones.
+/// How well a score separates right captions from swapped ones.
 #[derive(Clone, Debug, Serialize)]
 pub struct Judged {
     /// The column.
@@ -53,7 +53,7 @@ pub struct Judged {
     pub by_seed: Vec<f64>,
 }
 
-/// What a score keeps.
+/// The captions that a score keeps.
 #[derive(Clone, Debug, Serialize)]
 pub struct Kept {
     /// The column.
@@ -69,21 +69,21 @@ pub struct Kept {
 pub struct Caption {
     /// Number of the sample.
     pub sample: usize,
-    /// What the data says.
+    /// The caption in the data.
     pub caption: String,
-    /// What the picture was called before captions were swapped.
+    /// The right caption of the image, before captions were swapped.
     pub own: String,
     /// Whether it is swapped.
     pub swapped: bool,
-    /// The first score.
+    /// Its value of the first score.
     pub score: f64,
 }
 
 impl Captions {
-    /// Judges the scores of every autoencoder, and shows captions by the first score of the first.
+    /// Measures the scores of every autoencoder, and shows captions by the first score of the first autoencoder.
     ///
     /// # Errors
-    /// The right captions cannot be read, or the data has none of a kind.
+    /// The right captions cannot be read, or the data has no right or no swapped captions.
     pub(super) fn judge(samples: &[Sample], scores: &[Scores], right: &Path, estimate: KeepEstimate) -> Result<Self> {
         let first = scores.first().ok_or(Error::NothingToTrain)?;
         let judged = SCORES.iter().map(|score| judge(samples, scores, score)).collect::<Result<_>>()?;
@@ -95,11 +95,11 @@ impl Captions {
             by.iter().enumerate().filter_map(|(n, score)| Some((n, (*score)?))).collect();
         order.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
         let caption = |(sample, score): &(usize, f64)| {
-            let of = &samples[*sample];
-            let missing = || sae_core::Error::format(right)(format!("there is no row {}", of.key));
-            let own = own.get(&of.key).ok_or_else(missing)?;
-            let caption = of.text.trim().to_owned();
-            Ok(Caption { sample: *sample, caption, own: own.clone(), swapped: is_swapped(of), score: *score })
+            let row = &samples[*sample];
+            let missing = || sae_core::Error::format(right)(format!("there is no row {}", row.key));
+            let own = own.get(&row.key).ok_or_else(missing)?;
+            let caption = row.text.trim().to_owned();
+            Ok(Caption { sample: *sample, caption, own: own.clone(), swapped: is_swapped(row), score: *score })
         };
         let lowest = &order[..LOWEST.min(order.len())];
         let missed = order.iter().rev().filter(|(n, score)| is_swapped(&samples[*n]) && *score >= estimate.threshold);
@@ -130,11 +130,11 @@ fn is_swapped(sample: &Sample) -> bool {
 }
 
 fn judge(samples: &[Sample], scores: &[Scores], score: &str) -> Result<Judged> {
-    let of = |scores: &Scores| {
+    let split_by = |scores: &Scores| {
         let [right, swapped] = split(scores, score, samples);
         auc(&right, &swapped).ok_or(Error::NoSwappedCaptions)
     };
-    let by_seed = scores.iter().map(of).collect::<Result<Vec<f64>>>()?;
+    let by_seed = scores.iter().map(split_by).collect::<Result<Vec<f64>>>()?;
     let [right, swapped] = split(&scores[0], score, samples);
     let (low, high) = interval(&right, &swapped, DRAWS, 0).ok_or(Error::NoSwappedCaptions)?;
     Ok(Judged { score: score.into(), auc: by_seed[0], interval: [low, high], by_seed })
@@ -150,7 +150,7 @@ fn kept(samples: &[Sample], scores: &Scores, score: &str, count: usize) -> Resul
     Ok(Kept { score: score.into(), samples: all, swapped })
 }
 
-/// What every picture was called before captions were swapped, by key.
+/// The right caption of every image, by key.
 fn own_captions(path: &Path) -> Result<BTreeMap<String, String>> {
     let text = std::fs::read_to_string(path).map_err(sae_core::Error::io("read", path))?;
     let row = |line: &str| {

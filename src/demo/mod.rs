@@ -1,8 +1,8 @@
-//! The demo: the full pipeline on the bundled model and data, and what it found. What an earlier run has captured and trained is
-//! kept.
+//! The demo: the full pipeline on the bundled model and data, with a report. What an earlier call has captured and trained is used
+//! again.
 //!
-//! The data has wrong captions on purpose. Nothing that is learned, scored or filtered is told which; the report tells it
-//! to judge the scores. Nothing in the report is fixed beforehand: where a score does no better than chance, it says so.
+//! The data has wrong captions on purpose. Training, scoring and filtering do not know which; only the report uses that knowledge to
+//! measure the scores. Nothing in the report is fixed beforehand: if a score does no better than chance, it says so.
 
 mod captions;
 mod recognized;
@@ -61,7 +61,7 @@ pub struct DemoPlan {
     pub run: PathBuf,
     /// Seeds of the autoencoders.
     pub seeds: Vec<u64>,
-    /// The steps.
+    /// The steps of the pipeline.
     pub plan: DemoSteps,
 }
 
@@ -99,9 +99,9 @@ pub struct DemoReport {
     pub recognized: Recognized,
     /// Which score tells right captions from swapped ones.
     pub captions: Captions,
-    /// What was filtered; nothing if the estimate keeps nothing.
+    /// The report of the filter; `None` if the estimate keeps no sample.
     pub filtered: Option<FilterReport>,
-    /// Where pictures of this report go.
+    /// Files for the plots of this report.
     pub pictures: Vec<PathBuf>,
     /// Seconds by stage.
     pub seconds: Vec<(&'static str, f64)>,
@@ -117,16 +117,16 @@ pub struct Recipe {
     pub architecture: String,
     /// Number of features.
     pub features: usize,
-    /// Active features a position.
+    /// Active features per position.
     pub k: usize,
     /// Steps.
     pub steps: u64,
-    /// Positions a step.
+    /// Positions per step.
     pub batch: usize,
 }
 
 impl Recipe {
-    /// Of activations of width `d_in`.
+    /// The recipe for activations of width `d_in`.
     fn new(config: &TrainConfig, d_in: usize) -> Self {
         Self {
             architecture: format!("{:?}", config.arch),
@@ -149,8 +149,8 @@ impl DemoRequest {
     /// Runs the pipeline.
     ///
     /// # Errors
-    /// The bundled model is not there, a folder holds a demo with other settings, a full disk; a request to stop. The same
-    /// request goes on where it stopped.
+    /// The bundled model is missing, the folder has a demo with other settings, a full disk; a request to stop. The same request
+    /// continues where it stopped.
     pub fn run(&self, control: &mut Control) -> Result<DemoReport> {
         let (model, data) = (self.model(), self.data());
         if !model.is_dir() {
@@ -231,20 +231,19 @@ impl DemoRequest {
             Err(Error::OtherSettings { .. }) => return Err(Error::OtherDemo { run: self.run.clone() }),
             trained => trained?,
         };
-        // The last step of a training is not followed by a checkpoint: a request to stop that came too late for it is not
-        // lost.
+        // The last step of a training has no checkpoint after it, so a request to stop that arrives then is answered here.
         if control.is_cancelled() && !trained.finished_before {
             return Err(Error::InterruptedBetween { finished: name(seed) });
         }
         Ok(())
     }
 
-    /// The activations of the run, with an autoencoder.
+    /// An autoencoder with the activations of the run.
     fn load(&self, seed: u64) -> Result<LoadedSae> {
         SaeChoice { run: self.run.clone(), sae: Some(name(seed)), device: self.device }.load()
     }
 
-    /// Writes the rows that the score keeps and those that it drops, in place of those of an earlier demo.
+    /// Writes the rows that the score keeps and those that it drops, and removes those of an earlier demo.
     fn filter(&self, control: &mut Control) -> Result<FilterReport> {
         let [kept, dropped] = ["kept", "dropped"].map(|side| self.run.join(side));
         for folder in [&kept, &dropped].into_iter().filter(|folder| folder.exists()) {
@@ -256,8 +255,8 @@ impl DemoRequest {
     }
 }
 
-/// How the autoencoder is trained. Chosen among the architectures, numbers of features and of active features and steps that
-/// take less than a minute, by how many words of the data have a feature in patches and one in words.
+/// How the autoencoder is trained. Chosen among the recipes that take less than a minute, by the number of words of the data that
+/// have both a feature in patches and a feature in tokens.
 fn recipe(steps: u64, seed: u64) -> TrainConfig {
     let config = TrainConfig::for_architecture(Architecture::Matryoshka);
     TrainConfig { features: 2048, k: 20, batch: 512, lr: 1e-3, buffer: 65_536, seed, ..config }.with_steps(steps)

@@ -1,5 +1,5 @@
-//! Features that a person recognizes: for every common word of the captions a feature of its patches and a feature of its
-//! tokens, with where they stand out.
+//! Features that a person recognizes: for every common word of the captions, a feature that fires on patches of its images and one
+//! that fires on its tokens, with their strongest examples.
 
 use crate::control::{Control, Stage};
 use crate::dataset::each_image;
@@ -15,29 +15,29 @@ use sae_core::store::sample::{Modality, Sample};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Words that are shown.
+/// Number of words that are shown.
 const SHOWN: usize = 8;
 /// Tokens before the marked one that are shown.
 const BEFORE: usize = 9;
 
-/// What was found.
+/// The features of words.
 #[derive(Clone, Debug, Serialize)]
 pub struct Recognized {
     /// Common words of the captions.
     pub words: usize,
-    /// Those of the largest correlations that have a feature on both sides, no two of them sharing one.
+    /// The words with the largest correlations that have both features, no two of them with the same feature.
     pub shown: Vec<WordFeatures>,
-    /// Number of words with a feature on both sides.
+    /// Number of words that have both features.
     pub recognizable: usize,
-    /// Where each of the shown stands out.
+    /// The strongest examples of each word that is shown.
     #[serde(skip)]
     pub examples: Vec<WordExamples>,
 }
 
-/// Where the features of a word stand out.
+/// The strongest examples of the features of a word.
 #[derive(Clone, Debug)]
 pub struct WordExamples {
-    /// The strongest patches with what is around them, strongest first.
+    /// The strongest patches with their surroundings, strongest first.
     pub patches: Vec<Picture>,
     /// Texts with the strongest tokens, strongest first.
     pub texts: Vec<Vec<MarkedToken>>,
@@ -46,13 +46,13 @@ pub struct WordExamples {
 /// A token of a text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MarkedToken {
-    /// As it stands in the text, with the space before it.
+    /// Its text, with the space before it.
     pub text: String,
     /// How strongly it is marked, 0 to 1.
     pub strength: f32,
 }
 
-/// `(sample, position)`, strongest first, one a text.
+/// `(sample, position)`, strongest first, one per text.
 struct Places {
     patches: Vec<(u32, u32)>,
     tokens: Vec<(u32, u32)>,
@@ -102,11 +102,11 @@ fn examples(
     let features = shown.iter().map(|word| word.text.feature).collect();
     let contexts = contexts(&sae.store, &sae.saved.weights, &sae.device, &numbers, &features)?;
     let crops = crops(sae, samples, places, &contexts)?;
-    let of = |(word, places): (&WordFeatures, &Places)| WordExamples {
+    let examples = |(word, places): (&WordFeatures, &Places)| WordExamples {
         patches: places.patches.iter().filter_map(|place| crops.get(place).cloned()).collect(),
         texts: places.tokens.iter().map(|place| marked(&contexts, *place, word.text.feature)).collect(),
     };
-    Ok(shown.iter().zip(places).map(of).collect())
+    Ok(shown.iter().zip(places).map(examples).collect())
 }
 
 /// The patches with their surroundings, by place.

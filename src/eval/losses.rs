@@ -19,15 +19,15 @@ pub struct ModelEffect {
     pub name: String,
     /// Name of the data set.
     pub data: String,
-    /// Whether the run was captured from these very weights; nothing if the run was not captured by this program.
+    /// Whether the run was captured from the same weights; `None` if it was not captured by this program.
     pub same_checkpoint: Option<bool>,
-    /// Rows that were read at most.
+    /// Largest number of rows that were read.
     pub limit: Option<u64>,
     /// Rows that became no sample.
     pub skipped: u64,
-    /// Over all text tokens that follow text tokens.
+    /// Losses over all text tokens that follow text tokens.
     pub text: LossReport,
-    /// Over those of them that answers consist of.
+    /// Losses over the tokens of answers among them.
     pub answers: Option<LossReport>,
 }
 
@@ -59,7 +59,7 @@ pub(super) fn measure(
             }
             out
         };
-        // In the order of `Variant::ALL`, whose first is what the model has itself.
+        // In the order of `Variant::ALL`, whose first is the original.
         let text = spliced(&|modality| modality == Modality::Text);
         let image = spliced(&|modality| modality == Modality::Image);
         Ok(vec![spliced(&|_| true), text, image, vec![0.0; hidden.len()]])
@@ -93,6 +93,6 @@ pub(super) fn measure(
 
 fn same_checkpoint(runner: &SpliceRunner, sae: &LoadedSae) -> Result<Option<bool>> {
     let Some(record) = sae.run.read_step::<StoreRecord>(store::STEP)? else { return Ok(None) };
-    let own = runner.checkpoint().fingerprint()?;
-    Ok(Some(record.spec.fingerprint.split('-').next() == Some(&own)))
+    let fingerprint = runner.checkpoint().fingerprint()?;
+    Ok(Some(record.spec.fingerprint.split('-').next() == Some(&fingerprint)))
 }

@@ -1,5 +1,5 @@
-//! Evaluation: how well an autoencoder stands for the activations of its run, separately for text and image tokens, and with a
-//! model and data how its predictions change. Writes `eval.json` beside the weights.
+//! Evaluation: how well an autoencoder reconstructs the activations of its run, separately for text and image tokens; and, with a model
+//! and data, how the predictions of the model change. Writes `eval.json` next to the weights.
 
 mod losses;
 
@@ -22,14 +22,14 @@ use std::path::{Path, PathBuf};
 pub struct EvalRequest {
     /// The autoencoder.
     pub sae: SaeChoice,
-    /// Whether special positions are left out; nothing leaves out what training left out. So do the next two.
+    /// Whether special positions are left out; `None` does as training did. So do the next two fields.
     pub special: Option<bool>,
     /// Whether the first position of every sample is left out.
     pub first: Option<bool>,
     /// Positions whose norm is over this many times the median are left out; 0 keeps all.
     pub max_norm: Option<f64>,
-    /// A model and its data set, whose predictions are compared with and without the reconstruction. Its layer is that of the
-    /// autoencoder.
+    /// A model and its data set, whose predictions are compared with and without the reconstruction. The layer of the plan is
+    /// replaced by that of the autoencoder.
     pub model: Option<Plan>,
     /// Where to write a result file of SAEBench's `core` evaluation.
     pub saebench: Option<PathBuf>,
@@ -58,7 +58,7 @@ pub struct EvalReport {
     pub created: String,
     /// The positions that were left out.
     pub exclude: PositionRule,
-    /// The norm that `exclude` means here.
+    /// The largest norm that `exclude` allows in this store.
     pub max_norm: Option<f64>,
     /// How well the autoencoder reconstructs.
     #[serde(flatten)]
@@ -68,7 +68,7 @@ pub struct EvalReport {
     /// The folder of the autoencoder.
     #[serde(skip)]
     pub folder: PathBuf,
-    /// Whether `eval.json` is in it: a run that is read-only can be evaluated.
+    /// Whether `eval.json` was written. A read-only run can be evaluated as well.
     #[serde(skip)]
     pub written: bool,
 }
@@ -82,7 +82,7 @@ impl EvalRequest {
     /// What [`EvalRequest::run`] would do.
     ///
     /// # Errors
-    /// Whatever would keep the evaluation from beginning; a model that has not been downloaded.
+    /// Whatever would prevent the evaluation; a model that has not been downloaded.
     pub fn plan(&self) -> Result<EvalPlan> {
         let sae = self.sae.load()?;
         let exclude = self.exclude(&sae)?;
@@ -122,7 +122,7 @@ impl EvalRequest {
         Ok(exclude)
     }
 
-    /// The model with its data; downloads it where there is somebody to tell.
+    /// The model with its data. Downloads the model only with a `control`.
     fn model(&self, sae: &LoadedSae, control: Option<&mut Control>) -> Result<Option<(Plan, Preview)>> {
         self.model.as_ref().map(|plan| model::resolve_for(plan, sae, control)).transpose()
     }
@@ -189,7 +189,7 @@ fn write(sae: &LoadedSae, filter: PositionFilter, report: Report, model: Option<
 
 /// The positions that training left out.
 fn trained_without(sae: &LoadedSae) -> Result<PositionRule> {
-    /// The only part that is needed: `train.toml` may be of another version.
+    /// The only part of `train.toml` that is needed, so that files of other versions can be read.
     #[derive(Deserialize)]
     struct Trained {
         #[serde(default)]

@@ -1,5 +1,5 @@
-//! Features with their examples as files of SAEDashboard, of Neuronpedia, or as pages. The folder appears whole or not at
-//! all. Images that cannot be had are left out of what is written, and reported.
+//! Features with their examples as files of SAEDashboard, of Neuronpedia, or as HTML pages. The folder appears complete or not at all.
+//! Images that cannot be read are left out, and reported.
 
 use crate::causes::with_causes;
 use crate::control::{Control, Stage};
@@ -21,9 +21,9 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Longest side of an image in a file of its own.
+/// Longest side, in pixels, of an image in a separate file.
 const SIDE: usize = 512;
-/// Longest side of an image in a page.
+/// Longest side, in pixels, of an image in a page.
 const PAGE_SIDE: usize = 320;
 
 /// How features are written.
@@ -87,7 +87,7 @@ pub struct ExportFeaturesReport {
     pub to: &'static str,
     /// The new folder.
     pub out: PathBuf,
-    /// Where to begin in it.
+    /// The file to open first.
     pub at: PathBuf,
     /// Why images are missing.
     pub without_images: BTreeSet<String>,
@@ -160,7 +160,7 @@ struct Job<'a> {
     folder: PathBuf,
 }
 
-/// What the run says about itself; of paths only the last name.
+/// What the run records about itself; only the last component of paths.
 fn source(sae: &LoadedSae) -> Result<Source> {
     let harvest: Option<StoreRecord> = sae.run.read_step(STEP)?;
     let root = harvest.as_ref().and_then(|harvest| harvest.spec.arguments["data_root"].as_str()).unwrap_or_default();
@@ -178,7 +178,7 @@ fn source(sae: &LoadedSae) -> Result<Source> {
 }
 
 impl Job<'_> {
-    /// Writes features whose samples are read together; what a list of all pages says of them.
+    /// Writes features whose samples are read together; returns their entries for the list of all pages.
     fn batch(&self, number: usize, features: &[u32], without: &mut BTreeSet<String>) -> Result<Vec<html::Line>> {
         let LoadedSae { store, saved, device, name, .. } = self.sae;
         let examples = features.iter().map(|feature| Ok(self.index.examples(*feature)?)).collect::<Result<Vec<_>>>()?;
@@ -207,7 +207,7 @@ impl Job<'_> {
         Ok(pages.iter().map(html::Line::new).collect())
     }
 
-    /// What stands beside the batches.
+    /// Writes the files next to the batches.
     fn heads(&self, list: &[html::Line]) -> Result<()> {
         match self.format {
             FeatureFormat::Html => {
@@ -262,7 +262,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Images in files of their own, and the lines that say what they show.
+    /// Writes images to separate files, and the lines that describe them.
     fn images(
         &self,
         folder: &Path,
@@ -285,7 +285,7 @@ impl Job<'_> {
         })
     }
 
-    /// Shows images as far as they can be had; why not goes to `without`.
+    /// Shows the images that can be read; the reasons for the others go to `without`.
     fn see(
         &self,
         numbers: &BTreeSet<u32>,
@@ -298,7 +298,7 @@ impl Job<'_> {
         });
         match shown {
             Ok(()) => Ok(()),
-            // A disk that is full is no missing image.
+            // A full disk is an error, not a missing image.
             Err(Failure::Writing(error)) => Err(error),
             Err(Failure::Reading(error)) => {
                 without.insert(with_causes(&error));

@@ -1,4 +1,4 @@
-//! Export: an autoencoder of a run for another tool, its features with their examples for people elsewhere, or the table of which
+//! Export: writes an autoencoder of a run for another tool, its features with their examples for other viewers, or a table of which
 //! features fire in which sample.
 
 mod features;
@@ -34,7 +34,7 @@ pub struct ExportSaeReport {
     pub sae: String,
     /// The format.
     pub to: &'static str,
-    /// What the autoencoder is.
+    /// Properties of the autoencoder.
     pub is: Summary,
     /// The new folder.
     pub out: PathBuf,

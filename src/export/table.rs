@@ -50,7 +50,7 @@ impl ExportTableRequest {
     /// What [`ExportTableRequest::run`] would do.
     ///
     /// # Errors
-    /// No such autoencoder or feature; a file that is there already.
+    /// No such autoencoder or feature; a file that exists already.
     pub fn plan(&self) -> Result<ExportTablePlan> {
         let sae = self.sae.load()?;
         self.check(sae.saved.weights.d_sae)?;

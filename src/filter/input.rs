@@ -1,4 +1,4 @@
-//! What decides which samples stay: their scores with the rules of a request, or decisions that were made elsewhere.
+//! What a filter decides by: scores with the rules of a request, or decisions that were made elsewhere.
 
 use super::{FilterBy, FilterRequest, ScoreRules};
 use crate::control::{Control, Stage};
@@ -15,15 +15,15 @@ use sae_core::store::sample::Sample;
 use serde_json::Value;
 use std::path::Path;
 
-/// Samples with what decides about them.
+/// Samples with their scores and groups.
 pub(super) struct Input {
     /// The samples of the run.
     pub samples: Vec<Sample>,
-    /// Their ids and scores; no scores where decisions were made elsewhere.
+    /// Their ids and scores; without scores if decisions were made elsewhere.
     pub scores: Vec<(String, Option<f64>)>,
     /// Their groups.
     pub groups: Groups,
-    /// The autoencoder whose scores decide.
+    /// The autoencoder whose scores are used.
     pub sae: Option<String>,
     basis: Basis,
 }
@@ -34,10 +34,10 @@ enum Basis {
 }
 
 impl Input {
-    /// Reads what a filter decides by.
+    /// Reads the input of a filter.
     ///
     /// # Errors
-    /// The table of scores or the decisions are missing, or of other samples; groups or quotas that there are not.
+    /// The table of scores or the decisions are missing, or of other samples; groups or quotas that do not exist.
     pub fn read(run: &Run, request: &FilterRequest) -> Result<Self> {
         let samples = load_samples(run)?;
         let ids = samples.iter().map(|sample| sample.id.clone());
@@ -58,7 +58,7 @@ impl Input {
         Ok(Self { samples, scores, groups, sae: Some(sae), basis: Basis::Scores { keep, division } })
     }
 
-    /// What becomes of every sample; nothing if only a pass over the activations can tell, and `signatures` are not given.
+    /// The decision about every sample; `None` if that needs a pass over the activations and `signatures` are not given.
     ///
     /// # Errors
     /// Rules that contradict each other; scores that cannot choose.
@@ -76,10 +76,10 @@ impl Input {
             return Ok(None);
         }
         let decided = select::choose(&self.scores, &Rules { keep, groups, division, signatures, dedup, diverse })?;
-        let mut there = self.scores.iter().filter_map(|(_, score)| *score);
-        let first = there.next();
+        let mut scores = self.scores.iter().filter_map(|(_, score)| *score);
+        let first = scores.next();
         if let (Some(score), Some(_)) = (first, Ties::of(&self.scores, groups, &decided))
-            && there.all(|other| other == score)
+            && scores.all(|other| other == score)
         {
             let samples = self.scores.iter().filter(|(_, score)| score.is_some()).count();
             return Err(Error::EqualScores { column: rules.column.clone(), samples, score });
@@ -104,7 +104,7 @@ fn groups(samples: &[Sample], rules: &ScoreRules) -> Result<(Groups, Division)> 
     })
 }
 
-/// `auto` as a threshold: what scoring estimated for the column, or else what the scores alone suggest.
+/// The threshold for `auto`: the estimate of scoring for the column, or otherwise an estimate from the scores alone.
 fn decide(keep: Keep, column: &str, table: &Path, scores: &[(String, Option<f64>)]) -> Result<Keep> {
     if keep != Keep::Auto {
         return Ok(keep);
@@ -121,10 +121,10 @@ fn decide(keep: Keep, column: &str, table: &Path, scores: &[(String, Option<f64>
 }
 
 impl FilterRequest {
-    /// The features of every sample, by one pass over the activations with the threshold that the scores were made with.
+    /// The features of every sample, from one pass over the activations with the threshold of the scores.
     ///
     /// # Errors
-    /// The store or the autoencoder cannot be read; the scores' threshold is not known.
+    /// The store or the autoencoder cannot be read; the threshold of the scores is not known.
     pub(super) fn signatures(&self, sae: &str, samples: usize, control: &mut Control) -> Result<Signatures> {
         let sae = SaeChoice { run: self.run.clone(), sae: Some(sae.into()), device: self.device }.load()?;
         let step: Value = sae.run.read_step(&step_name(&sae.name))?.unwrap_or_default();

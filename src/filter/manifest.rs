@@ -1,5 +1,5 @@
-//! What a filter did: its report, which is `manifest.json` in the folders that it wrote. It depends on the data and the request
-//! alone, so that the same request gives the same.
+//! The report of a filter, which is also `manifest.json` in the folders that it wrote. It depends only on the data and the request, so
+//! that the same request gives the same bytes.
 
 use super::input::Input;
 use super::{FilterRequest, ScoreRules};
@@ -17,7 +17,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Images that did not come along which a manifest lists.
+/// Number of images in a manifest's list of those that were not copied.
 const LISTED: usize = 100;
 
 /// What a filter did: `manifest.json`.
@@ -41,7 +41,7 @@ pub struct FilterReport {
     pub by_group: Option<String>,
     /// Whether groups gave equally many samples.
     pub equal_groups: bool,
-    /// How many of a group were to stay, by its name.
+    /// How many samples of a group were to be kept, by its name.
     pub quotas: BTreeMap<String, usize>,
     /// The similarity from which samples count as near-duplicates.
     pub dedup: Option<f64>,
@@ -53,43 +53,43 @@ pub struct FilterReport {
     pub decisions_blake3: Option<String>,
     /// How rows are written.
     pub format: Format,
-    /// Whether images came along.
+    /// What was done with images.
     pub images: Images,
-    /// Lowest score that stayed.
+    /// Lowest score that was kept.
     pub threshold: Option<f64>,
-    /// Samples between which ids decided.
+    /// Samples with equal scores, between which their ids decided.
     pub ties: Option<Ties>,
     /// How the scores were made: `score/<sae>` of run.json, with threshold and seed.
     pub score: Value,
     /// BLAKE3 of the score table that decided.
     pub scores_blake3: Option<String>,
-    /// Rows and images that stayed.
+    /// Rows and images that were kept.
     pub kept: Written,
-    /// Rows that went.
+    /// Rows that were dropped.
     pub dropped: u64,
-    /// How many of them went for each reason.
+    /// How many rows were dropped for each reason.
     pub reasons: BTreeMap<&'static str, u64>,
-    /// Samples without a score, which never stay.
+    /// Samples without a score, which are never kept.
     pub without_score: u64,
     /// Rows that never became samples when the run was made: neither kept nor dropped.
     pub skipped_at_harvest: u64,
-    /// Group by group.
+    /// The groups.
     pub groups: Vec<Group>,
-    /// Images of kept rows that did not come along.
+    /// Images of kept rows that were not copied.
     pub images_left_behind: LeftBehind,
-    /// Columns of the data set that are written under another name, since theirs was taken.
+    /// Columns of the data set that are written under another name, because theirs has another meaning in the output.
     pub renamed_columns: BTreeMap<String, String>,
     /// What readers should know about the files.
     pub notes: Vec<String>,
-    /// The folder that paths of images in copied rows are relative to; null where that is the folder of their file.
+    /// The folder that paths of images in copied rows are relative to; null if that is the folder of their file.
     pub images_root: Option<PathBuf>,
-    /// The folder that the data lay in.
+    /// The folder of the data set.
     pub data_root: PathBuf,
     /// The files that rows came from.
     pub sources: Vec<SourceFile>,
 }
 
-/// Images that rows name by a path that a copy cannot have: an absolute one, or one that leads out of the data set.
+/// Images whose path a copy cannot have: an absolute path, or one that leads out of the data set.
 #[derive(Clone, Debug, Serialize)]
 pub struct LeftBehind {
     /// How many.
@@ -98,18 +98,18 @@ pub struct LeftBehind {
     pub paths: Vec<PathBuf>,
 }
 
-/// What became of a group.
+/// The result for a group.
 #[derive(Clone, Debug, Serialize)]
 pub struct Group {
-    /// Its name; empty where nothing was grouped.
+    /// Its name; empty without groups.
     pub name: String,
     /// Samples in it.
     pub samples: u64,
     /// Samples with a score.
     pub with_score: u64,
-    /// Those that stayed.
+    /// Samples that were kept.
     pub kept: u64,
-    /// Lowest score that stayed.
+    /// Lowest score that was kept.
     pub threshold: Option<f64>,
 }
 
@@ -120,13 +120,13 @@ pub struct SourceFile {
     pub file: PathBuf,
     /// Its BLAKE3.
     pub blake3: String,
-    /// Rows of it that stayed.
+    /// Rows of it that were kept.
     pub kept: u64,
-    /// Rows of it that went.
+    /// Rows of it that were dropped.
     pub dropped: u64,
 }
 
-/// What a report is made of.
+/// Everything that a report is made from.
 pub(super) struct Facts<'a> {
     pub run: &'a Run,
     pub input: &'a Input,

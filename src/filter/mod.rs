@@ -1,4 +1,5 @@
-//! Filtering: decides which samples of a run stay, and writes the rows of both sides with a manifest.
+//! Filtering: decides which samples of a run are kept, and writes the rows that are kept and those that are dropped, each with a
+//! manifest.
 
 mod input;
 mod manifest;
@@ -46,19 +47,19 @@ pub struct FilterRequest {
     pub run: PathBuf,
     /// What decides.
     pub by: FilterBy,
-    /// New folder for the rows that stay.
+    /// New folder for the rows that are kept.
     pub out: PathBuf,
-    /// New folder for the rows that go; nothing writes none.
+    /// New folder for the rows that are dropped; `None` does not write them.
     pub dropped: Option<PathBuf>,
     /// How rows are written.
     pub format: Format,
-    /// Whether images come along.
+    /// What is done with images.
     pub images: Images,
     /// Where to compute, if a pass over the activations is needed.
     pub device: DeviceChoice,
 }
 
-/// What decides which samples stay.
+/// What decides which samples are kept.
 #[derive(Clone, Debug)]
 pub enum FilterBy {
     /// A column of a score table.
@@ -70,28 +71,28 @@ pub enum FilterBy {
 /// How a score decides.
 #[derive(Clone, Debug)]
 pub struct ScoreRules {
-    /// The autoencoder whose table it is; nothing chooses the only table that the run has.
+    /// The autoencoder whose scores are used; `None` chooses the only score table of the run.
     pub sae: Option<String>,
     /// The column.
     pub column: String,
-    /// How much to keep; nothing keeps what the quotas say.
+    /// How much to keep; `None` leaves that to the quotas.
     pub keep: Option<Keep>,
     /// Fields of the rows by which samples are grouped: `category` or `category,country`; `year:4` makes four groups of
     /// numbers.
     pub by_group: Option<String>,
     /// Whether groups give equally many samples, rather than in proportion to their sizes.
     pub equal_groups: bool,
-    /// How many of a group stay, by its name; `*` is every other group. Without fields to group by, one quota of a field: that
-    /// many of each of its groups.
+    /// How many samples of a group to keep, by its name; `*` is every other group. Without fields to group by, the name is a field, and
+    /// that many samples of each of its groups are kept.
     pub quotas: Vec<(String, usize)>,
-    /// Samples whose features are at least this similar (Jaccard, 0 to 1) to those of a better one of their group go.
+    /// Samples whose features are at least this similar (Jaccard, 0 to 1) to those of a better sample of their group are dropped.
     pub dedup: Option<f64>,
-    /// Whether the samples that together show most features stay, rather than those of the highest scores.
+    /// Whether to keep the samples that together show most features, rather than those with the highest scores.
     pub diverse: bool,
 }
 
 impl ScoreRules {
-    /// The best of all samples by a column.
+    /// Keeps the best of all samples by a column.
     pub fn new(column: impl Into<String>, keep: Keep) -> Self {
         Self {
             sae: None,
@@ -115,7 +116,7 @@ pub struct FilterPlan {
     pub by: Option<String>,
     /// The file of decisions.
     pub decisions: Option<PathBuf>,
-    /// Samples that would stay; nothing if only a pass over the activations can tell.
+    /// Samples that would be kept; `None` if that needs a pass over the activations.
     pub keep: Option<usize>,
     /// Samples in all.
     pub of: usize,
@@ -124,7 +125,7 @@ pub struct FilterPlan {
 }
 
 impl FilterRequest {
-    /// A filter by a score alone, with rows as they stood in the data set.
+    /// A filter that writes rows in the format of the data set, copies images, and does not write dropped rows.
     pub fn new(run: impl Into<PathBuf>, by: FilterBy, out: impl Into<PathBuf>) -> Self {
         Self {
             run: run.into(),
@@ -140,7 +141,7 @@ impl FilterRequest {
     /// What [`FilterRequest::run`] would do.
     ///
     /// # Errors
-    /// No scores, groups or quotas that there are not, folders that are not empty.
+    /// No scores, groups or quotas that do not exist, folders that are not empty.
     pub fn plan(&self) -> Result<FilterPlan> {
         let input = self.input()?;
         let decided = input.choose(self, None)?;
@@ -155,11 +156,11 @@ impl FilterRequest {
         })
     }
 
-    /// Selects and writes both sides.
+    /// Selects samples and writes both folders.
     ///
     /// # Errors
-    /// As [`FilterRequest::plan`]; no sample that stays, rows that have changed since they were harvested, a full disk; a
-    /// request to stop. The folders appear whole or not at all.
+    /// As [`FilterRequest::plan`]; no sample that is kept, rows that have changed since they were harvested, a full disk; a request to
+    /// stop. Each folder appears complete or not at all.
     pub fn run(&self, control: &mut Control) -> Result<FilterReport> {
         let input = self.input()?;
         let (singles, groups) = (input.groups.singles(), input.groups.names.len());
@@ -208,7 +209,7 @@ impl FilterRequest {
         }
     }
 
-    /// What samples are grouped by.
+    /// The fields that samples are grouped by.
     fn fields(&self) -> Option<&str> {
         let rules = self.rules()?;
         rules.by_group.as_deref().or_else(|| rules.quotas.first().map(|(field, _)| field.as_str()))
@@ -242,7 +243,7 @@ impl FilterRequest {
         Ok(report)
     }
 
-    /// Writes the rows of both sides, as far as they have a folder.
+    /// Writes the rows of each side that has a folder.
     fn write_rows(
         &self,
         input: &Input,

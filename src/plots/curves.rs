@@ -1,5 +1,5 @@
-//! A picture of a training run and of what came out: loss, L0, FVU and dead share over the steps, and how often features
-//! fire on text and on images.
+//! A plot of a training and its result: loss, L0, FVU and the share of dead features over the steps, and how often features fire on
+//! text and on images.
 
 use super::{BLUE_TINT, Drawn, ORANGE_TINT, sheet};
 use anyhow::Result;
@@ -14,7 +14,7 @@ use std::path::Path;
 
 type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
-/// One value of a step.
+/// One measurement of a step.
 type Value = fn(&StepLog) -> f64;
 
 const SIZE: (u32, u32) = (1280, 1120);
@@ -22,7 +22,7 @@ const HISTOGRAM: u32 = 400;
 const GREY: RGBColor = RGBColor(90, 90, 90);
 const FAINT: RGBColor = RGBColor(225, 225, 225);
 
-/// Writes the PNG; without a log only the histogram.
+/// Writes the PNG. Without a log it has only the histogram.
 pub fn curves(path: &Path, name: &str, log: &[StepLog], report: &Report) -> Result<()> {
     let size = if log.len() > 1 { SIZE } else { (SIZE.0, HISTOGRAM + 20) };
     sheet(path, size, |root| {
@@ -95,19 +95,19 @@ where
     Ok(())
 }
 
-/// How often features fire, a histogram a modality, each as shares of all features.
+/// How often features fire: a histogram for each modality, as shares of all features.
 fn densities(area: &Area, title: &str, report: &Report) -> Drawn {
-    let of = |modality: Modality, name: &'static str, color: RGBColor| {
+    let histogram = |modality: Modality, name: &'static str, color: RGBColor| {
         report.by_modality.get(&modality).map(|evaluation| (name, color, evaluation))
     };
-    let groups = [of(Modality::Text, "text", BLUE_TINT), of(Modality::Image, "image", ORANGE_TINT)];
+    let groups = [histogram(Modality::Text, "text", BLUE_TINT), histogram(Modality::Image, "image", ORANGE_TINT)];
     let groups: Vec<(&str, RGBColor, &Evaluation)> = groups.into_iter().flatten().collect();
     let edges = &report.all.density.log10_edges;
     let shown = || groups.iter().map(|(_, _, e)| &e.density).chain([&report.all.density]);
     let top = shown().flat_map(|d| &d.shares).copied().fold(0.0, f64::max);
     // Room for the legend above the bars.
     let top = top * 1.45;
-    // Empty decades on the left say nothing.
+    // Empty decades on the left are left out.
     let first = shown().filter_map(|d| d.shares.iter().position(|s| *s > 0.0)).min().unwrap_or(0);
     let left = edges.get(first).copied().unwrap_or(-1.0).floor();
     let mut chart = ChartBuilder::on(area)
@@ -159,7 +159,7 @@ fn densities(area: &Area, title: &str, report: &Report) -> Drawn {
     Ok(())
 }
 
-/// Powers of ten in a range, with 2 and 5 times them where they are few.
+/// Powers of ten in a range, with 2 and 5 times them if there are few.
 fn ticks(low: f64, high: f64) -> Vec<f64> {
     let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
     let steps: &[f64] = if high / low < 1e3 { &[1.0, 2.0, 5.0] } else { &[1.0] };
@@ -167,7 +167,7 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
     ticks.filter(|tick| (low..=high).contains(tick)).collect()
 }
 
-/// As few digits as tell values on an axis apart.
+/// As few digits as make the values on an axis differ.
 fn magnitude(value: &f64) -> String {
     match value.abs() {
         v if v >= 10.0 => count(value.round() as u64),

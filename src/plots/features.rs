@@ -1,5 +1,5 @@
-//! A contact sheet of features: in each row the strongest patches of one feature beside texts with the tokens marked on
-//! which another one fires, or the same.
+//! A contact sheet of features: each row has the strongest patches of one feature, and texts in which the tokens are marked that
+//! another feature, or the same one, fires on.
 
 use super::{BLUE_TINT, Drawn, ORANGE_TINT, sheet};
 use anyhow::Result;
@@ -13,11 +13,11 @@ use std::path::Path;
 
 /// A row of the sheet.
 pub struct FeatureRow<'a> {
-    /// What it stands for, in large letters.
+    /// Its title, in large letters.
     pub title: String,
-    /// What was measured, a line each.
+    /// Measurements, one per line.
     pub notes: Vec<String>,
-    /// The strongest patches with what is around them, strongest first.
+    /// The strongest patches with their surroundings, strongest first.
     pub patches: &'a [Picture],
     /// Texts, strongest first.
     pub texts: &'a [Vec<MarkedToken>],
@@ -34,7 +34,7 @@ const NOTES: i32 = 250;
 const TEXTS: i32 = 560;
 /// Height of a line of text.
 const LINE: i32 = 23;
-/// Width of a space. Fonts do not tell the width of text that ends in one.
+/// Width of a space. The measured width of a text ignores a space at its end.
 const SPACE: i32 = 5;
 const GREY: RGBColor = RGBColor(90, 90, 90);
 
@@ -75,7 +75,7 @@ fn style<'a>(area: &Area, size: i32, color: &'a RGBColor) -> TextStyle<'a> {
     ("sans-serif", size).into_text_style(area).color(color).pos(Pos::new(HPos::Left, VPos::Top))
 }
 
-/// In the middle of its square: patches at the border of an image have less around them.
+/// Draws a patch in the middle of its square: patches at the border of an image have smaller surroundings.
 fn draw_patch(area: &Area, patch: &Picture, (left, top): (i32, i32)) -> Drawn {
     let patch = patch.fitted(PATCH as usize, true);
     let [width, height] = patch.size().map(|side| side as i32);
@@ -84,7 +84,7 @@ fn draw_patch(area: &Area, patch: &Picture, (left, top): (i32, i32)) -> Drawn {
     Ok(area.draw(&pixels.ok_or("a picture has other pixels than its size says")?)?)
 }
 
-/// From left to right as far as there is room.
+/// Draws tokens from left to right while there is room.
 fn draw_text(area: &Area, text: &[MarkedToken], (mut left, top): (i32, i32), right: i32) -> Drawn {
     let style = style(area, 16, &BLACK);
     for token in text {

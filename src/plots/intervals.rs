@@ -1,4 +1,4 @@
-//! Values with their intervals, a row a name, a panel a group: for comparing many scores at a glance.
+//! Values with their intervals, a row for each name and a panel for each group: compares many scores.
 
 use super::{BLUE_TINT, Drawn, sheet};
 use anyhow::Result;
@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
 
-/// A value and where it may lie.
+/// A value and its interval.
 #[derive(Clone, Copy)]
 pub struct Interval {
     /// The value.
@@ -22,7 +22,7 @@ pub struct Interval {
 pub struct Panel {
     /// Title above it.
     pub title: String,
-    /// From top to bottom.
+    /// Names with their values, from top to bottom.
     pub rows: Vec<(String, Interval)>,
 }
 
@@ -32,7 +32,7 @@ const ROW: u32 = 24;
 const HEAD: u32 = 110;
 const NAMES: i32 = 200;
 
-/// Writes a PNG of panels, three beside each other, over 0 to 1 with a line at `chance`.
+/// Writes a PNG of panels, three in a row, over 0 to 1 with a line at `chance`.
 pub fn intervals(path: &Path, title: &str, chance: f64, panels: &[Panel]) -> Result<()> {
     let rows = panels.iter().map(|panel| panel.rows.len()).max().unwrap_or(0) as u32;
     let columns = COLUMNS.min(panels.len().max(1));

@@ -1,4 +1,4 @@
-//! Pictures for reports, drawn with `plotters` and the bundled font, a file a picture. Computes nothing but bins.
+//! Plots for reports, drawn with `plotters` and the bundled font, a file for each. Computes only bins.
 
 mod curves;
 mod features;
@@ -20,7 +20,7 @@ const ORANGE_TINT: RGBColor = RGBColor(255, 127, 14);
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-/// Draws on a white sheet and puts the finished PNG in its place.
+/// Draws on a white background, and writes the finished PNG atomically.
 fn sheet(
     path: &Path,
     size: (u32, u32),

@@ -1,4 +1,4 @@
-//! Histograms of scores, right captions beside swapped ones.
+//! Histograms of scores, for right and for swapped captions.
 
 use super::{BLUE_TINT, Drawn, ORANGE_TINT, sheet};
 use anyhow::Result;
@@ -6,7 +6,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::path::Path;
 
-/// A score's values in two groups.
+/// The values of a score in two groups.
 pub struct Distribution {
     /// Title above the histogram.
     pub title: String,
@@ -19,7 +19,7 @@ pub struct Distribution {
 const BINS: usize = 30;
 const SIZE: (u32, u32) = (1200, 800);
 
-/// Writes a PNG with a histogram a score, each group as shares of its own size.
+/// Writes a PNG with a histogram for each score; each group is shown as shares of its size.
 pub fn distributions(path: &Path, of: &[Distribution]) -> Result<()> {
     sheet(path, SIZE, |root| draw(root, of))
 }

@@ -1,5 +1,6 @@
-//! Validation: corruptions of known kinds and rates, and which score or baseline finds them. No labels are used but to judge. What
-//! is captured is kept in the run, so that a second call only scores again. Writes `validate/<sae>.json`.
+//! Validation: corrupts data in known ways and at known rates, and measures which score or baseline finds the corrupted rows. Labels
+//! are used only to measure. Captured activations stay in the run, so that a second call only scores again. Writes
+//! `validate/<sae>.json`.
 
 mod trial;
 
@@ -15,17 +16,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use trial::Trial;
 
-/// What to try on which data.
+/// Which corruptions to try on which data.
 #[derive(Clone, Debug)]
 pub struct ValidateRequest {
     /// The autoencoder.
     pub sae: SaeChoice,
-    /// The model that the run was captured from, and a data set that is good, as far as is known. Its layer is that of the
-    /// autoencoder, its limit the rows to use.
+    /// The model that the run was captured from, and a data set without known errors. The layer of the plan is replaced by that of the
+    /// autoencoder; its limit is the number of rows to use.
     pub model: Plan,
-    /// What is done to rows.
+    /// Kinds of corruption.
     pub corruptions: Vec<CorruptionKind>,
-    /// To which shares of the rows, 0 to 1.
+    /// Shares of the rows that are corrupted, 0 to 1.
     pub shares: Vec<f64>,
     /// Runs that weights and `pmi` are fitted to, together with the corrupted rows.
     pub calibrate: Vec<PathBuf>,
@@ -52,38 +53,38 @@ pub struct ValidateDetails {
 /// A corruption at a rate.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct TrialPlan {
-    /// What is done.
+    /// The kind of corruption.
     pub fault: CorruptionKind,
-    /// To which share of the rows.
+    /// The share of the rows that is corrupted.
     pub share: f64,
 }
 
-/// Everything that was found.
+/// The results of a validation.
 #[derive(Clone, Debug, Serialize)]
 pub struct ValidateReport {
     /// Name of the autoencoder.
     pub sae: String,
     /// Name of the model.
     pub model: String,
-    /// The trials, in the order asked for.
+    /// The trials, in the order of the request.
     pub trials: Vec<TrialReport>,
     /// The file of the report.
     #[serde(skip)]
     pub file: PathBuf,
 }
 
-/// What was found with one corruption at one rate.
+/// The results for one corruption at one rate.
 #[derive(Clone, Debug, Serialize)]
 pub struct TrialReport {
-    /// What was done.
+    /// The kind of corruption.
     pub fault: CorruptionKind,
-    /// To which share of the rows.
+    /// The share of the rows that is corrupted.
     pub share: f64,
     /// Samples.
     pub samples: u64,
-    /// Samples that it changed.
+    /// Samples that were corrupted.
     pub altered: u64,
-    /// By score or baseline; those that no sample of a kind has are missing.
+    /// The AUC of each score or baseline that has values for both good and corrupted samples.
     pub scores: BTreeMap<String, Auc>,
     /// What keeping the estimated share would do, by score.
     pub keep: BTreeMap<String, Kept>,
@@ -93,10 +94,10 @@ pub struct TrialReport {
     pub agreement: Vec<Vec<Option<f64>>>,
 }
 
-/// How well a score tells good from bad; 0.5 is chance. The ends hold 95 % of the bootstrap.
+/// How well a score separates good from corrupted samples; 0.5 is chance. The interval has 95 % of the bootstrap.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Auc {
-    /// The share of pairs of a good and a bad sample in which the good one scores higher.
+    /// The share of pairs of a good and a corrupted sample in which the good one scores higher.
     pub auc: f64,
     /// The lower end.
     pub low: f64,
@@ -104,14 +105,14 @@ pub struct Auc {
     pub high: f64,
 }
 
-/// An estimate of how much to keep, and how good what it keeps is.
+/// An estimate of how much to keep, and the quality of what it keeps.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Kept {
     /// Estimated share of mismatched pairs.
     pub mismatched: f64,
     /// Share that is kept.
     pub share_kept: f64,
-    /// Share of good samples in what is kept.
+    /// Share of good samples among those that are kept.
     pub right_among_kept: f64,
 }
 
@@ -132,7 +133,7 @@ impl ValidateRequest {
     /// What [`ValidateRequest::run`] would do.
     ///
     /// # Errors
-    /// Whatever would keep it from beginning; a model that has not been downloaded.
+    /// Whatever would prevent it; a model that has not been downloaded.
     pub fn plan(&self) -> Result<ValidatePlan> {
         let sae = self.sae.load()?;
         let trials = self.trials()?;
@@ -168,16 +169,16 @@ impl ValidateRequest {
         if self.shares.is_empty() || self.model.limit == Some(0) {
             return Err(Error::NothingToTry);
         }
-        let of = |fault: &CorruptionKind| {
+        let trials_of = |fault: &CorruptionKind| {
             let fault = *fault;
             self.shares.iter().map(move |share| TrialPlan { fault, share: *share })
         };
-        Ok(self.corruptions.iter().flat_map(of).collect())
+        Ok(self.corruptions.iter().flat_map(trials_of).collect())
     }
 }
 
 impl ValidateReport {
-    /// Scores and baselines, the most telling over all trials first.
+    /// Scores and baselines, those with the largest AUC over all trials first.
     pub fn names(&self) -> Vec<&String> {
         let names: BTreeSet<&String> = self.trials.iter().flat_map(|trial| trial.scores.keys()).collect();
         let mean = |name: &String| {
@@ -190,7 +191,7 @@ impl ValidateReport {
     }
 }
 
-/// A share in percent, in as many digits as it takes to tell it from others: 0.07 is `7`, although 100 x 0.07 is not 7.
+/// A share in percent, with as few digits as possible: 0.07 is `7`, although `100.0 * 0.07` is not exactly 7.
 pub fn percent(share: f64) -> f64 {
     (share * 1e10).round() / 1e8
 }

@@ -1,4 +1,4 @@
-//! One corruption at one rate: the corrupted rows go through the model, are scored, and every score is judged.
+//! One corruption at one rate: the corrupted rows go through the model and are scored, and every score is measured.
 
 use super::{Auc, Kept, TrialPlan, TrialReport, ValidateRequest, percent};
 use crate::control::{Control, Stage};
@@ -20,27 +20,27 @@ use sae_core::store::{Store, load_samples};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Draws of a bootstrap.
+/// Number of bootstrap draws.
 const DRAWS: usize = 1000;
 
-/// Values of a score or a baseline, one or none a sample.
+/// Values of a score or a baseline: one or none for each sample.
 type Values = Vec<Option<f64>>;
 
 /// A trial to run.
 pub(super) struct Trial<'a> {
     pub request: &'a ValidateRequest,
-    /// The autoencoder in the run that it belongs to.
+    /// The autoencoder with its run.
     pub sae: &'a LoadedSae,
-    /// How the model reads the data, before anything is done to it.
+    /// How the model reads the data, without the corruption.
     pub plan: &'a Plan,
-    /// Where what is captured is kept.
+    /// The folder for captured activations.
     pub folder: &'a Path,
     /// The corruption and its rate.
     pub what: TrialPlan,
 }
 
 impl Trial<'_> {
-    /// Runs it; what an earlier call has captured is used again.
+    /// Runs the trial. Activations of an earlier call are used again.
     pub fn run(&self, control: &mut Control) -> Result<TrialReport> {
         let (seed, TrialPlan { fault, share }) = (self.request.seed, self.what);
         let plan = &Plan { alterations: vec![Corruption { fault, share, seed }], ..self.plan.clone() };
@@ -97,7 +97,7 @@ impl Trial<'_> {
     }
 }
 
-/// Adds how likely the model finds the answers, how much less without the image, and the former joined with `pmi`.
+/// Adds the baselines: the likelihood of the answers, the drop in likelihood without the image, and the likelihood combined with `pmi`.
 fn add_likelihoods(values: &mut BTreeMap<String, Values>, with: &Values, without: &Values) {
     let drop = without.iter().zip(with).map(|(without, with)| Some((*without)? - (*with)?)).collect();
     let likelihood: Values = with.iter().map(|nll| nll.map(|nll| -nll)).collect();
@@ -115,7 +115,7 @@ fn folder_name(fault: CorruptionKind, share: f64) -> String {
     format!("{}-{}", fault.name(), percent(share))
 }
 
-/// What an earlier call left is in the way only if its settings were others; everything else has causes of its own.
+/// Replaces the error of a folder that an earlier call with other settings left; all other errors stay as they are.
 fn explain(error: Error, root: &Path) -> Error {
     match error {
         Error::Harvest(harvest::Error::Core(sae_core::Error::OtherHarvest { .. })) => {
@@ -125,7 +125,7 @@ fn explain(error: Error, root: &Path) -> Error {
     }
 }
 
-/// Mean negative log-likelihood of a word of each sample's answers, or of all its words where it has no answer.
+/// Mean negative log-likelihood of the tokens of each sample's answers, or of all its text tokens if it has no answer.
 fn likelihoods(plan: &Plan, samples: &[Sample], control: &mut Control) -> Result<Values> {
     let by_source: BTreeMap<&str, usize> = samples.iter().enumerate().map(|(n, s)| (s.source.as_str(), n)).collect();
     let mut values = vec![None; samples.len()];
@@ -137,28 +137,28 @@ fn likelihoods(plan: &Plan, samples: &[Sample], control: &mut Control) -> Result
         staged.show(rows);
         let Some(predicted) = predicted else { return };
         let Some(n) = by_source.get(predicted.sample.sample.source.as_str()) else { return };
-        let of = |wanted: fn(Role) -> bool| {
+        let mean_over = |wanted: fn(Role) -> bool| {
             let tokens = predicted.targets.iter().zip(predicted.predictions[0]);
             let nll =
                 tokens.filter(|(at, _)| wanted(predicted.sample.tokens[**at].role)).map(|(_, p)| f64::from(p.nll));
             let nll: Vec<f64> = nll.collect();
             (!nll.is_empty()).then(|| nll.iter().sum::<f64>() / nll.len() as f64)
         };
-        values[*n] = of(|role| role == Role::Assistant).or_else(|| of(|_| true));
+        values[*n] = mean_over(|role| role == Role::Assistant).or_else(|| mean_over(|_| true));
     })?;
     Ok(values)
 }
 
-/// The mean of a sample's ranks by several scores, among the samples that have them all, 1 for the best: scores on scales of
-/// their own, joined without labels.
+/// The mean of a sample's ranks by several scores, among the samples that have all of them; 1 is the best. Combines scores on
+/// different scales without labels.
 fn together(scores: &[&Values]) -> Values {
     let samples = scores.first().map_or(0, |values| values.len());
-    let there: Vec<usize> = (0..samples).filter(|n| scores.iter().all(|values| values[*n].is_some())).collect();
+    let complete: Vec<usize> = (0..samples).filter(|n| scores.iter().all(|values| values[*n].is_some())).collect();
     let mut joined = vec![None; samples];
     for values in scores {
-        let values: Vec<f64> = there.iter().filter_map(|n| values[*n]).collect();
-        for (n, rank) in there.iter().zip(rank::ranks(&values)) {
-            *joined[*n].get_or_insert(0.0) += rank / (there.len() * scores.len()) as f64;
+        let values: Vec<f64> = complete.iter().filter_map(|n| values[*n]).collect();
+        for (n, rank) in complete.iter().zip(rank::ranks(&values)) {
+            *joined[*n].get_or_insert(0.0) += rank / (complete.len() * scores.len()) as f64;
         }
     }
     joined

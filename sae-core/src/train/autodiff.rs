@@ -1,5 +1,5 @@
-//! The step in plain Burn autodiff, dense, on any device: what a GPU runs, and the reference that the fused step is
-//! compared with in tests. Every loss is written here as its paper has it, gradients are Burn's.
+//! The training step in Burn's autodiff, dense, on any device. It is also the reference for tests of the other engines: every loss is
+//! written as in its paper, and the gradients are Burn's.
 
 use super::adam::Parameter;
 use super::config::{Decoder, JumpReluPenalty, TrainConfig};
@@ -22,7 +22,7 @@ pub struct AutodiffEngine {
 }
 
 impl AutodiffEngine {
-    /// Begins at these parameters.
+    /// An engine that starts with these parameters.
     pub fn new(config: &TrainConfig, params: Params, device: &Device) -> Self {
         let zeros = Params::zeros(params.d_in, config);
         let moments = TrainState { params, first: zeros.clone(), second: zeros, l0: None };
@@ -53,7 +53,7 @@ impl AutodiffEngine {
         Tensor::from_data(TensorData::new(values.to_vec(), [values.len() / columns, columns]), &self.device)
     }
 
-    /// Entries that are among the `k` largest of all, or of their row; of equals, whatever the device's sort puts first.
+    /// Entries that are among the `k` largest of all, or of their row. The device's sort breaks ties.
     fn strongest(&self, values: Tensor<2>, k: usize, by_row: bool) -> Tensor<2, Bool> {
         let [rows, columns] = values.dims();
         let flat = if by_row { values.clone() } else { values.clone().reshape([1, rows * columns]) };
@@ -80,9 +80,9 @@ impl Engine for AutodiffEngine {
             .iter()
             .map(|p| p.as_ref().map(|p| Tensor::from_inner(p.value.clone()).require_grad()))
             .collect();
-        let of = |n: usize| tracked[n].clone().expect("every architecture has the parameters it names");
-        let number = |s: usize| of(3 + s);
-        let (w_enc, w_dec, b_dec) = (of(0), of(1), of(2));
+        let parameter = |n: usize| tracked[n].clone().expect("every architecture has the parameters it names");
+        let number = |s: usize| parameter(3 + s);
+        let (w_enc, w_dec, b_dec) = (parameter(0), parameter(1), parameter(2));
         let x: Tensor<2> = Tensor::from_inner(self.tensor(batch.x, self.d_in));
         let norms = w_dec.clone().square().sum_dim(1).sqrt().transpose();
         let input = if config.subtract_b_dec { x.clone() - b_dec.clone() } else { x.clone() };
@@ -92,7 +92,7 @@ impl Engine for AutodiffEngine {
         let decode = |z: Tensor<2>| z.matmul(w_dec.clone()) + b_dec.clone();
         let square = |z: Tensor<2>| (decode(z) - x.clone()).square();
 
-        // Activations, the sparsity penalty, and whatever is reconstructed beside them.
+        // Activations, the sparsity penalty, and the error of an additional reconstruction.
         let mut extra: Option<Tensor<1>> = None;
         let ranked = if config.weighs_by_norm() { p.clone() * norms.clone() } else { p.clone() };
         let mut least = None;
@@ -151,8 +151,8 @@ impl Engine for AutodiffEngine {
         let mse = mean(squares.clone());
         let mut errors = mse.clone();
         for end in &batch.ends[..batch.ends.len() - 1] {
-            let own = z.clone().narrow(1, 0, *end).matmul(w_dec.clone().narrow(0, 0, *end)) + b_dec.clone();
-            errors = errors + mean((own - x.clone()).square());
+            let prefix = z.clone().narrow(1, 0, *end).matmul(w_dec.clone().narrow(0, 0, *end)) + b_dec.clone();
+            errors = errors + mean((prefix - x.clone()).square());
         }
         if let Some(extra) = extra {
             errors = errors + extra;
@@ -164,11 +164,9 @@ impl Engine for AutodiffEngine {
         let mut aux = None;
         if config.is_topk() && config.aux_loss_coefficient > 0.0 && !batch.dead.is_empty() {
             let k = config.aux_k(self.d_in);
-            let apart = error.clone().detach();
-            let weight = match config.aux_relative {
-                true => aux_weight(config, k, batch.dead.len(), &values(apart.clone().inner())?, self.d_in),
-                false => aux_weight(config, k, batch.dead.len(), &[], self.d_in),
-            };
+            let residual = error.clone().detach();
+            let error = if config.aux_relative { values(residual.clone().inner())? } else { Vec::new() };
+            let weight = aux_weight(config, k, batch.dead.len(), &error, self.d_in);
             let features: Vec<i64> = batch.dead.iter().map(|k| i64::from(*k)).collect();
             let shape = [features.len()];
             let dead: Tensor<1, Int> = Tensor::from_data(TensorData::new(features, shape), &self.device);
@@ -176,10 +174,10 @@ impl Engine for AutodiffEngine {
             let chosen = self.strongest(of_dead(ranked, 1).inner(), k.min(batch.dead.len()), true);
             let p = of_dead(p, 1);
             let acts = if config.aux_relative { relu(p) } else { p } * Tensor::from_inner(chosen.float());
-            let apart = acts.matmul(of_dead(w_dec.clone(), 0)) + apart;
-            let own = mean(apart.square()) * (config.aux_loss_coefficient * weight);
-            loss = loss + own.clone();
-            aux = Some(own);
+            let remaining = acts.matmul(of_dead(w_dec.clone(), 0)) + residual;
+            let term = mean(remaining.square()) * (config.aux_loss_coefficient * weight);
+            loss = loss + term.clone();
+            aux = Some(term);
         }
 
         let mut outcome = StepStats {

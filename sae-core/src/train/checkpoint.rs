@@ -1,9 +1,9 @@
-//! A session on disk, so that a run that dies goes on to the bit: parameters, moments, dead-feature counts, learned
-//! thresholds, random numbers, the log, the mixing buffer and the place in the data.
+//! A session on disk, so that an interrupted training continues with the same bits: parameters, moments, dead-feature counts, learned
+//! thresholds, random numbers, the log, the mixing buffer and the position in the data.
 //!
-//! One safetensors file a checkpoint, `step-<n>.safetensors`, written beside its name, synced and renamed; the one before
-//! is removed only when the new one is there. A full disk costs the new checkpoint, never the old one. Whatever grows with
-//! the buffer or the features is a tensor: readers bound the header, which holds the rest as JSON.
+//! Each checkpoint is a safetensors file, `step-<n>.safetensors`, written to a temporary file, synced and renamed; the one before it is
+//! removed only after that. A full disk costs the new checkpoint, never the old one. Everything whose size depends on the buffer or
+//! the features is a tensor; the rest is JSON in the header, whose size readers limit.
 
 use super::config::TrainConfig;
 use super::engine::TrainState;
@@ -21,10 +21,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Layout of a checkpoint; others are refused.
+/// Layout of a checkpoint; others are rejected.
 const VERSION: u32 = 2;
 
-/// What is not a tensor.
+/// Everything that is not a tensor.
 #[derive(Serialize, Deserialize)]
 struct Header {
     version: u32,
@@ -42,7 +42,7 @@ pub fn newest(folder: &Path) -> Option<PathBuf> {
     entries.filter_map(|path| Some((step_of(&path)?, path))).max().map(|(_, path)| path)
 }
 
-/// The step behind which a checkpoint was written, as its name says.
+/// The step after which a checkpoint was written, from its name.
 pub fn step_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()
 }
@@ -50,7 +50,7 @@ pub fn step_of(path: &Path) -> Option<u64> {
 /// Writes a checkpoint of the session into a folder, and removes older ones.
 ///
 /// # Errors
-/// The disk, or parameters that are no longer finite; what was there before is still there then.
+/// A file that cannot be written, or parameters that are no longer finite. The older checkpoints stay then.
 pub fn write(folder: &Path, session: &Session) -> Result<PathBuf> {
     let mut header = Header {
         version: VERSION,
@@ -80,7 +80,7 @@ pub fn write(folder: &Path, session: &Session) -> Result<PathBuf> {
     }
     tensors.push(raw("buffer".into(), Dtype::F32, session.stream.buffer()));
     tensors.push(raw("order".into(), Dtype::U32, session.stream.order()));
-    // Aligned for whoever maps the file: wide numbers first.
+    // Wide numbers first, so that all arrays are aligned in a mapped file.
     tensors.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.bitsize()));
     header.progress = aside.iter().map(|(_, progress)| progress.clone()).collect();
     let path = folder.join(format!("step-{steps:09}.safetensors"));
@@ -93,10 +93,10 @@ pub fn write(folder: &Path, session: &Session) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Takes a session, made of the same configurations and the same data, to where a checkpoint was written.
+/// Restores a session, made with the same configurations and the same data, from a checkpoint.
 ///
 /// # Errors
-/// A file that is no whole checkpoint, or one of other configurations or other data.
+/// A file that is not a complete checkpoint, or is of other configurations or other data.
 pub fn read(path: &Path, session: &mut Session) -> Result<()> {
     let file = Tensors::open(path)?;
     let wrong = |cause: String| Error::format(path)(cause);
@@ -109,12 +109,13 @@ pub fn read(path: &Path, session: &mut Session) -> Result<()> {
     if header.version != VERSION {
         return Err(wrong(format!("the checkpoint has layout {}, this program reads {VERSION}", header.version)));
     }
-    let own: Vec<&TrainConfig> = session.trainers.iter().map(Trainer::config).collect();
-    if header.configs.len() != own.len() || header.progress.len() != own.len() {
-        let (found, own) = (header.configs.len(), own.len());
-        return Err(other(format!("the checkpoint is of {found} autoencoders, not of {own}")));
+    let configs: Vec<&TrainConfig> = session.trainers.iter().map(Trainer::config).collect();
+    if header.configs.len() != configs.len() || header.progress.len() != configs.len() {
+        let (found, expected) = (header.configs.len(), configs.len());
+        return Err(other(format!("the checkpoint is of {found} autoencoders, not of {expected}")));
     }
-    let differ: Vec<_> = header.configs.iter().zip(&own).flat_map(|(found, own)| found.differences(own)).collect();
+    let pairs = header.configs.iter().zip(&configs);
+    let differ: Vec<_> = pairs.flat_map(|(found, config)| found.differences(config)).collect();
     if !differ.is_empty() {
         return Err(other(format!("the checkpoint is of other settings: {}", differ.join(", "))));
     }
@@ -138,19 +139,24 @@ pub fn read(path: &Path, session: &mut Session) -> Result<()> {
     session.stream.restore(&header.stream, order, buffer)
 }
 
-/// An array as it lies in memory.
+/// An array with the bytes that it has in memory.
 fn raw<T: bytemuck::NoUninit>(name: String, dtype: Dtype, values: &[T]) -> Raw<'_> {
     Raw { name, dtype, shape: vec![values.len()], bytes: bytemuck::cast_slice(values) }
 }
 
-/// The numbers of a tensor that has to be of this dtype.
-fn numbers<T, const N: usize>(file: &Tensors, name: &str, dtype: Dtype, of: fn([u8; N]) -> T) -> Result<Vec<T>> {
+/// The numbers of a tensor that must have this dtype.
+fn numbers<T, const N: usize>(
+    file: &Tensors,
+    name: &str,
+    dtype: Dtype,
+    from_bytes: fn([u8; N]) -> T,
+) -> Result<Vec<T>> {
     let wrong = |cause: String| Error::format(file.path())(cause);
     let (found, bytes) = file.bytes(name).ok_or_else(|| wrong(format!("there is no {name}")))?;
-    match found == dtype {
-        true => Ok(bytes.as_chunks().0.iter().map(|b| of(*b)).collect()),
-        false => Err(wrong(format!("{name} is {found:?}, expected {dtype:?}"))),
+    if found != dtype {
+        return Err(wrong(format!("{name} is {found:?}, expected {dtype:?}")));
     }
+    Ok(bytes.as_chunks().0.iter().map(|bytes| from_bytes(*bytes)).collect())
 }
 
 fn kinds(moments: &TrainState) -> [(&'static str, &Params); 3] {

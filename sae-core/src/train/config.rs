@@ -1,4 +1,4 @@
-//! What a training run is told: `train.toml`, its defaults, published presets, and its contradictions.
+//! The configuration of a training, `train.toml`: its defaults, the published presets, and the checks for contradictions.
 
 use crate::autoencoder::Architecture;
 use crate::store::PositionRule;
@@ -6,20 +6,19 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// More features than anybody has trained; `u32` numbers, and memory, end somewhere.
+/// Largest number of features. Numbers of features are `u32`, and memory is limited.
 const MOST_FEATURES: usize = 1 << 24;
 
-/// The configuration of a training run, saved as `train.toml` beside the weights.
+/// The configuration of a training, saved as `train.toml` next to the weights.
 ///
 /// The defaults are SAE-V's (ICML 2025, appendix and release), so `TrainConfig::default()` is the preset `sae-v`; what
-/// SAE-V does not have follows SAELens 6 unless its field says otherwise. Fields that an architecture does not use are
-/// ignored by it.
+/// SAE-V does not have follows SAELens 6, unless its field says otherwise. An architecture ignores fields that it does not use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// How activations are made.
+    /// The architecture, which decides how activations are computed.
     pub arch: Architecture,
-    /// Features for every dimension of the residual stream; overruled by `features`.
+    /// Features for every dimension of the residual stream; `features` overrides it.
     pub expansion: usize,
     /// Number of features; 0 for `expansion` times the width.
     pub features: usize,
@@ -29,13 +28,13 @@ pub struct TrainConfig {
     pub rescale_by_decoder_norm: bool,
     /// ReLU, Gated: weight of `sum_k z_k |f_k|`.
     pub l1_coefficient: f64,
-    /// JumpReLU: weight of its penalty.
+    /// JumpReLU: weight of the penalty.
     pub l0_coefficient: f64,
     /// Learning rate.
     pub lr: f64,
-    /// Tokens a step.
+    /// Tokens per step.
     pub batch: usize,
-    /// Steps.
+    /// Number of steps.
     pub steps: u64,
     /// First steps over which `lr` rises from 0.
     pub lr_warmup_steps: u64,
@@ -54,87 +53,88 @@ pub struct TrainConfig {
     pub clip: f64,
     /// Whether decoder rows are free or kept at norm 1.
     pub decoder: Decoder,
-    /// Norm of the decoder's rows at the start, where they are free.
+    /// Initial norm of the decoder rows, if they are free.
     pub init_norm: f64,
-    /// The encoder starts as the decoder's transpose; otherwise with directions of its own.
+    /// Whether the encoder starts as the transpose of the decoder; otherwise with other random directions.
     pub tied_init: bool,
-    /// Where `b_dec` starts.
+    /// The initial value of `b_dec`.
     pub b_dec_init: BDecInit,
-    /// `b_dec` is subtracted from what the encoder reads.
+    /// Whether `b_dec` is subtracted from the input of the encoder.
     pub subtract_b_dec: bool,
-    /// What is done to activations before anything else.
+    /// How activations are scaled before anything else.
     pub normalize: TrainingScale,
     /// A feature is dead when it has not fired for this many steps.
     pub dead_window_steps: u64,
-    /// Every so many steps dead features start anew from badly reconstructed tokens (Bricken et al. 2023); 0 for never.
+    /// Steps after which dead features are reset to badly reconstructed tokens (Bricken et al. 2023); 0 for never.
     pub resample_every_steps: u64,
-    /// TopK, BatchTopK, Matryoshka: weight of the loss by which dead features learn from the error (AuxK); 0 for none.
+    /// TopK, BatchTopK, Matryoshka: weight of the loss through which dead features learn from the error (AuxK); 0 for none.
     pub aux_loss_coefficient: f64,
-    /// Dead features a token that take part in it; 0 for half the width.
+    /// AuxK: dead features per token; 0 for half the width.
     pub aux_k: usize,
     /// AuxK as in Gao et al. 2024 and dictionary_learning: relative to the error's variance, positive activations only.
-    /// Otherwise as in SAELens: the squared error itself, less while fewer than `aux_k` are dead, of any sign.
+    /// Otherwise as in SAELens: the squared error itself, scaled down while fewer than `aux_k` are dead, activations of any sign.
     pub aux_relative: bool,
-    /// JumpReLU: what is penalized.
+    /// JumpReLU: the kind of penalty.
     pub jumprelu_penalty: JumpReluPenalty,
-    /// JumpReLU: threshold of every feature at the start.
+    /// JumpReLU: initial threshold of every feature.
     pub threshold: f64,
-    /// JumpReLU: width of the window in which a threshold gets a gradient.
+    /// JumpReLU: width of the window around a threshold in which it gets a gradient.
     pub bandwidth: f64,
-    /// JumpReLU, `tanh`: its scale.
+    /// JumpReLU, penalty `tanh`: its scale.
     pub tanh_scale: f64,
-    /// JumpReLU, `quadratic`: the L0 that is aimed at.
+    /// JumpReLU, penalty `quadratic`: the target L0.
     pub target_l0: f64,
-    /// Matryoshka: sizes of the prefixes, ascending; none for a quarter and a half of the features. All are added.
+    /// Matryoshka: sizes of the prefixes, ascending; empty for a quarter and a half of the features. The whole dictionary is added.
     pub prefixes: Vec<usize>,
-    /// Matryoshka: this many prefixes drawn anew each step (sizes by a truncated Pareto law, as published) instead.
+    /// Matryoshka: instead of `prefixes`, this many prefixes are drawn at random in each step (sizes from a truncated Pareto
+    /// distribution, as published); 0 for none.
     pub random_prefixes: usize,
-    /// BatchTopK, Matryoshka: share of the newest batch in the learned threshold.
+    /// BatchTopK, Matryoshka: weight of the newest batch in the running mean of the threshold.
     pub threshold_rate: f64,
     /// Positions that are left out.
     pub exclude: PositionRule,
     /// Rows of the mixing buffer.
     pub buffer: usize,
-    /// Decides initial weights and the order of the data.
+    /// Seed of the initial weights and of the order of the data.
     pub seed: u64,
 }
 
-/// Whether decoder rows are free.
+/// How the norms of decoder rows are constrained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decoder {
-    /// Any norm; penalties and TopK's choice weigh activations by it, so that scaling a row gains nothing.
+    /// Any norm. Penalties and the selection of TopK weight activations by it, so that scaling a row has no effect.
     #[default]
     Free,
-    /// Norm 1: the gradient along a row is removed before the step, the norm restored behind it.
+    /// Norm 1: the gradient along a row is removed before the step, and the norm is restored after it.
     Unit,
 }
 
-/// Where the decoder's bias starts.
+/// The initial value of the decoder's bias.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BDecInit {
-    /// At zero.
+    /// Zero.
     #[default]
     Zero,
-    /// At the mean of the buffer's rows.
+    /// The mean of the rows in the buffer.
     Mean,
-    /// At their geometric median.
+    /// Their geometric median.
     GeometricMedian,
 }
 
-/// How activations are scaled before training; the scale is folded into what is saved.
+/// How activations are scaled before training. The scale is folded into the saved weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrainingScale {
     /// Not at all.
     None,
-    /// All by one number, so that the mean norm is `sqrt(d_in)`.
+    /// By one factor for all, so that the mean norm is `sqrt(d_in)`.
     #[default]
     ExpectedNorm,
-    /// All by one number, so that the mean squared norm is `d_in`.
+    /// By one factor for all, so that the mean squared norm is `d_in`.
     MeanSquare,
-    /// Each to mean 0 and deviation 1; this cannot be folded, so the file says `layer_norm`.
+    /// Each to mean 0 and deviation 1. This cannot be folded into the weights, so the file says `layer_norm`.
     LayerNorm,
 }
 
@@ -231,21 +231,18 @@ impl TrainConfig {
 
     /// Matryoshka's fixed prefixes, the whole dictionary last.
     pub fn prefixes(&self, d_sae: usize) -> Vec<usize> {
-        let mut prefixes = match self.prefixes.is_empty() {
-            true => vec![d_sae / 4, d_sae / 2],
-            false => self.prefixes.clone(),
-        };
+        let mut prefixes = if self.prefixes.is_empty() { vec![d_sae / 4, d_sae / 2] } else { self.prefixes.clone() };
         prefixes.retain(|p| *p > 0 && *p < d_sae);
         prefixes.push(d_sae);
         prefixes
     }
 
-    /// Whether the strongest are chosen, and of how many tokens together.
+    /// Whether the strongest activations are selected, of a token or of a batch.
     pub fn is_topk(&self) -> bool {
         matches!(self.arch, Architecture::TopK | Architecture::BatchTopK | Architecture::Matryoshka)
     }
 
-    /// Whether activations are weighed by the norms of the decoder's rows when the strongest are chosen.
+    /// Whether activations are weighted by the norms of the decoder rows when the strongest are selected.
     pub fn weighs_by_norm(&self) -> bool {
         self.is_topk() && self.rescale_by_decoder_norm && self.decoder == Decoder::Free
     }
@@ -261,7 +258,7 @@ impl TrainConfig {
         differ.map(|(name, value)| format!("{name} = {value}, not {}", theirs[&name])).collect()
     }
 
-    /// Refuses values that make no sense, all of them at once.
+    /// Checks the configuration, and reports everything that is wrong at once.
     pub fn check(&self, d_in: usize) -> Result<()> {
         let d_sae = self.d_sae(d_in);
         let mut wrong = Vec::new();
@@ -325,10 +322,10 @@ impl TrainConfig {
             refuse(both, "prefixes and random_prefixes together".into(), "one of them");
             refuse(self.random_prefixes > 64, format!("random_prefixes = {}", self.random_prefixes), "at most 64");
         }
-        match wrong.is_empty() {
-            true => Ok(()),
-            false => Err(Error::config(format!("the training configuration makes no sense: {}", wrong.join("; ")))),
+        if wrong.is_empty() {
+            return Ok(());
         }
+        Err(Error::config(format!("the training configuration makes no sense: {}", wrong.join("; "))))
     }
 
     /// Learning rate of a step, counted from 0: rising over the first `lr_warmup_steps`, constant, then linearly to 0
@@ -381,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_are_named_all_at_once() {
+    fn all_contradictions_are_reported_at_once() {
         let c = TrainConfig { batch: 0, lr: f64::NAN, lr_decay_steps: 40_000, ..TrainConfig::default() };
         let error = c.check(8).unwrap_err().to_string();
         assert!(["batch = 0", "lr = NaN", "lr_decay_steps = 40000"].iter().all(|w| error.contains(w)), "{error}");
@@ -414,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn every_architecture_s_defaults_make_sense_and_go_through_a_file() {
+    fn the_defaults_of_every_architecture_are_valid_and_survive_a_file() {
         for arch in Architecture::ALL {
             let config = TrainConfig::for_architecture(arch);
             config.check(64).unwrap();

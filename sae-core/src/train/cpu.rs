@@ -1,4 +1,5 @@
-//! The step on a CPU: choose, trace, sum and apply, sparse wherever activations are. See `kernel` for the product.
+//! The training step on a CPU: select features, compute their gradients, sum them by feature and apply them. Sparse if activations are.
+//! The product that finds the features is in `autoencoder::kernel`.
 
 use super::architecture::ArchitectureRule;
 use super::config::TrainConfig;
@@ -13,10 +14,10 @@ use crate::autoencoder::Architecture;
 use std::borrow::Cow;
 use std::time::Instant;
 
-/// Above one active feature in so many, five dense products are faster than the sparse step (BENCHMARKS.md).
+/// If more than one in this many features is active, five dense products are faster than the sparse step (BENCHMARKS.md).
 const CROSSOVER: usize = 10;
 
-/// Stages of a step, and the seconds of the last one.
+/// Names of the stages of a step.
 pub const STAGES: [&str; 5] = ["choose", "reconstruct", "auxk", "group and norm", "update"];
 
 /// The step on a CPU.
@@ -24,13 +25,13 @@ pub struct CpuEngine {
     config: TrainConfig,
     state: OptimizerState,
     guess: ThresholdHint,
-    /// Dense or sparse whatever the last step had.
+    /// Whether steps are dense, if that is fixed rather than decided by the last step.
     forced: Option<bool>,
     seconds: [f64; STAGES.len()],
 }
 
 impl CpuEngine {
-    /// Begins at these parameters.
+    /// An engine that starts with these parameters.
     pub fn new(config: &TrainConfig, params: Params) -> Self {
         let zeros = Params::zeros(params.d_in, config);
         let state = OptimizerState::new(TrainState { params, first: zeros.clone(), second: zeros, l0: None });
@@ -43,7 +44,7 @@ impl CpuEngine {
         }
     }
 
-    /// Makes every step dense or sparse, for comparisons; only architectures that have both follow.
+    /// Makes every step dense or sparse, for comparisons; ignored by architectures that do not have both.
     pub fn force(&mut self, dense: bool) {
         self.forced = Some(dense);
     }
@@ -53,7 +54,7 @@ impl CpuEngine {
         self.seconds
     }
 
-    /// Whether the next step is dense: an architecture whose sparsity has to be learned, and has not been yet.
+    /// Whether the next step is dense: if the architecture learns its sparsity, and is not sparse yet.
     fn is_dense(&self) -> bool {
         let learns = matches!(self.config.arch, Architecture::Relu | Architecture::JumpRelu | Architecture::Gated);
         let TrainState { params, l0, .. } = &self.state.moments;
@@ -68,16 +69,19 @@ impl Engine for CpuEngine {
         let (d, rows) = (params.d_in, batch.x.len() / params.d_in);
         let method = ArchitectureRule::new(&self.config, batch.sparsity, rows);
         let mut clock = Clock::new();
-        let centered: Vec<f32> = match self.config.subtract_b_dec {
-            true => batch.x.chunks_exact(d).flat_map(|x| x.iter().zip(&params.b_dec).map(|(x, b)| x - b)).collect(),
-            false => Vec::new(),
+        let centered: Vec<f32>;
+        let x = if self.config.subtract_b_dec {
+            let rows = batch.x.chunks_exact(d);
+            centered = rows.flat_map(|x| x.iter().zip(&params.b_dec).map(|(x, b)| x - b)).collect();
+            &centered[..]
+        } else {
+            batch.x
         };
-        let x = if self.config.subtract_b_dec { &centered[..] } else { batch.x };
         let norms = &self.state.norms;
         let mean = 2.0 / rows as f32;
         let mut outcome = StepStats { fired: vec![false; params.d_sae], ..StepStats::default() };
         let mut blocks = Vec::new();
-        let (mut own, mut residuals) = (SparseGradients::default(), Vec::new());
+        let (mut sparse, mut residuals) = (SparseGradients::default(), Vec::new());
         let costs = if self.is_dense() {
             let dense = Dense {
                 params,
@@ -88,27 +92,27 @@ impl Engine for CpuEngine {
             };
             let base: Vec<f32> =
                 batch.x.chunks_exact(d).flat_map(|x| x.iter().zip(&params.b_dec).map(|(x, b)| b - x)).collect();
-            let (block, of_block, costs) = dense.run(x, &base);
+            let (block, block_residuals, costs) = dense.run(x, &base);
             outcome.fired.clone_from(&block.fired);
             blocks.push(block);
-            residuals = of_block;
+            residuals = block_residuals;
             self.seconds[1] = clock.lap();
             costs
         } else {
             let (chosen, least) = select(&self.config, &method, params, &self.state.panels, norms, x, &mut self.guess);
             outcome.least = least;
             self.seconds[0] = clock.lap();
-            own = traces(params, &method, batch.ends, norms, batch.x, &chosen);
-            for (feature, entry) in own.features.iter().zip(&own.entries) {
+            sparse = traces(params, &method, batch.ends, norms, batch.x, &chosen);
+            for (feature, entry) in sparse.features.iter().zip(&sparse.entries) {
                 outcome.fired[*feature as usize] |= entry.z[0] > 0.0;
             }
             self.seconds[1] = clock.lap();
-            std::mem::take(&mut own.costs)
+            std::mem::take(&mut sparse.costs)
         };
         if self.config.is_topk() && self.config.aux_loss_coefficient > 0.0 && !batch.dead.is_empty() {
             let k = self.config.aux_k(d);
-            // The error of the whole reconstruction stands in the last slot, scaled.
-            let last = own.residuals.chunks_exact(d).skip(own.slots - 1).step_by(own.slots);
+            // The last slot has the error of the whole reconstruction, scaled.
+            let last = sparse.residuals.chunks_exact(d).skip(sparse.slots - 1).step_by(sparse.slots);
             let base: Vec<f32> = last.flat_map(|e| e.iter().map(|e| e / mean)).collect();
             let weight = self.config.aux_loss_coefficient * aux_weight(&self.config, k, batch.dead.len(), &base, d);
             let dense = Dense {
@@ -135,7 +139,7 @@ impl Engine for CpuEngine {
         outcome.token_errors = costs.iter().map(|c| c.error).collect();
         finite(&outcome, batch)?;
 
-        let gradient = StepGradient::new(&self.config, params, &own, &blocks, &residuals, x);
+        let gradient = StepGradient::new(&self.config, params, &sparse, &blocks, &residuals, x);
         outcome.grad_norm = gradient.norm(&self.state);
         let shrink = clipped(&self.config, outcome.grad_norm, batch)?;
         self.seconds[3] = clock.lap();
@@ -156,7 +160,7 @@ impl Engine for CpuEngine {
     }
 }
 
-/// Time since it was last asked.
+/// Measures the time since the last lap.
 struct Clock(Instant);
 
 impl Clock {

@@ -1,5 +1,5 @@
-//! What computes a step: the fused one on a CPU ([`super::cpu`]), the one in Burn on any device
-//! ([`super::autodiff`]). One interface, so that everything else about training is said once.
+//! The interface of the engines that compute a training step: the sparse one on a CPU ([`super::cpu`]), the one in Burn's autodiff on
+//! any device ([`super::autodiff`]), and with CUDA the sparse one on a GPU.
 
 use super::config::TrainConfig;
 use super::params::Params;
@@ -8,7 +8,7 @@ use crate::vector;
 use crate::{Error, Result};
 use std::borrow::Cow;
 
-/// A step's inputs.
+/// The inputs of a step.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     /// Scaled activations, `[rows, d_in]`.
@@ -19,18 +19,18 @@ pub struct Batch<'a> {
     pub lr: f64,
     /// Weight of the sparsity penalty.
     pub sparsity: f64,
-    /// Ends of Matryoshka's prefixes, ascending, the whole dictionary last; that alone for the others.
+    /// Ends of Matryoshka's prefixes, ascending, the whole dictionary last. Other architectures have only the latter.
     pub ends: &'a [usize],
-    /// Features that have been dead before this step, ascending.
+    /// Features that were dead before this step, ascending.
     pub dead: &'a [u32],
 }
 
-/// What a step measured; means are over tokens.
+/// The measurements of a step; means are over tokens.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepStats {
     /// Squared error of the reconstruction, summed over dimensions.
     pub mse: f64,
-    /// Squared errors of all reconstructions that are asked for, the whole one included.
+    /// Squared errors of all reconstructions of the loss, including the whole one.
     pub errors: f64,
     /// Sparsity penalty, without its weight.
     pub penalty: f64,
@@ -40,7 +40,7 @@ pub struct StepStats {
     pub l0: f64,
     /// Global norm of the gradient before clipping.
     pub grad_norm: f64,
-    /// Least activation that a batch's choice let through.
+    /// Smallest activation that was selected from the batch, for architectures that select from a batch.
     pub least: Option<f32>,
     /// Whether each feature was active.
     pub fired: Vec<bool>,
@@ -48,10 +48,10 @@ pub struct StepStats {
     pub token_errors: Vec<f32>,
 }
 
-/// All that a step changes: enough to go on from, to the bit.
+/// Everything that a step changes: enough to continue with the same bits.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrainState {
-    /// What is trained.
+    /// The parameters.
     pub params: Params,
     /// Adam's first moment.
     pub first: Params,
@@ -63,16 +63,22 @@ pub struct TrainState {
 
 /// Computes steps.
 pub trait Engine {
-    /// One step.
+    /// Computes a step and applies it.
     ///
     /// # Errors
-    /// A loss or gradient that is not finite (nothing has been changed then), or a device that failed.
+    /// A loss or gradient that is not finite (nothing has changed then), or a device that failed.
     fn step(&mut self, batch: &Batch) -> Result<StepStats>;
 
-    /// All that steps change; copied only where it does not lie in this memory.
+    /// Everything that steps change; copied only if it is not in host memory.
+    ///
+    /// # Errors
+    /// A device that failed.
     fn state(&self) -> Result<Cow<'_, TrainState>>;
 
-    /// Goes on from a copy.
+    /// Continues from a copy of the state.
+    ///
+    /// # Errors
+    /// A device that failed.
     fn restore(&mut self, moments: TrainState) -> Result<()>;
 }
 
@@ -83,12 +89,13 @@ impl StepStats {
     }
 }
 
-/// AuxK's weight of the mean squared distance between the dead features' reconstruction and the error they are to learn
+/// AuxK's weight of the mean squared distance between the reconstruction by dead features and the error that they learn from,
 /// `[rows, d_in]`: see `TrainConfig::aux_relative`.
 pub(super) fn aux_weight(config: &TrainConfig, k: usize, dead: usize, error: &[f32], d_in: usize) -> f64 {
-    match config.aux_relative {
-        false => (dead as f64 / k as f64).min(1.0),
-        true => (error.len() / d_in) as f64 / total_variance(error, d_in),
+    if config.aux_relative {
+        (error.len() / d_in) as f64 / total_variance(error, d_in)
+    } else {
+        (dead as f64 / k as f64).min(1.0)
     }
 }
 
@@ -103,17 +110,17 @@ pub(super) fn total_variance(rows: &[f32], d_in: usize) -> f64 {
     (squares - sums.iter().map(|s| s * s).sum::<f64>() / n).max(f64::MIN_POSITIVE)
 }
 
-/// Refuses a loss that is not finite.
+/// Rejects a loss that is not finite.
 pub(super) fn finite(outcome: &StepStats, batch: &Batch) -> Result<()> {
     let loss = outcome.loss(batch.sparsity);
     if loss.is_finite() { Ok(()) } else { Err(diverged("the loss", loss, batch)) }
 }
 
-/// What a gradient of this norm is multiplied with, so that none is longer than the configuration allows.
+/// The factor for a gradient of this norm that keeps it within the norm that the configuration allows.
 ///
 /// # Errors
-/// The norm, and so the gradient, is not finite. It is asked for even where nothing is clipped: one step along such a
-/// gradient would ruin every parameter, and the checkpoint behind it would replace the last good one.
+/// The norm, and so the gradient, is not finite. This is checked even without clipping, because one step along such a gradient would
+/// ruin every parameter, and the next checkpoint would replace the last good one.
 pub(super) fn clipped(config: &TrainConfig, norm: f64, batch: &Batch) -> Result<f64> {
     if !norm.is_finite() {
         return Err(diverged("the norm of the gradient", norm, batch));

@@ -1,4 +1,4 @@
-//! `log.parquet`: what a training run measured, a row a step. Decides nothing.
+//! `log.parquet`: the measurements of a training, a row for each step in it.
 
 use crate::{Error, Result, table};
 use arrow::array::{Array, Float64Array, UInt64Array};
@@ -7,14 +7,14 @@ use arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// What one step measured; losses are of scaled inputs (mean norm `sqrt(d_in)`), batch means.
+/// The measurements of one step. Losses are batch means, in units of the scaled inputs (mean norm `sqrt(d_in)`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepLog {
     /// Steps done.
     pub step: u64,
     /// Tokens seen.
     pub tokens: u64,
-    /// Squared errors of all reconstructions, `l1_coefficient * l1` and `aux`.
+    /// The loss: squared errors of all reconstructions, `l1_coefficient * l1` and `aux`.
     pub loss: f64,
     /// Squared error of the whole reconstruction, summed over dimensions.
     pub mse: f64,
@@ -34,11 +34,11 @@ pub struct StepLog {
     pub lr: f64,
     /// Weight of `l1`.
     pub l1_coefficient: f64,
-    /// Of this step alone.
+    /// Tokens per second in this step.
     pub tokens_per_s: f64,
 }
 
-/// One measured value of a step.
+/// One measurement of a step.
 type Column = (&'static str, fn(&mut StepLog) -> &mut f64);
 
 const COLUMNS: [Column; 11] = [
@@ -55,7 +55,7 @@ const COLUMNS: [Column; 11] = [
     ("tokens_per_s", |s| &mut s.tokens_per_s),
 ];
 
-/// A log that thins itself: at most some thousand rows, evenly spread over the run.
+/// A log of at most a few thousand steps, evenly spread over the training.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Log {
     steps: Vec<StepLog>,
@@ -64,12 +64,12 @@ pub struct Log {
 }
 
 impl Log {
-    /// A log for a run of `steps` steps; the first and the last are always in it.
+    /// A log for a training of `steps` steps, which always has the first and the last.
     pub fn new(steps: u64) -> Self {
         Self { steps: Vec::new(), every: steps.div_ceil(4_000).max(1), last: steps }
     }
 
-    /// Notes a step if its turn has come.
+    /// Adds a step, if it is one that the log keeps.
     pub fn push(&mut self, entry: &StepLog) {
         if entry.step.is_multiple_of(self.every) || entry.step == 1 || entry.step == self.last {
             self.steps.push(*entry);
@@ -81,7 +81,7 @@ impl Log {
         self.steps.last()
     }
 
-    /// All of it as numbers, row by row.
+    /// The whole log as numbers, row by row.
     pub(super) fn numbers(&self) -> Vec<f64> {
         let row = |s: &StepLog| {
             let counts = [s.step as f64, s.tokens as f64];
@@ -90,7 +90,7 @@ impl Log {
         self.steps.iter().flat_map(row).collect()
     }
 
-    /// What [`Self::numbers`] gave, for a run of `steps` steps.
+    /// The log that [`Self::numbers`] returned these numbers for, of a training of `steps` steps.
     pub(super) fn from_numbers(steps: u64, numbers: &[f64]) -> Self {
         let mut log = Self::new(steps);
         for row in numbers.chunks_exact(2 + COLUMNS.len()) {

@@ -1,8 +1,8 @@
 //! Training: from a stream of activations to autoencoders, with logs and checkpoints.
 //!
-//! A [`Session`] trains one or several autoencoders in one pass over the data. What computes a step is an
-//! [`engine`]; what an architecture is, `method` and `choose`. Where the method has been published as one thing and
-//! released as another, this follows `TrainConfig`'s documentation. Never reads a model and never writes into the store.
+//! [`train`] trains one autoencoder on a store; a [`Session`] trains one or several in one pass over any stream, step by step. An
+//! [`engine`] computes a step; `architecture` and `selection` define the architectures. Where the paper and the released code of a
+//! method differ, [`TrainConfig`] says which one is followed. Never reads a model and never writes into the store.
 
 mod adam;
 mod architecture;
@@ -47,11 +47,11 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Begins a session. The data's order is decided by the first configuration's seed, and its `batch`, `buffer`,
-    /// `steps` and `exclude` hold for all.
+    /// Begins a session. The seed of the first configuration decides the order of the data; all configurations must have the same
+    /// `batch`, `buffer`, `steps` and `exclude`.
     ///
     /// # Errors
-    /// A configuration that makes no sense or contradicts the first, or a source that cannot be read.
+    /// A configuration that is invalid or contradicts the first, or a source that cannot be read.
     pub fn new(stream: Stream<'a>, configs: &[TrainConfig], device: &Device) -> Result<Self> {
         let d = stream.d_in();
         let first = configs.first().ok_or_else(|| Error::config("there is nothing to train"))?;
@@ -75,7 +75,7 @@ impl<'a> Session<'a> {
         self.trainers[0].steps()
     }
 
-    /// Rows that the data has let through and left out so far.
+    /// Rows that were used and rows that were left out so far.
     pub fn counts(&self) -> (u64, u64) {
         self.stream.counts()
     }
@@ -95,11 +95,10 @@ impl<'a> Session<'a> {
         &self.trainers
     }
 
-    /// One batch through every autoencoder; what each measured.
+    /// Trains every autoencoder on the next batch; returns the measurements of each.
     ///
     /// # Errors
-    /// A row that cannot be read, a loss that is no longer finite (nothing has been changed by that autoencoder then), a
-    /// device that failed.
+    /// A row that cannot be read, a loss that is no longer finite (that autoencoder is unchanged then), a device that failed.
     pub fn step(&mut self) -> Result<Vec<StepLog>> {
         let rows = self.trainers[0].config().batch;
         self.batch.clear();
@@ -116,10 +115,10 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Trains one autoencoder on a store and returns its weights in the units of the store; `report` sees every step.
+/// Trains one autoencoder on a store and returns its weights in the units of the store; `report` is called after every step.
 ///
 /// # Errors
-/// A configuration that makes no sense, an unreadable store, a device that fails, or a loss that is no longer finite.
+/// An invalid configuration, an unreadable store, a device that fails, or a loss that is no longer finite.
 pub fn train(
     store: &Store,
     config: &TrainConfig,

@@ -1,5 +1,5 @@
-//! What is trained: two matrices with a row a feature, a few numbers a feature, and the decoder's bias. How it starts,
-//! and how it becomes an autoencoder in the units of the store. Knows nothing of losses.
+//! The trained parameters: two matrices with a row for each feature, a few numbers for each feature, and the decoder's bias; their
+//! initial values, and how they become an autoencoder in the units of the store.
 
 use super::config::{Decoder, TrainConfig};
 use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
@@ -8,7 +8,7 @@ use crate::vector;
 use rand::RngExt;
 use rayon::prelude::*;
 
-/// Numbers a feature has beside its two rows, at most.
+/// Largest number of scalars of a feature, besides its two rows.
 pub const SCALARS: usize = 3;
 
 /// The first of a feature's numbers, for every architecture.
@@ -20,7 +20,7 @@ pub const B_MAG: usize = 1;
 /// Gated: logarithm of the magnitude's scale.
 pub const R_MAG: usize = 2;
 
-/// Parameters, or anything of their shape.
+/// Parameters, or anything of the same shape, such as moments.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Params {
     /// Width of a row.
@@ -37,7 +37,7 @@ pub struct Params {
     pub b_dec: Vec<f32>,
 }
 
-/// What each of a feature's numbers is called, as in SAELens's files.
+/// The names of a feature's scalars, as in SAELens's files.
 pub fn scalar_names(arch: Architecture) -> &'static [&'static str] {
     match arch {
         Architecture::JumpRelu => &["b_enc", "threshold"],
@@ -50,19 +50,19 @@ impl Params {
     /// Zeros.
     pub fn zeros(d_in: usize, config: &TrainConfig) -> Self {
         let d_sae = config.d_sae(d_in);
-        let own = scalar_names(config.arch).len();
+        let count = scalar_names(config.arch).len();
         Self {
             d_in,
             d_sae,
             w_enc: vec![0.0; d_sae * d_in],
             w_dec: vec![0.0; d_sae * d_in],
-            scalars: std::array::from_fn(|s| if s < own { vec![0.0; d_sae] } else { Vec::new() }),
+            scalars: std::array::from_fn(|s| if s < count { vec![0.0; d_sae] } else { Vec::new() }),
             b_dec: vec![0.0; d_in],
         }
     }
 
-    /// Decoder rows in random directions, of the norm the configuration says; the encoder their transpose or directions
-    /// of its own of the same norm; biases zero, thresholds as configured.
+    /// Initial parameters: decoder rows in random directions with the configured norm; the encoder is their transpose or has other random
+    /// directions with the same norm; biases are zero, thresholds as configured.
     pub fn initial(d_in: usize, config: &TrainConfig) -> Self {
         let mut params = Self::zeros(d_in, config);
         let norm = if config.decoder == Decoder::Unit { 1.0 } else { config.init_norm as f32 };
@@ -74,9 +74,10 @@ impl Params {
             }
         };
         directions(0, &mut params.w_dec);
-        match config.tied_init {
-            true => params.w_enc.copy_from_slice(&params.w_dec),
-            false => directions(2, &mut params.w_enc),
+        if config.tied_init {
+            params.w_enc.copy_from_slice(&params.w_dec);
+        } else {
+            directions(2, &mut params.w_enc);
         }
         if config.arch == Architecture::JumpRelu {
             params.scalars[THRESHOLD].fill(config.threshold as f32);
@@ -121,8 +122,8 @@ impl Params {
     /// The autoencoder in the units of the store.
     ///
     /// Inputs were multiplied by `scale`, so `W_enc * scale`, `W_dec / scale`, `b_dec / scale`; a subtracted `b_dec` goes
-    /// into `b_enc`; where the choice weighed activations by the decoder's norms, these move into the encoder
-    /// (`gain`); `threshold` is the one that a batch's choice has learned.
+    /// into `b_enc`; if the selection weighted activations by the decoder's norms, these move into the encoder
+    /// (`gain`); `threshold` is the one that was learned from the selections of batches.
     pub fn weights(&self, config: &TrainConfig, scale: f32, threshold: f32) -> Weights {
         let (d, f) = (self.d_in, self.d_sae);
         let mut w = Weights {

@@ -1,4 +1,4 @@
-//! Which features of which tokens take part in a step: the rule of each architecture on a batch. Computes no gradient.
+//! Selects the features of each token that take part in a step, by the rule of each architecture. Computes no gradient.
 
 use super::architecture::ArchitectureRule;
 use super::config::TrainConfig;
@@ -10,7 +10,7 @@ use crate::vector::norm_sq;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-/// Where a search for a batch's threshold begins, from the last batch; only speed depends on it.
+/// The starting point of the search for a batch's threshold, from the last batch. It affects only speed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ThresholdHint(Option<f32>);
 
@@ -70,8 +70,8 @@ fn expected(chosen: &Sparse, x: &[f32], d_in: usize, k: usize) -> f32 {
     0.95 * x.chunks_exact(d_in).enumerate().map(of_row).fold(f32::INFINITY, f32::min)
 }
 
-/// The `count` largest positive values of all rows together; of equals those that stand first. Exact whatever the guess:
-/// too high a floor is lowered until enough lies above it.
+/// The `count` largest positive values of all rows together; ties are broken by position. The result is exact for any guess: a floor
+/// that is too high is lowered until enough values are above it.
 fn strongest(
     count: usize,
     guess: &mut ThresholdHint,
@@ -103,7 +103,7 @@ fn strongest(
     (found, least)
 }
 
-/// Ends of Matryoshka's prefixes at a step, ascending, the whole dictionary last; one alone for all others.
+/// Ends of Matryoshka's prefixes at a step, ascending, the whole dictionary last; other architectures have only the latter.
 pub fn prefixes(config: &TrainConfig, d_sae: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
     match (config.arch, config.random_prefixes) {
         (Architecture::Matryoshka, 0) => config.prefixes(d_sae),

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 /// Tokens that a thread takes at once.
 const PIECE: usize = 32;
 
-/// A feature's part in one token.
+/// A feature that is active on one token.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     /// The token.
@@ -20,11 +20,11 @@ pub struct Entry {
     pub slot: u32,
     /// Activations.
     pub z: [f32; 2],
-    /// What comes back.
+    /// The gradients.
     pub back: FeatureGrad,
 }
 
-/// What a token's reconstruction cost.
+/// The loss of a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TokenLoss {
     /// Squared error of the whole reconstruction.
@@ -47,9 +47,9 @@ pub struct SparseGradients {
     pub slots: usize,
     /// In the order of the tokens.
     pub entries: Vec<Entry>,
-    /// The features they are of.
+    /// The feature of each entry.
     pub features: Vec<u32>,
-    /// A token each.
+    /// The loss of each token.
     pub costs: Vec<TokenLoss>,
 }
 
@@ -128,19 +128,20 @@ fn trace(
         cost.penalty += method.penalty(z, norms[k]);
         entries.push(Entry { row: row as u32, slot: slot as u32, z, back: FeatureGrad::default() });
     }
-    // Reconstructions: each prefix continues the one before it; the gate's own begins anew.
+    // Reconstructions: each prefix continues the one before it; the one from the gate starts from the bias again.
     let entries = &mut entries[start..];
     let two = method.channels() == 2;
     for slot in 0..residuals.len() / d {
         let (done, rest) = residuals.split_at_mut(slot * d);
         let error = &mut rest[..d];
-        match slot == 0 || two {
-            true => error.iter_mut().zip(&params.b_dec).zip(x).for_each(|((e, b), x)| *e = b - x),
-            false => error.copy_from_slice(&done[(slot - 1) * d..]),
+        if slot == 0 || two {
+            error.iter_mut().zip(&params.b_dec).zip(x).for_each(|((e, b), x)| *e = b - x);
+        } else {
+            error.copy_from_slice(&done[(slot - 1) * d..]);
         }
-        let own = entries.iter().zip(features).filter(|(entry, _)| two || entry.slot as usize == slot);
-        let own = own.map(|(entry, feature)| (entry.z[if two { slot } else { 0 }], params.dec(*feature as usize)));
-        vector::add_weighted(own.filter(|(z, _)| *z != 0.0), error);
+        let terms = entries.iter().zip(features).filter(|(entry, _)| two || entry.slot as usize == slot);
+        let terms = terms.map(|(entry, feature)| (entry.z[if two { slot } else { 0 }], params.dec(*feature as usize)));
+        vector::add_weighted(terms.filter(|(z, _)| *z != 0.0), error);
         let squared = vector::norm_sq(error);
         cost.errors += squared;
         if slot == 0 || !two {
@@ -150,8 +151,8 @@ fn trace(
     vector::scale(2.0 / rows as f32, residuals);
     if !two {
         for slot in (0..residuals.len() / d - 1).rev() {
-            let (own, rest) = residuals[slot * d..].split_at_mut(d);
-            vector::axpy(1.0, &rest[..d], own);
+            let (residual, rest) = residuals[slot * d..].split_at_mut(d);
+            vector::axpy(1.0, &rest[..d], residual);
         }
     }
     let weight = method.weight(cost.penalty);
@@ -163,8 +164,8 @@ fn trace(
     let (row, count) = (|n: usize| params.dec(features[n] as usize), features.len());
     match (two, residuals.len() / d) {
         (true, _) => (0..count).for_each(|n| {
-            let of = |slot: usize| vector::dot(residual(slot), row(n));
-            back(n, [of(0), of(1)]);
+            let product = |slot: usize| vector::dot(residual(slot), row(n));
+            back(n, [product(0), product(1)]);
         }),
         // One residual for all: two rows at a time.
         (false, 1) => (0..count).step_by(2).for_each(|n| {

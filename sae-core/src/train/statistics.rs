@@ -1,4 +1,4 @@
-//! What the first buffer tells of the activations: norms, mean, geometric median. Decides nothing.
+//! Statistics of the activations in the first buffer: norms, mean, geometric median.
 
 use super::config::{BDecInit, TrainConfig, TrainingScale};
 use crate::autoencoder::layer_norm;
@@ -6,7 +6,7 @@ use crate::vector;
 use crate::{Error, Result};
 use std::borrow::Cow;
 
-/// Measured over the rows of a buffer.
+/// Statistics of the rows of a buffer.
 #[derive(Clone, Debug)]
 pub struct Statistics<'a> {
     rows: Cow<'a, [f32]>,
@@ -16,7 +16,7 @@ pub struct Statistics<'a> {
 }
 
 impl<'a> Statistics<'a> {
-    /// Measures rows `[rows, d_in]`, each brought to mean 0 and deviation 1 before if asked for.
+    /// Measures rows `[rows, d_in]`, each normalized to mean 0 and deviation 1 first if requested.
     pub fn new(rows: &'a [f32], d_in: usize, layer_norm: bool) -> Self {
         let mut rows = Cow::from(rows);
         if layer_norm {
@@ -28,7 +28,7 @@ impl<'a> Statistics<'a> {
         Self { rows, d_in, mean_norm, mean_square: squares.iter().sum::<f64>() / n }
     }
 
-    /// What activations are multiplied with before training.
+    /// The factor for activations before training.
     pub fn scale(&self, config: &TrainConfig) -> Result<f32> {
         let d = self.d_in as f64;
         let (scale, what) = match config.normalize {
@@ -36,13 +36,13 @@ impl<'a> Statistics<'a> {
             TrainingScale::ExpectedNorm => (d.sqrt() / self.mean_norm, self.mean_norm),
             TrainingScale::MeanSquare => ((d / self.mean_square).sqrt(), self.mean_square.sqrt()),
         };
-        match (scale as f32).is_normal() {
-            true => Ok(scale as f32),
-            false => Err(Error::config(format!("activations of norm {what} cannot be scaled"))),
+        if !(scale as f32).is_normal() {
+            return Err(Error::config(format!("activations of norm {what} cannot be scaled")));
         }
+        Ok(scale as f32)
     }
 
-    /// Where `b_dec` starts, in scaled units.
+    /// The initial value of `b_dec`, in scaled units.
     pub fn b_dec(&self, config: &TrainConfig, scale: f32) -> Vec<f32> {
         let mut b_dec = match config.b_dec_init {
             BDecInit::Zero => vec![0.0; self.d_in],

@@ -1,5 +1,5 @@
-//! One autoencoder in training: schedule, dead features and their revival, the learned threshold, its log. The step
-//! itself is an engine's.
+//! One autoencoder in training: the schedule, dead features and their revival, the learned threshold, and the log. An engine computes the
+//! step.
 
 use super::autodiff::AutodiffEngine;
 use super::config::{TrainConfig, TrainingScale};
@@ -29,12 +29,12 @@ pub struct Trainer {
     log: Log,
 }
 
-/// What a trainer knows beside its parameters.
+/// The state of a trainer besides its parameters.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TrainerState {
     /// Steps done.
     step: u64,
-    /// What activations are multiplied with.
+    /// The factor for activations.
     scale: f32,
     /// BatchTopK's threshold, as learned so far.
     #[serde(with = "bits")]
@@ -84,7 +84,7 @@ pub(super) fn engine(config: &TrainConfig, params: Params, device: &Device) -> R
 }
 
 impl Trainer {
-    /// Begins: initial parameters from the configuration's seed and the statistics of the data.
+    /// A trainer with initial parameters from the seed of the configuration and the statistics of the data.
     pub fn new(d_in: usize, config: &TrainConfig, statistics: &Statistics, device: &Device) -> Result<Self> {
         config.check(d_in)?;
         let scale = statistics.scale(config)?;
@@ -93,7 +93,7 @@ impl Trainer {
         Self::from_params(config, params, scale, device)
     }
 
-    /// Begins at given parameters, in units in which activations have been multiplied with `scale`.
+    /// A trainer with given parameters, in the units of activations that were multiplied by `scale`.
     ///
     /// # Errors
     /// A GPU with too little free memory.
@@ -106,7 +106,7 @@ impl Trainer {
         Ok(Self { config: config.clone(), engine, d_in, progress, rng, log: Log::new(config.steps) })
     }
 
-    /// What it was told.
+    /// Its configuration.
     pub fn config(&self) -> &TrainConfig {
         &self.config
     }
@@ -116,7 +116,7 @@ impl Trainer {
         self.progress.step
     }
 
-    /// What it measured so far.
+    /// Its log.
     pub fn log(&self) -> &Log {
         &self.log
     }
@@ -133,14 +133,14 @@ impl Trainer {
         Ok(weights)
     }
 
-    /// Everything to go on from.
+    /// Everything that is needed to continue.
     pub fn snapshot(&self) -> Result<(Cow<'_, TrainState>, TrainerState)> {
         let progress =
             TrainerState { rng: Some(ChaChaState::new(&self.rng, self.config.seed)), ..self.progress.clone() };
         Ok((self.engine.state()?, progress))
     }
 
-    /// Goes on from what another trainer of the same configuration has put aside.
+    /// Continues from the state of another trainer with the same configuration.
     pub fn restore(&mut self, moments: TrainState, progress: TrainerState, log: Log) -> Result<()> {
         let other = || Error::config("the checkpoint is of another autoencoder");
         let fired = progress.last_fired.iter().all(|step| *step <= progress.step);
@@ -211,9 +211,9 @@ impl Trainer {
         }
     }
 
-    /// Dead features start anew where the reconstruction is bad (Bricken et al. 2023): tokens are drawn by their squared
-    /// error's square; the decoder's row becomes the token's direction, the encoder's the same with a fifth of the mean
-    /// norm of the living (all of it where only the strongest are chosen), the bias zero, the moments zero.
+    /// Resets dead features to tokens with bad reconstructions (Bricken et al. 2023). Tokens are drawn with probability proportional to the
+    /// square of their squared error. The decoder row becomes the direction of the token; the encoder row becomes the same direction
+    /// with a fifth of the mean norm of the features that are alive (all of it for the TopK family); bias and moments become zero.
     fn revive(&mut self, x: &[f32], errors: &[f32]) -> Result<()> {
         let d = self.d_in;
         let dead: Vec<usize> =
@@ -230,9 +230,10 @@ impl Trainer {
             dec_norm += f64::from(vector::norm_sq(params.dec(k)).sqrt());
             count += 1.0;
         }
-        let (enc_norm, dec_norm) = match count > 0.0 {
-            true => (enc_norm / count, dec_norm / count),
-            false => (self.config.init_norm, self.config.init_norm),
+        let (enc_norm, dec_norm) = if count > 0.0 {
+            (enc_norm / count, dec_norm / count)
+        } else {
+            (self.config.init_norm, self.config.init_norm)
         };
         let part = if self.config.is_topk() { 1.0 } else { 0.2 };
         let (enc_norm, dec_norm) = ((part * enc_norm) as f32, dec_norm as f32);
@@ -248,11 +249,11 @@ impl Trainer {
             let mut direction: Vec<f32> = x[token * d..(token + 1) * d].to_vec();
             direction.iter_mut().zip(&moments.params.b_dec).for_each(|(v, b)| *v -= b);
             vector::scale(1.0 / vector::norm_sq(&direction).sqrt().max(f32::MIN_POSITIVE), &mut direction);
-            let own = k * d..(k + 1) * d;
-            for (row, v) in moments.params.w_dec[own.clone()].iter_mut().zip(&direction) {
+            let row_range = k * d..(k + 1) * d;
+            for (row, v) in moments.params.w_dec[row_range.clone()].iter_mut().zip(&direction) {
                 *row = v * dec_norm;
             }
-            for (row, v) in moments.params.w_enc[own.clone()].iter_mut().zip(&direction) {
+            for (row, v) in moments.params.w_enc[row_range.clone()].iter_mut().zip(&direction) {
                 *row = v * enc_norm;
             }
             moments.params.scalars[B_ENC][k] = 0.0;
@@ -260,8 +261,8 @@ impl Trainer {
                 moments.params.scalars[super::params::THRESHOLD][k] = self.config.threshold as f32;
             }
             for moment in [&mut moments.first, &mut moments.second] {
-                moment.w_enc[own.clone()].fill(0.0);
-                moment.w_dec[own.clone()].fill(0.0);
+                moment.w_enc[row_range.clone()].fill(0.0);
+                moment.w_dec[row_range.clone()].fill(0.0);
                 moment.scalars.iter_mut().filter_map(|s| s.get_mut(k)).for_each(|v| *v = 0.0);
             }
             self.progress.last_fired[k] = self.progress.step;

@@ -1,6 +1,6 @@
-//! From a batch's traces to new weights: the entries of each feature are summed, clipped by the global norm and applied
-//! (Adam, decoder norm, packing for the next product) in one visit to its rows. The rows' gradients are summed twice, for
-//! the norm and for the step, rather than stored: they would be as large as the parameters.
+//! Turns the sparse gradients of a batch into new weights: the entries of each feature are summed, clipped by the global norm, and
+//! applied (Adam, decoder norm, packing for the next product) in one visit to its rows. The gradients of the rows are summed twice, for
+//! the norm and for the step, rather than stored, because they would be as large as the parameters.
 
 use super::adam::Adam;
 use super::architecture::FeatureGrad;
@@ -15,7 +15,7 @@ use crate::autoencoder::sparse::ByFeature;
 use crate::vector;
 use rayon::prelude::*;
 
-/// Everything that a step changes.
+/// Everything that a step changes, with what is derived from it.
 #[derive(Clone, Debug)]
 pub struct OptimizerState {
     /// What is trained, with its moments.
@@ -97,9 +97,9 @@ impl<'a> StepGradient<'a> {
         let mut sum = vec![0f32; d];
         arch.dispatch(|| {
             // Slot 0 is the sum over all prefixes; Gated's two reconstructions stand in a slot each.
-            let own = if self.config.arch == Architecture::Gated { slots } else { slots.min(1) };
+            let used = if self.config.arch == Architecture::Gated { slots } else { slots.min(1) };
             for token in self.traces.residuals.chunks_exact((slots * d).max(1)) {
-                token[..own * d].chunks_exact(d).for_each(|e| vector::axpy(1.0, e, &mut sum));
+                token[..used * d].chunks_exact(d).for_each(|e| vector::axpy(1.0, e, &mut sum));
             }
             block_residuals.chunks_exact(d).for_each(|e| vector::axpy(1.0, e, &mut sum));
         });
@@ -183,13 +183,13 @@ impl<'a> StepGradient<'a> {
         let arch = kernel::arch();
         let params = &state.moments.params;
         let d = params.d_in;
-        let own = scalar_names(self.config.arch).len();
+        let count = scalar_names(self.config.arch).len();
         let of_feature = |rows: &mut Rows, k: usize| {
             if self.is_empty(k) {
                 return 0.0;
             }
             self.rows(params.dec(k), state.norms[k], k, rows);
-            let numbers = self.backs[k].scalars[..own].iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
+            let numbers = self.backs[k].scalars[..count].iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
             f64::from(vector::norm_sq(&rows.enc)) + f64::from(vector::norm_sq(&rows.dec)) + numbers
         };
         let of_features: Vec<f64> = (0..params.d_sae)
@@ -252,11 +252,11 @@ impl<'a> StepGradient<'a> {
         let Visit { w: (enc, dec), m, v, norms, mut panel } = visit;
         let d = rows.enc.len();
         for (lane, norm) in norms.iter_mut().enumerate() {
-            let own = lane * d..(lane + 1) * d;
-            let row = &mut dec[own.clone()];
+            let range = lane * d..(lane + 1) * d;
+            let row = &mut dec[range.clone()];
             self.rows(row, *norm, first + lane, rows);
-            adam.step(&mut enc[own.clone()], &mut m.0[own.clone()], &mut v.0[own.clone()], &rows.enc, shrink);
-            adam.step(row, &mut m.1[own.clone()], &mut v.1[own], &rows.dec, shrink);
+            adam.step(&mut enc[range.clone()], &mut m.0[range.clone()], &mut v.0[range.clone()], &rows.enc, shrink);
+            adam.step(row, &mut m.1[range.clone()], &mut v.1[range], &rows.dec, shrink);
             *norm = vector::norm_sq(row).sqrt();
             if self.config.decoder == Decoder::Unit && *norm > 0.0 {
                 vector::scale(1.0 / *norm, row);

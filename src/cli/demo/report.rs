@@ -1,4 +1,4 @@
-//! What the demo found, in words.
+//! The report of the demo, in words.
 
 use crate::cli::eval;
 use crate::cli::terminal::{columns, count, counted, table};
@@ -35,7 +35,7 @@ fn words(report: &DemoReport) -> String {
     let head = ["word", "captions", "patches", "correlation", "chance", "strongest"];
     let mut rows = vec![cells(head)];
     rows[0].extend(cells(["tokens", "share", "chance", "strongest"]));
-    let of = |strongest: Agreement| format!("{} of {}", strongest.with_word, strongest.of);
+    let agreement = |strongest: Agreement| format!("{} of {}", strongest.with_word, strongest.of);
     rows.extend(shown.iter().map(|word| {
         vec![
             word.word.clone(),
@@ -43,11 +43,11 @@ fn words(report: &DemoReport) -> String {
             format!("f/{}", word.image.feature),
             format!("{:.2}", word.image.correlation),
             format!("{:.2}", word.image.chance),
-            of(word.image.strongest),
+            agreement(word.image.strongest),
             format!("f/{}", word.text.feature),
             format!("{:.0} %", 100.0 * word.text.share),
             format!("{:.1} %", 100.0 * word.text.base),
-            of(word.text.strongest),
+            agreement(word.text.strongest),
         ]
     }));
     format!(
