@@ -1,6 +1,5 @@
-//! Named tensors of a mapped file, whatever container they lie in: safetensors, an `.npz`, a PyTorch archive. A tensor
-//! is a view of the file's bytes; values are made when they are asked for, so that no file can claim more memory than it
-//! is long. Knows no tensor's meaning.
+//! Named tensors of a mapped file in any container: safetensors, `.npz`, a PyTorch archive. A tensor is a view of the file's bytes, and
+//! values are converted only on request, so that no file can claim more memory than it has bytes. Knows nothing of what a tensor means.
 
 use crate::error::Cause;
 use crate::{Error, Result, file, tensors};
@@ -12,10 +11,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// What a container's reader finds: each tensor's place in the file.
+/// The table of contents of a container: where each tensor is in the file.
 pub type Entries = BTreeMap<String, Array>;
 
-/// A tensor's place: it is known to lie within the file.
+/// Where a tensor is. Its range was checked to be inside the file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
     dtype: Dtype,
@@ -35,11 +34,11 @@ impl Array {
     /// A tensor whose first element begins the range.
     ///
     /// # Errors
-    /// It is larger than the range, or reaches out of it.
+    /// The tensor does not fit into the range.
     pub fn strided(dtype: Dtype, shape: Vec<usize>, strides: Vec<usize>, range: Range<usize>) -> Result<Self, String> {
         let held = range.len() / width(dtype).ok_or_else(|| format!("{dtype:?} is not supported"))?;
         let count = shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s));
-        // The last element's place; a tensor without elements has none.
+        // The offset of the last element; a tensor without elements has none.
         let reach = match count {
             Some(0) => Some(0),
             _ if strides.len() != shape.len() => None,
@@ -59,19 +58,19 @@ pub struct Arrays {
     path: PathBuf,
 }
 
-/// A tensor that a format wants, and how.
+/// A tensor that a format needs, with its expected shape and order.
 pub struct Wanted<'a> {
     name: &'a str,
     shape: Vec<usize>,
     turned: bool,
 }
 
-/// A tensor in its own order.
+/// A tensor in the order that it is stored in.
 pub fn plain<'a>(name: &'a str, shape: &[usize]) -> Wanted<'a> {
     Wanted { name, shape: shape.to_vec(), turned: false }
 }
 
-/// A matrix that is `[rows, columns]` in the file and is wanted as `[columns, rows]`.
+/// A matrix that is stored as `[rows, columns]` and needed as `[columns, rows]`.
 pub fn turned(name: &str, [rows, columns]: [usize; 2]) -> Wanted<'_> {
     Wanted { name, shape: vec![rows, columns], turned: true }
 }
@@ -84,17 +83,17 @@ impl Arrays {
         Ok(Self { map, entries, path: path.to_path_buf() })
     }
 
-    /// Where the file lies.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether there is a tensor of that name.
+    /// Whether the file has a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
         self.entries.contains_key(name)
     }
 
-    /// The shape of a matrix that tells a format its sizes.
+    /// The shape of a matrix, from which a format gets its sizes.
     pub fn matrix(&self, name: &str) -> Result<[usize; 2]> {
         let shape = self.entries.get(name).map(|a| &a.shape[..]);
         let wrong = || match shape {
@@ -104,7 +103,7 @@ impl Arrays {
         shape.and_then(|s| s.try_into().ok()).ok_or_else(wrong).map_err(Error::format(&self.path))
     }
 
-    /// The only value of a tensor.
+    /// The value of a tensor with one element.
     pub fn number(&self, name: &str) -> Result<f64> {
         let array = self.entries.get(name).ok_or_else(|| format!("there is no {name}; there are {}", self.names()));
         let array = array.map_err(Error::format(&self.path))?;
@@ -120,10 +119,10 @@ impl Arrays {
         finite.ok_or_else(|| Error::format(&self.path)(format!("{name} is not one finite number")))
     }
 
-    /// The values of several tensors, all or none.
+    /// The values of several tensors.
     ///
     /// # Errors
-    /// Whatever is missing, misshapen, no float or not finite, all of it named at once.
+    /// Tensors that are missing, have another shape, are not floats, or are not finite; all of them are named at once.
     pub fn take<const N: usize>(&self, wanted: [Wanted; N]) -> Result<[Vec<f32>; N]> {
         let wrong: Vec<_> = wanted.iter().filter_map(|w| self.misfit(w)).collect();
         if !wrong.is_empty() {
@@ -159,7 +158,7 @@ impl Arrays {
                 _ => flat,
             };
         }
-        // A view of another order, such as a transposed matrix in a PyTorch archive.
+        // A view in another order, such as a transposed matrix in a PyTorch archive.
         let mut view = (array.shape.clone(), array.strides.clone());
         if turn {
             view.0.reverse();
@@ -190,7 +189,7 @@ pub fn safetensors(bytes: &[u8]) -> Result<Entries, String> {
     for name in metadata.offset_keys() {
         let info = metadata.info(&name).ok_or("a safetensors header that contradicts itself")?;
         let (from, to) = info.data_offsets;
-        // Dtypes that no autoencoder uses are passed over: what is wanted and not there is named.
+        // Dtypes that no autoencoder uses are skipped; a tensor that is needed is reported as missing then.
         if width(info.dtype).is_some() {
             let array = Array::row_major(info.dtype, info.shape.clone(), data + from..data + to);
             entries.insert(name.clone(), array.map_err(|e| format!("{name}: {e}"))?);
@@ -207,7 +206,7 @@ fn row_major(shape: &[usize]) -> Option<Vec<usize>> {
     Some(strides)
 }
 
-/// Bytes of an element; nothing for dtypes that are not read.
+/// Bytes of an element; `None` for dtypes that are not supported.
 fn width(dtype: Dtype) -> Option<usize> {
     match dtype {
         Dtype::F64 | Dtype::I64 => Some(8),
@@ -265,9 +264,9 @@ mod tests {
                 .map(|(r, c)| numbers[r * strides[0] + c * strides[1]])
                 .collect();
             let arrays = Arrays::open(&path, |_| view(strides.clone())).unwrap();
-            let [own, other] = arrays.take([plain("a", &[3, 4]), turned("a", [3, 4])]).unwrap();
-            assert_eq!(own, expected);
-            assert_eq!(other, transposed(&expected, 3, 4));
+            let [plain_order, turned_order] = arrays.take([plain("a", &[3, 4]), turned("a", [3, 4])]).unwrap();
+            assert_eq!(plain_order, expected);
+            assert_eq!(turned_order, transposed(&expected, 3, 4));
         }
     }
 

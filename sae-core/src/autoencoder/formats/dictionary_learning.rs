@@ -1,5 +1,5 @@
-//! Folders of dictionary_learning, `ae.pt` + `config.json`. Which class the weights belong to stands in the configuration
-//! alone; the pickle is read for its tensors and never executed (see [`pickle`](super::pickle)).
+//! Folders of dictionary_learning, `ae.pt` + `config.json`. Only the configuration says which class the weights
+//! belong to; the pickle is read for its tensors and never executed (see [`pickle`](super::pickle)).
 
 use super::arrays::{Arrays, plain, turned};
 use super::config_file::{self, unsupported};
@@ -88,7 +88,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
     if !["JumpReluAutoEncoder", "AutoEncoderNew"].contains(&class) {
         fold::center(&mut weights);
     }
-    // The trainer that leaves directions free: `load_dictionary` makes them one long.
+    // The trainer leaves the norms of directions free; `load_dictionary` normalizes them to 1.
     if class == "AutoEncoder" && trainer["trainer_class"] == "StandardTrainerAprilUpdate" {
         fold::normalize_decoder(&mut weights);
     }

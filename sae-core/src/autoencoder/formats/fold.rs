@@ -1,10 +1,10 @@
-//! Rewriting weights so that the same activations and reconstructions come out of the plain form of
-//! [`Weights`]: what a format subtracts, rescales or normalizes by a constant. Reads no file.
+//! Folds what a format subtracts, rescales or normalizes by a constant into the weights, so that the plain form of [`Weights`] gives the
+//! same activations and reconstructions. Reads no file.
 
 use crate::autoencoder::{Activation, Weights};
 use rayon::prelude::*;
 
-/// `b_dec` is subtracted from inputs: into the biases of the encoder.
+/// Folds the subtraction of `b_dec` from inputs into the biases of the encoder.
 pub fn center(weights: &mut Weights) {
     shift_biases(weights, -1.0);
 }
@@ -14,9 +14,9 @@ pub fn uncenter(weights: &mut Weights) {
     shift_biases(weights, 1.0);
 }
 
-/// Adds `sign * W_enc b_dec` to whatever is added to `W_enc x`.
+/// Adds `sign * W_enc b_dec` to the biases that are added to `W_enc x`.
 fn shift_biases(weights: &mut Weights, sign: f64) {
-    // In f64: what is folded here and unfolded by another program should cancel.
+    // In f64, so that folding here and unfolding in another program cancel.
     let dot = |row: &[f32]| row.iter().zip(&weights.b_dec).map(|(w, b)| *w as f64 * *b as f64).sum::<f64>();
     let shift: Vec<_> = weights.w_enc.par_chunks_exact(weights.d_in).map(|row| sign * dot(row)).collect();
     let add = |biases: &mut [f32], k: usize, by: f64| biases[k] = (biases[k] as f64 + by) as f32;
@@ -28,32 +28,33 @@ fn shift_biases(weights: &mut Weights, sign: f64) {
     }
 }
 
-/// The lengths of the features' directions, `[d_sae]`.
+/// The norms of the decoder directions, `[d_sae]`.
 pub fn decoder_norms(weights: &Weights) -> Vec<f32> {
     let norm = |row: &[f32]| row.iter().map(|v| (*v as f64).powi(2)).sum::<f64>().sqrt() as f32;
     weights.w_dec.par_chunks_exact(weights.d_in).map(norm).collect()
 }
 
-/// Makes every direction one long and activations as much larger: what TopK with `rescale_acts_by_decoder_norm` compares.
+/// Normalizes every decoder direction to norm 1 and scales activations up by the norm, as TopK with `rescale_acts_by_decoder_norm`
+/// compares them.
 pub fn normalize_decoder(weights: &mut Weights) {
     let norms = decoder_norms(weights);
     let d = weights.d_in;
     for (k, norm) in norms.into_iter().enumerate() {
         weights.w_enc[k * d..(k + 1) * d].iter_mut().for_each(|v| *v *= norm);
         weights.b_enc[k] *= norm;
-        // A feature without a direction contributes nothing either way, and now never fires.
+        // A feature with a zero direction contributes nothing in either form; in this one it never fires.
         if norm > 0.0 {
             weights.w_dec[k * d..(k + 1) * d].iter_mut().for_each(|v| *v /= norm);
         }
     }
 }
 
-/// Inputs are multiplied by `by` before they are encoded.
+/// Folds a factor `by` of the inputs into the encoder.
 pub fn scale_input(weights: &mut Weights, by: f32) {
     weights.w_enc.iter_mut().for_each(|v| *v *= by);
 }
 
-/// Reconstructions are multiplied by `by` behind the decoder.
+/// Folds a factor `by` of the reconstructions into the decoder.
 pub fn scale_output(weights: &mut Weights, by: f32) {
     weights.w_dec.iter_mut().chain(&mut weights.b_dec).for_each(|v| *v *= by);
 }

@@ -14,7 +14,7 @@ const CONFIG: &str = "config.json";
 pub const WEIGHTS_1: &str = "params.npz";
 pub const WEIGHTS_2: &str = "params.safetensors";
 
-/// Reads a folder of the first release, which has no configuration; the layer stands in the path (`layer_20/...`).
+/// Reads a folder of the first release, which has no configuration; the layer is in the path (`layer_20/...`).
 pub fn load_1(dir: &Path) -> Result<Saved> {
     let file = Arrays::open(&dir.join(WEIGHTS_1), npz::entries)?;
     let layer = dir.iter().rev().find_map(|part| part.to_str()?.strip_prefix("layer_")?.parse::<usize>().ok());
@@ -59,8 +59,7 @@ pub fn load_2(dir: &Path) -> Result<Saved> {
 
 fn weights(file: &Arrays, w_enc: &str, w_dec: &str, skip: Option<&str>) -> Result<Weights> {
     let [d, f] = file.matrix(w_enc)?;
-    let own = [turned(w_enc, [d, f]), plain("b_enc", &[f]), plain(w_dec, &[f, d]), plain("b_dec", &[d])];
-    let [e, be, dec, bd] = own;
+    let [e, be, dec, bd] = [turned(w_enc, [d, f]), plain("b_enc", &[f]), plain(w_dec, &[f, d]), plain("b_dec", &[d])];
     let threshold = plain("threshold", &[f]);
     let ([w_enc, b_enc, w_dec, b_dec, threshold], skip) = match skip {
         // Applied as `x A`, with A `[d_in (in), d_in (out)]`.

@@ -1,7 +1,7 @@
-//! Llama Scope as it was released (OpenMOSS, 2024): `hyperparams.json` beside `checkpoints/final.safetensors`. What is read
-//! computes what `lm_saes`, the authors' package at the time, computes when it loads a folder: biases and decoder are
-//! brought into the units of the model's activations, then every direction is made one long, and one threshold holds for
-//! all features. (SAELens compares with the same threshold before directions are made one long.)
+//! Llama Scope as released by OpenMOSS in 2024: `hyperparams.json` and `checkpoints/final.safetensors`. The weights compute the same as
+//! `lm_saes`, the authors' package at the time: biases and decoder are converted to the units of the model's activations, then every
+//! direction is normalized to norm 1, and one threshold is used for all features. (SAELens compares with the same threshold before it
+//! normalizes directions.)
 
 use super::arrays::{self, Arrays, plain, turned};
 use super::config_file::{self, check_supported, unsupported};
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 pub const CONFIG: &str = "hyperparams.json";
-/// Where `lm_saes` looks for weights; the first that is there counts.
+/// Where `lm_saes` looks for weights; it uses the first file that exists.
 pub const WEIGHTS: [&str; 3] =
     ["sae_weights.safetensors", "checkpoints/pruned.safetensors", "checkpoints/final.safetensors"];
 
@@ -46,7 +46,7 @@ struct Norms {
     out: f64,
 }
 
-/// The folder's weights, if it is one of this format.
+/// The weights of a folder, if it has this format.
 pub fn weights(dir: &Path) -> Option<PathBuf> {
     let weights = || WEIGHTS.iter().map(|name| dir.join(name)).find(|path| path.is_file());
     dir.join(CONFIG).is_file().then(weights).flatten()

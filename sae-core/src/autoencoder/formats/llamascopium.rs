@@ -1,5 +1,5 @@
-//! Folders of Llamascopium (OpenMOSS), `config.json` + `sae_weights.safetensors`: plain autoencoders and transcoders of
-//! one place. Inputs and outputs were scaled by constants of the data set, which are folded in.
+//! Folders of Llamascopium (OpenMOSS), `config.json` + `sae_weights.safetensors`: plain autoencoders, and transcoders at
+//! one hook. Inputs and outputs were scaled by constants of the data set, which are folded in.
 
 use super::arrays::{self, Arrays, plain, turned};
 use super::config_file::{self, check_supported, unsupported};
@@ -112,7 +112,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
     Ok(Saved { architecture, weights, origin: Origin::from_tool_hook(&config.hook_point_in, value) })
 }
 
-/// Pre-activations are multiplied by the decoder's norms before the activation function sees them, and divided behind.
+/// Pre-activations are multiplied by the decoder's norms before the activation function, and divided after it.
 fn include_decoder_norm(weights: &mut Weights) {
     let norms = fold::decoder_norms(weights);
     match &mut weights.activation {

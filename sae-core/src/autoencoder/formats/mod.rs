@@ -1,8 +1,6 @@
-//! Autoencoders in files: every layout of the field that is read, and the two that are written. A reader hands out
-//! [`Weights`] in one form, with whatever its format subtracts or rescales folded in (FORMATS.md names it for each).
-//! Nothing here computes activations, and nothing that is read is executed.
-//!
-//! One file a format; [`arrays`] is what they all read tensors through.
+//! Autoencoder files: nine formats that are read, and two that are also written. [`load`] recognizes the format and returns
+//! [`Weights`](crate::autoencoder::Weights) in one form, with whatever the format subtracts or rescales folded in (FORMATS.md has the details for each). Nothing that
+//! is read is executed. Each format has a file; all of them read tensors through [`arrays`].
 
 pub mod arrays;
 mod config_file;
@@ -29,10 +27,10 @@ use crate::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A layout of autoencoder files.
+/// A format of autoencoder files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// SAELens from version 6 on; what this workbench writes.
+    /// SAELens from version 6 on; the format of autoencoders in a run.
     SaeLens,
     /// SAELens before version 6, and the release of SAE-V.
     SaeLensOld,
@@ -65,7 +63,7 @@ impl Format {
         Self::GemmaScope1,
         Self::GemmaScope2,
     ];
-    /// Those that are written, too.
+    /// The formats that are also written.
     pub const WRITTEN: [Self; 2] = [Self::SaeLens, Self::Sparsify];
 
     /// The name on the command line.
@@ -83,7 +81,7 @@ impl Format {
         }
     }
 
-    /// The files that make a folder one of this format, the weights last.
+    /// The files by which a folder of this format is recognized, the weights last.
     fn files(self) -> &'static [&'static str] {
         match self {
             Self::SaeLens | Self::SaeLensOld => &[sae_lens::CONFIG, sae_lens::WEIGHTS],
@@ -124,7 +122,7 @@ impl std::str::FromStr for Format {
 /// The format of a file, of the folder that it lies in, or of a folder.
 ///
 /// # Errors
-/// There is no autoencoder that this version knows: what is missing is named, or the autoencoders in the folders below.
+/// There is no autoencoder of a known format. The error names what is missing, or autoencoders in subfolders.
 pub fn detect(path: &Path) -> Result<Format> {
     match Format::ALL.into_iter().find(|format| format.is_at(path)) {
         Some(Format::SaeLens) if sae_lens::is_old(&folder(path))? => Ok(Format::SaeLensOld),
@@ -133,7 +131,7 @@ pub fn detect(path: &Path) -> Result<Format> {
     }
 }
 
-/// Why there is no autoencoder at a path.
+/// Why no autoencoder was found at a path.
 fn nothing(path: &Path) -> Cause {
     let dir = folder(path);
     let below = below(path);
@@ -146,17 +144,16 @@ fn nothing(path: &Path) -> Cause {
         let text = format!("this folder is not an autoencoder, but it holds {count}: {names}");
         return Cause::with_hint(text, "name one of them".into());
     }
-    // One half of a folder: weights without what says how they are to be used, or that without weights. Any model has a
-    // `config.json`.
+    // Half of a folder: weights without their configuration, or the reverse. A `config.json` alone may be of any model.
     let here = |name: &str| dir.join(name).is_file();
     let halves = Format::ALL.into_iter().filter(|format| *format != Format::SaeLensOld).filter_map(|format| {
         let [config, weights] = format.files() else { return None };
-        let (there, missing) = match (here(config) && *config != "config.json", here(weights)) {
+        let (present, missing) = match (here(config) && *config != "config.json", here(weights)) {
             (_, true) => (weights, config),
             (true, false) => (config, weights),
             (false, false) => return None,
         };
-        Some(format!("{there} is here without {missing} ({})", format.name()))
+        Some(format!("{present} is here without {missing} ({})", format.name()))
     });
     let halves: Vec<_> = halves.collect();
     if !halves.is_empty() {
@@ -167,9 +164,9 @@ fn nothing(path: &Path) -> Cause {
     Cause::with_hint(text, Hint::Run(Operation::Train))
 }
 
-/// Autoencoders that an error names at most.
+/// Largest number of autoencoders that an error names.
 const MOST_NAMED: usize = 12;
-/// Folders below a folder that are looked at, and how far down.
+/// Limits of the search in subfolders: their number and depth.
 const MOST_FOLDERS: usize = 10_000;
 const DEEPEST: usize = 4;
 
@@ -207,12 +204,12 @@ pub fn load(path: &Path) -> Result<Saved> {
     load_as(detect(path)?, path)
 }
 
-/// Reads an autoencoder of the format given.
+/// Reads an autoencoder of this format.
 pub fn load_as(format: Format, path: &Path) -> Result<Saved> {
     load_with(format, path, None)
 }
 
-/// Reads an autoencoder of the format given; `k` is how many features are active, for the format whose files do not say.
+/// Reads an autoencoder of this format; `k` is the number of active features, for the format whose files do not have it.
 pub fn load_with(format: Format, path: &Path, k: Option<usize>) -> Result<Saved> {
     let dir = folder(path);
     if k.is_some() && format != Format::QwenScope {
@@ -231,15 +228,15 @@ pub fn load_with(format: Format, path: &Path, k: Option<usize>) -> Result<Saved>
         Format::GemmaScope1 => gemma_scope::load_1(&dir),
         Format::GemmaScope2 => gemma_scope::load_2(&dir),
     }?;
-    // Tensors are known to be finite; what is folded into them need not be, and `k` comes from a configuration.
+    // Tensors were checked, but not what was folded into them, nor `k`, which comes from a configuration.
     saved.weights.check().map_err(Error::format(&dir))?;
     Ok(saved)
 }
 
-/// Whether an autoencoder can be written in a format.
+/// Checks that an autoencoder can be written in a format.
 ///
 /// # Errors
-/// The format is only read, or cannot express what the autoencoder does; all of that is named.
+/// The format is only read, or cannot express the autoencoder; everything that it cannot express is named.
 pub fn check(format: Format, saved: &Saved) -> Result<()> {
     saved.weights.check()?;
     let missing = match format {
@@ -256,10 +253,10 @@ pub fn check(format: Format, saved: &Saved) -> Result<()> {
     }
 }
 
-/// Writes an autoencoder into a folder, beside what is there or in its place.
+/// Writes an autoencoder into a folder, and replaces files with the same names.
 ///
 /// # Errors
-/// As [`check`]; then nothing is written.
+/// As [`check`]; nothing is written then.
 pub fn save(format: Format, dir: &Path, saved: &Saved) -> Result<()> {
     check(format, saved)?;
     match format {
@@ -268,14 +265,14 @@ pub fn save(format: Format, dir: &Path, saved: &Saved) -> Result<()> {
     }
 }
 
-/// Writes an autoencoder as a new folder, which is whole as soon as it is there.
+/// Writes an autoencoder as a new folder, which appears complete or not at all.
 ///
 /// # Errors
-/// As [`save`], or the folder is there and holds something.
+/// As [`save`], or the folder exists and is not empty.
 pub fn create(format: Format, dir: &Path, saved: &Saved) -> Result<()> {
     check(format, saved)?;
     check_empty(dir)?;
-    // Hidden, so that nobody takes what an interrupted command left for an autoencoder; the next one removes it.
+    // Hidden, so that nobody takes the folder of an interrupted command for an autoencoder; the next command removes it.
     let mut name = std::ffi::OsString::from(".");
     name.push(dir.file_name().unwrap_or_default());
     name.push(".partial");
@@ -293,7 +290,7 @@ pub fn create(format: Format, dir: &Path, saved: &Saved) -> Result<()> {
     written
 }
 
-/// Refuses a path at which something is.
+/// Checks that a path is free: nothing, or an empty folder.
 pub fn check_empty(dir: &Path) -> Result<()> {
     let cause = match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
         Ok(true) => return Ok(()),
@@ -304,7 +301,7 @@ pub fn check_empty(dir: &Path) -> Result<()> {
     Err(Error::run(dir, Cause::with_hint(cause, Hint::Change(Setting::Output))))
 }
 
-/// A folder as it is; a file stands for its folder, and one of Llama Scope's checkpoints for the folder around both.
+/// The folder of a path: a file stands for its folder, and a file in Llama Scope's folder of checkpoints for the folder around it.
 fn folder(path: &Path) -> PathBuf {
     let Some(dir) = path.parent().filter(|_| path.is_file()) else { return path.to_path_buf() };
     match dir.parent() {

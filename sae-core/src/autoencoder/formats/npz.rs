@@ -1,4 +1,4 @@
-//! NumPy archives (`.npz`): a ZIP of `.npy` files, each a header and raw numbers. Objects, which would be pickles, are
+//! NumPy archives (`.npz`): a ZIP of `.npy` files, each with a header and raw numbers. Arrays of Python objects, which are pickles, are
 //! never read.
 
 use super::arrays::{Array, Entries};

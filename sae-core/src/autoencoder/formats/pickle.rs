@@ -6,12 +6,12 @@ use safetensors::tensor::Dtype;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// A tensor as the pickle describes it; the numbers lie in another entry of the archive.
+/// A tensor as the pickle describes it. The numbers are in another entry of the archive.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Described {
     /// Number of the storage, which is its entry's name.
     pub key: Rc<str>,
-    /// Of the numbers.
+    /// The type of the numbers.
     pub dtype: Dtype,
     /// First element in the storage.
     pub offset: usize,
@@ -21,19 +21,19 @@ pub struct Described {
     pub strides: Vec<usize>,
 }
 
-/// Longer pickles are no state dict of an autoencoder.
+/// Largest size of a pickle; state dicts of autoencoders are far smaller.
 const LIMIT: usize = 1 << 22;
 /// Arguments of a tensor hold the tuples of its storage, shape and strides: no tuple is nested deeper.
 const DEPTH: u32 = 4;
 
 #[derive(Clone)]
 enum Value {
-    /// Something that says nothing about a tensor.
+    /// A value that does not describe a tensor.
     Other,
     Int(i64),
     Text(Rc<str>),
     Tuple(Rc<[Value]>, u32),
-    /// Tensors by name; what else a dictionary holds is passed over.
+    /// Tensors by name; other values of a dictionary are ignored.
     Dict(Vec<(Rc<str>, Rc<Described>)>),
     Global(Global),
     Storage(Dtype, Rc<str>),
@@ -48,7 +48,7 @@ enum Global {
     Storage(Dtype),
 }
 
-/// The tensors of the dictionary that the pickle holds.
+/// The tensors of the dictionary in the pickle.
 pub fn read(pickle: &[u8]) -> Result<Vec<(String, Described)>, String> {
     if pickle.len() > LIMIT {
         return Err(format!("a pickle of {} bytes is not a state dict", pickle.len()));
@@ -75,7 +75,7 @@ struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// Does one instruction; the last one gives the result.
+    /// Executes one instruction; the last one returns the result.
     fn step(&mut self) -> Result<Option<Value>, String> {
         let [code] = self.bytes()?;
         match code {
@@ -132,7 +132,7 @@ impl<'a> Machine<'a> {
                 let (arguments, function) = (self.pop()?, self.pop()?);
                 self.stack.push(call(&function, &arguments)?);
             }
-            // A state that an object is given, such as `_metadata` of a state dict: passed over.
+            // The state of an object, such as `_metadata` of a state dict, is ignored.
             b'b' => drop(self.pop()?),
             b's' => {
                 let (value, key) = (self.pop()?, self.pop()?);

@@ -1,5 +1,5 @@
-//! Qwen-Scope: `layerN.sae.pt`, a TopK autoencoder of the stream behind block N in a PyTorch archive, without a
-//! configuration. How many features are active stands in the repository's name alone (`...-L0_50`).
+//! Qwen-Scope: `layerN.sae.pt`, a TopK autoencoder of the residual stream after block N in a PyTorch archive, without a configuration.
+//! Only the name of the repository has the number of active features (`...-L0_50`).
 
 use super::arrays::{Arrays, plain, turned};
 use super::saved::{Origin, Saved};
@@ -9,10 +9,10 @@ use crate::error::{Cause, Hint, Setting};
 use crate::{Error, Result, store};
 use std::path::{Path, PathBuf};
 
-/// What files are called, for people.
+/// The pattern of file names, for messages.
 pub const WEIGHTS: &str = "layerN.sae.pt";
 
-/// The block that a file is of, if it is called like one of this format.
+/// The block of a file, if its name is that of this format.
 pub fn layer(path: &Path) -> Option<usize> {
     path.file_name()?.to_str()?.strip_prefix("layer")?.strip_suffix(".sae.pt")?.parse().ok()
 }
@@ -25,7 +25,7 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The file that a path means: itself, or the only one of its folder.
+/// The file of a path: the path itself, or the only such file in the folder.
 pub fn file(path: &Path) -> Option<PathBuf> {
     if path.is_file() {
         return layer(path).map(|_| path.to_path_buf());
@@ -34,10 +34,10 @@ pub fn file(path: &Path) -> Option<PathBuf> {
     (files.len() == 1).then(|| files.remove(0))
 }
 
-/// Reads a file; `k`, if it is given, counts more than a folder's name.
+/// Reads a file; `k`, if given, overrides the name of the folder.
 ///
 /// # Errors
-/// Neither says `k`.
+/// `k` is neither given nor in the name.
 pub fn load(path: &Path, k: Option<usize>) -> Result<Saved> {
     let path = &file(path).ok_or_else(|| {
         let hint = "name one of the files in the folder".into();

@@ -1,29 +1,29 @@
-//! An autoencoder as a file holds it: its weights, how it was trained and where its inputs come from. Reads no file.
+//! An autoencoder as it is stored in a file: its weights, how it was trained, and where its inputs come from. Reads no file.
 
 use crate::autoencoder::{Architecture, Weights};
 use crate::store::hooks;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Where an autoencoder's inputs come from, and what else its file tells people.
+/// Where the inputs of an autoencoder come from, and other information of its file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     /// Checkpoint of the model; empty if the file does not say.
     pub model: String,
-    /// Hook in this workbench's words, such as `layers.16`; in its own words where it is not the stream behind a block,
-    /// and empty if the file does not say.
+    /// The hook by this workbench's name, such as `layers.16`; by its original name if it is not the residual stream after a block; and
+    /// empty if the file does not say.
     pub hook: String,
     /// Decoder block, counted from 0.
     pub layer: usize,
-    /// Tokens of a sequence at most, 0 if unknown.
+    /// Largest number of tokens of a sequence, 0 if unknown.
     pub context_size: usize,
-    /// Anything about the training, for people.
+    /// Free information about the training.
     pub training: Value,
-    /// What people should know of how the file was read.
+    /// What the user should know about how the file was read.
     pub notes: Vec<String>,
 }
 
-/// An autoencoder as it lies on disk.
+/// An autoencoder as it is stored on disk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Saved {
     /// How it was trained.
@@ -35,7 +35,7 @@ pub struct Saved {
 }
 
 impl Origin {
-    /// The origin that a tool's name of a hook tells, with the tool's own configuration as what is known of the training.
+    /// The origin from a tool's name of a hook, with the tool's configuration as information about the training.
     pub(super) fn from_tool_hook(name: &str, training: Value) -> Self {
         let (hook, layer) = hooks::of_tool(name);
         Self { hook, layer, training, ..Self::default() }

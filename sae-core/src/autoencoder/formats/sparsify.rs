@@ -34,7 +34,7 @@ struct Config {
     multi_topk: bool,
     #[serde(default)]
     skip_connection: bool,
-    /// Of another place's activations; `b_dec` is not subtracted then.
+    /// Whether it is a transcoder, which reconstructs activations of another hook; `b_dec` is not subtracted then.
     #[serde(default)]
     transcode: bool,
     d_in: usize,
@@ -84,7 +84,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
     if !config.transcode {
         fold::center(&mut weights);
     }
-    // The folder is named after the place: `layers.16`.
+    // The folder is named after the hook: `layers.16`.
     let (hook, layer) = match dir.file_name().and_then(|name| name.to_str()).map(hooks::of_tool) {
         Some((hook, layer)) if hook.starts_with("layers.") => (hook, layer),
         _ => Default::default(),
@@ -94,7 +94,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
     Ok(Saved { architecture: Architecture::TopK, weights, origin })
 }
 
-/// Refuses fields that mean something this version does not do: sparsify of 2024 had `signed`, which keeps the `k` largest
+/// Rejects fields with a meaning that this version does not support: sparsify of 2024 had `signed`, which keeps the `k` largest
 /// of either sign, and what a field of a later version does cannot be known. Fields that are off mean nothing.
 fn refuse_unknown(path: &Path, config: &Map<String, Value>) -> Result<()> {
     let off = |value: &Value| matches!(value, Value::Null | Value::Bool(false));
@@ -111,7 +111,7 @@ fn refuse_unknown(path: &Path, config: &Map<String, Value>) -> Result<()> {
     }
 }
 
-/// What the format cannot express.
+/// The properties that the format cannot express.
 pub fn missing(weights: &Weights) -> Vec<&'static str> {
     let activation = match &weights.activation {
         Activation::TopK { .. } => None,

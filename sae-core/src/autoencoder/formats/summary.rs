@@ -1,4 +1,4 @@
-//! What an autoencoder is, in the figures that people ask for first. Computes from its weights alone.
+//! The properties of an autoencoder that people ask for first, computed from its weights.
 
 use super::fold;
 use super::saved::Saved;
@@ -16,7 +16,7 @@ pub struct Range {
     pub max: f32,
 }
 
-/// An autoencoder in short.
+/// The properties of an autoencoder.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// Width of the residual stream.
@@ -27,28 +27,28 @@ pub struct Summary {
     pub architecture: Architecture,
     /// `relu`, `topk`, `jumprelu` or `gated`: how it is used.
     pub activation: &'static str,
-    /// Of TopK.
+    /// Active features per token, for TopK.
     pub k: Option<usize>,
-    /// Of JumpReLU.
+    /// Thresholds, for JumpReLU.
     pub threshold: Option<Range>,
-    /// What is done to inputs.
+    /// How inputs are normalized.
     pub normalization: InputNorm,
-    /// Whether something goes around the features.
+    /// Whether it has a skip connection.
     pub skip: bool,
-    /// Lengths of the features' directions.
+    /// Norms of the decoder directions.
     pub decoder_norms: Range,
-    /// Length of the decoder's bias.
+    /// Norm of the decoder's bias.
     pub b_dec_norm: f32,
     /// Checkpoint of the model; empty if the file does not say.
     pub model: String,
-    /// Place in the model; empty if the file does not say.
+    /// Hook of the model; empty if the file does not say.
     pub hook: String,
-    /// What people should know of how the file was read.
+    /// What the user should know about how the file was read.
     pub notes: Vec<String>,
 }
 
 impl Summary {
-    /// Sums an autoencoder up.
+    /// Computes the properties of an autoencoder.
     pub fn new(saved: &Saved) -> Self {
         let weights = &saved.weights;
         let (activation, k, threshold) = match &weights.activation {

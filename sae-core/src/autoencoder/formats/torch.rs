@@ -6,7 +6,7 @@ use super::{pickle, zip};
 use crate::error::Cause;
 use std::collections::BTreeMap;
 
-/// How `torch.save` began its files up to PyTorch 1.5, which were no archives.
+/// The beginning of files from `torch.save` up to PyTorch 1.5, which were not archives.
 const LEGACY: &[u8] = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.";
 
 /// The table of contents.
@@ -26,7 +26,7 @@ pub fn entries(bytes: &[u8]) -> Result<Entries, Cause> {
     for (name, tensor) in pickle::read(&bytes[files[description].clone()])? {
         let storage = files.get(&format!("{folder}data/{}", tensor.key));
         let storage = storage.ok_or_else(|| format!("{name}: the archive lacks storage {}", tensor.key))?;
-        // The view begins behind its offset; what it then reaches is checked against what is left of the storage.
+        // The view begins at its offset; its extent is checked against the rest of the storage.
         let start = tensor.dtype.bitsize().checked_mul(tensor.offset).map(|bits| bits / 8);
         let start = start.and_then(|s| s.checked_add(storage.start)).filter(|s| *s <= storage.end);
         let start = start.ok_or_else(|| format!("{name} begins outside of its storage"))?;

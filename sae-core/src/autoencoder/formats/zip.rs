@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-/// An entry and where its bytes are.
+/// An entry and the range of its bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// Its name, with folders.
@@ -17,7 +17,7 @@ const END_64: u64 = 0x0606_4b50;
 const LOCATOR_64: u64 = 0x0706_4b50;
 const CENTRAL: u64 = 0x0201_4b50;
 const LOCAL: u64 = 0x0403_4b50;
-/// Stands where a 32-bit field gave way to one of 64 bits.
+/// The value of a 32-bit field that is replaced by a 64-bit one.
 const WIDE: u64 = u32::MAX as u64;
 
 /// Lists the entries, comparing their checksums.
@@ -48,7 +48,7 @@ pub fn entries(bytes: &[u8]) -> Result<Vec<Entry>, String> {
     Ok(entries)
 }
 
-/// The entry that a record of the directory speaks of, and the record's length; nothing if it is cut off.
+/// The entry that a record of the directory describes, and the length of the record; `None` if the record is cut off.
 fn entry(bytes: &[u8], record: &[u8]) -> Option<Result<(Entry, usize), String>> {
     let short = |at: usize| int::<2>(record, at).map(|v| v as usize);
     if int::<4>(record, 0)? != CENTRAL {

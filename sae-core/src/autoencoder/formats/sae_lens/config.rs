@@ -12,12 +12,12 @@ use std::path::Path;
 /// The file of the configuration.
 pub const CONFIG: &str = "cfg.json";
 
-/// What the configuration says about reading the weights.
+/// The part of the configuration that decides how weights are read.
 pub struct Config {
-    /// Whether it is of a version before 6.
+    /// Whether it was written by a version before 6.
     pub old: bool,
     pub architecture: String,
-    /// The architecture in training, which for BatchTopK is another one.
+    /// The architecture in training, which differs for BatchTopK.
     pub trained_as: Option<String>,
     pub d_in: usize,
     pub d_sae: usize,
@@ -58,8 +58,8 @@ impl Config {
         )?;
         let hook_name = about.hook_name.as_ref().or(about.hook_point.as_ref());
         let (mut hook, layer) = hooks::of_tool(hook_name.map(String::as_str).unwrap_or_default());
-        if let Some(own) = &file.metadata.sae_workbench {
-            hook.clone_from(&own.hook);
+        if let Some(workbench) = &file.metadata.sae_workbench {
+            hook.clone_from(&workbench.hook);
         }
         let origin = Origin {
             model: about.model_name.clone().unwrap_or_default(),
@@ -90,7 +90,7 @@ impl Config {
 
 const EXPECTED_AVERAGE: &str = "expected_average_only_in";
 
-/// What is done to inputs, and whether the configuration asks for something else.
+/// How inputs are normalized, and whether the configuration asks for something that is not supported.
 ///
 /// A factor that was estimated on training data (`expected_average_only_in`, or just `true`) is not in the configuration.
 fn normalization(asked: &Value) -> (InputNorm, bool) {
@@ -126,7 +126,7 @@ struct File {
     #[serde(default)]
     metadata: Metadata,
     activation_fn: Option<String>,
-    /// What versions before 4 called it.
+    /// The name in versions before 4.
     activation_fn_str: Option<String>,
     #[serde(default)]
     activation_fn_kwargs: Arguments,
@@ -153,7 +153,7 @@ struct Arguments {
 struct About {
     model_name: Option<String>,
     hook_name: Option<String>,
-    /// What versions before 3 called it.
+    /// The name in versions before 3.
     hook_point: Option<String>,
     context_size: Option<usize>,
 }

@@ -1,5 +1,5 @@
-//! SAELens folders, `cfg.json` + `sae_weights.safetensors`: inference and training saves of every version, and the
-//! folders this workbench keeps its own autoencoders in.
+//! SAELens folders, `cfg.json` + `sae_weights.safetensors`: inference and training saves of every version, and the folders of
+//! autoencoders that this workbench trained.
 
 mod config;
 mod write;
@@ -36,7 +36,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
     let (d, f) = (config.d_in, config.d_sae);
     let file = Arrays::open(&dir.join(WEIGHTS), arrays::safetensors)?;
     scaling_of_ones(&file, f)?;
-    // Whatever is there and does not fit is named at once, so each architecture asks for all it needs.
+    // Each architecture asks for all its tensors at once, so that one error names everything that does not fit.
     let matrices = || (turned("W_enc", [d, f]), plain("W_dec", &[f, d]), plain("b_dec", &[d]));
     let b_enc = || plain("b_enc", &[f]);
     let (e, dec, b) = matrices();
@@ -59,9 +59,9 @@ pub fn load(dir: &Path) -> Result<Saved> {
             (Activation::JumpRelu { threshold }, [w_enc, w_dec, b_dec, b_enc])
         }
         "batchtopk" | "matryoshka_batchtopk" => {
-            let own = file.take([e, dec, b, b_enc()])?;
+            let arrays = file.take([e, dec, b, b_enc()])?;
             let threshold = file.number("topk_threshold")? as f32;
-            (Activation::JumpRelu { threshold: vec![threshold; f] }, own)
+            (Activation::JumpRelu { threshold: vec![threshold; f] }, arrays)
         }
         "topk" => {
             let k = config.k.ok_or_else(|| Error::format(&path)("a topk autoencoder without k"))?;
@@ -79,7 +79,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
     }
     if config.scaled {
         match scale(dir)? {
-            // Checkpoints of a training: the factor stands beside them. Activations stay in the units of the training.
+            // A checkpoint of a training has the factor in a separate file. Activations stay in the units of the training.
             Some(by) => {
                 fold::scale_input(&mut weights, by);
                 fold::scale_output(&mut weights, 1.0 / by);
@@ -106,7 +106,7 @@ fn scaling_of_ones(file: &Arrays, f: usize) -> Result<()> {
     Ok(())
 }
 
-/// What inputs were multiplied with, as a checkpoint of a training has it beside its weights.
+/// The factor of inputs, which a checkpoint of a training has in a separate file.
 fn scale(dir: &Path) -> Result<Option<f32>> {
     #[derive(serde::Deserialize)]
     struct Scaler {

@@ -1,5 +1,5 @@
-//! Writes SAELens v6 folders that `SAE.load_from_disk` opens. Everything that a format may fold is folded already, so
-//! `b_dec` is never subtracted and decoder norms never count.
+//! Writes SAELens v6 folders that `SAE.load_from_disk` opens. Everything is folded into the weights already, so `b_dec` is never
+//! subtracted, and decoder norms have no effect.
 
 use super::config::CONFIG;
 use crate::autoencoder::formats::arrays::transposed;
@@ -14,10 +14,10 @@ use std::path::Path;
 /// The file of the weights.
 pub const WEIGHTS: &str = "sae_weights.safetensors";
 
-/// The version whose layout this is.
+/// The version of SAELens that has this layout.
 const VERSION: &str = "6.54.12";
 
-/// What the format cannot express.
+/// The properties that the format cannot express.
 pub fn missing(weights: &Weights) -> Vec<&'static str> {
     let closed = matches!(&weights.activation, Activation::Gated { scale, .. } if scale.iter().any(|s| *s <= 0.0));
     let checks = [(weights.skip.is_some(), "a skip connection"), (closed, "a gate's scale of zero or less")];
@@ -77,7 +77,7 @@ pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
             "sae_workbench": { "program": env!("CARGO_PKG_VERSION"), "hook": origin.hook, "created": run::now() },
         },
     });
-    // Tools take it for the length of what they read: none is better than 0.
+    // Tools use it as the length of the context, so leaving it out is better than 0.
     if origin.context_size > 0 {
         config["metadata"]["context_size"] = origin.context_size.into();
     }
