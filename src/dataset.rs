@@ -2,7 +2,7 @@
 //! row is compared with the one that was harvested.
 
 use crate::{Error, Result};
-use filters::write::{Division, Image, JsonRows, MessagePart, Row, Turn, below};
+use filters::write::{Division, Image, JsonRows, Row, below};
 use harvest::data::{self, ImageFile, Mapping, Record, Source};
 use harvest::pixels::Picture;
 use sae_core::Run;
@@ -121,11 +121,6 @@ impl Dataset {
         if !same_key || record.images.len() != sample.images.len() {
             return Err(Error::OtherRow { key: sample.key.clone(), source_row: sample.source.clone() });
         }
-        let part = |part: data::TurnPart| match part {
-            data::TurnPart::Text(text) => MessagePart::Text(text),
-            data::TurnPart::Image(_) => MessagePart::Image,
-        };
-        let turn = |turn: data::Turn| Turn { role: turn.role, parts: turn.parts.into_iter().map(part).collect() };
         let image = |(image, known): (ImageFile, &sae_core::store::sample::ImageRef)| Image {
             name: image.path.into(),
             inside: self.path_of_copy(&image.file),
@@ -142,8 +137,8 @@ impl Dataset {
             key: sample.key.clone(),
             source: (file, number),
             score: None,
-            turns: record.turns.into_iter().map(turn).collect(),
-            pair: record.pair.map(|pair| [pair.chosen, pair.rejected]),
+            turns: record.turns,
+            pair: record.pair,
             images: record.images.into_iter().zip(&sample.images).map(image).collect(),
             columns: match record.meta {
                 Value::Object(columns) => columns,

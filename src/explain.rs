@@ -159,7 +159,7 @@ impl Explainer {
         if folds.whole.chosen.features.iter().flatten().any(|feature| *feature as usize >= self.d_sae) {
             return Err(Error::OtherFit { path });
         }
-        Ok(pmi::explain(folds.of(self.activations.sample(sample)?), &pooled))
+        Ok(pmi::explain(folds.fit_for(self.activations.sample(sample)?), &pooled))
     }
 
     /// The image of a sample with its text as the model reads it with a blank image, if that was captured.

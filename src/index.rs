@@ -7,7 +7,7 @@ use filters::Threshold;
 use filters::top_tokens::TopTokens;
 use filters::weights::Weights;
 use harvest::model::Compute;
-use harvest::{Checkpoint, ComputeDtype, LogitLens};
+use harvest::{Checkpoint, ComputeDtype, LogitLens, TokenLogit};
 use sae_core::analysis::index::{
     self, Bin, Coactive, FeatureRow, Indexer, Neighbor, Row, StrongestExample, TypicalWord, Word,
 };
@@ -162,7 +162,7 @@ pub(crate) fn build(
     let words = match lens {
         Some(lens) => {
             let mut staged = control.stage(Stage::PromotedTokens, d_sae as u64)?;
-            Some(lens.words(&weights.w_dec, weights.d_in, &mut |features| staged.show(features))?)
+            Some(lens.tokens(&weights.w_dec, weights.d_in, index::WORDS, &mut |features| staged.show(features))?)
         }
         None => None,
     };
@@ -182,7 +182,7 @@ pub(crate) fn build(
     index::write_lists(&dir.join(Bin::FILE), d_sae, |k| indexer.histograms[k].bins().collect())?;
     index::write_lists(&dir.join(Coactive::FILE), d_sae, |k| coactive[k].clone())?;
     match words {
-        Some(words) => index::write_lists(&dir.join(Word::FILE), d_sae, |k| words[k].clone())?,
+        Some(words) => index::write_lists(&dir.join(Word::FILE), d_sae, |k| words[k].iter().map(word).collect())?,
         None => remove(&dir.join(Word::FILE))?,
     }
     index::write_features(&dir.join("features.parquet"), &rows)?;
@@ -221,4 +221,9 @@ pub fn classes(rows: &[FeatureRow]) -> BTreeMap<String, u64> {
     let mut classes = BTreeMap::new();
     rows.iter().for_each(|row| *classes.entry(row.class.clone()).or_default() += 1);
     classes
+}
+
+/// A token of the logit lens as a row of the index.
+fn word(token: &TokenLogit) -> Word {
+    Word { promoted: token.promoted, token_id: token.token_id, piece: token.text.clone(), logit: token.logit }
 }

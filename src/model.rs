@@ -33,7 +33,7 @@ pub(crate) fn download(model: &Path, control: &mut Control) -> Result<PathBuf> {
 
 fn place(model: &Path) -> Result<RepoLocation> {
     // A path that is not Unicode cannot be a name on the hub.
-    Ok(model.to_str().map_or_else(|| Ok(RepoLocation::Folder(model.into())), hub::place)?)
+    Ok(model.to_str().map_or_else(|| Ok(RepoLocation::Folder(model.into())), hub::locate)?)
 }
 
 /// The plan with its model as a folder on this machine. Downloads the model only with a `control`.

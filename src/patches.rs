@@ -233,7 +233,7 @@ impl PatchesRequest {
 
 /// The active features at each position of a sample.
 fn positions<'a>(sample: &Prepared, active: &'a Sparse, hidden: &[f32], d: usize) -> Vec<Position<'a>> {
-    let mut places = sample.frames.iter().flat_map(|frame| &frame.places);
+    let mut places = sample.frames.iter().flat_map(|frame| &frame.positions);
     let rows = sample.tokens.iter().zip(hidden.chunks_exact(d)).enumerate();
     rows.map(|(n, (token, hidden))| {
         let image = token.image.and_then(|image| usize::try_from(image).ok());

@@ -1,6 +1,6 @@
-//! How long a selection takes and how much memory it holds, on made-up samples: `selection SAMPLES FEATURES_A_SAMPLE`.
-//! Features are drawn with probabilities that fall as 1 over their number, as those of autoencoders roughly do; one
-//! sample in ten is a near-copy of another.
+//! Measures the time and memory of a selection on synthetic samples: `selection SAMPLES FEATURES_PER_SAMPLE`. The probability
+//! of a feature is inversely proportional to its number, which is roughly true for autoencoders. One sample in ten is a
+//! near-copy of another.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // a measurement for a terminal
 
@@ -32,7 +32,7 @@ fn main() {
         sets.push(set);
     }
     let each = sets.iter().map(Vec::len).sum::<usize>() as f64 / samples as f64;
-    let signatures = Signatures::of_sets(&sets, D_SAE);
+    let signatures = Signatures::from_sets(&sets, D_SAE);
     drop(sets);
     println!(
         "{samples} samples of {each:.0} features, packed {:.1} bytes a feature",

@@ -1,9 +1,10 @@
-//! Which samples of two runs belong together. Reads nothing.
+//! Finds the samples of two runs that correspond to each other. Reads nothing.
 
 use sae_core::store::sample::Sample;
 use std::collections::BTreeMap;
 
-/// The number among others that belongs to each sample: that of the same place in the data, or else of the same key.
+/// For each sample, the number of the corresponding one in `others`: the one with the same source row, or else with the same
+/// key.
 pub fn align_samples(samples: &[Sample], others: &[Sample]) -> Vec<Option<usize>> {
     let index = |of: fn(&Sample) -> &str| -> BTreeMap<&str, usize> {
         others.iter().enumerate().map(|(n, s)| (of(s), n)).collect()

@@ -1,9 +1,9 @@
-//! How well a score tells two kinds of samples apart: the area under the ROC curve.
+//! How well a score separates two kinds of samples: the area under the ROC curve.
 
 use sae_core::random::SplitMix64;
 
-/// The probability that a random good sample scores above a random bad one, ties counting half (Mann and Whitney 1947).
-/// Nothing if one of the kinds is missing.
+/// The probability that a random good sample has a higher score than a random bad one, where ties count half (Mann and
+/// Whitney 1947). Nothing if there are no samples of one kind.
 pub fn auc(good: &[f64], bad: &[f64]) -> Option<f64> {
     let mut all: Vec<(f64, bool)> = good.iter().map(|s| (*s, true)).chain(bad.iter().map(|s| (*s, false))).collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -18,8 +18,8 @@ pub fn auc(good: &[f64], bad: &[f64]) -> Option<f64> {
     (pairs > 0.0).then_some(wins / pairs)
 }
 
-/// A 95 % interval of the AUC: the quantiles of `draws` samples drawn with replacement from each kind (Efron 1979), the same
-/// for the same seed.
+/// A 95 % confidence interval of the AUC: the quantiles over `draws` bootstrap samples of each kind (Efron 1979). The same
+/// seed gives the same interval.
 pub fn interval(good: &[f64], bad: &[f64], draws: usize, seed: u64) -> Option<(f64, f64)> {
     let mut random = SplitMix64::new(seed);
     let mut resample =
@@ -60,7 +60,7 @@ mod tests {
         let (good, bad) = (of(1, 0.2), of(2, 0.0));
         let (low, high) = interval(&good, &bad, 500, 7).unwrap();
         let value = auc(&good, &bad).unwrap();
-        // Hanley and McNeil (1982) give a standard error of 0.025 here.
+        // The standard error is 0.025 here according to Hanley and McNeil (1982).
         assert!(low < value && value < high && (0.06..0.14).contains(&(high - low)), "{low} {value} {high}");
     }
 }

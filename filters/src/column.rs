@@ -1,5 +1,5 @@
-//! A score table, whoever wrote it: this program, or pandas, polars, DuckDB and others that read it, added a column and
-//! wrote it again. They choose other types for the same values, and may change the order of the rows.
+//! Reads score tables of this program, and tables to which pandas, polars, DuckDB or another tool added a column. Such tools
+//! choose other types for the same values, and may change the order of the rows.
 
 use crate::{Error, Result};
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -22,7 +22,7 @@ impl ScoreTable {
     /// Reads the table at `path`. Rows are matched by `id`, and by `sample` where the table has it.
     ///
     /// # Errors
-    /// There is no table, it is damaged, or its rows are not those of the samples.
+    /// There is no table, it is damaged, or its rows do not match the samples.
     pub fn open(path: &Path, samples: &[Sample]) -> Result<Self> {
         if !path.exists() {
             return Err(Error::NoScores { path: path.to_path_buf() });
@@ -32,17 +32,18 @@ impl ScoreTable {
         Ok(Self { path: path.to_path_buf(), all, rows })
     }
 
-    /// Names of the columns that can be scores, in the order of the table: numbers of any type and booleans.
+    /// Names of the columns that can be scores, in the order of the table: columns of numbers of any type and of booleans.
     pub fn names(&self) -> Vec<String> {
         let schema = self.all.schema();
         let scores = schema.fields().iter().filter(|field| !is_key(field.name()) && is_score(field.data_type()));
         scores.map(|field| field.name().clone()).collect()
     }
 
-    /// The scores of the samples, in their order. Booleans are 1 and 0; a null and NaN are no score.
+    /// The scores of the samples, in the order of the samples. Booleans are 1 and 0. Null and NaN mean that a sample has no
+    /// score.
     ///
     /// # Errors
-    /// There is no such column, or it holds no numbers.
+    /// There is no such column, or it does not hold numbers.
     pub fn column(&self, name: &str) -> Result<Vec<Option<f64>>> {
         let available = self.names();
         if !available.iter().any(|known| known == name) {
@@ -61,10 +62,10 @@ impl ScoreTable {
     }
 }
 
-/// The scores of the samples of a run in one column of the table at `path`.
+/// Reads the scores of the samples of a run from one column of the table at `path`.
 ///
 /// # Errors
-/// See [`ScoreTable`]; no sample has such a score.
+/// See [`ScoreTable`]. It is also an error if no sample has a score in this column.
 pub fn read_column(path: &Path, name: &str, samples: &[Sample]) -> Result<Vec<Option<f64>>> {
     let scores = ScoreTable::open(path, samples)?.column(name)?;
     if scores.iter().all(Option::is_none) && !samples.is_empty() {
@@ -74,10 +75,10 @@ pub fn read_column(path: &Path, name: &str, samples: &[Sample]) -> Result<Vec<Op
     Ok(scores)
 }
 
-/// Columns of numbers that are no scores.
+/// Columns of numbers that are not scores.
 const KEYS: [&str; 3] = ["sample", "n_text", "n_image"];
 
-/// What the names of index columns begin with that pandas writes beside the columns of a table.
+/// The prefix of the index columns that pandas adds to a table.
 const PANDAS_INDEX: &str = "__index_level_";
 
 fn is_key(name: &str) -> bool {
@@ -102,7 +103,7 @@ fn rows_of(path: &Path, all: &RecordBatch, samples: &[Sample]) -> Result<Vec<usi
     let numbers = numbers.as_ref().map(|numbers| numbers.as_primitive::<Int64Type>());
     let mut of_id: BTreeMap<&str, VecDeque<usize>> = BTreeMap::new();
     if numbers.is_none() {
-        // Samples that say the same have the same id: their rows are taken in order.
+        // Samples with the same content have the same id. Their rows are matched in order.
         samples.iter().enumerate().for_each(|(n, sample)| of_id.entry(&sample.id).or_default().push_back(n));
     }
     let mut rows: Vec<Option<usize>> = vec![None; samples.len()];
@@ -113,8 +114,8 @@ fn rows_of(path: &Path, all: &RecordBatch, samples: &[Sample]) -> Result<Vec<usi
             Some(numbers) => usize::try_from(numbers.value(row)).ok().filter(|_| numbers.is_valid(row)),
             None => of_id.get_mut(id).and_then(VecDeque::pop_front),
         };
-        let own = number.filter(|n| samples.get(*n).is_some_and(|sample| sample.id == id) && rows[*n].is_none());
-        match own {
+        let matching = number.filter(|n| samples.get(*n).is_some_and(|sample| sample.id == id) && rows[*n].is_none());
+        match matching {
             Some(number) => rows[number] = Some(row),
             None => strangers += 1,
         }

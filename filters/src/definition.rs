@@ -1,16 +1,16 @@
-//! Whose definition of a weight or a score is meant, and which positions of a sample that definition looks at.
+//! Whose definition of a weight or a score is used, and which positions of a sample this definition includes.
 //!
 //! | mode | positions |
 //! |---|---|
-//! | `paper` | all that the store holds: the paper names no exception |
-//! | `release` | all but answers, since the release feeds the model prompt and image with an *empty* answer; a decoder looks only back, so the states of the prompt are the same without it |
-//! | `corrected` | all with content, answers included: no template, begin, end or newline tokens; padding is never stored |
+//! | `paper` | all positions in the store, because the paper names no exception |
+//! | `release` | all but answers, because the release gives the model the prompt and the image with an *empty* answer; a decoder attends only to earlier positions, so the states of the prompt are the same without the answer |
+//! | `corrected` | all with content, including answers: no template, begin, end or newline tokens; padding is never stored |
 
 use sae_core::store::TokenColumns;
 use sae_core::store::sample::{Modality, Role};
 use serde::Serialize;
 
-/// Whose definition.
+/// Whose definition is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Definition {
@@ -18,15 +18,15 @@ pub enum Definition {
     Paper,
     /// As the authors' released code computes it.
     Release,
-    /// With what is wrong in both put right.
+    /// With the mistakes of both corrected.
     Corrected,
 }
 
 impl Definition {
-    /// All of them.
+    /// All definitions.
     pub const ALL: [Self; 3] = [Self::Paper, Self::Release, Self::Corrected];
 
-    /// The name on the command line and behind a column's method.
+    /// The name, which also follows the method in the names of columns.
     pub fn name(self) -> &'static str {
         match self {
             Self::Paper => "paper",
@@ -35,7 +35,7 @@ impl Definition {
         }
     }
 
-    /// Whether a position counts.
+    /// Whether the definition includes a position.
     pub fn sees(self, tokens: &TokenColumns, row: usize) -> bool {
         match self {
             Self::Paper => true,
@@ -54,7 +54,7 @@ impl std::str::FromStr for Definition {
     }
 }
 
-/// Text or image: the index into every `[text, image]` pair of this crate. Other modalities are neither.
+/// The index of a modality in the `[text, image]` pairs of this crate. Nothing for other modalities.
 pub fn side(modality: Modality) -> Option<usize> {
     match modality {
         Modality::Text => Some(TEXT),
@@ -63,7 +63,7 @@ pub fn side(modality: Modality) -> Option<usize> {
     }
 }
 
-/// Index of text in `[text, image]`.
+/// The index of text in `[text, image]`.
 pub const TEXT: usize = 0;
-/// Index of image in `[text, image]`.
+/// The index of image in `[text, image]`.
 pub const IMAGE: usize = 1;

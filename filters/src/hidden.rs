@@ -1,11 +1,11 @@
-//! A baseline without an autoencoder: how alike a sample's mean hidden states of image and of text are. Holds two sums of
-//! `d_in` numbers a sample, and so is for the few thousand samples that scores are tried on.
+//! A baseline without an autoencoder: the similarity of the mean hidden states of a sample's image and text. Stores two sums
+//! of `d_in` numbers per sample in memory, so it is intended for the few thousand samples of an evaluation.
 
 use crate::definition::{Definition, IMAGE, TEXT, side};
 use sae_core::Result;
 use sae_core::analysis::pass::{Block, Observer};
 
-/// Sums of hidden states, by sample and side.
+/// The sums of hidden states, by sample and modality.
 pub struct Means {
     d_in: usize,
     sums: [Vec<f64>; 2],
@@ -13,24 +13,24 @@ pub struct Means {
 }
 
 impl Means {
-    /// Of `samples` samples, `d_in` wide.
+    /// Sums for `samples` samples of width `d_in`.
     pub fn new(samples: usize, d_in: usize) -> Self {
         let sums = [(); 2].map(|()| vec![0.0; samples * d_in]);
         Self { d_in, sums, counts: [(); 2].map(|()| vec![0; samples]) }
     }
 
-    /// The cosine of a sample's mean image and mean text state, positions with content alone, each side less its mean over
-    /// all samples: without that all samples point the way that the model's states point anyway. Nothing for samples that
-    /// lack a side.
+    /// The cosine similarity of the mean image state and the mean text state of each sample, over positions with content. The
+    /// mean over all samples is subtracted for each modality, because it would otherwise dominate the direction. Nothing for
+    /// samples that lack a modality.
     pub fn cosines(mut self) -> Vec<Option<f64>> {
         let d = self.d_in;
         let samples = self.counts[TEXT].len();
         for side in [TEXT, IMAGE] {
             let mut mean = vec![0.0; d];
-            let there = self.counts[side].iter().filter(|n| **n > 0).count() as f64;
+            let samples = self.counts[side].iter().filter(|n| **n > 0).count() as f64;
             for (row, n) in self.sums[side].chunks_exact_mut(d).zip(&self.counts[side]).filter(|(_, n)| **n > 0) {
                 row.iter_mut().for_each(|v| *v /= f64::from(*n));
-                mean.iter_mut().zip(&*row).for_each(|(sum, v)| *sum += v / there);
+                mean.iter_mut().zip(&*row).for_each(|(sum, v)| *sum += v / samples);
             }
             self.sums[side].chunks_exact_mut(d).for_each(|row| row.iter_mut().zip(&mean).for_each(|(v, m)| *v -= m));
         }
@@ -67,8 +67,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_common_direction_is_taken_out_and_a_missing_side_has_no_cosine() {
-        // Text states 5 + (1, 0), 5 + (-1, 0); image states 9 + (0, 1), 9 + (0, -1): centered they are at right angles.
+    fn the_common_direction_is_subtracted_and_a_missing_modality_has_no_cosine() {
+        // Text states 5 + (1, 0), 5 + (-1, 0); image states 9 + (0, 1), 9 + (0, -1). They are orthogonal after centering.
         let of = |text: [[f64; 2]; 3], image: [[f64; 2]; 3]| Means {
             d_in: 2,
             sums: [text.concat(), image.concat()],

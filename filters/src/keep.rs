@@ -1,51 +1,51 @@
-//! How much to keep: an estimate, without labels, of the share of mismatched pairs, and the score where they part from the
-//! right ones. Selects nothing itself.
+//! How much to keep: an estimate, without labels, of the share of mismatched pairs, and of the score that separates them from
+//! the matching ones. Selects nothing itself.
 //!
-//! A score is two hills that overlap: one of right pairs, one of wrong ones. Where the hill of the wrong ones is known -
-//! of `pmi` it is, since texts and images can be mismatched on purpose - [`keep_auto_against`] needs no shape for the other;
-//! [`keep_auto`] takes both for normal.
+//! The distribution of a score has two overlapping components, one of matching and one of mismatched pairs. If the component
+//! of mismatched pairs is known, as it is for `pmi`, because texts and images can be mismatched on purpose,
+//! [`keep_auto_against`] makes no assumption about the other one. [`keep_auto`] assumes that both are normal.
 
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Fewest scores that say anything.
+/// Minimum number of scores for an estimate.
 const LEAST: usize = 20;
-/// Bins of the place of a score among those of mismatched pairs.
+/// Number of bins of the histogram of `y` (see [`keep_auto_against`]).
 const BINS: usize = 50;
 
 /// How much of a data set to keep by a score.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeepEstimate {
-    /// Share of the samples with a score that is kept.
+    /// The share of the samples with a score that is kept.
     pub share_kept: f64,
-    /// Lowest score that is kept: from here on a sample is rather right than wrong.
+    /// The lowest score that is kept. Above it, a sample is more likely to match than not.
     pub threshold: f64,
-    /// Estimated share of mismatched pairs among the samples with a score.
+    /// The estimated share of mismatched pairs among the samples with a score.
     pub mismatched: f64,
-    /// What was known of mismatched pairs.
+    /// What the estimate is based on.
     pub method: Method,
 }
 
-/// What an estimate rests on.
+/// What an estimate is based on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// Scores of pairs that were mismatched on purpose.
+    /// The scores of pairs that were mismatched on purpose.
     Mismatched,
-    /// Two normal distributions.
+    /// A mixture of two normal distributions.
     Normals,
 }
 
-/// An estimate from scores and from scores of mismatched pairs. Nothing with fewer than 20 of either.
+/// Estimates how much to keep from the scores and from scores of mismatched pairs. Nothing with fewer than 20 of either.
 ///
 /// # Formula
-/// `y` of a score is the share of mismatched pairs below it: uniform for wrong pairs, near 1 for right ones. The share of
-/// wrong pairs is `#(y <= c) / (n c)`, with `c` of 0.2 to 0.5 where Storey's mean squared error is smallest (Storey, Taylor and
-/// Siegmund 2004). The density `g` of `y` rises, so it is estimated by the isotonic fit of a histogram (Grenander 1956); of the
-/// samples at `y` a share `mismatched / g(y)` is wrong (the local false discovery rate, Efron et al. 2001), and the threshold
-/// is where it falls to a half.
+/// Let `y` of a score be the share of mismatched pairs below it. It is uniform for wrong pairs, and close to 1 for right ones.
+/// The share of wrong pairs is `#(y <= c) / (n c)`, with the `c` between 0.2 and 0.5 that minimizes Storey's mean squared error
+/// (Storey, Taylor and Siegmund 2004). The density `g` of `y` is increasing, so it is estimated by the isotonic fit of a
+/// histogram (Grenander 1956). Of the samples at `y`, a share `mismatched / g(y)` is wrong (the local false discovery rate,
+/// Efron et al. 2001). The threshold is the score at which this share falls to one half.
 pub fn keep_auto_against(scores: &[Option<f64>], mismatched: &[f64]) -> Option<KeepEstimate> {
     let scored: Vec<f64> = scores.iter().flatten().copied().filter(|s| !s.is_nan()).collect();
     let mut null: Vec<f64> = mismatched.iter().copied().filter(|s| !s.is_nan()).collect();
@@ -67,7 +67,7 @@ pub fn keep_auto_against(scores: &[Option<f64>], mismatched: &[f64]) -> Option<K
     let lowest = scored.iter().copied().fold(f64::INFINITY, f64::min);
     let threshold = match from {
         0 => lowest,
-        // The quantile of the mismatched pairs where the bin begins.
+        // The quantile of the mismatched pairs at which the bin begins.
         _ => null[(from * null.len() / BINS).min(null.len() - 1)],
     };
     Some(KeepEstimate {
@@ -78,11 +78,11 @@ pub fn keep_auto_against(scores: &[Option<f64>], mismatched: &[f64]) -> Option<K
     })
 }
 
-/// The share of values that are uniform, the others lying near 1.
+/// The share of values that are uniformly distributed, where the others are close to 1.
 fn storey(places: &[f64]) -> f64 {
     let n = places.len() as f64;
     let of = |c: f64| places.iter().filter(|y| **y <= c).count() as f64 / (n * c);
-    // Below a fifth too few samples are counted: their scatter, and not the bias, would decide.
+    // Below 0.2, too few samples are counted, and the variance rather than the bias would decide.
     let cuts: Vec<f64> = (4..=10).map(|i| 0.05 * f64::from(i)).collect();
     let lowest = cuts.iter().map(|c| of(*c)).fold(f64::INFINITY, f64::min);
     let error = |c: f64| {
@@ -93,7 +93,7 @@ fn storey(places: &[f64]) -> f64 {
     best.map_or(1.0, of).clamp(0.0, 1.0)
 }
 
-/// The nearest values that never fall, by pooling adjacent violators.
+/// The closest non-decreasing values, computed by pooling adjacent violators.
 fn rising(values: &[f64]) -> Vec<f64> {
     let mut blocks: Vec<(f64, usize)> = Vec::new();
     for value in values {
@@ -108,8 +108,9 @@ fn rising(values: &[f64]) -> Vec<f64> {
     blocks.iter().flat_map(|(value, count)| std::iter::repeat_n(*value, *count)).collect()
 }
 
-/// An estimate from scores alone, as two normal distributions by expectation and maximization. Where two explain the
-/// scores no better than one (Schwarz's criterion) there is nothing to part: all is kept. Nothing with fewer than 20 scores.
+/// Estimates how much to keep from the scores alone, by fitting a mixture of two normal distributions with expectation
+/// maximization. If two do not explain the scores better than one (Schwarz's criterion), everything is kept. Nothing with
+/// fewer than 20 scores.
 pub fn keep_auto(scores: &[Option<f64>]) -> Option<KeepEstimate> {
     let mut scored: Vec<f64> = scores.iter().flatten().copied().filter(|s| s.is_finite()).collect();
     if scored.len() < LEAST {
@@ -158,7 +159,7 @@ pub fn keep_auto(scores: &[Option<f64>]) -> Option<KeepEstimate> {
     if low.0 > high.0 {
         (low, high, share) = (high, low, 1.0 - share);
     }
-    // Below the mean of the right pairs, where the wrong ones are the likelier.
+    // The point below the mean of the right pairs at which the wrong ones become more likely.
     let wrong = |x: f64| share.ln() + log_density(x, low) > (1.0 - share).ln() + log_density(x, high);
     let threshold = scored.iter().rev().copied().find(|x| *x < high.0 && wrong(*x));
     let threshold =
@@ -170,32 +171,32 @@ fn kept(scored: &[f64], threshold: f64) -> f64 {
     scored.iter().filter(|s| **s >= threshold).count() as f64 / scored.len().max(1) as f64
 }
 
-/// `scores/<name>.json`, beside the table `scores/<name>.parquet`: what the scores rest on.
+/// `scores/<name>.json`, next to the table `scores/<name>.parquet`: how the scores were computed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ScoreMetadata {
-    /// How much to keep, by column.
+    /// The estimates of how much to keep, by column.
     pub keep: BTreeMap<String, KeepEstimate>,
-    /// What else `sae score` found.
+    /// Further results of `sae score`.
     #[serde(flatten)]
     pub more: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The file beside a score table.
+/// The path of the file next to a score table.
 pub fn beside(table: &Path) -> PathBuf {
     table.with_extension("json")
 }
 
-/// The estimate for a column that `sae score` saved beside the table; nothing if there is none.
+/// The estimate for a column that `sae score` saved next to the table. Nothing if there is none.
 ///
 /// # Errors
-/// A file that is not what `sae score` writes.
+/// The file was not written by `sae score`.
 pub fn saved(table: &Path, column: &str) -> Result<Option<KeepEstimate>> {
     let path = beside(table);
     if !path.exists() {
         return Ok(None);
     }
-    let beside: ScoreMetadata = sae_core::file::read_json(&path, 16 << 20)?;
-    Ok(beside.keep.get(column).copied())
+    let metadata: ScoreMetadata = sae_core::file::read_json(&path, 16 << 20)?;
+    Ok(metadata.keep.get(column).copied())
 }
 
 #[cfg(test)]
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
     use crate::scores::random;
 
-    /// Normal numbers, the same everywhere (Box and Muller 1958).
+    /// Normally distributed numbers, reproducible on every machine (Box and Muller 1958).
     fn normal(n: usize, seed: u64, mean: f64) -> Vec<f64> {
         let draw = |k: usize, s: u64| random(&k.to_string(), seed * 2 + s).max(1e-12);
         (0..n).map(|k| mean + (-2.0 * draw(k, 0).ln()).sqrt() * (std::f64::consts::TAU * draw(k, 1)).cos()).collect()

@@ -1,34 +1,35 @@
-//! Takes the length of a sample out of its score. Knows no score by name.
+//! Removes the influence of a sample's length from its score. Knows no score by name.
 //!
 //! # Formula
-//! A score `x` that sums over tokens grows with their number. `ln`-lengths of text and of image are centered and scaled, and
-//! `x` is regressed on `1, t, v, t^2, t v, v^2, t^3` by least squares (with a ridge of 1e-6 of the trace, since images of one data set often
-//! have one length); the absolute residuals are regressed on the same. What is left, in units of the deviation usual at that length, is
-//! `(x - expected(t, v)) / max(spread(t, v), spread / 4)`. Zero is what a sample of this length usually scores. Where that
-//! would go with the length more than the score did ([`LengthModel::helps`]), a score is better left as it is.
+//! A score `x` that is a sum over tokens grows with their number. The logarithms `t` and `v` of the lengths of text and image
+//! are centered and scaled, and `x` is regressed on `1, t, v, t^2, t v, v^2, t^3` by least squares (with a ridge of 1e-6 of the
+//! trace, because all images of a data set often have the same length). The absolute residuals are regressed on the same
+//! terms. The adjusted score is `(x - expected(t, v)) / max(spread(t, v), spread / 4)`, in units of the deviation that is usual
+//! at this length. It is zero for a sample with the expected score. If the adjusted score correlates with the length more than
+//! the score does ([`LengthModel::helps`]), the score should not be adjusted.
 
 use crate::rank;
 use faer::{Mat, Side, prelude::Solve};
 use serde::Serialize;
 
-/// Terms of the regression.
+/// Number of terms of the regression.
 const TERMS: usize = 7;
-/// Fewer samples than this are compared with their mean alone.
+/// Number of samples below which only the mean is subtracted.
 const LEAST: usize = 4 * TERMS;
 
-/// What a score usually is at a length.
+/// A model of a score as a function of the length of a sample.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LengthModel {
-    /// Mean and deviation of the logarithms of `[text, image]` positions.
+    /// The mean and deviation of the logarithms of the numbers of `[text, image]` positions.
     lengths: [(f64, f64); 2],
     expected: [f64; TERMS],
     spread: [f64; TERMS],
-    /// Mean of the absolute residuals.
+    /// The mean of the absolute residuals.
     mean_spread: f64,
 }
 
 impl LengthModel {
-    /// Fits it to scores with their `[text, image]` lengths; nothing without a score.
+    /// Fits the model to scores with their `[text, image]` lengths. Nothing without a score.
     pub fn fit(scores: &[(f64, [u32; 2])]) -> Option<Self> {
         let n = scores.len() as f64;
         if scores.is_empty() {
@@ -49,7 +50,7 @@ impl LengthModel {
         Some(usual)
     }
 
-    /// A score in units of the usual deviation from what is usual at its length.
+    /// The adjusted score: the difference from the expected score, in units of the expected deviation.
     pub fn adjust(&self, score: f64, length: [u32; 2]) -> f64 {
         let terms = self.terms(length);
         let spread = dot(&self.spread, &terms).max(self.mean_spread / 4.0);
@@ -57,8 +58,9 @@ impl LengthModel {
         if spread > 0.0 { residual / spread } else { 0.0 }
     }
 
-    /// Whether adjusted scores go with the length less than they did (Spearman's correlation with all positions). Of a score
-    /// that is mostly ties - zero for nearly every sample - what is expected at a length is all that adjusting leaves.
+    /// Whether adjusted scores correlate with the length less than the scores do (Spearman's correlation with the number of
+    /// positions). They do not if a score is the same for nearly every sample, such as zero: the adjusted score is then little
+    /// more than the expected score, which depends on the length.
     pub fn helps(&self, scores: &[(f64, [u32; 2])]) -> bool {
         let lengths: Vec<f64> = scores.iter().map(|(_, [text, image])| f64::from(text + image)).collect();
         let with = |of: fn(&Self, f64, [u32; 2]) -> f64| {
@@ -85,7 +87,7 @@ fn dot(a: &[f64; TERMS], b: &[f64; TERMS]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Coefficients of least squares; the first term is 1.
+/// The coefficients of a least squares fit, whose first term is 1.
 fn regress(terms: &[[f64; TERMS]], values: impl Iterator<Item = f64> + Clone) -> [f64; TERMS] {
     let n = terms.len() as f64;
     let mut out = [0.0; TERMS];
@@ -118,7 +120,7 @@ mod tests {
     use crate::rank::correlation;
 
     #[test]
-    fn a_score_that_is_its_length_and_noise_becomes_the_noise() {
+    fn a_score_that_is_length_plus_noise_becomes_noise() {
         let noise = |n: usize| crate::scores::random(&n.to_string(), 1) - 0.5;
         let length = |n: usize| [3 + (n * 7919 % 97) as u32, 64];
         let scores: Vec<_> = (0..500).map(|n| (5.0 * f64::from(length(n)[0]) + 40.0 * noise(n), length(n))).collect();
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_score_of_mostly_zeros_is_left_alone_and_one_that_grows_is_not() {
+    fn a_score_that_grows_with_length_is_adjusted_and_one_of_mostly_zeros_is_not() {
         let length = |n: usize| [3 + (n * 7919 % 97) as u32, 64];
         let rare = |n: usize| f64::from(u8::from(crate::scores::random(&n.to_string(), 2) < 0.02));
         let rare: Vec<_> = (0..500).map(|n| (rare(n), length(n))).collect();
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn few_scores_are_compared_with_their_mean() {
+    fn only_the_mean_is_subtracted_from_few_scores() {
         let usual = LengthModel::fit(&[(1.0, [4, 9]), (3.0, [5, 9])]).unwrap();
         assert_eq!([usual.adjust(1.0, [4, 9]), usual.adjust(3.0, [5, 9])], [-1.0, 1.0]);
         assert_eq!(LengthModel::fit(&[]), None);

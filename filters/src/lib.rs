@@ -1,8 +1,9 @@
 //! Which samples are worth training on: cross-modal weights, scores, rankings, selection, and the writing of kept rows.
 //!
-//! Data flows one way: a pass of `sae_core` feeds [`top_tokens::TopTokens`] and [`pooling::SamplePooler`]; [`weights`] come from the former,
-//! [`scores`] and [`pmi`] turn both into a table; [`select`] decides by one of its columns ([`mod@column`]), [`keep`] says how
-//! much to keep, unless [`decisions`] were made elsewhere; [`mod@write`] copies the rows of the input. Formulas carry their source. A score's [`definition`] says whose definition it is.
+//! Data flows in one direction. A pass of `sae_core` feeds [`top_tokens::TopTokens`] and [`pooling::SamplePooler`]. [`weights`]
+//! are computed from the former, and [`scores`] and [`pmi`] turn both into a table. [`select`] decides by one of its columns
+//! ([`mod@column`]), and [`keep`] estimates how much to keep, unless [`decisions`] were made elsewhere. [`mod@write`] copies the
+//! rows of the input. Every formula names its source. The [`definition`] of a score says whose definition it is.
 
 pub mod align;
 pub mod auc;
@@ -28,11 +29,11 @@ pub mod write;
 pub use definition::Definition;
 pub use error::{Error, Result};
 
-/// The activation threshold `d` of the paper: a feature is active on a token when `z > 1`. It was chosen for `d_in` 4096,
-/// where scaled inputs have a mean norm of 64; [`scaled_threshold`] is the same threshold for another width.
+/// The activation threshold `d` of the paper: a feature is active on a token if `z > 1`. It was chosen for `d_in` 4096, where
+/// scaled inputs have a mean norm of 64. [`scaled_threshold`] is the corresponding threshold for another width.
 pub const PAPER_THRESHOLD: f32 = 1.0;
 
-/// The paper's threshold in proportion to the norm that inputs of width `d_in` are scaled to, `sqrt(d_in)`.
+/// The paper's threshold, in proportion to the norm `sqrt(d_in)` to which inputs of width `d_in` are scaled.
 pub fn scaled_threshold(d_in: usize) -> f32 {
     PAPER_THRESHOLD * (d_in as f32 / 4096.0).sqrt()
 }
@@ -40,10 +41,10 @@ pub fn scaled_threshold(d_in: usize) -> f32 {
 /// The activation above which a feature counts as active on a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Threshold {
-    /// The paper's, scaled to the width: [`scaled_threshold`].
+    /// The paper's threshold, scaled to the width: [`scaled_threshold`].
     #[default]
     Auto,
-    /// This one, whatever the width.
+    /// The same threshold for every width.
     At(f32),
 }
 
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_threshold_is_a_number_or_the_paper_s_scaled_to_the_width() {
+    fn a_threshold_is_a_number_or_the_scaled_one_of_the_paper() {
         let threshold = |text: &str| text.parse::<Threshold>().map(|t| t.for_width(256));
         assert_eq!((threshold("auto"), threshold("0.5"), threshold("0")), (Ok(0.25), Ok(0.5), Ok(0.0)));
         assert_eq!(Threshold::Auto.for_width(4096), PAPER_THRESHOLD);

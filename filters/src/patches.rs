@@ -1,6 +1,6 @@
-//! Which patches of an image carry features: the four patch filters of SAE-V (Algorithms 4 to 7) as published, as released
-//! and corrected, two baselines, and how the positions of any layout of views become scores of a grid of patches. Reads
-//! no images.
+//! Scores of the patches of an image: the four patch filters of SAE-V (Algorithms 4 to 7) in the published, the released and
+//! a corrected version, and two baselines. Maps the positions of any layout of views to scores of a grid of patches. Reads no
+//! images.
 
 use crate::score_names::{CO_L0, COSINE, L0, RANDOM};
 use crate::{Definition, Error, Result};
@@ -8,25 +8,25 @@ use sae_core::random::{self, SplitMix64};
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-/// What a patch's score counts.
+/// The method by which a patch is scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Method {
-    /// Features that are active on it (Algorithm 4).
+    /// The number of features that are active on the patch (Algorithm 4).
     L0,
-    /// The sum of its activations (Algorithm 5).
+    /// The sum of the activations on the patch (Algorithm 5).
     L1,
-    /// Features that are active on it and co-occur in the sample (Algorithm 6).
+    /// The number of features that are active on the patch and co-occur in the sample (Algorithm 6).
     CoL0,
-    /// The same, each counted with its cross-modal weight (Algorithm 7).
+    /// The same, with each feature weighted by its cross-modal weight (Algorithm 7).
     Cosine,
-    /// Nothing: a baseline.
+    /// A random number, as a baseline.
     Random,
-    /// The norm of its hidden state: a baseline without an autoencoder and without gradients.
+    /// The norm of the hidden state, as a baseline without an autoencoder and without gradients.
     Norm,
 }
 
 impl Method {
-    /// All, as the command line names them.
+    /// All methods.
     pub const ALL: [(&str, Self); 6] = [
         (L0, Self::L0),
         ("l1", Self::L1),
@@ -36,7 +36,7 @@ impl Method {
         ("norm", Self::Norm),
     ];
 
-    /// Its name.
+    /// The name of the method.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, method)| *method == self).map_or("", |(name, _)| name)
     }
@@ -53,37 +53,37 @@ impl FromStr for Method {
     }
 }
 
-/// A position of a sample, with what an autoencoder finds there.
+/// A position of a sample with the activations of an autoencoder.
 #[derive(Clone, Copy, Debug)]
 pub struct Position<'a> {
-    /// Which of the sample's images it shows; none for words.
+    /// The image of the sample that the position shows, or nothing for text.
     pub image: Option<usize>,
-    /// Which view of the image, from 0.
+    /// The view of the image, counted from 0.
     pub view: usize,
-    /// What it shows: `[x0, y0, x1, y1]`, each 0 to 1.
+    /// The rectangle of the image that the position shows: `[x0, y0, x1, y1]`, each between 0 and 1.
     pub rect: [f32; 4],
-    /// Template, begin, end and newline positions.
+    /// Whether it is a position of the template, or one that begins or ends an image or a row of an image.
     pub special: bool,
-    /// Features with activations above 0, ascending.
+    /// The features with activations above 0, in ascending order.
     pub features: &'a [u32],
-    /// Their activations.
+    /// The activations of the features.
     pub values: &'a [f32],
-    /// Of the hidden state.
+    /// The norm of the hidden state.
     pub norm: f32,
 }
 
-/// What the filters need to know beside a sample.
+/// The settings of a patch filter.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule<'a> {
-    /// What is counted.
+    /// How patches are scored.
     pub method: Method,
-    /// Whose definition.
+    /// Whose definition of the filters is used.
     pub mode: Definition,
-    /// Features are active above it, but for the release, where it is 0.
+    /// The activation above which a feature is active. The released definition uses 0 instead.
     pub threshold: f32,
-    /// Cross-modal weights `w_k`, where there is one.
+    /// The cross-modal weights `w_k` of the features that have one.
     pub weights: &'a [Option<f64>],
-    /// Of the random baseline.
+    /// The seed of the random baseline.
     pub seed: u64,
 }
 
@@ -92,8 +92,8 @@ impl Rule<'_> {
         if self.mode == Definition::Release { 0.0 } else { self.threshold }
     }
 
-    /// Features that are active on a text position and on an image position of the sample. Corrected: positions without
-    /// content of their own do not count.
+    /// The features that are active on a text position and on an image position of the sample. In the corrected definition,
+    /// positions without content do not count.
     pub fn co_occurring(&self, positions: &[Position]) -> BTreeSet<u32> {
         let counted = |position: &&Position| self.mode != Definition::Corrected || !position.special;
         let active = |image: bool| -> BTreeSet<u32> {
@@ -109,10 +109,10 @@ impl Rule<'_> {
         pairs.filter(move |(_, z)| *z > threshold)
     }
 
-    /// `p_i` of one position of an image; `co` is the sample's co-occurring set.
+    /// The score `p_i` of one position of an image. `co` is the set of co-occurring features of the sample.
     ///
     /// L0: `|{k : z_ik > d}|`. L1: `sum_k z_ik`. Co-occurring L0: `|{k in co : z_ik > d}|`. Cosine: `sum w_k` over the
-    /// same; the release leaves out that `k` has to co-occur.
+    /// same features; in the released definition, also over features that do not co-occur.
     pub fn position(&self, position: &Position, co: &BTreeSet<u32>) -> f64 {
         let weight = |k: u32| self.weights.get(k as usize).copied().flatten().unwrap_or(0.0);
         match self.method {
@@ -126,17 +126,17 @@ impl Rule<'_> {
         }
     }
 
-    /// Scores of the patches of one image: those of its first view, in their order. A patch's score is the mean, over the
-    /// views that show it, of what their positions score there, each as far as it covers the patch (the release averages
-    /// base view and tiles so).
+    /// The scores of the patches of one image, which are those of its first view, in order. The score of a patch is the mean
+    /// over the views that show it. Within a view, the scores of positions are weighted by how much of the patch they cover.
+    /// (The released code combines the base view and the tiles in this way.)
     pub fn patches(&self, positions: &[Position], image: usize) -> Vec<Patch> {
         let co = self.co_occurring(positions);
-        let own = || positions.iter().filter(|p| p.image == Some(image) && !p.special);
-        let views: BTreeSet<usize> = own().map(|position| position.view).collect();
+        let shown = || positions.iter().filter(|p| p.image == Some(image) && !p.special);
+        let views: BTreeSet<usize> = shown().map(|position| position.view).collect();
         let Some(first) = views.first() else { return Vec::new() };
         let scored: Vec<(usize, [f32; 4], f64)> =
-            own().map(|position| (position.view, position.rect, self.position(position, &co))).collect();
-        let patches = own().filter(|position| position.view == *first).enumerate().map(|(n, patch)| {
+            shown().map(|position| (position.view, position.rect, self.position(position, &co))).collect();
+        let patches = shown().filter(|position| position.view == *first).enumerate().map(|(n, patch)| {
             let score = match self.method {
                 Method::Random => uniform(self.seed, image as u64, n as u64),
                 _ => {
@@ -157,25 +157,25 @@ impl Rule<'_> {
 /// A patch of an image.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Patch {
-    /// `[x0, y0, x1, y1]`, each 0 to 1.
+    /// The rectangle of the patch: `[x0, y0, x1, y1]`, each between 0 and 1.
     pub rect: [f32; 4],
-    /// `p_i`.
+    /// The score `p_i`.
     pub score: f64,
-    /// Whether it stays.
+    /// Whether the patch is kept.
     pub kept: bool,
 }
 
-/// Keeps the `floor(rate * patches)` with the highest scores; of equals the first.
+/// Keeps the `floor(rate * patches)` patches with the highest scores. Ties are broken by position.
 ///
 /// # Errors
-/// A rate that is not between 0 and 1.
+/// The rate is not between 0 and 1.
 pub fn keep(patches: &mut [Patch], rate: f64) -> Result<()> {
     if !(0.0..=1.0).contains(&rate) {
         return Err(Error::request(format!("a share of {} % of the patches cannot be kept", 100.0 * rate)));
     }
     let mut order: Vec<usize> = (0..patches.len()).collect();
     order.sort_by(|a, b| patches[*b].score.total_cmp(&patches[*a].score).then(a.cmp(b)));
-    // What is a whole number up to noise of the product is that number.
+    // A product that is an integer up to rounding errors is that integer.
     let count = (rate * patches.len() as f64 + 1e-9).floor() as usize;
     for (n, patch) in order.into_iter().enumerate() {
         patches[patch].kept = n < count;
@@ -183,7 +183,8 @@ pub fn keep(patches: &mut [Patch], rate: f64) -> Result<()> {
     Ok(())
 }
 
-/// The mean of scores over a rectangle, each weighed by how much of it its own rectangle covers; nothing if none does.
+/// The mean of scores over a rectangle, each weighted by how much of the rectangle its own one covers. Nothing if none
+/// covers any of it.
 fn covered(scores: impl Iterator<Item = ([f32; 4], f64)>, over: [f32; 4]) -> Option<f64> {
     let overlap = |rect: [f32; 4]| {
         let side = |n: usize| f64::from((rect[n + 2].min(over[n + 2]) - rect[n].max(over[n])).max(0.0));
@@ -196,7 +197,7 @@ fn covered(scores: impl Iterator<Item = ([f32; 4], f64)>, over: [f32; 4]) -> Opt
     (area > 1e-12).then(|| sum / area)
 }
 
-/// A number from 0 to 1 that depends on the seed and on the place of the patch alone.
+/// A number between 0 and 1 that depends only on the seed and the location of the patch.
 fn uniform(seed: u64, image: u64, patch: u64) -> f64 {
     random::unit(SplitMix64::nth(0, seed.wrapping_add(image << 40).wrapping_add(patch)))
 }
@@ -225,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_published_and_the_released_formulas_by_hand() {
-        // Words activate 1 and 2; the left patch 1 (strongly), 3 and, weakly, 2; the right one 2.
+        // The text activates features 1 and 2, the left patch 1 (strongly), 3 and 2 (weakly), and the right one 2.
         let positions = [
             at(None, 0, [0.0; 4], &[1, 2], &[2.0, 2.0]),
             at(Some(0), 0, LEFT, &[1, 2, 3], &[4.0, 0.5, 2.0]),
@@ -256,7 +257,7 @@ mod tests {
 
     #[test]
     fn views_are_averaged_by_what_they_cover() {
-        // The whole in two patches; a second view that shows the left half alone, in two rows.
+        // The first view shows the image in two patches, and the second one only the left half, in two rows.
         let rows = [[0.0, 0.0, 0.5, 0.5], [0.0, 0.5, 0.5, 1.0]];
         let positions = [
             at(Some(0), 0, LEFT, &[1], &[2.0]),
@@ -265,7 +266,7 @@ mod tests {
             at(Some(0), 1, rows[1], &[1], &[2.0]),
         ];
         let patches = rule(Method::L0, Definition::Paper, &[]).patches(&positions, 0);
-        // Left: one in the first view, two on average in the second; right: only the first view shows it.
+        // Left: 1 in the first view and 2 on average in the second one. Right: only the first view shows it.
         assert_eq!(patches.iter().map(|patch| patch.score).collect::<Vec<_>>(), [1.5, 0.0]);
         assert!(rule(Method::L0, Definition::Paper, &[]).patches(&positions, 1).is_empty());
     }

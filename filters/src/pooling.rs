@@ -1,6 +1,6 @@
-//! What each sample's features do, in one row a feature: where it is active and how strongly. Gathered while a pass goes
-//! by and put aside in a file that has no name, so that memory does not grow with the data; read back by the number of the
-//! sample, so that the order of the shards does not matter. Weighs nothing.
+//! The pooled activations of every sample: for each of its features, where it is active and how strongly. They are collected
+//! during a pass and stored in an unnamed temporary file, so that memory does not grow with the data. They are read back by
+//! the number of the sample, so that the order of the shards does not matter. Computes no weights.
 
 use crate::definition::{Definition, IMAGE, TEXT, side};
 use sae_core::analysis::pass::{Block, Observer};
@@ -10,22 +10,22 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// Where in a sample a feature is active.
+/// The modalities of a sample on which a feature is active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ActiveOn {
-    /// On at least one text token.
+    /// Whether it is active on at least one text token.
     pub text: bool,
-    /// On at least one image token.
+    /// Whether it is active on at least one image token.
     pub image: bool,
 }
 
 impl ActiveOn {
-    /// On both.
+    /// Whether it is active on both.
     pub fn both(self) -> bool {
         self.text && self.image
     }
 
-    /// On either.
+    /// Whether it is active on at least one of them.
     pub fn any(self) -> bool {
         self.text || self.image
     }
@@ -41,47 +41,47 @@ impl ActiveOn {
         u8::from(self.text) | u8::from(self.image) << 1
     }
 
-    fn of(bits: u8) -> Self {
+    fn from_bits(bits: u8) -> Self {
         Self { text: bits & 1 != 0, image: bits & 2 != 0 }
     }
 }
 
-/// What one feature does in one sample. Pairs are `[text, image]`.
+/// The pooled activations of one feature in one sample. Pairs are `[text, image]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PooledFeature {
     /// The feature.
     pub feature: u32,
-    /// Largest activation on positions with content.
+    /// The largest activation on positions with content.
     pub max: [f32; 2],
-    /// Sum of activations on positions with content.
+    /// The sum of activations on positions with content.
     pub sum: [f32; 2],
-    /// Where it is above the threshold, as the paper looks.
+    /// Where it is above the threshold, on the positions of the paper's definition.
     pub paper: ActiveOn,
-    /// As the release looks.
+    /// The same for the positions of the released definition.
     pub release: ActiveOn,
-    /// On positions with content.
+    /// The same for positions with content.
     pub corrected: ActiveOn,
 }
 
-/// One sample. Pairs are `[text, image]`.
+/// The pooled activations of one sample. Pairs are `[text, image]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PooledSample {
-    /// Positions.
+    /// Number of positions.
     pub positions: [u32; 2],
-    /// Positions with content.
+    /// Number of positions with content.
     pub content: [u32; 2],
-    /// Positions that the release counts features on: all that it sees but the sample's first.
+    /// Number of positions on which the release counts features: all positions of its definition but the first.
     pub release_positions: u32,
-    /// Active features of those positions, summed over them.
+    /// The number of active features, summed over those positions.
     pub release_fires: u64,
-    /// A row for every feature that is active anywhere, ascending.
+    /// One entry for every feature that is active anywhere, in ascending order.
     pub features: Vec<PooledFeature>,
-    /// Features and activations of each text position with content, where they are kept ([`SamplePooler::with_tokens`]).
+    /// Features and activations of each text position with content, if they are kept ([`SamplePooler::with_tokens`]).
     pub tokens: Vec<Vec<(u32, f32)>>,
 }
 
 impl PooledSample {
-    /// The features above the threshold as a mode looks.
+    /// The features above the threshold on the positions of a definition.
     pub fn active(&self, mode: Definition) -> impl Iterator<Item = (u32, ActiveOn)> {
         let sides = move |t: &PooledFeature| match mode {
             Definition::Paper => t.paper,
@@ -91,8 +91,8 @@ impl PooledSample {
         self.features.iter().map(move |t| (t.feature, sides(t))).filter(|(_, sides)| sides.any())
     }
 
-    /// Gives the image of this sample the text of another, as far as activations with content go; what the modes saw of it
-    /// is forgotten.
+    /// Combines the image of this sample with the text of another one. Only activations on positions with content are
+    /// combined. Those of the definitions of the paper and the release are dropped.
     pub fn take_text(&mut self, other: &Self) {
         let mut traces: BTreeMap<u32, PooledFeature> = BTreeMap::new();
         for (side, from) in [(IMAGE, &*self), (TEXT, other)] {
@@ -110,16 +110,16 @@ impl PooledSample {
     }
 }
 
-/// Observes a pass.
+/// Collects pooled activations during a pass.
 pub struct SamplePooler {
     threshold: f32,
     open: Option<u32>,
-    /// The open sample's counts; its features are in `traces` until it is closed.
+    /// The counts of the current sample. Its features are in `traces` until the sample ends.
     sample: PooledSample,
-    /// Of every feature, as far as the open sample has touched it.
+    /// The current sample's activations of every feature.
     traces: Vec<PooledFeature>,
     touched: Vec<u32>,
-    /// Whether text positions are kept one by one.
+    /// Whether the activations of single text positions are kept.
     tokens: bool,
     out: BufWriter<File>,
     folder: PathBuf,
@@ -130,7 +130,7 @@ pub struct SamplePooler {
     kept_tokens: usize,
 }
 
-/// The samples of a pass, to be read in the order of their numbers.
+/// The pooled samples of a pass, which are read in the order of their numbers.
 pub struct PooledStore {
     file: File,
     folder: PathBuf,
@@ -140,16 +140,16 @@ pub struct PooledStore {
     kept_tokens: usize,
 }
 
-/// Bytes of a [`PooledFeature`] in the file.
+/// Size of a [`PooledFeature`] in the file, in bytes.
 const TRACE: usize = 4 + 16 + 1;
-/// Bytes before the traces.
+/// Size of the header of a sample in the file, in bytes.
 const HEAD: usize = 5 * 4 + 8 + 4 + 4;
-/// Bytes of a feature of a token.
+/// Size of a feature of a token in the file, in bytes.
 const FIRES: usize = 4 + 4;
 
 impl SamplePooler {
-    /// Of `samples` samples and `d_sae` features; a feature is active above `threshold`. What is put aside goes into
-    /// `folder`, which has to be there.
+    /// A pooler for `samples` samples and `d_sae` features. A feature is active above `threshold`. The temporary file is
+    /// created in `folder`, which has to exist.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -172,16 +172,16 @@ impl SamplePooler {
         })
     }
 
-    /// The same, and what each text position with content does is put aside as well.
+    /// Also keeps the activations of each text position with content.
     #[must_use]
     pub fn with_tokens(self) -> Self {
         Self { tokens: true, ..self }
     }
 
-    /// Closes the last sample; the samples.
+    /// Ends the last sample and returns all samples.
     ///
     /// # Errors
-    /// A full disk.
+    /// The disk is full.
     pub fn finish(mut self) -> Result<PooledStore> {
         self.close()?;
         let io = || Error::io("write in", &self.folder);
@@ -290,45 +290,45 @@ impl Observer for SamplePooler {
 }
 
 impl PooledStore {
-    /// How many samples there are, those without positions included.
+    /// The number of samples, including those without positions.
     pub fn samples(&self) -> usize {
         self.places.len()
     }
 
-    /// Of every feature, in how many samples it is active on `[text, image]` positions with content.
+    /// For every feature, in how many samples it is active on `[text, image]` positions with content.
     pub fn active(&self) -> &[[u32; 2]] {
         &self.active
     }
 
-    /// Of every feature, on how many of the text positions that were kept one by one it is active.
+    /// For every feature, on how many of the kept text positions it is active.
     pub fn active_tokens(&self) -> &[u64] {
         &self.active_tokens
     }
 
-    /// How many text positions were kept one by one.
+    /// The number of kept text positions.
     pub fn kept_tokens(&self) -> usize {
         self.kept_tokens
     }
 
-    /// Shows every sample with its number, ascending.
+    /// Calls `visit` with the number and the activations of every sample, in ascending order.
     ///
     /// # Errors
-    /// The file that holds them cannot be read, or `see` failed.
-    pub fn each<E: From<Error>>(&self, mut see: impl FnMut(usize, &PooledSample) -> Result<(), E>) -> Result<(), E> {
+    /// The temporary file cannot be read, or `visit` fails.
+    pub fn each<E: From<Error>>(&self, mut visit: impl FnMut(usize, &PooledSample) -> Result<(), E>) -> Result<(), E> {
         let mut reader = Reader::new(self);
         let mut sample = PooledSample::default();
         for number in 0..self.samples() {
             reader.read(number, &mut sample)?;
-            see(number, &sample)?;
+            visit(number, &sample)?;
         }
         Ok(())
     }
 
-    /// These images with the texts of other samples, as far as activations with content go: `pair` has the number there of
-    /// each of these. A sample without a pair has no text.
+    /// Combines the images of these samples with the texts of other samples ([`PooledSample::take_text`]). `pair` has the
+    /// number of the other sample for each of these. A sample without a partner has no text.
     ///
     /// # Errors
-    /// What was put aside cannot be read, or `folder` not be written.
+    /// A temporary file cannot be read, or `folder` cannot be written.
     pub fn with_text(&self, texts: &Self, pair: &[Option<usize>], folder: &Path) -> Result<Self> {
         let mut pool = SamplePooler::new(self.samples(), self.active.len(), 0.0, folder)?;
         let (mut reader, mut text) = (Reader::new(texts), PooledSample::default());
@@ -345,11 +345,11 @@ impl PooledStore {
     }
 }
 
-/// Reads samples; quick where they follow each other.
+/// Reads samples. Reading consecutive samples is fast.
 struct Reader<'a> {
     of: &'a PooledStore,
     file: BufReader<&'a File>,
-    /// Where in the file it is; not known before the first sample, since readers before it have moved the file.
+    /// The position in the file. It is unknown before the first sample, because earlier readers have moved it.
     at: Option<u64>,
     bytes: Vec<u8>,
 }
@@ -400,11 +400,11 @@ impl<'a> Reader<'a> {
 }
 
 impl PooledStore {
-    /// What `of` makes of every sample and the one before it; samples that it makes nothing of have no positions. For trying
-    /// out what a fit does with fewer samples or with other pairs.
+    /// Replaces every sample by the result of `of`, which receives its number, the sample, and the previous one. A sample
+    /// without a result has no positions. This serves experiments with fewer samples or with other pairs.
     ///
     /// # Errors
-    /// What was put aside cannot be read, or `folder` not be written.
+    /// A temporary file cannot be read, or `folder` cannot be written.
     pub fn select(
         &self,
         folder: &Path,
@@ -431,8 +431,8 @@ fn trace(bytes: &[u8]) -> PooledFeature {
         feature: word(0),
         max: [value(1), value(2)],
         sum: [value(3), value(4)],
-        paper: ActiveOn::of(bits),
-        release: ActiveOn::of(bits >> 2),
-        corrected: ActiveOn::of(bits >> 4),
+        paper: ActiveOn::from_bits(bits),
+        release: ActiveOn::from_bits(bits >> 2),
+        corrected: ActiveOn::from_bits(bits >> 4),
     }
 }

@@ -1,6 +1,7 @@
-//! Ranks of values, and how alike two rankings are.
+//! Ranks of values, and the correlation of two rankings.
 
-/// Spearman's rank correlation (1904), ties at their mean rank. Nothing with fewer than two values or where all are equal.
+/// Spearman's rank correlation (1904), where ties have their mean rank. Nothing with fewer than two values or if all are
+/// equal.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -13,7 +14,7 @@ pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
     (scale > 0.0).then(|| product(&a, &b) / scale)
 }
 
-/// Ranks from 1; equal values get the mean of theirs.
+/// The ranks of values, counted from 1. Equal values have the mean of their ranks.
 pub fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
@@ -31,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranks_are_compared_and_not_values() {
+    fn only_ranks_are_compared() {
         assert_eq!(ranks(&[3.0, 1.0, 3.0, 9.0]), [2.5, 1.0, 2.5, 4.0]);
         assert_eq!(correlation(&[1.0, 2.0, 3.0], &[1.0, 10.0, 1e6]), Some(1.0));
         assert_eq!(correlation(&[1.0, 2.0, 3.0], &[7.0, 2.0, -3.0]), Some(-1.0));

@@ -1,13 +1,14 @@
-//! Scores of samples, each a small pure function of what the sample's features do, and the table `scores/<name>.parquet`.
+//! Scores of samples, each a small pure function of the sample's pooled activations, and the table `scores/<name>.parquet`.
 //!
 //! | | `paper` | `release` | `corrected` |
 //! |---|---|---|---|
-//! | `cosine` | sum of the weights of the active features | of the co-occurring ones | paper's, corrected weights, adjusted for length |
-//! | `l0` | active features | active features a position, the first left out | paper's, adjusted for length |
-//! | `co_l0` | co-occurring features | the same | the same, adjusted for length |
+//! | `cosine` | sum of the weights of the active features | the same for co-occurring features | as in the paper, with corrected weights, adjusted for length |
+//! | `l0` | number of active features | active features per position, without the first position | as in the paper, adjusted for length |
+//! | `co_l0` | number of co-occurring features | the same | the same, adjusted for length |
 //!
-//! *Active*: above the threshold on at least one position; *co-occurring*: on a text and on an image position; each mode
-//! looks at its own positions ([`Definition`]) and has its own weights ([`crate::weights`]). *Adjusted*: [`crate::length`], if that helps.
+//! *Active* means above the threshold on at least one position, and *co-occurring* on a text position and on an image position.
+//! Each definition has its own positions ([`Definition`]) and weights ([`crate::weights`]). *Adjusted for length*: see
+//! [`crate::length`]; only if it helps.
 
 use crate::definition::{Definition, IMAGE, TEXT};
 use crate::length::LengthModel;
@@ -24,7 +25,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// `sum over k in F_i of w_k` (SAE-V, Algorithm 1); features without a weight add nothing.
+/// `sum over k in F_i of w_k` (SAE-V, Algorithm 1). Features without a weight contribute nothing.
 pub fn cosine_paper(sample: &PooledSample, weights: &[Option<f64>]) -> f64 {
     cosine(sample, Definition::Paper, false, weights)
 }
@@ -34,18 +35,18 @@ pub fn l0_paper(sample: &PooledSample) -> f64 {
     sample.active(Definition::Paper).count() as f64
 }
 
-/// The number of features active on a text token and on an image token (SAE-V, Algorithm 3).
+/// The number of features that are active on a text token and on an image token (SAE-V, Algorithm 3).
 pub fn co_l0_paper(sample: &PooledSample) -> f64 {
     co_l0(sample, Definition::Paper)
 }
 
-/// The sum of the weights of the co-occurring features alone, as the authors' code has it.
+/// The sum of the weights of the co-occurring features, as in the released code.
 pub fn cosine_release(sample: &PooledSample, weights: &[Option<f64>]) -> f64 {
     cosine(sample, Definition::Release, true, weights)
 }
 
-/// The mean number of features with `z > 0` of a position, the sample's first left out, as the authors' code has it.
-/// Nothing where no other position is left.
+/// The mean number of features with `z > 0` per position, without the first position of the sample, as in the released code.
+/// Nothing if there is no other position.
 pub fn l0_release(sample: &PooledSample) -> Option<f64> {
     let positions = f64::from(sample.release_positions);
     (positions > 0.0).then(|| sample.release_fires as f64 / positions)
@@ -56,17 +57,17 @@ pub fn co_l0_release(sample: &PooledSample) -> f64 {
     co_l0(sample, Definition::Release)
 }
 
-/// The paper's sum over positions with content, with corrected weights: still to be adjusted for length.
+/// The paper's sum over positions with content, with corrected weights. Not adjusted for length yet.
 pub fn cosine_corrected(sample: &PooledSample, weights: &[Option<f64>]) -> f64 {
     cosine(sample, Definition::Corrected, false, weights)
 }
 
-/// The number of features active on positions with content: still to be adjusted for length.
+/// The number of features that are active on positions with content. Not adjusted for length yet.
 pub fn l0_corrected(sample: &PooledSample) -> f64 {
     sample.active(Definition::Corrected).count() as f64
 }
 
-/// The number of features active on text and on image positions with content: still to be adjusted for length.
+/// The number of features that are active on text and on image positions with content. Not adjusted for length yet.
 pub fn co_l0_corrected(sample: &PooledSample) -> f64 {
     co_l0(sample, Definition::Corrected)
 }
@@ -81,44 +82,44 @@ fn co_l0(sample: &PooledSample, mode: Definition) -> f64 {
     sample.active(mode).filter(|(_, sides)| sides.both()).count() as f64
 }
 
-/// A number between 0 and 1 that depends on the sample's id and the seed alone.
+/// A number between 0 and 1 that depends only on the sample's id and the seed.
 pub fn random(id: &str, seed: u64) -> f64 {
     let hash = random::fnv1a(id.bytes().chain(seed.to_le_bytes()));
     random::unit(random::mix(hash))
 }
 
-/// A sample's row.
+/// The row of a sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// The sample's id.
     pub id: String,
-    /// Text positions.
+    /// Number of text positions.
     pub n_text: u32,
-    /// Image positions.
+    /// Number of image positions.
     pub n_image: u32,
-    /// Why the sample lacks scores, if so.
+    /// Why the sample has no scores, if it has none.
     pub reason: Option<&'static str>,
 }
 
-/// Scores of all samples.
+/// The scores of all samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scores {
-    /// A row a sample, by its number.
+    /// One row per sample, in the order of their numbers.
     pub rows: Vec<Row>,
-    /// Columns by name, one value or none a row.
+    /// The columns by name. A row may have no value.
     pub columns: BTreeMap<String, Vec<Option<f64>>>,
 }
 
-/// What a score usually is at a length, by column: fitted to the data that is scored, or taken over from other data.
+/// Models of scores as functions of the length, by column. They are fitted to the scored data or to other data.
 pub type Usuals = BTreeMap<String, LengthModel>;
 
-/// Scores every sample: the three rankings of each mode, and a random one. Samples without text or image have no score,
-/// those without *content* of either no corrected one.
+/// Scores every sample by the three methods of each definition, and at random. Samples without text or without an image have
+/// no score. Samples without *content* in one of them have no corrected score.
 ///
-/// Corrected scores are adjusted by `usual` if it is given; what they were adjusted by is returned.
+/// Corrected scores are adjusted by the models `usual`, if they are given. Returns the models that were used.
 ///
 /// # Errors
-/// What was put aside cannot be read.
+/// The pooled samples cannot be read.
 ///
 /// # Panics
 /// If there are not as many pooled samples as samples.
@@ -176,17 +177,17 @@ pub fn score(
     Ok((scores, usuals))
 }
 
-/// Takes the length out of the corrected scores.
+/// Adjusts the corrected scores for length.
 fn adjust(scores: &mut Scores, content: &[[u32; 2]], usual: Option<&Usuals>) -> Usuals {
     let mut used = Usuals::new();
     for name in METHODS.map(|method| column(method, Definition::Corrected)) {
         let Some(values) = scores.columns.get_mut(&name) else { continue };
-        let own = || {
+        let fitted = || {
             let scored = values.iter().zip(content).filter_map(|(value, length)| Some(((*value)?, *length)));
             let scored: Vec<_> = scored.collect();
             LengthModel::fit(&scored).filter(|usual| usual.helps(&scored))
         };
-        let Some(usual) = usual.map_or_else(own, |usual| usual.get(&name).cloned()) else { continue };
+        let Some(usual) = usual.map_or_else(fitted, |usual| usual.get(&name).cloned()) else { continue };
         for (value, length) in values.iter_mut().zip(content) {
             *value = value.map(|x| usual.adjust(x, *length));
         }
@@ -196,8 +197,8 @@ fn adjust(scores: &mut Scores, content: &[[u32; 2]], usual: Option<&Usuals>) -> 
 }
 
 impl Scores {
-    /// Adds the scores of other answers to the same rows: `<score>_rejected`, and `<score>_margin`, this one's less the
-    /// rejected one's. Rows are paired by `pair`: which row of `rejected` belongs to each of these.
+    /// Adds the scores of rejected answers to the same rows as `<score>_rejected`, and the difference of the score from it as
+    /// `<score>_margin`. `pair` has the row of `rejected` that corresponds to each row.
     pub fn add_rejected(&mut self, rejected: &Self, pair: &[Option<usize>]) {
         for (name, chosen) in self.columns.clone() {
             let Some(other) = rejected.columns.get(&name).filter(|_| name != RANDOM) else { continue };
@@ -208,7 +209,7 @@ impl Scores {
         }
     }
 
-    /// Names of the columns in the order of the table.
+    /// The names of the columns in the order of the table.
     pub fn names(&self) -> Vec<&str> {
         let order = score_names::columns();
         let base = |name: &str| -> (usize, usize) {
@@ -224,8 +225,8 @@ impl Scores {
         names
     }
 
-    /// Writes the table of the autoencoder `sae`. Its columns are the same whatever was asked for: what was not is null. (Only
-    /// the columns of rejected answers are there or not.)
+    /// Writes the table of the autoencoder `sae`. It always has the same columns; those that were not computed are null. (Only
+    /// the columns of rejected answers may be absent.)
     ///
     /// # Errors
     /// The file cannot be written.

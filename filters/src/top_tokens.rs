@@ -1,9 +1,9 @@
-//! Which token positions stand for a feature: its strongest, chosen as each [`Definition`] chooses them, while a pass goes by;
-//! and how alike random text and image positions are. Computes no weight; what it keeps does not depend on the order of
-//! the shards nor on the number of threads.
+//! Collects, during a pass, the token positions that represent each feature: those with its strongest activations, selected
+//! as each [`Definition`] requires. Also measures how similar random text and image positions are. Computes no weights. The
+//! result depends neither on the order of the shards nor on the number of threads.
 //!
-//! Memory: [`TOP`] + [`TOP`] + [`RELEASE_TOP`] + 2 [`CORRECTED_TOP`] places of 24 bytes a feature at most, and two vectors
-//! of `d_in` a shard.
+//! Memory: at most [`TOP`] + [`TOP`] + [`RELEASE_TOP`] + 2 [`CORRECTED_TOP`] positions of 24 bytes per feature, and two
+//! vectors of `d_in` per shard.
 
 use crate::definition::{Definition, IMAGE, TEXT, side};
 use rayon::prelude::*;
@@ -11,42 +11,43 @@ use sae_core::analysis::pass::{Block, Observer};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-/// Tokens of each modality that stand for a feature in the paper and in the release.
+/// Number of tokens of each modality that represent a feature in the paper and in the release.
 pub const TOP: usize = 5;
-/// Tokens of both modalities together among which the release looks for [`TOP`] of each.
+/// Number of tokens of both modalities among which the release selects [`TOP`] of each.
 pub const RELEASE_TOP: usize = 30;
-/// Features of a token that the release keeps.
+/// Number of features of a token that the release keeps.
 pub const RELEASE_FEATURES: usize = 50;
-/// Tokens of each modality in the corrected mode, at most one a sample.
+/// Number of tokens of each modality in the corrected definition, with at most one per sample.
 pub const CORRECTED_TOP: usize = 16;
-/// Rows of a shard whose unit vectors are summed by one thread.
+/// Number of rows of a shard whose unit vectors one thread sums.
 const CHUNK: usize = 256;
 
-/// A token position, and how strongly a feature fires there.
+/// A token position with the activation of a feature.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenPosition {
-    /// Activation.
+    /// The activation.
     pub z: f32,
-    /// Number of the sample.
+    /// The number of the sample.
     pub sample: u32,
-    /// Position in the sample.
+    /// The position in the sample.
     pub position: u32,
-    /// Shard of the store.
+    /// The shard of the store.
     pub shard: u32,
-    /// Row of the shard.
+    /// The row of the shard.
     pub row: u32,
     /// [`TEXT`] or [`IMAGE`].
     pub side: u32,
 }
 
 impl TokenPosition {
-    /// Stronger first; ties by place in the data, so that the order of shards does not matter.
+    /// Orders stronger activations first. Ties are broken by position in the data, so that the order of shards does not
+    /// matter.
     pub fn rank(&self, other: &Self) -> Ordering {
         let place = |p: &Self| (p.sample, p.position);
         other.z.total_cmp(&self.z).then_with(|| place(self).cmp(&place(other)))
     }
 
-    /// Takes its rank in a list of `room`.
+    /// Inserts the position into a sorted list of at most `room` positions.
     fn enter(self, list: &mut Vec<Self>, room: usize) {
         if list.len() == room && list.last().is_some_and(|last| last.rank(&self).is_lt()) {
             return;
@@ -55,7 +56,7 @@ impl TokenPosition {
         list.truncate(room);
     }
 
-    /// The same, where a sample has only its strongest position in the list.
+    /// The same for a list that contains only the strongest position of each sample.
     fn enter_alone(self, list: &mut Vec<Self>, room: usize) {
         if list.len() == room && list.last().is_some_and(|last| last.rank(&self).is_lt()) {
             return;
@@ -70,53 +71,54 @@ impl TokenPosition {
     }
 }
 
-/// What stands for one feature.
+/// The token positions that represent one feature.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tops {
     /// `[text, image]`: the [`TOP`] strongest above the threshold.
     pub paper: [Vec<TokenPosition>; 2],
-    /// The [`RELEASE_TOP`] strongest of both modalities, among those where the feature is one of the token's
+    /// The [`RELEASE_TOP`] strongest of both modalities, among the positions at which the feature is one of the
     /// [`RELEASE_FEATURES`] strongest.
     pub release: Vec<TokenPosition>,
-    /// `[text, image]`: the [`CORRECTED_TOP`] strongest above the threshold with content, one a sample.
+    /// `[text, image]`: the [`CORRECTED_TOP`] strongest above the threshold with content, one per sample.
     pub corrected: [Vec<TokenPosition>; 2],
 }
 
-/// Sums of unit hidden states of positions with content.
+/// The sums of the normalized hidden states of positions with content.
 #[derive(Clone, Debug, PartialEq)]
 struct Units {
     sums: [Vec<f64>; 2],
     counts: [u64; 2],
 }
 
-/// Observes a pass.
+/// Collects token positions during a pass.
 #[derive(Clone, Debug)]
 pub struct TopTokens {
     tops: Vec<Tops>,
-    /// By shard, so that they can be added in one order whatever order the shards came in.
+    /// By shard, so that they are added in a fixed order, in whatever order the shards are visited.
     units: BTreeMap<usize, Units>,
     threshold: f32,
     strongest: Vec<(f32, u32)>,
 }
 
 impl TopTokens {
-    /// No tokens yet of `d_sae` features; in the paper's and the corrected mode tokens count above `threshold`.
+    /// A collection without positions, for `d_sae` features. In the paper's and the corrected definition, activations count
+    /// above `threshold`.
     pub fn new(d_sae: usize, threshold: f32) -> Self {
         Self { tops: vec![Tops::default(); d_sae], units: BTreeMap::new(), threshold, strongest: Vec::new() }
     }
 
-    /// What stands for each feature.
+    /// The positions that represent each feature.
     pub fn features(&self) -> &[Tops] {
         &self.tops
     }
 
-    /// `(sample, position)` of a feature's strongest text tokens and image tokens as in the paper, strongest first.
+    /// `(sample, position)` of the strongest text and image tokens of a feature according to the paper, strongest first.
     pub fn places(&self, feature: usize) -> [Vec<(u32, u32)>; 2] {
         self.tops[feature].paper.each_ref().map(|top| top.iter().map(|p| (p.sample, p.position)).collect())
     }
 
-    /// The mean cosine of a random text and a random image position with content: the product of the mean unit vectors,
-    /// which is the mean over *all* such pairs. Nothing if the store lacks one of them.
+    /// The mean cosine similarity of a random text position and a random image position with content. It is the product of
+    /// the mean unit vectors, which is the mean over *all* such pairs. Nothing if the store lacks one of the modalities.
     pub fn baseline(&self) -> Option<f64> {
         let width = self.units.values().map(|u| u.sums[TEXT].len()).max()?;
         let mut total = Units { sums: [vec![0.0; width], vec![0.0; width]], counts: [0; 2] };
@@ -137,7 +139,7 @@ impl Units {
         }
     }
 
-    fn of(block: &Block) -> Option<Self> {
+    fn from_block(block: &Block) -> Option<Self> {
         let width = block.hidden.len() / block.rows.len().max(1);
         if width == 0 {
             return None;
@@ -169,7 +171,7 @@ impl Units {
 
 impl Observer for TopTokens {
     fn observe(&mut self, block: &Block) -> sae_core::Result<()> {
-        if let Some(units) = Units::of(block) {
+        if let Some(units) = Units::from_block(block) {
             match self.units.get_mut(&block.shard) {
                 Some(sum) => sum.add(&units),
                 None => drop(self.units.insert(block.shard, units)),

@@ -1,5 +1,5 @@
-//! Cross-modal weights `w_k`: how alike the text tokens and the image tokens are that a feature fires on most. Three
-//! definitions, each a pure function of unit vectors; what stands for a feature is chosen by [`crate::top_tokens`].
+//! Cross-modal weights `w_k`: the similarity of the text tokens and the image tokens with the strongest activations of a
+//! feature. There are three definitions, each a pure function of unit vectors. [`crate::top_tokens`] selects the tokens.
 
 use crate::Result;
 use crate::definition::{IMAGE, TEXT};
@@ -9,17 +9,17 @@ use sae_core::store::Store;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Fewest tokens of each modality for a corrected weight: with fewer its standard error means nothing.
+/// Minimum number of tokens of each modality for a corrected weight. With fewer, its standard error is not meaningful.
 pub const CORRECTED_LEAST: usize = 5;
-/// Bytes of hidden states in memory at once while weights are computed.
+/// Size of the hidden states that are in memory at once, in bytes.
 const ROOM: usize = 256 << 20;
 
-/// Mean of the cosines of all text tokens with all image tokens, `sum_ij t_i . v_j / (n m)` (SAE-V, Eq. 7, there with
-/// `n = m = 5`). The paper does not say what holds when there are fewer than 5 of a kind: here the mean is over the pairs
-/// there are. Nothing without a pair.
+/// The mean cosine similarity of all text tokens with all image tokens, `sum_ij t_i . v_j / (n m)` (SAE-V, Eq. 7, with
+/// `n = m = 5`). The paper does not define the weight if there are fewer than 5 tokens of a modality. In this case, the mean is
+/// over the existing pairs. Nothing without a pair.
 ///
 /// # Shapes
-/// `text` `[n][d_in]`, `image` `[m][d_in]`, of norm 1.
+/// `text`: `[n][d_in]`. `image`: `[m][d_in]`. All vectors have norm 1.
 pub fn paper(text: &[&[f32]], image: &[&[f32]]) -> Option<f64> {
     let pairs = text.len() * image.len();
     let sum = |of: &[&[f32]]| {
@@ -32,9 +32,9 @@ pub fn paper(text: &[&[f32]], image: &[&[f32]]) -> Option<f64> {
     (pairs > 0).then(|| dot / pairs as f64)
 }
 
-/// The tokens that stand for a feature in the release: of its 30 strongest tokens of both modalities the 5 strongest of
-/// each. With fewer than 5 of one the feature counts as text, as image or as unclassified, and has no weight. The weight is
-/// then [`paper`]'s mean of 25 cosines.
+/// The tokens that represent a feature in the release: among its 30 strongest tokens of both modalities, the 5 strongest of
+/// each. With fewer than 5 of one modality, the release classifies the feature as text, image or unclassified, and there is no
+/// weight. Otherwise the weight is the mean of the 25 cosines, as in [`paper`].
 pub fn released(strongest: &[TokenPosition]) -> Option<[Vec<TokenPosition>; 2]> {
     let of = |side: usize| -> Vec<TokenPosition> {
         strongest.iter().take(RELEASE_TOP).filter(|p| p.side as usize == side).take(TOP).copied().collect()
@@ -48,17 +48,17 @@ pub fn released(strongest: &[TokenPosition]) -> Option<[Vec<TokenPosition>; 2]> 
 pub struct Estimate {
     /// The weight.
     pub weight: f64,
-    /// Its standard error.
+    /// The standard error of the weight.
     pub se: f64,
 }
 
-/// [`paper`]'s mean less `baseline`, the mean cosine of a random text and a random image token, with a standard error:
-/// `se^2 = var_i(t_i . mean_j v_j) / n + var_j(mean_i t_i . v_j) / m`, the tokens being the units that were drawn and not
-/// their pairs (Arvesen 1969, the jackknife of a two-sample U-statistic). Nothing with fewer than [`CORRECTED_LEAST`] of
-/// either.
+/// The mean of [`paper`] minus `baseline`, the mean cosine similarity of a random text token and a random image token. The
+/// standard error is `se^2 = var_i(t_i . mean_j v_j) / n + var_j(mean_i t_i . v_j) / m`, because the tokens rather than their
+/// pairs are the drawn units (Arvesen 1969, the jackknife of a two-sample U-statistic). Nothing with fewer than
+/// [`CORRECTED_LEAST`] tokens of either modality.
 ///
 /// # Shapes
-/// As [`paper`].
+/// See [`paper`].
 pub fn corrected(text: &[&[f32]], image: &[&[f32]], baseline: f64) -> Option<Estimate> {
     if text.len().min(image.len()) < CORRECTED_LEAST {
         return None;
@@ -73,26 +73,26 @@ pub fn corrected(text: &[&[f32]], image: &[&[f32]], baseline: f64) -> Option<Est
     Some(Estimate { weight: paper(text, image)? - baseline, se })
 }
 
-/// The weights of all features in all modes.
+/// The weights of all features according to all definitions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Weights {
-    /// As published.
+    /// The weights as published.
     pub paper: Vec<Option<f64>>,
-    /// As released.
+    /// The weights as released.
     pub release: Vec<Option<f64>>,
-    /// Without the baseline.
+    /// The corrected weights, from which the baseline is subtracted.
     pub corrected: Vec<Option<Estimate>>,
-    /// Mean cosine of random pairs.
+    /// The baseline: the mean cosine similarity of random pairs.
     pub baseline: Option<f64>,
-    /// Features with a token of both modalities but too few of them: `[paper, release, corrected]`.
+    /// Number of features with tokens of both modalities, but with too few for a weight: `[paper, release, corrected]`.
     pub too_few: [u64; 3],
 }
 
 impl Weights {
-    /// Computes them. Reads the rows that the tokens point to, shard by shard, 256 MiB of them at a time.
+    /// Computes the weights. Reads the hidden states of the tokens shard by shard, at most 256 MiB at a time.
     ///
     /// # Errors
-    /// A shard that cannot be read.
+    /// A shard cannot be read.
     pub fn from_top_tokens(tops: &TopTokens, store: &Store) -> Result<Self> {
         let all = tops.features();
         let published: Vec<[Vec<TokenPosition>; 2]> = all.iter().map(|t| t.paper.clone()).collect();
@@ -117,13 +117,13 @@ impl Weights {
         Ok(Self { paper: paper_weights, release, corrected, baseline, too_few })
     }
 
-    /// The corrected weights alone.
+    /// The corrected weights without their standard errors.
     pub fn corrected_weights(&self) -> Vec<Option<f64>> {
         self.corrected.iter().map(|e| e.map(|e| e.weight)).collect()
     }
 }
 
-/// What `of` makes of the unit hidden states of each group's text and image tokens.
+/// Applies `of` to the unit hidden states of the text tokens and image tokens of each group.
 fn with_states<T: Send>(
     store: &Store,
     groups: &[[Vec<TokenPosition>; 2]],
@@ -140,7 +140,7 @@ fn with_states<T: Send>(
             let states = states(store, &groups[from..to])?;
             let unit = |p: &TokenPosition| states[&(p.shard, p.row)].as_slice();
             results.par_extend(groups[from..to].par_iter().map(|group| {
-                // Of the others no states were read.
+                // The states of other groups were not read.
                 if group.iter().any(Vec::is_empty) {
                     return None;
                 }
@@ -153,7 +153,7 @@ fn with_states<T: Send>(
     Ok(results)
 }
 
-/// Unit hidden states by shard and row, of the groups that have both text and image tokens.
+/// The unit hidden states of groups that have both text and image tokens, by shard and row.
 fn states(store: &Store, groups: &[[Vec<TokenPosition>; 2]]) -> Result<BTreeMap<(u32, u32), Vec<f32>>> {
     let whole = groups.iter().filter(|[text, image]| !text.is_empty() && !image.is_empty());
     let mut states: BTreeMap<(u32, u32), Vec<f32>> =

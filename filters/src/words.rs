@@ -1,10 +1,10 @@
-//! Words and features: for every common word of the texts, the image feature that tells the images of its samples from the
-//! others, and the text feature that fires on it most exclusively. This is how features are found that a person recognizes
-//! in words and in patches. The words are those of the samples' own texts, right or wrong; no labels are used.
+//! Words and features: for every common word of the texts, the image feature that best distinguishes the images of its
+//! samples from others, and the text feature that fires most exclusively on it. This finds features that a person recognizes
+//! in words and in patches. The words are those of the samples' own texts, whether right or wrong. No labels are used.
 //!
-//! The two sides are measured separately, because a feature that fires on a word seldom fires on the patches that show it
-//! as well. Either side is compared with chance: the image side with shuffled texts, the text side with how often the word
-//! occurs.
+//! The two modalities are measured separately, because a feature that fires on a word seldom also fires on the patches that
+//! show it. Both are compared with chance: the image feature with shuffled texts, and the text feature with the frequency of
+//! the word.
 
 use crate::definition::{IMAGE, TEXT, side};
 use crate::pooling::PooledStore;
@@ -17,29 +17,29 @@ use sae_core::store::sample::{Modality, Token};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A word counts if at least this many different texts have it.
+/// Minimum number of different texts in which a word has to occur.
 pub const FEWEST_TEXTS: usize = 5;
-/// Words that are looked at: the most common ones.
+/// Number of words that are used. These are the most common ones.
 pub const MOST_WORDS: usize = 256;
 /// How often the texts are shuffled among the images. An image feature that exceeds all shuffles has `p < 1 / (SHUFFLES + 1)`
-/// for its word, all features together.
+/// for its word, over all features together.
 pub const SHUFFLES: u64 = 20;
-/// Share of its activation that a text feature spends on a word if it is to stand for it.
+/// Minimum share of a text feature's activation on a word for the feature to represent it.
 pub const EXCLUSIVE: f64 = 0.5;
-/// Features of a word, the best by the statistic of their side, between which their strongest positions decide.
+/// Number of features with the best statistic for a word that are compared by their strongest positions.
 pub const CANDIDATES: usize = 5;
-/// The strongest positions that decide, each in another text.
+/// Number of strongest positions that are compared, each in another text.
 pub const STRONGEST: usize = 8;
 
-/// The common words of a store's texts, and where they stand.
+/// The common words of the texts in a store, and their positions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vocabulary {
     words: Vec<String>,
-    /// The words of every text, ascending.
+    /// The words of every text, in ascending order.
     of_text: Vec<Vec<u32>>,
-    /// The text of every sample: samples with equal words in equal order share one.
+    /// The text of every sample. Samples with the same words in the same order share a text.
     text_of: Vec<usize>,
-    /// `(sample, position)` of a token to its word.
+    /// The word of a token, by `(sample, position)`.
     at: BTreeMap<(u32, u32), u32>,
 }
 
@@ -47,7 +47,7 @@ impl Vocabulary {
     /// Reads the tokens of a store, one part at a time.
     ///
     /// # Errors
-    /// A token table that cannot be read.
+    /// A token table cannot be read.
     pub fn read(store: &Store) -> Result<Self> {
         let mut texts = Vec::new();
         for (number, part) in store.parts()?.into_iter().enumerate() {
@@ -59,7 +59,7 @@ impl Vocabulary {
         Ok(Self::new(&texts))
     }
 
-    /// From the words of every sample by position, as [`spell`] finds them.
+    /// Builds the vocabulary from the words of every sample with their positions ([`spell`]).
     pub fn new(samples: &[Vec<(u32, String)>]) -> Self {
         let mut texts: BTreeMap<Vec<&str>, usize> = BTreeMap::new();
         let text_of: Vec<usize> = samples
@@ -90,19 +90,20 @@ impl Vocabulary {
         Self { words: common.into_iter().map(|(word, _)| word.to_owned()).collect(), of_text, text_of, at }
     }
 
-    /// The words, the most common first.
+    /// The words, in descending order of frequency.
     pub fn words(&self) -> &[String] {
         &self.words
     }
 
-    /// The first [`STRONGEST`] positions that are in samples of different texts: one thing is often in the data several
-    /// times.
+    /// The first [`STRONGEST`] positions in samples with different texts, because data often has several samples with the same
+    /// text.
     pub fn one_per_text<'p>(&self, positions: &'p [TokenPosition]) -> impl Iterator<Item = &'p TokenPosition> {
         let mut texts = BTreeSet::new();
         positions.iter().filter(move |position| texts.insert(self.text_of[position.sample as usize])).take(STRONGEST)
     }
 
-    /// On how many of a feature's strongest positions the word is, on text, or is in the sample's text, on images.
+    /// How many of a feature's strongest positions agree with a word: on text, the token is part of the word; on images, the
+    /// sample's text contains the word.
     fn agreement(&self, positions: &[TokenPosition], word: u32) -> Agreement {
         let has = |position: &TokenPosition| match position.side as usize {
             TEXT => self.at.get(&(position.sample, position.position)) == Some(&word),
@@ -116,8 +117,8 @@ impl Vocabulary {
         found
     }
 
-    /// The words of a sample's text after a shuffle of the texts; shuffle 0 leaves them in place. Whole texts change
-    /// places: samples with the same text still share one, as images of one thing do.
+    /// The words of each sample's text after a shuffle of the texts. Shuffle 0 leaves them unchanged. Whole texts are permuted,
+    /// so samples that share a text still do so afterwards.
     fn shuffled(&self, shuffle: u64) -> Vec<&[u32]> {
         let mut order: Vec<usize> = (0..self.of_text.len()).collect();
         if shuffle > 0 {
@@ -130,8 +131,8 @@ impl Vocabulary {
     }
 }
 
-/// The words of a sample's text with the positions of their tokens; a token belongs to the first word that it touches. A
-/// word is a run of letters and digits, in lower case, and may be spread over several tokens; template and other special
+/// The words of a sample's text with the positions of their tokens. A word is a run of letters and digits, in lowercase, and
+/// may consist of several tokens. A token with parts of several words belongs to the first one. Template and other special
 /// tokens separate words. In scripts that do not separate words, a run is a whole phrase.
 pub fn spell(tokens: &[Token]) -> Vec<(u32, String)> {
     let (mut found, mut word, mut positions) = (Vec::new(), String::new(), Vec::new());
@@ -160,23 +161,23 @@ pub fn spell(tokens: &[Token]) -> Vec<(u32, String)> {
     found
 }
 
-/// Observes a pass: how much of its activation on text every feature spends on every word.
+/// Measures, during a pass, how the activation of every feature on text is distributed over the words.
 pub struct WordActivations<'a> {
     vocabulary: &'a Vocabulary,
-    /// `[d_sae, words + 1]`; the last column has all other text positions, those of the template among them.
+    /// Sums of activations, `[d_sae, words + 1]`. The last column has all other text positions, including the template.
     sums: Vec<f64>,
-    /// Text positions of each word, and all others.
+    /// The number of text positions of each word, and of all others.
     positions: Vec<u64>,
 }
 
 impl<'a> WordActivations<'a> {
-    /// None yet, of `d_sae` features. Takes `8 d_sae (words + 1)` bytes.
+    /// Sums of zero for `d_sae` features. Takes `8 d_sae (words + 1)` bytes.
     pub fn new(vocabulary: &'a Vocabulary, d_sae: usize) -> Self {
         let width = vocabulary.words.len() + 1;
         Self { vocabulary, sums: vec![0.0; d_sae * width], positions: vec![0; width] }
     }
 
-    /// Share of its activation that each feature spends on a word, largest first, of features that spend any.
+    /// The share of each feature's activation that falls on a word, in descending order, without shares of zero.
     fn shares(&self, word: usize) -> Vec<(u32, f64)> {
         let width = self.positions.len();
         let features = (0..).zip(self.sums.chunks_exact(width)).filter(|(_, sums)| sums[word] > 0.0);
@@ -186,7 +187,7 @@ impl<'a> WordActivations<'a> {
         shares
     }
 
-    /// Share of all text positions that are a word's.
+    /// The share of all text positions that belong to a word.
     fn base(&self, word: usize) -> f64 {
         self.positions[word] as f64 / self.positions.iter().sum::<u64>() as f64
     }
@@ -211,12 +212,12 @@ impl Observer for WordActivations<'_> {
     }
 }
 
-/// How many of a feature's strongest positions, each in another text, have to do with the word.
+/// How many of a feature's strongest positions, each in another text, agree with a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Agreement {
-    /// Those that have.
+    /// Number of positions that agree.
     pub with_word: u32,
-    /// All, [`STRONGEST`] at most.
+    /// Number of positions, at most [`STRONGEST`].
     pub of: u32,
 }
 
@@ -226,39 +227,39 @@ impl Agreement {
     }
 }
 
-/// The image feature of a word.
+/// The image feature that represents a word.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ImageFeature {
     /// Its number.
     pub feature: u32,
-    /// Pearson's correlation, over samples, of its largest activation on the image with whether the text has the word: 1 if
-    /// it fires, always equally strongly, on the images of the word and on no others.
+    /// Pearson's correlation, over samples, of the feature's largest activation on the image with the presence of the word in
+    /// the text. It is 1 if the feature fires equally strongly on all images of the word, and on no others.
     pub correlation: f64,
-    /// The largest correlation with the word that any feature has in [`SHUFFLES`] shuffles of the texts.
+    /// The largest correlation of any feature with the word in [`SHUFFLES`] shuffles of the texts.
     pub chance: f64,
-    /// How many of its strongest patches are in images whose text has the word.
+    /// How many of the feature's strongest patches are in images whose text has the word.
     pub strongest: Agreement,
 }
 
-/// The text feature of a word.
+/// The text feature that represents a word.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct TextFeature {
     /// Its number.
     pub feature: u32,
-    /// Share of its activation on all text positions, template included, that falls on the word.
+    /// The share of the feature's activation on all text positions, including the template, that falls on the word.
     pub share: f64,
-    /// Share of all text positions that are the word's: what a feature has that fires everywhere alike.
+    /// The share of all text positions that belong to the word. This is the share of a feature that fires equally everywhere.
     pub base: f64,
-    /// How many of its strongest positions are the word.
+    /// How many of the feature's strongest positions are tokens of the word.
     pub strongest: Agreement,
 }
 
 /// A word with its features.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WordFeatures {
-    /// The word, in lower case.
+    /// The word, in lowercase.
     pub word: String,
-    /// Samples whose text has it.
+    /// Number of samples whose text has the word.
     pub samples: u64,
     /// The image feature.
     pub image: ImageFeature,
@@ -267,8 +268,8 @@ pub struct WordFeatures {
 }
 
 impl WordFeatures {
-    /// Whether both sides stand for the word: the image feature exceeds chance, the text feature spends [`EXCLUSIVE`] of its
-    /// activation on it or more, and of the strongest positions of either at least half have to do with it.
+    /// Whether both features represent the word: the image feature exceeds chance, at least a share of [`EXCLUSIVE`] of the text
+    /// feature's activation falls on the word, and at least half of the strongest positions of each agree with it.
     pub fn is_recognizable(&self) -> bool {
         let shows = |strongest: Agreement| strongest.share() >= 0.5;
         let exceeds_chance = self.image.correlation > self.image.chance && self.text.share >= EXCLUSIVE;
@@ -276,20 +277,20 @@ impl WordFeatures {
     }
 }
 
-/// The features of every word, the largest correlation first. Words without a feature on one side are left out.
+/// The features of every word, in descending order of correlation. Words without a feature in one modality are left out.
 ///
-/// On either side the [`CANDIDATES`] best by correlation or by share that stand for the word are compared by their strongest
-/// positions; the one wins that has the word there most often. Where none stands for it, it is the best by correlation or
-/// share. Features have to fire in [`FEWEST_TEXTS`] samples at least, on the side that counts.
+/// In each modality, the [`CANDIDATES`] best features by correlation or by share that represent the word are compared by their
+/// strongest positions, and the one is selected whose positions agree with the word most often. If none represents it, the
+/// best one by correlation or share is selected. Features have to fire in at least [`FEWEST_TEXTS`] samples in the modality.
 ///
-/// `strongest` has the strongest positions of the same pass, above a threshold of 0. Takes `8 d_sae words` bytes, and a reading of
-/// `pooled` for every shuffle.
+/// `strongest` has the strongest positions of the same pass, with a threshold of 0. Takes `8 d_sae words` bytes of memory, and
+/// reads `pooled` once for every shuffle.
 ///
 /// # Errors
-/// What was stored of the samples cannot be read.
+/// The pooled samples cannot be read.
 ///
 /// # Panics
-/// If `pooled` has other samples than the vocabulary.
+/// If the samples of `pooled` are not those of the vocabulary.
 pub fn word_features(
     pooled: &PooledStore,
     on_text: &WordActivations,
@@ -335,8 +336,9 @@ pub fn word_features(
     Ok(found)
 }
 
-/// Of features with a statistic, largest first, the one whose strongest positions agree most among the first
-/// [`CANDIDATES`] that stand for the word; the first one where none does. Ties are broken by the statistic.
+/// Selects a feature. `features` is in descending order of a statistic. Among the first [`CANDIDATES`] that represent the word,
+/// the one is selected whose strongest positions agree most; if none represents it, the first one. Ties are broken by the
+/// statistic.
 fn best(
     sorted: &[(u32, f64)],
     stands: impl Fn(f64) -> bool,
@@ -348,19 +350,19 @@ fn best(
     winner.map(|(candidate, _)| candidate).or(sorted.first().copied())
 }
 
-/// What correlations of image features with words are made of.
+/// The sums from which correlations of image features with words are computed.
 struct Correlations {
     samples: f64,
-    /// Share of samples whose text has each word.
+    /// The share of samples whose text has each word.
     shares: Vec<f64>,
-    /// Features that fire often enough, each with the mean and the variance of its largest activation on an image.
+    /// The features that fire often enough, with the mean and variance of their largest activation on an image.
     features: Vec<(usize, f64, f64)>,
     /// `[d_sae, words]`: sums over the samples whose text has the word.
     products: Vec<f64>,
 }
 
 impl Correlations {
-    /// Of the texts after a shuffle.
+    /// Computes the sums for the texts after a shuffle.
     fn of_texts(vocabulary: &Vocabulary, pooled: &PooledStore, shuffle: u64) -> Result<Self> {
         let (words, d_sae) = (vocabulary.words.len(), pooled.active().len());
         let texts = vocabulary.shuffled(shuffle);
@@ -385,7 +387,7 @@ impl Correlations {
         Ok(Self { samples, shares, features: (0..d_sae).filter(fires).map(moments).collect(), products })
     }
 
-    /// Every feature's correlation with a word, where both vary.
+    /// The correlation of every feature with a word, if both vary.
     fn with(&self, word: usize) -> impl Iterator<Item = (u32, f64)> {
         let share = self.shares[word];
         self.features.iter().filter_map(move |(k, mean, variance)| {
@@ -405,7 +407,7 @@ mod tests {
     use sae_core::store::sample::Role;
 
     const THINGS: [&str; 4] = ["boat", "flag", "hand", "tree"];
-    /// Features 0 to 3 fire on the patches of a thing, 4 on all patches, 5 to 8 on the word, 9 on all words.
+    /// Features 0 to 3 fire on the patches of one object each, 4 on all patches, 5 to 8 on one word each, and 9 on all words.
     const FEATURES: usize = 10;
 
     fn token(position: u32, text: &str) -> Token {
@@ -426,18 +428,18 @@ mod tests {
     }
 
     #[test]
-    fn words_are_put_together_from_their_tokens() {
+    fn words_are_assembled_from_their_tokens() {
         let expected = |list: &[(u32, &str)]| list.iter().map(|(p, w)| (*p, w.to_string())).collect::<Vec<_>>();
         let found = words(&["<s>", " Woman", " bow", "ing", ":", " ap", "ology", ",", " O", "'", "Neil", "</s>"]);
         let bowing = [(1, "woman"), (2, "bowing"), (3, "bowing"), (5, "apology"), (6, "apology")];
         assert_eq!(found, expected(&[&bowing[..], &[(8, "o"), (10, "neil")]].concat()));
-        // A token with two words belongs to the first; a special token separates words.
+        // A token with two words belongs to the first one. A special token separates words.
         assert_eq!(words(&["red fl", "ag", "<s>", "s"]), expected(&[(0, "red"), (1, "flag"), (3, "s")]));
         assert_eq!(words(&[" ", ":", "<s>"]), []);
     }
 
     #[test]
-    fn a_word_counts_by_its_texts_and_not_by_its_samples() {
+    fn words_are_counted_by_texts_and_not_by_samples() {
         let text = |n: usize| words(&["flag", &format!(" {n}")]);
         let often: Vec<_> = (0..40).map(|n| text(n % (FEWEST_TEXTS - 1))).collect();
         assert!(Vocabulary::new(&often).words().is_empty());
@@ -445,7 +447,7 @@ mod tests {
         assert_eq!(Vocabulary::new(&many).words(), ["flag"]);
     }
 
-    /// Forty samples that each say a thing in other words; the patches of sample `n` show thing `shows(n)`.
+    /// Forty samples that each name an object in another text. The patches of sample `n` show the object `shows(n)`.
     fn found(shows: impl Fn(u32) -> u32) -> Vec<WordFeatures> {
         let samples: Vec<_> =
             (0..40).map(|n| words(&["<image>", &format!("{n}"), &format!(" {}", THINGS[n % 4])])).collect();
@@ -482,7 +484,7 @@ mod tests {
             let features = found.iter().find(|features| features.word == word).unwrap();
             assert_eq!((features.image.feature, features.text.feature), (thing, 5 + thing));
             assert_eq!((features.samples, features.text.share, features.text.base), (10, 1.0, 0.125));
-            // Not 1, since the feature does not fire on all of its images equally strongly.
+            // It is less than 1, because the feature does not fire equally strongly on all of its images.
             assert!(features.image.correlation > 0.97 && features.image.chance < 0.7, "{features:?}");
             let all = Agreement { with_word: STRONGEST as u32, of: STRONGEST as u32 };
             assert_eq!((features.image.strongest, features.text.strongest), (all, all));
@@ -492,14 +494,14 @@ mod tests {
     }
 
     #[test]
-    fn patches_that_have_nothing_to_do_with_the_words_are_not_recognizable() {
+    fn words_are_not_recognizable_if_patches_are_unrelated() {
         for features in found(|n| n / 4 % 4) {
             assert!(features.text.share == 1.0 && !features.is_recognizable(), "{features:?}");
         }
     }
 
     #[test]
-    fn between_features_of_a_word_their_strongest_positions_decide() {
+    fn strongest_positions_decide_between_features_of_a_word() {
         let agreement = |feature: u32| Agreement { with_word: [3, 5, 5, 8][feature as usize], of: 8 };
         let sorted = [(0, 0.9), (1, 0.8), (2, 0.7), (3, 0.1)];
         assert_eq!(best(&sorted, |r| r > 0.5, agreement), Some((1, 0.8)));
@@ -511,9 +513,9 @@ mod tests {
     }
 
     #[test]
-    fn a_correlation_is_pearson_s() {
+    fn correlations_are_those_of_pearson() {
         let found = found(|n| if n < 20 { n % 4 } else { 0 });
-        // Feature 3 fires on samples 3, 7, .. 19, and the word stands in those and in 23, 27, .. 39.
+        // Feature 3 fires on samples 3, 7, .. 19, and the word occurs in these and in 23, 27, .. 39.
         let u = |n: u32| if n < 20 && n % 4 == 3 { 1.0 + f64::from(n) / 100.0 } else { 0.0 };
         let b = |n: u32| f64::from(u8::from(n % 4 == 3));
         let mean = |of: &dyn Fn(u32) -> f64| (0..40).map(of).sum::<f64>() / 40.0;

@@ -1,5 +1,5 @@
-//! The formulas of the three modes against an independent plain implementation on random sparse activations, and against
-//! examples worked by hand; and that neither the order of shards nor the number of threads changes a bit.
+//! Compares the formulas of the three definitions with an independent plain implementation on random sparse activations, and
+//! with examples computed by hand. Checks that neither the order of shards nor the number of threads changes a bit.
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on fails
 
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const D: usize = 4;
 const F: usize = 6;
 
-/// A token: whether it is of an image, whether it has no content, whether it is of an answer, and its hidden state.
+/// A token: whether it belongs to an image, whether it has no content, whether it belongs to an answer, and its hidden state.
 #[derive(Clone, Copy, Debug)]
 struct Tok {
     image: bool,
@@ -40,7 +40,7 @@ fn samples() -> impl Strategy<Value = Vec<Tokens>> {
     prop::collection::vec(prop::collection::vec(token, 1..7), 1..8)
 }
 
-/// An encoder whose feature `k` reads one coordinate or its opposite, so that activations go above 1 now and then.
+/// An encoder whose feature `k` reads one coordinate or its negative, so that some activations exceed 1.
 fn weights() -> Weights {
     let mut w_enc = vec![0.0; D * F];
     (0..F).for_each(|k| w_enc[k * D + k % D] = if k < D { 1.0 } else { -1.0 });
@@ -105,7 +105,7 @@ fn store(samples: &[Tokens]) -> (tempfile::TempDir, Store, Vec<Sample>) {
     (dir, store, all)
 }
 
-/// All cosines of a list with another, one by one.
+/// The cosines of all pairs of two lists.
 fn cosines(text: &[Tok], image: &[Tok]) -> Vec<f64> {
     let dot = |a: &[f32; D], b: &[f32; D]| a.iter().zip(b).map(|(a, b)| *a as f64 * *b as f64).sum::<f64>();
     let cosine = |t: &Tok, v: &Tok| dot(&t.h, &v.h) / (dot(&t.h, &t.h) * dot(&v.h, &v.h)).sqrt();
@@ -116,7 +116,7 @@ fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// A feature's tokens, strongest first, with the sample they are of.
+/// The tokens of a feature in descending order of activation, with their samples.
 fn strongest(samples: &[Tokens], k: usize, floor: f32, counts: impl Fn(&Tok) -> bool) -> Vec<(usize, Tok)> {
     let all = samples.iter().enumerate().flat_map(|(n, tokens)| tokens.iter().map(move |t| (n, *t)));
     let mut tokens: Vec<_> = all.filter(|(_, t)| counts(t) && activation(&t.h, k) > floor).collect();
@@ -128,13 +128,13 @@ fn first(tokens: &[(usize, Tok)], n: usize, image: bool) -> Vec<Tok> {
     tokens.iter().filter(|(_, t)| t.image == image).map(|(_, t)| *t).take(n).collect()
 }
 
-/// Eq. 7 as it is written: all pairs of cosines.
+/// Eq. 7 as written: the mean of the cosines of all pairs.
 fn plain_paper(samples: &[Tokens], k: usize) -> Option<f64> {
     let tokens = strongest(samples, k, 1.0, |_| true);
     mean(&cosines(&first(&tokens, 5, false), &first(&tokens, 5, true)))
 }
 
-/// The 30 strongest of both kinds, five of each needed, answers never seen.
+/// Five tokens of each modality among the 30 strongest of both, without answers.
 fn plain_release(samples: &[Tokens], k: usize) -> Option<f64> {
     let mut tokens = strongest(samples, k, 0.0, |t| !t.answer);
     tokens.truncate(30);
@@ -142,7 +142,7 @@ fn plain_release(samples: &[Tokens], k: usize) -> Option<f64> {
     (text.len() == 5 && image.len() == 5).then(|| mean(&cosines(&text, &image)))?
 }
 
-/// 16 of a kind, one a sample, with content, less the mean of all pairs.
+/// 16 tokens of each modality with content, one per sample, minus the mean of all pairs.
 fn plain_corrected(samples: &[Tokens], k: usize) -> Option<(f64, f64)> {
     let tokens = strongest(samples, k, 1.0, |t| !t.special);
     let of = |image: bool| {
@@ -169,7 +169,7 @@ fn plain_corrected(samples: &[Tokens], k: usize) -> Option<(f64, f64)> {
     Some((mean(&cosines(&text, &image))? - baseline, se2.sqrt()))
 }
 
-/// A pass with all observers, over the shards in some order on so many threads.
+/// A pass with all observers over the shards in the given order, on the given number of threads.
 fn passed(store: &Store, samples: usize, order: &[usize], threads: usize) -> (CrossModal, PooledStore) {
     let folder = std::env::temp_dir();
     let mut tops = TopTokens::new(F, PAPER_THRESHOLD);
@@ -187,7 +187,7 @@ fn in_order(store: &Store) -> Vec<usize> {
     (0..store.shards()).collect()
 }
 
-/// Samples enough for corrected weights.
+/// Enough samples for corrected weights.
 fn many() -> impl Strategy<Value = Vec<Tokens>> {
     let token = (any::<bool>(), 0u8..8, any::<bool>(), prop::array::uniform4(-3f32..3.0));
     let token = token.prop_map(|(image, s, a, h)| Tok { image, special: s == 0, answer: a && !image, h });
@@ -198,7 +198,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn weights_are_those_of_plain_loops(tokens in prop_oneof![samples(), many()]) {
+    fn weights_agree_with_plain_loops(tokens in prop_oneof![samples(), many()]) {
         let (_dir, store, samples) = store(&tokens);
         let (found, _) = passed(&store, samples.len(), &in_order(&store), 2);
         for k in 0..F {
@@ -215,7 +215,7 @@ proptest! {
     }
 
     #[test]
-    fn rankings_are_those_of_plain_loops(tokens in samples()) {
+    fn scores_agree_with_plain_loops(tokens in samples()) {
         let (_dir, store, samples) = store(&tokens);
         let (found, pooled) = passed(&store, samples.len(), &in_order(&store), 1);
         let (scores, usual) = score(&samples, &pooled, &found, &Definition::ALL, None, 0).unwrap();
@@ -256,7 +256,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_shards_and_the_threads_change_no_bit(tokens in many(), turn in 1usize..7) {
+    fn the_order_of_shards_and_the_threads_do_not_change_a_bit(tokens in many(), turn in 1usize..7) {
         let (dir, store, samples) = store(&tokens);
         let files = |order: &[usize], threads: usize| {
             let (found, pooled) = passed(&store, samples.len(), order, threads);
@@ -286,7 +286,7 @@ fn trace(feature: u32, text: bool, image: bool) -> PooledFeature {
 }
 
 #[test]
-fn a_hand_worked_sample() {
+fn a_sample_computed_by_hand() {
     let features = vec![trace(0, true, true), trace(2, true, false), trace(5, false, true)];
     let sample = PooledSample { release_positions: 4, release_fires: 10, features, ..PooledSample::default() };
     let weights = [Some(0.5), Some(9.0), None, None, None, Some(-0.125)];
@@ -295,13 +295,13 @@ fn a_hand_worked_sample() {
 }
 
 #[test]
-fn hand_worked_weights() {
-    // Text along x, images along x and along y: cosines 1 and 0.
+fn weights_computed_by_hand() {
+    // Text along x, and images along x and y: the cosines are 1 and 0.
     let (x, y): (&[f32], &[f32]) = (&[1.0, 0.0], &[0.0, 1.0]);
     assert_eq!(weights::paper(&[x, x], &[x, y]), Some(0.5));
     assert_eq!(weights::paper(&[], &[x]), None);
     let images = [x, x, x, y, y];
-    // Means of the texts over images are all 3/5; of the images over texts 1, 1, 1, 0, 0, with a variance of 0.3.
+    // The means of the texts over images are all 3/5. Those of the images over texts are 1, 1, 1, 0, 0; their variance is 0.3.
     let found = weights::corrected(&[x; 5], &images, 0.1).unwrap();
     assert!((found.weight - 0.5).abs() < 1e-12 && (found.se - (0.3f64 / 5.0).sqrt()).abs() < 1e-12);
     assert_eq!(weights::corrected(&[x; 4], &images, 0.1), None, "four are too few");
@@ -314,15 +314,15 @@ fn hand_worked_weights() {
 }
 
 #[test]
-fn the_density_ratio_of_a_pair_of_normal_numbers() {
-    // s = 0.6: -1/2 log 0.64 = 0.22314; with p = q = 1 less (0.36 * 2 - 1.2) / 1.28 = -0.375.
+fn the_density_ratio_of_two_normal_variables() {
+    // s = 0.6: -1/2 log 0.64 = 0.22314, minus (0.36 * 2 - 1.2) / 1.28 = -0.375 for p = q = 1.
     assert!((pmi::nats(0.6, 1.0, 1.0) - (0.223_143_55 + 0.375)).abs() < 1e-8);
     assert!(pmi::nats(0.6, 1.0, -1.0) < pmi::nats(0.6, 1.0, 0.0));
     assert_eq!(pmi::nats(0.0, 3.0, -2.0), 0.0);
 }
 
 #[test]
-fn rejected_answers_get_columns_of_their_own_and_a_margin() {
+fn rejected_answers_get_separate_columns_and_a_margin() {
     let table = |of: &[Option<f64>]| scores::Scores {
         columns: BTreeMap::from([("pmi".into(), of.to_vec()), ("random".into(), of.to_vec())]),
         ..Default::default()
@@ -337,7 +337,7 @@ fn rejected_answers_get_columns_of_their_own_and_a_margin() {
 }
 
 #[test]
-fn a_sample_that_a_block_cuts_in_two_is_one() {
+fn a_sample_in_two_blocks_is_one_sample() {
     let tokens = sae_core::store::TokenColumns {
         sample: vec![0, 0, 1],
         position: vec![0, 1, 0],
@@ -363,9 +363,9 @@ fn a_sample_that_a_block_cuts_in_two_is_one() {
     assert_eq!(found[2], (2, [0, 0], vec![]), "a sample without positions");
 }
 
-/// 64 samples of two things each: an image position for each (features 0 to 3 and 4 to 7), a token for each (8 to 11 and
-/// 12 to 15). The second token of the first four is about another thing.
-fn things() -> (Vec<Sample>, PooledStore) {
+/// 64 samples with two objects each: an image position for each object (features 0 to 3 and 4 to 7), and a token for each (8 to
+/// 11 and 12 to 15). The second token of the first four samples names another object.
+fn objects() -> (Vec<Sample>, PooledStore) {
     let samples: Vec<Sample> = (0..64)
         .map(|n| Sample {
             id: format!("{n}"),
@@ -388,7 +388,7 @@ fn things() -> (Vec<Sample>, PooledStore) {
             position: (0..5).collect(),
             modality: [vec![Modality::Image; 2], vec![Modality::Text; 3]].concat(),
             role: vec![Role::Assistant; 5],
-            // Newlines at the end have no content.
+            // The newline at the end has no content.
             special: vec![false, false, false, false, true],
         };
         let active = Sparse::from_dense(&dense, 16);
@@ -398,8 +398,8 @@ fn things() -> (Vec<Sample>, PooledStore) {
 }
 
 #[test]
-fn a_few_samples_are_too_few_whatever_their_tokens() {
-    let (samples, pooled) = things();
+fn a_few_samples_are_too_few_for_any_number_of_tokens() {
+    let (samples, pooled) = objects();
     let few = |n: usize, sample: &PooledSample, _: &PooledSample| (n < 12).then(|| sample.clone());
     let pooled = pooled.select(&std::env::temp_dir(), few).unwrap();
     let options = Options { unit: Unit::Token, ..Options::default() };
@@ -418,18 +418,18 @@ fn all(pooled: &PooledStore) -> Vec<PooledSample> {
 }
 
 #[test]
-fn the_token_that_does_not_belong_decides() {
-    let (samples, pooled) = things();
+fn the_token_that_does_not_fit_determines_the_score() {
+    let (samples, pooled) = objects();
     let options = Options { unit: Unit::Token, ridge: 0.1, ..Options::default() };
     let folds = Folds::fit(&[Set { samples: &samples, pooled: &pooled }], &samples, &options).unwrap();
     let scores = folds.score(&samples, &pooled).unwrap();
     let (wrong, right) = scores.split_at(4);
     let least = right.iter().flatten().copied().fold(f64::INFINITY, f64::min);
     assert!(wrong.iter().flatten().all(|score| *score < least - 1.0), "{wrong:?} against {least}");
-    // The same by hand: every token alone as the text of its sample.
+    // Computed by hand: every token is the text of its sample.
     for (n, sample) in all(&pooled).iter().enumerate() {
         assert_eq!(sample.tokens.len(), 2, "newlines are no content");
-        let fit = folds.of(&samples[n]);
+        let fit = folds.fit_for(&samples[n]);
         let alone = sample.tokens.iter().map(|token| {
             let [(feature, z)] = token[..] else { panic!("one feature a token") };
             let mut alone = sample.clone();
@@ -444,8 +444,8 @@ fn the_token_that_does_not_belong_decides() {
 }
 
 #[test]
-fn tokens_go_with_the_text_to_another_image() {
-    let (samples, pooled) = things();
+fn tokens_are_combined_with_the_text_and_another_image() {
+    let (samples, pooled) = objects();
     let pair: Vec<Option<usize>> = (0..samples.len()).map(|n| (n % 3 > 0).then_some((n + 5) % 64)).collect();
     let joined = pooled.with_text(&pooled, &pair, &std::env::temp_dir()).unwrap();
     let (old, new) = (all(&pooled), all(&joined));

@@ -93,7 +93,7 @@ impl pulp::WithSimd for Fma {
 fn linear([rows, d_in, d_out]: [usize; 3]) {
     let (x, w) = (numbers(rows * d_in), numbers(d_out * d_in));
     let halves: Vec<bf16> = w.iter().map(|w| bf16::from_f32(*w)).collect();
-    let (wide, narrow) = (Packed::of_f32(&w, [d_out, d_in]), Packed::of_bf16(&halves, [d_out, d_in]));
+    let (wide, narrow) = (Packed::from_f32(&w, [d_out, d_in]), Packed::from_bf16(&halves, [d_out, d_in]));
     let [mut a, mut b, mut c] = std::array::from_fn(|_| vec![0.0; rows * d_out]);
     let mut peak = 0.0;
     let seconds = turns(&mut [

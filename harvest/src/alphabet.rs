@@ -1,23 +1,23 @@
-//! The alphabet of GPT-2, in which byte-level vocabularies name their tokens: a character for each byte, so that ` ring` is
-//! named `Ġring`. Turns such names into text again.
+//! The alphabet of GPT-2, in which byte-level vocabularies write their tokens: one character for each byte, so that
+//! ` ring` is written `Ġring`. Turns such names back into text.
 
 use tokenizers::Tokenizer;
 use tokenizers::decoders::DecoderWrapper;
 
-/// Whether a tokenizer's tokens are named in it.
+/// Whether the names of a tokenizer's tokens are written in this alphabet.
 pub(crate) fn names_tokens_of(tokenizer: &Tokenizer) -> bool {
-    fn of_bytes(decoder: &DecoderWrapper) -> bool {
+    fn is_byte_level(decoder: &DecoderWrapper) -> bool {
         match decoder {
             DecoderWrapper::ByteLevel(_) => true,
-            DecoderWrapper::Sequence(decoders) => decoders.get_decoders().iter().any(of_bytes),
+            DecoderWrapper::Sequence(decoders) => decoders.get_decoders().iter().any(is_byte_level),
             _ => false,
         }
     }
-    tokenizer.get_decoder().is_some_and(of_bytes)
+    tokenizer.get_decoder().is_some_and(is_byte_level)
 }
 
-/// What a name stands for: its bytes as text, and those that are a fraction of a character as `<0xE2>`, as vocabularies with
-/// byte fallback write them. A name in other characters (an added token) is left as it is.
+/// The text that a name stands for. Bytes that are only a part of a character are written `<0xE2>`, as vocabularies
+/// with byte fallback write them. A name with characters outside the alphabet (an added token) is returned unchanged.
 pub(crate) fn readable(name: &str) -> String {
     let Some(bytes) = name.chars().map(byte).collect::<Option<Vec<u8>>>() else { return name.to_owned() };
     let mut text = String::with_capacity(bytes.len());
@@ -28,10 +28,10 @@ pub(crate) fn readable(name: &str) -> String {
     text
 }
 
-/// The byte of a character. Printable bytes of Latin-1 stand for themselves; the other 68 are, in their order, the characters
-/// from U+0100 on.
-fn byte(sign: char) -> Option<u8> {
-    let code = u32::from(sign);
+/// The byte that a character stands for. Printable bytes of Latin-1 stand for themselves. The other 68 bytes are, in
+/// ascending order, the characters from U+0100 on.
+fn byte(character: char) -> Option<u8> {
+    let code = u32::from(character);
     match code {
         33..=126 | 161..=172 | 174..=255 => u8::try_from(code).ok(),
         256..=288 => u8::try_from(code - 256).ok(),
@@ -47,14 +47,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn every_byte_has_one_character() {
-        let signs = (0..=0x2ff).filter_map(char::from_u32);
-        let bytes: Vec<u8> = signs.filter_map(byte).collect();
+    fn every_byte_has_exactly_one_character() {
+        let characters = (0..=0x2ff).filter_map(char::from_u32);
+        let bytes: Vec<u8> = characters.filter_map(byte).collect();
         assert_eq!((bytes.len(), bytes.into_iter().collect::<BTreeSet<_>>().len()), (256, 256));
     }
 
     #[test]
-    fn names_are_text_and_fractions_of_characters_are_bytes() {
+    fn names_become_text_and_partial_characters_become_bytes() {
         for (name, text) in [
             ("Ġring", " ring"),
             ("Ċ", "\n"),
@@ -64,7 +64,7 @@ mod tests {
             ("Ħ", "<0x84>"),
             ("Ġâ", " <0xE2>"),
             ("<|im_start|>", "<|im_start|>"),
-            // No bytes: tokens that were added to the vocabulary keep their own names.
+            // Outside the alphabet: tokens that were added to the vocabulary keep their own names.
             ("<｜begin▁of▁sentence｜>", "<｜begin▁of▁sentence｜>"),
             ("  ", "  "),
         ] {

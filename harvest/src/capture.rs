@@ -1,187 +1,29 @@
-//! The harvest itself: rows become samples, samples parts, parts go through the model in batches and into the store. What a part holds depends on the data alone, so that an interrupted harvest goes on with the same bytes.
+//! The harvest itself: rows become samples, samples are collected into parts, and parts go through the model in batches
+//! and into the store. The content of a part depends on the data alone, so an interrupted harvest continues with the same
+//! bytes.
 
-use crate::checkpoint::{Answers, Checkpoint, Prepared, Templating, fingerprint};
-use crate::data::{Corruption, ImageSizes, Mapping, Notes, Row, Rows, Source, altered};
+use crate::checkpoint::{Checkpoint, Prepared, fingerprint};
+use crate::data::{Row, Source};
 use crate::model::{Compute, Input, Model, check_layers};
-use crate::{Error, Result, Shard};
-use burn::tensor::DType;
+use crate::{Error, Plan, Result};
 use rayon::prelude::*;
 use sae_core::Run;
-use sae_core::device::DeviceChoice;
 use sae_core::path_text;
-use sae_core::store::sample::Sample;
-use sae_core::store::{Part, STEP, Skipped, StoreDtype, StoreRecord, StoreSpec, StoreWriter, check_storable};
-use serde::Serialize;
+use sae_core::store::{Part, STEP, Skipped, StoreRecord, StoreSpec, StoreWriter, check_storable};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-/// Rows that are prepared at once, each on a thread of its own.
-pub(crate) const CHUNK: usize = 64;
+/// Rows that are prepared at once, each on its own thread.
+pub(crate) const CHUNK_ROWS: usize = 64;
 
-/// Batches in the model at once: what one thread does alone for one of them, another does not wait for.
-pub(crate) const TOGETHER: usize = 2;
+/// Batches that are in the model at once, so that no thread waits while another one does the sequential work of a batch.
+pub(crate) const CONCURRENT_BATCHES: usize = 2;
 
-/// What the model computes in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ComputeDtype {
-    /// 4 bytes a weight.
-    #[default]
-    F32,
-    /// 2 bytes a weight; a GPU computes in it, a CPU widens it and adds up in `f32`.
-    Bf16,
-}
-
-impl FromStr for ComputeDtype {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "f32" => Ok(Self::F32),
-            "bf16" => Ok(Self::Bf16),
-            _ => Err(format!("invalid dtype {name:?}: expected f32 or bf16")),
-        }
-    }
-}
-
-impl From<ComputeDtype> for DType {
-    fn from(dtype: ComputeDtype) -> Self {
-        match dtype {
-            ComputeDtype::F32 => Self::F32,
-            ComputeDtype::Bf16 => Self::BF16,
-        }
-    }
-}
-
-/// What is to be harvested, and how.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Checkpoint folder.
-    pub model: PathBuf,
-    /// Data set: a file or a folder.
-    pub data: PathBuf,
-    /// Fields and the columns that hold them, where the data set calls them otherwise.
-    pub mapping: Mapping,
-    /// The folder that paths of images are relative to, where it is not that of the file that names them.
-    pub images_root: Option<PathBuf>,
-    /// Whether images behind links are fetched.
-    pub fetch_images: bool,
-    /// What is done to rows before the model reads them; usually nothing.
-    pub alterations: Vec<Corruption>,
-    /// Sizes of the images, where a first pass found them: white images are made without reading a file, and rows that the
-    /// first pass skipped are skipped again ([`Plan::blank`]).
-    pub image_sizes: Option<Arc<ImageSizes>>,
-    /// Collects what people should know about the data although it costs no row.
-    pub notes: Notes,
-    /// Decoder blocks to capture behind, counted from 0.
-    pub layers: Vec<usize>,
-    /// Rows of the data to read; all of them if there is no limit.
-    pub limit: Option<u64>,
-    /// Which share of those rows; all of them if none is named. (Training without a store reads all.)
-    pub shard: Option<Shard>,
-    /// Where to compute.
-    pub device: DeviceChoice,
-    /// What to compute in.
-    pub dtype: ComputeDtype,
-    /// How activations are stored.
-    pub store_dtype: StoreDtype,
-    /// Most positions of a batch; a longer sample is a batch of its own.
-    pub batch_tokens: usize,
-    /// A part is closed when it holds this many positions.
-    pub part_rows: usize,
-    /// Which answers go in.
-    pub answers: Answers,
-    /// Whether the chat template is used.
-    pub template: Templating,
-}
-
-impl Plan {
-    /// A plan with the defaults.
-    pub fn new(model: impl Into<PathBuf>, data: impl Into<PathBuf>, layers: Vec<usize>) -> Self {
-        Self {
-            model: model.into(),
-            data: data.into(),
-            mapping: Mapping::new(),
-            images_root: None,
-            fetch_images: false,
-            alterations: Vec::new(),
-            image_sizes: None,
-            notes: Notes::default(),
-            layers,
-            limit: None,
-            shard: None,
-            device: DeviceChoice::Auto,
-            dtype: ComputeDtype::F32,
-            store_dtype: StoreDtype::F32,
-            batch_tokens: 4096,
-            part_rows: 65_536,
-            answers: Answers::All,
-            template: Templating::Auto,
-        }
-    }
-
-    /// The second pass over `samples`, which this plan captured: the same samples, with white images in place of theirs.
-    #[must_use]
-    pub fn blank(&self, samples: &[Sample]) -> Self {
-        let mut plan = self.clone();
-        plan.alterations.push(Corruption::BLANK);
-        plan.image_sizes = Some(Arc::new(ImageSizes::new(samples)));
-        plan
-    }
-
-    /// The data set.
-    pub(crate) fn source(&self) -> Result<Source> {
-        let source = Source::open(&self.data)?.images_in(self.images_root.clone())?;
-        Ok(source.noting(&self.notes).fetching(self.fetch_images))
-    }
-
-    /// Its rows as the model reads them. Rows may be passed over (`nth`, `skip`) at little cost: images are read and altered
-    /// where rows are prepared.
-    pub(crate) fn stream(&self, source: &Source) -> Result<Rows> {
-        let rows = source.rows(&self.mapping)?;
-        let alterations = self.alterations.iter();
-        Ok(alterations.fold(rows, |rows, alteration| altered(rows, *alteration, self.image_sizes.clone())))
-    }
-
-    /// The first row that is read, and the row before which reading ends (the last shard reads whatever there is).
-    pub(crate) fn rows(&self, source: &Source) -> Result<(u64, u64)> {
-        let limit = self.limit.unwrap_or(u64::MAX);
-        let Some(shard) = self.shard else { return Ok((0, limit)) };
-        let range = shard.rows(source.count()?.min(limit))?;
-        Ok((range.start, if shard.is_last() { limit } else { range.end }))
-    }
-
-    /// The arguments that decide what is written, for people and for the fingerprint; the same for all shards of a job,
-    /// which may run on several GPUs of a machine.
-    pub(crate) fn arguments(&self) -> serde_json::Value {
-        let device = self.device.to_string();
-        let mut arguments = serde_json::json!({
-            "map": self.mapping,
-            "fetch_images": self.fetch_images,
-            "layers": self.layers,
-            "limit": self.limit,
-            "device": device.split(':').next(),
-            "dtype": self.dtype,
-            "store_dtype": self.store_dtype,
-            "batch_tokens": self.batch_tokens,
-            "part_rows": self.part_rows,
-            "answers": self.answers,
-            "template": self.template,
-        });
-        if !self.alterations.is_empty() {
-            arguments["alterations"] = serde_json::json!(self.alterations);
-        }
-        arguments
-    }
-}
-
-/// How far a harvest is. Counts include what an interrupted harvest had stored.
+/// How far a harvest is. Counts include what an interrupted harvest had already stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureProgress {
-    /// Rows of the data that are done with.
+    /// Rows of the data that are finished.
     pub source_rows: u64,
     /// Samples that went through the model.
     pub samples: u64,
@@ -191,12 +33,24 @@ pub struct CaptureProgress {
     pub skipped: u64,
 }
 
-/// Harvests, or goes on with a harvest of the same plan; reports after every batch.
+/// Captures activations into `run`, or continues an interrupted harvest of the same plan. Reports progress after every
+/// batch.
+///
+/// ```no_run
+/// use harvest::{Plan, harvest};
+/// use sae_core::Run;
+///
+/// let run = Run::create("runs/photos".as_ref())?;
+/// let plan = Plan::new("checkpoints/llava", "photos.jsonl", vec![12]);
+/// let record = harvest(&plan, &run, &mut |progress| println!("{} positions", progress.positions))?;
+/// println!("{} rows were skipped", record.skipped.len());
+/// # Ok::<(), harvest::Error>(())
+/// ```
 ///
 /// # Errors
-/// The plan does not fit the checkpoint (nothing has been written then), a file cannot be read, the disk is full, or whatever
-/// `progress` returns: the parts that are finished by then stay. Rows that cannot be used stop nothing: they are listed in
-/// what is returned.
+/// The plan does not fit the checkpoint (in this case nothing has been written), a file cannot be read, the disk is full,
+/// or `progress` returns an error: the parts that are finished by then stay. A row that cannot be used does not stop the
+/// harvest; the returned record lists such rows.
 pub fn harvest(
     plan: &Plan,
     run: &Run,
@@ -206,22 +60,25 @@ pub fn harvest(
     plan.layers.sort_unstable();
     plan.layers.dedup();
     let Some(last) = plan.layers.last().copied() else {
-        return Err(Error::Plan("no layer to harvest was named".into()));
+        return Err(Error::NoLayer);
     };
-    if plan.batch_tokens == 0 || plan.part_rows == 0 {
-        return Err(Error::Plan("a batch and a part hold at least one token".into()));
+    for (what, size) in [("the number of tokens in a batch", plan.batch_tokens), ("the size of a part", plan.part_rows)]
+    {
+        if size == 0 {
+            return Err(Error::ZeroSize { what });
+        }
     }
     let checkpoint = Checkpoint::open(&plan.model)?;
     check_layers(checkpoint.config(), &plan.layers)?;
     let source = plan.source()?;
     let device = plan.device.open()?;
-    let (first_row, end) = plan.rows(&source)?;
+    let (first_row, end) = plan.row_range(&source)?;
 
     let arguments = plan.arguments();
     let weights = checkpoint.fingerprint()?;
     let data = fingerprint(source.files.iter().map(PathBuf::as_path))?;
-    let with_places = placed(arguments.clone(), &plan, &source);
-    check_images(run, &with_places)?;
+    let located_arguments = with_locations(arguments.clone(), &plan, &source);
+    check_images(run, &located_arguments)?;
     let mut writer = StoreWriter::open(
         run,
         StoreSpec {
@@ -231,8 +88,8 @@ pub fn harvest(
             d_in: checkpoint.config().text.hidden_size,
             dtype: plan.store_dtype,
             fingerprint: format!("{weights}-{data}-{arguments}"),
-            slice: plan.shard.map(|shard| shard.slice(first_row)),
-            arguments: with_places,
+            slice: plan.shard.map(|shard| shard.job_shard(first_row)),
+            arguments: located_arguments,
         },
     )?;
     if writer.is_complete() {
@@ -247,7 +104,7 @@ pub fn harvest(
         skipped: stored.skipped(),
     };
     let rows = plan.stream(&source)?;
-    // Samples of the next part are prepared while the model runs on this one.
+    // The samples of the next part are prepared while the model runs on this one.
     let (sender, drafts) = sync_channel(1);
     std::thread::scope(|scope| {
         let (checkpoint, plan) = (&checkpoint, &plan);
@@ -278,9 +135,10 @@ pub fn harvest(
     Ok(writer.finish()?)
 }
 
-/// The arguments with the places of checkpoint and data: people and filters need them, the bytes do not depend on them.
-pub(crate) fn placed(mut arguments: serde_json::Value, plan: &Plan, source: &Source) -> serde_json::Value {
-    // The folder of a bare file name is the empty path.
+/// The arguments with the locations of the checkpoint and the data. People and filters need them; what is captured does
+/// not depend on them.
+pub(crate) fn with_locations(mut arguments: serde_json::Value, plan: &Plan, source: &Source) -> serde_json::Value {
+    // The parent of a bare file name is the empty path.
     let folder = |path: &Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_path_buf() };
     let absolute = |path: &Path| folder(path).canonicalize().unwrap_or_else(|_| path.to_path_buf());
     arguments["model_folder"] = absolute(&plan.model).display().to_string().into();
@@ -304,38 +162,32 @@ fn check_images(run: &Run, arguments: &serde_json::Value) -> Result<()> {
         Some(folder) => format!("the folder {folder}"),
         None => "the folders of the data set".to_owned(),
     };
-    Err(Error::Plan(format!(
-        "this harvest was begun with images from {}, but would continue with images from {}: {}\nhint: name the same folder of \
-         images, or begin a new run",
-        shown(&begun),
-        shown(arguments),
-        run.root().display()
-    )))
+    Err(Error::OtherImages { begun: shown(&begun), asked: shown(arguments), run: run.root().to_path_buf() })
 }
 
-/// The folder of the images, relative to the data set where it is inside of it: both may be moved together.
+/// The folder of the images, relative to the data set if it is inside of it, because both may be moved together.
 pub(crate) fn images_from(arguments: &serde_json::Value) -> Option<&str> {
     let folder = arguments["images_root"].as_str()?;
     let data = arguments["data_root"].as_str().unwrap_or_default();
     Some(folder.strip_prefix(data).filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(folder))
 }
 
-/// The model's name, not its place: runs are compared and moved between machines.
+/// The name of the model without its location, because runs are compared and moved between machines.
 fn name(path: &Path) -> String {
     crate::hub::model_name(&path.canonicalize().unwrap_or_else(|_| path.to_path_buf()))
 }
 
-/// Skipped rows that are held until they are written.
-const SKIPPED: usize = 1024;
+/// How many skipped rows are held before they are written.
+const SKIPPED_BUFFER: usize = 1024;
 
-/// What the preparing thread hands over.
+/// What the preparing thread sends to the thread that runs the model.
 enum Drafted {
     Part(Draft),
-    /// Rows of the part that comes next, of which there may be any number.
+    /// Skipped rows of the part that comes next. There may be any number of them.
     Skipped(Vec<Skipped>),
 }
 
-/// A part before it went through the model.
+/// A part that has not gone through the model yet.
 #[derive(Default)]
 pub(crate) struct Draft {
     pub(crate) samples: Vec<Prepared>,
@@ -344,7 +196,7 @@ pub(crate) struct Draft {
     pub(crate) skipped: Vec<Skipped>,
 }
 
-/// Prepares rows and sends them part by part until they end or nobody listens any more.
+/// Prepares rows and sends them part by part, until the rows end or the receiver is gone.
 fn draft_parts(
     checkpoint: &Checkpoint,
     plan: &Plan,
@@ -353,7 +205,7 @@ fn draft_parts(
 ) {
     let mut draft = Draft::default();
     loop {
-        let chunk = match rows.by_ref().take(CHUNK).collect::<Result<Vec<Row>>>() {
+        let chunk = match rows.by_ref().take(CHUNK_ROWS).collect::<Result<Vec<Row>>>() {
             Ok(chunk) if chunk.is_empty() => break,
             Ok(chunk) => chunk,
             Err(error) => {
@@ -366,7 +218,7 @@ fn draft_parts(
         for prepared in prepared {
             match prepared {
                 Ok(prepared) => {
-                    // Only a sample closes a part, so that none consists of skipped rows alone.
+                    // Only a sample closes a part, so that no part consists of skipped rows alone.
                     if draft.positions >= plan.part_rows
                         && parts.send(Ok(Drafted::Part(std::mem::take(&mut draft)))).is_err()
                     {
@@ -377,7 +229,7 @@ fn draft_parts(
                 }
                 Err(skipped) => {
                     draft.skipped.push(skipped);
-                    if draft.skipped.len() == SKIPPED
+                    if draft.skipped.len() == SKIPPED_BUFFER
                         && parts.send(Ok(Drafted::Skipped(std::mem::take(&mut draft.skipped)))).is_err()
                     {
                         return;
@@ -402,17 +254,17 @@ pub(crate) fn capture(
 ) -> Result<Part> {
     let rows = draft.positions * model.config().text.hidden_size;
     let mut activations: Vec<Vec<f32>> = plan.layers.iter().map(|_| Vec::with_capacity(rows)).collect();
-    for together in batches(&draft.samples, plan.batch_tokens).chunks(TOGETHER) {
-        let hidden = together.par_iter().map(|batch| {
+    for concurrent in batches(&draft.samples, plan.batch_tokens).chunks(CONCURRENT_BATCHES) {
+        let hidden = concurrent.par_iter().map(|batch| {
             let inputs: Vec<Input> = draft.samples[batch.clone()].iter().map(|s| checkpoint.input(s)).collect();
             model.hidden(&inputs.iter().collect::<Vec<_>>(), &plan.layers)
         });
         let hidden = hidden.collect::<Result<Vec<_>>>()?;
-        for (batch, hidden) in together.iter().zip(&hidden) {
+        for (batch, hidden) in concurrent.iter().zip(&hidden) {
             let prepared = &draft.samples[batch.clone()];
             for ((n, layer), activations) in plan.layers.iter().enumerate().zip(&mut activations) {
                 let rows = prepared.iter().flat_map(|p| p.tokens.iter().map(move |token| (&p.sample, token)));
-                // At once, not when the part is full, which may be hours later.
+                // Checked now rather than when the part is full, which may be hours later.
                 check_storable(plan.store_dtype, *layer, model.config().text.hidden_size, hidden.layer(n), rows)?;
                 activations.extend_from_slice(hidden.layer(n));
             }
@@ -424,7 +276,7 @@ pub(crate) fn capture(
     Ok(Part { samples, activations, source_rows: draft.source_rows, skipped: draft.skipped })
 }
 
-/// Numbers of samples in batches of at most `batch_tokens` positions; a longer sample is a batch of its own.
+/// Ranges of samples that form batches of at most `batch_tokens` positions; a longer sample is a batch of its own.
 pub(crate) fn batches(samples: &[Prepared], batch_tokens: usize) -> Vec<Range<usize>> {
     let mut batches: Vec<Range<usize>> = Vec::new();
     let mut positions = 0;

@@ -1,5 +1,6 @@
-//! A model behind an OpenAI-compatible endpoint: one question of texts and images, one answer. No faster than it is allowed
-//! to; asks again where the endpoint says that it is busy. Knows nothing of what is asked, and keeps nothing.
+//! A model behind an OpenAI-compatible endpoint: one question of texts and images, one answer. Respects a limit on the
+//! rate of questions, and asks again if the endpoint says that it is busy. Does not know what is asked, and stores
+//! nothing.
 
 use crate::net;
 use crate::{Error, Result};
@@ -12,42 +13,42 @@ use ureq::Agent;
 
 /// Time that one answer may take.
 const TIME: Duration = Duration::from_secs(180);
-/// Bytes of the longest answer that is read.
+/// Size of the longest answer that is read, in bytes.
 const LIMIT: u64 = 1 << 22;
-/// Times that a question is asked in all.
+/// How often a question is asked in all.
 const TRIES: u32 = 5;
-/// Longest wait before it is asked again.
+/// Longest wait before a question is asked again.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A piece of a question.
+/// A part of a question.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MessagePart {
-    /// Words.
+    /// A text.
     Text(String),
     /// The bytes of a PNG.
     Png(Vec<u8>),
 }
 
-/// What the model said, and what it was billed.
+/// What the model answered, and what was billed for it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// Its words.
+    /// The text of the answer.
     pub text: String,
-    /// Tokens of the question, if the endpoint tells.
+    /// Tokens of the question; 0 if the endpoint does not report them.
     pub tokens_in: u64,
-    /// Tokens of the answer, if the endpoint tells.
+    /// Tokens of the answer; 0 if the endpoint does not report them.
     pub tokens_out: u64,
 }
 
-/// An endpoint.
+/// An endpoint with the model that answers.
 pub struct Chat {
     agent: Agent,
     url: String,
     key: Option<String>,
     model: String,
-    /// Between the beginnings of two questions.
+    /// Time between the beginnings of two questions.
     pause: Duration,
-    /// Not before this.
+    /// The earliest time of the next question.
     next: Instant,
 }
 
@@ -76,17 +77,19 @@ struct Usage {
 }
 
 impl Chat {
-    /// The model `model` behind `url`, such as `http://localhost:8000/v1`; connects to nothing yet. `key` is sent as a bearer's.
+    /// The model `model` behind `url`, such as `http://localhost:8000/v1`, which is asked at most `per_minute`
+    /// questions per minute. Does not connect yet. If there is a `key`, it is sent as a bearer token.
     pub fn new(url: &str, key: Option<String>, model: &str, per_minute: f64) -> Self {
         let (agent, url) = (net::agent(Some(TIME)), format!("{}/chat/completions", url.trim_end_matches('/')));
         let pause = Duration::from_secs_f64((60.0 / per_minute.max(f64::MIN_POSITIVE)).min(3600.0));
         Self { agent, url, key, model: model.into(), pause, next: Instant::now() }
     }
 
-    /// Asks.
+    /// Asks a question and waits for the answer.
     ///
     /// # Errors
-    /// The endpoint cannot be reached, refuses, or is still busy after some tries, or its answer is none.
+    /// The endpoint cannot be reached, returns an error, or is still busy after five tries; or its answer cannot be
+    /// read.
     pub fn ask(&mut self, question: &[MessagePart]) -> Result<Answer> {
         let content: Vec<Value> = question.iter().map(part).collect();
         let body = json!({ "model": self.model, "messages": [{ "role": "user", "content": content }] }).to_string();
@@ -100,8 +103,8 @@ impl Chat {
         }
         match self.send(&body)? {
             Reply::Answer(answer) => Ok(answer),
-            Reply::Busy { said, .. } => {
-                Err(self.error(format!("the endpoint is still busy after {TRIES} tries ({said})")))
+            Reply::Busy { status, .. } => {
+                Err(self.error(format!("the endpoint is still busy after {TRIES} tries (status {status})")))
             }
         }
     }
@@ -119,15 +122,15 @@ impl Chat {
         let read = answer.body_mut().with_config().limit(LIMIT).read_to_vec();
         let read = read.map_err(|e| self.error(format!("the answer was cut off ({e})")))?;
         if status.as_u16() == 429 || status.is_server_error() {
-            return Ok(Reply::Busy { after: after.map(Duration::from_secs), said: status.to_string() });
+            return Ok(Reply::Busy { after: after.map(Duration::from_secs), status: status.to_string() });
         }
         if !status.is_success() {
-            let said = String::from_utf8_lossy(&read);
-            return Err(self.error(format!("the endpoint refuses ({status}): {:.300}", said.trim())));
+            let body = String::from_utf8_lossy(&read);
+            let detail = if body.trim().is_empty() { String::new() } else { format!(": {:.300}", body.trim()) };
+            return Err(self.error(format!("the endpoint returned status {status}{detail}")));
         }
-        let completion: Completion = serde_json::from_slice(&read).map_err(|e| {
-            self.error(format!("the answer does not have the form of an OpenAI-compatible endpoint ({e})"))
-        })?;
+        let completion: Completion = serde_json::from_slice(&read)
+            .map_err(|e| self.error(format!("the answer is not that of an OpenAI-compatible endpoint ({e})")))?;
         let text = completion.choices.into_iter().next().and_then(|choice| choice.message.content);
         let text = text.ok_or_else(|| self.error("the answer has no text".into()))?;
         let usage = completion.usage.map_or((0, 0), |usage| (usage.prompt_tokens, usage.completion_tokens));
@@ -141,7 +144,7 @@ impl Chat {
 
 enum Reply {
     Answer(Answer),
-    Busy { after: Option<Duration>, said: String },
+    Busy { after: Option<Duration>, status: String },
 }
 
 fn part(part: &MessagePart) -> Value {

@@ -1,11 +1,12 @@
-//! A checkpoint folder as a whole: configuration, tokenizer, template, image processor, weights; and how a row of data
-//! becomes a sample of it. Decides what is skipped and why.
+//! A checkpoint folder as a whole: configuration, tokenizer, template, image processor and weights; and how a row of
+//! data becomes a sample for its model. Decides which rows are skipped and why.
 
-use crate::data::{Record, Row, Turn};
+use crate::data::{Record, Row, RowError, Turn};
 use crate::model::{Compute, Input, Model, ModelConfig, Weights, check_input};
 use crate::pixels::{Frame, ImageProcessor};
 use crate::prompt::{Prompter, Text};
 use crate::{Error, Result, precedence};
+use sae_core::error::Hint;
 use sae_core::store::Skipped;
 use sae_core::store::sample::{ImageRef, Modality, Role, Sample, Token};
 use serde::Serialize;
@@ -18,14 +19,14 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answers {
-    /// All of them; of two alternatives the preferred one.
+    /// All answers; of two alternatives the preferred one.
     #[default]
     All,
-    /// All but the last, in whose place the model would begin to answer.
+    /// All answers but the last, in whose place the model would begin to answer.
     None,
-    /// The preferred one of two.
+    /// The preferred one of two alternatives.
     Chosen,
-    /// The rejected one of two.
+    /// The rejected one of two alternatives.
     Rejected,
 }
 
@@ -38,19 +39,19 @@ impl FromStr for Answers {
             "none" => Ok(Self::None),
             "chosen" => Ok(Self::Chosen),
             "rejected" => Ok(Self::Rejected),
-            _ => Err(format!("invalid choice of answers {name:?}: expected all, none, chosen or rejected")),
+            _ => Err(format!("invalid answers {name:?}: expected all, none, chosen or rejected")),
         }
     }
 }
 
-/// Whether conversations go through the chat template.
+/// Whether conversations are rendered with the chat template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Templating {
-    /// Through the checkpoint's own, if it has one.
+    /// Use the checkpoint's own template, if it has one.
     #[default]
     Auto,
-    /// The field `text` goes to the tokenizer as it is.
+    /// Give the field `text` to the tokenizer unchanged.
     None,
 }
 
@@ -61,12 +62,21 @@ impl FromStr for Templating {
         match name {
             "auto" => Ok(Self::Auto),
             "none" => Ok(Self::None),
-            _ => Err(format!("invalid choice of template {name:?}: expected auto or none")),
+            _ => Err(format!("invalid template {name:?}: expected auto or none")),
         }
     }
 }
 
-/// A checkpoint that is ready to read samples; its weights are loaded when they are asked for.
+/// An open checkpoint, ready to turn rows into samples. Its weights are loaded only by [`Checkpoint::load`].
+///
+/// ```no_run
+/// use harvest::Checkpoint;
+///
+/// let checkpoint = Checkpoint::open("checkpoints/llava".as_ref())?;
+/// let text = &checkpoint.config().text;
+/// println!("{} decoder blocks, {} wide", text.layers.len(), text.hidden_size);
+/// # Ok::<(), harvest::Error>(())
+/// ```
 pub struct Checkpoint {
     folder: PathBuf,
     config: ModelConfig,
@@ -74,39 +84,40 @@ pub struct Checkpoint {
     images: Option<ImageProcessor>,
 }
 
-/// A row that became a sample.
+/// A sample that is ready for the model.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// Which.
+    /// Its identity, text and images.
     pub sample: Sample,
     /// Its token positions.
     pub tokens: Vec<Token>,
-    /// Its images as the vision tower sees them.
+    /// Its images as the vision tower reads them.
     pub frames: Vec<Frame>,
 }
 
-/// A sample with the image files that it was made of.
+/// A sample with the content of its image files.
 type WithFiles<'r> = (Prepared, Vec<Cow<'r, [u8]>>);
 
 impl Prepared {
-    /// Positions of the answers' tokens: those whose likelihood says how well the model answers.
-    pub fn answer(&self) -> Vec<usize> {
-        let answers = |token: &&Token| token.role == Role::Assistant && token.modality == Modality::Text;
+    /// Positions of the tokens of answers. Their likelihood measures how well the model answers.
+    pub fn answer_positions(&self) -> Vec<usize> {
+        let is_answer = |token: &&Token| token.role == Role::Assistant && token.modality == Modality::Text;
         self.tokens
             .iter()
-            .filter(answers)
+            .filter(is_answer)
             .map(|token| token.position as usize)
             .filter(|position| *position > 0)
             .collect()
     }
 
-    /// Positions of words that words come before: text tokens with content of their own, behind a text position. What
-    /// the template puts there is always the same, and what follows an image was not predicted from text.
+    /// Positions of text tokens that follow another text token and have content of their own. Tokens of the template
+    /// are excluded because they are always the same, and tokens behind an image because they were not predicted from
+    /// text.
     pub fn targets(&self) -> Vec<usize> {
-        let text = |token: &Token| token.modality == Modality::Text;
+        let is_text = |token: &Token| token.modality == Modality::Text;
         let pairs = self.tokens.iter().zip(self.tokens.iter().skip(1)).zip(1..);
         pairs
-            .filter(|((before, token), _)| text(before) && text(token) && !token.special)
+            .filter(|((before, token), _)| is_text(before) && is_text(token) && !token.special)
             .map(|(_, position)| position)
             .collect()
     }
@@ -129,27 +140,27 @@ impl Checkpoint {
         })
     }
 
-    /// Where it lies.
+    /// The folder of the checkpoint.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What it says about the model.
+    /// The configuration of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// Its image processor, if the model sees.
+    /// The image processor, if the model takes images.
     pub fn images(&self) -> Option<&ImageProcessor> {
         self.images.as_ref()
     }
 
-    /// Its tokenizer and chat template.
+    /// The tokenizer and the chat template.
     pub fn prompter(&self) -> &Prompter {
         &self.prompter
     }
 
-    /// Loads the model up to block `last`, or whole ([`Model::load`]).
+    /// Loads the model up to block `last`, or the whole model ([`Model::load`]).
     ///
     /// # Errors
     /// As [`Model::load`].
@@ -158,23 +169,24 @@ impl Checkpoint {
         Model::load(&self.config, &weights, last, compute)
     }
 
-    /// What the model takes for a sample.
+    /// The input of the model for a sample.
     pub fn input(&self, prepared: &Prepared) -> Input {
         let images = prepared.frames.iter().zip(self.images.iter().cycle()).map(|(frame, images)| images.image(frame));
         Input { ids: prepared.tokens.iter().map(|token| token.token_id as u32).collect(), images: images.collect() }
     }
 
-    /// Makes a sample of a row: reads its images, puts its text together, tells what every position is.
+    /// Turns a row into a sample: reads its images, renders its text, and determines the modality, role and place of
+    /// every position.
     ///
     /// # Errors
-    /// The row with the reason why it is no sample.
+    /// The skipped row, with the reason why it cannot become a sample.
     pub fn prepare(&self, row: Row, answers: Answers, templating: Templating) -> Result<Prepared, Skipped> {
         let Row { number, source, key, record } = row;
         let sample = record.and_then(|record| Ok(self.sample(&record, source, &key, answers, templating)?.0));
-        sample.map_err(|reason| Skipped::new(number, &key, &reason))
+        sample.map_err(|error| error.skipped(number, &key))
     }
 
-    /// The same, with the image files that the sample was made of: they are read once, so that both are of the same bytes.
+    /// The same, with the content of the image files. They are read only once, so that the sample and the files agree.
     pub(crate) fn prepare_with_files(
         &self,
         row: Row,
@@ -186,7 +198,7 @@ impl Checkpoint {
             let (prepared, files) = self.sample(&record, source, &key, answers, templating)?;
             Ok((prepared, files.into_iter().map(Cow::into_owned).collect()))
         });
-        sample.map_err(|reason| Skipped::new(number, &key, &reason))
+        sample.map_err(|error| error.skipped(number, &key))
     }
 
     fn sample<'r>(
@@ -196,7 +208,7 @@ impl Checkpoint {
         key: &str,
         answers: Answers,
         templating: Templating,
-    ) -> Result<WithFiles<'r>, String> {
+    ) -> Result<WithFiles<'r>, RowError> {
         let (turns, generate) = conversation(record, answers)?;
         let (prompt, text) = match templating {
             Templating::Auto => {
@@ -204,7 +216,10 @@ impl Checkpoint {
                 (Text::Conversation { turns: &turns, generate }, texts.join("\n"))
             }
             Templating::None => {
-                let text = record.verbatim.as_deref().ok_or("the row has no field text\nhint: --map text=COLUMN")?;
+                let text = record.verbatim.as_deref().ok_or_else(|| {
+                    RowError::from("the row has no field text")
+                        .with_hint(Hint::MapField { field: "text".into(), column: None })
+                })?;
                 (Text::Verbatim(text), text.to_owned())
             }
         };
@@ -215,17 +230,19 @@ impl Checkpoint {
         let frames = files.iter().zip(self.images.iter().cycle()).map(|(file, images)| images.frame(file));
         let frames = frames.collect::<Result<Vec<_>, _>>()?;
         if self.images.is_none() && !files.is_empty() {
-            return Err("the model takes no images".into());
+            return Err("the row has images, but the model takes none".into());
         }
-        let positions: Vec<usize> = frames.iter().map(|frame| frame.places.len()).collect();
+        let positions: Vec<usize> = frames.iter().map(|frame| frame.positions.len()).collect();
         let mut tokens = self.prompter.tokens(&prompt, &positions)?;
         if tokens.len() > self.config.text.context {
             let context = self.config.text.context;
-            return Err(format!("{} tokens are more than the model's context of {context}", tokens.len()));
+            return Err(
+                format!("the row has {} tokens, more than the model's context of {context}", tokens.len()).into()
+            );
         }
         let ids: Vec<u32> = tokens.iter().map(|token| token.token_id as u32).collect();
-        check_input(&self.config, &ids, &positions, |id| format!("{id} ({})", self.prompter.name(id)))?;
-        let places = frames.iter().flat_map(|frame| &frame.places);
+        check_input(&self.config, &ids, &positions, |id| format!("{id} ({})", self.prompter.token_name(id)))?;
+        let places = frames.iter().flat_map(|frame| &frame.positions);
         for (token, place) in tokens.iter_mut().filter(|token| token.image.is_some()).zip(places) {
             (token.rect, token.special) = (Some(place.rect), place.special);
         }
@@ -244,12 +261,12 @@ impl Checkpoint {
     }
 }
 
-/// The turns that are fed, and whether the beginning of an answer comes behind them.
+/// The turns that the model reads, and whether the beginning of an answer follows them.
 fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_, [Turn]>, bool), String> {
     let turns = &record.turns;
     let answered = |answer: &str| {
         let mut turns = turns.clone();
-        turns.push(Turn::of_text(Role::Assistant, answer));
+        turns.push(Turn::from_text(Role::Assistant, answer));
         turns
     };
     let pair = record.pair.as_ref();
@@ -261,17 +278,17 @@ fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_, [Turn]>, b
         Answers::None if pair.is_some() => (Cow::Borrowed(&turns[..]), true),
         Answers::None => (Cow::Borrowed(&turns[..turns.len().saturating_sub(1)]), true),
     };
-    let silent = |turn: &Turn| turn.role == Role::Assistant && turn.text().trim().is_empty();
-    match turns.iter().position(silent) {
-        Some(turn) => Err(format!("the text is empty: turn {} answers nothing", turn + 1)),
-        None if turns.is_empty() => Err("the row has no turns but the answer".into()),
+    let is_silent = |turn: &Turn| turn.role == Role::Assistant && turn.text().trim().is_empty();
+    match turns.iter().position(is_silent) {
+        Some(turn) => Err(format!("the text is empty: the answer in turn {} has no words", turn + 1)),
+        None if turns.is_empty() => Err("the row has no turns except the answer".into()),
         None => Ok((turns, generate)),
     }
 }
 
-/// Identity of a row's content, whatever format it comes in and whichever of its answers are used: hex SHA-256 over the
-/// text of every turn, then the chosen and the rejected answer of preference rows, then every image file, each as its
-/// length (u64, little-endian) and its bytes.
+/// The identity of a row's content, independent of the file format and of the answers that are used. It is the
+/// hexadecimal SHA-256 over the text of every turn, then the chosen and the rejected answer of a preference row, then
+/// every image file, each as its length (u64, little-endian) followed by its bytes.
 fn sample_id(record: &Record, files: &[Cow<'_, [u8]>]) -> String {
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {
@@ -287,12 +304,13 @@ fn sample_id(record: &Record, files: &[Cow<'_, [u8]>]) -> String {
     hex(hash.finalize())
 }
 
+/// Bytes as lowercase hexadecimal digits.
 pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Hash of a checkpoint's files as far as they decide what comes out: small ones whole, of large ones the size and both
-/// ends (the header of a safetensors file names and measures every tensor).
+/// A hash of files, as far as they decide the output of a checkpoint: small files completely; of large files the size
+/// and both ends (the header of a safetensors file lists the name and shape of every tensor).
 pub(crate) fn fingerprint<'a>(files: impl Iterator<Item = &'a Path>) -> Result<String> {
     use std::io::{Read, Seek, SeekFrom};
     const END: u64 = 1 << 20;
@@ -313,7 +331,8 @@ pub(crate) fn fingerprint<'a>(files: impl Iterator<Item = &'a Path>) -> Result<S
 }
 
 impl Checkpoint {
-    /// Hash of everything in the checkpoint that decides hidden states: small files whole, of large ones size and ends.
+    /// A hash of everything in the checkpoint that decides its hidden states: small files completely, of large files
+    /// the size and both ends.
     pub fn fingerprint(&self) -> Result<String> {
         let mut files: Vec<PathBuf> = Weights::open(&self.folder)?.files().map(Path::to_path_buf).collect();
         files.extend(precedence::DECISIVE.iter().map(|name| self.folder.join(name)).filter(|path| path.exists()));
@@ -324,17 +343,17 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Pair, TurnPart};
+    use crate::data::{AnswerPair, TurnPart};
     use serde_json::Value;
 
-    fn record(pair: Option<Pair>) -> Record {
+    fn record(pair: Option<AnswerPair>) -> Record {
         let question = Turn { role: Role::User, parts: vec![TurnPart::Image(0), TurnPart::Text("q".into())] };
         Record { turns: vec![question], pair, verbatim: None, images: Vec::new(), meta: Value::Null }
     }
 
     #[test]
-    fn answers_are_chosen() {
-        let pair = record(Some(Pair { chosen: "yes".into(), rejected: "no".into() }));
+    fn answers_are_selected_from_a_preference_pair() {
+        let pair = record(Some(AnswerPair { chosen: "yes".into(), rejected: "no".into() }));
         let last = |answers| {
             let (turns, generate) = conversation(&pair, answers).unwrap();
             (turns.last().unwrap().text(), generate)
@@ -343,7 +362,7 @@ mod tests {
         assert_eq!(last(Answers::Rejected), ("no".into(), false));
         assert_eq!(last(Answers::None), ("q".into(), true));
         assert!(conversation(&record(None), Answers::Chosen).unwrap_err().contains("no chosen"));
-        let silent = record(Some(Pair { chosen: " ".into(), rejected: "no".into() }));
+        let silent = record(Some(AnswerPair { chosen: " ".into(), rejected: "no".into() }));
         assert!(conversation(&silent, Answers::All).unwrap_err().contains("empty"));
     }
 
@@ -354,7 +373,7 @@ mod tests {
             bytes.extend((part.len() as u64).to_le_bytes());
             bytes.extend(part);
         }
-        let pair = record(Some(Pair { chosen: "yes".into(), rejected: "no".into() }));
+        let pair = record(Some(AnswerPair { chosen: "yes".into(), rejected: "no".into() }));
         assert_eq!(sample_id(&pair, &[Cow::Borrowed(b"image")]), hex(Sha256::digest(&bytes)));
     }
 }

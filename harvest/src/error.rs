@@ -1,62 +1,185 @@
-//! The one error type of this crate: what stops a harvest, its cause, the file. Rows that are merely skipped are no
-//! errors; they carry a reason as text (`sae_core::store::Skipped`). Never prints.
+//! The one error type of this crate: what stops a harvest, with the cause, the file, and what can be done about it. A row
+//! of the data that is merely skipped is not an error; it carries a reason (`sae_core::store::Skipped`). Never prints.
 
-use sae_core::error::Hint;
+use sae_core::error::{Cause, Hint};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 /// What stops a harvest.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// Files, tables, the store or the device.
     #[error(transparent)]
     Core(#[from] sae_core::Error),
-    /// A checkpoint that is incomplete, damaged, or of a kind this crate does not know.
-    #[error("{}", sae_core::error::located(.cause, .path))]
+    /// A checkpoint that is incomplete, damaged, or of a kind that this crate does not support.
+    #[error("{cause}: {}", .path.display())]
     Checkpoint {
         /// What is wrong with it.
         cause: String,
         /// The file or folder.
         path: PathBuf,
     },
-    /// A data set that cannot be read as one. (A bad row is skipped instead.)
-    #[error("{}", sae_core::error::located(.cause, .path))]
+    /// A data set that cannot be read. (A bad row is skipped instead.)
+    #[error("{cause}: {}", .path.display())]
     Data {
         /// What is wrong with it.
         cause: String,
         /// The file or folder.
         path: PathBuf,
     },
-    /// A checkpoint that cannot be had from the hub.
-    #[error("{cause}: {model}{hint}")]
+    /// A checkpoint that cannot be downloaded from the hub.
+    #[error("{cause}: {model}")]
     Hub {
-        /// What is in the way.
+        /// What prevents it.
         cause: String,
         /// `org/name@revision`.
         model: String,
-        /// What to do about it, on a line of its own; or nothing.
-        hint: String,
     },
-    /// An endpoint that does not answer as it should.
+    /// The hub was asked for a name that is not one of its models.
+    #[error("invalid model name {0:?}: expected org/name or org/name@revision")]
+    ModelName(String),
+    /// There is no folder in which the hub's cache could be.
+    #[error("there is no home folder, so the cache of the hub has no place")]
+    NoHomeFolder,
+    /// An endpoint that does not answer as expected.
     #[error("{cause}: {url}")]
     Endpoint {
         /// What it did.
         cause: String,
-        /// Where it is.
+        /// Its address.
         url: String,
     },
-    /// Arguments that contradict each other, the checkpoint or the data.
+    /// A plan names a decoder block that the model does not have.
+    #[error("there is no layer {asked}: the model has {blocks} decoder blocks, 0 to {}", .blocks.saturating_sub(1))]
+    UnknownLayer {
+        /// The block that was asked for, counted from 0.
+        asked: usize,
+        /// Decoder blocks of the model.
+        blocks: usize,
+    },
+    /// A block was asked for that this model has, but that was not loaded.
+    #[error("layer {asked} is not loaded: only the first {loaded} decoder blocks are")]
+    LayerNotLoaded {
+        /// The block that was asked for, counted from 0.
+        asked: usize,
+        /// Decoder blocks that are loaded.
+        loaded: usize,
+    },
+    /// A plan names no layer, where at least one is needed.
+    #[error("no layer was named: expected at least one decoder block")]
+    NoLayer,
+    /// A plan names several layers or none, where exactly one is needed.
+    #[error("expected exactly one layer, found {}: {found:?}", .found.len())]
+    OneLayer {
+        /// The layers of the plan.
+        found: Vec<usize>,
+    },
+    /// A size is zero.
+    #[error("{what} is 0: expected at least 1")]
+    ZeroSize {
+        /// Which size.
+        what: &'static str,
+    },
+    /// A data set has fewer rows than a job has shards.
+    #[error("the data has {rows} rows, too few for {shards} shards")]
+    TooFewRows {
+        /// Rows of the data.
+        rows: u64,
+        /// Shards of the job.
+        shards: u32,
+    },
+    /// An interrupted harvest would continue with images from a different folder.
+    #[error(
+        "this harvest was begun with images from {begun}, but would continue with images from {asked}: {}",
+        .run.display()
+    )]
+    OtherImages {
+        /// Where the images of the stored samples came from, in words.
+        begun: String,
+        /// Where the images would come from, in words.
+        asked: String,
+        /// The run.
+        run: PathBuf,
+    },
+    /// No row of the data gave a position to train on.
+    #[error("the data has no position to train on: every row was skipped or every position was excluded")]
+    NoPositions,
+    /// The tokens and the images of a sample do not fit each other or the model.
     #[error("{0}")]
-    Plan(String),
+    InvalidInput(String),
+    /// Hidden states were given for samples of other lengths.
+    #[error("hidden states of samples of {found:?} tokens were given for samples of {expected:?} tokens")]
+    SampleLengths {
+        /// Tokens of each sample.
+        expected: Vec<usize>,
+        /// Rows of the hidden states of each sample.
+        found: Vec<usize>,
+    },
+    /// A prediction was asked for at a position that no token precedes, or that the sample does not have.
+    #[error("no token precedes position {position} of a sample of {length} tokens, so nothing predicts it")]
+    NotPredicted {
+        /// The position, counted from 0.
+        position: usize,
+        /// Tokens of the sample.
+        length: usize,
+    },
+    /// Directions have another width than the model's residual stream.
+    #[error("directions are {found} wide, but the model's residual stream is {expected} wide: {}", .folder.display())]
+    Width {
+        /// Width of the residual stream.
+        expected: usize,
+        /// Width of the directions.
+        found: usize,
+        /// The checkpoint.
+        folder: PathBuf,
+    },
+    /// A text reached the end of the model's context.
+    #[error("the text reached the end of the model's context of {context} tokens")]
+    ContextFull {
+        /// Tokens of the context.
+        context: usize,
+    },
+    /// An import was given something that its format does not use.
+    #[error("{format} files take no {option}: {reason}")]
+    ImportOption {
+        /// The format.
+        format: &'static str,
+        /// What was given.
+        option: &'static str,
+        /// Why it is not used.
+        reason: &'static str,
+    },
+    /// An error together with what can be done about it.
+    #[error("{error}")]
+    Hinted {
+        /// The error.
+        error: Box<Error>,
+        /// What to do.
+        hint: Hint,
+    },
 }
 
 /// Results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// The same error with what can be done about it.
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<Hint>) -> Self {
+        Self::Hinted { error: Box::new(self), hint: hint.into() }
+    }
+
     /// What a person can do about the error, where that is known.
     pub fn hint(&self) -> Option<Hint> {
-        if let Self::Core(error) = self { error.hint() } else { None }
+        match self {
+            Self::Core(error) => error.hint(),
+            Self::Hinted { hint, .. } => Some(hint.clone()),
+            Self::NoHomeFolder => Some("set HF_HOME to a folder".into()),
+            Self::OtherImages { .. } => Some("name the same folder of images, or begin a new run".into()),
+            Self::TooFewRows { rows, .. } => Some(format!("use at most {rows} shards").into()),
+            _ => None,
+        }
     }
 
     /// The error in words, and its hint on a line of its own after it.
@@ -77,5 +200,18 @@ impl Error {
     /// For `map_err` on file operations.
     pub(crate) fn io<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
         move |source| sae_core::Error::io(doing, path)(source).into()
+    }
+}
+
+/// Errors of this crate as the store's: for sources of activations, which report `sae_core` errors. The hint is kept.
+impl From<Error> for sae_core::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Core(error) => error,
+            error => {
+                let (text, hint) = (error.to_string(), error.hint());
+                Self::Config(Cause { text, hint })
+            }
+        }
     }
 }

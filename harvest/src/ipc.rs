@@ -1,26 +1,28 @@
-//! Record batches of an Arrow IPC file or stream, read one at a time in bounded memory. Both kinds of file hold the same
-//! messages; a file has a magic word in front and a footer behind, which is not needed here. Knows no columns.
+//! Reads the record batches of an Arrow IPC file or stream one at a time, in bounded memory. Both kinds of file consist
+//! of the same messages; a file also begins with a magic number and ends with a footer, which is not needed here. Does
+//! not know any columns.
 
 use crate::{Error, Result};
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::{Message, RecordBatch as Batch, root_as_message};
+use sae_core::error::Hint;
 use sae_core::table::catch_panic;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// What a message begins with.
-const MARK: [u8; 4] = [0xff; 4];
+/// The continuation marker that a message begins with.
+const CONTINUATION: [u8; 4] = [0xff; 4];
 
-/// What an Arrow IPC file begins with, padded to eight bytes.
-const FILE: &[u8; 8] = b"ARROW1\0\0";
+/// The magic number that an Arrow IPC file begins with, padded to eight bytes.
+const FILE_MAGIC: &[u8; 8] = b"ARROW1\0\0";
 
-/// The number of rows of a file, without decoding any.
+/// Counts the rows of a file without decoding them.
 ///
 /// # Errors
-/// See [`Batches::open`]; the file is damaged or cut off.
+/// See [`Batches::open`]. The file is damaged or truncated.
 pub(crate) fn count(path: &Path) -> Result<u64> {
     let mut batches = Batches::open(path)?;
     let mut rows = 0;
@@ -33,11 +35,11 @@ pub(crate) fn count(path: &Path) -> Result<u64> {
     Ok(rows)
 }
 
-/// The record batches of a file. After an error there are no more.
+/// The record batches of a file. No batch follows an error.
 pub(crate) struct Batches {
     path: PathBuf,
     file: BufReader<File>,
-    /// Bytes of the file that have not been read.
+    /// Bytes of the file that have not been read yet.
     left: u64,
     decoder: StreamDecoder,
     ended: bool,
@@ -56,14 +58,14 @@ impl Batches {
         let mut magic = Vec::new();
         batches.file.by_ref().take(8).read_to_end(&mut magic).map_err(Error::io("read", path))?;
         match magic.as_slice() {
-            magic if magic == FILE => batches.left -= 8,
-            [a, b, c, d, ..] if [*a, *b, *c, *d] == MARK => {
+            magic if magic == FILE_MAGIC => batches.left -= 8,
+            [a, b, c, d, ..] if [*a, *b, *c, *d] == CONTINUATION => {
                 batches.file.seek_relative(-(magic.len() as i64)).map_err(Error::io("read", path))?;
             }
             b"" => return Err(Error::data(path)("the Arrow file is empty")),
             _ => {
                 return Err(Error::data(path)(
-                    "this is not an Arrow IPC file or stream (Feather version 1 is not read)",
+                    "expected an Arrow IPC file or stream, found something else (Feather version 1 is not supported)",
                 ));
             }
         }
@@ -73,7 +75,8 @@ impl Batches {
     fn batch(&mut self) -> Result<Option<RecordBatch>> {
         while let Some(mut message) = self.message()? {
             let decoder = &mut self.decoder;
-            // What arrow takes for granted beyond what is checked below ends a file, not the program.
+            // The arrow crate panics on damage that the checks below do not find. Such a panic ends the file, not the
+            // program.
             let decoded = catch_panic(|| decoder.decode(&mut message));
             let decoded = decoded.ok_or_else(|| Error::data(&self.path)("the Arrow file is damaged"))?;
             if let Some(batch) = decoded.map_err(Error::data(&self.path))? {
@@ -83,8 +86,8 @@ impl Batches {
         Ok(None)
     }
 
-    /// The next message with its length, head and body, or nothing at the end. No more memory is asked for than the file
-    /// has bytes, and a body's buffers lie within it.
+    /// The next message with its length, head and body, or nothing at the end. Allocates no more memory than the file
+    /// has bytes, and checks that the buffers of the body are inside it.
     fn message(&mut self) -> Result<Option<Buffer>> {
         let Some(head) = self.head()? else { return Ok(None) };
         let wrong = |cause: &str| Error::data(&self.path)(cause);
@@ -93,13 +96,14 @@ impl Batches {
         let batch = message.header_as_record_batch();
         let batch = batch.or_else(|| message.header_as_dictionary_batch().and_then(|dictionary| dictionary.data()));
         if batch.is_some_and(|batch| batch.compression().is_some()) {
-            let cause = "the Arrow file is compressed inside\nhint: write it with compression=None, or as Parquet";
-            return Err(wrong(cause));
+            let cause = "the record batches of the Arrow file are compressed, which is not supported";
+            let hint = Hint::from("write the file with compression=None, or write Parquet");
+            return Err(wrong(cause).with_hint(hint));
         }
         if batch.is_some_and(|batch| !is_within(&batch, body)) {
-            return Err(wrong("a record batch of the Arrow file reaches out of its message"));
+            return Err(wrong("a buffer of the Arrow file is outside of its message"));
         }
-        let mut whole = [&MARK[..], &(head.len() as u32).to_le_bytes(), &head].concat();
+        let mut whole = [&CONTINUATION[..], &(head.len() as u32).to_le_bytes(), &head].concat();
         self.read(body, &mut whole)?;
         Ok(Some(Buffer::from_vec(whole)))
     }
@@ -111,9 +115,11 @@ impl Batches {
         }
         let mut start = Vec::new();
         self.read(8, &mut start)?;
-        let [mark @ .., a, b, c, d] = start.as_slice() else { return Ok(None) };
-        if mark != MARK {
-            return Err(Error::data(&self.path)("a message of the Arrow file has no head"));
+        let [marker @ .., a, b, c, d] = start.as_slice() else { return Ok(None) };
+        if marker != CONTINUATION {
+            return Err(Error::data(&self.path)(
+                "a message of the Arrow file does not begin with the continuation marker",
+            ));
         }
         let length = u32::from_le_bytes([*a, *b, *c, *d]);
         if length == 0 {
@@ -133,9 +139,10 @@ impl Batches {
     fn read(&mut self, bytes: u64, out: &mut Vec<u8>) -> Result<()> {
         self.take(bytes)?;
         let read = self.file.by_ref().take(bytes).read_to_end(out).map_err(Error::io("read", &self.path))?;
-        match read as u64 == bytes {
-            true => Ok(()),
-            false => Err(Error::data(&self.path)("the file became shorter while it was read")),
+        if read as u64 == bytes {
+            Ok(())
+        } else {
+            Err(Error::data(&self.path)("the file became shorter while it was read"))
         }
     }
 
@@ -145,15 +152,16 @@ impl Batches {
         self.file.seek_relative(bytes).map_err(Error::io("read", &self.path))
     }
 
-    /// Takes bytes from those that are left. A stream that was cut between two messages looks whole but for its end mark.
+    /// Subtracts bytes from those that are left. If a stream was truncated between two messages, only its end marker is
+    /// missing.
     fn take(&mut self, bytes: u64) -> Result<()> {
         let left = self.left.checked_sub(bytes);
-        self.left = left.ok_or_else(|| Error::data(&self.path)("the Arrow file is cut off: it has no end mark"))?;
+        self.left = left.ok_or_else(|| Error::data(&self.path)("the Arrow file is truncated: it has no end marker"))?;
         Ok(())
     }
 }
 
-/// Whether the buffers of a batch lie within the `body` bytes behind its head.
+/// Whether the buffers of a batch are within the `body` bytes that follow its head.
 fn is_within(batch: &Batch, body: u64) -> bool {
     let end = |offset: i64, length: i64| {
         u64::try_from(offset)

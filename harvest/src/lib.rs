@@ -8,18 +8,21 @@
 //! tar, folder            pixels: file ▶ Pillow's resize   ▶ decoder blocks  and tables
 //! ```
 //!
-//! [`harvest`] runs all of it by a [`Plan`]; [`OnlineActivations`] serves hidden states without storing them; a [`SpliceRunner`] goes
-//! on behind a block with other hidden states; a [`Playground`] does so with one text of a person's own; a [`LogitLens`] tells what
-//! tokens a direction promotes. [`Checkpoint`] opens the parts of a Hugging Face folder and makes samples
-//! of rows; [`model`] computes; [`data`] reads. What goes in and comes out equals `transformers` 5.23 with Pillow 13 as
-//! the image backend: token ids exactly, pixel values exactly, hidden states to 1e-4.
+//! [`harvest()`] does all of this according to a [`Plan`]. [`OnlineActivations`] serves hidden states without storing
+//! them. A [`SpliceRunner`] replaces the hidden states behind one block and continues the forward pass from there; a
+//! [`Playground`] does the same with a single prompt. A [`LogitLens`] finds the tokens that a direction promotes.
+//! [`Checkpoint`] opens the files of a Hugging Face folder and turns rows into samples; [`model`] computes; [`data`]
+//! reads. Inputs and outputs equal those of `transformers` 5.23 with Pillow 13 as the image backend: token ids exactly,
+//! pixel values exactly, hidden states to 1e-4.
 //!
-//! [`Import`] takes activations that another tool captured into a run instead.
+//! [`Import`] copies activations that another tool captured into a run.
 //!
-//! A row that cannot be used is skipped, counted and listed with its reason; only what would make all rows wrong (a
-//! checkpoint, an argument, a disk) is an [`Error`]. Nothing here prints. [`hub`] downloads a checkpoint that is named as
-//! one of the hub, [`data::Fetch`] an image behind a link, and [`chat`] asks an endpoint, for those who want it; nothing else
-//! reaches for the network.
+//! A row that cannot be used is skipped, counted, and listed with its reason. Only what would affect every row (a
+//! checkpoint, an argument, a disk) is an [`Error`]. Nothing here prints. Three modules use the network, each only when
+//! a caller asks for it: [`hub`] downloads a checkpoint, [`data::Fetch`] downloads an image behind a link, and [`chat`]
+//! sends a question to an endpoint.
+//!
+//! This crate does not know what an autoencoder is.
 
 mod alphabet;
 mod capture;
@@ -38,6 +41,7 @@ pub mod model;
 mod net;
 mod online;
 pub mod pixels;
+mod plan;
 mod playground;
 mod precedence;
 mod preview;
@@ -49,13 +53,14 @@ mod splice;
 pub mod template;
 mod tokenizer;
 
-pub use capture::{CaptureProgress, ComputeDtype, Plan, harvest};
+pub use capture::{CaptureProgress, harvest};
 pub use checkpoint::{Answers, Checkpoint, Prepared, Templating};
 pub use error::{Error, Result};
 pub use import::{CacheFormat, Import, ImportPreview};
-pub use logit_lens::LogitLens;
+pub use logit_lens::{LogitLens, TokenLogit};
 pub use online::OnlineActivations;
-pub use playground::{Continuation, Next, Playground};
+pub use plan::{ComputeDtype, Plan};
+pub use playground::{Continuation, NextToken, Playground};
 pub use preview::{Memory, Preview};
 pub use sample_capture::{CapturedSample, for_each_sample};
 pub use shard::Shard;

@@ -1,95 +1,114 @@
-//! Logit lens: which tokens a direction of the residual stream promotes and suppresses, through the last norm's gain and the
-//! unembedding. Loads nothing else of the model, and does not know where directions come from.
+//! Logit lens: the tokens that a direction of the residual stream promotes and suppresses, through the gain of the last
+//! norm and the unembedding matrix. Loads no other weights of the model, and does not know where directions come from.
 
 use crate::checkpoint::Checkpoint;
 use crate::model::{Compute, Head, Weights};
 use crate::{Error, Result};
 use rayon::prelude::*;
-use sae_core::analysis::index::{WORDS, Word};
 use std::path::Path;
 
-/// Logits that are held at a time.
+/// How many logits are held at a time.
 const LOGITS: usize = 1 << 24;
 
-/// The output head of a checkpoint, with its words.
+/// A token whose logit a direction changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenLogit {
+    /// Whether the token is among the most promoted ones; otherwise it is among the most suppressed ones.
+    pub promoted: bool,
+    /// Id in the vocabulary.
+    pub token_id: u32,
+    /// The text of the token.
+    pub text: String,
+    /// How much the logit changes per unit of the direction, ignoring the division by the norm.
+    pub logit: f32,
+}
+
+/// The output head of a checkpoint, with the vocabulary.
 pub struct LogitLens {
     head: Head,
     checkpoint: Checkpoint,
-    /// By token: never predicted.
-    unspoken: Vec<bool>,
+    /// For each token, whether the model never predicts it.
+    never_predicted: Vec<bool>,
 }
 
 impl LogitLens {
-    /// Loads the head.
+    /// Loads the output head.
     ///
     /// # Errors
-    /// What is missing or misshapen in the checkpoint.
+    /// A tensor is missing from the checkpoint or has an unexpected shape.
     pub fn open(checkpoint: Checkpoint, compute: &Compute) -> Result<Self> {
         let config = checkpoint.config();
         let head = Head::open(config, &Weights::open(checkpoint.folder())?, compute)?;
-        let mut unspoken = vec![false; config.text.vocab_size];
-        let ids = config.text.unspoken.iter().map(|id| *id as usize);
-        ids.for_each(|id| unspoken.get_mut(id).into_iter().for_each(|unspoken| *unspoken = true));
-        Ok(Self { head, checkpoint, unspoken })
+        let mut never_predicted = vec![false; config.text.vocab_size];
+        for id in &config.text.never_predicted {
+            if let Some(never) = never_predicted.get_mut(*id as usize) {
+                *never = true;
+            }
+        }
+        Ok(Self { head, checkpoint, never_predicted })
     }
 
-    /// Folder of the checkpoint.
+    /// The folder of the checkpoint.
     pub fn folder(&self) -> &Path {
         self.checkpoint.folder()
     }
 
-    /// Whether directions are as wide as the model's residual stream.
+    /// Checks that directions are as wide as the model's residual stream.
     ///
     /// # Errors
-    /// They are not.
+    /// [`Error::Width`] if they are not.
     pub fn check(&self, width: usize) -> Result<()> {
-        let own = self.checkpoint.config().text.hidden_size;
-        if width != own {
-            let folder = self.folder().display();
-            return Err(Error::Plan(format!(
-                "the directions have width {width}, but the residual stream has width {own}: {folder}"
-            )));
+        let expected = self.checkpoint.config().text.hidden_size;
+        if width != expected {
+            return Err(Error::Width { expected, found: width, folder: self.folder().to_path_buf() });
         }
         Ok(())
     }
 
-    /// For every direction the [`WORDS`] that it promotes most, then those that it suppresses most, strongest first.
-    /// `progress` is told the directions done.
+    /// For every direction, the `count` tokens that it promotes most, followed by the `count` tokens that it suppresses
+    /// most, each in descending order of strength. Ties are broken by token id. `progress` is called with the number of
+    /// directions done.
     ///
     /// # Shapes
-    /// `directions`: `[rows, width]`.
+    /// `directions`: `[rows, width]`. The result has one list per row, of at most `2 * count` tokens.
     ///
     /// # Errors
-    /// Another width than the model's, or a device that failed.
-    pub fn words(&self, directions: &[f32], width: usize, progress: &mut dyn FnMut(u64)) -> Result<Vec<Vec<Word>>> {
+    /// The width is not the model's, or the device failed.
+    pub fn tokens(
+        &self,
+        directions: &[f32],
+        width: usize,
+        count: usize,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Vec<Vec<TokenLogit>>> {
         self.check(width)?;
-        let vocabulary = self.unspoken.len();
-        let mut words = Vec::with_capacity(directions.len() / width);
+        let vocabulary = self.never_predicted.len();
+        let mut tokens = Vec::with_capacity(directions.len() / width);
         for tile in directions.chunks((LOGITS / vocabulary).max(1) * width) {
-            let logits = self.head.lens(tile, width)?;
-            words.par_extend(logits.par_chunks_exact(vocabulary).map(|logits| self.extremes(logits)));
-            progress(words.len() as u64);
+            let logits = self.head.direction_logits(tile, width)?;
+            tokens.par_extend(logits.par_chunks_exact(vocabulary).map(|logits| self.extremes(logits, count)));
+            progress(tokens.len() as u64);
         }
-        Ok(words)
+        Ok(tokens)
     }
 
-    fn extremes(&self, logits: &[f32]) -> Vec<Word> {
-        let mut ids: Vec<u32> = (0..logits.len() as u32).filter(|id| !self.unspoken[*id as usize]).collect();
+    /// The largest and the smallest logits of one direction.
+    fn extremes(&self, logits: &[f32], count: usize) -> Vec<TokenLogit> {
+        let mut ids: Vec<u32> = (0..logits.len() as u32).filter(|id| !self.never_predicted[*id as usize]).collect();
         let mut strongest = |promoted: bool| {
             let logit = |id: u32| if promoted { logits[id as usize] } else { -logits[id as usize] };
             let order = |a: &u32, b: &u32| logit(*b).total_cmp(&logit(*a)).then(a.cmp(b));
-            if ids.len() > WORDS {
-                ids.select_nth_unstable_by(WORDS, order);
+            if ids.len() > count {
+                ids.select_nth_unstable_by(count, order);
             }
-            let mut top = ids[..ids.len().min(WORDS)].to_vec();
+            let mut top = ids[..ids.len().min(count)].to_vec();
             top.sort_unstable_by(order);
             top
         };
         let sides = [(true, strongest(true)), (false, strongest(false))];
-        let words = sides.into_iter().flat_map(|(promoted, ids)| ids.into_iter().map(move |id| (promoted, id)));
-        let piece = |id| self.checkpoint.prompter().word(id);
-        words
-            .map(|(promoted, id)| Word { promoted, token_id: id, piece: piece(id), logit: logits[id as usize] })
+        let ids = sides.into_iter().flat_map(|(promoted, ids)| ids.into_iter().map(move |id| (promoted, id)));
+        let text = |id| self.checkpoint.prompter().token_text(id);
+        ids.map(|(promoted, id)| TokenLogit { promoted, token_id: id, text: text(id), logit: logits[id as usize] })
             .collect()
     }
 }

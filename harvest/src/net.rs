@@ -1,17 +1,18 @@
-//! The one HTTP client of the crate: what the data set and the hub ask for, with bounds on time and redirects. Asked for
-//! nothing by itself; `https` by rustls with the roots it was built with; proxies as the environment says.
+//! The only HTTP client of the crate, with bounds on time and redirects. Sends no request by itself. `https` is done by
+//! rustls with the root certificates that it was built with; proxies are those of the environment.
 
 use std::time::Duration;
 use ureq::Agent;
 use ureq::config::RedirectAuthHeaders;
 
-/// Time to reach a server.
+/// Time to connect to a server.
 const CONNECT: Duration = Duration::from_secs(20);
 
-/// Time without a byte before a connection counts as dead.
+/// Time without a byte after which a connection counts as dead.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// A client whose whole answers take `all` at most, or, without it, are bounded by the time between two bytes.
+/// A client. If there is an `all`, no answer takes longer than this as a whole; otherwise only the time between two
+/// bytes is bounded.
 pub(crate) fn agent(all: Option<Duration>) -> Agent {
     Agent::config_builder()
         .user_agent(concat!("sae-workbench/", env!("CARGO_PKG_VERSION")))
@@ -20,9 +21,9 @@ pub(crate) fn agent(all: Option<Duration>) -> Agent {
         .timeout_per_read(Some(SILENCE))
         .timeout_global(all)
         .max_redirects(8)
-        // A token is for the server that asked for it, not for the store that it points to.
+        // A token is for the server that asked for it, not for the storage that this server redirects to.
         .redirect_auth_headers(RedirectAuthHeaders::SameHost)
-        // The body of a refusal says why, and so do its headers.
+        // The body and the headers of an error response say why.
         .http_status_as_error(false)
         .build()
         .into()

@@ -1,7 +1,8 @@
-//! One text of a person's own, with its images, through the whole model: what leaves a block, and how the model goes on from
-//! there, also with other states than its own. Knows nothing of what the other states are, reads no data set, writes nothing.
+//! A single prompt, with its images, through the whole model: the hidden states behind one block, and how the model
+//! continues the prompt, optionally with other hidden states in their place. Does not know what the other states are,
+//! reads no data set, and writes nothing.
 
-use crate::capture::ComputeDtype;
+use crate::ComputeDtype;
 use crate::checkpoint::{Answers, Checkpoint, Prepared, Templating};
 use crate::data::{ImageFile, Record, Row, Turn, TurnPart};
 use crate::model::{Compute, Input, Model, check_layers};
@@ -11,7 +12,7 @@ use sae_core::store::sample::Role;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// A model, ready for texts.
+/// A loaded model, ready for prompts.
 pub struct Playground {
     checkpoint: Checkpoint,
     model: Model,
@@ -21,24 +22,24 @@ pub struct Playground {
 
 /// A token that may come next.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Next {
-    /// Its text.
-    pub word: String,
-    /// How likely it is.
+pub struct NextToken {
+    /// The text of the token.
+    pub text: String,
+    /// Its probability.
     pub probability: f32,
 }
 
-/// How the model goes on.
+/// How the model continues a prompt.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Continuation {
-    /// The likeliest next tokens, best first.
-    pub next: Vec<Next>,
-    /// The likeliest words, one after the other.
-    pub words: String,
+    /// The most likely tokens directly after the prompt, in descending order of probability.
+    pub next: Vec<NextToken>,
+    /// The text that the model generates by choosing the most likely token at every step.
+    pub text: String,
 }
 
 impl Playground {
-    /// Loads the whole model in `folder`, to be looked at behind block `layer`.
+    /// Loads the whole model in `folder`, whose hidden states are read and replaced behind block `layer`.
     ///
     /// # Errors
     /// The checkpoint cannot be read, or has no such block.
@@ -55,69 +56,69 @@ impl Playground {
         Ok(Self { checkpoint, model, layer, template })
     }
 
-    /// Makes a sample of what a person says, images first. The model is to answer.
+    /// Turns a prompt into a sample. The images come first, then the text, then the beginning of the model's answer.
     ///
     /// # Errors
-    /// Why it cannot be one.
+    /// The reason why it cannot become a sample.
     pub fn prepare(&self, text: &str, images: &[PathBuf]) -> Result<Prepared, String> {
         let parts = (0..images.len()).map(TurnPart::Image).chain([TurnPart::Text(text.to_owned())]).collect();
-        // The answer is what the model will say: it is left out again.
-        let turns = vec![Turn { role: Role::User, parts }, Turn::of_text(Role::Assistant, "")];
-        let images = images.iter().map(|path| ImageFile::on_disk(path)).collect();
+        // The last turn stands for the model's answer. `Answers::None` removes it and adds the beginning of an answer.
+        let turns = vec![Turn { role: Role::User, parts }, Turn::from_text(Role::Assistant, "")];
+        let images = images.iter().map(|path| ImageFile::from_disk(path)).collect();
         let record = Record { turns, pair: None, verbatim: Some(text.to_owned()), images, meta: Value::Null };
         let row = Row { number: 0, source: String::new(), key: String::new(), record: Ok(record) };
         self.checkpoint.prepare(row, Answers::None, self.template).map_err(|skipped| skipped.reason)
     }
 
-    /// What leaves the block, `[positions, d_in]`.
+    /// The hidden states behind the block, `[positions, d_in]`.
     ///
     /// # Errors
-    /// A device that failed.
+    /// The device failed.
     pub fn hidden(&self, prepared: &Prepared) -> Result<Vec<f32>> {
         let hidden = self.model.hidden(&[&self.checkpoint.input(prepared)], &[self.layer])?;
         Ok(hidden.rows(0, 0).to_vec())
     }
 
-    /// The `top` likeliest next tokens, and the likeliest `words` one after the other, when `change` has changed what leaves
-    /// the block, `[positions, d_in]`: those of the text and of the words so far.
+    /// Generates up to `length` tokens greedily, and finds the `top` most likely tokens directly after the prompt. At
+    /// every step, `change` may modify the hidden states behind the block in place, `[positions, d_in]`, for the prompt
+    /// and the tokens generated so far. Generation ends early at a special token, such as the end of an answer.
     ///
     /// # Errors
-    /// A device that failed, a text that reaches the end of the model's context, or whatever `change` returns.
+    /// The device failed, the text reached the end of the model's context, or `change` returned an error.
     pub fn generate(
         &self,
         prepared: &Prepared,
         change: &dyn Fn(&mut [f32]) -> Result<()>,
-        words: usize,
+        length: usize,
         top: usize,
     ) -> Result<Continuation> {
         let mut input: Input = self.checkpoint.input(prepared);
         let mut continuation = Continuation::default();
         let context = self.checkpoint.config().text.context;
-        for _ in 0..words.max(1) {
+        for _ in 0..length.max(1) {
             if input.ids.len() > context {
-                return Err(Error::Plan(format!("the text reaches the end of the model's context of {context}")));
+                return Err(Error::ContextFull { context });
             }
             let mut hidden = self.model.hidden(&[&input], &[self.layer])?;
             change(hidden.rows_mut(0, 0))?;
             let log_p = self.model.next(self.layer, &input, &hidden)?;
             let mut ids: Vec<u32> = (0..log_p.len() as u32).collect();
-            let better = |a: &u32, b: &u32| log_p[*b as usize].total_cmp(&log_p[*a as usize]).then(a.cmp(b));
+            let by_probability = |a: &u32, b: &u32| log_p[*b as usize].total_cmp(&log_p[*a as usize]).then(a.cmp(b));
             let best = top.clamp(1, ids.len().max(1)).min(ids.len());
             if best < ids.len() {
-                ids.select_nth_unstable_by(best, better);
+                ids.select_nth_unstable_by(best, by_probability);
                 ids.truncate(best);
             }
-            ids.sort_unstable_by(better);
+            ids.sort_unstable_by(by_probability);
             let Some(first) = ids.first() else { break };
-            let word = self.checkpoint.prompter().word(*first);
             if continuation.next.is_empty() {
-                let next = |id: &u32| Next {
-                    word: self.checkpoint.prompter().word(*id),
+                let next = |id: &u32| NextToken {
+                    text: self.checkpoint.prompter().token_text(*id),
                     probability: log_p[*id as usize].exp(),
                 };
                 continuation.next = ids.iter().map(next).collect();
             }
-            continuation.words += &word;
+            continuation.text += &self.checkpoint.prompter().token_text(*first);
             if self.checkpoint.prompter().is_special(*first) {
                 break;
             }

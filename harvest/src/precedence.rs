@@ -1,9 +1,10 @@
-//! Where two places of a checkpoint state the same fact: which of them counts. The answers are those of `transformers`
-//! 5.23, and FORMATS.md has them as a table ("Where the files of a checkpoint disagree"). Knows no model and no image: it
-//! only says which file, which level of `config.json` and which of several names to read.
+//! Which place counts if two places of a checkpoint state the same fact. The answers are those of `transformers` 5.23;
+//! FORMATS.md lists them in a table ("Where the files of a checkpoint disagree"). Knows nothing about models or images:
+//! it only says which file, which level of `config.json`, and which of several names to read.
 
 use crate::fields::Fields;
 use crate::{Error, Result};
+use sae_core::error::Hint;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,56 +15,59 @@ use std::path::{Path, PathBuf};
 pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 
-/// What decides, besides the weights, what comes out of a checkpoint. The first and the tokenizer have to be there.
+/// The files that decide the output of a checkpoint, besides the weights. `config.json` and the tokenizer are required.
 pub(crate) const DECISIVE: [&str; 9] = [
     CONFIG,
     TOKENIZER,
-    "tokenizer_config.json",
+    TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     TEMPLATE,
-    "chat_template.json",
+    LEGACY_TEMPLATE,
     PREPROCESSOR,
     PROCESSOR,
 ];
 
-/// What else a checkpoint may have, for programs that generate, or read videos.
-pub(crate) const BESIDES: [&str; 2] = ["generation_config.json", "video_preprocessor_config.json"];
+/// Other files that a checkpoint may have, for programs that generate text or read videos.
+pub(crate) const OTHER_CONFIGS: [&str; 2] = ["generation_config.json", "video_preprocessor_config.json"];
 
+pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// The chat template in a file of its own.
 pub(crate) const TEMPLATE: &str = "chat_template.jinja";
+/// The chat template of a processor, as `transformers` wrote it up to version 4.51.
+pub(crate) const LEGACY_TEMPLATE: &str = "chat_template.json";
 pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
 pub(crate) const PROCESSOR: &str = "processor_config.json";
 pub(crate) const ADAPTER: &str = "adapter_config.json";
-/// What is said where a repository on the hub has one.
+/// The error message for a repository on the hub that contains an adapter.
 pub(crate) const NO_ADAPTERS: &str =
-    "adapters are not applied: merge the adapter into its base model, save the result, and use that";
+    "adapters are not supported: merge the adapter into its base model, save the result, and use that";
 
-/// All weights in one file, and the list of the files that hold them otherwise.
+/// A file with all weights, and the index that lists the files of weights that are divided.
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
-/// Bytes of the largest list of weights.
+/// Size of the largest index that is read, in bytes.
 const INDEX_LIMIT: u64 = 1 << 28;
 
-/// Refuses a folder that is no checkpoint of its own, or whose small files are not what their names say.
+/// Rejects a folder that is not a complete checkpoint, or whose small files are placeholders of missing content.
 ///
 /// # Errors
-/// An adapter, a folder with checkpoints in it, or a file as in [`present`].
+/// The folder holds an adapter or further checkpoints, or a file is rejected by [`check_content`].
 pub(crate) fn check(folder: &Path) -> Result<()> {
     let adapter = folder.join(ADAPTER);
     if adapter.exists() {
         let config: Value = sae_core::file::read_json(&adapter, 1 << 20)?;
         let base = config["base_model_name_or_path"].as_str().map(|base| format!(" ({base})")).unwrap_or_default();
-        let cause = "adapters are not applied: merge the adapter into its base model";
+        let cause = "adapters are not supported: merge the adapter into its base model";
         return Err(Error::checkpoint(&adapter)(format!("{cause}{base}, save the result, and use that")));
     }
     if !folder.join(CONFIG).exists() {
         if folder.join("snapshots").is_dir() {
-            let cause =
-                "this is a repository of the hub's cache: name it as org/name, or name one of the folders in snapshots";
+            let cause = "this is a repository of the hub's cache: pass its name, such as org/name, or one of the folders in snapshots";
             return Err(Error::checkpoint(folder)(cause));
         }
-        // As trainers leave their output.
+        // Trainers write folders of checkpoints.
         let inside = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
         if let Some(inside) = inside.filter(|path| path.join(CONFIG).exists()).max() {
             let name = inside.file_name().unwrap_or_default().display();
@@ -76,53 +80,56 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
         .iter()
         .map(|name| folder.join(name))
         .filter(|path| path.is_symlink() || path.exists())
-        .try_for_each(|path| present(&path))
+        .try_for_each(|path| check_content(&path))
 }
 
-/// Refuses a file of which there is only the name.
+/// Rejects a file whose content is missing.
 ///
 /// # Errors
-/// A link that leads nowhere, or a pointer in place of the content, as `git clone` leaves it without Git LFS.
-pub(crate) fn present(path: &Path) -> Result<()> {
+/// A link whose target does not exist, or a Git LFS pointer in place of the content, as `git clone` writes it without
+/// Git LFS.
+pub(crate) fn check_content(path: &Path) -> Result<()> {
     const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
     if is_dangling(path) {
-        return Err(Error::checkpoint(path)("the link leads nowhere: the file that it names is gone"));
+        return Err(Error::checkpoint(path)("broken link: its target does not exist"));
     }
     let mut start = Vec::new();
     let file = fs::File::open(path).map_err(Error::io("open", path))?;
     file.take(POINTER.len() as u64).read_to_end(&mut start).map_err(Error::io("read", path))?;
     if start == POINTER {
-        return Err(Error::checkpoint(path)("this is a pointer of Git LFS, not the file itself: run git lfs pull"));
+        let error = Error::checkpoint(path)("the file is a Git LFS pointer: its content was not downloaded");
+        return Err(error.with_hint(Hint::from("run `git lfs pull`")));
     }
     Ok(())
 }
 
-/// Whether there is a link, but nothing behind it.
+/// Whether a path is a link whose target does not exist.
 pub(crate) fn is_dangling(path: &Path) -> bool {
     path.is_symlink() && !path.exists()
 }
 
-/// The one file that says where a checkpoint's weights are: a safetensors file, or an index of several. A whole
-/// `model.safetensors` comes before an index that was left over; `transformers_weights` in `config.json` before both.
-/// Files of other names (`consolidated.safetensors`, those of adapters, of variants and of PyTorch) are never read.
+/// The file that leads to a checkpoint's weights: a safetensors file, or an index of several. `transformers_weights` in
+/// `config.json` counts most, then a complete `model.safetensors`, then an index. Files with other names
+/// (`consolidated.safetensors`, and the weights of adapters, variants and PyTorch) are never read.
 ///
 /// # Errors
-/// `transformers_weights` names no such file.
+/// `transformers_weights` does not name such a file.
 pub(crate) fn weights(config: &Value, has: impl Fn(&str) -> bool) -> Result<Option<String>, String> {
     if let Some(name) = Fields(config).get::<String>("transformers_weights")? {
-        let known = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
-        if known && is_plain(&name) {
+        let is_known = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+        if is_known && is_plain(&name) {
             return Ok(Some(name));
         }
-        return Err(format!("transformers_weights is {name:?}: expected a safetensors file in the same folder"));
+        return Err(format!("invalid transformers_weights {name:?}: expected a safetensors file in the same folder"));
     }
     Ok([WEIGHTS, INDEX].into_iter().find(|name| has(name)).map(str::to_owned))
 }
 
-/// The files that an index names, in the order in which they are read: of a tensor that is in two of them the later counts.
+/// The files that an index names, in the order in which they are read. If two of them contain the same tensor, the
+/// later one counts.
 ///
 /// # Errors
-/// The file is damaged, or names files outside its folder or of another kind.
+/// The file is damaged, or it names files outside its folder or files that are not safetensors.
 pub(crate) fn shards(index: &Path) -> Result<BTreeSet<String>> {
     #[derive(Deserialize)]
     struct Index {
@@ -131,36 +138,36 @@ pub(crate) fn shards(index: &Path) -> Result<BTreeSet<String>> {
     let Index { weight_map } = sae_core::file::read_json(index, INDEX_LIMIT)?;
     let shards: BTreeSet<_> = weight_map.into_values().collect();
     if let Some(shard) = shards.iter().find(|shard| !is_plain(shard) || !shard.ends_with(".safetensors")) {
-        let cause =
-            format!("the index names {shard:?}: expected safetensors files, none of them outside the checkpoint");
+        let cause = format!("the index names {shard:?}: expected safetensors files in the folder of the checkpoint");
         return Err(Error::checkpoint(index)(cause));
     }
     if shards.is_empty() {
-        return Err(Error::checkpoint(index)("the index names no files"));
+        return Err(Error::checkpoint(index)("the index does not name any file"));
     }
     Ok(shards)
 }
 
-/// Why there are no weights among files of these names: what is there in their place.
+/// The error message for a folder with files of these names but without weights. Mentions weights of other formats.
 pub(crate) fn no_weights(names: impl Iterator<Item = String>) -> String {
-    const OTHERS: [&str; 8] = [".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".index.json"];
-    let mut others: Vec<String> = names.filter(|name| OTHERS.iter().any(|ending| name.ends_with(ending))).collect();
+    const OTHER_FORMATS: [&str; 8] = [".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".index.json"];
+    let is_other = |name: &String| OTHER_FORMATS.iter().any(|ending| name.ends_with(ending));
+    let mut others: Vec<String> = names.filter(is_other).collect();
     others.sort();
     let found = match others.as_slice() {
         [] => String::new(),
         [first, rest @ ..] => {
             let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-            format!("; {first}{more} cannot be used: save the model with save_pretrained, or rename a whole file")
+            format!("; {first}{more} cannot be used: save the model with save_pretrained, or rename a complete file")
         }
     };
     format!("the checkpoint has no weights (neither {WEIGHTS} nor {INDEX}){found}")
 }
 
-/// The settings of the image processor, and the file that they stand in: those nested in `processor_config.json`, or,
-/// where there are none, `preprocessor_config.json`.
+/// The settings of the image processor, and the file that contains them: those nested in `processor_config.json`, or,
+/// if there are none, `preprocessor_config.json`.
 ///
 /// # Errors
-/// There are none, or the file cannot be read.
+/// There are no settings, or the file cannot be read.
 pub(crate) fn image_processor(folder: &Path) -> Result<(PathBuf, Value)> {
     let path = folder.join(PROCESSOR);
     let nested = processor(folder)?["image_processor"].take();
@@ -176,7 +183,7 @@ pub(crate) fn image_processor(folder: &Path) -> Result<(PathBuf, Value)> {
     Ok((path, config))
 }
 
-/// `processor_config.json`; nothing if there is none.
+/// The content of `processor_config.json`, or null if there is no such file.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -185,27 +192,28 @@ pub(crate) fn processor(folder: &Path) -> Result<Value> {
     Ok(if path.exists() { sae_core::file::read_json(&path, 1 << 24)? } else { Value::Null })
 }
 
-/// The decoder's family, and where in `config.json` its settings stand.
+/// The family of the decoder, and the part of `config.json` that contains its settings.
 ///
 /// # Errors
-/// `model_type` is no text.
+/// `model_type` is not a string.
 pub(crate) fn decoder<'a>(kind: &str, config: Fields<'a>) -> Result<(String, Fields<'a>), String> {
     let inner = config.under("text_config");
     Ok(match kind {
-        // LLaVAs take any decoder; the other families have one, whatever the file calls it.
+        // A LLaVA may have any decoder. The other families have a fixed one, whatever the file says.
         "llava" | "llava_next" => (inner.or("model_type", "llama".to_owned())?, inner),
-        // Older files have the decoder's settings at the top.
+        // Older files have the settings of the decoder at the top level.
         "qwen2_5_vl" if !inner.is_object() => ("qwen2_5_vl_text".into(), config),
         "qwen2_5_vl" | "qwen3_vl" | "gemma3" => (format!("{kind}_text"), inner),
         _ => (kind.to_owned(), config),
     })
 }
 
-/// Whether the embedding serves as the output head: LLaVA and Qwen2.5-VL ask both levels, the others the outer one.
-/// (A head that is written out counts all the same, see `model/head.rs`.)
+/// Whether the embedding matrix is also the output head. LLaVA and Qwen2.5-VL consult both levels of the configuration,
+/// the other families only the outer one. (If the weights contain a separate head, it is used anyway; see
+/// `model/head.rs`.)
 ///
 /// # Errors
-/// The setting is no truth value.
+/// The setting is not a boolean.
 pub(crate) fn tied(kind: &str, config: Fields) -> Result<bool, String> {
     const NAME: &str = "tie_word_embeddings";
     let (family, text) = decoder(kind, config)?;
@@ -216,15 +224,16 @@ pub(crate) fn tied(kind: &str, config: Fields) -> Result<bool, String> {
     }
 }
 
-/// Names of a token's id in LLaVA and Gemma 3, where the later one was added: it counts if both are there.
+/// Names of the ids of special tokens in LLaVA and Gemma 3. Newer versions use the first name; if both are present, it
+/// counts.
 pub(crate) const IMAGE_TOKEN: [&str; 2] = ["image_token_id", "image_token_index"];
 pub(crate) const BEGIN_OF_IMAGE: [&str; 2] = ["boi_token_id", "boi_token_index"];
 pub(crate) const END_OF_IMAGE: [&str; 2] = ["eoi_token_id", "eoi_token_index"];
 
-/// The first of several names that has an id.
+/// The id under the first of several names that is present.
 ///
 /// # Errors
-/// It is no number.
+/// The value is not a number.
 pub(crate) fn token(config: Fields, names: &[&str], default: u32) -> Result<u32, String> {
     for name in names {
         if let Some(id) = config.get(name)? {
@@ -234,20 +243,21 @@ pub(crate) fn token(config: Fields, names: &[&str], default: u32) -> Result<u32,
     Ok(default)
 }
 
-/// What a family takes for what its rotary parameters leave out.
+/// A family's defaults for its rotary parameters.
 #[derive(Clone, Copy)]
 pub(crate) struct RopeDefaults {
     /// Base of the frequencies.
     pub theta: f64,
-    /// Positions that the model was trained on.
+    /// Number of positions that the model was trained on.
     pub context: usize,
 }
 
-/// The rotary parameters of a decoder, in one object: `rope_scaling`, unless it is empty, else `rope_parameters`; what it
-/// leaves out stands beside it. `original_max_position_embeddings` beside it comes before that in it.
+/// The rotary parameters of a decoder as one object: those of `rope_scaling` unless it is empty, otherwise those of
+/// `rope_parameters`. Parameters that are missing there are taken from the fields beside it.
+/// `original_max_position_embeddings` beside the object takes precedence over the same field inside it.
 ///
 /// # Errors
-/// A setting of the wrong kind.
+/// A setting has the wrong type.
 pub(crate) fn rope(text: Fields, defaults: RopeDefaults) -> Result<Value, String> {
     const ORIGINAL: &str = "original_max_position_embeddings";
     let named = ["rope_scaling", "rope_parameters"].map(|name| text.under(name));
@@ -260,24 +270,24 @@ pub(crate) fn rope(text: Fields, defaults: RopeDefaults) -> Result<Value, String
     completed(rope, text, RopeDefaults { theta, ..defaults })
 }
 
-/// The rotary parameters of Gemma 3: of the layers that see everything, and of those with a window. `rope_scaling` goes
-/// over the former.
+/// The rotary parameters of Gemma 3: first those of the layers with full attention, then those of the layers with a
+/// sliding window. `rope_scaling` overrides the former.
 ///
 /// # Errors
-/// A setting of the wrong kind, or parameters that are not told apart by the type of layer.
+/// A setting has the wrong type, or the parameters are not divided by type of layer.
 pub(crate) fn layered_rope(text: Fields, [full, sliding]: [RopeDefaults; 2]) -> Result<[Value; 2], String> {
     let nested = text.under("rope_parameters");
-    let of = |kind: &str| nested.under(kind).0.as_object().cloned();
-    let (global, local) = (of("full_attention"), of("sliding_attention"));
+    let parameters = |kind: &str| nested.under(kind).0.as_object().cloned();
+    let (global, local) = (parameters("full_attention"), parameters("sliding_attention"));
     if nested.has_fields() && global.is_none() && local.is_none() {
         return Err(
             "rope_parameters has neither full_attention nor sliding_attention: expected one object for each".into()
         );
     }
-    // Where there are no newer parameters, `rope_type` is there already: an older `type` does not count.
+    // If there are no newer parameters, `rope_type` is already set, so an older `type` is ignored.
     let mut global = global.unwrap_or_else(|| Map::from_iter([("rope_type".to_owned(), json!("default"))]));
     global.extend(text.under("rope_scaling").0.as_object().cloned().unwrap_or_default());
-    // Looked for beside the two sets, where it never stands.
+    // `transformers` looks for this field beside the two objects, where it never is.
     global.remove("truncate");
     let theta = [text.or("rope_theta", full.theta)?, text.or("rope_local_base_freq", sliding.theta)?];
     Ok([
@@ -286,7 +296,7 @@ pub(crate) fn layered_rope(text: Fields, [full, sliding]: [RopeDefaults; 2]) -> 
     ])
 }
 
-/// Rotary parameters with what stands beside them, or nowhere.
+/// Rotary parameters, completed from the fields beside them and from the defaults.
 fn completed(mut rope: Map<String, Value>, text: Fields, defaults: RopeDefaults) -> Result<Value, String> {
     rope.retain(|_, value| !value.is_null());
     let context = text.or("max_position_embeddings", defaults.context)?;
@@ -302,10 +312,10 @@ fn completed(mut rope: Map<String, Value>, text: Fields, defaults: RopeDefaults)
     Ok(Value::Object(rope))
 }
 
-/// Whether a name is one of a file in the folder itself.
+/// Whether a name is that of a file directly in the folder.
 pub(crate) fn is_plain(name: &str) -> bool {
-    let known = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    known && !name.is_empty() && !name.starts_with('.')
+    let is_allowed = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    is_allowed && !name.is_empty() && !name.starts_with('.')
 }
 
 #[cfg(test)]
@@ -317,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn either_level_ties_in_llava_and_qwen2_5_vl_and_the_outer_one_elsewhere() {
+    fn llava_and_qwen2_5_vl_tie_on_either_level_and_others_on_the_outer_one() {
         let both = |kind: &str, outer: Value, inner: Value| {
             is_tied(
                 json!({"model_type": kind, "tie_word_embeddings": outer, "text_config": {"tie_word_embeddings": inner}}),
@@ -340,34 +350,36 @@ mod tests {
     #[test]
     fn rotary_parameters_come_from_both_layouts_and_both_levels() {
         let defaults = RopeDefaults { theta: 1e4, context: 2048 };
-        let of = |text: Value| rope(Fields(&text), defaults).unwrap();
+        let read = |text: Value| rope(Fields(&text), defaults).unwrap();
         let found =
-            of(json!({"rope_scaling": {}, "rope_parameters": {"factor": 2.0, "rope_theta": 7.0}, "rope_theta": 5.0}));
+            read(json!({"rope_scaling": {}, "rope_parameters": {"factor": 2.0, "rope_theta": 7.0}, "rope_theta": 5.0}));
         assert_eq!((&found["factor"], &found["rope_theta"]), (&json!(2.0), &json!(7.0)));
-        let found = of(json!({"rope_scaling": {"factor": 3.0}, "rope_parameters": {"factor": 2.0}, "rope_theta": 5.0}));
+        let found =
+            read(json!({"rope_scaling": {"factor": 3.0}, "rope_parameters": {"factor": 2.0}, "rope_theta": 5.0}));
         assert_eq!((&found["factor"], &found["rope_theta"]), (&json!(3.0), &json!(5.0)));
-        // As Phi writes it: the number beside the parameters comes first.
-        let found = of(json!({"rope_scaling": {"original_max_position_embeddings": 16}, "max_position_embeddings": 64,
+        // As Phi writes it: the number beside the parameters takes precedence.
+        let found =
+            read(json!({"rope_scaling": {"original_max_position_embeddings": 16}, "max_position_embeddings": 64,
             "original_max_position_embeddings": 99}));
         assert_eq!(found["original_max_position_embeddings"], json!(99.0));
-        assert_eq!(of(json!({"max_position_embeddings": 64}))["original_max_position_embeddings"], json!(64));
+        assert_eq!(read(json!({"max_position_embeddings": 64}))["original_max_position_embeddings"], json!(64));
     }
 
     #[test]
-    fn gemmas_two_sets_of_rotary_parameters_are_completed_apart() {
+    fn gemmas_two_sets_of_rotary_parameters_are_completed_separately() {
         let defaults = [1e6, 1e4].map(|theta| RopeDefaults { theta, context: 512 });
-        let of = |text: Value| layered_rope(Fields(&text), defaults);
+        let read = |text: Value| layered_rope(Fields(&text), defaults);
         let old = json!({"rope_scaling": {"rope_type": "linear", "factor": 2.0}, "rope_theta": 8.0, "rope_local_base_freq": 77.0});
-        let [global, local] = of(old).unwrap();
+        let [global, local] = read(old).unwrap();
         assert_eq!((&global["rope_theta"], &global["factor"]), (&json!(8.0), &json!(2.0)));
         assert_eq!((&local["rope_theta"], local.get("factor")), (&json!(77.0), None));
         let new = json!({"rope_scaling": {"factor": 2.0}, "rope_theta": 8.0, "rope_parameters": {
             "full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 1.0}, "sliding_attention": null}});
-        let [global, local] = of(new).unwrap();
+        let [global, local] = read(new).unwrap();
         assert_eq!((&global["rope_theta"], &global["factor"]), (&json!(1.0), &json!(2.0)));
         assert_eq!(local["rope_theta"], json!(1e4));
         assert!(
-            of(json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}))
+            read(json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}))
                 .unwrap_err()
                 .contains("full_attention")
         );

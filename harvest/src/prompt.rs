@@ -1,6 +1,6 @@
-//! From a conversation to token ids, as the checkpoint's processor does it: chat template, placeholders of images
-//! expanded in the text, one pass of the tokenizer. Knows for every token who speaks and what text it stands for; knows
-//! nothing of pixels.
+//! From a conversation to token ids, as the checkpoint's processor does it: render the chat template, expand the
+//! placeholders of images in the text, and run the tokenizer once. Determines for every token who speaks and which text
+//! it stands for. Knows nothing about pixels.
 
 use crate::data::{Turn, TurnPart};
 use crate::model::VisionConfig;
@@ -14,60 +14,61 @@ use std::ops::Range;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
-/// What stands for a video in Qwen's texts; its processor refuses it where there is none.
+/// The placeholder of a video in Qwen's texts. Its processor rejects texts that contain it without a video.
 const VIDEO: &str = "<|video_pad|>";
 
-/// Bytes of a text and who speaks them, in order.
+/// Ranges of bytes of a text with the role of their speaker, in ascending order.
 type Spans = Vec<(Range<usize>, Role)>;
 
-/// Where the text of a sample comes from.
+/// The text of a sample.
 pub enum Text<'a> {
-    /// Turns, put together by the chat template; joined by newlines if the checkpoint has none.
+    /// Turns, which are rendered with the chat template, or joined by newlines if the checkpoint has none.
     Conversation {
-        /// In order.
+        /// The turns, in order.
         turns: &'a [Turn],
-        /// Whether the beginning of an answer comes last.
+        /// Whether the beginning of an answer is added at the end.
         generate: bool,
     },
-    /// As it is, with the model's own placeholder where images stand.
+    /// A text that is used unchanged. It contains the model's own placeholder for every image.
     Verbatim(&'a str),
 }
 
-/// Images as the model's text has them.
+/// How images are represented in the text of a model.
 #[derive(Clone, Debug)]
 struct Placeholder {
-    /// Id of the token that image positions have.
+    /// Id of the token at the positions of images.
     id: u32,
-    /// That token.
+    /// The text of that token.
     token: String,
-    /// What stands for an image before it is expanded.
+    /// The placeholder of a whole image before it is expanded.
     mark: String,
-    /// What the positions are put between.
+    /// The text before and after the positions of an image.
     before: String,
     after: String,
     /// Ids of the tokens that begin and end an image.
-    around: [u32; 2],
+    delimiters: [u32; 2],
 }
 
-/// Tokenizer and chat template of a checkpoint.
+/// The tokenizer and the chat template of a checkpoint.
 pub struct Prompter {
     tokenizer: Tokenizer,
-    /// Ids that carry no content of their own.
+    /// Ids of tokens that have no content of their own.
     special: BTreeSet<u32>,
     bos: Option<String>,
     template: Option<Template>,
     placeholder: Option<Placeholder>,
-    /// Without a template: what stands between turns, and whether it stands behind the last one too.
+    /// Used without a template: the text between two turns, and whether it also follows the last one.
     separator: (String, bool),
-    /// Whether tokens are named in the alphabet of bytes.
-    bytes: bool,
+    /// Whether the names of tokens are written in the alphabet of bytes.
+    byte_level: bool,
 }
 
 impl Prompter {
-    /// Reads the tokenizer and the chat template of the checkpoint in `folder`, which has `vision` or none.
+    /// Reads the tokenizer and the chat template of the checkpoint in `folder`. `vision` is given if the model takes
+    /// images.
     ///
     /// # Errors
-    /// A file is missing or damaged, or the tokenizer has no placeholder for images.
+    /// A file is missing or damaged, or the tokenizer lacks the placeholder for images.
     pub fn open(folder: &Path, vision: Option<&VisionConfig>) -> Result<Self> {
         let path = folder.join("tokenizer.json");
         let Named { tokenizer, special_tokens } = tokenizer::open(folder)?;
@@ -76,8 +77,8 @@ impl Prompter {
         let placeholder = placeholder.map_err(Error::checkpoint(&path))?;
         let added = tokenizer.get_added_tokens_decoder();
         let mut special: BTreeSet<u32> = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
-        special.extend(placeholder.iter().flat_map(|p| p.around));
-        let separator = match vision.map(|vision| vision.framing) {
+        special.extend(placeholder.iter().flat_map(|p| p.delimiters));
+        let separator = match vision.map(|vision| vision.image_tokens) {
             Some(ImageTokens::Chameleon) => (named("sep_token").unwrap_or_else(|| "<reserved08706>".into()), true),
             _ => ("\n".into(), false),
         };
@@ -87,22 +88,23 @@ impl Prompter {
             template: Template::open(folder, &special_tokens, vision.is_some())?,
             placeholder,
             separator,
-            bytes: alphabet::names_tokens_of(&tokenizer),
+            byte_level: alphabet::names_tokens_of(&tokenizer),
             tokenizer,
         })
     }
 
-    /// The tokens of a text with images in it, in order, each of which takes as many positions as `images` says. Positions
-    /// of images have the image's number; their rectangles are left open.
+    /// The tokens of a text with images, in order. `images` states the number of positions of each image. Positions of
+    /// an image have its number; their rectangles are not set.
     ///
     /// # Errors
-    /// Why no sample can be made of it: the template refuses it, or placeholders and images do not match.
+    /// The reason why the text cannot become a sample: the template rejects it, or the placeholders and the images do
+    /// not match.
     pub fn tokens(&self, text: &Text, images: &[usize]) -> Result<Vec<Token>, String> {
         let mut image_roles = Vec::new();
         if let Text::Conversation { turns, .. } = text {
-            let of = |turn: &Turn| turn.parts.iter().filter(|part| part.text().is_none()).count();
-            image_roles.extend(turns.iter().flat_map(|turn| std::iter::repeat_n(turn.role, of(turn))));
-            self.check_words(turns)?;
+            let count_images = |turn: &Turn| turn.parts.iter().filter(|part| part.text().is_none()).count();
+            image_roles.extend(turns.iter().flat_map(|turn| std::iter::repeat_n(turn.role, count_images(turn))));
+            self.check_texts(turns)?;
         }
         let (text, spans, add_special) = match text {
             Text::Verbatim(text) => {
@@ -120,14 +122,14 @@ impl Prompter {
                 }
             },
         };
-        let begun = self.bos.as_ref().is_some_and(|bos| text.starts_with(bos));
+        let has_bos = self.bos.as_ref().is_some_and(|bos| text.starts_with(bos));
         let (text, spans) = self.expand(text, spans, images)?;
-        let encoding = self.tokenizer.encode(text.as_str(), add_special && !begun).map_err(|e| e.to_string())?;
-        let mut numbers =
+        let encoding = self.tokenizer.encode(text.as_str(), add_special && !has_bos).map_err(|e| e.to_string())?;
+        let mut image_numbers =
             images.iter().enumerate().flat_map(|(image, positions)| std::iter::repeat_n(image, *positions));
         let offsets = encoding.get_offsets();
-        // A character of several tokens has the same offsets in each of them.
-        let is_fraction = |n: usize| {
+        // If a character consists of several tokens, all of them have its offsets.
+        let is_partial = |n: usize| {
             let (start, end) = offsets[n];
             n.checked_sub(1).is_some_and(|before| offsets[before].1 > start)
                 || offsets.get(n + 1).is_some_and(|next| next.0 < end)
@@ -138,7 +140,11 @@ impl Prompter {
                 position,
                 modality: Modality::Text,
                 token_id: *id as i32,
-                piece: if is_fraction(position as usize) { self.name(*id) } else { self.piece(*id, &text, *offsets) },
+                piece: if is_partial(position as usize) {
+                    self.token_name(*id)
+                } else {
+                    self.piece(*id, &text, *offsets)
+                },
                 role: role_at(&spans, *offsets),
                 special: false,
                 image: None,
@@ -146,7 +152,7 @@ impl Prompter {
             };
             match placeholder {
                 Some(_) => {
-                    let image = numbers.next();
+                    let image = image_numbers.next();
                     token.modality = Modality::Image;
                     token.image = image.and_then(|image| i16::try_from(image).ok());
                     token.role = image.and_then(|image| image_roles.get(image).copied()).unwrap_or(Role::User);
@@ -158,16 +164,17 @@ impl Prompter {
         Ok(tokens.collect())
     }
 
-    /// Refuses words that the model would take for an image or a video: they would shift the images to other places.
-    fn check_words(&self, turns: &[Turn]) -> Result<(), String> {
+    /// Rejects texts that contain a placeholder of an image or a video, because it would shift the images to other
+    /// places.
+    fn check_texts(&self, turns: &[Turn]) -> Result<(), String> {
         let Some(placeholder) = &self.placeholder else { return Ok(()) };
         let video = self.tokenizer.token_to_id(VIDEO).map(|_| VIDEO);
-        let taken = [Some(placeholder.mark.as_str()), Some(&placeholder.token), video];
+        let placeholders = [Some(placeholder.mark.as_str()), Some(&placeholder.token), video];
         for (n, turn) in turns.iter().enumerate() {
             let text = turn.text();
-            if let Some(token) = taken.into_iter().flatten().find(|token| text.contains(token)) {
+            if let Some(token) = placeholders.into_iter().flatten().find(|token| text.contains(token)) {
                 return Err(format!(
-                    "the text of turn {} contains {token}, which stands for an image or a video",
+                    "the text of turn {} contains {token}, the placeholder of an image or a video",
                     n + 1
                 ));
             }
@@ -175,7 +182,7 @@ impl Prompter {
         Ok(())
     }
 
-    /// What a model without a template reads: turns with separators, marks where images stand.
+    /// The text for a model without a template: turns with separators between them, and placeholders of images.
     fn joined(&self, turns: &[Turn]) -> (String, Spans) {
         let mut text = String::new();
         let mut spans = Vec::new();
@@ -196,15 +203,23 @@ impl Prompter {
         (text, spans)
     }
 
-    /// Puts in the place of each image's mark as many placeholders as the image has positions, and what stands around
-    /// them.
+    /// Replaces the placeholder of each image by as many tokens as the image has positions, with the text that belongs
+    /// before and after them. Moves the spans accordingly.
     fn expand(&self, text: String, spans: Spans, images: &[usize]) -> Result<(String, Spans), String> {
         let Some(Placeholder { token, mark, before, after, .. }) = &self.placeholder else {
-            return if images.is_empty() { Ok((text, spans)) } else { Err("the model takes no images".into()) };
+            return if images.is_empty() {
+                Ok((text, spans))
+            } else {
+                Err("the row has images, but the model takes none".into())
+            };
         };
         let found: Vec<_> = text.match_indices(mark.as_str()).map(|(at, _)| at).collect();
         if found.len() != images.len() {
-            return Err(format!("{} images, but {} times {mark} in the text", images.len(), found.len()));
+            return Err(format!(
+                "the row has {} images, but its text has {} placeholders {mark}",
+                images.len(),
+                found.len()
+            ));
         }
         let mut expanded = String::with_capacity(text.len());
         let (mut rest, mut grown) = (0, vec![0]);
@@ -227,56 +242,63 @@ impl Prompter {
         self.special.contains(&id)
     }
 
-    /// The text that a token of the vocabulary stands for inside a text; its name if it stands for none.
-    pub fn word(&self, id: u32) -> String {
-        // Decoders take the space away that begins a text, so the second of two is looked at.
+    /// The text that a token of the vocabulary stands for inside a text, or its name if it stands for no text.
+    pub fn token_text(&self, id: u32) -> String {
+        // Decoders remove a space at the beginning of a text. Therefore the token is decoded twice, and the second one
+        // counts.
         let decode = |ids: &[u32]| self.tokenizer.decode(ids, false).unwrap_or_default();
         let text = decode(&[id, id]).strip_prefix(&decode(&[id])).unwrap_or_default().to_owned();
-        match text.is_empty() || text.contains(char::REPLACEMENT_CHARACTER) {
-            true => self.name(id),
-            false => text,
-        }
+        if text.is_empty() || text.contains(char::REPLACEMENT_CHARACTER) { self.token_name(id) } else { text }
     }
 
-    /// What the vocabulary calls a token, readable.
-    pub fn name(&self, id: u32) -> String {
+    /// The name of a token in the vocabulary, in readable form.
+    pub fn token_name(&self, id: u32) -> String {
         let name = self.tokenizer.id_to_token(id).unwrap_or_default();
-        if self.bytes { alphabet::readable(&name) } else { name }
+        if self.byte_level { alphabet::readable(&name) } else { name }
     }
 
-    /// The text a token stands for; its name if it stands for none.
+    /// The part of a text that a token stands for, or its name if it stands for no text.
     fn piece(&self, id: u32, text: &str, (start, end): (usize, usize)) -> String {
         match text.get(start..end) {
             Some(piece) if !piece.is_empty() => piece.to_owned(),
-            _ => self.name(id),
+            _ => self.token_name(id),
         }
     }
 }
 
-/// How images stand in the text of a model.
+/// How images are represented in the text of a model with `vision`.
 fn placeholder(tokenizer: &Tokenizer, vision: &VisionConfig) -> Result<Placeholder, String> {
-    let name =
-        |what: &str, id: u32| tokenizer.id_to_token(id).ok_or_else(|| format!("there is no {what} token (id {id})"));
+    let name = |what: &str, id: u32| {
+        tokenizer.id_to_token(id).ok_or_else(|| format!("the tokenizer has no {what} token (id {id})"))
+    };
     let id = vision.image_token_id;
     let token = name("image", id)?;
-    let bare =
-        Placeholder { id, mark: token.clone(), token, before: String::new(), after: String::new(), around: [id; 2] };
-    Ok(match vision.framing {
+    let bare = Placeholder {
+        id,
+        mark: token.clone(),
+        token,
+        before: String::new(),
+        after: String::new(),
+        delimiters: [id; 2],
+    };
+    Ok(match vision.image_tokens {
         ImageTokens::Bare => bare,
         ImageTokens::Gemma { begin, end } => {
             let mark = name("begin-of-image", begin)?;
             let (before, after) = (format!("\n\n{mark}"), format!("{}\n\n", name("end-of-image", end)?));
-            Placeholder { mark, before, after, around: [begin, end], ..bare }
+            Placeholder { mark, before, after, delimiters: [begin, end], ..bare }
         }
         ImageTokens::Chameleon => {
-            let id = |token: &str| tokenizer.token_to_id(token).ok_or_else(|| format!("there is no token {token}"));
+            let id =
+                |token: &str| tokenizer.token_to_id(token).ok_or_else(|| format!("the tokenizer has no token {token}"));
             let [before, after] = ["<racm3:break>", "<eoss>"];
-            Placeholder { around: [id(before)?, id(after)?], before: before.into(), after: after.into(), ..bare }
+            Placeholder { delimiters: [id(before)?, id(after)?], before: before.into(), after: after.into(), ..bare }
         }
     })
 }
 
-/// Who speaks at a token: decided by its last byte, because the space in front of a word belongs to the word's token.
+/// The role of the speaker at a token. The last byte of the token decides, because the space before a word belongs to
+/// the word's token.
 fn role_at(spans: &[(Range<usize>, Role)], (start, end): (usize, usize)) -> Role {
     if start == end {
         return Role::Template;

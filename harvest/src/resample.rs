@@ -1,17 +1,17 @@
-//! Pillow's `Image.resize`, bit for bit (8-bit RGB; Pillow 13): its filters, its fixed-point coefficients, its order of
-//! passes. Knows nothing of models; decodes nothing.
+//! Pillow's `Image.resize`, bit for bit (8-bit RGB; Pillow 13): the same filters, fixed-point coefficients and order of
+//! passes. Knows nothing about models, and decodes nothing.
 
 use std::f64::consts::PI;
 
-/// Fraction bits of a coefficient: 32, less 8 for the pixel and 2 for the overshoot of the filters.
+/// Fraction bits of a coefficient: 32, minus 8 for the pixel and 2 for the overshoot of the filters.
 const PRECISION: u32 = 32 - 8 - 2;
 
-/// An image of 8-bit red, green, blue.
+/// An image with 8 bits each of red, green and blue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rgb {
-    /// Pixels.
+    /// In pixels.
     pub width: usize,
-    /// Pixels.
+    /// In pixels.
     pub height: usize,
     /// `[height, width, 3]`, row-major.
     pub data: Vec<u8>,
@@ -29,7 +29,7 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// The filter of a Pillow code, as image processors store it in `resample`.
+    /// The filter with a Pillow code, as image processors store it in `resample`.
     pub fn from_code(code: u64) -> Option<Self> {
         match code {
             1 => Some(Self::Lanczos),
@@ -62,16 +62,16 @@ impl Filter {
 
 /// Resizes as `Image.resize((width, height), filter)` does.
 pub fn resize(image: Rgb, width: usize, height: usize, filter: Filter) -> Rgb {
-    // Pillow 13 squeezes images vertically first where that saves work. Each pass rounds to 8 bits: the order shows.
-    let squeeze = image.height.saturating_sub(height) as i64;
-    if squeeze > 0 && squeeze > 2 * (image.width as i64 - width as i64) {
+    // Pillow 13 shrinks images vertically first if that saves work. Each pass rounds to 8 bits, so the order matters.
+    let shrinkage = image.height.saturating_sub(height) as i64;
+    if shrinkage > 0 && shrinkage > 2 * (image.width as i64 - width as i64) {
         horizontal(vertical(image, height, filter), width, filter)
     } else {
         vertical(horizontal(image, width, filter), height, filter)
     }
 }
 
-/// The source pixels that make one destination pixel.
+/// The source pixels of one destination pixel, with their weights.
 struct Taps {
     first: usize,
     weights: Vec<i32>,
@@ -153,17 +153,17 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_image_stays_flat_at_any_size() {
-        let flat = Rgb { width: 7, height: 5, data: vec![200; 105] };
+    fn a_uniform_image_stays_uniform_at_any_size() {
+        let uniform = Rgb { width: 7, height: 5, data: vec![200; 105] };
         for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
             for (width, height) in [(1, 1), (3, 11), (14, 14)] {
-                assert!(resize(flat.clone(), width, height, filter).data.iter().all(|v| *v == 200));
+                assert!(resize(uniform.clone(), width, height, filter).data.iter().all(|v| *v == 200));
             }
         }
     }
 
     #[test]
-    fn the_same_size_is_the_same_image() {
+    fn resizing_to_the_same_size_changes_nothing() {
         let image = gradient(6, 4);
         assert_eq!(resize(image.clone(), 6, 4, Filter::Bicubic), image);
     }

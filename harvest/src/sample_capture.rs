@@ -1,6 +1,6 @@
-//! Samples with the hidden states behind one block and the files of their images, shown one by one and stored nowhere.
+//! Visits samples one by one, each with its hidden states behind one block and the files of its images. Stores nothing.
 
-use crate::capture::{CHUNK, TOGETHER, batches};
+use crate::capture::{CHUNK_ROWS, CONCURRENT_BATCHES, batches};
 use crate::checkpoint::{Checkpoint, Prepared};
 use crate::data::Row;
 use crate::model::{Compute, Input, check_layers};
@@ -12,35 +12,32 @@ use sae_core::store::SkipList;
 pub struct CapturedSample<'a> {
     /// The sample.
     pub sample: &'a Prepared,
-    /// The files of its images, in their order, as the sample was made of them.
+    /// The content of its image files, in order. The sample was made from the same bytes.
     pub files: &'a [Vec<u8>],
-    /// `[positions, d_in]`.
+    /// Hidden states behind the block, `[positions, d_in]`.
     pub hidden: &'a [f32],
 }
 
-/// Runs the model over the data and shows every sample, in order, with the number of rows done. The plan names one layer;
-/// what it says of storing is left aside. Holds one chunk of rows.
+/// Runs the model over the data and calls `visit` with every sample, in order, and the number of rows done so far. The
+/// plan has to name exactly one layer; its settings for storing are ignored. Holds one chunk of rows in memory.
 ///
 /// # Errors
-/// The plan does not fit the checkpoint, a file cannot be read, a device failed, or whatever `see` returns. Rows that
-/// cannot be used stop nothing and are counted in what is returned.
+/// The plan does not fit the checkpoint, a file cannot be read, the device failed, or `visit` returned an error. A row
+/// that cannot be used stops nothing; such rows are counted in the returned list.
 pub fn for_each_sample<E: From<Error>>(
     plan: &Plan,
-    see: &mut dyn FnMut(&CapturedSample, u64) -> Result<(), E>,
+    visit: &mut dyn FnMut(&CapturedSample, u64) -> Result<(), E>,
 ) -> Result<SkipList, E> {
-    let [layer] = plan.layers[..] else {
-        return Err(Error::Plan(format!("samples are shown behind one layer, not behind {:?}", plan.layers)).into());
-    };
+    let layer = plan.layer()?;
     let checkpoint = Checkpoint::open(&plan.model)?;
     check_layers(checkpoint.config(), &[layer])?;
     let source = plan.source()?;
     let device = plan.device.open().map_err(Error::from)?;
     let model = checkpoint.load(Some(layer), &Compute::on(&device, plan.dtype.into()))?;
-    let limit = plan.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let mut rows = plan.stream(&source)?.take(limit);
+    let mut rows = plan.stream(&source)?.take(plan.row_limit());
     let (mut skipped, mut done) = (SkipList::default(), 0);
     loop {
-        let chunk = rows.by_ref().take(CHUNK).collect::<Result<Vec<Row>>>()?;
+        let chunk = rows.by_ref().take(CHUNK_ROWS).collect::<Result<Vec<Row>>>()?;
         if chunk.is_empty() {
             return Ok(skipped);
         }
@@ -48,9 +45,9 @@ pub fn for_each_sample<E: From<Error>>(
         let (mut samples, mut files) = (Vec::new(), Vec::new());
         for prepared in prepared.collect::<Vec<_>>() {
             match prepared {
-                Ok((prepared, own)) => {
+                Ok((prepared, image_files)) => {
                     samples.push(prepared);
-                    files.push(own);
+                    files.push(image_files);
                 }
                 Err(row) => {
                     skipped.push(row);
@@ -58,16 +55,16 @@ pub fn for_each_sample<E: From<Error>>(
                 }
             }
         }
-        for together in batches(&samples, plan.batch_tokens).chunks(TOGETHER) {
-            let hidden = together.par_iter().map(|batch| {
+        for concurrent in batches(&samples, plan.batch_tokens).chunks(CONCURRENT_BATCHES) {
+            let hidden = concurrent.par_iter().map(|batch| {
                 let inputs: Vec<Input> = samples[batch.clone()].iter().map(|s| checkpoint.input(s)).collect();
                 model.hidden(&inputs.iter().collect::<Vec<_>>(), &[layer])
             });
-            for (batch, hidden) in together.iter().zip(hidden.collect::<Result<Vec<_>>>()?) {
+            for (batch, hidden) in concurrent.iter().zip(hidden.collect::<Result<Vec<_>>>()?) {
                 for (n, at) in batch.clone().enumerate() {
                     done += 1;
-                    let visited = CapturedSample { sample: &samples[at], files: &files[at], hidden: hidden.rows(0, n) };
-                    see(&visited, done)?;
+                    let hidden = hidden.rows(0, n);
+                    visit(&CapturedSample { sample: &samples[at], files: &files[at], hidden }, done)?;
                 }
             }
         }

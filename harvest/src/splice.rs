@@ -1,31 +1,32 @@
-//! How a model's predictions change when the hidden states behind one block are replaced: rows become samples, samples
-//! batches; each batch goes through the model once, and on from the block once for every replacement.
-//! Knows nothing of what the replacements are, holds one chunk of rows, and writes no file.
+//! How the predictions of a model change when the hidden states behind one block are replaced. Rows become samples, and
+//! samples form batches. Each batch goes through the whole model once, and through the blocks behind the chosen one
+//! once more for every replacement. Does not know what the replacements are, holds one chunk of rows, and writes no
+//! file.
 
-use crate::capture::{CHUNK, TOGETHER, batches};
+use crate::capture::{CHUNK_ROWS, CONCURRENT_BATCHES, batches};
 use crate::checkpoint::{Checkpoint, Prepared};
 use crate::data::{Row, Source};
 use crate::model::{Compute, Hidden, Input, Model, Prediction, check_layers};
-use crate::{Error, Plan, Result};
+use crate::{Plan, Result};
 use rayon::prelude::*;
 use sae_core::store::SkipList;
 use sae_core::store::sample::Token;
 
-/// Replacements of hidden states: from the tokens of a batch and what left the block at each of them, `[tokens, width]`,
-/// to what is to leave it instead, once for every variant and of the same shape.
+/// Replaces hidden states. It gets the tokens of a batch and the hidden state behind the block at each of them,
+/// `[tokens, width]`, and returns what takes their place: one list of the same shape for each variant.
 pub type Intervention<'a> = dyn Fn(&[&Token], &[f32]) -> Result<Vec<Vec<f32>>> + Sync + 'a;
 
-/// How a sample's tokens were predicted.
+/// The predictions of one sample's tokens.
 pub struct Predicted<'a> {
     /// The sample.
     pub sample: &'a Prepared,
     /// Positions of the predicted tokens ([`Prepared::targets`]).
     pub targets: &'a [usize],
-    /// `[1 + variants][targets]`; the first are from the model's own states.
+    /// `[1 + variants][targets]`. The first list was computed with the model's own hidden states.
     pub predictions: Vec<&'a [Prediction]>,
 }
 
-/// A model and a data set, ready to be run with replaced states.
+/// A model and a data set, ready to run with replaced hidden states.
 pub struct SpliceRunner<'a> {
     plan: &'a Plan,
     layer: usize,
@@ -42,14 +43,12 @@ struct Done<'a> {
 }
 
 impl<'a> SpliceRunner<'a> {
-    /// Loads the whole model. The plan names one layer; what it says of storing is left aside.
+    /// Loads the whole model. The plan has to name exactly one layer; its settings for storing are ignored.
     ///
     /// # Errors
-    /// The plan does not fit the checkpoint, or checkpoint or data cannot be read.
+    /// The plan does not fit the checkpoint, or the checkpoint or the data cannot be read.
     pub fn open(plan: &'a Plan) -> Result<Self> {
-        let [layer] = plan.layers[..] else {
-            return Err(Error::Plan(format!("states are replaced behind one layer, not behind {:?}", plan.layers)));
-        };
+        let layer = plan.layer()?;
         let checkpoint = Checkpoint::open(&plan.model)?;
         check_layers(checkpoint.config(), &[layer])?;
         let source = plan.source()?;
@@ -57,26 +56,26 @@ impl<'a> SpliceRunner<'a> {
         Ok(Self { plan, layer, checkpoint, source, model })
     }
 
-    /// The checkpoint.
+    /// The checkpoint of the model.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
-    /// Runs the model over the data; `see` is shown every sample with at least one target, and told the rows done.
+    /// Runs the model over the data. Calls `visit` with every sample that has at least one target, and after every
+    /// batch with no sample, each time with the number of rows done so far.
     ///
     /// # Errors
-    /// A file that cannot be read, a device that failed, or whatever `replace` returns. Rows that cannot be used stop
-    /// nothing and are counted in what is returned.
-    pub fn run(&self, replace: &Intervention, see: &mut dyn FnMut(Option<&Predicted>, u64)) -> Result<SkipList> {
-        let limit = self.plan.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let mut rows = self.plan.stream(&self.source)?.take(limit);
+    /// A file cannot be read, the device failed, or `replace` returned an error. A row that cannot be used stops
+    /// nothing; such rows are counted in the returned list.
+    pub fn run(&self, replace: &Intervention, visit: &mut dyn FnMut(Option<&Predicted>, u64)) -> Result<SkipList> {
+        let mut rows = self.plan.stream(&self.source)?.take(self.plan.row_limit());
         let (mut skipped, mut done) = (SkipList::default(), 0);
         loop {
-            let chunk = rows.by_ref().take(CHUNK).collect::<Result<Vec<Row>>>()?;
+            let chunk = rows.by_ref().take(CHUNK_ROWS).collect::<Result<Vec<Row>>>()?;
             if chunk.is_empty() {
                 return Ok(skipped);
             }
-            let rows_here = chunk.len();
+            let row_count = chunk.len();
             let prepared: Vec<_> = chunk
                 .into_par_iter()
                 .map(|row| self.checkpoint.prepare(row, self.plan.answers, self.plan.template))
@@ -85,16 +84,16 @@ impl<'a> SpliceRunner<'a> {
             for prepared in prepared {
                 prepared.map_or_else(|row| skipped.push(row), |sample| samples.push(sample));
             }
-            done += (rows_here - samples.len()) as u64;
-            for together in batches(&samples, self.plan.batch_tokens).chunks(TOGETHER) {
-                let together = together.par_iter().map(|batch| {
+            done += (row_count - samples.len()) as u64;
+            for concurrent in batches(&samples, self.plan.batch_tokens).chunks(CONCURRENT_BATCHES) {
+                let concurrent = concurrent.par_iter().map(|batch| {
                     let samples = samples[batch.clone()].iter().collect();
                     self.batch(samples, replace)
                 });
-                for batch in together.collect::<Result<Vec<_>>>()? {
+                for batch in concurrent.collect::<Result<Vec<_>>>()? {
                     done += batch.samples.len() as u64;
-                    batch.show(&mut |predicted| see(Some(predicted), done));
-                    see(None, done);
+                    batch.for_each(&mut |predicted| visit(Some(predicted), done));
+                    visit(None, done);
                 }
             }
         }
@@ -104,39 +103,39 @@ impl<'a> SpliceRunner<'a> {
         let inputs: Vec<Input> = samples.iter().map(|sample| self.checkpoint.input(sample)).collect();
         let inputs: Vec<&Input> = inputs.iter().collect();
         let targets: Vec<Vec<usize>> = samples.iter().map(|sample| sample.targets()).collect();
-        let own = self.model.hidden(&inputs, &[self.layer])?;
+        let original = self.model.hidden(&inputs, &[self.layer])?;
         let tokens: Vec<&Token> = samples.iter().flat_map(|sample| &sample.tokens).collect();
-        let rows: Vec<f32> = (0..samples.len()).flat_map(|n| own.rows(0, n)).copied().collect();
+        let rows: Vec<f32> = (0..samples.len()).flat_map(|n| original.rows(0, n)).copied().collect();
         let replaced = replace(&tokens, &rows)?;
-        let states = replaced.iter().map(|rows| with_rows(&own, samples.len(), rows));
-        let states: Vec<Hidden> = std::iter::once(own.clone()).chain(states).collect();
+        let states = replaced.iter().map(|rows| with_rows(&original, samples.len(), rows));
+        let states: Vec<Hidden> = std::iter::once(original.clone()).chain(states).collect();
         let predictions = self.model.compare(self.layer, &inputs, &states, &targets)?;
         Ok(Done { samples, targets, predictions })
     }
 }
 
 impl Done<'_> {
-    fn show(&self, see: &mut dyn FnMut(&Predicted)) {
+    fn for_each(&self, visit: &mut dyn FnMut(&Predicted)) {
         let mut start = 0;
         for (sample, targets) in self.samples.iter().zip(&self.targets).filter(|(_, targets)| !targets.is_empty()) {
-            let own = start..start + targets.len();
-            start = own.end;
-            see(&Predicted {
+            let range = start..start + targets.len();
+            start = range.end;
+            visit(&Predicted {
                 sample,
                 targets,
-                predictions: self.predictions.iter().map(|p| &p[own.clone()]).collect(),
+                predictions: self.predictions.iter().map(|p| &p[range.clone()]).collect(),
             });
         }
     }
 }
 
-/// The same batch with other states.
+/// The same batch with other hidden states.
 fn with_rows(like: &Hidden, samples: usize, mut rows: &[f32]) -> Hidden {
     let mut hidden = like.clone();
     for sample in 0..samples {
-        let own = hidden.rows_mut(0, sample);
-        let (first, rest) = rows.split_at(own.len());
-        own.copy_from_slice(first);
+        let state = hidden.rows_mut(0, sample);
+        let (first, rest) = rows.split_at(state.len());
+        state.copy_from_slice(first);
         rows = rest;
     }
     hidden

@@ -1,20 +1,22 @@
-//! A checkpoint's tokenizer as `AutoTokenizer` of `transformers` 5.23 loads it. That takes more than `tokenizer.json`:
+//! A checkpoint's tokenizer as `AutoTokenizer` of `transformers` 5.23 loads it. This takes more than `tokenizer.json`:
 //! some classes keep its vocabulary and replace the rest, and `tokenizer_config.json` adds and changes tokens. Knows
-//! nothing of prompts.
+//! nothing about prompts.
 //!
-//! `add_bos_token` and `add_eos_token` do nothing here: `transformers` 5.23 drops them where there is a `tokenizer.json`,
-//! whose post-processor decides (`tests/golden/templates/tokenizers.json` has its ids).
+//! `add_bos_token` and `add_eos_token` have no effect here. `transformers` 5.23 ignores them if there is a
+//! `tokenizer.json`, whose post-processor decides (`tests/golden/templates/tokenizers.json` contains the resulting
+//! ids).
 
 use crate::{Error, Result};
+use sae_core::error::Hint;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tokenizers::models::ModelWrapper;
 use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
 
-/// Largest `tokenizer.json` that is read, in bytes.
+/// Size of the largest `tokenizer.json` that is read, in bytes.
 const LIMIT: u64 = 1 << 28;
-/// Largest configuration file that is read, in bytes.
+/// Size of the largest configuration file that is read, in bytes.
 const CONFIG_LIMIT: u64 = 1 << 24;
 
 /// The named tokens that every tokenizer may have.
@@ -70,14 +72,14 @@ const UNSUPPORTED: [&str; 43] = [
 /// A tokenizer and the tokens that its files name.
 pub(crate) struct Named {
     pub tokenizer: Tokenizer,
-    /// `bos_token` and so on, and what multimodal tokenizers have beside them, such as `image_token`.
+    /// `bos_token` and so on, and further ones of multimodal tokenizers, such as `image_token`.
     pub special_tokens: Map<String, Value>,
 }
 
-/// What `transformers` makes of a `tokenizer.json`.
+/// What `transformers` does with a `tokenizer.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
-    /// It is taken as it is.
+    /// The file is used unchanged.
     Backend,
     Llama,
     Qwen2,
@@ -92,10 +94,11 @@ enum Class {
 pub(crate) fn open(folder: &Path) -> Result<Named> {
     let path = folder.join("tokenizer.json");
     if !path.exists() {
-        return Err(Error::checkpoint(folder)(
-            "the checkpoint has no tokenizer.json, and tokenizers are read from nothing else; \
-             AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes one",
-        ));
+        let error =
+            Error::checkpoint(folder)("the checkpoint has no tokenizer.json: no other tokenizer format is supported");
+        let advice =
+            "run AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) in Python, which writes the file";
+        return Err(error.with_hint(Hint::from(advice)));
     }
     let mut tokenizer: Tokenizer = sae_core::file::read_json(&path, LIMIT)?;
     let config = optional(folder, "tokenizer_config.json")?;
@@ -117,30 +120,30 @@ pub(crate) fn open(folder: &Path) -> Result<Named> {
     }
     add_tokens(&mut tokenizer, class, added, &names).map_err(Error::checkpoint(&path))?;
     tokenizer.set_encode_special_tokens(config.get("split_special_tokens").and_then(Value::as_bool).unwrap_or(false));
-    // Texts are never cut: samples over the context length are refused by whoever knows it.
+    // Texts are never truncated: samples that exceed the context length are rejected elsewhere.
     tokenizer.with_truncation(None).map_err(Error::checkpoint(&path))?;
     tokenizer.with_padding(None);
     let special_tokens = names.named.into_iter().map(|(name, token)| (name, token.content.into())).collect();
     Ok(Named { tokenizer, special_tokens })
 }
 
-/// A JSON object, empty if there is no such file.
+/// The JSON object in a file; empty if there is no such file.
 fn optional(folder: &Path, file: &str) -> Result<Map<String, Value>> {
     let path = folder.join(file);
     if path.exists() { Ok(sae_core::file::read_json(&path, CONFIG_LIMIT)?) } else { Ok(Map::new()) }
 }
 
-/// The class that `AutoTokenizer` chooses: the one that the files declare, unless the model's own is known to be right,
-/// or no model's tokenizer is rebuilt in this way (`models/auto/tokenization_auto.py`).
+/// The class that `AutoTokenizer` chooses (`models/auto/tokenization_auto.py`): the one that the files declare, unless
+/// the model's own class is known to be the right one, or `transformers` never rebuilds the tokenizer of this model.
 fn class(model: &str, declared: Option<&str>, byte_level: impl FnOnce() -> bool) -> Result<Class, String> {
-    let own = match model {
+    let model_class = match model {
         "mistral" | "llava" | "llava_next" => return Ok(Class::Backend),
         "qwen2" => return Ok(Class::Qwen2),
         "qwen3" | "qwen2_5_vl" | "qwen3_vl" => Class::Qwen2,
         "gemma3" | "gemma3_text" => Class::Gemma,
         _ => Class::Backend,
     };
-    let Some(declared) = declared else { return Ok(own) };
+    let Some(declared) = declared else { return Ok(model_class) };
     match declared.strip_suffix("Fast").unwrap_or(declared) {
         "LlamaTokenizer" if byte_level() => Ok(Class::Backend),
         "LlamaTokenizer" => Ok(Class::Llama),
@@ -166,11 +169,11 @@ fn is_byte_level(tokenizer: &Tokenizer) -> bool {
 
 /// The tokens that the configuration files name.
 struct Names {
-    /// By name, in the order in which `transformers` has them.
+    /// Tokens with their names, in the order of `transformers`.
     named: Vec<(String, AddedToken)>,
-    /// Those without a name.
+    /// Special tokens without a name.
     extra: Vec<AddedToken>,
-    /// `added_tokens_decoder`; nothing where there is none.
+    /// `added_tokens_decoder`, if there is one.
     added: Option<BTreeMap<u32, AddedToken>>,
 }
 
@@ -181,8 +184,8 @@ impl Names {
             let tokens = added.iter().filter_map(|(id, token)| Some((id.parse().ok()?, added_token(token, false)?)));
             tokens.collect::<BTreeMap<u32, AddedToken>>()
         });
-        // A list of its own counts for more than the one of tokenizer_config.json, but for tokenizers that were saved
-        // since the latter lists what was added.
+        // The separate file takes precedence over tokenizer_config.json, except for tokenizers saved by versions that
+        // list the added tokens in the latter.
         if added.is_none() {
             config.extend(optional(folder, "special_tokens_map.json")?);
         }
@@ -195,8 +198,8 @@ impl Names {
             Some(known(&token.content).cloned().unwrap_or(token))
         };
         let mut named: Vec<(String, AddedToken)> = Vec::new();
-        let own = config.keys().filter(|key| key.ends_with("_token") && !NAMED.contains(&key.as_str()));
-        for name in NAMED.into_iter().chain(own.map(String::as_str)) {
+        let others = config.keys().filter(|key| key.ends_with("_token") && !NAMED.contains(&key.as_str()));
+        for name in NAMED.into_iter().chain(others.map(String::as_str)) {
             named.extend(config.get(name).and_then(token).map(|token| (name.to_owned(), token)));
         }
         let mut extra = Vec::new();
@@ -213,7 +216,7 @@ impl Names {
         Ok(Self { named, extra, added })
     }
 
-    /// Every token with a name or without.
+    /// All tokens, with and without a name.
     fn all(&self) -> impl Iterator<Item = &AddedToken> {
         self.named.iter().map(|(_, token)| token).chain(&self.extra)
     }
@@ -246,7 +249,7 @@ impl Class {
     }
 }
 
-/// A token of a configuration file: its text, or an object that describes it.
+/// A token of a configuration file, which is either its text or an object that describes it.
 fn added_token(value: &Value, special: bool) -> Option<AddedToken> {
     if let Some(content) = value.as_str() {
         return Some(AddedToken::from(content, true));
@@ -272,7 +275,7 @@ fn legacy(folder: &Path, names: &Names) -> Result<BTreeMap<u32, AddedToken>> {
     Ok(tokens.collect())
 }
 
-/// The tokenizer that a class makes of a vocabulary and its merges.
+/// The tokenizer that a class builds from a vocabulary and its merges.
 fn rebuilt(
     tokenizer: &Tokenizer,
     class: Class,
@@ -280,7 +283,7 @@ fn rebuilt(
     names: &Names,
 ) -> Result<Tokenizer, String> {
     let ModelWrapper::BPE(mut model) = tokenizer.get_model().clone() else {
-        return Err(format!("its model is not BPE, which the tokenizer class {class:?} takes"));
+        return Err(format!("the model of the tokenizer is not BPE, which the tokenizer class {class:?} requires"));
     };
     let pieces = matches!(class, Class::Llama | Class::Gemma);
     (model.fuse_unk, model.byte_fallback, model.ignore_merges, model.dropout) = (pieces, pieces, false, None);
@@ -340,21 +343,21 @@ fn rebuilt(
     Ok(new)
 }
 
-/// How Qwen2's tokenizer cuts a text into words.
+/// The regular expression by which Qwen2's tokenizer divides a text into words.
 const QWEN2_WORDS: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Adds the tokens that the files list, and those that they name and no list has.
+/// Adds the tokens that the files list, and the tokens that they name but do not list.
 fn add_tokens(
     tokenizer: &mut Tokenizer,
     class: Class,
     listed: BTreeMap<u32, AddedToken>,
     names: &Names,
 ) -> Result<(), String> {
-    let there: Vec<AddedToken> = tokenizer.get_added_tokens_decoder().into_values().collect();
-    let mut tokens: Vec<AddedToken> = listed.into_values().filter(|token| !there.contains(token)).collect();
+    let present: Vec<AddedToken> = tokenizer.get_added_tokens_decoder().into_values().collect();
+    let mut tokens: Vec<AddedToken> = listed.into_values().filter(|token| !present.contains(token)).collect();
     for token in names.all() {
-        if !there.iter().chain(&tokens).any(|other| other.content == token.content) {
+        if !present.iter().chain(&tokens).any(|other| other.content == token.content) {
             tokens.push(token.clone());
         }
     }
@@ -374,7 +377,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_are_chosen_as_transformers_does() {
+    fn the_class_is_the_one_that_transformers_chooses() {
         let class = |model, declared, byte_level: bool| super::class(model, declared, || byte_level);
         assert_eq!(class("llama", Some("LlamaTokenizerFast"), false), Ok(Class::Llama));
         assert_eq!(class("llama", Some("LlamaTokenizer"), true), Ok(Class::Backend));

@@ -228,7 +228,7 @@ impl BenchHarvestRequest {
             }
             (BenchModel::Shape(shape), _) => {
                 let (config, processor) = config_of(*shape);
-                let unsupported = |cause: String| harvest::Error::Plan(cause);
+                let unsupported = |cause: String| harvest::Error::InvalidInput(cause);
                 let config = ModelConfig::parse(&config).map_err(unsupported)?;
                 let vision = config.vision.as_ref();
                 let images = vision.map(|vision| ImageProcessor::parse(processor, vision)).transpose();

@@ -1,7 +1,7 @@
 //! `sae harvest`: runs a model on a data set and stores its activations; lists the rows that were skipped.
 
 use super::arguments::{DeviceArg, ReadingArgs};
-use super::{Invocation, Outcome};
+use super::{Invocation, Outcome, hint};
 use crate::cli::terminal::{count, counted};
 use anyhow::Result;
 use clap::Args;
@@ -105,6 +105,9 @@ fn describe(report: &HarvestReport, args: &HarvestArgs) -> String {
 
 /// The first skipped rows with their reasons, one per line.
 pub fn first(skipped: &[Skipped]) -> String {
-    let line = |row: &Skipped| format!("\n  row {} ({}): {}", row.row, row.key, row.reason);
+    let line = |row: &Skipped| {
+        let hint = row.hint.as_ref().map(|hint| format!("; hint: {}", hint::words(hint))).unwrap_or_default();
+        format!("\n  row {} ({}): {}{hint}", row.row, row.key, row.reason)
+    };
     skipped.iter().take(SHOWN).map(line).collect()
 }

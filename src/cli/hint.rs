@@ -15,6 +15,10 @@ pub fn words(hint: &Hint) -> String {
         Hint::Raise(setting) => format!("raise {}", flag(*setting)),
         Hint::Unset(setting) => format!("leave {} out", flag(*setting)),
         Hint::AnyOf(hints) => hints.iter().map(words).collect::<Vec<_>>().join(", or "),
+        Hint::MapField { field, column } => {
+            format!("{hint}: --map {field}={}", column.as_deref().unwrap_or("COLUMN"))
+        }
+        Hint::FetchImages => format!("{hint}: --fetch-images"),
         other => other.to_string(),
     }
 }
@@ -30,7 +34,7 @@ fn command(operation: Operation) -> String {
 }
 
 /// The flag of each setting that has one.
-const FLAGS: [(Setting, &str); 27] = [
+const FLAGS: [(Setting, &str); 31] = [
     (Setting::Run, "--run"),
     (Setting::SaeName, "--name"),
     (Setting::Output, "--out"),
@@ -58,6 +62,10 @@ const FLAGS: [(Setting, &str); 27] = [
     (Setting::Answers, "--answers"),
     (Setting::Layer, "--layer"),
     (Setting::Assets, "--assets"),
+    (Setting::Hook, "--hook"),
+    (Setting::SampleLength, "--sample-length"),
+    (Setting::Tokens, "--tokens"),
+    (Setting::ShardTokens, "--shard-tokens"),
 ];
 
 fn flag(setting: Setting) -> String {

@@ -294,12 +294,12 @@ impl Job<'_> {
     ) -> Result<()> {
         let mut see = see;
         let shown = each_image(&self.sae.run, &self.samples, numbers, |sample, image, picture| {
-            see(sample, image, picture).map_err(Failure::Writing)
+            see(sample, image, picture).map_err(|error| Failure::Writing(Box::new(error)))
         });
         match shown {
             Ok(()) => Ok(()),
             // A full disk is an error, not a missing image.
-            Err(Failure::Writing(error)) => Err(error),
+            Err(Failure::Writing(error)) => Err(*error),
             Err(Failure::Reading(error)) => {
                 without.insert(with_causes(&error));
                 Ok(())
@@ -310,13 +310,13 @@ impl Job<'_> {
 
 /// On which side of an image something failed.
 enum Failure {
-    Reading(Error),
-    Writing(Error),
+    Reading(Box<Error>),
+    Writing(Box<Error>),
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Reading(error)
+        Self::Reading(Box::new(error))
     }
 }
 

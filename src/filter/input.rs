@@ -78,7 +78,7 @@ impl Input {
         let decided = select::choose(&self.scores, &Rules { keep, groups, division, signatures, dedup, diverse })?;
         let mut scores = self.scores.iter().filter_map(|(_, score)| *score);
         let first = scores.next();
-        if let (Some(score), Some(_)) = (first, Ties::of(&self.scores, groups, &decided))
+        if let (Some(score), Some(_)) = (first, Ties::new(&self.scores, groups, &decided))
             && scores.all(|other| other == score)
         {
             let samples = self.scores.iter().filter(|(_, score)| score.is_some()).count();

@@ -163,7 +163,7 @@ impl FilterReport {
             format: request.format,
             images: request.images,
             threshold: groups.iter().filter_map(|group| group.threshold).min_by(f64::total_cmp),
-            ties: Ties::of(&input.scores, &input.groups, decided),
+            ties: Ties::new(&input.scores, &input.groups, decided),
             score: match &input.sae {
                 Some(sae) => run.read_step(&step_name(sae))?.unwrap_or_default(),
                 None => Value::Null,

@@ -220,7 +220,7 @@ impl FilterRequest {
         let record: Option<StoreRecord> = run.read_step(STEP)?;
         let record = record.ok_or_else(|| Error::NoHarvest { run: run.root().into() })?;
         let data = Dataset::open(&record)?;
-        let shape = Shape::of(&input.samples, self.rules().map(|rules| rules.column.as_str()));
+        let shape = Shape::new(&input.samples, self.rules().map(|rules| rules.column.as_str()));
         let stages = [Some(StagedFolder::new(&self.out)?), self.dropped.as_deref().map(StagedFolder::new).transpose()?];
         let folders = stages.each_ref().map(Option::as_ref);
         let written = self.write_rows(input, decided, &data, &shape, folders, control)?;

@@ -43,7 +43,7 @@ impl Trial<'_> {
     /// Runs the trial. Activations of an earlier call are used again.
     pub fn run(&self, control: &mut Control) -> Result<TrialReport> {
         let (seed, TrialPlan { fault, share }) = (self.request.seed, self.what);
-        let plan = &Plan { alterations: vec![Corruption { fault, share, seed }], ..self.plan.clone() };
+        let plan = &Plan { corruptions: vec![Corruption { kind: fault, share, seed }], ..self.plan.clone() };
         let root = self.folder.join(folder_name(fault, share));
         let captured = capture(plan, &root, control).and_then(|_| capture_blank(plan, &root, control));
         captured.map_err(|error| explain(error, &root))?;

@@ -34,7 +34,7 @@ fn the_demo_model_looks_at_its_image() {
         let row = Row { record: Ok(record), key: row.key.clone(), source: row.source.clone(), number: row.number };
         let prepared = checkpoint.prepare(row, Answers::All, Templating::Auto).unwrap();
         // The end token behind the answer is the template's, and was measured with it.
-        let mut answer = prepared.answer();
+        let mut answer = prepared.answer_positions();
         answer.push(answer[answer.len() - 1] + 1);
         let values = model.nll(&[&checkpoint.input(&prepared)], &[answer]).unwrap().remove(0);
         (values.iter().map(|v| *v as f64).sum(), values.len())

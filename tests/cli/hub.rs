@@ -48,11 +48,11 @@ fn a_model_is_harvested_by_its_name_on_the_hub() {
     assert!(first.status.success(), "{}", said(&first));
     let record: Value = serde_json::from_slice(&fs::read(dir.path().join("run/run.json")).unwrap()).unwrap();
     assert_eq!(record["steps"]["harvest"]["model"], "org/tiny");
-    server.asked();
+    server.requests();
     let again = run("again", "org/tiny", &[]);
     let offline = run("offline", "org/tiny@main", &[("HF_HUB_OFFLINE", "1")]);
     assert!(again.status.success() && offline.status.success(), "{}{}", said(&again), said(&offline));
-    assert_eq!(server.asked(), Vec::<String>::new());
+    assert_eq!(server.requests(), Vec::<String>::new());
 }
 
 #[test]

@@ -75,14 +75,14 @@ fn labels_are_asked_for_tried_and_kept() {
     assert!(estimate.status.success() && estimate.stderr.is_empty(), "{}", said(&estimate));
     let estimate = String::from_utf8(estimate.stdout).unwrap();
     assert!(estimate.contains("6 questions") && estimate.contains("--yes sends the questions"), "{estimate}");
-    assert_eq!(server.asked(), Vec::<String>::new(), "nothing is asked before the cost is agreed to");
+    assert_eq!(server.requests(), Vec::<String>::new(), "nothing is asked before the cost is agreed to");
 
     let start =
         |extra: &[&str]| sae().args(&args).args(extra).arg("--yes").env("OPENAI_API_KEY", "mine").output().unwrap();
     let stopped = start(&[]);
     let words = said(&stopped);
     assert!(
-        stopped.status.code() == Some(1) && words.contains("1 label saved") && words.contains("refuses (400"),
+        stopped.status.code() == Some(1) && words.contains("1 label saved") && words.contains("returned status 400"),
         "{words}"
     );
     assert!(!words.contains("mine"), "the key is not told");

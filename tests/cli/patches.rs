@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// The share of a picture that is black.
 fn black(path: &Path) -> f64 {
-    harvest::pixels::Picture::decode(&fs::read(path).unwrap()).unwrap().black()
+    harvest::pixels::Picture::decode(&fs::read(path).unwrap()).unwrap().black_share()
 }
 
 #[test]

@@ -260,7 +260,7 @@ fn a_wrong_shard_is_refused_with_how_they_are_counted() {
     assert!(zero.contains("counted from 1") && zero.contains("--array=1-3"), "{zero}");
     assert!(fails(2, &[&plan[..], &["--shard", "4/3"]].concat()).contains("3/3"));
     let many = fails(1, &[&plan[..], &["--shard", "1/8"]].concat());
-    assert!(many.contains("3 rows of data are too few for 8 shards"), "{many}");
+    assert!(many.contains("the data has 3 rows, too few for 8 shards"), "{many}");
     assert!(!run.exists());
     json(&[&plan[..], &["--shard", "2/3"]].concat());
     let other = fails(1, &[&plan[..], &["--shard", "3/3"]].concat());

@@ -32,25 +32,8 @@ const LIBRARIES: [&str; 4] = ["sae_core", "harvest", "filters", "sae_workbench"]
 const OF_PROGRAMS: [&str; 8] =
     ["anyhow", "clap", "indicatif", "plotters", "print!", "println!", "eprint!", "eprintln!"];
 
-/// References against the arrows that are still there: from, to.
-const KNOWN_REFERENCES: [(&str, &str); 1] = [("harvest::logit_lens", "sae_core::analysis::index::logits")];
-
 /// Circles that are still there, or parts of them.
-const KNOWN_CIRCLES: [&[&str]; 3] = [
-    // What reads a file is told by its format, and the formats use each other's readers and the rows of `source`.
-    &[
-        "harvest::data::arrow",
-        "harvest::data::csv",
-        "harvest::data::folder",
-        "harvest::data::format",
-        "harvest::data::json",
-        "harvest::data::layout",
-        "harvest::data::parquet",
-        "harvest::data::source",
-        "harvest::data::table",
-        "harvest::data::webdataset",
-    ],
-    &["harvest::model::ops", "harvest::model::weights"],
+const KNOWN_CIRCLES: [&[&str]; 1] = [
     &[
         "sae_core::analysis::index::examples",
         "sae_core::analysis::index::lists",
@@ -58,14 +41,11 @@ const KNOWN_CIRCLES: [&[&str]; 3] = [
     ],
 ];
 
-/// Folders of libraries with texts that still name flags.
-const KNOWN_FLAGS: [&str; 2] = ["harvest/src", "filters/src"];
-
 /// Files that are still too long.
 const KNOWN_LONG: [&str; 0] = [];
 
 /// Flags of other programs, which a library may advise to use.
-const OF_OTHERS: [&str; 3] = ["tar --sort=name", "cargo build --release --features cuda", "--array=1-{of}"];
+const OF_OTHERS: [&str; 3] = ["tar --sort=name", "cargo build --release --features cuda", "--array=1-{count}"];
 
 /// The place of a module of `sae_core` among the layers.
 fn layer(module: &[String]) -> usize {
@@ -97,18 +77,12 @@ fn wrong_way(from: &Module, to: &Module) -> Option<String> {
 
 /// References that run the wrong way.
 pub fn arrows(references: &BTreeSet<Reference>) -> Vec<String> {
-    let mut unused: BTreeSet<_> = KNOWN_REFERENCES.into();
-    let mut broken = Vec::new();
-    for reference in references {
-        let Some(why) = wrong_way(&reference.from, &reference.to) else { continue };
+    let broken = references.iter().filter_map(|reference| {
+        let why = wrong_way(&reference.from, &reference.to)?;
         let (from, to) = (reference.from.join("::"), reference.to.join("::"));
-        match KNOWN_REFERENCES.iter().find(|known| **known == (&from, &to)) {
-            Some(known) => drop(unused.remove(known)),
-            None => broken.push(format!("{}: {from} refers to {to}, but {why}", reference.place)),
-        }
-    }
-    broken.extend(unused.iter().map(|known| format!("{known:?} is mended: remove it from KNOWN_REFERENCES")));
-    broken
+        Some(format!("{}: {from} refers to {to}, but {why}", reference.place))
+    });
+    broken.collect()
 }
 
 /// Circles among the modules of a folder.
@@ -155,12 +129,9 @@ pub fn library(source: &Source, module: &[&str]) -> Vec<String> {
     let words = words.filter(|(_, word)| OF_PROGRAMS.contains(word));
     let words = words.map(|(line, word)| format!("{}:{line}: {word} in a library", source.path));
     let flags = source.text.strings.iter().filter(|(_, text)| names_a_flag(text));
-    let flags = flags.map(|(line, text)| format!("{}:{line}: {FLAG} {text:?}", source.path));
+    let flags = flags.map(|(line, text)| format!("{}:{line}: a flag in a text of a library: {text:?}", source.path));
     words.chain(flags).collect()
 }
-
-/// What a finding about a flag says.
-const FLAG: &str = "a flag in a text of a library:";
 
 /// Words of code, those of macros with their mark.
 fn words(line: &str) -> impl Iterator<Item = &str> {
@@ -178,16 +149,6 @@ fn names_a_flag(text: &str) -> bool {
         let css = before.ends_with("var(") || after[name.len()..].starts_with(':');
         begins && !css && name.starts_with(|c: char| c.is_ascii_lowercase())
     })
-}
-
-/// Findings but for flags in folders that are known, and known folders without them.
-pub fn unexpected(found: &BTreeSet<String>) -> Vec<String> {
-    let flag_in = |line: &String, folder: &str| line.starts_with(&format!("{folder}/")) && line.contains(FLAG);
-    let known = |line: &&String| KNOWN_FLAGS.iter().any(|folder| flag_in(line, folder));
-    let mut broken: Vec<String> = found.iter().filter(|line| !known(line)).cloned().collect();
-    let clean = KNOWN_FLAGS.iter().filter(|folder| !found.iter().any(|line| flag_in(line, folder)));
-    broken.extend(clean.map(|folder| format!("{folder} names no flag any more: remove it from KNOWN_FLAGS")));
-    broken
 }
 
 #[cfg(test)]
@@ -250,10 +211,5 @@ mod tests {
         }
         assert_eq!(judged("fn f() { println!(\"--keep\"); }", "sae"), 0);
         assert_eq!(judged("fn f() { writeln!(out, \"x\").unwrap(); }", "filters"), 0);
-        let known: Vec<String> = KNOWN_FLAGS.iter().map(|folder| format!("{folder}/a.rs:3: {FLAG} x")).collect();
-        let other = format!("src/a.rs:3: {FLAG} x");
-        let found: BTreeSet<String> = known.iter().cloned().chain([other.clone()]).collect();
-        assert_eq!(unexpected(&found), std::slice::from_ref(&other));
-        assert_eq!(unexpected(&BTreeSet::from([other])).len(), 1 + KNOWN_FLAGS.len(), "exceptions that nothing needs");
     }
 }

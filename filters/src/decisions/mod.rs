@@ -1,4 +1,5 @@
-//! Decisions in files: what became of every sample, and decisions that were made elsewhere, in SQL say. Chooses nothing.
+//! Files of decisions: which samples were kept and why, and decisions that were made elsewhere, for example in SQL. Selects
+//! nothing itself.
 
 mod read;
 mod write;

@@ -1,4 +1,4 @@
-//! Reads decisions from a CSV or Parquet file, whoever wrote it.
+//! Reads decisions from a CSV or Parquet file of any tool.
 
 use crate::{Error, Result};
 use arrow::array::AsArray;
@@ -9,25 +9,24 @@ use sae_core::table;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Columns that name samples; the first that a file has counts.
+/// Columns that identify samples. The first one that a file has is used.
 const NAMES: [&str; 4] = ["sample", "sample_id", "id", "key"];
-/// Columns that say whether a sample stays.
+/// Columns that say whether a sample is kept.
 const FLAGS: [&str; 2] = ["keep", "stays"];
-/// Unknown names that an error tells.
+/// Maximum number of unknown names in an error message.
 const TOLD: usize = 5;
 
-/// Whether each sample stays, by a file with a row a sample. `sample` (the number), `sample_id` or `id` (the hash; the data
-/// set's key if no hash is like that) or `key` names it; `keep` or `stays` is true or false. Without such a column the
-/// samples that are named stay. Samples without a row go. Further columns are ignored, so that `decisions.csv` and
-/// `decisions.parquet` of an earlier filter can be edited and used again. A text file of one column needs no header.
+/// Reads whether each sample is kept, from a file with one row per sample. A sample is identified by `sample` (its number), by
+/// `sample_id` or `id` (its hash, or the data set's key if there is no such hash), or by `key`. `keep` or `stays` is true or
+/// false. Without such a column, all listed samples are kept. Samples without a row are not kept. Other columns are ignored,
+/// so that `decisions.csv` and `decisions.parquet` of an earlier filter can be edited and used again. A text file with a single
+/// column needs no header.
 ///
 /// # Errors
-/// The file cannot be read, names samples that there are not, or decides twice about one.
+/// The file cannot be read, it names samples that do not exist, or it decides twice about a sample.
 pub fn read(path: &Path, samples: &[Sample]) -> Result<Vec<bool>> {
-    let file = match path.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet")) {
-        true => parquet(path)?,
-        false => text(path)?,
-    };
+    let file =
+        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet")) { parquet(path)? } else { text(path)? };
     let error = |cause: Cause| Error::source(path, cause);
     let resolve = Resolve::new(&file, samples);
     let mut kept: Vec<Option<bool>> = vec![None; samples.len()];
@@ -65,12 +64,12 @@ pub fn read(path: &Path, samples: &[Sample]) -> Result<Vec<bool>> {
     Ok(kept.into_iter().map(|kept| kept == Some(true)).collect())
 }
 
-/// What of a file counts.
+/// The columns of a file that are used.
 struct File {
-    /// The column of the names.
+    /// The column that identifies samples.
     column: String,
     names: Vec<Option<String>>,
-    /// The column of the decisions, where there is one.
+    /// The column of the decisions, if there is one.
     flags: Option<(String, Vec<Option<String>>)>,
 }
 
@@ -89,7 +88,7 @@ impl<'a> Resolve<'a> {
             if ids {
                 of.entry(&sample.id).or_default().push(n);
             }
-            // No key is like the hash of another sample.
+            // A key cannot be equal to the hash of another sample.
             if keys && (!ids || sample.key != sample.id) {
                 of.entry(&sample.key).or_default().push(n);
             }
@@ -99,7 +98,7 @@ impl<'a> Resolve<'a> {
 
     fn samples(&self, name: &str) -> &[usize] {
         match &self.numbers {
-            // Tools that know no integers beside nulls write 3.0.
+            // Tools without nullable integers write 3.0.
             Some(numbers) => {
                 let number: Option<usize> = name.strip_suffix(".0").unwrap_or(name).parse().ok();
                 number.and_then(|n| numbers.get(n..=n)).unwrap_or_default()
@@ -121,12 +120,12 @@ fn short(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-/// Which columns of a header count.
+/// The columns of a header that identify samples and decide about them.
 fn columns(path: &Path, header: &[String]) -> Result<(usize, Option<usize>)> {
     let find = |known: &[&str]| known.iter().find_map(|known| header.iter().position(|name| name == known));
     let names = find(&NAMES).ok_or_else(|| {
-        let there: Vec<String> = header.iter().take(20).map(|name| short(name)).collect();
-        let cause = format!("no column names samples: expected {}, found {}", NAMES.join(", "), there.join(", "));
+        let found: Vec<String> = header.iter().take(20).map(|name| short(name)).collect();
+        let cause = format!("no column names samples: expected {}, found {}", NAMES.join(", "), found.join(", "));
         Error::source(path, cause)
     })?;
     Ok((names, find(&FLAGS)))
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_named_by_number_hash_or_key() {
+    fn samples_are_identified_by_number_hash_or_key() {
         let [first, second, both] = [[true, false, false], [false, true, false], [true, false, true]].map(Vec::from);
         assert_eq!(
             of_text("sample,id,key,group,score,stays\n0,ha,1,,,true\n1,hb,\"x, y\",,,false\n"),
@@ -211,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_decided_is_refused() {
+    fn ambiguous_decisions_are_rejected() {
         let unknown = of_text("id\nha\nhc\nhd\n").unwrap_err();
         assert!(unknown.contains("2 of 3 rows name no sample") && unknown.contains("hc, hd"), "{unknown}");
         assert!(of_text("sample\n3\n").unwrap_err().contains("1 of 1 rows"));
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_of_any_types_decide() {
+    fn tables_of_any_column_types_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("d.parquet");
         let batch = table::batch(vec![

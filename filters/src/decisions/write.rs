@@ -1,5 +1,5 @@
-//! `decisions.csv` and `decisions.parquet`: what became of every sample, a line each. Both hold the same, and both can be
-//! edited and handed to `sae filter --decisions`.
+//! `decisions.csv` and `decisions.parquet`: for every sample, whether it was kept and why. Both have the same content, and both
+//! can be edited and passed to `sae filter --decisions`.
 
 use crate::Result;
 use crate::select::{Decision, Groups};
@@ -9,16 +9,16 @@ use sae_core::{file, table};
 use std::io::Write;
 use std::path::Path;
 
-/// What became of samples, in their order.
+/// The decisions about all samples, in the order of the samples.
 #[derive(Clone, Copy, Debug)]
 pub struct Decisions<'a> {
     /// The samples.
     pub samples: &'a [Sample],
-    /// Their ids and scores.
+    /// The ids and scores of the samples.
     pub scores: &'a [(String, Option<f64>)],
-    /// Their groups.
+    /// The groups of the samples.
     pub groups: &'a Groups,
-    /// What became of them.
+    /// The decision about each sample.
     pub fates: &'a [Decision],
 }
 
@@ -26,7 +26,7 @@ impl Decisions<'_> {
     /// Writes both files into a folder.
     ///
     /// # Errors
-    /// The disk.
+    /// A file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
         write_csv(&folder.join("decisions.csv"), self)?;
         Ok(table::write(&folder.join("decisions.parquet"), &self.table())?)
@@ -86,8 +86,5 @@ fn write_csv(path: &Path, decisions: &Decisions) -> Result<()> {
 
 /// A cell of a CSV file.
 fn quoted(text: &str) -> String {
-    match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_owned(),
-    }
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }

@@ -1,21 +1,23 @@
-//! What carried or sank a sample: the components of its score, with the image and text features that speak in each.
+//! Explains the score of a sample: the components that raised or lowered it most, with the image and text features that
+//! contribute most to each.
 
 use super::{Fit, nats};
 use crate::definition::{IMAGE, TEXT};
 use crate::pooling::PooledSample;
 use serde::Serialize;
 
-/// Components of an explanation at each end.
+/// Number of components of an explanation in each direction.
 const ENDS: usize = 5;
-/// Features of a component on each side.
+/// Number of features of a component on each side.
 const FEATURES: usize = 5;
 
-/// A feature's share in a canonical variable.
+/// The contribution of a feature to a canonical variable.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Contribution {
     /// The feature.
     pub feature: u32,
-    /// What it adds to the variable: direction times pooled value less its mean. An absent feature speaks too.
+    /// The contribution: direction times the difference of the pooled value from its mean. A feature that is not active
+    /// contributes, too.
     pub adds: f64,
     /// Whether it is active in the sample on this side.
     pub active: bool,
@@ -24,34 +26,34 @@ pub struct Contribution {
 /// A component of a sample's score.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Component {
-    /// Its number, from the strongest correlation on.
+    /// The number of the component. The first one has the strongest correlation.
     pub component: usize,
-    /// What it adds to the score, in nats.
+    /// The contribution to the score, in nats.
     pub nats: f64,
-    /// Its canonical correlation.
+    /// The canonical correlation.
     pub correlation: f64,
-    /// The image's variable.
+    /// The canonical variable of the image.
     pub image: f64,
-    /// The text's variable; the score rises where both have one sign.
+    /// The canonical variable of the text. The score rises if both variables have the same sign.
     pub text: f64,
-    /// The image features that add most to it.
+    /// The image features that contribute most.
     pub image_features: Vec<Contribution>,
-    /// The text features.
+    /// The text features that contribute most.
     pub text_features: Vec<Contribution>,
 }
 
-/// Why a sample scores what it scores.
+/// An explanation of the score of a sample.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
-    /// The score: the sum over all components.
+    /// The score, which is the sum of the contributions of all components.
     pub pmi: f64,
-    /// What raised it most, best first.
+    /// The components that raised the score most, strongest first.
     pub carried: Vec<Component>,
-    /// What lowered it most, worst first.
+    /// The components that lowered the score most, strongest first.
     pub sank: Vec<Component>,
 }
 
-/// Explains a sample by the fit that scores it; nothing without content on a side.
+/// Explains the score that a fit gives to a sample. Nothing if the sample lacks content on one side.
 pub fn explain(fit: &Fit, sample: &PooledSample) -> Option<Explanation> {
     let vectors = fit.chosen.vectors(sample, &fit.options)?;
     let [q, p] = fit.variables(sample)?;

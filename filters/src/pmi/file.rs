@@ -1,4 +1,5 @@
-//! `scores/<name>.pmi.safetensors`: the fits behind a column `pmi`, to explain samples by and to score other data with.
+//! `scores/<name>.pmi.safetensors`: the fits from which a column `pmi` was computed. They explain samples and score other
+//! data.
 
 use super::{Chosen, Fit, Folds, Options};
 use crate::Result;
@@ -8,11 +9,11 @@ use safetensors::Dtype;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Names of the two sides in the file.
+/// The names of the two sides in the file.
 const SIDES: [&str; 2] = ["text", "image"];
-/// Features of an autoencoder at most.
+/// Maximum number of features of an autoencoder.
 const MOST: usize = 1 << 26;
-/// Folds at most.
+/// Maximum number of folds.
 const MOST_FOLDS: usize = 1000;
 /// Version of the layout.
 const VERSION: &str = "1";
@@ -63,7 +64,7 @@ fn fits(folds: &Folds) -> impl Iterator<Item = (String, &Fit)> {
 /// Reads fits.
 ///
 /// # Errors
-/// A file that is not what [`write()`] writes, whose sizes contradict each other, or whose values are not finite.
+/// The file was not written by [`write()`], its sizes contradict each other, or its values are not finite.
 pub fn read(path: &Path) -> Result<Folds> {
     let file = Tensors::open(path)?;
     let bad = |cause: String| sae_core::Error::format(path)(cause);
@@ -102,9 +103,10 @@ pub fn read(path: &Path) -> Result<Folds> {
     let values = |name: String, shape: &[usize]| -> Result<Vec<f64>> {
         let words = bytes(&name, Dtype::F64, shape)?.as_chunks::<8>().0;
         let values: Vec<f64> = words.iter().map(|b| f64::from_le_bytes(*b)).collect();
-        match values.iter().all(|v| v.is_finite()) {
-            true => Ok(values),
-            false => Err(bad(format!("{name} holds values that are not finite")).into()),
+        if values.iter().all(|v| v.is_finite()) {
+            Ok(values)
+        } else {
+            Err(bad(format!("{name} holds values that are not finite")).into())
         }
     };
     let fit = |prefix: &str| -> Result<Fit> {

@@ -1,4 +1,4 @@
-//! A fit: canonical directions of image and of text features with their correlations, and the score of a sample.
+//! A fit: the canonical directions of image and text features with their correlations, and the score of a sample.
 
 use super::moments::Vectors;
 use super::{Chosen, LEAST, Moments, Options, Unit, nats};
@@ -8,26 +8,27 @@ use crate::{Error, Result};
 use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
 use faer::{Mat, Par, Side};
 
-/// Canonical components. Pairs are `[text, image]`.
+/// The canonical components. Pairs are `[text, image]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fit {
     /// The features of each side.
     pub chosen: Chosen,
-    /// Means of their pooled values.
+    /// The means of their pooled values.
     pub means: [Vec<f64>; 2],
-    /// Directions, component by component: `[components, features of the side]`, row-major.
+    /// The directions of the components: `[components, features of the side]`, row-major.
     pub directions: [Vec<f64>; 2],
-    /// Canonical correlations, falling, clipped.
+    /// The canonical correlations in descending order, clipped.
     pub correlations: Vec<f64>,
-    /// How it was fitted.
+    /// The settings of the fit.
     pub options: Options,
 }
 
 impl Fit {
-    /// The components of these sums.
+    /// Computes the components from sums over samples.
     ///
     /// # Errors
-    /// Fewer than [`LEAST`] samples, a side without a feature that tells samples apart, numbers that cannot be decomposed.
+    /// There are fewer than [`LEAST`] samples, a side has no feature that distinguishes samples, or the matrices cannot be
+    /// decomposed.
     pub fn new(moments: &Moments, chosen: &Chosen, options: &Options) -> Result<Self> {
         let request = |cause: String| Error::request(format!("pmi: {cause}"));
         if moments.samples < LEAST {
@@ -48,7 +49,7 @@ impl Fit {
             (0..n).for_each(|i| own[(i, i)] += ridge);
             lower.push(own.llt(Side::Lower).map_err(|_| broken())?.L().to_owned());
         }
-        // L_u^-1 S_ut L_t^-T: from the left, transposed, from the left again.
+        // L_u^-1 S_ut L_t^-T: solved from the left, transposed, and solved from the left again.
         let mut left = cross;
         solve_lower_triangular_in_place(lower[IMAGE].as_ref(), left.as_mut(), Par::Seq);
         let mut both = left.transpose().to_owned();
@@ -59,7 +60,7 @@ impl Fit {
         let correlations: Vec<f64> = (0..components).map(|j| values[j].clamp(0.0, options.clip)).collect();
         let mut directions = [svd.U(), svd.V()].map(|vectors| vectors.subcols(0, components).to_owned());
         let mut flat = [Vec::new(), Vec::new()];
-        // A pair of singular vectors may point either way; the larger weight of the text is made positive.
+        // The sign of a pair of singular vectors is arbitrary. The largest weight of the text is made positive.
         let signs: Vec<f64> = (0..components)
             .map(|j| {
                 let of = |i: usize| directions[TEXT][(i, j)];
@@ -79,7 +80,7 @@ impl Fit {
         Ok(Self { chosen: chosen.clone(), means: moments.means(), directions: flat, correlations, options: *options })
     }
 
-    /// The canonical variables of a sample, `[text, image]`: `q` and `p`. Nothing if it lacks content on a side.
+    /// The canonical variables of a sample, `[text, image]`: `q` and `p`. Nothing if it lacks content on one side.
     pub fn variables(&self, sample: &PooledSample) -> Option<[Vec<f64>; 2]> {
         self.chosen.vectors(sample, &self.options).map(|vectors| self.project(vectors))
     }
@@ -88,19 +89,19 @@ impl Fit {
         [TEXT, IMAGE].map(|side| self.variable(side, &mut vectors[side]))
     }
 
-    /// The canonical variables of a side's vector, whose mean is taken away.
+    /// The canonical variables of a side's vector, from which the mean is subtracted.
     fn variable(&self, side: usize, x: &mut [f64]) -> Vec<f64> {
         x.iter_mut().zip(&self.means[side]).for_each(|(x, mean)| *x -= mean);
         let rows = self.directions[side].chunks_exact(x.len().max(1));
         rows.map(|row| row.iter().zip(x.iter()).map(|(a, b)| a * b).sum()).collect()
     }
 
-    /// The score of canonical variables `q` of a text and `p` of an image, in nats.
+    /// The score for the canonical variables `q` of a text and `p` of an image, in nats.
     pub fn score(&self, q: &[f64], p: &[f64]) -> f64 {
         self.correlations.iter().zip(p.iter().zip(q)).map(|(s, (p, q))| nats(*s, *p, *q)).sum()
     }
 
-    /// The score of a sample, in nats; nothing if it lacks content on a side.
+    /// The score of a sample in nats. Nothing if it lacks content on one side.
     pub fn score_of(&self, sample: &PooledSample) -> Option<f64> {
         let mut vectors = self.chosen.vectors(sample, &self.options)?;
         let p = self.variable(IMAGE, &mut vectors[IMAGE]);

@@ -1,6 +1,6 @@
-//! The fits of a calibration: one of all its samples, and, where images that will be scored are among them, one a fold that
-//! has never seen the fold's images. Also what pairs score that are certainly wrong, since we mismatched them: that needs no
-//! labels either.
+//! The fits of a calibration: one to all samples, and, if images that will be scored are among them, one per fold that has
+//! never seen the images of the fold. Also computes the scores of pairs that were mismatched on purpose, which are known to
+//! be wrong without any labels.
 
 use super::{Chosen, Fit, Moments, Options, Unit};
 use crate::definition::{IMAGE, TEXT};
@@ -11,50 +11,50 @@ use rayon::prelude::*;
 use sae_core::store::sample::Sample;
 use std::collections::{BTreeMap, HashSet};
 
-/// Pairs that are mismatched to see what wrong pairs score, about.
+/// Approximate number of pairs that are mismatched on purpose.
 const MISMATCHED: f64 = 4000.0;
 
-/// Tokens that are fitted to, about: each costs as much as a sample does, and there are more of them.
+/// Approximate number of tokens in a fit. Each costs as much as a sample, and there are more of them.
 const TOKENS: f64 = 200_000.0;
-/// Of the draw of tokens.
+/// The seed with which tokens are drawn.
 const TOKEN_SALT: u64 = 0x70c3_0000;
 
-/// Samples, and what their features do.
+/// Samples with the activations of their features.
 #[derive(Clone, Copy)]
 pub struct Set<'a> {
     /// The samples.
     pub samples: &'a [Sample],
-    /// As many, by their numbers.
+    /// The pooled activations of the samples, by the numbers of the samples.
     pub pooled: &'a PooledStore,
 }
 
-/// Fits of one calibration.
+/// The fits of one calibration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Folds {
-    /// Of all samples.
+    /// The fit to all samples.
     pub whole: Fit,
-    /// Of all samples but one fold's; empty where no image that is scored was fitted.
+    /// For every fold, the fit to all samples outside of it. Empty if no image that is scored is among the samples.
     pub without: Vec<Fit>,
-    /// Samples of the calibration.
+    /// Number of samples in the calibration.
     pub samples: usize,
 }
 
-/// What must not be fitted and scored at once: the image, whatever is said of it.
+/// The part of a sample that must not be fitted and scored at once: its images, with any text.
 fn subject(sample: &Sample) -> &str {
     sample.images.first().map_or(&sample.id, |image| &image.sha256)
 }
 
-/// The fold of a sample: by its subject, so that one image is in one fold wherever it stands.
+/// The fold of a sample. It depends only on the images, so that each image is in one fold wherever it occurs.
 fn fold(sample: &Sample, folds: usize) -> usize {
     ((random(subject(sample), 0xf01d) * folds as f64) as usize).min(folds.saturating_sub(1))
 }
 
 impl Folds {
-    /// Fits to all samples of the sets. Folds are made where an image of `scored`, the samples that will be scored, is among
-    /// them.
+    /// Fits to all samples of the sets. If an image of `scored`, the samples that will be scored, is among them, there is
+    /// also a fit for every fold.
     ///
     /// # Errors
-    /// Too few samples or features, a file that cannot be read.
+    /// There are too few samples or features, or a file cannot be read.
     pub fn fit(sets: &[Set], scored: &[Sample], options: &Options) -> Result<Self> {
         let (mut seen, mut tokens) = (0, 0);
         let mut active: Vec<[u64; 2]> = Vec::new();
@@ -72,13 +72,13 @@ impl Folds {
             }
         }
         let subjects: HashSet<&str> = scored.iter().map(subject).collect();
-        let own = sets.iter().flat_map(|set| set.samples).any(|sample| subjects.contains(subject(sample)));
+        let overlaps = sets.iter().flat_map(|set| set.samples).any(|sample| subjects.contains(subject(sample)));
         let texts = if options.unit == Unit::Token { tokens } else { seen };
         let mut of = [seen; 2];
         of[TEXT] = texts;
         let chosen = Chosen::balanced(&active, of, options.features);
         let share = TOKENS / tokens.max(1) as f64;
-        let folds = if own { options.folds.max(2) } else { 1 };
+        let folds = if overlaps { options.folds.max(2) } else { 1 };
         let mut moments = vec![Moments::new(&chosen); folds];
         for Set { samples, pooled } in sets {
             pooled.each(|n, sample| {
@@ -105,7 +105,8 @@ impl Folds {
             parts.for_each(|(_, part)| sum.add(part));
             sum
         };
-        let wanted: Vec<Option<usize>> = std::iter::once(None).chain((0..folds).filter(|_| own).map(Some)).collect();
+        let wanted: Vec<Option<usize>> =
+            std::iter::once(None).chain((0..folds).filter(|_| overlaps).map(Some)).collect();
         let fits: Result<Vec<Fit>> =
             wanted.into_par_iter().map(|left_out| Fit::new(&sum(left_out), &chosen, options)).collect();
         let mut without = fits?;
@@ -113,32 +114,32 @@ impl Folds {
         Ok(Self { whole, without, samples: seen })
     }
 
-    /// The fit that may score a sample.
-    pub fn of(&self, sample: &Sample) -> &Fit {
+    /// The fit that may score a sample, because it has not seen the sample's images.
+    pub fn fit_for(&self, sample: &Sample) -> &Fit {
         match self.without.len() {
             0 => &self.whole,
             folds => &self.without[fold(sample, folds)],
         }
     }
 
-    /// Scores of all samples; nothing for those without content on a side.
+    /// The scores of all samples. Samples that lack content on one side have no score.
     ///
     /// # Errors
-    /// What was put aside cannot be read.
+    /// The stored activations cannot be read.
     pub fn score(&self, samples: &[Sample], pooled: &PooledStore) -> Result<Vec<Option<f64>>> {
-        in_batches(pooled, |n, sample| self.of(&samples[n]).score_of(sample))
+        in_batches(pooled, |n, sample| self.fit_for(&samples[n]).score_of(sample))
     }
 
-    /// Scores of mismatched pairs: the image of one sample with the text of another, drawn by their ids among those that
-    /// one fit may score. Of up to about 4,000 samples.
+    /// The scores of mismatched pairs: the image of one sample with the text of another, for up to about 4,000 samples. The
+    /// partner is drawn by its id among the samples that the same fit may score.
     ///
     /// # Errors
-    /// What was put aside cannot be read.
+    /// The stored activations cannot be read.
     pub fn mismatched(&self, samples: &[Sample], pooled: &PooledStore) -> Result<Vec<f64>> {
         let share = MISMATCHED / samples.len().max(1) as f64;
         let drawn = in_batches(pooled, |n, sample| {
             let drawn = random(&samples[n].id, 0xd4a3) < share;
-            drawn.then(|| self.of(&samples[n]).variables(sample)).flatten()
+            drawn.then(|| self.fit_for(&samples[n]).variables(sample)).flatten()
         })?;
         let mut by_fold: BTreeMap<usize, Vec<(f64, usize)>> = BTreeMap::new();
         for (n, sample) in samples.iter().enumerate().filter(|(n, _)| drawn[*n].is_some()) {
@@ -154,7 +155,7 @@ impl Folds {
                     continue;
                 }
                 if let (Some(a), Some(b)) = (&drawn[*image], &drawn[text]) {
-                    scores.push(self.of(&samples[*image]).score(&b[TEXT], &a[IMAGE]));
+                    scores.push(self.fit_for(&samples[*image]).score(&b[TEXT], &a[IMAGE]));
                 }
             }
         }
@@ -162,7 +163,7 @@ impl Folds {
     }
 }
 
-/// What `of` makes of every sample, on all threads, a few hundred samples in memory.
+/// The results of `of` for every sample, computed on all threads with a few hundred samples in memory.
 fn in_batches<T: Send>(
     pooled: &PooledStore,
     of: impl Fn(usize, &PooledSample) -> Option<T> + Sync,

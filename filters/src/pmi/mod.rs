@@ -2,25 +2,25 @@
 //! the two under a Gaussian model, fitted to pairs without labels.
 //!
 //! # Formula
-//! 1. *SamplePooler*: `u_k = log(1 + max_j z_jk)` over image positions with content, `t_k` the same over text positions; of each
-//!    side the features whose share of active samples is most balanced.
-//! 2. *Fit*: means and covariances `S_u, S_t, S_ut` of a calibration set, `rho trace(S) / n` added to the diagonals of `S_u`
-//!    and `S_t`; with `S_u = L_u L_u^T`, `S_t = L_t L_t^T` the singular values `s_j` of `L_u^-1 S_ut L_t^-T` are the
-//!    canonical correlations (Hotelling 1936), and `p = A^T L_u^-1 (u - mean)`, `q = B^T L_t^-1 (t - mean)` the
-//!    canonical variables (Bach and Jordan 2005 for their reading as a model).
-//! 3. *Score*, in nats: `sum_j -1/2 log(1 - s_j^2) - (s_j^2 (p_j^2 + q_j^2) - 2 s_j p_j q_j) / (2 (1 - s_j^2))`, the log of how
-//!    much likelier the two are together than apart. [`nats`] is one term of it.
+//! 1. *Pooling*: `u_k = log(1 + max_j z_jk)` over image positions with content, and `t_k` the same over text positions. Each
+//!    side uses the features whose share of active samples is closest to one half.
+//! 2. *Fit*: the means and covariances `S_u, S_t, S_ut` of a calibration set, with `rho trace(S) / n` added to the diagonals
+//!    of `S_u` and `S_t`. With `S_u = L_u L_u^T` and `S_t = L_t L_t^T`, the singular values `s_j` of `L_u^-1 S_ut L_t^-T` are
+//!    the canonical correlations (Hotelling 1936), and `p = A^T L_u^-1 (u - mean)` and `q = B^T L_t^-1 (t - mean)` are the
+//!    canonical variables (Bach and Jordan 2005 describe the underlying model).
+//! 3. *Score*, in nats: `sum_j -1/2 log(1 - s_j^2) - (s_j^2 (p_j^2 + q_j^2) - 2 s_j p_j q_j) / (2 (1 - s_j^2))`, the log ratio
+//!    of the joint density to the product of the marginal densities. [`nats`] is one term of it.
 //!
-//! A sample must not be scored by a fit that its image was part of: with fewer samples than features the fit knows its own
-//! pairs, the wrong ones too. Calibration data that holds images of the scored data is cut into folds by the hash of the
-//! image, and each is scored by the fit of the others ([`folds`]).
+//! A sample must not be scored by a fit to its own image, because a fit to fewer samples than features memorizes its pairs,
+//! including the wrong ones. Calibration data that contains images of the scored data is divided into folds by the hash of
+//! the image, and each fold is scored by a fit to the others ([`folds`]).
 //!
-//! A decoder's text positions have read the image before them, so that a wrong caption's features fit the image a little
-//! whatever it says. Where the run has the same samples with white images beside it ([`BLANK_DIR`]), the column `pmi_blank` takes
-//! the text's features from there ([`crate::pooling::PooledStore::with_text`]).
+//! The text positions of a decoder attend to the image before them, so that even the features of a wrong caption fit the
+//! image to some extent. If the run contains the same samples with blank images ([`BLANK_DIR`]), the column `pmi_blank` takes
+//! the features of the text from there ([`crate::pooling::PooledStore::with_text`]).
 //!
-//! One wrong word among many right ones hardly changes what a text's features are. The column `pmi_token_min` asks the same of
-//! every token by itself and takes the least ([`Unit::Token`]): is there one that does not belong to this image?
+//! One wrong word among many right ones hardly changes the pooled features of a text. The column `pmi_token_min` therefore
+//! scores every token by itself and takes the minimum ([`Unit::Token`]), to find a single token that does not fit the image.
 
 mod explain;
 mod file;
@@ -37,31 +37,31 @@ pub use moments::{Chosen, Moments};
 use crate::pooling::{PooledFeature, PooledSample};
 use serde::{Deserialize, Serialize};
 
-/// The folder in a run that holds the same samples with white images, as a run of its own.
+/// The folder in a run that holds a run of the same samples with white images.
 pub const BLANK_DIR: &str = "blank";
 
-/// Fewest samples of a fit.
+/// Minimum number of samples of a fit.
 pub const LEAST: usize = 16;
 
-/// How features of a side's positions become one number.
+/// How the activations of a feature at the positions of a side become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
-    /// Their largest activation.
+    /// The largest activation.
     Max,
-    /// Their mean.
+    /// The mean activation.
     Mean,
 }
 
-/// What is done to that number.
+/// The transformation of the pooled number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scale {
     /// `log(1 + z)`
     Log1p,
-    /// Nothing.
+    /// The number itself.
     Raw,
-    /// 1 where it is positive, else 0.
+    /// 1 if it is positive, otherwise 0.
     Binary,
 }
 
@@ -69,29 +69,29 @@ pub enum Scale {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
-    /// The text as a whole; the score is that of the pair.
+    /// The whole text. The score is that of the pair.
     #[default]
     Sample,
-    /// Each of its tokens; the score is the least of theirs.
+    /// Each token of the text. The score is the minimum over the tokens.
     Token,
 }
 
-/// How to fit.
+/// The settings of a fit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
-    /// Features a side at most.
+    /// Maximum number of features per side.
     pub features: usize,
-    /// Canonical components at most.
+    /// Maximum number of canonical components.
     pub components: usize,
-    /// `rho`
+    /// The regularization `rho`.
     pub ridge: f64,
-    /// Largest canonical correlation.
+    /// The canonical correlation to which larger ones are clipped.
     pub clip: f64,
-    /// From positions to a sample.
+    /// How positions are pooled.
     pub pooling: Pooling,
-    /// From activations to what is fitted.
+    /// How pooled activations are transformed.
     pub scale: Scale,
-    /// Parts that are scored by the fit of the others, where there is no calibration set.
+    /// Number of folds, each of which is scored by a fit to the others, if there is no calibration set.
     pub folds: usize,
     /// What is paired with an image.
     #[serde(default)]
@@ -132,8 +132,8 @@ impl Options {
     }
 }
 
-/// The log density ratio of a pair of canonical variables `p, q` of correlation `s`, in nats: how much likelier they are
-/// together than apart, both standard normal.
+/// The log density ratio in nats of two canonical variables `p` and `q` with correlation `s`: their joint density relative to
+/// the product of their densities, where both are standard normal.
 pub fn nats(s: f64, p: f64, q: f64) -> f64 {
     let rest = 1.0 - s * s;
     -0.5 * rest.ln() - (s * s * (p * p + q * q) - 2.0 * s * p * q) / (2.0 * rest)

@@ -1,4 +1,4 @@
-//! Which features a fit looks at, and the sums of their products over samples. Adds in the order of the samples.
+//! The features that a fit uses, and the sums of their products over samples. Adds in the order of the samples.
 
 use super::Options;
 use crate::definition::{IMAGE, TEXT};
@@ -6,26 +6,27 @@ use crate::pooling::PooledSample;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 
-/// Samples whose products are added at once.
+/// Number of samples whose products are added at once.
 pub(super) const BATCH: usize = 128;
 
-/// PooledSample values of one sample, `[text, image]`, each as wide as its side's features.
+/// The pooled values of one sample, `[text, image]`: one value for each feature of the side.
 pub(super) type Vectors = [Vec<f64>; 2];
 
-/// The features of each side, `[text, image]`, ascending.
+/// The features of each side, `[text, image]`, in ascending order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chosen {
-    /// Their numbers.
+    /// The numbers of the features.
     pub features: [Vec<u32>; 2],
-    /// Of every feature its place in `features`, or `u32::MAX`.
+    /// For every feature, its index in `features`, or `u32::MAX`.
     slots: [Vec<u32>; 2],
 }
 
 impl Chosen {
-    /// Of each side the `wanted` features that are active in the most balanced share `a` of samples, the largest
-    /// `a (1 - a)`; of equals the lower number. Features that are active always or never are left out.
+    /// Selects at most `wanted` features of each side: those whose share `a` of samples in which they are active is closest
+    /// to one half, that is, with the largest `a (1 - a)`. Ties are broken by number. Features that are active in every
+    /// sample or in none are left out.
     ///
-    /// `active`: of every feature, in how many of `of` samples (or tokens) it is active on `[text, image]`.
+    /// `active`: for every feature, in how many of the `of` samples (or tokens) it is active on `[text, image]`.
     pub fn balanced(active: &[[u64; 2]], of: [usize; 2], wanted: usize) -> Self {
         let features = [TEXT, IMAGE].map(|side| {
             let spread = |k: u32| {
@@ -41,7 +42,7 @@ impl Chosen {
         Self::new(features, active.len())
     }
 
-    /// These features of `d_sae`.
+    /// The given features, out of `d_sae`.
     pub fn new(features: [Vec<u32>; 2], d_sae: usize) -> Self {
         let slots = features.each_ref().map(|features| {
             let mut slots = vec![u32::MAX; d_sae];
@@ -51,7 +52,7 @@ impl Chosen {
         Self { features, slots }
     }
 
-    /// The pooled values of a sample; nothing if it lacks content on a side.
+    /// The pooled values of a sample. Nothing if it lacks content on one side.
     pub(super) fn vectors(&self, sample: &PooledSample, options: &Options) -> Option<Vectors> {
         if sample.content.contains(&0) {
             return None;
@@ -67,7 +68,7 @@ impl Chosen {
         Some(out)
     }
 
-    /// The text's side of one token.
+    /// The values of the text side for one token.
     pub(super) fn token(&self, token: &[(u32, f32)], options: &Options) -> Vec<f64> {
         let mut out = vec![0.0; self.features[TEXT].len()];
         for (feature, z) in token {
@@ -79,10 +80,10 @@ impl Chosen {
     }
 }
 
-/// Sums over pairs of an image and a text or a token.
+/// Sums over pairs of an image with a text or with a token.
 #[derive(Clone, Debug)]
 pub struct Moments {
-    /// Samples that the pairs come from.
+    /// Number of samples from which the pairs come.
     pub samples: usize,
     pairs: usize,
     sums: [Vec<f64>; 2],
@@ -94,7 +95,7 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// None yet.
+    /// Sums without any pair.
     pub fn new(chosen: &Chosen) -> Self {
         let widths = chosen.features.each_ref().map(Vec::len);
         Self {
@@ -107,7 +108,7 @@ impl Moments {
         }
     }
 
-    /// Takes in a pair.
+    /// Adds a pair.
     pub(super) fn push(&mut self, vectors: Vectors) {
         self.waiting.push(vectors);
         if self.waiting.len() == BATCH {
@@ -115,7 +116,7 @@ impl Moments {
         }
     }
 
-    /// Adds what is still waiting.
+    /// Adds the pairs that are still buffered.
     pub(super) fn flush(&mut self) {
         let waiting = std::mem::take(&mut self.waiting);
         let rows =
@@ -130,7 +131,7 @@ impl Moments {
         self.pairs += waiting.len();
     }
 
-    /// Adds the sums of others.
+    /// Adds the sums over other pairs.
     pub fn add(&mut self, other: &Self) {
         self.samples += other.samples;
         self.pairs += other.pairs;
@@ -141,12 +142,12 @@ impl Moments {
         self.cross += &other.cross;
     }
 
-    /// Means, `[text, image]`.
+    /// The means, `[text, image]`.
     pub(super) fn means(&self) -> [Vec<f64>; 2] {
         self.sums.each_ref().map(|sums| sums.iter().map(|sum| sum / self.pairs as f64).collect())
     }
 
-    /// Covariances of the sides, `[text, image]`, and of image with text.
+    /// The covariances of each side, `[text, image]`, and of image and text.
     pub(super) fn covariances(&self) -> ([Mat<f64>; 2], Mat<f64>) {
         let (n, means) = (self.pairs as f64, self.means());
         let of = |sums: &Mat<f64>, a: &[f64], b: &[f64]| {

@@ -1,29 +1,29 @@
-//! Diversity: the samples that together show most features, chosen one after the other under a budget.
+//! Diversity: selects the samples that together cover most features, within a budget.
 //!
-//! What a set `S` of samples is worth: `f(S) = sum over features k of sqrt(sum of v(s) over the s in S that have k)`, where
-//! `v(s)` is the sample's score as a share of the ranks. A feature's first sample adds most, each further one less, so
-//! that a set of what is alike is worth little. `f` grows with every sample and by less the more there are (it is monotone
-//! and submodular, as a sum of concave functions of sums), so the greedy choice of `n` samples is worth at least
-//! `1 - 1/e` = 63 % of the best `n` (Nemhauser, Wolsey and Fisher 1978), with a quota for each group at least half of the
-//! best that keeps to the quotas (Fisher, Nemhauser and Wolsey 1978). Gains that were computed before only fall, so most need
-//! not be computed again (Minoux 1978). Square roots are rounded the same on every machine, so the choice is too.
+//! The value of a set `S` of samples is `f(S) = sum over features k of sqrt(sum of v(s) over the s in S that have k)`, where
+//! `v(s)` is the rank of the sample's score, between 0 and 1. The first sample with a feature adds most, and each further one
+//! adds less, so that a set of similar samples has a low value. `f` is monotone and submodular, as a sum of concave functions
+//! of sums, so the greedy selection of `n` samples has at least `1 - 1/e` = 63 % of the value of the best `n` (Nemhauser,
+//! Wolsey and Fisher 1978). With a quota for each group, it has at least half of the best value within the quotas (Fisher,
+//! Nemhauser and Wolsey 1978). Gains can only decrease, so most of them need not be computed again (Minoux 1978). Square roots
+//! are rounded in the same way on every machine, so the selection is the same, too.
 
 use super::signature::Signatures;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// A sample that may be chosen.
+/// A sample that may be selected.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate {
-    /// Its number.
+    /// The number of the sample.
     pub sample: u32,
-    /// Its group, an index of the quotas.
+    /// The group of the sample, as an index of the quotas.
     pub group: u32,
-    /// What it adds to a feature, from 0 to 1.
+    /// The value `v` of the sample, between 0 and 1.
     pub value: f64,
 }
 
-/// What a sample adds, as it was when `chosen` others were in.
+/// The gain of a sample when `chosen` other samples were selected.
 #[derive(PartialEq)]
 struct Gain {
     gain: f64,
@@ -45,7 +45,8 @@ impl PartialOrd for Gain {
     }
 }
 
-/// Chooses up to `quotas` candidates of each group; of equal gains the earlier candidate. In the order of the choice.
+/// Selects up to `quotas` candidates of each group, and returns them in the order of their selection. Ties are broken by the
+/// order of the candidates.
 pub fn cover(signatures: &Signatures, candidates: &[Candidate], quotas: &[usize]) -> Vec<u32> {
     let mut covered = vec![0.0f64; signatures.d_sae()];
     let mut left = quotas.to_vec();
@@ -104,7 +105,7 @@ mod tests {
         ) {
             let sets: Vec<Vec<u32>> = sets.into_iter().map(|set| set.into_iter().collect()).collect();
             let values: Vec<f64> = values.into_iter().map(|v| v as f64 / 10.0).collect();
-            let signatures = Signatures::of_sets(&sets, 8);
+            let signatures = Signatures::from_sets(&sets, 8);
             let candidate = |n: usize| Candidate { sample: n as u32, group: 0, value: values[n] };
             let candidates: Vec<_> = (0..sets.len()).map(candidate).collect();
             let lazy = cover(&signatures, &candidates, &[budget]);
@@ -126,16 +127,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_alike_is_not_taken_twice_and_quotas_hold() {
+    fn similar_samples_are_not_selected_twice_and_quotas_hold() {
         let sets = [vec![0, 1, 2], vec![0, 1, 2], vec![3], vec![4]];
-        let signatures = Signatures::of_sets(&sets, 5);
+        let signatures = Signatures::from_sets(&sets, 5);
         let candidate = |(sample, (group, value)): (u32, (u32, f64))| Candidate { sample, group, value };
         let candidates: Vec<_> = (0..).zip([(0, 1.0), (0, 1.0), (0, 0.9), (1, 0.1)]).map(candidate).collect();
-        // Of a feature's second sample sqrt(2) - 1 is left, 1.24 for the three; the third sample adds sqrt(0.9).
+        // The second sample with a feature adds sqrt(2) - 1, which is 1.24 for three features. The third adds sqrt(0.9).
         assert_eq!(cover(&signatures, &candidates, &[2, 1]), [0, 1, 3]);
         assert_eq!(cover(&signatures, &candidates, &[1, 0]), [0]);
         let alike = [vec![0, 1], vec![0, 1], vec![2, 3]];
-        let signatures = Signatures::of_sets(&alike, 4);
+        let signatures = Signatures::from_sets(&alike, 4);
         assert_eq!(cover(&signatures, &candidates[..3], &[2]), [0, 2]);
     }
 }

@@ -1,4 +1,4 @@
-//! How a budget is shared among groups: in proportion to their sizes, equally, or by numbers that were asked for.
+//! How a budget is divided among groups: in proportion to their sizes, equally, or by given quotas.
 
 use super::Groups;
 use crate::{Error, Result};
@@ -6,27 +6,27 @@ use sae_core::error::{Cause, Hint, Setting};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// How groups share a budget.
+/// How a budget is divided among groups.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Division {
-    /// In proportion to their sizes ([`apportion`]).
+    /// In proportion to the sizes of the groups ([`apportion`]).
     #[default]
     Proportional,
-    /// As much for each; what a small group cannot use goes to the others.
+    /// The same amount for each group. What a small group cannot use is divided among the others.
     Equal,
-    /// So many of each group that is named, and of each other group (`*`), if that is said. Groups that are not named share
-    /// the budget in proportion.
+    /// A quota for each named group, and optionally one for each other group (`*`). Without the latter, the other groups share
+    /// the rest in proportion to their sizes.
     Quotas(BTreeMap<String, usize>),
 }
 
-/// The name that stands for all groups without a quota of their own.
+/// The name that stands for each group without its own quota.
 const OTHERS: &str = "*";
 
 impl Division {
-    /// How much each group may keep. Without a total there is no limit.
+    /// How many samples each group may keep. Without a total there is no limit.
     ///
     /// # Errors
-    /// A quota of a group that there is not; groups without a quota where there is no total to share.
+    /// There is a quota of a group that does not exist, or a group without a quota although there is no total to divide.
     pub(super) fn quotas(&self, total: Option<usize>, groups: &Groups) -> Result<Vec<usize>> {
         let sizes = groups.sizes();
         match (self, total) {
@@ -44,8 +44,8 @@ fn named(quotas: &BTreeMap<String, usize>, total: usize, groups: &Groups, sizes:
     let unknown: Vec<&str> =
         unknown.into_iter().filter(|name| !groups.names.iter().any(|group| group == name)).collect();
     if !unknown.is_empty() {
-        let there = first(groups.names.iter().map(String::as_str).collect());
-        return Err(Error::request(format!("there is no group {} (the groups are {there})", first(unknown))));
+        let existing = first(groups.names.iter().map(String::as_str).collect());
+        return Err(Error::request(format!("there is no group {} (the groups are {existing})", first(unknown))));
     }
     let quota = |name: &String| quotas.get(name).or_else(|| quotas.get(OTHERS)).copied();
     let own: Vec<Option<usize>> = groups.names.iter().map(quota).collect();
@@ -63,15 +63,15 @@ fn named(quotas: &BTreeMap<String, usize>, total: usize, groups: &Groups, sizes:
     Ok(own.into_iter().zip(shares).map(|(own, share)| own.unwrap_or(share)).collect())
 }
 
-/// Shares `total` equally among groups that are large enough for it; groups that are not give all they have. What cannot be
-/// divided goes to the first groups.
+/// Divides `total` equally among groups that are large enough. Smaller groups keep all their samples. The remainder of the
+/// division goes to the first groups.
 fn equal(total: usize, sizes: &[usize]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..sizes.len()).filter(|group| sizes[*group] > 0).collect();
     order.sort_by_key(|group| (sizes[*group], Reverse(*group)));
     let mut quotas = vec![0; sizes.len()];
     let (mut left, mut groups) = (total, order.len());
     for group in order {
-        // The smallest of those that are left; the rest of the division is for the last ones.
+        // Groups are visited from the smallest to the largest, so the remainder is left for the last ones.
         quotas[group] = (left / groups).min(sizes[group]);
         left -= quotas[group];
         groups -= 1;
@@ -79,15 +79,15 @@ fn equal(total: usize, sizes: &[usize]) -> Vec<usize> {
     quotas
 }
 
-/// Shares `total` among groups in proportion to their sizes, by largest remainders (ties: the earlier group); while there
-/// is enough for it, every group that has members gets one.
+/// Divides `total` among groups in proportion to their sizes, by the method of largest remainders. Ties are broken by the order
+/// of the groups. If `total` is large enough, every group that has members gets at least one.
 pub fn apportion(total: usize, sizes: &[usize]) -> Vec<usize> {
     let all: usize = sizes.iter().sum();
     let total = total.min(all);
     if all == 0 {
         return vec![0; sizes.len()];
     }
-    // Sizes are counts of samples (u32), so that the products fit.
+    // Sizes are numbers of samples (u32), so the products do not overflow.
     let product = |size: usize| total as u128 * size as u128;
     let mut quota: Vec<usize> = sizes.iter().map(|size| (product(*size) / all as u128) as usize).collect();
     let mut order: Vec<usize> = (0..sizes.len()).collect();
@@ -110,7 +110,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn equal_shares_go_to_groups_that_have_enough() {
+    fn equal_shares_are_limited_by_the_sizes_of_groups() {
         assert_eq!(equal(10, &[98, 1, 50]), [5, 1, 4]);
         assert_eq!(equal(9, &[3, 3, 3]), [3, 3, 3]);
         assert_eq!(equal(4, &[3, 3, 3]), [2, 1, 1]);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn quotas_are_of_groups_that_there_are() {
+    fn quotas_of_unknown_groups_are_rejected() {
         let names = ["animals", "people", "things"].map(String::from).to_vec();
         let groups = Groups { names, of: vec![0, 0, 0, 0, 1, 2, 2, 2] };
         let quotas = |pairs: &[(&str, usize)], total| {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn small_groups_are_not_erased_while_there_is_enough() {
+    fn small_groups_keep_a_sample_if_the_budget_allows() {
         assert_eq!(apportion(10, &[98, 1, 1]), [8, 1, 1]);
         assert_eq!(apportion(2, &[98, 1, 1]), [1, 1, 0]);
         assert_eq!(apportion(3, &[2, 0, 2]), [2, 0, 1]);
@@ -143,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_budget_is_spent_and_no_group_gets_more_than_it_has(
+        fn the_budget_is_used_and_no_group_exceeds_its_size(
             sizes in prop::collection::vec(0usize..50, 1..8), total in 0usize..200
         ) {
             let quota = apportion(total, &sizes);

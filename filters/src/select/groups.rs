@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The name of the group of samples that lack a field.
 const NONE: &str = "(none)";
-/// The most bins of a field of numbers.
+/// Maximum number of bins of a field of numbers.
 const BINS: usize = 1000;
 
-/// A group for every sample.
+/// The group of every sample.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Groups {
-    /// Names, in order; samples without the field are in a group of their own, the last.
+    /// The names of the groups, in order. Samples without the field are in a separate group, the last one.
     pub names: Vec<String>,
     /// The group of each sample.
     pub of: Vec<u32>,
@@ -26,12 +26,12 @@ impl Groups {
         Self { names: vec![String::new()], of: vec![0; samples] }
     }
 
-    /// Samples by the values of columns that their rows had: `category`, or several, `category,country`. A dot leads into
-    /// an object, `info.category`; a colon and a number divide a field of numbers into that many bins of about equally
-    /// many samples, `year:4`. A list is the same group in any order.
+    /// Groups samples by the values of one or several columns of their rows: `category`, or `category,country`. A dot selects a
+    /// field of an object: `info.category`. A colon and a number divide a field of numbers into that many bins with about
+    /// the same number of samples: `year:4`. The order of the items of a list does not matter.
     ///
     /// # Errors
-    /// No row has the field (those that there are, are named); bins of a field that holds no numbers.
+    /// No row has the field (the error names the existing ones), or bins are requested for a field without numbers.
     pub fn by_fields(samples: &[Sample], fields: &str) -> Result<Self> {
         let whole = samples.iter().any(|sample| lookup(&sample.meta, fields).is_some());
         let fields: Vec<&str> = if whole { vec![fields] } else { fields.split(',').map(str::trim).collect() };
@@ -45,24 +45,24 @@ impl Groups {
         Ok(Self { names, of: groups.iter().map(|group| numbers[group.as_slice()]).collect() })
     }
 
-    /// Samples in each group.
+    /// The number of samples in each group.
     pub fn sizes(&self) -> Vec<usize> {
         let mut sizes = vec![0; self.names.len()];
         self.of.iter().for_each(|group| sizes[*group as usize] += 1);
         sizes
     }
 
-    /// How many groups have a single sample.
+    /// The number of groups with a single sample.
     pub fn singles(&self) -> usize {
         self.sizes().iter().filter(|size| **size == 1).count()
     }
 }
 
-/// Where a sample stands by one field; what lacks it comes last.
+/// The value of a sample in one field. Samples that lack it are last.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum GroupSource {
     Value(String),
-    /// The number of a bin, and what it is called.
+    /// The number of a bin, and its name.
     Bin(usize, String),
     None,
 }
@@ -90,7 +90,7 @@ fn by_field(samples: &[Sample], field: &str) -> Result<Vec<GroupSource>> {
     }
 }
 
-/// Samples by a field of numbers, in bins of about equally many samples; equal numbers are in the same bin.
+/// Divides samples by a field of numbers into bins with about the same number of samples. Equal numbers are in the same bin.
 fn by_bins(samples: &[Sample], field: &str, bins: usize) -> Result<Vec<GroupSource>> {
     if !(2..=BINS).contains(&bins) {
         return Err(Error::request(format!("{bins} bins of {field}: expected 2 to {BINS}, as in {field}:4")));
@@ -123,11 +123,11 @@ fn by_bins(samples: &[Sample], field: &str, bins: usize) -> Result<Vec<GroupSour
 
 fn no_field(samples: &[Sample], field: &str) -> Error {
     let metas = samples.iter().filter_map(|sample| sample.meta.as_object()).flatten();
-    let there: BTreeSet<&str> = metas.map(|(name, _)| name.as_str()).collect();
-    Error::UnknownField { asked: field.into(), available: there.into_iter().take(30).map(String::from).collect() }
+    let fields: BTreeSet<&str> = metas.map(|(name, _)| name.as_str()).collect();
+    Error::UnknownField { asked: field.into(), available: fields.into_iter().take(30).map(String::from).collect() }
 }
 
-/// The value of a field that is there.
+/// The value of a field, if it exists.
 fn lookup<'a>(meta: &'a Value, field: &str) -> Option<&'a Value> {
     let direct = meta.get(field);
     let found = direct.or_else(|| field.split('.').try_fold(meta, |value, name| value.get(name)))?;
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_grouped_by_a_column_whatever_it_holds() {
+    fn rows_are_grouped_by_columns_of_any_type() {
         let rows =
             [json!({"c": "b"}), json!({"c": 7}), json!({"c": null}), json!({"d": {"e": true}}), json!({"c": "b"})];
         let samples: Vec<_> = rows.into_iter().map(sample).collect();

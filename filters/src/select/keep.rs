@@ -1,19 +1,19 @@
-//! How much to keep, as people say it. Decides nothing about any sample.
+//! How much to keep, parsed from text. Decides nothing about any sample.
 
 use std::str::FromStr;
 
 /// How much to keep.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Keep {
-    /// The best share of all samples, 0 to 1.
+    /// The best samples, as a share of all samples between 0 and 1.
     Share(f64),
-    /// The best so many.
+    /// The best samples, as a number.
     Count(usize),
-    /// All that score at least this.
+    /// All samples with at least this score.
     AtLeast(f64),
-    /// As much as the scores themselves suggest.
+    /// As many as the scores suggest ([`crate::keep`]).
     Auto,
-    /// What the groups' own quotas say, and no more.
+    /// As many as the quotas of the groups allow.
     Quotas,
 }
 
@@ -31,9 +31,10 @@ impl FromStr for Keep {
         }
         if let Some(percent) = text.strip_suffix('%') {
             let percent: f64 = percent.trim().parse().map_err(|_| bad())?;
-            return match percent > 0.0 && percent <= 100.0 {
-                true => Ok(Self::Share(percent / 100.0)),
-                false => Err(format!("a share of {text} keeps nothing or more than there is: above 0 %, up to 100 %")),
+            return if percent > 0.0 && percent <= 100.0 {
+                Ok(Self::Share(percent / 100.0))
+            } else {
+                Err(format!("invalid share {text:?}: expected a value above 0% and up to 100%, such as 50%"))
             };
         }
         if let Some(threshold) = text.strip_prefix(">=") {
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_are_read_and_nonsense_is_refused() {
+    fn amounts_are_parsed_and_invalid_ones_are_rejected() {
         assert_eq!("50%".parse(), Ok(Keep::Share(0.5)));
         assert_eq!("120".parse(), Ok(Keep::Count(120)));
         assert_eq!(">=0.25".parse(), Ok(Keep::AtLeast(0.25)));

@@ -1,4 +1,4 @@
-//! Which samples stay: by one score, group by group, without near-duplicates, or diverse. Reads and writes nothing.
+//! Selects samples: by one score, in groups, without near-duplicates, or for diversity. Reads and writes no files.
 
 pub mod diversity;
 mod division;
@@ -22,44 +22,44 @@ use sae_core::error::{Cause, Hint, Setting};
 pub struct Rules<'a> {
     /// How much to keep.
     pub keep: Keep,
-    /// The groups.
+    /// The groups of the samples.
     pub groups: &'a Groups,
-    /// How groups share that.
+    /// How that amount is divided among groups.
     pub division: &'a Division,
-    /// The samples' features, where one of the next two is asked for.
+    /// The features of the samples, which the next two rules need.
     pub signatures: Option<&'a Signatures>,
-    /// Samples whose features are at least this similar (0 to 1) to those of a better one of their group do not stay.
+    /// The similarity (0 to 1) from which on a sample is not kept if its group has a better one with such similar features.
     pub dedup: Option<f64>,
-    /// Whether the samples that together show most features stay, rather than those of the highest scores.
+    /// Whether to keep the samples that together cover most features, rather than those with the highest scores.
     pub diverse: bool,
 }
 
-/// What became of a sample, and why.
+/// The decision about a sample, with its reason.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Decision {
-    /// It stays.
+    /// The sample is kept.
     Kept,
     /// It has no score.
     NoScore,
-    /// Others scored higher, or it scored below the threshold.
+    /// Other samples have higher scores, or its score is below the threshold.
     Below,
-    /// It scored as much as the last of its group that stays; between equal scores the ids decided.
+    /// It has the same score as the last kept sample of its group. Ties were broken by id.
     Tied,
-    /// It is a near-duplicate of a better one.
+    /// It is a near-duplicate of a better sample.
     Alike {
-        /// Number of that sample.
+        /// The number of that sample.
         of: u32,
-        /// Jaccard's similarity of their features.
+        /// The Jaccard similarity of their features.
         similarity: f64,
     },
-    /// Others show more that is new.
+    /// Other samples cover more new features.
     Covered,
-    /// The decisions that were handed over do not keep it.
+    /// The given decisions do not keep it.
     Decided,
 }
 
 impl Decision {
-    /// In a word.
+    /// The reason in a word.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Kept => "kept",
@@ -72,18 +72,19 @@ impl Decision {
         }
     }
 
-    /// All of them, in the order of a report.
+    /// All reasons, in the order of a report.
     pub const REASONS: [&'static str; 6] =
         ["no score", "below threshold", "equal score", "duplicate", "adds little", "decisions"];
 }
 
-/// What becomes of every sample. High scores stay; equal scores by id; samples without a score never do.
+/// Decides about every sample. Samples with the highest scores are kept, and ties are broken by id. Samples without a score
+/// are never kept.
 ///
-/// A share is one of *all* samples, rounded to nearest, and is shared among groups as [`Division`] says; so is a number.
-/// A threshold is the same for all groups. Near-duplicates are passed over, so that the next best takes their place.
+/// A share refers to *all* samples and is rounded to the nearest number. The number is divided among groups by [`Division`]. A
+/// threshold is the same for all groups. Near-duplicates are skipped, so that the next best samples take their place.
 ///
 /// # Errors
-/// Rules that contradict each other, or that nothing decided yet.
+/// The rules contradict each other, or they require an estimate that was not made.
 pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Decision>> {
     let request = |text: &str| Err(Error::request(text));
     let ranked = rank(scores);
@@ -120,7 +121,7 @@ pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Dec
         } else if let Some((of, similarity)) = kept.as_mut().and_then(|kept| kept.admit(*n)) {
             Decision::Alike { of, similarity }
         } else if rules.diverse {
-            // Ranks rather than scores: these have no scale, and may be negative.
+            // Ranks are used, because scores have no fixed scale and may be negative.
             let value = (ranked.len() - place) as f64 / ranked.len() as f64;
             candidates.push(Candidate { sample: *n, group: group(*n), value });
             Decision::Covered
@@ -142,7 +143,7 @@ pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Dec
     Ok(fates)
 }
 
-/// The lowest score that stays in each group.
+/// The lowest score that is kept in each group.
 pub fn lowest(scores: &[(String, Option<f64>)], groups: &Groups, fates: &[Decision]) -> Vec<Option<f64>> {
     let mut lowest: Vec<Option<f64>> = vec![None; groups.names.len()];
     for ((group, fate), (_, score)) in groups.of.iter().zip(fates).zip(scores) {
@@ -154,20 +155,20 @@ pub fn lowest(scores: &[(String, Option<f64>)], groups: &Groups, fates: &[Decisi
     lowest
 }
 
-/// Samples that score as much as the last of their group that stays, where some of them do not: their ids decided.
+/// Samples with the same score as the last kept sample of their group, if not all of them are kept. Their ids decided.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Ties {
-    /// Samples with such a score.
+    /// Number of samples with such a score.
     pub samples: u64,
-    /// Those of them that stay.
+    /// Number of these samples that are kept.
     pub stay: u64,
     /// The score, if it is the same in all groups.
     pub score: Option<f64>,
 }
 
 impl Ties {
-    /// The ties of a selection; `None` if no sample lost one.
-    pub fn of(scores: &[(String, Option<f64>)], groups: &Groups, fates: &[Decision]) -> Option<Self> {
+    /// The ties of a selection. `None` if no sample was left out because of one.
+    pub fn new(scores: &[(String, Option<f64>)], groups: &Groups, fates: &[Decision]) -> Option<Self> {
         let mut tied: Vec<Option<f64>> = vec![None; groups.names.len()];
         for ((group, fate), (_, score)) in groups.of.iter().zip(fates).zip(scores) {
             if *fate == Decision::Tied {
@@ -188,7 +189,7 @@ impl Ties {
     }
 }
 
-/// For every sample, whether it stays by its score alone.
+/// Decides for every sample whether it is kept, by its score alone.
 pub fn select(scores: &[(String, Option<f64>)], keep: Keep) -> Result<Vec<bool>> {
     let groups = Groups::one(scores.len());
     let division = &Division::Proportional;
@@ -196,7 +197,7 @@ pub fn select(scores: &[(String, Option<f64>)], keep: Keep) -> Result<Vec<bool>>
     Ok(choose(scores, &rules)?.into_iter().map(|fate| fate == Decision::Kept).collect())
 }
 
-/// Samples with a score, the best first.
+/// The samples with a score, in descending order.
 fn rank(scores: &[(String, Option<f64>)]) -> Vec<u32> {
     let score = |n: &u32| scores[*n as usize].1.unwrap_or(f64::NEG_INFINITY);
     let mut ranked: Vec<u32> = (0..scores.len() as u32).filter(|n| !score(n).is_nan()).collect();
@@ -217,13 +218,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_stays_scores_no_lower_than_what_goes(
+        fn kept_samples_have_no_lower_scores_than_others(
             values in prop::collection::vec(prop::option::of(0u8..10), 1..60), count in 1usize..80
         ) {
             let scores = scores(&values.iter().map(|s| s.map(f64::from)).collect::<Vec<_>>());
-            let there = scores.iter().filter(|s| s.1.is_some()).count();
+            let scored = scores.iter().filter(|s| s.1.is_some()).count();
             let kept = select(&scores, Keep::Count(count)).unwrap();
-            prop_assert_eq!(kept.iter().filter(|k| **k).count(), count.min(there));
+            prop_assert_eq!(kept.iter().filter(|k| **k).count(), count.min(scored));
             let of = |stays: bool| scores.iter().zip(&kept).filter(move |(_, k)| **k == stays).filter_map(|((_, s), _)| *s);
             let (low, high) = (of(true).fold(f64::INFINITY, f64::min), of(false).fold(f64::NEG_INFINITY, f64::max));
             prop_assert!(low >= high);
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_scores_are_told_from_low_ones() {
+    fn ties_are_distinguished_from_low_scores() {
         use Decision::{Below, Kept, NoScore, Tied};
         let fates = |values: &[Option<f64>], keep| {
             let (groups, division) = (Groups::one(values.len()), &Division::Proportional);
@@ -245,17 +246,17 @@ mod tests {
         assert_eq!(fates(&values, Keep::Count(2)).unwrap(), expected);
         assert!(!fates(&values, Keep::AtLeast(0.0)).unwrap().contains(&Tied));
         let groups = Groups::one(values.len());
-        let ties = Ties::of(&scores(&values), &groups, &expected);
+        let ties = Ties::new(&scores(&values), &groups, &expected);
         assert_eq!(ties, Some(Ties { samples: 3, stay: 1, score: Some(0.0) }));
-        assert_eq!(Ties::of(&scores(&values), &groups, &fates(&values, Keep::Count(1)).unwrap()), None);
+        assert_eq!(Ties::new(&scores(&values), &groups, &fates(&values, Keep::Count(1)).unwrap()), None);
     }
 
     #[test]
-    fn no_group_is_erased_and_duplicates_make_room() {
+    fn no_group_disappears_and_duplicates_are_replaced() {
         let scores = scores(&[Some(9.0), Some(8.0), Some(7.0), Some(6.0), Some(1.0), None]);
         let groups = Groups { names: vec!["a".into(), "b".into()], of: vec![0, 0, 0, 0, 1, 1] };
         let sets = [vec![0, 1, 2], vec![0, 1, 2], vec![3], vec![4], vec![0, 1, 2], vec![]];
-        let signatures = Signatures::of_sets(&sets, 5);
+        let signatures = Signatures::from_sets(&sets, 5);
         let rules = Rules {
             keep: Keep::Count(3),
             groups: &groups,

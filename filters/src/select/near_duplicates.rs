@@ -1,38 +1,38 @@
-//! Near-duplicates: whether a sample's features are nearly those of a sample of its group that was kept before. Exact: an
-//! index only rules out what cannot be similar enough.
+//! Near-duplicates: whether the features of a sample are similar to those of a kept sample of the same group. The result is
+//! exact, because an index only rules out samples that cannot be similar enough.
 //!
-//! Two sets of similarity `t` share at least `t` of the features of either. So, with features in one order, the
-//! first `n - ceil(t n) + 1` of a set of `n` share one with the first so many of the other (prefix filtering: Chaudhuri,
-//! Ganti and Kaushik 2006; Bayardo, Ma and Srikant 2007). The rarest features come first, so that few sets share one. Of
-//! those that do, most are told apart by their sketches: every feature flips one of 512 bits, so that two sets differ in at
-//! least as many features as their sketches in bits.
+//! Two sets with similarity `t` share at least a share `t` of the features of each. If the features are sorted by a common
+//! order, the first `n - ceil(t n) + 1` features of a set of `n` therefore contain one that is also among the corresponding
+//! first features of the other set (prefix filtering: Chaudhuri, Ganti and Kaushik 2006; Bayardo, Ma and Srikant 2007). The
+//! rarest features come first, so that few sets share one. Of the sets that do, sketches rule out most: every feature flips
+//! one of 512 bits, so two sets differ in at least as many features as their sketches differ in bits.
 
 use super::signature::Signatures;
 
-/// Bits of a sketch, in words of 64.
+/// Size of a sketch in words of 64 bits.
 const WORDS: usize = 8;
 
-/// The samples that were kept so far, and what finds those that are like another.
+/// The samples that were kept so far, with an index that finds those that are similar to another one.
 pub struct Kept<'a> {
     signatures: &'a Signatures,
     groups: &'a [u32],
     similarity: f64,
     /// GroupSource of each feature in the order from the rarest to the commonest.
     order: Vec<u32>,
-    /// For each feature the kept samples, by their number here, that have it among their first ones.
+    /// For each feature, the kept samples (by their index here) that have it among their first features.
     index: Vec<Vec<u32>>,
     /// The kept samples with their sketches.
     samples: Vec<(u32, [u64; WORDS])>,
-    /// How many samples had been asked about, when each kept one was last found.
+    /// For each kept sample, the number of queries when it was last found.
     asked: Vec<u32>,
     asking: u32,
-    /// The first features of the sample at hand, and the kept samples that may be like it.
+    /// Scratch buffers: the first features of the current sample, and the kept samples that may be similar to it.
     prefix: Vec<u32>,
     found: Vec<u32>,
 }
 
 impl<'a> Kept<'a> {
-    /// None yet; samples of one group are alike from `similarity` on, above 0 and up to 1.
+    /// No kept samples. Samples of a group are near-duplicates from a similarity of `similarity` on, above 0 and up to 1.
     pub fn new(signatures: &'a Signatures, groups: &'a [u32], similarity: f64) -> Self {
         let frequencies = signatures.frequencies();
         let mut features: Vec<u32> = (0..signatures.d_sae() as u32).collect();
@@ -44,7 +44,7 @@ impl<'a> Kept<'a> {
         Self { signatures, groups, similarity, order, index, samples: vec![], asked, asking: 0, prefix, found }
     }
 
-    /// Takes the sample in, unless it is like one that is in: then that one, the first of several, and how similar.
+    /// Keeps the sample, unless it is similar to a kept one. In this case, returns the first such sample and the similarity.
     pub fn admit(&mut self, sample: u32) -> Option<(u32, f64)> {
         let n = sample as usize;
         let count = self.signatures.count(n);
@@ -55,7 +55,7 @@ impl<'a> Kept<'a> {
             sketch[bit / 64] ^= 1 << (bit % 64);
             self.prefix.push(self.order[feature as usize]);
         }
-        // Rounding may only lengthen what is looked at.
+        // Rounding errors may only add features that are compared.
         let first = count - ((self.similarity * count as f64 - 1e-6).ceil().max(0.0) as usize) + 1;
         if first < count {
             self.prefix.select_nth_unstable(first);
@@ -96,11 +96,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_index_misses_nothing(
+        fn the_index_finds_every_near_duplicate(
             sets in prop::collection::vec(prop::collection::btree_set(0u32..12, 0..9), 1..40), tenths in 1u32..=10
         ) {
             let sets: Vec<Vec<u32>> = sets.into_iter().map(|set| set.into_iter().collect()).collect();
-            let signatures = Signatures::of_sets(&sets, 12);
+            let signatures = Signatures::from_sets(&sets, 12);
             let similarity = tenths as f64 / 10.0;
             let groups: Vec<u32> = (0..sets.len() as u32).map(|n| n / 20).collect();
             let mut kept = Kept::new(&signatures, &groups, similarity);

@@ -1,20 +1,20 @@
-//! The features that each sample activates, packed: what near-duplicates and diversity are told by. Weighs nothing.
+//! The packed set of active features of every sample, which near-duplicates and diversity are computed from.
 
 use sae_core::analysis::pass::{Block, Observer};
 
-/// The sets of active features of all samples. Memory: about a byte a feature and sample (gaps between ascending
-/// features in base 128), and 20 bytes a sample.
+/// The sets of active features of all samples. Memory: about one byte per active feature of a sample (the differences of
+/// ascending features in base 128), and 20 bytes per sample.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Signatures {
     packed: Vec<u8>,
-    /// Where a sample's set lies in `packed`, and how many features it has.
+    /// The location of each sample's set in `packed`, and its number of features.
     places: Vec<(usize, usize, u32)>,
     d_sae: usize,
 }
 
 impl Signatures {
-    /// Signatures of sets that are at hand, each ascending.
-    pub fn of_sets(sets: &[Vec<u32>], d_sae: usize) -> Self {
+    /// The signatures of given sets, each in ascending order.
+    pub fn from_sets(sets: &[Vec<u32>], d_sae: usize) -> Self {
         let mut all = Self { packed: Vec::new(), places: vec![(0, 0, 0); sets.len()], d_sae };
         sets.iter().enumerate().for_each(|(n, set)| all.put(n, set));
         all
@@ -34,7 +34,7 @@ impl Signatures {
         self.places[sample] = (start, self.packed.len(), set.len() as u32);
     }
 
-    /// Samples.
+    /// The number of samples.
     pub fn len(&self) -> usize {
         self.places.len()
     }
@@ -44,46 +44,47 @@ impl Signatures {
         self.places.is_empty()
     }
 
-    /// Bytes that the sets take.
+    /// The size of the sets in bytes.
     pub fn bytes(&self) -> usize {
         self.packed.len()
     }
 
-    /// Features that there are.
+    /// The number of features of the autoencoder.
     pub fn d_sae(&self) -> usize {
         self.d_sae
     }
 
-    /// Features of a sample.
+    /// The number of features of a sample.
     pub fn count(&self, sample: usize) -> usize {
         self.places[sample].2 as usize
     }
 
-    /// The features of a sample, ascending.
+    /// The features of a sample, in ascending order.
     pub fn features(&self, sample: usize) -> Features<'_> {
         let (start, end, _) = self.places[sample];
         Features { packed: self.packed[start..end].iter(), last: 0 }
     }
 
-    /// In how many samples each feature is active.
+    /// The number of samples in which each feature is active.
     pub fn frequencies(&self) -> Vec<u32> {
         let mut counts = vec![0; self.d_sae];
         (0..self.len()).flat_map(|n| self.features(n)).for_each(|feature| counts[feature as usize] += 1);
         counts
     }
 
-    /// Features that two samples share, over those that either has: Jaccard's similarity. 0 if neither has any.
+    /// The Jaccard similarity of two samples: the number of features that both have, divided by the number of features that at
+    /// least one has. It is 0 if neither has any.
     pub fn similarity(&self, a: usize, b: usize) -> f64 {
         self.alike(a, b, 0.0).unwrap_or(0.0)
     }
 
-    /// The most features that only one of two samples may have if their similarity is `least` or more.
+    /// Maximum number of features that only one of two samples may have if their similarity is at least `least`.
     pub fn differing(&self, a: usize, b: usize, least: f64) -> usize {
         let both = (self.count(a) + self.count(b)) as f64;
         ((1.0 - least) / (1.0 + least) * both + 1e-6) as usize
     }
 
-    /// Their similarity if it is `least` or more.
+    /// The similarity of two samples, if it is at least `least`.
     pub fn alike(&self, a: usize, b: usize, least: f64) -> Option<f64> {
         let (mut left, mut right) = (self.features(a), self.features(b));
         let (mut l, mut r) = (left.next(), right.next());
@@ -109,7 +110,7 @@ impl Signatures {
     }
 }
 
-/// Features of a sample, one after the other.
+/// An iterator over the features of a sample.
 #[derive(Clone, Debug)]
 pub struct Features<'a> {
     packed: std::slice::Iter<'a, u8>,
@@ -133,22 +134,23 @@ impl Iterator for Features<'_> {
     }
 }
 
-/// Observes a pass and packs each sample's set when the next one begins: a sample's positions follow each other.
+/// Collects signatures during a pass. A sample's set is packed when the next sample begins, because the positions of a sample
+/// are consecutive.
 #[derive(Clone, Debug)]
 pub struct Collect {
     done: Signatures,
     open: Option<usize>,
-    /// Features of the open sample, each once.
+    /// The features of the current sample, each once.
     set: Vec<u32>,
-    /// The last sample, plus one, that each feature was seen in.
+    /// For each feature, the last sample that has it, plus one.
     seen: Vec<u32>,
     threshold: f32,
 }
 
 impl Collect {
-    /// Empty sets of `samples` samples over `d_sae` features, which are active above `threshold`.
+    /// Empty sets for `samples` samples and `d_sae` features, which are active above `threshold`.
     pub fn new(samples: usize, d_sae: usize, threshold: f32) -> Self {
-        let done = Signatures::of_sets(&vec![Vec::new(); samples], d_sae);
+        let done = Signatures::from_sets(&vec![Vec::new(); samples], d_sae);
         Self { done, open: None, set: Vec::new(), seen: vec![0; d_sae], threshold }
     }
 
@@ -198,10 +200,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_packed_comes_back(sets in prop::collection::vec(prop::collection::btree_set(any::<u32>(), 0..20), 1..8)) {
+        fn packed_sets_are_unpacked_unchanged(sets in prop::collection::vec(prop::collection::btree_set(any::<u32>(), 0..20), 1..8)) {
             let sets: Vec<Vec<u32>> = sets.into_iter().map(|set| set.into_iter().collect()).collect();
-            // The number of features matters to nothing but counts of all of them.
-            let packed = Signatures::of_sets(&sets, 0);
+            // The number of features is only used for counts over all features.
+            let packed = Signatures::from_sets(&sets, 0);
             for (n, set) in sets.iter().enumerate() {
                 prop_assert_eq!(&packed.features(n).collect::<Vec<_>>(), set);
                 prop_assert_eq!(packed.count(n), set.len());
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_that_a_block_cuts_in_two_is_one_set() {
+    fn a_sample_in_two_blocks_is_one_set() {
         let tokens = TokenColumns {
             sample: vec![0, 0, 2],
             position: vec![0, 1, 0],

@@ -1,5 +1,5 @@
-//! WebDataset: `data-00000.tar` and so on, each row a `.json` and its images under one key. Archives are plain `ustar`
-//! without times or owners, so that equal rows give equal bytes. Copies rows of archives as they stand, too.
+//! WebDataset: `data-00000.tar` and so on. Each row is a `.json` and its images with the same key. Archives have the `ustar`
+//! format without times or owners, so that the same rows give the same bytes. Also copies rows of archives unchanged.
 
 use super::image::{ImageOutput, extension};
 use super::row::Row;
@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-/// Bytes of a block of an archive.
+/// Size of a block of an archive in bytes.
 const BLOCK: usize = 512;
 
 /// Archives of bounded size.
@@ -22,12 +22,12 @@ pub(super) struct Archives {
     open: Option<Output>,
     begun: usize,
     size: u64,
-    /// The kinds of members that rows have, each with the first row that has them.
+    /// The different lists of members that rows have, each with the first row that has it.
     kinds: BTreeMap<Vec<String>, String>,
 }
 
 impl Archives {
-    /// Archives that end with the row that reaches `limit` bytes.
+    /// A writer of archives, each of which ends with the row that reaches `limit` bytes.
     pub fn new(out: &Path, limit: u64) -> Self {
         Self { folder: out.to_path_buf(), limit, open: None, begun: 0, size: 0, kinds: BTreeMap::new() }
     }
@@ -61,7 +61,7 @@ impl Archives {
 
 impl Sink for Archives {
     fn push(&mut self, row: &Row, images: &mut ImageOutput) -> Result<()> {
-        // A key ends at its first dot, so that the data set's own cannot serve; it stays among the row's columns.
+        // A key ends at its first dot, so the data set's own keys cannot be used. They are among the row's columns.
         let key = format!("{:09}", row.number);
         let fields = chat_json::row_of_parts(row, None);
         self.add(&format!("{key}.json"), Value::Object(fields).to_string().as_bytes())?;
@@ -89,22 +89,25 @@ impl Sink for Archives {
             self.open = Some(Output::new(&self.folder.join("data-00000.tar"))?);
         }
         self.close()?;
-        let mut contents = Contents::of((0..self.begun).map(|n| format!("data-{n:05}.tar").into()));
-        let mut kinds = self.kinds.iter().map(|(kinds, row)| match kinds.is_empty() {
-            true => format!("row {row} has no image"),
-            false => format!("row {row} has {}", kinds.join(", ")),
+        let mut contents = Contents::from_files((0..self.begun).map(|n| format!("data-{n:05}.tar").into()));
+        let mut kinds = self.kinds.iter().map(|(kinds, row)| {
+            if kinds.is_empty() {
+                format!("row {row} has no image")
+            } else {
+                format!("row {row} has {}", kinds.join(", "))
+            }
         });
         if let (Some(one), Some(other)) = (kinds.next(), kinds.next()) {
             contents.notes.push(format!(
-                "`datasets` refuses archives whose rows have different kinds of images ({one}; {other}); the package \
-                 `webdataset` reads them, and `datasets` reads --format parquet"
+                "`datasets` does not read archives whose rows have different kinds of images ({one}; {other}); the \
+                 package `webdataset` reads them, and `datasets` reads the format parquet"
             ));
         }
         Ok(contents)
     }
 }
 
-/// The header of a file's entry. Names are keys, and shorter than the 100 bytes that it has for them.
+/// The header of a file. Names consist of a key and an extension, and are shorter than the maximum of 100 bytes.
 fn header(name: &str, size: u64) -> [u8; BLOCK] {
     let mut header = [0; BLOCK];
     let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
@@ -112,7 +115,7 @@ fn header(name: &str, size: u64) -> [u8; BLOCK] {
     put(100, b"0000644\0");
     put(108, b"0000000\0");
     put(116, b"0000000\0");
-    // Images have 256 MiB at most, and rows of text far less than the 8 GiB that eleven digits can say.
+    // Images have at most 256 MiB, and texts far less than the 8 GiB that eleven octal digits can express.
     put(124, format!("{size:011o}\0").as_bytes());
     put(136, b"00000000000\0");
     put(148, b"        ");
@@ -123,8 +126,8 @@ fn header(name: &str, size: u64) -> [u8; BLOCK] {
     header
 }
 
-/// Copies the members of chosen rows of an archive, headers and all; says of how many rows. A row is a run of members of
-/// one key.
+/// Copies the members of selected rows of an archive with their headers, and returns the number of copied rows. A row consists
+/// of consecutive members with the same key.
 pub(super) fn copy_rows(
     from: &Path,
     rows: &BTreeSet<u64>,
@@ -135,7 +138,7 @@ pub(super) fn copy_rows(
     let mut input = BufReader::new(File::open(from).map_err(sae_core::Error::io("open", from))?);
     let mut out = Output::new(to)?;
     let (mut begun, mut copied, mut last) = (0u64, 0, None);
-    // Headers that say something about the member behind them.
+    // Extended headers of the next member.
     let mut ahead: Vec<u8> = Vec::new();
     let mut long_name = None;
     let read = (|| loop {
@@ -152,7 +155,7 @@ pub(super) fn copy_rows(
         };
         let padded = size.next_multiple_of(BLOCK as u64);
         match block[156] {
-            // Long names and other words about the next member: small, and kept with it.
+            // Long names and other attributes of the next member. They are small, and are copied with it.
             kind @ (b'L' | b'K' | b'x' | b'g') => {
                 if padded > 1 << 20 {
                     return Ok(Some("the archive is damaged: a header of more than a MiB"));
@@ -176,8 +179,8 @@ pub(super) fn copy_rows(
                     last = key.clone();
                     copied += rows.contains(&(begun - 1)) as u64;
                 }
-                let wanted = key.is_some() && rows.contains(&(begun - 1));
-                if wanted {
+                let is_selected = key.is_some() && rows.contains(&(begun - 1));
+                if is_selected {
                     out.put(&ahead).and_then(|()| out.put(&block)).map_err(std::io::Error::other)?;
                 }
                 ahead.clear();
@@ -186,7 +189,7 @@ pub(super) fn copy_rows(
                 while left > 0 {
                     let n = left.min(chunk.len() as u64) as usize;
                     input.read_exact(&mut chunk[..n])?;
-                    if wanted {
+                    if is_selected {
                         out.put(&chunk[..n]).map_err(std::io::Error::other)?;
                     }
                     left -= n as u64;
@@ -202,7 +205,7 @@ pub(super) fn copy_rows(
     Ok(copied)
 }
 
-/// A member's size: octal digits, or a number in base 256 whose first bit is set.
+/// The size of a member: octal digits, or a number in base 256, which is marked by the first bit.
 fn size(header: &[u8; BLOCK]) -> Option<u64> {
     let field = &header[124..136];
     if field[0] & 0x80 != 0 {
@@ -215,18 +218,16 @@ fn size(header: &[u8; BLOCK]) -> Option<u64> {
 
 fn name(header: &[u8; BLOCK]) -> String {
     let (prefix, name) = (until_nul(&header[345..500]), until_nul(&header[..100]));
-    // Only `ustar` has a prefix; GNU keeps times there.
-    match &header[257..263] == b"ustar\0" && !prefix.is_empty() {
-        true => format!("{prefix}/{name}"),
-        false => name,
-    }
+    // Only `ustar` has a prefix. GNU stores times at this offset.
+    let has_prefix = &header[257..263] == b"ustar\0" && !prefix.is_empty();
+    if has_prefix { format!("{prefix}/{name}") } else { name }
 }
 
 fn until_nul(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
 }
 
-/// The `path` of an extended header: records of `length key=value`, a line each.
+/// The `path` in an extended header, which has one record `length key=value` per line.
 fn pax_path(text: &[u8]) -> Option<String> {
     let mut records = text.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
     records.find_map(|record| record.split_once(' ')?.1.strip_prefix("path=")).map(str::to_owned)

@@ -1,4 +1,4 @@
-//! Copies rows of CSV and TSV files byte for byte, with the header.
+//! Copies rows of CSV and TSV files byte by byte, with the header.
 
 use super::stage::Output;
 use crate::{Error, Result};
@@ -9,10 +9,10 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Bytes that show how a file begins.
+/// Number of bytes from which the delimiter is detected.
 const START: u64 = 1 << 16;
 
-/// Copies the chosen rows; says how many there were. The header is no row.
+/// Copies the selected rows and returns their number. The header is not counted as a row.
 pub(super) fn copy_rows(from: &Path, rows: &BTreeSet<u64>, to: &Path, delimiter: fn(&[u8]) -> u8) -> Result<u64> {
     let open = || File::open(from).map_err(sae_core::Error::io("open", from));
     let damaged = |error: csv::Error| Error::from(sae_core::Error::format(from)(error));
@@ -30,13 +30,13 @@ pub(super) fn copy_rows(from: &Path, rows: &BTreeSet<u64>, to: &Path, delimiter:
         let mut bytes = vec![0; (to_byte - from_byte) as usize];
         let read = source.seek(SeekFrom::Start(from_byte)).and_then(|_| source.read_exact(&mut bytes));
         read.map_err(sae_core::Error::io("read", from))?;
-        // The reader takes the second half of a line's end for the next row's.
+        // The reader considers the second byte of a line break to be part of the next row.
         if bytes.ends_with(b"\r") {
             let mut next = Vec::new();
             (&mut source).take(1).read_to_end(&mut next).map_err(sae_core::Error::io("read", from))?;
             bytes.extend(next.iter().filter(|byte| **byte == b'\n'));
         }
-        // Lines without content between rows go with none of them.
+        // Blank lines between rows are not copied.
         let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         out.put(&bytes[blank..])
     };

@@ -1,5 +1,5 @@
-//! Columns of JSON values as columns of a table: which kind each holds, and its Arrow array. What rows disagree on becomes
-//! text. Says the same in Hugging Face's words, which `datasets` reads from a table's metadata.
+//! Converts columns of JSON values to columns of a table: the type of each, and its Arrow array. If rows have different types,
+//! the column becomes text. Also names the types as Hugging Face does, for the metadata from which `datasets` reads them.
 
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, StringArray, StructArray, new_null_array,
@@ -11,32 +11,32 @@ use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Names that an object may have and still be a structure.
+/// Maximum number of fields of an object that becomes a structure.
 const FIELDS: usize = 64;
-/// How deep lists and structures may go and still be such.
+/// Maximum depth of nested lists and structures.
 const DEPTH: usize = 8;
 
-/// What a column holds; every value may be missing.
+/// The type of a column. Every value may be missing.
 #[derive(Clone, Debug, PartialEq)]
 enum ValueKind {
-    /// Nothing yet.
+    /// Only missing values so far.
     Null,
     Bool,
     Int,
     Float,
-    /// Text, and whatever else as JSON.
+    /// Text. Other values are written as JSON.
     Text,
     List(Box<ValueKind>),
     Struct(Vec<(String, ValueKind)>),
 }
 
-/// The kinds of named columns.
+/// The types of columns, by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ColumnKinds(Vec<(String, ValueKind)>);
 
 impl ColumnKinds {
-    /// The kinds of all columns of these rows; columns in the order in which rows first have them.
-    pub fn of(rows: impl IntoIterator<Item = impl Borrow<Map<String, Value>>>) -> Self {
+    /// The types of all columns of these rows. The columns are in the order in which they first occur.
+    pub fn new(rows: impl IntoIterator<Item = impl Borrow<Map<String, Value>>>) -> Self {
         let mut kinds = Vec::new();
         rows.into_iter().for_each(|row| join_fields(&mut kinds, fields_of(row.borrow(), 0)));
         Self(kinds)
@@ -47,7 +47,7 @@ impl ColumnKinds {
         self.0.iter().map(|(name, _)| name.as_str()).collect()
     }
 
-    /// Fields, arrays and what Hugging Face calls them, of rows of these columns.
+    /// The field, the array, and Hugging Face's type of every column, for rows of these columns.
     pub(super) fn columns(&self, rows: &[&Map<String, Value>]) -> Vec<(Field, ArrayRef, Value)> {
         let column = |(name, kind): &(String, ValueKind)| {
             let values: Vec<_> = rows.iter().map(|row| row.get(name)).collect();
@@ -58,31 +58,31 @@ impl ColumnKinds {
 }
 
 fn fields_of(object: &Map<String, Value>, depth: usize) -> Vec<(String, ValueKind)> {
-    object.iter().map(|(name, value)| (name.clone(), ValueKind::of(value, depth))).collect()
+    object.iter().map(|(name, value)| (name.clone(), ValueKind::new(value, depth))).collect()
 }
 
 fn join_fields(fields: &mut Vec<(String, ValueKind)>, more: Vec<(String, ValueKind)>) {
     for (name, kind) in more {
-        match fields.iter_mut().find(|(there, _)| *there == name) {
-            Some((_, there)) => there.join(kind),
+        match fields.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => known.join(kind),
             None => fields.push((name, kind)),
         }
     }
 }
 
 impl ValueKind {
-    fn of(value: &Value, depth: usize) -> Self {
+    fn new(value: &Value, depth: usize) -> Self {
         match value {
             Value::Null => Self::Null,
             Value::Bool(_) => Self::Bool,
             Value::Number(n) if n.is_i64() => Self::Int,
             Value::Number(n) if n.is_f64() => Self::Float,
-            // Numbers that 64 bits with a sign do not hold keep their digits.
+            // Integers beyond 64 signed bits keep their digits as text.
             Value::Number(_) | Value::String(_) => Self::Text,
             _ if depth >= DEPTH => Self::Text,
             Value::Array(items) => {
                 let mut kind = Self::Null;
-                items.iter().for_each(|item| kind.join(Self::of(item, depth + 1)));
+                items.iter().for_each(|item| kind.join(Self::new(item, depth + 1)));
                 Self::List(Box::new(kind))
             }
             Value::Object(object) if object.is_empty() || object.len() > FIELDS => Self::Text,
@@ -90,7 +90,7 @@ impl ValueKind {
         }
     }
 
-    /// The narrowest kind that holds both.
+    /// Widens the type to the narrowest one that holds both.
     fn join(&mut self, other: Self) {
         match (&mut *self, other) {
             (_, Self::Null) => {}
@@ -132,7 +132,7 @@ impl ValueKind {
     }
 
     fn array(&self, values: &[Option<&Value>]) -> ArrayRef {
-        let there = |value: &Option<&Value>| value.is_some_and(|value| !value.is_null());
+        let is_present = |value: &Option<&Value>| value.is_some_and(|value| !value.is_null());
         match self {
             Self::Null => new_null_array(&DataType::Utf8, values.len()),
             Self::Bool => Arc::new(values.iter().map(|v| v.and_then(Value::as_bool)).collect::<BooleanArray>()),
@@ -150,14 +150,14 @@ impl ValueKind {
                 let lists: Vec<&[Value]> =
                     values.iter().map(|v| v.and_then(Value::as_array).map_or(&[][..], Vec::as_slice)).collect();
                 let items: Vec<Option<&Value>> = lists.iter().flat_map(|list| list.iter()).map(Some).collect();
-                let nulls: NullBuffer = values.iter().map(there).collect();
+                let nulls: NullBuffer = values.iter().map(is_present).collect();
                 list(lists.iter().map(|list| list.len()), kind.array(&items), Some(nulls))
             }
             Self::Struct(fields) => {
                 let column = |(name, kind): &(String, ValueKind)| {
                     kind.array(&values.iter().map(|v| v.and_then(|v| v.get(name))).collect::<Vec<_>>())
                 };
-                let nulls: NullBuffer = values.iter().map(there).collect();
+                let nulls: NullBuffer = values.iter().map(is_present).collect();
                 let columns = fields.iter().map(column).collect();
                 Arc::new(StructArray::new(struct_fields(fields), columns, Some(nulls)))
             }
@@ -169,12 +169,12 @@ fn struct_fields(fields: &[(String, ValueKind)]) -> Fields {
     fields.iter().map(|(name, kind)| Field::new(name, kind.data_type(), true)).collect()
 }
 
-/// What Hugging Face calls text.
+/// Hugging Face's type of text.
 pub(super) fn text_feature() -> Value {
     json!({ "dtype": "string", "_type": "Value" })
 }
 
-/// What Hugging Face calls a list: of structures it is written as a list, of anything else as a sequence.
+/// Hugging Face's type of a list: a list for structures, and a sequence for other items.
 pub(super) fn list_feature(items: Value) -> Value {
     match items.get("_type") {
         Some(_) => json!({ "feature": items, "_type": "Sequence" }),
@@ -182,12 +182,12 @@ pub(super) fn list_feature(items: Value) -> Value {
     }
 }
 
-/// The field of a list's items.
+/// The field of the items of a list.
 pub(super) fn item(kind: DataType) -> FieldRef {
     Arc::new(Field::new("item", kind, true))
 }
 
-/// Lists of so many items each.
+/// Lists with the given numbers of items.
 pub(super) fn list(lengths: impl Iterator<Item = usize>, items: ArrayRef, nulls: Option<NullBuffer>) -> ArrayRef {
     Arc::new(ListArray::new(item(items.data_type().clone()), OffsetBuffer::from_lengths(lengths), items, nulls))
 }
@@ -197,11 +197,11 @@ mod tests {
     use super::*;
 
     fn kinds(rows: &[Value]) -> ColumnKinds {
-        ColumnKinds::of(rows.iter().map(|row| row.as_object().unwrap()))
+        ColumnKinds::new(rows.iter().map(|row| row.as_object().unwrap()))
     }
 
     #[test]
-    fn columns_hold_what_all_rows_agree_on() {
+    fn columns_have_the_common_type_of_all_rows() {
         let rows = [
             json!({"a": 1, "b": "x", "c": [1, 2], "d": {"e": true}, "big": 18446744073709551615u64}),
             json!({"a": 2.5, "b": 7, "c": null, "d": {"f": [{}]}, "n": null}),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rows_disagree_on_is_text() {
+    fn columns_of_different_types_are_text() {
         for other in [json!({"a": [1]}), json!({"a": {"b": 1}}), json!({"a": true}), json!({"a": "x"})] {
             assert_eq!(kinds(&[json!({"a": 1}), other]).0[0].1, ValueKind::Text);
         }

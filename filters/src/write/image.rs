@@ -1,9 +1,10 @@
-//! Images of rows on their way: read and compared with what was harvested, then copied beside the rows, put inside, or
-//! referred to where they lie. Decodes nothing.
+//! Writes the images of rows. They are read and compared with the harvested ones, and then copied next to the rows, embedded
+//! in them, or referenced at their location. Decodes nothing.
 
 use super::stage::put_file;
 use crate::{Error, Result};
 use sae_core::error::{Cause, Hint, Setting};
+use sae_core::store::image_format;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -11,38 +12,39 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-/// Bytes of the largest image file that is read; the harvest reads none that are larger.
+/// Size of the largest image file that is read, in bytes. The harvest does not read larger ones either.
 const LIMIT: u64 = 1 << 28;
 
 /// An image of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
-    /// The path or link by which the data set names it; empty if the data set holds the image itself without a name.
+    /// The path or link in the data set. It is empty if the data set contains the image without a name.
     pub name: PathBuf,
-    /// Where it lies, if it is a file of its own.
+    /// The location of the file, if there is one.
     pub file: PathBuf,
-    /// Where it lies below the data set's folder, if it lies there (see [`below`]).
+    /// The path relative to the data set's folder, if the file is inside of it (see [`below`]).
     pub inside: Option<PathBuf>,
-    /// Its bytes, if the data set holds them.
+    /// The content, if the data set contains it.
     pub bytes: Option<Vec<u8>>,
-    /// Hex SHA-256 of its bytes when it was harvested.
+    /// The SHA-256 of the content when it was harvested, in hexadecimal.
     pub sha256: String,
 }
 
 impl Image {
-    /// Its bytes.
+    /// Reads the content.
     ///
     /// # Errors
-    /// The file cannot be read, or is another than the one that was harvested.
+    /// The file cannot be read, or its content has changed since it was harvested.
     pub fn read(&self) -> Result<Cow<'_, [u8]>> {
         let bytes = match &self.bytes {
             Some(bytes) => Cow::Borrowed(&bytes[..]),
             None => Cow::Owned(self.read_file()?),
         };
         let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        match found == self.sha256 {
-            true => Ok(bytes),
-            false => Err(self.error("the image has changed since it was harvested (SHA-256 differs)")),
+        if found == self.sha256 {
+            Ok(bytes)
+        } else {
+            Err(self.error("the image has changed since it was harvested (SHA-256 differs)"))
         }
     }
 
@@ -62,10 +64,7 @@ impl Image {
         let mut bytes = Vec::new();
         let file = File::open(&self.file).map_err(failed)?;
         file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(failed)?;
-        match bytes.len() as u64 > LIMIT {
-            true => Err(self.error("the image is larger than 256 MiB")),
-            false => Ok(bytes),
-        }
+        if bytes.len() as u64 > LIMIT { Err(self.error("the image is larger than 256 MiB")) } else { Ok(bytes) }
     }
 
     fn error(&self, cause: impl Into<Cause>) -> Error {
@@ -73,14 +72,14 @@ impl Image {
         Error::source(path, cause)
     }
 
-    /// Its place below the data set's folder, if it is a file there.
+    /// The path relative to the data set's folder, if the image is a file inside of it.
     fn inside(&self) -> Option<&Path> {
         self.inside.as_deref().filter(|_| self.bytes.is_none() && !self.is_link())
     }
 }
 
-/// Where a file lies below a folder, by their names alone: `a/../b.png` is `b.png`. `None` if the path leads out of the
-/// folder or names no file in it.
+/// The path of a file relative to a folder, derived only from the names: `a/../b.png` is `b.png`. `None` if the path leads out
+/// of the folder or does not name a file in it.
 pub fn below(folder: &Path, file: &Path) -> Option<PathBuf> {
     let plain = |path: &Path| {
         let mut plain = PathBuf::new();
@@ -99,19 +98,15 @@ pub fn below(folder: &Path, file: &Path) -> Option<PathBuf> {
     named.then(|| inside.to_path_buf())
 }
 
-/// Whether a path stays inside the folder that it is relative to.
+/// Whether a relative path stays inside of its folder.
 pub(super) fn is_inside(path: &Path) -> bool {
     let plain = path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
     plain && path.file_name().is_some()
 }
 
-/// The extension of an image file: by its first bytes, else by its name.
+/// The extension of an image file, according to its first bytes or else its name.
 pub(super) fn extension<'a>(bytes: &[u8], name: &'a Path) -> Cow<'a, str> {
-    let known: [(&[u8], &str); 4] =
-        [(b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpg"), (b"GIF8", "gif"), (b"BM", "bmp")];
-    let found = known.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, extension)| *extension);
-    let webp = bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP");
-    if let Some(extension) = found.or(webp.then_some("webp")) {
+    if let Some(extension) = image_format::extension(bytes) {
         return extension.into();
     }
     let named = name.extension().and_then(|extension| extension.to_str());
@@ -119,14 +114,14 @@ pub(super) fn extension<'a>(bytes: &[u8], name: &'a Path) -> Cow<'a, str> {
     plain.map_or("bin".into(), |extension| extension.to_ascii_lowercase().into())
 }
 
-/// What becomes of images.
+/// What is done with the images of rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Images {
-    /// They come along.
+    /// They are copied.
     #[default]
     Copy,
-    /// They stay where they lie, and rows say where.
+    /// They are not copied, and rows refer to their location.
     Reference,
 }
 
@@ -142,7 +137,7 @@ impl std::str::FromStr for Images {
     }
 }
 
-/// Carries images into a folder, each once.
+/// Copies images to a folder, each one once.
 pub(super) struct ImageOutput {
     out: PathBuf,
     how: Images,
@@ -156,19 +151,19 @@ impl ImageOutput {
         Self { out: out.to_path_buf(), how, placed: BTreeSet::new(), inside: 0, left_behind: BTreeSet::new() }
     }
 
-    /// How many came along.
+    /// The number of copied images.
     pub fn carried(&self) -> u64 {
         self.placed.len() as u64 + self.inside
     }
 
-    /// The images that rows name and that did not come along, since no copy could lie where the rows look for it.
+    /// The images that could not be copied, because rows name them by an absolute path or outside of the data set's folder.
     pub fn left_behind(&self) -> &BTreeSet<PathBuf> {
         &self.left_behind
     }
 
-    /// Copies the image to where a row that is copied word for word will look for it. A row that names an absolute place, or
-    /// one outside the data set's folder, will look there, and the image is left behind.
-    pub fn along(&mut self, image: &Image) -> Result<()> {
+    /// Copies the image to the path at which an unchanged copy of its row refers to it. If the row names an absolute path, or
+    /// one outside of the data set's folder, the copied row refers to the original, and the image is not copied.
+    pub fn copy_for_verbatim_row(&mut self, image: &Image) -> Result<()> {
         if self.how == Images::Reference || image.bytes.is_some() || image.is_link() {
             return Ok(());
         }
@@ -183,12 +178,12 @@ impl ImageOutput {
         Ok(())
     }
 
-    /// Where rows find the image: a path relative to the folder if it is copied, else where it lies.
+    /// The path for rows to refer to the image: relative to the folder if it is copied, otherwise its location.
     pub fn place(&mut self, image: &Image) -> Result<String> {
         if self.how == Images::Reference {
-            return where_it_lies(image);
+            return location(image);
         }
-        // A name that is not UTF-8 has no place in a text.
+        // A name that is not UTF-8 cannot be written into a text.
         let inside = image.inside().filter(|name| name.to_str().is_some());
         if let Some(name) = inside.filter(|name| self.placed.contains(*name)) {
             return Ok(slashed(name));
@@ -205,10 +200,10 @@ impl ImageOutput {
         if self.placed.insert(name) { put_file(&path, bytes) } else { Ok(()) }
     }
 
-    /// The image's bytes, to be put inside, and a name; no bytes but its place if it stays where it is.
+    /// The content of the image and a name, to be embedded. If images are not copied, only its location.
     pub fn embed(&mut self, image: &Image) -> Result<(Option<Vec<u8>>, String)> {
         if self.how == Images::Reference {
-            return Ok((None, where_it_lies(image)?));
+            return Ok((None, location(image)?));
         }
         let bytes = image.read()?.into_owned();
         self.inside += 1;
@@ -219,18 +214,18 @@ impl ImageOutput {
         Ok((Some(bytes), name))
     }
 
-    /// A name after its content.
+    /// A name that depends only on the content.
     fn name_of(&self, image: &Image, bytes: &[u8]) -> String {
         format!("{}.{}", &image.sha256[..16], extension(bytes, &image.name))
     }
 }
 
-/// Whether a path means the same wherever the row that names it lies.
+/// Whether a path means the same for a row in any folder.
 fn names_a_fixed_place(name: &Path) -> bool {
     name.is_absolute() || name.as_os_str().as_encoded_bytes().starts_with(b"file://")
 }
 
-fn where_it_lies(image: &Image) -> Result<String> {
+fn location(image: &Image) -> Result<String> {
     if image.bytes.is_some() {
         let hint = Hint::set(Setting::Images, "copy");
         return Err(Error::request(Cause::with_hint("the data set holds its images itself", hint)));
@@ -242,7 +237,7 @@ fn where_it_lies(image: &Image) -> Result<String> {
     Ok(place.display().to_string())
 }
 
-/// A relative path with slashes, as data sets write it.
+/// A relative path with slashes, as in data sets.
 fn slashed(path: &Path) -> String {
     let names = path.components().filter(|c| matches!(c, Component::Normal(_)));
     names.map(|name| name.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")

@@ -1,4 +1,4 @@
-//! Copies rows of JSON files byte for byte: lines as lines, everything else as one array.
+//! Copies rows of JSON files byte by byte. Lines are copied as lines, and everything else as one array.
 
 use super::JsonRows;
 use super::stage::Output;
@@ -6,12 +6,10 @@ use crate::Result;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Copies the chosen rows; returns how many there were.
+/// Copies the selected rows and returns their number.
 pub(super) fn copy_rows(from: JsonRows, rows: &BTreeSet<u64>, to: &Path) -> Result<u64> {
-    let (start, separator, end): (&[u8], &[u8], &[u8]) = match from.are_lines {
-        true => (b"", b"\n", b"\n"),
-        false => (b"[\n", b",\n", b"\n]\n"),
-    };
+    let (start, separator, end): (&[u8], &[u8], &[u8]) =
+        if from.are_lines { (b"", b"\n", b"\n") } else { (b"[\n", b",\n", b"\n]\n") };
     let mut out = Output::new(to)?;
     let mut copied = 0;
     for (number, text) in from.texts.enumerate() {

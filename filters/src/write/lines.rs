@@ -1,4 +1,4 @@
-//! Rows as JSON text: `data.jsonl` of parts, `llava.json`, and `sharegpt.jsonl` with its `dataset_info.json`.
+//! Writes rows as JSON: `data.jsonl` with parts, `llava.json`, and `sharegpt.jsonl` with its `dataset_info.json`.
 
 use super::image::ImageOutput;
 use super::row::Row;
@@ -14,7 +14,7 @@ fn place(row: &Row, images: &mut ImageOutput) -> Result<Vec<String>> {
     row.images.iter().map(|image| images.place(image)).collect()
 }
 
-/// An object a line.
+/// Writes one object per line.
 pub(super) struct Jsonl(Output);
 
 impl Jsonl {
@@ -39,11 +39,11 @@ fn put_line(out: &mut Output, fields: Map<String, Value>) -> Result<()> {
     out.put(format!("{}\n", Value::Object(fields)).as_bytes())
 }
 
-/// One array, as LLaVA's training reads it: of two answers the preferred one.
+/// Writes one array, as LLaVA's training reads it. Of two answers, only the preferred one is written.
 pub(super) struct Llava {
     out: Output,
     begun: bool,
-    /// Whether images are lists even where there is one: readers of tables want one kind in a column.
+    /// Whether a single image is also written as a list, because readers of tables require the same type in all rows.
     lists: bool,
 }
 
@@ -56,7 +56,7 @@ impl Llava {
 impl Sink for Llava {
     fn push(&mut self, row: &Row, images: &mut ImageOutput) -> Result<()> {
         let mut turns = row.turns.clone();
-        turns.extend(row.pair.as_ref().map(|[chosen, _]| chat_json::answer(chosen)));
+        turns.extend(row.pair.as_ref().map(|pair| chat_json::answer(&pair.chosen)));
         if row.turns.iter().any(|turn| turn.role == Role::System) {
             let text = format!("the row {} has a system turn, and LLaVA's training knows only human and gpt", row.key);
             let hint = super::other_format(&["jsonl", "parquet", "sharegpt"]);
@@ -68,7 +68,7 @@ impl Sink for Llava {
             [image] if !self.lists => drop(fields.insert("image".into(), image.as_str().into())),
             several => drop(fields.insert("image".into(), several.into())),
         }
-        fields.insert("conversations".into(), chat_json::marked(row, &turns)?);
+        fields.insert("conversations".into(), chat_json::with_placeholders(row, &turns)?);
         fields.extend(row.columns.clone());
         self.out.put(if self.begun { b",\n" } else { b"[\n" })?;
         self.begun = true;
@@ -82,15 +82,15 @@ impl Sink for Llava {
     }
 }
 
-/// Conversations and preference pairs, each in a file of its own with an entry of `dataset_info.json`.
+/// Writes conversations and preference pairs to separate files, each with an entry in `dataset_info.json`.
 pub(super) struct Sharegpt {
     folder: PathBuf,
     names: Names,
-    /// Conversations, then pairs, from the first row on.
+    /// The files of conversations and of pairs. A file is opened for its first row.
     files: [Option<Output>; 2],
 }
 
-/// Names of the two, as entries and as files.
+/// The names of the two, as entries and as files.
 const SETS: [&str; 2] = ["sharegpt", "sharegpt_pairs"];
 
 impl Sharegpt {
@@ -109,12 +109,12 @@ impl Sharegpt {
 
 impl Sink for Sharegpt {
     fn push(&mut self, row: &Row, images: &mut ImageOutput) -> Result<()> {
-        let conversation = chat_json::marked(row, &row.turns)?;
+        let conversation = chat_json::with_placeholders(row, &row.turns)?;
         let mut fields = self.names.identity(&row.columns);
         fields.insert("conversations".into(), conversation);
         if let Some(pair) = &row.pair {
-            for (name, answer) in ["chosen", "rejected"].into_iter().zip(pair) {
-                let turn = chat_json::marked(row, &[chat_json::answer(answer)])?;
+            for (name, answer) in [("chosen", &pair.chosen), ("rejected", &pair.rejected)] {
+                let turn = chat_json::with_placeholders(row, &[chat_json::answer(answer)])?;
                 fields.insert(name.into(), turn[0].clone());
             }
         }

@@ -1,5 +1,5 @@
-//! Writes chosen rows of a data set: as they stood (`same`), or in a format that trainers read, from conversations that
-//! the caller reads. A folder appears whole or not at all. Never touches the input, and knows no scores.
+//! Writes selected rows of a data set: unchanged (`same`), or as conversations in a format that trainers read. The caller reads
+//! the conversations. A folder is written completely or not at all. Never changes the input, and knows no scores.
 
 mod archive;
 pub mod card;
@@ -19,7 +19,7 @@ mod verbatim;
 pub use columns::ColumnKinds;
 pub use image::{Image, Images, below};
 pub use names::{Names, SAMPLE_ID};
-pub use row::{MessagePart, Row, Turn};
+pub use row::Row;
 pub use stage::{StagedFolder, check_folders};
 
 use crate::{Error, Result};
@@ -33,28 +33,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// What rows are written as.
+/// The format in which rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// As they stood, in files of the same names.
+    /// Unchanged, in files with the same names.
     Same,
-    /// Tables of conversations with their images inside.
+    /// Parquet tables of conversations with embedded images.
     Parquet,
-    /// Conversations, an object a line.
+    /// Conversations, one object per line.
     Jsonl,
     /// LLaVA's JSON.
     Llava,
-    /// ShareGPT conversations as LLaMA-Factory reads them.
+    /// ShareGPT conversations, as LLaMA-Factory reads them.
     Sharegpt,
-    /// Tables of prompts with an answer or two, as TRL reads them.
+    /// Parquet tables of prompts with one or two answers, as TRL reads them.
     Trl,
-    /// Archives of JSON and images.
+    /// WebDataset archives of JSON and images.
     Webdataset,
 }
 
 impl Format {
-    /// All of them with their names.
+    /// All formats with their names.
     pub const ALL: [(&'static str, Self); 7] = [
         ("same", Self::Same),
         ("parquet", Self::Parquet),
@@ -65,7 +65,7 @@ impl Format {
         ("webdataset", Self::Webdataset),
     ];
 
-    /// Its name.
+    /// The name of the format.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, format)| *format == self).map_or("", |(name, _)| name)
     }
@@ -81,69 +81,69 @@ impl FromStr for Format {
     }
 }
 
-/// What was written.
+/// How much was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Written {
-    /// Rows.
+    /// Number of rows.
     pub rows: u64,
-    /// Images copied or put inside.
+    /// Number of images that were copied or embedded.
     pub images: u64,
 }
 
-/// What was written, and what people should know about it.
+/// The result of writing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// How much.
+    /// How much was written.
     pub written: Written,
-    /// The files of rows, and what to say of them.
+    /// The files of rows, with notes for their users.
     pub contents: Contents,
-    /// Images that rows name and that did not come along: their paths are absolute, or lead out of the data set's folder.
+    /// Images that were not copied, because rows name them by an absolute path or outside of the data set's folder.
     pub left_behind: BTreeSet<PathBuf>,
 }
 
-/// The files of rows that a writer made.
+/// The files of rows that a writer wrote.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Contents {
-    /// Files with the same columns by the name of their set, relative to the writer's folder.
+    /// The files, relative to the writer's folder, by the name of their set. The files of a set have the same columns.
     pub sets: BTreeMap<String, Vec<PathBuf>>,
-    /// What readers should know, a sentence each.
+    /// Notes for the users of the files, each a sentence.
     pub notes: Vec<String>,
 }
 
 impl Contents {
-    /// The name of the only set.
+    /// The name of the set if there is only one.
     const DEFAULT: &'static str = "default";
 
     fn new(file: &str) -> Self {
-        Self::of([PathBuf::from(file)])
+        Self::from_files([PathBuf::from(file)])
     }
 
-    fn of(files: impl IntoIterator<Item = PathBuf>) -> Self {
+    fn from_files(files: impl IntoIterator<Item = PathBuf>) -> Self {
         Self { sets: [(Self::DEFAULT.to_owned(), files.into_iter().collect())].into(), notes: Vec::new() }
     }
 }
 
-/// What all rows have in common, which decides what columns hold.
+/// What is common to all rows. It determines the columns of the output.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Shape {
-    /// What their columns are called.
+    /// The names of the columns.
     pub names: Names,
-    /// Columns that are none of a conversation's.
+    /// The types of columns that are not part of the conversation.
     pub kinds: ColumnKinds,
-    /// Whether a row has more than one image: then all name theirs in lists.
+    /// Whether any row has more than one image. All rows then name their images in lists.
     pub several_images: bool,
-    /// The data set's files, relative to its folder.
+    /// The files of the data set, relative to its folder.
     pub files: BTreeSet<PathBuf>,
 }
 
 impl Shape {
     /// The shape of the rows of these samples, with a column for the score of this name.
-    pub fn of(samples: &[Sample], score: Option<&str>) -> Self {
+    pub fn new(samples: &[Sample], score: Option<&str>) -> Self {
         let names = Names::new(samples, score);
         let none = Map::new();
         let columns = samples.iter().map(|s| names.columns(&s.id, s.meta.as_object().unwrap_or(&none), Some(0.0)));
         Self {
-            kinds: ColumnKinds::of(columns),
+            kinds: ColumnKinds::new(columns),
             several_images: samples.iter().any(|sample| sample.images.len() > 1),
             files: samples.iter().filter_map(Sample::place).map(|(file, _)| path_text::decode(file)).collect(),
             names,
@@ -151,75 +151,75 @@ impl Shape {
     }
 }
 
-/// What takes rows one after the other.
+/// A writer of one format.
 trait Sink {
-    /// Takes a row.
+    /// Writes a row.
     fn push(&mut self, row: &Row, images: &mut ImageOutput) -> Result<()>;
-    /// Writes what is left.
+    /// Writes what is still buffered.
     fn finish(&mut self) -> Result<Contents>;
 }
 
-/// Rows on their way into files.
+/// Writes rows in any format.
 pub struct Writer {
     sink: Box<dyn Sink>,
     names: Names,
     images: ImageOutput,
     rows: u64,
-    /// Columns of the data set that the format cannot express.
+    /// The columns of the data set that the format cannot express.
     lost: BTreeSet<String>,
 }
 
-/// What rows are written from and to.
+/// The settings of a writer.
 #[derive(Clone, Copy, Debug)]
 pub struct Job<'a> {
     /// The format.
     pub format: Format,
     /// The data set's folder.
     pub root: &'a Path,
-    /// What becomes of images.
+    /// What is done with images.
     pub images: Images,
-    /// Bytes of images after which a table or an archive ends and the next begins.
+    /// Size of the images after which a table or an archive ends and the next one begins, in bytes.
     pub shard: u64,
-    /// Columns of the data set that were given another meaning.
+    /// Columns of the data set that were mapped to another field.
     pub mapped: &'a [String],
-    /// How its files are divided into rows.
+    /// How the files of the data set are divided into rows.
     pub division: Division,
 }
 
-/// The hint to write another format, one of those named.
+/// The hint to write one of the named formats instead.
 fn other_format(names: &[&str]) -> Hint {
     Hint::Set(Setting::Format, names.iter().map(|name| name.to_string()).collect())
 }
 
-/// The hint to copy images, or to write the format that can refer to them.
+/// The hint to copy images, or to write a format that can refer to them.
 fn copied_images() -> Hint {
     Hint::AnyOf(vec![Hint::set(Setting::Images, "copy"), Hint::set(Setting::Format, "jsonl")])
 }
 
-/// How files are divided into rows, where their formats leave that open. Copies have to agree with whoever counted them.
+/// How files are divided into rows. The caller decides this, because copies have to agree with the reader that counted rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Division {
-    /// The key of an archive's member, by its name; members of one key in sequence are a row.
+    /// The key of an archive's member with a given name. Consecutive members with the same key are a row.
     pub member_key: fn(&str) -> Option<&str>,
-    /// The delimiter of a text of cells, by how it begins.
+    /// The delimiter of a CSV file, detected from its beginning.
     pub delimiter: fn(&[u8]) -> u8,
-    /// The rows of a JSON file; nothing if they lie in a list of one object.
+    /// The rows of a JSON file. Nothing if they are in a list inside of an object.
     pub json_rows: fn(&Path) -> Result<Option<JsonRows>>,
 }
 
 /// The rows of a JSON file.
 pub struct JsonRows {
-    /// Whether each row is a line of its own.
+    /// Whether each row is a line.
     pub are_lines: bool,
-    /// The texts of the rows as they stand there.
+    /// The unchanged texts of the rows.
     pub texts: Box<dyn Iterator<Item = Result<Vec<u8>>>>,
 }
 
 impl Writer {
-    /// A writer into the folder `out`, which exists.
+    /// A writer to the existing folder `out`.
     ///
     /// # Errors
-    /// The disk; images that cannot be had as asked for.
+    /// A file cannot be written, or the format does not support the handling of images.
     pub fn new(job: &Job, out: &Path, shape: &Shape) -> Result<Self> {
         let names = || shape.names.clone();
         let table = |prompts| -> Result<Box<dyn Sink>> {
@@ -246,24 +246,24 @@ impl Writer {
         Ok(Self { sink, names: names(), images: ImageOutput::new(out, job.images), rows: 0, lost })
     }
 
-    /// Takes a row.
+    /// Writes a row.
     ///
     /// # Errors
-    /// The row with what the format cannot express of it; an image that cannot be read, or has changed; the disk.
+    /// The format cannot express the row, an image cannot be read or has changed, or a file cannot be written.
     pub fn push(&mut self, mut row: Row) -> Result<()> {
         self.rows += 1;
         row.columns = self.names.columns(&row.id, &row.columns, row.score);
         self.sink.push(&row, &mut self.images)
     }
 
-    /// Writes what is left.
+    /// Writes what is still buffered.
     ///
     /// # Errors
-    /// The disk; a file of the data set that has changed.
+    /// A file cannot be written, or a file of the data set has changed.
     pub fn finish(mut self) -> Result<Report> {
         let mut contents = self.sink.finish()?;
         let lost = |name: &String| {
-            format!("the column {name} holds bytes, which JSON cannot express; --format parquet or same keeps it")
+            format!("the column {name} holds bytes, which JSON cannot express; the formats parquet and same keep it")
         };
         contents.notes.extend(self.lost.iter().map(lost));
         let written = Written { rows: self.rows, images: self.images.carried() };

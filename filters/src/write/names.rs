@@ -1,5 +1,5 @@
-//! The columns of a written row that are none of its conversation: the data set's own under their own names, the sample's
-//! id, and the score that decided. A column of the data set whose name is taken is renamed, never lost.
+//! The columns of a written row other than its conversation: the data set's own columns, the sample's id, and the score by
+//! which it was selected. A column of the data set whose name is already used is renamed, never dropped.
 
 use sae_core::store::sample::Sample;
 use serde_json::{Map, Value};
@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The column of the sample's id, which is `id` in the tables of a run.
 pub const SAMPLE_ID: &str = "sample_id";
 
-/// Columns that mean something to readers of conversations, this program among them. A column of the data set that merely
-/// has such a name would be taken for it.
+/// Columns that readers of conversations, including this program, interpret. A column of the data set with such a name would
+/// be misinterpreted.
 const RESERVED: [&str; 9] =
     ["image", "images", "file_name", "messages", "conversations", "prompt", "completion", "chosen", "rejected"];
 
-/// Columns that data sets keep their keys in.
+/// Columns in which data sets store their keys.
 const KEYS: [&str; 5] = ["key", "id", "question_id", "image_id", "__key__"];
 
 /// The names under which the rows of a data set are written.
@@ -24,11 +24,11 @@ pub struct Names {
 }
 
 impl Names {
-    /// Names for the rows of these samples, with a column for the score of this name.
+    /// The names for the rows of these samples, with a column for the score with this name.
     pub fn new(samples: &[Sample], score: Option<&str>) -> Self {
         let metas = || samples.iter().filter_map(|sample| sample.meta.as_object());
         let own: BTreeSet<&str> = metas().flatten().map(|(name, _)| name.as_str()).collect();
-        // Rows that were filtered before have their ids already.
+        // Rows of an earlier filter already have their ids.
         let same_ids = samples.iter().all(|s| s.meta.get(SAMPLE_ID).is_none_or(|id| *id == s.id));
         let taken = |name: &&str| RESERVED.contains(name) || Some(*name) == score || (*name == SAMPLE_ID && !same_ids);
         let free = |name: &str| {
@@ -41,26 +41,26 @@ impl Names {
         Self { score: score.map(str::to_owned), renamed: own.iter().copied().filter(taken).map(free).collect() }
     }
 
-    /// Columns of the data set that are written under another name, with that name.
+    /// The columns of the data set that are renamed, with their new names.
     pub fn renamed(&self) -> &BTreeMap<String, String> {
         &self.renamed
     }
 
     /// The name under which a column of the data set is written.
-    pub(super) fn of<'a>(&'a self, name: &'a str) -> &'a str {
+    pub(super) fn written<'a>(&'a self, name: &'a str) -> &'a str {
         self.renamed.get(name).map_or(name, String::as_str)
     }
 
-    /// All columns of a row but its conversation, in order: the sample's id, the data set's own, the score.
+    /// All columns of a row other than its conversation, in order: the sample's id, the data set's columns, the score.
     pub(super) fn columns(&self, id: &str, own: &Map<String, Value>, score: Option<f64>) -> Map<String, Value> {
         let mut columns = Map::from_iter([(SAMPLE_ID.to_owned(), Value::from(id))]);
-        let own = own.iter().filter(|(name, _)| self.of(name) != SAMPLE_ID);
-        columns.extend(own.map(|(name, value)| (self.of(name).to_owned(), value.clone())));
+        let own = own.iter().filter(|(name, _)| self.written(name) != SAMPLE_ID);
+        columns.extend(own.map(|(name, value)| (self.written(name).to_owned(), value.clone())));
         columns.extend(self.score.iter().map(|name| (name.clone(), Value::from(score))));
         columns
     }
 
-    /// Of these columns those that tell which row it is and how it scored, the data set's key as text.
+    /// The columns that identify a row, and its score. The data set's key is text.
     pub(super) fn identity(&self, columns: &Map<String, Value>) -> Map<String, Value> {
         let known = |name: &str| name == SAMPLE_ID || Some(name) == self.score.as_deref();
         let column = |(name, value): (&String, &Value)| match value {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_whose_name_is_taken_is_renamed() {
+    fn a_column_whose_name_is_used_is_renamed() {
         let own = json!({"id": 7, "images": 3, "pmi": 0.5, "original_pmi": 1, "b": null});
         let names = Names::new(&[sample("x", own.clone())], Some("pmi"));
         let found = names.columns("x", own.as_object().unwrap(), Some(2.0));

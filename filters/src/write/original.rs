@@ -1,5 +1,5 @@
-//! The data set's own columns as its Parquet files have them: time zones, decimals, maps and bytes stay what they are, which
-//! they would not on their way through JSON. Read again from the files, in the order of the rows.
+//! The data set's own columns, read again from its Parquet files in the order of the rows. Time zones, decimals, maps and
+//! bytes keep their types, which JSON cannot express.
 
 use super::names::Names;
 use crate::{Error, Result};
@@ -7,30 +7,28 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use sae_core::table;
+use sae_core::table::{self, Batches};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Rows that are decoded at once.
+/// Number of rows that are decoded at once.
 const BATCH: usize = 1024;
 
-/// Columns that hold the images of rows, which are no columns of their own.
+/// Columns that hold the images of rows. Images are written by the writer itself.
 const IMAGES: [&str; 3] = ["image", "images", "file_name"];
 
-/// A column with what Hugging Face calls it.
+/// A column with the type that Hugging Face gives it.
 type Column = (Field, ArrayRef, Value);
 
-/// The own columns of a data set of Parquet files.
+/// The columns of a data set of Parquet files that are written with their original types.
 pub(super) struct Originals {
     root: PathBuf,
     names: Names,
-    /// As the files have them.
+    /// The columns, as the schema of the files describes them.
     fields: Vec<FieldRef>,
-    /// What the files say that Hugging Face calls them.
+    /// The types that Hugging Face gives to columns, according to the metadata of the files.
     features: Map<String, Value>,
     open: Option<Open>,
 }
@@ -38,15 +36,17 @@ pub(super) struct Originals {
 /// A file that is being read.
 struct Open {
     file: PathBuf,
-    rows: ParquetRecordBatchReader,
+    batches: Batches,
+    /// The batch that was read last.
     batch: RecordBatch,
-    /// The number of the batch's first row.
+    /// The number of the first row of `batch`.
     start: u64,
 }
 
 impl Originals {
-    /// The columns of the data set's files that are among `own`, and those of bytes, which have no place in JSON. `mapped` are
-    /// columns that `--map` gave another meaning. `None` if the data set is not one of Parquet files, or its files disagree.
+    /// Opens the columns of the data set's files that are among `own`, and columns of bytes, which JSON cannot express.
+    /// `mapped` names columns that were mapped to another field. `None` if the files are not all Parquet files, or if their
+    /// schemas differ.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -66,7 +66,7 @@ impl Originals {
             let fields: Vec<FieldRef> = schema
                 .fields()
                 .iter()
-                .filter(|field| own.contains(names.of(field.name())) || is_other_bytes(field, mapped))
+                .filter(|field| own.contains(names.written(field.name())) || is_other_bytes(field, mapped))
                 .cloned()
                 .collect();
             match &found {
@@ -82,17 +82,18 @@ impl Originals {
         Ok(Some(Self { root, names, fields, features, open: None }))
     }
 
-    /// What readers should know of the columns.
+    /// What users of the written file should know about the columns.
     pub fn notes(&self) -> Vec<String> {
         let unknown = self.fields.iter().filter(|field| self.feature(field).is_none());
         let note = |field: &FieldRef| {
-            let (name, kind) = (self.names.of(field.name()), field.data_type());
+            let (name, kind) = (self.names.written(field.name()), field.data_type());
             format!("`datasets` has no type for the column {name} ({kind}); pyarrow, pandas, polars and DuckDB have")
         };
         unknown.map(note).collect()
     }
 
-    /// The columns of these rows, by the names under which they are written. Rows of a file ascend from call to call.
+    /// The columns of these rows, by the names under which they are written. Across calls, the rows of a file must be in
+    /// ascending order.
     ///
     /// # Errors
     /// A file cannot be read, or has fewer rows.
@@ -104,7 +105,7 @@ impl Originals {
         let schema = Arc::new(Schema::new(self.fields.clone()));
         let batch = concat_batches(&schema, &slices).map_err(sae_core::Error::format(&self.root))?;
         let column = |(field, array): (&FieldRef, &ArrayRef)| {
-            let name = self.names.of(field.name()).to_owned();
+            let name = self.names.written(field.name()).to_owned();
             let field = field.as_ref().clone().with_name(&name);
             let feature = self.feature(&field).unwrap_or(Value::Null);
             (name, (field, Arc::clone(array), feature))
@@ -124,29 +125,27 @@ impl Originals {
         };
         let open = self.open.insert(open);
         while row >= open.start + open.batch.num_rows() as u64 {
-            let changed = || Error::source(&path, "the file has fewer rows than it had");
+            let changed = || Error::source(&path, "the file has fewer rows than when it was harvested");
             open.start += open.batch.num_rows() as u64;
-            open.batch = open.rows.next().ok_or_else(changed)?.map_err(sae_core::Error::format(&path))?;
+            open.batch = open.batches.next().ok_or_else(changed)??;
         }
         Ok(open.batch.slice((row - open.start) as usize, 1))
     }
 
     fn reader(&self, file: &Path) -> Result<Open> {
         let path = self.root.join(file);
-        let failed = |e: parquet::errors::ParquetError| sae_core::Error::format(&path)(e);
-        let input = File::open(&path).map_err(sae_core::Error::io("open", &path))?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(input).map_err(failed)?;
-        let wanted = |name: &str| self.fields.iter().any(|field| field.name() == name);
-        let roots =
-            builder.schema().fields().iter().enumerate().filter(|(_, field)| wanted(field.name())).map(|(n, _)| n);
-        let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-        let rows = builder.with_projection(mask).with_batch_size(BATCH).build().map_err(failed)?;
+        let reader = table::reader(&path)?;
+        let is_read = |name: &str| self.fields.iter().any(|field| field.name() == name);
+        let fields = reader.schema().fields().iter().enumerate();
+        let roots = fields.filter(|(_, field)| is_read(field.name())).map(|(n, _)| n);
+        let mask = ProjectionMask::roots(reader.parquet_schema(), roots);
+        let batches = table::batches(&path, reader.with_projection(mask).with_batch_size(BATCH))?;
         let batch = RecordBatch::new_empty(Arc::new(Schema::new(self.fields.clone())));
-        Ok(Open { file: file.to_path_buf(), rows, batch, start: 0 })
+        Ok(Open { file: file.to_path_buf(), batches, batch, start: 0 })
     }
 }
 
-/// Columns of bytes that are no images of rows, in the Parquet files of a data set: JSON cannot express them.
+/// The columns of bytes in the Parquet files of a data set that are not images of rows. JSON cannot express them.
 ///
 /// # Errors
 /// A file cannot be read.
@@ -179,7 +178,7 @@ fn holds_bytes(kind: &DataType) -> bool {
     }
 }
 
-/// What Hugging Face calls a type of Arrow; nothing if it has no name for it.
+/// The type that Hugging Face uses for an Arrow type, or nothing if it has none.
 fn feature(kind: &DataType) -> Option<Value> {
     use DataType as D;
     let unit = |unit: &TimeUnit| match unit {

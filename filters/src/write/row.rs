@@ -1,47 +1,29 @@
-//! A row as the writers take it: a conversation with its images, and the columns that are neither. Data only.
+//! A row to be written: a conversation with its images, and its other columns. Data only.
 
 use super::image::Image;
-use sae_core::store::sample::Role;
+use sae_core::store::conversation::{AnswerPair, Turn};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
-
-/// A piece of a turn.
-#[derive(Clone, Debug, PartialEq)]
-pub enum MessagePart {
-    /// Words.
-    Text(String),
-    /// The next of the row's images.
-    Image,
-}
-
-/// What one side says at once.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Turn {
-    /// Who.
-    pub role: Role,
-    /// What, in order.
-    pub parts: Vec<MessagePart>,
-}
 
 /// A row of a data set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Number of its sample.
+    /// The number of the sample.
     pub number: u32,
     /// The sample's id: the hash of its texts and images.
     pub id: String,
-    /// The data set's own key; the row's number where it has none.
+    /// The data set's own key, or the row's number if it has none.
     pub key: String,
-    /// The file it came from, relative to the data set's folder, and its number there.
+    /// The file of the row, relative to the data set's folder, and the number of the row in the file.
     pub source: (PathBuf, u64),
-    /// The score that decided, if one did.
+    /// The score by which the row was selected, if there is one.
     pub score: Option<f64>,
     /// The conversation, without the answers of `pair`.
     pub turns: Vec<Turn>,
-    /// Two answers to it, the preferred one first.
-    pub pair: Option<[String; 2]>,
+    /// Two answers to it, in preference data.
+    pub pair: Option<AnswerPair>,
     /// Images in the order in which the turns show them.
     pub images: Vec<Image>,
-    /// The data set's columns that are none of these; on their way to a file with those that the writer adds.
+    /// The other columns of the data set. The writer adds columns to them.
     pub columns: Map<String, Value>,
 }

@@ -1,4 +1,5 @@
-//! A folder that appears whole or not at all: it is filled under a hidden name beside its place, and renamed at the end.
+//! A folder that is written completely or not at all: it is filled under a hidden name next to its target, and renamed at the
+//! end.
 
 use crate::{Error, Result};
 use sae_core::error::{Cause, Hint, Setting};
@@ -6,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// A folder on its way; what is there of it goes when it is given up.
+/// A folder that is being written. It is deleted unless it is committed.
 #[derive(Debug)]
 pub struct StagedFolder {
     folder: PathBuf,
@@ -15,16 +16,16 @@ pub struct StagedFolder {
 
 impl Drop for StagedFolder {
     fn drop(&mut self) {
-        // Gone already after a commit; otherwise nobody could use it.
+        // After a commit the folder has been renamed. Otherwise it is incomplete.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
 impl StagedFolder {
-    /// Begins a folder; what an interrupted run left of it goes.
+    /// Creates the folder, and deletes what an interrupted run left of it.
     ///
     /// # Errors
-    /// There is something in its place, or the disk refuses.
+    /// The target exists, or the folder cannot be created.
     pub fn new(target: &Path) -> Result<Self> {
         check_empty(target)?;
         let name = target.file_name().ok_or_else(|| refused(target, "expected the name of a new folder"))?;
@@ -36,12 +37,12 @@ impl StagedFolder {
         Ok(Self { folder, target: target.to_path_buf() })
     }
 
-    /// Where its files go for now.
+    /// The folder to which files are written.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Puts it in its place.
+    /// Renames the folder to its target.
     pub fn commit(self) -> Result<()> {
         check_empty(&self.target)?;
         if self.target.exists() {
@@ -51,7 +52,7 @@ impl StagedFolder {
     }
 }
 
-/// Makes sure that folders to be written are empty or not there, and that none lies in another.
+/// Checks that folders to be written are empty or do not exist, and that none is inside of another one.
 pub fn check_folders(folders: &[&Path]) -> Result<()> {
     let absolute = |path: &Path| std::path::absolute(path).map_err(sae_core::Error::io("find", path));
     let places = folders.iter().map(|path| absolute(path)).collect::<Result<Vec<_>, _>>()?;
@@ -79,7 +80,7 @@ fn refused(out: &Path, text: &str) -> Error {
     sae_core::Error::run(out, Cause::with_hint(text, Hint::Change(Setting::Output))).into()
 }
 
-/// A file in a stage: what is not in place yet need not be renamed, but its bytes have to be on the disk before.
+/// A file in a staged folder. It does not have to be renamed, but it has to be synced before the folder is.
 pub(super) struct Output {
     file: BufWriter<File>,
     path: PathBuf,
@@ -98,14 +99,14 @@ impl Output {
         Ok(self.file.write_all(bytes).map_err(sae_core::Error::io("write", &self.path))?)
     }
 
-    /// Writes and syncs what is left.
+    /// Writes what is still buffered and syncs the file.
     pub fn finish(&mut self) -> Result<()> {
         self.file.flush().map_err(sae_core::Error::io("write", &self.path))?;
         Ok(self.file.get_ref().sync_all().map_err(sae_core::Error::io("sync", &self.path))?)
     }
 }
 
-/// [`Output`] of bytes that are at hand.
+/// Writes a file with the given content.
 pub(super) fn put_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut output = Output::new(path)?;
     output.put(bytes)?;
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_appears_when_it_is_whole_and_never_over_another() {
+    fn a_folder_appears_when_it_is_complete_and_never_replaces_another() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("kept");
         let stage = StagedFolder::new(&target).unwrap();
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_inside_each_other_are_refused() {
+    fn nested_folders_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let [a, b, inside] = ["a", "b", "a/c"].map(|name| dir.path().join(name));
         assert!(check_folders(&[&a, &b]).is_ok());

@@ -1,11 +1,11 @@
-//! Parquet tables of conversations, of prompts with their answers, and of preference pairs, with images as Hugging Face's
-//! `{bytes, path}`, and the metadata by which `datasets` knows them. Bounded memory: rows are written a group at a time.
+//! Parquet tables of conversations, of prompts with their answers, and of preference pairs. Images are Hugging Face's
+//! `{bytes, path}`, and metadata describes the columns to `datasets`. Rows are written in groups, so that memory is bounded.
 
-use super::chat_json::{answer, role};
+use super::chat_json::answer;
 use super::columns::{ColumnKinds, item, list, list_feature, text_feature};
 use super::image::ImageOutput;
 use super::original::Originals;
-use super::row::{MessagePart, Row, Turn};
+use super::row::Row;
 use super::{Contents, Sink};
 use crate::{Error, Result};
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, StructArray};
@@ -14,6 +14,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use sae_core::error::Cause;
+use sae_core::store::conversation::{AnswerPair, Turn, TurnPart};
 use sae_core::store::sample::Role;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -21,42 +22,42 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Rows of a group, and bytes of images that end one.
+/// Maximum number of rows in a group, and size of the images after which a group ends, in bytes.
 const GROUP: (usize, u64) = (1000, 64 << 20);
 
-/// A row that waits for its group, with the bytes and paths of its images.
+/// A row that is buffered for its group, with the contents and paths of its images.
 type Waiting = (Row, Vec<(Option<Vec<u8>>, String)>);
 
-/// Tables of bounded size.
+/// A writer of tables of bounded size.
 pub(super) struct Tables {
     folder: PathBuf,
     kinds: ColumnKinds,
-    /// The data set's own columns, if it has typed ones.
+    /// The data set's own columns, if they have types.
     originals: Option<Originals>,
-    /// Whether a single answer has a column of its own, apart from its prompt.
+    /// Whether a single answer is written to a separate column from its prompt.
     prompts: bool,
     limit: u64,
     layout: Option<Layout>,
     open: Option<(ArrowWriter<File>, PathBuf)>,
     begun: usize,
-    /// Bytes of images in the open table.
+    /// Size of the images in the current table, in bytes.
     size: u64,
     rows: Vec<Waiting>,
-    /// Bytes of images in `rows`.
+    /// Size of the images in `rows`, in bytes.
     waiting: u64,
 }
 
-/// What the columns of a table are, as its first row has it.
+/// The columns of a table, which its first row determines.
 #[derive(Clone, Copy, PartialEq)]
 enum Layout {
     Conversations,
-    /// The last turn, an answer, apart from the others.
+    /// The last turn, which is an answer, is separate from the others.
     Completions,
     Pairs,
 }
 
 impl Tables {
-    /// Tables that end with the group of rows that reaches `limit` bytes of images.
+    /// A writer of tables, each of which ends with the group of rows that reaches `limit` bytes of images.
     pub fn new(folder: &Path, kinds: ColumnKinds, prompts: bool, originals: Option<Originals>, limit: u64) -> Self {
         Self {
             folder: folder.to_path_buf(),
@@ -73,14 +74,14 @@ impl Tables {
         }
     }
 
-    /// Writes the rows that wait, as a group.
+    /// Writes the buffered rows as a group.
     fn write_group(&mut self) -> Result<()> {
         let layout = self.layout.unwrap_or(Layout::Conversations);
-        let own = match &mut self.originals {
+        let originals = match &mut self.originals {
             Some(originals) => originals.take(self.rows.iter().map(|(row, _)| &row.source))?,
             None => BTreeMap::new(),
         };
-        let batch = batch(&self.rows, layout, &self.kinds, own);
+        let batch = batch(&self.rows, layout, &self.kinds, originals);
         let (mut writer, path) = match self.open.take() {
             Some(open) => open,
             None => {
@@ -129,7 +130,7 @@ impl Sink for Tables {
         }
         let images = row.images.iter().map(|image| images.embed(image)).collect::<Result<Vec<_>>>()?;
         self.waiting += images.iter().filter_map(|(bytes, _)| Some(bytes.as_ref()?.len() as u64)).sum::<u64>();
-        // The bytes are in `images` from here on.
+        // From here on, `images` holds the content.
         let row = Row { images: Vec::new(), ..row.clone() };
         self.rows.push((row, images));
         if self.rows.len() >= GROUP.0 || self.waiting >= GROUP.1 { self.write_group() } else { Ok(()) }
@@ -140,15 +141,16 @@ impl Sink for Tables {
             self.write_group()?;
         }
         self.close()?;
-        let mut contents = Contents::of((0..self.begun).map(|n| format!("data-{n:05}.parquet").into()));
+        let mut contents = Contents::from_files((0..self.begun).map(|n| format!("data-{n:05}.parquet").into()));
         contents.notes.extend(self.originals.iter().flat_map(Originals::notes));
         Ok(contents)
     }
 }
 
-/// Whether there is a prompt, and behind it an answer without images.
+/// Whether there is a prompt, followed by an answer without images.
 fn ends_in_a_text_answer(turns: &[Turn]) -> bool {
-    let answer = turns.last().filter(|turn| turn.role == Role::Assistant && !turn.parts.contains(&MessagePart::Image));
+    let answer =
+        turns.last().filter(|turn| turn.role == Role::Assistant && turn.parts.iter().all(|part| part.text().is_some()));
     turns.len() > 1 && answer.is_some()
 }
 
@@ -160,10 +162,15 @@ fn writer(path: &Path, batch: &RecordBatch) -> Result<ArrowWriter<File>> {
     Ok(writer.map_err(sae_core::Error::format(path))?)
 }
 
-/// A column with what Hugging Face calls it.
+/// A column with the type that Hugging Face gives it.
 type Column = (Field, ArrayRef, Value);
 
-fn batch(rows: &[Waiting], layout: Layout, kinds: &ColumnKinds, mut own: BTreeMap<String, Column>) -> RecordBatch {
+fn batch(
+    rows: &[Waiting],
+    layout: Layout,
+    kinds: &ColumnKinds,
+    mut originals: BTreeMap<String, Column>,
+) -> RecordBatch {
     let mut columns = vec![images(rows)];
     let turns: Vec<&[Turn]> = rows.iter().map(|(row, _)| &row.turns[..]).collect();
     match layout {
@@ -176,17 +183,18 @@ fn batch(rows: &[Waiting], layout: Layout, kinds: &ColumnKinds, mut own: BTreeMa
         }
         Layout::Pairs => {
             columns.push(messages("prompt", &turns));
-            for (side, name) in ["chosen", "rejected"].into_iter().enumerate() {
-                let answers = rows.iter().map(|(row, _)| row.pair.as_ref().map(|pair| answer(&pair[side])));
+            let chosen: fn(&AnswerPair) -> &String = |pair| &pair.chosen;
+            for (name, text) in [("chosen", chosen), ("rejected", |pair| &pair.rejected)] {
+                let answers = rows.iter().map(|(row, _)| row.pair.as_ref().map(|pair| answer(text(pair))));
                 let answers: Vec<Vec<Turn>> = answers.map(|turn| turn.into_iter().collect()).collect();
                 columns.push(messages(name, &answers.iter().map(Vec::as_slice).collect::<Vec<_>>()));
             }
         }
     }
     let others = kinds.columns(&rows.iter().map(|(row, _)| &row.columns).collect::<Vec<_>>());
-    columns.extend(others.into_iter().map(|column| own.remove(column.0.name()).unwrap_or(column)));
-    columns.extend(own.into_values());
-    // A column that Hugging Face has no name for is left to it to refuse.
+    columns.extend(others.into_iter().map(|column| originals.remove(column.0.name()).unwrap_or(column)));
+    columns.extend(originals.into_values());
+    // If Hugging Face has no type for a column, the metadata is left out, and `datasets` reports the column itself.
     let features = columns.iter().filter(|(_, _, feature)| !feature.is_null());
     let features: Map<String, Value> =
         features.map(|(field, _, feature)| (field.name().clone(), feature.clone())).collect();
@@ -218,17 +226,14 @@ fn images(rows: &[Waiting]) -> Column {
 fn messages(name: &str, rows: &[&[Turn]]) -> Column {
     let turns = || rows.iter().flat_map(|turns| turns.iter());
     let parts = || turns().flat_map(|turn| &turn.parts);
-    let kind = |part: &MessagePart| if *part == MessagePart::Image { "image" } else { "text" };
-    let text = |part: &'_ MessagePart| match part {
-        MessagePart::Image => None,
-        MessagePart::Text(text) => Some(text.clone()),
-    };
+    let kind = |part: &TurnPart| if part.text().is_some() { "text" } else { "image" };
+    let text = |part: &TurnPart| part.text().map(str::to_owned);
     let kinds: ArrayRef = Arc::new(StringArray::from_iter_values(parts().map(kind)));
     let texts: ArrayRef = Arc::new(StringArray::from_iter(parts().map(text)));
     let parts = structure(vec![("type", kinds), ("text", texts)]);
     let part = json!({ "type": text_feature(), "text": text_feature() });
     let content = list(turns().map(|turn| turn.parts.len()), parts, None);
-    let roles: ArrayRef = Arc::new(StringArray::from_iter_values(turns().map(|turn| role(turn.role))));
+    let roles: ArrayRef = Arc::new(StringArray::from_iter_values(turns().map(|turn| turn.role.name())));
     let turn = json!({ "role": text_feature(), "content": list_feature(part) });
     let items = structure(vec![("role", roles), ("content", content)]);
     lists(name, rows.iter().map(|turns| turns.len()), items, turn)

@@ -1,6 +1,7 @@
-//! What the writers refuse and how they bound their files; what they write is compared to the byte in `tests/cli`.
+//! What the writers reject, and how they limit the size of files. `tests/cli` compares their output byte by byte.
 
 use super::*;
+use sae_core::store::conversation::{AnswerPair, Turn, TurnPart};
 use sae_core::store::sample::Role;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -12,7 +13,7 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A row with one image that the data set holds itself.
+/// A row with one image that the data set itself contains.
 fn row(number: u32, text: &str) -> Row {
     let image =
         Image { name: "".into(), file: "".into(), inside: None, bytes: Some(PIXEL.to_vec()), sha256: sha256(PIXEL) };
@@ -23,7 +24,7 @@ fn row(number: u32, text: &str) -> Row {
         score: Some(0.5),
         key: format!("row.{number}"),
         turns: vec![
-            Turn { role: Role::User, parts: vec![MessagePart::Image, MessagePart::Text(text.into())] },
+            Turn { role: Role::User, parts: vec![TurnPart::Image(0), TurnPart::Text(text.into())] },
             chat_json::answer("Yes."),
         ],
         pair: None,
@@ -42,8 +43,8 @@ fn write(format: Format, images: Images, shard: u64, rows: &[Row]) -> Result<(te
         source: String::new(),
         meta: Value::Object(row.columns.clone()),
     };
-    // No file to read columns from.
-    let shape = Shape::of(&rows.iter().map(sample).collect::<Vec<_>>(), Some("pmi"));
+    // There are no files from which columns could be read.
+    let shape = Shape::new(&rows.iter().map(sample).collect::<Vec<_>>(), Some("pmi"));
     let job =
         Job { format, root: Path::new("unused"), images, shard, mapped: &[], division: verbatim::tests::DIVISION };
     let mut writer = Writer::new(&job, dir.path(), &shape)?;
@@ -52,7 +53,7 @@ fn write(format: Format, images: Images, shard: u64, rows: &[Row]) -> Result<(te
 }
 
 #[test]
-fn images_that_the_data_holds_become_files_once() {
+fn images_inside_of_the_data_become_files_once() {
     let (dir, written) = write(Format::Jsonl, Images::Copy, 1, &[row(0, "a"), row(1, "b")]).unwrap();
     assert_eq!(written.written, Written { rows: 2, images: 1 });
     let text = fs::read_to_string(dir.path().join("data.jsonl")).unwrap();
@@ -70,7 +71,7 @@ fn files_end_when_they_are_large_enough() {
     let rows: Vec<_> = (0..5).map(|n| row(n, "a")).collect();
     let (dir, _) = write(Format::Webdataset, Images::Copy, 4096, &rows).unwrap();
     let archive = |n: usize| fs::read(dir.path().join(format!("data-{n:05}.tar"))).unwrap();
-    // A row takes four blocks, so that two reach the bound.
+    // A row has four blocks, so two rows reach the limit.
     assert_eq!([0, 1, 2].map(|n| archive(n).len()), [5120, 5120, 3072]);
     assert!(!dir.path().join("data-00003.tar").exists());
 
@@ -96,19 +97,19 @@ fn files_end_when_they_are_large_enough() {
 }
 
 #[test]
-fn what_a_format_cannot_say_is_refused_with_a_way_out() {
+fn what_a_format_cannot_express_is_rejected_with_a_hint() {
     let refused = |format, images, rows: &[Row]| write(format, images, 1 << 20, rows).unwrap_err().message();
     let marked = refused(Format::Llava, Images::Copy, &[row(0, "an <image> of words")]);
     assert!(marked.contains("row.0") && marked.contains("hint"), "{marked}");
     let held = refused(Format::Jsonl, Images::Reference, &[row(0, "a")]);
     assert!(held.contains("hint: set the handling of images to copy"), "{held}");
     assert!(refused(Format::Webdataset, Images::Reference, &[]).contains("images to copy"));
-    let alone = Row { turns: vec![Turn { role: Role::User, parts: vec![MessagePart::Image] }], ..row(0, "a") };
+    let alone = Row { turns: vec![Turn { role: Role::User, parts: vec![TurnPart::Image(0)] }], ..row(0, "a") };
     assert!(refused(Format::Trl, Images::Copy, &[alone]).contains("does not end in an answer"));
     let mut system = row(0, "a");
-    system.turns.insert(0, Turn { role: Role::System, parts: vec![MessagePart::Text("Be brief.".into())] });
+    system.turns.insert(0, Turn { role: Role::System, parts: vec![TurnPart::Text("Be brief.".into())] });
     assert!(refused(Format::Llava, Images::Copy, &[system]).contains("system turn"));
-    let pair = Row { pair: Some(["x".into(), "y".into()]), ..row(1, "a") };
+    let pair = Row { pair: Some(AnswerPair { chosen: "x".into(), rejected: "y".into() }), ..row(1, "a") };
     for format in [Format::Parquet, Format::Trl] {
         assert!(
             refused(format, Images::Copy, &[row(0, "a"), pair.clone()])
@@ -145,7 +146,7 @@ fn names_that_lead_out_of_the_folder_are_not_followed() {
 }
 
 #[test]
-fn archives_of_different_kinds_of_images_are_said() {
+fn archives_with_different_kinds_of_images_are_noted() {
     let mut jpeg = row(1, "a");
     let bytes = b"\xff\xd8\xffnot much of a picture either".to_vec();
     jpeg.images[0] = Image { sha256: sha256(&bytes), bytes: Some(bytes), ..jpeg.images[0].clone() };
@@ -160,7 +161,7 @@ fn archives_of_different_kinds_of_images_are_said() {
 }
 
 #[test]
-fn a_name_that_is_not_utf_8_gives_way_to_one_that_is() {
+fn a_name_that_is_not_utf_8_is_replaced() {
     use std::os::unix::ffi::OsStrExt;
     let dir = tempfile::tempdir().unwrap();
     let name = Path::new(std::ffi::OsStr::from_bytes(b"caf\xe9.png"));
@@ -173,7 +174,7 @@ fn a_name_that_is_not_utf_8_gives_way_to_one_that_is() {
 }
 
 #[test]
-fn nothing_at_all_is_still_a_file() {
+fn no_rows_give_an_empty_file() {
     for (format, file) in [(Format::Parquet, "data-00000.parquet"), (Format::Webdataset, "data-00000.tar")] {
         let (dir, written) = write(format, Images::Copy, 1, &[]).unwrap();
         assert!(dir.path().join(file).exists() && written.written == Written::default());
@@ -183,7 +184,7 @@ fn nothing_at_all_is_still_a_file() {
 }
 
 #[test]
-fn damaged_archives_are_refused() {
+fn damaged_archives_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("a.tar"), dir.path().join("b.tar"));
     let mut header = [0u8; 512];

@@ -1,5 +1,5 @@
-//! Writes chosen rows of a data set in the data set's own format: rows are copied as they stand, never parsed and
-//! printed anew, and the images that they name come along to where the copied rows look for them. Never touches the input.
+//! Writes selected rows of a data set in the data set's own format. Rows are copied unchanged rather than parsed and printed
+//! again, and images are copied to the paths at which the copied rows refer to them. Never changes the input.
 
 use super::image::{ImageOutput, Images, is_inside};
 use super::row::Row;
@@ -8,12 +8,13 @@ use crate::{Error, Result};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use sae_core::error::Cause;
+use sae_core::store::image_format;
 use sae_core::{file, table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Rows that are copied once all of them are known: file by file, in the order in which they lie there.
+/// A writer that copies rows once all of them are known: file by file, in the order of the file.
 pub(super) struct Verbatim {
     root: PathBuf,
     out: PathBuf,
@@ -23,7 +24,7 @@ pub(super) struct Verbatim {
 }
 
 impl Verbatim {
-    /// Copies rows of the data set, under the names that its files have.
+    /// A writer that copies rows of the data set to files with the same names.
     pub fn new(job: &Job, out: &Path) -> Self {
         let (root, out) = (job.root.to_path_buf(), out.to_path_buf());
         Self { root, out, images: job.images, division: job.division, rows: BTreeMap::new() }
@@ -36,20 +37,20 @@ impl Sink for Verbatim {
         if !is_inside(file) {
             return Err(Error::source(file, format!("the sample {} has no place in the data set", row.id)));
         }
-        if self.images == Images::Reference && SourceKind::of(file) == SourceKind::Picture {
+        if self.images == Images::Reference && SourceKind::from_path(file) == SourceKind::Picture {
             let text = "in a folder of pictures with captions, a picture is its row and cannot be referred to";
             return Err(Error::request(Cause::with_hint(text, super::copied_images())));
         }
         self.rows.entry(file.clone()).or_default().insert(*number);
-        row.images.iter().try_for_each(|image| images.along(image))
+        row.images.iter().try_for_each(|image| images.copy_for_verbatim_row(image))
     }
 
     fn finish(&mut self) -> Result<Contents> {
         let mut contents = Contents::default();
-        let mut pictures = false;
+        let mut has_pictures = false;
         for (name, rows) in &self.rows {
             let (from, to) = (self.root.join(name), self.out.join(name));
-            let copied = match SourceKind::of(name) {
+            let copied = match SourceKind::from_path(name) {
                 SourceKind::Table => copy_table(&from, rows, &to)?,
                 SourceKind::Json => match (self.division.json_rows)(&from)? {
                     Some(texts) => json::copy_rows(texts, rows, &to)?,
@@ -57,15 +58,15 @@ impl Sink for Verbatim {
                 },
                 SourceKind::Cells => cells::copy_rows(&from, rows, &to, self.division.delimiter)?,
                 SourceKind::Archive => archive::copy_rows(&from, rows, &to, self.division.member_key)?,
-                SourceKind::Picture => copy_words_beside(&from, &to)?,
+                SourceKind::Picture => copy_sidecars(&from, &to)?,
                 SourceKind::Other => return Err(refused(&from)),
             };
             if copied != rows.len() as u64 {
                 let cause = format!("{copied} of {} chosen rows are still there: the file has changed", rows.len());
                 return Err(Error::source(&from, cause));
             }
-            match SourceKind::of(name) {
-                SourceKind::Picture => pictures = true,
+            match SourceKind::from_path(name) {
+                SourceKind::Picture => has_pictures = true,
                 _ => contents.sets.entry(extension(name)).or_default().push(name.clone()),
             }
         }
@@ -73,16 +74,16 @@ impl Sink for Verbatim {
             let files = contents.sets.into_values();
             contents.sets = files.map(|files| (Contents::DEFAULT.to_owned(), files)).collect();
         }
-        if pictures {
+        if has_pictures {
             let note =
-                "`datasets` reads the images of a folder without the texts beside them; it reads --format parquet";
+                "`datasets` reads the images of a folder without the texts next to them; it reads the format parquet";
             contents.notes.push(note.into());
         }
         Ok(contents)
     }
 }
 
-/// What kind of file rows lie in.
+/// The kind of a file with rows.
 #[derive(Clone, Copy, PartialEq)]
 enum SourceKind {
     Table,
@@ -90,19 +91,19 @@ enum SourceKind {
     /// CSV and TSV.
     Cells,
     Archive,
-    /// A picture is a row.
+    /// An image that is a row.
     Picture,
     Other,
 }
 
 impl SourceKind {
-    fn of(file: &Path) -> Self {
+    fn from_path(file: &Path) -> Self {
         match extension(file).as_str() {
             "parquet" | "pq" | "parq" => Self::Table,
             "json" | "jsonl" | "ndjson" | "jsonlines" => Self::Json,
             "csv" | "tsv" | "tab" => Self::Cells,
             "tar" => Self::Archive,
-            "png" | "jpg" | "jpeg" | "jpe" | "jfif" | "webp" | "gif" | "bmp" => Self::Picture,
+            extension if image_format::EXTENSIONS.contains(&extension) => Self::Picture,
             _ => Self::Other,
         }
     }
@@ -125,8 +126,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     })?)
 }
 
-/// What is said beside a picture, in `key.txt` and `key.json`; the picture comes along as the row's image.
-fn copy_words_beside(picture: &Path, to: &Path) -> Result<u64> {
+/// Copies the files that describe an image, `key.txt` and `key.json`. The image itself is copied as the image of the row.
+fn copy_sidecars(picture: &Path, to: &Path) -> Result<u64> {
     let extensions = ["txt", "json", "TXT", "JSON"];
     for (from, to) in extensions.map(|e| (picture.with_extension(e), to.with_extension(e))) {
         if from.exists() {
@@ -161,7 +162,7 @@ pub(in crate::write) mod tests {
     use sha2::{Digest, Sha256};
     use std::fs;
 
-    /// The simplest of rules: lines are rows, of an array in `.json` files.
+    /// The simplest division: lines are rows, or the elements of an array in `.json` files.
     pub const DIVISION: Division = Division {
         member_key: |name| name.split_once('.').map(|(key, _)| key),
         delimiter: |_| b',',
@@ -174,7 +175,7 @@ pub(in crate::write) mod tests {
         },
     };
 
-    /// The row `number` of `file`, with an image that it names.
+    /// The row `number` of `file`, which names an image.
     fn row(root: &Path, file: &str, number: u64, image: &str) -> Row {
         let place = root.join(file).parent().unwrap().join(image);
         let bytes = fs::read(&place).unwrap_or_default();
@@ -201,7 +202,7 @@ pub(in crate::write) mod tests {
     }
 
     #[test]
-    fn lines_and_arrays_are_copied_as_they_stand_with_their_images() {
+    fn lines_and_arrays_are_copied_unchanged_with_their_images() {
         let dir = tempfile::tempdir().unwrap();
         let (root, out) = (dir.path().join("in"), dir.path().join("out"));
         fs::create_dir_all(root.join("sub/images")).unwrap();
@@ -255,7 +256,7 @@ pub(in crate::write) mod tests {
     }
 
     #[test]
-    fn a_data_set_that_has_changed_and_paths_that_lead_out_are_refused() {
+    fn changed_data_sets_and_paths_outside_of_the_folder_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a.jsonl"), "{}\n").unwrap();
         let refused = |file: &str, number| {
@@ -272,7 +273,7 @@ pub(in crate::write) mod tests {
     }
 
     #[test]
-    fn an_image_that_is_gone_ends_the_copy() {
+    fn a_missing_image_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a.jsonl"), "{}\n").unwrap();
         fs::write(dir.path().join("a.png"), "x").unwrap();

@@ -1,13 +1,13 @@
-//! Rows of Arrow IPC files and streams, as `datasets` keeps and saves them: a batch at a time.
+//! Rows of Arrow IPC files and streams, as `datasets` caches and saves them, read one batch at a time.
 
 use super::notes::Notes;
-use super::source::FileRows;
+use super::row::FileRows;
 use super::table;
 use crate::Result;
 use crate::ipc::Batches;
 use std::path::Path;
 
-/// The rows of a file.
+/// Reads the rows of a file.
 pub(super) fn rows(path: &Path, notes: &Notes) -> Result<FileRows> {
     let (path, notes) = (path.to_path_buf(), notes.clone());
     Ok(Box::new(Batches::open(&path)?.flat_map(move |batch| {

@@ -1,5 +1,5 @@
-//! The head of a data set's `README.md`: `configs` name the files of the data, as on the hub. Reads the part of YAML that
-//! such heads are written in, and takes anything else for nothing said.
+//! The front matter of a data set's `README.md`, whose `configs` name the files of the data, as on the hub. Reads the subset
+//! of YAML in which such front matter is written, and ignores front matter that uses anything else.
 
 use super::notes::Notes;
 use crate::{Error, Result};
@@ -9,11 +9,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Bytes of a card that are looked at.
+/// Maximum number of bytes of a card that are read.
 const LIMIT: u64 = 1 << 20;
 
-/// Those of the files below `root` that its card names, if it names any that are there. Of several configurations the
-/// default one counts; where none is, they name nothing.
+/// The files below `root` that its card names. Nothing if the card names no existing file, or if it has several
+/// configurations of which none is the default.
 ///
 /// # Errors
 /// The card cannot be read.
@@ -38,7 +38,7 @@ fn name(config: &Value) -> &str {
     config["config_name"].as_str().unwrap_or("default")
 }
 
-/// The configuration that counts.
+/// The configuration that is used.
 fn chosen<'a>(configs: &'a [Value], notes: &Notes) -> Option<&'a Value> {
     let default = |config: &&Value| config["default"] == "true" || name(config) == "default";
     let found = if configs.len() == 1 { configs.first() } else { configs.iter().find(default) };
@@ -58,7 +58,7 @@ fn chosen<'a>(configs: &'a [Value], notes: &Notes) -> Option<&'a Value> {
     found
 }
 
-/// The patterns of a configuration: `data_files` is one, a list of them, or a list of splits with `path`s.
+/// The patterns of a configuration. `data_files` is a pattern, a list of patterns, or a list of splits with patterns.
 fn patterns(config: &Value) -> Vec<String> {
     fn collect(value: &Value, patterns: &mut Vec<String>) {
         match value {
@@ -71,16 +71,17 @@ fn patterns(config: &Value) -> Vec<String> {
     collect(&config["data_files"], &mut patterns);
     if let Some(folder) = config["data_dir"].as_str() {
         let folder = folder.trim_end_matches('/');
-        match patterns.is_empty() {
-            true => patterns.push(format!("{folder}/**")),
-            false => patterns.iter_mut().for_each(|pattern| *pattern = format!("{folder}/{pattern}")),
+        if patterns.is_empty() {
+            patterns.push(format!("{folder}/**"))
+        } else {
+            patterns.iter_mut().for_each(|pattern| *pattern = format!("{folder}/{pattern}"))
         }
     }
     patterns.iter_mut().for_each(|pattern| *pattern = pattern.trim_start_matches("./").to_owned());
     patterns
 }
 
-/// The list `configs` of a card's head.
+/// The list `configs` in the front matter of a card.
 fn configs(card: &str) -> Option<Vec<Value>> {
     let head = card.trim_start_matches('\u{feff}').strip_prefix("---")?;
     let lines = head.lines().take_while(|line| line.trim_end() != "---");
@@ -99,14 +100,14 @@ fn configs(card: &str) -> Option<Vec<Value>> {
     }
 }
 
-/// Blocks of YAML: lists, mappings, and scalars on one line, which stay text.
+/// A parser for blocks of YAML: lists, mappings, and scalars on one line, which remain text.
 struct Yaml<'a> {
-    /// Lines with their indentation, without empty ones and comments.
+    /// Lines with their indentation, without empty lines and comments.
     lines: Vec<(usize, &'a str)>,
     at: usize,
 }
 
-/// Blocks in blocks that are read; cards have five.
+/// Maximum depth of nested blocks. Cards have five levels.
 const DEPTH: usize = 16;
 
 impl<'a> Yaml<'a> {
@@ -114,16 +115,16 @@ impl<'a> Yaml<'a> {
         self.lines.get(self.at).filter(|(found, _)| *found == indent).map(|(_, text)| *text)
     }
 
-    /// The block of lines that begins here with this indentation.
+    /// The block of lines with this indentation that begins at the current line.
     fn block(&mut self, indent: usize, depth: usize) -> Option<Value> {
         let first = self.line(indent).filter(|_| depth < DEPTH)?;
-        match is_item(first) {
-            true => self.list(indent, depth),
-            false if key(first).is_some() => self.mapping(indent, depth),
-            false => {
-                self.at += 1;
-                scalar(first)
-            }
+        if is_item(first) {
+            self.list(indent, depth)
+        } else if key(first).is_some() {
+            self.mapping(indent, depth)
+        } else {
+            self.at += 1;
+            scalar(first)
         }
     }
 
@@ -135,7 +136,7 @@ impl<'a> Yaml<'a> {
                 self.at += 1;
                 items.push(self.child(indent, depth)?);
             } else {
-                // What stands behind the dash is the first line of a block of its own.
+                // The text after the dash is the first line of a nested block.
                 let inner = indent + text.len() - rest.len();
                 self.lines[self.at] = (inner, rest);
                 items.push(self.block(inner, depth + 1)?);
@@ -148,11 +149,13 @@ impl<'a> Yaml<'a> {
         let mut fields = Map::new();
         while let Some((name, rest)) = self.line(indent).filter(|text| !is_item(text)).and_then(key) {
             self.at += 1;
-            let value = match rest.is_empty() {
-                false => scalar(rest)?,
-                // A list may stand as far out as its key.
-                true if self.line(indent).is_some_and(is_item) => self.list(indent, depth + 1)?,
-                true => self.child(indent, depth)?,
+            let value = if !rest.is_empty() {
+                scalar(rest)?
+            } else if self.line(indent).is_some_and(is_item) {
+                // A list may have the same indentation as its key.
+                self.list(indent, depth + 1)?
+            } else {
+                self.child(indent, depth)?
             };
             fields.insert(name, value);
         }
@@ -180,7 +183,7 @@ fn key(text: &str) -> Option<(String, &str)> {
     Some((name.trim().to_owned(), rest.trim()))
 }
 
-/// A text, quoted or not, or a list of such in brackets.
+/// A string, quoted or not, or a list of strings in brackets.
 fn scalar(text: &str) -> Option<Value> {
     if let Some(list) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         let items = list.split(',').map(str::trim).filter(|item| !item.is_empty());
@@ -196,56 +199,56 @@ fn scalar(text: &str) -> Option<Value> {
     (!plain.starts_with(['|', '>', '&', '{', '!'])).then(|| plain.into())
 }
 
-/// Whether a path is one that a pattern stands for: `**` for anything, `*` and `?` for what is no slash, `[ab]` for one of
-/// these characters.
+/// Whether a path matches a pattern: `**` stands for anything, `*` and `?` for characters other than slashes, and `[ab]` for
+/// one of these characters.
 fn matches(pattern: &str, path: &str) -> bool {
     let path: Vec<char> = path.chars().collect();
-    // Places in the path that the pattern can have reached.
+    // The positions in the path that the pattern so far can end at.
     let mut reached = vec![false; path.len() + 1];
     reached[0] = true;
     let mut rest = pattern;
     while let Some(first) = rest.chars().next() {
         let mut next = vec![false; path.len() + 1];
-        if let Some(behind) = rest.strip_prefix("**/") {
-            // No folder, or any number of them.
+        if let Some(after) = rest.strip_prefix("**/") {
+            // Any number of folders, also none.
             for at in (0..reached.len()).filter(|at| reached[*at]) {
                 next[at] = true;
                 (at..path.len()).filter(|end| path[*end] == '/').for_each(|end| next[end + 1] = true);
             }
-            rest = behind;
-        } else if let Some(behind) = rest.strip_prefix("**") {
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix("**") {
             let first = reached.iter().position(|reached| *reached).unwrap_or(next.len());
             next[first..].fill(true);
-            rest = behind;
-        } else if let Some(behind) = rest.strip_prefix('*') {
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix('*') {
             let mut open = false;
             for at in 0..reached.len() {
                 open = reached[at] || (open && path[at - 1] != '/');
                 next[at] = open;
             }
-            rest = behind;
+            rest = after;
         } else {
-            let (one, behind) = one(rest, first);
+            let (one, after) = one(rest, first);
             (0..path.len()).for_each(|at| next[at + 1] = reached[at] && one.takes(path[at]));
-            rest = behind;
+            rest = after;
         }
         reached = next;
     }
     reached[path.len()]
 }
 
-/// What stands for one character.
+/// A part of a pattern that stands for one character.
 enum One<'a> {
     Char(char),
     NoSlash,
-    /// The inside of brackets: characters and ranges of them, or `!` and what it is not.
+    /// The inside of brackets: characters and ranges of characters, negated if it begins with `!`.
     Class(&'a str),
 }
 
 impl One<'_> {
     fn takes(&self, c: char) -> bool {
         match self {
-            Self::Char(own) => *own == c,
+            Self::Char(expected) => *expected == c,
             Self::NoSlash => c != '/',
             Self::Class(class) => match class.strip_prefix('!') {
                 Some(class) => c != '/' && !in_class(class, c),
@@ -260,16 +263,16 @@ fn in_class(class: &str, c: char) -> bool {
     class.contains(&c) || class.windows(3).any(|range| range[1] == '-' && (range[0]..=range[2]).contains(&c))
 }
 
-/// The part of a pattern that stands for its next character, and what is behind it.
+/// The part of a pattern that stands for one character, and the rest of the pattern.
 fn one(pattern: &str, first: char) -> (One<'_>, &str) {
-    let behind = &pattern[first.len_utf8()..];
+    let after = &pattern[first.len_utf8()..];
     match first {
-        '?' => (One::NoSlash, behind),
-        '[' => match behind.char_indices().skip(1).find(|(_, c)| *c == ']') {
-            Some((end, _)) => (One::Class(&behind[..end]), &behind[end + 1..]),
-            None => (One::Char(first), behind),
+        '?' => (One::NoSlash, after),
+        '[' => match after.char_indices().skip(1).find(|(_, c)| *c == ']') {
+            Some((end, _)) => (One::Class(&after[..end]), &after[end + 1..]),
+            None => (One::Char(first), after),
         },
-        _ => (One::Char(first), behind),
+        _ => (One::Char(first), after),
     }
 }
 
@@ -279,7 +282,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn heads_of_cards_are_read_as_the_hub_writes_them() {
+    fn front_matter_is_read_as_the_hub_writes_it() {
         let nested = "---\nlicense: mit\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*\n  \
                       - split: test\n    path:\n    - \"data/test-*\"\n    - 'more''s'\ntags:\n- a\n---\n# Title\n";
         assert_eq!(
@@ -310,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_stand_for_paths() {
+    fn patterns_match_paths() {
         for (pattern, path) in [
             ("data/train-*", "data/train-0.parquet"),
             ("**/*.csv", "a/b/c.csv"),

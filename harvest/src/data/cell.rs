@@ -1,5 +1,5 @@
-//! A value of an Arrow array as JSON, whatever its type. Dates, times and decimals become text; floats are printed with as
-//! few digits as tell them apart in their own width. What JSON cannot hold becomes null and is counted.
+//! Converts values of Arrow arrays of any type to JSON. Dates, times and decimals become text. Floats are written with the
+//! fewest digits that identify them in their own width. Values that JSON cannot express become null and are reported.
 
 use arrow::array::{
     Array, AsArray, StructArray, downcast_dictionary_array, downcast_integer_array, downcast_run_array,
@@ -10,18 +10,18 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use half::f16;
 use serde_json::{Map, Number, Value};
 
-/// What became null, although it was not.
+/// The kinds of values that became null although they were not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lost {
     /// Bytes that are not text.
     pub bytes: bool,
     /// NaN and infinity.
     pub not_finite: bool,
-    /// Values of types that are not known here.
+    /// Values of unsupported types.
     pub unknown: bool,
 }
 
-/// The value in a row of an array.
+/// The value in a row of an array. Adds to `lost` if it cannot be expressed.
 pub(super) fn json(array: &dyn Array, row: usize, lost: &mut Lost) -> Value {
     use DataType as D;
     if array.is_null(row) {
@@ -88,7 +88,7 @@ pub(super) fn bytes(array: &dyn Array, row: usize) -> Option<&[u8]> {
     }
 }
 
-/// Bytes that are a text: UTF-8 without control characters other than white space.
+/// The text of bytes that are UTF-8 without control characters other than white space.
 pub(super) fn text(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
     text.chars().all(|c| !c.is_control() || c.is_whitespace()).then_some(text)
@@ -109,7 +109,7 @@ fn fields(structure: &StructArray, row: usize, lost: &mut Lost) -> Map<String, V
     fields.map(|(field, column)| (field.name().clone(), json(column, row, lost))).collect()
 }
 
-/// An object where the keys are texts, numbers or the like, otherwise a list of pairs.
+/// An object if all keys are strings, numbers or booleans and no key repeats; otherwise a list of pairs.
 fn map(entries: &StructArray, lost: &mut Lost) -> Value {
     let mut pair = |n| (json(entries.column(0), n, lost), json(entries.column(1), n, lost));
     let pairs: Vec<_> = (0..entries.len()).map(&mut pair).collect();
@@ -125,8 +125,8 @@ fn map(entries: &StructArray, lost: &mut Lost) -> Value {
     }
 }
 
-/// Dates, times, durations and decimals as text. An instant whose zone is not known is printed in UTC, and what lies beyond
-/// the calendar as the number that it is stored as.
+/// Dates, times, durations and decimals as text. An instant in an unknown time zone is written in UTC, and an instant
+/// outside of the calendar as the number that stores it.
 fn printed(array: &dyn Array, row: usize, lost: &mut Lost) -> Value {
     let options = FormatOptions::new();
     let print = |array: &dyn Array, row: usize| {
@@ -159,7 +159,7 @@ mod tests {
     use serde_json::json;
     use std::sync::Arc;
 
-    /// All values of an array, none of which is lost.
+    /// All values of an array. Asserts that none is lost.
     fn all(array: &dyn Array) -> Value {
         let mut lost = Lost::default();
         let values = (0..array.len()).map(|row| json(array, row, &mut lost)).collect();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_maps_and_dictionaries_are_read_whatever_their_layout() {
+    fn lists_maps_and_dictionaries_of_any_layout_are_read() {
         let item = || Arc::new(Field::new("item", DataType::Int32, true));
         let numbers: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3, 4]));
         let expected = json!([[1, 2], [3, 4]]);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_texts_or_lost() {
+    fn bytes_that_are_not_text_are_lost() {
         let hashes = FixedSizeBinaryArray::try_from_iter([b"abcd", b"\0\x01\xff\xfe"].into_iter()).unwrap();
         let mut lost = Lost::default();
         assert_eq!(json(&hashes, 0, &mut lost), json!("abcd"));

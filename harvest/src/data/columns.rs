@@ -1,26 +1,26 @@
-//! A row as a reader hands it over: columns with images taken out of them, everything else as JSON. Renames columns and
-//! finds the row's key and images; knows no schema beyond the names of those.
+//! A row as a reader yields it: columns of image files, and all other columns as JSON. Renames columns and finds the
+//! row's key and images. Knows no schema beyond the names of these.
 
 use super::fields::{self, Fields};
 use super::image::{ImageFile, is_image};
+use super::row_error::RowError;
+use sae_core::error::Hint;
+use sae_core::store::image_format::EXTENSIONS;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// The columns of images. Where the data set holds files, paths in other columns only say where they came from.
+/// The columns of images. If the data set itself holds files, paths in other columns only say where they came from.
 pub(super) const IMAGES: [&str; 3] = ["image", "images", "file_name"];
-
-/// Columns of image files in a table that was an archive, where they had the members' extensions.
-const MEMBERS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
 /// A row's columns.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Columns {
     pub fields: Fields,
-    /// Columns of image files; nothing where there is none in a list, and an empty list where the column is null.
+    /// Columns of image files. An entry of a list may be empty, and a column that is null is an empty list.
     pub images: BTreeMap<String, Vec<Option<ImageFile>>>,
 }
 
-/// The images of one column; nothing at the places of a list that have none.
+/// The images of one column. Entries of a list without an image are empty.
 type Images = Vec<Option<ImageFile>>;
 
 impl Columns {
@@ -34,7 +34,7 @@ impl Columns {
         })
     }
 
-    /// Renames columns to the fields they are mapped to.
+    /// Renames columns to the fields to which they are mapped.
     pub fn rename(&mut self, mapping: &[(String, String)]) -> Result<(), String> {
         for (field, column) in mapping {
             if let Some(value) = self.fields.shift_remove(column) {
@@ -42,28 +42,29 @@ impl Columns {
             } else if let Some(images) = self.images.remove(column) {
                 self.images.insert(field.clone(), images);
             } else {
-                return Err(format!("the row has no column {column} for {field}"));
+                return Err(format!("the row has no column {column}, which is mapped to the field {field}"));
             }
         }
         Ok(())
     }
 
-    /// Takes the row's images out of it. None are left where no column has one.
+    /// Removes the row's images from it and returns them. The result is empty if no column has an image.
     ///
     /// # Errors
-    /// A column holds something else; two columns have images, and other ones; or the only images are in a column that no
+    /// A column holds something else, two columns hold different images, or the only images are in a column that no
     /// schema knows.
-    pub fn take_images(&mut self) -> Result<Images, String> {
-        let there = |images: &Images| images.iter().any(Option::is_some);
-        let held = IMAGES.iter().chain(&MEMBERS).filter_map(|name| Some((*name, self.images.remove(*name)?)));
-        let mut found: Vec<(&str, Images)> = held.filter(|(_, images)| there(images)).collect();
+    pub fn take_images(&mut self) -> Result<Images, RowError> {
+        let any = |images: &Images| images.iter().any(Option::is_some);
+        // A table that was converted from an archive has columns called like the extensions of the members.
+        let files = IMAGES.iter().chain(&EXTENSIONS).filter_map(|name| Some((*name, self.images.remove(*name)?)));
+        let mut found: Vec<(&str, Images)> = files.filter(|(_, images)| any(images)).collect();
         if found.is_empty() {
             for name in IMAGES {
                 found.push((name, self.named_images(name)?));
             }
-            found.retain(|(_, images)| there(images));
+            found.retain(|(_, images)| any(images));
         }
-        // Tables of what is in a folder name a file as well, and tools add the name to a row that has the image.
+        // Metadata tables of a folder have a column `file_name`, and tools add it to rows that also have the image.
         let file_name = found.len() > 1 && found.last().is_some_and(|(name, _)| *name == "file_name");
         if file_name && let Some((name, mut images)) = found.pop() {
             let path = images.pop().flatten().map(|image| image.path);
@@ -77,27 +78,27 @@ impl Columns {
                 Ok(all)
             }
             (Some((one, _)), Some((other, _))) => {
-                Err(format!("the row has images in two columns, {one} and {other}, and they are not the same"))
+                Err(format!("the row has different images in two columns, {one} and {other}").into())
             }
             (None, Some((_, images))) => Ok(images),
             _ => {
                 let images = self.numbered_images()?;
-                self.no_unknown_images().map(|()| images)
+                self.check_no_other_images().map(|()| images)
             }
         }
     }
 
-    /// The images of columns such as `image_1` and `image_2`, by their numbers.
-    fn numbered_images(&mut self) -> Result<Images, String> {
+    /// The images of columns such as `image_1` and `image_2`, in the order of their numbers.
+    fn numbered_images(&mut self) -> Result<Images, RowError> {
         let number = |name: &str| name.strip_prefix("image")?.trim_start_matches('_').parse::<u32>().ok();
-        // A number in such a column is a property of the row, and no file.
+        // A number in such a column is a property of the row, not a file.
         let files = self.fields.iter().filter(|(_, value)| value.is_string() || value.is_object());
         let names = self.images.keys().chain(files.map(|(name, _)| name));
         let names: BTreeMap<_, _> = names.filter_map(|name| Some((number(name)?, name.clone()))).collect();
         let mut images = Vec::new();
         for name in names.values() {
             match self.images.remove(name) {
-                Some(held) => images.extend(held),
+                Some(files) => images.extend(files),
                 None => images.extend(self.named_images(name)?),
             }
         }
@@ -105,11 +106,11 @@ impl Columns {
         Ok(images)
     }
 
-    fn named_images(&mut self, name: &str) -> Result<Images, String> {
+    fn named_images(&mut self, name: &str) -> Result<Images, RowError> {
         let Some(value) = fields::get(&self.fields, name) else { return Ok(Vec::new()) };
-        let bytes = |value: &Value| value.as_array().is_some_and(|list| list.iter().all(Value::is_number));
+        let is_bytes = |value: &Value| value.as_array().is_some_and(|list| list.iter().all(Value::is_number));
         let images = match value {
-            Value::Array(images) if !bytes(value) => images.iter().map(ImageFile::from_json).collect(),
+            Value::Array(images) if !is_bytes(value) => images.iter().map(ImageFile::from_json).collect(),
             value => ImageFile::from_json(value).map(|image| vec![image]),
         };
         let images = images.map_err(|e| format!("the column {name}: {e}"))?;
@@ -117,13 +118,15 @@ impl Columns {
         Ok(images)
     }
 
-    /// Makes sure that no image is overlooked because of its column's name.
-    fn no_unknown_images(&self) -> Result<(), String> {
+    /// Checks that no image is overlooked because its column has another name.
+    fn check_no_other_images(&self) -> Result<(), RowError> {
         let holds_image = |images: &Images| images.iter().flatten().any(|i| i.bytes.as_deref().is_some_and(is_image));
         match self.images.iter().find(|(_, images)| holds_image(images)) {
-            Some((name, _)) => Err(format!(
-                "the column {name} holds images, and its name is not image or images\nhint: --map image={name}"
-            )),
+            Some((name, _)) => {
+                let hint = Hint::MapField { field: IMAGES[0].into(), column: Some(name.as_str().into()) };
+                Err(RowError::from(format!("the column {name} holds images, but it is not called image or images"))
+                    .with_hint(hint))
+            }
             None => Ok(()),
         }
     }
@@ -134,12 +137,12 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn images(fields: Value, held: &[(&str, &[u8])]) -> Result<Vec<String>, String> {
+    fn images(fields: Value, files: &[(&str, &[u8])]) -> Result<Vec<String>, RowError> {
         let Value::Object(fields) = fields else { panic!("an object") };
-        let held = held.iter().map(|(name, bytes)| {
-            ((*name).to_owned(), vec![Some(ImageFile::held(format!("{name}.bin"), bytes.to_vec()))])
+        let files = files.iter().map(|(name, bytes)| {
+            ((*name).to_owned(), vec![Some(ImageFile::from_bytes(format!("{name}.bin"), bytes.to_vec()))])
         });
-        let images = Columns { fields, images: held.collect() }.take_images()?;
+        let images = Columns { fields, images: files.collect() }.take_images()?;
         Ok(images.into_iter().map(|image| image.map_or(String::new(), |image| image.path)).collect())
     }
 
@@ -155,21 +158,21 @@ mod tests {
         }
         let empty = BTreeMap::from([("image".to_owned(), Vec::new()), ("images".to_owned(), vec![None])]);
         let Value::Object(fields) = json!({"file_name": "a"}) else { panic!("an object") };
-        assert_eq!(Columns { fields, images: empty }.take_images().unwrap(), [Some(ImageFile::named("a"))]);
+        assert_eq!(Columns { fields, images: empty }.take_images().unwrap(), [Some(ImageFile::from_path("a"))]);
         assert_eq!(images(json!({"images": [null, "a", ""]}), &[]).unwrap(), ["", "a", ""]);
     }
 
     #[test]
-    fn two_columns_of_images_have_to_agree() {
+    fn images_in_two_columns_have_to_agree() {
         assert_eq!(images(json!({"image": "a", "images": ["a", "b"]}), &[]).unwrap(), ["a", "b"]);
         assert_eq!(images(json!({"image": "a", "file_name": "x/a"}), &[]).unwrap(), ["a"]);
         assert_eq!(images(json!({"image": "a.jpg"}), &[("image", b"bytes")]).unwrap(), ["image.bin"]);
-        let differ = images(json!({"image": "c", "images": ["a", "b"]}), &[]).unwrap_err();
+        let differ = images(json!({"image": "c", "images": ["a", "b"]}), &[]).unwrap_err().cause;
         assert!(differ.contains("two columns, image and images"), "{differ}");
     }
 
     #[test]
-    fn numbered_columns_are_the_images_by_their_numbers() {
+    fn numbered_columns_are_images_in_the_order_of_their_numbers() {
         let row = json!({"image_10": "c", "image_2": "b", "image_1": null, "image_id": "x", "image_3": 7});
         assert_eq!(images(row, &[]).unwrap(), ["b", "c"]);
         assert_eq!(images(json!({"image2": "b"}), &[("image1", b"a")]).unwrap(), ["image1.bin", "b"]);
@@ -179,7 +182,8 @@ mod tests {
     #[test]
     fn images_in_a_column_of_another_name_are_not_overlooked() {
         let png = b"\x89PNG\r\n\x1a\n";
-        assert!(images(json!({"text": "a"}), &[("picture", png)]).unwrap_err().contains("hint: --map image=picture"));
+        let error = images(json!({"text": "a"}), &[("picture", png)]).unwrap_err();
+        assert_eq!(error.hint, Some(Hint::MapField { field: "image".into(), column: Some("picture".into()) }));
         assert_eq!(images(json!({"image": "a"}), &[("mask", png)]).unwrap(), ["a"]);
         assert!(images(json!({"text": "a"}), &[("embedding", b"1234")]).unwrap().is_empty());
     }

@@ -1,53 +1,56 @@
-//! Rows changed on purpose: images replaced by white ones, so that a text is read without what its image shows; and faults of
-//! known kinds and rates, so that scores can be tried on them. Changes what rows say, in memory, the same for the same seed;
-//! what is done to pixels is only noted, and done where the image is read (`redraw.rs`).
+//! Deliberate corruption of rows: images are replaced by white ones, so that a text is read without seeing its image;
+//! or faults of known kinds and rates are inserted, to test scores on them. The content of rows is changed in memory,
+//! always in the same way for the same seed. Changes of pixels are only recorded here, and made when the image is read
+//! (`redraw.rs`).
 
 use super::image::ImageFile;
-use super::record::{Record, TurnPart};
+use super::record::Record;
 use super::redraw::{ImageSizes, Redraw, Size};
-use super::source::{Row, Rows};
+use super::row::{Row, Rows};
 use super::text_corruption;
 use crate::{Error, Result};
 use rand::{Rng, RngExt};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use sae_core::random;
+use sae_core::store::conversation::TurnPart;
 use sae_core::store::sample::Role;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// The field of a row's other columns that says whether it was changed.
+/// The field of a row's metadata that says whether the row was changed.
 pub const ALTERED: &str = "altered";
 
-/// Rows among which faults exchange what rows say. Windows begin at the first row of the data, whichever rows are read.
+/// Number of rows among which faults exchange content. Windows begin at the first row of the data, whichever rows are
+/// read.
 const WINDOW: usize = 256;
 
-/// What is done to a row.
+/// A kind of corruption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CorruptionKind {
-    /// Its images become white, of the same size.
+    /// Images become white and keep their size.
     BlankImages,
-    /// It gets the images of another row.
+    /// The row gets the images of another row.
     SwappedImages,
-    /// It gets the answers of another row.
+    /// The row gets the answers of another row.
     SwappedAnswers,
-    /// It gets the answers of the row that says nearly the same: most words in common.
+    /// The row gets the answers of the most similar row, which is the one with the most words in common.
     NearAnswers,
-    /// A word of its answers becomes one of another row's.
+    /// One word of the answers is replaced by a word of another row.
     WrongWord,
-    /// The words of its answers are put in another order.
+    /// The words of the answers are put in another order.
     ShuffledWords,
-    /// Its answers end half-way.
+    /// The answers end half-way.
     TruncatedAnswers,
-    /// Its images are blurred, by 8 % of the shorter side.
+    /// Images are blurred with a standard deviation of 8 % of the shorter side.
     BlurredImages,
-    /// Its images get normal noise, of a deviation of 96 of 255.
+    /// Normal noise with a standard deviation of 96 (of 255) is added to the images.
     NoisyImages,
 }
 
 impl CorruptionKind {
-    /// The faults that scores are tried on.
+    /// The faults on which scores are tested.
     pub const TRIED: [Self; 8] = [
         Self::SwappedImages,
         Self::SwappedAnswers,
@@ -59,7 +62,7 @@ impl CorruptionKind {
         Self::NoisyImages,
     ];
 
-    /// Whether a row gets something of another one.
+    /// Whether a row gets content from another row.
     fn exchanges(self) -> bool {
         matches!(self, Self::SwappedImages | Self::SwappedAnswers | Self::NearAnswers | Self::WrongWord)
     }
@@ -84,29 +87,29 @@ impl std::str::FromStr for CorruptionKind {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::TRIED.into_iter().find(|fault| fault.name() == name).ok_or_else(|| {
-            let known: Vec<_> = Self::TRIED.iter().map(|fault| fault.name()).collect();
-            format!("unknown kind of corruption {name:?}: expected {}", known.join(", "))
+        Self::TRIED.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+            let known: Vec<_> = Self::TRIED.iter().map(|kind| kind.name()).collect();
+            format!("invalid fault {name:?}: expected {}", known.join(", "))
         })
     }
 }
 
-/// A fault, and which rows get it.
+/// A corruption and the rows to which it is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Corruption {
     /// What is done.
-    pub fault: CorruptionKind,
-    /// Share of the rows, drawn by their keys.
+    pub kind: CorruptionKind,
+    /// Share of the rows, which are drawn by their keys.
     pub share: f64,
-    /// Of the draw, and of everything random about the fault.
+    /// Seed of the draw and of everything random about the corruption.
     pub seed: u64,
 }
 
 impl Corruption {
-    /// Every image white: what is left is what the text says by itself.
-    pub const BLANK: Self = Self { fault: CorruptionKind::BlankImages, share: 1.0, seed: 0 };
+    /// Makes every image white. What remains is what the model predicts from the text alone.
+    pub const BLANK: Self = Self { kind: CorruptionKind::BlankImages, share: 1.0, seed: 0 };
 
-    /// Random numbers that depend on the row's key and on the seed alone.
+    /// Random numbers that depend only on the row's key and on the seed.
     fn rng(&self, key: &str) -> ChaCha8Rng {
         ChaCha8Rng::seed_from_u64(self.seed_of(key))
     }
@@ -115,29 +118,30 @@ impl Corruption {
         random::fnv1a(key.bytes()) ^ self.seed.rotate_left(32)
     }
 
-    fn draws(&self, key: &str) -> bool {
+    fn applies_to(&self, key: &str) -> bool {
         self.share >= 1.0 || self.rng(key).random::<f64>() < self.share
     }
 
-    /// Exchanges what the rows of a window say, and says in each whether it was changed.
+    /// Exchanges content between the rows of a window, and records in each row whether it was changed.
     fn exchange(&self, rows: &mut [Result<Row>]) {
         let mut chosen: Vec<usize> = Vec::new();
         for (n, row) in rows.iter_mut().enumerate() {
             let Ok(Row { key, record: Ok(record), .. }) = row else { continue };
             mark(record, false);
-            if self.draws(key) {
+            if self.applies_to(key) {
                 chosen.push(n);
             }
         }
-        match self.fault {
+        match self.kind {
             CorruptionKind::SwappedImages => self.swap(rows, &chosen, images, |record, images| record.images = images),
             CorruptionKind::SwappedAnswers => self.swap(rows, &chosen, answers, set_answers),
-            CorruptionKind::NearAnswers => near(rows, &chosen),
+            CorruptionKind::NearAnswers => copy_nearest_answers(rows, &chosen),
             _ => self.wrong_word(rows, &chosen),
         }
     }
 
-    /// Gives every chosen row what the next one in a random order has, unless that is the same or does not fit.
+    /// Gives every chosen row the content of the next chosen row in a random order, unless the content is equal or of a
+    /// different length.
     fn swap<T: Clone + PartialEq + AsRef<[U]>, U>(
         &self,
         rows: &mut [Result<Row>],
@@ -145,43 +149,44 @@ impl Corruption {
         get: impl Fn(&Record) -> T,
         set: impl Fn(&mut Record, T),
     ) {
-        let mut parts: Vec<(usize, String, T)> = Vec::with_capacity(chosen.len());
+        let mut contents: Vec<(usize, String, T)> = Vec::with_capacity(chosen.len());
         for n in chosen {
             if let Ok(Row { key, record: Ok(record), .. }) = &rows[*n] {
-                parts.push((*n, key.clone(), get(record)));
+                contents.push((*n, key.clone(), get(record)));
             }
         }
-        parts.sort_by_cached_key(|(_, key, _)| self.rng(&format!("order {key}")).next_u64());
-        for (at, (n, _, own)) in parts.iter().enumerate() {
-            let (_, _, other) = &parts[(at + 1) % parts.len()];
+        contents.sort_by_cached_key(|(_, key, _)| self.rng(&format!("order {key}")).next_u64());
+        for (at, (n, _, old)) in contents.iter().enumerate() {
+            let (_, _, new) = &contents[(at + 1) % contents.len()];
             if let Ok(Row { record: Ok(record), .. }) = &mut rows[*n]
-                && own != other
-                && own.as_ref().len() == other.as_ref().len()
+                && old != new
+                && old.as_ref().len() == new.as_ref().len()
             {
-                set(record, other.clone());
+                set(record, new.clone());
                 mark(record, true);
             }
         }
     }
 
-    /// Puts a word of another row, drawn, in the place of one in each chosen row: in one of its answers, or in the preferred and
-    /// in the rejected one, of which the model reads either.
+    /// Replaces one word in each chosen row by a word of another row, which is drawn. The word is in one of the
+    /// answers, or in both answers of a pair, because the model reads only one of them.
     fn wrong_word(&self, rows: &mut [Result<Row>], chosen: &[usize]) {
-        let all: Vec<BTreeSet<String>> = said(rows).map(|answers| vocabulary(&answers)).collect();
+        let vocabularies: Vec<BTreeSet<String>> = window_answers(rows).map(|answers| vocabulary(&answers)).collect();
         for n in chosen {
             let Ok(Row { key, record: Ok(record), .. }) = &mut rows[*n] else { continue };
             let mut rng = self.rng(&format!("fault {key}"));
             let mut texts = answers(record);
             let at = rng.random_range(0..texts.len().max(1));
-            let places = if record.pair.is_some() { texts.len() - 2..texts.len() } else { at..at + 1 };
-            // From the drawn row on, the first one with a word that this one lacks.
-            let from = rng.random_range(0..all.len());
-            let mut strange = (0..all.len()).map(|step| &all[(from + step) % all.len()] - &all[*n]);
-            let strange = strange.find(|words| !words.is_empty()).unwrap_or_default();
-            let strange: Vec<&String> = strange.iter().collect();
+            let range = if record.pair.is_some() { texts.len() - 2..texts.len() } else { at..at + 1 };
+            // Starting at the drawn row, the first row with a word that this row lacks.
+            let from = rng.random_range(0..vocabularies.len());
+            let other = |step| &vocabularies[(from + step) % vocabularies.len()];
+            let mut foreign = (0..vocabularies.len()).map(|step| other(step) - &vocabularies[*n]);
+            let foreign = foreign.find(|words| !words.is_empty()).unwrap_or_default();
+            let foreign: Vec<&String> = foreign.iter().collect();
             let mut changed = false;
-            for text in texts.get_mut(places).into_iter().flatten() {
-                if let Some(wrong) = text_corruption::with_wrong_word(text, &strange, &mut rng) {
+            for text in texts.get_mut(range).into_iter().flatten() {
+                if let Some(wrong) = text_corruption::with_wrong_word(text, &foreign, &mut rng) {
                     (*text, changed) = (wrong, true);
                 }
             }
@@ -192,21 +197,21 @@ impl Corruption {
         }
     }
 
-    /// Changes a row by itself, and says in it whether it was changed. White images are of the sizes that a first pass found,
-    /// where there was one.
+    /// Corrupts a row without regard to other rows, and records in it whether it was changed. White images have the
+    /// sizes that an earlier pass found, if there was one.
     fn change(&self, row: &mut Row, sizes: Option<&ImageSizes>) {
         let Row { key, source, record: Ok(record), .. } = row else { return };
-        let chosen = self.draws(key);
+        let chosen = self.applies_to(key);
         let fault = format!("fault {key}");
         let changed = chosen
-            && match self.fault {
+            && match self.kind {
                 CorruptionKind::ShuffledWords => {
                     let mut rng = self.rng(&fault);
                     reword(record, |answer| text_corruption::shuffled(answer, &mut rng))
                 }
                 CorruptionKind::TruncatedAnswers => reword(record, text_corruption::truncated),
                 CorruptionKind::BlankImages => {
-                    let size = |image| sizes.map_or(Size::OfFile, |sizes| sizes.get(source, image));
+                    let size = |image| sizes.map_or(Size::FromFile, |sizes| sizes.get(source, image));
                     redraw(record, |image| Redraw::White(size(image)))
                 }
                 CorruptionKind::NoisyImages => {
@@ -215,24 +220,24 @@ impl Corruption {
                 }
                 _ => redraw(record, |_| Redraw::Blurred),
             };
-        if self.fault != CorruptionKind::BlankImages {
+        if self.kind != CorruptionKind::BlankImages {
             mark(record, changed);
         }
     }
 }
 
-/// Has the images drawn anew when they are read; whether there are any.
+/// Marks the images to be redrawn when they are read. Returns whether there are any.
 fn redraw(record: &mut Record, how: impl Fn(usize) -> Redraw) -> bool {
     record.images.iter_mut().enumerate().for_each(|(n, image)| image.redraw.push(how(n)));
     !record.images.is_empty()
 }
 
-/// What the rows of a window say, each in the place of its row.
-fn said(rows: &[Result<Row>]) -> impl Iterator<Item = Vec<String>> {
-    rows.iter().map(|row| shown(row).map(answers).unwrap_or_default())
+/// The answers of every row of a window; none for a row that cannot be used.
+fn window_answers(rows: &[Result<Row>]) -> impl Iterator<Item = Vec<String>> {
+    rows.iter().map(|row| usable(row).map(answers).unwrap_or_default())
 }
 
-fn shown(row: &Result<Row>) -> Option<&Record> {
+fn usable(row: &Result<Row>) -> Option<&Record> {
     row.as_ref().ok()?.record.as_ref().ok()
 }
 
@@ -240,11 +245,11 @@ fn vocabulary(answers: &[String]) -> BTreeSet<String> {
     answers.iter().flat_map(|answer| text_corruption::vocabulary(answer)).collect()
 }
 
-/// Gives every chosen row the answers of the one among all that says nearly the same of another image, and as often.
-fn near(rows: &mut [Result<Row>], chosen: &[usize]) {
-    let all: Vec<Vec<String>> = said(rows).collect();
+/// Gives every chosen row the answers of the most similar row in the window that has other images and as many answers.
+fn copy_nearest_answers(rows: &mut [Result<Row>], chosen: &[usize]) {
+    let all: Vec<Vec<String>> = window_answers(rows).collect();
     let words: Vec<BTreeSet<String>> = all.iter().map(|answers| vocabulary(answers)).collect();
-    let images: Vec<Vec<ImageFile>> = rows.iter().map(|row| shown(row).map(images).unwrap_or_default()).collect();
+    let images: Vec<Vec<ImageFile>> = rows.iter().map(|row| usable(row).map(images).unwrap_or_default()).collect();
     for n in chosen {
         let fits = |other: usize| all[other].len() == all[*n].len() && images[other] != images[*n];
         let other = text_corruption::nearest(&words[*n], &words, fits);
@@ -255,7 +260,7 @@ fn near(rows: &mut [Result<Row>], chosen: &[usize]) {
     }
 }
 
-/// Changes the words of the answers; whether that made a difference.
+/// Changes the text of the answers. Returns whether any of them became a different one.
 fn reword(record: &mut Record, change: impl FnMut(&str) -> String) -> bool {
     let old = answers(record);
     let new: Vec<String> = old.iter().map(String::as_str).map(change).collect();
@@ -274,13 +279,13 @@ fn images(record: &Record) -> Vec<ImageFile> {
     record.images.clone()
 }
 
-/// The words of the answers: those of the model's turns, and the preferred and the rejected one.
+/// The texts of the answers: those of the assistant's turns, then the preferred and the rejected answer.
 fn answers(record: &Record) -> Vec<String> {
     let turns = record.turns.iter().filter(|turn| turn.role == Role::Assistant).map(|turn| turn.text());
     turns.chain(record.pair.iter().flat_map(|pair| [pair.chosen.clone(), pair.rejected.clone()])).collect()
 }
 
-/// Puts other answers in their places. Images in an answer stay, behind its words.
+/// Replaces the texts of the answers. Images in an answer stay, behind its text.
 fn set_answers(record: &mut Record, answers: Vec<String>) {
     let mut answers = answers.into_iter();
     for turn in record.turns.iter_mut().filter(|turn| turn.role == Role::Assistant) {
@@ -292,22 +297,22 @@ fn set_answers(record: &mut Record, answers: Vec<String>) {
     }
 }
 
-/// The rows, changed. Rows that say nothing stay as they are.
-pub(crate) fn altered(rows: Rows, alteration: Corruption, sizes: Option<Arc<ImageSizes>>) -> Rows {
-    if alteration.fault.exchanges() {
-        return Box::new(Exchanged { rows, alteration, window: VecDeque::new() });
+/// The rows with a corruption applied. Rows that cannot be used stay as they are.
+pub(crate) fn corrupted(rows: Rows, corruption: Corruption, sizes: Option<Arc<ImageSizes>>) -> Rows {
+    if corruption.kind.exchanges() {
+        return Box::new(Exchanged { rows, corruption, window: VecDeque::new() });
     }
     Box::new(rows.map(move |row| {
         let mut row = row?;
-        alteration.change(&mut row, sizes.as_deref());
+        corruption.change(&mut row, sizes.as_deref());
         Ok(row)
     }))
 }
 
-/// Rows that get what others say, a window at a time.
+/// Rows that get content from other rows, one window at a time.
 struct Exchanged {
     rows: Rows,
-    alteration: Corruption,
+    corruption: Corruption,
     window: VecDeque<Result<Row, Error>>,
 }
 
@@ -317,17 +322,17 @@ impl Iterator for Exchanged {
     fn next(&mut self) -> Option<Self::Item> {
         if self.window.is_empty() {
             let mut window: Vec<_> = self.rows.by_ref().take(WINDOW).collect();
-            self.alteration.exchange(&mut window);
+            self.corruption.exchange(&mut window);
             self.window = window.into();
         }
         self.window.pop_front()
     }
 
-    /// Whole windows that are passed over stay as they are.
+    /// Windows that are passed over completely are not corrupted.
     fn nth(&mut self, n: usize) -> Option<Self::Item> {
-        let here = n.min(self.window.len());
-        self.window.drain(..here);
-        let (windows, rest) = ((n - here) / WINDOW, (n - here) % WINDOW);
+        let from_window = n.min(self.window.len());
+        self.window.drain(..from_window);
+        let (windows, rest) = ((n - from_window) / WINDOW, (n - from_window) % WINDOW);
         if windows > 0 {
             drop(self.rows.nth(windows * WINDOW - 1)?);
         }
@@ -340,11 +345,11 @@ impl Iterator for Exchanged {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{Pair, Turn};
     use super::*;
     use crate::pixels;
     use crate::resample::Rgb;
     use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+    use sae_core::store::conversation::{AnswerPair, Turn};
     use serde_json::json;
 
     fn png(shade: u8) -> Vec<u8> {
@@ -356,42 +361,42 @@ mod tests {
 
     fn rows(count: usize) -> Rows {
         Box::new((0..count).map(|n| {
-            let answer = Turn::of_text(Role::Assistant, format!("row {n} has these words in it"));
+            let answer = Turn::from_text(Role::Assistant, format!("row {n} has these words in it"));
             let record = Record {
                 turns: vec![Turn { role: Role::User, parts: vec![TurnPart::Image(0)] }, answer],
                 pair: None,
                 verbatim: None,
-                images: vec![ImageFile::held(String::new(), png((n % 200) as u8))],
+                images: vec![ImageFile::from_bytes(String::new(), png((n % 200) as u8))],
                 meta: json!({}),
             };
             Ok(Row { number: n as u64, source: format!("a:{n}"), key: n.to_string(), record: Ok(record) })
         }))
     }
 
-    fn records(count: usize, fault: CorruptionKind, share: f64) -> Vec<Record> {
-        altered(rows(count), Corruption { fault, share, seed: 3 }, None)
+    fn records(count: usize, kind: CorruptionKind, share: f64) -> Vec<Record> {
+        corrupted(rows(count), Corruption { kind, share, seed: 3 }, None)
             .map(|row| row.unwrap().record.unwrap())
             .collect()
     }
 
     #[test]
-    fn about_the_share_is_changed_and_marked_and_nothing_else() {
+    fn about_the_given_share_of_rows_is_changed_and_only_these_are_marked() {
         let plain: Vec<_> = rows(600).map(|row| row.unwrap().record.unwrap()).collect();
-        for fault in CorruptionKind::TRIED {
-            let records = records(600, fault, 0.25);
+        for kind in CorruptionKind::TRIED {
+            let records = records(600, kind, 0.25);
             let marked = records.iter().filter(|r| r.meta[ALTERED] == json!(true)).count();
-            assert!((100..200).contains(&marked), "{fault:?}: {marked}");
+            assert!((100..200).contains(&marked), "{kind:?}: {marked}");
             for (old, new) in plain.iter().zip(&records) {
                 let same = (&old.turns, &old.images) == (&new.turns, &new.images);
-                assert_eq!(new.meta[ALTERED], json!(!same), "{fault:?}");
+                assert_eq!(new.meta[ALTERED], json!(!same), "{kind:?}");
             }
-            assert_eq!(records, self::records(600, fault, 0.25), "the same again");
+            assert_eq!(records, self::records(600, kind, 0.25), "the result is reproducible");
         }
     }
 
     #[test]
-    fn swapping_loses_nothing_and_changes_one_side_alone() {
-        for (fault, by_answer) in [(CorruptionKind::SwappedAnswers, true), (CorruptionKind::SwappedImages, false)] {
+    fn swapping_is_a_permutation_and_changes_only_answers_or_only_images() {
+        for (kind, by_answer) in [(CorruptionKind::SwappedAnswers, true), (CorruptionKind::SwappedImages, false)] {
             let sorted = |records: &[Record]| {
                 let mut all: Vec<_> = records.iter().map(|r| (answers(r), r.images[0].bytes.clone())).collect();
                 let (mut answers, mut images): (Vec<_>, Vec<_>) = all.drain(..).unzip();
@@ -400,7 +405,7 @@ mod tests {
                 (answers, images)
             };
             let plain: Vec<_> = rows(300).map(|row| row.unwrap().record.unwrap()).collect();
-            let swapped = records(300, fault, 0.5);
+            let swapped = records(300, kind, 0.5);
             assert_eq!(sorted(&plain), sorted(&swapped));
             for (old, new) in plain.iter().zip(&swapped) {
                 assert!(by_answer || old.turns == new.turns);
@@ -410,31 +415,31 @@ mod tests {
     }
 
     #[test]
-    fn words_are_shuffled_or_cut_and_images_keep_their_size() {
+    fn words_are_shuffled_or_truncated_and_images_keep_their_size() {
         let words = |text: &str| {
             let mut words: Vec<_> = text.split(' ').map(String::from).collect();
             words.sort();
             words
         };
-        let of = |fault| records(1, fault, 1.0).remove(0);
-        assert_eq!(words(&answers(&of(CorruptionKind::ShuffledWords))[0]), words("row 0 has these words in it"));
-        assert_eq!(answers(&of(CorruptionKind::TruncatedAnswers)), ["row 0 has these"]);
-        for fault in [CorruptionKind::BlankImages, CorruptionKind::BlurredImages, CorruptionKind::NoisyImages] {
-            let image = of(fault).images.remove(0);
+        let corrupt = |kind| records(1, kind, 1.0).remove(0);
+        assert_eq!(words(&answers(&corrupt(CorruptionKind::ShuffledWords))[0]), words("row 0 has these words in it"));
+        assert_eq!(answers(&corrupt(CorruptionKind::TruncatedAnswers)), ["row 0 has these"]);
+        for kind in [CorruptionKind::BlankImages, CorruptionKind::BlurredImages, CorruptionKind::NoisyImages] {
+            let image = corrupt(kind).images.remove(0);
             let Rgb { width, height, data } = pixels::decode(&image.read().unwrap()).unwrap();
             assert_eq!((width, height), (20, 10));
-            assert_eq!(data.iter().all(|v| *v == 255), fault == CorruptionKind::BlankImages);
+            assert_eq!(data.iter().all(|v| *v == 255), kind == CorruptionKind::BlankImages);
         }
     }
 
     #[test]
-    fn a_pair_gets_a_wrong_word_on_both_sides_and_another_image_a_near_answer() {
+    fn both_answers_of_a_pair_get_a_wrong_word_and_similar_answers_come_from_other_images() {
         let record = |n: usize| Record {
             turns: vec![Turn { role: Role::User, parts: vec![TurnPart::Image(0)] }],
-            pair: Some(Pair { chosen: format!("good {n} here"), rejected: format!("bad {n} there") }),
+            pair: Some(AnswerPair { chosen: format!("good {n} here"), rejected: format!("bad {n} there") }),
             verbatim: None,
-            // Two rows for each image.
-            images: vec![ImageFile::held(String::new(), vec![(n / 2) as u8])],
+            // Every image is in two rows.
+            images: vec![ImageFile::from_bytes(String::new(), vec![(n / 2) as u8])],
             meta: json!({}),
         };
         let rows = || -> Rows {
@@ -442,22 +447,22 @@ mod tests {
                 Ok(Row { number: n as u64, source: String::new(), key: n.to_string(), record: Ok(record(n)) })
             }))
         };
-        let of = |fault| {
-            altered(rows(), Corruption { fault, share: 1.0, seed: 3 }, None).map(|row| row.unwrap().record.unwrap())
+        let corrupt = |kind| {
+            corrupted(rows(), Corruption { kind, share: 1.0, seed: 3 }, None).map(|row| row.unwrap().record.unwrap())
         };
-        for (n, new) in of(CorruptionKind::WrongWord).enumerate() {
+        for (n, new) in corrupt(CorruptionKind::WrongWord).enumerate() {
             let (old, new) = (record(n).pair.unwrap(), new.pair.unwrap());
             assert!(old.chosen != new.chosen && old.rejected != new.rejected, "{new:?}");
         }
-        for (n, new) in of(CorruptionKind::NearAnswers).enumerate() {
+        for (n, new) in corrupt(CorruptionKind::NearAnswers).enumerate() {
             let chosen = new.pair.unwrap().chosen;
             let from: usize = chosen.split(' ').nth(1).unwrap().parse().unwrap();
-            assert_ne!(from / 2, n / 2, "another picture's");
+            assert_ne!(from / 2, n / 2, "it belongs to another image");
         }
     }
 
     #[test]
-    fn a_row_that_says_nothing_and_an_image_that_does_not_decode_are_left_to_the_skipped() {
+    fn unusable_rows_and_undecodable_images_stay_as_they_are() {
         let broken = |n: usize| {
             let mut row = rows(n + 1).last().unwrap().unwrap();
             match n {
@@ -467,29 +472,29 @@ mod tests {
             Ok(row)
         };
         let rows: Rows = Box::new((0..2).map(broken));
-        let found: Vec<_> = altered(rows, Corruption::BLANK, None).map(|row| row.unwrap().record).collect();
-        assert_eq!(found[0].as_ref().unwrap_err(), "no text");
-        let image = found[1].as_ref().unwrap().images[0].read().unwrap_err();
-        assert!(image.contains("does not decode"), "{image}");
+        let found: Vec<_> = corrupted(rows, Corruption::BLANK, None).map(|row| row.unwrap().record).collect();
+        assert_eq!(found[0].as_ref().unwrap_err().cause, "no text");
+        let image = found[1].as_ref().unwrap().images[0].read().unwrap_err().cause;
+        assert!(image.contains("cannot be decoded"), "{image}");
     }
 
     #[test]
-    fn rows_that_are_passed_over_change_nothing_in_the_others() {
+    fn passing_over_rows_does_not_change_the_other_rows() {
         let record = |row: Result<Row>| row.unwrap().record.unwrap();
-        for fault in CorruptionKind::TRIED {
-            let alteration = Corruption { fault, share: 0.5, seed: 3 };
-            let all: Vec<_> = altered(rows(600), alteration, None).map(record).collect();
+        for kind in CorruptionKind::TRIED {
+            let corruption = Corruption { kind, share: 0.5, seed: 3 };
+            let all: Vec<_> = corrupted(rows(600), corruption, None).map(record).collect();
             for skip in [0, 1, 255, 256, 300, 512, 599] {
-                let mut found = altered(rows(600), alteration, None).skip(skip);
-                assert_eq!(found.next().map(record).as_ref(), Some(&all[skip]), "{fault:?}");
-                // Within a window, to the end of it, and over one.
+                let mut found = corrupted(rows(600), corruption, None).skip(skip);
+                assert_eq!(found.next().map(record).as_ref(), Some(&all[skip]), "{kind:?}");
+                // Inside a window, to its end, and beyond it.
                 for step in [3, 200, 280] {
-                    let mut found = altered(rows(600), alteration, None);
+                    let mut found = corrupted(rows(600), corruption, None);
                     assert_eq!(found.nth(skip).map(record).as_ref(), Some(&all[skip]));
-                    assert_eq!(found.nth(step).map(record).as_ref(), all.get(skip + step + 1), "{fault:?}");
+                    assert_eq!(found.nth(step).map(record).as_ref(), all.get(skip + step + 1), "{kind:?}");
                 }
             }
-            assert!(altered(rows(600), alteration, None).nth(600).is_none());
+            assert!(corrupted(rows(600), corruption, None).nth(600).is_none());
         }
     }
 }

@@ -1,12 +1,14 @@
-//! Rows of CSV and TSV files, whose first line names the columns. Cells are text, empty ones null; lists and objects are
-//! JSON in a cell of a column that can hold one. Knows no schema.
+//! Rows of CSV and TSV files, whose first line has the names of the columns. Cells are text, and empty cells are null.
+//! Columns that can hold a list or an object hold it as JSON. Knows no schema.
 
 use super::columns::Columns;
 use super::json::ROW_LIMIT;
-use super::source::FileRows;
+use super::row::FileRows;
+use super::row_error::RowError;
 use super::{input, lenient, text};
 use crate::{Error, Result};
 use csv::{ByteRecord, Reader, ReaderBuilder};
+use sae_core::error::Hint;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::{self, Cursor, Read};
@@ -18,19 +20,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 const LISTS: [&str; 9] =
     ["conversations", "messages", "prompt", "chosen", "rejected", "images", "texts", "history", "file_names"];
 
-/// The rows of a file. A row with more or fewer cells than columns is a reason, and the rows behind it follow.
+/// Reads the rows of a file. A row with more or fewer cells than columns is skipped, and the rows after it are read.
 pub(super) fn rows(path: &Path) -> Result<FileRows> {
     let mut table = Table::open(path)?;
     Ok(Box::new(std::iter::from_fn(move || table.next())))
 }
 
-/// Bytes in which the header is expected to end.
+/// Number of bytes from which the delimiter is detected.
 const HEADER_LIMIT: u64 = 1 << 16;
 
 struct Table {
     reader: Reader<Bounded<Box<dyn Read + Send>>>,
     names: Vec<String>,
-    /// What was read of the file.
+    /// Shared with the input of `reader`.
     counts: Arc<Counts>,
     path: PathBuf,
     ended: bool,
@@ -65,7 +67,7 @@ impl Table {
         Ok(Self { reader, names, counts, path: path.to_path_buf(), ended: false })
     }
 
-    fn next(&mut self) -> Option<Result<Result<Columns, String>>> {
+    fn next(&mut self) -> Option<Result<Result<Columns, RowError>>> {
         if self.ended {
             return None;
         }
@@ -81,15 +83,16 @@ impl Table {
         }
     }
 
-    fn columns(&self, record: &ByteRecord) -> Result<Columns, String> {
+    fn columns(&self, record: &ByteRecord) -> Result<Columns, RowError> {
         let names = &self.names;
-        // A quote that is never closed takes all rows behind it into one cell.
+        // A quote that is never closed puts all rows after it into one cell.
         let open = self.counts.ended.load(Ordering::Relaxed) && self.counts.quotes.load(Ordering::Relaxed) % 2 == 1;
         if open && record.iter().any(|cell| cell.contains(&b'\n')) {
             return Err("a quote in this row is not closed, so that it would swallow all rows after it".into());
         }
         if record.len() != names.len() {
-            return Err(format!("the row has {} cells, expected {} as in the header", record.len(), names.len()));
+            let cause = format!("the row has {} cells, expected {} as in the header", record.len(), names.len());
+            return Err(cause.into());
         }
         let mut columns = Columns::default();
         for (name, cell) in names.iter().zip(record).filter(|(name, _)| !name.is_empty()) {
@@ -100,16 +103,17 @@ impl Table {
     }
 }
 
-fn value(name: &str, cell: &str) -> Result<Value, String> {
+fn value(name: &str, cell: &str) -> Result<Value, RowError> {
     let listed = LISTS.contains(&name) || name.ends_with("_file_names");
     let trimmed = cell.trim_start();
     match trimmed.chars().next() {
         None => Ok(Value::Null),
         Some(first @ ('[' | '{')) if listed => match lenient::value(cell.as_bytes()) {
             Ok(value) => Ok(value),
-            // Python prints lists and objects with single quotes, and `str` of one is what pandas writes.
+            // Python prints lists and objects with single quotes, and pandas writes them as Python prints them.
             Err(_) if trimmed[1..].trim_start().starts_with(['\'', '{', '[']) => {
-                Err(format!("column {name} holds a {first} that is not JSON\nhint: write it with json.dumps"))
+                let error = RowError::from(format!("column {name} holds a {first} that is not JSON"));
+                Err(error.with_hint(Hint::from("write it with json.dumps")))
             }
             Err(_) => Ok(cell.into()),
         },
@@ -117,7 +121,7 @@ fn value(name: &str, cell: &str) -> Result<Value, String> {
     }
 }
 
-/// The delimiter that the first line has most of: spreadsheets write semicolons where the comma is a decimal sign.
+/// The most frequent delimiter in the first line. Spreadsheets write semicolons if the comma is the decimal separator.
 pub fn delimiter(start: &[u8]) -> u8 {
     let mut counts = [(b',', 0), (b';', 0), (b'\t', 0)];
     let mut quoted = false;
@@ -132,18 +136,18 @@ pub fn delimiter(start: &[u8]) -> u8 {
     counts.iter().rev().max_by_key(|(_, count)| *count).map_or(b',', |(delimiter, _)| *delimiter)
 }
 
-/// What was read of a file.
+/// Counts of what has been read from a file.
 #[derive(Default)]
 struct Counts {
-    /// Bytes that may be read for the present row.
+    /// Bytes that may still be read for the current row.
     left: AtomicUsize,
-    /// Quotes that were read.
+    /// Quotes that have been read.
     quotes: AtomicUsize,
-    /// Whether its end was reached.
+    /// Whether the end of the file was reached.
     ended: AtomicBool,
 }
 
-/// Counts what is read, and ends in an error where a row is longer than it may be.
+/// Counts what is read, and returns an error if a row is longer than [`ROW_LIMIT`].
 struct Bounded<R> {
     input: R,
     counts: Arc<Counts>,
@@ -168,7 +172,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(name: &str, content: &[u8]) -> Vec<Result<Value, String>> {
+    fn read(name: &str, content: &[u8]) -> Vec<Result<Value, RowError>> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         std::fs::write(&path, content).unwrap();
@@ -176,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_are_text_with_commas_quotes_and_newlines() {
+    fn cells_may_contain_commas_quotes_and_newlines() {
         let expected = json!({"a": "1", "text": "one, \"two\"\nthree", "b": null});
         let files: [(&str, &str); 4] = [
             ("a.csv", "a,text,b\n1,\"one, \"\"two\"\"\nthree\",\n"),
@@ -193,19 +197,19 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_json_in_columns_that_hold_them() {
+    fn lists_are_json_in_columns_that_can_hold_them() {
         let rows = read("a.csv", b"images,text\n\"[\"\"a.png\"\", null]\",[1]\n[a].png,x\n\"['a.png']\",x\n");
         assert_eq!(rows[0], Ok(json!({"images": ["a.png", null], "text": "[1]"})));
         assert_eq!(rows[1], Ok(json!({"images": "[a].png", "text": "x"})));
-        assert!(rows[2].as_ref().unwrap_err().contains("json.dumps"));
+        assert_eq!(rows[2].as_ref().unwrap_err().hint, Some(Hint::from("write it with json.dumps")));
     }
 
     #[test]
-    fn a_quote_that_is_never_closed_is_told() {
+    fn a_quote_that_is_never_closed_is_reported() {
         let rows = read("a.csv", b"a,b\n1,x\n2,\"open\n3,y\n4,z\n");
         assert_eq!(rows.len(), 2);
-        assert!(rows[0].is_ok() && rows[1].as_ref().unwrap_err().contains("not closed"), "{rows:?}");
-        // Inches are no open quote.
+        assert!(rows[0].is_ok() && rows[1].as_ref().unwrap_err().cause.contains("not closed"), "{rows:?}");
+        // A quote inside of a cell, such as the sign for inches, does not open one.
         assert!(read("a.csv", b"a,b\n1,5\" wide\n2,\"two\nlines\"").iter().take(1).all(Result::is_ok));
     }
 
@@ -214,7 +218,7 @@ mod tests {
         let rows = read("a.csv", b",a,b\n0,1,2\n1,1\n2,1,2,3\n3,caf\xe9,2\n4,1,2\n");
         assert_eq!(rows.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false, false, true]);
         assert_eq!(rows[4], Ok(json!({"a": "1", "b": "2"})));
-        assert!(rows[1].as_ref().unwrap_err().contains("2 cells, expected 3"));
+        assert!(rows[1].as_ref().unwrap_err().cause.contains("2 cells, expected 3"));
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.csv");
         std::fs::write(&path, "a,a\n1,2\n").unwrap();

@@ -1,5 +1,5 @@
-//! Images behind links, for those who asked for them: bounded in bytes, time, redirects and tries. Keeps nothing, and knows
-//! no data set.
+//! Downloads images behind links, if the caller asks for it, with bounds on size, time, redirects and attempts. Stores
+//! nothing, and knows no data set.
 
 use crate::net;
 use sae_core::store::brief;
@@ -8,57 +8,57 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::http::{HeaderMap, header};
 
-/// Bytes of the largest image that is fetched.
+/// Size of the largest image that is downloaded, in bytes.
 const LIMIT: u64 = 1 << 26;
 
 /// Time that one request may take.
 const TIME: Duration = Duration::from_secs(30);
 
-/// Requests for one image: a server that is busy, silent or broken may do better the next time.
+/// How often an image is requested, because a server may be temporarily busy or broken.
 const TRIES: u32 = 3;
 
-/// Time before the second request; it doubles with each one.
+/// Time before the second request. It doubles with each further one.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The longest pause that a server may ask for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Follows links.
+/// A client that follows links.
 #[derive(Clone)]
 pub struct Fetch(Agent);
 
-/// Why there is no image.
+/// Why an image could not be downloaded.
 enum Failure {
-    /// Another request may do better, after a pause that the server may have asked for.
+    /// Another request may succeed, after the pause that the server asked for, if it did.
     Transient(String, Option<Duration>),
-    /// It will not get better.
+    /// Another request would fail, too.
     Final(String),
 }
 
 impl Fetch {
-    /// A client; connects to nothing yet.
+    /// A new client. It does not connect yet.
     pub fn new() -> Self {
         Self(net::agent(Some(TIME)))
     }
 
-    /// What lies behind a link.
+    /// Downloads the image behind a link.
     ///
     /// # Errors
-    /// Why it is no image, or why it cannot be had after some tries.
+    /// The reason why it could not be downloaded.
     pub(super) fn get(&self, link: &str) -> Result<Vec<u8>, String> {
-        let failed = |why: String| format!("cannot fetch the image ({why}): {}", brief(link));
+        let failed = |cause: String| format!("cannot download the image ({cause}): {}", brief(link));
         let mut pause = PAUSE;
         for _ in 1..TRIES {
             match self.request(link) {
                 Ok(bytes) => return Ok(bytes),
-                Err(Failure::Final(why)) => return Err(failed(why)),
+                Err(Failure::Final(cause)) => return Err(failed(cause)),
                 Err(Failure::Transient(_, after)) => std::thread::sleep(after.unwrap_or(pause).min(PATIENCE)),
             }
             pause *= 2;
         }
         self.request(link).map_err(|failure| match failure {
-            Failure::Final(why) => failed(why),
-            Failure::Transient(why, _) => failed(format!("{why}, {TRIES} times")),
+            Failure::Final(cause) => failed(cause),
+            Failure::Transient(cause, _) => failed(format!("{cause}, {TRIES} times")),
         })
     }
 
@@ -72,17 +72,17 @@ impl Fetch {
         if !status.is_success() {
             return Err(Failure::Final(status.to_string()));
         }
-        let kind = text(answer.headers(), header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
+        let content_type = text(answer.headers(), header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
         let size = answer.body().content_length();
         if let Some(size) = size.filter(|size| *size > LIMIT) {
-            return Err(Failure::Final(format!("it has {size} bytes, {LIMIT} are the most")));
+            return Err(Failure::Final(format!("it has {size} bytes, more than the limit of {LIMIT}")));
         }
         let bytes = answer.body_mut().with_config().limit(LIMIT).read_to_vec().map_err(failure)?;
         if size.is_some_and(|size| size != bytes.len() as u64) {
             return Err(Failure::Transient("it was cut off".into(), None));
         }
-        // Some servers call images text: only what looks like a page is one.
-        if kind.starts_with("text/html") && bytes.trim_ascii_start().starts_with(b"<") {
+        // Some servers send images as text, so the content is checked as well.
+        if content_type.starts_with("text/html") && bytes.trim_ascii_start().starts_with(b"<") {
             return Err(Failure::Final("the server sent a web page (text/html), such as a login page".into()));
         }
         Ok(bytes)
@@ -91,10 +91,10 @@ impl Fetch {
 
 fn failure(error: ureq::Error) -> Failure {
     use ureq::Error::{ConnectionFailed, Io, Protocol, Timeout};
-    let why = error.to_string();
+    let cause = error.to_string();
     match error {
-        ConnectionFailed | Io(_) | Protocol(_) | Timeout(_) => Failure::Transient(why, None),
-        _ => Failure::Final(why),
+        ConnectionFailed | Io(_) | Protocol(_) | Timeout(_) => Failure::Transient(cause, None),
+        _ => Failure::Final(cause),
     }
 }
 
@@ -109,7 +109,7 @@ impl Default for Fetch {
 }
 
 impl PartialEq for Fetch {
-    /// Clients have nothing to tell them apart.
+    /// All clients are equal: none has settings of its own.
     fn eq(&self, _: &Self) -> bool {
         true
     }

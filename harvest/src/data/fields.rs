@@ -1,13 +1,13 @@
-//! Columns and keys by name, under one rule for the whole schema: a value that is null or empty is absent, wherever it
-//! stands and whatever the other rows have.
+//! Columns and keys by name, with one rule for the whole schema: a value that is null or empty counts as absent,
+//! wherever it is and whatever other rows have.
 
 use super::lenient::json_type;
 use serde_json::{Map, Value};
 
-/// Named values of a row, or of an object in it.
+/// The named values of a row, or of an object in it.
 pub(super) type Fields = Map<String, Value>;
 
-/// Whether a value says nothing: null, an empty string, or a list or an object that holds nothing else.
+/// Whether a value is null, an empty string, or a list or an object that holds nothing else.
 pub(super) fn is_absent(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -18,26 +18,26 @@ pub(super) fn is_absent(value: &Value) -> bool {
     }
 }
 
-/// The value of this name, unless it is absent.
+/// The value with this name, unless it is absent.
 pub(super) fn get<'a>(fields: &'a Fields, name: &str) -> Option<&'a Value> {
     fields.get(name).filter(|value| !is_absent(value))
 }
 
-/// Takes the value of this name out, unless it is absent.
+/// Removes and returns the value with this name, unless it is absent.
 pub(super) fn take(fields: &mut Fields, name: &str) -> Option<Value> {
     get(fields, name)?;
     fields.shift_remove(name)
 }
 
-/// The first of these names whose value is not absent.
+/// The first of these names whose value is not absent, with the value.
 pub(super) fn first<'a, 'n>(fields: &'a Fields, names: &[&'n str]) -> Option<(&'n str, &'a Value)> {
     names.iter().find_map(|name| Some((*name, get(fields, name)?)))
 }
 
-/// Takes the first text of these names out.
+/// Removes and returns the first text with one of these names.
 ///
 /// # Errors
-/// None of them is a text, but one of them is there; the message says what it is.
+/// None of them is a text, but one of them holds something else. The error says what it is.
 pub(super) fn take_text(fields: &mut Fields, names: &[&str]) -> Result<Option<String>, String> {
     let text = names.iter().find(|name| get(fields, name).is_some_and(Value::is_string));
     if let Some(Value::String(text)) = text.and_then(|name| fields.shift_remove(*name)) {
@@ -49,9 +49,9 @@ pub(super) fn take_text(fields: &mut Fields, names: &[&str]) -> Result<Option<St
     }
 }
 
-/// The reason that a column holds something else than it should.
+/// The error for a column that holds something unexpected.
 pub(super) fn wrong_kind(name: &str, value: &Value, expected: &str) -> String {
-    format!("the column {name} holds {}, expected {expected}", json_type(value))
+    format!("the column {name} holds {}: expected {expected}", json_type(value))
 }
 
 #[cfg(test)]
@@ -72,11 +72,11 @@ mod tests {
     }
 
     #[test]
-    fn the_first_text_that_is_there_counts() {
+    fn the_first_text_that_is_not_absent_counts() {
         let Value::Object(mut fields) = json!({"a": null, "b": "", "c": 7, "d": "text"}) else { panic!("an object") };
         assert_eq!(take_text(&mut fields, &["a", "b"]).unwrap(), None);
         assert_eq!(take_text(&mut fields, &["a", "c", "d"]).unwrap().as_deref(), Some("text"));
-        assert_eq!(take_text(&mut fields, &["b", "c"]).unwrap_err(), "the column c holds a number, expected a string");
+        assert_eq!(take_text(&mut fields, &["b", "c"]).unwrap_err(), "the column c holds a number: expected a string");
         assert_eq!((take(&mut fields, "b"), take(&mut fields, "c")), (None, Some(json!(7))));
     }
 }

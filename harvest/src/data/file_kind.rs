@@ -1,10 +1,11 @@
-//! What a file is by its name alone. The tables here are the only place that knows extensions and the names of files that
-//! describe a data set. Opens nothing.
+//! What a file is, judged by its name alone. The tables here are the only place that knows extensions and the names of
+//! files that describe a data set. Opens nothing.
 
 use super::input;
+use sae_core::store::image_format;
 use std::path::Path;
 
-/// What a file is, by its name.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum FileKind {
     Archive,
@@ -12,17 +13,17 @@ pub(super) enum FileKind {
     Arrow,
     Json,
     Csv,
-    /// An image of a kind that is decoded.
+    /// An image that can be decoded.
     Image,
-    /// An image of another kind.
+    /// An image of an unsupported format.
     OtherImage,
     Video,
     Audio,
-    /// A caption, if it stands beside an image.
+    /// A text. Next to an image it is a caption.
     Text,
     /// A container that has to be unpacked or converted before it can be read.
-    Unread,
-    /// Describes a data set and is none.
+    Unsupported,
+    /// A file that describes a data set but is not part of it.
     Description,
     Other,
 }
@@ -33,7 +34,7 @@ const EXTENSIONS: [(FileKind, &[&str]); 11] = [
     (FileKind::Arrow, &["arrow", "feather", "ipc"]),
     (FileKind::Json, &["json", "jsonl", "ndjson", "jsonlines"]),
     (FileKind::Csv, &["csv", "tsv", "tab"]),
-    (FileKind::Image, &["png", "jpg", "jpeg", "jpe", "jfif", "webp", "gif", "bmp"]),
+    (FileKind::Image, &image_format::EXTENSIONS),
     (
         FileKind::OtherImage,
         &["tif", "tiff", "avif", "heic", "heif", "jxl", "jp2", "svg", "ico", "tga", "psd", "ppm", "pgm", "pbm", "dng"],
@@ -42,7 +43,7 @@ const EXTENSIONS: [(FileKind, &[&str]); 11] = [
     (FileKind::Audio, &["mp3", "wav", "flac", "ogg", "opus", "m4a", "aac"]),
     (FileKind::Text, &["txt"]),
     (
-        FileKind::Unread,
+        FileKind::Unsupported,
         &[
             "zip", "7z", "rar", "bz2", "xz", "xlsx", "xls", "avro", "orc", "lance", "tfrecord", "h5", "hdf5", "mdb",
             "pkl",
@@ -50,7 +51,7 @@ const EXTENSIONS: [(FileKind, &[&str]); 11] = [
     ),
 ];
 
-/// Files that describe data: of the hub, of `datasets`, of img2dataset, of LLaMA-Factory and of this program.
+/// Files that describe data: those of the hub, `datasets`, img2dataset, LLaMA-Factory and this program.
 const DESCRIPTIONS: [&str; 15] = [
     "dataset_infos.json",
     "dataset_info.json",
@@ -69,28 +70,30 @@ const DESCRIPTIONS: [&str; 15] = [
     "decisions.parquet",
 ];
 
-/// Ends of such names: img2dataset's statistics of a shard.
-const DESCRIPTION_ENDS: [&str; 1] = ["_stats.json"];
+/// Endings of such names: the statistics that img2dataset writes for each shard.
+const DESCRIPTION_ENDINGS: [&str; 1] = ["_stats.json"];
 
 impl FileKind {
-    /// What a file of this name is.
+    /// The kind of a file with this name.
     pub fn from_path(path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-        match DESCRIPTIONS.contains(&name.as_str()) || DESCRIPTION_ENDS.iter().any(|end| name.ends_with(end)) {
-            true => Self::Description,
-            false => Self::of_extension(&input::extension(path)),
+        if DESCRIPTIONS.contains(&name.as_str()) || DESCRIPTION_ENDINGS.iter().any(|ending| name.ends_with(ending)) {
+            Self::Description
+        } else {
+            Self::from_extension(&input::extension(path))
         }
     }
 
-    /// What a file with this extension is.
-    pub fn of_extension(extension: &str) -> Self {
-        let known = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(extension));
-        EXTENSIONS.iter().find(|(_, names)| known(names)).map_or(Self::Other, |(kind, _)| *kind)
+    /// The kind of a file with this extension.
+    pub fn from_extension(extension: &str) -> Self {
+        let has = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(extension));
+        EXTENSIONS.iter().find(|(_, names)| has(names)).map_or(Self::Other, |(kind, _)| *kind)
     }
 }
 
-/// Whether a file or folder of this name belongs to no data set: hidden ones, and those that tools and systems make.
+/// Whether a file or folder with this name belongs to no data set: hidden ones, and those that tools and systems
+/// create.
 pub(super) fn is_hidden(name: &[u8]) -> bool {
-    let made = [&b"__MACOSX"[..], b"__pycache__", b"lost+found"];
-    (name.starts_with(b".") && name != b"." && name != b"..") || made.contains(&name)
+    let system_names = [&b"__MACOSX"[..], b"__pycache__", b"lost+found"];
+    (name.starts_with(b".") && name != b"." && name != b"..") || system_names.contains(&name)
 }

@@ -1,44 +1,46 @@
-//! The formats that hold rows: which one a file has, by its name and, where that says otherwise or nothing, by its first
-//! bytes; its rows, and how many there are.
+//! The formats of files with rows: which one a file has, according to its name and, if the name contradicts them or
+//! says nothing, its first bytes; and how its rows are read and counted.
 
 use super::file_kind::FileKind;
+use super::json::VerbatimRows;
 use super::notes::Notes;
-use super::source::FileRows;
+use super::row::FileRows;
+use super::wrapped::Layout;
 use super::{arrow, csv, folder, input, json, parquet, webdataset};
 use crate::{Error, Result, ipc};
 use std::path::Path;
 
-/// The formats that are read.
+/// The supported formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// An object a line.
+    /// One object per line.
     JsonLines,
-    /// One array of objects.
+    /// A single array of objects.
     JsonArray,
-    /// Objects over several lines, one behind the other.
+    /// Consecutive objects, each over several lines.
     JsonObjects,
-    /// Lines of cells, the first of which names the columns.
+    /// Lines of cells. The first line has the names of the columns.
     Csv,
-    /// Tables, with Hugging Face's image columns.
+    /// Parquet tables, with Hugging Face's columns of images.
     Parquet,
-    /// The same in Arrow's own files, as `datasets` saves them.
+    /// Arrow IPC files, as `datasets` saves them.
     Arrow,
-    /// An image, with what stands beside it.
+    /// An image, with the files next to it that describe it.
     Image,
-    /// An archive whose members of one key are a row.
+    /// An archive in which consecutive members with the same key are a row.
     WebDataset,
 }
 
-/// Bytes that are enough to tell a format.
+/// Number of bytes that are sufficient to detect a format.
 const HEAD: u64 = 512;
 
 impl Format {
-    /// The format of a file, or nothing if it has none of these.
+    /// The format of a file, or nothing if it has none of them.
     ///
     /// # Errors
-    /// The file cannot be read, or is a JSON file or an archive that does not begin as one.
+    /// The file cannot be read, or its name is that of JSON or of an archive but its content is not.
     pub(super) fn detect(path: &Path) -> Result<Option<Self>> {
-        let kind = FileKind::of_extension(&input::extension(path));
+        let kind = FileKind::from_extension(&input::extension(path));
         if matches!(kind, FileKind::Image | FileKind::OtherImage) {
             return Ok(Some(Self::Image));
         }
@@ -58,7 +60,7 @@ impl Format {
         }
     }
 
-    /// The rows of a file.
+    /// Reads the rows of a file.
     ///
     /// # Errors
     /// The file cannot be opened, or is damaged as a whole.
@@ -75,7 +77,7 @@ impl Format {
         }
     }
 
-    /// The number of rows of a file, without understanding them.
+    /// Counts the rows of a file without interpreting them.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -93,20 +95,41 @@ impl Format {
     }
 }
 
-/// How a JSON file's values lie.
+/// Which of the JSON formats a file has.
 fn json_format(path: &Path) -> Result<Format> {
-    match input::extension(path).as_str() {
-        "jsonl" | "ndjson" | "jsonlines" => json::format_of_lines(path),
-        _ => json::format(path),
-    }
+    let layout = match input::extension(path).as_str() {
+        "jsonl" | "ndjson" | "jsonlines" => json::layout_of_lines(path),
+        _ => json::layout(path),
+    };
+    Ok(match layout? {
+        Layout::Lines => Format::JsonLines,
+        Layout::Objects => Format::JsonObjects,
+        Layout::Array | Layout::List(_) => Format::JsonArray,
+    })
 }
 
-/// Opens a file in the format that it has.
+/// The unchanged texts of the rows of a JSON file, for copies of them. Nothing if the file has another format, or if its
+/// rows are in a list inside of an object.
 ///
 /// # Errors
-/// It has none, or cannot be read.
+/// The file cannot be read.
+pub fn verbatim_rows(path: &Path) -> Result<Option<VerbatimRows>> {
+    Ok(match Format::detect(path)? {
+        Some(Format::JsonLines) => Some(VerbatimRows { are_lines: true, texts: json::line_texts(path)? }),
+        Some(Format::JsonObjects) => Some(VerbatimRows { are_lines: false, texts: json::object_texts(path)? }),
+        Some(Format::JsonArray) if json::layout(path)? == Layout::Array => {
+            Some(VerbatimRows { are_lines: false, texts: json::element_texts(path)? })
+        }
+        _ => None,
+    })
+}
+
+/// The format of a file.
+///
+/// # Errors
+/// The file has no supported format, or cannot be read.
 pub(super) fn open(path: &Path) -> Result<Format> {
-    let known = ".jsonl, .json, .csv, .tsv, .parquet, .arrow and .tar files, compressed with gzip or Zstandard or not";
+    let expected = ".jsonl, .json, .csv, .tsv, .parquet, .arrow or .tar, possibly compressed by gzip or Zstandard";
     Format::detect(path)?
-        .ok_or_else(|| Error::data(path)(format!("not a data set that is read: expected {known}, or a folder")))
+        .ok_or_else(|| Error::data(path)(format!("unsupported data format: expected {expected}, or a folder")))
 }

@@ -1,33 +1,35 @@
-//! Hugging Face's layout of an image folder: a `metadata.csv`, `.jsonl` or `.parquet` names the images of its rows in
-//! `file_name`, several in `file_names`, and more in columns that end in `_file_name` or `_file_names`.
+//! Hugging Face's layout of an image folder: a `metadata.csv`, `.jsonl` or `.parquet` names the image of each row in
+//! `file_name`, several images in `file_names`, and further ones in columns whose names end in `_file_name` or
+//! `_file_names`.
 
 use super::columns::Columns;
 use super::fields;
 use super::image::ImageFile;
+use super::row_error::RowError;
 use serde_json::Value;
 use std::path::Path;
 
-/// Names of such tables.
+/// Names of the tables of this layout.
 const TABLES: [&str; 3] = ["metadata.csv", "metadata.jsonl", "metadata.parquet"];
 
-/// Whether a file is a table of this layout by its name.
+/// Whether a file has the name of such a table.
 pub(super) fn is_table(path: &Path) -> bool {
     path.file_name().is_some_and(|name| TABLES.iter().any(|table| name.eq_ignore_ascii_case(table)))
 }
 
-/// Whether a row names images as tables of this layout do.
+/// Whether a row names images as the tables of this layout do.
 pub(super) fn names_images(columns: &Columns) -> bool {
     columns.fields.keys().any(|name| single(name) || several(name))
 }
 
-/// Puts the images that a row names into its column `images`, in the order of its columns. A row that brings images
-/// itself keeps those.
+/// Puts the images that a row names into its column `images`, in the order of its columns. A row that already has
+/// images keeps them.
 ///
 /// # Errors
-/// A column that should name images and holds something else.
-pub(super) fn resolve(mut columns: Columns) -> Result<Columns, String> {
-    let own = |name: &str| columns.images.contains_key(name) || fields::get(&columns.fields, name).is_some();
-    if own("image") || own("images") {
+/// A column that should name images holds something else.
+pub(super) fn resolve(mut columns: Columns) -> Result<Columns, RowError> {
+    let has = |name: &str| columns.images.contains_key(name) || fields::get(&columns.fields, name).is_some();
+    if has("image") || has("images") {
         return Ok(columns);
     }
     let naming: Vec<_> = columns.fields.keys().filter(|name| single(name) || several(name)).cloned().collect();
@@ -35,17 +37,17 @@ pub(super) fn resolve(mut columns: Columns) -> Result<Columns, String> {
     for name in naming {
         match columns.fields.shift_remove(&name) {
             Some(Value::Null) | None => {}
-            Some(Value::String(path)) if single(&name) => images.push(Some(ImageFile::named(&path))),
+            Some(Value::String(path)) if single(&name) => images.push(Some(ImageFile::from_path(&path))),
             Some(Value::Array(paths)) if several(&name) => {
-                let paths = paths.iter().map(|path| Some(Some(ImageFile::named(path.as_str()?))));
+                let paths = paths.iter().map(|path| Some(Some(ImageFile::from_path(path.as_str()?))));
                 let paths: Option<Vec<_>> = paths.collect();
                 images.extend(
-                    paths.ok_or_else(|| format!("the column {name} holds something else than names of files"))?,
+                    paths.ok_or_else(|| format!("the column {name}: expected names of files, found something else"))?,
                 );
             }
             Some(other) => {
                 let expected = if single(&name) { "the name of a file" } else { "a list of names" };
-                return Err(fields::wrong_kind(&name, &other, expected));
+                return Err(fields::wrong_kind(&name, &other, expected).into());
             }
         }
     }
@@ -68,7 +70,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn images(row: Value) -> Result<(Vec<String>, Value), String> {
+    fn images(row: Value) -> Result<(Vec<String>, Value), RowError> {
         let Value::Object(fields) = row else { panic!("an object") };
         let columns = resolve(Columns { fields, ..Columns::default() })?;
         let images = columns.images.get("images").into_iter().flatten().flatten().map(|image| image.path.clone());
@@ -83,8 +85,8 @@ mod tests {
         assert_eq!((found, rest), (["a", "b", "c", "d"].map(|n| format!("{n}.png")).to_vec(), json!({"text": "t"})));
         assert_eq!(images(json!({"file_name": null, "text": "t"})).unwrap().0.len(), 0);
         assert_eq!(images(json!({"file_name": "a.png", "image": "b.png"})).unwrap().0.len(), 0);
-        assert!(images(json!({"file_names": "a.png"})).unwrap_err().contains("file_names holds a string"));
-        assert!(images(json!({"file_names": [7]})).unwrap_err().contains("file_names"));
-        assert!(images(json!({"file_name": 7})).unwrap_err().contains("file_name holds a number"));
+        assert!(images(json!({"file_names": "a.png"})).unwrap_err().cause.contains("file_names holds a string"));
+        assert!(images(json!({"file_names": [7]})).unwrap_err().cause.contains("file_names"));
+        assert!(images(json!({"file_name": 7})).unwrap_err().cause.contains("file_name holds a number"));
     }
 }

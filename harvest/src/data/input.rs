@@ -1,21 +1,22 @@
-//! Files as their readers take them: unpacked if gzip or Zstandard packed them, which the first bytes tell. Knows no
-//! formats.
+//! Opens files for their readers, and decompresses them if they are compressed by gzip or Zstandard, which their first
+//! bytes reveal. Knows no formats.
 
 use crate::{Error, Result};
 use flate2::read::MultiGzDecoder;
+use sae_core::error::Hint;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
-/// What a file of Git LFS holds until its content is fetched.
+/// The beginning of a Git LFS pointer, which takes the place of a file until its content is downloaded.
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// Extensions of packed files.
-const PACKED: [&str; 3] = ["gz", "zst", "zstd"];
+/// Extensions of compressed files.
+const COMPRESSED: [&str; 3] = ["gz", "zst", "zstd"];
 
-/// A stream that can be entered further on.
+/// A stream in which bytes can be skipped.
 pub(super) trait Input: BufRead + Send {
-    /// Goes on `bytes` later. A stream that ends before that may say so only when it is read.
+    /// Skips `bytes`. If the stream ends earlier, this may be reported only by the next read.
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         let skipped = io::copy(&mut Read::take(&mut *self, bytes), &mut io::sink())?;
         if skipped < bytes { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
@@ -38,7 +39,7 @@ impl Input for Cursor<Vec<u8>> {}
 /// Opens a file.
 ///
 /// # Errors
-/// It cannot be opened, or stands for a file that was not fetched.
+/// The file cannot be opened, or is a Git LFS pointer.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Input>> {
     const BUFFER: usize = 1 << 16;
     let file = File::open(path).map_err(Error::io("open", path))?;
@@ -46,15 +47,18 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Input>> {
     match file.fill_buf().map_err(Error::io("read", path))? {
         [0x1f, 0x8b, ..] => Ok(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file)))),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            let unpacked = zstd::Decoder::with_buffer(file).map_err(Error::io("read", path))?;
-            Ok(Box::new(BufReader::with_capacity(BUFFER, unpacked)))
+            let decompressed = zstd::Decoder::with_buffer(file).map_err(Error::io("read", path))?;
+            Ok(Box::new(BufReader::with_capacity(BUFFER, decompressed)))
         }
-        head if head.starts_with(POINTER) => Err(pointer(path)),
+        head if head.starts_with(POINTER) => {
+            let error = Error::data(path)("the file is a Git LFS pointer: its content was not downloaded");
+            Err(error.with_hint(Hint::from("run `git lfs pull`")))
+        }
         _ => Ok(Box::new(file)),
     }
 }
 
-/// The first bytes of a file, unpacked: at most `bytes`, fewer if it is shorter.
+/// The first bytes of a decompressed file: at most `bytes`, or fewer if it is shorter.
 ///
 /// # Errors
 /// See [`open`].
@@ -64,11 +68,11 @@ pub(super) fn head(path: &Path, bytes: u64) -> Result<Vec<u8>> {
     Ok(head)
 }
 
-/// A file's extension in lower case, that of the file inside where it is packed: `jsonl` of `rows.jsonl.gz`.
+/// The extension of a file in lowercase. For compressed files it is that of the content: `jsonl` for `rows.jsonl.gz`.
 pub(super) fn extension(path: &Path) -> String {
     let lower = |path: &Path| path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let last = lower(path);
-    if PACKED.contains(&last.as_str())
+    if COMPRESSED.contains(&last.as_str())
         && let Some(inside) = path.file_stem().map(|stem| lower(Path::new(stem))).filter(|inside| !inside.is_empty())
     {
         return inside;
@@ -76,12 +80,8 @@ pub(super) fn extension(path: &Path) -> String {
     last
 }
 
-/// The name of a packed file without what says that it is packed; nothing if it is not packed.
-pub(super) fn unpacked(path: &Path) -> Option<PathBuf> {
+/// The name of a compressed file without the extension of the compression. Nothing if the file is not compressed.
+pub(super) fn uncompressed(path: &Path) -> Option<PathBuf> {
     let last = path.extension()?.to_string_lossy().to_ascii_lowercase();
-    PACKED.contains(&last.as_str()).then(|| path.with_extension(""))
-}
-
-fn pointer(path: &Path) -> Error {
-    Error::data(path)("the file is a Git LFS pointer: its content was not downloaded\nhint: git lfs pull")
+    COMPRESSED.contains(&last.as_str()).then(|| path.with_extension(""))
 }

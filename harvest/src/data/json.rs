@@ -1,43 +1,45 @@
-//! Rows of JSON, a line each, the elements of one array, or objects over several lines, read one at a time in bounded
-//! memory. A row that does not parse does not end the stream. Knows no schema.
+//! Rows of JSON: one per line, the elements of one array, or objects over several lines. Reads one row at a time in
+//! bounded memory. A row that does not parse does not end the stream. Knows no schema.
 
 use super::columns::Columns;
 use super::fields::Fields;
-use super::format::Format;
-use super::source::FileRows;
-use super::wrapped::{Layout, layout};
+use super::row::FileRows;
+use super::row_error::RowError;
+use super::wrapped::{self, Layout};
 use super::{input, lenient, text};
 use crate::{Error, Result};
 use serde_json::Value;
 use std::io::{BufRead, Read};
 use std::path::Path;
 
-/// Bytes of the longest row that is kept.
+/// Maximum size of a row in bytes.
 pub(super) const ROW_LIMIT: usize = 1 << 26;
 
-/// Whether a `.json` file is an array, possibly in an object, lines, or objects over several lines.
-pub(super) fn format(path: &Path) -> Result<Format> {
-    Ok(match file_layout(path)? {
-        Layout::Lines => Format::JsonLines,
-        Layout::Objects => Format::JsonObjects,
-        Layout::Array | Layout::List(_) => Format::JsonArray,
-    })
+/// How the rows of a `.json` file are laid out.
+///
+/// # Errors
+/// The file cannot be read, or has no rows. The error says what it holds instead.
+pub(super) fn layout(path: &Path) -> Result<Layout> {
+    wrapped::layout(&mut *open(path)?).map_err(Error::io("read", path))?.map_err(Error::data(path))
 }
 
-/// The same for a file that is named as lines: it may begin as anything, since a bad row is no bad file. It is an array
-/// only if its first line cannot be a row of its own.
-pub(super) fn format_of_lines(path: &Path) -> Result<Format> {
-    let layout = layout(&mut *open(path)?).map_err(Error::io("read", path))?;
+/// How the rows of a file whose name promises one row per line are laid out. Such a file may begin with anything, because
+/// a bad row does not make a bad file. It is an array only if its first line cannot be a row by itself.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn layout_of_lines(path: &Path) -> Result<Layout> {
+    let layout = wrapped::layout(&mut *open(path)?).map_err(Error::io("read", path))?;
     Ok(match layout {
-        Ok(Layout::Array) if is_one_array(&mut *open(path)?).map_err(Error::io("read", path))? => Format::JsonArray,
-        Ok(Layout::Objects) => Format::JsonObjects,
-        _ => Format::JsonLines,
+        Ok(Layout::Array) if is_one_array(&mut *open(path)?).map_err(Error::io("read", path))? => Layout::Array,
+        Ok(Layout::Objects) => Layout::Objects,
+        _ => Layout::Lines,
     })
 }
 
-/// Whether a text that begins with a bracket is one array, rather than lines of which the first is a list or is cut off:
-/// the array goes on behind the first line, or nothing but white space follows it. Reads up to the first line break outside
-/// of strings that is not blank, and one character more.
+/// Whether a text that begins with a bracket is one array, rather than lines of which the first is a list or is cut off.
+/// It is one array if the array continues after the first line, or if only white space follows it. Reads up to the
+/// first character after the first line that has content.
 fn is_one_array(text: &mut dyn BufRead) -> std::io::Result<bool> {
     let mut scan = Scan::default();
     let (mut last, mut line_ended) = (0, false);
@@ -67,56 +69,37 @@ fn is_one_array(text: &mut dyn BufRead) -> std::io::Result<bool> {
     Ok(scan.depth == 0)
 }
 
-/// Whether a file is an array of texts, by its first characters.
+/// Whether a file is an array of texts, judging by its first characters.
 pub(super) fn lists_texts(path: &Path) -> bool {
     let head = input::head(path, 256).unwrap_or_default();
     let text = head.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&head).trim_ascii_start();
     text.strip_prefix(b"[").is_some_and(|items| items.trim_ascii_start().starts_with(b"\""))
 }
 
-fn file_layout(path: &Path) -> Result<Layout> {
-    layout(&mut *open(path)?).map_err(Error::io("read", path))?.map_err(Error::data(path))
-}
-
-/// The text of every row of a JSON file, one after the other.
+/// The texts of the rows of a JSON file.
 pub type RowTexts = Box<dyn Iterator<Item = Result<Vec<u8>>> + Send>;
 
-/// The rows of a JSON file as they stand there, for copies of them.
+/// The unchanged texts of the rows of a JSON file, for copies of them.
 pub struct VerbatimRows {
-    /// Whether each row is a line of its own.
+    /// Whether each row is a line.
     pub are_lines: bool,
-    /// The texts of the rows, those that are no objects included, so that their numbers are those of [`Row::source`].
+    /// The texts of all rows, including rows that are not objects, so that their numbers are those of [`Row::source`].
     ///
     /// [`Row::source`]: super::Row::source
     pub texts: RowTexts,
 }
 
-/// The rows of a JSON file as they stand there; nothing if the file has another format, or its rows lie in a list of one
-/// object.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn verbatim_rows(path: &Path) -> Result<Option<VerbatimRows>> {
-    let rows = |are_lines, texts| Ok(Some(VerbatimRows { are_lines, texts }));
-    match Format::detect(path)? {
-        Some(Format::JsonLines) => rows(true, line_texts(path)?),
-        Some(Format::JsonObjects) => rows(false, object_texts(path)?),
-        Some(Format::JsonArray) if file_layout(path)? == Layout::Array => rows(false, element_texts(path)?),
-        _ => Ok(None),
-    }
-}
-
-/// An object a line; empty lines are no rows.
+/// Reads one object per line. Empty lines are not rows.
 pub(super) fn lines(path: &Path) -> Result<FileRows> {
     Ok(parsed(line_texts(path)?))
 }
 
-/// The elements of one array, which may lie in an object. Nothing may follow an array that lies in no object.
+/// Reads the elements of one array, which may be inside of an object. If it is not, nothing may follow it.
 pub(super) fn array(path: &Path) -> Result<FileRows> {
     Ok(parsed(element_texts(path)?))
 }
 
-/// Objects one behind the other, each over as many lines as it takes.
+/// Reads consecutive objects, each over any number of lines.
 pub(super) fn objects(path: &Path) -> Result<FileRows> {
     Ok(parsed(object_texts(path)?))
 }
@@ -125,7 +108,8 @@ fn parsed(texts: RowTexts) -> FileRows {
     Box::new(texts.map(|text| text.map(|text| parse(&text))))
 }
 
-fn line_texts(path: &Path) -> Result<RowTexts> {
+/// The texts of the lines that are not blank.
+pub(super) fn line_texts(path: &Path) -> Result<RowTexts> {
     texts(open(path)?, path, |file, row| {
         loop {
             row.clear();
@@ -142,7 +126,7 @@ fn line_texts(path: &Path) -> Result<RowTexts> {
     })
 }
 
-/// The number of rows of lines, without parsing any.
+/// Counts the lines that are not blank, without parsing them.
 pub(super) fn count_lines(path: &Path) -> Result<u64> {
     let mut file = open(path)?;
     let (mut rows, mut content) = (0, false);
@@ -162,9 +146,10 @@ pub(super) fn count_lines(path: &Path) -> Result<u64> {
     }
 }
 
-fn element_texts(path: &Path) -> Result<RowTexts> {
+/// The texts of the elements of an array.
+pub(super) fn element_texts(path: &Path) -> Result<RowTexts> {
     let mut file = open(path)?;
-    let start = if let Layout::List(start) = file_layout(path)? { Some(start) } else { None };
+    let start = if let Layout::List(start) = layout(path)? { Some(start) } else { None };
     if let Some(start) = start {
         std::io::copy(&mut Read::take(&mut *file, start), &mut std::io::sink()).map_err(Error::io("read", path))?;
     }
@@ -173,21 +158,22 @@ fn element_texts(path: &Path) -> Result<RowTexts> {
         if before == 0 && byte != b'[' {
             return Step::Between;
         }
-        // A bracket too many belongs to the element.
+        // A closing brace too many is part of the element.
         if byte == b'}' && before == 1 && !quoted {
             return Step::Inside;
         }
         scan.step(byte);
         match (before, scan.depth, byte) {
             (0, _, _) => Step::Between,
-            (_, 0, _) => Step::Over,
-            (1, 1, b',') if !quoted => Step::Behind,
+            (_, 0, _) => Step::End,
+            (1, 1, b',') if !quoted => Step::After,
             _ => Step::Inside,
         }
     })
 }
 
-fn object_texts(path: &Path) -> Result<RowTexts> {
+/// The texts of consecutive objects.
+pub(super) fn object_texts(path: &Path) -> Result<RowTexts> {
     values(open(path)?, path, false, |scan, byte| {
         let quoted = scan.quoted;
         scan.step(byte);
@@ -200,23 +186,27 @@ fn object_texts(path: &Path) -> Result<RowTexts> {
     })
 }
 
-/// What a byte is to the value that is being read.
+/// The relation of a byte to the value that is being read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
+    /// Part of the value.
     Inside,
-    /// TurnPart of the value, and its end.
+    /// The last byte of the value.
     Last,
-    /// Behind the value.
-    Behind,
+    /// The first byte after the value.
+    After,
+    /// Between two values, or before the first one.
     Between,
-    /// Behind the last value.
-    Over,
+    /// The first byte after the last value.
+    End,
 }
 
-/// How deep in brackets a reader of JSON is, and whether in a string.
+/// The state of a scan through JSON.
 #[derive(Default)]
 struct Scan {
+    /// How many brackets are open.
     depth: usize,
+    /// Whether the last byte was inside of a string.
     quoted: bool,
     escaped: bool,
 }
@@ -235,7 +225,8 @@ impl Scan {
     }
 }
 
-/// The values of a file, as `step` cuts them. If they have to end the file, only white space may follow the last one.
+/// The texts of the values in a file, divided by `step`. If `must_end_file` is set, only white space may follow the last
+/// value.
 fn values(
     file: Box<dyn BufRead + Send>,
     path: &Path,
@@ -243,20 +234,20 @@ fn values(
     step: impl Fn(&mut Scan, u8) -> Step + Send + 'static,
 ) -> Result<RowTexts> {
     let mut scan = Scan::default();
-    let mut over = false;
+    let mut ended = false;
     texts(file, path, move |file, row| {
-        while !over {
+        while !ended {
             let buffer = file.fill_buf()?;
             if buffer.is_empty() {
-                over = true;
-                // What is cut off ends in a value, or lacks the bracket behind the last one.
-                return match scan.depth > 0 || scan.quoted {
-                    true => Err(std::io::ErrorKind::UnexpectedEof.into()),
-                    false => Ok(!row.is_empty()),
-                };
+                ended = true;
+                // A file that was cut off ends inside of a value, or lacks the bracket after the last one.
+                if scan.depth > 0 || scan.quoted {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+                return Ok(!row.is_empty());
             }
             let (mut used, mut last) = (0, Step::Between);
-            while !matches!(last, Step::Last | Step::Behind | Step::Over) && used < buffer.len() {
+            while !matches!(last, Step::Last | Step::After | Step::End) && used < buffer.len() {
                 last = step(&mut scan, buffer[used]);
                 if matches!(last, Step::Inside | Step::Last) && row.len() <= ROW_LIMIT {
                     row.push(buffer[used]);
@@ -264,12 +255,12 @@ fn values(
                 used += 1;
             }
             file.consume(used);
-            over = last == Step::Over;
-            if matches!(last, Step::Last | Step::Behind | Step::Over) && !row.trim_ascii().is_empty() {
+            ended = last == Step::End;
+            if matches!(last, Step::Last | Step::After | Step::End) && !row.trim_ascii().is_empty() {
                 return Ok(true);
             }
         }
-        // The rest is read in any case, so that damage of a packed file is found.
+        // The rest is read in any case, so that damage of a compressed file is found.
         let mut is_blank = true;
         for byte in file.bytes() {
             is_blank &= byte?.is_ascii_whitespace();
@@ -286,7 +277,7 @@ fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
     text::reader(input::open(path)?).map_err(Error::io("read", path))
 }
 
-/// Texts of rows as `next` finds them: it fills the buffer and says whether there was another.
+/// The texts of rows that `next` finds: it fills the buffer and returns whether there was another row.
 fn texts(
     mut file: Box<dyn BufRead + Send>,
     path: &Path,
@@ -313,13 +304,13 @@ fn texts(
     })))
 }
 
-/// A row's columns.
-fn parse(row: &[u8]) -> Result<Columns, String> {
+/// Parses the columns of a row.
+fn parse(row: &[u8]) -> Result<Columns, RowError> {
     if row.len() > ROW_LIMIT {
-        return Err(format!("the row is longer than {ROW_LIMIT} bytes"));
+        return Err(format!("the row is longer than {ROW_LIMIT} bytes").into());
     }
     let fields = match lenient::value(row)? {
-        // A list of texts, as `datasets` reads it.
+        // `datasets` also reads a list of texts as a column `text`.
         text @ Value::String(_) => Fields::from_iter([("text".to_owned(), text)]),
         other => lenient::into_object(other)?,
     };
@@ -329,15 +320,16 @@ fn parse(row: &[u8]) -> Result<Columns, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::format::{Format, verbatim_rows};
 
-    fn read(name: &str, content: &str) -> Vec<Result<Columns, String>> {
+    fn read(name: &str, content: &str) -> Vec<Result<Columns, RowError>> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         std::fs::write(&path, content).unwrap();
-        let rows = match format(&path).unwrap() {
-            Format::JsonArray => array(&path),
-            Format::JsonObjects => objects(&path),
-            _ => lines(&path),
+        let rows = match layout(&path).unwrap() {
+            Layout::Array | Layout::List(_) => array(&path),
+            Layout::Objects => objects(&path),
+            Layout::Lines => lines(&path),
         };
         rows.unwrap().map(|row| row.unwrap()).collect()
     }
@@ -371,12 +363,12 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_rows_with_a_text() {
+    fn strings_are_rows_with_a_text() {
         let rows = read("a.json", r#"["one", {"text": "two"}]"#);
         assert_eq!(rows.into_iter().map(|row| row.unwrap().fields["text"].clone()).collect::<Vec<_>>(), ["one", "two"]);
     }
 
-    /// Rows of a file that is named as lines: the texts of the rows, or `None` for a row that is skipped.
+    /// The texts of the rows of a `.jsonl` file, or `None` for a row that is skipped.
     fn texts_of_jsonl(content: &[u8]) -> Vec<Option<String>> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.jsonl");
@@ -386,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_in_a_file_of_lines_is_told_from_lines_that_are_lists() {
+    fn an_array_in_a_jsonl_file_is_distinguished_from_lines_that_are_lists() {
         let two = [Some("one".to_owned()), Some("two".to_owned())];
         let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
         for array in [
@@ -416,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_rows_are_those_of_the_file() {
+    fn texts_of_rows_are_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let rows = ["{\"n\": 0}", "7", "{\"n\": 1.50, \"s\": \"a,]\\\"\", \"x\": NaN}", "{ \"n\":2 ,\n\"m\": [] }"];
         for (name, content, are_lines, rows) in [
@@ -438,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn text_behind_an_array_is_an_error() {
+    fn text_after_an_array_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.json");
         for content in ["[{\"a\": 1}]\n[{\"a\": 2}]", "[{\"a\": 1}]]", "[{\"a\": 1}] {\"a\": 2}"] {

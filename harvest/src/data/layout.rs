@@ -1,5 +1,5 @@
-//! Which files of a folder are its data, decided by all of them together. [`choose`] is the rule, which FORMATS.md states
-//! as a table: the first kind of data that is there is read, what describes it is not, and what is left out is told.
+//! Which files of a folder are its data. [`choose`] is the rule, which FORMATS.md states as a table: the first kind of data
+//! in the table that exists is read, files that describe it are not, and notes name the files that are left out.
 
 use super::columns::Columns;
 use super::file_kind::{FileKind, is_hidden};
@@ -13,50 +13,48 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Rows of a table that are looked at for images.
-const PEEKED: usize = 16;
+/// Number of rows of a table that are searched for images.
+const INSPECTED: usize = 16;
 
 /// The files that hold the rows of the data set in a folder, in order.
 ///
 /// # Errors
-/// A folder that cannot be listed; no data; a saved data set that cannot be read.
+/// A folder cannot be listed, there is no data, or a saved data set cannot be read.
 pub(super) fn files(root: &Path, notes: &Notes) -> Result<Vec<PathBuf>> {
     if Run::open(root).is_ok() {
-        return Err(Error::data(root)(
-            "this is the folder of a run, not a data set\nhint: name what the run was harvested from",
-        ));
+        let error = Error::data(root)("this is the folder of a run, not a data set");
+        return Err(error.with_hint("name the data set that the run was harvested from"));
     }
     let mut tree = Tree::default();
     tree.list(root)?;
-    let chosen = match tree.saved.is_empty() {
-        false => std::mem::take(&mut tree.saved),
-        true => {
-            if let Some(listed) = card::data_files(root, &tree.files, notes)? {
-                tree.files = listed;
-            }
-            choose(&tree.files)?
+    let chosen = if tree.saved.is_empty() {
+        if let Some(listed) = card::data_files(root, &tree.files, notes)? {
+            tree.files = listed;
         }
+        choose(&tree.files)?
+    } else {
+        std::mem::take(&mut tree.saved)
     };
     if chosen.is_empty() {
-        return Err(Error::data(root)(nothing(root, &tree)));
+        return Err(no_data(root, &tree));
     }
-    tell_filtered(root, &tree.filtered, notes);
-    tell_rest(root, &tree.files, &chosen, notes);
-    tell_splits(root, &chosen, notes);
-    tell_twins(&chosen, notes);
+    note_filtered(root, &tree.filtered, notes);
+    note_other_data(root, &tree.files, &chosen, notes);
+    note_splits(root, &chosen, notes);
+    note_duplicates(&chosen, notes);
     Ok(chosen)
 }
 
-/// What lies below a folder.
+/// The content of a folder and its subfolders.
 #[derive(Default)]
 struct Tree {
-    /// All files that are not hidden, by name.
+    /// All files that are not hidden, in the order of their names.
     files: Vec<PathBuf>,
     /// Files of folders that `datasets` saved.
     saved: Vec<PathBuf>,
-    /// Folders that `sae filter` wrote: their rows are copies of rows of the data set that they were chosen from.
+    /// Folders that `sae filter` wrote. Their rows are copies of rows of the data set that was filtered.
     filtered: Vec<PathBuf>,
-    /// Folders that were listed, by their true names: a folder that links lead to again is listed once.
+    /// Folders that were listed, without links in their paths, so that each folder is listed once.
     listed: HashSet<PathBuf>,
 }
 
@@ -75,30 +73,32 @@ impl Tree {
         paths.retain(|path| !is_hidden(path.file_name().unwrap_or_default().as_encoded_bytes()));
         paths.sort();
         for path in paths {
-            match path.is_dir() {
-                // A run of this program beside the data that it was harvested from.
-                true if Run::open(&path).is_ok() => {}
-                true if filtered::open(&path).is_some() => self.filtered.push(path),
-                true => self.list(&path)?,
-                // A link that leads nowhere is an entry, too: whoever reads it says so.
-                false => self.files.push(path),
+            if !path.is_dir() {
+                // This includes broken links, which are reported when they are read.
+                self.files.push(path);
+            } else if Run::open(&path).is_ok() {
+                // A run of this program may be next to the data that it was harvested from.
+            } else if filtered::open(&path).is_some() {
+                self.filtered.push(path);
+            } else {
+                self.list(&path)?;
             }
         }
         Ok(())
     }
 }
 
-/// The files that hold rows: archives; image folders' `metadata` tables; images with captions beside them, unless a table
-/// names images; Parquet; Arrow; JSON; CSV; images.
+/// The files that hold rows, in order of precedence: archives; `metadata` tables of image folders; images with captions
+/// next to them, unless a table names images; Parquet; Arrow; JSON; CSV; images.
 fn choose(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let all: HashSet<_> = files.iter().collect();
-    // A packed file beside itself is not read twice.
+    // A compressed file next to its decompressed copy is not read.
     let files: Vec<_> =
-        files.iter().filter(|path| !input::unpacked(path).is_some_and(|name| all.contains(&name))).collect();
+        files.iter().filter(|path| !input::uncompressed(path).is_some_and(|name| all.contains(&name))).collect();
     let of = |kind| files.iter().copied().filter(move |path| FileKind::from_path(path) == kind);
     let images: Vec<_> = files.iter().copied().filter(|path| is_image(path)).cloned().collect();
-    let beside = Beside::of(&images);
-    let captioned = files.iter().any(|path| beside.has(path));
+    let sidecars = Sidecars::new(&images);
+    let has_captions = files.iter().any(|path| sidecars.contain(path));
 
     let archives: Vec<_> = of(FileKind::Archive).cloned().collect();
     if let Some(first) = archives.first() {
@@ -106,97 +106,98 @@ fn choose(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
         return Ok(archives);
     }
     let metadata = files.iter().copied().filter(|path| imagefolder::is_table(path) && !images.is_empty());
-    let metadata: Vec<_> = metadata.filter(|path| peek(path, imagefolder::names_images)).cloned().collect();
+    let metadata: Vec<_> = metadata.filter(|path| any_row(path, imagefolder::names_images)).cloned().collect();
     if !metadata.is_empty() {
         return Ok(metadata);
     }
     for kind in [FileKind::Parquet, FileKind::Arrow, FileKind::Json, FileKind::Csv] {
-        let tables = of(kind).filter(|path| !beside.has(path));
+        let tables = of(kind).filter(|path| !sidecars.contain(path));
         let mut tables: Vec<_> = tables.filter(|path| kind != FileKind::Json || holds_rows(path)).cloned().collect();
-        // A list of texts beside rows is a list of classes or the like.
+        // A list of texts next to a file of rows is a list of classes or the like.
         if kind == FileKind::Json && !tables.iter().all(|path| json::lists_texts(path)) {
             tables.retain(|path| !json::lists_texts(path));
         }
-        let shows = |columns: &Columns| {
+        let has_image = |columns: &Columns| {
             !columns.images.is_empty() || fields::first(&columns.fields, &["image", "images"]).is_some()
         };
         match tables.first() {
-            Some(first) if !captioned || peek(first, shows) => return Ok(tables),
+            Some(first) if !has_captions || any_row(first, has_image) => return Ok(tables),
             _ => {}
         }
     }
     Ok(images)
 }
 
-/// Whether one of a table's first rows is as asked. A table that cannot be read says so when its turn comes.
-fn peek(path: &Path, asked: impl Fn(&Columns) -> bool) -> bool {
+/// Whether one of the first rows of a table satisfies a condition. A table that cannot be read is reported later.
+fn any_row(path: &Path, condition: impl Fn(&Columns) -> bool) -> bool {
     let Ok(Some(format)) = Format::detect(path) else { return false };
     let Ok(rows) = format.rows(path, &Notes::default()) else { return false };
-    rows.take(PEEKED).flatten().flatten().any(|columns| asked(&columns))
+    rows.take(INSPECTED).flatten().flatten().any(|columns| condition(&columns))
 }
 
-/// Whether a JSON file holds rows, rather than one object or a list of something else. Lines are rows by their name, and
-/// a file that cannot be read says so when its turn comes.
+/// Whether a JSON file holds rows, rather than one object or a list of something else. Files of lines hold rows according to
+/// their name. A file that cannot be read is reported later.
 fn holds_rows(path: &Path) -> bool {
-    input::extension(path) != "json" || input::head(path, 1).is_err() || peek(path, |_| true)
+    input::extension(path) != "json" || input::head(path, 1).is_err() || any_row(path, |_| true)
 }
 
 fn is_image(path: &Path) -> bool {
     matches!(FileKind::from_path(path), FileKind::Image | FileKind::OtherImage)
 }
 
-/// Names of images without their extensions.
-struct Beside(HashSet<OsString>);
+/// The files that may describe images, known by the names of the images without their extensions.
+struct Sidecars(HashSet<OsString>);
 
-impl Beside {
-    fn of(images: &[PathBuf]) -> Self {
+impl Sidecars {
+    fn new(images: &[PathBuf]) -> Self {
         Self(images.iter().map(|path| path.with_extension("").into_os_string()).collect())
     }
 
-    /// Whether a file is what is said about an image beside it.
-    fn has(&self, path: &Path) -> bool {
+    /// Whether a file describes an image next to it.
+    fn contain(&self, path: &Path) -> bool {
         let extension = path.extension().unwrap_or_default();
         folder::SIDECARS.iter().any(|sidecar| extension.eq_ignore_ascii_case(sidecar))
             && self.0.contains(path.with_extension("").as_os_str())
     }
 }
 
-/// Why a folder is no data set.
-fn nothing(root: &Path, tree: &Tree) -> String {
-    let expected =
-        "the folder holds no data that is read (.parquet, .arrow, .json, .jsonl, .csv, .tsv, .tar, or images)";
+/// The error for a folder without data.
+fn no_data(root: &Path, tree: &Tree) -> Error {
+    let cause =
+        "the folder has no data in a supported format (.parquet, .arrow, .json, .jsonl, .csv, .tsv, .tar, images)";
+    let error = |detail: &str| Error::data(root)(format!("{cause}{detail}"));
     if let Some(first) = tree.filtered.first() {
         let first = path_text::encode(first.strip_prefix(root).unwrap_or(first));
-        return format!("{expected} but rows that `sae filter` kept\nhint: name their folder, such as {first}");
+        return error(", but rows that `sae filter` kept").with_hint(format!("name their folder, such as {first}"));
     }
-    match tree.files.iter().take(3).map(|path| name(path)).collect::<Vec<_>>() {
-        names if names.is_empty() => format!("{expected}: it is empty"),
-        names => {
-            format!(
-                "{expected}, but {} files such as {}\nhint: name the file itself",
-                tree.files.len(),
-                names.join(", ")
-            )
-        }
+    let names: Vec<_> = tree.files.iter().take(3).map(|path| name(path)).collect();
+    if names.is_empty() {
+        return error(": it is empty");
     }
+    error(&format!(", but {} files such as {}", tree.files.len(), names.join(", "))).with_hint("name the file itself")
 }
 
-/// Tells which files could be data, too, and are not read.
-fn tell_rest(root: &Path, files: &[PathBuf], chosen: &[PathBuf], notes: &Notes) {
+/// Adds notes on files that could also be data but are not read.
+fn note_other_data(root: &Path, files: &[PathBuf], chosen: &[PathBuf], notes: &Notes) {
     let read: HashSet<_> = chosen.iter().collect();
     let images: Vec<_> = files.iter().filter(|path| is_image(path)).cloned().collect();
-    let beside = Beside::of(&images);
-    // Tables beside archives of the same name are img2dataset's.
+    let sidecars = Sidecars::new(&images);
+    // img2dataset writes a table next to each archive, with the same name.
     let archives: HashSet<_> =
         chosen.iter().filter(|path| FileKind::from_path(path) == FileKind::Archive).map(|path| stem(path)).collect();
     let mut rest: BTreeMap<FileKind, Vec<&PathBuf>> = BTreeMap::new();
     for path in files.iter().filter(|path| !read.contains(path)) {
         let kind = FileKind::from_path(path);
-        let data = matches!(
+        let is_data = matches!(
             kind,
-            FileKind::Parquet | FileKind::Arrow | FileKind::Json | FileKind::Csv | FileKind::Unread | FileKind::Archive
+            FileKind::Parquet
+                | FileKind::Arrow
+                | FileKind::Json
+                | FileKind::Csv
+                | FileKind::Unsupported
+                | FileKind::Archive
         );
-        if data && !beside.has(path) && !archives.contains(&stem(path)) {
+        if is_data && !sidecars.contain(path) && !archives.contains(&stem(path)) {
             rest.entry(kind).or_default().push(path);
         }
     }
@@ -204,14 +205,14 @@ fn tell_rest(root: &Path, files: &[PathBuf], chosen: &[PathBuf], notes: &Notes) 
         let first = path_text::encode(paths[0].strip_prefix(root).unwrap_or(paths[0]));
         let more = if paths.len() > 1 { format!(" and {} more of its kind", paths.len() - 1) } else { String::new() };
         notes.add(match kind {
-            FileKind::Unread => format!("not read: {first}{more} (unpack or convert it first if it holds data)"),
+            FileKind::Unsupported => format!("not read: {first}{more} (unpack or convert it first if it holds data)"),
             _ => format!("not read: {first}{more}; the rows come from {}", name(&chosen[0])),
         });
     }
 }
 
-/// Tells which folders of an earlier filter are not read.
-fn tell_filtered(root: &Path, filtered: &[PathBuf], notes: &Notes) {
+/// Adds a note on folders that `sae filter` wrote, which are not read.
+fn note_filtered(root: &Path, filtered: &[PathBuf], notes: &Notes) {
     let names: Vec<_> =
         filtered.iter().map(|path| path_text::encode(path.strip_prefix(root).unwrap_or(path))).collect();
     if let [first, others @ ..] = &names[..] {
@@ -220,8 +221,8 @@ fn tell_filtered(root: &Path, filtered: &[PathBuf], notes: &Notes) {
     }
 }
 
-/// Tells which splits are read together.
-fn tell_splits(root: &Path, chosen: &[PathBuf], notes: &Notes) {
+/// Adds a note if several splits are read together.
+fn note_splits(root: &Path, chosen: &[PathBuf], notes: &Notes) {
     const SPLITS: [(&str, &[&str]); 3] = [
         ("train", &["train", "training"]),
         ("validation", &["validation", "valid", "val", "dev"]),
@@ -229,7 +230,7 @@ fn tell_splits(root: &Path, chosen: &[PathBuf], notes: &Notes) {
     ];
     let split = |path: &Path| {
         let name = path_text::encode(path.strip_prefix(root).unwrap_or(path)).to_ascii_lowercase();
-        // The file's own name says more than its folders' names.
+        // The name of the file takes precedence over the names of its folders.
         let words: Vec<_> = name.rsplit(|c: char| !c.is_ascii_alphabetic()).map(str::to_owned).collect();
         let known = |word: &str| SPLITS.iter().position(|(_, names)| names.contains(&word));
         words.iter().find_map(|word| known(word))
@@ -244,8 +245,8 @@ fn tell_splits(root: &Path, chosen: &[PathBuf], notes: &Notes) {
     }
 }
 
-/// Tells which tables have one name in two formats: they may hold the same rows.
-fn tell_twins(chosen: &[PathBuf], notes: &Notes) {
+/// Adds a note on tables with the same name in two formats, which may hold the same rows.
+fn note_duplicates(chosen: &[PathBuf], notes: &Notes) {
     let tables = chosen.iter().filter(|path| !is_image(path));
     let mut names: BTreeMap<OsString, &PathBuf> = BTreeMap::new();
     for path in tables {

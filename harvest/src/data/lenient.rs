@@ -1,6 +1,6 @@
-//! JSON as other programs write it: a byte order mark in front; Python's `NaN`, `Infinity` and numbers beyond a 64-bit
-//! float, all of which become null; and half of a UTF-16 pair (`\ud83d`), which a text cut in the middle leaves and which
-//! becomes U+FFFD. Everything else is as strict as `serde_json`, whose depth is bounded.
+//! JSON as other programs write it. A byte order mark is ignored. Python's `NaN` and `Infinity`, and numbers beyond a
+//! 64-bit float, become null. Half of a UTF-16 pair (`\ud83d`), which remains where a text was cut inside of a
+//! character, becomes U+FFFD. Everything else is as strict as `serde_json`, which limits the depth.
 
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -8,7 +8,7 @@ use std::borrow::Cow;
 /// Parses one JSON value.
 ///
 /// # Errors
-/// The text is not JSON; the message says where.
+/// The text is not JSON. The error says where.
 pub(super) fn value(text: &[u8]) -> Result<Value, String> {
     let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
     let parsed = serde_json::from_slice(text);
@@ -22,15 +22,15 @@ pub(super) fn value(text: &[u8]) -> Result<Value, String> {
 /// Parses a JSON object.
 ///
 /// # Errors
-/// The text is not JSON, or a value of another kind, which the message names.
+/// The text is not JSON, or is a value of another type, which the error names.
 pub(super) fn object(text: &[u8]) -> Result<Map<String, Value>, String> {
     into_object(value(text)?)
 }
 
-/// The object that a value is.
+/// The object in a value.
 ///
 /// # Errors
-/// It is of another kind, which the message names.
+/// The value has another type, which the error names.
 pub(super) fn into_object(value: Value) -> Result<Map<String, Value>, String> {
     match value {
         Value::Object(fields) => Ok(fields),
@@ -38,7 +38,7 @@ pub(super) fn into_object(value: Value) -> Result<Map<String, Value>, String> {
     }
 }
 
-/// What a value is, for messages.
+/// The type of a value, for messages.
 pub(super) fn json_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -50,8 +50,8 @@ pub(super) fn json_type(value: &Value) -> &'static str {
     }
 }
 
-/// The text with `null` for every number outside of strings that is not finite in 64 bits, and with `\ufffd` for every
-/// escape in a string that is half of a pair.
+/// The text with `null` in place of every number outside of strings that is not finite in 64 bits, and with `\ufffd` in
+/// place of every escape in a string that is half of a pair.
 fn repaired(text: &[u8]) -> Cow<'_, [u8]> {
     let mut out = Cow::Borrowed(&text[..0]);
     let (mut copied, mut at, mut quoted) = (0, 0, false);
@@ -86,7 +86,8 @@ fn repaired(text: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// The length of the escape that a text begins with, a pair taken as one, and what stands for it if it is half of a pair.
+/// The length of the escape sequence at the beginning of a text (a pair counts as one), and its replacement if it is
+/// half of a pair.
 fn escape(text: &[u8]) -> (usize, Option<&'static [u8]>) {
     let unit = |at: usize| {
         let hex = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_a_pair_becomes_the_replacement_character() {
+    fn half_of_a_utf16_pair_becomes_the_replacement_character() {
         let text =
             br#"{"a": "cut \ud83d", "b": "\udc00\ud83d\ude42\\ud83d", "\uDBFFc": NaN, "d": "\ud83d\ud83d\ude42"}"#;
         let expected =
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_stripped_and_everything_else_is_strict() {
+    fn a_byte_order_mark_is_ignored_and_everything_else_is_strict() {
         assert_eq!(value("\u{feff}{\"a\": 1}".as_bytes()).unwrap(), json!({"a": 1}));
         for bad in
             ["", "{a: 1}", "nan", "inf", "-NaN", "+Infinity", "[NaNs]", "[1e400x]", "{'a': NaN}", "[NaN", "\"NaN"]

@@ -1,5 +1,5 @@
-//! Data sets: rows of JSON, Parquet, tar archives or a folder of pictures, streamed in order, each as one conversation with
-//! its images still unread. A row that cannot be understood says why and the stream goes on.
+//! Data sets: rows of JSON, Parquet, CSV, tar archives or a folder of images, streamed in order. Each row becomes one
+//! conversation whose images are not read yet. A row that cannot be used carries the reason, and the stream continues.
 
 mod arrow;
 mod card;
@@ -23,6 +23,8 @@ mod notes;
 mod parquet;
 mod record;
 mod redraw;
+mod row;
+mod row_error;
 pub(crate) mod saved;
 mod schema;
 mod shards;
@@ -34,15 +36,19 @@ mod text_corruption;
 mod webdataset;
 mod wrapped;
 
-pub(crate) use corruption::altered;
+pub(crate) use corruption::corrupted;
 pub use corruption::{ALTERED, Corruption, CorruptionKind};
 pub use csv::delimiter;
 pub use fetch::Fetch;
-pub use image::{ImageFile, image_place};
-pub use json::{RowTexts, VerbatimRows, verbatim_rows};
+pub use format::verbatim_rows;
+pub use image::{ImageFile, resolve_image_path};
+pub use json::{RowTexts, VerbatimRows};
 pub use notes::Notes;
 pub(crate) use parquet::{attempt, checked};
-pub use record::{Pair, Record, Turn, TurnPart};
+pub use record::Record;
 pub use redraw::ImageSizes;
-pub use source::{Mapping, Row, Rows, Source, record};
+pub use row::{Row, Rows};
+pub use row_error::RowError;
+pub use sae_core::store::conversation::{AnswerPair, Turn, TurnPart};
+pub use source::{Mapping, Source, record};
 pub use webdataset::{member_key, read_archive};

@@ -1,24 +1,24 @@
-//! What people should know about a data set although it costs no row: files that are not read, values that JSON cannot
-//! hold. Every note is one line, and each is told once.
+//! What people should know about a data set although no row is skipped because of it: files that are not read, and
+//! values that JSON cannot represent. Every note is one line and is reported once.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Most notes that are kept; a data set that needs more has one cause for many of them.
+/// Maximum number of notes that are kept. If there are more, many of them have the same cause.
 const LIMIT: usize = 64;
 
-/// Collects notes. Clones share what they collect.
+/// A collection of notes. Clones share their content.
 #[derive(Clone, Debug, Default)]
 pub struct Notes(Arc<Mutex<Collected>>);
 
 #[derive(Debug, Default)]
 struct Collected {
     notes: Vec<String>,
-    /// How many of them were taken.
+    /// How many notes were already taken.
     taken: usize,
 }
 
 impl Notes {
-    /// Adds a note unless it was there before.
+    /// Adds a note unless the same note was added before.
     pub(super) fn add(&self, note: impl Into<String>) {
         let mut collected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let note = note.into();
@@ -27,7 +27,7 @@ impl Notes {
         }
     }
 
-    /// The notes that were added since the last call.
+    /// Takes the notes that were added since the last call.
     pub fn take(&self) -> Vec<String> {
         let mut collected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let new = collected.notes[collected.taken..].to_vec();
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_note_is_told_once() {
+    fn each_note_is_reported_once() {
         let notes = Notes::default();
         let same = notes.clone();
         notes.add("a");

@@ -1,7 +1,7 @@
-//! Rows of a Parquet file, a batch at a time, and what is wrong with a file that cannot be read.
+//! Rows of a Parquet file, read one batch at a time, and the reasons why a file cannot be read.
 
 use super::notes::Notes;
-use super::source::FileRows;
+use super::row::FileRows;
 use super::table;
 use crate::{Error, Result};
 use arrow::array::{Array, RecordBatch};
@@ -14,23 +14,23 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Rows that are decoded at once: few, because each may hold images.
+/// Number of rows that are decoded at once. It is small because each row may hold images.
 const BATCH: usize = 64;
 
-/// What a Parquet file begins and ends with.
+/// The bytes with which a Parquet file begins and ends.
 pub(super) const MAGIC: &[u8; 4] = b"PAR1";
 
-/// The rows of a file.
+/// Reads the rows of a file.
 pub(super) fn rows(path: &Path, notes: &Notes) -> Result<FileRows> {
     read(path, notes, |reader| reader.with_batch_size(BATCH))
 }
 
-/// One row of a file, or none.
+/// Reads one row of a file, or nothing if the file does not have it.
 pub(super) fn row(path: &Path, number: usize) -> Result<FileRows> {
     read(path, &Notes::default(), |reader| reader.with_batch_size(1).with_offset(number).with_limit(1))
 }
 
-/// The number of rows of a file.
+/// The number of rows of a file, according to its metadata.
 pub(super) fn count(path: &Path) -> Result<u64> {
     let file = open(path)?;
     let reader = attempt(path, || SerializedFileReader::new(file))?;
@@ -58,14 +58,14 @@ fn read(path: &Path, notes: &Notes, part: impl Fn(Reader) -> Reader) -> Result<F
     })))
 }
 
-/// A batch all of whose texts are UTF-8 and whose offsets lie within its values. The reader takes some of that from damaged
-/// metadata on trust.
+/// Checks that all texts of a batch are UTF-8 and that all offsets are valid. The reader does not check this if damaged
+/// metadata claims it.
 pub(crate) fn checked(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
     batch.columns().iter().try_for_each(|column| column.to_data().validate_full())?;
     Ok(batch)
 }
 
-/// What a step of the reader gives. Damaged metadata ends a file, and not the program.
+/// Runs a step of the reader, which panics on some damaged files. A panic becomes an error.
 pub(crate) fn attempt<T, E: Display>(path: &Path, step: impl FnOnce() -> Result<T, E>) -> Result<T> {
     catch_panic(step).ok_or_else(|| Error::data(path)("the Parquet file is damaged"))?.map_err(unreadable(path))
 }
@@ -82,7 +82,7 @@ fn open(path: &Path) -> Result<Bounded> {
     }
     match ends.each_ref() {
         [MAGIC, MAGIC] => Bounded::new(file).map_err(Error::io("read", path)),
-        [_, b"PARE"] => Err(Error::data(path)("the Parquet file is encrypted, which is not read")),
+        [_, b"PARE"] => Err(Error::data(path)("the Parquet file is encrypted, which is not supported")),
         [MAGIC, _] => {
             Err(Error::data(path)("the Parquet file is damaged: it is cut off, or was not closed by its writer"))
         }
@@ -91,16 +91,17 @@ fn open(path: &Path) -> Result<Bounded> {
     }
 }
 
-/// What is wrong with a file: codecs and types that are not read are named as such, and only the rest is damage.
+/// The error for a file that cannot be read. Unsupported codecs and types are distinguished from damage.
 fn unreadable<E: Display>(path: &Path) -> impl Fn(E) -> Error {
     move |error| {
         let cause = error.to_string();
         let cause = cause.lines().next().unwrap_or_default();
-        let signs =
+        let unsupported =
             ["NYI", "not supported", "unsupported", "Disabled feature", "not implemented", "not yet implemented"];
-        Error::data(path)(match signs.iter().any(|sign| cause.contains(sign)) {
-            true => format!("the Parquet file uses a codec or type that is not read ({cause})"),
-            false => format!("the Parquet file is damaged or written in an unknown way ({cause})"),
+        Error::data(path)(if unsupported.iter().any(|words| cause.contains(words)) {
+            format!("the Parquet file uses an unsupported codec or type ({cause})")
+        } else {
+            format!("the Parquet file is damaged or written in an unknown way ({cause})")
         })
     }
 }
@@ -146,7 +147,7 @@ mod tests {
             assert_eq!(format!("{:?}", all(row(&path, number).unwrap())), format!("{:?}", [wanted]));
         }
         assert!(all(row(&path, 2).unwrap()).is_empty());
-        let image = Some(ImageFile::held("a.png".into(), b"png".to_vec()));
+        let image = Some(ImageFile::from_bytes("a.png".into(), b"png".to_vec()));
         assert_eq!((found[0].images["image"].as_slice(), &found[1].fields["image"]), (&[image][..], &json!(null)));
         let turns = json!([{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "a"}]);
         assert_eq!((&found[0].fields["id"], &found[0].fields["conversations"]), (&json!(7), &turns));
@@ -158,15 +159,15 @@ mod tests {
 
     #[test]
     fn a_page_header_that_claims_two_billion_fields_is_an_error() {
-        // Found by fuzzing: without a bound, reading goes on for hours.
+        // Found by fuzzing: without a bound, reading takes hours.
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/damaged/endless-header.parquet");
         let found: Vec<_> = rows(&path, &Notes::default()).unwrap().collect();
         assert!(found.last().unwrap().is_err());
     }
 
     #[test]
-    fn texts_that_are_not_utf8_end_the_file_whatever_its_metadata_claims() {
-        // Found by fuzzing: the reader gave a text that was cut inside of a character.
+    fn texts_that_are_not_utf8_are_an_error_whatever_the_metadata_claims() {
+        // Found by fuzzing: the reader returned a text that was cut inside of a character.
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/damaged/invalid-text.parquet");
         let found: Vec<_> = rows(&path, &Notes::default()).unwrap().collect();
         assert!(found.last().unwrap().as_ref().unwrap_err().to_string().contains("invalid-text.parquet"));

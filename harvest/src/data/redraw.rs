@@ -1,6 +1,7 @@
-//! Images that are drawn anew when they are read: white, blurred or noisy. What is drawn is decided row by row; decoding,
-//! drawing and encoding happen where the image is read, on the thread that prepares its row.
+//! Images that are redrawn when they are read: white, blurred or noisy. What is drawn is decided row by row; decoding,
+//! drawing and encoding happen when the image is read, on the thread that prepares its row.
 
+use super::row_error::RowError;
 use crate::pixels;
 use crate::resample::Rgb;
 use image::{ExtendedColorType, ImageEncoder, RgbImage, codecs::png::PngEncoder};
@@ -12,55 +13,57 @@ use std::collections::BTreeMap;
 
 /// Standard deviation of a blur, as a share of the shorter side.
 const BLUR: f32 = 0.08;
-/// Standard deviation of noise, of 255.
+/// Standard deviation of noise, where the largest value of a pixel is 255.
 const NOISE: f32 = 96.0;
 
-/// How an image is drawn anew.
+/// How an image is redrawn.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Redraw {
     /// White.
     White(Size),
     /// Blurred by 8 % of the shorter side.
     Blurred,
-    /// With normal noise of a deviation of 96 of 255, drawn from the stream `image` of the random numbers of `seed`.
+    /// With normal noise of standard deviation 96 (of 255), drawn from the stream `image` of the random numbers of
+    /// `seed`.
     Noisy { seed: u64, image: u64 },
 }
 
-/// How large a white image is.
+/// The size of a white image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Size {
     /// Width and height in pixels.
     Known([u32; 2]),
-    /// As the header of the image's file says; its pixels are not decoded.
-    OfFile,
-    /// As the first pass found it, but the first pass has no such image.
+    /// The size in the header of the image file. Its pixels are not decoded.
+    FromFile,
+    /// There was an earlier pass, but it has no such image.
     Missing,
 }
 
-/// Sizes of the images that a first pass captured, by the source of their row: what a second pass with white images needs.
+/// Sizes of the images that an earlier pass captured, by the source of their row. A second pass with white images uses
+/// them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImageSizes(BTreeMap<String, Vec<[u32; 2]>>);
 
 impl ImageSizes {
-    /// Those of the samples of a run.
+    /// The sizes of the images in the samples of a run.
     pub fn new(samples: &[Sample]) -> Self {
         let sizes = |sample: &Sample| sample.images.iter().map(|image| [image.width, image.height]).collect();
         Self(samples.iter().map(|sample| (sample.source.clone(), sizes(sample))).collect())
     }
 
-    /// The size of an image of the row at `source`.
+    /// The size of one image of the row at `source`.
     pub(super) fn get(&self, source: &str, image: usize) -> Size {
         let sizes = self.0.get(source).and_then(|sizes| sizes.get(image));
         sizes.map_or(Size::Missing, |size| Size::Known(*size))
     }
 }
 
-/// The PNG file that the steps make, one after the other, of the file that `read` gives.
+/// Applies the steps one after the other to the image file that `read` returns, and encodes the result as PNG.
 pub(super) fn redraw<'a>(
     steps: &[Redraw],
-    read: impl FnOnce() -> Result<Cow<'a, [u8]>, String>,
-) -> Result<Vec<u8>, String> {
-    // White covers whatever was drawn before.
+    read: impl FnOnce() -> Result<Cow<'a, [u8]>, RowError>,
+) -> Result<Vec<u8>, RowError> {
+    // White covers everything that was drawn before.
     let white = steps.iter().enumerate().rev().find_map(|(at, step)| match step {
         Redraw::White(size) => Some((at, *size)),
         _ => None,
@@ -80,10 +83,10 @@ pub(super) fn redraw<'a>(
     Ok(bytes)
 }
 
-fn white<'a>(size: Size, read: impl FnOnce() -> Result<Cow<'a, [u8]>, String>) -> Result<Rgb, String> {
+fn white<'a>(size: Size, read: impl FnOnce() -> Result<Cow<'a, [u8]>, RowError>) -> Result<Rgb, RowError> {
     let [width, height] = match size {
         Size::Known(size) => size,
-        Size::OfFile => pixels::size(&read()?)?,
+        Size::FromFile => pixels::size(&read()?)?,
         Size::Missing => return Err("the first pass skipped the row".into()),
     };
     let [width, height] = [width, height].map(|side| side as usize);
@@ -91,13 +94,13 @@ fn white<'a>(size: Size, read: impl FnOnce() -> Result<Cow<'a, [u8]>, String>) -
 }
 
 impl Redraw {
-    fn draw(&self, image: Rgb) -> Result<Rgb, String> {
+    fn draw(&self, image: Rgb) -> Result<Rgb, RowError> {
         let Rgb { width, height, mut data } = image;
         match self {
             Self::White(_) => data.fill(255),
             Self::Blurred => {
-                let image = RgbImage::from_raw(width as u32, height as u32, data)
-                    .ok_or("the size of the image differs from its pixels")?;
+                let image =
+                    RgbImage::from_raw(width as u32, height as u32, data).ok_or("the image has an unexpected size")?;
                 let sigma = (BLUR * width.min(height) as f32).max(0.5);
                 data = image::imageops::fast_blur(&image, sigma).into_raw();
             }
@@ -110,7 +113,7 @@ impl Redraw {
     }
 }
 
-/// A draw from the standard normal distribution (Box and Muller 1958).
+/// A number from the standard normal distribution (Box and Muller 1958).
 fn normal(rng: &mut impl Rng) -> f32 {
     let (radius, angle): (f32, f32) = (1.0 - rng.random::<f32>(), rng.random::<f32>());
     (-2.0 * radius.ln()).sqrt() * (std::f32::consts::TAU * angle).cos()
@@ -132,31 +135,31 @@ mod tests {
         bytes
     }
 
-    fn never() -> Result<Cow<'static, [u8]>, String> {
+    fn never() -> Result<Cow<'static, [u8]>, RowError> {
         panic!("the file was read")
     }
 
     #[test]
-    fn a_white_image_of_known_size_reads_nothing() {
+    fn a_white_image_of_known_size_is_made_without_reading_the_file() {
         let noisy = Redraw::Noisy { seed: 1, image: 0 };
         let white = Redraw::White(Size::Known([5, 3]));
         let found = redraw(&[noisy, Redraw::Blurred, white], never).unwrap();
         assert_eq!(found, encode(Rgb { width: 5, height: 3, data: vec![255; 45] }));
         let missing = redraw(&[Redraw::White(Size::Missing)], never);
-        assert_eq!(missing.unwrap_err(), "the first pass skipped the row");
+        assert_eq!(missing.unwrap_err().cause, "the first pass skipped the row");
     }
 
     #[test]
-    fn a_white_image_of_unknown_size_needs_the_header_alone() {
-        let whole = png(40, 20);
-        let header = &whole[..whole.len() / 2];
-        assert!(pixels::decode(header).is_err(), "its pixels are cut off");
-        let found = redraw(&[Redraw::White(Size::OfFile)], || Ok(Cow::Borrowed(header))).unwrap();
+    fn a_white_image_of_unknown_size_needs_only_the_header() {
+        let complete = png(40, 20);
+        let header = &complete[..complete.len() / 2];
+        assert!(pixels::decode(header).is_err(), "its pixels are truncated");
+        let found = redraw(&[Redraw::White(Size::FromFile)], || Ok(Cow::Borrowed(header))).unwrap();
         assert_eq!(found, encode(Rgb { width: 40, height: 20, data: vec![255; 2400] }));
     }
 
     #[test]
-    fn sizes_are_those_of_the_samples_images() {
+    fn sizes_are_those_of_the_images_of_samples() {
         let image =
             |width| sae_core::store::sample::ImageRef { path: String::new(), width, height: 7, sha256: String::new() };
         let sample = Sample {

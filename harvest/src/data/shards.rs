@@ -1,33 +1,33 @@
-//! Names of shards in one word: `name-{000000..000012}.tar` stands for thirteen files. Knows no formats.
+//! Patterns for the names of shards: `name-{000000..000012}.tar` stands for thirteen files. Knows no formats.
 
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// Most files that a pattern stands for.
+/// Maximum number of files for which a pattern stands.
 const LIMIT: u64 = 1 << 20;
 
-/// The files that a pattern stands for, in its order; nothing if it is none.
+/// The files for which a pattern stands, in order. Nothing if the path is not a pattern.
 ///
 /// # Errors
-/// It stands for too many.
+/// The pattern stands for too many files.
 pub(super) fn expand(path: &Path) -> Result<Option<Vec<PathBuf>>> {
     let Some(text) = path.to_str() else { return Ok(None) };
     let mut names = vec![text.to_owned()];
-    // From the back: the last range runs fastest in its place.
+    // Ranges are expanded from the last to the first, so that the last one varies fastest.
     while let Some((start, end, first, last, digits)) = range(&names[0]) {
         let count = last - first + 1;
         if count.saturating_mul(names.len() as u64) > LIMIT {
             return Err(Error::data(path)(format!("the pattern stands for more than {LIMIT} files")));
         }
         let number = |name: &str, n: u64| format!("{}{n:0digits$}{}", &name[..start], &name[end..]);
-        // Every name has the same length in front of the range, since ranges before it are still unexpanded.
+        // Every name has the same length before the range, because earlier ranges have not been expanded yet.
         let all = (first..=last).flat_map(|n| names.iter().map(move |name| (name, n)));
         names = all.map(|(name, n)| number(name, n)).collect();
     }
     Ok((names.len() > 1 || names[0] != text).then(|| names.into_iter().map(PathBuf::from).collect()))
 }
 
-/// The last range of a name: where it stands, its numbers and their digits.
+/// The last range in a name: its start and end in the name, its first and last number, and the number of digits.
 fn range(name: &str) -> Option<(usize, usize, u64, u64, usize)> {
     let start = name.rfind('{')?;
     let end = start + name[start..].find('}')?;

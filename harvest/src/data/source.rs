@@ -5,6 +5,8 @@ use super::fetch::Fetch;
 use super::format::{self, Format};
 use super::notes::Notes;
 use super::record::Record;
+use super::row::{FileRows, Row, Rows};
+use super::row_error::RowError;
 use super::{filtered, imagefolder, layout, parquet, schema, shards};
 use crate::{Error, Result};
 use sae_core::path_text;
@@ -12,14 +14,14 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The pairs of `--map field=column`.
+/// Pairs of a field and the column that holds it.
 pub type Mapping = Vec<(String, String)>;
 
-/// What a row of a file says, by its number there (see [`Row::source`]); nothing if the file has no such row. A table is
-/// entered at the row, other files are read up to it. Links are not followed.
+/// The content of one row of a file, by its number in the file (see [`Row::source`]); nothing if the file has no such row.
+/// Tables are read from this row on, other files from the beginning. Links are not followed.
 ///
 /// # Errors
-/// The file is none that could be read, or is damaged; why the row cannot be understood.
+/// The file is not of a supported format or is damaged, or the row cannot be used.
 pub fn record(file: &Path, row: usize, mapping: &Mapping, images_root: Option<&Path>) -> Result<Option<Record>> {
     let notes = Notes::default();
     let mut rows = match format::open(file)? {
@@ -27,55 +29,58 @@ pub fn record(file: &Path, row: usize, mapping: &Mapping, images_root: Option<&P
         format => Box::new(format.rows(file, &notes)?.skip(row)),
     };
     let Some(columns) = rows.next() else { return Ok(None) };
-    let place = Place { mapping, file, images_root, fetch: None, notes: &notes };
-    understand(columns?, &place, String::new()).record.map(Some).map_err(Error::data(file))
+    let context = RowContext { mapping, file, images_root, fetch: None, notes: &notes };
+    let row = read_row(columns?, &context, String::new());
+    row.record.map(Some).map_err(|error| {
+        let found = Error::data(file)(&error.cause);
+        match error.hint {
+            Some(hint) => found.with_hint(hint),
+            None => found,
+        }
+    })
 }
 
 /// A data set on disk.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// The folder that names of files are relative to.
+    /// The folder to which the names of files are relative.
     pub root: PathBuf,
-    /// Its files in the order of their rows. An image with its caption is a file of one row.
+    /// The files, in the order of their rows. An image with its caption is a file of one row.
     pub files: Vec<PathBuf>,
-    /// The folder that paths of images are relative to; without one it is that of the file that names them.
+    /// The folder to which the paths of images are relative. If there is none, they are relative to the file that names
+    /// them.
     pub images_root: Option<PathBuf>,
-    /// What follows links to images, if they are to be followed.
+    /// Downloads images behind links, if they are to be followed.
     pub fetch: Option<Fetch>,
-    /// What people should know about it although it costs no row.
+    /// What people should know about the data although no row is skipped because of it.
     pub notes: Notes,
 }
 
-/// A row of a data set.
-#[derive(Debug)]
-pub struct Row {
-    /// Number in the whole data set, from 0.
-    pub number: u64,
-    /// `file:row`: the file relative to the data set's folder (see [`path_text`]), and the row in it, from 0.
-    pub source: String,
-    /// The data set's own key; the row's number where it has none.
-    pub key: String,
-    /// What it says, or why that cannot be told.
-    pub record: Result<Record, String>,
-}
-
-/// The rows of a data set, in order. An error is a file that cannot be read on.
-pub type Rows = Box<dyn Iterator<Item = Result<Row>> + Send>;
-
-/// Rows of one file as its reader yields them.
-pub(super) type FileRows = Box<dyn Iterator<Item = Result<Result<Columns, String>>> + Send>;
-
 impl Source {
-    /// Finds the data set at `path`: a file, a folder, or a pattern of shards such as `name-{000..012}.tar`. What a folder
-    /// holds is decided by all files in it and in its folders.
+    /// Finds the data set at `path`: a file, a folder, or a pattern of shards such as `name-{000..012}.tar`. Which files of
+    /// a folder are read depends on all files in it and in its subfolders.
+    ///
+    /// ```no_run
+    /// use harvest::data::{Mapping, Source};
+    ///
+    /// let source = Source::open("photos.jsonl".as_ref())?;
+    /// for row in source.rows(&Mapping::new())? {
+    ///     let row = row?;
+    ///     match row.record {
+    ///         Ok(record) => println!("{}: {} turns, {} images", row.key, record.turns.len(), record.images.len()),
+    ///         Err(reason) => println!("{}: {reason}", row.key),
+    ///     }
+    /// }
+    /// # Ok::<(), harvest::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// There is nothing that could be read.
+    /// No data is found, or its format is not supported.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.exists()
             && let Some(files) = shards::expand(path)?
         {
-            return Self::of_shards(files);
+            return Self::from_shards(files);
         }
         let meta = fs::metadata(path).map_err(Error::io("read", path))?;
         let notes = Notes::default();
@@ -83,39 +88,39 @@ impl Source {
             return Self::open(&filtered.rows)?.images_in(filtered.images_root);
         }
         if meta.is_dir() {
-            return Ok(Self::of_files(path, layout::files(path, &notes)?, notes));
+            return Ok(Self::from_files(path, layout::files(path, &notes)?, notes));
         }
         format::open(path)?;
-        Ok(Self::of_files(path.parent().unwrap_or(Path::new("")), vec![path.to_path_buf()], notes))
+        Ok(Self::from_files(path.parent().unwrap_or(Path::new("")), vec![path.to_path_buf()], notes))
     }
 
-    fn of_files(root: &Path, files: Vec<PathBuf>, notes: Notes) -> Self {
+    fn from_files(root: &Path, files: Vec<PathBuf>, notes: Notes) -> Self {
         Self { root: root.to_path_buf(), files, images_root: None, fetch: None, notes }
     }
 
-    fn of_shards(files: Vec<PathBuf>) -> Result<Self> {
+    fn from_shards(files: Vec<PathBuf>) -> Result<Self> {
         let missing = files.iter().find(|file| !file.is_file());
         if let Some(file) = missing {
-            return Err(Error::data(file)("a shard of the pattern is not there"));
+            return Err(Error::data(file)("a shard of the pattern does not exist"));
         }
         format::open(&files[0])?;
         let inside = |root: &Path| files.iter().all(|file| file.starts_with(root));
         let root = files[0].ancestors().skip(1).find(|root| inside(root)).unwrap_or(Path::new("")).to_path_buf();
-        Ok(Self::of_files(&root, files, Notes::default()))
+        Ok(Self::from_files(&root, files, Notes::default()))
     }
 
-    /// The number of rows, without understanding them.
+    /// Counts the rows without interpreting them.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A file cannot be read.
     pub fn count(&self) -> Result<u64> {
         self.files.iter().map(|file| format::open(file)?.count(file)).sum()
     }
 
-    /// The same data set, whose paths of images are relative to this folder; without one, as they were.
+    /// The same data set with another folder to which the paths of images are relative, if `root` names one.
     ///
     /// # Errors
-    /// There is no such folder.
+    /// The folder does not exist.
     pub fn images_in(self, root: Option<PathBuf>) -> Result<Self> {
         match &root {
             Some(folder) if !folder.is_dir() => Err(Error::data(folder)("the images root is not a folder")),
@@ -123,23 +128,23 @@ impl Source {
         }
     }
 
-    /// The same data set, which adds its notes to others.
+    /// The same data set, which adds its notes to `notes`.
     #[must_use]
     pub fn noting(self, notes: &Notes) -> Self {
         self.notes.take().into_iter().for_each(|note| notes.add(note));
         Self { notes: notes.clone(), ..self }
     }
 
-    /// The same data set, whose links to images are followed, or not.
+    /// The same data set, whose links to images are followed if `links` says so.
     #[must_use]
     pub fn fetching(self, links: bool) -> Self {
         Self { fetch: links.then(Fetch::new), ..self }
     }
 
-    /// The rows, read one after the other; columns renamed as `mapping` says.
+    /// Reads the rows one after the other, with columns renamed according to `mapping`.
     ///
     /// # Errors
-    /// A file cannot be opened or is damaged as a whole. (Later files are opened when their turn comes.)
+    /// A file cannot be opened or is damaged as a whole. (Later files are opened when they are reached.)
     pub fn rows(&self, mapping: &Mapping) -> Result<Rows> {
         let mut number = 0;
         let (root, mapping) = (self.root.clone(), mapping.clone());
@@ -153,8 +158,9 @@ impl Source {
             let rows: FileRows = rows.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
             rows.enumerate().map(move |(row, columns)| {
                 let images_root = images_root.as_deref();
-                let place = Place { mapping: &mapping, file: &file, images_root, fetch: fetch.as_ref(), notes: &notes };
-                columns.map(|columns| understand(columns, &place, format!("{name}:{row}")))
+                let context =
+                    RowContext { mapping: &mapping, file: &file, images_root, fetch: fetch.as_ref(), notes: &notes };
+                columns.map(|columns| read_row(columns, &context, format!("{name}:{row}")))
             })
         });
         Ok(Box::new(rows.map(move |row| {
@@ -169,8 +175,8 @@ impl Source {
     }
 }
 
-/// What a row's columns and images are understood by.
-struct Place<'a> {
+/// What is needed to interpret the columns and images of a row.
+struct RowContext<'a> {
     mapping: &'a Mapping,
     file: &'a Path,
     images_root: Option<&'a Path>,
@@ -178,22 +184,22 @@ struct Place<'a> {
     notes: &'a Notes,
 }
 
-fn understand(columns: Result<Columns, String>, place: &Place, source: String) -> Row {
+fn read_row(columns: Result<Columns, RowError>, context: &RowContext, source: String) -> Row {
     let mut key = String::new();
     let record = columns.and_then(|mut columns| {
-        columns.rename(place.mapping)?;
-        if imagefolder::is_table(place.file) {
+        columns.rename(context.mapping)?;
+        if imagefolder::is_table(context.file) {
             columns = imagefolder::resolve(columns)?;
         }
         key = columns.key().unwrap_or_default();
         let unused: Vec<_> = columns.images.keys().filter(|name| !IMAGES.contains(&name.as_str())).cloned().collect();
-        let mut record = schema::understand(columns)?;
+        let mut record = schema::record(columns)?;
         for name in unused {
-            place.notes.add(format!("column {name}: its bytes are not read, and null in the metadata"));
+            context.notes.add(format!("column {name}: its bytes are not read; the column is null in the metadata"));
             record.meta[name] = Value::Null;
         }
-        let folder = place.file.parent().unwrap_or(Path::new(""));
-        record.images.iter_mut().for_each(|image| image.place(folder, place.images_root, place.fetch));
+        let folder = context.file.parent().unwrap_or(Path::new(""));
+        record.images.iter_mut().for_each(|image| image.locate(folder, context.images_root, context.fetch));
         Ok(record)
     });
     Row { number: 0, source, key, record }

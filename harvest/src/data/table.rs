@@ -1,11 +1,11 @@
-//! Rows of Arrow record batches, wherever they come from. A column's values decide what it is: image files (binary,
-//! Hugging Face's `{bytes, path}`, or lists of either) are kept as bytes, everything else becomes JSON. Knows no schema.
+//! Rows of Arrow record batches from any source. The values of a column decide how it is read: image files (binary, Hugging
+//! Face's `{bytes, path}`, or lists of either) are kept as bytes, and everything else becomes JSON. Knows no schema.
 
 use super::cell::{self, Lost};
 use super::columns::Columns;
 use super::image::{ImageFile, is_image};
 use super::notes::Notes;
-use super::source::FileRows;
+use super::row::FileRows;
 use crate::{Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
 use arrow::datatypes::{DataType, FieldRef, Schema, UInt8Type};
@@ -18,10 +18,10 @@ pub(super) fn rows(batch: RecordBatch, notes: Notes) -> FileRows {
     Box::new((0..batch.num_rows()).map(move |row| Ok(Ok(columns(&batch, row, &notes)))))
 }
 
-/// Makes sure that no two columns have the same name.
+/// Checks that no two columns have the same name.
 ///
 /// # Errors
-/// The name that two columns have.
+/// Two columns do. The error names them.
 pub(super) fn check_names(path: &Path, schema: &Schema) -> Result<()> {
     let mut names = BTreeSet::new();
     match schema.fields().iter().find(|field| !names.insert(field.name())) {
@@ -39,28 +39,27 @@ fn columns(batch: &RecordBatch, row: usize, notes: &Notes) -> Columns {
             continue;
         }
         let mut lost = Lost::default();
-        let value = match is_image_struct(array.data_type()) {
-            true => Value::Null,
-            false => cell::json(array, row, &mut lost),
-        };
+        let is_image = is_image_struct(array.data_type());
+        let value = if is_image { Value::Null } else { cell::json(array, row, &mut lost) };
         columns.fields.insert(name.clone(), value);
-        tell(field, lost, notes);
+        note_losses(field, lost, notes);
     }
     columns
 }
 
-fn tell(field: &FieldRef, lost: Lost, notes: &Notes) {
-    let what = [
+/// Adds a note for each kind of value that became null.
+fn note_losses(field: &FieldRef, lost: Lost, notes: &Notes) {
+    let losses = [
         (lost.bytes, "bytes that are neither text nor an image"),
         (lost.not_finite, "numbers that are not finite"),
-        (lost.unknown, "values of a type that is not read"),
+        (lost.unknown, "values of an unsupported type"),
     ];
-    for (_, what) in what.iter().filter(|(found, _)| *found) {
-        notes.add(format!("column {} ({}): {what} become null", field.name(), brief(field.data_type())));
+    for (_, values) in losses.iter().filter(|(found, _)| *found) {
+        notes.add(format!("column {} ({}): {values} become null", field.name(), brief(field.data_type())));
     }
 }
 
-/// A type's name, without the whole of a structure.
+/// The name of a type, shortened if it is a long structure.
 fn brief(kind: &DataType) -> String {
     let name = kind.to_string();
     match name.char_indices().nth(60) {
@@ -69,7 +68,7 @@ fn brief(kind: &DataType) -> String {
     }
 }
 
-/// The images in a row of a column; nothing if it holds none.
+/// The images in a row of a column, or nothing if there are none.
 fn images(array: &ArrayRef, row: usize) -> Option<Vec<Option<ImageFile>>> {
     if array.is_null(row) {
         return None;
@@ -79,20 +78,20 @@ fn images(array: &ArrayRef, row: usize) -> Option<Vec<Option<ImageFile>>> {
     }
     let items = items(array, row).filter(|items| may_hold_images(items.data_type()))?;
     let images: Vec<_> = (0..items.len()).map(|n| image(&items, n)).collect();
-    // Nulls in a list of images say at which positions a document shows none.
-    let wanted = is_image_struct(items.data_type()) || images.iter().any(Option::is_some);
-    (wanted && !images.is_empty()).then_some(images)
+    // Nulls in a list of images mark the positions of a document that have no image.
+    let holds_images = is_image_struct(items.data_type()) || images.iter().any(Option::is_some);
+    (holds_images && !images.is_empty()).then_some(images)
 }
 
-/// An image: a structure of bytes and path, or bytes that are no text.
+/// An image: a structure of bytes and a path, or bytes that are not text.
 fn image(array: &ArrayRef, row: usize) -> Option<ImageFile> {
     if array.is_null(row) {
         return None;
     }
     if !is_image_struct(array.data_type()) {
         let bytes = content(array, row)?;
-        let of_bytes = cell::bytes(array, row).is_some() || is_image(&bytes);
-        return (of_bytes && cell::text(&bytes).is_none()).then(|| ImageFile::held(String::new(), bytes));
+        let may_be_image = cell::bytes(array, row).is_some() || is_image(&bytes);
+        return (may_be_image && cell::text(&bytes).is_none()).then(|| ImageFile::from_bytes(String::new(), bytes));
     }
     let structure: &StructArray = array.as_struct();
     let bytes = structure.column_by_name("bytes").and_then(|bytes| content(bytes, row));
@@ -100,12 +99,12 @@ fn image(array: &ArrayRef, row: usize) -> Option<ImageFile> {
     let path = path.as_ref().and_then(Value::as_str).filter(|path| !path.is_empty());
     match (bytes, path) {
         (None, None) => None,
-        (Some(bytes), path) => Some(ImageFile::held(path.unwrap_or_default().to_owned(), bytes)),
-        (None, Some(path)) => Some(ImageFile::named(path)),
+        (Some(bytes), path) => Some(ImageFile::from_bytes(path.unwrap_or_default().to_owned(), bytes)),
+        (None, Some(path)) => Some(ImageFile::from_path(path)),
     }
 }
 
-/// The bytes of a binary value or of a list of bytes; nothing if there are none.
+/// The bytes of a binary value or of a list of bytes, or nothing if there are none.
 fn content(array: &ArrayRef, row: usize) -> Option<Vec<u8>> {
     let bytes = match cell::bytes(array, row) {
         Some(bytes) => bytes.to_vec(),
@@ -114,7 +113,7 @@ fn content(array: &ArrayRef, row: usize) -> Option<Vec<u8>> {
     (!bytes.is_empty()).then_some(bytes)
 }
 
-/// The items of a list, whatever its layout.
+/// The items of a list of any layout.
 fn items(array: &ArrayRef, row: usize) -> Option<ArrayRef> {
     if array.is_null(row) {
         return None;
@@ -129,7 +128,7 @@ fn items(array: &ArrayRef, row: usize) -> Option<ArrayRef> {
     }
 }
 
-/// Hugging Face's structure of an image, whose bytes may be of a type of their own if all of them are null.
+/// Whether a type is Hugging Face's structure of an image. Its field `bytes` has the type null if no row has bytes.
 fn is_image_struct(kind: &DataType) -> bool {
     let DataType::Struct(fields) = kind else { return false };
     let bytes = |kind: &DataType| matches!(kind, DataType::Null) || may_be_bytes(kind);
@@ -137,11 +136,12 @@ fn is_image_struct(kind: &DataType) -> bool {
     fields.iter().any(|f| f.name() == "bytes" && bytes(f.data_type()) && (has_path || may_be_bytes(f.data_type())))
 }
 
+/// Whether the items of a list of this type may be images.
 fn may_hold_images(kind: &DataType) -> bool {
     is_image_struct(kind) || may_be_bytes(kind)
 }
 
-/// Binary types, dictionaries of them, and lists of bytes.
+/// Whether a type is binary, a dictionary of binary values, or a list of bytes.
 fn may_be_bytes(kind: &DataType) -> bool {
     use DataType as D;
     match kind {

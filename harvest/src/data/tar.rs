@@ -1,15 +1,15 @@
-//! The members of a tar archive, one after the other, from a stream: names (ustar, GNU and pax), sizes, contents if they
-//! are asked for. Whatever the archive claims, it holds no more than asked for in memory. Unpacks nothing.
+//! Reads the members of a tar archive from a stream: names (ustar, GNU and pax), sizes, and contents on request. Whatever
+//! sizes the archive claims, no more is held in memory than was requested. Unpacks nothing.
 
 use super::input::Input;
 use sae_core::path_text;
 use std::io::Read;
 use tar::{EntryType, Header, PaxExtensions};
 
-/// A block of an archive, in bytes.
+/// Size of a block of an archive in bytes.
 const BLOCK: u64 = 512;
 
-/// Bytes of the longest name, or of all attributes of a member.
+/// Maximum size of a name, or of all attributes of a member, in bytes.
 const NAME_LIMIT: u64 = 1 << 16;
 
 /// A file in an archive.
@@ -22,7 +22,7 @@ pub(super) struct Member {
 /// The members of an archive.
 pub(super) struct Members {
     input: Box<dyn Input>,
-    /// Bytes of the present member that are still unread, and those that fill its last block.
+    /// Bytes of the current member that have not been read, and bytes that pad its last block.
     unread: u64,
     padding: u64,
 }
@@ -32,10 +32,11 @@ impl Members {
         Self { input, unread: 0, padding: 0 }
     }
 
-    /// The next file, whatever of the last one was read. After an error there is nothing more to be had.
+    /// The next file, or nothing at the end of the archive. What was not read of the previous file is skipped. Must not be
+    /// called again after an error.
     ///
     /// # Errors
-    /// Where the archive is damaged or ends too early, and why.
+    /// The archive is damaged or ends too early. The error says where and why.
     pub fn next(&mut self) -> Result<Option<Member>, String> {
         let (mut long, mut attributes) = (None, Vec::new());
         loop {
@@ -55,10 +56,10 @@ impl Members {
                 }
                 continue;
             }
-            let own = header.entry_type() != EntryType::XGlobalHeader && !kind.is_gnu_longlink();
+            let is_member = kind != EntryType::XGlobalHeader && !kind.is_gnu_longlink();
             let mut name = None;
             let mut sparse = kind.is_gnu_sparse();
-            for attribute in PaxExtensions::new(&attributes).filter(|_| own) {
+            for attribute in PaxExtensions::new(&attributes).filter(|_| is_member) {
                 let attribute = attribute.map_err(|e| format!("an attribute in the archive is damaged ({e})"))?;
                 match attribute.key_bytes() {
                     b"path" => name = Some(attribute.value_bytes().to_vec()),
@@ -70,20 +71,20 @@ impl Members {
                 }
             }
             self.enter(size);
-            if !own {
+            if !is_member {
                 continue;
             }
-            let plain = matches!(kind, EntryType::Regular | EntryType::Continuous) && !sparse;
+            let is_file = matches!(kind, EntryType::Regular | EntryType::Continuous) && !sparse;
             let name = name.or(long.take()).unwrap_or_else(|| header.path_bytes().into_owned());
             attributes.clear();
             let name = path_text::encode_bytes(name.split(|byte| *byte == 0).next().unwrap_or_default());
-            if plain && !name.ends_with('/') {
+            if is_file && !name.ends_with('/') {
                 return Ok(Some(Member { name, size }));
             }
         }
     }
 
-    /// What is still unread of the present member; nothing if that is more than `limit`.
+    /// Reads the rest of the current member. Returns nothing if this is more than `limit` bytes.
     ///
     /// # Errors
     /// The archive ends too early, or cannot be read.
@@ -104,7 +105,7 @@ impl Members {
         (self.unread, self.padding) = (size, (BLOCK - size % BLOCK) % BLOCK);
     }
 
-    /// The next header; nothing behind the last.
+    /// The next header, or nothing after the last one.
     fn header(&mut self) -> Result<Option<Header>, String> {
         let rest = std::mem::take(&mut self.unread).saturating_add(std::mem::take(&mut self.padding));
         self.input.skip(rest).map_err(unreadable)?;
@@ -125,11 +126,11 @@ impl Members {
         if block.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
-        // The sum of all bytes, where those of the sum itself count as spaces.
+        // The checksum is the sum of all bytes, in which its own bytes count as spaces.
         let sum =
             block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) });
         match (sum.sum::<u32>(), header.cksum()) {
-            (sum, Ok(said)) if sum == said => Ok(Some(header)),
+            (sum, Ok(expected)) if sum == expected => Ok(Some(header)),
             _ => Err("the archive is damaged: a header's checksum is wrong".into()),
         }
     }
@@ -138,7 +139,7 @@ impl Members {
 fn unreadable(error: std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::UnexpectedEof => "the archive is cut off".into(),
-        _ => format!("the archive cannot be read on ({error})"),
+        _ => format!("the rest of the archive cannot be read ({error})"),
     }
 }
 
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_that_is_cut_off_anywhere_says_so() {
+    fn an_archive_that_is_cut_off_anywhere_is_an_error() {
         let whole = archive(&["a.txt", "b.txt", "c.txt"]);
         let content = whole.len() - 1024;
         for end in 0..content {
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_sizes_and_damage_are_no_reason_to_panic() {
+    fn absurd_sizes_and_damage_do_not_panic() {
         let whole = archive(&["a.txt", "b.txt", &"n".repeat(200)]);
         for size in [1 << 40, u64::MAX, u64::MAX - 511] {
             let mut header = Header::new_gnu();

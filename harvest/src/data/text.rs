@@ -89,10 +89,8 @@ impl<R: Read> Utf16<R> {
         let mut block = Vec::with_capacity(2 * UNITS);
         self.input.by_ref().take(2 * UNITS as u64).read_to_end(&mut block)?;
         let (pairs, odd) = block.as_chunks::<2>();
-        let unit = |pair: &[u8; 2]| match self.little_endian {
-            true => u16::from_le_bytes(*pair),
-            false => u16::from_be_bytes(*pair),
-        };
+        let unit =
+            |pair: &[u8; 2]| if self.little_endian { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) };
         let mut units: Vec<u16> = self.surrogate.take().into_iter().chain(pairs.iter().map(unit)).collect();
         let continues = pairs.len() == UNITS && units.last().is_some_and(|unit| (0xd800..0xdc00).contains(unit));
         if continues {

@@ -1,9 +1,9 @@
-//! What a `.json` file is: an array, lines, objects over several lines, or one object with the rows in a list of it, such as
-//! `{"data": [...]}`. Looks at the keys of the outermost object alone, in bounded memory.
+//! The layout of a `.json` file: an array, lines, objects over several lines, or one object that contains the list of rows,
+//! such as `{"data": [...]}`. Reads only the keys of the outermost object, in bounded memory.
 
 use std::io::{self, BufRead};
 
-/// Keys that hold the rows of a file.
+/// Keys of the list of rows in a file that is one object.
 const ROWS: [&str; 12] = [
     "data",
     "rows",
@@ -19,13 +19,13 @@ const ROWS: [&str; 12] = [
     "questions",
 ];
 
-/// Keys of a row: an object that has one is no wrapper of rows.
+/// Keys of a row. An object that has one of them is a row, and not a container of rows.
 const ROW: [&str; 8] = ["conversations", "messages", "text", "texts", "caption", "question", "prompt", "instruction"];
 
-/// Keys that are looked at.
+/// Maximum number of keys that are read.
 const KEY_LIMIT: usize = 256;
 
-/// Bytes of a key that are kept.
+/// Maximum number of bytes of a key that are kept.
 const KEY_LENGTH: usize = 64;
 
 /// How the rows of a file are laid out.
@@ -33,18 +33,18 @@ const KEY_LENGTH: usize = 64;
 pub(super) enum Layout {
     /// One array.
     Array,
-    /// An object a line.
+    /// One object per line.
     Lines,
-    /// Objects over several lines, one behind the other.
+    /// Consecutive objects, each over several lines.
     Objects,
-    /// A list in one object, which begins at this byte.
+    /// A list inside of one object. The list begins at this byte.
     List(u64),
 }
 
 /// Finds the layout of a text.
 ///
 /// # Errors
-/// The text cannot be read, or it is something else: the message says what.
+/// The text cannot be read (outer error), or it has no rows (inner error). The inner error says what it holds instead.
 pub(super) fn layout(text: &mut dyn BufRead) -> io::Result<Result<Layout, String>> {
     let mut scan = Scan::default();
     let begun = scan.run(text)?;
@@ -59,29 +59,29 @@ pub(super) fn layout(text: &mut dyn BufRead) -> io::Result<Result<Layout, String
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
-    /// The text ends inside of the object, or the object is broken.
+    /// The text ends inside of the object, or the object is damaged.
     #[default]
     Inside,
-    /// It ends behind the object, which takes several lines.
+    /// The text ends after the object, which has several lines.
     Ended,
-    /// It ends behind the object, which takes one line.
+    /// The text ends after the object, which has one line.
     Line,
-    /// Something follows the object.
+    /// Another value follows the object.
     Followed,
 }
 
-/// The outermost object of a text.
+/// A scan of the outermost object of a text.
 #[derive(Default)]
 struct Scan {
     state: State,
-    /// Line breaks in it.
+    /// Line breaks in the object.
     lines: u64,
-    /// Its keys with the first byte of each value, and where that is.
+    /// Its keys, each with the first byte of its value and the offset of this byte.
     keys: Vec<(String, u8, u64)>,
 }
 
 impl Scan {
-    /// Reads up to the end of the object, or up to what follows it; the first byte of the text that is no white space.
+    /// Reads up to the first byte that follows the object. Returns the first byte of the text that is not white space.
     fn run(&mut self, text: &mut dyn BufRead) -> io::Result<Option<u8>> {
         let (mut first, mut depth, mut quoted, mut escaped) = (None, 0u64, false, false);
         let (mut string, mut key) = (Vec::new(), None);
@@ -103,7 +103,7 @@ impl Scan {
                             string.clear();
                         }
                     }
-                    // A row that was cut off in a text: no string goes on in the next line.
+                    // The row was cut off inside of a string, because a string cannot contain a line break.
                     b'\n' if quoted => return Ok(first),
                     _ if quoted => {
                         if depth == 1 && string.len() < KEY_LENGTH {
@@ -131,7 +131,7 @@ impl Scan {
                 if let Some(name) = key.take() {
                     self.keys.push((name, byte, here));
                 } else if byte == b'{' && depth == 1 && !quoted {
-                    // Another row where a key should be: the one before was cut off.
+                    // Another row begins where a key was expected, so the previous row was cut off.
                     return Ok(first);
                 }
                 match byte {
@@ -153,7 +153,7 @@ impl Scan {
         }
     }
 
-    /// The list of rows in the object.
+    /// The layout of a text that begins with an object.
     fn list(&self, state: State) -> Result<Layout, String> {
         let names = |keys: &[&(String, u8, u64)]| keys.iter().map(|key| key.0.as_str()).collect::<Vec<_>>().join(", ");
         let has = |name: &str| self.keys.iter().any(|key| key.0 == name);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_over_several_lines_are_told_from_lines_that_are_cut_off() {
+    fn objects_over_several_lines_are_distinguished_from_lines_that_are_cut_off() {
         for objects in ["{\n\"text\": \"a\"\n}\n", "{\n\"a\": [\n{}\n]\n}\n{\"a\": []}", "{\"a\":\n{\"b\": 1}}\n\n{}"] {
             assert_eq!(found(objects), Ok(Layout::Objects), "{objects}");
         }
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_without_one_list_of_rows_are_refused_by_name() {
+    fn objects_without_exactly_one_list_of_rows_are_rejected() {
         let reasons = [
             ("{\"images\": [], \"annotations\": []}", "COCO"),
             ("{\"columns\": [], \"index\": [], \"data\": []}", "split"),

@@ -1,5 +1,5 @@
-//! A snapshot in the hub's cache, whoever filled it: which files of a commit are there, which are known not to exist, what
-//! a checkpoint needs beside them, and how a file that was downloaded comes in. Reaches for no network.
+//! A snapshot in the hub's cache, no matter which program filled it: which files of a commit are present, which are
+//! known not to exist, which files a checkpoint still needs, and how a downloaded file is added. Sends no request.
 
 use crate::model::ModelConfig;
 use crate::precedence::{self, CONFIG, DECISIVE, TOKENIZER, WEIGHTS};
@@ -12,21 +12,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Bytes of the largest list of a repository's files.
+/// Size of the largest list of a repository's files, in bytes.
 const LISTING_LIMIT: u64 = 1 << 24;
 
 /// The files of one commit.
 pub(super) struct Snapshot {
     folder: PathBuf,
-    /// The repository's folder.
+    /// The folder of the repository.
     root: PathBuf,
 }
 
 impl Snapshot {
-    /// The snapshot that a branch or tag pointed to when it was last asked for, or that of a commit.
+    /// The snapshot of a commit, or the one to which a branch or tag pointed when it was last requested.
     ///
     /// # Errors
-    /// What of it is missing in the cache.
+    /// What is missing in the cache.
     pub fn find(cache: &Cache, id: &str, revision: &str) -> Result<Self, String> {
         let root = root(cache, id);
         let reference = root.join("refs").join(revision);
@@ -36,18 +36,18 @@ impl Snapshot {
             Err(_) if root.is_dir() => return Err(format!("no refs/{revision} in {}", root.display())),
             Err(_) => return Err(format!("no folder {}", root.display())),
         };
-        let snapshot = Self::of_commit(cache, id, &commit).map_err(|e| e.to_string())?;
+        let snapshot = Self::from_commit(cache, id, &commit).map_err(|e| e.to_string())?;
         if !snapshot.folder.is_dir() {
             return Err(format!("no folder {}", snapshot.folder.display()));
         }
         Ok(snapshot)
     }
 
-    /// The snapshot of a commit, which may be empty still.
-    pub fn of_commit(cache: &Cache, id: &str, commit: &str) -> Result<Self> {
+    /// The snapshot of a commit, which may still be empty.
+    pub fn from_commit(cache: &Cache, id: &str, commit: &str) -> Result<Self> {
         let root = root(cache, id);
         if !is_commit(commit) {
-            return Err(Error::checkpoint(&root)(format!("{commit:?} is not a commit")));
+            return Err(Error::checkpoint(&root)(format!("expected a commit, found {commit:?}")));
         }
         let folder = cache.repo(Repo::model(id.to_owned())).pointer_path(commit);
         Ok(Self { folder, root })
@@ -57,54 +57,56 @@ impl Snapshot {
         &self.folder
     }
 
-    /// Its commit.
+    /// The commit.
     pub fn commit(&self) -> String {
         self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Whether a file is there. (A link whose blob is gone is not.)
+    /// Whether a file is present. A broken link is not.
     pub fn has(&self, file: &str) -> bool {
         self.folder.join(file).is_file()
     }
 
-    /// What a checkpoint needs and the snapshot has not, for people to read: nothing if it can be used as it is.
+    /// The files that a checkpoint needs and that are missing here, described for people. The list is empty if the
+    /// snapshot can be used.
     ///
     /// # Errors
-    /// A file that is there is damaged.
-    pub fn lacks(&self) -> Result<Vec<String>> {
-        let link = |file: &str| fs::symlink_metadata(self.folder.join(file)).is_ok();
+    /// A file that is present is damaged.
+    pub fn missing(&self) -> Result<Vec<String>> {
+        let is_link = |file: &str| fs::symlink_metadata(self.folder.join(file)).is_ok();
         let (model, listing) = (ModelConfig::open(&self.folder).ok(), self.listing().unwrap_or_default());
-        let sees = model.is_some_and(|config| config.vision.is_some());
-        // What exists and was left out would change the prompts.
+        let has_vision = model.is_some_and(|config| config.vision.is_some());
+        // Without one of these files, if it exists on the hub, the prompts would be different.
         let needed = |file: &str| match file {
             CONFIG | TOKENIZER => true,
             "tokenizer_config.json" | precedence::TEMPLATE => listing.contains(file),
-            "chat_template.json" | precedence::PROCESSOR => sees && listing.contains(file),
+            "chat_template.json" | precedence::PROCESSOR => has_vision && listing.contains(file),
             _ => false,
         };
-        let mut lacks: Vec<String> = DECISIVE
+        let mut missing: Vec<String> = DECISIVE
             .into_iter()
-            .filter(|file| !self.has(file) && (needed(file) || link(file)))
+            .filter(|file| !self.has(file) && (needed(file) || is_link(file)))
             .map(str::to_owned)
             .collect();
-        if sees
+        if has_vision
             && !self.has(precedence::PREPROCESSOR)
-            && lacks.is_empty()
+            && missing.is_empty()
             && precedence::image_processor(&self.folder).is_err()
         {
-            lacks.push(precedence::PREPROCESSOR.into());
+            missing.push(precedence::PREPROCESSOR.into());
         }
         if self.has(CONFIG) {
             let config = self.folder.join(CONFIG);
             let settings: Value = sae_core::file::read_json(&config, LISTING_LIMIT)?;
-            let weights = precedence::weights(&settings, link).map_err(Error::checkpoint(&config))?;
+            let weights = precedence::weights(&settings, is_link).map_err(Error::checkpoint(&config))?;
             let weights = self.weights(&weights.unwrap_or_else(|| WEIGHTS.into()))?;
-            lacks.extend(weights.into_iter().filter(|file| !self.has(file)));
+            missing.extend(weights.into_iter().filter(|file| !self.has(file)));
         }
-        Ok(lacks.into_iter().map(|file| self.described(file)).collect())
+        Ok(missing.into_iter().map(|file| self.described(file)).collect())
     }
 
-    /// The files of weights that one of them leads to: itself, or those that it names if it is an index that is there.
+    /// The files of weights to which a file leads: the file itself, or the files that it names if it is an index that
+    /// is present.
     ///
     /// # Errors
     /// The index is damaged.
@@ -117,25 +119,25 @@ impl Snapshot {
 
     fn described(&self, file: String) -> String {
         let dangling = precedence::is_dangling(&self.folder.join(&file));
-        if dangling { format!("{file} (a link to a blob that is gone)") } else { file }
+        if dangling { format!("{file} (a broken link)") } else { file }
     }
 
-    /// Whether it is known of every file that decides something that it is there or does not exist. A checkpoint with a
-    /// tokenizer's settings and a chat template has all that is ever asked for.
+    /// Whether it is known for every decisive file that it is present or does not exist. A checkpoint with a tokenizer
+    /// configuration and a chat template has every file that is ever needed.
     pub fn is_settled(&self) -> bool {
-        let noted = |file: &&str| self.has(file) || self.absent(file).exists();
-        let says = |file: &str| {
+        let is_known = |file: &&str| self.has(file) || self.absent(file).exists();
+        let has_template = |file: &str| {
             let read = sae_core::file::read_json::<Value>(&self.folder.join(file), LISTING_LIMIT);
             read.is_ok_and(|config| !config["chat_template"].is_null())
         };
         let template = || {
             let files = [precedence::TEMPLATE, "chat_template.json"].iter().any(|file| self.has(file));
-            files || ["tokenizer_config.json", precedence::PROCESSOR].iter().any(|file| says(file))
+            files || ["tokenizer_config.json", precedence::PROCESSOR].iter().any(|file| has_template(file))
         };
-        self.listing().is_some() || DECISIVE.iter().all(noted) || self.has("tokenizer_config.json") && template()
+        self.listing().is_some() || DECISIVE.iter().all(is_known) || self.has("tokenizer_config.json") && template()
     }
 
-    /// The files of the commit, where `snapshot_download` of huggingface_hub 2 has left a list of them.
+    /// The files of the commit, if `snapshot_download` of huggingface_hub 2 has stored a list of them.
     fn listing(&self) -> Option<BTreeSet<String>> {
         #[derive(Deserialize)]
         struct Tree {
@@ -146,38 +148,39 @@ impl Snapshot {
         Some(tree.files.into_keys().collect())
     }
 
-    /// Where the cache notes that a commit has no such file.
+    /// The path at which the cache records that a file does not exist in the commit.
     fn absent(&self, file: &str) -> PathBuf {
         self.root.join(".no_exist").join(self.commit()).join(file)
     }
 
-    /// Notes that the commit has no such file. In a cache that cannot be written to the hub is asked again next time.
-    pub fn note_absent(&self, file: &str) {
+    /// Records that a file does not exist in the commit. If the cache cannot be written, the hub is asked again next
+    /// time.
+    pub fn record_absent(&self, file: &str) {
         let note = self.absent(file);
         if create(note.parent()).is_ok() {
             let _ = fs::write(&note, []);
         }
     }
 
-    /// Where the content of a file comes to lie; its folder is there then.
+    /// The path for the content of a file. Creates its folder.
     pub fn blob(&self, name: &str) -> Result<PathBuf> {
         let blob = self.root.join("blobs").join(name);
         create(blob.parent())?;
         Ok(blob)
     }
 
-    /// Shows a blob as a file of the snapshot.
+    /// Adds a blob to the snapshot under the name of a file.
     pub fn link(&self, blob: &Path, file: &str) -> Result<()> {
         let link = self.folder.join(file);
         create(link.parent())?;
         if fs::symlink_metadata(&link).is_ok() {
             fs::remove_file(&link).map_err(Error::io("replace", &link))?;
         }
-        show(blob, &link).map_err(Error::io("link", &link))
+        link_blob(blob, &link).map_err(Error::io("link", &link))
     }
 
-    /// Makes a branch or tag point here.
-    pub fn point(&self, revision: &str) -> Result<()> {
+    /// Makes a branch or tag point to this commit.
+    pub fn set_reference(&self, revision: &str) -> Result<()> {
         if is_commit(revision) {
             return Ok(());
         }
@@ -190,14 +193,14 @@ impl Snapshot {
 }
 
 #[cfg(unix)]
-fn show(blob: &Path, link: &Path) -> std::io::Result<()> {
+fn link_blob(blob: &Path, link: &Path) -> std::io::Result<()> {
     let name = Path::new("../../blobs").join(blob.file_name().unwrap_or_default());
     std::os::unix::fs::symlink(name, link)
 }
 
-/// Links take rights that not everybody has elsewhere: there a second name does.
+/// On systems other than Unix, symbolic links require privileges. There a hard link or a copy is made.
 #[cfg(not(unix))]
-fn show(blob: &Path, link: &Path) -> std::io::Result<()> {
+fn link_blob(blob: &Path, link: &Path) -> std::io::Result<()> {
     fs::hard_link(blob, link).or_else(|_| fs::copy(blob, link).map(drop))
 }
 

@@ -1,110 +1,173 @@
-//! One file from the hub into the cache: received beside its place, compared with the size and the hash that the hub
-//! lists, renamed. What an interrupted download left is gone on with.
+//! Downloads files from the hub into the cache. A file is received next to its destination, compared with the size and the
+//! hash that the hub lists, and then renamed. An interrupted download is continued.
 
-use super::{DownloadProgress, Job, Sibling};
+use super::cache::Snapshot;
+use super::client::{Client, Listing, Sibling, hub_error};
+use super::name::RepoName;
 use crate::checkpoint::hex;
+use crate::precedence::{DECISIVE, OTHER_CONFIGS};
 use crate::{Error, Result};
+use sae_core::error::Hint;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
 
-/// Requests for one file that may break off without a byte more than before.
+/// Size of the largest file besides the weights, in bytes.
+pub(super) const SMALL_LIMIT: u64 = 1 << 28;
+
+/// Size of the largest file of weights, in bytes.
+pub(super) const WEIGHTS_LIMIT: u64 = 1 << 40;
+
+/// How many requests for one file may fail in a row without receiving anything.
 const TRIES: u32 = 3;
 
-/// Time before a broken request is made again.
+/// Time before a failed request is repeated.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Bytes that are received at once.
 const BUFFER: usize = 1 << 18;
 
+/// How far a download is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DownloadProgress<'a> {
+    /// The file that is being downloaded.
+    pub file: &'a str,
+    /// Bytes that have been received, of all files.
+    pub bytes: u64,
+    /// Size of all files in bytes, as far as it is known: files of weights count once their index has been received.
+    pub total: u64,
+}
+
+/// A download of several files of one commit.
+pub(super) struct Download<'a> {
+    client: &'a Client,
+    name: &'a RepoName,
+    snapshot: &'a Snapshot,
+    bytes: u64,
+    total: u64,
+    progress: &'a mut dyn FnMut(DownloadProgress) -> Result<()>,
+}
+
 /// Why a request ended early.
-enum Broken {
-    /// Another one may do better.
-    Off(String),
-    /// It will not get better.
+enum Failure {
+    /// Another request may succeed.
+    Transient(String),
+    /// Another request would fail, too.
     Final(Error),
 }
 
-impl Job<'_> {
-    /// Downloads a file and shows it in the snapshot.
-    pub(super) fn download(&mut self, file: &Sibling, limit: u64) -> Result<()> {
-        let named = file.blob().map(str::to_owned);
-        // Without a name from the hub the content gives one, once it is here.
-        let blob = self.snapshot.blob(named.as_deref().unwrap_or(&file.rfilename))?;
+impl<'a> Download<'a> {
+    pub fn new(
+        client: &'a Client,
+        name: &'a RepoName,
+        snapshot: &'a Snapshot,
+        progress: &'a mut dyn FnMut(DownloadProgress) -> Result<()>,
+    ) -> Self {
+        Self { client, name, snapshot, bytes: 0, total: 0, progress }
+    }
+
+    /// Downloads everything except the weights, and records which files do not exist.
+    pub fn configs(&mut self, listing: &Listing) -> Result<()> {
+        let mut files = Vec::new();
+        for name in DECISIVE.into_iter().chain(OTHER_CONFIGS) {
+            match listing.find(name) {
+                Some(file) => files.push(file),
+                None => self.snapshot.record_absent(name),
+            }
+        }
+        self.files(&files, SMALL_LIMIT)
+    }
+
+    /// Downloads those of the files that are not in the cache. None may be larger than `limit` bytes.
+    pub fn files(&mut self, files: &[&Sibling], limit: u64) -> Result<()> {
+        if let Some(file) = files.iter().find(|file| file.size().is_some_and(|size| size > limit)) {
+            let (name, size) = (&file.rfilename, file.size().unwrap_or_default());
+            return Err(hub_error(self.name, format!("{name} has {size} bytes, more than the limit of {limit}")));
+        }
+        self.total += files.iter().filter_map(|file| file.size()).sum::<u64>();
+        for file in files {
+            if !self.snapshot.has(&file.rfilename) {
+                self.file(file, limit)?;
+            }
+            self.bytes += file.size().unwrap_or_default();
+            (self.progress)(DownloadProgress { file: &file.rfilename, bytes: self.bytes, total: self.total })?;
+        }
+        Ok(())
+    }
+
+    /// Downloads a file and links it into the snapshot.
+    fn file(&mut self, file: &Sibling, limit: u64) -> Result<()> {
+        let listed_blob = file.blob().map(str::to_owned);
+        // If the hub lists no name for the blob, it is named by its content, once it has been received.
+        let blob = self.snapshot.blob(listed_blob.as_deref().unwrap_or(&file.rfilename))?;
         let partial =
             blob.with_file_name(format!("{}.incomplete", blob.file_name().unwrap_or_default().to_string_lossy()));
         let content = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&partial);
         let mut content = content.map_err(Error::io("open", &partial))?;
-        // Of two programs that want the same file one waits, and finds it there.
+        // If two programs download the same file, the second one waits here and then finds it.
         content.lock().map_err(Error::io("lock", &partial))?;
-        if named.is_some() && blob.is_file() {
+        if listed_blob.is_some() && blob.is_file() {
             let _ = fs::remove_file(&partial);
             return self.snapshot.link(&blob, &file.rfilename);
         }
         let resumed = content.metadata().is_ok_and(|meta| meta.len() > 0);
-        let other = |sha256: &str| file.sha256().is_some_and(|said| !said.eq_ignore_ascii_case(sha256));
+        let is_wrong = |sha256: &str| file.sha256().is_some_and(|listed| !listed.eq_ignore_ascii_case(sha256));
         let mut sha256 = self.receive(file, limit, &mut content, &partial)?;
-        if resumed && other(&sha256) {
-            // What lay there was of something else.
+        if resumed && is_wrong(&sha256) {
+            // The partial file was the beginning of something else.
             restart(&mut content, &mut Sha256::new(), &partial)?;
             sha256 = self.receive(file, limit, &mut content, &partial)?;
         }
-        if other(&sha256) {
-            // Going on with it would end in the same.
+        if is_wrong(&sha256) {
+            // Continuing from this file would fail again.
             let _ = fs::remove_file(&partial);
-            return Err(
-                self.damaged(file, "the SHA-256 of the downloaded file differs from the one that the hub lists")
-            );
+            return Err(self.damaged(file, "its content does not have the SHA-256 that the hub lists"));
         }
         content.sync_all().map_err(Error::io("write", &partial))?;
-        let blob = if named.is_some() { blob } else { self.snapshot.blob(&sha256)? };
+        let blob = if listed_blob.is_some() { blob } else { self.snapshot.blob(&sha256)? };
         fs::rename(&partial, &blob).map_err(Error::io("rename", &partial))?;
         self.snapshot.link(&blob, &file.rfilename)
     }
 
-    /// Receives what is missing of a file; gives back the whole one's SHA-256.
+    /// Receives the missing rest of a file. Returns the SHA-256 of the whole file.
     fn receive(&mut self, file: &Sibling, limit: u64, content: &mut File, partial: &Path) -> Result<String> {
         let mut hash = Sha256::new();
-        let mut here = 0;
+        let mut received = 0;
         let mut buffer = vec![0; BUFFER];
         loop {
             let read = content.read(&mut buffer).map_err(Error::io("read", partial))?;
             hash.update(&buffer[..read]);
-            here += read as u64;
+            received += read as u64;
             if read == 0 {
                 break;
             }
         }
         let mut tries = 0;
-        // Without a listed size there is no telling whether it goes on where it stopped.
-        if file.size().is_none_or(|size| here > size) {
-            here = restart(content, &mut hash, partial)?;
+        // If no size is listed, it is impossible to say whether the partial file can be continued.
+        if file.size().is_none_or(|size| received > size) {
+            received = restart(content, &mut hash, partial)?;
         }
-        while file.size().is_none_or(|size| here < size) {
-            let before = here;
-            match self.request(file, limit, content, partial, &mut hash, &mut here) {
+        while file.size().is_none_or(|size| received < size) {
+            let before = received;
+            match self.request(file, limit, content, partial, &mut hash, &mut received) {
                 Ok(()) => break,
-                Err(Broken::Final(error)) => return Err(error),
-                Err(Broken::Off(why)) => {
-                    tries = if here > before { 1 } else { tries + 1 };
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Transient(cause)) => {
+                    tries = if received > before { 1 } else { tries + 1 };
                     if tries >= TRIES {
-                        return Err(self.damaged(
-                            file,
-                            &format!(
-                                "the download broke off ({why})\nhint: run it again; it continues where it stopped"
-                            ),
-                        ));
+                        let error = self.damaged(file, &format!("the download was interrupted ({cause})"));
+                        return Err(error.with_hint(Hint::from("run it again: it continues from there")));
                     }
                     std::thread::sleep(PAUSE);
                 }
             }
         }
-        match file.size().is_some_and(|size| size != here) {
-            true => Err(self.damaged(file, "the download is shorter than the hub lists")),
-            false => Ok(hex(hash.finalize())),
+        if file.size().is_some_and(|size| size != received) {
+            return Err(self.damaged(file, "the download is shorter than the hub lists"));
         }
+        Ok(hex(hash.finalize()))
     }
 
     fn request(
@@ -114,62 +177,59 @@ impl Job<'_> {
         content: &mut File,
         partial: &Path,
         hash: &mut Sha256,
-        here: &mut u64,
-    ) -> Result<(), Broken> {
-        let (hub, name) = (self.hub, self.name);
-        let commit = self.snapshot.folder().file_name().unwrap_or_default().to_string_lossy();
-        let url = format!("{}/{}/resolve/{commit}/{}", hub.endpoint, name.id, file.rfilename);
-        let mut answer = hub.get(&url, *here).map_err(Broken::Off)?;
+        received: &mut u64,
+    ) -> Result<(), Failure> {
+        let answer = self.client.file(self.name, &self.snapshot.commit(), &file.rfilename, *received);
+        let mut answer = answer.map_err(Failure::Transient)?;
         let status = answer.status();
         if status.is_server_error() || status.as_u16() == 429 {
-            return Err(Broken::Off(format!("the hub says {status}")));
+            return Err(Failure::Transient(format!("the hub returned status {status}")));
         }
         if !status.is_success() {
-            return Err(Broken::Final(hub.denied(name, &answer)));
+            return Err(Failure::Final(self.client.denied(self.name, &answer)));
         }
         let range = answer.headers().get("content-range").and_then(|range| range.to_str().ok());
         let from = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse::<u64>().ok());
-        let disk = |doing| move |e| Broken::Final(Error::io(doing, partial)(e));
-        if *here > 0 && (status.as_u16() != 206 || from != Some(*here)) {
-            // The server begins at the beginning.
-            *here = restart(content, hash, partial).map_err(Broken::Final)?;
+        let disk = |doing| move |e| Failure::Final(Error::io(doing, partial)(e));
+        if *received > 0 && (status.as_u16() != 206 || from != Some(*received)) {
+            // The server sends the file from its beginning.
+            *received = restart(content, hash, partial).map_err(Failure::Final)?;
             if status.as_u16() == 206 {
-                return Err(Broken::Off("the hub sent another part than was asked for".into()));
+                return Err(Failure::Transient("the hub sent another range than was requested".into()));
             }
         }
-        let expected = answer.body().content_length().map(|length| *here + length);
+        let expected = answer.body().content_length().map(|length| *received + length);
         let end = file.size().unwrap_or(limit);
         let mut body = answer.body_mut().as_reader();
         let mut buffer = vec![0; BUFFER];
         loop {
-            let read = body.read(&mut buffer).map_err(|e| Broken::Off(e.to_string()))?;
+            let read = body.read(&mut buffer).map_err(|e| Failure::Transient(e.to_string()))?;
             if read == 0 {
                 break;
             }
-            if *here + read as u64 > end {
-                restart(content, hash, partial).map_err(Broken::Final)?;
-                return Err(Broken::Final(self.damaged(file, &format!("the download is longer than {end} bytes"))));
+            if *received + read as u64 > end {
+                restart(content, hash, partial).map_err(Failure::Final)?;
+                return Err(Failure::Final(self.damaged(file, &format!("the download is longer than {end} bytes"))));
             }
             content.write_all(&buffer[..read]).map_err(disk("write"))?;
             hash.update(&buffer[..read]);
-            *here += read as u64;
-            let bytes = self.bytes + *here;
+            *received += read as u64;
+            let bytes = self.bytes + *received;
             let progress = DownloadProgress { file: &file.rfilename, bytes, total: self.total };
-            (self.progress)(progress).map_err(Broken::Final)?;
+            (self.progress)(progress).map_err(Failure::Final)?;
         }
-        match expected.or(file.size()).is_some_and(|expected| *here < expected) {
-            true => Err(Broken::Off("it ended early".into())),
-            false => Ok(()),
+        if expected.or(file.size()).is_some_and(|expected| *received < expected) {
+            return Err(Failure::Transient("it ended early".into()));
         }
+        Ok(())
     }
 
-    fn damaged(&self, file: &Sibling, why: &str) -> Error {
-        let (why, hint) = why.split_once('\n').map_or((why, String::new()), |(why, hint)| (why, format!("\n{hint}")));
-        self.hub.refused(self.name, &format!("{}: {why}{hint}", file.rfilename))
+    fn damaged(&self, file: &Sibling, cause: &str) -> Error {
+        hub_error(self.name, format!("{}: {cause}", file.rfilename))
     }
 }
 
-/// Throws away what is here of a file.
+/// Discards what has been received of a file.
 fn restart(content: &mut File, hash: &mut Sha256, partial: &Path) -> Result<u64> {
     content.set_len(0).and_then(|()| content.seek(SeekFrom::Start(0))).map_err(Error::io("write", partial))?;
     *hash = Sha256::new();

@@ -1,9 +1,10 @@
-//! Plain arrays: one matrix of activations in a safetensors or `.npy` file, a row a token position. What the positions
-//! are is in a token table, or they are taken as text of which nothing is known.
+//! Plain arrays: one matrix of activations in a safetensors or `.npy` file, with one row per token position. A token table
+//! describes the positions; without one they are considered text about which nothing else is known.
 
+use super::cache::{Cache, Captured, check_finite, file_name, unknown_token};
 use super::npy::Header;
-use super::table::{TokenTable, untold};
-use super::{Cache, CacheFormat, Captured, Import, check_finite, file_name};
+use super::request::{CacheFormat, Import};
+use super::table::TokenTable;
 use crate::{Error, Result};
 use sae_core::file;
 use sae_core::store::StoreDtype;
@@ -11,6 +12,7 @@ use sae_core::store::sample::{Modality, Token};
 use sae_core::tensors::{Dtype, Tensors, extend_f32};
 use std::path::{Path, PathBuf};
 
+/// The tensor of activations in a safetensors file.
 const TENSOR: &str = "activations";
 
 /// A matrix in a mapped file.
@@ -19,29 +21,29 @@ struct Matrix {
     dtype: Dtype,
     rows: usize,
     d_in: usize,
-    /// Rows of a sample, if the array has an axis of samples.
+    /// Rows per sample, if the array has an axis of samples.
     length: Option<usize>,
     path: PathBuf,
 }
 
 enum File {
     Safetensors(Tensors),
-    /// The whole file, and where the numbers begin.
+    /// The whole file, and the offset of the numbers in it.
     Npy(memmap2::Mmap, usize),
 }
 
-/// Whether a safetensors file is of activations.
+/// Whether a safetensors file holds activations.
 pub(super) fn holds_activations(path: &Path) -> bool {
     Tensors::open(path).is_ok_and(|tensors| tensors.shape(TENSOR).is_some())
 }
 
 pub(super) fn open(import: &Import) -> Result<Cache> {
     let path = &import.path;
-    let (matrix, said, model) = match import.format {
+    let (matrix, hook, model) = match import.format {
         CacheFormat::Npy => (Matrix::npy(path)?, String::new(), String::new()),
         _ => Matrix::safetensors(path)?,
     };
-    let layer = import.layer(&said)?;
+    let layer = import.layer(&hook)?;
     let (rows, d_in) = (matrix.rows as u64, matrix.d_in);
     let dtype = match matrix.dtype {
         Dtype::F16 => StoreDtype::F16,
@@ -51,9 +53,6 @@ pub(super) fn open(import: &Import) -> Result<Cache> {
     let mut files = vec![path.clone()];
     let samples: Box<dyn Iterator<Item = Result<(String, Vec<Token>)>>> = match &import.tokens {
         Some(table) => {
-            if import.sample_length.is_some() {
-                return Err(Error::Plan("a token table says where samples begin: no --sample-length beside it".into()));
-            }
             files.push(table.clone());
             Box::new(TokenTable::open(table, rows, import.part_rows)?)
         }
@@ -64,7 +63,7 @@ pub(super) fn open(import: &Import) -> Result<Cache> {
             let starts = (0..rows).step_by(length.max(1)).enumerate();
             Box::new(starts.map(move |(n, start)| {
                 let positions = length.min(rows - start);
-                Ok((n.to_string(), (0..positions).map(|p| untold(p as u32, Modality::Text)).collect()))
+                Ok((n.to_string(), (0..positions).map(|p| unknown_token(p as u32, Modality::Text)).collect()))
             }))
         }
     };
@@ -83,19 +82,19 @@ pub(super) fn open(import: &Import) -> Result<Cache> {
 }
 
 impl Matrix {
-    /// A safetensors file, with the hook and the model that its header's texts name.
+    /// Opens a safetensors file. Returns also the hook and the model that the metadata in its header names.
     fn safetensors(path: &Path) -> Result<(Self, String, String)> {
         let tensors = Tensors::open(path)?;
         let shape = tensors.shape(TENSOR).map(<[usize]>::to_vec).ok_or_else(|| {
-            let there = tensors.names();
-            let some: Vec<_> = there.iter().take(8).map(String::as_str).collect();
-            Error::data(path)(format!("there is no tensor {TENSOR}, but {}", some.join(", ")))
+            let names = tensors.names();
+            let found: Vec<_> = names.iter().take(8).map(String::as_str).collect();
+            Error::data(path)(format!("expected a tensor {TENSOR}, found {}", found.join(", ")))
         })?;
         let Some((dtype, _)) = tensors.bytes(TENSOR) else {
-            return Err(Error::data(path)(format!("tensor {TENSOR} has a shape, but no numbers")));
+            return Err(Error::data(path)(format!("the tensor {TENSOR} has no numbers")));
         };
         if ![Dtype::F32, Dtype::F16, Dtype::BF16].contains(&dtype) {
-            return Err(Error::data(path)(format!("{TENSOR} is {dtype:?}: f32, f16 and bf16 are read")));
+            return Err(Error::data(path)(format!("the tensor {TENSOR} is {dtype:?}: expected f32, f16 or bf16")));
         }
         let text = |name: &str| tensors.text(name).unwrap_or_default().to_string();
         let (hook, model) = (text("hook"), text("model"));
@@ -112,7 +111,7 @@ impl Matrix {
         let expected = rows.checked_mul(d_in).and_then(|n| n.checked_mul(width)).and_then(|n| n.checked_add(data));
         if expected != Some(map.len()) {
             let found = map.len();
-            let cause = format!("the file has {found} bytes, an array of {shape:?} in {dtype:?} does not end there");
+            let cause = format!("the file has {found} bytes, which does not fit its array of {shape:?} in {dtype:?}");
             return Err(Error::data(path)(cause));
         }
         let (path, length) = (path.to_path_buf(), (length > 0).then_some(length));
@@ -126,13 +125,14 @@ impl Matrix {
         };
         let width = bytes.len() / self.rows;
         let bytes = bytes.get(start * width..(start + rows) * width);
-        let bytes = bytes.ok_or_else(|| Error::data(&self.path)(format!("there is no row {}", start + rows)))?;
-        extend_f32(self.dtype, bytes, out).ok_or_else(|| Error::data(&self.path)("the array holds no floats"))?;
+        let bytes =
+            bytes.ok_or_else(|| Error::data(&self.path)(format!("the array ends before row {}", start + rows)))?;
+        extend_f32(self.dtype, bytes, out).ok_or_else(|| Error::data(&self.path)("the array does not hold floats"))?;
         check_finite(&self.path, start as u64, self.d_in, out)
     }
 }
 
-/// Rows, width, and the length of a sample (0 if the array does not say) of an array's shape.
+/// The number of rows, the width, and the length of a sample (0 if the array has no axis of samples) of a shape.
 fn sides(path: &Path, shape: &[usize]) -> Result<[usize; 3]> {
     let sides = match *shape {
         [rows, d_in] => Some([rows, d_in, 0]),
@@ -141,6 +141,8 @@ fn sides(path: &Path, shape: &[usize]) -> Result<[usize; 3]> {
     };
     match sides {
         Some([rows, d_in, _]) if rows > 0 && d_in > 0 => Ok(sides.unwrap_or_default()),
-        _ => Err(Error::data(path)(format!("the array is {shape:?}, not [rows, d_in] or [samples, positions, d_in]"))),
+        _ => Err(Error::data(path)(format!(
+            "the array has the shape {shape:?}: expected [rows, d_in] or [samples, positions, d_in]"
+        ))),
     }
 }

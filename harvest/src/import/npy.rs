@@ -1,67 +1,69 @@
-//! The header of a `.npy` file: a Python literal of three keys, read as such and never evaluated. Reads no numbers.
+//! The header of a `.npy` file: a Python literal with three keys, which is parsed and never evaluated. Reads no
+//! numbers.
 
 use sae_core::tensors::Dtype;
 
-/// What a header says.
+/// The content of a header.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Header {
     pub dtype: Dtype,
     pub shape: Vec<usize>,
-    /// Where the numbers begin.
+    /// Offset of the numbers in the file.
     pub data: usize,
 }
 
-/// NumPy pads headers to 64 bytes and writes far less than this for arrays of floats.
+/// Largest header that is read, in bytes. NumPy pads headers to 64 bytes and writes far less than this for arrays of
+/// floats.
 const LONGEST: usize = 1 << 16;
 
 impl Header {
     /// Reads the header at the beginning of a file.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the header.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
-        let rest =
-            bytes.strip_prefix(b"\x93NUMPY").ok_or("this is not a .npy file (it does not begin with \\x93NUMPY)")?;
+        let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or("expected a .npy file, which begins with \\x93NUMPY")?;
         let number = |from: usize, to: usize| {
             let bytes = rest.get(from..to)?;
             Some(bytes.iter().rev().fold(0usize, |n, byte| n << 8 | usize::from(*byte)))
         };
-        let cut = "the file ends in its header";
+        let cut = "the file is truncated inside its header";
         let (start, length) = match rest.first().ok_or(cut)? {
             1 => (4, number(2, 4).ok_or(cut)?),
             2 | 3 => (6, number(2, 6).ok_or(cut)?),
-            version => return Err(format!("version {version} of .npy is not known (1 to 3)")),
+            version => return Err(format!("unsupported version {version} of .npy: expected 1 to 3")),
         };
         if length > LONGEST {
-            return Err(format!("a header of {length} bytes is more than the {LONGEST} expected"));
+            return Err(format!("the header has {length} bytes, more than the limit of {LONGEST}"));
         }
         let text = std::str::from_utf8(rest.get(start..start + length).ok_or(cut)?).map_err(|e| e.to_string())?;
-        let (descr, columns_first, shape) =
-            Literal(text).header().ok_or_else(|| format!("the header is no plain array's: {}", text.trim()))?;
+        let (descr, columns_first, shape) = Literal(text)
+            .header()
+            .ok_or_else(|| format!("the header is not that of a plain array: {}", text.trim()))?;
         if columns_first {
-            return Err("the array lies in Fortran order\nhint: numpy.ascontiguousarray".into());
+            return Err("the array is in Fortran order: expected C order (use numpy.ascontiguousarray)".into());
         }
         let dtype = match descr {
             "<f4" => Dtype::F32,
             "<f2" => Dtype::F16,
-            _ => return Err(format!("the array holds {descr:?}: float32 (<f4) and float16 (<f2) are read")),
+            _ => return Err(format!("the array holds {descr:?}: expected float32 (<f4) or float16 (<f2)")),
         };
         Ok(Self { dtype, shape, data: 6 + start + length })
     }
 }
 
-/// What is left to be read of a Python literal.
+/// The rest of a Python literal that has not been parsed yet.
 struct Literal<'a>(&'a str);
 
 impl<'a> Literal<'a> {
-    /// `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`, each key once, and nothing behind it.
+    /// `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }` with each key exactly once, and nothing behind it.
     fn header(mut self) -> Option<(&'a str, bool, Vec<usize>)> {
         let (mut descr, mut order, mut shape) = (None, None, None);
         self.take("{")?;
         while self.take("}").is_none() {
             let key = self.quoted()?;
             self.take(":")?;
-            let again = match key {
+            let repeated = match key {
                 "descr" => descr.replace(self.quoted()?).is_some(),
                 "fortran_order" => order
                     .replace(self.take("False").map(|()| false).or_else(|| self.take("True").map(|()| true))?)
@@ -69,7 +71,7 @@ impl<'a> Literal<'a> {
                 "shape" => shape.replace(self.tuple()?).is_some(),
                 _ => return None,
             };
-            if again || (self.take(",").is_none() && !self.0.trim_start().starts_with('}')) {
+            if repeated || (self.take(",").is_none() && !self.0.trim_start().starts_with('}')) {
                 return None;
             }
         }
@@ -122,7 +124,7 @@ mod tests {
         assert_eq!((header.dtype, header.shape, header.data), (Dtype::F32, vec![3, 4], good.len()));
         let half = Header::read(&file("{\"shape\": (7,), \"descr\": \"<f2\", \"fortran_order\": False}")).unwrap();
         assert_eq!((half.dtype, half.shape), (Dtype::F16, vec![7]));
-        for (text, said) in [
+        for (text, expected) in [
             ("{'descr': '<f4', 'fortran_order': True, 'shape': (3, 4), }", "Fortran"),
             ("{'descr': '|O', 'fortran_order': False, 'shape': (3,), }", "float32"),
             ("{'descr': '>f4', 'fortran_order': False, 'shape': (3,), }", "float32"),
@@ -134,10 +136,10 @@ mod tests {
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999999,)}", "plain array"),
         ] {
             let error = Header::read(&file(text)).unwrap_err();
-            assert!(error.contains(said), "{text}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
         }
-        assert!(Header::read(&good[..20]).unwrap_err().contains("ends in its header"));
+        assert!(Header::read(&good[..20]).unwrap_err().contains("truncated inside its header"));
         assert!(Header::read(b"\x93NUMPY\x02\x00\xff\xff\xff\xff").unwrap_err().contains("more than"));
-        assert!(Header::read(b"PK").unwrap_err().contains("not a .npy"));
+        assert!(Header::read(b"PK").unwrap_err().contains("expected a .npy file"));
     }
 }

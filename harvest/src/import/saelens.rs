@@ -1,13 +1,15 @@
-//! Caches of SAELens' `CacheActivationsRunner`: a Hugging Face data set of streams of Arrow, a row a context, a column a
-//! hook. A stream is read a record batch at a time; types that Python would make of its metadata are not looked at.
+//! Caches of SAELens' `CacheActivationsRunner`: a Hugging Face data set of Arrow streams, with one row per context and
+//! one column per hook. A stream is read one record batch at a time. Type information for Python in the metadata is
+//! ignored.
 
-use super::table::{piece_of, untold};
-use super::{Cache, Captured, Import, check_finite, file_name};
+use super::cache::{Cache, Captured, check_finite, file_name, piece_from_id, unknown_token};
+use super::request::Import;
 use crate::data::saved;
 use crate::ipc::{self, Batches};
 use crate::{Error, Result};
 use arrow::array::{Array, AsArray, Int32Array, RecordBatch};
 use arrow::datatypes::{DataType, Float16Type, Float32Type, Int32Type};
+use sae_core::error::{Hint, Setting};
 use sae_core::file;
 use sae_core::store::StoreDtype;
 use sae_core::store::sample::{Modality, Token};
@@ -20,7 +22,7 @@ struct Info {
     features: Map<String, Value>,
 }
 
-/// What a context holds.
+/// The column of activations, and the shape of one context in it.
 #[derive(Clone)]
 struct Shape {
     column: String,
@@ -68,7 +70,7 @@ pub(super) fn open(import: &Import) -> Result<Cache> {
     Ok(Cache { layers: vec![layer], d_in, dtype, model: "unknown".into(), files, rows, samples: Box::new(samples) })
 }
 
-/// The column of activations with its shape, and whether it is in `f16`.
+/// The column of activations with its shape, and whether it holds `f16`.
 fn shape(path: &Path, features: &Map<String, Value>, asked: Option<&str>) -> Result<(Shape, bool)> {
     let arrays: Vec<_> = features.iter().filter(|(_, feature)| feature["_type"] == "Array2D").collect();
     let names = || arrays.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
@@ -76,53 +78,58 @@ fn shape(path: &Path, features: &Map<String, Value>, asked: Option<&str>) -> Res
         (Some(asked), _) => arrays
             .iter()
             .find(|(name, _)| *name == asked)
-            .ok_or_else(|| Error::data(path)(format!("there is no column {asked} of activations, but {}", names())))?,
+            .ok_or_else(|| Error::data(path)(format!("expected a column of activations {asked}, found {}", names())))?,
         (None, [only]) => only,
-        (None, []) => return Err(Error::data(path)("the data set has no column of activations (Array2D)")),
+        (None, []) => return Err(Error::data(path)("the data set has no column of activations (of type Array2D)")),
         (None, _) => {
-            return Err(Error::data(path)(format!(
-                "several columns hold activations\nhint: choose --hook: {}",
-                names()
-            )));
+            let available = arrays.iter().map(|(name, _)| (*name).clone()).collect();
+            let cause = format!("several columns hold activations: {}", names());
+            return Err(Error::data(path)(cause).with_hint(Hint::Set(Setting::Hook, available)));
         }
     };
     let side = |n: usize| feature["shape"][n].as_u64().and_then(|side| usize::try_from(side).ok()).filter(|s| *s > 0);
     let (Some(positions), Some(d_in)) = (side(0), side(1)) else {
-        return Err(Error::data(path)(format!("column {column} has the shape {}", feature["shape"])));
+        let shape = &feature["shape"];
+        return Err(Error::data(path)(format!("column {column} has the shape {shape}: expected [positions, d_in]")));
     };
     let half = match feature["dtype"].as_str() {
         Some("float32") => false,
         Some("float16") => true,
         other => {
-            let cause = format!("column {column} holds {}: float32 and float16 are read", other.unwrap_or("nothing"));
-            return Err(Error::data(path)(cause));
+            let found = other.unwrap_or("no dtype");
+            return Err(Error::data(path)(format!("column {column} holds {found}: expected float32 or float16")));
         }
     };
     Ok((Shape { column: column.to_string(), positions, d_in }, half))
 }
 
-/// The contexts of a record batch, of which the first is row `first` of its file.
+/// The contexts of a record batch whose first row is row `first` of its file.
 fn contexts_of(path: &Path, shape: &Shape, batch: &RecordBatch, first: u64) -> Result<Vec<Captured>> {
     let wrong = |cause: String| Error::data(path)(cause);
     let column = batch.column_by_name(&shape.column);
-    let column = column.ok_or_else(|| wrong(format!("there is no column {}", shape.column)))?;
+    let column = column.ok_or_else(|| wrong(format!("the file has no column {}", shape.column)))?;
     let lists = column.as_list_opt::<i32>().filter(|lists| matches!(lists.value_type(), DataType::List(_)));
-    let lists = lists.ok_or_else(|| wrong(format!("column {} holds {}", shape.column, column.data_type())))?;
+    let lists = lists.ok_or_else(|| {
+        wrong(format!("column {} holds {}: expected lists of lists", shape.column, column.data_type()))
+    })?;
     let ids = batch.column_by_name("token_ids");
     let mut samples = Vec::with_capacity(batch.num_rows());
     for row in 0..batch.num_rows() {
         let number = first + row as u64;
-        let place = |what: &str| format!("row {number}: {what}");
+        let in_row = |what: &str| format!("row {number}: {what}");
         if lists.is_null(row) {
-            return Err(wrong(place("there are no activations")));
+            return Err(wrong(in_row("there are no activations")));
         }
         let positions = lists.value(row);
         let positions = positions.as_list::<i32>();
-        let even =
+        let is_rectangular =
             (0..positions.len()).all(|p| positions.is_valid(p) && positions.value_length(p) as usize == shape.d_in);
-        if positions.len() != shape.positions || !even {
+        if positions.len() != shape.positions || !is_rectangular {
             let (found, Shape { positions, d_in, .. }) = (positions.len(), shape);
-            return Err(wrong(place(&format!("{found} positions, or of other widths than [{positions}, {d_in}]"))));
+            let cause = format!(
+                "expected activations of shape [{positions}, {d_in}], found {found} positions, or other widths"
+            );
+            return Err(wrong(in_row(&cause)));
         }
         let (from, to) = match positions.value_offsets() {
             [from, .., to] => (*from as usize, *to as usize),
@@ -130,20 +137,21 @@ fn contexts_of(path: &Path, shape: &Shape, batch: &RecordBatch, first: u64) -> R
         };
         let values = positions.values().slice(from, to - from);
         if values.null_count() > 0 {
-            return Err(wrong(place("an activation is null")));
+            return Err(wrong(in_row("an activation is null")));
         }
         let values: Vec<f32> = match values.data_type() {
             DataType::Float32 => values.as_primitive::<Float32Type>().values().to_vec(),
             DataType::Float16 => values.as_primitive::<Float16Type>().values().iter().map(|v| v.to_f32()).collect(),
-            other => return Err(wrong(format!("column {} holds {other}", shape.column))),
+            other => return Err(wrong(format!("column {} holds {other}: expected floats", shape.column))),
         };
         check_finite(path, number * shape.positions as u64, shape.d_in, &values)?;
-        let ids = ids.map(|column| ids_of(column, row, shape.positions)).transpose().map_err(|e| wrong(place(&e)))?;
+        let ids =
+            ids.map(|column| token_ids(column, row, shape.positions)).transpose().map_err(|e| wrong(in_row(&e)))?;
         let tokens = (0..shape.positions).map(|position| {
-            let mut token: Token = untold(position as u32, Modality::Text);
+            let mut token: Token = unknown_token(position as u32, Modality::Text);
             if let Some(ids) = &ids {
                 token.token_id = ids.value(position);
-                token.piece = piece_of(token.token_id);
+                token.piece = piece_from_id(token.token_id);
             }
             token
         });
@@ -154,16 +162,18 @@ fn contexts_of(path: &Path, shape: &Shape, batch: &RecordBatch, first: u64) -> R
 }
 
 /// The token ids of a row.
-fn ids_of(column: &dyn Array, row: usize, positions: usize) -> Result<Int32Array, String> {
+fn token_ids(column: &dyn Array, row: usize, positions: usize) -> Result<Int32Array, String> {
     let ids = match column.data_type() {
         _ if column.is_null(row) => return Err("there are no token_ids".into()),
         DataType::FixedSizeList(..) => column.as_fixed_size_list().value(row),
         DataType::List(_) => column.as_list::<i32>().value(row),
-        other => return Err(format!("token_ids holds {other}")),
+        other => return Err(format!("token_ids holds {other}: expected a list of integers")),
     };
-    let ids = ids.as_primitive_opt::<Int32Type>().ok_or_else(|| format!("token_ids holds {}", ids.data_type()))?;
-    match ids.len() == positions && ids.null_count() == 0 {
-        true => Ok(ids.clone()),
-        false => Err(format!("{} token_ids of {positions} positions, {} of them null", ids.len(), ids.null_count())),
+    let integers = ids.as_primitive_opt::<Int32Type>();
+    let ids = integers.ok_or_else(|| format!("token_ids holds {}: expected 32-bit integers", ids.data_type()))?;
+    if ids.len() == positions && ids.null_count() == 0 {
+        return Ok(ids.clone());
     }
+    let (found, nulls) = (ids.len(), ids.null_count());
+    Err(format!("expected {positions} token_ids, found {found}, of which {nulls} are null"))
 }

@@ -1,6 +1,7 @@
-//! The token table beside a plain array: Parquet, a row a position, in the order of the array. Read batch by batch; of
-//! its columns only `sample` has to be there.
+//! The token table of a plain array: Parquet with one row per position, in the order of the array. Read one batch at a
+//! time. Of its columns only `sample` is required.
 
+use super::cache::{piece_from_id, unknown_token};
 use crate::data::{attempt, checked};
 use crate::{Error, Result};
 use arrow::array::{
@@ -11,6 +12,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use sae_core::error::{Hint, Setting};
 use sae_core::store::sample::{Modality, Role, Token};
 use sae_core::table::Bounded;
 use std::fs::File;
@@ -20,35 +22,17 @@ use std::path::{Path, PathBuf};
 const COLUMNS: [&str; 12] =
     ["sample", "position", "modality", "token_id", "piece", "role", "special", "image", "x0", "y0", "x1", "y1"];
 
-/// A position of which nothing is known but where it is.
-pub(super) fn untold(position: u32, modality: Modality) -> Token {
-    Token {
-        position,
-        modality,
-        token_id: -1,
-        piece: String::new(),
-        role: Role::User,
-        special: false,
-        image: None,
-        rect: None,
-    }
-}
-
-/// How a token that is known by its id alone is shown.
-pub(super) fn piece_of(id: i32) -> String {
-    if id < 0 { String::new() } else { format!("<{id}>") }
-}
-
-/// The samples of a token table, in order: the number that it gives each, and its tokens.
+/// The samples of a token table, in order. Each is yielded with its number in the table and its tokens.
 pub(super) struct TokenTable {
     path: PathBuf,
     batches: ParquetRecordBatchReader,
-    /// The present batch, and its next row.
+    /// The current batch, and the next row in it.
     batch: Option<Columns>,
     at: usize,
-    /// Longest sample.
+    /// Maximum length of a sample.
     longest: usize,
-    before: Option<i64>,
+    /// Number of the preceding sample.
+    previous: Option<i64>,
     failed: bool,
 }
 
@@ -65,24 +49,25 @@ struct Columns {
 }
 
 impl TokenTable {
-    /// Opens the table of an array of `rows`.
+    /// Opens the table of an array with `rows` rows.
     ///
     /// # Errors
-    /// It is no Parquet, has no column `sample`, or another number of rows.
+    /// The file is not Parquet, has no column `sample`, or has another number of rows.
     pub fn open(path: &Path, rows: u64, longest: usize) -> Result<Self> {
         let file = File::open(path).and_then(Bounded::new).map_err(Error::io("open", path))?;
         let builder = attempt(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
         let found = builder.metadata().file_metadata().num_rows();
         if u64::try_from(found) != Ok(rows) {
-            return Err(Error::data(path)(format!("the token table has {found} rows, the activations have {rows}")));
+            let cause = format!("the token table has {found} rows, but the array of activations has {rows}");
+            return Err(Error::data(path)(cause));
         }
         if builder.schema().column_with_name("sample").is_none() {
             return Err(Error::data(path)("the token table has no column sample"));
         }
-        let there = COLUMNS.into_iter().filter(|name| builder.schema().column_with_name(name).is_some());
-        let mask = ProjectionMask::columns(builder.parquet_schema(), there);
+        let present = COLUMNS.into_iter().filter(|name| builder.schema().column_with_name(name).is_some());
+        let mask = ProjectionMask::columns(builder.parquet_schema(), present);
         let batches = attempt(path, || builder.with_projection(mask).with_batch_size(8192).build())?;
-        Ok(Self { path: path.to_path_buf(), batches, batch: None, at: 0, longest, before: None, failed: false })
+        Ok(Self { path: path.to_path_buf(), batches, batch: None, at: 0, longest, previous: None, failed: false })
     }
 
     fn sample(&mut self) -> Result<Option<(String, Vec<Token>)>> {
@@ -99,25 +84,28 @@ impl TokenTable {
                     None => break,
                 }
             };
-            let own = batch.sample.value(self.at);
-            if *number.get_or_insert(own) != own {
+            let current = batch.sample.value(self.at);
+            if *number.get_or_insert(current) != current {
                 break;
             }
             let token: Token = batch.token(self.at, tokens.len() as u32).map_err(Error::data(&self.path))?;
-            if let Some(before) = tokens.last().map(|before: &Token| before.position).filter(|n| *n >= token.position) {
-                let cause = format!("sample {own}: position {} comes after position {before}", token.position);
-                return Err(Error::data(&self.path)(format!("{cause}; positions must ascend")));
+            let previous = tokens.last().map(|token: &Token| token.position);
+            if let Some(previous) = previous.filter(|previous| *previous >= token.position) {
+                let cause = format!("sample {current}: position {} follows position {previous}", token.position);
+                return Err(Error::data(&self.path)(format!("{cause}: expected ascending positions")));
             }
             tokens.push(token);
             self.at += 1;
             if tokens.len() > self.longest {
-                let cause = format!("sample {own} is longer than a shard of {}\nhint: --shard-tokens", self.longest);
-                return Err(Error::data(&self.path)(cause));
+                let cause = format!("sample {current} has more than {} positions, the size of a shard", self.longest);
+                return Err(Error::data(&self.path)(cause).with_hint(Hint::Raise(Setting::ShardTokens)));
             }
         }
         let Some(number) = number else { return Ok(None) };
-        if let Some(before) = self.before.replace(number).filter(|before| *before >= number) {
-            let cause = format!("sample {number} comes after sample {before}: samples must ascend, each in one piece");
+        if let Some(previous) = self.previous.replace(number).filter(|previous| *previous >= number) {
+            let cause = format!(
+                "sample {number} follows sample {previous}: expected ascending samples, each in consecutive rows"
+            );
             return Err(Error::data(&self.path)(cause));
         }
         Ok(Some((number.to_string(), tokens)))
@@ -139,13 +127,13 @@ impl Iterator for TokenTable {
 
 impl Columns {
     fn new(batch: &RecordBatch) -> Result<Self, String> {
-        let get = |name: &str, kind: DataType, null: bool| column(batch, name, &kind, null);
+        let get = |name: &str, kind: DataType, nullable: bool| column(batch, name, &kind, nullable);
         let corners = ["x0", "y0", "x1", "y1"].map(|name| get(name, DataType::Float32, true));
         let [x0, y0, x1, y1] = corners;
         let rect = match (x0?, y0?, x1?, y1?) {
             (Some(x0), Some(y0), Some(x1), Some(y1)) => Some([x0, y0, x1, y1].map(|c| c.as_primitive().clone())),
             (None, None, None, None) => None,
-            _ => return Err("of x0, y0, x1 and y1 some are missing".into()),
+            _ => return Err("some of the columns x0, y0, x1 and y1 are missing: expected all or none".into()),
         };
         let sample = get("sample", DataType::Int64, false)?.ok_or("the token table has no column sample")?;
         Ok(Self {
@@ -161,8 +149,9 @@ impl Columns {
         })
     }
 
-    fn token(&self, row: usize, place: u32) -> Result<Token, String> {
-        let mut token = untold(self.position.as_ref().map_or(place, |c| c.value(row)), Modality::Text);
+    fn token(&self, row: usize, default_position: u32) -> Result<Token, String> {
+        let position = self.position.as_ref().map_or(default_position, |c| c.value(row));
+        let mut token = unknown_token(position, Modality::Text);
         if let Some(codes) = &self.modality {
             token.modality = Modality::try_from(codes.value(row))?;
         }
@@ -171,7 +160,7 @@ impl Columns {
         }
         if let Some(ids) = &self.token_id {
             token.token_id = ids.value(row);
-            token.piece = piece_of(token.token_id);
+            token.piece = piece_from_id(token.token_id);
         }
         if let Some(pieces) = &self.piece {
             token.piece = pieces.value(row).into();
@@ -185,37 +174,38 @@ impl Columns {
         token.rect = corners.map(|corners| corners.each_ref().map(|c| c.value(row)));
         match token.rect {
             Some(rect) if !rect.iter().all(|c| (0.0..=1.0).contains(c)) => {
-                Err(format!("position {} of a sample has the rectangle {rect:?}, not within 0 to 1", token.position))
+                Err(format!("position {}: the rectangle {rect:?} is not within 0 to 1", token.position))
             }
             Some([x0, y0, x1, y1]) if x1 < x0 || y1 < y0 => {
                 let rect = [x0, y0, x1, y1];
-                Err(format!("position {} of a sample has the rectangle {rect:?}: x1 < x0 or y1 < y0", token.position))
+                Err(format!("position {}: invalid rectangle {rect:?}: x1 < x0 or y1 < y0", token.position))
             }
             _ => Ok(token),
         }
     }
 }
 
-/// A column as the type it is needed in; other integers, floats and texts than ours are welcome as long as they fit.
-fn column(batch: &RecordBatch, name: &str, kind: &DataType, null: bool) -> Result<Option<ArrayRef>, String> {
+/// A column, cast to the type that is needed. Other integers, floats and texts are accepted as long as every value
+/// fits.
+fn column(batch: &RecordBatch, name: &str, kind: &DataType, nullable: bool) -> Result<Option<ArrayRef>, String> {
     let Some(column) = batch.column_by_name(name) else { return Ok(None) };
     let options = CastOptions { safe: false, ..CastOptions::default() };
     let cast = |column: &ArrayRef, kind: &DataType| {
         cast_with_options(column, kind, &options).map_err(|e| format!("column {name}: {e}"))
     };
-    let given = column;
-    let column = cast(given, kind)?;
-    // A cast of floats to integers cuts fractions off. (Columns with nulls come from pandas as floats.)
-    if given.data_type().is_floating()
+    let original = column;
+    let column = cast(original, kind)?;
+    // A cast of floats to integers would drop fractions. (In pandas, columns of integers with nulls are floats.)
+    if original.data_type().is_floating()
         && kind.is_integer()
-        && cast(&column, given.data_type())?.as_ref() != given.as_ref()
+        && cast(&column, original.data_type())?.as_ref() != original.as_ref()
     {
-        return Err(format!("column {name} holds numbers that are not whole"));
+        return Err(format!("column {name} holds numbers that are not integers"));
     }
-    match !null && column.null_count() > 0 {
-        true => Err(format!("column {name} has {} nulls", column.null_count())),
-        false => Ok(Some(column)),
+    if !nullable && column.null_count() > 0 {
+        return Err(format!("column {name} has {} nulls: expected none", column.null_count()));
     }
+    Ok(Some(column))
 }
 
 #[cfg(test)]
@@ -244,40 +234,40 @@ mod tests {
     }
 
     #[test]
-    fn integers_may_come_as_floats_but_not_as_fractions() {
+    fn integers_may_be_stored_as_floats_but_not_as_fractions() {
         let good = read(vec![("sample", floats(&[0.0, 0.0, 4.0])), ("token_id", floats(&[7.0, 8.0, -1.0]))]).unwrap();
         let ids: Vec<Vec<i32>> = good.iter().map(|(_, tokens)| tokens.iter().map(|t| t.token_id).collect()).collect();
         assert_eq!((good[1].0.as_str(), ids), ("4", vec![vec![7, 8], vec![-1]]));
-        for (name, value, said) in [
-            ("token_id", 7.5, "column token_id holds numbers that are not whole"),
+        for (name, value, expected) in [
+            ("token_id", 7.5, "column token_id holds numbers that are not integers"),
             ("token_id", f64::NAN, "column token_id"),
             ("token_id", 3e9, "column token_id"),
             ("modality", 300.0, "column modality"),
             ("position", -1.0, "column position"),
         ] {
             let error = read(vec![("sample", ints(&[0])), (name, floats(&[value]))]).unwrap_err();
-            assert!(error.contains(said), "{name} {value}: {error}");
+            assert!(error.contains(expected), "{name} {value}: {error}");
         }
     }
 
     #[test]
-    fn places_that_cannot_be_are_refused() {
+    fn impossible_rectangles_and_positions_are_rejected() {
         let rect = |x1: f64| -> Vec<(&str, ArrayRef)> {
             let corners = [("x0", 0.5), ("y0", 0.0), ("x1", x1), ("y1", 1.0)];
             corners.map(|(name, value)| (name, floats(&[value]))).into()
         };
         let with = |columns: Vec<(&'static str, ArrayRef)>| read([vec![("sample", ints(&[0]))], columns].concat());
         assert_eq!(with(rect(0.75)).unwrap()[0].1[0].rect, Some([0.5, 0.0, 0.75, 1.0]));
-        for (columns, said) in [
+        for (columns, expected) in [
             (rect(0.25), "x1 < x0"),
             (rect(1.5), "not within 0 to 1"),
             (vec![("image", ints(&[-1]))], "column image holds -1"),
             (vec![("modality", ints(&[9]))], "modality"),
         ] {
             let error = with(columns).unwrap_err();
-            assert!(error.contains(said), "{said}: {error}");
+            assert!(error.contains(expected), "{expected}: {error}");
         }
         let twice = read(vec![("sample", ints(&[0, 0])), ("position", ints(&[1, 1]))]).unwrap_err();
-        assert!(twice.contains("position 1 comes after position 1"), "{twice}");
+        assert!(twice.contains("position 1 follows position 1"), "{twice}");
     }
 }

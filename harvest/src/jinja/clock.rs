@@ -3,13 +3,13 @@
 use chrono::{NaiveDateTime, Timelike};
 use std::fmt::Write;
 
-/// Codes that `chrono` and Python render alike.
-const ALIKE: &str = "aAbBcCdDeFgGhHIjklmMnpPrRStTuUVwWxXyY%";
+/// Codes that `chrono` and Python render in the same way.
+const SAME: &str = "aAbBcCdDeFgGhHIjklmMnpPrRStTuUVwWxXyY%";
 
-/// A date by a format. What is no code of Python's stays as it is, and a date without a zone shows none.
+/// Formats a date. Codes that Python does not know stay as they are. A date without a time zone shows none.
 pub(super) fn strftime(format: &str, date: NaiveDateTime) -> String {
-    // Some flags make no sense with some codes, which `chrono` finds out when it writes.
-    let written = |codes: &str| {
+    // Some combinations of flags and codes are invalid, which `chrono` reports when it writes.
+    let formatted = |codes: &str| {
         let mut text = String::new();
         write!(text, "{}", date.format(codes)).is_ok().then_some(text)
     };
@@ -24,9 +24,9 @@ pub(super) fn strftime(format: &str, date: NaiveDateTime) -> String {
         let text = match (flag, code) {
             (None, Some('f')) => Some(format!("{:06}", date.nanosecond() / 1000 % 1_000_000)),
             (None, Some('z' | 'Z')) => Some(String::new()),
-            (None | Some('-' | '_' | '0'), Some(code)) if ALIKE.contains(code) => written(&rest[..length]),
-            (Some('^'), Some(code)) if ALIKE.contains(code) => {
-                written(&format!("%{code}")).map(|text| text.to_uppercase())
+            (None | Some('-' | '_' | '0'), Some(code)) if SAME.contains(code) => formatted(&rest[..length]),
+            (Some('^'), Some(code)) if SAME.contains(code) => {
+                formatted(&format!("%{code}")).map(|text| text.to_uppercase())
             }
             _ => None,
         };
@@ -40,9 +40,9 @@ pub(super) fn strftime(format: &str, date: NaiveDateTime) -> String {
 mod tests {
     use super::*;
 
-    /// Formats, dates and what Python makes of them (tests/golden/make_templates.py).
+    /// Formats, dates, and the results of Python (tests/golden/make_templates.py).
     #[test]
-    fn dates_look_as_in_python() {
+    fn dates_are_formatted_as_in_python() {
         let dates: Vec<(String, NaiveDateTime, String)> = {
             let dates: Vec<(String, String, String)> =
                 serde_json::from_str(include_str!("../../../tests/golden/templates/dates.json")).unwrap();
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn no_format_is_a_reason_to_panic() {
+    fn no_format_causes_a_panic() {
         let date = "2026-03-04T05:06:07".parse().unwrap();
         for flag in ["", "-", "_", "0", "^", "#"] {
             for code in (0..128u8).map(char::from).chain(['é']) {

@@ -1,20 +1,20 @@
-//! `json.dumps`, which is what `transformers` puts in the place of Jinja2's own filter `tojson`.
+//! `json.dumps`, by which `transformers` replaces Jinja2's own filter `tojson`.
 
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 use std::fmt::Write;
 
-/// How `json.dumps` is asked to write.
+/// The options of `json.dumps`.
 struct Style {
     ascii: bool,
     sort_keys: bool,
-    /// What a level is indented by; one line without.
+    /// The indentation of one level; without it everything is on one line.
     indent: Option<String>,
     item_separator: String,
     key_separator: String,
 }
 
-/// The filter: `tojson(x, ensure_ascii=False, indent=None, *, separators=None, sort_keys=False)`.
+/// The filter `tojson(x, ensure_ascii=False, indent=None, *, separators=None, sort_keys=False)`.
 pub(super) fn tojson(
     value: &Value,
     ascii: Option<bool>,
@@ -37,7 +37,7 @@ pub(super) fn tojson(
     if let Some(separators) = kwargs.get::<Option<Value>>("separators")?.filter(|separators| !separators.is_none()) {
         let separators: Vec<String> = separators.try_iter()?.map(|text| text.to_string()).collect();
         let Ok([item, key]) = <[String; 2]>::try_from(separators) else {
-            return Err(Error::new(ErrorKind::InvalidOperation, "tojson takes two separators"));
+            return Err(Error::new(ErrorKind::InvalidOperation, "tojson expects two separators"));
         };
         (style.item_separator, style.key_separator) = (item, key);
     }
@@ -119,7 +119,7 @@ impl Style {
                 '\u{c}' => out.push_str("\\f"),
                 c if c < ' ' || self.ascii && !(' '..='~').contains(&c) => {
                     for unit in c.encode_utf16(&mut [0; 2]) {
-                        write!(out, "\\u{unit:04x}").expect("a string takes whatever is written to it");
+                        write!(out, "\\u{unit:04x}").expect("writing to a string never fails");
                     }
                 }
                 c => out.push(c),
@@ -129,7 +129,7 @@ impl Style {
     }
 }
 
-/// A key of a dictionary: Python writes numbers, truth values and `None` as JSON does.
+/// A key of a dictionary. Python writes numbers, booleans and `None` as JSON does.
 fn name(key: &Value) -> Result<String, Error> {
     Ok(match key.kind() {
         ValueKind::String => key.to_string(),
@@ -147,7 +147,7 @@ fn number(value: &Value) -> String {
     }
 }
 
-/// `repr(float)` of Python, and its words for what JSON has none for.
+/// Python's `repr(float)`, and its names for values that JSON does not have.
 fn python_float(float: f64) -> String {
     if float.is_nan() {
         return "NaN".into();

@@ -1,14 +1,15 @@
-//! Methods of Python's strings, lists and dictionaries that `minijinja_contrib::pycompat` lacks or that differ there.
+//! Methods of Python's strings, lists and dictionaries that `minijinja_contrib::pycompat` lacks or implements
+//! differently.
 
 use minijinja::value::{ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
-/// Calls a method of a value that has none of its own.
+/// Calls a method of a value. This is called for methods that `minijinja` itself does not know.
 pub(super) fn call(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     let found = match (value.kind(), value.as_str()) {
-        (_, Some(text)) => of_string(text, method, args)?,
-        (ValueKind::Seq | ValueKind::Iterable, _) => of_list(value, method, args)?,
+        (_, Some(text)) => string_method(text, method, args)?,
+        (ValueKind::Seq | ValueKind::Iterable, _) => list_method(value, method, args)?,
         (ValueKind::Map, _) if method == "copy" => Some(value.clone()),
         _ => None,
     };
@@ -18,19 +19,20 @@ pub(super) fn call(state: &mut State, value: &Value, method: &str, args: &[Value
     }
 }
 
-/// What `str.isspace` is true for.
+/// Python's `str.isspace` for one character.
 pub(crate) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// `str.strip` on either side; of white space, or of any of `characters`.
+/// Python's `str.strip`, `str.lstrip` and `str.rstrip`: removes white space, or any of `characters`, on the given
+/// sides.
 pub(crate) fn strip<'a>(text: &'a str, characters: Option<&str>, left: bool, right: bool) -> &'a str {
-    let strips = |c: char| characters.map_or_else(|| is_space(c), |characters| characters.contains(c));
-    let text = if left { text.trim_start_matches(strips) } else { text };
-    if right { text.trim_end_matches(strips) } else { text }
+    let is_stripped = |c: char| characters.map_or_else(|| is_space(c), |characters| characters.contains(c));
+    let text = if left { text.trim_start_matches(is_stripped) } else { text };
+    if right { text.trim_end_matches(is_stripped) } else { text }
 }
 
-fn of_string(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
+fn string_method(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
     Ok(Some(match method {
         "strip" | "lstrip" | "rstrip" => {
             let (characters,): (Option<&str>,) = from_args(args)?;
@@ -42,14 +44,14 @@ fn of_string(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, 
             let separator = separator.or(named.as_ref()).filter(|separator| !separator.is_none());
             let most = usize::try_from(most.or(kwargs.get("maxsplit")?).unwrap_or(-1)).unwrap_or(usize::MAX);
             kwargs.assert_all_used()?;
-            let separator = separator.map(|separator| separator.as_str().ok_or_else(|| wants_string(method)));
+            let separator = separator.map(|separator| separator.as_str().ok_or_else(|| expects_strings(method)));
             Value::from(split(text, separator.transpose()?, most, method == "rsplit")?)
         }
         "partition" | "rpartition" => {
             let (separator,): (&str,) = from_args(args)?;
             let found = if method == "partition" { text.split_once(separator) } else { text.rsplit_once(separator) };
             let parts = match found {
-                Some((before, behind)) => [before, separator, behind],
+                Some((before, after)) => [before, separator, after],
                 None if method == "partition" => [text, "", ""],
                 None => ["", "", text],
             };
@@ -92,13 +94,13 @@ fn of_string(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, 
             let (items,): (&Value,) = from_args(args)?;
             let items = items.try_iter()?.checked().collect::<Result<Vec<_>, _>>()?;
             let items: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
-            items.ok_or_else(|| wants_string(method))?.join(text).into()
+            items.ok_or_else(|| expects_strings(method))?.join(text).into()
         }
         _ => return Ok(None),
     }))
 }
 
-fn of_list(list: &Value, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
+fn list_method(list: &Value, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
     match method {
         "index" => {
             let (item,): (&Value,) = from_args(args)?;
@@ -111,11 +113,11 @@ fn of_list(list: &Value, method: &str, args: &[Value]) -> Result<Option<Value>, 
     }
 }
 
-fn wants_string(method: &str) -> Error {
-    Error::new(ErrorKind::InvalidOperation, format!("{method} takes strings only"))
+fn expects_strings(method: &str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, format!("{method} expects strings"))
 }
 
-/// `str.split` and `str.rsplit`: at most `most` times, at white space without a separator.
+/// `str.split` and `str.rsplit`: splits at most `most` times, at the separator or, without one, at white space.
 fn split(text: &str, separator: Option<&str>, most: usize, from_right: bool) -> Result<Vec<String>, Error> {
     let most_parts = most.saturating_add(1);
     let mut parts: Vec<&str> = match (separator, from_right) {
@@ -156,15 +158,15 @@ fn lines(text: &str, keep_ends: bool) -> Vec<String> {
     let (mut lines, mut rest) = (Vec::new(), text);
     while !rest.is_empty() {
         let end = rest.find(ENDS).unwrap_or(rest.len());
-        let behind = &rest[end..];
-        let length = if behind.starts_with("\r\n") { 2 } else { behind.chars().next().map_or(0, char::len_utf8) };
+        let following = &rest[end..];
+        let length = if following.starts_with("\r\n") { 2 } else { following.chars().next().map_or(0, char::len_utf8) };
         lines.push(rest[..if keep_ends { end + length } else { end }].to_owned());
-        rest = &behind[length..];
+        rest = &following[length..];
     }
     lines
 }
 
-/// `str.title`: a capital wherever a letter follows something that is none.
+/// `str.title`: every letter that does not follow another letter becomes a capital.
 fn title(text: &str) -> String {
     let mut inside = false;
     let titled = text.chars().flat_map(|c| {
@@ -177,7 +179,7 @@ fn title(text: &str) -> String {
 
 /// `str.ljust`, `str.rjust`, `str.center` and `str.zfill`.
 fn padded(text: &str, method: &str, args: &[Value]) -> Result<String, Error> {
-    /// More than any template pads to; keeps a template from asking for gigabytes.
+    /// More than any template pads to. It prevents a template from allocating gigabytes.
     const MOST: usize = 1 << 16;
     let (width, fill): (usize, Option<char>) = from_args(args)?;
     let fill = if method == "zfill" { '0' } else { fill.unwrap_or(' ') };
@@ -185,7 +187,7 @@ fn padded(text: &str, method: &str, args: &[Value]) -> Result<String, Error> {
     let pad = |count: usize| std::iter::repeat_n(fill, count).collect::<String>();
     let (left, right) = match method {
         "ljust" => (0, missing),
-        // Python puts the odd one to the left where the width is odd.
+        // If the number of fill characters is odd, Python puts the additional one on the left if the width is odd.
         "center" => (missing / 2 + (missing & width & 1), missing - missing / 2 - (missing & width & 1)),
         _ => (missing, 0),
     };

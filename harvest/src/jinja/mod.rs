@@ -1,7 +1,7 @@
-//! Jinja2 as `transformers` sets it up for chat templates: what `minijinja` does differently is replaced here by what
-//! Python does. Knows nothing of conversations.
+//! Jinja2 as `transformers` configures it for chat templates. Where `minijinja` behaves differently from Python, it is
+//! replaced here. Knows nothing about conversations.
 //!
-//! The expectations in `tests/golden/templates` come from Jinja2 itself.
+//! The expected results in `tests/golden/templates` were computed by Jinja2 itself.
 
 mod clock;
 mod json;
@@ -21,10 +21,10 @@ const NAME: &str = "chat";
 
 /// Parses a chat template.
 ///
-/// The date that `strftime_now` shows is fixed here, so that all prompts of a run have the same one.
+/// The date that `strftime_now` shows is fixed here, so all prompts of a run have the same date.
 ///
 /// # Errors
-/// Where the source is not valid Jinja2.
+/// The source is not valid Jinja2. The error says where.
 pub(crate) fn environment(source: &str) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
@@ -51,7 +51,7 @@ pub(crate) fn environment(source: &str) -> Result<Environment<'static>, Error> {
 /// Renders the template that [`environment`] parsed.
 ///
 /// # Errors
-/// The template raises an exception, or does something that Python refuses, too.
+/// The template raises an exception, or does something that is an error in Python as well.
 pub(crate) fn render(environment: &Environment<'_>, context: impl Serialize) -> Result<String, Error> {
     environment.get_template(NAME)?.render(Serde(context))
 }
@@ -60,12 +60,12 @@ fn raise_exception(message: &Value) -> Result<String, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message.to_string()))
 }
 
-/// Whether a value has a length and items. Slices count as iterators here and are lists in Python.
+/// Whether a value has a length and items. Slices are iterators in `minijinja` and lists in Python.
 fn has_items(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Iterable)
 }
 
-/// `str.strip`: without `characters`, whatever [`methods::is_space`] says is space.
+/// `str.strip`. Without `characters`, everything for which [`methods::is_space`] is true counts as space.
 fn trim(value: StringInput<'_>, characters: Option<Cow<'_, str>>) -> String {
     methods::strip(value.as_str(), characters.as_deref(), true, true).to_owned()
 }
@@ -77,7 +77,7 @@ fn default(value: &Value, fallback: Option<Value>, boolean: Option<bool>, kwargs
     Ok(if value.is_undefined() || boolean && !value.is_true() { fallback } else { value.clone() })
 }
 
-/// The filter of `minijinja` takes keywords only.
+/// The filter `dictsort`. That of `minijinja` accepts keyword arguments only.
 fn dictsort(
     value: &Value,
     case_sensitive: Option<bool>,
@@ -93,7 +93,7 @@ fn dictsort(
     minijinja::filters::dictsort(value, named.into_iter().collect())
 }
 
-/// `int(value)`, or `int(float(value))`, or the fallback.
+/// The filter `int`: `int(value)`, or `int(float(value))`, or the fallback.
 fn int(value: &Value, fallback: Option<Value>, kwargs: Kwargs) -> Result<Value, Error> {
     let fallback = fallback.or(kwargs.get("default")?).unwrap_or_else(|| Value::from(0));
     kwargs.assert_all_used()?;
@@ -107,13 +107,14 @@ fn int(value: &Value, fallback: Option<Value>, kwargs: Kwargs) -> Result<Value, 
     Ok(whole.or_else(truncated).unwrap_or(fallback))
 }
 
+/// The filter `float`.
 fn float(value: &Value, fallback: Option<Value>, kwargs: Kwargs) -> Result<Value, Error> {
     let fallback = fallback.or(kwargs.get("default")?).unwrap_or_else(|| Value::from(0.0));
     kwargs.assert_all_used()?;
     Ok(number(value, value.to_string().trim()).map_or(fallback, Value::from))
 }
 
-/// A value, or the text that prints it, as a number.
+/// A value as a number, given the text that prints it.
 fn number(value: &Value, text: &str) -> Option<f64> {
     match value.kind() {
         ValueKind::Bool => Some(f64::from(u8::from(value.is_true()))),
@@ -122,16 +123,17 @@ fn number(value: &Value, text: &str) -> Option<f64> {
     }
 }
 
-/// The source with line breaks as Jinja2 reads them. The tags around what a model is to learn (`{% generation %}`), which
-/// only mean something in training, become a block with a scope of its own, which is all that they are otherwise.
+/// The source with line breaks as Jinja2 reads them. The tags around the text that a model learns to generate
+/// (`{% generation %}`) have a meaning only in training. Otherwise they are a block with its own scope, and become such
+/// a block here.
 fn prepared(source: &str) -> String {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = String::with_capacity(source.len());
     let mut rest = source.as_str();
     while let Some(start) = rest.find("{%") {
-        // The end is looked for behind the beginning: `{%}` is no tag.
+        // The end is searched behind the beginning, because `{%}` is not a tag.
         let Some(length) = rest[start + 2..].find("%}").map(|inner| inner + 2) else { break };
-        let (tag, behind) = rest[start..].split_at(length + 2);
+        let (tag, following) = rest[start..].split_at(length + 2);
         out.push_str(&rest[..start]);
         let word = tag[2..length].trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
         match word {
@@ -139,7 +141,7 @@ fn prepared(source: &str) -> String {
             "endgeneration" => out.push_str(&tag.replace(word, "endwith")),
             _ => out.push_str(tag),
         }
-        rest = behind;
+        rest = following;
     }
     out + rest
 }
@@ -149,7 +151,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// What Jinja2 makes of small sources (tests/golden/make_templates.py); null where it refuses them.
+    /// Small sources and what Jinja2 renders for them (tests/golden/make_templates.py); null if it rejects them.
     #[test]
     fn snippets_render_as_in_jinja2() {
         let snippets: Vec<(String, Option<String>)> =
@@ -173,6 +175,6 @@ mod tests {
     #[test]
     fn generation_tags_become_plain_blocks() {
         assert_eq!(prepared("a{%- generation -%}b{% endgeneration %}c"), "a{%- with -%}b{% endwith %}c");
-        assert_eq!(prepared("a{%}b%}c{%}"), "a{%}b%}c{%}", "no tag, and no panic");
+        assert_eq!(prepared("a{%}b%}c{%}"), "a{%}b%}c{%}", "not a tag, and no panic");
     }
 }

@@ -1,9 +1,9 @@
-//! Memory that begins with a cache line, so that no vector of a panel lies across two.
+//! Buffers that begin at the start of a cache line, so that no vector of a panel spans two cache lines.
 
-/// Bytes of a cache line.
+/// Size of a cache line in bytes.
 const LINE: usize = 64;
 
-/// Numbers of which the first lies at the beginning of a cache line.
+/// A buffer whose first value is at the start of a cache line.
 pub(super) struct Aligned<T> {
     values: Vec<T>,
     skip: usize,
@@ -23,7 +23,7 @@ impl<T: Copy + Default> Aligned<T> {
         Self { values, skip, len }
     }
 
-    /// Makes room; what was held may be lost.
+    /// Grows the buffer to at least `len` values. The previous content may be lost.
     pub(super) fn at_least(&mut self, len: usize) {
         if self.len < len {
             *self = Self::new(len);

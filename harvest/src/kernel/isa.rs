@@ -1,18 +1,18 @@
-//! The instruction sets that the kernels are compiled for, and which of them this processor has.
+//! The instruction sets for which the kernels are compiled, and which of them this processor supports.
 
 use pulp::Simd;
 
-/// Vector instructions, with what `pulp` lacks.
+/// Vector instructions, with additions to those of `pulp`.
 pub(super) trait Isa: Simd {
-    /// `a b + c`, rounded once where the processor can.
+    /// `a b + c`, rounded once if the processor can do this.
     #[inline(always)]
     fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
         self.mul_add_f32s(a, b, c)
     }
 
-    /// Runs a closure compiled for this instruction set. It has to be written where it is passed, with
-    /// `#[inline(always)]`: the bound makes it an `FnOnce` itself, without a function in between that lacks the
-    /// instructions, as `vectorize` alone would leave it.
+    /// Runs a closure compiled for this instruction set. The closure has to be written at the call, with
+    /// `#[inline(always)]`. The bound on this method makes it an `FnOnce` there. If it were passed to `vectorize` directly,
+    /// a function in between would lack the instructions.
     #[inline(always)]
     fn within<T>(self, work: impl FnOnce() -> T) -> T {
         self.vectorize(work)
@@ -24,30 +24,30 @@ impl Isa for pulp::x86::V3 {}
 #[cfg(target_arch = "x86_64")]
 impl Isa for pulp::x86::V4 {}
 
-/// No vector instructions of a known name; the compiler uses what the target has.
+/// Portable code. The compiler uses the vector instructions of the target.
 pub(super) type Plain = pulp::Scalar256b;
 
 impl Isa for Plain {
-    /// Rounded twice: without the instruction, rounding once is a call of the C library.
+    /// Rounded twice, because without the instruction rounding once requires a call of the C library.
     #[inline(always)]
     fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
         self.add_f32s(self.mul_f32s(a, b), c)
     }
 }
 
-/// Numbers in two vectors: the width of a panel.
+/// The number of values in two vectors, which is the width of a panel.
 pub(super) const fn width<S: Isa>() -> usize {
     2 * S::F32_LANES
 }
 
-/// What is written once and compiled for every instruction set.
+/// A computation that is written once and compiled for every instruction set.
 pub(super) trait Work {
     type Output;
-    /// Does it. `R` is the number of rows whose sums, two vectors each, fill the registers.
+    /// Runs the computation. `R` is the number of rows whose sums, two vectors each, fill the registers.
     fn on<const R: usize, S: Isa>(self, isa: S) -> Self::Output;
 }
 
-/// An instruction set that this processor has.
+/// An instruction set that this processor supports.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Level {
     Plain,
@@ -58,7 +58,7 @@ pub(super) enum Level {
 }
 
 impl Level {
-    /// The widest.
+    /// The widest instruction set of this processor.
     pub(super) fn widest() -> Self {
         match pulp::Arch::new() {
             #[cfg(target_arch = "x86_64")]
@@ -69,7 +69,7 @@ impl Level {
         }
     }
 
-    /// All that this processor has.
+    /// All instruction sets of this processor.
     #[cfg(test)]
     pub(super) fn all() -> Vec<Self> {
         let mut all = vec![Self::Plain];
@@ -81,7 +81,7 @@ impl Level {
         all
     }
 
-    /// Numbers in two vectors.
+    /// The number of values in two vectors.
     pub(super) fn width(self) -> usize {
         match self {
             Self::Plain => const { width::<Plain>() },

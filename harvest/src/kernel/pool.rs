@@ -1,8 +1,8 @@
-//! Memory to work in, handed from one piece of work to the next.
+//! Scratch buffers that are reused from one unit of work to the next.
 
 use std::sync::Mutex;
 
-/// As many as there are pieces worked on at a time; none is made while one lies idle.
+/// A pool of buffers. It holds as many as are in use at a time, because a new one is made only if none is idle.
 pub(super) struct Pool<T>(Mutex<Vec<T>>);
 
 impl<T> Pool<T> {
@@ -10,9 +10,9 @@ impl<T> Pool<T> {
         Self(Mutex::new(Vec::new()))
     }
 
-    /// Lends one to `work`.
+    /// Runs `work` with a buffer from the pool, or with a new one if none is idle.
     pub(super) fn lend(&self, new: impl FnOnce() -> T, work: impl FnOnce(&mut T)) {
-        // What another thread left when it panicked is as good: everybody writes before reading.
+        // A buffer that another thread left when it panicked can be used, because every user writes before reading.
         let idle = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
         let mut lent = idle.unwrap_or_else(new);
         work(&mut lent);

@@ -1,17 +1,17 @@
-//! The innermost loop of every product: a few rows times a few panels, all sums in registers.
+//! The innermost loop of every product: a few rows times a few panels, with all sums in registers.
 //!
-//! A panel holds two vectors a step: `[depth][width]`. Every sum is one chain of multiply-adds in the order of the
-//! steps, whatever the size of the tile; so a row's sums do not depend on which tile it falls into.
+//! A panel holds two vectors per step: `[depth][width]`. Every sum is one chain of multiply-adds in the order of the
+//! steps, whatever the size of the tile is. A row's sums therefore do not depend on the tile to which it belongs.
 
 use super::isa::{Isa, width};
 
-/// Two vectors a row and panel.
+/// The sums of each row with each panel: two vectors.
 pub(super) type Sums<S, const R: usize, const P: usize> = [[[<S as pulp::Simd>::f32s; 2]; P]; R];
 
-/// Adds to `sums[r][p]` what the row `r` makes with the panel `p`.
+/// Adds the product of row `r` with panel `p` to `sums[r][p]`.
 ///
 /// # Shapes
-/// `rows` `[depth]` each, `panels` `[depth * width]` each.
+/// Each row: `[depth]`. Each panel: `[depth * width]`.
 #[inline(always)]
 pub(super) fn tile<const R: usize, const P: usize, S: Isa>(
     isa: S,
@@ -20,7 +20,7 @@ pub(super) fn tile<const R: usize, const P: usize, S: Isa>(
     mut sums: Sums<S, R, P>,
 ) -> Sums<S, R, P> {
     let depth = rows[0].len();
-    // Equal lengths that the compiler sees: it then leaves the checks out of the loop.
+    // The compiler sees that the lengths are equal and leaves the bounds checks out of the loop.
     let mut steps: [&[[S::f32s; 2]]; P] = [&[]; P];
     for (steps, panel) in steps.iter_mut().zip(panels) {
         *steps = &bytemuck::cast_slice(panel)[..depth];
@@ -42,9 +42,9 @@ pub(super) fn tile<const R: usize, const P: usize, S: Isa>(
     sums
 }
 
-/// What `R` rows that lie step by step, `[depth][R]`, make with a panel.
+/// The products of `R` rows, which are stored step by step as `[depth][R]`, with a panel.
 ///
-/// Without an address a row the compiler keeps all sums in registers even where the loop stands among others.
+/// Because there is no pointer per row, the compiler keeps all sums in registers even if other loops surround this one.
 #[inline(always)]
 pub(super) fn tile_of_steps<const R: usize, S: Isa>(isa: S, x: &[f32], panel: &[f32]) -> [[S::f32s; 2]; R] {
     let mut sums = [[isa.splat_f32s(0.0); 2]; R];
@@ -58,13 +58,13 @@ pub(super) fn tile_of_steps<const R: usize, S: Isa>(isa: S, x: &[f32], panel: &[
     sums
 }
 
-/// Zeros to begin with.
+/// Sums that are zero.
 #[inline(always)]
 pub(super) fn zeros<const R: usize, const P: usize, S: Isa>(isa: S) -> Sums<S, R, P> {
     [[[isa.splat_f32s(0.0); 2]; P]; R]
 }
 
-/// Two vectors; zeros where `from` ends before them.
+/// Loads two vectors. Values beyond the end of `from` are zero.
 #[inline(always)]
 pub(super) fn load<S: Isa>(isa: S, from: &[f32]) -> [S::f32s; 2] {
     if from.len() >= width::<S>() {
@@ -74,7 +74,7 @@ pub(super) fn load<S: Isa>(isa: S, from: &[f32]) -> [S::f32s; 2] {
     [isa.partial_load_f32s(first), isa.partial_load_f32s(second)]
 }
 
-/// As much of two vectors as `to` holds.
+/// Stores as many values of two vectors as fit into `to`.
 #[inline(always)]
 pub(super) fn store<S: Isa>(isa: S, to: &mut [f32], values: [S::f32s; 2]) {
     if to.len() >= width::<S>() {

@@ -1,13 +1,13 @@
-//! Functions of the numbers of a vector, lane by lane: the same bits wherever in a vector a number lies.
+//! Functions of vectors, lane by lane. The result for a value has the same bits in every lane.
 
 use super::isa::Isa;
 
-/// `e^x` to 2 ulp between -87.3 and 88.3; zero below, infinity above. Not a number stays so.
+/// `e^x` to 2 ulp between -87.3 and 88.3, zero below, and infinity above. NaN remains NaN.
 #[inline(always)]
 pub(super) fn exp<S: Isa>(isa: S, x: S::f32s) -> S::f32s {
-    // Beyond 2^23 floats are integers: adding 1.5 * 2^23 rounds, and leaves the integer in the lowest bits.
+    // Floats above 2^23 are integers. Adding 1.5 * 2^23 therefore rounds, and leaves the integer in the lowest bits.
     const INTEGERS: f32 = 12_582_912.0;
-    // ln 2 as a number of few bits, whose products with the integers are exact, and the rest.
+    // ln 2 in two parts. The first one has few bits, so that its products with the integers are exact.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     let set = |value: f32| isa.splat_f32s(value);
     let shifted = isa.fma(x, set(std::f32::consts::LOG2_E), set(INTEGERS));
@@ -28,7 +28,7 @@ pub(super) fn exp<S: Isa>(isa: S, x: S::f32s) -> S::f32s {
     isa.select_f32s(isa.less_than_f32s(set(88.37), x), set(f32::INFINITY), value)
 }
 
-/// From the highest power down.
+/// Coefficients of the polynomial of [`exp`], from the highest power to the lowest.
 const EXP: [f32; 5] = [0.001_381_308_4, 0.008_369_425, 0.041_668_46, 0.166_665_15, 0.499_999_94];
 
 /// `1 / (1 + e^-x)`.
@@ -38,9 +38,10 @@ pub(super) fn sigmoid<S: Isa>(isa: S, x: S::f32s) -> S::f32s {
     isa.div_f32s(one, isa.add_f32s(one, exp(isa, isa.neg_f32s(x))))
 }
 
-/// `x` times the share of a gelu distribution below `x`: `x (1 + erf(x / sqrt 2)) / 2`, without what `1 + erf` cancels.
+/// `x` times the share of the standard normal distribution below `x`: `x (1 + erf(x / sqrt 2)) / 2`, without the
+/// cancellation in `1 + erf`.
 ///
-/// With `t = 1 / (1 + 0.3 |x|)` the share beyond `|x|` is `e^(-x^2 / 2) t` times a polynomial in `t`.
+/// With `t = 1 / (1 + 0.3 |x|)`, the share beyond `|x|` is `e^(-x^2 / 2) t` times a polynomial in `t`.
 #[inline(always)]
 pub(super) fn gelu<S: Isa>(isa: S, x: S::f32s) -> S::f32s {
     let set = |value: f32| isa.splat_f32s(value);
@@ -50,20 +51,20 @@ pub(super) fn gelu<S: Isa>(isa: S, x: S::f32s) -> S::f32s {
     for term in &TAIL[1..] {
         sum = isa.fma(sum, t, set(*term));
     }
-    // The square's rounding error is that of the exponential, relative to it.
+    // The rounding error of the square is the relative error of the exponential, so it is corrected.
     let half = isa.mul_f32s(size, set(-0.5));
     let square = isa.mul_f32s(half, size);
     let lost = isa.fma(half, size, isa.neg_f32s(square));
     let density = exp(isa, square);
     let density = isa.fma(density, lost, density);
     let tail = isa.mul_f32s(isa.mul_f32s(density, t), sum);
-    // What is no number is not below zero, and the difference keeps it. An infinite square leaves no number behind.
+    // NaN is not below zero, and the difference preserves it. An infinite square would result in NaN.
     let tail = isa.select_f32s(isa.less_than_f32s(set(18.0), size), set(0.0), tail);
     let share = isa.select_f32s(isa.less_than_f32s(x, set(0.0)), tail, isa.sub_f32s(set(1.0), tail));
     isa.mul_f32s(x, share)
 }
 
-/// From the highest power down.
+/// Coefficients of the polynomial of [`gelu`], from the highest power to the lowest.
 const TAIL: [f32; 10] = [
     -0.020_613_331,
     0.112_378_46,
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exponential_is_that_of_f64_to_2_ulp() {
+    fn the_exponential_is_exact_to_2_ulp() {
         let xs: Vec<f32> = (0..400_000).map(|i| -87.3 + i as f32 * (175.6 / 400_000.0)).collect();
         for level in Level::all() {
             for (x, y) in xs.iter().zip(level.run(Exp(xs.clone()))) {

@@ -1,7 +1,8 @@
-//! A transformer block, of a decoder or of a vision tower: norms, attention, MLP, as its configuration says.
+//! A transformer block of a decoder or of a vision tower: norms, attention and MLP according to its configuration.
 
 use super::config::{BlockConfig, Mlp as MlpNames, Qkv};
-use super::ops::{Linear, Matrix, Norm, Rotary, VisibleKeys, attention};
+use super::matrix::Matrix;
+use super::ops::{Linear, Norm, Rotary, VisibleKeys, attention};
 use super::weights::Loader;
 use crate::kernel::attention::Heads;
 use crate::kernel::pointwise::Activation;
@@ -9,18 +10,18 @@ use crate::kernel::pointwise::Activation;
 /// A block with its weights.
 pub(super) struct Block {
     heads: Heads,
-    /// Before and behind attention, before and behind the MLP.
+    /// The norms before and after attention, and before and after the MLP.
     norms: [Option<Norm>; 4],
-    /// Queries, keys, values.
+    /// The projections to queries, keys and values.
     qkv: [Linear; 3],
-    /// Norms of queries and keys.
+    /// The norms of queries and of keys.
     qk_norms: Option<[Norm; 2]>,
     out: Linear,
     mlp: Mlp,
     activation: Activation,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there are a few of them, and what they hold is large")]
+#[expect(clippy::large_enum_variant, reason = "there are few instances, and their content is large anyway")]
 enum Mlp {
     /// Gate, up, down.
     Gated([Linear; 3]),
@@ -36,7 +37,7 @@ impl Block {
         let norms = config.norms.map(|part| part.map(|part| Norm::load(loader, &name(part), width, None, config.norm)));
         let qkv = match names.qkv {
             Qkv::Stacked(part) => Linear::load_parts(loader, &name(part), [width, q], bias.qkv),
-            Qkv::Apart([query, key, value]) => [(query, q), (key, kv), (value, kv)]
+            Qkv::Separate([query, key, value]) => [(query, q), (key, kv), (value, kv)]
                 .map(|(part, d_out)| Linear::load(loader, &name(part), [width, d_out], bias.qkv)),
         };
         let qk_norms = config.qk_norm.map(|norm| {
@@ -58,6 +59,8 @@ impl Block {
         Self { heads, norms, qkv, qk_norms, out, mlp, activation: config.activation }
     }
 
+    /// Runs the block. `visible` says which rows each row attends to.
+    ///
     /// # Shapes
     /// `[rows, width]`, in and out.
     pub fn forward(&self, x: Matrix, rotary: Option<&Rotary>, visible: &VisibleKeys) -> Matrix {

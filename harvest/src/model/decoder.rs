@@ -1,15 +1,17 @@
-//! A decoder: embedding, blocks, output head. Loads and runs no block behind the last one asked for. Knows nothing of
-//! images but which rows are theirs.
+//! A decoder: embedding, blocks and output head. Neither loads nor runs blocks after the last one that is needed. Of
+//! images it knows only which rows belong to them.
 
 use super::block::Block;
+use super::compute::Compute;
 use super::config::{AXES, TextConfig};
 use super::head::{Head, Names};
-use super::ops::{Compute, Matrix, Rotary, VisibleKeys};
+use super::matrix::Matrix;
+use super::ops::{Rotary, VisibleKeys};
 use super::weights::{Loader, Mapped};
 use crate::Result;
 use std::ops::Range;
 
-/// The first blocks of a decoder, or all of it.
+/// The first blocks of a decoder, or the whole decoder.
 pub(super) struct Decoder {
     /// `[vocab_size, hidden_size]`.
     embedding: Mapped,
@@ -19,21 +21,21 @@ pub(super) struct Decoder {
     compute: Compute,
 }
 
-/// The rows of a batch: its samples one behind the other.
+/// A description of the rows of a batch, which contains its samples one after the other.
 #[derive(Clone, Default)]
 pub(super) struct Sequence {
-    /// Of each sample.
+    /// The number of rows of each sample.
     pub lengths: Vec<usize>,
-    /// Of each row, on the axes time, row, column.
+    /// The position of each row, on the axes time, row and column.
     pub positions: Vec<[u32; AXES]>,
-    /// Rows of each image, ascending.
+    /// The rows of each image, ascending.
     pub images: Vec<Range<usize>>,
-    /// What is added to the rows of images behind each of the first blocks.
+    /// Vectors that are added to the rows of images behind each of the first blocks (DeepStack).
     pub deep: Vec<Matrix>,
 }
 
 impl Decoder {
-    /// Loads `depth` blocks; all of them and the output head if there is no `depth`.
+    /// Loads `depth` blocks. Without `depth`, loads all blocks and the output head.
     pub fn load(loader: &mut Loader, config: &TextConfig, depth: Option<usize>) -> Self {
         let Names { prefix, embedding, .. } = Names::find(loader, config.tied_head);
         let embedding = loader.mapped(&embedding, [config.vocab_size, config.hidden_size]);
@@ -43,56 +45,59 @@ impl Decoder {
         Self { embedding, blocks, head, config: config.clone(), compute: loader.compute().clone() }
     }
 
+    /// Embeds tokens.
+    ///
     /// # Shapes
     /// `[rows]` to `[rows, hidden_size]`.
     ///
     /// # Errors
-    /// The embedding holds no floats.
+    /// The embedding matrix does not hold floats.
     pub fn embed(&self, ids: &[u32]) -> Result<Matrix> {
         let embedded = Matrix::new(self.embedding.rows(ids)?, self.config.hidden_size, &self.compute);
         Ok(if self.config.embedding_scale == 1.0 { embedded } else { embedded.scale(self.config.embedding_scale) })
     }
 
-    /// Blocks that are loaded.
+    /// Number of loaded blocks.
     pub fn depth(&self) -> usize {
         self.blocks.len()
     }
 
-    /// Where it computes.
+    /// Where the decoder computes.
     pub fn compute(&self) -> &Compute {
         &self.compute
     }
 
-    /// What leaves each of `layers`, which ascend.
+    /// The outputs of `layers`, which are ascending.
     ///
     /// # Shapes
     /// `[rows, hidden_size]`, in and out.
     pub fn forward(&self, x: Matrix, sequence: &Sequence, layers: &[usize]) -> Vec<Matrix> {
-        let mut left = Vec::with_capacity(layers.len());
+        let mut outputs = Vec::with_capacity(layers.len());
         self.run(x, sequence, 0..layers.last().map_or(0, |layer| layer + 1), |n, x| {
             if layers.contains(&n) {
-                left.push(x.clone());
+                outputs.push(x.clone());
             }
         });
-        left
+        outputs
     }
 
-    /// What leaves the last loaded block when `x` leaves block `layer`.
+    /// The output of the last loaded block if `x` is the output of block `layer`.
     ///
     /// # Shapes
     /// `[rows, hidden_size]`, in and out.
     pub fn resume(&self, x: Matrix, sequence: &Sequence, layer: usize) -> Matrix {
-        let x = deepened(x, sequence, layer);
+        let x = add_deep(x, sequence, layer);
         self.run(x, sequence, layer + 1..self.depth(), |_, _| ())
     }
 
-    /// Runs `blocks` on what enters the first of them; `see` is shown what leaves each, before anything is added to it.
+    /// Runs `blocks` on the input of the first of them. Calls `visit` with the output of each block, before anything is
+    /// added to it.
     fn run(
         &self,
         mut x: Matrix,
         sequence: &Sequence,
         blocks: Range<usize>,
-        mut see: impl FnMut(usize, &Matrix),
+        mut visit: impl FnMut(usize, &Matrix),
     ) -> Matrix {
         let layers = &self.config.layers;
         let rotaries: Vec<_> = (0..self.config.ropes.len()).map(|rope| self.rotary(rope, sequence)).collect();
@@ -108,54 +113,56 @@ impl Decoder {
         for n in blocks {
             let layer = layers[n];
             let visible = windows.iter().find(|(window, _)| *window == layer.window);
-            let (_, visible) = visible.expect("every window was prepared");
+            let (_, visible) = visible.expect("the keys that are visible through every window were prepared");
             x = self.blocks[n].forward(x, Some(&rotaries[layer.rope]), visible);
-            see(n, &x);
+            visit(n, &x);
             if n < last {
-                x = deepened(x, sequence, n);
+                x = add_deep(x, sequence, n);
             }
         }
         x
     }
 
-    /// The rotations of a batch's rows by one of the decoder's ropes. Each sample has the frequencies of its own length,
-    /// whatever else is in the batch.
+    /// The rotations of the rows of a batch by one of the decoder's rotary embeddings. Every sample gets the
+    /// frequencies for its own length, whatever else is in the batch.
     fn rotary(&self, rope: usize, sequence: &Sequence) -> Rotary {
         let (rope, head_dim) = (&self.config.ropes[rope], self.config.block.head_dim);
         let mut angles = Vec::with_capacity(sequence.positions.len() * head_dim / 2);
         let mut rest = &sequence.positions[..];
         for length in &sequence.lengths {
-            let (positions, behind) = rest.split_at(*length);
-            let reach = positions.iter().flatten().max().map_or(0, |last| *last as usize + 1);
-            let frequencies = rope.frequencies(head_dim, reach);
+            let (positions, following) = rest.split_at(*length);
+            let length = positions.iter().flatten().max().map_or(0, |last| *last as usize + 1);
+            let frequencies = rope.frequencies(head_dim, length);
             for position in positions {
                 angles.extend(frequencies.iter().map(|(frequency, axis)| position[*axis] as f32 * frequency));
             }
-            rest = behind;
+            rest = following;
         }
         Rotary::new(&angles, head_dim, rope.scaling.magnitude(), &self.compute)
     }
 
-    /// Logits of the token that follows each row; `x` is what left the last block.
+    /// The logits of the token that follows each row; `x` is the output of the last block.
     ///
     /// # Shapes
     /// `[rows, hidden_size]` to `[rows, vocab_size]`.
     ///
     /// # Panics
-    /// If the decoder was loaded without its head.
+    /// If the decoder was loaded without its output head.
     pub fn logits(&self, x: Matrix) -> Matrix {
-        let head = self.head.as_ref().expect("the decoder was loaded whole");
+        let head = self.head.as_ref().expect("the whole decoder was loaded");
         let logits = head.forward(x);
         let logits = match self.config.logit_cap {
             Some(cap) => logits.cap(cap as f32),
             None => logits,
         };
-        if self.config.unspoken.is_empty() { logits } else { logits.silence(&self.config.unspoken) }
+        let never = &self.config.never_predicted;
+        if never.is_empty() { logits } else { logits.mask_columns(never) }
     }
 }
 
-/// What enters the block behind `layer`: what left it, with what the vision tower adds to the images there.
-fn deepened(x: Matrix, sequence: &Sequence, layer: usize) -> Matrix {
+/// The input of the block after `layer`: the output of `layer`, plus the vectors that the vision tower adds to images
+/// there.
+fn add_deep(x: Matrix, sequence: &Sequence, layer: usize) -> Matrix {
     match sequence.deep.get(layer) {
         Some(deep) => {
             let rows: Vec<u32> = sequence.images.iter().flat_map(|rows| rows.start as u32..rows.end as u32).collect();

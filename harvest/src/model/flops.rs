@@ -1,22 +1,23 @@
-//! Operations of a forward pass: what its speed is held against. Counts the products, which are nearly all of it.
+//! The number of operations of a forward pass, which benchmarks relate to its time. Counts matrix products, which are
+//! nearly all of the work.
 
-use super::Input;
 use super::config::{BlockConfig, Mlp, ModelConfig, ProjectorConfig, VisionEncoder};
+use super::input::Input;
 
-/// Multiplications and additions of the first `depth` blocks over `inputs`, the vision tower included (an image tokenizer
-/// left out).
+/// Multiplications and additions of the first `depth` blocks over `inputs`, including the vision tower but not an image
+/// tokenizer.
 pub fn operations(config: &ModelConfig, inputs: &[&Input], depth: usize) -> f64 {
     let rows: usize = inputs.iter().map(|input| input.ids.len()).sum();
     let block = &config.text.block;
     let pairs = |window: Option<usize>| {
-        let seen = |length: usize| (1..=length).map(|row| row.min(window.unwrap_or(row))).sum::<usize>();
-        inputs.iter().map(|input| seen(input.ids.len())).sum::<usize>()
+        let visible = |length: usize| (1..=length).map(|row| row.min(window.unwrap_or(row))).sum::<usize>();
+        inputs.iter().map(|input| visible(input.ids.len())).sum::<usize>()
     };
     let decoder: f64 = config.text.layers[..depth].iter().map(|layer| products(block, rows, pairs(layer.window))).sum();
     decoder + config.vision.as_ref().map_or(0.0, |vision| tower(&vision.kind, inputs, block.width))
 }
 
-/// Of one block over `rows`, of which `pairs` see each other.
+/// Operations of one block over `rows` rows, with `pairs` pairs of a query and a visible key.
 fn products(block: &BlockConfig, rows: usize, pairs: usize) -> f64 {
     let queries = block.heads * block.head_dim;
     let attention = block.width * (queries + 2 * block.kv_heads * block.head_dim) + queries * block.width;
@@ -25,7 +26,7 @@ fn products(block: &BlockConfig, rows: usize, pairs: usize) -> f64 {
 }
 
 fn tower(kind: &VisionEncoder, inputs: &[&Input], d_out: usize) -> f64 {
-    let VisionEncoder::Tower(tower, join) = kind else { return 0.0 };
+    let VisionEncoder::Tower(tower, projector) = kind else { return 0.0 };
     let views = || inputs.iter().flat_map(|input| &input.images).flat_map(|image| &image.views);
     let class = usize::from(tower.class);
     let rows: usize = views().map(|[height, width]| height * width + class).sum();
@@ -39,12 +40,12 @@ fn tower(kind: &VisionEncoder, inputs: &[&Input], d_out: usize) -> f64 {
         let windows = tower.windows.as_ref().filter(|windows| !windows.full.contains(&n));
         products(&tower.block, rows, squares(windows.map(|windows| windows.side * windows.side)).sum())
     });
-    let joined = match join {
+    let projected = match projector {
         ProjectorConfig::Mlp { features, .. } => rows * (d * features.len() * d_out + d_out * d_out),
         ProjectorConfig::Merge { patches, deep, .. } => {
             rows / patches * (d * patches * d * patches + d * patches * d_out) * (1 + deep.len())
         }
         ProjectorConfig::Pool { .. } => rows * d * d_out / 16,
     };
-    2.0 * (rows * tower.patches.width() * d) as f64 + blocks.sum::<f64>() + 2.0 * joined as f64
+    2.0 * (rows * tower.patches.width() * d) as f64 + blocks.sum::<f64>() + 2.0 * projected as f64
 }

@@ -1,41 +1,44 @@
-//! The output head of a decoder: the last norm and the unembedding, as part of a model or alone, for a look through it at
-//! directions of the residual stream. Knows nothing of words.
+//! The output head of a decoder: the last norm and the unembedding matrix. It is used as a part of a model, or alone
+//! for the logit lens. Knows nothing about the text of tokens.
 
+use super::compute::Compute;
 use super::config::{ModelConfig, TextConfig};
-use super::ops::{Compute, Linear, Matrix, Norm};
+use super::matrix::Matrix;
+use super::ops::{Linear, Norm};
 use super::weights::{Loader, Weights};
 use crate::Result;
 
-/// The last norm and the unembedding.
+/// The last norm and the unembedding matrix.
 pub struct Head {
     norm: Norm,
     out: Linear,
     compute: Compute,
 }
 
-/// What a checkpoint calls the ends of its decoder.
+/// The names of the first and the last tensors of a decoder in a checkpoint.
 pub(super) struct Names {
-    /// In front of the decoder's tensors.
+    /// The prefix of the decoder's tensors.
     pub prefix: &'static str,
-    /// The embedding.
+    /// The name of the embedding matrix.
     pub embedding: String,
-    /// The unembedding, without `.weight`.
+    /// The name of the unembedding matrix, without `.weight`.
     pub head: String,
 }
 
 impl Names {
-    /// Looks for them. If the two are `tied`, one serves as the other where that is left out; where both are written
-    /// out, each counts, as in `transformers`.
+    /// Determines the names. If the two matrices are `tied`, one of them may be missing, and the other serves as both.
+    /// If both are present, each counts, as in `transformers`.
     pub fn find(loader: &Loader, tied: bool) -> Self {
-        // The last two are those of models that were saved without their head.
+        // The last two are those of models that were saved without their output head.
         const PREFIXES: [&str; 5] = ["model.language_model.", "language_model.model.", "model.", "", "language_model."];
         const EMBEDDING: &str = "embed_tokens.weight";
         const HEAD: &str = "lm_head";
-        let (embedded, normed) = (loader.prefixed(EMBEDDING, &PREFIXES), loader.prefixed("norm.weight", &PREFIXES));
-        let prefix = embedded.or(normed).unwrap_or(PREFIXES[0]);
+        let (embedding_prefix, norm_prefix) =
+            (loader.prefixed(EMBEDDING, &PREFIXES), loader.prefixed("norm.weight", &PREFIXES));
+        let prefix = embedding_prefix.or(norm_prefix).unwrap_or(PREFIXES[0]);
         let head = loader.prefixed("lm_head.weight", &["", "language_model."]);
         let name = |prefix: &str| format!("{prefix}{HEAD}");
-        let embedding = match head.filter(|_| tied && embedded.is_none()) {
+        let embedding = match head.filter(|_| tied && embedding_prefix.is_none()) {
             Some(head) => format!("{}.weight", name(head)),
             None => format!("{prefix}{EMBEDDING}"),
         };
@@ -58,15 +61,15 @@ impl Head {
         }
     }
 
-    /// Loads nothing of a model but its head.
+    /// Loads only the output head of a model.
     ///
     /// # Errors
-    /// What is missing or misshapen in the checkpoint.
+    /// A tensor is missing or has an unexpected shape.
     pub fn open(config: &ModelConfig, weights: &Weights, compute: &Compute) -> Result<Self> {
         weights.load(compute, |loader| Self::load(loader, &config.text))
     }
 
-    /// Logits before they are capped.
+    /// The logits before they are capped.
     ///
     /// # Shapes
     /// `[rows, hidden_size]` to `[rows, vocab_size]`.
@@ -74,18 +77,19 @@ impl Head {
         self.out.forward(&self.norm.forward(x))
     }
 
-    /// What each direction adds to every logit: `W (gain * direction)`. The norm's division is left out, since what else is
-    /// in the stream decides it; every decoder here is normed by the root mean square, so nothing is subtracted.
+    /// The contribution of each direction to every logit: `W (gain * direction)`. The division by the norm is ignored,
+    /// because it depends on the rest of the residual stream. Every supported decoder normalizes by the root mean
+    /// square, so no mean is subtracted.
     ///
     /// # Shapes
     /// `[rows, hidden_size]` to `[rows, vocab_size]`, row-major.
     ///
     /// # Errors
-    /// A device that failed.
-    pub fn lens(&self, directions: &[f32], width: usize) -> Result<Vec<f32>> {
+    /// The device failed.
+    pub fn direction_logits(&self, directions: &[f32], width: usize) -> Result<Vec<f32>> {
         let lengths: Vec<f32> = directions.chunks_exact(width).map(root_mean_square).collect();
         let mut unit = directions.to_vec();
-        // Of this length a row passes the norm's division unchanged.
+        // The norm divides a row of this length by 1.
         for (row, length) in unit.chunks_exact_mut(width).zip(&lengths).filter(|(_, length)| **length > 0.0) {
             row.iter_mut().for_each(|v| *v /= length);
         }

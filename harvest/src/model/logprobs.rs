@@ -1,27 +1,28 @@
-//! What the model predicts when other hidden states than its own leave a block: it goes on behind the block, and its
-//! predictions are held against those from its own. Knows nothing of where the other states come from.
+//! The predictions of a model whose hidden states behind one block were replaced. The model continues from this block,
+//! and its predictions are compared with those from its own hidden states. Does not know where the other hidden states
+//! come from.
 
-use super::ops::{Matrix, indices};
+use super::matrix::{Matrix, indices};
 use super::{Hidden, Input, Model};
 use crate::{Error, Result};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Tensor};
 
-/// Logits of one tensor at most: 64 MiB in `f32`, of which a comparison holds half a dozen.
+/// Maximum number of logits in one tensor: 64 MiB in `f32`. A comparison holds about half a dozen such tensors.
 const LOGITS: usize = 1 << 24;
 
-/// How a token was predicted, in nats.
+/// How well a token was predicted, in nats.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Prediction {
-    /// Negative log-likelihood of the token that is there.
+    /// Negative log-likelihood of the actual token.
     pub nll: f32,
-    /// `KL(reference || this)` of the two distributions over the vocabulary.
+    /// The divergence `KL(reference || this)` of the two distributions over the vocabulary.
     pub kl: f32,
 }
 
-/// Tokens of a batch that are predicted, and the rows that predict them.
+/// The tokens of a batch whose prediction is measured, and the rows that predict them.
 pub(super) struct Targets {
-    /// Rows of the batch, each in front of its target.
+    /// Rows of the batch, each directly before its target.
     pub rows: Vec<u32>,
     /// Token ids.
     pub ids: Vec<u32>,
@@ -29,14 +30,13 @@ pub(super) struct Targets {
 
 impl Targets {
     /// # Errors
-    /// A position without a token in front of it.
+    /// [`Error::NotPredicted`] for a position that no token precedes.
     pub fn new(inputs: &[&Input], positions: &[Vec<usize>]) -> Result<Self> {
         let (mut rows, mut ids, mut start) = (Vec::new(), Vec::new(), 0);
         for (input, positions) in inputs.iter().zip(positions) {
             for position in positions {
                 if !(1..input.ids.len()).contains(position) {
-                    let length = input.ids.len();
-                    return Err(Error::Plan(format!("no token before position {position} of a sample of {length}")));
+                    return Err(Error::NotPredicted { position: *position, length: input.ids.len() });
                 }
                 rows.push((start + position - 1) as u32);
                 ids.push(input.ids[*position]);
@@ -48,19 +48,19 @@ impl Targets {
 }
 
 impl Model {
-    /// How the tokens at `positions` (1 or more) of each sample are predicted when `states` leave block `layer`, for
-    /// each of several states; the first of them is the reference of the divergences. The model has to be loaded whole.
+    /// Measures how the tokens at `positions` (1 or more) of each sample are predicted if `states` are the hidden
+    /// states behind block `layer`, for each of several states. The first one is the reference of the divergences. The
+    /// whole model has to be loaded.
     ///
-    /// Logits are held for some rows at a time, whatever the batch.
+    /// The logits of a limited number of rows are held at a time, whatever the size of the batch.
     ///
     /// # Shapes
-    /// Each of `states` as [`Model::hidden`] returns it for this layer alone. Returned: `[states][targets]`, targets in
-    /// the order of the samples and of their positions.
+    /// Each of `states` as [`Model::hidden`] returns it for this layer alone. The result is `[states][targets]`;
+    /// targets are in the order of the samples and of their positions.
     ///
     /// # Errors
-    /// States of other samples than `inputs`, a layer that is not there, a position that is not behind the first of
-    /// its sample, a device that
-    /// failed.
+    /// The states belong to samples of other lengths, the layer does not exist, no token precedes a position, or the
+    /// device failed.
     pub fn compare(
         &self,
         layer: usize,
@@ -71,10 +71,7 @@ impl Model {
         self.check_loaded(&[layer])?;
         let lengths: Vec<_> = inputs.iter().map(|input| input.ids.len()).collect();
         if let Some(other) = states.iter().find(|s| s.lengths != lengths || s.layers.len() != 1) {
-            let found = &other.lengths;
-            return Err(Error::Plan(format!(
-                "hidden states of samples of {found:?} tokens for samples of {lengths:?}"
-            )));
+            return Err(Error::SampleLengths { expected: lengths, found: other.lengths.clone() });
         }
         let Targets { rows, ids } = Targets::new(inputs, positions)?;
         let mut predictions = vec![Vec::with_capacity(ids.len()); states.len()];
@@ -95,8 +92,8 @@ impl Model {
             for (end, predictions) in ends.iter().zip(&mut predictions) {
                 let log_p = self.log_probabilities(end.gather(&part));
                 let nll = likelihood(&log_p, ids).neg();
-                let (own, own_log) = reference.get_or_insert_with(|| (log_p.clone().exp(), log_p.clone()));
-                let kl = (own.clone() * (own_log.clone() - log_p)).sum_dim(1);
+                let (reference, reference_log) = reference.get_or_insert_with(|| (log_p.clone().exp(), log_p.clone()));
+                let kl = (reference.clone() * (reference_log.clone() - log_p)).sum_dim(1);
                 let pairs = Matrix::Device(nll).into_values()?.into_iter().zip(Matrix::Device(kl).into_values()?);
                 predictions.extend(pairs.map(|(nll, kl)| Prediction { nll, kl }));
             }
@@ -104,8 +101,8 @@ impl Model {
         Ok(predictions)
     }
 
-    /// Log-probabilities of the token behind a sample's last one when `state` leaves block `layer`. The model has to be loaded
-    /// whole.
+    /// The log-probabilities of the token after the last one of a sample, if `state` is the hidden state behind block
+    /// `layer`. The whole model has to be loaded.
     ///
     /// # Shapes
     /// `[vocab_size]`.
@@ -115,22 +112,20 @@ impl Model {
     pub fn next(&self, layer: usize, input: &Input, state: &Hidden) -> Result<Vec<f32>> {
         self.check_loaded(&[layer])?;
         if state.lengths != [input.ids.len()] || state.layers.len() != 1 {
-            let (found, own) = (&state.lengths, input.ids.len());
-            return Err(Error::Plan(format!("hidden states of samples of {found:?} tokens for one of {own}")));
+            return Err(Error::SampleLengths { expected: vec![input.ids.len()], found: state.lengths.clone() });
         }
-        let last =
-            input.ids.len().checked_sub(1).ok_or_else(|| Error::Plan("nothing comes before the next token".into()))?;
+        let last = input.ids.len().checked_sub(1).ok_or(Error::NotPredicted { position: 0, length: 0 })?;
         let sequence = self.sequence(&[input])?;
         let x = Matrix::new(state.layers[0].clone(), state.width, self.decoder.compute());
         let end = self.decoder.resume(x, &sequence, layer).gather(&[last as u32]);
         Matrix::Device(self.log_probabilities(end)).into_values()
     }
 
-    /// Negative log-likelihood in nats of the tokens at `positions` of each sample (1 or more), given all before them.
-    /// The model has to be loaded whole.
+    /// Negative log-likelihood in nats of the tokens at `positions` of each sample (1 or more), given all tokens before
+    /// them. The whole model has to be loaded.
     ///
     /// # Errors
-    /// As for [`Model::hidden`], or a position that is not behind the first token of its sample.
+    /// As for [`Model::hidden`], or no token precedes a position.
     pub fn nll(&self, inputs: &[&Input], positions: &[Vec<usize>]) -> Result<Vec<Vec<f32>>> {
         let Targets { rows, ids } = Targets::new(inputs, positions)?;
         if rows.is_empty() {
@@ -138,19 +133,19 @@ impl Model {
         }
         let (x, sequence) = self.embed(inputs)?;
         let layers = [self.config.text.layers.len() - 1];
-        let last = self.decoder.forward(x, &sequence, &layers).pop().expect("the last block was asked for");
+        let last = self.decoder.forward(x, &sequence, &layers).pop().expect("the last block was requested");
         let log_p = self.log_probabilities(last.gather(&rows));
         let mut nll = Matrix::Device(likelihood(&log_p, &ids).neg()).into_values()?.into_iter();
         Ok(positions.iter().map(|positions| nll.by_ref().take(positions.len()).collect()).collect())
     }
 
-    /// Of the token behind each row of what left the last block.
+    /// The log-probabilities of the token after each row of the last block's output.
     fn log_probabilities(&self, x: Matrix) -> Tensor<2> {
         log_softmax(self.decoder.logits(x).into_tensor().cast(DType::F32), 1)
     }
 }
 
-/// The entry of each row at that row's token, `[rows, 1]`.
+/// The entry of each row in the column of the row's token, `[rows, 1]`.
 fn likelihood(log_p: &Tensor<2>, ids: &[u32]) -> Tensor<2> {
     let ids = indices(ids, &log_p.device()).unsqueeze_dim(1);
     log_p.clone().gather(1, ids)

@@ -1,13 +1,16 @@
-//! The model: token ids and images in, hidden states behind chosen decoder blocks out, or the log-likelihood of
-//! tokens, also with other states in place of those behind a block. All families are one decoder and one vision tower,
-//! configured. Knows nothing of data sets, prompts or files of images.
+//! The model: from token ids and images to the hidden states behind chosen decoder blocks, or to the log-likelihood of
+//! tokens, optionally with other hidden states in place of those behind a block. All families are one decoder and one
+//! vision tower with different configurations. Knows nothing about data sets, prompts or image files.
 
 mod block;
+mod compute;
 pub mod config;
 mod decoder;
 pub mod flops;
 mod head;
+mod input;
 mod logprobs;
+mod matrix;
 mod ops;
 mod positions;
 mod projector;
@@ -16,43 +19,21 @@ mod vq_tokenizer;
 mod weights;
 
 pub use crate::kernel::pointwise::Activation;
+pub use compute::Compute;
 pub use config::{ModelConfig, TextConfig, VisionConfig};
 pub use head::Head;
+pub use input::{Image, Input, check_input};
 pub use logprobs::Prediction;
-pub use ops::Compute;
 pub use weights::{Size, Weights};
 
 use crate::{Error, Result};
 use config::VisionEncoder;
 use decoder::{Decoder, Sequence};
-use ops::Matrix;
+use matrix::Matrix;
 use projector::Projector;
-use std::ops::Range;
 use vq_tokenizer::ImageTokenizer;
 
-/// One sample as the model takes it.
-#[derive(Clone, Debug, Default)]
-pub struct Input {
-    /// Token ids; an image position has the placeholder's.
-    pub ids: Vec<u32>,
-    /// Its images, in the order of their positions.
-    pub images: Vec<Image>,
-}
-
-/// An image as the model takes it.
-#[derive(Clone, Debug, Default)]
-pub struct Image {
-    /// Numbers of its patches, view by view.
-    pub patches: Vec<f32>,
-    /// Rows and columns of patches of each view.
-    pub views: Vec<[usize; 2]>,
-    /// For each of its positions the row of what its views become; nothing for a newline.
-    pub sources: Vec<Option<u32>>,
-    /// Rows and columns of its positions, where the model tells them apart.
-    pub grid: [usize; 2],
-}
-
-/// A model, or the first part of one.
+/// A model, or its first blocks.
 pub struct Model {
     config: ModelConfig,
     vision: Option<Vision>,
@@ -61,47 +42,48 @@ pub struct Model {
 
 enum Vision {
     Projector(Box<Projector>),
-    VqTokenizerConfig(Box<ImageTokenizer>),
+    VqTokenizer(Box<ImageTokenizer>),
 }
 
-/// What left the decoder blocks that were asked for; or what is to leave one of them ([`Model::compare`]).
+/// Hidden states behind chosen decoder blocks, for all samples of a batch.
 #[derive(Clone, Debug)]
 pub struct Hidden {
     width: usize,
     lengths: Vec<usize>,
-    /// For every layer the rows of all samples, one behind the other.
+    /// For every layer the rows of all samples, one after the other.
     layers: Vec<Vec<f32>>,
 }
 
 impl Hidden {
-    /// The hidden states of all samples behind the `layer`-th of the layers asked for, one sample behind the other.
+    /// The hidden states of all samples, one after the other, behind the `layer`-th of the chosen layers.
     pub fn layer(&self, layer: usize) -> &[f32] {
         &self.layers[layer]
     }
 
-    /// The hidden states of a sample behind the `layer`-th of the layers asked for, `[positions, width]` row-major.
+    /// The hidden states of a sample behind the `layer`-th of the chosen layers, `[positions, width]`, row-major.
     pub fn rows(&self, layer: usize, sample: usize) -> &[f32] {
-        &self.layers[layer][self.place(sample)]
+        &self.layers[layer][self.range(sample)]
     }
 
-    /// The same, to be changed.
+    /// The same hidden states, mutable.
     pub fn rows_mut(&mut self, layer: usize, sample: usize) -> &mut [f32] {
-        let place = self.place(sample);
-        &mut self.layers[layer][place]
+        let range = self.range(sample);
+        &mut self.layers[layer][range]
     }
 
-    fn place(&self, sample: usize) -> std::ops::Range<usize> {
+    fn range(&self, sample: usize) -> std::ops::Range<usize> {
         let start = self.lengths[..sample].iter().sum::<usize>() * self.width;
         start..start + self.lengths[sample] * self.width
     }
 }
 
 impl Model {
-    /// Loads what is needed for the hidden states behind block `last`, counted from 0; the whole model with its output
-    /// head if there is no `last`.
+    /// Loads what is needed for the hidden states behind block `last`, counted from 0. Without `last`, loads the whole
+    /// model with its output head.
     ///
     /// # Errors
-    /// The model has no such block; or everything that is missing, misshapen or left over in the checkpoint, at once.
+    /// The model has no such block, or tensors of the checkpoint are missing, have an unexpected shape, or are left
+    /// over. All of these tensors are counted, and the first few are named.
     pub fn load(config: &ModelConfig, weights: &Weights, last: Option<usize>, compute: &Compute) -> Result<Self> {
         if let Some(last) = last {
             check_layers(config, &[last])?;
@@ -109,98 +91,101 @@ impl Model {
         weights.load(compute, |loader| Self::build(config, loader, last))
     }
 
-    /// How large the weights are that [`Model::load`] would read. Reads headers alone.
+    /// The size of the weights that [`Model::load`] would read. Reads only headers.
     pub fn size(config: &ModelConfig, weights: &Weights, last: Option<usize>) -> Size {
         weights.size(|loader| Self::build(config, loader, last))
     }
 
     fn build(config: &ModelConfig, loader: &mut weights::Loader, last: Option<usize>) -> Self {
         let vision = config.vision.as_ref().map(|vision| match &vision.kind {
-            VisionEncoder::Tower(tower, join) => {
-                Vision::Projector(Box::new(Projector::load(loader, tower, join, config.text.hidden_size)))
+            VisionEncoder::Tower(tower, projector) => {
+                Vision::Projector(Box::new(Projector::load(loader, tower, projector, config.text.hidden_size)))
             }
-            VisionEncoder::VqTokenizer(codes) => {
-                Vision::VqTokenizerConfig(Box::new(ImageTokenizer::load(loader, codes)))
+            VisionEncoder::VqTokenizer(tokenizer) => {
+                Vision::VqTokenizer(Box::new(ImageTokenizer::load(loader, tokenizer)))
             }
         });
         let decoder = Decoder::load(loader, &config.text, last.map(|n| n + 1));
         Self { config: config.clone(), vision, decoder }
     }
 
-    /// What the checkpoint says about the model.
+    /// The configuration of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// Hidden states behind `layers`, counted from 0 and ascending; nothing is computed behind the last of them.
+    /// Computes the hidden states behind `layers`, which are counted from 0 and ascending. No block after the last of
+    /// them is run.
     ///
     /// # Errors
-    /// A layer that is not loaded, an id outside the vocabulary, images that do not fit the placeholders, or a device
-    /// that failed.
+    /// A layer is not loaded, an id is outside the vocabulary, the images do not fit the placeholders, or the device
+    /// failed.
     pub fn hidden(&self, inputs: &[&Input], layers: &[usize]) -> Result<Hidden> {
         self.check_loaded(layers)?;
         let (x, sequence) = self.embed(inputs)?;
-        let left = self.decoder.forward(x, &sequence, layers);
-        let layers = left.into_iter().map(Matrix::into_values).collect::<Result<_>>()?;
+        let outputs = self.decoder.forward(x, &sequence, layers);
+        let layers = outputs.into_iter().map(Matrix::into_values).collect::<Result<_>>()?;
         Ok(Hidden { width: self.config.text.hidden_size, lengths: sequence.lengths, layers })
     }
 
     fn check_loaded(&self, layers: &[usize]) -> Result<()> {
-        let depth = self.decoder.depth();
-        match layers.iter().find(|layer| **layer >= depth) {
-            Some(layer) => Err(Error::Plan(format!("layer {layer} is not among the {depth} that are loaded"))),
+        let loaded = self.decoder.depth();
+        match layers.iter().find(|layer| **layer >= loaded) {
+            Some(asked) => Err(Error::LayerNotLoaded { asked: *asked, loaded }),
             None => Ok(()),
         }
     }
 
-    /// What the rows of a batch are, images' vectors aside; with what is added to them further on, if there is such.
+    /// Describes the rows of a batch. The vision tower is run only if it adds vectors to later blocks.
     fn sequence(&self, inputs: &[&Input]) -> Result<Sequence> {
-        let deep = matches!(&self.config.vision, Some(VisionConfig { kind: VisionEncoder::Tower(_, join), .. }) if join.is_deep());
-        if deep { Ok(self.embed(inputs)?.1) } else { self.rows(inputs) }
+        let kind = self.config.vision.as_ref().map(|vision| &vision.kind);
+        let is_deep = matches!(kind, Some(VisionEncoder::Tower(_, projector)) if projector.is_deep());
+        if is_deep { Ok(self.embed(inputs)?.1) } else { self.rows(inputs) }
     }
 
-    /// What the rows of a batch are.
+    /// Describes the rows of a batch, without vectors of images.
     fn rows(&self, inputs: &[&Input]) -> Result<Sequence> {
         let mut sequence = Sequence::default();
         for input in inputs {
             let start = sequence.positions.len();
             let lengths: Vec<usize> = input.images.iter().map(|image| image.sources.len()).collect();
-            let images = check_input(&self.config, &input.ids, &lengths, |id| id.to_string()).map_err(Error::Plan)?;
+            let images =
+                check_input(&self.config, &input.ids, &lengths, |id| id.to_string()).map_err(Error::InvalidInput)?;
             let image_id = self.config.vision.as_ref().map(|v| v.image_token_id);
-            let image: Vec<bool> = input.ids.iter().map(|id| Some(*id) == image_id).collect();
+            let is_image: Vec<bool> = input.ids.iter().map(|id| Some(*id) == image_id).collect();
             sequence.images.extend(images.into_iter().map(|rows| start + rows.start..start + rows.end));
-            sequence.positions.extend(positions::positions(&image, &input.images, &self.config.text));
+            sequence.positions.extend(positions::positions(&is_image, &input.images, &self.config.text));
             sequence.lengths.push(input.ids.len());
         }
         Ok(sequence)
     }
 
-    /// Embeds tokens and puts the images' vectors in the places of their tokens.
+    /// Embeds the tokens, and puts the vectors of images at the positions of their placeholders.
     fn embed(&self, inputs: &[&Input]) -> Result<(Matrix, Sequence)> {
         let mut sequence = self.rows(inputs)?;
         let image_id = self.config.vision.as_ref().map(|v| v.image_token_id);
         let ids = inputs.iter().flat_map(|input| &input.ids).copied();
-        // The placeholder itself may lie outside the vocabulary; its embedding is never used.
+        // The placeholder itself may be outside the vocabulary, because its embedding is never used.
         let mut ids: Vec<u32> = ids.map(|id| if Some(id) == image_id { 0 } else { id }).collect();
         let images: Vec<&Image> = inputs.iter().flat_map(|input| &input.images).collect();
         match &self.vision {
-            Some(Vision::VqTokenizerConfig(tokenizer)) => {
+            Some(Vision::VqTokenizer(tokenizer)) => {
                 for (image, rows) in images.iter().zip(&sequence.images) {
                     ids[rows.clone()].copy_from_slice(&tokenizer.tokens(image)?);
                 }
                 Ok((self.decoder.embed(&ids)?, sequence))
             }
-            Some(Vision::Projector(join)) if !images.is_empty() => {
-                let joined = join.forward(&images);
-                // Rows of the table that is the embedded tokens with the images' vectors behind them.
+            Some(Vision::Projector(projector)) if !images.is_empty() => {
+                let projected = projector.forward(&images);
+                // Row numbers in a table that consists of the embedded tokens followed by the vectors of images.
                 let mut rows: Vec<u32> = (0..ids.len() as u32).collect();
                 let mut next = ids.len() as u32;
                 for image in &sequence.images {
                     rows[image.clone()].iter_mut().zip(next..).for_each(|(row, next)| *row = next);
                     next += image.len() as u32;
                 }
-                sequence.deep = joined.deep;
-                let table = Matrix::stack(vec![self.decoder.embed(&ids)?, joined.positions]);
+                sequence.deep = projected.deep;
+                let table = Matrix::stack_rows(vec![self.decoder.embed(&ids)?, projected.positions]);
                 Ok((table.gather(&rows), sequence))
             }
             _ => Ok((self.decoder.embed(&ids)?, sequence)),
@@ -208,52 +193,11 @@ impl Model {
     }
 }
 
-/// Whether a model can read a sample: the rows of each of its images, which have `images` positions. `name` says how a
-/// token is called.
-///
-/// # Errors
-/// There is no token, a token has no row in the embedding, or the tokens do not show the images one behind the other.
-pub fn check_input(
-    config: &ModelConfig,
-    ids: &[u32],
-    images: &[usize],
-    name: impl Fn(u32) -> String,
-) -> Result<Vec<Range<usize>>, String> {
-    if ids.is_empty() {
-        return Err("the text has no tokens".into());
-    }
-    let vocabulary = config.text.vocab_size;
-    let image_id = config.vision.as_ref().map(|vision| vision.image_token_id);
-    // The placeholder itself may lie outside the vocabulary; its embedding is never used.
-    if let Some(token) = ids.iter().find(|id| **id as usize >= vocabulary && Some(**id) != image_id) {
-        return Err(format!("token {} is outside the vocabulary of {vocabulary}", name(*token)));
-    }
-    let mut places = (0..ids.len()).filter(|row| Some(ids[*row]) == image_id);
-    let (wanted, given) = (places.clone().count(), images.iter().sum::<usize>());
-    if wanted != given {
-        return Err(format!("{wanted} image positions for {} images of {given} in all", images.len()));
-    }
-    let rows = images.iter().map(|length| {
-        let mut rows = places.by_ref().take(*length);
-        let first = rows.next().unwrap_or_default();
-        let end = rows.last().unwrap_or(first) + 1;
-        if end - first == *length {
-            Ok(first..end)
-        } else {
-            Err("the positions of an image do not follow each other".into())
-        }
-    });
-    rows.collect()
-}
-
-/// Refuses layers that the model does not have.
+/// Rejects layers that the model does not have.
 pub fn check_layers(config: &ModelConfig, layers: &[usize]) -> Result<()> {
     let blocks = config.text.layers.len();
     match layers.iter().find(|layer| **layer >= blocks) {
-        Some(layer) => {
-            let last = blocks - 1;
-            Err(Error::Plan(format!("there is no layer {layer}: the model has {blocks} decoder blocks, 0 to {last}")))
-        }
+        Some(asked) => Err(Error::UnknownLayer { asked: *asked, blocks }),
         None => Ok(()),
     }
 }

@@ -1,27 +1,28 @@
-//! Where the tokens of a sample stand on the axes of rotary positions: words one behind the other, the positions of an
-//! image in rows and columns where the model tells them apart.
+//! The positions of a sample's tokens on the axes of rotary embeddings. Positions of text are consecutive; those of an
+//! image are in rows and columns, if the model distinguishes them.
 
-use super::Image;
 use super::config::{AXES, Axes, TextConfig};
+use super::input::Image;
 
-/// Positions of a sample's tokens on the axes time, row, column. `image` tells of each token whether it is an image's.
+/// Positions of a sample's tokens on the axes time, row and column. `is_image` says for each token whether it belongs
+/// to an image.
 ///
-/// An image's positions all have the time at which it begins, and its rows and columns counted from there; what follows
-/// goes on behind the largest of them (Qwen2-VL, section 3.1 of its report).
-pub(super) fn positions(image: &[bool], images: &[Image], config: &TextConfig) -> Vec<[u32; AXES]> {
+/// All positions of an image have the time at which the image begins; its rows and columns are counted from there. What
+/// follows the image continues after the largest of these numbers (Qwen2-VL, section 3.1 of its report).
+pub(super) fn positions(is_image: &[bool], images: &[Image], config: &TextConfig) -> Vec<[u32; AXES]> {
     if config.ropes.iter().all(|rope| rope.axes == Axes::One) {
-        return (0..image.len() as u32).map(|n| [n; AXES]).collect();
+        return (0..is_image.len() as u32).map(|n| [n; AXES]).collect();
     }
-    let (mut positions, mut next, mut at) = (Vec::with_capacity(image.len()), 0, 0);
+    let (mut positions, mut next, mut at) = (Vec::with_capacity(is_image.len()), 0, 0);
     let mut images = images.iter();
-    while at < image.len() {
-        let seen = if image[at] { images.next() } else { None };
-        let Some(seen) = seen else {
+    while at < is_image.len() {
+        let image = if is_image[at] { images.next() } else { None };
+        let Some(image) = image else {
             positions.push([next; AXES]);
             (next, at) = (next + 1, at + 1);
             continue;
         };
-        let [rows, columns] = seen.grid.map(|n| n as u32);
+        let [rows, columns] = image.grid.map(|n| n as u32);
         for row in 0..rows {
             positions.extend((0..columns).map(|column| [next, next + row, next + column]));
         }

@@ -1,41 +1,42 @@
-//! What stands between a vision tower and the decoder: turns the tower's hidden states into vectors of the decoder's
-//! width, one for every position of an image.
+//! The projector between a vision tower and the decoder. It turns hidden states of the tower into vectors of the
+//! decoder's width, one for every position of an image.
 
-use super::Image;
 use super::config::{NormConfig, ProjectorConfig as Config, TowerConfig};
-use super::ops::{Linear, Matrix, Norm};
+use super::input::Image;
+use super::matrix::Matrix;
+use super::ops::{Linear, Norm};
 use super::tower::Tower;
 use super::weights::Loader;
 use crate::kernel::pointwise::Activation;
 
-/// A tower, joined.
+/// A projector with its vision tower.
 pub(super) struct Projector {
     tower: Tower,
     kind: ProjectorKind,
-    /// States that are asked of the tower.
+    /// The hidden states of the tower that the projector uses.
     keep: Vec<usize>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there are a few of them, and what they hold is large")]
+#[expect(clippy::large_enum_variant, reason = "there are few instances, and their content is large anyway")]
 enum ProjectorKind {
     Mlp { layers: [Linear; 2], activation: Activation, newline: Option<Matrix> },
     Merge { patches: usize, last: Merger, deep: Vec<Merger> },
     Pool { norm: Norm, out: Linear, grid: usize },
 }
 
-/// Joins neighboring patches.
+/// Merges neighboring patches.
 struct Merger {
     norm: Norm,
-    /// Whether patches are normalized after they are side by side.
-    behind: bool,
+    /// Whether patches are normalized after they have been concatenated, rather than before.
+    norm_after: bool,
     layers: [Linear; 2],
 }
 
-/// What an image's positions get.
-pub(super) struct Joined {
-    /// For the positions of all images, one behind the other, `[positions, d_out]`.
+/// The vectors of the positions of images.
+pub(super) struct Projected {
+    /// For the positions of all images, one after the other, `[positions, d_out]`.
     pub positions: Matrix,
-    /// To be added to the same positions behind each of the decoder's first blocks.
+    /// Vectors that are added to the same positions behind each of the decoder's first blocks (DeepStack).
     pub deep: Vec<Matrix>,
 }
 
@@ -60,10 +61,10 @@ impl Projector {
                 let first_name = format!("{first}.weight");
                 let prefix = loader.prefix(&first_name, tower.names.prefixes);
                 let width = d * patches;
-                let mut merger = |names: [String; 3], behind: bool| {
-                    let norm = Norm::load(loader, &names[0], if behind { width } else { d }, None, *norm);
+                let mut merger = |names: [String; 3], norm_after: bool| {
+                    let norm = Norm::load(loader, &names[0], if norm_after { width } else { d }, None, *norm);
                     let first = Linear::load(loader, &names[1], [width, width], true);
-                    Merger { norm, behind, layers: [first, Linear::load(loader, &names[2], [width, d_out], true)] }
+                    Merger { norm, norm_after, layers: [first, Linear::load(loader, &names[2], [width, d_out], true)] }
                 };
                 let last = merger([norm_name, first, second].map(|name| format!("{prefix}{name}")), false);
                 let deeper = (0..deep.len()).map(|n| {
@@ -79,13 +80,13 @@ impl Projector {
                 let prefix = loader.prefix("mm_input_projection_weight", &prefixes);
                 let norm = NormConfig::Rms { eps: *eps, offset: 1.0 };
                 let norm = Norm::load(loader, &format!("{prefix}mm_soft_emb_norm"), d, None, norm);
-                // Stored the other way round than all other weights.
+                // This weight is stored in transposed form, unlike all others.
                 let stored = loader.values(&format!("{prefix}mm_input_projection_weight"), &[d, d_out]);
-                let mut turned = vec![0.0; stored.len()];
+                let mut transposed = vec![0.0; stored.len()];
                 for (n, value) in stored.iter().enumerate() {
-                    turned[n % d_out * d + n / d_out] = *value;
+                    transposed[n % d_out * d + n / d_out] = *value;
                 }
-                let weight = loader.weight(&turned, [d_out, d]);
+                let weight = loader.weight(&transposed, [d_out, d]);
                 let out = Linear::new(weight, None, loader.compute());
                 (ProjectorKind::Pool { norm, out, grid: *grid }, Vec::new(), 1)
             }
@@ -93,25 +94,24 @@ impl Projector {
         Self { tower: Tower::load(loader, tower, merge), kind, keep }
     }
 
-    /// # Shapes
-    /// [`Joined`]; the positions of each image are as many as its [`Image::sources`].
-    pub fn forward(&self, images: &[&Image]) -> Joined {
+    /// Runs the tower and the projector on images. Each image has as many positions as [`Image::sources`].
+    pub fn forward(&self, images: &[&Image]) -> Projected {
         let (kept, last) = self.tower.forward(images, &self.keep);
         match &self.kind {
             ProjectorKind::Mlp { layers: [first, second], activation, newline } => {
-                let rows = second.forward(&first.forward(&Matrix::beside(kept)).activate(*activation));
+                let rows = second.forward(&first.forward(&Matrix::concat_columns(kept)).activate(*activation));
                 let per_image = |image: &Image| {
                     let class = usize::from(self.tower.has_class());
                     image.views.iter().map(|[height, width]| height * width + class).sum()
                 };
                 let end = rows.rows() as u32;
                 let rows = match newline {
-                    Some(newline) => Matrix::stack(vec![rows, newline.clone()]),
+                    Some(newline) => Matrix::stack_rows(vec![rows, newline.clone()]),
                     None => rows,
                 };
-                Joined { positions: rows.gather(&sources(images, per_image, end)), deep: Vec::new() }
+                Projected { positions: rows.gather(&sources(images, per_image, end)), deep: Vec::new() }
             }
-            ProjectorKind::Merge { patches, last: merger, deep } => Joined {
+            ProjectorKind::Merge { patches, last: merger, deep } => Projected {
                 positions: merger.forward(last, *patches),
                 deep: deep.iter().zip(kept).map(|(merger, x)| merger.forward(x, *patches)).collect(),
             },
@@ -124,14 +124,14 @@ impl Projector {
                 };
                 let rows = (0..images.len()).flat_map(|n| (0..grid * grid).map(move |p| (n, p / grid, p % grid)));
                 let rows: Vec<u32> = rows.flat_map(|(n, y, x)| square(n, y, x)).collect();
-                let pooled = last.gather(&rows).mean_of(side * side);
-                Joined { positions: out.forward(&norm.forward(pooled)), deep: Vec::new() }
+                let pooled = last.gather(&rows).mean_of_groups(side * side);
+                Projected { positions: out.forward(&norm.forward(pooled)), deep: Vec::new() }
             }
         }
     }
 }
 
-/// Rows of the joined states for all positions of all images; newlines have the row `end`.
+/// The rows of the projected states for all positions of all images. Newlines have the row `end`.
 fn sources(images: &[&Image], rows: impl Fn(&Image) -> usize, end: u32) -> Vec<u32> {
     let mut start = 0;
     let mut all = Vec::new();
@@ -145,10 +145,7 @@ fn sources(images: &[&Image], rows: impl Fn(&Image) -> usize, end: u32) -> Vec<u
 impl Merger {
     fn forward(&self, x: Matrix, patches: usize) -> Matrix {
         let width = x.width() * patches;
-        let x = match self.behind {
-            true => self.norm.forward(x.reshape(width)),
-            false => self.norm.forward(x).reshape(width),
-        };
+        let x = if self.norm_after { self.norm.forward(x.reshape(width)) } else { self.norm.forward(x).reshape(width) };
         let [first, second] = &self.layers;
         second.forward(&first.forward(&x).activate(Activation::Gelu))
     }

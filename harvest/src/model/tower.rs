@@ -1,10 +1,12 @@
-//! A vision transformer, up to the last block that is used: patches of one or several views of each image in, the hidden
-//! states of chosen blocks out. Views do not see each other. Knows nothing of text.
+//! A vision transformer up to the last block that is used: from the patches of one or several views of each image to
+//! the hidden states behind chosen blocks. Views do not attend to each other. Knows nothing about text.
 
-use super::Image;
 use super::block::Block;
+use super::compute::Compute;
 use super::config::{Positions, TowerConfig};
-use super::ops::{Compute, Linear, Matrix, Norm, Rotary, VisibleKeys};
+use super::input::Image;
+use super::matrix::Matrix;
+use super::ops::{Linear, Norm, Rotary, VisibleKeys};
 use super::weights::Loader;
 
 /// A vision tower.
@@ -19,11 +21,11 @@ pub(super) struct Tower {
     last_norm: Option<Norm>,
     config: TowerConfig,
     compute: Compute,
-    /// Patches along a side of what becomes one position: the order of patches follows it.
+    /// Side of a position in patches. It determines the order of patches.
     merge: usize,
 }
 
-/// A view's size in patches.
+/// The size of a view in patches: rows, columns.
 pub(super) type Grid = [usize; 2];
 
 impl Tower {
@@ -31,7 +33,7 @@ impl Tower {
         let (d, names) = (config.block.width, config.names);
         let prefix = loader.prefix(&format!("{}.weight", names.patch), names.prefixes);
         let name = |part: &str| format!("{prefix}{part}");
-        // A convolution whose stride is its size is one product over the patches.
+        // A convolution whose stride equals its size is a single product over the patches.
         let (side, frames) = (config.patches.side, config.patches.frames);
         let shape = if frames == 1 { vec![d, 3, side, side] } else { vec![d, 3, frames, side, side] };
         let patches = Linear::load_reshaped(loader, &name(names.patch), &shape, config.patches.bias);
@@ -64,16 +66,16 @@ impl Tower {
         }
     }
 
-    /// Whether a class row stands in front of each view's patches.
+    /// Whether a class token comes before the patches of each view.
     pub fn has_class(&self) -> bool {
         self.class.is_some()
     }
 
-    /// What leaves the blocks `keep` (0: what enters the first, `n`: what leaves the `n`-th), and behind the last norm
-    /// what leaves the last.
+    /// The hidden states `keep` (0 is the input of the first block, `n` is the output of the `n`-th block), and the
+    /// output of the last block after the last norm.
     ///
     /// # Shapes
-    /// Each `[rows, width]`: the rows of all images, view by view, a class row in front of each view's patches.
+    /// Each is `[rows, width]`: the rows of all images, view by view, with the class token before each view's patches.
     pub fn forward(&self, images: &[&Image], keep: &[usize]) -> (Vec<Matrix>, Matrix) {
         let d = self.config.block.width;
         let grids: Vec<Grid> = images.iter().flat_map(|image| &image.views).copied().collect();
@@ -88,9 +90,9 @@ impl Tower {
                 rows.extend(at..at + patches);
                 at += patches;
             }
-            x = Matrix::stack(vec![x, class.clone()]).gather(&rows);
+            x = Matrix::stack_rows(vec![x, class.clone()]).gather(&rows);
         }
-        if let Some(positions) = self.learned(&grids) {
+        if let Some(positions) = self.learned_positions(&grids) {
             x = x.add(Matrix::new(positions, d, &self.compute));
         }
         if let Some(norm) = &self.first_norm {
@@ -98,7 +100,7 @@ impl Tower {
         }
 
         let lengths = grids.iter().map(|[height, width]| height * width + class);
-        let whole = VisibleKeys::full(lengths);
+        let full = VisibleKeys::full(lengths);
         let (order, windows) = self.windows(&grids);
         let rotary = self.config.rope_theta.map(|theta| self.rotary(theta, &grids, order.as_deref()));
         if let Some(order) = &order {
@@ -113,34 +115,34 @@ impl Tower {
             None => x.clone(),
         };
         let mut kept = vec![None; keep.len()];
-        let mut see = |state: usize, x: &Matrix| {
+        let mut keep_state = |state: usize, x: &Matrix| {
             for (wanted, kept) in keep.iter().zip(&mut kept) {
                 if *wanted == state {
                     *kept = Some(restore(x));
                 }
             }
         };
-        see(0, &x);
+        keep_state(0, &x);
         for (n, block) in self.blocks.iter().enumerate() {
-            let inside = self.config.windows.as_ref().is_some_and(|windows| !windows.full.contains(&n));
-            x = block.forward(x, rotary.as_ref(), if inside { &windows } else { &whole });
-            see(n + 1, &x);
+            let is_windowed = self.config.windows.as_ref().is_some_and(|windows| !windows.full.contains(&n));
+            x = block.forward(x, rotary.as_ref(), if is_windowed { &windows } else { &full });
+            keep_state(n + 1, &x);
         }
         let last = restore(&x);
         let last = self.last_norm.as_ref().map_or_else(|| last.clone(), |norm| norm.forward(last.clone()));
-        let kept = kept.into_iter().map(|x| x.expect("every state that was asked for was seen"));
+        let kept = kept.into_iter().map(|x| x.expect("every requested state was computed"));
         (kept.collect(), last)
     }
 
     /// Row and column of each patch of a view, in the order of the patches.
-    fn places(&self, [height, width]: Grid) -> impl Iterator<Item = [usize; 2]> {
+    fn coordinates(&self, [height, width]: Grid) -> impl Iterator<Item = [usize; 2]> {
         let merge = self.merge;
         let blocks = (0..height / merge).flat_map(move |y| (0..width / merge).map(move |x| [y * merge, x * merge]));
         blocks.flat_map(move |[y, x]| (0..merge * merge).map(move |n| [y + n / merge, x + n % merge]))
     }
 
-    /// Learned positions of all rows.
-    fn learned(&self, grids: &[Grid]) -> Option<Vec<f32>> {
+    /// The learned positions of all rows.
+    fn learned_positions(&self, grids: &[Grid]) -> Option<Vec<f32>> {
         let d = self.config.block.width;
         match self.config.positions {
             Positions::None => None,
@@ -149,7 +151,7 @@ impl Tower {
                 let mut out = Vec::new();
                 for grid in grids {
                     let [rows, columns] = grid.map(|n| corners(n, side));
-                    for [y, x] in self.places(*grid) {
+                    for [y, x] in self.coordinates(*grid) {
                         let at = out.len();
                         out.resize(at + d, 0.0);
                         for (row, by_row) in rows[y] {
@@ -166,29 +168,30 @@ impl Tower {
         }
     }
 
-    /// Half of a head turns with the row of a patch, half with its column.
+    /// Two-dimensional rotary positions: one half of a head is rotated by the row of a patch, the other half by its
+    /// column.
     fn rotary(&self, theta: f64, grids: &[Grid], order: Option<&[u32]>) -> Rotary {
         let head_dim = self.config.block.head_dim;
         let quarter = head_dim / 4;
         let frequency = |n: usize| 1.0 / (theta.powf(2.0 * n as f64 / (head_dim / 2) as f64) as f32);
         let frequencies: Vec<f32> = (0..quarter).map(frequency).collect();
-        let places: Vec<[usize; 2]> = grids.iter().flat_map(|grid| self.places(*grid)).collect();
-        let ordered = |n: usize| places[order.map_or(n, |order| order[n] as usize)];
-        let angles = (0..places.len()).flat_map(|n| {
+        let coordinates: Vec<[usize; 2]> = grids.iter().flat_map(|grid| self.coordinates(*grid)).collect();
+        let ordered = |n: usize| coordinates[order.map_or(n, |order| order[n] as usize)];
+        let angles = (0..coordinates.len()).flat_map(|n| {
             let frequencies = &frequencies;
-            ordered(n).into_iter().flat_map(move |place| frequencies.iter().map(move |f| place as f32 * f))
+            ordered(n).into_iter().flat_map(move |coordinate| frequencies.iter().map(move |f| coordinate as f32 * f))
         });
         Rotary::new(&angles.collect::<Vec<_>>(), head_dim, 1.0, &self.compute)
     }
 
-    /// Rows in the order of windows, and what is seen inside each.
+    /// The rows in the order of windows, and which rows are visible inside each window.
     fn windows(&self, grids: &[Grid]) -> (Option<Vec<u32>>, VisibleKeys) {
         let Some(windows) = &self.config.windows else { return (None, VisibleKeys::full([])) };
         let (mut order, mut lengths, mut start) = (Vec::new(), Vec::new(), 0);
         for grid @ [height, width] in grids {
             let across = width.div_ceil(windows.side);
             let mut members = vec![Vec::new(); height.div_ceil(windows.side) * across];
-            for ([y, x], row) in self.places(*grid).zip(start..) {
+            for ([y, x], row) in self.coordinates(*grid).zip(start..) {
                 members[y / windows.side * across + x / windows.side].push(row as u32);
             }
             start += height * width;
@@ -199,12 +202,12 @@ impl Tower {
     }
 }
 
-/// For each of `n` places spread evenly over a line of `side`, first and last on its ends: the two points it lies
-/// between, and their weights.
+/// Linear interpolation of `n` points that are spread evenly over a line of `side` points, with the first and the last
+/// on its ends. Returns for each point its two neighbors and their weights.
 fn corners(n: usize, side: usize) -> Vec<[(usize, f32); 2]> {
     let corner = |i: usize| {
-        let place = i as f32 * (side - 1) as f32 / (n.max(2) - 1) as f32;
-        let (low, part) = (place as usize, place.fract());
+        let point = i as f32 * (side - 1) as f32 / (n.max(2) - 1) as f32;
+        let (low, part) = (point as usize, point.fract());
         [(low, 1.0 - part), ((low + 1).min(side - 1), part)]
     };
     (0..n).map(corner).collect()

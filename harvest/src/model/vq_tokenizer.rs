@@ -1,23 +1,23 @@
-//! Chameleon's image tokenizer: a convolutional encoder from pixels to a grid of vectors, each replaced by the nearest
-//! entry of a code book, which is a word of the vocabulary. Convolutions are Burn's, in `f32` everywhere: a code that
-//! tips over changes all hidden states behind it.
+//! Chameleon's image tokenizer (VQGAN): a convolutional encoder turns pixels into a grid of vectors, and each vector is
+//! replaced by the nearest entry of a codebook, which is a token of the vocabulary. The convolutions are Burn's and
+//! always in `f32`, because a different code would change all later hidden states.
 
-use super::Image;
+use super::compute::Compute;
 use super::config::VqTokenizerConfig;
-use super::ops::Compute;
+use super::input::Image;
 use super::weights::Loader;
 use crate::{Error, Result};
 use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::ops::{ConvOptions, PadMode};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, module};
 
-/// Groups that channels are normalized in.
+/// Number of groups in which channels are normalized.
 const GROUPS: usize = 32;
 
 /// Added to the variance of a group.
 const EPS: f64 = 1e-6;
 
-/// The encoder and its code book.
+/// The encoder and its codebook.
 pub(super) struct ImageTokenizer {
     first: Conv,
     stages: Vec<Stage>,
@@ -26,12 +26,12 @@ pub(super) struct ImageTokenizer {
     last: Conv,
     quant: Conv,
     /// `[codes, width]`.
-    book: Tensor<2>,
+    codebook: Tensor<2>,
     config: VqTokenizerConfig,
     device: Device,
 }
 
-/// Blocks of one resolution, and the way to the next.
+/// The blocks of one resolution, and the convolution to the next lower one.
 struct Stage {
     blocks: Vec<(Residual, Option<Attention>)>,
     down: Option<Conv>,
@@ -74,8 +74,9 @@ impl ImageTokenizer {
         let norm = parts.norm(&name("norm_out"), channels);
         let last = parts.conv(&name("conv_out"), [channels, config.latent_channels], 3);
         let quant = parts.conv(&format!("{prefix}quant_conv"), [config.latent_channels, config.embed_dim], 1);
-        let book = parts.tensor(&format!("{prefix}quantize.embedding.weight"), [config.embeddings, config.embed_dim]);
-        Self { first, stages, middle, norm, last, quant, book, config: config.clone(), device }
+        let codebook =
+            parts.tensor(&format!("{prefix}quantize.embedding.weight"), [config.embeddings, config.embed_dim]);
+        Self { first, stages, middle, norm, last, quant, codebook, config: config.clone(), device }
     }
 
     /// The tokens of an image, row by row.
@@ -89,8 +90,8 @@ impl ImageTokenizer {
         let [_, width, height, columns] = x.dims();
         let x: Tensor<2> = x.permute([0, 2, 3, 1]).reshape([height * columns, width]);
         let squares = |x: Tensor<2>| x.square().sum_dim(1);
-        let products = x.clone().matmul(self.book.clone().transpose());
-        let distances = squares(x) + squares(self.book.clone()).transpose() - products * 2.0;
+        let products = x.clone().matmul(self.codebook.clone().transpose());
+        let distances = squares(x) + squares(self.codebook.clone()).transpose() - products * 2.0;
         let nearest: Tensor<2, Int> = distances.argmin(1);
         let failed = |e: String| Error::from(sae_core::Error::device(format!("the device failed: {e}")));
         let nearest = nearest.try_into_data().map_err(|e| failed(format!("{e:?}")))?.convert::<i64>();
@@ -109,12 +110,12 @@ impl ImageTokenizer {
                 x = attend(residual.forward(x), attention);
             }
             if let Some(down) = down {
-                // A row below and a column to the right, on one side only.
+                // The input is padded with one row at the bottom and one column on the right.
                 x = down.forward(x.pad((0, 1, 0, 1), PadMode::Constant(0.0)), 2);
             }
         }
-        let (before, attention, behind) = &self.middle;
-        let x = behind.forward(attend(before.forward(x), attention));
+        let (first, attention, second) = &self.middle;
+        let x = second.forward(attend(first.forward(x), attention));
         self.quant.forward(self.last.forward(swish(self.norm.forward(x)), 1), 1)
     }
 }
@@ -132,9 +133,10 @@ struct Parts<'a, 'b> {
 impl Parts<'_, '_> {
     fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Tensor<D> {
         let values = self.loader.values(name, &shape);
-        match values.is_empty() {
-            true => Tensor::zeros([1; D], self.device),
-            false => Tensor::from_data(TensorData::new(values, shape), (self.device, DType::F32)),
+        if values.is_empty() {
+            Tensor::zeros([1; D], self.device)
+        } else {
+            Tensor::from_data(TensorData::new(values, shape), (self.device, DType::F32))
         }
     }
 
@@ -174,7 +176,7 @@ struct Conv {
 }
 
 impl Conv {
-    /// Padded so that a stride of 1 keeps the size; not padded at all with another.
+    /// With a stride of 1, the input is padded so that its size does not change. With another stride it is not padded.
     fn forward(&self, x: Tensor<4>, stride: usize) -> Tensor<4> {
         let padding = if stride == 1 { self.side / 2 } else { 0 };
         let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1);
@@ -217,7 +219,7 @@ impl Residual {
     }
 }
 
-/// Every place of the grid attends to all, with one head.
+/// Attention with one head between all points of the grid.
 struct Attention {
     norm: GroupNorm,
     /// Queries, keys, values, output.

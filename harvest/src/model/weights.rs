@@ -1,7 +1,8 @@
-//! The tensors of a checkpoint: one file or the shards of an index, memory-mapped. Finds out everything that is missing,
-//! left over or has the wrong shape before it copies anything. Knows tensors by name only.
+//! The tensors of a checkpoint: one file or the shards of an index, memory-mapped. Determines everything that is
+//! missing, left over or has an unexpected shape before it copies anything. Knows tensors only by name.
 
-use super::ops::{Compute, Matrix, Weight};
+use super::compute::{Compute, Weight};
+use super::matrix::Matrix;
 use crate::kernel::linear::Packed;
 use crate::{Error, Result, precedence};
 use half::bf16;
@@ -19,24 +20,24 @@ use std::sync::Arc;
 /// The files of a checkpoint.
 pub struct Weights {
     files: Vec<Arc<Tensors>>,
-    /// Which file holds a tensor.
+    /// The number of the file that holds a tensor.
     names: BTreeMap<String, usize>,
-    /// What is said to hold all tensors.
+    /// The file that leads to all tensors.
     path: PathBuf,
-    /// Whether there are no files, and every tensor that is asked for is there, with random numbers.
+    /// Whether there are no files, and every requested tensor exists and has random numbers.
     random: bool,
 }
 
 impl Weights {
-    /// Maps the weights of the checkpoint in `folder`: one file, or those that an index names.
+    /// Maps the weights of the checkpoint in `folder`: one file, or the files that an index names.
     ///
     /// # Errors
-    /// There are none, or a file is missing, truncated or lies about its content.
+    /// There are no weights, or a file is missing, truncated or inconsistent.
     pub fn open(folder: &Path) -> Result<Self> {
         let config = folder.join(precedence::CONFIG);
         let settings = if config.exists() { sae_core::file::read_json(&config, 1 << 24)? } else { Value::Null };
-        let there = |name: &str| fs::symlink_metadata(folder.join(name)).is_ok();
-        let Some(name) = precedence::weights(&settings, there).map_err(Error::checkpoint(&config))? else {
+        let exists = |name: &str| fs::symlink_metadata(folder.join(name)).is_ok();
+        let Some(name) = precedence::weights(&settings, exists).map_err(Error::checkpoint(&config))? else {
             let files = fs::read_dir(folder).into_iter().flatten().flatten();
             let names = files.filter_map(|file| file.file_name().into_string().ok());
             return Err(Error::checkpoint(folder)(precedence::no_weights(names)));
@@ -48,81 +49,82 @@ impl Weights {
         if let [first, rest @ ..] = missing.as_slice() {
             let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
             return Err(Error::checkpoint(&path)(format!(
-                "{} of {} files are missing: {first}{more}",
+                "{} of {} files of weights are missing: {first}{more}",
                 missing.len(),
                 shards.len()
             )));
         }
         let open = |shard: &String| {
             let path = folder.join(shard);
-            precedence::present(&path)?;
+            precedence::check_content(&path)?;
             Ok(Arc::new(Tensors::open(&path)?))
         };
         let files = shards.iter().map(open).collect::<Result<Vec<_>>>()?;
-        // What the shards hold counts, not what the index says about them.
+        // The names in the shards count, not those in the index.
         let names = files.iter().enumerate().flat_map(|(n, file)| file.names().into_iter().map(move |name| (name, n)));
         let names = names.collect();
         Ok(Self { files, names, path, random: false })
     }
 
-    /// Random numbers in all tensors of any model, the same each time: for measurements.
+    /// Random numbers in all tensors of any model, always the same ones; for benchmarks.
     pub fn random() -> Self {
         Self { files: Vec::new(), names: BTreeMap::new(), path: "random weights".into(), random: true }
     }
 
-    /// Where the files lie.
+    /// The paths of the files.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|file| file.path())
     }
 
-    /// The first of `prefixes` under which there is a tensor `probe`.
+    /// The first of `prefixes` with which a tensor `probe` exists.
     fn prefixed<'a>(&self, probe: &str, prefixes: &[&'a str]) -> Option<&'a str> {
         prefixes.iter().find(|prefix| self.names.contains_key(&format!("{prefix}{probe}"))).copied()
     }
 
-    /// Runs `build` twice: to learn which tensors it wants, and, if all of them are there, to load them.
+    /// Runs `build` twice: first to learn which tensors it requests, and then, if all of them exist, to load them.
     ///
     /// # Errors
-    /// How many tensors are missing or misshapen, and the first of them; tensors that stand beside loaded ones and belong to another model
-    /// than the configuration describes; or a tensor that holds no floats.
+    /// The number of tensors that are missing, have an unexpected shape, or are left over next to loaded ones, and the
+    /// first of them; or a tensor does not hold floats. A tensor that is left over means that the configuration
+    /// describes another model.
     pub(super) fn load<T>(&self, compute: &Compute, build: impl Fn(&mut Loader) -> T) -> Result<T> {
         let host = Compute::Host { bf16: false };
-        let mut rehearsal = self.rehearsal(&host);
-        build(&mut rehearsal);
-        rehearsal.find_left_over();
-        if let Some(complaint) = rehearsal.complaint() {
-            return Err(Error::checkpoint(&self.path)(complaint));
+        let mut first_pass = self.first_pass(&host);
+        build(&mut first_pass);
+        first_pass.find_left_over();
+        if let Some(problems) = first_pass.problems() {
+            return Err(Error::checkpoint(&self.path)(problems));
         }
-        let mut loader = Loader { load: true, compute, ..rehearsal };
+        let mut loader = Loader { load: true, compute, ..first_pass };
         let built = build(&mut loader);
         loader.failed.map_or(Ok(built), Err)
     }
 
-    /// How large the tensors are that `build` wants.
+    /// The size of the tensors that `build` requests.
     pub(super) fn size<T>(&self, build: impl Fn(&mut Loader) -> T) -> Size {
         let host = Compute::Host { bf16: false };
-        let mut rehearsal = self.rehearsal(&host);
-        build(&mut rehearsal);
-        rehearsal.size
+        let mut first_pass = self.first_pass(&host);
+        build(&mut first_pass);
+        first_pass.size
     }
 
-    fn rehearsal<'a>(&'a self, compute: &'a Compute) -> Loader<'a> {
+    fn first_pass<'a>(&'a self, compute: &'a Compute) -> Loader<'a> {
         let (used, wrong, size) = (BTreeSet::new(), Vec::new(), Size::default());
         Loader { weights: self, compute, load: false, used, wrong, failed: None, size }
     }
 }
 
-/// How large a model's weights are.
+/// The size of a model's weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
-    /// Numbers that are loaded: all but those of the embedding, whose rows are read as they are needed.
+    /// Numbers that are loaded. The embedding is not included, because its rows are read only when they are needed.
     pub numbers: u64,
-    /// Bytes of all of them in the checkpoint's files.
+    /// Bytes of all tensors in the checkpoint's files.
     pub stored: u64,
 }
 
-/// Hands tensors to a model that is being built. What is wrong is noted; the stand-ins that are returned then never get
-/// out of [`Weights::load`].
+/// Provides the tensors for a model that is being built. Problems are collected, and placeholders are returned in place
+/// of the tensors; they never leave [`Weights::load`].
 pub(super) struct Loader<'a> {
     weights: &'a Weights,
     compute: &'a Compute,
@@ -139,24 +141,24 @@ impl Loader<'_> {
         self.compute
     }
 
-    /// The first of `prefixes` under which there is a tensor `probe`; the first of all if there is none.
+    /// The first of `prefixes` with which a tensor `probe` exists, or the first of all if none exists.
     pub fn prefix<'b>(&self, probe: &str, prefixes: &[&'b str]) -> &'b str {
         self.prefixed(probe, prefixes).unwrap_or(prefixes[0])
     }
 
-    /// The first of `prefixes` under which there is a tensor `probe`.
+    /// The first of `prefixes` with which a tensor `probe` exists.
     pub fn prefixed<'b>(&self, probe: &str, prefixes: &[&'b str]) -> Option<&'b str> {
         self.weights.prefixed(probe, prefixes)
     }
 
-    /// A tensor that stays in its file.
+    /// A tensor that is not loaded, but read from its file row by row.
     pub fn mapped(&mut self, name: &str, shape: [usize; 2]) -> Mapped {
         let file = self.find(name, &shape).cloned();
         self.size.numbers -= file.as_ref().map_or(0, |_| (shape[0] * shape[1]) as u64);
         Mapped { file, name: name.to_owned(), shape }
     }
 
-    /// A tensor's numbers.
+    /// The numbers of a tensor.
     pub fn values(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
         if self.weights.random && self.load {
             return random(name, 0..shape.iter().product(), shape);
@@ -170,7 +172,8 @@ impl Loader<'_> {
         Vec::new()
     }
 
-    /// A weight whose first dimension is the output, the others the input; cut into `parts` of as many outputs each.
+    /// A weight whose first dimension is the output and whose other dimensions are the input, divided into `parts` with
+    /// equally many outputs.
     pub fn weights(&mut self, name: &str, shape: &[usize], parts: usize) -> Vec<Weight> {
         let (d_out, d_in) = (shape[0] / parts, shape[1..].iter().product::<usize>());
         if self.weights.random && self.load {
@@ -178,13 +181,13 @@ impl Loader<'_> {
             return values.chunks_exact(d_out * d_in).map(|part| self.weight(part, [d_out, d_in])).collect();
         }
         let Some(file) = self.find(name, shape).cloned().filter(|_| self.load) else {
-            return (0..parts).map(|_| stand_in()).collect();
+            return (0..parts).map(|_| placeholder()).collect();
         };
         if let (Compute::Host { bf16: true }, Some((Dtype::BF16, bytes))) = (self.compute, file.bytes(name)) {
-            // Straight from the file: never twice as large in between.
+            // Directly from the file, so that no copy of twice the size is needed.
             let parts = bytes.chunks_exact(2 * d_out * d_in).map(|bytes| {
                 let values: Vec<bf16> = bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes)).collect();
-                Weight::Host(Packed::of_bf16(&values, [d_out, d_in]))
+                Weight::Host(Packed::from_bf16(&values, [d_out, d_in]))
             });
             return parts.collect();
         }
@@ -192,25 +195,25 @@ impl Loader<'_> {
             Ok(values) => values.chunks_exact(d_out * d_in).map(|part| self.weight(part, [d_out, d_in])).collect(),
             Err(error) => {
                 self.failed = Some(error.into());
-                (0..parts).map(|_| stand_in()).collect()
+                (0..parts).map(|_| placeholder()).collect()
             }
         }
     }
 
-    /// A weight `[d_out, d_in]` from its numbers; of none a stand-in.
+    /// A weight `[d_out, d_in]` from its numbers, or a placeholder if there are none.
     pub fn weight(&self, values: &[f32], [d_out, d_in]: [usize; 2]) -> Weight {
         match self.compute {
-            _ if values.is_empty() => stand_in(),
-            Compute::Host { bf16: false } => Weight::Host(Packed::of_f32(values, [d_out, d_in])),
+            _ if values.is_empty() => placeholder(),
+            Compute::Host { bf16: false } => Weight::Host(Packed::from_f32(values, [d_out, d_in])),
             Compute::Host { bf16: true } => {
                 let values: Vec<_> = values.iter().map(|value| bf16::from_f32(*value)).collect();
-                Weight::Host(Packed::of_bf16(&values, [d_out, d_in]))
+                Weight::Host(Packed::from_bf16(&values, [d_out, d_in]))
             }
             device => Weight::Device(Matrix::new(values.to_vec(), d_in, device).into_tensor()),
         }
     }
 
-    /// The file that holds a tensor of this name and shape.
+    /// The file that contains a tensor with this name and shape.
     fn find(&mut self, name: &str, shape: &[usize]) -> Option<&Arc<Tensors>> {
         self.used.insert(name.to_owned());
         if self.weights.random {
@@ -220,10 +223,8 @@ impl Loader<'_> {
         let problem = match file.and_then(|file| file.shape(name).map(|found| (file, found))) {
             Some((file, _)) if !file.bytes(name).is_some_and(|(dtype, _)| is_float(dtype)) => {
                 let dtype = file.bytes(name).map(|(dtype, _)| dtype);
-                format!(
-                    "{name} is stored as {}, expected F32, F16, BF16 or F64",
-                    dtype.map_or_else(String::new, |d| format!("{d:?}"))
-                )
+                let dtype = dtype.map_or_else(String::new, |d| format!("{d:?}"));
+                format!("{name} is stored as {dtype}: expected F32, F16, BF16 or F64")
             }
             Some((file, found)) if found == shape => {
                 self.size.numbers += shape.iter().product::<usize>() as u64;
@@ -232,7 +233,7 @@ impl Loader<'_> {
             }
             Some((file, found)) => {
                 let file = file.path().file_name().unwrap_or_default().display();
-                format!("{name} in {file} has shape {found:?}, expected {shape:?}")
+                format!("{name} in {file} has shape {found:?}: expected {shape:?}")
             }
             None => format!("{name} is missing"),
         };
@@ -242,62 +243,63 @@ impl Loader<'_> {
         None
     }
 
-    /// What is wrong with the tensors that were asked for, if anything is.
-    fn complaint(&self) -> Option<String> {
-        const NAMED: usize = 6;
-        let named = self.wrong.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join("; ");
-        let more = self.wrong.len().checked_sub(NAMED + 1).map(|more| format!("; and {} more", more + 1));
-        // A model that was saved inside another has all its names, behind those of the other.
+    /// The problems of the requested tensors, if there are any.
+    fn problems(&self) -> Option<String> {
+        const SHOWN: usize = 6;
+        let first = self.wrong.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
+        let more = self.wrong.len().checked_sub(SHOWN + 1).map(|more| format!("; and {} more", more + 1));
+        // A model that was saved as part of another one has all of its names, but behind a prefix.
         let none = !self.used.iter().any(|name| self.weights.names.contains_key(name));
         let other = self.weights.names.keys().next().filter(|_| none);
-        let other = other.map(|name| format!("; there are others, such as {name}"));
-        let wrong = self.wrong.len();
+        let other = other.map(|name| format!("; the file has others, such as {name}"));
+        let count = self.wrong.len();
         let rest = format!("{}{}", more.unwrap_or_default(), other.unwrap_or_default());
-        (wrong > 0).then(|| format!("{wrong} tensors are wrong: {named}{rest}"))
+        (count > 0).then(|| format!("{count} tensors are missing or unexpected: {first}{rest}"))
     }
 
-    /// A bias or norm beside a weight that is used changes what the model computes: if nobody asked for it, the
-    /// configuration describes another model.
+    /// Finds tensors that were not requested although they affect the result. A bias or norm next to a used weight
+    /// changes what the model computes. If it was not requested, the configuration describes another model.
     fn find_left_over(&mut self) {
         let module = |name: &str| name.rsplit_once('.').map(|(module, _)| module.to_owned());
         let modules: BTreeSet<String> = self.used.iter().filter_map(|name| module(name)).collect();
-        let beside = |name: &&String| {
+        let is_beside = |name: &&String| {
             let module = module(name);
             let attention = module.as_deref().and_then(|module| module.rsplit_once('.')).map(|(above, _)| above);
             let norm = name.contains(".q_norm.") || name.contains(".k_norm.");
             let near = |module: &str| modules.range(module.to_owned()..).next().is_some_and(|m| m.starts_with(module));
             module.as_ref().is_some_and(|module| modules.contains(module)) || norm && attention.is_some_and(near)
         };
-        let ignored = |name: &str| name.ends_with("inv_freq") || name.ends_with("position_ids");
-        let names = self.weights.names.keys().filter(|name| !self.used.contains(*name) && !ignored(name));
+        let is_ignored = |name: &str| name.ends_with("inv_freq") || name.ends_with("position_ids");
+        let names = self.weights.names.keys().filter(|name| !self.used.contains(*name) && !is_ignored(name));
         let left: Vec<_> =
-            names.filter(beside).map(|name| format!("{name} is there, but config.json names no use for it")).collect();
+            names.filter(is_beside).map(|name| format!("{name} exists, but config.json does not use it")).collect();
         self.wrong.extend(left);
     }
 }
 
-/// Whether numbers of a kind can be read.
+/// Whether numbers of this type can be read.
 fn is_float(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64)
 }
 
-fn stand_in() -> Weight {
-    Weight::Host(Packed::of_f32(&[0.0], [1, 1]))
+/// A weight that is never used.
+fn placeholder() -> Weight {
+    Weight::Host(Packed::from_f32(&[0.0], [1, 1]))
 }
 
-/// A table of which rows are read from the file as they are needed.
+/// A matrix whose rows are read from the file when they are needed.
 pub(super) struct Mapped {
-    /// None for random numbers.
+    /// Nothing if the numbers are random.
     file: Option<Arc<Tensors>>,
     name: String,
     shape: [usize; 2],
 }
 
 impl Mapped {
-    /// Some of its rows, one behind the other.
+    /// Some of its rows, one after the other.
     ///
     /// # Errors
-    /// The tensor holds no floats.
+    /// The tensor does not hold floats.
     pub fn rows(&self, rows: &[u32]) -> Result<Vec<f32>> {
         let width = self.shape[1];
         let mut values = Vec::with_capacity(rows.len() * width);
@@ -310,14 +312,14 @@ impl Mapped {
         for row in rows {
             let row = &bytes[*row as usize * size..][..size];
             let read = extend_f32(dtype, row, &mut values);
-            read.ok_or_else(|| Error::checkpoint(file.path())(format!("{} holds no floats", self.name)))?;
+            read.ok_or_else(|| Error::checkpoint(file.path())(format!("{} does not hold floats", self.name)))?;
         }
         Ok(values)
     }
 }
 
-/// Some of the numbers of a random tensor, of a size that keeps what a model computes in bounds: those of a norm are 1,
-/// those of a bias 0.
+/// A range of the numbers of a random tensor. Their size keeps the results of a model bounded; the numbers of a norm
+/// are 1, those of a bias 0.
 fn random(name: &str, range: Range<usize>, shape: &[usize]) -> Vec<f32> {
     let fan_in: usize = shape[1..].iter().product();
     if shape.len() == 1 {

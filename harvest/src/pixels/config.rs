@@ -1,5 +1,5 @@
-//! What the checkpoint's image processor does, held against what the model takes. Which file says it is `precedence.rs`'s
-//! business.
+//! The checkpoint's image processor, checked against the input of the model. Which file describes it is decided in
+//! `precedence.rs`.
 
 use super::decode::{PIXEL_LIMIT, decode};
 use super::frame::{Frame, Patches, window};
@@ -13,30 +13,30 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Ratio of a picture's sides from which Qwen's processors refuse it.
+/// Qwen's processors reject images whose sides have this ratio or more.
 const ELONGATED: usize = 200;
 
 /// An image processor of a checkpoint.
 #[derive(Clone, Debug)]
 pub struct ImageProcessor {
-    plan: Plan,
+    steps: Steps,
     filter: Filter,
     tiling: Tiling,
     patches: Patches,
-    /// Rows in front of a view's patches: the tower's class position.
-    head: usize,
-    /// The pixel value of every byte, for red, green and blue.
+    /// Rows of the tower's output before those of a view's patches: one for the class token.
+    prefix: usize,
+    /// The number that stands for every byte, for red, green and blue.
     values: Box<[[f32; 256]; 3]>,
 }
 
-/// What is done to an image's pixels.
+/// How the size of an image is changed.
 #[derive(Clone, Copy, Debug)]
-enum Plan {
-    /// Resized, then the middle cut out.
+enum Steps {
+    /// The image is resized, and its center is cut out.
     Square { resize: Option<Resize>, crop: Option<[usize; 2]>, side: usize },
-    /// Tiles.
+    /// The image is divided into tiles.
     Tiles,
-    /// Resized to whole patches, its area within bounds.
+    /// The image is resized so that its sides are multiples of a patch and its area is within the bounds.
     Native { area: [usize; 2], resize: bool },
 }
 
@@ -71,8 +71,8 @@ struct Raw {
     max_pixels: Option<usize>,
 }
 
-/// The classes whose results fit what the model takes, without the endings that say how they are implemented; the first
-/// is the model's own.
+/// The class names of image processors whose results fit the model, without the suffixes that describe their
+/// implementation. The first one is the model's own.
 fn classes(vision: &VisionConfig) -> &'static [&'static str] {
     match (&vision.tiling, &vision.kind) {
         (_, VisionEncoder::VqTokenizer(_)) => &["ChameleonImageProcessor"],
@@ -83,8 +83,8 @@ fn classes(vision: &VisionConfig) -> &'static [&'static str] {
     }
 }
 
-/// What a class does where its configuration says nothing. A size that is one number is here the side of a square
-/// (`square_size`) or the shorter edge.
+/// The defaults of a class for fields that its configuration does not have. If a size is a single number, `square_size`
+/// says whether it is the side of a square or the shorter edge.
 fn defaults(class: &str) -> Value {
     const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
     const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
@@ -106,7 +106,7 @@ fn defaults(class: &str) -> Value {
     over(clip, other)
 }
 
-/// The fields of `base`, with those of `other` that are not null in their place.
+/// The fields of `base`, overridden by the fields of `other` that are not null.
 fn over(mut base: Value, other: Value) -> Value {
     if let (Some(base), Value::Object(other)) = (base.as_object_mut(), other) {
         base.extend(other.into_iter().filter(|(_, value)| !value.is_null()));
@@ -115,74 +115,75 @@ fn over(mut base: Value, other: Value) -> Value {
 }
 
 impl ImageProcessor {
-    /// Reads the image processor of the checkpoint in `folder`, which has to make what `vision` takes.
+    /// Reads the image processor of the checkpoint in `folder`, which has to produce the input of `vision`.
     ///
     /// # Errors
-    /// There is none, it is of another kind, or its results would not fit the vision tower.
+    /// There is no image processor, it is of another kind, or its results do not fit the vision tower.
     pub fn open(folder: &Path, vision: &VisionConfig) -> Result<Self> {
         let (path, config) = precedence::image_processor(folder)?;
-        agree(&precedence::processor(folder)?, vision).map_err(Error::checkpoint(&path))?;
+        check_positions(&precedence::processor(folder)?, vision).map_err(Error::checkpoint(&path))?;
         Self::parse(config, vision).map_err(Error::checkpoint(&path))
     }
 
-    /// What the settings of an image processor say, which has to make what `vision` takes.
+    /// Interprets the settings of an image processor, which has to produce the input of `vision`.
     ///
     /// # Errors
     /// As for [`ImageProcessor::open`].
     pub fn parse(config: Value, vision: &VisionConfig) -> Result<Self, String> {
         let raw = read(config, classes(vision))?;
         let filter = Filter::from_code(raw.resample).ok_or_else(|| {
-            format!("resample {} is not supported: 1 (Lanczos), 2 (bilinear), 3 (bicubic)", raw.resample)
+            format!("resample {} is not supported: expected 1 (Lanczos), 2 (bilinear) or 3 (bicubic)", raw.resample)
         })?;
-        let (plan, patches) = plan(&raw, vision)?;
-        // In f64 up to the rescaling and in f32 behind it, as numpy does it there.
+        let (steps, patches) = steps(&raw, vision)?;
+        // The multiplication is in f64 and everything after it in f32, as in numpy.
         let value = |channel: usize, byte: usize| {
             let value = if raw.do_rescale { (byte as f64 * raw.rescale_factor) as f32 } else { byte as f32 };
             let (mean, std) = (raw.image_mean[channel] as f32, raw.image_std[channel] as f32);
             if raw.do_normalize { (value - mean) / std } else { value }
         };
         let values = std::array::from_fn(|channel| std::array::from_fn(|byte| value(channel, byte)));
-        let head = vision.tower().map_or(0, |(tower, _)| usize::from(tower.class));
-        Ok(Self { plan, filter, tiling: vision.tiling.clone(), patches, head, values: Box::new(values) })
+        let prefix = vision.tower().map_or(0, |(tower, _)| usize::from(tower.class));
+        Ok(Self { steps, filter, tiling: vision.tiling.clone(), patches, prefix, values: Box::new(values) })
     }
 
-    /// Decodes an image file and brings it to what the model takes.
+    /// Decodes an image file and brings it to the size that the model takes.
     ///
     /// # Errors
-    /// Why this is no image that can be used. Its dimensions are checked before anything is decoded.
+    /// The reason why the file cannot be used. The dimensions are checked before anything is decoded.
     pub fn frame(&self, file: &[u8]) -> Result<Frame, String> {
-        self.frame_of(decode(file)?)
+        self.resized_frame(decode(file)?)
     }
 
-    fn frame_of(&self, rgb: Rgb) -> Result<Frame, String> {
+    fn resized_frame(&self, rgb: Rgb) -> Result<Frame, String> {
         let original = [rgb.width, rgb.height];
-        match (self.plan, &self.tiling) {
-            (Plan::Square { resize, crop, side }, tiling) => {
+        match (self.steps, &self.tiling) {
+            (Steps::Square { resize, crop, side }, tiling) => {
                 let rgb = match resize {
                     Some(size) => {
-                        let [width, height] = size.of(original);
-                        self.resized(rgb, width, height)?
+                        let [width, height] = size.apply(original);
+                        self.resize(rgb, width, height)?
                     }
                     None => rgb,
                 };
                 let resized = [rgb.width, rgb.height];
                 let (offset, view) = match crop {
                     Some(size) => {
-                        let middle = |axis: usize| (resized[axis] as i64 - size[axis] as i64).div_euclid(2);
-                        let offset = [middle(0), middle(1)];
+                        let center = |axis: usize| (resized[axis] as i64 - size[axis] as i64).div_euclid(2);
+                        let offset = [center(0), center(1)];
                         (offset, window(&rgb, offset, size))
                     }
                     None => ([0, 0], rgb),
                 };
                 if [view.width, view.height] != [side, side] {
-                    return Err(format!("the image has {}x{} pixels, not {side}x{side}", view.width, view.height));
+                    let (width, height) = (view.width, view.height);
+                    return Err(format!("expected an image of {side}x{side} pixels, found {width}x{height}"));
                 }
-                Ok(Frame::square(original, view, resized, offset, tiling, self.head))
+                Ok(Frame::square(original, view, resized, offset, tiling, self.prefix))
             }
             (_, Tiling::AnyResolution { side, grid, pinpoints, .. }) => {
-                Ok(Frame::any_resolution(rgb, self.filter, [*side, *grid, self.head], pinpoints))
+                Ok(Frame::any_resolution(rgb, self.filter, [*side, *grid, self.prefix], pinpoints))
             }
-            (Plan::Native { area, resize }, _) => {
+            (Steps::Native { area, resize }, _) => {
                 let cell = self.patches.side * self.patches.merge;
                 let [width, height] = original;
                 if width.max(height) > ELONGATED * width.min(height) {
@@ -191,60 +192,58 @@ impl ImageProcessor {
                 let [to_height, to_width] =
                     if resize { geometry::smart([height, width], cell, area) } else { [height, width] };
                 if !to_height.is_multiple_of(cell) || !to_width.is_multiple_of(cell) {
-                    return Err(format!(
-                        "the image has {width}x{height} pixels, which cannot be divided into positions of {cell}"
-                    ));
+                    return Err(format!("the image has {width}x{height} pixels: expected multiples of {cell}"));
                 }
-                Ok(Frame::native(original, self.resized(rgb, to_width, to_height)?, cell))
+                Ok(Frame::native(original, self.resize(rgb, to_width, to_height)?, cell))
             }
-            (Plan::Tiles, _) => Err("the image processor makes tiles that the model does not take".into()),
+            (Steps::Tiles, _) => Err("the image processor produces tiles, which the model does not take".into()),
         }
     }
 
-    fn resized(&self, rgb: Rgb, width: usize, height: usize) -> Result<Rgb, String> {
+    fn resize(&self, rgb: Rgb, width: usize, height: usize) -> Result<Rgb, String> {
         if (width * height) as u64 > PIXEL_LIMIT {
             return Err(format!("the image is too elongated: it would be resized to {width}x{height} pixels"));
         }
         Ok(resize(rgb, width, height, self.filter))
     }
 
-    /// What the model takes of a black picture, for measurements.
+    /// The input of the model for a black image, for benchmarks.
     pub fn blank(&self, width: usize, height: usize) -> Image {
-        let frame = self.frame_of(Rgb { width, height, data: vec![0; width * height * 3] });
-        self.image(&frame.expect("a picture of ordinary size can be brought to any other"))
+        let frame = self.resized_frame(Rgb { width, height, data: vec![0; width * height * 3] });
+        self.image(&frame.expect("an image of ordinary size can be resized to any other"))
     }
 
-    /// What the model takes of a frame.
+    /// The input of the model for a frame.
     pub fn image(&self, frame: &Frame) -> Image {
         frame.image(&self.values, self.patches)
     }
 }
 
-/// The fields of a configuration, with the defaults of its class where they are left out or null.
+/// Parses a configuration, with the defaults of its class for fields that are missing or null.
 fn read(config: Value, classes: &[&str]) -> Result<Raw, String> {
-    // The second name is the one before transformers 4.26, when the classes were called so, too.
-    let named = ["image_processor_type", "feature_extractor_type"].iter().find_map(|name| config[*name].as_str());
-    let class = named.unwrap_or(classes[0]).replace("FeatureExtractor", "ImageProcessor");
+    // Before transformers 4.26, the second name was used, and the classes had other names.
+    let name = ["image_processor_type", "feature_extractor_type"].iter().find_map(|name| config[*name].as_str());
+    let class = name.unwrap_or(classes[0]).replace("FeatureExtractor", "ImageProcessor");
     let class = class.trim_end_matches("Fast").trim_end_matches("Pil");
     if !classes.contains(&class) {
-        return Err(format!("{class} is not an image processor for this model: expected {}", classes.join(" or ")));
+        return Err(format!("the image processor {class} does not fit the model: expected {}", classes.join(" or ")));
     }
     serde_json::from_value(over(defaults(class), config)).map_err(|e| e.to_string())
 }
 
-/// Refuses the settings of a processor that count other positions of an image than the model makes of it.
-fn agree(processor: &Value, vision: &VisionConfig) -> Result<(), String> {
+/// Rejects a processor that counts another number of positions per image than the model produces.
+fn check_positions(processor: &Value, vision: &VisionConfig) -> Result<(), String> {
     let processor = Fields(processor);
-    let (name, made) = match (&vision.kind, &vision.tiling) {
+    let (name, expected) = match (&vision.kind, &vision.tiling) {
         (VisionEncoder::Tower(tower, ProjectorConfig::Mlp { .. }), tiling) => {
             let kept = usize::from(matches!(tiling, Tiling::Square { class: true, .. }));
             let dropped =
                 processor.get::<String>("vision_feature_select_strategy")?.map(|s| usize::from(s == "default"));
             let added = processor.get::<usize>("num_additional_image_tokens")?;
             match (added, dropped.map(|dropped| kept + dropped)) {
-                (Some(added), Some(made)) if added != made => {
+                (Some(added), Some(expected)) if added != expected => {
                     return Err(format!(
-                        "num_additional_image_tokens is {added} in the processor: expected {made} for what the tower makes"
+                        "num_additional_image_tokens is {added} in the processor: expected {expected}, as the tower produces"
                     ));
                 }
                 _ => {}
@@ -255,14 +254,14 @@ fn agree(processor: &Value, vision: &VisionConfig) -> Result<(), String> {
         _ => return Ok(()),
     };
     match processor.get::<usize>(name)? {
-        Some(said) if said != made => {
-            Err(format!("{name} is {said} in the processor: expected {made}, as in config.json"))
+        Some(found) if found != expected => {
+            Err(format!("{name} is {found} in the processor: expected {expected}, as in config.json"))
         }
         _ => Ok(()),
     }
 }
 
-fn plan(raw: &Raw, vision: &VisionConfig) -> Result<(Plan, Patches), String> {
+fn steps(raw: &Raw, vision: &VisionConfig) -> Result<(Steps, Patches), String> {
     if raw.do_pan_and_scan {
         return Err("do_pan_and_scan is not supported".into());
     }
@@ -278,56 +277,60 @@ fn plan(raw: &Raw, vision: &VisionConfig) -> Result<(Plan, Patches), String> {
                 Some(Resize::To { width, height }) => Some([width, height]),
                 None => None,
             };
-            let made = crop.or(match resize {
+            let produced = crop.or(match resize {
                 Some(Resize::To { width, height }) => Some([width, height]),
                 _ => None,
             });
-            if made != Some([*side, *side]) {
-                let made = made.map_or("images of any size".into(), |[w, h]| format!("{w}x{h} pixels"));
-                return Err(format!("the image processor makes {made}, the vision tower takes {side}x{side}"));
+            if produced != Some([*side, *side]) {
+                let produced = produced.map_or("images of any size".into(), |[w, h]| format!("{w}x{h} pixels"));
+                return Err(format!(
+                    "the image processor produces {produced}: expected {side}x{side} for the vision tower"
+                ));
             }
-            // An image tokenizer takes the square as one patch.
+            // An image tokenizer reads the whole square as one patch.
             let patches = Patches { side: patch.unwrap_or(*side), merge: 1, frames: 1 };
-            Ok((Plan::Square { resize, crop, side: *side }, patches))
+            Ok((Steps::Square { resize, crop, side: *side }, patches))
         }
         Tiling::AnyResolution { side, pinpoints, .. } => {
-            if raw.image_grid_pinpoints.as_ref().is_some_and(|own| own != pinpoints) {
+            if raw.image_grid_pinpoints.as_ref().is_some_and(|found| found != pinpoints) {
                 return Err("image_grid_pinpoints differ from those in config.json".into());
             }
-            let made = |value: &Value| match size(value, false)? {
+            let sides = |value: &Value| match size(value, false)? {
                 Resize::ShortestEdge(edge) => Ok([edge, edge]),
                 Resize::To { width, height } => Ok::<_, String>([width, height]),
             };
-            let (size, crop) = (made(&raw.size)?, made(&raw.crop_size)?);
+            let (size, crop) = (sides(&raw.size)?, sides(&raw.crop_size)?);
             if size != [*side, *side] || raw.do_center_crop && crop != size {
                 return Err(format!(
-                    "the image processor makes tiles of {size:?} and {crop:?}, the tower takes {side}x{side}"
+                    "the image processor produces tiles of {size:?} and {crop:?}: expected {side}x{side} for the vision tower"
                 ));
             }
-            Ok((Plan::Tiles, Patches { side: patch.unwrap_or(*side), merge: 1, frames: 1 }))
+            Ok((Steps::Tiles, Patches { side: patch.unwrap_or(*side), merge: 1, frames: 1 }))
         }
         Tiling::Native { patch, merge, frames } => {
-            let made = [raw.patch_size, raw.merge_size, raw.temporal_patch_size];
-            let taken = [patch, merge, frames].map(|n| Some(*n));
-            if made != taken {
-                return Err(format!("the image processor makes patches of {made:?}, the vision tower takes {taken:?}"));
+            let found = [raw.patch_size, raw.merge_size, raw.temporal_patch_size];
+            let expected = [patch, merge, frames].map(|n| Some(*n));
+            if found != expected {
+                return Err(format!(
+                    "the image processor produces patches of {found:?}: expected {expected:?} for the vision tower"
+                ));
             }
-            let bound = |own: Option<usize>, name: &str| {
-                let value = own.or_else(|| raw.size[name].as_u64().and_then(|v| usize::try_from(v).ok()));
+            let bound = |pixels: Option<usize>, name: &str| {
+                let value = pixels.or_else(|| raw.size[name].as_u64().and_then(|v| usize::try_from(v).ok()));
                 value
                     .filter(|v| (1..=PIXEL_LIMIT as usize).contains(v))
-                    .ok_or_else(|| format!("the size has no {name}"))
+                    .ok_or_else(|| format!("the size of the image processor has no valid {name}"))
             };
             let area = [bound(raw.min_pixels, "shortest_edge")?, bound(raw.max_pixels, "longest_edge")?];
             let patches = Patches { side: *patch, merge: *merge, frames: *frames };
-            Ok((Plan::Native { area, resize: raw.do_resize }, patches))
+            Ok((Steps::Native { area, resize: raw.do_resize }, patches))
         }
     }
 }
 
 impl Resize {
-    /// `[width, height]` in and out.
-    fn of(self, [width, height]: [usize; 2]) -> [usize; 2] {
+    /// The size `[width, height]` of a resized image, given its original size.
+    fn apply(self, [width, height]: [usize; 2]) -> [usize; 2] {
         match self {
             Self::To { width, height } => [width, height],
             Self::ShortestEdge(edge) if width <= height => [edge, edge * height / width],
@@ -336,8 +339,8 @@ impl Resize {
     }
 }
 
-/// A size as image processors write it: `336` (of a `square`, or of its shorter edge), `[336, 336]`, `{"shortest_edge": 336}`
-/// or `{"height": 336, "width": 336}`.
+/// A size as image processors write it: `336` (of a `square`, or of its shorter edge), `[336, 336]`,
+/// `{"shortest_edge": 336}` or `{"height": 336, "width": 336}`.
 fn size(value: &Value, square: bool) -> Result<Resize, String> {
     let edge = |value: &Value| value.as_u64().filter(|v| (1..=1 << 14).contains(v)).map(|v| v as usize);
     let both = |height: &Value, width: &Value| {
@@ -361,7 +364,7 @@ mod tests {
     use crate::model::config;
     use std::io::Cursor;
 
-    /// A tower of `grid` x `grid` patches that takes squares of `side`.
+    /// A tower with `grid` x `grid` patches that takes squares of `side` pixels.
     fn vision(side: usize, grid: usize) -> VisionConfig {
         let config = json!({"model_type": "llava", "text_config": {}, "vision_config": {"image_size": side,
             "patch_size": side / grid}});
@@ -383,13 +386,13 @@ mod tests {
     }
 
     #[test]
-    fn rectangles_lie_in_the_original_image() {
+    fn rectangles_are_relative_to_the_original_image() {
         let shortest = processor(json!({"size": {"shortest_edge": 8}, "crop_size": 8}), 8, 2);
         let frame = shortest.frame(&png(32, 16)).unwrap();
         assert_eq!((frame.width, frame.height), (32, 16));
-        // Resized to 16x8, the middle 8 columns kept: a quarter of the width is lost on either side.
-        assert_eq!(frame.places[0].rect, [0.25, 0.0, 0.5, 0.5]);
-        assert_eq!(frame.places[3].rect, [0.5, 0.5, 0.75, 1.0]);
+        // Resized to 16x8, of which the central 8 columns are kept: a quarter of the width is lost on either side.
+        assert_eq!(frame.positions[0].rect, [0.25, 0.0, 0.5, 0.5]);
+        assert_eq!(frame.positions[3].rect, [0.5, 0.5, 0.75, 1.0]);
     }
 
     #[test]
@@ -399,25 +402,25 @@ mod tests {
         let frame = pad.frame(&png(2, 2)).unwrap();
         let red: Vec<_> = pad.image(&frame).patches.chunks(3).map(|p| (p[0] * 255.0).round() as u8).collect();
         assert_eq!(red, [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0]);
-        assert_eq!(frame.places[5].rect, [0.0, 0.0, 0.5, 0.5]);
-        let [x0, _, x1, _] = frame.places[15].rect;
+        assert_eq!(frame.positions[5].rect, [0.0, 0.0, 0.5, 0.5]);
+        let [x0, _, x1, _] = frame.positions[15].rect;
         assert_eq!(x0, x1);
     }
 
     #[test]
-    fn foreign_processors_and_sizes_that_do_not_fit_are_refused() {
-        let refused = |config| ImageProcessor::parse(config, &vision(8, 2)).unwrap_err();
-        assert!(refused(json!({"image_processor_type": "Qwen2VLImageProcessor"})).contains("Qwen2VLImageProcessor"));
-        assert!(refused(json!({"crop_size": 16})).contains("takes 8x8"));
-        assert!(refused(json!({"crop_size": 8, "resample": 0})).contains("resample 0"));
-        assert!(refused(json!({"crop_size": 8, "size": {"longest_edge": 9}})).contains("longest_edge"));
-        assert!(refused(json!({"crop_size": 8, "do_pad": true})).contains("do_pad"));
+    fn other_processors_and_sizes_that_do_not_fit_are_rejected() {
+        let error = |config| ImageProcessor::parse(config, &vision(8, 2)).unwrap_err();
+        assert!(error(json!({"image_processor_type": "Qwen2VLImageProcessor"})).contains("Qwen2VLImageProcessor"));
+        assert!(error(json!({"crop_size": 16})).contains("expected 8x8"));
+        assert!(error(json!({"crop_size": 8, "resample": 0})).contains("resample 0"));
+        assert!(error(json!({"crop_size": 8, "size": {"longest_edge": 9}})).contains("longest_edge"));
+        assert!(error(json!({"crop_size": 8, "do_pad": true})).contains("do_pad"));
     }
 
     #[test]
-    fn an_elongated_image_is_refused_before_it_is_resized() {
+    fn an_elongated_image_is_rejected_before_it_is_resized() {
         let shortest = processor(json!({"size": 336, "crop_size": 336}), 336, 24);
         assert!(shortest.frame(&png(1, 4000)).unwrap_err().contains("too elongated") || 336 * 336 * 4000 < PIXEL_LIMIT);
-        assert!(Resize::ShortestEdge(336).of([1, 2_000_000])[1] as u64 * 336 > PIXEL_LIMIT);
+        assert!(Resize::ShortestEdge(336).apply([1, 2_000_000])[1] as u64 * 336 > PIXEL_LIMIT);
     }
 }

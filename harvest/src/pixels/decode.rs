@@ -1,5 +1,5 @@
-//! From an image file's bytes to upright RGB pixels, with bounds on what a file may claim. Opens what Pillow opens, and
-//! refuses what Pillow refuses: above all a file that was cut off.
+//! From the bytes of an image file to upright RGB pixels, with bounds on the size that a file may claim. Opens the
+//! files that Pillow opens, and rejects those that Pillow rejects, in particular truncated ones.
 
 use super::{file_end, foreign, jpeg};
 use crate::resample::Rgb;
@@ -7,15 +7,16 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
 
-/// Pixels of the largest image that is decoded, or made by resizing (Pillow's own bound for trusted files).
+/// Maximum number of pixels of an image that is decoded or produced by resizing. It is Pillow's own bound for trusted
+/// files.
 pub const PIXEL_LIMIT: u64 = 178_956_970;
 
-/// Bytes that one decoder may allocate: the largest image as 16-bit RGBA.
+/// Maximum memory of a decoder in bytes: the largest image as 16-bit RGBA.
 const DECODER_LIMIT: u64 = PIXEL_LIMIT * 8;
 
 const TRUNCATED: &str = "the image file is truncated";
 
-/// Decodes a file, upright, on a white ground where it is transparent.
+/// Decodes a file to an upright image. Transparent parts are put on a white background.
 pub(crate) fn decode(file: &[u8]) -> Result<Rgb, String> {
     let format = format(file)?;
     let file = &*file_end::complete(file, format).ok_or(TRUNCATED)?;
@@ -23,36 +24,38 @@ pub(crate) fn decode(file: &[u8]) -> Result<Rgb, String> {
         ImageFormat::Jpeg if !jpeg::has_end(file) => TRUNCATED.into(),
         _ => reason,
     })?;
-    if format == ImageFormat::Jpeg && !jpeg::is_whole(file, |file| Some(pixels(file, format).ok()?.0.into_bytes())) {
+    if format == ImageFormat::Jpeg && !jpeg::is_complete(file, |file| Some(pixels(file, format).ok()?.0.into_bytes())) {
         return Err(TRUNCATED.into());
     }
     image.apply_orientation(orientation);
     let (width, height) = (image.width() as usize, image.height() as usize);
-    // Bit 2 of the color type in a PNG file's head; other formats have no 16 bits here.
+    // Bit 2 of the color type in the header of a PNG file. Other formats have no 16-bit channels here.
     narrow(&mut image, file.get(25).is_some_and(|color| color & 4 != 0));
-    let data = match image.color().has_alpha() {
-        false => image.into_rgb8().into_raw(),
-        true => image.into_rgba8().as_chunks::<4>().0.iter().flat_map(on_white).collect(),
+    let data = if image.color().has_alpha() {
+        image.into_rgba8().as_chunks::<4>().0.iter().flat_map(on_white).collect()
+    } else {
+        image.into_rgb8().into_raw()
     };
     Ok(Rgb { width, height, data })
 }
 
-/// Width and height of the upright image, as the header says; its pixels are not looked at.
+/// Width and height of the upright image, according to the header. Its pixels are not decoded.
 pub(crate) fn size(file: &[u8]) -> Result<[u32; 2], String> {
     use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
     let (decoder, orientation) = open(file, format(file)?)?;
     let (width, height) = decoder.dimensions();
-    let on_its_side = matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH);
-    Ok(if on_its_side { [height, width] } else { [width, height] })
+    let is_rotated = matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH);
+    Ok(if is_rotated { [height, width] } else { [width, height] })
 }
 
-/// The format that a file begins with, or what it is instead of an image: another format, or what a server sent.
+/// The format of a file. The error names other formats and files that are not images, such as what a server sent
+/// instead.
 fn format(file: &[u8]) -> Result<ImageFormat, String> {
-    const READ: &str = "PNG, JPEG, WebP, GIF and BMP files are read";
+    const SUPPORTED: &str = "expected a PNG, JPEG, WebP, GIF or BMP file";
     let format = image::guess_format(file).ok().filter(ImageFormat::reading_enabled);
     format.ok_or_else(|| match foreign::name(file) {
-        Some(name) => format!("the image is {name}; {READ}"),
-        None => format!("the image does not decode: it is of no known format; {READ}"),
+        Some(name) => format!("the image file is {name}: {SUPPORTED}"),
+        None => format!("the image cannot be decoded because its format is unknown: {SUPPORTED}"),
     })
 }
 
@@ -61,7 +64,7 @@ fn pixels(file: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientation
     Ok((DynamicImage::from_decoder(decoder).map_err(failed)?, orientation))
 }
 
-/// Reads the header of a file: what decodes the rest, and which way is up.
+/// Reads the header of a file. Returns the decoder of the rest and the orientation.
 fn open(file: &[u8], format: ImageFormat) -> Result<(impl ImageDecoder, Orientation), String> {
     let mut reader = ImageReader::with_format(Cursor::new(file), format);
     let mut limits = Limits::no_limits();
@@ -73,7 +76,7 @@ fn open(file: &[u8], format: ImageFormat) -> Result<(impl ImageDecoder, Orientat
     if pixels > PIXEL_LIMIT {
         let megapixels = pixels / 1_000_000;
         return Err(format!(
-            "the image claims {width}x{height}, {megapixels} megapixels; {} are the most that is decoded",
+            "the image has {width}x{height} pixels ({megapixels} megapixels), more than the limit of {} megapixels",
             PIXEL_LIMIT / 1_000_000
         ));
     }
@@ -85,11 +88,11 @@ fn open(file: &[u8], format: ImageFormat) -> Result<(impl ImageDecoder, Orientat
 }
 
 fn failed(error: image::ImageError) -> String {
-    format!("the image does not decode ({error})")
+    format!("the image cannot be decoded ({error})")
 }
 
-/// Brings channels of 16 bits to the levels of 8 that Pillow reads: of gray without alpha those above 255 are white, and a
-/// level that stands for transparency does not count; of all others the high byte counts.
+/// Converts channels of 16 bits to the 8-bit levels that Pillow reads. In grayscale images without alpha, levels above
+/// 255 become white, and a level that stands for transparency is ignored. In all other images the high byte counts.
 fn narrow(image: &mut DynamicImage, has_alpha: bool) {
     let low = |level: u16| level.min(255) * 257;
     let high = |level: u16| (level >> 8) * 257;
@@ -106,7 +109,7 @@ fn narrow(image: &mut DynamicImage, has_alpha: bool) {
     }
 }
 
-/// A pixel with alpha laid on white, rounded as Pillow's `alpha_composite` rounds.
+/// Blends a pixel with alpha over white, rounded like Pillow's `alpha_composite`.
 fn on_white(&[r, g, b, alpha]: &[u8; 4]) -> [u8; 3] {
     let alpha = u32::from(alpha);
     [r, g, b].map(|value| {
@@ -125,27 +128,27 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/decode")
     }
 
-    /// The files that `make_images.py` made, with what it says of them.
+    /// The files that `make_images.py` produced, with its description of each.
     fn files() -> Vec<(String, Vec<u8>, Value)> {
         let table = std::fs::read(golden().join("images.json")).unwrap();
         let Value::Object(table) = serde_json::from_slice(&table).unwrap() else { panic!("an object") };
         table
             .into_iter()
-            .map(|(name, said)| (name.clone(), std::fs::read(golden().join(name)).unwrap(), said))
+            .map(|(name, expected)| (name.clone(), std::fs::read(golden().join(name)).unwrap(), expected))
             .collect()
     }
 
     #[test]
-    fn files_are_opened_as_pillow_opens_them() {
+    fn files_are_decoded_as_by_pillow() {
         let mut wrong = Vec::new();
-        for (name, file, said) in files() {
+        for (name, file, entry) in files() {
             let found = decode(&file);
-            if !said["opens"].as_bool().unwrap() {
-                wrong.extend(found.is_ok().then(|| format!("{name}: Pillow refuses it")));
+            if !entry["opens"].as_bool().unwrap() {
+                wrong.extend(found.is_ok().then(|| format!("{name}: Pillow rejects it")));
                 continue;
             }
             let expected = decode(&std::fs::read(golden().join(format!("{name}.expected.png"))).unwrap()).unwrap();
-            let tolerance = said["tolerance"].as_u64().unwrap() as u8;
+            let tolerance = entry["tolerance"].as_u64().unwrap() as u8;
             match found {
                 Err(reason) => wrong.push(format!("{name}: {reason}")),
                 Ok(found) => {
@@ -158,19 +161,20 @@ mod tests {
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
-    /// Where the two disagree, nothing of the image is missing: decoders need a byte or two more or less behind its data.
+    /// Where this decoder and Pillow disagree, no part of the image is missing: they need a byte or two more or less
+    /// behind the data of the image.
     #[test]
-    fn files_that_are_cut_off_anywhere_are_opened_or_refused_as_by_pillow() {
+    fn files_truncated_at_any_byte_are_accepted_or_rejected_as_by_pillow() {
         let mut wrong = Vec::new();
-        for (name, file, said) in files() {
-            let cuts: Vec<[usize; 2]> = serde_json::from_value(said["cuts"].clone()).unwrap();
+        for (name, file, entry) in files() {
+            let cuts: Vec<[usize; 2]> = serde_json::from_value(entry["cuts"].clone()).unwrap();
             let opens = |length: usize| cuts.iter().any(|[first, last]| (*first..=*last).contains(&length));
             for length in 0..file.len() {
                 let found = decode(&file[..length]);
                 let right = match &found {
                     Ok(_) if opens(length) => true,
                     Ok(cut) => (length..length + 3).any(opens) && cut.data == decode(&file).unwrap().data,
-                    // The checksums of a PNG file's data are missing.
+                    // The checksums of the data in a PNG file are missing.
                     Err(_) => !opens(length) || (name.ends_with(".png") && !opens(length - 9)),
                 };
                 if !right {

@@ -1,10 +1,10 @@
-//! The end of an image file, where decoders and Pillow differ: what Pillow does not need is added, and a file that it
-//! refuses because it is shorter than its head says is refused.
+//! The end of an image file, where decoders and Pillow differ. What Pillow does not need is added, and a file that
+//! Pillow rejects because it is shorter than its header says is rejected.
 
 use image::ImageFormat;
 use std::borrow::Cow;
 
-/// The file with an end that decoders accept; nothing if it is shorter than it says.
+/// The file with an end that decoders accept, or nothing if it is shorter than it says.
 pub(super) fn complete(file: &[u8], format: ImageFormat) -> Option<Cow<'_, [u8]>> {
     match format {
         ImageFormat::WebP => {
@@ -18,7 +18,7 @@ pub(super) fn complete(file: &[u8], format: ImageFormat) -> Option<Cow<'_, [u8]>
     }
 }
 
-/// Bytes that fill a row of a BMP file up to a multiple of four.
+/// Number of bytes that pad a row of a BMP file to a multiple of four.
 fn bmp_padding(file: &[u8]) -> usize {
     let (Some(&[a, b, c, d]), Some(&[low, high])) =
         (file.get(18..22).and_then(<[u8]>::first_chunk), file.get(28..30).and_then(<[u8]>::first_chunk))
@@ -29,7 +29,8 @@ fn bmp_padding(file: &[u8]) -> usize {
     (bits.div_ceil(8).wrapping_neg() % 4) as usize
 }
 
-/// A PNG file with an end mark behind its image, which may be missing, or lie behind other frames that are cut off.
+/// A PNG file with an end marker behind its image. The marker may be missing, or come after other frames that are
+/// truncated.
 fn png_with_end(file: &[u8]) -> Cow<'_, [u8]> {
     const END: [u8; 12] = [0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82];
     let (mut at, mut image) = (8, false);

@@ -1,7 +1,7 @@
-//! What a file is that was meant to be an image and is none that is decoded, told by its first bytes: formats of other
-//! decoders, and what stands in an image's place after a download that failed.
+//! Identifies files in the place of an image that cannot be decoded, by their first bytes: other image formats, and
+//! what a failed download leaves.
 
-/// How files begin, and what to call them.
+/// The first bytes of files, and what the files are.
 const BEGINNINGS: [(&[u8], &str); 14] = [
     (b"II*\0", "a TIFF file"),
     (b"MM\0*", "a TIFF file"),
@@ -16,25 +16,25 @@ const BEGINNINGS: [(&[u8], &str); 14] = [
     (b"<svg", "an SVG drawing"),
     (b"<!doctype html", "an HTML page, perhaps of a failed download"),
     (b"<html", "an HTML page, perhaps of a failed download"),
-    (b"version https://git-lfs.github.com/spec/", "a pointer of Git LFS (`git lfs pull` downloads the image)"),
+    (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer (`git lfs pull` downloads the image)"),
 ];
 
-/// Bytes at the beginning of a file that are looked at.
-const LOOKED_AT: usize = 512;
+/// Number of bytes at the beginning of a file that are examined.
+const EXAMINED: usize = 512;
 
-/// What the file is, if that can be told.
+/// What the file is, if this is known.
 pub(super) fn name(file: &[u8]) -> Option<&'static str> {
     if file.is_empty() {
         return Some("an empty file");
     }
-    let start = &file[..file.len().min(LOOKED_AT)];
+    let start = &file[..file.len().min(EXAMINED)];
     if start.get(4..8) == Some(b"ftyp") {
         return Some(if contains(start, b"avif") { "an AVIF file" } else { "a HEIC file or a video" });
     }
     let text = start.trim_ascii_start().to_ascii_lowercase();
     let found = BEGINNINGS.iter().find(|(beginning, _)| start.starts_with(beginning) || text.starts_with(beginning));
-    let declared = || (text.starts_with(b"<?xml") && contains(&text, b"<svg")).then_some("an SVG drawing");
-    found.map(|(_, name)| *name).or_else(declared)
+    let xml = || (text.starts_with(b"<?xml") && contains(&text, b"<svg")).then_some("an SVG drawing");
+    found.map(|(_, name)| *name).or_else(xml)
 }
 
 fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_in_an_images_place_are_named() {
+    fn files_in_the_place_of_an_image_are_identified() {
         for (file, expected) in [
             (&b""[..], "empty"),
             (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", "AVIF"),

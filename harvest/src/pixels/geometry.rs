@@ -1,7 +1,7 @@
-//! How large a picture becomes and where its parts come to lie, by the rules of the image processors. Numbers only.
+//! The rules of the image processors for the size of a resized image and the location of its parts. Only numbers.
 
-/// The pinpoint `[height, width]` that shows most of a picture of `[height, width]`, and of those the one that wastes
-/// least (LLaVA-NeXT).
+/// The pinpoint `[height, width]` that preserves most pixels of an image of `[height, width]`, and among several of
+/// these the one that wastes the least area (LLaVA-NeXT).
 pub(super) fn best_resolution([height, width]: [usize; 2], pinpoints: &[[usize; 2]]) -> [usize; 2] {
     let fit = |pinpoint: &[usize; 2]| {
         let scale = (pinpoint[1] as f64 / width as f64).min(pinpoint[0] as f64 / height as f64);
@@ -19,28 +19,30 @@ pub(super) fn best_resolution([height, width]: [usize; 2], pinpoints: &[[usize; 
     best
 }
 
-/// The largest size of a picture's proportions inside `target`, all `[height, width]`.
+/// The largest size inside `target` that has an image's proportions; all sizes are `[height, width]`.
 pub(super) fn inside([height, width]: [usize; 2], target: [usize; 2]) -> [usize; 2] {
     let [by_height, by_width] = [target[0] as f64 / height as f64, target[1] as f64 / width as f64];
-    match by_width < by_height {
-        true => [((height as f64 * by_width).ceil() as usize).clamp(1, target[0]), target[1]],
-        false => [target[0], ((width as f64 * by_height).ceil() as usize).clamp(1, target[1])],
+    if by_width < by_height {
+        [((height as f64 * by_width).ceil() as usize).clamp(1, target[0]), target[1]]
+    } else {
+        [target[0], ((width as f64 * by_height).ceil() as usize).clamp(1, target[1])]
     }
 }
 
-/// Of a grid of `[rows, columns]` over a padded picture, the rows and columns that are cut off at either end because they
-/// show padding (LLaVA-NeXT).
+/// The number of rows and columns to remove on either side of a grid of `[rows, columns]` over a padded image, because
+/// they show padding (LLaVA-NeXT).
 pub(super) fn padding([height, width]: [usize; 2], [rows, columns]: [usize; 2]) -> [usize; 2] {
-    // Rounded to 7 digits, as the reference does against noise of the division.
+    // Rounded to 7 digits like the reference implementation, which thereby removes noise of the division.
     let fitted = |side: usize, scale: f64| ((side as f64 * scale * 1e7).round_ties_even() / 1e7) as usize;
-    match width as f64 / height as f64 > columns as f64 / rows as f64 {
-        true => [(rows - fitted(height, columns as f64 / width as f64).min(rows)) / 2, 0],
-        false => [0, (columns - fitted(width, rows as f64 / height as f64).min(columns)) / 2],
+    if width as f64 / height as f64 > columns as f64 / rows as f64 {
+        [(rows - fitted(height, columns as f64 / width as f64).min(rows)) / 2, 0]
+    } else {
+        [0, (columns - fitted(width, rows as f64 / height as f64).min(columns)) / 2]
     }
 }
 
-/// The size nearest to a picture's `[height, width]` whose sides are multiples of `factor` and whose area lies between
-/// the bounds (Qwen2-VL).
+/// The size closest to an image's `[height, width]` whose sides are multiples of `factor` and whose area is within the
+/// bounds (Qwen2-VL).
 pub(super) fn smart([height, width]: [usize; 2], factor: usize, [least, most]: [usize; 2]) -> [usize; 2] {
     let (sides, factor_f) = ([height as f64, width as f64], factor as f64);
     let near = sides.map(|side| (side / factor_f).round_ties_even() as usize * factor);
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pinpoint_that_shows_most_wins_and_then_the_one_that_wastes_least() {
+    fn the_best_pinpoint_preserves_most_pixels_and_then_wastes_the_least() {
         let pinpoints = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]];
         assert_eq!(best_resolution([500, 1000], &pinpoints), [336, 672]);
         assert_eq!(best_resolution([2000, 400], &pinpoints), [1008, 336]);
@@ -71,9 +73,9 @@ mod tests {
     }
 
     #[test]
-    fn padded_rows_are_those_that_a_wide_picture_leaves() {
+    fn removed_rows_are_those_that_a_wide_image_leaves_empty() {
         assert_eq!(inside([100, 400], [672, 672]), [168, 672]);
-        // Of 48 rows 12 show the picture.
+        // Of 48 rows, 12 show the image.
         assert_eq!(padding([100, 400], [48, 48]), [18, 0]);
         assert_eq!(padding([400, 100], [48, 48]), [0, 18]);
         assert_eq!(padding([300, 300], [48, 48]), [0, 0]);
@@ -81,13 +83,13 @@ mod tests {
     }
 
     #[test]
-    fn native_sizes_are_whole_factors_within_the_bounds() {
+    fn native_sizes_are_multiples_of_the_factor_within_the_bounds() {
         let bounds = [56 * 56, 28 * 28 * 1280];
         assert_eq!(smart([300, 500], 28, bounds), [308, 504]);
         assert_eq!(smart([10, 10], 28, bounds), [56, 56]);
         let [height, width] = smart([4000, 3000], 28, bounds);
         assert!(height * width <= bounds[1] && height % 28 == 0 && width % 28 == 0);
-        // Halves go to the even neighbor: 70 / 28 = 2.5.
+        // Halves are rounded to the even neighbor: 70 / 28 = 2.5.
         assert_eq!(smart([70, 280], 28, [1, 1 << 20]), [56, 280]);
     }
 }

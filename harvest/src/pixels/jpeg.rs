@@ -1,21 +1,22 @@
-//! Whether a JPEG file is whole. The decoder fills what is missing of a file that was cut off with gray; Pillow, and with
-//! it `transformers`, refuses such a file.
+//! Whether a JPEG file is complete. The decoder fills the missing part of a truncated file with gray, but Pillow, and
+//! therefore `transformers`, rejects such a file.
 
-/// Bytes that a file without an end marker has to have behind its data: libjpeg reads as far ahead, and does not decode
-/// what it cannot look beyond.
+/// Number of bytes that must follow the data of a file without an end marker. libjpeg reads this far ahead, and does
+/// not decode data that it cannot look beyond.
 const LOOKAHEAD: usize = 5;
 
-/// Markers: start of a scan, end of the image.
+/// Markers: start of a scan, and end of the image.
 const SOS: u8 = 0xda;
 const EOI: u8 = 0xd9;
 
-/// Whether a file has all the data of its image, as libjpeg judges it. `decode` gives the pixels of a file, if it can.
+/// Whether a file contains all the data of its image, according to the rules of libjpeg. `decode` returns the pixels of
+/// a file, if it can be decoded.
 ///
-/// A file with an end marker is whole. One without it may still be: cameras write zeros there. Then nothing that is put in
-/// the marker's place may change a pixel. Files of several scans have to have the marker, since any number of scans could
-/// follow.
-pub(super) fn is_whole(file: &[u8], decode: impl Fn(&[u8]) -> Option<Vec<u8>>) -> bool {
-    match Scans::of(file) {
+/// A file with an end marker is complete. A file without one may be complete, too, because some cameras write zeros in
+/// its place. In this case the pixels must not depend on what is put in the place of the marker. A file with several
+/// scans must have the marker, because any number of scans could follow.
+pub(super) fn is_complete(file: &[u8], decode: impl Fn(&[u8]) -> Option<Vec<u8>>) -> bool {
+    match Scans::new(file) {
         Scans::Ended => true,
         Scans::Several => false,
         Scans::One => {
@@ -26,27 +27,27 @@ pub(super) fn is_whole(file: &[u8], decode: impl Fn(&[u8]) -> Option<Vec<u8>>) -
     }
 }
 
-/// Whether a file has the marker of an image's end.
+/// Whether a file has an end marker.
 pub(super) fn has_end(file: &[u8]) -> bool {
-    Scans::of(file) == Scans::Ended
+    Scans::new(file) == Scans::Ended
 }
 
-/// What a file's markers say.
+/// What the markers of a file reveal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scans {
-    /// The image has an end.
+    /// There is an end marker.
     Ended,
-    /// It has none, and one scan for all colors.
+    /// There is no end marker, and one scan with all colors.
     One,
-    /// It has none, and several scans, or none yet.
+    /// There is no end marker, and there are several scans or none yet.
     Several,
 }
 
 impl Scans {
-    fn of(file: &[u8]) -> Self {
+    fn new(file: &[u8]) -> Self {
         let (mut at, mut progressive, mut components, mut scans) = (2, false, 0, Vec::new());
         while let Some(marker) = next_marker(file, &mut at) {
-            // Markers of restarts and the like have no content.
+            // Restart markers and some others have no content.
             if marker == EOI {
                 return Self::Ended;
             }
@@ -59,7 +60,7 @@ impl Scans {
             let Some(content) = file.get(at + 2..at + length.max(2)) else { break };
             at += length.max(2);
             match marker {
-                // Tables, extensions and conditions share the range of the frames.
+                // Tables, extensions and conditions are in the same range as the frame headers.
                 0xc4 | 0xc8 | 0xcc => {}
                 0xc0..=0xcf => {
                     progressive |= marker & 3 == 2;
@@ -73,7 +74,8 @@ impl Scans {
     }
 }
 
-/// The next marker at or behind `at`, which moves behind it. Zeros behind `ff` and restarts belong to the data of a scan.
+/// Finds the next marker at or behind `at`, and moves `at` behind it. Zeros after `ff` and restart markers are part of
+/// the data of a scan.
 fn next_marker(file: &[u8], at: &mut usize) -> Option<u8> {
     let rest = file.get(*at..)?;
     let found = rest.windows(2).position(|two| two[0] == 0xff && !matches!(two[1], 0 | 0xff | 0xd0..=0xd7))?;

@@ -1,7 +1,7 @@
-//! From an image file's bytes to what the vision tower takes, as the checkpoint's own image processor says: decode
-//! (bounded), upright, RGB, resize, cut, rescale, normalize. Matches the processors of `transformers` 5.23 with Pillow 13
-//! as their backend (JPEG excepted: decoders differ by a level here and there). Also knows, for every position that an
-//! image takes, which part of the original it shows.
+//! From the bytes of an image file to the input of the vision tower, according to the checkpoint's own image processor:
+//! decode (within bounds), rotate upright, convert to RGB, resize, cut, rescale, normalize. The results equal those of
+//! `transformers` 5.23 with Pillow 13 as its backend, except for JPEG files, where decoders differ by one level in some
+//! pixels. Also determines, for every position of an image, which part of the original it shows.
 
 mod config;
 mod decode;

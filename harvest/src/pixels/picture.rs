@@ -1,5 +1,5 @@
-//! A decoded image to be drawn on: parts of it made black or framed, cut out, several put on one sheet; written as PNG.
-//! Knows no model.
+//! A decoded image on which can be drawn: parts of it are blackened, framed or cut out, and several images are put on
+//! one sheet, which is written as PNG or JPEG. Knows no model.
 
 use super::decode::decode;
 use crate::resample::{Filter, Rgb, resize};
@@ -17,19 +17,19 @@ pub struct Picture {
     rgb: Rgb,
 }
 
-/// Pixels between the pictures of a sheet.
+/// Pixels between two pictures of a sheet.
 const GAP: usize = 4;
 
 impl Picture {
     /// Decodes an image file.
     ///
     /// # Errors
-    /// Why this is no image that can be used.
+    /// The reason why the file cannot be decoded.
     pub fn decode(file: &[u8]) -> Result<Self, String> {
         decode(file).map(|rgb| Self { rgb })
     }
 
-    /// Makes the rectangle `[x0, y0, x1, y1]`, each 0 to 1, black.
+    /// Makes the rectangle `[x0, y0, x1, y1]` black; each coordinate is from 0 to 1.
     pub fn blacken(&mut self, rect: [f32; 4]) {
         let (width, height) = (self.rgb.width, self.rgb.height);
         let edge = |part: f32, side: usize| ((part.clamp(0.0, 1.0) * side as f32).round() as usize).min(side);
@@ -39,13 +39,13 @@ impl Picture {
         }
     }
 
-    /// The share of it that is black.
-    pub fn black(&self) -> f64 {
+    /// The share of black pixels.
+    pub fn black_share(&self) -> f64 {
         let pixels = self.rgb.data.as_chunks::<3>().0;
         pixels.iter().filter(|pixel| **pixel == [0; 3]).count() as f64 / pixels.len().max(1) as f64
     }
 
-    /// Pictures in rows on white, each brought into a square of `side` pixels.
+    /// Arranges pictures in rows on a white background. Each is resized to fit into a square of `side` pixels.
     pub fn sheet(rows: &[Vec<Picture>], side: usize) -> Self {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let extent = |n: usize| (n * (side + GAP) + GAP).max(1);
@@ -64,7 +64,7 @@ impl Picture {
         Self { rgb: sheet }
     }
 
-    /// The surroundings of a rectangle: three times as wide and as high, and a fifth of the picture at least.
+    /// Cuts out the surroundings of a rectangle: three times its width and height, and at least a fifth of the picture.
     pub fn around(&self, rect: [f32; 4]) -> Self {
         let (width, height) = (self.rgb.width, self.rgb.height);
         let span = |from: f32, to: f32, side: usize| {
@@ -81,8 +81,8 @@ impl Picture {
         Self { rgb: Rgb { width: columns.len(), height: rows.len(), data } }
     }
 
-    /// The rectangle `[x0, y0, x1, y1]`, each 0 to 1, framed, with as much on every side of it as it is wide and high; white
-    /// where the picture ends.
+    /// The rectangle `[x0, y0, x1, y1]` (each from 0 to 1) in a red frame, with a margin on every side that is as large as
+    /// the rectangle; white where the picture ends.
     pub fn framed_around(&self, rect: [f32; 4]) -> Self {
         let rect = rect.map(|part| part.clamp(0.0, 1.0));
         let size = self.size();
@@ -103,7 +103,8 @@ impl Picture {
         wider.around(rect)
     }
 
-    /// Draws a frame of `line` pixels around the rectangle `[x0, y0, x1, y1]`, each 0 to 1, outside it where there is room.
+    /// Draws a red frame of `line` pixels around the rectangle `[x0, y0, x1, y1]` (each from 0 to 1), outside of it if
+    /// there is room.
     pub fn frame(&mut self, rect: [f32; 4], line: usize) {
         const RED: [u8; 3] = [255, 0, 0];
         let (width, height) = (self.rgb.width, self.rgb.height);
@@ -120,7 +121,8 @@ impl Picture {
         }
     }
 
-    /// The same with its longest side brought to `side` pixels, if it is longer, or, with `grow`, if it is not.
+    /// The same picture with its longest side resized to `side` pixels if it is longer, or, with `grow`, also if it is
+    /// shorter.
     pub fn fitted(&self, side: usize, grow: bool) -> Self {
         let longest = self.rgb.width.max(self.rgb.height).max(1);
         if longest == side || longest < side && !grow {
@@ -136,15 +138,15 @@ impl Picture {
         [self.rgb.width, self.rgb.height]
     }
 
-    /// Its pixels row by row, three bytes each: red, green, blue.
+    /// The pixels: `[height, width, 3]` bytes of red, green and blue, row-major.
     pub fn pixels(&self) -> &[u8] {
         &self.rgb.data
     }
 
-    /// The bytes of a PNG.
+    /// Encodes the picture as PNG.
     ///
     /// # Errors
-    /// It has no pixels.
+    /// The picture has no pixels.
     pub fn png(&self) -> Result<Vec<u8>, String> {
         let (width, height) = (self.rgb.width as u32, self.rgb.height as u32);
         let mut png = Vec::new();
@@ -152,10 +154,10 @@ impl Picture {
         written.map(|()| png).map_err(|e| e.to_string())
     }
 
-    /// The bytes of a JPEG, for pages.
+    /// Encodes the picture as JPEG, for web pages.
     ///
     /// # Errors
-    /// It has no pixels, or more in a line than a JPEG holds.
+    /// The picture has no pixels, or more in a line than JPEG supports.
     pub fn jpeg(&self) -> Result<Vec<u8>, String> {
         let (width, height) = (self.rgb.width as u32, self.rgb.height as u32);
         let mut jpeg = Vec::new();
@@ -164,10 +166,10 @@ impl Picture {
         written.map(|()| jpeg).map_err(|e| e.to_string())
     }
 
-    /// Writes it as PNG.
+    /// Writes the picture as a PNG file.
     ///
     /// # Errors
-    /// The disk.
+    /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         Ok(sae_core::file::write_bytes(path, &self.png().map_err(Error::data(path))?)?)
     }
@@ -178,14 +180,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_surroundings_of_a_patch_lie_in_the_picture_whatever_the_patch() {
+    fn the_surroundings_of_any_rectangle_are_inside_the_picture() {
         let data = (0..40 * 20).flat_map(|n| [(n % 40) as u8, (n / 40) as u8, 0]).collect();
         let picture = Picture { rgb: Rgb { width: 40, height: 20, data } };
         let cut = picture.around([0.25, 0.5, 0.5, 0.75]);
         assert_eq!(
             (cut.size(), &cut.rgb.data[..3]),
             ([30, 15], &[0, 5, 0][..]),
-            "three times the patch, from its corner"
+            "three times the rectangle, starting at its corner"
         );
         assert_eq!(picture.around([0.5, 0.5, 0.5, 0.5]).size(), [8, 4], "a fifth");
         for rect in [[1.0, 1.0, 1.0, 1.0], [0.9, -3.0, 7.0, 0.1], [f32::NAN; 4], [0.7, 0.7, 0.2, 0.2]] {
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_black_rectangle_covers_its_pixels_and_no_others() {
+    fn a_black_rectangle_covers_exactly_its_pixels() {
         let mut picture = Picture { rgb: Rgb { width: 4, height: 2, data: vec![9; 24] } };
         picture.blacken([0.25, 0.0, 0.75, 0.5]);
         let row = |y: usize| picture.rgb.data[y * 12..][..12].chunks(3).map(|p| p[0]).collect::<Vec<_>>();

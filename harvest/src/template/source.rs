@@ -1,66 +1,61 @@
-//! Which of a checkpoint's files holds its chat template: what `AutoProcessor` and `AutoTokenizer` of `transformers` 5.23
-//! decide in `processing_utils.py` and `tokenization_utils_base.py`.
+//! Which file of a checkpoint contains its chat template, as `AutoProcessor` and `AutoTokenizer` of `transformers` 5.23
+//! decide it in `processing_utils.py` and `tokenization_utils_base.py`.
 
+use crate::precedence::{LEGACY_TEMPLATE, PROCESSOR, TEMPLATE, TOKENIZER_CONFIG};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// Largest template or configuration file that is read, in bytes.
+/// Size of the largest template or configuration file that is read, in bytes.
 const LIMIT: u64 = 1 << 24;
 
-/// The template alone.
-const JINJA: &str = "chat_template.jinja";
-/// Others beside it, by name; the folder is called `additional_chat_templates`.
+/// The folder of further templates, which are named after their files.
 const OTHERS: &str = "additional_chat_templates";
-/// The template of a processor, as `transformers` wrote it up to 4.51.
-const LEGACY: &str = "chat_template.json";
-/// Their key `chat_template` holds one template, or several by name.
-const PROCESSOR: &str = "processor_config.json";
-const TOKENIZER: &str = "tokenizer_config.json";
 
 /// A template and where it was found.
 pub(super) struct Source {
     pub text: String,
-    /// The file's name in the checkpoint.
+    /// The name of the file in the checkpoint.
     pub file: &'static str,
 }
 
 impl Source {
     /// Finds the template of the checkpoint in `folder`. A processor (`multimodal`) prefers its own configuration, then
-    /// the legacy file, then the file of its own; a tokenizer the file of its own, then its configuration.
+    /// the legacy file, then a separate file. A tokenizer prefers a separate file, then its configuration.
     ///
     /// # Errors
-    /// A file cannot be read; there are several templates and none of them is the default; two layouts contradict each
-    /// other.
+    /// A file cannot be read, none of several templates is the default, or two layouts contradict each other.
     pub fn find(folder: &Path, multimodal: bool) -> Result<Option<Self>> {
         let mut found = None;
         if multimodal {
-            let others = !others(folder)?.is_empty();
-            if others && folder.join(LEGACY).exists() {
+            let has_others = !others(folder)?.is_empty();
+            if has_others && folder.join(LEGACY_TEMPLATE).exists() {
                 let cause = format!(
-                    "{LEGACY} and {OTHERS} are two layouts of chat templates; rename {LEGACY} or move its template to {JINJA}"
+                    "{LEGACY_TEMPLATE} and {OTHERS} are two incompatible layouts of chat templates: rename \
+                     {LEGACY_TEMPLATE}, or move its template to {TEMPLATE}"
                 );
                 return Err(Error::checkpoint(folder)(cause));
             }
             found = keyed(folder, PROCESSOR)?;
-            found = if found.is_some() { found } else { keyed(folder, LEGACY)? };
+            found = if found.is_some() { found } else { keyed(folder, LEGACY_TEMPLATE)? };
         }
         found = if found.is_some() { found } else { separate(folder)? };
-        found = if found.is_some() { found } else { keyed(folder, TOKENIZER)? };
+        found = if found.is_some() { found } else { keyed(folder, TOKENIZER_CONFIG)? };
         let Some((templates, file)) = found else { return Ok(None) };
         let text = default(templates).map_err(Error::checkpoint(&folder.join(file)))?;
         Ok(Some(Self { text, file }))
     }
 
-    /// Whether only the tokenizer knows of it, which a processor of `transformers` does not ask.
-    pub fn is_tokenizers(&self) -> bool {
-        self.file == TOKENIZER
+    /// Whether the template is in the tokenizer's configuration, which a processor of `transformers` does not read.
+    pub fn is_of_tokenizer(&self) -> bool {
+        self.file == TOKENIZER_CONFIG
     }
 }
 
 type Found = Option<(Value, &'static str)>;
 
-/// What the key `chat_template` of a JSON file holds; null and empty ones are absent.
+/// The value of the key `chat_template` in a JSON file: one template, or several by name. Null and empty values count
+/// as absent.
 fn keyed(folder: &Path, file: &'static str) -> Result<Found> {
     let path = folder.join(file);
     if !path.exists() {
@@ -74,14 +69,14 @@ fn keyed(folder: &Path, file: &'static str) -> Result<Found> {
     })
 }
 
-/// The templates that are files of their own.
+/// The templates in separate files.
 fn separate(folder: &Path) -> Result<Found> {
     let mut templates = others(folder)?;
-    let default = folder.join(JINJA);
+    let default = folder.join(TEMPLATE);
     if default.exists() {
         templates.insert("default".into(), read(&default)?.into());
     }
-    Ok((!templates.is_empty()).then(|| (Value::Object(templates), JINJA)))
+    Ok((!templates.is_empty()).then(|| (Value::Object(templates), TEMPLATE)))
 }
 
 fn others(folder: &Path) -> Result<Map<String, Value>> {
@@ -104,12 +99,14 @@ fn others(folder: &Path) -> Result<Map<String, Value>> {
 fn read(path: &Path) -> Result<String> {
     let size = std::fs::metadata(path).map_err(Error::io("read", path))?.len();
     if size > LIMIT {
-        return Err(Error::checkpoint(path)(format!("a chat template of {size} bytes; at most {LIMIT} are read")));
+        return Err(Error::checkpoint(path)(format!(
+            "the chat template has {size} bytes, more than the limit of {LIMIT}"
+        )));
     }
     std::fs::read_to_string(path).map_err(Error::io("read", path))
 }
 
-/// The template to use: the only one, or the one that is called `default`.
+/// The template to use: the only one, or the one with the name `default`.
 fn default(templates: Value) -> Result<String, String> {
     let named: Vec<(String, Value)> = match templates {
         Value::String(text) => return Ok(text),
@@ -121,11 +118,11 @@ fn default(templates: Value) -> Result<String, String> {
             });
             named.collect()
         }
-        _ => return Err("chat_template is neither a text nor templates by name".into()),
+        _ => return Err("invalid chat_template: expected a text, or templates by name".into()),
     };
     let text = named.iter().find(|(name, _)| name == "default").and_then(|(_, template)| template.as_str());
     text.map(str::to_owned).ok_or_else(|| {
         let names: Vec<_> = named.iter().map(|(name, _)| name.as_str()).take(8).collect();
-        format!("no chat template is called default: the templates here are {}", names.join(", "))
+        format!("expected a chat template with the name default, found {}", names.join(", "))
     })
 }

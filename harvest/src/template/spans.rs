@@ -1,155 +1,159 @@
-//! Where the texts of a conversation stand in what a template made of it. A template is a program: it may trim texts,
-//! move them, cut them, or take another branch because of what they say. So the words are marked where they stand in the
-//! messages, the conversation is rendered again, and what the marks say counts only if the rendering is the same without
-//! them.
+//! Locates the texts of a conversation in the rendered text. A template is a program: it may trim texts, move them, cut
+//! them, or take another branch because of what they say. Therefore marks are inserted into the texts of the messages,
+//! and the conversation is rendered again. Where the marks appear counts only if this rendering, without the marks,
+//! equals the original one.
 
 use crate::jinja::{is_space, strip};
 use sae_core::store::sample::Role;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// The first of the private-use characters of a plane, which serve as marks.
+/// The first private-use character of each of two planes. These characters serve as marks.
 const PLANES: [u32; 2] = [0xF_0000, 0x10_0000];
-/// How many there are of them in a plane.
+/// Number of these characters in a plane.
 const MARKS: usize = 0xFFFE;
 
-/// A text of a conversation as a template gets it.
+/// A text of a conversation as a template receives it.
 #[derive(Clone, Debug)]
 pub(super) struct Text {
-    /// The turn that it belongs to, counted from 0.
+    /// The turn to which it belongs, counted from 0.
     pub turn: usize,
-    /// Who says it.
+    /// The speaker.
     pub role: Role,
-    /// The words.
+    /// The text.
     pub text: String,
 }
 
-/// What stands in the place of a text, which it is given with its number.
-type Words<'a> = dyn Fn(usize, &str) -> String + 'a;
+/// Returns the replacement of a text, given its number and content.
+type Replace<'a> = dyn Fn(usize, &str) -> String + 'a;
 
-/// A text that is looked for. Equal texts of one role are one, since a template may compare messages with each other.
-struct Sought<'a> {
-    /// The last turn that says it, counted from 0.
+/// A text to be located. Equal texts of the same role are treated as one, because a template may compare messages with
+/// each other.
+struct Target<'a> {
+    /// The last turn that contains it, counted from 0.
     turn: usize,
     role: Role,
     text: &'a str,
-    /// How often the conversation has it.
+    /// How often it occurs in the conversation.
     count: usize,
-    /// Bytes of `text` without white space at its ends.
+    /// The bytes of `text` without white space at its ends.
     core: Range<usize>,
 }
 
-/// Marks in a text, and what they show: where all of it stands, or where its words do.
+/// Marks that are inserted into a text, and what they locate.
 #[derive(Clone, Default)]
 struct Marks {
-    places: Vec<usize>,
+    /// Offsets in the text.
+    offsets: Vec<usize>,
+    /// Whether they locate the whole text, or only its core.
     whole: bool,
 }
 
-impl Sought<'_> {
-    /// Around the whole text.
+impl Target<'_> {
+    /// Marks around the whole text.
     fn whole(&self) -> Marks {
-        Marks { places: vec![0, self.text.len()], whole: true }
+        Marks { offsets: vec![0, self.text.len()], whole: true }
     }
 
-    /// Around its words.
-    fn words(&self) -> Marks {
-        Marks { places: vec![self.core.start, self.core.end], whole: false }
+    /// Marks around the core.
+    fn core(&self) -> Marks {
+        Marks { offsets: vec![self.core.start, self.core.end], whole: false }
     }
 
-    /// At a single place, for templates that look at how a text begins or ends.
+    /// Single marks at several offsets, for templates that look at how a text begins or ends.
     fn single(&self) -> impl Iterator<Item = Marks> {
         let Range { start, end } = self.core;
         let length = end - start;
-        let places = [end, start, start + length / 2, start + length / 4, end - length / 4];
-        let boundary = move |place: usize| (start..=place).rev().find(|place| self.text.is_char_boundary(*place));
-        places.into_iter().filter_map(boundary).map(|place| Marks { places: vec![place], whole: false })
+        let offsets = [end, start, start + length / 2, start + length / 4, end - length / 4];
+        let boundary = move |offset: usize| (start..=offset).rev().find(|offset| self.text.is_char_boundary(*offset));
+        offsets.into_iter().filter_map(boundary).map(|offset| Marks { offsets: vec![offset], whole: false })
     }
 
-    /// The bytes of `rendered` that the text is if `place` of it stands at `at`.
-    fn at(&self, place: usize, at: usize, whole: bool, rendered: &str) -> Option<Range<usize>> {
+    /// The range of `rendered` that is this text, if byte `offset` of the text is byte `at` of `rendered`.
+    fn range_at(&self, offset: usize, at: usize, whole: bool, rendered: &str) -> Option<Range<usize>> {
         let part = if whole { 0..self.text.len() } else { self.core.clone() };
-        let start = at.checked_sub(place - part.start)?;
+        let start = at.checked_sub(offset - part.start)?;
         let range = start..start + part.len();
         (rendered.get(range.clone()) == Some(&self.text[part])).then_some(range)
     }
 }
 
-/// Everywhere a text stands in a rendering.
+/// All ranges of a text in a rendering.
 type Ranges = Vec<Range<usize>>;
 
-/// What a marked rendering said of a text.
+/// What a marked rendering reveals about a text.
 enum Answer {
-    /// It stands here.
+    /// It is here.
     Found(Ranges),
-    /// A part of it does.
+    /// Only a part of it is there.
     Changed,
-    /// Nothing of it does.
+    /// Nothing of it is there.
     Absent,
 }
 
-/// Finds the texts in `rendered`. `render` renders the conversation with other texts, by number.
+/// Locates the texts in `rendered`. `render` renders the conversation with every text replaced.
 ///
 /// # Errors
-/// The template leaves out or changes a text beyond trimming it; or nothing can be said about where it stands.
+/// The template omits a text or changes it beyond trimming, or its place cannot be determined.
 pub(super) fn locate(
     texts: &[Text],
     rendered: &str,
-    render: impl Fn(&Words) -> Result<String, String>,
+    render: impl Fn(&Replace) -> Result<String, String>,
 ) -> Result<Vec<(Range<usize>, Role)>, String> {
-    let mut sought: Vec<Sought> = Vec::new();
+    let mut targets: Vec<Target> = Vec::new();
     let mut numbers = BTreeMap::new();
     let numbers: Vec<Option<usize>> = texts
         .iter()
         .map(|Text { turn, role, text }| {
             let core = strip(text, None, true, true);
-            // There is nothing to find of a text without words.
+            // A text that is only white space need not be located.
             if core.is_empty() {
                 return None;
             }
             let start = text.len() - text.trim_start_matches(is_space).len();
             let number = *numbers.entry((*role as u8, text.as_str())).or_insert_with(|| {
-                sought.push(Sought { turn: *turn, role: *role, text, count: 0, core: start..start + core.len() });
-                sought.len() - 1
+                targets.push(Target { turn: *turn, role: *role, text, count: 0, core: start..start + core.len() });
+                targets.len() - 1
             });
-            sought[number].count += 1;
-            sought[number].turn = *turn;
+            targets[number].count += 1;
+            targets[number].turn = *turn;
             Some(number)
         })
         .collect();
     let plane = PLANES.into_iter().find(|plane| {
         let used = |c: char| (*plane..=plane + 0xFFFF).contains(&u32::from(c));
-        2 * sought.len() <= MARKS && !rendered.contains(used)
+        2 * targets.len() <= MARKS && !rendered.contains(used)
     });
-    let plane = plane.ok_or("the conversation leaves no private-use characters free to mark its texts with")?;
-    let probe = Probe { sought: &sought, numbers: &numbers, rendered, render: &render, plane };
+    let plane = plane.ok_or("the conversation uses the private-use characters that are needed to locate its texts")?;
+    let search = Search { targets: &targets, numbers: &numbers, rendered, render: &render, plane };
 
-    // All at once, which is enough for most templates: around the whole texts, then around the words of those that are
-    // not found so.
-    let mut found = probe.together(|text| text.whole(), |_| true);
-    let words = match found.iter().all(Option::is_some) {
-        true => Vec::new(),
-        false => probe.together(|text| text.words(), |n| found[n].is_none()),
+    // First all texts at once, which is sufficient for most templates: marks around the whole texts, then marks around
+    // the cores of those texts that have not been found.
+    let mut found = search.together(|target| target.whole(), |_| true);
+    let cores = if found.iter().all(Option::is_some) {
+        Vec::new()
+    } else {
+        search.together(|target| target.core(), |n| found[n].is_none())
     };
-    for n in 0..sought.len() {
+    for n in 0..targets.len() {
         if found[n].is_none() {
-            found[n] = Some(match words.get(n).cloned().flatten() {
-                Some(words) => match probe.alone(n, sought[n].whole()) {
+            found[n] = Some(match cores.get(n).cloned().flatten() {
+                Some(cores) => match search.alone(n, targets[n].whole()) {
                     Some(Answer::Found(whole)) => whole,
-                    _ => words,
+                    _ => cores,
                 },
-                None => probe.one_by_one(n, &found)?,
+                None => search.one_by_one(n, &found)?,
             });
         }
     }
-    let less = |(ranges, text): &(&Option<Ranges>, &Sought)| ranges.as_ref().map_or(0, Vec::len) < text.count;
-    if let Some((_, text)) = found.iter().zip(&sought).find(less) {
-        return Err(format!("the chat template leaves out a text of turn {}", text.turn + 1));
+    let is_rarer = |(ranges, target): &(&Option<Ranges>, &Target)| ranges.as_ref().map_or(0, Vec::len) < target.count;
+    if let Some((_, target)) = found.iter().zip(&targets).find(is_rarer) {
+        return Err(format!("the chat template omits a text of turn {}", target.turn + 1));
     }
     let mut spans: Vec<_> = found
         .into_iter()
-        .zip(&sought)
-        .flat_map(|(ranges, text)| ranges.into_iter().flatten().map(|range| (range, text.role)))
+        .zip(&targets)
+        .flat_map(|(ranges, target)| ranges.into_iter().flatten().map(|range| (range, target.role)))
         .collect();
     spans.sort_by_key(|(range, _)| (range.start, range.end));
     let mut end = 0;
@@ -162,41 +166,41 @@ pub(super) fn locate(
     Ok(spans)
 }
 
-/// Renders a conversation with marks in it.
-struct Probe<'a> {
-    sought: &'a [Sought<'a>],
-    /// Of each text of the conversation its number in `sought`.
+/// Renders a conversation with marks in its texts.
+struct Search<'a> {
+    targets: &'a [Target<'a>],
+    /// For each text of the conversation, its number in `targets`.
     numbers: &'a [Option<usize>],
     rendered: &'a str,
-    render: &'a dyn Fn(&Words) -> Result<String, String>,
+    render: &'a dyn Fn(&Replace) -> Result<String, String>,
     plane: u32,
 }
 
-impl Probe<'_> {
-    /// Where texts stand by the marks of all of those that are `wanted`.
-    fn together(&self, marks: impl Fn(&Sought) -> Marks, wanted: impl Fn(usize) -> bool) -> Vec<Option<Ranges>> {
-        let of = |(n, text)| if wanted(n) { marks(text) } else { Marks::default() };
-        let answers = self.ask(&self.sought.iter().enumerate().map(of).collect::<Vec<_>>());
+impl Search<'_> {
+    /// Locates all texts that are `wanted` in one rendering.
+    fn together(&self, marks: impl Fn(&Target) -> Marks, wanted: impl Fn(usize) -> bool) -> Vec<Option<Ranges>> {
+        let marks = |(n, target)| if wanted(n) { marks(target) } else { Marks::default() };
+        let answers = self.ask(&self.targets.iter().enumerate().map(marks).collect::<Vec<_>>());
         let ranges = answers.into_iter().flatten().map(|answer| match answer {
             Answer::Found(ranges) => Some(ranges),
             Answer::Changed | Answer::Absent => None,
         });
-        ranges.chain(std::iter::repeat(None)).take(self.sought.len()).collect()
+        ranges.chain(std::iter::repeat(None)).take(self.targets.len()).collect()
     }
 
-    /// What marks in one text say of it.
+    /// Locates one text with marks in this text alone.
     fn alone(&self, n: usize, marks: Marks) -> Option<Answer> {
-        let mut all = vec![Marks::default(); self.sought.len()];
+        let mut all = vec![Marks::default(); self.targets.len()];
         all[n] = marks;
         self.ask(&all)?.into_iter().nth(n)
     }
 
-    /// Finds one text by marks in it alone; `found` says where others stand.
+    /// Locates one text by trying several marks in this text alone. `found` has the ranges of other texts.
     fn one_by_one(&self, n: usize, found: &[Option<Ranges>]) -> Result<Ranges, String> {
-        let text = &self.sought[n];
-        let turn = text.turn + 1;
+        let target = &self.targets[n];
+        let turn = target.turn + 1;
         let (mut changed, mut absent) = (false, false);
-        for marks in [text.whole(), text.words()].into_iter().chain(text.single()) {
+        for marks in [target.whole(), target.core()].into_iter().chain(target.single()) {
             match self.alone(n, marks) {
                 Some(Answer::Found(ranges)) => return Ok(ranges),
                 Some(Answer::Changed) => changed = true,
@@ -208,45 +212,46 @@ impl Probe<'_> {
             return Err(format!("the chat template rewrites a text of turn {turn}"));
         }
         if absent {
-            return Err(format!("the chat template leaves out a text of turn {turn}"));
+            return Err(format!("the chat template omits a text of turn {turn}"));
         }
         self.search(n, found)
     }
 
-    /// Looks for a text whose marks change what the template does, wherever they stand.
+    /// Searches for the characters of a text. This is the last resort if every mark changes what the template does.
     fn search(&self, n: usize, found: &[Option<Ranges>]) -> Result<Ranges, String> {
-        let (text, turn) = (&self.sought[n].text[self.sought[n].core.clone()], self.sought[n].turn + 1);
+        let (text, turn) = (&self.targets[n].text[self.targets[n].core.clone()], self.targets[n].turn + 1);
         let taken: Vec<&Range<usize>> = found.iter().flatten().flatten().collect();
-        let mut places = self
+        let mut ranges = self
             .rendered
             .match_indices(text)
             .map(|(at, _)| at..at + text.len())
-            .filter(|place| taken.iter().all(|other| other.end <= place.start || place.end <= other.start));
-        match (places.next(), places.next()) {
-            (Some(place), None) => Ok(vec![place]),
+            .filter(|range| taken.iter().all(|other| other.end <= range.start || range.end <= other.start));
+        match (ranges.next(), ranges.next()) {
+            (Some(range), None) => Ok(vec![range]),
             (None, _) => Err(format!("the chat template rewrites a text of turn {turn}")),
             _ => Err(format!("it is unclear where the chat template puts a text of turn {turn}")),
         }
     }
 
-    /// Puts marks into the texts and reads them in the rendering; nothing if they change what the template does.
+    /// Inserts marks into the texts and finds them in the rendering. Nothing if the marks change what the template
+    /// does.
     fn ask(&self, marks: &[Marks]) -> Option<Vec<Answer>> {
         let mark = |n: usize, which: usize| char::from_u32(self.plane + (2 * n + which) as u32);
         let marked = (self.render)(&|number, text| {
             let Some(n) = self.numbers.get(number).copied().flatten() else { return text.to_owned() };
             let mut marked = text.to_owned();
-            for (which, place) in marks[n].places.iter().enumerate().rev() {
+            for (which, offset) in marks[n].offsets.iter().enumerate().rev() {
                 if let Some(mark) = mark(n, which) {
-                    marked.insert(*place, mark);
+                    marked.insert(*offset, mark);
                 }
             }
             marked
         });
         let marked = marked.ok()?;
-        let (mut plain, mut seen) = (String::with_capacity(marked.len()), Vec::new());
+        let (mut plain, mut marks_found) = (String::with_capacity(marked.len()), Vec::new());
         for c in marked.chars() {
             match u32::from(c).checked_sub(self.plane).map(|code| code as usize) {
-                Some(code) if code < 2 * self.sought.len() => seen.push((code / 2, code % 2, plain.len())),
+                Some(code) if code < 2 * self.targets.len() => marks_found.push((code / 2, code % 2, plain.len())),
                 _ => plain.push(c),
             }
         }
@@ -254,9 +259,9 @@ impl Probe<'_> {
             return None;
         }
         let mut answers: Vec<Answer> = marks.iter().map(|_| Answer::Absent).collect();
-        for (n, which, at) in seen {
-            let place = marks[n].places.get(which)?;
-            match (self.sought[n].at(*place, at, marks[n].whole, self.rendered), &mut answers[n]) {
+        for (n, which, at) in marks_found {
+            let offset = marks[n].offsets.get(which)?;
+            match (self.targets[n].range_at(*offset, at, marks[n].whole, self.rendered), &mut answers[n]) {
                 (Some(range), Answer::Found(ranges)) if !ranges.contains(&range) => ranges.push(range),
                 (None, answer @ Answer::Absent) => *answer = Answer::Changed,
                 (None, _) | (Some(_), Answer::Found(_)) => {}

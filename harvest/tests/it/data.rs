@@ -1,5 +1,5 @@
-//! Data sets in their published shapes: the same rows in JSONL, Parquet and tar archives are the same samples; what is
-//! damaged costs its row; links are followed only when asked.
+//! Data sets in their published forms. The same rows in JSONL, Parquet and tar archives are the same samples, a damaged row is
+//! skipped, and links are followed only on request.
 
 use crate::golden::repository;
 use crate::server::{Answer, Server};
@@ -9,6 +9,7 @@ use arrow::datatypes::Field;
 use harvest::data::{Mapping, Source, TurnPart};
 use harvest::{Answers, Checkpoint, Prepared, Templating};
 use parquet::arrow::ArrowWriter;
+use sae_core::error::message;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -16,7 +17,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Two of the bundled pictures.
+/// Two of the bundled images.
 pub const PICTURES: [&str; 2] = ["fluent-1f18e.png", "fluent-1f197.png"];
 
 fn checkpoint() -> Checkpoint {
@@ -27,7 +28,7 @@ pub fn picture(n: usize) -> Vec<u8> {
     fs::read(repository().join("assets/demo-data/images").join(PICTURES[n])).unwrap()
 }
 
-/// A folder with the pictures in it.
+/// A folder with the images.
 pub fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (n, name) in PICTURES.iter().enumerate() {
@@ -36,14 +37,18 @@ pub fn folder() -> tempfile::TempDir {
     dir
 }
 
-/// Samples of a data set, or why a row is none.
+/// The samples of a data set, or the reasons why rows are skipped.
 pub fn samples(path: &Path, mapping: &Mapping) -> Vec<Result<Prepared, String>> {
     of(&Source::open(path).unwrap(), mapping)
 }
 
 pub fn of(source: &Source, mapping: &Mapping) -> Vec<Result<Prepared, String>> {
     let checkpoint = checkpoint();
-    let prepare = |row| checkpoint.prepare(row, Answers::All, Templating::Auto).map_err(|skipped| skipped.reason);
+    let prepare = |row| {
+        checkpoint
+            .prepare(row, Answers::All, Templating::Auto)
+            .map_err(|skipped| message(&skipped.reason, skipped.hint))
+    };
     source.rows(mapping).unwrap().map(|row| prepare(row.unwrap())).collect()
 }
 
@@ -51,7 +56,7 @@ fn ids(path: &Path) -> Vec<String> {
     samples(path, &Mapping::new()).into_iter().map(|sample| sample.unwrap().sample.id).collect()
 }
 
-/// An image in a row below: the number of a picture.
+/// An image in a row, represented by its number.
 fn image(n: usize) -> Value {
     json!({ "$picture": n })
 }
@@ -60,7 +65,7 @@ fn pictured(value: &Value) -> Option<usize> {
     value.get("$picture")?.as_u64().map(|n| n as usize)
 }
 
-/// The row with paths for images.
+/// The row with paths in place of images.
 fn with_paths(value: &Value) -> Value {
     match value {
         value if pictured(value).is_some() => PICTURES[pictured(value).unwrap()].into(),
@@ -75,7 +80,7 @@ fn write_lines(path: &Path, rows: &[Value]) {
     fs::write(path, rows.join("\n")).unwrap();
 }
 
-/// A column as Hugging Face's `datasets` lays it out: images as structs of bytes and path.
+/// A column as Hugging Face's `datasets` writes it, with images as structures of bytes and path.
 fn column(values: &[&Value]) -> ArrayRef {
     let structure = |fields: Vec<(String, ArrayRef)>| -> ArrayRef {
         let columns = fields.into_iter();
@@ -132,7 +137,7 @@ fn archive(members: &[(String, Vec<u8>)]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// Rows as an archive: JSON with paths, and the pictures in the order in which the JSON names them.
+/// Writes rows as an archive: JSON with paths, and the images in the order in which the JSON names them.
 fn write_archive(path: &Path, rows: &[Value]) {
     fn pictures(value: &Value, found: &mut Vec<usize>) {
         match value {
@@ -154,7 +159,7 @@ fn write_archive(path: &Path, rows: &[Value]) {
     fs::write(path, archive(&members)).unwrap();
 }
 
-/// Writes the rows in three formats and compares; gives back the samples.
+/// Writes the rows in three formats, compares the samples, and returns them.
 fn same_everywhere(rows: &[Value]) -> Vec<Prepared> {
     let dir = folder();
     let [lines, table, tar] = ["a.jsonl", "a.parquet", "a.tar"].map(|name| dir.path().join(name));
@@ -170,7 +175,7 @@ fn same_everywhere(rows: &[Value]) -> Vec<Prepared> {
 }
 
 #[test]
-fn one_pair_has_one_id_in_every_format() {
+fn a_pair_has_the_same_id_in_every_format() {
     let row = json!({ "image": image(0), "text": "a button" });
     let id = same_everywhere(std::slice::from_ref(&row))[0].sample.id.clone();
     let dir = tempfile::tempdir().unwrap();
@@ -250,7 +255,7 @@ fn conversations_of_mminstruct_llama_factory_and_trainers_are_recognized() {
     let trl = same_everywhere(&[json!({"images": [image(0)], "messages": messages})]);
     assert_eq!(trl[0].sample.id, factory[0].sample.id);
     assert_eq!(mminstruct[0].sample.text, "What is it?\na button");
-    // As text, which some tables keep conversations in.
+    // Some tables store conversations as text.
     let packed = same_everywhere(&[json!({"id": "1", "image": image(0), "conversations": turns.to_string()})]);
     assert_eq!(packed[0].sample.id, mminstruct[0].sample.id);
 }
@@ -260,7 +265,7 @@ fn documents_of_obelics_keep_text_and_images_in_order() {
     let row = json!({"images": [null, image(0), null], "texts": ["One.", null, "Two."], "metadata": "[]"});
     let found = same_everywhere(&[row]);
     assert_eq!(found[0].sample.text, "One.\nTwo.");
-    // As published, images are links.
+    // In the published data, images are links.
     let dir = folder();
     let path = dir.path().join("a.jsonl");
     write_lines(
@@ -271,15 +276,15 @@ fn documents_of_obelics_keep_text_and_images_in_order() {
         ],
     );
     let rows = samples(&path, &Mapping::new());
-    assert!(rows[0].as_ref().unwrap_err().contains("hint: --fetch-images"), "{:?}", rows[0]);
+    assert!(rows[0].as_ref().unwrap_err().contains("hint: allow images behind links to be fetched"), "{:?}", rows[0]);
     assert!(rows[1].is_ok());
-    // Where the images stand is for the template to keep (LLaVA's puts them first).
+    // The template determines the positions of the images. LLaVA's puts them first.
     let row = Source::open(&path).unwrap().rows(&Mapping::new()).unwrap().next().unwrap().unwrap();
     assert_eq!(row.record.unwrap().turns[0].parts, [TurnPart::Text("One.".into()), TurnPart::Image(0)]);
 }
 
 #[test]
-fn shards_by_folder_and_pattern_are_one_data_set_and_a_damaged_one_costs_itself() {
+fn shards_by_folder_and_pattern_are_one_data_set_and_damage_affects_only_one() {
     let dir = tempfile::tempdir().unwrap();
     let pair =
         |n: usize| vec![(format!("{n}.png"), picture(n % 2)), (format!("{n}.txt"), format!("no {n}").into_bytes())];
@@ -288,7 +293,7 @@ fn shards_by_folder_and_pattern_are_one_data_set_and_a_damaged_one_costs_itself(
         let end = if shard == 1 { bytes.len() - 1024 - 600 } else { bytes.len() };
         fs::write(dir.path().join(format!("s-{shard:03}.tar")), &bytes[..end]).unwrap();
     }
-    // What img2dataset lays beside its shards.
+    // img2dataset writes these files next to its shards.
     fs::write(dir.path().join("s-000_stats.json"), "{}").unwrap();
     for path in [dir.path().to_path_buf(), dir.path().join("s-{000..002}.tar")] {
         let source = Source::open(&path).unwrap();
@@ -296,7 +301,7 @@ fn shards_by_folder_and_pattern_are_one_data_set_and_a_damaged_one_costs_itself(
         let places: Vec<_> = rows.iter().map(|row| (row.source.as_str(), row.record.is_ok())).collect();
         let expected = ["s-000.tar:0", "s-000.tar:1", "s-001.tar:0", "s-001.tar:1", "s-002.tar:0", "s-002.tar:1"];
         assert_eq!(places, expected.map(|place| (place, place != "s-001.tar:1")));
-        assert!(rows[3].record.as_ref().unwrap_err().contains("cut off"));
+        assert!(rows[3].record.as_ref().unwrap_err().cause.contains("cut off"));
     }
     assert!(Source::open(&dir.path().join("s-{000..003}.tar")).unwrap_err().to_string().contains("s-003.tar"));
     fs::write(dir.path().join("no.tar"), "this is no archive".repeat(100)).unwrap();
@@ -304,7 +309,7 @@ fn shards_by_folder_and_pattern_are_one_data_set_and_a_damaged_one_costs_itself(
 }
 
 #[test]
-fn damaged_tables_and_lines_say_so() {
+fn damaged_tables_and_lines_are_reported() {
     let dir = folder();
     let row = json!({ "image": image(0), "text": "a button" });
     let [lines, table] = ["a.jsonl", "a.parquet"].map(|name| dir.path().join(name));
@@ -322,7 +327,7 @@ fn damaged_tables_and_lines_say_so() {
 }
 
 #[test]
-fn links_are_followed_only_when_asked_and_each_failure_costs_its_row() {
+fn links_are_followed_only_on_request_and_each_failure_skips_its_row() {
     let server = Server::new(|path, _| match path {
         "/a.png" => Answer::ok(picture(0)),
         "/moved.png" => Answer::new(302).header("location", "/a.png"),
@@ -342,8 +347,12 @@ fn links_are_followed_only_when_asked_and_each_failure_costs_its_row() {
         .collect();
     write_lines(&path, &[&rows[..], &[json!({"image": image(0), "text": "a button"})]].concat());
     let closed = samples(&path, &Mapping::new());
-    assert!(closed[..8].iter().all(|row| row.as_ref().unwrap_err().contains("hint: --fetch-images")));
-    assert_eq!(server.asked(), Vec::<String>::new());
+    assert!(
+        closed[..8]
+            .iter()
+            .all(|row| row.as_ref().unwrap_err().contains("hint: allow images behind links to be fetched"))
+    );
+    assert_eq!(server.requests(), Vec::<String>::new());
 
     let found = of(&Source::open(&path).unwrap().fetching(true), &Mapping::new());
     let good: Vec<_> = found.iter().map(Result::is_ok).collect();
@@ -358,7 +367,7 @@ fn links_are_followed_only_when_asked_and_each_failure_costs_its_row() {
 }
 
 #[test]
-fn a_link_that_fails_for_a_while_is_tried_again_and_a_page_is_no_image() {
+fn a_link_that_fails_temporarily_is_tried_again_and_a_page_is_not_an_image() {
     let asked = std::sync::Mutex::new(std::collections::BTreeMap::<String, u32>::new());
     let server = Server::new(move |path, _| {
         let mut asked = asked.lock().unwrap();
@@ -372,7 +381,7 @@ fn a_link_that_fails_for_a_while_is_tried_again_and_a_page_is_no_image() {
             ("/login.png", _) => {
                 Answer::ok(b"\n<!doctype html><p>Sign in".to_vec()).header("content-type", "text/html; charset=utf-8")
             }
-            // Some servers name images wrongly.
+            // Some servers send a wrong content type.
             ("/mislabeled.png", _) => Answer::ok(picture(0)).header("content-type", "text/html"),
             ("/gone.png", _) => Answer::new(410),
             _ => Answer::ok(picture(0)),
@@ -394,7 +403,7 @@ fn a_link_that_fails_for_a_while_is_tried_again_and_a_page_is_no_image() {
     assert!(reason(3).contains("web page (text/html), such as a login page"), "{}", reason(3));
     assert!(reason(5).contains("410 Gone"), "{}", reason(5));
     assert!(reason(6).len() < 300, "{}", reason(6));
-    let asked = server.asked();
+    let asked = server.requests();
     let times = |name: &str| asked.iter().filter(|path| path.contains(name)).count();
     assert_eq!(["busy", "cut", "down", "login", "gone"].map(times), [3, 2, 3, 1, 1]);
 }

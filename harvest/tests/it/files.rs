@@ -1,22 +1,27 @@
-//! Files and folders that hold data sets, as other programs leave them: what a folder holds, formats, names and types. The
-//! expected values of `tests/golden/data` are those of `datasets`, pyarrow and webdataset (`tests/golden/make_data.py`).
+//! Files and folders of data sets that other programs wrote: which files of a folder are read, formats, names and types. The
+//! expected values in `tests/golden/data` are those of `datasets`, pyarrow and webdataset (`tests/golden/make_data.py`).
 
 use crate::golden::repository;
 use harvest::data::{Mapping, Source};
+use sae_core::error::message;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-/// What a row says: its text, its images as SHA-256, its other columns; or why it is skipped.
+/// The content of a row: its text, the SHA-256 of its images, and its other columns; or the reason why it is skipped.
 pub type Said = Result<(String, Vec<String>, Value), String>;
 
 pub fn said(source: &Source) -> Vec<Said> {
     let rows = source.rows(&Mapping::new()).unwrap().map(|row| row.unwrap());
     let said = rows.map(|row| {
-        let record = row.record?;
-        let images = record.images.iter().map(|image| Ok(sha(&image.read()?))).collect::<Result<_, String>>()?;
+        let record = row.record.map_err(|error| message(&error, error.hint.clone()))?;
+        let images = record
+            .images
+            .iter()
+            .map(|image| Ok(sha(&image.read().map_err(|error| error.cause)?)))
+            .collect::<Result<_, String>>()?;
         let text: Vec<_> = record.turns.iter().map(|turn| turn.text()).filter(|text| !text.is_empty()).collect();
         Ok((text.join("\n"), images, record.meta))
     });
@@ -27,7 +32,7 @@ fn sha(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The rows of a data set, which must be as many as it counts, with its notes.
+/// The rows of a data set with its notes. Asserts that there are as many rows as it counts.
 pub fn read(path: &Path) -> (Vec<Said>, Vec<String>) {
     let source = Source::open(path).unwrap();
     let rows = said(&source);
@@ -35,7 +40,7 @@ pub fn read(path: &Path) -> (Vec<Said>, Vec<String>) {
     (rows, source.notes.take())
 }
 
-/// Texts of the rows, and how many images each has. None may be skipped.
+/// The text and the number of images of each row. Asserts that no row is skipped.
 pub fn texts(path: &Path) -> Vec<(String, usize)> {
     read(path).0.into_iter().map(|row| row.unwrap()).map(|(text, images, _)| (text, images.len())).collect()
 }
@@ -45,7 +50,7 @@ pub fn reasons(path: &Path) -> Vec<String> {
 }
 
 pub fn refusal(path: &Path) -> String {
-    let source = Source::open(path).map_err(|error| error.to_string());
+    let source = Source::open(path).map_err(|error| error.message());
     source.map(|source| source.files).unwrap_err()
 }
 
@@ -55,7 +60,7 @@ pub fn image(n: usize) -> Vec<u8> {
     fs::read(repository().join("assets/demo-data/images").join(name)).unwrap()
 }
 
-/// Writes files below a new folder.
+/// Writes files to a new folder.
 pub fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (name, content) in files {
@@ -83,7 +88,7 @@ pub fn archive(members: &[(&[u8], &[u8])]) -> Vec<u8> {
 }
 
 #[test]
-fn what_other_programs_write_is_read_as_they_read_it() {
+fn files_of_other_programs_are_read_as_by_those_programs() {
     let root = repository().join("tests/golden/data");
     let expected: Value = serde_json::from_slice(&fs::read(root.join("expected.json")).unwrap()).unwrap();
     for (name, rows) in expected.as_object().unwrap() {
@@ -102,7 +107,7 @@ fn what_other_programs_write_is_read_as_they_read_it() {
 }
 
 #[test]
-fn values_that_json_cannot_hold_are_told_once_a_column() {
+fn values_that_json_cannot_express_are_reported_once_per_column() {
     let (_, notes) = read(&repository().join("tests/golden/data/types/all.parquet"));
     for column in ["column embedding: ", "column f32 (Float32): ", "column f64 (Float64): "] {
         assert_eq!(notes.iter().filter(|note| note.starts_with(column)).count(), 1, "{column}: {notes:?}");
@@ -145,7 +150,7 @@ fn columns_keep_their_order_in_meta() {
 }
 
 #[test]
-fn splits_of_a_repository_are_read_together_and_told() {
+fn splits_of_a_repository_are_read_together_and_reported() {
     let (_, notes) = read(&repository().join("tests/golden/data/hub"));
     assert!(notes[0].starts_with("read together: train (1 file), test (1 file)"), "{notes:?}");
     let (_, notes) = read(&repository().join("tests/golden/data/saved/splits"));
@@ -153,7 +158,7 @@ fn splits_of_a_repository_are_read_together_and_told() {
 }
 
 #[test]
-fn images_with_columns_beside_them_keep_their_images() {
+fn images_with_other_columns_keep_their_images() {
     let dir = folder(&[
         ("0.png", &image(0)),
         ("0.json", br#"{"text": "zero", "topic": "x"}"#),
@@ -207,7 +212,7 @@ fn files_that_describe_data_are_not_data() {
 }
 
 #[test]
-fn a_run_beside_its_data_is_no_part_of_it() {
+fn a_run_next_to_its_data_is_not_part_of_it() {
     let dir = folder(&[("a.jsonl", br#"{"text": "one"}"#)]);
     sae_core::Run::create(&dir.path().join("run")).unwrap();
     fs::copy(repository().join("tests/golden/data/codecs/none.parquet"), dir.path().join("run/samples.parquet"))
@@ -217,7 +222,7 @@ fn a_run_beside_its_data_is_no_part_of_it() {
 }
 
 #[test]
-fn folders_that_a_filter_wrote_are_no_part_of_the_data_they_lie_in() {
+fn folders_that_a_filter_wrote_are_not_part_of_the_data_around_them() {
     let (row, manifest) = (br#"{"text": "one"}"#, br#"{"program": "sae 0.1.0", "data": "data"}"#);
     let dir = folder(&[
         ("a.jsonl", row),
@@ -237,13 +242,13 @@ fn folders_that_a_filter_wrote_are_no_part_of_the_data_they_lie_in() {
     }
     let said = refusal(&dir.path().join("rest"));
     assert!(said.contains("rows that `sae filter` kept") && said.contains("such as dropped"), "{said}");
-    // Another program's manifest means nothing.
+    // The manifest of another program has no effect.
     fs::write(dir.path().join("kept/manifest.json"), br#"{"data": "data"}"#).unwrap();
     assert_eq!(texts(dir.path()).len(), 2);
 }
 
 #[test]
-fn what_is_left_out_of_a_folder_is_told() {
+fn files_that_are_left_out_of_a_folder_are_reported() {
     let row = br#"{"image": "images/0.png", "text": "zero"}"#;
     let dir = folder(&[
         ("a.jsonl", row),
@@ -260,7 +265,7 @@ fn what_is_left_out_of_a_folder_is_told() {
 }
 
 #[test]
-fn one_table_in_two_files_is_told() {
+fn one_table_in_two_files_is_reported() {
     let row = br#"{"text": "one"}"#;
     let packed = zstd::encode_all(&row[..], 0).unwrap();
     let dir = folder(&[("a.jsonl", row), ("a.jsonl.zst", &packed)]);
@@ -272,7 +277,7 @@ fn one_table_in_two_files_is_told() {
 }
 
 #[test]
-fn json_that_holds_no_rows_is_not_read_beside_json_that_does() {
+fn json_without_rows_is_not_read_next_to_json_with_rows() {
     let dir = folder(&[
         ("a.json", br#"[{"text": "zero"}]"#),
         ("b.jsonl", br#"{"text": "one"}"#),
@@ -285,9 +290,9 @@ fn json_that_holds_no_rows_is_not_read_beside_json_that_does() {
     assert!(notes.len() == 1 && notes[0].contains("classes.json"), "{notes:?}");
 }
 
-// img2dataset #31: a table of what is in an archive beside it; with `--output_format files`, beside the folder.
+// img2dataset #31: a table next to an archive lists its content. With `--output_format files`, it is next to the folder.
 #[test]
-fn tables_of_img2dataset_are_no_rows() {
+fn tables_of_img2dataset_are_not_rows() {
     let table = fs::read(repository().join("tests/golden/data/saved/stream.arrow")).unwrap();
     let members = archive(&[(b"0.png", &image(0)), (b"0.txt", b"zero"), (b"0.json", br#"{"key": "0"}"#)]);
     let dir = folder(&[("00000.tar", &members), ("00000.arrow", &table), ("00000_stats.json", b"{}")]);
@@ -304,13 +309,13 @@ fn tables_of_img2dataset_are_no_rows() {
 }
 
 #[test]
-fn a_table_that_shows_images_counts_before_what_stands_beside_them() {
+fn a_table_that_names_images_takes_precedence_over_captions() {
     let row = br#"{"image": "images/0.png", "conversations": [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "zero"}]}"#;
     let dir = folder(&[("train.json", row), ("images/0.png", &image(0)), ("images/0.txt", b"words in the image")]);
     assert_eq!(texts(dir.path()), [pair("zero", 1)]);
 }
 
-// datasets #6777: a table of another name beside the images, and the same table in another format.
+// datasets #6777: a table with another name next to the images, and the same table in another format.
 #[test]
 fn one_of_two_formats_of_a_table_is_read() {
     let dir = folder(&[
@@ -323,19 +328,19 @@ fn one_of_two_formats_of_a_table_is_read() {
     assert!(read(dir.path()).1[0].contains("metadata1000.csv"));
 }
 
-// datasets #7337: imagefolder's table with a conversation.
+// datasets #7337: the metadata table of an image folder with a conversation.
 #[test]
 fn metadata_of_an_image_folder_may_hold_conversations() {
     let turns = br#"{"id": "x", "file_name": "0.png", "conversations": [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "zero"}]}"#;
     let dir = folder(&[("metadata.jsonl", turns), ("0.png", &image(0)), ("1.png", &image(1))]);
     assert_eq!(texts(dir.path()), [pair("What?\nzero", 1)]);
-    // Named itself, it is read in the same way.
+    // The table is read in the same way if it is named itself.
     assert_eq!(texts(&dir.path().join("metadata.jsonl")), [pair("What?\nzero", 1)]);
 }
 
-// diffusers #3674: `file_name` relative to another folder than the table's.
+// diffusers #3674: `file_name` is relative to another folder than that of the table.
 #[test]
-fn an_image_that_is_not_there_is_a_reason_with_its_place() {
+fn a_missing_image_skips_its_row_and_its_path_is_named() {
     let dir =
         folder(&[("train/metadata.csv", b"file_name,text\ntrain/0.png,zero\n0.png,one\n"), ("train/0.png", &image(0))]);
     let (rows, _) = read(dir.path());
@@ -350,7 +355,7 @@ fn wrong_columns_of_an_image_folder_are_named() {
 }
 
 #[test]
-fn packed_files_are_read_whatever_packed_them() {
+fn compressed_files_are_read() {
     let lines = b"{\"text\": \"one\"}\n{\"text\": \"two\"}\n";
     let array = b"[{\"text\": \"one\"}, {\"text\": \"two\"}]";
     let table = b"text,n\none,1\ntwo,2\n";
@@ -366,7 +371,7 @@ fn packed_files_are_read_whatever_packed_them() {
         for (ending, packed) in [("gz", gzip(content)), ("zst", zstd(content))] {
             let dir = folder(&[(&format!("{name}.{ending}"), &packed)]);
             assert_eq!(texts(dir.path()), [pair("one", 0), pair("two", 0)], "{name}.{ending}");
-            // Cut off, it ends in an error or, an archive, in a row that says so.
+            // A truncated file ends with an error. An archive ends with a skipped row that says so.
             let path = dir.path().join(format!("{name}.{ending}"));
             fs::write(&path, &packed[..packed.len() / 2]).unwrap();
             let rows =
@@ -377,7 +382,7 @@ fn packed_files_are_read_whatever_packed_them() {
 }
 
 #[test]
-fn a_format_is_told_by_its_content_where_the_name_is_wrong() {
+fn a_format_is_detected_by_content_if_the_name_is_wrong() {
     let table = fs::read(repository().join("tests/golden/data/types/image-struct.parquet")).unwrap();
     let mut tar = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_ustar();
@@ -410,9 +415,9 @@ fn a_format_is_told_by_its_content_where_the_name_is_wrong() {
         ("page.parquet", "not a Parquet file"),
         ("empty.parquet", "is empty"),
         ("cut.parquet", "damaged: it is cut off"),
-        ("text.arrow", "not an Arrow IPC"),
+        ("text.arrow", "expected an Arrow IPC"),
         ("empty.arrow", "is empty"),
-        ("notes.md", "not a data set"),
+        ("notes.md", "unsupported data format"),
     ] {
         assert!(error(name).contains(expected) && error(name).contains(name), "{}", error(name));
     }
@@ -420,28 +425,28 @@ fn a_format_is_told_by_its_content_where_the_name_is_wrong() {
 
 // GRPO-Zero #1: a repository that was cloned without Git LFS.
 #[test]
-fn pointers_of_git_lfs_are_named_as_such() {
+fn git_lfs_pointers_are_reported() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 146946961\n";
     for name in ["a.parquet", "a.jsonl", "a.json", "a.csv", "a.tar"] {
         let dir = folder(&[(name, pointer)]);
         let source = Source::open(dir.path());
         let error = source.and_then(|source| source.rows(&Mapping::new())?.collect::<Result<Vec<_>, _>>());
-        let error = error.map(|rows| rows.len()).unwrap_err().to_string();
+        let error = error.map(|rows| rows.len()).unwrap_err().message();
         assert!(error.contains("Git LFS pointer") && error.contains("git lfs pull"), "{name}: {error}");
     }
 }
 
 #[test]
-fn tables_without_rows_are_no_error() {
+fn tables_without_rows_are_accepted() {
     let dir = folder(&[("a.jsonl", b""), ("b.csv", b"text\n")]);
     for name in ["a.jsonl", "b.csv"] {
         assert!(read(&dir.path().join(name)).0.is_empty());
     }
 }
 
-// arches #7854: Python's own notation in a cell, as pandas writes a column of lists.
+// arches #7854: Python's notation in a cell, as pandas writes a column of lists.
 #[test]
-fn lists_of_a_csv_file_are_json_or_named() {
+fn lists_in_a_csv_file_are_json_or_rejected() {
     let rows = "images,conversations\n\"[\"\"0.png\"\"]\",\"[{\"\"from\"\": \"\"human\"\", \"\"value\"\": \"\"<image>one\"\"}]\"\n\
                 0.png,\"[{'from': 'human', 'value': 'two'}]\"\n";
     let dir = folder(&[("a.csv", rows.as_bytes()), ("0.png", &image(0))]);
@@ -452,7 +457,7 @@ fn lists_of_a_csv_file_are_json_or_named() {
 }
 
 #[test]
-fn members_that_share_a_key_by_accident_are_no_sample() {
+fn members_that_share_a_key_by_accident_are_not_a_sample() {
     let png = image(0);
     let error = |members: &[(&[u8], &[u8])]| {
         let dir = folder(&[("a.tar", &archive(members))]);
@@ -471,14 +476,14 @@ fn members_that_share_a_key_by_accident_are_no_sample() {
     assert!(by_json.contains("field text"), "{by_json}");
     let by_case = error(&[(b"1.jpg", &png), (b"1.JPG", &png), (b"1.txt", b"a")]);
     assert!(by_case.contains("two members"), "{by_case}");
-    // Images by number, and a caption of another name, are one row.
+    // Numbered images and a caption with another name are one row.
     let dir = folder(&[("a.tar", &archive(&[(b"1.0.jpg", &png), (b"1.1.jpg", &png), (b"1.caption.txt", b"both")]))]);
     assert_eq!(texts(dir.path()), [pair("both", 2)]);
 }
 
-// root_painter #173: files that macOS adds; and media that no model here takes.
+// root_painter #173: files that macOS adds, and media that no model supports.
 #[test]
-fn foreign_members_of_archives_make_no_samples() {
+fn unrelated_members_of_archives_are_not_samples() {
     let png = image(0);
     let dir = folder(&[(
         "a.tar",
@@ -500,7 +505,7 @@ fn foreign_members_of_archives_make_no_samples() {
 }
 
 #[test]
-fn images_of_unknown_kinds_and_broken_ones_cost_their_rows() {
+fn unsupported_and_damaged_images_skip_their_rows() {
     let dir = folder(&[
         ("0.png", &image(0)),
         ("0.txt", b"zero"),
@@ -514,14 +519,14 @@ fn images_of_unknown_kinds_and_broken_ones_cost_their_rows() {
     ]);
     let (rows, _) = read(dir.path());
     let good: Vec<_> = rows.iter().map(Result::is_ok).collect();
-    // An empty file is read here, and refused by the decoder.
+    // An empty file is read here, and rejected by the decoder.
     assert_eq!(good, [true, false, true, false, false], "{rows:?}");
     let reason = |n: usize| rows[n].as_ref().unwrap_err().as_str();
     assert!(reason(1).contains("1.tif") && reason(3).contains("3.png") && reason(4).contains("4.txt"), "{rows:?}");
 }
 
 #[test]
-fn damaged_files_end_in_an_error_or_a_reason() {
+fn damaged_files_end_with_an_error_or_a_skipped_row() {
     let root = repository().join("tests/golden/data");
     for name in [
         "types/all.parquet",

@@ -1,5 +1,5 @@
-//! Where an image's positions lie: a patch of paint changes what the vision tower gets for those positions, and for no
-//! others, whose rectangle it touches.
+//! The rectangles of an image's positions: painting a part of an image changes the input of the vision tower exactly for
+//! the positions whose rectangles it touches.
 
 use crate::golden::Golden;
 use harvest::Checkpoint;
@@ -9,81 +9,81 @@ use image::{ImageFormat, Rgb, RgbImage};
 use std::collections::BTreeSet;
 use std::io::Cursor;
 
-/// A gray picture of `[width, height]` with a painted rectangle `[x0, y0, x1, y1]` of pixels.
-fn picture([width, height]: [u32; 2], paint: Option<[u32; 4]>) -> Vec<u8> {
-    let picture = RgbImage::from_fn(width, height, |x, y| match paint {
+/// A gray image of `[width, height]` with a painted rectangle `[x0, y0, x1, y1]` of pixels.
+fn image([width, height]: [u32; 2], paint: Option<[u32; 4]>) -> Vec<u8> {
+    let image = RgbImage::from_fn(width, height, |x, y| match paint {
         Some([x0, y0, x1, y1]) if (x0..x1).contains(&x) && (y0..y1).contains(&y) => Rgb([255, 0, 0]),
         _ => Rgb([128; 3]),
     });
     let mut file = Cursor::new(Vec::new());
-    picture.write_to(&mut file, ImageFormat::Png).unwrap();
+    image.write_to(&mut file, ImageFormat::Png).unwrap();
     file.into_inner()
 }
 
-/// Rows of what the tower's views become whose pixels are not the same in both frames.
+/// Rows of the tower's output whose pixels differ between the frames.
 fn changed(checkpoint: &Checkpoint, before: &Frame, after: &Frame) -> BTreeSet<u32> {
     let vision = checkpoint.config().vision.as_ref().unwrap();
     let (tower, _) = vision.tower().expect("a tower");
     let images = checkpoint.images().unwrap();
     let [before, after] = [before, after].map(|frame| images.image(frame));
     let width = tower.patches.width();
-    // Patches of a Native image join four by four; a class row stands in front of each view of the others.
-    let (joined, head) = match vision.tiling {
+    // With native tiling, several patches become one position. Otherwise a class token may come before each view.
+    let (merged, prefix) = match vision.tiling {
         Tiling::Native { merge, .. } => (merge * merge, 0),
         _ => (1, usize::from(tower.class)),
     };
     let (mut rows, mut start, mut at) = (BTreeSet::new(), 0, 0);
     for [height, columns] in &before.views {
         for patch in 0..height * columns {
-            let place = at * width..(at + 1) * width;
-            if before.patches[place.clone()] != after.patches[place] {
-                rows.insert((start + head + patch / joined) as u32);
+            let range = at * width..(at + 1) * width;
+            if before.patches[range.clone()] != after.patches[range] {
+                rows.insert((start + prefix + patch / merged) as u32);
             }
             at += 1;
         }
-        start += head + height * columns / joined;
+        start += prefix + height * columns / merged;
     }
     rows
 }
 
-/// Paints squares of a picture and holds the positions whose input changes against their rectangles.
-fn painted(name: &str, size: [u32; 2]) {
+/// Paints squares in an image, and compares the positions whose input changes with their rectangles.
+fn check(name: &str, size: [u32; 2]) {
     let checkpoint = Checkpoint::open(&Golden::open(name).folder).unwrap();
     let images = checkpoint.images().unwrap();
-    let plain = images.frame(&picture(size, None)).unwrap();
-    let mut seen = 0;
+    let plain = images.frame(&image(size, None)).unwrap();
+    let mut count = 0;
     for (x, y) in [(0, 0), (1, 2), (2, 1), (3, 3)] {
         let [w, h] = [size[0] / 4, size[1] / 4];
         let pixels = [x * w + w / 4, y * h + h / 4, (x + 1) * w - w / 4, (y + 1) * h - h / 4];
-        let frame = images.frame(&picture(size, Some(pixels))).unwrap();
+        let frame = images.frame(&image(size, Some(pixels))).unwrap();
         let changed = changed(&checkpoint, &plain, &frame);
         let paint = [0, 1, 2, 3].map(|n| pixels[n] as f32 / size[n % 2] as f32);
-        for place in frame.places.iter().filter(|place| !place.special) {
-            let [x0, y0, x1, y1] = place.rect;
-            let changed = place.source.is_some_and(|row| changed.contains(&row));
-            // Resizing spreads paint over a few pixels around it: half a position at most, in these tiny towers.
+        for position in frame.positions.iter().filter(|position| !position.special) {
+            let [x0, y0, x1, y1] = position.rect;
+            let changed = position.source.is_some_and(|row| changed.contains(&row));
+            // Resizing spreads the paint over a few pixels, which is at most half a position in these tiny towers.
             let (wide, high) = ((x1 - x0) / 2.0, (y1 - y0) / 2.0);
             let touches = |by: [f32; 2]| {
                 x0 - by[0] < paint[2] && paint[0] < x1 + by[0] && y0 - by[1] < paint[3] && paint[1] < y1 + by[1]
             };
             let has_area = x1 > x0 && y1 > y0;
-            let middle = [(x0 + x1) / 2.0, (y0 + y1) / 2.0];
-            let inside = (paint[0]..paint[2]).contains(&middle[0]) && (paint[1]..paint[3]).contains(&middle[1]);
+            let center = [(x0 + x1) / 2.0, (y0 + y1) / 2.0];
+            let inside = (paint[0]..paint[2]).contains(&center[0]) && (paint[1]..paint[3]).contains(&center[1]);
             if changed {
-                assert!(touches([wide.max(0.13), high.max(0.13)]), "{name}: {paint:?} changes {:?}", place.rect);
-                seen += 1;
+                assert!(touches([wide.max(0.13), high.max(0.13)]), "{name}: {paint:?} changes {:?}", position.rect);
+                count += 1;
             }
-            assert!(changed || !(has_area && inside), "{name}: {paint:?} leaves {:?} as it was", place.rect);
+            assert!(changed || !(has_area && inside), "{name}: {paint:?} does not change {:?}", position.rect);
         }
     }
-    assert!(seen >= 4, "{name}: {seen} positions changed");
+    assert!(count >= 4, "{name}: {count} positions changed");
 }
 
 #[test]
-fn paint_lands_on_the_positions_whose_rectangles_hold_it() {
+fn paint_changes_the_positions_whose_rectangles_contain_it() {
     for name in ["llava-a", "llava-b", "llava-c", "llava-next-a", "llava-next-b", "qwen2_5_vl-a", "qwen3_vl-a"] {
         for size in [[200, 200], [320, 160], [120, 300]] {
-            painted(name, size);
+            check(name, size);
         }
     }
 }
@@ -92,20 +92,24 @@ fn paint_lands_on_the_positions_whose_rectangles_hold_it() {
 fn newlines_end_the_rows_of_tiles_and_have_no_content() {
     for name in ["llava-next-a", "llava-next-b"] {
         let checkpoint = Checkpoint::open(&Golden::open(name).folder).unwrap();
-        let frame = checkpoint.images().unwrap().frame(&picture([320, 120], None)).unwrap();
+        let frame = checkpoint.images().unwrap().frame(&image([320, 120], None)).unwrap();
         let Tiling::AnyResolution { grid, .. } = checkpoint.config().vision.as_ref().unwrap().tiling else {
             panic!("tiles")
         };
-        let (whole, tiles) = frame.places.split_at(grid * grid);
-        assert!(whole.iter().all(|place| !place.special));
+        let (whole, tiles) = frame.positions.split_at(grid * grid);
+        assert!(whole.iter().all(|position| !position.special));
         let mut row_end = 0.0;
         let mut rows = 0;
-        for place in tiles {
-            assert_eq!(place.special, place.source.is_none());
-            if place.special {
-                // The newline stands for the whole row that it ends.
-                assert!(place.rect[0] == 0.0 && place.rect[2] == 1.0 && place.rect[3] >= row_end, "{:?}", place.rect);
-                row_end = place.rect[3];
+        for position in tiles {
+            assert_eq!(position.special, position.source.is_none());
+            if position.special {
+                // The newline shows the whole row that it ends.
+                assert!(
+                    position.rect[0] == 0.0 && position.rect[2] == 1.0 && position.rect[3] >= row_end,
+                    "{:?}",
+                    position.rect
+                );
+                row_end = position.rect[3];
                 rows += 1;
             }
         }

@@ -1,4 +1,4 @@
-//! Reading the golden folders (`tests/golden`, made by the Python scripts there). A missing one fails the test.
+//! Reads the golden folders (`tests/golden`, written by the Python scripts there). A missing folder fails the test.
 
 use harvest::data::{Turn, TurnPart};
 use sae_core::store::sample::Role;
@@ -25,22 +25,22 @@ pub struct Sample {
 }
 
 impl Golden {
-    /// A folder that holds a checkpoint, its images and `samples.json` beside the golden tensors.
+    /// A folder with a checkpoint, its images and `samples.json` next to the golden tensors.
     pub fn open(name: &str) -> Self {
         Self::at(&repository().join("tests/golden").join(name))
     }
 
-    /// The same, anywhere.
+    /// The same for any path.
     pub fn at(folder: &Path) -> Self {
         let folder = folder.to_path_buf();
         let samples = folder.join("samples.json");
         let samples = std::fs::read(&samples).unwrap_or_else(|e| panic!("{}: {e}", samples.display()));
         let samples: Vec<Value> = serde_json::from_slice(&samples).unwrap();
-        let samples = samples.iter().map(|sample| sample_of(&folder, sample)).collect();
+        let samples = samples.iter().map(|sample| read_sample(&folder, sample)).collect();
         Self { tensors: Tensors::open(&folder.join("golden.safetensors")).unwrap(), folder, samples }
     }
 
-    /// Shape and values of a sample's tensor; nothing if there is none of that name.
+    /// Shape and values of a sample's tensor, if there is one with this name.
     pub fn get(&self, sample: &str, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
         let name = format!("{sample}.{name}");
         let shape = self.tensors.shape(&name)?.to_vec();
@@ -57,7 +57,7 @@ impl Golden {
     }
 }
 
-fn sample_of(folder: &Path, sample: &Value) -> Sample {
+fn read_sample(folder: &Path, sample: &Value) -> Sample {
     let mut images = Vec::new();
     let turns = sample["messages"].as_array().unwrap().iter().map(|message| {
         let parts = parts(&message["content"]).into_iter().map(|part| match part["path"].as_str() {
@@ -75,7 +75,7 @@ fn sample_of(folder: &Path, sample: &Value) -> Sample {
     Sample { name: name.to_owned(), turns, generate, images }
 }
 
-/// Text-only families have texts where others have lists of parts.
+/// The content of a message as parts. In text-only families it is a string.
 fn parts(content: &Value) -> Vec<Value> {
     match content {
         Value::String(text) => vec![serde_json::json!({"type": "text", "text": text})],

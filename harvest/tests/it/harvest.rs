@@ -1,7 +1,6 @@
-//! Whole harvests of a tiny checkpoint: what lands in the store, what is skipped, and that an interruption changes no
-//! byte.
+//! Complete harvests of a tiny checkpoint: what is stored, what is skipped, and that an interruption does not change a byte.
 
-use crate::bad;
+use crate::bad_input;
 use crate::golden::{Golden, relative_error};
 use harvest::data::Source;
 use harvest::{Answers, CaptureProgress, Checkpoint, Error, Plan, Templating, harvest};
@@ -13,7 +12,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-/// A data set of 24 good rows of different lengths, with bad ones in between.
+/// Writes a data set with 24 valid rows of different lengths and invalid rows between them.
 fn data(folder: &Path) {
     let golden = Golden::open("llava-a").folder;
     fs::create_dir_all(folder.join("images")).unwrap();
@@ -72,7 +71,7 @@ fn plan(model: &Path, data: &Path) -> Plan {
     Plan { device: DeviceChoice::Cpu, part_rows: 200, batch_tokens: 160, ..Plan::new(model, data, vec![0, 2]) }
 }
 
-/// Content of all files of a run that hold data, by name.
+/// The content of all data files of a run, by name.
 fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![root.to_path_buf()];
@@ -91,8 +90,8 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn an_interrupted_harvest_goes_on_with_the_same_bytes() {
-    let (dir, model) = bad::checkpoint();
+fn an_interrupted_harvest_continues_with_the_same_bytes() {
+    let (dir, model) = bad_input::checkpoint();
     data(&dir.path().join("data"));
     let plan = plan(&model, &dir.path().join("data/data.jsonl"));
     let whole = Run::create(&dir.path().join("whole")).unwrap();
@@ -107,7 +106,7 @@ fn an_interrupted_harvest_goes_on_with_the_same_bytes() {
         let interrupted = catch_unwind(AssertUnwindSafe(|| {
             harvest(&plan, &broken, &mut |_| {
                 batches += 1;
-                assert!(batches < stop, "pulled the plug");
+                assert!(batches < stop, "interrupted here");
                 Ok(())
             })
         }));
@@ -128,7 +127,7 @@ fn an_interrupted_harvest_goes_on_with_the_same_bytes() {
     assert_eq!(files(broken.root()), expected);
     assert_eq!(resumed.skipped, record.skipped);
     assert_eq!((last.samples, last.source_rows, last.skipped), (24, 32, 8));
-    // Once more is nothing to do; another plan in the same run is refused.
+    // A finished harvest has nothing left to do, and another plan is rejected in the same run.
     let again = harvest(&plan, &broken, &mut |_| panic!("nothing to do")).unwrap();
     assert_eq!((again.progress(), again.parts.len()), (resumed.progress(), record.parts.len()));
     let other = Plan { layers: vec![1], ..plan };
@@ -152,33 +151,33 @@ fn an_interrupted_harvest_is_not_continued_with_images_of_another_folder() {
     let run = Run::create(&dir.path().join("run")).unwrap();
     let stop_after_a_part = |progress: &CaptureProgress| match progress.source_rows {
         0 => Ok(()),
-        _ => Err(Error::Plan("stopped".into())),
+        _ => Err(Error::InvalidInput("stopped".into())),
     };
     let stopped = harvest(&begun, &run, &mut |progress| stop_after_a_part(progress)).unwrap_err();
     assert!(stopped.to_string().contains("stopped"), "{stopped}");
     for other in [images("second"), None] {
         let refused = harvest(&Plan { images_root: other, ..begun.clone() }, &run, &mut |_| Ok(())).unwrap_err();
-        assert!(refused.to_string().contains("was begun with images from the folder"), "{refused}");
+        assert!(matches!(refused, Error::OtherImages { .. }), "{refused}");
     }
     assert!(harvest(&begun, &run, &mut |_| Ok(())).unwrap().complete);
 }
 
 #[test]
 fn bad_rows_are_skipped_and_listed_with_their_reasons() {
-    let (dir, model) = bad::checkpoint();
+    let (dir, model) = bad_input::checkpoint();
     data(&dir.path().join("data"));
     let run = Run::create(&dir.path().join("run")).unwrap();
     let record = harvest(&plan(&model, &dir.path().join("data")), &run, &mut |_| Ok(())).unwrap();
     let skipped: Vec<_> = record.skipped.iter().map(|s| (s.row, s.key.as_str(), s.reason.as_str())).collect();
     let expected = [
         (3, "3", "invalid JSON"),
-        (7, "row-100", "does not decode"),
+        (7, "row-100", "cannot be decoded"),
         (9, "row-101", "600 megapixels"),
         (13, "row-102", "cannot read the image"),
         (17, "row-103", "the text is empty"),
-        (21, "x", "image is missing"),
+        (21, "x", "has no image"),
         (25, "row-104", "context of 512"),
-        (31, "y", "image is missing"),
+        (31, "y", "has no image"),
     ];
     assert_eq!(skipped.len(), expected.len(), "{skipped:?}");
     for ((row, key, reason), expected) in skipped.into_iter().zip(expected) {
@@ -188,8 +187,8 @@ fn bad_rows_are_skipped_and_listed_with_their_reasons() {
 }
 
 #[test]
-fn the_store_holds_what_the_model_computes_for_each_sample_alone() {
-    let (dir, model) = bad::checkpoint();
+fn the_store_has_the_hidden_states_that_the_model_computes_for_each_sample_alone() {
+    let (dir, model) = bad_input::checkpoint();
     data(&dir.path().join("data"));
     let path = dir.path().join("data/data.jsonl");
     let run = Run::create(&dir.path().join("run")).unwrap();
@@ -219,8 +218,8 @@ fn the_store_holds_what_the_model_computes_for_each_sample_alone() {
 }
 
 #[test]
-fn a_verbatim_text_has_its_own_placeholder() {
-    let (dir, model) = bad::checkpoint();
+fn a_verbatim_text_contains_its_own_placeholder() {
+    let (dir, model) = bad_input::checkpoint();
     let folder = dir.path().join("data");
     data(&folder);
     let rows = [
@@ -233,12 +232,16 @@ fn a_verbatim_text_has_its_own_placeholder() {
     let run = Run::create(&dir.path().join("run")).unwrap();
     let record = harvest(&plan, &run, &mut |_| Ok(())).unwrap();
     assert_eq!(load_samples(&run).unwrap()[0].text, "<image> a red square");
-    assert!(record.skipped[0].reason.contains("1 images, but 0 times <image>"), "{:?}", record.skipped);
+    assert!(
+        record.skipped[0].reason.contains("1 images, but its text has 0 placeholders <image>"),
+        "{:?}",
+        record.skipped
+    );
 }
 
 #[test]
-fn a_plan_that_cannot_work_leaves_no_trace() {
-    let (dir, model) = bad::checkpoint();
+fn an_invalid_plan_writes_nothing() {
+    let (dir, model) = bad_input::checkpoint();
     data(&dir.path().join("data"));
     let run = Run::create(&dir.path().join("run")).unwrap();
     let before = fs::read(run.root().join("run.json")).unwrap();

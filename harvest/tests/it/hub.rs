@@ -1,5 +1,5 @@
-//! Checkpoints from a hub on this machine: what is downloaded, what of it is believed, what is gone on with, and that a
-//! second time nobody is asked.
+//! Checkpoints from a local mock of the hub: what is downloaded, what is verified, how interrupted downloads continue, and
+//! that a complete checkpoint is used without a request.
 
 use crate::server::{Answer, Server};
 use harvest::hub::{DownloadProgress, Hub, model_name};
@@ -47,17 +47,17 @@ fn listing(files: &Files) -> Value {
     json!({"id": "org/tiny", "sha": COMMIT, "siblings": siblings.collect::<Vec<_>>()})
 }
 
-/// Answers as the hub does: weights by a redirect, and from a byte on.
+/// Responds like the hub: weights are behind a redirect and can be requested from a byte on.
 fn answer(files: &Files, path: &str, headers: &[String]) -> Answer {
     if path.starts_with("/api/models/org/tiny/revision/main") {
         return Answer::ok(listing(files).to_string().into_bytes());
     }
     let resolve = format!("/org/tiny/resolve/{COMMIT}/");
     if let Some(name) = path.strip_prefix(&resolve) {
-        return match name.ends_with(".safetensors") {
-            true => Answer::new(302).header("location", &format!("/cdn/{name}")),
-            false => Answer::ok(files[name].clone()),
-        };
+        if name.ends_with(".safetensors") {
+            return Answer::new(302).header("location", &format!("/cdn/{name}"));
+        }
+        return Answer::ok(files[name].clone());
     }
     let Some(content) = path.strip_prefix("/cdn/").and_then(|name| files.get(name)) else {
         return Answer::new(401).header("x-error-code", "RepoNotFound");
@@ -76,8 +76,11 @@ fn hub(server: &Server, cache: &Path) -> Hub {
     Hub::new(&server.address, cache, None, false)
 }
 
+/// The error, with its hint.
 fn error(hub: &Hub, model: &str) -> String {
-    hub.folder(model, &mut |_| Ok(())).unwrap_err().to_string()
+    let error = hub.folder(model, &mut |_| Ok(())).unwrap_err();
+    let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+    format!("{error}{hint}")
 }
 
 fn blobs(cache: &Path) -> Vec<PathBuf> {
@@ -91,27 +94,27 @@ fn blobs(cache: &Path) -> Vec<PathBuf> {
 fn a_checkpoint_is_downloaded_once() {
     let server = Server::new(|path, headers| answer(&files(), path, headers));
     let cache = tempfile::tempdir().unwrap();
-    let mut seen = Vec::new();
-    let mut see = |progress: DownloadProgress| {
-        seen.push((progress.bytes, progress.total));
+    let mut progress = Vec::new();
+    let mut see = |seen: DownloadProgress| {
+        progress.push((seen.bytes, seen.total));
         Ok(())
     };
     let folder = hub(&server, cache.path()).folder("org/tiny", &mut see).unwrap();
     assert!(folder.ends_with(format!("models--org--tiny/snapshots/{COMMIT}")));
     assert_eq!(model_name(&folder), "org/tiny");
-    let mut there: Vec<_> =
+    let mut found: Vec<_> =
         fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    there.sort();
-    let wanted =
+    found.sort();
+    let expected =
         ["config.json", "model-1.safetensors", "model-2.safetensors", "model.safetensors.index.json", "tokenizer.json"];
-    assert_eq!(there, wanted);
-    for name in wanted {
+    assert_eq!(found, expected);
+    for name in expected {
         assert_eq!(fs::read(folder.join(name)).unwrap(), files()[name], "{name}");
     }
-    assert!(seen.is_sorted() && seen.last().is_some_and(|(bytes, total)| bytes == total), "{seen:?}");
-    assert!(server.asked().len() > 5);
+    assert!(progress.is_sorted() && progress.last().is_some_and(|(bytes, total)| bytes == total), "{progress:?}");
+    assert!(server.requests().len() > 5);
 
-    // As Python's huggingface_hub lays it out.
+    // The layout of Python's huggingface_hub.
     let root = cache.path().join("models--org--tiny");
     assert_eq!(fs::read_to_string(root.join("refs/main")).unwrap(), COMMIT);
     assert!(root.join("blobs").join(sha256(&files()["model-1.safetensors"])).is_file());
@@ -120,14 +123,14 @@ fn a_checkpoint_is_downloaded_once() {
     for (hub, name) in [(hub(&server, cache.path()), "org/tiny"), (offline, &format!("org/tiny@{COMMIT}"))] {
         assert_eq!(hub.folder(name, &mut |_| Ok(())).unwrap(), folder);
     }
-    assert_eq!(server.asked(), Vec::<String>::new());
+    assert_eq!(server.requests(), Vec::<String>::new());
     fs::remove_file(folder.join("model-2.safetensors")).unwrap();
     let offline = Hub::new(&server.address, cache.path(), None, true);
     assert!(error(&offline, "org/tiny").contains("HF_HUB_OFFLINE"));
 }
 
 #[test]
-fn what_is_missing_gated_or_no_name_is_said() {
+fn missing_and_gated_repositories_and_invalid_names_are_reported() {
     let cache = tempfile::tempdir().unwrap();
     let server = Server::new(|path, headers| match path {
         _ if path.contains("/gated/revision") => Answer::ok(listing(&files()).to_string().into_bytes()),
@@ -148,23 +151,23 @@ fn what_is_missing_gated_or_no_name_is_said() {
     assert!(gated.contains("gated") && gated.contains("hint: ") && gated.contains("HF_TOKEN"), "{gated}");
     assert!(error(&hub, "org/old@v2").contains("no revision v2"));
     assert!(error(&hub, "org/private").contains("HF_TOKEN"));
-    assert!(error(&hub, "org/broken").contains("not understood"));
-    assert!(error(&hub, "org/cut").contains("breaks off"));
+    assert!(error(&hub, "org/broken").contains("is invalid"));
+    assert!(error(&hub, "org/cut").contains("was cut off"));
     for name in ["org", "org/../x", "org/a/b", "org/x@../y", "/tmp/x", "./x", "org/x@"] {
-        assert!(error(&hub, name).contains("not the name of a model"), "{name}");
+        assert!(error(&hub, name).contains("invalid model name"), "{name}");
     }
     assert_eq!(harvest::hub::resolve("no/such/folder", &mut |_| Ok(())).unwrap(), Path::new("no/such/folder"));
 }
 
 #[test]
-fn a_download_that_breaks_off_leaves_no_half_file_and_goes_on() {
+fn an_interrupted_download_leaves_no_partial_file_in_the_snapshot_and_continues() {
     let broken = Arc::new(AtomicUsize::new(usize::MAX));
     let ranges = Arc::new(Mutex::new(Vec::new()));
     let (left, log) = (Arc::clone(&broken), Arc::clone(&ranges));
     let server = Server::new(move |path, headers| {
         log.lock().unwrap().extend(headers.iter().filter(|h| h.starts_with("range")).cloned());
         if path == "/cdn/model-2.safetensors" && left.load(Ordering::SeqCst) > 0 {
-            // Says that there is more, and closes: at the first request with some of it, then with nothing.
+            // The connection ends early: at the first request after some bytes, later without any.
             let first = headers.iter().all(|header| !header.starts_with("range"));
             let content = if first { files()["model-2.safetensors"][..100_000].to_vec() } else { Vec::new() };
             let from = if first {
@@ -179,7 +182,7 @@ fn a_download_that_breaks_off_leaves_no_half_file_and_goes_on() {
     let cache = tempfile::tempdir().unwrap();
     let failed = error(&hub(&server, cache.path()), "org/tiny");
     assert!(
-        failed.contains("model-2.safetensors: the download broke off") && failed.contains("hint: run it again"),
+        failed.contains("model-2.safetensors: the download was interrupted") && failed.contains("hint: run it again"),
         "{failed}"
     );
     let snapshot = cache.path().join("models--org--tiny/snapshots").join(COMMIT);
@@ -197,7 +200,7 @@ fn a_download_that_breaks_off_leaves_no_half_file_and_goes_on() {
 }
 
 #[test]
-fn a_server_that_begins_again_is_followed_and_other_bytes_are_refused() {
+fn a_server_may_restart_a_download_but_wrong_bytes_are_rejected() {
     let swapped = Arc::new(AtomicUsize::new(1));
     let wrong = Arc::clone(&swapped);
     let server = Server::new(move |path, headers| match path {
@@ -209,9 +212,9 @@ fn a_server_that_begins_again_is_followed_and_other_bytes_are_refused() {
         _ => answer(&files(), path, headers),
     });
     let cache = tempfile::tempdir().unwrap();
-    assert!(error(&hub(&server, cache.path()), "org/tiny").contains("SHA-256 of the downloaded file differs"));
+    assert!(error(&hub(&server, cache.path()), "org/tiny").contains("does not have the SHA-256"));
     swapped.store(2, Ordering::SeqCst);
-    // What was left of an earlier download; the server answers with the whole.
+    // A partial file of an earlier download. The server responds with the whole file.
     let partial = cache
         .path()
         .join("models--org--tiny/blobs")
@@ -231,7 +234,7 @@ fn a_server_that_begins_again_is_followed_and_other_bytes_are_refused() {
 }
 
 #[test]
-fn names_that_lead_out_of_the_cache_are_refused() {
+fn names_that_lead_out_of_the_cache_are_rejected() {
     let server = Server::new(|path, headers| {
         let mut files = files();
         let index = json!({"weight_map": {"a": "../../../evil.safetensors"}}).to_string();
@@ -244,14 +247,14 @@ fn names_that_lead_out_of_the_cache_are_refused() {
         answer(&files, path, headers)
     });
     let cache = tempfile::tempdir().unwrap();
-    assert!(error(&hub(&server, cache.path()), "org/tiny").contains("outside the checkpoint"));
-    assert!(error(&hub(&server, cache.path()), "org/evil").contains("is not a commit"));
+    assert!(error(&hub(&server, cache.path()), "org/tiny").contains("in the folder of the checkpoint"));
+    assert!(error(&hub(&server, cache.path()), "org/evil").contains("expected a commit"));
 }
 
 #[test]
-fn a_token_goes_to_the_hub_and_not_to_where_it_points() {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&told);
+fn a_token_is_sent_to_the_hub_but_not_to_the_target_of_a_redirect() {
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&requests);
     let elsewhere = Arc::new(Mutex::new(String::new()));
     let address = Arc::clone(&elsewhere);
     let server = Server::new(move |path, headers| {
@@ -265,9 +268,9 @@ fn a_token_goes_to_the_hub_and_not_to_where_it_points() {
     *elsewhere.lock().unwrap() = server.address.replace("127.0.0.1", "localhost");
     let cache = tempfile::tempdir().unwrap();
     Hub::new(&server.address, cache.path(), Some("secret".into()), false).folder("org/tiny", &mut |_| Ok(())).unwrap();
-    let told = told.lock().unwrap();
-    assert!(told.iter().any(|(path, _)| path.starts_with("/cdn/")));
-    for (path, token) in told.iter() {
+    let requests = requests.lock().unwrap();
+    assert!(requests.iter().any(|(path, _)| path.starts_with("/cdn/")));
+    for (path, token) in requests.iter() {
         assert_eq!(*token, !path.starts_with("/cdn/"), "{path}");
     }
 }

@@ -1,28 +1,29 @@
-//! Everything this crate promises that needs a checkpoint: parity with `transformers` on the golden folders of the
-//! repository, harvests that are interrupted, states that are replaced, words through the head, endpoints, input that is
-//! bad.
+//! Tests that need a checkpoint: parity with `transformers` on the golden folders of the repository, interrupted harvests,
+//! replaced hidden states, the logit lens, endpoints, and bad input.
 
-#![allow(clippy::unwrap_used, reason = "what cannot be set up has failed")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-mod altered;
-mod bad;
+mod bad_input;
 mod caches;
 mod chat;
+mod checkpoint_copy;
 mod checkpoints;
+mod corruption;
 mod data;
 mod files;
 mod geometry;
 mod golden;
 mod harvest;
 mod hub;
-mod lens;
-mod output_heads;
+mod image_processors;
+mod logit_lens;
 mod parity;
-mod predict;
-mod probe;
+mod playground;
 mod rope;
 mod rows;
 mod server;
+mod splice;
 mod templates;
 #[cfg(unix)]
 mod unix_paths;
+mod weights;

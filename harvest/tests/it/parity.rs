@@ -1,6 +1,6 @@
-//! Equality with `transformers`: token ids, pixel values, hidden states, likelihoods; and of batches with single samples.
+//! Equality with `transformers` (token ids, pixel values, hidden states, likelihoods), and of batches with single samples.
 
-use crate::bad;
+use crate::bad_input;
 use crate::golden::{Golden, relative_error, repository};
 use burn::tensor::{DType, Device};
 use harvest::model::config::Tiling;
@@ -14,17 +14,17 @@ use std::path::{Path, PathBuf};
 
 const HIDDEN_TOLERANCE: f64 = 1e-4;
 const BF16_TOLERANCE: f64 = 2e-2;
-/// Of checkpoints of any seed: some random ones make more of a rounded weight.
+/// For checkpoints of any seed, because some random ones amplify rounding errors of weights.
 const FRESH_BF16_TOLERANCE: f64 = 5e-2;
 const PIXEL_TOLERANCE: f32 = 1e-3;
 
-/// What this crate makes of a golden folder's samples: their tokens, and what the model takes.
+/// The samples of a golden folder as this crate prepares them: their tokens, and the input of the model.
 pub fn prepared(golden: &Golden, checkpoint: &Checkpoint) -> Vec<(Vec<Token>, Input)> {
     let samples = golden.samples.iter().map(|sample| {
         let frames: Vec<_> =
             sample.images.iter().map(|file| checkpoint.images().unwrap().frame(file).unwrap()).collect();
         let text = Text::Conversation { turns: &sample.turns, generate: sample.generate };
-        let positions: Vec<usize> = frames.iter().map(|frame| frame.places.len()).collect();
+        let positions: Vec<usize> = frames.iter().map(|frame| frame.positions.len()).collect();
         let tokens = checkpoint.prompter().tokens(&text, &positions).unwrap();
         let images = frames.iter().map(|frame| checkpoint.images().unwrap().image(frame)).collect();
         let ids = tokens.iter().map(|token| token.token_id as u32).collect();
@@ -33,19 +33,19 @@ pub fn prepared(golden: &Golden, checkpoint: &Checkpoint) -> Vec<(Vec<Token>, In
     samples.collect()
 }
 
-/// What the model takes of a golden folder's samples.
+/// The inputs of the model for the samples of a golden folder.
 pub fn inputs(golden: &Golden, checkpoint: &Checkpoint) -> Vec<Input> {
     prepared(golden, checkpoint).into_iter().map(|(_, input)| input).collect()
 }
 
-/// Pixel values as the reference lays them out, in the order of patches that the tower takes.
+/// The reference's pixel values, in the order of patches that the tower reads.
 fn patches(shape: &[usize], values: &[f32], images: &[Image], side: usize) -> Vec<f32> {
     let [.., 3, height, width] = *shape else { return values.to_vec() };
     let views = if shape.len() == 5 { shape[1] } else { 1 };
     let view = 3 * height * width;
     let mut out = Vec::new();
     for (image, values) in images.iter().zip(values.chunks_exact(views * view)) {
-        // What makes images of a batch equally long is left out.
+        // Padding, which makes the images of a batch equally long, is omitted.
         for values in values.chunks_exact(view).take(image.views.len()) {
             for y in (0..height).step_by(side) {
                 for x in (0..width).step_by(side) {
@@ -59,7 +59,7 @@ fn patches(shape: &[usize], values: &[f32], images: &[Image], side: usize) -> Ve
     out
 }
 
-/// Holds a golden folder against what this crate computes.
+/// Compares a golden folder with the results of this crate.
 fn check(folder: &Path, bf16: f64) {
     let name = folder.file_name().unwrap().to_string_lossy();
     let golden = Golden::at(folder);
@@ -87,26 +87,26 @@ fn check(folder: &Path, bf16: f64) {
     }
     let inputs: Vec<&Input> = prepared.iter().map(|(_, input)| input).collect();
     let flex = |dtype| Compute::Device(Device::flex(), dtype);
-    let ways = [
+    let modes = [
         ("on the CPU", Compute::Host { bf16: false }, HIDDEN_TOLERANCE),
         ("on the CPU in bf16", Compute::Host { bf16: true }, bf16),
-        ("by Burn", flex(DType::F32), HIDDEN_TOLERANCE),
+        ("with Burn", flex(DType::F32), HIDDEN_TOLERANCE),
     ];
-    for (way, compute, tolerance) in ways {
-        hidden_states(&format!("{name} {way}"), &golden, &checkpoint, &inputs, &compute, tolerance);
+    for (mode, compute, tolerance) in modes {
+        hidden_states(&format!("{name} {mode}"), &golden, &checkpoint, &inputs, &compute, tolerance);
     }
 
     let whole = checkpoint.load(None, &Compute::Host { bf16: false }).unwrap();
     for (sample, input) in golden.samples.iter().zip(&inputs) {
         let (shape, logits) = golden.get(&sample.name, "logits").unwrap();
-        // The row of logits in front of a position is of the token there.
+        // The row of logits before a position predicts the token at this position.
         let positions: Vec<usize> = (input.ids.len() + 1 - shape[0]..input.ids.len()).collect();
         let found = whole.nll(&[*input], std::slice::from_ref(&positions)).unwrap();
         for ((position, found), logits) in positions.iter().zip(&found[0]).zip(logits.chunks_exact(shape[1])) {
             let sum: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum();
             let expected = sum.ln() - f64::from(logits[input.ids[*position] as usize]);
-            let close = (f64::from(*found) - expected).abs() < 1e-3 * expected.abs().max(1.0);
-            assert!(close, "{name} {} {position}: {found} {expected}", sample.name);
+            let is_close = (f64::from(*found) - expected).abs() < 1e-3 * expected.abs().max(1.0);
+            assert!(is_close, "{name} {} {position}: {found}, expected {expected}", sample.name);
         }
     }
 }
@@ -127,7 +127,7 @@ fn hidden_states(
     for (n, (sample, input)) in golden.samples.iter().zip(inputs).enumerate() {
         let alone = model.hidden(&[*input], &layers).unwrap();
         for layer in &layers {
-            // The last of transformers' hidden states is behind the final norm.
+            // The last hidden state of transformers is that after the final norm.
             let tensor = if layer + 1 == blocks { "blocks_out".into() } else { format!("hidden.{}", layer + 1) };
             let (_, expected) = golden.get(&sample.name, &tensor).unwrap();
             for (how, found) in [("alone", alone.rows(*layer, 0)), ("in a batch", together.rows(*layer, n))] {
@@ -150,16 +150,16 @@ fn folders(root: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// The golden folders of a family, committed or fresh: `SAE_GOLDENS` names a folder of others (tests/golden/README.md).
+/// Checks the golden folders of a family. `SAE_GOLDENS` may name a folder with other ones (tests/golden/README.md).
 fn family(prefix: &str, least: usize) {
     let fresh = std::env::var_os("SAE_GOLDENS").map(PathBuf::from);
     let folders = folders(fresh.as_deref().unwrap_or(&repository().join("tests/golden")));
-    let own = folders.iter().filter(|folder| {
+    let of_family = folders.iter().filter(|folder| {
         let name = folder.file_name().unwrap().to_string_lossy();
         name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('-') && !rest.contains("next"))
     });
     let bf16 = if fresh.is_some() { FRESH_BF16_TOLERANCE } else { BF16_TOLERANCE };
-    let checked = own.map(|folder| check(folder, bf16)).count();
+    let checked = of_family.map(|folder| check(folder, bf16)).count();
     assert!(checked >= least || fresh.is_some(), "{checked} golden folders of {prefix}");
 }
 
@@ -201,8 +201,8 @@ fn text_only_models_equal_transformers() {
 #[test]
 fn a_decoder_without_a_vision_tower_is_a_text_only_model() {
     let golden = Golden::open("llava-a");
-    let (_dir, folder) = bad::checkpoint();
-    bad::edit(&folder.join("config.json"), |config| {
+    let (_dir, folder) = bad_input::checkpoint();
+    bad_input::edit(&folder.join("config.json"), |config| {
         *config = config["text_config"].take();
         config["rope_theta"] = 10_000.into();
     });
@@ -280,21 +280,21 @@ fn resizing_equals_pillow_bit_for_bit() {
 }
 
 #[test]
-fn every_position_knows_what_it_is() {
+fn every_position_has_its_modality_role_and_text() {
     let golden = Golden::open("llava-b");
     let checkpoint = Checkpoint::open(&golden.folder).unwrap();
     let sample = &golden.samples[2];
     let text = Text::Conversation { turns: &sample.turns, generate: sample.generate };
     let tokens = checkpoint.prompter().tokens(&text, &[17, 17]).unwrap();
-    let said = |role: Role| {
+    let text_of = |role: Role| {
         let pieces = tokens.iter().filter(|t| t.role == role && t.modality == Modality::Text).map(|t| t.piece.as_str());
         pieces.collect::<String>()
     };
-    assert_eq!(said(Role::User), "Compare the two.");
-    assert_eq!(said(Role::Assistant), "The first is wider.");
-    assert_eq!(said(Role::Template), "<s>[USER]\n\n\n[ASSISTANT]\n</s>\n");
+    assert_eq!(text_of(Role::User), "Compare the two.");
+    assert_eq!(text_of(Role::Assistant), "The first is wider.");
+    assert_eq!(text_of(Role::Template), "<s>[USER]\n\n\n[ASSISTANT]\n</s>\n");
     assert!(tokens.iter().all(|t| t.special == (t.role == Role::Template) && t.position as usize <= tokens.len()));
-    // "full": a class position and 16 patches for each of two images, shown by the person.
+    // The strategy is "full": a class token and 16 patches for each of two images, which the user shows.
     let images: Vec<_> = tokens.iter().filter(|t| t.modality == Modality::Image).collect();
     assert_eq!(images.len(), 34);
     assert!(images.iter().enumerate().all(|(n, t)| t.image == Some((n / 17) as i16) && t.role == Role::User));

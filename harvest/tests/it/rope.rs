@@ -1,7 +1,7 @@
-//! Scaled rotary positions (`tests/golden/rope`): every sample as `transformers` computes it alone, whatever else is in its
-//! batch, on the CPU and by Burn.
+//! Scaled rotary positions (`tests/golden/rope`): every sample equals what `transformers` computes for it alone, whatever
+//! else is in its batch, on the CPU and with Burn.
 
-use crate::checkpoints::{Copy, HOST};
+use crate::checkpoint_copy::{CheckpointCopy, HOST};
 use crate::golden::{Golden, relative_error, repository};
 use crate::parity::inputs;
 use burn::tensor::{DType, Device};
@@ -11,23 +11,23 @@ use sae_core::tensors::Tensors;
 use serde_json::{Value, json};
 use std::fs;
 
-/// Tokens of a case of `rope/`, or the samples of its checkpoint.
+/// The tokens of a case in `rope/`, or, if it has none, the samples of its checkpoint.
 fn rope_inputs(expected: &Tensors, name: &str, golden: &Golden, checkpoint: &Checkpoint) -> Vec<Input> {
     let ids = |n: usize| {
         let (_, bytes) = expected.bytes(&format!("{name}.{n}.tokens"))?;
         Some(bytes.as_chunks().0.iter().map(|id| i64::from_le_bytes(*id) as u32).collect())
     };
-    let own: Vec<Input> = (0..).map_while(ids).map(|ids| Input { ids, images: Vec::new() }).collect();
-    if own.is_empty() { inputs(golden, checkpoint) } else { own }
+    let case: Vec<Input> = (0..).map_while(ids).map(|ids| Input { ids, images: Vec::new() }).collect();
+    if case.is_empty() { inputs(golden, checkpoint) } else { case }
 }
 
 fn set(config: &mut Value, pointer: &str, value: &Value) {
-    let (place, name) = pointer.rsplit_once('/').unwrap();
-    let place = config.pointer_mut(place).unwrap().as_object_mut().unwrap();
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    let parent = config.pointer_mut(parent).unwrap().as_object_mut().unwrap();
     if value.is_null() {
-        place.remove(name);
+        parent.remove(name);
     } else {
-        place.insert(name.to_owned(), value.clone());
+        parent.insert(name.to_owned(), value.clone());
     }
 }
 
@@ -39,7 +39,7 @@ fn scaled_rotary_positions_equal_transformers() {
     assert!(cases.len() >= 22);
     for case in &cases {
         let (name, checkpoint) = (case["name"].as_str().unwrap(), case["checkpoint"].as_str().unwrap());
-        let copy = Copy::of(checkpoint);
+        let copy = CheckpointCopy::new(checkpoint);
         copy.edit(|config| {
             case["set"].as_object().unwrap().iter().for_each(|(pointer, value)| set(config, pointer, value))
         });
@@ -68,8 +68,8 @@ fn scaled_rotary_positions_equal_transformers() {
 }
 
 #[test]
-fn samples_beyond_the_first_context_fit_where_positions_are_scaled() {
-    let copy = Copy::of("text-qwen2");
+fn scaled_positions_extend_the_context() {
+    let copy = CheckpointCopy::new("text-qwen2");
     let context = |rope: Value| {
         copy.edit(|config| {
             config["max_position_embeddings"] = 24.into();

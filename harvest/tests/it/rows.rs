@@ -1,5 +1,5 @@
-//! What a row means, on files as other people's programs write them: the same samples from every format, whatever columns
-//! other rows have; what is not understood is refused by name, in one short line.
+//! The interpretation of rows in files of other programs. Every format gives the same samples, whatever columns other rows
+//! have, and unsupported content is rejected by name in one short line.
 
 use crate::data::{PICTURES, folder, of, picture, samples, write_table};
 use base64::Engine;
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 
-/// A question about an image and its answer, in LLaVA's form.
+/// A question about an image and its answer, in LLaVA's format.
 fn llava(id: &str, said: &str) -> Value {
     json!({"id": id, "conversations": [{"from": "human", "value": said}, {"from": "gpt", "value": "a button"}]})
 }
 
-/// Whether a row may as well lack such a value.
+/// Whether a value means the same as an absent column.
 fn is_empty(value: &Value) -> bool {
     [json!(null), json!(""), json!([])].contains(value)
 }
@@ -25,17 +25,17 @@ fn with(mut row: Value, more: Value) -> Value {
     row
 }
 
-/// The samples of a file, all of which can be used.
+/// The samples of a file. Asserts that no row is skipped.
 fn good(path: &Path) -> Vec<Prepared> {
     samples(path, &Mapping::new()).into_iter().map(|sample| sample.unwrap()).collect()
 }
 
-/// Keys and numbers of images.
+/// The key and the number of images of each sample.
 fn shown(samples: &[Prepared]) -> Vec<(&str, usize)> {
     samples.iter().map(|prepared| (prepared.sample.key.as_str(), prepared.sample.images.len())).collect()
 }
 
-/// The samples of rows as lines and as an array.
+/// Reads rows as lines and as an array, and asserts that the samples are the same.
 fn read_json(rows: &[Value]) -> Vec<Result<Prepared, String>> {
     let dir = folder();
     let [lines, array] = ["a.jsonl", "a.json"].map(|name| dir.path().join(name));
@@ -55,7 +55,7 @@ fn texts(rows: &[Value]) -> Vec<String> {
 }
 
 #[test]
-fn byte_order_marks_and_utf16_change_nothing() {
+fn byte_order_marks_and_utf16_do_not_change_samples() {
     let dir = folder();
     let rows: Vec<_> =
         (0..3).map(|n| with(llava(&format!("r{n}"), "<image>"), json!({"image": PICTURES[n % 2]}))).collect();
@@ -85,7 +85,7 @@ fn byte_order_marks_and_utf16_change_nothing() {
 }
 
 #[test]
-fn metadata_that_is_not_a_number_costs_no_row() {
+fn metadata_that_is_not_finite_does_not_skip_a_row() {
     let dir = folder();
     let row = with(llava("a", "<image>"), json!({"image": PICTURES[0], "score": "$", "note": "NaN and Infinity"}))
         .to_string();
@@ -128,7 +128,7 @@ fn image_columns_do_not_depend_on_other_rows() {
 
 #[test]
 fn tables_with_the_columns_of_several_data_sets_are_read() {
-    // As `concatenate_datasets` leaves them: every row has all columns, null where it has none.
+    // As after `concatenate_datasets`: every row has all columns, with null for those that it does not use.
     let picture = json!({"$picture": 0});
     let asked = |id: &str| json!({"id": id, "question": "What is it?", "image": picture});
     let pairs = [
@@ -186,11 +186,16 @@ fn alpaca_rows_keep_their_history_in_order() {
     let add = json!({"instruction": "Add these.", "input": "1 1", "output": "two", "history": null, "images": null});
     assert_eq!(texts(&[hello, add]), ["Say hello.\nhello", "Add these.\n1 1\ntwo"]);
     let odd = with(row, json!({"history": ["What is it?", "A circle."]}));
-    assert!(read_json(&[odd])[0].as_ref().unwrap_err().contains("the column history: entry 1 is a string"));
+    assert!(
+        read_json(&[odd])[0]
+            .as_ref()
+            .unwrap_err()
+            .contains("the column history: expected pairs of strings, found a string")
+    );
 }
 
 #[test]
-fn rows_with_media_that_no_model_takes_are_skipped_and_talk_about_them_is_not() {
+fn rows_with_unsupported_media_are_skipped_and_texts_about_them_are_not() {
     let media = [
         json!({"video": "clip.mp4"}),
         json!({"videos": ["clip.mp4"]}),
@@ -200,14 +205,14 @@ fn rows_with_media_that_no_model_takes_are_skipped_and_talk_about_them_is_not() 
     ];
     for media in media {
         let reason = read_json(&[with(llava("a", "<video>\nWhat happens?"), media)]).remove(0).unwrap_err();
-        assert!(reason.starts_with("video and audio are not read: the row has a column"), "{reason}");
+        assert!(reason.ends_with("but video and audio are not supported"), "{reason}");
     }
     let marked = with(llava("a", "<video>What happens?"), json!({"video_path": "clip.mp4"}));
     assert!(read_json(&[marked])[0].as_ref().unwrap_err().contains("video_path"));
     for kind in ["video", "video_url", "audio", "input_audio"] {
         let parts = json!([{"type": kind, kind: "x"}, {"type": "text", "text": "q"}]);
         let row = json!({"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": "a"}]});
-        assert!(read_json(&[row])[0].as_ref().unwrap_err().contains("video and audio are not read"), "{kind}");
+        assert!(read_json(&[row])[0].as_ref().unwrap_err().contains("video and audio are not supported"), "{kind}");
     }
     let talk = llava("html", "How do I write <video> in HTML?");
     let rows = [
@@ -261,7 +266,7 @@ fn base64_is_recognized_and_never_repeated() {
 }
 
 #[test]
-fn line_breaks_behind_marks_and_empty_names_leave_no_trace() {
+fn line_breaks_after_placeholders_and_empty_names_are_removed() {
     let crlf = with(llava("crlf", "<image>\r\nWhat is it?\r\nSay."), json!({"image": PICTURES[0]}));
     let empty = with(llava("empty", "hi"), json!({"image": ""}));
     assert_eq!(texts(&[crlf, empty]), ["What is it?\r\nSay.\na button", "hi\na button"]);
@@ -300,55 +305,55 @@ fn images_are_found_from_the_images_root() {
 }
 
 #[test]
-fn speakers_are_understood_or_refused_by_name() {
+fn speakers_are_recognized_or_rejected_by_name() {
     let said = |from: &str| json!({"conversations": [{"from": "user", "value": "q"}, {"from": from, "value": "a"}]});
     for from in ["gpt", "assistant", "bot", "chatgpt", "model", "Assistant", "bing", "bard"] {
         assert_eq!(texts(&[said(from)]), ["q\na"], "{from}");
     }
     for tool in ["function", "tool", "observation", "function_call", "tool_response"] {
         let reason = read_json(&[said(tool)]).remove(0).unwrap_err();
-        assert!(reason.contains(&format!("turn 2: it is said by a tool (from: {tool})")), "{reason}");
+        assert!(reason.contains(&format!("turn 2: its speaker is a tool (from: {tool})")), "{reason}");
     }
     let nobody = json!({"messages": [{"role": "user", "content": "q"}, {"role": null, "content": "a"}]});
-    for (row, reason) in [(said("hummany"), "\"hummany\""), (nobody, "who speaks")] {
+    for (row, reason) in [(said("hummany"), "\"hummany\""), (nobody, "does not name the speaker")] {
         assert!(read_json(&[row])[0].as_ref().unwrap_err().contains(reason));
     }
 }
 
-/// Situations from public reports, with what each row is.
+/// Rows from public reports, with their expected interpretation.
 #[test]
-fn rows_as_they_are_found_are_understood_or_refused_by_name() {
+fn rows_from_public_reports_are_read_or_rejected_by_name() {
     let user = |text: &str| json!({"role": "user", "content": text});
     let assistant = |text: &str| json!({"role": "assistant", "content": text});
     let understood = [
-        // U+2028 is no end of a line (datalad/datalad 3523).
+        // U+2028 does not end a line (datalad/datalad 3523).
         (llava("a", "one\u{2028}two"), "one\u{2028}two\na button"),
         // A preference row whose answers repeat the question (OpenRLHF/OpenRLHF 909).
         (
             json!({"prompt": "q", "chosen": [user("q"), assistant("yes")], "rejected": [user("q"), assistant("no")]}),
             "q\nyes",
         ),
-        // The same with messages, and lists packed as text (kakao/diatool-dpo 2).
+        // The same with messages, and with lists as text (kakao/diatool-dpo 2).
         (
             json!({"prompt": json!([user("q")]).to_string(), "chosen": json!([assistant("yes")]).to_string(), "rejected": json!([assistant("no")]).to_string()}),
             "q\nyes",
         ),
-        // Numbers of answers that a table with nulls holds as floats.
+        // Numbers of answers, which a table with nulls stores as floats.
         (json!({"question": "q", "response_1": "no", "response_2": "yes", "overall_response": 2.0}), "q\nyes"),
-        // Parts with the keys of all kinds of parts (axolotl-ai-cloud/axolotl 2567).
+        // Parts with the keys of all types of parts (axolotl-ai-cloud/axolotl 2567).
         (
             json!({"images": [PICTURES[0]], "messages": [{"role": "user", "content": [{"type": "image", "text": null, "index": 0}, {"type": "text", "text": "q", "index": null}]}, assistant("a")]}),
             "q\na",
         ),
-        // A path instead of a list (hiyouga/LlamaFactory 5883), and a list that is a text.
+        // A path instead of a list (hiyouga/LlamaFactory 5883), and a list as text.
         (json!({"images": PICTURES[0], "messages": [user("<image>q"), assistant("a")]}), "q\na"),
         (json!({"images": json!([PICTURES[0]]).to_string(), "messages": [user("<image>q"), assistant("a")]}), "q\na"),
-        // Tools that none of the rows has.
+        // An empty column of tools.
         (
             json!({"tools": "[]", "messages": [user("q"), {"role": "assistant", "content": "a", "tool_calls": null}]}),
             "q\na",
         ),
-        // A system prompt that is empty is a turn, and says nothing.
+        // An empty system prompt is a turn without text.
         (json!({"messages": [{"role": "system", "content": ""}, user("q"), assistant("a")]}), "\nq\na"),
         // A preferred answer without a rejected one.
         (json!({"messages": [user("q")], "chosen": assistant("a"), "rejected": null}), "q\na"),
@@ -357,7 +362,7 @@ fn rows_as_they_are_found_are_understood_or_refused_by_name() {
         assert_eq!(texts(std::slice::from_ref(&row)), [text], "{row}");
     }
     let refused = [
-        // Function calls (hiyouga/LlamaFactory 2529), and what templates show beside a text.
+        // Function calls (hiyouga/LlamaFactory 2529), and other keys that templates show in addition to the text.
         (
             json!({"messages": [user("q"), {"role": "assistant", "content": null, "tool_calls": [{"name": "f"}]}]}),
             "tool_calls",
@@ -367,29 +372,32 @@ fn rows_as_they_are_found_are_understood_or_refused_by_name() {
             "reasoning_content",
         ),
         (json!({"tools": [{"name": "f"}], "messages": [user("q"), assistant("a")]}), "column tools"),
-        // Answers of another kind than text.
+        // Answers that are not text.
         (
             json!({"question": "How many?", "answer": 3}),
             "the column answer: expected a text or a list of messages, found a number",
         ),
         (json!({"question": "q", "answer": ["a", "b"]}), "the column answer"),
-        (json!({"caption": ["a", "b"]}), "the column caption holds a list, expected a string"),
+        (json!({"caption": ["a", "b"]}), "the column caption holds a list: expected a string"),
         (
             json!({"prompt": "q", "chosen": [user("other"), assistant("yes")], "rejected": [assistant("no")]}),
             "turns before the answer",
         ),
         (
             json!({"question": "q", "response_1": "a", "response_2": "b", "overall_response": "first"}),
-            "the column overall_response says \"first\"",
+            "the column overall_response: expected the number of an answer, found \"first\"",
         ),
         // Transcripts in one text, without a prompt (Anthropic's hh-rlhf).
         (
             json!({"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}),
-            "none of its columns",
+            "expected a column",
         ),
-        (json!({"conversations": "Human: q"}), "the column conversations holds a string, expected a list of turns"),
-        // An image that only a column of another name has.
-        (with(llava("a", "<image>"), json!({"img_path": PICTURES[0]})), "hint: --map image=img_path"),
+        (json!({"conversations": "Human: q"}), "the column conversations holds a string: expected a list of turns"),
+        // An image in a column with another name.
+        (
+            with(llava("a", "<image>"), json!({"img_path": PICTURES[0]})),
+            "hint: map the column img_path to the field image",
+        ),
         (json!({"image": PICTURES[0], "images": [PICTURES[1]], "text": "a"}), "two columns, image and images"),
         (
             json!({"images": [PICTURES[0]], "messages": [{"role": "user", "content": [{"type": "image", "image": PICTURES[1]}]}, assistant("a")]}),
@@ -403,7 +411,7 @@ fn rows_as_they_are_found_are_understood_or_refused_by_name() {
 }
 
 #[test]
-fn images_that_are_cut_off_or_are_none_are_skipped() {
+fn truncated_images_and_other_files_are_skipped() {
     let dir = folder();
     let jpeg = fs::read(crate::golden::repository().join("tests/golden/decode/color.jpg")).unwrap();
     fs::write(dir.path().join("half.jpg"), &jpeg[..jpeg.len() / 2]).unwrap();

@@ -1,4 +1,4 @@
-//! A web server on this machine, for tests: one thread, an answer a request, closed when it is dropped.
+//! A local web server for tests with a single thread. It is closed when it is dropped.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// What the server says.
+/// A response of the server.
 pub struct Answer {
     status: u16,
     headers: Vec<(String, String)>,
@@ -26,16 +26,16 @@ impl Answer {
         Self { status, ..self }
     }
 
-    /// Adds a header. A `content-length` takes the place of the true one; `transfer-encoding: close` stands for none.
+    /// Adds a header. A `content-length` overrides the true one; with `transfer-encoding: close` there is none.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
     fn write(self, stream: &mut TcpStream) -> std::io::Result<()> {
-        let says = |name: &str| self.headers.iter().any(|(header, _)| header == name);
+        let has = |name: &str| self.headers.iter().any(|(header, _)| header == name);
         let mut head = format!("HTTP/1.1 {} x\r\nconnection: close\r\n", self.status);
-        if !says("content-length") && !says("transfer-encoding") {
+        if !has("content-length") && !has("transfer-encoding") {
             head += &format!("content-length: {}\r\n", self.body.len());
         }
         for (name, value) in self.headers.iter().filter(|(name, _)| name != "transfer-encoding") {
@@ -46,26 +46,26 @@ impl Answer {
     }
 }
 
-/// The server.
+/// A running server.
 pub struct Server {
     pub address: String,
-    asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// A server that answers a request's path and headers (in small letters).
+    /// A server whose responses depend on the path and the headers (in lowercase) of a request.
     pub fn new(answer: impl Fn(&str, &[String]) -> Answer + Send + 'static) -> Self {
         Self::with_body(move |path, headers, _| answer(path, headers))
     }
 
-    /// A server that answers a request's path, headers (in small letters) and body.
+    /// A server whose responses depend on the path, the headers (in lowercase) and the body of a request.
     pub fn with_body(answer: impl Fn(&str, &[String], &[u8]) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let (asked, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (log, stopped) = (Arc::clone(&asked), Arc::clone(&stop));
+        let (requests, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (log, stopped) = (Arc::clone(&requests), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.load(Ordering::SeqCst) {
@@ -83,16 +83,16 @@ impl Server {
                 }
                 let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
                 log.lock().unwrap().push(path.clone());
-                // A client that has had enough closes the connection.
+                // The client may have closed the connection.
                 let _ = answer(&path, &headers, &body).write(&mut stream);
             }
         });
-        Self { address, asked, stop, thread: Some(thread) }
+        Self { address, requests, stop, thread: Some(thread) }
     }
 
-    /// Paths that were asked for since the last time.
-    pub fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut self.asked.lock().unwrap())
+    /// The paths that were requested since the last call.
+    pub fn requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.requests.lock().unwrap())
     }
 }
 

@@ -1,7 +1,7 @@
-//! Chat templates and tokenizers as `transformers` has them (tests/golden/make_templates.py), and where the words of a
-//! conversation stand in what a template makes of it.
+//! Chat templates and tokenizers compared with `transformers` (tests/golden/make_templates.py), and the location of a
+//! conversation's texts in the rendered text.
 
-use crate::bad::edit;
+use crate::bad_input::edit;
 use crate::golden::repository;
 use harvest::data::{Record, Row, Turn, TurnPart};
 use harvest::prompt::Text;
@@ -25,7 +25,7 @@ fn expectations(file: &str) -> Vec<Value> {
     serde_json::from_slice(&fs::read(golden().join(file)).unwrap()).unwrap()
 }
 
-/// A conversation of the expectations, with an image in front of what people say if the template takes parts.
+/// A conversation of the expectations. If the template takes parts, an image comes before every text of the user.
 fn turns(conversation: &Value, parts: bool) -> Vec<Turn> {
     let turns = conversation.as_array().unwrap().iter().map(|turn| {
         let role = match turn["role"].as_str().unwrap() {
@@ -40,7 +40,7 @@ fn turns(conversation: &Value, parts: bool) -> Vec<Turn> {
     turns.collect()
 }
 
-/// A template alone, with the special tokens of the expectations.
+/// A template without a checkpoint, with the special tokens of the expectations.
 fn template(name: &str) -> Template {
     let dir = tempfile::tempdir().unwrap();
     fs::copy(golden().join(format!("{name}.jinja")), dir.path().join("chat_template.jinja")).unwrap();
@@ -48,29 +48,29 @@ fn template(name: &str) -> Template {
     Template::open(dir.path(), &special, name.ends_with("-parts")).unwrap().unwrap()
 }
 
-/// Puts today's date where the expectations have `{{date:FORMAT}}`.
+/// Replaces `{{date:FORMAT}}` in the expectations by today's date.
 fn dated(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
-    while let Some((before, behind)) = rest.split_once("{{date:") {
-        let (format, behind) = behind.split_once("}}").unwrap();
+    while let Some((before, after)) = rest.split_once("{{date:") {
+        let (format, after) = after.split_once("}}").unwrap();
         out += &format!("{before}{}", chrono::Local::now().format(format));
-        rest = behind;
+        rest = after;
     }
     out + rest
 }
 
-/// A text without what Python calls space at its ends.
+/// A text without the characters at its ends that Python considers white space.
 fn stripped(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c))
 }
 
-fn words(rendered: &Rendered) -> Vec<(Role, &str)> {
+fn texts(rendered: &Rendered) -> Vec<(Role, &str)> {
     rendered.spans.iter().map(|(span, role)| (*role, &rendered.text[span.clone()])).collect()
 }
 
 #[test]
-fn templates_render_as_jinja2_does_and_their_texts_are_found() {
+fn templates_render_as_in_jinja2_and_their_texts_are_located() {
     let conversations = expectations("conversations.json");
     let mut checked = 0;
     for case in expectations("rendered.json") {
@@ -81,27 +81,27 @@ fn templates_render_as_jinja2_does_and_their_texts_are_found() {
         match (case["text"].as_str(), rendered) {
             (Some(expected), Ok(rendered)) => {
                 assert_eq!(rendered.text, dated(expected), "{case}");
-                let found = words(&rendered);
+                let found = texts(&rendered);
                 for turn in &turns {
                     let (role, text) = (turn.role, turn.text());
-                    let stands = |(other, word): &&(Role, &str)| *other == role && stripped(word) == stripped(&text);
-                    assert!(found.iter().any(|word| stands(&word)), "{case}: {text:?} in {found:?}");
+                    let is_this = |(other, found): &&(Role, &str)| *other == role && stripped(found) == stripped(&text);
+                    assert!(found.iter().any(|found| is_this(&found)), "{case}: {text:?} in {found:?}");
                 }
                 checked += 1;
             }
-            // A row is left out only if the template changes its texts.
+            // A row is skipped only if the template changes its texts.
             (Some(_), Err(reason)) => {
                 assert_eq!(case["found"], false, "{case}: {reason}");
-                assert!(reason.contains("rewrites a text") || reason.contains("leaves out"), "{case}: {reason}");
+                assert!(reason.contains("rewrites a text") || reason.contains("omits"), "{case}: {reason}");
             }
-            (None, Err(reason)) => assert!(reason.contains("refuses") || reason.contains("fails"), "{case}: {reason}"),
-            (None, Ok(_)) => panic!("{case} is refused by Jinja2"),
+            (None, Err(reason)) => assert!(reason.contains("rejects") || reason.contains("fails"), "{case}: {reason}"),
+            (None, Ok(_)) => panic!("{case} is rejected by Jinja2"),
         }
     }
     assert!(checked > 400, "{checked}");
 }
 
-/// Conversations of plain letters.
+/// Conversations that consist of plain letters.
 fn conversation() -> impl Strategy<Value = Vec<(Role, String)>> {
     let text = "[a-z]{1,6}( [a-z]{1,6}){0,3}";
     (proptest::option::of(text), proptest::collection::vec((text, text), 1..4)).prop_map(|(system, pairs)| {
@@ -115,26 +115,26 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn plain_words_are_found_in_every_template(conversation in conversation(), generate: bool) {
+    fn plain_texts_are_located_in_every_template(conversation in conversation(), generate: bool) {
         let names = fs::read_dir(golden()).unwrap().filter_map(|entry| {
             entry.unwrap().file_name().to_str().unwrap().strip_suffix(".jinja").map(str::to_owned)
         });
         for name in names {
             let turns: Vec<Turn> =
-                conversation.iter().map(|(role, text)| Turn::of_text(*role, text.as_str())).collect();
+                conversation.iter().map(|(role, text)| Turn::from_text(*role, text.as_str())).collect();
             let rendered = match template(&name).render(&turns, generate) {
                 Ok(rendered) => rendered,
                 Err(reason) => {
-                    prop_assert!(reason.contains("refuses"), "{}: {}", name, reason);
+                    prop_assert!(reason.contains("rejects"), "{}: {}", name, reason);
                     continue;
                 }
             };
             let mut expected: Vec<_> =
                 conversation.iter().map(|(role, text)| (*role as u8, text.as_str())).collect();
-            let mut found: Vec<_> = words(&rendered).into_iter().map(|(role, text)| (role as u8, text)).collect();
+            let mut found: Vec<_> = texts(&rendered).into_iter().map(|(role, text)| (role as u8, text)).collect();
             expected.sort_unstable();
             found.sort_unstable();
-            // Templates that look for the last question by comparing messages repeat the system prompt in equal ones.
+            // Some templates find the last question by comparing messages. They repeat the system prompt in equal messages.
             if ["system-in-last", "system-joined"].contains(&name.as_str()) {
                 expected.dedup();
                 found.dedup();
@@ -144,8 +144,8 @@ proptest! {
     }
 }
 
-/// A copy of a golden checkpoint without its template, with edited configuration files: an object changes keys, a text
-/// replaces the file, null removes it.
+/// A copy of a golden checkpoint without its template, with edited configuration files: an object overrides keys, a string
+/// replaces the file, and null removes it.
 fn checkpoint(name: &str, files: &Value) -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("model");
@@ -176,7 +176,7 @@ fn checkpoint(name: &str, files: &Value) -> (TempDir, PathBuf) {
 }
 
 #[test]
-fn the_template_of_several_is_the_one_that_transformers_takes() {
+fn of_several_templates_the_one_of_transformers_is_used() {
     for case in expectations("sources.json") {
         let name = case["checkpoint"].as_str().unwrap();
         let (_dir, folder) = checkpoint(name, &case["files"]);
@@ -189,31 +189,31 @@ fn the_template_of_several_is_the_one_that_transformers_takes() {
     }
 }
 
-fn refusal(name: &str, files: &Value) -> String {
+fn open_error(name: &str, files: &Value) -> String {
     let (_dir, folder) = checkpoint(name, files);
     Checkpoint::open(&folder).err().unwrap().to_string()
 }
 
 #[test]
-fn templates_that_leave_the_choice_open_are_refused_by_name() {
+fn ambiguous_and_unusable_templates_are_rejected_by_name() {
     let other = json!({"tokenizer_config.json": {"chat_template": [{"name": "chat", "template": "x"}, {"name": "tool_use", "template": "y"}]}});
-    let error = refusal("text-llama", &other);
-    assert!(error.contains("no chat template is called default: the templates here are chat, tool_use"), "{error}");
+    let error = open_error("text-llama", &other);
+    assert!(error.contains("expected a chat template with the name default, found chat, tool_use"), "{error}");
     assert!(error.contains("tokenizer_config.json"), "{error}");
     let both = json!({"chat_template.json": {"chat_template": "x"}, "additional_chat_templates/a.jinja": "y"});
-    let error = refusal("llava-a", &both);
+    let error = open_error("llava-a", &both);
     assert!(error.contains("chat_template.json and additional_chat_templates"), "{error}");
     let texts =
         json!({"tokenizer_config.json": {"chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}"}});
-    let error = refusal("llava-a", &texts);
-    assert!(error.contains("takes lists of parts") && error.contains("tokenizer_config.json"), "{error}");
+    let error = open_error("llava-a", &texts);
+    assert!(error.contains("accepts lists of parts") && error.contains("tokenizer_config.json"), "{error}");
     let broken = json!({"chat_template.jinja": "{% if %}"});
-    let error = refusal("llava-a", &broken);
-    assert!(error.contains("does not parse") && error.contains("chat_template.jinja"), "{error}");
+    let error = open_error("llava-a", &broken);
+    assert!(error.contains("is not valid") && error.contains("chat_template.jinja"), "{error}");
 }
 
 #[test]
-fn tokenizers_give_the_ids_of_transformers() {
+fn token_ids_equal_those_of_transformers() {
     let mut cases = expectations("tokenizers.json").into_iter();
     let texts = cases.next().unwrap();
     for case in cases {
@@ -229,7 +229,7 @@ fn tokenizers_give_the_ids_of_transformers() {
 }
 
 #[test]
-fn tokens_that_are_a_fraction_of_a_character_are_named_as_bytes() {
+fn tokens_that_are_a_part_of_a_character_are_named_as_bytes() {
     let text = "a \u{65e5}\u{672c}, \u{65e5}\u{65e5} \u{1f600}";
     let (_dir, byte_level) = open("text-llama", json!({}));
     let demo = Checkpoint::open(&repository().join("assets/demo-mllm")).unwrap();
@@ -253,7 +253,7 @@ fn tokens_that_are_a_fraction_of_a_character_are_named_as_bytes() {
 }
 
 #[test]
-fn special_tokens_reach_the_template_under_their_names() {
+fn special_tokens_are_variables_of_the_template() {
     let names = "{{ bos_token }}{{ eos_token }}{{ image_token is defined }}{{ image_token }}{{ mask_token }}";
     let files = json!({
         "chat_template.jinja": format!("{names}{{{{ messages[0].content }}}}"),
@@ -265,7 +265,7 @@ fn special_tokens_reach_the_template_under_their_names() {
     });
     let (_dir, folder) = checkpoint("text-llama", &files);
     let checkpoint = Checkpoint::open(&folder).unwrap();
-    let turns = [Turn::of_text(Role::User, "word")];
+    let turns = [Turn::from_text(Role::User, "word")];
     let text = Text::Conversation { turns: &turns, generate: false };
     let tokens = checkpoint.prompter().tokens(&text, &[]).unwrap();
     let text: String = tokens.iter().map(|token| token.piece.as_str()).collect();
@@ -273,7 +273,7 @@ fn special_tokens_reach_the_template_under_their_names() {
 }
 
 fn prepare(checkpoint: &Checkpoint, text: &str) -> Result<Prepared, Skipped> {
-    let turns = vec![Turn::of_text(Role::User, text), Turn::of_text(Role::Assistant, "a b")];
+    let turns = vec![Turn::from_text(Role::User, text), Turn::from_text(Role::Assistant, "a b")];
     let record = Record { turns, pair: None, verbatim: Some(text.into()), images: Vec::new(), meta: Value::Null };
     let row = Row { number: 7, source: String::new(), key: "row7".into(), record: Ok(record) };
     checkpoint.prepare(row, Answers::All, Templating::Auto)
@@ -286,7 +286,7 @@ fn open(name: &str, files: Value) -> (TempDir, Checkpoint) {
 }
 
 #[test]
-fn a_token_without_an_embedding_row_costs_its_row_and_is_named() {
+fn a_row_with_a_token_without_an_embedding_is_skipped_with_the_tokens_name() {
     for name in ["text-llama", "llava-a", "text-gemma3", "chameleon-a"] {
         let vocabulary =
             Checkpoint::open(&repository().join("tests/golden").join(name)).unwrap().config().text.vocab_size;
@@ -304,7 +304,7 @@ fn a_token_without_an_embedding_row_costs_its_row_and_is_named() {
 }
 
 #[test]
-fn a_harvest_goes_on_behind_a_row_that_the_model_cannot_read() {
+fn a_harvest_continues_after_a_row_that_the_model_cannot_read() {
     let (dir, folder) = checkpoint("text-llama", &json!({}));
     edit(&folder.join("tokenizer.json"), |tokenizer| {
         let mut extra = tokenizer["added_tokens"][0].clone();
@@ -330,7 +330,7 @@ fn a_harvest_goes_on_behind_a_row_that_the_model_cannot_read() {
 }
 
 #[test]
-fn words_that_stand_for_images_cost_their_row_instead_of_shifting_images() {
+fn texts_that_contain_placeholders_of_images_are_skipped() {
     let cases = [
         ("llava-a", "<image>"),
         ("qwen2_5_vl-a", "<|image_pad|>"),
@@ -350,7 +350,7 @@ fn words_that_stand_for_images_cost_their_row_instead_of_shifting_images() {
 }
 
 #[test]
-fn special_tokens_in_a_text_are_tokens_as_in_transformers() {
+fn special_tokens_in_a_text_are_recognized_as_in_transformers() {
     let checkpoint = Checkpoint::open(&repository().join("tests/golden/text-qwen2")).unwrap();
     let prepared = prepare(&checkpoint, "a<|im_end|>b").unwrap();
     let token = prepared.tokens.iter().filter(|token| token.piece == "<|im_end|>").nth(1).unwrap();
@@ -359,9 +359,9 @@ fn special_tokens_in_a_text_are_tokens_as_in_transformers() {
 }
 
 #[test]
-fn unsupported_tokenizers_are_refused_by_name() {
-    let error = refusal("text-llama", &json!({"tokenizer_config.json": {"tokenizer_class": "T5TokenizerFast"}}));
+fn unsupported_tokenizers_are_rejected_by_name() {
+    let error = open_error("text-llama", &json!({"tokenizer_config.json": {"tokenizer_class": "T5TokenizerFast"}}));
     assert!(error.contains("T5TokenizerFast"), "{error}");
-    let error = refusal("text-llama", &json!({"tokenizer.json": null}));
-    assert!(error.contains("tokenizer.json") && error.contains("save_pretrained"), "{error}");
+    let error = open_error("text-llama", &json!({"tokenizer.json": null}));
+    assert!(error.contains("tokenizer.json"), "{error}");
 }

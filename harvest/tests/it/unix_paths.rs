@@ -1,4 +1,4 @@
-//! What only Unix has: names that are not UTF-8, links, and folders without permission.
+//! Files that only Unix has: names that are not UTF-8, links, and folders without permission.
 
 use crate::files::{archive, folder, image, pair, read, texts};
 use harvest::data::{Mapping, Source};
@@ -13,7 +13,7 @@ fn latin(dir: &Path, name: &[u8]) -> PathBuf {
 }
 
 #[test]
-fn names_that_are_not_utf8_are_opened_as_the_system_gave_them() {
+fn names_that_are_not_utf8_are_opened_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let folder = latin(dir.path(), b"dossi\xe9");
     fs::create_dir(&folder).unwrap();
@@ -26,7 +26,7 @@ fn names_that_are_not_utf8_are_opened_as_the_system_gave_them() {
     let rows: Vec<_> = source.rows(&Mapping::new()).unwrap().map(|row| row.unwrap()).collect();
     let names: Vec<_> = rows.iter().map(|row| (row.source.as_str(), row.key.as_str())).collect();
     assert_eq!(names, [(r"dossi\xE9/caf\xE8.png:0", r"caf\xE8"), (r"dossi\xE9/caf\xE9.png:0", r"caf\xE9")]);
-    // What is written down leads back to the files.
+    // The recorded paths lead back to the files.
     for row in &rows {
         let (file, _) = row.source.rsplit_once(':').unwrap();
         let image = &row.record.as_ref().unwrap().images[0];
@@ -50,7 +50,7 @@ fn tables_and_archives_whose_names_are_not_utf8_are_read() {
         fs::write(latin(dir.path(), name), content).unwrap();
         assert_eq!(texts(dir.path()), [pair("one", 0)]);
     }
-    // Two names that a lossy reading would make one.
+    // Two names that a lossy conversion would merge.
     let members: [(&[u8], &[u8]); 4] =
         [(b"caf\xe9.png", &png), (b"caf\xe9.txt", b"one"), (b"caf\xe8.png", &png), (b"caf\xe8.txt", b"two")];
     let dir = folder(&[("a.tar", &archive(&members))]);
@@ -74,7 +74,7 @@ fn a_folder_that_cannot_be_listed_is_named() {
     let dir = folder(&[("a/0.png", &image(0)), ("a/0.txt", b"zero"), ("b/1.txt", b"one")]);
     let closed = dir.path().join("b");
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
-    // Nothing is closed to an administrator.
+    // An administrator may read everything.
     let listed = fs::read_dir(&closed).is_ok();
     let found = Source::open(dir.path());
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();

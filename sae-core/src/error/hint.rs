@@ -1,11 +1,13 @@
 //! What a person can do about an error, as data. A library names settings and operations by their meaning; the command
 //! line turns them into flags and subcommands, the app into the names of its controls.
 
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
 
 /// What a person can do about an error.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Hint {
     /// Run an operation, which makes what is missing or outdated.
@@ -22,6 +24,15 @@ pub enum Hint {
     Raise(Setting),
     /// Leave a setting out.
     Unset(Setting),
+    /// State which column of the data set holds a field.
+    MapField {
+        /// The field.
+        field: Box<str>,
+        /// The column that seems to hold it, if there is such a column.
+        column: Option<Box<str>>,
+    },
+    /// Allow images behind links to be fetched.
+    FetchImages,
     /// Anything else, as an imperative without a final period.
     Advice(Cow<'static, str>),
     /// Any one of several.
@@ -29,7 +40,8 @@ pub enum Hint {
 }
 
 /// An operation of the workbench.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Operation {
     /// Capturing activations of a model on a data set.
@@ -43,7 +55,8 @@ pub enum Operation {
 }
 
 /// Anything that a user chooses for an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Setting {
     /// The run folder.
@@ -102,6 +115,14 @@ pub enum Setting {
     Layer,
     /// The folder of the bundled model.
     Assets,
+    /// Which of several hooks is read.
+    Hook,
+    /// How many positions every imported sample has.
+    SampleLength,
+    /// The file with the tokens of imported activations.
+    Tokens,
+    /// How many positions a part of the store has.
+    ShardTokens,
 }
 
 impl Hint {
@@ -135,6 +156,9 @@ impl fmt::Display for Hint {
             Self::Lower(setting) => write!(f, "lower {setting}"),
             Self::Raise(setting) => write!(f, "raise {setting}"),
             Self::Unset(setting) => write!(f, "do without {setting}"),
+            Self::MapField { field, column: Some(column) } => write!(f, "map the column {column} to the field {field}"),
+            Self::MapField { field, column: None } => write!(f, "map a column to the field {field}"),
+            Self::FetchImages => f.write_str("allow images behind links to be fetched"),
             Self::Advice(advice) => f.write_str(advice),
             Self::AnyOf(hints) => {
                 let hints: Vec<_> = hints.iter().map(Self::to_string).collect();
@@ -186,6 +210,10 @@ impl fmt::Display for Setting {
             Self::Answers => "the answers that are read",
             Self::Layer => "the decoder block",
             Self::Assets => "the folder of the bundled model",
+            Self::Hook => "the hook",
+            Self::SampleLength => "the length of a sample",
+            Self::Tokens => "the table of tokens",
+            Self::ShardTokens => "the size of a shard",
         })
     }
 }
@@ -209,5 +237,13 @@ mod tests {
         assert_eq!(Hint::Run(Operation::Score).to_string(), "score the samples first");
         let any = Hint::AnyOf(vec![Hint::Lower(Setting::Batch), Hint::from("wait")]);
         assert_eq!(any.to_string(), "lower the batch size, or wait");
+    }
+
+    #[test]
+    fn a_hint_in_a_file_reads_back() {
+        for hint in [Hint::from("run `git lfs pull`"), Hint::AnyOf(vec![Hint::Raise(Setting::Batch)])] {
+            let json = serde_json::to_string(&hint).unwrap();
+            assert_eq!(serde_json::from_str::<Hint>(&json).unwrap(), hint);
+        }
     }
 }

@@ -5,7 +5,9 @@
 //! moment continues after its last listed part. To write activations of your own, give parts to a [`StoreWriter`]; to read them,
 //! open a [`Store`]. Knows nothing of models or autoencoders.
 
+pub mod conversation;
 pub mod hooks;
+pub mod image_format;
 mod merge;
 mod norms;
 mod positions;

@@ -43,6 +43,17 @@ pub enum Role {
     Assistant = 3,
 }
 
+impl Role {
+    /// The name of the role in messages of chat templates and trainers. Text of the template counts as the user's.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Assistant => "assistant",
+            Self::User | Self::Template => "user",
+        }
+    }
+}
+
 impl TryFrom<u8> for Role {
     type Error = String;
 

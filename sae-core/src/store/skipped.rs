@@ -1,6 +1,7 @@
 //! Rows of the data that became no sample. Each is a line of `skipped.jsonl`, appended while the store is written. A few rows for
 //! each kind of reason are kept in memory and in `run.json`, so that a data set with millions of bad rows needs bounded memory.
 
+use crate::error::Hint;
 use crate::store::run::Run;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -35,13 +36,22 @@ pub struct Skipped {
     pub key: String,
     /// Why, in one line of at most 300 characters.
     pub reason: String,
+    /// What can be done about it, if this is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Hint>,
 }
 
 impl Skipped {
     /// A row that was skipped. Line breaks in the reason become semicolons, and what is too long is cut.
     pub fn new(row: u64, key: &str, reason: &str) -> Self {
         let lines = reason.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>();
-        Self { row, key: brief(key), reason: cut(&lines.join("; "), REASON_LIMIT) }
+        Self { row, key: brief(key), reason: cut(&lines.join("; "), REASON_LIMIT), hint: None }
+    }
+
+    /// The same row with what can be done about it.
+    #[must_use]
+    pub fn with_hint(self, hint: Option<Hint>) -> Self {
+        Self { hint, ..self }
     }
 
     /// The kind of its reason: its beginning, without numbers.

@@ -239,7 +239,11 @@ impl StoreWriter {
         // One shard may have no usable row. A whole harvest without any is a mistake.
         if total.samples == 0 && (self.record.spec.slice.is_none() || self.record.parts.is_empty()) {
             let cause = match self.record.skipped.first() {
-                Some(s) => format!("none of {} rows became a sample; row {}: {}", total.source_rows, s.row, s.reason),
+                Some(s) => {
+                    let text =
+                        format!("none of {} rows became a sample; row {}: {}", total.source_rows, s.row, s.reason);
+                    Cause { text, hint: s.hint.clone() }
+                }
                 None => "the data holds no rows".into(),
             };
             return Err(Error::run(self.run.root(), cause));

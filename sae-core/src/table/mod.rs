@@ -76,8 +76,7 @@ pub fn write_all(path: &Path, first: &RecordBatch, rest: impl Iterator<Item = Re
 /// # Errors
 /// The file does not exist, is not Parquet, is damaged, or has no such column.
 pub fn scan(path: &Path, columns: &[&str]) -> Result<Batches> {
-    let file = open(path)?;
-    let builder = decode(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
+    let builder = reader(path)?;
     let schema = builder.parquet_schema();
     for name in columns {
         if builder.schema().column_with_name(name).is_none() {
@@ -88,7 +87,27 @@ pub fn scan(path: &Path, columns: &[&str]) -> Result<Batches> {
         [] => ProjectionMask::all(),
         _ => ProjectionMask::columns(schema, columns.iter().copied()),
     };
-    let reader = decode(path, || builder.with_projection(mask).with_batch_size(65_536).build())?;
+    batches(path, builder.with_projection(mask).with_batch_size(65_536))
+}
+
+/// A Parquet file that is about to be read. Its panics are caught by [`batches`].
+pub type Reader = ParquetRecordBatchReaderBuilder<Bounded>;
+
+/// Opens a Parquet file whose columns and batches are chosen by the caller.
+///
+/// # Errors
+/// There is no such file, or it is not a Parquet file, or it is damaged.
+pub fn reader(path: &Path) -> Result<Reader> {
+    let file = open(path)?;
+    decode(path, || Reader::try_new(file))
+}
+
+/// Reads the batches that `reader` was told to read from the file at `path`.
+///
+/// # Errors
+/// The file is damaged. The iterator returns errors of single batches.
+pub fn batches(path: &Path, reader: Reader) -> Result<Batches> {
+    let reader = decode(path, || reader.build())?;
     Ok(Batches { path: path.to_path_buf(), reader, ended: false })
 }
 
@@ -122,8 +141,7 @@ fn decode<T, E: Display>(path: &Path, step: impl FnOnce() -> Result<T, E>) -> Re
 /// # Errors
 /// The file does not exist, is not Parquet, or is damaged.
 pub fn schema(path: &Path) -> Result<SchemaRef> {
-    let file = open(path)?;
-    Ok(decode(path, || ParquetRecordBatchReaderBuilder::try_new(file))?.schema().clone())
+    Ok(reader(path)?.schema().clone())
 }
 
 fn open(path: &Path) -> Result<Bounded> {

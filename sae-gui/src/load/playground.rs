@@ -179,8 +179,8 @@ fn view(token: &Token) -> TokenView {
 }
 
 fn continuation(found: harvest::Continuation) -> Continuation {
-    let next = found.next.into_iter().map(|next| (next.word, next.probability)).collect();
-    Continuation { next, text: found.words }
+    let next = found.next.into_iter().map(|next| (next.text, next.probability)).collect();
+    Continuation { next, text: found.text }
 }
 
 #[cfg(test)]

@@ -4,26 +4,21 @@
 
 use crate::state::sample::Picture;
 use harvest::data::Mapping;
-use image::{ImageReader, Limits};
+use harvest::pixels;
 use sae_core::store::sample::ImageRef;
 use sae_core::{Run, path_text};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 /// Longest side of a picture in a card: sharp at the shown size on a display with twice the usual density.
-pub const SMALL: u32 = 320;
+pub const SMALL: usize = 320;
 /// Longest side of a picture that is looked at by itself.
-pub const LARGE: u32 = 2048;
+pub const LARGE: usize = 2048;
 /// Bytes of the largest file that is read.
 const FILE_LIMIT: u64 = 1 << 28;
-/// Longest side of the largest picture that is decoded.
-const SIDE_LIMIT: u32 = 20_000;
-/// Memory that decoding a picture may take.
-const DECODE_LIMIT: u64 = 1 << 29;
 
 /// Where the pictures of a run may be.
 pub struct SampleImages {
@@ -49,7 +44,7 @@ impl SampleImages {
     }
 
     /// Reads a picture of a sample that is at `source` (`file:row`) of the data set; its longest side is at most `side`.
-    pub fn read(&self, image: &ImageRef, source: &str, side: u32) -> Result<Picture, String> {
+    pub fn read(&self, image: &ImageRef, source: &str, side: usize) -> Result<Picture, String> {
         let (file, row) = source.rsplit_once(':').unwrap_or((source, ""));
         let link = image.path.contains("://");
         let found = if link || image.path.is_empty() { Vec::new() } else { self.candidates(&image.path, file) };
@@ -151,27 +146,21 @@ pub fn open(path: &Path) -> Result<Picture, String> {
     decoded(&read(path)?, &path.display().to_string(), LARGE)
 }
 
-fn decoded(bytes: &[u8], name: &str, side: u32) -> Result<Picture, String> {
+fn decoded(bytes: &[u8], name: &str, side: usize) -> Result<Picture, String> {
     decode(bytes, side).map_err(|cause| format!("The picture cannot be decoded ({cause}): {name}"))
 }
 
-fn decode(bytes: &[u8], side: u32) -> Result<Picture, String> {
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(SIDE_LIMIT);
-    limits.max_image_height = Some(SIDE_LIMIT);
-    limits.max_alloc = Some(DECODE_LIMIT);
-    reader.limits(limits);
-    let whole = reader.decode().map_err(|error| error.to_string())?;
-    let scaled = if whole.width().max(whole.height()) > side { whole.thumbnail(side, side) } else { whole };
-    let rgba = scaled.into_rgba8();
-    Ok(Picture { size: [rgba.width() as usize, rgba.height() as usize], rgba: rgba.into_raw() })
+fn decode(bytes: &[u8], side: usize) -> Result<Picture, String> {
+    let scaled = pixels::Picture::decode(bytes)?.fitted(side, false);
+    let rgba = scaled.pixels().as_chunks::<3>().0.iter().flat_map(|[r, g, b]| [*r, *g, *b, u8::MAX]).collect();
+    Ok(Picture { size: scaled.size(), rgba })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use image::{ImageFormat, RgbaImage};
+    use std::io::Cursor;
 
     fn png(width: u32, height: u32) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());

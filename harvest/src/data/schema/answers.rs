@@ -1,37 +1,40 @@
-//! Answers to what was asked: one of them, or two with a preference. An answer is a text, a message, or a conversation that
-//! repeats what was asked and ends in the answer.
+//! Answers to a question: one answer, or two with a preference. An answer is a text, a message, or a conversation that
+//! repeats the question and ends with the answer.
 
 use super::turns::{content, speaker, text_part};
 use super::{IMAGE_MARK, Schema};
 use crate::data::fields::{self, Fields};
 use crate::data::lenient::json_type;
-use crate::data::record::{Pair, Turn};
+use crate::data::row_error::RowError;
+use sae_core::error::Hint;
+use sae_core::store::conversation::{AnswerPair, Turn};
 use sae_core::store::sample::Role;
 use serde_json::Value;
 
-/// Columns that say which of two answers is preferred; the first that a row has counts. Helpfulness goes before safety.
+/// Columns that say which of two answers is preferred. The first one that a row has counts; helpfulness comes before
+/// safety.
 pub(super) const PREFERRED: [&str; 5] =
     ["overall_response", "p_response", "better_response_id", "more_helpful_response_id", "safer_response_id"];
 
 impl Schema {
-    /// The only answer, in the first of these columns that the row has.
-    pub(super) fn answer(&mut self, names: &[&'static str], asked: &[Turn]) -> Result<Option<Turn>, String> {
+    /// The only answer, from the first of these columns that the row has. `question` holds the turns before the answer.
+    pub(super) fn answer(&mut self, names: &[&'static str], question: &[Turn]) -> Result<Option<Turn>, String> {
         let Some((name, _)) = fields::first(&self.fields, names) else { return Ok(None) };
         let answer = fields::take(&mut self.fields, name).unwrap_or_default();
-        Ok(Some(Turn::of_text(Role::Assistant, answer_text(name, &answer, asked)?)))
+        Ok(Some(Turn::from_text(Role::Assistant, answer_text(name, &answer, question)?)))
     }
 
-    /// Two answers, and which of them is preferred.
-    pub(super) fn pair(&mut self, asked: &[Turn]) -> Result<Option<Pair>, String> {
+    /// Two answers, the preferred one first.
+    pub(super) fn pair(&mut self, question: &[Turn]) -> Result<Option<AnswerPair>, RowError> {
         if fields::get(&self.fields, "rejected").is_some() {
             let mut answer = |name: &str| {
                 let answer = fields::take(&mut self.fields, name).unwrap_or_default();
-                answer_text(name, &answer, asked)
+                answer_text(name, &answer, question)
             };
-            return Ok(Some(Pair { chosen: answer("chosen")?, rejected: answer("rejected")? }));
+            return Ok(Some(AnswerPair { chosen: answer("chosen")?, rejected: answer("rejected")? }));
         }
-        let there = |name: &str| fields::get(&self.fields, name).is_some();
-        let first = match ["response_0", "response_1", "response_2"].map(there) {
+        let has = |name: &str| fields::get(&self.fields, name).is_some();
+        let first = match ["response_0", "response_1", "response_2"].map(has) {
             [_, true, true] => 1,
             [true, true, false] => 0,
             _ => return Ok(None),
@@ -40,48 +43,52 @@ impl Schema {
         let mut answer = |number: i64| {
             let name = format!("response_{number}");
             let answer = fields::take(&mut self.fields, &name).unwrap_or_default();
-            answer_text(&name, &answer, asked)
+            answer_text(&name, &answer, question)
         };
         let (one, two) = (answer(first)?, answer(first + 1)?);
         match preferred - first {
-            0 => Ok(Some(Pair { chosen: one, rejected: two })),
-            1 => Ok(Some(Pair { chosen: two, rejected: one })),
-            _ => Err(format!("the preferred answer is {preferred}, neither {first} nor {}", first + 1)),
+            0 => Ok(Some(AnswerPair { chosen: one, rejected: two })),
+            1 => Ok(Some(AnswerPair { chosen: two, rejected: one })),
+            _ => Err(format!("the preferred answer is {preferred}: expected {first} or {}", first + 1).into()),
         }
     }
 
-    fn preferred(&self) -> Result<i64, String> {
-        let (name, value) = fields::first(&self.fields, &PREFERRED)
-            .ok_or("the row does not say which of its two answers is preferred\nhint: --map overall_response=COLUMN")?;
-        // A table with missing numbers has them as floats.
+    /// The number of the preferred answer.
+    fn preferred(&self) -> Result<i64, RowError> {
+        let (name, value) = fields::first(&self.fields, &PREFERRED).ok_or_else(|| {
+            RowError::from("the row does not say which of its two answers is preferred")
+                .with_hint(Hint::MapField { field: PREFERRED[0].into(), column: None })
+        })?;
+        // A table with missing numbers stores all of them as floats.
         let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
         let number = number.filter(|number| number.fract() == 0.0 && number.abs() < 1e6);
         number.map(|number| number as i64).ok_or_else(|| {
             let found = value.as_str().unwrap_or(json_type(value));
-            format!("the column {name} says {found:?}, expected the number of an answer")
+            format!("the column {name}: expected the number of an answer, found {found:?}").into()
         })
     }
 
-    /// Two whole conversations that differ in their last turn alone: TRL's preferences without a prompt.
+    /// TRL's preferences without a prompt: two complete conversations that differ only in their last turn.
     pub(super) fn two_conversations(&mut self) -> Result<Option<Vec<Turn>>, String> {
-        let whole = |name| fields::get(&self.fields, name).and_then(Value::as_array).filter(|turns| turns.len() > 1);
-        let (Some(chosen), Some(rejected)) = (whole("chosen"), whole("rejected")) else { return Ok(None) };
+        let turns = |name| fields::get(&self.fields, name).and_then(Value::as_array).filter(|turns| turns.len() > 1);
+        let (Some(chosen), Some(rejected)) = (turns("chosen"), turns("rejected")) else { return Ok(None) };
         if chosen[..chosen.len() - 1] != rejected[..rejected.len() - 1] {
             return Err("the chosen and the rejected conversation differ before their last turn".into());
         }
-        let asked = chosen[..chosen.len() - 1].to_vec();
-        self.turns(&asked).map(Some)
+        let question = chosen[..chosen.len() - 1].to_vec();
+        self.turns(&question).map(Some)
     }
 }
 
-fn answer_text(name: &str, answer: &Value, asked: &[Turn]) -> Result<String, String> {
+/// The text of the answer in the column `name`.
+fn answer_text(name: &str, answer: &Value, question: &[Turn]) -> Result<String, String> {
     let failed = |e: String| format!("the column {name}: {e}");
     let (before, last) = match answer {
         Value::Array(turns) => turns.split_last().map_or((&[][..], &Value::Null), |(last, before)| (before, last)),
         one => (&[][..], one),
     };
-    if !before.is_empty() && !repeats(before, asked) {
-        return Err(failed("it has turns before the answer that are not those of the question".into()));
+    if !before.is_empty() && !repeats(before, question) {
+        return Err(failed("the turns before the answer differ from those of the question".into()));
     }
     match last {
         Value::String(text) if answer.is_string() => Ok(text.clone()),
@@ -93,14 +100,15 @@ fn answer_text(name: &str, answer: &Value, asked: &[Turn]) -> Result<String, Str
     }
 }
 
-/// What to name in a message: the answer itself, or what stands in its list where a message should.
+/// The value that an error message should describe: the answer itself, or the entry in its list that should be a
+/// message.
 fn answer_kind<'a>(answer: &'a Value, last: &'a Value) -> &'a Value {
     if answer.is_array() && !last.is_null() { last } else { answer }
 }
 
 fn message_text(message: &Fields) -> Result<String, String> {
     if fields::first(message, &["from", "role"]).is_some() && speaker(message)? != Role::Assistant {
-        return Err("its last turn is not the assistant's".into());
+        return Err("its last turn is not of the assistant".into());
     }
     match content(message)? {
         Value::String(text) => Ok(text.clone()),
@@ -108,25 +116,25 @@ fn message_text(message: &Fields) -> Result<String, String> {
             let text = |part| text_part(part)?.ok_or_else(|| "the answer has a part that is not text".to_owned());
             parts.iter().filter(|part| !fields::is_absent(part)).map(text).collect()
         }
-        other => Err(format!("it says {}, expected a string or a list of parts", json_type(other))),
+        other => Err(format!("its content is {}: expected a string or a list of parts", json_type(other))),
     }
 }
 
-/// Whether turns say what was asked, images and white space aside. A system prompt may stand in either alone.
-fn repeats(said: &[Value], asked: &[Turn]) -> bool {
+/// Whether a list of messages repeats the question, ignoring images, white space, and system prompts.
+fn repeats(messages: &[Value], question: &[Turn]) -> bool {
     let plain = |text: &str| text.replace(IMAGE_MARK, "").split_whitespace().collect::<String>();
-    let text = |said: &Value| {
-        let said = said.as_object()?;
-        let text = match content(said).ok()? {
+    let message = |message: &Value| {
+        let message = message.as_object()?;
+        let text = match content(message).ok()? {
             Value::String(text) => plain(text),
             Value::Array(parts) => plain(&parts.iter().filter_map(|part| text_part(part).ok()?).collect::<String>()),
             _ => return None,
         };
-        Some((speaker(said).ok()?, text))
+        Some((speaker(message).ok()?, text))
     };
-    let said: Option<Vec<_>> = said.iter().map(text).collect();
-    let talk =
+    let messages: Option<Vec<_>> = messages.iter().map(message).collect();
+    let without_system =
         |turns: Vec<(Role, String)>| turns.into_iter().filter(|(role, _)| *role != Role::System).collect::<Vec<_>>();
-    let asked = asked.iter().map(|turn| (turn.role, plain(&turn.text()))).collect();
-    said.is_some_and(|said| talk(said) == talk(asked))
+    let question = question.iter().map(|turn| (turn.role, plain(&turn.text()))).collect();
+    messages.is_some_and(|messages| without_system(messages) == without_system(question))
 }

@@ -1,6 +1,6 @@
-//! The schemas of data sets, recognized by their columns: conversations of LLaVA and of trainers, questions with an
-//! answer or with two, instructions, captions, texts and images by position. A row becomes a [`Record`] or a reason why
-//! not. Reads nothing.
+//! The schemas of data sets, recognized by their columns: conversations of LLaVA and of trainers, questions with one
+//! answer or two, instructions, captions, and documents of texts and images by position. Turns the columns of a row
+//! into a [`Record`], or explains why this is impossible. Reads nothing.
 
 mod answers;
 mod media;
@@ -12,32 +12,36 @@ use super::columns::{Columns, IMAGES};
 use super::fields::{self, Fields, wrong_kind};
 use super::image::ImageFile;
 use super::lenient::{self, json_type};
-use super::record::{Pair, Record, Turn, TurnPart};
+use super::record::Record;
+use super::row_error::RowError;
+use sae_core::error::Hint;
+use sae_core::store::conversation::{AnswerPair, Turn, TurnPart};
 use sae_core::store::sample::Role;
 use serde_json::Value;
 
-/// The mark for an image in a conversation of LLaVA's data sets (the model's own placeholder may be another).
+/// The placeholder of an image in the conversations of LLaVA's data sets. (A model's own placeholder may be a different
+/// one.)
 const IMAGE_MARK: &str = "<image>";
 
-/// Columns of turns, in the order in which they count.
+/// Columns that hold turns. The first of them that a row has counts.
 const CONVERSATIONS: [&str; 4] = ["conversations", "messages", "prompt", "texts"];
 
-/// Columns of the one answer to a question.
+/// Columns that hold the only answer to a question.
 const ANSWERS: [&str; 5] = ["answer", "response", "chosen", "output", "completion"];
 
-/// Columns of which a null or empty one is no property of the row that is worth keeping.
+/// Columns that are dropped from the metadata if they are null or empty.
 const KNOWN: [&str; 10] =
     ["question", "instruction", "input", "history", "system", "rejected", "text", "caption", "txt", "tools"];
 
-/// Understands a row by the columns it has.
+/// Interprets a row by the columns that it has.
 ///
 /// # Errors
-/// Why it cannot be used.
-pub(super) fn understand(mut columns: Columns) -> Result<Record, String> {
+/// The reason why the row cannot be used.
+pub(super) fn record(mut columns: Columns) -> Result<Record, RowError> {
     unpack(&mut columns.fields);
-    media::refuse(&columns)?;
+    media::reject_unsupported(&columns)?;
     if fields::get(&columns.fields, "tools").is_some_and(|tools| *tools != "[]") {
-        return Err("the row offers tools to the model (column tools), and tools are not read".into());
+        return Err("the row offers tools to the model (column tools), which is not supported".into());
     }
     let images = columns.take_images()?;
     let listed = columns.fields.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -48,32 +52,35 @@ pub(super) fn understand(mut columns: Columns) -> Result<Record, String> {
         Some(turn) => (vec![turn], None),
         None => {
             row.images = images.into_iter().flatten().collect();
-            row.spoken()?.ok_or_else(|| {
+            row.conversation_and_pair()?.ok_or_else(|| {
                 let known = "conversations, messages, question, instruction, text or texts";
-                format!("none of its columns is {known} ({listed})\nhint: --map text=COLUMN")
+                RowError::from(format!("expected a column {known}, found {listed}"))
+                    .with_hint(Hint::MapField { field: "text".into(), column: None })
             })?
         }
     };
     row.place_images(&mut turns)?;
-    let known = |name: &str| [&KNOWN[..], &CONVERSATIONS, &ANSWERS, &IMAGES].iter().any(|names| names.contains(&name));
-    row.fields.retain(|name, value| !(known(name) && fields::is_absent(value)));
+    let is_known =
+        |name: &str| [&KNOWN[..], &CONVERSATIONS, &ANSWERS, &IMAGES].iter().any(|names| names.contains(&name));
+    row.fields.retain(|name, value| !(is_known(name) && fields::is_absent(value)));
     Ok(Record { turns, pair, verbatim, images: row.images, meta: Value::Object(row.fields) })
 }
 
-/// Columns that hold JSON as text: lists in tables, and RLHF-V's `text` with question and answers in it.
+/// Parses columns that hold JSON as text: lists in tables, and RLHF-V's `text`, which contains a question and answers.
 fn unpack(columns: &mut Fields) {
     let parsed = |value: &Value, first: char| {
         let text = value.as_str().filter(|text| text.trim_start().starts_with(first))?;
         lenient::value(text.as_bytes()).ok()
     };
-    // An answer may well be JSON: only messages are taken for a conversation there.
-    let message = |said: &Value| ["from", "role"].iter().any(|key| said.get(key).is_some());
-    let messages = |list: &Value| list.as_array().is_some_and(|list| list.iter().all(message));
+    // An answer may well be JSON. In its column only a list of messages is taken for a conversation.
+    let is_message = |entry: &Value| ["from", "role"].iter().any(|key| entry.get(key).is_some());
+    let are_messages = |list: &Value| list.as_array().is_some_and(|list| list.iter().all(is_message));
     for (names, always) in
         [(&["conversations", "messages", "history"], true), (&["prompt", "chosen", "rejected"], false)]
     {
         for name in names {
-            let list = columns.get(*name).and_then(|value| parsed(value, '[')).filter(|list| always || messages(list));
+            let list =
+                columns.get(*name).and_then(|value| parsed(value, '[')).filter(|list| always || are_messages(list));
             if let Some(list) = list {
                 columns.insert((*name).to_owned(), list);
             }
@@ -91,34 +98,34 @@ fn unpack(columns: &mut Fields) {
     }
 }
 
-/// A row on its way to a record; what is used is taken out of `fields`, the rest is its `meta`.
+/// A row that is being turned into a record. Whatever is used is removed from `fields`; the rest becomes the metadata.
 struct Schema {
     fields: Fields,
     images: Vec<ImageFile>,
-    /// Whether a column of the row has images; if not, parts of its turns may bring their own.
+    /// Whether a column of the row has images. If not, parts of the turns may bring their own images.
     has_images: bool,
-    /// Images that its turns have shown so far.
+    /// Number of images that the turns have shown so far.
     shown: usize,
 }
 
-/// A conversation, and two answers to it where there are two.
-type Spoken = (Vec<Turn>, Option<Pair>);
+/// A conversation, and in preference data the two answers to it.
+type ConversationAndPair = (Vec<Turn>, Option<AnswerPair>);
 
 impl Schema {
-    fn spoken(&mut self) -> Result<Option<Spoken>, String> {
+    fn conversation_and_pair(&mut self) -> Result<Option<ConversationAndPair>, RowError> {
         if let Some(turns) = self.conversation()? {
-            let mut turns = self.under_system(turns)?;
+            let mut turns = self.with_system(turns)?;
             let pair = self.pair(&turns)?;
             if pair.is_none() {
-                // The answer that a preference row would prefer, where it has no other.
+                // Without a rejected answer, the column `chosen` holds the only answer.
                 let unanswered = turns.last().is_some_and(|turn| turn.role == Role::User);
                 let names: &[&str] = if unanswered { &["completion", "chosen"] } else { &["completion"] };
                 turns.extend(self.answer(names, &turns)?);
             }
             return Ok(Some((turns, pair)));
         }
-        if let Some(asked) = self.question()? {
-            let mut turns = self.under_system(asked)?;
+        if let Some(question) = self.question()? {
+            let mut turns = self.with_system(question)?;
             let pair = self.pair(&turns)?;
             if pair.is_none() {
                 turns.push(self.answer(&ANSWERS, &turns)?.ok_or("the row has no answer")?);
@@ -126,7 +133,7 @@ impl Schema {
             return Ok(Some((turns, pair)));
         }
         if let Some(turns) = self.two_conversations()? {
-            let turns = self.under_system(turns)?;
+            let turns = self.with_system(turns)?;
             let pair = self.pair(&turns)?;
             return Ok(Some((turns, pair)));
         }
@@ -140,19 +147,19 @@ impl Schema {
         fields::take_text(&mut self.fields, names)
     }
 
-    /// A question, or Alpaca's instruction with its input, behind the turns of its `history`.
+    /// A question, or Alpaca's instruction with its input, preceded by the turns of its `history`.
     fn question(&mut self) -> Result<Option<Vec<Turn>>, String> {
-        let there = |name: &str| fields::get(&self.fields, name).is_some();
-        let asks = ["question", "prompt", "instruction"].into_iter().any(there);
-        if !asks && (!there("input") || !there("output")) {
+        let has = |name: &str| fields::get(&self.fields, name).is_some();
+        let has_question = ["question", "prompt", "instruction"].into_iter().any(has);
+        if !has_question && (!has("input") || !has("output")) {
             return Ok(None);
         }
         let mut turns = self.history()?;
         let question = match self.take_text(&["question", "prompt"])? {
             Some(question) => question,
             None => {
-                let asked = [self.take_text(&["instruction"])?, self.take_text(&["input"])?];
-                asked.into_iter().flatten().collect::<Vec<_>>().join("\n")
+                let parts = [self.take_text(&["instruction"])?, self.take_text(&["input"])?];
+                parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
             }
         };
         turns.push(self.turn(Role::User, &question));
@@ -165,12 +172,12 @@ impl Schema {
         let Value::Array(rounds) = &history else { return Err(wrong_kind("history", &history, "a list of pairs")) };
         let mut turns = Vec::new();
         for (n, round) in rounds.iter().enumerate() {
-            let Some([Value::String(asked), Value::String(answered)]) = round.as_array().map(Vec::as_slice) else {
+            let Some([Value::String(instruction), Value::String(answer)]) = round.as_array().map(Vec::as_slice) else {
                 let found = json_type(round);
-                return Err(format!("the column history: entry {} is {found}, expected a pair of strings", n + 1));
+                return Err(format!("the column history: expected pairs of strings, found {found} in entry {}", n + 1));
             };
-            turns.push(self.turn(Role::User, asked));
-            turns.push(Turn::of_text(Role::Assistant, answered));
+            turns.push(self.turn(Role::User, instruction));
+            turns.push(Turn::from_text(Role::Assistant, answer));
         }
         Ok(turns)
     }
@@ -180,54 +187,55 @@ impl Schema {
     fn conversation(&mut self) -> Result<Option<Vec<Turn>>, String> {
         let list = |name: &&str| fields::get(&self.fields, name).is_some_and(Value::is_array);
         let Some(name) = CONVERSATIONS.into_iter().find(list) else {
-            let unread = fields::first(&self.fields, &["conversations", "messages"]);
-            return unread.map_or(Ok(None), |(name, value)| Err(wrong_kind(name, value, "a list of turns")));
+            let other = fields::first(&self.fields, &["conversations", "messages"]);
+            return other.map_or(Ok(None), |(name, value)| Err(wrong_kind(name, value, "a list of turns")));
         };
         match fields::take(&mut self.fields, name) {
-            Some(Value::Array(said)) => self.turns(&said).map(Some),
+            Some(Value::Array(entries)) => self.turns(&entries).map(Some),
             _ => Ok(None),
         }
     }
 
-    /// LLaMA-Factory's column `system` says what comes before the turns.
-    fn under_system(&mut self, mut turns: Vec<Turn>) -> Result<Vec<Turn>, String> {
-        let told = turns.first().is_some_and(|turn| turn.role == Role::System);
-        if !told && let Some(system) = self.take_text(&["system"])? {
-            turns.insert(0, Turn::of_text(Role::System, system));
+    /// Adds LLaMA-Factory's column `system` before the turns, unless they begin with a system prompt.
+    fn with_system(&mut self, mut turns: Vec<Turn>) -> Result<Vec<Turn>, String> {
+        let has_system = turns.first().is_some_and(|turn| turn.role == Role::System);
+        if !has_system && let Some(system) = self.take_text(&["system"])? {
+            turns.insert(0, Turn::from_text(Role::System, system));
         }
         Ok(turns)
     }
 
-    /// An image and its caption: a picture shown, and what is said about it. Words alone are said by the person.
+    /// A caption as a conversation: the user shows the images, and the assistant answers with the caption. A text
+    /// without images is a turn of the user.
     fn captioned(&mut self, caption: &str) -> Vec<Turn> {
         if self.images.is_empty() || caption.contains(IMAGE_MARK) {
             return vec![self.turn(Role::User, caption)];
         }
         let shown = (0..self.images.len()).map(|_| self.next_image()).collect();
-        vec![Turn { role: Role::User, parts: shown }, Turn::of_text(Role::Assistant, caption)]
+        vec![Turn { role: Role::User, parts: shown }, Turn::from_text(Role::Assistant, caption)]
     }
 
-    /// Obelics: `texts` and `images`, at every position one of the two. A document is one turn; paragraphs begin on a
-    /// line of their own.
+    /// A document of Obelics: `texts` and `images` have one entry per position, one of them null. The document becomes
+    /// a single turn, in which every paragraph begins on a new line.
     fn interleaved(&mut self, images: &[Option<ImageFile>]) -> Result<Option<Turn>, String> {
-        let document = |value: &Value| value.is_string() || value.is_null();
+        let is_entry = |value: &Value| value.is_string() || value.is_null();
         let texts = fields::get(&self.fields, "texts").and_then(Value::as_array);
-        if !texts.is_some_and(|texts| texts.iter().all(document)) {
+        if !texts.is_some_and(|texts| texts.iter().all(is_entry)) {
             return Ok(None);
         }
         let Some(Value::Array(texts)) = self.fields.shift_remove("texts") else { return Ok(None) };
         if self.has_images && images.len() != texts.len() {
-            return Err(format!("the row has {} texts and {} images by position", texts.len(), images.len()));
+            return Err(format!("the row has {} texts, but {} images by position", texts.len(), images.len()));
         }
         let mut parts = Vec::new();
-        let mut spoken = false;
+        let mut has_text = false;
         for (n, text) in texts.iter().enumerate() {
             if let Some(image) = images.get(n).and_then(Option::as_ref) {
                 self.images.push(image.clone());
                 parts.push(self.next_image());
             }
             if let Some(text) = text.as_str().filter(|text| !text.is_empty()) {
-                let line = if std::mem::replace(&mut spoken, true) { "\n" } else { "" };
+                let line = if std::mem::replace(&mut has_text, true) { "\n" } else { "" };
                 parts.push(TurnPart::Text(format!("{line}{text}")));
             }
         }
@@ -239,8 +247,9 @@ impl Schema {
         TurnPart::Image(self.shown - 1)
     }
 
-    /// Images that no turn shows come first in the first turn of the person; otherwise each is shown once.
-    fn place_images(&mut self, turns: &mut [Turn]) -> Result<(), String> {
+    /// Checks that each image is shown once. If no turn shows an image, all images are placed at the beginning of the
+    /// user's first turn.
+    fn place_images(&mut self, turns: &mut [Turn]) -> Result<(), RowError> {
         let images = self.images.len();
         if self.shown == 0 && images > 0 {
             let parts: Vec<_> = (0..images).map(|_| self.next_image()).collect();
@@ -251,20 +260,24 @@ impl Schema {
         if self.shown != images {
             return Err(match images {
                 0 => self.missing_image(),
-                images => format!("the row has {images} images and its text refers to {}", self.shown),
+                images => format!("the row has {images} images, but its text refers to {}", self.shown).into(),
             });
         }
         Ok(())
     }
 
-    /// The reason for a text that refers to an image where the row has none; names columns that may hold it.
-    fn missing_image(&self) -> String {
-        let may = |name: &&String| {
+    /// The error for a text that refers to an image although the row has none. The hint names a column that may hold
+    /// it.
+    fn missing_image(&self) -> RowError {
+        let may_hold_image = |name: &&String| {
             let name = name.to_ascii_lowercase();
             ["image", "img", "picture", "photo"].iter().any(|part| name.contains(part))
         };
-        let mut named = self.fields.iter().filter(|(_, value)| !fields::is_absent(value)).map(|(name, _)| name);
-        let hint = named.find(may).map_or(String::new(), |name| format!("\nhint: --map image={name}"));
-        format!("the row's image is missing: its text refers to one{hint}")
+        let mut names = self.fields.iter().filter(|(_, value)| !fields::is_absent(value)).map(|(name, _)| name);
+        let error = RowError::from("the row has no image, but its text refers to one");
+        match names.find(may_hold_image) {
+            Some(name) => error.with_hint(Hint::MapField { field: "image".into(), column: Some(name.as_str().into()) }),
+            None => error,
+        }
     }
 }

@@ -1,19 +1,19 @@
-//! Rows of every schema, and what becomes of those that cannot be used.
+//! Rows of every schema, and the reasons why others cannot be used.
 
 use super::*;
 use serde_json::json;
 
-fn record(row: Value) -> Result<Record, String> {
+fn record(row: Value) -> Result<Record, RowError> {
     let Value::Object(fields) = row else { panic!("a row is an object") };
-    understand(Columns { fields, ..Default::default() })
+    super::record(Columns { fields, ..Default::default() })
 }
 
 fn text(text: &str) -> TurnPart {
     TurnPart::Text(text.into())
 }
 
-fn pair(chosen: &str, rejected: &str) -> Option<Pair> {
-    Some(Pair { chosen: chosen.into(), rejected: rejected.into() })
+fn pair(chosen: &str, rejected: &str) -> Option<AnswerPair> {
+    Some(AnswerPair { chosen: chosen.into(), rejected: rejected.into() })
 }
 
 #[test]
@@ -22,20 +22,20 @@ fn llava_conversations_become_parts() {
         {"from": "human", "value": "See <image>\nand\nsay."}, {"from": "gpt", "value": "Yes."}]});
     let record = record(row).unwrap();
     assert_eq!(record.turns[0].parts, [text("See "), TurnPart::Image(0), text("and\nsay.")]);
-    assert_eq!(record.turns[1], Turn::of_text(Role::Assistant, "Yes."));
+    assert_eq!(record.turns[1], Turn::from_text(Role::Assistant, "Yes."));
     assert_eq!(record.images[0].path, "a.png");
     assert_eq!(record.meta, json!({"id": 7, "extra": true}));
 }
 
 #[test]
-fn images_that_no_turn_names_come_first() {
+fn images_that_no_turn_shows_come_first() {
     let row = json!({"images": ["a.png", "b.png"], "messages": [{"role": "system", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "Compare."}]}]});
     assert_eq!(record(row).unwrap().turns[1].parts, [TurnPart::Image(0), TurnPart::Image(1), text("Compare.")]);
 }
 
 #[test]
-fn parts_bring_their_own_images_where_the_row_has_none() {
+fn parts_may_contain_images_if_the_row_has_none() {
     let content = json!([{"type": "image", "image": "a.png"}, {"type": "text", "text": "q"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AQID"}}]);
     let row = json!({"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "a"}]});
@@ -45,7 +45,7 @@ fn parts_bring_their_own_images_where_the_row_has_none() {
 }
 
 #[test]
-fn preference_rows_say_which_answer_is_chosen() {
+fn preference_rows_identify_the_chosen_answer() {
     let both = json!({"question": "q", "image": "a.png", "response_1": "a", "response_2": "b"});
     for (name, value) in [("overall_response", json!(2)), ("safer_response_id", json!("2"))] {
         let mut row = both.clone();
@@ -58,29 +58,33 @@ fn preference_rows_say_which_answer_is_chosen() {
     assert_eq!(record(json!({"question": "q", "chosen": "b", "rejected": "a"})).unwrap().pair, pair("b", "a"));
     let lists = json!({"prompt": "q", "chosen": [{"role": "assistant", "content": "b"}], "rejected": "a"});
     assert_eq!(record(lists).unwrap().pair, pair("b", "a"));
-    assert!(record(both).unwrap_err().contains("hint: --map overall_response=COLUMN"));
+    let hint = Hint::MapField { field: "overall_response".into(), column: None };
+    assert_eq!(record(both).unwrap_err().hint, Some(hint));
 }
 
 #[test]
 fn preferences_without_a_prompt_share_their_turns() {
     let turns = |answer: &str| json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": answer}]);
     let row = record(json!({"chosen": turns("b"), "rejected": turns("a")})).unwrap();
-    assert_eq!((row.turns, row.pair), (vec![Turn::of_text(Role::User, "q")], pair("b", "a")));
+    assert_eq!((row.turns, row.pair), (vec![Turn::from_text(Role::User, "q")], pair("b", "a")));
     let other = json!([{"role": "user", "content": "?"}, {"role": "assistant", "content": "a"}]);
-    assert!(record(json!({"chosen": turns("b"), "rejected": other})).unwrap_err().contains("differ"));
+    assert!(record(json!({"chosen": turns("b"), "rejected": other})).unwrap_err().cause.contains("differ"));
 }
 
 #[test]
-fn packed_json_instructions_and_systems_are_read() {
-    let packed = record(json!({"image": "a.png", "text": r#"{"question": "q", "chosen": "b", "rejected": "a"}"#}));
-    let packed = packed.unwrap();
-    assert_eq!((packed.pair, packed.turns[0].parts.as_slice()), (pair("b", "a"), &[TurnPart::Image(0), text("q")][..]));
+fn json_in_text_instructions_and_system_prompts_are_read() {
+    let in_text = record(json!({"image": "a.png", "text": r#"{"question": "q", "chosen": "b", "rejected": "a"}"#}));
+    let in_text = in_text.unwrap();
+    assert_eq!(
+        (in_text.pair, in_text.turns[0].parts.as_slice()),
+        (pair("b", "a"), &[TurnPart::Image(0), text("q")][..])
+    );
     let row = json!({"instruction": "Sum", "input": "1 1", "output": "2", "system": "Be brief."});
     let turns = [(Role::System, "Be brief."), (Role::User, "Sum\n1 1"), (Role::Assistant, "2")];
-    assert_eq!(record(row).unwrap().turns, turns.map(|(role, text)| Turn::of_text(role, text)));
-    let asked =
+    assert_eq!(record(row).unwrap().turns, turns.map(|(role, text)| Turn::from_text(role, text)));
+    let trainer =
         json!({"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]});
-    assert_eq!(record(asked).unwrap().turns[1], Turn::of_text(Role::Assistant, "a"));
+    assert_eq!(record(trainer).unwrap().turns[1], Turn::from_text(Role::Assistant, "a"));
     let cauldron = record(json!({"images": ["a.png"], "texts": [{"user": "q", "assistant": "a"}]})).unwrap();
     assert_eq!(cauldron.turns[0].parts, [TurnPart::Image(0), text("q")]);
 }
@@ -91,27 +95,27 @@ fn documents_keep_images_at_their_position() {
     let document = record(row).unwrap();
     assert_eq!(document.turns[0].parts, [text("One."), TurnPart::Image(0), text("\nTwo."), TurnPart::Image(1)]);
     assert_eq!(document.images.iter().map(|i| i.path.as_str()).collect::<Vec<_>>(), ["a.png", "b.png"]);
-    assert!(record(json!({"images": ["a.png"], "texts": ["a", "b"]})).unwrap_err().contains("by position"));
+    assert!(record(json!({"images": ["a.png"], "texts": ["a", "b"]})).unwrap_err().cause.contains("by position"));
 }
 
 #[test]
-fn a_caption_is_said_about_the_picture() {
+fn a_caption_is_the_answer_to_an_image() {
     let shown = record(json!({"image": {"path": "a.png"}, "text": "a cat"})).unwrap();
     assert_eq!(shown.turns[0].parts, [TurnPart::Image(0)]);
-    assert_eq!(shown.turns[1], Turn::of_text(Role::Assistant, "a cat"));
+    assert_eq!(shown.turns[1], Turn::from_text(Role::Assistant, "a cat"));
     assert_eq!(record(json!({"text": "words alone"})).unwrap().turns[0].role, Role::User);
     assert_eq!(record(json!({"file_name": "a.png", "text": "a cat"})).unwrap().turns, shown.turns);
 }
 
 #[test]
-fn rows_that_cannot_be_used_say_why() {
-    let reason = |row| record(row).unwrap_err();
-    assert!(reason(json!({"image": null, "text": "a cat: <image>"})).contains("image is missing"));
+fn rows_that_cannot_be_used_carry_a_reason() {
+    let reason = |row| record(row).unwrap_err().cause;
+    assert!(reason(json!({"image": null, "text": "a cat: <image>"})).contains("has no image"));
     let named = json!({"conversations": [{"from": "human", "value": "<image>"}]});
-    assert!(reason(named).contains("image is missing"));
+    assert!(reason(named).contains("has no image"));
     let two = json!({"image": "a.png", "conversations": [{"from": "human", "value": "<image> <image>"}]});
-    assert!(reason(two).contains("1 images and its text refers to 2"));
-    assert!(reason(json!({"a": 1, "b": 2})).contains("(a, b)"));
+    assert!(reason(two).contains("1 images, but its text refers to 2"));
+    assert!(reason(json!({"a": 1, "b": 2})).contains("found a, b"));
     assert!(reason(json!({"question": "q"})).contains("no answer"));
     assert!(reason(json!({"conversations": [{"from": "narrator", "value": ""}]})).contains("narrator"));
     let video = json!({"messages": [{"role": "user", "content": [{"type": "video"}]}]});

@@ -1,15 +1,15 @@
-//! One turn of a conversation, as LLaVA and LLaMA-Factory (`from`, `value`) and trainers (`role`, `content`) write it: who
-//! speaks, what is said, and which parts are images. What is not understood is refused by name.
+//! One turn of a conversation, as LLaVA and LLaMA-Factory (`from`, `value`) and trainers (`role`, `content`) write it:
+//! the speaker, the text, and which parts are images. Unsupported content is rejected by name.
 
 use super::{IMAGE_MARK, Schema};
 use crate::data::fields::{self, Fields};
 use crate::data::image::ImageFile;
 use crate::data::lenient::json_type;
-use crate::data::record::{Turn, TurnPart};
+use sae_core::store::conversation::{Turn, TurnPart};
 use sae_core::store::sample::Role;
 use serde_json::Value;
 
-/// What the sides of a conversation are called.
+/// Names of the speakers in a conversation.
 const SPEAKERS: [(&str, Role); 11] = [
     ("human", Role::User),
     ("user", Role::User),
@@ -24,94 +24,96 @@ const SPEAKERS: [(&str, Role); 11] = [
     ("system", Role::System),
 ];
 
-/// Sides that are tools, or calls of them.
+/// Names of speakers that are tools, or calls of tools.
 const TOOLS: [&str; 8] =
     ["tool", "function", "observation", "function_call", "tool_call", "tool_response", "function_response", "ipython"];
 
-/// Keys of a turn that a chat template would show beside its text.
-const UNREAD: [&str; 4] = ["tool_calls", "function_call", "reasoning_content", "thinking"];
+/// Keys of a turn that a chat template would show in addition to its text.
+const UNSUPPORTED: [&str; 4] = ["tool_calls", "function_call", "reasoning_content", "thinking"];
 
-/// Who speaks.
+/// The role of the speaker of a message.
 ///
 /// # Errors
-/// Nobody, a tool, or somebody unknown; the message names them.
-pub(super) fn speaker(said: &Fields) -> Result<Role, String> {
-    let Some((key, side)) = fields::first(said, &["from", "role"]) else {
-        return Err("it does not say who speaks (from or role)".into());
+/// There is no speaker, or it is a tool or unknown. The error names it.
+pub(super) fn speaker(message: &Fields) -> Result<Role, String> {
+    let Some((key, side)) = fields::first(message, &["from", "role"]) else {
+        return Err("it does not name the speaker (from or role)".into());
     };
-    let name = side.as_str().ok_or_else(|| format!("its {key} is {}, expected a string", json_type(side)))?;
+    let name = side.as_str().ok_or_else(|| format!("its {key} is {}: expected a string", json_type(side)))?;
     let lower = name.trim().to_ascii_lowercase();
     if let Some((_, role)) = SPEAKERS.iter().find(|(speaker, _)| *speaker == lower) {
         return Ok(*role);
     }
-    Err(match TOOLS.contains(&lower.as_str()) {
-        true => format!("it is said by a tool ({key}: {name}), and tools are not read"),
-        false => format!("its {key} is {name:?}, expected human, user, gpt, assistant or system"),
+    Err(if TOOLS.contains(&lower.as_str()) {
+        format!("its speaker is a tool ({key}: {name}), which is not supported")
+    } else {
+        format!("its {key} is {name:?}: expected human, user, gpt, assistant or system")
     })
 }
 
-/// What is said: the first of `value` and `content` that is there; an empty text where both are empty.
+/// The content of a message: the first of `value` and `content` that is not empty, or an empty text if both are empty.
 ///
 /// # Errors
-/// There is neither, or there is something beside it that is not read.
-pub(super) fn content(said: &Fields) -> Result<&Value, String> {
-    if let Some((key, _)) = fields::first(said, &UNREAD) {
-        return Err(format!("it has {key}, which is not read"));
+/// The message has neither key, or it has another key that is not supported.
+pub(super) fn content(message: &Fields) -> Result<&Value, String> {
+    if let Some((key, _)) = fields::first(message, &UNSUPPORTED) {
+        return Err(format!("it has {key}, which is not supported"));
     }
     let keys = ["value", "content"];
-    let empty = || keys.iter().find_map(|key| said.get(*key).filter(|value| !value.is_null()));
-    fields::first(said, &keys).map(|(_, value)| value).or_else(empty).ok_or("it has no text (value or content)".into())
+    let empty = || keys.iter().find_map(|key| message.get(*key).filter(|value| !value.is_null()));
+    let content = fields::first(message, &keys).map(|(_, value)| value).or_else(empty);
+    content.ok_or("it has no text (value or content)".into())
 }
 
-/// The text of a part, if that is what it is.
+/// The text of a part, or nothing if the part is not a text.
 ///
 /// # Errors
-/// It is a text part without a string.
+/// A part of type text holds something other than a string.
 pub(super) fn text_part(part: &Value) -> Result<Option<&str>, String> {
     let Value::Object(part) = part else { return Ok(part.as_str()) };
-    let named = match fields::get(part, "type").and_then(Value::as_str) {
+    let is_text = match fields::get(part, "type").and_then(Value::as_str) {
         Some("text" | "input_text" | "output_text") => true,
         Some(_) => false,
         None => fields::get(part, "text").is_some(),
     };
     match fields::get(part, "text") {
-        _ if !named => Ok(None),
+        _ if !is_text => Ok(None),
         None => Ok(Some("")),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(format!("its text is {}, expected a string", json_type(other))),
+        Some(other) => Err(format!("its text is {}: expected a string", json_type(other))),
     }
 }
 
 impl Schema {
-    /// The turns of a conversation; entries that are null or empty are none.
-    pub(super) fn turns(&mut self, said: &[Value]) -> Result<Vec<Turn>, String> {
+    /// The turns of a conversation. Entries that are null or empty are ignored.
+    pub(super) fn turns(&mut self, entries: &[Value]) -> Result<Vec<Turn>, String> {
         let mut turns = Vec::new();
-        for (n, said) in said.iter().enumerate().filter(|(_, said)| !fields::is_absent(said)) {
+        for (n, entry) in entries.iter().enumerate().filter(|(_, entry)| !fields::is_absent(entry)) {
             let failed = |e: String| format!("turn {}: {e}", n + 1);
-            let Value::Object(said) = said else {
-                return Err(failed(format!("expected an object, found {}", json_type(said))));
+            let Value::Object(message) = entry else {
+                return Err(failed(format!("expected an object, found {}", json_type(entry))));
             };
-            match (said.get("user").and_then(Value::as_str), said.get("assistant").and_then(Value::as_str)) {
-                // The Cauldron's `texts` have a question and its answer in one entry.
+            match (message.get("user").and_then(Value::as_str), message.get("assistant").and_then(Value::as_str)) {
+                // An entry of the Cauldron's `texts` holds a question and its answer.
                 (Some(user), Some(assistant)) => {
                     turns.push(self.turn(Role::User, user));
-                    turns.push(Turn::of_text(Role::Assistant, assistant));
+                    turns.push(Turn::from_text(Role::Assistant, assistant));
                 }
-                _ => turns.push(self.said(said).map_err(failed)?),
+                _ => turns.push(self.message(message).map_err(failed)?),
             }
         }
         Ok(turns)
     }
 
-    fn said(&mut self, said: &Fields) -> Result<Turn, String> {
-        let role = speaker(said)?;
-        match content(said)? {
+    fn message(&mut self, message: &Fields) -> Result<Turn, String> {
+        let role = speaker(message)?;
+        match content(message)? {
             Value::String(text) => Ok(self.turn(role, text)),
             Value::Array(parts) => {
                 let parts = parts.iter().filter(|part| !fields::is_absent(part)).map(|part| self.part(part));
                 Ok(Turn { role, parts: parts.collect::<Result<_, _>>()? })
             }
-            other => Err(format!("it says {}, expected a string or a list of parts", json_type(other))),
+            other => Err(format!("its content is {}: expected a string or a list of parts", json_type(other))),
         }
     }
 
@@ -121,42 +123,43 @@ impl Schema {
             return Ok(TurnPart::Text(text.to_owned()));
         }
         let Value::Object(part) = part else {
-            return Err(format!("it has a part that is {}, expected a string or an object", json_type(part)));
+            return Err(format!("it has a part that is {}: expected a string or an object", json_type(part)));
         };
-        let own = match fields::get(part, "type").map(|kind| kind.as_str().unwrap_or_default()) {
-            None | Some("image" | "image_url" | "input_image" | "image_file") => ImageFile::of_object(part)?,
+        let image = match fields::get(part, "type").map(|kind| kind.as_str().unwrap_or_default()) {
+            None | Some("image" | "image_url" | "input_image" | "image_file") => ImageFile::from_object(part)?,
             Some(media) if ["video", "audio"].iter().any(|kind| media.contains(kind)) => {
-                return Err(format!("it has a part of type {media:?}: video and audio are not read"));
+                return Err(format!("it has a part of type {media:?}: video and audio are not supported"));
             }
-            Some(other) => return Err(format!("it has a part of type {other:?}, expected text or image")),
+            Some(other) => return Err(format!("it has a part of type {other:?}: expected text or image")),
         };
-        if own.is_none() && fields::get(part, "type").is_none() {
+        if image.is_none() && fields::get(part, "type").is_none() {
             let keys = part.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             return Err(format!("it has a part without a type ({keys})"));
         }
         if let Some(at) = fields::get(part, "index").and_then(Value::as_u64).filter(|at| *at != self.shown as u64) {
-            return Err(format!("it shows image {at} out of order"));
+            return Err(format!("it shows image {at} out of order: expected image {}", self.shown));
         }
-        match own {
-            Some(own) if !self.has_images => self.images.push(own),
-            Some(own) => self.same_image(&own)?,
+        match image {
+            Some(image) if !self.has_images => self.images.push(image),
+            Some(image) => self.check_same_image(&image)?,
             None => {}
         }
         Ok(self.next_image())
     }
 
-    /// A part may repeat the image of the row's column, and not show another in its place.
-    fn same_image(&self, own: &ImageFile) -> Result<(), String> {
+    /// A part may repeat the next image of the row's column, but it may not show another image.
+    fn check_same_image(&self, shown: &ImageFile) -> Result<(), String> {
         match self.images.get(self.shown) {
-            Some(image) if !own.path.is_empty() && !image.path.is_empty() && image.path != own.path => {
-                let shown = self.shown + 1;
-                Err(format!("it shows {}, and image {shown} of the row's column is {}", own.path, image.path))
+            Some(image) if !shown.path.is_empty() && !image.path.is_empty() && image.path != shown.path => {
+                let number = self.shown + 1;
+                Err(format!("it shows {}, but image {number} of the row's column is {}", shown.path, image.path))
             }
             _ => Ok(()),
         }
     }
 
-    /// A turn of LLaVA: marks become images, a line break right behind one belongs to it, empty texts are dropped.
+    /// A turn of LLaVA: placeholders become images, a line break directly after a placeholder is removed, and empty
+    /// texts are dropped.
     pub(super) fn turn(&mut self, role: Role, value: &str) -> Turn {
         let mut parts = Vec::new();
         for (n, text) in value.split(IMAGE_MARK).enumerate() {

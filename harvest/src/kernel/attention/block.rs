@@ -1,8 +1,8 @@
-//! A block of query rows of the heads that share a key head, against the keys it sees.
+//! Attention of a block of query rows, for the query heads that share a key head, over the keys that the rows see.
 
 use super::Heads;
 use super::pack::Panels;
-use super::plan::{self, Block, usual};
+use super::plan::{self, Block, index_range};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::isa::{Isa, Work, width};
 use crate::kernel::pool::Pool;
@@ -11,9 +11,9 @@ use crate::kernel::vector::exp;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Keys whose values go by the tiles of a block together: 16 KiB (V3) or 32 KiB (V4) of the first-level cache.
+/// Number of keys whose values all tiles of a block use before the next ones: 16 KiB (V3) or 32 KiB (V4) in the L1 cache.
 const KEYS: usize = 256;
-/// Pieces a thread from which on no two threads work on the keys of one head of one sample.
+/// Minimum number of pieces per thread at which no two threads work on the keys of the same head of a sample.
 const PIECES: usize = 8;
 
 /// `out = softmax(scale q k^T) v`.
@@ -26,41 +26,41 @@ pub(super) struct Attention<'a> {
     pub(super) out: &'a mut [f32],
 }
 
-/// What a thread does at a time: some blocks for one key head.
+/// A unit of work of a thread: some blocks for one key head.
 struct Piece<'a> {
     blocks: &'a [Block],
     kv_head: usize,
-    /// Of every row what the heads that share the key head make.
+    /// For every row, the outputs of the heads that share the key head.
     out: Vec<&'a mut [f32]>,
 }
 
-/// What every piece reads.
+/// The inputs of every piece.
 struct Given<'a> {
     q: &'a [f32],
     heads: Heads,
     visible: &'a [Range<u32>],
 }
 
-/// A block for one key head, and where its keys are.
+/// A block for one key head, and the location of its keys.
 struct Round<'a, 'b> {
     block: &'a Block,
     kv_head: usize,
     out: &'a mut [&'b mut [f32]],
     panels: &'a Panels,
-    /// The key head's place among those that are packed.
+    /// The index of the key head among the packed ones.
     packed: usize,
 }
 
-/// Memory that a thread works in.
+/// The scratch buffers of a thread.
 #[derive(Default)]
 struct Scratch {
-    /// A head's part of the block's queries, scaled: `[head_dim][rows]` for every part of a tile.
+    /// The scaled queries of one head: `[head_dim][rows]` for every part of a tile.
     q: Vec<f32>,
-    /// Products, then weights: `[rows][stride]`.
+    /// Products of queries and keys, later the weights: `[rows][stride]`.
     weights: Aligned<f32>,
-    /// One over every row's sum of weights.
+    /// The inverse of the sum of weights of every row.
     inverse: Vec<f32>,
-    /// The block's sums for one panel of values: `[rows][width]`.
+    /// The weighted sums of one panel of values: `[rows][width]`.
     sums: Vec<f32>,
 }
 
@@ -72,7 +72,7 @@ impl Work for Attention<'_> {
         let width = width::<S>();
         let blocks = plan::blocks(visible, R);
         let spans = plan::spans(&blocks);
-        // Enough windows or samples for every thread to take some whole: it then packs their keys where it needs them.
+        // If there are enough windows or samples, each thread takes complete ones and packs their keys itself.
         let apart = spans.len() * heads.kv_heads >= PIECES * rayon::current_num_threads();
         let runs = if apart { spans } else { (0..blocks.len()).map(|n| n..n + 1).collect() };
         let mut shared = Panels::default();
@@ -106,7 +106,7 @@ impl Work for Attention<'_> {
     }
 }
 
-/// Every run of blocks once a key head, those of a key head one after the other.
+/// One piece for every run of blocks and every key head. The pieces of a key head are consecutive.
 fn divide<'a>(blocks: &'a [Block], runs: &[Range<usize>], heads: Heads, out: &'a mut [f32]) -> Vec<Piece<'a>> {
     let (width, shared) = (heads.heads * heads.head_dim, heads.heads / heads.kv_heads * heads.head_dim);
     let rows_of = |run: &Range<usize>| blocks[run.clone()].iter().map(|block| block.rows.len()).sum::<usize>();
@@ -130,13 +130,14 @@ fn divide<'a>(blocks: &'a [Block], runs: &[Range<usize>], heads: Heads, out: &'a
 }
 
 impl Round<'_, '_> {
-    /// The three steps are functions of their own to the compiler: in one, their loops spill registers.
+    /// Computes the block. The three steps are compiled as separate functions, because in one function their loops spill
+    /// registers.
     fn attend<const R: usize, S: Isa>(&mut self, isa: S, given: &Given, scratch: &mut Scratch) {
         let Heads { heads, kv_heads, head_dim, scale } = given.heads;
         let (block, shared) = (self.block, heads / kv_heads);
         let width = width::<S>();
         let first = self.panels.first();
-        // Whole panels of keys; an odd number of lines a row, so that rows do not contend for places in the cache.
+        // Complete panels of keys. Rows have an odd number of cache lines, so that they do not compete for cache sets.
         let panels = (block.seen.start - first) / width..(block.seen.end - first).div_ceil(width);
         let first_key = first + panels.start * width;
         let stride = (panels.len() * width).next_multiple_of(32) + 16;
@@ -167,7 +168,7 @@ impl Round<'_, '_> {
                 #[inline(always)]
                 || {
                     for (n, row) in block.rows.clone().enumerate() {
-                        let seen = usual(&given.visible[row]);
+                        let seen = index_range(&given.visible[row]);
                         let at = n * stride + seen.start - first_key;
                         scratch.inverse[n] = softmax(isa, &mut scratch.weights[at..at + seen.len()]);
                     }
@@ -180,7 +181,7 @@ impl Round<'_, '_> {
         }
     }
 
-    /// The queries times every panel of keys that their tile sees something of.
+    /// The products of the queries with every panel that contains a key that their tile sees.
     #[inline(always)]
     fn products<const R: usize, S: Isa>(
         &self,
@@ -239,7 +240,7 @@ impl Round<'_, '_> {
             let columns = column + panel * width..column + head_dim.min((panel + 1) * width);
             sums.fill(0.0);
             let block = self.block;
-            // Every row: what it sees before its neighbors do, what they see together, what it sees after them.
+            // Each row sums its keys in order: those before the common keys of its tile, the common ones, those after them.
             for tile in &block.tiles {
                 for row in tile.rows.clone() {
                     let before = given.visible[row].start as usize..tile.common.start;
@@ -281,7 +282,7 @@ impl Round<'_, '_> {
     }
 }
 
-/// The block's weights on the keys from the first on.
+/// The weights of a block, beginning with its first key.
 #[derive(Clone, Copy)]
 struct Weights<'a> {
     held: &'a [f32],
@@ -290,7 +291,7 @@ struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    /// Those of `R` rows on some keys.
+    /// The weights of `R` rows for a range of keys.
     #[inline(always)]
     fn rows<const R: usize>(self, first: usize, keys: &Range<usize>) -> [&'a [f32]; R] {
         let mut rows: [&[f32]; R] = [&[]; R];
@@ -301,7 +302,7 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// Adds what one row alone of its tile sees.
+/// Adds the values of keys that not all rows of a tile see, for one row.
 #[inline(always)]
 fn edge<S: Isa>(
     isa: S,
@@ -318,7 +319,7 @@ fn edge<S: Isa>(
     }
 }
 
-/// Rows of the next part of a tile that has so many left: what the tile kernels are compiled for.
+/// The number of rows in the next part of a tile with `left` rows left: one of the sizes for which kernels are compiled.
 #[inline(always)]
 fn part<const R: usize>(left: usize) -> usize {
     match left {
@@ -329,7 +330,7 @@ fn part<const R: usize>(left: usize) -> usize {
     }
 }
 
-/// Products of `R` rows of `q` with a panel of keys.
+/// The products of `R` rows of `q` with a panel of keys.
 #[inline(always)]
 fn score<const R: usize, S: Isa>(isa: S, q: &[f32], keys: &[f32], out: &mut [f32], stride: usize) {
     let sums = tile_of_steps::<R, S>(isa, &q[..keys.len() / width::<S>() * R], keys);
@@ -338,7 +339,7 @@ fn score<const R: usize, S: Isa>(isa: S, q: &[f32], keys: &[f32], out: &mut [f32
     }
 }
 
-/// Adds the values of some keys, weighted, to `sums`.
+/// Adds the weighted values of some keys to `sums`. Returns the number of rows.
 #[inline(always)]
 fn gather<const R: usize, S: Isa>(isa: S, weights: [&[f32]; R], values: &[f32], sums: &mut [f32]) -> usize {
     let width = width::<S>();
@@ -353,15 +354,15 @@ fn gather<const R: usize, S: Isa>(isa: S, weights: [&[f32]; R], values: &[f32], 
     R
 }
 
-/// Makes a row's products weights, the largest of them 1; returns one over their sum. The sum goes by lanes from the row's
-/// first key on, wherever that lies.
+/// Turns the products of a row into weights, of which the largest is 1, and returns the inverse of their sum. The lanes of
+/// the sum are counted from the row's first key, wherever it is in memory.
 #[inline(always)]
 fn softmax<S: Isa>(isa: S, row: &mut [f32]) -> f32 {
     let lanes = S::F32_LANES;
     let whole = row.len() / lanes * lanes;
     let (body, tail) = row.split_at_mut(whole);
     let body: &mut [S::f32s] = bytemuck::cast_slice_mut(body);
-    // Two vectors at a time, for the processor to overlap.
+    // Two vectors at a time, so that the processor can overlap their computation.
     let (pairs, last) = body.as_chunks_mut::<2>();
     let mut most = [isa.splat_f32s(f32::NEG_INFINITY); 2];
     for pair in pairs.iter() {

@@ -1,11 +1,11 @@
-//! Scaled dot-product attention on the CPU. Each query row sees one range of key rows, which says causal order, sliding
-//! windows, images that see themselves whole, and where one sample ends and the next begins.
+//! Scaled dot-product attention on the CPU. Each query row sees one range of key rows. The ranges express causal order,
+//! sliding windows, bidirectional attention inside of images, and the boundaries between samples.
 //!
-//! `pack` lays keys and values out in panels once, `plan` puts neighboring rows with nearly the same range into tiles,
-//! `block` multiplies. No row's result depends on its neighbors or on where its keys lie: a product with a key is one
-//! chain over the head, the maximum is exact (all of a row's products are held, so nothing is ever rescaled), and
-//! the sums over the keys are chains from the row's own first key to its last. What a tile multiplies beyond a row's
-//! range is never looked at, so not even what is no number gets across.
+//! `pack` arranges keys and values in panels once, `plan` combines neighboring rows with similar ranges into tiles, and
+//! `block` multiplies. A row's result depends neither on its neighbors nor on the location of its keys: a product with a key
+//! is one chain over the head, the maximum is exact (all products of a row are in memory, so nothing is rescaled), and
+//! the sums over the keys are chains from the row's first key to its last. Products outside of a row's range are never
+//! read, so not even NaN can spread from one row to another.
 
 mod block;
 mod pack;
@@ -17,23 +17,24 @@ use super::isa::Level;
 use block::Attention;
 use std::ops::Range;
 
-/// How rows are divided into heads, and how their products become weights.
+/// How rows are divided into heads, and the scale of their products.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Heads {
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Key and value heads; divides `heads`. Query heads share them in order.
+    /// Number of key and value heads. It divides `heads`; consecutive query heads share one.
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// What products are multiplied with.
+    /// The factor of the products.
     pub scale: f32,
 }
 
 /// `out = softmax(scale q k^T) v` over the visible keys.
 ///
 /// # Shapes
-/// `q` and `out` `[rows, heads * head_dim]`, `k` and `v` `[rows, kv_heads * head_dim]`, `visible` `[rows]`; no range is empty.
+/// `q` and `out`: `[rows, heads * head_dim]`. `k` and `v`: `[rows, kv_heads * head_dim]`. `visible`: `[rows]`; no range is
+/// empty.
 pub fn attention(q: &[f32], k: &[f32], v: &[f32], heads: Heads, visible: &[Range<u32>], out: &mut [f32]) {
     on(Level::widest(), q, k, v, heads, visible, out);
 }

@@ -1,11 +1,11 @@
-//! Keys and values in panels of two vectors.
+//! Keys and values, arranged in panels that are two vectors wide.
 
 use super::Heads;
 use crate::kernel::aligned::Aligned;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Most keys of a panel.
+/// Maximum number of keys in a panel.
 const MOST: usize = 32;
 
 /// The keys' panels hold keys side by side, `[heads][keys / width][head_dim][width]`; the values' panels columns,
@@ -14,14 +14,14 @@ const MOST: usize = 32;
 pub(super) struct Panels {
     keys: Aligned<f32>,
     values: Aligned<f32>,
-    /// The rows that were packed.
+    /// The packed rows.
     rows: Range<usize>,
     head_dim: usize,
     width: usize,
 }
 
 impl Panels {
-    /// Packs some rows of some key heads, on every thread.
+    /// Packs the rows `rows` of the key heads `of`, on all threads if there are several heads.
     pub(super) fn pack(
         &mut self,
         [k, v]: [&[f32]; 2],
@@ -72,20 +72,20 @@ impl Panels {
         (self.rows, self.head_dim, self.width) = (rows, head_dim, width);
     }
 
-    /// The row of the first key.
+    /// The row of the first packed key.
     #[inline(always)]
     pub(super) fn first(&self) -> usize {
         self.rows.start
     }
 
-    /// The `panel`-th keys of the `head`-th of the packed heads.
+    /// Panel number `panel` of the keys of the packed head number `head`.
     #[inline(always)]
     pub(super) fn keys(&self, head: usize, panel: usize) -> &[f32] {
         let len = self.head_dim * self.width;
         &self.keys[(head * self.rows.len().div_ceil(self.width) + panel) * len..][..len]
     }
 
-    /// The `panel`-th columns of the `head`-th of the packed heads.
+    /// Panel number `panel` of the values of the packed head number `head`.
     #[inline(always)]
     pub(super) fn values(&self, head: usize, panel: usize) -> &[f32] {
         let len = self.rows.len() * self.width;

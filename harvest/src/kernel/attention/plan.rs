@@ -1,12 +1,12 @@
-//! Which query rows go together. Nothing of a row's result depends on it.
+//! Which query rows are computed together. The results do not depend on this.
 
 use std::ops::Range;
 
-/// Keys that a tile's rows may see beyond those that all of them see, for every row of the tile.
+/// How many keys outside of the common keys of a tile its rows may see, per row of the largest tile.
 const RAGGED: usize = 4;
-/// Products that a block holds: they stay in the second-level cache.
+/// Maximum number of products in a block, so that they fit into the L2 cache.
 const HELD: usize = 40_000;
-/// Most rows of a block.
+/// Maximum number of rows of a block.
 const ROWS: usize = 48;
 
 /// Neighboring rows that see nearly the same keys.
@@ -15,11 +15,11 @@ pub(super) struct Tile {
     pub(super) rows: Range<usize>,
     /// The keys that every row sees.
     pub(super) common: Range<usize>,
-    /// From the first key that some row sees to the last.
+    /// From the first key that any row sees to the last one.
     pub(super) seen: Range<usize>,
 }
 
-/// Neighboring tiles that go through the keys together.
+/// Neighboring tiles that are computed together.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Block {
     pub(super) tiles: Vec<Tile>,
@@ -27,15 +27,15 @@ pub(super) struct Block {
     pub(super) seen: Range<usize>,
 }
 
-/// As a range of indices.
-pub(super) fn usual(range: &Range<u32>) -> Range<usize> {
+/// The range as a range of indices.
+pub(super) fn index_range(range: &Range<u32>) -> Range<usize> {
     range.start as usize..range.end as usize
 }
 
-/// Tiles of at most `most` rows.
+/// Combines rows into tiles of at most `most` rows.
 fn tiles(visible: &[Range<u32>], most: usize) -> Vec<Tile> {
     let mut tiles: Vec<Tile> = Vec::new();
-    for (row, keys) in visible.iter().map(usual).enumerate() {
+    for (row, keys) in visible.iter().map(index_range).enumerate() {
         if let Some(tile) = tiles.last_mut()
             && tile.rows.len() < most
         {
@@ -51,7 +51,7 @@ fn tiles(visible: &[Range<u32>], most: usize) -> Vec<Tile> {
     tiles
 }
 
-/// Tiles of at most `most` rows, in blocks.
+/// Combines rows into tiles of at most `most` rows, and tiles into blocks.
 pub(super) fn blocks(visible: &[Range<u32>], most: usize) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     for tile in tiles(visible, most) {
@@ -71,7 +71,7 @@ pub(super) fn blocks(visible: &[Range<u32>], most: usize) -> Vec<Block> {
     blocks
 }
 
-/// Runs of blocks whose keys nobody else sees, as far as their order shows it.
+/// Runs of consecutive blocks whose keys overlap. Neighboring runs see different keys.
 pub(super) fn spans(blocks: &[Block]) -> Vec<Range<usize>> {
     let mut spans: Vec<Range<usize>> = Vec::new();
     let mut seen = 0..0;
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tiles_hold_every_row_once_and_stop_where_a_sample_ends() {
+    fn tiles_contain_every_row_once_and_do_not_cross_samples() {
         let visible: Vec<Range<u32>> = (0..40).map(|row| if row < 17 { 0..17 } else { 17..row + 1 }).collect();
         let blocks = blocks(&visible, 6);
         let tiles: Vec<&Tile> = blocks.iter().flat_map(|block| &block.tiles).collect();
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(tiles[3], &Tile { rows: 17..23, common: 17..18, seen: 17..23 });
         for tile in tiles {
             for row in tile.rows.clone() {
-                let keys = usual(&visible[row]);
+                let keys = index_range(&visible[row]);
                 assert!(keys.start <= tile.common.start && tile.common.end <= keys.end);
                 assert!(tile.seen.start <= keys.start && keys.end <= tile.seen.end);
             }

@@ -1,4 +1,4 @@
-//! Attention against plain loops in `f64`, and that a row's bits depend on the row and its keys alone.
+//! Compares attention with plain loops in `f64`, and checks that the bits of a row depend only on the row and its keys.
 
 use super::*;
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ impl Rows {
         out
     }
 
-    /// Some of the rows on their own.
+    /// Some of the rows by themselves.
     fn part(&self, rows: Range<usize>) -> Self {
         let Heads { heads, kv_heads, head_dim, .. } = self.heads;
         let cut = |x: &[f32], width: usize| x[rows.start * width..rows.end * width].to_vec();
@@ -81,7 +81,7 @@ fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| x.to_bits()).collect()
 }
 
-/// Samples one after the other: causal, whole, or causal with a window.
+/// Consecutive samples with attention that is causal, bidirectional, or causal with a window.
 fn samples(lengths: &[usize], kind: usize) -> Vec<Range<u32>> {
     let mut visible = Vec::new();
     for length in lengths {
@@ -98,7 +98,7 @@ fn samples(lengths: &[usize], kind: usize) -> Vec<Range<u32>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
-    fn it_is_attention_of_plain_loops(
+    fn attention_agrees_with_plain_loops(
         lengths in prop::collection::vec(1usize..50, 1..4),
         kind in 0usize..3, half in 1usize..45, kv_heads in 1usize..3, shared in 1usize..4, wild: bool, seed: u32,
     ) {
@@ -121,7 +121,7 @@ proptest! {
 }
 
 #[test]
-fn a_row_depends_on_its_keys_alone() {
+fn a_row_depends_only_on_its_keys() {
     for (head_dim, kind) in [(64, 0), (64, 1), (24, 2), (2, 0), (128, 2)] {
         let lengths = [13, 100, 1, 37, 59];
         let mut rows = Rows::new(2, 3, head_dim, samples(&lengths, kind), 9);
@@ -138,7 +138,7 @@ fn a_row_depends_on_its_keys_alone() {
                 assert_eq!(bits(&alone), bits(&all[first * width..][..length * width]), "{head_dim} {length}");
                 first += length;
             }
-            // The sample of 100 is no number anywhere: nobody else hears of it.
+            // NaN in the sample of 100 rows does not affect the other samples.
             let (sound, broken) = (13 * width..113 * width, 13 * 2 * head_dim..113 * 2 * head_dim);
             let [q, k, v] = [&rows.q, &rows.k, &rows.v].map(|x| x.clone());
             rows.q[sound.clone()].fill(f32::NAN);
@@ -154,7 +154,7 @@ fn a_row_depends_on_its_keys_alone() {
 }
 
 #[test]
-fn what_a_causal_row_does_not_see_yet_may_be_no_number() {
+fn nan_in_later_rows_does_not_affect_a_causal_row() {
     for level in Level::all() {
         let mut rows = Rows::new(1, 2, 8, samples(&[30], 0), 4);
         let before = rows.attend(level);

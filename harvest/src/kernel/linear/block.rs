@@ -1,8 +1,8 @@
-//! How a product is divided: between threads, and so that what is read again is still in the cache.
+//! How a product is divided between threads, and into parts that fit into the caches.
 //!
-//! A thread takes a block of rows and a run of panels. It goes through `d_in` in stretches: the block's part of `x` is
-//! copied together (into the second-level cache), and every panel's part goes by once, to be multiplied with the whole
-//! block while it is in the first-level cache. That is also when `bf16` becomes `f32`.
+//! A thread takes a block of rows and a run of panels. It divides `d_in` into stretches. For each stretch, the block's part
+//! of `x` is copied to a contiguous buffer (in the L2 cache), and each panel's part is loaded once and multiplied with the
+//! whole block while it is in the L1 cache. This is also when `bf16` is converted to `f32`.
 
 use super::pack::Panels;
 use crate::kernel::aligned::Aligned;
@@ -11,13 +11,13 @@ use crate::kernel::pool::Pool;
 use crate::kernel::tile::{load, store, tile, zeros};
 use rayon::prelude::*;
 
-/// Rows of a block: a multiple of every tile's rows.
+/// Number of rows of a block, which is a multiple of the number of rows of every tile.
 const ROWS: usize = 192;
-/// Longest stretch of a sum: a panel's part is 24 KiB (V3) or 48 KiB (V4) of the first-level cache.
+/// Maximum length of a stretch, with which a panel's part takes 24 KiB (V3) or 48 KiB (V4) of the L1 cache.
 const STRETCH: usize = 384;
-/// Rows that a panel of `f32` is not copied for.
+/// Number of rows below which a panel of `f32` is not copied.
 const FEW: usize = 16;
-/// Multiplications that are worth a thread.
+/// Minimum number of multiplications for another thread.
 const WORTH: usize = 1 << 18;
 
 /// `out (+)= x W^T`.
@@ -27,19 +27,19 @@ pub(super) struct Product<'a> {
     pub(super) out: &'a mut [f32],
     pub(super) d_out: usize,
     pub(super) panels: &'a Panels,
-    /// To be added to what `out` holds.
+    /// Whether the product is added to `out`.
     pub(super) add: bool,
 }
 
-/// What a thread does at a time.
+/// A unit of work of a thread.
 struct Block<'a> {
     x: &'a [f32],
     first_panel: usize,
-    /// The block's rows, each as far as the panels go.
+    /// The rows of the block in `out`, limited to the columns of the panels.
     out: Vec<&'a mut [f32]>,
 }
 
-/// Memory that a thread works in.
+/// The scratch buffers of a thread.
 struct Scratch {
     x: Aligned<f32>,
     wide: Aligned<f32>,
@@ -70,11 +70,11 @@ impl Work for Product<'_> {
     }
 }
 
-/// Blocks of rows, and runs of panels where the rows alone are too few for the threads.
+/// Divides the rows into blocks, and also the panels into runs if there are too few blocks for the threads.
 fn divide<'a>(x: &'a [f32], d_in: usize, out: &'a mut [f32], d_out: usize, width: usize) -> Vec<Block<'a>> {
     let (rows, panels) = (out.len() / d_out, d_out.div_ceil(width));
     let row_blocks = rows.div_ceil(ROWS);
-    // Several a thread: not every thread is equally fast.
+    // Several units of work per thread, because threads are not equally fast.
     let wanted = (4 * rayon::current_num_threads()).min((rows * d_in * d_out).div_ceil(WORTH));
     let runs = wanted.div_ceil(row_blocks).clamp(1, panels);
     let run = panels.div_ceil(runs);
@@ -115,11 +115,11 @@ impl Block<'_> {
             let add = add || start > 0;
             let part = |p: usize| ((self.first_panel + p) * d_in + start) * width;
             let mut first = 0;
-            // One row alone: the sums of four panels keep the multipliers busy, where those of one would wait.
+            // For a single row, four panels at a time keep the multipliers busy, which one panel does not.
             if rows == 1 {
                 while (first + 4) * width <= columns
                     && let [Some(a), Some(b), Some(c), Some(d)] =
-                        [0, 1, 2, 3].map(|p| panels.plain(part(first + p), depth * width))
+                        [0, 1, 2, 3].map(|p| panels.in_place(part(first + p), depth * width))
                 {
                     finish::<1, 4, S>(isa, x, [a, b, c, d], &mut self.out, first * width, add);
                     first += 4;
@@ -127,10 +127,10 @@ impl Block<'_> {
             }
             for p in first..columns.div_ceil(width) {
                 let len = depth * width;
-                let panel = match panels.plain(part(p), len) {
+                let panel = match panels.in_place(part(p), len) {
                     Some(panel) if rows < FEW => panel,
                     _ => {
-                        panels.bring(part(p), &mut scratch.wide[..len]);
+                        panels.copy_to(part(p), &mut scratch.wide[..len]);
                         &scratch.wide[..len]
                     }
                 };
@@ -149,7 +149,7 @@ impl Block<'_> {
     }
 }
 
-/// Multiplies the first `R` rows of `x` with the parts of `P` panels side by side and brings the sums home.
+/// Multiplies the first `R` rows of `x` with the parts of `P` neighboring panels and stores the sums. Returns `R`.
 #[inline(always)]
 fn finish<const R: usize, const P: usize, S: Isa>(
     isa: S,

@@ -1,7 +1,7 @@
-//! `x W^T + b` on the CPU, the weight packed once and held in `f32` or `bf16`; sums are `f32`.
+//! `x W^T + b` on the CPU. The weight is packed once and stored in `f32` or `bf16`. Sums are `f32`.
 //!
-//! `pack` lays the weight out in panels, `block` multiplies a block of rows with a run of panels. Steps of a sum are
-//! taken in one order, in stretches that depend on `d_in` alone.
+//! `pack` arranges the weight in panels, and `block` multiplies a block of rows with a run of panels. The terms of a sum are
+//! added in a fixed order, in stretches that depend only on `d_in`.
 
 mod block;
 mod pack;
@@ -13,7 +13,7 @@ use block::Product;
 use half::bf16;
 use pack::Panels;
 
-/// A weight matrix as the product reads it.
+/// A weight matrix, arranged for the product.
 pub struct Packed {
     d_in: usize,
     d_out: usize,
@@ -22,17 +22,19 @@ pub struct Packed {
 }
 
 impl Packed {
+    /// Packs a weight, which is stored in 4 bytes per value.
+    ///
     /// # Shapes
-    /// `[d_out, d_in]`, as checkpoints store it.
-    pub fn of_f32(values: &[f32], shape: [usize; 2]) -> Self {
+    /// `[d_out, d_in]`, as in checkpoints.
+    pub fn from_f32(values: &[f32], shape: [usize; 2]) -> Self {
         Self::new(shape, Level::widest(), |width| Panels::F32(pack::pack(values, shape, width)))
     }
 
-    /// Holds 2 bytes a weight.
+    /// Packs a weight, which is stored in 2 bytes per value.
     ///
     /// # Shapes
-    /// `[d_out, d_in]`, as checkpoints store it.
-    pub fn of_bf16(values: &[bf16], shape: [usize; 2]) -> Self {
+    /// `[d_out, d_in]`, as in checkpoints.
+    pub fn from_bf16(values: &[bf16], shape: [usize; 2]) -> Self {
         Self::new(shape, Level::widest(), |width| Panels::Bf16(pack::pack(values, shape, width)))
     }
 
@@ -40,12 +42,12 @@ impl Packed {
         Self { d_in, d_out, level, panels: panels(level.width()) }
     }
 
-    /// Width of what goes in.
+    /// The width of the input.
     pub fn d_in(&self) -> usize {
         self.d_in
     }
 
-    /// Width of what comes out.
+    /// The width of the output.
     pub fn d_out(&self) -> usize {
         self.d_out
     }
@@ -53,7 +55,7 @@ impl Packed {
     /// `out = x W^T + bias`.
     ///
     /// # Shapes
-    /// `x` `[rows, d_in]`, `bias` `[d_out]`, `out` `[rows, d_out]`.
+    /// `x`: `[rows, d_in]`. `bias`: `[d_out]`. `out`: `[rows, d_out]`.
     pub fn apply(&self, x: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
         let (d_in, d_out) = (self.d_in, self.d_out);
         assert!(bias.is_none_or(|bias| bias.len() == d_out), "a bias of {:?} for {d_out}", bias.map(<[f32]>::len));

@@ -1,16 +1,17 @@
-//! A weight in panels: a panel's outputs side by side, `[d_out / width][d_in][width]`, zeros in the last one's rest.
+//! A weight, arranged in panels in which the outputs are neighbors: `[d_out / width][d_in][width]`. The last panel is padded
+//! with zeros.
 
 use crate::kernel::aligned::Aligned;
 use half::bf16;
 use rayon::prelude::*;
 
-/// The panels as they lie in memory.
+/// The panels in memory.
 pub(super) enum Panels {
     F32(Aligned<f32>),
     Bf16(Aligned<bf16>),
 }
 
-/// Lays rows `[d_out, d_in]` out in panels.
+/// Arranges rows `[d_out, d_in]` in panels.
 pub(super) fn pack<T: Copy + Default + Send + Sync>(
     values: &[T],
     [d_out, d_in]: [usize; 2],
@@ -32,10 +33,10 @@ pub(super) fn pack<T: Copy + Default + Send + Sync>(
 }
 
 impl Panels {
-    /// Numbers of a panel as `f32` beside the other things a thread works on: read once from afar and in order, for
-    /// which the processor fetches ahead, and many times from there.
+    /// Copies values of a panel to the scratch buffer of a thread, as `f32`. The panel is then read once from memory, in
+    /// order, so that the processor can prefetch it, and many times from the copy in the cache.
     #[inline(always)]
-    pub(super) fn bring(&self, at: usize, to: &mut [f32]) {
+    pub(super) fn copy_to(&self, at: usize, to: &mut [f32]) {
         match self {
             Self::F32(values) => to.copy_from_slice(&values[at..at + to.len()]),
             Self::Bf16(values) => {
@@ -46,9 +47,9 @@ impl Panels {
         }
     }
 
-    /// Numbers of a panel where they lie, if they are `f32`.
+    /// Values of a panel without a copy, if they are `f32`.
     #[inline(always)]
-    pub(super) fn plain(&self, at: usize, len: usize) -> Option<&[f32]> {
+    pub(super) fn in_place(&self, at: usize, len: usize) -> Option<&[f32]> {
         match self {
             Self::F32(values) => Some(&values[at..at + len]),
             Self::Bf16(_) => None,

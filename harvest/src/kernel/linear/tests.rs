@@ -1,4 +1,4 @@
-//! The product against plain loops in `f64`, and that a row's bits depend on the row alone.
+//! Compares the product with plain loops in `f64`, and checks that the bits of a row depend only on the row.
 
 use super::*;
 use proptest::prelude::*;
@@ -16,9 +16,8 @@ fn numbers(n: usize, seed: u32) -> Vec<f32> {
 
 fn at(level: Level, w: &[f32], shape: [usize; 2], narrow: bool) -> Packed {
     let halves: Vec<bf16> = w.iter().map(|w| bf16::from_f32(*w)).collect();
-    Packed::new(shape, level, |width| match narrow {
-        true => Panels::Bf16(pack::pack(&halves, shape, width)),
-        false => Panels::F32(pack::pack(w, shape, width)),
+    Packed::new(shape, level, |width| {
+        if narrow { Panels::Bf16(pack::pack(&halves, shape, width)) } else { Panels::F32(pack::pack(w, shape, width)) }
     })
 }
 
@@ -35,7 +34,7 @@ fn bits(x: &[f32]) -> Vec<u32> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(80))]
     #[test]
-    fn it_is_the_product_of_plain_loops(
+    fn the_product_agrees_with_plain_loops(
         rows in 1usize..70, d_in in 1usize..600, d_out in 1usize..80, narrow: bool, biased: bool, seed: u32
     ) {
         let (x, bias) = (numbers(rows * d_in, seed), numbers(d_out, seed ^ 1));
@@ -59,7 +58,7 @@ proptest! {
 }
 
 #[test]
-fn a_row_depends_on_nothing_else() {
+fn a_row_does_not_depend_on_other_rows_or_threads() {
     for (rows, d_in, d_out) in [(70, 130, 50), (200, 300, 33), (7, 1000, 600)] {
         let (mut x, w) = (numbers(rows * d_in, 3), numbers(d_out * d_in, 4));
         let bias = numbers(d_out, 5);
@@ -74,7 +73,7 @@ fn a_row_depends_on_nothing_else() {
                 let some = apply(&packed, &x[first * d_in..last * d_in], Some(&bias));
                 assert_eq!(bits(&some), bits(&all[first * d_out..last * d_out]), "{first}..{last} of {rows}");
             }
-            // What is wrong with a row stays with it.
+            // NaN in a row does not affect the other rows.
             x[d_in + 1] = f32::NAN;
             x[3 * d_in] = f32::INFINITY;
             let spoilt = apply(&packed, &x, Some(&bias));
@@ -89,10 +88,10 @@ fn a_row_depends_on_nothing_else() {
 }
 
 #[test]
-fn nothing_in_and_nothing_out_are_no_trouble() {
-    assert!(apply(&Packed::of_f32(&[1.0; 6], [3, 2]), &[], None).is_empty());
+fn empty_inputs_and_outputs_are_accepted() {
+    assert!(apply(&Packed::from_f32(&[1.0; 6], [3, 2]), &[], None).is_empty());
     let mut out = [1.0; 3];
-    Packed::of_f32(&[], [3, 0]).apply(&[], None, &mut out);
+    Packed::from_f32(&[], [3, 0]).apply(&[], None, &mut out);
     assert_eq!(out, [0.0; 3]);
-    Packed::of_f32(&[], [0, 2]).apply(&[1.0, 2.0], None, &mut []);
+    Packed::from_f32(&[], [0, 2]).apply(&[1.0, 2.0], None, &mut []);
 }

@@ -1,4 +1,4 @@
-//! Activation functions, all of the form `x` times the share of it that gets through.
+//! Activation functions, all of the form `x` times a factor between 0 and 1.
 
 use super::CHUNK;
 use crate::kernel::isa::{Isa, Level, Work};
@@ -6,25 +6,25 @@ use crate::kernel::vector::{gelu, sigmoid};
 use rayon::prelude::*;
 use serde::Deserialize;
 
-/// An activation function by its name in `config.json`.
+/// An activation function, named as in `config.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// `x * sigmoid(x)`.
     Silu,
-    /// With the error function.
+    /// GELU with the error function.
     Gelu,
-    /// With the hyperbolic tangent.
+    /// GELU with the hyperbolic tangent.
     #[serde(alias = "gelu_new")]
     GeluPytorchTanh,
-    /// `x * sigmoid(1.702 x)`, CLIP's.
+    /// `x * sigmoid(1.702 x)`, as in CLIP.
     QuickGelu,
     /// `max(x, 0)`.
     Relu,
 }
 
 impl Activation {
-    /// In place.
+    /// Applies the function in place.
     pub fn apply(self, x: &mut [f32]) {
         self.on(Level::widest(), x, None);
     }
@@ -36,7 +36,7 @@ impl Activation {
     }
 
     pub(super) fn on(self, level: Level, x: &mut [f32], times: Option<&[f32]>) {
-        // A match for every chunk, so that the loop over the numbers holds one function only.
+        // The function is matched once per chunk, so that the loop over the values contains only one function.
         let chunk = |x: &mut [f32], times: Option<&[f32]>| level.run(Chunk { function: self, x, times });
         match times {
             _ if x.len() <= CHUNK => chunk(x, times),
@@ -48,7 +48,7 @@ impl Activation {
     }
 }
 
-/// What one thread does at a time.
+/// A unit of work of a thread.
 struct Chunk<'a> {
     function: Activation,
     x: &'a mut [f32],
@@ -77,7 +77,7 @@ impl Work for Chunk<'_> {
                     #[inline(always)]
                     |x| gelu(isa, x),
                 ),
-                // (1 + tanh u) / 2 = sigmoid(2 u), which loses nothing where tanh comes close to -1.
+                // (1 + tanh u) / 2 = sigmoid(2 u), which loses no precision where tanh is close to -1.
                 Activation::GeluPytorchTanh => each(
                     isa,
                     x,
@@ -96,7 +96,7 @@ impl Work for Chunk<'_> {
                     #[inline(always)]
                     |x| isa.mul_f32s(x, sigmoid(isa, isa.mul_f32s(x, isa.splat_f32s(1.702)))),
                 ),
-                // The order of the two lets what is no number through.
+                // This order of the operands preserves NaN.
                 Activation::Relu => each(
                     isa,
                     x,
@@ -112,7 +112,7 @@ impl Work for Chunk<'_> {
     }
 }
 
-/// `x = f(x)`, or `f(x)` times the other number.
+/// `x = f(x)`, or `x = f(x) * times`.
 #[inline(always)]
 fn each<S: Isa>(isa: S, x: &mut [f32], times: Option<&[f32]>, f: impl Fn(S::f32s) -> S::f32s) {
     let lanes = S::F32_LANES;

@@ -1,4 +1,4 @@
-//! What is done to every row or number alone on the CPU: norms, activation functions, rotary positions.
+//! Operations on single rows or values on the CPU: norms, activation functions, and rotary positions.
 
 mod activation;
 mod norm;
@@ -10,10 +10,10 @@ pub use activation::Activation;
 pub use norm::{layer_norm, rms_norm};
 pub use rotary::rotate;
 
-/// Numbers that one thread does at a time.
+/// Number of values in a unit of work of a thread.
 const CHUNK: usize = 1 << 14;
 
-/// Rows of a width that make up about [`CHUNK`] numbers.
+/// How many rows of a width have about [`CHUNK`] values.
 fn rows_of(width: usize) -> usize {
     (CHUNK / width).max(1)
 }

@@ -1,15 +1,16 @@
-//! Norms of rows. Sums go by sixteen lanes of `f64` and are the same bits on every processor.
+//! Norms of rows. Sums have sixteen lanes of `f64`, and the same bits on every processor.
 
 use super::rows_of;
 use rayon::prelude::*;
 
-/// Sums at once.
+/// Number of partial sums.
 const LANES: usize = 16;
 
-/// Every row divided by its root mean square (`eps` added to the mean square), times `scale`; in place.
+/// RMSNorm in place: divides every row by its root mean square, where `eps` is added to the mean square, and multiplies it
+/// by `scale` (Zhang and Sennrich 2019).
 ///
 /// # Shapes
-/// `x` `[rows, width]`, `scale` `[width]`.
+/// `x`: `[rows, width]`. `scale`: `[width]`.
 pub fn rms_norm(x: &mut [f32], scale: &[f32], eps: f32) {
     let width = scale.len();
     in_chunks(x, width, |_, x| {
@@ -19,11 +20,12 @@ pub fn rms_norm(x: &mut [f32], scale: &[f32], eps: f32) {
     });
 }
 
-/// Every row without its mean, divided by its standard deviation (`eps` added to the variance), times `scale`, plus
-/// `shift`; in place. `scale` and `shift` may hold several rows, which then take turns (one a head).
+/// LayerNorm in place: subtracts the mean of every row, divides by the standard deviation, where `eps` is added to the
+/// variance, multiplies by `scale` and adds `shift` (Ba et al. 2016). `scale` and `shift` may have several rows, which then
+/// take turns (one per head).
 ///
 /// # Shapes
-/// `x` `[rows, width]`, `scale` and `shift` `[turns * width]`.
+/// `x`: `[rows, width]`. `scale` and `shift`: `[turns * width]`.
 pub fn layer_norm(x: &mut [f32], scale: &[f32], shift: &[f32], width: usize, eps: f32) {
     assert_eq!(scale.len(), shift.len(), "scale and shift");
     let turns = scale.len() / width.max(1);
@@ -35,20 +37,21 @@ pub fn layer_norm(x: &mut [f32], scale: &[f32], shift: &[f32], width: usize, eps
     });
 }
 
-/// Hands rows to the threads, several at a time; `work` is told which is the first.
+/// Distributes rows to the threads in chunks. `work` receives the number of the first row and the rows.
 fn in_chunks(x: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     if x.is_empty() {
         return;
     }
     let rows = rows_of(width);
     let work = |n: usize, x: &mut [f32]| pulp::Arch::new().dispatch(In { first: n * rows, x, work: &work });
-    match x.len() <= rows * width {
-        true => work(0, x),
-        false => x.par_chunks_mut(rows * width).enumerate().for_each(|(n, x)| work(n, x)),
+    if x.len() <= rows * width {
+        work(0, x);
+    } else {
+        x.par_chunks_mut(rows * width).enumerate().for_each(|(n, x)| work(n, x));
     }
 }
 
-/// Some rows, for the instructions of the processor.
+/// A chunk of rows, to be computed with the vector instructions of the processor.
 struct In<'a, F> {
     first: usize,
     x: &'a mut [f32],
@@ -84,7 +87,7 @@ fn layer(row: &mut [f32], scale: &[f32], shift: &[f32], eps: f32) {
     }
 }
 
-/// The sum of what the numbers have above `mean`, or of its square.
+/// The sum of the differences from `mean`, or of their squares.
 #[inline(always)]
 fn sum(row: &[f32], mean: f64, squared: bool) -> f64 {
     let mut sums = [0f64; LANES];

@@ -3,11 +3,11 @@
 use super::rows_of;
 use rayon::prelude::*;
 
-/// Rotary positions in the half-split form of Llama, in place: in every head, element `i` turns with element
-/// `i + head_dim / 2`.
+/// Applies rotary positions in place, in the half-split form of Llama: in every head, elements `i` and `i + head_dim / 2`
+/// are rotated together.
 ///
 /// # Shapes
-/// `x` `[rows, heads * head_dim]`, `cos` and `sin` `[rows, head_dim / 2]`.
+/// `x`: `[rows, heads * head_dim]`. `cos` and `sin`: `[rows, head_dim / 2]`.
 pub fn rotate(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
     let half = head_dim / 2;
     if x.is_empty() || half == 0 {
@@ -25,7 +25,7 @@ pub fn rotate(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
     x.par_chunks_mut(rows * width).zip(tables).for_each(|(x, (cos, sin))| work(x, cos, sin));
 }
 
-/// What one thread does at a time.
+/// A unit of work of a thread.
 struct Rows<'a> {
     x: &'a mut [f32],
     width: usize,

@@ -1,10 +1,11 @@
-//! Norms, activations and positions against plain loops in `f64`; threads, tails and neighbors change nothing.
+//! Compares norms, activations and rotary positions with plain loops in `f64`, and checks that threads, tails and
+//! neighbors do not change a result.
 
 use super::*;
 use crate::kernel::isa::Level;
 use proptest::prelude::*;
 
-/// The share of a gelu distribution below `x`, by a sum or a continued fraction.
+/// The share of the standard normal distribution below `x`, by a sum or a continued fraction.
 fn below(x: f64) -> f64 {
     let density = (-x * x / 2.0).exp() / std::f64::consts::TAU.sqrt();
     if x.abs() < 3.0 {
@@ -37,14 +38,14 @@ const ALL: [Activation; 5] =
     [Activation::Silu, Activation::Gelu, Activation::GeluPytorchTanh, Activation::QuickGelu, Activation::Relu];
 
 #[test]
-fn activations_are_those_of_f64() {
+fn activations_agree_with_f64() {
     let xs: Vec<f32> = (0..60_001).map(|i| (i - 30_000) as f32 / 1000.0).collect();
     for (level, function) in Level::all().into_iter().flat_map(|level| ALL.map(|function| (level, function))) {
         let mut ys = xs.clone();
         function.on(level, &mut ys, None);
         for (x, y) in xs.iter().zip(ys) {
             let exact = exact(function, f64::from(*x));
-            // The argument of the exponential is itself rounded: relative to the result that grows with it.
+            // The argument of the exponential is rounded, so the relative error of the result grows with the argument.
             let argument = f64::from(x * x).min(90.0);
             let close = 1e-6 + argument * if matches!(level, Level::Plain) { 1e-6 } else { 2e-7 };
             assert!(
@@ -66,7 +67,7 @@ fn activations_at_the_edges() {
 }
 
 #[test]
-fn a_number_depends_on_nothing_else() {
+fn a_value_does_not_depend_on_other_values_or_threads() {
     let x: Vec<f32> = (0..70_003).map(|i| (i * 7919 % 1009) as f32 / 50.0 - 10.0).collect();
     let up: Vec<f32> = x.iter().rev().copied().collect();
     for function in ALL {
@@ -89,7 +90,7 @@ fn a_number_depends_on_nothing_else() {
 
 proptest! {
     #[test]
-    fn norms_are_those_of_f64(rows in 1usize..70, width in 1usize..300, turns in 1usize..4, away in -50f32..50.0) {
+    fn norms_agree_with_f64(rows in 1usize..70, width in 1usize..300, turns in 1usize..4, away in -50f32..50.0) {
         let x: Vec<f32> = (0..rows * width).map(|i| (i * 7919 % 1009) as f32 / 300.0 - 1.5 + away).collect();
         let scale: Vec<f32> = (0..turns * width).map(|i| (i % 7) as f32 - 2.5).collect();
         let shift: Vec<f32> = (0..turns * width).map(|i| (i % 5) as f32 - 2.0).collect();
@@ -106,7 +107,7 @@ proptest! {
                 let expected = wide[i] / square.sqrt() * f64::from(scale[i]);
                 prop_assert!((expected - f64::from(by_square[n * width + i])).abs() < 1e-5);
                 let expected = (wide[i] - mean) / variance.sqrt() * f64::from(scale[at]) + f64::from(shift[at]);
-                // The mean is rounded to the precision of the numbers.
+                // The mean is rounded to the precision of the values.
                 let rounded = 1e-5 + f64::from(away.abs() + 2.0) * 4e-7 / variance.sqrt();
                 prop_assert!((expected - f64::from(by_deviation[n * width + i])).abs() < rounded);
             }
@@ -117,7 +118,7 @@ proptest! {
     }
 
     #[test]
-    fn positions_turn_pairs(rows in 1usize..70, heads in 1usize..5, half in 1usize..40) {
+    fn rotary_positions_rotate_pairs(rows in 1usize..70, heads in 1usize..5, half in 1usize..40) {
         let width = heads * 2 * half;
         let x: Vec<f32> = (0..rows * width).map(|i| (i * 7919 % 1009) as f32 / 300.0 - 1.5).collect();
         let (sin, cos): (Vec<f32>, Vec<f32>) = (0..rows * half).map(|i| (i as f32 * 0.37).sin_cos()).unzip();
@@ -134,7 +135,7 @@ proptest! {
 }
 
 #[test]
-fn threads_and_neighbors_change_no_norm() {
+fn threads_and_neighbors_do_not_change_a_norm() {
     let width = 576;
     let x: Vec<f32> = (0..100 * width).map(|i| (i * 7919 % 1009) as f32 / 300.0 - 1.5).collect();
     let ones = vec![1.0; width];

@@ -1,5 +1,5 @@
-//! What one transformer block is made of, as data: sizes, norms and where they stand, biases, and the names that
-//! checkpoints give the parts. Decoders and vision towers are built of the same block.
+//! The components of a transformer block, as data: sizes, norms and their places, biases, and the names of the parts in
+//! checkpoints. Decoders and vision towers consist of the same kind of block.
 
 use crate::kernel::pointwise::Activation;
 
@@ -8,23 +8,23 @@ use crate::kernel::pointwise::Activation;
 pub struct BlockConfig {
     /// Width of the residual stream.
     pub width: usize,
-    /// Width inside the MLP.
+    /// Width of the hidden layer of the MLP.
     pub d_ff: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Key and value heads; divides `heads`.
+    /// Number of key and value heads; divides `heads`.
     pub kv_heads: usize,
-    /// Width of a head, even.
+    /// Width of a head; even.
     pub head_dim: usize,
-    /// What products of queries and keys are multiplied with.
+    /// The factor of products of queries and keys.
     pub scale: f64,
-    /// Of the MLP.
+    /// Activation function of the MLP.
     pub activation: Activation,
-    /// Of all norms that span the residual stream.
+    /// The kind of all norms that span the residual stream.
     pub norm: NormConfig,
-    /// Names of the norms before and behind attention, before and behind the MLP, where there are such.
+    /// Names of the norms before and after attention, and before and after the MLP; nothing where there is no norm.
     pub norms: [Option<&'static str>; 4],
-    /// Norm of queries and keys, head by head.
+    /// The norm of queries and keys, head by head.
     pub qk_norm: Option<QkNorm>,
     /// Which projections have biases.
     pub bias: Biases,
@@ -35,14 +35,14 @@ pub struct BlockConfig {
 /// How a row is normalized.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum NormConfig {
-    /// Divided by the root mean square; times `offset` + weight.
+    /// RMSNorm: divided by the root mean square, times `offset` + weight.
     Rms {
         /// Added to the mean square.
         eps: f64,
-        /// Added to the stored weight: 1 for Gemma, else 0.
+        /// Added to the stored weight: 1 for Gemma, otherwise 0.
         offset: f32,
     },
-    /// Mean taken away, divided by the standard deviation; times weight, plus bias.
+    /// LayerNorm: the mean is subtracted, divided by the standard deviation, times weight, plus bias.
     Layer {
         /// Added to the variance.
         eps: f64,
@@ -52,44 +52,44 @@ pub enum NormConfig {
 /// A norm of queries and keys.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct QkNorm {
-    /// Which.
+    /// The kind of norm.
     pub norm: NormConfig,
-    /// Whether every head has weights of its own.
+    /// Whether every head has its own weights.
     pub per_head: bool,
 }
 
 /// Which projections have biases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Biases {
-    /// Queries, keys, values.
+    /// Projections to queries, keys and values.
     pub qkv: bool,
-    /// Output of attention.
+    /// Output projection of attention.
     pub out: bool,
-    /// MLP.
+    /// Projections of the MLP.
     pub mlp: bool,
 }
 
-/// What checkpoints call the projections of a block.
+/// Names of the projections of a block in checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Names {
     /// Queries, keys and values.
     pub qkv: Qkv,
-    /// Output of attention.
+    /// Output projection of attention.
     pub out: &'static str,
-    /// MLP.
+    /// Projections of the MLP.
     pub mlp: Mlp,
 }
 
 /// How queries, keys and values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Qkv {
-    /// A matrix each.
-    Apart([&'static str; 3]),
-    /// One above the other.
+    /// Three matrices.
+    Separate([&'static str; 3]),
+    /// One matrix, in which they are stacked.
     Stacked(&'static str),
 }
 
-/// How an MLP computes.
+/// The structure of an MLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mlp {
     /// `down(f(gate(x)) * up(x))`: gate, up, down.
@@ -98,45 +98,45 @@ pub enum Mlp {
     Plain([&'static str; 2]),
 }
 
-/// Llama's names, which most decoders have.
+/// Llama's names, which most decoders use.
 pub(super) const LLAMA: Names = Names {
-    qkv: Qkv::Apart(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+    qkv: Qkv::Separate(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
     out: "self_attn.o_proj",
     mlp: Mlp::Gated(["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]),
 };
 
-/// CLIP's and SigLIP's names.
+/// The names of CLIP and SigLIP.
 pub(super) const CLIP: Names = Names {
-    qkv: Qkv::Apart(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+    qkv: Qkv::Separate(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
     out: "self_attn.out_proj",
     mlp: Mlp::Plain(["mlp.fc1", "mlp.fc2"]),
 };
 
-/// Qwen2.5-VL's names in its tower.
+/// The names in Qwen2.5-VL's vision tower.
 pub(super) const QWEN2_5_TOWER: Names = Names {
     qkv: Qkv::Stacked("attn.qkv"),
     out: "attn.proj",
     mlp: Mlp::Gated(["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]),
 };
 
-/// Qwen3-VL's names in its tower.
+/// The names in Qwen3-VL's vision tower.
 pub(super) const QWEN3_TOWER: Names =
     Names { qkv: Qkv::Stacked("attn.qkv"), out: "attn.proj", mlp: Mlp::Plain(["mlp.linear_fc1", "mlp.linear_fc2"]) };
 
-/// Norms in front of attention and MLP, under Llama's names.
+/// Norms before attention and before the MLP, with Llama's names.
 pub(super) const LLAMA_NORMS: [Option<&str>; 4] =
     [Some("input_layernorm"), None, Some("post_attention_layernorm"), None];
 
 impl BlockConfig {
-    /// Refuses sizes that contradict each other.
+    /// Rejects sizes that contradict each other. `what` names the model part in the error message.
     pub(super) fn check(self, what: &str) -> Result<Self, String> {
         let fits = self.heads.is_multiple_of(self.kv_heads) && self.head_dim.is_multiple_of(2) && self.head_dim > 0;
-        match fits {
-            true => Ok(self),
-            false => Err(format!(
-                "the sizes of the {what} do not fit each other: width {}, {} heads of {}, {} for keys and values",
-                self.width, self.heads, self.head_dim, self.kv_heads
-            )),
+        if fits {
+            return Ok(self);
         }
+        Err(format!(
+            "the sizes of the {what} do not fit each other: width {}, {} heads of {}, {} heads for keys and values",
+            self.width, self.heads, self.head_dim, self.kv_heads
+        ))
     }
 }

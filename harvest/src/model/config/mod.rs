@@ -1,11 +1,11 @@
-//! What `config.json` says about a model, in either layout (the Hub's older one leaves defaults out; `transformers` 5
-//! writes `rope_parameters`), checked so that the sizes fit each other. Differences between families are data here; behind
-//! this module there is one decoder and one vision tower. Reads no weights.
+//! The configuration of a model, as `config.json` describes it in either layout (the older one of the hub omits
+//! defaults; `transformers` 5 writes `rope_parameters`), checked for consistent sizes. Differences between families are
+//! data here: outside of this module there is one decoder and one vision tower. Reads no weights.
 
 mod block;
-mod refused;
 mod rope;
 mod text;
+mod unsupported;
 mod vision;
 
 pub use block::{Biases, BlockConfig, Mlp, Names, NormConfig, QkNorm, Qkv};
@@ -21,7 +21,7 @@ use crate::{Error, Result, precedence};
 use serde_json::Value;
 use std::path::Path;
 
-/// The models that are supported, as `model_type` names them.
+/// The supported models, by their `model_type`.
 pub const SUPPORTED: [&str; 11] = [
     "llava",
     "llava_next",
@@ -36,17 +36,17 @@ pub const SUPPORTED: [&str; 11] = [
     "gemma3_text",
 ];
 
-/// Reads what turns images into positions of the decoder.
+/// Reads the part of a configuration that turns images into positions of the decoder.
 type Vision = fn(Fields) -> Result<VisionConfig, String>;
 
-/// A model.
+/// The configuration of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
-    /// The class that `transformers` loads it with, such as `LlavaForConditionalGeneration`.
+    /// The class with which `transformers` loads the model, such as `LlavaForConditionalGeneration`.
     pub architecture: String,
     /// The decoder.
     pub text: TextConfig,
-    /// What turns images into positions of the decoder; nothing for text-only models.
+    /// The part that turns images into positions of the decoder; nothing for text-only models.
     pub vision: Option<VisionConfig>,
 }
 
@@ -58,16 +58,16 @@ impl ModelConfig {
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
         if !path.exists() {
-            return Err(Error::checkpoint(folder)("this is not a Hugging Face checkpoint (it has no config.json)"));
+            return Err(Error::checkpoint(folder)("this is not a Hugging Face checkpoint: it has no config.json"));
         }
         let config: Value = sae_core::file::read_json(&path, 1 << 24)?;
         Self::parse(&config).map_err(Error::checkpoint(&path))
     }
 
-    /// What a `config.json` says.
+    /// Interprets the content of a `config.json`.
     ///
     /// # Errors
-    /// What in it is not supported, or contradicts itself.
+    /// What is not supported or inconsistent.
     pub fn parse(config: &Value) -> Result<Self, String> {
         let fields = Fields(config);
         let kind = fields.or("model_type", "unknown".to_owned())?;
@@ -83,23 +83,26 @@ impl ModelConfig {
             "qwen2" => ("Qwen2ForCausalLM", None),
             "qwen3" => ("Qwen3ForCausalLM", None),
             "gemma3_text" => ("Gemma3ForCausalLM", None),
-            _ => return Err(format!("models of type {kind} are not supported; these are: {}", SUPPORTED.join(", "))),
+            _ => return Err(format!("unsupported model type {kind:?}: expected one of {}", SUPPORTED.join(", "))),
         };
-        refused::check(fields)?;
+        unsupported::check(fields)?;
         let (family, settings) = precedence::decoder(&kind, fields)?;
-        refused::check(settings)?;
+        unsupported::check(settings)?;
         let mut text = text::text(&family, settings)?;
         let vision = vision.map(|read| read(fields)).transpose()?;
         if kind == "gemma3" {
             text.bidirectional_images = true;
-            // The multimodal class reads the cap and never applies it.
+            // The multimodal class reads the cap but never applies it.
             text.logit_cap = None;
         }
-        if let Some(VisionConfig { kind: VisionEncoder::VqTokenizer(codes), .. }) = &vision {
-            if let Some(token) = codes.tokens.iter().find(|token| **token as usize >= text.vocab_size) {
-                return Err(format!("vocabulary_map names token {token} of a vocabulary of {}", text.vocab_size));
+        if let Some(VisionConfig { kind: VisionEncoder::VqTokenizer(tokenizer), .. }) = &vision {
+            if let Some(token) = tokenizer.tokens.iter().find(|token| **token as usize >= text.vocab_size) {
+                let size = text.vocab_size;
+                return Err(format!(
+                    "vocabulary_map names the token {token}, which is outside the vocabulary of {size}"
+                ));
             }
-            text.unspoken.clone_from(&codes.tokens);
+            text.never_predicted.clone_from(&tokenizer.tokens);
         }
         text.tied_head = precedence::tied(&kind, fields)?;
         let architecture = config["architectures"][0].as_str().unwrap_or(class).to_owned();
@@ -112,22 +115,22 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn of(config: Value) -> ModelConfig {
+    fn parse(config: Value) -> ModelConfig {
         ModelConfig::parse(&config).unwrap()
     }
 
-    fn refused(config: Value) -> String {
+    fn error(config: Value) -> String {
         ModelConfig::parse(&config).unwrap_err()
     }
 
     #[test]
-    fn the_older_layout_of_the_hub_and_the_newer_one_read_alike() {
+    fn the_older_layout_of_the_hub_and_the_newer_one_are_equivalent() {
         let sizes = json!({"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
             "num_key_value_heads": 2, "vocab_size": 100, "rms_norm_eps": 1e-5, "max_position_embeddings": 256});
         let config = |rope: Value| {
             let mut text = sizes.clone();
             text.as_object_mut().unwrap().extend(rope.as_object().unwrap().clone());
-            of(json!({"model_type": "llava", "text_config": text}))
+            parse(json!({"model_type": "llava", "text_config": text}))
         };
         let old = config(json!({"rope_theta": 5e5, "rope_scaling": null}));
         let new = config(json!({"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}));
@@ -141,25 +144,25 @@ mod tests {
     }
 
     #[test]
-    fn foreign_architectures_are_refused_with_the_supported_ones() {
-        let error = refused(json!({"model_type": "mllama"}));
+    fn unsupported_architectures_are_rejected_with_a_list_of_the_supported_ones() {
+        let error = error(json!({"model_type": "mllama"}));
         assert!(error.contains("mllama") && error.contains("llava"), "{error}");
-        let error = refused(json!({"model_type": "llava", "text_config": {"model_type": "falcon"}}));
+        let error = self::error(json!({"model_type": "llava", "text_config": {"model_type": "falcon"}}));
         assert!(error.contains("falcon") && error.contains("mistral"), "{error}");
-        assert!(refused(json!({"model_type": "llama", "rope_scaling": {"type": "yarn"}})).contains("yarn"));
-        assert!(refused(json!({"model_type": "llama", "num_key_value_heads": 3})).contains("fit each other"));
-        assert!(refused(json!({"model_type": "llama", "num_attention_heads": 0})).contains("num_attention_heads is 0"));
-        let error = refused(json!({"model_type": "llama", "hidden_size": "wide"}));
-        assert!(error.contains("hidden_size is \"wide\""), "{error}");
+        let error = self::error;
+        assert!(error(json!({"model_type": "llama", "rope_scaling": {"type": "yarn"}})).contains("yarn"));
+        assert!(error(json!({"model_type": "llama", "num_key_value_heads": 3})).contains("fit each other"));
+        assert!(error(json!({"model_type": "llama", "num_attention_heads": 0})).contains("num_attention_heads 0"));
+        let wide = error(json!({"model_type": "llama", "hidden_size": "wide"}));
+        assert!(wide.contains("hidden_size \"wide\""), "{wide}");
         assert!(
-            refused(json!({"model_type": "gemma3_text", "use_bidirectional_attention": true}))
-                .contains("bidirectional")
+            error(json!({"model_type": "gemma3_text", "use_bidirectional_attention": true})).contains("bidirectional")
         );
     }
 
     #[test]
-    fn a_window_that_is_left_out_is_not_one_that_is_null() {
-        let window = |config: Value| of(config).text.layers[0].window;
+    fn a_missing_window_differs_from_one_that_is_null() {
+        let window = |config: Value| parse(config).text.layers[0].window;
         assert_eq!(window(json!({"model_type": "mistral"})), Some(4096));
         assert_eq!(window(json!({"model_type": "mistral", "sliding_window": null})), None);
         assert_eq!(window(json!({"model_type": "qwen2", "sliding_window": 8})), None);
@@ -169,8 +172,8 @@ mod tests {
     }
 
     #[test]
-    fn gemma_has_a_window_and_a_rope_for_five_layers_of_six() {
-        let text = of(json!({"model_type": "gemma3_text"})).text;
+    fn gemma_has_a_window_and_its_own_rope_in_five_of_six_layers() {
+        let text = parse(json!({"model_type": "gemma3_text"})).text;
         let global: Vec<usize> = (0..26).filter(|n| text.layers[*n].window.is_none()).collect();
         assert_eq!(global, [5, 11, 17, 23]);
         assert_eq!(text.ropes.iter().map(|rope| rope.theta).collect::<Vec<_>>(), [1e6, 1e4]);
@@ -178,75 +181,72 @@ mod tests {
     }
 
     #[test]
-    fn axes_take_their_frequencies_in_blocks_or_in_turns() {
+    fn axes_get_consecutive_or_interleaved_frequencies() {
         let rope = |axes, sections: Value| RopeConfig::new(Fields(&json!({"mrope_section": sections})), 8, axes);
-        let of = |axes| {
+        let axes = |axes| {
             let frequencies = rope(axes, json!([2, 1, 1])).unwrap().frequencies(8, 1);
             frequencies.into_iter().map(|(_, axis)| axis).collect::<Vec<_>>()
         };
-        assert_eq!(of(Axes::Sections([0; 3])), [0, 0, 1, 2]);
-        assert_eq!(of(Axes::Interleaved([0; 3])), [0, 1, 2, 0]);
-        // Other families do not read it.
-        assert_eq!(of(Axes::One), [0, 0, 0, 0]);
+        assert_eq!(axes(Axes::Sections([0; 3])), [0, 0, 1, 2]);
+        assert_eq!(axes(Axes::Interleaved([0; 3])), [0, 1, 2, 0]);
+        // Other families ignore it.
+        assert_eq!(axes(Axes::One), [0, 0, 0, 0]);
         assert!(rope(Axes::Sections([0; 3]), json!([2, 1, 2])).unwrap_err().contains("mrope_section"));
-        // Left out it is that of Qwen2.5-VL's heads.
-        let text = of_text(json!({"model_type": "qwen2_5_vl", "text_config": {}}));
+        // The default is that of Qwen2.5-VL's heads.
+        let text = parse(json!({"model_type": "qwen2_5_vl", "text_config": {}})).text;
         assert_eq!(text.ropes[0].axes, Axes::Sections([16, 24, 24]));
     }
 
-    fn of_text(config: Value) -> TextConfig {
-        of(config).text
-    }
-
     #[test]
-    fn scaled_positions_are_read_and_what_is_not_understood_is_refused() {
+    fn scaled_positions_are_read_and_unknown_parameters_are_rejected() {
         let llama = |rope: Value| json!({"model_type": "llama", "max_position_embeddings": 64, "rope_scaling": rope});
-        let yarn = of_text(llama(json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768})));
+        let parse = |config: Value| self::parse(config).text;
+        let yarn = parse(llama(json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768})));
         assert_eq!(yarn.context, 131_072);
         let rope = &yarn.ropes[0].scaling;
-        // 0.1 ln 4 + 1, and the frequencies that turn 32 times and once over 32,768 positions.
+        // 0.1 ln 4 + 1, and the frequencies that make 32 turns and one turn over 32,768 positions.
         assert!((rope.magnitude() - 1.138_629_4).abs() < 1e-6);
         assert!(matches!(rope, Scaling::Yarn { ramp: [35.0, 60.0], .. }), "{rope:?}");
         let set = |extra: Value| {
             let mut rope = json!({"rope_type": "yarn", "factor": 4.0});
             rope.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-            of_text(llama(rope)).ropes[0].scaling.magnitude()
+            parse(llama(rope)).ropes[0].scaling.magnitude()
         };
         assert!((set(json!({"attention_factor": 0.5})) - 0.5).abs() < 1e-6);
         assert!((set(json!({"mscale": 1.0, "mscale_all_dim": 1.0})) - 1.0).abs() < 1e-6);
-        assert_eq!(of_text(llama(json!({"type": "dynamic", "factor": 2.0}))).context, 128);
+        assert_eq!(parse(llama(json!({"type": "dynamic", "factor": 2.0}))).context, 128);
         for (rope, named) in [
             (json!({"type": "yarn", "factor": 2.0, "attn_temperature": 3}), "attn_temperature"),
-            (json!({"type": "dynamic"}), "without factor"),
-            (json!({"type": "linear", "factor": -1.0}), "factor is -1"),
+            (json!({"type": "dynamic"}), "require factor"),
+            (json!({"type": "linear", "factor": -1.0}), "invalid factor -1"),
             (
                 json!({"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}),
                 "short_factor has 1 numbers: expected 64",
             ),
-            (json!({"type": "su", "factor": 2.0}), "type su"),
-            (json!({"type": "mrope", "mrope_section": [1, 1, 1]}), "type mrope"),
+            (json!({"type": "su", "factor": 2.0}), "type \"su\""),
+            (json!({"type": "mrope", "mrope_section": [1, 1, 1]}), "type \"mrope\""),
             (json!({"full_attention": {"rope_type": "yarn"}}), "full_attention"),
             (json!({"rope_type": "default", "partial_rotary_factor": 0.5}), "partial_rotary_factor"),
         ] {
-            let error = refused(llama(rope));
+            let error = error(llama(rope));
             assert!(error.contains(named), "{error}");
         }
     }
 
     #[test]
-    fn the_later_name_of_a_token_and_of_a_level_counts() {
-        let token = |config: Value| of(config).vision.unwrap().image_token_id;
+    fn the_newer_name_of_a_token_and_the_inner_level_take_precedence() {
+        let token = |config: Value| parse(config).vision.unwrap().image_token_id;
         assert_eq!(
             token(json!({"model_type": "llava", "text_config": {}, "image_token_index": 5, "image_token_id": 7})),
             7
         );
         assert_eq!(token(json!({"model_type": "llava", "text_config": {}, "image_token_index": 5})), 5);
         assert_eq!(token(json!({"model_type": "qwen2_5_vl", "text_config": {}, "image_token_index": 5})), 151_655);
-        let width = |config: Value| of(config).text.hidden_size;
+        let width = |config: Value| parse(config).text.hidden_size;
         let both = json!({"model_type": "qwen2_5_vl", "hidden_size": 64, "text_config": {"hidden_size": 8192}});
         assert_eq!(width(both), 8192);
-        // The class decides, whatever the file calls its decoder.
+        // The class decides, whatever the file says about its decoder.
         let named = json!({"model_type": "qwen3_vl", "text_config": {"model_type": "llama"}});
-        assert!(of(named).text.block.qk_norm.is_some());
+        assert!(parse(named).text.block.qk_norm.is_some());
     }
 }

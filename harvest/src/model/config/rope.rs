@@ -1,14 +1,14 @@
-//! Rotary positions as `config.json` describes them: base, scaling, and which frequencies turn with which axis of a
-//! position. The formulas are those of `transformers` 5.23 (`modeling_rope_utils.py`). Where the parameters stand is
-//! `precedence.rs`'s business.
+//! Rotary positions as `config.json` describes them: base, scaling, and which frequencies belong to which axis of a
+//! position. The formulas are those of `transformers` 5.23 (`modeling_rope_utils.py`). Where the parameters are found
+//! is decided in `precedence.rs`.
 
 use crate::fields::{Fields, SIZE_LIMIT, short};
 use std::f64::consts::PI;
 
-/// Axes of a position: time, row, column. Words have the same number on all of them.
+/// Number of axes of a position: time, row, column. Positions of text have the same number on all axes.
 pub const AXES: usize = 3;
 
-/// What a set of rotary parameters may hold; anything else might change what is computed.
+/// The parameters that a set of rotary positions may have. Any other parameter might change the result.
 const KNOWN: [&str; 20] = [
     "rope_type",
     "type",
@@ -29,94 +29,97 @@ const KNOWN: [&str; 20] = [
     "high_freq_factor",
     "mrope_section",
     "mrope_interleaved",
-    // Says that a model was trained with its scaling, and is read by nobody.
+    // Says that a model was trained with its scaling. No implementation reads it.
     "finetuned",
 ];
 
-/// Rotary positions of a decoder's layers.
+/// The rotary positions of a decoder's layers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeConfig {
     /// Base of the frequencies.
     pub theta: f64,
-    /// What is done to the frequencies.
+    /// How the frequencies are scaled.
     pub scaling: Scaling,
-    /// Which frequencies turn with which axis.
+    /// Which frequencies belong to which axis.
     pub axes: Axes,
 }
 
-/// What is done to the frequencies so that more positions fit.
+/// How frequencies are scaled so that longer samples fit.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scaling {
-    /// Nothing.
+    /// Not at all.
     None,
-    /// All divided.
+    /// All frequencies are divided by a factor.
     Linear(f64),
-    /// The base grows with a sample that is longer than `context` (dynamic NTK).
+    /// Dynamic NTK: the base grows with the length of a sample that exceeds `context`.
     Dynamic {
-        /// How many times the context is to fit.
+        /// The factor by which the context is extended.
         factor: f64,
-        /// Positions that the model was trained on.
+        /// Number of positions that the model was trained on.
         context: f64,
     },
-    /// Slow frequencies divided, fast ones left, a ramp between them; sines and cosines multiplied (arXiv:2309.00071).
+    /// YaRN (arXiv:2309.00071): slow frequencies are divided, fast ones are unchanged, with a ramp between them; sines
+    /// and cosines are multiplied.
     Yarn {
-        /// What slow frequencies are divided by.
+        /// The divisor of slow frequencies.
         factor: f64,
-        /// Number of the last fast frequency, and of the first slow one.
+        /// Index of the last fast frequency, and of the first slow one.
         ramp: [f64; 2],
-        /// What sines and cosines are multiplied with.
+        /// The factor of sines and cosines.
         magnitude: f64,
-        /// Positions that the model was trained on first.
+        /// Number of positions that the model was originally trained on.
         original: f64,
     },
-    /// Every frequency divided by a number of its own, of which there are two: for samples of at most `original` positions,
-    /// and for longer ones (LongRoPE, arXiv:2402.13753).
+    /// LongRoPE (arXiv:2402.13753): every frequency has its own divisor, or rather two: one for samples of at most
+    /// `original` positions, and one for longer samples.
     Long {
-        /// One for each frequency.
+        /// The divisors for short samples, one for each frequency.
         short: Vec<f64>,
-        /// One for each frequency.
+        /// The divisors for long samples, one for each frequency.
         long: Vec<f64>,
-        /// Positions that the model was trained on first.
+        /// Number of positions that the model was originally trained on.
         original: f64,
-        /// What sines and cosines are multiplied with.
+        /// The factor of sines and cosines.
         magnitude: f64,
     },
-    /// Llama 3.1's: long waves divided, short ones left, between them something between.
+    /// Llama 3.1: long wavelengths are divided, short ones are unchanged, and those between them are interpolated.
     Llama3 {
-        /// What long waves are divided by.
+        /// The divisor of the frequencies of long wavelengths.
         factor: f64,
-        /// Waves longer than `original / low` are long.
+        /// Wavelengths above `original / low` are long.
         low: f64,
-        /// Waves shorter than `original / high` are short.
+        /// Wavelengths below `original / high` are short.
         high: f64,
-        /// Positions that the model was trained on first.
+        /// Number of positions that the model was originally trained on.
         original: f64,
     },
 }
 
-/// Which frequencies turn with which axis of a position.
+/// Which frequencies belong to which axis of a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Axes {
-    /// All with the first: positions are numbers.
+    /// All frequencies belong to the first axis: positions are one-dimensional.
     One,
-    /// So many with time, then so many with rows, then the rest with columns (Qwen2.5-VL).
+    /// The first ones belong to time, the next ones to rows, the rest to columns (Qwen2.5-VL).
     Sections([usize; AXES]),
-    /// Time, row, column in turns as long as rows and columns have any left; the rest with time (Qwen3-VL).
+    /// They belong to time, row and column in turn, as long as rows and columns have any left; the rest belong to time
+    /// (Qwen3-VL).
     Interleaved([usize; AXES]),
 }
 
 impl Axes {
-    /// Refuses sections that are not all of a head.
+    /// Rejects sections that do not add up to half of a head.
     fn check(self, head_dim: usize) -> Result<(), String> {
         let (Self::Sections(sections) | Self::Interleaved(sections)) = self else { return Ok(()) };
         let half = head_dim / 2;
         if sections.iter().any(|n| *n > half) || sections.iter().sum::<usize>() != half {
-            return Err(format!("mrope_section is {sections:?}: expected a sum of {half}, half of a head"));
+            return Err(format!("invalid mrope_section {sections:?}: expected a sum of {half}, half of a head"));
         }
         Ok(())
     }
 
-    fn of(self, n: usize) -> usize {
+    /// The axis of the `n`-th frequency.
+    fn axis(self, n: usize) -> usize {
         match self {
             Self::One => 0,
             Self::Sections([time, rows, _]) => usize::from(n >= time) + usize::from(n >= time + rows),
@@ -129,20 +132,20 @@ impl Axes {
 }
 
 impl RopeConfig {
-    /// Reads one set of parameters, completed, of a decoder with heads of `head_dim`. `axes` are those of its family: of
-    /// one with several, `mrope_section` says how many frequencies each has.
+    /// Reads one complete set of parameters for a decoder with heads of `head_dim`. `axes` are those of its family. If
+    /// there are several, `mrope_section` says how many frequencies each axis has.
     pub(super) fn new(rope: Fields, head_dim: usize, axes: Axes) -> Result<Self, String> {
         if let Some((name, value)) =
             rope.0.as_object().into_iter().flatten().find(|(name, _)| !KNOWN.contains(&name.as_str()))
         {
-            return Err(format!("the rotary parameters have {name} ({}), which is not supported", short(value)));
+            return Err(format!("the rotary parameter {name} ({}) is not supported", short(value)));
         }
         if rope.or("partial_rotary_factor", 1.0)? != 1.0 {
-            return Err("partial_rotary_factor is not 1: heads that turn in part are not supported".into());
+            return Err("partial_rotary_factor is not 1: heads that are rotated only in part are not supported".into());
         }
         let theta: f64 = rope.or("rope_theta", 1e4)?;
         if !(theta.is_finite() && theta > 0.0) {
-            return Err(format!("rope_theta is {theta}"));
+            return Err(format!("invalid rope_theta {theta}: expected a positive number"));
         }
         let axes = match (axes, rope.get::<[usize; AXES]>("mrope_section")?) {
             (Axes::Sections(_), Some(sections)) => Axes::Sections(sections),
@@ -154,15 +157,15 @@ impl RopeConfig {
         Ok(Self { theta, scaling: Scaling::read(rope, theta, head_dim, several)?, axes })
     }
 
-    /// The frequency of each pair of a head's elements in a sample whose largest position is `length - 1`, and the axis
-    /// that it turns with.
+    /// The frequency of each pair of a head's elements, and the axis to which it belongs, in a sample whose largest
+    /// position is `length - 1`.
     pub fn frequencies(&self, head_dim: usize, length: usize) -> Vec<(f32, usize)> {
         let theta = self.scaling.base(self.theta, head_dim, length as f64);
         (0..head_dim / 2)
             .map(|n| {
-                // The reference divides in f32.
+                // The reference implementation divides in f32.
                 let base = 1.0 / (theta.powf(2.0 * n as f64 / head_dim as f64) as f32);
-                (self.scaling.of(base, n, length as f64), self.axes.of(n))
+                (self.scaling.scaled(base, n, length as f64), self.axes.axis(n))
             })
             .collect()
     }
@@ -176,35 +179,37 @@ impl Scaling {
         };
         let positive = |name: &str| match rope.get::<f64>(name)? {
             Some(value) if value.is_finite() && value > 0.0 => Ok(Some(value)),
-            Some(value) => Err(format!("{name} is {value}: expected a positive number")),
+            Some(value) => Err(format!("invalid {name} {value}: expected a positive number")),
             None => Ok(None),
         };
-        let need =
-            |name: &str| positive(name)?.ok_or_else(|| format!("rotary positions of type {kind} without {name}"));
-        let original = || need("original_max_position_embeddings");
+        let required =
+            |name: &str| positive(name)?.ok_or_else(|| format!("rotary positions of type {kind} require {name}"));
+        let original = || required("original_max_position_embeddings");
         match kind.as_str() {
             "default" => Ok(Self::None),
             "mrope" if several => Ok(Self::None),
-            "linear" => Ok(Self::Linear(need("factor")?)),
-            "dynamic" => Ok(Self::Dynamic { factor: need("factor")?, context: need("max_position_embeddings")? }),
+            "linear" => Ok(Self::Linear(required("factor")?)),
+            "dynamic" => {
+                Ok(Self::Dynamic { factor: required("factor")?, context: required("max_position_embeddings")? })
+            }
             "yarn" => {
-                let (factor, original) = (need("factor")?, original()?);
+                let (factor, original) = (required("factor")?, original()?);
                 let mscale = |scale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * scale * factor.ln() + 1.0 };
                 let magnitude =
                     match (positive("attention_factor")?, rope.or("mscale", 0.0)?, rope.or("mscale_all_dim", 0.0)?) {
                         (Some(magnitude), _, _) => magnitude,
-                        (None, own, all) if own != 0.0 && all != 0.0 => mscale(own) / mscale(all),
+                        (None, scale, all) if scale != 0.0 && all != 0.0 => mscale(scale) / mscale(all),
                         _ => mscale(1.0),
                     };
-                // The number of the frequency that turns so often over the first context.
-                let turning = |times: f64| head_dim as f64 * (original / (times * 2.0 * PI)).ln() / (2.0 * theta.ln());
+                // The index of the frequency that makes a number of turns over the original context.
+                let index = |turns: f64| head_dim as f64 * (original / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
                 let beta = |name: &str, default: f64| {
                     Ok::<_, String>(match rope.or(name, default)? {
                         0.0 => default,
                         beta => beta,
                     })
                 };
-                let ramp = [turning(beta("beta_fast", 32.0)?), turning(beta("beta_slow", 1.0)?)];
+                let ramp = [index(beta("beta_fast", 32.0)?), index(beta("beta_slow", 1.0)?)];
                 let [low, high] = if rope.or("truncate", true)? { [ramp[0].floor(), ramp[1].ceil()] } else { ramp };
                 let (low, high) = (low.max(0.0), high.min(head_dim as f64 - 1.0));
                 let high = if low == high { high + 0.001 } else { high };
@@ -212,8 +217,8 @@ impl Scaling {
             }
             "longrope" => {
                 let original = original()?;
-                // What Phi leaves out is the ratio of the two contexts.
-                let factor = positive("factor")?.unwrap_or(need("max_position_embeddings")? / original);
+                // Phi omits the factor, which is the ratio of the two contexts.
+                let factor = positive("factor")?.unwrap_or(required("max_position_embeddings")? / original);
                 let factors = |name: &str| match rope.get::<Vec<f64>>(name)? {
                     Some(factors)
                         if factors.len() == head_dim / 2 && factors.iter().all(|f| f.is_finite() && *f > 0.0) =>
@@ -223,7 +228,7 @@ impl Scaling {
                     Some(factors) => {
                         Err(format!("{name} has {} numbers: expected {}, all positive", factors.len(), head_dim / 2))
                     }
-                    None => Err(format!("rotary positions of type longrope without {name}")),
+                    None => Err(format!("rotary positions of type longrope require {name}")),
                 };
                 let magnitude = match positive("attention_factor")? {
                     Some(magnitude) => magnitude,
@@ -233,29 +238,29 @@ impl Scaling {
                 Ok(Self::Long { short: factors("short_factor")?, long: factors("long_factor")?, original, magnitude })
             }
             "llama3" => Ok(Self::Llama3 {
-                factor: need("factor")?,
-                low: need("low_freq_factor")?,
-                high: need("high_freq_factor")?,
+                factor: required("factor")?,
+                low: required("low_freq_factor")?,
+                high: required("high_freq_factor")?,
                 original: original()?,
             }),
             _ => Err(format!(
-                "rotary positions of type {kind} are not supported; these are: default, linear, dynamic, yarn, longrope, \
-                 llama3, and mrope in Qwen2.5-VL and Qwen3-VL"
+                "unsupported type {kind:?} of rotary positions: expected default, linear, dynamic, yarn, longrope, \
+                 llama3, or mrope in Qwen2.5-VL and Qwen3-VL"
             )),
         }
     }
 
-    /// Positions that fit, where `context` fit before.
-    pub(super) fn reach(&self, context: usize) -> usize {
-        let reach = match self {
+    /// The number of positions that fit, if `context` positions fit without scaling.
+    pub(super) fn scaled_context(&self, context: usize) -> usize {
+        let scaled = match self {
             Self::Linear(factor) | Self::Dynamic { factor, .. } => context as f64 * factor,
             Self::Yarn { factor, original, .. } => original * factor,
             Self::None | Self::Long { .. } | Self::Llama3 { .. } => 0.0,
         };
-        context.max((reach as usize).min(SIZE_LIMIT))
+        context.max((scaled as usize).min(SIZE_LIMIT))
     }
 
-    /// What sines and cosines are multiplied with.
+    /// The factor of sines and cosines.
     pub fn magnitude(&self) -> f32 {
         match self {
             Self::Yarn { magnitude, .. } | Self::Long { magnitude, .. } => *magnitude as f32,
@@ -274,8 +279,8 @@ impl Scaling {
         }
     }
 
-    /// What becomes of the `n`-th frequency in a sample of `length` positions.
-    fn of(&self, frequency: f32, n: usize, length: f64) -> f32 {
+    /// The `n`-th frequency after scaling, in a sample of `length` positions.
+    fn scaled(&self, frequency: f32, n: usize, length: f64) -> f32 {
         match self {
             Self::None | Self::Dynamic { .. } => frequency,
             Self::Linear(factor) => frequency / *factor as f32,

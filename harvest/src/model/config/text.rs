@@ -1,4 +1,5 @@
-//! Decoders by their `model_type`: what each family leaves out of `config.json`, and how it differs from Llama.
+//! Decoders by their `model_type`: the defaults of each family for fields that `config.json` omits, and how it differs
+//! from Llama.
 
 use super::block::{Biases, BlockConfig, LLAMA, LLAMA_NORMS, NormConfig, QkNorm};
 use super::rope::{Axes, RopeConfig};
@@ -6,43 +7,44 @@ use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
 use crate::precedence::{self, RopeDefaults};
 
-/// A decoder.
+/// The configuration of a decoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TextConfig {
-    /// Rows of the embedding.
+    /// Number of tokens in the vocabulary.
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Most positions of a sample.
+    /// Maximum number of positions in a sample.
     pub context: usize,
-    /// What its blocks are made of.
+    /// The structure of its blocks.
     pub block: BlockConfig,
-    /// What distinguishes each of its blocks.
+    /// The differences between its blocks.
     pub layers: Vec<Layer>,
-    /// Rotary positions that layers choose from.
+    /// The rotary positions from which layers choose.
     pub ropes: Vec<RopeConfig>,
-    /// What embedded words are multiplied with.
+    /// The factor of embedded tokens.
     pub embedding_scale: f32,
-    /// Whether positions of one image see each other in both directions.
+    /// Whether positions of the same image attend to each other in both directions.
     pub bidirectional_images: bool,
-    /// Whether the output head is the embedding.
+    /// Whether the embedding matrix is also the output head.
     pub tied_head: bool,
-    /// `cap * tanh(logits / cap)`.
+    /// If present, logits become `cap * tanh(logits / cap)`.
     pub logit_cap: Option<f64>,
-    /// Tokens that are never predicted: those of images, where they are words of the vocabulary.
-    pub unspoken: Vec<u32>,
+    /// Tokens that are never predicted: those of images, if they are part of the vocabulary.
+    pub never_predicted: Vec<u32>,
 }
 
-/// What distinguishes one block of a decoder.
+/// What distinguishes one block of a decoder from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layer {
-    /// Positions that a position sees, itself included; all before it if there is no window.
+    /// Number of positions to which a position attends, including itself; without a window, it attends to all before
+    /// it.
     pub window: Option<usize>,
-    /// Which of the decoder's rotary positions.
+    /// Which of the decoder's rotary positions it uses.
     pub rope: usize,
 }
 
-/// What `transformers` 5.23 takes for what a configuration leaves out.
+/// The defaults of `transformers` 5.23 for fields that a configuration omits.
 #[derive(Clone, Copy)]
 struct Defaults {
     vocab_size: usize,
@@ -55,7 +57,7 @@ struct Defaults {
     context: usize,
     eps: f64,
     theta: f64,
-    /// Of the layers with a window, where these have rotary positions of their own.
+    /// For layers with a window, if these have their own rotary positions.
     local_theta: Option<f64>,
     axes: Axes,
 }
@@ -75,11 +77,11 @@ const LLAMA_DEFAULTS: Defaults = Defaults {
     axes: Axes::One,
 };
 
-/// The decoders that are supported, as `model_type` names them alone or inside a multimodal model.
+/// The supported decoders, by their `model_type` alone or inside a multimodal model.
 const SUPPORTED: [&str; 8] =
     ["llama", "mistral", "qwen2", "qwen3", "gemma3_text", "chameleon", "qwen2_5_vl_text", "qwen3_vl_text"];
 
-/// The decoder that a configuration describes, of the family `kind`.
+/// The decoder of the family `kind` that a configuration describes.
 pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
     let base = LLAMA_DEFAULTS;
     match kind {
@@ -124,7 +126,7 @@ pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
             };
             if kind == "qwen3_vl_text" {
                 (defaults.context, defaults.theta) = (128_000, 5e5);
-                // Interleaved always, whatever the file says.
+                // Always interleaved, whatever the file says.
                 defaults.axes = Axes::Interleaved([24, 20, 20]);
             }
             let mut config = llama_like(text, defaults, |text| {
@@ -147,15 +149,16 @@ pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
             let block = &mut config.block;
             block.qk_norm = Some(QkNorm { norm: NormConfig::Layer { eps: 1e-5 }, per_head: true });
             if text.or("swin_norm", false)? {
-                // The same norms, behind what they stood in front of.
+                // The same norms, but after attention and MLP instead of before them.
                 block.norms = [None, Some("input_layernorm"), None, Some("post_attention_layernorm")];
             }
             Ok(config)
         }
-        _ => Err(format!("decoders of type {kind} are not supported; these are: {}", SUPPORTED.join(", "))),
+        _ => Err(format!("unsupported decoder type {kind:?}: expected one of {}", SUPPORTED.join(", "))),
     }
 }
 
+/// A decoder with the structure of Llama.
 fn llama_like(
     text: Fields,
     defaults: Defaults,
@@ -163,9 +166,10 @@ fn llama_like(
 ) -> Result<TextConfig, String> {
     let hidden_size = text.size("hidden_size", defaults.hidden_size)?;
     let heads = text.size("num_attention_heads", defaults.heads)?;
-    let kv_heads = match text.names("num_key_value_heads") {
-        true => text.size("num_key_value_heads", heads)?,
-        false => defaults.kv_heads.unwrap_or(heads),
+    let kv_heads = if text.names("num_key_value_heads") {
+        text.size("num_key_value_heads", heads)?
+    } else {
+        defaults.kv_heads.unwrap_or(heads)
     };
     let head_dim = text.size("head_dim", defaults.head_dim.unwrap_or(hidden_size / heads).max(1))?;
     let norm = NormConfig::Rms { eps: text.or("rms_norm_eps", defaults.eps)?, offset: 0.0 };
@@ -189,8 +193,8 @@ fn llama_like(
     Ok(TextConfig {
         vocab_size: text.size("vocab_size", defaults.vocab_size)?,
         hidden_size,
-        // Where there are two, the file gives the number that the scaling leads to.
-        context: if let [rope] = &ropes[..] { rope.scaling.reach(context) } else { context },
+        // If there are two sets of rotary positions, the file states the context after scaling.
+        context: if let [rope] = &ropes[..] { rope.scaling.scaled_context(context) } else { context },
         block: block.check("decoder")?,
         layers: vec![Layer { window: None, rope: 0 }; layers],
         ropes,
@@ -198,22 +202,23 @@ fn llama_like(
         bidirectional_images: false,
         tied_head: false,
         logit_cap: None,
-        unspoken: Vec::new(),
+        never_predicted: Vec::new(),
     })
 }
 
-/// The rotary positions that layers choose from: one for all, or one for the layers that see everything and one for those
-/// with a window.
+/// The rotary positions from which layers choose: one set for all layers, or one for the layers with full attention and
+/// one for those with a window.
 fn ropes(text: Fields, defaults: Defaults, head_dim: usize) -> Result<Vec<RopeConfig>, String> {
-    let of = |theta| RopeDefaults { theta, context: defaults.context };
+    let defaults_of = |theta| RopeDefaults { theta, context: defaults.context };
     let sets = match defaults.local_theta {
-        None => vec![precedence::rope(text, of(defaults.theta))?],
-        Some(local) => precedence::layered_rope(text, [of(defaults.theta), of(local)])?.to_vec(),
+        None => vec![precedence::rope(text, defaults_of(defaults.theta))?],
+        Some(local) => precedence::layered_rope(text, [defaults_of(defaults.theta), defaults_of(local)])?.to_vec(),
     };
     sets.iter().map(|set| RopeConfig::new(Fields(set), head_dim, defaults.axes)).collect()
 }
 
-/// Gives a window to the layers that `types` calls so, or, where there is no such list, to those that `slides` names.
+/// Gives a window to the layers that are marked in `types`, or, if there is no such list, to those for which `slides`
+/// is true.
 fn windowed(
     mut config: TextConfig,
     types: Option<Vec<bool>>,
@@ -225,7 +230,7 @@ fn windowed(
         layer.window = window.filter(|_| slides);
     }
     match window {
-        Some(0) => Err("sliding_window is 0".into()),
+        Some(0) => Err("invalid sliding_window 0: expected at least 1".into()),
         _ => Ok(config),
     }
 }
@@ -238,16 +243,16 @@ fn qwen_windows(config: TextConfig, text: Fields, default_from: usize) -> Result
     windowed(config, types, window, |n| n >= from)
 }
 
-/// Which layers slide, by `layer_types`.
+/// Which layers have a sliding window, according to `layer_types`.
 fn layer_types(text: Fields, layers: usize) -> Result<Option<Vec<bool>>, String> {
     let Some(types) = text.get::<Vec<String>>("layer_types")? else { return Ok(None) };
     if types.len() < layers {
-        return Err(format!("layer_types has {} entries for {layers} layers", types.len()));
+        return Err(format!("layer_types has {} entries: expected {layers}, one for each layer", types.len()));
     }
     let slides = types.iter().map(|kind| match kind.as_str() {
         "sliding_attention" => Ok(true),
         "full_attention" => Ok(false),
-        _ => Err(format!("layers of type {kind} are not supported; these are: sliding_attention, full_attention")),
+        _ => Err(format!("unsupported layer type {kind:?}: expected sliding_attention or full_attention")),
     });
     slides.collect::<Result<_, _>>().map(Some)
 }
@@ -278,7 +283,7 @@ fn gemma3(text: Fields) -> Result<TextConfig, String> {
     block.norms =
         ["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"]
             .map(Some);
-    // The underscore is transformers 5's own.
+    // The name with the underscore is that of transformers 5.
     let period = text.size("sliding_window_pattern", text.size("_sliding_window_pattern", 6)?)?;
     let window = Some(text.size("sliding_window", 4_096)?);
     let types = layer_types(text, config.layers.len())?;

@@ -1,13 +1,13 @@
-//! Attention, and which rows see which: one range of rows a row says causal order, windows, images that see themselves
-//! whole, and where one sample ends and the next begins.
+//! Attention, and which rows are visible to which. A single range of rows per row expresses causal order, sliding
+//! windows, bidirectional images, and the boundaries of samples.
 
-use super::Matrix;
+use super::super::matrix::Matrix;
 use crate::kernel::attention::{self as kernel, Heads};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Tensor, TensorData, module};
 use std::ops::Range;
 
-/// What each row sees. Rows that see each other lie together in a segment.
+/// The rows to which each row attends. Rows that attend to each other are in the same segment.
 #[derive(Clone, Debug, PartialEq)]
 pub(in super::super) struct VisibleKeys {
     ranges: Vec<Range<u32>>,
@@ -22,16 +22,16 @@ enum SegmentKind {
 }
 
 impl VisibleKeys {
-    /// Segments one behind the other, each of which sees itself whole.
+    /// Consecutive segments, in each of which all rows attend to all rows.
     pub fn full(lengths: impl IntoIterator<Item = usize>) -> Self {
-        Self::of(lengths, SegmentKind::Full, |rows, _| rows)
+        Self::new(lengths, SegmentKind::Full, |rows, _| rows)
     }
 
-    /// Segments one behind the other, each row of which sees itself and `window - 1` rows before it; all before it if
-    /// there is no window. Rows of one of `groups`, which ascend, see those behind them in it too; what lies before them is
-    /// cut by the window all the same.
+    /// Consecutive segments, in which each row attends to itself and to the `window - 1` rows before it, or to all rows
+    /// before it if there is no window. Rows of one of `groups`, which are ascending, also attend to the later rows of
+    /// their group. The window applies to them, too.
     pub fn causal(lengths: impl IntoIterator<Item = usize>, window: Option<usize>, groups: &[Range<usize>]) -> Self {
-        let mut visible = Self::of(lengths, SegmentKind::Causal, |rows, row| {
+        let mut visible = Self::new(lengths, SegmentKind::Causal, |rows, row| {
             let from = window.map_or(rows.start, |window| rows.start.max((row + 1).saturating_sub(window)));
             from..row + 1
         });
@@ -41,16 +41,16 @@ impl VisibleKeys {
             }
         }
         for (rows, kind) in &mut visible.segments {
-            let cut = window.is_some_and(|window| window < rows.len());
-            let grouped = groups.iter().any(|group| group.start < rows.end && rows.start < group.end);
-            if cut || grouped {
+            let is_cut = window.is_some_and(|window| window < rows.len());
+            let has_group = groups.iter().any(|group| group.start < rows.end && rows.start < group.end);
+            if is_cut || has_group {
                 *kind = SegmentKind::Other;
             }
         }
         visible
     }
 
-    fn of(
+    fn new(
         lengths: impl IntoIterator<Item = usize>,
         kind: SegmentKind,
         range: impl Fn(Range<usize>, usize) -> Range<usize>,
@@ -68,17 +68,18 @@ impl VisibleKeys {
         Self { ranges, segments }
     }
 
-    /// What is not to be seen in a segment, `[rows, rows]`.
+    /// The mask of keys that are not visible in a segment, `[rows, rows]`.
     fn hidden(&self, rows: &Range<usize>) -> Vec<bool> {
-        let seen = |row: usize, key: usize| self.ranges[row].contains(&(key as u32));
-        rows.clone().flat_map(|row| rows.clone().map(move |key| !seen(row, key))).collect()
+        let is_visible = |row: usize, key: usize| self.ranges[row].contains(&(key as u32));
+        rows.clone().flat_map(|row| rows.clone().map(move |key| !is_visible(row, key))).collect()
     }
 }
 
-/// Scaled dot-product attention. Keys and values may have fewer heads than queries, which then share them in order.
+/// Scaled dot-product attention. If there are fewer heads of keys and values than of queries, consecutive heads of
+/// queries share one.
 ///
 /// # Shapes
-/// `q` `[rows, heads * head_dim]`, `k` and `v` `[rows, kv_heads * head_dim]`; returned as `q`.
+/// `q` is `[rows, heads * head_dim]`, `k` and `v` are `[rows, kv_heads * head_dim]`; the result is like `q`.
 pub(in super::super) fn attention(q: &Matrix, k: &Matrix, v: &Matrix, heads: Heads, visible: &VisibleKeys) -> Matrix {
     match (q, k, v) {
         (Matrix::Host { values: q, width }, Matrix::Host { values: k, .. }, Matrix::Host { values: v, .. }) => {
@@ -97,7 +98,7 @@ pub(in super::super) fn attention(q: &Matrix, k: &Matrix, v: &Matrix, heads: Hea
             });
             Matrix::Device(Tensor::cat(parts.collect(), 0))
         }
-        _ => unreachable!("a model's matrices are all in one place"),
+        _ => unreachable!("the matrices of a model are all on one device"),
     }
 }
 
@@ -111,7 +112,7 @@ fn segment(
 ) -> Tensor<2> {
     let [rows, width] = q.dims();
     let groups = heads.heads / heads.kv_heads;
-    // Burn documents no grouped queries, so that keys and values are repeated.
+    // Burn's documentation mentions no grouped queries, so keys and values are repeated.
     let split = |x: Tensor<2>, groups: usize| {
         let kv_heads = x.dims()[1] / heads.head_dim;
         let x = x.reshape([1, rows, kv_heads, heads.head_dim]).swap_dims(1, 2);
@@ -121,9 +122,9 @@ fn segment(
         let x: Tensor<5> = x.unsqueeze_dim::<5>(2).expand([1, kv_heads, groups, rows, heads.head_dim]);
         x.reshape([1, kv_heads * groups, rows, heads.head_dim])
     };
-    // Queries carry the scale: a scale of its own would keep Burn from its fused kernels.
-    let own = (heads.head_dim as f32).powf(-0.5);
-    let q = if (heads.scale - own).abs() > 1e-6 * own { q * (heads.scale / own) } else { q };
+    // The scale is applied to the queries, because a custom scale would prevent Burn from using its fused kernels.
+    let default = (heads.head_dim as f32).powf(-0.5);
+    let q = if (heads.scale - default).abs() > 1e-6 * default { q * (heads.scale / default) } else { q };
     let mask = mask.map(|mask| mask.expand([1, heads.heads, rows, rows]));
     let options = AttentionModuleOptions { is_causal: causal, ..Default::default() };
     let out = module::attention(split(q, 1), split(k, groups), split(v, groups), mask, None, options);
@@ -139,11 +140,11 @@ mod tests {
     }
 
     #[test]
-    fn samples_windows_and_images_decide_what_is_seen() {
+    fn samples_windows_and_images_determine_what_is_visible() {
         assert_eq!(ranges(&VisibleKeys::full([2, 1])), [(0, 2), (0, 2), (2, 3)]);
         assert_eq!(ranges(&VisibleKeys::causal([3, 2], None, &[])), [(0, 1), (0, 2), (0, 3), (3, 4), (3, 5)]);
         assert_eq!(ranges(&VisibleKeys::causal([4], Some(2), &[])), [(0, 1), (0, 2), (1, 3), (2, 4)]);
-        // Rows 1 to 3 are an image: what is behind in it is seen from each of them, and the window before.
+        // Rows 1 to 3 are an image. Each of them attends to the later ones, and to the window before it.
         let image = 1..4;
         let image = VisibleKeys::causal([5], Some(2), std::slice::from_ref(&image));
         assert_eq!(ranges(&image), [(0, 1), (0, 4), (1, 4), (2, 4), (3, 5)]);

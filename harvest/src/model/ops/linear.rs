@@ -1,12 +1,13 @@
-//! `x W^T + b`, the weight loaded once into the form that its place computes with.
+//! A linear map `x W^T + b`, whose weight is loaded into the form that its device computes with.
 
+use super::super::compute::{Compute, Weight};
+use super::super::matrix::Matrix;
 use super::super::weights::Loader;
-use super::{Compute, Matrix};
 use crate::kernel::linear::Packed;
 use burn::tensor::Tensor;
 
 /// A linear map.
-#[expect(clippy::large_enum_variant, reason = "there are a few of them, and what they hold is large")]
+#[expect(clippy::large_enum_variant, reason = "there are few instances, and their content is large anyway")]
 pub(in super::super) enum Linear {
     Host {
         weight: Packed,
@@ -21,13 +22,13 @@ pub(in super::super) enum Linear {
 }
 
 impl Linear {
-    /// The tensors `name.weight` `[d_out, d_in]` and, with a bias, `name.bias` `[d_out]`.
+    /// Loads the tensors `name.weight` `[d_out, d_in]` and, with a bias, `name.bias` `[d_out]`.
     pub fn load(loader: &mut Loader, name: &str, [d_in, d_out]: [usize; 2], bias: bool) -> Self {
         let [linear] = Self::load_parts(loader, name, [d_in, d_out], bias);
         linear
     }
 
-    /// As many maps as are stored one above the other in `name`, each `[d_in, d_out]`.
+    /// Loads several maps of `[d_in, d_out]` whose weights are stacked in the tensor `name`.
     pub fn load_parts<const N: usize>(
         loader: &mut Loader,
         name: &str,
@@ -38,19 +39,19 @@ impl Linear {
         let mut parts = loader.weights(&format!("{name}.weight"), &[N * d_out, d_in], N).into_iter();
         std::array::from_fn(|n| {
             let bias = bias.as_ref().map(|bias| bias.get(n * d_out..(n + 1) * d_out).unwrap_or_default().to_vec());
-            let weight = parts.next().expect("as many parts as were asked for");
+            let weight = parts.next().expect("as many parts as were requested");
             Self::new(weight, bias, loader.compute())
         })
     }
 
-    /// A weight that is stored in another shape, as long as its numbers lie in the same order as `[d_out, d_in]`.
+    /// Loads a weight that is stored in another shape, but with its numbers in the order of `[d_out, d_in]`.
     pub fn load_reshaped(loader: &mut Loader, name: &str, shape: &[usize], bias: bool) -> Self {
         let bias = bias.then(|| loader.values(&format!("{name}.bias"), &shape[..1]));
         let weight = loader.weights(&format!("{name}.weight"), shape, 1).remove(0);
         Self::new(weight, bias, loader.compute())
     }
 
-    /// From a weight that is loaded.
+    /// A linear map from loaded weights.
     pub fn new(weight: Weight, bias: Option<Vec<f32>>, compute: &Compute) -> Self {
         match weight {
             Weight::Host(weight) => Self::Host { weight, bias },
@@ -64,6 +65,8 @@ impl Linear {
         }
     }
 
+    /// Applies the map to every row.
+    ///
     /// # Shapes
     /// `[rows, d_in]` to `[rows, d_out]`.
     pub fn forward(&self, x: &Matrix) -> Matrix {
@@ -80,13 +83,7 @@ impl Linear {
                     None => y,
                 })
             }
-            _ => unreachable!("a model's weights and matrices are all in one place"),
+            _ => unreachable!("the weights and matrices of a model are all on one device"),
         }
     }
-}
-
-/// A weight matrix `[d_out, d_in]` where the model computes.
-pub(in super::super) enum Weight {
-    Host(Packed),
-    Device(Tensor<2>),
 }

@@ -1,25 +1,25 @@
-//! Norms of rows, or of the heads in a row: by the root mean square, or by mean and variance.
+//! Norms of rows, or of the heads in a row: RMSNorm and LayerNorm.
 
 use super::super::config::NormConfig;
+use super::super::matrix::Matrix;
 use super::super::weights::Loader;
-use super::Matrix;
 use crate::kernel::pointwise;
 use burn::tensor::{DType, Tensor};
 
 /// A norm with its weights.
 pub(in super::super) struct Norm {
     kind: NormConfig,
-    /// Numbers that are normalized together.
+    /// Number of values that are normalized together.
     width: usize,
-    /// `[turns, width]`: rows, or heads, take turns.
+    /// `[period, width]`. If every head has its own weights, there is one row per head, otherwise a single row.
     scale: Matrix,
-    /// `[turns, width]`, where the norm takes the mean away.
+    /// `[period, width]`, for norms that subtract the mean.
     shift: Option<Matrix>,
 }
 
 impl Norm {
-    /// `name.weight` and, where the mean is taken away, `name.bias`, both `[width]`; of each of `heads` heads if each has
-    /// its own, then `[heads, width]`.
+    /// Loads `name.weight` and, for norms that subtract the mean, `name.bias`. Both are `[width]`, or `[heads, width]`
+    /// if each of `heads` heads has its own weights.
     pub fn load(loader: &mut Loader, name: &str, width: usize, heads: Option<usize>, kind: NormConfig) -> Self {
         let shape = heads.map_or(vec![width], |heads| vec![heads, width]);
         let mut scale = loader.values(&format!("{name}.weight"), &shape);
@@ -34,6 +34,8 @@ impl Norm {
         Self { kind, width, scale: matrix(scale), shift: shift.map(matrix) }
     }
 
+    /// Normalizes every row, or every head of every row.
+    ///
     /// # Shapes
     /// `[rows, width]`, or `[rows, heads * width]` for a norm of heads; in and out.
     pub fn forward(&self, x: Matrix) -> Matrix {
@@ -53,15 +55,15 @@ impl Norm {
                 let shift = self.shift.clone().map(Matrix::into_tensor);
                 Matrix::Device(self.on_device(x, scale.clone(), shift))
             }
-            _ => unreachable!("a model's weights and matrices are all in one place"),
+            _ => unreachable!("the weights and matrices of a model are all on one device"),
         }
     }
 
-    /// In `f32`, whatever the model's dtype, as the reference does.
+    /// Computes in `f32`, whatever the number format of the model, like the reference implementation.
     fn on_device(&self, x: Tensor<2>, scale: Tensor<2>, shift: Option<Tensor<2>>) -> Tensor<2> {
-        let ([rows, width], dtype, turns) = (x.dims(), x.dtype(), scale.dims()[0]);
-        let apart = width / self.width / turns;
-        let x = x.cast(DType::F32).reshape([rows * apart, turns, self.width]);
+        let ([rows, width], dtype, period) = (x.dims(), x.dtype(), scale.dims()[0]);
+        let repeats = width / self.width / period;
+        let x = x.cast(DType::F32).reshape([rows * repeats, period, self.width]);
         let x = match self.kind {
             NormConfig::Rms { eps, .. } => {
                 let inverse = (x.clone().square().mean_dim(2) + eps).sqrt().recip();

@@ -1,16 +1,16 @@
-//! The towers of Qwen2.5-VL and Qwen3-VL, which take images at their native resolution.
+//! The vision towers of Qwen2.5-VL and Qwen3-VL.
 
-use super::super::block::{Biases, BlockConfig, NormConfig, QWEN2_5_TOWER, QWEN3_TOWER};
-use super::SIDE_LIMIT;
-use super::{
-    ImageTokens, Patches, Positions, ProjectorConfig, Tiling, TowerConfig, TowerNames, VisionConfig, VisionEncoder,
-    Windows,
+use super::types::{
+    ImageTokens, Patches, Positions, ProjectorConfig, SIDE_LIMIT, Tiling, TowerConfig, TowerNames, VisionConfig,
+    VisionEncoder, Windows,
 };
 use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
+use crate::model::config::block::{Biases, BlockConfig, Names, NormConfig, QWEN2_5_TOWER, QWEN3_TOWER};
 use crate::precedence::{self, RopeDefaults};
 
-/// What both Qwens have in common: block sizes, patches, how many patches a side become one position.
+/// The fields that Qwen2.5-VL and Qwen3-VL have in common: sizes of blocks and patches, and the side of a position in
+/// patches.
 struct Qwen {
     width: usize,
     d_ff: usize,
@@ -25,7 +25,7 @@ struct Qwen {
 impl Qwen {
     fn read(vision: Fields, [width, d_ff, heads, layers, patch]: [usize; 5]) -> Result<Self, String> {
         if vision.or("in_channels", 3)? != 3 {
-            return Err("the vision tower does not take RGB images (in_channels is not 3)".into());
+            return Err("the vision tower does not take RGB images: in_channels is not 3".into());
         }
         let qwen = Self {
             width: vision.size("hidden_size", width)?,
@@ -38,22 +38,24 @@ impl Qwen {
             theta: Self::theta(vision)?,
         };
         // Rows and columns share the rotary frequencies of a head.
-        match qwen.width.is_multiple_of(4 * qwen.heads) && qwen.patch * qwen.merge <= SIDE_LIMIT {
-            true => Ok(qwen),
-            false => Err(format!(
-                "the sizes of vision_config do not fit each other: width {}, {} heads, patches of {}",
-                qwen.width, qwen.heads, qwen.patch
-            )),
+        if qwen.width.is_multiple_of(4 * qwen.heads) && qwen.patch * qwen.merge <= SIDE_LIMIT {
+            return Ok(qwen);
         }
+        Err(format!(
+            "the sizes of vision_config do not fit each other: width {}, {} heads, patches of {}",
+            qwen.width, qwen.heads, qwen.patch
+        ))
     }
 
-    /// The base of the frequencies, which rows and columns share; they are never scaled.
+    /// The base of the frequencies, which rows and columns share. They are never scaled.
     fn theta(vision: Fields) -> Result<f64, String> {
         let rope = precedence::rope(vision, RopeDefaults { theta: 1e4, context: 1 })?;
         let rope = Fields(&rope);
         let kind = rope.or("rope_type", rope.or("type", "default".to_owned())?)?;
         if !["default", "axial"].contains(&kind.as_str()) {
-            return Err(format!("rotary positions of type {kind} are not supported in a vision tower"));
+            return Err(format!(
+                "unsupported type {kind:?} of rotary positions in a vision tower: expected default or axial"
+            ));
         }
         rope.or("rope_theta", 1e4)
     }
@@ -82,7 +84,7 @@ impl Qwen {
         Tiling::Native { patch: self.patch, merge: self.merge, frames: self.frames }
     }
 
-    fn block(&self, norm: NormConfig, activation: Activation, names: super::super::block::Names) -> BlockConfig {
+    fn block(&self, norm: NormConfig, activation: Activation, names: Names) -> BlockConfig {
         let head_dim = self.width / self.heads;
         BlockConfig {
             width: self.width,
@@ -101,18 +103,18 @@ impl Qwen {
     }
 }
 
-pub(in crate::model::config) fn qwen2_5(config: Fields) -> Result<VisionConfig, String> {
+pub(in super::super) fn qwen2_5(config: Fields) -> Result<VisionConfig, String> {
     let vision = config.under("vision_config");
     let qwen = Qwen::read(vision, [3_584, 3_420, 16, 32, 14])?;
     let window = vision.size("window_size", 112)?;
     let side = window / qwen.merge / qwen.patch * qwen.merge;
     if side == 0 {
-        return Err(format!("windows of {window} pixels hold no {} patches of {}", qwen.merge, qwen.patch));
+        return Err(format!("window_size {window} is smaller than {} patches of {} pixels", qwen.merge, qwen.patch));
     }
     let windows = Windows { side, full: vision.or("fullatt_block_indexes", vec![7, 15, 23, 31])? };
     let norm = NormConfig::Rms { eps: 1e-6, offset: 0.0 };
     let block = qwen.block(norm, vision.or("hidden_act", Activation::Silu)?, QWEN2_5_TOWER);
-    let join = ProjectorConfig::Merge {
+    let projector = ProjectorConfig::Merge {
         patches: qwen.merge * qwen.merge,
         norm,
         names: ["merger.ln_q", "merger.mlp.0", "merger.mlp.2"],
@@ -123,35 +125,35 @@ pub(in crate::model::config) fn qwen2_5(config: Fields) -> Result<VisionConfig, 
     let image_token_id = config.or("image_token_id", 151_655)?;
     Ok(VisionConfig {
         image_token_id,
-        framing: ImageTokens::Bare,
+        image_tokens: ImageTokens::Bare,
         tiling,
-        kind: VisionEncoder::Tower(Box::new(tower), join),
+        kind: VisionEncoder::Tower(Box::new(tower), projector),
     })
 }
 
-pub(in crate::model::config) fn qwen3(config: Fields) -> Result<VisionConfig, String> {
+pub(in super::super) fn qwen3(config: Fields) -> Result<VisionConfig, String> {
     let vision = config.under("vision_config");
     let qwen = Qwen::read(vision, [1_152, 4_304, 16, 27, 16])?;
     let positions = vision.size("num_position_embeddings", 2_304)?;
     let side = positions.isqrt();
     if side * side != positions {
-        return Err(format!("num_position_embeddings is {positions}: expected a square number"));
+        return Err(format!("invalid num_position_embeddings {positions}: expected a square number"));
     }
     let deep = vision.or("deepstack_visual_indexes", vec![8, 16, 24])?;
     if let Some(block) = deep.iter().find(|block| **block >= qwen.layers) {
-        return Err(format!("deepstack_visual_indexes names block {block} of {}", qwen.layers));
+        return Err(format!("deepstack_visual_indexes names block {block}, but the tower has {} blocks", qwen.layers));
     }
     let norm = NormConfig::Layer { eps: 1e-6 };
     let block = qwen.block(norm, vision.or("hidden_act", Activation::GeluPytorchTanh)?, QWEN3_TOWER);
     let names = ["merger.norm", "merger.linear_fc1", "merger.linear_fc2"];
-    let join = ProjectorConfig::Merge { patches: qwen.merge * qwen.merge, norm, names, deep };
+    let projector = ProjectorConfig::Merge { patches: qwen.merge * qwen.merge, norm, names, deep };
     let tiling = qwen.tiling();
     let tower = qwen.tower(block, true, Positions::Interpolated(side), None);
     let image_token_id = config.or("image_token_id", 151_655)?;
     Ok(VisionConfig {
         image_token_id,
-        framing: ImageTokens::Bare,
+        image_tokens: ImageTokens::Bare,
         tiling,
-        kind: VisionEncoder::Tower(Box::new(tower), join),
+        kind: VisionEncoder::Tower(Box::new(tower), projector),
     })
 }

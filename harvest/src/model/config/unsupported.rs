@@ -1,13 +1,14 @@
-//! Settings that change what a model computes and that no family here has: refused by name, unless they stand at the value
-//! that leaves everything as it is. (What a family does have is read in `text.rs` and `vision.rs`. Settings that nobody
-//! computes with, such as those of training and generation, are passed over, as `transformers` does.)
+//! Settings that change what a model computes and that no family here supports. They are rejected by name, unless they
+//! have the value that changes nothing. (Settings that a family does support are read in `text.rs` and `vision.rs`.
+//! Settings that do not affect the computation, such as those of training and generation, are ignored, as in
+//! `transformers`.)
 
 use crate::fields::{Fields, short};
 use serde_json::Value;
 
-/// The value at which a setting changes nothing; null and `{}` never do.
+/// The value with which a setting changes nothing. Null and `{}` never change anything.
 enum Neutral {
-    /// None but to be absent.
+    /// The setting has to be absent.
     Absent,
     False,
     True,
@@ -33,7 +34,7 @@ const SETTINGS: [(&str, Neutral); 16] = [
     ("logit_scale", Neutral::One),
 ];
 
-/// Refuses what a level of `config.json` asks for and no family here does.
+/// Rejects the unsupported settings in one level of `config.json`.
 pub(super) fn check(fields: Fields) -> Result<(), String> {
     for (name, neutral) in &SETTINGS {
         let value = &fields.0[*name];
@@ -46,8 +47,9 @@ pub(super) fn check(fields: Fields) -> Result<(), String> {
         };
         if !changes_nothing {
             let value = value["quant_method"].as_str().map_or_else(|| short(value), str::to_owned);
-            let hint = if name.starts_with("quant") { ": use the checkpoint that it was made of" } else { "" };
-            return Err(format!("{name} ({value}) is not supported{hint}"));
+            let advice =
+                if name.starts_with("quant") { ": use the checkpoint from which it was quantized" } else { "" };
+            return Err(format!("{name} ({value}) is not supported{advice}"));
         }
     }
     Ok(())
@@ -59,13 +61,13 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn settings_of_other_models_are_refused_by_name_unless_they_change_nothing() {
-        let of = |config: Value| check(Fields(&config));
+    fn unsupported_settings_are_rejected_by_name_unless_they_change_nothing() {
+        let check = |config: Value| super::check(Fields(&config));
         assert_eq!(
-            of(json!({"quantization_config": null, "pruned_heads": {}, "is_causal": true, "logit_scale": 1})),
+            check(json!({"quantization_config": null, "pruned_heads": {}, "is_causal": true, "logit_scale": 1})),
             Ok(())
         );
-        let error = of(json!({"quantization_config": {"quant_method": "gptq", "bits": 4}})).unwrap_err();
+        let error = check(json!({"quantization_config": {"quant_method": "gptq", "bits": 4}})).unwrap_err();
         assert!(error.contains("quantization_config (gptq) is not supported"), "{error}");
         for (name, value) in [
             ("is_causal", json!(false)),
@@ -73,7 +75,7 @@ mod tests {
             ("per_layer_config", json!({"0": {"num_attention_heads": 2}})),
             ("residual_multiplier", json!(0.22)),
         ] {
-            assert!(of(json!({name: value})).unwrap_err().starts_with(name), "{name}");
+            assert!(check(json!({name: value})).unwrap_err().starts_with(name), "{name}");
         }
     }
 }

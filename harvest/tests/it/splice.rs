@@ -1,8 +1,8 @@
-//! The model with other hidden states behind a block: what is put back changes nothing, zeros make every token as likely
-//! as any other, and only what is replaced matters.
+//! A model whose hidden states behind a block are replaced: putting its own states back changes nothing, and zeros make all
+//! tokens equally likely.
 
 use crate::golden::{Golden, repository};
-use harvest::{Plan, SpliceRunner};
+use harvest::{Error, Plan, SpliceRunner};
 use sae_core::device::DeviceChoice;
 use sae_core::store::sample::{Modality, Role, Token};
 
@@ -13,14 +13,14 @@ fn plan(limit: u64) -> Plan {
 }
 
 #[test]
-fn states_that_are_put_back_change_nothing_and_zeros_leave_a_uniform_guess() {
+fn the_original_states_change_nothing_and_zeros_give_a_uniform_distribution() {
     let plan = plan(70);
-    let predictor = SpliceRunner::open(&plan).unwrap();
-    let (mut samples, mut own, mut zero, mut uniform_kl) = (0, 0.0, 0.0, 0.0);
+    let runner = SpliceRunner::open(&plan).unwrap();
+    let (mut samples, mut original, mut zero, mut uniform_kl) = (0, 0.0, 0.0, 0.0);
     let mut tokens = 0;
     let replace = |_: &[&Token], hidden: &[f32]| Ok(vec![hidden.to_vec(), vec![0.0; hidden.len()]]);
     let mut rows = 0;
-    let skipped = predictor
+    let skipped = runner
         .run(&replace, &mut |predicted, done| {
             rows = done;
             let Some(predicted) = predicted else { return };
@@ -29,9 +29,9 @@ fn states_that_are_put_back_change_nothing_and_zeros_leave_a_uniform_guess() {
             assert_eq!((first.len(), zeros.len()), (predicted.targets.len(), predicted.targets.len()));
             for ((first, same), zeros) in first.iter().zip(same).zip(zeros) {
                 assert!((first.nll - same.nll).abs() < 1e-5 && same.kl.abs() < 1e-5 && first.kl == 0.0);
-                // Without biases, zeros stay zeros up to the head.
+                // The model has no biases, so zeros stay zeros up to the output head.
                 assert!((zeros.nll - 2048f32.ln()).abs() < 1e-4, "{zeros:?}");
-                own += f64::from(first.nll);
+                original += f64::from(first.nll);
                 zero += f64::from(zeros.nll);
                 uniform_kl += f64::from(zeros.kl);
                 tokens += 1;
@@ -40,13 +40,13 @@ fn states_that_are_put_back_change_nothing_and_zeros_leave_a_uniform_guess() {
         .unwrap();
     assert_eq!(skipped.rows(), 0);
     assert_eq!((samples, rows), (70, 70));
-    let (own, zero, uniform_kl) = (own / tokens as f64, zero / tokens as f64, uniform_kl / tokens as f64);
-    assert!(own + 1.0 < zero, "the model predicts words ({own} nats) better than chance ({zero})");
+    let (original, zero, uniform_kl) = (original / tokens as f64, zero / tokens as f64, uniform_kl / tokens as f64);
+    assert!(original + 1.0 < zero, "the model predicts tokens ({original} nats) better than chance ({zero})");
     assert!(uniform_kl > 0.5 && uniform_kl <= zero, "{uniform_kl}");
 }
 
 #[test]
-fn predictions_from_a_block_on_are_those_of_the_whole_model_in_any_batch() {
+fn predictions_from_a_block_on_equal_those_of_the_whole_model_in_any_batch() {
     for name in ["llava-a", "llava-b"] {
         let golden = Golden::open(name);
         let checkpoint = harvest::Checkpoint::open(&golden.folder).unwrap();
@@ -64,29 +64,30 @@ fn predictions_from_a_block_on_are_those_of_the_whole_model_in_any_batch() {
             }
         }
         let other = [model.hidden(&inputs[..1], &[0]).unwrap()];
-        assert!(model.compare(0, &inputs, &other, &positions).unwrap_err().to_string().contains("hidden states of"));
-        assert!(model.compare(99, &inputs, &other, &positions).unwrap_err().to_string().contains("layer 99"));
+        let error = |layer| model.compare(layer, &inputs, &other, &positions).unwrap_err();
+        assert!(matches!(error(0), Error::SampleLengths { .. }));
+        assert!(matches!(error(99), Error::LayerNotLoaded { asked: 99, .. }));
     }
 }
 
 #[test]
-fn targets_are_words_behind_words() {
+fn targets_are_text_tokens_that_follow_text_tokens() {
     let plan = plan(3);
-    let predictor = SpliceRunner::open(&plan).unwrap();
+    let runner = SpliceRunner::open(&plan).unwrap();
     let replace = |_: &[&Token], _: &[f32]| Ok(Vec::new());
-    let mut seen = 0;
-    predictor
+    let mut count = 0;
+    runner
         .run(&replace, &mut |predicted, _| {
             let Some(predicted) = predicted else { return };
-            seen += 1;
+            count += 1;
             let tokens = &predicted.sample.tokens;
             for (position, token) in tokens.iter().enumerate() {
-                // In this data set the only words are the answers.
-                let word = token.role == Role::Assistant && !token.special;
-                assert_eq!(predicted.targets.contains(&position), word, "{position} {token:?}");
+                // In this data set the only texts are the answers.
+                let is_target = token.role == Role::Assistant && !token.special;
+                assert_eq!(predicted.targets.contains(&position), is_target, "{position} {token:?}");
             }
             assert!(predicted.targets.iter().all(|p| tokens[p - 1].modality == Modality::Text));
         })
         .unwrap();
-    assert_eq!(seen, 3);
+    assert_eq!(count, 3);
 }

@@ -1,4 +1,4 @@
-//! Bad checkpoints are errors that name file and cause, all at once; bad rows are skipped with a reason.
+//! Bad checkpoints lead to errors that name the file and the cause, and report all problems at once.
 
 use crate::golden::Golden;
 use harvest::Checkpoint;
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// A copy of a tiny checkpoint that may be damaged.
+/// A copy of a tiny checkpoint, which a test may damage.
 pub fn checkpoint() -> (TempDir, PathBuf) {
     let golden = Golden::open("llava-a").folder;
     let dir = tempfile::tempdir().unwrap();
@@ -30,14 +30,14 @@ fn error(folder: &Path) -> String {
     load(folder, None).expect_err("a bad checkpoint").to_string()
 }
 
-/// Changes a JSON file.
+/// Edits a JSON file.
 pub fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
     let mut value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     change(&mut value);
     fs::write(path, serde_json::to_vec(&value).unwrap()).unwrap();
 }
 
-/// Rewrites the header of a safetensors file; new and old text have the same length.
+/// Edits the header of a safetensors file. The new and the old text have the same length.
 fn edit_header(folder: &Path, edits: &[(&str, &str)]) {
     let path = folder.join("model.safetensors");
     let mut bytes = fs::read(&path).unwrap();
@@ -52,32 +52,35 @@ fn edit_header(folder: &Path, edits: &[(&str, &str)]) {
 }
 
 #[test]
-fn missing_tensors_are_named_all_at_once() {
+fn missing_tensors_are_reported_together() {
     let (_dir, folder) = checkpoint();
     edit_header(
         &folder,
         &[("layers.1.mlp.up_proj", "layers.1.mlp.xx_proj"), ("model.norm.weight", "model.xxxx.weight")],
     );
     let error = error(&folder);
-    assert!(error.contains("2 tensors are wrong") && error.contains("model.safetensors"), "{error}");
+    assert!(error.contains("2 tensors are missing or unexpected") && error.contains("model.safetensors"), "{error}");
     assert!(
         error.contains("layers.1.mlp.up_proj.weight is missing") && error.contains("model.norm.weight is"),
         "{error}"
     );
-    // Behind block 0 neither of them is needed.
+    // Neither of them is needed for the hidden states behind block 0.
     load(&folder, Some(0)).unwrap();
 }
 
 #[test]
-fn wrong_shapes_are_named_with_both() {
+fn unexpected_shapes_are_reported_with_the_expected_ones() {
     let (_dir, folder) = checkpoint();
     edit(&folder.join("config.json"), |config| config["text_config"]["intermediate_size"] = 57.into());
     let error = error(&folder);
-    assert!(error.contains("9 tensors are wrong") && error.contains("[56, 32], expected [57, 32]"), "{error}");
+    assert!(
+        error.contains("9 tensors are missing or unexpected") && error.contains("[56, 32]: expected [57, 32]"),
+        "{error}"
+    );
 }
 
 #[test]
-fn a_truncated_file_is_refused() {
+fn a_truncated_file_is_rejected() {
     let (_dir, folder) = checkpoint();
     let path = folder.join("model.safetensors");
     let bytes = fs::read(&path).unwrap();
@@ -91,9 +94,9 @@ fn a_truncated_file_is_refused() {
 }
 
 #[test]
-fn a_shard_that_is_missing_or_outside_is_refused() {
+fn a_shard_that_is_missing_or_outside_the_folder_is_rejected() {
     let (_dir, folder) = checkpoint();
-    // Under its own name it would come before the index.
+    // A file called model.safetensors would take precedence over the index.
     fs::rename(folder.join("model.safetensors"), folder.join("model-00001-of-00002.safetensors")).unwrap();
     let index = folder.join("model.safetensors.index.json");
     let sharded = |file: &str| fs::write(&index, format!("{{\"weight_map\": {{\"a\": \"{file}\"}}}}")).unwrap();
@@ -102,11 +105,11 @@ fn a_shard_that_is_missing_or_outside_is_refused() {
     sharded("model-00002-of-00002.safetensors");
     assert!(error(&folder).contains("model-00002-of-00002.safetensors"));
     sharded("../tiny/model-00001-of-00002.safetensors");
-    assert!(error(&folder).contains("outside the checkpoint"));
+    assert!(error(&folder).contains("in the folder of the checkpoint"));
 }
 
 #[test]
-fn tensors_that_the_configuration_names_no_use_for_are_refused() {
+fn tensors_that_the_configuration_does_not_use_are_rejected() {
     let golden = Golden::open("llava-b");
     let (dir, _) = checkpoint();
     let folder = dir.path().join("other");
@@ -115,14 +118,14 @@ fn tensors_that_the_configuration_names_no_use_for_are_refused() {
         fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
     }
     load(&folder, None).unwrap();
-    // Its projections have biases: without them it would compute something else, and say nothing.
+    // Its projections have biases. Without them the results would be wrong without any error.
     edit(&folder.join("config.json"), |config| config["text_config"]["attention_bias"] = false.into());
     let found = error(&folder);
-    assert!(found.contains("layers.0.self_attn.q_proj.bias is there, but config.json names no use for it"), "{found}");
+    assert!(found.contains("layers.0.self_attn.q_proj.bias exists, but config.json does not use it"), "{found}");
 }
 
 #[test]
-fn other_architectures_and_folders_are_refused() {
+fn unsupported_architectures_and_other_folders_are_rejected() {
     let (dir, folder) = checkpoint();
     edit(&folder.join("config.json"), |config| config["model_type"] = "mllama".into());
     let found = error(&folder);
@@ -133,10 +136,10 @@ fn other_architectures_and_folders_are_refused() {
 }
 
 #[test]
-fn files_that_do_not_fit_each_other_are_refused() {
+fn files_that_contradict_each_other_are_rejected() {
     let (_dir, folder) = checkpoint();
     edit(&folder.join("preprocessor_config.json"), |config| config["crop_size"] = 14.into());
-    assert!(error(&folder).contains("makes 14x14 pixels, the vision tower takes 28x28"));
+    assert!(error(&folder).contains("produces 14x14 pixels: expected 28x28 for the vision tower"));
     let (_dir, folder) = checkpoint();
     edit(&folder.join("config.json"), |config| config["image_token_index"] = 9999.into());
     let found = error(&folder);
@@ -144,7 +147,7 @@ fn files_that_do_not_fit_each_other_are_refused() {
 }
 
 #[test]
-fn a_layer_that_the_model_does_not_have_is_refused() {
+fn a_layer_that_the_model_does_not_have_is_rejected() {
     let (_dir, folder) = checkpoint();
     let error = load(&folder, Some(3)).unwrap_err().to_string();
     assert!(error.contains("no layer 3") && error.contains("0 to 2"), "{error}");

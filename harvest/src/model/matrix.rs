@@ -1,17 +1,17 @@
-//! A matrix of `f32` in memory, or a tensor on a device: rows gathered, stacked, put side by side, added. Knows no
+//! A matrix of `f32` in memory, or a tensor on a device, with the operations on rows that models need. Knows no
 //! weights.
 
-use super::Compute;
+use super::compute::Compute;
 use crate::kernel::pointwise::Activation;
 use crate::{Error, Result};
 use burn::tensor::activation::{gelu, gelu_approximate, relu, sigmoid, silu};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
-/// Rows of numbers.
-#[expect(clippy::large_enum_variant, reason = "there are a few of them, and what they hold is large")]
+/// A matrix of numbers.
+#[expect(clippy::large_enum_variant, reason = "there are few instances, and their content is large anyway")]
 #[derive(Clone)]
-pub(in super::super) enum Matrix {
+pub(super) enum Matrix {
     /// In memory, row-major.
     Host {
         values: Vec<f32>,
@@ -21,6 +21,8 @@ pub(in super::super) enum Matrix {
 }
 
 impl Matrix {
+    /// A matrix from row-major values, on the device that computes.
+    ///
     /// # Shapes
     /// `[values.len() / width, width]`.
     pub fn new(values: Vec<f32>, width: usize, compute: &Compute) -> Self {
@@ -73,8 +75,10 @@ impl Matrix {
         }
     }
 
+    /// The sum of two matrices.
+    ///
     /// # Shapes
-    /// Both the same.
+    /// Both have the same shape.
     pub fn add(self, other: Self) -> Self {
         match (self, other) {
             (Self::Host { mut values, width }, Self::Host { values: other, .. }) => {
@@ -87,7 +91,7 @@ impl Matrix {
         }
     }
 
-    /// Every number times a factor.
+    /// Multiplies every number by a factor.
     pub fn scale(self, factor: f32) -> Self {
         match self {
             Self::Host { mut values, width } => {
@@ -98,7 +102,7 @@ impl Matrix {
         }
     }
 
-    /// The rows of these numbers, in their order.
+    /// The rows with these numbers, in this order.
     pub fn gather(&self, rows: &[u32]) -> Self {
         match self {
             Self::Host { values, width } => {
@@ -115,7 +119,7 @@ impl Matrix {
         }
     }
 
-    /// `self[rows[n]] += other[n]`; no row twice.
+    /// `self[rows[n]] += other[n]`, for distinct rows.
     pub fn add_at(self, rows: &[u32], other: &Self) -> Self {
         match (self, other) {
             (Self::Host { mut values, width }, Self::Host { values: other, .. }) => {
@@ -133,10 +137,10 @@ impl Matrix {
         }
     }
 
-    /// One below the other.
-    pub fn stack(parts: Vec<Self>) -> Self {
-        let host = matches!(parts.first(), Some(Self::Host { .. }));
-        if !host {
+    /// Puts matrices of the same width one below the other.
+    pub fn stack_rows(parts: Vec<Self>) -> Self {
+        let is_host = matches!(parts.first(), Some(Self::Host { .. }));
+        if !is_host {
             return Self::Device(Tensor::cat(parts.into_iter().map(Self::into_tensor).collect(), 0));
         }
         let width = parts[0].width();
@@ -148,8 +152,8 @@ impl Matrix {
         Self::Host { values: values.unwrap_or_default(), width }
     }
 
-    /// Side by side.
-    pub fn beside(mut parts: Vec<Self>) -> Self {
+    /// Puts matrices with the same number of rows side by side.
+    pub fn concat_columns(mut parts: Vec<Self>) -> Self {
         if parts.len() == 1 {
             return parts.remove(0);
         }
@@ -167,8 +171,8 @@ impl Matrix {
         Self::Host { values, width: widths.iter().sum() }
     }
 
-    /// Means of groups of rows that follow each other.
-    pub fn mean_of(self, group: usize) -> Self {
+    /// The means of groups of consecutive rows.
+    pub fn mean_of_groups(self, group: usize) -> Self {
         match self {
             Self::Host { values, width } => {
                 let groups = values.chunks_exact(group * width).flat_map(|rows| {
@@ -187,6 +191,7 @@ impl Matrix {
         }
     }
 
+    /// Applies an activation function to every number.
     pub fn activate(self, activation: Activation) -> Self {
         match self {
             Self::Host { mut values, width } => {
@@ -197,7 +202,7 @@ impl Matrix {
         }
     }
 
-    /// `f(self) * up`.
+    /// `activation(self) * up`.
     pub fn gate(self, activation: Activation, up: Self) -> Self {
         match (self, up) {
             (Self::Host { mut values, width }, Self::Host { values: up, .. }) => {
@@ -220,8 +225,8 @@ impl Matrix {
         }
     }
 
-    /// The lowest number there is in these columns.
-    pub fn silence(self, columns: &[u32]) -> Self {
+    /// Sets these columns to the lowest number.
+    pub fn mask_columns(self, columns: &[u32]) -> Self {
         match self {
             Self::Host { mut values, width } => {
                 for row in values.chunks_exact_mut(width) {
@@ -239,7 +244,7 @@ impl Matrix {
         }
     }
 
-    /// As a tensor, wherever it is.
+    /// The matrix as a tensor, on its device or on Burn's CPU device.
     pub fn into_tensor(self) -> Tensor<2> {
         match self {
             Self::Host { values, width } => {
@@ -258,12 +263,12 @@ impl Matrix {
     }
 }
 
-/// Numbers that one thread does at a time.
+/// How many numbers a thread processes at a time.
 const CHUNK: usize = 1 << 14;
 
-/// All matrices of a model are where the model is: it makes them, nobody else does.
+/// All matrices of a model are on the same device, because only the model creates them.
 fn mixed() -> ! {
-    unreachable!("a model's matrices are all in one place")
+    unreachable!("the matrices of a model are all on one device")
 }
 
 fn activated(x: Tensor<2>, activation: Activation) -> Tensor<2> {
@@ -276,8 +281,8 @@ fn activated(x: Tensor<2>, activation: Activation) -> Tensor<2> {
     }
 }
 
-/// Numbers of rows on a device.
-pub(in super::super) fn indices(rows: &[u32], device: &Device) -> Tensor<1, Int> {
+/// Row numbers as a tensor on a device.
+pub(super) fn indices(rows: &[u32], device: &Device) -> Tensor<1, Int> {
     let rows: Vec<i64> = rows.iter().map(|row| i64::from(*row)).collect();
     let shape = [rows.len()];
     Tensor::from_data(TensorData::new(rows, shape), device)

@@ -1,0 +1,28 @@
+//! The types of rows on their way from a file to a sample: what a reader of one file yields, and what the stream of a
+//! data set yields. Data only.
+
+use super::columns::Columns;
+use super::record::Record;
+use super::row_error::RowError;
+use crate::Result;
+
+/// A row of a data set.
+#[derive(Debug)]
+pub struct Row {
+    /// Number of the row in the whole data set, from 0.
+    pub number: u64,
+    /// `file:row`: the file relative to the data set's folder (see [`sae_core::path_text`]), and the number of the row in
+    /// this file, from 0.
+    pub source: String,
+    /// The data set's own key, or the row's number if it has none.
+    pub key: String,
+    /// The content of the row, or why it cannot be used.
+    pub record: Result<Record, RowError>,
+}
+
+/// The rows of a data set, in order. An error means that the rest of a file cannot be read.
+pub type Rows = Box<dyn Iterator<Item = Result<Row>> + Send>;
+
+/// The rows of one file as its reader yields them: an outer error ends the file, an inner error is the reason why a single
+/// row cannot be read.
+pub(super) type FileRows = Box<dyn Iterator<Item = Result<Result<Columns, RowError>>> + Send>;

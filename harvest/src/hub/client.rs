@@ -1,0 +1,137 @@
+//! Requests to the hub or to a mirror: which files a repository has, and the content of one file from a byte on. Turns
+//! error responses into errors that say what can be done. Knows no cache.
+
+use super::cache;
+use super::name::RepoName;
+use crate::{Error, Result, net};
+use sae_core::error::Hint;
+use serde::Deserialize;
+use ureq::http::{Response, StatusCode};
+use ureq::{Agent, Body};
+
+/// Size of the largest answer about a repository that is read, in bytes.
+const ANSWER_LIMIT: u64 = 1 << 24;
+
+/// A connection to the hub.
+pub(super) struct Client {
+    endpoint: String,
+    token: Option<String>,
+    agent: Agent,
+}
+
+/// The files of a repository, as the hub lists them.
+#[derive(Deserialize)]
+pub(super) struct Listing {
+    /// The commit.
+    pub sha: String,
+    pub siblings: Vec<Sibling>,
+}
+
+impl Listing {
+    pub fn find(&self, file: &str) -> Option<&Sibling> {
+        self.siblings.iter().find(|sibling| sibling.rfilename == file)
+    }
+}
+
+/// A file of a repository.
+#[derive(Deserialize)]
+pub(super) struct Sibling {
+    /// Its name, relative to the repository.
+    pub rfilename: String,
+    size: Option<u64>,
+    #[serde(rename = "blobId")]
+    blob_id: Option<String>,
+    lfs: Option<Lfs>,
+}
+
+/// A file in the hub's storage for large files.
+#[derive(Deserialize)]
+struct Lfs {
+    sha256: Option<String>,
+    size: Option<u64>,
+}
+
+impl Sibling {
+    /// Its size in bytes, if the hub states it.
+    pub fn size(&self) -> Option<u64> {
+        self.lfs.as_ref().and_then(|lfs| lfs.size).or(self.size)
+    }
+
+    /// Its SHA-256 in hexadecimal, if the hub states it.
+    pub fn sha256(&self) -> Option<&str> {
+        self.lfs.as_ref()?.sha256.as_deref()
+    }
+
+    /// The name under which the cache stores its content.
+    pub fn blob(&self) -> Option<&str> {
+        self.sha256().or(self.blob_id.as_deref()).filter(|blob| cache::is_hex(blob))
+    }
+}
+
+impl Client {
+    /// A client for the hub at `endpoint`. Does not connect yet.
+    pub fn new(endpoint: &str, token: Option<String>) -> Self {
+        Self { endpoint: endpoint.trim_end_matches('/').to_owned(), token, agent: net::agent(None) }
+    }
+
+    /// The files of a repository. `reason` says why they are needed, for people who have no network.
+    pub fn listing(&self, name: &RepoName, reason: &str) -> Result<Listing> {
+        let revision = name.revision.replace('/', "%2F");
+        let url = format!("{}/api/models/{}/revision/{revision}?blobs=true", self.endpoint, name.id);
+        let mut answer = self.get(&url, 0).map_err(|cause| hub_error(name, format!("{cause}, and {reason}")))?;
+        if !answer.status().is_success() {
+            return Err(self.denied(name, &answer));
+        }
+        let text = answer.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec();
+        let text = text.map_err(|e| hub_error(name, format!("the answer of the hub was cut off ({e})")))?;
+        let invalid = |cause: String| hub_error(name, format!("the answer of the hub is invalid ({cause})"));
+        let listing: Listing = serde_json::from_slice(&text).map_err(|e| invalid(e.to_string()))?;
+        if cache::is_commit(&listing.sha) {
+            Ok(listing)
+        } else {
+            Err(invalid(format!("expected a commit, found {:?}", listing.sha)))
+        }
+    }
+
+    /// Requests a file of a commit from byte `from` on.
+    pub fn file(&self, name: &RepoName, commit: &str, file: &str, from: u64) -> Result<Response<Body>, String> {
+        self.get(&format!("{}/{}/resolve/{commit}/{file}", self.endpoint, name.id), from)
+    }
+
+    fn get(&self, url: &str, from: u64) -> Result<Response<Body>, String> {
+        let mut request = self.agent.get(url);
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if from > 0 {
+            request = request.header("range", format!("bytes={from}-"));
+        }
+        request.call().map_err(|e| format!("the hub cannot be reached ({e})"))
+    }
+
+    /// The error for an error response. The hub returns 401 for repositories that do not exist as well as for private ones.
+    pub fn denied(&self, name: &RepoName, answer: &Response<Body>) -> Error {
+        let code = answer.headers().get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or_default();
+        let access = Hint::from(if self.token.is_none() {
+            "if it is private or gated, set HF_TOKEN to a token that may read it"
+        } else {
+            "if it is private or gated, request access on its page with the account of HF_TOKEN"
+        });
+        match (code, answer.status()) {
+            ("GatedRepo", _) => hub_error(name, "the repository is gated").with_hint(access),
+            ("RevisionNotFound", _) => hub_error(name, format!("the repository has no revision {}", name.revision)),
+            ("RepoNotFound", _) | (_, StatusCode::NOT_FOUND) => {
+                hub_error(name, "there is no such folder here and no such repository on the hub").with_hint(access)
+            }
+            (_, status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
+                hub_error(name, format!("the hub denied access (status {status})")).with_hint(access)
+            }
+            (_, status) => hub_error(name, format!("the hub returned status {status}")),
+        }
+    }
+}
+
+/// An error about a repository.
+pub(super) fn hub_error(name: &RepoName, cause: impl Into<String>) -> Error {
+    Error::Hub { cause: cause.into(), model: name.to_string() }
+}

@@ -1,0 +1,234 @@
+//! How a model turns images into positions of the decoder, as data: a vision tower with its projector, or an image
+//! tokenizer, and how an image is divided.
+
+use crate::kernel::pointwise::Activation;
+use crate::model::config::block::{BlockConfig, NormConfig};
+
+/// Maximum side of an image that a tower reads as a whole, in pixels.
+pub(super) const SIDE_LIMIT: usize = 1 << 14;
+
+/// The part of a model that turns images into positions of the decoder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VisionConfig {
+    /// Id of the token at the positions of images.
+    pub image_token_id: u32,
+    /// How an image is delimited in the text.
+    pub image_tokens: ImageTokens,
+    /// How an image is divided.
+    pub tiling: Tiling,
+    /// What an image becomes: vectors, or tokens of an image vocabulary.
+    pub kind: VisionEncoder,
+}
+
+/// How an image is delimited in the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageTokens {
+    /// By whatever the chat template contains.
+    Bare,
+    /// The placeholder in the template is the token that begins an image. Another token ends it, and blank lines surround
+    /// both.
+    Gemma {
+        /// Id of the token that begins an image.
+        begin: u32,
+        /// Id of the token that ends an image.
+        end: u32,
+    },
+    /// By two tokens with fixed names. There is no chat template, and every turn ends with a separator.
+    Chameleon,
+}
+
+/// What an image becomes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum VisionEncoder {
+    /// Vectors of a vision tower, projected to the width of the decoder.
+    Tower(Box<TowerConfig>, ProjectorConfig),
+    /// Tokens.
+    VqTokenizer(Box<VqTokenizerConfig>),
+}
+
+/// How an image is divided into the views that go through the tower, and the order of its positions.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tiling {
+    /// One square, with its positions row by row.
+    Square {
+        /// Side in pixels.
+        side: usize,
+        /// Side in positions.
+        grid: usize,
+        /// Whether the class token of the tower comes first.
+        class: bool,
+    },
+    /// The whole image in one square, then its tiles in higher resolution. The positions of the tiles are row by row across
+    /// all tiles, with a newline at the end of each row, and without the rows and columns that pad the image (LLaVA-NeXT).
+    AnyResolution {
+        /// Side of a tile in pixels.
+        side: usize,
+        /// Side of a tile in positions.
+        grid: usize,
+        /// Heights and widths to which the image may be resized.
+        pinpoints: Vec<[usize; 2]>,
+    },
+    /// The image in its own proportions, in patches of which `merge` x `merge` become one position (Qwen).
+    Native {
+        /// Side of a patch in pixels.
+        patch: usize,
+        /// Side of a position in patches.
+        merge: usize,
+        /// How often a still image is repeated as a frame.
+        frames: usize,
+    },
+}
+
+/// The configuration of a vision transformer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TowerConfig {
+    /// The structure of its blocks.
+    pub block: BlockConfig,
+    /// Number of blocks that are used.
+    pub layers: usize,
+    /// How pixels are embedded.
+    pub patches: Patches,
+    /// Whether a class token comes before the patches of an image.
+    pub class: bool,
+    /// Learned positions.
+    pub positions: Positions,
+    /// Base of rotary positions of rows and columns, if there are any.
+    pub rope_theta: Option<f64>,
+    /// The windows to which attention is limited, if it is.
+    pub windows: Option<Windows>,
+    /// Name of the norm before the blocks, if there is one.
+    pub first_norm: Option<&'static str>,
+    /// Name of the norm after the blocks, if there is one.
+    pub last_norm: Option<&'static str>,
+    /// Names of the other parts.
+    pub names: TowerNames,
+}
+
+/// How pixels are embedded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patches {
+    /// Side of a patch in pixels.
+    pub side: usize,
+    /// Number of consecutive frames in a patch. A still image is repeated.
+    pub frames: usize,
+    /// Whether the embedding has a bias.
+    pub bias: bool,
+}
+
+impl Patches {
+    /// How many numbers a patch has.
+    pub fn width(&self) -> usize {
+        3 * self.frames * self.side * self.side
+    }
+}
+
+/// The learned positions of a tower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Positions {
+    /// There are none.
+    None,
+    /// One for every patch of a square with this many patches per side, and one for the class token.
+    Table(usize),
+    /// A square with this many positions per side, interpolated to the grid of the image.
+    Interpolated(usize),
+}
+
+/// Attention that is limited to windows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Side of a window in patches.
+    pub side: usize,
+    /// Blocks whose attention spans the whole image.
+    pub full: Vec<usize>,
+}
+
+/// Names of the parts of a tower in checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TowerNames {
+    /// Possible prefixes of all names.
+    pub prefixes: &'static [&'static str],
+    /// The embedding of patches.
+    pub patch: &'static str,
+    /// The table of positions.
+    pub positions: &'static str,
+    /// The prefix of a block's number.
+    pub blocks: &'static str,
+}
+
+/// How vectors of the tower become vectors of the decoder.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProjectorConfig {
+    /// Two layers on the concatenated features of one or several blocks (LLaVA).
+    Mlp {
+        /// The hidden states that are used: 0 is the input of the first block, `n` is the output of the `n`-th block.
+        features: Vec<usize>,
+        /// The activation function between the layers.
+        activation: Activation,
+        /// Whether the layers have biases.
+        bias: bool,
+        /// Whether there is a vector for newlines.
+        newline: bool,
+    },
+    /// Two layers on concatenated patches (Qwen). The same is done for the output of each block in `deep`, and the results
+    /// are added behind the decoder's first blocks.
+    Merge {
+        /// Number of patches that become one position.
+        patches: usize,
+        /// The norm of patches.
+        norm: NormConfig,
+        /// Names of the norm and the two layers.
+        names: [&'static str; 3],
+        /// The blocks of the tower whose outputs are added behind the decoder's first blocks (DeepStack).
+        deep: Vec<usize>,
+    },
+    /// Patches are averaged in squares and normalized, and one layer is applied (Gemma 3).
+    Pool {
+        /// Side of an image in positions.
+        grid: usize,
+        /// The epsilon of the norm.
+        eps: f64,
+    },
+}
+
+/// The configuration of Chameleon's image tokenizer: a convolutional encoder, and a codebook whose entries are tokens of the
+/// vocabulary.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VqTokenizerConfig {
+    /// Channels of the first convolution.
+    pub base_channels: usize,
+    /// Factors of `base_channels`, one for each resolution.
+    pub multipliers: Vec<usize>,
+    /// Number of residual blocks per resolution.
+    pub res_blocks: usize,
+    /// Width of the encoder's output.
+    pub latent_channels: usize,
+    /// Width of a code.
+    pub embed_dim: usize,
+    /// Number of codes in the codebook.
+    pub embeddings: usize,
+    /// Side of the image in pixels.
+    pub resolution: usize,
+    /// The resolutions that have attention.
+    pub attention: Vec<usize>,
+    /// Whether there is attention at all, also at the last resolution.
+    pub attends: bool,
+    /// The token of each code.
+    pub tokens: Vec<u32>,
+}
+
+impl ProjectorConfig {
+    /// Whether vectors are added to images behind the decoder's first blocks.
+    pub fn is_deep(&self) -> bool {
+        matches!(self, Self::Merge { deep, .. } if !deep.is_empty())
+    }
+}
+
+impl VisionConfig {
+    /// The vision tower and its projector, if there is one.
+    pub fn tower(&self) -> Option<(&TowerConfig, &ProjectorConfig)> {
+        match &self.kind {
+            VisionEncoder::Tower(tower, projector) => Some((tower, projector)),
+            VisionEncoder::VqTokenizer(_) => None,
+        }
+    }
+}

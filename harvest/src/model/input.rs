@@ -1,0 +1,64 @@
+//! The input of a model: token ids and images of one sample. Checks that the two fit together.
+
+use super::config::ModelConfig;
+use std::ops::Range;
+
+/// One sample as the model reads it.
+#[derive(Clone, Debug, Default)]
+pub struct Input {
+    /// Token ids. Positions of images have the id of the placeholder.
+    pub ids: Vec<u32>,
+    /// The images, in the order of their positions.
+    pub images: Vec<Image>,
+}
+
+/// An image as the model reads it.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    /// The numbers of its patches, view by view.
+    pub patches: Vec<f32>,
+    /// Rows and columns of patches of each view.
+    pub views: Vec<[usize; 2]>,
+    /// For each of its positions the row of the tower's output that it shows; nothing for a newline.
+    pub sources: Vec<Option<u32>>,
+    /// Rows and columns of its positions, if the model distinguishes them.
+    pub grid: [usize; 2],
+}
+
+/// Checks whether a model can read a sample. Returns the rows of each of its images, which have `images` positions. `name`
+/// returns the name of a token for error messages.
+///
+/// # Errors
+/// There is no token, a token has no row in the embedding matrix, or the placeholders do not match the images.
+pub fn check_input(
+    config: &ModelConfig,
+    ids: &[u32],
+    images: &[usize],
+    name: impl Fn(u32) -> String,
+) -> Result<Vec<Range<usize>>, String> {
+    if ids.is_empty() {
+        return Err("the text has no tokens".into());
+    }
+    let vocabulary = config.text.vocab_size;
+    let image_id = config.vision.as_ref().map(|vision| vision.image_token_id);
+    // The placeholder itself may be outside the vocabulary, because its embedding is never used.
+    if let Some(token) = ids.iter().find(|id| **id as usize >= vocabulary && Some(**id) != image_id) {
+        return Err(format!("the token {} is outside the vocabulary of {vocabulary}", name(*token)));
+    }
+    let mut placeholders = (0..ids.len()).filter(|row| Some(ids[*row]) == image_id);
+    let (found, expected) = (placeholders.clone().count(), images.iter().sum::<usize>());
+    if found != expected {
+        return Err(format!("the text has {found} image positions, but its {} images have {expected}", images.len()));
+    }
+    let rows = images.iter().map(|length| {
+        let mut rows = placeholders.by_ref().take(*length);
+        let first = rows.next().unwrap_or_default();
+        let end = rows.last().unwrap_or(first) + 1;
+        if end - first == *length {
+            Ok(first..end)
+        } else {
+            Err("the positions of an image are not consecutive".into())
+        }
+    });
+    rows.collect()
+}

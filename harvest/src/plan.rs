@@ -1,0 +1,194 @@
+//! The plan of a harvest: which model reads which rows of which data set, and how what it computes is stored. Opens the
+//! data set; runs nothing.
+
+use crate::checkpoint::{Answers, Templating};
+use crate::data::{Corruption, ImageSizes, Mapping, Notes, Rows, Source, corrupted};
+use crate::{Error, Result, Shard};
+use burn::tensor::DType;
+use sae_core::device::DeviceChoice;
+use sae_core::store::StoreDtype;
+use sae_core::store::sample::Sample;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// The number format in which the model computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ComputeDtype {
+    /// 4 bytes per weight.
+    #[default]
+    F32,
+    /// 2 bytes per weight. A GPU computes in `bf16`. A CPU widens the weights and accumulates in `f32`.
+    Bf16,
+}
+
+impl FromStr for ComputeDtype {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(format!("invalid dtype {name:?}: expected f32 or bf16")),
+        }
+    }
+}
+
+impl From<ComputeDtype> for DType {
+    fn from(dtype: ComputeDtype) -> Self {
+        match dtype {
+            ComputeDtype::F32 => Self::F32,
+            ComputeDtype::Bf16 => Self::BF16,
+        }
+    }
+}
+
+/// What is to be harvested, and how.
+///
+/// ```
+/// use harvest::{Plan, Shard};
+///
+/// let mut plan = Plan::new("checkpoints/llava", "photos.jsonl", vec![12, 20]);
+/// plan.limit = Some(10_000);
+/// plan.shard = Some("1/8".parse::<Shard>()?);
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Checkpoint folder.
+    pub model: PathBuf,
+    /// Data set: a file or a folder.
+    pub data: PathBuf,
+    /// Fields and the columns that hold them, where the data set has other names for its columns.
+    pub mapping: Mapping,
+    /// The folder to which the paths of images are relative, if it is not the folder of the file that names them.
+    pub images_root: Option<PathBuf>,
+    /// Whether images behind links are fetched.
+    pub fetch_images: bool,
+    /// Corruptions that are applied to rows before the model reads them; usually none.
+    pub corruptions: Vec<Corruption>,
+    /// Sizes of the images, if an earlier pass found them. White images are then made without reading a file, and the rows
+    /// that the earlier pass skipped are skipped again ([`Plan::blank`]).
+    pub image_sizes: Option<Arc<ImageSizes>>,
+    /// Collects what people should know about the data although no row is skipped because of it.
+    pub notes: Notes,
+    /// Decoder blocks whose output is captured, counted from 0.
+    pub layers: Vec<usize>,
+    /// How many rows of the data to read; all of them if there is no limit.
+    pub limit: Option<u64>,
+    /// Which share of those rows to read; all of them if there is no shard. (Training without a store reads all.)
+    pub shard: Option<Shard>,
+    /// The device that computes.
+    pub device: DeviceChoice,
+    /// The number format in which the model computes.
+    pub dtype: ComputeDtype,
+    /// The number format in which activations are stored.
+    pub store_dtype: StoreDtype,
+    /// Maximum number of positions in a batch. A longer sample is a batch of its own.
+    pub batch_tokens: usize,
+    /// A part is closed when it holds this many positions.
+    pub part_rows: usize,
+    /// Which answers of a conversation are captured.
+    pub answers: Answers,
+    /// Whether the chat template is used.
+    pub template: Templating,
+}
+
+impl Plan {
+    /// A plan with the default settings.
+    pub fn new(model: impl Into<PathBuf>, data: impl Into<PathBuf>, layers: Vec<usize>) -> Self {
+        Self {
+            model: model.into(),
+            data: data.into(),
+            mapping: Mapping::new(),
+            images_root: None,
+            fetch_images: false,
+            corruptions: Vec::new(),
+            image_sizes: None,
+            notes: Notes::default(),
+            layers,
+            limit: None,
+            shard: None,
+            device: DeviceChoice::Auto,
+            dtype: ComputeDtype::F32,
+            store_dtype: StoreDtype::F32,
+            batch_tokens: 4096,
+            part_rows: 65_536,
+            answers: Answers::All,
+            template: Templating::Auto,
+        }
+    }
+
+    /// The plan of a second pass over `samples`, which this plan captured: the same samples, with white images in place of
+    /// their own.
+    #[must_use]
+    pub fn blank(&self, samples: &[Sample]) -> Self {
+        let mut plan = self.clone();
+        plan.corruptions.push(Corruption::BLANK);
+        plan.image_sizes = Some(Arc::new(ImageSizes::new(samples)));
+        plan
+    }
+
+    /// The only layer of the plan.
+    ///
+    /// # Errors
+    /// The plan names several layers or none.
+    pub(crate) fn layer(&self) -> Result<usize> {
+        match self.layers[..] {
+            [layer] => Ok(layer),
+            _ => Err(Error::OneLayer { found: self.layers.clone() }),
+        }
+    }
+
+    /// Opens the data set.
+    pub(crate) fn source(&self) -> Result<Source> {
+        let source = Source::open(&self.data)?.images_in(self.images_root.clone())?;
+        Ok(source.noting(&self.notes).fetching(self.fetch_images))
+    }
+
+    /// The rows as the model reads them, with all corruptions applied. Passing over rows (`nth`, `skip`) costs little,
+    /// because images are read and corrupted only when rows are prepared.
+    pub(crate) fn stream(&self, source: &Source) -> Result<Rows> {
+        let rows = source.rows(&self.mapping)?;
+        let corruptions = self.corruptions.iter();
+        Ok(corruptions.fold(rows, |rows, corruption| corrupted(rows, *corruption, self.image_sizes.clone())))
+    }
+
+    /// The first row that is read, and the row before which reading ends. The last shard reads to the end of the data.
+    pub(crate) fn row_range(&self, source: &Source) -> Result<(u64, u64)> {
+        let limit = self.limit.unwrap_or(u64::MAX);
+        let Some(shard) = self.shard else { return Ok((0, limit)) };
+        let range = shard.rows(source.count()?.min(limit))?;
+        Ok((range.start, if shard.is_last() { limit } else { range.end }))
+    }
+
+    /// How many rows are read at most, for readers that ignore the shard.
+    pub(crate) fn row_limit(&self) -> usize {
+        self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+
+    /// The arguments that decide what is written, for people and for the fingerprint. They are the same for all shards of
+    /// a job, which may run on several GPUs of a machine.
+    pub(crate) fn arguments(&self) -> serde_json::Value {
+        let device = self.device.to_string();
+        let mut arguments = serde_json::json!({
+            "map": self.mapping,
+            "fetch_images": self.fetch_images,
+            "layers": self.layers,
+            "limit": self.limit,
+            "device": device.split(':').next(),
+            "dtype": self.dtype,
+            "store_dtype": self.store_dtype,
+            "batch_tokens": self.batch_tokens,
+            "part_rows": self.part_rows,
+            "answers": self.answers,
+            "template": self.template,
+        });
+        if !self.corruptions.is_empty() {
+            arguments["corruptions"] = serde_json::json!(self.corruptions);
+        }
+        arguments
+    }
+}

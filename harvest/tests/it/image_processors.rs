@@ -1,0 +1,139 @@
+//! Image processors of a checkpoint: which of two files counts, the defaults of each class, and settings that contradict the
+//! model.
+
+use crate::checkpoint_copy::CheckpointCopy;
+use crate::golden::Golden;
+use harvest::Checkpoint;
+use serde_json::{Value, json};
+use std::fs;
+
+/// Writes the image processor in the newer layout, which is nested, next to the older file. Returns the older one.
+fn nest(copy: &CheckpointCopy) -> Value {
+    let stale = copy.read("preprocessor_config.json");
+    let path = copy.path("processor_config.json");
+    let mut processor = if path.exists() { copy.read("processor_config.json") } else { json!({}) };
+    processor["image_processor"] = stale.clone();
+    copy.write("processor_config.json", &processor);
+    stale
+}
+
+#[test]
+fn a_nested_image_processor_takes_precedence_over_a_separate_one() {
+    for name in ["llava-a", "llava-next-a", "qwen2_5_vl-a", "qwen3_vl-a", "gemma3-a", "chameleon-a"] {
+        let copy = CheckpointCopy::new(name);
+        let mut stale = nest(&copy);
+        let fields = stale.as_object_mut().unwrap();
+        fields.insert("image_mean".into(), json!([0.1, 0.2, 0.3]));
+        fields.insert("resample".into(), json!(2));
+        fields.insert("size".into(), json!({"shortest_edge": 4, "longest_edge": 5}));
+        copy.write("preprocessor_config.json", &stale);
+        copy.check_equals_the_original();
+        // Without the nested one, it would be read.
+        fs::remove_file(copy.path("processor_config.json")).unwrap();
+        let changed = Checkpoint::open(&copy.folder).map(|checkpoint| {
+            let image = &copy.golden.samples.iter().find(|sample| !sample.images.is_empty()).unwrap().images[0];
+            checkpoint.images().unwrap().frame(image).map(|frame| checkpoint.images().unwrap().image(&frame).patches)
+        });
+        let original = Golden::open(name);
+        let checkpoint = Checkpoint::open(&original.folder).unwrap();
+        let image = &original.samples.iter().find(|sample| !sample.images.is_empty()).unwrap().images[0];
+        let images = checkpoint.images().unwrap();
+        let expected = images.image(&images.frame(image).unwrap()).patches;
+        assert!(!matches!(changed, Ok(Ok(patches)) if patches == expected), "{name}");
+    }
+}
+
+#[test]
+fn a_nested_image_processor_that_is_null_counts_as_absent() {
+    let copy = CheckpointCopy::new("llava-a");
+    copy.write("processor_config.json", &json!({"image_processor": null, "patch_size": null}));
+    copy.check_equals_the_original();
+    fs::remove_file(copy.path("preprocessor_config.json")).unwrap();
+    let error = copy.error();
+    assert!(error.contains("no preprocessor_config.json, and none in processor_config.json"), "{error}");
+}
+
+#[test]
+fn classes_of_image_processors_have_their_own_defaults() {
+    let copy = CheckpointCopy::new("llava-a");
+    let patches = |change: Value| {
+        let mut config = copy.golden_processor();
+        config.extend(change.as_object().unwrap().clone());
+        config.retain(|_, value| !value.is_null());
+        copy.write("preprocessor_config.json", &Value::Object(config));
+        let checkpoint = Checkpoint::open(&copy.folder).map_err(|e| e.to_string())?;
+        let images = checkpoint.images().unwrap();
+        Ok::<_, String>(images.image(&images.frame(&copy.golden.samples[0].images[0])?).patches)
+    };
+    let side = json!({"height": 28, "width": 28});
+    let original = patches(json!({})).unwrap();
+    // Other implementations of the class, and its name before transformers 4.26.
+    for name in ["CLIPImageProcessorFast", "CLIPImageProcessorPil", "LlavaImageProcessorFast"] {
+        assert_eq!(patches(json!({"image_processor_type": name})).unwrap(), original, "{name}");
+    }
+    let older = json!({"image_processor_type": null, "feature_extractor_type": "CLIPFeatureExtractor"});
+    assert_eq!(patches(older).unwrap(), original);
+    // The default resampling is bicubic for SigLIP and bilinear for Gemma, and neither cuts out the center.
+    let bare = |name: &str, resample: Value| json!({"image_processor_type": name, "size": side, "resample": resample, "do_center_crop": null, "crop_size": null});
+    let siglip = patches(bare("SiglipImageProcessor", Value::Null)).unwrap();
+    assert_eq!(siglip, patches(bare("SiglipImageProcessor", 3.into())).unwrap());
+    let gemma = patches(bare("Gemma3ImageProcessor", Value::Null)).unwrap();
+    assert_eq!(gemma, patches(bare("SiglipImageProcessor", 2.into())).unwrap());
+    assert_ne!(siglip, gemma);
+    // A single number is the side of a square for Gemma, and the shorter edge for the others. Two numbers are height and width.
+    let sized = |name: &str, size: Value| json!({"image_processor_type": name, "size": size, "do_center_crop": null, "crop_size": null});
+    assert_eq!(
+        patches(sized("Gemma3ImageProcessor", 28.into())).unwrap(),
+        patches(sized("Gemma3ImageProcessor", side.clone())).unwrap()
+    );
+    assert_eq!(patches(sized("SiglipImageProcessor", json!([28, 28]))), patches(sized("SiglipImageProcessor", side)));
+    let error = patches(sized("SiglipImageProcessor", 28.into())).unwrap_err();
+    assert!(error.contains("images of any size"), "{error}");
+    let error = patches(json!({"image_processor_type": "ViTImageProcessor"})).unwrap_err();
+    assert!(error.contains("the image processor ViTImageProcessor does not fit the model"), "{error}");
+    let error =
+        patches(json!({"image_processor_type": null, "feature_extractor_type": "ViTFeatureExtractor"})).unwrap_err();
+    assert!(error.contains("ViTImageProcessor"), "{error}");
+}
+
+#[test]
+fn pixel_bounds_beside_the_size_take_precedence_over_those_in_it() {
+    // The files of Qwen2.5-VL have `min_pixels` and `max_pixels` beside or inside a size.
+    let copy = CheckpointCopy::new("qwen2_5_vl-a");
+    let original = copy.golden_processor();
+    let (least, most) = (original["min_pixels"].clone(), original["max_pixels"].clone());
+    let with = |size: Value| {
+        let mut config = original.clone();
+        config.insert("size".into(), size);
+        copy.write("preprocessor_config.json", &Value::Object(config));
+    };
+    for size in [
+        json!({"shortest_edge": 3136, "longest_edge": 12_845_056}),
+        json!({"min_pixels": 3136, "max_pixels": 12_845_056}),
+    ] {
+        with(size);
+        copy.check_equals_the_original();
+    }
+    let mut inside = original.clone();
+    inside.retain(|name, _| !name.ends_with("_pixels"));
+    inside.insert("size".into(), json!({"shortest_edge": least, "longest_edge": most}));
+    copy.write("preprocessor_config.json", &Value::Object(inside));
+    copy.check_equals_the_original();
+}
+
+#[test]
+fn a_processor_that_counts_positions_differently_from_the_model_is_rejected() {
+    let check_error = |name: &str, processor: Value, named: &str| {
+        let copy = CheckpointCopy::new(name);
+        copy.write("processor_config.json", &processor);
+        let error = copy.error();
+        assert!(error.contains(named), "{error}");
+    };
+    check_error("llava-a", json!({"patch_size": 5}), "patch_size is 5 in the processor: expected 7");
+    let counted = json!({"vision_feature_select_strategy": "full", "num_additional_image_tokens": 1});
+    check_error("llava-a", counted, "num_additional_image_tokens is 1 in the processor: expected 0");
+    check_error("gemma3-a", json!({"image_seq_length": 256}), "image_seq_length is 256 in the processor: expected 9");
+    let copy = CheckpointCopy::new("llava-a");
+    copy.write("processor_config.json", &json!({"patch_size": 7, "vision_feature_select_strategy": "default"}));
+    copy.check_equals_the_original();
+}

@@ -1,0 +1,53 @@
+//! A conversation, independent of the format in which a data set writes it: turns of text and images, and the two answers
+//! of preference data. The reader of data sets produces it, and the writers of filtered data sets consume it.
+
+use super::sample::Role;
+
+/// A part of a turn.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TurnPart {
+    /// A text.
+    Text(String),
+    /// One of the row's images, by its number from 0. Turns show the images of a row in ascending order.
+    Image(usize),
+}
+
+impl TurnPart {
+    /// The text of the part, or nothing if the part is an image.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Image(_) => None,
+        }
+    }
+}
+
+/// What one speaker says at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turn {
+    /// The speaker.
+    pub role: Role,
+    /// Texts and images, in order.
+    pub parts: Vec<TurnPart>,
+}
+
+impl Turn {
+    /// A turn that consists of a text.
+    pub fn from_text(role: Role, text: impl Into<String>) -> Self {
+        Self { role, parts: vec![TurnPart::Text(text.into())] }
+    }
+
+    /// The texts of the turn, concatenated, without the images.
+    pub fn text(&self) -> String {
+        self.parts.iter().filter_map(TurnPart::text).collect()
+    }
+}
+
+/// A preferred and a rejected answer to the same conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnswerPair {
+    /// The preferred answer.
+    pub chosen: String,
+    /// The other answer.
+    pub rejected: String,
+}
