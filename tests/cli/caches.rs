@@ -233,7 +233,11 @@ fn files_that_lie_are_named_and_leave_no_run() {
         &["is not the residual stream after a decoder block", "--layer"],
     );
     refused(&change("saelens", "state.json", Box::new(replaced("data-00000", "../data-0"))), &[], &["outside"]);
-    refused(&golden("saelens"), &["--hook", "blocks.0.hook_z"], &["a column of activations blocks.0.hook_z", "resid_post"]);
+    refused(
+        &golden("saelens"),
+        &["--hook", "blocks.0.hook_z"],
+        &["a column of activations blocks.0.hook_z", "resid_post"],
+    );
     refused(&golden("saelens"), &["--shard-tokens", "5"], &["12 positions", "--shard-tokens"]);
     refused(&golden("saelens"), &["--sample-length", "3"], &["a sample length cannot be given"]);
 

@@ -33,13 +33,11 @@ const OF_PROGRAMS: [&str; 8] =
     ["anyhow", "clap", "indicatif", "plotters", "print!", "println!", "eprint!", "eprintln!"];
 
 /// Circles that are still there, or parts of them.
-const KNOWN_CIRCLES: [&[&str]; 1] = [
-    &[
-        "sae_core::analysis::index::examples",
-        "sae_core::analysis::index::lists",
-        "sae_core::analysis::index::neighbors",
-    ],
-];
+const KNOWN_CIRCLES: [&[&str]; 1] = [&[
+    "sae_core::analysis::index::examples",
+    "sae_core::analysis::index::lists",
+    "sae_core::analysis::index::neighbors",
+]];
 
 /// Files that are still too long.
 const KNOWN_LONG: [&str; 0] = [];

@@ -28,6 +28,7 @@ use egui::{
     Area, CentralPanel, ColorImage, Context, Frame, Id, Margin, Order, Panel, Popup, Rect, Sense, ThemePreference, Ui,
     ViewportCommand,
 };
+use sae_core::store::image_format;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -35,9 +36,6 @@ use std::time::Duration;
 
 /// Seconds after which edits that could not be saved are tried again.
 const RETRY: f64 = 5.0;
-
-/// Extensions of image files. Dropped on the window they become the image of the prompt.
-const IMAGES: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
 
 /// What the command line asks for.
 #[derive(Default)]
@@ -245,7 +243,8 @@ impl App {
         let Some(file) = ctx.input(|input| input.raw.dropped_files.first().cloned()) else { return };
         let path = file.path().to_path_buf();
         let extension = path.extension().and_then(|kind| kind.to_str()).map(str::to_lowercase).unwrap_or_default();
-        if let Some(run) = self.session.run_mut().filter(|_| IMAGES.contains(&extension.as_str())) {
+        // An image that is dropped on the window becomes the image of the prompt.
+        if let Some(run) = self.session.run_mut().filter(|_| image_format::EXTENSIONS.contains(&extension.as_str())) {
             run.playground.draft.image = Some(path);
             return self.act(ctx, Action::Go(Location::Page(Page::Playground)));
         }
