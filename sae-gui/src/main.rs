@@ -4,12 +4,16 @@ use clap::{Parser, ValueEnum};
 use eframe::NativeOptions;
 use egui::ViewportBuilder;
 use sae_gui::load::recents;
+use sae_gui::load::settings::{self, SETTINGS};
 use sae_gui::state::Link;
 use sae_gui::state::effect::Theme;
 use sae_gui::view::{App, Options, Outcome};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::PoisonError;
+
+/// Width and height of the first window.
+const SIZE: [f32; 2] = [1360.0, 860.0];
 
 /// Explore the features of a run.
 #[derive(Parser)]
@@ -27,12 +31,12 @@ struct Args {
     /// Write a picture of the window as soon as everything is shown, and exit
     #[arg(long, value_name = "FILE")]
     screenshot: Option<PathBuf>,
-    /// Size of the window
-    #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "1360x860", value_parser = size)]
-    size: [f32; 2],
-    /// Colors
-    #[arg(long, value_enum, default_value_t = Colors::System)]
-    theme: Colors,
+    /// Size of the window [default: as it was left, at first 1360x860]
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = size)]
+    size: Option<[f32; 2]>,
+    /// Colors [default: those that were chosen last, at first those of the system]
+    #[arg(long, value_enum)]
+    theme: Option<Colors>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -70,24 +74,26 @@ fn run(args: Args) -> anyhow::Result<()> {
     }
     let outcome = Outcome::default();
     let takes_picture = args.screenshot.is_some();
+    // A picture for a document is neither remembered nor drawn as things were left.
+    let memory = recents::state_folder().filter(|_| !takes_picture);
+    let remembered = memory.as_ref().map(|folder| settings::read(&folder.join(SETTINGS))).unwrap_or_default();
     let options = Options {
         link,
         data: args.data,
-        theme: match args.theme {
+        theme: args.theme.map(|colors| match colors {
             Colors::System => None,
             Colors::Light => Some(Theme::Light),
             Colors::Dark => Some(Theme::Dark),
-        },
+        }),
         system_fonts: true,
-        // A picture for a document is not a run that a person has looked at.
-        recents: recents::state_folder().filter(|_| !takes_picture).map(|folder| folder.join("recents.json")),
+        memory,
         screenshot: args.screenshot.map(|path| (path, outcome.clone())),
     };
     let native = NativeOptions {
         viewport: ViewportBuilder::default()
             .with_title("SAE workbench")
             .with_app_id("sae-workbench")
-            .with_inner_size(args.size)
+            .with_inner_size(args.size.or(remembered.window).unwrap_or(SIZE))
             .with_min_inner_size([200.0, 200.0]),
         ..NativeOptions::default()
     };

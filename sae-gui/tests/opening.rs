@@ -1,7 +1,7 @@
 //! Opening runs that lack something, and failing to open one: what is there can be looked at, and nothing that was open is lost.
 
 use crate::fixture::{self, SAE};
-use crate::harness::{current, key, leave, listed, open, open_folder, search, settle};
+use crate::harness::{current, key, listed, open, open_folder, search, settle};
 use egui::{Event, Key, Modifiers, Role};
 use egui_kittest::kittest::Queryable;
 use sae_core::Run;
@@ -22,12 +22,12 @@ fn a_run_without_an_index_opens_and_offers_to_make_one() {
     key(&mut app, Modifiers::NONE, Key::Escape);
     app.run_steps(3);
     assert!(app.query_by_label("Run this command?").is_none());
-    app.get_by_label("Samples").click();
+    app.get_by_role_and_label(Role::Button, "Samples").click();
     app.run_steps(2);
     settle(&mut app);
-    leave(&mut app);
-    app.get_by_label("Sample 0");
-    app.get_by_label("Strongest features of the sample");
+    app.get_by_label("24 samples");
+    let sample = open(Link { location: Some(Location::Sample(0)), ..Link::to_run(run.root()) });
+    sample.get_by_label("Strongest features of the sample");
     let filter = open(Link { location: Some(Location::Page(Page::Filter)), ..Link::to_run(run.root()) });
     filter.get_by_label_contains("12 of 24 samples are kept");
 }

@@ -33,6 +33,8 @@ pub enum Reply {
     Feature(u32, Details),
     /// A sample.
     Sample(u32, Result<SampleView, String>),
+    /// The samples that a search found.
+    FoundSamples(String, Result<Vec<u32>, String>),
     /// A picture of a sample at full size: sample, picture.
     Picture(u32, usize, Result<Picture, String>),
     /// The score table.
@@ -69,6 +71,7 @@ struct Requests {
     features: Vec<u32>,
     samples: Vec<u32>,
     picture: Option<(u32, usize)>,
+    search: Option<String>,
     scores: bool,
     groups: Option<String>,
     report: bool,
@@ -109,6 +112,11 @@ impl Loader {
     /// Asks for a picture of a sample at full size.
     pub fn request_picture(&self, sample: u32, picture: usize) {
         self.worker.change(|requests| requests.picture = Some((sample, picture)));
+    }
+
+    /// Asks for the samples whose captions or keys have these words.
+    pub fn request_search(&self, text: String) {
+        self.worker.change(|requests| requests.search = Some(text));
     }
 
     /// Asks for the score table.
@@ -165,6 +173,7 @@ enum Task {
     Feature(u32),
     Sample(u32),
     Picture(u32, usize),
+    Search(String),
     Scores,
     Groups(String),
     Report,
@@ -190,6 +199,9 @@ fn take_task(requests: &mut Requests) -> Option<Task> {
     }
     if let Some((sample, picture)) = requests.picture.take() {
         return Some(Task::Picture(sample, picture));
+    }
+    if let Some(text) = requests.search.take() {
+        return Some(Task::Search(text));
     }
     if !requests.samples.is_empty() {
         return Some(Task::Sample(requests.samples.remove(0)));
@@ -308,6 +320,10 @@ fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<
             (Some(Task::Picture(sample, picture)), Some(current)) => {
                 let view = guarded(|| current.samples.picture(sample, picture));
                 reply(current.number, Reply::Picture(sample, picture, view));
+            }
+            (Some(Task::Search(text)), Some(current)) => {
+                let found = guarded(|| current.samples.search(&text));
+                reply(current.number, Reply::FoundSamples(text, found));
             }
             (Some(Task::Scores), Some(current)) => reply(current.number, Reply::Scores(current.scores())),
             (Some(Task::Groups(fields)), Some(current)) => {

@@ -12,6 +12,7 @@ mod report;
 mod sample;
 mod sample_images;
 mod scores;
+pub mod settings;
 mod subprocess;
 mod tables;
 mod watch;

@@ -70,6 +70,17 @@ impl Samples {
         self.images.read(image, &sample.source, LARGE)
     }
 
+    /// The samples whose caption or key has all words of a text, upper and lower case alike.
+    pub fn search(&mut self, text: &str) -> Result<Vec<u32>, String> {
+        let words: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
+        let has = |sample: &Sample| {
+            let (caption, key) = (sample.text.to_lowercase(), sample.key.to_lowercase());
+            words.iter().all(|word| caption.contains(word) || key.contains(word))
+        };
+        let samples = self.catalog()?.samples.iter().zip(0..);
+        Ok(samples.filter(|(sample, _)| has(sample)).map(|(_, number)| number).collect())
+    }
+
     /// The groups that columns of the data set divide the samples into.
     pub fn groups(&mut self, fields: &str) -> Result<Groups, String> {
         Groups::by_fields(&self.catalog()?.samples, fields).map_err(|error| error.message())

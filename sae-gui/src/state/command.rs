@@ -104,7 +104,7 @@ struct Presentation {
 
 impl Command {
     /// All of them, in the order of the menus.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Open,
         Self::Reload,
         Self::MakeIndex,
@@ -120,6 +120,7 @@ impl Command {
         Self::CopyPicture,
         Self::Palette,
         Self::Page(Page::Features),
+        Self::Page(Page::Samples),
         Self::Page(Page::Sample),
         Self::Page(Page::Filter),
         Self::Page(Page::Playground),
@@ -167,10 +168,11 @@ impl Command {
             Self::Page(page) => {
                 let (hint, keys): (_, &[&str]) = match page {
                     Page::Features => ("The table of features and one of them", &["Ctrl+1"]),
-                    Page::Sample => ("One sample, its patches and words, its scores", &["Ctrl+2"]),
-                    Page::Filter => ("Scores, a threshold, and what it keeps", &["Ctrl+3"]),
-                    Page::Playground => ("Your own prompt or image", &["Ctrl+4"]),
-                    Page::Run => ("Evaluation, training and provenance", &["Ctrl+5"]),
+                    Page::Samples => ("All samples: search, sort, keep and drop by hand", &["Ctrl+2"]),
+                    Page::Sample => ("One sample, its patches and words, its scores", &["Ctrl+3"]),
+                    Page::Filter => ("Scores, a threshold, and what it keeps", &["Ctrl+4"]),
+                    Page::Playground => ("Your own prompt or image", &["Ctrl+5"]),
+                    Page::Run => ("Evaluation, training and provenance", &["Ctrl+6"]),
                 };
                 of(Menu::Go, page.title(), hint, keys)
             }

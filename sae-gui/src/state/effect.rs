@@ -3,6 +3,7 @@
 use super::invocation::Invocation;
 use super::link::Link;
 use sae_core::analysis::labels::{Change, Labels};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Something that the window does.
@@ -46,7 +47,8 @@ pub struct Edits {
 }
 
 /// A set of colors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Theme {
     /// Dark text on a light background.
     Light,

@@ -6,6 +6,8 @@ pub enum Page {
     /// The table of features beside one of them.
     #[default]
     Features,
+    /// All samples.
+    Samples,
     /// One sample.
     Sample,
     /// Scores, and what a threshold on them keeps.
@@ -18,12 +20,13 @@ pub enum Page {
 
 impl Page {
     /// All pages, in the order of their tabs.
-    pub const ALL: [Self; 5] = [Self::Features, Self::Sample, Self::Filter, Self::Playground, Self::Run];
+    pub const ALL: [Self; 6] = [Self::Features, Self::Samples, Self::Sample, Self::Filter, Self::Playground, Self::Run];
 
     /// The title of its tab.
     pub fn title(self) -> &'static str {
         match self {
             Self::Features => "Features",
+            Self::Samples => "Samples",
             Self::Sample => "Sample",
             Self::Filter => "Filter",
             Self::Playground => "Playground",
@@ -35,6 +38,7 @@ impl Page {
     pub fn name(self) -> &'static str {
         match self {
             Self::Features => "features",
+            Self::Samples => "samples",
             Self::Sample => "sample",
             Self::Filter => "filter",
             Self::Playground => "playground",

@@ -30,9 +30,11 @@ pub mod query;
 pub mod report;
 pub mod run_info;
 pub mod sample;
+pub mod sample_browser;
 pub mod score_filter;
 pub mod score_info;
 pub mod session;
+pub mod settings;
 pub mod typical_words;
 
 pub use command::Command;

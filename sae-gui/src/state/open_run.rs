@@ -14,6 +14,7 @@ use super::lru::Lru;
 use super::playground::PlaygroundState;
 use super::report::RunReport;
 use super::run_info::{OpenedRun, RunInfo};
+use super::sample_browser::SampleBrowser;
 use super::score_filter::ScoreFilter;
 use sae_core::analysis::index::{FeatureRow, Neighbor};
 use sae_core::store::sample::Modality;
@@ -44,6 +45,8 @@ pub struct OpenRun {
     pub history: History,
     /// What is written about the features.
     pub label_edits: LabelEdits,
+    /// The samples, as the page of all samples lists them.
+    pub samples: SampleBrowser,
     /// The scores with a threshold, once they are read.
     pub filter: Option<Result<ScoreFilter, String>>,
     /// How a filtered data set is written.
@@ -101,6 +104,7 @@ impl OpenRun {
         }
         let mut run = Self {
             export: ExportSettings::new(&opened.info.export_folder),
+            samples: SampleBrowser::new(opened.info.samples),
             info: opened.info,
             list,
             no_features: opened.no_features,

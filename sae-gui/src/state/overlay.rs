@@ -15,10 +15,21 @@ pub enum Overlay {
     Open(OpenDialog),
     /// The command palette.
     Palette(Palette),
+    /// A picture, as large as the window.
+    Picture(PictureView),
     /// The question whether to start a command.
     Confirm(Invocation),
     /// The question what to do with edits that cannot be saved before the window closes.
     Unsaved(UnsavedDialog),
+}
+
+/// Which picture is looked at by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PictureView {
+    /// The sample.
+    pub sample: u32,
+    /// The number of its picture, from 0.
+    pub picture: usize,
 }
 
 /// The field for another run.

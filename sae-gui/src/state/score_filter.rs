@@ -94,6 +94,8 @@ pub struct ScoreFilter {
     bounds: [f64; 2],
     bars: Vec<u32>,
     agreement: Agreement,
+    /// Counts the changes of what is kept.
+    version: u64,
 }
 
 /// Two scores against each other.
@@ -130,6 +132,7 @@ impl ScoreFilter {
             bounds: [0.0; 2],
             bars: Vec::new(),
             agreement: Agreement::default(),
+            version: 0,
         };
         filter.rank();
         filter.keep_share(0.5);
@@ -320,7 +323,13 @@ impl ScoreFilter {
         self.decide();
     }
 
+    /// Another number whenever something else is kept.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     fn decide(&mut self) {
+        self.version += 1;
         self.kept = vec![false; self.total()];
         match &self.grouping {
             None => self.ranked[..self.target].iter().for_each(|n| self.kept[*n as usize] = true),

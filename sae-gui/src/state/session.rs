@@ -311,6 +311,9 @@ impl Session {
             Command::Redo => labels(LabelEdits::has_redo),
             Command::Dismiss => {
                 let narrowed = |run: &OpenRun| {
+                    if run.page() == Page::Samples {
+                        return !run.samples.selected().is_empty() || !run.samples.text.is_empty();
+                    }
                     let list = &run.list;
                     !list.search_text().is_empty() || list.restricted_to().is_some() || !list.selected().is_empty()
                 };
@@ -386,6 +389,10 @@ impl Session {
             return self.show_overlay(Overlay::None);
         }
         if let Some(run) = self.run_mut() {
+            if run.page() == Page::Samples {
+                run.samples.dismiss();
+                return Vec::new();
+            }
             if !run.list.selected().is_empty() {
                 run.list.clear_selection();
                 return Vec::new();

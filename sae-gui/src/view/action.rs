@@ -4,6 +4,7 @@ use crate::state::Command;
 use crate::state::invocation::Invocation;
 use crate::state::location::Location;
 use crate::state::open_run::SampleList;
+use crate::state::overlay::PictureView;
 use crate::state::playground::Prompt;
 use std::path::PathBuf;
 
@@ -15,6 +16,8 @@ pub enum Action {
     GoToSample(u32, SampleList),
     /// Walk all samples again.
     LeaveSampleList,
+    /// Show a picture as large as the window.
+    ViewPicture(PictureView),
     /// Run a command.
     Command(Command),
     /// Open another autoencoder of the run.

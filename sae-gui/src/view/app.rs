@@ -8,21 +8,26 @@ use super::overlays::{self, UnsavedAnswer};
 use super::playground::PlaygroundView;
 use super::report::ReportView;
 use super::requested::Requested;
-use super::sample::SampleView;
+use super::sample::{Drawn, SampleView};
 use super::sample_cache::SampleCache;
+use super::samples::SamplesView;
 use super::screenshot::{Outcome, PendingScreenshot};
 use super::table::TableView;
+use super::viewer::ViewerView;
 use super::{
-    feature, filter, keys, label, lists, map, menu_bar, playground, report, sample, search, status_bar, table, theme,
+    feature, filter, keys, label, lists, map, menu_bar, playground, report, sample, samples, search, status_bar, table,
+    theme, viewer,
 };
 use crate::load::fonts::{self, SystemFont};
+use crate::load::settings::{self, SETTINGS};
 use crate::load::{self, ActivationWorker, Loader, PlaygroundWorker, Subprocess, recents};
 use crate::state::effect::{Effect, Theme};
 use crate::state::job::Job;
 use crate::state::location::{Location, Page};
-use crate::state::overlay::{Overlay, UnsavedDialog};
+use crate::state::overlay::{Overlay, PictureView, UnsavedDialog};
 use crate::state::palette::Choice;
 use crate::state::session::{Phase, Session};
+use crate::state::settings::Settings;
 use crate::state::{Command, Link};
 use egui::{
     Area, CentralPanel, ColorImage, Context, Frame, Id, Margin, Order, Panel, Popup, Rect, Sense, ThemePreference, Ui,
@@ -44,14 +49,14 @@ pub struct Options {
     pub link: Option<Link>,
     /// Where its data set is, if not where the run says.
     pub data: Option<PathBuf>,
-    /// The colors, if not those that the system prefers.
-    pub theme: Option<Theme>,
+    /// The colors, if not those that were chosen last; none inside: those that the system prefers.
+    pub theme: Option<Option<Theme>>,
     /// Where to write a picture of the window, and where to say whether that worked.
     pub screenshot: Option<(PathBuf, Outcome)>,
     /// Whether to look for fonts of the system for scripts that the bundled fonts lack.
     pub system_fonts: bool,
-    /// The file of the runs that were opened last, if they are to be remembered.
-    pub recents: Option<PathBuf>,
+    /// The folder for what is remembered between two starts (the runs that were opened last, the settings), if it is to be.
+    pub memory: Option<PathBuf>,
 }
 
 /// What the pages remember between two frames.
@@ -61,10 +66,12 @@ pub(super) struct Pages {
     pub map: MapView,
     pub table: TableView,
     pub feature: FeatureView,
+    pub samples: SamplesView,
     pub sample: SampleView,
     pub filter: FilterView,
     pub playground: PlaygroundView,
     pub report: ReportView,
+    pub viewer: ViewerView,
     /// What is typed as the name of a list.
     pub list_name: String,
 }
@@ -77,6 +84,7 @@ impl Pages {
         self.sample.clear();
         self.filter.clear();
         self.playground.clear();
+        self.viewer.clear();
     }
 }
 
@@ -91,6 +99,11 @@ pub struct App {
     pub(super) requested: Requested,
     /// The file of the runs that were opened last, and these runs.
     pub(super) recents: (Option<PathBuf>, Vec<String>),
+    /// The file of the settings.
+    settings_file: Option<PathBuf>,
+    ctx: Context,
+    /// Width of the pane with the table of features, as it was last.
+    pane: Option<f32>,
     /// A picture of the window on its way to the clipboard.
     pub(super) window_picture: Option<Receiver<Arc<ColorImage>>>,
     /// Fonts of the system on their way.
@@ -126,7 +139,10 @@ impl App {
             });
             fonts
         });
-        let recent_runs = options.recents.as_deref().map(recents::read).unwrap_or_default();
+        let recents = options.memory.as_ref().map(|folder| folder.join("recents.json"));
+        let recent_runs = recents.as_deref().map(recents::read).unwrap_or_default();
+        let settings_file = options.memory.map(|folder| folder.join(SETTINGS));
+        let remembered = settings_file.as_deref().map(settings::read).unwrap_or_default();
         let missing = options.data.as_ref().filter(|path| !path.exists()).cloned();
         let mut app = Self {
             session: Session::default(),
@@ -136,7 +152,10 @@ impl App {
             subprocess: None,
             pages: Pages::default(),
             requested: Requested::default(),
-            recents: (options.recents, recent_runs),
+            recents: (recents, recent_runs),
+            settings_file,
+            ctx: ctx.clone(),
+            pane: remembered.pane,
             window_picture: None,
             fonts,
             reveal: false,
@@ -146,7 +165,8 @@ impl App {
             tried_at: 0.0,
             closing: false,
         };
-        let effects = app.session.set_theme(options.theme);
+        app.recall(ctx, &remembered);
+        let effects = app.session.set_theme(options.theme.unwrap_or(remembered.theme));
         effects.into_iter().for_each(|effect| app.perform(ctx, effect));
         if let Some(link) = options.link {
             app.typed = link.to_string();
@@ -158,6 +178,27 @@ impl App {
             app.session.notice = Some(notice);
         }
         Ok(app)
+    }
+
+    /// Takes over what was remembered.
+    fn recall(&mut self, ctx: &Context, remembered: &Settings) {
+        remembered.zoom.into_iter().for_each(|zoom| ctx.set_zoom_factor(zoom));
+        remembered.heat_opacity.into_iter().for_each(|opacity| self.pages.feature.heat_opacity = opacity);
+        remembered.columns().into_iter().for_each(|columns| self.pages.table.columns = columns);
+    }
+
+    /// What is to be remembered.
+    fn settings(&self) -> Settings {
+        let ctx = &self.ctx;
+        let window = ctx.input(|input| input.viewport().inner_rect).map(|rect| [rect.width(), rect.height()]);
+        Settings {
+            theme: self.session.theme,
+            window,
+            pane: self.pane,
+            zoom: Some(ctx.zoom_factor()),
+            heat_opacity: Some(self.pages.feature.heat_opacity),
+            columns: self.pages.table.columns.iter().map(|field| field.name().to_owned()).collect(),
+        }
     }
 
     /// The state, for tests.
@@ -284,9 +325,10 @@ impl App {
         let mut actions: Vec<Action> = Vec::new();
         if run.page() == Page::Features {
             let widest = (0.62 * ui.available_width()).max(240.0);
-            let width = (0.44 * ui.available_width()).clamp(240.0, 640.0).min(widest);
+            let usual = (0.44 * ui.available_width()).clamp(240.0, 640.0);
+            let width = self.pane.unwrap_or(usual).min(widest);
             let panel = Panel::left("features").frame(margin).default_size(width).size_range(240.0..=widest);
-            panel.show(ui, |ui| {
+            let shown = panel.show(ui, |ui| {
                 // A wide widget must not widen the panel.
                 ui.set_max_width(ui.available_width());
                 if run.list.total() == 0 {
@@ -299,11 +341,13 @@ impl App {
                 ui.add_space(2.0);
                 actions.extend(table::show(ui, run, &mut pages.table, reveal));
             });
+            self.pane = Some(shown.response.rect.width());
         }
         let cache = &mut pages.cache;
         CentralPanel::default().frame(margin).show(ui, |ui| {
             let action = match run.page() {
                 Page::Features => feature::show(ui, run, cache, &mut pages.feature),
+                Page::Samples => samples::show(ui, run, cache, &mut pages.samples),
                 Page::Sample => sample::show(ui, run, cache, &mut pages.sample, opacity),
                 Page::Filter => filter::show(ui, run, cache, &mut pages.filter, job),
                 Page::Playground => playground::show(ui, run, &mut pages.playground, opacity),
@@ -341,12 +385,24 @@ impl App {
                 (None, true) => {}
                 (None, false) => self.session.overlay = Overlay::Palette(palette),
             },
+            Overlay::Picture(of) => self.view_picture(ctx, of),
             Overlay::Confirm(invocation) => match overlays::confirm(ctx, &invocation) {
                 Some(true) => self.perform(ctx, Effect::Start(invocation)),
                 Some(false) => {}
                 None => self.session.overlay = Overlay::Confirm(invocation),
             },
             Overlay::Unsaved(dialog) => self.unsaved(ctx, dialog),
+        }
+    }
+
+    /// Draws a picture as large as the window.
+    fn view_picture(&mut self, ctx: &Context, of: PictureView) {
+        let Some(run) = self.session.run() else { return };
+        let Pages { cache, viewer, feature, sample, .. } = &mut self.pages;
+        let drawn = Drawn::new(run, &cache.active(of.sample), sample);
+        let loaded = cache.get(of.sample).and_then(Result::ok);
+        if !viewer::show(ctx, viewer, of, loaded, &drawn, &mut feature.heat_opacity) {
+            self.session.overlay = Overlay::Picture(of);
         }
     }
 
@@ -434,5 +490,8 @@ impl eframe::App for App {
     /// What is being typed is an edit. Dropping the loader waits until it is saved.
     fn on_exit(&mut self, _gl: Option<&eframe::glow::Context>) {
         self.save_at_exit();
+        if let Some(path) = &self.settings_file {
+            settings::write(path, &self.settings());
+        }
     }
 }

@@ -29,6 +29,10 @@ impl App {
             }
             Action::Sae(name) => self.session.switch_sae(&name),
             Action::OpenText(text) => self.session.open_text(&text),
+            Action::ViewPicture(of) => {
+                self.session.overlay = Overlay::Picture(of);
+                Vec::new()
+            }
             Action::Confirm(invocation) => {
                 self.session.overlay = Overlay::Confirm(invocation);
                 Vec::new()

@@ -12,8 +12,8 @@ use crate::state::score_filter::{Part, ScoreFilter, Side};
 use egui::{Align2, FontId, Rect, Response, RichText, Role, ScrollArea, Sense, StrokeKind, Ui, Vec2, WidgetInfo, vec2};
 
 /// Height of a card, and its least width.
-const HEIGHT: f32 = 92.0;
-const WIDTH: f32 = 300.0;
+pub(super) const HEIGHT: f32 = 92.0;
+pub(super) const WIDTH: f32 = 300.0;
 /// Space between cards.
 const GAP: f32 = 6.0;
 /// Width from which on the two sides are beside each other.
@@ -76,15 +76,10 @@ fn grid(ui: &mut Ui, filter: &ScoreFilter, cache: &mut SampleCache, samples: &[u
         ui.horizontal(|ui| {
             ui.spacing_mut().item_spacing.x = GAP;
             for sample in row {
-                let response = card(ui, width, filter, cache, *sample);
+                let response = card(ui, width, Some(filter), cache, *sample, false);
                 response.context_menu(|ui| {
-                    for (title, keep) in
-                        [("Keep by hand", Some(true)), ("Drop by hand", Some(false)), ("Let the score decide", None)]
-                    {
-                        if ui.button(title).clicked() {
-                            event = Some(CardEvent::Choose(*sample, keep));
-                            ui.close();
-                        }
+                    if let Some(keep) = keep_menu(ui) {
+                        event = Some(CardEvent::Choose(*sample, keep));
                     }
                 });
                 let hint = "Click to see why it scores so; right-click to keep or drop it by hand";
@@ -97,14 +92,36 @@ fn grid(ui: &mut Ui, filter: &ScoreFilter, cache: &mut SampleCache, samples: &[u
     event
 }
 
-fn card(ui: &mut Ui, width: f32, filter: &ScoreFilter, cache: &mut SampleCache, sample: u32) -> Response {
+/// The menu that keeps or drops samples by hand. Returns the choice: keep, drop, or let the score decide.
+pub(super) fn keep_menu(ui: &mut Ui) -> Option<Option<bool>> {
+    let mut chosen = None;
+    for (title, keep) in [("Keep by hand", Some(true)), ("Drop by hand", Some(false)), ("Let the score decide", None)] {
+        if ui.button(title).clicked() {
+            chosen = Some(keep);
+            ui.close();
+        }
+    }
+    chosen
+}
+
+/// Draws the card of a sample, with its score if there are scores.
+pub(super) fn card(
+    ui: &mut Ui,
+    width: f32,
+    scores: Option<&ScoreFilter>,
+    cache: &mut SampleCache,
+    sample: u32,
+    selected: bool,
+) -> Response {
     let (rect, response) = ui.allocate_exact_size(vec2(width, HEIGHT), Sense::click());
-    let score = format::real(filter.score(sample));
+    let score = scores.map_or_else(String::new, |scores| format::maybe(scores.value_of(scores.name(), sample)));
     if !ui.is_rect_visible(rect) {
         response.widget_info(|| WidgetInfo::labeled(Role::Figure, true, format!("sample {sample}: {score}")));
         return response;
     }
     let (fill, stroke) = theme::card(ui);
+    let stroke = if selected { ui.visuals().selection.stroke } else { stroke };
+    let fill = if selected { ui.visuals().selection.bg_fill } else { fill };
     ui.painter().rect(rect, 6.0, fill, stroke, StrokeKind::Inside);
     let mut inner = rect.shrink(7.0);
     let frame = Rect::from_min_size(inner.min, Vec2::splat(inner.height()));
@@ -132,7 +149,11 @@ fn card(ui: &mut Ui, width: f32, filter: &ScoreFilter, cache: &mut SampleCache, 
     let ink = ui.visuals().text_color();
     let strong = ui.visuals().strong_text_color();
     painter.text(inner.left_top(), Align2::LEFT_TOP, &score, FontId::proportional(14.5), strong);
-    let chosen = if filter.choices().contains_key(&sample) { "by hand   " } else { "" };
+    let chosen = match scores.and_then(|scores| scores.choices().get(&sample)) {
+        Some(true) => "kept by hand   ",
+        Some(false) => "dropped by hand   ",
+        None => "",
+    };
     let number = format!("{chosen}sample {sample}");
     painter.text(inner.right_top(), Align2::RIGHT_TOP, number, FontId::proportional(theme::SMALL), theme::muted(ui));
     let mut job = egui::text::LayoutJob::simple(text, FontId::proportional(12.5), ink, inner.width());

@@ -26,11 +26,13 @@ mod requested;
 mod sample;
 mod sample_cache;
 mod sample_scores;
+mod samples;
 mod screenshot;
 mod search;
 mod status_bar;
 mod table;
 mod theme;
+mod viewer;
 mod widgets;
 mod workers;
 

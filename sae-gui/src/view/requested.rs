@@ -1,5 +1,7 @@
 //! What the workers are asked for, so that they are asked once. Plain data.
 
+use crate::state::overlay::PictureView;
+
 /// What the workers were asked for.
 #[derive(Default, PartialEq)]
 pub struct Requested {
@@ -11,6 +13,10 @@ pub struct Requested {
     pub active: Vec<u32>,
     /// The sample whose scores are explained.
     pub explanations: Option<u32>,
+    /// The picture that is read at full size.
+    pub picture: Option<PictureView>,
+    /// The search among the samples.
+    pub search: Option<String>,
     /// Whether the score table is read.
     pub scores: bool,
     /// Whether provenance, curves and evaluations are read.

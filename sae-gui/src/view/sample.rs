@@ -11,6 +11,7 @@ use crate::state::explanation::ScoreExplanation;
 use crate::state::format;
 use crate::state::location::Location;
 use crate::state::open_run::OpenRun;
+use crate::state::overlay::PictureView;
 use egui::{
     Button, Grid, Label, Pos2, Rect, Response, RichText, Role, ScrollArea, Sense, Ui, Vec2, WidgetInfo, pos2, vec2,
 };
@@ -41,6 +42,10 @@ pub struct SampleView {
     /// Where dragging over a picture began, which picture, and where it is now.
     drag: Option<(usize, Pos2, Pos2)>,
     explanations: Option<(u32, Result<Vec<ScoreExplanation>, String>)>,
+    /// Whether pictures can be shown as large as the window.
+    can_enlarge: bool,
+    /// The picture that is to be.
+    enlarge: Option<usize>,
 }
 
 impl SampleView {
@@ -84,8 +89,12 @@ pub fn show(
         Some(Err(reason)) => widgets::reason(ui, reason),
         Some(Ok(loaded)) => {
             let more = |ui: &mut Ui| sample_scores::show(ui, run, own);
+            view.can_enlarge = true;
             action = halves(ui, run, loaded, &active, view, opacity, more).or(action.take());
         }
+    }
+    if let Some(picture) = view.enlarge.take() {
+        action = Some(Action::ViewPicture(PictureView { sample: number, picture }));
     }
     view.explanations = explanations;
     action
@@ -163,15 +172,19 @@ pub fn halves(
     action
 }
 
-/// Which feature is drawn on the sample, and how strong it is on each token.
-struct Drawn {
+/// Which feature is drawn on a sample, and how strong it is on each token.
+pub struct Drawn {
+    /// The feature; nothing if none is active.
     feature: Option<u32>,
-    values: Vec<f32>,
-    max: f32,
+    /// Its activation on each token.
+    pub values: Vec<f32>,
+    /// Its largest activation in the run.
+    pub max: f32,
 }
 
 impl Drawn {
-    fn new(run: &OpenRun, active: &Activations, view: &SampleView) -> Self {
+    /// The feature under the pointer, else the one that was shown last if it fires here, else the strongest one.
+    pub fn new(run: &OpenRun, active: &Activations, view: &SampleView) -> Self {
         let Some(Ok(active)) = active else { return Self { feature: None, values: Vec::new(), max: 0.0 } };
         let max_of = |feature: u32| run.list.row(feature).map_or(0.0, |row| row.max);
         let fires = |feature: &u32| active.of_feature(*feature).iter().any(|value| *value > STRONG * max_of(*feature));
@@ -182,7 +195,8 @@ impl Drawn {
         Self { feature, values, max: feature.map_or(0.0, max_of) }
     }
 
-    fn value(&self, token: usize) -> f32 {
+    /// The activation on a token.
+    pub fn value(&self, token: usize) -> f32 {
         self.values.get(token).copied().unwrap_or(0.0)
     }
 }
@@ -243,6 +257,16 @@ fn picture(
     paint(ui.painter(), rect, texture);
     let tokens = &loaded.view.tokens;
     heat_map::paint(ui.painter(), rect, tokens, image, &drawn.values, drawn.max, opacity);
+    if view.can_enlarge {
+        let corner = Rect::from_min_max(rect.right_top() + vec2(-74.0, 6.0), rect.right_top() + vec2(-6.0, 28.0));
+        if ui
+            .place(corner, Button::new("Full size").small())
+            .on_hover_text("Zoom with the wheel, drag to move")
+            .clicked()
+        {
+            view.enlarge = Some(image);
+        }
+    }
     let patches = || {
         let own = tokens.iter().enumerate().filter(|(_, token)| token.image == Some(image));
         own.filter_map(|(at, token)| Some((at, patch_rect(rect, token.rect?))))

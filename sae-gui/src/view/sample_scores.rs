@@ -17,7 +17,7 @@ pub fn show(
     run: &OpenRun,
     explanations: Option<&Result<Vec<ScoreExplanation>, String>>,
 ) -> Option<Action> {
-    section(ui, "Scores", "The scores of this sample, and their percentiles among all samples");
+    section(ui, "Scores", "Whether the sample is kept, and what makes up its scores");
     let filter = match &run.filter {
         None => {
             note(ui, "Reading ...");
@@ -32,22 +32,18 @@ pub fn show(
         Some(Ok(filter)) => filter,
     };
     verdict(ui, filter, run.sample());
-    table(ui, filter, run.sample());
-    let explanations = match explanations {
-        None => {
-            note(ui, "Computing what makes up the scores ...");
-            return None;
-        }
-        Some(Err(reason)) => {
-            widgets::reason(ui, reason);
-            return None;
-        }
-        Some(Ok(explanations)) => explanations,
-    };
     let mut action = None;
-    for explanation in explanations {
-        action = contributions(ui, run, filter, explanation).or(action.take());
+    match explanations {
+        None => note(ui, "Computing what makes up the scores ..."),
+        Some(Err(reason)) => widgets::reason(ui, reason),
+        Some(Ok(explanations)) => {
+            for explanation in explanations {
+                action = contributions(ui, run, filter, explanation).or(action.take());
+            }
+        }
     }
+    section(ui, "All scores", "The scores of this sample, and their percentiles among all samples");
+    table(ui, filter, run.sample());
     action
 }
 

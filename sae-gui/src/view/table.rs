@@ -303,7 +303,7 @@ pub fn without_features(ui: &mut Ui, run: &OpenRun, busy: bool) -> Option<Action
                 action = Some(Action::Command(Command::MakeIndex));
             }
         }
-        for (page, title) in [(Page::Run, "Training and evaluation"), (Page::Sample, "Samples")] {
+        for (page, title) in [(Page::Run, "Training and evaluation"), (Page::Samples, "Samples")] {
             if ui.button(title).clicked() {
                 action = Some(Action::Go(Location::Page(page)));
             }

@@ -10,6 +10,7 @@ use crate::state::invocation::{Afterwards, Invocation};
 use crate::state::job::JobState;
 use crate::state::location::Page;
 use crate::state::open_run::OpenRun;
+use crate::state::overlay::{Overlay, PictureView};
 use crate::state::playground::Prompt;
 use crate::state::score_filter::Grouping;
 use crate::state::session::Phase;
@@ -35,11 +36,20 @@ impl App {
         let saved = matches!(run.label_edits.unsaved(), (0, _) | (_, Some(_)));
         let running = self.session.job.as_ref().is_some_and(|job| job.is_running());
         let explained = needed.explanations.is_none_or(|number| sample.has_explanations(number));
-        detailed && scores && report && shown && explained && saved && !running && !run.playground.busy
+        let searched = needed.search.is_none() && needed.picture.is_none();
+        searched && detailed && scores && report && shown && explained && saved && !running && !run.playground.busy
     }
 
     /// What the page that is shown needs.
     fn needed(&self, run: &OpenRun) -> Requested {
+        let picture = match self.session.overlay {
+            Overlay::Picture(of) => Some(of).filter(|of| !self.pages.viewer.has(*of)),
+            _ => None,
+        };
+        Requested { picture, ..self.needed_by_page(run) }
+    }
+
+    fn needed_by_page(&self, run: &OpenRun) -> Requested {
         let encodes = self.activation_worker.is_some();
         match run.page() {
             Page::Features => {
@@ -58,6 +68,12 @@ impl App {
                     ..Requested::default()
                 }
             }
+            Page::Samples => Requested {
+                samples: self.pages.samples.visible.clone(),
+                search: run.samples.pending_search().map(str::to_owned),
+                scores: true,
+                ..Requested::default()
+            },
             Page::Filter => Requested { samples: self.pages.filter.samples(run), scores: true, ..Requested::default() },
             Page::Run => Requested { report: true, ..Requested::default() },
             Page::Playground => Requested::default(),
@@ -79,6 +95,12 @@ impl App {
         if let Some(worker) = &self.activation_worker {
             let explanations = needed.explanations.filter(|number| !self.pages.sample.has_explanations(*number));
             worker.request(self.pages.cache.missing_active(&needed.active), explanations);
+        }
+        if needed.picture != self.requested.picture {
+            needed.picture.into_iter().for_each(|of| self.loader.request_picture(of.sample, of.picture));
+        }
+        if needed.search != self.requested.search {
+            needed.search.clone().into_iter().for_each(|text| self.loader.request_search(text));
         }
         if needed.scores && run.filter.is_none() {
             self.loader.request_scores();
@@ -142,7 +164,14 @@ impl App {
                 self.pages.cache.insert(ctx, number, sample);
                 Vec::new()
             }
-            Reply::Picture(..) => Vec::new(),
+            Reply::Picture(sample, picture, view) => {
+                self.pages.viewer.set_picture(ctx, PictureView { sample, picture }, view);
+                Vec::new()
+            }
+            Reply::FoundSamples(text, found) => {
+                self.session.run_mut().into_iter().for_each(|run| run.samples.set_found(text.clone(), found.clone()));
+                Vec::new()
+            }
             Reply::Scores(scores) => {
                 self.session.scored(scores);
                 Vec::new()
