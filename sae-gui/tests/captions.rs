@@ -1,7 +1,7 @@
 //! Captions as data sets have them: long ones, and ones in scripts of which the tokenizer knows only bytes.
 
 use crate::fixture::{self, Captions};
-use crate::harness::{open, open_in};
+use crate::harness::{SIZE, open, open_in};
 use egui::Role;
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
@@ -46,7 +46,7 @@ fn characters_of_several_tokens_are_shown_once() {
     let whole = "\u{65e5}\u{672c}\u{8a9e}";
     let shows = |location: Location| {
         // No font for these characters is bundled: what counts is which characters are to be drawn.
-        let builder = Harness::builder().allow_missing_glyphs();
+        let builder = Harness::builder().with_size(SIZE).allow_missing_glyphs();
         let app = open_in(builder, Link { location: Some(location), ..Link::to_run(run.root()) });
         assert!(app.query_all_by_label_contains("<0x").next().is_none(), "{location:?} shows bytes");
         let nodes = app.query_all_by(|node| node.label().is_some() || node.value().is_some());

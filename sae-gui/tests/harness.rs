@@ -11,15 +11,17 @@ use sae_gui::view::{App, Options};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// Width and height of the usual window.
+pub const SIZE: [f32; 2] = [1360.0, 860.0];
+
 /// Opens a link in a window of the usual size, and lets everything be read.
 pub fn open(link: Link) -> Harness<'static, App> {
-    open_in(Harness::builder(), link)
+    open_in(Harness::builder().with_size(SIZE), link)
 }
 
 /// The same with another harness.
 pub fn open_in(builder: HarnessBuilder<App>, link: Link) -> Harness<'static, App> {
     let options = Options { link: Some(link), ..Options::default() };
-    let builder = builder.with_size([1360.0, 860.0]);
     let mut app = builder.build_eframe(|cc| App::new(&cc.egui_ctx, options).unwrap());
     settle(&mut app);
     app

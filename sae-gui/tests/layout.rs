@@ -1,7 +1,7 @@
 //! Windows of every width: nothing is squeezed into columns of single letters, and no message moves what is beside it.
 
 use crate::fixture;
-use crate::harness::{open, search, settle};
+use crate::harness::{open, open_in, search, settle};
 use egui::{Rect, Role};
 use egui_kittest::kittest::{NodeT, Queryable};
 use egui_kittest::{Harness, Node};
@@ -32,6 +32,20 @@ fn tiles_keep_their_shape_in_every_width() {
                 assert!(tile.right() <= width / zoom, "{name} at {width}: {tile:?}");
             }
         }
+    }
+}
+
+#[test]
+fn a_narrow_window_leaves_room_for_the_feature() {
+    let (_dir, run) = fixture::run(64);
+    for width in [900.0, 700.0] {
+        let link = Link { location: Some(Location::Feature(6)), ..Link::to_run(run.root()) };
+        let app = open_in(Harness::builder().with_size([width, 600.0]), link);
+        let head = app.get_by_label("Label").rect();
+        assert!(head.left() < 0.6 * width && head.width() > 0.35 * width, "{width}: {head:?}");
+        let [title, opacity] =
+            ["Strongest on text and on images", "heat-map opacity"].map(|text| app.get_by_label(text).rect());
+        assert!(!title.intersects(opacity), "{width}: {title:?} {opacity:?}");
     }
 }
 

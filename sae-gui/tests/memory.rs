@@ -1,7 +1,7 @@
 //! What the app remembers between two starts.
 
 use crate::fixture;
-use crate::harness::settle;
+use crate::harness::{SIZE, settle};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
 use sae_gui::state::effect::Theme;
@@ -12,7 +12,7 @@ use std::path::Path;
 fn start(run: &Path, memory: &Path, theme: Option<Option<Theme>>) -> Harness<'static, App> {
     let link = Some(Link::to_run(run));
     let options = Options { link, memory: Some(memory.into()), theme, ..Options::default() };
-    let builder = Harness::builder().with_size([1360.0, 860.0]);
+    let builder = Harness::builder().with_size(SIZE);
     let mut app = builder.build_eframe(|cc| App::new(&cc.egui_ctx, options).unwrap());
     settle(&mut app);
     app

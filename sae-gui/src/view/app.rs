@@ -30,8 +30,8 @@ use crate::state::session::{Phase, Session};
 use crate::state::settings::Settings;
 use crate::state::{Command, Link};
 use egui::{
-    Area, CentralPanel, ColorImage, Context, Frame, Id, Margin, Order, Panel, Popup, Rect, Sense, ThemePreference, Ui,
-    ViewportCommand,
+    Area, CentralPanel, ColorImage, Context, Frame, Id, Margin, Order, Panel, Popup, Rect, ScrollArea, Sense,
+    ThemePreference, Ui, ViewportCommand,
 };
 use sae_core::store::image_format;
 use std::path::{Path, PathBuf};
@@ -339,7 +339,10 @@ impl App {
                 actions.extend(map::show(ui, run, &mut pages.map).map(|k| Action::Go(Location::Feature(k))));
                 actions.extend(lists::show(ui, run, &mut pages.table, &mut pages.list_name));
                 ui.add_space(2.0);
-                actions.extend(table::show(ui, run, &mut pages.table, reveal));
+                // The columns of a narrow pane are scrolled to, as the table would widen the pane.
+                ScrollArea::horizontal().id_salt("columns").auto_shrink(false).show(ui, |ui| {
+                    actions.extend(table::show(ui, run, &mut pages.table, reveal));
+                });
             });
             self.pane = Some(shown.response.rect.width());
         }

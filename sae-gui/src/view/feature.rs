@@ -13,7 +13,7 @@ use crate::state::excerpt::display_text;
 use crate::state::format;
 use crate::state::location::{Location, Page};
 use crate::state::open_run::{OpenRun, SampleList};
-use egui::{Align, Button, Frame, Layout, Margin, Rect, RichText, ScrollArea, Sense, Slider, Ui, vec2};
+use egui::{Button, Frame, Label, Margin, Rect, RichText, ScrollArea, Sense, Slider, Ui, vec2};
 use sae_core::analysis::index::FeatureRow;
 use sae_core::store::sample::Modality;
 
@@ -166,15 +166,14 @@ fn by_modality(
     view: &mut FeatureView,
 ) -> Option<CardAction> {
     ui.add_space(8.0);
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         let hint = "The positions with the largest activations, one per sample, separately for each modality";
         theme::title(ui, "Strongest on text and on images", hint);
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            ui.spacing_mut().slider_width = 90.0_f32.min(ui.available_width() * 0.4);
-            let slider = Slider::new(&mut view.heat_opacity, 0.0..=1.0).show_value(false);
-            ui.add(slider).on_hover_text("How strongly the heat map covers the pictures");
-            ui.label(theme::small(ui, "heat-map opacity"));
-        });
+        ui.add_space(12.0);
+        ui.add(Label::new(theme::small(ui, "heat-map opacity")).extend());
+        ui.spacing_mut().slider_width = 90.0;
+        let slider = Slider::new(&mut view.heat_opacity, 0.0..=1.0).show_value(false);
+        ui.add(slider).on_hover_text("How strongly the heat map covers the pictures");
     });
     let Some(details) = run.details() else {
         note(ui, "Reading examples ...");
