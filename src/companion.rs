@@ -20,7 +20,8 @@ impl Companion {
         let run = Run::open(path)?;
         let scored = sae.store.manifest();
         let store = Store::open(&run, &scored.hook);
-        let store = store.map_err(|source| Error::CompanionHook { role, hook: scored.hook.clone(), source })?;
+        let unusable = |source| Error::CompanionHook { role, hook: scored.hook.clone(), source: Box::new(source) };
+        let store = store.map_err(unusable)?;
         check_width(&sae.saved, &store)?;
         let model = &store.manifest().model;
         if *model != scored.model {

@@ -308,7 +308,7 @@ pub enum Error {
         /// The activations.
         hook: String,
         /// What is wrong.
-        source: sae_core::Error,
+        source: Box<sae_core::Error>,
     },
     /// A run that takes part in scoring, with activations of another model.
     #[error("{role} is of the model {model}, the scored run of {run_model}: {}", path.display())]
