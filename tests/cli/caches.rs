@@ -239,10 +239,10 @@ fn files_that_lie_are_named_and_leave_no_run() {
         &["a column of activations blocks.0.hook_z", "resid_post"],
     );
     refused(&golden("saelens"), &["--shard-tokens", "5"], &["12 positions", "--shard-tokens"]);
-    refused(&golden("saelens"), &["--sample-length", "3"], &["a sample length cannot be given"]);
+    refused(&golden("saelens"), &["--sample-length", "3"], &["take no sample length"]);
 
     let metadata = "metadata.json";
-    refused(&change("saev", metadata, Box::new(replaced("\"2.1\"", "\"3.0\""))), &[], &["protocol 3.0", metadata]);
+    refused(&change("saev", metadata, Box::new(replaced("\"2.1\"", "\"3.0\""))), &[], &["found 3.0", metadata]);
     refused(&change("saev", metadata, Box::new(replaced("\"protocol\"", "\"p\""))), &[], &["no protocol"]);
     refused(
         &change("saev", metadata, Box::new(replaced("\"n_examples\": 5", "\"n_examples\": 6"))),
@@ -255,15 +255,15 @@ fn files_that_lie_are_named_and_leave_no_run() {
         &["acts000000"],
     );
     refused(&change("saev", metadata, Box::new(replaced("float32", "float16"))), &[], &["float16"]);
-    refused(&change("saev", "acts000001.bin", Box::new(cut(4))), &[], &["acts000001.bin", "636 bytes"]);
+    refused(&change("saev", "acts000001.bin", Box::new(cut(4))), &[], &["acts000001.bin", "found 636"]);
     refused(&change("saev", "shards.json", Box::new(replaced("acts000001", "../acts0"))), &[], &["outside"]);
     refused(&change("saev", "shards.json", Box::new(replaced("acts000001", "acts000000"))), &[], &["listed twice"]);
     let nan = |mut bytes: Vec<u8>| {
         bytes[4 * 8 * 7 + 4..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
         bytes
     };
-    refused(&change("saev", "acts000000.bin", Box::new(nan)), &[], &["acts000000.bin", "row 7, dimension 1 is NaN"]);
-    refused(&golden("saev"), &["--layer", "6"], &["no layer"]);
+    refused(&change("saev", "acts000000.bin", Box::new(nan)), &[], &["acts000000.bin", "NaN in row 7, dimension 1"]);
+    refused(&golden("saev"), &["--layer", "6"], &["expected layer 6"]);
 
     let tensor = "activations.safetensors";
     let table = golden("plain/tokens.parquet");
@@ -272,9 +272,9 @@ fn files_that_lie_are_named_and_leave_no_run() {
     refused(
         &golden("plain/flat.npy"),
         &[&tokens[..], &["--layer", "1"]].concat(),
-        &["9 rows", "have 10", "tokens.parquet"],
+        &["9 rows", "has 10", "tokens.parquet"],
     );
-    refused(&golden("plain/flat.npy"), &[], &["--layer L"]);
+    refused(&golden("plain/flat.npy"), &[], &["choose --layer"]);
     refused(
         &change("plain", "flat.npy", Box::new(cut(4))).join("flat.npy"),
         &["--layer", "1"],
@@ -282,9 +282,9 @@ fn files_that_lie_are_named_and_leave_no_run() {
     );
     let path = dir.path().join("bad.npy");
     npy(&path, "(2, 2)", &[0.0, 1.0, f32::INFINITY, 0.0]);
-    refused(&path, &["--layer", "1"], &["row 1, dimension 0 is inf", "bad.npy"]);
+    refused(&path, &["--layer", "1"], &["inf in row 1, dimension 0", "bad.npy"]);
     npy(&path, "(4294967296, 4294967296)", &[0.0]);
-    refused(&path, &["--layer", "1"], &["does not end there"]);
+    refused(&path, &["--layer", "1"], &["does not fit"]);
     npy(&path, "(0, 4)", &[]);
     refused(&path, &["--layer", "1"], &["[0, 4]"]);
     npy(&path, "(4,)", &[0.0; 4]);
