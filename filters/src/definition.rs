@@ -50,7 +50,7 @@ impl std::str::FromStr for Definition {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|mode| mode.name() == name);
-        found.ok_or_else(|| format!("there is no mode {name}; there are paper, release and corrected"))
+        found.ok_or_else(|| format!("unknown definition {name:?}: expected paper, release or corrected"))
     }
 }
 

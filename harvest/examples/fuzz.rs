@@ -1,6 +1,6 @@
-//! Runs the fuzz targets of `fuzz/targets.rs` on stable Rust: seeds, mutated at random for so many seconds. Finds less than
-//! cargo-fuzz, which is guided by coverage, and needs nothing but this repository. The first input of each panic is written
-//! to a file, named by the seed of its random numbers, and the runner goes on.
+//! Runs the fuzz targets of `fuzz/targets.rs` on stable Rust, on random mutations of seeds for a given number of seconds. It
+//! finds less than cargo-fuzz, which is guided by coverage, but needs only this repository. The first input of each panic is
+//! written to a file that is named after the seed of its random numbers, and the runner continues.
 //!
 //! ```text
 //! cargo run --release -p harvest --example fuzz -- SECONDS [TARGET ...]
@@ -24,15 +24,15 @@ use targets::{TARGETS, Target, repository};
 #[global_allocator]
 static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Where the last panic was.
+/// The location of the last panic.
 static PANIC: Mutex<String> = Mutex::new(String::new());
 
-/// Bytes of the largest input.
+/// Maximum size of an input in bytes.
 const LARGEST: usize = 1 << 16;
-/// An input that takes longer is told.
+/// The time after which an input is reported as slow.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Bytes that mean something to one reader or another.
+/// Bytes that have a meaning for some of the readers.
 const WORDS: [&[u8]; 26] = [
     b"null",
     b"{}",
@@ -77,7 +77,7 @@ fn main() {
     std::process::exit(i32::from(findings > 0));
 }
 
-/// Runs a target; how many inputs made it panic.
+/// Runs a target and returns how many inputs made it panic.
 fn fuzz(target: &Target, time: Duration) -> u32 {
     let seeds = seeds(target);
     let begun = Instant::now();
@@ -144,7 +144,7 @@ fn collect(path: &Path, seeds: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// A table of the columns that data sets have.
+/// A table with columns that data sets have.
 fn table(compressed: bool) -> Vec<u8> {
     use arrow::array::{
         ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
@@ -175,7 +175,7 @@ fn table(compressed: bool) -> Vec<u8> {
     file
 }
 
-/// An archive of an image with words, and of one with an object.
+/// An archive with an image and a caption, and with an image and an object.
 fn archive() -> Vec<u8> {
     let png = fs::read(repository().join("tests/golden/llava-a/images/square.png")).expect("a golden image");
     let members: [(&str, &[u8]); 5] = [

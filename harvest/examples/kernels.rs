@@ -1,5 +1,6 @@
-//! How fast the CPU kernels are on this machine: the linear map beside the `gemm` crate, attention beside plain loops, and
-//! what is done to numbers alone beside the memory's rate, all in turns. `cargo run --release -p harvest --example kernels`
+//! Measures the CPU kernels on this machine, taking turns: the linear map compared with the `gemm` crate, attention compared
+//! with plain loops, and pointwise operations compared with the memory bandwidth.
+//! `cargo run --release -p harvest --example kernels`
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 
 use half::bf16;
@@ -21,8 +22,8 @@ fn numbers(n: usize) -> Vec<f32> {
     (0..n as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1u32 << 23) as f32 - 1.0).collect()
 }
 
-/// Seconds that this program's threads were on a processor, on the average of the threads: on a shared machine the clock
-/// on the wall tells more of the others. Without Linux, that clock.
+/// The processor time of this program in seconds, averaged over its threads, because the elapsed time on a shared machine also
+/// depends on other programs. On systems other than Linux, the elapsed time.
 fn clock() -> f64 {
     static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
     let of_task = |task: std::fs::DirEntry| {
@@ -37,7 +38,7 @@ fn clock() -> f64 {
     }
 }
 
-/// Mean seconds of every candidate, taken in turns of a twentieth of a second.
+/// The mean seconds of every candidate. The candidates take turns of a twentieth of a second.
 fn turns(candidates: &mut [&mut dyn FnMut()]) -> Vec<f64> {
     let mut times = vec![(0.0, 0); candidates.len()];
     let begin = Instant::now();
@@ -52,7 +53,7 @@ fn turns(candidates: &mut [&mut dyn FnMut()]) -> Vec<f64> {
                 candidate();
                 count += 1;
             }
-            // The first turn is for the memory to be found.
+            // The first turn warms up the memory.
             if turn > 0 {
                 (*seconds, *runs) = (*seconds + clock() - start, *runs + count);
             }
@@ -61,7 +62,7 @@ fn turns(candidates: &mut [&mut dyn FnMut()]) -> Vec<f64> {
     times.iter().map(|(seconds, runs)| seconds / f64::from(*runs)).collect()
 }
 
-/// Multiply-adds in registers alone, on every thread; returns the operations done.
+/// Multiply-adds in registers only, on every thread. Returns the number of operations.
 fn fma_peak() -> f64 {
     const STEPS: usize = 400_000;
     let count = rayon::broadcast(|_| pulp::Arch::new().dispatch(Fma { steps: black_box(STEPS) }));
@@ -75,7 +76,7 @@ struct Fma {
 impl pulp::WithSimd for Fma {
     type Output = usize;
 
-    /// Returns the numbers that a step goes over.
+    /// Returns the number of values of a step.
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, simd: S) -> usize {
         let mut sums = [simd.splat_f32s(black_box(0.5)); 12];
@@ -114,7 +115,7 @@ fn linear([rows, d_in, d_out]: [usize; 3]) {
     );
 }
 
-/// Attention as it is written down, one row after the other on every thread.
+/// Attention as in its definition, row by row on every thread.
 fn plain(q: &[f32], k: &[f32], v: &[f32], heads: Heads, visible: &[Range<u32>], out: &mut [f32]) {
     let Heads { heads, kv_heads, head_dim, scale } = heads;
     let (width, kv_width) = (heads * head_dim, kv_heads * head_dim);

@@ -1,5 +1,5 @@
-//! Writes what the harvest makes of image files: FILE.png beside each. `tests/golden/check_jpeg.py` compares them with
-//! Pillow's.
+//! Decodes image files as the harvest does, and writes FILE.png next to each. `tests/golden/check_jpeg.py` compares them with
+//! the results of Pillow.
 //!
 //! ```text
 //! cargo run --release -p harvest --example pixels -- FILE...

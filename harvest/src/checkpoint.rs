@@ -262,7 +262,7 @@ impl Checkpoint {
 }
 
 /// The turns that the model reads, and whether the beginning of an answer follows them.
-fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_, [Turn]>, bool), String> {
+fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_, [Turn]>, bool), RowError> {
     let turns = &record.turns;
     let answered = |answer: &str| {
         let mut turns = turns.clone();
@@ -280,7 +280,7 @@ fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_, [Turn]>, b
     };
     let is_silent = |turn: &Turn| turn.role == Role::Assistant && turn.text().trim().is_empty();
     match turns.iter().position(is_silent) {
-        Some(turn) => Err(format!("the text is empty: the answer in turn {} has no words", turn + 1)),
+        Some(turn) => Err(format!("the text is empty: the answer in turn {} has no text", turn + 1).into()),
         None if turns.is_empty() => Err("the row has no turns except the answer".into()),
         None => Ok((turns, generate)),
     }

@@ -59,15 +59,18 @@ impl Playground {
     /// Turns a prompt into a sample. The images come first, then the text, then the beginning of the model's answer.
     ///
     /// # Errors
-    /// The reason why it cannot become a sample.
-    pub fn prepare(&self, text: &str, images: &[PathBuf]) -> Result<Prepared, String> {
+    /// The prompt cannot become a sample: it is empty, an image cannot be read, or the model does not support it.
+    pub fn prepare(&self, text: &str, images: &[PathBuf]) -> Result<Prepared> {
         let parts = (0..images.len()).map(TurnPart::Image).chain([TurnPart::Text(text.to_owned())]).collect();
         // The last turn stands for the model's answer. `Answers::None` removes it and adds the beginning of an answer.
         let turns = vec![Turn { role: Role::User, parts }, Turn::from_text(Role::Assistant, "")];
         let images = images.iter().map(|path| ImageFile::from_disk(path)).collect();
         let record = Record { turns, pair: None, verbatim: Some(text.to_owned()), images, meta: Value::Null };
         let row = Row { number: 0, source: String::new(), key: String::new(), record: Ok(record) };
-        self.checkpoint.prepare(row, Answers::None, self.template).map_err(|skipped| skipped.reason)
+        self.checkpoint.prepare(row, Answers::None, self.template).map_err(|skipped| {
+            let error = Error::InvalidInput(skipped.reason);
+            skipped.hint.into_iter().fold(error, Error::with_hint)
+        })
     }
 
     /// The hidden states behind the block, `[positions, d_in]`.

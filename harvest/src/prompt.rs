@@ -2,7 +2,7 @@
 //! placeholders of images in the text, and run the tokenizer once. Determines for every token who speaks and which text
 //! it stands for. Knows nothing about pixels.
 
-use crate::data::{Turn, TurnPart};
+use crate::data::{RowError, Turn, TurnPart};
 use crate::model::VisionConfig;
 use crate::model::config::ImageTokens;
 use crate::template::Template;
@@ -99,7 +99,7 @@ impl Prompter {
     /// # Errors
     /// The reason why the text cannot become a sample: the template rejects it, or the placeholders and the images do
     /// not match.
-    pub fn tokens(&self, text: &Text, images: &[usize]) -> Result<Vec<Token>, String> {
+    pub fn tokens(&self, text: &Text, images: &[usize]) -> Result<Vec<Token>, RowError> {
         let mut image_roles = Vec::new();
         if let Text::Conversation { turns, .. } = text {
             let count_images = |turn: &Turn| turn.parts.iter().filter(|part| part.text().is_none()).count();
@@ -166,17 +166,16 @@ impl Prompter {
 
     /// Rejects texts that contain a placeholder of an image or a video, because it would shift the images to other
     /// places.
-    fn check_texts(&self, turns: &[Turn]) -> Result<(), String> {
+    fn check_texts(&self, turns: &[Turn]) -> Result<(), RowError> {
         let Some(placeholder) = &self.placeholder else { return Ok(()) };
         let video = self.tokenizer.token_to_id(VIDEO).map(|_| VIDEO);
         let placeholders = [Some(placeholder.mark.as_str()), Some(&placeholder.token), video];
         for (n, turn) in turns.iter().enumerate() {
             let text = turn.text();
             if let Some(token) = placeholders.into_iter().flatten().find(|token| text.contains(token)) {
-                return Err(format!(
-                    "the text of turn {} contains {token}, the placeholder of an image or a video",
-                    n + 1
-                ));
+                let turn = n + 1;
+                let cause = format!("the text of turn {turn} contains {token}, the placeholder of an image or a video");
+                return Err(cause.into());
             }
         }
         Ok(())
@@ -205,7 +204,7 @@ impl Prompter {
 
     /// Replaces the placeholder of each image by as many tokens as the image has positions, with the text that belongs
     /// before and after them. Moves the spans accordingly.
-    fn expand(&self, text: String, spans: Spans, images: &[usize]) -> Result<(String, Spans), String> {
+    fn expand(&self, text: String, spans: Spans, images: &[usize]) -> Result<(String, Spans), RowError> {
         let Some(Placeholder { token, mark, before, after, .. }) = &self.placeholder else {
             return if images.is_empty() {
                 Ok((text, spans))
@@ -215,11 +214,8 @@ impl Prompter {
         };
         let found: Vec<_> = text.match_indices(mark.as_str()).map(|(at, _)| at).collect();
         if found.len() != images.len() {
-            return Err(format!(
-                "the row has {} images, but its text has {} placeholders {mark}",
-                images.len(),
-                found.len()
-            ));
+            let (images, found) = (images.len(), found.len());
+            return Err(format!("the row has {images} images, but its text has {found} placeholders {mark}").into());
         }
         let mut expanded = String::with_capacity(text.len());
         let (mut rest, mut grown) = (0, vec![0]);

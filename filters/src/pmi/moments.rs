@@ -153,7 +153,7 @@ impl Moments {
         let of = |sums: &Mat<f64>, a: &[f64], b: &[f64]| {
             Mat::from_fn(sums.nrows(), sums.ncols(), |i, j| sums[(i, j)] / n - a[i] * b[j])
         };
-        let own = [TEXT, IMAGE].map(|side| of(&self.own[side], &means[side], &means[side]));
-        (own, of(&self.cross, &means[IMAGE], &means[TEXT]))
+        let within = [TEXT, IMAGE].map(|side| of(&self.own[side], &means[side], &means[side]));
+        (within, of(&self.cross, &means[IMAGE], &means[TEXT]))
     }
 }

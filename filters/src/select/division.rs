@@ -48,19 +48,20 @@ fn named(quotas: &BTreeMap<String, usize>, total: usize, groups: &Groups, sizes:
         return Err(Error::request(format!("there is no group {} (the groups are {existing})", first(unknown))));
     }
     let quota = |name: &String| quotas.get(name).or_else(|| quotas.get(OTHERS)).copied();
-    let own: Vec<Option<usize>> = groups.names.iter().map(quota).collect();
+    let given: Vec<Option<usize>> = groups.names.iter().map(quota).collect();
     let without: Vec<&str> =
-        groups.names.iter().zip(&own).filter(|(_, quota)| quota.is_none()).map(|(name, _)| name.as_str()).collect();
+        groups.names.iter().zip(&given).filter(|(_, quota)| quota.is_none()).map(|(name, _)| name.as_str()).collect();
     if !without.is_empty() && total == 0 {
         let text = format!("groups have no quota, and no share to keep was given for them: {}", first(without));
         let hint =
             Hint::AnyOf(vec![Hint::set(Setting::Quota, "'*=N' for all others"), Hint::Set(Setting::Keep, vec![])]);
         return Err(Error::request(Cause::with_hint(text, hint)));
     }
-    let left = total.saturating_sub(own.iter().flatten().sum());
-    let sharing: Vec<usize> = sizes.iter().zip(&own).map(|(size, own)| if own.is_some() { 0 } else { *size }).collect();
+    let left = total.saturating_sub(given.iter().flatten().sum());
+    let sharing: Vec<usize> =
+        sizes.iter().zip(&given).map(|(size, given)| if given.is_some() { 0 } else { *size }).collect();
     let shares = apportion(left, &sharing);
-    Ok(own.into_iter().zip(shares).map(|(own, share)| own.unwrap_or(share)).collect())
+    Ok(given.into_iter().zip(shares).map(|(given, share)| given.unwrap_or(share)).collect())
 }
 
 /// Divides `total` equally among groups that are large enough. Smaller groups keep all their samples. The remainder of the

@@ -35,14 +35,17 @@ impl Columns {
     }
 
     /// Renames columns to the fields to which they are mapped.
-    pub fn rename(&mut self, mapping: &[(String, String)]) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// The row lacks a column.
+    pub fn rename(&mut self, mapping: &[(String, String)]) -> Result<(), RowError> {
         for (field, column) in mapping {
             if let Some(value) = self.fields.shift_remove(column) {
                 self.fields.insert(field.clone(), value);
             } else if let Some(images) = self.images.remove(column) {
                 self.images.insert(field.clone(), images);
             } else {
-                return Err(format!("the row has no column {column}, which is mapped to the field {field}"));
+                return Err(format!("the row has no column {column}, which is mapped to the field {field}").into());
             }
         }
         Ok(())

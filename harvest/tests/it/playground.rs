@@ -38,6 +38,6 @@ fn a_prompt_with_an_image_is_continued_by_the_model() {
 #[test]
 fn an_empty_prompt_and_a_missing_image_are_rejected() {
     let playground = playground();
-    assert!(playground.prepare("  ", &[]).is_err_and(|reason| reason.contains("empty")));
+    assert!(playground.prepare("  ", &[]).is_err_and(|error| error.to_string().contains("empty")));
     assert!(playground.prepare("x", &["nowhere.png".into()]).is_err());
 }

@@ -117,7 +117,7 @@ fn open(root: &Path, sae: &str) -> Result<(Saved, Playground), String> {
 fn answer(weights: &Weights, playground: &Playground, encoder: &Encoder, prompt: &Prompt) -> Result<Answer, String> {
     let message = |error: harvest::Error| error.message();
     let images: Vec<PathBuf> = prompt.image.iter().cloned().collect();
-    let prepared = playground.prepare(prompt.text.trim(), &images)?;
+    let prepared = playground.prepare(prompt.text.trim(), &images).map_err(message)?;
     let hidden = playground.hidden(&prepared).map_err(message)?;
     if hidden.len() != prepared.tokens.len() * weights.d_in {
         return Err(format!(

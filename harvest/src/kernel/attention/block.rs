@@ -73,22 +73,22 @@ impl Work for Attention<'_> {
         let blocks = plan::blocks(visible, R);
         let spans = plan::spans(&blocks);
         // If there are enough windows or samples, each thread takes complete ones and packs their keys itself.
-        let apart = spans.len() * heads.kv_heads >= PIECES * rayon::current_num_threads();
-        let runs = if apart { spans } else { (0..blocks.len()).map(|n| n..n + 1).collect() };
+        let is_divided = spans.len() * heads.kv_heads >= PIECES * rayon::current_num_threads();
+        let runs = if is_divided { spans } else { (0..blocks.len()).map(|n| n..n + 1).collect() };
         let mut shared = Panels::default();
-        if !apart {
+        if !is_divided {
             shared.pack([k, v], heads, 0..heads.kv_heads, 0..visible.len(), width);
         }
         let given = Given { q, heads, visible };
         let work = |(scratch, own): &mut (Scratch, Panels), piece: Piece| {
             let Piece { blocks, kv_head, mut out } = piece;
-            if apart {
+            if is_divided {
                 let starts = blocks.iter().map(|block| block.seen.start);
                 let ends = blocks.iter().map(|block| block.seen.end);
                 let rows = starts.min().unwrap_or(0)..ends.max().unwrap_or(0);
                 own.pack([k, v], heads, kv_head..kv_head + 1, rows, width);
             }
-            let (panels, packed) = if apart { (&*own, 0) } else { (&shared, kv_head) };
+            let (panels, packed) = if is_divided { (&*own, 0) } else { (&shared, kv_head) };
             let mut out = &mut out[..];
             for block in blocks {
                 let (now, rest) = std::mem::take(&mut out).split_at_mut(block.rows.len());

@@ -58,9 +58,9 @@ pub(super) fn blocks(visible: &[Range<u32>], most: usize) -> Vec<Block> {
         if let Some(block) = blocks.last_mut() {
             let seen = block.seen.start.min(tile.seen.start)..block.seen.end.max(tile.seen.end);
             let rows = block.rows.start..tile.rows.end;
-            let apart = tile.seen.start >= block.seen.end || block.seen.start >= tile.seen.end;
-            let alike = !apart && seen.len() <= tile.seen.len() + 2 * ROWS;
-            if alike && rows.len() <= ROWS && rows.len() * seen.len() <= HELD {
+            let disjoint = tile.seen.start >= block.seen.end || block.seen.start >= tile.seen.end;
+            let is_similar = !disjoint && seen.len() <= tile.seen.len() + 2 * ROWS;
+            if is_similar && rows.len() <= ROWS && rows.len() * seen.len() <= HELD {
                 (block.rows, block.seen) = (rows, seen);
                 block.tiles.push(tile);
                 continue;
