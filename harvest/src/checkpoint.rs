@@ -361,9 +361,9 @@ mod tests {
         assert_eq!(last(Answers::All), ("yes".into(), false));
         assert_eq!(last(Answers::Rejected), ("no".into(), false));
         assert_eq!(last(Answers::None), ("q".into(), true));
-        assert!(conversation(&record(None), Answers::Chosen).unwrap_err().contains("no chosen"));
+        assert!(conversation(&record(None), Answers::Chosen).unwrap_err().cause.contains("no chosen"));
         let silent = record(Some(AnswerPair { chosen: " ".into(), rejected: "no".into() }));
-        assert!(conversation(&silent, Answers::All).unwrap_err().contains("empty"));
+        assert!(conversation(&silent, Answers::All).unwrap_err().cause.contains("empty"));
     }
 
     #[test]
