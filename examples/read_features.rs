@@ -34,10 +34,10 @@ fn main() -> anyhow::Result<()> {
 
     // For each class, the three features whose strongest examples agree best on a word. Features that fire on many tokens are
     // left out: they rarely stand for one thing.
-    for (class, modality) in [("text", Modality::Text), ("image", Modality::Image), ("cross", Modality::Image)] {
+    for (class, modality) in [("text", Modality::Text), ("image", Modality::Image)] {
         let typical = |feature: u32| words[feature as usize].iter().find(|word| word.modality == modality);
         let share = |feature: u32| typical(feature).map_or(0.0, |word| word.share);
-        let specific = |row: &&FeatureRow| row.class == class && row.fires >= 10 && row.density < 0.02;
+        let specific = |row: &&FeatureRow| row.class == class && row.fires >= 10 && row.density < 0.003;
         let mut rows: Vec<_> = index.features().iter().filter(specific).collect();
         rows.sort_by(|a, b| share(b.feature).total_cmp(&share(a.feature)).then(b.fires.cmp(&a.fires)));
         println!("{} specific features of class {class}, for example:", rows.len());

@@ -22,12 +22,12 @@ pub fn train(run: &Path) -> anyhow::Result<()> {
     // A `Control` reports progress and can cancel an operation; the default one does neither.
     let mut control = Control::default();
 
-    // 1. Run the bundled model, a LLaVA of 8.7 million parameters, on 300 image-text pairs, and store the residual stream
+    // 1. Run the bundled model, a LLaVA of 8.7 million parameters, on 400 image-text pairs, and store the residual stream
     //    after decoder block 4 (counted from 0) at every token position.
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
     let data = assets.join("demo-data/constructed-swapped.jsonl");
     let mut harvest = HarvestRequest::new(assets.join("demo-mllm"), data, vec![4], run);
-    harvest.plan.limit = Some(300);
+    harvest.plan.limit = Some(400);
     // The score `pmi_blank`, which two other examples use, needs a second pass with blank images.
     harvest.blank_images = true;
     let captured = harvest.run(&mut control)?;

@@ -27,7 +27,7 @@ fn the_examples_train_read_observe_filter_and_explain() {
     let run: PathBuf = folder.path().join("run");
 
     let trained = example("train_sae", &[&run]);
-    assert_eq!(number_before(&trained, " samples"), 300.0, "{trained}");
+    assert_eq!(number_before(&trained, " samples"), 400.0, "{trained}");
     for modality in ["text: ", "image: "] {
         let (_, measured) = trained.split_once(modality).unwrap();
         let fvu: f64 = measured.lines().next().unwrap().rsplit(' ').next().unwrap().parse().unwrap();
@@ -40,7 +40,7 @@ fn the_examples_train_read_observe_filter_and_explain() {
     }
 
     let observed = example("custom_observer", &[&run]);
-    assert_eq!(number_before(&observed, " image tokens"), 300.0 * 64.0, "{observed}");
+    assert_eq!(number_before(&observed, " image tokens"), 400.0 * 64.0, "{observed}");
     let rows = observed.lines().skip(2).map(|row| row.split_whitespace().map(|cell| cell.parse().unwrap()).collect());
     let rows: Vec<Vec<f64>> = rows.collect();
     assert_eq!(rows.len(), 10);
