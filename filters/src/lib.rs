@@ -4,6 +4,31 @@
 //! are computed from the former, and [`scores`] and [`pmi`] turn both into a table. [`select`] decides by one of its columns
 //! ([`mod@column`]), and [`keep`] estimates how much to keep, unless [`decisions`] were made elsewhere. [`mod@write`] copies the
 //! rows of the input. Every formula names its source. The [`definition`] of a score says whose definition it is.
+//!
+//! # Example
+//!
+//! Keep the better half of some samples by their scores:
+//!
+//! ```
+//! use filters::select::{Decision, Division, Groups, Keep, Rules, choose};
+//!
+//! let scores = [("a", Some(0.9)), ("b", Some(0.2)), ("c", None), ("d", Some(0.7))];
+//! let scores = scores.map(|(id, score)| (id.to_string(), score));
+//! let rules = Rules {
+//!     keep: Keep::Share(0.5),
+//!     groups: &Groups::one(scores.len()),
+//!     division: &Division::Proportional,
+//!     signatures: None,
+//!     dedup: None,
+//!     diverse: false,
+//! };
+//! let decisions = choose(&scores, &rules)?;
+//! assert_eq!(decisions, [Decision::Kept, Decision::Below, Decision::NoScore, Decision::Kept]);
+//! # Ok::<(), filters::Error>(())
+//! ```
+//!
+//! The crate `sae_workbench` has the operations: its `ScoreRequest` scores the samples of a run, and its `FilterRequest` writes those
+//! that are kept.
 
 pub mod align;
 pub mod auc;

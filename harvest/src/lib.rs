@@ -23,6 +23,32 @@
 //! sends a question to an endpoint.
 //!
 //! This crate does not know what an autoencoder is.
+//!
+//! # Example
+//!
+//! The residual stream of the bundled model on one row of the bundled data. Checkpoints of all supported families work the same
+//! way.
+//!
+//! ```
+//! use harvest::data::Source;
+//! use harvest::model::Compute;
+//! use harvest::{Answers, Checkpoint, Templating};
+//!
+//! let source = Source::open("../assets/demo-data/data.jsonl".as_ref())?;
+//! let row = source.rows(&Vec::new())?.next().expect("the data has rows")?;
+//!
+//! let checkpoint = Checkpoint::open("../assets/demo-mllm".as_ref())?;
+//! let prepared = checkpoint.prepare(row, Answers::All, Templating::Auto).expect("a usable row");
+//! println!("{:?}: {} tokens", prepared.sample.text, prepared.tokens.len());
+//!
+//! // Decoder blocks up to 4 are loaded, counted from 0. The stream after block 4 has a row of 256 numbers for each token.
+//! let model = checkpoint.load(Some(4), &Compute::Host { bf16: false })?;
+//! let hidden = model.hidden(&[&checkpoint.input(&prepared)], &[4])?;
+//! assert_eq!(hidden.rows(0, 0).len(), prepared.tokens.len() * 256);
+//! # Ok::<(), harvest::Error>(())
+//! ```
+//!
+//! The crate `sae_workbench` has the operations: its `HarvestRequest` captures a whole data set.
 
 mod alphabet;
 mod capture;
