@@ -42,7 +42,10 @@ pub struct CaptureProgress {
 ///
 /// let run = Run::create("runs/photos".as_ref())?;
 /// let plan = Plan::new("checkpoints/llava", "photos.jsonl", vec![12]);
-/// let record = harvest(&plan, &run, &mut |progress| println!("{} positions", progress.positions))?;
+/// let record = harvest(&plan, &run, &mut |progress| {
+///     println!("{} positions", progress.positions);
+///     Ok(())
+/// })?;
 /// println!("{} rows were skipped", record.skipped.len());
 /// # Ok::<(), harvest::Error>(())
 /// ```
