@@ -217,7 +217,7 @@ impl Cancel {
         self.requested.load(Ordering::SeqCst)
     }
 
-    /// The flag behind [`Cancel::cancel`], for a signal handler.
+    /// The flag that [`Cancel::cancel`] sets, for a signal handler.
     pub fn requested(&self) -> Arc<AtomicBool> {
         self.requested.clone()
     }

@@ -1,4 +1,4 @@
-//! Tokens a second through a model, at its whole depth and at half of it, beside the rate of a product of matrices alone.
+//! Measures a model's forward pass in tokens per second, at full depth and at half depth, and compares it with a matrix product alone.
 
 use super::{median, noise, threads};
 use crate::control::Control;
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
 
-/// Sides of the product that stands for what the machine can do: as large as those of a batch through a 7B model's MLP.
+/// Sides of the matrix product that the model is compared with: those of a batch through the MLP of a 7B model.
 pub const PRODUCT: [usize; 3] = [2_048, 2_048, 2_048];
 
 /// A shape of a model, with random weights.
@@ -68,7 +68,7 @@ pub struct BenchHarvestRequest {
     pub samples: usize,
     /// Tokens of text in each.
     pub text: usize,
-    /// What to compute in.
+    /// The precision of the computation.
     pub dtype: ComputeDtype,
     /// Rounds of product, whole depth and half depth.
     pub rounds: usize,
@@ -91,9 +91,9 @@ pub struct BenchHarvestPlan {
     pub samples: usize,
     /// Token positions of the batch.
     pub tokens: usize,
-    /// What is computed in.
+    /// The precision of the computation.
     pub dtype: ComputeDtype,
-    /// Where.
+    /// The device.
     pub device: String,
     /// Floating-point operations of the whole depth.
     pub flops: f64,
@@ -107,15 +107,15 @@ pub struct BenchHarvestReport {
     pub plan: BenchHarvestPlan,
     /// Threads.
     pub threads: usize,
-    /// GFLOP a second of the product alone.
+    /// GFLOP per second of the product alone.
     pub product_gflops: f64,
     /// The whole depth.
     pub whole: DepthRate,
     /// Half of it.
     pub half: DepthRate,
-    /// Tokens a second of the whole depth.
+    /// Tokens per second of the whole depth.
     pub tokens_per_s: f64,
-    /// In bf16, the relative error of the hidden states behind every block, against f32.
+    /// In bf16, the relative error of the hidden states after every block, compared with f32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relative_error_by_layer: Option<Vec<f64>>,
     /// Rounds.
@@ -131,11 +131,11 @@ pub struct BenchHarvestReport {
 pub struct DepthRate {
     /// Seconds of the batch.
     pub seconds: f64,
-    /// Tokens a second.
+    /// Tokens per second.
     pub tokens_per_s: f64,
     /// Its rate of operations as a share of the product's.
     pub of_product: f64,
-    /// GFLOP a second.
+    /// GFLOP per second.
     #[serde(skip)]
     pub gflops: f64,
 }
@@ -154,15 +154,15 @@ impl BenchHarvestRequest {
     /// What [`BenchHarvestRequest::run`] would time.
     ///
     /// # Errors
-    /// A model that is not supported or has not been downloaded; sizes that make no sense.
+    /// A model that is not supported or has not been downloaded; invalid sizes.
     pub fn plan(&self) -> Result<BenchHarvestPlan> {
         Ok(self.prepare(None)?.plan)
     }
 
-    /// Times the forward pass at whole and at half depth, and the product, in turns.
+    /// Times the forward pass at full and at half depth, and the product, in turns.
     ///
     /// # Errors
-    /// As [`BenchHarvestRequest::plan`]; a device that is not there.
+    /// As [`BenchHarvestRequest::plan`]; a device that does not exist.
     pub fn run(&self, control: &mut Control) -> Result<BenchHarvestReport> {
         let Prepared { config, weights, inputs, operations, plan } = self.prepare(Some(control))?;
         let inputs: Vec<&Input> = inputs.iter().collect();
@@ -172,7 +172,7 @@ impl BenchHarvestRequest {
         let model = load(&Compute::on(&device, self.dtype.into()))?;
         let mut floor = Floor::new(&device, self.dtype);
         let (mut rates, mut seconds) = (Vec::new(), [Vec::new(), Vec::new()]);
-        // The first round warms up.
+        // The first round is a warm-up.
         for round in 0..=self.rounds {
             let rate = floor.rate()?;
             for (layer, seconds) in layers.iter().zip(&mut seconds) {
@@ -255,17 +255,17 @@ impl BenchHarvestRequest {
     }
 }
 
-/// The last block, and the one half-way.
+/// The last block, and the middle one.
 fn layers(blocks: usize) -> [usize; 2] {
     [blocks - 1, (blocks / 2).max(1) - 1]
 }
 
-/// The same place in `f32`.
+/// The same device in `f32`.
 fn exact(device: &Device) -> Compute {
     Compute::on(device, DType::F32)
 }
 
-/// `||a - b|| / ||b||` of the hidden states of two models behind every block.
+/// `||a - b|| / ||b||` of the hidden states of two models, after every block.
 fn errors(a: &Model, b: &Model, input: &Input) -> Result<Vec<f64>> {
     let layers: Vec<usize> = (0..a.config().text.layers.len()).collect();
     let (a, b) = (a.hidden(&[input], &layers)?, b.hidden(&[input], &layers)?);
@@ -278,7 +278,7 @@ fn errors(a: &Model, b: &Model, input: &Input) -> Result<Vec<f64>> {
     Ok(layers.iter().map(of).collect())
 }
 
-/// A product of matrices alone, where the model computes.
+/// A matrix product alone, on the device of the model.
 #[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Floor {
     Host { a: Vec<f32>, b: Vec<f32>, c: Vec<f32> },
@@ -299,7 +299,7 @@ impl Floor {
         Self::Device { a: random(), b: random() }
     }
 
-    /// Operations a second.
+    /// Operations per second.
     fn rate(&mut self) -> Result<f64> {
         let [m, n, k] = PRODUCT;
         let start = Instant::now();
@@ -319,7 +319,7 @@ impl Floor {
     }
 }
 
-/// A sample with one image, where the model sees, and words behind it.
+/// A sample with one image, if the model reads images, and text after it.
 fn input(config: &ModelConfig, images: Option<&ImageProcessor>, words: usize, seed: u64) -> Input {
     let mut noise = noise(seed + 1);
     let image_token = config.vision.as_ref().map(|vision| vision.image_token_id);

@@ -1,5 +1,5 @@
-//! Benchmarks: what this machine does, beside what it could do. The floor and our own work take turns in one process, so that a
-//! machine whose speed drifts slows both.
+//! Benchmarks: the speed of this machine, compared with a lower bound on the time. The bound and the measured work take turns in one
+//! process, so that both slow down together if the speed of the machine drifts.
 
 mod harvest;
 mod score;
@@ -40,7 +40,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// Numbers between -1 and 1 from a counter: the same on every machine.
+/// Numbers between -1 and 1 from a generator; the same on every machine.
 fn noise(seed: u64) -> impl FnMut() -> f32 {
     let mut state = seed;
     move || {

@@ -1,4 +1,4 @@
-//! A scoring pass over a store beside the encoder's `f32` product alone over the same shards.
+//! Measures a scoring pass over a store, and compares it with the encoder's `f32` product alone over the same shards.
 
 use super::{Stages, median, noise, threads};
 use crate::{Error, Result};
@@ -74,19 +74,19 @@ pub struct BenchScoreReport {
     pub samples: usize,
     /// Threads.
     pub threads: usize,
-    /// Tokens a second.
+    /// Tokens per second.
     pub tokens_per_s: f64,
     /// Seconds of scoring.
     pub seconds: f64,
     /// Seconds of the product alone.
     pub product_seconds: f64,
-    /// Tokens a second of the product alone.
+    /// Tokens per second of the product alone.
     pub product_tokens_per_s: f64,
-    /// GFLOP a second of the product alone.
+    /// GFLOP per second of the product alone.
     pub product_gflops: f64,
-    /// The product's seconds as a share of scoring's.
+    /// Seconds of the product over those of scoring.
     pub of_product: f64,
-    /// The most memory that the process has held, where the system tells.
+    /// Peak memory of the process, if the system reports it.
     pub peak_memory_bytes: Option<u64>,
     /// Seconds by stage.
     pub stages: Stages,
@@ -99,7 +99,7 @@ impl BenchScoreRequest {
     /// What [`BenchScoreRequest::run`] would time.
     ///
     /// # Errors
-    /// Sizes that make no sense.
+    /// Invalid sizes.
     pub fn plan(&self) -> Result<BenchScorePlan> {
         let tokens = self.samples()? * POSITIONS;
         Ok(BenchScorePlan { command: "bench score", d_in: self.d_in, features: self.features, k: self.k, tokens })
@@ -108,7 +108,7 @@ impl BenchScoreRequest {
     /// Times scoring and the product, in turns, on a store in a temporary folder.
     ///
     /// # Errors
-    /// Sizes that make no sense, a full disk.
+    /// Invalid sizes, a full disk.
     pub fn run(&self) -> Result<BenchScoreReport> {
         let samples = self.samples()?;
         let tokens = samples * POSITIONS;
@@ -145,7 +145,7 @@ impl BenchScoreRequest {
     }
 }
 
-/// Seconds of the product alone, and of each stage of scoring, a round each.
+/// Seconds of the product alone, and of each stage of scoring, for each round.
 fn measure(request: &BenchScoreRequest, samples: usize, folder: &Path) -> Result<(Vec<f64>, Vec<[f64; 4]>)> {
     let (d, f) = (request.d_in, request.features);
     let (run, kept) = store(request, samples, folder)?;
@@ -237,7 +237,7 @@ fn store(request: &BenchScoreRequest, samples: usize, folder: &Path) -> Result<(
     let mut writer = StoreWriter::open(&run, spec)?;
     for from in (0..samples).step_by(SHARD) {
         let numbers = from..(from + SHARD).min(samples);
-        // A few loud dimensions a sample, so that samples differ in their features.
+        // A few large dimensions in each sample, so that samples differ in their features.
         let mut states = Vec::with_capacity(numbers.len() * POSITIONS * request.d_in);
         for _ in numbers.clone() {
             let loud: Vec<f32> = (0..request.d_in).map(|_| noise().max(0.8) * 4.0 - 3.2).collect();
@@ -251,7 +251,7 @@ fn store(request: &BenchScoreRequest, samples: usize, folder: &Path) -> Result<(
     Ok((run, (0..samples).map(sample).collect()))
 }
 
-/// The most memory that this process has held, mapped files included, where the system tells.
+/// Peak memory of this process, including mapped files, if the system reports it.
 fn peak() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

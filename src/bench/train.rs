@@ -1,4 +1,4 @@
-//! A training step beside the encoder's product alone.
+//! Measures a training step, and compares it with the encoder's product alone.
 
 use super::{Stages, median, noise, threads};
 use crate::{Error, Result};
@@ -23,15 +23,15 @@ pub struct BenchTrainRequest {
     pub d_in: usize,
     /// Number of features.
     pub features: usize,
-    /// Active features per token, where they are chosen.
+    /// Active features per token, for architectures that select them.
     pub k: usize,
-    /// Active features per token, where they pass a threshold.
+    /// Active features per token, for architectures with thresholds.
     pub l0: usize,
-    /// Tokens a step.
+    /// Tokens per step.
     pub batch: usize,
     /// Share of the features that are dead, for AuxK.
     pub dead: f64,
-    /// Whether the step is dense or sparse whatever L0 is, where it could be either.
+    /// Whether the step is dense, if that does not depend on L0.
     pub dense: Option<bool>,
     /// Rounds of product and step.
     pub rounds: usize,
@@ -57,35 +57,35 @@ pub struct BenchTrainPlan {
 pub struct BenchTrainReport {
     /// The architecture.
     pub arch: Architecture,
-    /// The device, if it is no CPU.
+    /// The device, if it is not a CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// Width of the residual stream.
     pub d_in: usize,
     /// Number of features.
     pub features: usize,
-    /// Active features per token, where they are chosen.
+    /// Active features per token, for architectures that select them.
     pub k: usize,
     /// Active features per token in the last step.
     pub l0: f64,
-    /// Tokens a step.
+    /// Tokens per step.
     pub batch: usize,
     /// Dead features.
     pub dead: usize,
     /// Threads, on a CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
-    /// Tokens a second.
+    /// Tokens per second.
     pub tokens_per_s: f64,
-    /// Seconds a step.
+    /// Seconds per step.
     pub seconds: f64,
     /// Seconds of the encoder's product alone: in f32 on a CPU, in bf16 on a GPU.
     pub product_seconds: f64,
-    /// Tokens a second of the product alone.
+    /// Tokens per second of the product alone.
     pub product_tokens_per_s: f64,
-    /// GFLOP a second of the product alone.
+    /// GFLOP per second of the product alone.
     pub product_gflops: f64,
-    /// The product's seconds as a share of the step's.
+    /// Seconds of the product over those of the step.
     pub of_product: f64,
     /// Seconds by stage, on a CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,7 +108,7 @@ impl BenchTrainRequest {
     /// What [`BenchTrainRequest::run`] would time.
     ///
     /// # Errors
-    /// A configuration that makes no sense.
+    /// An invalid configuration.
     pub fn plan(&self) -> Result<BenchTrainPlan> {
         let config = self.config()?;
         Ok(BenchTrainPlan { command: "bench train", d_in: self.d_in, rounds: self.rounds, config })
@@ -117,7 +117,7 @@ impl BenchTrainRequest {
     /// Times the step and the product, in turns.
     ///
     /// # Errors
-    /// A configuration that makes no sense, or a device that is not there.
+    /// An invalid configuration, or a device that does not exist.
     pub fn run(&self) -> Result<BenchTrainReport> {
         let config = self.config()?;
         let device = self.device.open()?;
@@ -157,7 +157,7 @@ impl BenchTrainRequest {
         (0..self.features as u32).take((self.dead * self.features as f64) as usize).collect()
     }
 
-    /// Where the prefixes of a matryoshka autoencoder end.
+    /// Ends of the prefixes of a Matryoshka autoencoder.
     fn ends(&self, config: &TrainConfig) -> Vec<usize> {
         if self.arch == Architecture::Matryoshka { config.prefixes(self.features) } else { vec![self.features] }
     }
@@ -176,7 +176,7 @@ impl BenchTrainRequest {
         let (dead, ends) = (self.dead(), self.ends(config));
         let mut dense = vec![0f32; rows * f];
         let mut rounds = Rounds::default();
-        // The first round warms up.
+        // The first round is a warm-up.
         for t in 1..=self.rounds as u64 + 1 {
             let start = Instant::now();
             product([rows, f, d], (x, [d, 1]), (&w_enc, [d, 1]), (&mut dense, [f, 1]), false);
@@ -193,7 +193,7 @@ impl BenchTrainRequest {
         Ok(rounds)
     }
 
-    /// The same on a GPU: the floor is the encoder's bf16 product alone, waited for on both sides, as the step is.
+    /// The same on a GPU: the bound is the encoder's bf16 product alone, synchronized before and after, as the step is.
     #[cfg(feature = "cuda")]
     fn on_gpu(&self, config: &TrainConfig, params: Params, x: &[f32], device: &Device) -> Result<Rounds> {
         if !config.is_topk() {

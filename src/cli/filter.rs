@@ -76,10 +76,10 @@ fn quota(text: &str) -> Result<(String, usize), String> {
 
 fn similarity(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| format!("invalid number {text:?}"))?;
-    match value > 0.0 && value <= 1.0 {
-        true => Ok(value),
-        false => Err(format!("a similarity of {text}: above 0, up to 1 (the same features)")),
+    if value > 0.0 && value <= 1.0 {
+        return Ok(value);
     }
+    Err(format!("a similarity of {text}: above 0, up to 1 (the same features)"))
 }
 
 impl FilterArgs {

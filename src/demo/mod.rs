@@ -97,7 +97,7 @@ pub struct DemoReport {
     pub evaluation: Report,
     /// Features of words.
     pub recognized: Recognized,
-    /// Which score tells right captions from swapped ones.
+    /// How well scores separate right captions from swapped ones.
     pub captions: Captions,
     /// The report of the filter; `None` if the estimate keeps no sample.
     pub filtered: Option<FilterReport>,

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_and_share_has_a_folder_of_its_own() {
+    fn every_corruption_and_share_has_its_folder() {
         let name = |share| folder_name(CorruptionKind::SwappedImages, share);
         assert_eq!(name(0.5), "swapped-images-50");
         assert_eq!((name(0.02), name(0.025)), ("swapped-images-2".into(), "swapped-images-2.5".into()));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_are_joined_where_both_are_there() {
+    fn ranks_are_combined_if_a_sample_has_all_scores() {
         let found =
             together(&[&vec![Some(10.0), None, Some(-3.0), Some(0.0)], &vec![Some(1.0), Some(2.0), Some(3.0), None]]);
         assert_eq!(found, [Some(0.75), None, Some(0.75), None]);

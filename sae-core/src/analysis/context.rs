@@ -30,8 +30,8 @@ impl Context {
     }
 }
 
-/// The samples of these numbers, with the activations of these features alone. Holds one part of the store at a time
-/// beside what it returns.
+/// The samples of these numbers, with the activations of these features alone. Besides the result, it holds one
+/// part of the store at a time.
 ///
 /// # Errors
 /// A number that no sample has, or a file that cannot be trusted.

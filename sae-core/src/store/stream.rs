@@ -46,7 +46,7 @@ pub trait Source {
     fn seek(&mut self, position: &Value) -> Result<()>;
 }
 
-/// The rows of a store, shard by shard, the order of shards drawn anew each time round; some positions left out.
+/// The rows of a store, shard by shard, without the excluded positions. The order of the shards is drawn again in each round.
 pub struct StoreRows<'a> {
     store: &'a Store,
     exclusion: PositionFilter,

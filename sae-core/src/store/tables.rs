@@ -49,7 +49,7 @@ pub struct TokenColumns {
     pub position: Vec<u32>,
     /// Kind of input.
     pub modality: Vec<Modality>,
-    /// Who speaks at the position.
+    /// Whose turn it belongs to.
     pub role: Vec<Role>,
     /// Whether it has no content: template, begin, end and newline tokens.
     pub special: Vec<bool>,

@@ -65,7 +65,7 @@ pub struct Part {
 /// A shard in a manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShardRecord {
-    /// File name beside the manifest.
+    /// File name, in the folder of the manifest.
     pub file: String,
     /// Token positions.
     pub rows: u64,

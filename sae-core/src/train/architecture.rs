@@ -1,6 +1,6 @@
-//! The architectures as functions of one pre-activation: its activations, and the gradients that come back.
+//! The architectures as functions of one pre-activation: its activations, and its gradients.
 //!
-//! Everything that tells one architecture from another in a step is here or in [`super::selection`]; the sparse step, the
+//! All differences between architectures in a step are here or in [`super::selection`]; the sparse step, the
 //! dense step and their tests call the same functions. Sources: SAE-V (ICML 2025) and Anthropic's April 2024 update for
 //! ReLU, Gao et al. 2024 for TopK, Rajamanoharan et al. 2024a and 2024b for Gated and JumpReLU, in the form of SAELens 6.
 
@@ -8,17 +8,17 @@ use super::config::{JumpReluPenalty, TrainConfig};
 use super::params::{B_MAG, R_MAG, SCALARS, THRESHOLD};
 use crate::autoencoder::Architecture;
 
-/// Activations of a feature: what it adds to the reconstruction, and (Gated) to that from the gate alone.
+/// Activations of a feature: for the reconstruction, and (Gated) for the one from the gate alone.
 pub type Activations = [f32; 2];
 
-/// What comes back to a feature from one token.
+/// The gradients of a feature from one token.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FeatureGrad {
-    /// Of the pre-activation without bias: the token's input times this is the gradient of the encoder's row.
+    /// Gradient of the pre-activation without bias; times the token's input, it is the gradient of the encoder row.
     pub enc: f32,
-    /// Of the feature's numbers.
+    /// Gradients of the feature's scalars.
     pub scalars: [f32; SCALARS],
-    /// Of the norm of the decoder's row.
+    /// Gradient of the norm of the decoder row.
     pub norm: f32,
 }
 
@@ -155,7 +155,7 @@ impl ArchitectureRule {
         }
     }
 
-    /// What a pre-activation has to be above to have an activation or a gradient, given the feature's threshold.
+    /// The value above which a pre-activation has an activation or a gradient, given the feature's threshold.
     pub fn floor(&self, threshold: f32) -> f32 {
         match self.arch {
             Architecture::JumpRelu => threshold - 0.5 * self.bandwidth,

@@ -1,6 +1,6 @@
 //! Forward and backward of a batch through *all* features of a block, as five matrix products: for architectures whose
-//! activations are not sparse yet, and for the dead features of AuxK. Some tokens at a time, so that nothing of size
-//! `[batch, d_sae]` is held; only the block's gradient, which has the size of its parameters.
+//! activations are not sparse yet, and for the dead features of AuxK. Works on some tokens at a time, so that no array of size
+//! `[batch, d_sae]` is allocated; only the block's gradient, which has the size of its parameters.
 
 use super::architecture::{ArchitectureRule, FeatureGrad};
 use super::params::{B_ENC, Params, SCALARS};
@@ -22,7 +22,7 @@ pub struct DenseGradients {
     pub w_enc: Vec<f32>,
     /// `[features, d_in]`
     pub w_dec: Vec<f32>,
-    /// A feature each, summed over the tokens; `enc` is the sum of all that came back.
+    /// One for each feature, summed over the tokens; `enc` is the sum of the gradients of its pre-activations.
     pub back: Vec<FeatureGrad>,
     /// Whether the feature was active on some token.
     pub fired: Vec<bool>,
@@ -34,26 +34,26 @@ pub struct Dense<'a> {
     pub params: &'a Params,
     /// Norms of the decoder's rows, `[d_sae]`.
     pub norms: &'a [f32],
-    /// The method, or (AuxK) the strongest so many of a token, whatever their sign, chosen by `gain` times `p`.
+    /// How activations are computed.
     pub kind: DensePass<'a>,
     /// Which features; ascending.
     pub features: Vec<u32>,
-    /// What activations are multiplied with behind the squared error: 2 / rows for a mean.
+    /// The factor of the gradient of the squared error: `2 / rows` for a mean.
     pub scale: f32,
 }
 
-/// How activations are made.
+/// How activations are computed.
 #[derive(Clone, Copy)]
 pub enum DensePass<'a> {
-    /// As the architecture says.
+    /// By the rule of the architecture.
     Method(&'a ArchitectureRule),
-    /// The strongest so many of a token.
+    /// Only the strongest of a token.
     Strongest {
         /// How many.
         k: usize,
-        /// Whether they are weighed by the norms.
+        /// Whether they are weighted by the norms.
         by_norm: bool,
-        /// Whether those below zero count as zero.
+        /// Whether negative ones are set to zero.
         positive: bool,
     },
 }
@@ -197,16 +197,16 @@ impl Dense<'_> {
         });
     }
 
-    /// The `k`-th largest of every token's weighed pre-activations.
+    /// The `k`-th largest weighted pre-activation of every token.
     fn cuts(&self, p: &[f32], t: usize, k: usize, gain: &(dyn Fn(u32) -> f32 + Sync)) -> Vec<f32> {
-        // As many tokens as share a cache line, whose values are laid side by side.
+        // As many tokens as fit into a cache line; their values are consecutive.
         const LINE: usize = 16;
         let n = self.features.len();
         let of_tokens = |tokens: &[usize]| {
             let mut values = vec![0f32; tokens.len() * n];
             for (at, (p, feature)) in p.chunks_exact(t).zip(&self.features).enumerate() {
                 let gain = gain(*feature);
-                tokens.iter().enumerate().for_each(|(own, token)| values[own * n + at] = p[*token] * gain);
+                tokens.iter().enumerate().for_each(|(row, token)| values[row * n + at] = p[*token] * gain);
             }
             let at = k.min(n) - 1;
             let cut = |values: &mut [f32]| *values.select_nth_unstable_by(at, |a, b| b.total_cmp(a)).1;
@@ -216,7 +216,7 @@ impl Dense<'_> {
         tokens.par_chunks(LINE).map(of_tokens).collect::<Vec<_>>().concat()
     }
 
-    /// Replaces pre-activations by their gradients, and sums what comes back to each feature's numbers.
+    /// Replaces pre-activations by their gradients, and sums the gradients of each feature's scalars.
     fn backward(
         &self,
         p: &mut [f32],

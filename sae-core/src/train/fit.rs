@@ -1,14 +1,13 @@
-//! Whether a training run fits into a GPU's memory, before it starts. Counts the arrays that an engine holds at once;
-//! asks no device.
+//! Estimates before a training starts whether it fits into a GPU's memory, from the arrays that an engine needs at the same time.
 
 use super::config::TrainConfig;
 use crate::error::{Cause, Hint, Setting};
 use crate::{Error, Result};
 
-/// Bytes of what a run holds at once.
+/// Bytes that a training needs at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
-    /// Weights in `f32`, and the encoder in bf16 where the engine is sparse.
+    /// Weights in `f32`, and the encoder in bf16 if the engine is sparse.
     pub weights: u64,
     /// Adam's two moments.
     pub moments: u64,
@@ -16,19 +15,19 @@ pub struct Needs {
     pub gradient: u64,
     /// Activations, residuals and chosen features of a batch.
     pub batch: u64,
-    /// Pre-activations: of some tokens at a time where the engine is sparse, of all otherwise.
+    /// Pre-activations: of some tokens at a time if the engine is sparse, of all tokens otherwise.
     pub products: u64,
 }
 
 impl Needs {
-    /// What the sparse engine of the TopK family needs; `budget` is what the product of some tokens may take.
+    /// The memory of the sparse engine for the TopK family; `budget` limits the product of some tokens.
     pub fn sparse(config: &TrainConfig, d_in: usize, budget: usize) -> Self {
         let (d, f, rows) = (d_in as u64, config.d_sae(d_in) as u64, config.batch as u64);
         let matrix = 4 * d * f;
         let slots = (config.prefixes.len().max(2) as u64).max(config.random_prefixes as u64) + 1;
         let slots = if config.arch == crate::autoencoder::Architecture::Matryoshka { slots } else { 1 };
         let aux = if config.aux_loss_coefficient > 0.0 { 2 * config.aux_k(d_in) as u64 + 16 } else { 0 };
-        // Candidates and what is kept of them; a batch's choice looks at more features of a token.
+        // Candidates and selected features; a selection from a batch has more candidates per token.
         let entries = 16 * (4 * config.k as u64 + 16 + aux).min(f);
         Self {
             weights: 2 * matrix + matrix / 2,
@@ -39,7 +38,7 @@ impl Needs {
         }
     }
 
-    /// What the dense engine needs: Burn's autodiff keeps about six arrays of the size of the pre-activations, and one
+    /// The memory of the dense engine: Burn's autodiff keeps about six arrays of the size of the pre-activations, and one
     /// copy of a matrix while it is updated.
     pub fn dense(config: &TrainConfig, d_in: usize) -> Self {
         let (d, f, rows) = (d_in as u64, config.d_sae(d_in) as u64, config.batch as u64);
@@ -57,17 +56,17 @@ impl Needs {
         self.weights + self.moments + self.gradient + self.batch + self.products
     }
 
-    /// Refuses what does not fit into `free` bytes, of which a tenth is left for what is not counted.
+    /// Checks that everything fits into `free` bytes, of which a tenth is reserved for memory that is not counted.
     ///
     /// # Errors
-    /// Too little memory, with the numbers and what would help.
+    /// Too little memory; the error has the numbers and a hint.
     pub fn check(&self, free: u64) -> Result<()> {
         if self.total() <= free - free / 10 {
             return Ok(());
         }
         let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
-        let whole = self.weights + self.moments + self.gradient;
-        let setting = if whole > free - free / 10 { Setting::Features } else { Setting::Batch };
+        let parameters = self.weights + self.moments + self.gradient;
+        let setting = if parameters > free - free / 10 { Setting::Features } else { Setting::Batch };
         let text = format!(
             "training needs {:.1} GiB and the GPU has {:.1} free: weights {:.1}, moments {:.1}, gradient {:.1}, batch {:.1}, \
              products {:.1}",
@@ -89,7 +88,7 @@ mod tests {
     use crate::autoencoder::Architecture;
 
     #[test]
-    fn what_does_not_fit_is_refused_with_numbers_and_the_right_hint() {
+    fn a_training_that_does_not_fit_is_rejected_with_numbers_and_the_right_hint() {
         let config =
             TrainConfig { features: 65_536, batch: 16_384, ..TrainConfig::for_architecture(Architecture::TopK) };
         let needs = Needs::sparse(&config, 4096, 1 << 30);

@@ -16,7 +16,7 @@ const PIECE: usize = 32;
 pub struct Entry {
     /// The token.
     pub row: u32,
-    /// Which of the token's residuals the activation answers to; a second activation answers to the one behind it.
+    /// The residual of the token that the activation depends on; a second activation depends on the next one.
     pub slot: u32,
     /// Activations.
     pub z: [f32; 2],
@@ -29,7 +29,7 @@ pub struct Entry {
 pub struct TokenLoss {
     /// Squared error of the whole reconstruction.
     pub error: f32,
-    /// Squared errors of all reconstructions that are asked for (prefixes, the gate's), the whole one included.
+    /// Squared errors of all reconstructions of the loss (prefixes, the gate's), including the whole one.
     pub errors: f32,
     /// Sparsity penalty, without its weight.
     pub penalty: f32,
@@ -101,7 +101,7 @@ pub fn traces(
 
 /// One token.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)] // all of it is the token's; a struct would be made and taken apart for every row
+#[allow(clippy::too_many_arguments)] // a struct would be built and taken apart for every row
 fn trace(
     params: &Params,
     method: &ArchitectureRule,

@@ -1,4 +1,4 @@
-//! Laws of training: the engines agree, threads change nothing, a session that was put aside goes on to the bit, and
+//! Properties of training: the engines agree, threads change nothing, a restored session continues with the same bits, and
 //! what is saved means what was trained.
 
 use super::autodiff::AutodiffEngine;
@@ -63,17 +63,17 @@ fn agrees_with_autodiff(device: &Device, archs: &[Architecture]) {
                     ends: &ends,
                     dead: &dead,
                 };
-                let (own, other) = (on_cpu.step(&batch).unwrap(), in_burn.step(&batch).unwrap());
-                let (a, b) = (own.loss(batch.sparsity), other.loss(batch.sparsity));
+                let (found, expected) = (on_cpu.step(&batch).unwrap(), in_burn.step(&batch).unwrap());
+                let (a, b) = (found.loss(batch.sparsity), expected.loss(batch.sparsity));
                 assert!((a - b).abs() < 1e-4 * b, "{arch:?} {variant} step {step}: {a} and {b}");
-                assert!((own.l0 - other.l0).abs() < 1e-5, "{arch:?} {variant} step {step}");
-                assert_eq!(own.fired, other.fired, "{arch:?} {variant} step {step}");
+                assert!((found.l0 - expected.l0).abs() < 1e-5, "{arch:?} {variant} step {step}");
+                assert_eq!(found.fired, expected.fired, "{arch:?} {variant} step {step}");
             }
-            let (own, other) = (on_cpu.state().unwrap(), in_burn.state().unwrap());
-            for (own, other) in own.params.arrays().into_iter().zip(other.params.arrays()) {
-                let most = other.iter().fold(0.2f32, |m, v| m.max(v.abs()));
-                let apart = own.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
-                assert!(apart < 5e-4 * most, "{arch:?} {variant}: {apart} apart");
+            let (found, expected) = (on_cpu.state().unwrap(), in_burn.state().unwrap());
+            for (found, expected) in found.params.arrays().into_iter().zip(expected.params.arrays()) {
+                let most = expected.iter().fold(0.2f32, |m, v| m.max(v.abs()));
+                let difference = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+                assert!(difference < 5e-4 * most, "{arch:?} {variant}: they differ by {difference}");
             }
         }
     }
@@ -179,7 +179,7 @@ fn goes_on_to_the_bit(device: &Device, archs: &[Architecture]) {
 }
 
 #[test]
-fn checkpoints_of_other_runs_and_damaged_ones_are_refused() {
+fn checkpoints_of_other_runs_and_damaged_ones_are_rejected() {
     let (_dir, store) = fixture::store(6);
     let folder = tempfile::tempdir().unwrap();
     let config = config(Architecture::TopK);
@@ -209,7 +209,7 @@ fn a_checkpoint_s_header_does_not_grow_with_the_buffer_or_the_features() {
         let bytes = std::fs::read(path).unwrap();
         u64::from_le_bytes(*bytes.first_chunk().unwrap())
     };
-    // Readers of safetensors refuse headers of more than 100 MB: a digit a number is all that may be added.
+    // Readers of safetensors reject headers of more than 100 MB, so the header may grow only by digits of numbers.
     let (small, large) = (header(32, 24), header(90, 3000));
     assert!(large < small + 200 && large < 10_000, "{small} and {large} bytes");
 }
@@ -273,7 +273,7 @@ fn several_autoencoders_of_one_pass_are_what_each_would_be_alone() {
 #[test]
 fn dead_features_are_revived_where_the_error_is() {
     let (_dir, store) = fixture::store(6);
-    // Encoder and decoder apart, and one active feature a token: most never fire.
+    // Encoder and decoder differ, and one feature is active per token, so most never fire.
     let base = TrainConfig {
         k: 1,
         aux_loss_coefficient: 0.0,

@@ -11,7 +11,7 @@ use burn::tensor::Device;
 use std::collections::BTreeSet;
 
 #[test]
-fn what_is_tried_was_not_shown_and_half_of_it_is_silent() {
+fn held_out_positions_were_not_shown_and_half_of_them_are_silent() {
     let (_dir, store) = store(4);
     let w: Vec<f32> = (0..160).map(|n| ((n * 7919 % 1013) as f32 / 506.0) - 1.0).collect();
     let weights = Weights {

@@ -1,5 +1,5 @@
-//! A feature as one HTML file that needs nothing else: no scripts, no fonts, no links out; images inside as data. All text
-//! of the data set is escaped, and a policy in the file forbids whatever would slip through.
+//! A feature as a self-contained HTML file: no scripts, no fonts, no external links; images are embedded as data. All text of the data
+//! set is escaped, and a content security policy in the file forbids everything else.
 
 use super::{Page, Shown, Source};
 use crate::analysis::index::FeatureRow;
@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::ops::Range;
 
-/// Images by sample and number: what they are (`image/png`), and their bytes as base64; or why there is none.
+/// Images by sample and number: their type (`image/png`) and their bytes as base64; or why an image is missing.
 pub type Images = BTreeMap<(u32, usize), Result<(&'static str, String), String>>;
 
 /// Tokens of text shown before and after an example's.
 const AROUND: usize = 48;
-/// Different tokens that the list shows of a feature.
+/// Number of different tokens of a feature in the list of pages.
 const LISTED: usize = 6;
 
 const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -39,13 +39,13 @@ b.hit { font-weight: inherit; outline-offset: 0; } svg { max-width: 100%; height
 </style>
 ";
 
-/// Bytes as they stand in a page.
+/// Bytes as base64, for a page.
 pub fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// The page of a feature; pages of the features in `there` lie beside it.
-pub fn page(source: &Source, page: &Page, images: &Images, there: &BTreeSet<u32>) -> String {
+/// The page of a feature. It links to the pages of other features that are in `exported`.
+pub fn page(source: &Source, page: &Page, images: &Images, exported: &BTreeSet<u32>) -> String {
     let row = page.row;
     let label = page.entry.filter(|entry| !entry.label.is_empty());
     let mut out = format!(
@@ -78,13 +78,13 @@ pub fn page(source: &Source, page: &Page, images: &Images, there: &BTreeSet<u32>
     );
     numbers(&mut out, page);
     histogram(&mut out, page);
-    lists(&mut out, page, there);
+    lists(&mut out, page, exported);
     examples(&mut out, page, images);
     out += "</body>\n</html>\n";
     out
 }
 
-/// What the list of pages says about a feature.
+/// The entry of a feature in the list of pages.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Line {
     /// The feature.
@@ -130,7 +130,7 @@ fn weight(row: &FeatureRow) -> Option<f64> {
     row.weight_corrected.or(row.weight_paper)
 }
 
-/// The list of pages: a line a feature, in the order given.
+/// The list of pages: a line for each feature, in this order.
 pub fn list(source: &Source, lines: &[Line]) -> String {
     let mut out = format!(
         "{HEAD}<title>{}</title>\n{STYLE}</head>\n<body>\n<h1>{}</h1>\n",
@@ -159,7 +159,7 @@ pub fn list(source: &Source, lines: &[Line]) -> String {
     out
 }
 
-/// Text that stands in an element or an attribute.
+/// Escapes text for an element or an attribute.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for sign in text.chars() {
@@ -200,7 +200,7 @@ fn histogram(out: &mut String, page: &Page) {
     let (Some(first), Some(last)) = (page.bins.first(), page.bins.last()) else { return };
     let most = page.bins.iter().map(|bin| bin.fires).max().unwrap_or(1).max(1) as f64;
     let (wide, high, width) = (i32::from(last.number) - i32::from(first.number) + 1, 90.0, 14);
-    // With a view box a narrow window shrinks it, and cuts nothing off.
+    // With a view box, a narrow window shrinks the plot instead of cutting it off.
     let across = width * wide;
     let _ = writeln!(
         out,
@@ -232,10 +232,13 @@ fn histogram(out: &mut String, page: &Page) {
     );
 }
 
-fn lists(out: &mut String, page: &Page, there: &BTreeSet<u32>) {
-    let link = |feature: u32| match there.contains(&feature) {
-        true => format!("<a href=\"{feature}.html\">{feature}</a>"),
-        false => feature.to_string(),
+fn lists(out: &mut String, page: &Page, exported: &BTreeSet<u32>) {
+    let link = |feature: u32| {
+        if exported.contains(&feature) {
+            format!("<a href=\"{feature}.html\">{feature}</a>")
+        } else {
+            feature.to_string()
+        }
     };
     let word = |promoted: bool| {
         page.words(promoted).map(|w| (format!("<code>{}</code>", escape(&visible(&w.piece))), w.logit))
@@ -284,7 +287,7 @@ fn examples(out: &mut String, page: &Page, images: &Images) {
     }
 }
 
-/// An image with what the feature does on its patches, on a scale up to the feature's maximum.
+/// An image with the activations of the feature on its patches, on a scale up to the feature's maximum.
 fn picture(out: &mut String, shown: &Shown, number: usize, max: f32, images: &Images) {
     let (kind, data) = match images.get(&(shown.example.sample, number)) {
         Some(Ok(image)) => image,
@@ -297,8 +300,8 @@ fn picture(out: &mut String, shown: &Shown, number: usize, max: f32, images: &Im
     let name = shown.sample.images.get(number).map(|image| escape(&image.path)).unwrap_or_default();
     let _ = write!(out, "<div class=\"image\"><img alt=\"{name}\" src=\"data:{kind};base64,{data}\">");
     for (n, (token, value)) in shown.context.tokens.iter().zip(&shown.values).enumerate() {
-        let own = token.image.and_then(|image| usize::try_from(image).ok()) == Some(number);
-        let Some([x0, y0, x1, y1]) = token.rect.filter(|_| own && *value > 0.0) else { continue };
+        let in_image = token.image.and_then(|image| usize::try_from(image).ok()) == Some(number);
+        let Some([x0, y0, x1, y1]) = token.rect.filter(|_| in_image && *value > 0.0) else { continue };
         let hit = if n == shown.at { " class=\"hit\"" } else { "" };
         let percent = |part: f32| 100.0 * part;
         let _ = write!(
@@ -318,7 +321,7 @@ fn shade(value: f32, max: f32) -> f32 {
     (value / max.max(f32::MIN_POSITIVE)).clamp(0.0, 1.0)
 }
 
-/// The text around the example's token, patches folded, tokens tinted.
+/// The text around the example's token, with tinted tokens and one mark for consecutive patches.
 fn text(out: &mut String, shown: &Shown, max: f32) {
     let tokens = &shown.context.tokens;
     let _ = writeln!(
@@ -343,14 +346,16 @@ fn text(out: &mut String, shown: &Shown, max: f32) {
         }
         let (value, piece) = (shown.values[from], escape(&visible(&first.piece)));
         let hit = if from == shown.at { " class=\"hit\"" } else { "" };
-        let _ = match value > 0.0 || from == shown.at {
-            true => write!(
+        let _ = if value > 0.0 || from == shown.at {
+            write!(
                 out,
                 "<b{hit} title=\"{value:.3}\" style=\"background:rgba(var(--tint),{:.2})\">{piece}</b>",
                 0.8 * shade(value, max)
-            ),
-            false if first.special => write!(out, "<span class=\"muted\">{piece}</span>"),
-            false => write!(out, "{piece}"),
+            )
+        } else if first.special {
+            write!(out, "<span class=\"muted\">{piece}</span>")
+        } else {
+            write!(out, "{piece}")
         };
     }
     if range.end < tokens.len() {
@@ -359,7 +364,7 @@ fn text(out: &mut String, shown: &Shown, max: f32) {
     *out += "</p>\n";
 }
 
-/// Tokens from [`AROUND`] words before the place to as many behind it; patches count for nothing.
+/// The tokens from [`AROUND`] text tokens before a position to as many after it; patches do not count.
 fn around(tokens: &[Token], at: usize) -> Range<usize> {
     let word = |n: &usize| tokens[*n].modality == Modality::Text;
     let start = (0..at).rev().filter(word).nth(AROUND).map_or(0, |n| n + 1);
@@ -367,7 +372,7 @@ fn around(tokens: &[Token], at: usize) -> Range<usize> {
     start..end
 }
 
-/// A piece as it is read: marks of tokenizers are spaces.
+/// The text of a token for readers: the tokenizer's marks for spaces become spaces.
 fn visible(piece: &str) -> String {
     piece.replace(['\u{2581}', '\u{120}'], " ").replace('\u{10a}', "\n")
 }

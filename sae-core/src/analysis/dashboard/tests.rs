@@ -1,4 +1,4 @@
-//! Pages of a small store's features: what is told agrees with the index, whatever the file.
+//! Pages of a small store's features: their contents agree with the index in every format.
 
 use super::*;
 use crate::analysis::context::contexts;

@@ -72,8 +72,8 @@ pub fn typical_words(run: &Run, index: &Indexer) -> Result<Vec<Vec<TypicalWord>>
     let features = index.strongest.iter().map(|strongest| {
         let on_text = strongest.on(Modality::Text);
         let at = on_text.iter().filter_map(|example| tokens.get(&(example.sample, example.position)));
-        let whole = |token: &&str| !token.is_empty() && !token.starts_with("<0x");
-        let mut found = counted(at.map(|token| token.trim()).filter(whole));
+        let readable = |token: &&str| !token.is_empty() && !token.starts_with("<0x");
+        let mut found = counted(at.map(|token| token.trim()).filter(readable));
         found.truncate(TYPICAL_TOKENS);
         let typical = |modality, total: usize| {
             move |(word, count): (&str, usize)| TypicalWord {

@@ -75,7 +75,7 @@ fn writers_at_once_all_get_their_words_in() {
 }
 
 #[test]
-fn a_file_made_nonsense_by_hand_is_put_aside_and_what_was_known_stays() {
+fn an_unreadable_file_is_renamed_and_known_labels_are_kept() {
     let (_dir, run) = run();
     let change = labeled(&Entry::empty(1), "red");
     let saved = Labels::save(&run, "base", &[change], &Labels::default()).unwrap();
@@ -120,7 +120,7 @@ fn what_others_put_into_the_file_stays() {
 }
 
 #[test]
-fn two_labels_of_one_feature_are_refused_by_name() {
+fn two_labels_of_one_feature_are_rejected() {
     let (_dir, run) = run();
     let text = r#"{"schema_version": 1, "saes": {"base": {"labels": [{"feature": 4}, {"feature": 4}]}}}"#;
     fs::write(run.labels(), text).unwrap();

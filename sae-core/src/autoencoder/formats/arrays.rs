@@ -237,7 +237,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn tensors_that_reach_out_of_their_bytes_are_refused() {
+    fn tensors_that_exceed_their_bytes_are_rejected() {
         let array = |shape: &[usize], strides: &[usize]| {
             Array::strided(Dtype::F32, shape.to_vec(), strides.to_vec(), 0..4 * 12).is_ok()
         };

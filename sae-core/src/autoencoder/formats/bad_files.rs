@@ -1,4 +1,4 @@
-//! Files that are damaged, lie or want more than they may: each is refused with its cause, and none makes a reader panic.
+//! Files that are damaged, inconsistent or malicious: each is rejected with a reason, and none makes a reader panic.
 
 use super::*;
 use arrays::{Arrays, plain};
@@ -22,7 +22,7 @@ pub(super) fn copy(name: &str) -> tempfile::TempDir {
 }
 
 /// What is said about a folder whose file was changed.
-pub(super) fn refused(name: &str, file: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> String {
+pub(super) fn rejection(name: &str, file: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> String {
     let dir = copy(name);
     let path = dir.path().join(file);
     let before = fs::read(&path).unwrap();
@@ -40,20 +40,20 @@ pub(super) fn replaced<'a>(from: &'a str, to: &'a str) -> impl FnOnce(Vec<u8>) -
 }
 
 #[test]
-fn safetensors_that_are_cut_off_or_lie_about_their_length_are_refused() {
+fn safetensors_that_are_cut_off_or_have_a_wrong_length_are_rejected() {
     let weights = "sae_weights.safetensors";
-    let cut = refused("standard-bdec-none", weights, |mut b| {
+    let cut = rejection("standard-bdec-none", weights, |mut b| {
         b.truncate(b.len() - 4);
         b
     });
     assert!(cut.contains("not a whole safetensors file") && cut.contains(weights), "{cut}");
-    let lying = refused("standard-bdec-none", weights, |b| [&(u64::MAX / 2).to_le_bytes()[..], &b[8..]].concat());
+    let lying = rejection("standard-bdec-none", weights, |b| [&(u64::MAX / 2).to_le_bytes()[..], &b[8..]].concat());
     assert!(lying.contains("not a whole safetensors file"), "{lying}");
 }
 
 #[test]
 fn every_tensor_that_is_missing_or_misshapen_is_named_at_once() {
-    let said = refused("gated-bdec-none", "cfg.json", replaced("\"d_sae\": 24", "\"d_sae\": 25"));
+    let said = rejection("gated-bdec-none", "cfg.json", replaced("\"d_sae\": 24", "\"d_sae\": 25"));
     for part in [
         "W_enc has shape [8, 24], expected [8, 25]",
         "W_dec has shape [24, 8], expected [25, 8]",
@@ -64,29 +64,30 @@ fn every_tensor_that_is_missing_or_misshapen_is_named_at_once() {
     ] {
         assert!(said.contains(part), "{said}");
     }
-    let said = refused("standard-bdec-none", "cfg.json", replaced("\"standard\"", "\"gated\""));
+    let said = rejection("standard-bdec-none", "cfg.json", replaced("\"standard\"", "\"gated\""));
     assert!(["b_gate", "r_mag", "b_mag"].iter().all(|n| said.contains(&format!("there is no {n}"))), "{said}");
-    let huge = refused("standard-bdec-none", "cfg.json", replaced("\"d_sae\": 24", "\"d_sae\": 18446744073709551615"));
+    let huge =
+        rejection("standard-bdec-none", "cfg.json", replaced("\"d_sae\": 24", "\"d_sae\": 18446744073709551615"));
     assert!(
         huge.contains("expected [8, 18446744073709551615]"),
         "sizes are compared before memory is asked for: {huge}"
     );
-    let none = refused("sparsify_topk", "cfg.json", replaced("\"d_in\": 8", "\"d_in\": 0"));
+    let none = rejection("sparsify_topk", "cfg.json", replaced("\"d_in\": 8", "\"d_in\": 0"));
     assert!(none.contains("expected [0, 0]"), "{none}");
 }
 
 #[test]
-fn values_that_are_not_finite_are_refused() {
+fn values_that_are_not_finite_are_rejected() {
     let nan = |bytes: Vec<u8>| {
         let at = bytes.len() - 4;
         [&bytes[..at], &f32::NAN.to_le_bytes()[..]].concat()
     };
-    let said = refused("standard-bdec-none", "sae_weights.safetensors", nan);
+    let said = rejection("standard-bdec-none", "sae_weights.safetensors", nan);
     assert!(said.contains("values that are not finite in b_enc"), "{said}");
 }
 
 #[test]
-fn what_is_not_known_is_named_beside_what_is() {
+fn unknown_names_are_reported_with_the_known_ones() {
     for (name, file, from, to, parts) in [
         ("standard-bdec-none", "cfg.json", "\"standard\"", "\"temporal\"", ["\"temporal\"", "matryoshka_batchtopk"]),
         ("standard-bdec-none", "cfg.json", "\"none\"", "\"whitened\"", ["normalize_activations", "whitened"]),
@@ -105,10 +106,10 @@ fn what_is_not_known_is_named_beside_what_is() {
             ["layertopk", "jumprelu"],
         ),
     ] {
-        let said = refused(name, file, replaced(from, to));
+        let said = rejection(name, file, replaced(from, to));
         assert!(parts.iter().all(|part| said.contains(part)), "{name}: {said}");
     }
-    let scaled = refused("saelens_v3_relu", "sae_weights.safetensors", |mut bytes| {
+    let scaled = rejection("saelens_v3_relu", "sae_weights.safetensors", |mut bytes| {
         let ones: Vec<u8> = [1f32; 24].iter().flat_map(|v| v.to_le_bytes()).collect();
         let at = bytes.windows(ones.len()).position(|w| w == ones).unwrap();
         bytes[at..at + 4].copy_from_slice(&2f32.to_le_bytes());
@@ -120,7 +121,7 @@ fn what_is_not_known_is_named_beside_what_is() {
 }
 
 #[test]
-fn a_pickle_that_asks_for_anything_else_is_refused_and_the_thing_named() {
+fn a_pickle_that_asks_for_anything_else_is_rejected_with_its_name() {
     let run = |pickle: &[u8]| pickle::read(pickle).unwrap_err();
     let system = run(b"cposix\nsystem\n(X\x04\x00\x00\x00echotR.");
     assert!(system.contains("asks for posix.system") && system.contains("at byte 0"), "{system}");
@@ -138,30 +139,30 @@ fn a_pickle_that_asks_for_anything_else_is_refused_and_the_thing_named() {
     assert!(run(&deep).contains("nested too deep"));
     assert!(run(&vec![b'('; (1 << 22) + 1]).contains("is not a state dict"));
 
-    // In its archive the checksum tells, too.
-    let said = refused("dl_topk", "ae.pt", replaced("_rebuild_tensor_v2", "_rebuild_tensor_v9"));
+    // In its archive, the checksum reveals it, too.
+    let said = rejection("dl_topk", "ae.pt", replaced("_rebuild_tensor_v2", "_rebuild_tensor_v9"));
     assert!(said.contains("CRC-32 differs") && said.contains("ae.pt"), "{said}");
 }
 
 #[test]
-fn archives_that_are_cut_off_packed_or_changed_are_refused() {
-    let cut = refused("gemma_scope_1", "params.npz", |mut b| {
+fn archives_that_are_cut_off_packed_or_changed_are_rejected() {
+    let cut = rejection("gemma_scope_1", "params.npz", |mut b| {
         b.truncate(b.len() - 30);
         b
     });
     assert!(cut.contains("not a whole ZIP archive") && cut.contains("params.npz"), "{cut}");
-    let packed = refused("gemma_scope_1", "params.npz", |mut b| {
+    let packed = rejection("gemma_scope_1", "params.npz", |mut b| {
         let at = b.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
         b[at + 10] = 8;
         b
     });
     assert!(packed.contains("W_enc.npy is packed"), "{packed}");
-    let changed = refused("gemma_scope_1", "params.npz", |mut b| {
+    let changed = rejection("gemma_scope_1", "params.npz", |mut b| {
         b[300] ^= 1;
         b
     });
     assert!(changed.contains("CRC-32 differs"), "{changed}");
-    let no_shape = refused("dl_matryoshka", "config.json", replaced("MatryoshkaBatchTopKSAE", "GatedAutoEncoder"));
+    let no_shape = rejection("dl_matryoshka", "config.json", replaced("MatryoshkaBatchTopKSAE", "GatedAutoEncoder"));
     assert!(no_shape.contains("there is no encoder.weight; there are W_dec, W_enc"), "{no_shape}");
 }
 

@@ -6,7 +6,7 @@ use crate::autoencoder::{Activation, Architecture, Encoder, InputNorm, Weights};
 use arrays::{Arrays, plain};
 use burn::tensor::Device;
 
-/// What the tool's own code computed.
+/// The results of the tool's code.
 struct Golden {
     x: Vec<f32>,
     z: Vec<f32>,
@@ -42,7 +42,7 @@ fn golden(dir: &Path, d: usize, f: usize) -> Golden {
     Golden { x, z, x_hat }
 }
 
-/// Dense activations and reconstructions of our own.
+/// Dense activations and reconstructions, computed here.
 fn computed(weights: &Weights, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let active = Encoder::new(weights, &Device::flex()).encode(x).unwrap();
     let (mut z, mut x_hat) = (vec![0.0; ROWS * weights.d_sae], vec![0.0; x.len()]);
@@ -61,7 +61,7 @@ fn same(what: &str, found: &[f32], expected: &[f32]) {
 }
 
 #[test]
-fn every_golden_autoencoder_computes_what_its_own_tool_computed() {
+fn every_golden_autoencoder_computes_what_its_tool_computed() {
     for dir in folders().iter().filter(|dir| name(dir) != "sparsify_groupmax") {
         let saved = load(dir).unwrap_or_else(|e| panic!("{e}"));
         let golden = golden(dir, saved.weights.d_in, saved.weights.d_sae);
@@ -102,7 +102,7 @@ fn what_a_format_can_express_survives_it_and_the_rest_is_named() {
 }
 
 #[test]
-fn formats_are_told_from_their_files_and_origins_from_their_words() {
+fn formats_are_recognized_by_their_files_and_origins_by_their_hooks() {
     let dir = |name: &str| {
         folders().into_iter().find(|dir| self::name(dir) == name).unwrap_or_else(|| panic!("no folder {name}"))
     };

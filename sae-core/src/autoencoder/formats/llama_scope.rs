@@ -88,16 +88,14 @@ pub fn load(dir: &Path) -> Result<Saved> {
         Error::run(dir, format!("{CONFIG} is here without weights (looked for {names})"))
     })?;
     let file = Arrays::open(&from, arrays::safetensors)?;
-    let own = || [plain("encoder.weight", &[f, d]), plain("encoder.bias", &[f]), turned("decoder.weight", [d, f])];
-    let [w_enc, b_enc, w_dec, b_dec] = match config.use_decoder_bias {
-        true => {
-            let [e, be, dec] = own();
-            file.take([e, be, dec, plain("decoder.bias", &[d])])?
-        }
-        false => {
-            let [e, be, dec] = file.take(own())?;
-            [e, be, dec, vec![0.0; d]]
-        }
+    let parameters =
+        || [plain("encoder.weight", &[f, d]), plain("encoder.bias", &[f]), turned("decoder.weight", [d, f])];
+    let [w_enc, b_enc, w_dec, b_dec] = if config.use_decoder_bias {
+        let [e, be, dec] = parameters();
+        file.take([e, be, dec, plain("decoder.bias", &[d])])?
+    } else {
+        let [e, be, dec] = file.take(parameters())?;
+        [e, be, dec, vec![0.0; d]]
     };
     let mut weights = Weights { d_in: d, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, ..Weights::default() };
     match norm {

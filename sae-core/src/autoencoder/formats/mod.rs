@@ -119,7 +119,7 @@ impl std::str::FromStr for Format {
     }
 }
 
-/// The format of a file, of the folder that it lies in, or of a folder.
+/// The format of a folder, or of a file or its folder.
 ///
 /// # Errors
 /// There is no autoencoder of a known format. The error names what is missing, or autoencoders in subfolders.

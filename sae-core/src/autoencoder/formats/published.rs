@@ -1,5 +1,5 @@
-//! Folders as tools write and people publish them: what lies in them beside an autoencoder, fields that change what it
-//! computes, files that are not what they are called. Each is read as its tool reads it, or refused by name.
+//! Folders as tools write and people publish them: additional files, fields that change what the autoencoder computes, files that are
+//! not what their name says. Each is read as its tool reads it, or rejected with the reason.
 
 use super::bad_files::{copy, refused, replaced};
 use super::*;
@@ -33,7 +33,7 @@ fn same(name: &str, file: &str, fields: Value) {
 }
 
 #[test]
-fn fields_of_sparsify_that_change_what_is_computed_are_refused_and_those_that_do_not_are_passed_over() {
+fn fields_of_sparsify_that_change_the_result_are_rejected_and_others_are_ignored() {
     let signed = said("sparsify_topk", "cfg.json", json!({ "signed": true }));
     assert!(signed.contains("not supported: signed, which keeps the k largest of either sign"), "{signed}");
     let later = said("sparsify_topk", "cfg.json", json!({ "group_size": 8, "tilted": [1] }));
@@ -169,7 +169,7 @@ fn the_activation_function_of_old_saelens_is_read_under_either_name_and_never_ig
     assert!(two.contains("contradict each other"), "{two}");
     let none = json!({ "activation_fn": "topk", "activation_fn_str": null, "activation_fn_kwargs": null });
     assert!(said("saelens_v4_topk", config, none).contains("a topk autoencoder without k"));
-    // Version 5 applied it behind a threshold, too.
+    // Version 5 applied it after a threshold, too.
     let old = json!({ "metadata": null, "sae_lens_version": "5.3.0", "activation_fn": "tanh-relu" });
     assert!(said("jumprelu-bdec-none", config, old).contains("activation function \"tanh-relu\""));
     same("saelens_v4_topk", config, json!({ "hook_name": "blocks.16.hook_resid_post", "hook_point": "elsewhere" }));
@@ -177,7 +177,7 @@ fn the_activation_function_of_old_saelens_is_read_under_either_name_and_never_ig
 
 /// SAELens issues 222 and 381: a factor that inputs were scaled with in training is not in the configuration.
 #[test]
-fn a_scale_of_inputs_is_read_from_beside_a_checkpoint_and_its_absence_is_told() {
+fn a_scale_of_inputs_is_read_from_a_separate_file_and_its_absence_is_reported() {
     let name = "saelens_train_scaled";
     assert!(load(copy(name).path()).unwrap().origin.notes.is_empty());
     let dir = copy(name);
@@ -193,7 +193,7 @@ fn a_scale_of_inputs_is_read_from_beside_a_checkpoint_and_its_absence_is_told() 
 }
 
 #[test]
-fn files_of_one_folder_that_contradict_each_other_are_refused() {
+fn files_of_one_folder_that_contradict_each_other_are_rejected() {
     let trainer = json!({ "dict_class": "AutoEncoderTopK", "k": 5 });
     let k = said("dl_topk", "config.json", json!({ "trainer": trainer }));
     assert!(k.contains("k is 4 here and 5 in config.json"), "{k}");

@@ -55,9 +55,9 @@ const FIELDS: [&str; 9] = [
 /// Reads the folder.
 pub fn load(dir: &Path) -> Result<Saved> {
     let path = dir.join(CONFIG);
-    let whole: Map<String, Value> = config_file::read(&path)?;
-    refuse_unknown(&path, &whole)?;
-    let config: Config = serde_json::from_value(whole.into()).map_err(Error::format(&path))?;
+    let fields: Map<String, Value> = config_file::read(&path)?;
+    reject_unknown(&path, &fields)?;
+    let config: Config = serde_json::from_value(fields.into()).map_err(Error::format(&path))?;
     if config.activation != "topk" {
         return Err(unsupported(&path, "activation", &config.activation, &["topk"]));
     }
@@ -67,16 +67,15 @@ pub fn load(dir: &Path) -> Result<Saved> {
         given => given,
     };
     let file = Arrays::open(&dir.join(WEIGHTS), arrays::safetensors)?;
-    let own = || {
+    let parameters = || {
         [plain("encoder.weight", &[f, d]), plain("encoder.bias", &[f]), plain("W_dec", &[f, d]), plain("b_dec", &[d])]
     };
-    let ([w_enc, b_enc, w_dec, b_dec], skip) = match config.skip_connection {
-        true => {
-            let [e, be, dec, bd] = own();
-            let [e, be, dec, bd, skip] = file.take([e, be, dec, bd, plain("W_skip", &[d, d])])?;
-            ([e, be, dec, bd], Some(skip))
-        }
-        false => (file.take(own())?, None),
+    let ([w_enc, b_enc, w_dec, b_dec], skip) = if config.skip_connection {
+        let [e, be, dec, bd] = parameters();
+        let [e, be, dec, bd, skip] = file.take([e, be, dec, bd, plain("W_skip", &[d, d])])?;
+        ([e, be, dec, bd], Some(skip))
+    } else {
+        (file.take(parameters())?, None)
     };
     let activation = Activation::TopK { k: config.k };
     let normalization = InputNorm::None;
@@ -96,7 +95,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
 
 /// Rejects fields with a meaning that this version does not support: sparsify of 2024 had `signed`, which keeps the `k` largest
 /// of either sign, and what a field of a later version does cannot be known. Fields that are off mean nothing.
-fn refuse_unknown(path: &Path, config: &Map<String, Value>) -> Result<()> {
+fn reject_unknown(path: &Path, config: &Map<String, Value>) -> Result<()> {
     let off = |value: &Value| matches!(value, Value::Null | Value::Bool(false));
     let unknown = config.iter().filter(|(name, value)| !FIELDS.contains(&&name[..]) && !off(value));
     let named: Vec<_> = unknown

@@ -106,7 +106,7 @@ fn normalization(asked: &Value) -> (InputNorm, bool) {
     }
 }
 
-/// BatchTopK allows fractions of a feature; nobody else does.
+/// A number of features that must be an integer. Only BatchTopK allows fractions.
 fn whole_number(k: f64) -> Option<usize> {
     (k >= 0.0 && k < u32::MAX as f64).then_some(k.ceil() as usize)
 }
