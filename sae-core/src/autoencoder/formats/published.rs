@@ -1,7 +1,7 @@
 //! Folders as tools write and people publish them: additional files, fields that change what the autoencoder computes, files that are
 //! not what their name says. Each is read as its tool reads it, or rejected with the reason.
 
-use super::bad_files::{copy, refused, replaced};
+use super::bad_files::{copy, rejection, replaced};
 use super::*;
 use crate::autoencoder::Activation;
 use serde_json::{Map, Value, json};
@@ -217,15 +217,15 @@ fn files_that_are_not_what_they_are_called_say_what_they_are() {
     for (name, file) in
         [("topk-bdec-none", "sae_weights.safetensors"), ("dl_topk", "ae.pt"), ("gemma_scope_1", "params.npz")]
     {
-        let said = refused(name, file, |_| pointer.to_vec());
+        let said = rejection(name, file, |_| pointer.to_vec());
         assert!(said.contains("Git LFS pointer") && said.contains("\nhint: run `git lfs pull`"), "{said}");
     }
-    let old = refused("dl_topk", "ae.pt", |_| b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.".to_vec());
+    let old = rejection("dl_topk", "ae.pt", |_| b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.".to_vec());
     assert!(
         old.contains("PyTorch wrote before version 1.6") && old.contains("\nhint: load and save it with torch.load"),
         "{old}"
     );
-    let class = refused("dl_new", "config.json", replaced("AutoEncoderNew", "IdentityDict"));
+    let class = rejection("dl_new", "config.json", replaced("AutoEncoderNew", "IdentityDict"));
     assert!(class.contains("\"IdentityDict\"") && class.contains("AutoEncoderNew"), "{class}");
 }
 
@@ -242,8 +242,8 @@ fn numbers_that_are_not_finite_and_byte_order_marks_cost_no_autoencoder() {
         assert_eq!(load(dir.path()).unwrap().weights, plain.weights, "{to}");
     }
     // Where a number is needed, its absence is named.
-    let k = refused("topk-bdec-none", "cfg.json", replaced("\"k\": 4", "\"k\": NaN"));
+    let k = rejection("topk-bdec-none", "cfg.json", replaced("\"k\": 4", "\"k\": NaN"));
     assert!(k.contains("a topk autoencoder without k"), "{k}");
-    let broken = refused("topk-bdec-none", "cfg.json", replaced("\"k\": 4", "\"k\": NaNs"));
+    let broken = rejection("topk-bdec-none", "cfg.json", replaced("\"k\": 4", "\"k\": NaNs"));
     assert!(broken.contains("line") && broken.contains("cfg.json"), "{broken}");
 }
