@@ -33,6 +33,25 @@ fn the_token_that_fired_is_in_view_on_every_card_of_a_long_caption() {
     assert!(texts(&app, "word1000of").is_empty());
 }
 
+#[test]
+fn a_card_expands_to_the_whole_text() {
+    let captions = Captions {
+        tokens: |n| (0..60).map(|word| format!("word{}of{n} ", 1000 + word)).collect(),
+        fires_at: |_, _| 50,
+    };
+    let (_dir, run) = fixture::run_with(16, 16, captions);
+    let mut app = open(Link { location: Some(Location::Feature(4)), ..Link::to_run(run.root()) });
+    assert!(texts(&app, "word1000of").is_empty());
+    app.query_all_by_label("More").next().unwrap().click();
+    app.run_steps(3);
+    let whole = texts(&app, "word1000of");
+    assert!(whole.len() == 1 && whole[0].contains("word1050of") && whole[0].contains("word1059of"), "{whole:?}");
+    app.get_by_label("Copy text");
+    app.get_by_label("Less").click();
+    app.run_steps(3);
+    assert!(texts(&app, "word1000of").is_empty());
+}
+
 /// "a" and three characters that the tokenizer knows only as bytes.
 fn in_bytes(n: u32) -> Vec<String> {
     let bytes = "\u{65e5}\u{672c}\u{8a9e}".bytes().map(|byte| format!("<0x{byte:02X}>"));

@@ -13,5 +13,6 @@ mod memory;
 mod opening;
 mod popups;
 mod samples;
+mod selection;
 mod snapshots;
 mod window;

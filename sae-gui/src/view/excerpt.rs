@@ -111,10 +111,12 @@ fn layout(ui: &Ui, spans: &[Span], values: &[f32], scale: HeatScale) -> (LayoutJ
             regions.words.push((region, span.tokens.clone()));
         }
         let format = match span.tone {
-            Tone::Plain => TextFormat {
-                background: heat_map::text_background(ui, span.activation(values), scale.max),
-                ..TextFormat::simple(font.clone(), ui.visuals().text_color())
-            },
+            Tone::Plain => {
+                let value = span.activation(values);
+                let color = heat_map::text_color(ui, value, scale.max).unwrap_or(ui.visuals().text_color());
+                let background = heat_map::text_background(ui, value, scale.max);
+                TextFormat { background, ..TextFormat::simple(font.clone(), color) }
+            }
             Tone::Muted => TextFormat::simple(FontId::proportional(theme::SMALL), theme::muted(ui)),
             Tone::Marked => TextFormat { background: ground, ..TextFormat::simple(font.clone(), ink) },
         };

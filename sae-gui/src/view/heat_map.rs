@@ -69,6 +69,14 @@ fn glow(share: f32) -> Color32 {
     }
 }
 
+/// Share of the scale from which on light text on a warm background is hard to read.
+const BRIGHT: f32 = 0.5;
+
+/// The color of text on which a feature fires, if it has to differ from that of other text.
+pub fn text_color(ui: &Ui, value: f32, max: f32) -> Option<Color32> {
+    (ui.visuals().dark_mode && share(value, max) >= BRIGHT).then(|| theme::hit(ui).1)
+}
+
 /// The background of text on which a feature fires.
 pub fn text_background(ui: &Ui, value: f32, max: f32) -> Color32 {
     let share = share(value, max);

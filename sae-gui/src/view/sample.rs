@@ -325,8 +325,12 @@ fn text(ui: &mut Ui, loaded: &LoadedSample, spans: &[Span], drawn: &Drawn, view:
             }
             let text = display_text(&span.text);
             let text = if span.tone == Tone::Muted { theme::small(ui, &text) } else { RichText::new(text) };
-            let background = heat_map::text_background(ui, span.activation(&drawn.values), drawn.max);
-            let text = text.background_color(background);
+            let value = span.activation(&drawn.values);
+            let text = text.background_color(heat_map::text_background(ui, value, drawn.max));
+            let text = match heat_map::text_color(ui, value, drawn.max) {
+                Some(color) => text.color(color),
+                None => text,
+            };
             let selected = span.tokens.clone().all(|token| view.selected.contains(&token));
             let text = if selected { text.underline().strong() } else { text };
             let response = ui.add(Label::new(text).selectable(false).sense(Sense::click()));

@@ -64,11 +64,12 @@ fn verdict_text(filter: &ScoreFilter, sample: u32) -> String {
     };
     let rank = filter.percentile(name, value).unwrap_or(0.0);
     let threshold = filter.threshold().map(|score| format!(" (threshold {})", format::real(score))).unwrap_or_default();
-    format!(
-        "{name} {}: higher than that of {} of the samples. It would be {kept}{threshold}.",
-        format::real(value),
-        format::percent(rank / 100.0)
-    )
+    let among = if rank == 0.0 {
+        "the lowest of all samples".to_owned()
+    } else {
+        format!("higher than that of {} of the samples", format::percent(rank / 100.0))
+    };
+    format!("{name} {}: {among}. It would be {kept}{threshold}.", format::real(value))
 }
 
 fn table(ui: &mut Ui, filter: &ScoreFilter, sample: u32) {
@@ -241,6 +242,7 @@ mod tests {
         filter.keep(3);
         let low = "pmi 2.00: higher than that of 22% of the samples. It would be dropped (threshold 6.00).";
         assert_eq!(verdict_text(&filter, 2), low);
+        assert!(verdict_text(&filter, 0).contains("the lowest of all samples"));
         assert!(verdict_text(&filter, 8).contains("It would be kept"));
         assert!(verdict_text(&filter, 9).contains("has no pmi"));
         filter.choose([2], Some(true));
