@@ -181,7 +181,7 @@ fn whole_text(
         let height = excerpt::height(ui, width, &spans, &values, scale);
         let (rect, _) = ui.allocate_exact_size(vec2(width, height), Sense::hover());
         let id = ui.scope_id().with(("whole text", example.sample, example.position));
-        excerpt::show(ui, id, rect.expand2(vec2(0.0, 1.0)), loaded, &spans, active.as_ref(), scale);
+        excerpt::show(ui, id, rect, loaded, &spans, active.as_ref(), scale);
     });
     action
 }

@@ -68,7 +68,8 @@ pub fn show(
 pub fn height(ui: &Ui, width: f32, spans: &[Span], values: &[f32], scale: HeatScale) -> f32 {
     let (job, _) = layout(ui, spans, values, scale);
     let wrap = TextWrapping { max_width: width, ..TextWrapping::default() };
-    ui.painter().layout_job(LayoutJob { wrap, ..job }).size().y.max(LINE)
+    // As many lines as `wrapped` then lets in.
+    ui.painter().layout_job(LayoutJob { wrap, ..job }).rows.len().max(1) as f32 * LINE
 }
 
 /// The character under a place; nothing beside and below the text.
