@@ -4,7 +4,7 @@
 use crate::{Error, Result};
 use filters::write::{Division, Image, JsonRows, Row, below};
 use harvest::data::{self, ImageFile, Mapping, Record, Source};
-use harvest::pixels::Picture;
+use harvest::pixels::{ImageError, Picture};
 use sae_core::Run;
 use sae_core::path_text;
 use sae_core::store::sample::Sample;
@@ -166,7 +166,7 @@ pub(crate) fn each_image<E: From<Error>>(
     let record = record.ok_or_else(|| Error::NoHarvest { run: run.root().into() })?;
     Dataset::open(&record)?.each(samples, wanted, |n, row| {
         for (number, image) in row.images.iter().enumerate() {
-            let bad = |cause: String| Error::Image { cause, path: image.name.clone() };
+            let bad = |error: ImageError| Error::Image { cause: error.to_string(), path: image.name.clone() };
             let picture = Picture::decode(&image.read().map_err(Error::from)?).map_err(bad)?;
             show(n as u32, number, &picture)?;
         }

@@ -344,7 +344,7 @@ fn pngs<'a>(sae: &LoadedSae, samples: &[Sample], parts: impl Iterator<Item = &'a
                 shown.frame(crop.patch, 1 + longest / 200);
             }
             let png = shown.around(crop.patch).fitted(SIDE, true).png();
-            pngs.insert(crop.key(), png.map_err(|cause| Error::Encode { cause })?);
+            pngs.insert(crop.key(), png.map_err(|error| Error::Encode { cause: error.to_string() })?);
         }
         Ok(())
     });

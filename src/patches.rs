@@ -7,7 +7,7 @@ use crate::sae::{LoadedSae, SaeChoice, SaePlan};
 use crate::{Error, Result, model};
 use filters::patches::{self, Method, Patch, Position, Rule};
 use filters::{Definition, Threshold};
-use harvest::pixels::Picture;
+use harvest::pixels::{ImageError, Picture};
 use harvest::{CapturedSample, Plan, Prepared, for_each_sample};
 use sae_core::analysis::index::read_features;
 use sae_core::autoencoder::Encoder;
@@ -196,7 +196,8 @@ impl PatchesRequest {
     /// Makes the images of a sample.
     fn sample(&self, captured: &CapturedSample, positions: &[Position], rules: &[Rule], made: &mut Made) -> Result<()> {
         for (image, file) in captured.files.iter().enumerate() {
-            let bad = |cause: String| Error::Image { cause, path: captured.sample.sample.source.clone().into() };
+            let path = || captured.sample.sample.source.clone().into();
+            let bad = |error: ImageError| Error::Image { cause: error.to_string(), path: path() };
             let picture = Picture::decode(file).map_err(bad)?;
             let mut row = vec![picture.clone()];
             for rule in rules {

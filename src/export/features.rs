@@ -234,7 +234,8 @@ impl Job<'_> {
     fn pages(&self, pages: &[Page], numbers: &BTreeSet<u32>, without: &mut BTreeSet<String>) -> Result<()> {
         let mut seen = html::Images::new();
         self.see(numbers, without, |sample, image, picture| {
-            let jpeg = picture.fitted(PAGE_SIDE, false).jpeg().map_err(|cause| Error::Encode { cause })?;
+            let jpeg =
+                picture.fitted(PAGE_SIDE, false).jpeg().map_err(|error| Error::Encode { cause: error.to_string() })?;
             seen.insert((sample, image), Ok(("image/jpeg", html::base64(&jpeg))));
             Ok(())
         })?;

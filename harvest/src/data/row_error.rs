@@ -1,5 +1,6 @@
 //! Why a single row of a data set cannot be used. Such a row is skipped and listed; it does not stop anything.
 
+use crate::pixels::ImageError;
 use sae_core::error::Hint;
 use sae_core::store::Skipped;
 use std::fmt::{self, Display, Formatter};
@@ -35,6 +36,12 @@ impl Display for RowError {
 impl From<String> for RowError {
     fn from(cause: String) -> Self {
         Self { cause, hint: None }
+    }
+}
+
+impl From<ImageError> for RowError {
+    fn from(error: ImageError) -> Self {
+        error.to_string().into()
     }
 }
 

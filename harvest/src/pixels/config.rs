@@ -2,6 +2,7 @@
 //! `precedence.rs`.
 
 use super::decode::{PIXEL_LIMIT, decode};
+use super::error::ImageError;
 use super::frame::{Frame, Patches, window};
 use super::geometry;
 use crate::fields::{Fields, short};
@@ -149,12 +150,12 @@ impl ImageProcessor {
     /// Decodes an image file and brings it to the size that the model takes.
     ///
     /// # Errors
-    /// The reason why the file cannot be used. The dimensions are checked before anything is decoded.
-    pub fn frame(&self, file: &[u8]) -> Result<Frame, String> {
+    /// The file cannot be used. The dimensions are checked before anything is decoded.
+    pub fn frame(&self, file: &[u8]) -> Result<Frame, ImageError> {
         self.resized_frame(decode(file)?)
     }
 
-    fn resized_frame(&self, rgb: Rgb) -> Result<Frame, String> {
+    fn resized_frame(&self, rgb: Rgb) -> Result<Frame, ImageError> {
         let original = [rgb.width, rgb.height];
         match (self.steps, &self.tiling) {
             (Steps::Square { resize, crop, side }, tiling) => {
@@ -176,7 +177,7 @@ impl ImageProcessor {
                 };
                 if [view.width, view.height] != [side, side] {
                     let (width, height) = (view.width, view.height);
-                    return Err(format!("expected an image of {side}x{side} pixels, found {width}x{height}"));
+                    return Err(ImageError::OtherSize { side, width, height });
                 }
                 Ok(Frame::square(original, view, resized, offset, tiling, self.prefix))
             }
@@ -187,22 +188,22 @@ impl ImageProcessor {
                 let cell = self.patches.side * self.patches.merge;
                 let [width, height] = original;
                 if width.max(height) > ELONGATED * width.min(height) {
-                    return Err(format!("the image is too elongated: {width}x{height} pixels"));
+                    return Err(ImageError::Elongated { width, height });
                 }
                 let [to_height, to_width] =
                     if resize { geometry::smart([height, width], cell, area) } else { [height, width] };
                 if !to_height.is_multiple_of(cell) || !to_width.is_multiple_of(cell) {
-                    return Err(format!("the image has {width}x{height} pixels: expected multiples of {cell}"));
+                    return Err(ImageError::NotDivisible { width, height, cell });
                 }
                 Ok(Frame::native(original, self.resize(rgb, to_width, to_height)?, cell))
             }
-            (Steps::Tiles, _) => Err("the image processor produces tiles, which the model does not take".into()),
+            (Steps::Tiles, _) => Err(ImageError::Tiles),
         }
     }
 
-    fn resize(&self, rgb: Rgb, width: usize, height: usize) -> Result<Rgb, String> {
+    fn resize(&self, rgb: Rgb, width: usize, height: usize) -> Result<Rgb, ImageError> {
         if (width * height) as u64 > PIXEL_LIMIT {
-            return Err(format!("the image is too elongated: it would be resized to {width}x{height} pixels"));
+            return Err(ImageError::ElongatedWhenResized { width, height });
         }
         Ok(resize(rgb, width, height, self.filter))
     }
@@ -420,7 +421,8 @@ mod tests {
     #[test]
     fn an_elongated_image_is_rejected_before_it_is_resized() {
         let shortest = processor(json!({"size": 336, "crop_size": 336}), 336, 24);
-        assert!(shortest.frame(&png(1, 4000)).unwrap_err().contains("too elongated") || 336 * 336 * 4000 < PIXEL_LIMIT);
+        let frame = shortest.frame(&png(1, 4000));
+        assert!(matches!(frame, Err(ImageError::ElongatedWhenResized { .. })) || 336 * 336 * 4000 < PIXEL_LIMIT);
         assert!(Resize::ShortestEdge(336).apply([1, 2_000_000])[1] as u64 * 336 > PIXEL_LIMIT);
     }
 }

@@ -1,6 +1,7 @@
 //! From the bytes of an image file to upright RGB pixels, with bounds on the size that a file may claim. Opens the
 //! files that Pillow opens, and rejects those that Pillow rejects, in particular truncated ones.
 
+use super::error::ImageError;
 use super::{file_end, foreign, jpeg};
 use crate::resample::Rgb;
 use image::metadata::Orientation;
@@ -14,18 +15,16 @@ pub const PIXEL_LIMIT: u64 = 178_956_970;
 /// Maximum memory of a decoder in bytes: the largest image as 16-bit RGBA.
 const DECODER_LIMIT: u64 = PIXEL_LIMIT * 8;
 
-const TRUNCATED: &str = "the image file is truncated";
-
 /// Decodes a file to an upright image. Transparent parts are put on a white background.
-pub(crate) fn decode(file: &[u8]) -> Result<Rgb, String> {
+pub(crate) fn decode(file: &[u8]) -> Result<Rgb, ImageError> {
     let format = format(file)?;
-    let file = &*file_end::complete(file, format).ok_or(TRUNCATED)?;
-    let (mut image, orientation) = pixels(file, format).map_err(|reason| match format {
-        ImageFormat::Jpeg if !jpeg::has_end(file) => TRUNCATED.into(),
-        _ => reason,
+    let file = &*file_end::complete(file, format).ok_or(ImageError::Truncated)?;
+    let (mut image, orientation) = pixels(file, format).map_err(|error| match format {
+        ImageFormat::Jpeg if !jpeg::has_end(file) => ImageError::Truncated,
+        _ => error,
     })?;
     if format == ImageFormat::Jpeg && !jpeg::is_complete(file, |file| Some(pixels(file, format).ok()?.0.into_bytes())) {
-        return Err(TRUNCATED.into());
+        return Err(ImageError::Truncated);
     }
     image.apply_orientation(orientation);
     let (width, height) = (image.width() as usize, image.height() as usize);
@@ -40,7 +39,7 @@ pub(crate) fn decode(file: &[u8]) -> Result<Rgb, String> {
 }
 
 /// Width and height of the upright image, according to the header. Its pixels are not decoded.
-pub(crate) fn size(file: &[u8]) -> Result<[u32; 2], String> {
+pub(crate) fn size(file: &[u8]) -> Result<[u32; 2], ImageError> {
     use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
     let (decoder, orientation) = open(file, format(file)?)?;
     let (width, height) = decoder.dimensions();
@@ -50,22 +49,19 @@ pub(crate) fn size(file: &[u8]) -> Result<[u32; 2], String> {
 
 /// The format of a file. The error names other formats and files that are not images, such as what a server sent
 /// instead.
-fn format(file: &[u8]) -> Result<ImageFormat, String> {
-    const SUPPORTED: &str = "expected a PNG, JPEG, WebP, GIF or BMP file";
+fn format(file: &[u8]) -> Result<ImageFormat, ImageError> {
     let format = image::guess_format(file).ok().filter(ImageFormat::reading_enabled);
-    format.ok_or_else(|| match foreign::name(file) {
-        Some(name) => format!("the image file is {name}: {SUPPORTED}"),
-        None => format!("the image cannot be decoded because its format is unknown: {SUPPORTED}"),
-    })
+    let other = || foreign::name(file).map_or(ImageError::UnknownFormat, |found| ImageError::OtherFormat { found });
+    format.ok_or_else(other)
 }
 
-fn pixels(file: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientation), String> {
+fn pixels(file: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientation), ImageError> {
     let (decoder, orientation) = open(file, format)?;
     Ok((DynamicImage::from_decoder(decoder).map_err(failed)?, orientation))
 }
 
 /// Reads the header of a file. Returns the decoder of the rest and the orientation.
-fn open(file: &[u8], format: ImageFormat) -> Result<(impl ImageDecoder, Orientation), String> {
+fn open(file: &[u8], format: ImageFormat) -> Result<(impl ImageDecoder, Orientation), ImageError> {
     let mut reader = ImageReader::with_format(Cursor::new(file), format);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(DECODER_LIMIT);
@@ -74,21 +70,17 @@ fn open(file: &[u8], format: ImageFormat) -> Result<(impl ImageDecoder, Orientat
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels > PIXEL_LIMIT {
-        let megapixels = pixels / 1_000_000;
-        return Err(format!(
-            "the image has {width}x{height} pixels ({megapixels} megapixels), more than the limit of {} megapixels",
-            PIXEL_LIMIT / 1_000_000
-        ));
+        return Err(ImageError::TooLarge { width, height, limit: PIXEL_LIMIT });
     }
     if pixels == 0 {
-        return Err(format!("the image has no pixels ({width}x{height})"));
+        return Err(ImageError::Empty { width, height });
     }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     Ok((decoder, orientation))
 }
 
-fn failed(error: image::ImageError) -> String {
-    format!("the image cannot be decoded ({error})")
+fn failed(error: image::ImageError) -> ImageError {
+    ImageError::Undecodable(error.to_string())
 }
 
 /// Converts channels of 16 bits to the 8-bit levels that Pillow reads. In grayscale images without alpha, levels above

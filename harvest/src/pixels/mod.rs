@@ -5,6 +5,7 @@
 
 mod config;
 mod decode;
+mod error;
 mod file_end;
 mod foreign;
 mod frame;
@@ -15,5 +16,6 @@ mod picture;
 pub use config::ImageProcessor;
 pub use decode::PIXEL_LIMIT;
 pub(crate) use decode::{decode, size};
+pub use error::ImageError;
 pub use frame::{Frame, ImagePosition};
 pub use picture::Picture;

@@ -2,6 +2,7 @@
 //! one sheet, which is written as PNG or JPEG. Knows no model.
 
 use super::decode::decode;
+use super::error::ImageError;
 use crate::resample::{Filter, Rgb, resize};
 use crate::{Error, Result};
 use image::{
@@ -24,8 +25,8 @@ impl Picture {
     /// Decodes an image file.
     ///
     /// # Errors
-    /// The reason why the file cannot be decoded.
-    pub fn decode(file: &[u8]) -> Result<Self, String> {
+    /// The file cannot be decoded.
+    pub fn decode(file: &[u8]) -> Result<Self, ImageError> {
         decode(file).map(|rgb| Self { rgb })
     }
 
@@ -147,23 +148,23 @@ impl Picture {
     ///
     /// # Errors
     /// The picture has no pixels.
-    pub fn png(&self) -> Result<Vec<u8>, String> {
+    pub fn png(&self) -> Result<Vec<u8>, ImageError> {
         let (width, height) = (self.rgb.width as u32, self.rgb.height as u32);
         let mut png = Vec::new();
         let written = PngEncoder::new(&mut png).write_image(&self.rgb.data, width, height, ExtendedColorType::Rgb8);
-        written.map(|()| png).map_err(|e| e.to_string())
+        written.map(|()| png).map_err(|e| ImageError::Unencodable(e.to_string()))
     }
 
     /// Encodes the picture as JPEG, for web pages.
     ///
     /// # Errors
     /// The picture has no pixels, or more in a line than JPEG supports.
-    pub fn jpeg(&self) -> Result<Vec<u8>, String> {
+    pub fn jpeg(&self) -> Result<Vec<u8>, ImageError> {
         let (width, height) = (self.rgb.width as u32, self.rgb.height as u32);
         let mut jpeg = Vec::new();
         let encoder = JpegEncoder::new_with_quality(&mut jpeg, 85);
         let written = encoder.write_image(&self.rgb.data, width, height, ExtendedColorType::Rgb8);
-        written.map(|()| jpeg).map_err(|e| e.to_string())
+        written.map(|()| jpeg).map_err(|e| ImageError::Unencodable(e.to_string()))
     }
 
     /// Writes the picture as a PNG file.

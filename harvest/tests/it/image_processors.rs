@@ -63,7 +63,9 @@ fn classes_of_image_processors_have_their_own_defaults() {
         copy.write("preprocessor_config.json", &Value::Object(config));
         let checkpoint = Checkpoint::open(&copy.folder).map_err(|e| e.to_string())?;
         let images = checkpoint.images().unwrap();
-        Ok::<_, String>(images.image(&images.frame(&copy.golden.samples[0].images[0])?).patches)
+        Ok::<_, String>(
+            images.image(&images.frame(&copy.golden.samples[0].images[0]).map_err(|e| e.to_string())?).patches,
+        )
     };
     let side = json!({"height": 28, "width": 28});
     let original = patches(json!({})).unwrap();

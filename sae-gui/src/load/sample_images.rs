@@ -151,7 +151,7 @@ fn decoded(bytes: &[u8], name: &str, side: usize) -> Result<Picture, String> {
 }
 
 fn decode(bytes: &[u8], side: usize) -> Result<Picture, String> {
-    let scaled = pixels::Picture::decode(bytes)?.fitted(side, false);
+    let scaled = pixels::Picture::decode(bytes).map_err(|error| error.to_string())?.fitted(side, false);
     let rgba = scaled.pixels().as_chunks::<3>().0.iter().flat_map(|[r, g, b]| [*r, *g, *b, u8::MAX]).collect();
     Ok(Picture { size: scaled.size(), rgba })
 }
