@@ -74,7 +74,7 @@ impl Span {
     }
 }
 
-/// The text around a position: about [`CHARACTERS_BEFORE`] characters before it, and [`SPANS_AFTER`] spans after it.
+/// The text around a position: about `CHARACTERS_BEFORE` characters before it, and `SPANS_AFTER` spans after it.
 pub fn excerpt(tokens: &[TokenView], position: u32) -> Vec<Span> {
     let spans = spans(tokens, Some(position));
     let marked = spans.iter().position(|span| span.marked.is_some()).unwrap_or(0);
