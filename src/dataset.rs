@@ -1,5 +1,5 @@
-//! Reads the data set of a run again: the rows that samples came from, for the writers of `filters`, and the images of samples. Every
-//! row is compared with the one that was harvested.
+//! Reads the data set of a run again: the rows that samples came from, for the writers of `filters`, and the images of
+//! samples. Every row is compared with the one that was harvested.
 
 use crate::{Error, Result};
 use filters::write::{Division, Image, JsonRows, Row, below};
@@ -72,7 +72,8 @@ impl Dataset {
     /// Calls `take` with the number and the row of every wanted sample, in the order of the data.
     ///
     /// # Errors
-    /// A file that cannot be read; a row that no longer exists or differs from the one that was harvested; whatever `take` returns.
+    /// A file that cannot be read; a row that no longer exists or differs from the one that was harvested; whatever `take`
+    /// returns.
     pub fn each<E: From<Error>>(
         &self,
         samples: &[Sample],
@@ -151,7 +152,8 @@ impl Dataset {
 /// Calls `show` with every image of the wanted samples: the number of the sample, which of its images it is, and the image.
 ///
 /// # Errors
-/// The data is no longer where it was, a row or an image has changed since, or an image cannot be decoded; whatever `show` returns.
+/// The data is no longer where it was, a row or an image has changed since, or an image cannot be decoded; whatever `show`
+/// returns.
 pub(crate) fn each_image<E: From<Error>>(
     run: &Run,
     samples: &[Sample],

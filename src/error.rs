@@ -1,5 +1,5 @@
-//! The error type of this crate: what an operation could not do, with the data that a program needs to report it. A [`Hint`] says what
-//! can be done about it in terms of requests; programs turn it into words and flags.
+//! The error type of this crate: what an operation could not do, with the data that a program needs to report it. A [`Hint`]
+//! says what can be done about it in terms of requests; programs turn it into words and flags.
 
 use crate::numbers::{count, counted};
 use crate::roles::{Kind, Role};

@@ -82,8 +82,8 @@ impl ImportActivationsRequest {
     /// Imports.
     ///
     /// # Errors
-    /// As [`ImportActivationsRequest::plan`]; a run with other activations, a full disk; a request to stop. Everything stored by then
-    /// stays, and the same request continues there.
+    /// As [`ImportActivationsRequest::plan`]; a run with other activations, a full disk; a request to stop. Everything
+    /// stored by then stays, and the same request continues there.
     pub fn run(&self, control: &mut Control) -> Result<ImportActivationsReport> {
         let import = self.import()?;
         // Before the run folder is made, so that an import that cannot work leaves no files.

@@ -1,5 +1,6 @@
-//! Labeling: asks a language model behind an OpenAI-compatible endpoint what features fire on, and tests each label on positions that
-//! the model has not seen. Each label is saved immediately, so that the same request continues after an interruption.
+//! Labeling: asks a language model behind an OpenAI-compatible endpoint what features fire on, and tests each label on
+//! positions that the model has not seen. Each label is saved immediately, so that the same request continues after an
+//! interruption.
 
 use crate::control::{Control, Stage, Staged};
 use crate::dataset::each_image;

@@ -55,9 +55,10 @@
 //!
 //! # Where to go next
 //!
-//! The folder `examples` of the repository has six programs that use this library, from training to an observer of your own. The
-//! crates below do the work: [`sae_core`] (run folder, training, analysis), [`harvest`](::harvest) (models, data sets, capture) and
-//! [`filters`] (scores, selection, writing). `FORMATS.md` defines the files of a run folder, for programs that read them directly.
+//! The folder `examples` of the repository has six programs that use this library, from training to an observer of your own.
+//! The crates below do the work: [`sae_core`] (run folder, training, analysis), [`harvest`](::harvest) (models, data sets,
+//! capture) and [`filters`] (scores, selection, writing). `FORMATS.md` defines the files of a run folder, for programs that
+//! read them directly.
 
 pub mod bench;
 mod causes;

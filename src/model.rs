@@ -1,5 +1,5 @@
-//! The model of a request: a checkpoint folder, or a checkpoint on the Hugging Face hub, which is downloaded into its cache first. A
-//! plan downloads nothing.
+//! The model of a request: a checkpoint folder, or a checkpoint on the Hugging Face hub, which is downloaded into its cache
+//! first. A plan downloads nothing.
 
 use crate::control::{Control, Detail, Stage};
 use crate::sae::LoadedSae;

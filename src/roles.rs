@@ -1,4 +1,5 @@
-//! The kinds of things in a run that requests name, and the roles of a run in the scoring of another. Errors and operations share them.
+//! The kinds of things in a run that requests name, and the roles of a run in the scoring of another. Errors and operations
+//! share them.
 
 use std::fmt;
 

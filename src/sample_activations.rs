@@ -1,5 +1,5 @@
-//! The activations of a run, one sample at a time: for programs that look at single samples of a large store. Keeps the token columns
-//! of `TABLES` parts in memory and, once a sample was read, the list of samples.
+//! The activations of a run, one sample at a time: for programs that look at single samples of a large store. Keeps the
+//! token columns of `TABLES` parts in memory and, once a sample was read, the list of samples.
 
 use crate::{Error, Result};
 use filters::pooling::{PooledSample, PooledStore, SamplePooler};

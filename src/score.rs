@@ -1,5 +1,5 @@
-//! Scoring: scores of every sample by every method, in `scores/<name>.parquet`, with the fits that they are based on. Needs one pass
-//! over each store that takes part.
+//! Scoring: scores of every sample by every method, in `scores/<name>.parquet`, with the fits that they are based on. Needs
+//! one pass over each store that takes part.
 
 use crate::companion::Companion;
 use crate::control::{Control, Stage};

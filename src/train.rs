@@ -47,8 +47,8 @@ pub struct TrainRequest {
     pub hook: String,
     /// Autoencoders with their names; all are trained in one pass over the data.
     pub saes: Vec<(String, TrainConfig)>,
-    /// A model and its data set, to train without storing activations; `None` trains on the activations of the run. The layer of the
-    /// plan is replaced by that of the hook.
+    /// A model and its data set, to train without storing activations; `None` trains on the activations of the run. The
+    /// layer of the plan is replaced by that of the hook.
     pub online: Option<Plan>,
     /// Steps between two checkpoints.
     pub checkpoint_every: u64,
@@ -271,7 +271,8 @@ impl TrainRequest {
     /// Trains.
     ///
     /// # Errors
-    /// An invalid configuration, activations or data that cannot be read, a loss that is no longer finite, a device that failed. A request to stop ends with a checkpoint: [`Error::Interrupted`].
+    /// An invalid configuration, activations or data that cannot be read, a loss that is no longer finite, a device that
+    /// failed. A request to stop ends with a checkpoint: [`Error::Interrupted`].
     pub fn run(&self, control: &mut Control) -> Result<TrainReport> {
         let prepared = self.prepare(Some(control))?;
         if let Some(report) = prepared.finished {
@@ -342,8 +343,8 @@ impl TrainRequest {
         self.run.join("saes").join(name)
     }
 
-    /// The report, if the autoencoders are in the run already and the request resumes their training with the same settings. `None` if
-    /// they are still to be trained, or if the training was interrupted while they were saved.
+    /// The report, if the autoencoders are in the run already and the request resumes their training with the same settings.
+    /// `None` if they are still to be trained, or if the training was interrupted while they were saved.
     fn finished(&self, unfinished: bool) -> Result<Option<TrainReport>> {
         // Weights are written last: a folder without them is of an interrupted training.
         let is_complete = |name: &str| self.sae_dir(name).join("sae_weights.safetensors").exists();

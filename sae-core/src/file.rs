@@ -1,5 +1,5 @@
-//! Writing and mapping files: a file is written to a temporary sibling, synced and renamed; maps are read-only. Knows nothing of the
-//! contents.
+//! Writing and mapping files: a file is written to a temporary sibling, synced and renamed; maps are read-only. Knows
+//! nothing of the contents.
 
 use crate::error::Cause;
 use crate::{Error, Result};

@@ -10,8 +10,9 @@
 //! | [`mod@train`] | from a stream of activations to autoencoders | [`train::train`], [`train::TrainConfig`] |
 //! | [`analysis`] | one pass over a store, and what it finds: evaluation, feature index, labels, dashboards | [`analysis::pass`], [`analysis::index::Index`] |
 //!
-//! Below all layers are files, tables, tensors, vectors and devices. Arrays are row-major slices of `f32`, their shapes stand in the
-//! documentation, such as `[rows, d_in]`: `d_in` is the width of the residual stream, `d_sae` the number of features.
+//! Below all layers are files, tables, tensors, vectors and devices. Arrays are row-major slices of `f32`, their shapes
+//! stand in the documentation, such as `[rows, d_in]`: `d_in` is the width of the residual stream, `d_sae` the number of
+//! features.
 //!
 //! Train a small autoencoder on the activations of a run, and see which features it finds in a row:
 //!

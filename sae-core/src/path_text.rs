@@ -1,5 +1,5 @@
-//! Paths as text, for tables and messages, which are UTF-8. A byte of a name that is not UTF-8 is written as `\xE9`, so that the file
-//! can be found from the text. Ordinary names do not change.
+//! Paths as text, for tables and messages, which are UTF-8. A byte of a name that is not UTF-8 is written as `\xE9`, so that
+//! the file can be found from the text. Ordinary names do not change.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -71,8 +71,8 @@ pub fn decode(text: &str) -> PathBuf {
     os_string(name).map_or_else(|| PathBuf::from(text), PathBuf::from)
 }
 
-/// The path of a file that a data set, a table or a run names relative to `folder`: the text itself if such a file exists, otherwise
-/// with slashes instead of backslashes, which Windows writes between names, and otherwise as [`decode`] reads it.
+/// The path of a file that a data set, a table or a run names relative to `folder`: the text itself if such a file exists,
+/// otherwise with slashes instead of backslashes, which Windows writes between names, and otherwise as [`decode`] reads it.
 pub fn resolve(folder: &Path, text: &str) -> PathBuf {
     let plain = folder.join(text);
     if !text.contains('\\') || plain.exists() {

@@ -1,5 +1,5 @@
-//! Safetensors files: a validated, memory-mapped reader that returns `f32`, and an atomic writer. Used for shards, autoencoders and
-//! model checkpoints; knows nothing of what a tensor means.
+//! Safetensors files: a validated, memory-mapped reader that returns `f32`, and an atomic writer. Used for shards,
+//! autoencoders and model checkpoints; knows nothing of what a tensor means.
 
 use crate::{Error, Result, file};
 use half::{bf16, f16};

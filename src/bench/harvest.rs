@@ -1,4 +1,5 @@
-//! Measures a model's forward pass in tokens per second, at full depth and at half depth, and compares it with a matrix product alone.
+//! Measures a model's forward pass in tokens per second, at full depth and at half depth, and compares it with a matrix
+//! product alone.
 
 use super::{median, noise, threads};
 use crate::control::Control;

@@ -1,5 +1,5 @@
-//! Benchmarks: the speed of this machine, compared with a lower bound on the time. The bound and the measured work take turns in one
-//! process, so that both slow down together if the speed of the machine drifts.
+//! Benchmarks: the speed of this machine, compared with a lower bound on the time. The bound and the measured work take
+//! turns in one process, so that both slow down together if the speed of the machine drifts.
 
 mod harvest;
 mod score;

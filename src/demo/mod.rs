@@ -1,8 +1,9 @@
 //! The demo: the full pipeline on the bundled model and data, with a report. What an earlier call has captured and trained is used
 //! again.
 //!
-//! The data has wrong captions on purpose. Training, scoring and filtering do not know which; only the report uses that knowledge to
-//! measure the scores. Nothing in the report is fixed beforehand: if a score does no better than chance, it says so.
+//! The data has wrong captions on purpose. Training, scoring and filtering do not know which; only the report uses that
+//! knowledge to measure the scores. Nothing in the report is fixed beforehand: if a score does no better than chance, it
+//! says so.
 
 mod captions;
 mod recognized;

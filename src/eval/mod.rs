@@ -1,5 +1,5 @@
-//! Evaluation: how well an autoencoder reconstructs the activations of its run, separately for text and image tokens; and, with a model
-//! and data, how the predictions of the model change. Writes `eval.json` next to the weights.
+//! Evaluation: how well an autoencoder reconstructs the activations of its run, separately for text and image tokens; and,
+//! with a model and data, how the predictions of the model change. Writes `eval.json` next to the weights.
 
 mod losses;
 

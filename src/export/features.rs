@@ -1,5 +1,5 @@
-//! Features with their examples as files of SAEDashboard, of Neuronpedia, or as HTML pages. The folder appears complete or not at all.
-//! Images that cannot be read are left out, and reported.
+//! Features with their examples as files of SAEDashboard, of Neuronpedia, or as HTML pages. The folder appears complete or
+//! not at all. Images that cannot be read are left out, and reported.
 
 use crate::causes::with_causes;
 use crate::control::{Control, Stage};

@@ -1,5 +1,5 @@
-//! Export: writes an autoencoder of a run for another tool, its features with their examples for other viewers, or a table of which
-//! features fire in which sample.
+//! Export: writes an autoencoder of a run for another tool, its features with their examples for other viewers, or a table
+//! of which features fire in which sample.
 
 mod features;
 mod table;

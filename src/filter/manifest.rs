@@ -1,5 +1,5 @@
-//! The report of a filter, which is also `manifest.json` in the folders that it wrote. It depends only on the data and the request, so
-//! that the same request gives the same bytes.
+//! The report of a filter, which is also `manifest.json` in the folders that it wrote. It depends only on the data and the
+//! request, so that the same request gives the same bytes.
 
 use super::input::Input;
 use super::{FilterRequest, ScoreRules};

@@ -82,8 +82,8 @@ pub struct ScoreRules {
     pub by_group: Option<String>,
     /// Whether groups give equally many samples, rather than in proportion to their sizes.
     pub equal_groups: bool,
-    /// How many samples of a group to keep, by its name; `*` is every other group. Without fields to group by, the name is a field, and
-    /// that many samples of each of its groups are kept.
+    /// How many samples of a group to keep, by its name; `*` is every other group. Without fields to group by, the name is a
+    /// field, and that many samples of each of its groups are kept.
     pub quotas: Vec<(String, usize)>,
     /// Samples whose features are at least this similar (Jaccard, 0 to 1) to those of a better sample of their group are dropped.
     pub dedup: Option<f64>,
@@ -159,8 +159,8 @@ impl FilterRequest {
     /// Selects samples and writes both folders.
     ///
     /// # Errors
-    /// As [`FilterRequest::plan`]; no sample that is kept, rows that have changed since they were harvested, a full disk; a request to
-    /// stop. Each folder appears complete or not at all.
+    /// As [`FilterRequest::plan`]; no sample that is kept, rows that have changed since they were harvested, a full disk; a
+    /// request to stop. Each folder appears complete or not at all.
     pub fn run(&self, control: &mut Control) -> Result<FilterReport> {
         let input = self.input()?;
         let (singles, groups) = (input.groups.singles(), input.groups.names.len());

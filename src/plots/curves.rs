@@ -1,5 +1,5 @@
-//! A plot of a training and its result: loss, L0, FVU and the share of dead features over the steps, and how often features fire on
-//! text and on images.
+//! A plot of a training and its result: loss, L0, FVU and the share of dead features over the steps, and how often features
+//! fire on text and on images.
 
 use super::{BLUE_TINT, Drawn, ORANGE_TINT, sheet};
 use anyhow::Result;

@@ -1,6 +1,6 @@
-//! Validation: corrupts data in known ways and at known rates, and measures which score or baseline finds the corrupted rows. Labels
-//! are used only to measure. Captured activations stay in the run, so that a second call only scores again. Writes
-//! `validate/<sae>.json`.
+//! Validation: corrupts data in known ways and at known rates, and measures which score or baseline finds the corrupted
+//! rows. Labels are used only to measure. Captured activations stay in the run, so that a second call only scores again.
+//! Writes `validate/<sae>.json`.
 
 mod trial;
 
@@ -21,8 +21,8 @@ use trial::Trial;
 pub struct ValidateRequest {
     /// The autoencoder.
     pub sae: SaeChoice,
-    /// The model that the run was captured from, and a data set without known errors. The layer of the plan is replaced by that of the
-    /// autoencoder; its limit is the number of rows to use.
+    /// The model that the run was captured from, and a data set without known errors. The layer of the plan is replaced by
+    /// that of the autoencoder; its limit is the number of rows to use.
     pub model: Plan,
     /// Kinds of corruption.
     pub corruptions: Vec<CorruptionKind>,

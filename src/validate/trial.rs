@@ -97,7 +97,8 @@ impl Trial<'_> {
     }
 }
 
-/// Adds the baselines: the likelihood of the answers, the drop in likelihood without the image, and the likelihood combined with `pmi`.
+/// Adds the baselines: the likelihood of the answers, the drop in likelihood without the image, and the likelihood combined
+/// with `pmi`.
 fn add_likelihoods(values: &mut BTreeMap<String, Values>, with: &Values, without: &Values) {
     let drop = without.iter().zip(with).map(|(without, with)| Some((*without)? - (*with)?)).collect();
     let likelihood: Values = with.iter().map(|nll| nll.map(|nll| -nll)).collect();

@@ -1,6 +1,7 @@
-//! What a trained autoencoder finds in the activations of a store: one [`pass`] over them with any number of observers, and the
-//! results of the observers ([`eval`], [`index`], [`samples_features`]). [`labels`] are what people and models write about features,
-//! [`autointerp`] how a model is asked for them, and [`dashboard`] how features are shown elsewhere. Knows nothing of training.
+//! What a trained autoencoder finds in the activations of a store: one [`pass`] over them with any number of observers, and
+//! the results of the observers ([`eval`], [`index`], [`samples_features`]). [`labels`] are what people and models write
+//! about features, [`autointerp`] how a model is asked for them, and [`dashboard`] how features are shown elsewhere. Knows
+//! nothing of training.
 
 pub mod autointerp;
 pub mod context;

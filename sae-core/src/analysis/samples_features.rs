@@ -15,8 +15,8 @@ use std::path::Path;
 /// Rows of a row group.
 const GROUP: usize = 1 << 20;
 
-/// Writes the table to `path`: `pass` is called with an observer, and runs a pass with it. The table has rows of these `features`, or
-/// of all features if none is named. Returns the number of rows.
+/// Writes the table to `path`: `pass` is called with an observer, and runs a pass with it. The table has rows of these
+/// `features`, or of all features if none is named. Returns the number of rows.
 ///
 /// # Errors
 /// The file cannot be written, or whatever `pass` returns.

@@ -1,4 +1,5 @@
-//! All that is stored of the tokens of single samples: also their texts and their rectangles in images, which a pass does not need.
+//! All that is stored of the tokens of single samples: also their texts and their rectangles in images, which a pass does
+//! not need.
 
 use super::{STEP, Store, StoreRecord};
 use crate::store::sample::{Modality, Role, Token};

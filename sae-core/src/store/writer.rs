@@ -188,8 +188,8 @@ impl StoreWriter {
     /// Appends a part. It counts once this returns.
     ///
     /// # Errors
-    /// A file cannot be written; or activations that do not fit the samples, are not finite, or are too large for the store's dtype. No
-    /// infinity is ever stored.
+    /// A file cannot be written; or activations that do not fit the samples, are not finite, or are too large for the
+    /// store's dtype. No infinity is ever stored.
     pub fn write_part(&mut self, part: &Part) -> Result<()> {
         let spec = &self.record.spec;
         let rows: usize = part.samples.iter().map(|(_, tokens)| tokens.len()).sum();

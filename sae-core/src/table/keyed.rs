@@ -1,5 +1,5 @@
-//! A table that is sorted by a key, and read for one key at a time. The file is mapped into memory; opening it reads only its footer,
-//! and a look-up decodes only the row groups whose statistics allow the key.
+//! A table that is sorted by a key, and read for one key at a time. The file is mapped into memory; opening it reads only
+//! its footer, and a look-up decodes only the row groups whose statistics allow the key.
 
 use super::get;
 use crate::{Error, Result, file};

@@ -1,5 +1,5 @@
-//! The training step in Burn's autodiff, dense, on any device. It is also the reference for tests of the other engines: every loss is
-//! written as in its paper, and the gradients are Burn's.
+//! The training step in Burn's autodiff, dense, on any device. It is also the reference for tests of the other engines:
+//! every loss is written as in its paper, and the gradients are Burn's.
 
 use super::adam::Parameter;
 use super::config::{Decoder, JumpReluPenalty, TrainConfig};

@@ -1,9 +1,9 @@
-//! A session on disk, so that an interrupted training continues with the same bits: parameters, moments, dead-feature counts, learned
-//! thresholds, random numbers, the log, the mixing buffer and the position in the data.
+//! A session on disk, so that an interrupted training continues with the same bits: parameters, moments, dead-feature
+//! counts, learned thresholds, random numbers, the log, the mixing buffer and the position in the data.
 //!
-//! Each checkpoint is a safetensors file, `step-<n>.safetensors`, written to a temporary file, synced and renamed; the one before it is
-//! removed only after that. A full disk costs the new checkpoint, never the old one. Everything whose size depends on the buffer or
-//! the features is a tensor; the rest is JSON in the header, whose size readers limit.
+//! Each checkpoint is a safetensors file, `step-<n>.safetensors`, written to a temporary file, synced and renamed; the one
+//! before it is removed only after that. A full disk costs the new checkpoint, never the old one. Everything whose size
+//! depends on the buffer or the features is a tensor; the rest is JSON in the header, whose size readers limit.
 
 use super::config::TrainConfig;
 use super::engine::TrainState;

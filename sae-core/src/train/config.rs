@@ -84,7 +84,8 @@ pub struct TrainConfig {
     pub tanh_scale: f64,
     /// JumpReLU, penalty `quadratic`: the target L0.
     pub target_l0: f64,
-    /// Matryoshka: sizes of the prefixes, ascending; empty for a quarter and a half of the features. The whole dictionary is added.
+    /// Matryoshka: sizes of the prefixes, ascending; empty for a quarter and a half of the features. The whole dictionary is
+    /// added.
     pub prefixes: Vec<usize>,
     /// Matryoshka: instead of `prefixes`, this many prefixes are drawn at random in each step (sizes from a truncated Pareto
     /// distribution, as published); 0 for none.

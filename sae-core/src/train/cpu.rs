@@ -1,5 +1,5 @@
-//! The training step on a CPU: select features, compute their gradients, sum them by feature and apply them. Sparse if activations are.
-//! The product that finds the features is in `autoencoder::kernel`.
+//! The training step on a CPU: select features, compute their gradients, sum them by feature and apply them. Sparse if
+//! activations are. The product that finds the features is in `autoencoder::kernel`.
 
 use super::architecture::ArchitectureRule;
 use super::config::TrainConfig;

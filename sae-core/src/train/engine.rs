@@ -1,5 +1,5 @@
-//! The interface of the engines that compute a training step: the sparse one on a CPU ([`super::cpu`]), the one in Burn's autodiff on
-//! any device ([`super::autodiff`]), and with CUDA the sparse one on a GPU.
+//! The interface of the engines that compute a training step: the sparse one on a CPU ([`super::cpu`]), the one in Burn's
+//! autodiff on any device ([`super::autodiff`]), and with CUDA the sparse one on a GPU.
 
 use super::config::TrainConfig;
 use super::params::Params;
@@ -119,8 +119,8 @@ pub(super) fn finite(outcome: &StepStats, batch: &Batch) -> Result<()> {
 /// The factor for a gradient of this norm that keeps it within the norm that the configuration allows.
 ///
 /// # Errors
-/// The norm, and so the gradient, is not finite. This is checked even without clipping, because one step along such a gradient would
-/// ruin every parameter, and the next checkpoint would replace the last good one.
+/// The norm, and so the gradient, is not finite. This is checked even without clipping, because one step along such a
+/// gradient would ruin every parameter, and the next checkpoint would replace the last good one.
 pub(super) fn clipped(config: &TrainConfig, norm: f64, batch: &Batch) -> Result<f64> {
     if !norm.is_finite() {
         return Err(diverged("the norm of the gradient", norm, batch));

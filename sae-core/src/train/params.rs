@@ -61,8 +61,8 @@ impl Params {
         }
     }
 
-    /// Initial parameters: decoder rows in random directions with the configured norm; the encoder is their transpose or has other random
-    /// directions with the same norm; biases are zero, thresholds as configured.
+    /// Initial parameters: decoder rows in random directions with the configured norm; the encoder is their transpose or has
+    /// other random directions with the same norm; biases are zero, thresholds as configured.
     pub fn initial(d_in: usize, config: &TrainConfig) -> Self {
         let mut params = Self::zeros(d_in, config);
         let norm = if config.decoder == Decoder::Unit { 1.0 } else { config.init_norm as f32 };

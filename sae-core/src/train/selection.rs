@@ -70,8 +70,8 @@ fn expected(chosen: &Sparse, x: &[f32], d_in: usize, k: usize) -> f32 {
     0.95 * x.chunks_exact(d_in).enumerate().map(of_row).fold(f32::INFINITY, f32::min)
 }
 
-/// The `count` largest positive values of all rows together; ties are broken by position. The result is exact for any guess: a floor
-/// that is too high is lowered until enough values are above it.
+/// The `count` largest positive values of all rows together; ties are broken by position. The result is exact for any guess:
+/// a floor that is too high is lowered until enough values are above it.
 fn strongest(
     count: usize,
     guess: &mut ThresholdHint,

@@ -1,5 +1,5 @@
-//! One autoencoder in training: the schedule, dead features and their revival, the learned threshold, and the log. An engine computes the
-//! step.
+//! One autoencoder in training: the schedule, dead features and their revival, the learned threshold, and the log. An engine
+//! computes the step.
 
 use super::autodiff::AutodiffEngine;
 use super::config::{TrainConfig, TrainingScale};
@@ -211,9 +211,10 @@ impl Trainer {
         }
     }
 
-    /// Resets dead features to tokens with bad reconstructions (Bricken et al. 2023). Tokens are drawn with probability proportional to the
-    /// square of their squared error. The decoder row becomes the direction of the token; the encoder row becomes the same direction
-    /// with a fifth of the mean norm of the features that are alive (all of it for the TopK family); bias and moments become zero.
+    /// Resets dead features to tokens with bad reconstructions (Bricken et al. 2023). Tokens are drawn with probability
+    /// proportional to the square of their squared error. The decoder row becomes the direction of the token; the encoder
+    /// row becomes the same direction with a fifth of the mean norm of the features that are alive (all of it for the TopK
+    /// family); bias and moments become zero.
     fn revive(&mut self, x: &[f32], errors: &[f32]) -> Result<()> {
         let d = self.d_in;
         let dead: Vec<usize> =

@@ -1,6 +1,6 @@
-//! Turns the sparse gradients of a batch into new weights: the entries of each feature are summed, clipped by the global norm, and
-//! applied (Adam, decoder norm, packing for the next product) in one visit to its rows. The gradients of the rows are summed twice, for
-//! the norm and for the step, rather than stored, because they would be as large as the parameters.
+//! Turns the sparse gradients of a batch into new weights: the entries of each feature are summed, clipped by the global
+//! norm, and applied (Adam, decoder norm, packing for the next product) in one visit to its rows. The gradients of the rows
+//! are summed twice, for the norm and for the step, rather than stored, because they would be as large as the parameters.
 
 use super::adam::Adam;
 use super::architecture::FeatureGrad;

@@ -92,8 +92,8 @@ impl DetectionTask {
         (shown, held_out)
     }
 
-    /// The number of text and image positions that the two questions about a feature will show: `[[text, image]; 2]`, shown and held
-    /// out, as if a silent position is found for each held-out one.
+    /// The number of text and image positions that the two questions about a feature will show: `[[text, image]; 2]`, shown
+    /// and held out, as if a silent position is found for each held-out one.
     pub fn token_counts(examples: &[(u8, Example)]) -> [[usize; 2]; 2] {
         let (shown, held_out) = Self::divide(examples);
         let image = |item: &Item| {

@@ -1,5 +1,5 @@
-//! Labels from a language model: which examples of a feature it is shown, what it is asked, and how well its label separates unseen
-//! examples from positions where the feature is silent (*detection*). Sends nothing and reads no image.
+//! Labels from a language model: which examples of a feature it is shown, what it is asked, and how well its label separates
+//! unseen examples from positions where the feature is silent (*detection*). Sends nothing and reads no image.
 
 mod cost;
 mod items;

@@ -1,5 +1,6 @@
-//! The two questions: what does this feature fire on, and which of these positions does the label describe? Texts are cut around the
-//! position. For an image, a question has a [`Crop`]: the caller, who has the images, inserts the surroundings of the patch.
+//! The two questions: what does this feature fire on, and which of these positions does the label describe? Texts are cut
+//! around the position. For an image, a question has a [`Crop`]: the caller, who has the images, inserts the surroundings of
+//! the patch.
 
 use super::Item;
 use crate::analysis::context::Context;

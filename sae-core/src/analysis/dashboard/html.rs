@@ -1,5 +1,5 @@
-//! A feature as a self-contained HTML file: no scripts, no fonts, no external links; images are embedded as data. All text of the data
-//! set is escaped, and a content security policy in the file forbids everything else.
+//! A feature as a self-contained HTML file: no scripts, no fonts, no external links; images are embedded as data. All text
+//! of the data set is escaped, and a content security policy in the file forbids everything else.
 
 use super::{Page, Shown, Source};
 use crate::analysis::index::FeatureRow;

@@ -1,5 +1,5 @@
-//! Features outside the app: what a page about a feature has, and the files from which other tools and browsers show it. This module
-//! writes text and numbers; the caller supplies the images, which go into separate files or into the HTML.
+//! Features outside the app: what a page about a feature has, and the files from which other tools and browsers show it.
+//! This module writes text and numbers; the caller supplies the images, which go into separate files or into the HTML.
 
 pub mod html;
 pub mod images;

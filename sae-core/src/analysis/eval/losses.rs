@@ -1,5 +1,5 @@
-//! How much the loss of a model rises when a reconstruction is spliced in: cross-entropies and divergences, summed sample by sample
-//! from likelihoods that the caller computes. Knows no model and no autoencoder.
+//! How much the loss of a model rises when a reconstruction is spliced in: cross-entropies and divergences, summed sample by
+//! sample from likelihoods that the caller computes. Knows no model and no autoencoder.
 //!
 //! Standard errors treat samples, not tokens, as independent draws. Differences and ratios compare the same tokens, so that the
 //! variation that all variants share cancels.

@@ -1,5 +1,6 @@
-//! How well an autoencoder reconstructs the activations of its store, separately for text and image tokens. Needs no model. How the
-//! predictions of a model change with the reconstruction is summed up by [`Losses`] from likelihoods that the caller computes.
+//! How well an autoencoder reconstructs the activations of its store, separately for text and image tokens. Needs no model.
+//! How the predictions of a model change with the reconstruction is summed up by [`Losses`] from likelihoods that the caller
+//! computes.
 //!
 //! `FVU` is the squared error over the variance of the same positions about their own mean, both summed in `f64` over the
 //! whole store. Explained variance is `1 - FVU`: what SAELens 6 calls `explained_variance`, across batches. Its

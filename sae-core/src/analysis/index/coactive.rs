@@ -1,8 +1,8 @@
-//! Which features fire together. Counted on all positions if memory holds their activations, otherwise on a sample of the positions.
-//! Memory: twice [`MAX_ENTRIES`] numbers of 4 bytes, and one count per feature and thread.
+//! Which features fire together. Counted on all positions if memory holds their activations, otherwise on a sample of the
+//! positions. Memory: twice [`MAX_ENTRIES`] numbers of 4 bytes, and one count per feature and thread.
 //!
-//! A position is drawn if the hash of its (sample, position) begins with enough zero bits; their number grows until memory suffices.
-//! The draw therefore depends on the data alone, and on neither the order of the store nor the number of threads.
+//! A position is drawn if the hash of its (sample, position) begins with enough zero bits; their number grows until memory
+//! suffices. The draw therefore depends on the data alone, and on neither the order of the store nor the number of threads.
 
 use super::examples::draw;
 use super::lists::{Row, place, ranks};

@@ -1,5 +1,5 @@
-//! Tables with several rows for each feature, feature by feature, in row groups of some hundred features: how they are written, and
-//! read at once or for one feature. The columns of a row are defined with its type.
+//! Tables with several rows for each feature, feature by feature, in row groups of some hundred features: how they are
+//! written, and read at once or for one feature. The columns of a row are defined with its type.
 
 use super::{Example, Indexer, Neighbor};
 use crate::table::{self, Column, Keyed};

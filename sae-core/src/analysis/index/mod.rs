@@ -1,6 +1,6 @@
-//! The feature index: what each feature responds to. One pass gives counts, histograms, strongest examples, examples by interval,
-//! and features that fire together; the decoder directions give neighbors and promoted tokens. The app, notebooks and [`Index`] read
-//! its tables. Cross-modal weights come from the crate `filters`, promoted tokens from `harvest`.
+//! The feature index: what each feature responds to. One pass gives counts, histograms, strongest examples, examples by
+//! interval, and features that fire together; the decoder directions give neighbors and promoted tokens. The app, notebooks
+//! and [`Index`] read its tables. Cross-modal weights come from the crate `filters`, promoted tokens from `harvest`.
 
 mod coactive;
 mod examples;

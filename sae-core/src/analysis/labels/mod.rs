@@ -1,6 +1,6 @@
-//! What people and programs write about features: labels, notes, stars, named lists. This module is the reader of `labels.json` and
-//! its only writer. An edit has the old and the new value, so that it can be merged with edits that others made in between, and
-//! nobody's text is lost.
+//! What people and programs write about features: labels, notes, stars, named lists. This module is the reader of
+//! `labels.json` and its only writer. An edit has the old and the new value, so that it can be merged with edits that others
+//! made in between, and nobody's text is lost.
 
 mod change;
 

@@ -1,5 +1,6 @@
-//! Named tensors of a mapped file in any container: safetensors, `.npz`, a PyTorch archive. A tensor is a view of the file's bytes, and
-//! values are converted only on request, so that no file can claim more memory than it has bytes. Knows nothing of what a tensor means.
+//! Named tensors of a mapped file in any container: safetensors, `.npz`, a PyTorch archive. A tensor is a view of the file's
+//! bytes, and values are converted only on request, so that no file can claim more memory than it has bytes. Knows nothing
+//! of what a tensor means.
 
 use crate::error::Cause;
 use crate::{Error, Result, file, tensors};

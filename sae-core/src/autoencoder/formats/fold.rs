@@ -1,5 +1,5 @@
-//! Folds what a format subtracts, rescales or normalizes by a constant into the weights, so that the plain form of [`Weights`] gives the
-//! same activations and reconstructions. Reads no file.
+//! Folds what a format subtracts, rescales or normalizes by a constant into the weights, so that the plain form of
+//! [`Weights`] gives the same activations and reconstructions. Reads no file.
 
 use crate::autoencoder::{Activation, Weights};
 use rayon::prelude::*;

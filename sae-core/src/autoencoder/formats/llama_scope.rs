@@ -1,7 +1,7 @@
-//! Llama Scope as released by OpenMOSS in 2024: `hyperparams.json` and `checkpoints/final.safetensors`. The weights compute the same as
-//! `lm_saes`, the authors' package at the time: biases and decoder are converted to the units of the model's activations, then every
-//! direction is normalized to norm 1, and one threshold is used for all features. (SAELens compares with the same threshold before it
-//! normalizes directions.)
+//! Llama Scope as released by OpenMOSS in 2024: `hyperparams.json` and `checkpoints/final.safetensors`. The weights compute
+//! the same as `lm_saes`, the authors' package at the time: biases and decoder are converted to the units of the model's
+//! activations, then every direction is normalized to norm 1, and one threshold is used for all features. (SAELens compares
+//! with the same threshold before it normalizes directions.)
 
 use super::arrays::{self, Arrays, plain, turned};
 use super::config_file::{self, check_supported, unsupported};

@@ -1,6 +1,7 @@
 //! Autoencoder files: nine formats that are read, and two that are also written. [`load`] recognizes the format and returns
-//! [`Weights`](crate::autoencoder::Weights) in one form, with whatever the format subtracts or rescales folded in (FORMATS.md has the details for each). Nothing that
-//! is read is executed. Each format has a file; all of them read tensors through [`arrays`].
+//! [`Weights`](crate::autoencoder::Weights) in one form, with whatever the format subtracts or rescales folded in
+//! (FORMATS.md has the details for each). Nothing that is read is executed. Each format has a file; all of them read tensors
+//! through [`arrays`].
 
 pub mod arrays;
 mod config_file;

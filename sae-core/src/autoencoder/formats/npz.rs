@@ -1,5 +1,5 @@
-//! NumPy archives (`.npz`): a ZIP of `.npy` files, each with a header and raw numbers. Arrays of Python objects, which are pickles, are
-//! never read.
+//! NumPy archives (`.npz`): a ZIP of `.npy` files, each with a header and raw numbers. Arrays of Python objects, which are
+//! pickles, are never read.
 
 use super::arrays::{Array, Entries};
 use super::zip;

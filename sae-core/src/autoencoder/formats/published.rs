@@ -1,5 +1,5 @@
-//! Folders as tools write and people publish them: additional files, fields that change what the autoencoder computes, files that are
-//! not what their name says. Each is read as its tool reads it, or rejected with the reason.
+//! Folders as tools write and people publish them: additional files, fields that change what the autoencoder computes, files
+//! that are not what their name says. Each is read as its tool reads it, or rejected with the reason.
 
 use super::bad_files::{copy, rejection, replaced};
 use super::*;

@@ -1,5 +1,5 @@
-//! Qwen-Scope: `layerN.sae.pt`, a TopK autoencoder of the residual stream after block N in a PyTorch archive, without a configuration.
-//! Only the name of the repository has the number of active features (`...-L0_50`).
+//! Qwen-Scope: `layerN.sae.pt`, a TopK autoencoder of the residual stream after block N in a PyTorch archive, without a
+//! configuration. Only the name of the repository has the number of active features (`...-L0_50`).
 
 use super::arrays::{Arrays, plain, turned};
 use super::saved::{Origin, Saved};

@@ -10,8 +10,8 @@ use serde_json::Value;
 pub struct Origin {
     /// Checkpoint of the model; empty if the file does not say.
     pub model: String,
-    /// The hook by this workbench's name, such as `layers.16`; by its original name if it is not the residual stream after a block; and
-    /// empty if the file does not say.
+    /// The hook by this workbench's name, such as `layers.16`; by its original name if it is not the residual stream after a
+    /// block; and empty if the file does not say.
     pub hook: String,
     /// Decoder block, counted from 0.
     pub layer: usize,

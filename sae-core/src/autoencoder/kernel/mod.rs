@@ -1,9 +1,9 @@
 //! The encoder's product on a CPU, which computes only the few features that are active.
 //!
-//! A sparse autoencoder keeps one in a hundred or fewer of the `[rows, d_sae]` pre-activations, so the product only has to *find*
-//! those. [`panels`] holds the encoder in 16-bit integers, `tile` multiplies them (exactly, faster than `f32`, with the same result on
-//! every processor), and [`mod@select`] keeps the features that the proven error bound of the rounding cannot rule out, and computes
-//! them again in `f32`. No array of size `[rows, d_sae]` is ever allocated.
+//! A sparse autoencoder keeps one in a hundred or fewer of the `[rows, d_sae]` pre-activations, so the product only has to
+//! *find* those. [`panels`] holds the encoder in 16-bit integers, `tile` multiplies them (exactly, faster than `f32`, with
+//! the same result on every processor), and [`mod@select`] keeps the features that the proven error bound of the rounding
+//! cannot rule out, and computes them again in `f32`. No array of size `[rows, d_sae]` is ever allocated.
 //!
 //! Sums of `f32` are in [`vector`](crate::vector), in one order on every processor.
 

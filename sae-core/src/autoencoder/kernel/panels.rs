@@ -1,8 +1,8 @@
 //! Rows of `f32` as 16-bit integers, with the error of the rounding.
 //!
-//! A row `v` becomes integers `q` and a unit `s` with `v = s q + s delta`: the unit is chosen so that `|q|` is close to `REACH`,
-//! whatever outliers the row has. By Cauchy and Schwarz, a sum of products of two such rows fits `i32`, and `|delta|` bounds the error
-//! of their dot product (`Quantized::margin`).
+//! A row `v` becomes integers `q` and a unit `s` with `v = s q + s delta`: the unit is chosen so that `|q|` is close to
+//! `REACH`, whatever outliers the row has. By Cauchy and Schwarz, a sum of products of two such rows fits `i32`, and
+//! `|delta|` bounds the error of their dot product (`Quantized::margin`).
 
 use crate::vector::norm_sq;
 use rayon::prelude::*;

@@ -1,8 +1,9 @@
-//! Selects the features that survive a rule, with their exact pre-activations: an integer product finds candidates, and `f32` decides.
+//! Selects the features that survive a rule, with their exact pre-activations: an integer product finds candidates, and
+//! `f32` decides.
 //!
-//! For every feature the integer product gives an interval that contains the `f32` pre-activation. A feature whose upper end is below
-//! the threshold of the rule is out; the few others are computed in `f32` and selected by that. So the result is what `f32` alone
-//! would select, on every processor and any number of threads.
+//! For every feature the integer product gives an interval that contains the `f32` pre-activation. A feature whose upper end
+//! is below the threshold of the rule is out; the few others are computed in `f32` and selected by that. So the result is
+//! what `f32` alone would select, on every processor and any number of threads.
 
 use super::panels::{Panels, Quantized, WIDTH};
 use super::tile::{Isa, PortableIsa};
@@ -19,8 +20,8 @@ pub enum Rule<'a> {
     Above(&'a [f32]),
     /// The strongest of a row, at most this many, and only those above zero. Ties are broken by the lower feature number.
     TopK(usize),
-    /// The same, if the weakest of them is expected to be above this factor times the norm of the row: fewer candidates are computed,
-    /// and rows with too few above it are computed again.
+    /// The same, if the weakest of them is expected to be above this factor times the norm of the row: fewer candidates are
+    /// computed, and rows with too few above it are computed again.
     TopKOver(usize, f32),
 }
 
