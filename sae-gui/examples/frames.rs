@@ -48,13 +48,17 @@ fn main() {
         run.list.search(search[n % search.len()]);
         vec![]
     });
-    measure(&mut app, "cache, scrolling", |n| {
+    measure(&mut app, "examples, scrolling", |n| {
         let down = if n % 40 < 20 { -120.0 } else { 120.0 };
         vec![Event::PointerMoved(egui::pos2(1000.0, 600.0)), wheel_by(down)]
     });
-    for (page, what) in
-        [(Page::Sample, "sample"), (Page::Filter, "filter"), (Page::Run, "run"), (Page::Playground, "try it")]
-    {
+    for (page, what) in [
+        (Page::Samples, "samples"),
+        (Page::Sample, "sample"),
+        (Page::Filter, "filter"),
+        (Page::Run, "run"),
+        (Page::Playground, "playground"),
+    ] {
         app.state_mut().session_mut().go(Location::Page(page), sae_gui::state::history::VisitKind::Chosen);
         settle(&mut app);
         measure(&mut app, &format!("page {what}, hover"), |n| {

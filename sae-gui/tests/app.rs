@@ -432,7 +432,7 @@ fn a_text_of_ones_own_shows_its_features_and_what_setting_one_changes() {
     let mut app = open(link);
     app.get_by_label("Next token");
     app.get_by_label("steered");
-    app.get_by_label("Strongest features of the sample");
+    app.get_by_label("Strongest features of the prompt");
     // The answer is of what was asked; another strength is another question.
     app.get_by_label("Ablate").click();
     app.run_steps(2);

@@ -42,8 +42,8 @@ pub struct SampleView {
     /// Where dragging over a picture began, which picture, and where it is now.
     drag: Option<(usize, Pos2, Pos2)>,
     explanations: Option<(u32, Result<Vec<ScoreExplanation>, String>)>,
-    /// Whether pictures can be shown as large as the window.
-    can_enlarge: bool,
+    /// Whether it is a sample of the run, and not a prompt.
+    of_run: bool,
     /// The picture that is to be.
     enlarge: Option<usize>,
 }
@@ -89,7 +89,7 @@ pub fn show(
         Some(Err(reason)) => widgets::reason(ui, reason),
         Some(Ok(loaded)) => {
             let more = |ui: &mut Ui| sample_scores::show(ui, run, own);
-            view.can_enlarge = true;
+            view.of_run = true;
             action = halves(ui, run, loaded, &active, view, opacity, more).or(action.take());
         }
     }
@@ -257,7 +257,7 @@ fn picture(
     paint(ui.painter(), rect, texture);
     let tokens = &loaded.view.tokens;
     heat_map::paint(ui.painter(), rect, tokens, image, &drawn.values, drawn.max, opacity);
-    if view.can_enlarge {
+    if view.of_run {
         let corner = Rect::from_min_max(rect.right_top() + vec2(-74.0, 6.0), rect.right_top() + vec2(-6.0, 28.0));
         if ui
             .place(corner, Button::new("Full size").small())
@@ -377,7 +377,8 @@ fn features(
 ) -> Option<Action> {
     let title = match view.selected.len() {
         _ if view.under.is_some() => "Strongest features of the token under the pointer".to_owned(),
-        0 => "Strongest features of the sample".into(),
+        0 if view.of_run => "Strongest features of the sample".into(),
+        0 => "Strongest features of the prompt".into(),
         1 => "Strongest features of the selected token".into(),
         count => format!("Strongest features of {count} selected tokens"),
     };
