@@ -16,17 +16,28 @@ pub fn display() -> bool {
     found
 }
 
+/// Exit code of `xvfb-run` if the display that it chose was taken by another program meanwhile.
+const DISPLAY_TAKEN: i32 = 5;
+/// How often another display is tried.
+const ATTEMPTS: usize = 5;
+
 /// Runs the program until it has taken a picture.
 pub fn shoot(link: &str, picture: &Path, more: &[&str]) -> Output {
-    Command::new("xvfb-run")
-        .args(["-a", "-s", "-screen 0 1600x1000x24", env!("CARGO_BIN_EXE_sae-gui"), link, "--size", "1200x800"])
-        .arg("--screenshot")
-        .arg(picture)
-        .args(more)
-        .env("LIBGL_ALWAYS_SOFTWARE", "1")
-        .env_remove("WAYLAND_DISPLAY")
-        .output()
-        .unwrap()
+    let run = || {
+        Command::new("xvfb-run")
+            .args(["-a", "-s", "-screen 0 1600x1000x24", env!("CARGO_BIN_EXE_sae-gui"), link, "--size", "1200x800"])
+            .arg("--screenshot")
+            .arg(picture)
+            .args(more)
+            .env("LIBGL_ALWAYS_SOFTWARE", "1")
+            .env_remove("WAYLAND_DISPLAY")
+            .output()
+            .unwrap()
+    };
+    let mut outputs = std::iter::repeat_with(run).take(ATTEMPTS);
+    let first = outputs.next().unwrap();
+    let taken = |output: &Output| output.status.code() == Some(DISPLAY_TAKEN);
+    if taken(&first) { outputs.find(|output| !taken(output)).unwrap_or(first) } else { first }
 }
 
 /// Width, height and number of colors.
