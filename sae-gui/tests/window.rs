@@ -16,9 +16,9 @@ pub fn display() -> bool {
     found
 }
 
-/// Exit code of `xvfb-run` if the display that it chose was taken by another program meanwhile.
-const DISPLAY_TAKEN: i32 = 5;
-/// How often another display is tried.
+/// Exit code of `xvfb-run` if it could not remove its temporary folder, whatever the program returned.
+const CLEANUP_FAILED: i32 = 5;
+/// How often a picture is tried.
 const ATTEMPTS: usize = 5;
 
 /// Runs the program until it has taken a picture.
@@ -36,8 +36,8 @@ pub fn shoot(link: &str, picture: &Path, more: &[&str]) -> Output {
     };
     let mut outputs = std::iter::repeat_with(run).take(ATTEMPTS);
     let first = outputs.next().unwrap();
-    let taken = |output: &Output| output.status.code() == Some(DISPLAY_TAKEN);
-    if taken(&first) { outputs.find(|output| !taken(output)).unwrap_or(first) } else { first }
+    let hidden = |output: &Output| output.status.code() == Some(CLEANUP_FAILED);
+    if hidden(&first) { outputs.find(|output| !hidden(output)).unwrap_or(first) } else { first }
 }
 
 /// Width, height and number of colors.
