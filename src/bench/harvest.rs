@@ -271,12 +271,12 @@ fn errors(a: &Model, b: &Model, input: &Input) -> Result<Vec<f64>> {
     let layers: Vec<usize> = (0..a.config().text.layers.len()).collect();
     let (a, b) = (a.hidden(&[input], &layers)?, b.hidden(&[input], &layers)?);
     let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
-    let of = |layer: &usize| {
+    let error = |layer: &usize| {
         let (a, b) = (a.layer(*layer), b.layer(*layer));
         let difference = square(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
         (difference / square(&mut b.iter().map(|b| f64::from(*b)))).sqrt()
     };
-    Ok(layers.iter().map(of).collect())
+    Ok(layers.iter().map(error).collect())
 }
 
 /// A matrix product alone, on the device of the model.

@@ -131,7 +131,7 @@ impl Engine for CpuEngine {
             blocks.push(block);
         }
         self.seconds[2] = clock.lap();
-        let mean_of = |of: fn(&TokenLoss) -> f64| costs.iter().map(of).sum::<f64>() / rows as f64;
+        let mean_of = |field: fn(&TokenLoss) -> f64| costs.iter().map(field).sum::<f64>() / rows as f64;
         outcome.mse = mean_of(|c| f64::from(c.error));
         outcome.errors = mean_of(|c| f64::from(c.errors));
         outcome.penalty = mean_of(|c| f64::from(c.penalty));

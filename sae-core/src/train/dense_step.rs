@@ -226,7 +226,7 @@ impl Dense<'_> {
         costs: &[TokenLoss],
         sums: &mut [FeatureGrad],
     ) {
-        let second = |of: &[Vec<f32>], at: usize| of.get(1).map_or(0.0, |of| of[at]);
+        let second = |channels: &[Vec<f32>], at: usize| channels.get(1).map_or(0.0, |values| values[at]);
         let weights: Vec<f32> = match self.kind {
             DensePass::Method(method) => costs.iter().map(|cost| method.weight(cost.penalty)).collect(),
             DensePass::Strongest { .. } => Vec::new(),

@@ -92,7 +92,7 @@ fn every_figure_is_what_a_plain_loop_says() {
     ] {
         let n = kept.len() as f64;
         let center = mean(&kept);
-        let sum = |of: &dyn Fn(&Position) -> f64| kept.iter().map(|p| of(p)).sum::<f64>();
+        let sum = |value: &dyn Fn(&Position) -> f64| kept.iter().map(|p| value(p)).sum::<f64>();
         let error = sum(&|p| distance(&p.x, &p.x_hat));
         let dot = sum(&|p| p.x.iter().zip(&p.x_hat).map(|(a, b)| a * b).sum());
         let norm = |x: &[f64]| square(x.iter().copied()).sqrt();

@@ -132,10 +132,10 @@ impl Arrays {
         let values = wanted.each_ref().map(|w| self.values(&self.entries[w.name], w.turned));
         let infinite = wanted.iter().zip(&values).filter(|(_, values)| values.iter().any(|v| !v.is_finite()));
         let infinite: Vec<_> = infinite.map(|(w, _)| w.name).collect();
-        match infinite.is_empty() {
-            true => Ok(values),
-            false => Err(Error::format(&self.path)(format!("values that are not finite in {}", infinite.join(", ")))),
+        if infinite.is_empty() {
+            return Ok(values);
         }
+        Err(Error::format(&self.path)(format!("values that are not finite in {}", infinite.join(", "))))
     }
 
     fn misfit(&self, wanted: &Wanted) -> Option<String> {

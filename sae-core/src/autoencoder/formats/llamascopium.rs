@@ -61,15 +61,17 @@ pub fn load(dir: &Path) -> Result<Saved> {
     let file = Arrays::open(&dir.join(WEIGHTS), arrays::safetensors)?;
     // Up to 2025 the matrices were those of PyTorch's linear layers.
     let linear = file.has("encoder.weight");
-    let [e, be, dec] = match linear {
-        true => [plain("encoder.weight", &[f, d]), plain("encoder.bias", &[f]), turned("decoder.weight", [d, f])],
-        false => [turned("W_E", [d, f]), plain("b_E", &[f]), plain("W_D", &[f, d])],
+    let [e, be, dec] = if linear {
+        [plain("encoder.weight", &[f, d]), plain("encoder.bias", &[f]), turned("decoder.weight", [d, f])]
+    } else {
+        [turned("W_E", [d, f]), plain("b_E", &[f]), plain("W_D", &[f, d])]
     };
-    let [own_bias, name, log] = match linear {
-        true => ["encoder.bias", "decoder.bias", "log_jumprelu_threshold"],
-        false => ["b_E", "b_D", "activation_function.log_jumprelu_threshold"],
+    let [encoder_bias, decoder_bias, log] = if linear {
+        ["encoder.bias", "decoder.bias", "log_jumprelu_threshold"]
+    } else {
+        ["b_E", "b_D", "activation_function.log_jumprelu_threshold"]
     };
-    let b_dec = || if config.use_decoder_bias { plain(name, &[d]) } else { plain(own_bias, &[f]) };
+    let b_dec = || if config.use_decoder_bias { plain(decoder_bias, &[d]) } else { plain(encoder_bias, &[f]) };
     let (architecture, activation, tensors) = match &config.act_fn.to_lowercase()[..] {
         "jumprelu" => {
             let [e, be, dec, bd, log] = file.take([e, be, dec, b_dec(), plain(log, &[f])])?;
@@ -97,9 +99,10 @@ pub fn load(dir: &Path) -> Result<Saved> {
             let scale = |hook: &str| -> Result<f32> {
                 let name = format!("dataset_average_activation_norm.{hook}");
                 let norm = file.number(&name)?;
-                match norm > 0.0 {
-                    true => Ok(((d as f64).sqrt() / norm) as f32),
-                    false => Err(Error::format(file.path())(format!("{name} is {norm}"))),
+                if norm > 0.0 {
+                    Ok(((d as f64).sqrt() / norm) as f32)
+                } else {
+                    Err(Error::format(file.path())(format!("{name} is {norm}")))
                 }
             };
             let (input, output) = (scale(&config.hook_point_in)?, scale(&config.hook_point_out)?);

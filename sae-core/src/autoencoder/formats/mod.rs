@@ -248,10 +248,10 @@ pub fn check(format: Format, saved: &Saved) -> Result<()> {
             return Err(Error::config(format!("{} is only read; autoencoders are written as {written}", other.name())));
         }
     };
-    match missing.is_empty() {
-        true => Ok(()),
-        false => Err(Error::config(format!("{} cannot express {}", format.name(), missing.join(" or ")))),
+    if missing.is_empty() {
+        return Ok(());
     }
+    Err(Error::config(format!("{} cannot express {}", format.name(), missing.join(" or "))))
 }
 
 /// Writes an autoencoder into a folder, and replaces files with the same names.

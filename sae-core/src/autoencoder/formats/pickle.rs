@@ -180,14 +180,14 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(mark))
     }
 
-    fn push_int<const N: usize, T: Into<i64>>(&mut self, of: fn([u8; N]) -> T) -> Result<(), String> {
-        let value = of(self.bytes()?).into();
+    fn push_int<const N: usize, T: Into<i64>>(&mut self, decode: fn([u8; N]) -> T) -> Result<(), String> {
+        let value = decode(self.bytes()?).into();
         self.stack.push(Value::Int(value));
         Ok(())
     }
 
-    fn push_text<const N: usize, T: Into<u32>>(&mut self, of: fn([u8; N]) -> T) -> Result<(), String> {
-        let length: u32 = of(self.bytes()?).into();
+    fn push_text<const N: usize, T: Into<u32>>(&mut self, decode: fn([u8; N]) -> T) -> Result<(), String> {
+        let length: u32 = decode(self.bytes()?).into();
         let text = std::str::from_utf8(self.take(length as usize)?).map_err(|_| "a text that is not UTF-8")?;
         self.stack.push(Value::Text(text.into()));
         Ok(())
@@ -203,8 +203,8 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn remember<const N: usize, T: Into<u32>>(&mut self, of: fn([u8; N]) -> T) -> Result<(), String> {
-        let number = of(self.bytes()?).into();
+    fn remember<const N: usize, T: Into<u32>>(&mut self, decode: fn([u8; N]) -> T) -> Result<(), String> {
+        let number = decode(self.bytes()?).into();
         self.store(number)
     }
 
@@ -218,8 +218,8 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn recall<const N: usize, T: Into<u32>>(&mut self, of: fn([u8; N]) -> T) -> Result<(), String> {
-        let number = of(self.bytes()?).into();
+    fn recall<const N: usize, T: Into<u32>>(&mut self, decode: fn([u8; N]) -> T) -> Result<(), String> {
+        let number = decode(self.bytes()?).into();
         let value = self.memo.get(&number).ok_or("something that was never remembered")?.clone();
         self.stack.push(value);
         Ok(())

@@ -104,10 +104,10 @@ fn reject_unknown(path: &Path, config: &Map<String, Value>) -> Result<()> {
             _ => format!("the field {name:.60}, which this version does not know"),
         })
         .collect();
-    match named.is_empty() {
-        true => Ok(()),
-        false => Err(Error::format(path)(format!("not supported: {}", named.join("; ")))),
+    if named.is_empty() {
+        return Ok(());
     }
+    Err(Error::format(path)(format!("not supported: {}", named.join("; "))))
 }
 
 /// The properties that the format cannot express.

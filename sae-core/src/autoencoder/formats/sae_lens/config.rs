@@ -34,18 +34,17 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self> {
         let file: File = config_file::read(path)?;
         let old = file.is_old();
-        let (about, activation_fn) = match old {
-            true => (&file.flat, file.activation_fn.as_ref().or(file.activation_fn_str.as_ref())),
-            false => (&file.metadata.about, None),
+        let (about, activation_fn) = if old {
+            (&file.flat, file.activation_fn.as_ref().or(file.activation_fn_str.as_ref()))
+        } else {
+            (&file.metadata.about, None)
         };
         // Since 6 the architecture says it all; before, `standard` could be TopK by its activation function.
         let by_function = activation_fn.is_some_and(|f| f == "topk");
         let unknown = activation_fn.filter(|f| *f != "topk" && *f != "relu").cloned().unwrap_or_default();
         let two_names = matches!((&file.activation_fn, &file.activation_fn_str), (Some(a), Some(b)) if a != b);
-        let architecture = match by_function {
-            true => "topk".into(),
-            false => file.architecture.clone().unwrap_or_else(|| "standard".into()),
-        };
+        let named = || file.architecture.clone().unwrap_or_else(|| "standard".into());
+        let architecture = if by_function { "topk".into() } else { named() };
         let (normalization, not_known) = normalization(&file.normalize_activations);
         let scaled = [Value::from(true), EXPECTED_AVERAGE.into()].contains(&file.normalize_activations);
         check_supported(
