@@ -147,7 +147,7 @@ pub fn open(path: &Path) -> Result<Picture, String> {
 }
 
 fn decoded(bytes: &[u8], name: &str, side: usize) -> Result<Picture, String> {
-    decode(bytes, side).map_err(|cause| format!("The picture cannot be decoded ({cause}): {name}"))
+    decode(bytes, side).map_err(|cause| format!("The picture {name} cannot be shown: {cause}"))
 }
 
 fn decode(bytes: &[u8], side: usize) -> Result<Picture, String> {
