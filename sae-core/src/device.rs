@@ -1,4 +1,5 @@
-//! Devices: parses `auto`, `cpu`, `cuda[:N]`, and opens the device or says why that is not possible.
+//! Devices: parses `auto`, `cpu`, `cuda[:N]`, `vulkan[:N]`, `metal` and `rocm[:N]`, and opens the device or says why that is
+//! not possible.
 
 use crate::error::{Cause, Hint, Setting};
 use crate::{Error, Result};
@@ -8,28 +9,43 @@ use std::str::FromStr;
 /// A device as a user names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first GPU if this build and this machine have one, the CPU otherwise.
+    /// The first NVIDIA GPU, or the first discrete GPU that Vulkan finds, if this build and this machine have one; the CPU
+    /// otherwise.
     #[default]
     Auto,
     /// The CPU, in `f32`.
     Cpu,
     /// An NVIDIA GPU by index.
     Cuda(usize),
+    /// A discrete GPU of any vendor by index, or the best device that the Vulkan drivers offer, which may be a software
+    /// device.
+    Vulkan(Option<usize>),
+    /// The GPU of a Mac.
+    Metal,
+    /// An AMD GPU by index.
+    Rocm(usize),
 }
 
 impl FromStr for DeviceChoice {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        match name.split_once(':') {
-            None if name == "auto" => Ok(Self::Auto),
-            None if name == "cpu" => Ok(Self::Cpu),
-            None if name == "cuda" => Ok(Self::Cuda(0)),
-            Some(("cuda", index)) => index
-                .parse()
-                .map(Self::Cuda)
-                .map_err(|_| format!("invalid GPU index {index:?}: expected a number, such as 0")),
-            _ => Err(format!("invalid device {name:?}: expected auto, cpu, cuda or cuda:N")),
+        let (kind, index) = name.split_once(':').map_or((name, None), |(kind, index)| (kind, Some(index)));
+        let index = index
+            .map(|text| {
+                text.parse::<usize>().map_err(|_| format!("invalid GPU index {text:?}: expected a number, such as 0"))
+            })
+            .transpose();
+        match (kind, index?) {
+            ("auto", None) => Ok(Self::Auto),
+            ("cpu", None) => Ok(Self::Cpu),
+            ("cuda", index) => Ok(Self::Cuda(index.unwrap_or(0))),
+            ("vulkan", index) => Ok(Self::Vulkan(index)),
+            ("metal", None) => Ok(Self::Metal),
+            ("rocm", index) => Ok(Self::Rocm(index.unwrap_or(0))),
+            _ => Err(format!(
+                "invalid device {name:?}: expected auto, cpu, cuda, cuda:N, vulkan, vulkan:N, metal, rocm or rocm:N"
+            )),
         }
     }
 }
@@ -40,6 +56,10 @@ impl std::fmt::Display for DeviceChoice {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Vulkan(None) => f.write_str("vulkan"),
+            Self::Vulkan(Some(index)) => write!(f, "vulkan:{index}"),
+            Self::Metal => f.write_str("metal"),
+            Self::Rocm(index) => write!(f, "rocm:{index}"),
         }
     }
 }
@@ -52,57 +72,174 @@ impl DeviceChoice {
     pub fn open(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::flex()),
-            Self::Auto => Ok(cuda(0).unwrap_or_else(|_| Device::flex())),
-            Self::Cuda(index) => cuda(index).map_err(Error::Device),
+            Self::Auto => {
+                let gpu = [Self::Cuda(0), Self::Vulkan(Some(0))].into_iter().find_map(|choice| gpu::open(choice).ok());
+                Ok(gpu.unwrap_or_else(Device::flex))
+            }
+            choice => gpu::open(choice).map_err(Error::Device),
+        }
+    }
+
+    /// The feature of the build that this device needs; none for the CPU.
+    fn feature(self) -> Option<&'static str> {
+        match self {
+            Self::Auto | Self::Cpu => None,
+            Self::Cuda(_) => Some("cuda"),
+            Self::Vulkan(_) => Some("vulkan"),
+            Self::Metal => Some("metal"),
+            Self::Rocm(_) => Some("rocm"),
+        }
+    }
+
+    /// Why this build cannot open the device.
+    fn not_built(self) -> Cause {
+        let feature = self.feature().unwrap_or_default();
+        let build = format!("build it with `cargo build --release --features {feature}`");
+        let hint = Hint::AnyOf(vec![build.into(), Hint::set(Setting::Device, "cpu")]);
+        Cause::with_hint(format!("this program was built without the feature {feature}"), hint)
+    }
+}
+
+#[cfg(feature = "gpu")]
+pub(crate) use gpu::Gpu;
+
+#[cfg(not(feature = "gpu"))]
+mod gpu {
+    use super::*;
+
+    pub fn open(choice: DeviceChoice) -> Result<Device, Cause> {
+        Err(choice.not_built())
+    }
+}
+
+#[cfg(feature = "gpu")]
+mod gpu {
+    use super::*;
+    use cubecl::device::DeviceUnavailable;
+    use cubecl::prelude::{ElemType, Scalar};
+
+    /// GPUs of one kind that are looked for.
+    const MOST: usize = 16;
+
+    pub fn open(choice: DeviceChoice) -> Result<Device, Cause> {
+        #[cfg(feature = "cuda")]
+        if let DeviceChoice::Cuda(index) = choice {
+            // Without a driver, Burn's CUDA backend computes nothing and exits with status 0, so it is checked first.
+            cuda_driver(index)?;
+        }
+        let Some((device, found)) = tensors(choice).zip(Gpu::find(choice)) else { return Err(choice.not_built()) };
+        match found {
+            Ok(_) => Ok(device),
+            Err(DeviceUnavailable::NotLinked(_)) => Err(choice.not_built()),
+            Err(DeviceUnavailable::NoSuchDevice { available, .. }) => {
+                let text =
+                    format!("there is no device {choice} on this machine: the drivers offer {available} of this kind");
+                Err(Cause::with_hint(text, Hint::set(Setting::Device, "cpu")))
+            }
+        }
+    }
+
+    /// What Burn calls the device; nothing if this build has no such devices.
+    fn tensors(choice: DeviceChoice) -> Option<Device> {
+        match choice {
+            #[cfg(feature = "cuda")]
+            DeviceChoice::Cuda(index) => Some(Device::cuda(index)),
+            #[cfg(feature = "vulkan")]
+            DeviceChoice::Vulkan(index) => {
+                use burn::tensor::DeviceKind;
+                Some(Device::vulkan(index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu)))
+            }
+            #[cfg(feature = "metal")]
+            DeviceChoice::Metal => Some(Device::metal(burn::tensor::DeviceKind::DefaultDevice)),
+            #[cfg(feature = "rocm")]
+            DeviceChoice::Rocm(index) => Some(Device::rocm(index)),
+            _ => None,
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_driver(index: usize) -> Result<(), Cause> {
+        // SAFETY: `is_culib_present` only tries to open the driver's library; the handle it finds is kept by `cudarc`.
+        if !unsafe { cudarc::driver::sys::is_culib_present() } {
+            let hint = Hint::set(Setting::Device, "cpu");
+            return Err(Cause::with_hint("there is no CUDA driver (libcuda.so.1) on this machine", hint));
+        }
+        let count = cudarc::driver::CudaContext::device_count().map_err(|e| format!("the CUDA driver failed: {e}"))?;
+        if index as i32 >= count {
+            return Err(format!("there is no GPU {index}: the driver finds {count}").into());
+        }
+        Ok(())
+    }
+
+    /// An open GPU.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Gpu {
+        choice: DeviceChoice,
+        tensors: Device,
+        kernels: cubecl::Device,
+    }
+
+    impl Gpu {
+        /// What CubeCL calls the device, if the machine has it; nothing for a CPU.
+        fn find(choice: DeviceChoice) -> Option<Result<cubecl::Device, DeviceUnavailable>> {
+            use cubecl::device::WgpuDeviceKind::{DefaultDevice, DiscreteGpu};
+            match choice {
+                DeviceChoice::Auto | DeviceChoice::Cpu => None,
+                DeviceChoice::Cuda(index) => Some(cubecl::Device::cuda(index)),
+                DeviceChoice::Vulkan(index) => Some(cubecl::Device::vulkan(index.map_or(DefaultDevice, DiscreteGpu))),
+                DeviceChoice::Metal => Some(cubecl::Device::metal_msl(DefaultDevice)),
+                DeviceChoice::Rocm(index) => Some(cubecl::Device::rocm(index)),
+            }
+        }
+
+        /// Which GPU a device of Burn's is; none for a CPU.
+        pub(crate) fn from_device(device: &Device) -> Option<Self> {
+            let numbered =
+                (0..MOST).flat_map(|n| [DeviceChoice::Cuda(n), DeviceChoice::Vulkan(Some(n)), DeviceChoice::Rocm(n)]);
+            let choices = [DeviceChoice::Vulkan(None), DeviceChoice::Metal].into_iter().chain(numbered);
+            choices.into_iter().find_map(|choice| {
+                let tensors = tensors(choice).filter(|tensors| tensors == device)?;
+                Some(Self { choice, tensors, kernels: Self::find(choice)?.ok()? })
+            })
+        }
+
+        /// What runs CubeCL's kernels on it, the same as Burn's.
+        pub(crate) fn client(&self) -> cubecl::client::Client {
+            self.kernels.client()
+        }
+
+        /// The type of products whose results are only compared: bf16 where the GPU computes it, `f32` otherwise.
+        pub(crate) fn narrow(&self) -> ElemType {
+            if self.tensors.supports_dtype(burn::tensor::DType::BF16) {
+                half::bf16::elem_type_native()
+            } else {
+                f32::elem_type_native()
+            }
+        }
+
+        /// Free bytes, where the driver tells.
+        pub(crate) fn free(&self) -> Option<u64> {
+            match self.choice {
+                #[cfg(feature = "cuda")]
+                DeviceChoice::Cuda(index) => {
+                    let context = cudarc::driver::CudaContext::new(index).ok()?;
+                    context.mem_get_info().ok().map(|(free, _)| free as u64)
+                }
+                _ => None,
+            }
         }
     }
 }
 
-// Without a driver, Burn's CUDA backend computes nothing and exits with status 0, so the driver is checked first.
-#[cfg(feature = "cuda")]
-fn cuda(index: usize) -> Result<Device, Cause> {
-    // SAFETY: `is_culib_present` only tries to open the driver's library; the handle it finds is kept by `cudarc`.
-    if !unsafe { cudarc::driver::sys::is_culib_present() } {
-        let hint = Hint::set(Setting::Device, "cpu");
-        return Err(Cause::with_hint("there is no CUDA driver (libcuda.so.1) on this machine", hint));
+/// The GPUs that this build and this machine have, for tests of what runs on any of them. Says so where there is none.
+#[cfg(all(test, feature = "gpu"))]
+pub(crate) fn found() -> Vec<Device> {
+    let choices = [DeviceChoice::Cuda(0), DeviceChoice::Vulkan(None), DeviceChoice::Metal, DeviceChoice::Rocm(0)];
+    let devices: Vec<_> = choices.into_iter().filter_map(|choice| choice.open().ok()).collect();
+    if devices.is_empty() {
+        eprintln!("skipped: there is no GPU, and no software device that takes its place");
     }
-    let count = cudarc::driver::CudaContext::device_count().map_err(|e| format!("the CUDA driver failed: {e}"))?;
-    if index as i32 >= count {
-        return Err(format!("there is no GPU {index}: the driver finds {count}").into());
-    }
-    Ok(Device::cuda(index))
-}
-
-/// An open GPU.
-#[cfg(feature = "cuda")]
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Gpu(usize);
-
-#[cfg(feature = "cuda")]
-impl Gpu {
-    /// Which GPU a device is; `None` for a CPU.
-    pub(crate) fn of(device: &Device) -> Option<Self> {
-        let count = cudarc::driver::CudaContext::device_count().ok()? as usize;
-        (0..count).find(|index| *device == Device::cuda(*index)).map(Self)
-    }
-
-    /// The client that runs CubeCL's kernels on it, shared with Burn.
-    pub(crate) fn client(self) -> cubecl::client::Client {
-        cubecl::Device::from(cubecl::cuda::CudaDevice { index: self.0 }).client()
-    }
-
-    /// Free bytes of its memory, if the driver reports them.
-    pub(crate) fn free(self) -> Option<u64> {
-        let context = cudarc::driver::CudaContext::new(self.0).ok()?;
-        context.mem_get_info().ok().map(|(free, _)| free as u64)
-    }
-}
-
-#[cfg(not(feature = "cuda"))]
-fn cuda(_index: usize) -> Result<Device, Cause> {
-    let build = "build it with `cargo build --release --features cuda`".into();
-    let hint = Hint::AnyOf(vec![build, Hint::set(Setting::Device, "cpu")]);
-    Err(Cause::with_hint("this program was built without CUDA", hint))
+    devices
 }
 
 #[cfg(test)]
@@ -111,10 +248,12 @@ mod tests {
 
     #[test]
     fn names_of_devices_survive_parsing_and_printing() {
-        for name in ["auto", "cpu", "cuda:0", "cuda:3"] {
+        for name in ["auto", "cpu", "cuda:0", "cuda:3", "vulkan", "vulkan:1", "metal", "rocm:0"] {
             assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
         }
         assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
-        assert!("gpu".parse::<DeviceChoice>().is_err() && "cuda:x".parse::<DeviceChoice>().is_err());
+        for name in ["gpu", "cuda:x", "cpu:0", "auto:1", "metal:1", ""] {
+            assert!(name.parse::<DeviceChoice>().is_err(), "{name}");
+        }
     }
 }

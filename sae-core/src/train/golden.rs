@@ -115,11 +115,11 @@ fn engines(config: &TrainConfig, params: &Params) -> Vec<(&'static str, Box<dyn 
     engines
 }
 
-/// What trains on a GPU.
-#[cfg(feature = "cuda")]
+/// What trains on the GPUs that this build and this machine have.
+#[cfg(feature = "gpu")]
 fn on_gpu(config: &TrainConfig, params: &Params) -> Vec<(&'static str, Box<dyn Engine>)> {
-    let device = crate::device::DeviceChoice::Cuda(0).open().unwrap();
-    vec![("gpu", super::trainer::engine(config, params.clone(), &device).unwrap())]
+    let engine = |device| ("gpu", super::trainer::engine(config, params.clone(), &device).unwrap());
+    crate::device::found().into_iter().map(engine).collect()
 }
 
 fn close(what: &str, own: &Params, other: &Params, tolerance: f32) {
@@ -146,9 +146,8 @@ fn losses_gradients_and_twenty_steps_are_the_peers() {
     check(engines, |_| 1e-4);
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 #[test]
-#[ignore = "needs a GPU"]
 fn losses_gradients_and_twenty_steps_are_the_peers_on_a_gpu() {
     // Burn's f32 products run as TF32 on tensor cores; the sparse step is f32 wherever it is not only choosing.
     check(on_gpu, |config| if config.is_topk() { 1e-4 } else { 2e-2 });

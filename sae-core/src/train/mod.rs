@@ -10,13 +10,11 @@ pub mod autodiff;
 pub mod checkpoint;
 mod config;
 pub mod cpu;
-#[cfg(feature = "cuda")]
-pub mod cuda;
 mod dense_step;
 pub mod engine;
-#[cfg(any(feature = "cuda", test))]
+#[cfg(any(feature = "gpu", test))]
 mod fit;
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 pub mod gpu;
 mod log;
 mod params;

@@ -368,54 +368,51 @@ fn the_saved_numbers_give_the_same_reconstruction_in_a_plain_implementation() {
     }
 }
 
-/// The same laws where a GPU trains. The kernels' sums have a fixed order; those of Burn's autodiff need not.
-#[cfg(feature = "cuda")]
-mod gpu {
+/// The same laws on every GPU that this build and this machine have, and on the software device of Mesa's Vulkan driver,
+/// which computes on the CPU. The kernels' sums have a fixed order; those of Burn's autodiff need not.
+#[cfg(feature = "gpu")]
+mod on_a_gpu {
     use super::*;
+    use crate::device::{self, Gpu};
+    use cubecl::prelude::Scalar;
 
     const SPARSE: [Architecture; 3] = [Architecture::TopK, Architecture::BatchTopK, Architecture::Matryoshka];
 
-    fn device() -> Device {
-        crate::device::DeviceChoice::Cuda(0).open().unwrap()
+    #[test]
+    fn the_sparse_step_agrees_with_burn_s_autodiff() {
+        device::found().iter().for_each(|device| agrees_with_autodiff(device, &SPARSE));
     }
 
     #[test]
-    #[ignore = "needs a GPU"]
-    fn the_sparse_step_is_burn_s_autodiff_on_a_gpu() {
-        agrees_with_autodiff(&device(), &SPARSE);
+    fn training_lowers_the_error_and_what_is_saved_means_what_was_trained() {
+        device::found().iter().for_each(lowers_the_error);
     }
 
     #[test]
-    #[ignore = "needs a GPU"]
-    fn training_lowers_the_error_and_what_is_saved_means_what_was_trained_on_a_gpu() {
-        lowers_the_error(&device());
+    fn a_restored_session_continues_to_the_bit() {
+        device::found().iter().for_each(|device| goes_on_to_the_bit(device, &SPARSE));
     }
 
     #[test]
-    #[ignore = "needs a GPU"]
-    fn a_session_that_was_put_aside_goes_on_to_the_bit_on_a_gpu() {
-        goes_on_to_the_bit(&device(), &SPARSE);
-    }
-
-    #[test]
-    #[ignore = "needs a GPU"]
-    fn a_batch_in_several_parts_is_the_batch_in_one() {
-        use cubecl::prelude::Scalar;
-        let gpu = crate::device::Gpu::of(&device()).unwrap();
-        let (d, f, rows) = (32, 512, 300);
-        for arch in SPARSE {
-            let config = TrainConfig { features: f, k: 8, batch: rows, ..TrainConfig::for_architecture(arch) };
-            let narrow = half::bf16::elem_type_native();
-            let x: Vec<f32> = fixture::hidden(rows, d, 5);
-            let ends = selection::prefixes(&config, f, &mut crate::random::chacha(0, 0));
-            let batch = Batch { x: &x, t: 1, lr: 1e-3, sparsity: 0.0, ends: &ends, dead: &[] };
-            let after = |budget: usize| {
-                let params = Params::initial(d, &config);
-                let mut engine = cuda::GpuEngine::new(&config, params, gpu.client(), narrow, budget);
-                engine.step(&batch).unwrap();
-                engine.state().unwrap()
-            };
-            assert_eq!(after(1), after(1 << 30), "{arch:?}");
+    fn a_batch_in_several_parts_equals_the_batch_in_one() {
+        for device in device::found() {
+            let gpu = Gpu::from_device(&device).unwrap();
+            let (d, f, rows) = (32, 512, 300);
+            for (arch, narrow) in
+                SPARSE.into_iter().flat_map(|arch| [(arch, gpu.narrow()), (arch, f32::elem_type_native())])
+            {
+                let config = TrainConfig { features: f, k: 8, batch: rows, ..TrainConfig::for_architecture(arch) };
+                let x: Vec<f32> = fixture::hidden(rows, d, 5);
+                let ends = selection::prefixes(&config, f, &mut crate::random::chacha(0, 0));
+                let batch = Batch { x: &x, t: 1, lr: 1e-3, sparsity: 0.0, ends: &ends, dead: &[] };
+                let after = |budget: usize| {
+                    let params = Params::initial(d, &config);
+                    let mut engine = super::super::gpu::GpuEngine::new(&config, params, gpu.client(), narrow, budget);
+                    engine.step(&batch).unwrap();
+                    engine.state().unwrap()
+                };
+                assert_eq!(after(1), after(1 << 30), "{arch:?}, product in {narrow:?}");
+            }
         }
     }
 }

@@ -76,7 +76,7 @@ pub(super) fn engine(config: &TrainConfig, params: Params, device: &Device) -> R
     if *device == Device::flex() {
         return Ok(Box::new(CpuEngine::new(config, params)));
     }
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     if let Some(engine) = super::gpu::engine(config, &params, device)? {
         return Ok(engine);
     }

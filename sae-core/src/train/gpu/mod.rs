@@ -1,0 +1,66 @@
+//! Training on a GPU: the sparse step of TopK, BatchTopK and Matryoshka, and the choice of what trains the other
+//! architectures there. Opens no device.
+//!
+//! The encoder's product, in the narrowest type that the GPU computes, only finds candidates; everything that follows is
+//! sparse and in `f32`, from master weights in `f32`. The kernels are written once in CubeCL, which compiles them for CUDA,
+//! Vulkan, Metal and ROCm. Sums have a fixed order, so that equal seeds give equal bits on one kind of GPU. Architectures
+//! without a fixed number of active features run as Burn's autodiff ([`super::autodiff`]) if they fit into memory.
+
+mod entries;
+mod forward;
+mod memory;
+mod select;
+mod sparse;
+mod state;
+mod update;
+
+pub use state::{GpuEngine, PRODUCT_BYTES};
+
+use super::autodiff::AutodiffEngine;
+use super::config::TrainConfig;
+use super::engine::Engine;
+use super::fit::Needs;
+use super::params::Params;
+use crate::device::Gpu;
+use crate::{Error, Result};
+use burn::tensor::Device;
+use cubecl::prelude::{CubeCount, CubeDim};
+
+/// The engine for a device that is a GPU, nothing for others.
+pub(super) fn engine(config: &TrainConfig, params: &Params, device: &Device) -> Result<Option<Box<dyn Engine>>> {
+    let Some(gpu) = Gpu::from_device(device) else { return Ok(None) };
+    if config.is_topk() {
+        return Ok(Some(Box::new(sparse(config, params.clone(), device)?)));
+    }
+    if let Some(free) = gpu.free() {
+        Needs::dense(config, params.d_in).check(free)?;
+    }
+    Ok(Some(Box::new(AutodiffEngine::new(config, params.clone(), &device.clone().autodiff()))))
+}
+
+/// The sparse engine, with its product in the narrowest type that the GPU has.
+///
+/// # Errors
+/// A device that is no GPU or has too little free memory.
+pub fn sparse(config: &TrainConfig, params: Params, device: &Device) -> Result<GpuEngine> {
+    let gpu = Gpu::from_device(device).ok_or_else(|| Error::device("the sparse step of a GPU needs a GPU"))?;
+    if let Some(free) = gpu.free() {
+        Needs::sparse(config, params.d_in, PRODUCT_BYTES).check(free)?;
+    }
+    Ok(GpuEngine::new(config, params, gpu.client(), gpu.narrow(), PRODUCT_BYTES))
+}
+
+/// One cube for each of `rows` rows.
+fn cubes(rows: usize) -> CubeCount {
+    CubeCount::Static(rows as u32, 1, 1)
+}
+
+/// Cubes for `rows` pieces of rows and blocks of `d` columns.
+fn blocks(rows: usize, d: usize) -> CubeCount {
+    CubeCount::Static(rows as u32, d.div_ceil(select::UNITS) as u32, 1)
+}
+
+/// The size of every cube.
+fn units() -> CubeDim {
+    CubeDim::new_1d(select::UNITS as u32)
+}
