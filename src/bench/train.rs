@@ -123,7 +123,7 @@ impl BenchTrainRequest {
         let device = self.device.open()?;
         let x = activations(self.batch, self.d_in);
         let params = Params::initial(self.d_in, &config);
-        #[cfg(feature = "cuda")]
+        #[cfg(feature = "gpu")]
         if device != Device::flex() {
             let rounds = self.on_gpu(&config, params, &x, &device)?;
             return Ok(BenchTrainReport { device: Some(self.device.to_string()), ..self.report(rounds) });
@@ -193,8 +193,8 @@ impl BenchTrainRequest {
         Ok(rounds)
     }
 
-    /// The same on a GPU: the bound is the encoder's bf16 product alone, synchronized before and after, as the step is.
-    #[cfg(feature = "cuda")]
+    /// The same on a GPU: the bound is the encoder's product alone, synchronized before and after, as the step is.
+    #[cfg(feature = "gpu")]
     fn on_gpu(&self, config: &TrainConfig, params: Params, x: &[f32], device: &Device) -> Result<Rounds> {
         if !config.is_topk() {
             return Err(Error::NoGpuStep { arch: self.arch });

@@ -148,7 +148,7 @@ pub struct ThresholdArg {
 /// Where to compute.
 #[derive(Args, Debug, Clone, Copy)]
 pub struct DeviceArg {
-    /// auto, cpu, cuda or cuda:N
+    /// auto, cpu, cuda[:N], vulkan[:N], metal or rocm[:N]
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
 }

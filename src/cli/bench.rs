@@ -69,7 +69,7 @@ pub struct BenchTrainArgs {
     /// Rounds of product and step
     #[arg(long, default_value_t = 15)]
     pub rounds: usize,
-    /// Where to compute: cpu, or (topk, batch-topk, matryoshka) cuda or cuda:N
+    /// Where to compute: cpu, or (topk, batch-topk, matryoshka) a GPU such as cuda or vulkan
     #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
 }
@@ -95,7 +95,7 @@ pub struct BenchHarvestArgs {
     /// Rounds of product, whole depth and half depth
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
-    /// Where to compute: cpu, cuda or cuda:N
+    /// Where to compute: cpu, or a GPU such as cuda or vulkan
     #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
 }

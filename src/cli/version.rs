@@ -10,7 +10,14 @@ pub fn long() -> &'static str {
             "" => "unknown",
             commit => commit,
         };
-        let features = if cfg!(feature = "cuda") { "cuda" } else { "none" };
+        let built = [
+            ("cuda", cfg!(feature = "cuda")),
+            ("vulkan", cfg!(feature = "vulkan")),
+            ("metal", cfg!(feature = "metal")),
+            ("rocm", cfg!(feature = "rocm")),
+        ];
+        let names: Vec<_> = built.into_iter().filter(|(_, built)| *built).map(|(name, _)| name).collect();
+        let features = if names.is_empty() { "none".into() } else { names.join(" ") };
         let version = env!("CARGO_PKG_VERSION");
         format!("{version} (commit {commit}, features: {features}, CPU: {})", instructions())
     });
