@@ -80,6 +80,14 @@ impl DeviceChoice {
         }
     }
 
+    /// Every GPU backend that this build has and that finds a device on this machine, with that device, for tests of what
+    /// runs on any GPU. Mesa's software device takes the place of a GPU where there is none. Empty if there is neither.
+    pub fn found() -> impl Iterator<Item = Device> {
+        [Self::Cuda(0), Self::Vulkan(None), Self::Metal, Self::Rocm(0)]
+            .into_iter()
+            .filter_map(|choice| choice.open().ok())
+    }
+
     /// The feature of the build that this device needs; none for the CPU.
     fn feature(self) -> Option<&'static str> {
         match self {
@@ -229,17 +237,6 @@ mod gpu {
             }
         }
     }
-}
-
-/// The GPUs that this build and this machine have, for tests of what runs on any of them. Says so where there is none.
-#[cfg(all(test, feature = "gpu"))]
-pub(crate) fn found() -> Vec<Device> {
-    let choices = [DeviceChoice::Cuda(0), DeviceChoice::Vulkan(None), DeviceChoice::Metal, DeviceChoice::Rocm(0)];
-    let devices: Vec<_> = choices.into_iter().filter_map(|choice| choice.open().ok()).collect();
-    if devices.is_empty() {
-        eprintln!("skipped: there is no GPU, and no software device that takes its place");
-    }
-    devices
 }
 
 #[cfg(test)]

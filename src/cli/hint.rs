@@ -34,11 +34,12 @@ fn command(operation: Operation) -> String {
 }
 
 /// The flag of each setting that has one.
-const FLAGS: [(Setting, &str); 31] = [
+const FLAGS: [(Setting, &str); 32] = [
     (Setting::Run, "--run"),
     (Setting::SaeName, "--name"),
     (Setting::Output, "--out"),
     (Setting::Device, "--device"),
+    (Setting::ComputeDtype, "--dtype"),
     (Setting::StoreDtype, "--store-dtype"),
     (Setting::Exclude, "--exclude"),
     (Setting::LearningRate, "--lr"),

@@ -2,6 +2,7 @@
 
 use crate::kernel::linear::Packed;
 use burn::tensor::{DType, Device, Tensor};
+use sae_core::error::{Cause, Hint, Setting};
 
 /// Where a model computes, and the number format of its weights.
 #[derive(Clone, Debug)]
@@ -22,6 +23,21 @@ impl Compute {
             Self::Host { bf16: dtype == DType::BF16 }
         } else {
             Self::Device(device.clone(), dtype)
+        }
+    }
+
+    /// Whether the device computes in the number format. Burn's results are wrong, without an error, where it does not.
+    ///
+    /// # Errors
+    /// The device has no arithmetic in this format, as many Vulkan drivers have none in `bf16`.
+    pub(super) fn check(&self) -> sae_core::Result<()> {
+        match self {
+            Self::Device(device, dtype) if !device.supports_dtype(*dtype) => {
+                let text = format!("the device does not compute in {}", dtype.name());
+                let hint = Hint::set(Setting::ComputeDtype, "f32");
+                Err(sae_core::Error::Device(Cause::with_hint(text, hint)))
+            }
+            _ => Ok(()),
         }
     }
 }

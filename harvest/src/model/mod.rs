@@ -88,6 +88,7 @@ impl Model {
         if let Some(last) = last {
             check_layers(config, &[last])?;
         }
+        compute.check()?;
         weights.load(compute, |loader| Self::build(config, loader, last))
     }
 

@@ -8,6 +8,7 @@ use harvest::model::{Compute, Image, Input};
 use harvest::prompt::Text;
 use harvest::resample::{Filter, Rgb, resize};
 use harvest::{Answers, Checkpoint, Templating};
+use sae_core::device::DeviceChoice;
 use sae_core::store::sample::{Modality, Role, Token};
 use sae_core::tensors::Tensors;
 use std::path::{Path, PathBuf};
@@ -92,7 +93,8 @@ fn check(folder: &Path, bf16: f64) {
         ("on the CPU in bf16", Compute::Host { bf16: true }, bf16),
         ("with Burn", flex(DType::F32), HIDDEN_TOLERANCE),
     ];
-    for (mode, compute, tolerance) in modes {
+    let gpu = DeviceChoice::found().map(|device| ("on a GPU", Compute::Device(device, DType::F32), HIDDEN_TOLERANCE));
+    for (mode, compute, tolerance) in modes.into_iter().chain(gpu) {
         hidden_states(&format!("{name} {mode}"), &golden, &checkpoint, &inputs, &compute, tolerance);
     }
 

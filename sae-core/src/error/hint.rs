@@ -69,6 +69,8 @@ pub enum Setting {
     SaeName,
     /// The device that computes.
     Device,
+    /// What a model computes in.
+    ComputeDtype,
     /// How activations are stored.
     StoreDtype,
     /// Positions that are left out.
@@ -187,6 +189,7 @@ impl fmt::Display for Setting {
             Self::Output => "the output",
             Self::SaeName => "the name of the autoencoder",
             Self::Device => "the device",
+            Self::ComputeDtype => "the number format of the model",
             Self::StoreDtype => "the number format of the store",
             Self::Exclude => "the excluded positions",
             Self::LearningRate => "the learning rate",

@@ -119,7 +119,7 @@ fn engines(config: &TrainConfig, params: &Params) -> Vec<(&'static str, Box<dyn 
 #[cfg(feature = "gpu")]
 fn on_gpu(config: &TrainConfig, params: &Params) -> Vec<(&'static str, Box<dyn Engine>)> {
     let engine = |device| ("gpu", super::trainer::engine(config, params.clone(), &device).unwrap());
-    crate::device::found().into_iter().map(engine).collect()
+    crate::device::DeviceChoice::found().map(engine).collect()
 }
 
 fn close(what: &str, own: &Params, other: &Params, tolerance: f32) {

@@ -373,29 +373,29 @@ fn the_saved_numbers_give_the_same_reconstruction_in_a_plain_implementation() {
 #[cfg(feature = "gpu")]
 mod on_a_gpu {
     use super::*;
-    use crate::device::{self, Gpu};
+    use crate::device::{DeviceChoice, Gpu};
     use cubecl::prelude::Scalar;
 
     const SPARSE: [Architecture; 3] = [Architecture::TopK, Architecture::BatchTopK, Architecture::Matryoshka];
 
     #[test]
     fn the_sparse_step_agrees_with_burn_s_autodiff() {
-        device::found().iter().for_each(|device| agrees_with_autodiff(device, &SPARSE));
+        DeviceChoice::found().for_each(|device| agrees_with_autodiff(&device, &SPARSE));
     }
 
     #[test]
     fn training_lowers_the_error_and_what_is_saved_means_what_was_trained() {
-        device::found().iter().for_each(lowers_the_error);
+        DeviceChoice::found().for_each(|device| lowers_the_error(&device));
     }
 
     #[test]
     fn a_restored_session_continues_to_the_bit() {
-        device::found().iter().for_each(|device| goes_on_to_the_bit(device, &SPARSE));
+        DeviceChoice::found().for_each(|device| goes_on_to_the_bit(&device, &SPARSE));
     }
 
     #[test]
     fn a_batch_in_several_parts_equals_the_batch_in_one() {
-        for device in device::found() {
+        for device in DeviceChoice::found() {
             let gpu = Gpu::from_device(&device).unwrap();
             let (d, f, rows) = (32, 512, 300);
             for (arch, narrow) in
