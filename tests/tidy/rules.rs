@@ -32,18 +32,8 @@ const LIBRARIES: [&str; 4] = ["sae_core", "harvest", "filters", "sae_workbench"]
 const OF_PROGRAMS: [&str; 8] =
     ["anyhow", "clap", "indicatif", "plotters", "print!", "println!", "eprint!", "eprintln!"];
 
-/// Circles that are still there, or parts of them.
-const KNOWN_CIRCLES: [&[&str]; 1] = [&[
-    "sae_core::analysis::index::examples",
-    "sae_core::analysis::index::lists",
-    "sae_core::analysis::index::neighbors",
-]];
-
-/// Files that are still too long.
-const KNOWN_LONG: [&str; 0] = [];
-
 /// Flags of other programs, which a library may advise to use.
-const OF_OTHERS: [&str; 3] = ["tar --sort=name", "cargo build --release --features cuda", "--array=1-{count}"];
+const OF_OTHERS: [&str; 3] = ["tar --sort=name", "cargo build --release --features {feature}", "--array=1-{count}"];
 
 /// The place of a module of `sae_core` among the layers.
 fn layer(module: &[String]) -> usize {
@@ -85,20 +75,13 @@ pub fn arrows(references: &BTreeSet<Reference>) -> Vec<String> {
 
 /// Circles among the modules of a folder.
 pub fn circles(references: &BTreeSet<Reference>) -> Vec<String> {
-    let known = KNOWN_CIRCLES.map(|names| names.iter().map(|name| name.to_string()).collect::<BTreeSet<_>>());
-    let found = modules::circles(references);
-    let members: Vec<BTreeSet<String>> = found.iter().map(|circle| modules::members(circle)).collect();
-    let mut broken = Vec::new();
-    for (circle, members) in found.iter().zip(&members) {
-        if !known.iter().any(|known| members.is_subset(known)) {
-            let lines = circle.iter().map(|r| format!("\n  {}: {} -> {}", r.place, r.from.join("::"), r.to.join("::")));
-            let names: Vec<_> = members.iter().map(String::as_str).collect();
-            broken.push(format!("a circle of {}:{}", names.join(", "), lines.collect::<String>()));
-        }
-    }
-    let open = known.iter().filter(|known| !members.iter().any(|members| members.is_subset(known)));
-    broken.extend(open.map(|names| format!("the circle {names:?} is open: remove it from KNOWN_CIRCLES")));
-    broken
+    let describe = |circle: &Vec<&Reference>| {
+        let lines = circle.iter().map(|r| format!("\n  {}: {} -> {}", r.place, r.from.join("::"), r.to.join("::")));
+        let members = modules::members(circle);
+        let names: Vec<_> = members.iter().map(String::as_str).collect();
+        format!("a circle of {}:{}", names.join(", "), lines.collect::<String>())
+    };
+    modules::circles(references).iter().map(describe).collect()
 }
 
 /// What is wrong with a file by itself.
@@ -108,11 +91,8 @@ pub fn file(source: &Source) -> Vec<String> {
         broken.push(format!("{}: it does not open with //! and what it owns", source.path));
     }
     let lines = source.content.lines().count();
-    let known = KNOWN_LONG.contains(&source.path.as_str());
-    if lines > LINES && !known {
+    if lines > LINES {
         broken.push(format!("{}: {lines} lines, at most {LINES}", source.path));
-    } else if lines <= LINES && known {
-        broken.push(format!("{}: short enough: remove it from KNOWN_LONG", source.path));
     }
     broken
 }

@@ -1,7 +1,6 @@
 //! Tables with several rows for each feature, feature by feature, in row groups of some hundred features: how they are
 //! written, and read at once or for one feature. The columns of a row are defined with its type.
 
-use super::{Example, Indexer, Neighbor};
 use crate::table::{self, Column, Keyed};
 use crate::{Error, Result};
 use arrow::array::{RecordBatch, UInt32Array};
@@ -106,38 +105,4 @@ impl<R: Row> Lists<R> {
     pub fn rows(&self, feature: u32) -> Result<Vec<R>> {
         R::read(self.table.path(), &self.table.rows(feature)?, self.d_sae)
     }
-}
-
-/// Writes `examples.parquet`: the examples of every feature, group by group, the strongest first.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn write_examples(path: &Path, index: &Indexer) -> Result<()> {
-    write_lists(path, index.counts.len(), |k| {
-        index.examples.groups(k).map(|(group, e)| (group, *e)).collect::<Vec<_>>()
-    })
-}
-
-/// Reads `examples.parquet`: for every feature its examples with their group, in the order written.
-///
-/// # Errors
-/// As [`read_lists`].
-pub fn read_examples(path: &Path, d_sae: usize) -> Result<Vec<Vec<(u8, Example)>>> {
-    read_lists(path, d_sae)
-}
-
-/// Writes `neighbours.parquet`.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn write_neighbors(path: &Path, lists: &[Vec<Neighbor>]) -> Result<()> {
-    write_lists(path, lists.len(), |k| lists[k].clone())
-}
-
-/// Reads `neighbours.parquet`: for every feature its neighbors, nearest first.
-///
-/// # Errors
-/// As [`read_lists`].
-pub fn read_neighbors(path: &Path, d_sae: usize) -> Result<Vec<Vec<Neighbor>>> {
-    read_lists(path, d_sae)
 }

@@ -18,9 +18,9 @@ mod typical_words;
 pub use coactive::{COACTIVE, Coactive, MAX_ENTRIES, MAX_PAIRS, Positions};
 pub use examples::{Example, Examples, INTERVALS, PER_INTERVAL, STRONGEST, draw};
 pub use histogram::{Bin, Histogram, PER_OCTAVE};
-pub use lists::{Lists, Row, read_examples, read_lists, read_neighbors, write_examples, write_lists, write_neighbors};
+pub use lists::{Lists, Row, read_lists, write_lists};
 pub use logits::{WORDS, Word};
-pub use neighbors::{NEIGHBORS, Neighbor, nearest_cosines, neighbors};
+pub use neighbors::{NEIGHBORS, Neighbor, nearest_cosines, neighbors, write_neighbors};
 pub use reader::Index;
 pub use strongest::{StrongestByModality, StrongestExample};
 pub use tables::{FeatureRow, read_features, write_features};
@@ -31,6 +31,7 @@ use crate::analysis::pass::{Block, Observer};
 use crate::autoencoder::sparse::ByFeature;
 use crate::store::sample::Modality;
 use rayon::prelude::*;
+use std::path::Path;
 
 /// What a feature fires on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +146,16 @@ impl Indexer {
     pub fn density(&self, feature: usize) -> f64 {
         self.counts[feature].fires as f64 / (self.positions[0] as f64).max(1.0)
     }
+}
+
+/// Writes `examples.parquet`: every feature's examples, group by group, best first.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_examples(path: &Path, index: &Indexer) -> Result<()> {
+    write_lists(path, index.counts.len(), |k| {
+        index.examples.groups(k).map(|(group, e)| (group, *e)).collect::<Vec<_>>()
+    })
 }
 
 impl Observer for Indexer {

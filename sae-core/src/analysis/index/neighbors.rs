@@ -1,6 +1,6 @@
 //! Nearest features by the cosine of their decoder directions. Tile by tile: never a `[d_sae, d_sae]` matrix.
 
-use super::lists::{Row, place, ranks};
+use super::lists::{Row, place, ranks, write_lists};
 use crate::autoencoder::Weights;
 use crate::table::{self, Column};
 use crate::{Error, Result};
@@ -60,6 +60,14 @@ fn with_cosines<T: Send>(rows: &[f32], width: usize, see: impl Fn(usize, ArrayVi
             tile.zip(cosines.outer_iter()).map(|(row, cosines)| see(row, cosines)).collect::<Vec<_>>()
         })
         .collect()
+}
+
+/// Writes `neighbours.parquet`.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_neighbors(path: &Path, lists: &[Vec<Neighbor>]) -> Result<()> {
+    write_lists(path, lists.len(), |k| lists[k].clone())
 }
 
 impl Row for Neighbor {

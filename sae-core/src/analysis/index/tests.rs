@@ -110,7 +110,7 @@ fn every_feature_is_read_back_as_it_was_counted() {
         assert_eq!(index.coactive(feature).unwrap(), coactive[k]);
         assert_eq!(index.logits(feature).unwrap(), Some(words(k)));
     }
-    let examples = read_examples(&dir.path().join("examples.parquet"), D_SAE).unwrap();
+    let examples: Vec<Vec<(u8, Example)>> = read_lists(&dir.path().join("examples.parquet"), D_SAE).unwrap();
     assert!((0..D_SAE).all(|k| examples[k] == index.examples(k as u32).unwrap()));
     assert_eq!(index.examples(D_SAE as u32).unwrap(), []);
 }
