@@ -253,4 +253,32 @@ mod tests {
             assert!(name.parse::<DeviceChoice>().is_err(), "{name}");
         }
     }
+    /// Tests on GPUs pass where there is none. Where `SAE_EXPECT_GPU` is set, as in CI, that would hide a missing driver.
+    #[test]
+    #[cfg(feature = "gpu")]
+    fn a_gpu_is_found_where_one_is_expected() {
+        let found = DeviceChoice::found().count();
+        if found == 0 {
+            eprintln!("skipped: no GPU was found, and no software device that takes its place");
+        }
+        assert!(found > 0 || std::env::var_os("SAE_EXPECT_GPU").is_none());
+    }
+
+    #[test]
+    #[cfg(feature = "vulkan")]
+    fn a_gpu_that_is_not_there_is_named_with_how_many_there_are() {
+        let error = DeviceChoice::Vulkan(Some(15)).open().unwrap_err();
+        assert!(error.to_string().contains("there is no device vulkan:15 on this machine"), "{error}");
+        assert_eq!(error.hint(), Some(Hint::set(Setting::Device, "cpu")));
+    }
+
+    #[test]
+    #[cfg(not(feature = "gpu"))]
+    fn a_build_without_gpus_names_the_feature() {
+        for (choice, feature) in [(DeviceChoice::Cuda(0), "cuda"), (DeviceChoice::Vulkan(None), "vulkan")] {
+            let error = choice.open().unwrap_err();
+            assert!(error.to_string().contains(&format!("built without the feature {feature}")), "{error}");
+        }
+        assert!(DeviceChoice::Auto.open().unwrap() == Device::flex());
+    }
 }
