@@ -155,7 +155,7 @@ mod gpu {
             #[cfg(feature = "vulkan")]
             DeviceChoice::Vulkan(index) => {
                 use burn::tensor::DeviceKind;
-                Some(Device::vulkan(index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu)))
+                Some(Device::wgpu(index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu)))
             }
             #[cfg(feature = "metal")]
             DeviceChoice::Metal => Some(Device::metal(burn::tensor::DeviceKind::DefaultDevice)),
@@ -194,7 +194,7 @@ mod gpu {
             match choice {
                 DeviceChoice::Auto | DeviceChoice::Cpu => None,
                 DeviceChoice::Cuda(index) => Some(cubecl::Device::cuda(index)),
-                DeviceChoice::Vulkan(index) => Some(cubecl::Device::vulkan(index.map_or(DefaultDevice, DiscreteGpu))),
+                DeviceChoice::Vulkan(index) => Some(cubecl::Device::wgpu(index.map_or(DefaultDevice, DiscreteGpu))),
                 DeviceChoice::Metal => Some(cubecl::Device::metal_msl(DefaultDevice)),
                 DeviceChoice::Rocm(index) => Some(cubecl::Device::rocm(index)),
             }

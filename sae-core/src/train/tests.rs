@@ -409,7 +409,7 @@ mod on_a_gpu {
                     let params = Params::initial(d, &config);
                     let mut engine = super::super::gpu::GpuEngine::new(&config, params, gpu.client(), narrow, budget);
                     engine.step(&batch).unwrap();
-                    engine.state().unwrap()
+                    engine.state().unwrap().into_owned()
                 };
                 assert_eq!(after(1), after(1 << 30), "{arch:?}, product in {narrow:?}");
             }
