@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs everything that needs an NVIDIA GPU: the marked tests, then the benchmarks of the training step and of a forward
+# Runs everything that needs an NVIDIA GPU: the tests of the GPU engine, then the benchmarks of the training step and of a forward
 # pass, each compared with the bf16 product.
 #
 # Needs, at run time: the driver (libcuda.so.1), NVRTC (libnvrtc.so) on the library path, and CUDA's headers at
@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 export CUDA_PATH
 [ -d "$CUDA_PATH/include" ] || { echo "no CUDA headers at $CUDA_PATH/include: set CUDA_PATH" >&2; exit 1; }
 
-cargo test --release --workspace --features cuda --lib train:: -- --ignored --test-threads 1
+SAE_EXPECT_GPU=1 cargo test --release -p sae-core --features sae-core/cuda --lib -- gpu device:: --include-ignored --test-threads 1
 cargo build --release --features cuda
 for arch in topk batch-topk matryoshka; do
     target/release/sae bench train --device cuda --arch "$arch" --d-in 4096 --features 65536 --k 32 --batch 16384
