@@ -148,7 +148,7 @@ pub struct ThresholdArg {
 /// Where to compute.
 #[derive(Args, Debug, Clone, Copy)]
 pub struct DeviceArg {
-    /// auto, cpu, cuda[:N], vulkan[:N], metal or rocm[:N]
+    /// auto, cpu, cuda, cuda:N, vulkan, vulkan:N, metal, rocm or rocm:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
 }
