@@ -2,10 +2,11 @@
 //! of a feature is inversely proportional to its number, which is roughly true for autoencoders. One sample in ten is a
 //! near-copy of another.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used)] // a measurement for a terminal
+#![allow(clippy::print_stdout, reason = "a measurement for a terminal")]
 
 use filters::select::{Division, Groups, Keep, Rules, Signatures, choose};
 use sae_core::random::SplitMix64;
+use std::error::Error;
 use std::time::Instant;
 
 const D_SAE: usize = 65_536;
@@ -14,9 +15,11 @@ fn feature(random: &mut SplitMix64) -> u32 {
     ((D_SAE as f64).powf(random.next_f64()) as u32).min(D_SAE as u32) - 1
 }
 
-fn main() {
-    let argument = |n: usize| std::env::args().nth(n).unwrap().parse::<usize>().unwrap();
-    let (samples, features) = (argument(1), argument(2));
+fn main() -> Result<(), Box<dyn Error>> {
+    let argument = |n: usize| -> Result<usize, Box<dyn Error>> {
+        Ok(std::env::args().nth(n).ok_or("expected SAMPLES and FEATURES_PER_SAMPLE")?.parse()?)
+    };
+    let (samples, features) = (argument(1)?, argument(2)?);
     let mut random = SplitMix64::new(1);
     let mut sets: Vec<Vec<u32>> = Vec::with_capacity(samples);
     for n in 0..samples {
@@ -56,11 +59,12 @@ fn main() {
         ("dedup 0.7", Rules { dedup: Some(0.7), ..rules }),
     ] {
         let start = Instant::now();
-        let fates = choose(&scores, &rules).unwrap();
+        let decisions = choose(&scores, &rules)?;
         let mut counts = std::collections::BTreeMap::new();
-        fates.iter().for_each(|fate| *counts.entry(fate.reason()).or_insert(0) += 1);
+        decisions.iter().for_each(|decision| *counts.entry(decision.reason()).or_insert(0) += 1);
         println!("{name}: {:.2} s {counts:?}", start.elapsed().as_secs_f64());
     }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default());
+    Ok(())
 }

@@ -12,7 +12,7 @@ pub enum Page {
     Sample,
     /// Scores, and what a threshold on them keeps.
     Filter,
-    /// A prompt of one's own.
+    /// The Playground: a prompt that the user enters.
     Playground,
     /// Provenance, training and evaluation.
     Run,

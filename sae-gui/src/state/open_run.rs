@@ -51,7 +51,7 @@ pub struct OpenRun {
     pub filter: Option<Result<ScoreFilter, String>>,
     /// How a filtered data set is written.
     pub export: ExportSettings,
-    /// A prompt of one's own.
+    /// The prompt that the user enters on the Playground page.
     pub playground: PlaygroundState,
     /// Provenance, curves and evaluations, once they are read.
     pub report: Option<RunReport>,

@@ -1,4 +1,4 @@
-//! A prompt of one's own: its text and image, the features to steer, the model's answer. Runs nothing.
+//! A prompt that the user enters: its text and image, the features to steer, the model's answer. Runs nothing.
 
 use super::activations::SampleActivations;
 use super::sample::{Picture, TokenView};

@@ -1,4 +1,5 @@
-//! The page of one's own prompt: which features are active in it, and how the model continues with some of them steered.
+//! The Playground page: which features are active in a prompt that the user enters, and how the model continues it with some of
+//! them steered.
 
 use super::Action;
 use super::sample::{self, SampleView};

@@ -60,7 +60,7 @@ impl Qwen {
         rope.or("rope_theta", 1e4)
     }
 
-    fn tower(self, block: BlockConfig, bias: bool, positions: Positions, windows: Option<Windows>) -> TowerConfig {
+    fn tower(&self, block: BlockConfig, bias: bool, positions: Positions, windows: Option<Windows>) -> TowerConfig {
         TowerConfig {
             block,
             layers: self.layers,
@@ -80,8 +80,13 @@ impl Qwen {
         }
     }
 
-    fn tiling(&self) -> Tiling {
-        Tiling::Native { patch: self.patch, merge: self.merge, frames: self.frames }
+    fn config(&self, config: Fields, tower: TowerConfig, projector: ProjectorConfig) -> Result<VisionConfig, String> {
+        Ok(VisionConfig {
+            image_token_id: config.or("image_token_id", 151_655)?,
+            image_tokens: ImageTokens::Bare,
+            tiling: Tiling::Native { patch: self.patch, merge: self.merge, frames: self.frames },
+            kind: VisionEncoder::Tower(Box::new(tower), projector),
+        })
     }
 
     fn block(&self, norm: NormConfig, activation: Activation, names: Names) -> BlockConfig {
@@ -120,15 +125,8 @@ pub(in super::super) fn qwen2_5(config: Fields) -> Result<VisionConfig, String> 
         names: ["merger.ln_q", "merger.mlp.0", "merger.mlp.2"],
         deep: Vec::new(),
     };
-    let tiling = qwen.tiling();
     let tower = qwen.tower(block, false, Positions::None, Some(windows));
-    let image_token_id = config.or("image_token_id", 151_655)?;
-    Ok(VisionConfig {
-        image_token_id,
-        image_tokens: ImageTokens::Bare,
-        tiling,
-        kind: VisionEncoder::Tower(Box::new(tower), projector),
-    })
+    qwen.config(config, tower, projector)
 }
 
 pub(in super::super) fn qwen3(config: Fields) -> Result<VisionConfig, String> {
@@ -147,13 +145,6 @@ pub(in super::super) fn qwen3(config: Fields) -> Result<VisionConfig, String> {
     let block = qwen.block(norm, vision.or("hidden_act", Activation::GeluPytorchTanh)?, QWEN3_TOWER);
     let names = ["merger.norm", "merger.linear_fc1", "merger.linear_fc2"];
     let projector = ProjectorConfig::Merge { patches: qwen.merge * qwen.merge, norm, names, deep };
-    let tiling = qwen.tiling();
     let tower = qwen.tower(block, true, Positions::Interpolated(side), None);
-    let image_token_id = config.or("image_token_id", 151_655)?;
-    Ok(VisionConfig {
-        image_token_id,
-        image_tokens: ImageTokens::Bare,
-        tiling,
-        kind: VisionEncoder::Tower(Box::new(tower), projector),
-    })
+    qwen.config(config, tower, projector)
 }
