@@ -43,13 +43,13 @@ impl Dataset {
     /// It no longer exists, or the run does not record where it is.
     pub fn open(record: &StoreRecord) -> Result<Self> {
         let arguments = &record.spec.arguments;
-        let root = arguments["data_root"].as_str().ok_or(Error::NoDataRoot)?;
-        if !Path::new(root).is_dir() {
-            return Err(Error::DataMoved { root: root.into() });
+        let root = path_text::decode(arguments["data_root"].as_str().ok_or(Error::NoDataRoot)?);
+        if !root.is_dir() {
+            return Err(Error::DataMoved { root });
         }
         let mapping = serde_json::from_value(arguments["map"].clone()).unwrap_or_default();
-        let images_root = arguments["images_root"].as_str().map(PathBuf::from);
-        Ok(Self { root: root.into(), images_root, mapping })
+        let images_root = arguments["images_root"].as_str().map(path_text::decode);
+        Ok(Self { root, images_root, mapping })
     }
 
     /// The folder that paths of images are relative to in a copy of the rows, relative to that copy; `None` if they

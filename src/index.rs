@@ -11,6 +11,7 @@ use harvest::{Checkpoint, ComputeDtype, LogitLens, TokenLogit};
 use sae_core::analysis::index::{
     self, Bin, Coactive, FeatureRow, Indexer, Neighbor, Row, StrongestExample, TypicalWord, Word,
 };
+use sae_core::path_text;
 use sae_core::store::{STEP, StoreRecord};
 use serde::Serialize;
 use serde_json::json;
@@ -131,7 +132,7 @@ impl IndexRequest {
 /// The folder of the model, as the run records it.
 fn recorded_model(sae: &LoadedSae) -> Result<Option<PathBuf>> {
     let harvest: Option<StoreRecord> = sae.run.read_step(STEP)?;
-    Ok(harvest.and_then(|harvest| harvest.spec.arguments["model_folder"].as_str().map(PathBuf::from)))
+    Ok(harvest.and_then(|harvest| harvest.spec.arguments["model_folder"].as_str().map(path_text::decode)))
 }
 
 /// Loads the output head for promoted tokens.

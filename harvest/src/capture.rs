@@ -144,7 +144,7 @@ pub(crate) fn with_locations(mut arguments: serde_json::Value, plan: &Plan, sour
     // The parent of a bare file name is the empty path.
     let folder = |path: &Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_path_buf() };
     let absolute = |path: &Path| folder(path).canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    arguments["model_folder"] = absolute(&plan.model).display().to_string().into();
+    arguments["model_folder"] = path_text::encode(&absolute(&plan.model)).into();
     arguments["data_root"] = path_text::encode(&absolute(&source.root)).into();
     if let Some(root) = &source.images_root {
         arguments["images_root"] = path_text::encode(&absolute(root)).into();

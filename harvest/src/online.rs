@@ -24,8 +24,8 @@ pub struct OnlineActivations {
     data: Data,
     rows: Rows,
     exclude: PositionRule,
-    /// The largest norm that is not excluded. It is infinite if norms are not limited, and unknown until the first chunk
-    /// has been captured, because it depends on the median of that chunk.
+    /// The largest norm that is not excluded. It is infinite if norms are not limited, and unknown until a chunk has a
+    /// position that is not excluded, because it depends on the median of that chunk.
     limit: Option<f32>,
     position: StreamPosition,
     /// Rows that could not be used, found in the first round.
@@ -123,11 +123,15 @@ impl OnlineActivations {
         let states = || part.activations[0].chunks_exact(d);
         let kept: Vec<&[f32]> =
             states().zip(is_excluded).filter(|(_, excluded)| !excluded).map(|(row, _)| row).collect();
-        let limit = *self.limit.get_or_insert_with(|| {
-            let mut norms: Vec<f32> = kept.iter().map(|row| norm_sq(row).sqrt()).collect();
-            norms.sort_unstable_by(f32::total_cmp);
-            self.exclude.norm as f32 * norms.get(norms.len() / 2).copied().unwrap_or(f32::INFINITY)
-        });
+        let limit = match self.limit {
+            Some(limit) => limit,
+            None if kept.is_empty() => f32::INFINITY,
+            None => {
+                let mut norms: Vec<f32> = kept.iter().map(|row| norm_sq(row).sqrt()).collect();
+                norms.sort_unstable_by(f32::total_cmp);
+                *self.limit.insert(self.exclude.norm as f32 * norms[norms.len() / 2])
+            }
+        };
         self.chunk.clear();
         for row in kept.iter().filter(|row| limit == f32::INFINITY || norm_sq(row).sqrt() <= limit) {
             self.chunk.extend_from_slice(row);

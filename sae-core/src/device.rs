@@ -173,8 +173,9 @@ mod gpu {
             return Err(Cause::with_hint("there is no CUDA driver (libcuda.so.1) on this machine", hint));
         }
         let count = cudarc::driver::CudaContext::device_count().map_err(|e| format!("the CUDA driver failed: {e}"))?;
-        if index as i32 >= count {
-            return Err(format!("there is no GPU {index}: the driver finds {count}").into());
+        if i32::try_from(index).map_or(true, |index| index >= count) {
+            let text = format!("there is no device cuda:{index} on this machine: the driver finds {count}");
+            return Err(Cause::with_hint(text, Hint::set(Setting::Device, "cpu")));
         }
         Ok(())
     }

@@ -254,7 +254,7 @@ fn autoencoder(run: &Run, features: usize) {
 /// Makes the run one of a checkpoint: the autoencoder reads its width behind block 4.
 pub fn of_the_demo_model(run: &Run, folder: &Path) {
     let mut entry: serde_json::Value = run.read_step("harvest").unwrap().unwrap();
-    entry["arguments"]["model_folder"] = folder.display().to_string().into();
+    entry["arguments"]["model_folder"] = sae_core::path_text::encode(folder).into();
     run.write_step("harvest", &entry).unwrap();
     fs::remove_dir_all(run.sae_dir(SAE)).unwrap();
     let (d_in, d_sae) = (256, 16);

@@ -378,6 +378,28 @@ fn tables_in_subfolders_bring_their_images() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_data_folder_whose_name_is_not_utf8_is_found_again() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (run, out) = (dir.path().join("run"), dir.path().join("kept"));
+    let data = dir.path().join(std::ffi::OsStr::from_bytes(b"donn\xe9es"));
+    fs::create_dir(&data).unwrap();
+    outside(&data);
+    let model = tiny_model();
+    let harvested = sae()
+        .args(["harvest", "--layers", "1", "--model", model.to_str().unwrap(), "--run", run.to_str().unwrap()])
+        .arg("--data")
+        .arg(&data)
+        .output()
+        .unwrap();
+    assert!(harvested.status.success(), "{}", said(&harvested));
+    let decisions = keep_all(&run);
+    let done = json(&arguments(&run, &decisions, &out, "jsonl", "reference"));
+    assert_eq!(done["kept"], 2, "{done}");
+}
+
+#[test]
 fn what_stays_behind_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let (data, run, out) = (dir.path().join("set"), dir.path().join("run"), dir.path().join("kept"));

@@ -120,6 +120,7 @@ impl Client {
         match (code, answer.status()) {
             ("GatedRepo", _) => hub_error(name, "the repository is gated").with_hint(access),
             ("RevisionNotFound", _) => hub_error(name, format!("the repository has no revision {}", name.revision)),
+            ("EntryNotFound", _) => hub_error(name, "the hub lists a file that it does not have"),
             ("RepoNotFound", _) | (_, StatusCode::NOT_FOUND) => {
                 hub_error(name, "there is no such folder here and no such repository on the hub").with_hint(access)
             }

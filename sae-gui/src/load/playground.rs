@@ -12,6 +12,7 @@ use sae_core::autoencoder::formats::{self, Saved};
 use sae_core::autoencoder::sparse::Sparse;
 use sae_core::autoencoder::{Encoder, Weights};
 use sae_core::device::DeviceChoice;
+use sae_core::path_text;
 use sae_core::store::sample::Token;
 use sae_core::store::{STEP, StoreRecord};
 use std::path::{Path, PathBuf};
@@ -102,7 +103,7 @@ fn open(root: &Path, sae: &str) -> Result<(Saved, Playground), String> {
     let arguments = harvest.map(|harvest| harvest.spec.arguments).unwrap_or_default();
     let text = |name: &str| arguments.get(name).and_then(|value| value.as_str());
     let folder = text("model_folder").ok_or("run.json does not say where the model is, so there is nothing to run.")?;
-    let folder = Path::new(folder);
+    let folder = &path_text::decode(folder);
     if !folder.is_dir() {
         let folder = folder.display();
         return Err(format!("The model is not where it was when the run was made.\nhint: put it back: {folder}"));

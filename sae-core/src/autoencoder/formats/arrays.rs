@@ -43,7 +43,10 @@ impl Array {
         let reach = match count {
             Some(0) => Some(0),
             _ if strides.len() != shape.len() => None,
-            _ => shape.iter().zip(&strides).try_fold(1usize, |at, (n, s)| at.checked_add((n - 1).checked_mul(*s)?)),
+            _ => shape
+                .iter()
+                .zip(&strides)
+                .try_fold(1usize, |at, (n, s)| at.checked_add(n.checked_sub(1)?.checked_mul(*s)?)),
         };
         match (count, reach) {
             (Some(count), Some(reach)) if count <= held && reach <= held => Ok(Self { dtype, shape, strides, range }),

@@ -72,6 +72,15 @@ fn every_tensor_that_is_missing_or_misshapen_is_named_at_once() {
         huge.contains("expected [8, 18446744073709551615]"),
         "sizes are compared before memory is asked for: {huge}"
     );
+    for name in ["llama_scope", "llama_scope_topk"] {
+        let claimed = |bytes: Vec<u8>| {
+            let mut config: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            config["d_sae"] = u64::MAX.into();
+            serde_json::to_vec(&config).unwrap()
+        };
+        let said = rejection(name, "hyperparams.json", claimed);
+        assert!(said.contains("18446744073709551615"), "{name}: {said}");
+    }
     let none = rejection("sparsify_topk", "cfg.json", replaced("\"d_in\": 8", "\"d_in\": 0"));
     assert!(none.contains("expected [0, 0]"), "{none}");
 }
@@ -195,6 +204,19 @@ fn numpy_arrays_in_either_order_and_of_any_width_are_read() {
         let error = npz::entries(&archive(&[("a.npy", npy(descr, "False", shape, &doubles))])).unwrap_err();
         assert!(error.contains(said), "{error}");
     }
+}
+
+#[test]
+fn archives_whose_entries_share_bytes_are_rejected() {
+    let data = 1000;
+    let one = archive(&[("a", vec![7; data])]);
+    let (file, rest) = one.split_at(31 + data);
+    let (record, end) = rest.split_at(47);
+    assert_eq!(zip::entries(&one).unwrap().len(), 1);
+    let records = record.repeat(5);
+    let end = [&end[..12], &(records.len() as u32).to_le_bytes(), &end[16..]].concat();
+    let said = zip::entries(&[file, &records, &end].concat()).unwrap_err();
+    assert!(said.contains("a overlaps another entry"), "{said}");
 }
 
 /// A ZIP of stored files.

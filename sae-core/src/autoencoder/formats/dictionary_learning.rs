@@ -64,7 +64,9 @@ pub fn load(dir: &Path) -> Result<Saved> {
         }
         "MatryoshkaBatchTopKSAE" => {
             let (enc, dec, b_enc, b_dec, size) = bare()?;
-            (Architecture::Matryoshka, threshold(size[0])?, file.take([enc, b_enc, dec, b_dec])?, size)
+            // Read first: an empty matrix may claim any number of features.
+            let tensors = file.take([enc, b_enc, dec, b_dec])?;
+            (Architecture::Matryoshka, threshold(size[0])?, tensors, size)
         }
         "JumpReluAutoEncoder" => {
             let (enc, dec, b_enc, b_dec, size) = bare()?;

@@ -74,8 +74,8 @@ pub fn load(dir: &Path) -> Result<Saved> {
     let threshold = config.jump_relu_threshold.filter(|t| t.is_finite() && *t >= 0.0).map(|t| t as f32);
     let (architecture, activation) = match (&config.act_fn.to_lowercase()[..], threshold) {
         ("relu", _) => (Architecture::Relu, Activation::Relu),
-        ("jumprelu", Some(t)) => (Architecture::JumpRelu, Activation::JumpRelu { threshold: vec![t; f] }),
-        ("topk", Some(t)) if t > 0.0 => (Architecture::TopK, Activation::JumpRelu { threshold: vec![t; f] }),
+        ("jumprelu", Some(t)) => (Architecture::JumpRelu, Activation::JumpRelu { threshold: vec![t] }),
+        ("topk", Some(t)) if t > 0.0 => (Architecture::TopK, Activation::JumpRelu { threshold: vec![t] }),
         ("topk", _) => {
             let k = config.top_k.ok_or_else(|| wrong("a topk autoencoder without top_k"))?;
             (Architecture::TopK, Activation::TopK { k })
@@ -98,6 +98,11 @@ pub fn load(dir: &Path) -> Result<Saved> {
         [e, be, dec, vec![0.0; d]]
     };
     let mut weights = Weights { d_in: d, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, ..Weights::default() };
+    // One threshold serves all features. Only now is it known that the file has as many as its configuration claims.
+    if let Activation::JumpRelu { threshold } = &mut weights.activation {
+        let shared = threshold[0];
+        threshold.resize(f, shared);
+    }
     match norm {
         "dataset-wise" => {
             let norms = config.dataset_average_activation_norm;

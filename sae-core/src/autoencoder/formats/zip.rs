@@ -39,17 +39,19 @@ pub fn entries(bytes: &[u8]) -> Result<Vec<Entry>, String> {
         directory = whole.ok_or_else(cut)?;
     }
     let mut rest = slice(bytes, directory.1, directory.0).ok_or_else(cut)?;
-    let mut entries = Vec::new();
+    let (mut entries, mut held) = (Vec::new(), 0usize);
     while !rest.is_empty() {
-        let (entry, length) = entry(bytes, rest).ok_or_else(cut)??;
+        let (entry, length) = entry(bytes, rest, bytes.len() - held).ok_or_else(cut)??;
+        held += entry.range.len();
         entries.push(entry);
         rest = rest.get(length..).ok_or_else(cut)?;
     }
     Ok(entries)
 }
 
-/// The entry that a record of the directory describes, and the length of the record; `None` if the record is cut off.
-fn entry(bytes: &[u8], record: &[u8]) -> Option<Result<(Entry, usize), String>> {
+/// The entry that a record of the directory describes, and the length of the record; `None` if the record is cut off. `left`
+/// is how many bytes of the archive no entry has taken yet.
+fn entry(bytes: &[u8], record: &[u8], left: usize) -> Option<Result<(Entry, usize), String>> {
     let short = |at: usize| int::<2>(record, at).map(|v| v as usize);
     if int::<4>(record, 0)? != CENTRAL {
         return None;
@@ -79,6 +81,10 @@ fn entry(bytes: &[u8], record: &[u8]) -> Option<Result<(Entry, usize), String>> 
     let head = 30 + int::<2>(bytes, place.checked_add(26)?)? + int::<2>(bytes, place.checked_add(28)?)?;
     let start = place.checked_add(head as usize)?;
     let data = slice(bytes, start as u64, size)?;
+    // Entries do not overlap. If they could, a small file might ask for hours of checksums.
+    if data.len() > left {
+        return Some(Err(format!("{name} overlaps another entry of the archive")));
+    }
     if int::<4>(record, 16)? != crc32fast::hash(data) as u64 {
         return Some(Err(format!("{name} has changed since it was written (CRC-32 differs)")));
     }
