@@ -19,29 +19,29 @@ const SIZE: [f32; 2] = [1360.0, 860.0];
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// A run folder, or a link into one: sae://RUN/f/1234, sae://RUN/s/12, sae://RUN/?page=filter,
-    /// sae://RUN/?page=playground&prompt=a%20red%20ring
+    /// A run folder, or a link into one: sae://RUN/f/1234 (a feature), sae://RUN/s/12 (a sample),
+    /// sae://RUN/?page=filter, sae://RUN/?page=playground&prompt=a%20red%20ring
     run: Option<String>,
-    /// The autoencoder whose features to show [default: the first that has an index]
+    /// Autoencoder whose features are shown [default: the first one with a feature index]
     #[arg(long, value_name = "NAME")]
     sae: Option<String>,
-    /// Where the data set of the run is, for its pictures [default: where the run says]
+    /// Folder or file of the data set that has the images [default: the path in run.json]
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// Write a picture of the window as soon as everything is shown, and exit
+    /// Save a screenshot as a PNG file once everything is loaded, then exit
     #[arg(long, value_name = "FILE")]
     screenshot: Option<PathBuf>,
-    /// Size of the window [default: as it was left, at first 1360x860]
+    /// Window size in points [default: the last size, or 1360x860]
     #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = size)]
     size: Option<[f32; 2]>,
-    /// Colors [default: those that were chosen last, at first those of the system]
+    /// Color theme [default: the one chosen last, or that of the system]
     #[arg(long, value_enum)]
-    theme: Option<Colors>,
+    theme: Option<ThemeChoice>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Colors {
-    /// As the system prefers
+enum ThemeChoice {
+    /// Follow the system
     System,
     /// Dark text on a light background
     Light,
@@ -80,10 +80,10 @@ fn run(args: Args) -> anyhow::Result<()> {
     let options = Options {
         link,
         data: args.data,
-        theme: args.theme.map(|colors| match colors {
-            Colors::System => None,
-            Colors::Light => Some(Theme::Light),
-            Colors::Dark => Some(Theme::Dark),
+        theme: args.theme.map(|choice| match choice {
+            ThemeChoice::System => None,
+            ThemeChoice::Light => Some(Theme::Light),
+            ThemeChoice::Dark => Some(Theme::Dark),
         }),
         system_fonts: true,
         memory,

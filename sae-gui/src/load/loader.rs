@@ -12,7 +12,7 @@ use crate::state::details::Details;
 use crate::state::effect::Edits;
 use crate::state::report::RunReport;
 use crate::state::run_info::OpenedRun;
-use crate::state::sample::{Picture, SampleView};
+use crate::state::sample::{Picture, SampleData};
 use crate::state::score_filter::Scores;
 use filters::select::Groups;
 use sae_core::Run;
@@ -32,7 +32,7 @@ pub enum Reply {
     /// What the index holds about a feature.
     Feature(u32, Details),
     /// A sample.
-    Sample(u32, Result<SampleView, String>),
+    Sample(u32, Result<SampleData, String>),
     /// The samples that a search found.
     FoundSamples(String, Result<Vec<u32>, String>),
     /// A picture of a sample at full size: sample, picture.

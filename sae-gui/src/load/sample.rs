@@ -1,7 +1,7 @@
 //! Samples of a run with their tokens and pictures. Keeps the token tables that were read last, [`TABLES`] of them.
 
 use super::sample_images::{LARGE, SMALL, SampleImages};
-use crate::state::sample::{Picture, SampleView, TokenView};
+use crate::state::sample::{Picture, SampleData, TokenView};
 use arrow::array::{Array, BooleanArray, Float32Array, Int16Array, RecordBatch, StringArray, UInt8Array, UInt32Array};
 use filters::select::Groups;
 use sae_core::store::sample::{Modality, Sample};
@@ -51,7 +51,7 @@ impl Samples {
     }
 
     /// Reads a sample with small pictures.
-    pub fn read(&mut self, number: u32) -> Result<SampleView, String> {
+    pub fn read(&mut self, number: u32) -> Result<SampleData, String> {
         let sample = self.sample(number)?;
         let ends = &self.catalog()?.ends;
         let part = ends.partition_point(|end| *end <= u64::from(number));
@@ -60,7 +60,7 @@ impl Samples {
         }
         let tokens = self.tokens(part, number).map_err(|error| error.message())?;
         let pictures = sample.images.iter().map(|image| self.images.read(image, &sample.source, SMALL)).collect();
-        Ok(SampleView { key: sample.key, source: sample.source, tokens, pictures })
+        Ok(SampleData { key: sample.key, source: sample.source, tokens, pictures })
     }
 
     /// Reads one picture of a sample, large.

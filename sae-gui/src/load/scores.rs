@@ -2,7 +2,7 @@
 //! them.
 
 use crate::state::score_filter::Scores;
-use crate::state::score_info::{Auc, Validation};
+use crate::state::score_description::{Auc, Validation};
 use filters::column::ScoreTable;
 use filters::keep::{ScoreMetadata, beside};
 use sae_core::store::load_samples;

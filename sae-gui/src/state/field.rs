@@ -35,11 +35,11 @@ pub enum Field {
     MaxImage,
     /// Mean activation where it fires.
     Mean,
-    /// Cross-modal weight, as the paper defines it.
+    /// Cross-modal weight: paper.
     Weight,
-    /// Cross-modal weight, as the authors' code computes it.
+    /// Cross-modal weight: authors' code.
     WeightRelease,
-    /// Cross-modal weight, corrected for the similarity of random pairs.
+    /// Cross-modal weight: bias-corrected.
     WeightCorrected,
     /// What people call it, or its typical words.
     Label,
@@ -103,7 +103,7 @@ impl Field {
             Self::RateImage => "% of image",
             Self::MaxText => "max: text",
             Self::MaxImage => "max: image",
-            Self::WeightRelease => "w. release",
+            Self::WeightRelease => "w. authors",
             Self::WeightCorrected => "w. corr.",
             other => other.name(),
         }
@@ -133,9 +133,9 @@ impl Field {
                              on either side, so most features have none. The class compares firing rates instead, so a \
                              feature of class text can have a weight"
                 .into(),
-            Self::WeightRelease => "Cross-modal weight as the code that the authors published computes it".into(),
+            Self::WeightRelease => "Cross-modal weight (authors' code): as the code that the authors published computes it".into(),
             Self::WeightCorrected => {
-                "Cross-modal weight minus the mean cosine of all pairs of text and image positions".into()
+                "Cross-modal weight (bias-corrected): minus the mean cosine of all pairs of text and image positions".into()
             }
             Self::Label => "What people call it; without a label, the tokens at its strongest text positions and the \
                             words that the texts of its strongest images have in common"

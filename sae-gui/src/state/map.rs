@@ -101,7 +101,7 @@ impl MapKind {
         match self {
             Self::Rates => [axis("rate on text", Scale::LogShare), axis("rate on images", Scale::LogShare)],
             Self::Max => [density, axis("maximum", Scale::LogActivation)],
-            Self::Weight => [density, axis("cross-modal weight", Scale::Linear)],
+            Self::Weight => [density, axis("cross-modal weight: paper", Scale::Linear)],
         }
     }
 

@@ -32,7 +32,7 @@ pub mod run_info;
 pub mod sample;
 pub mod sample_browser;
 pub mod score_filter;
-pub mod score_info;
+pub mod score_description;
 pub mod session;
 pub mod settings;
 pub mod typical_words;

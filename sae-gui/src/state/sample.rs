@@ -37,7 +37,7 @@ impl TokenView {
 
 /// A sample with its tokens and pictures.
 #[derive(Clone)]
-pub struct SampleView {
+pub struct SampleData {
     /// The data set's own key.
     pub key: String,
     /// Where the row is in the data set: `file:row`.
@@ -48,7 +48,7 @@ pub struct SampleView {
     pub pictures: Vec<Result<Picture, String>>,
 }
 
-impl SampleView {
+impl SampleData {
     /// The token at a position.
     pub fn token(&self, position: u32) -> Option<&TokenView> {
         let expected = self.tokens.get(position as usize).filter(|token| token.position == position);

@@ -1,7 +1,7 @@
 //! What a score keeps: the samples ranked by it, how many are kept, what is near the threshold, how it agrees with another score.
 //! The ranking and the division among groups are those of `sae filter`. Draws nothing and writes nothing.
 
-use super::score_info::Validation;
+use super::score_description::Validation;
 use filters::keep::{KeepEstimate, keep_auto};
 use filters::score_names::{self, COSINE, PMI, PMI_BLANK};
 use filters::select::{Decision, Division, Groups, Keep, Rules, choose};
@@ -25,7 +25,7 @@ pub struct Scores {
     pub columns: Vec<(String, Vec<Option<f64>>)>,
     /// How much to keep, by column, as `sae score` estimated it.
     pub estimates: BTreeMap<String, KeepEstimate>,
-    /// What `sae validate` found the scores worth.
+    /// How well `sae validate` found the scores to work.
     pub validation: Validation,
 }
 

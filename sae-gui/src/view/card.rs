@@ -116,7 +116,7 @@ fn content(ui: &mut Ui, id: Id, rect: Rect, example: &Example, scale: HeatScale,
     let inner = rect.shrink(GAP);
     let loaded = cache.get(example.sample);
     let token = match &loaded {
-        Some(Ok(loaded)) => loaded.view.token(example.position),
+        Some(Ok(loaded)) => loaded.data.token(example.position),
         _ => None,
     };
     let mut text = inner;
@@ -135,12 +135,12 @@ fn content(ui: &mut Ui, id: Id, rect: Rect, example: &Example, scale: HeatScale,
         None => plain(ui, &painter, words, "Reading ..."),
         Some(Err(reason)) => plain(ui, &painter, words, reason),
         Some(Ok(loaded)) => {
-            let spans = excerpt(&loaded.view.tokens, example.position);
+            let spans = excerpt(&loaded.data.tokens, example.position);
             excerpt::show(ui, id.with("text"), words, loaded, &spans, active.as_ref(), scale);
         }
     }
     let key = match &loaded {
-        Some(Ok(loaded)) => format!("{}   position {}", loaded.view.key, example.position),
+        Some(Ok(loaded)) => format!("{}   position {}", loaded.data.key, example.position),
         _ => format!("sample {}   position {}", example.sample, example.position),
     };
     let mut foot = LayoutJob::simple_singleline(key, FontId::proportional(theme::SMALL), theme::muted(ui));
@@ -164,9 +164,9 @@ fn whole_text(
     egui::Frame::new().fill(fill).stroke(stroke).corner_radius(6).inner_margin(GAP).show(ui, |ui| {
         ui.set_width(ui.available_width());
         ui.horizontal_wrapped(|ui| {
-            ui.label(theme::small(ui, &format!("Sample {}: {}", example.sample, loaded.view.key)));
+            ui.label(theme::small(ui, &format!("Sample {}: {}", example.sample, loaded.data.key)));
             if ui.small_button("Copy text").clicked() {
-                action = Some(CardAction::Copy(caption(&loaded.view.tokens)));
+                action = Some(CardAction::Copy(caption(&loaded.data.tokens)));
             }
             if ui.small_button("Show the sample").clicked() {
                 action = Some(CardAction::Open(example.sample));
@@ -175,7 +175,7 @@ fn whole_text(
                 *expanded = None;
             }
         });
-        let spans = spans(&loaded.view.tokens, Some(example.position));
+        let spans = spans(&loaded.data.tokens, Some(example.position));
         let values = active.as_ref().map(|active| active.of_feature(scale.feature)).unwrap_or_default();
         let width = ui.available_width();
         let height = excerpt::height(ui, width, &spans, &values, scale);
@@ -235,7 +235,7 @@ fn picture(
         }
     };
     let values = active.map(|active| active.of_feature(scale.feature)).unwrap_or_default();
-    let tokens = &loaded.view.tokens;
+    let tokens = &loaded.data.tokens;
     let draw = |painter: &Painter, rect: Rect, thickness: f32| {
         paint(painter, rect, texture);
         heat_map::paint(painter, rect, tokens, number, &values, scale.max, scale.opacity);
@@ -261,6 +261,6 @@ fn picture(
         if let Some(value) = under.and_then(|token| values.get(token)) {
             ui.label(format!("patch under the pointer: {}", format::real(f64::from(*value))));
         }
-        ui.label(&loaded.view.source);
+        ui.label(&loaded.data.source);
     });
 }

@@ -56,7 +56,7 @@ pub fn show(
         words.chain(patches).find(|(region, _)| region.contains(&at)).map(|(_, tokens)| tokens)
     });
     if let Some(tokens) = tokens
-        && let Some(token) = loaded.view.tokens.get(tokens.start)
+        && let Some(token) = loaded.data.tokens.get(tokens.start)
         && !values.is_empty()
     {
         let value = values.get(tokens).unwrap_or_default().iter().copied().fold(0.0, f32::max);

@@ -11,7 +11,7 @@ use crate::state::format;
 use crate::state::job::Job;
 use crate::state::open_run::OpenRun;
 use crate::state::score_filter::{Part, SIDE, ScoreFilter, Side};
-use crate::state::score_info;
+use crate::state::score_description;
 use egui::{
     Button, Color32, ComboBox, Label, Panel, RichText, Role, ScrollArea, Sense, Slider, Stroke, TextureHandle, Ui,
     WidgetInfo, vec2,
@@ -112,21 +112,21 @@ fn choice(ui: &mut Ui, filter: &mut ScoreFilter) {
             filter.decide_by(column);
         }
     });
-    ui.add(Label::new(theme::small(ui, &score_info::meaning(filter.name()))).wrap());
-    match score_info::worth(&filter.scores().validation, filter.name()) {
-        Some(worth) => drop(ui.label(theme::small(ui, &worth)).on_hover_ui(|ui| describe(ui, filter, filter.name()))),
+    ui.add(Label::new(theme::small(ui, &score_description::meaning(filter.name()))).wrap());
+    match score_description::best_result(&filter.scores().validation, filter.name()) {
+        Some(result) => drop(ui.label(theme::small(ui, &result)).on_hover_ui(|ui| describe(ui, filter, filter.name()))),
         None => widgets::hint(ui, "Not validated on this data: `sae validate` measures which errors it finds."),
     }
 }
 
-/// A choice among the scores, each with its meaning and its worth.
+/// A choice among the scores, each with its meaning and its best result.
 fn column(ui: &mut Ui, filter: &ScoreFilter, id: &str, selected: &str) -> Option<usize> {
     let mut chosen = None;
     let combo = ComboBox::from_id_salt(id).selected_text(selected).height(480.0);
     let shown = combo.show_ui(ui, |ui| {
         for (at, (name, _)) in filter.scores().columns.iter().enumerate() {
-            let worth = score_info::worth(&filter.scores().validation, name);
-            let text = worth.map_or(name.clone(), |worth| format!("{name}   ({worth})"));
+            let result = score_description::best_result(&filter.scores().validation, name);
+            let text = result.map_or(name.clone(), |result| format!("{name}   ({result})"));
             let label = ui.selectable_label(name == selected, text);
             if label.on_hover_ui(|ui| describe(ui, filter, name)).clicked() {
                 chosen = Some(at);

@@ -141,7 +141,7 @@ pub(super) fn card(
             if !loaded.textures.is_empty() {
                 inner.min.x = frame.right() + 9.0;
             }
-            text = caption(&loaded.view.tokens);
+            text = caption(&loaded.data.tokens);
         }
     }
     response.widget_info(|| WidgetInfo::labeled(Role::Figure, true, format!("sample {sample}: {score}, {text}")));

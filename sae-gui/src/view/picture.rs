@@ -35,7 +35,7 @@ pub fn outline(painter: &Painter, patch: Rect, thickness: f32) {
 
 /// Paints one patch of a sample by itself.
 pub fn paint_patch(painter: &Painter, rect: Rect, loaded: &LoadedSample, token: usize) {
-    let Some(token) = loaded.view.tokens.get(token) else { return };
+    let Some(token) = loaded.data.tokens.get(token) else { return };
     let texture = token.image.and_then(|image| loaded.textures.get(image)?.as_ref().ok());
     if let (Some(texture), Some([x0, y0, x1, y1])) = (texture, token.rect) {
         painter.rect_filled(rect, 2.0, Color32::WHITE);

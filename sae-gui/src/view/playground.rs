@@ -11,7 +11,7 @@ use crate::state::format;
 use crate::state::location::Location;
 use crate::state::open_run::OpenRun;
 use crate::state::playground::{Answer, Continuation};
-use crate::state::sample::SampleView as SampleContent;
+use crate::state::sample::SampleData;
 use egui::{
     Button, Context, DragValue, Label, Panel, Rect, RichText, Role, ScrollArea, Sense, Slider, TextEdit, Ui,
     WidgetInfo, vec2,
@@ -43,10 +43,10 @@ impl PlaygroundView {
                 let textures = answer.picture.iter().map(|picture| Ok(texture(ctx, "prompt".into(), picture)));
                 let textures = textures.collect();
                 let (key, source) = Default::default();
-                let view = SampleContent { key, source, tokens: answer.tokens, pictures: vec![] };
+                let data = SampleData { key, source, tokens: answer.tokens, pictures: vec![] };
                 self.active = Some(Ok(answer.activations));
                 self.continuations = Some((answer.original, answer.steered));
-                self.answer = Some(Ok(LoadedSample { view, textures }));
+                self.answer = Some(Ok(LoadedSample { data, textures }));
             }
         }
     }

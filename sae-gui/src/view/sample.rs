@@ -122,9 +122,9 @@ fn head(ui: &mut Ui, run: &OpenRun, cache: &mut SampleCache) -> Option<Action> {
             }
         }
         if let Some(Ok(loaded)) = cache.get(number) {
-            ui.label(theme::small(ui, &format!("{}   {}", loaded.view.key, loaded.view.source)));
+            ui.label(theme::small(ui, &format!("{}   {}", loaded.data.key, loaded.data.source)));
             if ui.small_button("Copy text").clicked() {
-                action = Some(Action::Copy(caption(&loaded.view.tokens), "Text copied."));
+                action = Some(Action::Copy(caption(&loaded.data.tokens), "Text copied."));
             }
         }
     });
@@ -227,7 +227,7 @@ fn content(
     for image in 0..loaded.textures.len() {
         picture(ui, loaded, image, &drawn, view, side, opacity);
     }
-    let spans = spans(&loaded.view.tokens, None);
+    let spans = spans(&loaded.data.tokens, None);
     crops(ui, loaded, &spans, &drawn, view);
     text(ui, loaded, &spans, &drawn, view);
     if !view.selected.is_empty() && ui.small_button(format!("Clear the selection ({})", view.selected.len())).clicked()
@@ -255,7 +255,7 @@ fn picture(
     let (rect, response) = ui.allocate_exact_size(fit(square, texture).size(), Sense::click_and_drag());
     response.widget_info(|| WidgetInfo::labeled(Role::Image, true, format!("picture {image}")));
     paint(ui.painter(), rect, texture);
-    let tokens = &loaded.view.tokens;
+    let tokens = &loaded.data.tokens;
     heat_map::paint(ui.painter(), rect, tokens, image, &drawn.values, drawn.max, opacity);
     if view.of_run {
         let corner = Rect::from_min_max(rect.right_top() + vec2(-74.0, 6.0), rect.right_top() + vec2(-6.0, 28.0));
@@ -361,7 +361,7 @@ fn token_events(
         }
     }
     let value = format::real(drawn.value(tokens.start).into());
-    let position = loaded.view.tokens[tokens.start].position;
+    let position = loaded.data.tokens[tokens.start].position;
     response.on_hover_text_at_pointer(format!(
         "position {position}: {value}\nClick to select; drag over a picture to \
                                                select an area"
@@ -398,7 +398,7 @@ fn features(
     };
     let tokens: Vec<usize> = match (view.under, view.selected.is_empty()) {
         (Some(token), _) => vec![token],
-        (None, true) => (0..loaded.view.tokens.len()).filter(|token| !loaded.view.tokens[*token].special).collect(),
+        (None, true) => (0..loaded.data.tokens.len()).filter(|token| !loaded.data.tokens[*token].special).collect(),
         (None, false) => view.selected.iter().copied().collect(),
     };
     let strongest = active.strongest(tokens.into_iter(), FEATURES);

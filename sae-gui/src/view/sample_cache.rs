@@ -3,7 +3,7 @@
 
 use crate::state::activations::SampleActivations;
 use crate::state::lru::Lru;
-use crate::state::sample::{Picture, SampleView};
+use crate::state::sample::{Picture, SampleData};
 use egui::{ColorImage, Context, TextureHandle, TextureOptions};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub const ACTIVE_LIMIT: usize = 64 << 20;
 /// A sample ready to be drawn.
 pub struct LoadedSample {
     /// Its tokens. Its pictures have become textures and are empty here.
-    pub view: SampleView,
+    pub data: SampleData,
     /// Its pictures, or the reason why one cannot be shown.
     pub textures: Vec<Result<TextureHandle, String>>,
 }
@@ -43,15 +43,15 @@ pub fn texture(ctx: &Context, name: String, picture: &Picture) -> TextureHandle 
 
 impl SampleCache {
     /// Takes a sample and uploads its pictures.
-    pub fn insert(&mut self, ctx: &Context, number: u32, sample: Result<SampleView, String>) {
-        let cost = sample.as_ref().map_or(64, SampleView::bytes);
-        let loaded = sample.map(|mut view| {
-            let pictures = std::mem::take(&mut view.pictures).into_iter().enumerate();
+    pub fn insert(&mut self, ctx: &Context, number: u32, sample: Result<SampleData, String>) {
+        let cost = sample.as_ref().map_or(64, SampleData::bytes);
+        let loaded = sample.map(|mut data| {
+            let pictures = std::mem::take(&mut data.pictures).into_iter().enumerate();
             let textures = pictures.map(|(n, picture)| {
                 picture.map(|picture| texture(ctx, format!("sample {number}, picture {n}"), &picture))
             });
             let textures = textures.collect();
-            LoadedSample { view, textures }
+            LoadedSample { data, textures }
         });
         self.samples.insert(number, loaded, cost);
     }

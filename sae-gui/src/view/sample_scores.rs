@@ -8,7 +8,7 @@ use crate::state::format;
 use crate::state::location::Location;
 use crate::state::open_run::OpenRun;
 use crate::state::score_filter::ScoreFilter;
-use crate::state::score_info;
+use crate::state::score_description;
 use egui::{Button, Grid, Label, RichText, Sense, Stroke, Ui, pos2, vec2};
 
 /// Draws the scores and their explanations.
@@ -120,15 +120,15 @@ fn percentile_text(percentile: f64) -> String {
     format!("{number}{suffix} percentile")
 }
 
-/// What a score means, and what it was found worth.
+/// What a score means, and how well it was found to work.
 pub fn describe(ui: &mut Ui, filter: &ScoreFilter, score: &str) {
     ui.set_max_width(420.0);
-    ui.label(score_info::meaning(score));
-    let worth = score_info::worth_in_full(&filter.scores().validation, score);
-    if worth.is_empty() {
+    ui.label(score_description::meaning(score));
+    let results = score_description::all_results(&filter.scores().validation, score);
+    if results.is_empty() {
         ui.label(theme::small(ui, "`sae validate` measures on your data which errors it finds."));
     }
-    for line in worth {
+    for line in results {
         ui.label(theme::small(ui, &line));
     }
 }

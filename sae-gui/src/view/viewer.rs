@@ -97,7 +97,7 @@ fn draw(
     let (rect, response) = ui.allocate_exact_size(texture.size_vec2(), Sense::hover());
     paint(ui.painter(), rect, texture);
     let Some(loaded) = loaded else { return };
-    let tokens = &loaded.view.tokens;
+    let tokens = &loaded.data.tokens;
     heat_map::paint(ui.painter(), rect, tokens, of.picture, &drawn.values, drawn.max, opacity);
     let Some(pointer) = response.hover_pos() else { return };
     let patches = tokens.iter().enumerate().filter(|(_, token)| token.image == Some(of.picture));

@@ -1,4 +1,4 @@
-//! What the columns of a score table mean, in a line each, and what `sae validate` found them worth. Computes nothing.
+//! What the columns of a score table mean, in a line each, and how well `sae validate` found them to work. Computes nothing.
 
 use filters::score_names::{CO_L0, COSINE, L0, PMI, PMI_BLANK, PMI_TOKEN_MIN, RANDOM};
 use std::collections::BTreeMap;
@@ -31,9 +31,9 @@ pub fn meaning(score: &str) -> String {
         _ => (score, ""),
     };
     let mode = match mode {
-        "paper" => " As published.",
-        "release" => " As the code that the authors published computes it.",
-        "corrected" => " Corrected, and adjusted for the number of positions.",
+        "paper" => " Mode paper: as published.",
+        "release" => " Mode authors' code: as the code that the authors published computes it.",
+        "corrected" => " Mode bias-corrected: with known problems fixed, and adjusted for the number of positions.",
         _ => "",
     };
     let meaning = match base {
@@ -53,13 +53,13 @@ pub fn meaning(score: &str) -> String {
 }
 
 /// The best result of a score, in a few words: `AUC 0.95 at telling swapped answers`. Nothing if it was not validated.
-pub fn worth(validation: &Validation, score: &str) -> Option<String> {
+pub fn best_result(validation: &Validation, score: &str) -> Option<String> {
     let best = validation.get(score)?.iter().max_by(|a, b| a.auc.total_cmp(&b.auc))?;
     Some(format!("AUC {:.2} at telling {}", best.auc, best.corruption.replace('-', " ")))
 }
 
 /// All results of a score, a line each.
-pub fn worth_in_full(validation: &Validation, score: &str) -> Vec<String> {
+pub fn all_results(validation: &Validation, score: &str) -> Vec<String> {
     let line = |auc: &Auc| {
         let [low, high] = auc.interval;
         format!("{}: AUC {:.3} [{low:.3}, {high:.3}]", auc.corruption.replace('-', " "), auc.auc)
@@ -92,9 +92,9 @@ mod tests {
             |corruption: &str, auc| Auc { corruption: corruption.into(), auc, interval: [auc - 0.02, auc + 0.02] };
         let validation =
             Validation::from([("pmi".into(), vec![auc("noisy-images", 0.53), auc("swapped-answers", 0.9)])]);
-        assert_eq!(worth(&validation, "pmi").as_deref(), Some("AUC 0.90 at telling swapped answers"));
-        assert_eq!(worth(&validation, "random"), None);
+        assert_eq!(best_result(&validation, "pmi").as_deref(), Some("AUC 0.90 at telling swapped answers"));
+        assert_eq!(best_result(&validation, "random"), None);
         let full = ["noisy images: AUC 0.530 [0.510, 0.550]", "swapped answers: AUC 0.900 [0.880, 0.920]"];
-        assert_eq!(worth_in_full(&validation, "pmi"), full);
+        assert_eq!(all_results(&validation, "pmi"), full);
     }
 }
