@@ -218,7 +218,7 @@ impl FeatureMap {
 
     /// Counts the features in the visible part. `shown` are those that the table shows.
     pub fn cells<'a>(&self, window: Window, shown: impl Iterator<Item = &'a FeatureRow>) -> Cells {
-        let mut cells = vec![[0; 4]; CELLS[0] * CELLS[1]];
+        let mut cells = vec![[0_u32; 4]; CELLS[0] * CELLS[1]];
         let cell = |place: [f64; 2]| {
             let [x, y] = within(window, place)?;
             let at = |share: f64, cells: usize| ((share * cells as f64) as usize).min(cells - 1);
@@ -229,7 +229,8 @@ impl FeatureMap {
             if let Some(cell) = self.place(row.feature).and_then(cell) {
                 let class = ["cross", "image", "text"].iter().position(|class| *class == row.class).unwrap_or(2);
                 cells[cell][class] += 1;
-                cells[cell][3] -= 1;
+                // A damaged index may list a feature twice, which has one place all the same.
+                cells[cell][3] = cells[cell][3].saturating_sub(1);
             }
         }
         cells
@@ -300,6 +301,15 @@ mod tests {
         assert!(place(1)[1] < 0.1 && place(2)[0] < 0.1 && place(0)[1] > 0.9);
         assert_eq!((map.place(3), map.missing), (None, 1));
         assert_eq!(map.axis_name(0, place(0)[0]), "50%");
+    }
+
+    #[test]
+    fn a_feature_that_is_listed_twice_is_counted_without_an_overflow() {
+        let rows = [row(0, 1e-2, 1.0), row(0, 1e-2, 1.0), row(1, 1e-4, 10.0)];
+        let map = map(MapKind::Max, &rows);
+        let cells = map.cells(WHOLE, rows.iter());
+        assert!(cells.iter().all(|cell| cell[3] <= 1), "the other features are at most those that have a place");
+        assert_eq!(cells.iter().map(|cell| cell[2]).sum::<u32>(), 3);
     }
 
     #[test]
