@@ -48,6 +48,12 @@ impl Invocation {
         Self { afterwards: Afterwards::Nothing, ..Self::of_sae("eval", info, sae, "Evaluating") }
     }
 
+    /// Prints what a run holds.
+    pub fn info(info: &RunInfo) -> Self {
+        let arguments = vec!["info".into(), info.root.display().to_string()];
+        Self { title: format!("Summary of {}", info.name()), arguments, afterwards: Afterwards::Nothing }
+    }
+
     /// The subcommand.
     pub fn command(&self) -> &str {
         self.arguments.first().map_or("", String::as_str)
@@ -81,5 +87,6 @@ mod tests {
         let other = "sae index --run '/data/it'\\''s' --sae other";
         assert_eq!(Invocation::index(&info, "other").command_line(), other, "the threshold is that of base");
         assert_eq!(Invocation::score(&info, "base").command(), "score");
+        assert_eq!(Invocation::info(&info).command_line(), "sae info '/data/it'\\''s'");
     }
 }

@@ -57,7 +57,7 @@ pub fn show(ui: &mut Ui, run: &OpenRun, view: &mut ReportView, job: Option<&Job>
         action = evaluations(ui, run, report, job);
         trainings(ui, report);
         action = data(ui, view).or(action.take());
-        provenance(ui, report);
+        provenance(ui, run, report);
     });
     action
 }
@@ -164,7 +164,7 @@ fn data(ui: &mut Ui, view: &mut ReportView) -> Option<Action> {
     action
 }
 
-fn provenance(ui: &mut Ui, report: &RunReport) {
+fn provenance(ui: &mut Ui, run: &OpenRun, report: &RunReport) {
     section(ui, "Provenance", "run.json: what was run, with which arguments, versions and hashes");
     match &report.record {
         Err(reason) => note(ui, reason),
@@ -186,7 +186,7 @@ fn provenance(ui: &mut Ui, report: &RunReport) {
             }
         }
     }
-    widgets::hint(ui, "`sae info` prints the same.");
+    widgets::hint(ui, &format!("`{}` prints a summary of the run.", Invocation::info(&run.info).command_line()));
 }
 
 /// Lines of an entry that are shown: some entries list every part of a store.
