@@ -11,6 +11,7 @@ mod layout;
 mod meaning;
 mod memory;
 mod opening;
+mod playground;
 mod popups;
 mod samples;
 mod selection;

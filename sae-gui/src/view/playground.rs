@@ -16,6 +16,7 @@ use egui::{
     Button, Context, DragValue, Label, Panel, Rect, RichText, Role, ScrollArea, Sense, Slider, TextEdit, Ui,
     WidgetInfo, vec2,
 };
+use std::path::PathBuf;
 
 /// What the page remembers between two frames.
 #[derive(Default)]
@@ -98,12 +99,19 @@ fn prompt(ui: &mut Ui, run: &mut OpenRun, view: &mut PlaygroundView) -> Option<A
     response.widget_info(|| WidgetInfo::labeled(Role::MultilineTextInput, true, "Prompt"));
     ui.horizontal(|ui| {
         ui.label("Image");
-        view.image = run.playground.draft.image.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        let draft = &mut run.playground.draft;
+        let typed = |text: &str| Some(text.trim()).filter(|path| !path.is_empty()).map(PathBuf::from);
+        // The field is written again only for an image that was not typed, as one that was dropped on the window: a space that is
+        // just being typed is part of the path.
+        if typed(&view.image) != draft.image {
+            view.image = draft.image.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        }
         let field = TextEdit::singleline(&mut view.image).hint_text("path of an image, or drop one on the window");
         let response = ui.add(field.desired_width(f32::INFINITY));
         response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Image of the prompt"));
-        let path = view.image.trim();
-        run.playground.draft.image = (!path.is_empty()).then(|| path.into());
+        if response.changed() {
+            draft.image = typed(&view.image);
+        }
     });
     action = steering(ui, run, view).or(action.take());
     ui.add_space(6.0);
