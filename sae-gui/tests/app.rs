@@ -236,6 +236,11 @@ fn the_table_becomes_a_list() {
     let shown = listed(&app);
     app.get_by_label("Name of the list").focus();
     app.run_steps(2);
+    app.get_by_label("Name of the list").type_text("\"");
+    app.run_steps(2);
+    app.get_by_label_contains("cannot have quotation marks");
+    key(&mut app, Modifiers::NONE, Key::Backspace);
+    assert!(app.query_by_label_contains("cannot have quotation marks").is_none());
     app.get_by_label("Name of the list").type_text("dense");
     app.run_steps(2);
     app.get_by_label_contains("as list").click();

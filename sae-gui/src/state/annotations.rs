@@ -8,7 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Annotations {
     entries: BTreeMap<u32, Annotation>,
-    lists: BTreeMap<String, BTreeSet<u32>>,
+    lists: BTreeMap<String, List>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct List {
+    lowercase_name: String,
+    features: BTreeSet<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +38,9 @@ impl Annotations {
         };
         let entries = label_edits.entries().iter().map(|entry| (entry.feature, annotation(entry)));
         let lists = label_edits.lists().into_iter().flatten();
-        let lists = lists.map(|(name, list)| (name.clone(), list.iter().copied().collect()));
+        let lists = lists.map(|(name, list)| {
+            (name.clone(), List { lowercase_name: name.to_lowercase(), features: list.iter().copied().collect() })
+        });
         Self { entries: entries.collect(), lists: lists.collect() }
     }
 
@@ -64,20 +72,29 @@ impl Annotations {
         !own.is_empty() && own.contains(text)
     }
 
-    /// Whether a feature is in a list whose name, in lower case, begins with a text.
-    pub fn in_list(&self, feature: u32, beginning: &str) -> bool {
-        self.lists.iter().any(|(name, list)| name.to_lowercase().starts_with(beginning) && list.contains(&feature))
+    /// Whether a feature is in the list of a name, in lower case. If no list has this name: in a list whose name begins with it.
+    pub fn in_list(&self, feature: u32, name: &str) -> bool {
+        let is_exact = |list: &&List| list.lowercase_name == name;
+        let exists = self.lists.values().any(|list| is_exact(&list));
+        let is_meant = |list: &&List| if exists { is_exact(list) } else { list.lowercase_name.starts_with(name) };
+        self.lists.values().filter(is_meant).any(|list| list.features.contains(&feature))
     }
 
     /// The names of the lists that a feature is in.
     pub fn lists_of(&self, feature: u32) -> Vec<&str> {
-        self.lists.iter().filter(|(_, list)| list.contains(&feature)).map(|(name, _)| name.as_str()).collect()
+        self.lists.iter().filter(|(_, list)| list.features.contains(&feature)).map(|(name, _)| name.as_str()).collect()
     }
 
     /// All lists with the number of their features.
     pub fn lists(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.lists.iter().map(|(name, list)| (name.as_str(), list.len()))
+        self.lists.iter().map(|(name, list)| (name.as_str(), list.features.len()))
     }
+}
+
+/// Why a list cannot have a name, if so.
+pub fn list_name_problem(name: &str) -> Option<&'static str> {
+    let reason = "The name of a list cannot have quotation marks, because searches put them around it: list:\"NAME\".";
+    name.contains('"').then_some(reason)
 }
 
 /// A text that people write about a feature.

@@ -43,7 +43,7 @@ enum Test {
     /// The label, the notes or a typical word contains this, in lower case.
     Anywhere(String),
     Star(bool),
-    /// The feature is in a list whose name begins with this.
+    /// The feature is in the list of this name, else in one whose name begins with it.
     InList(String),
 }
 
@@ -309,6 +309,7 @@ mod tests {
         label_edits.commit();
         label_edits.toggle_star(45);
         label_edits.add_to_list("Colors", &[12, 1]);
+        label_edits.add_to_list("Colors of boats", &[123]);
         Annotations::new(&label_edits)
     }
 
@@ -360,7 +361,9 @@ mod tests {
         assert_eq!(found("label:"), [12, 123], "any label");
         assert_eq!(found("author:ann class:cross"), [12]);
         assert_eq!(found("star:yes"), [45]);
-        assert_eq!(found("list:col weight>0"), [1, 12]);
+        assert_eq!(found("list:colors"), [1, 12], "the list of that name, not those that begin with it");
+        assert_eq!(found("list:\"colors of boats\""), [123]);
+        assert_eq!(found("list:col"), [1, 12, 123]);
         assert_eq!(found("word:boa"), [123]);
         assert!(found("notes:x").is_empty());
     }

@@ -2,9 +2,10 @@
 
 use super::Action;
 use super::table::{TableView, column_menu};
+use crate::state::annotations::list_name_problem;
 use crate::state::format;
 use crate::state::open_run::OpenRun;
-use egui::{Button, Key, Role, TextEdit, Ui, WidgetInfo};
+use egui::{Button, Key, Label, RichText, Role, TextEdit, Ui, WidgetInfo};
 
 /// Draws the row. `name` is what was typed as the name of a list.
 pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut TableView, name: &mut String) -> Option<Action> {
@@ -20,7 +21,8 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut TableView, name: &mut Str
         let response = ui.add(field);
         response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Name of the list"));
         let entered = response.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
-        let ready = !name.trim().is_empty() && !features.is_empty();
+        let problem = list_name_problem(name);
+        let ready = !name.trim().is_empty() && !features.is_empty() && problem.is_none();
         let count = format::count(features.len() as u64);
         let what = if selected.is_empty() { "" } else { " selected" };
         let button = ui.add_enabled(ready, Button::new(format!("Save {count}{what} as list")));
@@ -47,6 +49,9 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut TableView, name: &mut Str
             });
         }
         ui.menu_button("Columns", |ui| column_menu(ui, &mut view.columns));
+        if let Some(problem) = problem {
+            ui.add(Label::new(RichText::new(problem).color(ui.visuals().warn_fg_color)).wrap());
+        }
     });
     action
 }
