@@ -1,6 +1,7 @@
 //! What a score keeps: the samples ranked by it, how many are kept, what is near the threshold, how it agrees with another score.
 //! The ranking and the division among groups are those of `sae filter`. Draws nothing and writes nothing.
 
+use super::format::{count, counted, real};
 use super::score_description::Validation;
 use filters::keep::{KeepEstimate, keep_auto};
 use filters::score_names::{self, COSINE, PMI, PMI_BLANK};
@@ -274,6 +275,41 @@ impl ScoreFilter {
         self.ranked.iter().rev().find(by_score).map(|sample| self.score(*sample))
     }
 
+    /// The lowest score that is kept in the group of a sample, choices by hand left aside; without groups, of all samples.
+    pub fn threshold_for(&self, sample: u32) -> Option<f64> {
+        let Some(grouping) = &self.grouping else { return self.threshold() };
+        let group = |sample: u32| grouping.groups.of.get(sample as usize);
+        let by_score = |other: &&u32| {
+            group(**other) == group(sample) && self.kept[**other as usize] && !self.choices.contains_key(*other)
+        };
+        self.ranked.iter().rev().find(by_score).map(|other| self.score(*other))
+    }
+
+    /// How much is kept and by which rule, in sentences.
+    pub fn summary(&self) -> String {
+        let name = self.name();
+        let (kept, total) = (count(self.kept() as u64), count(self.total() as u64));
+        let rule = match (&self.grouping, self.threshold().map(real)) {
+            (_, None) => String::new(),
+            (None, Some(lowest)) => format!(": those with the highest {name}, down to {lowest}"),
+            (Some(grouping), Some(lowest)) => {
+                let groups = counted(grouping.groups.names.len(), "group");
+                let share = if grouping.equal { "equally many" } else { "the same share" };
+                format!(
+                    ": of each of {groups} {share}, those with the highest {name}; the lowest of any group is {lowest}"
+                )
+            }
+        };
+        let mut text = format!("{kept} of {total} samples are kept{rule}.");
+        if self.without_score() > 0 {
+            text += &format!(" {} without a score are dropped.", count(self.without_score() as u64));
+        }
+        if !self.choices.is_empty() {
+            text += &format!(" {} by hand.", counted(self.choices.len(), "choice"));
+        }
+        text
+    }
+
     /// Keeps the highest `count` scores.
     pub fn keep(&mut self, count: usize) {
         self.target = count.min(self.ranked.len());
@@ -443,6 +479,8 @@ mod tests {
         filter.choose([9], Some(false));
         assert_eq!((filter.kept(), filter.is_kept(0), filter.is_kept(9)), (4, true, false));
         assert_eq!(filter.threshold(), Some(6.0), "not that of a choice");
+        let summary = "4 of 10 samples are kept: those with the highest pmi, down to 6.00. 2 choices by hand.";
+        assert_eq!(filter.summary(), summary);
         filter.keep(2);
         filter.decide_by(1);
         assert!(filter.is_kept(0) && !filter.is_kept(9) && filter.is_kept(1));
@@ -459,6 +497,10 @@ mod tests {
         filter.keep(4);
         let kept: Vec<u32> = (0..10).filter(|n| filter.is_kept(*n)).collect();
         assert_eq!(kept, [3, 4, 8, 9]);
+        let summary = "4 of 10 samples are kept: of each of 2 groups the same share, those with the highest pmi; the lowest of \
+                       any group is 3.00.";
+        assert_eq!(filter.summary(), summary);
+        assert_eq!((filter.threshold_for(7), filter.threshold_for(2)), (Some(8.0), Some(3.0)));
         filter.set_grouping(Some(Grouping { groups: Groups::one(3), ..grouping(true).unwrap() }));
         assert!(filter.grouping().is_none(), "groups of other samples");
         assert!(filter.is_kept(6));

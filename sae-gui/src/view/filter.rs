@@ -10,8 +10,8 @@ use crate::state::Command;
 use crate::state::format;
 use crate::state::job::Job;
 use crate::state::open_run::OpenRun;
-use crate::state::score_filter::{Part, SIDE, ScoreFilter, Side};
 use crate::state::score_description;
+use crate::state::score_filter::{Part, SIDE, ScoreFilter, Side};
 use egui::{
     Button, Color32, ComboBox, Label, Panel, RichText, Role, ScrollArea, Sense, Slider, Stroke, TextureHandle, Ui,
     WidgetInfo, vec2,
@@ -170,20 +170,7 @@ fn amount(ui: &mut Ui, filter: &mut ScoreFilter, view: &mut FilterView) {
             filter.keep_share(percent / 100.0);
         }
     });
-    let (kept, total) = (format::count(filter.kept() as u64), format::count(filter.total() as u64));
-    let mut text = format!("{kept} of {total} samples are kept");
-    if let Some(threshold) = filter.threshold() {
-        text += &format!(": those with {} {} or more", filter.name(), format::real(threshold));
-    }
-    text += ".";
-    match filter.without_score() {
-        0 => {}
-        count => text += &format!(" {} without a score are dropped.", format::count(count as u64)),
-    }
-    if !filter.choices().is_empty() {
-        text += &format!(" {} by hand.", format::counted(filter.choices().len(), "choice"));
-    }
-    ui.add(Label::new(text).wrap());
+    ui.add(Label::new(filter.summary()).wrap());
     ui.horizontal_wrapped(|ui| {
         let name = filter.name().to_owned();
         let hint = "Keep the samples that are more likely right than wrong, as `--keep auto` does";

@@ -7,8 +7,8 @@ use crate::state::explanation::{PartFeature, ScoreExplanation, ScorePart};
 use crate::state::format;
 use crate::state::location::Location;
 use crate::state::open_run::OpenRun;
-use crate::state::score_filter::ScoreFilter;
 use crate::state::score_description;
+use crate::state::score_filter::ScoreFilter;
 use egui::{Button, Grid, Label, RichText, Sense, Stroke, Ui, pos2, vec2};
 
 /// Draws the scores and their explanations.
@@ -63,7 +63,10 @@ fn verdict_text(filter: &ScoreFilter, sample: u32) -> String {
         return format!("It has no {name}, so it would be dropped.");
     };
     let rank = filter.percentile(name, value).unwrap_or(0.0);
-    let threshold = filter.threshold().map(|score| format!(" (threshold {})", format::real(score))).unwrap_or_default();
+    let of_group = if filter.grouping().is_some() { " of its group" } else { "" };
+    let threshold = filter.threshold_for(sample);
+    let threshold =
+        threshold.map(|score| format!(" (threshold{of_group} {})", format::real(score))).unwrap_or_default();
     let among = if rank == 0.0 {
         "the lowest of all samples".to_owned()
     } else {
@@ -86,7 +89,7 @@ fn table(ui: &mut Ui, filter: &ScoreFilter, sample: u32) {
                     let bar = rect.shrink2(vec2(0.0, 4.0));
                     ui.painter().rect_filled(bar, 2.0, ui.visuals().widgets.inactive.weak_bg_fill);
                     let at = |percentile: f64| rect.left() + (percentile / 100.0) as f32 * rect.width();
-                    if let Some(threshold) = filter.threshold().filter(|_| decides)
+                    if let Some(threshold) = filter.threshold_for(sample).filter(|_| decides)
                         && let Some(threshold) = filter.percentile(name, threshold)
                     {
                         let stroke = Stroke::new(1.5, ui.visuals().strong_text_color());
