@@ -102,7 +102,11 @@ fn run(args: Args) -> anyhow::Result<()> {
     created.map_err(no_window)?;
     let told = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
     match told {
-        Some(outcome) => outcome.map_err(anyhow::Error::msg),
+        Some(Ok(notice)) => {
+            notice.into_iter().for_each(|notice| eprintln!("note: {notice}"));
+            Ok(())
+        }
+        Some(Err(reason)) => Err(anyhow::Error::msg(reason)),
         None if takes_picture => Err(anyhow::anyhow!("the window was closed before its picture was taken")),
         None => Ok(()),
     }

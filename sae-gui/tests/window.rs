@@ -63,6 +63,20 @@ fn the_window_opens_a_link_and_takes_its_picture() {
 }
 
 #[test]
+fn a_notice_does_not_make_the_picture_fail() {
+    if !display() {
+        return;
+    }
+    let (dir, run) = fixture::run(16);
+    let picture = dir.path().join("window.png");
+    let part = run.sae_dir(fixture::SAE);
+    let output = shoot(&part.to_string_lossy(), &picture, &[]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && told.contains("note: ") && told.contains("is part of the run"), "{told}");
+    assert!(seen(&picture).2 > 200);
+}
+
+#[test]
 fn a_folder_that_is_no_run_is_shown_and_told() {
     if !display() {
         return;

@@ -229,7 +229,10 @@ impl App {
             Effect::Opened => self.start_workers(ctx),
             Effect::Copy(text) => ctx.copy_text(text),
             Effect::CopyPicture => self.copy_picture(ctx),
-            Effect::FocusSearch => ctx.memory_mut(|memory| memory.request_focus(search::field_id())),
+            Effect::FocusSearch(page) => {
+                let field = if page == Page::Samples { samples::field_id() } else { search::field_id() };
+                ctx.memory_mut(|memory| memory.request_focus(field));
+            }
             Effect::FocusLabel(feature) => ctx.memory_mut(|memory| memory.request_focus(label::field_id(feature))),
             Effect::Reveal => self.reveal = true,
             Effect::Save(edits) => self.loader.save(edits),
@@ -462,10 +465,10 @@ impl eframe::App for App {
         let settled = self.is_settled();
         let failure = match &self.session.phase {
             Phase::Failed(reason) => Some(reason.as_str()),
-            _ => self.session.notice.as_deref(),
+            _ => None,
         };
         if let Some(screenshot) = &mut self.screenshot {
-            screenshot.frame(ctx, settled, failure);
+            screenshot.frame(ctx, settled, failure, self.session.notice.as_deref());
         }
     }
 

@@ -12,8 +12,9 @@ const SETTLING_FRAMES: u32 = 4;
 /// How long to wait for everything to be read.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Whether the picture was written. The program reads this when the window is closed.
-pub type Outcome = Arc<Mutex<Option<Result<(), String>>>>;
+/// Whether the picture was written and shows what was asked for, with what the window said beside it. The program reads this when
+/// the window is closed.
+pub type Outcome = Arc<Mutex<Option<Result<Option<String>, String>>>>;
 
 /// A picture that has not been written yet.
 pub struct PendingScreenshot {
@@ -30,12 +31,14 @@ impl PendingScreenshot {
         Self { path, outcome, begun: Instant::now(), settled_frames: 0, pending: None }
     }
 
-    /// Called in every frame. `failure` is what the window says cannot be shown; the picture is taken all the same.
-    pub fn frame(&mut self, ctx: &Context, settled: bool, failure: Option<&str>) {
+    /// Called in every frame. `failure` is what the window says cannot be shown; the picture is taken all the same. `notice` is
+    /// what else the window says.
+    pub fn frame(&mut self, ctx: &Context, settled: bool, failure: Option<&str>, notice: Option<&str>) {
         ctx.request_repaint_after(Duration::from_millis(20));
         if let Some(image) = self.pending.as_ref().and_then(|pending| pending.try_recv().ok()) {
             let written = write(&self.path, &image);
-            self.finish(ctx, written.and(failure.map_or(Ok(()), |failure| Err(failure.into()))));
+            let shown = failure.map_or(Ok(notice.map(str::to_owned)), |failure| Err(failure.to_owned()));
+            self.finish(ctx, written.and(shown));
         } else if self.begun.elapsed() > TIMEOUT {
             self.finish(ctx, Err("the window was not ready in time for its picture".into()));
         } else if settled && self.pending.is_none() {
@@ -49,7 +52,7 @@ impl PendingScreenshot {
         }
     }
 
-    fn finish(&self, ctx: &Context, outcome: Result<(), String>) {
+    fn finish(&self, ctx: &Context, outcome: Result<Option<String>, String>) {
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         ctx.send_viewport_cmd(ViewportCommand::Close);
     }
