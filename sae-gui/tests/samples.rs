@@ -90,6 +90,19 @@ fn samples_are_found_by_words_sorted_and_restricted() {
 }
 
 #[test]
+fn ctrl_f_leads_to_the_search_of_the_samples() {
+    let (_dir, mut app) = open_samples();
+    for (modifiers, pressed) in [(Modifiers::COMMAND, Key::F), (Modifiers::NONE, Key::Slash)] {
+        key(&mut app, modifiers, pressed);
+        app.run_steps(2);
+        assert!(app.get_by_label("Search samples").is_focused());
+        key(&mut app, Modifiers::NONE, Key::Escape);
+        assert!(!app.get_by_label("Search samples").is_focused());
+    }
+    app.get_by_label("24 samples");
+}
+
+#[test]
 fn several_samples_are_dropped_by_hand_and_are_not_in_the_written_set() {
     let (dir, mut app) = open_samples();
     click_with(&mut app, Modifiers::COMMAND, 13);

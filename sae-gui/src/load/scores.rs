@@ -1,8 +1,8 @@
 //! Reads a score table with all its columns, as `sae filter` reads one of them, and what `sae score` and `sae validate` say about
 //! them.
 
-use crate::state::score_filter::Scores;
 use crate::state::score_description::{Auc, Validation};
+use crate::state::score_filter::Scores;
 use filters::column::ScoreTable;
 use filters::keep::{ScoreMetadata, beside};
 use sae_core::store::load_samples;

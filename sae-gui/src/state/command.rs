@@ -176,7 +176,12 @@ impl Command {
                 };
                 of(Menu::Go, page.title(), hint, keys)
             }
-            Self::Search => of(Menu::Go, "Search", "Go to the search field", &["/", "Ctrl+F"]),
+            Self::Search => of(
+                Menu::Go,
+                "Search",
+                "Go to the search field of features, or of samples on their page",
+                &["/", "Ctrl+F"],
+            ),
             Self::Next => of(Menu::Go, "Next", "Go one row down, or to the next sample", &["J", "Down"]),
             Self::Previous => of(Menu::Go, "Previous", "Go one row up, or to the previous sample", &["K", "Up"]),
             Self::PageDown => of(Menu::Go, "Page down", "Go 20 rows down", &["PageDown"]),

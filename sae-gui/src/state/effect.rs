@@ -2,6 +2,7 @@
 
 use super::invocation::Invocation;
 use super::link::Link;
+use super::location::Page;
 use sae_core::analysis::labels::{Change, Labels};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -17,8 +18,8 @@ pub enum Effect {
     Copy(String),
     /// Put a picture of the window into the clipboard.
     CopyPicture,
-    /// Put the cursor into the search field.
-    FocusSearch,
+    /// Put the cursor into the search field of a page: that of all samples or that of features.
+    FocusSearch(Page),
     /// Put the cursor into the field of the label of a feature.
     FocusLabel(u32),
     /// Scroll to the row of the feature that is shown.

@@ -372,9 +372,13 @@ impl Session {
             Command::Last => self.step(isize::from(i16::MAX) * isize::from(i16::MAX)),
             Command::Back => self.move_in_history(History::back),
             Command::Forward => self.move_in_history(History::forward),
+            // The page of samples has a search of its own.
+            Command::Search if self.run().is_some_and(|run| run.page() == Page::Samples) => {
+                vec![Effect::FocusSearch(Page::Samples)]
+            }
             Command::Search => {
                 let save = self.go(Location::Page(Page::Features), VisitKind::Chosen);
-                save.into_iter().chain([Effect::FocusSearch]).collect()
+                save.into_iter().chain([Effect::FocusSearch(Page::Features)]).collect()
             }
             Command::Dismiss => self.dismiss(),
             Command::ThemeSystem => self.set_theme(None),

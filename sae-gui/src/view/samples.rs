@@ -9,10 +9,15 @@ use crate::state::format;
 use crate::state::open_run::{OpenRun, SampleList};
 use crate::state::sample_browser::{Group, Order, SampleBrowser};
 use crate::state::score_filter::ScoreFilter;
-use egui::{ComboBox, Label, Response, RichText, Role, ScrollArea, TextEdit, Ui, WidgetInfo};
+use egui::{ComboBox, Id, Label, Response, RichText, Role, ScrollArea, TextEdit, Ui, WidgetInfo};
 
 /// Space between cards.
 const GAP: f32 = 6.0;
+
+/// The id of the search field, for putting the cursor into it.
+pub fn field_id() -> Id {
+    Id::unique("search samples")
+}
 
 /// What the page remembers between two frames.
 #[derive(Default)]
@@ -34,8 +39,8 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, cache: &mut SampleCache, view: &mut 
 /// The search, the sides and the order.
 fn controls(ui: &mut Ui, samples: &mut SampleBrowser, scores: Option<&ScoreFilter>) {
     ui.horizontal_wrapped(|ui| {
-        let field =
-            TextEdit::singleline(&mut samples.text).hint_text("words of the captions, or keys").desired_width(260.0);
+        let field = TextEdit::singleline(&mut samples.text).id(field_id()).desired_width(260.0);
+        let field = field.hint_text("words of the captions, or keys");
         let response = ui.add(field.margin(egui::Margin::symmetric(8, 6)));
         response.widget_info(|| WidgetInfo::labeled(Role::SearchInput, true, "Search samples"));
         if response.on_hover_text("All words must be there, in the caption or in the key of the sample").changed() {
