@@ -158,6 +158,38 @@ fn viewport_commands(app: &Harness<'static, App>) -> Vec<ViewportCommand> {
     app.output().viewport_output.values().flat_map(|output| output.commands.clone()).collect()
 }
 
+/// Opens another run in the same window.
+fn open_another(app: &mut Harness<'static, App>, run: &Run) {
+    key(app, Modifiers::COMMAND, Key::O);
+    app.run_steps(2);
+    app.event(Event::Text(run.root().display().to_string()));
+    app.run_steps(2);
+    key(app, Modifiers::NONE, Key::Enter);
+    settle(app);
+    assert_eq!(app.state().session().run().unwrap().info.root, run.root());
+}
+
+#[test]
+fn labels_of_a_closed_run_that_cannot_be_saved_are_counted_and_saved_once_they_can_be() {
+    let [(_dir, run), (_other_dir, other)] = [fixture::run(16), fixture::run(16)];
+    let mut app = open_feature(&run, 2);
+    let unblock = block_saving(&run);
+    write_label(&mut app, "precious");
+    open_another(&mut app, &other);
+    app.get_by_label_contains("1 edit is not saved");
+    key(&mut app, Modifiers::COMMAND, Key::Q);
+    wait_for(&mut app, "Quit without saving");
+    app.get_by_label("Cancel").click();
+    app.run_steps(4);
+    unblock();
+    for _ in 0..100 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        app.step();
+    }
+    assert!(app.query_by_label_contains("not saved").is_none());
+    assert_eq!([&run, &other].map(|run| label_on_disk(run, 2)), [Some("precious".into()), None]);
+}
+
 #[test]
 fn a_window_with_labels_that_cannot_be_saved_asks_before_it_closes() {
     let (dir, run) = fixture::run(16);

@@ -43,10 +43,8 @@ pub enum Reply {
     Groups(String, Result<Groups, String>),
     /// Provenance, curves and evaluations; again whenever they change.
     Report(RunReport),
-    /// Labels were saved, or could not be.
-    Saved(Result<Saved, String>),
-    /// Edits of a run that is not open any more are not saved yet; why.
-    Waiting(String),
+    /// Edits of labels were saved, or could not be, whatever run is open by now.
+    Saved(Edits, Result<Saved, String>),
     /// Somebody else wrote labels.
     Labels(Result<Labels, String>),
     /// Somebody else wrote the index.
@@ -156,6 +154,7 @@ impl Loader {
                     }
                     wanted
                 }
+                Reply::Saved(..) => true,
                 _ => number == self.open,
             };
             if wanted {
@@ -267,7 +266,6 @@ impl Current {
 
 fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<(u64, Reply)>, wake: &impl Fn()) {
     let mut current: Option<Current> = None;
-    let mut waiting: Vec<(Edits, String)> = Vec::new();
     let reply = |number, reply| {
         // The window may be gone; then `quit` comes next.
         let _ = sender.send((number, reply));
@@ -275,10 +273,7 @@ fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<
     };
     loop {
         match (mailbox.next(WATCH_INTERVAL, take_task), &mut current) {
-            (Some(Task::Quit), _) => {
-                waiting.retain(|(edits, _)| save(edits).is_err());
-                return;
-            }
+            (Some(Task::Quit), _) => return,
             (Some(Task::Open(number, link)), _) => match guarded(|| open::open(&link)) {
                 Err(reason) => reply(number, Reply::Opened(Err(reason))),
                 Ok((opened, run)) => {
@@ -288,21 +283,14 @@ fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<
             },
             (Some(Task::Save(edits)), current) => {
                 let saved = save(&edits);
-                let own = current.as_ref().is_some_and(|current| current.is_of(&edits));
-                if let Some(current) = current {
+                // What a failed save and one of other labels leave on disk is still to be read.
+                if let Some(current) = current
+                    && saved.is_ok()
+                    && current.is_of(&edits)
+                {
                     current.watch.labels_are_known();
                 }
-                // The window keeps the edits of the run that is open and sends them again. Edits of other runs are kept here.
-                let mut leaving = false;
-                mailbox.change(|requests| leaving = requests.quit);
-                match (&saved, current) {
-                    (Err(reason), _) if leaving || !own => {
-                        let text = format!("Labels of {} are not saved yet: {reason}", edits.root.display());
-                        waiting.push((edits, text));
-                    }
-                    (_, Some(current)) if own => reply(current.number, Reply::Saved(saved)),
-                    _ => {}
-                }
+                reply(0, Reply::Saved(edits, saved));
             }
             (Some(Task::Data(folder)), current) => {
                 if let Some(current) = current {
@@ -335,10 +323,6 @@ fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<
                 reply(current.number, Reply::Report(report::read(&current.run)));
             }
             (None, Some(current)) => {
-                waiting.retain(|(edits, _)| save(edits).is_err());
-                if let Some((_, text)) = waiting.first() {
-                    reply(current.number, Reply::Waiting(text.clone()));
-                }
                 current.changes().into_iter().for_each(|changed| reply(current.number, changed));
             }
             (Some(Task::Feature(_)), _) | (_, None) => {}
@@ -356,6 +340,26 @@ fn save(edits: &Edits) -> Result<Saved, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_write_is_noticed_although_labels_of_another_run_are_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let [closed, open] = ["closed", "open"].map(|name| Run::create(&dir.path().join(name)).unwrap());
+        let mut loader = Loader::start(None, || ()).unwrap();
+        let wait_for = |loader: &mut Loader, is_meant: fn(&Reply) -> bool| {
+            let begun = std::time::Instant::now();
+            while !loader.replies().iter().any(is_meant) {
+                assert!(begun.elapsed() < Duration::from_secs(30), "the loader does not say so");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        loader.open(Link::to_run(open.root()));
+        wait_for(&mut loader, |reply| matches!(reply, Reply::Opened(Ok(_))));
+        Labels::save(&open, "base", &[], &Labels::default()).unwrap();
+        let (root, sae) = (closed.root().to_path_buf(), "base".to_owned());
+        loader.save(Edits { root, sae, changes: vec![], on_disk: Labels::default() });
+        wait_for(&mut loader, |reply| matches!(reply, Reply::Labels(Ok(_))));
+    }
 
     #[test]
     fn edits_are_saved_before_another_run_is_opened_and_before_the_end() {

@@ -1,15 +1,19 @@
 //! Edits of labels, notes, stars and lists: undo and redo, and the edits that are not on disk yet. An edit counts as saved only
 //! when the file holds it; until then it is kept here and sent again. Touches no file.
 
+use super::effect::Edits;
 use sae_core::analysis::labels::{Change, Entry, Labels, Saved, Written};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// Edits that can be undone at most.
 const UNDO: usize = 1000;
 
-/// The labels of one autoencoder, being edited.
+/// The labels of one autoencoder of a run, being edited.
 #[derive(Clone, Debug, Default)]
 pub struct LabelEdits {
+    /// The run folder.
+    root: PathBuf,
     sae: String,
     /// Who edits.
     author: String,
@@ -29,9 +33,20 @@ pub struct LabelEdits {
 }
 
 impl LabelEdits {
-    /// Labels as the file has them.
-    pub fn new(sae: &str, author: &str, on_disk: Labels) -> Self {
-        Self { sae: sae.into(), author: author.into(), edited: on_disk.clone(), on_disk, ..Self::default() }
+    /// Labels as the file in the run folder has them.
+    pub fn new(root: &Path, sae: &str, author: &str, on_disk: Labels) -> Self {
+        let edited = on_disk.clone();
+        Self { root: root.into(), sae: sae.into(), author: author.into(), edited, on_disk, ..Self::default() }
+    }
+
+    /// The run folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether these are the labels of that autoencoder of that run.
+    pub fn is_of(&self, root: &Path, sae: &str) -> bool {
+        self.root == root && self.sae == sae
     }
 
     /// What the file held when it was read last, for saving on top of it.
@@ -192,12 +207,17 @@ impl LabelEdits {
     }
 
     /// The edits to save, unless the writer is at work. Its answer goes to [`LabelEdits::saved`].
-    pub fn send(&mut self) -> Option<Vec<Change>> {
-        if self.sent > 0 || self.pending.is_empty() {
-            return None;
-        }
+    pub fn send(&mut self) -> Option<Edits> {
+        if self.sent > 0 { None } else { self.take_unsent() }
+    }
+
+    /// The edits that the writer has not been sent yet, although it may be at work: for the end of the program, when there is no
+    /// answer to wait for.
+    pub fn take_unsent(&mut self) -> Option<Edits> {
+        let changes = self.pending[self.sent..].to_vec();
         self.sent = self.pending.len();
-        Some(self.pending.clone())
+        let (root, sae, on_disk) = (self.root.clone(), self.sae.clone(), self.on_disk.clone());
+        (!changes.is_empty()).then_some(Edits { root, sae, changes, on_disk })
     }
 
     /// Takes the writer's answer. Returns what a person should know.
@@ -244,7 +264,7 @@ mod tests {
     use super::*;
 
     fn label_edits() -> LabelEdits {
-        LabelEdits::new("base", "ann", Labels::default())
+        LabelEdits::new("run".as_ref(), "base", "ann", Labels::default())
     }
 
     fn write(label_edits: &mut LabelEdits, feature: u32, label: &str) {
@@ -254,8 +274,8 @@ mod tests {
     }
 
     fn on_disk(label_edits: &mut LabelEdits, disk: &mut Labels) {
-        let changes = label_edits.send().unwrap();
-        disk.apply("base", &changes);
+        let edits = label_edits.send().unwrap();
+        disk.apply("base", &edits.changes);
         label_edits.saved(Ok(Saved { labels: disk.clone(), moved: None }));
     }
 
@@ -283,7 +303,7 @@ mod tests {
     fn an_edit_stays_until_the_file_holds_it() {
         let (mut l, mut disk) = (label_edits(), Labels::default());
         write(&mut l, 1, "one");
-        assert_eq!(l.send().unwrap().len(), 1);
+        assert_eq!(l.send().unwrap().changes.len(), 1);
         write(&mut l, 2, "two");
         assert!(l.send().is_none(), "one writer at a time");
         l.saved(Err("the disk is full".into()));

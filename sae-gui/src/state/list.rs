@@ -386,7 +386,7 @@ mod tests {
         list.typical_words = ["", "zebra", "apple", "pear"]
             .map(|word| TypicalWords { tokens: word.into(), image_words: String::new() })
             .to_vec();
-        let mut label_edits = LabelEdits::new("base", "", Labels::default());
+        let mut label_edits = LabelEdits::new("run".as_ref(), "base", "", Labels::default());
         label_edits.set_draft(Entry { label: "Yellow".into(), ..Entry::empty(3) });
         label_edits.commit();
         list.sort_by(Field::Label);

@@ -73,7 +73,7 @@ impl OpenRun {
             list.set_sort(sort);
         }
         let (labels, unreadable) = opened.labels;
-        let label_edits = LabelEdits::new(opened.info.sae_name(), &opened.author, labels);
+        let label_edits = LabelEdits::new(&opened.info.root, opened.info.sae_name(), &opened.author, labels);
         list.set_annotations(Annotations::new(&label_edits));
         list.search(link.search.as_deref().unwrap_or_default());
         let first = list.step(None, 0);
@@ -124,15 +124,9 @@ impl OpenRun {
         (run, unreadable.map(|cause| format!("The labels cannot be read: {cause}")).or(notice))
     }
 
-    /// Whether another one is of the same run and autoencoder.
-    pub fn is_same_as(&self, other: &Self) -> bool {
-        (&self.info.root, &self.info.sae) == (&other.info.root, &other.info.sae)
-    }
-
-    /// Takes over the edits of the same run as it was opened before: what is not saved yet, and what can be undone.
-    pub fn adopt_edits(&mut self, before: &mut Self) {
-        let labels = self.label_edits.on_disk().clone();
-        self.label_edits = std::mem::take(&mut before.label_edits);
+    /// Takes over the edits of the same labels as they were opened before: what is not saved yet, and what can be undone.
+    pub fn adopt_edits(&mut self, before: LabelEdits) {
+        let labels = std::mem::replace(&mut self.label_edits, before).on_disk().clone();
         self.label_edits.merge(labels);
         self.list.set_annotations(Annotations::new(&self.label_edits));
     }
@@ -202,9 +196,7 @@ impl OpenRun {
     /// Edits to save, if the writer is not at work. Searches see them at once.
     pub fn edits(&mut self) -> Option<Edits> {
         self.list.set_annotations(Annotations::new(&self.label_edits));
-        let changes = self.label_edits.send()?;
-        let (root, sae) = (self.info.root.clone(), self.info.sae_name().to_owned());
-        Some(Edits { root, sae, changes, on_disk: self.label_edits.on_disk().clone() })
+        self.label_edits.send()
     }
 
     /// Keeps what the index holds about a feature.

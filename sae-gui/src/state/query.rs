@@ -302,7 +302,7 @@ mod tests {
     }
 
     fn annotations() -> Annotations {
-        let mut label_edits = LabelEdits::new("base", "Ann", Labels::default());
+        let mut label_edits = LabelEdits::new("run".as_ref(), "base", "Ann", Labels::default());
         for (feature, label) in [(12, "Red ring"), (123, "ring")] {
             label_edits.set_draft(Entry { label: label.into(), ..Entry::empty(feature) });
         }

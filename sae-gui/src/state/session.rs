@@ -4,7 +4,7 @@
 use super::clipboard;
 use super::command::Command;
 use super::details::Details;
-use super::effect::{Effect, Theme};
+use super::effect::{Edits, Effect, Theme};
 use super::history::{History, VisitKind};
 use super::invocation::Invocation;
 use super::job::Job;
@@ -53,6 +53,8 @@ pub struct Session {
     opening: bool,
     /// Whether the window is to be closed once all edits are saved.
     quitting: bool,
+    /// The labels of runs that were closed before all of their edits were saved.
+    closed: Vec<LabelEdits>,
 }
 
 impl Default for Session {
@@ -66,6 +68,7 @@ impl Default for Session {
             requested: None,
             opening: false,
             quitting: false,
+            closed: Vec::new(),
         }
     }
 }
@@ -116,19 +119,19 @@ impl Session {
             }
             Ok(opened) => {
                 let (mut run, notice) = OpenRun::new(opened, self.requested.as_ref().unwrap_or(&Link::default()));
-                // Edits that are not saved yet go on, in the run if it is the same one, else to the writer.
-                let mut save = None;
-                if let Phase::Open(before) = &mut self.phase {
-                    if before.is_same_as(&run) {
-                        run.adopt_edits(before);
-                    } else {
-                        save = before.edits().map(Effect::Save);
-                    }
+                // Edits that are not saved yet go on: in the run if it is the same one, else until they are saved.
+                let before = self.run_mut().map(|before| std::mem::take(&mut before.label_edits));
+                self.closed.extend(before);
+                let is_same = |edits: &LabelEdits| edits.is_of(&run.info.root, run.info.sae_name());
+                if let Some(at) = self.closed.iter().position(is_same) {
+                    run.adopt_edits(self.closed.remove(at));
                 }
+                self.closed.iter_mut().for_each(LabelEdits::commit);
                 self.phase = Phase::Open(Box::new(run));
                 self.overlay = Overlay::None;
                 self.notice = notice;
-                save.into_iter().chain(self.edited()).chain([Effect::Opened, Effect::Reveal]).collect()
+                let save = self.save_all();
+                save.into_iter().chain([Effect::Opened, Effect::Reveal]).collect()
             }
         }
     }
@@ -150,13 +153,18 @@ impl Session {
         }
     }
 
-    /// Takes the answer of the writer of labels.
-    pub fn saved(&mut self, result: Result<Saved, String>) -> Vec<Effect> {
+    /// Takes the answer of the writer of labels to some edits, whether their run is still open or not.
+    pub fn saved(&mut self, edits: &Edits, result: Result<Saved, String>) -> Vec<Effect> {
         let failed = result.is_err();
-        let Some(run) = self.run_mut() else { return Vec::new() };
-        let told = run.label_edits.saved(result);
-        let left = run.label_edits.unsaved().0;
+        let open = match &mut self.phase {
+            Phase::Open(run) => Some(&mut run.label_edits),
+            _ => None,
+        };
+        let is_meant = |own: &&mut LabelEdits| own.is_of(&edits.root, &edits.sae);
+        let Some(own) = self.closed.iter_mut().chain(open).find(is_meant) else { return Vec::new() };
+        let told = own.saved(result);
         self.notice = told.or(self.notice.take());
+        let left = self.unsaved().0;
         if failed {
             if std::mem::take(&mut self.quitting) {
                 self.overlay = Overlay::Unsaved(UnsavedDialog::default());
@@ -170,13 +178,49 @@ impl Session {
         if left == 0 && matches!(self.overlay, Overlay::Unsaved(_)) {
             self.overlay = Overlay::None;
         }
-        self.edited().into_iter().collect()
+        self.save_all()
     }
 
     /// Tries again to save edits after a failure. Called every few seconds.
-    pub fn retry(&mut self) -> Option<Effect> {
-        let failed = self.run().is_some_and(|run| run.label_edits.unsaved().1.is_some());
-        if failed { self.edited() } else { None }
+    pub fn retry(&mut self) -> Vec<Effect> {
+        if self.unsaved().1.is_some() { self.save_all() } else { Vec::new() }
+    }
+
+    /// The labels with edits that are not saved: those of the open run, and of runs that were closed.
+    pub fn unsaved_labels(&self) -> impl Iterator<Item = &LabelEdits> {
+        let open = self.run().map(|run| &run.label_edits);
+        open.into_iter().chain(&self.closed).filter(|edits| edits.unsaved().0 > 0)
+    }
+
+    /// The number of edits that are not saved, of all runs, and why the last attempt to save some of them failed.
+    pub fn unsaved(&self) -> (usize, Option<String>) {
+        let count = self.unsaved_labels().map(|edits| edits.unsaved().0).sum();
+        let reason = |edits: &LabelEdits| {
+            let reason = edits.unsaved().1?;
+            let is_open = self.run().is_some_and(|run| run.info.root == edits.root());
+            Some(if is_open { reason.to_owned() } else { format!("{}: {reason}", edits.root().display()) })
+        };
+        (count, self.unsaved_labels().find_map(reason))
+    }
+
+    /// Sends all edits to the writer that it does not have yet, unless it is still at work on others of the same labels.
+    fn save_all(&mut self) -> Vec<Effect> {
+        self.closed.retain(|edits| edits.unsaved().0 > 0);
+        let closed: Vec<_> = self.closed.iter_mut().filter_map(LabelEdits::send).map(Effect::Save).collect();
+        closed.into_iter().chain(self.edited()).collect()
+    }
+
+    /// What is to be saved at the end of the program, with what is being typed.
+    pub fn take_unsent(&mut self) -> Vec<Edits> {
+        let open = match &mut self.phase {
+            Phase::Open(run) => Some(&mut run.label_edits),
+            _ => None,
+        };
+        let take = |edits: &mut LabelEdits| {
+            edits.commit();
+            edits.take_unsent()
+        };
+        self.closed.iter_mut().chain(open).filter_map(take).collect()
     }
 
     /// Takes labels that somebody else wrote.
@@ -276,18 +320,19 @@ impl Session {
     /// Closes the window, once everything is saved. Asks what to do if it cannot be saved.
     #[must_use]
     pub fn quit(&mut self) -> Vec<Effect> {
-        let save = self.commit();
-        let unsaved = self.run().map_or(0, |run| run.label_edits.unsaved().0);
-        if unsaved == 0 {
+        if let Some(run) = self.run_mut() {
+            run.label_edits.commit();
+        }
+        if self.may_close() {
             return vec![Effect::Quit];
         }
         self.quitting = true;
-        save.into_iter().collect()
+        self.save_all()
     }
 
     /// Whether the window may close at once.
     pub fn may_close(&self) -> bool {
-        self.run().is_none_or(|run| run.label_edits.unsaved().0 == 0)
+        self.unsaved().0 == 0
     }
 
     /// Whether a command can do anything now.

@@ -269,16 +269,15 @@ impl App {
 
     /// Tries again, now and then, to save edits that could not be saved.
     fn retry(&mut self, ctx: &Context) {
-        let failed = self.session.run().is_some_and(|run| run.label_edits.unsaved().1.is_some());
-        if !failed {
+        if self.session.unsaved().1.is_none() {
             return;
         }
         ctx.request_repaint_after(Duration::from_secs_f64(RETRY));
         let now = ctx.input(|input| input.time);
         if now - self.tried_at >= RETRY {
             self.tried_at = now;
-            let effect = self.session.retry();
-            effect.into_iter().for_each(|effect| self.perform(ctx, effect));
+            let effects = self.session.retry();
+            effects.into_iter().for_each(|effect| self.perform(ctx, effect));
         }
     }
 
@@ -414,9 +413,8 @@ impl App {
 
     /// Asks what to do with edits that cannot be saved, and does it.
     fn unsaved(&mut self, ctx: &Context, mut dialog: UnsavedDialog) {
-        let Some(run) = self.session.run() else { return };
-        let (count, reason) = run.label_edits.unsaved();
-        match overlays::unsaved(ctx, count, reason.unwrap_or_default(), &mut dialog) {
+        let files = self.session.unsaved_labels().count();
+        match overlays::unsaved(ctx, self.session.unsaved(), files, &mut dialog) {
             None => self.session.overlay = Overlay::Unsaved(dialog),
             Some(UnsavedAnswer::Stay) => {}
             Some(UnsavedAnswer::Quit) => self.perform(ctx, Effect::Quit),
@@ -425,8 +423,12 @@ impl App {
                 effects.into_iter().for_each(|effect| self.perform(ctx, effect));
             }
             Some(UnsavedAnswer::WriteTo(path)) => {
-                let labels = serde_json::to_string_pretty(run.label_edits.edited()).map_err(|error| error.to_string());
-                match labels.and_then(|labels| load::write_text(Path::new(&path), &labels)) {
+                let files = self.session.unsaved_labels().zip(numbered(Path::new(&path)));
+                let written = files.into_iter().try_for_each(|(edits, path)| {
+                    let labels = serde_json::to_string_pretty(edits.edited()).map_err(|error| error.to_string())?;
+                    load::write_text(&path, &labels)
+                });
+                match written {
                     Ok(()) => self.perform(ctx, Effect::Quit),
                     Err(problem) => {
                         dialog.problem = Some(problem);
@@ -436,6 +438,16 @@ impl App {
             }
         }
     }
+}
+
+/// The path, then others beside it: `labels.json`, `labels-2.json`, `labels-3.json`.
+fn numbered(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let name = |n: u32| {
+        let mut name = path.file_stem().unwrap_or_default().to_os_string();
+        name.push(format!("-{n}"));
+        path.with_file_name(name).with_extension(path.extension().unwrap_or_default())
+    };
+    std::iter::once(path.to_path_buf()).chain((2..).map(name))
 }
 
 /// While a menu or drop-down is open, a click beside it closes it and does nothing else. The menus themselves stay reachable.

@@ -183,13 +183,25 @@ pub enum UnsavedAnswer {
     Stay,
 }
 
-/// Draws the question what to do with edits that cannot be saved. Returns the answer.
-pub fn unsaved(ctx: &Context, count: usize, reason: &str, dialog: &mut UnsavedDialog) -> Option<UnsavedAnswer> {
+/// Draws the question what to do with edits that cannot be saved, and why. `files` is the number of label files that lack some of
+/// them. Returns the answer.
+pub fn unsaved(
+    ctx: &Context,
+    (count, reason): (usize, Option<String>),
+    files: usize,
+    dialog: &mut UnsavedDialog,
+) -> Option<UnsavedAnswer> {
     let mut answer = None;
     let shown = modal("unsaved").show(ctx, |ui| {
         set_width(ui, 520.0);
         ui.heading(if count == 1 { "1 edit is not saved".into() } else { format!("{count} edits are not saved") });
-        ui.label(reason);
+        ui.label(reason.unwrap_or_default());
+        if files > 1 {
+            ui.label(format!(
+                "They belong to {files} runs or autoencoders. If you save them elsewhere, each gets a file: labels.json, \
+                 labels-2.json and so on."
+            ));
+        }
         ui.add_space(6.0);
         if ui.button(RichText::new("Try again").strong()).clicked() {
             answer = Some(UnsavedAnswer::Retry);

@@ -28,15 +28,13 @@ pub fn show(ui: &mut Ui, session: &Session, used: usize) -> bool {
             ui.label(small("Opening ...".into()));
         }
         stop = job(ui, session);
-        if let Some(run) = session.run() {
-            if let (count @ 1.., Some(reason)) = run.label_edits.unsaved() {
-                let what = if count == 1 { "1 edit is".into() } else { format!("{count} edits are") };
-                let text = format!("{what} not saved: {reason}");
-                ui.label(RichText::new(text).small().strong().color(ui.visuals().error_fg_color));
-            } else if let Some(reason) = &run.info.read_only {
-                let text = format!("Read-only folder: labels cannot be saved ({reason})");
-                ui.label(RichText::new(text).small().color(ui.visuals().warn_fg_color));
-            }
+        if let (count @ 1.., Some(reason)) = session.unsaved() {
+            let what = if count == 1 { "1 edit is".into() } else { format!("{count} edits are") };
+            let text = format!("{what} not saved: {reason}");
+            ui.label(RichText::new(text).small().strong().color(ui.visuals().error_fg_color));
+        } else if let Some(reason) = session.run().and_then(|run| run.info.read_only.as_ref()) {
+            let text = format!("Read-only folder: labels cannot be saved ({reason})");
+            ui.label(RichText::new(text).small().color(ui.visuals().warn_fg_color));
         }
         if let Some(notice) = &session.notice {
             ui.label(RichText::new(notice).small().strong());

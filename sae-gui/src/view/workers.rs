@@ -5,7 +5,6 @@ use super::requested::Requested;
 use super::theme;
 use crate::load::{ActivationReply, ActivationWorker, PlaygroundWorker, ProcessEvent, Reply, Subprocess, recents};
 use crate::state::Command;
-use crate::state::effect::Effect;
 use crate::state::invocation::{Afterwards, Invocation};
 use crate::state::job::JobState;
 use crate::state::location::Page;
@@ -33,7 +32,7 @@ impl App {
         let scores = !needed.scores || run.filter.is_some();
         let report = !needed.report || run.report.is_some();
         let shown = cache.missing(&needed.samples).is_empty() && cache.missing_active(&needed.active).is_empty();
-        let saved = matches!(run.label_edits.unsaved(), (0, _) | (_, Some(_)));
+        let saved = matches!(self.session.unsaved(), (0, _) | (_, Some(_)));
         let running = self.session.job.as_ref().is_some_and(|job| job.is_running());
         let explained = needed.explanations.is_none_or(|number| sample.has_explanations(number));
         let searched = needed.search.is_none() && needed.picture.is_none();
@@ -155,7 +154,7 @@ impl App {
     fn take_reply(&mut self, ctx: &Context, reply: Reply) {
         let effects = match reply {
             Reply::Opened(result) => self.session.opened(result.map(|opened| *opened)),
-            Reply::Saved(result) => self.session.saved(result),
+            Reply::Saved(edits, result) => self.session.saved(&edits, result),
             Reply::Feature(number, details) => {
                 self.session.detailed(number, details);
                 Vec::new()
@@ -188,10 +187,6 @@ impl App {
             }
             Reply::Labels(labels) => {
                 self.session.labels_changed(labels);
-                Vec::new()
-            }
-            Reply::Waiting(reason) => {
-                self.session.notice = Some(reason);
                 Vec::new()
             }
             Reply::IndexChanged => {
@@ -311,11 +306,6 @@ impl App {
 
     /// Saves edits. The loader finishes saving before the window is gone.
     pub(super) fn save_at_exit(&mut self) {
-        if let Some(run) = self.session.run_mut() {
-            run.label_edits.commit();
-        }
-        if let Some(Effect::Save(edits)) = self.session.edited() {
-            self.loader.save(edits);
-        }
+        self.session.take_unsent().into_iter().for_each(|edits| self.loader.save(edits));
     }
 }

@@ -1,7 +1,6 @@
 //! Commands, opening and saving, without a window.
 
 use super::*;
-use crate::state::effect::Edits;
 use crate::state::run_info::{PositionCounts, RunInfo, SaeInfo};
 use sae_core::analysis::index::FeatureRow;
 
@@ -42,9 +41,15 @@ fn type_label(session: &mut Session, feature: u32, label: &str) {
     run.label_edits.set_draft(entry);
 }
 
-fn save(session: &mut Session) {
+/// The writer's answer to edits of the first run.
+fn answer(session: &mut Session, result: Result<Saved, String>) -> Vec<Effect> {
+    let edits = Edits { root: "/runs/a".into(), sae: "base".into(), changes: vec![], on_disk: Labels::default() };
+    session.saved(&edits, result)
+}
+
+fn save(session: &mut Session) -> Vec<Effect> {
     let labels = session.run().unwrap().label_edits.edited().clone();
-    session.saved(Ok(Saved { labels, moved: None }));
+    answer(session, Ok(Saved { labels, moved: None }))
 }
 
 #[test]
@@ -207,8 +212,7 @@ fn the_window_closes_when_everything_is_saved() {
     type_label(&mut session, 1, "half typed");
     assert!(!session.may_close());
     assert!(matches!(&session.apply(Command::Quit)[..], [Effect::Save(Edits { changes, .. })] if changes.len() == 1));
-    let labels = session.run().unwrap().label_edits.edited().clone();
-    assert_eq!(session.saved(Ok(Saved { labels, moved: None })), [Effect::Quit]);
+    assert_eq!(save(&mut session), [Effect::Quit]);
     assert!(session.may_close());
 }
 
@@ -216,19 +220,18 @@ fn the_window_closes_when_everything_is_saved() {
 fn edits_that_cannot_be_saved_are_tried_again_and_the_window_asks_before_it_closes() {
     let mut session = session("a");
     session.apply(Command::Star);
-    assert!(session.saved(Err("no space".into())).is_empty());
+    assert!(answer(&mut session, Err("no space".into())).is_empty());
     assert!(!session.overlay.is_open(), "nobody wants to close the window");
-    assert!(matches!(session.retry(), Some(Effect::Save(_))));
-    assert_eq!(session.retry(), None, "the writer is at work");
-    session.saved(Err("no space".into()));
+    assert!(matches!(session.retry()[..], [Effect::Save(_)]));
+    assert!(session.retry().is_empty(), "the writer is at work");
+    answer(&mut session, Err("no space".into()));
     assert!(matches!(session.apply(Command::Quit)[..], [Effect::Save(_)]));
-    session.saved(Err("no space".into()));
+    answer(&mut session, Err("no space".into()));
     assert!(matches!(session.overlay, Overlay::Unsaved(_)));
     // Room was made meanwhile.
     assert!(matches!(session.quit()[..], [Effect::Save(_)]));
-    let labels = session.run().unwrap().label_edits.edited().clone();
-    assert_eq!(session.saved(Ok(Saved { labels, moved: None })), [Effect::Quit]);
-    assert_eq!(session.retry(), None);
+    assert_eq!(save(&mut session), [Effect::Quit]);
+    assert!(session.retry().is_empty());
 }
 
 #[test]
@@ -268,11 +271,81 @@ fn reloading_keeps_the_view_and_a_failure_can_be_tried_again() {
 fn edits_that_are_not_saved_survive_a_reload() {
     let mut session = session("a");
     session.apply(Command::Star);
-    session.saved(Err("no space".into()));
+    answer(&mut session, Err("no space".into()));
     session.apply(Command::Reload);
     session.opened(Ok(opened(20)));
     assert!(session.run().unwrap().list.annotations().star(0) && session.allows(Command::Undo));
     assert!(!session.may_close());
+}
+
+/// Another run than that of [`opened`].
+fn other() -> OpenedRun {
+    let mut other = opened(20);
+    other.info.root = "/runs/b".into();
+    other
+}
+
+#[test]
+fn labels_that_are_edited_while_another_run_opens_are_saved() {
+    let mut session = session("a");
+    type_label(&mut session, 0, "first");
+    let effects = session.open_text("b");
+    assert!(matches!(&effects[..], [Effect::Save(_), Effect::Open(_)]));
+    // The writer is still at work on the first label; one more is written, and another one half typed.
+    type_label(&mut session, 1, "second");
+    session.go(Location::Feature(2), VisitKind::Chosen);
+    type_label(&mut session, 2, "half typed");
+    session.opened(Ok(other()));
+    assert_eq!(session.unsaved().0, 3);
+    let mut disk = Labels::default();
+    disk.apply("base", &effects.into_iter().find_map(changes).unwrap());
+    let effects = answer(&mut session, Ok(Saved { labels: disk.clone(), moved: None }));
+    disk.apply("base", &effects.into_iter().find_map(changes).unwrap());
+    let labels = disk.written("base").unwrap().entries().iter().map(|entry| entry.label.as_str());
+    assert_eq!(labels.collect::<Vec<_>>(), ["first", "second", "half typed"]);
+    answer(&mut session, Ok(Saved { labels: disk, moved: None }));
+    assert!(session.may_close());
+    // The answers about the first run did not change the second one.
+    assert!(session.run().unwrap().label_edits.entries().is_empty());
+}
+
+fn changes(effect: Effect) -> Option<Vec<sae_core::analysis::labels::Change>> {
+    match effect {
+        Effect::Save(edits) => Some(edits.changes),
+        _ => None,
+    }
+}
+
+#[test]
+fn unsaved_edits_of_a_closed_run_keep_the_window_open_and_come_back_with_the_run() {
+    let mut session = session("a");
+    session.apply(Command::Star);
+    answer(&mut session, Err("no space".into()));
+    let _ = session.open_text("b");
+    session.opened(Ok(other()));
+    answer(&mut session, Err("no space".into()));
+    assert_eq!(session.unsaved(), (1, Some("/runs/a: no space".into())));
+    assert!(!session.may_close());
+    assert!(matches!(&session.apply(Command::Quit)[..], [Effect::Save(edits)] if edits.root.ends_with("a")));
+    answer(&mut session, Err("no space".into()));
+    assert!(matches!(session.overlay, Overlay::Unsaved(_)));
+    assert!(matches!(session.retry()[..], [Effect::Save(_)]));
+    // The run is opened again: its edits are undone there.
+    let _ = session.open_text("a");
+    session.opened(Ok(opened(20)));
+    assert!(session.run().unwrap().list.annotations().star(0) && session.allows(Command::Undo));
+    save(&mut session);
+    assert!(session.may_close() && session.unsaved_labels().next().is_none());
+}
+
+#[test]
+fn what_the_writer_does_not_have_yet_is_saved_at_the_end() {
+    let mut session = session("a");
+    session.apply(Command::Star);
+    type_label(&mut session, 1, "half typed");
+    let [edits] = &session.take_unsent()[..] else { panic!("one file") };
+    assert_eq!(edits.changes.len(), 1, "the star is on its way");
+    assert!(session.take_unsent().is_empty());
 }
 
 #[test]
