@@ -47,8 +47,8 @@ pub enum Reply {
     Saved(Edits, Result<Saved, String>),
     /// Somebody else wrote labels.
     Labels(Result<Labels, String>),
-    /// Somebody else wrote the index.
-    IndexChanged,
+    /// Somebody else wrote a table that is not read again by itself; what to say about it.
+    Changed(&'static str),
 }
 
 /// The window's end of the loader.
@@ -257,7 +257,8 @@ impl Current {
                 let labels = guarded(|| Labels::read(&self.run).map_err(|error| error.message()));
                 Some(Reply::Labels(labels))
             }
-            Changed::Index => Some(Reply::IndexChanged),
+            Changed::Index => Some(Reply::Changed("The index has changed on disk: F5 reads it.")),
+            Changed::Scores => Some(Reply::Changed("The scores have changed on disk: F5 reads them.")),
             Changed::Report => self.reported.then(|| Reply::Report(report::read(&self.run))),
         };
         changed.into_iter().filter_map(reply).collect()

@@ -13,6 +13,8 @@ pub enum Changed {
     Labels,
     /// The feature index.
     Index,
+    /// The score table.
+    Scores,
     /// `run.json`, a log or an evaluation.
     Report,
 }
@@ -24,10 +26,10 @@ type Stamp = Vec<Option<(u64, Option<SystemTime>)>>;
 pub struct Watch {
     run: Run,
     sae: Option<String>,
-    stamps: [Stamp; 3],
+    stamps: [Stamp; 4],
 }
 
-const KINDS: [Changed; 3] = [Changed::Labels, Changed::Index, Changed::Report];
+const KINDS: [Changed; 4] = [Changed::Labels, Changed::Index, Changed::Scores, Changed::Report];
 
 impl Watch {
     /// The files as they are now.
@@ -54,6 +56,7 @@ impl Watch {
         let files: Vec<PathBuf> = match kind {
             Changed::Labels => vec![self.run.labels()],
             Changed::Index => self.sae.iter().map(|sae| self.run.features(sae).join(FEATURES)).collect(),
+            Changed::Scores => self.sae.iter().map(|sae| self.run.scores(sae)).collect(),
             Changed::Report => {
                 let saes = self.run.list("saes").into_iter();
                 let of_saes =
@@ -88,5 +91,8 @@ mod tests {
         fs::create_dir_all(run.sae_dir("base")).unwrap();
         fs::write(run.sae_dir("base").join("log.parquet"), "x").unwrap();
         assert_eq!(watch.look(), [Changed::Report]);
+        fs::create_dir_all(run.scores("base").parent().unwrap()).unwrap();
+        fs::write(run.scores("base"), "x").unwrap();
+        assert_eq!(watch.look(), [Changed::Scores]);
     }
 }

@@ -189,8 +189,8 @@ impl App {
                 self.session.labels_changed(labels);
                 Vec::new()
             }
-            Reply::IndexChanged => {
-                self.session.notice = Some("The index has changed on disk: F5 reads it.".into());
+            Reply::Changed(notice) => {
+                self.session.notice = Some(notice.into());
                 Vec::new()
             }
         };
