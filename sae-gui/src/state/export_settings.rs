@@ -64,6 +64,15 @@ impl ExportSettings {
         self.write_dropped.then(|| out.with_file_name(name))
     }
 
+    /// The file that names the samples that are kept, if some were chosen by hand: beside the folder of the kept rows, so that the
+    /// command can be run again.
+    pub fn decisions_file(&self, run: &Path) -> PathBuf {
+        let out = self.folder(run);
+        let mut name = out.file_name().unwrap_or_default().to_os_string();
+        name.push("-decisions.csv");
+        out.with_file_name(name)
+    }
+
     /// Why the settings cannot be used, if so.
     pub fn problem(&self, filter: &ScoreFilter) -> Option<&'static str> {
         if self.out.trim().is_empty() {
@@ -78,9 +87,9 @@ impl ExportSettings {
         None
     }
 
-    /// The command that writes what the filter keeps. `decisions` is the file that names the kept samples, which is used
-    /// if some were chosen by hand.
-    pub fn invocation(&self, info: &RunInfo, filter: &ScoreFilter, decisions: &Path) -> Invocation {
+    /// The command that writes what the filter keeps. It reads [`ExportSettings::decisions_file`] if some samples were chosen by
+    /// hand.
+    pub fn invocation(&self, info: &RunInfo, filter: &ScoreFilter) -> Invocation {
         let (run, out) = (info.root.display().to_string(), self.folder(&info.root).display().to_string());
         let mut arguments = ["filter", "--run", &run].map(String::from).to_vec();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| word.to_string()));
@@ -95,7 +104,7 @@ impl ExportSettings {
             }
             add(if self.diverse { &["--diverse"] } else { &[] });
         } else {
-            add(&["--decisions", &decisions.display().to_string()]);
+            add(&["--decisions", &self.decisions_file(&info.root).display().to_string()]);
         }
         add(&["--out", &out]);
         if let Some(folder) = self.dropped_folder(&info.root) {
@@ -140,9 +149,12 @@ mod tests {
         assert_eq!(line(&settings, &filter()), expected);
         let more = ExportSettings { dedup: Some(0.9), diverse: true, write_dropped: false, ..settings.clone() };
         assert!(line(&more, &filter()).contains("--keep 12 --dedup 0.9 --diverse --out"));
+        let reopened = |settings: ExportSettings| settings.reopened(Path::new("it's kept"), Path::new("kept-2"));
+        assert_eq!(reopened(more.clone()), ExportSettings { out: "kept-2".into(), ..more.clone() });
+        assert_eq!(reopened(ExportSettings { out: "mine".into(), ..more.clone() }).out, "mine");
         let mut chosen = filter();
         chosen.choose([0], Some(true));
-        assert!(line(&settings, &chosen).starts_with("sae filter --run /data/run --decisions /tmp/d.csv --out"));
+        assert!(line(&settings, &chosen).contains(" --decisions '/data/it'\\''s kept-decisions.csv' --out"));
         assert!(more.problem(&chosen).is_some() && settings.problem(&chosen).is_none());
         assert!(decisions_csv(&chosen).starts_with("sample,keep\n0,true\n1,false\n"));
     }

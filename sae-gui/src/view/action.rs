@@ -26,8 +26,8 @@ pub enum Action {
     OpenText(String),
     /// Ask whether to start a command of the program `sae`.
     Confirm(Invocation),
-    /// Start `sae filter`, which may read decisions from this file.
-    Export(Invocation, PathBuf),
+    /// Start `sae filter`, after writing the decisions that it reads, if some were made by hand.
+    Export(Invocation),
     /// Save what was written about features.
     Edited,
     /// Run the model on a prompt.

@@ -11,7 +11,6 @@ use crate::state::location::{Location, Page};
 use crate::state::open_run::OpenRun;
 use crate::state::overlay::Overlay;
 use egui::Context;
-use std::path::PathBuf;
 
 impl App {
     /// Does what was clicked.
@@ -37,7 +36,7 @@ impl App {
                 self.session.overlay = Overlay::Confirm(invocation);
                 Vec::new()
             }
-            Action::Export(invocation, decisions) => self.export(invocation, decisions),
+            Action::Export(invocation) => self.export(invocation),
             Action::Edited => self.session.edited().into_iter().collect(),
             Action::Submit(prompt) => {
                 self.submit(ctx, prompt);
@@ -102,10 +101,15 @@ impl App {
     }
 
     /// Writes the decisions, if some were made by hand, and starts the command that reads them.
-    fn export(&mut self, invocation: Invocation, decisions: PathBuf) -> Vec<Effect> {
-        let filter = self.session.run().and_then(|run| run.scores()).filter(|filter| !filter.choices().is_empty());
-        let written = filter.map_or(Ok(()), |filter| load::write_text(&decisions, &decisions_csv(filter)));
-        match written {
+    fn export(&mut self, invocation: Invocation) -> Vec<Effect> {
+        let Some((run, filter)) = self.session.run().and_then(|run| Some((run, run.scores()?))) else {
+            return Vec::new();
+        };
+        let root = &run.info.root;
+        // The command refuses a folder that exists. The decisions beside it are then those of what is in it.
+        let needed = !filter.choices().is_empty() && !run.export.folder(root).exists();
+        let write = || load::write_text(&run.export.decisions_file(root), &decisions_csv(filter));
+        match if needed { write() } else { Ok(()) } {
             Ok(()) => vec![Effect::Start(invocation)],
             Err(reason) => {
                 self.session.notice = Some(format!("The decisions cannot be written: {reason}"));

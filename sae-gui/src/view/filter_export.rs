@@ -38,13 +38,12 @@ pub fn show(
         ui.checkbox(&mut settings.write_dropped, "also write the dropped rows")
             .on_hover_text("Into a folder beside it, so that nothing is lost");
     });
-    let decisions = std::env::temp_dir().join(format!("sae-gui-decisions-{}.csv", std::process::id()));
-    let invocation = settings.invocation(info, filter, &decisions);
+    let invocation = settings.invocation(info, filter);
     let problem = settings.problem(filter);
     let ready = filter.kept() > 0 && !job.is_some_and(Job::is_running) && problem.is_none();
     let title = format!("Write {}", format::counted(filter.kept(), "sample"));
     if ui.add_enabled(ready, Button::new(RichText::new(title).strong())).clicked() {
-        action = Some(Action::Export(invocation.clone(), decisions));
+        action = Some(Action::Export(invocation.clone()));
     }
     if let Some(problem) = problem {
         ui.label(RichText::new(problem).color(ui.visuals().warn_fg_color));
