@@ -1,14 +1,15 @@
 //! Command lines of the program `sae` that the app starts. Starts nothing.
 
 use super::run_info::RunInfo;
+use std::path::PathBuf;
 
 /// What is to be read again when a command has succeeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Afterwards {
     /// Nothing: it writes elsewhere, or the app notices by itself.
     Nothing,
-    /// The run.
-    Reload,
+    /// The run in this folder, if it is still open.
+    Reload(PathBuf),
 }
 
 /// A command line of `sae`.
@@ -27,7 +28,7 @@ impl Invocation {
     fn of_sae(command: &str, info: &RunInfo, sae: &str, title: &str) -> Self {
         let run = info.root.display().to_string();
         let arguments = [command, "--run", &run, "--sae", sae].map(String::from).to_vec();
-        Self { title: format!("{title} {sae}"), arguments, afterwards: Afterwards::Reload }
+        Self { title: format!("{title} {sae}"), arguments, afterwards: Afterwards::Reload(info.root.clone()) }
     }
 
     /// Makes the feature index of an autoencoder, with the threshold of the index that is there.

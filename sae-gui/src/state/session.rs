@@ -6,8 +6,8 @@ use super::command::Command;
 use super::details::Details;
 use super::effect::{Edits, Effect, Theme};
 use super::history::{History, VisitKind};
-use super::invocation::Invocation;
-use super::job::Job;
+use super::invocation::{Afterwards, Invocation};
+use super::job::{Job, JobState};
 use super::label_edits::LabelEdits;
 use super::link::Link;
 use super::location::{Location, Page};
@@ -250,6 +250,21 @@ impl Session {
     /// Notes that a command was started.
     pub fn started(&mut self, invocation: Invocation) {
         self.job = Some(Job::new(invocation));
+    }
+
+    /// Takes how the command ended, and reads its run again if that is the one that is open.
+    pub fn ended(&mut self, state: JobState) -> Vec<Effect> {
+        let Some(job) = &mut self.job else { return Vec::new() };
+        job.state = state;
+        let (JobState::Done(_), Afterwards::Reload(root)) = (&job.state, &job.invocation.afterwards) else {
+            return Vec::new();
+        };
+        let is_open = matches!(&self.phase, Phase::Open(run) if run.info.root == *root);
+        if is_open && !self.opening {
+            return self.apply(Command::Reload);
+        }
+        self.notice = Some(format!("{} is done: {}", job.invocation.title, root.display()));
+        Vec::new()
     }
 
     /// Takes what the index holds about a feature.

@@ -4,8 +4,7 @@ use super::app::App;
 use super::requested::Requested;
 use super::theme;
 use crate::load::{ActivationReply, ActivationWorker, PlaygroundWorker, ProcessEvent, Reply, Subprocess, recents};
-use crate::state::Command;
-use crate::state::invocation::{Afterwards, Invocation};
+use crate::state::invocation::Invocation;
 use crate::state::job::JobState;
 use crate::state::location::Page;
 use crate::state::open_run::OpenRun;
@@ -255,12 +254,8 @@ impl App {
     /// A command of `sae` has ended.
     fn ended(&mut self, ctx: &Context, state: JobState) {
         self.subprocess = None;
-        let Some(job) = &mut self.session.job else { return };
-        let reload = job.invocation.afterwards == Afterwards::Reload && matches!(state, JobState::Done(_));
-        job.state = state;
-        if reload {
-            self.apply(ctx, Command::Reload);
-        }
+        let effects = self.session.ended(state);
+        effects.into_iter().for_each(|effect| self.perform(ctx, effect));
     }
 
     /// Divides the samples into groups by columns of the data set; empty for no groups.
