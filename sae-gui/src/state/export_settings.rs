@@ -51,6 +51,13 @@ impl ExportSettings {
         }
     }
 
+    /// The same settings for a run that was read again. The folder that was proposed gives way to one that does not exist yet.
+    pub fn reopened(self, proposed_before: &Path, proposed: &Path) -> Self {
+        let untouched = Path::new(&self.out) == proposed_before;
+        let out = if untouched { proposed.display().to_string() } else { self.out };
+        Self { out, ..self }
+    }
+
     /// The folder of the kept rows. A relative path is relative to the folder that holds the run.
     pub fn folder(&self, run: &Path) -> PathBuf {
         run.parent().unwrap_or(run).join(self.out.trim())
@@ -141,9 +148,7 @@ mod tests {
     fn the_command_says_what_the_page_shows() {
         let info = RunInfo { root: "/data/run".into(), sae: Some("base".into()), ..RunInfo::default() };
         let settings = ExportSettings::new(Path::new("it's kept"));
-        let line = |settings: &ExportSettings, filter: &ScoreFilter| {
-            settings.invocation(&info, filter, Path::new("/tmp/d.csv")).command_line()
-        };
+        let line = |settings: &ExportSettings, filter: &ScoreFilter| settings.invocation(&info, filter).command_line();
         let expected = "sae filter --run /data/run --sae base --by pmi --keep 12 --out '/data/it'\\''s kept' --dropped \
                         '/data/it'\\''s kept-dropped' --format same";
         assert_eq!(line(&settings, &filter()), expected);

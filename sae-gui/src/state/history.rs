@@ -46,6 +46,13 @@ impl History {
         self.current = self.visits.len();
     }
 
+    /// Forgets the visits to other locations than these.
+    pub fn retain(&mut self, keep: impl Fn(Location) -> bool) {
+        let kept_before = self.visits[..self.current].iter().filter(|visit| keep(visit.0)).count();
+        self.visits.retain(|visit| keep(visit.0));
+        self.current = kept_before;
+    }
+
     /// Whether there is an earlier visit.
     pub fn has_back(&self) -> bool {
         self.current > 1
@@ -86,6 +93,19 @@ mod tests {
         history.forward();
         history.visit(Location::Feature(7), VisitKind::Chosen);
         assert!(!history.has_forward());
+    }
+
+    #[test]
+    fn visits_to_what_is_gone_are_forgotten() {
+        let mut history = History::default();
+        [1, 9, 2, 3].into_iter().for_each(|feature| history.visit(Location::Feature(feature), VisitKind::Chosen));
+        history.back();
+        history.retain(|location| location != Location::Feature(9));
+        assert_eq!(history.current(), Some(Location::Feature(2)));
+        history.back();
+        assert_eq!(history.current(), Some(Location::Feature(1)));
+        history.retain(|_| false);
+        assert_eq!((history.current(), history.has_forward()), (None, false));
     }
 
     proptest! {

@@ -78,6 +78,15 @@ impl FeatureList {
         list
     }
 
+    /// Takes over what a person chose in the list as it was before it was read again: the restriction and the selection, and the
+    /// search and the order unless they are given.
+    pub fn adopt(&mut self, before: Self, search: Option<&str>, sort: Option<[Sort; 2]>) {
+        self.selected = before.selected.into_iter().filter(|feature| self.row(*feature).is_some()).collect();
+        self.subset = before.subset;
+        self.search(search.unwrap_or(&before.text));
+        self.set_sort(sort.unwrap_or(before.sort));
+    }
+
     /// Number of all features.
     pub fn total(&self) -> usize {
         self.rows.len()

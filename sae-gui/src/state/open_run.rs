@@ -4,7 +4,7 @@ use super::annotations::Annotations;
 use super::details::{Details, ExampleGroup};
 use super::effect::Edits;
 use super::export_settings::ExportSettings;
-use super::history::History;
+use super::history::{History, VisitKind};
 use super::hover::Hover;
 use super::label_edits::LabelEdits;
 use super::link::Link;
@@ -15,7 +15,7 @@ use super::playground::PlaygroundState;
 use super::report::RunReport;
 use super::run_info::{OpenedRun, RunInfo};
 use super::sample_browser::SampleBrowser;
-use super::score_filter::ScoreFilter;
+use super::score_filter::{FilterSettings, ScoreFilter};
 use sae_core::analysis::index::{FeatureRow, Neighbor};
 use sae_core::store::sample::Modality;
 
@@ -61,8 +61,8 @@ pub struct OpenRun {
     pub sample_list: Option<SampleList>,
     feature: Option<u32>,
     sample: u32,
-    /// What a link says of the scores, until they are read.
-    pending_filter: (Option<String>, Option<usize>),
+    /// What is to be set on the Filter page once the scores are read: what a link says, or what was set before.
+    filter_settings: FilterSettings,
 }
 
 impl OpenRun {
@@ -95,10 +95,11 @@ impl OpenRun {
         };
         let mut history = History::default();
         if let Some(location) = location {
-            history.visit(location, super::history::VisitKind::Chosen);
+            history.visit(location, VisitKind::Chosen);
         }
         let mut playground = PlaygroundState::default();
         playground.draft.text = link.prompt.clone().unwrap_or_default();
+        playground.submits_at_once = link.prompt.is_some();
         for row in link.steer.iter().filter_map(|feature| list.row(*feature)) {
             playground.steer(row.feature, row.max);
         }
@@ -118,7 +119,7 @@ impl OpenRun {
             sample_list: None,
             feature: first,
             sample: 0,
-            pending_filter: (link.by.clone(), link.keep),
+            filter_settings: FilterSettings { by: link.by.clone(), keep: link.keep, ..FilterSettings::default() },
         };
         run.arrive();
         (run, unreadable.map(|cause| format!("The labels cannot be read: {cause}")).or(notice))
@@ -129,6 +130,52 @@ impl OpenRun {
         let labels = std::mem::replace(&mut self.label_edits, before).on_disk().clone();
         self.label_edits.merge(labels);
         self.list.set_annotations(Annotations::new(&self.label_edits));
+    }
+
+    /// Whether another one is of the same run and autoencoder.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        (&self.info.root, &self.info.sae) == (&other.info.root, &other.info.sae)
+    }
+
+    /// Takes over what a person did in the same run before it was read again: where they were and came from, what they searched,
+    /// chose and typed. What the link says wins. Edits of labels are adopted by themselves.
+    pub fn adopt(&mut self, before: Self, link: &Link) {
+        let shown = link.location.filter(|location| self.has(*location)).or(before.history.current());
+        let mut history = before.history;
+        history.retain(|location| self.has(location));
+        shown
+            .filter(|location| self.has(*location))
+            .into_iter()
+            .for_each(|shown| history.visit(shown, VisitKind::Chosen));
+        if history.current().is_some() {
+            self.history = history;
+        }
+        let has_feature = |feature: &u32| self.list.row(*feature).is_some();
+        self.feature = before.feature.filter(has_feature).or(self.feature);
+        self.sample = before.sample;
+        self.sample_list = before.sample_list;
+        self.list.adopt(before.list, link.search.as_deref(), link.sort);
+        self.samples.adopt(before.samples);
+        self.export = before.export.reopened(&before.info.export_folder, &self.info.export_folder);
+        if link.prompt.is_none() && link.steer.is_empty() {
+            self.playground = before.playground.reopened();
+        }
+        let settings = match before.filter {
+            Some(Ok(filter)) => filter.settings(),
+            _ => before.filter_settings,
+        };
+        let (by, keep) = (link.by.clone().or(settings.by), link.keep.or(settings.keep));
+        self.filter_settings = FilterSettings { by, keep, ..settings };
+        self.arrive();
+    }
+
+    /// Whether a location exists.
+    pub fn has(&self, location: Location) -> bool {
+        match location {
+            Location::Feature(number) => self.list.row(number).is_some(),
+            Location::Sample(number) => u64::from(number) < self.info.samples,
+            Location::Page(_) => true,
+        }
     }
 
     /// The page that is shown.
@@ -176,14 +223,9 @@ impl OpenRun {
 
     /// Takes the score table, or the reason why there is none.
     pub fn set_scores(&mut self, filter: Result<ScoreFilter, String>) {
-        let (by, keep) = std::mem::take(&mut self.pending_filter);
+        let settings = &mut self.filter_settings;
         self.filter = Some(filter.map(|mut filter| {
-            if let Some(column) = by.and_then(|name| filter.scores().column(&name)) {
-                filter.decide_by(column);
-            }
-            if let Some(count) = keep {
-                filter.keep(count);
-            }
+            filter.restore(std::mem::take(settings));
             filter
         }));
     }

@@ -58,6 +58,8 @@ pub struct PlaygroundState {
     submitted: Option<Prompt>,
     /// Whether the model is running.
     pub busy: bool,
+    /// Whether the draft is to be submitted as soon as the run is open.
+    pub submits_at_once: bool,
 }
 
 impl PlaygroundState {
@@ -79,6 +81,11 @@ impl PlaygroundState {
     /// Whether the draft differs from what was submitted.
     pub fn has_changed(&self) -> bool {
         self.submitted.as_ref() != Some(&self.draft)
+    }
+
+    /// The same prompt for a run that was read again. If it was submitted, it is submitted again.
+    pub fn reopened(self) -> Self {
+        Self { submits_at_once: !self.has_changed(), busy: false, ..self }
     }
 
     /// Steers a feature, at its maximum. A feature that is steered already keeps its strength.

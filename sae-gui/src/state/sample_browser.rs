@@ -78,6 +78,12 @@ impl SampleBrowser {
         Self { total: u32::try_from(total).unwrap_or(u32::MAX), ..Self::default() }
     }
 
+    /// Takes over the search, the order and the selection of the list as it was before it was read again.
+    pub fn adopt(&mut self, mut before: Self) {
+        before.selected.retain(|sample| *sample < self.total);
+        *self = Self { total: self.total, found: None, problem: None, made_from: None, ..before };
+    }
+
     /// The search that has to be made before the list is right, if there is one.
     pub fn pending_search(&self) -> Option<&str> {
         let text = self.text.trim();

@@ -77,6 +77,21 @@ pub struct Grouping {
     pub groups: Groups,
 }
 
+/// What a person has set on the Filter page. It outlives the score table, which may be read again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FilterSettings {
+    /// The score that decides.
+    pub by: Option<String>,
+    /// The score that it is compared with.
+    pub other: Option<String>,
+    /// How many samples it keeps.
+    pub keep: Option<usize>,
+    /// The groups that each keep their share.
+    pub grouping: Option<Grouping>,
+    /// Choices by hand: whether a sample is kept.
+    pub choices: BTreeMap<u32, bool>,
+}
+
 /// A ranking by one score, with what is kept of it.
 #[derive(Clone, Debug)]
 pub struct ScoreFilter {
@@ -138,6 +153,32 @@ impl ScoreFilter {
         filter.rank();
         filter.keep_share(0.5);
         Some(filter)
+    }
+
+    /// What is set, for [`ScoreFilter::restore`].
+    pub fn settings(&self) -> FilterSettings {
+        FilterSettings {
+            by: Some(self.name().to_owned()),
+            other: Some(self.other().to_owned()),
+            keep: Some(self.target),
+            grouping: self.grouping.clone(),
+            choices: self.choices.clone(),
+        }
+    }
+
+    /// Sets what was set before, as far as the table still has the scores and samples.
+    pub fn restore(&mut self, settings: FilterSettings) {
+        let column = |name: Option<String>| name.and_then(|name| self.scores.column(&name));
+        let (by, other) = (column(settings.by), column(settings.other));
+        by.into_iter().for_each(|column| self.decide_by(column));
+        other.into_iter().for_each(|column| self.compare_with(column));
+        if settings.grouping.is_some() {
+            self.set_grouping(settings.grouping);
+        }
+        settings.keep.into_iter().for_each(|count| self.keep(count));
+        for (sample, keep) in settings.choices {
+            self.choose([sample], Some(keep));
+        }
     }
 
     /// The score table.
@@ -504,6 +545,29 @@ mod tests {
         filter.set_grouping(Some(Grouping { groups: Groups::one(3), ..grouping(true).unwrap() }));
         assert!(filter.grouping().is_none(), "groups of other samples");
         assert!(filter.is_kept(6));
+    }
+
+    #[test]
+    fn what_is_set_is_restored_on_a_table_that_was_read_again() {
+        let mut filter = ten();
+        filter.decide_by(1);
+        filter.compare_with(0);
+        filter.keep(3);
+        let groups = Groups { names: vec!["a".into(), "b".into()], of: (0..10).map(|n| n % 2).collect() };
+        filter.set_grouping(Some(Grouping { fields: "kind".into(), equal: true, groups }));
+        filter.choose([4], Some(true));
+        let mut again = ten();
+        again.restore(filter.settings());
+        assert_eq!(again.settings(), filter.settings());
+        assert_eq!(
+            (0..10).map(|n| again.is_kept(n)).collect::<Vec<_>>(),
+            (0..10).map(|n| filter.is_kept(n)).collect::<Vec<_>>()
+        );
+        let ids = (0..2).map(|n| n.to_string()).collect();
+        let smaller = Scores { ids, columns: vec![("new".into(), vec![Some(1.0), Some(2.0)])], ..Scores::default() };
+        let mut smaller = ScoreFilter::new(smaller).unwrap();
+        smaller.restore(filter.settings());
+        assert_eq!((smaller.name(), smaller.choices().len(), smaller.grouping()), ("new", 0, None));
     }
 
     #[test]

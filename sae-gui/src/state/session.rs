@@ -118,7 +118,8 @@ impl Session {
                 Vec::new()
             }
             Ok(opened) => {
-                let (mut run, notice) = OpenRun::new(opened, self.requested.as_ref().unwrap_or(&Link::default()));
+                let link = self.requested.clone().unwrap_or_default();
+                let (mut run, notice) = OpenRun::new(opened, &link);
                 // Edits that are not saved yet go on: in the run if it is the same one, else until they are saved.
                 let before = self.run_mut().map(|before| std::mem::take(&mut before.label_edits));
                 self.closed.extend(before);
@@ -127,6 +128,11 @@ impl Session {
                     run.adopt_edits(self.closed.remove(at));
                 }
                 self.closed.iter_mut().for_each(LabelEdits::commit);
+                if let Phase::Open(before) = std::mem::replace(&mut self.phase, Phase::Empty)
+                    && before.is_same_as(&run)
+                {
+                    run.adopt(*before, &link);
+                }
                 self.phase = Phase::Open(Box::new(run));
                 self.overlay = Overlay::None;
                 self.notice = notice;
@@ -294,12 +300,7 @@ impl Session {
     pub fn go(&mut self, location: Location, kind: VisitKind) -> Option<Effect> {
         self.notice = None;
         let run = self.run_mut()?;
-        let exists = match location {
-            Location::Feature(number) => run.list.row(number).is_some(),
-            Location::Sample(number) => u64::from(number) < run.info.samples,
-            Location::Page(_) => true,
-        };
-        if !exists {
+        if !run.has(location) {
             return None;
         }
         // The tabs "Features" and "Sample" lead to what was shown on these pages last.
@@ -400,7 +401,9 @@ impl Session {
         self.notice = None;
         match command {
             Command::Reload => {
-                let link = self.run().map(OpenRun::link).or_else(|| self.requested.clone());
+                // The link says nothing of the view, so that everything stays as it is when the run has been read.
+                let same = |run: &OpenRun| Link { sae: run.info.sae.clone(), ..Link::to_run(run.info.root.clone()) };
+                let link = self.run().map(same).or_else(|| self.requested.clone());
                 link.map(|link| self.open(link)).unwrap_or_default()
             }
             Command::CopyLink => self.copy("Link copied.", |run| Some(run.link().to_string())),

@@ -210,8 +210,8 @@ impl App {
         }
         let trained = run.info.sae_info().is_some_and(|sae| sae.trained);
         let sae = run.info.sae.clone().filter(|_| trained);
-        // A link with a prompt submits it.
-        let prompt = if run.page() == Page::Playground { run.playground.submit() } else { None };
+        let submits = std::mem::take(&mut run.playground.submits_at_once) && run.page() == Page::Playground;
+        let prompt = if submits { run.playground.submit() } else { None };
         if let Some(sae) = sae {
             let waker = ctx.clone();
             match ActivationWorker::start(root, sae, rows, move || waker.request_repaint()) {

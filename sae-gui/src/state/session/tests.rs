@@ -84,9 +84,7 @@ fn a_copied_link_shows_the_same_view() {
 #[test]
 fn a_link_sets_the_threshold_once_the_scores_are_read() {
     let mut session = session("sae://a/?page=filter&by=random&keep=2");
-    let column = |name: &str| (name.to_owned(), (0..5).map(|n| Some(f64::from(n))).collect());
-    let ids = (0..5).map(|n| n.to_string()).collect();
-    session.scored(Ok(Scores { ids, columns: vec![column("pmi"), column("random")], ..Scores::default() }));
+    session.scored(Ok(scores(&["pmi", "random"])));
     let run = session.run().unwrap();
     assert_eq!((run.scores().unwrap().name(), run.scores().unwrap().kept()), ("random", 2));
     assert_eq!(run.link().to_string(), "sae:///runs/a/?page=filter&by=random&keep=2");
@@ -249,13 +247,93 @@ fn a_run_that_cannot_be_opened_leaves_the_open_one_as_it_is() {
     assert!(session.run().is_some() && session.allows(Command::Reload));
 }
 
+fn scores(names: &[&str]) -> Scores {
+    let column = |name: &&str| ((*name).to_owned(), (0..5).map(|n| Some(f64::from(n))).collect());
+    let ids = (0..5).map(|n| n.to_string()).collect();
+    Scores { ids, columns: names.iter().map(column).collect(), ..Scores::default() }
+}
+
 #[test]
-fn reloading_keeps_the_view_and_a_failure_can_be_tried_again() {
+fn reloading_keeps_what_was_searched_chosen_and_typed() {
+    let mut session = session("a");
+    session.scored(Ok(scores(&["pmi", "random"])));
+    session.go(Location::Feature(5), VisitKind::Chosen);
+    session.go(Location::Feature(7), VisitKind::Chosen);
+    let run = session.run_mut().unwrap();
+    run.list.search("7");
+    run.list.sort_by(super::super::field::Field::Density);
+    run.list.restrict(Some([7, 8].into()));
+    run.list.toggle_selected(7, None);
+    run.samples.text = "ring".into();
+    run.export.dedup = Some(0.8);
+    run.playground.draft.text = "half a prom".into();
+    run.playground.steer(3, 2.0);
+    let Some(Ok(filter)) = &mut run.filter else { panic!("scores") };
+    filter.decide_by(1);
+    filter.keep(2);
+    filter.choose([0], Some(true));
+    session.apply(Command::Page(Page::Playground));
+    let sort = session.run().unwrap().list.sort();
+    assert!(matches!(&session.apply(Command::Reload)[..], [Effect::Open(_)]));
+    // What is done while the run is being read is not lost either.
+    session.run_mut().unwrap().playground.draft.text += "pt";
+    session.opened(Ok(opened(20)));
+    session.scored(Err("The file is being written.".into()));
+    session.apply(Command::Reload);
+    session.opened(Ok(opened(20)));
+    session.scored(Ok(scores(&["pmi", "random"])));
+    let run = session.run().unwrap();
+    assert_eq!((run.page(), run.feature_number()), (Page::Playground, Some(7)));
+    assert_eq!((run.list.search_text(), run.list.sort(), run.list.restricted_to()), ("7", sort, Some(2)));
+    assert_eq!((run.list.selected().len(), run.samples.text.as_str(), run.export.dedup), (1, "ring", Some(0.8)));
+    assert_eq!((run.playground.draft.text.as_str(), run.playground.draft.steers.len()), ("half a prompt", 1));
+    assert!(!run.playground.submits_at_once, "it was never submitted");
+    let filter = run.scores().unwrap();
+    assert_eq!((filter.name(), filter.target(), filter.choices().len()), ("random", 2, 1));
+    session.apply(Command::Back);
+    assert_eq!(session.run().unwrap().page(), Page::Features);
+    session.apply(Command::Back);
+    assert_eq!(current(&session), Some(5));
+}
+
+#[test]
+fn a_link_into_the_open_run_shows_what_it_says_and_keeps_the_rest() {
+    let mut session = session("a");
+    session.scored(Ok(scores(&["pmi", "random"])));
+    let Some(Ok(filter)) = &mut session.run_mut().unwrap().filter else { panic!("scores") };
+    filter.choose([0], Some(true));
+    session.run_mut().unwrap().playground.draft.text = "a ring".into();
+    let _ = session.open_text("sae://a/?page=filter&by=random&keep=1&prompt=other");
+    session.opened(Ok(opened(20)));
+    session.scored(Ok(scores(&["pmi", "random"])));
+    let run = session.run().unwrap();
+    let filter = run.scores().unwrap();
+    assert_eq!((run.page(), run.playground.draft.text.as_str()), (Page::Filter, "other"));
+    assert_eq!((filter.name(), filter.target(), filter.choices().len()), ("random", 1, 1));
+}
+
+#[test]
+fn a_finished_job_reads_its_own_run_again_and_no_other() {
+    let invocation = |session: &Session| Invocation::index(&session.run().unwrap().info, "base");
+    let mut session = session("a");
+    session.started(invocation(&session));
+    assert!(matches!(&session.ended(JobState::Done(String::new()))[..], [Effect::Open(_)]));
+    session.opened(Ok(opened(20)));
+    session.started(invocation(&session));
+    assert!(session.ended(JobState::Failed("no space".into())).is_empty());
+    session.started(invocation(&session));
+    let _ = session.open_text("b");
+    session.opened(Ok(other()));
+    assert!(session.ended(JobState::Done(String::new())).is_empty());
+    assert_eq!(session.run().unwrap().info.root, std::path::Path::new("/runs/b"));
+    assert_eq!(session.notice.as_deref(), Some("Indexing base is done: /runs/a"));
+}
+
+#[test]
+fn a_run_that_is_gone_stays_open_and_can_be_tried_again() {
     let mut session = session("a");
     session.go(Location::Feature(5), VisitKind::Chosen);
-    session.run_mut().unwrap().list.search("5");
-    let [Effect::Open(link)] = &session.apply(Command::Reload)[..] else { panic!("a reload opens") };
-    assert_eq!((link.location, link.search.as_deref()), (Some(Location::Feature(5)), Some("5")));
+    session.apply(Command::Reload);
     session.opened(Err("gone".into()));
     assert_eq!((session.notice.as_deref(), current(&session)), (Some("gone"), Some(5)));
 
