@@ -64,11 +64,11 @@ fn every_share_is_a_percentage() {
 }
 
 #[test]
-fn scores_say_what_they_measure_and_what_they_were_found_worth() {
+fn scores_say_what_they_measure_and_how_well_they_work() {
     let (_dir, run) = fixture::run(16);
     let filter = Link { location: Some(Location::Page(Page::Filter)), ..Link::to_run(run.root()) };
     let app = open(filter.clone());
-    app.get_by_label_contains("Sum of the cross-modal weights of the active features. As published.");
+    app.get_by_label_contains("Sum of the cross-modal weights of the active features. Mode paper: as published.");
     app.get_by_label_contains("measures which errors it finds");
     let results = serde_json::json!({ "cosine_paper": { "auc": 0.91, "low": 0.88, "high": 0.94 } });
     let report = serde_json::json!({ "trials": [{ "fault": "swapped-answers", "scores": results }] });
