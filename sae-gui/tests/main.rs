@@ -13,6 +13,7 @@ mod memory;
 mod opening;
 mod playground;
 mod popups;
+mod prompts;
 mod samples;
 mod selection;
 mod snapshots;

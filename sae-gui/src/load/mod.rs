@@ -19,7 +19,7 @@ mod watch;
 
 pub use activations::{ActivationReply, ActivationWorker};
 pub use loader::{Loader, Reply};
-pub use playground::PlaygroundWorker;
+pub use playground::{PlaygroundReply, PlaygroundWorker};
 pub use subprocess::{ProcessEvent, Subprocess};
 
 use std::any::Any;

@@ -4,7 +4,7 @@
 use super::mailbox::{Mailbox, Worker};
 use super::{guarded, sample_images};
 use crate::state::activations::SampleActivations;
-use crate::state::playground::{Answer, Continuation, Prompt, Steer};
+use crate::state::playground::{Answer, Continuation, Prompt, PromptActivations, Steer};
 use crate::state::sample::TokenView;
 use harvest::{ComputeDtype, Playground, Prepared, Templating};
 use sae_core::Run;
@@ -25,16 +25,39 @@ const GENERATED: usize = 16;
 /// Next tokens that are listed.
 const LISTED: usize = 8;
 
+/// What the worker has computed.
+pub enum PlaygroundReply {
+    /// The answer to the prompt of the Playground page.
+    Answer(Result<Answer, String>),
+    /// The features that are active in the prompt of the page of a feature.
+    Test(Result<PromptActivations, String>),
+}
+
 #[derive(Default)]
 struct Requests {
     prompt: Option<Prompt>,
+    test: Option<Prompt>,
     quit: bool,
+}
+
+enum Task {
+    Answer(Prompt),
+    Test(Prompt),
+    Quit,
+}
+
+fn take_task(requests: &mut Requests) -> Option<Task> {
+    if requests.quit {
+        return Some(Task::Quit);
+    }
+    let answer = requests.prompt.take().map(Task::Answer);
+    answer.or_else(|| requests.test.take().map(Task::Test))
 }
 
 /// The window's end of the worker, for one autoencoder of one run.
 pub struct PlaygroundWorker {
     worker: Worker<Requests>,
-    answers: Receiver<Result<Answer, String>>,
+    replies: Receiver<PlaygroundReply>,
 }
 
 impl PlaygroundWorker {
@@ -43,57 +66,67 @@ impl PlaygroundWorker {
     /// # Errors
     /// The system gives no thread.
     pub fn start(root: PathBuf, sae: String, wake: impl Fn() + Send + 'static) -> std::io::Result<Self> {
-        let (sender, answers) = channel();
+        let (sender, replies) = channel();
         let quit = |requests: &mut Requests| requests.quit = true;
         let work = move |mailbox: &_| work(mailbox, &root, &sae, &sender, &wake);
-        Ok(Self { worker: Worker::start("playground", quit, false, work)?, answers })
+        Ok(Self { worker: Worker::start("playground", quit, false, work)?, replies })
     }
 
-    /// Runs the model on a prompt.
+    /// Asks how the model continues a prompt.
     pub fn submit(&self, prompt: Prompt) {
         self.worker.change(|requests| requests.prompt = Some(prompt));
     }
 
-    /// The answers since the last call.
-    pub fn answers(&self) -> impl Iterator<Item = Result<Answer, String>> {
-        self.answers.try_iter()
+    /// Asks only which features are active in a prompt.
+    pub fn test(&self, prompt: Prompt) {
+        self.worker.change(|requests| requests.test = Some(prompt));
+    }
+
+    /// What has been computed since the last call.
+    pub fn replies(&self) -> impl Iterator<Item = PlaygroundReply> {
+        self.replies.try_iter()
     }
 }
 
-fn work(
-    mailbox: &Mailbox<Requests>,
-    root: &Path,
-    sae: &str,
-    sender: &Sender<Result<Answer, String>>,
-    wake: &impl Fn(),
-) {
-    let take_task = |requests: &mut Requests| {
-        if requests.quit { Some(None) } else { requests.prompt.take().map(Some) }
-    };
+fn work(mailbox: &Mailbox<Requests>, root: &Path, sae: &str, sender: &Sender<PlaygroundReply>, wake: &impl Fn()) {
     let next = || loop {
         if let Some(task) = mailbox.next(Duration::from_secs(3600), take_task) {
             return task;
         }
     };
-    let Some(mut prompt) = next() else { return };
+    // Nothing is loaded before something is asked for.
+    let mut task = next();
+    if matches!(task, Task::Quit) {
+        return;
+    }
     let opened = guarded(|| open(root, sae));
     let device = DeviceChoice::Auto.open().map_err(|error| error.message());
     let ready = opened.as_ref().map_err(Clone::clone).and_then(|(saved, playground)| {
-        Ok((saved, playground, Encoder::new(&saved.weights, device.as_ref().map_err(Clone::clone)?)))
+        let encoder = Encoder::new(&saved.weights, device.as_ref().map_err(Clone::clone)?);
+        Ok(LoadedModel { weights: &saved.weights, playground, encoder })
     });
     loop {
-        let answer = match &ready {
-            Ok((saved, playground, encoder)) => guarded(|| answer(&saved.weights, playground, encoder, &prompt)),
-            Err(reason) => Err(reason.clone()),
+        let model = ready.as_ref().map_err(Clone::clone);
+        let reply = match &task {
+            Task::Quit => return,
+            Task::Answer(prompt) => PlaygroundReply::Answer(model.and_then(|model| guarded(|| model.answer(prompt)))),
+            Task::Test(prompt) => {
+                let test = |model: &LoadedModel| guarded(|| Ok(model.activations(prompt)?.1));
+                PlaygroundReply::Test(model.and_then(test))
+            }
         };
         // The window may be gone; then `quit` comes next.
-        let _ = sender.send(answer);
+        let _ = sender.send(reply);
         wake();
-        match next() {
-            Some(other) => prompt = other,
-            None => return,
-        }
+        task = next();
     }
+}
+
+/// The model and the autoencoder.
+struct LoadedModel<'a> {
+    weights: &'a Weights,
+    playground: &'a Playground,
+    encoder: Encoder<'a>,
 }
 
 fn open(root: &Path, sae: &str) -> Result<(Saved, Playground), String> {
@@ -115,39 +148,51 @@ fn open(root: &Path, sae: &str) -> Result<(Saved, Playground), String> {
     Ok((saved, playground.map_err(|error| error.message())?))
 }
 
-fn answer(weights: &Weights, playground: &Playground, encoder: &Encoder, prompt: &Prompt) -> Result<Answer, String> {
-    let message = |error: harvest::Error| error.message();
-    let images: Vec<PathBuf> = prompt.image.iter().cloned().collect();
-    let prepared = playground.prepare(prompt.text.trim(), &images).map_err(message)?;
-    let hidden = playground.hidden(&prepared).map_err(message)?;
-    if hidden.len() != prepared.tokens.len() * weights.d_in {
-        return Err(format!(
-            "The autoencoder reads vectors of width {}, but the model has a different width.",
-            weights.d_in
-        ));
+impl LoadedModel<'_> {
+    /// The prompt as the model reads it, and which features are active in it.
+    fn activations(&self, prompt: &Prompt) -> Result<(Prepared, PromptActivations), String> {
+        let images: Vec<PathBuf> = prompt.image.iter().cloned().collect();
+        let prepared = self.playground.prepare(prompt.text.trim(), &images).map_err(message)?;
+        let hidden = self.playground.hidden(&prepared).map_err(message)?;
+        let width = self.weights.d_in;
+        if hidden.len() != prepared.tokens.len() * width {
+            return Err(format!(
+                "The autoencoder reads vectors of width {width}, but the model has a different width."
+            ));
+        }
+        let rows = self.encoder.encode(&hidden).map_err(|error| error.message())?;
+        let active = PromptActivations {
+            tokens: prepared.tokens.iter().map(view).collect(),
+            picture: images.first().map(|path| sample_images::open(path)).transpose()?,
+            activations: Arc::new(SampleActivations { rows }),
+        };
+        Ok((prepared, active))
     }
-    let rows = encoder.encode(&hidden).map_err(|error| error.message())?;
-    if let Some(steer) = prompt.steers.iter().find(|steer| steer.feature as usize >= weights.d_sae) {
-        return Err(format!("There is no feature {}; the autoencoder has {}.", steer.feature, weights.d_sae));
+
+    /// How the model continues the prompt, originally and steered.
+    fn answer(&self, prompt: &Prompt) -> Result<Answer, String> {
+        let (prepared, active) = self.activations(prompt)?;
+        let features = self.weights.d_sae;
+        if let Some(steer) = prompt.steers.iter().find(|steer| steer.feature as usize >= features) {
+            return Err(format!("There is no feature {}; the autoencoder has {features}.", steer.feature));
+        }
+        let original = self.playground.generate(&prepared, &|_| Ok(()), GENERATED, LISTED).map_err(message)?;
+        let edit = |hidden: &mut [f32]| {
+            let active = self.encoder.encode(hidden)?;
+            steer(self.weights, &active, &prompt.steers, &prepared, hidden);
+            Ok(())
+        };
+        let steered = if prompt.steers.is_empty() {
+            None
+        } else {
+            Some(continuation(self.playground.generate(&prepared, &edit, GENERATED, LISTED).map_err(message)?))
+        };
+        Ok(Answer { prompt: active, original: continuation(original), steered })
     }
-    let original = playground.generate(&prepared, &|_| Ok(()), GENERATED, LISTED).map_err(message)?;
-    let edit = |hidden: &mut [f32]| {
-        let active = encoder.encode(hidden)?;
-        steer(weights, &active, &prompt.steers, &prepared, hidden);
-        Ok(())
-    };
-    let steered = if prompt.steers.is_empty() {
-        None
-    } else {
-        Some(continuation(playground.generate(&prepared, &edit, GENERATED, LISTED).map_err(message)?))
-    };
-    Ok(Answer {
-        tokens: prepared.tokens.iter().map(view).collect(),
-        picture: images.first().map(|path| sample_images::open(path)).transpose()?,
-        activations: Arc::new(SampleActivations { rows }),
-        original: continuation(original),
-        steered,
-    })
+}
+
+fn message(error: harvest::Error) -> String {
+    error.message()
 }
 
 /// Sets features at every position with content, new ones included: adds the change of the reconstruction to the hidden states.

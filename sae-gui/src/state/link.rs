@@ -28,7 +28,7 @@ pub struct Link {
     pub by: Option<String>,
     /// How many samples it keeps.
     pub keep: Option<usize>,
-    /// A prompt for the Playground page.
+    /// A prompt for the Playground page, or for the test on the page of a feature.
     pub prompt: Option<String>,
     /// Features to steer there, at their maximum.
     pub steer: Vec<u32>,

@@ -11,7 +11,7 @@ use super::link::Link;
 use super::list::FeatureList;
 use super::location::{Location, Page};
 use super::lru::Lru;
-use super::playground::PlaygroundState;
+use super::playground::{PlaygroundState, Prompt};
 use super::report::RunReport;
 use super::run_info::{OpenedRun, RunInfo};
 use super::sample_browser::SampleBrowser;
@@ -53,6 +53,8 @@ pub struct OpenRun {
     pub export: ExportSettings,
     /// The prompt that the user enters on the Playground page.
     pub playground: PlaygroundState,
+    /// The prompt on which the features are tested on their page. It stays while one feature after the other is looked at.
+    pub test: PlaygroundState,
     /// Provenance, curves and evaluations, once they are read.
     pub report: Option<RunReport>,
     /// The feature under the pointer.
@@ -97,9 +99,11 @@ impl OpenRun {
         if let Some(location) = location {
             history.visit(location, VisitKind::Chosen);
         }
-        let mut playground = PlaygroundState::default();
-        playground.draft.text = link.prompt.clone().unwrap_or_default();
-        playground.submits_at_once = link.prompt.is_some();
+        let (mut playground, mut test) = (PlaygroundState::default(), PlaygroundState::default());
+        let on_features = location.is_none_or(|location| location.page() == Page::Features);
+        let prompt = if on_features { &mut test } else { &mut playground };
+        prompt.draft.text = link.prompt.clone().unwrap_or_default();
+        prompt.submits_at_once = link.prompt.is_some();
         for row in link.steer.iter().filter_map(|feature| list.row(*feature)) {
             playground.steer(row.feature, row.max);
         }
@@ -114,6 +118,7 @@ impl OpenRun {
             label_edits,
             filter: None,
             playground,
+            test,
             report: None,
             hover: Hover::default(),
             sample_list: None,
@@ -157,8 +162,11 @@ impl OpenRun {
         self.list.adopt(before.list, link.search.as_deref(), link.sort);
         self.samples.adopt(before.samples);
         self.export = before.export.reopened(&before.info.export_folder, &self.info.export_folder);
-        if link.prompt.is_none() && link.steer.is_empty() {
+        if self.playground.draft == Prompt::default() {
             self.playground = before.playground.reopened();
+        }
+        if self.test.draft == Prompt::default() {
+            self.test = before.test.reopened();
         }
         let settings = match before.filter {
             Some(Ok(filter)) => filter.settings(),
@@ -286,8 +294,13 @@ impl OpenRun {
     /// What this view is as a link.
     pub fn link(&self) -> Link {
         let page = self.page();
-        let draft = Some(&self.playground.draft).filter(|draft| page == Page::Playground && !draft.text.is_empty());
         let on_features = page == Page::Features;
+        let draft = match page {
+            Page::Features => Some(&self.test.draft),
+            Page::Playground => Some(&self.playground.draft),
+            _ => None,
+        };
+        let draft = draft.filter(|draft| !draft.text.is_empty());
         let search = Some(self.list.search_text()).filter(|text| on_features && !text.is_empty());
         let filter = self.scores().filter(|_| page == Page::Filter);
         Link {

@@ -1,4 +1,5 @@
-//! A prompt that the user enters: its text and image, the features to steer, the model's answer. Runs nothing.
+//! Prompts that the user enters, on the Playground page and on the page of a feature: text and image, the features to steer, the
+//! model's answer. Runs nothing.
 
 use super::activations::SampleActivations;
 use super::sample::{Picture, TokenView};
@@ -34,15 +35,22 @@ pub struct Continuation {
     pub text: String,
 }
 
-/// The model's answer to a prompt.
+/// Which features are active in a prompt.
 #[derive(Clone)]
-pub struct Answer {
+pub struct PromptActivations {
     /// The positions of the prompt.
     pub tokens: Vec<TokenView>,
     /// Its image, if it has one.
     pub picture: Option<Picture>,
     /// The active features at each position.
     pub activations: Arc<SampleActivations>,
+}
+
+/// The model's answer to a prompt.
+#[derive(Clone)]
+pub struct Answer {
+    /// Which features are active in the prompt.
+    pub prompt: PromptActivations,
     /// How the original model continues.
     pub original: Continuation,
     /// How the steered model continues, if features are steered.

@@ -30,8 +30,10 @@ pub enum Action {
     Export(Invocation),
     /// Save what was written about features.
     Edited,
-    /// Run the model on a prompt.
+    /// Run the model on the prompt of the Playground page.
     Submit(Prompt),
+    /// Find the features that are active in the prompt of the page of a feature.
+    Test(Prompt),
     /// Copy a text, and say so.
     Copy(String, &'static str),
     /// Star features, or remove their stars.
@@ -42,8 +44,13 @@ pub enum Action {
     RemoveList(String),
     /// Show only these features.
     Restrict(Vec<u32>),
-    /// Steer features in the playground.
-    Steer(Vec<u32>),
+    /// Go to the Playground and steer features there, on this prompt if there is one.
+    Steer {
+        /// The features.
+        features: Vec<u32>,
+        /// The prompt; without one, that of the page stays.
+        prompt: Option<String>,
+    },
     /// Keep or drop samples by hand; nothing lets the score decide.
     Choose(Vec<u32>, Option<bool>),
     /// Divide the samples into groups by columns of the data set; empty for no groups.

@@ -13,6 +13,7 @@ use super::sample_cache::SampleCache;
 use super::samples::SamplesView;
 use super::screenshot::{Outcome, PendingScreenshot};
 use super::table::TableView;
+use super::test_box::TestBox;
 use super::viewer::ViewerView;
 use super::{
     feature, filter, keys, label, lists, map, menu_bar, playground, report, sample, samples, search, status_bar, table,
@@ -81,6 +82,7 @@ impl Pages {
     pub fn clear(&mut self) {
         self.cache.clear();
         self.map.clear();
+        self.feature.test = TestBox::default();
         self.sample.clear();
         self.filter.clear();
         self.playground.clear();

@@ -42,6 +42,10 @@ impl App {
                 self.submit(ctx, prompt);
                 Vec::new()
             }
+            Action::Test(prompt) => {
+                self.test(ctx, prompt);
+                Vec::new()
+            }
             Action::Copy(text, notice) => {
                 self.session.notice = Some(notice.into());
                 vec![Effect::Copy(text)]
@@ -65,7 +69,7 @@ impl App {
                 });
                 Vec::new()
             }
-            Action::Steer(features) => self.steer(&features),
+            Action::Steer { features, prompt } => self.steer(&features, prompt),
             Action::Choose(samples, keep) => {
                 self.with_run(|run| {
                     if let Some(Ok(filter)) = &mut run.filter {
@@ -92,8 +96,11 @@ impl App {
         }
     }
 
-    fn steer(&mut self, features: &[u32]) -> Vec<Effect> {
+    fn steer(&mut self, features: &[u32], prompt: Option<String>) -> Vec<Effect> {
         self.with_run(|run| {
+            if let Some(text) = prompt.filter(|text| !text.is_empty()) {
+                run.playground.draft.text = text;
+            }
             let rows: Vec<_> = features.iter().filter_map(|feature| run.list.row(*feature)).cloned().collect();
             rows.iter().for_each(|row| run.playground.steer(row.feature, row.max));
         });

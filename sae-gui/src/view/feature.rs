@@ -1,9 +1,10 @@
 //! The page of one feature. The head with label and star stays in place; below it scroll what it counts to, why it has its class,
-//! its activations, its tokens, related features, and examples.
+//! a test on the user's own text, its activations, its tokens, related features, and examples.
 
 use super::card::{self, CardAction, Expanded};
 use super::heat_map::{DEFAULT_OPACITY, HeatScale};
 use super::sample_cache::SampleCache;
+use super::test_box::{self, TestBox};
 use super::theme::{self, note, section};
 use super::widgets::{self, feature_button, tile};
 use super::{Action, histogram, label};
@@ -11,7 +12,7 @@ use crate::state::Command;
 use crate::state::details::ExampleGroup;
 use crate::state::excerpt::display_text;
 use crate::state::format;
-use crate::state::location::{Location, Page};
+use crate::state::location::Location;
 use crate::state::open_run::{OpenRun, SampleList};
 use egui::{Button, Frame, Label, Margin, Rect, RichText, ScrollArea, Sense, Slider, Ui, vec2};
 use sae_core::analysis::index::FeatureRow;
@@ -28,11 +29,13 @@ pub struct FeatureView {
     pub heat_opacity: f32,
     /// The example whose card is expanded.
     expanded: Expanded,
+    /// The test on the user's own text.
+    pub test: TestBox,
 }
 
 impl Default for FeatureView {
     fn default() -> Self {
-        Self { heat_opacity: DEFAULT_OPACITY, expanded: None }
+        Self { heat_opacity: DEFAULT_OPACITY, expanded: None, test: TestBox::default() }
     }
 }
 
@@ -44,7 +47,7 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, cache: &mut SampleCache, view: &mut 
         return None;
     };
     let number = feature.feature;
-    let mut action = head(ui, run, &feature);
+    let mut action = head(ui, run, &feature, view);
     if label::label_row(ui, run, number) {
         action = Some(Action::Edited);
     }
@@ -58,6 +61,7 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, cache: &mut SampleCache, view: &mut 
         }
         tiles(ui, &feature);
         class_reason(ui, run, &feature);
+        action = test_box::show(ui, run, &feature, &mut view.test).or(action.take());
         let examples = by_modality(ui, run, &feature, cache, view);
         action = examples.map(|found| card_action(found, run, number)).or(action.take());
         histogram::activations(ui, run);
@@ -81,7 +85,7 @@ fn card_action(action: CardAction, run: &OpenRun, feature: u32) -> Action {
     }
 }
 
-fn head(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow) -> Option<Action> {
+fn head(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow, view: &mut FeatureView) -> Option<Action> {
     let mut action = None;
     ui.horizontal_wrapped(|ui| {
         ui.heading(format!("Feature {}", feature.feature));
@@ -97,10 +101,10 @@ fn head(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow) -> Option<Action> {
         }
         let steer = ui.small_button("Steer").on_hover_text("Set this feature's activation in the playground");
         if steer.clicked() {
-            action = Some(Action::Steer(vec![feature.feature]));
+            action = Some(Action::Steer { features: vec![feature.feature], prompt: None });
         }
-        if ui.small_button("Try on a text").on_hover_text("See where it fires in your own prompt").clicked() {
-            action = Some(Action::Go(Location::Page(Page::Playground)));
+        if ui.small_button("Test on a text").on_hover_text("See where it fires in your own text").clicked() {
+            view.test.focus();
         }
     });
     action

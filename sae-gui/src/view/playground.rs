@@ -2,8 +2,8 @@
 //! them steered.
 
 use super::Action;
+use super::prompt::LoadedPrompt;
 use super::sample::{self, SampleView};
-use super::sample_cache::{Activations, LoadedSample, texture};
 use super::theme::{self, note, section};
 use super::widgets::{self, feature_button, short_name};
 use crate::state::excerpt::display_text;
@@ -11,7 +11,6 @@ use crate::state::format;
 use crate::state::location::Location;
 use crate::state::open_run::OpenRun;
 use crate::state::playground::{Answer, Continuation};
-use crate::state::sample::SampleData;
 use egui::{
     Button, Context, DragValue, Label, Panel, Rect, RichText, Role, ScrollArea, Sense, Slider, TextEdit, Ui,
     WidgetInfo, vec2,
@@ -21,8 +20,7 @@ use std::path::PathBuf;
 /// What the page remembers between two frames.
 #[derive(Default)]
 pub struct PlaygroundView {
-    answer: Option<Result<LoadedSample, String>>,
-    active: Activations,
+    prompt: LoadedPrompt,
     continuations: Option<(Continuation, Option<Continuation>)>,
     sample: SampleView,
     /// The number of the feature to add.
@@ -35,21 +33,12 @@ impl PlaygroundView {
     /// Takes an answer and uploads its picture.
     pub fn set_answer(&mut self, ctx: &Context, answer: Result<Answer, String>) {
         self.sample.clear();
-        match answer {
-            Err(reason) => {
-                (self.active, self.continuations) = (None, None);
-                self.answer = Some(Err(reason));
-            }
-            Ok(answer) => {
-                let textures = answer.picture.iter().map(|picture| Ok(texture(ctx, "prompt".into(), picture)));
-                let textures = textures.collect();
-                let (key, source) = Default::default();
-                let data = SampleData { key, source, tokens: answer.tokens, pictures: vec![] };
-                self.active = Some(Ok(answer.activations));
-                self.continuations = Some((answer.original, answer.steered));
-                self.answer = Some(Ok(LoadedSample { data, textures }));
-            }
-        }
+        let (prompt, continuations) = match answer {
+            Err(reason) => (Err(reason), None),
+            Ok(answer) => (Ok(answer.prompt), Some((answer.original, answer.steered))),
+        };
+        self.prompt.set(ctx, prompt);
+        self.continuations = continuations;
     }
 
     /// Forgets a run that is closed.
@@ -73,7 +62,7 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut PlaygroundView, opacity: 
         });
     });
     let margin = egui::Frame::NONE.inner_margin(egui::Margin { left: 12, ..egui::Margin::ZERO });
-    egui::CentralPanel::default().frame(margin).show(ui, |ui| match &view.answer {
+    egui::CentralPanel::default().frame(margin).show(ui, |ui| match &view.prompt.content {
         None => {
             ui.heading("Playground");
             note(ui, "Type a prompt on the left, add an image if you like, and see which features are active in it.");
@@ -84,7 +73,7 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut PlaygroundView, opacity: 
             widgets::reason(ui, reason);
         }
         Some(Ok(loaded)) => {
-            let clicked = sample::halves(ui, run, loaded, &view.active, &mut view.sample, opacity, |_| None);
+            let clicked = sample::halves(ui, run, loaded, &view.prompt.active, &mut view.sample, opacity, |_| None);
             action = clicked.or(action.take());
         }
     });
@@ -123,7 +112,7 @@ fn prompt(ui: &mut Ui, run: &mut OpenRun, view: &mut PlaygroundView) -> Option<A
         if run.playground.busy {
             ui.spinner();
             note(ui, "running ...");
-        } else if view.answer.is_some() && run.playground.has_changed() {
+        } else if view.prompt.content.is_some() && run.playground.has_changed() {
             ui.label(theme::small(ui, "changed since"));
         }
     });

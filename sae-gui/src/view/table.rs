@@ -210,7 +210,7 @@ fn row_menu(ui: &mut Ui, run: &OpenRun, feature: u32) -> Option<Action> {
         ui.close();
     }
     if ui.button("Steer in the playground").clicked() {
-        action = Some(Action::Steer(features));
+        action = Some(Action::Steer { features, prompt: None });
         ui.close();
     }
     action

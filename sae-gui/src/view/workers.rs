@@ -3,13 +3,15 @@
 use super::app::App;
 use super::requested::Requested;
 use super::theme;
-use crate::load::{ActivationReply, ActivationWorker, PlaygroundWorker, ProcessEvent, Reply, Subprocess, recents};
+use crate::load::{
+    ActivationReply, ActivationWorker, PlaygroundReply, PlaygroundWorker, ProcessEvent, Reply, Subprocess, recents,
+};
 use crate::state::invocation::Invocation;
 use crate::state::job::JobState;
 use crate::state::location::Page;
 use crate::state::open_run::OpenRun;
 use crate::state::overlay::{Overlay, PictureView};
-use crate::state::playground::Prompt;
+use crate::state::playground::{PlaygroundState, Prompt};
 use crate::state::score_filter::Grouping;
 use crate::state::session::Phase;
 use egui::{Context, ViewportCommand};
@@ -35,7 +37,8 @@ impl App {
         let running = self.session.job.as_ref().is_some_and(|job| job.is_running());
         let explained = needed.explanations.is_none_or(|number| sample.has_explanations(number));
         let searched = needed.search.is_none() && needed.picture.is_none();
-        searched && detailed && scores && report && shown && explained && saved && !running && !run.playground.busy
+        let answered = !run.playground.busy && !run.test.busy;
+        searched && detailed && scores && report && shown && explained && saved && !running && answered
     }
 
     /// What the page that is shown needs.
@@ -121,11 +124,8 @@ impl App {
                 ActivationReply::Explanations(number, found) => self.pages.sample.set_explanations(number, found),
             }
         }
-        let answers: Vec<_> = self.playground_worker.iter().flat_map(PlaygroundWorker::answers).collect();
-        for answer in answers {
-            self.pages.playground.set_answer(ctx, answer);
-            self.session.run_mut().into_iter().for_each(|run| run.playground.busy = false);
-        }
+        let replies: Vec<_> = self.playground_worker.iter().flat_map(PlaygroundWorker::replies).collect();
+        replies.into_iter().for_each(|reply| self.take_answer(ctx, reply));
         let events: Vec<_> = self.subprocess.iter().flat_map(Subprocess::events).collect();
         for event in events {
             match event {
@@ -210,8 +210,13 @@ impl App {
         }
         let trained = run.info.sae_info().is_some_and(|sae| sae.trained);
         let sae = run.info.sae.clone().filter(|_| trained);
-        let submits = std::mem::take(&mut run.playground.submits_at_once) && run.page() == Page::Playground;
-        let prompt = if submits { run.playground.submit() } else { None };
+        let submitted = |prompt: &mut PlaygroundState, shown: bool| {
+            let submits = std::mem::take(&mut prompt.submits_at_once) && shown;
+            if submits { prompt.submit() } else { None }
+        };
+        let page = run.page();
+        let prompt = submitted(&mut run.playground, page == Page::Playground);
+        let test = submitted(&mut run.test, page == Page::Features);
         if let Some(sae) = sae {
             let waker = ctx.clone();
             match ActivationWorker::start(root, sae, rows, move || waker.request_repaint()) {
@@ -222,23 +227,52 @@ impl App {
             }
         }
         prompt.into_iter().for_each(|prompt| self.submit(ctx, prompt));
+        if let Some(test) = test {
+            self.pages.feature.test.focus();
+            self.test(ctx, test);
+        }
     }
 
-    /// Runs the model of the run on a prompt. The first prompt loads the model.
+    /// Asks how the model of the run continues a prompt.
     pub(super) fn submit(&mut self, ctx: &Context, prompt: Prompt) {
-        let Some(run) = self.session.run_mut() else { return };
+        match self.model(ctx) {
+            Ok(worker) => worker.submit(prompt),
+            Err(reason) => self.take_answer(ctx, PlaygroundReply::Answer(Err(reason))),
+        }
+    }
+
+    /// Asks which features are active in a prompt on the page of a feature.
+    pub(super) fn test(&mut self, ctx: &Context, prompt: Prompt) {
+        match self.model(ctx) {
+            Ok(worker) => worker.test(prompt),
+            Err(reason) => self.take_answer(ctx, PlaygroundReply::Test(Err(reason))),
+        }
+    }
+
+    /// The worker that runs the model; the first request loads it.
+    fn model(&mut self, ctx: &Context) -> Result<&PlaygroundWorker, String> {
         if self.playground_worker.is_none() {
+            let run = self.session.run().ok_or("No run is open.")?;
             let (root, sae) = (run.info.root.clone(), run.info.sae_name().to_owned());
             let waker = ctx.clone();
-            match PlaygroundWorker::start(root, sae, move || waker.request_repaint()) {
-                Ok(worker) => self.playground_worker = Some(worker),
-                Err(error) => {
-                    run.playground.busy = false;
-                    self.pages.playground.set_answer(ctx, Err(format!("The system gives no thread ({error}).")));
-                }
+            let worker = PlaygroundWorker::start(root, sae, move || waker.request_repaint());
+            self.playground_worker = Some(worker.map_err(|error| format!("The system gives no thread ({error})."))?);
+        }
+        self.playground_worker.as_ref().ok_or_else(|| "No run is open.".into())
+    }
+
+    fn take_answer(&mut self, ctx: &Context, reply: PlaygroundReply) {
+        let Some(run) = self.session.run_mut() else { return };
+        match reply {
+            PlaygroundReply::Answer(answer) => {
+                run.playground.busy = false;
+                self.pages.playground.set_answer(ctx, answer);
+            }
+            PlaygroundReply::Test(test) => {
+                run.test.busy = false;
+                self.pages.feature.test.set_result(ctx, test);
             }
         }
-        self.playground_worker.iter().for_each(|worker| worker.submit(prompt.clone()));
     }
 
     /// Starts a command of the program `sae`.
