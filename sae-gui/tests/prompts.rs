@@ -102,3 +102,46 @@ fn a_test_without_a_model_says_what_is_missing() {
     let link = Link { location: Some(Location::Feature(2)), prompt: Some(TEXT.into()), ..Link::to_run(run.root()) };
     open(link).get_by_label_contains("does not say where the model is");
 }
+
+#[test]
+fn a_prompt_is_steered_at_several_strengths_side_by_side() {
+    let (_dir, run) = run_with_a_model();
+    let link = Link {
+        location: Some(Location::Page(Page::Playground)),
+        prompt: Some(TEXT.into()),
+        steer: vec![2],
+        ..Link::to_run(run.root())
+    };
+    let mut app = open(link);
+    app.get_by_label("steered");
+    app.get_by_label("0, 0.5, 1, 2").click();
+    app.run_steps(2);
+    app.get_by_label("changed since");
+    app.get_by_label("Run the model").click();
+    app.run_steps(2);
+    settle(&mut app);
+    let titles = ["original", "steered, 0x", "steered, 0.5x", "steered, 1x", "steered, 2x"];
+    let columns = titles.map(|title| app.get_by_label(title).rect());
+    assert!(columns.windows(2).all(|pair| pair[0].right() < pair[1].left() && pair[0].top() == pair[1].top()));
+    assert_eq!(app.state().session().run().unwrap().link().multiples.as_deref(), Some("0, 0.5, 1, 2"));
+    // Twice the strength is what twice the strength alone gives.
+    let double = |app: &Harness<'static, App>, title: &str| {
+        let column = app.get_by_label(title).rect();
+        let texts = app
+            .query_all_by(|node| node.role() == egui::Role::Label)
+            .filter(|node| (node.rect().left() - column.left()).abs() < 1.0 && node.rect().top() > column.bottom());
+        texts.filter_map(|node| node.value()).next()
+    };
+    let of_several = double(&app, "steered, 2x");
+    assert!(of_several.is_some());
+    type_into(&mut app, "Multiples of the strengths", "x");
+    app.get_by_label_contains("Invalid number");
+    let session = app.state_mut().session_mut().run_mut().unwrap();
+    session.playground.draft.multiples = "1".into();
+    session.playground.draft.steers[0].strength *= 2.0;
+    app.run_steps(2);
+    app.get_by_label("Run the model").click();
+    app.run_steps(2);
+    settle(&mut app);
+    assert_eq!(double(&app, "steered"), of_several);
+}

@@ -4,7 +4,7 @@
 use super::mailbox::{Mailbox, Worker};
 use super::{guarded, sample_images};
 use crate::state::activations::SampleActivations;
-use crate::state::playground::{Answer, Continuation, Prompt, PromptActivations, Steer};
+use crate::state::playground::{Answer, Continuation, Prompt, PromptActivations, Steer, parse_multiples};
 use crate::state::sample::TokenView;
 use harvest::{ComputeDtype, Playground, Prepared, Templating};
 use sae_core::Run;
@@ -176,18 +176,23 @@ impl LoadedModel<'_> {
         if let Some(steer) = prompt.steers.iter().find(|steer| steer.feature as usize >= features) {
             return Err(format!("There is no feature {}; the autoencoder has {features}.", steer.feature));
         }
+        let multiples = if prompt.steers.is_empty() { Vec::new() } else { parse_multiples(&prompt.multiples)? };
         let original = self.playground.generate(&prepared, &|_| Ok(()), GENERATED, LISTED).map_err(message)?;
+        let steered = multiples.into_iter().map(|multiple| Ok((multiple, self.steered(&prepared, prompt, multiple)?)));
+        let steered = steered.collect::<Result<_, String>>()?;
+        Ok(Answer { prompt: active, original: continuation(original), steered })
+    }
+
+    /// How the model continues the prompt with the features set to this multiple of their strengths.
+    fn steered(&self, prepared: &Prepared, prompt: &Prompt, multiple: f32) -> Result<Continuation, String> {
+        let scaled = |own: &Steer| Steer { strength: multiple * own.strength, ..*own };
+        let steers: Vec<Steer> = prompt.steers.iter().map(scaled).collect();
         let edit = |hidden: &mut [f32]| {
             let active = self.encoder.encode(hidden)?;
-            steer(self.weights, &active, &prompt.steers, &prepared, hidden);
+            steer(self.weights, &active, &steers, prepared, hidden);
             Ok(())
         };
-        let steered = if prompt.steers.is_empty() {
-            None
-        } else {
-            Some(continuation(self.playground.generate(&prepared, &edit, GENERATED, LISTED).map_err(message)?))
-        };
-        Ok(Answer { prompt: active, original: continuation(original), steered })
+        self.playground.generate(prepared, &edit, GENERATED, LISTED).map(continuation).map_err(message)
     }
 }
 

@@ -4,6 +4,7 @@
 use super::field::Field;
 use super::list::Sort;
 use super::location::{Location, Page};
+use super::playground::parse_multiples;
 use sae_core::path_text::percent_encode;
 use std::fmt::{self, Display};
 use std::path::PathBuf;
@@ -32,6 +33,8 @@ pub struct Link {
     pub prompt: Option<String>,
     /// Features to steer there, at their maximum.
     pub steer: Vec<u32>,
+    /// The multiples of these strengths that are compared there, as typed.
+    pub multiples: Option<String>,
 }
 
 impl Link {
@@ -63,6 +66,11 @@ impl Link {
                 "by" => link.by = Some(decode(value)?),
                 "keep" => link.keep = Some(value.parse().map_err(|_| invalid("number of samples"))?),
                 "prompt" => link.prompt = Some(decode(value)?),
+                "multiples" => {
+                    let multiples = decode(value)?;
+                    parse_multiples(&multiples).map_err(|problem| format!("{problem}, in the link {text}"))?;
+                    link.multiples = Some(multiples);
+                }
                 "steer" => link.steer.push(value.parse().map_err(|_| invalid("feature number"))?),
                 _ => return Err(format!("unknown key \"{key}\" in the link {text}")),
             }
@@ -89,6 +97,7 @@ impl Display for Link {
         pairs.extend(self.keep.map(|count| ("keep", count.to_string())));
         pairs.extend(self.prompt.as_ref().map(|text| ("prompt", percent_encode(text))));
         pairs.extend(self.steer.iter().map(|feature| ("steer", feature.to_string())));
+        pairs.extend(self.multiples.as_ref().map(|text| ("multiples", percent_encode(text))));
         let mut sign = '?';
         for (key, value) in pairs {
             write!(out, "{sign}{key}={value}")?;
@@ -189,6 +198,7 @@ mod tests {
             ("sae://run/?page=x", "invalid page"),
             ("sae://run/?sort=color,class", "invalid sort"),
             ("sae://run/?keep=all", "invalid number of samples"),
+            ("sae://run/?multiples=1,x", "Invalid number \"x\""),
             ("sae:///f/3", "names no run"),
             ("sae://", "names no run"),
             ("sae://run?color=red", "unknown key"),
@@ -219,8 +229,9 @@ mod tests {
             keep in prop::option::of(any::<usize>()),
             prompt in prop::option::of(".{1,9}"),
             steer in prop::collection::vec(any::<u32>(), 0..3),
+            multiples in prop::option::of("[0-9]{1,2}\\.5(, ?-?[0-9]{1,2}){0,3}"),
         ) {
-            let link = Link { run: run.into(), sae, location, search, sort, by, keep, prompt, steer };
+            let link = Link { run: run.into(), sae, location, search, sort, by, keep, prompt, steer, multiples };
             prop_assert_eq!(Link::parse(&link.to_string()), Ok(link));
         }
     }

@@ -104,6 +104,7 @@ impl OpenRun {
         let prompt = if on_features { &mut test } else { &mut playground };
         prompt.draft.text = link.prompt.clone().unwrap_or_default();
         prompt.submits_at_once = link.prompt.is_some();
+        playground.draft.multiples = link.multiples.clone().unwrap_or(playground.draft.multiples);
         for row in link.steer.iter().filter_map(|feature| list.row(*feature)) {
             playground.steer(row.feature, row.max);
         }
@@ -313,6 +314,7 @@ impl OpenRun {
             keep: filter.map(ScoreFilter::target),
             prompt: draft.map(|draft| draft.text.clone()),
             steer: draft.iter().flat_map(|draft| &draft.steers).map(|steer| steer.feature).collect(),
+            multiples: draft.filter(|draft| draft.has_multiples()).map(|draft| draft.multiples.clone()),
         }
     }
 }

@@ -15,8 +15,29 @@ pub struct Steer {
     pub strength: f32,
 }
 
+/// The multiples of the strengths that are compared unless others are typed: the strengths as they are.
+const MULTIPLES: &str = "1";
+/// The most multiples at once: each of them runs the model.
+const MOST_MULTIPLES: usize = 8;
+
+/// The multiples of the strengths in a text such as `0, 0.5, 1, 2`.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_multiples(text: &str) -> Result<Vec<f32>, String> {
+    let number = |part: &str| {
+        let number: Option<f32> = part.trim().parse().ok().filter(|number: &f32| number.is_finite());
+        number.ok_or_else(|| format!("Invalid number \"{}\": expected multiples such as 0, 0.5, 1, 2", part.trim()))
+    };
+    let multiples: Vec<f32> = text.split(',').map(number).collect::<Result<_, _>>()?;
+    if multiples.len() > MOST_MULTIPLES {
+        return Err(format!("Too many multiples: {}, expected at most {MOST_MULTIPLES}", multiples.len()));
+    }
+    Ok(multiples)
+}
+
 /// What the model is given.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Prompt {
     /// The text.
     pub text: String,
@@ -24,6 +45,21 @@ pub struct Prompt {
     pub image: Option<PathBuf>,
     /// Features to steer.
     pub steers: Vec<Steer>,
+    /// The multiples of their strengths that are compared, as typed: see [`parse_multiples`].
+    pub multiples: String,
+}
+
+impl Default for Prompt {
+    fn default() -> Self {
+        Self { text: String::new(), image: None, steers: Vec::new(), multiples: MULTIPLES.into() }
+    }
+}
+
+impl Prompt {
+    /// Whether the multiples are not those of a new prompt.
+    pub fn has_multiples(&self) -> bool {
+        self.multiples != MULTIPLES
+    }
 }
 
 /// How the model continues a prompt.
@@ -53,8 +89,8 @@ pub struct Answer {
     pub prompt: PromptActivations,
     /// How the original model continues.
     pub original: Continuation,
-    /// How the steered model continues, if features are steered.
-    pub steered: Option<Continuation>,
+    /// How the steered model continues, with each multiple of the strengths; empty if no feature is steered.
+    pub steered: Vec<(f32, Continuation)>,
 }
 
 /// The prompt that is being edited, and the one that was answered.
@@ -73,7 +109,7 @@ pub struct PlaygroundState {
 impl PlaygroundState {
     /// Whether there is a prompt, and the model is not running.
     pub fn is_ready(&self) -> bool {
-        !self.busy && !self.draft.text.trim().is_empty()
+        !self.busy && !self.draft.text.trim().is_empty() && parse_multiples(&self.draft.multiples).is_ok()
     }
 
     /// Submits the draft.
@@ -112,6 +148,19 @@ impl PlaygroundState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn multiples_are_numbers_between_commas() {
+        assert_eq!(parse_multiples("0, 0.5,1 , -2"), Ok(vec![0.0, 0.5, 1.0, -2.0]));
+        assert!(parse_multiples("1, x").unwrap_err().contains("\"x\""));
+        assert!(parse_multiples("").is_err() && parse_multiples("1,").is_err() && parse_multiples("inf").is_err());
+        assert!(parse_multiples("1,2,3,4,5,6,7,8,9").unwrap_err().contains("at most 8"));
+        let mut playground = PlaygroundState::default();
+        playground.draft.text = "a red ring".into();
+        assert!(playground.is_ready() && !playground.draft.has_multiples());
+        playground.draft.multiples = "0, half".into();
+        assert!(playground.submit().is_none());
+    }
 
     #[test]
     fn one_prompt_is_submitted_at_a_time_and_a_feature_is_steered_once() {

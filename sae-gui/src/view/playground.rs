@@ -10,18 +10,25 @@ use crate::state::excerpt::display_text;
 use crate::state::format;
 use crate::state::location::Location;
 use crate::state::open_run::OpenRun;
-use crate::state::playground::{Answer, Continuation};
+use crate::state::playground::{Answer, Continuation, parse_multiples};
 use egui::{
     Button, Context, DragValue, Label, Panel, Rect, RichText, Role, ScrollArea, Sense, Slider, TextEdit, Ui,
     WidgetInfo, vec2,
 };
 use std::path::PathBuf;
 
+/// Least width of a column of next tokens, and the space between two.
+const COLUMN: f32 = 150.0;
+const GAP: f32 = 10.0;
+/// Multiples of the strengths that a button proposes.
+const PROPOSED: &str = "0, 0.5, 1, 2";
+
 /// What the page remembers between two frames.
 #[derive(Default)]
 pub struct PlaygroundView {
     prompt: LoadedPrompt,
-    continuations: Option<(Continuation, Option<Continuation>)>,
+    /// How the model continues, originally and steered, each with a title.
+    continuations: Vec<(String, Continuation)>,
     sample: SampleView,
     /// The number of the feature to add.
     feature: u32,
@@ -34,8 +41,16 @@ impl PlaygroundView {
     pub fn set_answer(&mut self, ctx: &Context, answer: Result<Answer, String>) {
         self.sample.clear();
         let (prompt, continuations) = match answer {
-            Err(reason) => (Err(reason), None),
-            Ok(answer) => (Ok(answer.prompt), Some((answer.original, answer.steered))),
+            Err(reason) => (Err(reason), Vec::new()),
+            Ok(answer) => {
+                let title = |multiple: f32| match answer.steered.len() {
+                    1 if multiple == 1.0 => "steered".to_owned(),
+                    _ => format!("steered, {multiple}x"),
+                };
+                let steered: Vec<_> = answer.steered.iter().map(|(by, found)| (title(*by), found.clone())).collect();
+                let original = ("original".to_owned(), answer.original);
+                (Ok(answer.prompt), std::iter::once(original).chain(steered).collect())
+            }
         };
         self.prompt.set(ctx, prompt);
         self.continuations = continuations;
@@ -50,14 +65,16 @@ impl PlaygroundView {
 /// Draws the page.
 pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut PlaygroundView, opacity: f32) -> Option<Action> {
     let mut action = None;
+    // More than two continuations need the width of the page.
+    let several = view.continuations.len() > 2;
     let widest = (0.6 * ui.available_width()).max(240.0);
     let panel = Panel::left("prompt").default_size(380.0_f32.min(widest)).size_range(220.0..=widest.min(600.0));
     panel.frame(egui::Frame::NONE).show(ui, |ui| {
         ScrollArea::vertical().id_salt("prompt").auto_shrink(false).show(ui, |ui| {
             ui.set_max_width(ui.available_width() - 16.0);
             action = prompt(ui, run, view);
-            if let Some((original, steered)) = &view.continuations {
-                continuations(ui, original, steered.as_ref());
+            if !several && !view.continuations.is_empty() {
+                continuations(ui, &view.continuations);
             }
         });
     });
@@ -73,6 +90,10 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut PlaygroundView, opacity: 
             widgets::reason(ui, reason);
         }
         Some(Ok(loaded)) => {
+            if several {
+                continuations(ui, &view.continuations);
+                ui.separator();
+            }
             let clicked = sample::halves(ui, run, loaded, &view.prompt.active, &mut view.sample, opacity, |_| None);
             action = clicked.or(action.take());
         }
@@ -155,6 +176,9 @@ fn steering(ui: &mut Ui, run: &mut OpenRun, view: &mut PlaygroundView) -> Option
             break;
         }
     }
+    if !run.playground.draft.steers.is_empty() {
+        multiples(ui, &mut run.playground.draft.multiples);
+    }
     ui.horizontal_wrapped(|ui| {
         let last = run.list.total().saturating_sub(1) as u32;
         ui.label("number");
@@ -172,23 +196,46 @@ fn steering(ui: &mut Ui, run: &mut OpenRun, view: &mut PlaygroundView) -> Option
     action
 }
 
-/// How the model continues, original and steered side by side.
-fn continuations(ui: &mut Ui, original: &Continuation, steered: Option<&Continuation>) {
-    section(ui, "Next token", "The most likely next tokens; below, the most likely token one after the other");
-    let sides = [("original", Some(original)), ("steered", steered)];
-    let width = (ui.available_width() - 10.0) / 2.0;
-    ui.horizontal_top(|ui| {
-        for (title, side) in sides.into_iter().filter_map(|(title, side)| Some((title, side?))) {
-            ui.vertical(|ui| {
-                ui.set_width(width);
-                ui.label(theme::small(ui, title));
-                for (token, probability) in &side.next {
-                    next_token(ui, width, token, *probability);
-                }
-                ui.add(Label::new(RichText::new(display_text(&side.text)).italics()).wrap());
-            });
+/// The multiples of the strengths that are compared.
+fn multiples(ui: &mut Ui, text: &mut String) {
+    let hint = "The model is run once for each of these multiples of the strengths above, and the results are shown side by side: \
+                0 removes the features, 1 is the strength above, 2 is twice as much";
+    ui.horizontal_wrapped(|ui| {
+        ui.label("multiples").on_hover_text(hint);
+        let field = ui.add(TextEdit::singleline(text).desired_width(120.0));
+        field.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Multiples of the strengths"));
+        field.on_hover_text(hint);
+        if ui.small_button(PROPOSED).on_hover_text("Compare these multiples").clicked() {
+            *text = PROPOSED.into();
         }
     });
+    if let Err(problem) = parse_multiples(text) {
+        ui.add(Label::new(RichText::new(problem).color(ui.visuals().warn_fg_color)).wrap());
+    }
+}
+
+/// How the model continues, originally and steered, side by side in as many columns as fit.
+fn continuations(ui: &mut Ui, found: &[(String, Continuation)]) {
+    section(ui, "Next token", "The most likely next tokens; below, the most likely token one after the other");
+    let room = ui.available_width();
+    let columns = ((room + GAP) / (COLUMN + GAP)).floor().clamp(1.0, found.len().max(1) as f32);
+    let width = (room - GAP * (columns - 1.0)) / columns;
+    for row in found.chunks(columns as usize) {
+        ui.horizontal_top(|ui| {
+            ui.spacing_mut().item_spacing.x = GAP;
+            for (title, continuation) in row {
+                ui.vertical(|ui| {
+                    ui.set_width(width);
+                    ui.label(theme::small(ui, title));
+                    for (token, probability) in &continuation.next {
+                        next_token(ui, width, token, *probability);
+                    }
+                    ui.add(Label::new(RichText::new(display_text(&continuation.text)).italics()).wrap());
+                });
+            }
+        });
+        ui.add_space(6.0);
+    }
 }
 
 fn next_token(ui: &mut Ui, width: f32, token: &str, probability: f32) {
