@@ -1,7 +1,7 @@
 //! Adam (Kingma and Ba 2015) as PyTorch computes it. Knows nothing of what it optimizes.
 //!
 //! The same formula exists in three forms, because three kinds of memory hold what it updates: slices on the host
-//! ([`Adam::step`]), Burn tensors on any device ([`Parameter::step`]), and a CubeCL kernel (`cuda::update`), which takes
+//! ([`Adam::step`]), Burn tensors on any device ([`Parameter::step`]), and a CubeCL kernel (`gpu::update`), which takes
 //! its constants from [`Adam`]. The tensor form keeps its constants in `f64` and scales in another order, which rounds
 //! differently in the last bit; it is the independent reference that tests compare the other two with.
 

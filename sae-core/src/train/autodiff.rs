@@ -25,15 +25,15 @@ impl AutodiffEngine {
     /// An engine that starts with these parameters.
     pub fn new(config: &TrainConfig, params: Params, device: &Device) -> Self {
         let zeros = Params::zeros(params.d_in, config);
-        let moments = TrainState { params, first: zeros.clone(), second: zeros, l0: None };
+        let state = TrainState { params, first: zeros.clone(), second: zeros, l0: None };
         let mut plain =
             Self { config: config.clone(), device: device.clone(), d_in: 0, d_sae: 0, parameters: Vec::new() };
-        plain.take(&moments);
+        plain.take(&state);
         plain
     }
 
-    fn take(&mut self, moments: &TrainState) {
-        let TrainState { params, first, second, .. } = moments;
+    fn take(&mut self, state: &TrainState) {
+        let TrainState { params, first, second, .. } = state;
         (self.d_in, self.d_sae) = (params.d_in, params.d_sae);
         let columns = [self.d_in, self.d_in, self.d_in, self.d_sae, self.d_sae, self.d_sae];
         let arrays = params.arrays().into_iter().zip(first.arrays()).zip(second.arrays()).zip(columns);
@@ -229,8 +229,8 @@ impl Engine for AutodiffEngine {
     }
 
     fn state(&self) -> Result<Cow<'_, TrainState>> {
-        let mut moments = TrainState::default();
-        let all = [&mut moments.params, &mut moments.first, &mut moments.second];
+        let mut state = TrainState::default();
+        let all = [&mut state.params, &mut state.first, &mut state.second];
         for (n, params) in all.into_iter().enumerate() {
             (params.d_in, params.d_sae) = (self.d_in, self.d_sae);
             debug_assert_eq!(self.parameters.len(), 3 + SCALARS);
@@ -240,11 +240,11 @@ impl Engine for AutodiffEngine {
                 }
             }
         }
-        Ok(Cow::Owned(moments))
+        Ok(Cow::Owned(state))
     }
 
-    fn restore(&mut self, moments: TrainState) -> Result<()> {
-        self.take(&moments);
+    fn restore(&mut self, state: TrainState) -> Result<()> {
+        self.take(&state);
         Ok(())
     }
 }

@@ -58,10 +58,10 @@ pub fn write(folder: &Path, session: &Session) -> Result<PathBuf> {
         progress: Vec::new(),
         stream: session.stream.snapshot(),
     };
-    let aside = session.trainers().iter().map(Trainer::snapshot).collect::<Result<Vec<_>>>()?;
+    let snapshots = session.trainers().iter().map(Trainer::snapshot).collect::<Result<Vec<_>>>()?;
     let steps = session.steps();
-    for (moments, _) in &aside {
-        let arrays = kinds(moments).into_iter().flat_map(|(_, params)| params.arrays());
+    for (state, _) in &snapshots {
+        let arrays = kinds(state).into_iter().flat_map(|(_, params)| params.arrays());
         if arrays.into_iter().any(|array| tensors::unstorable(Dtype::F32, array).is_some()) {
             let text = format!("the parameters are no longer finite after step {steps}");
             return Err(Error::config(Cause::with_hint(text, Hint::Lower(Setting::LearningRate))));
@@ -69,8 +69,8 @@ pub fn write(folder: &Path, session: &Session) -> Result<PathBuf> {
     }
     let logs: Vec<Vec<f64>> = session.trainers().iter().map(|t| t.log().numbers()).collect();
     let mut tensors = Vec::new();
-    for (n, (moments, progress)) in aside.iter().enumerate() {
-        for (kind, params) in kinds(moments) {
+    for (n, (state, progress)) in snapshots.iter().enumerate() {
+        for (kind, params) in kinds(state) {
             for (name, array) in ARRAYS.iter().zip(params.arrays()) {
                 tensors.push(raw(format!("{n}.{kind}.{name}"), Dtype::F32, array));
             }
@@ -82,7 +82,7 @@ pub fn write(folder: &Path, session: &Session) -> Result<PathBuf> {
     tensors.push(raw("order".into(), Dtype::U32, session.stream.order()));
     // Wide numbers first, so that all arrays are aligned in a mapped file.
     tensors.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.bitsize()));
-    header.progress = aside.iter().map(|(_, progress)| progress.clone()).collect();
+    header.progress = snapshots.iter().map(|(_, progress)| progress.clone()).collect();
     let path = folder.join(format!("step-{steps:09}.safetensors"));
     let text = serde_json::to_string(&header).map_err(Error::format(&path))?;
     write_raw(&path, &BTreeMap::from([("session".to_string(), text)]), &tensors)?;
@@ -123,8 +123,8 @@ pub fn read(path: &Path, session: &mut Session) -> Result<()> {
     let d = session.stream.d_in();
     for (n, (trainer, mut progress)) in session.trainers.iter_mut().zip(header.progress).enumerate() {
         let zeros = Params::zeros(d, trainer.config());
-        let mut moments = TrainState { params: zeros.clone(), first: zeros.clone(), second: zeros, l0: None };
-        for (kind, params) in kinds_mut(&mut moments) {
+        let mut state = TrainState { params: zeros.clone(), first: zeros.clone(), second: zeros, l0: None };
+        for (kind, params) in kinds_mut(&mut state) {
             for (name, values) in ARRAYS.iter().zip(params.arrays_mut()) {
                 *values = array(&format!("{n}.{kind}.{name}"), values.len())?;
             }
@@ -132,7 +132,7 @@ pub fn read(path: &Path, session: &mut Session) -> Result<()> {
         let numbers = numbers(&file, &format!("{n}.log"), Dtype::F64, f64::from_le_bytes)?;
         progress.last_fired = self::numbers(&file, &format!("{n}.last_fired"), Dtype::U64, u64::from_le_bytes)?;
         let log = Log::from_numbers(trainer.config().steps, &numbers);
-        trainer.restore(moments, progress, log)?;
+        trainer.restore(state, progress, log)?;
     }
     let buffer = array("buffer", session.stream.buffer().len())?;
     let order = numbers(&file, "order", Dtype::U32, u32::from_le_bytes)?;
@@ -159,10 +159,10 @@ fn numbers<T, const N: usize>(
     Ok(bytes.as_chunks().0.iter().map(|bytes| from_bytes(*bytes)).collect())
 }
 
-fn kinds(moments: &TrainState) -> [(&'static str, &Params); 3] {
-    [("value", &moments.params), ("first", &moments.first), ("second", &moments.second)]
+fn kinds(state: &TrainState) -> [(&'static str, &Params); 3] {
+    [("value", &state.params), ("first", &state.first), ("second", &state.second)]
 }
 
-fn kinds_mut(moments: &mut TrainState) -> [(&'static str, &mut Params); 3] {
-    [("value", &mut moments.params), ("first", &mut moments.first), ("second", &mut moments.second)]
+fn kinds_mut(state: &mut TrainState) -> [(&'static str, &mut Params); 3] {
+    [("value", &mut state.params), ("first", &mut state.first), ("second", &mut state.second)]
 }

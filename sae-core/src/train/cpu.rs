@@ -23,8 +23,8 @@ pub const STAGES: [&str; 5] = ["choose", "reconstruct", "auxk", "group and norm"
 /// The step on a CPU.
 pub struct CpuEngine {
     config: TrainConfig,
-    state: OptimizerState,
-    guess: ThresholdHint,
+    optimizer: OptimizerState,
+    threshold_hint: ThresholdHint,
     /// Whether steps are dense, if that is fixed rather than decided by the last step.
     forced: Option<bool>,
     seconds: [f64; STAGES.len()],
@@ -34,11 +34,11 @@ impl CpuEngine {
     /// An engine that starts with these parameters.
     pub fn new(config: &TrainConfig, params: Params) -> Self {
         let zeros = Params::zeros(params.d_in, config);
-        let state = OptimizerState::new(TrainState { params, first: zeros.clone(), second: zeros, l0: None });
+        let optimizer = OptimizerState::new(TrainState { params, first: zeros.clone(), second: zeros, l0: None });
         Self {
             config: config.clone(),
-            state,
-            guess: ThresholdHint::default(),
+            optimizer,
+            threshold_hint: ThresholdHint::default(),
             forced: None,
             seconds: [0.0; STAGES.len()],
         }
@@ -57,7 +57,7 @@ impl CpuEngine {
     /// Whether the next step is dense: if the architecture learns its sparsity, and is not sparse yet.
     fn is_dense(&self) -> bool {
         let learns = matches!(self.config.arch, Architecture::Relu | Architecture::JumpRelu | Architecture::Gated);
-        let TrainState { params, l0, .. } = &self.state.moments;
+        let TrainState { params, l0, .. } = &self.optimizer.state;
         let many = l0.is_none_or(|l0| l0 * CROSSOVER as f64 > params.d_sae as f64);
         learns && self.forced.unwrap_or(many)
     }
@@ -65,7 +65,7 @@ impl CpuEngine {
 
 impl Engine for CpuEngine {
     fn step(&mut self, batch: &Batch) -> Result<StepStats> {
-        let params = &self.state.moments.params;
+        let params = &self.optimizer.state.params;
         let (d, rows) = (params.d_in, batch.x.len() / params.d_in);
         let method = ArchitectureRule::new(&self.config, batch.sparsity, rows);
         let mut clock = Clock::new();
@@ -77,7 +77,7 @@ impl Engine for CpuEngine {
         } else {
             batch.x
         };
-        let norms = &self.state.norms;
+        let norms = &self.optimizer.norms;
         let mean = 2.0 / rows as f32;
         let mut outcome = StepStats { fired: vec![false; params.d_sae], ..StepStats::default() };
         let mut blocks = Vec::new();
@@ -99,7 +99,8 @@ impl Engine for CpuEngine {
             self.seconds[1] = clock.lap();
             costs
         } else {
-            let (chosen, least) = select(&self.config, &method, params, &self.state.panels, norms, x, &mut self.guess);
+            let (chosen, least) =
+                select(&self.config, &method, params, &self.optimizer.panels, norms, x, &mut self.threshold_hint);
             outcome.least = least;
             self.seconds[0] = clock.lap();
             sparse = traces(params, &method, batch.ends, norms, batch.x, &chosen);
@@ -140,22 +141,22 @@ impl Engine for CpuEngine {
         finite(&outcome, batch)?;
 
         let gradient = StepGradient::new(&self.config, params, &sparse, &blocks, &residuals, x);
-        outcome.grad_norm = gradient.norm(&self.state);
+        outcome.grad_norm = gradient.norm(&self.optimizer);
         let shrink = clipped(&self.config, outcome.grad_norm, batch)?;
         self.seconds[3] = clock.lap();
-        gradient.apply(&mut self.state, shrink as f32, batch.lr, batch.t);
+        gradient.apply(&mut self.optimizer, shrink as f32, batch.lr, batch.t);
         self.seconds[4] = clock.lap();
-        self.state.moments.l0 = Some(outcome.l0);
+        self.optimizer.state.l0 = Some(outcome.l0);
         Ok(outcome)
     }
 
     fn state(&self) -> Result<Cow<'_, TrainState>> {
-        Ok(Cow::Borrowed(&self.state.moments))
+        Ok(Cow::Borrowed(&self.optimizer.state))
     }
 
-    fn restore(&mut self, moments: TrainState) -> Result<()> {
-        self.state = OptimizerState::new(moments);
-        self.guess = ThresholdHint::default();
+    fn restore(&mut self, state: TrainState) -> Result<()> {
+        self.optimizer = OptimizerState::new(state);
+        self.threshold_hint = ThresholdHint::default();
         Ok(())
     }
 }

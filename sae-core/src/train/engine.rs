@@ -1,5 +1,5 @@
 //! The interface of the engines that compute a training step: the sparse one on a CPU ([`super::cpu`]), the one in Burn's
-//! autodiff on any device ([`super::autodiff`]), and with CUDA the sparse one on a GPU.
+//! autodiff on any device ([`super::autodiff`]), and the sparse one on a GPU (`super::gpu`).
 
 use super::config::TrainConfig;
 use super::params::Params;
@@ -79,7 +79,7 @@ pub trait Engine {
     ///
     /// # Errors
     /// A device that failed.
-    fn restore(&mut self, moments: TrainState) -> Result<()>;
+    fn restore(&mut self, state: TrainState) -> Result<()>;
 }
 
 impl StepStats {

@@ -25,16 +25,16 @@ pub fn select(
     panels: &Panels,
     norms: &[f32],
     x: &[f32],
-    guess: &mut ThresholdHint,
+    hint: &mut ThresholdHint,
 ) -> (Sparse, Option<f32>) {
     let gain = config.weighs_by_norm().then_some(norms);
     let rows = x.len() / params.d_in;
     let with = |x: &[f32], rule: Rule| kernel::select(x, &params.w_enc, &params.scalars[B_ENC], gain, panels, rule);
     let (mut chosen, least) = match config.arch {
         Architecture::TopK => {
-            let rule = guess.0.map_or(Rule::TopK(config.k), |least| Rule::TopKOver(config.k, least));
+            let rule = hint.0.map_or(Rule::TopK(config.k), |least| Rule::TopKOver(config.k, least));
             let chosen = with(x, rule);
-            guess.0 = Some(expected(&chosen, x, params.d_in, config.k));
+            hint.0 = Some(expected(&chosen, x, params.d_in, config.k));
             (chosen, None)
         }
         Architecture::BatchTopK | Architecture::Matryoshka => {
@@ -45,7 +45,7 @@ pub fn select(
                 values.sort_unstable_by(|a, b| b.total_cmp(a));
                 values.get(few * k).copied().unwrap_or_default()
             };
-            strongest(config.k * rows, guess, || sample(config.k), |floor| with(x, Rule::Over(floor)))
+            strongest(config.k * rows, hint, || sample(config.k), |floor| with(x, Rule::Over(floor)))
         }
         Architecture::JumpRelu => {
             let floors: Vec<f32> = params.scalars[THRESHOLD].iter().map(|t| method.floor(*t)).collect();
@@ -70,16 +70,16 @@ fn expected(chosen: &Sparse, x: &[f32], d_in: usize, k: usize) -> f32 {
     0.95 * x.chunks_exact(d_in).enumerate().map(of_row).fold(f32::INFINITY, f32::min)
 }
 
-/// The `count` largest positive values of all rows together; ties are broken by position. The result is exact for any guess:
+/// The `count` largest positive values of all rows together; ties are broken by position. The result is exact for any hint:
 /// a floor that is too high is lowered until enough values are above it.
 fn strongest(
     count: usize,
-    guess: &mut ThresholdHint,
+    hint: &mut ThresholdHint,
     first: impl Fn() -> f32,
     over: impl Fn(f32) -> Sparse,
 ) -> (Sparse, Option<f32>) {
     // A little below the last threshold, since batches differ.
-    let mut floor = 0.95 * guess.0.unwrap_or_else(first).max(0.0);
+    let mut floor = 0.95 * hint.0.unwrap_or_else(first).max(0.0);
     let mut found = over(floor);
     while found.len() < count && floor > 0.0 {
         floor = if floor > 1e-6 { floor * 0.7 } else { 0.0 };
@@ -99,7 +99,7 @@ fn strongest(
         });
     }
     let least = found.values().iter().copied().min_by(f32::total_cmp);
-    guess.0 = least;
+    hint.0 = least;
     (found, least)
 }
 
@@ -130,7 +130,7 @@ mod tests {
     use rand_chacha::rand_core::SeedableRng;
 
     #[test]
-    fn a_batch_s_strongest_are_found_from_any_guess() {
+    fn a_batch_s_strongest_are_found_from_any_hint() {
         let dense: Vec<f32> = (0..60).map(|i| ((i * 37) % 41) as f32 / 10.0 - 1.0).collect();
         let over = |floor: f32| {
             let mut all = Sparse::from_dense(&dense, 12);
@@ -140,10 +140,10 @@ mod tests {
         let mut sorted: Vec<f32> = dense.iter().copied().filter(|v| *v > 0.0).collect();
         sorted.sort_by(|a, b| b.total_cmp(a));
         for count in [1, 7, 20, 1000] {
-            for guess in [None, Some(0.0), Some(0.7), Some(1e9)] {
-                let (found, least) = strongest(count, &mut ThresholdHint(guess), || 2.0, over);
+            for hint in [None, Some(0.0), Some(0.7), Some(1e9)] {
+                let (found, least) = strongest(count, &mut ThresholdHint(hint), || 2.0, over);
                 let expected = count.min(sorted.len());
-                assert_eq!((found.len(), least), (expected, Some(sorted[expected - 1])), "{count} from {guess:?}");
+                assert_eq!((found.len(), least), (expected, Some(sorted[expected - 1])), "{count} from {hint:?}");
             }
         }
     }

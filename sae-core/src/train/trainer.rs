@@ -127,8 +127,8 @@ impl Trainer {
 
     /// The autoencoder as it is now, in the units of the store.
     pub fn weights(&self) -> Result<Weights> {
-        let moments = self.engine.state()?;
-        let weights = moments.params.weights(&self.config, self.progress.scale, self.progress.threshold as f32);
+        let state = self.engine.state()?;
+        let weights = state.params.weights(&self.config, self.progress.scale, self.progress.threshold as f32);
         weights.check()?;
         Ok(weights)
     }
@@ -141,15 +141,15 @@ impl Trainer {
     }
 
     /// Continues from the state of another trainer with the same configuration.
-    pub fn restore(&mut self, moments: TrainState, progress: TrainerState, log: Log) -> Result<()> {
+    pub fn restore(&mut self, state: TrainState, progress: TrainerState, log: Log) -> Result<()> {
         let other = || Error::config("the checkpoint is of another autoencoder");
         let fired = progress.last_fired.iter().all(|step| *step <= progress.step);
-        let fits = fired && progress.last_fired.len() == moments.params.d_sae && moments.params.d_in == self.d_in;
-        if !fits || moments.params.d_sae != self.config.d_sae(self.d_in) || progress.step > self.config.steps {
+        let fits = fired && progress.last_fired.len() == state.params.d_sae && state.params.d_in == self.d_in;
+        if !fits || state.params.d_sae != self.config.d_sae(self.d_in) || progress.step > self.config.steps {
             return Err(other());
         }
         self.rng = progress.rng.as_ref().and_then(ChaChaState::restore).ok_or_else(other)?;
-        self.engine.restore(TrainState { l0: progress.known_l0(), ..moments })?;
+        self.engine.restore(TrainState { l0: progress.known_l0(), ..state })?;
         (self.progress, self.log) = (progress, log);
         Ok(())
     }
@@ -222,8 +222,8 @@ impl Trainer {
         if dead.is_empty() {
             return Ok(());
         }
-        let mut moments = self.engine.state()?.into_owned();
-        let params = &moments.params;
+        let mut state = self.engine.state()?.into_owned();
+        let params = &state.params;
         let alive = (0..params.d_sae).filter(|k| dead.binary_search(k).is_err());
         let (mut enc_norm, mut dec_norm, mut count) = (0f64, 0f64, 0f64);
         for k in alive {
@@ -248,26 +248,26 @@ impl Trainer {
             });
             let token = drawn.unwrap_or(0);
             let mut direction: Vec<f32> = x[token * d..(token + 1) * d].to_vec();
-            direction.iter_mut().zip(&moments.params.b_dec).for_each(|(v, b)| *v -= b);
+            direction.iter_mut().zip(&state.params.b_dec).for_each(|(v, b)| *v -= b);
             vector::scale(1.0 / vector::norm_sq(&direction).sqrt().max(f32::MIN_POSITIVE), &mut direction);
             let row_range = k * d..(k + 1) * d;
-            for (row, v) in moments.params.w_dec[row_range.clone()].iter_mut().zip(&direction) {
+            for (row, v) in state.params.w_dec[row_range.clone()].iter_mut().zip(&direction) {
                 *row = v * dec_norm;
             }
-            for (row, v) in moments.params.w_enc[row_range.clone()].iter_mut().zip(&direction) {
+            for (row, v) in state.params.w_enc[row_range.clone()].iter_mut().zip(&direction) {
                 *row = v * enc_norm;
             }
-            moments.params.scalars[B_ENC][k] = 0.0;
+            state.params.scalars[B_ENC][k] = 0.0;
             if self.config.arch == Architecture::JumpRelu {
-                moments.params.scalars[super::params::THRESHOLD][k] = self.config.threshold as f32;
+                state.params.scalars[super::params::THRESHOLD][k] = self.config.threshold as f32;
             }
-            for moment in [&mut moments.first, &mut moments.second] {
+            for moment in [&mut state.first, &mut state.second] {
                 moment.w_enc[row_range.clone()].fill(0.0);
                 moment.w_dec[row_range.clone()].fill(0.0);
                 moment.scalars.iter_mut().filter_map(|s| s.get_mut(k)).for_each(|v| *v = 0.0);
             }
             self.progress.last_fired[k] = self.progress.step;
         }
-        self.engine.restore(TrainState { l0: self.progress.known_l0(), ..moments })
+        self.engine.restore(TrainState { l0: self.progress.known_l0(), ..state })
     }
 }

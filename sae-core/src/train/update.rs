@@ -19,7 +19,7 @@ use rayon::prelude::*;
 #[derive(Clone, Debug)]
 pub struct OptimizerState {
     /// What is trained, with its moments.
-    pub moments: TrainState,
+    pub state: TrainState,
     /// The encoder as integers.
     pub panels: Panels,
     /// Norms of the decoder's rows.
@@ -47,10 +47,10 @@ const NOWHERE: u32 = u32::MAX;
 
 impl OptimizerState {
     /// The beginning, or a state that was stored.
-    pub fn new(moments: TrainState) -> Self {
-        let panels = Panels::new(&moments.params.w_enc, moments.params.d_in);
-        let norms = moments.params.dec_norms();
-        Self { moments, panels, norms }
+    pub fn new(state: TrainState) -> Self {
+        let panels = Panels::new(&state.params.w_enc, state.params.d_in);
+        let norms = state.params.dec_norms();
+        Self { state, panels, norms }
     }
 }
 
@@ -179,16 +179,16 @@ impl<'a> StepGradient<'a> {
     }
 
     /// Global norm of the gradient.
-    pub fn norm(&self, state: &OptimizerState) -> f64 {
+    pub fn norm(&self, optimizer: &OptimizerState) -> f64 {
         let arch = kernel::arch();
-        let params = &state.moments.params;
+        let params = &optimizer.state.params;
         let d = params.d_in;
         let count = scalar_names(self.config.arch).len();
         let of_feature = |rows: &mut Rows, k: usize| {
             if self.is_empty(k) {
                 return 0.0;
             }
-            self.rows(params.dec(k), state.norms[k], k, rows);
+            self.rows(params.dec(k), optimizer.norms[k], k, rows);
             let numbers = self.backs[k].scalars[..count].iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
             f64::from(vector::norm_sq(&rows.enc)) + f64::from(vector::norm_sq(&rows.dec)) + numbers
         };
@@ -210,10 +210,10 @@ impl<'a> StepGradient<'a> {
     }
 
     /// Applies the gradient times `shrink` at step `t`, counted from 1.
-    pub fn apply(&self, state: &mut OptimizerState, shrink: f32, lr: f64, t: u64) {
+    pub fn apply(&self, optimizer: &mut OptimizerState, shrink: f32, lr: f64, t: u64) {
         let arch = kernel::arch();
         let adam = Adam::new(self.config, lr, t);
-        let OptimizerState { moments: TrainState { params, first, second, .. }, panels, norms } = state;
+        let OptimizerState { state: TrainState { params, first, second, .. }, panels, norms } = optimizer;
         let d = params.d_in;
         adam.step(&mut params.b_dec, &mut first.b_dec, &mut second.b_dec, &self.b_dec, shrink);
         for (s, w) in params.scalars.iter_mut().enumerate().filter(|(_, w)| !w.is_empty()) {

@@ -19,9 +19,10 @@ use std::time::Instant;
 /// Views of a batch begin at multiples of so many tokens, hence of 256 bytes.
 pub const ALIGNED: usize = 128;
 
-/// More candidates than are wanted: the product's rounding may put a feature behind its betters.
-fn with_margin(k: usize, of: usize) -> usize {
-    (k + (k / 4).max(16)).min(of)
+/// How many candidates to collect for the `k` largest of `features`: a few more than `k`, since the rounding of the product
+/// may rank a feature below some that are smaller.
+fn with_margin(k: usize, features: usize) -> usize {
+    (k + (k / 4).max(16)).min(features)
 }
 
 impl GpuEngine {
@@ -214,9 +215,9 @@ impl GpuEngine {
         let of_aux = if self.config.aux_relative { zero } else { any };
         let p = room(&self.client, tokens * self.f, 4);
         // A little below the last threshold, since batches differ; from zero if that was too high.
-        let mut floor = if batch { 0.95 * self.guess.unwrap_or(0.0) } else { 0.0 };
+        let mut floor = if batch { 0.95 * self.threshold_hint.unwrap_or(0.0) } else { 0.0 };
         loop {
-            let width = if batch { self.cap.min(self.f) } else { with_margin(k, self.f) };
+            let width = if batch { self.most_candidates.min(self.f) } else { with_margin(k, self.f) };
             let mut found = Entries::new(&self.client, rows, width);
             let aux_width = with_margin(aux, dead.len().max(1));
             let mut found_aux = (aux > 0).then(|| Entries::new(&self.client, rows, aux_width));
@@ -247,11 +248,11 @@ impl GpuEngine {
             let kept = self.keep(&found, width, cut - 1);
             let lens: Vec<u32> = fetch(&self.client, &kept.lens)?;
             if width < self.f && lens.iter().any(|len| *len as usize > width - width / 8) {
-                self.cap = 2 * width;
+                self.most_candidates = 2 * width;
                 continue;
             }
             let least = lens.iter().any(|len| *len > 0).then(|| float_of(cut));
-            self.guess = least;
+            self.threshold_hint = least;
             return Ok((kept, least, kept_aux));
         }
     }

@@ -1,4 +1,4 @@
-//! The engine: parameters and moments on the device, and a step from a batch to new ones.
+//! The engine: keeps parameters and Adam's moments on the device, and updates them by a step from a batch.
 
 use super::entries::Entries;
 use super::memory::{Buffer, fetch, room, upload};
@@ -52,9 +52,10 @@ pub struct GpuEngine {
     pub(super) whole: Buffer,
     /// The decoder's bias and its moments, which are small, on the host.
     b_dec: [Vec<f32>; 3],
-    /// A batch's last threshold, and how many features of a token are looked at.
-    pub(super) guess: Option<f32>,
-    pub(super) cap: usize,
+    /// The threshold of the last batch.
+    pub(super) threshold_hint: Option<f32>,
+    /// Most candidates of a token, for architectures that select from a batch.
+    pub(super) most_candidates: usize,
     l0: Option<f64>,
 }
 
@@ -64,7 +65,7 @@ impl GpuEngine {
         let none = || Trained::new(&client, &[], &[], &[]);
         let empty = || upload::<f32>(&client, &[]);
         let zeros = Params::zeros(params.d_in, config);
-        let mut sparse = Self {
+        let mut engine = Self {
             config: config.clone(),
             narrow,
             budget,
@@ -78,17 +79,17 @@ impl GpuEngine {
             norms: empty(),
             whole: upload(&client, &[params.d_sae as u32]),
             b_dec: [Vec::new(), Vec::new(), Vec::new()],
-            guess: None,
-            cap: 4 * config.k + 16,
+            threshold_hint: None,
+            most_candidates: 4 * config.k + 16,
             l0: None,
             client: client.clone(),
         };
-        sparse.take(&TrainState { params, first: zeros.clone(), second: zeros, l0: None });
-        sparse
+        engine.load(&TrainState { params, first: zeros.clone(), second: zeros, l0: None });
+        engine
     }
 
-    fn take(&mut self, moments: &TrainState) {
-        let TrainState { params, first, second, l0 } = moments;
+    fn load(&mut self, state: &TrainState) {
+        let TrainState { params, first, second, l0 } = state;
         let client = &self.client;
         self.w_enc = Trained::new(client, &params.w_enc, &first.w_enc, &second.w_enc);
         self.w_dec = Trained::new(client, &params.w_dec, &first.w_dec, &second.w_dec);
@@ -99,7 +100,7 @@ impl GpuEngine {
         self.narrow_enc = room(client, len, self.narrow.size());
         let count = CubeCount::Static(len.div_ceil(super::select::UNITS) as u32, 1, 1);
         sparse::narrowed::launch(client, count, units(), self.w_enc.value.arg(), self.narrow_enc.arg(), self.narrow);
-        (self.guess, self.l0) = (None, *l0);
+        (self.threshold_hint, self.l0) = (None, *l0);
     }
 
     /// Sums of rows `[rows, stride]`, each times its weight, from column `first` on.
@@ -193,18 +194,19 @@ impl Engine for GpuEngine {
         let slots = batch.ends.len();
         let ends: Vec<u32> = batch.ends.iter().map(|end| *end as u32).collect();
         let ends = upload(&client, &ends);
-        let aux = match self.config.aux_loss_coefficient > 0.0 && !batch.dead.is_empty() {
-            true => self.config.aux_k(d).min(batch.dead.len()),
-            false => 0,
+        let aux = if self.config.aux_loss_coefficient > 0.0 && !batch.dead.is_empty() {
+            self.config.aux_k(d).min(batch.dead.len())
+        } else {
+            0
         };
         let (chosen, least, chosen_aux) = self.choose(&inputs, batch.dead, aux)?;
         let (residuals, costs) = self.residuals(&inputs, &b_dec, (&ends, slots), &chosen);
         let main = self.back(chosen, residuals, (&ends, slots))?;
         let costs: Vec<f32> = fetch(&client, &costs)?;
-        let of = |n: usize| costs.iter().skip(n).step_by(2).map(|c| f64::from(*c)).sum::<f64>();
+        let total = |column: usize| costs.iter().skip(column).step_by(2).map(|c| f64::from(*c)).sum::<f64>();
         let mut outcome = StepStats {
-            mse: of(0) / rows,
-            errors: of(1) / rows,
+            mse: total(0) / rows,
+            errors: total(1) / rows,
             l0: main.lens.iter().map(|n| f64::from(*n)).sum::<f64>() / rows,
             least,
             fired: vec![false; f],
@@ -214,37 +216,36 @@ impl Engine for GpuEngine {
         for (features, len) in main.features.chunks_exact(main.entries.width).zip(&main.lens) {
             features[..*len as usize].iter().for_each(|k| outcome.fired[*k as usize] = true);
         }
-        let mut of_aux = None;
+        let mut aux_gradients = None;
         if let Some(chosen) = chosen_aux {
-            let weight = match self.config.aux_relative {
+            let weight = if self.config.aux_relative {
                 // The error's total variance, from its squares and the sums of its columns.
-                true => {
-                    let sums = self.column_sums(&main.residuals, self.rows, slots * d, (slots - 1) * d, None)?;
-                    let squares: f64 = sums.iter().map(|s| (f64::from(*s) * rows / 2.0).powi(2)).sum();
-                    rows / (of(0) - squares / rows).max(f64::MIN_POSITIVE)
-                }
-                false => (batch.dead.len() as f64 / self.config.aux_k(d) as f64).min(1.0),
+                let sums = self.column_sums(&main.residuals, self.rows, slots * d, (slots - 1) * d, None)?;
+                let squares: f64 = sums.iter().map(|s| (f64::from(*s) * rows / 2.0).powi(2)).sum();
+                rows / (total(0) - squares / rows).max(f64::MIN_POSITIVE)
+            } else {
+                (batch.dead.len() as f64 / self.config.aux_k(d) as f64).min(1.0)
             };
             let weight = self.config.aux_loss_coefficient * weight;
             let scale = (weight * 2.0 / rows) as f32;
             let (residuals, costs) = self.aux_residuals((&main.residuals, slots), &b_dec, &chosen, scale);
             let costs: Vec<f32> = fetch(&client, &costs)?;
             outcome.aux = weight * costs.iter().step_by(2).map(|c| f64::from(*c)).sum::<f64>() / rows;
-            of_aux = Some(self.back(chosen, residuals, (&self.whole, 1))?);
+            aux_gradients = Some(self.back(chosen, residuals, (&self.whole, 1))?);
         }
         finite(&outcome, batch)?;
 
         let gradients =
             Gradients { enc: room(&client, f * d, 4), dec: room(&client, f * d, 4), bias: room(&client, f, 4) };
         self.accumulate(&main, &inputs.read, (&ends, slots), &gradients, false)?;
-        if let Some(aux) = &of_aux {
+        if let Some(aux) = &aux_gradients {
             self.accumulate(aux, &inputs.read, (&self.whole, 1), &gradients, true)?;
         }
         // Slot 0 is the sum over all prefixes.
-        let mut of_b_dec = self.column_sums(&main.residuals, self.rows, slots * d, 0, None)?;
+        let mut b_dec_gradient = self.column_sums(&main.residuals, self.rows, slots * d, 0, None)?;
         if self.config.subtract_b_dec {
             let through = self.column_sums(&self.w_enc.value, f, d, 0, Some(&gradients.bias))?;
-            of_b_dec.iter_mut().zip(through).for_each(|(sum, own)| *sum -= own);
+            b_dec_gradient.iter_mut().zip(through).for_each(|(sum, own)| *sum -= own);
         }
         let squares = room(&client, f, 4);
         let unit = self.config.decoder == Decoder::Unit;
@@ -253,40 +254,41 @@ impl Engine for GpuEngine {
         update::norms_of_gradients::launch(&client, cubes(f), units(), enc, dec, bias, w, to, d, unit);
         let squares: Vec<f32> = fetch(&client, &squares)?;
         let all = squares.iter().map(|s| f64::from(*s)).sum::<f64>();
-        outcome.grad_norm = (all + of_b_dec.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>()).sqrt();
+        outcome.grad_norm = (all + b_dec_gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>()).sqrt();
         let shrink = clipped(&self.config, outcome.grad_norm, batch)?;
-        self.apply(&gradients, &of_b_dec, shrink as f32, batch);
+        self.apply(&gradients, &b_dec_gradient, shrink as f32, batch);
         self.l0 = Some(outcome.l0);
         Ok(outcome)
     }
 
     fn state(&self) -> Result<Cow<'_, TrainState>> {
-        let mut moments = TrainState { l0: self.l0, ..TrainState::default() };
-        let get = |of: fn(&Trained) -> &Buffer, b_dec: &[f32]| -> Result<Params> {
+        let download = |array: fn(&Trained) -> &Buffer, b_dec: &[f32]| -> Result<Params> {
             Ok(Params {
                 d_in: self.d,
                 d_sae: self.f,
-                w_enc: fetch(&self.client, of(&self.w_enc))?,
-                w_dec: fetch(&self.client, of(&self.w_dec))?,
-                scalars: [fetch(&self.client, of(&self.bias))?, Vec::new(), Vec::new()],
+                w_enc: fetch(&self.client, array(&self.w_enc))?,
+                w_dec: fetch(&self.client, array(&self.w_dec))?,
+                scalars: [fetch(&self.client, array(&self.bias))?, Vec::new(), Vec::new()],
                 b_dec: b_dec.to_vec(),
             })
         };
-        moments.params = get(|t| &t.value, &self.b_dec[0])?;
-        moments.first = get(|t| &t.first, &self.b_dec[1])?;
-        moments.second = get(|t| &t.second, &self.b_dec[2])?;
-        Ok(Cow::Owned(moments))
+        Ok(Cow::Owned(TrainState {
+            params: download(|t| &t.value, &self.b_dec[0])?,
+            first: download(|t| &t.first, &self.b_dec[1])?,
+            second: download(|t| &t.second, &self.b_dec[2])?,
+            l0: self.l0,
+        }))
     }
 
-    fn restore(&mut self, moments: TrainState) -> Result<()> {
-        self.take(&moments);
+    fn restore(&mut self, state: TrainState) -> Result<()> {
+        self.load(&state);
         Ok(())
     }
 }
 
 impl GpuEngine {
     /// Adam on everything.
-    fn apply(&mut self, gradients: &Gradients, of_b_dec: &[f32], shrink: f32, batch: &Batch) {
+    fn apply(&mut self, gradients: &Gradients, b_dec_gradient: &[f32], shrink: f32, batch: &Batch) {
         let config = &self.config;
         let adam = Adam::new(config, batch.lr, batch.t);
         let Adam { beta1, beta2, epsilon, rate, spread } = adam;
@@ -323,6 +325,6 @@ impl GpuEngine {
             );
         }
         let [w, m, v] = &mut self.b_dec;
-        adam.step(w, m, v, of_b_dec, shrink);
+        adam.step(w, m, v, b_dec_gradient, shrink);
     }
 }
