@@ -148,7 +148,6 @@ fn losses_gradients_and_twenty_steps_are_the_peers() {
 
 #[cfg(feature = "gpu")]
 #[test]
-#[ignore = "takes more than two minutes on a software device"]
 fn losses_gradients_and_twenty_steps_are_the_peers_on_a_gpu() {
     // Burn's f32 products run as TF32 on tensor cores; the sparse step is f32 wherever it is not only choosing.
     check(on_gpu, |config| if config.is_topk() { 1e-4 } else { 2e-2 });

@@ -98,10 +98,11 @@ fn equal_seeds_give_equal_bytes_on_any_number_of_threads() {
 #[test]
 fn training_lowers_the_error_and_what_is_saved_means_what_was_trained() {
     let scales = [TrainingScale::ExpectedNorm, TrainingScale::MeanSquare, TrainingScale::None];
-    lowers_the_error(&Device::flex(), &scales);
+    lowers_the_error(&Device::flex(), &scales, 300);
 }
 
-fn lowers_the_error(device: &Device, scales: &[TrainingScale]) {
+/// Trains every architecture for some steps; the decoder's rows have a fixed norm with [`TrainingScale::MeanSquare`].
+fn lowers_the_error(device: &Device, scales: &[TrainingScale], steps: u64) {
     let (_dir, store) = fixture::store(6);
     for arch in Architecture::ALL {
         for normalize in scales.iter().copied() {
@@ -114,7 +115,7 @@ fn lowers_the_error(device: &Device, scales: &[TrainingScale]) {
                 decoder,
                 ..config(arch)
             };
-            let config = TrainConfig { b_dec_init: BDecInit::Mean, ..base }.with_steps(300);
+            let config = TrainConfig { b_dec_init: BDecInit::Mean, ..base }.with_steps(steps);
             let mut log = Vec::new();
             let weights = train(&store, &config, device, &mut |entry| log.push(*entry)).unwrap();
             let (first, last) = (log[0], log[log.len() - 1]);
@@ -383,9 +384,9 @@ mod on_a_gpu {
     }
 
     #[test]
-    #[ignore = "takes more than eight minutes on a software device"]
     fn training_lowers_the_error_and_what_is_saved_means_what_was_trained() {
-        DeviceChoice::found().for_each(|device| lowers_the_error(&device, &[TrainingScale::ExpectedNorm]));
+        // A hundred steps are enough to halve the error; a software device takes seconds for each of these trainings.
+        DeviceChoice::found().for_each(|device| lowers_the_error(&device, &[TrainingScale::ExpectedNorm], 100));
     }
 
     #[test]
