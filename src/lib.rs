@@ -46,6 +46,7 @@
 //! | score samples, and explain and validate scores | [`ScoreRequest`], [`ExplainRequest`], [`ValidateRequest`] |
 //! | choose data | [`FilterRequest`], [`PatchesRequest`] |
 //! | read and convert files | [`InfoRequest`], [`ConvertRequest`] |
+//! | compare two features | [`compare::cosine`], [`compare::Coactivation`] |
 //! | look at an autoencoder with its activations | [`SaeChoice::load`], [`SampleActivations`] |
 //!
 //! `XRequest::new` fills in the defaults of the command line. `plan` says what would be done, and does nothing; `run` does it.
@@ -63,6 +64,7 @@
 pub mod bench;
 mod causes;
 mod companion;
+pub mod compare;
 pub mod control;
 pub mod convert;
 mod dataset;

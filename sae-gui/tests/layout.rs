@@ -67,6 +67,7 @@ fn no_page_draws_a_column_of_letters_in_a_narrow_window() {
         Location::Page(Page::Filter),
         Location::Page(Page::Playground),
         Location::Page(Page::Run),
+        Location::Compare(6),
     ];
     for location in places {
         let mut app = open(Link { location: Some(location), ..Link::to_run(run.root()) });

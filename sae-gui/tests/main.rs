@@ -4,6 +4,7 @@
 
 mod app;
 mod captions;
+mod compare;
 mod fixture;
 mod harness;
 mod labeling;

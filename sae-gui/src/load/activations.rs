@@ -23,24 +23,37 @@ const PARTS: usize = 8;
 /// Features of each side that are shown in a part.
 const FEATURES: usize = 3;
 
+/// The decoder direction of a feature.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DecoderDirection {
+    /// The hook that the autoencoder reads: directions of different hooks are of different spaces.
+    pub hook: String,
+    /// The direction, `[d_in]`.
+    pub values: Vec<f32>,
+}
+
 /// What the worker has computed.
 pub enum ActivationReply {
     /// The active features of a sample.
     Active(u32, Result<Arc<SampleActivations>, String>),
     /// The explanations of a sample's scores.
     Explanations(u32, Result<Vec<ScoreExplanation>, String>),
+    /// The decoder direction of a feature.
+    Direction(u32, Result<DecoderDirection, String>),
 }
 
 #[derive(Default)]
 struct Requests {
     active: Vec<u32>,
     explanations: Option<u32>,
+    direction: Option<u32>,
     quit: bool,
 }
 
 enum Task {
     Active(u32),
     Explanations(u32),
+    Direction(u32),
     Quit,
 }
 
@@ -67,9 +80,12 @@ impl ActivationWorker {
         Ok(Self { worker: Worker::start("activations", quit, false, work)?, replies })
     }
 
-    /// Asks for the active features of these samples, and no longer of others; and for the explanations of one.
-    pub fn request(&self, active: Vec<u32>, explanations: Option<u32>) {
-        self.worker.change(|requests| (requests.active, requests.explanations) = (active, explanations));
+    /// Asks for the active features of these samples, and no longer of others; for the explanations of one; and for the
+    /// direction of a feature.
+    pub fn request(&self, active: Vec<u32>, explanations: Option<u32>, direction: Option<u32>) {
+        self.worker.change(|requests| {
+            (requests.active, requests.explanations, requests.direction) = (active, explanations, direction);
+        });
     }
 
     /// What has been computed since the last call.
@@ -81,6 +97,9 @@ impl ActivationWorker {
 fn take_task(requests: &mut Requests) -> Option<Task> {
     if requests.quit {
         return Some(Task::Quit);
+    }
+    if let Some(feature) = requests.direction.take() {
+        return Some(Task::Direction(feature));
     }
     if !requests.active.is_empty() {
         return Some(Task::Active(requests.active.remove(0)));
@@ -114,11 +133,16 @@ fn work(
     };
     let ready = saved.and_then(|saved: Saved| Ok((saved, device?)));
     let encoder = ready.as_ref().map(|(saved, device)| Encoder::new(&saved.weights, device));
+    let saved = ready.as_ref().map(|(saved, _)| saved);
     loop {
         let ready = explainer.as_mut().map_err(|reason| reason.clone());
         let ready = ready.and_then(|explainer| Ok((explainer, encoder.as_ref().map_err(|reason| (*reason).clone())?)));
         let reply = match task {
             Task::Quit => return,
+            Task::Direction(feature) => {
+                let direction = saved.map_err(|reason| reason.clone()).and_then(|saved| direction(saved, feature));
+                ActivationReply::Direction(feature, direction)
+            }
             Task::Active(sample) => {
                 let encode = |(explainer, encoder): (&mut Explainer, &Encoder)| {
                     guarded(|| explainer.samples().encode(encoder, sample).map_err(message))
@@ -138,6 +162,15 @@ fn work(
         wake();
         task = next();
     }
+}
+
+fn direction(saved: &Saved, feature: u32) -> Result<DecoderDirection, String> {
+    let features = saved.weights.d_sae;
+    if feature as usize >= features {
+        return Err(format!("There is no feature {feature}; the autoencoder has {features}."));
+    }
+    let values = saved.weights.direction(feature as usize).to_vec();
+    Ok(DecoderDirection { hook: saved.origin.hook.clone(), values })
 }
 
 fn open(root: &Path, sae: &str) -> Result<(Saved, Explainer), String> {

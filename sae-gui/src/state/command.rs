@@ -104,7 +104,7 @@ struct Presentation {
 
 impl Command {
     /// All of them, in the order of the menus.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Open,
         Self::Reload,
         Self::MakeIndex,
@@ -125,6 +125,7 @@ impl Command {
         Self::Page(Page::Filter),
         Self::Page(Page::Playground),
         Self::Page(Page::Run),
+        Self::Page(Page::Compare),
         Self::Search,
         Self::Next,
         Self::Previous,
@@ -173,6 +174,7 @@ impl Command {
                     Page::Filter => ("Scores, a threshold, and what it keeps", &["Ctrl+4"]),
                     Page::Playground => ("Your own prompt or image", &["Ctrl+5"]),
                     Page::Run => ("Evaluation, training and provenance", &["Ctrl+6"]),
+                    Page::Compare => ("Two features side by side", &["Ctrl+7"]),
                 };
                 of(Menu::Go, page.title(), hint, keys)
             }

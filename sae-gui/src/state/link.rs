@@ -1,6 +1,7 @@
 //! Links into a run: `sae://RUN/f/1234` (a feature), `sae://RUN/s/12` (a sample), `sae://RUN/?page=filter&by=pmi&keep=400`. The same
 //! string opens a view from the command line, from a note and from a colleague's message. Touches no file.
 
+use super::counterpart::Counterpart;
 use super::field::Field;
 use super::list::Sort;
 use super::location::{Location, Page};
@@ -25,6 +26,8 @@ pub struct Link {
     pub search: Option<String>,
     /// The columns that the table is sorted by, the one that decides first.
     pub sort: Option<[Sort; 2]>,
+    /// The feature that is compared with the one that is shown.
+    pub with: Option<Counterpart>,
     /// The score that decides on the Filter page.
     pub by: Option<String>,
     /// How many samples it keeps.
@@ -59,7 +62,15 @@ impl Link {
                 "sae" => link.sae = Some(decode(value)?),
                 "page" => {
                     let page = Page::from_name(value).ok_or_else(|| invalid("page"))?;
-                    link.location = link.location.or(Some(Location::Page(page)));
+                    link.location = Some(match link.location {
+                        Some(Location::Feature(number)) if page == Page::Compare => Location::Compare(number),
+                        Some(given) => given,
+                        None => Location::Page(page),
+                    });
+                }
+                "with" => {
+                    let with = decode(value)?.parse();
+                    link.with = Some(with.map_err(|problem: String| format!("{problem}, in the link {text}"))?);
                 }
                 "search" => link.search = Some(decode(value)?),
                 "sort" => link.sort = Some(parse_sort(value).ok_or_else(|| invalid("sort"))?),
@@ -84,6 +95,7 @@ impl Display for Link {
         write!(out, "{SCHEME}{}/", percent_encode(&self.run.to_string_lossy()))?;
         let page = match self.location {
             Some(Location::Feature(number)) => write!(out, "f/{number}").map(|()| None)?,
+            Some(Location::Compare(number)) => write!(out, "f/{number}").map(|()| Some(Page::Compare.name()))?,
             Some(Location::Sample(number)) => write!(out, "s/{number}").map(|()| None)?,
             Some(Location::Page(page)) => Some(page.name()),
             None => None,
@@ -91,6 +103,7 @@ impl Display for Link {
         let mut pairs: Vec<(&str, String)> = Vec::new();
         pairs.extend(page.map(|page| ("page", page.to_owned())));
         pairs.extend(self.sae.as_ref().map(|name| ("sae", percent_encode(name))));
+        pairs.extend(self.with.as_ref().map(|with| ("with", percent_encode(&with.to_string()))));
         pairs.extend(self.search.as_ref().map(|text| ("search", percent_encode(text))));
         pairs.extend(self.sort.map(|sort| ("sort", format_sort(sort))));
         pairs.extend(self.by.as_ref().map(|name| ("by", percent_encode(name))));
@@ -179,6 +192,10 @@ mod tests {
         let filter = Some(Location::Page(Page::Filter));
         assert_eq!(Link::parse("sae://run/?page=filter&sae=b"), Ok(link("run", Some("b"), filter)));
         assert_eq!(Link::parse("sae://run"), Ok(link("run", None, None)));
+        let compared = Link::parse("sae://run/f/3?page=compare&with=other/4").unwrap();
+        assert_eq!(compared.location, Some(Location::Compare(3)));
+        let with = Counterpart { run: None, sae: Some("other".into()), feature: 4 };
+        assert_eq!(compared.with, Some(with));
     }
 
     #[test]
@@ -198,6 +215,7 @@ mod tests {
             ("sae://run/?page=x", "invalid page"),
             ("sae://run/?sort=color,class", "invalid sort"),
             ("sae://run/?keep=all", "invalid number of samples"),
+            ("sae://run/f/3?page=compare&with=x", "Invalid feature \"x\""),
             ("sae://run/?multiples=1,x", "Invalid number \"x\""),
             ("sae:///f/3", "names no run"),
             ("sae://", "names no run"),
@@ -221,8 +239,12 @@ mod tests {
             location in prop::option::of(prop_oneof![
                 any::<u32>().prop_map(Location::Feature),
                 any::<u32>().prop_map(Location::Sample),
+                any::<u32>().prop_map(Location::Compare),
                 prop::sample::select(Page::ALL.to_vec()).prop_map(Location::Page),
             ]),
+            with in prop::option::of((
+                prop::option::of("/?[a-z0-9 %?&#=._-]{1,8}"), prop::option::of("[a-z0-9._-]{1,8}"), any::<u32>(),
+            )),
             search in prop::option::of(".{1,9}"),
             sort in prop::option::of([sort(), sort()]),
             by in prop::option::of("[a-z0-9_=&]{1,8}"),
@@ -231,7 +253,8 @@ mod tests {
             steer in prop::collection::vec(any::<u32>(), 0..3),
             multiples in prop::option::of("[0-9]{1,2}\\.5(, ?-?[0-9]{1,2}){0,3}"),
         ) {
-            let link = Link { run: run.into(), sae, location, search, sort, by, keep, prompt, steer, multiples };
+            let with = with.map(|(run, sae, feature)| Counterpart { run: run.map(PathBuf::from), sae, feature });
+            let link = Link { run: run.into(), sae, location, with, search, sort, by, keep, prompt, steer, multiples };
             prop_assert_eq!(Link::parse(&link.to_string()), Ok(link));
         }
     }

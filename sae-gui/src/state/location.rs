@@ -16,11 +16,14 @@ pub enum Page {
     Playground,
     /// Provenance, training and evaluation.
     Run,
+    /// Two features side by side.
+    Compare,
 }
 
 impl Page {
     /// All pages, in the order of their tabs.
-    pub const ALL: [Self; 6] = [Self::Features, Self::Samples, Self::Sample, Self::Filter, Self::Playground, Self::Run];
+    pub const ALL: [Self; 7] =
+        [Self::Features, Self::Samples, Self::Sample, Self::Filter, Self::Playground, Self::Run, Self::Compare];
 
     /// The title of its tab.
     pub fn title(self) -> &'static str {
@@ -31,6 +34,7 @@ impl Page {
             Self::Filter => "Filter",
             Self::Playground => "Playground",
             Self::Run => "Run",
+            Self::Compare => "Compare",
         }
     }
 
@@ -43,6 +47,7 @@ impl Page {
             Self::Filter => "filter",
             Self::Playground => "playground",
             Self::Run => "run",
+            Self::Compare => "compare",
         }
     }
 
@@ -59,6 +64,8 @@ pub enum Location {
     Feature(u32),
     /// A sample.
     Sample(u32),
+    /// A feature beside another one.
+    Compare(u32),
     /// A page, with whatever was on it last.
     Page(Page),
 }
@@ -69,6 +76,7 @@ impl Location {
         match self {
             Self::Feature(_) => Page::Features,
             Self::Sample(_) => Page::Sample,
+            Self::Compare(_) => Page::Compare,
             Self::Page(page) => page,
         }
     }

@@ -5,6 +5,7 @@ pub mod activations;
 pub mod annotations;
 pub mod clipboard;
 pub mod command;
+pub mod counterpart;
 pub mod details;
 pub mod effect;
 pub mod excerpt;

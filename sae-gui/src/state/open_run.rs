@@ -1,6 +1,7 @@
 //! The run that is open: what is known of it, what is shown of it, what is edited. Decides nothing about commands.
 
 use super::annotations::Annotations;
+use super::counterpart::Counterpart;
 use super::details::{Details, ExampleGroup};
 use super::effect::Edits;
 use super::export_settings::ExportSettings;
@@ -21,6 +22,8 @@ use sae_core::store::sample::Modality;
 
 /// Features whose details are kept. Those of one take about 5 KB.
 const DETAILS: usize = 256;
+/// Examples of each modality that are shown side by side.
+pub const SIDE_BY_SIDE: usize = 6;
 
 /// A list of samples that Next and Previous walk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub struct OpenRun {
     pub filter: Option<Result<ScoreFilter, String>>,
     /// How a filtered data set is written.
     pub export: ExportSettings,
+    /// The feature that the shown one is compared with on the Compare page.
+    pub compare_with: Option<Counterpart>,
     /// The prompt that the user enters on the Playground page.
     pub playground: PlaygroundState,
     /// The prompt on which the features are tested on their page. It stays while one feature after the other is looked at.
@@ -81,7 +86,7 @@ impl OpenRun {
         let first = list.step(None, 0);
         let mut notice = opened.notice;
         let location = match link.location {
-            Some(Location::Feature(number)) if list.row(number).is_none() => {
+            Some(Location::Feature(number) | Location::Compare(number)) if list.row(number).is_none() => {
                 notice = Some(match opened.info.sae.as_deref().filter(|_| list.total() > 0) {
                     Some(sae) => format!("There is no feature {number} in {sae}, which has {}.", list.total()),
                     None => format!("There is no feature {number}: the run has no feature index."),
@@ -118,6 +123,7 @@ impl OpenRun {
             history,
             label_edits,
             filter: None,
+            compare_with: link.with.clone(),
             playground,
             test,
             report: None,
@@ -160,6 +166,7 @@ impl OpenRun {
         self.feature = before.feature.filter(has_feature).or(self.feature);
         self.sample = before.sample;
         self.sample_list = before.sample_list;
+        self.compare_with = link.with.clone().or(before.compare_with);
         self.list.adopt(before.list, link.search.as_deref(), link.sort);
         self.samples.adopt(before.samples);
         self.export = before.export.reopened(&before.info.export_folder, &self.info.export_folder);
@@ -181,7 +188,7 @@ impl OpenRun {
     /// Whether a location exists.
     pub fn has(&self, location: Location) -> bool {
         match location {
-            Location::Feature(number) => self.list.row(number).is_some(),
+            Location::Feature(number) | Location::Compare(number) => self.list.row(number).is_some(),
             Location::Sample(number) => u64::from(number) < self.info.samples,
             Location::Page(_) => true,
         }
@@ -207,10 +214,17 @@ impl OpenRun {
         self.sample
     }
 
+    /// Shows a sample beside what is shown, for pages that are about something else as well.
+    pub fn show_sample(&mut self, number: u32) {
+        if u64::from(number) < self.info.samples {
+            self.sample = number;
+        }
+    }
+
     /// Takes over where the history has gone to.
     pub fn arrive(&mut self) {
         match self.history.current() {
-            Some(Location::Feature(number)) => self.feature = Some(number),
+            Some(Location::Feature(number) | Location::Compare(number)) => self.feature = Some(number),
             Some(Location::Sample(number)) => self.sample = number,
             Some(Location::Page(_)) | None => {}
         }
@@ -292,6 +306,22 @@ impl OpenRun {
         samples
     }
 
+    /// The samples of the strongest positions of the feature that is shown, of either modality in turn, each once.
+    pub fn strongest_samples(&self) -> Vec<u32> {
+        let Some(details) = self.details() else { return Vec::new() };
+        let sides =
+            [Modality::Text, Modality::Image].map(|modality| details.strongest_on(modality).unwrap_or_default());
+        let pairs =
+            (0..SIDE_BY_SIDE).flat_map(|n| sides.each_ref().map(|side| side.get(n).map(|example| example.sample)));
+        let mut samples = Vec::new();
+        for sample in pairs.flatten() {
+            if !samples.contains(&sample) {
+                samples.push(sample);
+            }
+        }
+        samples
+    }
+
     /// What this view is as a link.
     pub fn link(&self) -> Link {
         let page = self.page();
@@ -308,6 +338,7 @@ impl OpenRun {
             run: self.info.root.clone(),
             sae: self.info.sae.clone().filter(|_| self.info.saes.len() > 1),
             location: self.history.current(),
+            with: self.compare_with.clone().filter(|_| page == Page::Compare),
             search: search.map(str::to_owned),
             sort: (on_features && !self.list.has_default_sort()).then(|| self.list.sort()),
             by: filter.map(|filter| filter.name().to_owned()),

@@ -307,6 +307,7 @@ impl Session {
         let location = match location {
             Location::Page(Page::Features) => run.feature_number().map_or(location, Location::Feature),
             Location::Page(Page::Sample) => Location::Sample(run.sample()),
+            Location::Page(Page::Compare) => run.feature_number().map_or(location, Location::Compare),
             location => location,
         };
         run.label_edits.commit();

@@ -1,6 +1,7 @@
 //! What was clicked on a page, for the window to do. Does nothing itself.
 
 use crate::state::Command;
+use crate::state::counterpart::Counterpart;
 use crate::state::invocation::Invocation;
 use crate::state::location::Location;
 use crate::state::open_run::SampleList;
@@ -42,6 +43,8 @@ pub enum Action {
     AddToList(String, Vec<u32>),
     /// Remove a list.
     RemoveList(String),
+    /// Show a feature beside another one.
+    Compare(u32, Counterpart),
     /// Show only these features.
     Restrict(Vec<u32>),
     /// Go to the Playground and steer features there, on this prompt if there is one.

@@ -1,6 +1,7 @@
 //! The app as eframe runs it: a frame, the panels, what lies over them, effects, closing.
 
 use super::action::Action;
+use super::compare::CompareView;
 use super::feature::FeatureView;
 use super::filter::FilterView;
 use super::map::MapView;
@@ -12,12 +13,13 @@ use super::sample::{Drawn, SampleView};
 use super::sample_cache::SampleCache;
 use super::samples::SamplesView;
 use super::screenshot::{Outcome, PendingScreenshot};
+use super::side::Side;
 use super::table::TableView;
 use super::test_box::TestBox;
 use super::viewer::ViewerView;
 use super::{
-    feature, filter, keys, label, lists, map, menu_bar, playground, report, sample, samples, search, status_bar, table,
-    theme, viewer,
+    compare, feature, filter, keys, label, lists, map, menu_bar, playground, report, sample, samples, search,
+    status_bar, table, theme, viewer,
 };
 use crate::load::fonts::{self, SystemFont};
 use crate::load::settings::{self, SETTINGS};
@@ -73,6 +75,7 @@ pub(super) struct Pages {
     pub playground: PlaygroundView,
     pub report: ReportView,
     pub viewer: ViewerView,
+    pub compare: CompareView,
     /// What is typed as the name of a list.
     pub list_name: String,
 }
@@ -87,6 +90,7 @@ impl Pages {
         self.filter.clear();
         self.playground.clear();
         self.viewer.clear();
+        self.compare.clear();
     }
 }
 
@@ -97,6 +101,10 @@ pub struct App {
     pub(super) activation_worker: Option<ActivationWorker>,
     pub(super) playground_worker: Option<PlaygroundWorker>,
     pub(super) subprocess: Option<Subprocess>,
+    /// The second feature of a comparison.
+    pub(super) side: Option<Side>,
+    /// Where the data set is, if not where the run says.
+    pub(super) data: Option<PathBuf>,
     pub(super) pages: Pages,
     pub(super) requested: Requested,
     /// The file of the runs that were opened last, and these runs.
@@ -148,10 +156,12 @@ impl App {
         let missing = options.data.as_ref().filter(|path| !path.exists()).cloned();
         let mut app = Self {
             session: Session::default(),
-            loader: start_loader(ctx, options.data)?,
+            loader: start_loader(ctx, options.data.clone())?,
             activation_worker: None,
             playground_worker: None,
             subprocess: None,
+            side: None,
+            data: options.data,
             pages: Pages::default(),
             requested: Requested::default(),
             recents: (recents, recent_runs),
@@ -350,7 +360,7 @@ impl App {
             });
             self.pane = Some(shown.response.rect.width());
         }
-        let cache = &mut pages.cache;
+        let (cache, side) = (&mut pages.cache, self.side.as_mut());
         CentralPanel::default().frame(margin).show(ui, |ui| {
             let action = match run.page() {
                 Page::Features => feature::show(ui, run, cache, &mut pages.feature),
@@ -359,6 +369,11 @@ impl App {
                 Page::Filter => filter::show(ui, run, cache, &mut pages.filter, job),
                 Page::Playground => playground::show(ui, run, &mut pages.playground, opacity),
                 Page::Run => report::show(ui, run, &mut pages.report, job),
+                Page::Compare => {
+                    let explanations = pages.sample.explanations_of(run.sample());
+                    let opacity = &mut pages.feature.heat_opacity;
+                    compare::show(ui, run, cache, &mut pages.compare, side, opacity, explanations)
+                }
             };
             actions.extend(action);
         });
@@ -473,6 +488,7 @@ fn start_loader(ctx: &Context, data: Option<PathBuf>) -> std::io::Result<Loader>
 impl eframe::App for App {
     fn logic(&mut self, ctx: &Context, _frame: &mut eframe::Frame) {
         self.receive(ctx);
+        self.compare(ctx);
         self.request();
         self.closing(ctx);
         self.retry(ctx);

@@ -69,6 +69,10 @@ impl App {
                 });
                 Vec::new()
             }
+            Action::Compare(feature, with) => {
+                self.with_run(|run| run.compare_with = Some(with));
+                self.session.go(Location::Compare(feature), VisitKind::Chosen).into_iter().collect()
+            }
             Action::Steer { features, prompt } => self.steer(&features, prompt),
             Action::Choose(samples, keep) => {
                 self.with_run(|run| {

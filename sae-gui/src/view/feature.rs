@@ -13,15 +13,13 @@ use crate::state::details::ExampleGroup;
 use crate::state::excerpt::display_text;
 use crate::state::format;
 use crate::state::location::Location;
-use crate::state::open_run::{OpenRun, SampleList};
+use crate::state::open_run::{OpenRun, SIDE_BY_SIDE, SampleList};
 use egui::{Button, Frame, Label, Margin, Rect, RichText, ScrollArea, Sense, Slider, Ui, vec2};
 use sae_core::analysis::index::FeatureRow;
 use sae_core::store::sample::Modality;
 
 /// Width from which on two columns are side by side.
 const TWO_COLUMNS: f32 = 560.0;
-/// Examples of each modality that are shown side by side.
-const SIDE_BY_SIDE: usize = 6;
 
 /// What the page remembers between two frames.
 pub struct FeatureView {
@@ -103,6 +101,10 @@ fn head(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow, view: &mut FeatureView
         if steer.clicked() {
             action = Some(Action::Steer { features: vec![feature.feature], prompt: None });
         }
+        let compare = ui.small_button("Compare").on_hover_text("Show this feature beside another one");
+        if compare.clicked() {
+            action = Some(Action::Go(Location::Compare(feature.feature)));
+        }
         if ui.small_button("Test on a text").on_hover_text("See where it fires in your own text").clicked() {
             view.test.focus();
         }
@@ -110,7 +112,8 @@ fn head(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow, view: &mut FeatureView
     action
 }
 
-fn tiles(ui: &mut Ui, feature: &FeatureRow) {
+/// Counts, maximum and cross-modal weights.
+pub fn tiles(ui: &mut Ui, feature: &FeatureRow) {
     let error = feature.weight_se.map(|error| format!(" \u{b1} {}", format::real(error))).unwrap_or_default();
     let none = "Nothing where the feature has fewer than 5 positions above the threshold on text or on images";
     let weights = [
@@ -138,7 +141,7 @@ fn tiles(ui: &mut Ui, feature: &FeatureRow) {
 }
 
 /// Why the feature has its class: the sentence, and the two rates as bars on one scale.
-fn class_reason(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow) {
+pub fn class_reason(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow) {
     section(ui, "Class", "The class compares how often the feature fires on text and on image positions");
     let positions = run.list.positions();
     ui.add(egui::Label::new(positions.class_reason(feature)).wrap());
@@ -162,7 +165,7 @@ fn class_reason(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow) {
 }
 
 /// The strongest positions on text and on images, side by side.
-fn by_modality(
+pub fn by_modality(
     ui: &mut Ui,
     run: &OpenRun,
     feature: &FeatureRow,
@@ -265,7 +268,7 @@ fn others(ui: &mut Ui, run: &OpenRun, list: impl Iterator<Item = (u32, f32)>) ->
 }
 
 /// The tokens that it promotes and suppresses.
-fn tokens(ui: &mut Ui, run: &OpenRun) {
+pub fn tokens(ui: &mut Ui, run: &OpenRun) {
     let hint = "What an activation of 1 adds to the logits of tokens, through the output head alone (logit lens)";
     section(ui, "Promoted and suppressed tokens (logits)", hint);
     let tokens = match run.details().map(|details| &details.logits) {

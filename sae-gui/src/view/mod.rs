@@ -4,6 +4,7 @@
 mod action;
 mod app;
 mod card;
+mod compare;
 mod dispatch;
 mod excerpt;
 mod feature;
@@ -30,6 +31,7 @@ mod sample_scores;
 mod samples;
 mod screenshot;
 mod search;
+mod side;
 mod status_bar;
 mod table;
 mod test_box;

@@ -37,6 +37,8 @@ pub struct SampleView {
     under: Option<usize>,
     /// The feature of the list that is under the pointer.
     hovered: Option<u32>,
+    /// The feature that is drawn unless another one is under the pointer, wherever it fires.
+    pub pinned: Option<u32>,
     /// The strongest feature of the list.
     strongest: Option<u32>,
     /// Where dragging over a picture began, which picture, and where it is now.
@@ -44,14 +46,27 @@ pub struct SampleView {
     explanations: Option<(u32, Result<Vec<ScoreExplanation>, String>)>,
     /// Whether it is a sample of the run, and not a prompt.
     of_run: bool,
-    /// The picture that is to be.
-    enlarge: Option<usize>,
+    /// The picture that is to be shown at full size.
+    pub enlarge: Option<usize>,
 }
 
 impl SampleView {
     /// Takes the explanations of a sample's scores.
     pub fn set_explanations(&mut self, sample: u32, explanations: Result<Vec<ScoreExplanation>, String>) {
         self.explanations = Some((sample, explanations));
+    }
+
+    /// The explanations of a sample's scores, if they are known.
+    pub fn explanations_of(&self, sample: u32) -> Option<&Result<Vec<ScoreExplanation>, String>> {
+        self.explanations.as_ref().filter(|(own, _)| *own == sample).map(|(_, explanations)| explanations)
+    }
+
+    /// Begins to show a sample of the run: what was selected in another one is forgotten.
+    pub fn begin(&mut self, sample: u32) {
+        if self.sample != sample {
+            *self = Self { sample, explanations: self.explanations.take(), ..Self::default() };
+        }
+        self.of_run = true;
     }
 
     /// Whether the explanations of a sample's scores are known.
@@ -74,9 +89,7 @@ pub fn show(
     opacity: f32,
 ) -> Option<Action> {
     let number = run.sample();
-    if view.sample != number {
-        *view = SampleView { sample: number, explanations: view.explanations.take(), ..SampleView::default() };
-    }
+    view.begin(number);
     let mut action = head(ui, run, cache);
     let no_weights = run.info.no_weights();
     let without_explanations = Ok(Vec::new());
@@ -89,7 +102,6 @@ pub fn show(
         Some(Err(reason)) => widgets::reason(ui, reason),
         Some(Ok(loaded)) => {
             let more = |ui: &mut Ui| sample_scores::show(ui, run, own);
-            view.of_run = true;
             action = halves(ui, run, loaded, &active, view, opacity, more).or(action.take());
         }
     }
@@ -145,9 +157,7 @@ pub fn halves(
     if ui.available_width() < TWO_COLUMNS {
         ScrollArea::vertical().id_salt("sample").auto_shrink(false).show(ui, |ui| {
             ui.set_max_width(ui.available_width() - 14.0);
-            content(ui, run, loaded, active, view, opacity);
-            action = features(ui, run, loaded, active, view);
-            action = more(ui).or(action.take());
+            action = column(ui, run, loaded, active, view, opacity, more);
         });
         return action;
     }
@@ -172,6 +182,21 @@ pub fn halves(
     action
 }
 
+/// Draws pictures and text, the active features of what is selected, and what follows them, in one column.
+pub fn column(
+    ui: &mut Ui,
+    run: &OpenRun,
+    loaded: &LoadedSample,
+    active: &Activations,
+    view: &mut SampleView,
+    opacity: f32,
+    more: impl FnOnce(&mut Ui) -> Option<Action>,
+) -> Option<Action> {
+    content(ui, run, loaded, active, view, opacity);
+    let action = features(ui, run, loaded, active, view);
+    more(ui).or(action)
+}
+
 /// Which feature is drawn on a sample, and how strong it is on each token.
 pub struct Drawn {
     /// The feature; nothing if none is active.
@@ -190,7 +215,7 @@ impl Drawn {
         let fires = |feature: &u32| active.of_feature(*feature).iter().any(|value| *value > STRONG * max_of(*feature));
         // The feature that was shown last, if it fires here.
         let current = run.feature_number().filter(|_| view.selected.is_empty()).filter(fires);
-        let feature = view.hovered.or(current).or(view.strongest);
+        let feature = view.hovered.or(view.pinned).or(current).or(view.strongest);
         let values = feature.map(|feature| active.of_feature(feature)).unwrap_or_default();
         Self { feature, values, max: feature.map_or(0.0, max_of) }
     }

@@ -5,6 +5,7 @@ use super::theme::{self, Direction};
 use super::widgets;
 use crate::state::Command;
 use crate::state::clipboard;
+use crate::state::counterpart::Counterpart;
 use crate::state::field::Field;
 use crate::state::format;
 use crate::state::list::FeatureList;
@@ -209,11 +210,29 @@ fn row_menu(ui: &mut Ui, run: &OpenRun, feature: u32) -> Option<Action> {
         action = Some(Action::Restrict(features.clone()));
         ui.close();
     }
+    action = compare_entry(ui, run, &features).or(action);
     if ui.button("Steer in the playground").clicked() {
         action = Some(Action::Steer { features, prompt: None });
         ui.close();
     }
     action
+}
+
+/// The entry that compares two selected features, or one with the feature that is shown.
+fn compare_entry(ui: &mut Ui, run: &OpenRun, features: &[u32]) -> Option<Action> {
+    let (title, action) = match (features, run.feature_number()) {
+        ([first, second], _) => ("Compare these two".into(), Action::Compare(*first, Counterpart::new(*second))),
+        ([feature], Some(shown)) if shown != *feature => {
+            (format!("Compare with feature {shown}"), Action::Compare(*feature, Counterpart::new(shown)))
+        }
+        ([feature], _) => ("Compare with ...".into(), Action::Go(Location::Compare(*feature))),
+        _ => return None,
+    };
+    let clicked = ui.button(title).on_hover_text("Show the two side by side").clicked();
+    if clicked {
+        ui.close();
+    }
+    clicked.then_some(action)
 }
 
 fn head(ui: &mut Ui, field: Field, list: &FeatureList) -> Response {

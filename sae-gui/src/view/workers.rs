@@ -2,13 +2,15 @@
 
 use super::app::App;
 use super::requested::Requested;
+use super::side::Side;
 use super::theme;
 use crate::load::{
     ActivationReply, ActivationWorker, PlaygroundReply, PlaygroundWorker, ProcessEvent, Reply, Subprocess, recents,
 };
+use crate::state::Link;
 use crate::state::invocation::Invocation;
 use crate::state::job::JobState;
-use crate::state::location::Page;
+use crate::state::location::{Location, Page};
 use crate::state::open_run::OpenRun;
 use crate::state::overlay::{Overlay, PictureView};
 use crate::state::playground::{PlaygroundState, Prompt};
@@ -18,6 +20,12 @@ use egui::{Context, ViewportCommand};
 use filters::select::Groups;
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
+
+/// The samples of the open run whose active features are compared with those of the other side: none of another run.
+fn compared_samples(run: &OpenRun, side: &Side) -> Vec<u32> {
+    let same_run = side.run().is_some_and(|other| other.info.root == run.info.root);
+    if same_run { run.strongest_samples() } else { Vec::new() }
+}
 
 impl App {
     /// Whether everything that is to be shown has been read, and everything that was edited is saved.
@@ -38,7 +46,46 @@ impl App {
         let explained = needed.explanations.is_none_or(|number| sample.has_explanations(number));
         let searched = needed.search.is_none() && needed.picture.is_none();
         let answered = !run.playground.busy && !run.test.busy;
-        searched && detailed && scores && report && shown && explained && saved && !running && answered
+        let compared = self.is_compared(run, needed.direction);
+        searched && detailed && scores && report && shown && explained && saved && !running && answered && compared
+    }
+
+    /// Whether both sides of a comparison are known.
+    fn is_compared(&self, run: &OpenRun, direction: Option<u32>) -> bool {
+        if run.page() != Page::Compare || run.compare_with.is_none() {
+            return true;
+        }
+        let known = self.pages.compare.direction.as_ref().map(|(feature, _)| *feature);
+        let side = self.side.as_ref().is_some_and(|side| side.is_settled(&compared_samples(run, side)));
+        side && (direction.is_none() || known == direction)
+    }
+
+    /// Opens the run of the second feature of a comparison, and shows the feature that is asked for.
+    pub(super) fn compare(&mut self, ctx: &Context) {
+        let Some(run) = self.session.run().filter(|run| run.page() == Page::Compare) else { return };
+        let Some(with) = &run.compare_with else { return };
+        let own_sae = run.info.sae.clone().filter(|_| with.run.is_none());
+        let link = Link {
+            sae: with.sae.clone().or(own_sae),
+            location: Some(Location::Feature(with.feature)),
+            ..Link::to_run(with.run.as_ref().unwrap_or(&run.info.root))
+        };
+        if !self.side.as_ref().is_some_and(|side| side.is_of(&link)) {
+            let data = self.data.clone().filter(|_| with.run.is_none());
+            match Side::open(ctx, link, data) {
+                Ok(side) => self.side = Some(side),
+                Err(error) => {
+                    self.session.notice = Some(format!("The system gives no thread ({error})."));
+                    return;
+                }
+            }
+        }
+        if let Some(side) = &mut self.side {
+            side.receive(ctx);
+            side.show(with.feature, run.sample());
+            let also = compared_samples(run, side);
+            side.request(&also);
+        }
     }
 
     /// What the page that is shown needs.
@@ -78,6 +125,11 @@ impl App {
             Page::Filter => Requested { samples: self.pages.filter.samples(run), scores: true, ..Requested::default() },
             Page::Run => Requested { report: true, ..Requested::default() },
             Page::Playground => Requested::default(),
+            Page::Compare => {
+                let other = self.side.as_ref().and_then(Side::run);
+                let also = other.filter(|other| other.info.root == run.info.root).map(OpenRun::strongest_samples);
+                Requested::for_comparison(run, encodes, &also.unwrap_or_default())
+            }
         }
     }
 
@@ -95,7 +147,7 @@ impl App {
         self.loader.request_samples(self.pages.cache.missing(&needed.samples));
         if let Some(worker) = &self.activation_worker {
             let explanations = needed.explanations.filter(|number| !self.pages.sample.has_explanations(*number));
-            worker.request(self.pages.cache.missing_active(&needed.active), explanations);
+            worker.request(self.pages.cache.missing_active(&needed.active), explanations, needed.direction);
         }
         if needed.picture != self.requested.picture {
             needed.picture.into_iter().for_each(|of| self.loader.request_picture(of.sample, of.picture));
@@ -122,6 +174,7 @@ impl App {
             match reply {
                 ActivationReply::Active(number, active) => self.pages.cache.insert_active(number, active),
                 ActivationReply::Explanations(number, found) => self.pages.sample.set_explanations(number, found),
+                ActivationReply::Direction(feature, found) => self.pages.compare.direction = Some((feature, found)),
             }
         }
         let replies: Vec<_> = self.playground_worker.iter().flat_map(PlaygroundWorker::replies).collect();
@@ -201,6 +254,7 @@ impl App {
         self.pages.clear();
         self.playground_worker = None;
         self.activation_worker = None;
+        self.side = None;
         self.requested = Requested::default();
         ctx.send_viewport_cmd(ViewportCommand::Title(self.title()));
         let Some(run) = self.session.run_mut() else { return };
@@ -317,7 +371,8 @@ impl App {
     pub(super) fn set_data(&mut self, folder: PathBuf) {
         if folder.exists() {
             self.session.notice = Some(format!("Pictures are now looked for in {}.", folder.display()));
-            self.loader.set_data(folder);
+            self.loader.set_data(folder.clone());
+            (self.data, self.side) = (Some(folder), None);
             self.pages.cache.clear_samples();
             self.requested = Requested::default();
         } else {
