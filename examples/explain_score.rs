@@ -1,5 +1,6 @@
-//! Explains why one sample has its `pmi_blank` score: which components of the score raised or lowered it, and which image
-//! and text features are in them.
+//! Explains why one sample has its `pmi_blank` score (or `pmi`, if the run has no pass with blank images): which
+//! components of the score raised or lowered it, and which image and text features are in them. The scores and the index
+//! of the run are computed anew, as by `sae score` and `sae index`.
 //!
 //! ```sh
 //! cargo run --release --example explain_score                   # the lowest score of a small run of the bundled data
@@ -10,7 +11,7 @@
 mod shared;
 
 use filters::pmi::{Component, Contribution};
-use filters::score_names::PMI_BLANK;
+use filters::score_names::{PMI, PMI_BLANK};
 use sae_core::Run;
 use sae_core::analysis::index::{Row, TypicalWord, read_lists};
 use sae_core::store::load_samples;
@@ -21,13 +22,15 @@ fn main() -> anyhow::Result<()> {
     let run = shared::RunFolder::from_arguments()?;
     let (sae, mut control) = (SaeChoice::new(run.path()), Control::default());
 
-    // Scores first: they fit what the explanation is made of. The index gives the features words.
+    // The explanation uses the fit that scoring makes, and shows features with the words that the index finds for them.
     let scored = ScoreRequest::new(sae.clone()).run(&mut control)?;
     let index = IndexRequest::new(sae.clone()).run(&mut control)?;
     let words = read_lists::<TypicalWord>(&index.folder.join(TypicalWord::FILE), index.features)?;
 
     // The sample that was asked for, or the one with the lowest score.
-    let scores = &scored.scores.columns[PMI_BLANK];
+    let columns = &scored.scores.columns;
+    let scores =
+        columns.get(PMI_BLANK).or(columns.get(PMI)).ok_or_else(|| anyhow::anyhow!("the run has no pmi score"))?;
     let lowest = scores.iter().enumerate().filter_map(|(sample, score)| Some((sample, (*score)?)));
     let lowest = lowest.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(sample, _)| sample.to_string());
     let sample = std::env::args().nth(2).or(lowest).ok_or_else(|| anyhow::anyhow!("no sample has a score"))?;

@@ -32,6 +32,7 @@ pub struct ConvertReport {
     /// The autoencoder.
     pub sae: Summary,
     /// The new folder.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub out: PathBuf,
 }
 

@@ -161,7 +161,7 @@ pub enum Error {
         source_row: String,
     },
     /// Rows that no longer exist.
-    #[error("{missing} rows are not there any more: the data set has changed: {}", root.display())]
+    #[error("the data set has changed: it no longer has {} of the run: {}", counted(*missing as u64, "row"), root.display())]
     RowsMissing {
         /// How many.
         missing: usize,
@@ -223,7 +223,7 @@ pub enum Error {
         name: String,
     },
     /// A name that another autoencoder of the run has.
-    #[error("the run has an autoencoder {name} already")]
+    #[error("the run already has an autoencoder {name}")]
     SaeExists {
         /// Its name.
         name: String,
@@ -231,7 +231,7 @@ pub enum Error {
         folder: PathBuf,
     },
     /// Resuming the training of an autoencoder that was not trained in the run.
-    #[error("{name} was not trained in this run, so that there is nothing to resume")]
+    #[error("{name} was not trained in this run, so there is nothing to resume")]
     TrainedElsewhere {
         /// The autoencoder.
         name: String,
@@ -301,7 +301,7 @@ pub enum Error {
     },
 
     /// A run that takes part in scoring, without activations of the hook.
-    #[error("{role} has to hold activations of {hook}, which the autoencoder is of")]
+    #[error("{role} must have activations of {hook}, the hook of the autoencoder")]
     CompanionHook {
         /// The part that the run has in scoring.
         role: Role,
@@ -311,7 +311,7 @@ pub enum Error {
         source: Box<sae_core::Error>,
     },
     /// A run that takes part in scoring, with activations of another model.
-    #[error("{role} is of the model {model}, the scored run of {run_model}: {}", path.display())]
+    #[error("{role} was captured from the model {model}, but the scored run from {run_model}: {}", path.display())]
     CompanionModel {
         /// The part that the run has in scoring.
         role: Role,
@@ -342,7 +342,7 @@ pub enum Error {
         shards: Vec<PathBuf>,
     },
     /// Scores that were made without a fit.
-    #[error("there is no fit to explain by: {}", path.display())]
+    #[error("the scores have no fit that an explanation could be made from: {}", path.display())]
     NoFit {
         /// The file that is missing.
         path: PathBuf,
@@ -363,7 +363,7 @@ pub enum Error {
     },
 
     /// A filter that keeps nothing.
-    #[error("no sample would stay{}", nothing_kept(by, keep, *without_score, *samples))]
+    #[error("no sample would be kept{}", nothing_kept(by, keep, *without_score, *samples))]
     NothingKept {
         /// The column that decides; nothing if decisions were made elsewhere.
         by: Option<String>,
@@ -375,7 +375,9 @@ pub enum Error {
         samples: usize,
     },
     /// Scores that are all the same.
-    #[error("all {samples} samples with a score {column} have the same, {score:.4}, which cannot choose among them")]
+    #[error(
+        "all {samples} samples with a score in the column {column} have the same value, {score:.4}, so it cannot choose among them"
+    )]
     EqualScores {
         /// The column.
         column: String,
@@ -385,7 +387,7 @@ pub enum Error {
         score: f64,
     },
     /// Several quotas without a field to group by.
-    #[error("several quotas are of groups, and no field says which groups there are")]
+    #[error("several quotas need groups, but no field says which group a sample is in")]
     QuotasWithoutGroups,
     /// A column without an estimate of the share to keep.
     #[error("there is no estimate of how many samples to keep by {column}")]
@@ -394,7 +396,7 @@ pub enum Error {
         column: String,
     },
     /// A column with too few scores for an estimate.
-    #[error("too few samples have a score {column} to say how many to keep")]
+    #[error("too few samples have a score in the column {column} to estimate how many to keep")]
     TooFewScores {
         /// The column.
         column: String,
@@ -403,7 +405,7 @@ pub enum Error {
     #[error("run.json lacks the threshold of the scores")]
     NoThreshold,
     /// Cross-modal weights that a method needs and the run does not have.
-    #[error("the method cosine counts cross-modal weights: {}", path.display())]
+    #[error("the method cosine needs cross-modal weights, which this run does not have: {}", path.display())]
     NoWeights {
         /// The file that is missing.
         path: PathBuf,
@@ -415,7 +417,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file that exists already.
-    #[error("the file is there already: {}", path.display())]
+    #[error("the file already exists: {}", path.display())]
     FileExists {
         /// The file.
         path: PathBuf,
@@ -425,7 +427,7 @@ pub enum Error {
     #[error("at least one share of at least one row is needed")]
     NothingToTry,
     /// A folder of a trial with other settings.
-    #[error("the folder of the trial holds activations captured with other settings: {}", folder.display())]
+    #[error("the folder of this trial has activations that were captured with other settings: {}", folder.display())]
     OtherTrial {
         /// The folder.
         folder: PathBuf,
@@ -451,7 +453,7 @@ pub enum Error {
         hook: String,
     },
     /// A path that does not exist.
-    #[error("there is nothing at {}", path.display())]
+    #[error("no file or folder exists at {}", path.display())]
     NothingThere {
         /// The path.
         path: PathBuf,
@@ -464,7 +466,7 @@ pub enum Error {
         expected: &'static str,
     },
     /// A benchmark on a GPU of an architecture without GPU kernels.
-    #[error("{} has no step of its own on a GPU: topk, batch-topk and matryoshka have", arch.name())]
+    #[error("{} has no sparse training step on a GPU; topk, batch-topk and matryoshka have one", arch.name())]
     NoGpuStep {
         /// The architecture.
         arch: Architecture,
@@ -498,7 +500,7 @@ impl Error {
             }
             Self::NothingToResume { .. } => Hint::Unset(Setting::Resume),
             Self::InterruptedBetween { .. } | Self::LabelsSaved { .. } => {
-                "do the same again; it continues where it stopped".into()
+                "run the same command again; it continues where it stopped".into()
             }
             Self::Missing { kind: Kind::Autoencoder } => Hint::Run(Operation::Train),
             Self::Missing { kind: Kind::ScoreTable } | Self::NoThreshold => Hint::Run(Operation::Score),
@@ -521,7 +523,7 @@ impl Error {
             Self::OtherSamples { .. } => Hint::set(Setting::Answers, "rejected"),
             Self::NoFit { .. } => format!("score {} samples with text and image or more", filters::pmi::LEAST).into(),
             Self::NoBlankImages { .. } => {
-                "capture theirs with blank images as well, or remove the folder of the others".into()
+                "capture these shards with blank images as well, or remove that folder from the others".into()
             }
             Self::DataMoved { root } => format!("put it back: {}", root.display()).into(),
             Self::QuotasWithoutGroups => Hint::Set(Setting::GroupBy, Vec::new()),
@@ -532,7 +534,7 @@ impl Error {
                 Hint::AnyOf(vec![Hint::Change(Setting::Score), "choose by features, or at random".into()])
             }
             Self::OtherTrial { folder } => {
-                format!("an earlier call had other settings; remove the folder: {}", folder.display()).into()
+                format!("remove the folder, which was made with other settings: {}", folder.display()).into()
             }
             Self::NoResidualStream { .. } => Hint::Set(Setting::Layer, Vec::new()),
             Self::NoGpuStep { .. } => Hint::set(Setting::Device, "cpu"),

@@ -45,6 +45,7 @@ pub struct HarvestPlan {
     /// `harvest`.
     pub command: &'static str,
     /// The run folder.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub run: PathBuf,
     /// The model, the rows of the data, the memory.
     pub plan: Preview,

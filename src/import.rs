@@ -28,6 +28,7 @@ pub struct ImportActivationsPlan {
     /// `import`.
     pub command: &'static str,
     /// The run folder.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub run: PathBuf,
     /// The activations.
     pub plan: ImportPreview,
@@ -41,6 +42,7 @@ pub struct ImportActivationsReport {
     /// The format.
     pub from: &'static str,
     /// File or folder.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub source: PathBuf,
     /// Samples.
     pub samples: u64,
@@ -149,6 +151,7 @@ pub struct ImportSaeReport {
     /// The format.
     pub from: &'static str,
     /// Where the autoencoder came from.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub source: PathBuf,
     /// Its name in the run.
     pub sae: String,

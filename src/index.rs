@@ -65,6 +65,7 @@ pub type IndexPlan = SaePlan<IndexDetails>;
 #[derive(Clone, Debug, Serialize)]
 pub struct IndexDetails {
     /// The model that promoted tokens are computed with.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub words_by: Option<PathBuf>,
 }
 
@@ -78,6 +79,7 @@ pub struct IndexReport {
     /// Features with a cross-modal weight by the definition of the paper.
     pub weighted: usize,
     /// The model that promoted tokens are computed with.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub words_by: Option<PathBuf>,
     /// The folder of the tables.
     #[serde(skip)]

@@ -42,6 +42,7 @@ pub struct AutoencoderInfo {
     /// Its format.
     pub format: &'static str,
     /// Its path.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub path: PathBuf,
     /// Its properties.
     #[serde(flatten)]
@@ -52,6 +53,7 @@ pub struct AutoencoderInfo {
 #[derive(Clone, Debug, Serialize)]
 pub struct AutoencodersInfo {
     /// The folder.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub path: PathBuf,
     /// The autoencoders.
     pub autoencoders: Vec<FoundAutoencoder>,
@@ -61,6 +63,7 @@ pub struct AutoencodersInfo {
 #[derive(Clone, Debug, Serialize)]
 pub struct FoundAutoencoder {
     /// Its path.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub path: PathBuf,
     /// Its format.
     pub format: &'static str,
@@ -70,6 +73,7 @@ pub struct FoundAutoencoder {
 #[derive(Clone, Debug, Serialize)]
 pub struct ActivationsInfo {
     /// Their manifest's file.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub path: PathBuf,
     /// The manifest, with the number of shards in place of the shards.
     #[serde(flatten, serialize_with = "with_shard_count")]
@@ -86,6 +90,7 @@ fn with_shard_count<S: Serializer>(manifest: &Manifest, serializer: S) -> std::r
 #[derive(Clone, Debug, Serialize)]
 pub struct RunInfo {
     /// Its folder.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub path: PathBuf,
     /// The program that began it.
     pub program: String,

@@ -283,7 +283,7 @@ impl Session<'_> {
             return Ok(labeled);
         };
         if task.held_out.len() < TRIED {
-            labeled.without = Some(format!("only {} places to try it on", task.held_out.len()));
+            labeled.without = Some(format!("only {} positions to test it on", task.held_out.len()));
         } else {
             let answer = self.send(&ask_which_fire(&label, &task.held_out, contexts), pngs)?;
             match DetectionScore::from_answer(&answer, &task.held_out) {

@@ -22,8 +22,10 @@ pub struct MergePlan {
     /// `merge`.
     pub command: &'static str,
     /// The new run folder.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub run: PathBuf,
     /// Run folders of the shards.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub shards: Vec<PathBuf>,
     /// Samples in all of them.
     pub samples: u64,

@@ -73,8 +73,10 @@ pub struct PatchesReport {
     /// Patches by method.
     pub methods: BTreeMap<&'static str, PatchCounts>,
     /// The scores of all patches, a line for each image and method.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub file: PathBuf,
     /// The contact sheet.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub sheet: PathBuf,
 }
 

@@ -162,6 +162,7 @@ pub struct SaePlan<T> {
     /// The operation.
     pub command: &'static str,
     /// The run folder.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub run: PathBuf,
     /// The autoencoder.
     pub sae: String,

@@ -88,8 +88,10 @@ pub struct ScoreDetails {
     /// The definitions: one, or `all`.
     pub mode: &'static str,
     /// Runs that are fitted to.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub calibrate: Vec<PathBuf>,
     /// The run with rejected answers.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub rejected: Option<PathBuf>,
 }
 
@@ -103,6 +105,7 @@ pub struct ScoreReport {
     /// Columns with scores, in the order of the table.
     pub columns: Vec<String>,
     /// The table.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub file: PathBuf,
     /// Features with too few tokens for a weight, by definition: paper, release, corrected.
     pub too_few_tokens: [u64; 3],

@@ -87,6 +87,7 @@ pub struct TrainPlan {
     /// The model and its data, if activations are not stored.
     pub data: Option<Preview>,
     /// The checkpoint that the training would continue from.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub resume: Option<PathBuf>,
     /// The report, if everything is finished already and nothing would be done.
     #[serde(skip)]

@@ -107,7 +107,7 @@ fn rows_of(path: &Path, all: &RecordBatch, samples: &[Sample]) -> Result<Vec<usi
         samples.iter().enumerate().for_each(|(n, sample)| of_id.entry(&sample.id).or_default().push_back(n));
     }
     let mut rows: Vec<Option<usize>> = vec![None; samples.len()];
-    let mut strangers = 0;
+    let mut unmatched = 0;
     for row in 0..all.num_rows() {
         let id = if ids.is_valid(row) { ids.value(row) } else { "" };
         let number = match numbers {
@@ -117,14 +117,14 @@ fn rows_of(path: &Path, all: &RecordBatch, samples: &[Sample]) -> Result<Vec<usi
         let matching = number.filter(|n| samples.get(*n).is_some_and(|sample| sample.id == id) && rows[*n].is_none());
         match matching {
             Some(number) => rows[number] = Some(row),
-            None => strangers += 1,
+            None => unmatched += 1,
         }
     }
     let without = rows.iter().position(Option::is_none);
-    if strangers > 0 || without.is_some() {
+    if unmatched > 0 || without.is_some() {
         let first = without.map_or(String::new(), |n| format!(" sample {n} has no score;"));
         let text = format!(
-            "the scores are of other samples than the run's ({} rows, {} samples;{first} {strangers} rows are of no sample)",
+            "the scores belong to other samples than those of the run ({} rows, {} samples;{first} {unmatched} rows match no sample)",
             all.num_rows(),
             samples.len(),
         );
@@ -215,7 +215,7 @@ mod tests {
         ];
         for (ids, numbers) in refused {
             let said = table(ids.clone(), numbers).unwrap_err();
-            assert!(said.contains("of other samples than the run's") && said.contains("hint"), "{ids:?}: {said}");
+            assert!(said.contains("other samples than those of the run") && said.contains("hint"), "{ids:?}: {said}");
         }
     }
 }

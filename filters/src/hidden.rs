@@ -69,16 +69,16 @@ mod tests {
     #[test]
     fn the_common_direction_is_subtracted_and_a_missing_modality_has_no_cosine() {
         // Text states 5 + (1, 0), 5 + (-1, 0); image states 9 + (0, 1), 9 + (0, -1). They are orthogonal after centering.
-        let of = |text: [[f64; 2]; 3], image: [[f64; 2]; 3]| Means {
+        let means_of = |text: [[f64; 2]; 3], image: [[f64; 2]; 3]| Means {
             d_in: 2,
             sums: [text.concat(), image.concat()],
             counts: [vec![1, 1, 0], vec![2, 2, 2]],
         };
-        let means = of([[6.0, 5.0], [4.0, 5.0], [0.0; 2]], [[18.0, 20.0], [18.0, 16.0], [18.0, 18.0]]);
+        let means = means_of([[6.0, 5.0], [4.0, 5.0], [0.0; 2]], [[18.0, 20.0], [18.0, 16.0], [18.0, 18.0]]);
         let found = means.cosines();
         assert!(found[0].unwrap().abs() < 1e-12 && found[1].unwrap().abs() < 1e-12);
         assert_eq!(found[2], None);
-        let along = of([[6.0, 5.0], [4.0, 5.0], [0.0; 2]], [[20.0, 18.0], [16.0, 18.0], [18.0, 18.0]]).cosines();
+        let along = means_of([[6.0, 5.0], [4.0, 5.0], [0.0; 2]], [[20.0, 18.0], [16.0, 18.0], [18.0, 18.0]]).cosines();
         assert!((along[0].unwrap() - 1.0).abs() < 1e-12 && (along[1].unwrap() - 1.0).abs() < 1e-12);
     }
 }

@@ -81,16 +81,16 @@ pub fn keep_auto_against(scores: &[Option<f64>], mismatched: &[f64]) -> Option<K
 /// The share of values that are uniformly distributed, where the others are close to 1.
 fn storey(places: &[f64]) -> f64 {
     let n = places.len() as f64;
-    let of = |c: f64| places.iter().filter(|y| **y <= c).count() as f64 / (n * c);
+    let share_below = |c: f64| places.iter().filter(|y| **y <= c).count() as f64 / (n * c);
     // Below 0.2, too few samples are counted, and the variance rather than the bias would decide.
     let cuts: Vec<f64> = (4..=10).map(|i| 0.05 * f64::from(i)).collect();
-    let lowest = cuts.iter().map(|c| of(*c)).fold(f64::INFINITY, f64::min);
+    let lowest = cuts.iter().map(|c| share_below(*c)).fold(f64::INFINITY, f64::min);
     let error = |c: f64| {
-        let low = of(c) * c;
-        low * (1.0 - low) / (n * c * c) + (of(c) - lowest).powi(2)
+        let low = share_below(c) * c;
+        low * (1.0 - low) / (n * c * c) + (share_below(c) - lowest).powi(2)
     };
     let best = cuts.iter().copied().min_by(|a, b| error(*a).total_cmp(&error(*b)));
-    best.map_or(1.0, of).clamp(0.0, 1.0)
+    best.map_or(1.0, share_below).clamp(0.0, 1.0)
 }
 
 /// The closest non-decreasing values, computed by pooling adjacent violators.
@@ -141,12 +141,13 @@ pub fn keep_auto(scores: &[Option<f64>]) -> Option<KeepEstimate> {
                 sum.iter_mut().zip([r, r * x, r * x * x]).for_each(|(sum, v)| *sum += v);
             }
         }
-        let of = |[weight, sum, squares]: [f64; 3]| {
+        let mean_and_deviation = |[weight, sum, squares]: [f64; 3]| {
             let weight = weight.max(1e-9);
             let mean = sum / weight;
             (mean, (squares / weight - mean * mean).max(1e-4 * deviation * deviation).sqrt())
         };
-        (low, high, share) = (of(sums[0]), of(sums[1]), (sums[0][0] / n).clamp(1e-6, 1.0 - 1e-6));
+        (low, high, share) =
+            (mean_and_deviation(sums[0]), mean_and_deviation(sums[1]), (sums[0][0] / n).clamp(1e-6, 1.0 - 1e-6));
         if (new - likelihood).abs() < 1e-9 * n {
             break;
         }

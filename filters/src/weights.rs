@@ -36,10 +36,10 @@ pub fn paper(text: &[&[f32]], image: &[&[f32]]) -> Option<f64> {
 /// each. With fewer than 5 of one modality, the release classifies the feature as text, image or unclassified, and there is no
 /// weight. Otherwise the weight is the mean of the 25 cosines, as in [`paper`].
 pub fn released(strongest: &[TokenPosition]) -> Option<[Vec<TokenPosition>; 2]> {
-    let of = |side: usize| -> Vec<TokenPosition> {
+    let strongest_of = |side: usize| -> Vec<TokenPosition> {
         strongest.iter().take(RELEASE_TOP).filter(|p| p.side as usize == side).take(TOP).copied().collect()
     };
-    let both = [of(TEXT), of(IMAGE)];
+    let both = [strongest_of(TEXT), strongest_of(IMAGE)];
     both.iter().all(|places| places.len() == TOP).then_some(both)
 }
 
@@ -102,8 +102,9 @@ impl Weights {
         let release = with_states(store, &groups, paper)?;
         let baseline = tops.baseline();
         let corrected_groups: Vec<[Vec<TokenPosition>; 2]> = all.iter().map(|t| t.corrected.clone()).collect();
-        let of = |text: &[&[f32]], image: &[&[f32]]| baseline.and_then(|baseline| corrected(text, image, baseline));
-        let corrected = with_states(store, &corrected_groups, of)?;
+        let corrected_weight =
+            |text: &[&[f32]], image: &[&[f32]]| baseline.and_then(|baseline| corrected(text, image, baseline));
+        let corrected = with_states(store, &corrected_groups, corrected_weight)?;
         let both = |[text, image]: &[Vec<TokenPosition>; 2]| !text.is_empty() && !image.is_empty();
         let few = |has: &dyn Fn(&Tops) -> bool, got: &dyn Fn(usize) -> bool| {
             all.iter().enumerate().filter(|(k, t)| has(t) && !got(*k)).count() as u64
@@ -123,11 +124,11 @@ impl Weights {
     }
 }
 
-/// Applies `of` to the unit hidden states of the text tokens and image tokens of each group.
+/// Applies `compute` to the unit hidden states of the text tokens and image tokens of each group.
 fn with_states<T: Send>(
     store: &Store,
     groups: &[[Vec<TokenPosition>; 2]],
-    of: impl Fn(&[&[f32]], &[&[f32]]) -> Option<T> + Sync,
+    compute: impl Fn(&[&[f32]], &[&[f32]]) -> Option<T> + Sync,
 ) -> Result<Vec<Option<T>>> {
     let width = store.manifest().d_in;
     let room = (ROOM / (4 * width)).max(1);
@@ -145,7 +146,7 @@ fn with_states<T: Send>(
                     return None;
                 }
                 let [text, image] = group.each_ref().map(|places| places.iter().map(unit).collect::<Vec<_>>());
-                of(&text, &image)
+                compute(&text, &image)
             }));
             (from, rows) = (to, 0);
         }

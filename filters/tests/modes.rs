@@ -93,8 +93,8 @@ fn store(samples: &[Tokens]) -> (tempfile::TempDir, Store, Vec<Sample>) {
     };
     let mut all = Vec::new();
     for (part, chunk) in samples.chunks(3).enumerate() {
-        let of = |tokens: &Tokens| tokens.iter().enumerate().map(|(p, t)| token(p, t)).collect();
-        let rows: Vec<_> = chunk.iter().enumerate().map(|(n, t)| (sample(part * 3 + n), of(t))).collect();
+        let tokens_of = |tokens: &Tokens| tokens.iter().enumerate().map(|(p, t)| token(p, t)).collect();
+        let rows: Vec<_> = chunk.iter().enumerate().map(|(n, t)| (sample(part * 3 + n), tokens_of(t))).collect();
         all.extend(rows.iter().map(|(s, _)| s.clone()));
         let states = chunk.iter().flatten().flat_map(|t| t.h).collect();
         let part = Part { samples: rows, activations: vec![states], source_rows: chunk.len() as u64, skipped: vec![] };
@@ -145,7 +145,7 @@ fn plain_release(samples: &[Tokens], k: usize) -> Option<f64> {
 /// 16 tokens of each modality with content, one per sample, minus the mean of all pairs.
 fn plain_corrected(samples: &[Tokens], k: usize) -> Option<(f64, f64)> {
     let tokens = strongest(samples, k, 1.0, |t| !t.special);
-    let of = |image: bool| {
+    let strongest_of = |image: bool| {
         let mut seen = BTreeSet::new();
         let mut own: Vec<_> = tokens.iter().filter(|(_, t)| t.image == image).collect();
         own.retain(|(n, _)| seen.insert(*n));
@@ -154,7 +154,7 @@ fn plain_corrected(samples: &[Tokens], k: usize) -> Option<(f64, f64)> {
     let content = |image: bool| -> Vec<Tok> {
         samples.iter().flatten().filter(|t| t.image == image && !t.special).copied().collect()
     };
-    let (text, image) = (of(false), of(true));
+    let (text, image) = (strongest_of(false), strongest_of(true));
     if text.len() < 5 || image.len() < 5 {
         return None;
     }

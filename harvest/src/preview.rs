@@ -13,6 +13,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Serialize)]
 pub struct Preview {
     /// Checkpoint folder.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub model: PathBuf,
     /// The architecture, as stated in `config.json`.
     pub architecture: String,
@@ -23,6 +24,7 @@ pub struct Preview {
     /// Width of the residual stream.
     pub d_in: usize,
     /// Data set.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub data: PathBuf,
     /// Number of files that contain rows.
     pub files: usize,

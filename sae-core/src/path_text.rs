@@ -1,6 +1,7 @@
 //! Paths as text, for tables and messages, which are UTF-8. A byte of a name that is not UTF-8 is written as `\xE9`, so that
 //! the file can be found from the text. Ordinary names do not change.
 
+use serde::{Serialize, Serializer};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,47 @@ pub fn encode_bytes(name: &[u8]) -> String {
         chunk.invalid().iter().for_each(|byte| text.push_str(&format!(r"\x{byte:02X}")));
     }
     text
+}
+
+/// A field of a report with paths: one, an optional one, or a list.
+pub trait Paths {
+    /// The same with text in place of paths.
+    type Text: Serialize;
+
+    /// Turns each path into text, by [`encode`].
+    fn to_text(&self) -> Self::Text;
+}
+
+impl Paths for PathBuf {
+    type Text = String;
+
+    fn to_text(&self) -> String {
+        encode(self)
+    }
+}
+
+impl Paths for Option<PathBuf> {
+    type Text = Option<String>;
+
+    fn to_text(&self) -> Option<String> {
+        self.as_deref().map(encode)
+    }
+}
+
+impl Paths for Vec<PathBuf> {
+    type Text = Vec<String>;
+
+    fn to_text(&self) -> Vec<String> {
+        self.iter().map(|path| encode(path)).collect()
+    }
+}
+
+/// Serializes paths as text, for `#[serde(serialize_with = "...")]`. Serde itself refuses paths that are not UTF-8.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn serialize<S: Serializer>(paths: &impl Paths, serializer: S) -> Result<S::Ok, S::Error> {
+    paths.to_text().serialize(serializer)
 }
 
 /// A text as part of a link `sae://`: letters, digits and `-._~/:\` stay, all other bytes are percent-encoded (RFC 3986).

@@ -71,7 +71,7 @@ fn scores_say_what_they_measure_and_how_well_they_work() {
     app.get_by_label_contains("Sum of the cross-modal weights of the active features. Mode paper: as published.");
     app.get_by_label_contains("measures which errors it finds");
     let results = serde_json::json!({ "cosine_paper": { "auc": 0.91, "low": 0.88, "high": 0.94 } });
-    let report = serde_json::json!({ "trials": [{ "fault": "swapped-answers", "scores": results }] });
+    let report = serde_json::json!({ "trials": [{ "corruption": "swapped-answers", "scores": results }] });
     file::write_json(&run.root().join("validate").join(format!("{SAE}.json")), &report).unwrap();
     let mut app = open(filter);
     app.get_by_label("AUC 0.91 at telling swapped answers");

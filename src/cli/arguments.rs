@@ -164,6 +164,6 @@ pub fn written(name: &str) -> Result<Format, String> {
 
 /// Reads a pair such as `text=caption`.
 pub fn pair(text: &str) -> Result<(String, String), String> {
-    let (field, column) = text.split_once('=').ok_or_else(|| format!("{text:?} is not FIELD=COLUMN"))?;
-    Ok((field.into(), column.into()))
+    let (name, value) = text.split_once('=').ok_or("expected a name, an equals sign and a value")?;
+    Ok((name.into(), value.into()))
 }

@@ -16,14 +16,14 @@ use std::path::PathBuf;
 /// `sae bench`
 #[derive(Subcommand, Debug)]
 pub enum Bench {
-    /// A training step beside the encoder's product alone, in turns
+    /// Measure a training step and, in turns with it, the matrix product of the encoder alone
     #[command(after_help = "\
 Examples:
   sae bench train                                             topk, d_in 512, 8,192 features, k 32, batch 1,024
   sae bench train --arch relu --l0 200
   sae bench train --d-in 768 --features 32768 --k 64 --batch 2048 --json")]
     Train(BenchTrainArgs),
-    /// A model's forward pass, whole and half as deep, beside a product of matrices alone, in turns
+    /// Measure a model's forward pass, at full and at half depth, and, in turns with it, a matrix product alone
     #[command(after_help = "\
 Examples:
   sae bench harvest                                           a LLaVA of 160M random parameters in f32
@@ -31,7 +31,7 @@ Examples:
   sae bench harvest --model llava-1.5-7b-hf --samples 1 --json
   sae bench harvest --shape llava-next-7b --dtype bf16 --device cuda")]
     Harvest(BenchHarvestArgs),
-    /// Scoring a store - pass, weights, rankings, pmi - beside the encoder's product alone over the same shards, in turns
+    /// Measure scoring (pass, cross-modal weights, scores, pmi) and, in turns with it, the encoder's matrix product over the same shards
     #[command(after_help = "\
 Examples:
   sae bench score                                             topk, d_in 512, 8,192 features, k 32, 32,768 tokens
@@ -51,10 +51,10 @@ pub struct BenchTrainArgs {
     /// Number of features
     #[arg(long, default_value_t = 8_192)]
     pub features: usize,
-    /// Active features per token, where they are chosen
+    /// Active features per token, for architectures with a top-k
     #[arg(long, default_value_t = 32)]
     pub k: usize,
-    /// Active features per token, where they pass a threshold (relu, jumprelu, gated)
+    /// Active features per token, for architectures with a threshold (relu, jumprelu, gated)
     #[arg(long, default_value_t = 32)]
     pub l0: usize,
     /// Tokens per step
@@ -63,7 +63,7 @@ pub struct BenchTrainArgs {
     /// Share of the features that are dead, for AuxK
     #[arg(long, default_value_t = 0.0)]
     pub dead: f64,
-    /// relu, jumprelu, gated: make the step dense, or sparse, whatever L0 is
+    /// relu, jumprelu, gated: use the dense step (true) or the sparse one (false) whatever the L0; chosen by L0 if left out
     #[arg(long)]
     pub dense: Option<bool>,
     /// Rounds of product and step
@@ -80,7 +80,7 @@ pub struct BenchHarvestArgs {
     /// Shape of the model, with random weights: llava-160m or llava-next-7b
     #[arg(long, default_value = "llava-160m")]
     pub shape: ModelShape,
-    /// A checkpoint in its place
+    /// A checkpoint in place of the shape
     #[arg(long)]
     pub model: Option<PathBuf>,
     /// Samples of a batch, each with one image
@@ -89,7 +89,7 @@ pub struct BenchHarvestArgs {
     /// Tokens of text in each
     #[arg(long, default_value_t = 128)]
     pub text: usize,
-    /// What to compute in: f32 or bf16
+    /// Number type to compute in: f32 or bf16
     #[arg(long, default_value = "f32")]
     pub dtype: ComputeDtype,
     /// Rounds of product, whole depth and half depth

@@ -13,12 +13,12 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  sae convert trainer_0 base --to sae-lens            dictionary_learning's for SAELens
+  sae convert trainer_0 base --to sae-lens            from dictionary_learning to SAELens
   sae convert llava-sae/layers.24 new --to sae-lens --from sparsify
   sae convert run/saes/topk for-delphi --to sparsify --dry-run
 
-Activations stay the same, and so do reconstructions. What a format cannot express is named and nothing is written:
-sparsify has TopK only, SAELens no skip connections.")]
+The new autoencoder has the same activations and reconstructions. If the format cannot express the autoencoder, the error says \
+why, and nothing is written: sparsify has TopK only, and SAELens has no skip connections.")]
 pub struct ConvertArgs {
     /// Folder of the autoencoder, or a file in it
     pub from_path: PathBuf,
@@ -30,7 +30,7 @@ pub struct ConvertArgs {
     /// Format to read; recognized from the files if left out
     #[arg(long)]
     pub from: Option<Format>,
-    /// Active features per token, of an autoencoder whose files do not say (qwen-scope)
+    /// Active features per token, if the files do not say (qwen-scope)
     #[arg(long)]
     pub k: Option<usize>,
 }

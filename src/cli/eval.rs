@@ -3,7 +3,7 @@
 
 use super::arguments::{ModelArgs, SaeArgs};
 use super::{Invocation, Outcome};
-use crate::cli::terminal::{count, table};
+use crate::cli::terminal::{count, counted, table};
 use crate::plots;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -21,9 +21,9 @@ const DATA_HELP: &str = "Data set for it, as for `sae harvest`";
 /// `sae eval`
 #[derive(Args, Debug)]
 #[command(mut_arg("model", |arg| arg.help(MODEL_HELP)), mut_arg("data", |arg| arg.help(DATA_HELP)), after_help = "\
-Cross-entropies are over text tokens that follow text tokens (template tokens, and tokens that follow an image,
-are not counted), in nats.
-Reconstructions stand in for the activations at every position that is not left out, zeros at every position.
+Cross-entropies are in nats and count text tokens that follow text tokens: neither tokens of the template nor tokens that \
+follow an image. The reconstruction replaces the activations at every position that is not excluded; zeros replace them at \
+every position.
 
 Examples:
   sae eval --run run                                      the activations of the run, no model
@@ -77,7 +77,7 @@ pub fn run(args: &EvalArgs, invocation: &mut Invocation) -> Result<Outcome> {
         if report.written {
             draw(&args.sae.run, &report.sae, &report.report)?;
         } else {
-            eprintln!("warning: the run is read-only, so that eval.json and curves.png were not written");
+            eprintln!("warning: the run is read-only, so eval.json and curves.png were not written");
         }
         Ok(text(report))
     };
@@ -174,10 +174,10 @@ fn describe_model(effect: &ModelEffect) -> String {
     }
     text += &format!("\n{}", variants(&effect.text));
     if let Some(answers) = effect.answers.as_ref().filter(|answers| answers.tokens < effect.text.tokens) {
-        text += &format!("  of answers alone, {} words:\n{}", count(answers.tokens), variants(answers));
+        text += &format!("  answers alone, {}:\n{}", counted(answers.tokens, "token"), variants(answers));
     }
     if effect.same_checkpoint == Some(false) {
-        text += "  note: the run was captured from another checkpoint than this\n";
+        text += "  note: the run was captured from another checkpoint than this one\n";
     }
     text
 }

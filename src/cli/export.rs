@@ -20,7 +20,7 @@ Autoencoders:
   sae export --run run --sae base --to sae-lens --out base
   sae export --run run --sae topk --to sparsify --out sparse/layers.16
 
-Features, with their examples, from the index; pictures are copied as well:
+Features of the index with their examples (images are copied):
   sae export --run run --to html --features 12,705 --out pages
   sae export --run run --to saedashboard --class cross --limit 1000 --out dashboards
   sae export --run run --to neuronpedia --limit 65536 --out exports
@@ -30,11 +30,10 @@ Which features fire in which sample, for SQL and data frames:
 pub struct ExportArgs {
     #[command(flatten)]
     pub sae: SaeArgs,
-    /// What to write: an autoencoder as sae-lens or sparsify, features as saedashboard, neuronpedia or html, or
-    /// samples-features, a Parquet table
+    /// What to write: the autoencoder (sae-lens or sparsify), its features (saedashboard, neuronpedia or html), or a Parquet table of the features that fire in each sample (samples-features)
     #[arg(long, value_parser = target)]
     pub to: Target,
-    /// New folder; of samples-features a new file
+    /// New folder; for samples-features, a new file
     #[arg(long)]
     pub out: PathBuf,
     #[command(flatten)]

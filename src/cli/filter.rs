@@ -30,36 +30,34 @@ pub struct FilterArgs {
     /// How much to keep: 50% (best share), 1000 (best N), '>=0.3' (threshold) or auto
     #[arg(long, required_unless_present_any = ["decisions", "quota"])]
     pub keep: Option<Keep>,
-    /// Keep what a CSV or Parquet file says: a column sample, id or key, and keep or stays (true or false) unless it lists
-    /// only what stays
+    /// Keep the samples that a CSV or Parquet file names in a column sample, id or key; with a column keep or stays (true or false), those with true
     #[arg(long, value_name = "FILE", conflicts_with_all = ["by", "keep", "by_group", "quota", "equal_groups", "dedup", "diverse"])]
     pub decisions: Option<PathBuf>,
-    /// Keep as large a share of every group: columns of the rows, such as category or category,country; year:4 makes four
-    /// groups of numbers
+    /// Keep the same share of every group. Groups are values of columns, such as category or category,country; year:4 divides numbers into four groups
     #[arg(long, value_name = "FIELDS")]
     pub by_group: Option<String>,
-    /// Keep equally many of every group, rather than in proportion to its size
+    /// Keep the same number of samples of every group, rather than the same share
     #[arg(long, requires = "by_group", conflicts_with = "quota")]
     pub equal_groups: bool,
-    /// The best N of every group (category=20), or with --by-group of one group (people=20); '*=5' of each other one
+    /// Keep the best N of every group (category=20), or of one group of --by-group (people=20); '*=5' is for all others
     #[arg(long, value_name = "NAME=N", value_parser = quota)]
     pub quota: Vec<(String, usize)>,
-    /// Drop samples whose features are this similar (Jaccard, 0 to 1) to those of a better one of their group
+    /// Drop near-duplicates: samples whose features are at least this similar (Jaccard, 0 to 1) to those of a better sample of their group
     #[arg(long, value_name = "SIMILARITY", value_parser = similarity)]
     pub dedup: Option<f64>,
-    /// Of a budget, choose the samples that together show most features, rather than those of the highest scores
+    /// Choose the samples that together show the most features, rather than those with the highest scores
     #[arg(long)]
     pub diverse: bool,
-    /// New folder for the rows that stay
+    /// New folder for the rows that are kept
     #[arg(long)]
     pub out: PathBuf,
-    /// New folder for the rows that go
+    /// New folder for the rows that are dropped
     #[arg(long)]
     pub dropped: Option<PathBuf>,
-    /// same (the rows unchanged), parquet, jsonl, llava, sharegpt, trl or webdataset
+    /// Format of the rows: same (as in the data set), parquet, jsonl, llava, sharegpt, trl or webdataset
     #[arg(long, default_value = "same")]
     pub format: filters::write::Format,
-    /// copy (images are copied as well) or reference (they stay, and rows say where they are)
+    /// copy (images are copied) or reference (they stay where they are, and rows name their paths)
     #[arg(long, default_value = "copy")]
     pub images: filters::write::Images,
     #[command(flatten)]
@@ -79,7 +77,7 @@ fn similarity(text: &str) -> Result<f64, String> {
     if value > 0.0 && value <= 1.0 {
         return Ok(value);
     }
-    Err(format!("a similarity of {text}: above 0, up to 1 (the same features)"))
+    Err(format!("invalid similarity {text}: expected a number above 0, at most 1 (the same features)"))
 }
 
 impl FilterArgs {
@@ -137,8 +135,8 @@ fn describe(filtered: &FilterReport, args: &FilterArgs) -> String {
     let (kept, all) = (count(filtered.kept.rows), count(filtered.kept.rows + filtered.dropped));
     let mut text = match &args.by {
         Some(by) => {
-            let lowest = filtered.threshold.unwrap_or(f64::NAN);
-            format!("kept {kept} of {all} samples by {by} (lowest that stayed: {lowest:.4})\n")
+            let lowest = filtered.threshold.map_or(String::new(), |score| format!(" (lowest score kept: {score:.4})"));
+            format!("kept {kept} of {all} samples by {by}{lowest}\n")
         }
         None => format!("kept {kept} of {all} samples\n"),
     };
@@ -148,7 +146,7 @@ fn describe(filtered: &FilterReport, args: &FilterArgs) -> String {
             None => "score as much as the last of their group that stays".into(),
         };
         let (tied, stay) = (count(ties.samples), count(ties.stay));
-        text += &format!("{tied} of {all} samples {score}; {stay} of them stay, chosen by id\n");
+        text += &format!("{tied} of {all} samples {score}; {stay} of them are kept, chosen by id\n");
     }
     let reasons = filtered.reasons.iter().filter(|(_, n)| **n > 0);
     let reasons: Vec<_> = reasons.map(|(reason, n)| format!("{} {reason}", count(*n))).collect();

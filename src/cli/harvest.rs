@@ -13,12 +13,13 @@ use std::path::PathBuf;
 /// `sae harvest`
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Shards are consecutive rows of the data, counted from 1. Each is a run of its own, which an interrupted harvest goes on
-with; a run has one writer. `sae merge` joins them to what one machine would have captured.
+A shard is a block of consecutive rows of the data; shards are counted from 1. Each is captured into a run of its own, by one \
+process at a time, and the same command continues it after an interruption. `sae merge` joins the shards into the run that one \
+machine would have captured.
 
 Examples:
   sae harvest --model llava-1.5-7b-hf --data train.jsonl --layers 16 --run run
-  sae harvest ... --dry-run                  what it will read and hold in memory
+  sae harvest ... --dry-run                  what it would read and hold in memory
   sae harvest ... --shard 3/8 --run run-3    on the third of eight machines
   # in a Slurm script with --array=1-8:
   sae harvest ... --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT --run run-$SLURM_ARRAY_TASK_ID
@@ -27,11 +28,10 @@ pub struct HarvestArgs {
     /// Checkpoint: a folder in Hugging Face layout, or org/name@revision on the hub, which is downloaded once
     #[arg(long)]
     pub model: PathBuf,
-    /// Data set: a .jsonl, .json, .parquet, .tar or .tar.gz file, a folder of them or of captioned images, or shards such
-    /// as name-{000..012}.tar
+    /// Data set: a .jsonl, .json, .parquet, .tar or .tar.gz file, a folder of them or of captioned images, or shards such as name-{000..012}.tar
     #[arg(long)]
     pub data: PathBuf,
-    /// Decoder blocks to capture behind, counted from 0
+    /// Decoder blocks whose outputs are captured, counted from 0
     #[arg(long, value_delimiter = ',', required = true)]
     pub layers: Vec<usize>,
     /// Run folder to write
@@ -46,18 +46,17 @@ pub struct HarvestArgs {
     /// How activations are stored: f32, f16 or bf16
     #[arg(long, default_value = "f32")]
     pub store_dtype: StoreDtype,
-    /// Token positions of one shard; a sample is never cut in two
+    /// Token positions in one file of activations; a sample is never divided
     #[arg(long, default_value_t = 65_536)]
     pub shard_tokens: usize,
     #[command(flatten)]
     pub reading: ReadingArgs,
     #[command(flatten)]
     pub device: DeviceArg,
-    /// Capture the same samples once more with blank images, into RUN/blank: `sae score` then has pmi_blank and
-    /// pmi_token_min
+    /// Capture the same samples once more with blank images, into RUN/blank; `sae score` then has the columns pmi_blank and pmi_token_min
     #[arg(long)]
     pub blank_images: bool,
-    /// Continue an interrupted run (which happens without this flag, too)
+    /// Continue an interrupted run (the default if the run exists)
     #[arg(long)]
     pub resume: bool,
 }

@@ -7,7 +7,7 @@ pub fn words(hint: &Hint) -> String {
     match hint {
         Hint::Run(operation) => format!("run `{}` first", command(*operation)),
         Hint::Resume(operation) => format!("the same `{} --resume` continues it", command(*operation)),
-        Hint::Set(Setting::NoPromotedTokens, _) => "--no-words leaves them out".into(),
+        Hint::Set(Setting::NoPromotedTokens, _) => "--no-promoted-tokens leaves them out".into(),
         Hint::Set(setting, values) if values.is_empty() => format!("choose {}", flag(*setting)),
         Hint::Set(setting, values) => format!("use {} {}", flag(*setting), values.join(" or ")),
         Hint::Change(setting) => format!("choose another {}", flag(*setting)),
@@ -57,7 +57,7 @@ const FLAGS: [(Setting, &str); 32] = [
     (Setting::Resume, "--resume"),
     (Setting::Plan, "--dry-run"),
     (Setting::MaxNorm, "--max-norm"),
-    (Setting::NoPromotedTokens, "--no-words"),
+    (Setting::NoPromotedTokens, "--no-promoted-tokens"),
     (Setting::Calibration, "--calibrate"),
     (Setting::Rejected, "--rejected"),
     (Setting::Answers, "--answers"),

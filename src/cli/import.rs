@@ -15,12 +15,12 @@ use std::path::PathBuf;
 /// `sae import`
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Autoencoders go into a run that has the activations they are of:
+An autoencoder is added to a run that has activations of its hook:
   sae import layer_20/width_16k/average_l0_68 --run run --name gemma --hook layers.20
   sae import --from dictionary-learning trainer_0 --run run --name dl --hook layers.16
   sae eval --run run --sae dl
 
-Activations become a new run, which train, index and score work on:
+Activations become a new run for train, index and score:
   sae import --from saelens-cache cache --run run
   sae import --from saev shards/0a1b2c --run run --layer 13
   sae import --from safetensors acts.safetensors --tokens tokens.parquet --run run
@@ -32,10 +32,10 @@ pub struct ImportArgs {
     /// Format to read; recognized from the files if left out
     #[arg(long)]
     pub from: Option<ImportFrom>,
-    /// Run folder: of an autoencoder one that is there, of activations a new one
+    /// Run folder: an existing one for an autoencoder, a new one for activations
     #[arg(long)]
     pub run: PathBuf,
-    /// Autoencoder: name that it gets in the run
+    /// Autoencoder: its name in the run
     #[arg(long)]
     pub name: Option<String>,
     /// Autoencoder: active features per token, if its files do not say (qwen-scope)
@@ -53,13 +53,13 @@ pub struct ImportArgs {
     /// Activations in a plain array without --tokens: positions of a sample; all are one sample if left out
     #[arg(long, value_name = "N", conflicts_with_all = ["name", "tokens"])]
     pub sample_length: Option<usize>,
-    /// Activations: the model they are of, where the files do not say
+    /// Activations: the model that they were captured from, if the files do not say
     #[arg(long, value_name = "NAME", conflicts_with = "name")]
     pub model_name: Option<String>,
-    /// Activations: how they are stored, f32, f16 or bf16; as they come if left out
+    /// Activations: number type to store, f32, f16 or bf16; that of the files if left out
     #[arg(long, conflicts_with = "name")]
     pub store_dtype: Option<StoreDtype>,
-    /// Activations: token positions of one shard; no sample may be longer
+    /// Activations: token positions in one file; no sample may be longer
     #[arg(long, default_value_t = 65_536)]
     pub shard_tokens: usize,
 }
@@ -81,7 +81,7 @@ impl std::str::FromStr for ImportFrom {
             return Ok(Self::Activations(format));
         }
         let caches = CacheFormat::ALL.map(CacheFormat::name).join(", ");
-        name.parse().map(Self::Autoencoder).map_err(|e| format!("{e}; of activations there are {caches}"))
+        name.parse().map(Self::Autoencoder).map_err(|e| format!("{e}; formats of activations are {caches}"))
     }
 }
 
@@ -97,7 +97,7 @@ pub fn run(args: &ImportArgs, invocation: &mut Invocation) -> Result<Outcome> {
 
 fn activations(args: &ImportArgs, format: CacheFormat, invocation: &mut Invocation) -> Result<Outcome> {
     if args.name.is_some() {
-        bail!("{} are activations, which have no name in a run: no --name", format.name());
+        bail!("--name is for autoencoders, but {} holds activations\nhint: leave --name out", format.name());
     }
     let import = harvest::Import {
         format,
@@ -128,7 +128,7 @@ fn activations(args: &ImportArgs, format: CacheFormat, invocation: &mut Invocati
 fn autoencoder(args: &ImportArgs, from: Option<Format>, invocation: &mut Invocation) -> Result<Outcome> {
     let (Some(name), Some(hook)) = (args.name.clone(), args.hook.clone()) else {
         bail!(
-            "an autoencoder needs --name NAME and the --hook that it is of\nhint: activations: --from saelens-cache, saev, safetensors or npy"
+            "an autoencoder needs --name and --hook, the hook that it was trained on\nhint: for activations, set --from to saelens-cache, saev, safetensors or npy"
         );
     };
     let (path, run) = (args.path.clone(), args.run.clone());

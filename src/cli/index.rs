@@ -13,18 +13,18 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  sae index --run run                                     words by the model that the run was captured from, if it is there
-  sae index --run run --model llava-1.5-7b-hf             by this one
-  sae index --run run --no-words                          no model is looked for")]
+  sae index --run run                                     promoted tokens by the model that the run was captured from, if it is found
+  sae index --run run --model llava-1.5-7b-hf             promoted tokens by this model
+  sae index --run run --no-promoted-tokens                no model is used")]
 pub struct IndexArgs {
     #[command(flatten)]
     pub sae: SaeArgs,
-    /// Checkpoint, as for `sae harvest`, through whose output head the tokens that each feature promotes are computed; the one that the run names if left out
+    /// Checkpoint, as for `sae harvest`, whose output head shows which tokens each feature promotes; the model of the run if left out
     #[arg(long)]
     pub model: Option<PathBuf>,
-    /// Leave the words out
+    /// Leave the promoted tokens out
     #[arg(long, conflicts_with = "model")]
-    pub no_words: bool,
+    pub no_promoted_tokens: bool,
     #[command(flatten)]
     pub threshold: ThresholdArg,
 }
@@ -33,7 +33,7 @@ impl IndexArgs {
     fn request(&self) -> IndexRequest {
         let lens = match &self.model {
             Some(model) => LensChoice::Model(model.clone()),
-            None if self.no_words => LensChoice::None,
+            None if self.no_promoted_tokens => LensChoice::None,
             None => LensChoice::Recorded,
         };
         IndexRequest { sae: self.sae.choice(), lens, threshold: self.threshold.value }
@@ -51,8 +51,11 @@ fn describe(report: &IndexReport, args: &IndexArgs) -> String {
     lines.push(vec!["with a cross-modal weight".into(), count(report.weighted as u64)]);
     let words = match &report.words_by {
         Some(folder) => format!("promoted and suppressed tokens by {}", folder.display()),
-        None if args.no_words => "no words, as asked".into(),
-        None => "no words: the model is not where the run says\nhint: say where with --model".into(),
+        None if args.no_promoted_tokens => "without promoted tokens, as requested".into(),
+        None => {
+            "without promoted tokens: the model is no longer where the run says\nhint: name its folder with --model"
+                .into()
+        }
     };
     let features = count(report.features as u64);
     format!("{features} features\n{}  {}\n{words}", table(&lines), report.folder.display())

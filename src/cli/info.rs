@@ -16,13 +16,13 @@ use std::path::PathBuf;
 Examples:
   sae info gemma-scope-9b-pt-res/layer_20/width_16k/average_l0_68
   sae info trainer_0/ae.pt
-  sae info run                              what a run holds
-  sae info run/activations/layers.16        what a store holds
+  sae info run                              the contents of a run
+  sae info run/activations/layers.16        the contents of a store
   sae info run/saes/base --json")]
 pub struct InfoArgs {
     /// Folder, or a file in it
     pub path: PathBuf,
-    /// Active features per token, of an autoencoder whose files do not say (qwen-scope)
+    /// Active features per token, if the files do not say (qwen-scope)
     #[arg(long)]
     pub k: Option<usize>,
 }

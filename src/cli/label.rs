@@ -13,9 +13,10 @@ use std::str::FromStr;
 /// `sae label`
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Two questions per feature: what do these positions have in common? Then, of positions that were not shown, which does the
-label fit? The score is the share that is predicted correctly; 0.5 is chance. Texts and pictures of the run go to the endpoint.
-Existing labels are kept, whoever wrote them; the same command continues where it stopped.
+The model is asked two questions about each feature: What do these positions have in common? And which of some further \
+positions does the label fit? The score of a label is the share of them that is predicted correctly; chance is 0.5. Texts and \
+images of the run are sent to the endpoint. Existing labels are kept, whoever wrote them, so the same command continues after an \
+interruption.
 
 Examples:
   sae label --run run --url http://localhost:8000/v1 --model qwen2.5-vl --class cross --dry-run
@@ -90,7 +91,7 @@ pub fn run(args: &LabelArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let estimate = labeling.estimate();
     let cost = cost(estimate, args);
     if !args.yes && !estimate.to_label.is_empty() {
-        return Outcome::new(estimate, format!("{cost}\n--yes sends the questions"));
+        return Outcome::new(estimate, format!("{cost}\nnothing was sent; --yes sends the questions"));
     }
     eprintln!("{cost}");
     let report = labeling.run(invocation.control)?;
@@ -118,7 +119,7 @@ fn cost(estimate: &LabelEstimate, args: &LabelArgs) -> String {
 
 fn describe(report: &LabelReport, args: &LabelArgs) -> String {
     let (made, existing) = (count(report.labeled as u64), count(report.labeled_already as u64));
-    let mut text = format!("{made} labels by {}, {existing} were there\n", args.model);
+    let mut text = format!("{made} labels by {}; {existing} features already had one\n", args.model);
     if let (Some(accuracy), Some(f1)) = (report.accuracy, report.f1) {
         let n = report.labels.iter().filter(|label| label.verdict.is_some()).count();
         text += &format!(

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 /// `sae merge`
 #[derive(Args, Debug)]
 #[command(after_help = "\
-All shards have to be of one model, one data set and the same arguments, finished, each there once; every byte of their
-activations is compared with its hash. What is wrong is listed, and then nothing is written. Activations are not copied
-where the new run lies on the same file system: it shares the files (hard links), and shards may be removed afterwards.
+All shards must be finished, each present once, and captured from one model and one data set with the same arguments. Every \
+byte of their activations is compared with its hash. If something is wrong, it is listed and nothing is written. On the same file \
+system, the new run shares the files of its shards (hard links) rather than copying them; the shards may be removed afterwards.
 
 Examples:
   sae merge run-* --run run

@@ -54,7 +54,7 @@ use validate::ValidateArgs;
 
 /// What has this model learned across images and text, and which of my data is worth training on?
 #[derive(Parser, Debug)]
-#[command(name = "sae",     version,
+#[command(name = "sae", version,
     long_version = version::long(),
     max_term_width = 100,
     after_help = "\
@@ -91,32 +91,31 @@ pub enum Command {
     Merge(MergeArgs),
     /// Train an autoencoder on captured activations
     Train(Box<TrainArgs>),
-    /// Measure an autoencoder, separately for text and image tokens; with a model and data, also how much the loss rises when the
-    /// reconstruction is spliced in
+    /// Measure an autoencoder, separately for text and image tokens, and what its reconstruction costs the model
     Eval(Box<EvalArgs>),
-    /// Index the features: counts, examples, neighbors, cross-modal weights
+    /// Index the features: firing rates, strongest examples, neighbors, cross-modal weights
     Index(IndexArgs),
-    /// Ask a model behind an OpenAI-compatible endpoint what features fire on, and try its answers
+    /// Ask a model behind an OpenAI-compatible endpoint what features fire on, and test its answers
     Label(LabelArgs),
     /// Score every sample by the features it activates
     Score(ScoreArgs),
-    /// Try the scores on faults of known kinds: which tell good samples from bad ones?
+    /// Corrupt some samples in known ways, and measure which scores find them
     Validate(ValidateArgs),
-    /// Write the samples worth keeping, and those that are not
+    /// Write the samples that are worth keeping, and those that are not, as data sets
     Filter(FilterArgs),
-    /// Blacken the patches of images that carry fewest features
+    /// Blacken the image patches on which the fewest features fire
     #[command(after_help = "\
 Examples:
   sae patches --run run --sae base --model llava-1.5-7b-hf --data train.jsonl --out dark
   sae patches --run run --sae base --model m --data d --method l0,co_l0,cosine,random --keep 25% --limit 100 --out dark")]
     Patches(PatchesArgs),
-    /// Say what a file or folder is: an autoencoder of any format, a run, activations
+    /// Describe a file or folder: an autoencoder of any format, a run, activations, a data set
     Info(InfoArgs),
     /// Rewrite an autoencoder of any known format as another
     Convert(ConvertArgs),
     /// Write an autoencoder of a run for another tool, or its features for SAEDashboard, Neuronpedia or a browser
     Export(ExportArgs),
-    /// Take another tool's autoencoder into a run, or make a run of another tool's activations
+    /// Import another tool's autoencoder into a run, or its activations as a run
     Import(ImportArgs),
     /// Measure the speed of this machine compared with a lower bound
     #[command(subcommand)]

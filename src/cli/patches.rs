@@ -20,13 +20,13 @@ pub struct PatchesArgs {
     /// Data set whose images are filtered
     #[arg(long)]
     pub data: PathBuf,
-    /// What counts: l0, l1, co_l0, cosine, random or norm; several with commas between
+    /// Score of a patch: l0, l1, co_l0, cosine, random or norm; several are separated by commas
     #[arg(long, value_delimiter = ',', default_value = "co_l0")]
     pub method: Vec<filters::patches::Method>,
     /// Whose definition: paper, release or corrected
     #[arg(long, default_value = "paper")]
     pub mode: filters::Definition,
-    /// Share of an image's patches that stays
+    /// Share of an image's patches to keep
     #[arg(long, default_value = "50%")]
     pub keep: Share,
     /// New folder for the images

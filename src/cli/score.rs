@@ -16,24 +16,23 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  sae score --run run --sae base                          every mode, pmi fitted to the run itself
+  sae score --run run --sae base                          every definition; pmi fitted to the run itself
   sae score --run new --sae base --calibrate run          weights and pmi fitted to another run
-  sae score --run chosen --rejected rejected              answers of preference data apart, and their margin
-  sae score --run run --explain row-17                    why a sample scores what it scores")]
+  sae score --run chosen --rejected rejected              preferred and rejected answers separately, and their margin
+  sae score --run run --explain row-17                    why a sample has its score")]
 pub struct ScoreArgs {
     #[command(flatten)]
     pub sae: SaeArgs,
     /// Whose definitions of the scores: paper, release, corrected or all
     #[arg(long, default_value = "all", value_parser = ["paper", "release", "corrected", "all"])]
     pub mode: String,
-    /// Run whose samples weights (of the first) and pmi are fitted to, without labels; the scored run itself if this is left
-    /// out. Several are fitted together, and the scored run may be named among them
+    /// Run whose samples pmi is fitted to, without labels; the cross-modal weights come from the first. Several are fitted together, and may include the scored run, which is the default
     #[arg(long, value_name = "RUN")]
     pub calibrate: Vec<PathBuf>,
     /// Run of the same data harvested with --answers rejected: adds the columns SCORE_rejected and SCORE_margin
     #[arg(long, value_name = "RUN")]
     pub rejected: Option<PathBuf>,
-    /// Score nothing; say which components and features make up the pmi of the sample of this key, id or number
+    /// Explain the pmi of one sample, named by key, id or number, by its components and features; nothing is scored
     #[arg(long, value_name = "KEY", conflicts_with_all = ["calibrate", "rejected"])]
     pub explain: Option<String>,
     #[command(flatten)]
@@ -132,7 +131,7 @@ fn explanation(report: &ExplainReport) -> String {
         ]);
     }
     format!(
-        "{}: {} {:.3} nats\n  {}\ncontributions for and against it (\"no 7\": what feature 7 would have said is missing)\n{}",
+        "{}: {} {:.3} nats\n  {}\ncomponents that raise and lower it (\"no 7\": feature 7 is absent, which counts as evidence too)\n{}",
         report.key,
         report.column,
         report.explanation.pmi,

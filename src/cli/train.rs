@@ -80,7 +80,7 @@ pub struct TrainArgs {
     /// Leave out positions whose norm exceeds N times the median: attention sinks
     #[arg(long, value_name = "TIMES")]
     pub max_norm: Option<f64>,
-    /// Any field of train.toml, such as decoder=unit or aux=0.03
+    /// Any field of train.toml, such as decoder=unit or aux_loss_coefficient=0.03
     #[arg(long, value_name = "FIELD=VALUE", value_parser = pair)]
     pub set: Vec<(String, String)>,
     /// Several autoencoders in one pass over the data, one a value: k=16,32,64

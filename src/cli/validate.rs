@@ -14,38 +14,38 @@ use std::path::{Path, PathBuf};
 /// `sae validate`
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A part of the rows is given a fault, the model reads them, and every score and baseline has to tell them from the others: AUC
-with 95 % bootstrap intervals, how similar the rankings are, and how well `--keep auto` guesses the share. No labels are used
-but to judge. Runs are kept in RUN/validate, so that a second call only scores again.
+Some of the rows are corrupted, and the model reads all of them. Every score and baseline is then judged by how well it tells \
+corrupted rows from the others: AUC with 95 % bootstrap intervals, rank correlations of the scores, and how well `--keep auto` \
+estimates the share of good rows. Which rows were corrupted is used only for this judgment. The captured runs stay in RUN/validate, \
+and a second call uses them again.
 
 Examples:
   sae validate --run run --sae base --model llava-1.5 --data data.jsonl
-  sae validate --run run --sae base --model llava-1.5 --data data.jsonl --fault swapped-answers --share 0%,10%,25%,50%")]
+  sae validate --run run --sae base --model llava-1.5 --data data.jsonl --corruption swapped-answers --share 0%,10%,25%,50%")]
 pub struct ValidateArgs {
     #[command(flatten)]
     pub sae: SaeArgs,
     /// Checkpoint that the run was captured from
     #[arg(long)]
     pub model: PathBuf,
-    /// Data set that is good, as far as is known
+    /// Data set whose rows are assumed to be good
     #[arg(long)]
     pub data: PathBuf,
     /// Rows of the data to use
     #[arg(long, default_value_t = 1000)]
     pub limit: u64,
-    /// Faults: swapped-images, swapped-answers, near-answers, wrong-word, shuffled-words, truncated-answers, blurred-images,
-    /// noisy-images; all of them if none is named
+    /// Kinds of corruption: swapped-images, swapped-answers, near-answers, wrong-word, shuffled-words, truncated-answers, blurred-images, noisy-images; all of them if none is named
     #[arg(long, value_delimiter = ',')]
-    pub fault: Vec<CorruptionKind>,
-    /// Shares of the rows that get one
+    pub corruption: Vec<CorruptionKind>,
+    /// Shares of the rows to corrupt
     #[arg(long, value_delimiter = ',', default_value = "25%")]
     pub share: Vec<Share>,
-    /// Runs that weights and pmi are fitted to, together with the rows with faults
+    /// Runs that cross-modal weights and pmi are fitted to, together with the corrupted rows
     #[arg(long, value_name = "RUN")]
     pub calibrate: Vec<PathBuf>,
     #[command(flatten)]
     pub threshold: ThresholdArg,
-    /// Decides which rows get a fault
+    /// Seed of the choice of rows to corrupt
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     #[command(flatten)]
@@ -58,7 +58,7 @@ impl ValidateArgs {
         ValidateRequest {
             sae: self.sae.choice(),
             model: self.reading.plan(&self.model, &self.data, Some(self.limit), self.sae.device),
-            corruptions: if self.fault.is_empty() { tried() } else { self.fault.clone() },
+            corruptions: if self.corruption.is_empty() { tried() } else { self.corruption.clone() },
             shares: self.share.iter().map(|share| share.0).collect(),
             calibrate: self.calibrate.clone(),
             threshold: self.threshold.value,
@@ -85,10 +85,10 @@ fn draw(report: &ValidateReport, path: &Path) -> Result<()> {
             let auc = trial.scores.get(*name)?;
             Some(((*name).clone(), Interval { value: auc.auc, low: auc.low, high: auc.high }))
         };
-        let title = format!("{} ({} %)", trial.fault.name().replace('-', " "), percent(trial.share));
+        let title = format!("{} ({} %)", trial.corruption.name().replace('-', " "), percent(trial.share));
         Panel { title, rows: names.iter().filter_map(row).collect() }
     });
-    plots::intervals(path, "AUC: good rows against rows with a fault", 0.5, &panels.collect::<Vec<_>>())
+    plots::intervals(path, "AUC: good rows against corrupted rows", 0.5, &panels.collect::<Vec<_>>())
 }
 
 /// A table with a row for each score and a column for each trial; then what would be kept, and the rank correlations of the first
@@ -97,7 +97,7 @@ fn describe(report: &ValidateReport) -> String {
     let mut text = format!("{} on {}: AUC [95 %], 0.5 is chance\n", report.sae, report.model);
     let names = report.names();
     for trials in report.trials.chunks(3) {
-        let title = |t: &TrialReport| format!("{} ({} of {})", t.fault.name(), count(t.altered), count(t.samples));
+        let title = |t: &TrialReport| format!("{} ({} of {})", t.corruption.name(), count(t.altered), count(t.samples));
         let mut lines = vec![std::iter::once("score".into()).chain(trials.iter().map(title)).collect::<Vec<_>>()];
         for name in &names {
             let cell = |t: &TrialReport| {
@@ -107,19 +107,19 @@ fn describe(report: &ValidateReport) -> String {
         }
         text += &format!("\n{}", table(&lines));
     }
-    let header = ["how much to keep, by", "fault", "really", "estimated", "kept", "good among the kept"];
+    let header = ["how much to keep, by", "corruption", "good rows", "estimated", "kept", "good among the kept"];
     let mut lines = vec![header.map(String::from).to_vec()];
     for trial in &report.trials {
         let really = trial.altered as f64 / trial.samples.max(1) as f64;
         for (column, kept) in &trial.keep {
             let percent = |share: f64| format!("{:.1} %", 100.0 * share);
             let shares = [really, kept.mismatched, kept.share_kept, kept.right_among_kept].map(percent);
-            lines.push([vec![column.clone(), trial.fault.name().into()], shares.to_vec()].concat());
+            lines.push([vec![column.clone(), trial.corruption.name().into()], shares.to_vec()].concat());
         }
     }
     text += &format!("\n{}", table(&lines));
     if let Some(trial) = report.trials.first() {
-        text += &format!("\nrank correlations, {}\n{}", trial.fault.name(), agreement(trial));
+        text += &format!("\nrank correlations, {}\n{}", trial.corruption.name(), agreement(trial));
     }
     text
 }

@@ -59,6 +59,7 @@ pub struct DemoPlan {
     /// `demo`.
     pub command: &'static str,
     /// Folder for everything that the demo makes.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub run: PathBuf,
     /// Seeds of the autoencoders.
     pub seeds: Vec<u64>,
@@ -70,8 +71,10 @@ pub struct DemoPlan {
 #[derive(Clone, Debug, Serialize)]
 pub struct DemoSteps {
     /// The bundled model.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub model: PathBuf,
     /// The bundled data.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub data: PathBuf,
     /// The decoder block.
     pub layer: usize,
@@ -83,6 +86,7 @@ pub struct DemoSteps {
 #[derive(Clone, Debug, Serialize)]
 pub struct DemoReport {
     /// The run folder.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub run: PathBuf,
     /// The autoencoder that the report is about.
     pub sae: String,
@@ -103,6 +107,7 @@ pub struct DemoReport {
     /// The report of the filter; `None` if the estimate keeps no sample.
     pub filtered: Option<FilterReport>,
     /// Files for the plots of this report.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub pictures: Vec<PathBuf>,
     /// Seconds by stage.
     pub seconds: Vec<(&'static str, f64)>,

@@ -73,6 +73,7 @@ pub struct PlannedExport {
     /// The format.
     pub to: &'static str,
     /// The new folder.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub out: PathBuf,
     /// The features.
     pub exported: Vec<u32>,
@@ -86,8 +87,10 @@ pub struct ExportFeaturesReport {
     /// The format.
     pub to: &'static str,
     /// The new folder.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub out: PathBuf,
     /// The file to open first.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub at: PathBuf,
     /// Why images are missing.
     pub without_images: BTreeSet<String>,

@@ -37,6 +37,7 @@ pub struct ExportSaeReport {
     /// Properties of the autoencoder.
     pub is: Summary,
     /// The new folder.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub out: PathBuf,
 }
 

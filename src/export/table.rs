@@ -30,6 +30,7 @@ pub struct PlannedTable {
     /// `samples-features`.
     pub to: &'static str,
     /// The new file.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub out: PathBuf,
 }
 
@@ -43,6 +44,7 @@ pub struct ExportTableReport {
     /// `samples-features`.
     pub to: &'static str,
     /// The new file.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub out: PathBuf,
 }
 

@@ -30,6 +30,7 @@ pub struct FilterReport {
     /// The folder of the rows, relative to the manifest.
     pub data: &'static str,
     /// The run folder.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub run: PathBuf,
     /// The autoencoder whose scores decided.
     pub sae: Option<String>,
@@ -48,6 +49,7 @@ pub struct FilterReport {
     /// Whether samples were chosen for the features that they show together.
     pub diverse: bool,
     /// The file of decisions that were made elsewhere.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub decisions: Option<PathBuf>,
     /// Its BLAKE3.
     pub decisions_blake3: Option<String>,
@@ -82,8 +84,10 @@ pub struct FilterReport {
     /// What readers should know about the files.
     pub notes: Vec<String>,
     /// The folder that paths of images in copied rows are relative to; null if that is the folder of their file.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub images_root: Option<PathBuf>,
     /// The folder of the data set.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub data_root: PathBuf,
     /// The files that rows came from.
     pub sources: Vec<SourceFile>,
@@ -95,6 +99,7 @@ pub struct LeftBehind {
     /// How many.
     pub count: u64,
     /// The first of them.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub paths: Vec<PathBuf>,
 }
 
@@ -117,6 +122,7 @@ pub struct Group {
 #[derive(Clone, Debug, Serialize)]
 pub struct SourceFile {
     /// The file, relative to the data set.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub file: PathBuf,
     /// Its BLAKE3.
     pub blake3: String,

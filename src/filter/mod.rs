@@ -115,6 +115,7 @@ pub struct FilterPlan {
     /// The column that decides.
     pub by: Option<String>,
     /// The file of decisions.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub decisions: Option<PathBuf>,
     /// Samples that would be kept; `None` if that needs a pass over the activations.
     pub keep: Option<usize>,

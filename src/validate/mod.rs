@@ -47,6 +47,7 @@ pub struct ValidateDetails {
     /// Rows of the data to use.
     pub limit: Option<u64>,
     /// The checkpoint folder.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub model: PathBuf,
 }
 
@@ -54,7 +55,7 @@ pub struct ValidateDetails {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct TrialPlan {
     /// The kind of corruption.
-    pub fault: CorruptionKind,
+    pub corruption: CorruptionKind,
     /// The share of the rows that is corrupted.
     pub share: f64,
 }
@@ -77,7 +78,7 @@ pub struct ValidateReport {
 #[derive(Clone, Debug, Serialize)]
 pub struct TrialReport {
     /// The kind of corruption.
-    pub fault: CorruptionKind,
+    pub corruption: CorruptionKind,
     /// The share of the rows that is corrupted.
     pub share: f64,
     /// Samples.
@@ -169,9 +170,9 @@ impl ValidateRequest {
         if self.shares.is_empty() || self.model.limit == Some(0) {
             return Err(Error::NothingToTry);
         }
-        let trials_of = |fault: &CorruptionKind| {
-            let fault = *fault;
-            self.shares.iter().map(move |share| TrialPlan { fault, share: *share })
+        let trials_of = |corruption: &CorruptionKind| {
+            let corruption = *corruption;
+            self.shares.iter().map(move |share| TrialPlan { corruption, share: *share })
         };
         Ok(self.corruptions.iter().flat_map(trials_of).collect())
     }

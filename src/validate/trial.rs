@@ -42,9 +42,9 @@ pub(super) struct Trial<'a> {
 impl Trial<'_> {
     /// Runs the trial. Activations of an earlier call are used again.
     pub fn run(&self, control: &mut Control) -> Result<TrialReport> {
-        let (seed, TrialPlan { fault, share }) = (self.request.seed, self.what);
-        let plan = &Plan { corruptions: vec![Corruption { kind: fault, share, seed }], ..self.plan.clone() };
-        let root = self.folder.join(folder_name(fault, share));
+        let (seed, TrialPlan { corruption, share }) = (self.request.seed, self.what);
+        let plan = &Plan { corruptions: vec![Corruption { kind: corruption, share, seed }], ..self.plan.clone() };
+        let root = self.folder.join(folder_name(corruption, share));
         let captured = capture(plan, &root, control).and_then(|_| capture_blank(plan, &root, control));
         captured.map_err(|error| explain(error, &root))?;
         let run = Run::open(&root)?;
@@ -85,7 +85,7 @@ impl Trial<'_> {
             (column.clone(), Kept { mismatched, share_kept, right_among_kept: right })
         });
         Ok(TrialReport {
-            fault,
+            corruption,
             share,
             samples: samples.len() as u64,
             altered: bad.iter().filter(|bad| **bad).count() as u64,
@@ -112,8 +112,8 @@ fn add_likelihoods(values: &mut BTreeMap<String, Values>, with: &Values, without
 }
 
 /// The folder of a trial: one for each corruption and share, such as `swapped-images-2.5`.
-fn folder_name(fault: CorruptionKind, share: f64) -> String {
-    format!("{}-{}", fault.name(), percent(share))
+fn folder_name(corruption: CorruptionKind, share: f64) -> String {
+    format!("{}-{}", corruption.name(), percent(share))
 }
 
 /// Replaces the error of a folder that an earlier call with other settings left; all other errors stay as they are.

@@ -217,13 +217,13 @@ fn commands_say_what_is_missing_and_what_to_do() {
     let lines: Vec<&str> = wordless.lines().collect();
     assert!(lines[0].starts_with("error: the tokens that features promote need the model: "), "{wordless}");
     assert!(lines[0].contains("images"), "the cause and its file are told: {wordless}");
-    assert_eq!(lines.last(), Some(&"hint: --no-words leaves them out"), "{wordless}");
+    assert_eq!(lines.last(), Some(&"hint: --no-promoted-tokens leaves them out"), "{wordless}");
     let filter = ["filter", "--run", run, "--by", "cosine_paper", "--out", "unused", "--keep"];
     assert!(fails(1, &[&filter[..], &["50%"]].concat()).contains("hint: run `sae score` first"));
     for nonsense in ["0%", "150%", "most"] {
         fails(2, &[&filter[..], &[nonsense]].concat());
     }
-    json(&["index", "--run", run, "--no-words"]);
+    json(&["index", "--run", run, "--no-promoted-tokens"]);
     json(&["score", "--run", run]);
     // The paper's threshold of 1 belongs to a width of 4096; this model is 32 wide.
     let steps = || {

@@ -132,7 +132,7 @@ fn a_run_that_nobody_may_write_to_is_evaluated_and_nothing_is_written() {
     let text = as_anybody(&["eval", "--run", &run]);
     assert!(!String::from_utf8_lossy(&text.stdout).contains("eval.json"));
     assert!(!folder.join("saes/base/eval.json").exists() && !folder.join(".lock").exists());
-    let refused = as_anybody(&["index", "--run", &run, "--no-words"]);
+    let refused = as_anybody(&["index", "--run", &run, "--no-promoted-tokens"]);
     assert!(refused.status.code() == Some(1) && said(&refused).contains(".lock"), "{}", said(&refused));
     set_modes(folder, 0o755, 0o644);
 }

@@ -37,7 +37,7 @@ fn info_says_what_an_autoencoder_of_any_format_is() {
     assert!(text.contains("24 features of 8 dimensions") && text.contains("layers.16"), "{text}");
     let nothing = fails(1, &["info", repository("tests/cli").to_str().unwrap()]);
     assert!(nothing.contains("no autoencoder was found here") && nothing.contains("hint"), "{nothing}");
-    assert!(fails(1, &["info", "nowhere"]).contains("nothing at nowhere"));
+    assert!(fails(1, &["info", "nowhere"]).contains("no file or folder exists at nowhere"));
 }
 
 #[test]

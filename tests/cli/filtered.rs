@@ -213,7 +213,7 @@ fn bad_filters_are_refused_and_leave_nothing() {
     }
     fails(2, &filter(&run, &out, &["--keep", "50%", "--dedup", "1.5"]));
     let nothing = fails(1, &filter(&run, &out, &["--keep", ">=2"]));
-    assert!(nothing.contains("no sample would stay") && nothing.contains("1 of 6 have no score"), "{nothing}");
+    assert!(nothing.contains("no sample would be kept") && nothing.contains("1 of 6 have no score"), "{nothing}");
     let inside = out.join("gone");
     let nested = fails(1, &filter(&run, &out, &["--keep", "50%", "--dropped", inside.to_str().unwrap()]));
     assert!(nested.contains("neither in the other"), "{nested}");
@@ -236,7 +236,7 @@ fn bad_filters_are_refused_and_leave_nothing() {
     let other = tempfile::tempdir().unwrap();
     let foreign = scored(other.path(), &pairs());
     fs::copy(foreign.join("scores/a.parquet"), run.join("scores/a.parquet")).unwrap();
-    assert!(refused(&["--keep", "50%"]).contains("the scores are of other samples than the run's"));
+    assert!(refused(&["--keep", "50%"]).contains("other samples than those of the run"));
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn equal_scores_are_said_and_never_choose_alone() {
     let out = dir.path().join("ties");
     let output = crate::tool::sae().args(by(&out, "3", &[])).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("3 of 6 samples score 0.0000, the threshold; 1 of them stay, chosen by id"), "{text}");
+    assert!(text.contains("3 of 6 samples score 0.0000, the threshold; 1 of them are kept, chosen by id"), "{text}");
     let stays = decisions(&out, "stays");
     assert_eq!((stays[0].as_str(), stays[5].as_str(), stays[3].as_str()), ("true", "true", "false"));
     assert_eq!(decisions(&out, "reason").iter().filter(|reason| *reason == "equal score").count(), 2);
@@ -278,7 +278,8 @@ fn equal_scores_are_said_and_never_choose_alone() {
     let arguments = by(&dir.path().join("equal"), "50%", &[]);
     let equal = fails(1, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(
-        equal.contains("all 6 samples with a score mine have the same, 0.0000") && equal.contains("hint"),
+        equal.contains("all 6 samples with a score in the column mine have the same value, 0.0000")
+            && equal.contains("hint"),
         "{equal}"
     );
 }
@@ -328,5 +329,5 @@ fn samples_and_features_in_a_table() {
         assert_eq!(own.iter().map(|n| u64::from(count[*n])).sum::<u64>(), row.fires, "feature {}", row.feature);
         assert_eq!(own.iter().map(|n| max[*n]).fold(0.0, f32::max), row.max, "feature {}", row.feature);
     }
-    assert!(fails(1, &export).contains("the file is there already"));
+    assert!(fails(1, &export).contains("the file already exists"));
 }

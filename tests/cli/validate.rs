@@ -1,4 +1,4 @@
-//! `sae harvest --blank-images`, `pmi_blank`, and `sae validate`: faults are made at the rates asked for and judged, on the bundled
+//! `sae harvest --blank-images`, `pmi_blank`, and `sae validate`: rows are corrupted at the rates asked for, and scores are judged, on the bundled
 //! model, whose likelihoods mean something.
 
 use crate::tool::{fails, json, repository};
@@ -43,11 +43,11 @@ fn texts_read_apart_have_a_score_of_their_own() {
 }
 
 #[test]
-fn faults_are_made_and_the_scores_judged() {
+fn rows_are_corrupted_and_the_scores_judged() {
     let dir = tempfile::tempdir().unwrap();
     let [model, data, run] = captured(dir.path());
     let validate = ["validate", "--run", &run, "--model", &model, "--data", &data, "--limit", "64", "--share", "50%"];
-    let validate = [&validate[..], &["--fault", "shuffled-words,blurred-images"]].concat();
+    let validate = [&validate[..], &["--corruption", "shuffled-words,blurred-images"]].concat();
     let plan = json(&[&validate[..], &["--dry-run"]].concat());
     assert_eq!(plan["trials"].as_array().unwrap().len(), 2);
     let found = json(&validate);
@@ -82,9 +82,9 @@ fn faults_are_made_and_the_scores_judged() {
     assert_eq!(json(&validate), found);
     let mut other = validate.clone();
     other[8] = "32";
-    assert!(fails(1, &other).contains("hint: an earlier call had other settings"));
+    assert!(fails(1, &other).contains("hint: remove the folder, which was made with other settings"));
     // Whatever else goes wrong has its own cause, and no advice to remove what is there.
-    let shares = [&validate[..9], &["--share", "2%,2.5%", "--fault", "wrong-word"]].concat();
+    let shares = [&validate[..9], &["--share", "2%,2.5%", "--corruption", "wrong-word"]].concat();
     std::fs::write(folder.join("wrong-word-2.5"), "a file in the way of the folder").unwrap();
     let said = fails(1, &shares);
     assert!(said.contains("wrong-word-2.5") && !said.contains("remove the folder"), "{said}");

@@ -31,7 +31,7 @@ pub fn read(path: &Path, samples: &[Sample]) -> Result<Vec<bool>> {
     let resolve = Resolve::new(&file, samples);
     let mut kept: Vec<Option<bool>> = vec![None; samples.len()];
     let mut unknown = Vec::new();
-    let mut strangers = 0;
+    let mut unmatched = 0;
     for (row, name) in file.names.iter().enumerate() {
         let stays = match &file.flags {
             Some((column, flags)) => flag(flags[row].as_deref()).ok_or_else(|| {
@@ -42,22 +42,21 @@ pub fn read(path: &Path, samples: &[Sample]) -> Result<Vec<bool>> {
         };
         let found = name.as_deref().map_or(&[][..], |name| resolve.samples(name));
         if found.is_empty() {
-            strangers += 1;
+            unmatched += 1;
             if unknown.len() < TOLD {
                 unknown.push(short(name.as_deref().unwrap_or("(none)")));
             }
         }
         for n in found {
             if kept[*n].replace(stays).is_some_and(|earlier| earlier != stays) {
-                return Err(error(
-                    format!("the sample {} stays by one row and goes by another", samples[*n].key).into(),
-                ));
+                return Err(error(format!("one row keeps the sample {} and another drops it", samples[*n].key).into()));
             }
         }
     }
-    if strangers > 0 {
+    if unmatched > 0 {
         let (rows, column, unknown) = (file.names.len(), &file.column, unknown.join(", "));
-        let text = format!("{strangers} of {rows} rows name no sample of the run in the column {column}: {unknown}");
+        let text =
+            format!("{unmatched} of {rows} rows do not name a sample of the run in the column {column}: {unknown}");
         let hint = "name samples by `sample`, `id` or `key`, as in samples.parquet".into();
         return Err(error(Cause::with_hint(text, hint)));
     }
@@ -212,12 +211,12 @@ mod tests {
     #[test]
     fn ambiguous_decisions_are_rejected() {
         let unknown = of_text("id\nha\nhc\nhd\n").unwrap_err();
-        assert!(unknown.contains("2 of 3 rows name no sample") && unknown.contains("hc, hd"), "{unknown}");
+        assert!(unknown.contains("2 of 3 rows do not name a sample") && unknown.contains("hc, hd"), "{unknown}");
         assert!(of_text("sample\n3\n").unwrap_err().contains("1 of 1 rows"));
         let flag = of_text("sample,keep\n0,maybe\n").unwrap_err();
         assert!(flag.contains("row 1 has \"maybe\" in keep"), "{flag}");
         assert!(of_text("sample,keep\n0,\n").unwrap_err().contains("has nothing in keep"));
-        assert!(of_text("sample,keep\n0,true\n0,false\n").unwrap_err().contains("goes by another"));
+        assert!(of_text("sample,keep\n0,true\n0,false\n").unwrap_err().contains("another drops it"));
         assert!(of_text("a,b\n0,true\n").unwrap_err().contains("expected sample, sample_id, id, key, found a, b"));
         assert!(of_text("").unwrap_err().contains("no decision about any sample"));
         assert!(read(Path::new("nowhere.csv"), &samples()).is_err());

@@ -71,12 +71,12 @@ pub fn explain(fit: &Fit, sample: &PooledSample) -> Option<Explanation> {
         parts.truncate(FEATURES);
         parts
     };
-    let of = |j: usize| nats(fit.correlations[j], p[j], q[j]);
+    let nats_of = |j: usize| nats(fit.correlations[j], p[j], q[j]);
     let mut order: Vec<usize> = (0..fit.correlations.len()).collect();
-    order.sort_by(|a, b| of(*b).total_cmp(&of(*a)).then(a.cmp(b)));
+    order.sort_by(|a, b| nats_of(*b).total_cmp(&nats_of(*a)).then(a.cmp(b)));
     let component = |j: &usize| Component {
         component: *j,
-        nats: of(*j),
+        nats: nats_of(*j),
         correlation: fit.correlations[*j],
         image: p[*j],
         text: q[*j],
@@ -85,7 +85,7 @@ pub fn explain(fit: &Fit, sample: &PooledSample) -> Option<Explanation> {
     };
     Some(Explanation {
         pmi: fit.score(&q, &p),
-        carried: order.iter().take(ENDS).filter(|j| of(**j) > 0.0).map(component).collect(),
-        sank: order.iter().rev().take(ENDS).filter(|j| of(**j) < 0.0).map(component).collect(),
+        carried: order.iter().take(ENDS).filter(|j| nats_of(**j) > 0.0).map(component).collect(),
+        sank: order.iter().rev().take(ENDS).filter(|j| nats_of(**j) < 0.0).map(component).collect(),
     })
 }

@@ -63,9 +63,10 @@ impl Fit {
         // The sign of a pair of singular vectors is arbitrary. The largest weight of the text is made positive.
         let signs: Vec<f64> = (0..components)
             .map(|j| {
-                let of = |i: usize| directions[TEXT][(i, j)];
-                let largest = (0..directions[TEXT].nrows()).max_by(|a, b| of(*a).abs().total_cmp(&of(*b).abs()));
-                if largest.is_some_and(|i| of(i) < 0.0) { -1.0 } else { 1.0 }
+                let weight = |i: usize| directions[TEXT][(i, j)];
+                let largest =
+                    (0..directions[TEXT].nrows()).max_by(|a, b| weight(*a).abs().total_cmp(&weight(*b).abs()));
+                if largest.is_some_and(|i| weight(i) < 0.0) { -1.0 } else { 1.0 }
             })
             .collect();
         for side in [TEXT, IMAGE] {

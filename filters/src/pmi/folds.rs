@@ -163,15 +163,15 @@ impl Folds {
     }
 }
 
-/// The results of `of` for every sample, computed on all threads with a few hundred samples in memory.
+/// Applies `compute` to every sample, on all threads with a few hundred samples in memory.
 fn in_batches<T: Send>(
     pooled: &PooledStore,
-    of: impl Fn(usize, &PooledSample) -> Option<T> + Sync,
+    compute: impl Fn(usize, &PooledSample) -> Option<T> + Sync,
 ) -> Result<Vec<Option<T>>> {
     let mut results: Vec<Option<T>> = Vec::with_capacity(pooled.samples());
     let mut batch: Vec<(usize, PooledSample)> = Vec::new();
     let run = |batch: &mut Vec<(usize, PooledSample)>, results: &mut Vec<Option<T>>| {
-        results.par_extend(batch.par_iter().map(|(n, sample)| of(*n, sample)));
+        results.par_extend(batch.par_iter().map(|(n, sample)| compute(*n, sample)));
         batch.clear();
     };
     pooled.each(|n, sample| {

@@ -150,10 +150,10 @@ impl Moments {
     /// The covariances of each side, `[text, image]`, and of image and text.
     pub(super) fn covariances(&self) -> ([Mat<f64>; 2], Mat<f64>) {
         let (n, means) = (self.pairs as f64, self.means());
-        let of = |sums: &Mat<f64>, a: &[f64], b: &[f64]| {
+        let covariance = |sums: &Mat<f64>, a: &[f64], b: &[f64]| {
             Mat::from_fn(sums.nrows(), sums.ncols(), |i, j| sums[(i, j)] / n - a[i] * b[j])
         };
-        let within = [TEXT, IMAGE].map(|side| of(&self.own[side], &means[side], &means[side]));
-        (within, of(&self.cross, &means[IMAGE], &means[TEXT]))
+        let within = [TEXT, IMAGE].map(|side| covariance(&self.own[side], &means[side], &means[side]));
+        (within, covariance(&self.cross, &means[IMAGE], &means[TEXT]))
     }
 }

@@ -92,8 +92,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn worth(sets: &[Vec<u32>], values: &[f64], chosen: &[u32]) -> f64 {
-        let of = |feature: u32| chosen.iter().filter(move |n| sets[**n as usize].contains(&feature));
-        (0..8).map(|feature| of(feature).map(|n| values[*n as usize]).sum::<f64>().sqrt()).sum()
+        let samples_with = |feature: u32| chosen.iter().filter(move |n| sets[**n as usize].contains(&feature));
+        (0..8).map(|feature| samples_with(feature).map(|n| values[*n as usize]).sum::<f64>().sqrt()).sum()
     }
 
     proptest! {

@@ -176,11 +176,11 @@ impl Ties {
             }
         }
         let ties = |stays: bool| {
-            let of = groups.of.iter().zip(fates).zip(scores).filter(|((group, fate), (_, score))| {
+            let at_the_tie = groups.of.iter().zip(fates).zip(scores).filter(|((group, fate), (_, score))| {
                 let wanted = if stays { Decision::Kept } else { Decision::Tied };
                 **fate == wanted && score.is_some() && *score == tied[**group as usize]
             });
-            of.count() as u64
+            at_the_tie.count() as u64
         };
         let mut levels = tied.iter().flatten();
         let first = *levels.next()?;
@@ -225,8 +225,8 @@ mod tests {
             let scored = scores.iter().filter(|s| s.1.is_some()).count();
             let kept = select(&scores, Keep::Count(count)).unwrap();
             prop_assert_eq!(kept.iter().filter(|k| **k).count(), count.min(scored));
-            let of = |stays: bool| scores.iter().zip(&kept).filter(move |(_, k)| **k == stays).filter_map(|((_, s), _)| *s);
-            let (low, high) = (of(true).fold(f64::INFINITY, f64::min), of(false).fold(f64::NEG_INFINITY, f64::max));
+            let scores_of = |stays: bool| scores.iter().zip(&kept).filter(move |(_, k)| **k == stays).filter_map(|((_, s), _)| *s);
+            let (low, high) = (scores_of(true).fold(f64::INFINITY, f64::min), scores_of(false).fold(f64::NEG_INFINITY, f64::max));
             prop_assert!(low >= high);
             let by_threshold = select(&scores, Keep::AtLeast(5.0)).unwrap();
             prop_assert!(scores.iter().zip(by_threshold).all(|((_, s), k)| k == s.is_some_and(|s| s >= 5.0)));

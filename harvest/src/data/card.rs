@@ -343,9 +343,9 @@ mod tests {
 
     #[test]
     fn a_configuration_names_files_of_its_folder() {
-        let of = |config: Value| patterns(&config);
-        assert_eq!(of(json!({"data_dir": "en/"})), ["en/**"]);
-        assert_eq!(of(json!({"data_dir": "en", "data_files": ["./a.csv"]})), ["en/./a.csv"]);
-        assert_eq!(of(json!({"data_files": "./a.csv"})), ["a.csv"]);
+        let patterns_of = |config: Value| patterns(&config);
+        assert_eq!(patterns_of(json!({"data_dir": "en/"})), ["en/**"]);
+        assert_eq!(patterns_of(json!({"data_dir": "en", "data_files": ["./a.csv"]})), ["en/./a.csv"]);
+        assert_eq!(patterns_of(json!({"data_files": "./a.csv"})), ["a.csv"]);
     }
 }

@@ -1,5 +1,5 @@
 //! Deliberate corruption of rows: images are replaced by white ones, so that a text is read without seeing its image;
-//! or faults of known kinds and rates are inserted, to test scores on them. The content of rows is changed in memory,
+//! or rows are corrupted in known ways and at known rates, to test scores on them. The content of rows is changed in memory,
 //! always in the same way for the same seed. Changes of pixels are only recorded here, and made when the image is read
 //! (`redraw.rs`).
 
@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// The field of a row's metadata that says whether the row was changed.
 pub const ALTERED: &str = "altered";
 
-/// Number of rows among which faults exchange content. Windows begin at the first row of the data, whichever rows are
+/// Number of rows among which a corruption exchanges content. Windows begin at the first row of the data, whichever rows are
 /// read.
 const WINDOW: usize = 256;
 
@@ -50,7 +50,7 @@ pub enum CorruptionKind {
 }
 
 impl CorruptionKind {
-    /// The faults on which scores are tested.
+    /// The kinds on which scores are tested.
     pub const TRIED: [Self; 8] = [
         Self::SwappedImages,
         Self::SwappedAnswers,
@@ -89,7 +89,7 @@ impl std::str::FromStr for CorruptionKind {
     fn from_str(name: &str) -> Result<Self, String> {
         Self::TRIED.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
             let known: Vec<_> = Self::TRIED.iter().map(|kind| kind.name()).collect();
-            format!("invalid fault {name:?}: expected {}", known.join(", "))
+            format!("invalid kind of corruption {name:?}: expected {}", known.join(", "))
         })
     }
 }

@@ -95,12 +95,12 @@ fn choose(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
     // A compressed file next to its decompressed copy is not read.
     let files: Vec<_> =
         files.iter().filter(|path| !input::uncompressed(path).is_some_and(|name| all.contains(&name))).collect();
-    let of = |kind| files.iter().copied().filter(move |path| FileKind::from_path(path) == kind);
+    let files_of = |kind| files.iter().copied().filter(move |path| FileKind::from_path(path) == kind);
     let images: Vec<_> = files.iter().copied().filter(|path| is_image(path)).cloned().collect();
     let sidecars = Sidecars::new(&images);
     let has_captions = files.iter().any(|path| sidecars.contain(path));
 
-    let archives: Vec<_> = of(FileKind::Archive).cloned().collect();
+    let archives: Vec<_> = files_of(FileKind::Archive).cloned().collect();
     if let Some(first) = archives.first() {
         Format::detect(first)?;
         return Ok(archives);
@@ -111,7 +111,7 @@ fn choose(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
         return Ok(metadata);
     }
     for kind in [FileKind::Parquet, FileKind::Arrow, FileKind::Json, FileKind::Csv] {
-        let tables = of(kind).filter(|path| !sidecars.contain(path));
+        let tables = files_of(kind).filter(|path| !sidecars.contain(path));
         let mut tables: Vec<_> = tables.filter(|path| kind != FileKind::Json || holds_rows(path)).cloned().collect();
         // A list of texts next to a file of rows is a list of classes or the like.
         if kind == FileKind::Json && !tables.iter().all(|path| json::lists_texts(path)) {

@@ -48,6 +48,7 @@ pub struct ImportPreview {
     /// Name of the format.
     pub from: &'static str,
     /// The file or folder.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub source: PathBuf,
     /// The decoder blocks behind which the activations were captured.
     pub layers: Vec<usize>,

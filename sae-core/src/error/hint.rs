@@ -207,7 +207,7 @@ impl fmt::Display for Setting {
             Self::Resume => "resuming",
             Self::Plan => "the plan",
             Self::MaxNorm => "the largest norm",
-            Self::NoPromotedTokens => "leaving out promoted tokens",
+            Self::NoPromotedTokens => "an index without promoted tokens",
             Self::Calibration => "the calibration run",
             Self::Rejected => "the run with rejected answers",
             Self::Answers => "the answers that are read",

@@ -256,7 +256,7 @@ fn check_each_once(shards: &mut [Shard], wrong: &mut Vec<String>) {
     shards.sort_by_key(|shard| (shard.slice.of, shard.slice.shard));
     for shard in shards.iter().filter(|shard| !shard.record.complete) {
         let rows = shard.record.progress().source_rows;
-        wrong.push(format!("unfinished, {rows} rows are in (the same `sae harvest` goes on): {}", shard.name()));
+        wrong.push(format!("unfinished: {rows} rows are captured; continue its harvest: {}", shard.name()));
     }
     for two in
         shards.windows(2).filter(|two| (two[0].slice.of, two[0].slice.shard) == (two[1].slice.of, two[1].slice.shard))

@@ -44,7 +44,7 @@ fn validation(path: &Path) -> Validation {
     let report: Value = file::read_json(path, LIMIT).unwrap_or_default();
     let mut validation = Validation::new();
     for trial in report["trials"].as_array().into_iter().flatten() {
-        let corruption = trial["fault"].as_str().unwrap_or_default();
+        let corruption = trial["corruption"].as_str().unwrap_or_default();
         for (score, result) in trial["scores"].as_object().into_iter().flatten() {
             let [Some(auc), Some(low), Some(high)] = ["auc", "low", "high"].map(|name| result[name].as_f64()) else {
                 continue;
@@ -135,7 +135,7 @@ mod tests {
         let path = dir.path().join("base.json");
         let results =
             serde_json::json!({ "pmi": { "auc": 0.9, "low": 0.87, "high": 0.92 }, "random": { "auc": null } });
-        let report = serde_json::json!({ "trials": [{ "fault": "swapped-answers", "scores": results }] });
+        let report = serde_json::json!({ "trials": [{ "corruption": "swapped-answers", "scores": results }] });
         file::write_json(&path, &report).unwrap();
         let found = validation(&path);
         assert_eq!(found.keys().collect::<Vec<_>>(), ["pmi"]);
@@ -153,7 +153,8 @@ mod tests {
         write(&run, vec![("id", ids), ("random", values.clone())]);
         let message = read(&run, "base").unwrap_err();
         assert!(
-            message.contains("of other samples than the run's") && message.contains("hint: score the samples first"),
+            message.contains("other samples than those of the run")
+                && message.contains("hint: score the samples first"),
             "{message}"
         );
         write(&run, vec![("random", values)]);

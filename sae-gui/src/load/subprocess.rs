@@ -132,8 +132,8 @@ mod tests {
     #[test]
     fn the_error_message_of_a_command_has_its_hint() {
         let (sender, receiver) = channel();
-        let output = b"scoring 10%\rscoring 20%\nerror: no sample would stay\nhint: keep more\n";
-        assert_eq!(forward_lines(&output[..], &sender, &|| ()), "no sample would stay\nhint: keep more");
+        let output = b"scoring 10%\rscoring 20%\nerror: no sample would be kept\nhint: keep more\n";
+        assert_eq!(forward_lines(&output[..], &sender, &|| ()), "no sample would be kept\nhint: keep more");
         let lines = receiver.try_iter().filter_map(|event| match event {
             ProcessEvent::Line(line) => Some(line),
             ProcessEvent::End(_) => None,

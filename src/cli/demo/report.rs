@@ -108,7 +108,7 @@ fn kept(report: &DemoReport) -> String {
         let reasons = filtered.reasons.iter().filter(|(_, n)| **n > 0);
         let reasons: Vec<_> = reasons.map(|(reason, n)| format!("{} {reason}", count(*n))).collect();
         let lowest =
-            filtered.threshold.map_or(String::new(), |lowest| format!(" (lowest that stayed: {lowest:.2} nats)"));
+            filtered.threshold.map_or(String::new(), |lowest| format!(" (lowest score kept: {lowest:.2} nats)"));
         text += &format!(
             "  {} and {}: {}{lowest}; decisions.csv has every caption's reason.\n",
             report.run.join("kept").display(),

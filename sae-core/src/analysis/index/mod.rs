@@ -63,11 +63,14 @@ impl Class {
     /// The class of a feature that fires on these shares of text and of image positions.
     pub fn from_rates(rate_text: f64, rate_image: f64) -> Self {
         let (low, high) = (rate_text.min(rate_image), rate_text.max(rate_image));
-        match () {
-            () if high == 0.0 => Self::Dead,
-            () if low * CROSS_RATIO >= high => Self::Cross,
-            () if rate_text > rate_image => Self::Text,
-            () => Self::Image,
+        if high == 0.0 {
+            Self::Dead
+        } else if low * CROSS_RATIO >= high {
+            Self::Cross
+        } else if rate_text > rate_image {
+            Self::Text
+        } else {
+            Self::Image
         }
     }
 }

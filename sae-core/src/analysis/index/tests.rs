@@ -80,8 +80,9 @@ fn every_feature_is_read_back_as_it_was_counted() {
     for k in 0..D_SAE {
         let feature = k as u32;
         let all = seen.get(&feature).cloned().unwrap_or_default();
-        let of = |m: Modality| all.iter().filter(|e| e.modality == m).map(|e| e.activation).collect::<Vec<_>>();
-        let (text, image) = (of(Modality::Text), of(Modality::Image));
+        let activations =
+            |m: Modality| all.iter().filter(|e| e.modality == m).map(|e| e.activation).collect::<Vec<_>>();
+        let (text, image) = (activations(Modality::Text), activations(Modality::Image));
         let most = |list: &[f32]| list.iter().copied().fold(0.0, f32::max);
         let row = &index.features()[k];
         assert_eq!((row.fires_text, row.fires_image), (text.len() as u64, image.len() as u64));

@@ -95,7 +95,8 @@ pub fn typical_words(run: &Run, index: &Indexer) -> Result<Vec<Vec<TypicalWord>>
     Ok(features.collect())
 }
 
-/// Distinct words with how often each comes, the most frequent first; of equals the one that came first.
+/// Counts how often each word occurs. The most frequent words come first; words with equal counts keep the order in which
+/// they first occur.
 fn counted<'a>(words: impl Iterator<Item = &'a str>) -> Vec<(&'a str, usize)> {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for word in words {
