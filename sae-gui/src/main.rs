@@ -3,14 +3,14 @@
 use clap::{Parser, ValueEnum};
 use eframe::NativeOptions;
 use egui::ViewportBuilder;
-use sae_gui::load::recents;
 use sae_gui::load::settings::{self, SETTINGS};
+use sae_gui::load::{recents, signals};
 use sae_gui::state::Link;
 use sae_gui::state::effect::Theme;
 use sae_gui::view::{App, Options, Outcome};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 /// Width and height of the first window.
 const SIZE: [f32; 2] = [1360.0, 860.0];
@@ -77,7 +77,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     // A picture for a document is neither remembered nor drawn as things were left.
     let memory = recents::state_folder().filter(|_| !takes_picture);
     let remembered = memory.as_ref().map(|folder| settings::read(&folder.join(SETTINGS))).unwrap_or_default();
-    let options = Options {
+    let mut options = Options {
         link,
         data: args.data,
         theme: args.theme.map(|choice| match choice {
@@ -88,6 +88,7 @@ fn run(args: Args) -> anyhow::Result<()> {
         system_fonts: true,
         memory,
         screenshot: args.screenshot.map(|path| (path, outcome.clone())),
+        stop: Arc::default(),
     };
     let native = NativeOptions {
         viewport: ViewportBuilder::default()
@@ -97,9 +98,12 @@ fn run(args: Args) -> anyhow::Result<()> {
             .with_min_inner_size([200.0, 200.0]),
         ..NativeOptions::default()
     };
-    let created =
-        eframe::run_native("sae-workbench", native, Box::new(|cc| Ok(Box::new(App::new(&cc.egui_ctx, options)?))));
-    created.map_err(no_window)?;
+    let create = Box::new(move |cc: &eframe::CreationContext| {
+        let waker = cc.egui_ctx.clone();
+        options.stop = signals::listen(move || waker.request_repaint())?;
+        Ok(Box::new(App::new(&cc.egui_ctx, options)?) as Box<dyn eframe::App>)
+    });
+    eframe::run_native("sae-workbench", native, create).map_err(no_window)?;
     let told = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
     match told {
         Some(Ok(notice)) => {

@@ -1,7 +1,7 @@
 //! Writing labels by keyboard: what each key does in a field and beside it, and that no label is lost or mixed up.
 
 use crate::fixture::{self, SAE};
-use crate::harness::{current, key, label_on_disk, listed, open, press, search, settle, write_label};
+use crate::harness::{SIZE, current, key, label_on_disk, listed, open, press, search, settle, write_label};
 use egui::{Event, Key, Modifiers, ViewportCommand, ViewportEvent, ViewportId};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
@@ -9,7 +9,9 @@ use sae_core::Run;
 use sae_core::analysis::labels::Labels;
 use sae_gui::state::Link;
 use sae_gui::state::location::Location;
-use sae_gui::view::App;
+use sae_gui::view::{App, Options};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn open_feature(run: &Run, feature: u32) -> Harness<'static, App> {
     open(Link { location: Some(Location::Feature(feature)), ..Link::to_run(run.root()) })
@@ -188,6 +190,24 @@ fn labels_of_a_closed_run_that_cannot_be_saved_are_counted_and_saved_once_they_c
     }
     assert!(app.query_by_label_contains("not saved").is_none());
     assert_eq!([&run, &other].map(|run| label_on_disk(run, 2)), [Some("precious".into()), None]);
+}
+
+#[test]
+fn a_signal_closes_the_window_and_keeps_a_half_typed_label() {
+    let (_dir, run) = fixture::run(16);
+    let stop = Arc::new(AtomicBool::new(false));
+    let link = Some(Link { location: Some(Location::Feature(2)), ..Link::to_run(run.root()) });
+    let options = Options { link, stop: stop.clone(), ..Options::default() };
+    let builder = Harness::builder().with_size(SIZE);
+    let mut app = builder.build_eframe(|cc| App::new(&cc.egui_ctx, options).unwrap());
+    settle(&mut app);
+    type_label(&mut app, "half a lab");
+    stop.store(true, Ordering::SeqCst);
+    app.step();
+    assert!(viewport_commands(&app).contains(&ViewportCommand::Close));
+    eframe::App::on_exit(app.state_mut(), None);
+    drop(app);
+    assert_eq!(label_on_disk(&run, 2).as_deref(), Some("half a lab"));
 }
 
 #[test]

@@ -76,6 +76,49 @@ fn a_notice_does_not_make_the_picture_fail() {
     assert!(seen(&picture).2 > 200);
 }
 
+/// Waits until there is a file.
+#[cfg(unix)]
+fn wait_for(file: &Path) {
+    let begun = std::time::Instant::now();
+    while !file.is_file() {
+        assert!(begun.elapsed().as_secs() < 120, "there is never a {}", file.display());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn sigterm_closes_an_idle_window_in_order() {
+    if !display() {
+        return;
+    }
+    let (dir, run) = fixture::run(16);
+    let [number, memory] = ["pid", "sae-workbench"].map(|name| dir.path().join(name));
+    let mut window = Command::new("xvfb-run")
+        .args([
+            "-a",
+            "-s",
+            "-screen 0 1600x1000x24",
+            "sh",
+            "-c",
+            "echo $$ > \"$0.new\" && mv \"$0.new\" \"$0\" && exec \"$@\"",
+        ])
+        .args([number.as_os_str(), env!("CARGO_BIN_EXE_sae-gui").as_ref(), run.root().as_os_str()])
+        .env("LIBGL_ALWAYS_SOFTWARE", "1")
+        .env("XDG_STATE_HOME", dir.path())
+        .env_remove("WAYLAND_DISPLAY")
+        .spawn()
+        .unwrap();
+    // The run is remembered as soon as it is open.
+    wait_for(&memory.join("recents.json"));
+    let number = std::fs::read_to_string(number).unwrap();
+    assert!(Command::new("kill").args(["-TERM", number.trim()]).status().unwrap().success());
+    // These are written when the window closes by itself.
+    wait_for(&memory.join("settings.json"));
+    let status = window.wait().unwrap();
+    assert!(status.success() || status.code() == Some(CLEANUP_FAILED), "{status}");
+}
+
 #[test]
 fn a_folder_that_is_no_run_is_shown_and_told() {
     if !display() {

@@ -13,6 +13,7 @@ mod sample;
 mod sample_images;
 mod scores;
 pub mod settings;
+pub mod signals;
 mod subprocess;
 mod tables;
 mod watch;

@@ -76,9 +76,9 @@ mod tests {
         for (score, expected) in [
             ("pmi_blank", "blank image"),
             ("pmi", "in nats"),
-            ("cosine_paper", "As published"),
+            ("cosine_paper", "Mode paper: as published"),
             ("co_l0_corrected", "adjusted"),
-            ("l0_release", "authors"),
+            ("l0_release", "Mode authors' code"),
             ("pmi_blank_margin", "minus that of the rejected"),
             ("judged_by_ann", "column of your own"),
         ] {

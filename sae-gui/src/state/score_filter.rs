@@ -310,13 +310,13 @@ impl ScoreFilter {
         self.target as f64 / self.total().max(1) as f64
     }
 
-    /// The lowest score that is kept, choices by hand left aside. With groups, the lowest of any group.
+    /// The lowest score that is kept, ignoring choices by hand. With groups, the lowest of any group.
     pub fn threshold(&self) -> Option<f64> {
         let by_score = |sample: &&u32| self.kept[**sample as usize] && !self.choices.contains_key(*sample);
         self.ranked.iter().rev().find(by_score).map(|sample| self.score(*sample))
     }
 
-    /// The lowest score that is kept in the group of a sample, choices by hand left aside; without groups, of all samples.
+    /// The lowest score that is kept in the group of a sample, ignoring choices by hand; without groups, of all samples.
     pub fn threshold_for(&self, sample: u32) -> Option<f64> {
         let Some(grouping) = &self.grouping else { return self.threshold() };
         let group = |sample: u32| grouping.groups.of.get(sample as usize);

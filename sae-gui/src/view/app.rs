@@ -39,6 +39,7 @@ use egui::{
 use sae_core::store::image_format;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ pub struct Options {
     pub screenshot: Option<(PathBuf, Outcome)>,
     /// Whether to look for fonts of the system for scripts that the bundled fonts lack.
     pub system_fonts: bool,
+    /// Set from outside when the window is to close at once, with what is being typed saved.
+    pub stop: Arc<AtomicBool>,
     /// The folder for what is remembered between two starts (the runs that were opened last, the settings), if it is to be.
     pub memory: Option<PathBuf>,
 }
@@ -129,6 +132,8 @@ pub struct App {
     tried_at: f64,
     /// Whether the window closes without asking.
     closing: bool,
+    /// Whether something outside of the window wants it to close.
+    stop: Arc<AtomicBool>,
 }
 
 impl App {
@@ -176,6 +181,7 @@ impl App {
             was_typing: false,
             tried_at: 0.0,
             closing: false,
+            stop: options.stop,
         };
         app.recall(ctx, &remembered);
         let effects = app.session.set_theme(options.theme.unwrap_or(remembered.theme));
@@ -269,8 +275,12 @@ impl App {
         }
     }
 
-    /// Keeps the window open until all edits are saved, and asks what to do if they cannot be saved.
+    /// Keeps the window open until all edits are saved, and asks what to do if they cannot be saved. A signal closes it without a
+    /// question; what can be saved is saved then as well.
     fn closing(&mut self, ctx: &Context) {
+        if self.stop.load(Ordering::SeqCst) && !self.closing {
+            return self.perform(ctx, Effect::Quit);
+        }
         let requested = ctx.input(|input| input.viewport().close_requested());
         if requested && !self.closing && !self.session.may_close() {
             ctx.send_viewport_cmd(ViewportCommand::CancelClose);
