@@ -282,6 +282,7 @@ fn scores(run: &Run) {
     scores.columns.insert("cosine_paper".into(), column(f64::from));
     scores.columns.insert("random".into(), column(|n| f64::from((n * 7) % 24)));
     scores.write(&run.scores(SAE), SAE).unwrap();
+    run.write_step(&format!("score/{SAE}"), &serde_json::json!({ "threshold": 0.1 })).unwrap();
 }
 
 /// The same samples as they are read apart, and a fit of one component to either, so that `pmi` and `pmi_blank` can be explained.

@@ -105,3 +105,13 @@ pub fn write_label(app: &mut Harness<'static, App>, text: &str) {
     key(app, Modifiers::NONE, Key::Enter);
     settle(app);
 }
+
+/// Lets frames pass until the window shows a text.
+pub fn wait_for(app: &mut Harness<'static, App>, text: &str) {
+    let begun = Instant::now();
+    while app.query_by_label_contains(text).is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the window never shows {text:?}");
+        std::thread::sleep(Duration::from_millis(5));
+        app.step();
+    }
+}

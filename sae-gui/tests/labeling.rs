@@ -1,7 +1,7 @@
 //! Writing labels by keyboard: what each key does in a field and beside it, and that no label is lost or mixed up.
 
 use crate::fixture::{self, SAE};
-use crate::harness::{SIZE, current, key, label_on_disk, listed, open, press, search, settle, write_label};
+use crate::harness::{SIZE, current, key, label_on_disk, listed, open, press, search, settle, wait_for, write_label};
 use egui::{Event, Key, Modifiers, ViewportCommand, ViewportEvent, ViewportId};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
@@ -142,18 +142,6 @@ fn labels_that_cannot_be_saved_are_tried_again_by_themselves() {
     }
     assert!(app.query_by_label_contains("not saved").is_none());
     assert_eq!([2, next].map(|k| label_on_disk(&run, k)), [Some("before".into()), Some("during".into())]);
-}
-
-/// Lets frames pass until the window shows a text.
-fn wait_for(app: &mut Harness<'static, App>, text: &str) {
-    for _ in 0..400 {
-        if app.query_by_label_contains(text).is_some() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-        app.step();
-    }
-    panic!("the window never shows {text:?}");
 }
 
 fn viewport_commands(app: &Harness<'static, App>) -> Vec<ViewportCommand> {

@@ -5,6 +5,7 @@
 mod app;
 mod captions;
 mod compare;
+mod filter;
 mod fixture;
 mod harness;
 mod labeling;

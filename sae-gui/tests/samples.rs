@@ -120,7 +120,7 @@ fn several_samples_are_dropped_by_hand_and_are_not_in_the_written_set() {
     key(&mut app, Modifiers::COMMAND, Key::Num4);
     settle(&mut app);
     app.get_by_label_contains("4 choices by hand");
-    app.get_by_label_contains("--decisions");
+    app.get_by_label_contains("run-kept-decisions.csv");
     app.get_by_label("Write 10 samples").click();
     app.run_steps(2);
     settle(&mut app);
@@ -129,6 +129,9 @@ fn several_samples_are_dropped_by_hand_and_are_not_in_the_written_set() {
             let rows = std::fs::read_to_string(dir.path().join("run-kept/data/data.jsonl")).unwrap();
             let has = |sample: u32| rows.contains(&format!("shape-{sample:02}"));
             assert_eq!(rows.lines().count(), 10);
+            // The command line that was shown can be run again.
+            let decisions = std::fs::read_to_string(dir.path().join("run-kept-decisions.csv")).unwrap();
+            assert!(decisions.contains("\n3,true\n") && decisions.contains("\n13,false\n"), "{decisions}");
             assert!(has(3) && has(12) && ![13, 14, 15].map(has).contains(&true), "{rows}");
         }
         // `cargo test` of this crate alone builds no `sae`.

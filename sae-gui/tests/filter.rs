@@ -1,0 +1,120 @@
+//! The Filter page: near-duplicates, diversity, the estimate of how much to keep, and scores that others write.
+
+use crate::fixture::{self, SAE};
+use crate::harness::{key, open, settle, wait_for};
+use egui::{Key, Modifiers, Role};
+use egui_kittest::Harness;
+use egui_kittest::kittest::{NodeT, Queryable};
+use sae_core::{Run, file};
+use sae_gui::state::Link;
+use sae_gui::state::job::JobState;
+use sae_gui::state::location::{Location, Page};
+use sae_gui::view::App;
+use std::path::Path;
+
+fn open_filter(run: &Run) -> Harness<'static, App> {
+    open(Link { location: Some(Location::Page(Page::Filter)), ..Link::to_run(run.root()) })
+}
+
+fn click(app: &mut Harness<'static, App>, label: &str) {
+    app.get_by_label(label).click();
+    app.run_steps(3);
+    settle(app);
+}
+
+/// The command line that the page shows.
+fn command_line(app: &Harness<'static, App>) -> String {
+    app.get_by_label_contains("sae filter --run").accesskit_node().value().unwrap_or_default()
+}
+
+/// Writes the data set. Returns the number of its rows, or nothing where the program `sae` is not built.
+fn write(app: &mut Harness<'static, App>, button: &str, folder: &Path) -> Option<usize> {
+    click(app, button);
+    match &app.state().session().job.as_ref().unwrap().state {
+        JobState::Done(_) => Some(std::fs::read_to_string(folder.join("data/data.jsonl")).unwrap().lines().count()),
+        // `cargo test` of this crate alone builds no `sae`.
+        JobState::Failed(reason) if reason.contains("cannot be started") => {
+            eprintln!("skipped: the program sae is not built");
+            None
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn near_duplicates_are_dropped_by_the_command() {
+    let (dir, run) = fixture::run(16);
+    let mut app = open_filter(&run);
+    assert!(!command_line(&app).contains("--dedup"));
+    click(&mut app, "drop near-duplicates");
+    assert!(command_line(&app).contains("--keep 12 --dedup 0.9 --out"), "{}", command_line(&app));
+    app.get_by_label_contains("are decided while the data set is written");
+    // The same features are active in all samples of the fixture.
+    let rows = write(&mut app, "Write 12 samples", &dir.path().join("run-kept"));
+    assert!(rows.is_none_or(|rows| rows == 1), "{rows:?}");
+    click(&mut app, "drop near-duplicates");
+    assert!(!command_line(&app).contains("--dedup"));
+}
+
+#[test]
+fn a_diverse_set_is_chosen_by_the_command() {
+    let (dir, run) = fixture::run(16);
+    let mut app = open_filter(&run);
+    click(&mut app, "prefer diversity");
+    assert!(command_line(&app).contains("--keep 12 --diverse --out"), "{}", command_line(&app));
+    let rows = write(&mut app, "Write 12 samples", &dir.path().join("run-kept"));
+    assert!(rows.is_none_or(|rows| rows == 12), "{rows:?}");
+    // What a person decides about single samples cannot be combined with it.
+    let filter = app.state_mut().session_mut().run_mut().unwrap().filter.as_mut().unwrap().as_mut().unwrap();
+    filter.choose([3], Some(true));
+    app.run_steps(3);
+    app.get_by_label_contains("cannot be combined with near-duplicates or diversity");
+    assert!(app.get_by_role_and_label(Role::Button, "Write 13 samples").accesskit_node().is_disabled());
+}
+
+#[test]
+fn the_saved_estimate_sets_the_threshold() {
+    let (_dir, run) = fixture::run(16);
+    let estimate =
+        serde_json::json!({ "share_kept": 0.75, "threshold": 6.0, "mismatched": 0.25, "method": "mismatched" });
+    let metadata = serde_json::json!({ "keep": { "cosine_paper": estimate } });
+    file::write_json(&run.scores(SAE).with_extension("json"), &metadata).unwrap();
+    let mut app = open_filter(&run);
+    app.get_by_label_contains("12 of 24 samples are kept");
+    click(&mut app, "Estimate");
+    app.get_by_label("about 25% of the pairs are mismatched; 75% would be kept");
+    app.get_by_label_contains("18 of 24 samples are kept: those with the highest cosine_paper, down to 6.00.");
+    assert!(command_line(&app).contains("--keep 18"));
+}
+
+#[test]
+fn scores_that_do_not_separate_two_kinds_of_samples_are_all_kept() {
+    let (_dir, run) = fixture::run(16);
+    std::fs::remove_file(run.scores(SAE).with_extension("json")).ok();
+    let mut app = open_filter(&run);
+    click(&mut app, "Estimate");
+    app.get_by_label("about 0% of the pairs are mismatched; 100% would be kept");
+    app.get_by_label_contains("24 of 24 samples are kept");
+}
+
+#[test]
+fn scores_that_others_write_are_noticed_and_what_was_chosen_outlives_reading_them() {
+    let (_dir, run) = fixture::run(16);
+    let mut app = open_filter(&run);
+    let filter = app.state_mut().session_mut().run_mut().unwrap().filter.as_mut().unwrap().as_mut().unwrap();
+    filter.choose([3], Some(true));
+    filter.keep(5);
+    let path = run.scores(SAE);
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    wait_for(&mut app, "The scores have changed on disk");
+    key(&mut app, Modifiers::NONE, Key::F5);
+    settle(&mut app);
+    app.get_by_label_contains("There are no scores of base yet.");
+    file::write_bytes(&path, &bytes).unwrap();
+    wait_for(&mut app, "The scores have changed on disk");
+    key(&mut app, Modifiers::NONE, Key::F5);
+    settle(&mut app);
+    app.get_by_label_contains("6 of 24 samples are kept");
+    app.get_by_label_contains("1 choice by hand");
+}
