@@ -1,7 +1,7 @@
 //! Opening runs that lack something, and failing to open one: what is there can be looked at, and nothing that was open is lost.
 
 use crate::fixture::{self, SAE};
-use crate::harness::{current, key, listed, open, open_folder, search, settle};
+use crate::harness::{current, key, listed, open, open_folder, search, settle, wait_for};
 use egui::{Event, Key, Modifiers, Role};
 use egui_kittest::kittest::Queryable;
 use sae_core::Run;
@@ -86,6 +86,44 @@ fn a_path_with_a_typo_is_complained_about_where_it_was_typed() {
     }
     assert!(app.query_by_label("Run to open").is_none());
     assert_eq!((current(&app), listed(&app)), (shown, found));
+}
+
+#[test]
+fn a_run_is_chosen_among_the_folders() {
+    let (dir, run) = fixture::run(16);
+    let other = Run::create(&dir.path().join("other")).unwrap();
+    let mut app = open_folder(run.root());
+    key(&mut app, Modifiers::COMMAND, Key::O);
+    // At first those beside the open run.
+    wait_for(&mut app, "Open run other");
+    app.get_by_label("Open run run");
+    app.get_by_label("Folder data").click();
+    app.run_steps(2);
+    wait_for(&mut app, "Folder images");
+    let shown = app.get_by_label("Run to open").value().unwrap_or_default();
+    assert_eq!(std::path::Path::new(&shown), dir.path().join("data"));
+    app.get_by_label("Folder ..").click();
+    app.run_steps(2);
+    wait_for(&mut app, "Open run other");
+    // What is typed narrows the list.
+    app.event(Event::Text("ot".into()));
+    app.run_steps(2);
+    assert!(app.query_by_label("Folder data").is_none());
+    app.get_by_label("Open run other").click();
+    app.run_steps(2);
+    settle(&mut app);
+    assert_eq!(app.state().session().run().unwrap().info.root, other.root());
+}
+
+#[test]
+fn the_start_page_lists_folders() {
+    let (dir, run) = fixture::run(16);
+    let mut app = open(Link::to_run(dir.path().join("nowhere")));
+    wait_for(&mut app, "Open run run");
+    app.get_by_label("Open run run").click();
+    app.run_steps(2);
+    settle(&mut app);
+    assert_eq!(app.state().session().run().unwrap().info.root, run.root());
 }
 
 #[test]

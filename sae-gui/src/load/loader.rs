@@ -6,10 +6,11 @@ use super::open;
 use super::sample::Samples;
 use super::tables::Tables;
 use super::watch::{Changed, Watch};
-use super::{guarded, report, scores};
+use super::{folders, guarded, report, scores};
 use crate::state::Link;
 use crate::state::details::Details;
 use crate::state::effect::Edits;
+use crate::state::open_dialog::FolderEntry;
 use crate::state::report::RunReport;
 use crate::state::run_info::OpenedRun;
 use crate::state::sample::{Picture, SampleData};
@@ -47,6 +48,8 @@ pub enum Reply {
     Saved(Edits, Result<Saved, String>),
     /// Somebody else wrote labels.
     Labels(Result<Labels, String>),
+    /// The folders in a folder.
+    Folders(PathBuf, Result<Vec<FolderEntry>, String>),
     /// Somebody else wrote a table that is not read again by itself; what to say about it.
     Changed(&'static str),
 }
@@ -74,6 +77,7 @@ struct Requests {
     groups: Option<String>,
     report: bool,
     data: Option<PathBuf>,
+    folder: Option<PathBuf>,
     quit: bool,
 }
 
@@ -137,6 +141,11 @@ impl Loader {
         self.worker.change(|requests| requests.data = Some(folder));
     }
 
+    /// Asks for the folders in a folder, whatever run is open.
+    pub fn request_folders(&self, folder: PathBuf) {
+        self.worker.change(|requests| requests.folder = Some(folder));
+    }
+
     /// Asks for edits to be saved.
     pub fn save(&self, edits: Edits) {
         self.worker.change(|requests| requests.saves.push_back(edits));
@@ -154,7 +163,7 @@ impl Loader {
                     }
                     wanted
                 }
-                Reply::Saved(..) => true,
+                Reply::Saved(..) | Reply::Folders(..) => true,
                 _ => number == self.open,
             };
             if wanted {
@@ -169,6 +178,7 @@ enum Task {
     Open(u64, Link),
     Save(Edits),
     Data(PathBuf),
+    Folders(PathBuf),
     Feature(u32),
     Sample(u32),
     Picture(u32, usize),
@@ -192,6 +202,9 @@ fn take_task(requests: &mut Requests) -> Option<Task> {
     }
     if let Some(folder) = requests.data.take() {
         return Some(Task::Data(folder));
+    }
+    if let Some(folder) = requests.folder.take() {
+        return Some(Task::Folders(folder));
     }
     if !requests.features.is_empty() {
         return Some(Task::Feature(requests.features.remove(0)));
@@ -298,6 +311,10 @@ fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<
                     current.samples = Samples::new(current.run.clone(), Some(&folder));
                 }
                 data = Some(folder);
+            }
+            (Some(Task::Folders(folder)), _) => {
+                let found = guarded(|| folders::list(&folder));
+                reply(0, Reply::Folders(folder, found));
             }
             (Some(Task::Feature(number)), Some(Current { number: run, tables: Some(tables), .. })) => {
                 reply(*run, Reply::Feature(number, tables.read(number)));

@@ -2,6 +2,7 @@
 //! the window never waits. Know no egui type.
 
 mod activations;
+mod folders;
 pub mod fonts;
 mod loader;
 mod mailbox;

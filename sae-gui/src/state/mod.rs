@@ -23,6 +23,7 @@ pub mod list;
 pub mod location;
 pub mod lru;
 pub mod map;
+pub mod open_dialog;
 pub mod open_run;
 pub mod overlay;
 pub mod palette;

@@ -1,6 +1,7 @@
 //! What lies over the pages: at most one thing at a time. Draws nothing.
 
 use super::invocation::Invocation;
+use super::open_dialog::OpenDialog;
 use super::palette::Palette;
 
 /// What lies over the pages.
@@ -30,15 +31,6 @@ pub struct PictureView {
     pub sample: u32,
     /// The number of its picture, from 0.
     pub picture: usize,
-}
-
-/// The field for another run.
-#[derive(Clone, Debug, Default)]
-pub struct OpenDialog {
-    /// What was typed.
-    pub text: String,
-    /// Why it cannot be opened.
-    pub problem: Option<String>,
 }
 
 /// The question what to do with edits that cannot be saved.

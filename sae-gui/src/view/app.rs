@@ -27,6 +27,7 @@ use crate::load::{self, ActivationWorker, Loader, PlaygroundWorker, Subprocess, 
 use crate::state::effect::{Effect, Theme};
 use crate::state::job::Job;
 use crate::state::location::{Location, Page};
+use crate::state::open_dialog::OpenDialog;
 use crate::state::overlay::{Overlay, PictureView, UnsavedDialog};
 use crate::state::palette::Choice;
 use crate::state::session::{Phase, Session};
@@ -124,8 +125,8 @@ pub struct App {
     /// Whether to scroll to the row of the feature that is shown.
     pub(super) reveal: bool,
     screenshot: Option<PendingScreenshot>,
-    /// What is typed into the field of the start page.
-    typed: String,
+    /// The field of the start page.
+    pub(super) start: OpenDialog,
     /// Whether a text field had the focus in the last frame.
     was_typing: bool,
     /// When edits that could not be saved were tried last, in seconds since the start.
@@ -177,7 +178,7 @@ impl App {
             fonts,
             reveal: false,
             screenshot: options.screenshot.map(|(path, outcome)| PendingScreenshot::new(path, outcome)),
-            typed: String::new(),
+            start: OpenDialog::default(),
             was_typing: false,
             tried_at: 0.0,
             closing: false,
@@ -187,7 +188,8 @@ impl App {
         let effects = app.session.set_theme(options.theme.unwrap_or(remembered.theme));
         effects.into_iter().for_each(|effect| app.perform(ctx, effect));
         if let Some(link) = options.link {
-            app.typed = link.to_string();
+            let is_path = link == Link::to_run(link.run.clone());
+            app.start.text = if is_path { link.run.display().to_string() } else { link.to_string() };
             let effects = app.session.open(link);
             effects.into_iter().for_each(|effect| app.perform(ctx, effect));
         }
@@ -333,9 +335,10 @@ impl App {
             let actions = self.page(ui, margin);
             actions.into_iter().for_each(|action| self.act(&ctx, action));
         } else {
-            let (typed, recents) = (&mut self.typed, &self.recents.1);
+            let (start, recents) = (&mut self.start, &self.recents.1);
             let page = CentralPanel::default().frame(margin);
-            let entered = page.show(ui, |ui| overlays::start_page(ui, &self.session, typed, recents)).inner;
+            let entered = page.show(ui, |ui| overlays::start_page(ui, &self.session, start, recents)).inner;
+            list_folders(&self.loader, start, None);
             entered.into_iter().for_each(|text| self.open_text(&ctx, &text));
         }
     }
@@ -405,6 +408,7 @@ impl App {
             }
             Overlay::Open(mut dialog) => {
                 let (entered, close) = overlays::open(ctx, &mut dialog, self.session.is_opening(), &self.recents.1);
+                list_folders(&self.loader, &mut dialog, self.session.run().map(|run| run.info.root.as_path()));
                 if !close {
                     self.session.overlay = Overlay::Open(dialog);
                 }
@@ -487,6 +491,13 @@ fn shield(ctx: &Context, top: f32) {
             ui.allocate_rect(rect, Sense::click());
         });
     }
+}
+
+/// Asks for the folders that a field for a run leads to, if they are others than before: at first those beside the open run, else
+/// those in the working folder.
+fn list_folders(loader: &Loader, dialog: &mut OpenDialog, run: Option<&Path>) {
+    let start = run.and_then(Path::parent).unwrap_or(Path::new("."));
+    dialog.follow(start).into_iter().for_each(|folder| loader.request_folders(folder));
 }
 
 /// Starts the loader; it wakes the window after every reply.

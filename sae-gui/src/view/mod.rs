@@ -11,6 +11,7 @@ mod feature;
 mod filter;
 mod filter_cards;
 mod filter_export;
+mod folders;
 mod heat_map;
 mod histogram;
 mod keys;

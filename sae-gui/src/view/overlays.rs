@@ -2,19 +2,17 @@
 //! the command palette, the drop target.
 
 use super::theme;
-use super::widgets;
+use super::{folders, widgets};
 use crate::state::Command;
 use crate::state::invocation::Invocation;
-use crate::state::overlay::{OpenDialog, UnsavedDialog};
+use crate::state::open_dialog::OpenDialog;
+use crate::state::overlay::UnsavedDialog;
 use crate::state::palette::{Choice, Palette};
 use crate::state::session::{Phase, Session};
 use egui::{
     Align2, Area, Button, Context, FontId, Grid, Id, Key, LayerId, Modal, Order, RichText, Role, ScrollArea, TextEdit,
     Ui, WidgetInfo, vec2,
 };
-
-/// What a field for a run suggests.
-const RUN_HINT: &str = "path of a run folder, or a link: sae://RUN/f/1234";
 
 /// A modal that is fixed at the top, so that its field stays in place while its content grows.
 fn modal(name: &'static str) -> Modal {
@@ -29,10 +27,10 @@ fn set_width(ui: &mut Ui, width: f32) {
 }
 
 /// Draws what stands in for the pages while no run is open. Returns a path or link that was entered.
-pub fn start_page(ui: &mut Ui, session: &Session, typed: &mut String, recents: &[String]) -> Option<String> {
+pub fn start_page(ui: &mut Ui, session: &Session, dialog: &mut OpenDialog, recents: &[String]) -> Option<String> {
     let mut entered = None;
     ui.vertical_centered(|ui| {
-        ui.add_space((0.28 * ui.available_height()).max(8.0));
+        ui.add_space((0.16 * ui.available_height()).max(8.0));
         ui.set_max_width(560.0_f32.min(ui.available_width()));
         match &session.phase {
             Phase::Opening => {
@@ -54,16 +52,16 @@ pub fn start_page(ui: &mut Ui, session: &Session, typed: &mut String, recents: &
             }
         }
         ui.add_space(8.0);
-        let field = TextEdit::singleline(typed).hint_text(RUN_HINT);
-        let response = ui.add(field.desired_width(420.0).margin(egui::Margin::symmetric(8, 6)));
-        response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Run to open"));
+        let response = folders::field(ui, dialog, 420.0);
         let entry = response.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
         ui.add_space(4.0);
-        if (ui.button("Open").clicked() || entry) && !typed.trim().is_empty() {
-            entered = Some(typed.trim().to_owned());
+        if (ui.button("Open").clicked() || entry) && !dialog.text.trim().is_empty() {
+            entered = Some(dialog.text.trim().to_owned());
         }
         ui.add_space(8.0);
         entered = recent_runs(ui, recents).or(entered.take());
+        ui.add_space(8.0);
+        entered = folders::show(ui, dialog).or(entered.take());
         if matches!(session.phase, Phase::Empty) {
             ui.add_space(12.0);
             widgets::hint(ui, "`sae demo` makes a run from the bundled model and data in a few minutes.");
@@ -109,9 +107,7 @@ pub fn open(ctx: &Context, dialog: &mut OpenDialog, opening: bool, recents: &[St
     let shown = modal("open").show(ctx, |ui| {
         set_width(ui, 520.0);
         ui.heading("Open a run");
-        let field = TextEdit::singleline(&mut dialog.text).hint_text(RUN_HINT);
-        let response = ui.add(field.desired_width(f32::INFINITY).margin(egui::Margin::symmetric(8, 6)));
-        response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Run to open"));
+        let response = folders::field(ui, dialog, f32::INFINITY);
         let entry = response.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
         if response.changed() {
             dialog.problem = None;
@@ -128,6 +124,7 @@ pub fn open(ctx: &Context, dialog: &mut OpenDialog, opening: bool, recents: &[St
             });
         }
         entered = recent_runs(ui, recents);
+        entered = folders::show(ui, dialog).or(entered.take());
         if (ui.button("Open").clicked() || entry) && !dialog.text.trim().is_empty() {
             entered = Some(dialog.text.trim().to_owned());
         }

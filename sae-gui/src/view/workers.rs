@@ -241,6 +241,13 @@ impl App {
                 self.session.labels_changed(labels);
                 Vec::new()
             }
+            Reply::Folders(folder, found) => {
+                if let Overlay::Open(dialog) = &mut self.session.overlay {
+                    dialog.set_listing(&folder, found.clone());
+                }
+                self.start.set_listing(&folder, found);
+                Vec::new()
+            }
             Reply::Changed(notice) => {
                 self.session.notice = Some(notice.into());
                 Vec::new()
