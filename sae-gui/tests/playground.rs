@@ -22,6 +22,10 @@ fn the_path_of_an_image_may_have_spaces() {
         app.state().session().run().unwrap().playground.draft.image.clone()
     };
     assert_eq!(image(&app).as_deref(), Some(Path::new("/my own pictures/a.png")));
+    // A link to the page has the image as well.
+    app.state_mut().session_mut().run_mut().unwrap().playground.draft.text = "a ring".into();
+    let link = app.state().session().run().unwrap().link().to_string();
+    assert!(link.ends_with("prompt=a%20ring&image=/my%20own%20pictures/a.png"), "{link}");
     // An image that comes from elsewhere replaces what was typed.
     app.state_mut().session_mut().run_mut().unwrap().playground.draft.image = Some("/other.png".into());
     app.run_steps(2);

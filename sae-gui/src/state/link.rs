@@ -34,6 +34,8 @@ pub struct Link {
     pub keep: Option<usize>,
     /// A prompt for the Playground page, or for the test on the page of a feature.
     pub prompt: Option<String>,
+    /// The path of its image.
+    pub image: Option<PathBuf>,
     /// Features to steer there, at their maximum.
     pub steer: Vec<u32>,
     /// The multiples of these strengths that are compared there, as typed.
@@ -77,6 +79,7 @@ impl Link {
                 "by" => link.by = Some(decode(value)?),
                 "keep" => link.keep = Some(value.parse().map_err(|_| invalid("number of samples"))?),
                 "prompt" => link.prompt = Some(decode(value)?),
+                "image" => link.image = Some(decode(value)?.into()),
                 "multiples" => {
                     let multiples = decode(value)?;
                     parse_multiples(&multiples).map_err(|problem| format!("{problem}, in the link {text}"))?;
@@ -109,6 +112,7 @@ impl Display for Link {
         pairs.extend(self.by.as_ref().map(|name| ("by", percent_encode(name))));
         pairs.extend(self.keep.map(|count| ("keep", count.to_string())));
         pairs.extend(self.prompt.as_ref().map(|text| ("prompt", percent_encode(text))));
+        pairs.extend(self.image.as_ref().map(|path| ("image", percent_encode(&path.to_string_lossy()))));
         pairs.extend(self.steer.iter().map(|feature| ("steer", feature.to_string())));
         pairs.extend(self.multiples.as_ref().map(|text| ("multiples", percent_encode(text))));
         let mut sign = '?';
@@ -250,11 +254,12 @@ mod tests {
             by in prop::option::of("[a-z0-9_=&]{1,8}"),
             keep in prop::option::of(any::<usize>()),
             prompt in prop::option::of(".{1,9}"),
+            image in prop::option::of("/?[a-z0-9 %?&#=._-]{1,8}"),
             steer in prop::collection::vec(any::<u32>(), 0..3),
             multiples in prop::option::of("[0-9]{1,2}\\.5(, ?-?[0-9]{1,2}){0,3}"),
         ) {
             let with = with.map(|(run, sae, feature)| Counterpart { run: run.map(PathBuf::from), sae, feature });
-            let link = Link { run: run.into(), sae, location, with, search, sort, by, keep, prompt, steer, multiples };
+            let link = Link { image: image.map(PathBuf::from), run: run.into(), sae, location, with, search, sort, by, keep, prompt, steer, multiples };
             prop_assert_eq!(Link::parse(&link.to_string()), Ok(link));
         }
     }

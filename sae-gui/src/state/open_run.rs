@@ -108,6 +108,7 @@ impl OpenRun {
         let on_features = location.is_none_or(|location| location.page() == Page::Features);
         let prompt = if on_features { &mut test } else { &mut playground };
         prompt.draft.text = link.prompt.clone().unwrap_or_default();
+        prompt.draft.image = link.image.clone();
         prompt.submits_at_once = link.prompt.is_some();
         playground.draft.multiples = link.multiples.clone().unwrap_or(playground.draft.multiples);
         for row in link.steer.iter().filter_map(|feature| list.row(*feature)) {
@@ -344,6 +345,7 @@ impl OpenRun {
             by: filter.map(|filter| filter.name().to_owned()),
             keep: filter.map(ScoreFilter::target),
             prompt: draft.map(|draft| draft.text.clone()),
+            image: draft.and_then(|draft| draft.image.clone()),
             steer: draft.iter().flat_map(|draft| &draft.steers).map(|steer| steer.feature).collect(),
             multiples: draft.filter(|draft| draft.has_multiples()).map(|draft| draft.multiples.clone()),
         }
