@@ -46,6 +46,7 @@
 //! | score samples, and explain and validate scores | [`ScoreRequest`], [`ExplainRequest`], [`ValidateRequest`] |
 //! | choose data | [`FilterRequest`], [`PatchesRequest`] |
 //! | read and convert files | [`InfoRequest`], [`ConvertRequest`] |
+//! | find features by captions | [`caption_search::CaptionSearch`] |
 //! | compare two features | [`compare::cosine`], [`compare::Coactivation`] |
 //! | look at an autoencoder with its activations | [`SaeChoice::load`], [`SampleActivations`] |
 //!
@@ -62,6 +63,7 @@
 //! read them directly.
 
 pub mod bench;
+pub mod caption_search;
 mod causes;
 mod companion;
 pub mod compare;

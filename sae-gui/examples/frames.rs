@@ -1,5 +1,5 @@
 //! What a frame of the app costs at 65,536 features with their examples: layout and tessellation on the CPU, without a
-//! display, page by page; opening time and memory. `cargo run --release --workspace --example frames [FEATURES]`.
+//! display, page by page; opening time and memory. `cargo run --release -p sae-gui --example frames [FEATURES]`.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement")]
 
@@ -9,11 +9,14 @@ mod fixture;
 
 use egui::{Event, Key, Modifiers};
 use egui_kittest::Harness;
+use sae_core::random::mix;
+use sae_core::store::sample::Sample;
 use sae_gui::state::Link;
 use sae_gui::state::field::Field;
 use sae_gui::state::list::FeatureList;
 use sae_gui::state::location::{Location, Page};
 use sae_gui::view::{App, Options};
+use sae_workbench::caption_search::CaptionSearch;
 use std::time::{Duration, Instant};
 
 /// Frames of a measurement.
@@ -74,9 +77,33 @@ fn main() {
     timed("sorting by density", &|list| list.sort_by(Field::Density));
     timed("sorting by class", &|list| list.sort_by(Field::Class));
     timed("searching", &|list| list.search("class:cross density>1e-4 weight>0.2"));
+    let (captions, samples) = captions(features);
+    let begun = Instant::now();
+    let shares = captions.shares(&samples, "w0123");
+    println!("caption:w0123 in {} captions, on the loader's thread: {:?}", samples.len(), begun.elapsed());
+    list.search("caption:w0123");
+    let begun = Instant::now();
+    list.set_captions("w0123".into(), Ok(shares));
+    println!("showing the {} features that it finds: {:?}", list.len(), begun.elapsed());
     if let Some(memory) = memory() {
         println!("memory: {memory} MB resident now, {} at most", peak().unwrap_or_default());
     }
+}
+
+/// A hundred thousand captions of forty words, of which every feature has twenty strongest ones.
+fn captions(features: usize) -> (CaptionSearch, Vec<Sample>) {
+    const CAPTIONS: u32 = 100_000;
+    let word = |n: u64| format!("w{:04} ", mix(n) % 10_000);
+    let caption = |n: u32| Sample {
+        id: String::new(),
+        key: String::new(),
+        text: (0..40).map(|k| word(u64::from(n) << 8 | k)).collect(),
+        images: vec![],
+        source: String::new(),
+        meta: serde_json::Value::Null,
+    };
+    let strongest = |feature: u64| (0..20).map(move |k| (mix(feature << 8 | k) % u64::from(CAPTIONS)) as u32);
+    (CaptionSearch::new((0..features as u64).map(strongest)), (0..CAPTIONS).map(caption).collect())
 }
 
 fn settle(app: &mut Harness<'static, App>) {

@@ -1,7 +1,7 @@
 //! Captions as data sets have them: long ones, and ones in scripts of which the tokenizer knows only bytes.
 
-use crate::fixture::{self, Captions};
-use crate::harness::{SIZE, open, open_in};
+use crate::fixture::{self, Captions, SAE};
+use crate::harness::{SIZE, open, open_in, search, settle};
 use egui::Role;
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
@@ -78,4 +78,50 @@ fn characters_of_several_tokens_are_shown_once() {
     // On the sample's page every character is a word of its own.
     let sample = shows(Location::Sample(3));
     assert!(whole.chars().all(|character| sample.matches(character).count() == 1), "{sample}");
+}
+
+#[test]
+fn features_are_found_by_the_captions_of_their_strongest_examples() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open(Link { location: Some(Location::Feature(6)), ..Link::to_run(run.root()) });
+    let shown = |app: &Harness<'static, App>| {
+        let mut shown: Vec<u32> = app.state().session().run().unwrap().list.shown().map(|row| row.feature).collect();
+        shown.sort_unstable();
+        shown
+    };
+    // Features of one modality are strongest in the first samples. Those of both fire on every second sample for each modality,
+    // so that they reach further.
+    search(&mut app, "caption:\"PICTURE 15 of\"");
+    settle(&mut app);
+    assert_eq!(shown(&app), (0..64).filter(|feature| feature % 4 == 2).collect::<Vec<_>>());
+    app.state_mut().session_mut().run_mut().unwrap().list.search("");
+    search(&mut app, "caption:\"picture 3 of\"");
+    settle(&mut app);
+    assert_eq!(shown(&app), (0..64).filter(|feature| feature % 4 != 3).collect::<Vec<_>>(), "all that fire");
+    // A plain word has to be in half of the captions.
+    app.state_mut().session_mut().run_mut().unwrap().list.search("");
+    search(&mut app, "\"picture 3 of\"");
+    settle(&mut app);
+    assert_eq!(shown(&app), [0; 0]);
+    app.state_mut().session_mut().run_mut().unwrap().list.search("");
+    search(&mut app, "series");
+    settle(&mut app);
+    assert_eq!(shown(&app).len(), 48);
+}
+
+#[test]
+fn a_search_of_captions_without_the_strongest_examples_says_what_is_missing() {
+    let (_dir, run) = fixture::run(16);
+    std::fs::remove_file(run.features(SAE).join("strongest.parquet")).unwrap();
+    let mut app = open(Link { location: Some(Location::Feature(6)), ..Link::to_run(run.root()) });
+    search(&mut app, "caption:red");
+    settle(&mut app);
+    app.get_by_label_contains("Captions cannot be searched");
+    app.state_mut().session_mut().run_mut().unwrap().list.search("");
+    search(&mut app, "red");
+    settle(&mut app);
+    assert!(
+        app.query_by_label_contains("Captions cannot be searched").is_none(),
+        "labels and words are searched all the same"
+    );
 }

@@ -18,6 +18,7 @@ use crate::state::score_filter::Scores;
 use filters::select::Groups;
 use sae_core::Run;
 use sae_core::analysis::labels::{Labels, Saved};
+use sae_workbench::caption_search::CaptionSearch;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -36,6 +37,8 @@ pub enum Reply {
     Sample(u32, Result<SampleData, String>),
     /// The samples that a search found.
     FoundSamples(String, Result<Vec<u32>, String>),
+    /// For each feature, the share of the captions of its strongest examples that contain a text.
+    Captions(String, Result<Vec<f32>, String>),
     /// A picture of a sample at full size: sample, picture.
     Picture(u32, usize, Result<Picture, String>),
     /// The score table.
@@ -73,6 +76,7 @@ struct Requests {
     samples: Vec<u32>,
     picture: Option<(u32, usize)>,
     search: Option<String>,
+    captions: Vec<String>,
     scores: bool,
     groups: Option<String>,
     report: bool,
@@ -119,6 +123,11 @@ impl Loader {
     /// Asks for the samples whose captions or keys have these words.
     pub fn request_search(&self, text: String) {
         self.worker.change(|requests| requests.search = Some(text));
+    }
+
+    /// Asks in which captions of the features' strongest examples these texts are, and no longer about others.
+    pub fn request_captions(&self, texts: Vec<String>) {
+        self.worker.change(|requests| requests.captions = texts);
     }
 
     /// Asks for the score table.
@@ -183,6 +192,7 @@ enum Task {
     Sample(u32),
     Picture(u32, usize),
     Search(String),
+    Captions(String),
     Scores,
     Groups(String),
     Report,
@@ -215,6 +225,9 @@ fn take_task(requests: &mut Requests) -> Option<Task> {
     if let Some(text) = requests.search.take() {
         return Some(Task::Search(text));
     }
+    if !requests.captions.is_empty() {
+        return Some(Task::Captions(requests.captions.remove(0)));
+    }
     if !requests.samples.is_empty() {
         return Some(Task::Sample(requests.samples.remove(0)));
     }
@@ -234,6 +247,10 @@ struct Current {
     sae: Option<String>,
     tables: Option<Tables>,
     samples: Samples,
+    /// Number of features in the index.
+    features: usize,
+    /// Read when captions are first searched.
+    captions: Option<Result<CaptionSearch, String>>,
     watch: Watch,
     reported: bool,
 }
@@ -246,6 +263,8 @@ impl Current {
             number,
             tables: with_index.map(|sae| Tables::open(&run, sae, opened.rows.len())),
             samples: Samples::new(run.clone(), data.map(PathBuf::as_path)),
+            features: opened.rows.len(),
+            captions: None,
             watch: Watch::new(&run, sae.as_deref()),
             reported: false,
             sae,
@@ -256,6 +275,17 @@ impl Current {
     /// Whether edits are of this run and autoencoder.
     fn is_of(&self, edits: &Edits) -> bool {
         self.run.root() == edits.root && self.sae.as_deref() == Some(&edits.sae)
+    }
+
+    /// For each feature, the share of the captions of its strongest examples that contain a text.
+    fn captions(&mut self, text: &str) -> Result<Vec<f32>, String> {
+        let sae = self.sae.as_ref().ok_or("The run has no autoencoder.")?;
+        let open = || {
+            let search = CaptionSearch::open(&self.run, sae, self.features);
+            search.map_err(|error| format!("Captions cannot be searched ({error}). Make the index again."))
+        };
+        let search = self.captions.get_or_insert_with(|| guarded(open)).as_ref().map_err(Clone::clone)?;
+        guarded(|| Ok(search.shares(self.samples.all()?, text)))
     }
 
     fn scores(&self) -> Result<Scores, String> {
@@ -330,6 +360,10 @@ fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<
             (Some(Task::Search(text)), Some(current)) => {
                 let found = guarded(|| current.samples.search(&text));
                 reply(current.number, Reply::FoundSamples(text, found));
+            }
+            (Some(Task::Captions(text)), Some(current)) => {
+                let shares = current.captions(&text);
+                reply(current.number, Reply::Captions(text, shares));
             }
             (Some(Task::Scores), Some(current)) => reply(current.number, Reply::Scores(current.scores())),
             (Some(Task::Groups(fields)), Some(current)) => {

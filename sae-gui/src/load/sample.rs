@@ -81,6 +81,11 @@ impl Samples {
         Ok(samples.filter(|(sample, _)| has(sample)).map(|(_, number)| number).collect())
     }
 
+    /// All samples.
+    pub fn all(&mut self) -> Result<&[Sample], String> {
+        Ok(&self.catalog()?.samples)
+    }
+
     /// The groups that columns of the data set divide the samples into.
     pub fn groups(&mut self, fields: &str) -> Result<Groups, String> {
         Groups::by_fields(&self.catalog()?.samples, fields).map_err(|error| error.message())

@@ -1,6 +1,7 @@
 //! The table of features: which are shown, in which order, which are selected, and which comes next. Draws nothing.
 
 use super::annotations::Annotations;
+use super::caption_shares::CaptionShares;
 use super::field::Field;
 use super::query::{Query, Subject};
 use super::run_info::PositionCounts;
@@ -49,6 +50,7 @@ pub struct FeatureList {
     subset: Option<BTreeSet<u32>>,
     selected: BTreeSet<u32>,
     annotations: Annotations,
+    captions: CaptionShares,
     /// Counts the changes of what is shown.
     version: u64,
     /// Indices of rows in the order of the sort.
@@ -70,6 +72,7 @@ impl FeatureList {
             subset: None,
             selected: BTreeSet::new(),
             annotations: Annotations::default(),
+            captions: CaptionShares::default(),
             version: 0,
             sorted: Vec::new(),
             shown: Vec::new(),
@@ -185,7 +188,23 @@ impl FeatureList {
 
     /// What of the search was not understood.
     pub fn problem(&self) -> Option<&str> {
-        self.query.problem()
+        self.query.problem().or(self.query.caption_problem(&self.captions))
+    }
+
+    /// The texts of the search that have not been looked for in captions yet.
+    pub fn pending_captions(&self) -> Vec<String> {
+        self.query.caption_texts().into_iter().filter(|text| !self.captions.has(text)).collect()
+    }
+
+    /// Takes the share of the captions of each feature's strongest examples that contain a text, or the reason why it is not
+    /// known.
+    pub fn set_captions(&mut self, text: String, shares: Result<Vec<f32>, String>) {
+        let texts = self.query.caption_texts();
+        if texts.contains(&text) {
+            self.captions.insert(text, shares);
+            self.captions.retain(&texts);
+            self.apply_filter();
+        }
     }
 
     /// Searches.
@@ -285,6 +304,7 @@ impl FeatureList {
             positions: &self.positions,
             annotations: &self.annotations,
             typical_words: self.typical_words(row.feature),
+            captions: &self.captions,
         }
     }
 

@@ -3,6 +3,7 @@
 
 pub mod activations;
 pub mod annotations;
+pub mod caption_shares;
 pub mod clipboard;
 pub mod command;
 pub mod counterpart;

@@ -2,11 +2,13 @@
 //! `OR`. A text is understood while it is being typed: a condition that is not complete narrows nothing and is reported.
 
 use super::annotations::{Annotations, TextField};
+use super::caption_shares::CaptionShares;
 use super::field::{CLASSES, Field};
 use super::run_info::PositionCounts;
 use super::typical_words::TypicalWords;
 use sae_core::analysis::index::FeatureRow;
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 /// A parsed search.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,7 +42,9 @@ enum Test {
     Text(TextField, String),
     /// One of the typical words contains this, in lower case.
     Typical(String),
-    /// The label, the notes or a typical word contains this, in lower case.
+    /// The caption of a strongest example contains this, in lower case.
+    Caption(String),
+    /// The label, the notes, a typical word or most captions of the strongest examples contain this, in lower case.
     Anywhere(String),
     Star(bool),
     /// The feature is in the list of this name, else in one whose name begins with it.
@@ -68,7 +72,11 @@ const SIGNS: [(&str, Comparison, bool); 7] = [
 ];
 
 /// Names of conditions that are no columns.
-const OTHER_NAMES: [&str; 5] = ["word", "notes", "author", "star", "list"];
+const OTHER_NAMES: [&str; 6] = ["word", "caption", "notes", "author", "star", "list"];
+
+/// The share of the captions of a feature's strongest examples from which on a plain word finds the feature. A word that is in a
+/// few of them says little about the feature.
+const MOST_CAPTIONS: f32 = 0.5;
 
 /// What is known about one feature, for a search.
 pub struct Subject<'a> {
@@ -80,6 +88,8 @@ pub struct Subject<'a> {
     pub annotations: &'a Annotations,
     /// Its typical words.
     pub typical_words: Option<&'a TypicalWords>,
+    /// What is in the captions of its strongest examples.
+    pub captions: &'a CaptionShares,
 }
 
 impl Query {
@@ -124,7 +134,29 @@ impl Query {
     /// Whether the result depends on what people wrote.
     pub fn uses_annotations(&self) -> bool {
         let uses = |term: &Term| !matches!(term.test, Test::Class(_) | Test::Compare(..) | Test::Typical(_));
-        self.alternatives.iter().flat_map(|alternative| &alternative.terms).any(uses)
+        self.terms().any(uses)
+    }
+
+    /// The texts that are looked for in captions, in lower case.
+    pub fn caption_texts(&self) -> BTreeSet<String> {
+        let text = |term: &Term| match &term.test {
+            Test::Caption(text) | Test::Anywhere(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+            _ => None,
+        };
+        self.terms().filter_map(text).collect()
+    }
+
+    /// Why captions cannot be searched, if the search is about them and `captions` has the reason.
+    pub fn caption_problem<'a>(&self, captions: &'a CaptionShares) -> Option<&'a str> {
+        let problem = |term: &Term| match &term.test {
+            Test::Caption(text) => captions.problem(text),
+            _ => None,
+        };
+        self.terms().find_map(problem)
+    }
+
+    fn terms(&self) -> impl Iterator<Item = &Term> {
+        self.alternatives.iter().flat_map(|alternative| &alternative.terms)
     }
 
     /// Whether a feature is found.
@@ -225,10 +257,17 @@ impl Term {
             },
             Test::Text(field, text) => annotations.contains(feature, *field, text),
             Test::Typical(text) => typical(text),
+            // While it is not known, the condition narrows nothing.
+            Test::Caption(text) => match subject.captions.share(text, feature) {
+                Some(share) => share > 0.0,
+                None => return true,
+            },
             Test::Anywhere(text) => {
+                let in_captions = || subject.captions.share(text, feature).is_some_and(|share| share >= MOST_CAPTIONS);
                 annotations.contains(feature, TextField::Label, text)
                     || annotations.contains(feature, TextField::Notes, text)
                     || typical(text)
+                    || in_captions()
             }
             Test::Star(star) => annotations.star(feature) == *star,
             Test::InList(name) => annotations.in_list(feature, name),
@@ -257,6 +296,7 @@ fn text_test(name: &str, value: &str) -> Result<Option<Test>, String> {
         "notes" => Test::Text(TextField::Notes, value),
         "author" => Test::Text(TextField::Author, value),
         "word" => Test::Typical(value),
+        "caption" => Test::Caption(value),
         "list" => Test::InList(value),
         "star" => match value.as_str() {
             "" | "y" | "ye" | "yes" => Test::Star(true),
@@ -314,6 +354,10 @@ mod tests {
     }
 
     fn found(text: &str) -> Vec<u32> {
+        found_with(text, &CaptionShares::default())
+    }
+
+    fn found_with(text: &str, captions: &CaptionShares) -> Vec<u32> {
         let rows = [
             row(0, "dead", 0.0, None),
             FeatureRow { fires_text: 10, fires_image: 2, ..row(1, "text", 0.02, Some(0.1)) },
@@ -326,7 +370,7 @@ mod tests {
         let annotations = annotations();
         let subject = |row| {
             let typical_words = (row == &rows[3]).then_some(&boat);
-            Subject { row, positions: &POSITIONS, annotations: &annotations, typical_words }
+            Subject { row, positions: &POSITIONS, annotations: &annotations, typical_words, captions }
         };
         rows.iter().filter(|row| query.matches(&subject(row))).map(|row| row.feature).collect()
     }
@@ -366,6 +410,24 @@ mod tests {
         assert_eq!(found("list:col"), [1, 12, 123]);
         assert_eq!(found("word:boa"), [123]);
         assert!(found("notes:x").is_empty());
+    }
+
+    #[test]
+    fn captions_are_searched_once_they_are_counted() {
+        let mut captions = CaptionShares::default();
+        assert_eq!(found_with("caption:dog class:cross", &captions), [12, 45], "not counted yet");
+        let mut shares = vec![0.0; 124];
+        (shares[12], shares[45]) = (0.1, 0.5);
+        captions.insert("dog".into(), Ok(shares));
+        assert_eq!(found_with("caption:DOG", &captions), [12, 45]);
+        assert_eq!(found_with("-caption:dog class:cross", &captions), [] as [u32; 0]);
+        assert_eq!(found_with("dog", &captions), [45], "a plain word has to be in half of the captions");
+        captions.insert("cat".into(), Err("There is no table.".into()));
+        let query = Query::parse("caption:cat OR ring");
+        assert_eq!(query.caption_problem(&captions), Some("There is no table."));
+        assert_eq!(query.caption_texts(), ["cat".to_owned(), "ring".to_owned()].into());
+        assert_eq!(Query::parse("cat").caption_problem(&captions), None, "a plain word is in other texts as well");
+        assert!(Query::parse("word:boat class:cross caption:").caption_texts().is_empty());
     }
 
     #[test]
@@ -418,7 +480,10 @@ mod tests {
         #[test]
         fn anything_can_be_typed(text in ".{0,40}") {
             let (row, annotations) = (row(7, "text", 0.1, None), annotations());
-            let subject = Subject { row: &row, positions: &POSITIONS, annotations: &annotations, typical_words: None };
+            let captions = CaptionShares::default();
+            let subject = Subject {
+                row: &row, positions: &POSITIONS, annotations: &annotations, typical_words: None, captions: &captions,
+            };
             Query::parse(&text).matches(&subject);
         }
 

@@ -20,6 +20,8 @@ pub struct Requested {
     pub picture: Option<PictureView>,
     /// The search among the samples.
     pub search: Option<String>,
+    /// The texts that are looked for in the captions of the features' strongest examples.
+    pub captions: Vec<String>,
     /// Whether the score table is read.
     pub scores: bool,
     /// Whether provenance, curves and evaluations are read.

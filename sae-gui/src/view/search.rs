@@ -37,6 +37,9 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun) -> Option<Action> {
             let text = format!("{} more outside the {}", format::count(outside as u64), restriction(run));
             ui.label(RichText::new(text).color(theme::muted(ui)));
         }
+        if !run.list.pending_captions().is_empty() {
+            ui.label(theme::small(ui, "searching captions ..."));
+        }
     });
     let problem = if is_link { Some("Press Enter to open this link.") } else { run.list.problem() };
     if let Some(problem) = problem {
@@ -70,13 +73,17 @@ fn help(ui: &mut Ui) {
     ui.set_max_width(460.0);
     let names: Vec<&str> = Field::ALL.iter().map(|field| field.name()).filter(|name| *name != "label").collect();
     for (example, meaning) in [
-        ("blue ring", "words in labels, notes and typical words; all must be there"),
+        (
+            "blue ring",
+            "words in labels, notes, typical words or half of the captions of the strongest examples; all must be there",
+        ),
         ("12", "the feature 12, then those whose numbers begin with 12"),
         ("class:cross,image", "a class, or one of several"),
         ("density>0.1%", "a column compared with a number: > >= < <= = !="),
         ("-class:dead", "a minus excludes"),
         ("class:cross OR weight>0.2", "one of the two"),
         ("label:\"red ring\" notes:rim author:ann", "texts that people wrote"),
+        ("caption:dog", "a word in the caption of at least one of the strongest examples"),
         ("word:boat star:yes list:colors", "typical words, stars, lists"),
     ] {
         ui.horizontal_wrapped(|ui| {

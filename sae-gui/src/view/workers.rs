@@ -44,7 +44,7 @@ impl App {
         let saved = matches!(self.session.unsaved(), (0, _) | (_, Some(_)));
         let running = self.session.job.as_ref().is_some_and(|job| job.is_running());
         let explained = needed.explanations.is_none_or(|number| sample.has_explanations(number));
-        let searched = needed.search.is_none() && needed.picture.is_none();
+        let searched = needed.search.is_none() && needed.captions.is_empty() && needed.picture.is_none();
         let answered = !run.playground.busy && !run.test.busy;
         let compared = self.is_compared(run, needed.direction);
         searched && detailed && scores && report && shown && explained && saved && !running && answered && compared
@@ -104,7 +104,8 @@ impl App {
                 let samples = run.example_samples();
                 let features = run.feature_number().into_iter().collect();
                 let active = if encodes { samples.clone() } else { Vec::new() };
-                Requested { features, active, samples, ..Requested::default() }
+                let captions = run.list.pending_captions();
+                Requested { features, active, samples, captions, ..Requested::default() }
             }
             Page::Sample => {
                 let sample = run.sample();
@@ -154,6 +155,9 @@ impl App {
         }
         if needed.search != self.requested.search {
             needed.search.clone().into_iter().for_each(|text| self.loader.request_search(text));
+        }
+        if needed.captions != self.requested.captions {
+            self.loader.request_captions(needed.captions.clone());
         }
         if needed.scores && run.filter.is_none() {
             self.loader.request_scores();
@@ -221,6 +225,10 @@ impl App {
             }
             Reply::FoundSamples(text, found) => {
                 self.session.run_mut().into_iter().for_each(|run| run.samples.set_found(text.clone(), found.clone()));
+                Vec::new()
+            }
+            Reply::Captions(text, shares) => {
+                self.session.run_mut().into_iter().for_each(|run| run.list.set_captions(text.clone(), shares.clone()));
                 Vec::new()
             }
             Reply::Scores(scores) => {
