@@ -9,7 +9,7 @@ use super::watch::{Changed, Watch};
 use super::{folders, guarded, report, scores};
 use crate::state::Link;
 use crate::state::details::Details;
-use crate::state::effect::Edits;
+use crate::state::label_edits::Edits;
 use crate::state::open_dialog::FolderEntry;
 use crate::state::report::RunReport;
 use crate::state::run_info::OpenedRun;

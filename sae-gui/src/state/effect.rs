@@ -1,11 +1,10 @@
 //! What a session asks of the window, since it cannot do it itself. Plain data.
 
 use super::invocation::Invocation;
+use super::label_edits::Edits;
 use super::link::Link;
 use super::location::Page;
-use sae_core::analysis::labels::{Change, Labels};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
 /// Something that the window does.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,19 +31,6 @@ pub enum Effect {
     Theme(Option<Theme>),
     /// Close the window.
     Quit,
-}
-
-/// Edits of labels to save, whatever run is open by then.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Edits {
-    /// The run folder.
-    pub root: PathBuf,
-    /// The autoencoder.
-    pub sae: String,
-    /// The edits, in order.
-    pub changes: Vec<Change>,
-    /// What the file was known to hold.
-    pub on_disk: Labels,
 }
 
 /// A set of colors.

@@ -1,13 +1,25 @@
 //! Edits of labels, notes, stars and lists: undo and redo, and the edits that are not on disk yet. An edit counts as saved only
 //! when the file holds it; until then it is kept here and sent again. Touches no file.
 
-use super::effect::Edits;
 use sae_core::analysis::labels::{Change, Entry, Labels, Saved, Written};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Edits that can be undone at most.
 const UNDO: usize = 1000;
+
+/// Edits of labels to save, whatever run is open by then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Edits {
+    /// The run folder.
+    pub root: PathBuf,
+    /// The autoencoder.
+    pub sae: String,
+    /// The edits, in order.
+    pub changes: Vec<Change>,
+    /// What the file was known to hold.
+    pub on_disk: Labels,
+}
 
 /// The labels of one autoencoder of a run, being edited.
 #[derive(Clone, Debug, Default)]

@@ -3,11 +3,10 @@
 use super::annotations::Annotations;
 use super::counterpart::Counterpart;
 use super::details::{Details, ExampleGroup};
-use super::effect::Edits;
 use super::export_settings::ExportSettings;
 use super::history::{History, VisitKind};
 use super::hover::Hover;
-use super::label_edits::LabelEdits;
+use super::label_edits::{Edits, LabelEdits};
 use super::link::Link;
 use super::list::FeatureList;
 use super::location::{Location, Page};

@@ -4,11 +4,11 @@
 use super::clipboard;
 use super::command::Command;
 use super::details::Details;
-use super::effect::{Edits, Effect, Theme};
+use super::effect::{Effect, Theme};
 use super::history::{History, VisitKind};
 use super::invocation::{Afterwards, Invocation};
 use super::job::{Job, JobState};
-use super::label_edits::LabelEdits;
+use super::label_edits::{Edits, LabelEdits};
 use super::link::Link;
 use super::location::{Location, Page};
 use super::open_dialog::OpenDialog;
