@@ -7,7 +7,7 @@ use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
 use sae_core::Run;
 use sae_gui::state::Link;
-use sae_gui::state::counterpart::Counterpart;
+use sae_gui::state::link::Counterpart;
 use sae_gui::state::location::{Location, Page};
 use sae_gui::view::App;
 use std::path::Path;

@@ -6,7 +6,6 @@ pub mod annotations;
 pub mod caption_shares;
 pub mod clipboard;
 pub mod command;
-pub mod counterpart;
 pub mod details;
 pub mod effect;
 pub mod excerpt;

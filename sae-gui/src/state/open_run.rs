@@ -1,12 +1,12 @@
 //! The run that is open: what is known of it, what is shown of it, what is edited. Decides nothing about commands.
 
 use super::annotations::Annotations;
-use super::counterpart::Counterpart;
 use super::details::{Details, ExampleGroup};
 use super::export_settings::ExportSettings;
 use super::history::{History, VisitKind};
 use super::hover::Hover;
 use super::label_edits::{Edits, LabelEdits};
+use super::link::Counterpart;
 use super::link::Link;
 use super::list::FeatureList;
 use super::location::{Location, Page};

@@ -1,8 +1,8 @@
 //! What was clicked on a page, for the window to do. Does nothing itself.
 
 use crate::state::Command;
-use crate::state::counterpart::Counterpart;
 use crate::state::invocation::Invocation;
+use crate::state::link::Counterpart;
 use crate::state::location::Location;
 use crate::state::open_run::SampleList;
 use crate::state::overlay::PictureView;

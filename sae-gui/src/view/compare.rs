@@ -11,9 +11,9 @@ use super::widgets::{self, tile};
 use super::{Action, sample_scores};
 use crate::load::DecoderDirection;
 use crate::state::Link;
-use crate::state::counterpart::Counterpart;
 use crate::state::explanation::ScoreExplanation;
 use crate::state::format;
+use crate::state::link::Counterpart;
 use crate::state::location::Location;
 use crate::state::open_run::OpenRun;
 use crate::state::overlay::PictureView;
@@ -84,7 +84,7 @@ pub fn show(
                 let clicked = same_sample(ui, sides, &mut view.samples, *opacity);
                 action = clicked.or(action.take());
             } else {
-                note(ui, "The two features are of different runs, so there is no sample to show under both.");
+                note(ui, "The two features are of different runs, so they share no samples to show under both.");
             }
         });
         if other.hover.end_frame() {
