@@ -9,7 +9,9 @@ mod fixture;
 
 use egui::{Event, Key, Modifiers};
 use egui_kittest::Harness;
-use sae_core::random::mix;
+use sae_core::analysis::layout::decoder_layout;
+use sae_core::autoencoder::Weights;
+use sae_core::random::{SplitMix64, mix};
 use sae_core::store::sample::Sample;
 use sae_gui::state::Link;
 use sae_gui::state::field::Field;
@@ -88,6 +90,18 @@ fn main() {
     if let Some(memory) = memory() {
         println!("memory: {memory} MB resident now, {} at most", peak().unwrap_or_default());
     }
+    println!("layout of {features} directions of width 4096, on a thread of its own: {:?}", layout(features, 4096));
+}
+
+/// The time that the layout of as many directions of this width takes.
+fn layout(features: usize, width: usize) -> Duration {
+    let mut random = SplitMix64::new(1);
+    let w_dec: Vec<f32> = (0..features * width).map(|_| random.next_f64() as f32 - 0.5).collect();
+    let weights = Weights { d_in: width, d_sae: features, w_dec, ..Weights::default() };
+    let all: Vec<u32> = (0..features as u32).collect();
+    let begun = Instant::now();
+    decoder_layout(&weights, &all);
+    begun.elapsed()
 }
 
 /// A hundred thousand captions of forty words, of which every feature has twenty strongest ones.

@@ -2,7 +2,8 @@
 
 use crate::fixture::{self, SAE};
 use crate::harness::{
-    button, current, key, label_on_disk, leave, listed, open, open_folder, press, search, settle, write_label,
+    current, draw_around_right_half, key, label_on_disk, leave, listed, open, open_folder, press, search, settle,
+    write_label,
 };
 use egui::{Event, Key, Modifiers, Role};
 use egui_kittest::Harness;
@@ -12,6 +13,7 @@ use sae_core::analysis::labels::Labels;
 use sae_gui::state::Link;
 use sae_gui::state::job::JobState;
 use sae_gui::state::location::{Location, Page};
+use sae_gui::state::map::MapKind;
 use sae_gui::view::App;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -256,19 +258,7 @@ fn the_table_becomes_a_list() {
 fn drawing_on_the_map_picks_features_and_escape_lets_them_go() {
     let (_dir, run) = fixture::run(64);
     let mut app = open_folder(run.root());
-    let map = app.get_by_label("Map of features").rect();
-    let corner = |x: f32, y: f32| map.min + egui::vec2(x * map.width(), y * map.height());
-    // Around the right half.
-    let path = [(0.55, 0.02), (0.98, 0.02), (0.98, 0.85), (0.55, 0.85), (0.55, 0.1)].map(|(x, y)| corner(x, y));
-    app.event(Event::PointerMoved(path[0]));
-    app.event(button(true, path[0]));
-    app.run_steps(1);
-    for pos in path {
-        app.event(Event::PointerMoved(pos));
-        app.run_steps(1);
-    }
-    app.event(button(false, path[4]));
-    app.run_steps(3);
+    draw_around_right_half(&mut app);
     let run = app.state().session().run().unwrap();
     let (picked, total) = (run.list.restricted_to().unwrap(), run.list.total());
     assert!(picked > 0 && picked < total, "{picked} of {total}");
@@ -279,6 +269,42 @@ fn drawing_on_the_map_picks_features_and_escape_lets_them_go() {
     assert!(run.list.shown().all(|row| place(row) > low + 0.5 * (high - low)));
     key(&mut app, Modifiers::NONE, Key::Escape);
     assert_eq!(app.state().session().run().unwrap().list.restricted_to(), None);
+}
+
+#[test]
+fn the_map_of_directions_puts_features_with_one_direction_together() {
+    let (_dir, run) = fixture::run(64);
+    let link =
+        Link { location: Some(Location::Feature(6)), map: Some(MapKind::Directions), ..Link::to_run(run.root()) };
+    let mut app = open(link.clone());
+    let session = app.state().session().run().unwrap();
+    assert_eq!(session.link(), link);
+    let layout = session.layout.clone().unwrap().unwrap();
+    // The features that fire look along three axes, which lie on a plane; dead ones have no place.
+    assert!((layout.explained[0] + layout.explained[1] - 1.0).abs() < 1e-5, "{:?}", layout.explained);
+    assert!((0..64).all(|feature| layout.places[feature].is_some() == (feature % 4 != 3)));
+    draw_around_right_half(&mut app);
+    let list = &app.state().session().run().unwrap().list;
+    let shown: Vec<u32> = list.shown().map(|row| row.feature).collect();
+    let axes: std::collections::BTreeSet<u32> = shown.iter().map(|feature| feature % 4).collect();
+    assert!(shown.len() == 16 * axes.len() && (1..3).contains(&axes.len()), "{shown:?}");
+    // The choice of the map is made in its list.
+    app.get_by_label("What the map shows").click();
+    app.run_steps(3);
+    app.get_by_label("density / maximum").click();
+    app.run_steps(3);
+    settle(&mut app);
+    assert_eq!(app.state().session().run().unwrap().link().map, Some(MapKind::Max));
+}
+
+#[test]
+fn a_map_of_directions_without_weights_says_what_is_missing() {
+    let (_dir, run) = fixture::run(16);
+    std::fs::remove_dir_all(run.sae_dir(SAE)).unwrap();
+    let app = open(Link { map: Some(MapKind::Directions), ..Link::to_run(run.root()) });
+    let session = app.state().session().run().unwrap();
+    assert!(session.layout.is_none() && session.info.no_weights().unwrap().contains("saes/base"));
+    app.get_by_label_contains("Map of features: There are no weights in saes/base");
 }
 
 #[test]

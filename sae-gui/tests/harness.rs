@@ -115,3 +115,19 @@ pub fn wait_for(app: &mut Harness<'static, App>, text: &str) {
         app.step();
     }
 }
+
+/// Draws around the right half of the map of features.
+pub fn draw_around_right_half(app: &mut Harness<'static, App>) {
+    let map = app.get_by_label("Map of features").rect();
+    let corner = |x: f32, y: f32| map.min + egui::vec2(x * map.width(), y * map.height());
+    let path = [(0.55, 0.02), (0.98, 0.02), (0.98, 0.85), (0.55, 0.85), (0.55, 0.1)].map(|(x, y)| corner(x, y));
+    app.event(Event::PointerMoved(path[0]));
+    app.event(button(true, path[0]));
+    app.run_steps(1);
+    for pos in path {
+        app.event(Event::PointerMoved(pos));
+        app.run_steps(1);
+    }
+    app.event(button(false, path[4]));
+    app.run_steps(3);
+}

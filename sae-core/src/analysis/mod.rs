@@ -1,6 +1,6 @@
 //! What a trained autoencoder finds in the activations of a store: one [`pass`] over them with any number of observers, and
 //! the results of the observers ([`eval`], [`index`], [`samples_features`]). [`labels`] are what people and models write
-//! about features, [`autointerp`] how a model is asked for them, and [`dashboard`] how features are shown elsewhere. Knows
+//! about features, [`layout`] places them on a map, [`autointerp`] is how a model is asked for them, and [`dashboard`] how features are shown elsewhere. Knows
 //! nothing of training.
 
 pub mod autointerp;
@@ -9,6 +9,7 @@ pub mod dashboard;
 pub mod eval;
 pub mod index;
 pub mod labels;
+pub mod layout;
 pub mod pass;
 pub mod saebench;
 pub mod samples_features;

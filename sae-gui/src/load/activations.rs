@@ -9,6 +9,7 @@ use filters::pmi::{Component, Contribution};
 use filters::score_names::{self, COSINE, PMI, PMI_BLANK};
 use sae_core::Run;
 use sae_core::analysis::index::FeatureRow;
+use sae_core::analysis::layout::{DecoderLayout, decoder_layout};
 use sae_core::autoencoder::Encoder;
 use sae_core::autoencoder::formats::{self, Saved};
 use sae_core::device::DeviceChoice;
@@ -40,13 +41,26 @@ pub enum ActivationReply {
     Explanations(u32, Result<Vec<ScoreExplanation>, String>),
     /// The decoder direction of a feature.
     Direction(u32, Result<DecoderDirection, String>),
+    /// The features by the principal components of their directions.
+    Layout(Result<Arc<DecoderLayout>, String>),
+}
+
+/// What the worker is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct ActivationRequest {
+    /// The samples whose active features are computed, the first one first.
+    pub active: Vec<u32>,
+    /// The sample whose scores are explained.
+    pub explanations: Option<u32>,
+    /// The feature whose direction is read.
+    pub direction: Option<u32>,
+    /// Whether the layout of all features is computed.
+    pub layout: bool,
 }
 
 #[derive(Default)]
 struct Requests {
-    active: Vec<u32>,
-    explanations: Option<u32>,
-    direction: Option<u32>,
+    request: ActivationRequest,
     quit: bool,
 }
 
@@ -54,6 +68,7 @@ enum Task {
     Active(u32),
     Explanations(u32),
     Direction(u32),
+    Layout,
     Quit,
 }
 
@@ -72,7 +87,7 @@ impl ActivationWorker {
         root: PathBuf,
         sae: String,
         rows: Vec<FeatureRow>,
-        wake: impl Fn() + Send + 'static,
+        wake: impl Fn() + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         let (sender, replies) = channel();
         let quit = |requests: &mut Requests| requests.quit = true;
@@ -80,12 +95,9 @@ impl ActivationWorker {
         Ok(Self { worker: Worker::start("activations", quit, false, work)?, replies })
     }
 
-    /// Asks for the active features of these samples, and no longer of others; for the explanations of one; and for the
-    /// direction of a feature.
-    pub fn request(&self, active: Vec<u32>, explanations: Option<u32>, direction: Option<u32>) {
-        self.worker.change(|requests| {
-            (requests.active, requests.explanations, requests.direction) = (active, explanations, direction);
-        });
+    /// Asks for this, and no longer for anything else.
+    pub fn request(&self, request: ActivationRequest) {
+        self.worker.change(|requests| requests.request = request);
     }
 
     /// What has been computed since the last call.
@@ -98,13 +110,17 @@ fn take_task(requests: &mut Requests) -> Option<Task> {
     if requests.quit {
         return Some(Task::Quit);
     }
-    if let Some(feature) = requests.direction.take() {
+    let request = &mut requests.request;
+    if let Some(feature) = request.direction.take() {
         return Some(Task::Direction(feature));
     }
-    if !requests.active.is_empty() {
-        return Some(Task::Active(requests.active.remove(0)));
+    if std::mem::take(&mut request.layout) {
+        return Some(Task::Layout);
     }
-    requests.explanations.take().map(Task::Explanations)
+    if !request.active.is_empty() {
+        return Some(Task::Active(request.active.remove(0)));
+    }
+    request.explanations.take().map(Task::Explanations)
 }
 
 fn work(
@@ -113,7 +129,7 @@ fn work(
     sae: &str,
     rows: &[FeatureRow],
     sender: &Sender<ActivationReply>,
-    wake: &impl Fn(),
+    wake: &(impl Fn() + Sync),
 ) {
     let next = || loop {
         if let Some(task) = mailbox.next(Duration::from_secs(3600), take_task) {
@@ -134,34 +150,57 @@ fn work(
     let ready = saved.and_then(|saved: Saved| Ok((saved, device?)));
     let encoder = ready.as_ref().map(|(saved, device)| Encoder::new(&saved.weights, device));
     let saved = ready.as_ref().map(|(saved, _)| saved);
-    loop {
-        let ready = explainer.as_mut().map_err(|reason| reason.clone());
-        let ready = ready.and_then(|explainer| Ok((explainer, encoder.as_ref().map_err(|reason| (*reason).clone())?)));
-        let reply = match task {
-            Task::Quit => return,
-            Task::Direction(feature) => {
-                let direction = saved.map_err(|reason| reason.clone()).and_then(|saved| direction(saved, feature));
-                ActivationReply::Direction(feature, direction)
+    let mut laid_out = false;
+    std::thread::scope(|scope| {
+        loop {
+            let ready = explainer.as_mut().map_err(|reason| reason.clone());
+            let ready =
+                ready.and_then(|explainer| Ok((explainer, encoder.as_ref().map_err(|reason| (*reason).clone())?)));
+            let reply = match task {
+                Task::Quit => return,
+                Task::Direction(feature) => {
+                    let direction = saved.map_err(|reason| reason.clone()).and_then(|saved| direction(saved, feature));
+                    Some(ActivationReply::Direction(feature, direction))
+                }
+                Task::Layout if std::mem::replace(&mut laid_out, true) => None,
+                Task::Layout => {
+                    // Seconds for a large autoencoder: the samples that are looked at do not wait for it.
+                    scope.spawn(move || {
+                        let layout = saved.map_err(|reason| reason.clone()).and_then(|saved| layout(saved, rows));
+                        // The window may be gone.
+                        let _ = sender.send(ActivationReply::Layout(layout));
+                        wake();
+                    });
+                    None
+                }
+                Task::Active(sample) => {
+                    let encode = |(explainer, encoder): (&mut Explainer, &Encoder)| {
+                        guarded(|| explainer.samples().encode(encoder, sample).map_err(message))
+                    };
+                    let active = ready.and_then(encode).map(|rows| Arc::new(SampleActivations { rows }));
+                    Some(ActivationReply::Active(sample, active))
+                }
+                Task::Explanations(sample) => {
+                    let explain = |(explainer, encoder): (&mut Explainer, &Encoder)| {
+                        guarded(|| explanations(explainer, encoder, rows, sample))
+                    };
+                    Some(ActivationReply::Explanations(sample, ready.and_then(explain)))
+                }
+            };
+            if let Some(reply) = reply {
+                // The window may be gone; then `quit` comes next.
+                let _ = sender.send(reply);
+                wake();
             }
-            Task::Active(sample) => {
-                let encode = |(explainer, encoder): (&mut Explainer, &Encoder)| {
-                    guarded(|| explainer.samples().encode(encoder, sample).map_err(message))
-                };
-                let active = ready.and_then(encode).map(|rows| Arc::new(SampleActivations { rows }));
-                ActivationReply::Active(sample, active)
-            }
-            Task::Explanations(sample) => {
-                let explain = |(explainer, encoder): (&mut Explainer, &Encoder)| {
-                    guarded(|| explanations(explainer, encoder, rows, sample))
-                };
-                ActivationReply::Explanations(sample, ready.and_then(explain))
-            }
-        };
-        // The window may be gone; then `quit` comes next.
-        let _ = sender.send(reply);
-        wake();
-        task = next();
-    }
+            task = next();
+        }
+    });
+}
+
+/// The features that fire, by the principal components of their directions.
+fn layout(saved: &Saved, rows: &[FeatureRow]) -> Result<Arc<DecoderLayout>, String> {
+    let fire: Vec<u32> = rows.iter().filter(|row| row.fires > 0).map(|row| row.feature).collect();
+    guarded(|| Ok(Arc::new(decoder_layout(&saved.weights, &fire))))
 }
 
 fn direction(saved: &Saved, feature: u32) -> Result<DecoderDirection, String> {

@@ -19,7 +19,7 @@ mod subprocess;
 mod tables;
 mod watch;
 
-pub use activations::{ActivationReply, ActivationWorker, DecoderDirection};
+pub use activations::{ActivationReply, ActivationRequest, ActivationWorker, DecoderDirection};
 pub use loader::{Loader, Reply};
 pub use playground::{PlaygroundReply, PlaygroundWorker};
 pub use subprocess::{ProcessEvent, Subprocess};

@@ -5,6 +5,7 @@
 use super::field::Field;
 use super::list::Sort;
 use super::location::{Location, Page};
+use super::map::MapKind;
 use super::playground::parse_multiples;
 use sae_core::path_text::percent_encode;
 use std::fmt::{self, Display};
@@ -29,6 +30,8 @@ pub struct Link {
     pub sort: Option<[Sort; 2]>,
     /// The feature that is compared with the one that is shown.
     pub with: Option<Counterpart>,
+    /// What the map of all features shows.
+    pub map: Option<MapKind>,
     /// The score that decides on the Filter page.
     pub by: Option<String>,
     /// How many samples it keeps.
@@ -77,6 +80,7 @@ impl Link {
                 }
                 "search" => link.search = Some(decode(value)?),
                 "sort" => link.sort = Some(parse_sort(value).ok_or_else(|| invalid("sort"))?),
+                "map" => link.map = Some(MapKind::from_name(value).ok_or_else(|| invalid("map"))?),
                 "by" => link.by = Some(decode(value)?),
                 "keep" => link.keep = Some(value.parse().map_err(|_| invalid("number of samples"))?),
                 "prompt" => link.prompt = Some(decode(value)?),
@@ -110,6 +114,7 @@ impl Display for Link {
         pairs.extend(self.with.as_ref().map(|with| ("with", percent_encode(&with.to_string()))));
         pairs.extend(self.search.as_ref().map(|text| ("search", percent_encode(text))));
         pairs.extend(self.sort.map(|sort| ("sort", format_sort(sort))));
+        pairs.extend(self.map.map(|kind| ("map", kind.name().to_owned())));
         pairs.extend(self.by.as_ref().map(|name| ("by", percent_encode(name))));
         pairs.extend(self.keep.map(|count| ("keep", count.to_string())));
         pairs.extend(self.prompt.as_ref().map(|text| ("prompt", percent_encode(text))));
@@ -273,6 +278,7 @@ mod tests {
             ("sae://run/s/x", "invalid sample number"),
             ("sae://run/?page=x", "invalid page"),
             ("sae://run/?sort=color,class", "invalid sort"),
+            ("sae://run/?map=umap", "invalid map"),
             ("sae://run/?keep=all", "invalid number of samples"),
             ("sae://run/f/3?page=compare&with=x", "Invalid feature \"x\""),
             ("sae://run/?multiples=1,x", "Invalid number \"x\""),
@@ -316,6 +322,7 @@ mod tests {
             )),
             search in prop::option::of(".{1,9}"),
             sort in prop::option::of([sort(), sort()]),
+            map in prop::option::of(prop::sample::select(MapKind::ALL.to_vec())),
             by in prop::option::of("[a-z0-9_=&]{1,8}"),
             keep in prop::option::of(any::<usize>()),
             prompt in prop::option::of(".{1,9}"),
@@ -324,7 +331,7 @@ mod tests {
             multiples in prop::option::of("[0-9]{1,2}\\.5(, ?-?[0-9]{1,2}){0,3}"),
         ) {
             let with = with.map(|(run, sae, feature)| Counterpart { run: run.map(PathBuf::from), sae, feature });
-            let link = Link { image: image.map(PathBuf::from), run: run.into(), sae, location, with, search, sort, by, keep, prompt, steer, multiples };
+            let link = Link { image: image.map(PathBuf::from), run: run.into(), sae, location, with, search, sort, map, by, keep, prompt, steer, multiples };
             prop_assert_eq!(Link::parse(&link.to_string()), Ok(link));
         }
     }

@@ -4,6 +4,7 @@
 use super::format;
 use super::run_info::PositionCounts;
 use sae_core::analysis::index::FeatureRow;
+use sae_core::analysis::layout::DecoderLayout;
 use std::collections::BTreeSet;
 
 /// Cells along the two axes of what is visible.
@@ -21,6 +22,8 @@ pub enum MapKind {
     Max,
     /// The density across, the cross-modal weight up.
     Weight,
+    /// The two first principal components of the decoder directions.
+    Directions,
 }
 
 /// How the values of an axis are placed and named.
@@ -63,7 +66,22 @@ impl Scale {
 
 impl MapKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Rates, Self::Max, Self::Weight];
+    pub const ALL: [Self; 4] = [Self::Rates, Self::Max, Self::Weight, Self::Directions];
+
+    /// Its name in links.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rates => "rates",
+            Self::Max => "maximum",
+            Self::Weight => "weight",
+            Self::Directions => "directions",
+        }
+    }
+
+    /// The kind of that name in links.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 
     /// A few words.
     pub fn title(self) -> &'static str {
@@ -71,6 +89,7 @@ impl MapKind {
             Self::Rates => "text / image rates",
             Self::Max => "density / maximum",
             Self::Weight => "density / weight",
+            Self::Directions => "decoder directions (PCA)",
         }
     }
 
@@ -83,13 +102,17 @@ impl MapKind {
             }
             Self::Max => "Share of positions where a feature fires across, its largest activation up",
             Self::Weight => "Share of positions where a feature fires across, its cross-modal weight (paper) up",
+            Self::Directions => {
+                "The two first principal components of the decoder directions. Features whose directions are similar are near \
+                 each other, as far as two components show it"
+            }
         }
     }
 
     /// Which features have no place on it.
     pub fn missing(self) -> &'static str {
         match self {
-            Self::Rates | Self::Max => "dead features are not shown",
+            Self::Rates | Self::Max | Self::Directions => "dead features are not shown",
             Self::Weight => "features without a weight are not shown",
         }
     }
@@ -102,11 +125,12 @@ impl MapKind {
             Self::Rates => [axis("rate on text", Scale::LogShare), axis("rate on images", Scale::LogShare)],
             Self::Max => [density, axis("maximum", Scale::LogActivation)],
             Self::Weight => [density, axis("cross-modal weight: paper", Scale::Linear)],
+            Self::Directions => [axis("component 1", Scale::Linear), axis("component 2", Scale::Linear)],
         }
     }
 
     /// The two values of a feature, if it has them.
-    fn values(self, row: &FeatureRow, positions: &PositionCounts) -> Option<[f64; 2]> {
+    fn values(self, row: &FeatureRow, positions: &PositionCounts, layout: &DecoderLayout) -> Option<[f64; 2]> {
         match self {
             Self::Rates => {
                 if row.fires == 0 {
@@ -118,6 +142,7 @@ impl MapKind {
             }
             Self::Max => Some([row.density, f64::from(row.max)]),
             Self::Weight => Some([row.density, row.weight_paper?]),
+            Self::Directions => Some(layout.places.get(row.feature as usize).copied().flatten()?.map(f64::from)),
         }
     }
 }
@@ -166,11 +191,11 @@ pub struct FeatureMap {
 pub type Cells = Vec<[u32; 4]>;
 
 impl FeatureMap {
-    /// Places `rows`.
-    pub fn new(kind: MapKind, rows: &[FeatureRow], positions: &PositionCounts) -> Self {
+    /// Places `rows`. Only a map of directions needs their layout.
+    pub fn new(kind: MapKind, rows: &[FeatureRow], positions: &PositionCounts, layout: &DecoderLayout) -> Self {
         let axes = kind.axes();
         let point = |row: &FeatureRow| {
-            let [x, y] = kind.values(row, positions)?;
+            let [x, y] = kind.values(row, positions, layout)?;
             Some([axes[0].scale.place(x)?, axes[1].scale.place(y)?])
         };
         let points: Vec<_> = rows.iter().map(point).collect();
@@ -269,7 +294,7 @@ mod tests {
     }
 
     fn map(kind: MapKind, rows: &[FeatureRow]) -> FeatureMap {
-        FeatureMap::new(kind, rows, &POSITIONS)
+        FeatureMap::new(kind, rows, &POSITIONS, &DecoderLayout::default())
     }
 
     #[test]
@@ -284,6 +309,18 @@ mod tests {
         // An L around the two on the right leaves the corner out.
         let l = [[0.0, 0.6], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.6, 0.0], [0.6, 0.6]];
         assert_eq!(enclosed(&l), [1, 2]);
+    }
+
+    #[test]
+    fn a_map_of_directions_has_the_places_of_the_layout() {
+        let rows: Vec<_> = (0..4).map(|k| row(k, 0.1, 1.0)).collect();
+        let places = vec![Some([-1.0, 0.0]), Some([1.0, 2.0]), None, Some([0.0, 1.0])];
+        let layout = DecoderLayout { places, explained: [0.5, 0.25] };
+        let map = FeatureMap::new(MapKind::Directions, &rows, &POSITIONS, &layout);
+        let place = |feature| map.place(feature).unwrap();
+        assert_eq!((map.missing, map.place(2)), (1, None));
+        assert!(place(0)[0] < place(3)[0] && place(3)[0] < place(1)[0] && place(0)[1] < place(3)[1]);
+        assert!(MapKind::ALL.into_iter().all(|kind| MapKind::from_name(kind.name()) == Some(kind)));
     }
 
     #[test]

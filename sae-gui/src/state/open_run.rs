@@ -11,13 +11,16 @@ use super::link::Link;
 use super::list::FeatureList;
 use super::location::{Location, Page};
 use super::lru::Lru;
+use super::map::MapKind;
 use super::playground::{PlaygroundState, Prompt};
 use super::report::RunReport;
 use super::run_info::{OpenedRun, RunInfo};
 use super::sample_browser::SampleBrowser;
 use super::score_filter::{FilterSettings, ScoreFilter};
 use sae_core::analysis::index::{FeatureRow, Neighbor};
+use sae_core::analysis::layout::DecoderLayout;
 use sae_core::store::sample::Modality;
+use std::sync::Arc;
 
 /// Features whose details are kept. Those of one take about 5 KB.
 const DETAILS: usize = 256;
@@ -53,6 +56,10 @@ pub struct OpenRun {
     pub filter: Option<Result<ScoreFilter, String>>,
     /// How a filtered data set is written.
     pub export: ExportSettings,
+    /// What the map of all features shows.
+    pub map_kind: MapKind,
+    /// The features by the principal components of their directions, once that is computed.
+    pub layout: Option<Result<Arc<DecoderLayout>, String>>,
     /// The feature that the shown one is compared with on the Compare page.
     pub compare_with: Option<Counterpart>,
     /// The prompt that the user enters on the Playground page.
@@ -123,6 +130,8 @@ impl OpenRun {
             history,
             label_edits,
             filter: None,
+            map_kind: link.map.unwrap_or_default(),
+            layout: None,
             compare_with: link.with.clone(),
             playground,
             test,
@@ -167,6 +176,7 @@ impl OpenRun {
         self.sample = before.sample;
         self.sample_list = before.sample_list;
         self.compare_with = link.with.clone().or(before.compare_with);
+        self.map_kind = link.map.unwrap_or(before.map_kind);
         self.list.adopt(before.list, link.search.as_deref(), link.sort);
         self.samples.adopt(before.samples);
         self.export = before.export.reopened(&before.info.export_folder, &self.info.export_folder);
@@ -341,6 +351,7 @@ impl OpenRun {
             with: self.compare_with.clone().filter(|_| page == Page::Compare),
             search: search.map(str::to_owned),
             sort: (on_features && !self.list.has_default_sort()).then(|| self.list.sort()),
+            map: Some(self.map_kind).filter(|kind| on_features && *kind != MapKind::default()),
             by: filter.map(|filter| filter.name().to_owned()),
             keep: filter.map(ScoreFilter::target),
             prompt: draft.map(|draft| draft.text.clone()),

@@ -10,6 +10,7 @@ use egui::{
     Color32, ComboBox, PointerButton, Pos2, Rect, Response, RichText, Role, Sense, Shape, Stroke, TextureHandle, Ui,
     WidgetInfo, pos2, vec2,
 };
+use sae_core::analysis::layout::DecoderLayout;
 
 /// Height of the map.
 const HEIGHT: f32 = 190.0;
@@ -20,7 +21,6 @@ const NEAR: f64 = 0.03;
 
 /// What the map remembers between two frames.
 pub struct MapView {
-    kind: MapKind,
     window: Window,
     map: Option<(MapKey, FeatureMap)>,
     texture: Option<(TextureKey, TextureHandle)>,
@@ -30,19 +30,19 @@ pub struct MapView {
 
 impl Default for MapView {
     fn default() -> Self {
-        Self { kind: MapKind::default(), window: WHOLE, map: None, texture: None, outline: Vec::new() }
+        Self { window: WHOLE, map: None, texture: None, outline: Vec::new() }
     }
 }
 
 impl MapView {
     /// Forgets a run that is closed.
     pub fn clear(&mut self) {
-        *self = Self { kind: self.kind, ..Self::default() };
+        *self = Self::default();
     }
 }
 
 /// What the places of features depend on.
-type MapKey = (MapKind, usize);
+type MapKey = (MapKind, usize, bool);
 
 /// What the texture depends on.
 type TextureKey = (MapKey, u64, bool, Window);
@@ -52,12 +52,21 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut MapView) -> Option<u32> {
     head(ui, run, view);
     let size = vec2(ui.available_width(), HEIGHT);
     let (inner, response) = plot::ground(ui, size, LEFT, Sense::click_and_drag());
-    response.widget_info(|| WidgetInfo::labeled(Role::Figure, true, "Map of features"));
+    let missing = missing_layout(run, kind(run));
+    let name = missing.as_ref().map_or("Map of features".into(), |reason| format!("Map of features: {reason}"));
+    response.widget_info(|| WidgetInfo::labeled(Role::Figure, true, &name));
     navigate(ui, view, inner, &response);
-    refresh(ui, run, view);
+    let kind = kind(run);
+    refresh(ui, run, view, kind);
+    if let Some(reason) = missing {
+        let font = egui::TextStyle::Body.resolve(ui.style());
+        let galley = ui.painter().layout(reason, font, theme::muted(ui), inner.width() - 20.0);
+        ui.painter().galley(inner.left_top() + vec2(10.0, 10.0), galley, theme::muted(ui));
+        return None;
+    }
     let (Some((_, map)), Some((_, texture))) = (&view.map, &view.texture) else { return None };
     ui.painter().image(texture.id(), inner, WHOLE_TEXTURE, Color32::WHITE);
-    axes(ui, view.kind, map, view.window, inner);
+    axes(ui, run, kind, map, view.window, inner);
     let to_screen =
         |[x, y]: [f64; 2]| pos2(inner.left() + x as f32 * inner.width(), inner.bottom() - y as f32 * inner.height());
     let visible = |feature: u32| within(view.window, map.place(feature)?).map(to_screen);
@@ -126,16 +135,17 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut MapView) -> Option<u32> {
 /// What the map shows, its legend, and what is chosen on it.
 fn head(ui: &mut Ui, run: &mut OpenRun, view: &mut MapView) {
     ui.horizontal_wrapped(|ui| {
-        let combo = ComboBox::from_id_salt("map").selected_text(theme::small(ui, view.kind.title())).width(130.0);
+        let shown_kind = kind(run);
+        let combo = ComboBox::from_id_salt("map").selected_text(theme::small(ui, shown_kind.title())).width(130.0);
         let shown = combo.show_ui(ui, |ui| {
             for kind in MapKind::ALL {
-                if ui.selectable_value(&mut view.kind, kind, kind.title()).on_hover_text(kind.hint()).clicked() {
+                if ui.selectable_value(&mut run.map_kind, kind, kind.title()).on_hover_text(kind.hint()).clicked() {
                     view.window = WHOLE;
                 }
             }
         });
         shown.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "What the map shows"));
-        shown.response.on_hover_text(view.kind.hint());
+        shown.response.on_hover_text(shown_kind.hint());
         for class in ["cross", "image", "text"] {
             ui.label(RichText::new(format!("\u{25a0} {class}")).small().color(theme::class(ui, class)));
         }
@@ -179,14 +189,19 @@ fn navigate(ui: &Ui, view: &mut MapView, inner: Rect, response: &Response) {
 }
 
 /// Names the ends of the axes, beside and below the map.
-fn axes(ui: &Ui, kind: MapKind, map: &FeatureMap, [[x0, x1], [y0, y1]]: Window, inner: Rect) {
-    let [across, up] = map.axes();
-    let middle = match map.missing {
-        0 => across.title.to_owned(),
-        missing => format!("{} ({} {})", across.title, format::count(missing as u64), kind.missing()),
-    };
-    plot::horizontal_axis(ui, inner, [&map.axis_name(0, x0), &map.axis_name(0, x1)], &middle);
-    plot::vertical_axis(ui, inner, [&map.axis_name(1, y0), &map.axis_name(1, y1)], up.title);
+fn axes(ui: &Ui, run: &OpenRun, kind: MapKind, map: &FeatureMap, [[x0, x1], [y0, y1]]: Window, inner: Rect) {
+    let mut titles = map.axes().map(|axis| axis.title.to_owned());
+    if let (MapKind::Directions, Some(Ok(layout))) = (kind, &run.layout) {
+        for (title, explained) in titles.iter_mut().zip(layout.explained) {
+            *title = format!("{title}, {} of variance", format::percent(explained));
+        }
+    }
+    let [mut across, up] = titles;
+    if map.missing > 0 {
+        across = format!("{across} ({} {})", format::count(map.missing as u64), kind.missing());
+    }
+    plot::horizontal_axis(ui, inner, [&map.axis_name(0, x0), &map.axis_name(0, x1)], &across);
+    plot::vertical_axis(ui, inner, [&map.axis_name(1, y0), &map.axis_name(1, y1)], &up);
 }
 
 /// The shown feature next to a place of the whole map, if one is near.
@@ -197,15 +212,32 @@ fn nearest(map: &FeatureMap, run: &OpenRun, window: Window, [x, y]: [f64; 2]) ->
     places.min_by(|a, b| a.0.total_cmp(&b.0)).filter(|(distance, _)| *distance < NEAR).map(|(_, feature)| feature)
 }
 
-/// Makes the map and its texture again if what they depend on has changed.
-fn refresh(ui: &Ui, run: &OpenRun, view: &mut MapView) {
-    // An index that does not say how many positions there are has no rates.
-    if view.kind == MapKind::Rates && run.list.positions().all == 0 {
-        view.kind = MapKind::Max;
+/// What the map shows. An index that does not say how many positions there are has no rates.
+fn kind(run: &OpenRun) -> MapKind {
+    match run.map_kind {
+        MapKind::Rates if run.list.positions().all == 0 => MapKind::Max,
+        kind => kind,
     }
-    let map_key = (view.kind, run.list.total());
+}
+
+/// What to say in place of a map whose layout is not known.
+fn missing_layout(run: &OpenRun, kind: MapKind) -> Option<String> {
+    match &run.layout {
+        _ if kind != MapKind::Directions => None,
+        Some(Ok(_)) => None,
+        Some(Err(reason)) => Some(reason.clone()),
+        None => Some(run.info.no_weights().unwrap_or_else(|| "Computing the principal components ...".into())),
+    }
+}
+
+/// Makes the map and its texture again if what they depend on has changed.
+fn refresh(ui: &Ui, run: &OpenRun, view: &mut MapView, kind: MapKind) {
+    let layout = run.layout.as_ref().and_then(|layout| layout.as_ref().ok());
+    let map_key = (kind, run.list.total(), layout.is_some());
     if view.map.as_ref().is_none_or(|(key, _)| *key != map_key) {
-        let map = FeatureMap::new(view.kind, run.list.rows(), run.list.positions());
+        let none = DecoderLayout::default();
+        let layout = layout.map_or(&none, |layout| layout);
+        let map = FeatureMap::new(kind, run.list.rows(), run.list.positions(), layout);
         view.map = Some((map_key, map));
     }
     let key = (map_key, run.list.version(), ui.visuals().dark_mode, view.window);

@@ -22,6 +22,8 @@ pub struct Requested {
     pub search: Option<String>,
     /// The texts that are looked for in the captions of the features' strongest examples.
     pub captions: Vec<String>,
+    /// Whether the layout of all features is computed.
+    pub layout: bool,
     /// Whether the score table is read.
     pub scores: bool,
     /// Whether provenance, curves and evaluations are read.

@@ -3,7 +3,7 @@
 
 use super::requested::Requested;
 use super::sample_cache::SampleCache;
-use crate::load::{ActivationReply, ActivationWorker, DecoderDirection, Loader, Reply};
+use crate::load::{ActivationReply, ActivationRequest, ActivationWorker, DecoderDirection, Loader, Reply};
 use crate::state::Link;
 use crate::state::effect::Effect;
 use crate::state::explanation::ScoreExplanation;
@@ -120,6 +120,8 @@ impl Side {
                 ActivationReply::Active(number, active) => self.cache.insert_active(number, active),
                 ActivationReply::Explanations(number, found) => self.explanations = Some((number, found)),
                 ActivationReply::Direction(feature, direction) => self.direction = Some((feature, direction)),
+                // No map is drawn here.
+                ActivationReply::Layout(_) => {}
             }
         }
     }
@@ -158,7 +160,9 @@ impl Side {
         if let Some(worker) = &self.worker {
             let known = self.explanations.as_ref().map(|(sample, _)| *sample);
             let explanations = needed.explanations.filter(|number| known != Some(*number));
-            worker.request(self.cache.missing_active(&needed.active), explanations, needed.direction);
+            let active = self.cache.missing_active(&needed.active);
+            let direction = needed.direction;
+            worker.request(ActivationRequest { active, explanations, direction, ..ActivationRequest::default() });
         }
         self.requested = needed;
     }

@@ -5,12 +5,14 @@ use super::requested::Requested;
 use super::side::Side;
 use super::theme;
 use crate::load::{
-    ActivationReply, ActivationWorker, PlaygroundReply, PlaygroundWorker, ProcessEvent, Reply, Subprocess, recents,
+    ActivationReply, ActivationRequest, ActivationWorker, PlaygroundReply, PlaygroundWorker, ProcessEvent, Reply,
+    Subprocess, recents,
 };
 use crate::state::Link;
 use crate::state::invocation::Invocation;
 use crate::state::job::JobState;
 use crate::state::location::{Location, Page};
+use crate::state::map::MapKind;
 use crate::state::open_run::OpenRun;
 use crate::state::overlay::{Overlay, PictureView};
 use crate::state::playground::{PlaygroundState, Prompt};
@@ -44,7 +46,8 @@ impl App {
         let saved = matches!(self.session.unsaved(), (0, _) | (_, Some(_)));
         let running = self.session.job.as_ref().is_some_and(|job| job.is_running());
         let explained = needed.explanations.is_none_or(|number| sample.has_explanations(number));
-        let searched = needed.search.is_none() && needed.captions.is_empty() && needed.picture.is_none();
+        let searched =
+            needed.search.is_none() && needed.captions.is_empty() && !needed.layout && needed.picture.is_none();
         let answered = !run.playground.busy && !run.test.busy;
         let compared = self.is_compared(run, needed.direction);
         searched && detailed && scores && report && shown && explained && saved && !running && answered && compared
@@ -105,7 +108,8 @@ impl App {
                 let features = run.feature_number().into_iter().collect();
                 let active = if encodes { samples.clone() } else { Vec::new() };
                 let captions = run.list.pending_captions();
-                Requested { features, active, samples, captions, ..Requested::default() }
+                let layout = encodes && run.map_kind == MapKind::Directions && run.layout.is_none();
+                Requested { features, active, samples, captions, layout, ..Requested::default() }
             }
             Page::Sample => {
                 let sample = run.sample();
@@ -148,7 +152,12 @@ impl App {
         self.loader.request_samples(self.pages.cache.missing(&needed.samples));
         if let Some(worker) = &self.activation_worker {
             let explanations = needed.explanations.filter(|number| !self.pages.sample.has_explanations(*number));
-            worker.request(self.pages.cache.missing_active(&needed.active), explanations, needed.direction);
+            worker.request(ActivationRequest {
+                active: self.pages.cache.missing_active(&needed.active),
+                explanations,
+                direction: needed.direction,
+                layout: needed.layout,
+            });
         }
         if needed.picture != self.requested.picture {
             needed.picture.into_iter().for_each(|of| self.loader.request_picture(of.sample, of.picture));
@@ -178,6 +187,9 @@ impl App {
             match reply {
                 ActivationReply::Active(number, active) => self.pages.cache.insert_active(number, active),
                 ActivationReply::Explanations(number, found) => self.pages.sample.set_explanations(number, found),
+                ActivationReply::Layout(layout) => {
+                    self.session.run_mut().into_iter().for_each(|run| run.layout = Some(layout.clone()));
+                }
                 ActivationReply::Direction(feature, found) => self.pages.compare.direction = Some((feature, found)),
             }
         }
