@@ -18,6 +18,8 @@ use sae_core::store::sample::Sample;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+/// The environment variable that has the key of an endpoint, unless another one is named.
+pub const KEY_VARIABLE: &str = "OPENAI_API_KEY";
 /// Features whose samples are held at a time.
 const TOGETHER: usize = 32;
 /// Longest side, in pixels, of an image that is sent.

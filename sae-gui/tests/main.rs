@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod app;
+mod ask_label;
 mod captions;
 mod compare;
 mod filter;
@@ -18,5 +19,8 @@ mod popups;
 mod prompts;
 mod samples;
 mod selection;
+#[path = "../../harvest/tests/it/server.rs"]
+#[allow(dead_code, reason = "what only the tests of other crates need")]
+mod server;
 mod snapshots;
 mod window;

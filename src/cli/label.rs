@@ -6,7 +6,7 @@ use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, counted, table};
 use anyhow::Result;
 use clap::Args;
-use sae_workbench::label::{LabelEstimate, LabeledFeature, Price};
+use sae_workbench::label::{KEY_VARIABLE, LabelEstimate, LabeledFeature, Price};
 use sae_workbench::{LabelReport, LabelRequest};
 use std::str::FromStr;
 
@@ -31,7 +31,7 @@ pub struct LabelArgs {
     #[arg(long)]
     pub model: String,
     /// Environment variable with the key, if the endpoint wants one
-    #[arg(long, default_value = "OPENAI_API_KEY", value_name = "NAME")]
+    #[arg(long, default_value = KEY_VARIABLE, value_name = "NAME")]
     pub key_env: String,
     #[command(flatten)]
     pub chosen: FeatureArgs,

@@ -4,6 +4,7 @@
 mod activations;
 mod folders;
 pub mod fonts;
+pub mod label_cost;
 mod loader;
 mod mailbox;
 mod open;

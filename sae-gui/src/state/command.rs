@@ -50,6 +50,8 @@ pub enum Command {
     Redo,
     /// Goes to the field of the label.
     EditLabel,
+    /// Asks a model for a label.
+    AskLabel,
     /// Stars the feature, or removes the star.
     Star,
     /// Copies a link to what is shown.
@@ -104,7 +106,7 @@ struct Presentation {
 
 impl Command {
     /// All of them, in the order of the menus.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::Open,
         Self::Reload,
         Self::MakeIndex,
@@ -113,6 +115,7 @@ impl Command {
         Self::Undo,
         Self::Redo,
         Self::EditLabel,
+        Self::AskLabel,
         Self::Star,
         Self::CopyLink,
         Self::CopyJson,
@@ -153,6 +156,12 @@ impl Command {
             Self::Undo => of(Menu::Edit, "Undo", "Undo the last edit of a label, note, star or list", &["Ctrl+Z"]),
             Self::Redo => of(Menu::Edit, "Redo", "Make the edit again that was undone", &["Ctrl+Y", "Ctrl+Shift+Z"]),
             Self::EditLabel => of(Menu::Edit, "Edit the label", "Go to the field of the feature's label", &["E"]),
+            Self::AskLabel => of(
+                Menu::Edit,
+                "Ask a model for a label ...",
+                "Ask a language model what the feature, or the selected ones, fire on, and test its label",
+                &[],
+            ),
             Self::Star => of(Menu::Edit, "Star", "Star or unstar the feature, or the selected ones", &["S"]),
             Self::CopyLink => {
                 of(Menu::Edit, "Copy link", "Copy a link to what is shown, for `sae-gui LINK`", &["Ctrl+L"])

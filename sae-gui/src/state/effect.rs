@@ -25,6 +25,8 @@ pub enum Effect {
     Reveal,
     /// Save edits of labels.
     Save(Edits),
+    /// Estimate what it costs to ask a model for labels of these features.
+    EstimateLabels(Vec<u32>),
     /// Start a command.
     Start(Invocation),
     /// Use these colors; none: those that the system prefers.

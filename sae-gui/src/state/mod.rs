@@ -17,6 +17,7 @@ pub mod history;
 pub mod hover;
 pub mod invocation;
 pub mod job;
+pub mod label_dialog;
 pub mod label_edits;
 pub mod link;
 pub mod list;

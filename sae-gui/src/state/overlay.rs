@@ -1,6 +1,7 @@
 //! What lies over the pages: at most one thing at a time. Draws nothing.
 
 use super::invocation::Invocation;
+use super::label_dialog::LabelDialog;
 use super::open_dialog::OpenDialog;
 use super::palette::Palette;
 
@@ -18,6 +19,8 @@ pub enum Overlay {
     Palette(Palette),
     /// A picture, as large as the window.
     Picture(PictureView),
+    /// Asking a model for labels.
+    AskLabel(LabelDialog),
     /// The question whether to start a command.
     Confirm(Invocation),
     /// The question what to do with edits that cannot be saved before the window closes.

@@ -8,6 +8,7 @@ use super::effect::{Effect, Theme};
 use super::history::{History, VisitKind};
 use super::invocation::{Afterwards, Invocation};
 use super::job::{Job, JobState};
+use super::label_dialog::{LabelCost, LabelDialog, LabelEndpoint};
 use super::label_edits::{Edits, LabelEdits};
 use super::link::Link;
 use super::location::{Location, Page};
@@ -48,6 +49,8 @@ pub struct Session {
     pub job: Option<Job>,
     /// The chosen colors; none: those that the system prefers.
     pub theme: Option<Theme>,
+    /// The endpoint that was asked for labels last.
+    pub endpoint: LabelEndpoint,
     /// The link that is being opened, or that was opened last.
     requested: Option<Link>,
     /// Whether a run is being read.
@@ -66,6 +69,7 @@ impl Default for Session {
             notice: None,
             job: None,
             theme: None,
+            endpoint: LabelEndpoint::default(),
             requested: None,
             opening: false,
             quitting: false,
@@ -370,6 +374,7 @@ impl Session {
             }
             Command::PageDown | Command::PageUp => run.is_some_and(|run| run.page() == Page::Features),
             Command::EditLabel | Command::Star | Command::CopyJson => on_feature(),
+            Command::AskLabel => on_feature() && trained(),
             Command::Undo => labels(LabelEdits::has_undo),
             Command::Redo => labels(LabelEdits::has_redo),
             Command::Dismiss => {
@@ -425,6 +430,12 @@ impl Session {
             Command::Redo => self.undo_or_redo(LabelEdits::redo),
             Command::EditLabel => {
                 self.run().and_then(OpenRun::feature_number).map(Effect::FocusLabel).into_iter().collect()
+            }
+            Command::AskLabel => {
+                let Some(run) = self.run() else { return Vec::new() };
+                let selected: Vec<u32> = run.list.selected().iter().copied().collect();
+                let features = if selected.is_empty() { run.feature_number().into_iter().collect() } else { selected };
+                self.ask_labels(features)
             }
             Command::Star => self.star(),
             Command::Page(page) => self.go(Location::Page(page), VisitKind::Chosen).into_iter().collect(),
@@ -485,6 +496,20 @@ impl Session {
         let Some(run) = self.run() else { return Vec::new() };
         let invocation = invocation(&run.info, run.info.sae_name());
         self.show_overlay(Overlay::Confirm(invocation))
+    }
+
+    /// Asks what it costs to ask a model for labels of features, and shows the dialog. What is being typed is saved.
+    pub fn ask_labels(&mut self, features: Vec<u32>) -> Vec<Effect> {
+        let save = self.commit();
+        self.overlay = Overlay::AskLabel(LabelDialog::new(features.clone(), self.endpoint.clone()));
+        save.into_iter().chain([Effect::EstimateLabels(features)]).collect()
+    }
+
+    /// Takes what labels cost.
+    pub fn labels_estimated(&mut self, cost: Result<LabelCost, String>) {
+        if let Overlay::AskLabel(dialog) = &mut self.overlay {
+            dialog.cost = Some(cost);
+        }
     }
 
     fn copy(&mut self, told: &str, text: impl FnOnce(&OpenRun) -> Option<String>) -> Vec<Effect> {

@@ -2,6 +2,7 @@
 
 use super::effect::Theme;
 use super::field::Field;
+use super::label_dialog::LabelEndpoint;
 use serde::{Deserialize, Serialize};
 
 /// Sides of a window that fit on some screen, in points.
@@ -23,6 +24,8 @@ pub struct Settings {
     pub zoom: Option<f32>,
     /// How strongly heat maps cover pictures, from 0 to 1.
     pub heat_opacity: Option<f32>,
+    /// The endpoint that was asked for labels last.
+    pub endpoint: LabelEndpoint,
     /// Names of the columns of the table; empty for the default ones.
     pub columns: Vec<String>,
 }
@@ -57,6 +60,7 @@ mod tests {
             theme: Some(Theme::Dark),
             window: Some([1200.0, 800.0]),
             zoom: Some(1.5),
+            endpoint: LabelEndpoint { url: "http://localhost:8000/v1".into(), model: "m".into() },
             columns: vec!["feature".into(), "ratio".into()],
             ..Settings::default()
         };

@@ -43,6 +43,8 @@ pub enum Action {
     AddToList(String, Vec<u32>),
     /// Remove a list.
     RemoveList(String),
+    /// Ask a model for labels of features.
+    AskLabels(Vec<u32>),
     /// Show a feature beside another one.
     Compare(u32, Counterpart),
     /// Show only these features.

@@ -4,6 +4,7 @@ use super::action::Action;
 use super::compare::CompareView;
 use super::feature::FeatureView;
 use super::filter::FilterView;
+use super::label_dialog::LabelAnswer;
 use super::map::MapView;
 use super::overlays::{self, UnsavedAnswer};
 use super::playground::PlaygroundView;
@@ -18,14 +19,15 @@ use super::table::TableView;
 use super::test_box::TestBox;
 use super::viewer::ViewerView;
 use super::{
-    compare, feature, filter, keys, label, lists, map, menu_bar, playground, report, sample, samples, search,
-    status_bar, table, theme, viewer,
+    compare, feature, filter, keys, label, label_dialog, lists, map, menu_bar, playground, report, sample, samples,
+    search, status_bar, table, theme, viewer,
 };
 use crate::load::fonts::{self, SystemFont};
 use crate::load::settings::{self, SETTINGS};
 use crate::load::{self, ActivationWorker, Loader, PlaygroundWorker, Subprocess, recents};
 use crate::state::effect::{Effect, Theme};
 use crate::state::job::Job;
+use crate::state::label_dialog::{LabelCost, LabelDialog};
 use crate::state::location::{Location, Page};
 use crate::state::open_dialog::OpenDialog;
 use crate::state::overlay::{Overlay, PictureView, UnsavedDialog};
@@ -107,6 +109,8 @@ pub struct App {
     pub(super) subprocess: Option<Subprocess>,
     /// The second feature of a comparison.
     pub(super) side: Option<Side>,
+    /// What labels of features cost, on its way.
+    pub(super) label_cost: Option<Receiver<Result<LabelCost, String>>>,
     /// Where the data set is, if not where the run says.
     pub(super) data: Option<PathBuf>,
     pub(super) pages: Pages,
@@ -167,6 +171,7 @@ impl App {
             playground_worker: None,
             subprocess: None,
             side: None,
+            label_cost: None,
             data: options.data,
             pages: Pages::default(),
             requested: Requested::default(),
@@ -202,6 +207,7 @@ impl App {
 
     /// Takes over what was remembered.
     fn recall(&mut self, ctx: &Context, remembered: &Settings) {
+        self.session.endpoint = remembered.endpoint.clone();
         remembered.zoom.into_iter().for_each(|zoom| ctx.set_zoom_factor(zoom));
         remembered.heat_opacity.into_iter().for_each(|opacity| self.pages.feature.heat_opacity = opacity);
         remembered.columns().into_iter().for_each(|columns| self.pages.table.columns = columns);
@@ -217,6 +223,7 @@ impl App {
             pane: self.pane,
             zoom: Some(ctx.zoom_factor()),
             heat_opacity: Some(self.pages.feature.heat_opacity),
+            endpoint: self.session.endpoint.clone(),
             columns: self.pages.table.columns.iter().map(|field| field.name().to_owned()).collect(),
         }
     }
@@ -257,6 +264,7 @@ impl App {
             Effect::Reveal => self.reveal = true,
             Effect::Save(edits) => self.loader.save(edits),
             Effect::Start(invocation) => self.start(ctx, invocation),
+            Effect::EstimateLabels(features) => self.estimate_labels(ctx, features),
             Effect::Theme(theme) => ctx.set_theme(match theme {
                 None => ThemePreference::System,
                 Some(Theme::Light) => ThemePreference::Light,
@@ -422,6 +430,7 @@ impl App {
                 (None, false) => self.session.overlay = Overlay::Palette(palette),
             },
             Overlay::Picture(of) => self.view_picture(ctx, of),
+            Overlay::AskLabel(dialog) => self.ask_label(ctx, dialog),
             Overlay::Confirm(invocation) => match overlays::confirm(ctx, &invocation) {
                 Some(true) => self.perform(ctx, Effect::Start(invocation)),
                 Some(false) => {}
@@ -429,6 +438,24 @@ impl App {
             },
             Overlay::Unsaved(dialog) => self.unsaved(ctx, dialog),
         }
+    }
+
+    /// Draws the dialog that asks a model for labels, and does what was chosen in it.
+    fn ask_label(&mut self, ctx: &Context, mut dialog: LabelDialog) {
+        let Some(run) = self.session.run() else { return };
+        let answer = label_dialog::show(ctx, &mut dialog, &run.info, self.session.job.as_ref());
+        let invocation = matches!(answer, Some(LabelAnswer::Start)).then(|| dialog.invocation(&run.info));
+        self.session.endpoint = dialog.endpoint.clone();
+        if let Some(invocation) = invocation {
+            dialog.started = true;
+            self.perform(ctx, Effect::Start(invocation));
+        }
+        match answer {
+            Some(LabelAnswer::Close) => return,
+            Some(LabelAnswer::Stop) => self.subprocess.iter().for_each(Subprocess::stop),
+            Some(LabelAnswer::Start) | None => {}
+        }
+        self.session.overlay = Overlay::AskLabel(dialog);
     }
 
     /// Draws a picture as large as the window.

@@ -69,6 +69,7 @@ impl App {
                 });
                 Vec::new()
             }
+            Action::AskLabels(features) => self.session.ask_labels(features),
             Action::Compare(feature, with) => {
                 self.with_run(|run| run.compare_with = Some(with));
                 self.session.go(Location::Compare(feature), VisitKind::Chosen).into_iter().collect()

@@ -92,7 +92,7 @@ fn head(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow, view: &mut FeatureView
             Frame::new().fill(color.gamma_multiply(0.18)).corner_radius(9).inner_margin(Margin::symmetric(9, 2));
         let badge = badge.show(ui, |ui| ui.label(RichText::new(feature.class.as_str()).color(color)));
         badge.response.on_hover_text(run.list.positions().class_reason(feature));
-        for command in [Command::CopyLink, Command::CopyJson] {
+        for command in [Command::CopyLink, Command::CopyJson, Command::AskLabel] {
             if ui.add(Button::new(command.title()).small()).on_hover_text(command.hint()).clicked() {
                 action = Some(Action::Command(command));
             }

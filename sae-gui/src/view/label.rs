@@ -48,7 +48,9 @@ pub fn label_row(ui: &mut Ui, run: &mut OpenRun, feature: u32) -> bool {
         }
         edited |= finish(ui, run, &response);
         if !note.is_empty() {
-            ui.label(theme::small(ui, &note));
+            let hint = "The author of the label. The score is the share of examples that the model had not seen on which the label \
+                        predicts correctly whether the feature fires; 0.5 is chance";
+            ui.label(theme::small(ui, &note)).on_hover_text(hint);
         }
     });
     edited

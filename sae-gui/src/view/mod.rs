@@ -16,6 +16,7 @@ mod heat_map;
 mod histogram;
 mod keys;
 mod label;
+mod label_dialog;
 mod lists;
 mod map;
 mod menu_bar;

@@ -15,13 +15,13 @@ use egui::{
 };
 
 /// A modal that is fixed at the top, so that its field stays in place while its content grows.
-fn modal(name: &'static str) -> Modal {
+pub fn modal(name: &'static str) -> Modal {
     let area: Area = Modal::default_area(Id::unique(name)).anchor(Align2::CENTER_TOP, vec2(0.0, 70.0));
     Modal::new(Id::unique(name)).area(area)
 }
 
 /// The width of a modal: as given, or what the window has room for.
-fn set_width(ui: &mut Ui, width: f32) {
+pub fn set_width(ui: &mut Ui, width: f32) {
     let room = ui.ctx().content_rect().width() - 60.0;
     ui.set_width(width.min(room.max(120.0)));
 }

@@ -210,6 +210,10 @@ fn row_menu(ui: &mut Ui, run: &OpenRun, feature: u32) -> Option<Action> {
         action = Some(Action::Restrict(features.clone()));
         ui.close();
     }
+    if run.info.no_weights().is_none() && ui.button("Ask a model for labels ...").clicked() {
+        action = Some(Action::AskLabels(features.clone()));
+        ui.close();
+    }
     action = compare_entry(ui, run, &features).or(action);
     if ui.button("Steer in the playground").clicked() {
         action = Some(Action::Steer { features, prompt: None });

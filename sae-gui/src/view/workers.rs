@@ -6,7 +6,7 @@ use super::side::Side;
 use super::theme;
 use crate::load::{
     ActivationReply, ActivationRequest, ActivationWorker, PlaygroundReply, PlaygroundWorker, ProcessEvent, Reply,
-    Subprocess, recents,
+    Subprocess, label_cost, recents,
 };
 use crate::state::Link;
 use crate::state::invocation::Invocation;
@@ -32,7 +32,7 @@ fn compared_samples(run: &OpenRun, side: &Side) -> Vec<u32> {
 impl App {
     /// Whether everything that is to be shown has been read, and everything that was edited is saved.
     pub fn is_settled(&self) -> bool {
-        if self.session.is_opening() || self.fonts.is_some() {
+        if self.session.is_opening() || self.fonts.is_some() || self.label_cost.is_some() {
             return false;
         }
         let Phase::Open(run) = &self.session.phase else { return !matches!(self.session.phase, Phase::Opening) };
@@ -206,6 +206,10 @@ impl App {
                 ProcessEvent::End(state) => self.ended(ctx, state),
             }
         }
+        if let Some(cost) = self.label_cost.as_ref().and_then(|cost| cost.try_recv().ok()) {
+            self.session.labels_estimated(cost);
+            self.label_cost = None;
+        }
         if let Some(fonts) = self.fonts.as_ref().and_then(|fonts| fonts.try_recv().ok()) {
             if !fonts.is_empty() {
                 theme::install_fonts(ctx, fonts);
@@ -354,6 +358,14 @@ impl App {
                 self.pages.feature.test.set_result(ctx, test);
             }
         }
+    }
+
+    /// Begins to estimate what it costs to ask a model for labels.
+    pub(super) fn estimate_labels(&mut self, ctx: &Context, features: Vec<u32>) {
+        let Some(run) = self.session.run() else { return };
+        let (root, sae) = (run.info.root.clone(), run.info.sae_name().to_owned());
+        let waker = ctx.clone();
+        self.label_cost = Some(label_cost::estimate(root, sae, features, move || waker.request_repaint()));
     }
 
     /// Starts a command of the program `sae`.
