@@ -1,6 +1,5 @@
 //! Command lines of the program `sae` that the app starts. Starts nothing.
 
-use super::label_dialog::LabelEndpoint;
 use super::run_info::RunInfo;
 use std::path::PathBuf;
 
@@ -51,10 +50,9 @@ impl Invocation {
     }
 
     /// Asks a model for labels of features. The app notices the labels by itself.
-    pub fn label(info: &RunInfo, sae: &str, features: &[u32], endpoint: &LabelEndpoint) -> Self {
+    pub fn label(info: &RunInfo, sae: &str, features: &[u32], url: &str, model: &str) -> Self {
         let mut invocation = Self::of_sae("label", info, sae, "Labeling with");
         let features = features.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-        let (url, model) = (endpoint.url.trim(), endpoint.model.trim());
         let more = ["--features", &features, "--url", url, "--model", model, "--yes"].map(String::from);
         invocation.arguments.extend(more);
         Self { title: format!("Asking {model} for labels"), afterwards: Afterwards::Nothing, ..invocation }

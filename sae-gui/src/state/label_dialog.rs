@@ -58,7 +58,8 @@ impl LabelDialog {
 
     /// The command that asks.
     pub fn invocation(&self, info: &RunInfo) -> Invocation {
-        Invocation::label(info, info.sae_name(), &self.features, &self.endpoint)
+        let (url, model) = (self.endpoint.url.trim(), self.endpoint.model.trim());
+        Invocation::label(info, info.sae_name(), &self.features, url, model)
     }
 }
 
