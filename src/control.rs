@@ -53,6 +53,8 @@ pub enum Stage {
     Features,
     /// A pass that looks for the features of words.
     Words,
+    /// Features are tested.
+    Contrast,
     /// Rows of the data set are copied.
     Rows,
     /// A model and an autoencoder look at images; counted in rows of the data.
@@ -87,6 +89,7 @@ impl Stage {
             Self::Model => "model",
             Self::Features => "features",
             Self::Words => "words",
+            Self::Contrast => "contrast",
             Self::Rows => "rows",
             Self::Patches => "patches",
             Self::Label => "label",

@@ -1,6 +1,11 @@
 //! The error type of this crate: what an operation could not do, with the data that a program needs to report it. A [`Hint`]
 //! says what can be done about it in terms of requests; programs turn it into words and flags.
 
+mod contrast;
+mod state;
+
+pub use contrast::ContrastError;
+
 use crate::numbers::{count, counted};
 use crate::roles::{Kind, Role};
 use filters::score_names::PMI_BLANK;
@@ -362,6 +367,10 @@ pub enum Error {
         column: &'static str,
     },
 
+    /// A contrast that the samples cannot answer.
+    #[error(transparent)]
+    Contrast(#[from] ContrastError),
+
     /// A filter that keeps nothing.
     #[error("no sample would be kept{}", nothing_kept(by, keep, *without_score, *samples))]
     NothingKept {
@@ -495,6 +504,7 @@ impl Error {
             Self::Core(error) => return error.hint(),
             Self::Harvest(error) => return error.hint(),
             Self::Filters(error) => return error.hint(),
+            Self::Contrast(error) => return error.hint(),
             Self::Unfinished { .. } | Self::AlreadyBegun { .. } | Self::Interrupted { .. } => {
                 Hint::Resume(Operation::Train)
             }
@@ -544,28 +554,6 @@ impl Error {
             _ => return None,
         })
     }
-
-    /// Whether another process is writing to the run. The same request may succeed later.
-    pub fn is_busy(&self) -> bool {
-        let core = |error: &sae_core::Error| matches!(error, sae_core::Error::Busy { .. });
-        match self {
-            Self::Core(error) => core(error),
-            Self::Harvest(harvest::Error::Core(error)) | Self::Filters(filters::Error::Core(error)) => core(error),
-            _ => false,
-        }
-    }
-
-    /// Whether the operation stopped because it was asked to. It continues there when it is run again.
-    pub fn is_cancelled(&self) -> bool {
-        let core = |error: &sae_core::Error| matches!(error, sae_core::Error::Cancelled);
-        match self {
-            Self::Core(error) => core(error),
-            Self::Harvest(harvest::Error::Core(error)) | Self::Filters(filters::Error::Core(error)) => core(error),
-            Self::Interrupted { .. } | Self::InterruptedBetween { .. } => true,
-            Self::LabelsSaved { source, .. } | Self::NoPictures { source } => source.is_cancelled(),
-            _ => false,
-        }
-    }
 }
 
 /// The state of an unfinished training, in words.
@@ -581,17 +569,4 @@ fn nothing_kept(by: &Option<String>, keep: &Option<Keep>, without_score: usize, 
     let Some(by) = by else { return format!(": the decisions keep none of {samples}") };
     let keep = keep.map_or(String::new(), |keep| format!(": {keep}"));
     format!("{keep} by {by} ({without_score} of {samples} have no score)")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_to_stop_differs_from_a_failure() {
-        assert!(Error::from(harvest::Error::from(sae_core::Error::Cancelled)).is_cancelled());
-        let source = Box::new(Error::from(sae_core::Error::Cancelled));
-        assert!(Error::LabelsSaved { saved: 3, source }.is_cancelled());
-        assert!(!Error::NoPositions.is_cancelled());
-    }
 }

@@ -44,6 +44,7 @@
 //! | train and measure autoencoders | [`TrainRequest`], [`EvalRequest`] |
 //! | understand features | [`IndexRequest`], [`LabelRequest`], [`export`] |
 //! | score samples, and explain and validate scores | [`ScoreRequest`], [`ExplainRequest`], [`ValidateRequest`] |
+//! | find what differs between groups, along an order, or with a target | [`ContrastRequest`] |
 //! | choose data | [`FilterRequest`], [`PatchesRequest`] |
 //! | read and convert files | [`InfoRequest`], [`ConvertRequest`] |
 //! | find features by captions | [`caption_search::CaptionSearch`] |
@@ -67,6 +68,7 @@ pub mod caption_search;
 mod causes;
 mod companion;
 pub mod compare;
+pub mod contrast;
 pub mod control;
 pub mod convert;
 mod dataset;
@@ -92,6 +94,7 @@ pub mod score;
 pub mod train;
 pub mod validate;
 
+pub use contrast::{ContrastReport, ContrastRequest};
 pub use control::{Cancel, Control, NoProgress, Progress};
 pub use convert::{ConvertReport, ConvertRequest};
 pub use demo::{DemoReport, DemoRequest};

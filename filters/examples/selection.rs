@@ -4,7 +4,8 @@
 
 #![allow(clippy::print_stdout, reason = "a measurement for a terminal")]
 
-use filters::select::{Division, Groups, Keep, Rules, Signatures, choose};
+use filters::select::{Division, Groups, Keep, Rules, choose};
+use sae_core::analysis::feature_sets::FeatureSets;
 use sae_core::random::SplitMix64;
 use std::error::Error;
 use std::time::Instant;
@@ -35,11 +36,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         sets.push(set);
     }
     let each = sets.iter().map(Vec::len).sum::<usize>() as f64 / samples as f64;
-    let signatures = Signatures::from_sets(&sets, D_SAE);
+    let feature_sets = FeatureSets::from_sets(&sets, D_SAE);
     drop(sets);
     println!(
         "{samples} samples of {each:.0} features, packed {:.1} bytes a feature",
-        signatures.bytes() as f64 / each / samples as f64
+        feature_sets.bytes() as f64 / each / samples as f64
     );
     let scores: Vec<_> = (0..samples).map(|n| (format!("{n:08}"), Some(random.next_f64()))).collect();
     let groups = Groups::one(samples);
@@ -47,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         keep: Keep::Share(0.5),
         division: &Division::Proportional,
         groups: &groups,
-        signatures: Some(&signatures),
+        feature_sets: Some(&feature_sets),
         dedup: None,
         diverse: false,
     };

@@ -2,13 +2,14 @@
 //! choose other types for the same values, and may change the order of the rows.
 
 use crate::{Error, Result};
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use sae_core::error::{Cause, Hint, Operation, Setting};
 use sae_core::store::sample::Sample;
 use sae_core::table;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A score table whose rows are matched with the samples of a run.
 pub struct ScoreTable {
@@ -73,6 +74,30 @@ pub fn read_column(path: &Path, name: &str, samples: &[Sample]) -> Result<Vec<Op
         return Err(Error::request(Cause::with_hint(text, Hint::set(Setting::Definition, "all"))));
     }
     Ok(scores)
+}
+
+/// Adds a column to the score table at `path`, in place of one of the same name. Without a table, one is made that has this
+/// column alone.
+///
+/// # Errors
+/// The table cannot be read or written, or its rows do not match the samples.
+pub fn add_column(path: &Path, name: &str, samples: &[Sample], scores: &[Option<f64>]) -> Result<()> {
+    let mut columns: Vec<(String, ArrayRef, bool)> = Vec::new();
+    let mut by_row: Vec<Option<f64>> = scores.to_vec();
+    if path.exists() {
+        let table = ScoreTable::open(path, samples)?;
+        table.rows.iter().zip(scores).for_each(|(row, score)| by_row[*row] = *score);
+        let schema = table.all.schema();
+        let fields = schema.fields().iter().zip(table.all.columns()).filter(|(field, _)| field.name() != name);
+        columns.extend(fields.map(|(field, values)| (field.name().clone(), values.clone(), field.is_nullable())));
+    } else {
+        let ids = StringArray::from_iter_values(samples.iter().map(|sample| &sample.id));
+        columns.push(("sample".into(), Arc::new(UInt32Array::from_iter_values(0..samples.len() as u32)), false));
+        columns.push(("id".into(), Arc::new(ids), false));
+    }
+    columns.push((name.into(), Arc::new(Float64Array::from(by_row)), true));
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(sae_core::Error::format(path))?;
+    Ok(table::write(path, &batch)?)
 }
 
 /// Columns of numbers that are not scores.

@@ -18,7 +18,7 @@
 //!     keep: Keep::Share(0.5),
 //!     groups: &Groups::one(scores.len()),
 //!     division: &Division::Proportional,
-//!     signatures: None,
+//!     feature_sets: None,
 //!     dedup: None,
 //!     diverse: false,
 //! };
@@ -42,6 +42,7 @@ pub mod length;
 pub mod patches;
 pub mod pmi;
 pub mod pooling;
+pub mod prediction;
 pub mod rank;
 pub mod score_names;
 pub mod scores;

@@ -10,6 +10,8 @@ pub const L0: &str = "l0";
 pub const CO_L0: &str = "co_l0";
 /// Pointwise mutual information of the sample's text and image features.
 pub const PMI: &str = "pmi";
+/// The prefix of the columns that `sae contrast` adds: values that are predicted from features.
+pub const PREDICTED: &str = "predicted_";
 /// [`PMI`] with the text features of a second forward pass with blank images.
 pub const PMI_BLANK: &str = "pmi_blank";
 /// The smallest [`PMI_BLANK`] of the sample's text tokens.

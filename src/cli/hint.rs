@@ -34,7 +34,7 @@ fn command(operation: Operation) -> String {
 }
 
 /// The flag of each setting that has one.
-const FLAGS: [(Setting, &str); 32] = [
+const FLAGS: [(Setting, &str); 34] = [
     (Setting::Run, "--run"),
     (Setting::SaeName, "--name"),
     (Setting::Output, "--out"),
@@ -67,6 +67,8 @@ const FLAGS: [(Setting, &str); 32] = [
     (Setting::SampleLength, "--sample-length"),
     (Setting::Tokens, "--tokens"),
     (Setting::ShardTokens, "--shard-tokens"),
+    (Setting::Cluster, "--cluster"),
+    (Setting::Adjust, "--adjust"),
 ];
 
 fn flag(setting: Setting) -> String {

@@ -3,6 +3,7 @@
 mod arguments;
 mod bench;
 mod completions;
+mod contrast;
 mod convert;
 mod demo;
 mod eval;
@@ -29,6 +30,7 @@ use anyhow::{Context, Result};
 use bench::Bench;
 use clap::{Parser, Subcommand};
 use completions::CompletionsArgs;
+use contrast::ContrastArgs;
 use convert::ConvertArgs;
 use demo::DemoArgs;
 use eval::EvalArgs;
@@ -101,6 +103,8 @@ pub enum Command {
     Score(ScoreArgs),
     /// Corrupt some samples in known ways, and measure which scores find them
     Validate(ValidateArgs),
+    /// Find the features that differ between groups of samples, along an order, or with a target
+    Contrast(Box<ContrastArgs>),
     /// Write the samples that are worth keeping, and those that are not, as data sets
     Filter(FilterArgs),
     /// Blacken the image patches on which the fewest features fire
@@ -210,6 +214,7 @@ fn run(args: &Args, control: &mut Control) -> Result<Outcome> {
         Command::Label(args) => label::run(args, invocation),
         Command::Score(args) => score::run(args, invocation),
         Command::Validate(args) => validate::run(args, invocation),
+        Command::Contrast(args) => contrast::run(args, invocation),
         Command::Filter(args) => filter::run(args, invocation),
         Command::Patches(args) => patches::run(args, invocation),
         Command::Bench(bench) => bench::run(bench, invocation),

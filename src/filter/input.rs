@@ -7,9 +7,10 @@ use crate::sae::{SaeChoice, choose};
 use crate::score::step_name;
 use crate::{Error, Result};
 use filters::score_names::PMI_TOKEN_MIN;
-use filters::select::{Collect, Decision, Division, Groups, Keep, Rules, Signatures, Ties};
+use filters::select::{Decision, Division, Groups, Keep, Rules, Ties};
 use filters::{column, decisions, keep, select};
 use sae_core::Run;
+use sae_core::analysis::feature_sets::{FeatureSetCollector, FeatureSets, Part};
 use sae_core::store::load_samples;
 use sae_core::store::sample::Sample;
 use serde_json::Value;
@@ -58,11 +59,11 @@ impl Input {
         Ok(Self { samples, scores, groups, sae: Some(sae), basis: Basis::Scores { keep, division } })
     }
 
-    /// The decision about every sample; `None` if that needs a pass over the activations and `signatures` are not given.
+    /// The decision about every sample; `None` if that needs a pass over the activations and `feature_sets` are not given.
     ///
     /// # Errors
     /// Rules that contradict each other; scores that cannot choose.
-    pub fn choose(&self, request: &FilterRequest, signatures: Option<&Signatures>) -> Result<Option<Vec<Decision>>> {
+    pub fn choose(&self, request: &FilterRequest, feature_sets: Option<&FeatureSets>) -> Result<Option<Vec<Decision>>> {
         let (keep, division, rules) = match (&self.basis, &request.by) {
             (Basis::Scores { keep, division }, FilterBy::Scores(rules)) => (*keep, division, rules),
             (Basis::Decisions(kept), _) => {
@@ -72,10 +73,10 @@ impl Input {
             (Basis::Scores { .. }, FilterBy::Decisions(_)) => return Ok(None),
         };
         let (groups, dedup, diverse) = (&self.groups, rules.dedup, rules.diverse);
-        if signatures.is_none() && (dedup.is_some() || diverse) {
+        if feature_sets.is_none() && (dedup.is_some() || diverse) {
             return Ok(None);
         }
-        let decided = select::choose(&self.scores, &Rules { keep, groups, division, signatures, dedup, diverse })?;
+        let decided = select::choose(&self.scores, &Rules { keep, groups, division, feature_sets, dedup, diverse })?;
         let mut scores = self.scores.iter().filter_map(|(_, score)| *score);
         let first = scores.next();
         if let (Some(score), Some(_)) = (first, Ties::new(&self.scores, groups, &decided))
@@ -125,11 +126,12 @@ impl FilterRequest {
     ///
     /// # Errors
     /// The store or the autoencoder cannot be read; the threshold of the scores is not known.
-    pub(super) fn signatures(&self, sae: &str, samples: usize, control: &mut Control) -> Result<Signatures> {
+    pub(super) fn feature_sets(&self, sae: &str, samples: usize, control: &mut Control) -> Result<FeatureSets> {
         let sae = SaeChoice { run: self.run.clone(), sae: Some(sae.into()), device: self.device }.load()?;
         let step: Value = sae.run.read_step(&step_name(&sae.name))?.unwrap_or_default();
         let threshold = step["threshold"].as_f64().ok_or(Error::NoThreshold)?;
-        let mut collect = Collect::new(samples, sae.saved.weights.d_sae, threshold as f32);
+        let mut collect =
+            FeatureSetCollector::new(samples, sae.saved.weights.d_sae, threshold as f32, Part::Everything);
         sae.observe(Stage::Features, &mut [&mut collect], control)?;
         Ok(collect.finish())
     }

@@ -170,8 +170,8 @@ impl FilterRequest {
         }
         let decided = match (input.choose(self, None)?, &input.sae) {
             (None, Some(sae)) => {
-                let signatures = self.signatures(sae, input.samples.len(), control)?;
-                input.choose(self, Some(&signatures))?
+                let feature_sets = self.feature_sets(sae, input.samples.len(), control)?;
+                input.choose(self, Some(&feature_sets))?
             }
             (decided, _) => decided,
         };

@@ -4,11 +4,13 @@ mod curves;
 mod features;
 mod intervals;
 mod scores;
+mod volcano;
 
 pub use curves::curves;
 pub use features::{FeatureRow, contact_sheet};
 pub use intervals::{Interval, Panel, intervals};
 pub use scores::{Distribution, distributions};
+pub use volcano::{Test, Volcano, volcanoes};
 
 use anyhow::{Context, Result, anyhow};
 use plotters::prelude::*;

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod caches;
+mod contrast;
 mod contributing;
 mod demo;
 mod demo_model;

@@ -8,7 +8,7 @@
 //! Nemhauser and Wolsey 1978). Gains can only decrease, so most of them need not be computed again (Minoux 1978). Square roots
 //! are rounded in the same way on every machine, so the selection is the same, too.
 
-use super::signature::Signatures;
+use sae_core::analysis::feature_sets::FeatureSets;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -47,8 +47,8 @@ impl PartialOrd for Gain {
 
 /// Selects up to `quotas` candidates of each group, and returns them in the order of their selection. Ties are broken by the
 /// order of the candidates.
-pub fn cover(signatures: &Signatures, candidates: &[Candidate], quotas: &[usize]) -> Vec<u32> {
-    let mut covered = vec![0.0f64; signatures.d_sae()];
+pub fn cover(feature_sets: &FeatureSets, candidates: &[Candidate], quotas: &[usize]) -> Vec<u32> {
+    let mut covered = vec![0.0f64; feature_sets.d_sae()];
     let mut left = quotas.to_vec();
     let mut chosen = Vec::new();
     let gain = |covered: &[f64], candidate: &Candidate| -> f64 {
@@ -56,7 +56,7 @@ pub fn cover(signatures: &Signatures, candidates: &[Candidate], quotas: &[usize]
             let before = covered[feature as usize];
             (before + candidate.value).sqrt() - before.sqrt()
         };
-        0.0 + signatures.features(candidate.sample as usize).map(added).sum::<f64>()
+        0.0 + feature_sets.features(candidate.sample as usize).map(added).sum::<f64>()
     };
     let first = |(n, candidate): (usize, &Candidate)| Gain {
         gain: gain(&covered, candidate),
@@ -80,7 +80,7 @@ pub fn cover(signatures: &Signatures, candidates: &[Candidate], quotas: &[usize]
         }
         *left -= 1;
         chosen.push(candidate.sample);
-        let features = signatures.features(candidate.sample as usize);
+        let features = feature_sets.features(candidate.sample as usize);
         features.for_each(|feature| covered[feature as usize] += candidate.value);
     }
     chosen
@@ -105,10 +105,10 @@ mod tests {
         ) {
             let sets: Vec<Vec<u32>> = sets.into_iter().map(|set| set.into_iter().collect()).collect();
             let values: Vec<f64> = values.into_iter().map(|v| v as f64 / 10.0).collect();
-            let signatures = Signatures::from_sets(&sets, 8);
+            let feature_sets = FeatureSets::from_sets(&sets, 8);
             let candidate = |n: usize| Candidate { sample: n as u32, group: 0, value: values[n] };
             let candidates: Vec<_> = (0..sets.len()).map(candidate).collect();
-            let lazy = cover(&signatures, &candidates, &[budget]);
+            let lazy = cover(&feature_sets, &candidates, &[budget]);
             prop_assert_eq!(lazy.len(), budget.min(sets.len()));
 
             let mut plain: Vec<u32> = Vec::new();
@@ -129,14 +129,14 @@ mod tests {
     #[test]
     fn similar_samples_are_not_selected_twice_and_quotas_hold() {
         let sets = [vec![0, 1, 2], vec![0, 1, 2], vec![3], vec![4]];
-        let signatures = Signatures::from_sets(&sets, 5);
+        let feature_sets = FeatureSets::from_sets(&sets, 5);
         let candidate = |(sample, (group, value)): (u32, (u32, f64))| Candidate { sample, group, value };
         let candidates: Vec<_> = (0..).zip([(0, 1.0), (0, 1.0), (0, 0.9), (1, 0.1)]).map(candidate).collect();
         // The second sample with a feature adds sqrt(2) - 1, which is 1.24 for three features. The third adds sqrt(0.9).
-        assert_eq!(cover(&signatures, &candidates, &[2, 1]), [0, 1, 3]);
-        assert_eq!(cover(&signatures, &candidates, &[1, 0]), [0]);
+        assert_eq!(cover(&feature_sets, &candidates, &[2, 1]), [0, 1, 3]);
+        assert_eq!(cover(&feature_sets, &candidates, &[1, 0]), [0]);
         let alike = [vec![0, 1], vec![0, 1], vec![2, 3]];
-        let signatures = Signatures::from_sets(&alike, 4);
-        assert_eq!(cover(&signatures, &candidates[..3], &[2]), [0, 2]);
+        let feature_sets = FeatureSets::from_sets(&alike, 4);
+        assert_eq!(cover(&feature_sets, &candidates[..3], &[2]), [0, 2]);
     }
 }

@@ -33,7 +33,7 @@ impl Groups {
     /// # Errors
     /// No row has the field (the error names the existing ones), or bins are requested for a field without numbers.
     pub fn by_fields(samples: &[Sample], fields: &str) -> Result<Self> {
-        let whole = samples.iter().any(|sample| lookup(&sample.meta, fields).is_some());
+        let whole = samples.iter().any(|sample| field_value(&sample.meta, fields).is_some());
         let fields: Vec<&str> = if whole { vec![fields] } else { fields.split(',').map(str::trim).collect() };
         let by_field = fields.iter().map(|field| by_field(samples, field)).collect::<Result<Vec<_>>>()?;
         let groups = (0..samples.len()).map(|n| by_field.iter().map(|values| values[n].clone()).collect::<Vec<_>>());
@@ -77,7 +77,7 @@ impl GroupSource {
 }
 
 fn by_field(samples: &[Sample], field: &str) -> Result<Vec<GroupSource>> {
-    let values: Vec<Option<&Value>> = samples.iter().map(|sample| lookup(&sample.meta, field)).collect();
+    let values: Vec<Option<&Value>> = samples.iter().map(|sample| field_value(&sample.meta, field)).collect();
     if values.iter().any(Option::is_some) {
         return Ok(values
             .into_iter()
@@ -95,12 +95,10 @@ fn by_bins(samples: &[Sample], field: &str, bins: usize) -> Result<Vec<GroupSour
     if !(2..=BINS).contains(&bins) {
         return Err(Error::request(format!("{bins} bins of {field}: expected 2 to {BINS}, as in {field}:4")));
     }
-    let values: Vec<Option<&Value>> = samples.iter().map(|sample| lookup(&sample.meta, field)).collect();
+    let values: Vec<Option<&Value>> = samples.iter().map(|sample| field_value(&sample.meta, field)).collect();
     if values.iter().all(Option::is_none) {
         return Err(no_field(samples, field));
     }
-    let number =
-        |value: &Value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|x| x.is_finite());
     if let Some(value) = values.iter().flatten().find(|value| number(value).is_none()) {
         let text: String = value.to_string().chars().take(40).collect();
         let text = format!("bins of {field} need numbers, and a row has {text}");
@@ -127,11 +125,16 @@ fn no_field(samples: &[Sample], field: &str) -> Error {
     Error::UnknownField { asked: field.into(), available: fields.into_iter().take(30).map(String::from).collect() }
 }
 
-/// The value of a field, if it exists.
-fn lookup<'a>(meta: &'a Value, field: &str) -> Option<&'a Value> {
+/// The value of a field of a row, if it exists and is not null; a dot selects a field of an object.
+pub fn field_value<'a>(meta: &'a Value, field: &str) -> Option<&'a Value> {
     let direct = meta.get(field);
     let found = direct.or_else(|| field.split('.').try_fold(meta, |value, name| value.get(name)))?;
     (!found.is_null()).then_some(found)
+}
+
+/// A value as a number, if it is one, or text that is one.
+pub fn number(value: &Value) -> Option<f64> {
+    value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|x: &f64| x.is_finite())
 }
 
 fn name(value: &Value) -> String {

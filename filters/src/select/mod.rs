@@ -5,16 +5,15 @@ mod division;
 mod groups;
 mod keep;
 pub mod near_duplicates;
-pub mod signature;
 
 pub use division::{Division, apportion};
-pub use groups::Groups;
+pub use groups::{Groups, field_value, number};
 pub use keep::Keep;
-pub use signature::{Collect, Signatures};
 
 use crate::{Error, Result};
 use diversity::{Candidate, cover};
 use near_duplicates::Kept;
+use sae_core::analysis::feature_sets::FeatureSets;
 use sae_core::error::{Cause, Hint, Setting};
 
 /// The rules of a selection.
@@ -27,7 +26,7 @@ pub struct Rules<'a> {
     /// How that amount is divided among groups.
     pub division: &'a Division,
     /// The features of the samples, which the next two rules need.
-    pub signatures: Option<&'a Signatures>,
+    pub feature_sets: Option<&'a FeatureSets>,
     /// The similarity (0 to 1) from which on a sample is not kept if its group has a better one with such similar features.
     pub dedup: Option<f64>,
     /// Whether to keep the samples that together cover most features, rather than those with the highest scores.
@@ -102,17 +101,17 @@ pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Dec
         return Err(Error::request(Cause::with_hint(text, Hint::set(Setting::Keep, "a share or a number"))));
     }
     let quotas = rules.division.quotas(total, rules.groups)?;
-    let signatures = match (rules.signatures, rules.dedup.is_some() || rules.diverse) {
+    let feature_sets = match (rules.feature_sets, rules.dedup.is_some() || rules.diverse) {
         (None, true) => return request("the samples' features are not at hand"),
-        (Some(signatures), true) if signatures.len() != scores.len() => {
+        (Some(feature_sets), true) if feature_sets.len() != scores.len() => {
             return request("the samples' features are of other samples");
         }
-        (signatures, _) => signatures,
+        (feature_sets, _) => feature_sets,
     };
 
     let mut fates = vec![Decision::NoScore; scores.len()];
     let mut left = quotas.clone();
-    let mut kept = rules.dedup.and_then(|similarity| Some(Kept::new(signatures?, &rules.groups.of, similarity)));
+    let mut kept = rules.dedup.and_then(|similarity| Some(Kept::new(feature_sets?, &rules.groups.of, similarity)));
     let mut candidates = Vec::new();
     for (place, n) in ranked.iter().enumerate() {
         let left = &mut left[group(*n) as usize];
@@ -130,8 +129,8 @@ pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Dec
             Decision::Kept
         };
     }
-    if let Some(signatures) = signatures.filter(|_| rules.diverse) {
-        cover(signatures, &candidates, &quotas).iter().for_each(|n| fates[*n as usize] = Decision::Kept);
+    if let Some(feature_sets) = feature_sets.filter(|_| rules.diverse) {
+        cover(feature_sets, &candidates, &quotas).iter().for_each(|n| fates[*n as usize] = Decision::Kept);
         return Ok(fates);
     }
     let lowest = lowest(scores, rules.groups, &fates);
@@ -193,7 +192,7 @@ impl Ties {
 pub fn select(scores: &[(String, Option<f64>)], keep: Keep) -> Result<Vec<bool>> {
     let groups = Groups::one(scores.len());
     let division = &Division::Proportional;
-    let rules = Rules { keep, groups: &groups, division, signatures: None, dedup: None, diverse: false };
+    let rules = Rules { keep, groups: &groups, division, feature_sets: None, dedup: None, diverse: false };
     Ok(choose(scores, &rules)?.into_iter().map(|fate| fate == Decision::Kept).collect())
 }
 
@@ -238,7 +237,7 @@ mod tests {
         use Decision::{Below, Kept, NoScore, Tied};
         let fates = |values: &[Option<f64>], keep| {
             let (groups, division) = (Groups::one(values.len()), &Division::Proportional);
-            let rules = Rules { keep, groups: &groups, division, signatures: None, dedup: None, diverse: false };
+            let rules = Rules { keep, groups: &groups, division, feature_sets: None, dedup: None, diverse: false };
             choose(&scores(values), &rules)
         };
         let values = [Some(1.0), Some(0.0), Some(0.0), Some(-1.0), Some(0.0), None, Some(f64::NAN)];
@@ -256,12 +255,12 @@ mod tests {
         let scores = scores(&[Some(9.0), Some(8.0), Some(7.0), Some(6.0), Some(1.0), None]);
         let groups = Groups { names: vec!["a".into(), "b".into()], of: vec![0, 0, 0, 0, 1, 1] };
         let sets = [vec![0, 1, 2], vec![0, 1, 2], vec![3], vec![4], vec![0, 1, 2], vec![]];
-        let signatures = Signatures::from_sets(&sets, 5);
+        let feature_sets = FeatureSets::from_sets(&sets, 5);
         let rules = Rules {
             keep: Keep::Count(3),
             groups: &groups,
             division: &Division::Proportional,
-            signatures: Some(&signatures),
+            feature_sets: Some(&feature_sets),
             dedup: None,
             diverse: false,
         };

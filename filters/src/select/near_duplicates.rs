@@ -7,14 +7,14 @@
 //! rarest features come first, so that few sets share one. Of the sets that do, sketches rule out most: every feature flips
 //! one of 512 bits, so two sets differ in at least as many features as their sketches differ in bits.
 
-use super::signature::Signatures;
+use sae_core::analysis::feature_sets::FeatureSets;
 
 /// Size of a sketch in words of 64 bits.
 const WORDS: usize = 8;
 
 /// The samples that were kept so far, with an index that finds those that are similar to another one.
 pub struct Kept<'a> {
-    signatures: &'a Signatures,
+    feature_sets: &'a FeatureSets,
     groups: &'a [u32],
     similarity: f64,
     /// GroupSource of each feature in the order from the rarest to the commonest.
@@ -33,24 +33,24 @@ pub struct Kept<'a> {
 
 impl<'a> Kept<'a> {
     /// No kept samples. Samples of a group are near-duplicates from a similarity of `similarity` on, above 0 and up to 1.
-    pub fn new(signatures: &'a Signatures, groups: &'a [u32], similarity: f64) -> Self {
-        let frequencies = signatures.frequencies();
-        let mut features: Vec<u32> = (0..signatures.d_sae() as u32).collect();
+    pub fn new(feature_sets: &'a FeatureSets, groups: &'a [u32], similarity: f64) -> Self {
+        let frequencies = feature_sets.frequencies();
+        let mut features: Vec<u32> = (0..feature_sets.d_sae() as u32).collect();
         features.sort_by_key(|feature| (frequencies[*feature as usize], *feature));
         let mut order = vec![0; features.len()];
         features.iter().zip(0..).for_each(|(feature, place)| order[*feature as usize] = place);
         let index = vec![Vec::new(); features.len()];
         let [prefix, found, asked] = [vec![], vec![], vec![]];
-        Self { signatures, groups, similarity, order, index, samples: vec![], asked, asking: 0, prefix, found }
+        Self { feature_sets, groups, similarity, order, index, samples: vec![], asked, asking: 0, prefix, found }
     }
 
     /// Keeps the sample, unless it is similar to a kept one. In this case, returns the first such sample and the similarity.
     pub fn admit(&mut self, sample: u32) -> Option<(u32, f64)> {
         let n = sample as usize;
-        let count = self.signatures.count(n);
+        let count = self.feature_sets.count(n);
         let mut sketch = [0u64; WORDS];
         self.prefix.clear();
-        for feature in self.signatures.features(n) {
+        for feature in self.feature_sets.features(n) {
             let bit = feature.wrapping_mul(0x9e37_79b1) as usize >> 23;
             sketch[bit / 64] ^= 1 << (bit % 64);
             self.prefix.push(self.order[feature as usize]);
@@ -69,7 +69,7 @@ impl<'a> Kept<'a> {
             }
             let (other, other_sketch) = &self.samples[*kept as usize];
             let differ: u32 = sketch.iter().zip(other_sketch).map(|(a, b)| (a ^ b).count_ones()).sum();
-            let may = differ as usize <= self.signatures.differing(n, *other as usize, self.similarity);
+            let may = differ as usize <= self.feature_sets.differing(n, *other as usize, self.similarity);
             if may && self.groups[n] == self.groups[*other as usize] {
                 self.found.push(*kept);
             }
@@ -77,7 +77,7 @@ impl<'a> Kept<'a> {
         self.found.sort_unstable();
         for kept in &self.found {
             let other = self.samples[*kept as usize].0;
-            if let Some(similarity) = self.signatures.alike(n, other as usize, self.similarity) {
+            if let Some(similarity) = self.feature_sets.alike(n, other as usize, self.similarity) {
                 return Some((other, similarity));
             }
         }
@@ -100,14 +100,14 @@ mod tests {
             sets in prop::collection::vec(prop::collection::btree_set(0u32..12, 0..9), 1..40), tenths in 1u32..=10
         ) {
             let sets: Vec<Vec<u32>> = sets.into_iter().map(|set| set.into_iter().collect()).collect();
-            let signatures = Signatures::from_sets(&sets, 12);
+            let feature_sets = FeatureSets::from_sets(&sets, 12);
             let similarity = tenths as f64 / 10.0;
             let groups: Vec<u32> = (0..sets.len() as u32).map(|n| n / 20).collect();
-            let mut kept = Kept::new(&signatures, &groups, similarity);
+            let mut kept = Kept::new(&feature_sets, &groups, similarity);
             let mut plain: Vec<u32> = Vec::new();
             for n in 0..sets.len() as u32 {
                 let like = |other: &u32| {
-                    n / 20 == other / 20 && signatures.similarity(n as usize, *other as usize) >= similarity
+                    n / 20 == other / 20 && feature_sets.similarity(n as usize, *other as usize) >= similarity
                 };
                 let expected = plain.iter().copied().find(like);
                 prop_assert_eq!(kept.admit(n).map(|found| found.0), expected);

@@ -5,8 +5,10 @@
 
 pub mod autointerp;
 pub mod context;
+pub mod contrast;
 pub mod dashboard;
 pub mod eval;
+pub mod feature_sets;
 pub mod index;
 pub mod labels;
 pub mod layout;

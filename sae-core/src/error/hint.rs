@@ -125,6 +125,10 @@ pub enum Setting {
     Tokens,
     /// How many positions a part of the store has.
     ShardTokens,
+    /// The field of clusters.
+    Cluster,
+    /// The fields that are adjusted for.
+    Adjust,
 }
 
 impl Hint {
@@ -217,6 +221,8 @@ impl fmt::Display for Setting {
             Self::SampleLength => "the length of a sample",
             Self::Tokens => "the table of tokens",
             Self::ShardTokens => "the size of a shard",
+            Self::Cluster => "the field of clusters",
+            Self::Adjust => "the number of fields to adjust for",
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What the columns of a score table mean, in a line each, and how well `sae validate` found them to work. Computes nothing.
 
-use filters::score_names::{CO_L0, COSINE, L0, PMI, PMI_BLANK, PMI_TOKEN_MIN, RANDOM};
+use filters::score_names::{CO_L0, COSINE, L0, PMI, PMI_BLANK, PMI_TOKEN_MIN, PREDICTED, RANDOM};
 use std::collections::BTreeMap;
 
 /// How well a score tells good rows from rows with one kind of error.
@@ -25,6 +25,9 @@ pub fn meaning(score: &str) -> String {
         if let Some(base) = score.strip_suffix(suffix) {
             return format!("The score {base} {text}.");
         }
+    }
+    if let Some(predicted) = score.strip_prefix(PREDICTED) {
+        return format!("What the features of the sample predict for {predicted} (a contrast of this run).");
     }
     let (base, mode) = match score.rsplit_once('_') {
         Some((base, mode @ ("paper" | "release" | "corrected"))) => (base, mode),
@@ -80,6 +83,7 @@ mod tests {
             ("co_l0_corrected", "adjusted"),
             ("l0_release", "Mode authors' code"),
             ("pmi_blank_margin", "minus that of the rejected"),
+            ("predicted_difficulty", "predict for difficulty"),
             ("judged_by_ann", "column of your own"),
         ] {
             assert!(meaning(score).contains(expected), "{score}: {}", meaning(score));

@@ -1,19 +1,22 @@
-//! The packed set of active features of every sample, which near-duplicates and diversity are computed from.
+//! The set of features that are active in each sample, or in one part of it, packed into about a byte per feature.
+//! Near-duplicates, diversity and contrasts are computed from these sets.
 
-use sae_core::analysis::pass::{Block, Observer};
+use crate::analysis::pass::{Block, Observer};
+use crate::store::sample::{Modality, Role};
+use serde::{Deserialize, Serialize};
 
 /// The sets of active features of all samples. Memory: about one byte per active feature of a sample (the differences of
 /// ascending features in base 128), and 20 bytes per sample.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Signatures {
+pub struct FeatureSets {
     packed: Vec<u8>,
     /// The location of each sample's set in `packed`, and its number of features.
     places: Vec<(usize, usize, u32)>,
     d_sae: usize,
 }
 
-impl Signatures {
-    /// The signatures of given sets, each in ascending order.
+impl FeatureSets {
+    /// The feature_sets of given sets, each in ascending order.
     pub fn from_sets(sets: &[Vec<u32>], d_sae: usize) -> Self {
         let mut all = Self { packed: Vec::new(), places: vec![(0, 0, 0); sets.len()], d_sae };
         sets.iter().enumerate().for_each(|(n, set)| all.put(n, set));
@@ -134,30 +137,91 @@ impl Iterator for Features<'_> {
     }
 }
 
-/// Collects signatures during a pass. A sample's set is packed when the next sample begins, because the positions of a sample
-/// are consecutive.
+/// Which positions of a sample count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// All of them, template tokens included.
+    Everything,
+    /// Those with content: neither template, begin, end nor newline tokens.
+    #[default]
+    All,
+    /// Words of the user, of those with content.
+    User,
+    /// Words of the model, of those with content.
+    Answer,
+    /// Patches of images.
+    Image,
+    /// Actions of an agent.
+    Action,
+}
+
+impl Part {
+    /// The parts that can be named.
+    pub const NAMED: [(&'static str, Self); 5] = [
+        ("all", Self::All),
+        ("user", Self::User),
+        ("answer", Self::Answer),
+        ("image", Self::Image),
+        ("action", Self::Action),
+    ];
+
+    /// Whether a position belongs to the part.
+    pub fn contains(self, modality: Modality, role: Role, special: bool) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::All => !special,
+            Self::User => !special && modality == Modality::Text && role == Role::User,
+            Self::Answer => !special && modality == Modality::Text && role == Role::Assistant,
+            Self::Image => modality == Modality::Image,
+            Self::Action => modality == Modality::Action,
+        }
+    }
+}
+
+impl std::str::FromStr for Part {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Self::NAMED.map(|(name, _)| name).join(", ");
+        let found = Self::NAMED.iter().find(|(other, _)| *other == name);
+        found.map(|(_, part)| *part).ok_or_else(|| format!("unknown part {name:?}: expected {known}"))
+    }
+}
+
+/// Collects feature sets during a pass. A sample's set is packed when the next sample begins, because the positions of a
+/// sample are consecutive.
 #[derive(Clone, Debug)]
-pub struct Collect {
-    done: Signatures,
+pub struct FeatureSetCollector {
+    done: FeatureSets,
+    /// The number of positions of each sample that belong to the part.
+    positions: Vec<u32>,
     open: Option<usize>,
     /// The features of the current sample, each once.
     set: Vec<u32>,
     /// For each feature, the last sample that has it, plus one.
     seen: Vec<u32>,
     threshold: f32,
+    part: Part,
 }
 
-impl Collect {
-    /// Empty sets for `samples` samples and `d_sae` features, which are active above `threshold`.
-    pub fn new(samples: usize, d_sae: usize, threshold: f32) -> Self {
-        let done = Signatures::from_sets(&vec![Vec::new(); samples], d_sae);
-        Self { done, open: None, set: Vec::new(), seen: vec![0; d_sae], threshold }
+impl FeatureSetCollector {
+    /// Empty sets for `samples` samples and `d_sae` features, which are active above `threshold` on a position of `part`.
+    pub fn new(samples: usize, d_sae: usize, threshold: f32, part: Part) -> Self {
+        let done = FeatureSets::from_sets(&vec![Vec::new(); samples], d_sae);
+        let positions = vec![0; samples];
+        Self { done, positions, open: None, set: Vec::new(), seen: vec![0; d_sae], threshold, part }
     }
 
-    /// The signatures of all samples.
-    pub fn finish(mut self) -> Signatures {
+    /// The feature sets of all samples.
+    pub fn finish(self) -> FeatureSets {
+        self.finish_with_positions().0
+    }
+
+    /// The feature sets of all samples, and how many of their positions belong to the part.
+    pub fn finish_with_positions(mut self) -> (FeatureSets, Vec<u32>) {
         self.close();
-        self.done
+        (self.done, self.positions)
     }
 
     fn close(&mut self) {
@@ -169,14 +233,19 @@ impl Collect {
     }
 }
 
-impl Observer for Collect {
-    fn observe(&mut self, block: &Block) -> sae_core::Result<()> {
+impl Observer for FeatureSetCollector {
+    fn observe(&mut self, block: &Block) -> crate::Result<()> {
         for (r, row) in block.positions() {
             let sample = block.tokens.sample[row];
             if self.open != Some(sample as usize) {
                 self.close();
                 self.open = Some(sample as usize);
             }
+            let tokens = block.tokens;
+            if !self.part.contains(tokens.modality[row], tokens.role[row], tokens.special[row]) {
+                continue;
+            }
+            self.positions[sample as usize] += 1;
             let (features, values) = block.active.row(r);
             for (feature, _) in features.iter().zip(values).filter(|(_, z)| **z > self.threshold) {
                 let seen = &mut self.seen[*feature as usize];
@@ -192,10 +261,9 @@ impl Observer for Collect {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::autoencoder::sparse::Sparse;
+    use crate::store::TokenColumns;
     use proptest::prelude::*;
-    use sae_core::autoencoder::sparse::Sparse;
-    use sae_core::store::TokenColumns;
-    use sae_core::store::sample::Modality;
     use std::collections::BTreeSet;
 
     proptest! {
@@ -203,7 +271,7 @@ mod tests {
         fn packed_sets_are_unpacked_unchanged(sets in prop::collection::vec(prop::collection::btree_set(any::<u32>(), 0..20), 1..8)) {
             let sets: Vec<Vec<u32>> = sets.into_iter().map(|set| set.into_iter().collect()).collect();
             // The number of features is only used for counts over all features.
-            let packed = Signatures::from_sets(&sets, 0);
+            let packed = FeatureSets::from_sets(&sets, 0);
             for (n, set) in sets.iter().enumerate() {
                 prop_assert_eq!(&packed.features(n).collect::<Vec<_>>(), set);
                 prop_assert_eq!(packed.count(n), set.len());
@@ -223,16 +291,22 @@ mod tests {
             sample: vec![0, 0, 2],
             position: vec![0, 1, 0],
             modality: vec![Modality::Text, Modality::Image, Modality::Text],
-            role: vec![sae_core::store::sample::Role::User; 3],
+            role: vec![Role::User, Role::User, Role::Assistant],
             special: vec![false; 3],
         };
-        let mut collect = Collect::new(3, 2, 1.0);
+        let mut collect = FeatureSetCollector::new(3, 2, 1.0, Part::Everything);
+        let mut of_user = FeatureSetCollector::new(3, 2, 1.0, Part::User);
         for (rows, dense) in [(0..1, vec![2.0, 0.0]), (1..3, vec![3.0, 1.5, 1.0, 2.0])] {
             let active = Sparse::from_dense(&dense, 2);
-            collect.observe(&Block { tokens: &tokens, rows, shard: 0, hidden: &[], active: &active }).unwrap();
+            let block = Block { tokens: &tokens, rows, shard: 0, hidden: &[], active: &active };
+            collect.observe(&block).unwrap();
+            of_user.observe(&block).unwrap();
         }
         let sets = collect.finish();
         let sets: Vec<Vec<u32>> = (0..3).map(|n| sets.features(n).collect()).collect();
         assert_eq!(sets, [vec![0, 1], vec![], vec![1]]);
+        let (sets, positions) = of_user.finish_with_positions();
+        let sets: Vec<Vec<u32>> = (0..3).map(|n| sets.features(n).collect()).collect();
+        assert_eq!((sets, positions), (vec![vec![0], vec![], vec![]], vec![1, 0, 0]));
     }
 }

@@ -1,0 +1,199 @@
+//! Sums over the active features of all participants, from which effects and their variances follow.
+//!
+//! # Formulas
+//! With `m_sj` the prevalence of feature `j` in stratum `s`, the sum of cluster `c` is
+//! `u_cj = sum_{i in c} t~_i (y_ij - m_sj) = a_cj - sum_s m_sj T_cs`, where `a_cj` is the sum of `t~_i` over the samples of `c`
+//! in which `j` is active, and `T_cs` that over the samples of `c` in stratum `s`. The variance of `U_j = sum_c u_cj` is
+//! `V_j = sum_c u_cj^2 = sum_c a_cj^2 - 2 sum_c a_cj (m_j . T_c) + m_j' (T'T) m_j`: its first two terms have contributions of
+//! clusters with the feature alone, and the last one needs no samples. With `q_c = sum_{i in c} t~_i^2` and the effect `b`, the
+//! variance under the alternative is `W_j = V_j - 2 b sum_c u_cj q_c + b^2 sum_c q_c^2`. If samples are paired within clusters,
+//! `t~` sums to zero in each pair, and `u_cj = a_cj`.
+//!
+//! Memory: the counts of each feature and stratum, and four numbers for each feature and column. Columns are summed
+//! [`LANES`] at a time, on all threads; every sum has the same order on any number of threads.
+
+use super::design::Design;
+use crate::analysis::feature_sets::FeatureSets;
+use rayon::prelude::*;
+
+/// Number of columns that are summed at once.
+const LANES: usize = 8;
+/// Number of parts in which participants are counted at the same time.
+const PARTS: usize = 8;
+
+type Lanes = [f64; LANES];
+
+/// How many participants have each feature.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts {
+    /// By feature and stratum, `[features, strata]`.
+    pub strata: Vec<u32>,
+    /// By feature.
+    pub samples: Vec<u32>,
+    /// Clusters in which the feature is active, by feature.
+    pub clusters: Vec<u32>,
+}
+
+impl Counts {
+    /// Counts the participants.
+    pub fn new(design: &Design, sets: &FeatureSets) -> Self {
+        let (features, strata) = (sets.d_sae(), design.strata());
+        let empty =
+            || Self { strata: vec![0; features * strata], samples: vec![0; features], clusters: vec![0; features] };
+        let chunk = design.clusters.len().div_ceil(PARTS).max(1);
+        let count = |clusters: &[std::ops::Range<usize>]| {
+            let mut counts = empty();
+            // For each feature, the last cluster that has it, plus one.
+            let mut seen = vec![0u32; features];
+            for (cluster, range) in clusters.iter().enumerate() {
+                for n in range.clone() {
+                    for feature in sets.features(design.samples[n] as usize) {
+                        let feature = feature as usize;
+                        counts.strata[feature * strata + design.strata[n] as usize] += 1;
+                        counts.samples[feature] += 1;
+                        let cluster = cluster as u32 + 1;
+                        counts.clusters[feature] +=
+                            u32::from(std::mem::replace(&mut seen[feature], cluster) != cluster);
+                    }
+                }
+            }
+            counts
+        };
+        design.clusters.par_chunks(chunk).map(count).reduce(empty, |mut a, b| {
+            let add = |a: &mut [u32], b: &[u32]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+            add(&mut a.strata, &b.strata);
+            add(&mut a.samples, &b.samples);
+            add(&mut a.clusters, &b.clusters);
+            a
+        })
+    }
+}
+
+/// What one column has of each feature.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct ColumnSums {
+    /// `U_j`.
+    pub u: Vec<f64>,
+    /// `V_j`.
+    pub v: Vec<f64>,
+    /// `sum_c u_cj q_c`.
+    pub uq: Vec<f64>,
+    /// `sum_i t~_i^2`.
+    pub squares: f64,
+    /// `sum_c q_c^2`.
+    pub q_squares: f64,
+}
+
+/// The sums of columns, given by their residuals `t~`.
+pub(super) fn sums(design: &Design, sets: &FeatureSets, counts: &Counts, residuals: &[Vec<f64>]) -> Vec<ColumnSums> {
+    residuals.par_chunks(LANES).flat_map_iter(|columns| chunk(design, sets, counts, columns)).collect()
+}
+
+fn chunk(design: &Design, sets: &FeatureSets, counts: &Counts, columns: &[Vec<f64>]) -> Vec<ColumnSums> {
+    let (features, strata) = (sets.d_sae(), design.strata());
+    let value = |n: usize| -> Lanes { std::array::from_fn(|k| columns.get(k).map_or(0.0, |column| column[n])) };
+    let paired = design.is_paired();
+    let shares: Vec<f64> = design.sizes.iter().map(|size| 1.0 / f64::from(*size)).collect();
+
+    let mut sums = Accumulators::new(features);
+    let mut a = vec![[0.0; LANES]; features];
+    let mut touched: Vec<u32> = Vec::new();
+    let mut is_touched = vec![false; features];
+    // `T_c`, and the strata that the cluster has.
+    let mut by_stratum = vec![[0.0; LANES]; strata];
+    let mut has: Vec<u32> = Vec::new();
+    // `T'T` and `sum_c T_c q_c`.
+    let mut products = vec![[0.0; LANES]; if paired { 0 } else { strata * strata }];
+    let mut stratum_q = vec![[0.0; LANES]; strata];
+    let (mut squares, mut q_squares) = ([0.0; LANES], [0.0; LANES]);
+
+    for range in &design.clusters {
+        let mut q = [0.0; LANES];
+        for n in range.clone() {
+            let t = value(n);
+            add_product(&mut q, &t, &t);
+            let stratum = design.strata[n];
+            if !has.contains(&stratum) {
+                has.push(stratum);
+            }
+            add(&mut by_stratum[stratum as usize], &t);
+            for feature in sets.features(design.samples[n] as usize) {
+                add(&mut a[feature as usize], &t);
+                if !std::mem::replace(&mut is_touched[feature as usize], true) {
+                    touched.push(feature);
+                }
+            }
+        }
+        for feature in touched.drain(..) {
+            let feature = feature as usize;
+            is_touched[feature] = false;
+            let own = std::mem::take(&mut a[feature]);
+            add(&mut sums.u[feature], &own);
+            add_product(&mut sums.squares[feature], &own, &own);
+            add_product(&mut sums.q[feature], &own, &q);
+            if !paired {
+                let mut expected = [0.0; LANES];
+                for stratum in &has {
+                    let s = *stratum as usize;
+                    let m = f64::from(counts.strata[feature * strata + s]) * shares[s];
+                    (0..LANES).for_each(|k| expected[k] += m * by_stratum[s][k]);
+                }
+                add_product(&mut sums.cross[feature], &own, &expected);
+            }
+        }
+        if !paired {
+            for s in &has {
+                for other in &has {
+                    let product = &mut products[*s as usize * strata + *other as usize];
+                    add_product(product, &by_stratum[*s as usize], &by_stratum[*other as usize]);
+                }
+                add_product(&mut stratum_q[*s as usize], &by_stratum[*s as usize], &q);
+            }
+        }
+        has.drain(..).for_each(|s| by_stratum[s as usize] = [0.0; LANES]);
+        add(&mut squares, &q);
+        add_product(&mut q_squares, &q, &q);
+    }
+
+    let finish = |k: usize| {
+        let mut column = ColumnSums { squares: squares[k], q_squares: q_squares[k], ..ColumnSums::default() };
+        let mut m = vec![0.0; strata];
+        for j in 0..features {
+            let (mut v, mut uq) = (sums.squares[j][k], sums.q[j][k]);
+            if !paired && counts.samples[j] > 0 {
+                (0..strata).for_each(|s| m[s] = f64::from(counts.strata[j * strata + s]) * shares[s]);
+                let row = |s: usize| (0..strata).map(|other| products[s * strata + other][k] * m[other]).sum::<f64>();
+                v += (0..strata).filter(|s| m[*s] > 0.0).map(|s| m[s] * row(s)).sum::<f64>() - 2.0 * sums.cross[j][k];
+                uq -= (0..strata).map(|s| m[s] * stratum_q[s][k]).sum::<f64>();
+            }
+            column.u.push(sums.u[j][k]);
+            column.v.push(v.max(0.0));
+            column.uq.push(uq);
+        }
+        column
+    };
+    (0..columns.len()).map(finish).collect()
+}
+
+/// Sums of each feature: `U_j`, `sum_c a_cj^2`, `sum_c a_cj q_c` and `sum_c a_cj (m_j . T_c)`.
+struct Accumulators {
+    u: Vec<Lanes>,
+    squares: Vec<Lanes>,
+    q: Vec<Lanes>,
+    cross: Vec<Lanes>,
+}
+
+impl Accumulators {
+    fn new(features: usize) -> Self {
+        let zeros = || vec![[0.0; LANES]; features];
+        Self { u: zeros(), squares: zeros(), q: zeros(), cross: zeros() }
+    }
+}
+
+fn add(sum: &mut Lanes, value: &Lanes) {
+    (0..LANES).for_each(|k| sum[k] += value[k]);
+}
+
+fn add_product(sum: &mut Lanes, a: &Lanes, b: &Lanes) {
+    (0..LANES).for_each(|k| sum[k] += a[k] * b[k]);
+}

@@ -1,0 +1,230 @@
+//! The test of features against a plain, dense implementation, and its laws.
+
+use super::design::{Column, Design, Participant};
+use super::study::{Study, StudyOptions, study};
+use super::sums::{Counts, sums};
+use crate::analysis::feature_sets::FeatureSets;
+use crate::random::SplitMix64;
+use proptest::prelude::*;
+
+/// The dense formulas: `U`, `V`, `W` of one feature, from `u_cj = sum_{i in c} t~_i (y_ij - m_sj)`.
+fn dense(design: &Design, sets: &FeatureSets, residuals: &[f64], feature: u32) -> [f64; 3] {
+    let n = design.samples.len();
+    let y: Vec<f64> = (0..n)
+        .map(|i| f64::from(u8::from(sets.features(design.samples[i] as usize).any(|other| other == feature))))
+        .collect();
+    let prevalence = |stratum: u32| {
+        let members = (0..n).filter(|i| design.strata[*i] == stratum);
+        let (sum, count) = members.fold((0.0, 0.0), |(sum, count), i| (sum + y[i], count + 1.0));
+        sum / count
+    };
+    let expected = |i: usize| if design.is_paired() { 0.0 } else { prevalence(design.strata[i]) };
+    let errors: Vec<f64> = (0..n).map(|i| y[i] - expected(i)).collect();
+    let u: f64 = (0..n).map(|i| residuals[i] * y[i]).sum();
+    let effect = u / residuals.iter().map(|t| t * t).sum::<f64>();
+    let variance = |effect: f64| -> f64 {
+        let of_cluster = |range: &std::ops::Range<usize>| {
+            range.clone().map(|i| residuals[i] * (errors[i] - effect * residuals[i])).sum::<f64>().powi(2)
+        };
+        design.clusters.iter().map(of_cluster).sum()
+    };
+    [u, variance(0.0), variance(effect)]
+}
+
+/// Samples with random features, strata, and clusters of different sizes.
+fn random_design(samples: u32, clusters: u64, pairs: bool, seed: u64) -> (Vec<Participant>, FeatureSets, Vec<f64>) {
+    let mut random = SplitMix64::new(seed);
+    let mut sets = Vec::new();
+    let mut participants = Vec::new();
+    let mut values = Vec::new();
+    for sample in 0..samples {
+        let common = random.next_f64();
+        sets.push((0..24).filter(|feature| random.next_f64() < common * f64::from(feature % 6 + 1) / 6.0).collect());
+        let pair = u64::from(sample / 3);
+        let cluster = if pairs { pair % clusters } else { random.next_u64() % clusters };
+        participants.push(Participant {
+            cluster: format!("{cluster:05}"),
+            identity: format!("{sample:06}"),
+            sample,
+            stratum: random.below(4) as u32,
+            pair: pairs.then_some(pair as u32),
+        });
+        values.push(if random.next_f64() < 0.4 { 1.0 } else { random.next_f64() });
+    }
+    (participants, FeatureSets::from_sets(&sets, 24), values)
+}
+
+fn in_order(design: &Design, values: &[f64]) -> Vec<f64> {
+    design.samples().iter().map(|sample| values[*sample as usize]).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn sums_over_active_features_equal_the_dense_formulas(
+        samples in 20u32..150, clusters in 3u64..40, pairs: bool, seed: u64,
+    ) {
+        let (participants, sets, values) = random_design(samples, clusters, pairs, seed);
+        let design = Design::new(participants);
+        let values = in_order(&design, &values);
+        let columns: Vec<Vec<f64>> =
+            (0..10).map(|k| design.residuals(&values.iter().map(|t| t * t - f64::from(k) * t).collect::<Vec<_>>())).collect();
+        let found = sums(&design, &sets, &Counts::new(&design, &sets), &columns);
+        prop_assert_eq!(found.len(), columns.len());
+        for (column, residuals) in found.iter().zip(&columns) {
+            for feature in 0..24u32 {
+                let j = feature as usize;
+                let [u, v, w] = dense(&design, &sets, residuals, feature);
+                let scale = column.squares.max(1.0) * column.squares.max(1.0);
+                let effect = column.u[j] / column.squares;
+                let own = column.v[j] - 2.0 * effect * column.uq[j] + effect * effect * column.q_squares;
+                prop_assert!((column.u[j] - u).abs() <= 1e-10 * column.squares.max(1.0), "U {} {u}", column.u[j]);
+                prop_assert!((column.v[j] - v).abs() <= 1e-10 * scale, "V {} {v}", column.v[j]);
+                prop_assert!((own - w).abs() <= 1e-10 * scale, "W {own} {w}");
+            }
+        }
+    }
+
+    #[test]
+    fn neither_the_order_of_samples_nor_the_number_of_threads_changes_a_bit(seed: u64, threads in 1usize..4) {
+        let (participants, sets, values) = random_design(300, 60, false, seed);
+        let options = StudyOptions { shuffles: 2, confirm: Some(0.0), ..StudyOptions::default() };
+        let run = |participants: Vec<Participant>, sets: &FeatureSets, values: &[f64]| {
+            let design = Design::new(participants);
+            let column = Column { name: "t".into(), values: in_order(&design, values) };
+            study(Study { design: &design, sets }, &[column], &options).unwrap()
+        };
+        let expected = run(participants.clone(), &sets, &values);
+        // The same samples in another order of the store.
+        let place = |sample: u32| (sample * 7 + 3) % 300;
+        let mut moved = participants;
+        moved.iter_mut().for_each(|p| p.sample = place(p.sample));
+        let (mut new_sets, mut new_values) = (vec![Vec::new(); 300], vec![0.0; 300]);
+        for sample in 0..300 {
+            new_sets[place(sample) as usize] = sets.features(sample as usize).collect();
+            new_values[place(sample) as usize] = values[sample as usize];
+        }
+        let new_sets = FeatureSets::from_sets(&new_sets, 24);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        prop_assert_eq!(pool.install(|| run(moved, &new_sets, &new_values)), expected);
+    }
+}
+
+/// 1,200 samples in 200 clusters. Features 0 to 9 are more frequent in the group, 10 to 19 grow with the length alone,
+/// which is larger in the group, 20 to 29 are frequent in some clusters, and the others are noise.
+fn planted(seed: u64) -> (Design, FeatureSets, Column) {
+    let mut random = SplitMix64::new(seed);
+    let (mut participants, mut sets, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for cluster in 0..200u32 {
+        let group = cluster % 2;
+        let mood: Vec<f64> = (0..10).map(|_| random.next_f64()).collect();
+        for _ in 0..6 {
+            let sample = participants.len() as u32;
+            let stratum = random.below(4) as u32 + 2 * group;
+            let rate = |feature: u32| match feature {
+                0..10 => 0.2 + 0.2 * f64::from(group),
+                10..20 => 0.15 * f64::from(stratum + 1),
+                20..30 => mood[feature as usize - 20],
+                _ => 0.3,
+            };
+            sets.push((0..60).filter(|feature| random.next_f64() < rate(*feature)).collect::<Vec<u32>>());
+            let (cluster, identity) = (format!("{cluster:03}"), format!("{sample:05}"));
+            participants.push(Participant { cluster, identity, sample, stratum, pair: None });
+            values.push(f64::from(group));
+        }
+    }
+    let design = Design::new(participants);
+    let values = in_order(&design, &values);
+    (design, FeatureSets::from_sets(&sets, 60), Column { name: "group".into(), values })
+}
+
+#[test]
+fn planted_differences_are_found_and_those_of_length_and_clusters_are_not() {
+    let (mut hits, mut others, mut shuffled) = (0, 0, 0);
+    for seed in 0..5 {
+        let (design, sets, column) = planted(seed);
+        let options = StudyOptions { confirm: Some(0.0), shuffles: 10, ..StudyOptions::default() };
+        let report = study(Study { design: &design, sets: &sets }, &[column], &options).unwrap();
+        let differing = || report.tested.iter().filter(|row| row.differs());
+        hits += differing().filter(|row| row.feature < 10).count();
+        others += differing().filter(|row| row.feature >= 10).count();
+        shuffled += report.shuffled.iter().sum::<usize>();
+        for row in differing().filter(|row| row.feature < 10) {
+            assert!(row.estimate.effect > 0.0 && row.odds_ratio.unwrap() > 1.0);
+            assert!(row.prevalence > row.prevalence_rest.unwrap());
+        }
+    }
+    assert!(hits >= 45, "{hits} of 50");
+    assert!(others <= 10, "{others} false findings of 250");
+    // 50 shuffles: one in ten may find something at a rate of 0.1.
+    assert!(shuffled <= 25, "{shuffled} findings in 50 shuffles");
+}
+
+#[test]
+fn findings_are_confirmed_in_clusters_that_were_not_used_to_find_them() {
+    let (design, sets, column) = planted(7);
+    let options = StudyOptions { confirm: Some(0.5), shuffles: 0, ..StudyOptions::default() };
+    let report = study(Study { design: &design, sets: &sets }, &[column], &options).unwrap();
+    assert_eq!(report.clusters + report.confirming_clusters, 200);
+    assert_eq!(report.halves.iter().map(Vec::len).sum::<usize>(), 1200);
+    let found: Vec<_> = report.tested.iter().filter(|row| row.is_found).collect();
+    assert!(found.iter().all(|row| row.confirmation.is_some() && row.is_confirmed.is_some()));
+    assert!(report.tested.iter().filter(|row| !row.is_found).all(|row| row.confirmation.is_none()));
+    let differing = found.iter().filter(|row| row.differs()).count();
+    assert!((7..=13).contains(&differing), "{differing}");
+    // 200 clusters leave about 100 on each side; the default asks for 100 on both.
+    let too_many = StudyOptions { confirm: Some(0.99), ..options };
+    let (design, sets, column) = planted(7);
+    let refused = study(Study { design: &design, sets: &sets }, &[column], &too_many).unwrap_err().to_string();
+    assert!(refused.contains("each needs 10 or more"), "{refused}");
+}
+
+#[test]
+fn intervals_cover_the_true_effect() {
+    let (mut covered, mut all) = (0, 0);
+    for seed in 100..120 {
+        let (design, sets, column) = planted(seed);
+        let options = StudyOptions { confirm: Some(0.0), shuffles: 0, ..StudyOptions::default() };
+        let report = study(Study { design: &design, sets: &sets }, &[column], &options).unwrap();
+        for row in report.tested.iter().filter(|row| row.feature < 10 || row.feature >= 30) {
+            let truth = if row.feature < 10 { 0.2 } else { 0.0 };
+            covered += usize::from((row.estimate.lo..=row.estimate.hi).contains(&truth));
+            all += 1;
+        }
+    }
+    let share = covered as f64 / all as f64;
+    assert!((0.92..0.975).contains(&share), "{share}");
+}
+
+#[test]
+fn few_clusters_are_permuted_and_very_few_have_no_p_value() {
+    let (participants, sets, _) = random_design(400, 12, false, 3);
+    let design = Design::new(participants);
+    let by_cluster = |cluster: usize| f64::from(u8::from(cluster.is_multiple_of(2)));
+    let mut values = vec![0.0; 400];
+    design.clusters().iter().enumerate().for_each(|(c, range)| values[range.clone()].fill(by_cluster(c)));
+    let column = Column { name: "even".into(), values };
+    let options = StudyOptions { shuffles: 1, ..StudyOptions::default() };
+    let report = study(Study { design: &design, sets: &sets }, std::slice::from_ref(&column), &options).unwrap();
+    assert_eq!((report.clusters, report.confirming_clusters), (12, 0));
+    // 12 clusters can be divided into two groups of six in 924 ways, half of which are the other half's mirror images.
+    assert!(report.tested.iter().all(|row| row.p.unwrap() >= 1.0 / 924.0));
+
+    let (few, members) = design.subset(|cluster| cluster < 6);
+    let column = Column { name: "even".into(), values: members.iter().map(|n| column.values[*n]).collect() };
+    let report = study(Study { design: &few, sets: &sets }, &[column], &options).unwrap();
+    assert!(report.tested.iter().all(|row| row.p.is_none() && row.q.is_none() && !row.is_found));
+    assert!(!report.tested.is_empty());
+}
+
+#[test]
+fn a_column_that_does_not_vary_is_rejected() {
+    let (participants, sets, _) = random_design(100, 20, true, 1);
+    let design = Design::new(participants);
+    let pairs = design.pairs.clone().unwrap();
+    let column = Column { name: "pair".into(), values: pairs.iter().map(|pair| f64::from(*pair)).collect() };
+    let study = study(Study { design: &design, sets: &sets }, &[column], &StudyOptions::default());
+    let said = study.unwrap_err().to_string();
+    assert!(said.contains("pair does not vary within strata and pairs"), "{said}");
+}

@@ -1,0 +1,229 @@
+//! `sae contrast`: which features differ between groups of samples, along an order, or with a target; prints a report and
+//! draws a volcano plot.
+
+use super::arguments::{SaeArgs, Share, ThresholdArg};
+use super::{Invocation, Outcome};
+use crate::cli::terminal::{count, counted, table};
+use crate::plots::{self, Test, Volcano};
+use anyhow::Result;
+use clap::{ArgGroup, Args};
+use sae_core::analysis::contrast::{StudyOptions, TestedFeature};
+use sae_core::analysis::feature_sets::Part;
+use sae_workbench::contrast::{LENGTH_EXPLAINS, PredictionReport, Question};
+use sae_workbench::{ContrastReport, ContrastRequest};
+use std::path::Path;
+
+/// `sae contrast`
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("question").required(true).args(["groups", "order", "target"]), after_help = "\
+A feature differs if it is active in more, or fewer, samples of a group than in comparable samples: those of the same length, \
+and of the same values of --adjust. Samples of one --cluster count as dependent on each other. The same test with shuffled \
+values shows how many features would seem to differ by chance.
+
+Examples:
+  sae contrast --run run --groups category --cluster author
+  sae contrast --run run --groups pattern --pair question --part answer
+  sae contrast --run run --order year --cluster president --bins 10
+  sae contrast --run run --order 'size=small<medium<large'
+  sae contrast --run run --target meta.pass_rate --part user
+  sae contrast --run run --target collision --lead 5 --cluster episode
+  sae filter --run run --by predicted_pass_rate --keep 50% --out hard      the contrast's predictions are a score")]
+pub struct ContrastArgs {
+    #[command(flatten)]
+    pub sae: SaeArgs,
+    /// Compare each group of a field with the others: a column of the rows, such as category; year:4 makes four groups of numbers
+    #[arg(long, value_name = "FIELD")]
+    pub groups: Option<String>,
+    /// Find trends along a field of numbers, or of names in a given order: FIELD=a<b<c
+    #[arg(long, value_name = "FIELD")]
+    pub order: Option<String>,
+    /// Relate features to a number of each sample: a field, or a column of the scores
+    #[arg(long, value_name = "FIELD")]
+    pub target: Option<String>,
+    /// With --target: the largest value among the next N samples of the cluster, in place of the sample's own
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "target")]
+    pub lead: usize,
+    /// Which positions of a sample count: all (with content), user, answer, image or action
+    #[arg(long, default_value = "all")]
+    pub part: Part,
+    /// Field of sets of samples that are compared with each other only, such as the question that several answers belong to
+    #[arg(long, value_name = "FIELD")]
+    pub pair: Option<String>,
+    /// Field of clusters whose samples depend on each other (default: the pair, or each sample by itself)
+    #[arg(long, value_name = "FIELD")]
+    pub cluster: Option<String>,
+    /// Fields whose values are adjusted for, as length always is
+    #[arg(long, value_name = "FIELDS")]
+    pub adjust: Option<String>,
+    #[command(flatten)]
+    pub threshold: ThresholdArg,
+    /// Name of the contrast in the run (default: the field)
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Expected share of false findings
+    #[arg(long, value_name = "SHARE", default_value = "10%")]
+    pub fdr: Share,
+    /// Share of the clusters that confirm what the others find; 0% confirms nothing (default: 50% if each half has 100 clusters)
+    #[arg(long, value_name = "SHARE")]
+    pub confirm: Option<Share>,
+    /// Number of repetitions with shuffled values
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub placebo: usize,
+    /// Number of features of the prediction; 0 predicts nothing
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub select: usize,
+    /// Number of bins along an order or a target
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=1000))]
+    pub bins: u64,
+    /// Seed of shuffles, and of the division into clusters that find and that confirm
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+impl ContrastArgs {
+    fn request(&self) -> ContrastRequest {
+        ContrastRequest {
+            sae: self.sae.choice(),
+            name: self.name.clone(),
+            question: self.question(),
+            part: self.part,
+            pair: self.pair.clone(),
+            cluster: self.cluster.clone(),
+            adjust: self.adjust.clone(),
+            threshold: self.threshold.value,
+            options: StudyOptions {
+                false_discovery_rate: self.fdr.0,
+                confirm: self.confirm.map(|share| share.0),
+                shuffles: self.placebo,
+                seed: self.seed,
+            },
+            bins: self.bins as usize,
+            select: self.select,
+        }
+    }
+
+    fn question(&self) -> Question {
+        if let Some(field) = &self.groups {
+            return Question::Groups { field: field.clone() };
+        }
+        if let Some(order) = &self.order {
+            let (field, levels) = order.split_once('=').unwrap_or((order, ""));
+            let levels = levels.split('<').map(|level| level.trim().to_owned()).filter(|level| !level.is_empty());
+            return Question::Order { field: field.to_owned(), levels: levels.collect() };
+        }
+        Question::Target { field: self.target.clone().unwrap_or_default(), lead: self.lead }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &ContrastArgs, invocation: &mut Invocation) -> Result<Outcome> {
+    let request = args.request();
+    let report = |report: &ContrastReport| {
+        let plot = report.folder.join("volcano.png");
+        draw(report, &plot)?;
+        Ok(format!("{}\n  {}\n  {}", describe(report), report.folder.display(), plot.display()))
+    };
+    invocation.outcome(|_| request.plan(), |control| request.run(control), report)
+}
+
+/// Draws the tests of up to nine columns.
+fn draw(report: &ContrastReport, path: &Path) -> Result<()> {
+    let test = |row: &TestedFeature| Some(Test { effect: row.estimate.effect, p: row.p?, differs: row.differs() });
+    let of = |rows: &[TestedFeature], column: usize| -> Vec<Test> {
+        rows.iter().filter(|row| row.column == column).filter_map(test).collect()
+    };
+    let plots = report.columns.iter().enumerate().take(9).map(|(n, column)| Volcano {
+        title: column.name.clone(),
+        tests: of(&report.tests, n),
+        chance: of(&report.chance, n),
+    });
+    let title = format!("{}: {} features differ", report.name, report.differing);
+    plots::volcanoes(path, &title, &plots.collect::<Vec<_>>())
+}
+
+fn describe(report: &ContrastReport) -> String {
+    let differing = count(report.differing as u64);
+    let mut text = format!("{differing} of {} features differ", count(report.tested as u64));
+    if report.columns.len() > 1 {
+        text += &format!(" ({} in {} groups)", counted(report.findings as u64, "difference"), report.columns.len());
+    }
+    if let Some(mean) = report.mean_shuffled() {
+        text += &format!("; with shuffled values: {mean:.1} on average ({} shuffles)", report.shuffled.len());
+    }
+    text += &format!(
+        "\n{} in {} and {}",
+        counted(report.samples as u64, "sample"),
+        counted((report.clusters + report.confirming_clusters) as u64, "cluster"),
+        counted(report.strata as u64, "stratum").replace("stratums", "strata"),
+    );
+    if report.left_out > 0 {
+        text += &format!("; {} left out, which lack the field or the part", count(report.left_out as u64));
+    }
+    if report.confirming_clusters > 0 {
+        let confirming = count(report.confirming_clusters as u64);
+        text += &format!("\nfound in {} clusters and confirmed in {confirming}", count(report.clusters as u64));
+    }
+    text.push('\n');
+    for column in report.columns.iter().filter(|column| column.explained_by_length > LENGTH_EXPLAINS) {
+        text += &format!(
+            "warning: length explains {:.0} % of {}, so the two cannot be told apart\n",
+            100.0 * column.explained_by_length,
+            column.name
+        );
+    }
+    text += &features(report);
+    text += &predictions(&report.predictions);
+    text + &forecast(report)
+}
+
+fn features(report: &ContrastReport) -> String {
+    if report.strongest.is_empty() {
+        return String::new();
+    }
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let mut rows =
+        vec![["feature", "in", "active there", "elsewhere", "effect", "95 % interval", "q"].map(String::from).to_vec()];
+    rows.extend(report.strongest.iter().map(|feature| {
+        let [effect, lo, hi] = feature.effect;
+        vec![
+            format!("{:>6}  {}", feature.feature, feature.words.chars().take(32).collect::<String>()),
+            feature.column.chars().take(20).collect(),
+            percent(feature.prevalence),
+            feature.prevalence_rest.map_or("-".into(), percent),
+            format!("{effect:+.4}"),
+            format!("{lo:+.4} to {hi:+.4}"),
+            feature.q.map_or("-".into(), |q| format!("{q:.1e}")),
+        ]
+    }));
+    table(&rows)
+}
+
+fn predictions(predictions: &[PredictionReport]) -> String {
+    if predictions.is_empty() {
+        return String::new();
+    }
+    let value = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.3}"));
+    let mut rows =
+        vec![["predicted, out of fold", "", "features", "words", "length", "hidden states"].map(String::from).to_vec()];
+    rows.extend(predictions.iter().map(|prediction| {
+        let name = format!("{}, by {} features", prediction.column, prediction.model.weights.len());
+        let measure = if prediction.measure == "auc" { "AUC" } else { "R^2" };
+        let all = [prediction.features, prediction.words, prediction.length, prediction.hidden].map(value);
+        [vec![name, measure.into()], all.to_vec()].concat()
+    }));
+    table(&rows)
+}
+
+fn forecast(report: &ContrastReport) -> String {
+    let Some(forecast) = &report.forecast else { return String::new() };
+    let name = forecast.method.name();
+    match forecast.skill {
+        Some([skill, lo, hi]) if skill > 0.0 => {
+            format!("forecast of the next bin by {name}: skill {skill:.2} ({lo:.2} to {hi:.2})\n")
+        }
+        Some([skill, ..]) => {
+            format!("forecast of the next bin by {name}: skill {skill:.2}, no better than the last value\n")
+        }
+        None => String::new(),
+    }
+}

@@ -1,0 +1,241 @@
+//! How well a few features predict a column, in samples that took no part in the fit, beside length, words and mean hidden
+//! states.
+
+use crate::Result;
+use filters::auc;
+use filters::prediction::{Prediction, Ridge};
+use filters::words::spell;
+use sae_core::analysis::contrast::{Column, Design};
+use sae_core::analysis::feature_sets::{FeatureSets, Part};
+use sae_core::analysis::pass::{Block, Observer};
+use sae_core::random;
+use sae_core::store::Store;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Number of parts of the clusters; each is predicted from the others.
+const FOLDS: u64 = 5;
+/// Samples that a fit uses at most; they are chosen by a hash.
+const FITTED: usize = 50_000;
+/// Bytes of mean hidden states that are held at most; of further samples none are.
+const HIDDEN_BYTES: usize = 1 << 30;
+/// Bootstrap samples of the interval of an AUC.
+const DRAWS: usize = 200;
+
+/// How well a column is predicted out of fold: AUC for a group, the share of explained variance (R^2) for numbers.
+#[derive(Clone, Debug, Serialize)]
+pub struct PredictionReport {
+    /// The column.
+    pub column: String,
+    /// `auc` or `r2`.
+    pub measure: &'static str,
+    /// From features.
+    pub features: Option<f64>,
+    /// The 95 % interval of an AUC.
+    pub features_interval: Option<[f64; 2]>,
+    /// From as many words.
+    pub words: Option<f64>,
+    /// From the logarithm of the number of positions.
+    pub length: Option<f64>,
+    /// From mean hidden states (ridge regression).
+    pub hidden: Option<f64>,
+    /// The features with their weights, fitted to all samples.
+    pub model: Prediction,
+    /// The predictions of all samples of the run.
+    #[serde(skip)]
+    pub predicted: Vec<Option<f64>>,
+}
+
+impl PredictionReport {
+    /// Whether a feature has a weight.
+    pub fn uses(&self, feature: u32) -> bool {
+        self.model.weights.iter().any(|(other, _)| *other == feature)
+    }
+}
+
+/// What predictions are made from.
+pub(super) struct Sources<'a> {
+    pub design: &'a Design,
+    pub sets: &'a FeatureSets,
+    /// The words of every sample, numbered.
+    pub words: &'a FeatureSets,
+    /// The number of positions of every sample.
+    pub positions: &'a [u32],
+    pub hidden: &'a PartMeans,
+    /// The fold of every participant.
+    pub folds: &'a [u64],
+    /// The number of features, and of words.
+    pub most: usize,
+    pub seed: u64,
+}
+
+/// The fold of every participant: samples of a cluster are in the same one.
+pub(super) fn folds(design: &Design, names: &[String], seed: u64) -> Vec<u64> {
+    let mut folds = vec![0; design.samples().len()];
+    for (range, name) in design.clusters().iter().zip(names) {
+        folds[range.clone()].fill(random::mix(random::fnv1a(name.bytes()) ^ random::mix(seed ^ 0x666f_6c64)) % FOLDS);
+    }
+    folds
+}
+
+impl Sources<'_> {
+    /// Predicts a column.
+    pub fn predict(&self, column: &Column) -> PredictionReport {
+        let samples = self.design.samples();
+        let is_indicator = column.values.iter().all(|t| *t == 0.0 || *t == 1.0);
+        let from = |sets: &FeatureSets| {
+            self.out_of_fold(column, |train| {
+                let model = Prediction::fit(sets, train, self.most);
+                move |sample: u32| model.predict(sets, sample)
+            })
+        };
+        let features = from(self.sets);
+        let words = from(self.words);
+        let log_length = |sample: u32| [f64::from(self.positions[sample as usize].max(1)).ln() as f32];
+        let length = self.out_of_fold(column, |train| {
+            let rows: Vec<([f32; 1], f64)> = train.iter().map(|(sample, t)| (log_length(*sample), *t)).collect();
+            let model = Ridge::fit(&rows.iter().map(|(row, t)| (&row[..], *t)).collect::<Vec<_>>());
+            move |sample: u32| model.predict(&log_length(sample))
+        });
+        let held = |n: &usize| self.hidden.mean(samples[*n]).is_some();
+        let hidden_members: Vec<usize> = (0..samples.len()).filter(held).collect();
+        let hidden = self.out_of_fold(column, |train| {
+            let rows = train.iter().filter_map(|(sample, t)| Some((self.hidden.mean(*sample)?, *t)));
+            let model = Ridge::fit(&rows.collect::<Vec<_>>());
+            move |sample: u32| self.hidden.mean(sample).map_or(f64::NAN, |row| model.predict(row))
+        });
+        let all: Vec<usize> = (0..samples.len()).collect();
+        let judge = |predicted: &[f64], members: &[usize]| quality(predicted, column, members, is_indicator);
+        let both = |value: f64| -> Vec<f64> {
+            all.iter().filter(|n| column.values[**n] == value).map(|n| features[*n]).collect()
+        };
+        let interval = is_indicator.then(|| auc::interval(&both(1.0), &both(0.0), DRAWS, self.seed)).flatten();
+        let whole: Vec<(u32, f64)> = self.fitted(column, |_| true);
+        let model = Prediction::fit(self.sets, &whole, self.most);
+        // Samples without a value are predicted by the model that was fitted to all that have one.
+        let mut predicted: Vec<Option<f64>> = (0..self.positions.len())
+            .map(|n| (self.positions[n] > 0).then(|| model.predict(self.sets, n as u32)))
+            .collect();
+        samples.iter().zip(&features).for_each(|(sample, value)| predicted[*sample as usize] = Some(*value));
+        PredictionReport {
+            column: column.name.clone(),
+            measure: if is_indicator { "auc" } else { "r2" },
+            features: judge(&features, &all),
+            features_interval: interval.map(|(lo, hi)| [lo, hi]),
+            words: judge(&words, &all),
+            length: judge(&length, &all),
+            hidden: judge(&hidden, &hidden_members),
+            model,
+            predicted,
+        }
+    }
+
+    /// The prediction of every participant by a model that was fitted to the other folds.
+    fn out_of_fold<P: Fn(u32) -> f64>(&self, column: &Column, fit: impl Fn(&[(u32, f64)]) -> P) -> Vec<f64> {
+        let mut predicted = vec![0.0; column.values.len()];
+        for fold in 0..FOLDS {
+            let train = self.fitted(column, |n| self.folds[n] != fold);
+            let model = fit(&train);
+            for (n, sample) in self.design.samples().iter().enumerate().filter(|(n, _)| self.folds[*n] == fold) {
+                predicted[n] = model(*sample);
+            }
+        }
+        predicted
+    }
+
+    /// Samples with their values, for a fit.
+    fn fitted(&self, column: &Column, takes: impl Fn(usize) -> bool) -> Vec<(u32, f64)> {
+        let members: Vec<usize> = (0..column.values.len()).filter(|n| takes(*n)).collect();
+        let share = FITTED as f64 / members.len().max(1) as f64;
+        let samples = self.design.samples();
+        let chosen = |n: &usize| random::unit(random::SplitMix64::nth(self.seed, *n as u64 + 1)) < share;
+        members.into_iter().filter(chosen).map(|n| (samples[n], column.values[n])).collect()
+    }
+}
+
+/// The AUC of an indicator, or R^2.
+fn quality(predicted: &[f64], column: &Column, members: &[usize], is_indicator: bool) -> Option<f64> {
+    let pairs = || members.iter().map(|n| (predicted[*n], column.values[*n]));
+    if is_indicator {
+        let of = |value: f64| pairs().filter(|(_, t)| *t == value).map(|(p, _)| p).collect::<Vec<_>>();
+        return auc::auc(&of(1.0), &of(0.0));
+    }
+    let mean = pairs().map(|(_, t)| t).sum::<f64>() / members.len() as f64;
+    let (left, all) =
+        pairs().fold((0.0, 0.0), |(left, all), (p, t)| (left + (t - p).powi(2), all + (t - mean).powi(2)));
+    (all > 0.0).then(|| 1.0 - left / all)
+}
+
+/// Collects the mean hidden states of a part of every sample, as long as they fit into a fixed amount of memory.
+pub(super) struct PartMeans {
+    d_in: usize,
+    part: Part,
+    /// The place of each sample in `sums`, for samples that are held.
+    places: Vec<Option<usize>>,
+    sums: Vec<f32>,
+    counts: Vec<u32>,
+}
+
+impl PartMeans {
+    pub fn new(samples: usize, d_in: usize, part: Part) -> Self {
+        let share = HIDDEN_BYTES as f64 / (samples.max(1) * d_in * 4) as f64;
+        let mut held = 0;
+        let places = (0..samples).map(|n| {
+            let takes = random::unit(random::mix(n as u64 + 1)) < share;
+            takes.then(|| {
+                held += 1;
+                held - 1
+            })
+        });
+        let places: Vec<Option<usize>> = places.collect();
+        Self { d_in, part, places, sums: vec![0.0; held * d_in], counts: vec![0; held] }
+    }
+
+    /// Divides the sums by the numbers of positions.
+    pub fn finish(mut self) -> Self {
+        for (row, count) in self.sums.chunks_exact_mut(self.d_in).zip(&self.counts) {
+            row.iter_mut().for_each(|value| *value /= (*count).max(1) as f32);
+        }
+        self
+    }
+
+    fn mean(&self, sample: u32) -> Option<&[f32]> {
+        let place = self.places[sample as usize]?;
+        Some(&self.sums[place * self.d_in..(place + 1) * self.d_in])
+    }
+}
+
+impl Observer for PartMeans {
+    fn observe(&mut self, block: &Block) -> sae_core::Result<()> {
+        let tokens = block.tokens;
+        for ((_, row), hidden) in block.positions().zip(block.hidden.chunks_exact(self.d_in)) {
+            let Some(place) = self.places[tokens.sample[row] as usize] else { continue };
+            if self.part.contains(tokens.modality[row], tokens.role[row], tokens.special[row]) {
+                self.counts[place] += 1;
+                let sum = &mut self.sums[place * self.d_in..(place + 1) * self.d_in];
+                sum.iter_mut().zip(hidden).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The words of a part of every sample, numbered in ascending order.
+pub(super) fn words(store: &Store, part: Part, samples: usize) -> Result<FeatureSets> {
+    let mut by_sample: Vec<BTreeSet<String>> = vec![BTreeSet::new(); samples];
+    for (number, range) in store.parts()?.into_iter().enumerate() {
+        let table = store.token_table(number)?;
+        for sample in range {
+            let mut tokens = table.tokens(table.rows(sample)?)?;
+            // Tokens of other parts separate words.
+            tokens
+                .iter_mut()
+                .for_each(|token| token.special |= !part.contains(token.modality, token.role, token.special));
+            by_sample[sample as usize] = spell(&tokens).into_iter().map(|(_, word)| word).collect();
+        }
+    }
+    let known: BTreeSet<&String> = by_sample.iter().flatten().collect();
+    let numbers: BTreeMap<&String, u32> = known.into_iter().zip(0..).collect();
+    let sets: Vec<Vec<u32>> = by_sample.iter().map(|words| words.iter().map(|word| numbers[word]).collect()).collect();
+    Ok(FeatureSets::from_sets(&sets, numbers.len()))
+}

@@ -1,0 +1,138 @@
+//! `sae contrast` on rows with planted words: what differs is found, tables and predictions are written, and questions that
+//! cannot be answered are rejected. `docs/check_contrast.py` compares its numbers with dense formulas in numpy.
+
+use crate::tool::{fails, files, json, tiny_model};
+use arrow::array::{AsArray, BooleanArray};
+use arrow::datatypes::{Float64Type, UInt32Type};
+use sae_core::table;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// 240 texts: 80 questions, each answered in three styles. Every style has words of its own, and authors write four questions.
+fn rows() -> Vec<Value> {
+    let (styles, sizes) = (["plain", "short", "long"], ["small", "medium", "large"]);
+    let own = ["red circle", "blue square", "green line"];
+    let row = |n: usize| {
+        let (question, style) = (n / 3, n % 3);
+        let filler = "the small thing ".repeat(1 + question % 4);
+        json!({
+            "id": format!("row-{n}"),
+            "conversations": [
+                { "from": "human", "value": format!("Question {question}?") },
+                { "from": "gpt", "value": format!("{filler}{} {}", own[style], question * 7 % 10) },
+            ],
+            "style": styles[style], "question": question, "author": question / 4,
+            "size": sizes[question % 3], "step": question % 20, "reward": question % 7,
+        })
+    };
+    (0..240).map(row).collect()
+}
+
+fn run_with_autoencoder(dir: &Path, rows: &[Value]) -> PathBuf {
+    let (data, run) = (dir.join("data.jsonl"), dir.join("run"));
+    fs::write(&data, rows.iter().map(|row| format!("{row}\n")).collect::<String>()).unwrap();
+    let model = tiny_model();
+    let [model, data, of] = [&model, &data, &run].map(|path| path.to_str().unwrap());
+    json(&["harvest", "--model", model, "--data", data, "--run", of, "--layers", "1"]);
+    let train = ["train", "--run", of, "--hook", "layers.1", "--name", "a", "--features", "256", "--k", "8"];
+    json(&[&train[..], &["--batch", "256", "--steps", "150", "--lr", "3e-3"]].concat());
+    run
+}
+
+fn contrast(run: &Path, more: &[&str]) -> Value {
+    json(&[&["contrast", "--run", run.to_str().unwrap(), "--threshold", "0"][..], more].concat())
+}
+
+#[test]
+fn planted_words_differ_between_styles_and_predict_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = run_with_autoencoder(dir.path(), &rows());
+    let asked =
+        ["--groups", "style", "--pair", "question", "--cluster", "author", "--part", "answer", "--placebo", "4"];
+    // 20 authors are too few to divide: each half would need 100.
+    let found = contrast(&run, &asked);
+    assert_eq!(
+        (&found["samples"], &found["clusters"], &found["confirming_clusters"]),
+        (&json!(240), &json!(20), &json!(0))
+    );
+    assert!(found["differing"].as_u64().unwrap() >= 3, "{found}");
+    let shuffled: u64 = found["shuffled"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
+    assert!(shuffled <= 4, "{found}");
+    for prediction in found["predictions"].as_array().unwrap() {
+        assert!(
+            prediction["features"].as_f64().unwrap() > 0.95 && prediction["words"].as_f64().unwrap() > 0.95,
+            "{found}"
+        );
+        assert!(prediction["length"].as_f64().unwrap() < 0.7, "{found}");
+    }
+    // The tables agree with the report.
+    let folder = run.join("contrasts/style");
+    let features = table::read(&folder.join("features.parquet"), &[]).unwrap();
+    let is_found: &BooleanArray = features.column_by_name("found").unwrap().as_boolean();
+    assert_eq!(is_found.true_count() as u64, found["findings"].as_u64().unwrap());
+    let numbers = features.column_by_name("feature").unwrap().as_primitive::<UInt32Type>().values();
+    let differing: BTreeSet<u32> =
+        (0..numbers.len()).filter(|row| is_found.value(*row)).map(|row| numbers[row]).collect();
+    let groups = table::read(&folder.join("groups.parquet"), &[]).unwrap();
+    let in_groups = groups.column_by_name("feature").unwrap().as_primitive::<UInt32Type>().values();
+    assert_eq!(in_groups.iter().copied().collect::<BTreeSet<_>>(), differing);
+    let adjusted = groups.column_by_name("adjusted").unwrap().as_primitive::<Float64Type>();
+    assert!(adjusted.values().iter().all(|share| (-1e-9..=1.0 + 1e-9).contains(share)));
+    assert!(fs::read(folder.join("volcano.png")).unwrap().starts_with(b"\x89PNG"));
+    // The predictions are a score: the samples of the style come first.
+    let kept = dir.path().join("kept");
+    let of = run.to_str().unwrap();
+    let filter =
+        ["filter", "--run", of, "--by", "predicted_style_long", "--keep", "80", "--out", kept.to_str().unwrap()];
+    assert_eq!(json(&filter)["kept"]["rows"], 80);
+    let lines = fs::read_to_string(kept.join("data/data.jsonl")).unwrap();
+    assert!(lines.lines().filter(|line| line.contains("\"style\":\"long\"")).count() >= 76, "{lines}");
+
+    // Again, and on one thread: the same bytes.
+    let before = files(&folder);
+    let again = [&["--threshold", "0", "--run", of][..], &asked].concat();
+    let one = crate::tool::sae().arg("contrast").args(&again).env("RAYON_NUM_THREADS", "1").output().unwrap();
+    assert!(one.status.success(), "{}", crate::tool::said(&one));
+    assert_eq!(files(&folder), before);
+
+    // Along an order, and with a target ahead in the same cluster.
+    let order =
+        contrast(&run, &["--order", "size=small<medium<large", "--bins", "3", "--placebo", "2", "--select", "0"]);
+    assert_eq!((&order["columns"][0]["samples"], &order["predictions"]), (&json!(240), &json!([])));
+    let ahead = contrast(
+        &run,
+        &["--target", "reward", "--lead", "3", "--cluster", "author", "--name", "ahead", "--placebo", "0"],
+    );
+    // The last sample of each author has none that follow.
+    assert_eq!((&ahead["left_out"], &ahead["shuffled"]), (&json!(20), &json!([])));
+}
+
+#[test]
+fn questions_that_the_rows_cannot_answer_are_rejected() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = run_with_autoencoder(dir.path(), &rows()[..90]);
+    let of = run.to_str().unwrap();
+    let said = |more: &[&str]| fails(1, &[&["contrast", "--run", of][..], more].concat());
+    let unknown = said(&["--groups", "pattern"]);
+    assert!(unknown.contains("no row has a field pattern (rows have author, id, question"), "{unknown}");
+    assert!(said(&["--target", "pmi"]).contains("no row has a field pmi"));
+    assert!(said(&["--groups", "question"]).contains("20 samples or more, but 0 has 3, 1 has 3"));
+    assert!(said(&["--groups", "style", "--cluster", "style"]).contains("each group of style is one cluster"));
+    assert!(said(&["--order", "size=small<large"]).contains("does not name: medium"));
+    assert!(said(&["--order", "style"]).contains("not numbers: \"plain\", \"short\", \"long\""));
+    assert!(said(&["--target", "reward", "--lead", "2"]).contains("hint: choose another --cluster"));
+    assert!(said(&["--groups", "style", "--pair", "style"]).contains("each group of style is one cluster"));
+    assert!(
+        said(&["--groups", "style", "--pair", "author", "--cluster", "question"])
+            .contains("in several clusters of question")
+    );
+    assert!(said(&["--groups", "style", "--part", "image"]).contains("has a position of the part image"));
+    assert!(said(&["--groups", "style", "--confirm", "50%", "--cluster", "author"]).contains("each needs 10 or more"));
+    assert!(!run.join("contrasts").exists());
+    let plan = json(&["contrast", "--run", of, "--groups", "style", "--dry-run"]);
+    assert_eq!((&plan["columns"], &plan["with_value"]), (&json!(["long", "plain", "short"]), &json!(90)));
+    let two = crate::tool::sae().args(["contrast", "--run", of, "--groups", "style", "--order", "n"]).output().unwrap();
+    assert_eq!(two.status.code(), Some(2));
+}
