@@ -63,6 +63,7 @@ fn main() {
         (Page::Filter, "filter"),
         (Page::Run, "run"),
         (Page::Playground, "playground"),
+        (Page::Compare, "compare"),
     ] {
         app.state_mut().session_mut().go(Location::Page(page), sae_gui::state::history::VisitKind::Chosen);
         settle(&mut app);

@@ -114,8 +114,12 @@ fn a_run_or_a_feature_that_does_not_exist_is_a_sentence() {
     let (_dir, run) = fixture::run(64);
     let app = open(compare(&run, 6, "sae:///no/such/run/f/3"));
     app.get_by_label_contains("There is no such folder: /no/such/run");
-    let app = open(compare(&run, 6, "999"));
+    let mut app = open(compare(&run, 6, "999"));
     app.get_by_label_contains("There is no feature 999");
+    let first = app.state().session().run().unwrap().list.step(None, 0).unwrap();
+    app.state_mut().session_mut().run_mut().unwrap().compare_with = Some(Counterpart::new(first));
+    settle(&mut app);
+    assert!(app.query_by_label_contains("There is no feature 999").is_none());
     let app = open(compare(&run, 6, "nothing/3"));
     app.get_by_label_contains("The run has no autoencoder nothing");
 }
@@ -148,4 +152,12 @@ fn the_second_feature_and_the_sample_are_chosen_on_the_page() {
     settle(&mut app);
     let session = app.state().session().run().unwrap();
     assert_eq!((session.page(), &session.compare_with), (Page::Compare, &with));
+}
+
+#[test]
+fn a_run_without_an_index_says_what_is_missing_in_place_of_a_comparison() {
+    let (_dir, run) = fixture::run(16);
+    std::fs::remove_dir_all(run.features(SAE)).unwrap();
+    let app = open(Link { location: Some(Location::Page(Page::Compare)), ..Link::to_run(run.root()) });
+    app.get_by_label_contains("There is no feature index of base yet");
 }

@@ -53,6 +53,11 @@ pub fn show(
     opacity: &mut f32,
     explanations: Explanations,
 ) -> Option<Action> {
+    if run.list.total() == 0 {
+        ui.heading("Compare");
+        widgets::reason(ui, run.no_features.as_deref().unwrap_or("There are no features to compare."));
+        return None;
+    }
     if run.compare_with.is_none() {
         // The nearest feature is the first to be compared with.
         let nearest = run.neighbors().and_then(Result::ok).and_then(|near| near.first()).map(|near| near.feature);

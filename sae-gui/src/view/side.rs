@@ -7,6 +7,7 @@ use crate::load::{ActivationReply, ActivationRequest, ActivationWorker, DecoderD
 use crate::state::Link;
 use crate::state::effect::Effect;
 use crate::state::explanation::ScoreExplanation;
+use crate::state::format;
 use crate::state::history::VisitKind;
 use crate::state::location::Location;
 use crate::state::open_run::OpenRun;
@@ -20,6 +21,8 @@ pub struct Side {
     loader: Loader,
     worker: Option<ActivationWorker>,
     requested: Requested,
+    /// Why the feature that was asked for cannot be shown.
+    missing: Option<String>,
     /// The run and the autoencoder that were asked for.
     of: (PathBuf, Option<String>),
     /// Its samples.
@@ -50,6 +53,7 @@ impl Side {
             loader,
             worker: None,
             requested: Requested::default(),
+            missing: None,
             of,
             cache: SampleCache::default(),
             direction: None,
@@ -77,7 +81,7 @@ impl Side {
     pub fn problem(&self) -> Option<&str> {
         match &self.session.phase {
             Phase::Failed(reason) => Some(reason),
-            _ => self.session.notice.as_deref(),
+            _ => self.missing.as_deref().or(self.session.notice.as_deref()),
         }
     }
 
@@ -85,15 +89,17 @@ impl Side {
     pub fn show(&mut self, feature: u32, sample: u32) {
         let Some(run) = self.session.run_mut() else { return };
         run.show_sample(sample);
-        if run.feature_number() == Some(feature) {
-            return;
+        let missing = (!run.has(Location::Feature(feature)))
+            .then(|| format!("There is no feature {feature}, only {}.", format::count(run.list.total() as u64)));
+        let shown = run.feature_number() == Some(feature);
+        if self.missing != missing {
+            self.session.notice = None;
         }
-        if run.has(Location::Feature(feature)) {
+        if missing.is_none() && !shown {
             // Nothing is edited here, so nothing is to be saved.
             let _ = self.session.go(Location::Feature(feature), VisitKind::Stepped);
-        } else {
-            self.session.notice = Some(format!("There is no feature {feature}, only {}.", run.list.total()));
         }
+        self.missing = missing;
     }
 
     /// Takes what the workers have read or computed.
