@@ -15,7 +15,7 @@ export CUDA_PATH
 
 SAE_EXPECT_GPU=1 cargo test --release -p sae-core --features sae-core/cuda --lib -- gpu device:: --test-threads 1
 cargo build --release --features cuda
-for arch in topk batch-topk matryoshka; do
+for arch in topk batch-topk matryoshka relu jumprelu gated; do
     target/release/sae bench train --device cuda --arch "$arch" --d-in 4096 --features 65536 --k 32 --batch 16384
 done
 target/release/sae bench train --device cuda --d-in 4096 --features 65536 --k 32 --batch 16384 --dead 0.05

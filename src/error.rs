@@ -10,7 +10,6 @@ use crate::numbers::{count, counted};
 use crate::roles::{Kind, Role};
 use filters::score_names::PMI_BLANK;
 use filters::select::Keep;
-use sae_core::autoencoder::Architecture;
 use sae_core::error::{Hint, Operation, Setting};
 use std::path::PathBuf;
 
@@ -474,12 +473,6 @@ pub enum Error {
         /// What is needed.
         expected: &'static str,
     },
-    /// A benchmark on a GPU of an architecture without GPU kernels.
-    #[error("{} has no sparse training step on a GPU; topk, batch-topk and matryoshka have one", arch.name())]
-    NoGpuStep {
-        /// The architecture.
-        arch: Architecture,
-    },
     /// A folder without the bundled model.
     #[error("the bundled model is not in {}", folder.display())]
     NoAssets {
@@ -547,7 +540,6 @@ impl Error {
                 format!("remove the folder, which was made with other settings: {}", folder.display()).into()
             }
             Self::NoResidualStream { .. } => Hint::Set(Setting::Layer, Vec::new()),
-            Self::NoGpuStep { .. } => Hint::set(Setting::Device, "cpu"),
             Self::NoAssets { .. } => {
                 Hint::AnyOf(vec!["run from the repository".into(), Hint::Set(Setting::Assets, Vec::new())])
             }

@@ -122,7 +122,11 @@ impl BenchTrainRequest {
         let config = self.config()?;
         let device = self.device.open()?;
         let x = activations(self.batch, self.d_in);
-        let params = Params::initial(self.d_in, &config);
+        let mut params = Params::initial(self.d_in, &config);
+        if !config.is_topk() {
+            let bias = -threshold(&x, &params, self.l0);
+            params.scalars[0].fill(bias);
+        }
         #[cfg(feature = "gpu")]
         if device != Device::flex() {
             let rounds = self.on_gpu(&config, params, &x, &device)?;
@@ -162,12 +166,8 @@ impl BenchTrainRequest {
         if self.arch == Architecture::Matryoshka { config.prefixes(self.features) } else { vec![self.features] }
     }
 
-    fn on_cpu(&self, config: &TrainConfig, mut params: Params, x: &[f32]) -> Result<Rounds> {
+    fn on_cpu(&self, config: &TrainConfig, params: Params, x: &[f32]) -> Result<Rounds> {
         let (d, f, rows) = (self.d_in, self.features, self.batch);
-        if !config.is_topk() {
-            let bias = -threshold(x, &params, self.l0);
-            params.scalars[0].fill(bias);
-        }
         let w_enc = params.w_enc.clone();
         let mut engine = CpuEngine::new(config, params);
         if let Some(dense) = self.dense {
@@ -196,9 +196,6 @@ impl BenchTrainRequest {
     /// The same on a GPU: the bound is the encoder's product alone, synchronized before and after, as the step is.
     #[cfg(feature = "gpu")]
     fn on_gpu(&self, config: &TrainConfig, params: Params, x: &[f32], device: &Device) -> Result<Rounds> {
-        if !config.is_topk() {
-            return Err(Error::NoGpuStep { arch: self.arch });
-        }
         let mut engine = sae_core::train::gpu::sparse(config, params, device)?;
         let (dead, ends) = (self.dead(), self.ends(config));
         let mut rounds = Rounds::default();
@@ -206,7 +203,7 @@ impl BenchTrainRequest {
         for t in 1..=self.rounds as u64 + 1 {
             let alone = engine.product_seconds(x)?;
             let start = Instant::now();
-            let batch = Batch { x, t, lr: config.lr, sparsity: 0.0, ends: &ends, dead: &dead };
+            let batch = Batch { x, t, lr: config.lr, sparsity: config.sparsity_at(0), ends: &ends, dead: &dead };
             rounds.l0 = engine.step(&batch)?.l0;
             engine.wait()?;
             if t > 1 {

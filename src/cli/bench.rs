@@ -69,7 +69,7 @@ pub struct BenchTrainArgs {
     /// Rounds of product and step
     #[arg(long, default_value_t = 15)]
     pub rounds: usize,
-    /// Where to compute: cpu, or (topk, batch-topk, matryoshka) a GPU such as cuda or vulkan
+    /// Where to compute: cpu, or a GPU such as cuda or vulkan (always the sparse step)
     #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
 }

@@ -4,7 +4,7 @@
 use super::architecture::ArchitectureRule;
 use super::config::TrainConfig;
 use super::dense_step::{Dense, DensePass};
-use super::engine::{Batch, Engine, StepStats, TrainState, aux_weight, clipped, finite};
+use super::engine::{Batch, Engine, StepStats, TrainState, aux_weight, clipped, finite, is_sparse};
 use super::params::Params;
 use super::selection::{ThresholdHint, select};
 use super::sparse_step::{SparseGradients, TokenLoss, traces};
@@ -13,9 +13,6 @@ use crate::Result;
 use crate::autoencoder::Architecture;
 use std::borrow::Cow;
 use std::time::Instant;
-
-/// If more than one in this many features is active, five dense products are faster than the sparse step (BENCHMARKS.md).
-const CROSSOVER: usize = 10;
 
 /// Names of the stages of a step.
 pub const STAGES: [&str; 5] = ["choose", "reconstruct", "auxk", "group and norm", "update"];
@@ -58,8 +55,7 @@ impl CpuEngine {
     fn is_dense(&self) -> bool {
         let learns = matches!(self.config.arch, Architecture::Relu | Architecture::JumpRelu | Architecture::Gated);
         let TrainState { params, l0, .. } = &self.optimizer.state;
-        let many = l0.is_none_or(|l0| l0 * CROSSOVER as f64 > params.d_sae as f64);
-        learns && self.forced.unwrap_or(many)
+        learns && self.forced.unwrap_or(!is_sparse(*l0, params.d_sae))
     }
 }
 

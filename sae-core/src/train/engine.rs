@@ -82,6 +82,15 @@ pub trait Engine {
     fn restore(&mut self, state: TrainState) -> Result<()>;
 }
 
+/// If more than one in this many features is active, dense products are faster than the sparse step. Measured on a CPU
+/// (BENCHMARKS.md), not on a GPU.
+const CROSSOVER: usize = 10;
+
+/// Whether the sparse step is the faster one after a step with this many active features per token.
+pub(super) fn is_sparse(l0: Option<f64>, d_sae: usize) -> bool {
+    l0.is_some_and(|l0| l0 * CROSSOVER as f64 <= d_sae as f64)
+}
+
 impl StepStats {
     /// `errors + sparsity * penalty + aux`
     pub fn loss(&self, sparsity: f64) -> f64 {

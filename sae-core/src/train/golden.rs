@@ -100,26 +100,38 @@ fn params(file: &Tensors, prefix: &str, config: &TrainConfig) -> Params {
     params
 }
 
-/// The engines with what they are called.
-fn engines(config: &TrainConfig, params: &Params) -> Vec<(&'static str, Box<dyn Engine>)> {
+/// An engine with its name and how much its results may differ.
+type NamedEngine = (&'static str, f32, Box<dyn Engine>);
+
+/// The engines on a CPU.
+fn engines(config: &TrainConfig, params: &Params) -> Vec<NamedEngine> {
     let plain = AutodiffEngine::new(config, params.clone(), &Device::flex().autodiff());
     let fused = |dense: bool| {
         let mut fused = CpuEngine::new(config, params.clone());
         fused.force(dense);
         Box::new(fused) as Box<dyn Engine>
     };
-    let mut engines: Vec<(&'static str, Box<dyn Engine>)> = vec![("plain", Box::new(plain)), ("sparse", fused(false))];
+    let mut engines: Vec<NamedEngine> = vec![("plain", 1e-4, Box::new(plain)), ("sparse", 1e-4, fused(false))];
     if !config.is_topk() {
-        engines.push(("dense", fused(true)));
+        engines.push(("dense", 1e-4, fused(true)));
     }
     engines
 }
 
-/// What trains on the GPUs that this build and this machine have.
+/// What trains on the GPUs that this build and this machine have: the sparse step, and Burn's autodiff where training begins
+/// with it, whose products in `f32` a GPU may compute in TF32.
 #[cfg(feature = "gpu")]
-fn on_gpu(config: &TrainConfig, params: &Params) -> Vec<(&'static str, Box<dyn Engine>)> {
-    let engine = |device| ("gpu", super::trainer::engine(config, params.clone(), &device).unwrap());
-    crate::device::DeviceChoice::found().map(engine).collect()
+fn on_gpu(config: &TrainConfig, params: &Params) -> Vec<NamedEngine> {
+    let mut engines: Vec<NamedEngine> = Vec::new();
+    for device in crate::device::DeviceChoice::found() {
+        let sparse = super::gpu::sparse(config, params.clone(), &device).unwrap();
+        engines.push(("sparse on a GPU", 1e-4, Box::new(sparse)));
+        if !config.is_topk() {
+            let dense = AutodiffEngine::new(config, params.clone(), &device.autodiff());
+            engines.push(("dense on a GPU", 2e-2, Box::new(dense)));
+        }
+    }
+    engines
 }
 
 fn close(what: &str, own: &Params, other: &Params, tolerance: f32) {
@@ -143,21 +155,17 @@ fn projected(mut gradient: Params, params: &Params) -> Params {
 
 #[test]
 fn losses_gradients_and_twenty_steps_are_the_peers() {
-    check(engines, |_| 1e-4);
+    check(engines);
 }
 
 #[cfg(feature = "gpu")]
 #[test]
 fn losses_gradients_and_twenty_steps_are_the_peers_on_a_gpu() {
-    // Burn's f32 products run as TF32 on tensor cores; the sparse step is f32 wherever it is not only choosing.
-    check(on_gpu, |config| if config.is_topk() { 1e-4 } else { 2e-2 });
+    check(on_gpu);
 }
 
 /// Every case through every engine.
-fn check(
-    engines: impl Fn(&TrainConfig, &Params) -> Vec<(&'static str, Box<dyn Engine>)>,
-    tolerance: fn(&TrainConfig) -> f32,
-) {
+fn check(engines: fn(&TrainConfig, &Params) -> Vec<NamedEngine>) {
     let text = std::fs::read_to_string(folder().join("cases.json")).unwrap();
     let cases: Value = serde_json::from_str(&text).unwrap();
     for name in CASES {
@@ -170,7 +178,6 @@ fn check(
             Some((_, mask)) => (0..).zip(mask).filter(|(_, dead)| **dead != 0).map(|(k, _)| k).collect(),
             None => Vec::new(),
         };
-        let (tolerance, near) = (tolerance(&config), f64::from(tolerance(&config)));
         let ends = super::selection::prefixes(&config, F, &mut crate::random::chacha(0, 0));
         let sparsity = config.sparsity_at(0);
         let batch = |step: u64| Batch {
@@ -187,13 +194,14 @@ fn check(
         if config.decoder == Decoder::Unit {
             expected = projected(expected, &start);
         }
-        for (engine, mut computes) in engines(&free, &start) {
+        for (engine, tolerance, mut computes) in engines(&free, &start) {
             computes.step(&batch(0)).unwrap();
             let mut found = computes.state().unwrap().into_owned().first;
             found.arrays_mut().into_iter().flatten().for_each(|v| *v /= 1.0 - 0.9);
             close(&format!("{name}, {engine}, gradient"), &found, &expected, tolerance);
         }
-        for (engine, mut computes) in engines(&config, &start) {
+        for (engine, tolerance, mut computes) in engines(&config, &start) {
+            let near = f64::from(tolerance);
             let mut threshold = 0.0;
             for step in 0..20 {
                 let outcome = computes.step(&batch(step)).unwrap();

@@ -2,6 +2,7 @@
 //! what is saved means what was trained.
 
 use super::autodiff::AutodiffEngine;
+use super::cpu::CpuEngine;
 use super::engine::{Batch, Engine};
 use super::*;
 use crate::autoencoder::Architecture;
@@ -28,13 +29,13 @@ fn session_on<'a>(device: &Device, store: &'a Store, config: &TrainConfig) -> Se
 
 #[test]
 fn the_fused_step_is_burn_s_autodiff() {
-    agrees_with_autodiff(&Device::flex(), &Architecture::ALL);
+    agrees_with_autodiff(|config, params| Box::new(CpuEngine::new(config, params)));
 }
 
-/// What trains on a device against the plain step on the CPU.
-fn agrees_with_autodiff(device: &Device, archs: &[Architecture]) {
+/// An engine against the plain step on the CPU.
+fn agrees_with_autodiff(new_engine: impl Fn(&TrainConfig, Params) -> Box<dyn Engine>) {
     let d = 6;
-    for arch in archs.iter().copied() {
+    for arch in Architecture::ALL {
         for variant in 0..3 {
             let base = config(arch);
             let config = match variant {
@@ -49,7 +50,7 @@ fn agrees_with_autodiff(device: &Device, archs: &[Architecture]) {
                 },
             };
             let params = Params::initial(d, &config);
-            let mut on_cpu = trainer::engine(&config, params.clone(), device).unwrap();
+            let mut engine = new_engine(&config, params.clone());
             let mut in_burn = AutodiffEngine::new(&config, params, &Device::flex().autodiff());
             let ends = selection::prefixes(&config, 24, &mut crate::random::chacha(0, 0));
             let dead = [2, 3, 11, 17];
@@ -63,13 +64,13 @@ fn agrees_with_autodiff(device: &Device, archs: &[Architecture]) {
                     ends: &ends,
                     dead: &dead,
                 };
-                let (found, expected) = (on_cpu.step(&batch).unwrap(), in_burn.step(&batch).unwrap());
+                let (found, expected) = (engine.step(&batch).unwrap(), in_burn.step(&batch).unwrap());
                 let (a, b) = (found.loss(batch.sparsity), expected.loss(batch.sparsity));
                 assert!((a - b).abs() < 1e-4 * b, "{arch:?} {variant} step {step}: {a} and {b}");
                 assert!((found.l0 - expected.l0).abs() < 1e-5, "{arch:?} {variant} step {step}");
                 assert_eq!(found.fired, expected.fired, "{arch:?} {variant} step {step}");
             }
-            let (found, expected) = (on_cpu.state().unwrap(), in_burn.state().unwrap());
+            let (found, expected) = (engine.state().unwrap(), in_burn.state().unwrap());
             for (found, expected) in found.params.arrays().into_iter().zip(expected.params.arrays()) {
                 let most = expected.iter().fold(0.2f32, |m, v| m.max(v.abs()));
                 let difference = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
@@ -225,26 +226,34 @@ fn steep(config: &TrainConfig) -> (Params, Vec<f32>) {
 
 #[test]
 fn a_gradient_that_is_not_finite_changes_nothing_in_any_engine_whatever_is_clipped() {
-    for clip in [0.0, 1.0] {
+    rejects_gradients_that_are_not_finite(|config, params| {
+        vec![
+            ("fused", Box::new(CpuEngine::new(config, params.clone()))),
+            ("plain", Box::new(AutodiffEngine::new(config, params, &Device::flex().autodiff()))),
+        ]
+    });
+}
+
+fn rejects_gradients_that_are_not_finite(
+    engines: impl Fn(&TrainConfig, Params) -> Vec<(&'static str, Box<dyn Engine>)>,
+) {
+    for (arch, clip) in Architecture::ALL.into_iter().flat_map(|arch| [(arch, 0.0), (arch, 1.0)]) {
         let small = TrainConfig {
             features: 2,
             k: 1,
             batch: 1,
             aux_loss_coefficient: 0.0,
-            ..TrainConfig::for_architecture(Architecture::TopK)
+            ..TrainConfig::for_architecture(arch)
         };
         let config = TrainConfig { clip, subtract_b_dec: false, rescale_by_decoder_norm: false, ..small };
         let (params, x) = steep(&config);
-        let engines: [(&str, Box<dyn Engine>); 2] = [
-            ("fused", trainer::engine(&config, params.clone(), &Device::flex()).unwrap()),
-            ("plain", Box::new(AutodiffEngine::new(&config, params.clone(), &Device::flex().autodiff()))),
-        ];
-        for (name, mut engine) in engines {
+        for (name, mut engine) in engines(&config, params.clone()) {
+            let what = format!("{arch:?}, {name}, clipped at {clip}");
             let batch = Batch { x: &x, t: 1, lr: 1e-3, sparsity: 0.0, ends: &[2], dead: &[] };
-            let error = engine.step(&batch).expect_err(name);
-            assert!(error.to_string().contains("gradient"), "{name}, {clip}: {error}");
+            let error = engine.step(&batch).expect_err(&what);
+            assert!(error.to_string().contains("gradient"), "{what}: {error}");
             assert_eq!(error.hint(), Some(Hint::Lower(Setting::LearningRate)));
-            assert_eq!(engine.state().unwrap().params, params, "{name}, {clip}: nothing has been changed");
+            assert_eq!(engine.state().unwrap().params, params, "{what}: nothing has been changed");
         }
     }
 }
@@ -374,13 +383,29 @@ fn the_saved_numbers_give_the_same_reconstruction_in_a_plain_implementation() {
 mod on_a_gpu {
     use super::*;
     use crate::device::{DeviceChoice, Gpu};
+    use crate::train::gpu::{self, GpuEngine};
     use cubecl::prelude::Scalar;
 
-    const SPARSE: [Architecture; 3] = [Architecture::TopK, Architecture::BatchTopK, Architecture::Matryoshka];
+    /// Architectures whose every step is sparse.
+    const TOPK: [Architecture; 3] = [Architecture::TopK, Architecture::BatchTopK, Architecture::Matryoshka];
 
     #[test]
     fn the_sparse_step_agrees_with_burn_s_autodiff() {
-        DeviceChoice::found().for_each(|device| agrees_with_autodiff(&device, &SPARSE));
+        for device in DeviceChoice::found() {
+            agrees_with_autodiff(|config, params| Box::new(gpu::sparse(config, params, &device).unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_changes_nothing() {
+        for device in DeviceChoice::found() {
+            rejects_gradients_that_are_not_finite(|config, params| {
+                vec![
+                    ("sparse", Box::new(gpu::sparse(config, params.clone(), &device).unwrap())),
+                    ("plain", Box::new(AutodiffEngine::new(config, params, &device.clone().autodiff()))),
+                ]
+            });
+        }
     }
 
     #[test]
@@ -391,7 +416,31 @@ mod on_a_gpu {
 
     #[test]
     fn a_restored_session_continues_to_the_bit() {
-        DeviceChoice::found().for_each(|device| goes_on_to_the_bit(&device, &SPARSE));
+        DeviceChoice::found().for_each(|device| goes_on_to_the_bit(&device, &TOPK));
+    }
+
+    #[test]
+    fn a_restored_sparse_step_continues_to_the_bit() {
+        let d = 6;
+        for device in DeviceChoice::found() {
+            for arch in Architecture::ALL {
+                let config = config(arch);
+                let step = |engine: &mut GpuEngine, t: u64| {
+                    let (x, ends) = (fixture::hidden(32, d, t), [12, 24]);
+                    let ends = if arch == Architecture::Matryoshka { &ends[..] } else { &ends[1..] };
+                    engine.step(&Batch { x: &x, t, lr: 1e-3, sparsity: 0.1, ends, dead: &[2, 3] }).unwrap();
+                };
+                let mut whole = gpu::sparse(&config, Params::initial(d, &config), &device).unwrap();
+                (1..=2).for_each(|t| step(&mut whole, t));
+                let mut restored = gpu::sparse(&config, Params::zeros(d, &config), &device).unwrap();
+                restored.restore(whole.state().unwrap().into_owned()).unwrap();
+                for t in 3..=5 {
+                    step(&mut whole, t);
+                    step(&mut restored, t);
+                }
+                assert_eq!(whole.state().unwrap(), restored.state().unwrap(), "{arch:?}");
+            }
+        }
     }
 
     #[test]
@@ -400,7 +449,7 @@ mod on_a_gpu {
             let gpu = Gpu::from_device(&device).unwrap();
             let (d, f, rows) = (32, 512, 300);
             for (arch, narrow) in
-                SPARSE.into_iter().flat_map(|arch| [(arch, gpu.narrow()), (arch, f32::elem_type_native())])
+                Architecture::ALL.into_iter().flat_map(|arch| [(arch, gpu.narrow()), (arch, f32::elem_type_native())])
             {
                 let config = TrainConfig { features: f, k: 8, batch: rows, ..TrainConfig::for_architecture(arch) };
                 let x: Vec<f32> = fixture::hidden(rows, d, 5);
@@ -408,7 +457,7 @@ mod on_a_gpu {
                 let batch = Batch { x: &x, t: 1, lr: 1e-3, sparsity: 0.0, ends: &ends, dead: &[] };
                 let after = |budget: usize| {
                     let params = Params::initial(d, &config);
-                    let mut engine = super::super::gpu::GpuEngine::new(&config, params, gpu.client(), narrow, budget);
+                    let mut engine = GpuEngine::new(&config, params, gpu.client(), narrow, budget);
                     engine.step(&batch).unwrap();
                     engine.state().unwrap().into_owned()
                 };

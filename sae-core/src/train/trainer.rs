@@ -70,8 +70,8 @@ impl TrainerState {
     }
 }
 
-/// What computes the steps on a device: the fused step on a CPU, the sparse one on a GPU for the TopK family, Burn's
-/// autodiff for everything else.
+/// What computes the steps on a device: [`CpuEngine`] on a CPU, the engines of `super::gpu` on a GPU, and Burn's autodiff on
+/// everything else.
 pub(super) fn engine(config: &TrainConfig, params: Params, device: &Device) -> Result<Box<dyn Engine>> {
     if *device == Device::flex() {
         return Ok(Box::new(CpuEngine::new(config, params)));

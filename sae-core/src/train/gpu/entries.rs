@@ -1,6 +1,6 @@
 //! A batch on the device, and features of its tokens. Computes nothing.
 
-use super::memory::{Buffer, room};
+use super::memory::{Buffer, allocate};
 use cubecl::client::Client;
 
 /// A batch on the device.
@@ -8,8 +8,8 @@ pub struct Inputs {
     pub rows: usize,
     /// To be reconstructed, `[rows, d]`.
     pub x: Buffer,
-    /// What the encoder reads, `[rows, d]`.
-    pub read: Buffer,
+    /// What the encoder reads, `[rows, d]`: centered if the configuration says so.
+    pub centered: Buffer,
     /// The same in the product's type.
     pub narrow: Buffer,
 }
@@ -25,13 +25,13 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// Room for `width` features of each of `rows` tokens.
+    /// Memory for `width` features of each of `rows` tokens.
     pub fn new(client: &Client, rows: usize, width: usize) -> Self {
         Self {
             width,
-            features: room(client, rows * width, 4),
-            values: room(client, rows * width, 4),
-            lens: room(client, rows, 4),
+            features: allocate(client, rows * width, 4),
+            values: allocate(client, rows * width, 4),
+            lens: allocate(client, rows, 4),
         }
     }
 

@@ -44,8 +44,8 @@ pub fn upload<T: CubeElement>(client: &Client, values: &[T]) -> Buffer {
     Buffer { handle: client.create_from_slice(T::as_bytes(values)), len: values.len() }
 }
 
-/// Room for `len` elements of `bytes` each; what is in them is not known.
-pub fn room(client: &Client, len: usize, bytes: usize) -> Buffer {
+/// Memory for `len` elements of `bytes` each, with unknown contents.
+pub fn allocate(client: &Client, len: usize, bytes: usize) -> Buffer {
     let len = len.max(1);
     Buffer { handle: client.empty(len * bytes), len }
 }

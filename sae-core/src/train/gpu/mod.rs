@@ -1,22 +1,28 @@
-//! Training on a GPU: the sparse step of TopK, BatchTopK and Matryoshka, and the choice of what trains the other
-//! architectures there. Opens no device.
+//! Training on a GPU: the sparse step of all architectures, and the choice of the engine. Opens no device.
 //!
 //! The encoder's product, in the narrowest type that the GPU computes, only finds candidates; everything that follows is
 //! sparse and in `f32`, from master weights in `f32`. The kernels are written once in CubeCL, which compiles them for CUDA,
 //! Vulkan, Metal and ROCm. Sums have a fixed order, so that equal seeds give equal bits on one kind of GPU. Architectures
-//! without a fixed number of active features run as Burn's autodiff ([`super::autodiff`]) if they fit into memory.
+//! that learn their sparsity train in Burn's autodiff ([`super::autodiff`]) until few features are active
+//! ([`learned_sparsity`]).
 
+mod activation;
+mod backward;
 mod entries;
 mod forward;
+mod learned_sparsity;
 mod memory;
 mod select;
 mod sparse;
 mod state;
+mod thresholds;
+mod topk;
 mod update;
 
 pub use state::{GpuEngine, PRODUCT_BYTES};
 
-use super::autodiff::AutodiffEngine;
+use learned_sparsity::LearnedSparsityEngine;
+
 use super::config::TrainConfig;
 use super::engine::Engine;
 use super::fit::Needs;
@@ -35,7 +41,7 @@ pub(super) fn engine(config: &TrainConfig, params: &Params, device: &Device) -> 
     if let Some(free) = gpu.free() {
         Needs::dense(config, params.d_in).check(free)?;
     }
-    Ok(Some(Box::new(AutodiffEngine::new(config, params.clone(), &device.clone().autodiff()))))
+    Ok(Some(Box::new(LearnedSparsityEngine::new(config, params.clone(), device, gpu.client(), gpu.narrow()))))
 }
 
 /// The sparse engine, with its product in the narrowest type that the GPU has.

@@ -39,7 +39,7 @@ pub fn float_of(key: u32) -> f32 {
 
 /// The column that the `j`-th entry of a row stands for.
 #[cube]
-fn column(listed: &[u32], row: usize, width: usize, j: usize, #[comptime] from: u32) -> usize {
+pub fn column(listed: &[u32], row: usize, width: usize, j: usize, #[comptime] from: u32) -> usize {
     if from == ALL {
         j
     } else if from == LISTED {
@@ -51,7 +51,7 @@ fn column(listed: &[u32], row: usize, width: usize, j: usize, #[comptime] from: 
 
 /// The entry's pre-activation, bias included.
 #[cube]
-fn value(p: &[f32], bias: &[f32], row: usize, width: usize, j: usize, k: usize, #[comptime] from: u32) -> f32 {
+pub fn value(p: &[f32], bias: &[f32], row: usize, width: usize, j: usize, k: usize, #[comptime] from: u32) -> f32 {
     if from == CANDIDATES { p[row * width + j] } else { p[row * width + k] + bias[k] }
 }
 

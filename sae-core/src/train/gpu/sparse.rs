@@ -137,8 +137,8 @@ pub fn dots(
 ///
 /// # Shapes
 /// `x`: `[rows, d]`, for AuxK `[rows, x_slots, d]`; `b_dec`: `[d]`; `w_dec`: `[d_sae, d]`; `features`, `values`:
-/// `[rows, width]`; `ends`: `[slots]`; `out`: `[rows, slots, d]`; `costs`: `[rows, 2]`, of the whole reconstruction and of
-/// all.
+/// `[rows, width]`, of which a row has `lens[row]`, by ascending feature; `ends`: `[slots]`; `out`: `[rows, slots, d]`;
+/// `costs`: `[rows, 2]`, of the whole reconstruction and of all.
 #[cube(launch)]
 pub fn residuals(
     x: &[f32],
@@ -160,24 +160,27 @@ pub fn residuals(
 ) {
     let row = CUBE_POS_X as usize;
     let mut parts = Shared::<[f32]>::new_slice(UNITS);
-    let len = lens[row] as usize;
+    let end = row * width + lens[row] as usize;
     let mut last = 0f32;
     let mut all = 0f32;
     let mut c = UNIT_POS as usize;
     while c < d {
         let mut error = if aux { lift * x[(row * x_slots + x_slots - 1) * d + c] } else { b_dec[c] - x[row * d + c] };
-        let mut low = 0u32;
+        // Entries are in the order of their features, so that each prefix continues where the one before it ended.
+        let mut at = row * width;
         for slot in 0..slots {
-            let high = ends[slot];
-            for n in 0..len {
-                let feature = features[row * width + n];
-                if feature >= low && feature < high {
-                    error += values[row * width + n] * w_dec[feature as usize * d + c];
+            let mut more = at < end;
+            while more {
+                let feature = features[at];
+                more = feature < ends[slot];
+                if more {
+                    error += values[at] * w_dec[feature as usize * d + c];
+                    at += 1;
+                    more = at < end;
                 }
             }
             out[(row * slots + slot) * d + c] = error;
             all += error * error;
-            low = high;
         }
         last += error * error;
         let mut sum = 0f32;
@@ -228,12 +231,13 @@ pub fn column_sums(
     }
 }
 
-/// Gradients of the rows and biases of all features from their entries, which are summed in their order; cubes over
-/// features and columns. `more` adds to what is there.
+/// Gradients of the rows of all features from their entries, which are summed in their order, and the sums of the gradients
+/// of their pre-activations; cubes over features and columns. `more` adds to what is there; without `encoder` the entries
+/// have no gradient of their pre-activations.
 ///
 /// # Shapes
 /// `start`: `[d_sae + 1]`; `order`: places in `z` and `dz` `[rows, width]`; `input`: `[rows, d]`; `residuals`:
-/// `[rows, slots, d]`; `ends`: `[slots]`; `enc`, `dec`: `[d_sae, d]`; `bias`: `[d_sae]`.
+/// `[rows, slots, d]`; `ends`: `[slots]`; `enc`, `dec`: `[d_sae, d]`; `sums`: `[d_sae]`.
 #[cube(launch)]
 pub fn gradients(
     start: &[u32],
@@ -245,11 +249,12 @@ pub fn gradients(
     ends: &[u32],
     enc: &mut [f32],
     dec: &mut [f32],
-    bias: &mut [f32],
+    sums: &mut [f32],
     d: usize,
     slots: usize,
     width: usize,
     #[comptime] more: bool,
+    #[comptime] encoder: bool,
 ) {
     let feature = CUBE_POS_X as usize;
     let c = CUBE_POS_Y as usize * UNITS + UNIT_POS as usize;
@@ -259,24 +264,26 @@ pub fn gradients(
         let at = feature * d + c;
         let mut of_enc = 0f32;
         let mut of_dec = 0f32;
-        let mut of_bias = 0f32;
+        let mut sum = 0f32;
         if more {
             of_enc = enc[at];
             of_dec = dec[at];
-            of_bias = bias[feature];
+            sum = sums[feature];
         }
         for n in from..to {
             let entry = order[n] as usize;
             let row = entry / width;
-            let back = dz[entry];
-            of_enc += back * input[row * d + c];
+            if encoder {
+                let back = dz[entry];
+                of_enc += back * input[row * d + c];
+                sum += back;
+            }
             of_dec += z[entry] * residuals[(row * slots + slot) * d + c];
-            of_bias += back;
         }
         enc[at] = of_enc;
         dec[at] = of_dec;
         if c == 0 {
-            bias[feature] = of_bias;
+            sums[feature] = sum;
         }
     }
 }
