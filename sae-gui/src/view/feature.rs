@@ -45,7 +45,7 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, cache: &mut SampleCache, view: &mut 
         return None;
     };
     let number = feature.feature;
-    let mut action = head(ui, run, &feature, view);
+    let mut action = head(ui, run, &feature);
     if label::label_row(ui, run, number) {
         action = Some(Action::Edited);
     }
@@ -83,7 +83,7 @@ fn card_action(action: CardAction, run: &OpenRun, feature: u32) -> Action {
     }
 }
 
-fn head(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow, view: &mut FeatureView) -> Option<Action> {
+fn head(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow) -> Option<Action> {
     let mut action = None;
     ui.horizontal_wrapped(|ui| {
         ui.heading(format!("Feature {}", feature.feature));
@@ -104,9 +104,6 @@ fn head(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow, view: &mut FeatureView
         let compare = ui.small_button("Compare").on_hover_text("Show this feature beside another one");
         if compare.clicked() {
             action = Some(Action::Go(Location::Compare(feature.feature)));
-        }
-        if ui.small_button("Test on a text").on_hover_text("See where it fires in your own text").clicked() {
-            view.test.focus();
         }
     });
     action
