@@ -37,7 +37,7 @@ pub struct Contribution {
     pub back: Option<Buffer>,
     /// `[rows, slots, d]`
     pub residuals: Buffer,
-    /// Which residual of a token a feature answers to: ends of prefixes, and how many there are.
+    /// The ends of the prefixes, each of which has its own residual, and their number.
     pub ends: (Buffer, usize),
     /// The entries of each feature.
     pub groups: Groups,

@@ -15,7 +15,7 @@ use cubek::matmul::strategy::Strategy;
 use cubek::std::InputBinding;
 use std::time::Instant;
 
-/// Views of a batch begin at multiples of so many tokens, hence of 256 bytes.
+/// Parts of a batch begin at multiples of this many tokens, so that their addresses are multiples of 256 bytes.
 pub const ALIGNED: usize = 128;
 
 impl GpuEngine {
@@ -76,7 +76,7 @@ impl GpuEngine {
         fit.max(ALIGNED).min(rows)
     }
 
-    /// Replaces what a product says of candidates by their exact pre-activations.
+    /// Replaces the approximate pre-activations of candidates by exact ones.
     pub fn exact(&self, inputs: &Inputs, entries: &mut Entries) {
         let values = allocate(&self.client, inputs.rows * entries.width, 4);
         self.dots((&inputs.centered, 1), (&self.w_enc.value, true), &self.whole, entries, &values);

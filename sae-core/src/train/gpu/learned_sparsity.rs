@@ -101,7 +101,7 @@ mod tests {
                 LearnedSparsityEngine::new(&config, params.clone(), &device, gpu.client(), gpu.narrow());
             let mut on_cpu = CpuEngine::new(&config, params);
             let mut was_sparse = Vec::new();
-            // What a step found says which engine computes the next one; here the test says it.
+            // The number of active features of the last step decides which engine computes the next one; the test sets it.
             for (t, l0) in [(1, None), (2, Some(1.0)), (3, Some(30.0)), (4, Some(2.0))] {
                 let x = crate::fixture::hidden(32, d, t);
                 let batch = Batch { x: &x, t, lr: 1e-3, sparsity: 0.1, ends: &[f], dead: &[] };

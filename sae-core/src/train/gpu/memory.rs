@@ -1,5 +1,4 @@
-//! Arrays on a device: their lengths, views of some of their rows, and what goes up and comes down. Knows nothing of
-//! what is in them.
+//! Arrays on a device: allocation, views of some of their rows, upload and download. Knows nothing of what is in them.
 
 use crate::{Error, Result};
 use cubecl::client::Client;
@@ -36,7 +35,7 @@ impl Buffer {
     }
 }
 
-/// Puts these numbers on the device.
+/// Copies numbers to the device.
 pub fn upload<T: CubeElement>(client: &Client, values: &[T]) -> Buffer {
     // An empty array cannot be bound.
     let spare = [T::zeroed()];
@@ -50,7 +49,7 @@ pub fn allocate(client: &Client, len: usize, bytes: usize) -> Buffer {
     Buffer { handle: client.empty(len * bytes), len }
 }
 
-/// Fetches an array.
+/// Copies an array to the host.
 ///
 /// # Errors
 /// This or an earlier kernel failed on the device.

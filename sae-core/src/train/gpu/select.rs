@@ -1,5 +1,5 @@
-//! Which features of which tokens: the largest of a row by a radix search on the ordered bits of floats, and the counts
-//! from which the host finds the largest of a whole batch. Nothing is sorted.
+//! Selects features by rank: the largest of each row by a radix search on the bits of floats, and the counts from which
+//! the host finds the largest of a whole batch. Nothing is sorted but the features of a token.
 
 use cubecl::prelude::*;
 
@@ -19,20 +19,20 @@ pub const CANDIDATES: u32 = 2;
 /// The passes of a search: by how much keys are shifted, and how many bits were seen before.
 pub const PASSES: [u32; 3] = [21, 10, 0];
 
-/// [`order_of`] as the device has it.
+/// [`order_of`] on the device.
 #[cube]
 fn order(value: f32) -> u32 {
     let bits = u32::reinterpret(value);
     select(bits >= 0x8000_0000u32, !bits, bits | 0x8000_0000u32)
 }
 
-/// The bits of a float as an integer of the same order.
+/// The sort key of a float: integers that are ordered as the floats are.
 pub fn order_of(value: f32) -> u32 {
     let bits = value.to_bits();
     if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
 }
 
-/// The float of a place in the order.
+/// The float with this sort key.
 pub fn float_of(key: u32) -> f32 {
     f32::from_bits(if key >> 31 == 1 { key & !(1 << 31) } else { !key })
 }
@@ -55,14 +55,14 @@ pub fn value(p: &[f32], bias: &[f32], row: usize, width: usize, j: usize, k: usi
     if from == CANDIDATES { p[row * width + j] } else { p[row * width + k] + bias[k] }
 }
 
-/// The place in the order by which an entry is chosen.
+/// The sort key by which an entry is selected.
 #[cube]
 fn rank(value: f32, gain: &[f32], k: usize, #[comptime] weighed: bool) -> u32 {
     if weighed { order(value * gain[k]) } else { order(value) }
 }
 
-/// The `keep` largest entries of every row that stand above `floor` in the order; one cube a row. Their order within the
-/// row is fixed but not ascending.
+/// The `keep` largest entries of every row among those whose sort key is above `floor`; one cube for each row. Their order
+/// within the row is fixed but not ascending.
 ///
 /// # Shapes
 /// `p`: `[rows, width]`; `listed`: `[columns]`, or `[rows, width]` for candidates, of which a row has `lens[row]`;
@@ -89,7 +89,8 @@ pub fn strongest(
     let bins = Shared::<[Atomic<u32>]>::new_slice(BINS);
     let mut sums = Shared::<[u32]>::new_slice(UNITS);
     let mut equals = Shared::<[u32]>::new_slice(UNITS);
-    // Found so far: the high bits of the least key, how many are still to be found below it, whether there are enough.
+    // Found so far: the high bits of the smallest selected key, how many entries with these high bits are still to be
+    // selected, and whether there are enough entries.
     let mut found = Shared::<[u32]>::new_slice(3usize);
     let count = if from == CANDIDATES { lens[row] as usize } else { columns };
     if unit == 0 {
@@ -212,8 +213,8 @@ pub fn strongest(
     }
 }
 
-/// Every row's entries in ascending order of their features, whatever the candidates were: sums over them then have the
-/// same bits; one cube a row.
+/// Sorts the entries of every row by feature, so that sums over them have the same bits whatever the order of the
+/// candidates was; one cube for each row.
 ///
 /// # Shapes
 /// All `[rows, width]`, of which a row has `lens[row]`.
@@ -243,7 +244,7 @@ pub fn ascending(
     }
 }
 
-/// Counts a pass's digits of all values of a batch; one unit an entry.
+/// Counts how often each digit of a pass occurs among the sort keys of a batch; one unit for each entry.
 ///
 /// # Shapes
 /// `values`, `features`: `[rows, width]`, of which a row has `lens[row]`; `bins`: [`BINS`], zero before.

@@ -10,7 +10,7 @@ use cubecl::prelude::*;
 /// Units that share one dot product.
 const TEAM: usize = 32;
 
-/// Adds what the cube's units hold, always in the same order; all units call it, unit 0 has the result.
+/// The sum of the values of a cube's units, always in the same order. All units call it; only unit 0 uses the result.
 #[cube]
 pub fn sum_of_units(shared: &mut Shared<[f32]>, own: f32) -> f32 {
     let unit = UNIT_POS as usize;
@@ -62,7 +62,7 @@ pub fn narrowed<N: Float>(wide: &[f32], narrow: &mut [N], #[define(N)] _product:
     }
 }
 
-/// Which of a token's residuals a feature answers to.
+/// The index of the residual of a token that gives the gradient of a feature.
 #[cube]
 fn slot_of(ends: &[u32], slots: usize, feature: u32) -> usize {
     let mut slot = 0usize;

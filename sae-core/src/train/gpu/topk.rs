@@ -1,5 +1,5 @@
-//! The forward and backward pass of TopK, BatchTopK and Matryoshka, with AuxK: which features are the strongest, and what
-//! their residuals say. Changes no parameter.
+//! The forward and backward pass of TopK, BatchTopK and Matryoshka, with AuxK: selects the strongest features, and computes
+//! the reconstructions and their residuals. Changes no parameter.
 
 use super::backward::Pass;
 use super::entries::{Entries, Inputs};
@@ -68,7 +68,7 @@ impl GpuEngine {
         Ok(Pass { stats, contributions, scalars: Vec::new(), norm: None })
     }
 
-    /// The largest of every row of products above a place in the order: of all features, or of those that are listed.
+    /// The largest products of every row among those whose sort key is above `floor`: of all features, or of listed ones.
     fn candidates(&self, p: &Buffer, rows: usize, listed: Option<(&Buffer, usize)>, floor: u32, out: &Entries) {
         let (list, columns, from) = match listed {
             Some((list, len)) => (list, len, LISTED),
@@ -77,7 +77,7 @@ impl GpuEngine {
         let (bias, gain) = (self.bias().arg(), self.norms.arg());
         let (features, values, lens) = (out.features.arg(), out.values.arg(), out.lens.arg());
         let (f, keep, weighed) = (self.f, out.width, self.config.weighs_by_norm());
-        // Lengths are read of candidates only; something has to be bound.
+        // The kernel does not read this argument here, but it needs one.
         let none = self.norms.arg();
         let (cubes, units, client) = (cubes(rows), units(), &self.client);
         select::strongest::launch(
@@ -101,7 +101,7 @@ impl GpuEngine {
         );
     }
 
-    /// Of candidates, the `keep` largest of each token above a place in the order, by ascending feature.
+    /// The `keep` largest candidates of each token whose sort key is above `floor`, by ascending feature.
     fn keep(&self, entries: &Entries, keep: usize, floor: u32) -> Entries {
         let out = Entries::new(&self.client, self.rows, keep);
         let (bias, gain) = (self.bias().arg(), self.norms.arg());
@@ -131,8 +131,8 @@ impl GpuEngine {
         sorted
     }
 
-    /// The place in the order of the `count`-th largest entry of a batch (of the least where there are fewer), and how
-    /// many there are.
+    /// The sort key of the `count`-th largest entry of a batch (of the smallest if there are fewer), and the number of
+    /// entries.
     fn cut(&self, entries: &Entries, count: usize) -> Result<(u32, usize)> {
         let (mut found, mut left, mut total) = (0u32, count as u64, 0u64);
         for pass in 0..3u32 {
@@ -163,7 +163,8 @@ impl GpuEngine {
         Ok((found, total as usize))
     }
 
-    /// The features that take part, the least of a batch's choice, and (AuxK) the strongest `aux` of the dead features.
+    /// The selected features, the smallest activation that was selected from a batch, and (AuxK) the `aux` strongest dead
+    /// features of each token.
     pub fn choose(
         &mut self,
         inputs: &Inputs,

@@ -32,7 +32,7 @@ pub fn norms_of_gradients(
 ) {
     let row = CUBE_POS_X as usize;
     let mut parts = Shared::<[f32]>::new_slice(UNITS);
-    // Times the decoder row, what is added to its gradient.
+    // How much of the decoder row is added to its gradient.
     let mut along = 0f32;
     if penalized {
         if norms[row] > f32::new(0.0) {
