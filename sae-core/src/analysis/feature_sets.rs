@@ -23,6 +23,12 @@ impl FeatureSets {
         all
     }
 
+    /// Adds a sample with the given features, in ascending order.
+    pub fn push(&mut self, set: &[u32]) {
+        self.places.push((0, 0, 0));
+        self.put(self.places.len() - 1, set);
+    }
+
     fn put(&mut self, sample: usize, set: &[u32]) {
         let (start, mut last) = (self.packed.len(), 0);
         for feature in set {

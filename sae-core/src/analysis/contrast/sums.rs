@@ -14,6 +14,7 @@
 
 use super::design::Design;
 use crate::analysis::feature_sets::FeatureSets;
+use pulp::Arch;
 use rayon::prelude::*;
 
 /// Number of columns that are summed at once.
@@ -86,19 +87,23 @@ pub(super) struct ColumnSums {
 
 /// The sums of columns, given by their residuals `t~`.
 pub(super) fn sums(design: &Design, sets: &FeatureSets, counts: &Counts, residuals: &[Vec<f64>]) -> Vec<ColumnSums> {
-    residuals.par_chunks(LANES).flat_map_iter(|columns| chunk(design, sets, counts, columns)).collect()
+    let arch = Arch::new();
+    let sum = |columns: &[Vec<f64>]| arch.dispatch(|| chunk(design, sets, counts, columns));
+    residuals.par_chunks(LANES).flat_map_iter(sum).collect()
 }
 
+/// Sums up to [`LANES`] columns; compiled for every vector width, with the same results.
+#[inline(always)]
 fn chunk(design: &Design, sets: &FeatureSets, counts: &Counts, columns: &[Vec<f64>]) -> Vec<ColumnSums> {
     let (features, strata) = (sets.d_sae(), design.strata());
     let value = |n: usize| -> Lanes { std::array::from_fn(|k| columns.get(k).map_or(0.0, |column| column[n])) };
     let paired = design.is_paired();
     let shares: Vec<f64> = design.sizes.iter().map(|size| 1.0 / f64::from(*size)).collect();
 
-    let mut sums = Accumulators::new(features);
-    let mut a = vec![[0.0; LANES]; features];
-    let mut touched: Vec<u32> = Vec::new();
-    let mut is_touched = vec![false; features];
+    let mut sums = vec![FeatureSums::default(); features];
+    // The features of a cluster, their `a_c`, and their places in both; 0 is none, and n + 1 is place n.
+    let (mut touched, mut a): (Vec<u32>, Vec<Lanes>) = (Vec::new(), Vec::new());
+    let mut place = vec![0u32; features];
     // `T_c`, and the strata that the cluster has.
     let mut by_stratum = vec![[0.0; LANES]; strata];
     let mut has: Vec<u32> = Vec::new();
@@ -118,27 +123,31 @@ fn chunk(design: &Design, sets: &FeatureSets, counts: &Counts, columns: &[Vec<f6
             }
             add(&mut by_stratum[stratum as usize], &t);
             for feature in sets.features(design.samples[n] as usize) {
-                add(&mut a[feature as usize], &t);
-                if !std::mem::replace(&mut is_touched[feature as usize], true) {
+                let place = &mut place[feature as usize];
+                if *place == 0 {
                     touched.push(feature);
+                    a.push(t);
+                    *place = touched.len() as u32;
+                } else {
+                    add(&mut a[*place as usize - 1], &t);
                 }
             }
         }
-        for feature in touched.drain(..) {
+        for (feature, own) in touched.drain(..).zip(a.drain(..)) {
             let feature = feature as usize;
-            is_touched[feature] = false;
-            let own = std::mem::take(&mut a[feature]);
-            add(&mut sums.u[feature], &own);
-            add_product(&mut sums.squares[feature], &own, &own);
-            add_product(&mut sums.q[feature], &own, &q);
+            place[feature] = 0;
+            let sums = &mut sums[feature];
+            add(&mut sums.u, &own);
+            add_product(&mut sums.squares, &own, &own);
+            add_product(&mut sums.q, &own, &q);
             if !paired {
                 let mut expected = [0.0; LANES];
                 for stratum in &has {
                     let s = *stratum as usize;
                     let m = f64::from(counts.strata[feature * strata + s]) * shares[s];
-                    (0..LANES).for_each(|k| expected[k] += m * by_stratum[s][k]);
+                    add_scaled(&mut expected, m, &by_stratum[s]);
                 }
-                add_product(&mut sums.cross[feature], &own, &expected);
+                add_product(&mut sums.cross, &own, &expected);
             }
         }
         if !paired {
@@ -155,45 +164,54 @@ fn chunk(design: &Design, sets: &FeatureSets, counts: &Counts, columns: &[Vec<f6
         add_product(&mut q_squares, &q, &q);
     }
 
-    let finish = |k: usize| {
-        let mut column = ColumnSums { squares: squares[k], q_squares: q_squares[k], ..ColumnSums::default() };
-        let mut m = vec![0.0; strata];
-        for j in 0..features {
-            let (mut v, mut uq) = (sums.squares[j][k], sums.q[j][k]);
-            if !paired && counts.samples[j] > 0 {
-                (0..strata).for_each(|s| m[s] = f64::from(counts.strata[j * strata + s]) * shares[s]);
-                let row = |s: usize| (0..strata).map(|other| products[s * strata + other][k] * m[other]).sum::<f64>();
-                v += (0..strata).filter(|s| m[*s] > 0.0).map(|s| m[s] * row(s)).sum::<f64>() - 2.0 * sums.cross[j][k];
-                uq -= (0..strata).map(|s| m[s] * stratum_q[s][k]).sum::<f64>();
+    let column = |k: usize| ColumnSums { squares: squares[k], q_squares: q_squares[k], ..ColumnSums::default() };
+    let mut found: Vec<ColumnSums> = (0..columns.len()).map(column).collect();
+    let mut m = vec![0.0; strata];
+    for (j, own) in sums.iter().enumerate() {
+        let (mut v, mut uq) = (own.squares, own.q);
+        if !paired && counts.samples[j] > 0 {
+            (0..strata).for_each(|s| m[s] = f64::from(counts.strata[j * strata + s]) * shares[s]);
+            let mut quadratic = [0.0; LANES];
+            for s in (0..strata).filter(|s| m[*s] > 0.0) {
+                let mut row = [0.0; LANES];
+                for (other, product) in products[s * strata..(s + 1) * strata].iter().enumerate() {
+                    add_scaled(&mut row, m[other], product);
+                }
+                add_scaled(&mut quadratic, m[s], &row);
+                add_scaled(&mut uq, -m[s], &stratum_q[s]);
             }
-            column.u.push(sums.u[j][k]);
-            column.v.push(v.max(0.0));
-            column.uq.push(uq);
+            add(&mut v, &quadratic);
+            add_scaled(&mut v, -2.0, &own.cross);
         }
-        column
-    };
-    (0..columns.len()).map(finish).collect()
-}
-
-/// Sums of each feature: `U_j`, `sum_c a_cj^2`, `sum_c a_cj q_c` and `sum_c a_cj (m_j . T_c)`.
-struct Accumulators {
-    u: Vec<Lanes>,
-    squares: Vec<Lanes>,
-    q: Vec<Lanes>,
-    cross: Vec<Lanes>,
-}
-
-impl Accumulators {
-    fn new(features: usize) -> Self {
-        let zeros = || vec![[0.0; LANES]; features];
-        Self { u: zeros(), squares: zeros(), q: zeros(), cross: zeros() }
+        for (k, column) in found.iter_mut().enumerate() {
+            column.u.push(own.u[k]);
+            column.v.push(v[k].max(0.0));
+            column.uq.push(uq[k]);
+        }
     }
+    found
 }
 
+/// Sums of a feature: `U_j`, `sum_c a_cj^2`, `sum_c a_cj q_c` and `sum_c a_cj (m_j . T_c)`.
+#[derive(Clone, Default)]
+struct FeatureSums {
+    u: Lanes,
+    squares: Lanes,
+    q: Lanes,
+    cross: Lanes,
+}
+
+#[inline(always)]
 fn add(sum: &mut Lanes, value: &Lanes) {
     (0..LANES).for_each(|k| sum[k] += value[k]);
 }
 
+#[inline(always)]
 fn add_product(sum: &mut Lanes, a: &Lanes, b: &Lanes) {
     (0..LANES).for_each(|k| sum[k] += a[k] * b[k]);
+}
+
+#[inline(always)]
+fn add_scaled(sum: &mut Lanes, scale: f64, value: &Lanes) {
+    (0..LANES).for_each(|k| sum[k] += scale * value[k]);
 }
