@@ -3,6 +3,7 @@
 use filters::pmi::{BLANK_DIR, Chosen, Fit, Folds, Options};
 use filters::scores::{Row, Scores};
 use image::{Rgb, RgbImage};
+use sae_core::analysis::contrast::{self, Estimate, FeatureNote, GroupSeries, TestedFeature, Trajectory};
 use sae_core::analysis::index::{
     Example, FeatureRow, Indexer, Neighbor, Row as _, StrongestExample, TypicalWord, write_examples, write_features,
     write_lists, write_neighbors,
@@ -316,6 +317,55 @@ pub fn labels(run: &Run) {
         Change::List { name: "colors".into(), before: vec![], after: vec![6, 10] },
     ];
     Labels::save(run, SAE, &changes, &Labels::default()).unwrap();
+}
+
+/// A contrast of two groups: features 6 and 9 differ, 10 does not. Feature 6 has the largest effect and the smallest p-value.
+pub fn contrast(run: &Run, name: &str) {
+    let folder = run.root().join("contrasts").join(name);
+    fs::create_dir_all(&folder).unwrap();
+    let estimate = |effect: f64| Estimate { effect, lo: effect - 0.05, hi: effect + 0.05 };
+    let test = |feature, effect, z, p, is_found| TestedFeature {
+        feature,
+        samples: 20,
+        clusters: 20,
+        prevalence: 0.5,
+        prevalence_rest: Some(0.25),
+        estimate: estimate(effect),
+        z,
+        p: Some(p),
+        q: Some(2.0 * p),
+        is_found,
+        ..TestedFeature::default()
+    };
+    let rows = [test(9, -0.2, -4.0, 1e-4, true), test(6, 0.4, 6.0, 1e-8, true), test(10, 0.05, 1.0, 0.3, false)];
+    let shuffled = [test(6, 0.02, 0.4, 0.7, false), test(9, -0.01, -0.2, 0.9, false)];
+    let columns = ["ring".to_owned()];
+    let (mut notes, trajectory) = (vec![FeatureNote::default(); 3], |feature, shares: [f64; 2]| Trajectory {
+        feature,
+        prevalence: shares.to_vec(),
+        adjusted: shares.map(estimate).to_vec(),
+        turn: 0,
+        turn_p: None,
+    });
+    notes[0].is_selected = true;
+    let series = GroupSeries {
+        names: ["circle", "ring"].map(String::from).to_vec(),
+        sizes: vec![12, 12],
+        trajectories: vec![trajectory(6, [0.25, 0.5]), trajectory(9, [0.75, 0.5])],
+        forecast: None,
+    };
+    contrast::write_features(&folder.join("features.parquet"), &columns, &rows, &notes).unwrap();
+    contrast::write_chance(&folder.join("shuffled.parquet"), &columns, &shuffled).unwrap();
+    contrast::write_groups(&folder.join("groups.parquet"), &series).unwrap();
+    let summary = serde_json::json!({
+        "sae": SAE, "samples": 24, "left_out": 0, "clusters": 24, "confirming_clusters": 0, "strata": 2,
+        "columns": [{ "name": "ring", "samples": 12, "explained_by_length": 0.97 }],
+        "tested": 3, "differing": 2, "shuffled": [0, 1],
+        "predictions": [{
+            "column": "ring", "measure": "auc", "features": 0.91, "words": 0.62, "length": 0.55, "hidden": null,
+        }],
+    });
+    file::write_json(&folder.join("contrast.json"), &summary).unwrap();
 }
 
 /// The log of a training.

@@ -61,6 +61,7 @@ fn columns_of_letters(app: &Harness<'static, App>) -> Vec<String> {
 fn no_page_draws_a_column_of_letters_in_a_narrow_window() {
     let (_dir, run) = fixture::run(64);
     fixture::log(&run);
+    fixture::contrast(&run, "shape");
     let places = [
         Location::Feature(6),
         Location::Sample(3),
@@ -68,6 +69,7 @@ fn no_page_draws_a_column_of_letters_in_a_narrow_window() {
         Location::Page(Page::Playground),
         Location::Page(Page::Run),
         Location::Compare(6),
+        Location::Page(Page::Contrast),
     ];
     for location in places {
         let mut app = open(Link { location: Some(location), ..Link::to_run(run.root()) });

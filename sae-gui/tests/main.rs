@@ -6,6 +6,7 @@ mod app;
 mod ask_label;
 mod captions;
 mod compare;
+mod contrast;
 mod filter;
 mod fixture;
 mod harness;

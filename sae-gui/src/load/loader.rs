@@ -6,8 +6,9 @@ use super::open;
 use super::sample::Samples;
 use super::tables::Tables;
 use super::watch::{Changed, Watch};
-use super::{folders, guarded, report, scores};
+use super::{contrast, folders, guarded, report, scores};
 use crate::state::Link;
+use crate::state::contrast::Contrast;
 use crate::state::details::Details;
 use crate::state::label_edits::Edits;
 use crate::state::open_dialog::FolderEntry;
@@ -47,6 +48,8 @@ pub enum Reply {
     Groups(String, Result<Groups, String>),
     /// Provenance, curves and evaluations; again whenever they change.
     Report(RunReport),
+    /// A contrast.
+    Contrast(String, Box<Contrast>),
     /// Edits of labels were saved, or could not be, whatever run is open by now.
     Saved(Edits, Result<Saved, String>),
     /// Somebody else wrote labels.
@@ -80,6 +83,7 @@ struct Requests {
     scores: bool,
     groups: Option<String>,
     report: bool,
+    contrast: Option<String>,
     data: Option<PathBuf>,
     folder: Option<PathBuf>,
     quit: bool,
@@ -145,6 +149,11 @@ impl Loader {
         self.worker.change(|requests| requests.report = true);
     }
 
+    /// Asks for a contrast, and no longer for another one.
+    pub fn request_contrast(&self, name: String) {
+        self.worker.change(|requests| requests.contrast = Some(name));
+    }
+
     /// Says where the data set is; its pictures are looked for there from now on.
     pub fn set_data(&self, folder: PathBuf) {
         self.worker.change(|requests| requests.data = Some(folder));
@@ -196,6 +205,7 @@ enum Task {
     Scores,
     Groups(String),
     Report,
+    Contrast(String),
     Quit,
 }
 
@@ -236,6 +246,9 @@ fn take_task(requests: &mut Requests) -> Option<Task> {
     }
     if let Some(fields) = requests.groups.take() {
         return Some(Task::Groups(fields));
+    }
+    if let Some(name) = requests.contrast.take() {
+        return Some(Task::Contrast(name));
     }
     std::mem::take(&mut requests.report).then_some(Task::Report)
 }
@@ -373,6 +386,10 @@ fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<
             (Some(Task::Report), Some(current)) => {
                 current.reported = true;
                 reply(current.number, Reply::Report(report::read(&current.run)));
+            }
+            (Some(Task::Contrast(name)), Some(current)) => {
+                let contrast = Box::new(contrast::read(&current.run, &name));
+                reply(current.number, Reply::Contrast(name, contrast));
             }
             (None, Some(current)) => {
                 current.changes().into_iter().for_each(|changed| reply(current.number, changed));

@@ -41,6 +41,7 @@ pub fn open(link: &Link) -> Result<(OpenedRun, Run), String> {
         positions: stored.rows,
         sae,
         saes,
+        contrasts: run.list("contrasts"),
         indexed: step.as_ref().and_then(indexed_positions).unwrap_or_default(),
         threshold: step.and_then(|step| step.get("threshold")?.as_f64()),
         read_only: read_only(&root),

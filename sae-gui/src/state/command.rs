@@ -106,7 +106,7 @@ struct Presentation {
 
 impl Command {
     /// All of them, in the order of the menus.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::Open,
         Self::Reload,
         Self::MakeIndex,
@@ -129,6 +129,7 @@ impl Command {
         Self::Page(Page::Playground),
         Self::Page(Page::Run),
         Self::Page(Page::Compare),
+        Self::Page(Page::Contrast),
         Self::Search,
         Self::Next,
         Self::Previous,
@@ -184,6 +185,7 @@ impl Command {
                     Page::Playground => ("Your own prompt or image", &["Ctrl+5"]),
                     Page::Run => ("Evaluation, training and provenance", &["Ctrl+6"]),
                     Page::Compare => ("Two features side by side", &["Ctrl+7"]),
+                    Page::Contrast => ("What differs between groups, along an order, or with a target", &["Ctrl+8"]),
                 };
                 of(Menu::Go, page.title(), hint, keys)
             }

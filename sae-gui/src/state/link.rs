@@ -30,6 +30,8 @@ pub struct Link {
     pub sort: Option<[Sort; 2]>,
     /// The feature that is compared with the one that is shown.
     pub with: Option<Counterpart>,
+    /// The contrast on the Contrast page.
+    pub name: Option<String>,
     /// What the map of all features shows.
     pub map: Option<MapKind>,
     /// The score that decides on the Filter page.
@@ -78,6 +80,7 @@ impl Link {
                     let with = decode(value)?.parse();
                     link.with = Some(with.map_err(|problem: String| format!("{problem}, in the link {text}"))?);
                 }
+                "name" => link.name = Some(decode(value)?),
                 "search" => link.search = Some(decode(value)?),
                 "sort" => link.sort = Some(parse_sort(value).ok_or_else(|| invalid("sort"))?),
                 "map" => link.map = Some(MapKind::from_name(value).ok_or_else(|| invalid("map"))?),
@@ -112,6 +115,7 @@ impl Display for Link {
         pairs.extend(page.map(|page| ("page", page.to_owned())));
         pairs.extend(self.sae.as_ref().map(|name| ("sae", percent_encode(name))));
         pairs.extend(self.with.as_ref().map(|with| ("with", percent_encode(&with.to_string()))));
+        pairs.extend(self.name.as_ref().map(|name| ("name", percent_encode(name))));
         pairs.extend(self.search.as_ref().map(|text| ("search", percent_encode(text))));
         pairs.extend(self.sort.map(|sort| ("sort", format_sort(sort))));
         pairs.extend(self.map.map(|kind| ("map", kind.name().to_owned())));
@@ -320,6 +324,7 @@ mod tests {
             with in prop::option::of((
                 prop::option::of("/?[a-z0-9 %?&#=._-]{1,8}"), prop::option::of("[a-z0-9._-]{1,8}"), any::<u32>(),
             )),
+            name in prop::option::of("[a-z0-9_ =&%]{1,8}"),
             search in prop::option::of(".{1,9}"),
             sort in prop::option::of([sort(), sort()]),
             map in prop::option::of(prop::sample::select(MapKind::ALL.to_vec())),
@@ -331,7 +336,7 @@ mod tests {
             multiples in prop::option::of("[0-9]{1,2}\\.5(, ?-?[0-9]{1,2}){0,3}"),
         ) {
             let with = with.map(|(run, sae, feature)| Counterpart { run: run.map(PathBuf::from), sae, feature });
-            let link = Link { image: image.map(PathBuf::from), run: run.into(), sae, location, with, search, sort, map, by, keep, prompt, steer, multiples };
+            let link = Link { image: image.map(PathBuf::from), run: run.into(), sae, location, with, name, search, sort, map, by, keep, prompt, steer, multiples };
             prop_assert_eq!(Link::parse(&link.to_string()), Ok(link));
         }
     }

@@ -18,12 +18,22 @@ pub enum Page {
     Run,
     /// Two features side by side.
     Compare,
+    /// What differs between groups, along an order, or with a target.
+    Contrast,
 }
 
 impl Page {
     /// All pages, in the order of their tabs.
-    pub const ALL: [Self; 7] =
-        [Self::Features, Self::Samples, Self::Sample, Self::Filter, Self::Playground, Self::Run, Self::Compare];
+    pub const ALL: [Self; 8] = [
+        Self::Features,
+        Self::Samples,
+        Self::Sample,
+        Self::Filter,
+        Self::Playground,
+        Self::Run,
+        Self::Compare,
+        Self::Contrast,
+    ];
 
     /// The title of its tab.
     pub fn title(self) -> &'static str {
@@ -35,6 +45,7 @@ impl Page {
             Self::Playground => "Playground",
             Self::Run => "Run",
             Self::Compare => "Compare",
+            Self::Contrast => "Contrast",
         }
     }
 
@@ -48,6 +59,7 @@ impl Page {
             Self::Playground => "playground",
             Self::Run => "run",
             Self::Compare => "compare",
+            Self::Contrast => "contrast",
         }
     }
 

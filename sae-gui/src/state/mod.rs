@@ -6,6 +6,7 @@ pub mod annotations;
 pub mod caption_shares;
 pub mod clipboard;
 pub mod command;
+pub mod contrast;
 pub mod details;
 pub mod effect;
 pub mod excerpt;

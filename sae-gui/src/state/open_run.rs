@@ -1,6 +1,7 @@
 //! The run that is open: what is known of it, what is shown of it, what is edited. Decides nothing about commands.
 
 use super::annotations::Annotations;
+use super::contrast::Contrast;
 use super::details::{Details, ExampleGroup};
 use super::export_settings::ExportSettings;
 use super::history::{History, VisitKind};
@@ -68,6 +69,10 @@ pub struct OpenRun {
     pub test: PlaygroundState,
     /// Provenance, curves and evaluations, once they are read.
     pub report: Option<RunReport>,
+    /// The contrast that a link names or a person has chosen.
+    pub chosen_contrast: Option<String>,
+    /// The contrast that was read last, with its name.
+    pub contrast: Option<(String, Contrast)>,
     /// The feature under the pointer.
     pub hover: Hover,
     /// The samples that Next and Previous walk, if they came from a list.
@@ -136,6 +141,8 @@ impl OpenRun {
             playground,
             test,
             report: None,
+            chosen_contrast: link.name.clone(),
+            contrast: None,
             hover: Hover::default(),
             sample_list: None,
             feature: first,
@@ -176,6 +183,7 @@ impl OpenRun {
         self.sample = before.sample;
         self.sample_list = before.sample_list;
         self.compare_with = link.with.clone().or(before.compare_with);
+        self.chosen_contrast = link.name.clone().or(before.chosen_contrast);
         self.map_kind = link.map.unwrap_or(before.map_kind);
         self.list.adopt(before.list, link.search.as_deref(), link.sort);
         self.samples.adopt(before.samples);
@@ -261,6 +269,19 @@ impl OpenRun {
             filter.restore(std::mem::take(settings));
             filter
         }));
+    }
+
+    /// The name of the contrast that is shown: the chosen one, else the first one.
+    pub fn contrast_name(&self) -> Option<&str> {
+        self.chosen_contrast.as_ref().or(self.info.contrasts.first()).map(String::as_str)
+    }
+
+    /// The contrast that is shown but not yet read.
+    pub fn pending_contrast(&self) -> Option<&str> {
+        let name = self.contrast_name()?;
+        let is_read = self.contrast.as_ref().is_some_and(|(read, _)| read == name);
+        let exists = self.info.contrasts.iter().any(|other| other == name);
+        (exists && !is_read).then_some(name)
     }
 
     /// The scores, if they are read and there are some.
@@ -349,6 +370,7 @@ impl OpenRun {
             sae: self.info.sae.clone().filter(|_| self.info.saes.len() > 1),
             location: self.history.current(),
             with: self.compare_with.clone().filter(|_| page == Page::Compare),
+            name: self.contrast_name().filter(|_| page == Page::Contrast).map(str::to_owned),
             search: search.map(str::to_owned),
             sort: (on_features && !self.list.has_default_sort()).then(|| self.list.sort()),
             map: Some(self.map_kind).filter(|kind| on_features && *kind != MapKind::default()),

@@ -95,6 +95,8 @@ pub struct RunInfo {
     pub sae: Option<String>,
     /// All autoencoders of the run.
     pub saes: Vec<SaeInfo>,
+    /// The names of its contrasts, sorted.
+    pub contrasts: Vec<String>,
     /// The positions that the index counted.
     pub indexed: PositionCounts,
     /// The activation above which the index counts a feature as active for its weights, if the run says.

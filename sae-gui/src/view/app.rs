@@ -2,6 +2,7 @@
 
 use super::action::Action;
 use super::compare::CompareView;
+use super::contrast::ContrastView;
 use super::feature::FeatureView;
 use super::filter::FilterView;
 use super::label_dialog::LabelAnswer;
@@ -19,8 +20,8 @@ use super::table::TableView;
 use super::test_box::TestBox;
 use super::viewer::ViewerView;
 use super::{
-    compare, feature, filter, keys, label, label_dialog, lists, map, menu_bar, playground, report, sample, samples,
-    search, status_bar, table, theme, viewer,
+    compare, contrast, feature, filter, keys, label, label_dialog, lists, map, menu_bar, playground, report, sample,
+    samples, search, status_bar, table, theme, viewer,
 };
 use crate::load::fonts::{self, SystemFont};
 use crate::load::settings::{self, SETTINGS};
@@ -82,6 +83,7 @@ pub(super) struct Pages {
     pub report: ReportView,
     pub viewer: ViewerView,
     pub compare: CompareView,
+    pub contrast: ContrastView,
     /// What is typed as the name of a list.
     pub list_name: String,
 }
@@ -97,6 +99,7 @@ impl Pages {
         self.playground.clear();
         self.viewer.clear();
         self.compare.clear();
+        self.contrast.clear();
     }
 }
 
@@ -389,6 +392,7 @@ impl App {
                 Page::Sample => sample::show(ui, run, cache, &mut pages.sample, opacity),
                 Page::Filter => filter::show(ui, run, cache, &mut pages.filter, job),
                 Page::Playground => playground::show(ui, run, &mut pages.playground, opacity),
+                Page::Contrast => contrast::show(ui, run, &mut pages.contrast),
                 Page::Run => report::show(ui, run, &mut pages.report, job),
                 Page::Compare => {
                     let explanations = pages.sample.explanations_of(run.sample());

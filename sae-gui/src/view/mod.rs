@@ -5,6 +5,8 @@ mod action;
 mod app;
 mod card;
 mod compare;
+mod contrast;
+mod contrast_plot;
 mod dispatch;
 mod excerpt;
 mod feature;

@@ -28,6 +28,8 @@ pub struct Requested {
     pub scores: bool,
     /// Whether provenance, curves and evaluations are read.
     pub report: bool,
+    /// The contrast that is read.
+    pub contrast: Option<String>,
 }
 
 impl Requested {

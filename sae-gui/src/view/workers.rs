@@ -48,6 +48,7 @@ impl App {
         let explained = needed.explanations.is_none_or(|number| sample.has_explanations(number));
         let searched =
             needed.search.is_none() && needed.captions.is_empty() && !needed.layout && needed.picture.is_none();
+        let searched = searched && needed.contrast.is_none();
         let answered = !run.playground.busy && !run.test.busy;
         let compared = self.is_compared(run, needed.direction);
         searched && detailed && scores && report && shown && explained && saved && !running && answered && compared
@@ -129,6 +130,7 @@ impl App {
             },
             Page::Filter => Requested { samples: self.pages.filter.samples(run), scores: true, ..Requested::default() },
             Page::Run => Requested { report: true, ..Requested::default() },
+            Page::Contrast => Requested { contrast: run.pending_contrast().map(str::to_owned), ..Requested::default() },
             Page::Playground => Requested::default(),
             Page::Compare => {
                 let other = self.side.as_ref().and_then(Side::run);
@@ -170,6 +172,9 @@ impl App {
         }
         if needed.scores && run.filter.is_none() {
             self.loader.request_scores();
+        }
+        if needed.contrast != self.requested.contrast {
+            needed.contrast.clone().into_iter().for_each(|name| self.loader.request_contrast(name));
         }
         if needed.report && run.report.is_none() {
             self.loader.request_report();
@@ -258,6 +263,12 @@ impl App {
             Reply::Report(report) => {
                 if let Some(run) = self.session.run_mut() {
                     run.report = Some(report);
+                }
+                Vec::new()
+            }
+            Reply::Contrast(name, contrast) => {
+                if let Some(run) = self.session.run_mut() {
+                    run.contrast = Some((name, *contrast));
                 }
                 Vec::new()
             }

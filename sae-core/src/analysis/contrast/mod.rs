@@ -36,7 +36,10 @@ pub use forecast::{Forecast, ForecastMethod, forecasts};
 pub use order::{Bins, Trajectory, trajectories};
 pub use significance::{adjust, student};
 pub use study::{Estimate, Study, StudyOptions, StudyReport, TestedFeature, study};
-pub use tables::{FeatureNote, GroupSeries, write_chance, write_features, write_groups};
+pub use tables::{
+    ChanceTest, FeatureNote, GroupSeries, GroupValue, TestTable, read_chance, read_features, read_groups, write_chance,
+    write_features, write_groups,
+};
 
 /// Number of samples in which a feature must be active to be tested.
 pub const FEWEST_SAMPLES: u32 = 20;

@@ -1,0 +1,298 @@
+//! The Contrast page: which features differ between groups, along an order, or with a target; how many would by chance; and one of
+//! them in every group.
+
+use super::theme::{self, note, section};
+use super::widgets;
+use super::{Action, contrast_plot};
+use crate::state::contrast::{Contrast, ContrastSummary};
+use crate::state::format;
+use crate::state::location::Location;
+use crate::state::open_run::OpenRun;
+use egui::{Align, ComboBox, Grid, Label, Layout, RichText, Role, ScrollArea, Sense, Ui, WidgetInfo, vec2};
+use egui_extras::{Column, TableBuilder};
+use sae_core::analysis::contrast::TestTable;
+use sae_workbench::contrast::LENGTH_EXPLAINS;
+
+/// Height of a row of the table.
+const ROW: f32 = 20.0;
+/// Width from which the table stands beside the plots.
+const WIDE: f32 = 980.0;
+/// Height of the table below the plots.
+const TABLE: f32 = 320.0;
+
+/// The columns of the table: title, width, meaning.
+const COLUMNS: [(&str, f32, &str); 8] = [
+    ("Feature", 58.0, "Its number; click to show it"),
+    ("Label or words", 120.0, "Its label, else words that it fires on"),
+    ("In", 84.0, "The group, or the field"),
+    ("Active", 52.0, "Share of the group's samples in which it is active; of all samples if there are no groups"),
+    ("Elsewhere", 66.0, "The same share of the other samples"),
+    (
+        "Effect",
+        58.0,
+        "Adjusted change of the share per unit of the column; from the clusters that confirm, if there are any",
+    ),
+    ("95 % interval", 126.0, "Interval of the effect"),
+    ("q", 54.0, "p-value, corrected for the number of tests"),
+];
+
+/// What the page remembers between two frames.
+#[derive(Default)]
+pub struct ContrastView {
+    /// The contrast that the rest is about.
+    name: String,
+    /// The column that the volcano plot shows.
+    column: usize,
+    /// The row whose values in groups are shown.
+    row: Option<usize>,
+}
+
+impl ContrastView {
+    /// Forgets a run that is closed.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Draws the page.
+pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut ContrastView) -> Option<Action> {
+    let Some(name) = run.contrast_name().map(str::to_owned) else {
+        ui.heading("No contrasts yet");
+        let run = run.info.root.display();
+        widgets::reason(
+            ui,
+            &format!(
+                "A contrast finds the features that differ between groups of samples, along an order, or with a number.\n\
+                 hint: `sae contrast --run {run} --groups FIELD` compares the groups that a column of the data set \
+                 makes; `--order FIELD` and `--target FIELD` ask what changes with it. Then press F5."
+            ),
+        );
+        return None;
+    };
+    choose(ui, run, &name);
+    if !run.info.contrasts.contains(&name) {
+        note(ui, &format!("The run has no contrast \"{name}\". Choose another one, or press F5 if it was just made."));
+        return None;
+    }
+    if view.name != name {
+        *view = ContrastView { name: name.clone(), ..ContrastView::default() };
+    }
+    let run = &*run;
+    let Some((_, contrast)) = run.contrast.as_ref().filter(|(read, _)| *read == name) else {
+        note(ui, "Reading ...");
+        return None;
+    };
+    match &contrast.summary {
+        Err(reason) => note(ui, reason),
+        Ok(summary) => {
+            if run.info.sae.as_ref() != Some(&summary.sae) {
+                return other_sae(ui, run, &summary.sae);
+            }
+            found(ui, summary);
+        }
+    }
+    let tests = match &contrast.tests {
+        Ok(tests) => tests,
+        Err(reason) => {
+            note(ui, reason);
+            return None;
+        }
+    };
+    if ui.available_width() < WIDE {
+        let shown = ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+            let action = plots(ui, run, contrast, tests, view);
+            table(ui, run, contrast, tests, view, TABLE).or(action)
+        });
+        return shown.inner;
+    }
+    ui.columns(2, |sides| {
+        let shown = ScrollArea::vertical().auto_shrink(false).show(&mut sides[0], |ui| {
+            ui.set_max_width(ui.available_width() - 14.0);
+            plots(ui, run, contrast, tests, view)
+        });
+        let height = sides[1].available_height();
+        table(&mut sides[1], run, contrast, tests, view, height).or(shown.inner)
+    })
+}
+
+/// The name of the contrast, to choose another one.
+fn choose(ui: &mut Ui, run: &mut OpenRun, name: &str) {
+    ui.horizontal_wrapped(|ui| {
+        ui.heading("Contrast");
+        let combo = ComboBox::from_id_salt("contrast").selected_text(name).show_ui(ui, |ui| {
+            for other in &run.info.contrasts {
+                if ui.selectable_label(other == name, other).clicked() {
+                    run.chosen_contrast = Some(other.clone());
+                }
+            }
+        });
+        combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Contrast of the run"));
+    });
+}
+
+/// In place of a contrast of another autoencoder: the numbers of its features mean others here.
+fn other_sae(ui: &mut Ui, run: &OpenRun, sae: &str) -> Option<Action> {
+    let shown = run.info.sae.as_deref().unwrap_or("none");
+    note(ui, &format!("This contrast is about features of {sae}; the features that are shown are those of {shown}."));
+    let known = run.info.saes.iter().any(|known| known.name == sae);
+    (known && ui.button(format!("Show {sae}")).clicked()).then(|| Action::Sae(sae.to_owned()))
+}
+
+/// What was found, and how much words, length and hidden states say.
+fn found(ui: &mut Ui, summary: &ContrastSummary) {
+    ui.add(Label::new(RichText::new(summary.headline()).size(15.0).strong()).wrap());
+    summary.design().iter().for_each(|line| note(ui, line));
+    for warning in summary.warnings(LENGTH_EXPLAINS) {
+        ui.add(Label::new(RichText::new(warning).color(ui.visuals().warn_fg_color)).wrap());
+    }
+    if summary.predictions.is_empty() {
+        return;
+    }
+    let hint = "How well the column is predicted in samples that were not used for the fit. If words or length do as well, the \
+                features add nothing";
+    ScrollArea::vertical().id_salt("predictions").max_height(110.0).show(ui, |ui| {
+        Grid::new("predictions").num_columns(5).spacing(vec2(22.0, 3.0)).show(ui, |ui| {
+            for title in ["predicted from", "features", "words", "length", "hidden states"] {
+                ui.label(theme::small(ui, title)).on_hover_text(hint);
+            }
+            ui.end_row();
+            for prediction in &summary.predictions {
+                ui.label(format!("{}, {}", prediction.column, prediction.measure_title()));
+                for value in [prediction.features, prediction.words, prediction.length, prediction.hidden] {
+                    ui.monospace(format::maybe(value));
+                }
+                ui.end_row();
+            }
+        });
+    });
+}
+
+/// All tests of a column, and one feature in every group.
+fn plots(
+    ui: &mut Ui,
+    run: &OpenRun,
+    contrast: &Contrast,
+    tests: &TestTable,
+    view: &mut ContrastView,
+) -> Option<Action> {
+    section(
+        ui,
+        "Effect and significance",
+        "Every tested feature. In gray behind: the same tests after the values were shuffled",
+    );
+    if tests.columns.len() > 1 {
+        let shown = tests.columns.get(view.column).map_or("", String::as_str);
+        let combo = ComboBox::from_id_salt("column").selected_text(shown).show_ui(ui, |ui| {
+            for (n, name) in tests.columns.iter().enumerate() {
+                ui.selectable_value(&mut view.column, n, name);
+            }
+        });
+        combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Column of the plot"));
+    }
+    let row = view.row.or(contrast.differing.first().copied());
+    let clicked = contrast_plot::volcano(ui, run, contrast, tests, view.column, row);
+    match &contrast.shuffled {
+        Ok(_) => drop(ui.label(theme::small(ui, "colored: differ; gray: do not; light gray: with shuffled values"))),
+        Err(reason) => note(ui, reason),
+    }
+    let row = clicked.or(row);
+    view.row = clicked.or(view.row);
+    if let Some(feature) = row.and_then(|row| tests.rows.get(row)).map(|row| row.feature) {
+        section(
+            ui,
+            &format!("Feature {feature} in every group"),
+            "Share of samples in which it is active, as if every group had the lengths of all samples, with 95 % intervals. A ring \
+             is the forecast of the next bin",
+        );
+        let values = contrast.values_of(feature);
+        match &contrast.groups {
+            Err(reason) => note(ui, reason),
+            Ok(_) if values.is_empty() => {
+                note(ui, "Its values in groups are not stored: those of differing features are.")
+            }
+            Ok(_) => contrast_plot::groups(ui, feature, &values),
+        }
+    }
+    clicked.and_then(|row| tests.rows.get(row)).map(|row| Action::Go(Location::Feature(row.feature)))
+}
+
+/// The features that differ. A click on a row shows its values in groups, one on the number shows the feature.
+fn table(
+    ui: &mut Ui,
+    run: &OpenRun,
+    contrast: &Contrast,
+    tests: &TestTable,
+    view: &mut ContrastView,
+    height: f32,
+) -> Option<Action> {
+    section(ui, "Differing features", "Those with the largest |z| first");
+    if contrast.differing.is_empty() {
+        note(ui, "No feature differs.");
+        return None;
+    }
+    let mut action = None;
+    let selected = view.row.or(contrast.differing.first().copied());
+    ScrollArea::horizontal().id_salt("differing").auto_shrink(false).show(ui, |ui| {
+        ui.spacing_mut().item_spacing = vec2(6.0, 2.0);
+        ui.style_mut().interaction.selectable_labels = false;
+        let mut table = TableBuilder::new(ui)
+            .id_salt("differing features")
+            .striped(true)
+            .sense(Sense::click())
+            .auto_shrink(false)
+            .max_scroll_height(height)
+            .cell_layout(Layout::left_to_right(Align::Center));
+        for (_, width, _) in COLUMNS {
+            table = table.column(Column::initial(width).at_least(36.0).resizable(true).clip(true));
+        }
+        table
+            .header(ROW + 4.0, |mut header| {
+                for (title, _, hint) in COLUMNS {
+                    header.col(|ui| drop(ui.label(theme::small(ui, title)).on_hover_text(hint)));
+                }
+            })
+            .body(|body| {
+                body.rows(ROW, contrast.differing.len(), |mut cells| {
+                    let Some(n) = contrast.differing.get(cells.index()).copied() else { return };
+                    let row = &tests.rows[n];
+                    cells.set_selected(selected == Some(n));
+                    let (_, first) = cells.col(|ui| {
+                        if widgets::feature_button(ui, run, row.feature, None).clicked() {
+                            action = Some(Action::Go(Location::Feature(row.feature)));
+                        }
+                    });
+                    let said = format!("feature {}", row.feature);
+                    first.widget_info(|| WidgetInfo::selected(Role::Row, true, selected == Some(n), &said));
+                    cells.col(|ui| drop(ui.add(Label::new(name(ui, run, tests, n)).truncate())));
+                    cells.col(|ui| {
+                        let column = tests.columns.get(row.column).map_or("", String::as_str);
+                        ui.add(Label::new(column).truncate());
+                    });
+                    let effect = row.reported();
+                    let interval = format!("{:+.4} to {:+.4}", effect.lo, effect.hi);
+                    for text in [
+                        format::percent(row.prevalence),
+                        row.prevalence_rest.map_or("-".into(), format::percent),
+                        format!("{:+.4}", effect.effect),
+                        interval,
+                        format::maybe(row.q),
+                    ] {
+                        cells.col(|ui| drop(ui.monospace(text)));
+                    }
+                    if cells.response().clicked() {
+                        view.row = Some(n);
+                        view.column = row.column;
+                    }
+                });
+            });
+    });
+    action
+}
+
+/// What the list of features calls it, else its label when the contrast was made.
+fn name(ui: &Ui, run: &OpenRun, tests: &TestTable, row: usize) -> RichText {
+    match &tests.notes[row].label {
+        Some(label) if run.list.name(tests.rows[row].feature).is_none() => RichText::new(label),
+        _ => widgets::feature_name(ui, run, tests.rows[row].feature),
+    }
+}
