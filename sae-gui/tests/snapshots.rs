@@ -53,6 +53,7 @@ fn every_page_looks_as_it_is_meant_to() {
     let (dir, run) = fixture::run(64);
     fixture::log(&run);
     fixture::labels(&run);
+    fixture::contrast(&run, "shape");
     let places = [
         ("features", Location::Feature(6), "light"),
         ("features-dark", Location::Feature(6), "dark"),
@@ -60,6 +61,7 @@ fn every_page_looks_as_it_is_meant_to() {
         ("filter", Location::Page(Page::Filter), "light"),
         ("playground", Location::Page(Page::Playground), "light"),
         ("run", Location::Page(Page::Run), "light"),
+        ("contrast", Location::Page(Page::Contrast), "light"),
     ];
     let mut wrong = Vec::new();
     for (name, place, theme) in places {

@@ -22,18 +22,18 @@ const TABLE: f32 = 320.0;
 
 /// The columns of the table: title, width, meaning.
 const COLUMNS: [(&str, f32, &str); 8] = [
-    ("Feature", 58.0, "Its number; click to show it"),
-    ("Label or words", 120.0, "Its label, else words that it fires on"),
-    ("In", 84.0, "The group, or the field"),
-    ("Active", 52.0, "Share of the group's samples in which it is active; of all samples if there are no groups"),
-    ("Elsewhere", 66.0, "The same share of the other samples"),
+    ("Feature", 50.0, "Its number; click to show it"),
+    ("Label or words", 96.0, "Its label, else words that it fires on"),
+    ("In", 66.0, "The group, or the field"),
+    ("Active", 46.0, "Share of the group's samples in which it is active; of all samples if there are no groups"),
+    ("Elsewhere", 60.0, "The same share of the other samples"),
     (
         "Effect",
         58.0,
         "Adjusted change of the share per unit of the column; from the clusters that confirm, if there are any",
     ),
-    ("95 % interval", 126.0, "Interval of the effect"),
-    ("q", 54.0, "p-value, corrected for the number of tests"),
+    ("95 % interval", 140.0, "Interval of the effect"),
+    ("q", 50.0, "p-value, corrected for the number of tests"),
 ];
 
 /// What the page remembers between two frames.
@@ -192,7 +192,7 @@ fn plots(
     let row = view.row.or(contrast.differing.first().copied());
     let clicked = contrast_plot::volcano(ui, run, contrast, tests, view.column, row);
     match &contrast.shuffled {
-        Ok(_) => drop(ui.label(theme::small(ui, "colored: differ; gray: do not; light gray: with shuffled values"))),
+        Ok(_) => drop(ui.label(theme::small(ui, "colored: differ; gray: do not; faint gray: with shuffled values"))),
         Err(reason) => note(ui, reason),
     }
     let row = clicked.or(row);
