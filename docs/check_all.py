@@ -9,6 +9,7 @@ temporary folder, without network access. A check whose packages are not install
     pip install sae-bench jsonschema                                           check_saebench.py
     pip install --no-deps sae-dashboard==0.8.0                                 check_neuronpedia.py
     pip install torch transformers safetensors                                 check_dump.py
+    pip install numpy scipy pyarrow safetensors                                check_contrast.py
 """
 
 import argparse
@@ -27,6 +28,7 @@ NEEDS = {
     "check_filtered.py": ["datasets", "pyarrow", "pandas", "polars", "duckdb", "webdataset", "PIL"],
     "check_saebench.py": ["sae_bench", "jsonschema"],
     "check_neuronpedia.py": ["sae_dashboard", "numpy"],
+    "check_contrast.py": ["numpy", "scipy", "pyarrow", "safetensors"],
     "check_dump.py": ["torch", "transformers", "safetensors", "pyarrow"],
 }
 IMAGES = ["wide", "tall", "square", "grey"]
@@ -176,6 +178,43 @@ def indexed(sae, folder):
     return run
 
 
+def styles(folder):
+    """360 answers: to 120 questions, in three styles with words of their own, by 60 authors, in two domains."""
+    words = ["a red circle", "the blue square", "green lines here"]
+    rows = [
+        {
+            "id": n,
+            "conversations": [
+                {"from": "human", "value": f"Question {n // 3}?"},
+                {"from": "gpt", "value": "so " * (1 + n * n // 7 % 4) + words[n % 3] + f" {n * 7 % 10}"},
+            ],
+            "style": ["plain", "short", "long"][n % 3], "question": n // 3, "author": n // 6, "domain": n // 6 % 2,
+            "year": 1900 + n // 30, "size": ["small", "medium", "large"][n // 3 % 3],
+        }
+        for n in range(360)
+    ]
+    lines(folder, rows)
+
+
+def contrasted(sae, folder):
+    """Contrasts of every kind of question, with and without pairs, clusters and fields to adjust for."""
+    run = harvested(sae, styles, folder)
+    of = ["--run", run]
+    sae("train", *of, "--hook", "layers.1", "--name", "a", "--arch", "topk", "--features", 256, "--k", 8, "--batch", 256, "--steps", 100)
+    kinds = {
+        "groups": ["--groups", "style"],
+        "clusters": ["--groups", "style", "--cluster", "author", "--adjust", "domain", "--part", "answer"],
+        "pairs": ["--groups", "style", "--pair", "question", "--part", "answer"],
+        "clustered-pairs": ["--groups", "style", "--pair", "question", "--cluster", "author"],
+        "order": ["--order", "size=small<medium<large", "--cluster", "author"],
+        "target": ["--target", "year", "--cluster", "author", "--adjust", "domain,size"],
+    }
+    fixed = ["--threshold", 0, "--confirm", "0%", "--placebo", 1, "--select", 0]
+    for name, question in kinds.items():
+        sae("contrast", *of, *question, *fixed, "--name", name)
+    return [[run, name] for name in kinds]
+
+
 def missing(check):
     return [name for name in NEEDS[check] if importlib.util.find_spec(name) is None]
 
@@ -195,6 +234,7 @@ def main():
             "check_saebench.py": lambda: [[folder / "features/core.json"]],
             "check_neuronpedia.py": lambda: [[folder / "features/saedashboard", folder / "features/neuronpedia"]],
             "check_dump.py": lambda: [["--sae", sae.path]],
+            "check_contrast.py": lambda: contrasted(sae, folder / "contrasts"),
         }
         assert set(arguments) == {file.name for file in DOCS.glob("check_*.py")} - {"check_all.py"}, "a check is not run"
         skipped = {check: missing(check) for check in arguments}

@@ -9,7 +9,7 @@ use std::ops::Range;
 const SAMPLES_PER_STRATUM: usize = 2000;
 const STRATA: Range<usize> = 10..50;
 /// Change of a residual, relative to the largest value of its column, below which alternating projections end.
-const UNCHANGED: f64 = 1e-9;
+const UNCHANGED: f64 = 1e-12;
 /// Number of alternations after which they end in any case.
 const ALTERNATIONS: usize = 10_000;
 

@@ -369,8 +369,7 @@ impl Procedure<'_> {
 /// `z`; `None` if the feature does not vary.
 fn statistic(sums: &ColumnSums, feature: usize, clusters: usize) -> Option<f64> {
     let variance = sums.v[feature] * correction(clusters);
-    // Rounding leaves this much of a variance of zero.
-    (variance > 1e-18 * sums.squares * sums.squares).then(|| sums.u[feature] / variance.sqrt())
+    (variance > 0.0).then(|| sums.u[feature] / variance.sqrt())
 }
 
 /// The effect, with an interval from the variance under the alternative.

@@ -22,6 +22,9 @@ const LANES: usize = 8;
 /// Number of parts in which participants are counted at the same time.
 const PARTS: usize = 8;
 
+/// Share of `sum_c a_cj^2` below which `V_j` is zero, and share of this share for `sum_i t~_i^2`.
+const ROUNDING: f64 = 1e-12;
+
 type Lanes = [f64; LANES];
 
 /// How many participants have each feature.
@@ -185,7 +188,9 @@ fn chunk(design: &Design, sets: &FeatureSets, counts: &Counts, columns: &[Vec<f6
         }
         for (k, column) in found.iter_mut().enumerate() {
             column.u.push(own.u[k]);
-            column.v.push(v[k].max(0.0));
+            // A feature that does not vary within strata, or within pairs, leaves rounding errors of these sizes.
+            let rounding = ROUNDING * (own.squares[k] + ROUNDING * squares[k]);
+            column.v.push(if v[k] > rounding { v[k] } else { 0.0 });
             column.uq.push(uq[k]);
         }
     }

@@ -219,6 +219,37 @@ fn few_clusters_are_permuted_and_very_few_have_no_p_value() {
 }
 
 #[test]
+fn a_feature_that_does_not_vary_has_no_p_value() {
+    // Feature 0 is active everywhere, feature 1 in one stratum alone, feature 2 at random.
+    let mut random = SplitMix64::new(9);
+    let (mut participants, mut sets, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for sample in 0..300u32 {
+        let stratum = sample % 3;
+        let has = [true, stratum == 1, random.next_f64() < 0.5];
+        sets.push((0..3).filter(|feature| has[*feature as usize]).collect::<Vec<u32>>());
+        let (cluster, identity) = (format!("{sample:04}"), String::new());
+        participants.push(Participant { cluster, identity, sample, stratum, pair: None });
+        values.push(random.next_f64());
+    }
+    let sets = FeatureSets::from_sets(&sets, 3);
+    let has_p_values = |participants: Vec<Participant>| {
+        let design = Design::new(participants);
+        let column = Column { name: "t".into(), values: in_order(&design, &values) };
+        let options = StudyOptions { confirm: Some(0.0), shuffles: 0, ..StudyOptions::default() };
+        let report = study(Study { design: &design, sets: &sets }, &[column], &options).unwrap();
+        assert!(report.tested.iter().all(|row| row.z.is_finite()));
+        report.tested.iter().map(|row| row.p.is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(has_p_values(participants.clone()), [false, false, true]);
+    // In pairs, one of each stratum, feature 1 varies.
+    for participant in &mut participants {
+        let pair = participant.sample / 3;
+        (participant.pair, participant.cluster) = (Some(pair), format!("{pair:03}"));
+    }
+    assert_eq!(has_p_values(participants), [false, true, true]);
+}
+
+#[test]
 fn a_column_that_does_not_vary_is_rejected() {
     let (participants, sets, _) = random_design(100, 20, true, 1);
     let design = Design::new(participants);
