@@ -440,8 +440,8 @@ impl ContrastRequest {
         let bins = if values.groups.is_empty() { Bins::new(order, count) } else { by_value(order) };
         let name = |range: &[f64; 2]| match values.groups.get(range[0] as usize) {
             Some(group) => group.clone(),
-            None if range[0] == range[1] => range[0].to_string(),
-            None => format!("{} to {}", range[0], range[1]),
+            None if range[0] == range[1] => short(range[0]),
+            None => format!("{} to {}", short(range[0]), short(range[1])),
         };
         let mut sizes = vec![0; bins.ranges.len()];
         bins.of.iter().for_each(|bin| sizes[*bin as usize] += 1);
@@ -559,6 +559,15 @@ fn describe_column(column: &Column, design: &Design) -> ColumnReport {
     ColumnReport { name: column.name.clone(), samples, explained_by_length: design.explained(&column.values) }
 }
 
+/// A number with four digits, or all digits of a whole number.
+fn short(value: f64) -> String {
+    if value.fract() == 0.0 {
+        return value.to_string();
+    }
+    let decimals = (3.0 - value.abs().log10().floor()).clamp(0.0, 9.0) as usize;
+    format!("{value:.decimals$}")
+}
+
 /// A bin for each value.
 fn by_value(values: &[f64]) -> Bins {
     let mut known: Vec<f64> = values.to_vec();
@@ -584,5 +593,16 @@ impl ContrastReport {
     pub fn mean_shuffled(&self) -> Option<f64> {
         let shuffles = self.shuffled.len();
         (shuffles > 0).then(|| self.shuffled.iter().sum::<usize>() as f64 / shuffles as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_of_bins_have_four_digits() {
+        let all = [-17.906390315166814, 0.012345678, 1999.0, 123456.5, 0.0].map(short);
+        assert_eq!(all, ["-17.91", "0.01235", "1999", "123456", "0"]);
     }
 }
