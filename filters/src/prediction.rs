@@ -3,7 +3,7 @@
 //! states is the dense one.
 //!
 //! # Method
-//! The [`CANDIDATES`] features that correlate most with the value take part, standardized. Coordinate descent (Friedman,
+//! The 2,000 features that correlate most with the value take part, standardized. Coordinate descent (Friedman,
 //! Hastie and Tibshirani 2010) minimizes `|t - X b|^2 / 2n + l |b|_1` on a descending path of penalties `l`, until as many
 //! features as wanted have weights. These are fitted again by least squares, without the penalty, which would shrink them.
 

@@ -2,7 +2,7 @@
 //! to samples that depend on each other, and adjusted for length.
 //!
 //! # Formulas
-//! `y_ij` is 1 if feature `j` is active in sample `i`, and 0 otherwise ([`FeatureSets`]). A question is a column `t_i`: the
+//! `y_ij` is 1 if feature `j` is active in sample `i`, and 0 otherwise ([`FeatureSets`](super::feature_sets::FeatureSets)). A question is a column `t_i`: the
 //! indicator of a group, a rank, a target. Samples lie in strata `s` (of equal length, say) and in clusters `c` of samples
 //! that may depend on each other (one author's, one episode's). A [`Design`] holds both.
 //!
@@ -11,13 +11,13 @@
 //! - `U_j`, the sum of `t~_i` over the samples in which `j` is active, gives the effect `U_j / sum_i t~_i^2`: for a group, the
 //!   adjusted difference in prevalence.
 //! - The variance of `U_j` under the null hypothesis is estimated from sums over clusters (Liang and Zeger 1986), here
-//!   computed from active features alone: see [`sums`].
+//!   computed from active features alone (`sums.rs`).
 //! - `z = U / sqrt(V C / (C - 1))` is compared with Student's distribution with `C - 1` degrees of freedom, `C` being the
 //!   number of clusters. With fewer than [`MANY_CLUSTERS`] clusters, the p-value is the larger one of this and that of a
 //!   permutation test; with fewer than [`FEWEST_CLUSTERS`] there is none.
 //! - The p-values of all features and columns together are corrected by the procedure of Benjamini and Hochberg (1995).
 //!
-//! The [`study`] confirms what it finds in one half of the clusters with the other half, and applies everything to shuffled
+//! A [`study()`] confirms what it finds in one half of the clusters with the other half, and applies everything to shuffled
 //! columns as well.
 
 mod design;
