@@ -34,7 +34,7 @@ fn command(operation: Operation) -> String {
 }
 
 /// The flag of each setting that has one.
-const FLAGS: [(Setting, &str); 34] = [
+const FLAGS: [(Setting, &str); 33] = [
     (Setting::Run, "--run"),
     (Setting::SaeName, "--name"),
     (Setting::Output, "--out"),
@@ -68,7 +68,6 @@ const FLAGS: [(Setting, &str); 34] = [
     (Setting::Tokens, "--tokens"),
     (Setting::ShardTokens, "--shard-tokens"),
     (Setting::Cluster, "--cluster"),
-    (Setting::Adjust, "--adjust"),
 ];
 
 fn flag(setting: Setting) -> String {

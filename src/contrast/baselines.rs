@@ -70,9 +70,9 @@ pub(super) struct Sources<'a> {
 }
 
 /// The fold of every participant: samples of a cluster are in the same one.
-pub(super) fn folds(design: &Design, names: &[String], seed: u64) -> Vec<u64> {
+pub(super) fn folds(design: &Design, seed: u64) -> Vec<u64> {
     let mut folds = vec![0; design.samples().len()];
-    for (range, name) in design.clusters().iter().zip(names) {
+    for (range, name) in design.clusters().iter().zip(design.names()) {
         folds[range.clone()].fill(random::mix(random::fnv1a(name.bytes()) ^ random::mix(seed ^ 0x666f_6c64)) % FOLDS);
     }
     folds

@@ -194,7 +194,7 @@ impl ContrastRequest {
         let (sets, positions) = collector.finish_with_positions();
 
         let staged = control.stage(Stage::Contrast, None)?;
-        let (design, cluster_names) = self.design(&input, &positions, d_sae)?;
+        let design = self.design(&input, &positions, d_sae)?;
         let in_order = |values: &[Option<f64>]| -> Vec<f64> {
             design.samples().iter().map(|sample| values[*sample as usize].unwrap_or_default()).collect()
         };
@@ -210,7 +210,7 @@ impl ContrastRequest {
             words: &word_sets,
             positions: &positions,
             hidden: &means.finish(),
-            folds: &folds(&design, &cluster_names, self.options.seed),
+            folds: &folds(&design, self.options.seed),
             most: self.select,
             seed: self.options.seed,
         };
@@ -236,8 +236,8 @@ impl ContrastRequest {
         Ok(Input { samples, values, clusters, pairs })
     }
 
-    /// The participants, and the names of their clusters.
-    fn design(&self, input: &Input, positions: &[u32], d_sae: usize) -> Result<(Design, Vec<String>)> {
+    /// The participants.
+    fn design(&self, input: &Input, positions: &[u32], d_sae: usize) -> Result<Design> {
         let field = self.question.field();
         let takes_part = |n: &usize| input.values.order[*n].is_some() && positions[*n] > 0;
         let mut members: Vec<usize> = (0..input.samples.len()).filter(takes_part).collect();
@@ -281,9 +281,7 @@ impl ContrastRequest {
             stratum: *stratum,
             pair: input.pairs.as_ref().map(|pairs| pairs.of[*n]),
         });
-        let design = Design::new(participants.collect());
-        let names = design.clusters().iter().map(|range| cluster_of(design.samples()[range.start] as usize)).collect();
-        Ok((design, names))
+        Ok(Design::new(participants.collect()))
     }
 
     fn check_clusters(&self, input: &Input, members: &[usize], cluster_of: &dyn Fn(usize) -> String) -> Result<()> {

@@ -118,7 +118,10 @@ impl ContrastError {
     /// What can be done about it, if that is known.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
-            Self::TooManyStrata { .. } => Hint::Lower(Setting::Adjust),
+            Self::TooManyStrata { .. } => "adjust for fewer fields, or for fields with fewer values".into(),
+            Self::SmallGroups { .. } => {
+                "divide the samples by another field, or into fewer groups (FIELD:4 for numbers)".into()
+            }
             Self::GroupsAreClusters { .. } | Self::LeadWithoutClusters => Hint::Change(Setting::Cluster),
             _ => return None,
         })

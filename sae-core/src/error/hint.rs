@@ -127,8 +127,6 @@ pub enum Setting {
     ShardTokens,
     /// The field of clusters.
     Cluster,
-    /// The fields that are adjusted for.
-    Adjust,
 }
 
 impl Hint {
@@ -222,7 +220,6 @@ impl fmt::Display for Setting {
             Self::Tokens => "the table of tokens",
             Self::ShardTokens => "the size of a shard",
             Self::Cluster => "the field of clusters",
-            Self::Adjust => "the number of fields to adjust for",
         })
     }
 }

@@ -87,6 +87,11 @@ impl Design {
         &self.samples
     }
 
+    /// The names of the clusters.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// The participants of each cluster.
     pub fn clusters(&self) -> &[Range<usize>] {
         &self.clusters

@@ -3,7 +3,8 @@
 //! Series are logits of prevalences. A method is chosen by its mean squared error, over all series, in forecasts of each bin
 //! from those before it. Its skill is measured on the last bin, which took no part in the choice:
 //! `skill = 1 - MSE / MSE of persistence`, with a jackknife interval over series. A skill of at most 0 means that the method
-//! is no better than the last value.
+//! is no better than the last value. If the series themselves were chosen for a trend that includes the last bin, the skill of
+//! methods that continue trends is too high.
 
 use super::study::Estimate;
 use serde::{Deserialize, Serialize};

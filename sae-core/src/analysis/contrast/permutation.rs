@@ -31,7 +31,7 @@ pub(super) fn p_values(
     let constant = !design.is_paired() && values.iter().all(|column| design.is_constant_in_clusters(column));
     let clusters = design.clusters.len();
     if constant {
-        let matrix = excesses(design, sets, counts, features);
+        let matrix = cluster_sums(design, sets, counts, features, |_| 1.0);
         let mut rng = random::chacha(seed, PURPOSE);
         let mut order: Vec<usize> = (0..clusters).collect();
         let orders = (0..PERMUTATIONS).map(|_| {
@@ -46,7 +46,7 @@ pub(super) fn p_values(
         return values.iter().map(test).collect();
     }
     let test = |(n, column): (usize, &Vec<f64>)| {
-        let matrix = cluster_sums(design, sets, counts, features, column);
+        let matrix = cluster_sums(design, sets, counts, features, |n| column[n]);
         let mut rng = random::chacha(seed, PURPOSE + 1 + n as u64);
         let signs: Vec<u64> = (0..PERMUTATIONS).map(|_| rng.next_u64()).collect();
         compare(&matrix, &vec![1.0; clusters], |c, b| if signs[b] >> c & 1 == 1 { 1.0 } else { -1.0 })
@@ -72,37 +72,14 @@ fn compare(matrix: &[Vec<f64>], own: &[f64], weight: impl Fn(usize, usize) -> f6
     matrix.par_iter().map(p_value).collect()
 }
 
-/// `r_cj`, `[features, clusters]`.
-fn excesses(design: &Design, sets: &FeatureSets, counts: &Counts, features: &[u32]) -> Vec<Vec<f64>> {
-    let strata = design.strata();
-    let place = places(features, sets.d_sae());
-    let mut matrix = vec![vec![0.0; design.clusters.len()]; features.len()];
-    for (c, range) in design.clusters.iter().enumerate() {
-        let mut shares = vec![0.0; strata];
-        for n in range.clone() {
-            let stratum = design.strata[n] as usize;
-            shares[stratum] += 1.0 / f64::from(design.sizes[stratum]);
-            for feature in sets.features(design.samples[n] as usize) {
-                if let Some(row) = place[feature as usize] {
-                    matrix[row as usize][c] += 1.0;
-                }
-            }
-        }
-        for (row, feature) in matrix.iter_mut().zip(features) {
-            let counts = &counts.strata[*feature as usize * strata..][..strata];
-            row[c] -= counts.iter().zip(&shares).map(|(count, share)| f64::from(*count) * share).sum::<f64>();
-        }
-    }
-    matrix
-}
-
-/// `u_cj`, `[features, clusters]`.
+/// The sums over each cluster, `[features, clusters]`, of `weight * (y_ij - m_sj)`: with weight 1, these are `r_cj`, and with
+/// the residuals of a column, `u_cj`. If samples are paired within clusters, residuals sum to zero, and `m_sj` is left out.
 fn cluster_sums(
     design: &Design,
     sets: &FeatureSets,
     counts: &Counts,
     features: &[u32],
-    residuals: &[f64],
+    weight: impl Fn(usize) -> f64,
 ) -> Vec<Vec<f64>> {
     let strata = design.strata();
     let place = places(features, sets.d_sae());
@@ -110,11 +87,11 @@ fn cluster_sums(
     for (c, range) in design.clusters.iter().enumerate() {
         let mut shares = vec![0.0; strata];
         for n in range.clone() {
-            let stratum = design.strata[n] as usize;
-            shares[stratum] += residuals[n] / f64::from(design.sizes[stratum]);
+            let (stratum, weight) = (design.strata[n] as usize, weight(n));
+            shares[stratum] += weight / f64::from(design.sizes[stratum]);
             for feature in sets.features(design.samples[n] as usize) {
                 if let Some(row) = place[feature as usize] {
-                    matrix[row as usize][c] += residuals[n];
+                    matrix[row as usize][c] += weight;
                 }
             }
         }
