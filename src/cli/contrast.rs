@@ -137,7 +137,7 @@ fn draw(report: &ContrastReport, path: &Path) -> Result<()> {
         tests: of(&report.tests, n),
         chance: of(&report.chance, n),
     });
-    let title = format!("{}: {} features differ", report.name, report.differing);
+    let title = format!("{}: {} of {} features differ", report.name, report.differing, report.tested);
     plots::volcanoes(path, &title, &plots.collect::<Vec<_>>())
 }
 

@@ -77,7 +77,8 @@ fn draw(area: &DrawingArea<BitMapBackend, Shift>, plot: &Volcano) -> Drawn {
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        // Small effects are not significant, so the lower corners are free of points.
+        .position(SeriesLabelPosition::LowerLeft)
         .background_style(WHITE.mix(0.8))
         .label_font(("sans-serif", 14))
         .draw()?;
