@@ -93,8 +93,12 @@ fn check(folder: &Path, bf16: f64) {
         ("on the CPU in bf16", Compute::Host { bf16: true }, bf16),
         ("with Burn", flex(DType::F32), HIDDEN_TOLERANCE),
     ];
-    let gpu = DeviceChoice::found().map(|device| ("on a GPU", Compute::Device(device, DType::F32), HIDDEN_TOLERANCE));
-    for (mode, compute, tolerance) in modes.into_iter().chain(gpu) {
+    let on_gpu = DeviceChoice::found().flat_map(|device| {
+        let types = [("on a GPU", DType::F32, HIDDEN_TOLERANCE), ("on a GPU in bf16", DType::BF16, bf16)];
+        let supported = types.into_iter().filter(|(_, dtype, _)| device.supports_dtype(*dtype));
+        supported.map(|(mode, dtype, tolerance)| (mode, Compute::Device(device.clone(), dtype), tolerance)).collect::<Vec<_>>()
+    });
+    for (mode, compute, tolerance) in modes.into_iter().chain(on_gpu) {
         hidden_states(&format!("{name} {mode}"), &golden, &checkpoint, &inputs, &compute, tolerance);
     }
 

@@ -102,6 +102,17 @@ impl ArchitectureRule {
         }
     }
 
+    /// [`Self::weight`] as a line, `weight + slope * sum`.
+    #[cfg(feature = "gpu")]
+    pub fn weight_and_slope(&self) -> (f32, f32) {
+        match (self.arch, self.penalty) {
+            (Architecture::JumpRelu, JumpReluPenalty::Quadratic) => {
+                (-4.0 * self.sparsity, self.sparsity * 4.0 / self.target_l0)
+            }
+            _ => (self.sparsity, 0.0),
+        }
+    }
+
     /// Gradients at a pre-activation, given those of the activations (`dz`) and the token's weight of the penalty.
     #[inline(always)]
     pub fn backward(

@@ -4,6 +4,9 @@ use super::config::TrainConfig;
 use crate::error::{Cause, Hint, Setting};
 use crate::{Error, Result};
 
+/// Tokens of a block in which the sparse engine of a GPU groups entries by feature.
+pub const GROUPING_BLOCK: usize = 64;
+
 /// Bytes that a training needs at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
@@ -29,11 +32,13 @@ impl Needs {
         let aux = if config.aux_loss_coefficient > 0.0 { 2 * config.aux_k(d_in) as u64 + 16 } else { 0 };
         // Candidates and selected features; a selection from a batch has more candidates per token.
         let entries = 16 * (4 * config.k as u64 + 16 + aux).min(f);
+        // How many entries each feature has in each block of tokens.
+        let counts = 4 * f * rows.div_ceil(GROUPING_BLOCK as u64);
         Self {
             weights: 2 * matrix + matrix / 2,
             moments: 4 * matrix,
             gradient: 2 * matrix,
-            batch: rows * (d * (4 + 4 + 2 + 4 * slots) + entries) + rows * d * 4 * u64::from(aux > 0),
+            batch: rows * (d * (4 + 4 + 2 + 4 * slots) + entries) + rows * d * 4 * u64::from(aux > 0) + counts,
             products: (budget as u64).clamp(4 * 128 * f, (4 * rows * f).max(4 * 128 * f)),
         }
     }

@@ -444,6 +444,26 @@ mod on_a_gpu {
     }
 
     #[test]
+    fn the_host_waits_for_the_device_once_a_step() {
+        use crate::train::gpu::WAITS;
+        let d = 6;
+        for device in DeviceChoice::found() {
+            for arch in Architecture::ALL {
+                let config = TrainConfig { lr: 1e-5, aux_relative: true, ..config(arch) };
+                let mut engine = gpu::sparse(&config, Params::initial(d, &config), &device).unwrap();
+                // The first step finds out how many candidates there are.
+                let waits = [1, 2, 3].map(|t| {
+                    let before = WAITS.get();
+                    let x = fixture::hidden(32, d, 1);
+                    engine.step(&Batch { x: &x, t, lr: 1e-5, sparsity: 0.1, ends: &[24], dead: &[2, 3] }).unwrap();
+                    WAITS.get() - before
+                });
+                assert_eq!(waits[1..], [1, 1], "{arch:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_batch_in_several_parts_equals_the_batch_in_one() {
         for device in DeviceChoice::found() {
             let gpu = Gpu::from_device(&device).unwrap();

@@ -32,8 +32,8 @@ fn bounded_tanh(x: f32) -> f32 {
 ///
 /// # Shapes
 /// `p`: `[rows, width]`; `candidates`: `[rows, width]`, of which a row has `lens[row]`, read only from [`CANDIDATES`];
-/// `bias`, `thresholds`, `row_norms`: `[d_sae]`; `input`: `[rows, d]`; `features`, `values`: `[rows, keep]`; `count`:
-/// `[rows]`, how many there are, even if they are more than `keep`.
+/// `bias`, `thresholds`, `row_norms`: `[d_sae]`; `input`: `[rows, d]`; `features`, `values`: `[rows, keep]`; `kept`:
+/// `[rows]`, how many are written; `count`: `[rows]`, how many there are, even if they are more than `keep`.
 #[cube(launch)]
 pub fn above(
     p: &[f32],
@@ -45,6 +45,7 @@ pub fn above(
     input: &[f32],
     features: &mut [u32],
     values: &mut [f32],
+    kept: &mut [u32],
     count: &mut [u32],
     width: usize,
     keep: usize,
@@ -102,6 +103,7 @@ pub fn above(
         }
     }
     if unit == 0 {
+        kept[row] = min(total, keep as u32);
         count[row] = total;
     }
 }
@@ -127,13 +129,13 @@ fn floor(
     floor
 }
 
-/// Activations of every entry, and (Gated) those of the gate; the sum of a token's penalties, and its active features; one
-/// cube a token.
+/// Activations of every entry, and (Gated) those of the gate; the sum of a token's penalties, its active features, and the
+/// weight of its penalty, `weight + slope * sum`; one cube a token.
 ///
 /// # Shapes
 /// `p`, `features`, `z`, `gate`: `[rows, width]`, of which a row has `lens[row]`; `norms` (of the decoder's rows), `bias`,
 /// `second` (JumpReLU's thresholds, or the bias of Gated's magnitude), `third` (the logarithm of its scale): `[d_sae]`;
-/// `sums`: `[rows, 2]`.
+/// `sums`: `[rows, 2]`; `weights`: `[rows]`.
 #[cube(launch)]
 pub fn activate(
     p: &[f32],
@@ -146,8 +148,11 @@ pub fn activate(
     z: &mut [f32],
     gate: &mut [f32],
     sums: &mut [f32],
+    weights: &mut [f32],
     width: usize,
     tanh_scale: f32,
+    weight: f32,
+    slope: f32,
     #[comptime] rule: u32,
 ) {
     let row = CUBE_POS_X as usize;
@@ -188,6 +193,7 @@ pub fn activate(
     if UNIT_POS == 0 {
         sums[row * 2] = penalty;
         sums[row * 2 + 1] = active;
+        weights[row] = weight + slope * penalty;
     }
 }
 

@@ -1,25 +1,24 @@
-//! From the residuals of a batch to new parameters: entries are grouped by feature and summed to gradients, whose norm is
-//! computed before Adam applies them.
+//! From the residuals of a batch to new parameters: the entries of a feature are summed to gradients, whose norm is computed
+//! before Adam applies them.
 
 use super::entries::{Entries, Inputs};
-use super::memory::{Buffer, allocate, fetch, upload};
+use super::group::Groups;
+use super::memory::{Buffer, Fetched, allocate, upload};
 use super::state::{GpuEngine, Trained};
 use super::{blocks, cubes, sparse, units, update};
-use crate::Result;
 use crate::autoencoder::Architecture;
-use crate::autoencoder::sparse::ByFeature;
 use crate::train::Decoder;
 use crate::train::adam::Adam;
-use crate::train::engine::{Batch, StepStats};
+use crate::train::engine::Batch;
 use crate::train::params::THRESHOLD;
-use cubecl::client::Client;
 
 /// Rows that one cube sums.
 const PIECE: usize = 512;
 
 /// What forward and backward of a batch found.
 pub struct Pass {
-    pub stats: StepStats,
+    /// What the host has to know of the pass, in the order in which the architecture's function reads it.
+    pub measured: Vec<Buffer>,
     /// Shares of the gradient, one for each reconstruction.
     pub contributions: Vec<Contribution>,
     /// Gradients of each feature's scalars, `[d_sae]` each. None if the only scalar is the encoder's bias, whose gradient
@@ -45,92 +44,71 @@ pub struct Contribution {
     pub with_bias: bool,
 }
 
-/// The places of the entries of each feature.
-#[derive(Clone)]
-pub struct Groups {
-    /// `[d_sae + 1]`
-    pub start: Buffer,
-    /// In the order of the tokens.
-    pub order: Buffer,
-    /// The same on the host.
-    starts: Vec<u32>,
-}
-
-impl Groups {
-    /// Groups the entries by feature, on the host.
-    ///
-    /// # Errors
-    /// A device that failed.
-    pub fn new(client: &Client, entries: &Entries, d_sae: usize) -> Result<Self> {
-        let (features, lens) = (fetch::<u32>(client, &entries.features)?, fetch::<u32>(client, &entries.lens)?);
-        let rows = features.chunks_exact(entries.width).zip(&lens).zip((0u32..).step_by(entries.width));
-        let places = rows.flat_map(|((row, len), first)| row[..*len as usize].iter().copied().zip(first..));
-        let by_feature = ByFeature::new(places, d_sae);
-        let (start, order) = (upload(client, by_feature.starts()), upload(client, by_feature.items()));
-        Ok(Self { start, order, starts: by_feature.starts().to_vec() })
-    }
-
-    /// The number of entries.
-    pub fn len(&self) -> usize {
-        self.starts[self.starts.len() - 1] as usize
-    }
-
-    /// Whether each feature has an entry.
-    pub fn occupied(&self) -> Vec<bool> {
-        self.starts.windows(2).map(|ends| ends[0] < ends[1]).collect()
-    }
-}
-
-/// Gradients, on the device but for the decoder's bias.
+/// Gradients on the device.
 pub struct Gradients {
     enc: Buffer,
     dec: Buffer,
     scalars: Vec<Buffer>,
-    b_dec: Vec<f32>,
-    /// The global norm.
-    pub norm: f64,
+    /// The squares of the gradients of each feature, summed, `[d_sae]`.
+    squares: Buffer,
+    /// The gradient of the decoder's bias, `[d]` each: the first is subtracted from the sum of the others.
+    b_dec: Vec<Buffer>,
+}
+
+impl Gradients {
+    /// What the host has to know of them.
+    pub fn measured(&self) -> impl Iterator<Item = &Buffer> {
+        std::iter::once(&self.squares).chain(&self.b_dec)
+    }
+}
+
+/// The gradient of the decoder's bias and the global norm, from [`Gradients::measured`].
+pub fn bias_and_norm(measured: &[Fetched]) -> (Vec<f32>, f64) {
+    let [squares, through, shares @ ..] = measured else { unreachable!("`Gradients::measured` has two arrays or more") };
+    let mut b_dec = vec![0f32; through.len()];
+    for share in shares {
+        b_dec.iter_mut().zip(share.numbers::<f32>()).for_each(|(sum, own)| *sum += own);
+    }
+    b_dec.iter_mut().zip(through.numbers::<f32>()).for_each(|(sum, own)| *sum -= own);
+    let squares = squares.numbers::<f32>().iter().map(|s| f64::from(*s)).sum::<f64>();
+    let norm = (squares + b_dec.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>()).sqrt();
+    (b_dec, norm)
 }
 
 impl GpuEngine {
     /// The share of a reconstruction by activations that equal the pre-activations: their gradient is the product of the
     /// residual with the decoder's row.
-    ///
-    /// # Errors
-    /// A device that failed.
     pub fn contribution(
         &self,
         entries: Entries,
         residuals: Buffer,
         ends: (Buffer, usize),
         with_bias: bool,
-    ) -> Result<Contribution> {
+    ) -> Contribution {
         let back = allocate(&self.client, self.rows * entries.width, 4);
         self.dots((&residuals, ends.1), (&self.w_dec.value, false), &ends.0, &entries, &back);
-        let groups = Groups::new(&self.client, &entries, self.f)?;
-        Ok(Contribution { entries, back: Some(back), residuals, ends, groups, with_bias })
+        let groups = Groups::new(&self.client, &entries, self.rows, self.f);
+        Contribution { entries, back: Some(back), residuals, ends, groups, with_bias }
     }
 
     /// Sums the contributions of a pass.
-    ///
-    /// # Errors
-    /// A device that failed.
-    pub fn gradients(&self, pass: &Pass, inputs: &Inputs) -> Result<Gradients> {
+    pub fn gradients(&self, pass: &Pass, inputs: &Inputs) -> Gradients {
         let (client, d, f) = (&self.client, self.d, self.f);
         let (enc, dec) = (allocate(client, f * d, 4), allocate(client, f * d, 4));
         let sums = allocate(client, f, 4);
-        let mut b_dec = vec![0f32; d];
         for (n, contribution) in pass.contributions.iter().enumerate() {
             self.accumulate(contribution, inputs, (&enc, &dec, &sums), n > 0);
-            if contribution.with_bias {
-                // Slot 0 is the sum over all prefixes.
-                let sums = self.column_sums(&contribution.residuals, self.rows, contribution.ends.1 * d, 0, None)?;
-                b_dec.iter_mut().zip(sums).for_each(|(sum, own)| *sum += own);
-            }
         }
-        if self.config.subtract_b_dec {
-            let through = self.column_sums(&self.w_enc.value, f, d, 0, Some(&sums))?;
-            b_dec.iter_mut().zip(through).for_each(|(sum, own)| *sum -= own);
-        }
+        // Through the centered inputs of the encoder.
+        let through = if self.config.subtract_b_dec {
+            self.column_sums(&self.w_enc.value, f, d, 0, Some(&sums))
+        } else {
+            upload(client, &vec![0f32; d])
+        };
+        let with_bias = pass.contributions.iter().filter(|contribution| contribution.with_bias);
+        // Slot 0 is the sum over all prefixes.
+        let shares = with_bias.map(|of| self.column_sums(&of.residuals, self.rows, of.ends.1 * d, 0, None));
+        let b_dec = std::iter::once(through).chain(shares).collect();
         let scalars = if pass.scalars.is_empty() { vec![sums] } else { pass.scalars.clone() };
         let squares = allocate(client, f, 4);
         let scalar = |n: usize| scalars.get(n).unwrap_or(&scalars[0]).arg();
@@ -153,10 +131,7 @@ impl GpuEngine {
             pass.norm.is_some(),
             self.config.decoder == Decoder::Unit,
         );
-        let squares: Vec<f32> = fetch(client, &squares)?;
-        let squares = squares.iter().map(|s| f64::from(*s)).sum::<f64>();
-        let norm = (squares + b_dec.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>()).sqrt();
-        Ok(Gradients { enc, dec, scalars, b_dec, norm })
+        Gradients { enc, dec, scalars, squares, b_dec }
     }
 
     /// Adds a contribution to the gradients, or (not `more`) writes it there.
@@ -198,7 +173,7 @@ impl GpuEngine {
         stride: usize,
         first: usize,
         weights: Option<&Buffer>,
-    ) -> Result<Vec<f32>> {
+    ) -> Buffer {
         let (client, d) = (&self.client, self.d);
         let pieces = rows.div_ceil(PIECE);
         let (parts, out) = (allocate(client, pieces * d, 4), allocate(client, d, 4));
@@ -208,11 +183,11 @@ impl GpuEngine {
         sparse::column_sums::launch(client, count, units(), a.arg(), by, to, rows, stride, first, d, PIECE, weighed);
         let (from, none, to) = (parts.arg(), self.norms.arg(), out.arg());
         sparse::column_sums::launch(client, blocks(1, d), units(), from, none, to, pieces, d, 0, d, pieces, false);
-        fetch(client, &out)
+        out
     }
 
-    /// Adam on everything.
-    pub fn apply(&mut self, gradients: &Gradients, shrink: f32, batch: &Batch) {
+    /// Adam on everything, with the gradient of the decoder's bias from the host.
+    pub fn apply(&mut self, gradients: &Gradients, b_dec: &[f32], shrink: f32, batch: &Batch) {
         let config = &self.config;
         let adam = Adam::new(config, batch.lr, batch.t);
         let decoder = if config.decoder == Decoder::Unit { update::UNIT } else { update::FREE };
@@ -225,7 +200,7 @@ impl GpuEngine {
             self.update(&adam, scalar, gradient, (1, f), &self.norms, shrink, then);
         }
         let [w, m, v] = &mut self.b_dec;
-        adam.step(w, m, v, &gradients.b_dec, shrink);
+        adam.step(w, m, v, b_dec, shrink);
     }
 
     /// Adam on a matrix, and what `then` says.

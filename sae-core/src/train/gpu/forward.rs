@@ -107,19 +107,19 @@ impl GpuEngine {
         chosen: &Entries,
     ) -> (Buffer, Buffer) {
         let scale = 2.0 / inputs.rows as f32;
-        self.reconstruct((&inputs.x, 1), b_dec, ends, chosen, (0.0, scale, false))
+        self.reconstruct((&inputs.x, 1), b_dec, ends, chosen, (0.0, scale, None))
     }
 
-    /// The same for AuxK, from the last of the residuals: `scale` times the error that is left.
+    /// The same for AuxK, from the last of the residuals: `scale` times `weight[0]` times the error that is left.
     pub fn aux_residuals(
         &self,
         of: (&Buffer, usize),
         b_dec: &Buffer,
         chosen: &Entries,
-        scale: f32,
+        (scale, weight): (f32, &Buffer),
     ) -> (Buffer, Buffer) {
         let lift = self.rows as f32 / 2.0;
-        self.reconstruct(of, b_dec, (&self.whole, 1), chosen, (lift, scale, true))
+        self.reconstruct(of, b_dec, (&self.whole, 1), chosen, (lift, scale, Some(weight)))
     }
 
     fn reconstruct(
@@ -128,7 +128,7 @@ impl GpuEngine {
         b_dec: &Buffer,
         (ends, slots): (&Buffer, usize),
         chosen: &Entries,
-        (lift, scale, aux): (f32, f32, bool),
+        (lift, scale, weight): (f32, f32, Option<&Buffer>),
     ) -> (Buffer, Buffer) {
         let (client, d, width) = (&self.client, self.d, chosen.width);
         let (out, costs) = (allocate(client, self.rows * slots * d, 4), allocate(client, self.rows * 2, 4));
@@ -146,6 +146,7 @@ impl GpuEngine {
             values,
             lens,
             ends,
+            weight.unwrap_or(&self.norms).arg(),
             to,
             cost,
             d,
@@ -154,7 +155,7 @@ impl GpuEngine {
             x_slots,
             lift,
             scale,
-            aux,
+            weight.is_some(),
         );
         (out, costs)
     }

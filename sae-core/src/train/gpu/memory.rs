@@ -1,6 +1,7 @@
 //! Arrays on a device: allocation, views of some of their rows, upload and download. Knows nothing of what is in them.
 
 use crate::{Error, Result};
+use cubecl::bytes::Bytes;
 use cubecl::client::Client;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
@@ -49,11 +50,46 @@ pub fn allocate(client: &Client, len: usize, bytes: usize) -> Buffer {
     Buffer { handle: client.empty(len * bytes), len }
 }
 
+/// An array that was copied to the host.
+pub struct Fetched {
+    bytes: Bytes,
+    len: usize,
+}
+
+impl Fetched {
+    /// How many numbers it has.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Its numbers, which have to be of this type.
+    pub fn numbers<T: CubeElement>(&self) -> &[T] {
+        &T::from_bytes(&self.bytes)[..self.len]
+    }
+}
+
+#[cfg(test)]
+std::thread_local! {
+    /// How often this thread has waited for a device.
+    pub static WAITS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Copies arrays to the host together, because the host waits for everything that the device was asked before.
+///
+/// # Errors
+/// This or an earlier kernel failed on the device.
+pub fn fetch_all<'a>(client: &Client, buffers: impl IntoIterator<Item = &'a Buffer>) -> Result<Vec<Fetched>> {
+    #[cfg(test)]
+    WAITS.set(WAITS.get() + 1);
+    let (handles, lens): (Vec<_>, Vec<_>) = buffers.into_iter().map(|b| (b.handle.clone(), b.len)).unzip();
+    let read = client.read(handles).map_err(|e| Error::device(format!("the GPU failed: {e:?}")))?;
+    Ok(read.into_iter().zip(lens).map(|(bytes, len)| Fetched { bytes, len }).collect())
+}
+
 /// Copies an array to the host.
 ///
 /// # Errors
 /// This or an earlier kernel failed on the device.
 pub fn fetch<T: CubeElement>(client: &Client, buffer: &Buffer) -> Result<Vec<T>> {
-    let bytes = client.read_one(buffer.handle.clone()).map_err(|e| Error::device(format!("the GPU failed: {e:?}")))?;
-    Ok(T::from_bytes(&bytes).iter().take(buffer.len).cloned().collect())
+    Ok(fetch_all(client, [buffer])?[0].numbers().to_vec())
 }

@@ -10,6 +10,7 @@ mod activation;
 mod backward;
 mod entries;
 mod forward;
+mod group;
 mod learned_sparsity;
 mod memory;
 mod select;
@@ -19,6 +20,8 @@ mod thresholds;
 mod topk;
 mod update;
 
+#[cfg(test)]
+pub use memory::WAITS;
 pub use state::{GpuEngine, PRODUCT_BYTES};
 
 use learned_sparsity::LearnedSparsityEngine;

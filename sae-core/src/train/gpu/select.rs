@@ -1,5 +1,5 @@
-//! Selects features by rank: the largest of each row by a radix search on the bits of floats, and the counts from which
-//! the host finds the largest of a whole batch. Nothing is sorted but the features of a token.
+//! Selects features by rank, by a radix search on the bits of floats: the largest of each row, or of a whole batch. Nothing
+//! is sorted but the features of a token.
 
 use cubecl::prelude::*;
 
@@ -61,7 +61,7 @@ fn rank(value: f32, gain: &[f32], k: usize, #[comptime] weighed: bool) -> u32 {
     if weighed { order(value * gain[k]) } else { order(value) }
 }
 
-/// The `keep` largest entries of every row among those whose sort key is above `floor`; one cube for each row. Their order
+/// The `keep` largest entries of every row among those whose sort key is above `floors[floor_at]`; one cube for each row. Their order
 /// within the row is fixed but not ascending.
 ///
 /// # Shapes
@@ -74,18 +74,20 @@ pub fn strongest(
     lens: &[u32],
     bias: &[f32],
     gain: &[f32],
+    floors: &[u32],
     features: &mut [u32],
     values: &mut [f32],
     kept: &mut [u32],
     width: usize,
     columns: usize,
     keep: usize,
-    floor: u32,
+    floor_at: usize,
     #[comptime] from: u32,
     #[comptime] weighed: bool,
 ) {
     let row = CUBE_POS_X as usize;
     let unit = UNIT_POS as usize;
+    let floor = floors[floor_at];
     let bins = Shared::<[Atomic<u32>]>::new_slice(BINS);
     let mut sums = Shared::<[u32]>::new_slice(UNITS);
     let mut equals = Shared::<[u32]>::new_slice(UNITS);
@@ -244,19 +246,29 @@ pub fn ascending(
     }
 }
 
-/// Counts how often each digit of a pass occurs among the sort keys of a batch; one unit for each entry.
+/// What a search among the sort keys of a batch has found, in an array of four: the high bits of the key.
+pub const FOUND: usize = 0;
+/// How many of the entries with these bits are still to be found.
+pub const LEFT: usize = 1;
+/// The number of entries.
+pub const TOTAL: usize = 2;
+/// After the last pass: what the selected keys are above. Keys of activations that are not above 0 are not selected.
+pub const FLOOR: usize = 3;
+
+/// Counts how often each digit of a pass occurs among the sort keys of a batch that have the bits found so far; one unit for
+/// each entry.
 ///
 /// # Shapes
-/// `values`, `features`: `[rows, width]`, of which a row has `lens[row]`; `bins`: [`BINS`], zero before.
+/// `values`, `features`: `[rows, width]`, of which a row has `lens[row]`; `search`: `[4]`; `bins`: [`BINS`], zero before.
 #[cube(launch)]
 pub fn digits(
     values: &[f32],
     features: &[u32],
     lens: &[u32],
     gain: &[f32],
+    search: &[u32],
     bins: &[Atomic<u32>],
     width: usize,
-    found: u32,
     #[comptime] pass: u32,
     #[comptime] weighed: bool,
 ) {
@@ -270,11 +282,61 @@ pub fn digits(
         let key = rank(values[at], gain, features[at] as usize, weighed);
         let mut own = true;
         if comptime!(pass > 0) {
-            own = (key >> seen) == found;
+            own = (key >> seen) == search[FOUND];
         }
         if own {
             bins[((key >> shift) & mask) as usize].fetch_add(1);
         }
         n += UNITS;
+    }
+}
+
+/// Continues the search for the `wanted`-th largest sort key of a batch (the smallest if there are fewer) by the digit of a
+/// pass, and clears the counts; one cube.
+///
+/// # Shapes
+/// `bins`: [`BINS`]; `search`: `[4]`; `zero`: the sort key of 0.
+#[cube(launch)]
+pub fn pick(bins: &mut [u32], search: &mut [u32], wanted: u32, zero: u32, #[comptime] pass: u32) {
+    let unit = UNIT_POS as usize;
+    let mut sums = Shared::<[u32]>::new_slice(UNITS);
+    let mut sum = 0u32;
+    for n in 0..8usize {
+        sum += bins[unit * 8 + n];
+    }
+    sums[unit] = sum;
+    sync_cube();
+    if unit == 0 {
+        if pass == 0 {
+            let mut total = 0u32;
+            for group in 0..UNITS {
+                total += sums[group];
+            }
+            search[FOUND] = 0;
+            search[LEFT] = min(wanted, total);
+            search[TOTAL] = total;
+        }
+        let mut left = search[LEFT];
+        let mut group = CUBE_DIM as usize - 1;
+        while group > 0 && sums[group] < left {
+            left -= sums[group];
+            group -= 1;
+        }
+        let mut bin = group * 8 + 7;
+        while bin > 0 && bins[bin] < left {
+            left -= bins[bin];
+            bin -= 1;
+        }
+        let width = comptime!(if pass == 2 { 10u32 } else { 11u32 });
+        let found = (search[FOUND] << width) | bin as u32;
+        search[FOUND] = found;
+        search[LEFT] = left;
+        if pass == 2 {
+            search[FLOOR] = max(found, zero + 1) - 1;
+        }
+    }
+    sync_storage();
+    for n in 0..8usize {
+        bins[unit * 8 + n] = 0;
     }
 }

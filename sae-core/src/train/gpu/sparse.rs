@@ -133,7 +133,8 @@ pub fn dots(
 }
 
 /// Residuals `scale (x_hat - x)` and their squares; one cube a token. With several prefixes, slot `g` is the sum over all
-/// prefixes from `g` on. For AuxK (`aux`) the reconstruction is added to `lift` times the last slot of `x`.
+/// prefixes from `g` on. For AuxK (`aux`) the reconstruction is added to `lift` times the last slot of `x`, and `scale` is
+/// multiplied by `weight[0]`.
 ///
 /// # Shapes
 /// `x`: `[rows, d]`, for AuxK `[rows, x_slots, d]`; `b_dec`: `[d]`; `w_dec`: `[d_sae, d]`; `features`, `values`:
@@ -148,6 +149,7 @@ pub fn residuals(
     values: &[f32],
     lens: &[u32],
     ends: &[u32],
+    weight: &[f32],
     out: &mut [f32],
     costs: &mut [f32],
     d: usize,
@@ -163,6 +165,7 @@ pub fn residuals(
     let end = row * width + lens[row] as usize;
     let mut last = 0f32;
     let mut all = 0f32;
+    let factor = if aux { scale * weight[0] } else { scale };
     let mut c = UNIT_POS as usize;
     while c < d {
         let mut error = if aux { lift * x[(row * x_slots + x_slots - 1) * d + c] } else { b_dec[c] - x[row * d + c] };
@@ -187,7 +190,7 @@ pub fn residuals(
         for n in 0..slots {
             let at = (row * slots + slots - 1 - n) * d + c;
             sum += out[at];
-            out[at] = sum * scale;
+            out[at] = sum * factor;
         }
         c += UNITS;
     }
@@ -196,6 +199,36 @@ pub fn residuals(
     if UNIT_POS == 0 {
         costs[row * 2] = last;
         costs[row * 2 + 1] = all;
+    }
+}
+
+/// AuxK's weight if it is relative to the error's total variance: `rows / sum |e - mean|^2` over the errors `e` of the whole
+/// reconstruction; one cube.
+///
+/// # Shapes
+/// `costs`: `[rows, 2]`, see [`residuals`]; `sums`: of the columns of the errors, each `1 / scale` times too large, `[d]`;
+/// `weight`: `[1]`.
+#[cube(launch)]
+pub fn relative_aux_weight(costs: &[f32], sums: &[f32], weight: &mut [f32], rows: usize, d: usize, scale: f32) {
+    let mut parts = Shared::<[f32]>::new_slice(UNITS);
+    let mut squares = 0f32;
+    let mut row = UNIT_POS as usize;
+    while row < rows {
+        squares += costs[row * 2];
+        row += UNITS;
+    }
+    let mut of_mean = 0f32;
+    let mut c = UNIT_POS as usize;
+    while c < d {
+        let sum = sums[c] * scale;
+        of_mean += sum * sum;
+        c += UNITS;
+    }
+    let squares = sum_of_units(&mut parts, squares);
+    let of_mean = sum_of_units(&mut parts, of_mean);
+    if UNIT_POS == 0 {
+        let count = f32::cast_from(rows);
+        weight[0] = count / max(squares - of_mean / count, f32::new(1.0e-37));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The engine: keeps parameters and Adam's moments on the device, and updates them by a step from a batch.
 
-use super::memory::{Buffer, allocate, fetch, upload};
+use super::backward::bias_and_norm;
+use super::memory::{Buffer, allocate, fetch, fetch_all, upload};
 use super::{cubes, sparse, units, update};
 use crate::Result;
 use crate::train::engine::{Batch, Engine, StepStats, TrainState, clipped, finite};
@@ -50,8 +51,8 @@ pub struct GpuEngine {
     pub(super) whole: Buffer,
     /// The decoder's bias and its moments, which are small, on the host.
     pub(super) b_dec: [Vec<f32>; 3],
-    /// The threshold of the last batch.
-    pub(super) threshold_hint: Option<f32>,
+    /// What the products of candidates are above, for architectures with one threshold for a batch.
+    pub(super) floor: f32,
     /// Most candidates of a token, for architectures without a fixed number of active features.
     pub(super) most_candidates: usize,
     l0: Option<f64>,
@@ -78,7 +79,7 @@ impl GpuEngine {
             norms: empty(),
             whole: upload(&client, &[params.d_sae as u32]),
             b_dec: [Vec::new(), Vec::new(), Vec::new()],
-            threshold_hint: None,
+            floor: 0.0,
             most_candidates: 4 * config.k + 16,
             l0: None,
             client: client.clone(),
@@ -115,7 +116,7 @@ impl GpuEngine {
         self.narrow_enc = allocate(client, len, self.narrow.size());
         let count = CubeCount::Static(len.div_ceil(super::select::UNITS) as u32, 1, 1);
         sparse::narrowed::launch(client, count, units(), self.w_enc.value.arg(), self.narrow_enc.arg(), self.narrow);
-        (self.threshold_hint, self.l0) = (None, *l0);
+        (self.floor, self.l0) = (0.0, *l0);
     }
 }
 
@@ -124,19 +125,27 @@ impl Engine for GpuEngine {
         self.rows = batch.x.len() / self.d;
         let b_dec = upload(&self.client, &self.b_dec[0]);
         let inputs = self.inputs(batch.x, &b_dec);
-        let pass = if self.config.is_topk() {
-            self.pass_of_strongest(&inputs, &b_dec, batch)?
-        } else {
-            self.pass_above_thresholds(&inputs, &b_dec, batch)?
-        };
-        finite(&pass.stats, batch)?;
-        let gradients = self.gradients(&pass, &inputs)?;
-        let mut stats = pass.stats;
-        stats.grad_norm = gradients.norm;
-        let shrink = clipped(&self.config, stats.grad_norm, batch)?;
-        self.apply(&gradients, shrink as f32, batch);
-        self.l0 = Some(stats.l0);
-        Ok(stats)
+        loop {
+            let topk = self.config.is_topk();
+            let pass = if topk {
+                self.pass_of_strongest(&inputs, &b_dec, batch)?
+            } else {
+                self.pass_above_thresholds(&inputs, &b_dec, batch)?
+            };
+            let gradients = self.gradients(&pass, &inputs);
+            // The only place where the host waits for the device. Adam runs while the next batch is prepared.
+            let measured = fetch_all(&self.client, pass.measured.iter().chain(gradients.measured()))?;
+            let (of_pass, of_gradients) = measured.split_at(pass.measured.len());
+            let stats =
+                if topk { self.stats_of_strongest(of_pass) } else { self.stats_above_thresholds(of_pass, batch) };
+            let Some(mut stats) = stats else { continue };
+            finite(&stats, batch)?;
+            let (b_dec, norm) = bias_and_norm(of_gradients);
+            let shrink = clipped(&self.config, norm, batch)?;
+            self.apply(&gradients, &b_dec, shrink as f32, batch);
+            (stats.grad_norm, self.l0) = (norm, Some(stats.l0));
+            return Ok(stats);
+        }
     }
 
     fn state(&self) -> Result<Cow<'_, TrainState>> {

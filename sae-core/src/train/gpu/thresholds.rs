@@ -2,9 +2,10 @@
 //! parameter.
 
 use super::activation::{self, GATED, JUMP_STEP, JUMP_TANH, RELU};
-use super::backward::{Contribution, Groups, Pass};
+use super::backward::{Contribution, Pass};
 use super::entries::{Entries, Inputs};
-use super::memory::{Buffer, allocate, fetch, upload};
+use super::group::Groups;
+use super::memory::{Buffer, Fetched, allocate};
 use super::select::{ALL, CANDIDATES, UNITS};
 use super::state::GpuEngine;
 use super::{cubes, units};
@@ -20,18 +21,17 @@ impl GpuEngine {
     /// The pass of a batch.
     ///
     /// # Errors
-    /// A device that failed.
-    pub fn pass_above_thresholds(&mut self, inputs: &Inputs, b_dec: &Buffer, batch: &Batch) -> Result<Pass> {
-        let client = self.client.clone();
-        let (rows, f) = (self.rows as f64, self.f);
-        let formulas = ArchitectureRule::new(&self.config, batch.sparsity, self.rows);
-        let entries = self.choose_above(inputs)?;
+    /// A device that cannot compute the encoder's product.
+    pub fn pass_above_thresholds(&self, inputs: &Inputs, b_dec: &Buffer, batch: &Batch) -> Result<Pass> {
+        let (client, f) = (&self.client, self.f);
+        let (entries, counts) = self.choose_above(inputs)?;
         let size = self.rows * entries.width;
-        let (z, gate, sums) =
-            (allocate(&client, size, 4), allocate(&client, size, 4), allocate(&client, self.rows * 2, 4));
+        let (z, gate) = (allocate(client, size, 4), allocate(client, size, 4));
+        let (sums, weights) = (allocate(client, self.rows * 2, 4), allocate(client, self.rows, 4));
+        let (weight, slope) = ArchitectureRule::new(&self.config, batch.sparsity, self.rows).weight_and_slope();
         let scalar = |n: usize| self.scalars.get(n).unwrap_or(&self.scalars[0]).value.arg();
         activation::activate::launch(
-            &client,
+            client,
             cubes(self.rows),
             units(),
             entries.values.arg(),
@@ -44,51 +44,36 @@ impl GpuEngine {
             z.arg(),
             gate.arg(),
             sums.arg(),
+            weights.arg(),
             entries.width,
             self.config.tanh_scale as f32,
+            weight,
+            slope,
             self.rule(),
         );
         let whole = (self.whole.clone(), 1);
+        let groups = Groups::new(client, &entries, self.rows, f);
+        let back_of = |entries: &Entries| {
+            let (residuals, costs) = self.residuals(inputs, b_dec, (&self.whole, 1), entries);
+            let back = allocate(client, size, 4);
+            self.dots((&residuals, 1), (&self.w_dec.value, false), &self.whole, entries, &back);
+            (residuals, costs, back)
+        };
         let active = Entries { values: z, ..entries.clone() };
-        let (residuals, costs) = self.residuals(inputs, b_dec, (&self.whole, 1), &active);
-        let groups = Groups::new(&client, &entries, f)?;
-        let costs: Vec<f32> = fetch(&client, &costs)?;
-        let sums: Vec<f32> = fetch(&client, &sums)?;
-        let penalties: Vec<f32> = sums.iter().step_by(2).copied().collect();
-        let mean = |values: &mut dyn Iterator<Item = f32>| values.map(f64::from).sum::<f64>() / rows;
-        let mse = mean(&mut costs.iter().step_by(2).copied());
-        let mut stats = StepStats {
-            mse,
-            errors: mse,
-            penalty: mean(&mut penalties.iter().map(|sum| formulas.of_token(*sum))),
-            l0: mean(&mut sums.iter().skip(1).step_by(2).copied()),
-            token_errors: costs.iter().step_by(2).copied().collect(),
-            ..StepStats::default()
-        };
-        let back = allocate(&client, size, 4);
-        self.dots((&residuals, 1), (&self.w_dec.value, false), &self.whole, &active, &back);
-        let gated = self.config.arch == Architecture::Gated;
-        let gate_pass = if gated {
-            // The loss has a second reconstruction, from the gate alone.
+        let (residuals, costs, back) = back_of(&active);
+        // Gated's loss has a second reconstruction, from the gate alone.
+        let of_gate = (self.config.arch == Architecture::Gated).then(|| {
             let open = Entries { values: gate, ..entries.clone() };
-            let (residuals, costs) = self.residuals(inputs, b_dec, (&self.whole, 1), &open);
-            let back = allocate(&client, size, 4);
-            self.dots((&residuals, 1), (&self.w_dec.value, false), &self.whole, &open, &back);
-            let costs: Vec<f32> = fetch(&client, &costs)?;
-            stats.errors += mean(&mut costs.iter().step_by(2).copied());
-            Some((open, residuals, back))
-        } else {
-            None
-        };
+            let (residuals, costs, back) = back_of(&open);
+            (open, residuals, costs, back)
+        });
 
-        let weights: Vec<f32> = penalties.iter().map(|sum| formulas.weight(*sum)).collect();
-        let weights = upload(&client, &weights);
-        let scalars: Vec<Buffer> = self.scalars.iter().map(|_| allocate(&client, f, 4)).collect();
-        let unused: Vec<Buffer> = (scalars.len()..3).map(|_| allocate(&client, 1, 4)).collect();
+        let scalars: Vec<Buffer> = self.scalars.iter().map(|_| allocate(client, f, 4)).collect();
+        let unused: Vec<Buffer> = (scalars.len()..3).map(|_| allocate(client, 1, 4)).collect();
         let to: Vec<&Buffer> = scalars.iter().chain(&unused).collect();
-        let (norm, fired) = (allocate(&client, f, 4), allocate(&client, f, 4));
+        let (norm, fired) = (allocate(client, f, 4), allocate(client, f, 4));
         activation::backward::launch(
-            &client,
+            client,
             CubeCount::Static(f.div_ceil(UNITS) as u32, 1, 1),
             units(),
             groups.start.arg(),
@@ -101,7 +86,7 @@ impl GpuEngine {
             scalar(1),
             scalar(2),
             back.arg(),
-            gate_pass.as_ref().map_or(&weights, |(_, _, back)| back).arg(),
+            of_gate.as_ref().map_or(&weights, |(_, _, _, back)| back).arg(),
             to[0].arg(),
             to[1].arg(),
             to[2].arg(),
@@ -112,8 +97,7 @@ impl GpuEngine {
             self.config.tanh_scale as f32,
             self.rule(),
         );
-        let fired: Vec<u32> = fetch(&client, &fired)?;
-        stats.fired = fired.iter().map(|fired| *fired > 0).collect();
+        let mut measured = vec![costs, sums, counts, fired];
         let mut contributions = vec![Contribution {
             entries: active,
             back: Some(back),
@@ -122,16 +106,42 @@ impl GpuEngine {
             groups: groups.clone(),
             with_bias: true,
         }];
-        contributions.extend(gate_pass.map(|(entries, residuals, _)| Contribution {
-            entries,
-            back: None,
-            residuals,
-            ends: whole,
-            groups,
-            with_bias: true,
-        }));
+        if let Some((entries, residuals, costs, _)) = of_gate {
+            measured.push(costs);
+            contributions.push(Contribution { entries, back: None, residuals, ends: whole, groups, with_bias: true });
+        }
         debug_assert_eq!(scalars.len(), scalar_names(self.config.arch).len());
-        Ok(Pass { stats, contributions, scalars, norm: (self.rule() != JUMP_STEP).then_some(norm) })
+        Ok(Pass { measured, contributions, scalars, norm: (self.rule() != JUMP_STEP).then_some(norm) })
+    }
+
+    /// What a pass measured. Nothing if a token had more candidates than there was room for, for which this makes room.
+    pub fn stats_above_thresholds(&mut self, measured: &[Fetched], batch: &Batch) -> Option<StepStats> {
+        let [costs, sums, counts, fired, of_gate @ ..] = measured else {
+            unreachable!("`pass_above_thresholds` measures four arrays or more")
+        };
+        let width = self.most_candidates.min(self.f);
+        let most = counts.numbers::<u32>().iter().copied().max().unwrap_or_default() as usize;
+        let room = (most + most / 4).next_multiple_of(64);
+        if most > width {
+            self.most_candidates = room;
+            return None;
+        }
+        // Training makes activations sparser, so that less and less memory is needed.
+        self.most_candidates = room.min(self.most_candidates);
+        let formulas = ArchitectureRule::new(&self.config, batch.sparsity, self.rows);
+        let mean = |values: &mut dyn Iterator<Item = f32>| values.map(f64::from).sum::<f64>() / self.rows as f64;
+        let mean_cost = |costs: &Fetched| mean(&mut costs.numbers::<f32>().iter().step_by(2).copied());
+        let sums = sums.numbers::<f32>();
+        let mse = mean_cost(costs);
+        Some(StepStats {
+            mse,
+            errors: mse + of_gate.iter().map(mean_cost).sum::<f64>(),
+            penalty: mean(&mut sums.iter().step_by(2).map(|sum| formulas.of_token(*sum))),
+            l0: mean(&mut sums.iter().skip(1).step_by(2).copied()),
+            fired: fired.numbers::<u32>().iter().map(|fired| *fired > 0).collect(),
+            token_errors: costs.numbers::<f32>().iter().step_by(2).copied().collect(),
+            ..StepStats::default()
+        })
     }
 
     /// The kernels' name of the architecture and its penalty.
@@ -144,34 +154,25 @@ impl GpuEngine {
         }
     }
 
-    /// Features that have an activation or a gradient, with their exact pre-activations, by ascending feature.
-    fn choose_above(&mut self, inputs: &Inputs) -> Result<Entries> {
-        let rows = inputs.rows;
+    /// Features that have an activation or a gradient, with their exact pre-activations, by ascending feature; and how many
+    /// candidates each token had, even if they were more than there is room for.
+    fn choose_above(&self, inputs: &Inputs) -> Result<(Entries, Buffer)> {
+        let (client, rows) = (&self.client, inputs.rows);
         let tokens = self.tokens(rows);
-        let products = allocate(&self.client, tokens * self.f, 4);
-        loop {
-            let width = self.most_candidates.min(self.f);
-            let mut found = Entries::new(&self.client, rows, width);
-            for first in (0..rows).step_by(tokens) {
-                let rows = tokens.min(rows - first);
-                self.product(inputs, first, rows, &products)?;
-                let input = inputs.centered.part(first * self.d, rows * self.d);
-                self.above::<ALL>(&products, &found, &input, self.f, &found.part(first, rows), rows);
-            }
-            let lens: Vec<u32> = fetch(&self.client, &found.lens)?;
-            let most = lens.iter().copied().max().unwrap_or_default() as usize;
-            let room = (most + most / 4).next_multiple_of(64);
-            if most > width {
-                self.most_candidates = room;
-                continue;
-            }
-            // Training makes activations sparser, so that less and less memory is needed.
-            self.most_candidates = room.min(self.most_candidates);
-            self.exact(inputs, &mut found);
-            let kept = Entries::new(&self.client, rows, width);
-            self.above::<CANDIDATES>(&found.values, &found, &inputs.centered, width, &kept, rows);
-            return Ok(kept);
+        let products = allocate(client, tokens * self.f, 4);
+        let width = self.most_candidates.min(self.f);
+        let mut found = Entries::new(client, rows, width);
+        let counts = allocate(client, rows, 4);
+        for first in (0..rows).step_by(tokens) {
+            let rows = tokens.min(rows - first);
+            self.product(inputs, first, rows, &products)?;
+            let (input, counts) = (inputs.centered.part(first * self.d, rows * self.d), counts.part(first, rows));
+            self.above::<ALL>(&products, &found, &input, self.f, (&found.part(first, rows), &counts), rows);
         }
+        self.exact(inputs, &mut found);
+        let (kept, exact_counts) = (Entries::new(client, rows, width), allocate(client, rows, 4));
+        self.above::<CANDIDATES>(&found.values, &found, &inputs.centered, width, (&kept, &exact_counts), rows);
+        Ok((kept, counts))
     }
 
     fn above<const FROM: u32>(
@@ -180,7 +181,7 @@ impl GpuEngine {
         candidates: &Entries,
         input: &Buffer,
         width: usize,
-        out: &Entries,
+        (out, counts): (&Entries, &Buffer),
         rows: usize,
     ) {
         let learned = self.config.arch == Architecture::JumpRelu;
@@ -199,6 +200,7 @@ impl GpuEngine {
             out.features.arg(),
             out.values.arg(),
             out.lens.arg(),
+            counts.arg(),
             width,
             out.width,
             self.d,

@@ -3,10 +3,10 @@
 
 use super::backward::Pass;
 use super::entries::{Entries, Inputs};
-use super::memory::{Buffer, allocate, fetch, upload};
-use super::select::{self, ALL, BINS, CANDIDATES, LISTED, float_of, order_of};
+use super::memory::{Buffer, Fetched, allocate, upload};
+use super::select::{self, ALL, BINS, CANDIDATES, FLOOR, FOUND, LISTED, TOTAL, float_of, order_of};
 use super::state::GpuEngine;
-use super::{cubes, units};
+use super::{cubes, sparse, units};
 use crate::Result;
 use crate::autoencoder::Architecture;
 use crate::train::engine::{Batch, StepStats};
@@ -17,59 +17,107 @@ fn with_margin(k: usize, features: usize) -> usize {
     (k + (k / 4).max(16)).min(features)
 }
 
+/// The selected features of a batch.
+struct Chosen {
+    entries: Entries,
+    /// How the search for the batch's threshold ended ([`select::FOUND`] to [`select::FLOOR`]); of no meaning where each token
+    /// has its own threshold.
+    search: Buffer,
+    /// The strongest dead features of each token, for AuxK.
+    aux: Option<Entries>,
+}
+
 impl GpuEngine {
     /// The pass of a batch.
     ///
     /// # Errors
-    /// A device that failed.
-    pub fn pass_of_strongest(&mut self, inputs: &Inputs, b_dec: &Buffer, batch: &Batch) -> Result<Pass> {
-        let (client, d) = (self.client.clone(), self.d);
-        let rows = self.rows as f64;
-        let slots = batch.ends.len();
+    /// A device that cannot compute the encoder's product.
+    pub fn pass_of_strongest(&self, inputs: &Inputs, b_dec: &Buffer, batch: &Batch) -> Result<Pass> {
+        let (client, d, slots) = (&self.client, self.d, batch.ends.len());
         let ends: Vec<u32> = batch.ends.iter().map(|end| *end as u32).collect();
-        let ends = upload(&client, &ends);
+        let ends = upload(client, &ends);
         let aux = if self.config.aux_loss_coefficient > 0.0 && !batch.dead.is_empty() {
             self.config.aux_k(d).min(batch.dead.len())
         } else {
             0
         };
-        let (chosen, least, chosen_aux) = self.choose(inputs, batch.dead, aux)?;
-        let (residuals, costs) = self.residuals(inputs, b_dec, (&ends, slots), &chosen);
-        let main = self.contribution(chosen, residuals, (ends, slots), true)?;
-        let costs: Vec<f32> = fetch(&client, &costs)?;
-        let total = |column: usize| costs.iter().skip(column).step_by(2).map(|c| f64::from(*c)).sum::<f64>();
-        let mut stats = StepStats {
-            mse: total(0) / rows,
-            errors: total(1) / rows,
-            l0: main.groups.len() as f64 / rows,
-            least,
-            fired: main.groups.occupied(),
-            token_errors: costs.iter().step_by(2).copied().collect(),
-            ..StepStats::default()
-        };
+        let chosen = self.choose(inputs, batch.dead, aux)?;
+        let lens = chosen.entries.lens.clone();
+        let (residuals, costs) = self.residuals(inputs, b_dec, (&ends, slots), &chosen.entries);
+        let main = self.contribution(chosen.entries, residuals, (ends, slots), true);
+        let mut measured = vec![costs, main.groups.start.clone(), lens, chosen.search];
         let mut contributions = vec![main];
-        if let Some(chosen) = chosen_aux {
-            let residuals = &contributions[0].residuals;
+        if let Some(entries) = chosen.aux {
+            let (residuals, costs) = (&contributions[0].residuals, &measured[0]);
             let weight = if self.config.aux_relative {
-                // The error's total variance, from its squares and the sums of its columns.
-                let sums = self.column_sums(residuals, self.rows, slots * d, (slots - 1) * d, None)?;
-                let squares: f64 = sums.iter().map(|s| (f64::from(*s) * rows / 2.0).powi(2)).sum();
-                rows / (total(0) - squares / rows).max(f64::MIN_POSITIVE)
+                self.relative_aux_weight(costs, residuals, slots)
             } else {
-                (batch.dead.len() as f64 / self.config.aux_k(d) as f64).min(1.0)
+                let share = batch.dead.len() as f32 / self.config.aux_k(d) as f32;
+                upload(client, &[share.min(1.0)])
             };
-            let weight = self.config.aux_loss_coefficient * weight;
-            let scale = (weight * 2.0 / rows) as f32;
-            let (residuals, costs) = self.aux_residuals((residuals, slots), b_dec, &chosen, scale);
-            let costs: Vec<f32> = fetch(&client, &costs)?;
-            stats.aux = weight * costs.iter().step_by(2).map(|c| f64::from(*c)).sum::<f64>() / rows;
-            contributions.push(self.contribution(chosen, residuals, (self.whole.clone(), 1), false)?);
+            let scale = (self.config.aux_loss_coefficient * 2.0 / self.rows as f64) as f32;
+            let (residuals, costs) = self.aux_residuals((residuals, slots), b_dec, &entries, (scale, &weight));
+            contributions.push(self.contribution(entries, residuals, (self.whole.clone(), 1), false));
+            measured.extend([costs, weight]);
         }
-        Ok(Pass { stats, contributions, scalars: Vec::new(), norm: None })
+        Ok(Pass { measured, contributions, scalars: Vec::new(), norm: None })
     }
 
-    /// The largest products of every row among those whose sort key is above `floor`: of all features, or of listed ones.
-    fn candidates(&self, p: &Buffer, rows: usize, listed: Option<(&Buffer, usize)>, floor: u32, out: &Entries) {
+    /// AuxK's weight from the total variance of the error, whose residuals are the last of `slots`.
+    fn relative_aux_weight(&self, costs: &Buffer, residuals: &Buffer, slots: usize) -> Buffer {
+        let (client, d) = (&self.client, self.d);
+        let sums = self.column_sums(residuals, self.rows, slots * d, (slots - 1) * d, None);
+        let weight = allocate(client, 1, 4);
+        let scale = self.rows as f32 / 2.0;
+        let (count, costs, sums, to) = (cubes(1), costs.arg(), sums.arg(), weight.arg());
+        sparse::relative_aux_weight::launch(client, count, units(), costs, sums, to, self.rows, d, scale);
+        weight
+    }
+
+    /// What a pass measured. Nothing if the batch has to be passed again with more candidates, for which this prepares.
+    pub fn stats_of_strongest(&mut self, measured: &[Fetched]) -> Option<StepStats> {
+        let [costs, starts, lens, search, aux @ ..] = measured else {
+            unreachable!("`pass_of_strongest` measures four arrays or more")
+        };
+        let (rows, lens) = (self.rows as f64, lens.numbers::<u32>());
+        let mut least = None;
+        if self.config.arch != Architecture::TopK {
+            let search = search.numbers::<u32>();
+            let (cut, total) = (float_of(search[FOUND]), search[TOTAL] as usize);
+            // Candidates were found in the narrow type: near the floor some may be missing.
+            if self.floor > 0.0 && (total < self.config.k * self.rows || cut < 1.02 * self.floor) {
+                self.floor = 0.0;
+                return None;
+            }
+            let width = self.most_candidates.min(self.f);
+            if width < self.f && lens.iter().any(|len| *len as usize > width - width / 8) {
+                self.most_candidates = 2 * width;
+                return None;
+            }
+            least = lens.iter().any(|len| *len > 0).then(|| float_of(search[FLOOR] + 1));
+            // A little below the threshold, since batches differ.
+            self.floor = 0.95 * least.unwrap_or(0.0);
+        }
+        let (costs, starts) = (costs.numbers::<f32>(), starts.numbers::<u32>());
+        let total = |costs: &[f32], column: usize| costs.iter().skip(column).step_by(2).map(|c| f64::from(*c)).sum::<f64>();
+        let aux = match aux {
+            [costs, weight] => f64::from(weight.numbers::<f32>()[0]) * total(costs.numbers(), 0),
+            _ => 0.0,
+        };
+        Some(StepStats {
+            mse: total(costs, 0) / rows,
+            errors: total(costs, 1) / rows,
+            aux: self.config.aux_loss_coefficient * aux / rows,
+            l0: f64::from(starts[self.f]) / rows,
+            least,
+            fired: starts.windows(2).map(|ends| ends[0] < ends[1]).collect(),
+            token_errors: costs.iter().step_by(2).copied().collect(),
+            ..StepStats::default()
+        })
+    }
+
+    /// The largest products of every row among those whose sort key is above `floor[0]`: of all features, or of listed ones.
+    fn candidates(&self, p: &Buffer, rows: usize, listed: Option<(&Buffer, usize)>, floor: &Buffer, out: &Entries) {
         let (list, columns, from) = match listed {
             Some((list, len)) => (list, len, LISTED),
             None => (&self.norms, self.f, ALL),
@@ -89,20 +137,21 @@ impl GpuEngine {
             none,
             bias,
             gain,
+            floor.arg(),
             features,
             values,
             lens,
             f,
             columns,
             keep,
-            floor,
+            0,
             from,
             weighed,
         );
     }
 
-    /// The `keep` largest candidates of each token whose sort key is above `floor`, by ascending feature.
-    fn keep(&self, entries: &Entries, keep: usize, floor: u32) -> Entries {
+    /// The `keep` largest candidates of each token whose sort key is above `floors[floor_at]`, by ascending feature.
+    fn keep(&self, entries: &Entries, keep: usize, (floors, floor_at): (&Buffer, usize)) -> Entries {
         let out = Entries::new(&self.client, self.rows, keep);
         let (bias, gain) = (self.bias().arg(), self.norms.arg());
         let (features, values, lens) = (out.features.arg(), out.values.arg(), out.lens.arg());
@@ -110,9 +159,10 @@ impl GpuEngine {
         let (of, had) = (entries.features.arg(), entries.lens.arg());
         let (count, units, client) = (cubes(self.rows), units(), &self.client);
         let p = entries.values.arg();
+        let floors = floors.arg();
         select::strongest::launch(
-            client, count, units, p, of, had, bias, gain, features, values, lens, width, 0, keep, floor, CANDIDATES,
-            weighed,
+            client, count, units, p, of, had, bias, gain, floors, features, values, lens, width, 0, keep, floor_at,
+            CANDIDATES, weighed,
         );
         let sorted = Entries { lens: out.lens.clone(), ..Entries::new(client, self.rows, keep) };
         let (features, values, lens) = (out.features.arg(), out.values.arg(), out.lens.arg());
@@ -131,93 +181,55 @@ impl GpuEngine {
         sorted
     }
 
-    /// The sort key of the `count`-th largest entry of a batch (of the smallest if there are fewer), and the number of
-    /// entries.
-    fn cut(&self, entries: &Entries, count: usize) -> Result<(u32, usize)> {
-        let (mut found, mut left, mut total) = (0u32, count as u64, 0u64);
+    /// Searches for the `wanted` largest entries of a batch, for what [`select::pick`] says.
+    fn search(&self, entries: &Entries, wanted: usize) -> Buffer {
+        let (search, bins) = (allocate(&self.client, 4, 4), upload(&self.client, &[0u32; BINS]));
+        let (weighed, width) = (self.config.weighs_by_norm(), entries.width);
         for pass in 0..3u32 {
-            let bins = upload(&self.client, &[0u32; BINS]);
             let (values, features, lens) = (entries.values.arg(), entries.features.arg(), entries.lens.arg());
-            let (count, units, client) = (cubes(self.rows), units(), &self.client);
-            let (gain, weighed, width) = (self.norms.arg(), self.config.weighs_by_norm(), entries.width);
-            let to = bins.arg();
-            select::digits::launch(client, count, units, values, features, lens, gain, to, width, found, pass, weighed);
-            let bins: Vec<u32> = fetch(&self.client, &bins)?;
-            if pass == 0 {
-                total = bins.iter().map(|n| u64::from(*n)).sum();
-                left = left.min(total);
-                if total == 0 {
-                    return Ok((order_of(0.0), 0));
-                }
-            }
-            let mut bin = BINS;
-            while bin > 0 {
-                bin -= 1;
-                if u64::from(bins[bin]) >= left {
-                    break;
-                }
-                left -= u64::from(bins[bin]);
-            }
-            found = (found << if pass == 2 { 10 } else { 11 }) | bin as u32;
+            let (count, client, gain) = (cubes(self.rows), &self.client, self.norms.arg());
+            let (of, to) = (search.arg(), bins.arg());
+            select::digits::launch(client, count, units(), values, features, lens, gain, of, to, width, pass, weighed);
+            let (zero, bins, search) = (order_of(0.0), bins.arg(), search.arg());
+            select::pick::launch(client, cubes(1), units(), bins, search, wanted as u32, zero, pass);
         }
-        Ok((found, total as usize))
+        search
     }
 
-    /// The selected features, the smallest activation that was selected from a batch, and (AuxK) the `aux` strongest dead
-    /// features of each token.
-    pub fn choose(
-        &mut self,
-        inputs: &Inputs,
-        dead: &[u32],
-        aux: usize,
-    ) -> Result<(Entries, Option<f32>, Option<Entries>)> {
-        let (rows, k) = (inputs.rows, self.config.k);
+    /// The selected features, and (AuxK) the `aux` strongest dead features of each token.
+    ///
+    /// # Errors
+    /// A device that cannot compute the encoder's product.
+    fn choose(&self, inputs: &Inputs, dead: &[u32], aux: usize) -> Result<Chosen> {
+        let (client, rows, k) = (&self.client, inputs.rows, self.config.k);
         let tokens = self.tokens(rows);
-        let batch = self.config.arch != Architecture::TopK;
-        let list = upload(&self.client, dead);
-        let (zero, any) = (order_of(0.0), 0);
-        let of_aux = if self.config.aux_relative { zero } else { any };
-        let p = allocate(&self.client, tokens * self.f, 4);
-        // A little below the last threshold, since batches differ; from zero if that was too high.
-        let mut floor = if batch { 0.95 * self.threshold_hint.unwrap_or(0.0) } else { 0.0 };
-        loop {
-            let width = if batch { self.most_candidates.min(self.f) } else { with_margin(k, self.f) };
-            let mut found = Entries::new(&self.client, rows, width);
-            let aux_width = with_margin(aux, dead.len().max(1));
-            let mut found_aux = (aux > 0).then(|| Entries::new(&self.client, rows, aux_width));
-            for first in (0..rows).step_by(tokens) {
-                let rows = tokens.min(rows - first);
-                self.product(inputs, first, rows, &p)?;
-                self.candidates(&p, rows, None, order_of(floor), &found.part(first, rows));
-                if let Some(aux) = &found_aux {
-                    self.candidates(&p, rows, Some((&list, dead.len())), of_aux, &aux.part(first, rows));
-                }
+        let of_batch = self.config.arch != Architecture::TopK;
+        let list = upload(client, dead);
+        let key = |floor: u32| upload(client, &[floor]);
+        let (floor, zero) = (key(order_of(self.floor)), key(order_of(0.0)));
+        let of_aux = if self.config.aux_relative { zero.clone() } else { key(0) };
+        let p = allocate(client, tokens * self.f, 4);
+        let width = if of_batch { self.most_candidates.min(self.f) } else { with_margin(k, self.f) };
+        let mut found = Entries::new(client, rows, width);
+        let aux_width = with_margin(aux, dead.len().max(1));
+        let mut found_aux = (aux > 0).then(|| Entries::new(client, rows, aux_width));
+        for first in (0..rows).step_by(tokens) {
+            let rows = tokens.min(rows - first);
+            self.product(inputs, first, rows, &p)?;
+            self.candidates(&p, rows, None, &floor, &found.part(first, rows));
+            if let Some(aux) = &found_aux {
+                self.candidates(&p, rows, Some((&list, dead.len())), &of_aux, &aux.part(first, rows));
             }
-            self.exact(inputs, &mut found);
-            let kept_aux = found_aux.as_mut().map(|found| {
-                self.exact(inputs, found);
-                self.keep(found, aux, of_aux)
-            });
-            if !batch {
-                return Ok((self.keep(&found, k, zero), None, kept_aux));
-            }
-            let (cut, count) = self.cut(&found, k * rows)?;
-            // Candidates were found in the narrow type: near the floor some may be missing.
-            if floor > 0.0 && (count < k * rows || float_of(cut) < 1.02 * floor) {
-                floor = 0.0;
-                continue;
-            }
-            // Exact values that are not above zero have no activation.
-            let cut = cut.max(zero + 1);
-            let kept = self.keep(&found, width, cut - 1);
-            let lens: Vec<u32> = fetch(&self.client, &kept.lens)?;
-            if width < self.f && lens.iter().any(|len| *len as usize > width - width / 8) {
-                self.most_candidates = 2 * width;
-                continue;
-            }
-            let least = lens.iter().any(|len| *len > 0).then(|| float_of(cut));
-            self.threshold_hint = least;
-            return Ok((kept, least, kept_aux));
         }
+        self.exact(inputs, &mut found);
+        let aux = found_aux.as_mut().map(|found| {
+            self.exact(inputs, found);
+            self.keep(found, aux, (&of_aux, 0))
+        });
+        if of_batch {
+            let search = self.search(&found, k * rows);
+            return Ok(Chosen { entries: self.keep(&found, width, (&search, FLOOR)), search, aux });
+        }
+        Ok(Chosen { entries: self.keep(&found, k, (&zero, 0)), search: zero, aux })
     }
 }
