@@ -1,25 +1,47 @@
-#!/bin/sh
-# Runs everything that needs an NVIDIA GPU: the tests of the GPU engine, then the benchmarks of the training step and of a forward
-# pass, each compared with the bf16 product.
+#!/usr/bin/env bash
+# Packs everything that is measured on a machine with an NVIDIA GPU, so that nothing is built there:
 #
-# Needs, at run time: the driver (libcuda.so.1), NVRTC (libnvrtc.so) on the library path, and CUDA's headers at
-# $CUDA_PATH/include. Building needs none of them, and no nvcc. The first build takes 11 to 15 minutes on two cores.
+#     docs/gpu.sh gpu.tar.xz                  # here: builds, strips and packs (15 minutes on two cores)
+#     tar xf gpu.tar.xz && python3 sae-gpu/run.py    # there: at most eight minutes (docs/gpu_run.py)
 #
-# State: on a software Vulkan device, with the product in f32, all of these tests pass (ARCHITECTURE.md).
-# Neither this script nor the product in bf16 nor anything else here has run on a GPU.
-set -eu
+# Building needs no GPU, no driver and no nvcc. SAE_GPU_FEATURE=vulkan packs a build for Vulkan in place of CUDA.
+#
+# Nothing that this packs has run on an NVIDIA GPU so far.
+set -euo pipefail
 cd "$(dirname "$0")/.."
-: "${CUDA_PATH:=/usr/local/cuda}"
-export CUDA_PATH
-[ -d "$CUDA_PATH/include" ] || { echo "no CUDA headers at $CUDA_PATH/include: set CUDA_PATH" >&2; exit 1; }
+archive=${1:?usage: docs/gpu.sh ARCHIVE.tar.xz}
+feature=${SAE_GPU_FEATURE:-cuda}
 
-SAE_EXPECT_GPU=1 cargo test --release -p sae-core --features sae-core/cuda --lib -- gpu device:: --test-threads 1
-cargo build --release --features cuda
-for arch in topk batch-topk matryoshka relu jumprelu gated; do
-    target/release/sae bench train --device cuda --arch "$arch" --d-in 4096 --features 65536 --k 32 --batch 16384
-done
-target/release/sae bench train --device cuda --d-in 4096 --features 65536 --k 32 --batch 16384 --dead 0.05
-for dtype in f32 bf16; do
-    target/release/sae bench harvest --device cuda --dtype "$dtype" --samples 16
-done
-target/release/sae bench harvest --shape llava-next-7b --dtype bf16 --device cuda --samples 4
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+pack=$folder/sae-gpu
+mkdir -p "$pack/tests"
+
+cargo build --release --features "$feature"
+cp target/release/sae "$pack/"
+# The tests of sae-core's library (the trainer) and of harvest (the models), from Cargo's messages.
+cargo test --release -p sae-core -p harvest --features "sae-core/$feature,harvest/$feature" --lib --test it --no-run \
+  --message-format json-render-diagnostics >"$folder/messages"
+python3 - "$folder/messages" "$pack" <<'PYTHON'
+import json, shutil, sys
+
+names = {("sae_core", "lib"): "trainer-tests", ("it", "test"): "model-tests"}
+for line in open(sys.argv[1]):
+    message = json.loads(line)
+    if message.get("executable") and (message["target"]["name"], message["target"]["kind"][0]) in names:
+        name = names[message["target"]["name"], message["target"]["kind"][0]]
+        shutil.copy(message["executable"], f"{sys.argv[2]}/{name}")
+PYTHON
+strip "$pack/sae" "$pack/trainer-tests" "$pack/model-tests"
+cp -r tests/golden "$pack/tests/"
+# The model and the images that golden files and the smallest harvest use, and the Rust crates' places, from which tests find
+# their files.
+mkdir -p "$pack/assets" "$pack/sae-core" "$pack/harvest"
+cp -r assets/demo-mllm assets/demo-data "$pack/assets/"
+cp docs/gpu_run.py "$pack/run.py"
+pwd >"$pack/built-in"
+
+tar -C "$folder" -cJf "$archive" sae-gpu
+bytes=$(stat -c %s "$archive")
+echo "$archive: $((bytes >> 20)) MiB"
+[ "$bytes" -lt $((64 << 20)) ] || { echo "the archive is larger than 64 MiB" >&2; exit 1; }

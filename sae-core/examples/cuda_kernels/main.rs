@@ -1,10 +1,16 @@
 //! Writes the CUDA source of every kernel that a training step on a GPU launches, without a GPU: the engine runs a step of
 //! each architecture on a device that compiles what it is asked to launch, and computes nothing. `docs/cuda_kernels.py`
-//! builds this example, and compiles what it writes for real architectures.
+//! builds this example, and compiles what it writes for real architectures. Without a folder it prints what a step asks of a
+//! GPU at full size (which takes 10 GB of memory), and how long the GPU needs for that at least.
 //!
 //! ```sh
 //! cargo run --release -p sae-core --features vulkan,cuda-source --example cuda_kernels -- 90 FOLDER
+//! cargo run --release -p sae-core --features vulkan,cuda-source --example cuda_kernels -- 90
 //! ```
+
+mod cost;
+
+use cost::{Cost, StepShape};
 
 use cubecl::bytes::Bytes;
 use cubecl::client::Client;
@@ -42,12 +48,14 @@ use sae_core::train::gpu::{GpuEngine, PRODUCT_BYTES};
 use sae_core::train::{Decoder, JumpReluPenalty, Params, TrainConfig};
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-/// A device that writes the source of each kernel into a folder, and whose memory is all zeros.
+/// A device whose memory is all zeros. It writes the source of each kernel into a folder, if there is one, and counts what it
+/// is asked to do.
 #[derive(Debug)]
 struct SourceWriter {
-    folder: PathBuf,
+    folder: Option<PathBuf>,
+    cost: Arc<Mutex<Cost>>,
     options: CompilationOptions,
     utilities: Arc<ServerUtilities>,
     /// Names of the kernels that are written; they include a hash of everything that a source depends on.
@@ -56,16 +64,53 @@ struct SourceWriter {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [version, folder] = arguments.as_slice() else {
-        eprintln!("usage: cuda_kernels VERSION FOLDER, where VERSION is a compute capability such as 90");
-        std::process::exit(2);
+    let (version, folder) = match arguments.as_slice() {
+        [version] => (version, None),
+        [version, folder] => (version, Some(folder)),
+        _ => {
+            eprintln!("usage: cuda_kernels VERSION [FOLDER], where VERSION is a compute capability such as 90");
+            std::process::exit(2);
+        }
     };
     let version: u32 = version.parse().expect("the compute capability is a number, such as 90");
-    std::fs::create_dir_all(folder).expect("the folder can be created");
     let id = DeviceId::new(0, 0);
-    let client = Client::init(id, SourceWriter::new(id, version, folder.into()));
-    for config in configs() {
-        step(&config, &client);
+    let cost = Arc::new(Mutex::new(Cost::default()));
+    if let Some(folder) = folder {
+        std::fs::create_dir_all(folder).expect("the folder can be created");
+    }
+    let client = Client::init(id, SourceWriter::new(id, version, folder.map(PathBuf::from), cost.clone()));
+    if folder.is_some() {
+        configs().iter().for_each(|config| step(config, D, &[1, 5, 9], &client, &mut || ()));
+    } else {
+        print_costs(&client, &cost);
+    }
+}
+
+/// The width of the residual stream while kernels are written; no source depends on it.
+const D: usize = 2048;
+/// The sizes of the step whose cost is printed.
+const FULL: StepShape = StepShape { d: 4096, f: 65_536, k: 32 };
+const FULL_BATCH: usize = 16_384;
+
+/// Prints the cost of a step of each architecture, and of TopK with a twentieth of the features dead.
+fn print_costs(client: &Client, cost: &Mutex<Cost>) {
+    println!("{}", Cost::head());
+    let dead: Vec<u32> = (0..FULL.f as u32 / 20).collect();
+    let cases = Architecture::ALL.into_iter().map(|arch| (arch, &[][..]));
+    for (arch, dead) in cases.chain([(Architecture::TopK, &dead[..])]) {
+        let config = TrainConfig {
+            features: FULL.f as usize,
+            k: FULL.k as usize,
+            batch: FULL_BATCH,
+            decoder: Decoder::Unit,
+            ..TrainConfig::for_architecture(arch)
+        };
+        // The first step is the second one's preparation: parameters go up only once.
+        let mut start = || *cost.lock().expect("no thread panics") = Cost::default();
+        step(&config, FULL.d as usize, dead, client, &mut start);
+        client.flush().expect("nothing runs that could fail");
+        let name = if dead.is_empty() { format!("{arch:?}") } else { format!("{arch:?}, {} features dead", dead.len()) };
+        println!("{}", cost.lock().expect("no thread panics").row(&name, FULL_BATCH as u64));
     }
 }
 
@@ -83,12 +128,15 @@ fn configs() -> Vec<TrainConfig> {
     both.collect()
 }
 
-fn step(config: &TrainConfig, client: &Client) {
-    let d = 2048;
-    let (x, ends, dead) = (vec![0.0; d * config.batch], config_ends(config, d), [1, 5, 9]);
+/// A step; `start` is called when the parameters are on the device.
+fn step(config: &TrainConfig, d: usize, dead: &[u32], client: &Client, start: &mut dyn FnMut()) {
+    let (x, ends) = (vec![0.0; d * config.batch], config_ends(config, d));
     let narrow = half::bf16::elem_type_native();
-    let mut engine = GpuEngine::new(config, Params::initial(d, config), client.clone(), narrow, PRODUCT_BYTES);
-    let batch = Batch { x: &x, t: 1, lr: 1e-4, sparsity: 1.0, ends: &ends, dead: &dead };
+    // Zeros, since no kernel runs; random numbers at full size would take a minute.
+    let mut engine = GpuEngine::new(config, Params::zeros(d, config), client.clone(), narrow, PRODUCT_BYTES);
+    engine.wait().expect("nothing runs that could fail");
+    start();
+    let batch = Batch { x: &x, t: 1, lr: 1e-4, sparsity: 1.0, ends: &ends, dead };
     engine.step(&batch).expect("zeros train");
 }
 
@@ -99,7 +147,7 @@ fn config_ends(config: &TrainConfig, d: usize) -> Vec<usize> {
 }
 
 impl SourceWriter {
-    fn new(id: DeviceId, version: u32, folder: PathBuf) -> Self {
+    fn new(id: DeviceId, version: u32, folder: Option<PathBuf>, cost: Arc<Mutex<Cost>>) -> Self {
         let properties = properties(version);
         let options = CompilationOptions {
             supports_features: CppSupportedFeatures {
@@ -116,7 +164,7 @@ impl SourceWriter {
         let policy = ContiguousMemoryLayoutPolicy::new(512);
         let logger = Arc::new(ServerLogger::default());
         let (utilities, _) = ServerUtilities::init(service, "cuda", properties, target(), logger, policy);
-        Self { folder, options, utilities: Arc::new(utilities), written: HashSet::new() }
+        Self { folder, cost, options, utilities: Arc::new(utilities), written: HashSet::new() }
     }
 }
 
@@ -215,11 +263,17 @@ impl Server for SourceWriter {
 
     fn read(&mut self, arrays: Vec<CopyDescriptor>, _: StreamId) -> DynFut<Result<Vec<Bytes>, ServerError>> {
         let bytes = |array: CopyDescriptor| array.shape.iter().product::<usize>() * array.elem_size;
-        let zeros = arrays.into_iter().map(|array| Bytes::from_bytes_vec(vec![0; bytes(array)])).collect();
+        let zeros: Vec<_> = arrays.into_iter().map(|array| Bytes::from_bytes_vec(vec![0; bytes(array)])).collect();
+        let mut cost = self.cost.lock().expect("no thread panics");
+        cost.waits += 1;
+        cost.read += zeros.iter().map(|array| array.len() as u64).sum::<u64>();
         Box::pin(async move { Ok(zeros) })
     }
 
-    fn write(&mut self, _: Vec<(CopyDescriptor, Bytes)>, _: StreamId) {}
+    fn write(&mut self, arrays: Vec<(CopyDescriptor, Bytes)>, _: StreamId) {
+        let written: u64 = arrays.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        self.cost.lock().expect("no thread panics").written += written;
+    }
 
     fn sync(&mut self, _: Vec<BufferBinding>, _: StreamId) -> DynFut<Result<(), ServerError>> {
         Box::pin(async { Ok(()) })
@@ -229,23 +283,25 @@ impl Server for SourceWriter {
         Ok(())
     }
 
-    /// Writes the kernel's source.
+    /// Counts the launch, and writes the kernel's source.
     unsafe fn launch(
         &mut self,
         kernel: Box<dyn CubeKernel>,
-        _: CubeCount,
-        _: KernelArguments,
+        count: CubeCount,
+        arguments: KernelArguments,
         _: StreamId,
         _: LaunchMode,
     ) {
         let definition = define_kernel(&*kernel).expect("the kernel expands");
         let name = definition.settings.kernel_name.to_string();
         let units = definition.settings.cube_dim.num_elems();
+        self.cost.lock().expect("no thread panics").launched(&name, &count, &arguments, FULL);
+        let Some(folder) = &self.folder else { return };
         if self.written.insert(name.clone()) {
             let mut compiler = CppCompiler::<Cuda>::default();
             let source = compiler.compile(definition, &self.options).expect("the kernel compiles");
             let source = format!("// shared memory: {}\n// units: {units}\n{source}", source.shared_memory_size);
-            std::fs::write(self.folder.join(format!("{name}.cu")), source).expect("the folder can be written to");
+            std::fs::write(folder.join(format!("{name}.cu")), source).expect("the folder can be written to");
         }
     }
 
