@@ -17,6 +17,7 @@ pub struct StepShape {
     pub d: u64,
     pub f: u64,
     pub k: u64,
+    pub batch: u64,
 }
 
 /// What a device was asked to do.
@@ -33,10 +34,9 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Adds a launch. Sums over the features of a token are counted with as many features as it has on average: `k`, and
-    /// half as many more among the candidates of a batch.
+    /// Adds a launch. Where a token has room for more entries than it needs, `k` are counted.
     pub fn launched(&mut self, kernel: &str, count: &CubeCount, arguments: &KernelArguments, shape: StepShape) {
-        let StepShape { d, f, k } = shape;
+        let StepShape { d, f, k, batch } = shape;
         let CubeCount::Static(cubes, ..) = *count else { unreachable!("no kernel of a step has a dynamic count") };
         let rows = u64::from(cubes);
         let sizes: Vec<u64> = arguments
@@ -48,9 +48,10 @@ impl Cost {
             })
             .collect();
         let all: u64 = sizes.iter().sum();
-        let name = kernel.split("_n_bf16").next().unwrap_or(kernel);
-        // Room for the candidates of a batch is four times `k`; they are half as many more than `k`.
-        let entries = |bytes: u64| if bytes / 4 / rows == 4 * k + 16 { rows * k * 3 / 2 } else { bytes / 4 };
+        // Without a hash of the kernel's configuration, and without its types.
+        let name = kernel.rsplit_once('_').map_or(kernel, |(name, _)| name);
+        let name = name.split("_n_bf16").next().unwrap_or(name);
+        let entries = |bytes: u64| if bytes / 4 == batch * (4 * k + 16) { batch * k } else { bytes / 4 };
         let products = 4 * rows * f;
         let bytes = match name {
             _ if name.starts_with("matmul") => {
@@ -90,7 +91,7 @@ impl Cost {
         let launches: u64 = self.kernels.values().map(|(launches, _)| launches).sum();
         let of = |names: &[&str]| -> f64 {
             let named = self.kernels.iter().filter(|(name, _)| names.contains(&name.as_str()));
-            named.map(|(_, (_, bytes))| *bytes as f64).sum::<f64>() / 1e9
+            named.map(|(_, (_, bytes))| *bytes).sum::<u64>() as f64 / 1e9
         };
         let bytes = self.kernels.values().map(|(_, bytes)| *bytes as f64).sum::<f64>();
         let outside = self.kernels.iter().filter(|(name, _)| !name.starts_with("matmul"));
@@ -98,7 +99,7 @@ impl Cost {
         let (compute, memory) = (self.product as f64 / OPERATIONS_PER_S, outside / BYTES_PER_S);
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         format!(
-            "| {name} | {launches} | {} | {:.1} | {:.2} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.0} |",
+            "| {name} | {launches} | {} | {:.0} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.0} |",
             self.waits,
             mib(self.written),
             mib(self.read),

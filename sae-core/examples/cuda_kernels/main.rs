@@ -89,8 +89,7 @@ fn main() {
 /// The width of the residual stream while kernels are written; no source depends on it.
 const D: usize = 2048;
 /// The sizes of the step whose cost is printed.
-const FULL: StepShape = StepShape { d: 4096, f: 65_536, k: 32 };
-const FULL_BATCH: usize = 16_384;
+const FULL: StepShape = StepShape { d: 4096, f: 65_536, k: 32, batch: 16_384 };
 
 /// Prints the cost of a step of each architecture, and of TopK with a twentieth of the features dead.
 fn print_costs(client: &Client, cost: &Mutex<Cost>) {
@@ -101,7 +100,7 @@ fn print_costs(client: &Client, cost: &Mutex<Cost>) {
         let config = TrainConfig {
             features: FULL.f as usize,
             k: FULL.k as usize,
-            batch: FULL_BATCH,
+            batch: FULL.batch as usize,
             decoder: Decoder::Unit,
             ..TrainConfig::for_architecture(arch)
         };
@@ -110,7 +109,7 @@ fn print_costs(client: &Client, cost: &Mutex<Cost>) {
         step(&config, FULL.d as usize, dead, client, &mut start);
         client.flush().expect("nothing runs that could fail");
         let name = if dead.is_empty() { format!("{arch:?}") } else { format!("{arch:?}, {} features dead", dead.len()) };
-        println!("{}", cost.lock().expect("no thread panics").row(&name, FULL_BATCH as u64));
+        println!("{}", cost.lock().expect("no thread panics").row(&name, FULL.batch));
     }
 }
 
