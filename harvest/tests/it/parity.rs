@@ -96,7 +96,9 @@ fn check(folder: &Path, bf16: f64) {
     let on_gpu = DeviceChoice::found().flat_map(|device| {
         let types = [("on a GPU", DType::F32, HIDDEN_TOLERANCE), ("on a GPU in bf16", DType::BF16, bf16)];
         let supported = types.into_iter().filter(|(_, dtype, _)| device.supports_dtype(*dtype));
-        supported.map(|(mode, dtype, tolerance)| (mode, Compute::Device(device.clone(), dtype), tolerance)).collect::<Vec<_>>()
+        supported
+            .map(|(mode, dtype, tolerance)| (mode, Compute::Device(device.clone(), dtype), tolerance))
+            .collect::<Vec<_>>()
     });
     for (mode, compute, tolerance) in modes.into_iter().chain(on_gpu) {
         hidden_states(&format!("{name} {mode}"), &golden, &checkpoint, &inputs, &compute, tolerance);

@@ -108,7 +108,8 @@ fn print_costs(client: &Client, cost: &Mutex<Cost>) {
         let mut start = || *cost.lock().expect("no thread panics") = Cost::default();
         step(&config, FULL.d as usize, dead, client, &mut start);
         client.flush().expect("nothing runs that could fail");
-        let name = if dead.is_empty() { format!("{arch:?}") } else { format!("{arch:?}, {} features dead", dead.len()) };
+        let name =
+            if dead.is_empty() { format!("{arch:?}") } else { format!("{arch:?}, {} features dead", dead.len()) };
         println!("{}", cost.lock().expect("no thread panics").row(&name, FULL.batch));
     }
 }

@@ -64,7 +64,9 @@ impl Gradients {
 
 /// The gradient of the decoder's bias and the global norm, from [`Gradients::measured`].
 pub fn bias_and_norm(measured: &[Fetched]) -> (Vec<f32>, f64) {
-    let [squares, through, shares @ ..] = measured else { unreachable!("`Gradients::measured` has two arrays or more") };
+    let [squares, through, shares @ ..] = measured else {
+        unreachable!("`Gradients::measured` has two arrays or more")
+    };
     let mut b_dec = vec![0f32; through.len()];
     for share in shares {
         b_dec.iter_mut().zip(share.numbers::<f32>()).for_each(|(sum, own)| *sum += own);

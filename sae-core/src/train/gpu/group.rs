@@ -31,16 +31,7 @@ impl Groups {
         count::launch(client, cubes(blocks), units(), features.arg(), lens.arg(), counts.arg(), rows, width, d_sae);
         let pieces = (d_sae + 1).div_ceil(UNITS);
         let sums = allocate(client, pieces, 4);
-        starts_in_piece::launch(
-            client,
-            cubes(pieces),
-            units(),
-            counts.arg(),
-            start.arg(),
-            sums.arg(),
-            blocks,
-            d_sae,
-        );
+        starts_in_piece::launch(client, cubes(pieces), units(), counts.arg(), start.arg(), sums.arg(), blocks, d_sae);
         starts::launch(client, cubes(pieces), units(), sums.arg(), start.arg(), d_sae);
         place::launch(
             client,

@@ -99,7 +99,8 @@ impl GpuEngine {
             self.floor = 0.95 * least.unwrap_or(0.0);
         }
         let (costs, starts) = (costs.numbers::<f32>(), starts.numbers::<u32>());
-        let total = |costs: &[f32], column: usize| costs.iter().skip(column).step_by(2).map(|c| f64::from(*c)).sum::<f64>();
+        let total =
+            |costs: &[f32], column: usize| costs.iter().skip(column).step_by(2).map(|c| f64::from(*c)).sum::<f64>();
         let aux = match aux {
             [costs, weight] => f64::from(weight.numbers::<f32>()[0]) * total(costs.numbers(), 0),
             _ => 0.0,
