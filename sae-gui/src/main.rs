@@ -87,7 +87,8 @@ fn run(args: Args) -> anyhow::Result<()> {
         }),
         system_fonts: true,
         memory,
-        screenshot: args.screenshot.map(|path| (path, outcome.clone())),
+        screenshot: args.screenshot,
+        outcome: outcome.clone(),
         stop: Arc::default(),
     };
     let native = NativeOptions {

@@ -1,10 +1,10 @@
 //! The Contrast page: what differs, all tests, one feature in every group; damaged tables and other autoencoders.
 
 use crate::fixture::{self, SAE};
-use crate::harness::{current, key, listed, open, press, settle};
+use crate::harness::{current, key, listed, open, press, settle, wait_for};
 use egui::{Event, Key, Modifiers, Role};
 use egui_kittest::Harness;
-use egui_kittest::kittest::Queryable;
+use egui_kittest::kittest::{NodeT, Queryable};
 use sae_core::{Run, file};
 use sae_gui::state::Link;
 use sae_gui::state::location::{Location, Page};
@@ -35,6 +35,83 @@ fn a_contrast_shows_what_was_found_beside_chance_and_baselines() {
     app.get_by_label("+0.3500 to +0.4500");
     app.get_by_label("Feature 6 in 2 groups");
     assert_eq!(link_of(&app).name.as_deref(), Some("shape"));
+    assert!(app.query_by_label_contains("The forecast").is_none(), "groups have no order");
+}
+
+/// The sample of each card with an example, from left to right and from top to bottom.
+fn cards(app: &Harness<'static, App>) -> Vec<u32> {
+    let figures = app.query_all_by_label_contains(", position ");
+    let mut found: Vec<(i32, i32, u32)> = figures
+        .filter_map(|node| {
+            let label = node.accesskit_node().label()?;
+            let number = label.strip_prefix("sample ")?.split(',').next()?.parse().ok()?;
+            Some((node.rect().left() as i32, node.rect().top() as i32, number))
+        })
+        .collect();
+    found.sort_unstable();
+    found.into_iter().map(|(.., sample)| sample).collect()
+}
+
+#[test]
+fn the_strongest_samples_of_a_feature_are_side_by_side_by_group() {
+    let (_dir, run) = fixture::run(64);
+    fixture::contrast(&run, "shape");
+    let mut app = open(page(&run, Some("shape")));
+    assert_eq!(cards(&app), [5, 2, 8, 0], "rings, where feature 6 is active most often, then circles");
+    let row = app.get_by_label("-0.2000").rect().center();
+    press(&mut app, row);
+    settle(&mut app);
+    assert_eq!(cards(&app), [3], "feature 9");
+    app.get_by_label("There are no examples of feature 9 in ring.");
+    // Another group on the left, by its list.
+    let row = app.get_by_label("+0.4000").rect().center();
+    press(&mut app, row);
+    settle(&mut app);
+    app.get_by_label("First group").click_accesskit();
+    app.run_steps(3);
+    app.get_by_role_and_label(Role::Button, "circle").click_accesskit();
+    app.run_steps(3);
+    settle(&mut app);
+    assert_eq!(cards(&app), [0, 0], "circles on both sides");
+    app.query_all_by_label_contains("sample 0, position").next().unwrap().click_accesskit();
+    app.run_steps(3);
+    settle(&mut app);
+    let run = app.state().session().run().unwrap();
+    assert_eq!((run.page(), run.sample()), (Page::Sample, 0));
+    assert_eq!(run.sample_list.as_ref().unwrap().title, "examples of feature 6 in circle");
+}
+
+#[test]
+fn a_forecast_that_is_no_better_than_the_last_value_says_so() {
+    let (_dir, run) = fixture::run(64);
+    fixture::contrast(&run, "shape");
+    let path = run.root().join("contrasts/shape/contrast.json");
+    let mut report: serde_json::Value = file::read_json(&path, 1 << 20).unwrap();
+    report["forecast"] = serde_json::json!({ "method": "drift", "skill": [-0.2, -0.5, 0.1], "skills": {} });
+    file::write_json(&path, &report).unwrap();
+    open(page(&run, None)).get_by_label("The forecast (by drift) is no better than the last value (skill -0.20).");
+}
+
+#[test]
+fn contrasts_that_are_made_again_or_new_appear_by_themselves() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open(page(&run, None));
+    app.get_by_label("No contrasts yet");
+    fixture::contrast(&run, "shape");
+    wait_for(&mut app, "2 of 3 features differ");
+    let path = run.root().join("contrasts/shape/contrast.json");
+    let text = std::fs::read_to_string(&path).unwrap().replace("\"differing\": 2", "\"differing\": 1 ");
+    file::write_bytes(&path, text.as_bytes()).unwrap();
+    wait_for(&mut app, "1 of 3 features differ");
+    fixture::contrast(&run, "year");
+    app.get_by_label("Contrast of the run");
+    let begun = std::time::Instant::now();
+    while app.state().session().run().unwrap().info.contrasts != ["shape", "year"] {
+        assert!(begun.elapsed().as_secs() < 60, "the new contrast is never listed");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        app.step();
+    }
+    assert_eq!(link_of(&app).name.as_deref(), Some("shape"), "the one that is shown stays");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use filters::pmi::{BLANK_DIR, Chosen, Fit, Folds, Options};
 use filters::scores::{Row, Scores};
 use image::{Rgb, RgbImage};
-use sae_core::analysis::contrast::{self, Estimate, FeatureNote, GroupSeries, TestedFeature, Trajectory};
+use sae_core::analysis::contrast::{
+    self, Estimate, FeatureNote, GroupExample, GroupSeries, TestedFeature, Trajectory,
+};
 use sae_core::analysis::index::{
     Example, FeatureRow, Indexer, Neighbor, Row as _, StrongestExample, TypicalWord, write_examples, write_features,
     write_lists, write_neighbors,
@@ -357,6 +359,19 @@ pub fn contrast(run: &Run, name: &str) {
     contrast::write_features(&folder.join("features.parquet"), &columns, &rows, &notes).unwrap();
     contrast::write_chance(&folder.join("shuffled.parquet"), &columns, &shuffled).unwrap();
     contrast::write_groups(&folder.join("groups.parquet"), &series).unwrap();
+    // Feature 6 is active on words of rings (samples 2, 5, 8) and, once, of a circle; feature 9 in no ring.
+    let example = |group: &str, feature, sample, activation| {
+        let (position, modality) = (WORDS + 1, Modality::Text);
+        GroupExample { group: group.into(), feature, example: Example { activation, sample, position, modality } }
+    };
+    let examples = [
+        example("circle", 6, 0, 0.5),
+        example("ring", 6, 5, 2.0),
+        example("ring", 6, 2, 1.5),
+        example("ring", 6, 8, 1.0),
+        example("circle", 9, 3, 1.0),
+    ];
+    contrast::write_examples(&folder.join("examples.parquet"), &examples).unwrap();
     let summary = serde_json::json!({
         "sae": SAE, "samples": 24, "left_out": 0, "clusters": 24, "confirming_clusters": 0, "strata": 2,
         "columns": [{ "name": "ring", "samples": 12, "explained_by_length": 0.97 }],

@@ -9,7 +9,8 @@ use sae_core::Run;
 use sae_core::analysis::labels::Labels;
 use sae_gui::state::Link;
 use sae_gui::state::location::Location;
-use sae_gui::view::{App, Options};
+use sae_gui::view::{App, Options, Outcome};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -225,4 +226,51 @@ fn a_window_with_labels_that_cannot_be_saved_asks_before_it_closes() {
     press(&mut app, button);
     let written: Labels = serde_json::from_slice(&std::fs::read(&elsewhere).unwrap()).unwrap();
     assert_eq!(written.written(SAE).unwrap().entry(2).unwrap().label, "precious");
+}
+
+/// The app with a folder for what it remembers; `stop` ends it as a signal would.
+fn start(run: &Run, memory: &Path, stop: &Arc<AtomicBool>, outcome: &Outcome) -> Harness<'static, App> {
+    let options = Options {
+        link: Some(Link { location: Some(Location::Feature(6)), ..Link::to_run(run.root()) }),
+        memory: Some(memory.into()),
+        stop: stop.clone(),
+        outcome: outcome.clone(),
+        ..Options::default()
+    };
+    let mut app = Harness::builder().with_size(SIZE).build_eframe(|cc| App::new(&cc.egui_ctx, options).unwrap());
+    settle(&mut app);
+    app
+}
+
+#[test]
+fn labels_that_cannot_be_saved_when_the_program_is_ended_are_there_the_next_time() {
+    let (dir, run) = fixture::run(64);
+    let memory = dir.path().join("memory");
+    // Nobody can take this lock.
+    let lock = run.root().join(".labels.lock");
+    std::fs::create_dir(&lock).unwrap();
+    let (stop, outcome) = (Arc::new(AtomicBool::new(false)), Outcome::default());
+    let mut app = start(&run, &memory, &stop, &outcome);
+    write_label(&mut app, "red rings");
+    app.get_by_label("Label").focus();
+    app.run_steps(2);
+    app.get_by_label("Label").type_text(", half typed");
+    app.run_steps(2);
+    stop.store(true, Ordering::SeqCst);
+    app.step();
+    eframe::App::on_exit(app.state_mut(), None);
+    let told = outcome.lock().unwrap().take().unwrap().unwrap_err();
+    assert!(told.contains("could not be saved") && told.contains("unsaved-"), "{told}");
+    drop(app);
+
+    std::fs::remove_dir(&lock).unwrap();
+    let (stop, outcome) = Default::default();
+    let app = start(&run, &memory, &stop, &outcome);
+    app.get_by_label_contains("2 edits that could not be saved the last time: made again.");
+    assert_eq!(label_on_disk(&run, 6).as_deref(), Some("red rings, half typed"));
+    drop(app);
+    let kept = std::fs::read_dir(&memory).unwrap().flatten().filter(|file| {
+        file.file_name().to_string_lossy().starts_with("unsaved-")
+    });
+    assert_eq!(kept.count(), 0, "the file is gone once its edits are saved");
 }

@@ -1,6 +1,6 @@
 //! Windows of every width: nothing is squeezed into columns of single letters, and no message moves what is beside it.
 
-use crate::fixture;
+use crate::fixture::{self, SAE};
 use crate::harness::{open, open_in, search, settle};
 use egui::{Rect, Role};
 use egui_kittest::kittest::{NodeT, Queryable};
@@ -77,6 +77,34 @@ fn no_page_draws_a_column_of_letters_in_a_narrow_window() {
             resize(&mut app, width, 600.0);
             assert_eq!(columns_of_letters(&app), [""; 0], "{location:?} at {width}");
         }
+    }
+}
+
+#[test]
+fn the_bar_on_top_stays_inside_a_narrow_window() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open(Link { location: Some(Location::Feature(6)), ..Link::to_run(run.root()) });
+    for width in [1360.0, 900.0, 480.0] {
+        resize(&mut app, width, 600.0);
+        for name in ["Features", "Contrast"] {
+            let right = app.get_by_role_and_label(Role::Tab, name).rect().right();
+            assert!(right <= width, "{name} ends at {right} of {width}");
+        }
+        let right = app.get_by_role_and_label(Role::Button, "?").rect().right();
+        assert!(right <= width, "? ends at {right} of {width}");
+        let right = app.get_by_label(SAE).rect().right();
+        assert!(right <= width, "the autoencoder ends at {right} of {width}");
+    }
+}
+
+#[test]
+fn the_text_of_a_sample_is_visible_below_its_picture() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open(Link { location: Some(Location::Sample(3)), ..Link::to_run(run.root()) });
+    for height in [860.0, 600.0] {
+        resize(&mut app, 1360.0, height);
+        let bottom = app.get_by_label_contains("ground").rect().bottom();
+        assert!(bottom < height - 30.0, "the text ends at {bottom} of {height}");
     }
 }
 

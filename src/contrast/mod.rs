@@ -19,8 +19,9 @@ use filters::select::{Groups, field_value};
 use filters::{Threshold, column};
 use question::Values;
 use sae_core::analysis::contrast::{
-    Bins, Column, Design, FeatureNote, GroupSeries, Participant, Study, StudyOptions, StudyReport, TestedFeature,
-    forecasts, length_strata, study, trajectories, write_chance, write_features, write_groups,
+    Bins, Column, Design, ExampleCollector, FeatureNote, GroupExample, GroupSeries, Participant, Study, StudyOptions,
+    StudyReport, TestedFeature, forecasts, length_strata, study, trajectories, write_chance, write_examples,
+    write_features, write_groups,
 };
 use sae_core::analysis::feature_sets::{FeatureSetCollector, FeatureSets, Part};
 use sae_core::analysis::index::{FeatureRow, Row, TypicalWord, read_features, read_lists};
@@ -33,7 +34,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Differing features whose values in groups or bins are written: those with the largest `|z|`.
+/// Differing features whose values and examples in groups or bins are written: those with the largest `|z|`.
 const SERIES: usize = 2000;
 /// Differing features that a report names.
 const NAMED: usize = 20;
@@ -188,21 +189,28 @@ impl ContrastRequest {
         let (name, input) = (self.name()?, self.input(&sae)?);
         let d_sae = sae.saved.weights.d_sae;
         let threshold = self.threshold.for_width(sae.saved.weights.d_in);
-        let mut collector = FeatureSetCollector::new(input.samples.len(), d_sae, threshold, self.part);
-        let mut means = PartMeans::new(input.samples.len(), sae.saved.weights.d_in, self.part);
-        sae.observe(Stage::Features, &mut [&mut collector, &mut means], control)?;
-        let (sets, positions) = collector.finish_with_positions();
-
-        let staged = control.stage(Stage::Contrast, None)?;
+        let positions = self.part.positions(&sae.store)?;
         let design = self.design(&input, &positions, d_sae)?;
         let in_order = |values: &[Option<f64>]| -> Vec<f64> {
             design.samples().iter().map(|sample| values[*sample as usize].unwrap_or_default()).collect()
         };
+        let bins = self.bins(&input.values, &in_order(&input.values.order));
+        let mut groups = vec![None; input.samples.len()];
+        design.samples().iter().zip(&bins.of).for_each(|(sample, bin)| groups[*sample as usize] = Some(*bin));
+        let mut collector = FeatureSetCollector::new(input.samples.len(), d_sae, threshold, self.part);
+        let mut means = PartMeans::new(input.samples.len(), sae.saved.weights.d_in, self.part);
+        let mut examples = ExampleCollector::new(groups, bins.ranges.len(), d_sae, threshold, self.part);
+        sae.observe(Stage::Features, &mut [&mut collector, &mut means, &mut examples], control)?;
+        let sets = collector.finish();
+
+        let staged = control.stage(Stage::Contrast, None)?;
         let columns = input.values.columns.iter();
         let columns: Vec<Column> =
             columns.map(|(name, values)| Column { name: name.clone(), values: in_order(values) }).collect();
         let report = study(Study { design: &design, sets: &sets }, &columns, &self.options)?;
-        let series = self.series(&input.values, &design, &sets, &report, &in_order(&input.values.order));
+        let series = self.series(&input.values, &design, &sets, &report, &bins);
+        let differing = series.trajectories.iter().map(|trajectory| trajectory.feature);
+        let examples = examples.finish(differing, &series.names);
         let word_sets = words(&sae.store, self.part, input.samples.len())?;
         let sources = Sources {
             design: &design,
@@ -217,7 +225,7 @@ impl ContrastRequest {
         let predicted = if self.select > 0 { &columns[..] } else { &[] };
         let predictions: Vec<PredictionReport> = predicted.iter().map(|column| sources.predict(column)).collect();
         drop(staged);
-        self.write(&sae, name, &input, &design, &columns, report, series, predictions, threshold)
+        self.write(&sae, name, &input, &design, &columns, report, series, &examples, predictions, threshold)
     }
 
     /// The name of the contrast.
@@ -309,6 +317,11 @@ impl ContrastRequest {
         Ok(())
     }
 
+    /// A bin for each group, or bins along the order.
+    fn bins(&self, values: &Values, order: &[f64]) -> Bins {
+        if values.groups.is_empty() { Bins::new(order, self.bins) } else { by_value(order) }
+    }
+
     /// The differing features in every group, or in bins of the order.
     fn series(
         &self,
@@ -316,15 +329,13 @@ impl ContrastRequest {
         design: &Design,
         sets: &FeatureSets,
         report: &StudyReport,
-        order: &[f64],
+        bins: &Bins,
     ) -> GroupSeries {
         let mut differing: Vec<&TestedFeature> = report.tested.iter().filter(|row| row.differs()).collect();
         differing.sort_by(|a, b| b.z.abs().total_cmp(&a.z.abs()));
         let mut features: Vec<u32> = differing.iter().take(SERIES).map(|row| row.feature).collect();
         features.sort_unstable();
         features.dedup();
-        let count = if values.groups.is_empty() { self.bins } else { usize::MAX };
-        let bins = if values.groups.is_empty() { Bins::new(order, count) } else { by_value(order) };
         let name = |range: &[f64; 2]| match values.groups.get(range[0] as usize) {
             Some(group) => group.clone(),
             None if range[0] == range[1] => short(range[0]),
@@ -332,7 +343,7 @@ impl ContrastRequest {
         };
         let mut sizes = vec![0; bins.ranges.len()];
         bins.of.iter().for_each(|bin| sizes[*bin as usize] += 1);
-        let trajectories = trajectories(design, sets, &bins, &features, self.options.seed);
+        let trajectories = trajectories(design, sets, bins, &features, self.options.seed);
         let forecast = matches!(self.question, Question::Order { .. }).then(|| {
             let series = trajectories.iter().map(|trajectory| trajectory.adjusted.iter().map(|e| e.effect).collect());
             forecasts(&series.collect::<Vec<_>>())
@@ -351,6 +362,7 @@ impl ContrastRequest {
         columns: &[Column],
         report: StudyReport,
         series: GroupSeries,
+        examples: &[GroupExample],
         predictions: Vec<PredictionReport>,
         threshold: f32,
     ) -> Result<ContrastReport> {
@@ -368,6 +380,7 @@ impl ContrastRequest {
         write_features(&folder.join("features.parquet"), &column_names, &report.tested, &notes)?;
         write_chance(&folder.join("shuffled.parquet"), &column_names, &report.chance)?;
         write_groups(&folder.join("groups.parquet"), &series)?;
+        write_examples(&folder.join("examples.parquet"), examples)?;
         let mut score_columns = Vec::new();
         for prediction in &predictions {
             let column = if columns.len() == 1 && input.values.groups.is_empty() {

@@ -1,7 +1,9 @@
 //! The set of features that are active in each sample, or in one part of it, packed into about a byte per feature.
 //! Near-duplicates, diversity and contrasts are computed from these sets.
 
+use crate::Result;
 use crate::analysis::pass::{Block, Observer};
+use crate::store::Store;
 use crate::store::sample::{Modality, Role};
 use serde::{Deserialize, Serialize};
 
@@ -183,12 +185,26 @@ impl Part {
             Self::Action => modality == Modality::Action,
         }
     }
+
+    /// The number of positions of each of a store's samples that belong to the part.
+    ///
+    /// # Errors
+    /// A token table that cannot be read or contradicts the manifest.
+    pub fn positions(self, store: &Store) -> Result<Vec<u32>> {
+        let mut counts = vec![0; store.manifest().samples as usize];
+        for shard in 0..store.shards() {
+            let tokens = store.tokens(shard)?;
+            let inside = |row: &usize| self.contains(tokens.modality[*row], tokens.role[*row], tokens.special[*row]);
+            (0..tokens.rows()).filter(inside).for_each(|row| counts[tokens.sample[row] as usize] += 1);
+        }
+        Ok(counts)
+    }
 }
 
 impl std::str::FromStr for Part {
     type Err = String;
 
-    fn from_str(name: &str) -> Result<Self, String> {
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
         let known = Self::NAMED.map(|(name, _)| name).join(", ");
         let found = Self::NAMED.iter().find(|(other, _)| *other == name);
         found.map(|(_, part)| *part).ok_or_else(|| format!("unknown part {name:?}: expected {known}"))
@@ -200,8 +216,6 @@ impl std::str::FromStr for Part {
 #[derive(Clone, Debug)]
 pub struct FeatureSetCollector {
     done: FeatureSets,
-    /// The number of positions of each sample that belong to the part.
-    positions: Vec<u32>,
     open: Option<usize>,
     /// The features of the current sample, each once.
     set: Vec<u32>,
@@ -215,19 +229,13 @@ impl FeatureSetCollector {
     /// Empty sets for `samples` samples and `d_sae` features, which are active above `threshold` on a position of `part`.
     pub fn new(samples: usize, d_sae: usize, threshold: f32, part: Part) -> Self {
         let done = FeatureSets::from_sets(&vec![Vec::new(); samples], d_sae);
-        let positions = vec![0; samples];
-        Self { done, positions, open: None, set: Vec::new(), seen: vec![0; d_sae], threshold, part }
+        Self { done, open: None, set: Vec::new(), seen: vec![0; d_sae], threshold, part }
     }
 
     /// The feature sets of all samples.
-    pub fn finish(self) -> FeatureSets {
-        self.finish_with_positions().0
-    }
-
-    /// The feature sets of all samples, and how many of their positions belong to the part.
-    pub fn finish_with_positions(mut self) -> (FeatureSets, Vec<u32>) {
+    pub fn finish(mut self) -> FeatureSets {
         self.close();
-        (self.done, self.positions)
+        self.done
     }
 
     fn close(&mut self) {
@@ -240,7 +248,7 @@ impl FeatureSetCollector {
 }
 
 impl Observer for FeatureSetCollector {
-    fn observe(&mut self, block: &Block) -> crate::Result<()> {
+    fn observe(&mut self, block: &Block) -> Result<()> {
         for (r, row) in block.positions() {
             let sample = block.tokens.sample[row];
             if self.open != Some(sample as usize) {
@@ -251,7 +259,6 @@ impl Observer for FeatureSetCollector {
             if !self.part.contains(tokens.modality[row], tokens.role[row], tokens.special[row]) {
                 continue;
             }
-            self.positions[sample as usize] += 1;
             let (features, values) = block.active.row(r);
             for (feature, _) in features.iter().zip(values).filter(|(_, z)| **z > self.threshold) {
                 let seen = &mut self.seen[*feature as usize];
@@ -311,8 +318,8 @@ mod tests {
         let sets = collect.finish();
         let sets: Vec<Vec<u32>> = (0..3).map(|n| sets.features(n).collect()).collect();
         assert_eq!(sets, [vec![0, 1], vec![], vec![1]]);
-        let (sets, positions) = of_user.finish_with_positions();
+        let sets = of_user.finish();
         let sets: Vec<Vec<u32>> = (0..3).map(|n| sets.features(n).collect()).collect();
-        assert_eq!((sets, positions), (vec![vec![0], vec![], vec![]], vec![1, 0, 0]));
+        assert_eq!(sets, [vec![0], vec![], vec![]]);
     }
 }

@@ -48,6 +48,8 @@ pub enum Reply {
     Groups(String, Result<Groups, String>),
     /// Provenance, curves and evaluations; again whenever they change.
     Report(RunReport),
+    /// The names of the contrasts, after one was made, made again or removed.
+    Contrasts(Vec<String>),
     /// A contrast.
     Contrast(String, Box<Contrast>),
     /// Edits of labels were saved, or could not be, whatever run is open by now.
@@ -167,6 +169,16 @@ impl Loader {
     /// Asks for edits to be saved.
     pub fn save(&self, edits: Edits) {
         self.worker.change(|requests| requests.saves.push_back(edits));
+    }
+
+    /// Ends the worker once it has tried to save all edits. Returns those that it could not save, with the reasons.
+    pub fn finish(&mut self) -> Vec<(Edits, String)> {
+        self.worker.finish();
+        let failed = |reply| match reply {
+            Reply::Saved(edits, Err(reason)) => Some((edits, reason)),
+            _ => None,
+        };
+        self.replies().into_iter().filter_map(failed).collect()
     }
 
     /// What has been read since the last call.
@@ -315,6 +327,7 @@ impl Current {
             }
             Changed::Index => Some(Reply::Changed("The index has changed on disk: F5 reads it.")),
             Changed::Scores => Some(Reply::Changed("The scores have changed on disk: F5 reads them.")),
+            Changed::Contrasts => Some(Reply::Contrasts(self.run.list("contrasts"))),
             Changed::Report => self.reported.then(|| Reply::Report(report::read(&self.run))),
         };
         changed.into_iter().filter_map(reply).collect()

@@ -70,13 +70,20 @@ impl<R: Default + Send + 'static> Worker<R> {
     }
 }
 
-impl<R> Drop for Worker<R> {
-    fn drop(&mut self) {
+impl<R> Worker<R> {
+    /// Ends the thread. Waits for it if it joins.
+    pub fn finish(&mut self) {
         self.mailbox.change(self.quit);
         if let Some(thread) = self.thread.take().filter(|_| self.joins) {
             // A worker that panicked has nothing left to do.
             let _ = thread.join();
         }
+    }
+}
+
+impl<R> Drop for Worker<R> {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 

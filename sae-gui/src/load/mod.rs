@@ -11,6 +11,7 @@ mod mailbox;
 mod open;
 mod playground;
 pub mod recents;
+pub mod recovery;
 mod report;
 mod sample;
 mod sample_images;

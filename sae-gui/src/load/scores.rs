@@ -44,7 +44,8 @@ fn validation(path: &Path) -> Validation {
     let report: Value = file::read_json(path, LIMIT).unwrap_or_default();
     let mut validation = Validation::new();
     for trial in report["trials"].as_array().into_iter().flatten() {
-        let corruption = trial["corruption"].as_str().unwrap_or_default();
+        // A number without the kind of error says nothing.
+        let Some(corruption) = trial["corruption"].as_str() else { continue };
         for (score, result) in trial["scores"].as_object().into_iter().flatten() {
             let [Some(auc), Some(low), Some(high)] = ["auc", "low", "high"].map(|name| result[name].as_f64()) else {
                 continue;

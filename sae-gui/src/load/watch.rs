@@ -17,6 +17,8 @@ pub enum Changed {
     Scores,
     /// `run.json`, a log or an evaluation.
     Report,
+    /// A contrast: one is new, made again or gone.
+    Contrasts,
 }
 
 /// Sizes and times of some files; nothing for a file that does not exist.
@@ -26,10 +28,11 @@ type Stamp = Vec<Option<(u64, Option<SystemTime>)>>;
 pub struct Watch {
     run: Run,
     sae: Option<String>,
-    stamps: [Stamp; 4],
+    stamps: [Stamp; KINDS.len()],
 }
 
-const KINDS: [Changed; 4] = [Changed::Labels, Changed::Index, Changed::Scores, Changed::Report];
+const KINDS: [Changed; 5] =
+    [Changed::Labels, Changed::Index, Changed::Scores, Changed::Report, Changed::Contrasts];
 
 impl Watch {
     /// The files as they are now.
@@ -63,6 +66,11 @@ impl Watch {
                     saes.flat_map(|name| ["log.parquet", "eval.json"].map(|file| self.run.sae_dir(&name).join(file)));
                 of_saes.chain([self.run.root().join("run.json")]).collect()
             }
+            // `sae contrast` writes this file after the others.
+            Changed::Contrasts => {
+                let folder = self.run.root().join("contrasts");
+                self.run.list("contrasts").iter().map(|name| folder.join(name).join("contrast.json")).collect()
+            }
         };
         files.iter().map(|file| stamp(file)).collect()
     }
@@ -94,5 +102,9 @@ mod tests {
         fs::create_dir_all(run.scores("base").parent().unwrap()).unwrap();
         fs::write(run.scores("base"), "x").unwrap();
         assert_eq!(watch.look(), [Changed::Scores]);
+        let contrast = run.root().join("contrasts/year");
+        fs::create_dir_all(&contrast).unwrap();
+        fs::write(contrast.join("contrast.json"), "{}").unwrap();
+        assert_eq!(watch.look(), [Changed::Contrasts]);
     }
 }

@@ -1,8 +1,9 @@
-//! A contrast as `sae contrast` has written it: what was found, every test, the tests of one shuffle, the values in groups. Plain
-//! data with the sentences about it; reads no file.
+//! A contrast as `sae contrast` has written it: what was found, every test, the tests of one shuffle, values and examples in groups.
+//! Plain data with the sentences about it; reads no file.
 
 use super::format;
-use sae_core::analysis::contrast::{ChanceTest, GroupValue, TestTable};
+use sae_core::analysis::contrast::{ChanceTest, GroupExample, GroupValue, TestTable};
+use sae_core::analysis::index::Example;
 use serde::Deserialize;
 
 /// A contrast. What cannot be read is a sentence in its place.
@@ -14,8 +15,10 @@ pub struct Contrast {
     pub tests: Result<TestTable, String>,
     /// The tests of one shuffle.
     pub shuffled: Result<Vec<ChanceTest>, String>,
-    /// The values of the differing features in every group or bin.
+    /// The values of the differing features in every group or bin, sorted by feature.
     pub groups: Result<Vec<GroupValue>, String>,
+    /// The strongest samples of the differing features in every group or bin, sorted by feature.
+    pub examples: Result<Vec<GroupExample>, String>,
     /// The rows of the tests that differ, those with the largest `|z|` first.
     pub differing: Vec<usize>,
 }
@@ -26,18 +29,42 @@ impl Contrast {
         summary: Result<ContrastSummary, String>,
         tests: Result<TestTable, String>,
         shuffled: Result<Vec<ChanceTest>, String>,
-        groups: Result<Vec<GroupValue>, String>,
+        mut groups: Result<Vec<GroupValue>, String>,
+        mut examples: Result<Vec<GroupExample>, String>,
     ) -> Self {
+        groups.iter_mut().for_each(|values| values.sort_by_key(|value| value.feature));
+        examples.iter_mut().for_each(|examples| examples.sort_by_key(|example| example.feature));
         let rows = tests.as_ref().map(|tests| &tests.rows[..]).unwrap_or_default();
         let mut differing: Vec<usize> = (0..rows.len()).filter(|row| rows[*row].differs()).collect();
         differing.sort_by(|a, b| rows[*b].z.abs().total_cmp(&rows[*a].z.abs()).then(a.cmp(b)));
-        Self { summary, tests, shuffled, groups, differing }
+        Self { summary, tests, shuffled, groups, examples, differing }
     }
 
     /// The values of a feature in every group or bin, in their order.
-    pub fn values_of(&self, feature: u32) -> Vec<&GroupValue> {
-        self.groups.iter().flatten().filter(|value| value.feature == feature).collect()
+    pub fn values_of(&self, feature: u32) -> &[GroupValue] {
+        of_feature(self.groups.as_deref().unwrap_or_default(), feature, |value| value.feature)
     }
+
+    /// The two groups or bins in which a feature is active most often and least often.
+    pub fn ends(&self, feature: u32) -> Option<[&str; 2]> {
+        let mut groups: Vec<_> = self.values_of(feature).iter().filter(|value| !value.is_forecast).collect();
+        groups.sort_by(|a, b| b.adjusted.total_cmp(&a.adjusted));
+        let [most, .., least] = &groups[..] else { return None };
+        Some([&most.group, &least.group])
+    }
+
+    /// The strongest samples of a feature in a group or bin, strongest first.
+    pub fn examples_of(&self, feature: u32, group: &str) -> Vec<Example> {
+        let examples = of_feature(self.examples.as_deref().unwrap_or_default(), feature, |example| example.feature);
+        examples.iter().filter(|example| example.group == group).map(|example| example.example).collect()
+    }
+}
+
+/// The rows of a feature in a table that is sorted by feature.
+fn of_feature<T>(rows: &[T], feature: u32, number: impl Fn(&T) -> u32) -> &[T] {
+    let start = rows.partition_point(|row| number(row) < feature);
+    let end = rows.partition_point(|row| number(row) <= feature);
+    &rows[start..end]
 }
 
 /// What `contrast.json` says.
@@ -65,6 +92,36 @@ pub struct ContrastSummary {
     pub shuffled: Vec<usize>,
     /// How well each column is predicted.
     pub predictions: Vec<ContrastPrediction>,
+    /// The forecast of the next bin, if the question is about an order.
+    #[serde(default)]
+    pub forecast: Option<ContrastForecast>,
+}
+
+/// How the next bin of an order is forecast.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct ContrastForecast {
+    /// The method.
+    pub method: String,
+    /// Its skill with a 95 % interval: the share of the squared error of the last value that it avoids, measured on the last bin.
+    pub skill: Option<[f64; 3]>,
+}
+
+impl ContrastForecast {
+    /// Whether it is better than the last value, in a sentence.
+    pub fn sentence(&self) -> String {
+        let Self { method, skill } = self;
+        match skill {
+            Some([skill, low, high]) if *skill > 0.0 => format!(
+                "The forecast (by {method}) avoids {} of the squared error of the last value (skill {skill:.2}, 95 % interval \
+                 {low:.2} to {high:.2}).",
+                format::percent(*skill)
+            ),
+            Some([skill, ..]) => {
+                format!("The forecast (by {method}) is no better than the last value (skill {skill:.2}).")
+            }
+            None => format!("The skill of the forecast (by {method}) is not known: the last bin equals the one before."),
+        }
+    }
 }
 
 /// A column: a group, or the field.
@@ -193,8 +250,43 @@ mod tests {
         ];
         let tests = TestTable { rows, ..TestTable::default() };
         let missing = || "missing".to_owned();
-        let contrast = Contrast::new(Err(missing()), Ok(tests), Err(missing()), Err(missing()));
+        let contrast = Contrast::new(Err(missing()), Ok(tests), Err(missing()), Err(missing()), Err(missing()));
         assert_eq!(contrast.differing, [1, 0]);
-        assert!(contrast.values_of(1).is_empty());
+        assert!(contrast.values_of(1).is_empty() && contrast.examples_of(1, "a").is_empty());
+    }
+
+    #[test]
+    fn a_forecast_says_whether_it_is_better_than_the_last_value() {
+        let sentence = |skill| ContrastForecast { method: "drift".into(), skill }.sentence();
+        let better = "avoids 25% of the squared error of the last value (skill 0.25, 95 % interval 0.10 to 0.40)";
+        assert!(sentence(Some([0.25, 0.1, 0.4])).contains(better));
+        assert!(sentence(Some([0.0, -0.1, 0.1])).contains("no better than the last value (skill 0.00)"));
+        assert!(sentence(Some([-0.3, -0.5, 0.1])).contains("no better than the last value (skill -0.30)"));
+        assert!(sentence(None).contains("not known"));
+    }
+
+    #[test]
+    fn a_feature_has_its_own_values_and_the_groups_where_it_is_most_and_least_active() {
+        let value = |feature, group: &str, adjusted, is_forecast| GroupValue {
+            group: group.into(),
+            feature,
+            samples: Some(9),
+            prevalence: None,
+            adjusted,
+            interval: None,
+            is_forecast,
+        };
+        let groups = vec![
+            value(7, "a", 0.2, false),
+            value(3, "a", 0.5, false),
+            value(3, "b", 0.1, false),
+            value(3, "c", 0.7, false),
+            value(3, "next", 0.9, true),
+        ];
+        let missing = || "missing".to_owned();
+        let contrast = Contrast::new(Err(missing()), Err(missing()), Err(missing()), Ok(groups), Err(missing()));
+        assert_eq!(contrast.values_of(3).len(), 4);
+        assert_eq!(contrast.ends(3), Some(["c", "b"]));
+        assert_eq!((contrast.ends(7), contrast.ends(4)), (None, None), "there is nothing to compare");
     }
 }

@@ -175,6 +175,12 @@ impl LabelEdits {
         }
     }
 
+    /// Makes edits that an earlier session could not save.
+    pub fn recover(&mut self, changes: Vec<Change>) {
+        self.commit();
+        changes.into_iter().for_each(|change| self.record(change));
+    }
+
     fn record(&mut self, change: Change) {
         self.redo.clear();
         self.undo.push(change.clone());

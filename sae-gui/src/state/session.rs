@@ -4,6 +4,7 @@
 use super::clipboard;
 use super::command::Command;
 use super::details::Details;
+use super::format;
 use super::effect::{Effect, Theme};
 use super::history::{History, VisitKind};
 use super::invocation::{Afterwards, Invocation};
@@ -18,7 +19,7 @@ use super::overlay::{Overlay, UnsavedDialog};
 use super::palette::Palette;
 use super::run_info::OpenedRun;
 use super::score_filter::{ScoreFilter, Scores};
-use sae_core::analysis::labels::{Labels, Saved};
+use sae_core::analysis::labels::{Change, Labels, Saved};
 
 /// Rows of the table that a page has.
 const PAGE_ROWS: isize = 20;
@@ -190,6 +191,15 @@ impl Session {
             self.overlay = Overlay::None;
         }
         self.save_all()
+    }
+
+    /// Makes edits of the open run that an earlier session could not save.
+    pub fn recover(&mut self, changes: Vec<Change>) -> Option<Effect> {
+        let run = self.run_mut()?;
+        let count = format::counted(changes.len(), "edit");
+        run.label_edits.recover(changes);
+        self.notice = Some(format!("{count} that could not be saved the last time: made again."));
+        self.edited()
     }
 
     /// Tries again to save edits after a failure. Called every few seconds.

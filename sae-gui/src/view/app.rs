@@ -59,8 +59,10 @@ pub struct Options {
     pub data: Option<PathBuf>,
     /// The colors, if not those that were chosen last; none inside: those that the system prefers.
     pub theme: Option<Option<Theme>>,
-    /// Where to write a picture of the window, and where to say whether that worked.
-    pub screenshot: Option<(PathBuf, Outcome)>,
+    /// Where to write a picture of the window.
+    pub screenshot: Option<PathBuf>,
+    /// Where to say what came of it, and what could not be saved.
+    pub outcome: Outcome,
     /// Whether to look for fonts of the system for scripts that the bundled fonts lack.
     pub system_fonts: bool,
     /// Set from outside when the window is to close at once, with what is being typed saved.
@@ -120,8 +122,11 @@ pub struct App {
     pub(super) requested: Requested,
     /// The file of the runs that were opened last, and these runs.
     pub(super) recents: (Option<PathBuf>, Vec<String>),
-    /// The file of the settings.
-    settings_file: Option<PathBuf>,
+    /// The folder for what is remembered between two starts.
+    pub(super) memory: Option<PathBuf>,
+    /// The file of the edits that an earlier session could not save, until they are saved.
+    pub(super) recovered: Option<PathBuf>,
+    pub(super) outcome: Outcome,
     ctx: Context,
     /// Width of the pane with the table of features, as it was last.
     pane: Option<f32>,
@@ -141,7 +146,7 @@ pub struct App {
     /// Whether the window closes without asking.
     closing: bool,
     /// Whether something outside of the window wants it to close.
-    stop: Arc<AtomicBool>,
+    pub(super) stop: Arc<AtomicBool>,
 }
 
 impl App {
@@ -164,8 +169,8 @@ impl App {
         });
         let recents = options.memory.as_ref().map(|folder| folder.join("recents.json"));
         let recent_runs = recents.as_deref().map(recents::read).unwrap_or_default();
-        let settings_file = options.memory.map(|folder| folder.join(SETTINGS));
-        let remembered = settings_file.as_deref().map(settings::read).unwrap_or_default();
+        let memory = options.memory;
+        let remembered = memory.as_ref().map(|folder| settings::read(&folder.join(SETTINGS))).unwrap_or_default();
         let missing = options.data.as_ref().filter(|path| !path.exists()).cloned();
         let mut app = Self {
             session: Session::default(),
@@ -179,13 +184,15 @@ impl App {
             pages: Pages::default(),
             requested: Requested::default(),
             recents: (recents, recent_runs),
-            settings_file,
+            memory,
+            recovered: None,
             ctx: ctx.clone(),
             pane: remembered.pane,
             window_picture: None,
             fonts,
             reveal: false,
-            screenshot: options.screenshot.map(|(path, outcome)| PendingScreenshot::new(path, outcome)),
+            screenshot: options.screenshot.map(|path| PendingScreenshot::new(path, options.outcome.clone())),
+            outcome: options.outcome,
             start: OpenDialog::default(),
             was_typing: false,
             tried_at: 0.0,
@@ -392,7 +399,7 @@ impl App {
                 Page::Sample => sample::show(ui, run, cache, &mut pages.sample, opacity),
                 Page::Filter => filter::show(ui, run, cache, &mut pages.filter, job),
                 Page::Playground => playground::show(ui, run, &mut pages.playground, opacity),
-                Page::Contrast => contrast::show(ui, run, &mut pages.contrast),
+                Page::Contrast => contrast::show(ui, run, cache, &mut pages.contrast, opacity),
                 Page::Run => report::show(ui, run, &mut pages.report, job),
                 Page::Compare => {
                     let explanations = pages.sample.explanations_of(run.sample());
@@ -575,11 +582,11 @@ impl eframe::App for App {
         self.request();
     }
 
-    /// What is being typed is an edit. Dropping the loader waits until it is saved.
+    /// What is being typed is an edit.
     fn on_exit(&mut self, _gl: Option<&eframe::glow::Context>) {
         self.save_at_exit();
-        if let Some(path) = &self.settings_file {
-            settings::write(path, &self.settings());
+        if let Some(folder) = &self.memory {
+            settings::write(&folder.join(SETTINGS), &self.settings());
         }
     }
 }

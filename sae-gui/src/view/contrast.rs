@@ -3,7 +3,10 @@
 
 use super::theme::{self, note, section};
 use super::widgets;
-use super::{Action, contrast_plot};
+use super::{Action, contrast_examples, contrast_plot, volcano};
+use super::contrast_examples::ExamplesView;
+use super::sample_cache::SampleCache;
+use super::volcano::VolcanoView;
 use crate::state::contrast::{Contrast, ContrastSummary};
 use crate::state::format;
 use crate::state::location::Location;
@@ -36,6 +39,9 @@ const COLUMNS: [(&str, f32, &str); 8] = [
     ("q", 50.0, "p-value, corrected for the number of tests"),
 ];
 
+/// The column with words.
+const WORDS: usize = 1;
+
 /// What the page remembers between two frames.
 #[derive(Default)]
 pub struct ContrastView {
@@ -45,6 +51,8 @@ pub struct ContrastView {
     column: usize,
     /// The row whose values in groups are shown.
     row: Option<usize>,
+    volcano: VolcanoView,
+    examples: ExamplesView,
 }
 
 impl ContrastView {
@@ -52,10 +60,21 @@ impl ContrastView {
     pub fn clear(&mut self) {
         *self = Self::default();
     }
+
+    /// The samples whose cards are shown.
+    pub fn samples(&self) -> &[u32] {
+        self.examples.samples()
+    }
 }
 
 /// Draws the page.
-pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut ContrastView) -> Option<Action> {
+pub fn show(
+    ui: &mut Ui,
+    run: &mut OpenRun,
+    cache: &mut SampleCache,
+    view: &mut ContrastView,
+    opacity: f32,
+) -> Option<Action> {
     let Some(name) = run.contrast_name().map(str::to_owned) else {
         ui.heading("No contrasts yet");
         let run = run.info.root.display();
@@ -64,14 +83,14 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut ContrastView) -> Option<A
             &format!(
                 "A contrast finds the features that differ between groups of samples, along an order, or with a number.\n\
                  hint: `sae contrast --run {run} --groups FIELD` compares the groups that a column of the data set \
-                 makes; `--order FIELD` and `--target FIELD` ask what changes with it. Then press F5."
+                 makes; `--order FIELD` and `--target FIELD` ask what changes with it. It appears here once it is made."
             ),
         );
         return None;
     };
     choose(ui, run, &name);
     if !run.info.contrasts.contains(&name) {
-        note(ui, &format!("The run has no contrast \"{name}\". Choose another one, or press F5 if it was just made."));
+        note(ui, &format!("The run has no contrast \"{name}\". Choose another one."));
         return None;
     }
     if view.name != name {
@@ -79,6 +98,7 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut ContrastView) -> Option<A
     }
     let run = &*run;
     let Some((_, contrast)) = run.contrast.as_ref().filter(|(read, _)| *read == name) else {
+        view.volcano = VolcanoView::default();
         note(ui, "Reading ...");
         return None;
     };
@@ -100,7 +120,7 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut ContrastView) -> Option<A
     };
     if ui.available_width() < WIDE {
         let shown = ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
-            let action = plots(ui, run, contrast, tests, view);
+            let action = plots(ui, run, contrast, tests, view, cache, opacity);
             table(ui, run, contrast, tests, view, TABLE).or(action)
         });
         return shown.inner;
@@ -108,7 +128,7 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut ContrastView) -> Option<A
     ui.columns(2, |sides| {
         let shown = ScrollArea::vertical().auto_shrink(false).show(&mut sides[0], |ui| {
             ui.set_max_width(ui.available_width() - 14.0);
-            plots(ui, run, contrast, tests, view)
+            plots(ui, run, contrast, tests, view, cache, opacity)
         });
         let height = sides[1].available_height();
         table(&mut sides[1], run, contrast, tests, view, height).or(shown.inner)
@@ -174,6 +194,8 @@ fn plots(
     contrast: &Contrast,
     tests: &TestTable,
     view: &mut ContrastView,
+    cache: &mut SampleCache,
+    opacity: f32,
 ) -> Option<Action> {
     section(
         ui,
@@ -190,13 +212,14 @@ fn plots(
         combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Column of the plot"));
     }
     let row = view.row.or(contrast.differing.first().copied());
-    let clicked = contrast_plot::volcano(ui, run, contrast, tests, view.column, row);
+    let clicked = volcano::show(ui, run, contrast, tests, view.column, row, &mut view.volcano);
     match &contrast.shuffled {
         Ok(_) => drop(ui.label(theme::small(ui, "colored: differ; gray: do not; faint gray: with shuffled values"))),
         Err(reason) => note(ui, reason),
     }
     let row = clicked.or(row);
     view.row = clicked.or(view.row);
+    let mut action = clicked.and_then(|row| tests.rows.get(row)).map(|row| Action::Go(Location::Feature(row.feature)));
     if let Some(feature) = row.and_then(|row| tests.rows.get(row)).map(|row| row.feature) {
         section(
             ui,
@@ -210,10 +233,14 @@ fn plots(
             Ok(_) if values.is_empty() => {
                 note(ui, "Its values in groups are not stored: those of differing features are.")
             }
-            Ok(_) => contrast_plot::groups(ui, feature, &values),
+            Ok(_) => contrast_plot::groups(ui, feature, values),
         }
+        let forecast = contrast.summary.as_ref().ok().and_then(|summary| summary.forecast.as_ref());
+        forecast.into_iter().for_each(|forecast| note(ui, &forecast.sentence()));
+        let clicked = contrast_examples::show(ui, run, contrast, feature, cache, &mut view.examples, opacity);
+        action = clicked.or(action);
     }
-    clicked.and_then(|row| tests.rows.get(row)).map(|row| Action::Go(Location::Feature(row.feature)))
+    action
 }
 
 /// The features that differ. A click on a row shows its values in groups, one on the number shows the feature.
@@ -232,6 +259,7 @@ fn table(
     }
     let mut action = None;
     let selected = view.row.or(contrast.differing.first().copied());
+    let room = ui.available_width();
     ScrollArea::horizontal().id_salt("differing").auto_shrink(false).show(ui, |ui| {
         ui.spacing_mut().item_spacing = vec2(6.0, 2.0);
         ui.style_mut().interaction.selectable_labels = false;
@@ -242,7 +270,11 @@ fn table(
             .auto_shrink(false)
             .max_scroll_height(height)
             .cell_layout(Layout::left_to_right(Align::Center));
-        for (_, width, _) in COLUMNS {
+        let used: f32 = COLUMNS.iter().map(|(_, width, _)| width + 6.0).sum();
+        let spare = (room - used - 14.0).max(0.0);
+        for (n, (_, width, _)) in COLUMNS.into_iter().enumerate() {
+            // The words have what the numbers leave.
+            let width = if n == WORDS { width + spare } else { width };
             table = table.column(Column::initial(width).at_least(36.0).resizable(true).clip(true));
         }
         table

@@ -9,9 +9,13 @@ use crate::state::open_run::OpenRun;
 use crate::state::session::Session;
 use egui::{Align, Button, ComboBox, Layout, Response, RichText, Role, Ui, Vec2, WidgetInfo};
 
+/// Width from which on everything is in one row.
+const ONE_ROW: f32 = 1000.0;
+
 /// Draws the bar.
 pub fn show(ui: &mut Ui, session: &Session) -> Option<Action> {
     let mut action = None;
+    let one_row = ui.available_width() >= ONE_ROW;
     ui.horizontal_wrapped(|ui| {
         egui::MenuBar::new().ui(ui, |ui| {
             for menu in Menu::ALL {
@@ -30,13 +34,9 @@ pub fn show(ui: &mut Ui, session: &Session) -> Option<Action> {
                     action = Some(Action::Command(command));
                 }
             }
-            if let Some(run) = session.run() {
+            if let Some(run) = session.run().filter(|_| one_row) {
                 ui.separator();
-                action = tabs(ui, run).or(action.take());
-                ui.separator();
-                let name = RichText::new(run.info.name()).strong();
-                ui.add(egui::Label::new(name).truncate()).on_hover_text(run.info.root.display().to_string());
-                action = autoencoder(ui, run).or(action.take());
+                action = pages(ui, run).or(action.take());
             }
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 let command = Command::Shortcuts;
@@ -46,7 +46,19 @@ pub fn show(ui: &mut Ui, session: &Session) -> Option<Action> {
             });
         });
     });
+    if let Some(run) = session.run().filter(|_| !one_row) {
+        ui.horizontal_wrapped(|ui| action = pages(ui, run).or(action.take()));
+    }
     action
+}
+
+/// The tabs of the pages, the run and its autoencoder.
+fn pages(ui: &mut Ui, run: &OpenRun) -> Option<Action> {
+    let action = tabs(ui, run);
+    ui.separator();
+    let name = RichText::new(run.info.name()).strong();
+    ui.add(egui::Label::new(name).truncate()).on_hover_text(run.info.root.display().to_string());
+    autoencoder(ui, run).or(action)
 }
 
 fn tabs(ui: &mut Ui, run: &OpenRun) -> Option<Action> {

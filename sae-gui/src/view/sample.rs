@@ -24,6 +24,8 @@ const CROPS: usize = 12;
 const CROP: f32 = 20.0;
 /// Share of its maximum from which on the feature that was shown last is drawn on a sample.
 const STRONG: f32 = 0.25;
+/// Space below a picture for the text, at least.
+const TEXT: f32 = 170.0;
 /// Width from which on the two halves of the page are side by side.
 const TWO_COLUMNS: f32 = 560.0;
 
@@ -247,8 +249,8 @@ fn content(
         };
         ui.add(Label::new(theme::small(ui, &text)).truncate());
     }
-    // As large as the window allows.
-    let side = ui.available_width().min((ui.clip_rect().height() - 60.0).max(280.0));
+    // As large as the window allows with the text below it.
+    let side = ui.available_width().min((ui.clip_rect().height() - TEXT).max(280.0));
     for image in 0..loaded.textures.len() {
         picture(ui, loaded, image, &drawn, view, side, opacity);
     }

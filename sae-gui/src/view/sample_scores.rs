@@ -206,7 +206,7 @@ fn sentence(run: &OpenRun, filter: &ScoreFilter, explanation: &ScoreExplanation)
 /// The features of one side of a part, by what they are called.
 fn names(run: &OpenRun, part: &ScorePart, side: usize) -> String {
     let name = |feature: &PartFeature| {
-        let absent = if feature.active { "" } else { "absent " };
+        let absent = if feature.active { "" } else { "the absence of " };
         let number = feature.feature;
         match run.list.name(number) {
             Some(name) => {

@@ -83,6 +83,9 @@ fn selection(ui: &mut Ui, samples: &mut SampleBrowser, scores: Option<&ScoreFilt
         if samples.pending_search().is_some() {
             ui.spinner();
         }
+        if let Some(scores) = scores {
+            ui.label(theme::small(ui, &format!("with {}", scores.name()))).on_hover_text("The number on each card");
+        }
         if ui.small_button("Select all").clicked() {
             samples.select_all();
         }

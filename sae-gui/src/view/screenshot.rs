@@ -12,8 +12,8 @@ const SETTLING_FRAMES: u32 = 4;
 /// How long to wait for everything to be read.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Whether the picture was written and shows what was asked for, with what the window said beside it. The program reads this when
-/// the window is closed.
+/// Whether the picture was written and shows what was asked for, with what the window said beside it; without a picture, the edits
+/// that could not be saved. The program reads this when the window is closed.
 pub type Outcome = Arc<Mutex<Option<Result<Option<String>, String>>>>;
 
 /// A picture that has not been written yet.

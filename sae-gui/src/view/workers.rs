@@ -6,11 +6,12 @@ use super::side::Side;
 use super::theme;
 use crate::load::{
     ActivationReply, ActivationRequest, ActivationWorker, PlaygroundReply, PlaygroundWorker, ProcessEvent, Reply,
-    Subprocess, label_cost, recents,
+    Subprocess, label_cost, recents, recovery,
 };
 use crate::state::Link;
 use crate::state::invocation::Invocation;
 use crate::state::job::JobState;
+use crate::state::label_edits::Edits;
 use crate::state::location::{Location, Page};
 use crate::state::map::MapKind;
 use crate::state::open_run::OpenRun;
@@ -20,7 +21,9 @@ use crate::state::score_filter::Grouping;
 use crate::state::session::Phase;
 use egui::{Context, ViewportCommand};
 use filters::select::Groups;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 
 /// The samples of the open run whose active features are compared with those of the other side: none of another run.
@@ -130,7 +133,15 @@ impl App {
             },
             Page::Filter => Requested { samples: self.pages.filter.samples(run), scores: true, ..Requested::default() },
             Page::Run => Requested { report: true, ..Requested::default() },
-            Page::Contrast => Requested { contrast: run.pending_contrast().map(str::to_owned), ..Requested::default() },
+            Page::Contrast => {
+                let samples = self.pages.contrast.samples().to_vec();
+                Requested {
+                    contrast: run.pending_contrast().map(str::to_owned),
+                    active: if encodes { samples.clone() } else { Vec::new() },
+                    samples,
+                    ..Requested::default()
+                }
+            }
             Page::Playground => Requested::default(),
             Page::Compare => {
                 let other = self.side.as_ref().and_then(Side::run);
@@ -231,7 +242,12 @@ impl App {
     fn take_reply(&mut self, ctx: &Context, reply: Reply) {
         let effects = match reply {
             Reply::Opened(result) => self.session.opened(result.map(|opened| *opened)),
-            Reply::Saved(edits, result) => self.session.saved(&edits, result),
+            Reply::Saved(edits, result) => {
+                if result.is_ok() {
+                    self.forget_recovered(&edits);
+                }
+                self.session.saved(&edits, result)
+            }
             Reply::Feature(number, details) => {
                 self.session.detailed(number, details);
                 Vec::new()
@@ -263,6 +279,14 @@ impl App {
             Reply::Report(report) => {
                 if let Some(run) = self.session.run_mut() {
                     run.report = Some(report);
+                }
+                Vec::new()
+            }
+            Reply::Contrasts(names) => {
+                if let Some(run) = self.session.run_mut() {
+                    // What was read may have been made again.
+                    (run.info.contrasts, run.contrast) = (names, None);
+                    self.requested.contrast = None;
                 }
                 Vec::new()
             }
@@ -301,6 +325,7 @@ impl App {
         ctx.send_viewport_cmd(ViewportCommand::Title(self.title()));
         let Some(run) = self.session.run_mut() else { return };
         let (root, rows) = (run.info.root.clone(), run.list.rows().to_vec());
+        let (folder, name) = (root.clone(), run.info.sae_name().to_owned());
         if let Some(path) = &self.recents.0 {
             self.recents.1 = recents::add(path, &root.display().to_string());
         }
@@ -322,6 +347,7 @@ impl App {
                 }
             }
         }
+        self.recover(ctx, &folder, &name);
         prompt.into_iter().for_each(|prompt| self.submit(ctx, prompt));
         if let Some(test) = test {
             self.pages.feature.test.focus();
@@ -438,8 +464,39 @@ impl App {
         self.window_picture = Some(receiver);
     }
 
-    /// Saves edits. The loader finishes saving before the window is gone.
+    /// Makes the edits of a run again that an earlier session could not save.
+    fn recover(&mut self, ctx: &Context, root: &Path, sae: &str) {
+        let Some(memory) = &self.memory else { return };
+        let file = recovery::path(memory, root, sae);
+        let changes = if self.recovered.as_ref() == Some(&file) { Vec::new() } else { recovery::read(&file) };
+        if !changes.is_empty() {
+            self.recovered = Some(file);
+            let effect = self.session.recover(changes);
+            effect.into_iter().for_each(|effect| self.perform(ctx, effect));
+        }
+    }
+
+    /// Removes the file of edits that have been saved now.
+    fn forget_recovered(&mut self, saved: &Edits) {
+        let Some(memory) = &self.memory else { return };
+        let file = recovery::path(memory, &saved.root, &saved.sae);
+        if self.recovered.as_ref() == Some(&file) {
+            self.recovered = None;
+            // Edits that are made twice change nothing.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+
+    /// Saves edits, and waits for that. Those that cannot be saved when the program is ended from outside are kept; in the dialog of
+    /// a window that is closed, a person has chosen what becomes of them.
     pub(super) fn save_at_exit(&mut self) {
         self.session.take_unsent().into_iter().for_each(|edits| self.loader.save(edits));
+        let lost = self.loader.finish();
+        if lost.is_empty() || !self.stop.load(Ordering::SeqCst) {
+            return;
+        }
+        let farewell = |(edits, reason): &(Edits, String)| recovery::farewell(self.memory.as_deref(), edits, reason);
+        let told: Vec<String> = lost.iter().map(farewell).collect();
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(Err(told.join("\n")));
     }
 }

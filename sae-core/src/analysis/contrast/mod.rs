@@ -21,6 +21,7 @@
 //! columns as well.
 
 mod design;
+mod examples;
 mod forecast;
 mod order;
 mod permutation;
@@ -32,6 +33,7 @@ mod tables;
 mod tests;
 
 pub use design::{Column, Design, Participant, length_strata};
+pub use examples::{EXAMPLES, ExampleCollector, GroupExample, read_examples, write_examples};
 pub use forecast::{Forecast, ForecastMethod, forecasts};
 pub use order::{Bins, Trajectory, trajectories};
 pub use significance::{adjust, student};

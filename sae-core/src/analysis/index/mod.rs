@@ -16,6 +16,7 @@ mod tests;
 mod typical_words;
 
 pub use coactive::{COACTIVE, Coactive, MAX_ENTRIES, MAX_PAIRS, Positions};
+pub(super) use examples::keep;
 pub use examples::{Example, Examples, INTERVALS, PER_INTERVAL, STRONGEST, draw};
 pub use histogram::{Bin, Histogram, PER_OCTAVE};
 pub use lists::{Lists, Row, read_lists, write_lists};

@@ -2,10 +2,12 @@
 //! three-way merge. Reads and writes no file.
 
 use super::{Entry, Written};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// An edit. The old value matters if somebody else has changed the same entry in between.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[expect(clippy::large_enum_variant, reason = "there are a few of them at a time")]
 pub enum Change {
     /// An edit of a feature's entry.
