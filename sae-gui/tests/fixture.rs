@@ -3,9 +3,7 @@
 use filters::pmi::{BLANK_DIR, Chosen, Fit, Folds, Options};
 use filters::scores::{Row, Scores};
 use image::{Rgb, RgbImage};
-use sae_core::analysis::contrast::{
-    self, Estimate, FeatureNote, GroupExample, GroupSeries, TestedFeature, Trajectory,
-};
+use sae_core::analysis::contrast::{self, Estimate, FeatureNote, GroupExample, GroupSeries, TestedFeature, Trajectory};
 use sae_core::analysis::index::{
     Example, FeatureRow, Indexer, Neighbor, Row as _, StrongestExample, TypicalWord, write_examples, write_features,
     write_lists, write_neighbors,

@@ -269,8 +269,9 @@ fn labels_that_cannot_be_saved_when_the_program_is_ended_are_there_the_next_time
     app.get_by_label_contains("2 edits that could not be saved the last time: made again.");
     assert_eq!(label_on_disk(&run, 6).as_deref(), Some("red rings, half typed"));
     drop(app);
-    let kept = std::fs::read_dir(&memory).unwrap().flatten().filter(|file| {
-        file.file_name().to_string_lossy().starts_with("unsaved-")
-    });
+    let kept = std::fs::read_dir(&memory)
+        .unwrap()
+        .flatten()
+        .filter(|file| file.file_name().to_string_lossy().starts_with("unsaved-"));
     assert_eq!(kept.count(), 0, "the file is gone once its edits are saved");
 }

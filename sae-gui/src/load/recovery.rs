@@ -54,7 +54,9 @@ pub fn farewell(folder: Option<&Path>, edits: &Edits, reason: &str) -> String {
     let root = edits.root.display();
     let lost = format!("labels of {root} could not be saved: {reason}");
     match keep(folder, edits) {
-        Ok(path) => format!("{lost}\nhint: {} has these edits; they are made when the run is opened again", path.display()),
+        Ok(path) => {
+            format!("{lost}\nhint: {} has these edits; they are made when the run is opened again", path.display())
+        }
         Err(problem) => {
             let text = serde_json::to_string(&edits.changes).unwrap_or_default();
             format!("{lost}\nThey could not be kept either ({problem}), so here they are: {text}")

@@ -31,8 +31,7 @@ pub struct Watch {
     stamps: [Stamp; KINDS.len()],
 }
 
-const KINDS: [Changed; 5] =
-    [Changed::Labels, Changed::Index, Changed::Scores, Changed::Report, Changed::Contrasts];
+const KINDS: [Changed; 5] = [Changed::Labels, Changed::Index, Changed::Scores, Changed::Report, Changed::Contrasts];
 
 impl Watch {
     /// The files as they are now.

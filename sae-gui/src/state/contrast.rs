@@ -119,7 +119,9 @@ impl ContrastForecast {
             Some([skill, ..]) => {
                 format!("The forecast (by {method}) is no better than the last value (skill {skill:.2}).")
             }
-            None => format!("The skill of the forecast (by {method}) is not known: the last bin equals the one before."),
+            None => {
+                format!("The skill of the forecast (by {method}) is not known: the last bin equals the one before.")
+            }
         }
     }
 }

@@ -4,8 +4,8 @@
 use super::clipboard;
 use super::command::Command;
 use super::details::Details;
-use super::format;
 use super::effect::{Effect, Theme};
+use super::format;
 use super::history::{History, VisitKind};
 use super::invocation::{Afterwards, Invocation};
 use super::job::{Job, JobState};

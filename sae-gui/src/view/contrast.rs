@@ -1,12 +1,12 @@
 //! The Contrast page: which features differ between groups, along an order, or with a target; how many would by chance; and one of
 //! them in every group.
 
-use super::theme::{self, note, section};
-use super::widgets;
-use super::{Action, contrast_examples, contrast_plot, volcano};
 use super::contrast_examples::ExamplesView;
 use super::sample_cache::SampleCache;
+use super::theme::{self, note, section};
 use super::volcano::VolcanoView;
+use super::widgets;
+use super::{Action, contrast_examples, contrast_plot, volcano};
 use crate::state::contrast::{Contrast, ContrastSummary};
 use crate::state::format;
 use crate::state::location::Location;

@@ -8,7 +8,6 @@ mod compare;
 mod contrast;
 mod contrast_examples;
 mod contrast_plot;
-mod volcano;
 mod dispatch;
 mod excerpt;
 mod feature;
@@ -43,6 +42,7 @@ mod table;
 mod test_box;
 mod theme;
 mod viewer;
+mod volcano;
 mod widgets;
 mod workers;
 

@@ -63,8 +63,7 @@ impl Observer for ExampleCollector {
             }
             let (features, values) = block.active.row(r);
             for (feature, activation) in features.iter().zip(values).filter(|(_, z)| **z > self.threshold) {
-                let example =
-                    Example { activation: *activation, sample, position: tokens.position[row], modality };
+                let example = Example { activation: *activation, sample, position: tokens.position[row], modality };
                 let list = &mut self.strongest[*feature as usize * self.count + group as usize];
                 keep(list, example, self.room, Example::rank);
             }

@@ -110,7 +110,12 @@ impl Examples {
 }
 
 /// Keeps the first `room` examples by `order`, at most one per sample.
-pub(in crate::analysis) fn keep(list: &mut Vec<Example>, new: Example, room: usize, order: impl Fn(&Example, &Example) -> Ordering) {
+pub(in crate::analysis) fn keep(
+    list: &mut Vec<Example>,
+    new: Example,
+    room: usize,
+    order: impl Fn(&Example, &Example) -> Ordering,
+) {
     if list.len() == room && list.last().is_some_and(|last| order(last, &new).is_le()) {
         return;
     }
