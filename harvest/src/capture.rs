@@ -71,13 +71,13 @@ pub fn harvest(
             return Err(Error::ZeroSize { what });
         }
     }
-    let checkpoint = Checkpoint::open(&plan.model)?;
+    let checkpoint = plan.checkpoint()?;
     check_layers(checkpoint.config(), &plan.layers)?;
     let source = plan.source()?;
     let device = plan.device.open()?;
     let (first_row, end) = plan.row_range(&source)?;
 
-    let arguments = plan.arguments();
+    let arguments = plan.arguments(&checkpoint);
     let weights = checkpoint.fingerprint()?;
     let data = fingerprint(source.files.iter().map(PathBuf::as_path))?;
     let located_arguments = with_locations(arguments.clone(), &plan, &source);

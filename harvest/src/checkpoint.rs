@@ -1,12 +1,13 @@
 //! A checkpoint folder as a whole: configuration, tokenizer, template, image processor and weights; and how a row of
 //! data becomes a sample for its model. Decides which rows are skipped and why.
 
-use crate::data::{Record, Row, RowError, Turn};
+use crate::action::ActionStatistics;
+use crate::data::{Action, Record, Row, RowError, Turn};
 use crate::model::{Compute, Input, Model, ModelConfig, Weights, check_input};
 use crate::pixels::{Frame, ImageProcessor};
 use crate::prompt::{Prompter, Text};
 use crate::{Error, Result, precedence};
-use sae_core::error::Hint;
+use sae_core::error::{Hint, Setting};
 use sae_core::store::Skipped;
 use sae_core::store::sample::{ImageRef, Modality, Role, Sample, Token};
 use serde::Serialize;
@@ -82,6 +83,17 @@ pub struct Checkpoint {
     config: ModelConfig,
     prompter: Prompter,
     images: Option<ImageProcessor>,
+    actions: Actions,
+}
+
+/// What turns actions into tokens.
+enum Actions {
+    /// Statistics that the checkpoint does not have itself.
+    Given(ActionStatistics),
+    /// The statistics of the checkpoint.
+    Own(ActionStatistics),
+    /// There are none, for this reason.
+    Unknown(RowError),
 }
 
 /// A sample that is ready for the model.
@@ -137,7 +149,45 @@ impl Checkpoint {
             prompter: Prompter::open(folder, vision)?,
             images: vision.map(|vision| ImageProcessor::open(folder, vision)).transpose()?,
             config,
+            actions: Actions::Unknown(
+                RowError::from("the row has an action in numbers, but there are no statistics that make tokens of it")
+                    .with_hint(Hint::Set(Setting::ActionStatistics, Vec::new())),
+            ),
         })
+    }
+
+    /// The same checkpoint with these statistics of actions.
+    #[must_use]
+    pub fn with_actions(self, statistics: ActionStatistics) -> Self {
+        Self { actions: Actions::Given(statistics), ..self }
+    }
+
+    /// The same checkpoint with its own statistics of actions (`norm_stats` in `config.json`), else with those of the data
+    /// set (`meta/stats.json` of LeRobot). `name` says which of several are meant. Where there are none, rows that need
+    /// them are skipped.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(crate) fn with_actions_of(self, data: &Path, name: Option<&str>) -> Result<Self> {
+        let path = self.folder.join(precedence::CONFIG);
+        let config = sae_core::file::read_json(&path, 1 << 24)?;
+        let actions = match ActionStatistics::of_checkpoint(&config, name) {
+            Ok(Some(own)) => Actions::Own(own),
+            Err(reason) => Actions::Unknown(reason),
+            Ok(None) => match data.join("meta/stats.json") {
+                path if path.is_file() => Actions::Given(ActionStatistics::open(&path, name)?),
+                _ => return Ok(self),
+            },
+        };
+        Ok(Self { actions, ..self })
+    }
+
+    /// The statistics of actions, if they are not the checkpoint's own.
+    pub(crate) fn given_actions(&self) -> Option<&ActionStatistics> {
+        match &self.actions {
+            Actions::Given(statistics) => Some(statistics),
+            Actions::Own(_) | Actions::Unknown(_) => None,
+        }
     }
 
     /// The folder of the checkpoint.
@@ -210,6 +260,8 @@ impl Checkpoint {
         templating: Templating,
     ) -> Result<WithFiles<'r>, RowError> {
         let (turns, generate) = conversation(record, answers)?;
+        let action = record.action.as_ref().filter(|_| answers != Answers::None);
+        let action = action.map(|action| self.action_ids(action)).transpose()?.unwrap_or_default();
         let (prompt, text) = match templating {
             Templating::Auto => {
                 let texts: Vec<_> = turns.iter().map(Turn::text).collect();
@@ -234,6 +286,17 @@ impl Checkpoint {
         }
         let positions: Vec<usize> = frames.iter().map(|frame| frame.positions.len()).collect();
         let mut tokens = self.prompter.tokens(&prompt, &positions)?;
+        let start = tokens.len() as u32;
+        tokens.extend(action.into_iter().zip(start..).map(|(id, position)| Token {
+            position,
+            modality: Modality::Action,
+            token_id: id as i32,
+            piece: self.prompter.token_text(id),
+            role: Role::Assistant,
+            special: false,
+            image: None,
+            rect: None,
+        }));
         if tokens.len() > self.config.text.context {
             let context = self.config.text.context;
             return Err(
@@ -261,6 +324,26 @@ impl Checkpoint {
     }
 }
 
+impl Checkpoint {
+    /// The ids of an action. The last ids of the vocabulary without added tokens stand for bins.
+    fn action_ids(&self, action: &Action) -> Result<Vec<u32>, RowError> {
+        let values = match action {
+            Action::Ids(ids) => {
+                let image = self.config.vision.as_ref().map(|vision| vision.image_token_id);
+                return match ids.iter().find(|id| Some(**id) == image) {
+                    Some(id) => Err(format!("the action contains {id}, the placeholder of images").into()),
+                    None => Ok(ids.clone()),
+                };
+            }
+            Action::Values(values) => values,
+        };
+        match &self.actions {
+            Actions::Given(statistics) | Actions::Own(statistics) => statistics.ids(values, self.prompter.vocabulary()),
+            Actions::Unknown(reason) => Err(reason.clone()),
+        }
+    }
+}
+
 /// The turns that the model reads, and whether the beginning of an answer follows them.
 fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_, [Turn]>, bool), RowError> {
     let turns = &record.turns;
@@ -272,9 +355,10 @@ fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_, [Turn]>, b
     let pair = record.pair.as_ref();
     let chosen_from = || pair.ok_or("the row has no chosen and rejected answer");
     let (turns, generate) = match answers {
-        Answers::All => (pair.map_or(Cow::Borrowed(&turns[..]), |pair| answered(&pair.chosen).into()), false),
         Answers::Chosen => (answered(&chosen_from()?.chosen).into(), false),
         Answers::Rejected => (answered(&chosen_from()?.rejected).into(), false),
+        Answers::All | Answers::None if record.action.is_some() => (Cow::Borrowed(&turns[..]), true),
+        Answers::All => (pair.map_or(Cow::Borrowed(&turns[..]), |pair| answered(&pair.chosen).into()), false),
         Answers::None if pair.is_some() => (Cow::Borrowed(&turns[..]), true),
         Answers::None => (Cow::Borrowed(&turns[..turns.len().saturating_sub(1)]), true),
     };
@@ -288,7 +372,8 @@ fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_, [Turn]>, b
 
 /// The identity of a row's content, independent of the file format and of the answers that are used. It is the
 /// hexadecimal SHA-256 over the text of every turn, then the chosen and the rejected answer of a preference row, then
-/// every image file, each as its length (u64, little-endian) followed by its bytes.
+/// every image file, and the action (its ids as u32 or its numbers as f32, little-endian), if there is one, each as its
+/// length (u64, little-endian) followed by its bytes.
 fn sample_id(record: &Record, files: &[Cow<'_, [u8]>]) -> String {
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {
@@ -301,6 +386,11 @@ fn sample_id(record: &Record, files: &[Cow<'_, [u8]>]) -> String {
         add(pair.rejected.as_bytes());
     }
     files.iter().for_each(|file| add(file));
+    match &record.action {
+        Some(Action::Ids(ids)) => add(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>()),
+        Some(Action::Values(values)) => add(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()),
+        None => {}
+    }
     hex(hash.finalize())
 }
 
@@ -348,7 +438,7 @@ mod tests {
 
     fn record(pair: Option<AnswerPair>) -> Record {
         let question = Turn { role: Role::User, parts: vec![TurnPart::Image(0), TurnPart::Text("q".into())] };
-        Record { turns: vec![question], pair, verbatim: None, images: Vec::new(), meta: Value::Null }
+        Record { turns: vec![question], pair, verbatim: None, action: None, images: Vec::new(), meta: Value::Null }
     }
 
     #[test]

@@ -50,6 +50,7 @@
 //!
 //! The crate `sae_workbench` has the operations: its `HarvestRequest` captures a whole data set.
 
+mod action;
 mod alphabet;
 mod capture;
 pub mod chat;
@@ -79,6 +80,7 @@ mod splice;
 pub mod template;
 mod tokenizer;
 
+pub use action::ActionStatistics;
 pub use capture::{CaptureProgress, harvest};
 pub use checkpoint::{Answers, Checkpoint, Prepared, Templating};
 pub use error::{Error, Result};

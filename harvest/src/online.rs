@@ -58,7 +58,7 @@ impl OnlineActivations {
     /// The plan does not fit the checkpoint, or the data cannot be read.
     pub fn open(plan: &Plan, exclude: PositionRule) -> Result<Self> {
         let layer = plan.layer()?;
-        let checkpoint = Checkpoint::open(&plan.model)?;
+        let checkpoint = plan.checkpoint()?;
         check_layers(checkpoint.config(), &[layer])?;
         let data = plan.source()?;
         let model = checkpoint.load(Some(layer), &Compute::on(&plan.device.open()?, plan.dtype.into()))?;
@@ -75,7 +75,7 @@ impl OnlineActivations {
 
     /// How the model reads the data, as `run.json` records it.
     pub fn arguments(&self) -> Value {
-        let mut arguments = with_locations(self.plan.arguments(), &self.plan, &self.data);
+        let mut arguments = with_locations(self.plan.arguments(&self.checkpoint), &self.plan, &self.data);
         if let Value::Object(arguments) = &mut arguments {
             // Nothing is stored.
             arguments.retain(|name, _| !["store_dtype", "part_rows"].contains(&name.as_str()));

@@ -1,9 +1,9 @@
 //! The plan of a harvest: which model reads which rows of which data set, and how what it computes is stored. Opens the
 //! data set; runs nothing.
 
-use crate::checkpoint::{Answers, Templating};
+use crate::checkpoint::{Answers, Checkpoint, Templating};
 use crate::data::{Corruption, ImageSizes, Mapping, Notes, Rows, Source, corrupted};
-use crate::{Error, Result, Shard};
+use crate::{ActionStatistics, Error, Result, Shard};
 use burn::tensor::DType;
 use sae_core::device::DeviceChoice;
 use sae_core::store::StoreDtype;
@@ -94,6 +94,11 @@ pub struct Plan {
     pub answers: Answers,
     /// Whether the chat template is used.
     pub template: Templating,
+    /// The file with the statistics that bring actions into bins. Without it, those of the checkpoint count, else those of
+    /// the data set.
+    pub action_stats: Option<PathBuf>,
+    /// Which of several data sets' statistics are used.
+    pub action_stats_of: Option<String>,
 }
 
 impl Plan {
@@ -118,6 +123,8 @@ impl Plan {
             part_rows: 65_536,
             answers: Answers::All,
             template: Templating::Auto,
+            action_stats: None,
+            action_stats_of: None,
         }
     }
 
@@ -140,6 +147,16 @@ impl Plan {
             [layer] => Ok(layer),
             _ => Err(Error::OneLayer { found: self.layers.clone() }),
         }
+    }
+
+    /// Opens the checkpoint, with the statistics of actions that the plan names.
+    pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
+        let checkpoint = Checkpoint::open(&self.model)?;
+        let name = self.action_stats_of.as_deref();
+        if let Some(path) = &self.action_stats {
+            return Ok(checkpoint.with_actions(ActionStatistics::open(path, name)?));
+        }
+        checkpoint.with_actions_of(&self.data, name)
     }
 
     /// Opens the data set.
@@ -171,7 +188,7 @@ impl Plan {
 
     /// The arguments that decide what is written, for people and for the fingerprint. They are the same for all shards of
     /// a job, which may run on several GPUs of a machine.
-    pub(crate) fn arguments(&self) -> serde_json::Value {
+    pub(crate) fn arguments(&self, checkpoint: &Checkpoint) -> serde_json::Value {
         let device = self.device.to_string();
         let mut arguments = serde_json::json!({
             "map": self.mapping,
@@ -186,6 +203,10 @@ impl Plan {
             "answers": self.answers,
             "template": self.template,
         });
+        // Those of the checkpoint are part of its own hash.
+        if let Some(actions) = checkpoint.given_actions() {
+            arguments["action_stats"] = serde_json::json!(actions);
+        }
         if !self.corruptions.is_empty() {
             arguments["corruptions"] = serde_json::json!(self.corruptions);
         }

@@ -4,7 +4,7 @@
 use crate::capture::CONCURRENT_BATCHES;
 use crate::model::config::{BlockConfig, Tiling};
 use crate::model::{Model, ModelConfig, Size, Weights, check_layers};
-use crate::{Checkpoint, ComputeDtype, Plan, Result};
+use crate::{ComputeDtype, Plan, Result};
 use sae_core::store::StoreDtype;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -63,7 +63,7 @@ impl Plan {
     /// Anything that would prevent the harvest from starting: an unsupported checkpoint, a layer that does not exist,
     /// or missing data.
     pub fn preview(&self) -> Result<Preview> {
-        let checkpoint = Checkpoint::open(&self.model)?;
+        let checkpoint = self.checkpoint()?;
         let config = checkpoint.config();
         check_layers(config, &self.layers)?;
         let source = self.source()?;

@@ -233,6 +233,11 @@ impl Prompter {
         Ok((expanded, spans))
     }
 
+    /// The number of tokens of the vocabulary, without those that were added to it.
+    pub(crate) fn vocabulary(&self) -> usize {
+        self.tokenizer.get_vocab_size(false)
+    }
+
     /// Whether a token has no content of its own, such as the end of an answer.
     pub fn is_special(&self, id: u32) -> bool {
         self.special.contains(&id)

@@ -1,7 +1,7 @@
 //! Visits samples one by one, each with its hidden states behind one block and the files of its images. Stores nothing.
 
 use crate::capture::{CHUNK_ROWS, CONCURRENT_BATCHES, batches};
-use crate::checkpoint::{Checkpoint, Prepared};
+use crate::checkpoint::Prepared;
 use crate::data::Row;
 use crate::model::{Compute, Input, check_layers};
 use crate::{Error, Plan, Result};
@@ -29,7 +29,7 @@ pub fn for_each_sample<E: From<Error>>(
     visit: &mut dyn FnMut(&CapturedSample, u64) -> Result<(), E>,
 ) -> Result<SkipList, E> {
     let layer = plan.layer()?;
-    let checkpoint = Checkpoint::open(&plan.model)?;
+    let checkpoint = plan.checkpoint()?;
     check_layers(checkpoint.config(), &[layer])?;
     let source = plan.source()?;
     let device = plan.device.open().map_err(Error::from)?;

@@ -49,7 +49,7 @@ impl<'a> SpliceRunner<'a> {
     /// The plan does not fit the checkpoint, or the checkpoint or the data cannot be read.
     pub fn open(plan: &'a Plan) -> Result<Self> {
         let layer = plan.layer()?;
-        let checkpoint = Checkpoint::open(&plan.model)?;
+        let checkpoint = plan.checkpoint()?;
         check_layers(checkpoint.config(), &[layer])?;
         let source = plan.source()?;
         let model = checkpoint.load(None, &Compute::on(&plan.device.open()?, plan.dtype.into()))?;

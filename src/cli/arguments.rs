@@ -32,6 +32,12 @@ pub struct ReadingArgs {
     /// auto: the checkpoint's chat template; none: the field `text`, verbatim
     #[arg(long, default_value = "auto")]
     pub template: harvest::Templating,
+    /// Statistics that turn actions into tokens: OpenVLA's dataset_statistics.json or LeRobot's meta/stats.json (default: the checkpoint's, else the data set's)
+    #[arg(long, value_name = "FILE")]
+    pub action_stats: Option<PathBuf>,
+    /// Which data set's statistics of actions are used, if there are several
+    #[arg(long, value_name = "NAME")]
+    pub action_stats_of: Option<String>,
 }
 
 impl ReadingArgs {
@@ -47,6 +53,8 @@ impl ReadingArgs {
             batch_tokens: self.batch_tokens,
             answers: self.answers,
             template: self.template,
+            action_stats: self.action_stats.clone(),
+            action_stats_of: self.action_stats_of.clone(),
             // The command sets the layers: by its argument, its hook or its autoencoder.
             ..Plan::new(model, data, Vec::new())
         }
@@ -123,7 +131,7 @@ pub struct FeatureArgs {
     #[arg(long, value_delimiter = ',', value_name = "N,..")]
     pub features: Vec<u32>,
     /// Without --features: only those of this class
-    #[arg(long, value_parser = ["text", "image", "cross"], conflicts_with = "features")]
+    #[arg(long, value_parser = ["text", "image", "cross", "action"], conflicts_with = "features")]
     pub class: Option<String>,
     /// Without --features: so many, those with the largest cross-modal weight first
     #[arg(long, default_value_t = 100, conflicts_with = "features")]

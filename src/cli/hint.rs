@@ -34,7 +34,7 @@ fn command(operation: Operation) -> String {
 }
 
 /// The flag of each setting that has one.
-const FLAGS: [(Setting, &str); 33] = [
+const FLAGS: [(Setting, &str); 35] = [
     (Setting::Run, "--run"),
     (Setting::SaeName, "--name"),
     (Setting::Output, "--out"),
@@ -68,6 +68,8 @@ const FLAGS: [(Setting, &str); 33] = [
     (Setting::Tokens, "--tokens"),
     (Setting::ShardTokens, "--shard-tokens"),
     (Setting::Cluster, "--cluster"),
+    (Setting::ActionStatistics, "--action-stats"),
+    (Setting::ActionStatisticsOf, "--action-stats-of"),
 ];
 
 fn flag(setting: Setting) -> String {

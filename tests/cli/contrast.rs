@@ -136,3 +136,40 @@ fn questions_that_the_rows_cannot_answer_are_rejected() {
     let two = crate::tool::sae().args(["contrast", "--run", of, "--groups", "style", "--order", "n"]).output().unwrap();
     assert_eq!(two.status.code(), Some(2));
 }
+
+/// 48 episodes of 14 steps. In half of them the agent collides at step 10, and in each of the five steps before it the action
+/// has the id 300 in it. Elsewhere the ids are the same in all episodes.
+fn steps() -> Vec<Value> {
+    let step = |n: usize| {
+        let (episode, step) = (n / 14, n % 14);
+        let collides = episode % 2 == 0;
+        let ahead = collides && (5..10).contains(&step);
+        json!({
+            "task": "go to the red square", "episode": episode, "step": step,
+            "action_ids": [200 + n * 7 % 40, if ahead { 300 } else { 250 + n * 11 % 30 }],
+            "collision": u8::from(collides && step == 10),
+        })
+    };
+    (0..48 * 14).map(step).collect()
+}
+
+#[test]
+fn a_feature_that_fires_five_steps_before_an_event_is_found_among_actions() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = run_with_autoencoder(dir.path(), &steps());
+    let asked = ["--target", "collision", "--cluster", "episode", "--part", "action", "--placebo", "2"];
+    let found = contrast(&run, &[&asked[..], &["--lead", "5", "--name", "ahead"]].concat());
+    // The last step of each episode has none that follow.
+    assert_eq!((&found["samples"], &found["left_out"], &found["clusters"]), (&json!(48 * 13), &json!(48), &json!(48)));
+    assert!(found["differing"].as_u64().unwrap() >= 1, "{found}");
+    let strongest = &found["strongest"][0];
+    assert!(
+        strongest["prevalence"].as_f64().unwrap() > 0.9 && strongest["effect"][0].as_f64().unwrap() > 0.5,
+        "{found}"
+    );
+    let prediction = &found["predictions"][0];
+    assert!(prediction["features"].as_f64().unwrap() > 0.95, "{found}");
+    // At the event itself the feature is silent.
+    let now = contrast(&run, &[&asked[..], &["--name", "now"]].concat());
+    assert!(now["predictions"][0]["features"].as_f64().is_none_or(|auc| auc < 0.8), "{now}");
+}

@@ -366,6 +366,7 @@ mod tests {
                 turns: vec![Turn { role: Role::User, parts: vec![TurnPart::Image(0)] }, answer],
                 pair: None,
                 verbatim: None,
+                action: None,
                 images: vec![ImageFile::from_bytes(String::new(), png((n % 200) as u8))],
                 meta: json!({}),
             };
@@ -438,6 +439,7 @@ mod tests {
             turns: vec![Turn { role: Role::User, parts: vec![TurnPart::Image(0)] }],
             pair: Some(AnswerPair { chosen: format!("good {n} here"), rejected: format!("bad {n} there") }),
             verbatim: None,
+            action: None,
             // Every image is in two rows.
             images: vec![ImageFile::from_bytes(String::new(), vec![(n / 2) as u8])],
             meta: json!({}),

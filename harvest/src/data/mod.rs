@@ -1,6 +1,7 @@
 //! Data sets: rows of JSON, Parquet, CSV, tar archives or a folder of images, streamed in order. Each row becomes one
 //! conversation whose images are not read yet. A row that cannot be used carries the reason, and the stream continues.
 
+mod action;
 mod arrow;
 mod card;
 mod cell;
@@ -36,6 +37,7 @@ mod text_corruption;
 mod webdataset;
 mod wrapped;
 
+pub use action::Action;
 pub(crate) use corruption::corrupted;
 pub use corruption::{ALTERED, Corruption, CorruptionKind};
 pub use csv::delimiter;

@@ -274,7 +274,8 @@ fn special_tokens_are_variables_of_the_template() {
 
 fn prepare(checkpoint: &Checkpoint, text: &str) -> Result<Prepared, Skipped> {
     let turns = vec![Turn::from_text(Role::User, text), Turn::from_text(Role::Assistant, "a b")];
-    let record = Record { turns, pair: None, verbatim: Some(text.into()), images: Vec::new(), meta: Value::Null };
+    let record =
+        Record { turns, pair: None, verbatim: Some(text.into()), action: None, images: Vec::new(), meta: Value::Null };
     let row = Row { number: 7, source: String::new(), key: "row7".into(), record: Ok(record) };
     checkpoint.prepare(row, Answers::All, Templating::Auto)
 }

@@ -127,6 +127,10 @@ pub enum Setting {
     ShardTokens,
     /// The field of clusters.
     Cluster,
+    /// The file with the statistics of actions.
+    ActionStatistics,
+    /// Which data set's statistics of actions are used.
+    ActionStatisticsOf,
 }
 
 impl Hint {
@@ -220,6 +224,8 @@ impl fmt::Display for Setting {
             Self::Tokens => "the table of tokens",
             Self::ShardTokens => "the size of a shard",
             Self::Cluster => "the field of clusters",
+            Self::ActionStatistics => "the file with the statistics of actions",
+            Self::ActionStatisticsOf => "the data set whose statistics of actions are used",
         })
     }
 }

@@ -19,6 +19,19 @@ pub enum Modality {
     Action = 4,
 }
 
+impl Modality {
+    /// The name, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Image => "image",
+            Self::Audio => "audio",
+            Self::Video => "video",
+            Self::Action => "action",
+        }
+    }
+}
+
 impl TryFrom<u8> for Modality {
     type Error = String;
 

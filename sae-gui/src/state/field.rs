@@ -4,7 +4,7 @@ use super::run_info::PositionCounts;
 use sae_core::analysis::index::{CROSS_RATIO, FeatureRow};
 
 /// The classes of features, in the order in which they sort.
-pub const CLASSES: [&str; 4] = ["cross", "image", "text", "dead"];
+pub const CLASSES: [&str; 5] = ["cross", "image", "text", "action", "dead"];
 
 /// One property of a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

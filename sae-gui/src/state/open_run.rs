@@ -25,6 +25,9 @@ use std::sync::Arc;
 
 /// Features whose details are kept. Those of one take about 5 KB.
 const DETAILS: usize = 256;
+/// The modalities whose strongest positions are shown.
+pub const STRONGEST_ON: [Modality; 3] = [Modality::Text, Modality::Image, Modality::Action];
+
 /// Examples of each modality that are shown side by side.
 pub const SIDE_BY_SIDE: usize = 6;
 
@@ -325,11 +328,11 @@ impl OpenRun {
     pub fn example_samples(&self) -> Vec<u32> {
         let mut samples = Vec::new();
         let Some(details) = self.details() else { return samples };
-        let [text, image] =
-            [Modality::Text, Modality::Image].map(|modality| details.strongest_on(modality).unwrap_or_default());
-        let pairs = (0..text.len().max(image.len())).flat_map(|n| [text.get(n), image.get(n)]).flatten().copied();
+        let sides = STRONGEST_ON.map(|modality| details.strongest_on(modality).unwrap_or_default());
+        let longest = sides.iter().map(Vec::len).max().unwrap_or(0);
+        let in_turn = (0..longest).flat_map(|n| sides.each_ref().map(|side| side.get(n))).flatten().copied();
         let groups = self.example_groups().and_then(Result::ok).unwrap_or_default();
-        for example in pairs.chain(groups.into_iter().flat_map(|group| group.examples)) {
+        for example in in_turn.chain(groups.into_iter().flat_map(|group| group.examples)) {
             if !samples.contains(&example.sample) {
                 samples.push(example.sample);
             }
@@ -337,11 +340,10 @@ impl OpenRun {
         samples
     }
 
-    /// The samples of the strongest positions of the feature that is shown, of either modality in turn, each once.
+    /// The samples of the strongest positions of the feature that is shown, of every modality in turn, each once.
     pub fn strongest_samples(&self) -> Vec<u32> {
         let Some(details) = self.details() else { return Vec::new() };
-        let sides =
-            [Modality::Text, Modality::Image].map(|modality| details.strongest_on(modality).unwrap_or_default());
+        let sides = STRONGEST_ON.map(|modality| details.strongest_on(modality).unwrap_or_default());
         let pairs =
             (0..SIDE_BY_SIDE).flat_map(|n| sides.each_ref().map(|side| side.get(n).map(|example| example.sample)));
         let mut samples = Vec::new();

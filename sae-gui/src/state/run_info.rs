@@ -66,6 +66,9 @@ impl PositionCounts {
         let rates = format!("{} of the text positions and at {} of the image positions", percent(text), percent(image));
         match (row.class.as_str(), self.ratio(row)) {
             ("dead", _) => "Dead: it fires at no position of this run.".into(),
+            ("action", _) => {
+                "Class action: it fires on actions of an agent, and at no position of text or images.".into()
+            }
             ("cross", Some(ratio)) => format!(
                 "Cross-modal: it fires at {rates}. The rates differ by a factor of {}; up to {CROSS_RATIO} counts as cross.",
                 real(ratio)

@@ -15,7 +15,6 @@ use egui::{
     Align2, Button, FontId, Id, Painter, Rect, Role, Sense, StrokeKind, TextStyle, Ui, Vec2, WidgetInfo, pos2, vec2,
 };
 use sae_core::analysis::index::Example;
-use sae_core::store::sample::Modality;
 use std::sync::Arc;
 
 /// Height of a card.
@@ -188,8 +187,7 @@ fn whole_text(
 
 /// The activation, as a number and as a share of the feature's maximum.
 fn activation_bar(ui: &Ui, painter: &Painter, rect: Rect, example: &Example, max: f32) {
-    let name = if example.modality == Modality::Text { "text" } else { "image" };
-    let color = theme::class(ui, name);
+    let color = theme::class(ui, example.modality.name());
     let number = format::real(example.activation as f64);
     let font = FontId::proportional(14.5);
     let text = painter.text(rect.left_top(), Align2::LEFT_TOP, number, font, ui.visuals().strong_text_color());

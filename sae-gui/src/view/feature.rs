@@ -13,10 +13,9 @@ use crate::state::details::ExampleGroup;
 use crate::state::excerpt::display_text;
 use crate::state::format;
 use crate::state::location::Location;
-use crate::state::open_run::{OpenRun, SIDE_BY_SIDE, SampleList};
+use crate::state::open_run::{OpenRun, SIDE_BY_SIDE, STRONGEST_ON, SampleList};
 use egui::{Button, Frame, Label, Margin, Rect, RichText, ScrollArea, Sense, Slider, Ui, vec2};
 use sae_core::analysis::index::FeatureRow;
-use sae_core::store::sample::Modality;
 
 /// Width from which on two columns are side by side.
 const TWO_COLUMNS: f32 = 560.0;
@@ -161,7 +160,7 @@ pub fn class_reason(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow) {
     }
 }
 
-/// The strongest positions on text and on images, side by side.
+/// The strongest positions on text and on images, side by side, and those on actions below if there are any.
 pub fn by_modality(
     ui: &mut Ui,
     run: &OpenRun,
@@ -183,8 +182,8 @@ pub fn by_modality(
         note(ui, "Reading examples ...");
         return None;
     };
-    let sides = [("text", Modality::Text), ("image", Modality::Image)];
-    let found = sides.map(|(name, modality)| (name, details.strongest_on(modality)));
+    let [text, image, actions] = STRONGEST_ON.map(|modality| (modality.name(), details.strongest_on(modality)));
+    let found = [text, image];
     if let (_, Err(reason)) = &found[0] {
         note(ui, reason);
         return None;
@@ -219,6 +218,9 @@ pub fn by_modality(
         for (name, examples) in &found {
             action = column(ui, name, examples).or(action.take());
         }
+    }
+    if actions.1.as_ref().is_ok_and(|examples| !examples.is_empty()) {
+        action = column(ui, actions.0, &actions.1).or(action.take());
     }
     action
 }

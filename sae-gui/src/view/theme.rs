@@ -92,6 +92,8 @@ pub fn class(ui: &Ui, name: &str) -> Color32 {
         ("text", false) => rgb(0x1f66d0),
         ("image", true) => rgb(0xf3ac63),
         ("image", false) => rgb(0xb8610a),
+        ("action", true) => rgb(0x63c9a4),
+        ("action", false) => rgb(0x0b7f58),
         ("cross", true) => rgb(0xd08df2),
         ("cross", false) => rgb(0x8b35c9),
         (_, true) => rgb(0x747b87),

@@ -8,6 +8,7 @@ mod media;
 mod tests;
 mod turns;
 
+use super::action;
 use super::columns::{Columns, IMAGES};
 use super::fields::{self, Fields, wrong_kind};
 use super::image::ImageFile;
@@ -47,13 +48,15 @@ pub(super) fn record(mut columns: Columns) -> Result<Record, RowError> {
     let listed = columns.fields.keys().cloned().collect::<Vec<_>>().join(", ");
     let verbatim = columns.fields.get("text").and_then(Value::as_str).map(str::to_owned);
     let has_images = images.iter().any(Option::is_some);
+    let action = action::read(&columns.fields)?;
     let mut row = Schema { fields: columns.fields, images: Vec::new(), has_images, shown: 0 };
     let (mut turns, pair) = match row.interleaved(&images)? {
         Some(turn) => (vec![turn], None),
         None => {
             row.images = images.into_iter().flatten().collect();
-            row.conversation_and_pair()?.ok_or_else(|| {
-                let known = "conversations, messages, question, instruction, text or texts";
+            let read = if action.is_some() { Schema::instruction } else { Schema::conversation_and_pair };
+            read(&mut row)?.ok_or_else(|| {
+                let known = "conversations, messages, question, instruction, task, text or texts";
                 RowError::from(format!("expected a column {known}, found {listed}"))
                     .with_hint(Hint::MapField { field: "text".into(), column: None })
             })?
@@ -63,7 +66,7 @@ pub(super) fn record(mut columns: Columns) -> Result<Record, RowError> {
     let is_known =
         |name: &str| [&KNOWN[..], &CONVERSATIONS, &ANSWERS, &IMAGES].iter().any(|names| names.contains(&name));
     row.fields.retain(|name, value| !(is_known(name) && fields::is_absent(value)));
-    Ok(Record { turns, pair, verbatim, images: row.images, meta: Value::Object(row.fields) })
+    Ok(Record { turns, pair, verbatim, action, images: row.images, meta: Value::Object(row.fields) })
 }
 
 /// Parses columns that hold JSON as text: lists in tables, and RLHF-V's `text`, which contains a question and answers.
@@ -141,6 +144,28 @@ impl Schema {
             return Ok(Some((self.captioned(&caption), None)));
         }
         Ok(None)
+    }
+
+    /// The conversation before an action: it ends with what the user asks for.
+    fn instruction(&mut self) -> Result<Option<ConversationAndPair>, RowError> {
+        let turns = match self.conversation()? {
+            Some(turns) => Some(turns),
+            None => match self.take_text(&["task"])? {
+                Some(task) => Some(vec![self.turn(Role::User, &task)]),
+                None => self.question()?,
+            },
+        };
+        let turns = match turns {
+            Some(turns) => turns,
+            None => match self.take_text(&["text", "caption", "txt"])? {
+                Some(text) => vec![self.turn(Role::User, &text)],
+                None => return Ok(None),
+            },
+        };
+        match turns.last() {
+            Some(turn) if turn.role == Role::User => Ok(Some((self.with_system(turns)?, None))),
+            _ => Err("the row has an action, but its last turn is not of the user".into()),
+        }
     }
 
     fn take_text(&mut self, names: &[&str]) -> Result<Option<String>, String> {

@@ -43,6 +43,8 @@ pub enum Class {
     Image,
     /// Both, neither more than [`CROSS_RATIO`] times as often as the other.
     Cross,
+    /// Actions of an agent, and neither text nor images.
+    Action,
     /// Nothing in this store.
     Dead,
 }
@@ -57,6 +59,7 @@ impl Class {
             Self::Text => "text",
             Self::Image => "image",
             Self::Cross => "cross",
+            Self::Action => "action",
             Self::Dead => "dead",
         }
     }
@@ -143,6 +146,10 @@ impl Indexer {
     pub fn class(&self, feature: usize) -> Class {
         let rate = |fires: u64, positions: u64| fires as f64 / (positions as f64).max(1.0);
         let counts = &self.counts[feature];
+        if counts.fires > 0 && counts.fires_text + counts.fires_image == 0 {
+            // No model here reads sound or video.
+            return Class::Action;
+        }
         Class::from_rates(rate(counts.fires_text, self.positions[1]), rate(counts.fires_image, self.positions[2]))
     }
 

@@ -1,5 +1,5 @@
-//! The strongest positions of each modality, one per sample: what a feature fires on in text, and what it fires on in images.
-//! The overall strongest examples of a cross-modal feature often have one modality only.
+//! The strongest positions of each modality, one per sample: what a feature fires on in text, in images, and on
+//! actions of an agent. The overall strongest examples of a cross-modal feature often have one modality only.
 
 use super::examples::{Example, STRONGEST, keep};
 use super::lists::{Row, ranks};
@@ -10,14 +10,14 @@ use arrow::array::{Float32Array, RecordBatch, UInt8Array, UInt32Array};
 use std::path::Path;
 
 /// Modalities that have a list, in the order of [`StrongestByModality::on`].
-const MODALITIES: [Modality; 2] = [Modality::Text, Modality::Image];
+const MODALITIES: [Modality; 3] = [Modality::Text, Modality::Image, Modality::Action];
 
-/// The strongest positions of one feature, separately for text and image.
+/// The strongest positions of one feature, separately for text, images and actions.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct StrongestByModality([Vec<Example>; 2]);
+pub struct StrongestByModality([Vec<Example>; 3]);
 
 impl StrongestByModality {
-    /// Considers a position. Modalities other than text and image are ignored.
+    /// Considers a position. Sound and video are ignored.
     pub fn offer(&mut self, example: Example) {
         if let Some(at) = MODALITIES.iter().position(|modality| *modality == example.modality) {
             keep(&mut self.0[at], example, STRONGEST, Example::rank);
@@ -30,7 +30,7 @@ impl StrongestByModality {
         at.map_or(&[], |at| &self.0[at])
     }
 
-    /// The rows of `strongest.parquet`: text first, then image.
+    /// The rows of `strongest.parquet`: text first, then images, then actions.
     pub fn rows(&self) -> Vec<StrongestExample> {
         self.0.iter().flatten().map(|example| StrongestExample(*example)).collect()
     }
@@ -81,12 +81,14 @@ mod tests {
             strongest.offer(example(1.0 + sample as f32, sample, Modality::Text));
             strongest.offer(example(0.5, sample, Modality::Text));
             strongest.offer(example(999.0, sample, Modality::Audio));
+            strongest.offer(example(9.0 + sample as f32, sample, Modality::Action));
         }
         let on = |modality| strongest.on(modality).iter().map(|e| (e.sample, e.activation)).collect::<Vec<_>>();
         let expected = |base: f32| (20..30).rev().map(|n: u32| (n, base + n as f32)).collect::<Vec<_>>();
         assert_eq!(on(Modality::Text), expected(1.0));
         assert_eq!(on(Modality::Image), expected(100.0));
+        assert_eq!(on(Modality::Action), expected(9.0));
         assert!(on(Modality::Audio).is_empty());
-        assert_eq!(strongest.rows().len(), 2 * STRONGEST);
+        assert_eq!(strongest.rows().len(), 3 * STRONGEST);
     }
 }
