@@ -199,8 +199,8 @@ pub(crate) fn processor(folder: &Path) -> Result<Value> {
 pub(crate) fn decoder<'a>(kind: &str, config: Fields<'a>) -> Result<(String, Fields<'a>), String> {
     let inner = config.under("text_config");
     Ok(match kind {
-        // A LLaVA may have any decoder. The other families have a fixed one, whatever the file says.
-        "llava" | "llava_next" => (inner.or("model_type", "llama".to_owned())?, inner),
+        // A LLaVA or an OpenVLA may have any decoder. The other families have a fixed one, whatever the file says.
+        "llava" | "llava_next" | "openvla" => (inner.or("model_type", "llama".to_owned())?, inner),
         // Older files have the settings of the decoder at the top level.
         "qwen2_5_vl" if !inner.is_object() => ("qwen2_5_vl_text".into(), config),
         "qwen2_5_vl" | "qwen3_vl" | "gemma3" => (format!("{kind}_text"), inner),

@@ -17,6 +17,16 @@ use tokenizers::Tokenizer;
 /// The placeholder of a video in Qwen's texts. Its processor rejects texts that contain it without a video.
 const VIDEO: &str = "<|video_pad|>";
 
+/// The turns as the `PurePromptBuilder` of Prismatic models joins them. The space behind `Out:` is a token of its own in
+/// Llama's vocabulary, with which OpenVLA's actions begin.
+const PRISMATIC_TEMPLATE: &str = "\
+    {%- for message in messages -%}\
+        {%- if message['role'] == 'system' -%}{{ raise_exception('there is no system prompt') }}{%- endif -%}\
+        {%- if message['role'] == 'user' -%}{{ 'In: ' }}{%- endif -%}\
+        {%- for part in message['content'] if part['type'] == 'text' -%}{{ part['text'] | trim }}{%- endfor -%}\
+        {%- if message['role'] == 'user' -%}{{ '\\nOut: ' }}{%- else -%}{{ eos_token }}{%- endif -%}\
+    {%- endfor -%}";
+
 /// Ranges of bytes of a text with the role of their speaker, in ascending order.
 type Spans = Vec<(Range<usize>, Role)>;
 
@@ -57,6 +67,8 @@ pub struct Prompter {
     bos: Option<String>,
     template: Option<Template>,
     placeholder: Option<Placeholder>,
+    /// In place of a placeholder: the id of the positions of an image that is inserted behind the first token.
+    inserted: Option<u32>,
     /// Used without a template: the text between two turns, and whether it also follows the last one.
     separator: (String, bool),
     /// Whether the names of tokens are written in the alphabet of bytes.
@@ -73,7 +85,11 @@ impl Prompter {
         let path = folder.join("tokenizer.json");
         let Named { tokenizer, special_tokens } = tokenizer::open(folder)?;
         let named = |name: &str| special_tokens.get(name).and_then(|token| token.as_str()).map(str::to_owned);
-        let placeholder = vision.map(|vision| placeholder(&tokenizer, vision)).transpose();
+        let (inserted, vision_in_text) = match vision {
+            Some(vision) if vision.image_tokens == ImageTokens::Prismatic => (Some(vision.image_token_id), None),
+            vision => (None, vision),
+        };
+        let placeholder = vision_in_text.map(|vision| placeholder(&tokenizer, vision)).transpose();
         let placeholder = placeholder.map_err(Error::checkpoint(&path))?;
         let added = tokenizer.get_added_tokens_decoder();
         let mut special: BTreeSet<u32> = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
@@ -85,8 +101,15 @@ impl Prompter {
         Ok(Self {
             special,
             bos: named("bos_token"),
-            template: Template::open(folder, &special_tokens, vision.is_some())?,
+            template: match Template::open(folder, &special_tokens, vision.is_some())? {
+                None if inserted.is_some() => {
+                    let template = Template::built_in(PRISMATIC_TEMPLATE, special_tokens);
+                    Some(template.map_err(Error::checkpoint(folder))?)
+                }
+                template => template,
+            },
             placeholder,
+            inserted,
             separator,
             byte_level: alphabet::names_tokens_of(&tokenizer),
             tokenizer,
@@ -114,7 +137,7 @@ impl Prompter {
             Text::Conversation { turns, generate } => match &self.template {
                 Some(template) => {
                     let rendered = template.render(turns, *generate)?;
-                    (rendered.text, rendered.spans, self.placeholder.is_some())
+                    (rendered.text, rendered.spans, self.placeholder.is_some() || self.inserted.is_some())
                 }
                 None => {
                     let (text, spans) = self.joined(turns);
@@ -123,7 +146,7 @@ impl Prompter {
             },
         };
         let has_bos = self.bos.as_ref().is_some_and(|bos| text.starts_with(bos));
-        let (text, spans) = self.expand(text, spans, images)?;
+        let (text, spans) = if self.inserted.is_some() { (text, spans) } else { self.expand(text, spans, images)? };
         let encoding = self.tokenizer.encode(text.as_str(), add_special && !has_bos).map_err(|e| e.to_string())?;
         let mut image_numbers =
             images.iter().enumerate().flat_map(|(image, positions)| std::iter::repeat_n(image, *positions));
@@ -161,7 +184,34 @@ impl Prompter {
             }
             token
         });
-        Ok(tokens.collect())
+        let mut tokens: Vec<Token> = tokens.collect();
+        if let Some(id) = self.inserted {
+            self.insert_image(id, &mut tokens, images)?;
+        }
+        Ok(tokens)
+    }
+
+    /// Puts the positions of the only image behind the first token.
+    fn insert_image(&self, id: u32, tokens: &mut Vec<Token>, images: &[usize]) -> Result<(), RowError> {
+        let positions = match images {
+            [] => return Ok(()),
+            [positions] => *positions,
+            more => return Err(format!("the row has {} images: the model takes one", more.len()).into()),
+        };
+        let position = Token {
+            position: 0,
+            modality: Modality::Image,
+            token_id: id as i32,
+            piece: self.token_name(id),
+            role: Role::User,
+            special: false,
+            image: Some(0),
+            rect: None,
+        };
+        let first = tokens.len().min(1);
+        tokens.splice(first..first, std::iter::repeat_n(position, positions));
+        (0..).zip(tokens).for_each(|(position, token)| token.position = position);
+        Ok(())
     }
 
     /// Rejects texts that contain a placeholder of an image or a video, because it would shift the images to other
@@ -283,7 +333,7 @@ fn placeholder(tokenizer: &Tokenizer, vision: &VisionConfig) -> Result<Placehold
         delimiters: [id; 2],
     };
     Ok(match vision.image_tokens {
-        ImageTokens::Bare => bare,
+        ImageTokens::Bare | ImageTokens::Prismatic => bare,
         ImageTokens::Gemma { begin, end } => {
             let mark = name("begin-of-image", begin)?;
             let (before, after) = (format!("\n\n{mark}"), format!("{}\n\n", name("end-of-image", end)?));

@@ -45,14 +45,25 @@ impl Block {
                 Norm::load(loader, &name(part), head_dim, norm.per_head.then_some(heads), norm.norm)
             })
         });
-        let out = Linear::load(loader, &name(names.out), [q, width], bias.out);
-        let mut linear = |part: &str, shape| Linear::load(loader, &name(part), shape, bias.mlp);
+        let mut scale = |n: usize| {
+            let part = config.layer_scale.map(|names| names[n])?;
+            Some(loader.values(&name(part), &[width]))
+        };
+        let [out_scale, down_scale] = [scale(0), scale(1)];
+        let out = Linear::load_scaled(loader, &name(names.out), [q, width], bias.out, out_scale.as_deref());
+        let down_scale = down_scale.as_deref();
+        let mut linear = |part: &str, shape, scale: Option<&[f32]>| {
+            Linear::load_scaled(loader, &name(part), shape, bias.mlp, scale)
+        };
+        let (up_shape, down_shape) = ([width, d_ff], [d_ff, width]);
         let mlp = match names.mlp {
-            MlpNames::Gated([gate, up, down]) => {
-                Mlp::Gated([linear(gate, [width, d_ff]), linear(up, [width, d_ff]), linear(down, [d_ff, width])])
-            }
+            MlpNames::Gated([gate, up, down]) => Mlp::Gated([
+                linear(gate, up_shape, None),
+                linear(up, up_shape, None),
+                linear(down, down_shape, down_scale),
+            ]),
             MlpNames::Plain([first, second]) => {
-                Mlp::Plain([linear(first, [width, d_ff]), linear(second, [d_ff, width])])
+                Mlp::Plain([linear(first, up_shape, None), linear(second, down_shape, down_scale)])
             }
         };
         let heads = Heads { heads, kv_heads, head_dim, scale: config.scale as f32 };

@@ -1,7 +1,7 @@
 //! The number of operations of a forward pass, which benchmarks relate to its time. Counts matrix products, which are
 //! nearly all of the work.
 
-use super::config::{BlockConfig, Mlp, ModelConfig, ProjectorConfig, VisionEncoder};
+use super::config::{BlockConfig, Mlp, ModelConfig, ProjectorConfig, TowerConfig, VisionEncoder};
 use super::input::Input;
 
 /// Multiplications and additions of the first `depth` blocks over `inputs`, including the vision tower but not an image
@@ -27,25 +27,36 @@ fn products(block: &BlockConfig, rows: usize, pairs: usize) -> f64 {
 
 fn tower(kind: &VisionEncoder, inputs: &[&Input], d_out: usize) -> f64 {
     let VisionEncoder::Tower(tower, projector) = kind else { return 0.0 };
-    let views = || inputs.iter().flat_map(|input| &input.images).flat_map(|image| &image.views);
-    let class = usize::from(tower.class);
-    let rows: usize = views().map(|[height, width]| height * width + class).sum();
-    let squares = |within: Option<usize>| {
-        views().map(move |[height, width]| {
-            (height * width + class) * (height * width + class).min(within.unwrap_or(usize::MAX))
-        })
-    };
+    let (rows, operations) = blocks(tower, inputs);
     let d = tower.block.width;
-    let blocks = (0..tower.layers).map(|n| {
-        let windows = tower.windows.as_ref().filter(|windows| !windows.full.contains(&n));
-        products(&tower.block, rows, squares(windows.map(|windows| windows.side * windows.side)).sum())
-    });
     let projected = match projector {
         ProjectorConfig::Mlp { features, .. } => rows * (d * features.len() * d_out + d_out * d_out),
+        ProjectorConfig::Fused { second } => {
+            let (rows, other) = blocks(second, inputs);
+            let both = d + second.block.width;
+            return operations + other + 2.0 * (rows * (4 * both * (both + d_out) + d_out * d_out)) as f64;
+        }
         ProjectorConfig::Merge { patches, deep, .. } => {
             rows / patches * (d * patches * d * patches + d * patches * d_out) * (1 + deep.len())
         }
         ProjectorConfig::Pool { .. } => rows * d * d_out / 16,
     };
-    2.0 * (rows * tower.patches.width() * d) as f64 + blocks.sum::<f64>() + 2.0 * projected as f64
+    operations + 2.0 * projected as f64
+}
+
+/// The rows that go through the blocks of a tower, and the operations of its embedding and its blocks.
+fn blocks(tower: &TowerConfig, inputs: &[&Input]) -> (usize, f64) {
+    let views = || inputs.iter().flat_map(|input| &input.images).flat_map(|image| &image.views);
+    let before = tower.prefix_rows();
+    let rows: usize = views().map(|[height, width]| height * width + before).sum();
+    let squares = |within: Option<usize>| {
+        views().map(move |[height, width]| {
+            (height * width + before) * (height * width + before).min(within.unwrap_or(usize::MAX))
+        })
+    };
+    let blocks = (0..tower.layers).map(|n| {
+        let windows = tower.windows.as_ref().filter(|windows| !windows.full.contains(&n));
+        products(&tower.block, rows, squares(windows.map(|windows| windows.side * windows.side)).sum())
+    });
+    (rows, 2.0 * (rows * tower.patches.width() * tower.block.width) as f64 + blocks.sum::<f64>())
 }

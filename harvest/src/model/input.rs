@@ -17,6 +17,8 @@ pub struct Input {
 pub struct Image {
     /// The numbers of its patches, view by view.
     pub patches: Vec<f32>,
+    /// The numbers of the same patches for the second of two towers, which are normalized in another way.
+    pub fused: Vec<f32>,
     /// Rows and columns of patches of each view.
     pub views: Vec<[usize; 2]>,
     /// For each of its positions the row of the tower's output that it shows; nothing for a newline.

@@ -20,6 +20,7 @@ pub(super) struct Projector {
 #[expect(clippy::large_enum_variant, reason = "there are few instances, and their content is large anyway")]
 enum ProjectorKind {
     Mlp { layers: [Linear; 2], activation: Activation, newline: Option<Matrix> },
+    Fused { second: Box<Tower>, layers: [Linear; 3] },
     Merge { patches: usize, last: Merger, deep: Vec<Merger> },
     Pool { norm: Norm, out: Linear, grid: usize },
 }
@@ -56,6 +57,12 @@ impl Projector {
                     Matrix::new(values, d_out, loader.compute())
                 });
                 (ProjectorKind::Mlp { layers, activation: *activation, newline }, features.clone(), 1)
+            }
+            Config::Fused { second } => {
+                let both = d + second.block.width;
+                let mut layer = |n: usize, shape| Linear::load(loader, &format!("projector.fc{n}"), shape, true);
+                let layers = [layer(1, [both, 4 * both]), layer(2, [4 * both, d_out]), layer(3, [d_out, d_out])];
+                (ProjectorKind::Fused { second: Box::new(Tower::load(loader, second, 1)), layers }, Vec::new(), 1)
             }
             Config::Merge { patches, norm, names: [norm_name, first, second], deep } => {
                 let first_name = format!("{first}.weight");
@@ -96,13 +103,13 @@ impl Projector {
 
     /// Runs the tower and the projector on images. Each image has as many positions as [`Image::sources`].
     pub fn forward(&self, images: &[&Image]) -> Projected {
-        let (kept, last) = self.tower.forward(images, &self.keep);
+        let (kept, last) = self.tower.forward(images, |image| &image.patches, &self.keep);
         match &self.kind {
             ProjectorKind::Mlp { layers: [first, second], activation, newline } => {
                 let rows = second.forward(&first.forward(&Matrix::concat_columns(kept)).activate(*activation));
                 let per_image = |image: &Image| {
-                    let class = usize::from(self.tower.has_class());
-                    image.views.iter().map(|[height, width]| height * width + class).sum()
+                    let before = self.tower.prefix_rows();
+                    image.views.iter().map(|[height, width]| height * width + before).sum()
                 };
                 let end = rows.rows() as u32;
                 let rows = match newline {
@@ -110,6 +117,14 @@ impl Projector {
                     None => rows,
                 };
                 Projected { positions: rows.gather(&sources(images, per_image, end)), deep: Vec::new() }
+            }
+            ProjectorKind::Fused { second, layers: [first, middle, out] } => {
+                let (_, other) = second.forward(images, |image| &image.fused, &[]);
+                let both = vec![patches(images, &self.tower, &last), patches(images, second, &other)];
+                let hidden = first.forward(&Matrix::concat_columns(both)).activate(Activation::Gelu);
+                let rows = out.forward(&middle.forward(&hidden).activate(Activation::Gelu));
+                let per_image = |image: &Image| image.views.iter().map(|[height, width]| height * width).sum();
+                Projected { positions: rows.gather(&sources(images, per_image, 0)), deep: Vec::new() }
             }
             ProjectorKind::Merge { patches, last: merger, deep } => Projected {
                 positions: merger.forward(last, *patches),
@@ -129,6 +144,17 @@ impl Projector {
             }
         }
     }
+}
+
+/// The rows of patches in the output of a tower, without those that precede them in each view.
+fn patches(images: &[&Image], tower: &Tower, output: &Matrix) -> Matrix {
+    let (before, mut at, mut rows) = (tower.prefix_rows() as u32, 0, Vec::new());
+    for [height, width] in images.iter().flat_map(|image| &image.views) {
+        let end = at + before + (height * width) as u32;
+        rows.extend(at + before..end);
+        at = end;
+    }
+    output.gather(&rows)
 }
 
 /// The rows of the projected states for all positions of all images. Newlines have the row `end`.

@@ -12,8 +12,8 @@ use super::weights::Loader;
 /// A vision tower.
 pub(super) struct Tower {
     patches: Linear,
-    /// `[1, width]`.
-    class: Option<Matrix>,
+    /// Rows that come before the patches of every view, `[rows, width]`; nothing if there are none.
+    leading: Option<Matrix>,
     /// `[positions, width]`, row-major.
     positions: Vec<f32>,
     first_norm: Option<Norm>,
@@ -37,14 +37,22 @@ impl Tower {
         let (side, frames) = (config.patches.side, config.patches.frames);
         let shape = if frames == 1 { vec![d, 3, side, side] } else { vec![d, 3, frames, side, side] };
         let patches = Linear::load_reshaped(loader, &name(names.patch), &shape, config.patches.bias);
-        let class = config.class.then(|| {
-            let class = loader.values(&name("embeddings.class_embedding"), &[d]);
-            Matrix::new(class, d, loader.compute())
+        let prefix_rows = config.prefix_rows();
+        let leading = config.prefix.iter().flat_map(|part| {
+            let shape: Vec<usize> = part.shape.iter().copied().chain([d]).collect();
+            loader.values(&name(part.name), &shape)
         });
+        let leading: Vec<f32> = leading.collect();
+        let leading = (prefix_rows > 0).then(|| Matrix::new(leading, d, loader.compute()));
         let positions = match config.positions {
             Positions::None => Vec::new(),
             Positions::Table(side) => {
-                loader.values(&name(names.positions), &[side * side + usize::from(config.class), d])
+                loader.values(&name(names.positions), &[side * side + prefix_rows, d])
+            }
+            Positions::Patches(side) => {
+                let patches = loader.values(&name(names.positions), &[1, side * side, d]);
+                // The rows before the patches have no position.
+                [vec![0.0; prefix_rows * d], patches].concat()
             }
             Positions::Interpolated(side) => loader.values(&name(names.positions), &[side * side, d]),
         };
@@ -55,7 +63,7 @@ impl Tower {
         let blocks = blocks.map(|n| Block::load(loader, &format!("{prefix}{}{n}.", names.blocks), &config.block));
         Self {
             patches,
-            class,
+            leading,
             positions,
             first_norm,
             blocks: blocks.collect(),
@@ -66,31 +74,32 @@ impl Tower {
         }
     }
 
-    /// Whether a class token comes before the patches of each view.
-    pub fn has_class(&self) -> bool {
-        self.class.is_some()
+    /// The number of rows before the patches of each view.
+    pub fn prefix_rows(&self) -> usize {
+        self.config.prefix_rows()
     }
 
     /// The hidden states `keep` (0 is the input of the first block, `n` is the output of the `n`-th block), and the
     /// output of the last block after the last norm.
     ///
     /// # Shapes
-    /// Each is `[rows, width]`: the rows of all images, view by view, with the class token before each view's patches.
-    pub fn forward(&self, images: &[&Image], keep: &[usize]) -> (Vec<Matrix>, Matrix) {
+    /// Each is `[rows, width]`: the rows of all images, view by view, with what precedes them before each view's
+    /// patches.
+    pub fn forward(&self, images: &[&Image], patches: fn(&Image) -> &[f32], keep: &[usize]) -> (Vec<Matrix>, Matrix) {
         let d = self.config.block.width;
         let grids: Vec<Grid> = images.iter().flat_map(|image| &image.views).copied().collect();
-        let values: Vec<f32> = images.iter().flat_map(|image| &image.patches).copied().collect();
+        let values: Vec<f32> = images.iter().flat_map(|image| patches(image)).copied().collect();
         let mut x = self.patches.forward(&Matrix::new(values, self.config.patches.width(), &self.compute));
-        let class = usize::from(self.class.is_some());
-        if let Some(class) = &self.class {
-            let (last, mut at, mut rows) = (x.rows() as u32, 0, Vec::new());
+        let before = self.prefix_rows();
+        if let Some(leading) = &self.leading {
+            let (end, mut at, mut rows) = (x.rows() as u32, 0, Vec::new());
             for [height, width] in &grids {
                 let patches = (height * width) as u32;
-                rows.push(last);
+                rows.extend(end..end + before as u32);
                 rows.extend(at..at + patches);
                 at += patches;
             }
-            x = Matrix::stack_rows(vec![x, class.clone()]).gather(&rows);
+            x = Matrix::stack_rows(vec![x, leading.clone()]).gather(&rows);
         }
         if let Some(positions) = self.learned_positions(&grids) {
             x = x.add(Matrix::new(positions, d, &self.compute));
@@ -99,7 +108,7 @@ impl Tower {
             x = norm.forward(x);
         }
 
-        let lengths = grids.iter().map(|[height, width]| height * width + class);
+        let lengths = grids.iter().map(|[height, width]| height * width + before);
         let full = VisibleKeys::full(lengths);
         let (order, windows) = self.windows(&grids);
         let rotary = self.config.rope_theta.map(|theta| self.rotary(theta, &grids, order.as_deref()));
@@ -146,7 +155,7 @@ impl Tower {
         let d = self.config.block.width;
         match self.config.positions {
             Positions::None => None,
-            Positions::Table(_) => Some(self.positions.repeat(grids.len())),
+            Positions::Table(_) | Positions::Patches(_) => Some(self.positions.repeat(grids.len())),
             Positions::Interpolated(side) => {
                 let mut out = Vec::new();
                 for grid in grids {

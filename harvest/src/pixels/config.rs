@@ -4,7 +4,7 @@
 use super::decode::{PIXEL_LIMIT, decode};
 use super::error::ImageError;
 use super::frame::{Frame, Patches, window};
-use super::geometry;
+use super::{geometry, prismatic};
 use crate::fields::{Fields, short};
 use crate::model::Image;
 use crate::model::config::{ProjectorConfig, Tiling, VisionConfig, VisionEncoder};
@@ -17,6 +17,9 @@ use std::path::Path;
 /// Qwen's processors reject images whose sides have this ratio or more.
 const ELONGATED: usize = 200;
 
+/// The number that stands for every byte, for red, green and blue.
+type Values = Box<[[f32; 256]; 3]>;
+
 /// An image processor of a checkpoint.
 #[derive(Clone, Debug)]
 pub struct ImageProcessor {
@@ -27,7 +30,9 @@ pub struct ImageProcessor {
     /// Rows of the tower's output before those of a view's patches: one for the class token.
     prefix: usize,
     /// The number that stands for every byte, for red, green and blue.
-    values: Box<[[f32; 256]; 3]>,
+    values: Values,
+    /// The same for the second of two towers.
+    fused: Option<Values>,
 }
 
 /// How the size of an image is changed.
@@ -79,6 +84,7 @@ fn classes(vision: &VisionConfig) -> &'static [&'static str] {
         (_, VisionEncoder::VqTokenizer(_)) => &["ChameleonImageProcessor"],
         (Tiling::AnyResolution { .. }, _) => &["LlavaNextImageProcessor"],
         (Tiling::Native { .. }, _) => &["Qwen2VLImageProcessor", "Qwen2_5_VLImageProcessor"],
+        (_, VisionEncoder::Tower(_, ProjectorConfig::Fused { .. })) => &["PrismaticImageProcessor"],
         (_, VisionEncoder::Tower(_, ProjectorConfig::Pool { .. })) => &["Gemma3ImageProcessor", "SiglipImageProcessor"],
         _ => &["LlavaImageProcessor", "CLIPImageProcessor", "SiglipImageProcessor", "Gemma3ImageProcessor"],
     }
@@ -131,6 +137,14 @@ impl ImageProcessor {
     /// # Errors
     /// As for [`ImageProcessor::open`].
     pub fn parse(config: Value, vision: &VisionConfig) -> Result<Self, String> {
+        if !matches!(vision.tower(), Some((_, ProjectorConfig::Fused { .. }))) {
+            return Self::parse_one(config, vision);
+        }
+        let [first, second] = prismatic::towers(&config)?.map(|config| Self::parse_one(config, vision));
+        Ok(Self { fused: Some(second?.values), ..first? })
+    }
+
+    fn parse_one(config: Value, vision: &VisionConfig) -> Result<Self, String> {
         let raw = read(config, classes(vision))?;
         let filter = Filter::from_code(raw.resample).ok_or_else(|| {
             format!("resample {} is not supported: expected 1 (Lanczos), 2 (bilinear) or 3 (bicubic)", raw.resample)
@@ -143,8 +157,13 @@ impl ImageProcessor {
             if raw.do_normalize { (value - mean) / std } else { value }
         };
         let values = std::array::from_fn(|channel| std::array::from_fn(|byte| value(channel, byte)));
-        let prefix = vision.tower().map_or(0, |(tower, _)| usize::from(tower.class));
-        Ok(Self { steps, filter, tiling: vision.tiling.clone(), patches, prefix, values: Box::new(values) })
+        let prefix = match vision.tower() {
+            // The rows before the patches are dropped before the features of both towers are joined.
+            Some((_, ProjectorConfig::Fused { .. })) | None => 0,
+            Some((tower, _)) => tower.prefix_rows(),
+        };
+        let values = Box::new(values);
+        Ok(Self { steps, filter, tiling: vision.tiling.clone(), patches, prefix, values, fused: None })
     }
 
     /// Decodes an image file and brings it to the size that the model takes.
@@ -216,7 +235,11 @@ impl ImageProcessor {
 
     /// The input of the model for a frame.
     pub fn image(&self, frame: &Frame) -> Image {
-        frame.image(&self.values, self.patches)
+        let image = frame.image(&self.values, self.patches);
+        match &self.fused {
+            Some(values) => Image { fused: frame.image(values, self.patches).patches, ..image },
+            None => image,
+        }
     }
 }
 

@@ -190,7 +190,7 @@ impl Frame {
             }
         }
         let sources = self.positions.iter().map(|position| position.source).collect();
-        Image { patches: numbers, views, sources, grid: self.grid }
+        Image { patches: numbers, fused: Vec::new(), views, sources, grid: self.grid }
     }
 }
 

@@ -12,6 +12,7 @@ mod frame;
 mod geometry;
 mod jpeg;
 mod picture;
+mod prismatic;
 
 pub use config::ImageProcessor;
 pub use decode::PIXEL_LIMIT;

@@ -56,6 +56,14 @@ impl Template {
         Ok(Some(template))
     }
 
+    /// A template of a family whose checkpoints have none. Turns are lists of parts.
+    ///
+    /// # Errors
+    /// The template is not valid.
+    pub(crate) fn built_in(source: &str, special_tokens: Map<String, Value>) -> Result<Self, String> {
+        Self::new(source, special_tokens, true)
+    }
+
     fn new(source: &str, special_tokens: Map<String, Value>, parts: bool) -> Result<Self, String> {
         let environment =
             jinja::environment(source).map_err(|error| format!("the chat template is not valid ({error})"))?;

@@ -30,7 +30,7 @@ fn changed(checkpoint: &Checkpoint, before: &Frame, after: &Frame) -> BTreeSet<u
     // With native tiling, several patches become one position. Otherwise a class token may come before each view.
     let (merged, prefix) = match vision.tiling {
         Tiling::Native { merge, .. } => (merge * merge, 0),
-        _ => (1, usize::from(tower.class)),
+        _ => (1, tower.prefix_rows()),
     };
     let (mut rows, mut start, mut at) = (BTreeSet::new(), 0, 0);
     for [height, columns] in &before.views {

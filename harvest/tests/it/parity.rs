@@ -85,6 +85,13 @@ fn check(folder: &Path, bf16: f64) {
         assert_eq!(found.len(), expected.len(), "{name} {}: pixel values", sample.name);
         let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst <= PIXEL_TOLERANCE, "{name} {}: pixel values differ by {worst}", sample.name);
+        if let Some((shape, values)) = golden.get(&sample.name, "fused_pixel_values") {
+            let expected = patches(&shape, &values, &input.images, side);
+            let found = input.images.iter().flat_map(|image| &image.fused);
+            let worst = found.zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst <= PIXEL_TOLERANCE, "{name} {}: pixel values of the second tower", sample.name);
+            assert_eq!(input.images.iter().map(|image| image.fused.len()).sum::<usize>(), expected.len());
+        }
     }
     let inputs: Vec<&Input> = prepared.iter().map(|(_, input)| input).collect();
     let flex = |dtype| Compute::Device(Device::flex(), dtype);
@@ -199,6 +206,11 @@ fn gemma3_equals_transformers() {
 #[test]
 fn chameleon_equals_transformers() {
     family("chameleon", 2);
+}
+
+#[test]
+fn openvla_equals_a_plain_construction_of_it_in_pytorch() {
+    family("openvla", 1);
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub struct BlockConfig {
     pub norm: NormConfig,
     /// Names of the norms before and after attention, and before and after the MLP; nothing where there is no norm.
     pub norms: [Option<&'static str>; 4],
+    /// Names of the factors of each channel of what attention and the MLP add, if there are any (LayerScale).
+    pub layer_scale: Option<[&'static str; 2]>,
     /// The norm of queries and keys, head by head.
     pub qk_norm: Option<QkNorm>,
     /// Which projections have biases.
@@ -111,6 +113,10 @@ pub(super) const CLIP: Names = Names {
     out: "self_attn.out_proj",
     mlp: Mlp::Plain(["mlp.fc1", "mlp.fc2"]),
 };
+
+/// The names in vision towers of timm.
+pub(super) const TIMM: Names =
+    Names { qkv: Qkv::Stacked("attn.qkv"), out: "attn.proj", mlp: Mlp::Plain(["mlp.fc1", "mlp.fc2"]) };
 
 /// The names in Qwen2.5-VL's vision tower.
 pub(super) const QWEN2_5_TOWER: Names = Names {

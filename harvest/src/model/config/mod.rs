@@ -12,7 +12,7 @@ pub use block::{Biases, BlockConfig, Mlp, Names, NormConfig, QkNorm, Qkv};
 pub use rope::{AXES, Axes, RopeConfig, Scaling};
 pub use text::{Layer, TextConfig};
 pub use vision::{
-    ImageTokens, Patches, Positions, ProjectorConfig, Tiling, TowerConfig, TowerNames, VisionConfig, VisionEncoder,
+    ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, Tiling, TowerConfig, TowerNames, VisionConfig, VisionEncoder,
     VqTokenizerConfig, Windows,
 };
 
@@ -22,13 +22,14 @@ use serde_json::Value;
 use std::path::Path;
 
 /// The supported models, by their `model_type`.
-pub const SUPPORTED: [&str; 11] = [
+pub const SUPPORTED: [&str; 12] = [
     "llava",
     "llava_next",
     "qwen2_5_vl",
     "qwen3_vl",
     "gemma3",
     "chameleon",
+    "openvla",
     "llama",
     "mistral",
     "qwen2",
@@ -78,6 +79,7 @@ impl ModelConfig {
             "qwen3_vl" => ("Qwen3VLForConditionalGeneration", Some(vision::qwen3)),
             "gemma3" => ("Gemma3ForConditionalGeneration", Some(vision::gemma3)),
             "chameleon" => ("ChameleonForConditionalGeneration", Some(vision::chameleon)),
+            "openvla" => ("OpenVLAForActionPrediction", Some(vision::openvla)),
             "llama" => ("LlamaForCausalLM", None),
             "mistral" => ("MistralForCausalLM", None),
             "qwen2" => ("Qwen2ForCausalLM", None),

@@ -183,6 +183,7 @@ fn llama_like(
         activation: text.or("hidden_act", Activation::Silu)?,
         norm,
         norms: LLAMA_NORMS,
+        layer_scale: None,
         qk_norm: None,
         bias: bias(text)?,
         names: LLAMA,

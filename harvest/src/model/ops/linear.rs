@@ -28,6 +28,25 @@ impl Linear {
         linear
     }
 
+    /// The same, with every output multiplied by its entry in `scale`. The factors go into the weight.
+    pub fn load_scaled(
+        loader: &mut Loader,
+        name: &str,
+        [d_in, d_out]: [usize; 2],
+        bias: bool,
+        scale: Option<&[f32]>,
+    ) -> Self {
+        let Some(scale) = scale else { return Self::load(loader, name, [d_in, d_out], bias) };
+        let mut weight = loader.values(&format!("{name}.weight"), &[d_out, d_in]);
+        weight.chunks_exact_mut(d_in).zip(scale).for_each(|(row, scale)| row.iter_mut().for_each(|w| *w *= scale));
+        let bias = bias.then(|| {
+            let bias = loader.values(&format!("{name}.bias"), &[d_out]);
+            bias.iter().zip(scale).map(|(bias, scale)| bias * scale).collect()
+        });
+        let weight = loader.weight(&weight, [d_out, d_in]);
+        Self::new(weight, bias, loader.compute())
+    }
+
     /// Loads several maps of `[d_in, d_out]` whose weights are stacked in the tensor `name`.
     pub fn load_parts<const N: usize>(
         loader: &mut Loader,

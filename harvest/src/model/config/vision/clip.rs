@@ -1,7 +1,7 @@
 //! Families with a vision tower of CLIP or SigLIP: LLaVA, LLaVA-NeXT and Gemma 3.
 
 use super::types::{
-    ImageTokens, Patches, Positions, ProjectorConfig, SIDE_LIMIT, Tiling, TowerConfig, TowerNames, VisionConfig,
+    ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, SIDE_LIMIT, Tiling, TowerConfig, TowerNames, VisionConfig,
     VisionEncoder,
 };
 use crate::fields::Fields;
@@ -17,6 +17,8 @@ enum OneOrMore {
     More(Vec<i64>),
 }
 
+/// The class token of CLIP.
+const CLASS: [PrefixRows; 1] = [PrefixRows { name: "embeddings.class_embedding", shape: &[] }];
 const CLIP_TYPE: &str = "clip_vision_model";
 const SIGLIP_TYPE: &str = "siglip_vision_model";
 
@@ -60,6 +62,7 @@ fn clip(
         activation: vision.or("hidden_act", activation)?,
         norm,
         norms: [Some("layer_norm1"), None, Some("layer_norm2"), None],
+        layer_scale: None,
         qk_norm: None,
         bias: Biases { qkv: true, out: true, mlp: true },
         names: CLIP,
@@ -69,7 +72,7 @@ fn clip(
         block: block.check("vision tower")?,
         layers: used(layers)?,
         patches: Patches { side: patch, frames: 1, bias: is_siglip },
-        class: !is_siglip,
+        prefix: if is_siglip { &[] } else { &CLASS },
         positions: Positions::Table(image / patch),
         rope_theta: None,
         windows: None,
@@ -127,7 +130,7 @@ fn llava_tower(config: Fields, newline: bool) -> Result<(VisionEncoder, usize, u
     let last = *features.iter().max().ok_or("vision_feature_layer names no layer")?;
     let (tower, side) = clip(vision, CLIP_TYPE, |_| Ok(last))?;
     let strategy = config.or("vision_feature_select_strategy", "default".to_owned())?;
-    let class = match (strategy.as_str(), tower.class) {
+    let class = match (strategy.as_str(), !tower.prefix.is_empty()) {
         // This strategy removes the first position, whatever it is.
         ("default", false) => {
             return Err("a vision tower without a class token requires the vision_feature_select_strategy full".into());
@@ -171,7 +174,7 @@ pub(in super::super) fn llava_next(config: Fields) -> Result<VisionConfig, Strin
 
 pub(in super::super) fn gemma3(config: Fields) -> Result<VisionConfig, String> {
     let (mut tower, side) = clip(config.under("vision_config"), SIGLIP_TYPE, Ok)?;
-    if tower.class {
+    if !tower.prefix.is_empty() {
         return Err(format!("expected a vision tower of type {SIGLIP_TYPE} for Gemma 3, found {CLIP_TYPE}"));
     }
     tower.last_norm = Some("post_layernorm");

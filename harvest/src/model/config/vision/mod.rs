@@ -2,13 +2,15 @@
 
 mod chameleon;
 mod clip;
+mod prismatic;
 mod qwen;
 mod types;
 
 pub(super) use chameleon::chameleon;
 pub(super) use clip::{gemma3, llava, llava_next};
+pub(super) use prismatic::openvla;
 pub(super) use qwen::{qwen2_5, qwen3};
 pub use types::{
-    ImageTokens, Patches, Positions, ProjectorConfig, Tiling, TowerConfig, TowerNames, VisionConfig, VisionEncoder,
+    ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, Tiling, TowerConfig, TowerNames, VisionConfig, VisionEncoder,
     VqTokenizerConfig, Windows,
 };

@@ -65,7 +65,7 @@ impl Qwen {
             block,
             layers: self.layers,
             patches: Patches { side: self.patch, frames: self.frames, bias },
-            class: false,
+            prefix: &[],
             positions,
             rope_theta: Some(self.theta),
             windows,
@@ -101,7 +101,8 @@ impl Qwen {
             activation,
             norm,
             norms: [Some("norm1"), None, Some("norm2"), None],
-            qk_norm: None,
+            layer_scale: None,
+        qk_norm: None,
             bias: Biases { qkv: true, out: true, mlp: true },
             names,
         }

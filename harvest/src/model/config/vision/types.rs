@@ -35,6 +35,8 @@ pub enum ImageTokens {
     },
     /// By two tokens with fixed names. There is no chat template, and every turn ends with a separator.
     Chameleon,
+    /// Not at all: the only image of a sample stands behind the first token, whatever the text is.
+    Prismatic,
 }
 
 /// What an image becomes.
@@ -88,8 +90,8 @@ pub struct TowerConfig {
     pub layers: usize,
     /// How pixels are embedded.
     pub patches: Patches,
-    /// Whether a class token comes before the patches of an image.
-    pub class: bool,
+    /// Learned rows that come before the patches of an image, such as a class token.
+    pub prefix: &'static [PrefixRows],
     /// Learned positions.
     pub positions: Positions,
     /// Base of rotary positions of rows and columns, if there are any.
@@ -102,6 +104,22 @@ pub struct TowerConfig {
     pub last_norm: Option<&'static str>,
     /// Names of the other parts.
     pub names: TowerNames,
+}
+
+/// Learned rows before the patches of an image: the name of their tensor and its dimensions without the width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixRows {
+    /// The name of the tensor.
+    pub name: &'static str,
+    /// Its dimensions but the last one, which is the width.
+    pub shape: &'static [usize],
+}
+
+impl TowerConfig {
+    /// The number of rows before the patches of an image.
+    pub fn prefix_rows(&self) -> usize {
+        self.prefix.iter().map(|part| part.shape.iter().product::<usize>()).sum()
+    }
 }
 
 /// How pixels are embedded.
@@ -127,8 +145,10 @@ impl Patches {
 pub enum Positions {
     /// There are none.
     None,
-    /// One for every patch of a square with this many patches per side, and one for the class token.
+    /// One for every patch of a square with this many patches per side, and one for every row before them.
     Table(usize),
+    /// One for every patch of such a square alone, stored with a leading dimension of 1.
+    Patches(usize),
     /// A square with this many positions per side, interpolated to the grid of the image.
     Interpolated(usize),
 }
@@ -180,6 +200,12 @@ pub enum ProjectorConfig {
         names: [&'static str; 3],
         /// The blocks of the tower whose outputs are added behind the decoder's first blocks (DeepStack).
         deep: Vec<usize>,
+    },
+    /// Two towers read the same image, normalized in two ways. Three layers are applied to the concatenated features of each
+    /// patch (OpenVLA).
+    Fused {
+        /// The second tower. It divides images into the same patches as the first.
+        second: Box<TowerConfig>,
     },
     /// Patches are averaged in squares and normalized, and one layer is applied (Gemma 3).
     Pool {
