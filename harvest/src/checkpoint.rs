@@ -2,7 +2,9 @@
 //! data becomes a sample for its model. Decides which rows are skipped and why.
 
 use crate::action::ActionStatistics;
-use crate::data::{Action, Record, Row, RowError, Turn};
+use crate::data::lerobot;
+use crate::data::{Action, Record, Row, RowError, Turn, TurnPart};
+use crate::model::config::ImageTokens;
 use crate::model::{Compute, Input, Model, ModelConfig, Weights, check_input};
 use crate::pixels::{Frame, ImageProcessor};
 use crate::prompt::{Prompter, Text};
@@ -174,8 +176,8 @@ impl Checkpoint {
         let actions = match ActionStatistics::of_checkpoint(&config, name) {
             Ok(Some(own)) => Actions::Own(own),
             Err(reason) => Actions::Unknown(reason),
-            Ok(None) => match data.join("meta/stats.json") {
-                path if path.is_file() => Actions::Given(ActionStatistics::open(&path, name)?),
+            Ok(None) => match lerobot::root_of(data).map(|root| root.join("meta/stats.json")) {
+                Some(path) if path.is_file() => Actions::Given(ActionStatistics::open(&path, name)?),
                 _ => return Ok(self),
             },
         };
@@ -259,7 +261,11 @@ impl Checkpoint {
         answers: Answers,
         templating: Templating,
     ) -> Result<WithFiles<'r>, RowError> {
-        let (turns, generate) = conversation(record, answers)?;
+        let (mut turns, generate) = conversation(record, answers)?;
+        let image_tokens = self.config.vision.as_ref().map(|vision| vision.image_tokens);
+        if record.action.is_some() && image_tokens == Some(ImageTokens::Prismatic) {
+            ask_for_action(turns.to_mut());
+        }
         let action = record.action.as_ref().filter(|_| answers != Answers::None);
         let action = action.map(|action| self.action_ids(action)).transpose()?.unwrap_or_default();
         let (prompt, text) = match templating {
@@ -341,6 +347,19 @@ impl Checkpoint {
             Actions::Given(statistics) | Actions::Own(statistics) => statistics.ids(values, self.prompter.vocabulary()),
             Actions::Unknown(reason) => Err(reason.clone()),
         }
+    }
+}
+
+/// Words an instruction as the question that OpenVLA was trained to answer with an action, unless it is one already.
+fn ask_for_action(turns: &mut [Turn]) {
+    const QUESTION: &str = "What action should the robot take to ";
+    let parts = turns.last_mut().map(|turn| turn.parts.as_mut_slice()).unwrap_or_default();
+    let texts = parts.iter_mut().filter_map(|part| match part {
+        TurnPart::Text(text) => Some(text),
+        TurnPart::Image(_) => None,
+    });
+    for text in texts.take(1).filter(|text| !text.starts_with(QUESTION)) {
+        *text = format!("{QUESTION}{}?", text.trim().to_lowercase());
     }
 }
 
@@ -433,7 +452,7 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{AnswerPair, TurnPart};
+    use crate::data::AnswerPair;
     use serde_json::Value;
 
     fn record(pair: Option<AnswerPair>) -> Record {

@@ -5,7 +5,7 @@ use super::columns::Columns;
 use super::file_kind::{FileKind, is_hidden};
 use super::format::Format;
 use super::notes::Notes;
-use super::{card, fields, filtered, folder, imagefolder, input, json, saved};
+use super::{card, fields, filtered, folder, imagefolder, input, json, lerobot, saved};
 use crate::{Error, Result};
 use sae_core::{Run, path_text};
 use std::collections::{BTreeMap, HashSet};
@@ -24,6 +24,9 @@ pub(super) fn files(root: &Path, notes: &Notes) -> Result<Vec<PathBuf>> {
     if Run::open(root).is_ok() {
         let error = Error::data(root)("this is the folder of a run, not a data set");
         return Err(error.with_hint("name the data set that the run was harvested from"));
+    }
+    if let Some(steps) = lerobot::files(root)? {
+        return Ok(steps);
     }
     let mut tree = Tree::default();
     tree.list(root)?;

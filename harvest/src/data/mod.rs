@@ -20,6 +20,7 @@ mod input;
 mod json;
 mod layout;
 mod lenient;
+pub(crate) mod lerobot;
 mod notes;
 mod parquet;
 mod record;

@@ -2,6 +2,7 @@
 
 use super::columns::{Columns, IMAGES};
 use super::fetch::Fetch;
+use super::lerobot::LeRobot;
 use super::format::{self, Format};
 use super::notes::Notes;
 use super::record::Record;
@@ -29,7 +30,9 @@ pub fn record(file: &Path, row: usize, mapping: &Mapping, images_root: Option<&P
         format => Box::new(format.rows(file, &notes)?.skip(row)),
     };
     let Some(columns) = rows.next() else { return Ok(None) };
-    let context = RowContext { mapping, file, images_root, fetch: None, notes: &notes };
+    let lerobot = LeRobot::containing(file)?;
+    let lerobot = lerobot.as_ref();
+    let context = RowContext { mapping, file, images_root, fetch: None, lerobot, notes: &notes };
     let row = read_row(columns?, &context, String::new());
     row.record.map(Some).map_err(|error| {
         let found = Error::data(file)(&error.cause);
@@ -154,12 +157,17 @@ impl Source {
             let name = path_text::encode(file.strip_prefix(&root).unwrap_or(&file));
             let (mapping, images_root) = (mapping.clone(), images_root.clone());
             let (fetch, notes) = (fetch.clone(), notes.clone());
+            let lerobot = LeRobot::containing(&file);
             let rows = format::open(&file).and_then(|format| format.rows(&file, &notes));
+            let (rows, lerobot) = match lerobot {
+                Ok(lerobot) => (rows, lerobot),
+                Err(error) => (Err(error), None),
+            };
             let rows: FileRows = rows.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
             rows.enumerate().map(move |(row, columns)| {
                 let images_root = images_root.as_deref();
-                let context =
-                    RowContext { mapping: &mapping, file: &file, images_root, fetch: fetch.as_ref(), notes: &notes };
+                let (fetch, lerobot) = (fetch.as_ref(), lerobot.as_ref());
+                let context = RowContext { mapping: &mapping, file: &file, images_root, fetch, lerobot, notes: &notes };
                 columns.map(|columns| read_row(columns, &context, format!("{name}:{row}")))
             })
         });
@@ -181,12 +189,16 @@ struct RowContext<'a> {
     file: &'a Path,
     images_root: Option<&'a Path>,
     fetch: Option<&'a Fetch>,
+    lerobot: Option<&'a LeRobot>,
     notes: &'a Notes,
 }
 
 fn read_row(columns: Result<Columns, RowError>, context: &RowContext, source: String) -> Row {
     let mut key = String::new();
     let record = columns.and_then(|mut columns| {
+        if let Some(lerobot) = context.lerobot {
+            lerobot.complete(&mut columns, context.mapping)?;
+        }
         columns.rename(context.mapping)?;
         if imagefolder::is_table(context.file) {
             columns = imagefolder::resolve(columns)?;

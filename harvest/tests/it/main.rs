@@ -17,6 +17,7 @@ mod golden;
 mod harvest;
 mod hub;
 mod image_processors;
+mod lerobot;
 mod logit_lens;
 mod parity;
 mod playground;
