@@ -129,7 +129,8 @@ impl LeRobot {
             }
         }
         if let Some(task) = number(columns, "task_index") {
-            let text = self.tasks.get(&task).ok_or_else(|| format!("task_index {task} is not among the tasks in meta/"))?;
+            let text =
+                self.tasks.get(&task).ok_or_else(|| format!("task_index {task} is not among the tasks in meta/"))?;
             columns.fields.entry("task").or_insert_with(|| text.as_str().into());
         }
         let chosen = mapping.iter().find(|(field, _)| IMAGES.contains(&field.as_str())).map(|(_, column)| column);
@@ -174,7 +175,10 @@ impl LeRobot {
     fn missing_frame(&self, camera: &str, is_video: bool, episode: u64, step: u64) -> RowError {
         let folder = format!("images/{camera}/episode_{episode:06}");
         if !is_video {
-            return format!("the table has no image of the camera {camera}, and there is no {folder}/frame_{step:06}.png").into();
+            return format!(
+                "the table has no image of the camera {camera}, and there is no {folder}/frame_{step:06}.png"
+            )
+            .into();
         }
         let chunk = episode / self.chunk;
         let (video, part) = if self.shared_files {

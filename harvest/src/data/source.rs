@@ -2,8 +2,8 @@
 
 use super::columns::{Columns, IMAGES};
 use super::fetch::Fetch;
-use super::lerobot::LeRobot;
 use super::format::{self, Format};
+use super::lerobot::LeRobot;
 use super::notes::Notes;
 use super::record::Record;
 use super::row::{FileRows, Row, Rows};

@@ -52,9 +52,8 @@ impl Block {
         let [out_scale, down_scale] = [scale(0), scale(1)];
         let out = Linear::load_scaled(loader, &name(names.out), [q, width], bias.out, out_scale.as_deref());
         let down_scale = down_scale.as_deref();
-        let mut linear = |part: &str, shape, scale: Option<&[f32]>| {
-            Linear::load_scaled(loader, &name(part), shape, bias.mlp, scale)
-        };
+        let mut linear =
+            |part: &str, shape, scale: Option<&[f32]>| Linear::load_scaled(loader, &name(part), shape, bias.mlp, scale);
         let (up_shape, down_shape) = ([width, d_ff], [d_ff, width]);
         let mlp = match names.mlp {
             MlpNames::Gated([gate, up, down]) => Mlp::Gated([

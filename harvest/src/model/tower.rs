@@ -46,9 +46,7 @@ impl Tower {
         let leading = (prefix_rows > 0).then(|| Matrix::new(leading, d, loader.compute()));
         let positions = match config.positions {
             Positions::None => Vec::new(),
-            Positions::Table(side) => {
-                loader.values(&name(names.positions), &[side * side + prefix_rows, d])
-            }
+            Positions::Table(side) => loader.values(&name(names.positions), &[side * side + prefix_rows, d]),
             Positions::Patches(side) => {
                 let patches = loader.values(&name(names.positions), &[1, side * side, d]);
                 // The rows before the patches have no position.

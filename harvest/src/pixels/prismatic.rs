@@ -27,7 +27,9 @@ pub(super) fn towers(config: &Value) -> Result<[Value; 2], String> {
         "lanczos" => 1,
         "bilinear" => 2,
         "bicubic" => 3,
-        other => return Err(format!("interpolation {other:?} is not supported: expected bicubic, bilinear or lanczos")),
+        other => {
+            return Err(format!("interpolation {other:?} is not supported: expected bicubic, bilinear or lanczos"));
+        }
     };
     let [means, stds]: [[[f64; 3]; 2]; 2] = [pair(fields, "means")?, pair(fields, "stds")?];
     let [_, height, width] = sizes[0];

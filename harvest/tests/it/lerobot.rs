@@ -70,9 +70,11 @@ fn steps(data: &Path, mapping: &Mapping) -> Vec<Result<Prepared, String>> {
         found.push(Ok(captured.sample.clone()));
         Ok::<_, harvest::Error>(())
     });
-    let skipped = skipped.unwrap().into_first().into_iter().map(|row| {
-        Err(format!("{} {}", row.reason, row.hint.map(|hint| hint.to_string()).unwrap_or_default()))
-    });
+    let skipped = skipped
+        .unwrap()
+        .into_first()
+        .into_iter()
+        .map(|row| Err(format!("{} {}", row.reason, row.hint.map(|hint| hint.to_string()).unwrap_or_default())));
     found.extend(skipped);
     found
 }

@@ -1,8 +1,8 @@
 //! Families with a vision tower of CLIP or SigLIP: LLaVA, LLaVA-NeXT and Gemma 3.
 
 use super::types::{
-    ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, SIDE_LIMIT, Tiling, TowerConfig, TowerNames, VisionConfig,
-    VisionEncoder,
+    ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, SIDE_LIMIT, Tiling, TowerConfig, TowerNames,
+    VisionConfig, VisionEncoder,
 };
 use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;

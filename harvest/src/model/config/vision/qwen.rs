@@ -102,7 +102,7 @@ impl Qwen {
             norm,
             norms: [Some("norm1"), None, Some("norm2"), None],
             layer_scale: None,
-        qk_norm: None,
+            qk_norm: None,
             bias: Biases { qkv: true, out: true, mlp: true },
             names,
         }
