@@ -187,7 +187,8 @@ fn whole_text(
 
 /// The activation, as a number and as a share of the feature's maximum.
 fn activation_bar(ui: &Ui, painter: &Painter, rect: Rect, example: &Example, max: f32) {
-    let color = theme::class(ui, example.modality.name());
+    let name = example.modality.name();
+    let color = theme::class(ui, name);
     let number = format::real(example.activation as f64);
     let font = FontId::proportional(14.5);
     let text = painter.text(rect.left_top(), Align2::LEFT_TOP, number, font, ui.visuals().strong_text_color());
