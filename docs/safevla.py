@@ -110,7 +110,7 @@ def make(args):
     from make_openvla import pixel_values, prompt, write_checkpoint
     from PIL import Image
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     model, made, end, dino, siglip = small_model(torch)
     ids = torch.tensor(made.encode(prompt([{"role": "user", "content": [{"text": QUESTION}]}])).ids)
     pixels = lambda picture: pixel_values(Image.fromarray(picture), SIDE)
