@@ -10,7 +10,7 @@ mod shared;
 
 use filters::score_names::PMI_BLANK;
 use filters::select::Keep;
-use sae_workbench::{Control, FilterBy, FilterRequest, SaeChoice, ScoreRequest, ScoreRules};
+use sae_workbench::{Control, FilterBy, FilterRequest, SaeChoice, ScoreRequest, SelectionRules};
 use serde_json::Value;
 use std::path::Path;
 
@@ -30,8 +30,8 @@ fn main() -> anyhow::Result<()> {
     //    was estimated.
     let out = tempfile::tempdir()?;
     let [kept, dropped] = ["kept", "dropped"].map(|side| out.path().join(side));
-    let rules = ScoreRules::new(PMI_BLANK, Keep::Share(0.75));
-    let mut filter = FilterRequest::new(run.path(), FilterBy::Scores(rules), &kept);
+    let rules = SelectionRules::new(PMI_BLANK, Keep::Share(0.75));
+    let mut filter = FilterRequest::new(run.path(), FilterBy::Rules(rules), &kept);
     filter.dropped = Some(dropped.clone());
     let report = filter.run(&mut control)?;
     println!("kept {} rows, dropped {}", report.kept.rows, report.dropped);

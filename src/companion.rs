@@ -1,5 +1,5 @@
-//! Runs that take part in the scoring of another run: for calibration, with rejected answers, with blank images. They must have
-//! activations of the same hook and model.
+//! Runs that take part in the scoring or filtering of another run: for calibration, with rejected answers, with blank images, as
+//! a target. They must have activations of the same hook and model.
 
 use crate::roles::Role;
 use crate::sae::{LoadedSae, check_width};

@@ -2,9 +2,11 @@
 //! says what can be done about it in terms of requests; programs turn it into words and flags.
 
 mod contrast;
+mod filter;
 mod state;
 
 pub use contrast::ContrastError;
+pub use filter::FilterError;
 
 use crate::numbers::{count, counted};
 use crate::roles::{Kind, Role};
@@ -304,24 +306,24 @@ pub enum Error {
         source: sae_core::Error,
     },
 
-    /// A run that takes part in scoring, without activations of the hook.
+    /// A run that takes part, without activations of the hook.
     #[error("{role} must have activations of {hook}, the hook of the autoencoder")]
     CompanionHook {
-        /// The part that the run has in scoring.
+        /// The part that the run has.
         role: Role,
         /// The activations.
         hook: String,
         /// What is wrong.
         source: Box<sae_core::Error>,
     },
-    /// A run that takes part in scoring, with activations of another model.
-    #[error("{role} was captured from the model {model}, but the scored run from {run_model}: {}", path.display())]
+    /// A run that takes part, with activations of another model.
+    #[error("{role} was captured from the model {model}, but the run itself from {run_model}: {}", path.display())]
     CompanionModel {
-        /// The part that the run has in scoring.
+        /// The part that the run has.
         role: Role,
         /// Its model.
         model: String,
-        /// The model of the run that is scored.
+        /// The model of the run that is scored or filtered.
         run_model: String,
         /// The run folder.
         path: PathBuf,
@@ -369,6 +371,9 @@ pub enum Error {
     /// A contrast that the samples cannot answer.
     #[error(transparent)]
     Contrast(#[from] ContrastError),
+    /// A filter that the samples or runs do not allow.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
 
     /// A filter that keeps nothing.
     #[error("no sample would be kept{}", nothing_kept(by, keep, *without_score, *samples))]
@@ -498,6 +503,7 @@ impl Error {
             Self::Harvest(error) => return error.hint(),
             Self::Filters(error) => return error.hint(),
             Self::Contrast(error) => return error.hint(),
+            Self::Filter(error) => return Some(error.hint()),
             Self::Unfinished { .. } | Self::AlreadyBegun { .. } | Self::Interrupted { .. } => {
                 Hint::Resume(Operation::Train)
             }
@@ -522,6 +528,7 @@ impl Error {
                 Role::Calibration => Hint::Change(Setting::Calibration),
                 Role::Rejected => Hint::Change(Setting::Rejected),
                 Role::BlankImages => "capture the samples with blank images again, or remove the folder".into(),
+                Role::Target => Hint::Change(Setting::MatchRun),
             },
             Self::OtherSamples { .. } => Hint::set(Setting::Answers, "rejected"),
             Self::NoFit { .. } => format!("score {} samples with text and image or more", filters::pmi::LEAST).into(),

@@ -28,8 +28,8 @@
 //! let indexed = IndexRequest::new(sae.clone()).run(&mut control)?;
 //! let scored = ScoreRequest::new(sae).run(&mut control)?;
 //!
-//! let rules = ScoreRules::new("pmi_blank", Keep::Share(0.5));
-//! let filtered = FilterRequest::new(&run, FilterBy::Scores(rules), &better).run(&mut control)?;
+//! let rules = SelectionRules::new("pmi_blank", Keep::Share(0.5));
+//! let filtered = FilterRequest::new(&run, FilterBy::Rules(rules), &better).run(&mut control)?;
 //!
 //! assert_eq!((captured.samples, trained.saes[0].d_sae, indexed.features), (48, 256, 256));
 //! assert_eq!((scored.samples, filtered.kept.rows), (48, 24));
@@ -98,10 +98,12 @@ pub use contrast::{ContrastReport, ContrastRequest};
 pub use control::{Cancel, Control, NoProgress, Progress};
 pub use convert::{ConvertReport, ConvertRequest};
 pub use demo::{DemoReport, DemoRequest};
-pub use error::{Error, Result};
+pub use error::{Error, FilterError, Result};
 pub use eval::{EvalReport, EvalRequest};
 pub use explain::{ExplainReport, ExplainRequest, Explainer};
-pub use filter::{FilterBy, FilterReport, FilterRequest, ScoreRules};
+pub use filter::{
+    FilterBy, FilterReport, FilterRequest, QuantileReport, SelectionRule, SelectionRules, ShownFeatures,
+};
 pub use harvest::{HarvestReport, HarvestRequest};
 pub use index::{IndexReport, IndexRequest};
 pub use info::{InfoReport, InfoRequest};

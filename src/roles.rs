@@ -1,4 +1,4 @@
-//! The kinds of things in a run that requests name, and the roles of a run in the scoring of another. Errors and operations
+//! The kinds of things in a run that requests name, and the roles of a run in the scoring or filtering of another. Errors and operations
 //! share them.
 
 use std::fmt;
@@ -21,7 +21,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The role of a run in the scoring of another.
+/// The role of a run in the scoring or filtering of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Weights and `pmi` are fitted to it.
@@ -30,6 +30,8 @@ pub enum Role {
     Rejected,
     /// The same samples with blank images.
     BlankImages,
+    /// A selection should have its features.
+    Target,
 }
 
 impl fmt::Display for Role {
@@ -38,6 +40,7 @@ impl fmt::Display for Role {
             Self::Calibration => "the calibration run",
             Self::Rejected => "the run with rejected answers",
             Self::BlankImages => "the pass with blank images",
+            Self::Target => "the target run",
         })
     }
 }

@@ -10,18 +10,12 @@
 //! Keep the better half of some samples by their scores:
 //!
 //! ```
-//! use filters::select::{Decision, Division, Groups, Keep, Rules, choose};
+//! use filters::select::{Decision, Groups, Keep, Rules, choose};
 //!
 //! let scores = [("a", Some(0.9)), ("b", Some(0.2)), ("c", None), ("d", Some(0.7))];
 //! let scores = scores.map(|(id, score)| (id.to_string(), score));
-//! let rules = Rules {
-//!     keep: Keep::Share(0.5),
-//!     groups: &Groups::one(scores.len()),
-//!     division: &Division::Proportional,
-//!     feature_sets: None,
-//!     dedup: None,
-//!     diverse: false,
-//! };
+//! let groups = Groups::one(scores.len());
+//! let rules = Rules::new(Keep::Share(0.5), &groups);
 //! let decisions = choose(&scores, &rules)?;
 //! assert_eq!(decisions, [Decision::Kept, Decision::Below, Decision::NoScore, Decision::Kept]);
 //! # Ok::<(), filters::Error>(())

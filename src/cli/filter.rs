@@ -2,11 +2,13 @@
 
 use super::arguments::DeviceArg;
 use super::{Invocation, Outcome};
-use crate::cli::terminal::{count, table};
-use anyhow::{Context, Result};
-use clap::Args;
-use filters::select::Keep;
-use sae_workbench::{FilterBy, FilterReport, FilterRequest, ScoreRules};
+use crate::cli::terminal::{count, counted, table};
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use filters::select::{Keep, QUANTILES};
+use sae_workbench::{
+    FilterBy, FilterReport, FilterRequest, QuantileReport, SelectionRule, SelectionRules, ShownFeatures,
+};
 use std::path::PathBuf;
 
 /// `sae filter`
@@ -15,23 +17,28 @@ use std::path::PathBuf;
 Examples:
   sae filter --run run --by cosine_paper --keep 50% --out kept --dropped dropped
   sae filter --run run --by cosine_paper --keep 50% --by-group category --out kept
+  sae filter --run run --by predicted_hard --keep 20% --within answer_tokens --out kept
   sae filter --run run --by l0_paper --keep 10000 --dedup 0.9 --diverse --out kept --format parquet
-  sae filter --run run --by pmi --keep '>=0.3' --out kept --format sharegpt --images reference")]
+  sae filter --run run --match target-run --keep 10% --out kept
+  sae filter --run run --by pmi --keep '>=0.3' --out kept --format sharegpt --images reference
+
+--diverse and --match look for the best set with a greedy algorithm. Up to 100,000 samples it is exact. With more samples, each \
+step looks at a random part of them (--seed).")]
 pub struct FilterArgs {
-    /// Run folder with scores
+    /// Run folder
     #[arg(long)]
     pub run: PathBuf,
-    /// Autoencoder whose scores decide; may be left out if the run has one score table
+    /// Autoencoder whose scores or features decide; may be left out if the run has only one
     #[arg(long)]
     pub sae: Option<String>,
-    /// Column of the score table, such as cosine_paper
-    #[arg(long, required_unless_present = "decisions")]
+    /// Column of the score table, such as cosine_paper. With --rule, --diverse or --match it may be left out
+    #[arg(long, required_unless_present_any = ["decisions", "rule", "diverse", "match_run"])]
     pub by: Option<String>,
     /// How much to keep: 50% (best share), 1000 (best N), '>=0.3' (threshold) or auto
     #[arg(long, required_unless_present_any = ["decisions", "quota"])]
     pub keep: Option<Keep>,
     /// Keep the samples that a CSV or Parquet file names in a column sample, id or key; with a column keep or stays (true or false), those with true
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["by", "keep", "by_group", "quota", "equal_groups", "dedup", "diverse"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["by", "keep", "by_group", "quota", "equal_groups", "within", "dedup", "rule", "diverse", "match_run", "seed"])]
     pub decisions: Option<PathBuf>,
     /// Keep the same share of every group. Groups are values of columns, such as category or category,country; year:4 divides numbers into four groups
     #[arg(long, value_name = "FIELDS")]
@@ -42,12 +49,24 @@ pub struct FilterArgs {
     /// Keep the best N of every group (category=20), or of one group of --by-group (people=20); '*=5' is for all others
     #[arg(long, value_name = "NAME=N", value_parser = quota)]
     pub quota: Vec<(String, usize)>,
+    /// Keep the same share inside each of 20 quantiles of a number: a field of the rows, a score, or answer_tokens (user_tokens, image_tokens, all_tokens)
+    #[arg(long, value_name = "FIELD")]
+    pub within: Option<String>,
     /// Drop near-duplicates: samples whose features are at least this similar (Jaccard, 0 to 1) to those of a better sample of their group
     #[arg(long, value_name = "SIMILARITY", value_parser = similarity)]
     pub dedup: Option<f64>,
+    /// What to choose: score (the highest), diverse (see --diverse), or greedselect (each sample in turn has the most features that are new; the published SAE-GreedSelect)
+    #[arg(long, value_name = "RULE")]
+    pub rule: Option<RuleArg>,
     /// Choose the samples that together show the most features, rather than those with the highest scores
-    #[arg(long)]
+    #[arg(long, conflicts_with = "rule")]
     pub diverse: bool,
+    /// Choose the samples whose features are distributed like those of the samples of this run (same model and layer)
+    #[arg(long = "match", value_name = "TARGET_RUN", conflicts_with_all = ["rule", "diverse"])]
+    pub match_run: Option<PathBuf>,
+    /// Seed of the random parts that --diverse and --match look at above 100,000 samples
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
     /// New folder for the rows that are kept
     #[arg(long)]
     pub out: PathBuf,
@@ -62,6 +81,18 @@ pub struct FilterArgs {
     pub images: filters::write::Images,
     #[command(flatten)]
     pub device: DeviceArg,
+}
+
+/// The rules that have a name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum RuleArg {
+    /// The highest scores.
+    Score,
+    /// The most features together.
+    Diverse,
+    /// The most new features, one sample after the other.
+    #[value(name = "greedselect")]
+    GreedSelect,
 }
 
 fn quota(text: &str) -> Result<(String, usize), String> {
@@ -81,21 +112,33 @@ fn similarity(text: &str) -> Result<f64, String> {
 }
 
 impl FilterArgs {
-    fn request(&self) -> Result<FilterRequest> {
+    fn rule(&self) -> SelectionRule {
+        match (&self.match_run, self.rule) {
+            (Some(run), _) => SelectionRule::Match(run.clone()),
+            (None, Some(RuleArg::GreedSelect)) => SelectionRule::GreedSelect,
+            (None, Some(RuleArg::Diverse)) => SelectionRule::Diverse,
+            (None, None) if self.diverse => SelectionRule::Diverse,
+            (None, Some(RuleArg::Score) | None) => SelectionRule::Score,
+        }
+    }
+
+    fn request(&self) -> FilterRequest {
         let by = match &self.decisions {
             Some(file) => FilterBy::Decisions(file.clone()),
-            None => FilterBy::Scores(ScoreRules {
+            None => FilterBy::Rules(SelectionRules {
                 sae: self.sae.clone(),
-                column: self.by.clone().context("a filter needs --by or --decisions")?,
+                column: self.by.clone(),
                 keep: self.keep,
                 by_group: self.by_group.clone(),
                 equal_groups: self.equal_groups,
                 quotas: self.quota.clone(),
+                within: self.within.clone(),
                 dedup: self.dedup,
-                diverse: self.diverse,
+                rule: self.rule(),
+                seed: self.seed,
             }),
         };
-        Ok(FilterRequest {
+        FilterRequest {
             run: self.run.clone(),
             by,
             out: self.out.clone(),
@@ -103,13 +146,13 @@ impl FilterArgs {
             format: self.format,
             images: self.images,
             device: self.device.device,
-        })
+        }
     }
 }
 
 /// Runs the command.
 pub fn run(args: &FilterArgs, invocation: &mut Invocation) -> Result<Outcome> {
-    let request = args.request()?;
+    let request = args.request();
     let report = |report: &FilterReport| {
         warnings(report).iter().for_each(|warning| eprintln!("warning: {warning}"));
         Ok(describe(report, args))
@@ -131,6 +174,27 @@ fn warnings(report: &FilterReport) -> Vec<String> {
     warnings
 }
 
+fn describe_quantiles(within: &QuantileReport) -> String {
+    let QuantileReport { field, quantiles, without_number } = within;
+    let mut text = format!("the share was kept inside each of {quantiles} quantiles of {field}");
+    if *quantiles < QUANTILES {
+        text += &format!(" (not {QUANTILES}, since samples with equal numbers stay together)");
+    }
+    if *without_number > 0 {
+        text += &format!("; {} without it are a part of their own", counted(*without_number as u64, "sample"));
+    }
+    text + "\n"
+}
+
+fn describe_features(shown: &ShownFeatures) -> String {
+    let (kept, all) = (count(shown.kept as u64), count(shown.all as u64));
+    let mut text = format!("the kept samples show {kept} of the {all} features of all samples\n");
+    if let (Some(kept), Some(all)) = (shown.divergence_kept, shown.divergence_all) {
+        text += &format!("divergence from the target: {kept:.4} nats for the kept samples, {all:.4} for all samples\n");
+    }
+    text
+}
+
 fn describe(filtered: &FilterReport, args: &FilterArgs) -> String {
     let (kept, all) = (count(filtered.kept.rows), count(filtered.kept.rows + filtered.dropped));
     let mut text = match &args.by {
@@ -140,6 +204,12 @@ fn describe(filtered: &FilterReport, args: &FilterArgs) -> String {
         }
         None => format!("kept {kept} of {all} samples\n"),
     };
+    if let Some(within) = &filtered.within {
+        text += &describe_quantiles(within);
+    }
+    if let Some(shown) = &filtered.shown {
+        text += &describe_features(shown);
+    }
     if let Some(ties) = filtered.ties {
         let score = match ties.score {
             Some(score) => format!("score {score:.4}, the threshold"),

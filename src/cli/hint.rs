@@ -34,7 +34,7 @@ fn command(operation: Operation) -> String {
 }
 
 /// The flag of each setting that has one.
-const FLAGS: [(Setting, &str); 35] = [
+const FLAGS: [(Setting, &str); 37] = [
     (Setting::Run, "--run"),
     (Setting::SaeName, "--name"),
     (Setting::Output, "--out"),
@@ -70,6 +70,8 @@ const FLAGS: [(Setting, &str); 35] = [
     (Setting::Cluster, "--cluster"),
     (Setting::ActionStatistics, "--action-stats"),
     (Setting::ActionStatisticsOf, "--action-stats-of"),
+    (Setting::Within, "--within"),
+    (Setting::MatchRun, "--match"),
 ];
 
 fn flag(setting: Setting) -> String {

@@ -13,7 +13,7 @@ pub use recognized::{MarkedToken, Recognized, WordExamples};
 
 use crate::control::Control;
 use crate::eval::evaluate;
-use crate::filter::{FilterBy, FilterReport, FilterRequest, ScoreRules};
+use crate::filter::{FilterBy, FilterReport, FilterRequest, SelectionRules};
 use crate::harvest::{capture, capture_blank};
 use crate::index;
 use crate::sae::{LoadedSae, SaeChoice};
@@ -255,8 +255,8 @@ impl DemoRequest {
         for folder in [&kept, &dropped].into_iter().filter(|folder| folder.exists()) {
             std::fs::remove_dir_all(folder).map_err(sae_core::Error::io("remove", folder))?;
         }
-        let rules = ScoreRules { sae: Some(name(0)), ..ScoreRules::new(SCORES[0], Keep::Auto) };
-        let filter = FilterRequest::new(&self.run, FilterBy::Scores(rules), kept);
+        let rules = SelectionRules { sae: Some(name(0)), ..SelectionRules::new(SCORES[0], Keep::Auto) };
+        let filter = FilterRequest::new(&self.run, FilterBy::Rules(rules), kept);
         FilterRequest { dropped: Some(dropped), device: self.device, ..filter }.run(control)
     }
 }

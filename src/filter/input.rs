@@ -1,95 +1,148 @@
 //! What a filter decides by: scores with the rules of a request, or decisions that were made elsewhere.
 
-use super::{FilterBy, FilterRequest, ScoreRules};
+use super::{FilterBy, FilterRequest, SelectionRule, SelectionRules, within};
+use crate::companion::Companion;
 use crate::control::{Control, Stage};
-use crate::roles::Kind;
-use crate::sae::{SaeChoice, choose};
+use crate::error::FilterError;
+use crate::roles::{Kind, Role};
+use crate::sae::{LoadedSae, SaeChoice, choose};
 use crate::score::step_name;
 use crate::{Error, Result};
 use filters::score_names::PMI_TOKEN_MIN;
-use filters::select::{Decision, Division, Groups, Keep, Rules, Ties};
-use filters::{column, decisions, keep, select};
-use sae_core::Run;
+use filters::select::objective::TargetDistribution;
+use filters::select::{Decision, Division, Groups, Keep, Quantiles, Rule, Rules, Ties};
+use filters::{Threshold, column, decisions, keep, select};
 use sae_core::analysis::feature_sets::{FeatureSetCollector, FeatureSets, Part};
-use sae_core::store::load_samples;
 use sae_core::store::sample::Sample;
+use sae_core::store::{Store, load_samples};
+use sae_core::{Run, file};
 use serde_json::Value;
 use std::path::Path;
+
+/// The file of an autoencoder's weights in its folder.
+const WEIGHTS: &str = "sae_weights.safetensors";
 
 /// Samples with their scores and groups.
 pub(super) struct Input {
     /// The samples of the run.
     pub samples: Vec<Sample>,
-    /// Their ids and scores; without scores if decisions were made elsewhere.
+    /// Their ids and scores; without scores if none decides.
     pub scores: Vec<(String, Option<f64>)>,
     /// Their groups.
     pub groups: Groups,
-    /// The autoencoder whose scores are used.
+    /// Their quantiles within groups.
+    pub within: Option<Quantiles>,
+    /// The autoencoder whose scores or features are used.
     pub sae: Option<String>,
     basis: Basis,
 }
 
 enum Basis {
-    Scores { keep: Keep, division: Division },
+    Rules { keep: Keep, division: Division },
     Decisions(Vec<bool>),
+}
+
+/// The features of all samples, and those that they should have.
+pub(super) struct Features {
+    pub sets: FeatureSets,
+    pub target: Option<TargetDistribution>,
 }
 
 impl Input {
     /// Reads the input of a filter.
     ///
     /// # Errors
-    /// The table of scores or the decisions are missing, or of other samples; groups or quotas that do not exist.
+    /// The table of scores or the decisions are missing, or of other samples; groups, quotas or numbers that do not exist.
     pub fn read(run: &Run, request: &FilterRequest) -> Result<Self> {
         let samples = load_samples(run)?;
         let ids = samples.iter().map(|sample| sample.id.clone());
         let rules = match &request.by {
-            FilterBy::Scores(rules) => rules,
+            FilterBy::Rules(rules) => rules,
             FilterBy::Decisions(path) => {
                 let basis = Basis::Decisions(decisions::read(path, &samples)?);
                 let (scores, groups) = (ids.map(|id| (id, None)).collect(), Groups::one(samples.len()));
-                return Ok(Self { samples, scores, groups, sae: None, basis });
+                return Ok(Self { samples, scores, groups, within: None, sae: None, basis });
             }
         };
-        let tables = run.list("scores").into_iter().filter_map(|f| f.strip_suffix(".parquet").map(String::from));
-        let sae = choose(&rules.sae, tables.collect(), Kind::ScoreTable)?;
-        let table = run.scores(&sae);
-        let scores: Vec<_> = ids.zip(column::read_column(&table, &rules.column, &samples)?).collect();
         let (groups, division) = groups(&samples, rules)?;
-        let keep = decide(rules.keep.unwrap_or(Keep::Quotas), &rules.column, &table, &scores)?;
-        Ok(Self { samples, scores, groups, sae: Some(sae), basis: Basis::Scores { keep, division } })
+        let keep = rules.keep.unwrap_or(Keep::Quotas);
+        let (sae, scores, keep): (String, Vec<_>, Keep) = match &rules.column {
+            Some(column) => {
+                let tables = run.list("scores").into_iter().filter_map(|f| f.strip_suffix(".parquet").map(String::from));
+                let sae = choose(&rules.sae, tables.collect(), Kind::ScoreTable)?;
+                let table = run.scores(&sae);
+                let scores: Vec<_> = ids.zip(column::read_column(&table, column, &samples)?).collect();
+                let keep = decide(keep, column, &table, &scores)?;
+                (sae, scores, keep)
+            }
+            None if matches!(rules.rule, SelectionRule::Score) => return Err(FilterError::NoScore.into()),
+            None if keep == Keep::Auto => return Err(FilterError::NoScoreForEstimate.into()),
+            None => {
+                let sae = SaeChoice { run: run.root().into(), sae: rules.sae.clone(), device: request.device };
+                (sae.name(run)?, ids.map(|id| (id, None)).collect(), keep)
+            }
+        };
+        let quantiles = |name: &String| -> Result<Quantiles> {
+            Ok(Quantiles::new(&groups, name, &within::numbers(name, &samples, run, &sae)?)?)
+        };
+        let within = rules.within.as_ref().map(quantiles).transpose()?;
+        Ok(Self { samples, scores, groups, within, sae: Some(sae), basis: Basis::Rules { keep, division } })
     }
 
-    /// The decision about every sample; `None` if that needs a pass over the activations and `feature_sets` are not given.
+    /// The groups that each have a quota: quantiles within groups, or the groups themselves.
+    pub fn cells(&self) -> &Groups {
+        self.within.as_ref().map_or(&self.groups, |within| &within.cells)
+    }
+
+    /// The decision about every sample; `None` if that needs a pass over the activations and `features` are not given.
     ///
     /// # Errors
     /// Rules that contradict each other; scores that cannot choose.
-    pub fn choose(&self, request: &FilterRequest, feature_sets: Option<&FeatureSets>) -> Result<Option<Vec<Decision>>> {
+    pub fn choose(&self, request: &FilterRequest, features: Option<&Features>) -> Result<Option<Vec<Decision>>> {
         let (keep, division, rules) = match (&self.basis, &request.by) {
-            (Basis::Scores { keep, division }, FilterBy::Scores(rules)) => (*keep, division, rules),
+            (Basis::Rules { keep, division }, FilterBy::Rules(rules)) => (*keep, division, rules),
             (Basis::Decisions(kept), _) => {
                 let decided = kept.iter().map(|stays| if *stays { Decision::Kept } else { Decision::Decided });
                 return Ok(Some(decided.collect()));
             }
-            (Basis::Scores { .. }, FilterBy::Decisions(_)) => return Ok(None),
+            (Basis::Rules { .. }, FilterBy::Decisions(_)) => return Ok(None),
         };
-        let (groups, dedup, diverse) = (&self.groups, rules.dedup, rules.diverse);
-        if feature_sets.is_none() && (dedup.is_some() || diverse) {
+        if features.is_none() && rules.need_features() {
             return Ok(None);
         }
-        let decided = select::choose(&self.scores, &Rules { keep, groups, division, feature_sets, dedup, diverse })?;
+        let rule = match (&rules.rule, features.and_then(|features| features.target.as_ref())) {
+            (SelectionRule::Score, _) => Rule::Score,
+            (SelectionRule::Diverse, _) => Rule::Diverse,
+            (SelectionRule::GreedSelect, _) => Rule::GreedSelect,
+            (SelectionRule::Match(_), Some(target)) => Rule::Match(target),
+            (SelectionRule::Match(_), None) => return Ok(None),
+        };
+        let selection = Rules {
+            keep,
+            groups: &self.groups,
+            division,
+            within: self.within.as_ref(),
+            ranked: rules.column.is_some(),
+            rule,
+            feature_sets: features.map(|features| &features.sets),
+            dedup: rules.dedup,
+            seed: rules.seed,
+        };
+        let decided = select::choose(&self.scores, &selection)?;
         let mut scores = self.scores.iter().filter_map(|(_, score)| *score);
         let first = scores.next();
-        if let (Some(score), Some(_)) = (first, Ties::new(&self.scores, groups, &decided))
+        if let (Some(score), Some(column), Some(_)) =
+            (first, &rules.column, Ties::new(&self.scores, self.cells(), &decided))
             && scores.all(|other| other == score)
         {
             let samples = self.scores.iter().filter(|(_, score)| score.is_some()).count();
-            return Err(Error::EqualScores { column: rules.column.clone(), samples, score });
+            return Err(Error::EqualScores { column: column.clone(), samples, score });
         }
         Ok(Some(decided))
     }
 }
 
-fn groups(samples: &[Sample], rules: &ScoreRules) -> Result<(Groups, Division)> {
+fn groups(samples: &[Sample], rules: &SelectionRules) -> Result<(Groups, Division)> {
     let quotas = || rules.quotas.iter().cloned().collect();
     Ok(match (&rules.by_group, &rules.quotas[..]) {
         (None, []) => (Groups::one(samples.len()), Division::Proportional),
@@ -122,17 +175,48 @@ fn decide(keep: Keep, column: &str, table: &Path, scores: &[(String, Option<f64>
 }
 
 impl FilterRequest {
-    /// The features of every sample, from one pass over the activations with the threshold of the scores.
+    /// The features of every sample, from one pass over the activations with the threshold of the scores (without scores, the
+    /// one that scoring would have), and those of the target run.
     ///
     /// # Errors
-    /// The store or the autoencoder cannot be read; the threshold of the scores is not known.
-    pub(super) fn feature_sets(&self, sae: &str, samples: usize, control: &mut Control) -> Result<FeatureSets> {
+    /// A store or the autoencoder cannot be read; the threshold of the scores is not known; a target run with another
+    /// autoencoder, model or hook.
+    pub(super) fn features(&self, sae: &str, rules: &SelectionRules, control: &mut Control) -> Result<Features> {
         let sae = SaeChoice { run: self.run.clone(), sae: Some(sae.into()), device: self.device }.load()?;
         let step: Value = sae.run.read_step(&step_name(&sae.name))?.unwrap_or_default();
-        let threshold = step["threshold"].as_f64().ok_or(Error::NoThreshold)?;
-        let mut collect =
-            FeatureSetCollector::new(samples, sae.saved.weights.d_sae, threshold as f32, Part::Everything);
-        sae.observe(Stage::Features, &mut [&mut collect], control)?;
-        Ok(collect.finish())
+        let threshold = match step["threshold"].as_f64() {
+            Some(threshold) => threshold as f32,
+            None if rules.column.is_some() => return Err(Error::NoThreshold),
+            None => Threshold::Auto.for_width(sae.saved.weights.d_in),
+        };
+        let target = match &rules.rule {
+            SelectionRule::Match(path) => Some(target(&sae, path)?),
+            _ => None,
+        };
+        let mut sets_of = |store: &Store| -> Result<FeatureSets> {
+            let samples = store.manifest().samples as usize;
+            let mut collect =
+                FeatureSetCollector::new(samples, sae.saved.weights.d_sae, threshold, Part::Everything);
+            sae.observe_store(store, Stage::Features, &mut [&mut collect], control)?;
+            Ok(collect.finish())
+        };
+        let target = target.map(|target| sets_of(&target.store)).transpose()?;
+        let sets = sets_of(&sae.store)?;
+        Ok(Features { sets, target: target.map(|sets| TargetDistribution::new(&sets)).transpose()? })
     }
+}
+
+/// Opens the target run, whose activations the autoencoder of the filtered run has to read. An autoencoder of that name in the
+/// target run has to be the same one.
+fn target(sae: &LoadedSae, path: &Path) -> Result<Companion> {
+    let target = Companion::open(sae, path, Role::Target)?;
+    let weights = |run: &Run| run.sae_dir(&sae.name).join(WEIGHTS);
+    let (ours, theirs) = (weights(&sae.run), weights(&target.run));
+    if ours.exists() && theirs.exists() {
+        let (ours, theirs) = (file::hash(&ours)?, file::hash(&theirs)?);
+        if ours != theirs {
+            return Err(FilterError::OtherAutoencoder { name: sae.name.clone(), theirs, ours, path: path.into() }.into());
+        }
+    }
+    Ok(target)
 }

@@ -1,8 +1,8 @@
 //! The report of a filter, which is also `manifest.json` in the folders that it wrote. It depends only on the data and the
 //! request, so that the same request gives the same bytes.
 
-use super::input::Input;
-use super::{FilterRequest, ScoreRules};
+use super::input::{Features, Input};
+use super::{FilterRequest, SelectionRule, SelectionRules};
 use crate::Result;
 use crate::dataset::Dataset;
 use crate::numbers::count;
@@ -46,8 +46,17 @@ pub struct FilterReport {
     pub quotas: BTreeMap<String, usize>,
     /// The similarity from which samples count as near-duplicates.
     pub dedup: Option<f64>,
-    /// Whether samples were chosen for the features that they show together.
-    pub diverse: bool,
+    /// What made a set of samples good: `score`, `diverse`, `greedselect` or `match`; `decisions` if that was decided elsewhere.
+    pub rule: &'static str,
+    /// The run whose features the selection was to match.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
+    pub match_run: Option<PathBuf>,
+    /// Seed of the draws of a stochastic selection.
+    pub seed: u64,
+    /// The number whose quantiles each kept the same share.
+    pub within: Option<QuantileReport>,
+    /// The features that the kept samples show; null if the selection looked at no features.
+    pub shown: Option<ShownFeatures>,
     /// The file of decisions that were made elsewhere.
     #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub decisions: Option<PathBuf>,
@@ -91,6 +100,53 @@ pub struct FilterReport {
     pub data_root: PathBuf,
     /// The files that rows came from.
     pub sources: Vec<SourceFile>,
+}
+
+/// The quantiles that each kept the same share.
+#[derive(Clone, Debug, Serialize)]
+pub struct QuantileReport {
+    /// The number that they were made of.
+    pub field: String,
+    /// How many there are. Equal numbers are in the same one.
+    pub quantiles: usize,
+    /// Samples without the number, which are together in a part of their own.
+    pub without_number: usize,
+}
+
+/// The features that samples show.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShownFeatures {
+    /// The number of features that kept samples show.
+    pub kept: usize,
+    /// The number of features that all samples show.
+    pub all: usize,
+    /// The divergence of the target's distribution of features from that of the kept samples, in nats.
+    pub divergence_kept: Option<f64>,
+    /// The same for all samples.
+    pub divergence_all: Option<f64>,
+}
+
+impl ShownFeatures {
+    fn new(features: &Features, decided: &[Decision]) -> Self {
+        let all = 0..features.sets.len() as u32;
+        let kept: Vec<u32> = all.clone().filter(|n| decided[*n as usize] == Decision::Kept).collect();
+        let divergence = |samples: &mut dyn Iterator<Item = u32>| {
+            features.target.as_ref().map(|target| target.divergence(&features.sets, samples))
+        };
+        Self {
+            kept: shown(features, kept.iter().copied()),
+            all: shown(features, all.clone()),
+            divergence_kept: divergence(&mut kept.iter().copied()),
+            divergence_all: divergence(&mut all.clone()),
+        }
+    }
+}
+
+/// The number of features of some samples.
+fn shown(features: &Features, samples: impl Iterator<Item = u32>) -> usize {
+    let mut seen = vec![false; features.sets.d_sae()];
+    samples.flat_map(|n| features.sets.features(n as usize)).for_each(|feature| seen[feature as usize] = true);
+    seen.into_iter().filter(|seen| *seen).count()
 }
 
 /// Images whose path a copy cannot have: an absolute path, or one that leads out of the data set.
@@ -137,6 +193,7 @@ pub(super) struct Facts<'a> {
     pub run: &'a Run,
     pub input: &'a Input,
     pub decided: &'a [Decision],
+    pub features: Option<&'a Features>,
     pub record: &'a StoreRecord,
     pub data: &'a Dataset,
     pub shape: &'a Shape,
@@ -144,37 +201,51 @@ pub(super) struct Facts<'a> {
 
 impl FilterReport {
     pub(super) fn new(request: &FilterRequest, facts: &Facts, written: Report) -> Result<Self> {
-        let Facts { run, input, decided, record, data, shape } = facts;
+        let Facts { run, input, decided, features, record, data, shape } = facts;
         let with_reason = |reason: &str| decided.iter().filter(|fate| fate.reason() == reason).count() as u64;
         let groups = groups(input, decided);
         let hash = |path: PathBuf| file::hash(&path);
         let rewritten = request.format != Format::Same;
-        let rules: Option<&ScoreRules> = request.rules();
+        let rules: Option<&SelectionRules> = request.rules();
         let decisions = request.decisions().map(Path::to_path_buf);
         Ok(Self {
-            schema_version: 2,
+            schema_version: 3,
             program: format!("sae {}", env!("CARGO_PKG_VERSION")),
             data: card::ROWS,
             run: run.root().to_path_buf(),
             sae: input.sae.clone(),
-            by: rules.map(|rules| rules.column.clone()),
+            by: rules.and_then(|rules| rules.column.clone()),
             keep: rules.and_then(|rules| rules.keep).map(|keep| keep.to_string()),
             by_group: rules.and_then(|rules| rules.by_group.clone()),
             equal_groups: rules.is_some_and(|rules| rules.equal_groups),
             quotas: rules.iter().flat_map(|rules| rules.quotas.iter().cloned()).collect(),
             dedup: rules.and_then(|rules| rules.dedup),
-            diverse: rules.is_some_and(|rules| rules.diverse),
+            rule: rules.map_or("decisions", |rules| rules.rule.name()),
+            match_run: rules.and_then(|rules| match &rules.rule {
+                SelectionRule::Match(run) => Some(run.clone()),
+                _ => None,
+            }),
+            seed: rules.map_or(0, |rules| rules.seed),
+            within: rules.and_then(|rules| rules.within.clone()).zip(input.within.as_ref()).map(|(field, within)| {
+                QuantileReport { field, quantiles: within.quantiles, without_number: within.without_number }
+            }),
+            shown: features.map(|features| ShownFeatures::new(features, decided)),
             decisions: decisions.clone(),
             decisions_blake3: decisions.map(hash).transpose()?,
             format: request.format,
             images: request.images,
             threshold: groups.iter().filter_map(|group| group.threshold).min_by(f64::total_cmp),
-            ties: Ties::new(&input.scores, &input.groups, decided),
+            ties: Ties::new(&input.scores, input.cells(), decided),
             score: match &input.sae {
                 Some(sae) => run.read_step(&step_name(sae))?.unwrap_or_default(),
                 None => Value::Null,
             },
-            scores_blake3: input.sae.as_ref().map(|sae| hash(run.scores(sae))).transpose()?,
+            scores_blake3: input
+                .sae
+                .as_ref()
+                .filter(|_| rules.is_some_and(|rules| rules.column.is_some()))
+                .map(|sae| hash(run.scores(sae)))
+                .transpose()?,
             kept: written.written,
             dropped: decided.iter().filter(|fate| **fate != Decision::Kept).count() as u64,
             reasons: Decision::REASONS.iter().map(|reason| (*reason, with_reason(reason))).collect(),
@@ -208,6 +279,7 @@ impl FilterReport {
         let side = if kept { "kept" } else { "dropped" };
         let by = match &self.by {
             Some(by) => format!("by their score `{by}`"),
+            None if self.decisions.is_none() => format!("by their features (rule `{}`)", self.rule),
             None => "by decisions that were made elsewhere".into(),
         };
         let beside = if kept { "; `decisions.csv` and `decisions.parquet` tell of every sample" } else { "" };
@@ -223,7 +295,8 @@ impl FilterReport {
 }
 
 fn groups(input: &Input, decided: &[Decision]) -> Vec<Group> {
-    let lowest = lowest(&input.scores, &input.groups, decided);
+    let cells = input.cells();
+    let lowest = lowest(&input.scores, cells, decided);
     let none = |(name, threshold): (&String, Option<f64>)| Group {
         name: name.clone(),
         samples: 0,
@@ -231,8 +304,8 @@ fn groups(input: &Input, decided: &[Decision]) -> Vec<Group> {
         kept: 0,
         threshold,
     };
-    let mut groups: Vec<Group> = input.groups.names.iter().zip(lowest).map(none).collect();
-    for ((group, fate), (_, score)) in input.groups.of.iter().zip(decided).zip(&input.scores) {
+    let mut groups: Vec<Group> = cells.names.iter().zip(lowest).map(none).collect();
+    for ((group, fate), (_, score)) in cells.of.iter().zip(decided).zip(&input.scores) {
         let group = &mut groups[*group as usize];
         group.samples += 1;
         group.with_score += score.is_some() as u64;

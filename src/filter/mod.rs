@@ -3,8 +3,9 @@
 
 mod input;
 mod manifest;
+mod within;
 
-pub use manifest::{FilterReport, Group, LeftBehind, SourceFile};
+pub use manifest::{FilterReport, Group, LeftBehind, QuantileReport, ShownFeatures, SourceFile};
 
 use crate::control::{Control, Notice, Stage};
 use crate::dataset::{DIVISION, Dataset};
@@ -13,7 +14,7 @@ use filters::decisions::Decisions;
 use filters::select::{Decision, Keep};
 use filters::write::card;
 use filters::write::{Format, Images, Job, Report, Shape, StagedFolder, Writer, check_folders};
-use input::Input;
+use input::{Features, Input};
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
 use sae_core::store::{STEP, StoreRecord};
@@ -28,15 +29,15 @@ const SHARD: u64 = 512 << 20;
 /// ```
 #[doc = include_str!("../example_run.md")]
 /// use filters::select::Keep;
-/// use sae_workbench::{Control, FilterBy, FilterRequest, SaeChoice, ScoreRequest, ScoreRules};
+/// use sae_workbench::{Control, FilterBy, FilterRequest, SaeChoice, ScoreRequest, SelectionRules};
 ///
 /// # let run = example_run()?;
 /// ScoreRequest::new(SaeChoice::new(run.path())).run(&mut Control::default())?;
 ///
 /// // The ten best samples, as rows of the data set with their images.
 /// let out = run.path().join("best");
-/// let rules = ScoreRules::new("pmi_blank", Keep::Count(10));
-/// let report = FilterRequest::new(run.path(), FilterBy::Scores(rules), &out).run(&mut Control::default())?;
+/// let rules = SelectionRules::new("pmi_blank", Keep::Count(10));
+/// let report = FilterRequest::new(run.path(), FilterBy::Rules(rules), &out).run(&mut Control::default())?;
 /// assert_eq!((report.kept.rows, report.dropped), (10, 38));
 /// assert!(out.join("data").is_dir() && out.join("decisions.csv").is_file());
 /// # Ok::<(), sae_workbench::Error>(())
@@ -62,19 +63,19 @@ pub struct FilterRequest {
 /// What decides which samples are kept.
 #[derive(Clone, Debug)]
 pub enum FilterBy {
-    /// A column of a score table.
-    Scores(ScoreRules),
+    /// The score of a column, or the features that samples show together.
+    Rules(SelectionRules),
     /// A CSV or Parquet file with decisions that were made elsewhere.
     Decisions(PathBuf),
 }
 
-/// How a score decides.
+/// How samples are chosen.
 #[derive(Clone, Debug)]
-pub struct ScoreRules {
-    /// The autoencoder whose scores are used; `None` chooses the only score table of the run.
+pub struct SelectionRules {
+    /// The autoencoder whose scores or features are used; `None` chooses the only score table or autoencoder of the run.
     pub sae: Option<String>,
-    /// The column.
-    pub column: String,
+    /// The column of the score that ranks samples. Without one, features alone decide.
+    pub column: Option<String>,
     /// How much to keep; `None` leaves that to the quotas.
     pub keep: Option<Keep>,
     /// Fields of the rows by which samples are grouped: `category` or `category,country`; `year:4` makes four groups of
@@ -85,25 +86,68 @@ pub struct ScoreRules {
     /// How many samples of a group to keep, by its name; `*` is every other group. Without fields to group by, the name is a
     /// field, and that many samples of each of its groups are kept.
     pub quotas: Vec<(String, usize)>,
+    /// A number of each sample: a field, a column of the score table, or a token count such as `answer_tokens`. The share to keep
+    /// is kept inside each of [`filters::select::QUANTILES`] quantiles of it.
+    pub within: Option<String>,
     /// Samples whose features are at least this similar (Jaccard, 0 to 1) to those of a better sample of their group are dropped.
     pub dedup: Option<f64>,
-    /// Whether to keep the samples that together show most features, rather than those with the highest scores.
-    pub diverse: bool,
+    /// What makes a set of samples good.
+    pub rule: SelectionRule,
+    /// Seed of the draws of a stochastic selection.
+    pub seed: u64,
 }
 
-impl ScoreRules {
+/// What makes a set of samples good: [`filters::select::Rule`], with the run of a target.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum SelectionRule {
+    /// High scores.
+    #[default]
+    Score,
+    /// Many features together.
+    Diverse,
+    /// New features, one sample after the other.
+    GreedSelect,
+    /// The features of the samples of this run, in the same proportions.
+    Match(PathBuf),
+}
+
+impl SelectionRule {
+    /// Its name in the manifest.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Score => "score",
+            Self::Diverse => "diverse",
+            Self::GreedSelect => "greedselect",
+            Self::Match(_) => "match",
+        }
+    }
+}
+
+impl SelectionRules {
     /// Keeps the best of all samples by a column.
     pub fn new(column: impl Into<String>, keep: Keep) -> Self {
+        Self { column: Some(column.into()), ..Self::by_features(SelectionRule::Score, keep) }
+    }
+
+    /// Chooses among all samples by a rule, without a score.
+    pub fn by_features(rule: SelectionRule, keep: Keep) -> Self {
         Self {
             sae: None,
-            column: column.into(),
+            column: None,
             keep: Some(keep),
             by_group: None,
             equal_groups: false,
             quotas: Vec::new(),
+            within: None,
             dedup: None,
-            diverse: false,
+            rule,
+            seed: 0,
         }
+    }
+
+    /// Whether the features of the samples are needed.
+    pub fn need_features(&self) -> bool {
+        self.dedup.is_some() || self.rule != SelectionRule::Score
     }
 }
 
@@ -149,7 +193,7 @@ impl FilterRequest {
         let stays = |decision: &&Decision| **decision == Decision::Kept;
         Ok(FilterPlan {
             command: "filter",
-            by: self.rules().map(|rules| rules.column.clone()),
+            by: self.rules().and_then(|rules| rules.column.clone()),
             decisions: self.decisions().map(Path::to_path_buf),
             keep: decided.as_ref().map(|decided| decided.iter().filter(stays).count()),
             of: input.samples.len(),
@@ -168,23 +212,21 @@ impl FilterRequest {
         if let Some(fields) = self.fields().filter(|_| groups > 2 && 2 * singles > groups) {
             control.notice(&Notice::SingleGroups { singles, groups, fields });
         }
-        let decided = match (input.choose(self, None)?, &input.sae) {
-            (None, Some(sae)) => {
-                let feature_sets = self.feature_sets(sae, input.samples.len(), control)?;
-                input.choose(self, Some(&feature_sets))?
-            }
-            (decided, _) => decided,
+        let features = match (self.rules(), &input.sae) {
+            (Some(rules), Some(sae)) if rules.need_features() => Some(self.features(sae, rules, control)?),
+            _ => None,
         };
+        let decided = input.choose(self, features.as_ref())?;
         let decided = decided.unwrap_or_default();
         if !decided.contains(&Decision::Kept) {
             return Err(Error::NothingKept {
-                by: self.rules().map(|rules| rules.column.clone()),
+                by: self.rules().and_then(|rules| rules.column.clone()),
                 keep: self.rules().and_then(|rules| rules.keep),
                 without_score: decided.iter().filter(|decision| **decision == Decision::NoScore).count(),
                 samples: decided.len(),
             });
         }
-        self.write(&input, &decided, control)
+        self.write(&input, &decided, features.as_ref(), control)
     }
 
     fn input(&self) -> Result<Input> {
@@ -196,16 +238,16 @@ impl FilterRequest {
         std::iter::once(&self.out).chain(&self.dropped).map(PathBuf::as_path).collect()
     }
 
-    fn rules(&self) -> Option<&ScoreRules> {
+    fn rules(&self) -> Option<&SelectionRules> {
         match &self.by {
-            FilterBy::Scores(rules) => Some(rules),
+            FilterBy::Rules(rules) => Some(rules),
             FilterBy::Decisions(_) => None,
         }
     }
 
     fn decisions(&self) -> Option<&Path> {
         match &self.by {
-            FilterBy::Scores(_) => None,
+            FilterBy::Rules(_) => None,
             FilterBy::Decisions(path) => Some(path),
         }
     }
@@ -216,16 +258,22 @@ impl FilterRequest {
         rules.by_group.as_deref().or_else(|| rules.quotas.first().map(|(field, _)| field.as_str()))
     }
 
-    fn write(&self, input: &Input, decided: &[Decision], control: &mut Control) -> Result<FilterReport> {
+    fn write(
+        &self,
+        input: &Input,
+        decided: &[Decision],
+        features: Option<&Features>,
+        control: &mut Control,
+    ) -> Result<FilterReport> {
         let run = Run::open(&self.run)?;
         let record: Option<StoreRecord> = run.read_step(STEP)?;
         let record = record.ok_or_else(|| Error::NoHarvest { run: run.root().into() })?;
         let data = Dataset::open(&record)?;
-        let shape = Shape::new(&input.samples, self.rules().map(|rules| rules.column.as_str()));
+        let shape = Shape::new(&input.samples, self.rules().and_then(|rules| rules.column.as_deref()));
         let stages = [Some(StagedFolder::new(&self.out)?), self.dropped.as_deref().map(StagedFolder::new).transpose()?];
         let folders = stages.each_ref().map(Option::as_ref);
         let written = self.write_rows(input, decided, &data, &shape, folders, control)?;
-        let facts = manifest::Facts { run: &run, input, decided, record: &record, data: &data, shape: &shape };
+        let facts = manifest::Facts { run: &run, input, decided, features, record: &record, data: &data, shape: &shape };
         let report = FilterReport::new(self, &facts, written[0].clone())?;
         let [out, dropped] = stages;
         for (side, (stage, written)) in [&out, &dropped].into_iter().zip(&written).enumerate() {
@@ -237,8 +285,8 @@ impl FilterRequest {
             stage.commit()?;
         }
         if let Some(stage) = out {
-            let Input { samples, scores, groups, .. } = input;
-            Decisions { samples, scores, groups, fates: decided }.write(stage.folder())?;
+            let Input { samples, scores, .. } = input;
+            Decisions { samples, scores, groups: input.cells(), fates: decided }.write(stage.folder())?;
             stage.commit()?;
         }
         Ok(report)

@@ -331,3 +331,73 @@ fn samples_and_features_in_a_table() {
     }
     assert!(fails(1, &export).contains("the file already exists"));
 }
+
+#[test]
+fn a_share_is_kept_inside_each_quantile_of_a_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = scored(dir.path(), &conversations());
+    let out = dir.path().join("within");
+    let done = json(&filter(&run, &out, &["--keep", "50%", "--within", "n"]));
+    assert_eq!(done["within"], json!({ "field": "n", "quantiles": 2, "without_number": 0 }));
+    let groups: Vec<_> = done["groups"].as_array().unwrap().iter().map(|g| (&g["name"], &g["kept"])).collect();
+    assert_eq!(groups, [(&json!("1"), &json!(2)), (&json!("3"), &json!(1))]);
+    assert_eq!(decisions(&out, "group")[..2], ["1", "3"]);
+    // Token counts and scores are numbers, too, and groups are divided by them.
+    for field in ["answer_tokens", "l0_paper"] {
+        let by = ["--keep", "50%", "--by-group", "category", "--within", field];
+        let done = json(&filter(&run, &dir.path().join(field), &by));
+        assert_eq!(done["kept"]["rows"], 3, "{field}");
+        assert!(done["groups"][0]["name"].as_str().unwrap().starts_with("common / "), "{done}");
+    }
+    let refused = |more: &[&str]| fails(1, &filter(&run, &dir.path().join("none"), more));
+    let unknown = refused(&["--keep", "50%", "--within", "words"]);
+    assert!(unknown.contains("no number words") && unknown.contains("answer_tokens"), "{unknown}");
+    assert!(unknown.contains("hint: choose another --within"), "{unknown}");
+    assert!(refused(&["--keep", "50%", "--within", "category"]).contains("a row has \"common\""));
+    assert!(refused(&["--keep", "50%", "--within", "info.score"]).contains("have the same, 0.5"));
+    assert!(refused(&["--keep", ">=0.5", "--within", "n"]).contains("no share to keep"));
+}
+
+#[test]
+fn features_choose_without_a_score() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = scored(dir.path(), &conversations());
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (run_path, own) = (run.to_str().unwrap(), path("run"));
+    let by_features = |out: &str, more: &[&str]| {
+        let out = path(out);
+        let common = ["filter", "--run", run_path, "--keep", "3", "--out"];
+        let done = json(&[&common[..], &[out.as_str()], more].concat());
+        assert_eq!((&done["kept"]["rows"], &done["by"], &done["without_score"]), (&json!(3), &Value::Null, &json!(0)));
+        done
+    };
+    let all = by_features("greedselect", &["--rule", "greedselect"]);
+    assert_eq!((&all["rule"], &all["scores_blake3"]), (&json!("greedselect"), &Value::Null));
+    let diverse = by_features("diverse", &["--diverse"]);
+    let shown = |done: &Value| done["shown"]["kept"].as_u64().unwrap();
+    assert!(shown(&all) >= shown(&diverse) && shown(&all) <= all["shown"]["all"].as_u64().unwrap());
+    let matched = by_features("match", &["--match", &own]);
+    assert_eq!((&matched["rule"], &matched["match_run"]), (&json!("match"), &json!(own)));
+    assert!(matched["shown"]["divergence_all"].as_f64().unwrap().abs() < 1e-9, "a run matches itself");
+    let decided = files(Path::new(&path("match")));
+    fs::remove_dir_all(path("match")).unwrap();
+    by_features("match", &["--match", &own]);
+    assert!(files(Path::new(&path("match"))) == decided, "the same command gives the same set");
+
+    let refused = |more: &[&str]| {
+        let out = path("none");
+        let said = fails(1, &[&["filter", "--run", run_path, "--out", &out][..], more].concat());
+        assert!(said.contains("hint") && !Path::new(&out).exists(), "{said}");
+        said
+    };
+    assert!(refused(&["--rule", "score", "--keep", "3"]).contains("needs a score"));
+    assert!(refused(&["--diverse", "--keep", "auto"]).contains("none decides"));
+    assert!(refused(&["--diverse", "--keep", ">=1"]).contains("nothing to choose"));
+    let other = tempfile::tempdir().unwrap();
+    let foreign = scored(other.path(), &pairs());
+    let said = refused(&["--match", foreign.to_str().unwrap(), "--keep", "3"]);
+    assert!(said.contains("another autoencoder a (BLAKE3 ") && said.contains("--sae"), "{said}");
+    fs::rename(foreign.join("activations/layers.1"), foreign.join("activations/layers.0")).unwrap();
+    let said = refused(&["--match", foreign.to_str().unwrap(), "--keep", "3"]);
+    assert!(said.contains("the target run must have activations of layers.1"), "{said}");
+}

@@ -60,7 +60,7 @@ impl Groups {
 
 /// The value of a sample in one field. Samples that lack it are last.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum GroupSource {
+pub(super) enum GroupSource {
     Value(String),
     /// The number of a bin, and its name.
     Bin(usize, String),
@@ -68,7 +68,7 @@ enum GroupSource {
 }
 
 impl GroupSource {
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         match self {
             Self::Value(name) | Self::Bin(_, name) => name,
             Self::None => NONE,
@@ -104,7 +104,11 @@ fn by_bins(samples: &[Sample], field: &str, bins: usize) -> Result<Vec<GroupSour
         let text = format!("bins of {field} need numbers, and a row has {text}");
         return Err(Error::request(Cause::with_hint(text, Hint::set(Setting::GroupBy, field))));
     }
-    let numbers: Vec<Option<f64>> = values.into_iter().map(|value| value.and_then(number)).collect();
+    Ok(into_bins(&values.into_iter().map(|value| value.and_then(number)).collect::<Vec<_>>(), bins))
+}
+
+/// Divides numbers into bins of about the same size, each named by its range. Equal numbers are in the same bin.
+pub(super) fn into_bins(numbers: &[Option<f64>], bins: usize) -> Vec<GroupSource> {
     let mut sorted: Vec<f64> = numbers.iter().flatten().copied().collect();
     sorted.sort_by(f64::total_cmp);
     let bin = |x: f64| sorted.partition_point(|other| *other < x) * bins / sorted.len();
@@ -112,11 +116,11 @@ fn by_bins(samples: &[Sample], field: &str, bins: usize) -> Result<Vec<GroupSour
     for x in &sorted {
         ranges.entry(bin(*x)).or_insert([*x, *x])[1] = *x;
     }
-    let place = |x: f64| {
-        let [low, high] = ranges[&bin(x)];
-        GroupSource::Bin(bin(x), if low == high { low.to_string() } else { format!("{low} to {high}") })
+    let place = |x: &f64| {
+        let [low, high] = ranges[&bin(*x)];
+        GroupSource::Bin(bin(*x), if low == high { low.to_string() } else { format!("{low} to {high}") })
     };
-    Ok(numbers.into_iter().map(|x| x.map_or(GroupSource::None, place)).collect())
+    numbers.iter().map(|x| x.as_ref().map_or(GroupSource::None, place)).collect()
 }
 
 fn no_field(samples: &[Sample], field: &str) -> Error {

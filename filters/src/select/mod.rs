@@ -1,18 +1,22 @@
 //! Selects samples: by one score, in groups, without near-duplicates, or for diversity. Reads and writes no files.
 
-pub mod diversity;
 mod division;
+pub mod greedy;
 mod groups;
 mod keep;
 pub mod near_duplicates;
+pub mod objective;
+mod quantiles;
 
 pub use division::{Division, apportion};
 pub use groups::{Groups, field_value, number};
 pub use keep::Keep;
+pub use quantiles::{QUANTILES, Quantiles};
 
 use crate::{Error, Result};
-use diversity::{Candidate, cover};
+use greedy::Candidate;
 use near_duplicates::Kept;
+use objective::{Objective, TargetDistribution};
 use sae_core::analysis::feature_sets::FeatureSets;
 use sae_core::error::{Cause, Hint, Setting};
 
@@ -25,12 +29,68 @@ pub struct Rules<'a> {
     pub groups: &'a Groups,
     /// How that amount is divided among groups.
     pub division: &'a Division,
-    /// The features of the samples, which the next two rules need.
+    /// The quantiles among which the amount of each group is divided in proportion to their sizes.
+    pub within: Option<&'a Quantiles>,
+    /// Whether samples are ranked by their scores, and those without one are not kept. Otherwise all samples have the same
+    /// value, and their order is that of their ids.
+    pub ranked: bool,
+    /// What makes a set of samples good.
+    pub rule: Rule<'a>,
+    /// The features of the samples, which all rules but the scores need, and near-duplicates.
     pub feature_sets: Option<&'a FeatureSets>,
     /// The similarity (0 to 1) from which on a sample is not kept if its group has a better one with such similar features.
     pub dedup: Option<f64>,
-    /// Whether to keep the samples that together cover most features, rather than those with the highest scores.
-    pub diverse: bool,
+    /// Seed of the draws where the number of samples makes a selection stochastic ([`greedy`]).
+    pub seed: u64,
+}
+
+impl<'a> Rules<'a> {
+    /// Keeps the samples with the highest scores, in proportion to the sizes of the groups.
+    pub fn new(keep: Keep, groups: &'a Groups) -> Self {
+        Self {
+            keep,
+            groups,
+            division: &Division::Proportional,
+            within: None,
+            ranked: true,
+            rule: Rule::Score,
+            feature_sets: None,
+            dedup: None,
+            seed: 0,
+        }
+    }
+
+    /// The groups that each have a quota: quantiles within groups, or the groups themselves.
+    fn cells(&self) -> &'a Groups {
+        self.within.map_or(self.groups, |within| &within.cells)
+    }
+}
+
+/// What makes a set of samples good.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Rule<'a> {
+    /// High scores.
+    #[default]
+    Score,
+    /// Many features together, weighted by the ranks of the scores ([`Objective::Diverse`]).
+    Diverse,
+    /// SAE-GreedSelect: each sample in turn is the one with the most features that no sample before it has (Yang et al. 2025,
+    /// "Diversity-driven Data Selection for Language Model Tuning through Sparse Autoencoder"). Scores only break ties.
+    GreedSelect,
+    /// The features of a target set, in the same proportions; weighted by the ranks of the scores.
+    Match(&'a TargetDistribution),
+}
+
+impl<'a> Rule<'a> {
+    /// The function of features that is maximized; none if scores decide.
+    pub fn objective(self) -> Option<Objective<'a>> {
+        match self {
+            Self::Score => None,
+            Self::Diverse => Some(Objective::Diverse),
+            Self::GreedSelect => Some(Objective::NewFeatures),
+            Self::Match(target) => Some(Objective::Match(target)),
+        }
+    }
 }
 
 /// The decision about a sample, with its reason.
@@ -77,18 +137,21 @@ impl Decision {
 }
 
 /// Decides about every sample. Samples with the highest scores are kept, and ties are broken by id. Samples without a score
-/// are never kept.
+/// are never kept, unless scores do not rank.
 ///
-/// A share refers to *all* samples and is rounded to the nearest number. The number is divided among groups by [`Division`]. A
-/// threshold is the same for all groups. Near-duplicates are skipped, so that the next best samples take their place.
+/// A share refers to *all* samples and is rounded to the nearest number. The number is divided among groups by [`Division`], and
+/// within groups among [`Quantiles`]. A threshold is the same for all groups. Near-duplicates are skipped, so that the next best
+/// samples take their place.
 ///
 /// # Errors
 /// The rules contradict each other, or they require an estimate that was not made.
 pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Decision>> {
     let request = |text: &str| Err(Error::request(text));
-    let ranked = rank(scores);
+    let ranked = if rules.ranked { rank(scores) } else { by_id(scores) };
     let score = |n: u32| scores[n as usize].1.unwrap_or(f64::NEG_INFINITY);
-    let group = |n: u32| rules.groups.of[n as usize];
+    let cells = rules.cells();
+    let cell = |n: u32| cells.of[n as usize];
+    let objective = rules.rule.objective();
     let (total, threshold) = match rules.keep {
         Keep::Share(share) => (Some((share * scores.len() as f64).round() as usize), f64::NEG_INFINITY),
         Keep::Count(count) => (Some(count), f64::NEG_INFINITY),
@@ -96,12 +159,19 @@ pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Dec
         Keep::AtLeast(threshold) => (None, threshold),
         Keep::Auto => return request("the share to keep was not estimated before the selection"),
     };
-    if total.is_none() && rules.diverse {
-        let text = "a threshold keeps every sample above it, so that a diverse selection has nothing to choose";
+    let contradiction = match (objective, rules.within) {
+        (Some(_), _) => {
+            Some("a threshold keeps every sample above it, so that a selection by features has nothing to choose")
+        }
+        (None, Some(_)) => Some("a threshold keeps every sample above it, so that quantiles have no share to keep"),
+        (None, None) => (!rules.ranked).then_some("a threshold needs a score"),
+    };
+    if let (None, Some(text)) = (total, contradiction) {
         return Err(Error::request(Cause::with_hint(text, Hint::set(Setting::Keep, "a share or a number"))));
     }
     let quotas = rules.division.quotas(total, rules.groups)?;
-    let feature_sets = match (rules.feature_sets, rules.dedup.is_some() || rules.diverse) {
+    let quotas = rules.within.map_or_else(|| quotas.clone(), |within| within.divide(&quotas));
+    let feature_sets = match (rules.feature_sets, rules.dedup.is_some() || objective.is_some()) {
         (None, true) => return request("the samples' features are not at hand"),
         (Some(feature_sets), true) if feature_sets.len() != scores.len() => {
             return request("the samples' features are of other samples");
@@ -114,28 +184,30 @@ pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Dec
     let mut kept = rules.dedup.and_then(|similarity| Some(Kept::new(feature_sets?, &rules.groups.of, similarity)));
     let mut candidates = Vec::new();
     for (place, n) in ranked.iter().enumerate() {
-        let left = &mut left[group(*n) as usize];
+        let left = &mut left[cell(*n) as usize];
         fates[*n as usize] = if *left == 0 || score(*n) < threshold {
             Decision::Below
         } else if let Some((of, similarity)) = kept.as_mut().and_then(|kept| kept.admit(*n)) {
             Decision::Alike { of, similarity }
-        } else if rules.diverse {
+        } else if objective.is_some() {
             // Ranks are used, because scores have no fixed scale and may be negative.
-            let value = (ranked.len() - place) as f64 / ranked.len() as f64;
-            candidates.push(Candidate { sample: *n, group: group(*n), value });
+            let rank = (ranked.len() - place) as f64 / ranked.len() as f64;
+            let value = if rules.ranked { rank } else { 1.0 };
+            candidates.push(Candidate { sample: *n, group: cell(*n), value });
             Decision::Covered
         } else {
             *left -= 1;
             Decision::Kept
         };
     }
-    if let Some(feature_sets) = feature_sets.filter(|_| rules.diverse) {
-        cover(feature_sets, &candidates, &quotas).iter().for_each(|n| fates[*n as usize] = Decision::Kept);
+    if let (Some(feature_sets), Some(objective)) = (feature_sets, objective) {
+        let chosen = greedy::select(feature_sets, objective, &candidates, &quotas, rules.seed);
+        chosen.iter().for_each(|n| fates[*n as usize] = Decision::Kept);
         return Ok(fates);
     }
-    let lowest = lowest(scores, rules.groups, &fates);
+    let lowest = lowest(scores, cells, &fates);
     for &n in &ranked {
-        if fates[n as usize] == Decision::Below && lowest[group(n) as usize] == Some(score(n)) {
+        if fates[n as usize] == Decision::Below && lowest[cell(n) as usize] == Some(score(n)) {
             fates[n as usize] = Decision::Tied;
         }
     }
@@ -191,9 +263,14 @@ impl Ties {
 /// Decides for every sample whether it is kept, by its score alone.
 pub fn select(scores: &[(String, Option<f64>)], keep: Keep) -> Result<Vec<bool>> {
     let groups = Groups::one(scores.len());
-    let division = &Division::Proportional;
-    let rules = Rules { keep, groups: &groups, division, feature_sets: None, dedup: None, diverse: false };
-    Ok(choose(scores, &rules)?.into_iter().map(|fate| fate == Decision::Kept).collect())
+    Ok(choose(scores, &Rules::new(keep, &groups))?.into_iter().map(|fate| fate == Decision::Kept).collect())
+}
+
+/// All samples, in the order of their ids.
+fn by_id(scores: &[(String, Option<f64>)]) -> Vec<u32> {
+    let mut samples: Vec<u32> = (0..scores.len() as u32).collect();
+    samples.sort_by(|a, b| scores[*a as usize].0.cmp(&scores[*b as usize].0).then(a.cmp(b)));
+    samples
 }
 
 /// The samples with a score, in descending order.
@@ -236,9 +313,7 @@ mod tests {
     fn ties_are_distinguished_from_low_scores() {
         use Decision::{Below, Kept, NoScore, Tied};
         let fates = |values: &[Option<f64>], keep| {
-            let (groups, division) = (Groups::one(values.len()), &Division::Proportional);
-            let rules = Rules { keep, groups: &groups, division, feature_sets: None, dedup: None, diverse: false };
-            choose(&scores(values), &rules)
+            choose(&scores(values), &Rules::new(keep, &Groups::one(values.len())))
         };
         let values = [Some(1.0), Some(0.0), Some(0.0), Some(-1.0), Some(0.0), None, Some(f64::NAN)];
         let expected = [Kept, Kept, Tied, Below, Tied, NoScore, NoScore];
@@ -256,24 +331,75 @@ mod tests {
         let groups = Groups { names: vec!["a".into(), "b".into()], of: vec![0, 0, 0, 0, 1, 1] };
         let sets = [vec![0, 1, 2], vec![0, 1, 2], vec![3], vec![4], vec![0, 1, 2], vec![]];
         let feature_sets = FeatureSets::from_sets(&sets, 5);
-        let rules = Rules {
-            keep: Keep::Count(3),
-            groups: &groups,
-            division: &Division::Proportional,
-            feature_sets: Some(&feature_sets),
-            dedup: None,
-            diverse: false,
-        };
+        let rules = Rules { feature_sets: Some(&feature_sets), ..Rules::new(Keep::Count(3), &groups) };
         use Decision::{Alike, Below, Covered, Kept, NoScore};
         assert_eq!(choose(&scores, &rules).unwrap(), [Kept, Kept, Below, Below, Kept, NoScore]);
         let like_first = Alike { of: 0, similarity: 1.0 };
         let distinct = Rules { dedup: Some(0.9), ..rules };
         assert_eq!(choose(&scores, &distinct).unwrap(), [Kept, like_first, Kept, Below, Kept, NoScore]);
-        let diverse = Rules { diverse: true, keep: Keep::Share(0.5), ..distinct };
+        let diverse = Rules { rule: Rule::Diverse, keep: Keep::Share(0.5), ..distinct };
         assert_eq!(choose(&scores, &diverse).unwrap(), [Kept, like_first, Kept, Covered, Kept, NoScore]);
         let threshold = Rules { keep: Keep::AtLeast(6.5), ..rules };
         assert_eq!(choose(&scores, &threshold).unwrap(), [Kept, Kept, Kept, Below, Below, NoScore]);
-        assert!(choose(&scores, &Rules { diverse: true, ..threshold }).unwrap_err().hint().is_some());
+        assert!(choose(&scores, &Rules { rule: Rule::Diverse, ..threshold }).unwrap_err().hint().is_some());
+        // Without a ranking, the sample without a score is as good as any.
+        let unranked = Rules { ranked: false, rule: Rule::GreedSelect, keep: Keep::Quotas, ..rules };
+        let each = Division::Quotas([("*".to_owned(), 2)].into());
+        let fates = choose(&scores, &Rules { division: &each, ..unranked }).unwrap();
+        assert_eq!(fates, [Kept, Covered, Kept, Covered, Kept, Kept]);
+        let unranked = Rules { ranked: false, ..threshold };
+        assert!(choose(&scores, &unranked).unwrap_err().to_string().contains("needs a score"));
         assert!(choose(&scores, &Rules { keep: Keep::Auto, ..rules }).is_err());
+    }
+
+    #[test]
+    fn a_share_is_kept_inside_each_quantile() {
+        // The score is the length: without quantiles, the longest half would be kept.
+        let lengths: Vec<Option<f64>> = (0..40).map(|n| Some(f64::from(n))).collect();
+        let scores = scores(&lengths);
+        let groups = Groups { names: vec!["a".into(), "b".into()], of: (0..40).map(|n| n / 20).collect() };
+        let quantiles = Quantiles::new(&groups, "length", &lengths).unwrap();
+        let rules = Rules { within: Some(&quantiles), ..Rules::new(Keep::Share(0.5), &groups) };
+        let kept = |rules: &Rules| -> Vec<usize> {
+            let fates = choose(&scores, rules).unwrap();
+            (0..40).filter(|n| fates[*n] == Decision::Kept).collect()
+        };
+        assert_eq!(kept(&rules), (0..20).map(|n| 2 * n + 1).collect::<Vec<_>>());
+        let feature_sets = FeatureSets::from_sets(&vec![vec![0]; 40], 1);
+        let diverse = Rules { rule: Rule::Diverse, feature_sets: Some(&feature_sets), ..rules };
+        assert_eq!(kept(&diverse), kept(&rules));
+        // Quantiles do not hide near-duplicates: one sample of each group is kept.
+        let distinct = Rules { dedup: Some(1.0), feature_sets: Some(&feature_sets), ..rules };
+        assert_eq!(kept(&distinct), [19, 39]);
+        let threshold = Rules { keep: Keep::AtLeast(3.0), ..rules };
+        assert!(choose(&scores, &threshold).unwrap_err().to_string().contains("no share to keep"));
+    }
+
+    #[test]
+    fn the_kept_set_resembles_the_target() {
+        // One sample in ten shows features 10 to 19. All samples show one of the features 0 to 6, and most a rare one.
+        let set = |n: u32| match n % 10 {
+            3 => vec![n % 7, 10 + n % 9, 19],
+            _ => vec![n % 7, 20 + n % 97],
+        };
+        let sets: Vec<Vec<u32>> = (0..200).map(set).collect();
+        let feature_sets = FeatureSets::from_sets(&sets, 120);
+        let target: Vec<Vec<u32>> = (0..40u32).map(|n| vec![n % 7, 10 + (n * 5) % 9, 19]).collect();
+        let target = TargetDistribution::new(&FeatureSets::from_sets(&target, 120)).unwrap();
+        let scores = scores(&vec![None; 200]);
+        let groups = Groups::one(200);
+        let rules = Rules {
+            ranked: false,
+            rule: Rule::Match(&target),
+            feature_sets: Some(&feature_sets),
+            ..Rules::new(Keep::Count(20), &groups)
+        };
+        let planted = |rules: &Rules| {
+            let fates = choose(&scores, rules).unwrap();
+            (0..200).filter(|n| n % 10 == 3 && fates[*n] == Decision::Kept).count()
+        };
+        assert_eq!(planted(&rules), 20);
+        // Diversity alone takes each planted feature once or twice.
+        assert!(planted(&Rules { rule: Rule::Diverse, ..rules }) < 12);
     }
 }

@@ -131,6 +131,10 @@ pub enum Setting {
     ActionStatistics,
     /// Which data set's statistics of actions are used.
     ActionStatisticsOf,
+    /// The number of a sample by which quantiles are made.
+    Within,
+    /// The run whose features a selection should match.
+    MatchRun,
 }
 
 impl Hint {
@@ -226,6 +230,8 @@ impl fmt::Display for Setting {
             Self::Cluster => "the field of clusters",
             Self::ActionStatistics => "the file with the statistics of actions",
             Self::ActionStatisticsOf => "the data set whose statistics of actions are used",
+            Self::Within => "the field of quantiles",
+            Self::MatchRun => "the target run",
         })
     }
 }

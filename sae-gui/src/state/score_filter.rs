@@ -414,9 +414,7 @@ impl ScoreFilter {
                 let values = &self.scores.columns[self.column].1;
                 let scores: Vec<_> = self.scores.ids.iter().cloned().zip(values.iter().copied()).collect();
                 let division = if grouping.equal { Division::Equal } else { Division::Proportional };
-                let (keep, groups) = (Keep::Count(self.target), &grouping.groups);
-                let rules =
-                    Rules { keep, groups, division: &division, feature_sets: None, dedup: None, diverse: false };
+                let rules = Rules { division: &division, ..Rules::new(Keep::Count(self.target), &grouping.groups) };
                 // A count, divided among groups without signatures, is never contradictory.
                 let decisions = choose(&scores, &rules).unwrap_or_default();
                 decisions.iter().zip(&mut self.kept).for_each(|(made, kept)| *kept = *made == Decision::Kept);
