@@ -79,7 +79,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     ];
     // Ranks are the values of samples, as in `choose`.
     let mut ranked: Vec<u32> = (0..samples as u32).collect();
-    ranked.sort_by(|a, b| scores[*b as usize].1.unwrap_or_default().total_cmp(&scores[*a as usize].1.unwrap_or_default()));
+    ranked.sort_by(|a, b| {
+        scores[*b as usize].1.unwrap_or_default().total_cmp(&scores[*a as usize].1.unwrap_or_default())
+    });
     let candidate = |(place, n): (usize, &u32)| Candidate {
         sample: *n,
         group: 0,

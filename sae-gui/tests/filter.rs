@@ -60,8 +60,7 @@ fn near_duplicates_are_dropped_by_the_command() {
 fn a_diverse_set_is_chosen_by_the_command() {
     let (dir, run) = fixture::run(16);
     let mut app = open_filter(&run);
-    click(&mut app, "Which samples are chosen");
-    click(&mut app, "most features together");
+    click(&mut app, "prefer diversity");
     assert!(command_line(&app).contains("--keep 12 --diverse --out"), "{}", command_line(&app));
     let rows = write(&mut app, "Write 12 samples", &dir.path().join("run-kept"));
     assert!(rows.is_none_or(|rows| rows == 12), "{rows:?}");
@@ -69,7 +68,7 @@ fn a_diverse_set_is_chosen_by_the_command() {
     let filter = app.state_mut().session_mut().run_mut().unwrap().filter.as_mut().unwrap().as_mut().unwrap();
     filter.choose([3], Some(true));
     app.run_steps(3);
-    app.get_by_label_contains("cannot be combined with near-duplicates, features or quantiles");
+    app.get_by_label_contains("cannot be combined with near-duplicates or diversity");
     assert!(app.get_by_role_and_label(Role::Button, "Write 13 samples").accesskit_node().is_disabled());
 }
 

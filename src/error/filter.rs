@@ -22,9 +22,9 @@ pub enum FilterError {
         /// A value that is no number.
         value: String,
     },
-    /// A target run with another autoencoder of the same name.
+    /// A target run with a different autoencoder of the same name.
     #[error(
-        "the target run has another autoencoder {name} (BLAKE3 {}..., here {}...): {}",
+        "the target run has a different autoencoder {name} (BLAKE3 {}..., here {}...): {}",
         &theirs[..theirs.len().min(12)],
         &ours[..ours.len().min(12)],
         path.display()
@@ -57,9 +57,10 @@ impl FilterError {
                 "import the autoencoder of this run into the target run under a name of its own".into(),
             ]),
             Self::NoScore => Hint::Set(Setting::Score, Vec::new()),
-            Self::NoScoreForEstimate => {
-                Hint::AnyOf(vec![Hint::Set(Setting::Score, Vec::new()), Hint::set(Setting::Keep, "a share or a number")])
-            }
+            Self::NoScoreForEstimate => Hint::AnyOf(vec![
+                Hint::Set(Setting::Score, Vec::new()),
+                Hint::set(Setting::Keep, "a share or a number"),
+            ]),
         }
     }
 }

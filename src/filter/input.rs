@@ -68,7 +68,8 @@ impl Input {
         let keep = rules.keep.unwrap_or(Keep::Quotas);
         let (sae, scores, keep): (String, Vec<_>, Keep) = match &rules.column {
             Some(column) => {
-                let tables = run.list("scores").into_iter().filter_map(|f| f.strip_suffix(".parquet").map(String::from));
+                let tables =
+                    run.list("scores").into_iter().filter_map(|f| f.strip_suffix(".parquet").map(String::from));
                 let sae = choose(&rules.sae, tables.collect(), Kind::ScoreTable)?;
                 let table = run.scores(&sae);
                 let scores: Vec<_> = ids.zip(column::read_column(&table, column, &samples)?).collect();
@@ -195,8 +196,7 @@ impl FilterRequest {
         };
         let mut sets_of = |store: &Store| -> Result<FeatureSets> {
             let samples = store.manifest().samples as usize;
-            let mut collect =
-                FeatureSetCollector::new(samples, sae.saved.weights.d_sae, threshold, Part::Everything);
+            let mut collect = FeatureSetCollector::new(samples, sae.saved.weights.d_sae, threshold, Part::Everything);
             sae.observe_store(store, Stage::Features, &mut [&mut collect], control)?;
             Ok(collect.finish())
         };
@@ -215,7 +215,9 @@ fn target(sae: &LoadedSae, path: &Path) -> Result<Companion> {
     if ours.exists() && theirs.exists() {
         let (ours, theirs) = (file::hash(&ours)?, file::hash(&theirs)?);
         if ours != theirs {
-            return Err(FilterError::OtherAutoencoder { name: sae.name.clone(), theirs, ours, path: path.into() }.into());
+            return Err(
+                FilterError::OtherAutoencoder { name: sae.name.clone(), theirs, ours, path: path.into() }.into()
+            );
         }
     }
     Ok(target)

@@ -273,7 +273,8 @@ impl FilterRequest {
         let stages = [Some(StagedFolder::new(&self.out)?), self.dropped.as_deref().map(StagedFolder::new).transpose()?];
         let folders = stages.each_ref().map(Option::as_ref);
         let written = self.write_rows(input, decided, &data, &shape, folders, control)?;
-        let facts = manifest::Facts { run: &run, input, decided, features, record: &record, data: &data, shape: &shape };
+        let facts =
+            manifest::Facts { run: &run, input, decided, features, record: &record, data: &data, shape: &shape };
         let report = FilterReport::new(self, &facts, written[0].clone())?;
         let [out, dropped] = stages;
         for (side, (stage, written)) in [&out, &dropped].into_iter().zip(&written).enumerate() {

@@ -76,12 +76,7 @@ impl PartialOrd for Gain {
 ///
 /// With [`Objective::NewFeatures`], the features count as new again as soon as no candidate has a new one. The description of
 /// GreedSelect leaves open what happens then.
-pub fn exact(
-    feature_sets: &FeatureSets,
-    objective: Objective,
-    candidates: &[Candidate],
-    quotas: &[usize],
-) -> Vec<u32> {
+pub fn exact(feature_sets: &FeatureSets, objective: Objective, candidates: &[Candidate], quotas: &[usize]) -> Vec<u32> {
     let mut set = Chosen::new(objective, feature_sets);
     let mut left = quotas.to_vec();
     let mut chosen = Vec::new();
@@ -178,11 +173,7 @@ pub fn stochastic(
 }
 
 /// The value of some candidates together.
-pub fn value(
-    feature_sets: &FeatureSets,
-    objective: Objective,
-    chosen: impl IntoIterator<Item = Candidate>,
-) -> f64 {
+pub fn value(feature_sets: &FeatureSets, objective: Objective, chosen: impl IntoIterator<Item = Candidate>) -> f64 {
     let mut set = objective::Chosen::new(objective, feature_sets);
     chosen.into_iter().for_each(|candidate| set.add(candidate.sample, candidate.value));
     set.value()
@@ -272,8 +263,7 @@ mod tests {
         let mut random = SplitMix64::new(5);
         let mut sets = FeatureSets::from_sets(&[], d_sae);
         for _ in 0..samples {
-            let mut set: Vec<u32> =
-                (0..features).map(|_| (d_sae as f64).powf(random.next_f64()) as u32 - 1).collect();
+            let mut set: Vec<u32> = (0..features).map(|_| (d_sae as f64).powf(random.next_f64()) as u32 - 1).collect();
             set.sort_unstable();
             set.dedup();
             sets.push(&set);

@@ -312,9 +312,8 @@ mod tests {
     #[test]
     fn ties_are_distinguished_from_low_scores() {
         use Decision::{Below, Kept, NoScore, Tied};
-        let fates = |values: &[Option<f64>], keep| {
-            choose(&scores(values), &Rules::new(keep, &Groups::one(values.len())))
-        };
+        let fates =
+            |values: &[Option<f64>], keep| choose(&scores(values), &Rules::new(keep, &Groups::one(values.len())));
         let values = [Some(1.0), Some(0.0), Some(0.0), Some(-1.0), Some(0.0), None, Some(f64::NAN)];
         let expected = [Kept, Kept, Tied, Below, Tied, NoScore, NoScore];
         assert_eq!(fates(&values, Keep::Count(2)).unwrap(), expected);

@@ -110,16 +110,18 @@ mod tests {
         let values = [Some(1.0), Some(2.0), None, Some(1.0), Some(1.0), Some(2.0)];
         let quantiles = Quantiles::new(&groups, "n", &values).unwrap();
         assert_eq!(quantiles.cells.names, ["a / 1", "a / 2", "a / (none)", "b / 1", "b / 2"]);
-        assert_eq!((quantiles.cells.of.clone(), quantiles.group.clone()), (vec![0, 1, 2, 3, 3, 4], vec![0, 0, 0, 1, 1]));
+        assert_eq!(
+            (quantiles.cells.of.clone(), quantiles.group.clone()),
+            (vec![0, 1, 2, 3, 3, 4], vec![0, 0, 0, 1, 1])
+        );
         assert_eq!((quantiles.quantiles, quantiles.without_number), (2, 1));
         assert_eq!(quantiles.divide(&[2, 3]), [1, 1, 0, 2, 1]);
     }
 
     #[test]
     fn a_number_that_does_not_vary_is_rejected() {
-        let said = |values: &[Option<f64>]| {
-            Quantiles::new(&Groups::one(values.len()), "n", values).unwrap_err().to_string()
-        };
+        let said =
+            |values: &[Option<f64>]| Quantiles::new(&Groups::one(values.len()), "n", values).unwrap_err().to_string();
         assert!(said(&[Some(3.0), None, Some(3.0)]).contains("have the same, 3"));
         assert!(said(&[None, None]).contains("no sample has a number n"));
     }

@@ -2,7 +2,7 @@
 
 use super::theme::{self, note};
 use super::{Action, widgets};
-use crate::state::export_settings::{ExportRule, ExportSettings, FORMATS};
+use crate::state::export_settings::{ExportSettings, FORMATS};
 use crate::state::format;
 use crate::state::job::{Job, JobState};
 use crate::state::run_info::RunInfo;
@@ -48,10 +48,10 @@ pub fn show(
     if let Some(problem) = problem {
         ui.label(RichText::new(problem).color(ui.visuals().warn_fg_color));
     }
-    if settings.decides_later() {
+    if settings.dedup.is_some() || settings.diverse {
         note(
             ui,
-            "Near-duplicates, features and quantiles are decided while the data set is written; the lists here do not show them.",
+            "Near-duplicates and diversity are decided while the data set is written; the lists here do not show them.",
         );
     }
     widgets::command_line(ui, &invocation.command_line());
@@ -97,7 +97,7 @@ fn groups(
     action
 }
 
-/// Near-duplicates, what is chosen, and quantiles.
+/// Near-duplicates and diversity.
 fn redundancy(ui: &mut Ui, settings: &mut ExportSettings) {
     ui.horizontal_wrapped(|ui| {
         let mut dedup = settings.dedup.is_some();
@@ -109,30 +109,8 @@ fn redundancy(ui: &mut Ui, settings: &mut ExportSettings) {
             ui.spacing_mut().slider_width = 80.0;
             ui.add(Slider::new(similarity, 0.5..=1.0).fixed_decimals(2));
         }
-    });
-    ui.horizontal_wrapped(|ui| {
-        ui.label("Choose");
-        let title = ExportRule::ALL.iter().find(|(rule, _)| *rule == settings.rule).map_or("", |(_, title)| title);
-        let shown = ComboBox::from_id_salt("rule").selected_text(title).show_ui(ui, |ui| {
-            for (rule, title) in ExportRule::ALL {
-                ui.selectable_value(&mut settings.rule, rule, title);
-            }
-        });
-        shown.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Which samples are chosen"));
-        if settings.rule == ExportRule::Match {
-            let field = TextEdit::singleline(&mut settings.target).hint_text("run folder").desired_width(100.0);
-            let response = ui.add(field);
-            response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Target run"));
-            response.on_hover_text("A run of the same model and layer. A relative path is relative to the folder that holds this run");
-        }
-        ui.label("within");
-        let field = TextEdit::singleline(&mut settings.within).hint_text("answer_tokens").desired_width(100.0);
-        let response = ui.add(field);
-        response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Number whose quantiles each keep their share"));
-        response.on_hover_text(
-            "Keep the same share inside each of 20 quantiles of a number, so that a score cannot choose by it: a field of the \
-             rows, a score, or answer_tokens",
-        );
+        ui.checkbox(&mut settings.diverse, "prefer diversity")
+            .on_hover_text("Choose the samples that together show the most features, instead of the highest scores");
     });
 }
 

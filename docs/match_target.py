@@ -1,0 +1,120 @@
+"""Does `sae filter --match` find the samples of a target in a mix? The target is one of the three drawing styles of the bundled pairs.
+
+Needs Python 3.11 with numpy, pyarrow, torch and safetensors (to read activations), and the program.
+
+    cargo build --release --workspace
+    python docs/match_target.py --out MATCH            # prints the table of docs/SELECTION.md, and writes MATCH/match.json
+
+For each style (Fluent, Noto, Twemoji), half of its pairs are the target run, and the other half are planted among the pairs of
+the other two styles. An autoencoder is trained on the mix, which contains no pair of the target. As many samples are kept as
+were planted, so the share of planted samples among the kept is precision and recall at once. Beside `--match`: a random choice,
+`--diverse`, `--rule greedselect`, and the samples whose mean hidden state has the highest cosine with that of the target, over
+all positions, as the features are. The halves are drawn with three seeds.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as parquet
+
+ROOT = Path(__file__).resolve().parent.parent
+ASSETS = ROOT / "assets"
+STYLES = ["fluent", "noto", "twemoji"]
+HOOK = "layers.4"
+
+
+def means(run):
+    """The mean hidden state of each sample, `[samples, width]`."""
+    from safetensors import safe_open
+
+    folder = run / "activations" / HOOK
+    rows = []
+    for shard in json.loads((folder / "manifest.json").read_text())["shards"]:
+        with safe_open(folder / shard["file"], "pt") as file:
+            rows.append(file.get_tensor("activations").float().numpy())
+    rows = np.concatenate(rows)
+    tables = [parquet.read_table(path, columns=["sample"]) for path in sorted((run / "tokens").glob("*.parquet"))]
+    sample = np.concatenate([table.column("sample").to_numpy() for table in tables])
+    sums = np.zeros((sample.max() + 1, rows.shape[1]))
+    np.add.at(sums, sample, rows)
+    return sums / np.bincount(sample)[:, None]
+
+
+def one(args, style, seed):
+    def sae(*words):
+        done = subprocess.run([args.sae, *map(str, words), "--json"], capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        return json.loads(done.stdout)
+
+    out = args.out / f"{style}-{seed}"
+    out.mkdir(parents=True)
+    rows = [json.loads(line) for line in open(ASSETS / "demo-data/data.jsonl")]
+    rows = [row for row in rows if row["source"] in STYLES]
+    for row in rows:
+        row["image"] = str(ASSETS / "demo-data" / row["image"])
+    of_style = [row for row in rows if row["source"] == style]
+    random.Random(seed).shuffle(of_style)
+    target = of_style[: len(of_style) // 2]
+    ids = {row["id"] for row in target}
+    parts = {"target": target, "mix": [row for row in rows if row["id"] not in ids]}
+    for name, part in parts.items():
+        data = out / f"{name}.jsonl"
+        data.write_text("".join(json.dumps(row) + "\n" for row in part))
+        sae("harvest", "--model", ASSETS / "demo-mllm", "--data", data, "--layers", 4, "--run", out / name)
+    mix = out / "mix"
+    sae("train", "--run", mix, "--hook", HOOK, "--arch", "topk", "--k", 16, "--expansion", 8, "--steps", args.steps, "--name", "a")
+    sae("score", "--run", mix)
+    samples = parquet.read_table(mix / "samples.parquet").to_pylist()
+    source = {row["id"]: row["source"] for row in parts["mix"]}
+    planted = np.array([source[sample["key"]] == style for sample in samples])
+    keep = int(planted.sum())
+
+    def filtered(name, *words):
+        folder = out / name
+        sae("filter", "--run", mix, "--keep", keep, "--out", folder, "--format", "jsonl", "--images", "reference", *words)
+        kept = parquet.read_table(folder / "decisions.parquet").column("stays").to_numpy(zero_copy_only=False)
+        return float(planted[kept].mean())
+
+    goal = means(out / "target").mean(0)
+    states = means(mix)
+    cosine = states @ goal / np.linalg.norm(states, axis=1)
+    centered = states - states.mean(0)
+    centered_cosine = centered @ (goal - states.mean(0)) / np.linalg.norm(centered, axis=1)
+    found = {
+        "planted in the mix (random choice)": float(planted.mean()),
+        "--by random": filtered("random", "--by", "random"),
+        "--diverse": filtered("diverse", "--diverse"),
+        "--rule greedselect": filtered("greedselect", "--rule", "greedselect"),
+        "cosine with the target's mean hidden state": float(planted[np.argsort(-cosine, kind="stable")[:keep]].mean()),
+        "the same, both less the mean of the mix": float(planted[np.argsort(-centered_cosine, kind="stable")[:keep]].mean()),
+        "--match": filtered("match", "--match", out / "target"),
+        "--match --by cosine_corrected": filtered("match-by", "--match", out / "target", "--by", "cosine_corrected"),
+    }
+    print(style, seed, found, flush=True)
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--sae", default=ROOT / "target/release/sae")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--styles", nargs="*", default=STYLES, choices=STYLES)
+    args = parser.parse_args()
+    results = [{"style": style, "seed": seed, "share": one(args, style, seed)} for style in args.styles for seed in args.seeds]
+    (args.out / "match.json").write_text(json.dumps(results, indent=1))
+    print("| selection | " + " | ".join(args.styles) + " |")
+    print("|---" * (len(args.styles) + 1) + "|")
+    for name in results[0]["share"]:
+        of = [[r["share"][name] for r in results if r["style"] == style] for style in args.styles]
+        print(f"| {name} | " + " | ".join(f"{np.mean(x):.3f} ({min(x):.3f} to {max(x):.3f})" for x in of) + " |")
+
+
+if __name__ == "__main__":
+    main()
