@@ -3,7 +3,7 @@
 
 use crate::{Error, Result};
 use filters::write::{Division, Image, JsonRows, Row, below};
-use harvest::data::{self, ImageFile, Mapping, Record, Source};
+use harvest::data::{self, ImageFile, Mapping, Melt, Record, SET, Source};
 use harvest::pixels::{ImageError, Picture};
 use sae_core::Run;
 use sae_core::path_text;
@@ -27,6 +27,19 @@ fn json_rows(path: &Path) -> filters::Result<Option<JsonRows>> {
     Ok(rows.map(|rows| JsonRows { are_lines: rows.are_lines, texts: texts(rows.texts) }))
 }
 
+/// The columns of rows that are samples of their own in a run, if there are such columns.
+///
+/// # Errors
+/// The record of the run cannot be read.
+pub(crate) fn melt(run: &Run) -> Result<Option<Melt>> {
+    let record: Option<StoreRecord> = run.read_step(STEP)?;
+    Ok(record.as_ref().and_then(melt_of))
+}
+
+fn melt_of(record: &StoreRecord) -> Option<Melt> {
+    serde_json::from_value(record.spec.arguments["melt"].clone()).unwrap_or_default()
+}
+
 /// The data set of a run.
 pub(crate) struct Dataset {
     /// Its folder.
@@ -34,6 +47,8 @@ pub(crate) struct Dataset {
     /// The folder that paths of its images are relative to, if one was named.
     images_root: Option<PathBuf>,
     mapping: Mapping,
+    /// Columns of rows that are samples of their own.
+    melt: Option<Melt>,
 }
 
 impl Dataset {
@@ -48,8 +63,9 @@ impl Dataset {
             return Err(Error::DataMoved { root });
         }
         let mapping = serde_json::from_value(arguments["map"].clone()).unwrap_or_default();
+        let melt = melt_of(record);
         let images_root = arguments["images_root"].as_str().map(path_text::decode);
-        Ok(Self { root, images_root, mapping })
+        Ok(Self { root, images_root, mapping, melt })
     }
 
     /// The folder that paths of images are relative to in a copy of the rows, relative to that copy; `None` if they
@@ -95,7 +111,7 @@ impl Dataset {
         }
         for file in files {
             let open = || Source::open(&path_text::resolve(root, file))?.images_in(self.images_root.clone());
-            let source = open().map_err(Error::from)?;
+            let source = open().map_err(Error::from)?.melting(self.melt.clone());
             for row in source.rows(&self.mapping).map_err(Error::from)? {
                 let row = row.map_err(Error::from)?;
                 let place = match row.source.rsplit_once(':') {
@@ -107,8 +123,7 @@ impl Dataset {
                     Ok(record) => record,
                     Err(reason) => return Err(Error::RowChanged { reason: reason.to_string(), place }.into()),
                 };
-                let own_key = row.key != row.number.to_string();
-                take(n, self.understood(record, own_key.then_some(&row.key), &samples[n], n)?)?;
+                take(n, self.understood(record, row.has_own_key.then_some(&row.key), &samples[n], n)?)?;
             }
         }
         match places.len() {
@@ -132,6 +147,14 @@ impl Dataset {
         let (file, number) = sample.place().unwrap_or_default();
         let file = path_text::resolve(&self.root, file);
         let file = file.strip_prefix(&self.root).unwrap_or(&file).to_path_buf();
+        let mut columns = match record.meta {
+            Value::Object(columns) => columns,
+            _ => Default::default(),
+        };
+        // Files are opened one by one here, so that rows do not know their folder in the data set.
+        if self.melt.is_some() {
+            columns.insert(SET.to_owned(), sample.meta[SET].clone());
+        }
         Ok(Row {
             number: n as u32,
             id: sample.id.clone(),
@@ -141,10 +164,7 @@ impl Dataset {
             turns: record.turns,
             pair: record.pair,
             images: record.images.into_iter().zip(&sample.images).map(image).collect(),
-            columns: match record.meta {
-                Value::Object(columns) => columns,
-                _ => Default::default(),
-            },
+            columns,
         })
     }
 }

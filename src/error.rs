@@ -12,6 +12,7 @@ use crate::numbers::{count, counted};
 use crate::roles::{Kind, Role};
 use filters::score_names::PMI_BLANK;
 use filters::select::Keep;
+use filters::write::Format;
 use sae_core::error::{Hint, Operation, Setting};
 use std::path::PathBuf;
 
@@ -150,6 +151,9 @@ pub enum Error {
         /// What it has in place of the row.
         source_row: String,
     },
+    /// Rows of which only some samples are kept cannot be copied.
+    #[error("samples are columns of rows here, and format {} copies whole rows, which may have samples on both sides", Format::Same.name())]
+    MeltedRows,
     /// A row that can no longer be read.
     #[error("the row has changed since it was harvested ({reason}): {place}")]
     RowChanged {
@@ -536,6 +540,7 @@ impl Error {
                 "capture these shards with blank images as well, or remove that folder from the others".into()
             }
             Self::DataMoved { root } => format!("put it back: {}", root.display()).into(),
+            Self::MeltedRows => Hint::Set(Setting::Format, vec!["jsonl".into(), "parquet".into()]),
             Self::QuotasWithoutGroups => Hint::Set(Setting::GroupBy, Vec::new()),
             Self::NoEstimate { .. } => {
                 Hint::AnyOf(vec![Hint::set(Setting::Score, PMI_BLANK), Hint::Change(Setting::Keep)])

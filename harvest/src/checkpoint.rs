@@ -233,7 +233,7 @@ impl Checkpoint {
     /// # Errors
     /// The skipped row, with the reason why it cannot become a sample.
     pub fn prepare(&self, row: Row, answers: Answers, templating: Templating) -> Result<Prepared, Skipped> {
-        let Row { number, source, key, record } = row;
+        let Row { number, source, key, record, .. } = row;
         let sample = record.and_then(|record| Ok(self.sample(&record, source, &key, answers, templating)?.0));
         sample.map_err(|error| error.skipped(number, &key))
     }
@@ -245,7 +245,7 @@ impl Checkpoint {
         answers: Answers,
         templating: Templating,
     ) -> Result<(Prepared, Vec<Vec<u8>>), Skipped> {
-        let Row { number, source, key, record } = row;
+        let Row { number, source, key, record, .. } = row;
         let sample = record.and_then(|record| {
             let (prepared, files) = self.sample(&record, source, &key, answers, templating)?;
             Ok((prepared, files.into_iter().map(Cow::into_owned).collect()))

@@ -85,7 +85,7 @@ impl OnlineActivations {
 
     /// The next rows of this round; none at the end of the data or at the plan's limit.
     fn read(&mut self) -> Result<Vec<Row>> {
-        let left = self.plan.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.position.before));
+        let left = (self.plan.row_limit() as u64).saturating_sub(self.position.before);
         self.rows.by_ref().take(left.min(CHUNK_ROWS as u64) as usize).collect()
     }
 

@@ -2,7 +2,7 @@
 //! data set; runs nothing.
 
 use crate::checkpoint::{Answers, Checkpoint, Templating};
-use crate::data::{Corruption, ImageSizes, Mapping, Notes, Rows, Source, corrupted};
+use crate::data::{Corruption, ImageSizes, Mapping, Melt, Notes, Rows, Source, corrupted};
 use crate::{ActionStatistics, Error, Result, Shard};
 use burn::tensor::DType;
 use sae_core::device::DeviceChoice;
@@ -63,6 +63,8 @@ pub struct Plan {
     pub data: PathBuf,
     /// Fields and the columns that hold them, where the data set has other names for its columns.
     pub mapping: Mapping,
+    /// Columns that become samples of their own, if rows hold several texts.
+    pub melt: Option<Melt>,
     /// The folder to which the paths of images are relative, if it is not the folder of the file that names them.
     pub images_root: Option<PathBuf>,
     /// Whether images behind links are fetched.
@@ -108,6 +110,7 @@ impl Plan {
             model: model.into(),
             data: data.into(),
             mapping: Mapping::new(),
+            melt: None,
             images_root: None,
             fetch_images: false,
             corruptions: Vec::new(),
@@ -159,10 +162,12 @@ impl Plan {
         checkpoint.with_actions_of(&self.data, name)
     }
 
-    /// Opens the data set.
+    /// Opens the data set, and looks for the columns that are melted.
     pub(crate) fn source(&self) -> Result<Source> {
         let source = Source::open(&self.data)?.images_in(self.images_root.clone())?;
-        Ok(source.noting(&self.notes).fetching(self.fetch_images))
+        let source = source.noting(&self.notes).fetching(self.fetch_images).melting(self.melt.clone());
+        source.check_melt(&self.mapping, self.limit.unwrap_or(u64::MAX))?;
+        Ok(source)
     }
 
     /// The rows as the model reads them, with all corruptions applied. Passing over rows (`nth`, `skip`) costs little,
@@ -173,17 +178,25 @@ impl Plan {
         Ok(corruptions.fold(rows, |rows, corruption| corrupted(rows, *corruption, self.image_sizes.clone())))
     }
 
-    /// The first row that is read, and the row before which reading ends. The last shard reads to the end of the data.
+    /// The first row of the stream that is read, and the one before which reading ends. The last shard reads to the end of the
+    /// data. A shard has all samples of its rows.
     pub(crate) fn row_range(&self, source: &Source) -> Result<(u64, u64)> {
         let limit = self.limit.unwrap_or(u64::MAX);
-        let Some(shard) = self.shard else { return Ok((0, limit)) };
-        let range = shard.rows(source.count()?.min(limit))?;
-        Ok((range.start, if shard.is_last() { limit } else { range.end }))
+        let range = match self.shard {
+            None => 0..limit,
+            Some(shard) => {
+                let rows = shard.rows(source.count()?.min(limit))?;
+                rows.start..if shard.is_last() { limit } else { rows.end }
+            }
+        };
+        let samples = source.samples_per_row();
+        Ok((range.start.saturating_mul(samples), range.end.saturating_mul(samples)))
     }
 
-    /// How many rows are read at most, for readers that ignore the shard.
+    /// How many rows of the stream are read at most, for readers that ignore the shard.
     pub(crate) fn row_limit(&self) -> usize {
-        self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+        let samples = self.melt.as_ref().map_or(1, Melt::samples_per_row);
+        self.limit.map_or(usize::MAX, |limit| usize::try_from(limit.saturating_mul(samples)).unwrap_or(usize::MAX))
     }
 
     /// The arguments that decide what is written, for people and for the fingerprint. They are the same for all shards of
@@ -209,6 +222,9 @@ impl Plan {
         }
         if !self.corruptions.is_empty() {
             arguments["corruptions"] = serde_json::json!(self.corruptions);
+        }
+        if let Some(melt) = &self.melt {
+            arguments["melt"] = serde_json::json!(melt);
         }
         arguments
     }

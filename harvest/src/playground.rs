@@ -67,7 +67,7 @@ impl Playground {
         let images = images.iter().map(|path| ImageFile::from_disk(path)).collect();
         let record =
             Record { turns, pair: None, verbatim: Some(text.to_owned()), action: None, images, meta: Value::Null };
-        let row = Row { number: 0, source: String::new(), key: String::new(), record: Ok(record) };
+        let row = Row { number: 0, source: String::new(), key: String::new(), has_own_key: false, record: Ok(record) };
         self.checkpoint.prepare(row, Answers::None, self.template).map_err(|skipped| {
             let error = Error::InvalidInput(skipped.reason);
             skipped.hint.into_iter().fold(error, Error::with_hint)

@@ -28,7 +28,8 @@ pub struct Preview {
     pub data: PathBuf,
     /// Number of files that contain rows.
     pub files: usize,
-    /// Number of rows that will be captured; if the plan names a shard, only the rows of the shard.
+    /// Number of rows that will be captured; if the plan names a shard, only the rows of the shard. A row of which several
+    /// columns are samples counts as several rows.
     pub rows: u64,
     /// The first of these rows.
     pub first_row: u64,
@@ -69,6 +70,7 @@ impl Plan {
         let source = self.source()?;
         let available = source.count()?.min(self.limit.unwrap_or(u64::MAX));
         let shard = self.shard.map_or(Ok(0..available), |shard| shard.rows(available))?;
+        let samples = source.samples_per_row();
         Ok(Preview {
             model: self.model.clone(),
             architecture: config.architecture.clone(),
@@ -77,8 +79,8 @@ impl Plan {
             d_in: config.text.hidden_size,
             data: self.data.clone(),
             files: source.files.len(),
-            rows: shard.end - shard.start,
-            first_row: shard.start,
+            rows: (shard.end - shard.start).saturating_mul(samples),
+            first_row: shard.start.saturating_mul(samples),
             notes: self.notes.take(),
             memory: self.memory(config)?,
         })

@@ -23,6 +23,9 @@ pub struct ReadingArgs {
     /// Which column holds a field, such as text=caption
     #[arg(long, value_name = "FIELD=COLUMN", value_parser = pair)]
     pub map: Vec<(String, String)>,
+    /// Columns of a row that become samples of their own, each the answer to the row's question, and the field that names them, such as short,long:style
+    #[arg(long, value_name = "COLUMN,..:FIELD")]
+    pub melt: Option<harvest::data::Melt>,
     /// Folder that paths of images are relative to (default: the folder of the file that names them)
     #[arg(long, value_name = "DIR")]
     pub images_root: Option<PathBuf>,
@@ -47,6 +50,7 @@ impl ReadingArgs {
             limit,
             device: device.device,
             mapping: self.map.clone(),
+            melt: self.melt.clone(),
             images_root: self.images_root.clone(),
             fetch_images: self.fetch_images,
             dtype: self.dtype,

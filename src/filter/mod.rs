@@ -8,7 +8,7 @@ mod within;
 pub use manifest::{FilterReport, Group, LeftBehind, QuantileReport, ShownFeatures, SourceFile};
 
 use crate::control::{Control, Notice, Stage};
-use crate::dataset::{DIVISION, Dataset};
+use crate::dataset::{self, DIVISION, Dataset};
 use crate::{Error, Result};
 use filters::decisions::Decisions;
 use filters::select::{Decision, Keep};
@@ -231,7 +231,11 @@ impl FilterRequest {
 
     fn input(&self) -> Result<Input> {
         check_folders(&self.folders())?;
-        Input::read(&Run::open(&self.run)?, self)
+        let run = Run::open(&self.run)?;
+        if self.format == Format::Same && dataset::melt(&run)?.is_some() {
+            return Err(Error::MeltedRows);
+        }
+        Input::read(&run, self)
     }
 
     fn folders(&self) -> Vec<&Path> {

@@ -31,7 +31,8 @@ fn the_demo_model_looks_at_its_image() {
     let nll = |row: &Row, image_of: &Row| -> (f64, usize) {
         let mut record = row.record.clone().unwrap();
         record.images = image_of.record.as_ref().unwrap().images.clone();
-        let row = Row { record: Ok(record), key: row.key.clone(), source: row.source.clone(), number: row.number };
+        let (key, source) = (row.key.clone(), row.source.clone());
+        let row = Row { number: row.number, source, key, has_own_key: row.has_own_key, record: Ok(record) };
         let prepared = checkpoint.prepare(row, Answers::All, Templating::Auto).unwrap();
         // The end token behind the answer is the template's, and was measured with it.
         let mut answer = prepared.answer_positions();

@@ -17,6 +17,7 @@ mod filtered;
 mod help;
 mod hub;
 mod label;
+mod melt;
 mod one_build;
 mod patches;
 mod progress;

@@ -370,7 +370,13 @@ mod tests {
                 images: vec![ImageFile::from_bytes(String::new(), png((n % 200) as u8))],
                 meta: json!({}),
             };
-            Ok(Row { number: n as u64, source: format!("a:{n}"), key: n.to_string(), record: Ok(record) })
+            Ok(Row {
+                number: n as u64,
+                source: format!("a:{n}"),
+                key: n.to_string(),
+                has_own_key: false,
+                record: Ok(record),
+            })
         }))
     }
 
@@ -446,7 +452,13 @@ mod tests {
         };
         let rows = || -> Rows {
             Box::new((0..40).map(move |n| {
-                Ok(Row { number: n as u64, source: String::new(), key: n.to_string(), record: Ok(record(n)) })
+                Ok(Row {
+                    number: n as u64,
+                    source: String::new(),
+                    key: n.to_string(),
+                    has_own_key: false,
+                    record: Ok(record(n)),
+                })
             }))
         };
         let corrupt = |kind| {

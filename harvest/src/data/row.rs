@@ -9,13 +9,15 @@ use crate::Result;
 /// A row of a data set.
 #[derive(Debug)]
 pub struct Row {
-    /// Number of the row in the whole data set, from 0.
+    /// Number of the row in the whole data set, from 0. If a row is several samples, each counts as a row.
     pub number: u64,
-    /// `file:row`: the file relative to the data set's folder (see [`sae_core::path_text`]), and the number of the row in
+    /// `file:row` (`file:row#column` for one of several columns of the row): the file relative to the data set's folder (see [`sae_core::path_text`]), and the number of the row in
     /// this file, from 0.
     pub source: String,
-    /// The data set's own key, or the row's number if it has none.
+    /// The data set's own key, or the row's number if it has none. A sample of one of several columns adds the column.
     pub key: String,
+    /// Whether the data set has a key for the row.
+    pub has_own_key: bool,
     /// The content of the row, or why it cannot be used.
     pub record: Result<Record, RowError>,
 }

@@ -4,6 +4,7 @@ use super::columns::{Columns, IMAGES};
 use super::fetch::Fetch;
 use super::format::{self, Format};
 use super::lerobot::LeRobot;
+use super::melt::{Melt, Melted, Seen};
 use super::notes::Notes;
 use super::record::Record;
 use super::row::{FileRows, Row, Rows};
@@ -19,11 +20,18 @@ use std::path::{Path, PathBuf};
 pub type Mapping = Vec<(String, String)>;
 
 /// The content of one row of a file, by its number in the file (see [`Row::source`]); nothing if the file has no such row.
-/// Tables are read from this row on, other files from the beginning. Links are not followed.
+/// Tables are read from this row on, other files from the beginning. Links are not followed. If several columns of the row are
+/// samples, it is the content of the first one that can be used.
 ///
 /// # Errors
 /// The file is not of a supported format or is damaged, or the row cannot be used.
-pub fn record(file: &Path, row: usize, mapping: &Mapping, images_root: Option<&Path>) -> Result<Option<Record>> {
+pub fn record(
+    file: &Path,
+    row: usize,
+    mapping: &Mapping,
+    melt: Option<&Melt>,
+    images_root: Option<&Path>,
+) -> Result<Option<Record>> {
     let notes = Notes::default();
     let mut rows = match format::open(file)? {
         Format::Parquet => parquet::row(file, row)?,
@@ -31,15 +39,21 @@ pub fn record(file: &Path, row: usize, mapping: &Mapping, images_root: Option<&P
     };
     let Some(columns) = rows.next() else { return Ok(None) };
     let lerobot = LeRobot::containing(file)?;
-    let lerobot = lerobot.as_ref();
-    let context = RowContext { mapping, file, images_root, fetch: None, lerobot, notes: &notes };
-    let row = read_row(columns?, &context, String::new());
-    row.record.map(Some).map_err(|error| {
-        let found = Error::data(file)(&error.cause);
-        match error.hint {
-            Some(hint) => found.with_hint(hint),
-            None => found,
+    let context =
+        RowContext { mapping, melt, file, images_root, fetch: None, lerobot: lerobot.as_ref(), notes: &notes };
+    let mut failed = None;
+    for row in read_row(columns?, &context, "") {
+        match row.record {
+            // Every sample of a row has the same images.
+            Ok(record) => return Ok(Some(record)),
+            Err(error) => failed = failed.or(Some(error)),
         }
+    }
+    let Some(error) = failed else { return Ok(None) };
+    let found = Error::data(file)(&error.cause);
+    Err(match error.hint {
+        Some(hint) => found.with_hint(hint),
+        None => found,
     })
 }
 
@@ -55,6 +69,8 @@ pub struct Source {
     pub images_root: Option<PathBuf>,
     /// Downloads images behind links, if they are to be followed.
     pub fetch: Option<Fetch>,
+    /// Columns that become samples of their own, if rows hold several texts.
+    pub melt: Option<Melt>,
     /// What people should know about the data although no row is skipped because of it.
     pub notes: Notes,
 }
@@ -98,7 +114,7 @@ impl Source {
     }
 
     fn from_files(root: &Path, files: Vec<PathBuf>, notes: Notes) -> Self {
-        Self { root: root.to_path_buf(), files, images_root: None, fetch: None, notes }
+        Self { root: root.to_path_buf(), files, images_root: None, fetch: None, melt: None, notes }
     }
 
     fn from_shards(files: Vec<PathBuf>) -> Result<Self> {
@@ -144,7 +160,40 @@ impl Source {
         Self { fetch: links.then(Fetch::new), ..self }
     }
 
-    /// Reads the rows one after the other, with columns renamed according to `mapping`.
+    /// The same data set, of whose rows several columns are samples.
+    #[must_use]
+    pub fn melting(self, melt: Option<Melt>) -> Self {
+        Self { melt, ..self }
+    }
+
+    /// Checks that some row has each of the columns that become samples, among the first `limit` rows.
+    ///
+    /// # Errors
+    /// No row has one of them, or rows have a field that melting adds. The error names the columns that there are.
+    pub(crate) fn check_melt(&self, mapping: &Mapping, limit: u64) -> Result<()> {
+        let Some(melt) = &self.melt else { return Ok(()) };
+        let mut seen = Seen::new(melt);
+        let rows =
+            self.files.iter().flat_map(|file| match format::open(file).and_then(|f| f.rows(file, &self.notes)) {
+                Ok(rows) => rows,
+                Err(error) => Box::new(std::iter::once(Err(error))) as FileRows,
+            });
+        for row in rows.take(usize::try_from(limit).unwrap_or(usize::MAX)) {
+            let Ok(mut columns) = row? else { continue };
+            if columns.rename(mapping).is_ok() && seen.add(&columns) {
+                break;
+            }
+        }
+        seen.finish().map_err(|cause| Error::data(&self.root)(cause))
+    }
+
+    /// How many rows [`Source::rows`] yields for a row of a file.
+    pub fn samples_per_row(&self) -> u64 {
+        self.melt.as_ref().map_or(1, Melt::samples_per_row)
+    }
+
+    /// Reads the rows one after the other, with columns renamed according to `mapping`. Of a row with several samples, each is
+    /// a row of its own, even if its column is missing.
     ///
     /// # Errors
     /// A file cannot be opened or is damaged as a whole. (Later files are opened when they are reached.)
@@ -152,11 +201,13 @@ impl Source {
         let mut number = 0;
         let (root, mapping) = (self.root.clone(), mapping.clone());
         let (files, images_root) = (self.files.clone(), self.images_root.clone());
-        let (fetch, notes) = (self.fetch.clone(), self.notes.clone());
+        let (fetch, notes, melt) = (self.fetch.clone(), self.notes.clone(), self.melt.clone());
+        let per_row = self.samples_per_row();
+        let melted = melt.clone();
         let rows = files.into_iter().flat_map(move |file| {
             let name = path_text::encode(file.strip_prefix(&root).unwrap_or(&file));
             let (mapping, images_root) = (mapping.clone(), images_root.clone());
-            let (fetch, notes) = (fetch.clone(), notes.clone());
+            let (fetch, notes, melt) = (fetch.clone(), notes.clone(), melt.clone());
             let lerobot = LeRobot::containing(&file);
             let rows = format::open(&file).and_then(|format| format.rows(&file, &notes));
             let (rows, lerobot) = match lerobot {
@@ -164,18 +215,30 @@ impl Source {
                 Err(error) => (Err(error), None),
             };
             let rows: FileRows = rows.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
-            rows.enumerate().map(move |(row, columns)| {
-                let images_root = images_root.as_deref();
-                let (fetch, lerobot) = (fetch.as_ref(), lerobot.as_ref());
-                let context = RowContext { mapping: &mapping, file: &file, images_root, fetch, lerobot, notes: &notes };
-                columns.map(|columns| read_row(columns, &context, format!("{name}:{row}")))
+            rows.enumerate().flat_map(move |(row, columns)| {
+                let context = RowContext {
+                    mapping: &mapping,
+                    melt: melt.as_ref(),
+                    file: &file,
+                    images_root: images_root.as_deref(),
+                    fetch: fetch.as_ref(),
+                    lerobot: lerobot.as_ref(),
+                    notes: &notes,
+                };
+                match columns {
+                    Ok(columns) => read_row(columns, &context, &format!("{name}:{row}")).into_iter().map(Ok).collect(),
+                    Err(error) => vec![Err(error)],
+                }
             })
         });
         Ok(Box::new(rows.map(move |row| {
             let mut row = row?;
             row.number = number;
-            if row.key.is_empty() {
-                row.key = number.to_string();
+            if !row.has_own_key {
+                row.key = (number / per_row).to_string();
+            }
+            if let Some(melt) = &melted {
+                row.key = format!("{}/{}", row.key, melt.columns[(number % per_row) as usize]);
             }
             number += 1;
             Ok(row)
@@ -186,6 +249,7 @@ impl Source {
 /// What is needed to interpret the columns and images of a row.
 struct RowContext<'a> {
     mapping: &'a Mapping,
+    melt: Option<&'a Melt>,
     file: &'a Path,
     images_root: Option<&'a Path>,
     fetch: Option<&'a Fetch>,
@@ -193,26 +257,38 @@ struct RowContext<'a> {
     notes: &'a Notes,
 }
 
-fn read_row(columns: Result<Columns, RowError>, context: &RowContext, source: String) -> Row {
-    let mut key = String::new();
-    let record = columns.and_then(|mut columns| {
+/// The rows of the stream that a row of a file becomes: one, or one for each melted column.
+fn read_row(columns: Result<Columns, RowError>, context: &RowContext, source: &str) -> Vec<Row> {
+    let columns = columns.and_then(|mut columns| {
         if let Some(lerobot) = context.lerobot {
             lerobot.complete(&mut columns, context.mapping)?;
         }
         columns.rename(context.mapping)?;
-        if imagefolder::is_table(context.file) {
-            columns = imagefolder::resolve(columns)?;
-        }
-        key = columns.key().unwrap_or_default();
-        let unused: Vec<_> = columns.images.keys().filter(|name| !IMAGES.contains(&name.as_str())).cloned().collect();
-        let mut record = schema::record(columns)?;
-        for name in unused {
-            context.notes.add(format!("column {name}: its bytes are not read; the column is null in the metadata"));
-            record.meta[name] = Value::Null;
-        }
-        let folder = context.file.parent().unwrap_or(Path::new(""));
-        record.images.iter_mut().for_each(|image| image.locate(folder, context.images_root, context.fetch));
-        Ok(record)
+        if imagefolder::is_table(context.file) { imagefolder::resolve(columns) } else { Ok(columns) }
     });
-    Row { number: 0, source, key, record }
+    let key = columns.as_ref().ok().and_then(Columns::key).unwrap_or_default();
+    let row = |source: String, part: Result<Melted, RowError>| {
+        let record = part.and_then(|part| interpret(part, context));
+        Row { number: 0, source, key: key.clone(), has_own_key: !key.is_empty(), record }
+    };
+    match context.melt {
+        None => vec![row(source.to_owned(), columns.map(Melted::whole))],
+        Some(melt) => {
+            let part = |number| columns.clone().and_then(|columns| melt.part(columns, number, source));
+            (0..melt.columns.len()).map(|number| row(melt.source(source, number), part(number))).collect()
+        }
+    }
+}
+
+fn interpret(part: Melted, context: &RowContext) -> Result<Record, RowError> {
+    let Melted { columns, text } = part;
+    let unused: Vec<_> = columns.images.keys().filter(|name| !IMAGES.contains(&name.as_str())).cloned().collect();
+    let mut record = schema::record(columns, text)?;
+    for name in unused {
+        context.notes.add(format!("column {name}: its bytes are not read; the column is null in the metadata"));
+        record.meta[name] = Value::Null;
+    }
+    let folder = context.file.parent().unwrap_or(Path::new(""));
+    record.images.iter_mut().for_each(|image| image.locate(folder, context.images_root, context.fetch));
+    Ok(record)
 }

@@ -380,7 +380,7 @@ mod tests {
     fn documents_in_archives_keep_the_order_of_their_images() {
         let json = br#"{"texts": ["a", null, "b"], "images": [null, "p.jpg", null]}"#;
         let rows = rows(archive(&[("1.json", json), ("1.jpg", b"one")]));
-        let record = super::super::schema::record(rows[0].clone().unwrap()).unwrap();
+        let record = super::super::schema::record(rows[0].clone().unwrap(), None).unwrap();
         assert_eq!(record.turns[0].parts.len(), 3);
         assert_eq!(record.images[0].bytes.as_deref(), Some(&b"one"[..]));
     }

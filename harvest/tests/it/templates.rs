@@ -276,7 +276,7 @@ fn prepare(checkpoint: &Checkpoint, text: &str) -> Result<Prepared, Skipped> {
     let turns = vec![Turn::from_text(Role::User, text), Turn::from_text(Role::Assistant, "a b")];
     let record =
         Record { turns, pair: None, verbatim: Some(text.into()), action: None, images: Vec::new(), meta: Value::Null };
-    let row = Row { number: 7, source: String::new(), key: "row7".into(), record: Ok(record) };
+    let row = Row { number: 7, source: String::new(), key: "row7".into(), has_own_key: true, record: Ok(record) };
     checkpoint.prepare(row, Answers::All, Templating::Auto)
 }
 

@@ -122,7 +122,7 @@ pub struct Sample {
     pub text: String,
     /// Its images, in order.
     pub images: Vec<ImageRef>,
-    /// `file:row` in the data it came from.
+    /// `file:row` in the data it came from; `file:row#column` if it is one of several columns of the row.
     pub source: String,
     /// The other columns of the row.
     pub meta: serde_json::Value,
@@ -132,7 +132,26 @@ impl Sample {
     /// The file that the sample came from, relative to the data set's folder, and the number of its row there. `None` if
     /// `source` does not say, as for activations of other tools.
     pub fn place(&self) -> Option<(&str, u64)> {
-        let (file, row) = self.source.rsplit_once(':')?;
-        Some((file, row.parse().ok()?))
+        place(&self.source)
     }
+}
+
+/// The source of a sample that is one column of the row at `source`.
+pub fn melted_source(source: &str, column: &str) -> String {
+    format!("{source}#{column}")
+}
+
+/// The file and the number of the row in a source, which is `file:row` or `file:row#column`.
+///
+/// ```
+/// use sae_core::store::sample::place;
+///
+/// assert_eq!(place("a/b.jsonl:7"), Some(("a/b.jsonl", 7)));
+/// assert_eq!(place("a#b.jsonl:7#short"), Some(("a#b.jsonl", 7)));
+/// assert_eq!(place("activations"), None);
+/// ```
+pub fn place(source: &str) -> Option<(&str, u64)> {
+    let (file, row) = source.rsplit_once(':')?;
+    let row = row.split_once('#').map_or(row, |(row, _)| row);
+    Some((file, row.parse().ok()?))
 }

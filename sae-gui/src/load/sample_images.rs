@@ -3,10 +3,11 @@
 //! the network.
 
 use crate::state::sample::Picture;
-use harvest::data::Mapping;
+use harvest::data::{Mapping, Melt};
 use harvest::pixels;
-use sae_core::store::sample::ImageRef;
+use sae_core::store::sample::{ImageRef, place};
 use sae_core::{Run, path_text};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -25,6 +26,8 @@ pub struct SampleImages {
     folders: Vec<PathBuf>,
     /// The `--map` of the harvest.
     mapping: Mapping,
+    /// The `--melt` of the harvest.
+    melt: Option<Melt>,
 }
 
 impl SampleImages {
@@ -40,12 +43,13 @@ impl SampleImages {
         // A folder with several names would be searched several times.
         let mut known = BTreeSet::new();
         folders.retain(|folder| folder.canonicalize().is_ok_and(|folder| known.insert(folder)));
-        Self { folders, mapping: mapping(run) }
+        Self { folders, mapping: argument(run, "map"), melt: argument(run, "melt") }
     }
 
     /// Reads a picture of a sample that is at `source` (`file:row`) of the data set; its longest side is at most `side`.
     pub fn read(&self, image: &ImageRef, source: &str, side: usize) -> Result<Picture, String> {
-        let (file, row) = source.rsplit_once(':').unwrap_or((source, ""));
+        let place = place(source);
+        let file = place.map_or(source, |(file, _)| file);
         let link = image.path.contains("://");
         let found = if link || image.path.is_empty() { Vec::new() } else { self.candidates(&image.path, file) };
         for path in &found {
@@ -54,7 +58,7 @@ impl SampleImages {
                 return decoded(&bytes, &image.path, side);
             }
         }
-        let inside = row.parse().map_or(Ok(None), |row| self.inside(image, file, row));
+        let inside = place.map_or(Ok(None), |(file, row)| self.inside(image, file, row as usize));
         let name = if image.path.is_empty() { source } else { &image.path };
         match inside {
             Ok(Some(bytes)) => decoded(&bytes, source, side),
@@ -76,7 +80,7 @@ impl SampleImages {
         let files = self.folders.iter().map(|folder| path_text::resolve(folder, file)).filter(|file| file.is_file());
         let mut failed = None;
         for file in files {
-            match harvest::data::record(&file, row, &self.mapping, None) {
+            match harvest::data::record(&file, row, &self.mapping, self.melt.as_ref(), None) {
                 Ok(record) => {
                     let images = record.into_iter().flat_map(|record| record.images).filter_map(|image| image.bytes);
                     if let Some(bytes) = images.into_iter().find(|bytes| hash(bytes) == image.sha256) {
@@ -117,10 +121,10 @@ fn recorded(run: &Run) -> Vec<PathBuf> {
     steps.into_iter().flat_map(|(_, entry)| named(entry)).collect()
 }
 
-/// The `--map` of the harvest.
-fn mapping(run: &Run) -> Mapping {
+/// An argument of the harvest.
+fn argument<T: DeserializeOwned + Default>(run: &Run, name: &str) -> T {
     let harvest: Option<Value> = run.read_step(sae_core::store::STEP).ok().flatten();
-    let given = harvest.and_then(|step| serde_json::from_value(step.get("arguments")?.get("map")?.clone()).ok());
+    let given = harvest.and_then(|step| serde_json::from_value(step.get("arguments")?.get(name)?.clone()).ok());
     given.unwrap_or_default()
 }
 

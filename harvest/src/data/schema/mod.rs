@@ -34,11 +34,12 @@ const ANSWERS: [&str; 5] = ["answer", "response", "chosen", "output", "completio
 const KNOWN: [&str; 10] =
     ["question", "instruction", "input", "history", "system", "rejected", "text", "caption", "txt", "tools"];
 
-/// Interprets a row by the columns that it has.
+/// Interprets a row by the columns that it has. If a melted column is the row's text, it answers the row's question or
+/// conversation, and columns of other answers are metadata.
 ///
 /// # Errors
 /// The reason why the row cannot be used.
-pub(super) fn record(mut columns: Columns) -> Result<Record, RowError> {
+pub(super) fn record(mut columns: Columns, melted: Option<String>) -> Result<Record, RowError> {
     unpack(&mut columns.fields);
     media::reject_unsupported(&columns)?;
     if fields::get(&columns.fields, "tools").is_some_and(|tools| *tools != "[]") {
@@ -46,20 +47,29 @@ pub(super) fn record(mut columns: Columns) -> Result<Record, RowError> {
     }
     let images = columns.take_images()?;
     let listed = columns.fields.keys().cloned().collect::<Vec<_>>().join(", ");
-    let verbatim = columns.fields.get("text").and_then(Value::as_str).map(str::to_owned);
+    let verbatim = melted.clone().or_else(|| columns.fields.get("text").and_then(Value::as_str).map(str::to_owned));
     let has_images = images.iter().any(Option::is_some);
     let action = action::read(&columns.fields)?;
     let mut row = Schema { fields: columns.fields, images: Vec::new(), has_images, shown: 0 };
-    let (mut turns, pair) = match row.interleaved(&images)? {
-        Some(turn) => (vec![turn], None),
-        None => {
+    let whole = if melted.is_none() { row.interleaved(&images)? } else { None };
+    let (mut turns, pair) = match (whole, melted) {
+        (Some(turn), _) => (vec![turn], None),
+        (None, melted) => {
             row.images = images.into_iter().flatten().collect();
-            let read = if action.is_some() { Schema::instruction } else { Schema::conversation_and_pair };
-            read(&mut row)?.ok_or_else(|| {
-                let known = "conversations, messages, question, instruction, task, text or texts";
-                RowError::from(format!("expected a column {known}, found {listed}"))
-                    .with_hint(Hint::MapField { field: "text".into(), column: None })
-            })?
+            match melted {
+                Some(_) if action.is_some() => {
+                    return Err("the row has an action, which a melted column cannot be followed by".into());
+                }
+                Some(text) => (row.answered_by(&text)?, None),
+                None => {
+                    let read = if action.is_some() { Schema::instruction } else { Schema::conversation_and_pair };
+                    read(&mut row)?.ok_or_else(|| {
+                        let known = "conversations, messages, question, instruction, task, text or texts";
+                        RowError::from(format!("expected a column {known}, found {listed}"))
+                            .with_hint(Hint::MapField { field: "text".into(), column: None })
+                    })?
+                }
+            }
         }
     };
     row.place_images(&mut turns)?;
@@ -166,6 +176,21 @@ impl Schema {
             Some(turn) if turn.role == Role::User => Ok(Some((self.with_system(turns)?, None))),
             _ => Err("the row has an action, but its last turn is not of the user".into()),
         }
+    }
+
+    /// The conversation or the question with this answer; a caption if there is none.
+    fn answered_by(&mut self, text: &str) -> Result<Vec<Turn>, RowError> {
+        let asked = match self.conversation()? {
+            None => self.question()?,
+            turns => turns,
+        };
+        let Some(asked) = asked else { return Ok(self.captioned(text)) };
+        let mut turns = self.with_system(asked)?;
+        if turns.last().is_some_and(|turn| turn.role == Role::Assistant) {
+            return Err("the conversation ends with an answer, which a melted column cannot be as well".into());
+        }
+        turns.push(Turn::from_text(Role::Assistant, text));
+        Ok(turns)
     }
 
     fn take_text(&mut self, names: &[&str]) -> Result<Option<String>, String> {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 fn record(row: Value) -> Result<Record, RowError> {
     let Value::Object(fields) = row else { panic!("a row is an object") };
-    super::record(Columns { fields, ..Default::default() })
+    super::record(Columns { fields, ..Default::default() }, None)
 }
 
 fn text(text: &str) -> TurnPart {
