@@ -7,6 +7,7 @@ use crate::cli::terminal::{count, counted, table};
 use crate::plots::{self, Test, Volcano};
 use anyhow::Result;
 use clap::{ArgGroup, Args};
+use sae_core::analysis::between::Markers;
 use sae_core::analysis::contrast::{StudyOptions, TestedFeature};
 use sae_core::analysis::feature_sets::Part;
 use sae_workbench::contrast::{LENGTH_EXPLAINS, PredictionReport, Question};
@@ -23,6 +24,8 @@ values shows how many features would seem to differ by chance.
 Examples:
   sae contrast --run run --groups category --cluster author
   sae contrast --run run --groups pattern --pair question --part answer
+  sae contrast --run run --groups correct --part think
+  sae contrast --run run --groups correct --between '[PLAN]' '[/PLAN]'
   sae contrast --run run --order year --cluster president --bins 10
   sae contrast --run run --order 'size=small<medium<large'
   sae contrast --run run --target meta.pass_rate --part user
@@ -43,9 +46,12 @@ pub struct ContrastArgs {
     /// With --target: the largest value among the next N samples of the cluster, in place of the sample's own
     #[arg(long, value_name = "N", default_value_t = 0, requires = "target")]
     pub lead: usize,
-    /// Which positions of a sample count: all (with content), user, answer, image or action
+    /// Which positions of a sample count: all (with content), user, answer, think (of the answer, between <think> and </think>), image or action
     #[arg(long, default_value = "all")]
     pub part: Part,
+    /// Of these positions, only those between two texts of the sample, however tokens divide them
+    #[arg(long, num_args = 2, value_names = ["OPEN", "CLOSE"])]
+    pub between: Vec<String>,
     /// Field of sets of samples that are compared with each other only, such as the question that several answers belong to
     #[arg(long, value_name = "FIELD")]
     pub pair: Option<String>,
@@ -81,12 +87,17 @@ pub struct ContrastArgs {
 }
 
 impl ContrastArgs {
-    fn request(&self) -> ContrastRequest {
-        ContrastRequest {
+    fn request(&self) -> Result<ContrastRequest> {
+        let between = match &self.between[..] {
+            [open, close] => Some(Markers::new(open, close).map_err(anyhow::Error::msg)?),
+            _ => None,
+        };
+        Ok(ContrastRequest {
             sae: self.sae.choice(),
             name: self.name.clone(),
             question: self.question(),
             part: self.part,
+            between,
             pair: self.pair.clone(),
             cluster: self.cluster.clone(),
             adjust: self.adjust.clone(),
@@ -99,7 +110,7 @@ impl ContrastArgs {
             },
             bins: self.bins as usize,
             select: self.select,
-        }
+        })
     }
 
     fn question(&self) -> Question {
@@ -117,7 +128,7 @@ impl ContrastArgs {
 
 /// Runs the command.
 pub fn run(args: &ContrastArgs, invocation: &mut Invocation) -> Result<Outcome> {
-    let request = args.request();
+    let request = args.request()?;
     let report = |report: &ContrastReport| {
         let plot = report.folder.join("volcano.png");
         draw(report, &plot)?;
@@ -158,6 +169,15 @@ fn describe(report: &ContrastReport) -> String {
     );
     if report.left_out > 0 {
         text += &format!("; {} left out, which lack the field or the part", count(report.left_out as u64));
+    }
+    if let (Some(markers), true) = (&report.between, report.unmatched_markers > 0) {
+        text += &format!(
+            "\n{} in {} without a partner, which delimit nothing ({} and {})",
+            counted(report.unmatched_markers, "marker"),
+            counted(report.samples_with_unmatched_markers, "sample"),
+            markers.open,
+            markers.close,
+        );
     }
     if report.confirming_clusters > 0 {
         let confirming = count(report.confirming_clusters as u64);

@@ -5,8 +5,9 @@ use crate::Result;
 use filters::auc;
 use filters::prediction::{Prediction, Ridge};
 use filters::words::spell;
+use sae_core::analysis::between::PositionChoice;
 use sae_core::analysis::contrast::{Column, Design};
-use sae_core::analysis::feature_sets::{FeatureSets, Part};
+use sae_core::analysis::feature_sets::FeatureSets;
 use sae_core::analysis::pass::{Block, Observer};
 use sae_core::random;
 use sae_core::store::Store;
@@ -169,7 +170,7 @@ fn quality(predicted: &[f64], column: &Column, members: &[usize], is_indicator: 
 /// Collects the mean hidden states of a part of every sample, as long as they fit into a fixed amount of memory.
 pub(super) struct PartMeans {
     d_in: usize,
-    part: Part,
+    choice: PositionChoice,
     /// The place of each sample in `sums`, for samples that are held.
     places: Vec<Option<usize>>,
     sums: Vec<f32>,
@@ -177,7 +178,7 @@ pub(super) struct PartMeans {
 }
 
 impl PartMeans {
-    pub fn new(samples: usize, d_in: usize, part: Part) -> Self {
+    pub fn new(samples: usize, d_in: usize, choice: PositionChoice) -> Self {
         let share = HIDDEN_BYTES as f64 / (samples.max(1) * d_in * 4) as f64;
         let mut held = 0;
         let places = (0..samples).map(|n| {
@@ -188,7 +189,7 @@ impl PartMeans {
             })
         });
         let places: Vec<Option<usize>> = places.collect();
-        Self { d_in, part, places, sums: vec![0.0; held * d_in], counts: vec![0; held] }
+        Self { d_in, choice, places, sums: vec![0.0; held * d_in], counts: vec![0; held] }
     }
 
     /// Divides the sums by the numbers of positions.
@@ -209,8 +210,9 @@ impl Observer for PartMeans {
     fn observe(&mut self, block: &Block) -> sae_core::Result<()> {
         let tokens = block.tokens;
         for ((_, row), hidden) in block.positions().zip(block.hidden.chunks_exact(self.d_in)) {
-            let Some(place) = self.places[tokens.sample[row] as usize] else { continue };
-            if self.part.contains(tokens.modality[row], tokens.role[row], tokens.special[row]) {
+            let sample = tokens.sample[row];
+            let Some(place) = self.places[sample as usize] else { continue };
+            if self.choice.contains(tokens, row) {
                 self.counts[place] += 1;
                 let sum = &mut self.sums[place * self.d_in..(place + 1) * self.d_in];
                 sum.iter_mut().zip(hidden).for_each(|(sum, value)| *sum += value);
@@ -220,17 +222,15 @@ impl Observer for PartMeans {
     }
 }
 
-/// The words of a part of every sample, numbered in ascending order.
-pub(super) fn words(store: &Store, part: Part, samples: usize) -> Result<FeatureSets> {
+/// The words of the positions that count in every sample, numbered in ascending order.
+pub(super) fn words(store: &Store, choice: &PositionChoice, samples: usize) -> Result<FeatureSets> {
     let mut by_sample: Vec<BTreeSet<String>> = vec![BTreeSet::new(); samples];
     for (number, range) in store.parts()?.into_iter().enumerate() {
         let table = store.token_table(number)?;
         for sample in range {
             let mut tokens = table.tokens(table.rows(sample)?)?;
-            // Tokens of other parts separate words.
-            tokens
-                .iter_mut()
-                .for_each(|token| token.special |= !part.contains(token.modality, token.role, token.special));
+            // Other tokens separate words.
+            tokens.iter_mut().for_each(|token| token.special |= !choice.contains_token(sample, token));
             by_sample[sample as usize] = spell(&tokens).into_iter().map(|(_, word)| word).collect();
         }
     }

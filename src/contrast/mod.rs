@@ -18,6 +18,7 @@ use filters::score_names::PREDICTED;
 use filters::select::{Groups, field_value};
 use filters::{Threshold, column};
 use question::Values;
+use sae_core::analysis::between::{Markers, PositionChoice, Spans};
 use sae_core::analysis::contrast::{
     Bins, Column, Design, ExampleCollector, FeatureNote, GroupExample, GroupSeries, Participant, Study, StudyOptions,
     StudyReport, TestedFeature, forecasts, length_strata, study, trajectories, write_chance, write_examples,
@@ -27,12 +28,13 @@ use sae_core::analysis::feature_sets::{FeatureSetCollector, FeatureSets, Part};
 use sae_core::analysis::index::{FeatureRow, Row, TypicalWord, read_features, read_lists};
 use sae_core::analysis::labels::Labels;
 use sae_core::file;
-use sae_core::store::load_samples;
 use sae_core::store::run::check_name;
 use sae_core::store::sample::Sample;
+use sae_core::store::{Store, load_samples};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Differing features whose values and examples in groups or bins are written: those with the largest `|z|`.
 const SERIES: usize = 2000;
@@ -73,6 +75,8 @@ pub struct ContrastRequest {
     pub question: Question,
     /// Which positions of a sample count.
     pub part: Part,
+    /// Only positions between these markers count; `None` is the markers of the part, if it has any.
+    pub between: Option<Markers>,
     /// Field of sets of samples that are compared with each other only, such as the answers to one question.
     pub pair: Option<String>,
     /// Field of clusters: samples of one value may depend on each other. `None` is the pair, or each sample by itself.
@@ -157,6 +161,7 @@ impl ContrastRequest {
             name: None,
             question,
             part: Part::All,
+            between: None,
             pair: None,
             cluster: None,
             adjust: None,
@@ -189,7 +194,8 @@ impl ContrastRequest {
         let (name, input) = (self.name()?, self.input(&sae)?);
         let d_sae = sae.saved.weights.d_sae;
         let threshold = self.threshold.for_width(sae.saved.weights.d_in);
-        let positions = self.part.positions(&sae.store)?;
+        let choice = self.positions(&sae.store)?;
+        let positions = choice.counts(&sae.store)?;
         let design = self.design(&input, &positions, d_sae)?;
         let in_order = |values: &[Option<f64>]| -> Vec<f64> {
             design.samples().iter().map(|sample| values[*sample as usize].unwrap_or_default()).collect()
@@ -197,9 +203,9 @@ impl ContrastRequest {
         let bins = self.bins(&input.values, &in_order(&input.values.order));
         let mut groups = vec![None; input.samples.len()];
         design.samples().iter().zip(&bins.of).for_each(|(sample, bin)| groups[*sample as usize] = Some(*bin));
-        let mut collector = FeatureSetCollector::new(input.samples.len(), d_sae, threshold, self.part);
-        let mut means = PartMeans::new(input.samples.len(), sae.saved.weights.d_in, self.part);
-        let mut examples = ExampleCollector::new(groups, bins.ranges.len(), d_sae, threshold, self.part);
+        let mut collector = FeatureSetCollector::new(input.samples.len(), d_sae, threshold, choice.clone());
+        let mut means = PartMeans::new(input.samples.len(), sae.saved.weights.d_in, choice.clone());
+        let mut examples = ExampleCollector::new(groups, bins.ranges.len(), d_sae, threshold, choice.clone());
         sae.observe(Stage::Features, &mut [&mut collector, &mut means, &mut examples], control)?;
         let sets = collector.finish();
 
@@ -211,7 +217,7 @@ impl ContrastRequest {
         let series = self.series(&input.values, &design, &sets, &report, &bins);
         let differing = series.trajectories.iter().map(|trajectory| trajectory.feature);
         let examples = examples.finish(differing, &series.names);
-        let word_sets = words(&sae.store, self.part, input.samples.len())?;
+        let word_sets = words(&sae.store, &choice, input.samples.len())?;
         let sources = Sources {
             design: &design,
             sets: &sets,
@@ -225,7 +231,17 @@ impl ContrastRequest {
         let predicted = if self.select > 0 { &columns[..] } else { &[] };
         let predictions: Vec<PredictionReport> = predicted.iter().map(|column| sources.predict(column)).collect();
         drop(staged);
-        self.write(&sae, name, &input, &design, &columns, report, series, &examples, predictions, threshold)
+        self.write(&sae, name, &input, &design, &columns, report, series, &examples, predictions, threshold, &choice)
+    }
+
+    /// The markers between which positions count.
+    fn markers(&self) -> Option<Markers> {
+        self.between.clone().or(self.part.markers())
+    }
+
+    fn positions(&self, store: &Store) -> Result<PositionChoice> {
+        let spans = self.markers().map(|markers| Spans::read(store, &markers, self.part)).transpose()?;
+        Ok(PositionChoice { part: self.part, spans: spans.map(Arc::new) })
     }
 
     /// The name of the contrast.
@@ -250,8 +266,8 @@ impl ContrastRequest {
         let takes_part = |n: &usize| input.values.order[*n].is_some() && positions[*n] > 0;
         let mut members: Vec<usize> = (0..input.samples.len()).filter(takes_part).collect();
         if members.is_empty() {
-            let part = Part::NAMED.iter().find(|(_, part)| *part == self.part).map_or("all", |(name, _)| name);
-            return Err(ContrastError::NoPositions { field: field.into(), part: part.into() }.into());
+            let (part, markers) = (self.part.name().into(), self.markers());
+            return Err(ContrastError::NoPositions { field: field.into(), part, markers }.into());
         }
         if let (Some(pairs), Some(pair)) = (&input.pairs, &self.pair) {
             let has =
@@ -365,6 +381,7 @@ impl ContrastRequest {
         examples: &[GroupExample],
         predictions: Vec<PredictionReport>,
         threshold: f32,
+        choice: &PositionChoice,
     ) -> Result<ContrastReport> {
         let names = FeatureNames::read(sae);
         let folder = sae.run.root().join("contrasts").join(&name);
@@ -411,6 +428,9 @@ impl ContrastRequest {
             schema_version: sae_core::store::run::SCHEMA_VERSION,
             question: self.question.clone(),
             part: self.part,
+            between: self.markers(),
+            unmatched_markers: choice.spans.as_ref().map_or(0, |spans| spans.unmatched),
+            samples_with_unmatched_markers: choice.spans.as_ref().map_or(0, |spans| spans.samples_with_unmatched),
             pair: self.pair.clone(),
             cluster: self.cluster.clone(),
             adjust: self.adjust.clone(),

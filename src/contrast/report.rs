@@ -1,6 +1,7 @@
 //! What a contrast found: `contrast.json`.
 
 use super::{PredictionReport, Question};
+use sae_core::analysis::between::Markers;
 use sae_core::analysis::contrast::{ForecastMethod, TestedFeature};
 use sae_core::analysis::feature_sets::Part;
 use sae_core::path_text;
@@ -19,6 +20,12 @@ pub struct ContrastReport {
     pub question: Question,
     /// Which positions counted.
     pub part: Part,
+    /// The markers between which they are.
+    pub between: Option<Markers>,
+    /// Markers without a partner, which delimit nothing.
+    pub unmatched_markers: u64,
+    /// Samples that have such markers.
+    pub samples_with_unmatched_markers: u64,
     /// The field of pairs.
     pub pair: Option<String>,
     /// The field of clusters.

@@ -1,5 +1,6 @@
 //! Why a contrast cannot be made.
 
+use sae_core::analysis::between::Markers;
 use sae_core::error::{Hint, Setting};
 
 /// A question that the samples cannot answer.
@@ -105,12 +106,17 @@ pub enum ContrastError {
     #[error("a lead needs clusters, within which samples follow each other")]
     LeadWithoutClusters,
     /// A part that no sample has.
-    #[error("no sample with a value of {field} has a position of the part {part}")]
+    #[error(
+        "no sample with a value of {field} has a position of the part {part}{}",
+        markers.as_ref().map_or(String::new(), |m| format!(" between {} and {}", m.open, m.close))
+    )]
     NoPositions {
         /// The field.
         field: String,
         /// The part.
         part: String,
+        /// The markers between which it should be.
+        markers: Option<Markers>,
     },
 }
 

@@ -110,6 +110,31 @@ fn planted_words_differ_between_styles_and_predict_them() {
 }
 
 #[test]
+fn only_positions_between_markers_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let row = |n: usize| {
+        let (plan, end) = (["red circle", "blue square"][n % 2], if n == 0 { "" } else { "</plan>" });
+        let (more, other) = (" the small thing".repeat(n / 2 % 3), ["blue square", "red circle"][n / 2 % 2]);
+        let answer = format!("<plan>{plan}{more}{end} it is {other}");
+        json!({"question": format!("Question {n}?"), "answer": answer, "style": n % 2})
+    };
+    let run = run_with_autoencoder(dir.path(), &(0..160).map(row).collect::<Vec<_>>());
+    let asked = ["--groups", "style", "--part", "answer", "--between", "<plan>", "</plan>", "--placebo", "0"];
+    let found = contrast(&run, &asked);
+    assert_eq!(found["between"], json!({"open": "<plan>", "close": "</plan>"}));
+    assert_eq!((&found["unmatched_markers"], &found["samples_with_unmatched_markers"]), (&json!(1), &json!(1)));
+    // The first sample has no second marker, and so no position between markers.
+    assert_eq!((&found["samples"], &found["left_out"]), (&json!(159), &json!(1)));
+    // Plans differ in every word, and have nothing of the words outside.
+    assert!(found["predictions"][0]["words"].as_f64().unwrap() > 0.99, "{found}");
+    let outside = contrast(&run, &["--groups", "style", "--part", "answer", "--placebo", "0", "--name", "all"]);
+    assert!(outside["predictions"][0]["words"].as_f64().unwrap() < 0.99, "{outside}");
+    let of = run.to_str().unwrap();
+    let said = fails(1, &["contrast", "--run", of, "--groups", "style", "--part", "think"]);
+    assert!(said.contains("position of the part think between <think> and </think>"), "{said}");
+}
+
+#[test]
 fn questions_that_the_rows_cannot_answer_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let run = run_with_autoencoder(dir.path(), &rows()[..90]);

@@ -2,8 +2,8 @@
 //! Near-duplicates, diversity and contrasts are computed from these sets.
 
 use crate::Result;
+use crate::analysis::between::{Markers, PositionChoice};
 use crate::analysis::pass::{Block, Observer};
-use crate::store::Store;
 use crate::store::sample::{Modality, Role};
 use serde::{Deserialize, Serialize};
 
@@ -158,6 +158,8 @@ pub enum Part {
     User,
     /// Words of the model, of those with content.
     Answer,
+    /// Words of the model between the markers `<think>` and `</think>` (or others), of those with content.
+    Think,
     /// Patches of images.
     Image,
     /// Actions of an agent.
@@ -166,38 +168,44 @@ pub enum Part {
 
 impl Part {
     /// The parts that can be named.
-    pub const NAMED: [(&'static str, Self); 5] = [
+    pub const NAMED: [(&'static str, Self); 6] = [
         ("all", Self::All),
         ("user", Self::User),
         ("answer", Self::Answer),
+        ("think", Self::Think),
         ("image", Self::Image),
         ("action", Self::Action),
     ];
 
-    /// Whether a position belongs to the part.
+    /// The name of the part.
+    pub fn name(self) -> &'static str {
+        Self::NAMED.iter().find(|(_, part)| *part == self).map_or("everything", |(name, _)| name)
+    }
+
+    /// The speaker whose words the part has, if it has words of one.
+    pub fn role(self) -> Option<Role> {
+        match self {
+            Self::User => Some(Role::User),
+            Self::Answer | Self::Think => Some(Role::Assistant),
+            Self::Everything | Self::All | Self::Image | Self::Action => None,
+        }
+    }
+
+    /// The markers between which the part lies, unless others are given.
+    pub fn markers(self) -> Option<Markers> {
+        (self == Self::Think).then(|| Markers { open: "<think>".into(), close: "</think>".into() })
+    }
+
+    /// Whether a position belongs to the part, markers aside.
     pub fn contains(self, modality: Modality, role: Role, special: bool) -> bool {
         match self {
             Self::Everything => true,
             Self::All => !special,
             Self::User => !special && modality == Modality::Text && role == Role::User,
-            Self::Answer => !special && modality == Modality::Text && role == Role::Assistant,
+            Self::Answer | Self::Think => !special && modality == Modality::Text && role == Role::Assistant,
             Self::Image => modality == Modality::Image,
             Self::Action => modality == Modality::Action,
         }
-    }
-
-    /// The number of positions of each of a store's samples that belong to the part.
-    ///
-    /// # Errors
-    /// A token table that cannot be read or contradicts the manifest.
-    pub fn positions(self, store: &Store) -> Result<Vec<u32>> {
-        let mut counts = vec![0; store.manifest().samples as usize];
-        for shard in 0..store.shards() {
-            let tokens = store.tokens(shard)?;
-            let inside = |row: &usize| self.contains(tokens.modality[*row], tokens.role[*row], tokens.special[*row]);
-            (0..tokens.rows()).filter(inside).for_each(|row| counts[tokens.sample[row] as usize] += 1);
-        }
-        Ok(counts)
     }
 }
 
@@ -222,14 +230,14 @@ pub struct FeatureSetCollector {
     /// For each feature, the last sample that has it, plus one.
     seen: Vec<u32>,
     threshold: f32,
-    part: Part,
+    choice: PositionChoice,
 }
 
 impl FeatureSetCollector {
-    /// Empty sets for `samples` samples and `d_sae` features, which are active above `threshold` on a position of `part`.
-    pub fn new(samples: usize, d_sae: usize, threshold: f32, part: Part) -> Self {
+    /// Empty sets for `samples` samples and `d_sae` features, which are active above `threshold` on a position that counts.
+    pub fn new(samples: usize, d_sae: usize, threshold: f32, choice: impl Into<PositionChoice>) -> Self {
         let done = FeatureSets::from_sets(&vec![Vec::new(); samples], d_sae);
-        Self { done, open: None, set: Vec::new(), seen: vec![0; d_sae], threshold, part }
+        Self { done, open: None, set: Vec::new(), seen: vec![0; d_sae], threshold, choice: choice.into() }
     }
 
     /// The feature sets of all samples.
@@ -256,7 +264,7 @@ impl Observer for FeatureSetCollector {
                 self.open = Some(sample as usize);
             }
             let tokens = block.tokens;
-            if !self.part.contains(tokens.modality[row], tokens.role[row], tokens.special[row]) {
+            if !self.choice.contains(tokens, row) {
                 continue;
             }
             let (features, values) = block.active.row(r);

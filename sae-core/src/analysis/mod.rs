@@ -4,6 +4,7 @@
 //! nothing of training.
 
 pub mod autointerp;
+pub mod between;
 pub mod context;
 pub mod contrast;
 pub mod dashboard;

@@ -1,6 +1,6 @@
 //! The strongest samples of every feature in each group or bin, so that a difference can be looked at: `examples.parquet`.
 
-use crate::analysis::feature_sets::Part;
+use crate::analysis::between::PositionChoice;
 use crate::analysis::index::{Example, keep};
 use crate::analysis::pass::{Block, Observer};
 use crate::store::sample::Modality;
@@ -20,7 +20,7 @@ pub struct ExampleCollector {
     groups: Vec<Option<u32>>,
     /// Number of groups.
     count: usize,
-    part: Part,
+    choice: PositionChoice,
     threshold: f32,
     /// Examples of a feature in a group.
     room: usize,
@@ -30,11 +30,11 @@ pub struct ExampleCollector {
 
 impl ExampleCollector {
     /// No examples yet of `d_sae` features in `count` groups. `groups` has the group of each sample, if it takes part. A feature is
-    /// active above `threshold` on a position of `part`.
-    pub fn new(groups: Vec<Option<u32>>, count: usize, d_sae: usize, threshold: f32, part: Part) -> Self {
+    /// active above `threshold` on a position that counts.
+    pub fn new(groups: Vec<Option<u32>>, count: usize, d_sae: usize, threshold: f32, choice: PositionChoice) -> Self {
         let room = EXAMPLES.min(MOST / (d_sae * count).max(1));
         let lists = if room > 0 { d_sae * count } else { 0 };
-        Self { groups, count, part, threshold, room, strongest: vec![Vec::new(); lists] }
+        Self { groups, count, choice, threshold, room, strongest: vec![Vec::new(); lists] }
     }
 
     /// The examples of some features, by feature and group, strongest first. `names` are the groups.
@@ -58,7 +58,7 @@ impl Observer for ExampleCollector {
         for (r, row) in block.positions() {
             let (sample, modality) = (tokens.sample[row], tokens.modality[row]);
             let Some(group) = self.groups[sample as usize] else { continue };
-            if !self.part.contains(modality, tokens.role[row], tokens.special[row]) {
+            if !self.choice.contains(tokens, row) {
                 continue;
             }
             let (features, values) = block.active.row(r);
@@ -122,6 +122,7 @@ pub fn read_examples(path: &Path) -> Result<Vec<GroupExample>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::feature_sets::Part;
     use crate::autoencoder::sparse::Sparse;
     use crate::store::TokenColumns;
     use crate::store::sample::Role;
@@ -145,7 +146,7 @@ mod tests {
     fn each_group_has_its_own_strongest_samples() {
         let names = ["a", "b"].map(String::from);
         let groups = vec![Some(0), Some(1), None, Some(1)];
-        let mut collector = ExampleCollector::new(groups, 2, 2, 0.5, Part::All);
+        let mut collector = ExampleCollector::new(groups, 2, 2, 0.5, Part::All.into());
         collect(&mut collector);
         let found = collector.finish([0, 1].into_iter(), &names);
         let example = |group: &str, feature, activation, sample, position, modality| GroupExample {
@@ -167,7 +168,7 @@ mod tests {
 
     #[test]
     fn too_many_groups_have_no_examples() {
-        let mut collector = ExampleCollector::new(vec![Some(0); 4], MOST, 2, 0.5, Part::All);
+        let mut collector = ExampleCollector::new(vec![Some(0); 4], MOST, 2, 0.5, Part::All.into());
         collect(&mut collector);
         assert!(collector.finish([0, 1].into_iter(), &["a".into()]).is_empty());
     }
