@@ -114,7 +114,7 @@ fn only_positions_between_markers_count() {
     let dir = tempfile::tempdir().unwrap();
     let row = |n: usize| {
         let (plan, end) = (["red circle", "blue square"][n % 2], if n == 0 { "" } else { "</plan>" });
-        let (more, other) = (" the small thing".repeat(n / 2 % 3), ["blue square", "red circle"][n / 2 % 2]);
+        let (more, other) = (" x".repeat(n * 7 % 23), ["blue square", "red circle"][n / 2 % 2]);
         let answer = format!("<plan>{plan}{more}{end} it is {other}");
         json!({"question": format!("Question {n}?"), "answer": answer, "style": n % 2})
     };
