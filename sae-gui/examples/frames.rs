@@ -9,6 +9,8 @@ mod fixture;
 
 use egui::{Event, Key, Modifiers};
 use egui_kittest::Harness;
+use sae_core::Run;
+use sae_core::analysis::contrast::{self, Estimate, FeatureNote, TestedFeature};
 use sae_core::analysis::layout::decoder_layout;
 use sae_core::autoencoder::Weights;
 use sae_core::random::{SplitMix64, mix};
@@ -27,6 +29,7 @@ const FRAMES: usize = 200;
 fn main() {
     let features = std::env::args().nth(1).map_or(65_536, |number| number.parse().unwrap());
     let (_dir, run) = fixture::run_of(features, features);
+    contrast(&run, features as u32);
     let begun = Instant::now();
     let options = Options {
         link: Some(Link { run: run.root().into(), sae: None, location: Some(Location::Feature(2)), ..Link::default() }),
@@ -64,6 +67,7 @@ fn main() {
         (Page::Run, "run"),
         (Page::Playground, "playground"),
         (Page::Compare, "compare"),
+        (Page::Contrast, "contrast"),
     ] {
         app.state_mut().session_mut().go(Location::Page(page), sae_gui::state::history::VisitKind::Chosen);
         settle(&mut app);
@@ -92,6 +96,32 @@ fn main() {
         println!("memory: {memory} MB resident now, {} at most", peak().unwrap_or_default());
     }
     println!("layout of {features} directions of width 4096, on a thread of its own: {:?}", layout(features, 4096));
+}
+
+/// A contrast with a test of every feature, a hundredth of which differ, in front of as many with shuffled values.
+fn contrast(run: &Run, features: u32) {
+    fixture::contrast(run, "all");
+    let test = |feature: u32, salt: u64| {
+        let random = |k: u64| SplitMix64::new(mix(u64::from(feature) << 8 | k) ^ salt).next_f64();
+        let effect = (random(1) + random(2) + random(3) - 1.5) / 5.0;
+        let p = 10f64.powf(-80.0 * effect * effect * random(4));
+        let estimate = Estimate { effect, lo: effect - 0.02, hi: effect + 0.02 };
+        let is_found = feature.is_multiple_of(100);
+        TestedFeature {
+            feature,
+            estimate,
+            p: Some(p),
+            q: Some(p),
+            z: 9.0 * effect,
+            is_found,
+            ..TestedFeature::default()
+        }
+    };
+    let rows = |salt| (0..features).map(|feature| test(feature, salt)).collect::<Vec<_>>();
+    let (folder, columns) = (run.root().join("contrasts/all"), ["ring".to_owned()]);
+    let notes = vec![FeatureNote::default(); features as usize];
+    contrast::write_features(&folder.join("features.parquet"), &columns, &rows(0), &notes).unwrap();
+    contrast::write_chance(&folder.join("shuffled.parquet"), &columns, &rows(1)).unwrap();
 }
 
 /// The time that the layout of as many directions of this width takes.

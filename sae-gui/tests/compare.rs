@@ -106,7 +106,27 @@ fn another_run_is_compared_and_its_width_may_differ() {
     fixture::of_the_demo_model(&other, &assets.join("demo-mllm"));
     let app = open(compare(&run, 6, &format!("sae://{}/f/1", other.root().display())));
     columns(&app, ["Feature 6", "Feature 1"]);
-    app.get_by_label_contains("are of different runs");
+    // The second autoencoder has another width than the activations of its run, so nothing can be counted.
+    app.get_by_label("co-activation in their strongest samples: -");
+}
+
+#[test]
+fn two_runs_of_the_same_samples_are_compared_on_them() {
+    let (_dir, run) = fixture::run(64);
+    let (_second, other) = fixture::run(16);
+    let link = format!("sae://{}/f/2", other.root().display());
+    let mut app = open(compare(&run, 6, &link));
+    columns(&app, ["Feature 6", "Feature 2"]);
+    // Both look along the same axis of the same activations.
+    app.get_by_label("co-activation in their strongest samples: 1.00");
+    app.get_by_label("The same sample under both");
+    app.get_by_label_contains("Showing feature 6");
+    app.get_by_label_contains("Showing feature 2");
+    // Without scores, nothing says which samples are the same.
+    std::fs::remove_file(other.scores(SAE)).unwrap();
+    app = open(compare(&run, 6, &link));
+    app.get_by_label_contains("The two runs share no samples to show under both.");
+    assert!(app.query_by_label_contains("co-activation in their strongest samples").is_none());
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub mod score_description;
 pub mod score_filter;
 pub mod session;
 pub mod settings;
+pub mod shared_samples;
 pub mod typical_words;
 
 pub use command::Command;

@@ -17,6 +17,7 @@ use crate::state::link::Counterpart;
 use crate::state::location::Location;
 use crate::state::open_run::OpenRun;
 use crate::state::overlay::PictureView;
+use crate::state::shared_samples::SharedSamples;
 use egui::{Button, ComboBox, DragValue, Frame, Key, Margin, RichText, Role, ScrollArea, TextEdit, Ui, WidgetInfo};
 use sae_workbench::compare::{Coactivation, cosine};
 
@@ -72,25 +73,32 @@ pub fn show(
         widgets::reason(ui, problem);
     }
     let (second_direction, second_explanations) = (side.direction.take(), side.explanations.take());
+    let shared = side.shared.take();
     if let Some((other, other_cache)) = side.parts() {
-        choose_sample(run, view);
+        choose_sample(run, view, shared.as_ref());
         ScrollArea::vertical().id_salt("comparison").auto_shrink(false).show(ui, |ui| {
             ui.set_max_width(ui.available_width() - 12.0);
-            relation(ui, run, cache, other, other_cache, [view.direction.as_ref(), second_direction.as_ref()]);
+            let directions = [view.direction.as_ref(), second_direction.as_ref()];
+            relation(ui, (run, cache), (other, other_cache), shared.as_ref(), directions);
             let clicked = features(ui, [(run, &mut *cache), (other, &mut *other_cache)], &mut view.features, opacity);
             action = clicked.or(action.take());
-            if run.info.root == other.info.root {
-                let own = |known: &Option<(u32, Result<Vec<ScoreExplanation>, String>)>| {
-                    known.as_ref().is_some_and(|(sample, _)| *sample == run.sample())
-                };
-                let second = second_explanations.as_ref().filter(|_| own(&second_explanations)).map(|(_, found)| found);
-                sample_field(ui, run, other);
-                let sides = [(&*run, cache, explanations), (other, other_cache, second)];
-                let clicked = same_sample(ui, sides, &mut view.samples, *opacity);
-                action = clicked.or(action.take());
-            } else {
-                note(ui, "The two features are of different runs, so they share no samples to show under both.");
+            let Some(shared) = &shared else { return note(ui, "Reading the samples of both runs ...") };
+            if shared.is_empty() {
+                return note(
+                    ui,
+                    "The two runs share no samples to show under both. Samples are matched by the score tables of the runs, \
+                     which `sae score` makes.",
+                );
             }
+            sample_field(ui, run, other, shared);
+            if shared.in_second(run.sample()).is_none() {
+                return note(ui, &format!("The other run has no sample like sample {}.", run.sample()));
+            }
+            let own = |known: &&(u32, Result<Vec<ScoreExplanation>, String>)| known.0 == other.sample();
+            let second = second_explanations.as_ref().filter(own).map(|(_, found)| found);
+            let sides = [(&*run, cache, explanations), (other, other_cache, second)];
+            let clicked = same_sample(ui, sides, &mut view.samples, *opacity);
+            action = clicked.or(action.take());
         });
         if other.hover.end_frame() {
             ui.ctx().request_repaint();
@@ -98,7 +106,7 @@ pub fn show(
     } else if side.problem().is_none() {
         note(ui, "Opening ...");
     }
-    (side.direction, side.explanations) = (second_direction, second_explanations);
+    (side.direction, side.explanations, side.shared) = (second_direction, second_explanations, shared);
     action
 }
 
@@ -153,12 +161,13 @@ fn second_run(text: &str, with: Counterpart) -> Counterpart {
     }
 }
 
-/// A sample that has something to show: the strongest one of the first feature.
-fn choose_sample(run: &mut OpenRun, view: &mut CompareView) {
+/// A sample that has something to show: the strongest one of the first feature, of those that both runs have.
+fn choose_sample(run: &mut OpenRun, view: &mut CompareView, shared: Option<&SharedSamples>) {
     let (Some(feature), Some(with)) = (run.feature_number(), run.compare_with.clone()) else { return };
+    let Some(shared) = shared else { return };
     let pair = (feature, with);
     if view.sample_of.as_ref() != Some(&pair)
-        && let Some(sample) = run.strongest_samples().first().copied()
+        && let Some(sample) = run.strongest_samples().into_iter().find(|sample| shared.in_second(*sample).is_some())
     {
         run.show_sample(sample);
         view.sample_of = Some(pair);
@@ -168,10 +177,9 @@ fn choose_sample(run: &mut OpenRun, view: &mut CompareView) {
 /// How similar the two features are.
 fn relation(
     ui: &mut Ui,
-    run: &OpenRun,
-    cache: &mut SampleCache,
-    other: &OpenRun,
-    other_cache: &mut SampleCache,
+    (run, cache): (&OpenRun, &mut SampleCache),
+    (other, other_cache): (&OpenRun, &mut SampleCache),
+    shared: Option<&SharedSamples>,
     directions: [Option<&(u32, Result<DecoderDirection, String>)>; 2],
 ) {
     let (Some(first), Some(second)) = (run.feature_number(), other.feature_number()) else { return };
@@ -204,18 +212,21 @@ fn relation(
                         similarity). The index lists only the most co-active features of each feature";
             tile(ui, &value, "co-activation in the run", hint);
         }
-        if run.info.root == other.info.root {
+        if let Some(shared) = shared.filter(|shared| !shared.is_empty()) {
             let mut counts = Coactivation::default();
-            let samples = shown_together(run, other);
-            for sample in &samples {
-                if let (Some(Ok(a)), Some(Ok(b))) = (cache.active(*sample), other_cache.active(*sample)) {
+            let samples = shared.strongest(run, other);
+            for [own, theirs] in &samples {
+                // Two models may divide the same text into other tokens.
+                if let (Some(Ok(a)), Some(Ok(b))) = (cache.active(*own), other_cache.active(*theirs))
+                    && a.rows.rows() == b.rows.rows()
+                {
                     counts.add(&a.of_feature(first), &b.of_feature(second));
                 }
             }
             let value = counts.jaccard().map_or("-".into(), |share| format!("{share:.2}"));
             let hint = format!(
-                "Of the {} positions of the {} strongest samples of the two features, the first fires at {}, the second at {}, \
-                 and both at {}. The value is the share of the positions of either where both fire",
+                "Of the {} positions of the {} strongest samples of the two features that both runs have, the first fires at {}, \
+                 the second at {}, and both at {}. The value is the share of the positions of either where both fire",
                 format::count(counts.positions),
                 samples.len(),
                 format::count(counts.first),
@@ -225,15 +236,6 @@ fn relation(
             tile(ui, &value, "co-activation in their strongest samples", &hint);
         }
     });
-}
-
-/// The strongest samples of the two features, each once.
-pub fn shown_together(run: &OpenRun, other: &OpenRun) -> Vec<u32> {
-    let mut samples = run.strongest_samples();
-    samples.extend(other.strongest_samples());
-    samples.sort_unstable();
-    samples.dedup();
-    samples
 }
 
 /// Draws two items side by side, in columns of the same width.
@@ -315,7 +317,7 @@ fn card_action(clicked: CardAction, open: &OpenRun, run: &OpenRun) -> Action {
 }
 
 /// Which sample is shown under both autoencoders.
-fn sample_field(ui: &mut Ui, run: &mut OpenRun, other: &OpenRun) {
+fn sample_field(ui: &mut Ui, run: &mut OpenRun, other: &OpenRun, shared: &SharedSamples) {
     ui.add_space(8.0);
     ui.horizontal_wrapped(|ui| {
         let hint = "Where the two features fire in one sample, which features are strongest in it, and what makes up its scores";
@@ -324,12 +326,13 @@ fn sample_field(ui: &mut Ui, run: &mut OpenRun, other: &OpenRun) {
         let last = u32::try_from(run.info.samples.saturating_sub(1)).unwrap_or(u32::MAX);
         let field = ui.add(DragValue::new(&mut sample).range(0..=last));
         field.widget_info(|| WidgetInfo::labeled(Role::SpinButton, true, "Sample under both"));
-        let strongest = [(run.feature_number(), run.strongest_samples()), (other.feature_number(), other.strongest_samples())];
-        for (feature, samples) in strongest {
-            if let (Some(feature), Some(first)) = (feature, samples.first())
+        let own = run.strongest_samples().into_iter().find(|sample| shared.in_second(*sample).is_some());
+        let theirs = other.strongest_samples().into_iter().find_map(|sample| shared.in_first(sample));
+        for (feature, strongest) in [(run.feature_number(), own), (other.feature_number(), theirs)] {
+            if let (Some(feature), Some(strongest)) = (feature, strongest)
                 && ui.small_button(format!("Strongest of {feature}")).clicked()
             {
-                sample = *first;
+                sample = strongest;
             }
         }
         run.show_sample(sample);
@@ -345,10 +348,10 @@ fn same_sample(
 ) -> Option<Action> {
     let mut action = None;
     let open = sides[0].0;
-    let number = open.sample();
     let [first, second] = views;
     let [left, right] = sides;
     columns(ui, [(left, first), (right, second)], |ui, ((run, cache, explanations), view)| {
+        let number = run.sample();
         view.begin(number);
         view.pinned = run.feature_number();
         let active = run.info.no_weights().map(Err).or_else(|| cache.active(number));
@@ -362,7 +365,7 @@ fn same_sample(
             }
         }
         if let Some(picture) = view.enlarge.take() {
-            action = Some(Action::ViewPicture(PictureView { sample: number, picture }));
+            action = Some(Action::ViewPicture(PictureView { sample: open.sample(), picture }));
         }
     });
     action

@@ -120,19 +120,41 @@ pub fn show(
     };
     if ui.available_width() < WIDE {
         let shown = ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
-            let action = plots(ui, run, contrast, tests, view, cache, opacity);
-            table(ui, run, contrast, tests, view, TABLE).or(action)
+            let action = plots(ui, run, contrast, tests, view);
+            let action = table(ui, run, contrast, tests, view, TABLE).or(action);
+            examples(ui, run, contrast, tests, view, cache, opacity).or(action)
         });
         return shown.inner;
     }
     ui.columns(2, |sides| {
         let shown = ScrollArea::vertical().auto_shrink(false).show(&mut sides[0], |ui| {
             ui.set_max_width(ui.available_width() - 14.0);
-            plots(ui, run, contrast, tests, view, cache, opacity)
+            plots(ui, run, contrast, tests, view)
         });
-        let height = sides[1].available_height();
-        table(&mut sides[1], run, contrast, tests, view, height).or(shown.inner)
+        let rows = contrast.differing.len() as f32 * (ROW + 2.0);
+        let height = rows.clamp(ROW, 0.4 * sides[1].available_height());
+        let action = table(&mut sides[1], run, contrast, tests, view, height).or(shown.inner);
+        let shown = ScrollArea::vertical().id_salt("examples").auto_shrink(false).show(&mut sides[1], |ui| {
+            ui.set_max_width(ui.available_width() - 14.0);
+            examples(ui, run, contrast, tests, view, cache, opacity)
+        });
+        shown.inner.or(action)
     })
+}
+
+/// The strongest samples of the selected feature by group.
+fn examples(
+    ui: &mut Ui,
+    run: &OpenRun,
+    contrast: &Contrast,
+    tests: &TestTable,
+    view: &mut ContrastView,
+    cache: &mut SampleCache,
+    opacity: f32,
+) -> Option<Action> {
+    let row = view.row.or(contrast.differing.first().copied())?;
+    let feature = tests.rows.get(row)?.feature;
+    contrast_examples::show(ui, run, contrast, feature, cache, &mut view.examples, opacity)
 }
 
 /// The name of the contrast, to choose another one.
@@ -194,8 +216,6 @@ fn plots(
     contrast: &Contrast,
     tests: &TestTable,
     view: &mut ContrastView,
-    cache: &mut SampleCache,
-    opacity: f32,
 ) -> Option<Action> {
     section(
         ui,
@@ -219,7 +239,6 @@ fn plots(
     }
     let row = clicked.or(row);
     view.row = clicked.or(view.row);
-    let mut action = clicked.and_then(|row| tests.rows.get(row)).map(|row| Action::Go(Location::Feature(row.feature)));
     if let Some(feature) = row.and_then(|row| tests.rows.get(row)).map(|row| row.feature) {
         section(
             ui,
@@ -237,10 +256,8 @@ fn plots(
         }
         let forecast = contrast.summary.as_ref().ok().and_then(|summary| summary.forecast.as_ref());
         forecast.into_iter().for_each(|forecast| note(ui, &forecast.sentence()));
-        let clicked = contrast_examples::show(ui, run, contrast, feature, cache, &mut view.examples, opacity);
-        action = clicked.or(action);
     }
-    action
+    clicked.and_then(|row| tests.rows.get(row)).map(|row| Action::Go(Location::Feature(row.feature)))
 }
 
 /// The features that differ. A click on a row shows its values in groups, one on the number shows the feature.
@@ -260,14 +277,14 @@ fn table(
     let mut action = None;
     let selected = view.row.or(contrast.differing.first().copied());
     let room = ui.available_width();
-    ScrollArea::horizontal().id_salt("differing").auto_shrink(false).show(ui, |ui| {
+    ScrollArea::horizontal().id_salt("differing").auto_shrink([false, true]).show(ui, |ui| {
         ui.spacing_mut().item_spacing = vec2(6.0, 2.0);
         ui.style_mut().interaction.selectable_labels = false;
         let mut table = TableBuilder::new(ui)
             .id_salt("differing features")
             .striped(true)
             .sense(Sense::click())
-            .auto_shrink(false)
+            .auto_shrink([false, true])
             .max_scroll_height(height)
             .cell_layout(Layout::left_to_right(Align::Center));
         let used: f32 = COLUMNS.iter().map(|(_, width, _)| width + 6.0).sum();

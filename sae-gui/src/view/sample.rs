@@ -240,10 +240,16 @@ fn content(
     view.under = None;
     if let Some(feature) = drawn.feature {
         let name = run.list.name(feature).map(|name| format!(" ({})", name.text())).unwrap_or_default();
-        let strongest = drawn.values.iter().copied().fold(0.0, f32::max);
-        let text = if strongest > 0.0 {
-            let [here, run] = [strongest, drawn.max].map(|value| format::real(value.into()));
+        let largest = |special: bool| {
+            let counted = loaded.data.tokens.iter().zip(&drawn.values).filter(|(token, _)| token.special == special);
+            counted.map(|(_, value)| *value).fold(0.0, f32::max)
+        };
+        // As in the list of features, special tokens count only if there is nothing else.
+        let text = if largest(false) > 0.0 {
+            let [here, run] = [largest(false), drawn.max].map(|value| format::real(value.into()));
             format!("Showing feature {feature}{name}: maximum {here} here, {run} in the run")
+        } else if largest(true) > 0.0 {
+            format!("Feature {feature}{name} fires on special tokens alone here.")
         } else {
             format!("Feature {feature}{name} does not fire here. Point at a feature on the right to see where it does.")
         };

@@ -12,6 +12,7 @@ use crate::state::history::VisitKind;
 use crate::state::location::Location;
 use crate::state::open_run::OpenRun;
 use crate::state::session::{Phase, Session};
+use crate::state::shared_samples::SharedSamples;
 use egui::Context;
 use std::path::PathBuf;
 
@@ -31,6 +32,8 @@ pub struct Side {
     pub direction: Option<(u32, Result<DecoderDirection, String>)>,
     /// The explanations of the scores of a sample, once they are known.
     pub explanations: Option<(u32, Result<Vec<ScoreExplanation>, String>)>,
+    /// The samples that it shares with the open run, once both are known.
+    pub shared: Option<SharedSamples>,
 }
 
 impl Side {
@@ -58,6 +61,7 @@ impl Side {
             cache: SampleCache::default(),
             direction: None,
             explanations: None,
+            shared: None,
         })
     }
 
@@ -85,10 +89,14 @@ impl Side {
         }
     }
 
-    /// Shows a feature and a sample.
-    pub fn show(&mut self, feature: u32, sample: u32) {
+    /// Shows a feature, and the sample that the open run shows, if it is shared.
+    pub fn show(&mut self, feature: u32, open: &OpenRun) {
         let Some(run) = self.session.run_mut() else { return };
-        run.show_sample(sample);
+        if self.shared.is_none() {
+            self.shared = SharedSamples::new(open, run);
+        }
+        let sample = self.shared.as_ref().and_then(|shared| shared.in_second(open.sample()));
+        sample.into_iter().for_each(|sample| run.show_sample(sample));
         let missing = (!run.has(Location::Feature(feature)))
             .then(|| format!("There is no feature {feature}, only {}.", format::count(run.list.total() as u64)));
         let shown = run.feature_number() == Some(feature);
@@ -100,6 +108,12 @@ impl Side {
             let _ = self.session.go(Location::Feature(feature), VisitKind::Stepped);
         }
         self.missing = missing;
+    }
+
+    /// The strongest shared samples of both features, by their numbers in the open run and here.
+    pub fn strongest(&self, open: &OpenRun) -> Vec<[u32; 2]> {
+        let (Some(run), Some(shared)) = (self.run(), &self.shared) else { return Vec::new() };
+        shared.strongest(open, run)
     }
 
     /// Takes what the workers have read or computed.

@@ -26,10 +26,9 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 
-/// The samples of the open run whose active features are compared with those of the other side: none of another run.
+/// The samples of the other side whose active features are compared with those of the open run, by their numbers there.
 fn compared_samples(run: &OpenRun, side: &Side) -> Vec<u32> {
-    let same_run = side.run().is_some_and(|other| other.info.root == run.info.root);
-    if same_run { run.strongest_samples() } else { Vec::new() }
+    side.strongest(run).into_iter().map(|[_, theirs]| theirs).collect()
 }
 
 impl App {
@@ -89,7 +88,7 @@ impl App {
         }
         if let Some(side) = &mut self.side {
             side.receive(ctx);
-            side.show(with.feature, run.sample());
+            side.show(with.feature, run);
             let also = compared_samples(run, side);
             side.request(&also);
         }
@@ -144,9 +143,9 @@ impl App {
             }
             Page::Playground => Requested::default(),
             Page::Compare => {
-                let other = self.side.as_ref().and_then(Side::run);
-                let also = other.filter(|other| other.info.root == run.info.root).map(OpenRun::strongest_samples);
-                Requested::for_comparison(run, encodes, &also.unwrap_or_default())
+                let strongest = self.side.as_ref().map(|side| side.strongest(run)).unwrap_or_default();
+                let also: Vec<u32> = strongest.into_iter().map(|[own, _]| own).collect();
+                Requested::for_comparison(run, encodes, &also)
             }
         }
     }
