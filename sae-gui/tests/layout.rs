@@ -2,7 +2,7 @@
 
 use crate::fixture::{self, SAE};
 use crate::harness::{open, open_in, search, settle};
-use egui::{Rect, Role};
+use egui::{Event, Rect, Role};
 use egui_kittest::kittest::{NodeT, Queryable};
 use egui_kittest::{Harness, Node};
 use sae_gui::state::Link;
@@ -94,6 +94,28 @@ fn the_bar_on_top_stays_inside_a_narrow_window() {
         assert!(right <= width, "? ends at {right} of {width}");
         let right = app.get_by_label(SAE).rect().right();
         assert!(right <= width, "the autoencoder ends at {right} of {width}");
+    }
+}
+
+#[test]
+fn the_map_stays_under_the_pointer_while_it_is_enlarged() {
+    let (_dir, run) = fixture::run(64);
+    let link = Link { location: Some(Location::Feature(6)), ..Link::to_run(run.root()) };
+    for width in [1360.0, 1180.0] {
+        let mut app = open_in(Harness::builder().with_size([width, 800.0]), link.clone());
+        let before = app.get_by_label("Map of features").rect();
+        app.event(Event::PointerMoved(before.center()));
+        app.run_steps(2);
+        app.event(Event::MouseWheel {
+            unit: egui::MouseWheelUnit::Line,
+            delta: egui::vec2(0.0, 4.0),
+            phase: egui::TouchPhase::Move,
+            source: egui::MouseWheelSource::Unknown,
+            modifiers: egui::Modifiers::NONE,
+        });
+        app.run_steps(12);
+        app.get_by_label("Whole map");
+        assert_eq!(app.get_by_label("Map of features").rect(), before, "{width}");
     }
 }
 

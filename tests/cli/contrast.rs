@@ -4,6 +4,7 @@
 use crate::tool::{fails, files, json, tiny_model};
 use arrow::array::{AsArray, BooleanArray};
 use arrow::datatypes::{Float64Type, UInt32Type};
+use sae_core::analysis::contrast::{read_examples, read_groups};
 use sae_core::table;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -80,6 +81,14 @@ fn planted_words_differ_between_styles_and_predict_them() {
     assert_eq!(in_groups.iter().copied().collect::<BTreeSet<_>>(), differing);
     let adjusted = groups.column_by_name("adjusted").unwrap().as_primitive::<Float64Type>();
     assert!(adjusted.values().iter().all(|share| (-1e-9..=1.0 + 1e-9).contains(share)));
+    // Every example is a sample of its group in which the feature is active, and no group with active samples lacks one.
+    let examples = read_examples(&folder.join("examples.parquet")).unwrap();
+    assert!(examples.iter().all(|row| row.group == ["plain", "short", "long"][row.example.sample as usize % 3]));
+    assert!(examples.iter().all(|row| row.example.activation > 0.0));
+    let with_examples: BTreeSet<(u32, &str)> = examples.iter().map(|row| (row.feature, row.group.as_str())).collect();
+    let values = read_groups(&folder.join("groups.parquet")).unwrap();
+    let active = values.iter().filter(|value| value.prevalence.is_some_and(|share| share > 0.0));
+    assert_eq!(with_examples, active.map(|value| (value.feature, value.group.as_str())).collect());
     assert!(fs::read(folder.join("volcano.png")).unwrap().starts_with(b"\x89PNG"));
     // The predictions are a score: the samples of the style come first.
     let kept = dir.path().join("kept");

@@ -25,9 +25,9 @@ const TABLE: f32 = 320.0;
 
 /// The columns of the table: title, width, meaning.
 const COLUMNS: [(&str, f32, &str); 8] = [
-    ("Feature", 50.0, "Its number; click to show it"),
+    ("Feature", 58.0, "Its number; click to show it"),
     ("Label or words", 96.0, "Its label, else words that it fires on"),
-    ("In", 66.0, "The group, or the field"),
+    ("In", 62.0, "The group, or the field"),
     ("Active", 46.0, "Share of the group's samples in which it is active; of all samples if there are no groups"),
     ("Elsewhere", 60.0, "The same share of the other samples"),
     (
@@ -288,10 +288,10 @@ fn table(
             .max_scroll_height(height)
             .cell_layout(Layout::left_to_right(Align::Center));
         let used: f32 = COLUMNS.iter().map(|(_, width, _)| width + 6.0).sum();
-        let spare = (room - used - 14.0).max(0.0);
+        let spare = room - used - 14.0;
         for (n, (_, width, _)) in COLUMNS.into_iter().enumerate() {
             // The words have what the numbers leave.
-            let width = if n == WORDS { width + spare } else { width };
+            let width = if n == WORDS { (width + spare).max(56.0) } else { width };
             table = table.column(Column::initial(width).at_least(36.0).resizable(true).clip(true));
         }
         table

@@ -152,7 +152,9 @@ fn head(ui: &mut Ui, run: &mut OpenRun, view: &mut MapView) {
         let chosen = run.list.restricted_to();
         let text = match chosen {
             Some(count) => format!("{} chosen", format::count(count as u64)),
-            None => "draw around features to choose them".into(),
+            None if view.window == WHOLE => "draw around features to choose them".into(),
+            // The button that takes this place must not begin another row: the map would move under the pointer.
+            None => String::new(),
         };
         let hint = "Drag to draw around features, with Shift to add to those that are chosen. Turn the wheel to enlarge, drag \
                     with the right button to move, double-click to see everything";

@@ -19,7 +19,7 @@ const NEAR: f32 = 10.0;
 /// The largest `-log10 p` that is told apart: smaller p-values are not represented exactly.
 const LARGEST: f64 = 300.0;
 /// Side of the squares in which tests are counted.
-const CELL: f32 = 2.0;
+const CELL: f32 = 4.0;
 
 /// What the plot remembers between two frames.
 #[derive(Default)]
@@ -82,7 +82,8 @@ impl Plot {
         let most = tested.iter().chain(&by_chance).copied().max().unwrap_or(1);
         let color = theme::muted(ui);
         let texture = plot::counts(ui, "volcano", cells, |cell| match (tested[cell], by_chance[cell]) {
-            (0, chance) => color.gamma_multiply(0.45 * plot::shade(chance, most)),
+            (0, 0) => Color32::TRANSPARENT,
+            (0, chance) => color.gamma_multiply((0.5 * plot::shade(chance, most)).max(0.3)),
             (tests, _) => color.gamma_multiply(plot::shade(tests, most).max(0.6)),
         });
         let differs = || points.iter().filter(|(n, _)| tests.rows[*n].differs()).map(|(_, point)| *point);
