@@ -20,8 +20,10 @@ mkdir -p "$pack/tests"
 cargo build --release --features "$feature"
 cp target/release/sae "$pack/"
 # The tests of sae-core's library (the trainer) and of harvest (the models), from Cargo's messages.
-cargo test --release -p sae-core -p harvest --features "sae-core/$feature,harvest/$feature" --lib --test it --no-run \
-  --message-format json-render-diagnostics >"$folder/messages"
+{
+  cargo test --release -p sae-core --features "$feature" --lib --no-run --message-format json-render-diagnostics
+  cargo test --release -p harvest --features "$feature" --test it --no-run --message-format json-render-diagnostics
+} >"$folder/messages"
 python3 - "$folder/messages" "$pack" <<'PYTHON'
 import json, shutil, sys
 

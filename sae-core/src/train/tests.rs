@@ -444,6 +444,30 @@ mod on_a_gpu {
     }
 
     #[test]
+    fn more_features_than_cubes_along_one_dimension_train_as_on_a_cpu() {
+        // Not a multiple of anything, and more than 65,535.
+        let (d, f) = (4, 65_579);
+        for device in DeviceChoice::found() {
+            let config = TrainConfig { features: f, batch: 8, decoder: Decoder::Unit, ..config(Architecture::TopK) };
+            let params = Params::initial(d, &config);
+            let mut on_gpu = gpu::sparse(&config, params.clone(), &device).unwrap();
+            let mut on_cpu = CpuEngine::new(&config, params);
+            for t in 1..=2 {
+                let x = fixture::hidden(8, d, t);
+                let batch = Batch { x: &x, t, lr: 1e-3, sparsity: 0.0, ends: &[f], dead: &[] };
+                let (found, expected) = (on_gpu.step(&batch).unwrap(), on_cpu.step(&batch).unwrap());
+                assert!((found.mse - expected.mse).abs() < 1e-4 * expected.mse, "{} {}", found.mse, expected.mse);
+                assert_eq!(found.fired, expected.fired);
+            }
+            let (found, expected) = (on_gpu.state().unwrap(), on_cpu.state().unwrap());
+            for (found, expected) in found.params.arrays().into_iter().zip(expected.params.arrays()) {
+                let apart = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+                assert!(apart < 1e-3, "{apart}");
+            }
+        }
+    }
+
+    #[test]
     fn the_host_waits_for_the_device_once_a_step() {
         use crate::train::gpu::WAITS;
         let d = 6;

@@ -147,7 +147,7 @@ impl GpuEngine {
         let (ends, slots) = (&from.ends.0, from.ends.1);
         sparse::gradients::launch(
             &self.client,
-            blocks(self.f, self.d),
+            cubes(self.f * blocks(self.d)),
             units(),
             from.groups.start.arg(),
             from.groups.order.arg(),
@@ -181,10 +181,10 @@ impl GpuEngine {
         let (parts, out) = (allocate(client, pieces * d, 4), allocate(client, d, 4));
         let by = weights.unwrap_or(&self.norms).arg();
         let (to, weighed) = (parts.arg(), weights.is_some());
-        let count = blocks(pieces, d);
+        let count = cubes(pieces * blocks(d));
         sparse::column_sums::launch(client, count, units(), a.arg(), by, to, rows, stride, first, d, PIECE, weighed);
         let (from, none, to) = (parts.arg(), self.norms.arg(), out.arg());
-        sparse::column_sums::launch(client, blocks(1, d), units(), from, none, to, pieces, d, 0, d, pieces, false);
+        sparse::column_sums::launch(client, cubes(blocks(d)), units(), from, none, to, pieces, d, 0, d, pieces, false);
         out
     }
 

@@ -3,10 +3,9 @@
 
 use super::entries::{Entries, Inputs};
 use super::memory::{Buffer, allocate, fetch, upload};
-use super::select::UNITS;
 use super::sparse;
 use super::state::GpuEngine;
-use super::{cubes, units};
+use super::{elements, tokens, units};
 use crate::{Error, Result};
 use cubecl::prelude::*;
 use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
@@ -24,7 +23,7 @@ impl GpuEngine {
         let (client, len) = (&self.client, x.len());
         let (x, centered) = (upload(client, x), allocate(client, len, 4));
         let narrow = allocate(client, len, self.narrow.size());
-        let count = CubeCount::Static(len.div_ceil(UNITS) as u32, 1, 1);
+        let count = elements(len);
         let (d, center) = (self.d, self.config.subtract_b_dec);
         let (b, own, low) = (b_dec.arg(), centered.arg(), narrow.arg());
         sparse::inputs::launch(client, count, units(), x.arg(), b, own, low, d, center, self.narrow);
@@ -93,7 +92,7 @@ impl GpuEngine {
         out: &Buffer,
     ) {
         let (bias, features, lens) = (self.bias().arg(), entries.features.arg(), entries.lens.arg());
-        let (client, count, out, d, width) = (&self.client, cubes(self.rows), out.arg(), self.d, entries.width);
+        let (client, count, out, d, width) = (&self.client, tokens(self.rows), out.arg(), self.d, entries.width);
         let (a, b, ends) = (a.arg(), b.arg(), ends.arg());
         sparse::dots::launch(client, count, units(), a, b, bias, ends, features, lens, out, d, slots, width, biased);
     }
@@ -134,7 +133,7 @@ impl GpuEngine {
         let (out, costs) = (allocate(client, self.rows * slots * d, 4), allocate(client, self.rows * 2, 4));
         let (features, values, lens) = (chosen.features.arg(), chosen.values.arg(), chosen.lens.arg());
         let (x, b, w, ends) = (x.arg(), b_dec.arg(), self.w_dec.value.arg(), ends.arg());
-        let (count, to, cost) = (cubes(self.rows), out.arg(), costs.arg());
+        let (count, to, cost) = (tokens(self.rows), out.arg(), costs.arg());
         sparse::residuals::launch(
             client,
             count,

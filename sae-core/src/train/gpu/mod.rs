@@ -59,17 +59,47 @@ pub fn sparse(config: &TrainConfig, params: Params, device: &Device) -> Result<G
     Ok(GpuEngine::new(config, params, gpu.client(), gpu.narrow(), PRODUCT_BYTES))
 }
 
-/// One cube for each of `rows` rows.
-fn cubes(rows: usize) -> CubeCount {
-    CubeCount::Static(rows as u32, 1, 1)
+/// Cubes along one dimension that every device allows; Vulkan need not allow more.
+const MOST_CUBES: usize = 65_535;
+
+/// At least `n` cubes, numbered by `CUBE_POS`. If there are more than fit into one dimension, the last numbers may be `n` or
+/// higher, which kernels have to ignore.
+fn cubes(n: usize) -> CubeCount {
+    let second = n.div_ceil(MOST_CUBES).max(1);
+    CubeCount::Static(n.div_ceil(second) as u32, second as u32, 1)
 }
 
-/// Cubes for `rows` pieces of rows and blocks of `d` columns.
-fn blocks(rows: usize, d: usize) -> CubeCount {
-    CubeCount::Static(rows as u32, d.div_ceil(select::UNITS) as u32, 1)
+/// Cubes with at least one unit for each of `n` elements, numbered by `ABSOLUTE_POS`.
+fn elements(n: usize) -> CubeCount {
+    cubes(n.div_ceil(select::UNITS))
+}
+
+/// One cube for each token, numbered by `CUBE_POS_X`; [`GpuEngine`] checks that a batch is not too large for that.
+fn tokens(n: usize) -> CubeCount {
+    CubeCount::Static(n as u32, 1, 1)
+}
+
+/// The number of blocks of [`select::UNITS`] columns.
+fn blocks(d: usize) -> usize {
+    d.div_ceil(select::UNITS)
 }
 
 /// The size of every cube.
 fn units() -> CubeDim {
     CubeDim::new_1d(select::UNITS as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cubes_fit_into_the_dimensions_of_every_device() {
+        for n in [1, 65_535, 65_536, 65_537, 1_000_003, 16_384 * 4096] {
+            let CubeCount::Static(x, y, 1) = cubes(n) else { panic!("three dimensions") };
+            assert!(x as usize <= MOST_CUBES && y as usize <= MOST_CUBES, "{n}");
+            let all = x as usize * y as usize;
+            assert!(all >= n && all < n + y as usize, "{n}: {all}");
+        }
+    }
 }

@@ -248,9 +248,10 @@ pub fn column_sums(
     piece: usize,
     #[comptime] weighed: bool,
 ) {
-    let c = CUBE_POS_Y as usize * UNITS + UNIT_POS as usize;
-    if c < d {
-        let from = CUBE_POS_X as usize * piece;
+    let blocks = (d + UNITS - 1) / UNITS;
+    let (at, c) = (CUBE_POS / blocks, CUBE_POS % blocks * UNITS + UNIT_POS as usize);
+    let from = at * piece;
+    if from < rows && c < d {
         let to = min(from + piece, rows);
         let mut sum = 0f32;
         for row in from..to {
@@ -260,7 +261,7 @@ pub fn column_sums(
                 sum += a[row * stride + first + c];
             }
         }
-        out[CUBE_POS_X as usize * d + c] = sum;
+        out[at * d + c] = sum;
     }
 }
 
@@ -289,9 +290,9 @@ pub fn gradients(
     #[comptime] more: bool,
     #[comptime] encoder: bool,
 ) {
-    let feature = CUBE_POS_X as usize;
-    let c = CUBE_POS_Y as usize * UNITS + UNIT_POS as usize;
-    if c < d {
+    let blocks = (d + UNITS - 1) / UNITS;
+    let (feature, c) = (CUBE_POS / blocks, CUBE_POS % blocks * UNITS + UNIT_POS as usize);
+    if feature < sums.len() && c < d {
         let (from, to) = (start[feature] as usize, start[feature + 1] as usize);
         let slot = slot_of(ends, slots, feature as u32);
         let at = feature * d + c;

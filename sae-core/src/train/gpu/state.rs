@@ -2,11 +2,12 @@
 
 use super::backward::bias_and_norm;
 use super::memory::{Buffer, allocate, fetch, fetch_all, upload};
-use super::{cubes, sparse, units, update};
-use crate::Result;
+use super::{cubes, elements, sparse, units, update};
+use crate::error::{Cause, Hint, Setting};
 use crate::train::engine::{Batch, Engine, StepStats, TrainState, clipped, finite};
 use crate::train::params::B_ENC;
 use crate::train::{Params, TrainConfig};
+use crate::{Error, Result};
 use cubecl::client::Client;
 use cubecl::prelude::*;
 use std::borrow::Cow;
@@ -114,7 +115,7 @@ impl GpuEngine {
         (self.enc_norms, self.norms) = (self.row_norms(&self.w_enc), self.row_norms(&self.w_dec));
         let len = self.f * self.d;
         self.narrow_enc = allocate(client, len, self.narrow.size());
-        let count = CubeCount::Static(len.div_ceil(super::select::UNITS) as u32, 1, 1);
+        let count = elements(len);
         sparse::narrowed::launch(client, count, units(), self.w_enc.value.arg(), self.narrow_enc.arg(), self.narrow);
         (self.floor, self.l0) = (0.0, *l0);
     }
@@ -123,6 +124,11 @@ impl GpuEngine {
 impl Engine for GpuEngine {
     fn step(&mut self, batch: &Batch) -> Result<StepStats> {
         self.rows = batch.x.len() / self.d;
+        let most = self.client.properties().hardware.max_cube_count.0;
+        if self.rows > most as usize {
+            let text = format!("a step has {} tokens, and this GPU computes at most {most} at a time", self.rows);
+            return Err(Error::device(Cause::with_hint(text, Hint::Lower(Setting::Batch))));
+        }
         let b_dec = upload(&self.client, &self.b_dec[0]);
         let inputs = self.inputs(batch.x, &b_dec);
         loop {

@@ -6,16 +6,15 @@ use super::backward::{Contribution, Pass};
 use super::entries::{Entries, Inputs};
 use super::group::Groups;
 use super::memory::{Buffer, Fetched, allocate};
-use super::select::{ALL, CANDIDATES, UNITS};
+use super::select::{ALL, CANDIDATES};
 use super::state::GpuEngine;
-use super::{cubes, units};
+use super::{elements, tokens, units};
 use crate::Result;
 use crate::autoencoder::Architecture;
 use crate::train::architecture::ArchitectureRule;
 use crate::train::config::JumpReluPenalty;
 use crate::train::engine::{Batch, StepStats};
 use crate::train::params::scalar_names;
-use cubecl::prelude::*;
 
 impl GpuEngine {
     /// The pass of a batch.
@@ -32,7 +31,7 @@ impl GpuEngine {
         let scalar = |n: usize| self.scalars.get(n).unwrap_or(&self.scalars[0]).value.arg();
         activation::activate::launch(
             client,
-            cubes(self.rows),
+            tokens(self.rows),
             units(),
             entries.values.arg(),
             entries.features.arg(),
@@ -74,7 +73,7 @@ impl GpuEngine {
         let (norm, fired) = (allocate(client, f, 4), allocate(client, f, 4));
         activation::backward::launch(
             client,
-            CubeCount::Static(f.div_ceil(UNITS) as u32, 1, 1),
+            elements(f),
             units(),
             groups.start.arg(),
             groups.order.arg(),
@@ -188,7 +187,7 @@ impl GpuEngine {
         let thresholds = &self.scalars[usize::from(learned)].value;
         activation::above::launch(
             &self.client,
-            cubes(rows),
+            tokens(rows),
             units(),
             values.arg(),
             candidates.features.arg(),

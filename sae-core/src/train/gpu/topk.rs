@@ -6,7 +6,7 @@ use super::entries::{Entries, Inputs};
 use super::memory::{Buffer, Fetched, allocate, upload};
 use super::select::{self, ALL, BINS, CANDIDATES, FLOOR, FOUND, LISTED, TOTAL, float_of, order_of};
 use super::state::GpuEngine;
-use super::{cubes, sparse, units};
+use super::{cubes, sparse, tokens, units};
 use crate::Result;
 use crate::autoencoder::Architecture;
 use crate::train::engine::{Batch, StepStats};
@@ -128,10 +128,10 @@ impl GpuEngine {
         let (f, keep, weighed) = (self.f, out.width, self.config.weighs_by_norm());
         // The kernel does not read this argument here, but it needs one.
         let none = self.norms.arg();
-        let (cubes, units, client) = (cubes(rows), units(), &self.client);
+        let (count, units, client) = (tokens(rows), units(), &self.client);
         select::strongest::launch(
             client,
-            cubes,
+            count,
             units,
             p.arg(),
             list.arg(),
@@ -158,7 +158,7 @@ impl GpuEngine {
         let (features, values, lens) = (out.features.arg(), out.values.arg(), out.lens.arg());
         let (width, weighed) = (entries.width, self.config.weighs_by_norm());
         let (of, had) = (entries.features.arg(), entries.lens.arg());
-        let (count, units, client) = (cubes(self.rows), units(), &self.client);
+        let (count, units, client) = (tokens(self.rows), units(), &self.client);
         let p = entries.values.arg();
         let floors = floors.arg();
         select::strongest::launch(
@@ -170,7 +170,7 @@ impl GpuEngine {
         let (to_features, to_values) = (sorted.features.arg(), sorted.values.arg());
         select::ascending::launch(
             client,
-            cubes(self.rows),
+            tokens(self.rows),
             units,
             features,
             values,
@@ -188,7 +188,7 @@ impl GpuEngine {
         let (weighed, width) = (self.config.weighs_by_norm(), entries.width);
         for pass in 0..3u32 {
             let (values, features, lens) = (entries.values.arg(), entries.features.arg(), entries.lens.arg());
-            let (count, client, gain) = (cubes(self.rows), &self.client, self.norms.arg());
+            let (count, client, gain) = (tokens(self.rows), &self.client, self.norms.arg());
             let (of, to) = (search.arg(), bins.arg());
             select::digits::launch(client, count, units(), values, features, lens, gain, of, to, width, pass, weighed);
             let (zero, bins, search) = (order_of(0.0), bins.arg(), search.arg());

@@ -30,7 +30,10 @@ pub fn norms_of_gradients(
     #[comptime] penalized: bool,
     #[comptime] unit: bool,
 ) {
-    let row = CUBE_POS_X as usize;
+    let row = CUBE_POS;
+    if row >= squares.len() {
+        terminate!();
+    }
     let mut parts = Shared::<[f32]>::new_slice(UNITS);
     // How much of the decoder row is added to its gradient.
     let mut along = 0f32;
@@ -109,7 +112,10 @@ pub fn adam<N: Float>(
     #[comptime] then: u32,
     #[define(N)] _product: ElemType,
 ) {
-    let row = CUBE_POS_X as usize;
+    let row = CUBE_POS;
+    if row * d >= w.len() {
+        terminate!();
+    }
     let mut parts = Shared::<[f32]>::new_slice(UNITS);
     let mut sum = 0f32;
     let mut c = UNIT_POS as usize;
@@ -159,7 +165,10 @@ pub fn adam<N: Float>(
 /// `w`: `[rows, d]`; `norms`: `[rows]`.
 #[cube(launch)]
 pub fn row_norms(w: &[f32], norms: &mut [f32], d: usize) {
-    let row = CUBE_POS_X as usize;
+    let row = CUBE_POS;
+    if row * d >= w.len() {
+        terminate!();
+    }
     let mut parts = Shared::<[f32]>::new_slice(UNITS);
     let mut sum = 0f32;
     let mut c = UNIT_POS as usize;
