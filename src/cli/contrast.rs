@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::{ArgGroup, Args};
 use sae_core::analysis::between::Markers;
 use sae_core::analysis::contrast::{StudyOptions, TestedFeature};
-use sae_core::analysis::feature_sets::Part;
+use sae_core::analysis::feature_sets::{Measure, Part};
 use sae_workbench::contrast::{LENGTH_EXPLAINS, PredictionReport, Question};
 use sae_workbench::{ContrastReport, ContrastRequest};
 use std::path::Path;
@@ -29,6 +29,7 @@ Examples:
   sae contrast --run run --order year --cluster president --bins 10
   sae contrast --run run --order 'size=small<medium<large'
   sae contrast --run run --target meta.pass_rate --part user
+  sae contrast --run run --target reward --between-groups monologue,decomposition
   sae contrast --run run --target collision --lead 5 --cluster episode
   sae filter --run run --by predicted_pass_rate --keep 50% --out hard      the contrast's predictions are a score")]
 pub struct ContrastArgs {
@@ -46,9 +47,12 @@ pub struct ContrastArgs {
     /// With --target: the largest value among the next N samples of the cluster, in place of the sample's own
     #[arg(long, value_name = "N", default_value_t = 0, requires = "target")]
     pub lead: usize,
-    /// Which positions of a sample count: all (with content), user, answer, think (of the answer, between <think> and </think>), image or action
-    #[arg(long, default_value = "all")]
-    pub part: Part,
+    /// With --target: relate features of the question to the difference of the target between two groups of a set (--pair; default: set), FIELD=A,B, or A,B for melted samples
+    #[arg(long, value_name = "FIELD=A,B", requires = "target", conflicts_with = "lead")]
+    pub between_groups: Option<String>,
+    /// Which positions of a sample count: all (with content; the default), user (the default of --between-groups), answer, think (of the answer, between <think> and </think>), image or action
+    #[arg(long)]
+    pub part: Option<Part>,
     /// Of these positions, only those between two texts of the sample, however tokens divide them
     #[arg(long, num_args = 2, value_names = ["OPEN", "CLOSE"])]
     pub between: Vec<String>,
@@ -63,6 +67,9 @@ pub struct ContrastArgs {
     pub adjust: Option<String>,
     #[command(flatten)]
     pub threshold: ThresholdArg,
+    /// What is measured of a feature in a sample: active (whether it is) or strength (ln(1 + largest activation), 0 if not active)
+    #[arg(long, default_value = "active")]
+    pub measure: Measure,
     /// Name of the contrast in the run (default: the field)
     #[arg(long)]
     pub name: Option<String>,
@@ -95,13 +102,14 @@ impl ContrastArgs {
         Ok(ContrastRequest {
             sae: self.sae.choice(),
             name: self.name.clone(),
-            question: self.question(),
-            part: self.part,
+            question: self.question()?,
+            part: self.part.unwrap_or(if self.between_groups.is_some() { Part::User } else { Part::All }),
             between,
-            pair: self.pair.clone(),
+            pair: self.pair.clone().filter(|_| self.between_groups.is_none()),
             cluster: self.cluster.clone(),
             adjust: self.adjust.clone(),
             threshold: self.threshold.value,
+            measure: self.measure,
             options: StudyOptions {
                 false_discovery_rate: self.fdr.0,
                 confirm: self.confirm.map(|share| share.0),
@@ -113,16 +121,27 @@ impl ContrastArgs {
         })
     }
 
-    fn question(&self) -> Question {
+    fn question(&self) -> Result<Question> {
         if let Some(field) = &self.groups {
-            return Question::Groups { field: field.clone() };
+            return Ok(Question::Groups { field: field.clone() });
         }
         if let Some(order) = &self.order {
             let (field, levels) = order.split_once('=').unwrap_or((order, ""));
             let levels = levels.split('<').map(|level| level.trim().to_owned()).filter(|level| !level.is_empty());
-            return Question::Order { field: field.to_owned(), levels: levels.collect() };
+            return Ok(Question::Order { field: field.to_owned(), levels: levels.collect() });
         }
-        Question::Target { field: self.target.clone().unwrap_or_default(), lead: self.lead }
+        let field = self.target.clone().unwrap_or_default();
+        let Some(between) = &self.between_groups else { return Ok(Question::Target { field, lead: self.lead }) };
+        let (group_field, groups) = match between.split_once('=') {
+            Some((field, groups)) => (Some(field.trim().to_owned()), groups),
+            None => (None, between.as_str()),
+        };
+        let groups: Vec<String> = groups.split(',').map(|group| group.trim().to_owned()).collect();
+        let Ok(groups) = <[String; 2]>::try_from(groups) else {
+            anyhow::bail!("invalid groups {between:?}: expected two groups, such as style=short,long");
+        };
+        let set = self.pair.clone().unwrap_or_else(|| harvest::data::SET.to_owned());
+        Ok(Question::Difference { field, group_field, groups, set })
     }
 }
 
@@ -153,6 +172,7 @@ fn draw(report: &ContrastReport, path: &Path) -> Result<()> {
 }
 
 fn describe(report: &ContrastReport) -> String {
+    let is_about_sets = matches!(report.question, Question::Difference { .. });
     let differing = count(report.differing as u64);
     let mut text = format!("{differing} of {} features differ", count(report.tested as u64));
     if report.columns.len() > 1 {
@@ -163,11 +183,13 @@ fn describe(report: &ContrastReport) -> String {
     }
     text += &format!(
         "\n{} in {} and {}",
-        counted(report.samples as u64, "sample"),
+        counted(report.samples as u64, if is_about_sets { "set" } else { "sample" }),
         counted((report.clusters + report.confirming_clusters) as u64, "cluster"),
         counted(report.strata as u64, "stratum").replace("stratums", "strata"),
     );
-    if report.left_out > 0 {
+    if is_about_sets && report.left_out > 0 {
+        text += &format!("; {} left out, which lack a group or the part", count(report.left_out as u64));
+    } else if report.left_out > 0 {
         text += &format!("; {} left out, which lack the field or the part", count(report.left_out as u64));
     }
     if let (Some(markers), true) = (&report.between, report.unmatched_markers > 0) {

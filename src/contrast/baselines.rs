@@ -9,10 +9,11 @@ use sae_core::analysis::between::PositionChoice;
 use sae_core::analysis::contrast::{Column, Design};
 use sae_core::analysis::feature_sets::FeatureSets;
 use sae_core::analysis::pass::{Block, Observer};
-use sae_core::random;
+use sae_core::random::{self, SplitMix64};
 use sae_core::store::Store;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// Number of parts of the clusters; each is predicted from the others.
 const FOLDS: u64 = 5;
@@ -20,7 +21,7 @@ const FOLDS: u64 = 5;
 const FITTED: usize = 50_000;
 /// Bytes of mean hidden states that are held at most; of further samples none are.
 const HIDDEN_BYTES: usize = 1 << 30;
-/// Bootstrap samples of the interval of an AUC.
+/// Bootstrap samples of an interval.
 const DRAWS: usize = 200;
 
 /// How well a column is predicted out of fold: AUC for a group, the share of explained variance (R^2) for numbers.
@@ -32,7 +33,7 @@ pub struct PredictionReport {
     pub measure: &'static str,
     /// From features.
     pub features: Option<f64>,
-    /// The 95 % interval of an AUC.
+    /// The 95 % interval, from bootstrap samples of clusters.
     pub features_interval: Option<[f64; 2]>,
     /// From as many words.
     pub words: Option<f64>,
@@ -107,10 +108,7 @@ impl Sources<'_> {
         });
         let all: Vec<usize> = (0..samples.len()).collect();
         let judge = |predicted: &[f64], members: &[usize]| quality(predicted, column, members, is_indicator);
-        let both = |value: f64| -> Vec<f64> {
-            all.iter().filter(|n| column.values[**n] == value).map(|n| features[*n]).collect()
-        };
-        let interval = is_indicator.then(|| auc::interval(&both(1.0), &both(0.0), DRAWS, self.seed)).flatten();
+        let interval = interval(self.design.clusters(), &features, &column.values, is_indicator, self.seed);
         let whole: Vec<(u32, f64)> = self.fitted(column, |_| true);
         let model = Prediction::fit(self.sets, &whole, self.most);
         // Samples without a value are predicted by the model that was fitted to all that have one.
@@ -122,7 +120,7 @@ impl Sources<'_> {
             column: column.name.clone(),
             measure: if is_indicator { "auc" } else { "r2" },
             features: judge(&features, &all),
-            features_interval: interval.map(|(lo, hi)| [lo, hi]),
+            features_interval: interval,
             words: judge(&words, &all),
             length: judge(&length, &all),
             hidden: judge(&hidden, &hidden_members),
@@ -149,7 +147,7 @@ impl Sources<'_> {
         let members: Vec<usize> = (0..column.values.len()).filter(|n| takes(*n)).collect();
         let share = FITTED as f64 / members.len().max(1) as f64;
         let samples = self.design.samples();
-        let chosen = |n: &usize| random::unit(random::SplitMix64::nth(self.seed, *n as u64 + 1)) < share;
+        let chosen = |n: &usize| random::unit(SplitMix64::nth(self.seed, *n as u64 + 1)) < share;
         members.into_iter().filter(chosen).map(|n| (samples[n], column.values[n])).collect()
     }
 }
@@ -164,6 +162,55 @@ fn quality(predicted: &[f64], column: &Column, members: &[usize], is_indicator: 
     let mean = pairs().map(|(_, t)| t).sum::<f64>() / members.len() as f64;
     let (left, all) =
         pairs().fold((0.0, 0.0), |(left, all), (p, t)| (left + (t - p).powi(2), all + (t - mean).powi(2)));
+    (all > 0.0).then(|| 1.0 - left / all)
+}
+
+/// A 95 % interval of the AUC or R^2 of predictions: the quantiles over bootstrap samples of clusters (Efron 1979; Field and
+/// Welsh 2007), which keep samples that depend on each other together.
+fn interval(
+    clusters: &[Range<usize>],
+    predicted: &[f64],
+    values: &[f64],
+    is_indicator: bool,
+    seed: u64,
+) -> Option<[f64; 2]> {
+    let mut order: Vec<usize> = (0..predicted.len()).collect();
+    order.sort_by(|a, b| predicted[*a].total_cmp(&predicted[*b]));
+    let mut random = SplitMix64::new(seed);
+    let mut weights = vec![0.0; predicted.len()];
+    let draw = |_| {
+        let mut counts = vec![0.0; clusters.len()];
+        clusters.iter().for_each(|_| counts[random.below(clusters.len())] += 1.0);
+        clusters.iter().zip(&counts).for_each(|(range, count)| weights[range.clone()].fill(*count));
+        if is_indicator {
+            weighted_auc(&order, predicted, values, &weights)
+        } else {
+            weighted_r2(predicted, values, &weights)
+        }
+    };
+    let mut all: Vec<f64> = (0..DRAWS).filter_map(draw).collect();
+    all.sort_by(f64::total_cmp);
+    let at = |share: f64| all.get((all.len().saturating_sub(1) as f64 * share).round() as usize).copied();
+    Some([at(0.025)?, at(0.975)?])
+}
+
+/// The AUC of samples that occur as often as their weights say, from their order by prediction.
+fn weighted_auc(order: &[usize], predicted: &[f64], values: &[f64], weights: &[f64]) -> Option<f64> {
+    let (mut below, mut above, mut wins) = (0.0, 0.0, 0.0);
+    for ties in order.chunk_by(|a, b| predicted[*a] == predicted[*b]) {
+        let sum = |value: f64| ties.iter().filter(|n| values[**n] == value).map(|n| weights[*n]).sum::<f64>();
+        let (good, bad) = (sum(1.0), sum(0.0));
+        wins += good * (below + bad / 2.0);
+        (below, above) = (below + bad, above + good);
+    }
+    (below * above > 0.0).then(|| wins / (below * above))
+}
+
+/// R^2 of samples that occur as often as their weights say.
+fn weighted_r2(predicted: &[f64], values: &[f64], weights: &[f64]) -> Option<f64> {
+    let sum = |of: &dyn Fn(usize) -> f64| (0..values.len()).map(|n| weights[n] * of(n)).sum::<f64>();
+    let mean = sum(&|n| values[n]) / sum(&|_| 1.0);
+    let (left, all) = (sum(&|n| (values[n] - predicted[n]).powi(2)), sum(&|n| (values[n] - mean).powi(2)));
     (all > 0.0).then(|| 1.0 - left / all)
 }
 
@@ -238,4 +285,58 @@ pub(super) fn words(store: &Store, choice: &PositionChoice, samples: usize) -> R
     let numbers: BTreeMap<&String, u32> = known.into_iter().zip(0..).collect();
     let sets: Vec<Vec<u32>> = by_sample.iter().map(|words| words.iter().map(|word| numbers[word]).collect()).collect();
     Ok(FeatureSets::from_sets(&sets, numbers.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 100 clusters of 5 samples; the prediction is the value plus noise that the samples of a cluster share.
+    fn noisy(is_indicator: bool) -> (Vec<Range<usize>>, Vec<f64>, Vec<f64>) {
+        let mut random = SplitMix64::new(8);
+        let clusters: Vec<Range<usize>> = (0..100).map(|c| 5 * c..5 * c + 5).collect();
+        let (mut predicted, mut values) = (Vec::new(), Vec::new());
+        for cluster in 0..100 {
+            let (noise, value) = (random.next_f64() - 0.5, random.next_f64());
+            let value = if is_indicator { f64::from(u8::from(cluster % 2 == 0)) } else { value };
+            predicted.extend([value + noise; 5]);
+            values.extend([value; 5]);
+        }
+        (clusters, predicted, values)
+    }
+
+    #[test]
+    fn intervals_are_those_of_clusters() {
+        for is_indicator in [true, false] {
+            let (clusters, predicted, values) = noisy(is_indicator);
+            let alone: Vec<Range<usize>> = (0..500).map(|n| n..n + 1).collect();
+            let width = |clusters: &[Range<usize>]| {
+                let [lo, hi] = interval(clusters, &predicted, &values, is_indicator, 0).unwrap();
+                let column = Column { name: String::new(), values: values.clone() };
+                let whole = quality(&predicted, &column, &(0..500).collect::<Vec<_>>(), is_indicator).unwrap();
+                assert!((lo..=hi).contains(&whole), "{lo} {whole} {hi}");
+                hi - lo
+            };
+            // Five equal samples in each cluster: standard errors are sqrt(5) as large as those of 500 samples.
+            let ratio = width(&clusters) / width(&alone);
+            assert!((1.6..3.0).contains(&ratio), "{ratio}");
+        }
+        let (clusters, predicted, _) = noisy(true);
+        assert_eq!(interval(&clusters, &predicted, &[1.0; 500], true, 0), None);
+    }
+
+    #[test]
+    fn weights_count_as_repetitions() {
+        let (predicted, values) = ([0.2, 0.2, 0.5, 0.9, 0.4], [0.0, 1.0, 1.0, 0.0, 1.0]);
+        let weights = [2.0, 1.0, 0.0, 3.0, 1.0];
+        let repeated = [0, 0, 1, 3, 3, 3, 4];
+        let of = |all: &[f64]| repeated.iter().map(|n| all[*n]).collect::<Vec<_>>();
+        let (p, column) = (of(&predicted), Column { name: String::new(), values: of(&values) });
+        let members: Vec<usize> = (0..repeated.len()).collect();
+        let order = [0, 1, 4, 2, 3];
+        let auc = weighted_auc(&order, &predicted, &values, &weights).unwrap();
+        assert!((auc - quality(&p, &column, &members, true).unwrap()).abs() < 1e-12);
+        let r2 = weighted_r2(&predicted, &values, &weights).unwrap();
+        assert!((r2 - quality(&p, &column, &members, false).unwrap()).abs() < 1e-12);
+    }
 }

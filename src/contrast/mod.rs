@@ -24,7 +24,7 @@ use sae_core::analysis::contrast::{
     StudyReport, TestedFeature, forecasts, length_strata, study, trajectories, write_chance, write_examples,
     write_features, write_groups,
 };
-use sae_core::analysis::feature_sets::{FeatureSetCollector, FeatureSets, Part};
+use sae_core::analysis::feature_sets::{FeatureSetCollector, FeatureSets, Measure, Part};
 use sae_core::analysis::index::{FeatureRow, Row, TypicalWord, read_features, read_lists};
 use sae_core::analysis::labels::Labels;
 use sae_core::file;
@@ -85,6 +85,8 @@ pub struct ContrastRequest {
     pub adjust: Option<String>,
     /// A feature is active above this activation.
     pub threshold: Threshold,
+    /// What is measured of a feature in a sample.
+    pub measure: Measure,
     /// How it is tested.
     pub options: StudyOptions,
     /// Number of bins along an order or a target.
@@ -147,6 +149,7 @@ impl FeatureNames {
 
 /// What a contrast works on.
 struct Input {
+    question: Question,
     samples: Vec<Sample>,
     values: Values,
     clusters: Option<Vec<String>>,
@@ -166,6 +169,7 @@ impl ContrastRequest {
             cluster: None,
             adjust: None,
             threshold: Threshold::Auto,
+            measure: Measure::Active,
             options: StudyOptions::default(),
             bins: 10,
             select: 20,
@@ -203,7 +207,8 @@ impl ContrastRequest {
         let bins = self.bins(&input.values, &in_order(&input.values.order));
         let mut groups = vec![None; input.samples.len()];
         design.samples().iter().zip(&bins.of).for_each(|(sample, bin)| groups[*sample as usize] = Some(*bin));
-        let mut collector = FeatureSetCollector::new(input.samples.len(), d_sae, threshold, choice.clone());
+        let collector = FeatureSetCollector::new(input.samples.len(), d_sae, threshold, choice.clone());
+        let mut collector = collector.measuring(self.measure);
         let mut means = PartMeans::new(input.samples.len(), sae.saved.weights.d_in, choice.clone());
         let mut examples = ExampleCollector::new(groups, bins.ranges.len(), d_sae, threshold, choice.clone());
         sae.observe(Stage::Features, &mut [&mut collector, &mut means, &mut examples], control)?;
@@ -229,7 +234,13 @@ impl ContrastRequest {
             seed: self.options.seed,
         };
         let predicted = if self.select > 0 { &columns[..] } else { &[] };
-        let predictions: Vec<PredictionReport> = predicted.iter().map(|column| sources.predict(column)).collect();
+        let mut predictions: Vec<PredictionReport> = predicted.iter().map(|column| sources.predict(column)).collect();
+        // Samples of a set have the prediction of the one that stands for it, which was made out of fold.
+        for prediction in &mut predictions {
+            for (n, of) in input.values.sets.iter().enumerate() {
+                of.iter().for_each(|of| prediction.predicted[n] = prediction.predicted[*of as usize]);
+            }
+        }
         drop(staged);
         self.write(&sae, name, &input, &design, &columns, report, series, &examples, predictions, threshold, &choice)
     }
@@ -256,8 +267,12 @@ impl ContrastRequest {
         let samples = load_samples(&sae.run)?;
         let clusters = self.cluster.as_deref().map(|field| clusters(&samples, field)).transpose()?;
         let pairs = self.pair.as_deref().map(|field| question::group(&samples, field)).transpose()?;
-        let values = Values::read(&self.question, &samples, clusters.as_deref(), &sae.run, &sae.name)?;
-        Ok(Input { samples, values, clusters, pairs })
+        let question = self.question.complete(&sae.run)?;
+        if let (Question::Difference { .. }, true) = (&question, !matches!(self.part, Part::User | Part::Image)) {
+            return Err(ContrastError::DifferenceInAnswer { part: self.part.name().into() }.into());
+        }
+        let values = Values::read(&question, &samples, clusters.as_deref(), &sae.run, &sae.name)?;
+        Ok(Input { question, samples, values, clusters, pairs })
     }
 
     /// The participants.
@@ -426,9 +441,10 @@ impl ContrastRequest {
         let weights = sae.run.sae_dir(&sae.name).join("sae_weights.safetensors");
         let report = ContrastReport {
             schema_version: sae_core::store::run::SCHEMA_VERSION,
-            question: self.question.clone(),
+            question: input.question.clone(),
             part: self.part,
             between: self.markers(),
+            measure: self.measure,
             unmatched_markers: choice.spans.as_ref().map_or(0, |spans| spans.unmatched),
             samples_with_unmatched_markers: choice.spans.as_ref().map_or(0, |spans| spans.samples_with_unmatched),
             pair: self.pair.clone(),
@@ -441,7 +457,7 @@ impl ContrastRequest {
             false_discovery_rate: self.options.false_discovery_rate,
             seed: self.options.seed,
             samples: design.samples().len(),
-            left_out: input.samples.len() - design.samples().len(),
+            left_out: input.values.units() - design.samples().len(),
             clusters: report.clusters,
             confirming_clusters: report.confirming_clusters,
             strata: design.strata(),

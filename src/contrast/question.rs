@@ -1,14 +1,15 @@
 //! What a contrast asks: a value for each sample, from the fields of its row.
 
 use super::ContrastError;
-use crate::Result;
+use crate::{Result, dataset};
 use filters::column::ScoreTable;
 use filters::select::{Groups, field_value, number};
 use sae_core::Run;
 use sae_core::analysis::contrast::FEWEST_SAMPLES;
 use sae_core::store::sample::Sample;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Share of the samples that must have a number for a question about numbers.
 const FEWEST: f64 = 0.05;
@@ -39,14 +40,43 @@ pub enum Question {
         /// sample's own.
         lead: usize,
     },
+    /// The relation to the difference of a number between two groups of the same set, such as that of the rewards of two answers
+    /// to a question: where does one answer better?
+    Difference {
+        /// The field or column of the number. A name in braces stands for the sample's value of that field, so that
+        /// `reward.{style}` is another field for each style.
+        field: String,
+        /// The field of the groups; `None` is the one that melting made.
+        group_field: Option<String>,
+        /// The groups: the mean of the second is subtracted from that of the first.
+        groups: [String; 2],
+        /// The field of sets.
+        set: String,
+    },
 }
 
 impl Question {
     /// The field that it is about.
     pub fn field(&self) -> &str {
         match self {
-            Self::Groups { field } | Self::Order { field, .. } | Self::Target { field, .. } => field,
+            Self::Groups { field }
+            | Self::Order { field, .. }
+            | Self::Target { field, .. }
+            | Self::Difference { field, .. } => field,
         }
+    }
+
+    /// The question with the field of its groups: unless it is named, the one that melting made.
+    ///
+    /// # Errors
+    /// It is not named, and samples were not melted.
+    pub(super) fn complete(&self, run: &Run) -> Result<Self> {
+        let mut question = self.clone();
+        if let Self::Difference { group_field: group_field @ None, .. } = &mut question {
+            let melt = dataset::melt(run)?.ok_or(ContrastError::NoGroupField)?;
+            *group_field = Some(melt.field);
+        }
+        Ok(question)
     }
 }
 
@@ -58,6 +88,10 @@ pub(super) struct Values {
     pub groups: Vec<String>,
     /// What orders samples: the number of the group, or the value.
     pub order: Vec<Option<f64>>,
+    /// For each sample, the sample that stands for its set; empty unless the question is about sets.
+    pub sets: Vec<Option<u32>>,
+    /// The number of sets, including those that lack a group.
+    pub set_count: usize,
 }
 
 impl Values {
@@ -79,17 +113,27 @@ impl Values {
             }
             Question::Order { field, levels } => Self::of_numbers(field, ranks(field, levels, samples)?),
             Question::Target { field, lead } => {
-                let values = match score(field, samples, run, sae)? {
-                    Some(scores) => scores,
-                    None => check_numbers(field, samples)?,
-                };
+                let values = numbers(field, samples, run, sae)?;
                 match (lead, clusters) {
                     (0, _) => Self::of_numbers(field, values),
                     (_, None) => Err(ContrastError::LeadWithoutClusters.into()),
                     (lead, Some(clusters)) => Self::of_numbers(field, ahead(&values, clusters, *lead)),
                 }
             }
+            Question::Difference { field, group_field, groups, set } => {
+                let values = numbers(field, samples, run, sae)?;
+                let group_field = group_field.as_deref().ok_or(ContrastError::NoGroupField)?;
+                let sets = group(samples, set)?;
+                let of = samples.iter().zip(&sets.of);
+                let of = of.map(|(sample, of)| field_value(&sample.meta, set).map(|_| *of)).collect::<Vec<_>>();
+                Self::by_difference(field, &values, &sides(group_field, groups, samples)?, &of)
+            }
         }
+    }
+
+    /// The number of samples, or of sets.
+    pub fn units(&self) -> usize {
+        if self.sets.is_empty() { self.order.len() } else { self.set_count }
     }
 
     fn by_groups(field: &str, samples: &[Sample]) -> Result<Self> {
@@ -118,23 +162,96 @@ impl Values {
             columns: asked.map(|group| (names[group].clone(), indicator(group))).collect(),
             groups: names,
             order: of.into_iter().map(|of| of.map(|of| of as f64)).collect(),
+            sets: Vec::new(),
+            set_count: 0,
         })
     }
 
+    /// Values for the first sample of each set that has both sides: the mean of side 0 minus that of side 1.
+    fn by_difference(
+        field: &str,
+        values: &[Option<f64>],
+        sides: &[Option<usize>],
+        sets: &[Option<u32>],
+    ) -> Result<Self> {
+        // For each set: the sums and numbers of both sides, and the first sample.
+        let mut known: BTreeMap<u32, ([(f64, f64); 2], u32)> = BTreeMap::new();
+        for (n, ((value, side), set)) in (0..).zip(values.iter().zip(sides).zip(sets)) {
+            if let (Some(value), Some(side), Some(set)) = (value, side, set) {
+                let ([first, second], _) = known.entry(*set).or_insert(([(0.0, 0.0); 2], n));
+                let (sum, count) = if *side == 0 { first } else { second };
+                (*sum, *count) = (*sum + value, *count + 1.0);
+            }
+        }
+        known.retain(|_, (sides, _)| sides.iter().all(|(_, count)| *count > 0.0));
+        if known.len() < FEWEST_SAMPLES as usize {
+            return Err(ContrastError::FewSets { field: field.into(), sets: known.len() }.into());
+        }
+        let mut differences = vec![None; values.len()];
+        for ([first, second], n) in known.values() {
+            differences[*n as usize] = Some(first.0 / first.1 - second.0 / second.1);
+        }
+        check_varies(field, &differences)?;
+        let set_count = sets.iter().flatten().collect::<BTreeSet<_>>().len();
+        let sets = sets.iter().map(|set| Some(known.get(&(*set)?)?.1)).collect();
+        let columns = vec![(field.into(), differences.clone())];
+        Ok(Self { columns, groups: Vec::new(), order: differences, sets, set_count })
+    }
+
     fn of_numbers(field: &str, values: Vec<Option<f64>>) -> Result<Self> {
-        let mut present = values.iter().flatten();
-        let count = present.clone().count();
+        let count = values.iter().flatten().count();
         if (count as f64) < FEWEST * values.len() as f64 || count == 0 {
             let field = field.to_owned();
             return Err(ContrastError::MostlyAbsent { field, present: count, samples: values.len() }.into());
         }
-        if let Some(first) = present.next()
-            && present.all(|other| other == first)
-        {
-            return Err(ContrastError::Constant { field: field.into(), value: *first }.into());
-        }
-        Ok(Self { columns: vec![(field.into(), values.clone())], groups: Vec::new(), order: values })
+        check_varies(field, &values)?;
+        let columns = vec![(field.into(), values.clone())];
+        Ok(Self { columns, groups: Vec::new(), order: values, sets: Vec::new(), set_count: 0 })
     }
+}
+
+fn check_varies(field: &str, values: &[Option<f64>]) -> Result<()> {
+    let mut present = values.iter().flatten();
+    match present.next() {
+        Some(first) if present.all(|other| other == first) => {
+            Err(ContrastError::Constant { field: field.into(), value: *first }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Which of two groups each sample belongs to, if it belongs to one of them.
+fn sides(field: &str, groups: &[String; 2], samples: &[Sample]) -> Result<Vec<Option<usize>>> {
+    let found = group(samples, field)?;
+    for name in groups {
+        if !found.names.contains(name) {
+            let (field, group, available) = (field.to_owned(), name.clone(), found.names.clone());
+            return Err(ContrastError::UnknownGroup { field, group, available }.into());
+        }
+    }
+    let side = |of: &u32| groups.iter().position(|name| *name == found.names[*of as usize]);
+    Ok(found.of.iter().map(side).collect())
+}
+
+/// The numbers in a column of the scores or in a field of the rows.
+fn numbers(field: &str, samples: &[Sample], run: &Run, sae: &str) -> Result<Vec<Option<f64>>> {
+    match score(field, samples, run, sae)? {
+        Some(scores) => Ok(scores),
+        None => check_numbers(field, samples),
+    }
+}
+
+/// The value of a field. A name in braces stands for the sample's value of that field.
+fn value_of<'a>(sample: &'a Sample, field: &str) -> Option<&'a Value> {
+    let mut name = field.to_owned();
+    while let Some((before, rest)) = name.split_once('{') {
+        let (inner, after) = rest.split_once('}')?;
+        let value = field_value(&sample.meta, inner)?;
+        // Braces in a value are not names of fields.
+        let value = value.as_str().map_or_else(|| value.to_string(), String::from).replace('{', "");
+        name = format!("{before}{value}{after}");
+    }
+    field_value(&sample.meta, &name)
 }
 
 /// Whether a sample has a value in all fields of a grouping.
@@ -169,8 +286,7 @@ fn score(name: &str, samples: &[Sample], run: &Run, sae: &str) -> Result<Option<
 
 /// The numbers in a field.
 fn check_numbers(field: &str, samples: &[Sample]) -> Result<Vec<Option<f64>>> {
-    let values = samples.iter().map(|sample| field_value(&sample.meta, field));
-    let values: Vec<_> = values.collect();
+    let values: Vec<_> = samples.iter().map(|sample| value_of(sample, field)).collect();
     if values.iter().all(Option::is_none) {
         // The error that names the fields there are.
         group(samples, field)?;
@@ -226,7 +342,7 @@ fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn samples(metas: impl Iterator<Item = Value>) -> Vec<Sample> {
         let sample = |(n, meta): (usize, Value)| {
@@ -284,6 +400,40 @@ mod tests {
         );
         assert!(said(target(0), &|_| json!({"y": 2})).contains("y is 2 for every sample"));
         assert!(said(target(5), &|n| json!({"y": n})).contains("a lead needs clusters"));
+    }
+
+    fn difference(field: &str, groups: [&str; 2]) -> Question {
+        let (group_field, set) = (Some("style".into()), "set".into());
+        Question::Difference { field: field.into(), group_field, groups: groups.map(String::from), set }
+    }
+
+    #[test]
+    fn differences_are_those_of_sets_that_have_both_groups() {
+        // 30 sets of three styles; set 3 has no reward for the style b, and set 4 has two samples of it.
+        let mut rows = Vec::new();
+        for set in 0..30 {
+            for style in ["a", "b", "c"] {
+                let reward = (set != 3 || style != "b").then_some(json!(set * i32::from(style == "b")));
+                rows.push(json!({"set": set, "style": style, "reward": reward, "of": {"a": 1, "b": set}}));
+            }
+        }
+        rows.push(json!({"set": 4, "style": "b", "reward": 10, "of": {"a": 1, "b": 7}}));
+        let samples = samples(rows.into_iter());
+        let found = read(difference("reward", ["b", "a"]), &samples, None).unwrap();
+        let value = |n: usize| found.order[n];
+        // Samples of the style a are the first of their sets.
+        assert_eq!((value(0), value(1), value(3), value(9), value(12)), (Some(0.0), None, Some(1.0), None, Some(7.0)));
+        assert_eq!((found.sets[4], found.sets[10], found.sets[90]), (Some(3), None, Some(12)));
+        let nested = read(difference("of.{style}", ["b", "a"]), &samples, None).unwrap();
+        assert_eq!((nested.order[6], nested.order[12]), (Some(1.0), Some(4.5)));
+        let said = |field: &str, groups: [&str; 2]| {
+            read(difference(field, groups), &samples, None).map(|_| ()).unwrap_err().to_string()
+        };
+        assert!(said("reward", ["b", "d"]).contains("no group d (it has a, b, c)"));
+        assert!(said("reward", ["c", "a"]).contains("reward is 0 for every sample"));
+        assert!(said("prize", ["b", "a"]).contains("no row has a field prize"));
+        let few = read(difference("reward", ["b", "a"]), &samples[..40], None).map(|_| ()).unwrap_err().to_string();
+        assert!(few.contains("only 12 sets have a number of reward in both groups"), "{few}");
     }
 
     #[test]

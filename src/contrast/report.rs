@@ -3,7 +3,7 @@
 use super::{PredictionReport, Question};
 use sae_core::analysis::between::Markers;
 use sae_core::analysis::contrast::{ForecastMethod, TestedFeature};
-use sae_core::analysis::feature_sets::Part;
+use sae_core::analysis::feature_sets::{Measure, Part};
 use sae_core::path_text;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -22,6 +22,8 @@ pub struct ContrastReport {
     pub part: Part,
     /// The markers between which they are.
     pub between: Option<Markers>,
+    /// What is measured of a feature in a sample.
+    pub measure: Measure,
     /// Markers without a partner, which delimit nothing.
     pub unmatched_markers: u64,
     /// Samples that have such markers.

@@ -105,6 +105,33 @@ pub enum ContrastError {
     /// A lead without episodes.
     #[error("a lead needs clusters, within which samples follow each other")]
     LeadWithoutClusters,
+    /// Groups whose field is not named.
+    #[error("the field of the two groups is not named, and the samples of this run were not melted")]
+    NoGroupField,
+    /// A group that no sample has.
+    #[error("the field {field} has no group {group} (it has {})", available.join(", "))]
+    UnknownGroup {
+        /// The field.
+        field: String,
+        /// The group that was asked for.
+        group: String,
+        /// The groups that there are.
+        available: Vec<String>,
+    },
+    /// Too few sets with both groups.
+    #[error("only {sets} sets have a number of {field} in both groups; 20 are needed")]
+    FewSets {
+        /// The field.
+        field: String,
+        /// Sets that have both.
+        sets: usize,
+    },
+    /// A difference of answers, asked of the words of one answer.
+    #[error("a difference between two answers belongs to their question, but the part {part} has words of the answer")]
+    DifferenceInAnswer {
+        /// The part.
+        part: String,
+    },
     /// A part that no sample has.
     #[error(
         "no sample with a value of {field} has a position of the part {part}{}",
@@ -129,6 +156,8 @@ impl ContrastError {
                 "divide the samples by another field, or into fewer groups (FIELD:4 for numbers)".into()
             }
             Self::GroupsAreClusters { .. } | Self::LeadWithoutClusters => Hint::Change(Setting::Cluster),
+            Self::NoGroupField => "name the field, as in style=short,long".into(),
+            Self::DifferenceInAnswer { .. } => "the words of the question are the part user".into(),
             _ => return None,
         })
     }

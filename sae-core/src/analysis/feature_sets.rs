@@ -7,22 +7,78 @@ use crate::analysis::pass::{Block, Observer};
 use crate::store::sample::{Modality, Role};
 use serde::{Deserialize, Serialize};
 
+/// What is measured of a feature in a sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Measure {
+    /// Whether it is active: 1 or 0.
+    #[default]
+    Active,
+    /// How strongly: `ln(1 + max)` of its largest activation, and 0 where it is not active.
+    Strength,
+}
+
+impl std::str::FromStr for Measure {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "active" => Ok(Self::Active),
+            "strength" => Ok(Self::Strength),
+            _ => Err(format!("unknown measure {name:?}: expected active or strength")),
+        }
+    }
+}
+
 /// The sets of active features of all samples. Memory: about one byte per active feature of a sample (the differences of
-/// ascending features in base 128), and 20 bytes per sample.
+/// ascending features in base 128), and 20 bytes per sample; with strengths, 4 bytes more per active feature and 8 per sample.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FeatureSets {
     packed: Vec<u8>,
     /// The location of each sample's set in `packed`, and its number of features.
     places: Vec<(usize, usize, u32)>,
     d_sae: usize,
+    /// How strongly features are active, if that is measured.
+    strengths: Option<Strengths>,
+}
+
+/// Strengths of features, set by set.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Strengths {
+    values: Vec<f32>,
+    /// Where those of each sample begin.
+    first: Vec<usize>,
 }
 
 impl FeatureSets {
     /// The feature_sets of given sets, each in ascending order.
     pub fn from_sets(sets: &[Vec<u32>], d_sae: usize) -> Self {
-        let mut all = Self { packed: Vec::new(), places: vec![(0, 0, 0); sets.len()], d_sae };
+        let mut all = Self::empty(sets.len(), d_sae, Measure::Active);
         sets.iter().enumerate().for_each(|(n, set)| all.put(n, set));
         all
+    }
+
+    /// Sets of features in ascending order with the strength of each.
+    pub fn from_strengths(sets: &[Vec<(u32, f32)>], d_sae: usize) -> Self {
+        let mut all = Self::empty(sets.len(), d_sae, Measure::Strength);
+        for (n, set) in sets.iter().enumerate() {
+            all.put_strengths(n, set.iter().map(|(_, strength)| *strength));
+            all.put(n, &set.iter().map(|(feature, _)| *feature).collect::<Vec<_>>());
+        }
+        all
+    }
+
+    fn empty(samples: usize, d_sae: usize, measure: Measure) -> Self {
+        let strengths = || Strengths { values: Vec::new(), first: vec![0; samples] };
+        let strengths = (measure == Measure::Strength).then(strengths);
+        Self { packed: Vec::new(), places: vec![(0, 0, 0); samples], d_sae, strengths }
+    }
+
+    fn put_strengths(&mut self, sample: usize, values: impl Iterator<Item = f32>) {
+        if let Some(strengths) = &mut self.strengths {
+            strengths.first[sample] = strengths.values.len();
+            strengths.values.extend(values);
+        }
     }
 
     /// Adds a sample with the given features, in ascending order.
@@ -74,6 +130,21 @@ impl FeatureSets {
     pub fn features(&self, sample: usize) -> Features<'_> {
         let (start, end, _) = self.places[sample];
         Features { packed: self.packed[start..end].iter(), last: 0 }
+    }
+
+    /// What is measured of features.
+    pub fn measure(&self) -> Measure {
+        if self.strengths.is_some() { Measure::Strength } else { Measure::Active }
+    }
+
+    /// The features of a sample, in ascending order, with what is measured of them: their strengths, or 1.
+    pub fn measured(&self, sample: usize) -> impl Iterator<Item = (u32, f64)> + '_ {
+        let mut strengths = self.strengths.as_ref().map(|all| all.values[all.first[sample]..].iter());
+        let next = move |feature| {
+            let strength = strengths.as_mut().and_then(Iterator::next);
+            (feature, strength.map_or(1.0, |strength| f64::from(*strength)))
+        };
+        self.features(sample).map(next)
     }
 
     /// The number of samples in which each feature is active.
@@ -229,6 +300,8 @@ pub struct FeatureSetCollector {
     set: Vec<u32>,
     /// For each feature, the last sample that has it, plus one.
     seen: Vec<u32>,
+    /// For each feature, its largest activation in that sample, if strengths are measured.
+    largest: Vec<f32>,
     threshold: f32,
     choice: PositionChoice,
 }
@@ -236,8 +309,17 @@ pub struct FeatureSetCollector {
 impl FeatureSetCollector {
     /// Empty sets for `samples` samples and `d_sae` features, which are active above `threshold` on a position that counts.
     pub fn new(samples: usize, d_sae: usize, threshold: f32, choice: impl Into<PositionChoice>) -> Self {
-        let done = FeatureSets::from_sets(&vec![Vec::new(); samples], d_sae);
-        Self { done, open: None, set: Vec::new(), seen: vec![0; d_sae], threshold, choice: choice.into() }
+        let done = FeatureSets::empty(samples, d_sae, Measure::Active);
+        let (set, seen, largest) = (Vec::new(), vec![0; d_sae], Vec::new());
+        Self { done, open: None, set, seen, largest, threshold, choice: choice.into() }
+    }
+
+    /// The same, with what is measured of features.
+    #[must_use]
+    pub fn measuring(mut self, measure: Measure) -> Self {
+        self.done = FeatureSets::empty(self.done.len(), self.done.d_sae, measure);
+        self.largest = vec![0.0; if measure == Measure::Strength { self.done.d_sae } else { 0 }];
+        self
     }
 
     /// The feature sets of all samples.
@@ -249,6 +331,10 @@ impl FeatureSetCollector {
     fn close(&mut self) {
         if let Some(sample) = self.open.take() {
             self.set.sort_unstable();
+            let strength = |feature: &u32| self.largest[*feature as usize].max(0.0).ln_1p();
+            if self.done.measure() == Measure::Strength {
+                self.done.put_strengths(sample, self.set.iter().map(strength));
+            }
             self.done.put(sample, &self.set);
             self.set.clear();
         }
@@ -268,10 +354,14 @@ impl Observer for FeatureSetCollector {
                 continue;
             }
             let (features, values) = block.active.row(r);
-            for (feature, _) in features.iter().zip(values).filter(|(_, z)| **z > self.threshold) {
+            for (feature, z) in features.iter().zip(values).filter(|(_, z)| **z > self.threshold) {
                 let seen = &mut self.seen[*feature as usize];
-                if std::mem::replace(seen, sample + 1) != sample + 1 {
+                let is_first = std::mem::replace(seen, sample + 1) != sample + 1;
+                if is_first {
                     self.set.push(*feature);
+                }
+                if let Some(largest) = self.largest.get_mut(*feature as usize) {
+                    *largest = if is_first { *z } else { largest.max(*z) };
                 }
             }
         }
@@ -316,14 +406,23 @@ mod tests {
             special: vec![false; 3],
         };
         let mut collect = FeatureSetCollector::new(3, 2, 1.0, Part::Everything);
+        let mut strong = FeatureSetCollector::new(3, 2, 1.0, Part::Everything).measuring(Measure::Strength);
         let mut of_user = FeatureSetCollector::new(3, 2, 1.0, Part::User);
         for (rows, dense) in [(0..1, vec![2.0, 0.0]), (1..3, vec![3.0, 1.5, 1.0, 2.0])] {
             let active = Sparse::from_dense(&dense, 2);
             let block = Block { tokens: &tokens, rows, shard: 0, hidden: &[], active: &active };
             collect.observe(&block).unwrap();
+            strong.observe(&block).unwrap();
             of_user.observe(&block).unwrap();
         }
+        let strengths = strong.finish();
+        assert_eq!(
+            strengths.measured(0).collect::<Vec<_>>(),
+            [(0, f64::from(3f32.ln_1p())), (1, f64::from(1.5f32.ln_1p()))]
+        );
+        assert_eq!(strengths.measured(2).collect::<Vec<_>>(), [(1, f64::from(2f32.ln_1p()))]);
         let sets = collect.finish();
+        assert_eq!(sets.measured(0).collect::<Vec<_>>(), [(0, 1.0), (1, 1.0)]);
         let sets: Vec<Vec<u32>> = (0..3).map(|n| sets.features(n).collect()).collect();
         assert_eq!(sets, [vec![0, 1], vec![], vec![1]]);
         let sets = of_user.finish();

@@ -2,14 +2,15 @@
 //! to samples that depend on each other, and adjusted for length.
 //!
 //! # Formulas
-//! `y_ij` is 1 if feature `j` is active in sample `i`, and 0 otherwise ([`FeatureSets`](super::feature_sets::FeatureSets)). A question is a column `t_i`: the
+//! `y_ij` is 1 if feature `j` is active in sample `i`, and 0 otherwise ([`FeatureSets`](super::feature_sets::FeatureSets)), or its
+//! strength ([`Measure`](super::feature_sets::Measure)). A question is a column `t_i`: the
 //! indicator of a group, a rank, a target. Samples lie in strata `s` (of equal length, say) and in clusters `c` of samples
 //! that may depend on each other (one author's, one episode's). A [`Design`] holds both.
 //!
 //! - `t~_i` is `t_i` minus its mean in the stratum of `i`. If samples are paired, the mean of the pair is subtracted as well;
 //!   both subtractions alternate until nothing changes.
-//! - `U_j`, the sum of `t~_i` over the samples in which `j` is active, gives the effect `U_j / sum_i t~_i^2`: for a group, the
-//!   adjusted difference in prevalence.
+//! - `U_j`, the sum of `t~_i y_ij`, gives the effect `U_j / sum_i t~_i^2`: for a group, the adjusted difference in prevalence,
+//!   or in mean strength.
 //! - The variance of `U_j` under the null hypothesis is estimated from sums over clusters (Liang and Zeger 1986), here
 //!   computed from active features alone (`sums.rs`).
 //! - `z = U / sqrt(V C / (C - 1))` is compared with Student's distribution with `C - 1` degrees of freedom, `C` being the

@@ -12,7 +12,7 @@
 use super::design::Design;
 use super::significance::student_bound;
 use super::study::Estimate;
-use crate::analysis::feature_sets::FeatureSets;
+use crate::analysis::feature_sets::{FeatureSets, Measure};
 use crate::random;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
@@ -57,7 +57,7 @@ pub struct Trajectory {
     pub feature: u32,
     /// Share of the samples of each bin in which it is active.
     pub prevalence: Vec<f64>,
-    /// The standardized prevalence in each bin.
+    /// The standardized prevalence in each bin; the standardized mean strength, if that is measured.
     pub adjusted: Vec<Estimate>,
     /// The last bin before the turning point.
     pub turn: usize,
@@ -67,17 +67,18 @@ pub struct Trajectory {
 
 /// The trajectories of some features.
 pub fn trajectories(design: &Design, sets: &FeatureSets, bins: &Bins, features: &[u32], seed: u64) -> Vec<Trajectory> {
-    let mut active: BTreeMap<u32, Vec<u32>> = features.iter().map(|feature| (*feature, Vec::new())).collect();
+    let mut active: BTreeMap<u32, Vec<(u32, f64)>> = features.iter().map(|feature| (*feature, Vec::new())).collect();
     for (n, sample) in design.samples.iter().enumerate() {
-        for feature in sets.features(*sample as usize) {
+        for (feature, y) in sets.measured(*sample as usize) {
             if let Some(active) = active.get_mut(&feature) {
-                active.push(n as u32);
+                active.push((n as u32, y));
             }
         }
     }
     let cells = Cells::new(design, bins);
     let orders = cells.permutations(seed);
-    features.par_iter().map(|feature| cells.trajectory(*feature, &active[feature], orders.as_deref())).collect()
+    let most = if sets.measure() == Measure::Active { 1.0 } else { f64::INFINITY };
+    features.par_iter().map(|feature| cells.trajectory(*feature, &active[feature], most, orders.as_deref())).collect()
 }
 
 /// Participants by bin, stratum and cluster.
@@ -126,11 +127,19 @@ impl<'a> Cells<'a> {
         Some(permutations.collect())
     }
 
-    fn trajectory(&self, feature: u32, active: &[u32], orders: Option<&[Vec<u32>]>) -> Trajectory {
+    /// The trajectory of a feature, from the participants in which it is active with what is measured there, at most `most`.
+    fn trajectory(&self, feature: u32, active: &[(u32, f64)], most: f64, orders: Option<&[Vec<u32>]>) -> Trajectory {
         let (design, strata, count) = (self.design, self.strata, self.bins.ranges.len());
         let mut counts = vec![0.0; count * strata];
+        let mut present = vec![0.0; count];
+        let mut y = vec![0.0; design.samples.len()];
         let cell = |n: usize| self.bins.of[n] as usize * strata + design.strata[n] as usize;
-        active.iter().for_each(|n| counts[cell(*n as usize)] += 1.0);
+        for (n, measured) in active {
+            let n = *n as usize;
+            counts[cell(n)] += measured;
+            present[self.bins.of[n] as usize] += 1.0;
+            y[n] = *measured;
+        }
         let share = |cell: usize| if self.sizes[cell] > 0.0 { counts[cell] / self.sizes[cell] } else { 0.0 };
         let in_bin = |bin: usize| bin * strata..(bin + 1) * strata;
         let adjusted: Vec<f64> =
@@ -140,18 +149,15 @@ impl<'a> Cells<'a> {
         let stratum_shares: Vec<f64> = (0..strata)
             .map(|s| (0..count).map(|bin| counts[bin * strata + s]).sum::<f64>() / f64::from(design.sizes[s]))
             .collect();
-        let mut is_active = vec![false; design.samples.len()];
-        active.iter().for_each(|n| is_active[*n as usize] = true);
         let (mut variances, mut clusters_in) = (vec![0.0; count], vec![0u32; count]);
         let mut excess = vec![0.0; design.clusters.len()];
         let mut deviations = vec![0.0; count];
         for (c, range) in design.clusters.iter().enumerate() {
             let mut sums: BTreeMap<usize, f64> = BTreeMap::new();
             for n in range.clone() {
-                let y = f64::from(u8::from(is_active[n]));
                 let (bin, cell) = (self.bins.of[n] as usize, cell(n));
-                *sums.entry(bin).or_default() += self.weights[cell] * (y - share(cell)) / self.sizes[cell];
-                let deviation = y - stratum_shares[design.strata[n] as usize];
+                *sums.entry(bin).or_default() += self.weights[cell] * (y[n] - share(cell)) / self.sizes[cell];
+                let deviation = y[n] - stratum_shares[design.strata[n] as usize];
                 deviations[bin] += deviation;
                 excess[c] += deviation;
             }
@@ -168,7 +174,7 @@ impl<'a> Cells<'a> {
             } else {
                 student_bound(clusters - 1.0) * (variances[bin] * clusters / (clusters - 1.0)).sqrt()
             };
-            Estimate { effect, lo: (effect - half).max(0.0), hi: (effect + half).min(1.0) }
+            Estimate { effect, lo: (effect - half).max(0.0), hi: (effect + half).min(most) }
         };
         let (turn, height) = farthest(&deviations);
         let turn_p = orders.map(|orders| {
@@ -182,7 +188,7 @@ impl<'a> Cells<'a> {
         });
         Trajectory {
             feature,
-            prevalence: (0..count).map(|bin| counts[in_bin(bin)].iter().sum::<f64>() / self.bin_sizes[bin]).collect(),
+            prevalence: present.iter().zip(&self.bin_sizes).map(|(active, all)| active / all).collect(),
             adjusted: (0..count).map(estimate).collect(),
             turn,
             turn_p,

@@ -1,8 +1,8 @@
 //! Permutation tests for few clusters, for which Student's distribution is not to be trusted.
 //!
 //! If a column has one value in each cluster, the values are permuted among clusters. `U_j` is then `sum_c t_c r_cj`, where
-//! `r_cj = y_cj - sum_s (n_cs / n_s) y_sj` does not depend on the column (`y_cj` and `y_sj` count the samples with feature
-//! `j` in a cluster and in a stratum, `n_cs` and `n_s` all samples there). Otherwise the signs of the clusters' sums `u_cj` are
+//! `r_cj = y_cj - sum_s (n_cs / n_s) y_sj` does not depend on the column (`y_cj` and `y_sj` are the sums of `y_ij` in
+//! a cluster and in a stratum, `n_cs` and `n_s` all samples there). Otherwise the signs of the clusters' sums `u_cj` are
 //! drawn. The p-value is `(1 + b) / (1 + B)`, where `b` of `B` permutations have a `|U_j|` at least as large.
 
 use super::design::Design;
@@ -89,9 +89,9 @@ fn cluster_sums(
         for n in range.clone() {
             let (stratum, weight) = (design.strata[n] as usize, weight(n));
             shares[stratum] += weight / f64::from(design.sizes[stratum]);
-            for feature in sets.features(design.samples[n] as usize) {
+            for (feature, y) in sets.measured(design.samples[n] as usize) {
                 if let Some(row) = place[feature as usize] {
-                    matrix[row as usize][c] += weight;
+                    matrix[row as usize][c] += weight * y;
                 }
             }
         }
@@ -100,7 +100,7 @@ fn cluster_sums(
         }
         for (row, feature) in matrix.iter_mut().zip(features) {
             let counts = &counts.strata[*feature as usize * strata..][..strata];
-            row[c] -= counts.iter().zip(&shares).map(|(count, share)| f64::from(*count) * share).sum::<f64>();
+            row[c] -= counts.iter().zip(&shares).map(|(sum, share)| sum * share).sum::<f64>();
         }
     }
     matrix

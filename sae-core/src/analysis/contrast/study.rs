@@ -106,7 +106,7 @@ impl TestedFeature {
 /// An effect with its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// Change of prevalence per unit of the column.
+    /// Change of prevalence (of mean strength, if that is measured) per unit of the column.
     pub effect: f64,
     /// Lower bound.
     pub lo: f64,
@@ -388,6 +388,8 @@ fn correction(clusters: usize) -> f64 {
 /// Adds counts and prevalences over all participants to the rows of a report.
 fn describe(design: &Design, sets: &FeatureSets, columns: &[Column], tested: &mut [TestedFeature]) {
     let all = Counts::new(design, sets);
+    let everyone: Vec<usize> = (0..design.samples.len()).collect();
+    let every = count_strata(&design.samples, &everyone, design, sets);
     for (number, column) in columns.iter().enumerate() {
         let is_indicator = column.values.iter().all(|t| *t == 0.0 || *t == 1.0);
         let (group, group_sizes) = if is_indicator {
@@ -408,7 +410,7 @@ fn describe(design: &Design, sets: &FeatureSets, columns: &[Column], tested: &mu
                 continue;
             }
             let strata = j * design.strata()..(j + 1) * design.strata();
-            let (own, every) = (&group[strata.clone()], &all.strata[strata]);
+            let (own, every) = (&group[strata.clone()], &every[strata]);
             let active = f64::from(own.iter().sum::<u32>());
             row.prevalence = active / in_group;
             row.prevalence_rest = Some((f64::from(row.samples) - active) / (samples - in_group));

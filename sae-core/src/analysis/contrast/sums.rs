@@ -1,9 +1,10 @@
 //! Sums over the active features of all participants, from which effects and their variances follow.
 //!
 //! # Formulas
-//! With `m_sj` the prevalence of feature `j` in stratum `s`, the sum of cluster `c` is
-//! `u_cj = sum_{i in c} t~_i (y_ij - m_sj) = a_cj - sum_s m_sj T_cs`, where `a_cj` is the sum of `t~_i` over the samples of `c`
-//! in which `j` is active, and `T_cs` that over the samples of `c` in stratum `s`. The variance of `U_j = sum_c u_cj` is
+//! `y_ij` is what is measured of feature `j` in sample `i`: 1 or its strength, and 0 where it is not active. With `m_sj` the mean
+//! of `y_ij` in stratum `s`, the sum of cluster `c` is `u_cj = sum_{i in c} t~_i (y_ij - m_sj) = a_cj - sum_s m_sj T_cs`, where
+//! `a_cj` is the sum of `t~_i y_ij` over the samples of `c`, and `T_cs` that of `t~_i` over the samples of `c` in stratum `s`. The
+//! variance of `U_j = sum_c u_cj` is
 //! `V_j = sum_c u_cj^2 = sum_c a_cj^2 - 2 sum_c a_cj (m_j . T_c) + m_j' (T'T) m_j`: its first two terms have contributions of
 //! clusters with the feature alone, and the last one needs no samples. With `q_c = sum_{i in c} t~_i^2` and the effect `b`, the
 //! variance under the alternative is `W_j = V_j - 2 b sum_c u_cj q_c + b^2 sum_c q_c^2`. If samples are paired within clusters,
@@ -27,12 +28,12 @@ const ROUNDING: f64 = 1e-12;
 
 type Lanes = [f64; LANES];
 
-/// How many participants have each feature.
+/// How many participants have each feature, and how strongly.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
-    /// By feature and stratum, `[features, strata]`.
-    pub strata: Vec<u32>,
-    /// By feature.
+    /// Sums of what is measured, by feature and stratum, `[features, strata]`.
+    pub strata: Vec<f64>,
+    /// Participants, by feature.
     pub samples: Vec<u32>,
     /// Clusters in which the feature is active, by feature.
     pub clusters: Vec<u32>,
@@ -43,7 +44,7 @@ impl Counts {
     pub fn new(design: &Design, sets: &FeatureSets) -> Self {
         let (features, strata) = (sets.d_sae(), design.strata());
         let empty =
-            || Self { strata: vec![0; features * strata], samples: vec![0; features], clusters: vec![0; features] };
+            || Self { strata: vec![0.0; features * strata], samples: vec![0; features], clusters: vec![0; features] };
         let chunk = design.clusters.len().div_ceil(PARTS).max(1);
         let count = |clusters: &[std::ops::Range<usize>]| {
             let mut counts = empty();
@@ -51,9 +52,9 @@ impl Counts {
             let mut seen = vec![0u32; features];
             for (cluster, range) in clusters.iter().enumerate() {
                 for n in range.clone() {
-                    for feature in sets.features(design.samples[n] as usize) {
+                    for (feature, y) in sets.measured(design.samples[n] as usize) {
                         let feature = feature as usize;
-                        counts.strata[feature * strata + design.strata[n] as usize] += 1;
+                        counts.strata[feature * strata + design.strata[n] as usize] += y;
                         counts.samples[feature] += 1;
                         let cluster = cluster as u32 + 1;
                         counts.clusters[feature] +=
@@ -63,13 +64,17 @@ impl Counts {
             }
             counts
         };
-        design.clusters.par_chunks(chunk).map(count).reduce(empty, |mut a, b| {
-            let add = |a: &mut [u32], b: &[u32]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-            add(&mut a.strata, &b.strata);
-            add(&mut a.samples, &b.samples);
-            add(&mut a.clusters, &b.clusters);
-            a
-        })
+        // Added in the order of the parts, so that sums do not depend on the number of threads.
+        let parts: Vec<Self> = design.clusters.par_chunks(chunk).map(count).collect();
+        parts.into_iter().reduce(Self::plus).unwrap_or_else(empty)
+    }
+
+    fn plus(mut self, other: Self) -> Self {
+        let add = |a: &mut [u32], b: &[u32]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        self.strata.iter_mut().zip(&other.strata).for_each(|(a, b)| *a += b);
+        add(&mut self.samples, &other.samples);
+        add(&mut self.clusters, &other.clusters);
+        self
     }
 }
 
@@ -125,15 +130,14 @@ fn chunk(design: &Design, sets: &FeatureSets, counts: &Counts, columns: &[Vec<f6
                 has.push(stratum);
             }
             add(&mut by_stratum[stratum as usize], &t);
-            for feature in sets.features(design.samples[n] as usize) {
+            for (feature, y) in sets.measured(design.samples[n] as usize) {
                 let place = &mut place[feature as usize];
                 if *place == 0 {
                     touched.push(feature);
-                    a.push(t);
+                    a.push([0.0; LANES]);
                     *place = touched.len() as u32;
-                } else {
-                    add(&mut a[*place as usize - 1], &t);
                 }
+                add_scaled(&mut a[*place as usize - 1], y, &t);
             }
         }
         for (feature, own) in touched.drain(..).zip(a.drain(..)) {
@@ -147,7 +151,7 @@ fn chunk(design: &Design, sets: &FeatureSets, counts: &Counts, columns: &[Vec<f6
                 let mut expected = [0.0; LANES];
                 for stratum in &has {
                     let s = *stratum as usize;
-                    let m = f64::from(counts.strata[feature * strata + s]) * shares[s];
+                    let m = counts.strata[feature * strata + s] * shares[s];
                     add_scaled(&mut expected, m, &by_stratum[s]);
                 }
                 add_product(&mut sums.cross, &own, &expected);
@@ -173,7 +177,7 @@ fn chunk(design: &Design, sets: &FeatureSets, counts: &Counts, columns: &[Vec<f6
     for (j, own) in sums.iter().enumerate() {
         let (mut v, mut uq) = (own.squares, own.q);
         if !paired && counts.samples[j] > 0 {
-            (0..strata).for_each(|s| m[s] = f64::from(counts.strata[j * strata + s]) * shares[s]);
+            (0..strata).for_each(|s| m[s] = counts.strata[j * strata + s] * shares[s]);
             let mut quadratic = [0.0; LANES];
             for s in (0..strata).filter(|s| m[*s] > 0.0) {
                 let mut row = [0.0; LANES];

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 fn dense(design: &Design, sets: &FeatureSets, residuals: &[f64], feature: u32) -> [f64; 3] {
     let n = design.samples.len();
     let y: Vec<f64> = (0..n)
-        .map(|i| f64::from(u8::from(sets.features(design.samples[i] as usize).any(|other| other == feature))))
+        .map(|i| sets.measured(design.samples[i] as usize).find(|(other, _)| *other == feature).map_or(0.0, |(_, y)| y))
         .collect();
     let prevalence = |stratum: u32| {
         let members = (0..n).filter(|i| design.strata[*i] == stratum);
@@ -54,6 +54,13 @@ fn random_design(samples: u32, clusters: u64, pairs: bool, seed: u64) -> (Vec<Pa
     (participants, FeatureSets::from_sets(&sets, 24), values)
 }
 
+/// The same sets, with random strengths.
+fn with_strengths(sets: &FeatureSets, seed: u64) -> FeatureSets {
+    let mut random = SplitMix64::new(seed ^ 1);
+    let strong = |n: usize| sets.features(n).map(|feature| (feature, 3.0 * random.next_f64() as f32)).collect();
+    FeatureSets::from_strengths(&(0..sets.len()).map(strong).collect::<Vec<_>>(), sets.d_sae())
+}
+
 fn in_order(design: &Design, values: &[f64]) -> Vec<f64> {
     design.samples().iter().map(|sample| values[*sample as usize]).collect()
 }
@@ -63,9 +70,12 @@ proptest! {
 
     #[test]
     fn sums_over_active_features_equal_the_dense_formulas(
-        samples in 20u32..150, clusters in 3u64..40, pairs: bool, seed: u64,
+        samples in 20u32..150, clusters in 3u64..40, pairs: bool, strengths: bool, seed: u64,
     ) {
-        let (participants, sets, values) = random_design(samples, clusters, pairs, seed);
+        let (participants, mut sets, values) = random_design(samples, clusters, pairs, seed);
+        if strengths {
+            sets = with_strengths(&sets, seed);
+        }
         let design = Design::new(participants);
         let values = in_order(&design, &values);
         let columns: Vec<Vec<f64>> =
@@ -89,6 +99,7 @@ proptest! {
     #[test]
     fn neither_the_order_of_samples_nor_the_number_of_threads_changes_a_bit(seed: u64, threads in 1usize..4) {
         let (participants, sets, values) = random_design(300, 60, false, seed);
+        let sets = with_strengths(&sets, seed);
         let options = StudyOptions { shuffles: 2, confirm: Some(0.0), ..StudyOptions::default() };
         let run = |participants: Vec<Participant>, sets: &FeatureSets, values: &[f64]| {
             let design = Design::new(participants);
@@ -102,10 +113,11 @@ proptest! {
         moved.iter_mut().for_each(|p| p.sample = place(p.sample));
         let (mut new_sets, mut new_values) = (vec![Vec::new(); 300], vec![0.0; 300]);
         for sample in 0..300 {
-            new_sets[place(sample) as usize] = sets.features(sample as usize).collect();
+            let strong = sets.measured(sample as usize).map(|(feature, y)| (feature, y as f32));
+            new_sets[place(sample) as usize] = strong.collect();
             new_values[place(sample) as usize] = values[sample as usize];
         }
-        let new_sets = FeatureSets::from_sets(&new_sets, 24);
+        let new_sets = FeatureSets::from_strengths(&new_sets, 24);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         prop_assert_eq!(pool.install(|| run(moved, &new_sets, &new_values)), expected);
     }
@@ -159,6 +171,40 @@ fn planted_differences_are_found_and_those_of_length_and_clusters_are_not() {
     assert!(others <= 10, "{others} false findings of 250");
     // 50 shuffles: one in ten may find something at a rate of 0.1.
     assert!(shuffled <= 25, "{shuffled} findings in 50 shuffles");
+}
+
+#[test]
+fn features_that_differ_in_strength_alone_are_found_by_strength() {
+    // Feature 0 is active equally often in both groups, but stronger in one; feature 1 is the same in both.
+    let mut random = SplitMix64::new(4);
+    let (mut participants, mut sets, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for sample in 0..800u32 {
+        let (group, cluster) = (sample % 2, format!("{:03}", sample / 2 % 40));
+        let set = (0..2).filter_map(|feature| {
+            let strength = random.next_f64() as f32 + if feature == 0 { 0.3 * group as f32 } else { 0.0 };
+            (random.next_f64() < 0.6).then_some((feature, strength))
+        });
+        sets.push(set.collect::<Vec<_>>());
+        participants.push(Participant { cluster, identity: format!("{sample:04}"), sample, stratum: 0, pair: None });
+        values.push(f64::from(group));
+    }
+    let design = Design::new(participants);
+    let column = Column { name: "group".into(), values: in_order(&design, &values) };
+    let names = |sets: &[Vec<(u32, f32)>]| sets.iter().map(|set| set.iter().map(|s| s.0).collect()).collect::<Vec<_>>();
+    let differing = |sets: &FeatureSets| {
+        let options = StudyOptions { shuffles: 5, ..StudyOptions::default() };
+        let report = study(Study { design: &design, sets }, std::slice::from_ref(&column), &options).unwrap();
+        // 40 clusters are few enough for permutations, whose p-value is 1 / 5000 at least.
+        assert!(report.tested.iter().all(|row| row.p.unwrap() >= 2e-4));
+        let found = report.tested.iter().filter(|row| row.differs());
+        found.map(|row| (row.feature, row.estimate)).collect::<Vec<_>>()
+    };
+    assert!(differing(&FeatureSets::from_sets(&names(&sets), 2)).is_empty());
+    let found = differing(&FeatureSets::from_strengths(&sets, 2));
+    assert_eq!(found.iter().map(|(feature, _)| *feature).collect::<Vec<_>>(), [0]);
+    // The strength differs by 0.3 in 60 % of the samples.
+    let estimate = found[0].1;
+    assert!(estimate.lo < 0.18 && estimate.hi > 0.18, "{estimate:?}");
 }
 
 #[test]
