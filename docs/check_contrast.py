@@ -7,7 +7,8 @@ which clusters confirm is decided by a hash:
     python docs/check_contrast.py demo-run swapped
 
 The script shares no code with `sae contrast`: it encodes the activations itself, and computes the variance from the residuals
-of every sample, `u_c = sum over i in c of t_i (y_ij - m_sj)`. It ends with status 1 if a number differs by more than 1e-9, or a
+of every sample, `u_c = sum over i in c of t_i (y_ij - m_sj)`, where `y_ij` is 1, or `ln(1 + max)` with `--measure strength`. It
+ends with status 1 if a number differs by more than 1e-9 (1e-4 for strengths, since activations are `f32`), or a
 bound by more than 1e-7 (an interval without width is the root of a rounding error). Activations are computed in another order, so that one just above the threshold may be below it here: at most one feature in a thousand may
 differ for this reason.
 """
@@ -33,18 +34,19 @@ PARTS = {
 
 
 def feature_sets(run, encoder, part, threshold, samples):
-    """Which features are active in the part of each sample, and how many positions it has."""
-    active, positions = np.zeros((samples, encoder.b.size), bool), np.zeros(samples, int)
+    """The largest activation above the threshold of each feature in the part of each sample, and how many positions it has."""
+    largest, positions = np.zeros((samples, encoder.b.size), np.float32), np.zeros(samples, int)
     shards = sorted((run / "activations" / encoder.hook).glob("shard-*.safetensors"))
     for shard, path in zip(shards, sorted((run / "tokens").glob("part-*.parquet"))):
         tokens = parquet.read_table(path)
         flag = lambda name: tokens[name].to_numpy(zero_copy_only=False)
         here = np.flatnonzero(PARTS[part](flag("modality"), flag("role"), flag("special").astype(bool)))
         sample = flag("sample")[here]
-        rows, features = np.nonzero(encoder(load_file(shard)["activations"][here]) > threshold)
-        active[sample[rows], features] = True
+        z = encoder(load_file(shard)["activations"][here])
+        rows, features = np.nonzero(z > threshold)
+        np.maximum.at(largest, (sample[rows], features), z[rows, features].astype(np.float32))
         np.add.at(positions, sample, 1)
-    return active, positions
+    return largest, positions
 
 
 def field(meta, names):
@@ -80,7 +82,10 @@ def main():
     encoder = Encoder(run / "saes" / asked["sae"])
     samples = parquet.read_table(run / "samples.parquet")
     meta = [json.loads(text) for text in samples["meta"].to_pylist()]
-    active, positions = feature_sets(run, encoder, asked["part"], asked["threshold"], len(meta))
+    if asked.get("between"):
+        raise SystemExit("this script does not look for markers")
+    largest, positions = feature_sets(run, encoder, asked["part"], asked["threshold"], len(meta))
+    by_strength = asked.get("measure") == "strength"
 
     question = asked["question"]
     values = field(meta, question["field"])
@@ -113,7 +118,7 @@ def main():
         cluster = pair if pair is not None else np.arange(len(members))
 
     table = parquet.read_table(folder / "features.parquet").to_pydict()
-    y = active[members].astype(float)
+    y = (np.log1p(largest) if by_strength else largest > 0)[members].astype(float)
     share = np.stack([y[stratum == s].mean(0) for s in range(stratum.max() + 1)])
     worst, wrong, clusters = {}, set(), cluster.max() + 1
     for column in dict.fromkeys(table["column"]):
@@ -144,7 +149,7 @@ def main():
             z = u / np.sqrt(v * scale)
         expected = {
             "effect": effect, "lo": effect - half, "hi": effect + half, "z": z, "p": 2 * student.sf(np.abs(z), clusters - 1),
-            "n": y.sum(0),
+            "n": (y > 0).sum(0),
         }
         for row, feature in enumerate(table["feature"]):
             if table["column"][row] != column:
@@ -154,7 +159,9 @@ def main():
                 continue
             for key, all_values in expected.items():
                 difference = abs(table[key][row] - all_values[feature]) / max(1.0, abs(all_values[feature]))
-                if difference > (1e-7 if key in ("lo", "hi") else 1e-9):
+                # Strengths carry the rounding errors of activations, which are computed in another order.
+                bound = 1e-4 if by_strength else 1e-7 if key in ("lo", "hi") else 1e-9
+                if difference > bound:
                     wrong.add((column, feature))
                 else:
                     worst[key] = max(worst.get(key, 0.0), difference)

@@ -48,7 +48,7 @@ pub struct ContrastArgs {
     #[arg(long, value_name = "N", default_value_t = 0, requires = "target")]
     pub lead: usize,
     /// With --target: relate features of the question to the difference of the target between two groups of a set (--pair; default: set), FIELD=A,B, or A,B for melted samples
-    #[arg(long, value_name = "FIELD=A,B", requires = "target", conflicts_with = "lead")]
+    #[arg(long, value_name = "A,B", requires = "target", conflicts_with = "lead")]
     pub between_groups: Option<String>,
     /// Which positions of a sample count: all (with content; the default), user (the default of --between-groups), answer, think (of the answer, between <think> and </think>), image or action
     #[arg(long)]
