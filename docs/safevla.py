@@ -9,14 +9,15 @@ Needs Python 3.11 with numpy, scipy, pillow, pyarrow and minigrid 3.2.
     sae contrast --run DANGER/run --target cost --lead 5 --cluster episode --part action --threshold 0 --name action
     python docs/safevla.py report --out DANGER                      # AUC on held-out episodes, beside action and position
 
-An agent walks through MiniGrid's LavaCrossingS9N2, a new level for each episode: a planner that knows the way, of whose actions 45 %
-are replaced by random ones. Every step is a row: the picture of the level, the task, the action as one of the last three ids of
-the vocabulary, and `cost`, which is 1 where the action leads into lava. `--lead 5` asks whether that happens in one of the five
-steps after the present one. The bundled model has never seen such pictures or actions; it writes captions of emoji.
+An agent walks through MiniGrid's LavaCrossingS9N2, a new level for each episode: a planner, of whose actions 10 % are replaced
+by random ones. In half of the episodes, drawn at random, it takes lava for floor. Every step is a row: the picture of the
+level, the task, the action as one of the last three ids of the vocabulary, and `cost`, which is 1 where the action leads into
+lava. `--lead 5` asks whether that happens in one of the five steps after the present one. The bundled model has never seen such
+pictures or actions; it writes captions of emoji.
 
 `report` predicts the same from what needs no model: the agent's place and direction, pairs of both, its present and its last
 action, by ridge regression on other episodes (five folds). A second baseline knows the level, too: how far the nearest lava is
-from the agent in each of four directions. It stands for what a perfect reader of the picture could tell.
+from the agent in each of four directions. It stands for what a reader of the picture could tell.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 LEVEL, TILE, TILES, ACTIONS = "MiniGrid-LavaCrossingS9N2-v0", 16, 9, 3
-TASK, LEAD, LONGEST, RANDOM = "reach the goal", 5, 40, 0.45
+TASK, LEAD, LONGEST, RANDOM = "reach the goal", 5, 40, 0.1
 LAST_ID = 2047  # of the bundled model's vocabulary
 AHEAD = [(1, 0), (0, 1), (-1, 0), (0, -1)]
 
@@ -72,7 +73,7 @@ class World:
         self.arrived = bool(ended and reward > 0)
         return not (ended or cut)
 
-    def plan(self):
+    def plan(self, careless):
         """The first action of a shortest way to the goal, by Dijkstra's algorithm over places and directions."""
         queue, seen, order = [(0, 0, self.state(), None)], set(), 0
         while queue:
@@ -85,7 +86,7 @@ class World:
                 return first
             ahead = (x + AHEAD[direction][0], y + AHEAD[direction][1])
             following = [(x, y, (direction - 1) % 4), (x, y, (direction + 1) % 4)]
-            if self.kind(*ahead) not in ("wall", "lava"):
+            if self.kind(*ahead) != "wall" and (careless or self.kind(*ahead) != "lava"):
                 following.append((*ahead, direction))
             for action, state in enumerate(following):
                 order += 1
@@ -102,10 +103,11 @@ def make(args):
     with open(args.out / "steps.jsonl", "w") as file:
         for episode in range(args.episodes):
             world, last, step, goes_on = World(episode), -1, 0, True
+            careless = rng.random() < 0.5
             while goes_on:
                 name = f"images/{episode:04}-{step:03}.png"
                 Image.fromarray(world.picture()).save(args.out / name)
-                action = int(rng.integers(ACTIONS)) if rng.random() < RANDOM else world.plan()
+                action = int(rng.integers(ACTIONS)) if rng.random() < RANDOM else world.plan(careless)
                 (x, y, direction), lava = world.state(), world.lava()
                 goes_on = world.act(action)
                 row = {"image": name, "task": TASK, "action_ids": LAST_ID - action, "episode": episode, "step": step, "x": x,
@@ -175,7 +177,7 @@ def main():
         command = commands.add_parser(name)
         command.set_defaults(function=function)
         command.add_argument("--out", type=Path, required=True)
-        command.add_argument("--episodes", type=int, default=200)
+        command.add_argument("--episodes", type=int, default=240)
     args = parser.parse_args()
     args.function(args)
 
