@@ -192,9 +192,11 @@ fn a_feature_that_fires_five_steps_before_an_event_is_found_among_actions() {
     let dir = tempfile::tempdir().unwrap();
     let run = run_with_autoencoder(dir.path(), &steps());
     // Ids that occur once in a hundred tokens need more training than words.
-    let train = ["train", "--run", run.to_str().unwrap(), "--hook", "layers.1", "--name", "longer", "--features", "256"];
+    let train =
+        ["train", "--run", run.to_str().unwrap(), "--hook", "layers.1", "--name", "longer", "--features", "256"];
     json(&[&train[..], &["--k", "8", "--batch", "256", "--steps", "300", "--lr", "1e-2"]].concat());
-    let asked = ["--sae", "longer", "--target", "collision", "--cluster", "episode", "--part", "action", "--placebo", "2"];
+    let asked =
+        ["--sae", "longer", "--target", "collision", "--cluster", "episode", "--part", "action", "--placebo", "2"];
     let found = contrast(&run, &[&asked[..], &["--lead", "5", "--name", "ahead"]].concat());
     // The last step of each episode has none that follow.
     assert_eq!((&found["samples"], &found["left_out"], &found["clusters"]), (&json!(48 * 13), &json!(48), &json!(48)));
