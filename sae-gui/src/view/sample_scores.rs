@@ -196,31 +196,32 @@ fn sentence(run: &OpenRun, filter: &ScoreFilter, explanation: &ScoreExplanation)
     let Some(part) = part else { return "No group of features stands out.".into() };
     let [image, text] = [0, 1].map(|side| names(run, part, side));
     let amount = format::real(part.amount.abs());
-    if part.amount < 0.0 {
-        format!("Lowered most (by {amount}): the image's {image} rarely go with the text's {text}.")
-    } else {
-        format!("Raised most (by {amount}): the image's {image} often go with the text's {text}.")
-    }
+    let [change, frequency] = if part.amount < 0.0 { ["Lowered", "rarely"] } else { ["Raised", "often"] };
+    format!("{change} most (by {amount}), as these {frequency} occur together: the image's {image}; the text's {text}.")
 }
 
-/// The features of one side of a part, by what they are called.
+/// The features of one side of a part, by what they are called: those that are active, and those that are not.
 fn names(run: &OpenRun, part: &ScorePart, side: usize) -> String {
     let name = |feature: &PartFeature| {
-        let absent = if feature.active { "" } else { "the absence of " };
         let number = feature.feature;
-        match run.list.name(number) {
-            Some(name) => {
-                let short: String = name.text().chars().take(28).collect();
-                format!("{absent}{number} ({short})")
-            }
-            None => format!("{absent}{number}"),
-        }
+        let short = run.list.name(number).map(|name| name.text().chars().take(28).collect::<String>());
+        short.map_or_else(|| number.to_string(), |short| format!("{number} ({short})"))
     };
-    let names: Vec<String> = part.features[side].iter().map(name).collect();
-    match &names[..] {
-        [] => "features".into(),
-        [name] => format!("feature {name}"),
-        names => format!("features {}", names.join(", ")),
+    let [active, absent] = [true, false].map(|active| {
+        let features = part.features[side].iter().filter(|feature| feature.active == active);
+        features.map(name).collect::<Vec<_>>()
+    });
+    joined(&active, &absent)
+}
+
+/// The features that are active, and those that are not, as a part of a sentence.
+fn joined(active: &[String], absent: &[String]) -> String {
+    let plural = |names: &[String]| if names.len() == 1 { "feature" } else { "features" };
+    match (active, absent) {
+        ([], []) => "features".into(),
+        (active, []) => format!("{} {}", plural(active), active.join(", ")),
+        ([], absent) => format!("lack of {} {}", plural(absent), absent.join(", ")),
+        (active, absent) => format!("{} {} without {}", plural(active), active.join(", "), absent.join(", ")),
     }
 }
 
@@ -234,6 +235,19 @@ mod tests {
         let found = [0.0, 1.2, 22.0, 93.4, 93.6, 11.0, 12.5, 100.0].map(percentile_text);
         let numbers = ["0th", "1st", "22nd", "93rd", "94th", "11th", "12th", "100th"];
         assert_eq!(found, numbers.map(|number| format!("{number} percentile")));
+    }
+
+    #[test]
+    fn features_that_are_not_active_are_told_apart() {
+        let told = |active: &[&str], absent: &[&str]| {
+            let [active, absent] =
+                [active, absent].map(|names| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+            joined(&active, &absent)
+        };
+        assert_eq!(told(&["299 (ten)"], &["143 (skin)", "367"]), "feature 299 (ten) without 143 (skin), 367");
+        assert_eq!(told(&["1", "2"], &[]), "features 1, 2");
+        assert_eq!(told(&[], &["3"]), "lack of feature 3");
+        assert_eq!(told(&[], &[]), "features");
     }
 
     #[test]
