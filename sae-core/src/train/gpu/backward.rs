@@ -60,21 +60,20 @@ impl Gradients {
     pub fn measured(&self) -> impl Iterator<Item = &Buffer> {
         std::iter::once(&self.squares).chain(&self.b_dec)
     }
-}
 
-/// The gradient of the decoder's bias and the global norm, from [`Gradients::measured`].
-pub fn bias_and_norm(measured: &[Fetched]) -> (Vec<f32>, f64) {
-    let [squares, through, shares @ ..] = measured else {
-        unreachable!("`Gradients::measured` has two arrays or more")
-    };
-    let mut b_dec = vec![0f32; through.len()];
-    for share in shares {
-        b_dec.iter_mut().zip(share.numbers::<f32>()).for_each(|(sum, own)| *sum += own);
+    /// The gradient of the decoder's bias and the global norm, from [`Self::measured`].
+    pub fn bias_and_norm(&self, measured: &[Fetched]) -> (Vec<f32>, f64) {
+        debug_assert_eq!(measured.len(), 1 + self.b_dec.len());
+        let [squares, through, shares @ ..] = measured else { unreachable!("there are two arrays or more") };
+        let mut b_dec = vec![0f32; through.len()];
+        for share in shares {
+            b_dec.iter_mut().zip(share.numbers::<f32>()).for_each(|(sum, own)| *sum += own);
+        }
+        b_dec.iter_mut().zip(through.numbers::<f32>()).for_each(|(sum, own)| *sum -= own);
+        let squares = squares.numbers::<f32>().iter().map(|s| f64::from(*s)).sum::<f64>();
+        let norm = (squares + b_dec.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>()).sqrt();
+        (b_dec, norm)
     }
-    b_dec.iter_mut().zip(through.numbers::<f32>()).for_each(|(sum, own)| *sum -= own);
-    let squares = squares.numbers::<f32>().iter().map(|s| f64::from(*s)).sum::<f64>();
-    let norm = (squares + b_dec.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>()).sqrt();
-    (b_dec, norm)
 }
 
 impl GpuEngine {

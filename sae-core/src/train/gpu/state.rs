@@ -1,6 +1,5 @@
 //! The engine: keeps parameters and Adam's moments on the device, and updates them by a step from a batch.
 
-use super::backward::bias_and_norm;
 use super::memory::{Buffer, allocate, fetch, fetch_all, upload};
 use super::{cubes, elements, sparse, units, update};
 use crate::error::{Cause, Hint, Setting};
@@ -146,7 +145,7 @@ impl Engine for GpuEngine {
                 if topk { self.stats_of_strongest(of_pass) } else { self.stats_above_thresholds(of_pass, batch) };
             let Some(mut stats) = stats else { continue };
             finite(&stats, batch)?;
-            let (b_dec, norm) = bias_and_norm(of_gradients);
+            let (b_dec, norm) = gradients.bias_and_norm(of_gradients);
             let shrink = clipped(&self.config, norm, batch)?;
             self.apply(&gradients, &b_dec, shrink as f32, batch);
             (stats.grad_norm, self.l0) = (norm, Some(stats.l0));
