@@ -132,10 +132,10 @@ def held_out(known, label, episode):
     predicted = np.zeros(len(label))
     for held in range(5):
         inside = fold != held
-        centre = known[inside].mean(0)
-        x, y = known[inside] - centre, label[inside] - label[inside].mean()
+        center = known[inside].mean(0)
+        x, y = known[inside] - center, label[inside] - label[inside].mean()
         weights = np.linalg.solve(x.T @ x + 3 * np.eye(x.shape[1]), x.T @ y)
-        predicted[~inside] = (known[~inside] - centre) @ weights
+        predicted[~inside] = (known[~inside] - center) @ weights
     return auc(predicted, label)
 
 
