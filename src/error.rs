@@ -93,6 +93,26 @@ pub enum Error {
         /// The activations.
         hook: String,
     },
+    /// A crosscoder where the states of a single model are read.
+    #[error("this needs an autoencoder of one model, and the crosscoder reads {models}")]
+    Crosscoder {
+        /// Models that it reads.
+        models: usize,
+    },
+    /// Several runs for an autoencoder that reads one model.
+    #[error("{runs} runs were named, and an autoencoder that is not a crosscoder reads one")]
+    SeveralRuns {
+        /// Runs that were named.
+        runs: usize,
+    },
+    /// A crosscoder of other models than the runs that were named.
+    #[error("a crosscoder of {models} models needs as many runs, each with activations of the same samples, and {runs} {} named", if *runs == 1 { "was" } else { "were" })]
+    CrosscoderRuns {
+        /// Models that it reads.
+        models: usize,
+        /// Runs that were named.
+        runs: usize,
+    },
     /// An autoencoder and a model of different widths.
     #[error("the autoencoder reads width {sae}, the model has {model}: {}", path.display())]
     ModelWidth {

@@ -71,6 +71,7 @@ pub mod compare;
 pub mod contrast;
 pub mod control;
 pub mod convert;
+mod crosscoder;
 mod dataset;
 pub mod demo;
 pub mod error;

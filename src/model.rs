@@ -3,7 +3,7 @@
 
 use crate::control::{Control, Detail, Stage};
 use crate::sae::LoadedSae;
-use crate::{Error, Result};
+use crate::{Error, Result, crosscoder};
 use harvest::hub::{self, RepoLocation};
 use harvest::{Plan, Preview};
 use std::path::{Path, PathBuf};
@@ -47,6 +47,7 @@ pub(crate) fn resolve(plan: &Plan, control: Option<&mut Control>) -> Result<Plan
 
 /// [`resolve`] for the model of an autoencoder, with the layer of the autoencoder; the widths must agree.
 pub(crate) fn resolve_for(plan: &Plan, sae: &LoadedSae, control: Option<&mut Control>) -> Result<(Plan, Preview)> {
+    crosscoder::check_single(&sae.saved.origin)?;
     let plan = Plan { layers: vec![sae.store.manifest().layer], ..resolve(plan, control)? };
     let preview = plan.preview()?;
     let width = sae.saved.weights.d_in;

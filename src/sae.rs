@@ -1,6 +1,7 @@
 //! An autoencoder of a run: how a request names one, and how it is loaded together with its activations.
 
 use crate::control::{Control, Stage};
+use crate::crosscoder;
 use crate::roles::Kind;
 use crate::{Error, Result};
 use burn::tensor::Device;
@@ -41,7 +42,7 @@ impl SaeChoice {
         let run = Run::open(&self.run)?;
         let name = self.name(&run)?;
         let saved = formats::load(&run.sae_dir(&name))?;
-        let store = Store::open(&run, &saved.origin.hook)?;
+        let store = crosscoder::store(&run, &saved.origin)?;
         check_width(&saved, &store)?;
         Ok(LoadedSae { run, name, saved, store, device: self.device.open()? })
     }
@@ -84,6 +85,9 @@ pub(crate) fn choose(asked: &Option<String>, mut available: Vec<String>, kind: K
 /// Checks that the autoencoder reads the width of the activations.
 pub(crate) fn check_width(saved: &Saved, store: &Store) -> Result<()> {
     let (sae, manifest) = (saved.weights.d_in, store.manifest());
+    if store.models() == 1 {
+        crosscoder::check_single(&saved.origin)?;
+    }
     if sae != manifest.d_in {
         return Err(Error::StoreWidth { sae, activations: manifest.d_in, hook: manifest.hook.clone() });
     }

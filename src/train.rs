@@ -2,7 +2,7 @@
 //! configurations and logs into the run.
 
 use crate::control::{Control, Detail, Notice, Stage};
-use crate::{Error, Result, model};
+use crate::{Error, Result, crosscoder, model};
 use harvest::{OnlineActivations, Plan, Preview};
 use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
 use sae_core::device::DeviceChoice;
@@ -43,6 +43,9 @@ use std::path::{Path, PathBuf};
 pub struct TrainRequest {
     /// The run folder.
     pub run: PathBuf,
+    /// Runs with the states of other models on the same samples, for a crosscoder. It is saved in [`Self::run`], the run of its
+    /// first model.
+    pub others: Vec<PathBuf>,
     /// The activations, such as `layers.16`.
     pub hook: String,
     /// Autoencoders with their names; all are trained in one pass over the data.
@@ -237,6 +240,7 @@ impl TrainRequest {
     pub fn new(run: impl Into<PathBuf>, hook: impl Into<String>, name: impl Into<String>, config: TrainConfig) -> Self {
         Self {
             run: run.into(),
+            others: Vec::new(),
             hook: hook.into(),
             saes: vec![(name.into(), config)],
             online: None,
@@ -317,11 +321,20 @@ impl TrainRequest {
                 (preview.d_in, Activations::Online(Box::new((plan, preview))))
             }
             None => {
-                let store = Store::open(&Run::open(&self.run)?, &self.hook)?;
+                let store = crosscoder::join(&Run::open(&self.run)?, &self.others, &self.hook)?;
                 (store.manifest().d_in, Activations::Stored(Box::new(store)))
             }
         };
+        let runs = 1 + self.others.len();
         for (name, config) in &self.saes {
+            if config.models != runs || (self.online.is_some() && runs > 1) {
+                let models = config.models;
+                return Err(if models == 1 {
+                    Error::SeveralRuns { runs }
+                } else {
+                    Error::CrosscoderRuns { models, runs }
+                });
+            }
             run::check_name(name)?;
             config.check(d_in)?;
         }
@@ -460,7 +473,8 @@ impl Training<'_> {
             let text = toml::to_string_pretty(config).map_err(sae_core::Error::format(&path))?;
             file::write_bytes(&path, text.as_bytes())?;
             let training = serde_json::to_value(config).map_err(sae_core::Error::format(&path))?;
-            let origin = Origin { training: training.clone(), ..start.origin.clone() };
+            let mut origin = Origin { training: training.clone(), ..start.origin.clone() };
+            origin.models.iter_mut().zip(trainer.scales()).for_each(|(stream, scale)| stream.scale = *scale);
             let saved = Saved { architecture: config.arch, weights: trainer.weights()?, origin };
             formats::save(Format::SaeLens, &folder, &saved)?;
             let last = LastStep::from(trainer.log().last().ok_or(Error::NothingToTrain)?);
@@ -505,6 +519,7 @@ fn origin(store: &Store) -> Result<Origin> {
         hook: manifest.hook.clone(),
         layer: manifest.layer,
         context_size: store.longest_sample()?,
+        models: crosscoder::streams(store),
         ..Origin::default()
     })
 }

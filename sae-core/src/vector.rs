@@ -30,6 +30,12 @@ pub fn dot(x: &[f32], y: &[f32]) -> f32 {
     dots(x, [y])[0]
 }
 
+/// The sum of the norms of `blocks` equal parts of a vector; with one part, its norm.
+#[inline(always)]
+pub fn sum_of_norms(x: &[f32], blocks: usize) -> f32 {
+    x.chunks_exact(x.len() / blocks).map(|block| norm_sq(block).sqrt()).sum()
+}
+
 /// [`dot`] of `x` with several vectors of its length at once, so that their reads overlap.
 #[inline(always)]
 pub fn dots<const N: usize>(x: &[f32], ys: [&[f32]; N]) -> [f32; N] {

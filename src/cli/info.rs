@@ -69,6 +69,9 @@ pub fn autoencoder(summary: &Summary) -> String {
         ("model", known(&summary.model)),
         ("hook", known(&summary.hook)),
     ];
+    let crosscoder =
+        summary.models.iter().map(|stream| ("reads", format!("{} ({})", known(&stream.model), stream.run.display())));
+    lines.extend(crosscoder);
     if summary.skip {
         lines.push(("skip connection", "yes".into()));
     }

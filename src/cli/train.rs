@@ -14,6 +14,36 @@ use std::path::PathBuf;
 
 const MODEL_HELP: &str = "Checkpoint, as for `sae harvest`: activations straight from the model, without storing them";
 
+/// What `--arch` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArchArg {
+    /// An autoencoder of one model.
+    Single(Architecture),
+    /// A BatchTopK autoencoder of the joined states of several models.
+    Crosscoder,
+}
+
+impl std::str::FromStr for ArchArg {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        if name == "crosscoder" {
+            return Ok(Self::Crosscoder);
+        }
+        name.parse().map(Self::Single).map_err(|cause: String| cause + ", crosscoder")
+    }
+}
+
+impl ArchArg {
+    /// What decides how activations are computed.
+    fn architecture(self) -> Architecture {
+        match self {
+            Self::Single(arch) => arch,
+            Self::Crosscoder => Architecture::BatchTopK,
+        }
+    }
+}
+
 /// `sae train`
 #[derive(Args, Debug)]
 #[command(mut_arg("model", |arg| arg.help(MODEL_HELP)), after_help = "\
@@ -21,12 +51,13 @@ Examples:
   sae train --run run --hook layers.16 --name base --preset sae-v
   sae train --run run --hook layers.16 --name topk --arch topk --k 64 --steps 10000
   sae train --run run --hook layers.16 --name sweep --arch batch-topk --sweep k=16,32,64
+  sae train --run base --run chat --hook layers.16 --name cc --arch crosscoder --k 32
   sae train --run run --hook layers.16 --name base --resume          after Ctrl-C, a kill or a full disk
   sae train --run new --model llava-1.5-7b-hf --data train.jsonl --hook layers.16 --name live")]
 pub struct TrainArgs {
-    /// Run folder with activations; with --model it may be new
-    #[arg(long)]
-    pub run: PathBuf,
+    /// Run folder with activations; with --model it may be new. A crosscoder needs two to nine, one for each model: --run base --run chat
+    #[arg(long, required = true)]
+    pub run: Vec<PathBuf>,
     /// Activations to train on, such as layers.16
     #[arg(long)]
     pub hook: String,
@@ -41,9 +72,9 @@ pub struct TrainArgs {
     /// A train.toml to start from; every other flag overrides it
     #[arg(long, conflicts_with = "preset")]
     pub config: Option<PathBuf>,
-    /// Architecture: relu, topk, batch-topk, jumprelu, gated or matryoshka
+    /// Architecture: relu, topk, batch-topk, jumprelu, gated, matryoshka, or crosscoder (batch-topk on several models at once)
     #[arg(long)]
-    pub arch: Option<Architecture>,
+    pub arch: Option<ArchArg>,
     /// Features for every dimension of the residual stream
     #[arg(long, conflicts_with = "features")]
     pub expansion: Option<usize>,
@@ -99,7 +130,8 @@ pub struct TrainArgs {
 impl TrainArgs {
     fn request(&self) -> Result<TrainRequest> {
         Ok(TrainRequest {
-            run: self.run.clone(),
+            run: self.run[0].clone(),
+            others: self.run[1..].to_vec(),
             hook: self.hook.clone(),
             saes: sweep(&self.name, &config(self)?, &self.sweep)?,
             online: self.model.plan(self.device),
@@ -131,7 +163,7 @@ fn outcome(report: TrainReport, args: &TrainArgs) -> Result<Outcome> {
 fn describe(report: &TrainReport, args: &TrainArgs) -> String {
     if report.finished_before {
         let names: Vec<_> = report.saes.iter().map(|sae| sae.name.as_str()).collect();
-        return format!("finished already, with the same settings: {}\n  {}", names.join(", "), args.run.display());
+        return format!("finished already, with the same settings: {}\n  {}", names.join(", "), args.run[0].display());
     }
     let line = |sae: &sae_workbench::train::TrainedSae| {
         let last = &sae.last;
@@ -158,12 +190,25 @@ fn config(args: &TrainArgs) -> Result<TrainConfig> {
             bail!("{flag} 0: an autoencoder has at least one feature, and at least one that is active");
         }
     }
+    if args.arch == Some(ArchArg::Crosscoder) && !(2..=9).contains(&args.run.len()) {
+        let runs = args.run.len();
+        bail!(
+            "--arch crosscoder needs two to nine runs of the same samples, one for each model, and --run is given {runs} times"
+        );
+    }
     let mut config = match &args.config {
         Some(path) => read_config(path)?,
-        None if args.preset.is_some() => TrainConfig { arch: args.arch.unwrap_or_default(), ..TrainConfig::default() },
-        None => TrainConfig::for_architecture(args.arch.unwrap_or_default()),
+        None if args.preset.is_some() => TrainConfig::default(),
+        None => match args.arch {
+            Some(ArchArg::Crosscoder) => TrainConfig::crosscoder(args.run.len()),
+            Some(ArchArg::Single(arch)) => TrainConfig::for_architecture(arch),
+            None => TrainConfig::default(),
+        },
     };
-    config.arch = args.arch.unwrap_or(config.arch);
+    config.arch = args.arch.map_or(config.arch, ArchArg::architecture);
+    if args.arch == Some(ArchArg::Crosscoder) {
+        config.models = args.run.len();
+    }
     if let Some(steps) = args.steps {
         config = config.with_steps(steps);
     }

@@ -8,7 +8,6 @@ use sae_core::analysis::eval::{LossReport, Losses};
 use sae_core::autoencoder::Encoder;
 use sae_core::store::sample::{Modality, Role, Token};
 use sae_core::store::{self, PositionFilter, StoreRecord};
-use sae_core::vector::norm_sq;
 use serde::Serialize;
 use std::path::Path;
 
@@ -36,7 +35,7 @@ pub(super) fn measure(
     plan: &Plan,
     preview: &Preview,
     sae: &LoadedSae,
-    filter: PositionFilter,
+    filter: &PositionFilter,
     control: &mut Control,
 ) -> Result<ModelEffect> {
     let runner = SpliceRunner::open(plan)?;
@@ -51,8 +50,7 @@ pub(super) fn measure(
             let mut out = hidden.to_vec();
             let rows = out.chunks_exact_mut(d).zip(reconstructed.chunks_exact(d));
             for ((row, reconstruction), token) in rows.zip(tokens) {
-                let norm = f64::from(norm_sq(row)).sqrt();
-                let reasons = filter.reasons(token.special, token.position, norm);
+                let reasons = filter.reasons(token.special, token.position, row);
                 if wanted(token.modality) && reasons == [false; 3] {
                     row.copy_from_slice(reconstruction);
                 }

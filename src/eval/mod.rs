@@ -99,9 +99,10 @@ impl EvalRequest {
         let exclude = self.exclude(&sae)?;
         let model = self.model(&sae, Some(control))?;
         let filter = PositionFilter::new(&sae.store, exclude)?;
-        let (report, firing) = measure(&sae, filter, control)?;
-        let model = model.map(|(plan, preview)| losses::measure(&plan, &preview, &sae, filter, control)).transpose()?;
-        let report = write(&sae, filter, report, model)?;
+        let (report, firing) = measure(&sae, filter.clone(), control)?;
+        let model =
+            model.map(|(plan, preview)| losses::measure(&plan, &preview, &sae, &filter, control)).transpose()?;
+        let report = write(&sae, &filter, report, model)?;
         if let Some(path) = &self.saebench {
             self.write_saebench(path, &sae, &report, &firing)?;
         }
@@ -153,8 +154,8 @@ impl EvalRequest {
 /// Measures an autoencoder without a model on the positions that training used, and writes what was found.
 pub(crate) fn evaluate(sae: &LoadedSae, control: &mut Control) -> Result<EvalReport> {
     let filter = PositionFilter::new(&sae.store, trained_without(sae)?)?;
-    let (report, _) = measure(sae, filter, control)?;
-    write(sae, filter, report, None)
+    let (report, _) = measure(sae, filter.clone(), control)?;
+    write(sae, &filter, report, None)
 }
 
 fn measure(sae: &LoadedSae, filter: PositionFilter, control: &mut Control) -> Result<(Report, Vec<Firing>)> {
@@ -167,7 +168,7 @@ fn measure(sae: &LoadedSae, filter: PositionFilter, control: &mut Control) -> Re
     Ok((report, evaluator.firing()))
 }
 
-fn write(sae: &LoadedSae, filter: PositionFilter, report: Report, model: Option<ModelEffect>) -> Result<EvalReport> {
+fn write(sae: &LoadedSae, filter: &PositionFilter, report: Report, model: Option<ModelEffect>) -> Result<EvalReport> {
     let mut found = EvalReport {
         sae: sae.name.clone(),
         hook: sae.store.manifest().hook.clone(),

@@ -18,6 +18,7 @@ mod help;
 mod hub;
 mod label;
 mod melt;
+mod models;
 mod one_build;
 mod patches;
 mod progress;

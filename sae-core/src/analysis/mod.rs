@@ -12,6 +12,7 @@ pub mod eval;
 pub mod feature_sets;
 pub mod index;
 pub mod labels;
+pub mod latent_scaling;
 pub mod layout;
 pub mod pass;
 pub mod saebench;

@@ -8,6 +8,7 @@
 pub mod conversation;
 pub mod hooks;
 pub mod image_format;
+mod join;
 mod merge;
 mod norms;
 mod positions;

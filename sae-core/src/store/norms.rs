@@ -23,12 +23,13 @@ impl Default for Norms {
 }
 
 impl Norms {
-    /// Counts all rows of a store.
+    /// Counts all rows of a store, separately for the block of each of its models.
     ///
     /// # Errors
     /// A shard cannot be read.
-    pub fn from_store(store: &Store) -> Result<Self> {
-        let (d, mut norms) = (store.manifest().d_in, Self::default());
+    pub fn from_store(store: &Store) -> Result<Vec<Self>> {
+        let (d, mut norms) = (store.manifest().d_in, vec![Self::default(); store.models()]);
+        let width = d / store.models();
         let height = ((1 << 22) / d).max(1);
         let mut hidden = Vec::new();
         for number in 0..store.shards() {
@@ -36,8 +37,10 @@ impl Norms {
             for start in (0..shard.rows()).step_by(height) {
                 hidden.clear();
                 shard.read(start..(start + height).min(shard.rows()), &mut hidden);
-                let row_norms: Vec<f32> = hidden.par_chunks_exact(d).map(|row| norm_sq(row).sqrt()).collect();
-                row_norms.into_iter().for_each(|norm| norms.add(norm));
+                let block_norms: Vec<f32> = hidden.par_chunks_exact(width).map(|block| norm_sq(block).sqrt()).collect();
+                for row in block_norms.chunks_exact(norms.len()) {
+                    norms.iter_mut().zip(row).for_each(|(norms, norm)| norms.add(*norm));
+                }
             }
         }
         Ok(norms)

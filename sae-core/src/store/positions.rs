@@ -3,6 +3,7 @@
 use super::norms::Norms;
 use crate::Result;
 use crate::store::Store;
+use crate::vector::norm_sq;
 use serde::{Deserialize, Serialize};
 
 /// Positions that are left out of training and of evaluation.
@@ -28,27 +29,32 @@ impl PositionRule {
 pub type Reasons = [bool; 3];
 
 /// A rule with the norm that it means in one store.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PositionFilter {
     rule: PositionRule,
-    limit: f64,
+    /// The largest norm that stays, for the block of each model in a row.
+    limits: Vec<f64>,
 }
 
 impl Default for PositionFilter {
     /// Leaves nothing out.
     fn default() -> Self {
-        Self { rule: PositionRule::default(), limit: f64::INFINITY }
+        Self { rule: PositionRule::default(), limits: vec![f64::INFINITY] }
     }
 }
 
 impl PositionFilter {
-    /// Reads the norms of the store if the rule limits them: the limit is a multiple of the median over all positions.
+    /// Reads the norms of the store if the rule limits them: the limit is a multiple of the median over all positions. In a
+    /// store of several models each has a limit, and one norm above its limit leaves the position out.
     ///
     /// # Errors
     /// A shard cannot be read.
     pub fn new(store: &Store, rule: PositionRule) -> Result<Self> {
-        let limit = if rule.norm > 0.0 { rule.norm * Norms::from_store(store)?.median() } else { f64::INFINITY };
-        Ok(Self { rule, limit })
+        if rule.norm == 0.0 {
+            return Ok(Self { rule, limits: vec![f64::INFINITY; store.models()] });
+        }
+        let norms = Norms::from_store(store)?;
+        Ok(Self { rule, limits: norms.iter().map(|norms| rule.norm * norms.median()).collect() })
     }
 
     /// The rule.
@@ -56,14 +62,17 @@ impl PositionFilter {
         self.rule
     }
 
-    /// The largest norm that stays, if there is one.
+    /// The largest norm that stays, if there is one; of several models, that of the first.
     pub fn limit(&self) -> Option<f64> {
-        self.limit.is_finite().then_some(self.limit)
+        self.limits.first().copied().filter(|limit| limit.is_finite())
     }
 
-    /// The reasons to leave out a position; it stays if none is set.
-    pub fn reasons(&self, special: bool, position: u32, norm: f64) -> Reasons {
-        [self.rule.special && special, self.rule.first && position == 0, norm > self.limit]
+    /// The reasons to leave out a position with hidden states `row`; it stays if none is set.
+    pub fn reasons(&self, special: bool, position: u32, row: &[f32]) -> Reasons {
+        let blocks = row.chunks_exact(row.len() / self.limits.len());
+        let over = |(block, limit): (&[f32], &f64)| limit.is_finite() && f64::from(norm_sq(block).sqrt()) > *limit;
+        let too_large = blocks.zip(&self.limits).any(over);
+        [self.rule.special && special, self.rule.first && position == 0, too_large]
     }
 }
 

@@ -40,14 +40,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// ```
 pub struct Store {
     run: Run,
-    manifest: Manifest,
+    /// What the store holds; the width is that of all models.
+    pub(super) manifest: Manifest,
     /// Whether this process has compared the hash of each shard.
     verified: Vec<AtomicBool>,
+    /// The stores of other models that were joined: see [`Store::join`].
+    pub(super) others: Vec<Store>,
 }
 
 /// One shard, mapped into memory.
 pub struct Shard {
-    tensors: Tensors,
+    /// The file of each model; a row is their rows side by side.
+    models: Vec<Tensors>,
     rows: usize,
     d_in: usize,
 }
@@ -82,7 +86,7 @@ impl Store {
             return wrong("a shard lies outside the store".into());
         }
         let verified = manifest.shards.iter().map(|_| AtomicBool::new(false)).collect();
-        Ok(Self { run: run.clone(), manifest, verified })
+        Ok(Self { run: run.clone(), manifest, verified, others: Vec::new() })
     }
 
     /// What the store holds.
@@ -111,7 +115,8 @@ impl Store {
         let record = &self.manifest.shards[number];
         let path = self.run.activations(&hook(self.manifest.layer)).join(&record.file);
         let tensors = Tensors::open(&path)?;
-        let (rows, d_in) = (record.rows as usize, self.manifest.d_in);
+        let joined: usize = self.others.iter().map(|other| other.manifest.d_in).sum();
+        let (rows, d_in) = (record.rows as usize, self.manifest.d_in - joined);
         let stored = tensors.bytes(TENSOR).map(|(dtype, _)| dtype);
         if tensors.shape(TENSOR) != Some(&[rows, d_in]) || stored != Some(self.manifest.dtype.into()) {
             let (shape, expected) = (tensors.shape(TENSOR), self.manifest.dtype);
@@ -126,7 +131,11 @@ impl Store {
             }
             self.verified[number].store(true, Ordering::Relaxed);
         }
-        Ok(Shard { tensors, rows, d_in })
+        let mut models = vec![tensors];
+        for other in &self.others {
+            models.extend(other.shard(number)?.models);
+        }
+        Ok(Shard { models, rows, d_in: self.manifest.d_in })
     }
 
     /// Token positions of the longest sample.
@@ -179,9 +188,22 @@ impl Shard {
     /// # Panics
     /// If the shard does not have these rows.
     pub fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) {
-        let (dtype, bytes) = self.tensors.bytes(TENSOR).expect("checked when the shard was opened");
-        let width = bytes.len() / self.rows.max(1);
-        extend_f32(dtype, &bytes[rows.start * width..rows.end * width], out).expect("a float, checked when opened");
+        let mut read = |model: &Tensors, rows: Range<usize>| {
+            let (dtype, bytes) = model.bytes(TENSOR).expect("checked when the shard was opened");
+            let width = bytes.len() / self.rows.max(1);
+            extend_f32(dtype, &bytes[rows.start * width..rows.end * width], out).expect("a float, checked when opened");
+        };
+        if let [model] = &self.models[..] {
+            return read(model, rows);
+        }
+        for row in rows {
+            self.models.iter().for_each(|model| read(model, row..row + 1));
+        }
+    }
+
+    /// Models whose activations a row holds.
+    pub fn models(&self) -> usize {
+        self.models.len()
     }
 
     /// Width of a row.
@@ -191,7 +213,7 @@ impl Shard {
 
     /// An error about the contents of the shard.
     pub fn error(&self, cause: String) -> Error {
-        Error::format(self.tensors.path())(cause)
+        Error::format(self.models[0].path())(cause)
     }
 }
 

@@ -6,7 +6,6 @@
 use crate::error::{Cause, Hint, Setting};
 use crate::random::{self, ChaChaState};
 use crate::store::{ExcludedCounts, PositionFilter, PositionRule, Shard, SkipList, Store, TokenColumns};
-use crate::vector::norm_sq;
 use crate::{Error, Result};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -133,10 +132,9 @@ impl Source for StoreRows<'_> {
                     return Err(reading.shard.error(format!("row {row} holds values that are not finite")));
                 }
                 if self.exclusion.rule().any() {
-                    let norm = f64::from(norm_sq(values).sqrt());
                     let what = reading.tokens.as_ref().map(|t| (t.special[row], t.position[row]));
                     let (special, position) = what.unwrap_or((false, 1));
-                    if self.excluded.count(self.exclusion.reasons(special, position, norm)) {
+                    if self.excluded.count(self.exclusion.reasons(special, position, &out[start..])) {
                         out.truncate(start);
                         continue;
                     }

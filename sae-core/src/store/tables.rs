@@ -81,6 +81,33 @@ pub fn read_tokens(path: &Path) -> Result<TokenColumns> {
     })
 }
 
+/// What has to agree between runs of the same samples, for one token position.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct TokenIdentity {
+    pub sample: u32,
+    pub position: u32,
+    pub token_id: i32,
+    pub modality: Modality,
+    pub role: Role,
+    pub special: bool,
+}
+
+/// Reads what has to agree between runs of a part's token table.
+pub(super) fn token_identities(path: &Path) -> Result<Vec<TokenIdentity>> {
+    let tokens = read_tokens(path)?;
+    let batch = table::read(path, &["token_id"])?;
+    let ids = table::get::<Int32Array>(path, &batch, "token_id")?.values();
+    let identity = |(row, token_id): (usize, &i32)| TokenIdentity {
+        sample: tokens.sample[row],
+        position: tokens.position[row],
+        token_id: *token_id,
+        modality: tokens.modality[row],
+        role: tokens.role[row],
+        special: tokens.special[row],
+    };
+    Ok(ids.iter().enumerate().take(tokens.rows()).map(identity).collect())
+}
+
 /// The texts of the tokens at these `(sample, position)`; positions that the table lacks are left out.
 pub(super) fn pieces_of(path: &Path, wanted: &BTreeSet<(u32, u32)>) -> Result<BTreeMap<(u32, u32), String>> {
     let batch = table::read(path, &["sample", "position", "piece"])?;

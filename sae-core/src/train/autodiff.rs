@@ -84,7 +84,8 @@ impl Engine for AutodiffEngine {
         let number = |s: usize| parameter(3 + s);
         let (w_enc, w_dec, b_dec) = (parameter(0), parameter(1), parameter(2));
         let x: Tensor<2> = Tensor::from_inner(self.tensor(batch.x, self.d_in));
-        let norms = w_dec.clone().square().sum_dim(1).sqrt().transpose();
+        let blocks = w_dec.clone().reshape([self.d_sae * config.models, self.d_in / config.models]);
+        let norms = blocks.square().sum_dim(1).sqrt().reshape([self.d_sae, config.models]).sum_dim(1).transpose();
         let input = if config.subtract_b_dec { x.clone() - b_dec.clone() } else { x.clone() };
         let inner = input.matmul(w_enc.transpose());
         let p = inner.clone() + number(B_ENC);
@@ -96,18 +97,19 @@ impl Engine for AutodiffEngine {
         let mut extra: Option<Tensor<1>> = None;
         let ranked = if config.weighs_by_norm() { p.clone() * norms.clone() } else { p.clone() };
         let mut least = None;
+        let k = config.k_at(batch.t - 1, self.d_sae);
         let (z, penalty) = match config.arch {
             Architecture::Relu => {
                 let z = relu(p.clone());
                 (z.clone(), Some(mean(z * norms.clone())))
             }
             Architecture::TopK => {
-                let chosen = self.strongest(ranked.clone().inner(), config.k, true);
+                let chosen = self.strongest(ranked.clone().inner(), k, true);
                 (relu(p.clone()) * Tensor::from_inner(chosen.float()), None)
             }
             Architecture::BatchTopK | Architecture::Matryoshka => {
                 let positive = relu(ranked.clone().inner());
-                let chosen = self.strongest(positive.clone(), config.k * rows, false);
+                let chosen = self.strongest(positive.clone(), k * rows, false);
                 let kept = positive * chosen.clone().float();
                 let over = kept.clone().mask_fill(kept.lower_equal_elem(0.0), f32::MAX);
                 least = Some(scalar(over.min())?).filter(|v| *v < f64::from(f32::MAX)).map(|v| v as f32);

@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 /// Largest number of features. Numbers of features are `u32`, and memory is limited.
 const MOST_FEATURES: usize = 1 << 24;
 
+/// Largest number of models of a crosscoder.
+const MOST_MODELS: usize = 9;
+
 /// The configuration of a training, saved as `train.toml` next to the weights.
 ///
 /// The defaults are SAE-V's (ICML 2025, appendix and release), so `TrainConfig::default()` is the preset `sae-v`; what
@@ -24,6 +27,14 @@ pub struct TrainConfig {
     pub features: usize,
     /// TopK, BatchTopK, Matryoshka: active features per token.
     pub k: usize,
+    /// Models that a crosscoder reads; 1 for every other autoencoder. A crosscoder is a BatchTopK autoencoder of the joined
+    /// rows `[x^1; ...; x^M]`, where activations are selected by their product with `sum_m |d^m|`, the norms of the blocks of
+    /// their decoder row (Minder et al. 2025).
+    pub models: usize,
+    /// Crosscoder: in the first step, `k` is multiplied by this factor.
+    pub k_start: f64,
+    /// Crosscoder: first steps over which that factor falls linearly to 1.
+    pub k_decay_steps: u64,
     /// TopK, BatchTopK, Matryoshka: with a free decoder, choose by activation times the decoder row's norm.
     pub rescale_by_decoder_norm: bool,
     /// ReLU, Gated: weight of `sum_k z_k |f_k|`.
@@ -159,6 +170,9 @@ impl Default for TrainConfig {
             expansion: 16,
             features: 0,
             k: 32,
+            models: 1,
+            k_start: 1.0,
+            k_decay_steps: 0,
             rescale_by_decoder_norm: true,
             l1_coefficient: 5.0,
             l0_coefficient: 1.0,
@@ -207,11 +221,27 @@ impl TrainConfig {
         }
     }
 
+    /// The defaults of a crosscoder of this many models: BatchTopK's, with each block scaled to mean square 1, without first
+    /// positions and rows above twice the median norm, and with `k` falling from four times its value over the first 30 % of
+    /// the steps.
+    pub fn crosscoder(models: usize) -> Self {
+        let batch_topk = Self::for_architecture(Architecture::BatchTopK);
+        Self {
+            models,
+            k_start: 4.0,
+            k_decay_steps: batch_topk.steps * 3 / 10,
+            normalize: TrainingScale::MeanSquare,
+            exclude: PositionRule { special: false, first: true, norm: 2.0 },
+            ..batch_topk
+        }
+    }
+
     /// The same schedule stretched to `steps`: warm-up, decay and dead window keep their shares.
     pub fn with_steps(self, steps: u64) -> Self {
         let share = |part: u64| (part as u128 * steps as u128 / self.steps.max(1) as u128) as u64;
         Self {
             sparsity_warmup_steps: share(self.sparsity_warmup_steps),
+            k_decay_steps: share(self.k_decay_steps),
             lr_warmup_steps: share(self.lr_warmup_steps),
             lr_decay_steps: share(self.lr_decay_steps),
             dead_window_steps: self.dead_window_steps.min(steps.div_ceil(4)),
@@ -220,14 +250,14 @@ impl TrainConfig {
         }
     }
 
-    /// Number of features for activations of width `d_in`.
+    /// Number of features for activations of width `d_in`; a crosscoder's are counted by the width of one model.
     pub fn d_sae(&self, d_in: usize) -> usize {
-        if self.features > 0 { self.features } else { self.expansion.saturating_mul(d_in) }
+        if self.features > 0 { self.features } else { self.expansion.saturating_mul(d_in / self.models.max(1)) }
     }
 
     /// AuxK's `k` for activations of width `d_in`.
     pub fn aux_k(&self, d_in: usize) -> usize {
-        if self.aux_k > 0 { self.aux_k } else { (d_in / 2).max(1) }
+        if self.aux_k > 0 { self.aux_k } else { (d_in / self.models / 2).max(1) }
     }
 
     /// Matryoshka's fixed prefixes, the whole dictionary last.
@@ -299,6 +329,7 @@ impl TrainConfig {
         );
         for (name, value) in [
             ("sparsity_warmup_steps", self.sparsity_warmup_steps),
+            ("k_decay_steps", self.k_decay_steps),
             ("lr_warmup_steps", self.lr_warmup_steps),
             ("lr_decay_steps", self.lr_decay_steps),
         ] {
@@ -311,8 +342,23 @@ impl TrainConfig {
         if self.is_topk() && d_sae > 0 {
             let active = format!("k = {} of {d_sae} features", self.k);
             refuse(self.k == 0 || self.k > d_sae, active, "at least one and no more than all features");
-            let chosen = self.batch as u64 * self.k as u64;
+            let chosen = self.batch as u64 * self.k_at(0, d_sae) as u64;
             refuse(chosen > u32::MAX as u64, format!("k = {} x batch", self.k), "at most 4294967295 together");
+        }
+        let models = format!("models = {} with arch = {}", self.models, self.arch.name());
+        if self.models == 1 {
+            let annealed = self.k_start != 1.0;
+            refuse(annealed, format!("k_start = {} with models = 1", self.k_start), "1 unless several models are read");
+        } else {
+            refuse(!(2..=MOST_MODELS).contains(&self.models), models.clone(), "a crosscoder of 2 to 9 models");
+            refuse(self.arch != Architecture::BatchTopK, models, "a crosscoder with arch = batch-topk");
+            let divides = self.models > 0 && d_in.is_multiple_of(self.models);
+            refuse(!divides, format!("d_in = {d_in} for {} models", self.models), "the same width for every model");
+            refuse(self.decoder != Decoder::Free, "decoder = unit".into(), "a free decoder for a crosscoder");
+            let layer_norm = self.normalize == TrainingScale::LayerNorm;
+            refuse(layer_norm, "normalize = layer-norm".into(), "a scale for each model of a crosscoder");
+            let start = self.k_start;
+            refuse(!(1.0..=1e6).contains(&start), format!("k_start = {start}"), "a factor of k from 1 to 1000000");
         }
         if self.arch == Architecture::Matryoshka {
             let ascending = self.prefixes.is_sorted_by(|a, b| a < b);
@@ -327,6 +373,17 @@ impl TrainConfig {
             return Ok(());
         }
         Err(Error::config(format!("the training configuration makes no sense: {}", wrong.join("; "))))
+    }
+
+    /// Active features per token at a step, counted from 0: `k`, and for a crosscoder more in the first `k_decay_steps`, but
+    /// never more than there are.
+    pub fn k_at(&self, step: u64, d_sae: usize) -> usize {
+        if step >= self.k_decay_steps {
+            return self.k;
+        }
+        let left = 1.0 - step as f64 / self.k_decay_steps as f64;
+        let k = self.k as f64 * (1.0 + (self.k_start - 1.0) * left);
+        (k.round() as usize).clamp(self.k, d_sae.max(self.k))
     }
 
     /// Learning rate of a step, counted from 0: rising over the first `lr_warmup_steps`, constant, then linearly to 0

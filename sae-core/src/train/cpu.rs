@@ -31,7 +31,8 @@ impl CpuEngine {
     /// An engine that starts with these parameters.
     pub fn new(config: &TrainConfig, params: Params) -> Self {
         let zeros = Params::zeros(params.d_in, config);
-        let optimizer = OptimizerState::new(TrainState { params, first: zeros.clone(), second: zeros, l0: None });
+        let state = TrainState { params, first: zeros.clone(), second: zeros, l0: None };
+        let optimizer = OptimizerState::new(config, state);
         Self {
             config: config.clone(),
             optimizer,
@@ -95,8 +96,9 @@ impl Engine for CpuEngine {
             self.seconds[1] = clock.lap();
             costs
         } else {
-            let (chosen, least) =
-                select(&self.config, &method, params, &self.optimizer.panels, norms, x, &mut self.threshold_hint);
+            let (panels, hint) = (&self.optimizer.panels, &mut self.threshold_hint);
+            let k = self.config.k_at(batch.t - 1, params.d_sae);
+            let (chosen, least) = select(&self.config, k, &method, params, panels, norms, x, hint);
             outcome.least = least;
             self.seconds[0] = clock.lap();
             sparse = traces(params, &method, batch.ends, norms, batch.x, &chosen);
@@ -151,7 +153,7 @@ impl Engine for CpuEngine {
     }
 
     fn restore(&mut self, state: TrainState) -> Result<()> {
-        self.optimizer = OptimizerState::new(state);
+        self.optimizer = OptimizerState::new(&self.config, state);
         self.threshold_hint = ThresholdHint::default();
         Ok(())
     }

@@ -62,7 +62,7 @@ impl<'a> Session<'a> {
             }
         }
         let trainers = configs.iter().map(|config| {
-            let statistics = Statistics::new(stream.buffer(), d, config.normalize == TrainingScale::LayerNorm);
+            let statistics = Statistics::new(stream.buffer(), d, config);
             Trainer::new(d, config, &statistics, device)
         });
         Ok(Self { trainers: trainers.collect::<Result<_>>()?, stream, batch: Vec::new() })
@@ -133,6 +133,8 @@ pub fn train(
     session.trainers[0].weights()
 }
 
+#[cfg(test)]
+mod crosscoder;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]

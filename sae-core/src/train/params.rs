@@ -62,15 +62,18 @@ impl Params {
     }
 
     /// Initial parameters: decoder rows in random directions with the configured norm; the encoder is their transpose or has
-    /// other random directions with the same norm; biases are zero, thresholds as configured.
+    /// other random directions with the same norm; biases are zero, thresholds as configured. The blocks of a crosscoder's
+    /// row start equal, each with that norm, so that no feature belongs to one model before the data says so.
     pub fn initial(d_in: usize, config: &TrainConfig) -> Self {
         let mut params = Self::zeros(d_in, config);
         let norm = if config.decoder == Decoder::Unit { 1.0 } else { config.init_norm as f32 };
         let directions = |purpose: u64, out: &mut [f32]| {
             let mut rng = random::chacha(config.seed, purpose);
             for row in out.chunks_exact_mut(d_in) {
-                row.iter_mut().for_each(|v| *v = rng.random_range(-1.0..1.0));
-                vector::scale(norm / vector::norm_sq(row).sqrt().max(f32::MIN_POSITIVE), row);
+                let (first, others) = row.split_at_mut(d_in / config.models);
+                first.iter_mut().for_each(|v| *v = rng.random_range(-1.0..1.0));
+                vector::scale(norm / vector::norm_sq(first).sqrt().max(f32::MIN_POSITIVE), first);
+                others.chunks_exact_mut(first.len()).for_each(|block| block.copy_from_slice(first));
             }
         };
         directions(0, &mut params.w_dec);
@@ -95,10 +98,10 @@ impl Params {
         &self.w_dec[feature * self.d_in..(feature + 1) * self.d_in]
     }
 
-    /// Norms of the decoder's rows, `[d_sae]`.
-    pub fn dec_norms(&self) -> Vec<f32> {
+    /// Norms of the decoder's rows, `[d_sae]`; of a crosscoder, the sums of the norms of the blocks for its `models`.
+    pub fn dec_norms(&self, models: usize) -> Vec<f32> {
         let arch = crate::autoencoder::kernel::arch();
-        let norm = |row: &[f32]| arch.dispatch(|| vector::norm_sq(row).sqrt());
+        let norm = |row: &[f32]| arch.dispatch(|| vector::sum_of_norms(row, models));
         self.w_dec.par_chunks_exact(self.d_in).map(norm).collect()
     }
 
@@ -121,18 +124,25 @@ impl Params {
 
     /// The autoencoder in the units of the store.
     ///
-    /// Inputs were multiplied by `scale`, so `W_enc * scale`, `W_dec / scale`, `b_dec / scale`; a subtracted `b_dec` goes
+    /// Inputs were multiplied by `scale`, so `W_enc * scale`, `W_dec / scale`, `b_dec / scale`, where a crosscoder has a scale
+    /// for the block of each model; a subtracted `b_dec` goes
     /// into `b_enc`; if the selection weighted activations by the decoder's norms, these move into the encoder
     /// (`gain`); `threshold` is the one that was learned from the selections of batches.
-    pub fn weights(&self, config: &TrainConfig, scale: f32, threshold: f32) -> Weights {
+    pub fn weights(&self, config: &TrainConfig, scales: &[f32], threshold: f32) -> Weights {
         let (d, f) = (self.d_in, self.d_sae);
+        let block = d / scales.len();
         let mut w = Weights {
             d_in: d,
             d_sae: f,
             w_enc: self.w_enc.clone(),
             b_enc: self.scalars[B_ENC].clone(),
             w_dec: self.w_dec.clone(),
-            b_dec: self.b_dec.iter().map(|v| v / scale).collect(),
+            b_dec: self
+                .b_dec
+                .chunks_exact(block)
+                .zip(scales)
+                .flat_map(|(b, scale)| b.iter().map(move |v| v / scale))
+                .collect(),
             activation: match config.arch {
                 Architecture::Relu => Activation::Relu,
                 Architecture::TopK => Activation::TopK { k: config.k },
@@ -153,7 +163,7 @@ impl Params {
             },
             skip: None,
         };
-        let gains = config.weighs_by_norm().then(|| self.dec_norms());
+        let gains = config.weighs_by_norm().then(|| self.dec_norms(config.models));
         for k in 0..f {
             let gain = gains.as_ref().map_or(1.0, |g| g[k].max(f32::MIN_POSITIVE));
             if config.subtract_b_dec {
@@ -165,8 +175,12 @@ impl Params {
                 }
             }
             w.b_enc[k] *= gain;
-            vector::scale(scale * gain, &mut w.w_enc[k * d..(k + 1) * d]);
-            vector::scale(1.0 / (scale * gain), &mut w.w_dec[k * d..(k + 1) * d]);
+            let enc = w.w_enc[k * d..(k + 1) * d].chunks_exact_mut(block);
+            let dec = w.w_dec[k * d..(k + 1) * d].chunks_exact_mut(block);
+            for ((enc, dec), scale) in enc.zip(dec).zip(scales) {
+                vector::scale(scale * gain, enc);
+                vector::scale(1.0 / (scale * gain), dec);
+            }
         }
         w
     }

@@ -16,10 +16,14 @@ pub struct ThresholdHint(Option<f32>);
 
 /// Pre-activations (bias included) that have an activation or a gradient, and the least activation that a batch chose.
 ///
+/// `k` is the number of active features per token in this step, for architectures that select the strongest.
+///
 /// # Shapes
 /// `x`: `[rows, d_in]`, what the encoder reads; `norms`: `[d_sae]`, of the decoder's rows.
+#[expect(clippy::too_many_arguments, reason = "all of them change from step to step, and none belongs to another")]
 pub fn select(
     config: &TrainConfig,
+    k: usize,
     method: &ArchitectureRule,
     params: &Params,
     panels: &Panels,
@@ -32,9 +36,9 @@ pub fn select(
     let with = |x: &[f32], rule: Rule| kernel::select(x, &params.w_enc, &params.scalars[B_ENC], gain, panels, rule);
     let (mut chosen, least) = match config.arch {
         Architecture::TopK => {
-            let rule = hint.0.map_or(Rule::TopK(config.k), |least| Rule::TopKOver(config.k, least));
+            let rule = hint.0.map_or(Rule::TopK(k), |least| Rule::TopKOver(k, least));
             let chosen = with(x, rule);
-            hint.0 = Some(expected(&chosen, x, params.d_in, config.k));
+            hint.0 = Some(expected(&chosen, x, params.d_in, k));
             (chosen, None)
         }
         Architecture::BatchTopK | Architecture::Matryoshka => {
@@ -45,7 +49,7 @@ pub fn select(
                 values.sort_unstable_by(|a, b| b.total_cmp(a));
                 values.get(few * k).copied().unwrap_or_default()
             };
-            strongest(config.k * rows, hint, || sample(config.k), |floor| with(x, Rule::Over(floor)))
+            strongest(k * rows, hint, || sample(k), |floor| with(x, Rule::Over(floor)))
         }
         Architecture::JumpRelu => {
             let floors: Vec<f32> = params.scalars[THRESHOLD].iter().map(|t| method.floor(*t)).collect();

@@ -11,45 +11,61 @@ use std::borrow::Cow;
 pub struct Statistics<'a> {
     rows: Cow<'a, [f32]>,
     d_in: usize,
-    mean_norm: f64,
+    /// Of the block of each model.
+    blocks: Vec<BlockNorms>,
+}
+
+/// Norms of the block of one model.
+#[derive(Clone, Copy, Debug)]
+struct BlockNorms {
+    mean: f64,
     mean_square: f64,
 }
 
 impl<'a> Statistics<'a> {
-    /// Measures rows `[rows, d_in]`, each normalized to mean 0 and deviation 1 first if requested.
-    pub fn new(rows: &'a [f32], d_in: usize, layer_norm: bool) -> Self {
+    /// Measures rows `[rows, d_in]`, each normalized to mean 0 and deviation 1 first if the configuration says so.
+    pub fn new(rows: &'a [f32], d_in: usize, config: &TrainConfig) -> Self {
         let mut rows = Cow::from(rows);
-        if layer_norm {
+        if config.normalize == TrainingScale::LayerNorm {
             rows.to_mut().chunks_exact_mut(d_in).for_each(standardize);
         }
-        let squares: Vec<f64> = rows.chunks_exact(d_in).map(|row| f64::from(vector::norm_sq(row))).collect();
-        let n = squares.len() as f64;
-        let mean_norm = squares.iter().map(|s| s.sqrt()).sum::<f64>() / n;
-        Self { rows, d_in, mean_norm, mean_square: squares.iter().sum::<f64>() / n }
+        let width = d_in / config.models;
+        let block = |model: usize| {
+            let blocks = rows.chunks_exact(d_in).map(|row| &row[model * width..(model + 1) * width]);
+            let squares: Vec<f64> = blocks.map(|block| f64::from(vector::norm_sq(block))).collect();
+            let mean = |sum: f64| sum / squares.len() as f64;
+            let norms = squares.iter().map(|s| s.sqrt());
+            BlockNorms { mean: mean(norms.sum()), mean_square: mean(squares.iter().sum()) }
+        };
+        let blocks = (0..config.models).map(block).collect();
+        Self { rows, d_in, blocks }
     }
 
-    /// The factor for activations before training.
-    pub fn scale(&self, config: &TrainConfig) -> Result<f32> {
-        let d = self.d_in as f64;
-        let (scale, what) = match config.normalize {
-            TrainingScale::None | TrainingScale::LayerNorm => (1.0, 1.0),
-            TrainingScale::ExpectedNorm => (d.sqrt() / self.mean_norm, self.mean_norm),
-            TrainingScale::MeanSquare => ((d / self.mean_square).sqrt(), self.mean_square.sqrt()),
+    /// The factor for the activations of each model before training.
+    pub fn scales(&self, config: &TrainConfig) -> Result<Vec<f32>> {
+        let d = (self.d_in / self.blocks.len()) as f64;
+        let scale = |block: &BlockNorms| {
+            let (scale, what) = match config.normalize {
+                TrainingScale::None | TrainingScale::LayerNorm => (1.0, 1.0),
+                TrainingScale::ExpectedNorm => (d.sqrt() / block.mean, block.mean),
+                TrainingScale::MeanSquare => ((d / block.mean_square).sqrt(), block.mean_square.sqrt()),
+            };
+            if !(scale as f32).is_normal() {
+                return Err(Error::config(format!("activations of norm {what} cannot be scaled")));
+            }
+            Ok(scale as f32)
         };
-        if !(scale as f32).is_normal() {
-            return Err(Error::config(format!("activations of norm {what} cannot be scaled")));
-        }
-        Ok(scale as f32)
+        self.blocks.iter().map(scale).collect()
     }
 
     /// The initial value of `b_dec`, in scaled units.
-    pub fn b_dec(&self, config: &TrainConfig, scale: f32) -> Vec<f32> {
+    pub fn b_dec(&self, config: &TrainConfig, scales: &[f32]) -> Vec<f32> {
         let mut b_dec = match config.b_dec_init {
             BDecInit::Zero => vec![0.0; self.d_in],
             BDecInit::Mean => self.weighted_mean(usize::MAX, |_| 1.0),
             BDecInit::GeometricMedian => self.geometric_median(),
         };
-        vector::scale(scale, &mut b_dec);
+        scale_blocks(scales, &mut b_dec);
         b_dec
     }
 
@@ -74,12 +90,21 @@ impl<'a> Statistics<'a> {
             let next = self.weighted_mean(ROWS, |row| 1.0 / distance(row, &at).max(1e-12));
             let moved = distance(&next, &at);
             at = next;
-            if moved < 1e-6 * self.mean_norm {
+            if moved < 1e-6 * self.blocks.iter().map(|block| block.mean).sum::<f64>() {
                 break;
             }
         }
         at
     }
+}
+
+/// Multiplies the block of each model in a row by the scale of the model.
+///
+/// # Shapes
+/// `scales`: `[models]`; `row`: `[models * width]`.
+pub fn scale_blocks(scales: &[f32], row: &mut [f32]) {
+    let width = row.len() / scales.len();
+    row.chunks_exact_mut(width).zip(scales).for_each(|(block, scale)| vector::scale(*scale, block));
 }
 
 /// A row with mean 0 and deviation 1 (unbiased, plus 1e-5), as `InputNorm::LayerNorm` makes it.
@@ -96,22 +121,23 @@ mod tests {
     fn the_geometric_median_withstands_an_outlier() {
         let mut rows: Vec<f32> = (0..40).map(|i| (i % 5) as f32 * 0.1).collect();
         rows.extend([1e6, 1e6]);
-        let statistics = Statistics::new(&rows, 2, false);
+        let statistics = Statistics::new(&rows, 2, &TrainConfig::default());
         let median = statistics.geometric_median();
         assert!(median.iter().all(|v| (0.0..0.5).contains(v)), "{median:?}");
         let config = TrainConfig { b_dec_init: BDecInit::Mean, ..TrainConfig::default() };
-        assert!(statistics.b_dec(&config, 1.0)[0] > 1e4);
-        assert!(statistics.b_dec(&config, 0.5)[0] < statistics.b_dec(&config, 1.0)[0]);
+        assert!(statistics.b_dec(&config, &[1.0])[0] > 1e4);
+        assert!(statistics.b_dec(&config, &[0.5])[0] < statistics.b_dec(&config, &[1.0])[0]);
     }
 
     #[test]
     fn scales_bring_norms_to_the_root_of_the_width() {
         let rows = [3.0, 4.0, 0.0, 1.0];
-        let statistics = Statistics::new(&rows, 2, false);
-        let scale = |normalize| statistics.scale(&TrainConfig { normalize, ..TrainConfig::default() }).unwrap();
+        let statistics = Statistics::new(&rows, 2, &TrainConfig::default());
+        let scale = |normalize| statistics.scales(&TrainConfig { normalize, ..TrainConfig::default() }).unwrap()[0];
         assert!((scale(TrainingScale::ExpectedNorm) - 2f32.sqrt() / 3.0).abs() < 1e-6);
         assert!((scale(TrainingScale::MeanSquare) - (2f32 / 13.0).sqrt()).abs() < 1e-6);
         assert_eq!(scale(TrainingScale::None), 1.0);
-        assert!(Statistics::new(&[0.0; 4], 2, false).scale(&TrainConfig::default()).is_err());
+        let config = TrainConfig::default();
+        assert!(Statistics::new(&[0.0; 4], 2, &config).scales(&config).is_err());
     }
 }

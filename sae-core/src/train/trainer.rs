@@ -8,7 +8,7 @@ use super::engine::{Batch, Engine, StepStats, TrainState, total_variance};
 use super::log::{Log, StepLog};
 use super::params::{B_ENC, Params};
 use super::selection::prefixes;
-use super::statistics::{Statistics, standardize};
+use super::statistics::{Statistics, scale_blocks, standardize};
 use crate::autoencoder::{Architecture, Weights};
 use crate::random::{self, ChaChaState};
 use crate::vector;
@@ -34,8 +34,8 @@ pub struct Trainer {
 pub struct TrainerState {
     /// Steps done.
     step: u64,
-    /// The factor for activations.
-    scale: f32,
+    /// The factor for the activations of each model.
+    scales: Vec<f32>,
     /// BatchTopK's threshold, as learned so far.
     #[serde(with = "bits")]
     threshold: f64,
@@ -76,6 +76,9 @@ pub(super) fn engine(config: &TrainConfig, params: Params, device: &Device) -> R
     if *device == Device::flex() {
         return Ok(Box::new(CpuEngine::new(config, params)));
     }
+    if config.models > 1 {
+        return Err(Error::config("a crosscoder can only be trained on a CPU: choose the device cpu"));
+    }
     #[cfg(feature = "gpu")]
     if let Some(engine) = super::gpu::engine(config, &params, device)? {
         return Ok(engine);
@@ -87,21 +90,21 @@ impl Trainer {
     /// A trainer with initial parameters from the seed of the configuration and the statistics of the data.
     pub fn new(d_in: usize, config: &TrainConfig, statistics: &Statistics, device: &Device) -> Result<Self> {
         config.check(d_in)?;
-        let scale = statistics.scale(config)?;
+        let scales = statistics.scales(config)?;
         let mut params = Params::initial(d_in, config);
-        params.b_dec = statistics.b_dec(config, scale);
-        Self::from_params(config, params, scale, device)
+        params.b_dec = statistics.b_dec(config, &scales);
+        Self::from_params(config, params, scales, device)
     }
 
-    /// A trainer with given parameters, in the units of activations that were multiplied by `scale`.
+    /// A trainer with given parameters, in the units of activations that were multiplied by `scales`, one for each model.
     ///
     /// # Errors
     /// A GPU with too little free memory.
-    pub fn from_params(config: &TrainConfig, params: Params, scale: f32, device: &Device) -> Result<Self> {
+    pub fn from_params(config: &TrainConfig, params: Params, scales: Vec<f32>, device: &Device) -> Result<Self> {
         let (d_in, d_sae) = (params.d_in, params.d_sae);
         let engine = engine(config, params, device)?;
         let last_fired = vec![0; d_sae];
-        let progress = TrainerState { step: 0, scale, threshold: 0.0, last_fired, rng: None, l0: -1.0 };
+        let progress = TrainerState { step: 0, scales, threshold: 0.0, last_fired, rng: None, l0: -1.0 };
         let rng = random::chacha(config.seed, 4);
         Ok(Self { config: config.clone(), engine, d_in, progress, rng, log: Log::new(config.steps) })
     }
@@ -125,10 +128,15 @@ impl Trainer {
         &mut self.log
     }
 
+    /// The factor for the activations of each model.
+    pub fn scales(&self) -> &[f32] {
+        &self.progress.scales
+    }
+
     /// The autoencoder as it is now, in the units of the store.
     pub fn weights(&self) -> Result<Weights> {
         let state = self.engine.state()?;
-        let weights = state.params.weights(&self.config, self.progress.scale, self.progress.threshold as f32);
+        let weights = state.params.weights(&self.config, &self.progress.scales, self.progress.threshold as f32);
         weights.check()?;
         Ok(weights)
     }
@@ -144,7 +152,10 @@ impl Trainer {
     pub fn restore(&mut self, state: TrainState, progress: TrainerState, log: Log) -> Result<()> {
         let other = || Error::config("the checkpoint is of another autoencoder");
         let fired = progress.last_fired.iter().all(|step| *step <= progress.step);
-        let fits = fired && progress.last_fired.len() == state.params.d_sae && state.params.d_in == self.d_in;
+        let fits = fired
+            && progress.scales.len() == self.config.models
+            && progress.last_fired.len() == state.params.d_sae
+            && state.params.d_in == self.d_in;
         if !fits || state.params.d_sae != self.config.d_sae(self.d_in) || progress.step > self.config.steps {
             return Err(other());
         }
@@ -165,7 +176,7 @@ impl Trainer {
         let mut x = activations.to_vec();
         match self.config.normalize {
             TrainingScale::LayerNorm => x.chunks_exact_mut(d).for_each(standardize),
-            _ => vector::scale(self.progress.scale, &mut x),
+            _ => x.chunks_exact_mut(d).for_each(|row| scale_blocks(&self.progress.scales, row)),
         }
         let step = self.progress.step;
         let (lr, sparsity) = (self.config.lr_at(step), self.config.sparsity_at(step));

@@ -22,7 +22,7 @@ pub struct OptimizerState {
     pub state: TrainState,
     /// The encoder as integers.
     pub panels: Panels,
-    /// Norms of the decoder's rows.
+    /// Norms of the decoder's rows: see [`vector::sum_of_norms`].
     pub norms: Vec<f32>,
 }
 
@@ -47,9 +47,9 @@ const NOWHERE: u32 = u32::MAX;
 
 impl OptimizerState {
     /// The beginning, or a state that was stored.
-    pub fn new(state: TrainState) -> Self {
+    pub fn new(config: &TrainConfig, state: TrainState) -> Self {
         let panels = Panels::new(&state.params.w_enc, state.params.d_in);
-        let norms = state.params.dec_norms();
+        let norms = state.params.dec_norms(config.models);
         Self { state, panels, norms }
     }
 }
@@ -257,7 +257,7 @@ impl<'a> StepGradient<'a> {
             self.rows(row, *norm, first + lane, rows);
             adam.step(&mut enc[range.clone()], &mut m.0[range.clone()], &mut v.0[range.clone()], &rows.enc, shrink);
             adam.step(row, &mut m.1[range.clone()], &mut v.1[range], &rows.dec, shrink);
-            *norm = vector::norm_sq(row).sqrt();
+            *norm = vector::sum_of_norms(row, self.config.models);
             if self.config.decoder == Decoder::Unit && *norm > 0.0 {
                 vector::scale(1.0 / *norm, row);
                 *norm = vector::norm_sq(row).sqrt();

@@ -37,7 +37,7 @@ pub use design::{Column, Design, Participant, length_strata};
 pub use examples::{EXAMPLES, ExampleCollector, GroupExample, read_examples, write_examples};
 pub use forecast::{Forecast, ForecastMethod, forecasts};
 pub use order::{Bins, Trajectory, trajectories};
-pub use significance::{adjust, student};
+pub use significance::{adjust, student, student_bound};
 pub use study::{Estimate, Study, StudyOptions, StudyReport, TestedFeature, study};
 pub use tables::{
     ChanceTest, FeatureNote, GroupSeries, GroupValue, TestTable, read_chance, read_features, read_groups, write_chance,

@@ -16,7 +16,7 @@ pub fn student(z: f64, degrees_of_freedom: f64) -> f64 {
 }
 
 /// The value that a variable with Student's distribution exceeds with probability 0.025.
-pub(super) fn student_bound(degrees_of_freedom: f64) -> f64 {
+pub fn student_bound(degrees_of_freedom: f64) -> f64 {
     let distribution =
         StudentsT::new(0.0, 1.0, degrees_of_freedom.max(1.0)).expect("the scale and the freedom are positive");
     distribution.inverse_cdf(0.975)

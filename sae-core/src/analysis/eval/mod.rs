@@ -170,7 +170,8 @@ impl Observer for Evaluator<'_> {
             let tokens = block.tokens;
             let (modality, sample) = (tokens.modality[row], tokens.sample[row]);
             let sums = self.sums.entry(modality).or_insert_with(|| Sums::new(weights));
-            let reasons = self.exclusion.reasons(tokens.special[row], tokens.position[row], measured.norm());
+            let reasons =
+                self.exclusion.reasons(tokens.special[row], tokens.position[row], &block.hidden[r * d..(r + 1) * d]);
             if sums.excluded.count(reasons) {
                 continue;
             }

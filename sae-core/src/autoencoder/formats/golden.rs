@@ -162,8 +162,14 @@ fn what_is_saved_is_loaded_to_the_bit() {
     for (architecture, activation) in Architecture::ALL.into_iter().zip(activations.into_iter().cycle()) {
         let weights = Weights { activation, normalization: InputNorm::LayerNorm, ..weights.clone() };
         let training = serde_json::json!({ "steps": 7 });
-        let origin =
-            Origin { model: "m".into(), hook: "layers.4".into(), layer: 4, context_size: 9, training, notes: vec![] };
+        let origin = Origin {
+            model: "m".into(),
+            hook: "layers.4".into(),
+            layer: 4,
+            context_size: 9,
+            training,
+            ..Origin::default()
+        };
         let saved = Saved { architecture, weights, origin };
         let dir = tempfile::tempdir().unwrap();
         save(Format::SaeLens, dir.path(), &saved).unwrap();

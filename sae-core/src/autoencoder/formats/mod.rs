@@ -20,7 +20,7 @@ mod summary;
 pub mod torch;
 pub mod zip;
 
-pub use saved::{Origin, Saved};
+pub use saved::{ModelStream, Origin, Saved};
 pub use summary::{Range, Summary};
 
 use crate::error::{Cause, Hint, Operation, Setting};
@@ -240,7 +240,7 @@ pub fn load_with(format: Format, path: &Path, k: Option<usize>) -> Result<Saved>
 /// The format is only read, or cannot express the autoencoder; everything that it cannot express is named.
 pub fn check(format: Format, saved: &Saved) -> Result<()> {
     saved.weights.check()?;
-    let missing = match format {
+    let mut missing = match format {
         Format::SaeLens => sae_lens::missing(&saved.weights),
         Format::Sparsify => sparsify::missing(&saved.weights),
         other => {
@@ -248,6 +248,9 @@ pub fn check(format: Format, saved: &Saved) -> Result<()> {
             return Err(Error::config(format!("{} is only read; autoencoders are written as {written}", other.name())));
         }
     };
+    if format == Format::Sparsify && !saved.origin.models.is_empty() {
+        missing.push("blocks of several models");
+    }
     if missing.is_empty() {
         return Ok(());
     }

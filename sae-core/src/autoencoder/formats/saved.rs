@@ -4,6 +4,7 @@ use crate::autoencoder::{Architecture, Weights};
 use crate::store::hooks;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// Where the inputs of an autoencoder come from, and other information of its file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,10 +18,23 @@ pub struct Origin {
     pub layer: usize,
     /// Largest number of tokens of a sequence, 0 if unknown.
     pub context_size: usize,
+    /// The models whose states a crosscoder reads, in the order of their blocks in a row; empty for other autoencoders.
+    pub models: Vec<ModelStream>,
     /// Free information about the training.
     pub training: Value,
     /// What the user should know about how the file was read.
     pub notes: Vec<String>,
+}
+
+/// A model whose states a crosscoder reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelStream {
+    /// The run with its activations, relative to the run that has the crosscoder; empty if the file does not say.
+    pub run: PathBuf,
+    /// Its checkpoint; empty if the file does not say.
+    pub model: String,
+    /// The factor that its states were multiplied by in training, and by which blocks of different models compare.
+    pub scale: f32,
 }
 
 /// An autoencoder as it is stored on disk.

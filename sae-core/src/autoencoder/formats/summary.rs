@@ -1,7 +1,7 @@
 //! The properties of an autoencoder that people ask for first, computed from its weights.
 
 use super::fold;
-use super::saved::Saved;
+use super::saved::{ModelStream, Saved};
 use crate::autoencoder::{Activation, Architecture, InputNorm};
 use serde::Serialize;
 
@@ -41,6 +41,8 @@ pub struct Summary {
     pub b_dec_norm: f32,
     /// Checkpoint of the model; empty if the file does not say.
     pub model: String,
+    /// Models whose states a crosscoder reads, `d_in` together; empty for other autoencoders.
+    pub models: Vec<ModelStream>,
     /// Hook of the model; empty if the file does not say.
     pub hook: String,
     /// What the user should know about how the file was read.
@@ -69,6 +71,7 @@ impl Summary {
             decoder_norms: Range::from_values(&fold::decoder_norms(weights)),
             b_dec_norm: weights.b_dec.iter().map(|v| v * v).sum::<f32>().sqrt(),
             model: saved.origin.model.clone(),
+            models: saved.origin.models.clone(),
             hook: saved.origin.hook.clone(),
             notes: saved.origin.notes.clone(),
         }

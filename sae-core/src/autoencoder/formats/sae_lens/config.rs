@@ -2,7 +2,7 @@
 
 use crate::autoencoder::InputNorm;
 use crate::autoencoder::formats::config_file::{self, check_supported};
-use crate::autoencoder::formats::saved::Origin;
+use crate::autoencoder::formats::saved::{ModelStream, Origin};
 use crate::store::hooks;
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -60,7 +60,13 @@ impl Config {
         if let Some(workbench) = &file.metadata.sae_workbench {
             hook.clone_from(&workbench.hook);
         }
+        let models = file.metadata.sae_workbench.map(|workbench| workbench.models).unwrap_or_default();
+        if models.len() == 1 || !file.d_in.is_multiple_of(models.len().max(1)) {
+            let cause = format!("a crosscoder of {} models, {} wide", models.len(), file.d_in);
+            return Err(Error::format(path)(cause));
+        }
         let origin = Origin {
+            models,
             model: about.model_name.clone().unwrap_or_default(),
             hook,
             layer,
@@ -171,4 +177,6 @@ struct Metadata {
 #[derive(Deserialize)]
 struct Own {
     hook: String,
+    #[serde(default)]
+    models: Vec<ModelStream>,
 }

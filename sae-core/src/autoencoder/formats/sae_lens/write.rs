@@ -74,7 +74,12 @@ pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
             "prepend_bos": true,
             "training_architecture": self::name(*architecture),
             "training_architecture_details": origin.training,
-            "sae_workbench": { "program": env!("CARGO_PKG_VERSION"), "hook": origin.hook, "created": run::now() },
+            "sae_workbench": {
+                "program": env!("CARGO_PKG_VERSION"),
+                "hook": origin.hook,
+                "created": run::now(),
+                "models": origin.models,
+            },
         },
     });
     // Tools use it as the length of the context, so leaving it out is better than 0.

@@ -1,0 +1,188 @@
+//! Tests of crosscoders: what differs from BatchTopK on one model, and that everything else does not.
+
+use super::autodiff::AutodiffEngine;
+use super::cpu::CpuEngine;
+use super::engine::{Batch, Engine};
+use super::*;
+use crate::analysis::eval::Evaluator;
+use crate::analysis::pass;
+use crate::fixture;
+use crate::store::run::Run;
+use crate::store::{PositionFilter, StoreWriter};
+use crate::vector;
+use tempfile::TempDir;
+
+/// Width of a model's states.
+const WIDTH: usize = 6;
+
+/// The fixture's samples as two models see them: the second has other states of 50 times the size.
+fn joined() -> (Vec<TempDir>, Store) {
+    let model = |factor: f32, shift: f32| {
+        let dir = tempfile::tempdir().unwrap();
+        let run = Run::create(dir.path()).unwrap();
+        let mut writer = StoreWriter::open(&run, fixture::spec(&[2], WIDTH)).unwrap();
+        for range in [0..7, 7..fixture::SAMPLES] {
+            let mut part = fixture::part(range, WIDTH, 1);
+            for row in part.activations[0].chunks_exact_mut(WIDTH) {
+                row.rotate_left(1);
+                row.iter_mut().for_each(|v| *v = factor * (*v + shift));
+            }
+            writer.write_part(&part).unwrap();
+        }
+        writer.finish().unwrap();
+        let store = Store::open(&run, "layers.2").unwrap();
+        (dir, store)
+    };
+    let (dirs, stores): (Vec<_>, Vec<_>) = [model(1.0, 0.0), model(50.0, 0.3)].into_iter().unzip();
+    (dirs, Store::join(stores).unwrap())
+}
+
+fn config(steps: u64) -> TrainConfig {
+    let config = TrainConfig { features: 24, k: 3, batch: 32, lr: 3e-3, buffer: 200, ..TrainConfig::crosscoder(2) };
+    config.with_steps(steps)
+}
+
+fn session<'a>(store: &'a Store, config: &TrainConfig) -> Session<'a> {
+    let rows = StoreRows::new(store, config.exclude, config.seed).unwrap();
+    let stream = Stream::new(rows, config.buffer, config.seed).unwrap();
+    Session::new(stream, std::slice::from_ref(config), &Device::flex()).unwrap()
+}
+
+#[test]
+fn a_step_is_burn_s_autodiff_with_summed_norms() {
+    let (config, d) = (TrainConfig { k_decay_steps: 6, ..config(20) }, 2 * WIDTH);
+    let mut params = Params::initial(d, &config);
+    // Blocks of other norms, so that the joint norm would choose other features.
+    params.w_dec.chunks_exact_mut(WIDTH).enumerate().for_each(|(n, block)| vector::scale(1.0 + (n % 5) as f32, block));
+    let mut engine = CpuEngine::new(&config, params.clone());
+    let mut in_burn = AutodiffEngine::new(&config, params, &Device::flex().autodiff());
+    for step in 0..12 {
+        let x = fixture::hidden(32, d, step + 1);
+        let (ends, dead) = ([24], [2, 3, 11]);
+        let batch = Batch { x: &x, t: step + 1, lr: config.lr, sparsity: 0.0, ends: &ends, dead: &dead };
+        let (found, expected) = (engine.step(&batch).unwrap(), in_burn.step(&batch).unwrap());
+        let (a, b) = (found.loss(0.0), expected.loss(0.0));
+        assert!((a - b).abs() < 1e-4 * b, "step {step}: {a} and {b}");
+        assert_eq!(found.fired, expected.fired, "step {step}");
+        assert!((found.l0 - expected.l0).abs() < 1e-5, "step {step}");
+    }
+    let (found, expected) = (engine.state().unwrap(), in_burn.state().unwrap());
+    for (found, expected) in found.params.arrays().into_iter().zip(expected.params.arrays()) {
+        let most = expected.iter().fold(0.2f32, |most, v| most.max(v.abs()));
+        let difference = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(difference < 5e-4 * most, "they differ by {difference}");
+    }
+}
+
+#[test]
+fn k_falls_from_four_times_its_value_over_the_first_thirty_percent_of_steps() {
+    let config = TrainConfig { k: 8, ..TrainConfig::crosscoder(2) }.with_steps(100);
+    let k: Vec<usize> = [0, 10, 20, 29, 30, 99].iter().map(|step| config.k_at(*step, 4096)).collect();
+    assert_eq!(k, [32, 24, 16, 9, 8, 8]);
+    assert_eq!(config.k_at(0, 20), 20, "never more than there are");
+    let single = TrainConfig { k: 8, ..TrainConfig::for_architecture(crate::autoencoder::Architecture::TopK) };
+    assert_eq!(single.k_at(0, 4096), 8);
+}
+
+#[test]
+fn the_blocks_of_a_row_start_equal_and_each_model_is_scaled_to_mean_square_one() {
+    let (_dirs, store) = joined();
+    let config = config(20);
+    let params = Params::initial(2 * WIDTH, &config);
+    for row in params.w_dec.chunks_exact(2 * WIDTH) {
+        assert_eq!(row[..WIDTH], row[WIDTH..]);
+        assert!((vector::norm_sq(&row[WIDTH..]).sqrt() - 0.1).abs() < 1e-6);
+    }
+    let session = session(&store, &config);
+    let scales = statistics::Statistics::new(session.stream.buffer(), 2 * WIDTH, &config).scales(&config).unwrap();
+    for (model, scale) in scales.iter().enumerate() {
+        let blocks = session.stream.buffer().chunks_exact(WIDTH).skip(model).step_by(2);
+        let squares: Vec<f32> = blocks.map(|block| vector::norm_sq(block) * scale * scale / WIDTH as f32).collect();
+        let mean = squares.iter().sum::<f32>() / squares.len() as f32;
+        assert!((mean - 1.0).abs() < 1e-4, "model {model}: {mean}");
+    }
+}
+
+#[test]
+fn first_positions_and_rows_above_twice_the_median_norm_of_any_model_are_left_out() {
+    let (_dirs, store) = joined();
+    let rule = config(20).exclude;
+    let filter = PositionFilter::new(&store, rule).unwrap();
+    let norms = crate::store::Norms::from_store(&store).unwrap();
+    assert_eq!(norms.len(), 2);
+    assert!(norms[1].median() > 30.0 * norms[0].median(), "each model has a limit of its own");
+    let mut row = vec![0.0; 2 * WIDTH];
+    assert_eq!(filter.reasons(false, 0, &row), [false, true, false]);
+    row[0] = 2.1 * norms[0].median() as f32;
+    assert_eq!(filter.reasons(false, 1, &row), [false, false, true]);
+    row[0] = 0.0;
+    row[WIDTH] = 1.9 * norms[1].median() as f32;
+    assert_eq!(filter.reasons(false, 1, &row), [false; 3]);
+    row[WIDTH] = 2.1 * norms[1].median() as f32;
+    assert_eq!(filter.reasons(false, 1, &row), [false, false, true]);
+}
+
+#[test]
+fn training_lowers_the_error_and_what_is_saved_means_what_was_trained() {
+    let (_dirs, store) = joined();
+    let config = TrainConfig { lr: 1e-2, ..config(300) };
+    let mut log = Vec::new();
+    let weights = train(&store, &config, &Device::flex(), &mut |entry| log.push(*entry)).unwrap();
+    let (first, last) = (log[0], log[log.len() - 1]);
+    assert!(last.fvu < 0.5 * first.fvu, "FVU {} -> {}", first.fvu, last.fvu);
+    // Training weighs both models alike; in the units of the store the second, which is 50 times as large, decides. So each block
+    // is evaluated in the units of the training by what it lacks.
+    let filter = PositionFilter::new(&store, config.exclude).unwrap();
+    let mut evaluator = Evaluator::without(&weights, filter);
+    pass::run(&store, &weights, &Device::flex(), &mut [&mut evaluator], &mut |_| ()).unwrap();
+    let all = evaluator.report().all;
+    assert!((all.fvu / last.fvu - 1.0).abs() < 0.5, "FVU {} in the store, {} in training", all.fvu, last.fvu);
+    assert!((all.l0 / last.l0 - 1.0).abs() < 0.3, "L0 {} in the store, {} in training", all.l0, last.l0);
+    // The norms of the blocks have moved into the encoder: they sum up to one in the units of the training.
+    let scale = |model: usize| {
+        let buffer = session(&store, &config);
+        statistics::Statistics::new(buffer.stream.buffer(), 2 * WIDTH, &config).scales(&config).unwrap()[model]
+    };
+    let scales = [scale(0), scale(1)];
+    for k in 0..weights.d_sae {
+        let blocks = weights.direction(k).chunks_exact(WIDTH).zip(scales);
+        let sum: f32 = blocks.map(|(block, scale)| scale * vector::norm_sq(block).sqrt()).sum();
+        assert!((sum - 1.0).abs() < 1e-4, "feature {k}: {sum}");
+    }
+}
+
+#[test]
+fn equal_seeds_give_equal_bytes_on_any_number_of_threads_and_after_an_interruption() {
+    let (_dirs, store) = joined();
+    let config = TrainConfig { dead_window_steps: 4, ..config(20) };
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| train(&store, &config, &Device::flex(), &mut |_| ()).unwrap())
+    };
+    let whole = on(1);
+    assert_eq!(whole, on(3));
+    let dir = tempfile::tempdir().unwrap();
+    let mut interrupted = session(&store, &config);
+    (0..9).for_each(|_| drop(interrupted.step().unwrap()));
+    let path = checkpoint::write(dir.path(), &interrupted).unwrap();
+    let mut continued = session(&store, &config);
+    checkpoint::read(&path, &mut continued).unwrap();
+    while !continued.is_done() {
+        continued.step().unwrap();
+    }
+    assert_eq!(continued.trainers()[0].weights().unwrap(), whole);
+}
+
+#[test]
+fn configurations_that_make_no_crosscoder_are_rejected() {
+    let wrong = |config: TrainConfig| config.check(12).unwrap_err().to_string();
+    let base = || config(20);
+    assert!(wrong(TrainConfig { models: 10, ..base() }).contains("models = 10"));
+    assert!(wrong(TrainConfig { models: 5, ..base() }).contains("d_in = 12 for 5 models"));
+    assert!(wrong(TrainConfig { models: 0, ..base() }).contains("models = 0"));
+    assert!(wrong(TrainConfig { models: 1, ..base() }).contains("k_start = 4 with models = 1"));
+    assert!(wrong(TrainConfig { decoder: Decoder::Unit, ..base() }).contains("decoder = unit"));
+    assert!(wrong(TrainConfig { k_start: f64::NAN, ..base() }).contains("k_start = NaN"));
+    let arch = crate::autoencoder::Architecture::Relu;
+    assert!(wrong(TrainConfig { arch, ..base() }).contains("models = 2 with arch = relu"));
+}

@@ -1,0 +1,110 @@
+//! Several models of the same samples through the program: crosscoders are trained, evaluated and shown, and runs that do not
+//! belong together are rejected.
+
+use crate::tool::{data_set, fails, json, sae, tiny_model};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The tiny model with other weights in its second block.
+fn tuned_model(dir: &Path) -> PathBuf {
+    let tuned = dir.join("tuned");
+    fs::create_dir_all(&tuned).unwrap();
+    for entry in fs::read_dir(tiny_model()).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+        fs::copy(entry.path(), tuned.join(entry.file_name())).unwrap();
+    }
+    let path = tuned.join("model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let tensors: Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+    for (name, tensor) in tensors.as_object().unwrap() {
+        if name.contains("language_model") && name.contains("layers.1.mlp") {
+            assert_eq!(tensor["dtype"], "F32");
+            let range = [0, 1].map(|end| header + tensor["data_offsets"][end].as_u64().unwrap() as usize);
+            for (n, value) in bytes[range[0]..range[1]].as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                *value = (f32::from_le_bytes(*value) * (0.5 + (n % 7) as f32 * 0.25)).to_le_bytes();
+            }
+        }
+    }
+    fs::write(&path, bytes).unwrap();
+    tuned
+}
+
+fn harvest(model: &Path, data: &Path, run: PathBuf) -> String {
+    let [model, data, at] = [model, data, &run].map(|path| path.to_str().unwrap());
+    json(&["harvest", "--model", model, "--data", data, "--run", at, "--layers", "1", "--shard-tokens", "900"]);
+    at.to_owned()
+}
+
+/// Runs of the tiny model and of its tuned version on 40 rows.
+fn runs(dir: &Path) -> [String; 2] {
+    let data = data_set(dir, 40);
+    [harvest(&tiny_model(), &data, dir.join("base")), harvest(&tuned_model(dir), &data, dir.join("chat"))]
+}
+
+const SMALL: [&str; 12] =
+    ["--features", "96", "--k", "6", "--batch", "128", "--buffer", "800", "--steps", "120", "--lr", "0.003"];
+
+fn train(runs: &[&str], name: &str, more: &[&str]) -> Value {
+    let runs: Vec<&str> = runs.iter().flat_map(|run| ["--run", run]).collect();
+    json(&[&["train", "--hook", "layers.1", "--name", name, "--device", "cpu"], &runs[..], &SMALL, more].concat())
+}
+
+#[test]
+fn a_crosscoder_is_trained_shown_evaluated_and_indexed() {
+    let dir = tempfile::tempdir().unwrap();
+    let [base, chat] = runs(dir.path());
+    let trained = train(&[&base, &chat], "cc", &["--arch", "crosscoder"]);
+    assert!(trained["fvu"].as_f64().unwrap() < 0.5, "{trained}");
+    let folder = format!("{base}/saes/cc");
+    let config: Value = serde_json::from_slice(&fs::read(format!("{folder}/cfg.json")).unwrap()).unwrap();
+    assert_eq!(config["d_in"], 64, "two blocks of 32");
+    let models = &config["metadata"]["sae_workbench"]["models"];
+    assert_eq!((&models[0]["run"], &models[1]["run"]), (&json!("."), &json!("../chat")));
+    assert!(models[0]["scale"].as_f64().unwrap() > 0.0);
+    let info = json(&["info", &folder]);
+    assert_eq!(info["models"].as_array().unwrap().len(), 2, "{info}");
+    let found = json(&["eval", "--run", &base, "--sae", "cc"]);
+    assert!(found["all"]["fvu"].as_f64().unwrap() < 0.5 && found["exclude"]["first"] == true, "{found}");
+    json(&["index", "--run", &base, "--sae", "cc", "--no-promoted-tokens"]);
+    // Equal arguments give equal bytes, and a finished training is not repeated.
+    let weights = || fs::read(format!("{folder}/sae_weights.safetensors")).unwrap();
+    let before = weights();
+    train(&[&base, &chat], "again", &["--arch", "crosscoder"]);
+    assert!(before == fs::read(format!("{base}/saes/again/sae_weights.safetensors")).unwrap());
+    train(&[&base, &chat], "cc", &["--arch", "crosscoder", "--resume"]);
+    // What reads one model says that a crosscoder does not.
+    let (model, data) = (tiny_model(), dir.path().join("data.jsonl"));
+    let with_model = ["--model", model.to_str().unwrap(), "--data", data.to_str().unwrap()];
+    let said = fails(1, &[&["eval", "--run", &base, "--sae", "cc"][..], &with_model].concat());
+    assert!(said.contains("this needs an autoencoder of one model, and the crosscoder reads 2"), "{said}");
+    let out = dir.path().join("out");
+    let said = fails(1, &["convert", &folder, "--to", "sparsify", "--out", out.to_str().unwrap()]);
+    assert!(said.contains("blocks of several models"), "{said}");
+    // The second run is found where it was relative to the first.
+    fs::rename(&chat, dir.path().join("moved")).unwrap();
+    let said = fails(1, &["eval", "--run", &base, "--sae", "cc"]);
+    assert!(said.contains("chat"), "{said}");
+}
+
+#[test]
+fn runs_that_do_not_belong_together_are_rejected() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = harvest(&tiny_model(), &data_set(dir.path(), 20), dir.path().join("base"));
+    let text = fs::read_to_string(dir.path().join("data.jsonl")).unwrap();
+    let other = text.replacen("A square. A square. A square.", "A square. A circle. A square.", 1);
+    assert!(other != text);
+    fs::write(dir.path().join("data.jsonl"), other).unwrap();
+    let chat = harvest(&tiny_model(), &dir.path().join("data.jsonl"), dir.path().join("chat"));
+    let train = |runs: &[&str], more: &[&str]| {
+        let runs: Vec<&str> = runs.iter().flat_map(|run| ["--run", run]).collect();
+        fails(1, &[&["train", "--hook", "layers.1", "--name", "x"], &runs[..], &SMALL, more].concat())
+    };
+    let said = train(&[&base, &chat], &["--arch", "crosscoder"]);
+    assert!(said.contains("the runs differ: sample "), "{said}");
+    let said = train(&[&base], &["--arch", "crosscoder"]);
+    assert!(said.contains("needs two to nine runs"), "{said}");
+    let said = train(&[&base, &base], &["--arch", "topk"]);
+    assert!(said.contains("2 runs were named, and an autoencoder that is not a crosscoder reads one"), "{said}");
+    assert!(sae().args(["train", "--hook", "layers.1", "--name", "x"]).output().unwrap().status.code() == Some(2));
+}
