@@ -99,6 +99,20 @@ pub enum Error {
         /// Models that it reads.
         models: usize,
     },
+    /// A comparison of models with an autoencoder that reads one.
+    #[error("{name} is not a crosscoder, so it reads one model")]
+    NoCrosscoder {
+        /// The autoencoder.
+        name: String,
+    },
+    /// A run that has none of the models of a crosscoder.
+    #[error("the crosscoder reads no model of the run {}; it reads those of {}", run.display(), joined(available))]
+    RunOfNoModel {
+        /// The run.
+        run: PathBuf,
+        /// The runs of its models.
+        available: Vec<PathBuf>,
+    },
     /// Several runs for an autoencoder that reads one model.
     #[error("{runs} runs were named, and an autoencoder that is not a crosscoder reads one")]
     SeveralRuns {

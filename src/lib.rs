@@ -86,6 +86,7 @@ pub mod info;
 pub mod label;
 pub mod merge;
 mod model;
+pub mod models;
 pub mod numbers;
 pub mod patches;
 pub mod roles;

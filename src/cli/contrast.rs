@@ -6,17 +6,18 @@ use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, counted, table};
 use crate::plots::{self, Test, Volcano};
 use anyhow::Result;
+use clap::builder::ArgPredicate;
 use clap::{ArgGroup, Args};
 use sae_core::analysis::between::Markers;
 use sae_core::analysis::contrast::{StudyOptions, TestedFeature};
 use sae_core::analysis::feature_sets::{Measure, Part};
 use sae_workbench::contrast::{LENGTH_EXPLAINS, PredictionReport, Question};
 use sae_workbench::{ContrastReport, ContrastRequest};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// `sae contrast`
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("question").required(true).args(["groups", "order", "target"]), after_help = "\
+#[command(mut_arg("run", |arg| arg.required(false).default_value_if("runs", ArgPredicate::IsPresent, ".").required_unless_present("runs")), group = ArgGroup::new("question").required(true).args(["groups", "order", "target", "runs"]), after_help = "\
 A feature differs if it is active in more, or fewer, samples of a group than in comparable samples: those of the same length, \
 and of the same values of --adjust. Samples of one --cluster count as dependent on each other. The same test with shuffled \
 values shows how many features would seem to differ by chance.
@@ -31,6 +32,7 @@ Examples:
   sae contrast --run run --target meta.pass_rate --part user
   sae contrast --run run --target reward --between-groups monologue,decomposition
   sae contrast --run run --target collision --lead 5 --cluster episode
+  sae contrast --runs base chat --sae cc --null base-base
   sae filter --run run --by predicted_pass_rate --keep 50% --out hard      the contrast's predictions are a score")]
 pub struct ContrastArgs {
     #[command(flatten)]
@@ -44,6 +46,12 @@ pub struct ContrastArgs {
     /// Relate features to a number of each sample: a field, or a column of the scores
     #[arg(long, value_name = "FIELD")]
     pub target: Option<String>,
+    /// Compare models that read the same samples: the runs of a crosscoder, the one that has it first
+    #[arg(long, value_name = "RUN", num_args = 1.., conflicts_with_all = ["run", "pair", "adjust"])]
+    pub runs: Vec<PathBuf>,
+    /// With --runs: a crosscoder that was trained in the same way on one model twice, such as in bf16 and f32
+    #[arg(long, value_name = "SAE", requires = "runs")]
+    pub null: Option<String>,
     /// With --target: the largest value among the next N samples of the cluster, in place of the sample's own
     #[arg(long, value_name = "N", default_value_t = 0, requires = "target")]
     pub lead: usize,
@@ -147,6 +155,9 @@ impl ContrastArgs {
 
 /// Runs the command.
 pub fn run(args: &ContrastArgs, invocation: &mut Invocation) -> Result<Outcome> {
+    if !args.runs.is_empty() {
+        return super::models::run(args, invocation);
+    }
     let request = args.request()?;
     let report = |report: &ContrastReport| {
         let plot = report.folder.join("volcano.png");

@@ -18,6 +18,7 @@ mod info;
 mod label;
 mod man;
 mod merge;
+mod models;
 mod patches;
 mod score;
 mod signals;

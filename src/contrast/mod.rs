@@ -8,6 +8,7 @@ mod report;
 pub use crate::error::ContrastError;
 pub use baselines::PredictionReport;
 pub use question::Question;
+pub(crate) use question::group;
 pub use report::{ColumnReport, ContrastReport, DifferingFeature, ForecastReport};
 
 use crate::Result;

@@ -189,7 +189,7 @@ fn write(sae: &LoadedSae, filter: &PositionFilter, report: Report, model: Option
 }
 
 /// The positions that training left out.
-fn trained_without(sae: &LoadedSae) -> Result<PositionRule> {
+pub(crate) fn trained_without(sae: &LoadedSae) -> Result<PositionRule> {
     /// The only part of `train.toml` that is needed, so that files of other versions can be read.
     #[derive(Deserialize)]
     struct Trained {

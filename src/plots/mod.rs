@@ -3,12 +3,14 @@
 mod curves;
 mod features;
 mod intervals;
+mod ownership;
 mod scores;
 mod volcano;
 
 pub use curves::curves;
 pub use features::{FeatureRow, contact_sheet};
 pub use intervals::{Interval, Panel, intervals};
+pub use ownership::{Ownerships, Point as OwnershipPoint, ownerships};
 pub use scores::{Distribution, distributions};
 pub use volcano::{Test, Volcano, volcanoes};
 

@@ -79,7 +79,7 @@ fn a_crosscoder_is_trained_shown_evaluated_and_indexed() {
     let said = fails(1, &[&["eval", "--run", &base, "--sae", "cc"][..], &with_model].concat());
     assert!(said.contains("this needs an autoencoder of one model, and the crosscoder reads 2"), "{said}");
     let out = dir.path().join("out");
-    let said = fails(1, &["convert", &folder, "--to", "sparsify", "--out", out.to_str().unwrap()]);
+    let said = fails(1, &["convert", "--to", "sparsify", &folder, out.to_str().unwrap()]);
     assert!(said.contains("blocks of several models"), "{said}");
     // The second run is found where it was relative to the first.
     fs::rename(&chat, dir.path().join("moved")).unwrap();

@@ -279,3 +279,6 @@ pub fn jackknife(buckets: &[[f64; 2]]) -> Ratio {
     let reach = student_bound(count - 1.0) * ((count - 1.0) / count * squares).sqrt();
     Ratio { value, lo: value - reach, hi: value + reach }
 }
+
+#[cfg(test)]
+mod tests;
