@@ -4,15 +4,13 @@
 use crate::control::{Control, Stage};
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};
 use crate::{Error, Result};
-use arrow::array::{Float64Array, StringArray, UInt32Array, UInt64Array};
 use filters::select::Groups;
-use sae_core::analysis::latent_scaling::{BUCKETS, LatentScaling, Ownership, Ratio, ScaledFeature};
+use sae_core::analysis::latent_scaling::{BUCKETS, LatentScaling, Ownership, Ratio, ScaledFeature, write_ownership};
 use sae_core::analysis::pass::{Block, Observer};
 use sae_core::autoencoder::Weights;
 use sae_core::device::DeviceChoice;
 use sae_core::store::run::check_name;
 use sae_core::store::{PositionFilter, Store, load_samples};
-use sae_core::table::{self, column, nullable};
 use sae_core::{file, path_text, random};
 use serde::Serialize;
 use serde_json::json;
@@ -166,7 +164,8 @@ impl ModelContrastRequest {
         let folder = sae.run.root().join("contrasts").join(&name);
         let _lock = sae.run.lock()?;
         std::fs::create_dir_all(&folder).map_err(sae_core::Error::io("make the folder", &folder))?;
-        write(&folder.join("models.parquet"), &sae, &found.features)?;
+        let names: Vec<String> = sae.saved.origin.models.iter().map(|stream| stream.model.clone()).collect();
+        write_ownership(&folder.join("models.parquet"), &names, &found.features)?;
         let report = ModelContrastReport {
             schema_version: sae_core::store::run::SCHEMA_VERSION,
             name,
@@ -341,37 +340,4 @@ impl Observer for Fits<'_> {
         }
         Ok(())
     }
-}
-
-/// Writes a row for each feature that fires, for each pair and each of its models.
-fn write(path: &Path, sae: &LoadedSae, rows: &[ScaledFeature]) -> Result<()> {
-    let real = |value: fn(&ScaledFeature) -> f64| Float64Array::from_iter_values(rows.iter().map(value));
-    // Where there is no interval, the bounds are null.
-    let maybe = |value: fn(&ScaledFeature) -> f64| {
-        Float64Array::from_iter(rows.iter().map(|row| Some(value(row)).filter(|value| value.is_finite())))
-    };
-    let model =
-        |number: fn(&ScaledFeature) -> usize| UInt32Array::from_iter_values(rows.iter().map(|row| number(row) as u32));
-    let name = |number: fn(&ScaledFeature) -> usize| {
-        StringArray::from_iter_values(rows.iter().map(|row| &sae.saved.origin.models[number(row)].model))
-    };
-    let batch = table::batch(vec![
-        column("feature", UInt32Array::from_iter_values(rows.iter().map(|row| row.feature))),
-        column("model", model(|row| row.model)),
-        column("reference", model(|row| row.reference)),
-        column("model_name", name(|row| row.model)),
-        column("reference_name", name(|row| row.reference)),
-        column("ownership", StringArray::from_iter_values(rows.iter().map(|row| row.ownership().name()))),
-        column("firings", UInt64Array::from_iter_values(rows.iter().map(|row| row.firings))),
-        column("delta", real(|row| row.delta)),
-        nullable("nu_error", maybe(|row| row.nu_error.value)),
-        nullable("nu_error_lo", maybe(|row| row.nu_error.lo)),
-        nullable("nu_error_hi", maybe(|row| row.nu_error.hi)),
-        nullable("nu_reconstruction", maybe(|row| row.nu_reconstruction.value)),
-        nullable("nu_reconstruction_lo", maybe(|row| row.nu_reconstruction.lo)),
-        nullable("nu_reconstruction_hi", maybe(|row| row.nu_reconstruction.hi)),
-        column("template_share", real(|row| row.template_share)),
-        column("first_share", real(|row| row.first_share)),
-    ]);
-    Ok(table::write(path, &batch)?)
 }

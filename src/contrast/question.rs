@@ -264,7 +264,7 @@ fn groups_has(sample: &Sample, fields: &str) -> bool {
 }
 
 /// Groups by fields, with an error that is about contrasts.
-pub(super) fn group(samples: &[Sample], fields: &str) -> Result<Groups> {
+pub(crate) fn group(samples: &[Sample], fields: &str) -> Result<Groups> {
     Groups::by_fields(samples, fields).map_err(|error| match error {
         filters::Error::UnknownField { asked: field, available } => {
             ContrastError::UnknownField { field, available }.into()

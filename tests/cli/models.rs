@@ -2,6 +2,8 @@
 //! belong together are rejected.
 
 use crate::tool::{data_set, fails, json, sae, tiny_model};
+use arrow::array::{AsArray, StringArray};
+use sae_core::table;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,16 +32,17 @@ fn tuned_model(dir: &Path) -> PathBuf {
     tuned
 }
 
-fn harvest(model: &Path, data: &Path, run: PathBuf) -> String {
+fn harvest(model: &Path, data: &Path, run: PathBuf, more: &[&str]) -> String {
     let [model, data, at] = [model, data, &run].map(|path| path.to_str().unwrap());
-    json(&["harvest", "--model", model, "--data", data, "--run", at, "--layers", "1", "--shard-tokens", "900"]);
+    let flags = ["harvest", "--model", model, "--data", data, "--run", at, "--layers", "1", "--shard-tokens", "900"];
+    json(&[&flags[..], more].concat());
     at.to_owned()
 }
 
 /// Runs of the tiny model and of its tuned version on 40 rows.
 fn runs(dir: &Path) -> [String; 2] {
     let data = data_set(dir, 40);
-    [harvest(&tiny_model(), &data, dir.join("base")), harvest(&tuned_model(dir), &data, dir.join("chat"))]
+    [harvest(&tiny_model(), &data, dir.join("base"), &[]), harvest(&tuned_model(dir), &data, dir.join("chat"), &[])]
 }
 
 const SMALL: [&str; 12] =
@@ -73,6 +76,35 @@ fn a_crosscoder_is_trained_shown_evaluated_and_indexed() {
     train(&[&base, &chat], "again", &["--arch", "crosscoder"]);
     assert!(before == fs::read(format!("{base}/saes/again/sae_weights.safetensors")).unwrap());
     train(&[&base, &chat], "cc", &["--arch", "crosscoder", "--resume"]);
+    // The models are compared, with the crosscoder of one model and its copy in bf16 as the null row.
+    let rounded =
+        harvest(&tiny_model(), &dir.path().join("data.jsonl"), dir.path().join("bf16"), &["--store-dtype", "bf16"]);
+    train(&[&base, &rounded], "null", &["--arch", "crosscoder"]);
+    let compare = ["contrast", "--runs", &base, &chat, "--sae", "cc"];
+    let found = json(&[&compare[..], &["--null", "null"]].concat());
+    assert_eq!(found["models"].as_array().unwrap().len(), 2, "{found}");
+    assert!(found["models"][1]["fvu"].as_f64().unwrap() < 0.6, "{found}");
+    let null = &found["null"][0];
+    assert_eq!(
+        (&null["same_model"], &null["of_model"]["own"], &null["of_reference"]["own"]),
+        (&json!(false), &json!(0), &json!(0))
+    );
+    for file in ["models.parquet", "models.png", "contrast.json"] {
+        assert!(Path::new(&base).join("contrasts/models").join(file).is_file(), "{file}");
+    }
+    let table = table::read(&Path::new(&base).join("contrasts/models/models.parquet"), &[]).unwrap();
+    let owner: &StringArray = table.column_by_name("ownership").unwrap().as_string();
+    let own = owner.iter().filter(|name| *name == Some("own")).count() as u64;
+    let pair = &found["pairs"][0];
+    assert_eq!(own, pair["of_model"]["own"].as_u64().unwrap() + pair["of_reference"]["own"].as_u64().unwrap());
+    // A copy of the run has the same states: the same model.
+    let copy = harvest(&tiny_model(), &dir.path().join("data.jsonl"), dir.path().join("copy"), &[]);
+    train(&[&base, &copy], "same", &["--arch", "crosscoder"]);
+    let output = sae().args(["contrast", "--runs", &base, &copy, "--sae", "same"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("models 0 and 1 are the same model: no own features"), "{text}");
+    let said = fails(1, &["contrast", "--runs", &base, &copy, "--sae", "cc"]);
+    assert!(said.contains("the crosscoder reads no model of the run"), "{said}");
     // What reads one model says that a crosscoder does not.
     let (model, data) = (tiny_model(), dir.path().join("data.jsonl"));
     let with_model = ["--model", model.to_str().unwrap(), "--data", data.to_str().unwrap()];
@@ -90,12 +122,12 @@ fn a_crosscoder_is_trained_shown_evaluated_and_indexed() {
 #[test]
 fn runs_that_do_not_belong_together_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
-    let base = harvest(&tiny_model(), &data_set(dir.path(), 20), dir.path().join("base"));
+    let base = harvest(&tiny_model(), &data_set(dir.path(), 20), dir.path().join("base"), &[]);
     let text = fs::read_to_string(dir.path().join("data.jsonl")).unwrap();
     let other = text.replacen("A square. A square. A square.", "A square. A circle. A square.", 1);
     assert!(other != text);
     fs::write(dir.path().join("data.jsonl"), other).unwrap();
-    let chat = harvest(&tiny_model(), &dir.path().join("data.jsonl"), dir.path().join("chat"));
+    let chat = harvest(&tiny_model(), &dir.path().join("data.jsonl"), dir.path().join("chat"), &[]);
     let train = |runs: &[&str], more: &[&str]| {
         let runs: Vec<&str> = runs.iter().flat_map(|run| ["--run", run]).collect();
         fails(1, &[&["train", "--hook", "layers.1", "--name", "x"], &runs[..], &SMALL, more].concat())

@@ -17,6 +17,12 @@
 //! The sums of each pair are kept in [`BUCKETS`] buckets of clusters, and each interval is that of the jackknife that leaves one
 //! bucket out at a time.
 
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use table::write_ownership;
+
 use crate::Result;
 use crate::analysis::contrast::student_bound;
 use crate::analysis::pass::{Block, Observer};
@@ -279,6 +285,3 @@ pub fn jackknife(buckets: &[[f64; 2]]) -> Ratio {
     let reach = student_bound(count - 1.0) * ((count - 1.0) / count * squares).sqrt();
     Ratio { value, lo: value - reach, hi: value + reach }
 }
-
-#[cfg(test)]
-mod tests;

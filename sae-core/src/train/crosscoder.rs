@@ -186,3 +186,134 @@ fn configurations_that_make_no_crosscoder_are_rejected() {
     let arch = crate::autoencoder::Architecture::Relu;
     assert!(wrong(TrainConfig { arch, ..base() }).contains("models = 2 with arch = relu"));
 }
+
+/// A toy with planted features: 24 that both models have, and eight rare ones that only the second has.
+mod planted {
+    use super::*;
+    use crate::analysis::latent_scaling::{BUCKETS, LatentScaling, Ownership, ScaledFeature};
+    use crate::random;
+    use crate::store::Part;
+    use crate::store::sample::{Modality, Role, Token};
+    use rand::RngExt;
+
+    const D: usize = 48;
+    const COMMON: usize = 24;
+    const RARE: usize = 8;
+    const SAMPLES: usize = 200;
+    const POSITIONS: usize = 60;
+
+    /// The directions of the features, the rare ones last, `[COMMON + RARE, D]`.
+    fn directions() -> Vec<f32> {
+        let mut rng = random::chacha(5, 0);
+        let mut rows: Vec<f32> = (0..(COMMON + RARE) * D).map(|_| rng.random_range(-1.0..1.0)).collect();
+        rows.chunks_exact_mut(D).for_each(|row| vector::scale(1.0 / vector::norm_sq(row).sqrt(), row));
+        rows
+    }
+
+    /// The states of both models on the same samples.
+    fn states() -> [Vec<f32>; 2] {
+        let (mut rng, directions) = (random::chacha(6, 0), directions());
+        let mut states = [Vec::new(), Vec::new()];
+        for _ in 0..SAMPLES * POSITIONS {
+            let mut rows = [[0f32; D]; 2];
+            for (feature, direction) in directions.chunks_exact(D).enumerate() {
+                let often = if feature < COMMON { 0.078 } else { 0.008 };
+                if rng.random_range(0.0..1.0) < often {
+                    let strength = rng.random_range(1.0..2.0f32);
+                    let in_models = if feature < COMMON { 0..2 } else { 1..2 };
+                    in_models.for_each(|model| vector::axpy(strength, direction, &mut rows[model]));
+                }
+            }
+            for (state, row) in states.iter_mut().zip(&mut rows) {
+                row.iter_mut().for_each(|v| *v += rng.random_range(-0.01..0.01));
+                state.extend_from_slice(row);
+            }
+        }
+        states
+    }
+
+    fn store(states: &[f32]) -> (TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let run = Run::create(dir.path()).unwrap();
+        let mut writer = StoreWriter::open(&run, fixture::spec(&[2], D)).unwrap();
+        let token = |position: usize| Token {
+            position: position as u32,
+            modality: Modality::Text,
+            token_id: position as i32,
+            piece: String::new(),
+            role: Role::User,
+            special: false,
+            image: None,
+            rect: None,
+        };
+        let samples = (0..SAMPLES).map(|n| (fixture::sample(n), (0..POSITIONS).map(token).collect()));
+        let source_rows = SAMPLES as u64;
+        let part =
+            Part { samples: samples.collect(), activations: vec![states.to_vec()], source_rows, skipped: Vec::new() };
+        writer.write_part(&part).unwrap();
+        writer.finish().unwrap();
+        let store = Store::open(&run, "layers.2").unwrap();
+        (dir, store)
+    }
+
+    fn compared(a: &[f32], b: &[f32]) -> (Weights, Vec<ScaledFeature>) {
+        let ((_a, first), (_b, second)) = (store(a), store(b));
+        let store = Store::join(vec![first, second]).unwrap();
+        let config =
+            TrainConfig { features: 48, k: 2, batch: 256, lr: 4e-3, buffer: 8_192, ..TrainConfig::crosscoder(2) };
+        let config = config.with_steps(800);
+        let mut session = session(&store, &config);
+        while !session.is_done() {
+            session.step().unwrap();
+        }
+        let (weights, scales) = (session.trainers()[0].weights().unwrap(), session.trainers()[0].scales().to_vec());
+        let filter = PositionFilter::new(&store, config.exclude).unwrap();
+        let buckets: Vec<u8> = (0..SAMPLES).map(|n| (n % BUCKETS) as u8).collect();
+        let mut scaling = LatentScaling::new(&weights, &scales, &[[0, 1]], filter, &buckets);
+        pass::run(&store, &weights, &Device::flex(), &mut [&mut scaling], &mut |_| ()).unwrap();
+        let features = scaling.features();
+        (weights, features)
+    }
+
+    fn cosine(a: &[f32], b: &[f32]) -> f32 {
+        vector::dot(a, b) / (vector::norm_sq(a) * vector::norm_sq(b)).sqrt().max(f32::MIN_POSITIVE)
+    }
+
+    #[test]
+    fn common_and_rare_planted_features_are_found_and_told_apart_and_a_model_has_nothing_that_its_copy_lacks() {
+        let [a, b] = states();
+        let (weights, features) = compared(&a, &b);
+        let directions = directions();
+        let block = |k: u32, model: usize| &weights.direction(k as usize)[model * D..(model + 1) * D];
+        let of_second: Vec<&ScaledFeature> = features.iter().filter(|row| row.model == 1).collect();
+        // The feature of the crosscoder that points most in the direction of a planted one, in the second model.
+        let best = |planted: &[f32]| {
+            let score = |row: &&&ScaledFeature| cosine(block(row.feature, 1), planted);
+            *of_second.iter().max_by(|x, y| score(x).total_cmp(&score(y))).unwrap()
+        };
+        let best: Vec<&ScaledFeature> = directions.chunks_exact(D).map(best).collect();
+        let found =
+            |n: usize, model: usize| cosine(block(best[n].feature, model), &directions[n * D..(n + 1) * D]) > 0.9;
+        let common = (0..COMMON).filter(|n| found(*n, 0) && found(*n, 1)).count();
+        assert_eq!(common, COMMON, "common features that were found in both models");
+        let rare: Vec<usize> = (COMMON..COMMON + RARE).filter(|n| found(*n, 1)).collect();
+        let own = rare.iter().filter(|n| best[**n].ownership() == Ownership::Own).count();
+        assert!(rare.len() >= 6 && own >= 6, "of {RARE} rare features {} were found, {own} as own", rare.len());
+        assert!(best[..COMMON].iter().all(|row| row.ownership() == Ownership::Shared));
+        let (mut ordered, mut pairs) = (0, 0);
+        for rare in &best[COMMON..] {
+            for common in &best[..COMMON] {
+                pairs += 1;
+                ordered += usize::from(rare.nu_error.value < common.nu_error.value);
+            }
+        }
+        assert!(ordered as f64 >= 0.9 * pairs as f64, "AUC {}", ordered as f64 / pairs as f64);
+        let of_first = features.iter().filter(|row| row.model == 0 && row.ownership() == Ownership::Own).count();
+        assert_eq!(of_first, 0, "the first model has no features of its own");
+
+        // The null row: the model against its copy in bf16.
+        let rounded: Vec<f32> = b.iter().map(|v| half::bf16::from_f32(*v).to_f32()).collect();
+        let (_, features) = compared(&b, &rounded);
+        assert_eq!(features.iter().filter(|row| row.ownership() == Ownership::Own).count(), 0);
+    }
+}
