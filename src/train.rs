@@ -4,12 +4,13 @@
 use crate::control::{Control, Detail, Notice, Stage};
 use crate::{Error, Result, crosscoder, model};
 use harvest::{OnlineActivations, Plan, Preview};
+use sae_core::autoencoder::Activation;
 use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
 use sae_core::device::DeviceChoice;
 use sae_core::store::stream::{Source, StoreRows, Stream};
 use sae_core::store::{SkipList, Skipped, Store, run};
 use sae_core::train::{Session, StepLog, TrainConfig, checkpoint};
-use sae_core::{Run, file};
+use sae_core::{Run, file, path_text};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -50,6 +51,9 @@ pub struct TrainRequest {
     pub hook: String,
     /// Autoencoders with their names; all are trained in one pass over the data.
     pub saes: Vec<(String, TrainConfig)>,
+    /// An autoencoder to start from, whose features keep their indices: a file or folder of any format that is read, or the name of
+    /// one in the run.
+    pub from: Option<PathBuf>,
     /// A model and its data set, to train without storing activations; `None` trains on the activations of the run. The
     /// layer of the plan is replaced by that of the hook.
     pub online: Option<Plan>,
@@ -194,6 +198,9 @@ struct TrainStep {
     /// How the model read the data, if activations came straight from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     arguments: Option<Value>,
+    /// The autoencoder that the training started from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped: Option<SkippedRows>,
 }
@@ -233,6 +240,8 @@ struct Start {
     arguments: Option<Value>,
     /// The checkpoint to continue from.
     checkpoint: Option<PathBuf>,
+    /// The autoencoder to start from.
+    base: Option<Saved>,
 }
 
 impl TrainRequest {
@@ -243,6 +252,7 @@ impl TrainRequest {
             others: Vec::new(),
             hook: hook.into(),
             saes: vec![(name.into(), config)],
+            from: None,
             online: None,
             checkpoint_every: 1_000,
             resume: Resume::Never,
@@ -284,6 +294,7 @@ impl TrainRequest {
             return Ok(report);
         }
         let (_, first) = self.first()?;
+        let base = self.base()?;
         match prepared.source {
             Activations::Online(online) => {
                 let (plan, preview) = *online;
@@ -292,7 +303,7 @@ impl TrainRequest {
                 let rows = OnlineActivations::open(&plan, first.exclude)?;
                 let model = harvest::hub::model_name(&plan.model);
                 let origin = Origin { model, hook: self.hook.clone(), layer: prepared.layer, ..Origin::default() };
-                let start = Start { origin, arguments: Some(rows.arguments()), checkpoint: prepared.unfinished };
+                let start = Start { origin, arguments: Some(rows.arguments()), checkpoint: prepared.unfinished, base };
                 let report = self.train(&run, rows, &start, control)?;
                 control.data_notes(&plan.notes.take());
                 Ok(report)
@@ -300,10 +311,15 @@ impl TrainRequest {
             Activations::Stored(store) => {
                 let run = Run::open(&self.run)?;
                 let rows = StoreRows::new(&store, first.exclude, first.seed)?;
-                let start = Start { origin: origin(&store)?, arguments: None, checkpoint: prepared.unfinished };
+                let start = Start { origin: origin(&store)?, arguments: None, checkpoint: prepared.unfinished, base };
                 self.train(&run, rows, &start, control)
             }
         }
+    }
+
+    /// The autoencoder to start from.
+    fn base(&self) -> Result<Option<Saved>> {
+        self.from.as_deref().map(|from| base(&self.run, from)).transpose()
     }
 
     fn first(&self) -> Result<&(String, TrainConfig)> {
@@ -325,6 +341,12 @@ impl TrainRequest {
                 (store.manifest().d_in, Activations::Stored(Box::new(store)))
             }
         };
+        if let Some(base) = self.base()?
+            && base.weights.d_in != d_in
+        {
+            let (sae, hook) = (base.weights.d_in, self.hook.clone());
+            return Err(Error::StoreWidth { sae, activations: d_in, hook });
+        }
         let runs = 1 + self.others.len();
         for (name, config) in &self.saes {
             if config.models != runs || (self.online.is_some() && runs > 1) {
@@ -398,7 +420,8 @@ impl TrainRequest {
         let folder = run.sae_dir(first).join("checkpoint");
         let stream = Stream::new(rows, config.buffer, config.seed)?;
         let configs: Vec<TrainConfig> = self.saes.iter().map(|(_, config)| config.clone()).collect();
-        let mut session = Session::new(stream, &configs, &self.device.open()?)?;
+        let mut session =
+            Session::from_base(stream, &configs, start.base.as_ref().map(|base| &base.weights), &self.device.open()?)?;
         if let Some(path) = &start.checkpoint {
             checkpoint::read(path, &mut session)?;
         }
@@ -485,6 +508,7 @@ impl Training<'_> {
                 last,
                 positions: Positions { read, left_out },
                 arguments: start.arguments.clone(),
+                from: self.request.from.as_deref().map(path_text::encode),
                 skipped: skipped.map(SkippedRows::new),
             };
             self.run.write_step(&step(name), &entry)?;
@@ -522,6 +546,29 @@ fn origin(store: &Store) -> Result<Origin> {
         models: crosscoder::streams(store),
         ..Origin::default()
     })
+}
+
+/// An autoencoder to start a training from: a file or folder, or the name of one in the run.
+fn base(run: &Path, from: &Path) -> Result<Saved> {
+    let named = run.join("saes").join(from);
+    Ok(formats::load(if named.is_dir() { &named } else { from })?)
+}
+
+/// The configuration with which an autoencoder goes on: its own, if this program trained it, or else the defaults of its
+/// architecture, with its number of features and of active features.
+///
+/// # Errors
+/// There is no such autoencoder.
+pub fn config_of_base(run: &Path, from: &Path) -> Result<TrainConfig> {
+    let base = base(run, from)?;
+    if let Ok(config) = TrainConfig::deserialize(&base.origin.training)
+        && base.origin.training["arch"].is_string()
+    {
+        return Ok(TrainConfig { features: base.weights.d_sae, ..config });
+    }
+    let defaults = TrainConfig::for_architecture(base.architecture);
+    let k = if let Activation::TopK { k } = base.weights.activation { k } else { defaults.k };
+    Ok(TrainConfig { features: base.weights.d_sae, k, ..defaults })
 }
 
 /// Reads a `train.toml`.

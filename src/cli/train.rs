@@ -8,7 +8,7 @@ use clap::Args;
 use sae_core::autoencoder::Architecture;
 use sae_core::store::PositionRule;
 use sae_core::train::TrainConfig;
-use sae_workbench::train::{Resume, read_config};
+use sae_workbench::train::{Resume, config_of_base, read_config};
 use sae_workbench::{TrainReport, TrainRequest};
 use std::path::PathBuf;
 
@@ -52,6 +52,7 @@ Examples:
   sae train --run run --hook layers.16 --name topk --arch topk --k 64 --steps 10000
   sae train --run run --hook layers.16 --name sweep --arch batch-topk --sweep k=16,32,64
   sae train --run base --run chat --hook layers.16 --name cc --arch crosscoder --k 32
+  sae train --run chat --hook layers.16 --name chat --from base/saes/base
   sae train --run run --hook layers.16 --name base --resume          after Ctrl-C, a kill or a full disk
   sae train --run new --model llava-1.5-7b-hf --data train.jsonl --hook layers.16 --name live")]
 pub struct TrainArgs {
@@ -66,6 +67,9 @@ pub struct TrainArgs {
     pub name: String,
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Fine-tune an autoencoder whose features keep their indices: the name of one in the run, or a file or folder of any format
+    #[arg(long, value_name = "SAE", conflicts_with_all = ["preset", "arch", "expansion", "features"])]
+    pub from: Option<PathBuf>,
     /// A published recipe; every other flag overrides it
     #[arg(long, value_parser = ["sae-v"])]
     pub preset: Option<String>,
@@ -134,6 +138,7 @@ impl TrainArgs {
             others: self.run[1..].to_vec(),
             hook: self.hook.clone(),
             saes: sweep(&self.name, &config(self)?, &self.sweep)?,
+            from: self.from.clone(),
             online: self.model.plan(self.device),
             checkpoint_every: self.checkpoint_every,
             resume: if self.resume { Resume::Required } else { Resume::Never },
@@ -196,10 +201,11 @@ fn config(args: &TrainArgs) -> Result<TrainConfig> {
             "--arch crosscoder needs two to nine runs of the same samples, one for each model, and --run is given {runs} times"
         );
     }
-    let mut config = match &args.config {
-        Some(path) => read_config(path)?,
-        None if args.preset.is_some() => TrainConfig::default(),
-        None => match args.arch {
+    let mut config = match (&args.config, &args.from) {
+        (Some(path), _) => read_config(path)?,
+        (None, Some(from)) => config_of_base(&args.run[0], from)?,
+        (None, None) if args.preset.is_some() => TrainConfig::default(),
+        (None, None) => match args.arch {
             Some(ArchArg::Crosscoder) => TrainConfig::crosscoder(args.run.len()),
             Some(ArchArg::Single(arch)) => TrainConfig::for_architecture(arch),
             None => TrainConfig::default(),

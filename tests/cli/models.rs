@@ -120,6 +120,30 @@ fn a_crosscoder_is_trained_shown_evaluated_and_indexed() {
 }
 
 #[test]
+fn an_autoencoder_is_fine_tuned_on_another_model_and_keeps_the_indices_of_its_features() {
+    let dir = tempfile::tempdir().unwrap();
+    let [base, chat] = runs(dir.path());
+    train(&[&base], "base", &["--arch", "topk"]);
+    let from = format!("{base}/saes/base");
+    let flags = ["train", "--run", &chat, "--hook", "layers.1", "--device", "cpu", "--steps", "30", "--from", &from];
+    let tuned = json(&[&flags[..], &["--name", "tuned", "--lr", "0.0003"]].concat());
+    assert!(tuned["fvu"].as_f64().unwrap() < 0.6, "{tuned}");
+    let load = |run: &str, name: &str| {
+        sae_core::autoencoder::formats::load(&Path::new(run).join("saes").join(name)).unwrap().weights
+    };
+    let (before, after) = (load(&base, "base"), load(&chat, "tuned"));
+    assert!(before.w_dec != after.w_dec, "it was trained");
+    let kept = (0..before.d_sae).filter(|k| {
+        let (a, b) = (before.direction(*k), after.direction(*k));
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        dot(a, b) > 0.9 * (dot(a, a) * dot(b, b)).sqrt()
+    });
+    assert!(kept.count() >= 90, "most of 96 features still have their direction");
+    let said = fails(1, &[&flags[..], &["--name", "other", "--set", "features=40"]].concat());
+    assert!(said.contains("an autoencoder of 96 features with topk"), "{said}");
+}
+
+#[test]
 fn runs_that_do_not_belong_together_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let base = harvest(&tiny_model(), &data_set(dir.path(), 20), dir.path().join("base"), &[]);

@@ -91,6 +91,18 @@ pub enum Activation {
     },
 }
 
+impl Activation {
+    /// Its name in files and messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Relu => "relu",
+            Self::TopK { .. } => "topk",
+            Self::JumpRelu { .. } => "jumprelu",
+            Self::Gated { .. } => "gated",
+        }
+    }
+}
+
 /// The normalization of every input before encoding, which is undone after decoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

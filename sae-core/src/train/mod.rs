@@ -51,6 +51,20 @@ impl<'a> Session<'a> {
     /// # Errors
     /// A configuration that is invalid or contradicts the first, or a source that cannot be read.
     pub fn new(stream: Stream<'a>, configs: &[TrainConfig], device: &Device) -> Result<Self> {
+        Self::from_base(stream, configs, None, device)
+    }
+
+    /// Begins a session in which every autoencoder starts from `base`, in the units of the store, and keeps the indices of its
+    /// features.
+    ///
+    /// # Errors
+    /// As [`Session::new`]; a base of another width, architecture or number of features.
+    pub fn from_base(
+        stream: Stream<'a>,
+        configs: &[TrainConfig],
+        base: Option<&Weights>,
+        device: &Device,
+    ) -> Result<Self> {
         let d = stream.d_in();
         let first = configs.first().ok_or_else(|| Error::config("there is nothing to train"))?;
         for config in configs {
@@ -63,7 +77,7 @@ impl<'a> Session<'a> {
         }
         let trainers = configs.iter().map(|config| {
             let statistics = Statistics::new(stream.buffer(), d, config);
-            Trainer::new(d, config, &statistics, device)
+            Trainer::new(d, config, &statistics, base, device)
         });
         Ok(Self { trainers: trainers.collect::<Result<_>>()?, stream, batch: Vec::new() })
     }

@@ -5,6 +5,7 @@ use super::config::{Decoder, TrainConfig};
 use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
 use crate::random;
 use crate::vector;
+use crate::{Error, Result};
 use rand::RngExt;
 use rayon::prelude::*;
 
@@ -183,5 +184,99 @@ impl Params {
             }
         }
         w
+    }
+    /// The parameters with which a training continues from an existing autoencoder, with the indices of its features: the inverse
+    /// of [`Self::weights`] for inputs that are multiplied by `scales`.
+    ///
+    /// # Errors
+    /// A configuration of another architecture, width or number of features; what no training has: a skip connection, or inputs
+    /// scaled to a constant norm.
+    pub fn from_weights(weights: &Weights, config: &TrainConfig, scales: &[f32]) -> Result<Self> {
+        let mut params = Self::zeros(weights.d_in, config);
+        let (d, f, block) = (weights.d_in, weights.d_sae, weights.d_in / scales.len());
+        let fits = match (&weights.activation, config.arch) {
+            (Activation::Relu, Architecture::Relu) | (Activation::Gated { .. }, Architecture::Gated) => true,
+            (Activation::TopK { .. } | Activation::JumpRelu { .. }, _) if config.is_topk() => true,
+            (Activation::JumpRelu { .. }, Architecture::JumpRelu) => true,
+            _ => false,
+        };
+        let layer_norm = config.normalize == super::config::TrainingScale::LayerNorm;
+        let normalized = weights.normalization == if layer_norm { InputNorm::LayerNorm } else { InputNorm::None };
+        if !fits || !normalized || params.d_sae != f || weights.skip.is_some() {
+            let arch = config.arch.name();
+            let text = format!(
+                "an autoencoder of {f} features with {} and inputs normalized as {:?} cannot be trained on as {arch} with {} \
+                 features and normalize = {:?}{}",
+                weights.activation.name(),
+                weights.normalization,
+                params.d_sae,
+                config.normalize,
+                if weights.skip.is_some() { ", because of its skip connection" } else { "" },
+            );
+            return Err(Error::config(text));
+        }
+        params.w_enc.clone_from(&weights.w_enc);
+        params.w_dec.clone_from(&weights.w_dec);
+        params.b_dec.clone_from(&weights.b_dec);
+        for (arrays, by) in [(&mut params.w_enc, -1), (&mut params.w_dec, 1), (&mut params.b_dec, 1)] {
+            for row in arrays.chunks_exact_mut(d) {
+                let blocks = row.chunks_exact_mut(block).zip(scales);
+                blocks.for_each(|(block, scale)| vector::scale(scale.powi(by), block));
+            }
+        }
+        params.scalars[B_ENC].clone_from(&weights.b_enc);
+        match (&weights.activation, config.arch) {
+            (Activation::JumpRelu { threshold }, Architecture::JumpRelu) => {
+                params.scalars[THRESHOLD].clone_from(threshold)
+            }
+            (Activation::Gated { scale, bias }, _) => {
+                params.scalars[R_MAG] = scale.iter().map(|scale| scale.ln()).collect();
+                params.scalars[B_MAG].clone_from(bias);
+            }
+            _ => (),
+        }
+        if config.subtract_b_dec {
+            for k in 0..f {
+                let shift = vector::dot(params.enc(k), &params.b_dec);
+                params.scalars[B_ENC][k] += shift;
+                if let Activation::Gated { scale, .. } = &weights.activation {
+                    params.scalars[B_MAG][k] += shift * scale[k];
+                }
+            }
+        }
+        Ok(params)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_autoencoder_that_is_trained_on_starts_as_it_was_saved() {
+        let configs =
+            Architecture::ALL.map(TrainConfig::for_architecture).into_iter().chain([TrainConfig::crosscoder(2)]);
+        for config in configs.map(|config| TrainConfig { features: 10, k: 2, ..config }) {
+            let scales = &[0.5, 3.0][..config.models];
+            let mut params = Params::initial(6, &config);
+            let arrays = params.arrays_mut().into_iter().flatten();
+            arrays.enumerate().for_each(|(n, v)| *v += 0.1 * (n as f32 * 0.37).sin());
+            if config.arch == Architecture::JumpRelu {
+                params.scalars[THRESHOLD].iter_mut().for_each(|t| *t = t.abs());
+            }
+            let saved = params.weights(&config, scales, 0.4);
+            let again = Params::from_weights(&saved, &config, scales).unwrap().weights(&config, scales, 0.4);
+            let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5 * b.abs().max(1.0));
+            assert!(close(&again.w_enc, &saved.w_enc) && close(&again.b_enc, &saved.b_enc), "{:?}", config.arch);
+            assert!(close(&again.w_dec, &saved.w_dec) && close(&again.b_dec, &saved.b_dec), "{:?}", config.arch);
+            match (&again.activation, &saved.activation) {
+                (Activation::Gated { scale, bias }, Activation::Gated { scale: scale_before, bias: bias_before }) => {
+                    assert!(close(scale, scale_before) && close(bias, bias_before));
+                }
+                (again, saved) => assert_eq!(again, saved),
+            }
+            let other = TrainConfig { features: 11, ..config.clone() };
+            assert!(Params::from_weights(&saved, &other, scales).is_err());
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::log::{Log, StepLog};
 use super::params::{B_ENC, Params};
 use super::selection::prefixes;
 use super::statistics::{Statistics, scale_blocks, standardize};
-use crate::autoencoder::{Architecture, Weights};
+use crate::autoencoder::{Activation, Architecture, Weights};
 use crate::random::{self, ChaChaState};
 use crate::vector;
 use crate::{Error, Result};
@@ -87,10 +87,25 @@ pub(super) fn engine(config: &TrainConfig, params: Params, device: &Device) -> R
 }
 
 impl Trainer {
-    /// A trainer with initial parameters from the seed of the configuration and the statistics of the data.
-    pub fn new(d_in: usize, config: &TrainConfig, statistics: &Statistics, device: &Device) -> Result<Self> {
+    /// A trainer with initial parameters from the seed of the configuration and the statistics of the data, or with those of an
+    /// autoencoder that is trained on.
+    pub fn new(
+        d_in: usize,
+        config: &TrainConfig,
+        statistics: &Statistics,
+        base: Option<&Weights>,
+        device: &Device,
+    ) -> Result<Self> {
         config.check(d_in)?;
         let scales = statistics.scales(config)?;
+        if let Some(base) = base {
+            let params = Params::from_weights(base, config, &scales)?;
+            let mut trainer = Self::from_params(config, params, scales, device)?;
+            if let (Activation::JumpRelu { threshold }, true) = (&base.activation, config.is_topk()) {
+                trainer.progress.threshold = f64::from(threshold.first().copied().unwrap_or_default());
+            }
+            return Ok(trainer);
+        }
         let mut params = Params::initial(d_in, config);
         params.b_dec = statistics.b_dec(config, &scales);
         Self::from_params(config, params, scales, device)

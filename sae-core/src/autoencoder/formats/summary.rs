@@ -53,17 +53,16 @@ impl Summary {
     /// Computes the properties of an autoencoder.
     pub fn new(saved: &Saved) -> Self {
         let weights = &saved.weights;
-        let (activation, k, threshold) = match &weights.activation {
-            Activation::Relu => ("relu", None, None),
-            Activation::TopK { k } => ("topk", Some(*k), None),
-            Activation::JumpRelu { threshold } => ("jumprelu", None, Some(Range::from_values(threshold))),
-            Activation::Gated { .. } => ("gated", None, None),
+        let (k, threshold) = match &weights.activation {
+            Activation::TopK { k } => (Some(*k), None),
+            Activation::JumpRelu { threshold } => (None, Some(Range::from_values(threshold))),
+            Activation::Relu | Activation::Gated { .. } => (None, None),
         };
         Self {
             d_in: weights.d_in,
             d_sae: weights.d_sae,
             architecture: saved.architecture,
-            activation,
+            activation: weights.activation.name(),
             k,
             threshold,
             normalization: weights.normalization,
