@@ -1,6 +1,7 @@
 //! The runs that a crosscoder reads: which they are, and their activations as one store. Trains nothing.
 
-use crate::{Error, Result};
+use crate::Result;
+use crate::error::ModelsError;
 use sae_core::Run;
 use sae_core::autoencoder::formats::{ModelStream, Origin};
 use sae_core::store::Store;
@@ -39,7 +40,7 @@ pub(crate) fn streams(store: &Store) -> Vec<ModelStream> {
 pub(crate) fn check_single(origin: &Origin) -> Result<()> {
     match origin.models.len() {
         0 => Ok(()),
-        models => Err(Error::Crosscoder { models }),
+        models => Err(ModelsError::Crosscoder { models }.into()),
     }
 }
 

@@ -93,40 +93,6 @@ pub enum Error {
         /// The activations.
         hook: String,
     },
-    /// A crosscoder where the states of a single model are read.
-    #[error("this needs an autoencoder of one model, and the crosscoder reads {models}")]
-    Crosscoder {
-        /// Models that it reads.
-        models: usize,
-    },
-    /// A comparison of models with an autoencoder that reads one.
-    #[error("{name} is not a crosscoder, so it reads one model")]
-    NoCrosscoder {
-        /// The autoencoder.
-        name: String,
-    },
-    /// A run that has none of the models of a crosscoder.
-    #[error("the crosscoder reads no model of the run {}; it reads those of {}", run.display(), joined(available))]
-    RunOfNoModel {
-        /// The run.
-        run: PathBuf,
-        /// The runs of its models.
-        available: Vec<PathBuf>,
-    },
-    /// Several runs for an autoencoder that reads one model.
-    #[error("{runs} runs were named, and an autoencoder that is not a crosscoder reads one")]
-    SeveralRuns {
-        /// Runs that were named.
-        runs: usize,
-    },
-    /// A crosscoder of other models than the runs that were named.
-    #[error("a crosscoder of {models} models needs as many runs, each with activations of the same samples, and {runs} {} named", if *runs == 1 { "was" } else { "were" })]
-    CrosscoderRuns {
-        /// Models that it reads.
-        models: usize,
-        /// Runs that were named.
-        runs: usize,
-    },
     /// An autoencoder and a model of different widths.
     #[error("the autoencoder reads width {sae}, the model has {model}: {}", path.display())]
     ModelWidth {
@@ -409,6 +375,9 @@ pub enum Error {
     /// A contrast that the samples cannot answer.
     #[error(transparent)]
     Contrast(#[from] ContrastError),
+    /// Models that cannot be trained on or compared together.
+    #[error(transparent)]
+    Models(#[from] ModelsError),
     /// A filter that the samples or runs do not allow.
     #[error(transparent)]
     Filter(#[from] FilterError),

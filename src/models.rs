@@ -1,9 +1,10 @@
 //! What differs between models that read the same samples: which features of a crosscoder belong to one of them. One pass of the
 //! encoder, and latent scaling ([`sae_core::analysis::latent_scaling`]). Trains nothing.
 
+use crate::Result;
 use crate::control::{Control, Stage};
+use crate::error::ModelsError;
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};
-use crate::{Error, Result};
 use filters::select::Groups;
 use sae_core::analysis::latent_scaling::{BUCKETS, LatentScaling, Ownership, Ratio, ScaledFeature, write_ownership};
 use sae_core::analysis::pass::{Block, Observer};
@@ -195,7 +196,7 @@ impl ModelContrastRequest {
         let run = self.runs.first().cloned().unwrap_or_default();
         let sae = SaeChoice { run, sae: sae.clone(), device: self.device }.load()?;
         if sae.saved.origin.models.is_empty() {
-            return Err(Error::NoCrosscoder { name: sae.name });
+            return Err(ModelsError::NoCrosscoder { name: sae.name }.into());
         }
         Ok(sae)
     }
@@ -210,7 +211,7 @@ impl ModelContrastRequest {
         let number = |run: &PathBuf| {
             let known = stores.iter().position(|store| same(store.run().root(), run));
             let available = || stores.iter().map(|store| store.run().root().to_path_buf()).collect();
-            known.ok_or_else(|| Error::RunOfNoModel { run: run.clone(), available: available() })
+            known.ok_or_else(|| ModelsError::RunOfNoModel { run: run.clone(), available: available() }.into())
         };
         self.runs.iter().map(number).collect()
     }

@@ -2,6 +2,7 @@
 //! configurations and logs into the run.
 
 use crate::control::{Control, Detail, Notice, Stage};
+use crate::error::ModelsError;
 use crate::{Error, Result, crosscoder, model};
 use harvest::{OnlineActivations, Plan, Preview};
 use sae_core::autoencoder::Activation;
@@ -351,11 +352,12 @@ impl TrainRequest {
         for (name, config) in &self.saes {
             if config.models != runs || (self.online.is_some() && runs > 1) {
                 let models = config.models;
-                return Err(if models == 1 {
-                    Error::SeveralRuns { runs }
+                let error = if models == 1 {
+                    ModelsError::SeveralRuns { runs }
                 } else {
-                    Error::CrosscoderRuns { models, runs }
-                });
+                    ModelsError::OtherRuns { models, runs }
+                };
+                return Err(error.into());
             }
             run::check_name(name)?;
             config.check(d_in)?;
