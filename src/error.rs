@@ -3,10 +3,12 @@
 
 mod contrast;
 mod filter;
+mod models;
 mod state;
 
 pub use contrast::ContrastError;
 pub use filter::FilterError;
+pub use models::ModelsError;
 
 use crate::numbers::{count, counted};
 use crate::roles::{Kind, Role};

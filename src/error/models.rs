@@ -32,7 +32,9 @@ pub enum ModelsError {
         runs: usize,
     },
     /// A crosscoder of another number of models than the runs that were named.
-    #[error("a crosscoder of {models} models needs as many runs, each with stored activations of the same samples, and not {runs}")]
+    #[error(
+        "a crosscoder of {models} models needs as many runs, each with stored activations of the same samples, and not {runs}"
+    )]
     OtherRuns {
         /// Models that it reads.
         models: usize,
