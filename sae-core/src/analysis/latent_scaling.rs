@@ -275,11 +275,17 @@ pub fn jackknife(buckets: &[[f64; 2]]) -> Ratio {
     let total = used.iter().fold([0.0; 2], |[n, d], [more_n, more_d]| [n + more_n, d + more_d]);
     let ratio = |[n, d]: [f64; 2]| if d > 0.0 { n / d } else { f64::NAN };
     let value = ratio(total);
-    let count = used.len() as f64;
     let without: Vec<f64> = used.iter().map(|[n, d]| ratio([total[0] - n, total[1] - d])).collect();
+    jackknife_interval(value, &without)
+}
+
+/// An estimate with the 95 % interval of the jackknife, from the estimates that leave out one part of the data at a time. With
+/// fewer than two of them, or some that are not numbers, there is no interval.
+pub fn jackknife_interval(value: f64, without: &[f64]) -> Ratio {
+    let count = without.len() as f64;
     let mean = without.iter().sum::<f64>() / count;
     let squares: f64 = without.iter().map(|v| (v - mean).powi(2)).sum();
-    if used.len() < 2 || !squares.is_finite() {
+    if without.len() < 2 || !squares.is_finite() {
         return Ratio { value, lo: f64::NAN, hi: f64::NAN };
     }
     let reach = student_bound(count - 1.0) * ((count - 1.0) / count * squares).sqrt();

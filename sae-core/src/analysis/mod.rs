@@ -15,5 +15,6 @@ pub mod labels;
 pub mod latent_scaling;
 pub mod layout;
 pub mod pass;
+pub mod rebound;
 pub mod saebench;
 pub mod samples_features;

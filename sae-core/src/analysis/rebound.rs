@@ -1,0 +1,183 @@
+//! What comes back when a model is tuned again: how far the mean activations of checkpoints lie on the way from an aligned model
+//! back to its base.
+//!
+//! # Formulas
+//! `m(theta)` is the mean activation of every feature of one autoencoder on the states of checkpoint `theta`, `theta_0` the base,
+//! `theta_1` the aligned model: `r(theta) = <m(theta_1) - m(theta), m(theta_1) - m(theta_0)> / |m(theta_1) - m(theta_0)|^2`, 0 for the
+//! aligned model and 1 for the base. Samples are divided into two halves, and each product is of one half with the other, so
+//! that noise, which the halves do not share, does not make differences seem larger than they are. Intervals are those of the
+//! jackknife that leaves out one of [`BUCKETS`] buckets of clusters at a time.
+
+use super::latent_scaling::{BUCKETS, Ratio, jackknife_interval};
+use crate::Result;
+use crate::analysis::pass::{Block, Observer};
+use crate::store::PositionFilter;
+
+/// The sums of every feature's activation by buckets of clusters.
+pub struct BucketMeans<'a> {
+    filter: PositionFilter,
+    /// The bucket of each sample.
+    buckets: &'a [u8],
+    /// `[BUCKETS, d_sae]`
+    sums: Vec<f64>,
+    positions: Vec<f64>,
+}
+
+impl<'a> BucketMeans<'a> {
+    /// An observer of the positions that `filter` keeps; `buckets` has a number below [`BUCKETS`] for each sample.
+    pub fn new(d_sae: usize, filter: PositionFilter, buckets: &'a [u8]) -> Self {
+        Self { filter, buckets, sums: vec![0.0; BUCKETS * d_sae], positions: vec![0.0; BUCKETS] }
+    }
+
+    fn d_sae(&self) -> usize {
+        self.sums.len() / BUCKETS
+    }
+
+    /// The mean of a feature in a half of the buckets, without one of them.
+    fn mean(&self, feature: usize, half: usize, without: Option<usize>) -> f64 {
+        let buckets = (half..BUCKETS).step_by(2).filter(|bucket| Some(*bucket) != without);
+        let (sum, positions) = buckets.fold((0.0, 0.0), |(sum, positions), bucket| {
+            (sum + self.sums[bucket * self.d_sae() + feature], positions + self.positions[bucket])
+        });
+        if positions > 0.0 { sum / positions } else { 0.0 }
+    }
+
+    /// The mean activation of a feature.
+    pub fn feature(&self, feature: usize) -> f64 {
+        let sum: f64 = (0..BUCKETS).map(|bucket| self.sums[bucket * self.d_sae() + feature]).sum();
+        sum / self.positions.iter().sum::<f64>()
+    }
+}
+
+impl Observer for BucketMeans<'_> {
+    fn observe(&mut self, block: &Block) -> Result<()> {
+        let (d, f) = (block.hidden.len() / block.rows.len(), self.d_sae());
+        for (r, row) in block.positions() {
+            let (special, position) = (block.tokens.special[row], block.tokens.position[row]);
+            if self.filter.reasons(special, position, &block.hidden[r * d..(r + 1) * d]) != [false; 3] {
+                continue;
+            }
+            let bucket = self.buckets[block.tokens.sample[row] as usize] as usize;
+            self.positions[bucket] += 1.0;
+            let (features, values) = block.active.row(r);
+            for (feature, value) in features.iter().zip(values) {
+                self.sums[bucket * f + *feature as usize] += f64::from(*value);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How far a checkpoint is back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rebound {
+    /// `r` over all features.
+    pub all: Ratio,
+    /// `r` of each feature; NaN where base and aligned model do not differ in both halves in the same direction.
+    pub features: Vec<Ratio>,
+}
+
+/// The rebound of a checkpoint on the way from the aligned model back to the base.
+///
+/// # Panics
+/// If the means are of other autoencoders.
+pub fn rebound(base: &BucketMeans, aligned: &BucketMeans, checkpoint: &BucketMeans) -> Rebound {
+    let f = base.d_sae();
+    assert!([aligned.d_sae(), checkpoint.d_sae()] == [f; 2], "all means are of one autoencoder");
+    // Numerator and denominator of each feature, with one bucket left out.
+    let products = |without: Option<usize>| -> Vec<[f64; 2]> {
+        let product = |k: usize| {
+            let half = |half: usize| {
+                let of_aligned = aligned.mean(k, half, without);
+                [of_aligned - checkpoint.mean(k, half, without), of_aligned - base.mean(k, half, without)]
+            };
+            let ([moved_a, way_a], [moved_b, way_b]) = (half(0), half(1));
+            [0.5 * (moved_a * way_b + moved_b * way_a), way_a * way_b]
+        };
+        (0..f).map(product).collect()
+    };
+    let ratio = |[above, below]: [f64; 2]| if below > 0.0 { above / below } else { f64::NAN };
+    let sum = |products: &[[f64; 2]]| {
+        products.iter().fold([0.0; 2], |[above, below], [more, way]| [above + more, below + way])
+    };
+    let used = |bucket: &usize| [base, aligned, checkpoint].iter().any(|means| means.positions[*bucket] > 0.0);
+    let whole = products(None);
+    let without: Vec<Vec<[f64; 2]>> = (0..BUCKETS).filter(used).map(|bucket| products(Some(bucket))).collect();
+    let of_feature = |k: usize| {
+        let others: Vec<f64> = without.iter().map(|products| ratio(products[k])).collect();
+        jackknife_interval(ratio(whole[k]), &others)
+    };
+    let others: Vec<f64> = without.iter().map(|products| ratio(sum(products))).collect();
+    Rebound { all: jackknife_interval(ratio(sum(&whole)), &others), features: (0..f).map(of_feature).collect() }
+}
+
+/// The number of samples after which a series of checkpoints is half-way back, between the checkpoints around it by linear
+/// interpolation; `None` if it never is. Each checkpoint is given by the samples that it was tuned on and its `r`, the aligned
+/// model not included.
+///
+/// ```
+/// use sae_core::analysis::rebound::half_way;
+///
+/// assert_eq!(half_way(&[(100.0, 0.25), (200.0, 0.75)]), Some(150.0));
+/// assert_eq!(half_way(&[(100.0, 1.0)]), Some(50.0));
+/// assert_eq!(half_way(&[(100.0, 0.4)]), None);
+/// ```
+pub fn half_way(series: &[(f64, f64)]) -> Option<f64> {
+    let mut before = (0.0, 0.0);
+    for at in series {
+        if at.1 >= 0.5 {
+            return Some(before.0 + (at.0 - before.0) * (0.5 - before.1) / (at.1 - before.1));
+        }
+        before = *at;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random;
+    use rand::RngExt;
+
+    /// Means of features with noise that differs between buckets.
+    fn means(buckets: &[u8], of: impl Fn(usize) -> f64, noise: f64, seed: u64) -> BucketMeans<'_> {
+        let mut means = BucketMeans::new(30, PositionFilter::default(), buckets);
+        let mut rng = random::chacha(seed, 0);
+        for bucket in 0..BUCKETS {
+            means.positions[bucket] = 10.0 + (bucket % 3) as f64;
+            for k in 0..30 {
+                let value = of(k) + noise * rng.random_range(-1.0..1.0);
+                means.sums[bucket * 30 + k] = value * means.positions[bucket];
+            }
+        }
+        means
+    }
+
+    #[test]
+    fn a_checkpoint_between_two_models_is_where_it_was_put() {
+        let (base, aligned) = (|k: usize| k as f64, |k: usize| k as f64 + if k < 20 { 1.0 } else { 0.0 });
+        let between = |share: f64| move |k: usize| aligned(k) + share * (base(k) - aligned(k));
+        let [a, b] = [means(&[], base, 0.0, 1), means(&[], aligned, 0.0, 2)];
+        for share in [0.0, 0.25, 1.0] {
+            let found = rebound(&a, &b, &means(&[], between(share), 0.0, 3));
+            assert!((found.all.value - share).abs() < 1e-9, "{found:?}");
+            assert!((found.features[3].value - share).abs() < 1e-9);
+            assert!(found.features[25].value.is_nan(), "this feature is the same in both models");
+        }
+    }
+
+    #[test]
+    fn noise_does_not_bias_the_rebound_and_the_interval_contains_it() {
+        // Features hardly differ between the models in comparison with the noise of a bucket.
+        let (base, aligned) = (|_: usize| 0.0, |_: usize| 0.4);
+        let (mut inside, mut sum) = (0, 0.0);
+        for seed in 0..40 {
+            let [a, b] = [means(&[], base, 1.0, 3 * seed), means(&[], aligned, 1.0, 3 * seed + 1)];
+            let found = rebound(&a, &b, &means(&[], |_| 0.2, 1.0, 3 * seed + 2)).all;
+            sum += found.value / 40.0;
+            inside += usize::from(found.lo <= 0.5 && 0.5 <= found.hi);
+        }
+        assert!((sum - 0.5).abs() < 0.03, "{sum} on average, not 0.5");
+        assert!(inside >= 34, "{inside} of 40 intervals of 95 % contain 0.5");
+    }
+}
