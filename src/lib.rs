@@ -93,6 +93,7 @@ pub mod roles;
 pub mod sae;
 pub mod sample_activations;
 pub mod score;
+pub mod series;
 pub mod train;
 pub mod validate;
 

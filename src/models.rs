@@ -8,11 +8,11 @@ use crate::sae::{LoadedSae, SaeChoice, SaePlan};
 use filters::select::Groups;
 use sae_core::analysis::latent_scaling::{BUCKETS, LatentScaling, Ownership, Ratio, ScaledFeature, write_ownership};
 use sae_core::analysis::pass::{Block, Observer};
-use sae_core::autoencoder::Weights;
+use sae_core::autoencoder::{Weights, formats};
 use sae_core::device::DeviceChoice;
 use sae_core::store::run::check_name;
 use sae_core::store::{PositionFilter, Store, load_samples};
-use sae_core::{file, path_text, random};
+use sae_core::{Run, file, path_text, random};
 use serde::Serialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ pub struct ModelContrastReport {
     pub folder: PathBuf,
 }
 
-/// How well a crosscoder reconstructs one of its models.
+/// How well an autoencoder or a crosscoder reconstructs the states of a model.
 #[derive(Clone, Debug, Serialize)]
 pub struct ModelFit {
     /// The checkpoint.
@@ -134,6 +134,17 @@ pub struct OwnFeature {
 }
 
 impl ModelContrastRequest {
+    /// Whether the autoencoder is a crosscoder; if it reads one model, [`SeriesRequest`](crate::series::SeriesRequest) shows it the
+    /// others.
+    ///
+    /// # Errors
+    /// No such run or autoencoder.
+    pub fn is_of_crosscoder(&self) -> Result<bool> {
+        let run = Run::open(self.runs.first().map_or(Path::new(""), PathBuf::as_path))?;
+        let choice = SaeChoice { run: run.root().to_path_buf(), sae: self.sae.clone(), device: self.device };
+        Ok(!formats::load(&run.sae_dir(&choice.name(&run)?))?.origin.models.is_empty())
+    }
+
     /// What [`ModelContrastRequest::run`] would do.
     ///
     /// # Errors
@@ -225,7 +236,7 @@ impl ModelContrastRequest {
         let measured: Vec<[usize; 2]> =
             pairs.iter().zip(&same).filter(|(_, same)| !**same).map(|(pair, _)| *pair).collect();
         let filter = PositionFilter::new(&sae.store, crate::eval::trained_without(sae)?)?;
-        let buckets = self.buckets(sae)?;
+        let buckets = buckets(sae, self.cluster.as_deref())?;
         let mut fits = Fits::new(weights, scales.len(), filter.clone());
         let mut scaling = LatentScaling::new(weights, &scales, &measured, filter, &buckets);
         sae.observe(Stage::Features, &mut [&mut scaling, &mut fits], control)?;
@@ -242,17 +253,17 @@ impl ModelContrastRequest {
         let fit = |model: &usize| ModelFit { model: sae.saved.origin.models[*model].model.clone(), fvu: fvu[*model] };
         Ok(Comparison { fits: models.iter().map(fit).collect(), pairs, features })
     }
+}
 
-    /// The bucket of each sample, the same for all samples of a cluster.
-    fn buckets(&self, sae: &LoadedSae) -> Result<Vec<u8>> {
-        let samples = load_samples(&sae.run)?;
-        let bucket = |name: &str| (random::mix(random::fnv1a(name.bytes())) % BUCKETS as u64) as u8;
-        let Some(field) = &self.cluster else {
-            return Ok(samples.iter().map(|sample| bucket(&sample.id)).collect());
-        };
-        let Groups { names, of } = crate::contrast::group(&samples, field)?;
-        Ok(of.iter().map(|group| bucket(&names[*group as usize])).collect())
-    }
+/// The bucket of each sample, the same for all samples of a cluster.
+pub(crate) fn buckets(sae: &LoadedSae, cluster: Option<&str>) -> Result<Vec<u8>> {
+    let samples = load_samples(&sae.run)?;
+    let bucket = |name: &str| (random::mix(random::fnv1a(name.bytes())) % BUCKETS as u64) as u8;
+    let Some(field) = cluster else {
+        return Ok(samples.iter().map(|sample| bucket(&sample.id)).collect());
+    };
+    let Groups { names, of } = crate::contrast::group(&samples, field)?;
+    Ok(of.iter().map(|group| bucket(&names[*group as usize])).collect())
 }
 
 /// What was found about the models of a crosscoder.
@@ -263,7 +274,7 @@ struct Comparison {
 }
 
 /// Whether two models of a joined store have the same states, by the hashes of their shards.
-fn has_same_states(store: &Store, a: usize, b: usize) -> bool {
+pub(crate) fn has_same_states(store: &Store, a: usize, b: usize) -> bool {
     let shards = |model: usize| {
         let store = if model == 0 { store } else { &store.others()[model - 1] };
         store.manifest().shards.iter().map(|shard| &shard.blake3).collect::<Vec<_>>()
@@ -292,7 +303,7 @@ impl OwnFeatures {
 }
 
 /// Sums of errors and of variances for each model.
-struct Fits<'a> {
+pub(crate) struct Fits<'a> {
     weights: &'a Weights,
     filter: PositionFilter,
     positions: f64,
@@ -303,13 +314,13 @@ struct Fits<'a> {
 }
 
 impl<'a> Fits<'a> {
-    fn new(weights: &'a Weights, models: usize, filter: PositionFilter) -> Self {
+    pub fn new(weights: &'a Weights, models: usize, filter: PositionFilter) -> Self {
         let zeros = vec![0.0; models];
         Self { weights, filter, positions: 0.0, errors: zeros.clone(), squares: zeros, sums: vec![0.0; weights.d_in] }
     }
 
     /// The share of each model's variance that is unexplained.
-    fn fvu(&self) -> Vec<f64> {
+    pub fn fvu(&self) -> Vec<f64> {
         let width = self.sums.len() / self.errors.len();
         let explained =
             self.sums.chunks_exact(width).map(|sums| sums.iter().map(|s| s * s / self.positions).sum::<f64>());

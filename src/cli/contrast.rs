@@ -33,6 +33,7 @@ Examples:
   sae contrast --run run --target reward --between-groups monologue,decomposition
   sae contrast --run run --target collision --lead 5 --cluster episode
   sae contrast --runs base chat --sae cc --null base-base
+  sae contrast --runs base aligned back-100 back-200 --sae base --tuned 100,200
   sae filter --run run --by predicted_pass_rate --keep 50% --out hard      the contrast's predictions are a score")]
 pub struct ContrastArgs {
     #[command(flatten)]
@@ -46,12 +47,15 @@ pub struct ContrastArgs {
     /// Relate features to a number of each sample: a field, or a column of the scores
     #[arg(long, value_name = "FIELD")]
     pub target: Option<String>,
-    /// Compare models that read the same samples: the runs of a crosscoder, the one that has it first
+    /// Compare models that read the same samples; the first run has the crosscoder, or an autoencoder that is shown the others too
     #[arg(long, value_name = "RUN", num_args = 1.., conflicts_with_all = ["run", "pair", "adjust"])]
     pub runs: Vec<PathBuf>,
     /// With --runs: a crosscoder that was trained in the same way on one model twice, such as in bf16 and f32
     #[arg(long, value_name = "SAE", requires = "runs")]
     pub null: Option<String>,
+    /// With --runs base aligned ...: the number of samples that each checkpoint after the aligned model was tuned on
+    #[arg(long, value_name = "N,..", value_delimiter = ',', requires = "runs")]
+    pub tuned: Vec<u64>,
     /// With --target: the largest value among the next N samples of the cluster, in place of the sample's own
     #[arg(long, value_name = "N", default_value_t = 0, requires = "target")]
     pub lead: usize,

@@ -7,6 +7,7 @@ use crate::plots::{self, Ownerships};
 use anyhow::{Result, bail};
 use sae_core::analysis::latent_scaling::{NU_ERROR, NU_RECONSTRUCTION, Ownership, ScaledFeature};
 use sae_workbench::models::{ModelContrastReport, ModelContrastRequest, OwnFeatures, PairReport};
+use sae_workbench::series::{SeriesReport, SeriesRequest, UNSEEN};
 use std::path::Path;
 
 /// Runs the command.
@@ -22,12 +23,68 @@ pub fn run(args: &ContrastArgs, invocation: &mut Invocation) -> Result<Outcome> 
         cluster: args.cluster.clone(),
         device: args.sae.device.device,
     };
+    if !request.is_of_crosscoder()? {
+        return series(args, invocation);
+    }
+    if !args.tuned.is_empty() {
+        bail!("--tuned is about an autoencoder of one model, and this is a crosscoder");
+    }
     let report = |report: &ModelContrastReport| {
         let plot = report.folder.join("models.png");
         draw(report, &plot)?;
         Ok(format!("{}  {}\n  {}", describe(report), report.folder.display(), plot.display()))
     };
     invocation.outcome(|_| request.plan(), |control| request.run(control), report)
+}
+
+/// One autoencoder on the states of several models.
+fn series(args: &ContrastArgs, invocation: &mut Invocation) -> Result<Outcome> {
+    if args.null.is_some() {
+        bail!("--null is about a crosscoder, and this is an autoencoder of one model");
+    }
+    let request = SeriesRequest {
+        runs: args.runs.clone(),
+        sae: args.sae.sae.clone(),
+        tuned_on: args.tuned.clone(),
+        name: args.name.clone(),
+        cluster: args.cluster.clone(),
+        device: args.sae.device.device,
+    };
+    let report = |report: &SeriesReport| Ok(format!("{}  {}", describe_series(report), report.folder.display()));
+    invocation.outcome(|_| request.plan(), |control| request.run(control), report)
+}
+
+fn describe_series(report: &SeriesReport) -> String {
+    let mut text = String::new();
+    for (n, model) in report.models.iter().enumerate() {
+        let same = if report.same_model.contains(&n) { ", the same model as 0" } else { "" };
+        text += &format!("model {n}: {}, FVU {:.4}{same}\n", model.model, model.fvu);
+    }
+    for model in &report.unseen {
+        text += &format!(
+            "warning: FVU of model {model} exceeds that of model 0 by more than {UNSEEN}: it may have features that {} lacks\n",
+            report.sae
+        );
+    }
+    if report.rebound.is_empty() {
+        return text;
+    }
+    let interval = |[r, lo, hi]: [f64; 3]| [format!("{r:.3}"), format!("{lo:.3} to {hi:.3}")];
+    let names = ["back from model 1 to 0", "tuned on", "features", "95 % interval", "hidden states", "95 % interval"];
+    let mut rows = vec![names.map(String::from).to_vec()];
+    rows.extend(report.rebound.iter().map(|at| {
+        let tuned = at.tuned_on.map_or("-".into(), count);
+        let first = vec![format!("model {}", at.model), tuned];
+        [first, interval(at.features).to_vec(), interval(at.hidden_states).to_vec()].concat()
+    }));
+    text += &table(&rows);
+    if report.rebound.iter().any(|at| at.tuned_on.is_some()) {
+        text += &match report.half_way {
+            Some(samples) => format!("half-way back after {samples:.0} samples\n"),
+            None => "never half-way back\n".into(),
+        };
+    }
+    text
 }
 
 fn draw(report: &ModelContrastReport, path: &Path) -> Result<()> {

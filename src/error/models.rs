@@ -25,6 +25,16 @@ pub enum ModelsError {
         /// The runs of its models.
         available: Vec<PathBuf>,
     },
+    /// Numbers of samples that do not belong to the checkpoints.
+    #[error(
+        "the numbers of samples {numbers:?} do not fit {checkpoints} checkpoints after the aligned model: expected one for each, ascending"
+    )]
+    OtherSeries {
+        /// The numbers.
+        numbers: Vec<u64>,
+        /// Checkpoints after the aligned model.
+        checkpoints: usize,
+    },
     /// Several runs for an autoencoder that reads one model.
     #[error("{runs} runs were named, and an autoencoder that is not a crosscoder reads one")]
     SeveralRuns {

@@ -144,6 +144,28 @@ fn an_autoencoder_is_fine_tuned_on_another_model_and_keeps_the_indices_of_its_fe
 }
 
 #[test]
+fn checkpoints_are_placed_between_the_aligned_model_and_its_base() {
+    let dir = tempfile::tempdir().unwrap();
+    let [base, aligned] = runs(dir.path());
+    train(&[&base], "base", &["--arch", "topk"]);
+    let compare = ["contrast", "--sae", "base", "--runs", &base, &aligned];
+    let pair = json(&compare);
+    assert_eq!((&pair["rebound"], &pair["same_model"]), (&json!([]), &json!([])));
+    // The aligned model again is not back at all, and the base again is back entirely.
+    let found = json(&[&compare[..], &[&aligned, &base, "--tuned", "100,200"]].concat());
+    let r = |n: usize, what: &str| found["rebound"][n][what][0].as_f64().unwrap();
+    assert!(r(0, "features").abs() < 1e-9 && (r(1, "features") - 1.0).abs() < 1e-9, "{found}");
+    assert!(r(0, "hidden_states").abs() < 1e-9 && (r(1, "hidden_states") - 1.0).abs() < 1e-9, "{found}");
+    assert_eq!((&found["half_way"], &found["same_model"]), (&json!(150.0), &json!([3])));
+    let rows = table::read(&Path::new(&base).join("contrasts/models/rebound.parquet"), &[]).unwrap();
+    assert_eq!(rows.num_rows(), 4 * 96);
+    let said = fails(1, &[&compare[..], &[&aligned[..], "--tuned", "100,200"]].concat());
+    assert!(said.contains("do not fit 1 checkpoints after the aligned model"), "{said}");
+    let said = fails(1, &[&compare[..], &["--null", "base"]].concat());
+    assert!(said.contains("--null is about a crosscoder"), "{said}");
+}
+
+#[test]
 fn runs_that_do_not_belong_together_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let base = harvest(&tiny_model(), &data_set(dir.path(), 20), dir.path().join("base"), &[]);

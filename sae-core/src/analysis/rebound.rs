@@ -12,24 +12,39 @@ use super::latent_scaling::{BUCKETS, Ratio, jackknife_interval};
 use crate::Result;
 use crate::analysis::pass::{Block, Observer};
 use crate::store::PositionFilter;
+use crate::table::{self, column, nullable};
+use arrow::array::{Float64Array, UInt32Array};
+use std::path::Path;
 
-/// The sums of every feature's activation by buckets of clusters.
+/// The sums of every feature's activation, or of every dimension of the hidden states, by buckets of clusters.
 pub struct BucketMeans<'a> {
     filter: PositionFilter,
     /// The bucket of each sample.
     buckets: &'a [u8],
-    /// `[BUCKETS, d_sae]`
+    /// Whether dimensions of hidden states are averaged in place of features.
+    of_states: bool,
+    /// `[BUCKETS, width]`
     sums: Vec<f64>,
     positions: Vec<f64>,
 }
 
 impl<'a> BucketMeans<'a> {
-    /// An observer of the positions that `filter` keeps; `buckets` has a number below [`BUCKETS`] for each sample.
-    pub fn new(d_sae: usize, filter: PositionFilter, buckets: &'a [u8]) -> Self {
-        Self { filter, buckets, sums: vec![0.0; BUCKETS * d_sae], positions: vec![0.0; BUCKETS] }
+    /// Features on the positions that `filter` keeps; `buckets` has a number below [`BUCKETS`] for each sample.
+    pub fn of_features(d_sae: usize, filter: PositionFilter, buckets: &'a [u8]) -> Self {
+        Self::new(d_sae, filter, buckets, false)
     }
 
-    fn d_sae(&self) -> usize {
+    /// The same for hidden states.
+    pub fn of_states(d_in: usize, filter: PositionFilter, buckets: &'a [u8]) -> Self {
+        Self::new(d_in, filter, buckets, true)
+    }
+
+    fn new(width: usize, filter: PositionFilter, buckets: &'a [u8], of_states: bool) -> Self {
+        Self { filter, buckets, of_states, sums: vec![0.0; BUCKETS * width], positions: vec![0.0; BUCKETS] }
+    }
+
+    /// Features or dimensions.
+    fn width(&self) -> usize {
         self.sums.len() / BUCKETS
     }
 
@@ -37,21 +52,21 @@ impl<'a> BucketMeans<'a> {
     fn mean(&self, feature: usize, half: usize, without: Option<usize>) -> f64 {
         let buckets = (half..BUCKETS).step_by(2).filter(|bucket| Some(*bucket) != without);
         let (sum, positions) = buckets.fold((0.0, 0.0), |(sum, positions), bucket| {
-            (sum + self.sums[bucket * self.d_sae() + feature], positions + self.positions[bucket])
+            (sum + self.sums[bucket * self.width() + feature], positions + self.positions[bucket])
         });
         if positions > 0.0 { sum / positions } else { 0.0 }
     }
 
-    /// The mean activation of a feature.
-    pub fn feature(&self, feature: usize) -> f64 {
-        let sum: f64 = (0..BUCKETS).map(|bucket| self.sums[bucket * self.d_sae() + feature]).sum();
+    /// The mean over all buckets.
+    pub fn mean_of(&self, feature: usize) -> f64 {
+        let sum: f64 = (0..BUCKETS).map(|bucket| self.sums[bucket * self.width() + feature]).sum();
         sum / self.positions.iter().sum::<f64>()
     }
 }
 
 impl Observer for BucketMeans<'_> {
     fn observe(&mut self, block: &Block) -> Result<()> {
-        let (d, f) = (block.hidden.len() / block.rows.len(), self.d_sae());
+        let (d, f) = (block.hidden.len() / block.rows.len(), self.width());
         for (r, row) in block.positions() {
             let (special, position) = (block.tokens.special[row], block.tokens.position[row]);
             if self.filter.reasons(special, position, &block.hidden[r * d..(r + 1) * d]) != [false; 3] {
@@ -59,6 +74,11 @@ impl Observer for BucketMeans<'_> {
             }
             let bucket = self.buckets[block.tokens.sample[row] as usize] as usize;
             self.positions[bucket] += 1.0;
+            if self.of_states {
+                let sums = &mut self.sums[bucket * f..(bucket + 1) * f];
+                sums.iter_mut().zip(&block.hidden[r * d..(r + 1) * d]).for_each(|(sum, v)| *sum += f64::from(*v));
+                continue;
+            }
             let (features, values) = block.active.row(r);
             for (feature, value) in features.iter().zip(values) {
                 self.sums[bucket * f + *feature as usize] += f64::from(*value);
@@ -82,8 +102,8 @@ pub struct Rebound {
 /// # Panics
 /// If the means are of other autoencoders.
 pub fn rebound(base: &BucketMeans, aligned: &BucketMeans, checkpoint: &BucketMeans) -> Rebound {
-    let f = base.d_sae();
-    assert!([aligned.d_sae(), checkpoint.d_sae()] == [f; 2], "all means are of one autoencoder");
+    let f = base.width();
+    assert!([aligned.width(), checkpoint.width()] == [f; 2], "all means are of one autoencoder");
     // Numerator and denominator of each feature, with one bucket left out.
     let products = |without: Option<usize>| -> Vec<[f64; 2]> {
         let product = |k: usize| {
@@ -133,6 +153,40 @@ pub fn half_way(series: &[(f64, f64)]) -> Option<f64> {
     None
 }
 
+/// A feature on the states of one model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CheckpointMean {
+    /// The feature.
+    pub feature: u32,
+    /// The number of the model: 0 for the base, 1 for the aligned model.
+    pub model: u32,
+    /// Its mean activation.
+    pub mean: f64,
+    /// How far the checkpoint is back, for checkpoints after the aligned model.
+    pub rebound: Option<Ratio>,
+}
+
+/// Writes a row for each feature and model.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_rebound(path: &Path, rows: &[CheckpointMean]) -> Result<()> {
+    let ratio = |value: fn(&Ratio) -> f64| {
+        Float64Array::from_iter(
+            rows.iter().map(|row| row.rebound.as_ref().map(value).filter(|value| value.is_finite())),
+        )
+    };
+    let batch = table::batch(vec![
+        column("feature", UInt32Array::from_iter_values(rows.iter().map(|row| row.feature))),
+        column("model", UInt32Array::from_iter_values(rows.iter().map(|row| row.model))),
+        column("mean", Float64Array::from_iter_values(rows.iter().map(|row| row.mean))),
+        nullable("r", ratio(|r| r.value)),
+        nullable("r_lo", ratio(|r| r.lo)),
+        nullable("r_hi", ratio(|r| r.hi)),
+    ]);
+    table::write(path, &batch)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +195,7 @@ mod tests {
 
     /// Means of features with noise that differs between buckets.
     fn means(buckets: &[u8], of: impl Fn(usize) -> f64, noise: f64, seed: u64) -> BucketMeans<'_> {
-        let mut means = BucketMeans::new(30, PositionFilter::default(), buckets);
+        let mut means = BucketMeans::of_features(30, PositionFilter::default(), buckets);
         let mut rng = random::chacha(seed, 0);
         for bucket in 0..BUCKETS {
             means.positions[bucket] = 10.0 + (bucket % 3) as f64;
