@@ -24,7 +24,7 @@ pub struct ConvertArgs {
     pub from_path: PathBuf,
     /// New folder
     pub to_path: PathBuf,
-    /// Format to write: sae-lens or sparsify
+    /// Format to write: sae-lens, sparsify, or crosscoder
     #[arg(long, value_parser = written)]
     pub to: Format,
     /// Format to read; recognized from the files if left out

@@ -1,10 +1,11 @@
-//! Autoencoder files: nine formats that are read, and two that are also written. [`load`] recognizes the format and returns
+//! Autoencoder files: ten formats that are read, and three that are also written. [`load`] recognizes the format and returns
 //! [`Weights`](crate::autoencoder::Weights) in one form, with whatever the format subtracts or rescales folded in
 //! (FORMATS.md has the details for each). Nothing that is read is executed. Each format has a file; all of them read tensors
 //! through [`arrays`].
 
 pub mod arrays;
 mod config_file;
+mod crosscoder;
 mod dictionary_learning;
 mod fold;
 mod gemma_scope;
@@ -49,11 +50,13 @@ pub enum Format {
     GemmaScope1,
     /// Gemma Scope 2's `params.safetensors`.
     GemmaScope2,
+    /// Crosscoders of the fork of dictionary_learning that has them.
+    Crosscoder,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SaeLens,
         Self::SaeLensOld,
         Self::Sparsify,
@@ -63,9 +66,10 @@ impl Format {
         Self::QwenScope,
         Self::GemmaScope1,
         Self::GemmaScope2,
+        Self::Crosscoder,
     ];
     /// The formats that are also written.
-    pub const WRITTEN: [Self; 2] = [Self::SaeLens, Self::Sparsify];
+    pub const WRITTEN: [Self; 3] = [Self::SaeLens, Self::Sparsify, Self::Crosscoder];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -79,6 +83,7 @@ impl Format {
             Self::QwenScope => "qwen-scope",
             Self::GemmaScope1 => "gemma-scope-1",
             Self::GemmaScope2 => "gemma-scope-2",
+            Self::Crosscoder => "crosscoder",
         }
     }
 
@@ -93,6 +98,7 @@ impl Format {
             Self::QwenScope => &[qwen_scope::WEIGHTS],
             Self::GemmaScope1 => &[gemma_scope::WEIGHTS_1],
             Self::GemmaScope2 => &[gemma_scope::WEIGHTS_2],
+            Self::Crosscoder => &[crosscoder::CONFIG, crosscoder::WEIGHTS],
         }
     }
 
@@ -102,6 +108,7 @@ impl Format {
         match self {
             Self::LlamaScope => llama_scope::weights(&dir).is_some(),
             Self::QwenScope => qwen_scope::file(path).is_some(),
+            Self::Crosscoder => crosscoder::is_at(&dir),
             _ => self.files().iter().all(|name| dir.join(name).is_file()),
         }
     }
@@ -145,17 +152,21 @@ fn nothing(path: &Path) -> Cause {
         let text = format!("this folder is not an autoencoder, but it holds {count}: {names}");
         return Cause::with_hint(text, "name one of them".into());
     }
-    // Half of a folder: weights without their configuration, or the reverse. A `config.json` alone may be of any model.
+    // Half of a folder: weights without their configuration, or the reverse. A `config.json` alone may be of any model, and so may
+    // `model.safetensors`.
     let here = |name: &str| dir.join(name).is_file();
-    let halves = Format::ALL.into_iter().filter(|format| *format != Format::SaeLensOld).filter_map(|format| {
-        let [config, weights] = format.files() else { return None };
-        let (present, missing) = match (here(config) && *config != "config.json", here(weights)) {
-            (_, true) => (weights, config),
-            (true, false) => (config, weights),
-            (false, false) => return None,
-        };
-        Some(format!("{present} is here without {missing} ({})", format.name()))
-    });
+    let halves = Format::ALL
+        .into_iter()
+        .filter(|format| ![Format::SaeLensOld, Format::Crosscoder].contains(format))
+        .filter_map(|format| {
+            let [config, weights] = format.files() else { return None };
+            let (present, missing) = match (here(config) && *config != "config.json", here(weights)) {
+                (_, true) => (weights, config),
+                (true, false) => (config, weights),
+                (false, false) => return None,
+            };
+            Some(format!("{present} is here without {missing} ({})", format.name()))
+        });
     let halves: Vec<_> = halves.collect();
     if !halves.is_empty() {
         return format!("no autoencoder was found here: {}", halves.join("; ")).into();
@@ -228,6 +239,7 @@ pub fn load_with(format: Format, path: &Path, k: Option<usize>) -> Result<Saved>
         Format::QwenScope => qwen_scope::load(path, k),
         Format::GemmaScope1 => gemma_scope::load_1(&dir),
         Format::GemmaScope2 => gemma_scope::load_2(&dir),
+        Format::Crosscoder => crosscoder::load(&dir),
     }?;
     // Tensors were checked, but not what was folded into them, nor `k`, which comes from a configuration.
     saved.weights.check().map_err(Error::format(&dir))?;
@@ -243,6 +255,7 @@ pub fn check(format: Format, saved: &Saved) -> Result<()> {
     let mut missing = match format {
         Format::SaeLens => sae_lens::missing(&saved.weights),
         Format::Sparsify => sparsify::missing(&saved.weights),
+        Format::Crosscoder => crosscoder::missing(saved),
         other => {
             let written = Format::listed(&Format::WRITTEN);
             return Err(Error::config(format!("{} is only read; autoencoders are written as {written}", other.name())));
@@ -265,6 +278,7 @@ pub fn save(format: Format, dir: &Path, saved: &Saved) -> Result<()> {
     check(format, saved)?;
     match format {
         Format::Sparsify => sparsify::save(dir, saved),
+        Format::Crosscoder => crosscoder::save(dir, saved),
         _ => sae_lens::save(dir, saved),
     }
 }
