@@ -2,12 +2,13 @@
 //! activations into a new run.
 
 use crate::control::{Control, Stage};
+use crate::error::ModelsError;
 use crate::sae::check_width;
-use crate::{Error, Result};
+use crate::{Error, Result, crosscoder};
 use harvest::{CacheFormat, Import, ImportPreview};
 use sae_core::Run;
-use sae_core::autoencoder::formats::{self, Format, Saved, Summary};
-use sae_core::store::{self, Store, StoreDtype, hooks, run};
+use sae_core::autoencoder::formats::{self, Format, ModelStream, Saved, Summary};
+use sae_core::store::{self, StoreDtype, hooks, run};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -135,8 +136,10 @@ pub struct ImportSaeRequest {
     pub from: Option<Format>,
     /// Active features per token, for an autoencoder whose files do not say.
     pub k: Option<usize>,
-    /// The run folder, with activations that the autoencoder reads.
+    /// The run folder, with activations that the autoencoder reads; of a crosscoder, those of its first model.
     pub run: PathBuf,
+    /// The runs of a crosscoder's other models, in its order.
+    pub others: Vec<PathBuf>,
     /// The name that it gets.
     pub name: String,
     /// The activations, such as `layers.16`.
@@ -196,13 +199,22 @@ impl ImportSaeRequest {
         if folder.exists() {
             return Err(Error::SaeExists { name: self.name.clone(), folder });
         }
-        let store = Store::open(&run, &self.hook)?;
+        let store = crosscoder::join(&run, &self.others, &self.hook)?;
         let from = match self.from {
             Some(format) => format,
             None => formats::detect(&self.path)?,
         };
         let mut saved = formats::load_with(from, &self.path, self.k)?;
+        let (models, runs) = (saved.origin.models.len().max(1), store.models());
+        if models != runs {
+            let error =
+                if models == 1 { ModelsError::SeveralRuns { runs } } else { ModelsError::OtherRuns { models, runs } };
+            return Err(error.into());
+        }
         check_width(&saved, &store)?;
+        for (stream, known) in saved.origin.models.iter_mut().zip(crosscoder::streams(&store)) {
+            *stream = ModelStream { scale: stream.scale, ..known };
+        }
         let manifest = store.manifest();
         let report = ImportSaeReport {
             command: "import",

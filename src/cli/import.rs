@@ -18,6 +18,7 @@ use std::path::PathBuf;
 An autoencoder is added to a run that has activations of its hook:
   sae import layer_20/width_16k/average_l0_68 --run run --name gemma --hook layers.20
   sae import --from dictionary-learning trainer_0 --run run --name dl --hook layers.16
+  sae import published --run base --with chat --name theirs --hook layers.13     a crosscoder of two models
   sae eval --run run --sae dl
 
 Activations become a new run for train, index and score:
@@ -35,6 +36,9 @@ pub struct ImportArgs {
     /// Run folder: an existing one for an autoencoder, a new one for activations
     #[arg(long)]
     pub run: PathBuf,
+    /// Crosscoder: the runs of its other models, in its order
+    #[arg(long, value_name = "RUN", requires = "name")]
+    pub with: Vec<PathBuf>,
     /// Autoencoder: its name in the run
     #[arg(long)]
     pub name: Option<String>,
@@ -132,7 +136,7 @@ fn autoencoder(args: &ImportArgs, from: Option<Format>, invocation: &mut Invocat
         );
     };
     let (path, run) = (args.path.clone(), args.run.clone());
-    let request = ImportSaeRequest { path, from, k: args.k, run, name, hook };
+    let request = ImportSaeRequest { path, from, k: args.k, run, others: args.with.clone(), name, hook };
     let describe = |report: &ImportSaeReport| {
         let mut text = format!("{} from {}: {}", report.sae, report.from, info::autoencoder(&report.is));
         if !report.said_hook.is_empty() && report.said_hook != report.hook {

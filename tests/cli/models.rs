@@ -105,6 +105,17 @@ fn a_crosscoder_is_trained_shown_evaluated_and_indexed() {
     assert!(text.contains("models 0 and 1 are the same model: no own features"), "{text}");
     let said = fails(1, &["contrast", "--runs", &base, &copy, "--sae", "cc"]);
     assert!(said.contains("the crosscoder reads no model of the run"), "{said}");
+    // The crosscoder goes out in the published layout and comes back as it was.
+    let out = dir.path().join("published");
+    let out = out.to_str().unwrap();
+    json(&["convert", "--to", "crosscoder", &folder, out]);
+    json(&["import", out, "--run", &base, "--with", &chat, "--name", "back", "--hook", "layers.1"]);
+    let load = |name: &str| sae_core::autoencoder::formats::load(&Path::new(&base).join("saes").join(name)).unwrap();
+    assert_eq!(load("back").weights, load("cc").weights);
+    let fvu = |name: &str| json(&["eval", "--run", &base, "--sae", name])["all"]["fvu"].clone();
+    assert!(fvu("back").as_f64().unwrap() < 1.0);
+    let said = fails(1, &["import", out, "--run", &base, "--name", "alone", "--hook", "layers.1"]);
+    assert!(said.contains("a crosscoder of 2 models needs as many runs"), "{said}");
     // What reads one model says that a crosscoder does not.
     let (model, data) = (tiny_model(), dir.path().join("data.jsonl"));
     let with_model = ["--model", model.to_str().unwrap(), "--data", data.to_str().unwrap()];
