@@ -10,7 +10,8 @@
 //! - `beta^m = sum f_j <d_j^B, y^m> / (sum f_j^2 |d_j^B|^2)` explains a target `y^m` by the feature's direction in `B`. With
 //!   `nu = beta^A / beta^B`, `nu_error` has the targets `e_m`, and `nu_reconstruction` has `x^^m`. Both are near 0 if the direction
 //!   is absent from `A`, and near 1 if `A` has it as well.
-//! - `j` is `B`'s own if `nu_error < 0.2` and `nu_reconstruction < 0.5`.
+//! - `j` is `B`'s own if `nu_error < 0.2` and `nu_reconstruction < 0.5`, and `B` has the larger block of its decoder row: the small
+//!   block that a feature of the other model has is noise, which explains no model.
 //! - `Delta = (1 + (|d^B| - |d^A|) / max(|d^A|, |d^B|)) / 2`, 1 if only `B`'s block is not zero. It is not decisive: decoder
 //!   blocks of rare features hardly move apart from where they started.
 //!
@@ -59,7 +60,7 @@ pub struct Ratio {
 pub enum Ownership {
     /// To the model alone.
     Own,
-    /// Not to the model alone.
+    /// Not to the model alone: to both, or to the other.
     Shared,
     /// An interval crosses a bound, or the feature fires too rarely.
     Uncertain,
@@ -103,6 +104,9 @@ impl ScaledFeature {
     /// Whether the feature is the model's own.
     pub fn ownership(&self) -> Ownership {
         let bounds = [(self.nu_error, NU_ERROR), (self.nu_reconstruction, NU_RECONSTRUCTION)];
+        if self.delta < 0.5 {
+            return Ownership::Shared;
+        }
         if self.firings >= FEWEST_FIRINGS && bounds.iter().all(|(nu, bound)| nu.hi < *bound) {
             return Ownership::Own;
         }
