@@ -155,7 +155,8 @@ pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
         arrays.push(("k", &[], &active));
     }
     file::write_json(&dir.join(CONFIG), &config)?;
-    tensors::write(&dir.join(WEIGHTS), safetensors::Dtype::F32, &arrays)
+    tensors::write(&dir.join(WEIGHTS), safetensors::Dtype::F32, &arrays)?;
+    Ok(())
 }
 
 #[cfg(test)]
