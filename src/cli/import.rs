@@ -18,7 +18,7 @@ use std::path::PathBuf;
 An autoencoder is added to a run that has activations of its hook:
   sae import layer_20/width_16k/average_l0_68 --run run --name gemma --hook layers.20
   sae import --from dictionary-learning trainer_0 --run run --name dl --hook layers.16
-  sae import published --run base --with chat --name theirs --hook layers.13     a crosscoder of two models
+  sae import published --run base --with chat --name theirs --hook layers.13
   sae eval --run run --sae dl
 
 Activations become a new run for train, index and score:

@@ -256,7 +256,7 @@ impl Observer for LatentScaling<'_> {
             }
             let Some(products) = products else { continue };
             let bucket = self.buckets[block.tokens.sample[row] as usize] as usize;
-            for (feature, products) in features.iter().zip(products.chunks_exact(per_feature)) {
+            for (feature, products) in features.iter().zip(products.chunks_exact(per_feature.max(1))) {
                 let feature = *feature as usize;
                 self.firings[feature] += 1;
                 let start = (feature * BUCKETS + bucket) * per_feature;
