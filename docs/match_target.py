@@ -1,20 +1,21 @@
-"""Does `sae filter --match` find the samples of a target in a mix? The target is one of the three drawing styles of the bundled pairs.
+"""Does `sae filter --match` find the samples of a target in a mix?
 
 Needs Python 3.11 with numpy, pyarrow, torch and safetensors (to read activations), and the program.
 
     cargo build --release --workspace
     python docs/match_target.py --out MATCH            # prints the table of docs/SELECTION.md, and writes MATCH/match.json
 
-For each style (Fluent, Noto, Twemoji), half of its pairs are the target run, and the other half are planted among the pairs of
-the other two styles. An autoencoder is trained on the mix, which contains no pair of the target. As many samples are kept as
-were planted, so the share of planted samples among the kept is precision and recall at once. Beside `--match`: a random choice,
-`--diverse`, `--rule greedselect`, and the samples whose mean hidden state has the highest cosine with that of the target, over
-all positions, as the features are. The halves are drawn with three seeds.
+A target are the bundled pairs with a word in their caption (flag, woman, animal, heart), or those that one artist drew (Fluent,
+Noto, Twemoji). Half of them are the target run, and the other half are planted in the mix of all other pairs. An autoencoder is
+trained on the mix, which contains no pair of the target. As many samples are kept as were planted, so the share of planted samples among
+the kept is precision and recall at once. Beside `--match`: a random choice, `--diverse`, `--rule greedselect`, and the samples whose
+mean hidden state has the highest cosine with that of the target, over all positions, as the features are.
 """
 
 import argparse
 import json
 import random
+import re
 import subprocess
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import pyarrow.parquet as parquet
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "assets"
-STYLES = ["fluent", "noto", "twemoji"]
+TARGETS = ["flag", "woman", "animal", "heart", "fluent", "noto", "twemoji"]
 HOOK = "layers.4"
 
 
@@ -44,38 +45,42 @@ def means(run):
     return sums / np.bincount(sample)[:, None]
 
 
-def one(args, style, seed):
+def belongs(row, target):
+    """Whether an artist drew a pair, or a word is in its caption."""
+    return row["source"] == target or target in re.findall("[a-z]+", row["conversations"][1]["value"].lower())
+
+
+def one(args, name, seed):
     def sae(*words):
         done = subprocess.run([args.sae, *map(str, words), "--json"], capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(done.stderr)
         return json.loads(done.stdout)
 
-    out = args.out / f"{style}-{seed}"
+    out = args.out / f"{name}-{seed}"
     out.mkdir(parents=True)
     rows = [json.loads(line) for line in open(ASSETS / "demo-data/data.jsonl")]
-    rows = [row for row in rows if row["source"] in STYLES]
     for row in rows:
         row["image"] = str(ASSETS / "demo-data" / row["image"])
-    of_style = [row for row in rows if row["source"] == style]
-    random.Random(seed).shuffle(of_style)
-    target = of_style[: len(of_style) // 2]
+    members = [row for row in rows if belongs(row, name)]
+    random.Random(seed).shuffle(members)
+    target = members[: len(members) // 2]
     ids = {row["id"] for row in target}
     parts = {"target": target, "mix": [row for row in rows if row["id"] not in ids]}
-    for name, part in parts.items():
-        data = out / f"{name}.jsonl"
-        data.write_text("".join(json.dumps(row) + "\n" for row in part))
-        sae("harvest", "--model", ASSETS / "demo-mllm", "--data", data, "--layers", 4, "--run", out / name)
+    for part, its_rows in parts.items():
+        data = out / f"{part}.jsonl"
+        data.write_text("".join(json.dumps(row) + "\n" for row in its_rows))
+        sae("harvest", "--model", ASSETS / "demo-mllm", "--data", data, "--layers", 4, "--run", out / part)
     mix = out / "mix"
-    sae("train", "--run", mix, "--hook", HOOK, "--arch", "topk", "--k", 16, "--expansion", 8, "--steps", args.steps, "--name", "a")
+    sae("train", "--run", mix, "--hook", HOOK, "--arch", "topk", "--k", 16, "--expansion", 8, "--batch", 512, "--steps", args.steps, "--name", "a")
     sae("score", "--run", mix)
     samples = parquet.read_table(mix / "samples.parquet").to_pylist()
-    source = {row["id"]: row["source"] for row in parts["mix"]}
-    planted = np.array([source[sample["key"]] == style for sample in samples])
+    planted = {row["id"]: belongs(row, name) for row in parts["mix"]}
+    planted = np.array([planted[sample["key"]] for sample in samples])
     keep = int(planted.sum())
 
-    def filtered(name, *words):
-        folder = out / name
+    def filtered(folder, *words):
+        folder = out / folder
         sae("filter", "--run", mix, "--keep", keep, "--out", folder, "--format", "jsonl", "--images", "reference", *words)
         kept = parquet.read_table(folder / "decisions.parquet").column("stays").to_numpy(zero_copy_only=False)
         return float(planted[kept].mean())
@@ -95,7 +100,7 @@ def one(args, style, seed):
         "--match": filtered("match", "--match", out / "target"),
         "--match --by cosine_corrected": filtered("match-by", "--match", out / "target", "--by", "cosine_corrected"),
     }
-    print(style, seed, found, flush=True)
+    print(name, seed, found, flush=True)
     return found
 
 
@@ -104,16 +109,16 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sae", default=ROOT / "target/release/sae")
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--styles", nargs="*", default=STYLES, choices=STYLES)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--targets", nargs="*", default=TARGETS)
     args = parser.parse_args()
-    results = [{"style": style, "seed": seed, "share": one(args, style, seed)} for style in args.styles for seed in args.seeds]
+    results = [{"target": name, "seed": seed, "share": one(args, name, seed)} for name in args.targets for seed in args.seeds]
     (args.out / "match.json").write_text(json.dumps(results, indent=1))
-    print("| selection | " + " | ".join(args.styles) + " |")
-    print("|---" * (len(args.styles) + 1) + "|")
+    print("| selection | " + " | ".join(args.targets) + " |")
+    print("|---" * (len(args.targets) + 1) + "|")
     for name in results[0]["share"]:
-        of = [[r["share"][name] for r in results if r["style"] == style] for style in args.styles]
-        print(f"| {name} | " + " | ".join(f"{np.mean(x):.3f} ({min(x):.3f} to {max(x):.3f})" for x in of) + " |")
+        of = [[r["share"][name] for r in results if r["target"] == target] for target in args.targets]
+        print(f"| {name} | " + " | ".join(f"{np.mean(x):.3f}" for x in of) + " |")
 
 
 if __name__ == "__main__":

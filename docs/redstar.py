@@ -109,13 +109,14 @@ def write(path, rows):
 
 
 def within_quantiles(a, b, length):
-    """The Spearman correlation in each of the 20 quantiles of length, weighted by their sizes."""
+    """The Spearman correlation in each of the 20 quantiles of length in which both vary, weighted by their sizes."""
     from scipy.stats import spearmanr
 
     order = np.sort(length)
     quantile = np.searchsorted(order, length) * 20 // len(length)
     parts = [(quantile == q).nonzero()[0] for q in np.unique(quantile)]
-    found = [(len(part), spearmanr(a[part], b[part]).statistic) for part in parts if len(part) > 9]
+    parts = [part for part in parts if len(part) > 9 and np.ptp(a[part]) > 0 and np.ptp(b[part]) > 0]
+    found = [(len(part), spearmanr(a[part], b[part]).statistic) for part in parts]
     return sum(n * rho for n, rho in found) / sum(n for n, _ in found)
 
 
@@ -152,17 +153,20 @@ def main():
     hard, right, tokens = bench.measure(pool)
     held_hard, held_right, _ = bench.measure(held)
     print(f"the warm model: {held_hard.mean():.3f} nats per token, {held_right.mean():.3f} of the held-out sums right", flush=True)
-    if not (run / "run.json").exists():
+    if not (out / "warm").exists():
         labelled = np.random.default_rng(0).permutation(POOL) < POOL // 2
-        rows = [row | {"hard": float(h) if l else None, "solution_tokens": int(t)} for row, h, l, t in zip(pool, hard, labelled, tokens)]
+        rows = [row | {"hard": float(h) if l else None} for row, h, l in zip(pool, hard, labelled)]
         write(out / "pool.jsonl", rows)
         bench.model.save_pretrained(out / "warm")
         for path in MODEL.iterdir():
             if path.suffix in (".json", ".jinja") and not (out / "warm" / path.name).exists():
                 (out / "warm" / path.name).write_bytes(path.read_bytes())
+    if not (run / "run.json").exists():
         sae("harvest", "--model", out / "warm", "--data", out / "pool.jsonl", "--layers", 4, "--run", run)
-        sae("train", "--run", run, "--hook", HOOK, "--arch", "topk", "--k", 16, "--expansion", 8, "--steps", 1000, "--name", "a")
-        sae("score", "--run", run)
+    if not (run / "saes/a").exists():
+        recipe = ["--arch", "topk", "--k", 16, "--expansion", 8, "--batch", 512, "--steps", 1000]
+        sae("train", "--run", run, "--hook", HOOK, "--name", "a", *recipe)
+    if not (run / "contrasts/hard").exists():
         sae("contrast", "--run", run, "--target", "hard", "--part", "user", "--select", 20, "--placebo", 5)
 
     samples = parquet.read_table(run / "samples.parquet").to_pylist()
@@ -193,7 +197,7 @@ def main():
     by_length = np.argsort(-tokens, kind="stable")[:KEEP].tolist()
     chosen = {
         "nothing more": [],
-        "random": filtered("random", "--by", "random"),
+        "random": np.random.default_rng(0).permutation(POOL)[:KEEP].tolist(),
         "longest": by_length,
         "hardest, by the label": np.argsort(-hard, kind="stable")[:KEEP].tolist(),
         "predicted_hard": filtered("hard", "--by", "predicted_hard"),
