@@ -17,6 +17,8 @@ fn open_filter(run: &Run) -> Harness<'static, App> {
 }
 
 fn click(app: &mut Harness<'static, App>, label: &str) {
+    app.get_by_label(label).scroll_to_me();
+    app.run_steps(3);
     app.get_by_label(label).click();
     app.run_steps(3);
     settle(app);
@@ -60,15 +62,22 @@ fn near_duplicates_are_dropped_by_the_command() {
 fn a_diverse_set_is_chosen_by_the_command() {
     let (dir, run) = fixture::run(16);
     let mut app = open_filter(&run);
-    click(&mut app, "prefer diversity");
+    click(&mut app, "Which samples are chosen");
+    click(&mut app, "most features together");
     assert!(command_line(&app).contains("--keep 12 --diverse --out"), "{}", command_line(&app));
+    let settings = &mut app.state_mut().session_mut().run_mut().unwrap().export;
+    settings.within = "answer_tokens".into();
+    app.run_steps(3);
+    assert!(command_line(&app).contains("--keep 12 --within answer_tokens --diverse --out"), "{}", command_line(&app));
+    app.state_mut().session_mut().run_mut().unwrap().export.within.clear();
+    app.run_steps(3);
     let rows = write(&mut app, "Write 12 samples", &dir.path().join("run-kept"));
     assert!(rows.is_none_or(|rows| rows == 12), "{rows:?}");
     // What a person decides about single samples cannot be combined with it.
     let filter = app.state_mut().session_mut().run_mut().unwrap().filter.as_mut().unwrap().as_mut().unwrap();
     filter.choose([3], Some(true));
     app.run_steps(3);
-    app.get_by_label_contains("cannot be combined with near-duplicates or diversity");
+    app.get_by_label_contains("cannot be combined with near-duplicates, features or quantiles");
     assert!(app.get_by_role_and_label(Role::Button, "Write 13 samples").accesskit_node().is_disabled());
 }
 

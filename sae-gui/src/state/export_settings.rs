@@ -18,6 +18,30 @@ pub const FORMATS: [(&str, &str); 7] = [
     ("webdataset", "WebDataset"),
 ];
 
+/// Which samples are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExportRule {
+    /// Those with the highest scores.
+    #[default]
+    Score,
+    /// Those that together show the most features.
+    Diverse,
+    /// One after the other, those with the most new features.
+    GreedSelect,
+    /// Those whose features are distributed like those of another run.
+    Match,
+}
+
+impl ExportRule {
+    /// All rules, each with what it chooses.
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::Score, "highest scores"),
+        (Self::Diverse, "most features together"),
+        (Self::GreedSelect, "most new features (GreedSelect)"),
+        (Self::Match, "features of another run"),
+    ];
+}
+
 /// The settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportSettings {
@@ -29,8 +53,12 @@ pub struct ExportSettings {
     pub format: &'static str,
     /// Samples with features this similar (Jaccard, above 0 to 1) to a better one are dropped.
     pub dedup: Option<f64>,
-    /// Whether the samples that together show the most features are chosen, instead of those with the highest scores.
-    pub diverse: bool,
+    /// Which samples are chosen.
+    pub rule: ExportRule,
+    /// The run whose features the chosen samples should have, as typed.
+    pub target: String,
+    /// A number of the samples; the same share is kept inside each of its quantiles. Empty for none.
+    pub within: String,
     /// The columns that divide the data into groups, as typed; empty for none.
     pub group_by: String,
     /// Whether every group keeps equally many.
@@ -45,7 +73,9 @@ impl ExportSettings {
             write_dropped: true,
             format: FORMATS[0].0,
             dedup: None,
-            diverse: false,
+            rule: ExportRule::Score,
+            target: String::new(),
+            within: String::new(),
             group_by: String::new(),
             equal_groups: false,
         }
@@ -85,13 +115,20 @@ impl ExportSettings {
         if self.out.trim().is_empty() {
             return Some("Name a new folder.");
         }
-        let decides_later = self.dedup.is_some() || self.diverse;
-        if decides_later && !filter.choices().is_empty() {
+        if self.rule == ExportRule::Match && self.target.trim().is_empty() {
+            return Some("Name the run whose features the samples should have.");
+        }
+        if self.decides_later() && !filter.choices().is_empty() {
             return Some(
-                "Samples that were kept or dropped by hand cannot be combined with near-duplicates or diversity.",
+                "Samples that were kept or dropped by hand cannot be combined with near-duplicates, features or quantiles.",
             );
         }
         None
+    }
+
+    /// Whether some of the choice is made while the data set is written.
+    pub fn decides_later(&self) -> bool {
+        self.dedup.is_some() || self.rule != ExportRule::Score || !self.within.trim().is_empty()
     }
 
     /// The command that writes what the filter keeps. It reads [`ExportSettings::decisions_file`] if some samples were chosen by
@@ -106,10 +143,21 @@ impl ExportSettings {
                 add(&["--by-group", &grouping.fields]);
                 add(if grouping.equal { &["--equal-groups"] } else { &[] });
             }
+            if !self.within.trim().is_empty() {
+                add(&["--within", self.within.trim()]);
+            }
             if let Some(similarity) = self.dedup {
                 add(&["--dedup", &similarity.to_string()]);
             }
-            add(if self.diverse { &["--diverse"] } else { &[] });
+            match self.rule {
+                ExportRule::Score => {}
+                ExportRule::Diverse => add(&["--diverse"]),
+                ExportRule::GreedSelect => add(&["--rule", "greedselect"]),
+                ExportRule::Match => {
+                    let parent = info.root.parent().unwrap_or(&info.root);
+                    add(&["--match", &parent.join(self.target.trim()).display().to_string()]);
+                }
+            }
         } else {
             add(&["--decisions", &self.decisions_file(&info.root).display().to_string()]);
         }
@@ -152,8 +200,14 @@ mod tests {
         let expected = "sae filter --run /data/run --sae base --by pmi --keep 12 --out '/data/it'\\''s kept' --dropped \
                         '/data/it'\\''s kept-dropped' --format same";
         assert_eq!(line(&settings, &filter()), expected);
-        let more = ExportSettings { dedup: Some(0.9), diverse: true, write_dropped: false, ..settings.clone() };
+        let rule = ExportRule::Diverse;
+        let more = ExportSettings { dedup: Some(0.9), rule, write_dropped: false, ..settings.clone() };
         assert!(line(&more, &filter()).contains("--keep 12 --dedup 0.9 --diverse --out"));
+        let within = ExportSettings { within: " answer_tokens ".into(), rule: ExportRule::Match, ..settings.clone() };
+        assert!(within.problem(&filter()).is_some_and(|problem| problem.contains("Name the run")));
+        let within = ExportSettings { target: "other".into(), ..within };
+        assert!(line(&within, &filter()).contains("--keep 12 --within answer_tokens --match /data/other --out"));
+        assert_eq!(within.problem(&filter()), None);
         let reopened = |settings: ExportSettings| settings.reopened(Path::new("it's kept"), Path::new("kept-2"));
         assert_eq!(reopened(more.clone()), ExportSettings { out: "kept-2".into(), ..more.clone() });
         assert_eq!(reopened(ExportSettings { out: "mine".into(), ..more.clone() }).out, "mine");

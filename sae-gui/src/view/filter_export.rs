@@ -2,7 +2,7 @@
 
 use super::theme::{self, note};
 use super::{Action, widgets};
-use crate::state::export_settings::{ExportSettings, FORMATS};
+use crate::state::export_settings::{ExportRule, ExportSettings, FORMATS};
 use crate::state::format;
 use crate::state::job::{Job, JobState};
 use crate::state::run_info::RunInfo;
@@ -19,7 +19,7 @@ pub fn show(
     job: Option<&Job>,
 ) -> Option<Action> {
     let mut action = groups(ui, filter, settings, group_problem);
-    redundancy(ui, settings);
+    choice(ui, settings);
     ui.horizontal(|ui| {
         ui.label("Folder");
         let response = ui.add(TextEdit::singleline(&mut settings.out).desired_width(f32::INFINITY));
@@ -48,10 +48,10 @@ pub fn show(
     if let Some(problem) = problem {
         ui.label(RichText::new(problem).color(ui.visuals().warn_fg_color));
     }
-    if settings.dedup.is_some() || settings.diverse {
+    if settings.decides_later() {
         note(
             ui,
-            "Near-duplicates and diversity are decided while the data set is written; the lists here do not show them.",
+            "Near-duplicates, features and quantiles are decided while the data set is written; the lists here do not show them.",
         );
     }
     widgets::command_line(ui, &invocation.command_line());
@@ -90,6 +90,7 @@ fn groups(
                 filter.set_grouping(Some(grouping));
             }
         }
+        within(ui, settings);
     });
     if let Some(problem) = problem {
         ui.add(Label::new(RichText::new(problem).color(ui.visuals().warn_fg_color)).wrap());
@@ -97,9 +98,24 @@ fn groups(
     action
 }
 
-/// Near-duplicates and diversity.
-fn redundancy(ui: &mut Ui, settings: &mut ExportSettings) {
+/// What is chosen, and near-duplicates.
+fn choice(ui: &mut Ui, settings: &mut ExportSettings) {
     ui.horizontal_wrapped(|ui| {
+        let title = ExportRule::ALL.iter().find(|(rule, _)| *rule == settings.rule).map_or("", |(_, title)| title);
+        let shown = ComboBox::from_id_salt("rule").selected_text(title).show_ui(ui, |ui| {
+            for (rule, title) in ExportRule::ALL {
+                ui.selectable_value(&mut settings.rule, rule, title);
+            }
+        });
+        shown.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Which samples are chosen"));
+        if settings.rule == ExportRule::Match {
+            let field = TextEdit::singleline(&mut settings.target).hint_text("run folder").desired_width(100.0);
+            let response = ui.add(field);
+            response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Target run"));
+            let hint =
+                "A run of the same model and layer. A relative path is relative to the folder that holds this run";
+            response.on_hover_text(hint);
+        }
         let mut dedup = settings.dedup.is_some();
         let hint = "Drop samples whose features are this similar (Jaccard) to those of a better one";
         if ui.checkbox(&mut dedup, "drop near-duplicates").on_hover_text(hint).changed() {
@@ -109,9 +125,19 @@ fn redundancy(ui: &mut Ui, settings: &mut ExportSettings) {
             ui.spacing_mut().slider_width = 80.0;
             ui.add(Slider::new(similarity, 0.5..=1.0).fixed_decimals(2));
         }
-        ui.checkbox(&mut settings.diverse, "prefer diversity")
-            .on_hover_text("Choose the samples that together show the most features, instead of the highest scores");
     });
+}
+
+/// The number whose quantiles each keep the same share.
+fn within(ui: &mut Ui, settings: &mut ExportSettings) {
+    ui.label("within");
+    let field = TextEdit::singleline(&mut settings.within).hint_text("answer_tokens").desired_width(100.0);
+    let response = ui.add(field);
+    response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Number whose quantiles each keep their share"));
+    response.on_hover_text(
+        "Keep the same share inside each of 20 quantiles of a number, so that a score cannot choose by it: a field of the rows, \
+         a score, or answer_tokens",
+    );
 }
 
 /// How a command is doing.
