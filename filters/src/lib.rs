@@ -37,6 +37,7 @@ pub mod patches;
 pub mod pmi;
 pub mod pooling;
 pub mod prediction;
+pub mod probe;
 pub mod rank;
 pub mod score_names;
 pub mod scores;
