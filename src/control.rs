@@ -55,6 +55,8 @@ pub enum Stage {
     Words,
     /// Features are tested.
     Contrast,
+    /// Probes are fitted.
+    Probe,
     /// Rows of the data set are copied.
     Rows,
     /// A model and an autoencoder look at images; counted in rows of the data.
@@ -90,6 +92,7 @@ impl Stage {
             Self::Features => "features",
             Self::Words => "words",
             Self::Contrast => "contrast",
+            Self::Probe => "probe",
             Self::Rows => "rows",
             Self::Patches => "patches",
             Self::Label => "label",

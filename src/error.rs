@@ -4,11 +4,13 @@
 mod contrast;
 mod filter;
 mod models;
+mod probe;
 mod state;
 
 pub use contrast::ContrastError;
 pub use filter::FilterError;
 pub use models::ModelsError;
+pub use probe::ProbeError;
 
 use crate::numbers::{count, counted};
 use crate::roles::{Kind, Role};
@@ -374,6 +376,9 @@ pub enum Error {
         column: &'static str,
     },
 
+    /// Labels that a probe cannot be fitted to.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
     /// A contrast that the samples cannot answer.
     #[error(transparent)]
     Contrast(#[from] ContrastError),
@@ -513,6 +518,7 @@ impl Error {
             Self::Filters(error) => return error.hint(),
             Self::Contrast(error) => return error.hint(),
             Self::Filter(error) => return Some(error.hint()),
+            Self::Probe(error) => return error.hint(),
             Self::Unfinished { .. } | Self::AlreadyBegun { .. } | Self::Interrupted { .. } => {
                 Hint::Resume(Operation::Train)
             }

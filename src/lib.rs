@@ -45,6 +45,7 @@
 //! | understand features | [`IndexRequest`], [`LabelRequest`], [`export`] |
 //! | score samples, and explain and validate scores | [`ScoreRequest`], [`ExplainRequest`], [`ValidateRequest`] |
 //! | find what differs between groups, along an order, or with a target | [`ContrastRequest`] |
+//! | learn from labels | [`ProbeRequest`] |
 //! | choose data | [`FilterRequest`], [`PatchesRequest`] |
 //! | read and convert files | [`InfoRequest`], [`ConvertRequest`] |
 //! | find features by captions | [`caption_search::CaptionSearch`] |
@@ -89,6 +90,7 @@ mod model;
 pub mod models;
 pub mod numbers;
 pub mod patches;
+pub mod probe;
 pub mod roles;
 pub mod sae;
 pub mod sample_activations;
@@ -111,6 +113,7 @@ pub use info::{InfoReport, InfoRequest};
 pub use label::{LabelReport, LabelRequest};
 pub use merge::{MergeReport, MergeRequest};
 pub use patches::{PatchesReport, PatchesRequest};
+pub use probe::{ProbeReport, ProbeRequest};
 pub use sae::{FeatureChoice, LoadedSae, SaeChoice};
 pub use sample_activations::SampleActivations;
 pub use score::{ScoreOptions, ScoreReport, ScoreRequest};

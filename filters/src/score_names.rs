@@ -12,6 +12,8 @@ pub const CO_L0: &str = "co_l0";
 pub const PMI: &str = "pmi";
 /// The prefix of the columns that `sae contrast` adds: values that are predicted from features.
 pub const PREDICTED: &str = "predicted_";
+/// The prefix of the columns that `sae probe` adds: what a probe says about each sample.
+pub const PROBE: &str = "probe_";
 /// [`PMI`] with the text features of a second forward pass with blank images.
 pub const PMI_BLANK: &str = "pmi_blank";
 /// The smallest [`PMI_BLANK`] of the sample's text tokens.

@@ -20,6 +20,7 @@ mod man;
 mod merge;
 mod models;
 mod patches;
+mod probe;
 mod score;
 mod signals;
 mod terminal;
@@ -45,6 +46,7 @@ use label::LabelArgs;
 use man::ManArgs;
 use merge::MergeArgs;
 use patches::PatchesArgs;
+use probe::ProbeArgs;
 use sae_workbench::Control;
 use score::ScoreArgs;
 use serde::Serialize;
@@ -106,6 +108,8 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Find the features that differ between groups of samples, along an order, or with a target
     Contrast(Box<ContrastArgs>),
+    /// Learn from labels which features say that a sample has a property, and score all samples by it
+    Probe(Box<ProbeArgs>),
     /// Write the samples that are worth keeping, and those that are not, as data sets
     Filter(FilterArgs),
     /// Blacken the image patches on which the fewest features fire
@@ -216,6 +220,7 @@ fn run(args: &Args, control: &mut Control) -> Result<Outcome> {
         Command::Score(args) => score::run(args, invocation),
         Command::Validate(args) => validate::run(args, invocation),
         Command::Contrast(args) => contrast::run(args, invocation),
+        Command::Probe(args) => probe::run(args, invocation),
         Command::Filter(args) => filter::run(args, invocation),
         Command::Patches(args) => patches::run(args, invocation),
         Command::Bench(bench) => bench::run(bench, invocation),

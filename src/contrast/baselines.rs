@@ -215,7 +215,7 @@ fn weighted_r2(predicted: &[f64], values: &[f64], weights: &[f64]) -> Option<f64
 }
 
 /// Collects the mean hidden states of a part of every sample, as long as they fit into a fixed amount of memory.
-pub(super) struct PartMeans {
+pub(crate) struct PartMeans {
     d_in: usize,
     choice: PositionChoice,
     /// The place of each sample in `sums`, for samples that are held.
@@ -239,6 +239,11 @@ impl PartMeans {
         Self { d_in, choice, places, sums: vec![0.0; held * d_in], counts: vec![0; held] }
     }
 
+    /// The number of samples, held or not.
+    pub(crate) fn samples(&self) -> usize {
+        self.places.len()
+    }
+
     /// Divides the sums by the numbers of positions.
     pub fn finish(mut self) -> Self {
         for (row, count) in self.sums.chunks_exact_mut(self.d_in).zip(&self.counts) {
@@ -247,7 +252,7 @@ impl PartMeans {
         self
     }
 
-    fn mean(&self, sample: u32) -> Option<&[f32]> {
+    pub(crate) fn mean(&self, sample: u32) -> Option<&[f32]> {
         let place = self.places[sample as usize]?;
         Some(&self.sums[place * self.d_in..(place + 1) * self.d_in])
     }
@@ -269,8 +274,8 @@ impl Observer for PartMeans {
     }
 }
 
-/// The words of the positions that count in every sample, numbered in ascending order.
-pub(super) fn words(store: &Store, choice: &PositionChoice, samples: usize) -> Result<FeatureSets> {
+/// The words of the positions that count in every sample.
+pub(crate) fn part_words(store: &Store, choice: &PositionChoice, samples: usize) -> Result<Vec<BTreeSet<String>>> {
     let mut by_sample: Vec<BTreeSet<String>> = vec![BTreeSet::new(); samples];
     for (number, range) in store.parts()?.into_iter().enumerate() {
         let table = store.token_table(number)?;
@@ -281,10 +286,15 @@ pub(super) fn words(store: &Store, choice: &PositionChoice, samples: usize) -> R
             by_sample[sample as usize] = spell(&tokens).into_iter().map(|(_, word)| word).collect();
         }
     }
+    Ok(by_sample)
+}
+
+/// The words of samples, numbered in ascending order.
+pub(crate) fn number_words(by_sample: &[BTreeSet<String>]) -> FeatureSets {
     let known: BTreeSet<&String> = by_sample.iter().flatten().collect();
     let numbers: BTreeMap<&String, u32> = known.into_iter().zip(0..).collect();
     let sets: Vec<Vec<u32>> = by_sample.iter().map(|words| words.iter().map(|word| numbers[word]).collect()).collect();
-    Ok(FeatureSets::from_sets(&sets, numbers.len()))
+    FeatureSets::from_sets(&sets, numbers.len())
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ pub use report::{ColumnReport, ContrastReport, DifferingFeature, ForecastReport}
 use crate::Result;
 use crate::control::{Control, Stage};
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};
-use baselines::{PartMeans, Sources, folds, words};
+pub(crate) use baselines::{PartMeans, number_words, part_words};
+use baselines::{Sources, folds};
 use filters::score_names::PREDICTED;
 use filters::select::{Groups, field_value};
 use filters::{Threshold, column};
@@ -111,14 +112,14 @@ pub struct ContrastDetails {
 }
 
 /// What is known about features, for tables and reports.
-struct FeatureNames {
+pub(crate) struct FeatureNames {
     rows: Vec<FeatureRow>,
     labels: BTreeMap<u32, String>,
     words: Vec<Vec<TypicalWord>>,
 }
 
 impl FeatureNames {
-    fn read(sae: &LoadedSae) -> Self {
+    pub(crate) fn read(sae: &LoadedSae) -> Self {
         let folder = sae.run.features(&sae.name);
         let rows = read_features(&folder.join("features.parquet")).unwrap_or_default();
         let words = read_lists(&folder.join(TypicalWord::FILE), rows.len()).unwrap_or_default();
@@ -138,7 +139,7 @@ impl FeatureNames {
         self.labels.get(&feature).map(String::as_str)
     }
 
-    fn words(&self, feature: u32) -> String {
+    pub(crate) fn words(&self, feature: u32) -> String {
         if let Some(label) = self.label(feature) {
             return label.to_owned();
         }
@@ -223,7 +224,7 @@ impl ContrastRequest {
         let series = self.series(&input.values, &design, &sets, &report, &bins);
         let differing = series.trajectories.iter().map(|trajectory| trajectory.feature);
         let examples = examples.finish(differing, &series.names);
-        let word_sets = words(&sae.store, &choice, input.samples.len())?;
+        let word_sets = number_words(&part_words(&sae.store, &choice, input.samples.len())?);
         let sources = Sources {
             design: &design,
             sets: &sets,

@@ -105,13 +105,15 @@ impl Fit {
         };
         let whole = Problem { rows: &scaled, targets, examples: &all };
         let largest = whole.largest_penalty().0;
-        let penalties: Vec<f64> =
-            (0..PENALTIES).map(|step| largest * LAST_PENALTY.powf(f64::from(step) / f64::from(PENALTIES - 1))).collect();
+        let penalties: Vec<f64> = (0..PENALTIES)
+            .map(|step| largest * LAST_PENALTY.powf(f64::from(step) / f64::from(PENALTIES - 1)))
+            .collect();
         // The last path is that of all rows.
         let paths: Vec<(Vec<Solution>, Vec<f64>)> = (0..=FOLDS)
             .into_par_iter()
             .map(|fold| {
-                let (train, held_out) = if fold == FOLDS { (all.clone(), Vec::new()) } else { (of_fold(fold, false), of_fold(fold, true)) };
+                let (train, held_out) =
+                    if fold == FOLDS { (all.clone(), Vec::new()) } else { (of_fold(fold, false), of_fold(fold, true)) };
                 let path = follow(&Problem { examples: &train, ..whole }, &penalties);
                 let losses = path.iter().map(|found| found.loss(&Problem { examples: &held_out, ..whole })).collect();
                 (path, losses)
@@ -132,7 +134,12 @@ impl Fit {
         let refine = |fold: usize| {
             let train = if fold == FOLDS { all.clone() } else { of_fold(fold, false) };
             let penalty = Penalty { l1: penalties[chosen], l2: L2_SHARE * penalties[chosen] };
-            let found = Problem { examples: &train, ..whole }.minimize(&paths[fold].0[chosen], penalties[chosen], penalty, TOLERANCES[1]);
+            let found = Problem { examples: &train, ..whole }.minimize(
+                &paths[fold].0[chosen],
+                penalties[chosen],
+                penalty,
+                TOLERANCES[1],
+            );
             Probe::new(&found, &features, &deviations)
         };
         let mut probes: Vec<Probe> = (0..=FOLDS).into_par_iter().map(refine).collect();
@@ -179,7 +186,8 @@ fn one_standard_error(path: &[PathPoint]) -> usize {
 /// rows.
 pub fn calibrate(scores: &[Option<f64>], values: &[Option<f64>], folds: &[usize]) -> (Isotonic, Vec<Option<f64>>) {
     let known = |takes: &dyn Fn(usize) -> bool| -> Isotonic {
-        let pairs = (0..scores.len()).filter(|row| takes(folds[*row])).filter_map(|row| Some((scores[row]?, values[row]?)));
+        let pairs =
+            (0..scores.len()).filter(|row| takes(folds[*row])).filter_map(|row| Some((scores[row]?, values[row]?)));
         Isotonic::fit(pairs)
     };
     let without: Vec<Isotonic> = (0..FOLDS).map(|fold| known(&|other| other != fold)).collect();

@@ -42,7 +42,10 @@ impl Isotonic {
             }
             blocks.push(block);
         }
-        Self { scores: blocks.iter().map(|block| block.score).collect(), values: blocks.iter().map(|block| block.value).collect() }
+        Self {
+            scores: blocks.iter().map(|block| block.score).collect(),
+            values: blocks.iter().map(|block| block.value).collect(),
+        }
     }
 
     /// The value at a score. Without any points, the score itself.

@@ -229,7 +229,10 @@ mod tests {
         let n = targets.len() as f64;
         match targets {
             Targets::Binary(y) => {
-                (0..y.len()).map(|i| if y[i] { -sigma(s[i] + o[0]).ln() } else { -(1.0 - sigma(s[i] + o[0])).ln() }).sum::<f64>() / n
+                (0..y.len())
+                    .map(|i| if y[i] { -sigma(s[i] + o[0]).ln() } else { -(1.0 - sigma(s[i] + o[0])).ln() })
+                    .sum::<f64>()
+                    / n
             }
             Targets::Linear(y) => (0..y.len()).map(|i| (s[i] + o[0] - y[i]).powi(2) / 2.0).sum::<f64>() / n,
             Targets::Ordinal(y) => {
@@ -238,7 +241,8 @@ mod tests {
                     j if j > o.len() => 0.0,
                     j => sigma(s[i] - o[j - 1]),
                 };
-                (0..y.len()).map(|i| -(at_least(i, y[i] as usize) - at_least(i, y[i] as usize + 1)).ln()).sum::<f64>() / n
+                (0..y.len()).map(|i| -(at_least(i, y[i] as usize) - at_least(i, y[i] as usize + 1)).ln()).sum::<f64>()
+                    / n
             }
             Targets::Pair(pairs) => pairs.iter().map(|[a, b]| -sigma(s[*a] - s[*b]).ln()).sum::<f64>() / n,
             Targets::Cost(pairs, h) => {
@@ -285,9 +289,7 @@ mod tests {
     #[test]
     fn extreme_scores_have_finite_losses_and_thresholds_out_of_order_do_not() {
         let ordinal = Targets::Ordinal(vec![1]);
-        let loss = |score: f64, offsets: [f64; 2]| {
-            ordinal.loss(&[0], &[score], &offsets, &mut [0.0], &mut [0.0; 2])
-        };
+        let loss = |score: f64, offsets: [f64; 2]| ordinal.loss(&[0], &[score], &offsets, &mut [0.0], &mut [0.0; 2]);
         assert!(loss(800.0, [0.0, 1.0]).is_finite() && loss(-800.0, [0.0, 1.0]).is_finite());
         assert_eq!(loss(0.0, [1.0, 0.5]), f64::INFINITY);
         let binary = Targets::Binary(vec![false]);

@@ -75,6 +75,18 @@ impl Rows {
         sums.iter().zip(&squares).map(deviation).collect()
     }
 
+    /// Some of the rows, in the given order.
+    pub fn pick(&self, rows: &[usize]) -> Self {
+        let mut picked = Self::new(self.width);
+        rows.iter().for_each(|row| picked.push(self.row(*row)));
+        picked
+    }
+
+    /// Adds the rows of another table of the same features.
+    pub fn append(&mut self, other: &Self) {
+        (0..other.len()).for_each(|row| self.push(other.row(row)));
+    }
+
     /// The rows with only the features `kept`, which are in ascending order and are numbered anew, each multiplied by its scale.
     pub fn columns(&self, kept: &[u32], scales: impl Fn(u32) -> f64) -> Self {
         let mut places = vec![u32::MAX; self.width];
@@ -82,9 +94,9 @@ impl Rows {
         let mut rows = Self::new(kept.len());
         for row in 0..self.len() {
             let found = self.row(row).filter(|(feature, _)| places[*feature as usize] != u32::MAX);
-            rows.push(found.map(|(feature, value)| {
-                (places[feature as usize], (f64::from(value) * scales(feature)) as f32)
-            }));
+            rows.push(
+                found.map(|(feature, value)| (places[feature as usize], (f64::from(value) * scales(feature)) as f32)),
+            );
         }
         rows
     }

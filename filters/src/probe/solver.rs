@@ -81,7 +81,8 @@ impl Problem<'_> {
             .map(|feature| found.weights[feature] != 0.0 || gradient[feature].abs() >= bound)
             .collect();
         for _ in 0..ROUNDS {
-            let features: Vec<u32> = (0..).zip(&taking_part).filter(|(_, takes)| **takes).map(|(feature, _)| feature).collect();
+            let features: Vec<u32> =
+                (0..).zip(&taking_part).filter(|(_, takes)| **takes).map(|(feature, _)| feature).collect();
             found = self.over(&features, &found, penalty, tolerance);
             gradient = self.gradient(&found);
             let mut added = false;
@@ -113,7 +114,8 @@ impl Problem<'_> {
         let inner = Descent { rows: &rows, targets: self.targets, examples: self.examples, penalty };
         let weights = features.iter().map(|feature| start.weights[*feature as usize]);
         let parameters = inner.run(weights.chain(start.offsets.iter().copied()).collect(), tolerance);
-        let mut found = Solution { weights: vec![0.0; self.rows.width()], offsets: parameters[features.len()..].to_vec() };
+        let mut found =
+            Solution { weights: vec![0.0; self.rows.width()], offsets: parameters[features.len()..].to_vec() };
         features.iter().zip(&parameters).for_each(|(feature, weight)| found.weights[*feature as usize] = *weight);
         found
     }
@@ -157,11 +159,16 @@ impl Descent<'_> {
         for _ in 0..STEPS {
             let value = self.smooth(&ahead, &mut gradient);
             let next = loop {
-                let next: Vec<f64> = ahead.iter().zip(&gradient).enumerate().map(|(i, (p, g))| {
-                    let moved = p - g / curvature;
-                    let shrink = if i < width { self.penalty.l1 / curvature } else { 0.0 };
-                    moved.signum() * (moved.abs() - shrink).max(0.0)
-                }).collect();
+                let next: Vec<f64> = ahead
+                    .iter()
+                    .zip(&gradient)
+                    .enumerate()
+                    .map(|(i, (p, g))| {
+                        let moved = p - g / curvature;
+                        let shrink = if i < width { self.penalty.l1 / curvature } else { 0.0 };
+                        moved.signum() * (moved.abs() - shrink).max(0.0)
+                    })
+                    .collect();
                 let change = || next.iter().zip(&ahead).map(|(n, p)| n - p);
                 let linear: f64 = change().zip(&gradient).map(|(d, g)| d * g).sum();
                 let bound = value + linear + curvature / 2.0 * change().map(|d| d * d).sum::<f64>();

@@ -1,0 +1,129 @@
+//! What a probe found: the first part of `probes/<sae>/<name>.json`.
+
+use crate::contrast::FeatureNames;
+use filters::probe::{Kind, PathPoint, Probe, Rows};
+use sae_core::analysis::feature_sets::Part;
+use sae_core::path_text;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// What was learned from labels.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProbeReport {
+    /// The version of the file.
+    pub schema_version: u32,
+    /// The name of the probe.
+    pub name: String,
+    /// Its kind.
+    pub kind: Kind,
+    /// The field with the labels, as it was asked for.
+    pub label: Option<String>,
+    /// The names of levels in ascending order; empty unless the probe is ordinal.
+    pub levels: Vec<String>,
+    /// Which positions of a sample are read.
+    pub part: Part,
+    /// The field of sets within which samples were compared.
+    pub pair: Option<String>,
+    /// The run.
+    #[serde(serialize_with = "path_text::serialize")]
+    pub run: PathBuf,
+    /// The autoencoder.
+    pub sae: String,
+    /// BLAKE3 of its weights.
+    pub sae_blake3: String,
+    /// The seed.
+    pub seed: u64,
+    /// Samples that the probe was fitted to.
+    pub samples: usize,
+    /// Examples: samples, or pairs of samples.
+    pub examples: usize,
+    /// Samples without a label, without a position of the part, or that are in no pair.
+    pub left_out: usize,
+    /// Different images, or sets of samples, which folds keep together.
+    pub groups: usize,
+    /// Features with a weight.
+    pub features: usize,
+    /// How good it is on samples that the fits have not seen.
+    pub quality: Quality,
+    /// The mean squared difference of calibrated probabilities from what happened, for kinds that have probabilities.
+    pub brier: Option<f64>,
+    /// The same by category, where one was named.
+    pub by_category: Vec<CategoryReport>,
+    /// The L1 penalty that was chosen.
+    pub penalty: f64,
+    /// The features that carry most of the decision.
+    pub strongest: Vec<WeightedFeature>,
+    /// Held-out losses along the path of penalties.
+    pub path: Vec<PathPoint>,
+    /// The score column.
+    pub column: String,
+    /// The file.
+    #[serde(skip)]
+    pub file: PathBuf,
+}
+
+/// The quality of predictions of samples that the fits have not seen.
+#[derive(Clone, Debug, Serialize)]
+pub struct Quality {
+    /// `auc`, `quadratic_kappa`, `r2`, or `accuracy` (of pairs).
+    pub measure: &'static str,
+    /// From features.
+    pub features: Option<f64>,
+    /// Its 95 % interval, over images or sets of samples.
+    pub interval: Option<[f64; 2]>,
+    /// From mean hidden states (ridge regression).
+    pub dense: Option<f64>,
+    /// From words, by the same kind of fit.
+    pub words: Option<f64>,
+    /// From the number of positions.
+    pub length: Option<f64>,
+    /// From random numbers.
+    pub random: Option<f64>,
+}
+
+/// The quality in one category.
+#[derive(Clone, Debug, Serialize)]
+pub struct CategoryReport {
+    /// The category.
+    pub category: String,
+    /// Its samples.
+    pub samples: usize,
+    /// The quality, by the measure of the whole probe.
+    pub quality: Option<f64>,
+}
+
+/// A feature that carries a probe.
+#[derive(Clone, Debug, Serialize)]
+pub struct WeightedFeature {
+    /// The feature.
+    pub feature: u32,
+    /// What `log(1 + max)` is multiplied by.
+    pub weight: f64,
+    /// Its share in the sum of `|weight * value|` over all samples and features.
+    pub share: f64,
+    /// Its label, or words that it fires on.
+    pub words: String,
+}
+
+/// The features with the largest shares.
+pub(super) fn strongest(probe: &Probe, rows: &Rows, names: &FeatureNames, most: usize) -> Vec<WeightedFeature> {
+    let mut sums = vec![0.0; rows.width()];
+    for row in 0..rows.len() {
+        rows.row(row).for_each(|(feature, value)| sums[feature as usize] += f64::from(value));
+    }
+    let carried = |(feature, weight): &(u32, f64)| weight.abs() * sums[*feature as usize];
+    let all: f64 = probe.weights.iter().map(carried).sum();
+    let mut found: Vec<WeightedFeature> = probe
+        .weights
+        .iter()
+        .map(|entry| WeightedFeature {
+            feature: entry.0,
+            weight: entry.1,
+            share: carried(entry) / all.max(f64::MIN_POSITIVE),
+            words: names.words(entry.0),
+        })
+        .collect();
+    found.sort_by(|a, b| b.share.total_cmp(&a.share).then(a.feature.cmp(&b.feature)));
+    found.truncate(most);
+    found
+}
