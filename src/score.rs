@@ -5,13 +5,14 @@ use crate::companion::Companion;
 use crate::control::{Control, Stage};
 use crate::roles::Role;
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};
-use crate::{Error, Result, index};
+use crate::{Error, Result, index, probe};
 use filters::align::align_samples;
+use filters::column::{self, ScoreTable};
 use filters::definition::Definition;
 use filters::keep::{self, KeepEstimate, ScoreMetadata, keep_auto_against};
 use filters::pmi::{self, BLANK_DIR, Folds, Set, Unit};
 use filters::pooling::{PooledStore, SamplePooler};
-use filters::score_names::{FITTED, PMI, PMI_TOKEN_MIN};
+use filters::score_names::{FITTED, PMI, PMI_TOKEN_MIN, PREDICTED, PROBE};
 use filters::scores::{self, Scores};
 use filters::top_tokens::TopTokens;
 use filters::weights::Weights;
@@ -65,6 +66,8 @@ pub struct ScoreOptions {
     pub calibrate: Vec<PathBuf>,
     /// A run of the same samples with their rejected answers, for margins.
     pub rejected: Option<PathBuf>,
+    /// Files of probes of this autoencoder, whose scores are added.
+    pub probes: Vec<PathBuf>,
 }
 
 impl Default for ScoreOptions {
@@ -75,6 +78,7 @@ impl Default for ScoreOptions {
             seed: 0,
             calibrate: Vec::new(),
             rejected: None,
+            probes: Vec::new(),
         }
     }
 }
@@ -207,7 +211,21 @@ pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Contr
         }
         scores.add_rejected(&others, &pair);
     }
-    write(sae, options, pass.threshold, scores, &weights, fitted)
+    let mut learned = learned_columns(&sae.run.scores(&sae.name), &scored.samples)?;
+    learned.extend(probe::apply(sae, &options.probes, scored.samples.len(), control)?);
+    let mut report = write(sae, options, pass.threshold, scores, &weights, fitted)?;
+    for (name, values) in &learned {
+        column::add_column(&report.file, name, &scored.samples, values)?;
+        report.columns.push(name.clone());
+    }
+    Ok(report)
+}
+
+/// The columns of the table that other operations added from labels. Scoring keeps them, if the table is about these samples.
+fn learned_columns(path: &Path, samples: &[Sample]) -> Result<Vec<(String, Vec<Option<f64>>)>> {
+    let Ok(table) = ScoreTable::open(path, samples) else { return Ok(Vec::new()) };
+    let names = table.names().into_iter().filter(|name| name.starts_with(PREDICTED) || name.starts_with(PROBE));
+    names.map(|name| Ok((name.clone(), table.column(&name)?))).collect()
 }
 
 /// Fits the columns of [`FITTED`] and puts them into the table.

@@ -26,10 +26,10 @@ Kinds:
   cost      a rate of harmlessness, negative for unsafe answers: --label harmless_rate with --pair or --rejected
 
 Examples:
-  sae probe --run run --name harm --kind binary --label is_response_safe=no
+  sae probe --run run --name safe --kind binary --label is_response_safe=yes
   sae probe --run chosen --rejected rejected --name help --kind pair
   sae probe --run run --name cost --kind cost --label harmless_rate --pair question
-  sae filter --run run --by probe_harm --keep '<=0.1' --out safe       a probe's scores are a column of the score table")]
+  sae filter --run run --by probe_safe --keep '>=0.9' --out safe       a probe's scores are a column of the score table")]
 pub struct ProbeArgs {
     #[command(flatten)]
     pub sae: SaeArgs,
@@ -82,9 +82,9 @@ fn describe(report: &ProbeReport) -> String {
         format!("{} of {}", counted(report.examples as u64, "pair"), counted(report.samples as u64, "sample"))
     };
     let mut text = format!(
-        "{} of {examples} in {}",
+        "a probe of {}, fitted to {examples} with {} different images or sets",
         counted(report.features as u64, "feature"),
-        counted(report.groups as u64, "group"),
+        count(report.groups as u64),
     );
     if report.left_out > 0 {
         text += &format!("; {} left out, which lack a label, the part or a partner", count(report.left_out as u64));

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 Examples:
   sae score --run run --sae base                          every definition; pmi fitted to the run itself
   sae score --run new --sae base --calibrate run          weights and pmi fitted to another run
+  sae score --run new --probe run/probes/base/safe.json    what a probe says about the samples of another run
   sae score --run chosen --rejected rejected              preferred and rejected answers separately, and their margin
   sae score --run run --explain row-17                    why a sample has its score")]
 pub struct ScoreArgs {
@@ -32,6 +33,9 @@ pub struct ScoreArgs {
     /// Run of the same data harvested with --answers rejected: adds the columns SCORE_rejected and SCORE_margin
     #[arg(long, value_name = "RUN")]
     pub rejected: Option<PathBuf>,
+    /// Files of probes that were fitted to other runs of the same autoencoder: adds the columns probe_NAME
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    pub probe: Vec<PathBuf>,
     /// Explain the pmi of one sample, named by key, id or number, by its components and features; nothing is scored
     #[arg(long, value_name = "KEY", conflicts_with_all = ["calibrate", "rejected"])]
     pub explain: Option<String>,
@@ -54,6 +58,7 @@ impl ScoreArgs {
             seed: self.seed,
             calibrate: self.calibrate.clone(),
             rejected: self.rejected.clone(),
+            probes: self.probe.clone(),
         };
         Ok(ScoreRequest { sae: self.sae.choice(), options })
     }

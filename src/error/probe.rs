@@ -2,6 +2,7 @@
 
 use filters::probe::Kind;
 use sae_core::error::Hint;
+use std::path::PathBuf;
 
 /// Labels that a probe cannot be fitted to.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,14 @@ pub enum ProbeError {
         pairs: usize,
         /// The largest number.
         most: usize,
+    },
+    /// A probe of another autoencoder.
+    #[error("the probe belongs to an autoencoder with other weights than {sae}: {}", path.display())]
+    OtherAutoencoder {
+        /// The file of the probe.
+        path: PathBuf,
+        /// The autoencoder that was to be used.
+        sae: String,
     },
     /// Few groups to hold out.
     #[error(

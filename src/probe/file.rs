@@ -1,12 +1,21 @@
-//! The files of a probe: `probes/<sae>/<name>.json`, which has the report and everything that scores other samples. JSON holds
-//! 64-bit numbers exactly, and a probe has few weights.
+//! The file of a probe, `probes/<sae>/<name>.json`, which has the report and everything that scores other samples: written, read,
+//! and applied to another run. JSON holds 64-bit numbers exactly, and a probe has few weights.
 
-use super::ProbeReport;
+use super::{ProbeError, ProbeReport};
 use crate::Result;
-use filters::probe::{Isotonic, Kind, Probe};
+use crate::control::{Control, Stage};
+use crate::sae::LoadedSae;
+use filters::probe::{Isotonic, Kind, MaximaCollector, Probe};
+use filters::score_names::PROBE;
 use sae_core::analysis::feature_sets::Part;
+use sae_core::analysis::pass::Observer;
 use sae_core::file;
+use sae_core::store::run::check_name;
 use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Bytes that the file of a probe has at most.
+const MOST_BYTES: u64 = 256 << 20;
 
 /// What scores samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,4 +43,79 @@ pub(super) fn write(report: &ProbeReport, saved: &SavedProbe) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(sae_core::Error::io("make the folder", folder))?;
     }
     Ok(file::write_json(&report.file, &Contents { report, fitted: saved })?)
+}
+
+/// What is read of a file.
+#[derive(Deserialize)]
+struct Read {
+    name: String,
+    /// The run that it was fitted to.
+    run: PathBuf,
+    sae_blake3: String,
+    fitted: SavedProbe,
+}
+
+fn read(path: &Path, sae: &LoadedSae) -> Result<Read> {
+    let size = std::fs::metadata(path).map_err(sae_core::Error::io("read", path))?.len();
+    if size > MOST_BYTES {
+        let cause = format!("a probe has at most {MOST_BYTES} bytes, and this file has {size}");
+        return Err(sae_core::Error::format(path)(cause).into());
+    }
+    let bytes = std::fs::read(path).map_err(sae_core::Error::io("read", path))?;
+    let read: Read = serde_json::from_slice(&bytes).map_err(sae_core::Error::format(path))?;
+    check_name(&read.name)?;
+    let SavedProbe { kind, probe, calibration, .. } = &read.fitted;
+    let fits = match kind {
+        Kind::Pair => probe.offsets.is_empty(),
+        Kind::Ordinal => !probe.offsets.is_empty(),
+        Kind::Binary | Kind::Linear | Kind::Cost => probe.offsets.len() == 1,
+    };
+    let ascends = probe.weights.is_sorted_by(|a, b| a.0 < b.0);
+    let matches = calibration
+        .as_ref()
+        .is_none_or(|points| points.scores.len() == points.values.len() && points.scores.is_sorted());
+    if !(fits && ascends && matches) {
+        let cause = format!("the numbers of `fitted` are not those of a {} probe", kind.name());
+        return Err(sae_core::Error::format(path)(cause).into());
+    }
+    let weights = sae.run.sae_dir(&sae.name).join("sae_weights.safetensors");
+    if !weights.exists() || file::hash(&weights)? != read.sae_blake3 {
+        return Err(ProbeError::OtherAutoencoder { path: path.to_path_buf(), sae: sae.name.clone() }.into());
+    }
+    Ok(read)
+}
+
+/// A column with the scores of each probe. Its samples are not those that the probes were fitted to.
+///
+/// # Errors
+/// A file that is no probe of this autoencoder; a pass that fails.
+pub(crate) fn apply(
+    sae: &LoadedSae,
+    probes: &[PathBuf],
+    samples: usize,
+    control: &mut Control,
+) -> Result<Vec<(String, Vec<Option<f64>>)>> {
+    let mut probes = probes.iter().map(|path| read(path, sae)).collect::<Result<Vec<Read>>>()?;
+    // The run of a probe has better scores of it: those of samples that the fits have not seen.
+    let own = sae.run.root().canonicalize().ok();
+    probes.retain(|read| read.run.canonicalize().ok() != own);
+    if probes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let d_sae = sae.saved.weights.d_sae;
+    let collector = |read: &Read| MaximaCollector::new(samples, d_sae, read.fitted.part);
+    let mut collectors: Vec<MaximaCollector> = probes.iter().map(collector).collect();
+    let mut observers: Vec<&mut dyn Observer> = collectors.iter_mut().map(|collector| collector as _).collect();
+    sae.observe(Stage::Features, &mut observers, control)?;
+    let column = |(read, collector): (Read, MaximaCollector)| {
+        let (rows, positions) = collector.finish();
+        let SavedProbe { kind, probe, calibration, .. } = &read.fitted;
+        let score = |sample: usize| {
+            let score = probe.score(*kind, rows.row(sample));
+            calibration.as_ref().map_or(score, |points| points.at(score))
+        };
+        let scores = (0..samples).map(|sample| (positions[sample] > 0).then(|| score(sample))).collect();
+        (format!("{PROBE}{}", read.name), scores)
+    };
+    Ok(probes.into_iter().zip(collectors).map(column).collect())
 }

@@ -100,7 +100,7 @@ impl Reader<'_> {
             },
             (Kind::Ordinal, []) => number(value).filter(|value| value.fract() == 0.0 && (0.0..=20.0).contains(value)),
             (Kind::Ordinal, names) => names.iter().position(|name| *name == text(value)).map(|level| level as f64),
-            _ => number(value).filter(|value| value.is_finite()),
+            _ => value.as_bool().map(|known| f64::from(u8::from(known))).or_else(|| number(value)),
         }
     }
 

@@ -8,6 +8,7 @@ mod report;
 
 pub use crate::error::ProbeError;
 pub use file::SavedProbe;
+pub(crate) use file::apply;
 pub use report::{CategoryReport, ProbeReport, Quality, WeightedFeature};
 
 use crate::companion::Companion;

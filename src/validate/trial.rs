@@ -60,6 +60,7 @@ impl Trial<'_> {
             seed,
             calibrate: self.request.calibrate.iter().cloned().chain([root]).collect(),
             rejected: None,
+            probes: Vec::new(),
         };
         let scored = score(&sae, &options, control)?;
         let mut values: BTreeMap<String, Values> = scored.scores.columns;

@@ -21,6 +21,7 @@ mod melt;
 mod models;
 mod one_build;
 mod patches;
+mod probe;
 mod progress;
 mod resume;
 mod rows;

@@ -1,0 +1,119 @@
+//! `sae probe` on rows with planted words: labels are learned and beat length, scores become a column that a filter takes and
+//! that scoring keeps, and labels that cannot be learned from are rejected.
+
+use crate::tool::{fails, json, tiny_model};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// 160 texts, each with a word for its severity. Unsafe ones say so in half of the cases.
+fn rows(better: bool) -> Vec<Value> {
+    let words = ["green field", "yellow card", "red alarm"];
+    let row = |n: usize| {
+        let severity = if better { 0 } else { n * 7 % 3 };
+        let filler = "the small thing ".repeat(1 + n % 4);
+        json!({
+            "id": format!("row-{n}"),
+            "conversations": [
+                { "from": "human", "value": format!("Question {n}?") },
+                { "from": "gpt", "value": format!("{filler}{}", words[severity]) },
+            ],
+            "severity": severity, "unsafe": severity == 2, "rate": 1 - 2 * severity as i64, "set": n / 4,
+            "kind": if n % 2 == 0 { "even" } else { "odd" }, "same": true,
+        })
+    };
+    (0..160).map(row).collect()
+}
+
+fn harvest(dir: &Path, name: &str, better: bool) -> PathBuf {
+    let (data, run) = (dir.join(format!("{name}.jsonl")), dir.join(name));
+    fs::write(&data, rows(better).iter().map(|row| format!("{row}\n")).collect::<String>()).unwrap();
+    let model = tiny_model();
+    let [model, data, of] = [&model, &data, &run].map(|path| path.to_str().unwrap());
+    json(&["harvest", "--model", model, "--data", data, "--run", of, "--layers", "1"]);
+    run
+}
+
+#[test]
+fn planted_labels_are_learned_and_become_scores() {
+    let dir = tempfile::tempdir().unwrap();
+    let (run, better) = (harvest(dir.path(), "run", false), harvest(dir.path(), "better", true));
+    let [of, better] = [&run, &better].map(|path| path.to_str().unwrap());
+    let train = ["train", "--run", of, "--hook", "layers.1", "--name", "a", "--features", "256", "--k", "8"];
+    json(&[&train[..], &["--batch", "256", "--steps", "150", "--lr", "3e-3"]].concat());
+    let probe = |name: &str, kind: &str, more: &[&str]| {
+        json(&[&["probe", "--run", of, "--name", name, "--kind", kind, "--part", "answer"][..], more].concat())
+    };
+
+    let cases: [(&str, &[&str], f64); 5] = [
+        ("binary", &["--label", "unsafe", "--category", "kind"], 0.97),
+        ("ordinal", &["--label", "severity"], 0.9),
+        ("linear", &["--label", "rate"], 0.9),
+        ("pair", &["--label", "rate", "--pair", "set"], 0.95),
+        ("cost", &["--label", "rate", "--pair", "set"], 0.97),
+    ];
+    for (kind, more, least) in cases {
+        let found = probe(kind, kind, more);
+        let quality = &found["quality"];
+        let [features, length] = ["features", "length"].map(|name| quality[name].as_f64().unwrap());
+        assert!(features > least && length < features - 0.2, "{kind}: {found}");
+        let strongest = found["strongest"].as_array().unwrap();
+        assert!(!strongest.is_empty() && found["features"].as_u64().unwrap() < 60, "{kind}: {found}");
+        assert!(found["path"].as_array().unwrap().len() == 30);
+    }
+    let binary: Value = serde_json::from_slice(&fs::read(run.join("probes/a/binary.json")).unwrap()).unwrap();
+    assert_eq!(binary["by_category"].as_array().unwrap().len(), 2);
+    assert!(binary["brier"].as_f64().unwrap() < 0.1 && binary["fitted"]["calibration"].is_object());
+
+    // The scores are a column, which scoring keeps, and a filter keeps what the label says.
+    json(&["score", "--run", of, "--sae", "a"]);
+    let kept = dir.path().join("kept");
+    let filtered =
+        json(&["filter", "--run", of, "--by", "probe_binary", "--keep", ">=0.5", "--out", kept.to_str().unwrap()]);
+    let rows = filtered["kept"]["rows"].as_u64().unwrap();
+    assert!((50..=58).contains(&rows), "{filtered}");
+
+    // The rejected answers are those with all severities; where they are harmless too, the answers are equal.
+    let train =
+        json(&["import", run.join("saes/a").to_str().unwrap(), "--run", better, "--name", "a", "--hook", "layers.1"]);
+    assert!(train.is_object());
+    let pairs = json(&[
+        "probe",
+        "--run",
+        better,
+        "--sae",
+        "a",
+        "--name",
+        "help",
+        "--kind",
+        "pair",
+        "--rejected",
+        of,
+        "--part",
+        "answer",
+    ]);
+    assert_eq!(pairs["examples"], json!(160));
+    assert!(pairs["quality"]["features"].as_f64().unwrap() > 0.8, "{pairs}");
+
+    // The other run is scored by the probe: all of its samples are harmless.
+    let file = run.join("probes/a/binary.json");
+    let scored = json(&["score", "--run", better, "--sae", "a", "--probe", file.to_str().unwrap()]);
+    assert!(scored["columns"].as_array().unwrap().contains(&json!("probe_binary")), "{scored}");
+    let plan = ["filter", "--run", better, "--sae", "a", "--by", "probe_binary", "--keep", ">=0.5"];
+    let message = fails(1, &[&plan[..], &["--out", dir.path().join("none").to_str().unwrap()]].concat());
+    assert!(message.contains("no sample would be kept"), "{message}");
+
+    for (more, said) in [
+        (&["--kind", "binary"][..], "needs the field with the labels"),
+        (&["--kind", "pair", "--label", "rate"], "needs the field of the sets that are compared"),
+        (&["--kind", "binary", "--label", "severity"], "severity has values that are not true or false"),
+        (&["--kind", "linear", "--label", "kind"], "kind has values that are not numbers: even, odd"),
+        (&["--kind", "linear", "--label", "nothing"], "no row has a field nothing (rows have"),
+        (&["--kind", "binary", "--label", "same"], "same: yes has 160, no has 0; each needs 20 samples or more"),
+        (&["--kind", "pair", "--label", "same", "--pair", "set"], "same: pairs has 0"),
+        (&["--kind", "ordinal", "--label", "kind=even<other"], "kind has values that are not one of even, other: odd"),
+    ] {
+        let message = fails(1, &[&["probe", "--run", of, "--name", "wrong"][..], more].concat());
+        assert!(message.contains(said), "{more:?}: {message}");
+    }
+}
