@@ -42,7 +42,7 @@ pub struct ProbeArgs {
     /// The field with the labels: FIELD, FIELD=NAME or FIELD=a<b<c
     #[arg(long, value_name = "FIELD")]
     pub label: Option<String>,
-    /// Which positions of a sample are read: all (with content), user, answer, image or action
+    /// Which positions of a sample are read: all (with content), user, answer, think, image or action
     #[arg(long, default_value = "all")]
     pub part: Part,
     /// For pairs and costs: the field of sets within which samples are compared, such as the question

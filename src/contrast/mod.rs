@@ -20,7 +20,7 @@ use filters::score_names::PREDICTED;
 use filters::select::{Groups, field_value};
 use filters::{Threshold, column};
 use question::Values;
-use sae_core::analysis::between::{Markers, PositionChoice, Spans};
+use sae_core::analysis::between::{Markers, PositionChoice};
 use sae_core::analysis::contrast::{
     Bins, Column, Design, ExampleCollector, FeatureNote, GroupExample, GroupSeries, Participant, Study, StudyOptions,
     StudyReport, TestedFeature, forecasts, length_strata, study, trajectories, write_chance, write_examples,
@@ -32,11 +32,10 @@ use sae_core::analysis::labels::Labels;
 use sae_core::file;
 use sae_core::store::run::check_name;
 use sae_core::store::sample::Sample;
-use sae_core::store::{Store, load_samples};
+use sae_core::store::load_samples;
 use serde::Serialize;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Differing features whose values and examples in groups or bins are written: those with the largest `|z|`.
 const SERIES: usize = 2000;
@@ -200,7 +199,7 @@ impl ContrastRequest {
         let (name, input) = (self.name()?, self.input(&sae)?);
         let d_sae = sae.saved.weights.d_sae;
         let threshold = self.threshold.for_width(sae.saved.weights.d_in);
-        let choice = self.positions(&sae.store)?;
+        let choice = PositionChoice::new(&sae.store, self.part, self.markers().as_ref())?;
         let positions = choice.counts(&sae.store)?;
         let design = self.design(&input, &positions, d_sae)?;
         let in_order = |values: &[Option<f64>]| -> Vec<f64> {
@@ -250,11 +249,6 @@ impl ContrastRequest {
     /// The markers between which positions count.
     fn markers(&self) -> Option<Markers> {
         self.between.clone().or(self.part.markers())
-    }
-
-    fn positions(&self, store: &Store) -> Result<PositionChoice> {
-        let spans = self.markers().map(|markers| Spans::read(store, &markers, self.part)).transpose()?;
-        Ok(PositionChoice { part: self.part, spans: spans.map(Arc::new) })
     }
 
     /// The name of the contrast.

@@ -1,13 +1,14 @@
 //! The file of a probe, `probes/<sae>/<name>.json`, which has the report and everything that scores other samples: written, read,
 //! and applied to another run. JSON holds 64-bit numbers exactly, and a probe has few weights.
 
-use super::{ProbeError, ProbeReport};
+use super::{ProbeError, ProbeReport, strengths};
 use crate::Result;
 use crate::control::{Control, Stage};
 use crate::sae::LoadedSae;
-use filters::probe::{Isotonic, Kind, MaximaCollector, Probe};
+use filters::probe::{Isotonic, Kind, Probe, Rows};
 use filters::score_names::PROBE;
-use sae_core::analysis::feature_sets::Part;
+use sae_core::analysis::between::PositionChoice;
+use sae_core::analysis::feature_sets::{FeatureSetCollector, Part};
 use sae_core::analysis::pass::Observer;
 use sae_core::file;
 use sae_core::store::run::check_name;
@@ -103,19 +104,24 @@ pub(crate) fn apply(
         return Ok(Vec::new());
     }
     let d_sae = sae.saved.weights.d_sae;
-    let collector = |read: &Read| MaximaCollector::new(samples, d_sae, read.fitted.part);
-    let mut collectors: Vec<MaximaCollector> = probes.iter().map(collector).collect();
+    let choice = |read: &Read| {
+        let part = read.fitted.part;
+        Ok(PositionChoice::new(&sae.store, part, part.markers().as_ref())?)
+    };
+    let choices = probes.iter().map(choice).collect::<Result<Vec<PositionChoice>>>()?;
+    let mut collectors: Vec<FeatureSetCollector> =
+        choices.iter().map(|choice| strengths(samples, d_sae, choice)).collect();
     let mut observers: Vec<&mut dyn Observer> = collectors.iter_mut().map(|collector| collector as _).collect();
     sae.observe(Stage::Features, &mut observers, control)?;
-    let column = |(read, collector): (Read, MaximaCollector)| {
-        let (rows, positions) = collector.finish();
+    let column = |((read, collector), choice): ((Read, FeatureSetCollector), PositionChoice)| {
+        let (rows, positions) = (Rows::from_sets(&collector.finish()), choice.counts(&sae.store)?);
         let SavedProbe { kind, probe, calibration, .. } = &read.fitted;
         let score = |sample: usize| {
             let score = probe.score(*kind, rows.row(sample));
             calibration.as_ref().map_or(score, |points| points.at(score))
         };
         let scores = (0..samples).map(|sample| (positions[sample] > 0).then(|| score(sample))).collect();
-        (format!("{PROBE}{}", read.name), scores)
+        Ok((format!("{PROBE}{}", read.name), scores))
     };
-    Ok(probes.into_iter().zip(collectors).map(column).collect())
+    probes.into_iter().zip(collectors).zip(choices).map(column).collect()
 }

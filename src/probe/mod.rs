@@ -19,12 +19,13 @@ use crate::sae::{LoadedSae, SaeChoice, SaePlan};
 use crate::{Error, Result};
 use filters::align::align_samples;
 use filters::column;
-use filters::probe::{Fit, Kind, MaximaCollector, Rows, Targets, calibrate, folds};
+use filters::probe::{Fit, Kind, Rows, Targets, calibrate, folds};
 use filters::score_names::PROBE;
 use filters::select::{Groups, field_value};
 use judge::Judge;
 use labels::{FEWEST, Labels, pairs, targets};
-use sae_core::analysis::feature_sets::{FeatureSets, Part};
+use sae_core::analysis::between::PositionChoice;
+use sae_core::analysis::feature_sets::{FeatureSetCollector, FeatureSets, Measure, Part};
 use sae_core::store::run::check_name;
 use sae_core::store::sample::Sample;
 use sae_core::store::{Store, load_samples};
@@ -284,14 +285,14 @@ impl ProbeRequest {
             .chain(input.rejected.iter().map(|other| (&other.store, Stage::Rejected, others)))
             .collect();
         for (store, stage, samples) in stores {
-            let mut maxima = MaximaCollector::new(samples, d_sae, self.part);
-            let mut means = PartMeans::new(samples, d_in, self.part);
-            sae.observe_store(store, stage, &mut [&mut maxima, &mut means], control)?;
-            let (rows, positions) = maxima.finish();
-            found.rows.append(&rows);
-            found.positions.extend(positions);
+            let choice = PositionChoice::new(store, self.part, self.part.markers().as_ref())?;
+            let mut strengths = strengths(samples, d_sae, &choice);
+            let mut means = PartMeans::new(samples, d_in, choice.clone());
+            sae.observe_store(store, stage, &mut [&mut strengths, &mut means], control)?;
+            found.rows.append(&Rows::from_sets(&strengths.finish()));
+            found.positions.extend(choice.counts(store)?);
             found.means.push(means.finish());
-            words.extend(part_words(store, self.part, samples)?);
+            words.extend(part_words(store, &choice, samples)?);
         }
         found.words = number_words(&words);
         Ok(found)
@@ -305,6 +306,11 @@ impl Features {
         let (means, number) = if sample < own { (&self.means[0], sample) } else { (&self.means[1], sample - own) };
         means.mean(number as u32)
     }
+}
+
+/// Collects what probes read: `log(1 + max)` of every feature over the positions that count.
+fn strengths(samples: usize, d_sae: usize, choice: &PositionChoice) -> FeatureSetCollector {
+    FeatureSetCollector::new(samples, d_sae, 0.0, choice.clone()).measuring(Measure::Strength)
 }
 
 /// What a calibrated score should be.

@@ -18,10 +18,11 @@ impl Rows {
         Self { width, ..Self::default() }
     }
 
-    /// Rows with the value 1 for each feature of a set.
+    /// Rows with what is measured of the features of each sample: their strengths, or 1.
     pub fn from_sets(sets: &FeatureSets) -> Self {
         let mut rows = Self::new(sets.d_sae());
-        (0..sets.len()).for_each(|sample| rows.push(sets.features(sample).map(|feature| (feature, 1.0))));
+        (0..sets.len())
+            .for_each(|sample| rows.push(sets.measured(sample).map(|(feature, value)| (feature, value as f32))));
         rows
     }
 

@@ -150,6 +150,15 @@ pub struct PositionChoice {
 }
 
 impl PositionChoice {
+    /// The positions of a part, and on request of these only those between markers, which are looked for in the store.
+    ///
+    /// # Errors
+    /// A token table cannot be read.
+    pub fn new(store: &Store, part: Part, markers: Option<&Markers>) -> Result<Self> {
+        let spans = markers.map(|markers| Spans::read(store, markers, part)).transpose()?;
+        Ok(Self { part, spans: spans.map(Arc::new) })
+    }
+
     /// Whether the position in a row of a token table counts.
     pub fn contains(&self, tokens: &TokenColumns, row: usize) -> bool {
         self.part.contains(tokens.modality[row], tokens.role[row], tokens.special[row])
