@@ -30,9 +30,9 @@ use sae_core::analysis::feature_sets::{FeatureSetCollector, FeatureSets, Measure
 use sae_core::analysis::index::{FeatureRow, Row, TypicalWord, read_features, read_lists};
 use sae_core::analysis::labels::Labels;
 use sae_core::file;
+use sae_core::store::load_samples;
 use sae_core::store::run::check_name;
 use sae_core::store::sample::Sample;
-use sae_core::store::load_samples;
 use serde::Serialize;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
