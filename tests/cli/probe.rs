@@ -19,7 +19,7 @@ fn rows(better: bool) -> Vec<Value> {
                 { "from": "gpt", "value": format!("{filler}{}", words[severity]) },
             ],
             "severity": severity, "unsafe": severity == 2, "rate": 1 - 2 * severity as i64, "set": n / 4,
-            "kind": if n % 2 == 0 { "even" } else { "odd" }, "same": true,
+            "kind": ["even", "odd"][n % 2], "same": true,
         })
     };
     (0..160).map(row).collect()
