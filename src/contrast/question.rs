@@ -342,6 +342,9 @@ fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sae_core::analysis::contrast::{Column, Design, Participant, Study, StudyOptions, study};
+    use sae_core::analysis::feature_sets::FeatureSets;
+    use sae_core::random::SplitMix64;
     use serde_json::json;
 
     fn samples(metas: impl Iterator<Item = Value>) -> Vec<Sample> {
@@ -434,6 +437,46 @@ mod tests {
         assert!(said("prize", ["b", "a"]).contains("no row has a field prize"));
         let few = read(difference("reward", ["b", "a"]), &samples[..40], None).map(|_| ()).unwrap_err().to_string();
         assert!(few.contains("only 12 sets have a number of reward in both groups"), "{few}");
+    }
+
+    #[test]
+    fn a_pattern_that_helps_only_with_several_steps_is_found_in_2000_questions() {
+        // Feature 0 is active in questions of several steps, 40 % of all, and 1 to 39 in any. The pattern a is rewarded in 40 % of
+        // the questions, b also in 40 %, but in 60 % of those with several steps.
+        let mut random = SplitMix64::new(3);
+        let (mut metas, mut sets) = (Vec::new(), Vec::new());
+        for set in 0..2000 {
+            let has_several = random.next_f64() < 0.4;
+            let mut active: Vec<u32> = (1..40).filter(|_| random.next_f64() < 0.3).collect();
+            if has_several {
+                active.insert(0, 0);
+            }
+            for style in ["a", "b"] {
+                let share = if has_several && style == "b" { 0.6 } else { 0.4 };
+                let reward = u8::from(random.next_f64() < share);
+                metas.push(json!({"set": set, "style": style, "reward": reward}));
+                sets.push(active.clone());
+            }
+        }
+        let samples = samples(metas.into_iter());
+        let values = read(difference("reward", ["b", "a"]), &samples, None).unwrap();
+        let asked = (0..samples.len()).filter(|n| values.order[*n].is_some());
+        let participant = |n: usize| Participant {
+            cluster: format!("{n:05}"),
+            identity: String::new(),
+            sample: n as u32,
+            stratum: 0,
+            pair: None,
+        };
+        let design = Design::new(asked.map(participant).collect());
+        assert_eq!((design.samples().len(), values.units()), (2000, 2000));
+        let in_order = design.samples().iter().map(|n| values.order[*n as usize].unwrap());
+        let column = Column { name: "reward".into(), values: in_order.collect() };
+        let sets = FeatureSets::from_sets(&sets, 40);
+        let report = study(Study { design: &design, sets: &sets }, &[column], &StudyOptions::default()).unwrap();
+        let differing: Vec<u32> = report.tested.iter().filter(|row| row.differs()).map(|row| row.feature).collect();
+        assert!(differing.contains(&0) && differing.len() <= 2, "{differing:?}");
+        assert!(report.shuffled.iter().sum::<usize>() <= 10, "{:?}", report.shuffled);
     }
 
     #[test]

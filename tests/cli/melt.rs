@@ -2,7 +2,8 @@
 //! and filters write samples as rows of their own.
 
 use crate::tool::{fails, json, tiny_model};
-use arrow::array::StringArray;
+use arrow::array::{AsArray, StringArray};
+use arrow::datatypes::Float64Type;
 use sae_core::Run;
 use sae_core::store::load_samples;
 use sae_core::store::sample::Sample;
@@ -129,6 +130,46 @@ fn filters_write_melted_samples_as_rows() {
         let filter = ["filter", "--run", run, "--decisions", decisions, "--out", &table, "--format", "parquet"];
         assert_eq!(json(&filter)["kept"]["rows"], 2);
     }
+}
+
+#[test]
+fn the_difference_between_two_melted_columns_is_asked_of_the_question() {
+    let dir = tempfile::tempdir().unwrap();
+    // The short answer is better for every other question, whose words say so.
+    let line = |row: usize| {
+        let (kind, reward) = (["red circle", "blue square"][row % 2], row % 2);
+        let question = format!("{kind} {}", " x".repeat(row * 7 % 11));
+        let [_, plain, short, long] = texts(row + 5);
+        json!({"question": question, "plain": plain, "short": short, "long": long, "reward": {"short": reward, "plain": 0}})
+    };
+    let data = dir.path().join("data.jsonl");
+    fs::write(&data, (0..120).map(|row| format!("{}\n", line(row))).collect::<String>()).unwrap();
+    let (_, run) = harvest(dir.path(), &data, "run", &[]);
+    let of = run.to_str().unwrap();
+    let train = ["train", "--run", of, "--hook", "layers.1", "--name", "a", "--features", "256", "--k", "8"];
+    json(&[&train[..], &["--batch", "256", "--steps", "150", "--lr", "3e-3"]].concat());
+    let asked =
+        ["contrast", "--run", of, "--target", "reward.{style}", "--between-groups", "short,plain", "--threshold", "0"];
+    let more = ["--placebo", "2", "--name", "gain", "--measure", "strength"];
+    let found = json(&[&asked[..], &more].concat());
+    let question = &found["question"];
+    assert_eq!(
+        (&question["group_field"], &question["set"], &found["part"]),
+        (&json!("style"), &json!("set"), &json!("user"))
+    );
+    assert_eq!(
+        (&found["samples"], &found["left_out"], &found["measure"]),
+        (&json!(120), &json!(0), &json!("strength"))
+    );
+    assert!(found["differing"].as_u64().unwrap() > 0, "{found}");
+    // All samples of a set have one prediction.
+    let scores = table::read(&run.join("scores/a.parquet"), &[]).unwrap();
+    let predicted = scores.column_by_name("predicted_gain").unwrap().as_primitive::<Float64Type>().values();
+    assert!(predicted.chunks(3).all(|set| set.iter().all(|value| *value == set[0])));
+    let [of_short, of_plain] = [1, 0].map(|row: usize| predicted[3 * row]);
+    assert!(of_short > of_plain + 0.5, "{of_short} {of_plain}");
+    let said = fails(1, &[&asked[..], &["--part", "answer"]].concat());
+    assert!(said.contains("the part answer has words of the answer"), "{said}");
 }
 
 #[test]

@@ -192,7 +192,7 @@ fn features_that_differ_in_strength_alone_are_found_by_strength() {
     let column = Column { name: "group".into(), values: in_order(&design, &values) };
     let names = |sets: &[Vec<(u32, f32)>]| sets.iter().map(|set| set.iter().map(|s| s.0).collect()).collect::<Vec<_>>();
     let differing = |sets: &FeatureSets| {
-        let options = StudyOptions { shuffles: 5, ..StudyOptions::default() };
+        let options = StudyOptions { shuffles: 5, false_discovery_rate: 0.01, ..StudyOptions::default() };
         let report = study(Study { design: &design, sets }, std::slice::from_ref(&column), &options).unwrap();
         // 40 clusters are few enough for permutations, whose p-value is 1 / 5000 at least.
         assert!(report.tested.iter().all(|row| row.p.unwrap() >= 2e-4));
