@@ -1,4 +1,4 @@
-"""What tells thinking patterns apart, on planted differences: runs the built `sae` on the bundled model, and prints a table.
+"""How thinking patterns differ, on planted differences: runs the built `sae` on the bundled model, and prints a table.
 
 Needs Python 3.11 with numpy, pyarrow, safetensors and reasoning-gym, and a built program.
 
