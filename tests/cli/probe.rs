@@ -11,7 +11,7 @@ fn rows(better: bool) -> Vec<Value> {
     let words = ["green field", "yellow card", "red alarm"];
     let row = |n: usize| {
         let severity = if better { 0 } else { n * 7 % 3 };
-        let filler = "the small thing ".repeat(1 + n % 4);
+        let (filler, kind) = ("the small thing ".repeat(1 + n % 4), ["even", "odd"][n % 2]);
         json!({
             "id": format!("row-{n}"),
             "conversations": [
@@ -19,7 +19,7 @@ fn rows(better: bool) -> Vec<Value> {
                 { "from": "gpt", "value": format!("{filler}{}", words[severity]) },
             ],
             "severity": severity, "unsafe": severity == 2, "rate": 1 - 2 * severity as i64, "set": n / 4,
-            "kind": ["even", "odd"][n % 2], "same": true,
+            "kind": kind, "same": true,
         })
     };
     (0..160).map(row).collect()
