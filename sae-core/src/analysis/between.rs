@@ -1,13 +1,86 @@
 //! Which positions of a sample count: those of a part, and on request only those between two markers in its text, such as
 //! `<think>` and `</think>`. Markers are found in the text of consecutive tokens, however the tokenizer divides them.
 
-use super::feature_sets::Part;
 use crate::Result;
 use crate::store::sample::{Modality, Role, Token};
 use crate::store::{Store, TokenColumns};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Which positions of a sample count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// All of them, template tokens included.
+    Everything,
+    /// Those with content: neither template, begin, end nor newline tokens.
+    #[default]
+    All,
+    /// Words of the user, of those with content.
+    User,
+    /// Words of the model, of those with content.
+    Answer,
+    /// Words of the model between the markers `<think>` and `</think>` (or others), of those with content.
+    Think,
+    /// Patches of images.
+    Image,
+    /// Actions of an agent.
+    Action,
+}
+
+impl Part {
+    /// The parts that can be named.
+    pub const NAMED: [(&'static str, Self); 6] = [
+        ("all", Self::All),
+        ("user", Self::User),
+        ("answer", Self::Answer),
+        ("think", Self::Think),
+        ("image", Self::Image),
+        ("action", Self::Action),
+    ];
+
+    /// The name of the part.
+    pub fn name(self) -> &'static str {
+        Self::NAMED.iter().find(|(_, part)| *part == self).map_or("everything", |(name, _)| name)
+    }
+
+    /// The speaker whose words the part has, if it has words of one.
+    pub fn role(self) -> Option<Role> {
+        match self {
+            Self::User => Some(Role::User),
+            Self::Answer | Self::Think => Some(Role::Assistant),
+            Self::Everything | Self::All | Self::Image | Self::Action => None,
+        }
+    }
+
+    /// The markers between which the part lies, unless others are given.
+    pub fn markers(self) -> Option<Markers> {
+        (self == Self::Think).then(|| Markers { open: "<think>".into(), close: "</think>".into() })
+    }
+
+    /// Whether a position belongs to the part, markers aside.
+    pub fn contains(self, modality: Modality, role: Role, special: bool) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::All => !special,
+            Self::User => !special && modality == Modality::Text && role == Role::User,
+            Self::Answer | Self::Think => !special && modality == Modality::Text && role == Role::Assistant,
+            Self::Image => modality == Modality::Image,
+            Self::Action => modality == Modality::Action,
+        }
+    }
+}
+
+impl std::str::FromStr for Part {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
+        let known = Self::NAMED.map(|(name, _)| name).join(", ");
+        let found = Self::NAMED.iter().find(|(other, _)| *other == name);
+        found.map(|(_, part)| *part).ok_or_else(|| format!("unknown part {name:?}: expected {known}"))
+    }
+}
 
 /// Stands in the searched text for tokens that are not searched.
 const BREAK: char = '\0';

@@ -2,9 +2,9 @@
 //! Near-duplicates, diversity and contrasts are computed from these sets.
 
 use crate::Result;
-use crate::analysis::between::{Markers, PositionChoice};
+pub use crate::analysis::between::Part;
+use crate::analysis::between::PositionChoice;
 use crate::analysis::pass::{Block, Observer};
-use crate::store::sample::{Modality, Role};
 use serde::{Deserialize, Serialize};
 
 /// What is measured of a feature in a sample.
@@ -216,80 +216,6 @@ impl Iterator for Features<'_> {
     }
 }
 
-/// Which positions of a sample count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Part {
-    /// All of them, template tokens included.
-    Everything,
-    /// Those with content: neither template, begin, end nor newline tokens.
-    #[default]
-    All,
-    /// Words of the user, of those with content.
-    User,
-    /// Words of the model, of those with content.
-    Answer,
-    /// Words of the model between the markers `<think>` and `</think>` (or others), of those with content.
-    Think,
-    /// Patches of images.
-    Image,
-    /// Actions of an agent.
-    Action,
-}
-
-impl Part {
-    /// The parts that can be named.
-    pub const NAMED: [(&'static str, Self); 6] = [
-        ("all", Self::All),
-        ("user", Self::User),
-        ("answer", Self::Answer),
-        ("think", Self::Think),
-        ("image", Self::Image),
-        ("action", Self::Action),
-    ];
-
-    /// The name of the part.
-    pub fn name(self) -> &'static str {
-        Self::NAMED.iter().find(|(_, part)| *part == self).map_or("everything", |(name, _)| name)
-    }
-
-    /// The speaker whose words the part has, if it has words of one.
-    pub fn role(self) -> Option<Role> {
-        match self {
-            Self::User => Some(Role::User),
-            Self::Answer | Self::Think => Some(Role::Assistant),
-            Self::Everything | Self::All | Self::Image | Self::Action => None,
-        }
-    }
-
-    /// The markers between which the part lies, unless others are given.
-    pub fn markers(self) -> Option<Markers> {
-        (self == Self::Think).then(|| Markers { open: "<think>".into(), close: "</think>".into() })
-    }
-
-    /// Whether a position belongs to the part, markers aside.
-    pub fn contains(self, modality: Modality, role: Role, special: bool) -> bool {
-        match self {
-            Self::Everything => true,
-            Self::All => !special,
-            Self::User => !special && modality == Modality::Text && role == Role::User,
-            Self::Answer | Self::Think => !special && modality == Modality::Text && role == Role::Assistant,
-            Self::Image => modality == Modality::Image,
-            Self::Action => modality == Modality::Action,
-        }
-    }
-}
-
-impl std::str::FromStr for Part {
-    type Err = String;
-
-    fn from_str(name: &str) -> std::result::Result<Self, String> {
-        let known = Self::NAMED.map(|(name, _)| name).join(", ");
-        let found = Self::NAMED.iter().find(|(other, _)| *other == name);
-        found.map(|(_, part)| *part).ok_or_else(|| format!("unknown part {name:?}: expected {known}"))
-    }
-}
-
 /// Collects feature sets during a pass. A sample's set is packed when the next sample begins, because the positions of a
 /// sample are consecutive.
 #[derive(Clone, Debug)]
@@ -374,6 +300,7 @@ mod tests {
     use super::*;
     use crate::autoencoder::sparse::Sparse;
     use crate::store::TokenColumns;
+    use crate::store::sample::{Modality, Role};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
