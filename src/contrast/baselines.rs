@@ -307,7 +307,7 @@ mod tests {
         let clusters: Vec<Range<usize>> = (0..100).map(|c| 5 * c..5 * c + 5).collect();
         let (mut predicted, mut values) = (Vec::new(), Vec::new());
         for cluster in 0..100 {
-            let (noise, value) = (random.next_f64() - 0.5, random.next_f64());
+            let (noise, value) = (3.0 * (random.next_f64() - 0.5), random.next_f64());
             let value = if is_indicator { f64::from(u8::from(cluster % 2 == 0)) } else { value };
             predicted.extend([value + noise; 5]);
             values.extend([value; 5]);

@@ -442,7 +442,7 @@ mod tests {
     #[test]
     fn a_pattern_that_helps_only_with_several_steps_is_found_in_2000_questions() {
         // Feature 0 is active in questions of several steps, 40 % of all, and 1 to 39 in any. The pattern a is rewarded in 40 % of
-        // the questions, b also in 40 %, but in 60 % of those with several steps.
+        // the questions, b also in 40 %, but in 70 % of those with several steps.
         let mut random = SplitMix64::new(3);
         let (mut metas, mut sets) = (Vec::new(), Vec::new());
         for set in 0..2000 {
@@ -452,7 +452,7 @@ mod tests {
                 active.insert(0, 0);
             }
             for style in ["a", "b"] {
-                let share = if has_several && style == "b" { 0.6 } else { 0.4 };
+                let share = if has_several && style == "b" { 0.7 } else { 0.4 };
                 let reward = u8::from(random.next_f64() < share);
                 metas.push(json!({"set": set, "style": style, "reward": reward}));
                 sets.push(active.clone());
