@@ -106,6 +106,11 @@ pub struct ContrastArgs {
 }
 
 impl ContrastArgs {
+    /// Whether models are compared, rather than samples.
+    pub fn compares_models(&self) -> bool {
+        !self.runs.is_empty()
+    }
+
     fn request(&self) -> Result<ContrastRequest> {
         let between = match &self.between[..] {
             [open, close] => Some(Markers::new(open, close).map_err(anyhow::Error::msg)?),
@@ -159,9 +164,6 @@ impl ContrastArgs {
 
 /// Runs the command.
 pub fn run(args: &ContrastArgs, invocation: &mut Invocation) -> Result<Outcome> {
-    if !args.runs.is_empty() {
-        return super::models::run(args, invocation);
-    }
     let request = args.request()?;
     let report = |report: &ContrastReport| {
         let plot = report.folder.join("volcano.png");

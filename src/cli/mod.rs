@@ -219,6 +219,7 @@ fn run(args: &Args, control: &mut Control) -> Result<Outcome> {
         Command::Label(args) => label::run(args, invocation),
         Command::Score(args) => score::run(args, invocation),
         Command::Validate(args) => validate::run(args, invocation),
+        Command::Contrast(args) if args.compares_models() => models::run(args, invocation),
         Command::Contrast(args) => contrast::run(args, invocation),
         Command::Probe(args) => probe::run(args, invocation),
         Command::Filter(args) => filter::run(args, invocation),
