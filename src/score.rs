@@ -214,9 +214,10 @@ pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Contr
     let mut learned = learned_columns(&sae.run.scores(&sae.name), &scored.samples)?;
     learned.extend(probe::apply(sae, &options.probes, scored.samples.len(), control)?);
     let mut report = write(sae, options, pass.threshold, scores, &weights, fitted)?;
-    for (name, values) in &learned {
-        column::add_column(&report.file, name, &scored.samples, values)?;
+    for (name, values) in learned {
+        column::add_column(&report.file, &name, &scored.samples, &values)?;
         report.columns.push(name.clone());
+        report.scores.columns.insert(name, values);
     }
     Ok(report)
 }

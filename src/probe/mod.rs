@@ -47,10 +47,10 @@ const FEWEST_GROUPS: usize = 10;
 /// use sae_workbench::{Control, ProbeRequest, SaeChoice};
 ///
 /// # let run = example_run()?;
-/// // Which features tell samples of one group of emoji from the others?
-/// let request = ProbeRequest::new(SaeChoice::new(run.path()), "animals", Kind::Binary, "group=Animals & Nature");
+/// // Do features say, as a number from 0 to 1, whether a caption was swapped?
+/// let request = ProbeRequest::new(SaeChoice::new(run.path()), "swapped", Kind::Linear, "swapped");
 /// let report = request.run(&mut Control::default())?;
-/// println!("AUC {:?} in samples that the fits have not seen", report.quality.features);
+/// println!("R^2 {:?} in samples that the fits have not seen", report.quality.features);
 /// assert!(report.file.is_file());
 /// # Ok::<(), sae_workbench::Error>(())
 /// ```
