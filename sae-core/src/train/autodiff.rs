@@ -84,8 +84,15 @@ impl Engine for AutodiffEngine {
         let number = |s: usize| parameter(3 + s);
         let (w_enc, w_dec, b_dec) = (parameter(0), parameter(1), parameter(2));
         let x: Tensor<2> = Tensor::from_inner(self.tensor(batch.x, self.d_in));
-        let blocks = w_dec.clone().reshape([self.d_sae * config.models, self.d_in / config.models]);
-        let norms = blocks.square().sum_dim(1).sqrt().reshape([self.d_sae, config.models]).sum_dim(1).transpose();
+        let norms_of = |rows: Tensor<2>| rows.square().sum_dim(1).sqrt();
+        let norms = if config.models == 1 {
+            // Without the sum over one block, whose kernel Burn 0.22 cannot make for a GPU.
+            norms_of(w_dec.clone())
+        } else {
+            let blocks = w_dec.clone().reshape([self.d_sae * config.models, self.d_in / config.models]);
+            norms_of(blocks).reshape([self.d_sae, config.models]).sum_dim(1)
+        };
+        let norms = norms.transpose();
         let input = if config.subtract_b_dec { x.clone() - b_dec.clone() } else { x.clone() };
         let inner = input.matmul(w_enc.transpose());
         let p = inner.clone() + number(B_ENC);
