@@ -19,7 +19,7 @@ pub enum FilterError {
     NotNumber {
         /// The field.
         field: String,
-        /// A value that is no number.
+        /// One of the values that are not numbers.
         value: String,
     },
     /// A target run with a different autoencoder of the same name.
