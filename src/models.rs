@@ -148,7 +148,7 @@ impl ModelContrastRequest {
     /// What [`ModelContrastRequest::run`] would do.
     ///
     /// # Errors
-    /// No such run or crosscoder; an autoencoder that is no crosscoder, or one of other runs.
+    /// No such run or crosscoder; an autoencoder that is not a crosscoder, or a crosscoder of other runs.
     pub fn plan(&self) -> Result<ModelContrastPlan> {
         let (name, sae) = (self.name()?, self.load(&self.sae)?);
         let models = self.models(&sae)?;

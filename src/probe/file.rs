@@ -89,7 +89,7 @@ fn read(path: &Path, sae: &LoadedSae) -> Result<Read> {
 /// A column with the scores of each probe. Its samples are not those that the probes were fitted to.
 ///
 /// # Errors
-/// A file that is no probe of this autoencoder; a pass that fails.
+/// A file without a probe of this autoencoder; a pass that fails.
 pub(crate) fn apply(
     sae: &LoadedSae,
     probes: &[PathBuf],
