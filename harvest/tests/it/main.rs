@@ -28,4 +28,5 @@ mod splice;
 mod templates;
 #[cfg(unix)]
 mod unix_paths;
+mod videos;
 mod weights;
