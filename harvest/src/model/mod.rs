@@ -71,6 +71,24 @@ impl Hidden {
         &mut self.layers[layer][range]
     }
 
+    /// The width of a hidden state.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The hidden states of several batches, one after the other, behind each of as many `layers` as were chosen. Memory is freed
+    /// as fast as it is used.
+    pub fn join(mut batches: Vec<Self>, layers: usize) -> Vec<Vec<f32>> {
+        let joined = (0..layers).map(|layer| {
+            let mut all = Vec::with_capacity(batches.iter().map(|batch| batch.layers[layer].len()).sum());
+            for batch in &mut batches {
+                all.extend_from_slice(&std::mem::take(&mut batch.layers[layer]));
+            }
+            all
+        });
+        joined.collect()
+    }
+
     fn range(&self, sample: usize) -> std::ops::Range<usize> {
         let start = self.lengths[..sample].iter().sum::<usize>() * self.width;
         start..start + self.lengths[sample] * self.width
