@@ -19,6 +19,7 @@ mod hub;
 mod image_processors;
 mod lerobot;
 mod logit_lens;
+mod memory;
 mod parity;
 mod playground;
 mod rope;
