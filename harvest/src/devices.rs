@@ -40,7 +40,8 @@ impl Devices {
     /// As [`Model::hidden`]. An error of a device is returned only if no device works any more.
     pub fn hidden(&self, turn: usize, inputs: &[&Input], layers: &[usize]) -> Result<Hidden> {
         let note = |device: usize, error: &Error| {
-            self.notes.add(format!("{} failed, and the other devices continue without it: {error}", self.names[device]));
+            self.notes
+                .add(format!("{} failed, and the other devices continue without it: {error}", self.names[device]));
         };
         on_any(&self.failed, turn, |device| self.models[device].hidden(inputs, layers), note)
     }
