@@ -7,9 +7,9 @@ use filters::Threshold;
 use filters::top_tokens::TopTokens;
 use filters::weights::Weights;
 use harvest::model::Compute;
-use harvest::{Checkpoint, ComputeDtype, LogitLens, TokenLogit};
+use harvest::{Checkpoint, ComputeDtype, LogitHistogram, LogitLens, TokenLogit};
 use sae_core::analysis::index::{
-    self, Bin, Coactive, FeatureRow, Indexer, Neighbor, Row, StrongestExample, TypicalWord, Word,
+    self, Bin, Coactive, FeatureRow, Indexer, LogitBin, Neighbor, Row, StrongestExample, TypicalWord, Word,
 };
 use sae_core::path_text;
 use sae_core::store::{STEP, StoreRecord};
@@ -162,10 +162,10 @@ pub(crate) fn build(
     drop(staged);
     let mut rows: Vec<_> = (0..d_sae).map(|k| FeatureRow::counted(&indexer, k)).collect();
     set_weights(&mut rows, &cross_modal);
-    let words = match lens {
+    let logits = match lens {
         Some(lens) => {
             let mut staged = control.stage(Stage::PromotedTokens, d_sae as u64)?;
-            Some(lens.tokens(&weights.w_dec, weights.d_in, index::WORDS, &mut |features| staged.show(features))?)
+            Some(lens.logits(&weights.w_dec, weights.d_in, index::WORDS, &mut |features| staged.show(features))?)
         }
         None => None,
     };
@@ -184,9 +184,13 @@ pub(crate) fn build(
     index::write_lists(&dir.join(TypicalWord::FILE), d_sae, |k| typical[k].clone())?;
     index::write_lists(&dir.join(Bin::FILE), d_sae, |k| indexer.histograms[k].bins().collect())?;
     index::write_lists(&dir.join(Coactive::FILE), d_sae, |k| coactive[k].clone())?;
-    match words {
-        Some(words) => index::write_lists(&dir.join(Word::FILE), d_sae, |k| words[k].iter().map(word).collect())?,
-        None => remove(&dir.join(Word::FILE))?,
+    let (words, bins) = (dir.join(Word::FILE), dir.join(LogitBin::FILE));
+    match logits {
+        Some(logits) => {
+            index::write_lists(&words, d_sae, |k| logits[k].tokens.iter().map(word).collect())?;
+            index::write_lists(&bins, d_sae, |k| logit_bins(&logits[k].histogram))?;
+        }
+        None => [words, bins].iter().try_for_each(|path| remove(path))?,
     }
     index::write_features(&dir.join("features.parquet"), &rows)?;
     sae.run.write_step(
@@ -224,6 +228,11 @@ pub fn classes(rows: &[FeatureRow]) -> BTreeMap<String, u64> {
     let mut classes = BTreeMap::new();
     rows.iter().for_each(|row| *classes.entry(row.class.clone()).or_default() += 1);
     classes
+}
+
+/// The bins of a histogram of the logit lens as rows of the index.
+fn logit_bins(histogram: &LogitHistogram) -> Vec<LogitBin> {
+    histogram.bins().map(|([low, high], tokens)| LogitBin { low, high, tokens }).collect()
 }
 
 /// A token of the logit lens as a row of the index.

@@ -23,6 +23,51 @@ pub struct TokenLogit {
     pub logit: f32,
 }
 
+/// Bins of a [`LogitHistogram`].
+pub const LOGIT_BINS: usize = 40;
+
+/// How many tokens have their logit changed by how much, in bins of equal width.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogitHistogram {
+    /// The smallest and the largest change of a logit, as in [`TokenLogit::logit`].
+    pub range: [f32; 2],
+    /// The number of tokens in each bin, from the smallest changes to the largest.
+    pub counts: [u32; LOGIT_BINS],
+}
+
+impl LogitHistogram {
+    /// Counts logits. Values that are not finite are in no bin.
+    fn new(logits: impl Iterator<Item = f32> + Clone) -> Self {
+        let finite = logits.filter(|logit| logit.is_finite());
+        let range = [finite.clone().fold(f32::INFINITY, f32::min), finite.clone().fold(f32::NEG_INFINITY, f32::max)];
+        let mut counts = [0; LOGIT_BINS];
+        // In `f64`, in which the difference of two `f32` is finite.
+        let width = f64::from(range[1]) - f64::from(range[0]);
+        for logit in finite {
+            let share = (f64::from(logit) - f64::from(range[0])) / width.max(f64::MIN_POSITIVE);
+            counts[((share * LOGIT_BINS as f64) as usize).min(LOGIT_BINS - 1)] += 1;
+        }
+        Self { range, counts }
+    }
+
+    /// The lower and the upper edge of each bin with the number of tokens in it, without empty bins.
+    pub fn bins(&self) -> impl Iterator<Item = ([f32; 2], u32)> {
+        let [low, high] = self.range.map(f64::from);
+        let edge = move |n: usize| (low + (high - low) * n as f64 / LOGIT_BINS as f64) as f32;
+        let bins = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        bins.map(move |(n, count)| ([edge(n), edge(n + 1)], *count))
+    }
+}
+
+/// What a direction does to the logits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DirectionLogits {
+    /// The tokens that it promotes most, followed by those that it suppresses most, each in descending order of strength.
+    pub tokens: Vec<TokenLogit>,
+    /// The logits of all tokens that the model can predict.
+    pub histogram: LogitHistogram,
+}
+
 /// The output head of a checkpoint, with the vocabulary.
 pub struct LogitLens {
     head: Head,
@@ -65,36 +110,36 @@ impl LogitLens {
         Ok(())
     }
 
-    /// For every direction, the `count` tokens that it promotes most, followed by the `count` tokens that it suppresses
-    /// most, each in descending order of strength. Ties are broken by token id. `progress` is called with the number of
-    /// directions done.
+    /// For every direction, the `count` tokens that it promotes most, the `count` tokens that it suppresses most, and the
+    /// distribution over all tokens. Ties are broken by token id. `progress` is called with the number of directions done.
     ///
     /// # Shapes
-    /// `directions`: `[rows, width]`. The result has one list per row, of at most `2 * count` tokens.
+    /// `directions`: `[rows, width]`. The result has one element per row, with at most `2 * count` tokens.
     ///
     /// # Errors
     /// The width is not the model's, or the device failed.
-    pub fn tokens(
+    pub fn logits(
         &self,
         directions: &[f32],
         width: usize,
         count: usize,
         progress: &mut dyn FnMut(u64),
-    ) -> Result<Vec<Vec<TokenLogit>>> {
+    ) -> Result<Vec<DirectionLogits>> {
         self.check(width)?;
         let vocabulary = self.never_predicted.len();
-        let mut tokens = Vec::with_capacity(directions.len() / width);
+        let mut found = Vec::with_capacity(directions.len() / width);
         for tile in directions.chunks((LOGITS / vocabulary).max(1) * width) {
             let logits = self.head.direction_logits(tile, width)?;
-            tokens.par_extend(logits.par_chunks_exact(vocabulary).map(|logits| self.extremes(logits, count)));
-            progress(tokens.len() as u64);
+            found.par_extend(logits.par_chunks_exact(vocabulary).map(|logits| self.summary(logits, count)));
+            progress(found.len() as u64);
         }
-        Ok(tokens)
+        Ok(found)
     }
 
-    /// The largest and the smallest logits of one direction.
-    fn extremes(&self, logits: &[f32], count: usize) -> Vec<TokenLogit> {
+    /// The largest and the smallest logits of one direction, and the distribution of all.
+    fn summary(&self, logits: &[f32], count: usize) -> DirectionLogits {
         let mut ids: Vec<u32> = (0..logits.len() as u32).filter(|id| !self.never_predicted[*id as usize]).collect();
+        let histogram = LogitHistogram::new(ids.iter().map(|id| logits[*id as usize]));
         let mut strongest = |promoted: bool| {
             let logit = |id: u32| if promoted { logits[id as usize] } else { -logits[id as usize] };
             let order = |a: &u32, b: &u32| logit(*b).total_cmp(&logit(*a)).then(a.cmp(b));
@@ -108,7 +153,30 @@ impl LogitLens {
         let sides = [(true, strongest(true)), (false, strongest(false))];
         let ids = sides.into_iter().flat_map(|(promoted, ids)| ids.into_iter().map(move |id| (promoted, id)));
         let text = |id| self.checkpoint.prompter().token_text(id);
-        ids.map(|(promoted, id)| TokenLogit { promoted, token_id: id, text: text(id), logit: logits[id as usize] })
-            .collect()
+        let tokens =
+            ids.map(|(promoted, id)| TokenLogit { promoted, token_id: id, text: text(id), logit: logits[id as usize] });
+        DirectionLogits { tokens: tokens.collect(), histogram }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_finite_logit_is_in_the_bin_between_whose_edges_it_is() {
+        let logits: Vec<f32> = (0..=200).map(|n| n as f32 / 100.0 - 1.0).collect();
+        let histogram = LogitHistogram::new(logits.iter().copied().chain([f32::NAN, f32::INFINITY]));
+        assert_eq!((histogram.range, histogram.counts.iter().sum::<u32>()), ([-1.0, 1.0], 201));
+        for ([low, high], count) in histogram.bins() {
+            let inside = logits.iter().filter(|logit| low <= **logit && (**logit < high || high == 1.0)).count();
+            // Rounding can put a logit on an edge beside it.
+            assert!(inside.abs_diff(count as usize) <= 1, "{low} {high}: {inside} {count}");
+        }
+        let same = LogitHistogram::new([0.5, 0.5, 0.5].into_iter());
+        assert_eq!(same.bins().collect::<Vec<_>>(), [([0.5, 0.5], 3)]);
+        assert_eq!(LogitHistogram::new([f32::NAN].into_iter()).bins().count(), 0);
+        let wide = LogitHistogram::new([f32::MIN, 0.0, f32::MAX].into_iter());
+        assert_eq!(wide.bins().map(|(_, count)| count).sum::<u32>(), 3);
     }
 }

@@ -13,7 +13,6 @@ mod geometry;
 mod jpeg;
 mod picture;
 mod prismatic;
-mod video;
 
 pub use config::ImageProcessor;
 pub use decode::PIXEL_LIMIT;
@@ -21,4 +20,3 @@ pub(crate) use decode::{decode, size};
 pub use error::ImageError;
 pub use frame::{Frame, ImagePosition};
 pub use picture::Picture;
-pub use video::{VideoError, VideoProcessor};

@@ -28,9 +28,9 @@ fn check(name: &str, norm: &str, offset: f32, head: &str) {
         (0..d).map(move |n| ((row * 31 + n * 17) % 23) as f32 - 11.0).map(move |v| v * 10f32.powi(row as i32 - 4))
     };
     let directions: Vec<f32> = (0..6).flat_map(direction).chain(vec![0.0; d]).collect();
-    let found = lens.tokens(&directions, d, COUNT, &mut |_| ()).unwrap();
+    let found = lens.logits(&directions, d, COUNT, &mut |_| ()).unwrap();
     assert_eq!(found.len(), 7);
-    for (direction, tokens) in directions.chunks(d).zip(&found) {
+    for (direction, found) in directions.chunks(d).zip(&found) {
         let logit = |id: usize| {
             let row = head[id * d..(id + 1) * d].iter().zip(direction.iter().zip(&gain));
             row.map(|(w, (v, gain))| f64::from(*w) * f64::from(*v) * f64::from(gain + offset)).sum::<f64>()
@@ -38,7 +38,10 @@ fn check(name: &str, norm: &str, offset: f32, head: &str) {
         let mut logits: Vec<(f64, usize)> =
             (0..vocabulary).filter(|id| !never_predicted.contains(&(*id as u32))).map(|id| (logit(id), id)).collect();
         let scale = logits.iter().map(|(logit, _)| logit.abs()).fold(0.0, f64::max);
+        let tokens = &found.tokens;
         assert_eq!(tokens.len(), 2 * COUNT);
+        assert_eq!(found.histogram.counts.iter().sum::<u32>() as usize, logits.len(), "every token is in a bin");
+        assert_eq!(found.histogram.range, [tokens[COUNT].logit, tokens[0].logit]);
         for promoted in [true, false] {
             logits.sort_by(|a, b| if promoted { b.0.total_cmp(&a.0) } else { a.0.total_cmp(&b.0) });
             let found = tokens.iter().filter(|token| token.promoted == promoted);
@@ -64,7 +67,7 @@ fn the_lens_is_the_head_without_the_division_by_the_norm() {
 #[test]
 fn directions_of_another_width_are_rejected() {
     let (lens, _, d, ..) = open("text-llama");
-    let error = lens.tokens(&vec![1.0; d + 1], d + 1, COUNT, &mut |_| ()).unwrap_err();
+    let error = lens.logits(&vec![1.0; d + 1], d + 1, COUNT, &mut |_| ()).unwrap_err();
     assert!(matches!(error, Error::Width { expected, found, .. } if (expected, found) == (d, d + 1)), "{error}");
 }
 

@@ -19,7 +19,6 @@ mod hub;
 mod image_processors;
 mod lerobot;
 mod logit_lens;
-mod memory;
 mod parity;
 mod playground;
 mod rope;
@@ -29,5 +28,4 @@ mod splice;
 mod templates;
 #[cfg(unix)]
 mod unix_paths;
-mod videos;
 mod weights;

@@ -18,4 +18,3 @@ pub mod pass;
 pub mod rebound;
 pub mod saebench;
 pub mod samples_features;
-pub mod summary;

@@ -3,7 +3,7 @@
 use super::guarded;
 use crate::state::details::Details;
 use sae_core::Run;
-use sae_core::analysis::index::{Bin, Coactive, Example, Lists, Neighbor, Row, StrongestExample, Word};
+use sae_core::analysis::index::{Bin, Coactive, Example, Lists, LogitBin, Neighbor, Row, StrongestExample, Word};
 use std::path::Path;
 
 /// The table of all features.
@@ -17,6 +17,7 @@ pub struct Tables {
     histogram: Table<Bin>,
     coactive: Table<Coactive>,
     logits: Table<Word>,
+    logit_histogram: Table<LogitBin>,
 }
 
 type Table<R> = Result<Lists<R>, String>;
@@ -32,6 +33,7 @@ impl Tables {
             histogram: table(&folder, features, "histogram of activations"),
             coactive: table(&folder, features, "co-active features"),
             logits: table(&folder, features, "promoted and suppressed tokens"),
+            logit_histogram: table(&folder, features, "histogram of the logits of all tokens"),
         }
     }
 
@@ -44,6 +46,7 @@ impl Tables {
             histogram: rows(&self.histogram, feature),
             coactive: rows(&self.coactive, feature),
             logits: rows(&self.logits, feature),
+            logit_histogram: rows(&self.logit_histogram, feature),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the index holds about one feature in addition to its row. Plain data; reads no file.
 
 use super::format;
-use sae_core::analysis::index::{Bin, Coactive, Example, Neighbor, StrongestExample, Word};
+use sae_core::analysis::index::{Bin, Coactive, Example, LogitBin, Neighbor, StrongestExample, Word};
 use sae_core::store::sample::Modality;
 
 /// The tables of the index about one feature. Each can be missing, with the reason.
@@ -19,6 +19,8 @@ pub struct Details {
     pub coactive: Result<Vec<Coactive>, String>,
     /// Tokens that it promotes, then tokens that it suppresses.
     pub logits: Result<Vec<Word>, String>,
+    /// How many tokens have their logit changed by how much.
+    pub logit_histogram: Result<Vec<LogitBin>, String>,
 }
 
 impl Details {

@@ -75,6 +75,8 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, cache: &mut SampleCache, view: &mut 
 fn card_action(action: CardAction, run: &OpenRun, feature: u32) -> Action {
     match action {
         CardAction::Copy(text) => Action::Copy(text, "Text copied."),
+        CardAction::CopyPicture(of) => Action::CopyPicture(of),
+        CardAction::SavePicture(of) => Action::SavePicture(of),
         CardAction::Open(sample) => {
             let samples = run.example_samples();
             Action::GoToSample(sample, SampleList { title: format!("examples of feature {feature}"), samples })
@@ -270,10 +272,10 @@ fn others(ui: &mut Ui, run: &OpenRun, list: impl Iterator<Item = (u32, f32)>) ->
 pub fn tokens(ui: &mut Ui, run: &OpenRun) {
     let hint = "What an activation of 1 adds to the logits of tokens, through the output head alone (logit lens)";
     section(ui, "Promoted and suppressed tokens (logits)", hint);
-    let tokens = match run.details().map(|details| &details.logits) {
-        None => return note(ui, "Reading ..."),
-        Some(Err(reason)) => return note(ui, reason),
-        Some(Ok(tokens)) => tokens,
+    let Some(details) = run.details() else { return note(ui, "Reading ...") };
+    let tokens = match &details.logits {
+        Err(reason) => return note(ui, reason),
+        Ok(tokens) => tokens,
     };
     for promoted in [true, false] {
         ui.horizontal_wrapped(|ui| {
@@ -285,6 +287,10 @@ pub fn tokens(ui: &mut Ui, run: &OpenRun) {
                 ui.add(chip).on_hover_text(format!("token {}", token.token_id));
             }
         });
+    }
+    match &details.logit_histogram {
+        Err(reason) => note(ui, reason),
+        Ok(bins) => histogram::logits(ui, bins, tokens),
     }
 }
 

@@ -7,7 +7,7 @@ pub mod neuronpedia;
 pub mod saedashboard;
 
 use crate::analysis::context::Context;
-use crate::analysis::index::{Bin, Coactive, Example, FeatureRow, Index, Neighbor, PER_OCTAVE, Word};
+use crate::analysis::index::{Bin, Coactive, Example, FeatureRow, Index, LogitBin, Neighbor, PER_OCTAVE, Word};
 use crate::analysis::labels::{Entry, Written};
 use crate::store::sample::Sample;
 use crate::{Error, Result};
@@ -46,6 +46,8 @@ pub struct Page<'a> {
     pub bins: Vec<Bin>,
     /// Promoted tokens, then suppressed tokens.
     pub words: Vec<Word>,
+    /// How many tokens have their logit changed by how much.
+    pub logit_bins: Vec<LogitBin>,
     /// Nearest directions.
     pub neighbors: Vec<Neighbor>,
     /// Features that fire with it.
@@ -120,6 +122,7 @@ impl<'a> Page<'a> {
             shown: shown.collect::<Result<_>>()?,
             bins: index.histogram(feature)?,
             words: index.logits(feature)?.unwrap_or_default(),
+            logit_bins: index.logit_histogram(feature)?.unwrap_or_default(),
             neighbors: index.neighbors(feature)?,
             coactive: index.coactive(feature)?,
             direction,

@@ -2,6 +2,7 @@
 //! the index has no data for stay empty; they are never filled with something similar.
 
 use super::{Page, Shown, Source, decimal, decimals};
+use crate::analysis::index::{Bin, LogitBin};
 use serde_json::{Value, json};
 
 /// Features of a batch.
@@ -49,7 +50,8 @@ fn feature(source: &Source, page: &Page) -> Value {
         |convert: &dyn Fn(f32) -> f32| aligned.iter().map(|n| decimal(convert(page.direction[*n]))).collect::<Vec<_>>();
     let words = |promoted| page.words(promoted).map(|word| word.piece.as_str()).collect::<Vec<_>>();
     let logits = |promoted| page.words(promoted).map(|word| decimal(word.logit)).collect::<Vec<_>>();
-    let middle = |bin: &crate::analysis::index::Bin| decimal((bin.edges().0 * bin.edges().1).sqrt());
+    let middle = |bin: &Bin| decimal((bin.edges().0 * bin.edges().1).sqrt());
+    let logit = |bin: &LogitBin| decimal(bin.low.midpoint(bin.high));
     json!({
         "feature_index": page.row.feature,
         "neuron_alignment_indices": aligned,
@@ -61,7 +63,8 @@ fn feature(source: &Source, page: &Page) -> Value {
         "frac_nonzero": page.row.density,
         "freq_hist_data_bar_values": page.bins.iter().map(middle).collect::<Vec<_>>(),
         "freq_hist_data_bar_heights": page.bins.iter().map(|bin| bin.fires).collect::<Vec<_>>(),
-        "logits_hist_data_bar_heights": [], "logits_hist_data_bar_values": [],
+        "logits_hist_data_bar_values": page.logit_bins.iter().map(logit).collect::<Vec<_>>(),
+        "logits_hist_data_bar_heights": page.logit_bins.iter().map(|bin| bin.tokens).collect::<Vec<_>>(),
         "n_prompts_total": source.samples, "n_tokens_in_prompt": tokens_in_prompt(source), "dataset": source.dataset,
         "decoder_weights_dist": [],
         "activations": page.shown.iter().map(|shown| activation(page, shown)).collect::<Vec<_>>(),

@@ -37,6 +37,8 @@ fn every_file_tells_what_the_index_tells() {
     index::write_lists(&at(Coactive::FILE), 40, |k| with[k].clone()).unwrap();
     let words = |promoted| Word { promoted, token_id: 1, piece: EVIL.into(), logit: 0.5 };
     index::write_lists(&at(Word::FILE), 40, |_| vec![words(true), words(false)]).unwrap();
+    let logit_bins = [(-1.0, 0.5, 30), (0.5, 1.0, 3)].map(|(low, high, tokens)| LogitBin { low, high, tokens });
+    index::write_lists(&at(LogitBin::FILE), 40, |_| logit_bins.to_vec()).unwrap();
     let rows: Vec<_> = (0..40).map(|k| FeatureRow::counted(&indexer, k)).collect();
     index::write_features(&at("features.parquet"), &rows).unwrap();
 
@@ -76,7 +78,9 @@ fn every_file_tells_what_the_index_tells() {
         );
         let heights = told["freq_hist_data_bar_heights"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap());
         assert_eq!(heights.sum::<u64>(), page.row.fires);
+        assert_eq!(told["logits_hist_data_bar_values"], serde_json::json!([-0.25, 0.75]));
         let line = neuronpedia::feature(&source, &page, told);
+        assert_eq!(line["logits_hist_data_bar_heights"], serde_json::json!([30, 3]));
         assert_eq!((line["modelId"].as_str(), line["layer"].as_str()), (Some("tiny"), Some("2-base")));
         assert_eq!(line["pos_str"], told["pos_str"]);
         let activations = neuronpedia::activations(&source, &page);

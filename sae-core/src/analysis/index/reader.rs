@@ -1,6 +1,6 @@
 //! Reads an index: the table of features at once, everything else for one feature at a time, on request.
 
-use super::{Bin, Coactive, Example, FeatureRow, Lists, Neighbor, Word, read_features};
+use super::{Bin, Coactive, Example, FeatureRow, Lists, LogitBin, Neighbor, Row, Word, read_features};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -25,13 +25,15 @@ pub struct Index {
     histogram: Lists<Bin>,
     coactive: Lists<Coactive>,
     logits: Option<Lists<Word>>,
+    logit_histogram: Option<Lists<LogitBin>>,
 }
 
 impl Index {
     /// Opens the index in `folder`.
     ///
     /// # Errors
-    /// A file is missing or is not such a table. (`logits.parquet` may be missing: it needs the model.)
+    /// A file is missing or is not such a table. (`logits.parquet` and `logit_histogram.parquet` may be missing: they need the
+    /// model.)
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("features.parquet");
         let features = read_features(&path)?;
@@ -46,7 +48,8 @@ impl Index {
             neighbors: Lists::open(folder, d_sae)?,
             histogram: Lists::open(folder, d_sae)?,
             coactive: Lists::open(folder, d_sae)?,
-            logits: folder.join("logits.parquet").exists().then(|| Lists::open(folder, d_sae)).transpose()?,
+            logits: if_exists(folder, d_sae)?,
+            logit_histogram: if_exists(folder, d_sae)?,
         })
     }
 
@@ -94,4 +97,18 @@ impl Index {
     pub fn logits(&self, feature: u32) -> Result<Option<Vec<Word>>> {
         self.logits.as_ref().map(|logits| logits.rows(feature)).transpose()
     }
+
+    /// The histogram of the logits that it adds to all tokens, smallest first, without empty bins; `None` if the index was made
+    /// without the model.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn logit_histogram(&self, feature: u32) -> Result<Option<Vec<LogitBin>>> {
+        self.logit_histogram.as_ref().map(|bins| bins.rows(feature)).transpose()
+    }
+}
+
+/// Opens a table that an index need not have.
+fn if_exists<R: Row>(folder: &Path, d_sae: usize) -> Result<Option<Lists<R>>> {
+    folder.join(R::FILE).exists().then(|| Lists::open(folder, d_sae)).transpose()
 }

@@ -126,6 +126,11 @@ fn an_index_without_words_opens_and_one_without_its_lists_does_not() {
     let (dir, ..) = indexed();
     std::fs::remove_file(dir.path().join("logits.parquet")).unwrap();
     assert_eq!(Index::open(dir.path()).unwrap().logits(3).unwrap(), None);
+    assert_eq!(Index::open(dir.path()).unwrap().logit_histogram(3).unwrap(), None);
+    let bins = |k: usize| vec![LogitBin { low: -1.5, high: 0.25, tokens: 7 + k as u32 }; k % 3];
+    write_lists(&dir.path().join(LogitBin::FILE), D_SAE, bins).unwrap();
+    let index = Index::open(dir.path()).unwrap();
+    assert_eq!([5, 6].map(|k| index.logit_histogram(k).unwrap().unwrap()), [5, 6].map(|k| bins(k as usize)));
     std::fs::remove_file(dir.path().join("coactive.parquet")).unwrap();
     assert!(said(dir.path()).contains("cannot open") && said(dir.path()).ends_with("coactive.parquet"));
 }
