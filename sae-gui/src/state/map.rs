@@ -1,12 +1,15 @@
 //! All features in one picture: a scatter plot of two of their values, counted in cells, of which any part can be enlarged. What
 //! is drawn around with the pointer becomes a set of features. Draws nothing.
 
+use super::field::CLASSES;
 use super::format;
 use super::run_info::PositionCounts;
 use sae_core::analysis::index::FeatureRow;
 use sae_core::analysis::layout::DecoderLayout;
 use std::collections::BTreeSet;
 
+/// The classes of [`CLASSES`] that are told apart: all but the dead, which come last.
+pub const COLORED: usize = CLASSES.len() - 1;
 /// Cells along the two axes of what is visible.
 pub const CELLS: [usize; 2] = [120, 60];
 /// The largest magnification.
@@ -186,9 +189,9 @@ pub struct FeatureMap {
     pub missing: usize,
 }
 
-/// Features counted in cells: of each cell, from the lower left on row by row, the features that the table shows by class
-/// (`cross`, `image`, `text`), and all others.
-pub type Cells = Vec<[u32; 4]>;
+/// Features counted in cells: of each cell, from the lower left on row by row, the features that the table shows by class (those
+/// that are told apart, in the order of [`CLASSES`]), and all others.
+pub type Cells = Vec<[u32; COLORED + 1]>;
 
 impl FeatureMap {
     /// Places `rows`. Only a map of directions needs their layout.
@@ -243,19 +246,19 @@ impl FeatureMap {
 
     /// Counts the features in the visible part. `shown` are those that the table shows.
     pub fn cells<'a>(&self, window: Window, shown: impl Iterator<Item = &'a FeatureRow>) -> Cells {
-        let mut cells = vec![[0_u32; 4]; CELLS[0] * CELLS[1]];
+        let mut cells = vec![[0_u32; COLORED + 1]; CELLS[0] * CELLS[1]];
         let cell = |place: [f64; 2]| {
             let [x, y] = within(window, place)?;
             let at = |share: f64, cells: usize| ((share * cells as f64) as usize).min(cells - 1);
             Some(at(y, CELLS[1]) * CELLS[0] + at(x, CELLS[0]))
         };
-        self.places.iter().flatten().filter_map(|place| cell(*place)).for_each(|cell| cells[cell][3] += 1);
+        self.places.iter().flatten().filter_map(|place| cell(*place)).for_each(|cell| cells[cell][COLORED] += 1);
         for row in shown {
             if let Some(cell) = self.place(row.feature).and_then(cell) {
-                let class = ["cross", "image", "text"].iter().position(|class| *class == row.class).unwrap_or(2);
-                cells[cell][class] += 1;
                 // A damaged index may list a feature twice, which has one place all the same.
-                cells[cell][3] = cells[cell][3].saturating_sub(1);
+                cells[cell][COLORED] = cells[cell][COLORED].saturating_sub(1);
+                let class = CLASSES[..COLORED].iter().position(|class| *class == row.class);
+                cells[cell][class.unwrap_or(COLORED)] += 1;
             }
         }
         cells
@@ -345,8 +348,18 @@ mod tests {
         let rows = [row(0, 1e-2, 1.0), row(0, 1e-2, 1.0), row(1, 1e-4, 10.0)];
         let map = map(MapKind::Max, &rows);
         let cells = map.cells(WHOLE, rows.iter());
-        assert!(cells.iter().all(|cell| cell[3] <= 1), "the other features are at most those that have a place");
+        assert!(cells.iter().all(|cell| cell[COLORED] <= 1), "the other features are at most those that have a place");
         assert_eq!(cells.iter().map(|cell| cell[2]).sum::<u32>(), 3);
+    }
+
+    #[test]
+    fn every_class_is_counted_by_itself() {
+        let of_class =
+            |(feature, class): (u32, &&str)| FeatureRow { class: (*class).into(), ..row(feature, 1e-2, 1.0) };
+        let rows: Vec<_> = (0..).zip(&CLASSES).map(of_class).collect();
+        let cells = map(MapKind::Max, &rows).cells(WHOLE, rows.iter());
+        assert_eq!(CLASSES[COLORED], "dead");
+        assert!(cells.iter().any(|cell| *cell == [1; COLORED + 1]), "one of each in the same cell");
     }
 
     #[test]

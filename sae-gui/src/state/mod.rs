@@ -37,6 +37,7 @@ pub mod sample;
 pub mod sample_browser;
 pub mod score_description;
 pub mod score_filter;
+pub mod script;
 pub mod session;
 pub mod settings;
 pub mod shared_samples;

@@ -8,7 +8,7 @@ use super::run_info::PositionCounts;
 use super::typical_words::TypicalWords;
 use sae_core::analysis::index::FeatureRow;
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A parsed search.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -92,6 +92,19 @@ pub struct Subject<'a> {
     pub captions: &'a CaptionShares,
 }
 
+impl Subject<'_> {
+    /// Whether one of the typical words contains a text, which is in lower case.
+    fn is_typical(&self, text: &str) -> bool {
+        self.typical_words.is_some_and(|words| words.contains(text))
+    }
+
+    /// Whether the label, the notes or a typical word contain a text, which is in lower case.
+    fn says(&self, text: &str) -> bool {
+        let written = |field| self.annotations.contains(self.row.feature, field, text);
+        written(TextField::Label) || written(TextField::Notes) || self.is_typical(text)
+    }
+}
+
 impl Query {
     /// Parses a search. Never fails: what was not understood is in [`Query::problem`].
     pub fn parse(text: &str) -> Self {
@@ -153,6 +166,18 @@ impl Query {
             _ => None,
         };
         self.terms().find_map(problem)
+    }
+
+    /// The texts because of which a feature is found in captions, and in nothing else that is known of it, each with the share of
+    /// the captions of its strongest examples that contain the text.
+    pub fn caption_hits(&self, subject: &Subject) -> BTreeMap<&str, f32> {
+        let terms = self.terms().filter(|term| !term.negated && term.holds(subject));
+        let texts = terms.filter_map(|term| match &term.test {
+            Test::Caption(text) => Some(text.as_str()),
+            Test::Anywhere(text) if !subject.says(text) => Some(text.as_str()),
+            _ => None,
+        });
+        texts.filter_map(|text| Some((text, subject.captions.share(text, subject.row.feature)?))).collect()
     }
 
     fn terms(&self) -> impl Iterator<Item = &Term> {
@@ -247,7 +272,6 @@ impl Term {
 
     fn holds(&self, subject: &Subject) -> bool {
         let (feature, annotations) = (subject.row.feature, subject.annotations);
-        let typical = |text: &str| subject.typical_words.is_some_and(|words| words.contains(text));
         let holds = match &self.test {
             Test::Class(classes) => classes.iter().any(|class| subject.row.class.starts_with(class)),
             // A feature without a value satisfies neither a comparison nor its opposite.
@@ -256,7 +280,7 @@ impl Term {
                 None => return false,
             },
             Test::Text(field, text) => annotations.contains(feature, *field, text),
-            Test::Typical(text) => typical(text),
+            Test::Typical(text) => subject.is_typical(text),
             // While it is not known, the condition narrows nothing.
             Test::Caption(text) => match subject.captions.share(text, feature) {
                 Some(share) => share > 0.0,
@@ -264,10 +288,7 @@ impl Term {
             },
             Test::Anywhere(text) => {
                 let in_captions = || subject.captions.share(text, feature).is_some_and(|share| share >= MOST_CAPTIONS);
-                annotations.contains(feature, TextField::Label, text)
-                    || annotations.contains(feature, TextField::Notes, text)
-                    || typical(text)
-                    || in_captions()
+                subject.says(text) || in_captions()
             }
             Test::Star(star) => annotations.star(feature) == *star,
             Test::InList(name) => annotations.in_list(feature, name),

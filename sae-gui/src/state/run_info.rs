@@ -41,6 +41,11 @@ pub struct PositionCounts {
 }
 
 impl PositionCounts {
+    /// Positions of actions: those of neither text nor images.
+    pub fn actions(&self) -> u64 {
+        self.all.saturating_sub(self.text).saturating_sub(self.image)
+    }
+
     /// The share of text positions at which a feature fires; nothing if there are no text positions.
     pub fn rate_text(&self, row: &FeatureRow) -> Option<f64> {
         (self.text > 0).then(|| row.fires_text as f64 / self.text as f64)

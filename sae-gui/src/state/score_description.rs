@@ -55,10 +55,10 @@ pub fn meaning(score: &str) -> String {
     format!("{meaning}{mode}")
 }
 
-/// The best result of a score, in a few words: `AUC 0.95 at telling swapped answers`. Nothing if it was not validated.
+/// The best result of a score, in a few words: `AUC 0.95 at detecting swapped answers`. Nothing if it was not validated.
 pub fn best_result(validation: &Validation, score: &str) -> Option<String> {
     let best = validation.get(score)?.iter().max_by(|a, b| a.auc.total_cmp(&b.auc))?;
-    Some(format!("AUC {:.2} at telling {}", best.auc, best.corruption.replace('-', " ")))
+    Some(format!("AUC {:.2} at detecting {}", best.auc, best.corruption.replace('-', " ")))
 }
 
 /// All results of a score, a line each.
@@ -96,7 +96,7 @@ mod tests {
             |corruption: &str, auc| Auc { corruption: corruption.into(), auc, interval: [auc - 0.02, auc + 0.02] };
         let validation =
             Validation::from([("pmi".into(), vec![auc("noisy-images", 0.53), auc("swapped-answers", 0.9)])]);
-        assert_eq!(best_result(&validation, "pmi").as_deref(), Some("AUC 0.90 at telling swapped answers"));
+        assert_eq!(best_result(&validation, "pmi").as_deref(), Some("AUC 0.90 at detecting swapped answers"));
         assert_eq!(best_result(&validation, "random"), None);
         let full = ["noisy images: AUC 0.530 [0.510, 0.550]", "swapped answers: AUC 0.900 [0.880, 0.920]"];
         assert_eq!(all_results(&validation, "pmi"), full);

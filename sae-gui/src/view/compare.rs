@@ -142,7 +142,7 @@ fn head(ui: &mut Ui, run: &mut OpenRun, view: &mut CompareView, side: Option<&Si
         });
         shown.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Second autoencoder"));
         let hint = "path of another run, or a link to a feature";
-        let field = TextEdit::singleline(&mut view.run).hint_text(hint).desired_width(240.0);
+        let field = TextEdit::singleline(&mut view.run).hint_text(hint).desired_width(290.0);
         let response = ui.add(field);
         response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Second run"));
         if response.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter)) {
@@ -312,6 +312,12 @@ fn go(open: &OpenRun, run: &OpenRun, location: Location) -> Action {
 fn card_action(clicked: CardAction, open: &OpenRun, run: &OpenRun) -> Action {
     match clicked {
         CardAction::Copy(text) => Action::Copy(text, "Text copied."),
+        // Samples of another run have other numbers.
+        CardAction::CopyPicture(_) | CardAction::SavePicture(_) if open.info.root != run.info.root => {
+            Action::Say("Open the other run to copy or save its pictures.")
+        }
+        CardAction::CopyPicture(of) => Action::CopyPicture(of),
+        CardAction::SavePicture(of) => Action::SavePicture(of),
         CardAction::Open(sample) => go(open, run, Location::Sample(sample)),
     }
 }

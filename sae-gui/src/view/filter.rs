@@ -19,7 +19,7 @@ use egui::{
 use filters::keep::KeepEstimate;
 
 /// Samples shown of each side.
-const EXAMPLES: usize = 24;
+const EXAMPLES: usize = 48;
 
 /// What the page remembers between two frames.
 #[derive(Default)]
@@ -216,7 +216,7 @@ fn agreement(ui: &mut Ui, filter: &mut ScoreFilter, view: &mut FilterView) {
             plot::counts(ui, "agreement", [SIDE, SIDE], |cell| color.gamma_multiply(plot::shade(cells[cell], most)));
         view.plot = Some((shown, texture));
     }
-    let width = (ui.available_width() - 110.0).clamp(120.0, 260.0);
+    let width = (ui.available_width() - 110.0).clamp(120.0, 200.0);
     ui.horizontal_wrapped(|ui| {
         let (inner, response) = plot::ground(ui, vec2(width, 0.8 * width), 40.0, Sense::hover());
         response.widget_info(|| WidgetInfo::labeled(Role::Figure, true, "Two scores"));

@@ -71,7 +71,7 @@ fn groups(
     let mut action = None;
     ui.horizontal_wrapped(|ui| {
         ui.label("By group");
-        let field = TextEdit::singleline(&mut settings.group_by).hint_text("column, such as category").desired_width(150.0);
+        let field = TextEdit::singleline(&mut settings.group_by).hint_text("column, such as category").desired_width(180.0);
         let response = ui.add(field);
         response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Columns of the groups"));
         let hint = "Keep as large a share of every group. Columns of the data set, such as category or category,country; \
@@ -90,11 +90,11 @@ fn groups(
                 filter.set_grouping(Some(grouping));
             }
         }
-        within(ui, settings);
     });
     if let Some(problem) = problem {
         ui.add(Label::new(RichText::new(problem).color(ui.visuals().warn_fg_color)).wrap());
     }
+    within(ui, settings);
     action
 }
 
@@ -130,14 +130,18 @@ fn choice(ui: &mut Ui, settings: &mut ExportSettings) {
 
 /// The number whose quantiles each keep the same share.
 fn within(ui: &mut Ui, settings: &mut ExportSettings) {
-    ui.label("within");
-    let field = TextEdit::singleline(&mut settings.within).hint_text("answer_tokens").desired_width(100.0);
-    let response = ui.add(field);
-    response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Number whose quantiles each keep their share"));
-    response.on_hover_text(
-        "Keep the same share inside each of 20 quantiles of a number, so that a score cannot choose by it: a field of the rows, \
-         a score, or answer_tokens",
-    );
+    // A row of its own: the rest of another one would be too narrow for the field.
+    ui.horizontal(|ui| {
+        ui.label("Within quantiles of");
+        let hint = "number, such as answer_tokens";
+        let field = TextEdit::singleline(&mut settings.within).hint_text(hint).desired_width(f32::INFINITY);
+        let response = ui.add(field);
+        response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Number whose quantiles each keep their share"));
+        response.on_hover_text(
+            "Keep the same share inside each of 20 quantiles of a number, so that a score cannot choose by it: a field of the \
+             rows, a score, or answer_tokens",
+        );
+    });
 }
 
 /// How a command is doing.

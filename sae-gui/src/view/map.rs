@@ -3,8 +3,9 @@
 
 use super::picture::WHOLE as WHOLE_TEXTURE;
 use super::{plot, theme, widgets};
+use crate::state::field::CLASSES;
 use crate::state::format;
-use crate::state::map::{CELLS, Cells, FeatureMap, MapKind, WHOLE, Window, moved, within, zoomed};
+use crate::state::map::{CELLS, COLORED, Cells, FeatureMap, MapKind, WHOLE, Window, moved, within, zoomed};
 use crate::state::open_run::OpenRun;
 use egui::{
     Color32, ComboBox, PointerButton, Pos2, Rect, Response, RichText, Role, Sense, Shape, Stroke, TextureHandle, Ui,
@@ -146,7 +147,9 @@ fn head(ui: &mut Ui, run: &mut OpenRun, view: &mut MapView) {
         });
         shown.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "What the map shows"));
         shown.response.on_hover_text(shown_kind.hint());
-        for class in ["cross", "image", "text"] {
+        // Few runs have actions.
+        let is_there = |class: &&str| *class != "action" || run.list.positions().actions() > 0;
+        for class in CLASSES[..COLORED].iter().copied().filter(is_there) {
             ui.label(RichText::new(format!("\u{25a0} {class}")).small().color(theme::class(ui, class)));
         }
         let chosen = run.list.restricted_to();
@@ -251,23 +254,43 @@ fn refresh(ui: &Ui, run: &OpenRun, view: &mut MapView, kind: MapKind) {
 
 fn texture(ui: &Ui, cells: &Cells) -> TextureHandle {
     let most = cells.iter().map(|cell| cell.iter().sum()).max().unwrap_or(1);
-    let colors = ["cross", "image", "text"].map(|class| theme::class(ui, class));
+    let colors = CLASSES.map(|class| theme::class(ui, class));
     let other = theme::muted(ui).gamma_multiply(0.35);
     plot::counts(ui, "map", CELLS, |cell| {
-        let [cross, image, text, others] = cells[cell];
-        match cross + image + text {
-            0 => other.gamma_multiply(plot::shade(others, most)),
-            shown => mix(colors, [cross, image, text]).gamma_multiply(plot::shade(shown, most)),
+        let (shown, others) = cells[cell].split_at(COLORED);
+        match shown.iter().sum() {
+            0 => other.gamma_multiply(plot::shade(others[0], most)),
+            count => mix(&colors, shown).gamma_multiply(plot::shade(count, most)),
         }
     })
 }
 
 /// The mean of colors, weighted by counts.
-fn mix(colors: [Color32; 3], counts: [u32; 3]) -> Color32 {
+fn mix(colors: &[Color32], counts: &[u32]) -> Color32 {
     let total = counts.iter().sum::<u32>().max(1) as f32;
     let channel = |of: fn(&Color32) -> u8| {
-        let parts = colors.iter().zip(counts).map(|(color, count)| f32::from(of(color)) * count as f32);
+        let parts = colors.iter().zip(counts).map(|(color, count)| f32::from(of(color)) * *count as f32);
         (parts.sum::<f32>() / total) as u8
     };
     Color32::from_rgb(channel(Color32::r), channel(Color32::g), channel(Color32::b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_has_a_color_of_its_own() {
+        for dark in [false, true] {
+            let ctx = egui::Context::default();
+            ctx.set_theme(if dark { egui::Theme::Dark } else { egui::Theme::Light });
+            let mut colors = Vec::new();
+            let _ = ctx.run_ui(egui::RawInput::default(), |ui| {
+                colors = CLASSES.map(|class| theme::class(ui, class)).to_vec();
+            });
+            let distinct: std::collections::HashSet<_> = colors.iter().collect();
+            assert_eq!(distinct.len(), CLASSES.len(), "dark: {dark}");
+            assert_eq!(mix(&colors, &[0, 0, 0, 7]), colors[3], "features of actions alone have their color");
+        }
+    }
 }

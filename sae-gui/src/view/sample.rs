@@ -1,5 +1,6 @@
 //! The page of one sample: its pictures and its text, which features are active in what is selected, and its scores.
 
+use super::card::picture_menu;
 use super::heat_map;
 use super::picture::{fit, outline, paint, paint_patch, patch_rect};
 use super::sample_cache::{Activations, LoadedSample, SampleCache};
@@ -12,6 +13,7 @@ use crate::state::format;
 use crate::state::location::Location;
 use crate::state::open_run::OpenRun;
 use crate::state::overlay::PictureView;
+use crate::state::script::drawn_otherwise;
 use egui::{
     Button, Grid, Label, Pos2, Rect, Response, RichText, Role, ScrollArea, Sense, Ui, Vec2, WidgetInfo, pos2, vec2,
 };
@@ -50,6 +52,8 @@ pub struct SampleView {
     of_run: bool,
     /// The picture that is to be shown at full size.
     pub enlarge: Option<usize>,
+    /// The picture that is to be copied (else saved).
+    export: Option<(usize, bool)>,
 }
 
 impl SampleView {
@@ -109,6 +113,10 @@ pub fn show(
     }
     if let Some(picture) = view.enlarge.take() {
         action = Some(Action::ViewPicture(PictureView { sample: number, picture }));
+    }
+    if let Some((picture, copies)) = view.export.take() {
+        let of = PictureView { sample: number, picture };
+        action = Some(if copies { Action::CopyPicture(of) } else { Action::SavePicture(of) });
     }
     view.explanations = explanations;
     action
@@ -263,6 +271,9 @@ fn content(
     let spans = spans(&loaded.data.tokens, None);
     crops(ui, loaded, &spans, &drawn, view);
     text(ui, loaded, &spans, &drawn, view);
+    if let Some(told) = drawn_otherwise(spans.iter().map(|span| display_text(&span.text))) {
+        note(ui, told);
+    }
     if !view.selected.is_empty() && ui.small_button(format!("Clear the selection ({})", view.selected.len())).clicked()
     {
         view.selected.clear();
@@ -299,6 +310,7 @@ fn picture(
         {
             view.enlarge = Some(image);
         }
+        response.context_menu(|ui| view.export = picture_menu(ui).map(|copies| (image, copies)).or(view.export));
     }
     let patches = || {
         let own = tokens.iter().enumerate().filter(|(_, token)| token.image == Some(image));

@@ -285,6 +285,7 @@ fn cell(ui: &mut Ui, field: Field, feature: &FeatureRow, run: &OpenRun) {
                 if run.list.annotations().star(feature.feature) {
                     ui.label("\u{2605}");
                 }
+                caption_hits(ui, run, feature.feature);
                 ui.add(Label::new(widgets::feature_name(ui, run, feature.feature)).truncate());
             });
         }
@@ -294,6 +295,15 @@ fn cell(ui: &mut Ui, field: Field, feature: &FeatureRow, run: &OpenRun) {
         }
         _ if field.is_count() => number(ui, value == Some(0.0), &value.map_or("-".into(), |v| format::count(v as u64))),
         _ => number(ui, value.is_none_or(|value| value == 0.0), &format::maybe(value)),
+    }
+}
+
+/// Why a search finds a feature whose name does not say so: what is in the captions of its strongest examples.
+fn caption_hits(ui: &mut Ui, run: &OpenRun, feature: u32) {
+    for (text, share) in run.list.caption_hits(feature) {
+        let share = format::percent(share.into());
+        let label = ui.add(Label::new(theme::small(ui, &format!("captions: {text} {share}"))).truncate());
+        label.on_hover_text(format!("\"{text}\" is in {share} of the captions of its strongest examples"));
     }
 }
 

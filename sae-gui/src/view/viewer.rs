@@ -67,7 +67,7 @@ pub fn show(
             if ui.button("Fit").on_hover_text("Show the whole picture").clicked() {
                 view.area = Rect::ZERO;
             }
-            ui.label("heat map");
+            ui.label("heat-map opacity");
             ui.add(egui::Slider::new(opacity, 0.0..=1.0).show_value(false));
             close = ui.button("Close").clicked();
         });

@@ -90,7 +90,8 @@ pub fn peek(ui: &mut Ui, run: &OpenRun, feature: u32) {
         }
     }
     let weight = row.weight_paper.map_or("none".into(), format::real);
-    let numbers = format!("maximum {}, cross-modal weight (paper) {weight}", format::real(row.max.into()));
+    let (density, max) = (format::percent(row.density), format::real(row.max.into()));
+    let numbers = format!("density {density}, maximum {max}, cross-modal weight (paper) {weight}");
     ui.label(theme::small(ui, &numbers));
     ui.label(theme::small(ui, "Click to show the feature."));
 }
