@@ -438,7 +438,7 @@ fn a_text_in_a_link_runs_the_model_and_a_model_that_is_gone_is_a_sentence() {
         run: run.root().into(),
         location: Some(Location::Page(Page::Playground)),
         prompt: Some("a red ring".into()),
-        steer: vec![2],
+        steer: vec![(2, None)],
         ..Link::default()
     };
     let app = open(link);
@@ -457,7 +457,7 @@ fn a_text_of_ones_own_shows_its_features_and_what_setting_one_changes() {
         run: run.root().into(),
         location: Some(Location::Page(Page::Playground)),
         prompt: Some("What is in the picture?".into()),
-        steer: vec![2],
+        steer: vec![(2, None)],
         ..Link::default()
     };
     let mut app = open(link);

@@ -125,3 +125,33 @@ fn a_search_of_captions_without_the_strongest_examples_says_what_is_missing() {
         "labels and words are searched all the same"
     );
 }
+
+#[test]
+fn a_feature_that_is_found_by_captions_says_so() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open(Link { location: Some(Location::Feature(6)), ..Link::to_run(run.root()) });
+    let told = |app: &Harness<'static, App>, part: &str| app.query_all_by_label_contains(part).count();
+    search(&mut app, "series");
+    settle(&mut app);
+    assert!(told(&app, "captions: series 100%") >= 10, "on every row that is visible");
+    // A typical word says why by itself: features 4 and 6 are about green.
+    app.state_mut().session_mut().run_mut().unwrap().list.search("");
+    search(&mut app, "green");
+    settle(&mut app);
+    assert_eq!(told(&app, "captions:"), 0);
+    app.state_mut().session_mut().run_mut().unwrap().list.search("");
+    search(&mut app, "caption:green class:cross");
+    settle(&mut app);
+    assert!(told(&app, "captions: green") > 0);
+}
+
+#[test]
+fn a_sample_in_a_script_that_is_not_drawn_as_it_is_written_says_so() {
+    let arabic = |_| ["\u{642}\u{637}", "\u{629} ", "\u{62d}\u{645}\u{631}\u{627}\u{621}"].map(String::from).to_vec();
+    let (_dir, run) = fixture::run_with(16, 16, Captions { tokens: arabic, fires_at: |_, _| 1 });
+    let app = open(Link { location: Some(Location::Sample(3)), ..Link::to_run(run.root()) });
+    app.get_by_label_contains("tokens run from left to right");
+    let (_dir, run) = fixture::run(16);
+    let app = open(Link { location: Some(Location::Sample(3)), ..Link::to_run(run.root()) });
+    assert!(app.query_by_label_contains("Letters are joined").is_none());
+}

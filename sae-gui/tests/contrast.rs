@@ -1,7 +1,7 @@
 //! The Contrast page: what differs, all tests, one feature in every group; damaged tables and other autoencoders.
 
 use crate::fixture::{self, SAE};
-use crate::harness::{current, key, listed, open, press, settle, wait_for};
+use crate::harness::{current, key, listed, open, open_in, press, settle, wait_for};
 use egui::{Event, Key, Modifiers, Role};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
@@ -206,4 +206,24 @@ fn a_contrast_of_another_autoencoder_is_not_shown_with_these_features() {
     let app = open(page(&run, None));
     app.get_by_label_contains("This contrast is about features of other");
     assert!(listed(&app).is_empty());
+}
+
+#[test]
+fn the_columns_of_the_table_fit_beside_each_other() {
+    let (_dir, run) = fixture::run(64);
+    fixture::contrast(&run, "shape");
+    for width in [1360.0, 2560.0] {
+        let app = open_in(Harness::builder().with_size([width, 900.0]), page(&run, None));
+        let row = ["6", "ring", "50%", "25%", "+0.4000", "+0.3500 to +0.4500", "2.0e-8"];
+        let top = app.get_by_label("+0.4000").rect().center().y;
+        let cells = row.map(|text| {
+            let cell =
+                app.query_all_by_label(text).map(|node| node.rect()).find(|rect| (rect.center().y - top).abs() < 4.0);
+            cell.unwrap_or_else(|| panic!("{text} is not in the row"))
+        });
+        for pair in cells.windows(2) {
+            assert!(pair[0].right() <= pair[1].left(), "{width}: {pair:?}");
+        }
+        assert!(cells[6].right() <= width, "{width}: {:?}", cells[6]);
+    }
 }

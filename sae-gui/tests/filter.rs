@@ -127,3 +127,19 @@ fn scores_that_others_write_are_noticed_and_what_was_chosen_outlives_reading_the
     app.get_by_label_contains("6 of 24 samples are kept");
     app.get_by_label_contains("1 choice by hand");
 }
+
+#[test]
+fn no_field_is_too_narrow_for_its_hint() {
+    let (_dir, run) = fixture::run(16);
+    let app = open_filter(&run);
+    let hints = [
+        ("Columns of the groups", "column, such as category"),
+        ("Number whose quantiles each keep their share", "number, such as answer_tokens"),
+    ];
+    for (field, hint) in hints {
+        let font = egui::TextStyle::Body.resolve(&app.ctx.global_style());
+        let width = app.ctx.fonts_mut(|fonts| fonts.layout_no_wrap(hint.into(), font, egui::Color32::WHITE).size().x);
+        let room = app.get_by_label(field).rect().width();
+        assert!(room >= width + 8.0, "{field}: {room} for {width}");
+    }
+}

@@ -74,7 +74,7 @@ fn scores_say_what_they_measure_and_how_well_they_work() {
     let report = serde_json::json!({ "trials": [{ "corruption": "swapped-answers", "scores": results }] });
     file::write_json(&run.root().join("validate").join(format!("{SAE}.json")), &report).unwrap();
     let mut app = open(filter);
-    app.get_by_label("AUC 0.91 at telling swapped answers");
+    app.get_by_label("AUC 0.91 at detecting swapped answers");
     let histogram = app.get_by_label("Histogram of scores").rect();
     app.event(Event::PointerMoved(histogram.left_center() + egui::vec2(8.0, 0.0)));
     app.run_steps(8);
@@ -131,4 +131,91 @@ fn every_autoencoder_of_the_run_is_listed_with_what_it_lacks() {
     app.run_steps(3);
     settle(&mut app);
     app.get_by_label_contains("The training of second is not finished");
+}
+
+#[test]
+fn a_card_names_the_modality_and_the_sample_of_its_example() {
+    let (_dir, run) = fixture::run(64);
+    let app = open(Link { location: Some(Location::Feature(6)), ..Link::to_run(run.root()) });
+    let labels: Vec<String> = figures(&app, "sample ").into_iter().map(|(label, _)| label).collect();
+    // The strongest text position is in sample 0, the strongest image position in sample 1.
+    assert!(labels.iter().any(|label| label.ends_with(": 6.01 on text, shape-00")), "{labels:?}");
+    assert!(labels.iter().any(|label| label.ends_with(" on image, shape-01")), "{labels:?}");
+}
+
+#[test]
+fn a_sample_says_which_feature_it_shows_and_how_strong_it_is_here_and_in_the_run() {
+    let (_dir, run) = fixture::run(64);
+    let app = open(Link { location: Some(Location::Sample(5)), ..Link::to_run(run.root()) });
+    let told: Vec<String> =
+        app.query_all_by_label_contains("Showing feature").filter_map(|node| node.accesskit_node().value()).collect();
+    let [told] = &told[..] else { panic!("{told:?}") };
+    let run = app.state().session().run().unwrap();
+    let feature: u32 = told["Showing feature ".len()..].split([' ', ':']).next().unwrap().parse().unwrap();
+    let max = sae_gui::state::format::real(run.list.row(feature).unwrap().max.into());
+    assert!(told.contains(": maximum ") && told.ends_with(&format!(" here, {max} in the run")), "{told}");
+}
+
+#[test]
+fn a_look_at_a_related_feature_says_what_it_is_about_and_how_dense_it_is() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open(Link { location: Some(Location::Feature(6)), ..Link::to_run(run.root()) });
+    app.get_by_label_contains("Nearest features").scroll_to_me();
+    app.run_steps(3);
+    let title = app.get_by_label_contains("Nearest features").rect();
+    // Feature 10 is the second nearest of feature 6, after feature 8.
+    let button = app.get_all_by_label_contains("10").find(|node| {
+        node.accesskit_node().role() == Role::Button && (0.0..60.0).contains(&(node.rect().top() - title.bottom()))
+    });
+    app.event(Event::PointerMoved(button.unwrap().rect().center()));
+    app.run_steps(60);
+    settle(&mut app);
+    app.get_by_label("Feature 10");
+    app.get_by_label("fires on: blue");
+    app.get_by_label_contains("density ");
+}
+
+#[test]
+fn actions_have_an_entry_in_the_legend_of_the_map_where_there_are_some() {
+    let (_dir, run) = fixture::run(16);
+    let legend = |class: &str| format!("\u{25a0} {class}");
+    let app = open_folder(run.root());
+    app.get_by_label(&legend("cross"));
+    assert!(app.query_by_label(&legend("action")).is_none());
+    let folder = run.features(SAE);
+    let mut rows = sae_core::analysis::index::read_features(&folder.join("features.parquet")).unwrap();
+    rows[3] = sae_core::analysis::index::FeatureRow {
+        fires: 7,
+        density: 7.0 / 20_100.0,
+        max: 2.0,
+        class: "action".into(),
+        ..rows[3].clone()
+    };
+    sae_core::analysis::index::write_features(&folder.join("features.parquet"), &rows).unwrap();
+    run.write_step(&format!("index/{SAE}"), &serde_json::json!({ "positions": [20_100, 8_000, 12_000] })).unwrap();
+    let app = open(Link { location: Some(Location::Feature(3)), ..Link::to_run(run.root()) });
+    app.get_by_label(&legend("action"));
+    app.get_by_label_contains("Class action: it fires on actions of an agent");
+}
+
+#[test]
+fn the_logits_of_all_tokens_are_a_histogram_below_the_listed_ones() {
+    use sae_core::analysis::index::{LogitBin, Row as _, Word, write_lists};
+    let (_dir, run) = fixture::run(16);
+    let folder = run.features(SAE);
+    let link = Link { location: Some(Location::Feature(6)), ..Link::to_run(run.root()) };
+    let word = |promoted, logit| Word { promoted, token_id: 1, piece: "ring".into(), logit };
+    write_lists(&folder.join(Word::FILE), 16, |_| vec![word(true, 0.9), word(false, -0.9)]).unwrap();
+    open(link.clone())
+        .get_by_label("The index has no histogram of the logits of all tokens. Make it again to see this.");
+    let bin = |low, high, tokens| LogitBin { low, high, tokens };
+    let bins = vec![bin(-1.0, -0.5, 2), bin(-0.5, 0.5, 3_000), bin(0.5, 1.0, 5), bin(f32::NAN, f32::NAN, 1)];
+    write_lists(&folder.join(LogitBin::FILE), 16, |_| bins.clone()).unwrap();
+    let mut app = open(link);
+    app.get_by_label("Logits of 3,007 tokens").scroll_to_me();
+    app.run_steps(3);
+    let plot = app.get_by_label("Logits of 3,007 tokens").rect();
+    app.event(Event::PointerMoved(plot.center()));
+    app.run_steps(60);
+    app.get_by_label("3,000 tokens from -0.500 to +0.500");
 }

@@ -25,14 +25,24 @@ fn colors_and_columns_are_as_they_were_left() {
     let mut app = start(run.root(), &memory, None);
     assert!(app.query_by_label("Sort by ratio").is_none());
     app.state_mut().session_mut().apply(Command::ThemeDark);
+    app.state_mut().session_mut().apply(Command::ToggleTable);
+    app.run_steps(2);
+    assert!(app.query_by_label("Columns").is_none());
+    app.state_mut().session_mut().apply(Command::ToggleTable);
+    app.run_steps(2);
     app.get_by_label("Columns").click();
     app.run_steps(3);
     app.get_by_label("ratio").click();
     app.run_steps(3);
+    app.state_mut().session_mut().apply(Command::ToggleTable);
     eframe::App::on_exit(app.state_mut(), None);
     drop(app);
     let app = start(run.root(), &memory, None);
     assert_eq!(app.state().session().theme, Some(Theme::Dark));
+    assert!(app.query_by_label("Sort by ratio").is_none(), "the table is still hidden");
+    let mut app = app;
+    app.state_mut().session_mut().apply(Command::ToggleTable);
+    app.run_steps(2);
     app.get_by_label("Sort by ratio");
     // The command line wins.
     let app = start(run.root(), &memory, Some(None));

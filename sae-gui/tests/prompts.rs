@@ -109,7 +109,7 @@ fn a_prompt_is_steered_at_several_strengths_side_by_side() {
     let link = Link {
         location: Some(Location::Page(Page::Playground)),
         prompt: Some(TEXT.into()),
-        steer: vec![2],
+        steer: vec![(2, None)],
         ..Link::to_run(run.root())
     };
     let mut app = open(link);

@@ -6,7 +6,7 @@ use super::open;
 use super::sample::Samples;
 use super::tables::Tables;
 use super::watch::{Changed, Watch};
-use super::{contrast, folders, guarded, report, scores};
+use super::{contrast, folders, guarded, report, sample_images, scores};
 use crate::state::Link;
 use crate::state::contrast::Contrast;
 use crate::state::details::Details;
@@ -42,6 +42,8 @@ pub enum Reply {
     Captions(String, Result<Vec<f32>, String>),
     /// A picture of a sample at full size: sample, picture.
     Picture(u32, usize, Result<Picture, String>),
+    /// A picture of a sample to copy, or one that was saved as this file.
+    Exported(Option<PathBuf>, Result<Picture, String>),
     /// The score table.
     Scores(Result<Scores, String>),
     /// The groups that columns of the data set divide the samples into.
@@ -80,6 +82,7 @@ struct Requests {
     features: Vec<u32>,
     samples: Vec<u32>,
     picture: Option<(u32, usize)>,
+    export: Option<(u32, usize, Option<PathBuf>)>,
     search: Option<String>,
     captions: Vec<String>,
     scores: bool,
@@ -124,6 +127,11 @@ impl Loader {
     /// Asks for a picture of a sample at full size.
     pub fn request_picture(&self, sample: u32, picture: usize) {
         self.worker.change(|requests| requests.picture = Some((sample, picture)));
+    }
+
+    /// Asks for a picture of a sample at full size, to copy it, or for it to be saved as a new file.
+    pub fn export_picture(&self, sample: u32, picture: usize, file: Option<PathBuf>) {
+        self.worker.change(|requests| requests.export = Some((sample, picture, file)));
     }
 
     /// Asks for the samples whose captions or keys have these words.
@@ -212,6 +220,7 @@ enum Task {
     Feature(u32),
     Sample(u32),
     Picture(u32, usize),
+    Export(u32, usize, Option<PathBuf>),
     Search(String),
     Captions(String),
     Scores,
@@ -243,6 +252,9 @@ fn take_task(requests: &mut Requests) -> Option<Task> {
     }
     if let Some((sample, picture)) = requests.picture.take() {
         return Some(Task::Picture(sample, picture));
+    }
+    if let Some((sample, picture, file)) = requests.export.take() {
+        return Some(Task::Export(sample, picture, file));
     }
     if let Some(text) = requests.search.take() {
         return Some(Task::Search(text));
@@ -382,6 +394,14 @@ fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<
             (Some(Task::Picture(sample, picture)), Some(current)) => {
                 let view = guarded(|| current.samples.picture(sample, picture));
                 reply(current.number, Reply::Picture(sample, picture, view));
+            }
+            (Some(Task::Export(sample, picture, file)), Some(current)) => {
+                let exported = guarded(|| {
+                    let picture = current.samples.picture(sample, picture)?;
+                    file.iter().try_for_each(|file| sample_images::save(&picture, file))?;
+                    Ok(picture)
+                });
+                reply(current.number, Reply::Exported(file, exported));
             }
             (Some(Task::Search(text)), Some(current)) => {
                 let found = guarded(|| current.samples.search(&text));

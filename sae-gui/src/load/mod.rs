@@ -2,6 +2,7 @@
 //! the window never waits. Know no egui type.
 
 mod activations;
+pub mod chooser;
 mod contrast;
 mod folders;
 pub mod fonts;

@@ -1,12 +1,14 @@
 //! Finds the pictures of samples (files, or inside the tables and archives of the data set), checks that they are the ones that
-//! were harvested, and decodes them. A picture that cannot be shown becomes a sentence. Writes nothing and follows no links into
-//! the network.
+//! were harvested, decodes them, and saves copies. A picture that cannot be shown becomes a sentence. Changes no file and follows
+//! no links into the network.
 
 use crate::state::sample::Picture;
 use harvest::data::{Mapping, Melt};
 use harvest::pixels;
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder};
 use sae_core::store::sample::{ImageRef, place};
-use sae_core::{Run, path_text};
+use sae_core::{Run, file, path_text};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -150,6 +152,18 @@ pub fn open(path: &Path) -> Result<Picture, String> {
     decoded(&read(path)?, &path.display().to_string(), LARGE)
 }
 
+/// Saves a picture as a new PNG file.
+pub fn save(picture: &Picture, file: &Path) -> Result<(), String> {
+    if file.exists() {
+        return Err(format!("{} exists already. Choose another name.", file.display()));
+    }
+    let [width, height] = picture.size.map(|side| side as u32);
+    let mut png = Vec::new();
+    let written = PngEncoder::new(&mut png).write_image(&picture.rgba, width, height, ExtendedColorType::Rgba8);
+    written.map_err(|error| format!("The picture cannot be encoded: {error}"))?;
+    file::write_bytes(file, &png).map_err(|error| error.message())
+}
+
 fn decoded(bytes: &[u8], name: &str, side: usize) -> Result<Picture, String> {
     decode(bytes, side).map_err(|cause| format!("The picture {name} cannot be shown: {cause}"))
 }
@@ -192,6 +206,17 @@ mod tests {
         let found = pictures.read(&image("images/a.png", &wide), "sub/data.jsonl:3", SMALL).unwrap();
         assert_eq!((found.size, &found.rgba[..4]), ([320, 160], &[200, 10, 10, 255][..]));
         assert_eq!(pictures.read(&image("b.png", &small), "data.jsonl:3", SMALL).unwrap().size, [4, 2]);
+    }
+
+    #[test]
+    fn a_picture_is_saved_as_a_new_file_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let picture = decode(&png(4, 2), LARGE).unwrap();
+        let file = dir.path().join("a copy.png");
+        save(&picture, &file).unwrap();
+        assert_eq!(image::open(&file).unwrap().into_rgba8().into_raw(), picture.rgba);
+        assert!(save(&picture, &file).unwrap_err().contains("exists already"));
+        assert!(save(&picture, &file.join("a.png")).is_err(), "a file is no folder");
     }
 
     #[test]

@@ -85,6 +85,11 @@ impl Annotations {
         self.lists.iter().filter(|(_, list)| list.features.contains(&feature)).map(|(name, _)| name.as_str()).collect()
     }
 
+    /// The features of a list, by its exact name.
+    pub fn list(&self, name: &str) -> impl Iterator<Item = u32> {
+        self.lists.get(name).into_iter().flat_map(|list| list.features.iter().copied())
+    }
+
     /// All lists with the number of their features.
     pub fn lists(&self) -> impl Iterator<Item = (&str, usize)> {
         self.lists.iter().map(|(name, list)| (name.as_str(), list.features.len()))

@@ -86,6 +86,8 @@ pub enum Command {
     Dismiss,
     /// Opens the palette.
     Palette,
+    /// Shows or hides the table of features.
+    ToggleTable,
     /// Uses the colors that the system prefers.
     ThemeSystem,
     /// Uses dark text on a light background.
@@ -106,7 +108,7 @@ struct Presentation {
 
 impl Command {
     /// All of them, in the order of the menus.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::Open,
         Self::Reload,
         Self::MakeIndex,
@@ -140,6 +142,7 @@ impl Command {
         Self::Back,
         Self::Forward,
         Self::Dismiss,
+        Self::ToggleTable,
         Self::ThemeSystem,
         Self::ThemeLight,
         Self::ThemeDark,
@@ -208,6 +211,12 @@ impl Command {
                 "Clear the search",
                 "Close what is open, else clear the selection, else the search",
                 &["Escape"],
+            ),
+            Self::ToggleTable => of(
+                Menu::View,
+                "Table of features",
+                "Show the table and the map beside a feature, or hide them",
+                &["Ctrl+B"],
             ),
             Self::ThemeSystem => of(Menu::View, "Follow the system", "Light or dark, as the system prefers", &[]),
             Self::ThemeLight => of(Menu::View, "Light", "Dark text on a light background", &[]),

@@ -68,6 +68,23 @@ impl History {
         self.current -= usize::from(self.has_back());
     }
 
+    /// All visits, the earliest first.
+    pub fn visits(&self) -> impl DoubleEndedIterator<Item = Location> + ExactSizeIterator {
+        self.visits.iter().map(|visit| visit.0)
+    }
+
+    /// The number of the current visit, from 0.
+    pub fn number(&self) -> Option<usize> {
+        self.current.checked_sub(1)
+    }
+
+    /// Goes to a visit by its number, from 0.
+    pub fn go_to(&mut self, visit: usize) {
+        if visit < self.visits.len() {
+            self.current = visit + 1;
+        }
+    }
+
     /// Goes to the visit after.
     pub fn forward(&mut self) {
         self.current += usize::from(self.has_forward());
@@ -93,6 +110,17 @@ mod tests {
         history.forward();
         history.visit(Location::Feature(7), VisitKind::Chosen);
         assert!(!history.has_forward());
+    }
+
+    #[test]
+    fn any_visit_is_gone_to_and_the_others_stay() {
+        let mut history = History::default();
+        [1, 9, 2].into_iter().for_each(|feature| history.visit(Location::Feature(feature), VisitKind::Chosen));
+        history.go_to(0);
+        assert_eq!((history.current(), history.number()), (Some(Location::Feature(1)), Some(0)));
+        assert!(!history.has_back() && history.has_forward() && history.visits().len() == 3);
+        history.go_to(3);
+        assert_eq!(history.number(), Some(0), "there is no such visit");
     }
 
     #[test]

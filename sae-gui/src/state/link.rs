@@ -16,7 +16,7 @@ use std::str::FromStr;
 pub const SCHEME: &str = "sae://";
 
 /// A run, and what to show of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Link {
     /// The run folder.
     pub run: PathBuf,
@@ -42,8 +42,8 @@ pub struct Link {
     pub prompt: Option<String>,
     /// The path of its image.
     pub image: Option<PathBuf>,
-    /// Features to steer there, at their maximum.
-    pub steer: Vec<u32>,
+    /// Features to steer there, each with its activation; without one, at its maximum.
+    pub steer: Vec<(u32, Option<f32>)>,
     /// The multiples of these strengths that are compared there, as typed.
     pub multiples: Option<String>,
 }
@@ -93,7 +93,7 @@ impl Link {
                     parse_multiples(&multiples).map_err(|problem| format!("{problem}, in the link {text}"))?;
                     link.multiples = Some(multiples);
                 }
-                "steer" => link.steer.push(value.parse().map_err(|_| invalid("feature number"))?),
+                "steer" => link.steer.push(parse_steer(value).ok_or_else(|| invalid("feature to steer"))?),
                 _ => return Err(format!("unknown key \"{key}\" in the link {text}")),
             }
         }
@@ -123,7 +123,7 @@ impl Display for Link {
         pairs.extend(self.keep.map(|count| ("keep", count.to_string())));
         pairs.extend(self.prompt.as_ref().map(|text| ("prompt", percent_encode(text))));
         pairs.extend(self.image.as_ref().map(|path| ("image", percent_encode(&path.to_string_lossy()))));
-        pairs.extend(self.steer.iter().map(|feature| ("steer", feature.to_string())));
+        pairs.extend(self.steer.iter().map(|steer| ("steer", format_steer(*steer))));
         pairs.extend(self.multiples.as_ref().map(|text| ("multiples", percent_encode(text))));
         let mut sign = '?';
         for (key, value) in pairs {
@@ -147,6 +147,17 @@ fn parse_sort(text: &str) -> Option<[Sort; 2]> {
     };
     let (first, second) = text.split_once(',')?;
     Some([column(first)?, column(second)?])
+}
+
+/// Such as `12` (at its maximum) or `12:0.5`.
+fn format_steer((feature, strength): (u32, Option<f32>)) -> String {
+    format!("{feature}{}", strength.map(|strength| format!(":{strength}")).unwrap_or_default())
+}
+
+fn parse_steer(text: &str) -> Option<(u32, Option<f32>)> {
+    let Some((feature, strength)) = text.split_once(':') else { return Some((text.parse().ok()?, None)) };
+    let strength = strength.parse().ok().filter(|strength: &f32| strength.is_finite())?;
+    Some((feature.parse().ok()?, Some(strength)))
 }
 
 /// The path of the run, and what of it is meant. A slash at the end says that nothing follows, whatever the folder is called.
@@ -286,6 +297,8 @@ mod tests {
             ("sae://run/?keep=all", "invalid number of samples"),
             ("sae://run/f/3?page=compare&with=x", "Invalid feature \"x\""),
             ("sae://run/?multiples=1,x", "Invalid number \"x\""),
+            ("sae://run/?steer=3:inf", "invalid feature to steer"),
+            ("sae://run/?steer=3:", "invalid feature to steer"),
             ("sae:///f/3", "names no run"),
             ("sae://", "names no run"),
             ("sae://run?color=red", "unknown key"),
@@ -332,7 +345,7 @@ mod tests {
             keep in prop::option::of(any::<usize>()),
             prompt in prop::option::of(".{1,9}"),
             image in prop::option::of("/?[a-z0-9 %?&#=._-]{1,8}"),
-            steer in prop::collection::vec(any::<u32>(), 0..3),
+            steer in prop::collection::vec((any::<u32>(), prop::option::of(-1e3f32..1e3)), 0..3),
             multiples in prop::option::of("[0-9]{1,2}\\.5(, ?-?[0-9]{1,2}){0,3}"),
         ) {
             let with = with.map(|(run, sae, feature)| Counterpart { run: run.map(PathBuf::from), sae, feature });

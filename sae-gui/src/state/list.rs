@@ -7,7 +7,7 @@ use super::query::{Query, Subject};
 use super::run_info::PositionCounts;
 use super::typical_words::TypicalWords;
 use sae_core::analysis::index::FeatureRow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One column that the table is sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +149,12 @@ impl FeatureList {
         })
     }
 
+    /// Its number with what lists call it: `Feature 12: red ring`.
+    pub fn title(&self, feature: u32) -> String {
+        let name = self.name(feature).map(|name| format!(": {}", name.text())).unwrap_or_default();
+        format!("Feature {feature}{name}")
+    }
+
     /// The typical words of a feature.
     pub fn typical_words(&self, feature: u32) -> Option<&TypicalWords> {
         self.typical_words.get(feature as usize)
@@ -189,6 +195,12 @@ impl FeatureList {
     /// What of the search was not understood.
     pub fn problem(&self) -> Option<&str> {
         self.query.problem().or(self.query.caption_problem(&self.captions))
+    }
+
+    /// The texts of the search that find a feature by the captions of its strongest examples alone, each with the share of these
+    /// captions that contain it.
+    pub fn caption_hits(&self, feature: u32) -> BTreeMap<&str, f32> {
+        self.row(feature).map(|row| self.query.caption_hits(&self.subject(row))).unwrap_or_default()
     }
 
     /// The texts of the search that have not been looked for in captions yet.
@@ -328,7 +340,7 @@ impl FeatureList {
         };
         let names: Vec<_> = self.rows.iter().map(name).collect();
         let ranks: BTreeSet<_> = names.iter().flatten().collect();
-        let ranks: std::collections::BTreeMap<_, u64> = ranks.into_iter().zip(0..).collect();
+        let ranks: BTreeMap<_, u64> = ranks.into_iter().zip(0..).collect();
         let key = |rank: u64| if sort.descending { u64::MAX - 1 - rank } else { rank };
         names.iter().map(|name| name.as_ref().map_or(u64::MAX, |name| key(ranks[name]))).collect()
     }

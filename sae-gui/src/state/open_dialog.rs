@@ -19,6 +19,8 @@ pub struct OpenDialog {
     pub text: String,
     /// Why it cannot be opened.
     pub problem: Option<String>,
+    /// Whether the system's own dialog is asked for.
+    pub browses: bool,
     /// The folder whose folders are listed.
     pub folder: Option<PathBuf>,
     /// The folders in it, or why they cannot be listed; nothing while they are being read.

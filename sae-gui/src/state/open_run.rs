@@ -13,7 +13,7 @@ use super::list::FeatureList;
 use super::location::{Location, Page};
 use super::lru::Lru;
 use super::map::MapKind;
-use super::playground::{PlaygroundState, Prompt};
+use super::playground::{PlaygroundState, Prompt, Steer};
 use super::report::RunReport;
 use super::run_info::{OpenedRun, RunInfo};
 use super::sample_browser::SampleBrowser;
@@ -125,8 +125,9 @@ impl OpenRun {
         prompt.draft.image = link.image.clone();
         prompt.submits_at_once = link.prompt.is_some();
         playground.draft.multiples = link.multiples.clone().unwrap_or(playground.draft.multiples);
-        for row in link.steer.iter().filter_map(|feature| list.row(*feature)) {
-            playground.steer(row.feature, row.max);
+        for (feature, strength) in &link.steer {
+            let row = list.row(*feature);
+            row.into_iter().for_each(|row| playground.steer(row.feature, strength.unwrap_or(row.max)));
         }
         let mut run = Self {
             export: ExportSettings::new(&opened.info.export_folder),
@@ -212,6 +213,16 @@ impl OpenRun {
             Location::Feature(number) | Location::Compare(number) => self.list.row(number).is_some(),
             Location::Sample(number) => u64::from(number) < self.info.samples,
             Location::Page(_) => true,
+        }
+    }
+
+    /// What a location is called in a list.
+    pub fn title(&self, location: Location) -> String {
+        match location {
+            Location::Feature(number) => self.list.title(number),
+            Location::Sample(number) => format!("Sample {number}"),
+            Location::Compare(number) => format!("Compare feature {number}"),
+            Location::Page(page) => page.title().into(),
         }
     }
 
@@ -355,6 +366,12 @@ impl OpenRun {
         samples
     }
 
+    /// A steered feature in a link, with its strength unless that is the maximum.
+    fn steer_in_link(&self, steer: &Steer) -> (u32, Option<f32>) {
+        let is_max = self.list.row(steer.feature).is_some_and(|row| row.max == steer.strength);
+        (steer.feature, (!is_max).then_some(steer.strength))
+    }
+
     /// What this view is as a link.
     pub fn link(&self) -> Link {
         let page = self.page();
@@ -380,7 +397,7 @@ impl OpenRun {
             keep: filter.map(ScoreFilter::target),
             prompt: draft.map(|draft| draft.text.clone()),
             image: draft.and_then(|draft| draft.image.clone()),
-            steer: draft.iter().flat_map(|draft| &draft.steers).map(|steer| steer.feature).collect(),
+            steer: draft.iter().flat_map(|draft| &draft.steers).map(|steer| self.steer_in_link(steer)).collect(),
             multiples: draft.filter(|draft| draft.has_multiples()).map(|draft| draft.multiples.clone()),
         }
     }

@@ -50,9 +50,9 @@ impl Palette {
         }
         let text = typed.to_lowercase();
         let mut lines = Vec::new();
-        let feature_line = |list: &FeatureList, feature: u32| {
-            let name = list.name(feature).map(|name| format!(": {}", name.text())).unwrap_or_default();
-            Line { title: format!("Feature {feature}{name}"), choice: Choice::Location(Location::Feature(feature)) }
+        let feature_line = |list: &FeatureList, feature: u32| Line {
+            title: list.title(feature),
+            choice: Choice::Location(Location::Feature(feature)),
         };
         if let (Some(list), Ok(number)) = (list, text.parse::<u32>()) {
             if list.row(number).is_some() {

@@ -50,6 +50,8 @@ pub struct Session {
     pub job: Option<Job>,
     /// The chosen colors; none: those that the system prefers.
     pub theme: Option<Theme>,
+    /// Whether the table of features is hidden on their page.
+    pub table_hidden: bool,
     /// The endpoint that was asked for labels last.
     pub endpoint: LabelEndpoint,
     /// The link that is being opened, or that was opened last.
@@ -70,6 +72,7 @@ impl Default for Session {
             notice: None,
             job: None,
             theme: None,
+            table_hidden: false,
             endpoint: LabelEndpoint::default(),
             requested: None,
             opening: false,
@@ -403,6 +406,7 @@ impl Session {
             | Command::Quit
             | Command::CopyPicture
             | Command::Palette
+            | Command::ToggleTable
             | Command::ThemeSystem
             | Command::ThemeLight
             | Command::ThemeDark
@@ -463,10 +467,15 @@ impl Session {
                 vec![Effect::FocusSearch(Page::Samples)]
             }
             Command::Search => {
+                self.table_hidden = false;
                 let save = self.go(Location::Page(Page::Features), VisitKind::Chosen);
                 save.into_iter().chain([Effect::FocusSearch(Page::Features)]).collect()
             }
             Command::Dismiss => self.dismiss(),
+            Command::ToggleTable => {
+                self.table_hidden = !self.table_hidden;
+                Vec::new()
+            }
             Command::ThemeSystem => self.set_theme(None),
             Command::ThemeLight => self.set_theme(Some(Theme::Light)),
             Command::ThemeDark => self.set_theme(Some(Theme::Dark)),
@@ -570,7 +579,12 @@ impl Session {
         saved.into_iter().chain([Effect::Reveal]).collect()
     }
 
-    fn move_in_history(&mut self, act: fn(&mut History)) -> Vec<Effect> {
+    /// Goes to a visit of the history by its number, from 0.
+    pub fn go_to_visit(&mut self, visit: usize) -> Vec<Effect> {
+        self.move_in_history(|history| history.go_to(visit))
+    }
+
+    fn move_in_history(&mut self, act: impl FnOnce(&mut History)) -> Vec<Effect> {
         if let Some(run) = self.run_mut() {
             run.label_edits.commit();
             act(&mut run.history);

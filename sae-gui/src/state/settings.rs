@@ -18,6 +18,8 @@ pub struct Settings {
     pub theme: Option<Theme>,
     /// Width and height of the window, in points.
     pub window: Option<[f32; 2]>,
+    /// Whether the table of features is hidden.
+    pub table_hidden: bool,
     /// Width of the pane with the table of features, in points.
     pub pane: Option<f32>,
     /// Magnification of everything.

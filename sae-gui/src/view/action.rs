@@ -13,12 +13,20 @@ use std::path::PathBuf;
 pub enum Action {
     /// Show a location.
     Go(Location),
+    /// Go to a visit of the history, by its number.
+    GoToVisit(usize),
     /// Show a sample of a list, which Next and Previous then walk.
     GoToSample(u32, SampleList),
     /// Walk all samples again.
     LeaveSampleList,
     /// Show a picture as large as the window.
     ViewPicture(PictureView),
+    /// Copy a picture of a sample.
+    CopyPicture(PictureView),
+    /// Ask where to save a picture of a sample.
+    SavePicture(PictureView),
+    /// Say something.
+    Say(&'static str),
     /// Run a command.
     Command(Command),
     /// Open another autoencoder of the run.

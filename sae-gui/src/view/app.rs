@@ -20,8 +20,8 @@ use super::table::TableView;
 use super::test_box::TestBox;
 use super::viewer::ViewerView;
 use super::{
-    compare, contrast, feature, filter, keys, label, label_dialog, lists, map, menu_bar, playground, report, sample,
-    samples, search, status_bar, table, theme, viewer,
+    compare, contrast, feature, filter, folders, keys, label, label_dialog, lists, map, menu_bar, playground, report,
+    sample, samples, search, status_bar, table, theme, viewer,
 };
 use crate::load::fonts::{self, SystemFont};
 use crate::load::settings::{self, SETTINGS};
@@ -36,10 +36,7 @@ use crate::state::palette::Choice;
 use crate::state::session::{Phase, Session};
 use crate::state::settings::Settings;
 use crate::state::{Command, Link};
-use egui::{
-    Area, CentralPanel, ColorImage, Context, Frame, Id, Margin, Order, Panel, Popup, Rect, ScrollArea, Sense,
-    ThemePreference, Ui, ViewportCommand,
-};
+use egui::{CentralPanel, ColorImage, Context, Frame, Margin, Panel, ScrollArea, ThemePreference, Ui, ViewportCommand};
 use sae_core::store::image_format;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -132,6 +129,10 @@ pub struct App {
     pane: Option<f32>,
     /// A picture of the window on its way to the clipboard.
     pub(super) window_picture: Option<Receiver<Arc<ColorImage>>>,
+    /// The folder that a person chooses in the system's dialog, on its way.
+    pub(super) chooser: Option<Receiver<Option<PathBuf>>>,
+    /// Whether a picture of a sample is on its way to the clipboard or to a file.
+    pub(super) exports: bool,
     /// Fonts of the system on their way.
     pub(super) fonts: Option<Receiver<Vec<SystemFont>>>,
     /// Whether to scroll to the row of the feature that is shown.
@@ -189,6 +190,8 @@ impl App {
             ctx: ctx.clone(),
             pane: remembered.pane,
             window_picture: None,
+            chooser: None,
+            exports: false,
             fonts,
             reveal: false,
             screenshot: options.screenshot.map(|path| PendingScreenshot::new(path, options.outcome.clone())),
@@ -218,6 +221,7 @@ impl App {
     /// Takes over what was remembered.
     fn recall(&mut self, ctx: &Context, remembered: &Settings) {
         self.session.endpoint = remembered.endpoint.clone();
+        self.session.table_hidden = remembered.table_hidden;
         remembered.zoom.into_iter().for_each(|zoom| ctx.set_zoom_factor(zoom));
         remembered.heat_opacity.into_iter().for_each(|opacity| self.pages.feature.heat_opacity = opacity);
         remembered.columns().into_iter().for_each(|columns| self.pages.table.columns = columns);
@@ -229,6 +233,7 @@ impl App {
         let window = ctx.input(|input| input.viewport().inner_rect).map(|rect| [rect.width(), rect.height()]);
         Settings {
             theme: self.session.theme,
+            table_hidden: self.session.table_hidden,
             window,
             pane: self.pane,
             zoom: Some(ctx.zoom_factor()),
@@ -254,7 +259,7 @@ impl App {
         effects.into_iter().for_each(|effect| self.perform(ctx, effect));
     }
 
-    fn open_text(&mut self, ctx: &Context, text: &str) {
+    pub(super) fn open_text(&mut self, ctx: &Context, text: &str) {
         let effects = self.session.open_text(text);
         effects.into_iter().for_each(|effect| self.perform(ctx, effect));
     }
@@ -346,7 +351,7 @@ impl App {
         if stop {
             self.subprocess.iter().for_each(Subprocess::stop);
         }
-        shield(&ctx, top.response.rect.bottom());
+        overlays::shield(&ctx, top.response.rect.bottom());
         top.inner.into_iter().for_each(|action| self.act(&ctx, action));
         let margin = Frame::central_panel(ui.style()).inner_margin(Margin::symmetric(12, 10));
         if self.session.run().is_some() {
@@ -356,7 +361,7 @@ impl App {
             let (start, recents) = (&mut self.start, &self.recents.1);
             let page = CentralPanel::default().frame(margin);
             let entered = page.show(ui, |ui| overlays::start_page(ui, &self.session, start, recents)).inner;
-            list_folders(&self.loader, start, None);
+            folders::request(&ctx, &self.loader, &mut self.chooser, start, None);
             entered.into_iter().for_each(|text| self.open_text(&ctx, &text));
         }
     }
@@ -364,11 +369,11 @@ impl App {
     /// Draws the page that is shown. Returns what was clicked.
     fn page(&mut self, ui: &mut Ui, margin: Frame) -> Vec<Action> {
         let reveal = std::mem::take(&mut self.reveal);
-        let Session { phase: Phase::Open(run), job, .. } = &mut self.session else { return Vec::new() };
+        let Session { phase: Phase::Open(run), job, table_hidden, .. } = &mut self.session else { return Vec::new() };
         let pages = &mut self.pages;
         let (job, opacity) = (job.as_ref(), pages.feature.heat_opacity);
         let mut actions: Vec<Action> = Vec::new();
-        if run.page() == Page::Features {
+        if run.page() == Page::Features && (!*table_hidden || run.list.total() == 0) {
             let widest = (0.62 * ui.available_width()).max(240.0);
             let usual = (0.44 * ui.available_width()).clamp(240.0, 640.0);
             let width = self.pane.unwrap_or(usual).min(widest);
@@ -427,7 +432,8 @@ impl App {
             }
             Overlay::Open(mut dialog) => {
                 let (entered, close) = overlays::open(ctx, &mut dialog, self.session.is_opening(), &self.recents.1);
-                list_folders(&self.loader, &mut dialog, self.session.run().map(|run| run.info.root.as_path()));
+                let run = self.session.run().map(|run| run.info.root.as_path());
+                folders::request(ctx, &self.loader, &mut self.chooser, &mut dialog, run);
                 if !close {
                     self.session.overlay = Overlay::Open(dialog);
                 }
@@ -442,6 +448,13 @@ impl App {
             },
             Overlay::Picture(of) => self.view_picture(ctx, of),
             Overlay::AskLabel(dialog) => self.ask_label(ctx, dialog),
+            Overlay::SavePicture(mut dialog) => {
+                let (file, close) = overlays::save_picture(ctx, &mut dialog);
+                file.into_iter().for_each(|file| self.export_picture(dialog.picture, Some(file)));
+                if !close {
+                    self.session.overlay = Overlay::SavePicture(dialog);
+                }
+            }
             Overlay::Confirm(invocation) => match overlays::confirm(ctx, &invocation) {
                 Some(true) => self.perform(ctx, Effect::Start(invocation)),
                 Some(false) => {}
@@ -517,25 +530,6 @@ fn numbered(path: &Path) -> impl Iterator<Item = PathBuf> {
         path.with_file_name(name).with_extension(path.extension().unwrap_or_default())
     };
     std::iter::once(path.to_path_buf()).chain((2..).map(name))
-}
-
-/// While a menu or drop-down is open, a click beside it closes it and does nothing else. The menus themselves stay reachable.
-fn shield(ctx: &Context, top: f32) {
-    if Popup::is_any_open(ctx) {
-        let screen = ctx.content_rect();
-        let area = Area::new(Id::unique("shield")).order(Order::Middle).fixed_pos(egui::pos2(screen.left(), top));
-        area.show(ctx, |ui| {
-            let rect = Rect::from_min_max(egui::pos2(screen.left(), top), screen.right_bottom());
-            ui.allocate_rect(rect, Sense::click());
-        });
-    }
-}
-
-/// Asks for the folders that a field for a run leads to, if they are others than before: at first those beside the open run, else
-/// those in the working folder.
-fn list_folders(loader: &Loader, dialog: &mut OpenDialog, run: Option<&Path>) {
-    let start = run.and_then(Path::parent).unwrap_or(Path::new("."));
-    dialog.follow(start).into_iter().for_each(|folder| loader.request_folders(folder));
 }
 
 /// Starts the loader; it wakes the window after every reply.

@@ -9,6 +9,7 @@ use super::theme;
 use crate::state::activations::SampleActivations;
 use crate::state::excerpt::{caption, excerpt, spans};
 use crate::state::format;
+use crate::state::overlay::PictureView;
 use crate::state::sample::TokenView;
 use egui::text::{LayoutJob, TextFormat, TextWrapping};
 use egui::{
@@ -35,6 +36,10 @@ pub enum CardAction {
     Open(u32),
     /// Text is to be copied.
     Copy(String),
+    /// A picture is to be copied.
+    CopyPicture(PictureView),
+    /// A picture is to be saved.
+    SavePicture(PictureView),
 }
 
 /// The example whose card is expanded: the name of its grid, its sample and its position.
@@ -61,7 +66,7 @@ pub fn grid(
                 let toggled = card(ui, vec2(width, HEIGHT), example, scale, cache, *expanded == Some(key));
                 match toggled {
                     Some(CardEvent::Toggle) => *expanded = (*expanded != Some(key)).then_some(key),
-                    Some(CardEvent::Open) => action = Some(CardAction::Open(example.sample)),
+                    Some(CardEvent::Act(chosen)) => action = Some(chosen),
                     None => {}
                 }
             }
@@ -76,7 +81,38 @@ pub fn grid(
 
 enum CardEvent {
     Toggle,
-    Open,
+    Act(CardAction),
+}
+
+/// The menu of a picture. Returns what was chosen: copying it, or else saving it.
+pub fn picture_menu(ui: &mut Ui) -> Option<bool> {
+    let mut copies = None;
+    for (title, chosen) in [("Copy picture", true), ("Save picture ...", false)] {
+        if ui.button(title).clicked() {
+            copies = Some(chosen);
+            ui.close();
+        }
+    }
+    copies
+}
+
+/// The menu of a card.
+fn card_menu(ui: &mut Ui, example: &Example, cache: &mut SampleCache) -> Option<CardAction> {
+    let Some(Ok(loaded)) = cache.get(example.sample) else { return None };
+    let mut action = None;
+    if ui.button("Copy text").clicked() {
+        action = Some(CardAction::Copy(caption(&loaded.data.tokens)));
+        ui.close();
+    }
+    if !loaded.textures.is_empty() {
+        let picture = loaded.data.token(example.position).and_then(|token| token.image).unwrap_or(0);
+        let of = PictureView { sample: example.sample, picture };
+        let chosen = picture_menu(ui);
+        action = chosen
+            .map(|copies| if copies { CardAction::CopyPicture(of) } else { CardAction::SavePicture(of) })
+            .or(action);
+    }
+    action
 }
 
 fn card(
@@ -88,13 +124,11 @@ fn card(
     expanded: bool,
 ) -> Option<CardEvent> {
     let (rect, response) = ui.allocate_exact_size(size, Sense::click());
-    let activation = format::real(example.activation as f64);
-    let label = format!("sample {}, position {}: {activation}", example.sample, example.position);
-    response.widget_info(|| WidgetInfo::labeled(Role::Figure, true, label.as_str()));
     let mut event = None;
+    let mut drawn = String::new();
     // Cards outside the visible part cost nothing.
     if ui.is_rect_visible(rect) {
-        content(ui, response.id, rect, example, scale, cache);
+        drawn = content(ui, response.id, rect, example, scale, cache);
         let more = Rect::from_min_size(rect.right_bottom() - vec2(52.0, FOOT + 4.0), vec2(44.0, FOOT));
         let title = if expanded { "Less" } else { "More" };
         let button = ui.place(more, Button::new(theme::small(ui, title)).small().frame(false));
@@ -102,13 +136,22 @@ fn card(
             event = Some(CardEvent::Toggle);
         }
     }
-    if response.on_hover_text_at_pointer("Click to show the sample").clicked() {
-        event = Some(CardEvent::Open);
+    let activation = format::real(example.activation as f64);
+    let label = format!("sample {}, position {}: {activation}{drawn}", example.sample, example.position);
+    response.widget_info(|| WidgetInfo::labeled(Role::Figure, true, label.as_str()));
+    response.context_menu(|ui| {
+        if let Some(action) = card_menu(ui, example, cache) {
+            event = Some(CardEvent::Act(action));
+        }
+    });
+    if response.on_hover_text_at_pointer("Click to show the sample; right-click to copy").clicked() {
+        event = Some(CardEvent::Act(CardAction::Open(example.sample)));
     }
     event
 }
 
-fn content(ui: &mut Ui, id: Id, rect: Rect, example: &Example, scale: HeatScale, cache: &mut SampleCache) {
+/// Draws a card. Returns what it names: the modality, and the sample.
+fn content(ui: &mut Ui, id: Id, rect: Rect, example: &Example, scale: HeatScale, cache: &mut SampleCache) -> String {
     let active = cache.active(example.sample).and_then(Result::ok);
     let (fill, stroke) = theme::card(ui);
     ui.painter().rect(rect, 6.0, fill, stroke, StrokeKind::Inside);
@@ -138,14 +181,16 @@ fn content(ui: &mut Ui, id: Id, rect: Rect, example: &Example, scale: HeatScale,
             excerpt::show(ui, id.with("text"), words, loaded, &spans, active.as_ref(), scale);
         }
     }
-    let key = match &loaded {
-        Some(Ok(loaded)) => format!("{}   position {}", loaded.data.key, example.position),
-        _ => format!("sample {}   position {}", example.sample, example.position),
+    let name = match &loaded {
+        Some(Ok(loaded)) => loaded.data.key.clone(),
+        _ => format!("sample {}", example.sample),
     };
-    let mut foot = LayoutJob::simple_singleline(key, FontId::proportional(theme::SMALL), theme::muted(ui));
+    let foot = format!("{name}   position {}", example.position);
+    let mut foot = LayoutJob::simple_singleline(foot, FontId::proportional(theme::SMALL), theme::muted(ui));
     foot.wrap = TextWrapping::truncate_at_width((text.width() - 48.0).max(20.0));
     let foot = painter.layout_job(foot);
     painter.galley(pos2(text.left(), text.bottom() - foot.size().y), foot, theme::muted(ui));
+    format!(" on {}, {name}", example.modality.name())
 }
 
 /// The whole text of an example's sample, below its card.

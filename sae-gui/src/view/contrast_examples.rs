@@ -71,6 +71,8 @@ pub fn show(
         samples.extend(&here);
         match card::grid(ui, SIDES[side], &examples, scale, cache, expanded) {
             Some(CardAction::Copy(text)) => action = Some(Action::Copy(text, "Text copied.")),
+            Some(CardAction::CopyPicture(of)) => action = Some(Action::CopyPicture(of)),
+            Some(CardAction::SavePicture(of)) => action = Some(Action::SavePicture(of)),
             Some(CardAction::Open(sample)) => {
                 let title = format!("examples of feature {feature} in {group}");
                 action = Some(Action::GoToSample(sample, SampleList { title, samples: here }));

@@ -9,7 +9,7 @@ use crate::state::history::VisitKind;
 use crate::state::invocation::Invocation;
 use crate::state::location::{Location, Page};
 use crate::state::open_run::OpenRun;
-use crate::state::overlay::Overlay;
+use crate::state::overlay::{Overlay, SavePictureDialog};
 use egui::Context;
 
 impl App {
@@ -21,6 +21,7 @@ impl App {
                 self.reveal |= matches!(location, Location::Feature(_));
                 self.session.go(location, VisitKind::Chosen).into_iter().collect()
             }
+            Action::GoToVisit(visit) => self.session.go_to_visit(visit),
             Action::GoToSample(sample, list) => self.session.go_to_sample(sample, list).into_iter().collect(),
             Action::LeaveSampleList => {
                 self.with_run(|run| run.sample_list = None);
@@ -30,6 +31,20 @@ impl App {
             Action::OpenText(text) => self.session.open_text(&text),
             Action::ViewPicture(of) => {
                 self.session.overlay = Overlay::Picture(of);
+                Vec::new()
+            }
+            Action::CopyPicture(of) => {
+                self.export_picture(of, None);
+                Vec::new()
+            }
+            Action::SavePicture(of) => {
+                if let Some(run) = self.session.run() {
+                    self.session.overlay = Overlay::SavePicture(SavePictureDialog::new(of, &run.info.root));
+                }
+                Vec::new()
+            }
+            Action::Say(notice) => {
+                self.session.notice = Some(notice.into());
                 Vec::new()
             }
             Action::Confirm(invocation) => {

@@ -1,10 +1,13 @@
 //! The field for a run, and the folders below it: a click on a run opens it, and a click on another folder goes into it.
 
 use super::theme;
+use crate::load::{Loader, chooser};
 use crate::state::open_dialog::{FolderEntry, OpenDialog};
 use egui::text::{CCursor, CCursorRange};
 use egui::text_edit::TextEditState;
-use egui::{Button, Id, Label, Margin, Response, RichText, Role, ScrollArea, TextEdit, Ui, WidgetInfo};
+use egui::{Button, Context, Id, Label, Margin, Response, RichText, Role, ScrollArea, TextEdit, Ui, WidgetInfo};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
 
 /// Height of the list.
 const HEIGHT: f32 = 220.0;
@@ -23,9 +26,28 @@ pub fn field(ui: &mut Ui, dialog: &mut OpenDialog, width: f32) -> Response {
     response
 }
 
+/// Asks for the folders that the field leads to, if they are others than before: at first those beside the open run, else
+/// those in the working folder. Opens the system's dialog, if that is asked for.
+pub fn request(
+    ctx: &Context,
+    loader: &Loader,
+    chosen: &mut Option<Receiver<Option<PathBuf>>>,
+    dialog: &mut OpenDialog,
+    run: Option<&Path>,
+) {
+    let start = run.and_then(Path::parent).unwrap_or(Path::new("."));
+    if std::mem::take(&mut dialog.browses) && chosen.is_none() {
+        let waker = ctx.clone();
+        *chosen = Some(chooser::folder(dialog.folder.clone(), move || waker.request_repaint()));
+    }
+    dialog.follow(start).into_iter().for_each(|folder| loader.request_folders(folder));
+}
+
 /// Draws the folders. Returns the run that was clicked.
 pub fn show(ui: &mut Ui, dialog: &mut OpenDialog) -> Option<String> {
     let folder = dialog.folder.clone()?;
+    let browse = ui.small_button("Browse ...").on_hover_text("Choose the folder in the dialog of the system");
+    dialog.browses |= browse.clicked();
     ui.add(Label::new(theme::small(ui, &format!("Folders in {}", folder.display()))).truncate());
     let (mut run, mut entered) = (None, None);
     ScrollArea::vertical().id_salt("folders").max_height(HEIGHT).show(ui, |ui| {

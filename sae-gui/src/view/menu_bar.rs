@@ -11,6 +11,9 @@ use egui::{Align, Button, ComboBox, Layout, Response, RichText, Role, Ui, Vec2, 
 
 /// Width from which on everything is in one row.
 const ONE_ROW: f32 = 1000.0;
+/// Visits in the menu of the history at most, and its width.
+const HISTORY: usize = 25;
+const HISTORY_WIDTH: f32 = 320.0;
 
 /// Draws the bar.
 pub fn show(ui: &mut Ui, session: &Session) -> Option<Action> {
@@ -26,11 +29,18 @@ pub fn show(ui: &mut Ui, session: &Session) -> Option<Action> {
                             ui.close();
                         }
                     }
+                    if let Some(run) = session.run().filter(|_| menu == Menu::Go) {
+                        ui.menu_button("History", |ui| action = history(ui, run).or(action.take()));
+                    }
                 });
             }
             ui.separator();
             for (command, direction) in [(Command::Back, Direction::Left), (Command::Forward, Direction::Right)] {
-                if arrow(ui, session.allows(command), command, direction).clicked() {
+                let arrow = arrow(ui, session.allows(command), command, direction);
+                if let Some(run) = session.run() {
+                    arrow.context_menu(|ui| action = history(ui, run).or(action.take()));
+                }
+                if arrow.clicked() {
                     action = Some(Action::Command(command));
                 }
             }
@@ -61,6 +71,20 @@ fn pages(ui: &mut Ui, run: &OpenRun) -> Option<Action> {
     autoencoder(ui, run).or(action)
 }
 
+/// The visits of the history as entries of a menu, the latest first.
+fn history(ui: &mut Ui, run: &OpenRun) -> Option<Action> {
+    let mut action = None;
+    ui.set_max_width(HISTORY_WIDTH);
+    for (visit, location) in run.history.visits().enumerate().rev().take(HISTORY) {
+        let button = Button::selectable(run.history.number() == Some(visit), run.title(location)).truncate();
+        if ui.add(button).clicked() {
+            action = Some(Action::GoToVisit(visit));
+            ui.close();
+        }
+    }
+    action
+}
+
 fn tabs(ui: &mut Ui, run: &OpenRun) -> Option<Action> {
     let mut action = None;
     for page in Page::ALL {
@@ -75,6 +99,7 @@ fn tabs(ui: &mut Ui, run: &OpenRun) -> Option<Action> {
 
 fn entry(ui: &mut Ui, session: &Session, command: Command) -> Response {
     let chosen = match command {
+        Command::ToggleTable => !session.table_hidden,
         Command::ThemeSystem => session.theme.is_none(),
         Command::ThemeLight => session.theme == Some(Theme::Light),
         Command::ThemeDark => session.theme == Some(Theme::Dark),

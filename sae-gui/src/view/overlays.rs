@@ -6,13 +6,14 @@ use super::{folders, widgets};
 use crate::state::Command;
 use crate::state::invocation::Invocation;
 use crate::state::open_dialog::OpenDialog;
-use crate::state::overlay::UnsavedDialog;
+use crate::state::overlay::{SavePictureDialog, UnsavedDialog};
 use crate::state::palette::{Choice, Palette};
 use crate::state::session::{Phase, Session};
 use egui::{
-    Align2, Area, Button, Context, FontId, Grid, Id, Key, LayerId, Modal, Order, RichText, Role, ScrollArea, TextEdit,
-    Ui, WidgetInfo, vec2,
+    Align2, Area, Button, Context, FontId, Grid, Id, Key, LayerId, Modal, Order, Popup, Rect, RichText, Role,
+    ScrollArea, Sense, TextEdit, Ui, WidgetInfo, pos2, vec2,
 };
+use std::path::PathBuf;
 
 /// A modal that is fixed at the top, so that its field stays in place while its content grows.
 pub fn modal(name: &'static str) -> Modal {
@@ -228,6 +229,38 @@ pub fn unsaved(
     answer.or(shown.should_close().then_some(UnsavedAnswer::Stay))
 }
 
+/// Draws the question where to save a picture. Returns the file, and whether to close the question.
+pub fn save_picture(ctx: &Context, dialog: &mut SavePictureDialog) -> (Option<PathBuf>, bool) {
+    let (mut file, mut close) = (None, false);
+    let shown = modal("save picture").show(ctx, |ui| {
+        set_width(ui, 520.0);
+        ui.heading("Save the picture");
+        let response = ui.add(TextEdit::singleline(&mut dialog.path).desired_width(f32::INFINITY));
+        response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "File of the picture"));
+        let entered = response.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
+        if response.changed() {
+            dialog.problem = None;
+        }
+        ui.label(theme::small(
+            ui,
+            "A new PNG file of the picture as the data set has it, of at most 2048 pixels a side.",
+        ));
+        if let Some(problem) = &dialog.problem {
+            ui.label(RichText::new(problem).color(ui.visuals().error_fg_color));
+        }
+        ui.add_space(6.0);
+        ui.horizontal(|ui| {
+            let path = dialog.path.trim();
+            let save = ui.add_enabled(!path.is_empty(), Button::new(RichText::new("Save").strong()));
+            if save.clicked() || (entered && !path.is_empty()) {
+                file = Some(PathBuf::from(path));
+            }
+            close = ui.button("Cancel").clicked();
+        });
+    });
+    (file, close || shown.should_close())
+}
+
 /// Draws the palette. Returns what was chosen, and whether to close it.
 pub fn palette(ctx: &Context, session: &Session, palette: &mut Palette) -> (Option<Choice>, bool) {
     let mut chosen = None;
@@ -264,6 +297,18 @@ pub fn palette(ctx: &Context, session: &Session, palette: &mut Palette) -> (Opti
         }
     });
     (chosen, shown.should_close())
+}
+
+/// While a menu or drop-down is open, a click beside it closes it and does nothing else. The menus themselves stay reachable.
+pub fn shield(ctx: &Context, top: f32) {
+    if Popup::is_any_open(ctx) {
+        let screen = ctx.content_rect();
+        let area = Area::new(Id::unique("shield")).order(Order::Middle).fixed_pos(pos2(screen.left(), top));
+        area.show(ctx, |ui| {
+            let rect = Rect::from_min_max(pos2(screen.left(), top), screen.right_bottom());
+            ui.allocate_rect(rect, Sense::click());
+        });
+    }
 }
 
 /// While a file is held over the window: says what letting go will do.

@@ -6,6 +6,7 @@ use super::prompt::LoadedPrompt;
 use super::sample::{self, SampleView};
 use super::theme::{self, note, section};
 use super::widgets::{self, feature_button, short_name};
+use crate::state::annotations::list_name_problem;
 use crate::state::excerpt::display_text;
 use crate::state::format;
 use crate::state::location::Location;
@@ -22,6 +23,8 @@ const COLUMN: f32 = 150.0;
 const GAP: f32 = 10.0;
 /// Multiples of the strengths that a button proposes.
 const PROPOSED: &str = "0, 0.5, 1, 2";
+/// Features of a list that are steered at most: each has a row of its own.
+const MOST_STEERED: usize = 32;
 
 /// What the page remembers between two frames.
 #[derive(Default)]
@@ -34,6 +37,8 @@ pub struct PlaygroundView {
     feature: u32,
     /// What is typed as the path of the image.
     image: String,
+    /// What is typed as the name of a list of the steered features.
+    preset: String,
 }
 
 impl PlaygroundView {
@@ -189,8 +194,53 @@ fn steering(ui: &mut Ui, run: &mut OpenRun, view: &mut PlaygroundView) -> Option
             let button = ui.button(format!("Add {feature}"));
             add = button.on_hover_text("The feature that was shown last").clicked().then_some(feature).or(add);
         }
-        if let Some(row) = add.and_then(|feature| run.list.row(feature)).cloned() {
-            run.playground.steer(row.feature, row.max);
+        add_at_max(run, add);
+    });
+    presets(ui, run, view).or(action)
+}
+
+/// Steers features at their maxima. Those that are steered already keep their strengths.
+fn add_at_max(run: &mut OpenRun, features: impl IntoIterator<Item = u32>) {
+    for feature in features {
+        if let Some(row) = run.list.row(feature) {
+            run.playground.steer(feature, row.max);
+        }
+    }
+}
+
+/// Lists of features as presets: those that exist can be steered, and what is steered can be saved as one.
+fn presets(ui: &mut Ui, run: &mut OpenRun, view: &mut PlaygroundView) -> Option<Action> {
+    let mut action = None;
+    ui.horizontal_wrapped(|ui| {
+        let lists: Vec<(String, usize)> =
+            run.list.annotations().lists().map(|(name, count)| (name.to_owned(), count)).collect();
+        if !lists.is_empty() {
+            let menu = ui.menu_button("Add a list", |ui| {
+                for (name, count) in &lists {
+                    if ui.button(format!("{name} ({count})")).clicked() {
+                        let features: Vec<u32> = run.list.annotations().list(name).take(MOST_STEERED).collect();
+                        add_at_max(run, features);
+                        ui.close();
+                    }
+                }
+            });
+            let hint = format!("Steer the features of a list at their maxima, {MOST_STEERED} of them at most");
+            menu.response.on_hover_text(hint);
+        }
+        let features: Vec<u32> = run.playground.draft.steers.iter().map(|steer| steer.feature).collect();
+        if features.is_empty() {
+            return;
+        }
+        let field = TextEdit::singleline(&mut view.preset).hint_text("name of a list").desired_width(110.0);
+        let response = ui.add(field);
+        response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Name of the list of steered features"));
+        let name = view.preset.trim();
+        let ready = !name.is_empty() && list_name_problem(name).is_none();
+        let button = ui.add_enabled(ready, Button::new("Save as list"));
+        let hint = "Keep the steered features as a list. A link (Ctrl+L) holds their strengths as well";
+        if button.on_hover_text(hint).clicked() {
+            action = Some(Action::AddToList(name.to_owned(), features));
+            view.preset.clear();
         }
     });
     action

@@ -35,10 +35,14 @@ impl Default for SampleCache {
     }
 }
 
+/// A picture as egui takes it.
+pub fn color_image(picture: &Picture) -> ColorImage {
+    ColorImage::from_rgba_unmultiplied(picture.size, &picture.rgba)
+}
+
 /// Uploads a picture.
 pub fn texture(ctx: &Context, name: String, picture: &Picture) -> TextureHandle {
-    let image = ColorImage::from_rgba_unmultiplied(picture.size, &picture.rgba);
-    ctx.load_texture(name, image, TextureOptions::LINEAR)
+    ctx.load_texture(name, color_image(picture), TextureOptions::LINEAR)
 }
 
 impl SampleCache {

@@ -2,6 +2,7 @@
 
 use super::app::App;
 use super::requested::Requested;
+use super::sample_cache::color_image;
 use super::side::Side;
 use super::theme;
 use crate::load::{
@@ -17,6 +18,7 @@ use crate::state::map::MapKind;
 use crate::state::open_run::OpenRun;
 use crate::state::overlay::{Overlay, PictureView};
 use crate::state::playground::{PlaygroundState, Prompt};
+use crate::state::sample::Picture;
 use crate::state::score_filter::Grouping;
 use crate::state::session::Phase;
 use egui::{Context, ViewportCommand};
@@ -34,7 +36,7 @@ fn compared_samples(run: &OpenRun, side: &Side) -> Vec<u32> {
 impl App {
     /// Whether everything that is to be shown has been read, and everything that was edited is saved.
     pub fn is_settled(&self) -> bool {
-        if self.session.is_opening() || self.fonts.is_some() || self.label_cost.is_some() {
+        if self.session.is_opening() || self.fonts.is_some() || self.label_cost.is_some() || self.exports {
             return false;
         }
         let Phase::Open(run) = &self.session.phase else { return !matches!(self.session.phase, Phase::Opening) };
@@ -231,6 +233,13 @@ impl App {
             }
             self.fonts = None;
         }
+        if let Some(chosen) = self.chooser.as_ref().and_then(|chooser| chooser.try_recv().ok()) {
+            self.chooser = None;
+            match chosen {
+                Some(folder) => self.open_text(ctx, &folder.display().to_string()),
+                None => self.session.notice = Some("No folder was chosen.".into()),
+            }
+        }
         if let Some(image) = self.window_picture.as_ref().and_then(|picture| picture.try_recv().ok()) {
             ctx.copy_image((*image).clone());
             self.session.notice = Some("Picture copied.".into());
@@ -257,6 +266,10 @@ impl App {
             }
             Reply::Picture(sample, picture, view) => {
                 self.pages.viewer.set_picture(ctx, PictureView { sample, picture }, view);
+                Vec::new()
+            }
+            Reply::Exported(file, picture) => {
+                self.take_exported(ctx, file, picture);
                 Vec::new()
             }
             Reply::FoundSamples(text, found) => {
@@ -321,6 +334,7 @@ impl App {
         self.activation_worker = None;
         self.side = None;
         self.requested = Requested::default();
+        self.exports = false;
         ctx.send_viewport_cmd(ViewportCommand::Title(self.title()));
         let Some(run) = self.session.run_mut() else { return };
         let (root, rows) = (run.info.root.clone(), run.list.rows().to_vec());
@@ -453,6 +467,35 @@ impl App {
         } else {
             self.session.notice = Some(format!("There is no such folder: {}", folder.display()));
         }
+    }
+
+    /// Copies a picture of a sample, or saves it as a new file, once the loader has read it.
+    pub(super) fn export_picture(&mut self, of: PictureView, file: Option<PathBuf>) {
+        self.exports = true;
+        self.loader.export_picture(of.sample, of.picture, file);
+    }
+
+    /// Takes a picture to copy, or the result of saving one.
+    fn take_exported(&mut self, ctx: &Context, file: Option<PathBuf>, picture: Result<Picture, String>) {
+        self.exports = false;
+        let told = match (picture, file, &mut self.session.overlay) {
+            (Ok(picture), None, _) => {
+                ctx.copy_image(color_image(&picture));
+                "Picture copied.".into()
+            }
+            (Ok(_), Some(file), overlay) => {
+                if matches!(overlay, Overlay::SavePicture(_)) {
+                    *overlay = Overlay::None;
+                }
+                format!("Picture saved: {}", file.display())
+            }
+            (Err(reason), Some(_), Overlay::SavePicture(dialog)) => {
+                dialog.problem = Some(reason);
+                return;
+            }
+            (Err(reason), ..) => reason,
+        };
+        self.session.notice = Some(told);
     }
 
     /// Puts a picture of the window into the clipboard, once it has been drawn.
