@@ -202,10 +202,13 @@ impl PatchesRequest {
             let bad = |error: ImageError| Error::Image { cause: error.to_string(), path: path() };
             let picture = Picture::decode(file).map_err(bad)?;
             let mut row = vec![picture.clone()];
+            // Consecutive frames of a video share their positions, which have the number of the first of them.
+            let shown = positions.iter().filter_map(|position| position.image).filter(|shown| *shown <= image).max();
+            let shown = shown.unwrap_or(image);
             for rule in rules {
                 // Each sample has its own random numbers.
                 let rule = &Rule { seed: self.seed ^ (made.samples << 20), ..*rule };
-                let mut found = rule.patches(positions, image);
+                let mut found = rule.patches(positions, shown);
                 patches::keep(&mut found, self.keep)?;
                 let name = format!("{}/{:06}-{image}.png", rule.method.name(), made.samples);
                 let dark = blackened(&picture, &found);

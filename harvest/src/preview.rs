@@ -103,14 +103,14 @@ impl Plan {
         // memory.
         let rows = part_rows.saturating_add(context);
         let part = rows.saturating_mul(d * (4 * layers + 2 * stored));
-        // Pixels that one position shows, and rows of the tower's output that are merged into one position.
+        // Pixels that one position shows (of a video those of several frames), and rows of the tower's output that are merged into one position.
         let (pixels, patches) = config.vision.as_ref().map_or((0, 0), |vision| {
             let side = vision.tower().map_or(1, |(tower, _)| tower.patches.side);
-            let cell = match vision.tiling {
-                Tiling::Square { side, grid, .. } | Tiling::AnyResolution { side, grid, .. } => side / grid.max(1),
-                Tiling::Native { patch, merge, .. } => patch * merge,
+            let (cell, frames) = match vision.tiling {
+                Tiling::Square { side, grid, .. } | Tiling::AnyResolution { side, grid, .. } => (side / grid.max(1), 1),
+                Tiling::Native { patch, merge, frames } => (patch * merge, frames),
             };
-            ((cell * cell) as u64, (cell / side).max(1).pow(2) as u64)
+            ((frames * cell * cell) as u64, (cell / side).max(1).pow(2) as u64)
         });
         let samples = PARTS * rows.saturating_mul(TOKEN + 3 * pixels);
         // Numbers per row that a block holds at once. The tower is finished before the decoder begins, so the larger

@@ -33,6 +33,7 @@ mod shared;
 mod tool;
 mod training;
 mod validate;
+mod videos;
 mod whole_way;
 mod wild;
 mod wording;
