@@ -101,7 +101,14 @@ def one(args, name, seed):
         "--match --by cosine_corrected": filtered("match-by", "--match", out / "target", "--by", "cosine_corrected"),
     }
     print(name, seed, found, flush=True)
-    return found
+    return found, keep
+
+
+def interval(share, kept):
+    """The 95 % interval of Wilson for the share of planted samples among the kept, which are taken for independent draws."""
+    z = 1.96
+    middle, width = share + z * z / 2 / kept, z * (share * (1 - share) / kept + (z / 2 / kept) ** 2) ** 0.5
+    return f"{(middle - width) / (1 + z * z / kept):.3f} to {(middle + width) / (1 + z * z / kept):.3f}"
 
 
 def main():
@@ -112,13 +119,20 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--targets", nargs="*", default=TARGETS)
     args = parser.parse_args()
-    results = [{"target": name, "seed": seed, "share": one(args, name, seed)} for name in args.targets for seed in args.seeds]
+    results = []
+    for name in args.targets:
+        for seed in args.seeds:
+            share, kept = one(args, name, seed)
+            results.append({"target": name, "seed": seed, "share": share, "kept": kept})
     (args.out / "match.json").write_text(json.dumps(results, indent=1))
     print("| selection | " + " | ".join(args.targets) + " |")
     print("|---" * (len(args.targets) + 1) + "|")
     for name in results[0]["share"]:
         of = [[r["share"][name] for r in results if r["target"] == target] for target in args.targets]
         print(f"| {name} | " + " | ".join(f"{np.mean(x):.3f}" for x in of) + " |")
+    kept = [[r["kept"] for r in results if r["target"] == target] for target in args.targets]
+    of = [np.average([r["share"]["--match"] for r in results if r["target"] == t], weights=k) for t, k in zip(args.targets, kept)]
+    print("| --match, 95 % interval | " + " | ".join(interval(share, sum(k)) for share, k in zip(of, kept)) + " |")
 
 
 if __name__ == "__main__":
