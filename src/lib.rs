@@ -106,7 +106,10 @@ pub use demo::{DemoReport, DemoRequest};
 pub use error::{Error, FilterError, Result};
 pub use eval::{EvalReport, EvalRequest};
 pub use explain::{ExplainReport, ExplainRequest, Explainer};
-pub use filter::{FilterBy, FilterReport, FilterRequest, QuantileReport, SelectionRule, SelectionRules, ShownFeatures};
+pub use filter::{
+    BudgetRules, FilterBy, FilterReport, FilterRequest, PromiseRule, QuantileReport, SelectionRule, SelectionRules,
+    ShownFeatures,
+};
 pub use harvest::{HarvestReport, HarvestRequest};
 pub use index::{IndexReport, IndexRequest};
 pub use info::{InfoReport, InfoRequest};

@@ -3,11 +3,14 @@
 use super::arguments::DeviceArg;
 use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, counted, table};
+use crate::plots::{self, Frontier};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use filters::select::budget::{BudgetReport, BudgetRule};
 use filters::select::{Keep, QUANTILES};
 use sae_workbench::{
-    FilterBy, FilterReport, FilterRequest, QuantileReport, SelectionRule, SelectionRules, ShownFeatures,
+    BudgetRules, FilterBy, FilterReport, FilterRequest, PromiseRule, QuantileReport, SelectionRule, SelectionRules,
+    ShownFeatures,
 };
 use std::path::PathBuf;
 
@@ -20,6 +23,7 @@ Examples:
   sae filter --run run --by predicted_hard --keep 20% --within answer_tokens --out kept
   sae filter --run run --by l0_paper --keep 10000 --dedup 0.9 --diverse --out kept --format parquet
   sae filter --run run --match target-run --keep 10% --out kept
+  sae filter --run run --by probe_help --keep 30% --budget 'probe_harm<=0.10' --out kept
   sae filter --run run --by pmi --keep '>=0.3' --out kept --format sharegpt --images reference
 
 --diverse and --match look for the best set with a greedy algorithm. Up to 100,000 samples it is exact. With more samples, each \
@@ -52,6 +56,18 @@ pub struct FilterArgs {
     /// Keep the same share inside each of 20 quantiles of a number: a field of the rows, a score, or answer_tokens (user_tokens, image_tokens, all_tokens)
     #[arg(long, value_name = "FIELD")]
     pub within: Option<String>,
+    /// Keep the mean of a field, score or token count at most or at least at a limit, at the smallest loss of score: 'probe_harm<=0.10', 'help>=2', or relative to the mean of all samples, 'probe_harm<=20%'
+    #[arg(long, value_name = "COLUMN<=X", requires = "by", conflicts_with_all = ["decisions", "dedup", "rule", "diverse", "match_run"])]
+    pub budget: Vec<BudgetRule>,
+    /// Keep or drop samples with the same value of this field together, such as the steps of an episode; --keep then counts these units
+    #[arg(long, value_name = "FIELD", requires = "by", conflicts_with_all = ["decisions", "by_group", "quota", "within", "dedup", "rule", "diverse", "match_run"])]
+    pub unit: Option<String>,
+    /// Make the budget hold for what people judged, with this probability, such as 95%
+    #[arg(long, value_name = "PROBABILITY", value_parser = probability, requires = "budget", requires = "judged")]
+    pub promise: Option<f64>,
+    /// Field with the judged numbers of some samples, in the units of the budget
+    #[arg(long, value_name = "FIELD", requires = "promise")]
+    pub judged: Option<String>,
     /// Drop near-duplicates: samples whose features are at least this similar (Jaccard, 0 to 1) to those of a better sample of their group
     #[arg(long, value_name = "SIMILARITY", value_parser = similarity)]
     pub dedup: Option<f64>,
@@ -103,6 +119,15 @@ fn quota(text: &str) -> Result<(String, usize), String> {
     }
 }
 
+fn probability(text: &str) -> Result<f64, String> {
+    let number =
+        text.strip_suffix('%').map_or_else(|| text.parse(), |text| text.parse().map(|percent: f64| percent / 100.0));
+    match number {
+        Ok(number) if number > 0.5 && number < 1.0 => Ok(number),
+        _ => Err(format!("invalid probability {text:?}: expected a value above 50% and below 100%, such as 95%")),
+    }
+}
+
 fn similarity(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| format!("invalid number {text:?}"))?;
     if value > 0.0 && value <= 1.0 {
@@ -135,6 +160,14 @@ impl FilterArgs {
                 within: self.within.clone(),
                 dedup: self.dedup,
                 rule: self.rule(),
+                budgets: BudgetRules {
+                    limits: self.budget.clone(),
+                    unit: self.unit.clone(),
+                    promise: self
+                        .promise
+                        .zip(self.judged.clone())
+                        .map(|(confidence, judged)| PromiseRule { confidence, judged }),
+                },
                 seed: self.seed,
             }),
         };
@@ -154,6 +187,7 @@ impl FilterArgs {
 pub fn run(args: &FilterArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = args.request();
     let report = |report: &FilterReport| {
+        draw_frontier(report, args)?;
         warnings(report).iter().for_each(|warning| eprintln!("warning: {warning}"));
         Ok(describe(report, args))
     };
@@ -186,6 +220,56 @@ fn describe_quantiles(within: &QuantileReport) -> String {
     text + "\n"
 }
 
+/// Draws what other limits would allow, beside the rows.
+fn draw_frontier(report: &FilterReport, args: &FilterArgs) -> Result<()> {
+    let Some(budget) = report.budget.as_ref().filter(|budget| !budget.budgets.is_empty()) else { return Ok(()) };
+    let plots = args.budget.iter().zip(&budget.budgets).map(|(rule, spent)| Frontier {
+        column: rule.column.clone(),
+        points: report.frontier.iter().filter(|p| p.column == rule.column).map(|p| (p.mean, p.score)).collect(),
+        limit: spent.limit,
+        chosen: (spent.mean, budget.score),
+        without: (spent.mean_without, budget.score_without),
+    });
+    let score = args.by.as_deref().unwrap_or_default();
+    plots::frontiers(&args.out.join("frontier.png"), score, &plots.collect::<Vec<_>>())
+}
+
+fn describe_budget(budget: &BudgetReport, left_out: usize) -> String {
+    let mut text = format!("mean score {:.4}; without limits {:.4}", budget.score, budget.score_without);
+    if let Some(bound) = budget.bound.filter(|_| !budget.budgets.is_empty()) {
+        text += &format!("; no selection within them exceeds {bound:.4}");
+    }
+    text += "\n";
+    if let Some(unit) = &budget.unit {
+        text += &format!("kept {} of {} units ({unit})\n", count(budget.kept as u64), count(budget.of as u64));
+    }
+    for spent in &budget.budgets {
+        text += &format!(
+            "{}: mean {:.4} (all samples {:.4}, as many without limits {:.4}); one unit more would add {:.4} to the mean score\n",
+            spent.budget, spent.mean, spent.mean_of_all, spent.mean_without, spent.price
+        );
+    }
+    if let Some(promise) = &budget.promise {
+        let mean = promise.mean.map_or("-".into(), |mean| format!("{mean:.4}"));
+        let without =
+            promise.score_without.map_or(String::new(), |score| format!("; mean score without the promise {score:.4}"));
+        text += &format!(
+            "promised with {}%: {} of {} judged are kept, with mean {mean} and bound {:.4}{without}\n",
+            promise.confidence * 100.0,
+            count(promise.judged_kept as u64),
+            count(promise.judged as u64),
+            promise.bound
+        );
+        if left_out > 0 {
+            text += &format!(
+                "{} were judged, but a probe of the budget has seen them or their images\n",
+                counted(left_out as u64, "other sample")
+            );
+        }
+    }
+    text
+}
+
 fn describe_features(shown: &ShownFeatures) -> String {
     let (kept, all) = (count(shown.kept as u64), count(shown.all as u64));
     let mut text = format!("the kept samples show {kept} of the {all} features of all samples\n");
@@ -206,6 +290,9 @@ fn describe(filtered: &FilterReport, args: &FilterArgs) -> String {
     };
     if let Some(within) = &filtered.within {
         text += &describe_quantiles(within);
+    }
+    if let Some(budget) = &filtered.budget {
+        text += &describe_budget(budget, filtered.judged_left_out);
     }
     if let Some(shown) = &filtered.shown {
         text += &describe_features(shown);

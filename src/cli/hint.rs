@@ -34,7 +34,7 @@ fn command(operation: Operation) -> String {
 }
 
 /// The flag of each setting that has one.
-const FLAGS: [(Setting, &str); 37] = [
+const FLAGS: [(Setting, &str); 39] = [
     (Setting::Run, "--run"),
     (Setting::SaeName, "--name"),
     (Setting::Output, "--out"),
@@ -72,6 +72,8 @@ const FLAGS: [(Setting, &str); 37] = [
     (Setting::ActionStatisticsOf, "--action-stats-of"),
     (Setting::Within, "--within"),
     (Setting::MatchRun, "--match"),
+    (Setting::Budget, "--budget"),
+    (Setting::Judged, "--judged"),
 ];
 
 fn flag(setting: Setting) -> String {

@@ -6,21 +6,40 @@ use std::path::PathBuf;
 /// A filter that the samples or runs do not allow.
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
-    /// A number for quantiles that samples do not have.
+    /// A number that samples do not have.
     #[error("samples have no number {asked} (there are {})", available.join(", "))]
     UnknownNumber {
         /// The name that was asked for.
         asked: String,
         /// Names that exist.
         available: Vec<String>,
+        /// What asks for it.
+        setting: Setting,
     },
-    /// A field for quantiles that does not hold numbers.
-    #[error("quantiles of {field} need numbers, and a row has {value}")]
+    /// A field that does not hold numbers.
+    #[error("{field} has to be a number, and a row has {value}")]
     NotNumber {
         /// The field.
         field: String,
         /// One of the values that are not numbers.
         value: String,
+        /// What asks for it.
+        setting: Setting,
+    },
+    /// A promise without samples that were judged.
+    #[error(
+        "no sample with {field} can be used for a promise{}",
+        if *trained > 0 {
+            format!(": probes of the budget were fitted to {trained} of them, or to samples with the same images")
+        } else {
+            String::new()
+        }
+    )]
+    NoJudged {
+        /// The judged field.
+        field: String,
+        /// Judged samples that probes were fitted to.
+        trained: usize,
     },
     /// A target run with a different autoencoder of the same name.
     #[error(
@@ -39,6 +58,9 @@ pub enum FilterError {
         /// The target run.
         path: PathBuf,
     },
+    /// Budgets for a selection by features.
+    #[error("only a selection by scores can keep budgets or whole units")]
+    BudgetsNeedScores,
     /// A selection by scores without a score.
     #[error("a selection by scores needs a score")]
     NoScore,
@@ -51,12 +73,14 @@ impl FilterError {
     /// What can be done about it.
     pub fn hint(&self) -> Hint {
         match self {
-            Self::UnknownNumber { .. } | Self::NotNumber { .. } => Hint::Change(Setting::Within),
+            Self::UnknownNumber { setting, .. } | Self::NotNumber { setting, .. } => Hint::Change(*setting),
+            Self::NoJudged { trained: 0, .. } => Hint::Change(Setting::Judged),
+            Self::NoJudged { .. } => "fit the probe to a part of the labels, in a field of its own".into(),
             Self::OtherAutoencoder { .. } => Hint::AnyOf(vec![
                 Hint::Change(Setting::Sae),
                 "import the autoencoder of this run into the target run under a name of its own".into(),
             ]),
-            Self::NoScore => Hint::Set(Setting::Score, Vec::new()),
+            Self::BudgetsNeedScores | Self::NoScore => Hint::Set(Setting::Score, Vec::new()),
             Self::NoScoreForEstimate => Hint::AnyOf(vec![
                 Hint::Set(Setting::Score, Vec::new()),
                 Hint::set(Setting::Keep, "a share or a number"),

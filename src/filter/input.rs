@@ -1,6 +1,8 @@
 //! What a filter decides by: scores with the rules of a request, or decisions that were made elsewhere.
 
-use super::{FilterBy, FilterRequest, SelectionRule, SelectionRules, within};
+use super::budget::BudgetInput;
+use super::sample_numbers::numbers;
+use super::{FilterBy, FilterRequest, SelectionRule, SelectionRules};
 use crate::companion::Companion;
 use crate::control::{Control, Stage};
 use crate::error::FilterError;
@@ -9,10 +11,12 @@ use crate::sae::{LoadedSae, SaeChoice, choose};
 use crate::score::step_name;
 use crate::{Error, Result};
 use filters::score_names::PMI_TOKEN_MIN;
+use filters::select::budget::{BudgetReport, FrontierPoint};
 use filters::select::objective::TargetDistribution;
 use filters::select::{Decision, Division, Groups, Keep, Quantiles, Rule, Rules, Ties};
 use filters::{Threshold, column, decisions, keep, select};
 use sae_core::analysis::feature_sets::{FeatureSetCollector, FeatureSets, Part};
+use sae_core::error::Setting;
 use sae_core::store::sample::Sample;
 use sae_core::store::{Store, load_samples};
 use sae_core::{Run, file};
@@ -34,7 +38,20 @@ pub(super) struct Input {
     pub within: Option<Quantiles>,
     /// The autoencoder whose scores or features are used.
     pub sae: Option<String>,
+    /// What limits the selection.
+    pub budget: Option<BudgetInput>,
     basis: Basis,
+}
+
+/// What was chosen.
+#[derive(Default)]
+pub(super) struct Chosen {
+    /// The decision about each sample.
+    pub decisions: Vec<Decision>,
+    /// What the selection is worth and costs, if it has budgets or units.
+    pub budget: Option<BudgetReport>,
+    /// What other limits would allow.
+    pub frontier: Vec<FrontierPoint>,
 }
 
 enum Basis {
@@ -61,7 +78,7 @@ impl Input {
             FilterBy::Decisions(path) => {
                 let basis = Basis::Decisions(decisions::read(path, &samples)?);
                 let (scores, groups) = (ids.map(|id| (id, None)).collect(), Groups::one(samples.len()));
-                return Ok(Self { samples, scores, groups, within: None, sae: None, basis });
+                return Ok(Self { samples, scores, groups, within: None, sae: None, budget: None, basis });
             }
         };
         let (groups, division) = groups(&samples, rules)?;
@@ -84,10 +101,11 @@ impl Input {
             }
         };
         let quantiles = |name: &String| -> Result<Quantiles> {
-            Ok(Quantiles::new(&groups, name, &within::numbers(name, &samples, run, &sae)?)?)
+            Ok(Quantiles::new(&groups, name, &numbers(name, Setting::Within, &samples, run, &sae)?)?)
         };
         let within = rules.within.as_ref().map(quantiles).transpose()?;
-        Ok(Self { samples, scores, groups, within, sae: Some(sae), basis: Basis::Rules { keep, division } })
+        let budget = BudgetInput::read(rules, &samples, run, &sae)?;
+        Ok(Self { samples, scores, groups, within, sae: Some(sae), budget, basis: Basis::Rules { keep, division } })
     }
 
     /// The groups that each have a quota: quantiles within groups, or the groups themselves.
@@ -99,12 +117,12 @@ impl Input {
     ///
     /// # Errors
     /// Rules that contradict each other; scores that cannot choose.
-    pub fn choose(&self, request: &FilterRequest, features: Option<&Features>) -> Result<Option<Vec<Decision>>> {
+    pub fn choose(&self, request: &FilterRequest, features: Option<&Features>) -> Result<Option<Chosen>> {
         let (keep, division, rules) = match (&self.basis, &request.by) {
             (Basis::Rules { keep, division }, FilterBy::Rules(rules)) => (*keep, division, rules),
             (Basis::Decisions(kept), _) => {
                 let decided = kept.iter().map(|stays| if *stays { Decision::Kept } else { Decision::Decided });
-                return Ok(Some(decided.collect()));
+                return Ok(Some(Chosen { decisions: decided.collect(), ..Chosen::default() }));
             }
             (Basis::Rules { .. }, FilterBy::Decisions(_)) => return Ok(None),
         };
@@ -129,6 +147,14 @@ impl Input {
             dedup: rules.dedup,
             seed: rules.seed,
         };
+        if let Some(budget) = &self.budget {
+            if rules.need_features() || rules.column.is_none() {
+                return Err(FilterError::BudgetsNeedScores.into());
+            }
+            let found = select::budget::choose(&self.scores, &selection, &budget.budgets())?;
+            let report = BudgetReport { unit: rules.budgets.unit.clone(), ..found.report };
+            return Ok(Some(Chosen { decisions: found.decisions, budget: Some(report), frontier: found.frontier }));
+        }
         let decided = select::choose(&self.scores, &selection)?;
         let mut scores = self.scores.iter().filter_map(|(_, score)| *score);
         let first = scores.next();
@@ -139,7 +165,7 @@ impl Input {
             let samples = self.scores.iter().filter(|(_, score)| score.is_some()).count();
             return Err(Error::EqualScores { column: column.clone(), samples, score });
         }
-        Ok(Some(decided))
+        Ok(Some(Chosen { decisions: decided, ..Chosen::default() }))
     }
 }
 

@@ -1,12 +1,13 @@
 //! The report of a filter, which is also `manifest.json` in the folders that it wrote. It depends only on the data and the
 //! request, so that the same request gives the same bytes.
 
-use super::input::{Features, Input};
+use super::input::{Chosen, Features, Input};
 use super::{FilterRequest, SelectionRule, SelectionRules};
 use crate::Result;
 use crate::dataset::Dataset;
 use crate::numbers::count;
 use crate::score::step_name;
+use filters::select::budget::{BudgetReport, FrontierPoint};
 use filters::select::{Decision, Ties, lowest};
 use filters::write::{Format, Images, Report, Shape, Written, card};
 use sae_core::store::StoreRecord;
@@ -55,6 +56,13 @@ pub struct FilterReport {
     pub seed: u64,
     /// The number whose quantiles each kept the same share.
     pub within: Option<QuantileReport>,
+    /// What the selection is worth and costs; null without budgets and units.
+    pub budget: Option<BudgetReport>,
+    /// What other limits would allow: `frontier.parquet`.
+    #[serde(skip)]
+    pub frontier: Vec<FrontierPoint>,
+    /// Judged samples that a promise could not use, since a probe has seen them or their images.
+    pub judged_left_out: usize,
     /// The features that the kept samples show; null if the selection looked at no features.
     pub shown: Option<ShownFeatures>,
     /// The file of decisions that were made elsewhere.
@@ -192,7 +200,7 @@ pub struct SourceFile {
 pub(super) struct Facts<'a> {
     pub run: &'a Run,
     pub input: &'a Input,
-    pub decided: &'a [Decision],
+    pub chosen: &'a Chosen,
     pub features: Option<&'a Features>,
     pub record: &'a StoreRecord,
     pub data: &'a Dataset,
@@ -201,7 +209,8 @@ pub(super) struct Facts<'a> {
 
 impl FilterReport {
     pub(super) fn new(request: &FilterRequest, facts: &Facts, written: Report) -> Result<Self> {
-        let Facts { run, input, decided, features, record, data, shape } = facts;
+        let Facts { run, input, chosen, features, record, data, shape } = facts;
+        let decided = &chosen.decisions;
         let with_reason = |reason: &str| decided.iter().filter(|fate| fate.reason() == reason).count() as u64;
         let groups = groups(input, decided);
         let hash = |path: PathBuf| file::hash(&path);
@@ -229,6 +238,9 @@ impl FilterReport {
             within: rules.and_then(|rules| rules.within.clone()).zip(input.within.as_ref()).map(|(field, within)| {
                 QuantileReport { field, quantiles: within.quantiles, without_number: within.without_number }
             }),
+            budget: chosen.budget.clone(),
+            frontier: chosen.frontier.clone(),
+            judged_left_out: input.budget.as_ref().map_or(0, |budget| budget.trained),
             shown: features.map(|features| ShownFeatures::new(features, decided)),
             decisions: decisions.clone(),
             decisions_blake3: decisions.map(hash).transpose()?,

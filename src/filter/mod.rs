@@ -1,20 +1,22 @@
 //! Filtering: decides which samples of a run are kept, and writes the rows that are kept and those that are dropped, each with a
 //! manifest.
 
+mod budget;
 mod input;
 mod manifest;
-mod within;
+mod sample_numbers;
 
+pub use budget::{BudgetRules, PromiseRule};
 pub use manifest::{FilterReport, Group, LeftBehind, QuantileReport, ShownFeatures, SourceFile};
 
 use crate::control::{Control, Notice, Stage};
 use crate::dataset::{self, DIVISION, Dataset};
 use crate::{Error, Result};
-use filters::decisions::Decisions;
+use filters::decisions::{Decisions, write_frontier};
 use filters::select::{Decision, Keep};
 use filters::write::card;
 use filters::write::{Format, Images, Job, Report, Shape, StagedFolder, Writer, check_folders};
-use input::{Features, Input};
+use input::{Chosen, Features, Input};
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
 use sae_core::store::{STEP, StoreRecord};
@@ -93,6 +95,8 @@ pub struct SelectionRules {
     pub dedup: Option<f64>,
     /// What makes a set of samples good.
     pub rule: SelectionRule,
+    /// What limits the selection. Only scores can choose within budgets.
+    pub budgets: BudgetRules,
     /// Seed of the draws of a stochastic selection.
     pub seed: u64,
 }
@@ -141,6 +145,7 @@ impl SelectionRules {
             within: None,
             dedup: None,
             rule,
+            budgets: BudgetRules::default(),
             seed: 0,
         }
     }
@@ -189,7 +194,7 @@ impl FilterRequest {
     /// No scores, groups or quotas that do not exist, folders that are not empty.
     pub fn plan(&self) -> Result<FilterPlan> {
         let input = self.input()?;
-        let decided = input.choose(self, None)?;
+        let decided = input.choose(self, None)?.map(|chosen| chosen.decisions);
         let stays = |decision: &&Decision| **decision == Decision::Kept;
         Ok(FilterPlan {
             command: "filter",
@@ -216,8 +221,8 @@ impl FilterRequest {
             (Some(rules), Some(sae)) if rules.need_features() => Some(self.features(sae, rules, control)?),
             _ => None,
         };
-        let decided = input.choose(self, features.as_ref())?;
-        let decided = decided.unwrap_or_default();
+        let chosen = input.choose(self, features.as_ref())?.unwrap_or_default();
+        let decided = &chosen.decisions;
         if !decided.contains(&Decision::Kept) {
             return Err(Error::NothingKept {
                 by: self.rules().and_then(|rules| rules.column.clone()),
@@ -226,7 +231,7 @@ impl FilterRequest {
                 samples: decided.len(),
             });
         }
-        self.write(&input, &decided, features.as_ref(), control)
+        self.write(&input, &chosen, features.as_ref(), control)
     }
 
     fn input(&self) -> Result<Input> {
@@ -265,10 +270,11 @@ impl FilterRequest {
     fn write(
         &self,
         input: &Input,
-        decided: &[Decision],
+        chosen: &Chosen,
         features: Option<&Features>,
         control: &mut Control,
     ) -> Result<FilterReport> {
+        let decided = &chosen.decisions;
         let run = Run::open(&self.run)?;
         let record: Option<StoreRecord> = run.read_step(STEP)?;
         let record = record.ok_or_else(|| Error::NoHarvest { run: run.root().into() })?;
@@ -277,8 +283,7 @@ impl FilterRequest {
         let stages = [Some(StagedFolder::new(&self.out)?), self.dropped.as_deref().map(StagedFolder::new).transpose()?];
         let folders = stages.each_ref().map(Option::as_ref);
         let written = self.write_rows(input, decided, &data, &shape, folders, control)?;
-        let facts =
-            manifest::Facts { run: &run, input, decided, features, record: &record, data: &data, shape: &shape };
+        let facts = manifest::Facts { run: &run, input, chosen, features, record: &record, data: &data, shape: &shape };
         let report = FilterReport::new(self, &facts, written[0].clone())?;
         let [out, dropped] = stages;
         for (side, (stage, written)) in [&out, &dropped].into_iter().zip(&written).enumerate() {
@@ -292,6 +297,9 @@ impl FilterRequest {
         if let Some(stage) = out {
             let Input { samples, scores, .. } = input;
             Decisions { samples, scores, groups: input.cells(), fates: decided }.write(stage.folder())?;
+            if !chosen.frontier.is_empty() {
+                write_frontier(stage.folder(), &chosen.frontier)?;
+            }
             stage.commit()?;
         }
         Ok(report)

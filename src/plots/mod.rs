@@ -2,6 +2,7 @@
 
 mod curves;
 mod features;
+mod frontier;
 mod intervals;
 mod ownership;
 mod scores;
@@ -9,6 +10,7 @@ mod volcano;
 
 pub use curves::curves;
 pub use features::{FeatureRow, contact_sheet};
+pub use frontier::{Frontier, frontiers};
 pub use intervals::{Interval, Panel, intervals};
 pub use ownership::{Ownerships, Point as OwnershipPoint, ownerships};
 pub use scores::{Distribution, distributions};

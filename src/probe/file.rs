@@ -10,9 +10,10 @@ use filters::score_names::PROBE;
 use sae_core::analysis::between::PositionChoice;
 use sae_core::analysis::feature_sets::{FeatureSetCollector, Part};
 use sae_core::analysis::pass::Observer;
-use sae_core::file;
 use sae_core::store::run::check_name;
+use sae_core::{Run, file};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// Bytes that the file of a probe has at most.
@@ -44,6 +45,22 @@ pub(super) fn write(report: &ProbeReport, saved: &SavedProbe) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(sae_core::Error::io("make the folder", folder))?;
     }
     Ok(file::write_json(&report.file, &Contents { report, fitted: saved })?)
+}
+
+/// The file of a probe of a run.
+pub(super) fn path(run: &Run, sae: &str, name: &str) -> PathBuf {
+    run.root().join("probes").join(sae).join(format!("{name}.json"))
+}
+
+/// The field that a probe of a run was fitted to. `None` if the run has no such probe, or it needed no field.
+pub(crate) fn label_field(run: &Run, sae: &str, name: &str) -> Result<Option<String>> {
+    let path = path(run, sae, name);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let probe: Value = file::read_json(&path, MOST_BYTES)?;
+    let label = probe["label"].as_str().map(|label| label.split_once('=').map_or(label, |(field, _)| field.trim()));
+    Ok(label.map(String::from))
 }
 
 /// What is read of a file.

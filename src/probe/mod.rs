@@ -8,7 +8,7 @@ mod report;
 
 pub use crate::error::ProbeError;
 pub use file::SavedProbe;
-pub(crate) use file::apply;
+pub(crate) use file::{apply, label_field};
 pub use report::{CategoryReport, ProbeReport, Quality, WeightedFeature};
 
 use crate::companion::Companion;
@@ -191,7 +191,7 @@ impl ProbeRequest {
         let names = FeatureNames::read(&sae);
         let column = format!("{PROBE}{}", self.name);
         let weights = sae.run.sae_dir(&sae.name).join("sae_weights.safetensors");
-        let file = sae.run.root().join("probes").join(&sae.name).join(format!("{}.json", self.name));
+        let file = file::path(&sae.run, &sae.name, &self.name);
         let report = ProbeReport {
             schema_version: sae_core::store::run::SCHEMA_VERSION,
             name: self.name.clone(),

@@ -195,6 +195,41 @@ fn groups_duplicates_and_diversity_are_decided_with_reasons_and_the_same_again()
 }
 
 #[test]
+fn budgets_are_kept_and_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = scored(dir.path(), &conversations());
+    let manifest =
+        |out: &Path| -> Value { serde_json::from_slice(&fs::read(out.join("manifest.json")).unwrap()).unwrap() };
+    // Only b.2 has more than one as n; five rows have a score.
+    let out = dir.path().join("kept");
+    let done = json(&filter(&run, &out, &["--keep", "4", "--budget", "n<=1"]));
+    assert_eq!(done["kept"]["rows"], 4);
+    assert_ne!(decisions(&out, "stays")[1], "true");
+    let budget = &manifest(&out)["budget"];
+    assert_eq!((&budget["budgets"][0]["mean"], &budget["budgets"][0]["mean_of_all"]), (&json!(1.0), &json!(1.4)));
+    assert!(budget["score"].as_f64() <= budget["bound"].as_f64().map(|bound| bound + 1e-9));
+    let frontier = sae_core::table::read(&out.join("frontier.parquet"), &["column", "price", "mean", "score"]).unwrap();
+    assert!(frontier.num_rows() > 1);
+    assert!(image::open(out.join("frontier.png")).unwrap().width() > 100);
+    // The last line of a budget that a selection of this size cannot keep says what would be possible.
+    let said = fails(1, &filter(&run, &dir.path().join("none"), &["--keep", "5", "--budget", "n<=1"]));
+    assert!(said.contains("smallest mean of n is 1.4000; at most 4 can be kept") && said.contains("--keep"), "{said}");
+    let said = fails(1, &filter(&run, &dir.path().join("none"), &["--keep", "2", "--budget", "category<=1"]));
+    assert!(said.contains("category has to be a number") && said.contains("--budget"), "{said}");
+    fails(2, &filter(&run, &dir.path().join("none"), &["--keep", "2", "--budget", "n"]));
+    fails(2, &filter(&run, &dir.path().join("none"), &["--keep", "2", "--budget", "n<=1", "--diverse"]));
+    // Units are kept whole, with the sample that has no score.
+    let whole = dir.path().join("whole");
+    let done = json(&filter(&run, &whole, &["--keep", "1", "--unit", "category", "--budget", "n<=1"]));
+    assert_eq!((done["kept"]["rows"].as_u64(), done["budget"]["of"].as_u64()), (Some(5), Some(2)));
+    assert!(whole.join("decisions.csv").exists());
+    // Four judged samples are too few for a promise, which says so.
+    let promise = ["--keep", "2", "--budget", "n<=1.5", "--promise", "95%", "--judged", "n"];
+    let said = fails(1, &filter(&run, &dir.path().join("none"), &promise));
+    assert!(said.contains("cannot be promised with 95%") && said.contains("judge more"), "{said}");
+}
+
+#[test]
 fn bad_filters_are_refused_and_leave_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let run = scored(dir.path(), &conversations());

@@ -1,4 +1,4 @@
-//! How a budget is divided among groups: in proportion to their sizes, equally, or by given quotas.
+//! How the number of samples to keep is divided among groups: in proportion to their sizes, equally, or by given quotas.
 
 use super::Groups;
 use crate::{Error, Result};
@@ -6,7 +6,7 @@ use sae_core::error::{Cause, Hint, Setting};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// How a budget is divided among groups.
+/// How the number of samples to keep is divided among groups.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Division {
     /// In proportion to the sizes of the groups ([`apportion`]).
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn small_groups_keep_a_sample_if_the_budget_allows() {
+    fn small_groups_keep_a_sample_if_the_number_allows() {
         assert_eq!(apportion(10, &[98, 1, 1]), [8, 1, 1]);
         assert_eq!(apportion(2, &[98, 1, 1]), [1, 1, 0]);
         assert_eq!(apportion(3, &[2, 0, 2]), [2, 0, 1]);
@@ -144,7 +144,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_budget_is_used_and_no_group_exceeds_its_size(
+        fn the_number_is_used_and_no_group_exceeds_its_size(
             sizes in prop::collection::vec(0usize..50, 1..8), total in 0usize..200
         ) {
             let quota = apportion(total, &sizes);

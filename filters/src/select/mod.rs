@@ -1,5 +1,6 @@
 //! Selects samples: by one score, in groups, without near-duplicates, or for diversity. Reads and writes no files.
 
+pub mod budget;
 mod division;
 pub mod greedy;
 mod groups;
@@ -111,6 +112,10 @@ pub enum Decision {
         /// The Jaccard similarity of their features.
         similarity: f64,
     },
+    /// It has a score, but not all costs that budgets limit.
+    NoCost,
+    /// It would be kept without budgets: its score is not worth its cost.
+    OverBudget,
     /// Other samples cover more new features.
     Covered,
     /// The given decisions do not keep it.
@@ -126,14 +131,24 @@ impl Decision {
             Self::Below => "below threshold",
             Self::Tied => "equal score",
             Self::Alike { .. } => "duplicate",
+            Self::NoCost => "no cost",
+            Self::OverBudget => "over budget",
             Self::Covered => "adds little",
             Self::Decided => "decisions",
         }
     }
 
     /// All reasons, in the order of a report.
-    pub const REASONS: [&'static str; 6] =
-        ["no score", "below threshold", "equal score", "duplicate", "adds little", "decisions"];
+    pub const REASONS: [&'static str; 8] = [
+        "no score",
+        "below threshold",
+        "equal score",
+        "duplicate",
+        "no cost",
+        "over budget",
+        "adds little",
+        "decisions",
+    ];
 }
 
 /// Decides about every sample. Samples with the highest scores are kept, and ties are broken by id. Samples without a score

@@ -135,6 +135,10 @@ pub enum Setting {
     Within,
     /// The run whose features a selection should match.
     MatchRun,
+    /// A limit on the mean of what is kept.
+    Budget,
+    /// The field that people judged.
+    Judged,
 }
 
 impl Hint {
@@ -232,6 +236,8 @@ impl fmt::Display for Setting {
             Self::ActionStatisticsOf => "the data set whose statistics of actions are used",
             Self::Within => "the field of quantiles",
             Self::MatchRun => "the target run",
+            Self::Budget => "the budget",
+            Self::Judged => "the judged field",
         })
     }
 }

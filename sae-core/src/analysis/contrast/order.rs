@@ -211,7 +211,7 @@ fn farthest(values: &[f64]) -> (usize, f64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Participant;
+    use super::super::{Column, Participant, Study, StudyOptions, TestedFeature, study};
     use super::*;
     use crate::random::SplitMix64;
 
@@ -254,6 +254,58 @@ mod tests {
             (estimate.lo..=estimate.hi).contains(&truth(*bin))
         });
         assert!(covered.count() >= 7);
+    }
+
+    /// 20 features each that drift, jump after a known bin, stay, and depend on the length alone, in 300 clusters of 10 bins.
+    #[test]
+    fn drifts_jumps_constants_and_lengths_are_told_apart() {
+        let mut random = SplitMix64::new(17);
+        let (mut participants, mut sets, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        let jump = |feature: u32| 2 + feature % 6;
+        for cluster in 0..300u32 {
+            let bin = cluster / 30;
+            for _ in 0..10 {
+                let sample = participants.len() as u32;
+                let stratum = (random.next_f64() * 3.0 + f64::from(bin) / 10.0) as u32;
+                let rate = |feature: u32| match feature {
+                    0..20 => 0.15 + 0.04 * f64::from(bin),
+                    20..40 => 0.15 + if bin > jump(feature) { 0.3 } else { 0.0 },
+                    40..60 => 0.3,
+                    _ => 0.1 + 0.2 * f64::from(stratum),
+                };
+                sets.push((0..80).filter(|feature| random.next_f64() < rate(*feature)).collect::<Vec<u32>>());
+                let (cluster, identity) = (format!("{cluster:03}"), format!("{sample:05}"));
+                participants.push(Participant { cluster, identity, sample, stratum, pair: None });
+                values.push(f64::from(bin));
+            }
+        }
+        let (design, sets, bins) =
+            (Design::new(participants), FeatureSets::from_sets(&sets, 80), Bins::new(&values, 10));
+        let column = Column { name: "bin".into(), values };
+        let options = StudyOptions { shuffles: 0, confirm: Some(0.0), ..StudyOptions::default() };
+        let found = study(Study { design: &design, sets: &sets }, &[column], &options).unwrap();
+        let differs: Vec<bool> = found.tested.iter().map(TestedFeature::differs).collect();
+        let paths = trajectories(&design, &sets, &bins, &(0..80).collect::<Vec<u32>>(), 0);
+        // What a line, and a step at the turning point, leave of the adjusted prevalences.
+        let rest = |path: &Trajectory, shape: &dyn Fn(usize) -> f64| {
+            let (xs, ys): (Vec<f64>, Vec<f64>) = (0..10).map(|b| (shape(b), path.adjusted[b].effect)).unzip();
+            let mean = |numbers: &[f64]| numbers.iter().sum::<f64>() / 10.0;
+            let (mx, my) = (mean(&xs), mean(&ys));
+            let product =
+                |a: &[f64], ma: f64, b: &[f64], mb: f64| a.iter().zip(b).map(|(a, b)| (a - ma) * (b - mb)).sum::<f64>();
+            product(&ys, my, &ys, my) - product(&xs, mx, &ys, my).powi(2) / product(&xs, mx, &xs, mx)
+        };
+        let right = paths.iter().zip(&differs).filter(|(path, differs)| {
+            let line = rest(path, &|bin| bin as f64);
+            let step = rest(path, &|bin| f64::from(bin > path.turn));
+            match path.feature {
+                0..20 => **differs && line < step,
+                20..40 => **differs && step < line && path.turn.abs_diff(jump(path.feature) as usize) <= 1,
+                _ => !**differs,
+            }
+        });
+        let right = right.count();
+        assert!(right >= 72, "{right} of 80");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The number of each sample that quantiles are made of: a field of its row, a column of the score table, or its number of
+//! A number of each sample, by its name: a field of its row, a column of the score table, or its number of
 //! token positions. Selects nothing.
 
 use crate::Result;
@@ -7,8 +7,10 @@ use filters::column::ScoreTable;
 use filters::select::{field_value, number};
 use sae_core::Run;
 use sae_core::analysis::feature_sets::Part;
+use sae_core::error::Setting;
 use sae_core::store::Store;
 use sae_core::store::sample::Sample;
+use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Names that an error lists.
@@ -18,18 +20,25 @@ const NAMED: usize = 30;
 const TOKENS: &str = "_tokens";
 
 /// The numbers of all samples: the field of this name, else the column of the score table of `sae`, else the number of positions
-/// of a part (`answer_tokens` and so on, with the parts of a contrast).
+/// of a part (`answer_tokens` and so on, with the parts of a contrast). Errors name
+/// the setting that asks for it.
 ///
 /// # Errors
 /// There is no such number; a field holds something else; the run cannot be read.
-pub(super) fn numbers(name: &str, samples: &[Sample], run: &Run, sae: &str) -> Result<Vec<Option<f64>>> {
+pub(super) fn numbers(
+    name: &str,
+    setting: Setting,
+    samples: &[Sample],
+    run: &Run,
+    sae: &str,
+) -> Result<Vec<Option<f64>>> {
     let values: Vec<_> = samples.iter().map(|sample| field_value(&sample.meta, name)).collect();
-    if let Some(value) = values.iter().flatten().find(|value| number(value).is_none()) {
+    if let Some(value) = values.iter().flatten().find(|value| as_number(value).is_none()) {
         let value = value.to_string().chars().take(40).collect();
-        return Err(FilterError::NotNumber { field: name.into(), value }.into());
+        return Err(FilterError::NotNumber { field: name.into(), value, setting }.into());
     }
     if values.iter().any(Option::is_some) {
-        return Ok(values.into_iter().map(|value| value.and_then(number)).collect());
+        return Ok(values.into_iter().map(|value| value.and_then(as_number)).collect());
     }
     let path = run.scores(sae);
     let table = if path.exists() { Some(ScoreTable::open(&path, samples)?) } else { None };
@@ -44,7 +53,12 @@ pub(super) fn numbers(name: &str, samples: &[Sample], run: &Run, sae: &str) -> R
     let fields: BTreeSet<&String> = fields.filter(|(_, value)| number(value).is_some()).map(|(name, _)| name).collect();
     let mut available: Vec<String> = Part::NAMED.iter().map(|(part, _)| format!("{part}{TOKENS}")).collect();
     available.extend(fields.into_iter().cloned().chain(columns).take(NAMED));
-    Err(FilterError::UnknownNumber { asked: name.into(), available }.into())
+    Err(FilterError::UnknownNumber { asked: name.into(), available, setting }.into())
+}
+
+/// A value as a number; true is 1, and false is 0.
+fn as_number(value: &Value) -> Option<f64> {
+    number(value).or_else(|| value.as_bool().map(f64::from))
 }
 
 /// The number of positions of a part in each sample.
