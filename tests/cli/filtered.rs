@@ -209,7 +209,7 @@ fn budgets_are_kept_and_reported() {
     assert_eq!((&budget["budgets"][0]["mean"], &budget["budgets"][0]["mean_of_all"]), (&json!(1.0), &json!(1.4)));
     assert!(budget["score"].as_f64() <= budget["bound"].as_f64().map(|bound| bound + 1e-9));
     let frontier = sae_core::table::read(&out.join("frontier.parquet"), &["column", "price", "mean", "score"]).unwrap();
-    assert!(frontier.num_rows() > 1);
+    assert!(frontier.num_rows() > 0);
     assert!(image::open(out.join("frontier.png")).unwrap().width() > 100);
     // The last line of a budget that a selection of this size cannot keep says what would be possible.
     let said = fails(1, &filter(&run, &dir.path().join("none"), &["--keep", "5", "--budget", "n<=1"]));
