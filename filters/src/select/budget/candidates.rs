@@ -1,8 +1,5 @@
-//! What a selection with budgets chooses from: candidates with scores and costs, in cells that each have a quota. Finds the best
-//! selection, and what other prices would choose.
-
-use super::exchange;
-use super::master::{self, Mixture, Vertex};
+//! What a selection with budgets chooses from: candidates with scores and costs, in cells that each have a quota, and what prices
+//! choose.
 
 /// The prices of a frontier are powers of 2 between these, relative to the ranges of scores and costs; with the square roots.
 const PRICES: std::ops::RangeInclusive<i32> = -16..=16;
@@ -12,7 +9,7 @@ const SAFEST: f64 = (1u64 << 40) as f64;
 /// The smallest of some numbers, and how far the largest is above it (1 if all are equal).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Scale {
-    least: f64,
+    pub least: f64,
     pub width: f64,
 }
 
@@ -41,32 +38,8 @@ pub(super) struct Candidates {
     quotas: Vec<usize>,
     /// The ranges of the costs.
     pub scales: Vec<Scale>,
-    score_scale: Scale,
-}
-
-/// A selection, with what it is worth.
-#[derive(Clone, Debug)]
-pub(super) struct Choice {
-    /// Whether each candidate is chosen.
-    pub chosen: Vec<bool>,
-    /// By how much the mean score would rise per unit of each limit.
-    pub prices: Vec<f64>,
-    /// No selection that keeps the limits has a higher mean score.
-    pub bound: f64,
-}
-
-/// Why no selection keeps all budgets.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Impossible {
-    /// A budget that no selection of this size keeps.
-    Alone {
-        /// Which.
-        budget: usize,
-        /// The smallest mean cost of a selection of this size.
-        smallest: f64,
-    },
-    /// Each budget can be kept, but not all of them.
-    Together,
+    /// The range of the scores.
+    pub score_scale: Scale,
 }
 
 /// What a price chooses.
@@ -120,7 +93,7 @@ impl Candidates {
     }
 
     /// The selection with the largest sum of worths: the best of each cell.
-    fn best(&self, worth: impl Fn(usize) -> f64) -> Vec<bool> {
+    pub fn best(&self, worth: impl Fn(usize) -> f64) -> Vec<bool> {
         let worths: Vec<f64> = (0..self.len()).map(worth).collect();
         let mut chosen = vec![false; self.len()];
         for (members, &quota) in self.members.iter().zip(&self.quotas) {
@@ -137,69 +110,6 @@ impl Candidates {
     /// What some prices choose.
     pub fn at_prices(&self, prices: &[f64]) -> Vec<bool> {
         self.best(|n| self.worth(n, prices))
-    }
-
-    /// The best selection that keeps all limits, to within a few candidates of the linear program's optimum.
-    pub fn choose(&self) -> Result<Choice, Impossible> {
-        for (budget, costs) in self.costs.iter().enumerate() {
-            let smallest = self.mean(costs, &self.best(|n| -costs[n]));
-            if smallest > self.limits[budget] + 1e-12 * self.scales[budget].width {
-                return Err(Impossible::Alone { budget, smallest });
-            }
-        }
-        // In units of the ranges, so that one tolerance serves all.
-        let unit = |budget: usize| self.score_scale.width / self.scales[budget].width;
-        let raw = |prices: &[f64]| prices.iter().enumerate().map(|(n, price)| price * unit(n)).collect::<Vec<f64>>();
-        let relative = |budget: usize, cost: f64| (cost - self.scales[budget].least) / self.scales[budget].width;
-        let limits: Vec<f64> = self.limits.iter().enumerate().map(|(n, limit)| relative(n, *limit).max(0.0)).collect();
-        let mut safe: Option<(f64, Vec<bool>)> = None;
-        let mixture = master::maximize(&limits, |prices| {
-            let chosen = self.at_prices(&raw(prices));
-            let score = self.mean(&self.scores, &chosen);
-            let spent: Vec<f64> =
-                self.costs.iter().enumerate().map(|(n, costs)| relative(n, self.mean(costs, &chosen))).collect();
-            let keeps = spent.iter().zip(&limits).all(|(spent, limit)| spent <= limit);
-            if keeps && safe.as_ref().is_none_or(|(best, _)| *best < score) {
-                safe = Some((score, chosen.clone()));
-            }
-            Vertex { selection: chosen, profit: (score - self.score_scale.least) / self.score_scale.width, spent }
-        });
-        if !mixture.feasible {
-            return Err(Impossible::Together);
-        }
-        let prices = raw(&mixture.prices);
-        let bound = self.score_scale.least + mixture.bound * self.score_scale.width;
-        let mut chosen = self.mix(mixture);
-        let keeps = exchange::improve(self, &mut chosen, &prices);
-        let score = self.mean(&self.scores, &chosen);
-        match safe {
-            Some((best, safe)) if !keeps || best > score => Ok(Choice { chosen: safe, prices, bound }),
-            _ if keeps => Ok(Choice { chosen, prices, bound }),
-            _ => Err(Impossible::Together),
-        }
-    }
-
-    /// A selection near a mixture: from part to part, exchanges as many candidates as the weights say.
-    fn mix(&self, mixture: Mixture<Vec<bool>>) -> Vec<bool> {
-        let mut parts = mixture.parts.into_iter();
-        let Some((mut weight, first)) = parts.next() else { return vec![false; self.len()] };
-        let mut chosen = first.selection;
-        for (other, part) in parts {
-            weight += other;
-            let share = other / weight;
-            let exchanged = |k: usize| ((k + 1) as f64 * share) as usize > (k as f64 * share) as usize;
-            for members in &self.members {
-                let side = |inside: bool| -> Vec<usize> {
-                    let members = members.iter().map(|n| *n as usize);
-                    members.filter(|n| chosen[*n] == inside && part.selection[*n] != inside).collect()
-                };
-                let pairs: Vec<(usize, usize)> = side(true).into_iter().zip(side(false)).collect();
-                for (_, (leaves, enters)) in pairs.into_iter().enumerate().filter(|(k, _)| exchanged(*k)) {
-                    (chosen[leaves], chosen[enters]) = (false, true);
-                }
-            }
-        }
-        chosen
     }
 
     /// The prices of a budget's frontier, from the safest to none. They do not depend on what anybody judged.

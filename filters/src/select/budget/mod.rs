@@ -10,6 +10,7 @@ mod exchange;
 mod master;
 mod promise;
 mod rule;
+mod solve;
 #[cfg(test)]
 mod tests;
 
@@ -18,10 +19,11 @@ pub use rule::{BudgetRule, Limit, Side};
 
 use super::{Decision, Groups, Keep, Rules, by_id};
 use crate::{Error, Result};
-use candidates::{Candidates, Choice, Impossible};
+use candidates::Candidates;
 use promise::Risks;
 use sae_core::error::{Cause, Hint, Setting};
 use serde::Serialize;
+use solve::{Choice, Impossible, solve};
 
 /// A limit on the mean cost of what is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,7 +124,7 @@ pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules, budgets: &Budgets
         )));
     }
     let free = candidates.at_prices(&vec![0.0; candidates.costs.len()]);
-    let within = candidates.choose();
+    let within = solve(candidates);
     let (choice, promise) = match budgets.promise {
         Some(promise) => {
             let (choice, report) = units.keep_promise(promise, within.ok())?;
