@@ -6,6 +6,7 @@ use harvest::Memory;
 use sae_core::analysis::pass::{Block, Observer};
 use sae_core::store::Skipped;
 use sae_core::train::StepLog;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -156,6 +157,20 @@ pub enum Notice<'a> {
     NoLog {
         /// The step.
         step: u64,
+        /// Why.
+        cause: &'a sae_core::Error,
+    },
+    /// Stored summaries of samples were not used, and are made again.
+    StaleSummaries {
+        /// Their file.
+        path: &'a Path,
+        /// Why.
+        cause: &'a str,
+    },
+    /// Summaries of samples could not be stored, so that the next question needs a pass as well.
+    NoSummaries {
+        /// Their file.
+        path: &'a Path,
         /// Why.
         cause: &'a sae_core::Error,
     },

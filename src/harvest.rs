@@ -134,6 +134,8 @@ pub(crate) fn capture(plan: &Plan, run: &Path, control: &mut Control) -> Result<
             positions_per_s: (progress.positions - first) as f64 / start.elapsed().as_secs_f64(),
             skipped: progress.skipped,
         };
+        // Such as a device that failed.
+        plan.notes.take().iter().for_each(|note| staged.notice(&Notice::Data(note)));
         Ok(staged.advance_with(progress.samples + progress.skipped, detail)?)
     })?;
     drop(staged);

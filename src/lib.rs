@@ -96,6 +96,7 @@ pub mod sae;
 pub mod sample_activations;
 pub mod score;
 pub mod series;
+mod summaries;
 pub mod train;
 pub mod validate;
 

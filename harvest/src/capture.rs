@@ -4,20 +4,25 @@
 
 use crate::checkpoint::{Checkpoint, Prepared, fingerprint};
 use crate::data::{Row, Source};
-use crate::model::{Compute, Input, Model, check_layers};
+use crate::devices::Devices;
+use crate::model::{Hidden, Input, Model, check_layers};
+use crate::overlap::{Emit, Results, overlap};
 use crate::{Error, Plan, Result};
 use rayon::prelude::*;
 use sae_core::Run;
 use sae_core::path_text;
+use sae_core::store::sample::{Sample, Token};
 use sae_core::store::{Part, STEP, Skipped, StoreRecord, StoreSpec, StoreWriter, check_storable};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread;
 
 /// Rows that are prepared at once, each on its own thread.
 pub(crate) const CHUNK_ROWS: usize = 64;
 
-/// Batches that are in the model at once, so that no thread waits while another one does the sequential work of a batch.
+/// Batches that are in the model at once, so that neither a CPU's threads nor a GPU waits while the sequential work of a batch
+/// is done: its input goes to the device, its hidden states come back.
 pub(crate) const CONCURRENT_BATCHES: usize = 2;
 
 /// How far a harvest is. Counts include what an interrupted harvest had already stored.
@@ -74,7 +79,7 @@ pub fn harvest(
     let checkpoint = plan.checkpoint()?;
     check_layers(checkpoint.config(), &plan.layers)?;
     let source = plan.source()?;
-    let device = plan.device.open()?;
+    let devices = plan.devices()?.into_iter().map(|device| Ok(device.open()?)).collect::<Result<Vec<_>>>()?;
     let (first_row, end) = plan.row_range(&source)?;
 
     let arguments = plan.arguments(&checkpoint);
@@ -82,7 +87,7 @@ pub fn harvest(
     let data = fingerprint(source.files.iter().map(PathBuf::as_path))?;
     let located_arguments = with_locations(arguments.clone(), &plan, &source);
     check_images(run, &located_arguments)?;
-    let mut writer = StoreWriter::open(
+    let writer = StoreWriter::open(
         run,
         StoreSpec {
             model: name(&plan.model),
@@ -98,7 +103,7 @@ pub fn harvest(
     if writer.is_complete() {
         return Ok(writer.finish()?);
     }
-    let model = checkpoint.load(Some(last), &Compute::on(&device, plan.dtype.into()))?;
+    let devices = Devices::load(&checkpoint, &plan, &devices, last)?;
     let stored = writer.progress();
     let mut so_far = CaptureProgress {
         source_rows: stored.source_rows,
@@ -106,36 +111,22 @@ pub fn harvest(
         positions: stored.rows,
         skipped: stored.skipped(),
     };
-    let rows = plan.stream(&source)?;
-    // The samples of the next part are prepared while the model runs on this one.
-    let (sender, drafts) = sync_channel(1);
-    std::thread::scope(|scope| {
-        let (checkpoint, plan) = (&checkpoint, &plan);
-        let rows = rows.take(usize::try_from(end).unwrap_or(usize::MAX));
-        let done = usize::try_from(first_row + stored.source_rows).unwrap_or(usize::MAX);
-        scope.spawn(move || draft_parts(checkpoint, plan, rows.skip(done), &sender));
-        for drafted in drafts {
-            let draft = match drafted? {
-                Drafted::Part(draft) => draft,
-                Drafted::Skipped(rows) => {
-                    writer.skip(&rows)?;
-                    continue;
-                }
-            };
-            let (source_rows, skipped) = (draft.source_rows, draft.source_rows - draft.samples.len() as u64);
-            let part = capture(&model, checkpoint, plan, draft, &mut |samples, positions| {
+    let rows = plan.stream(&source)?.take(usize::try_from(end).unwrap_or(usize::MAX));
+    let rows = rows.skip(usize::try_from(first_row + stored.source_rows).unwrap_or(usize::MAX));
+    let captured = capture(&devices, &checkpoint, &plan, rows, writer, &mut |step| {
+        match step {
+            Captured::Batch { samples, positions } => {
                 so_far.samples += samples;
                 so_far.positions += positions;
-                progress(&so_far)
-            })?;
-            writer.write_part(&part)?;
-            so_far.source_rows += source_rows;
-            so_far.skipped += skipped;
-            progress(&so_far)?;
+            }
+            Captured::Part { source_rows, skipped } => {
+                so_far.source_rows += source_rows;
+                so_far.skipped += skipped;
+            }
         }
-        Ok::<_, Error>(())
-    })?;
-    Ok(writer.finish()?)
+        progress(&so_far)
+    });
+    Ok(captured?.finish()?)
 }
 
 /// The arguments with the locations of the checkpoint and the data. People and filters need them; what is captured does
@@ -183,104 +174,279 @@ fn name(path: &Path) -> String {
 /// How many skipped rows are held before they are written.
 const SKIPPED_BUFFER: usize = 1024;
 
-/// What the preparing thread sends to the thread that runs the model.
-enum Drafted {
-    Part(Draft),
-    /// Skipped rows of the part that comes next. There may be any number of them.
+/// A sample without its images.
+type Stored = (Sample, Vec<Token>);
+
+/// What goes through the model, in the order of the data.
+enum Step<B> {
+    /// Samples that go through the model together.
+    Batch(B),
+    /// Skipped rows of the current part. There may be any number of them.
+    Skipped(Vec<Skipped>),
+    /// The part is complete.
+    End(End),
+}
+
+/// The end of a part.
+#[derive(Default)]
+struct End {
+    /// Rows of the data in the part.
+    source_rows: u64,
+    /// The last rows of it that were skipped.
+    skipped: Vec<Skipped>,
+}
+
+/// Samples with the input of the model.
+struct Batch {
+    samples: Vec<Stored>,
+    inputs: Vec<Input>,
+}
+
+/// Samples with their hidden states behind each layer.
+struct Done {
+    samples: Vec<Stored>,
+    hidden: Hidden,
+}
+
+/// What is done since the last report.
+enum Captured {
+    /// Samples went through the model.
+    Batch { samples: u64, positions: u64 },
+    /// A part was written.
+    Part { source_rows: u64, skipped: u64 },
+}
+
+/// Captures rows into a store. Five stages overlap, each of which holds a fixed number of rows or batches: rows are read,
+/// prepared, put into batches, run through the model ([`CONCURRENT_BATCHES`] at once on each device), and written part by part. The content
+/// of batches and parts depends on the rows alone.
+fn capture(
+    devices: &Devices,
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    rows: impl Iterator<Item = Result<Row>> + Send,
+    writer: StoreWriter,
+    report: &mut dyn FnMut(Captured) -> Result<()>,
+) -> Result<StoreWriter> {
+    thread::scope(|scope| {
+        // Without a buffer, so that one part is written at most while the next one is filled.
+        let (parts, to_write) = sync_channel(0);
+        let (written, reports) = channel();
+        let writing = scope.spawn(move || write_parts(writer, plan.layers.len(), to_write, &written));
+        let captured = overlap(
+            |emit| read_chunks(rows, emit),
+            1,
+            |_, chunk: Result<Vec<Row>>| Ok(prepare(checkpoint, plan, chunk?)),
+            |prepared| {
+                overlap(
+                    |emit| emit_steps(checkpoint, plan, prepared, emit),
+                    CONCURRENT_BATCHES * devices.len(),
+                    |worker, step: Result<Step<Batch>>| run(devices, worker, plan, step?),
+                    |steps| collect_parts(steps, &parts, &reports, report),
+                )
+            },
+        );
+        // The writer stops after the part that it has.
+        drop(parts);
+        let writer = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // An error of the writer concerns an earlier part, and ends the capture.
+        let writer = writer?;
+        captured?;
+        reports.into_iter().try_for_each(report)?;
+        Ok(writer)
+    })
+}
+
+/// Reads rows, some at once, until they end or one cannot be read.
+fn read_chunks(mut rows: impl Iterator<Item = Result<Row>>, emit: Emit<Result<Vec<Row>>>) -> ControlFlow<()> {
+    loop {
+        let chunk = rows.by_ref().take(CHUNK_ROWS).collect::<Result<Vec<Row>>>();
+        let is_last = chunk.as_ref().map_or(true, |rows| rows.len() < CHUNK_ROWS);
+        emit(chunk)?;
+        if is_last {
+            return ControlFlow::Break(());
+        }
+    }
+}
+
+/// Turns rows into samples, each on its own thread.
+fn prepare(checkpoint: &Checkpoint, plan: &Plan, rows: Vec<Row>) -> Vec<Result<Prepared, Skipped>> {
+    rows.into_par_iter().map(|row| checkpoint.prepare(row, plan.answers, plan.template)).collect()
+}
+
+/// Puts samples into batches, and batches into parts.
+fn emit_steps(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    prepared: Results<Result<Vec<Result<Prepared, Skipped>>>>,
+    emit: Emit<Result<Step<Batch>>>,
+) -> ControlFlow<()> {
+    let (mut batch, mut end) = (Vec::new(), End::default());
+    let (mut in_batch, mut in_part) = (0, 0);
+    for chunk in prepared {
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
+            Err(error) => return emit(Err(error)),
+        };
+        for prepared in chunk {
+            match prepared {
+                Ok(sample) => {
+                    let positions = sample.tokens.len();
+                    // Only a sample closes a part, so that no part consists of skipped rows alone.
+                    let is_full = in_part >= plan.part_rows;
+                    if is_full || in_batch + positions > plan.batch_tokens {
+                        emit_batch(checkpoint, std::mem::take(&mut batch), emit)?;
+                        in_batch = 0;
+                    }
+                    if is_full {
+                        emit(Ok(Step::End(std::mem::take(&mut end))))?;
+                        in_part = 0;
+                    }
+                    in_batch += positions;
+                    in_part += positions;
+                    batch.push(sample);
+                }
+                Err(skipped) => {
+                    end.skipped.push(skipped);
+                    if end.skipped.len() == SKIPPED_BUFFER {
+                        emit(Ok(Step::Skipped(std::mem::take(&mut end.skipped))))?;
+                    }
+                }
+            }
+            end.source_rows += 1;
+        }
+    }
+    emit_batch(checkpoint, batch, emit)?;
+    if end.source_rows > 0 { emit(Ok(Step::End(end))) } else { ControlFlow::Continue(()) }
+}
+
+fn emit_batch(checkpoint: &Checkpoint, batch: Vec<Prepared>, emit: Emit<Result<Step<Batch>>>) -> ControlFlow<()> {
+    if batch.is_empty() {
+        return ControlFlow::Continue(());
+    }
+    let inputs = batch.par_iter().map(|sample| checkpoint.input(sample)).collect();
+    let samples = batch.into_iter().map(|prepared| (prepared.sample, prepared.tokens)).collect();
+    emit(Ok(Step::Batch(Batch { samples, inputs })))
+}
+
+/// Runs a batch through the model. Other steps pass.
+fn run(devices: &Devices, worker: usize, plan: &Plan, step: Step<Batch>) -> Result<Step<Done>> {
+    let Batch { samples, inputs } = match step {
+        Step::Batch(batch) => batch,
+        Step::Skipped(rows) => return Ok(Step::Skipped(rows)),
+        Step::End(end) => return Ok(Step::End(end)),
+    };
+    let hidden = devices.hidden(worker, &inputs.iter().collect::<Vec<_>>(), &plan.layers)?;
+    // Checked now rather than when the part is full, which may be hours later.
+    check(plan, &hidden, samples.iter().map(|(sample, tokens)| (sample, tokens.as_slice())))?;
+    Ok(Step::Batch(Done { samples, hidden }))
+}
+
+/// Rejects hidden states that a store cannot hold.
+pub(crate) fn check<'a>(
+    plan: &Plan,
+    hidden: &Hidden,
+    samples: impl Iterator<Item = (&'a Sample, &'a [Token])> + Clone,
+) -> Result<()> {
+    for (n, layer) in plan.layers.iter().enumerate() {
+        let rows = samples.clone().flat_map(|(sample, tokens)| tokens.iter().map(move |token| (sample, token)));
+        check_storable(plan.store_dtype, *layer, hidden.width(), hidden.layer(n), rows)?;
+    }
+    Ok(())
+}
+
+/// A part whose activations are still in batches, or skipped rows of the part that comes next.
+enum Unwritten {
+    Part { samples: Vec<Stored>, batches: Vec<Hidden>, end: End },
     Skipped(Vec<Skipped>),
 }
 
-/// A part that has not gone through the model yet.
-#[derive(Default)]
-pub(crate) struct Draft {
-    pub(crate) samples: Vec<Prepared>,
-    pub(crate) positions: usize,
-    pub(crate) source_rows: u64,
-    pub(crate) skipped: Vec<Skipped>,
-}
-
-/// Prepares rows and sends them part by part, until the rows end or the receiver is gone.
-fn draft_parts(
-    checkpoint: &Checkpoint,
-    plan: &Plan,
-    mut rows: impl Iterator<Item = Result<Row>>,
-    parts: &SyncSender<Result<Drafted>>,
-) {
-    let mut draft = Draft::default();
-    loop {
-        let chunk = match rows.by_ref().take(CHUNK_ROWS).collect::<Result<Vec<Row>>>() {
-            Ok(chunk) if chunk.is_empty() => break,
-            Ok(chunk) => chunk,
-            Err(error) => {
-                let _ = parts.send(Err(error));
-                return;
+/// Collects batches into parts, which it hands to the writer. Ends when the writer does.
+fn collect_parts(
+    steps: Results<Result<Step<Done>>>,
+    parts: &SyncSender<Unwritten>,
+    written: &Receiver<Captured>,
+    report: &mut dyn FnMut(Captured) -> Result<()>,
+) -> Result<()> {
+    let (mut samples, mut batches) = (Vec::new(), Vec::new());
+    for step in steps {
+        let unwritten = match step? {
+            Step::Batch(done) => {
+                let positions = done.samples.iter().map(|(_, tokens)| tokens.len() as u64).sum();
+                let count = done.samples.len() as u64;
+                samples.extend(done.samples);
+                batches.push(done.hidden);
+                written.try_iter().try_for_each(&mut *report)?;
+                report(Captured::Batch { samples: count, positions })?;
+                continue;
+            }
+            Step::Skipped(rows) => Unwritten::Skipped(rows),
+            Step::End(end) => {
+                Unwritten::Part { samples: std::mem::take(&mut samples), batches: std::mem::take(&mut batches), end }
             }
         };
-        let prepared: Vec<_> =
-            chunk.into_par_iter().map(|row| checkpoint.prepare(row, plan.answers, plan.template)).collect();
-        for prepared in prepared {
-            match prepared {
-                Ok(prepared) => {
-                    // Only a sample closes a part, so that no part consists of skipped rows alone.
-                    if draft.positions >= plan.part_rows
-                        && parts.send(Ok(Drafted::Part(std::mem::take(&mut draft)))).is_err()
-                    {
-                        return;
-                    }
-                    draft.positions += prepared.tokens.len();
-                    draft.samples.push(prepared);
-                }
-                Err(skipped) => {
-                    draft.skipped.push(skipped);
-                    if draft.skipped.len() == SKIPPED_BUFFER
-                        && parts.send(Ok(Drafted::Skipped(std::mem::take(&mut draft.skipped)))).is_err()
-                    {
-                        return;
-                    }
-                }
-            }
-            draft.source_rows += 1;
+        if parts.send(unwritten).is_err() {
+            return Ok(());
         }
     }
-    if draft.source_rows > 0 {
-        let _ = parts.send(Ok(Drafted::Part(draft)));
-    }
+    Ok(())
 }
 
-/// Runs a part through the model, batch by batch.
-pub(crate) fn capture(
-    model: &Model,
-    checkpoint: &Checkpoint,
-    plan: &Plan,
-    draft: Draft,
-    report: &mut dyn FnMut(u64, u64) -> Result<()>,
-) -> Result<Part> {
-    let rows = draft.positions * model.config().text.hidden_size;
-    let mut activations: Vec<Vec<f32>> = plan.layers.iter().map(|_| Vec::with_capacity(rows)).collect();
-    for concurrent in batches(&draft.samples, plan.batch_tokens).chunks(CONCURRENT_BATCHES) {
-        let hidden = concurrent.par_iter().map(|batch| {
-            let inputs: Vec<Input> = draft.samples[batch.clone()].iter().map(|s| checkpoint.input(s)).collect();
-            model.hidden(&inputs.iter().collect::<Vec<_>>(), &plan.layers)
-        });
-        let hidden = hidden.collect::<Result<Vec<_>>>()?;
-        for (batch, hidden) in concurrent.iter().zip(&hidden) {
-            let prepared = &draft.samples[batch.clone()];
-            for ((n, layer), activations) in plan.layers.iter().enumerate().zip(&mut activations) {
-                let rows = prepared.iter().flat_map(|p| p.tokens.iter().map(move |token| (&p.sample, token)));
-                // Checked now rather than when the part is full, which may be hours later.
-                check_storable(plan.store_dtype, *layer, model.config().text.hidden_size, hidden.layer(n), rows)?;
-                activations.extend_from_slice(hidden.layer(n));
+/// Writes parts until there are no more.
+fn write_parts(
+    mut writer: StoreWriter,
+    layers: usize,
+    parts: Receiver<Unwritten>,
+    written: &Sender<Captured>,
+) -> Result<StoreWriter> {
+    for unwritten in parts {
+        let (samples, batches, end) = match unwritten {
+            Unwritten::Part { samples, batches, end } => (samples, batches, end),
+            Unwritten::Skipped(rows) => {
+                writer.skip(&rows)?;
+                continue;
             }
-            let positions = draft.samples[batch.clone()].iter().map(|sample| sample.tokens.len() as u64).sum();
-            report(batch.len() as u64, positions)?;
-        }
+        };
+        let (source_rows, skipped) = (end.source_rows, end.source_rows - samples.len() as u64);
+        let activations = Hidden::join(batches, layers);
+        writer.write_part(&Part { samples, activations, source_rows, skipped: end.skipped })?;
+        // Nobody listens once the capture has failed.
+        let _ = written.send(Captured::Part { source_rows, skipped });
     }
-    let samples = draft.samples.into_iter().map(|prepared| (prepared.sample, prepared.tokens)).collect();
-    Ok(Part { samples, activations, source_rows: draft.source_rows, skipped: draft.skipped })
+    Ok(writer)
+}
+
+/// The hidden states of samples behind `layers`.
+pub(crate) fn hidden(model: &Model, checkpoint: &Checkpoint, samples: &[Prepared], layers: &[usize]) -> Result<Hidden> {
+    let inputs: Vec<Input> = samples.iter().map(|sample| checkpoint.input(sample)).collect();
+    model.hidden(&inputs.iter().collect::<Vec<_>>(), layers)
+}
+
+/// Calls `work` with the samples of one batch after another, [`CONCURRENT_BATCHES`] at once, and `receive` with its results, in
+/// their order.
+///
+/// # Errors
+/// Those of `receive`.
+pub(crate) fn for_each_batch<'s, R: Send, E>(
+    samples: &'s [Prepared],
+    plan: &Plan,
+    work: impl Fn(&'s [Prepared]) -> R + Sync,
+    mut receive: impl FnMut(Range<usize>, R) -> Result<(), E>,
+) -> Result<(), E> {
+    overlap(
+        |emit| batches(samples, plan.batch_tokens).into_iter().try_for_each(emit),
+        CONCURRENT_BATCHES,
+        |_, batch| (batch.clone(), work(&samples[batch])),
+        |results| {
+            for (batch, result) in results {
+                receive(batch, result)?;
+            }
+            Ok(())
+        },
+    )
 }
 
 /// Ranges of samples that form batches of at most `batch_tokens` positions; a longer sample is a batch of its own.
-pub(crate) fn batches(samples: &[Prepared], batch_tokens: usize) -> Vec<Range<usize>> {
+fn batches(samples: &[Prepared], batch_tokens: usize) -> Vec<Range<usize>> {
     let mut batches: Vec<Range<usize>> = Vec::new();
     let mut positions = 0;
     for (n, sample) in samples.iter().enumerate() {

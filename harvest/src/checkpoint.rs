@@ -3,11 +3,11 @@
 
 use crate::action::ActionStatistics;
 use crate::data::lerobot;
-use crate::data::{Action, Record, Row, RowError, Turn, TurnPart};
-use crate::model::config::ImageTokens;
-use crate::model::{Compute, Input, Model, ModelConfig, Weights, check_input};
-use crate::pixels::{Frame, ImageProcessor};
-use crate::prompt::{Prompter, Text};
+use crate::data::{Action, Record, Row, RowError, Turn, TurnPart, Video};
+use crate::model::config::{ImageTokens, VideoTiming};
+use crate::model::{Compute, Input, Model, ModelConfig, Moment, Weights, check_input};
+use crate::pixels::{Frame, ImageProcessor, VideoProcessor};
+use crate::prompt::{FramePatch, Media, Prompter, Text};
 use crate::{Error, Result, precedence};
 use sae_core::error::{Hint, Setting};
 use sae_core::store::Skipped;
@@ -85,6 +85,8 @@ pub struct Checkpoint {
     config: ModelConfig,
     prompter: Prompter,
     images: Option<ImageProcessor>,
+    /// The video processor, or why there is none.
+    videos: Result<VideoProcessor, String>,
     actions: Actions,
 }
 
@@ -105,8 +107,10 @@ pub struct Prepared {
     pub sample: Sample,
     /// Its token positions.
     pub tokens: Vec<Token>,
-    /// Its images as the vision tower reads them.
+    /// Its images as the vision tower reads them, or the patches of its video.
     pub frames: Vec<Frame>,
+    /// Whether they are patches of a video.
+    pub is_video: bool,
 }
 
 /// A sample with the content of its image files.
@@ -150,6 +154,7 @@ impl Checkpoint {
             folder: folder.to_path_buf(),
             prompter: Prompter::open(folder, vision)?,
             images: vision.map(|vision| ImageProcessor::open(folder, vision)).transpose()?,
+            videos: VideoProcessor::open(folder, vision),
             config,
             actions: Actions::Unknown(
                 RowError::from("the row has an action in numbers, but there are no statistics that make tokens of it")
@@ -207,6 +212,14 @@ impl Checkpoint {
         self.images.as_ref()
     }
 
+    /// The video processor.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn videos(&self) -> Result<&VideoProcessor, &str> {
+        self.videos.as_ref().map_err(String::as_str)
+    }
+
     /// The tokenizer and the chat template.
     pub fn prompter(&self) -> &Prompter {
         &self.prompter
@@ -223,8 +236,12 @@ impl Checkpoint {
 
     /// The input of the model for a sample.
     pub fn input(&self, prepared: &Prepared) -> Input {
-        let images = prepared.frames.iter().zip(self.images.iter().cycle()).map(|(frame, images)| images.image(frame));
-        Input { ids: prepared.tokens.iter().map(|token| token.token_id as u32).collect(), images: images.collect() }
+        let image = |frame: &Frame| match (&self.images, &self.videos) {
+            (_, Ok(videos)) if prepared.is_video => Some(videos.image(frame)),
+            (images, _) => images.as_ref().map(|images| images.image(frame)),
+        };
+        let images = prepared.frames.iter().filter_map(image).collect();
+        Input { ids: prepared.tokens.iter().map(|token| token.token_id as u32).collect(), images }
     }
 
     /// Turns a row into a sample: reads its images, renders its text, and determines the modality, role and place of
@@ -285,13 +302,19 @@ impl Checkpoint {
             return Err("the text is empty".into());
         }
         let files = record.images.iter().map(|image| image.read()).collect::<Result<Vec<_>, _>>()?;
-        let frames = files.iter().zip(self.images.iter().cycle()).map(|(file, images)| images.frame(file));
-        let frames = frames.collect::<Result<Vec<_>, _>>()?;
+        let (frames, patches) = match record.video {
+            Some(video) => self.video(video, &files).map(|(frames, patches)| (frames, Some(patches)))?,
+            None => {
+                let frames = files.iter().zip(self.images.iter().cycle()).map(|(file, images)| images.frame(file));
+                (frames.collect::<Result<Vec<_>, _>>()?, None)
+            }
+        };
         if self.images.is_none() && !files.is_empty() {
             return Err("the row has images, but the model takes none".into());
         }
         let positions: Vec<usize> = frames.iter().map(|frame| frame.positions.len()).collect();
-        let mut tokens = self.prompter.tokens(&prompt, &positions)?;
+        let media = patches.as_deref().map_or(Media::Images(&positions), Media::Video);
+        let mut tokens = self.prompter.tokens(&prompt, media)?;
         let start = tokens.len() as u32;
         tokens.extend(action.into_iter().zip(start..).map(|(id, position)| Token {
             position,
@@ -316,7 +339,9 @@ impl Checkpoint {
             (token.rect, token.special) = (Some(place.rect), place.special);
         }
 
-        let refs = record.images.iter().zip(&files).zip(&frames);
+        // All frames of a video have one size.
+        let sizes = frames.iter().chain(frames.last().into_iter().cycle().filter(|_| record.video.is_some()));
+        let refs = record.images.iter().zip(&files).zip(sizes);
         let refs = refs.map(|((image, file), frame)| ImageRef {
             path: image.path.clone(),
             width: frame.width,
@@ -326,7 +351,37 @@ impl Checkpoint {
         let images = refs.collect();
         let id = sample_id(record, &files);
         let sample = Sample { id, key: key.to_owned(), text, images, source, meta: record.meta.clone() };
-        Ok((Prepared { sample, tokens, frames }, files))
+        Ok((Prepared { sample, tokens, frames, is_video: record.video.is_some() }, files))
+    }
+
+    /// The frames of a video as the vision tower reads them, and how they stand in the text. Each patch has a few consecutive
+    /// frames.
+    ///
+    /// # Errors
+    /// The model takes no videos, or not these frames.
+    pub fn video(&self, video: Video, files: &[impl AsRef<[u8]>]) -> Result<(Vec<Frame>, Vec<FramePatch>), RowError> {
+        let processor = self.videos().map_err(|reason| format!("the row has a video, but {reason}"))?;
+        if i16::try_from(files.len()).is_err() {
+            return Err(format!("the video has {} frames: at most {} can be stored", files.len(), i16::MAX).into());
+        }
+        let mut frames = processor.frames(files, self.config.text.context).map_err(|error| error.to_string())?;
+        let (per_patch, rate) = (processor.frames_per_patch(), video.rate());
+        let timing = self.config.vision.as_ref().and_then(|vision| vision.video).map(|video| video.timing);
+        if let Some(VideoTiming::Axis { tokens_per_second }) = timing {
+            // The reference implementation computes in f32, and rounds down.
+            let interval = tokens_per_second as f32 * (per_patch as f64 / rate) as f32;
+            let at =
+                |(number, frame): (u32, Frame)| frame.at(Moment { number, time: (number as f32 * interval) as u32 });
+            frames = (0..).zip(frames).map(at).collect();
+        }
+        let seconds = |frame: usize| frame.min(files.len() - 1) as f64 / rate;
+        let patch = |(n, shown): (usize, &Frame)| {
+            let frame = n * per_patch;
+            let seconds = (seconds(frame) + seconds(frame + per_patch - 1)) / 2.0;
+            FramePatch { positions: shown.positions.len(), frame, seconds }
+        };
+        let patches = frames.iter().enumerate().map(patch).collect();
+        Ok((frames, patches))
     }
 }
 
@@ -356,7 +411,7 @@ fn ask_for_action(turns: &mut [Turn]) {
     let parts = turns.last_mut().map(|turn| turn.parts.as_mut_slice()).unwrap_or_default();
     let texts = parts.iter_mut().filter_map(|part| match part {
         TurnPart::Text(text) => Some(text),
-        TurnPart::Image(_) => None,
+        TurnPart::Image(_) | TurnPart::Video => None,
     });
     for text in texts.take(1).filter(|text| !text.starts_with(QUESTION)) {
         *text = format!("{QUESTION}{}?", text.trim().to_lowercase());
@@ -391,8 +446,8 @@ fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_, [Turn]>, b
 
 /// The identity of a row's content, independent of the file format and of the answers that are used. It is the
 /// hexadecimal SHA-256 over the text of every turn, then the chosen and the rejected answer of a preference row, then
-/// every image file, and the action (its ids as u32 or its numbers as f32, little-endian), if there is one, each as its
-/// length (u64, little-endian) followed by its bytes.
+/// every image file, the frames per second of a video (f64, little-endian), if the row states them, and the action (its ids as
+/// u32 or its numbers as f32, little-endian), if there is one, each as its length (u64, little-endian) followed by its bytes.
 fn sample_id(record: &Record, files: &[Cow<'_, [u8]>]) -> String {
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {
@@ -405,6 +460,9 @@ fn sample_id(record: &Record, files: &[Cow<'_, [u8]>]) -> String {
         add(pair.rejected.as_bytes());
     }
     files.iter().for_each(|file| add(file));
+    if let Some(fps) = record.video.and_then(|video| video.fps) {
+        add(&fps.to_le_bytes());
+    }
     match &record.action {
         Some(Action::Ids(ids)) => add(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>()),
         Some(Action::Values(values)) => add(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()),
@@ -457,7 +515,15 @@ mod tests {
 
     fn record(pair: Option<AnswerPair>) -> Record {
         let question = Turn { role: Role::User, parts: vec![TurnPart::Image(0), TurnPart::Text("q".into())] };
-        Record { turns: vec![question], pair, verbatim: None, action: None, images: Vec::new(), meta: Value::Null }
+        Record {
+            turns: vec![question],
+            pair,
+            verbatim: None,
+            action: None,
+            images: Vec::new(),
+            video: None,
+            meta: Value::Null,
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The one error type of this crate: what stops a harvest, with the cause, the file, and what can be done about it. A row
 //! of the data that is merely skipped is not an error; it carries a reason (`sae_core::store::Skipped`). Never prints.
 
+use sae_core::device::DeviceChoice;
 use sae_core::error::{Cause, Hint};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,16 @@ pub enum Error {
         asked: usize,
         /// Decoder blocks that are loaded.
         loaded: usize,
+    },
+    /// A plan names devices of different kinds.
+    #[error(
+        "{first} and {other} are devices of different kinds: expected several of one kind, such as cuda:0 and cuda:1"
+    )]
+    MixedDevices {
+        /// The first device.
+        first: DeviceChoice,
+        /// One of another kind.
+        other: DeviceChoice,
     },
     /// A plan names no layer, where at least one is needed.
     #[error("no layer was named: expected at least one decoder block")]

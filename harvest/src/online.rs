@@ -2,7 +2,7 @@
 //! the model one chunk at a time; their hidden states are served one by one. Starts again at the first row when the
 //! data ends. Writes nothing.
 
-use crate::capture::{CHUNK_ROWS, Draft, capture, images_from, with_locations};
+use crate::capture::{CHUNK_ROWS, check, for_each_batch, hidden, images_from, with_locations};
 use crate::checkpoint::Checkpoint;
 use crate::data::{Row, Rows, Source as Data};
 use crate::model::{Compute, Model, check_layers};
@@ -114,13 +114,18 @@ impl OnlineActivations {
         if self.position.rounds == 0 {
             self.skipped.extend(skipped);
         }
-        let positions = samples.iter().map(|s| s.tokens.len()).sum();
-        let draft = Draft { samples, positions, ..Draft::default() };
-        let part = capture(&self.model, checkpoint, plan, draft, &mut |_, _| Ok(()))?;
         let d = self.model.config().text.hidden_size;
-        let tokens = part.samples.iter().flat_map(|(_, tokens)| tokens);
+        let mut all = Vec::with_capacity(samples.iter().map(|sample| sample.tokens.len() * d).sum());
+        let forward = |samples| hidden(&self.model, checkpoint, samples, &plan.layers);
+        for_each_batch(&samples, plan, forward, |batch, hidden| {
+            let hidden = hidden?;
+            check(plan, &hidden, samples[batch].iter().map(|sample| (&sample.sample, sample.tokens.as_slice())))?;
+            all.extend_from_slice(hidden.layer(0));
+            Ok::<_, Error>(())
+        })?;
+        let tokens = samples.iter().flat_map(|sample| &sample.tokens);
         let is_excluded = tokens.map(|t| self.exclude.special && t.special || self.exclude.first && t.position == 0);
-        let states = || part.activations[0].chunks_exact(d);
+        let states = || all.chunks_exact(d);
         let kept: Vec<&[f32]> =
             states().zip(is_excluded).filter(|(_, excluded)| !excluded).map(|(row, _)| row).collect();
         let limit = match self.limit {
@@ -136,9 +141,9 @@ impl OnlineActivations {
         for row in kept.iter().filter(|row| limit == f32::INFINITY || norm_sq(row).sqrt() <= limit) {
             self.chunk.extend_from_slice(row);
         }
-        let (all, kept) = (states().len() as u64, (self.chunk.len() / d) as u64);
+        let (positions, kept) = (states().len() as u64, (self.chunk.len() / d) as u64);
         self.position.kept += kept;
-        self.position.excluded += all - kept;
+        self.position.excluded += positions - kept;
         Ok(())
     }
 }

@@ -84,6 +84,8 @@ pub struct Plan {
     pub shard: Option<Shard>,
     /// The device that computes.
     pub device: DeviceChoice,
+    /// Further devices of the same kind. A harvest deals its batches to all of them; everything else uses `device` alone.
+    pub more_devices: Vec<DeviceChoice>,
     /// The number format in which the model computes.
     pub dtype: ComputeDtype,
     /// The number format in which activations are stored.
@@ -120,6 +122,7 @@ impl Plan {
             limit: None,
             shard: None,
             device: DeviceChoice::Auto,
+            more_devices: Vec::new(),
             dtype: ComputeDtype::F32,
             store_dtype: StoreDtype::F32,
             batch_tokens: 4096,
@@ -139,6 +142,18 @@ impl Plan {
         plan.corruptions.push(Corruption::BLANK);
         plan.image_sizes = Some(Arc::new(ImageSizes::new(samples)));
         plan
+    }
+
+    /// The devices of a harvest.
+    ///
+    /// # Errors
+    /// They are of different kinds. Their results would differ, so that bytes would depend on which device was faster.
+    pub(crate) fn devices(&self) -> Result<Vec<DeviceChoice>> {
+        let kind = |device: &DeviceChoice| device.to_string().split(':').next().map(str::to_owned);
+        match self.more_devices.iter().find(|device| kind(device) != kind(&self.device)) {
+            Some(other) => Err(Error::MixedDevices { first: self.device, other: *other }),
+            None => Ok(std::iter::once(self.device).chain(self.more_devices.iter().copied()).collect()),
+        }
     }
 
     /// The only layer of the plan.

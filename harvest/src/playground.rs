@@ -65,8 +65,15 @@ impl Playground {
         // The last turn stands for the model's answer. `Answers::None` removes it and adds the beginning of an answer.
         let turns = vec![Turn { role: Role::User, parts }, Turn::from_text(Role::Assistant, "")];
         let images = images.iter().map(|path| ImageFile::from_disk(path)).collect();
-        let record =
-            Record { turns, pair: None, verbatim: Some(text.to_owned()), action: None, images, meta: Value::Null };
+        let record = Record {
+            turns,
+            pair: None,
+            verbatim: Some(text.to_owned()),
+            action: None,
+            images,
+            video: None,
+            meta: Value::Null,
+        };
         let row = Row { number: 0, source: String::new(), key: String::new(), has_own_key: false, record: Ok(record) };
         self.checkpoint.prepare(row, Answers::None, self.template).map_err(|skipped| {
             let error = Error::InvalidInput(skipped.reason);

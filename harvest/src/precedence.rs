@@ -16,7 +16,7 @@ pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 
 /// The files that decide the output of a checkpoint, besides the weights. `config.json` and the tokenizer are required.
-pub(crate) const DECISIVE: [&str; 9] = [
+pub(crate) const DECISIVE: [&str; 10] = [
     CONFIG,
     TOKENIZER,
     TOKENIZER_CONFIG,
@@ -26,10 +26,11 @@ pub(crate) const DECISIVE: [&str; 9] = [
     LEGACY_TEMPLATE,
     PREPROCESSOR,
     PROCESSOR,
+    VIDEO_PREPROCESSOR,
 ];
 
-/// Other files that a checkpoint may have, for programs that generate text or read videos.
-pub(crate) const OTHER_CONFIGS: [&str; 2] = ["generation_config.json", "video_preprocessor_config.json"];
+/// Other files that a checkpoint may have, for programs that generate text.
+pub(crate) const OTHER_CONFIGS: [&str; 1] = ["generation_config.json"];
 
 pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// The chat template in a file of its own.
@@ -38,6 +39,7 @@ pub(crate) const TEMPLATE: &str = "chat_template.jinja";
 pub(crate) const LEGACY_TEMPLATE: &str = "chat_template.json";
 pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
 pub(crate) const PROCESSOR: &str = "processor_config.json";
+pub(crate) const VIDEO_PREPROCESSOR: &str = "video_preprocessor_config.json";
 pub(crate) const ADAPTER: &str = "adapter_config.json";
 /// The error message for a repository on the hub that contains an adapter.
 pub(crate) const NO_ADAPTERS: &str =
@@ -181,6 +183,23 @@ pub(crate) fn image_processor(folder: &Path) -> Result<(PathBuf, Value)> {
     }
     let config = sae_core::file::read_json(&path, 1 << 20)?;
     Ok((path, config))
+}
+
+/// The settings of the video processor: those nested in `processor_config.json`, or, if there are none, those of
+/// `video_preprocessor_config.json`, or, if there is no such file, those of `preprocessor_config.json`.
+///
+/// # Errors
+/// There are no settings, or the file cannot be read.
+pub(crate) fn video_processor(folder: &Path) -> Result<Value> {
+    let nested = processor(folder)?["video_processor"].take();
+    if !nested.is_null() {
+        return Ok(nested);
+    }
+    let files = [VIDEO_PREPROCESSOR, PREPROCESSOR].map(|name| folder.join(name));
+    match files.iter().find(|path| path.exists()) {
+        Some(path) => Ok(sae_core::file::read_json(path, 1 << 20)?),
+        None => Err(Error::checkpoint(folder)("the checkpoint has no video processor")),
+    }
 }
 
 /// The content of `processor_config.json`, or null if there is no such file.

@@ -1,7 +1,7 @@
 //! A preview of a harvest: the checkpoint, the layers, the rows of the data, and the memory that it will need. Runs no
 //! model.
 
-use crate::capture::CONCURRENT_BATCHES;
+use crate::capture::{CHUNK_ROWS, CONCURRENT_BATCHES};
 use crate::model::config::{BlockConfig, Tiling};
 use crate::model::{Model, ModelConfig, Size, Weights, check_layers};
 use crate::{ComputeDtype, Plan, Result};
@@ -47,11 +47,12 @@ pub struct Memory {
     pub weights: u64,
     /// The same weights in the checkpoint's files. They are memory-mapped, so the system can reclaim this memory.
     pub mapped: u64,
-    /// The activations of a part, and their copies while one of its layers is written.
+    /// The activations of two parts, one of which is being filled while the other one is written, and the copies of a layer that
+    /// is being written.
     pub part: u64,
-    /// Tokens and images of the parts that are being prepared, waiting, or in the model.
+    /// Tokens of these parts; tokens and images of the samples that are being prepared or wait.
     pub samples: u64,
-    /// Working memory of the batches in the model, if a sample is as long as possible.
+    /// Working memory of the batches in the model; the input of the next batch, and hidden states that wait.
     pub batch: u64,
     /// All of the above except `mapped`, plus the memory of the program itself.
     pub total: u64,
@@ -99,11 +100,12 @@ impl Plan {
         };
         let [d, layers, context] = [config.text.hidden_size, self.layers.len(), config.text.context].map(|n| n as u64);
         let (part_rows, batch) = (self.part_rows as u64, self.batch_tokens as u64);
-        // A part is closed by the sample that fills it. While a shard is written, its encoded copy and its file are in
-        // memory.
+        // A part is closed by the sample that fills it. One is filled while another one is written. While a shard is
+        // written, its encoded copy and its file are in memory.
         let rows = part_rows.saturating_add(context);
-        let part = rows.saturating_mul(d * (4 * layers + 2 * stored));
-        // Pixels that one position shows (of a video those of several frames), and rows of the tower's output that are merged into one position.
+        let part = rows.saturating_mul(d * (PARTS * 4 * layers + 2 * stored));
+        // Pixels that one position shows (of a video those of several frames), and rows of the tower's output that are
+        // merged into one position.
         let (pixels, patches) = config.vision.as_ref().map_or((0, 0), |vision| {
             let side = vision.tower().map_or(1, |(tower, _)| tower.patches.side);
             let (cell, frames) = match vision.tiling {
@@ -112,7 +114,11 @@ impl Plan {
             };
             ((frames * cell * cell) as u64, (cell / side).max(1).pow(2) as u64)
         });
-        let samples = PARTS * rows.saturating_mul(TOKEN + 3 * pixels);
+        // Samples have their images until they are in a batch. No more than a part's positions are assumed to be prepared at
+        // once.
+        let chunk = rows.min((CHUNK_ROWS as u64).saturating_mul(context));
+        let images = CHUNKS * chunk.saturating_mul(TOKEN + 3 * pixels);
+        let samples = (PARTS * rows.saturating_mul(TOKEN)).saturating_add(images);
         // Numbers per row that a block holds at once. The tower is finished before the decoder begins, so the larger
         // one counts.
         let block = |block: &BlockConfig| {
@@ -121,15 +127,21 @@ impl Plan {
         let decoder = block(&config.text.block) + 2 * layers * d;
         let tower = config.vision.as_ref().and_then(|vision| vision.tower());
         let tower = tower.map_or(0, |(tower, _)| patches * (block(&tower.block) + 2 * tower.patches.width() as u64));
-        let batch = CONCURRENT_BATCHES as u64 * batch.max(batch.min(context)).saturating_mul(4 * decoder.max(tower));
-        let weights = numbers.saturating_mul(width);
+        // Every device has its weights and its batches. Besides those in the model, the hidden states of as many wait, and
+        // the input of one batch is ready.
+        let devices = self.devices()?.len() as u64;
+        let in_model = devices * CONCURRENT_BATCHES as u64 * (decoder.max(tower) + layers * d);
+        let batch = batch.saturating_mul(4 * (in_model + 3 * pixels));
+        let weights = numbers.saturating_mul(devices * width);
         let total = [part, samples, batch, PROGRAM].into_iter().fold(weights, u64::saturating_add);
         Ok(Memory { weights, mapped, part, samples, batch, total })
     }
 }
 
-/// Parts whose samples are in memory: one is being prepared, one waits, one is in the model.
-const PARTS: u64 = 3;
+/// Parts that are in memory: one is being filled, one is being written.
+const PARTS: u64 = 2;
+/// Chunks of samples that are in memory: one is being prepared, one waits, one is being put into batches.
+const CHUNKS: u64 = 3;
 /// Bytes of the program itself, with its threads, tokenizer and tables.
 const PROGRAM: u64 = 64 << 20;
 /// Bytes of a token with its text.

@@ -4,7 +4,7 @@
 
 use crate::data::{RowError, Turn, TurnPart};
 use crate::model::VisionConfig;
-use crate::model::config::ImageTokens;
+use crate::model::config::{ImageTokens, VideoTiming};
 use crate::template::Template;
 use crate::tokenizer::{self, Named};
 use crate::{Error, Result, alphabet};
@@ -16,6 +16,9 @@ use tokenizers::Tokenizer;
 
 /// The placeholder of a video in Qwen's texts. Its processor rejects texts that contain it without a video.
 const VIDEO: &str = "<|video_pad|>";
+
+/// What delimits the positions of every patch of frames in a model that writes their times into the text.
+const PATCH_OF_FRAMES: [&str; 2] = ["<|vision_start|>", "<|vision_end|>"];
 
 /// The turns as the `PurePromptBuilder` of Prismatic models joins them. The space behind `Out:` is a token of its own in
 /// Llama's vocabulary, with which OpenVLA's actions begin.
@@ -43,6 +46,36 @@ pub enum Text<'a> {
     Verbatim(&'a str),
 }
 
+/// What takes the place of the placeholders in a text.
+#[derive(Clone, Copy, Debug)]
+pub enum Media<'a> {
+    /// Images: the number of positions of each.
+    Images(&'a [usize]),
+    /// A video: the patches of consecutive frames, in order.
+    Video(&'a [FramePatch]),
+}
+
+/// A patch of consecutive frames of a video.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FramePatch {
+    /// Number of positions.
+    pub positions: usize,
+    /// Number of its first frame in the video.
+    pub frame: usize,
+    /// The time between its first and its last frame, in seconds from the beginning.
+    pub seconds: f64,
+}
+
+impl Media<'_> {
+    /// The number of every image, or of the first frame of every patch, with its number of positions.
+    fn numbered(self) -> Vec<(usize, usize)> {
+        match self {
+            Self::Images(images) => images.iter().copied().enumerate().collect(),
+            Self::Video(patches) => patches.iter().map(|patch| (patch.frame, patch.positions)).collect(),
+        }
+    }
+}
+
 /// How images are represented in the text of a model.
 #[derive(Clone, Debug)]
 struct Placeholder {
@@ -59,6 +92,16 @@ struct Placeholder {
     delimiters: [u32; 2],
 }
 
+/// How videos are represented in the text of a model.
+#[derive(Clone, Debug)]
+struct VideoPlaceholder {
+    /// Id of the token at the positions of videos, which is also the placeholder of a whole video.
+    id: u32,
+    /// The text of that token.
+    token: String,
+    timing: VideoTiming,
+}
+
 /// The tokenizer and the chat template of a checkpoint.
 pub struct Prompter {
     tokenizer: Tokenizer,
@@ -67,6 +110,8 @@ pub struct Prompter {
     bos: Option<String>,
     template: Option<Template>,
     placeholder: Option<Placeholder>,
+    /// How videos are represented, if the model takes them and the tokenizer has their token.
+    video: Option<VideoPlaceholder>,
     /// In place of a placeholder: the id of the positions of an image that is inserted behind the first token.
     inserted: Option<u32>,
     /// Used without a template: the text between two turns, and whether it also follows the last one.
@@ -91,6 +136,10 @@ impl Prompter {
         };
         let placeholder = vision_in_text.map(|vision| placeholder(&tokenizer, vision)).transpose();
         let placeholder = placeholder.map_err(Error::checkpoint(&path))?;
+        let video = vision.and_then(|vision| vision.video).and_then(|video| {
+            let token = tokenizer.id_to_token(video.token_id)?;
+            Some(VideoPlaceholder { id: video.token_id, token, timing: video.timing })
+        });
         let added = tokenizer.get_added_tokens_decoder();
         let mut special: BTreeSet<u32> = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
         special.extend(placeholder.iter().flat_map(|p| p.delimiters));
@@ -109,6 +158,7 @@ impl Prompter {
                 template => template,
             },
             placeholder,
+            video,
             inserted,
             separator,
             byte_level: alphabet::names_tokens_of(&tokenizer),
@@ -116,13 +166,13 @@ impl Prompter {
         })
     }
 
-    /// The tokens of a text with images, in order. `images` states the number of positions of each image. Positions of
-    /// an image have its number; their rectangles are not set.
+    /// The tokens of a text with images or a video, in order. Positions of an image have its number, and those of a video the
+    /// number of the first frame that they show; their rectangles are not set.
     ///
     /// # Errors
     /// The reason why the text cannot become a sample: the template rejects it, or the placeholders and the images do
     /// not match.
-    pub fn tokens(&self, text: &Text, images: &[usize]) -> Result<Vec<Token>, RowError> {
+    pub fn tokens(&self, text: &Text, media: Media) -> Result<Vec<Token>, RowError> {
         let mut image_roles = Vec::new();
         if let Text::Conversation { turns, .. } = text {
             let count_images = |turn: &Turn| turn.parts.iter().filter(|part| part.text().is_none()).count();
@@ -146,10 +196,14 @@ impl Prompter {
             },
         };
         let has_bos = self.bos.as_ref().is_some_and(|bos| text.starts_with(bos));
-        let (text, spans) = if self.inserted.is_some() { (text, spans) } else { self.expand(text, spans, images)? };
+        let (text, spans) = if self.inserted.is_some() { (text, spans) } else { self.expand(text, spans, media)? };
         let encoding = self.tokenizer.encode(text.as_str(), add_special && !has_bos).map_err(|e| e.to_string())?;
-        let mut image_numbers =
-            images.iter().enumerate().flat_map(|(image, positions)| std::iter::repeat_n(image, *positions));
+        let numbered = media.numbered();
+        let mut image_numbers = numbered.iter().flat_map(|(image, positions)| std::iter::repeat_n(*image, *positions));
+        let role = |image: usize| match media {
+            Media::Images(_) => image_roles.get(image).copied(),
+            Media::Video(_) => image_roles.first().copied(),
+        };
         let offsets = encoding.get_offsets();
         // If a character consists of several tokens, all of them have its offsets.
         let is_partial = |n: usize| {
@@ -158,7 +212,10 @@ impl Prompter {
                 || offsets.get(n + 1).is_some_and(|next| next.0 < end)
         };
         let tokens = encoding.get_ids().iter().zip(offsets).zip(0..).map(|((id, offsets), position)| {
-            let placeholder = self.placeholder.as_ref().filter(|p| p.id == *id);
+            let is_placeholder = match media {
+                Media::Images(_) => self.placeholder.as_ref().is_some_and(|p| p.id == *id),
+                Media::Video(_) => self.video.as_ref().is_some_and(|p| p.id == *id),
+            };
             let mut token = Token {
                 position,
                 modality: Modality::Text,
@@ -173,30 +230,30 @@ impl Prompter {
                 image: None,
                 rect: None,
             };
-            match placeholder {
-                Some(_) => {
-                    let image = image_numbers.next();
-                    token.modality = Modality::Image;
-                    token.image = image.and_then(|image| i16::try_from(image).ok());
-                    token.role = image.and_then(|image| image_roles.get(image).copied()).unwrap_or(Role::User);
-                }
-                None => token.special = token.role == Role::Template || self.special.contains(id),
+            if is_placeholder {
+                let image = image_numbers.next();
+                token.modality = Modality::Image;
+                token.image = image.and_then(|image| i16::try_from(image).ok());
+                token.role = image.and_then(role).unwrap_or(Role::User);
+            } else {
+                token.special = token.role == Role::Template || self.special.contains(id);
             }
             token
         });
         let mut tokens: Vec<Token> = tokens.collect();
         if let Some(id) = self.inserted {
-            self.insert_image(id, &mut tokens, images)?;
+            self.insert_image(id, &mut tokens, media)?;
         }
         Ok(tokens)
     }
 
     /// Puts the positions of the only image behind the first token.
-    fn insert_image(&self, id: u32, tokens: &mut Vec<Token>, images: &[usize]) -> Result<(), RowError> {
-        let positions = match images {
-            [] => return Ok(()),
-            [positions] => *positions,
-            more => return Err(format!("the row has {} images: the model takes one", more.len()).into()),
+    fn insert_image(&self, id: u32, tokens: &mut Vec<Token>, media: Media) -> Result<(), RowError> {
+        let positions = match media {
+            Media::Images([]) => return Ok(()),
+            Media::Images([positions]) => *positions,
+            Media::Images(more) => return Err(format!("the row has {} images: the model takes one", more.len()).into()),
+            Media::Video(_) => return Err("the row has a video, but the model takes none".into()),
         };
         let position = Token {
             position: 0,
@@ -218,7 +275,8 @@ impl Prompter {
     /// places.
     fn check_texts(&self, turns: &[Turn]) -> Result<(), RowError> {
         let Some(placeholder) = &self.placeholder else { return Ok(()) };
-        let video = self.tokenizer.token_to_id(VIDEO).map(|_| VIDEO);
+        let unused = self.tokenizer.token_to_id(VIDEO).map(|_| VIDEO);
+        let video = self.video.as_ref().map(|video| video.token.as_str()).or(unused);
         let placeholders = [Some(placeholder.mark.as_str()), Some(&placeholder.token), video];
         for (n, turn) in turns.iter().enumerate() {
             let text = turn.text();
@@ -241,6 +299,7 @@ impl Prompter {
                 let start = text.len();
                 match part {
                     TurnPart::Image(_) => text.push_str(self.placeholder.as_ref().map_or("", |p| &p.mark)),
+                    TurnPart::Video => text.push_str(self.video.as_ref().map_or("", |p| &p.token)),
                     TurnPart::Text(part) => text.push_str(part),
                 }
                 spans.push((start..text.len(), turn.role));
@@ -252,28 +311,51 @@ impl Prompter {
         (text, spans)
     }
 
-    /// Replaces the placeholder of each image by as many tokens as the image has positions, with the text that belongs
-    /// before and after them. Moves the spans accordingly.
-    fn expand(&self, text: String, spans: Spans, images: &[usize]) -> Result<(String, Spans), RowError> {
-        let Some(Placeholder { token, mark, before, after, .. }) = &self.placeholder else {
-            return if images.is_empty() {
-                Ok((text, spans))
-            } else {
-                Err("the row has images, but the model takes none".into())
-            };
-        };
-        let found: Vec<_> = text.match_indices(mark.as_str()).map(|(at, _)| at).collect();
-        if found.len() != images.len() {
-            let (images, found) = (images.len(), found.len());
-            return Err(format!("the row has {images} images, but its text has {found} placeholders {mark}").into());
+    /// The placeholder of an image or a video, and what takes its place, once for each of them: as many tokens as there are
+    /// positions, with the text that belongs before and after them.
+    fn replacements(&self, media: Media) -> Result<(&str, Vec<String>), RowError> {
+        match media {
+            Media::Images(images) => match &self.placeholder {
+                Some(Placeholder { token, mark, before, after, .. }) => {
+                    let image = |positions: &usize| format!("{before}{}{after}", token.repeat(*positions));
+                    Ok((mark, images.iter().map(image).collect()))
+                }
+                None if images.is_empty() => Ok(("", Vec::new())),
+                None => Err("the row has images, but the model takes none".into()),
+            },
+            Media::Video(patches) => {
+                let Some(VideoPlaceholder { token, timing, .. }) = &self.video else {
+                    return Err("the row has a video, but the model takes none".into());
+                };
+                let patch = |patch: &FramePatch| match timing {
+                    VideoTiming::Axis { .. } => token.repeat(patch.positions),
+                    VideoTiming::Text => {
+                        let [begin, end] = PATCH_OF_FRAMES;
+                        format!("<{:.1} seconds>{begin}{}{end}", patch.seconds, token.repeat(patch.positions))
+                    }
+                };
+                Ok((token, vec![patches.iter().map(patch).collect()]))
+            }
+        }
+    }
+
+    /// Puts the positions of images or of a video in the place of their placeholders. Moves the spans accordingly.
+    fn expand(&self, text: String, spans: Spans, media: Media) -> Result<(String, Spans), RowError> {
+        let (mark, replacements) = self.replacements(media)?;
+        if mark.is_empty() {
+            return Ok((text, spans));
+        }
+        let found: Vec<_> = text.match_indices(mark).map(|(at, _)| at).collect();
+        if found.len() != replacements.len() {
+            let (shown, found) = (replacements.len(), found.len());
+            let what = if matches!(media, Media::Video(_)) { "video" } else { "images" };
+            return Err(format!("the row has {shown} {what}, but its text has {found} placeholders {mark}").into());
         }
         let mut expanded = String::with_capacity(text.len());
         let (mut rest, mut grown) = (0, vec![0]);
-        for (at, positions) in found.iter().zip(images) {
+        for (at, replacement) in found.iter().zip(&replacements) {
             expanded.push_str(&text[rest..*at]);
-            expanded.push_str(before);
-            expanded.push_str(&token.repeat(*positions));
-            expanded.push_str(after);
+            expanded.push_str(replacement);
             rest = at + mark.len();
             grown.push(expanded.len() - rest);
         }

@@ -1,9 +1,9 @@
 //! Visits samples one by one, each with its hidden states behind one block and the files of its images. Stores nothing.
 
-use crate::capture::{CHUNK_ROWS, CONCURRENT_BATCHES, batches};
+use crate::capture::{CHUNK_ROWS, for_each_batch, hidden};
 use crate::checkpoint::Prepared;
 use crate::data::Row;
-use crate::model::{Compute, Input, check_layers};
+use crate::model::{Compute, check_layers};
 use crate::{Error, Plan, Result};
 use rayon::prelude::*;
 use sae_core::store::SkipList;
@@ -55,18 +55,13 @@ pub fn for_each_sample<E: From<Error>>(
                 }
             }
         }
-        for concurrent in batches(&samples, plan.batch_tokens).chunks(CONCURRENT_BATCHES) {
-            let hidden = concurrent.par_iter().map(|batch| {
-                let inputs: Vec<Input> = samples[batch.clone()].iter().map(|s| checkpoint.input(s)).collect();
-                model.hidden(&inputs.iter().collect::<Vec<_>>(), &[layer])
-            });
-            for (batch, hidden) in concurrent.iter().zip(hidden.collect::<Result<Vec<_>>>()?) {
-                for (n, at) in batch.clone().enumerate() {
-                    done += 1;
-                    let hidden = hidden.rows(0, n);
-                    visit(&CapturedSample { sample: &samples[at], files: &files[at], hidden }, done)?;
-                }
-            }
-        }
+        let forward = |samples| hidden(&model, &checkpoint, samples, &[layer]);
+        for_each_batch(&samples, plan, forward, |batch, hidden| {
+            let hidden = hidden?;
+            batch.enumerate().try_for_each(|(n, at)| {
+                done += 1;
+                visit(&CapturedSample { sample: &samples[at], files: &files[at], hidden: hidden.rows(0, n) }, done)
+            })
+        })?;
     }
 }

@@ -3,11 +3,11 @@
 //! once more for every replacement. Does not know what the replacements are, holds one chunk of rows, and writes no
 //! file.
 
-use crate::capture::{CHUNK_ROWS, CONCURRENT_BATCHES, batches};
+use crate::capture::{CHUNK_ROWS, for_each_batch};
 use crate::checkpoint::{Checkpoint, Prepared};
 use crate::data::{Row, Source};
 use crate::model::{Compute, Hidden, Input, Model, Prediction, check_layers};
-use crate::{Plan, Result};
+use crate::{Error, Plan, Result};
 use rayon::prelude::*;
 use sae_core::store::SkipList;
 use sae_core::store::sample::Token;
@@ -37,7 +37,7 @@ pub struct SpliceRunner<'a> {
 
 /// A batch that went through the model.
 struct Done<'a> {
-    samples: Vec<&'a Prepared>,
+    samples: &'a [Prepared],
     targets: Vec<Vec<usize>>,
     predictions: Vec<Vec<Prediction>>,
 }
@@ -85,21 +85,18 @@ impl<'a> SpliceRunner<'a> {
                 prepared.map_or_else(|row| skipped.push(row), |sample| samples.push(sample));
             }
             done += (row_count - samples.len()) as u64;
-            for concurrent in batches(&samples, self.plan.batch_tokens).chunks(CONCURRENT_BATCHES) {
-                let concurrent = concurrent.par_iter().map(|batch| {
-                    let samples = samples[batch.clone()].iter().collect();
-                    self.batch(samples, replace)
-                });
-                for batch in concurrent.collect::<Result<Vec<_>>>()? {
-                    done += batch.samples.len() as u64;
-                    batch.for_each(&mut |predicted| visit(Some(predicted), done));
-                    visit(None, done);
-                }
-            }
+            let work = |samples| self.batch(samples, replace);
+            for_each_batch(&samples, self.plan, work, |_, batch| {
+                let batch = batch?;
+                done += batch.samples.len() as u64;
+                batch.for_each(&mut |predicted| visit(Some(predicted), done));
+                visit(None, done);
+                Ok::<_, Error>(())
+            })?;
         }
     }
 
-    fn batch<'s>(&self, samples: Vec<&'s Prepared>, replace: &Intervention) -> Result<Done<'s>> {
+    fn batch<'s>(&self, samples: &'s [Prepared], replace: &Intervention) -> Result<Done<'s>> {
         let inputs: Vec<Input> = samples.iter().map(|sample| self.checkpoint.input(sample)).collect();
         let inputs: Vec<&Input> = inputs.iter().collect();
         let targets: Vec<Vec<usize>> = samples.iter().map(|sample| sample.targets()).collect();

@@ -6,6 +6,7 @@ use crate::cli::terminal::{count, counted};
 use anyhow::Result;
 use clap::Args;
 use harvest::Plan;
+use sae_core::device::DeviceChoice;
 use sae_core::store::{Skipped, StoreDtype};
 use sae_workbench::{HarvestReport, HarvestRequest};
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ machine would have captured.
 Examples:
   sae harvest --model llava-1.5-7b-hf --data train.jsonl --layers 16 --run run
   sae harvest ... --dry-run                  what it would read and hold in memory
+  sae harvest ... --device cuda:0,cuda:1     on two GPUs of this machine, into one run
   sae harvest ... --shard 3/8 --run run-3    on the third of eight machines
   # in a Slurm script with --array=1-8:
   sae harvest ... --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT --run run-$SLURM_ARRAY_TASK_ID
@@ -51,8 +53,10 @@ pub struct HarvestArgs {
     pub shard_tokens: usize,
     #[command(flatten)]
     pub reading: ReadingArgs,
-    #[command(flatten)]
-    pub device: DeviceArg,
+    /// auto, cpu, cuda, cuda:N, vulkan, vulkan:N, metal, rocm or rocm:N; or several of one kind, which share the batches of the
+    /// run: cuda:0,cuda:1
+    #[arg(long, value_delimiter = ',', default_value = "auto")]
+    pub device: Vec<DeviceChoice>,
     /// Capture the same samples once more with blank images, into RUN/blank; `sae score` then has the columns pmi_blank and pmi_token_min
     #[arg(long)]
     pub blank_images: bool,
@@ -71,7 +75,8 @@ impl HarvestArgs {
             shard: self.shard,
             store_dtype: self.store_dtype,
             part_rows: self.shard_tokens,
-            ..self.reading.plan(&self.model, &self.data, self.limit, self.device)
+            more_devices: self.device[1..].to_vec(),
+            ..self.reading.plan(&self.model, &self.data, self.limit, DeviceArg { device: self.device[0] })
         };
         HarvestRequest { plan, run: self.run.clone(), blank_images: self.blank_images }
     }

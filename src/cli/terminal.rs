@@ -122,6 +122,10 @@ fn words(notice: &Notice) -> Option<String> {
         }
         Notice::NoCheckpoint { step, cause } => format!("warning: no checkpoint at step {step}: {cause}"),
         Notice::NoLog { step, cause } => format!("warning: no log at step {step}: {cause}"),
+        Notice::StaleSummaries { path, cause } => format!("note: {} is made again: {cause}", path.display()),
+        Notice::NoSummaries { path, cause } => {
+            format!("warning: {} was not stored, so the next question needs a pass too: {cause}", path.display())
+        }
         Notice::SingleGroups { singles, groups, fields } => format!(
             "warning: {} of the {} groups by {fields} have a single sample; {fields}:4 would divide numbers into four \
              groups",

@@ -8,7 +8,7 @@ use filters::words::spell;
 use sae_core::analysis::between::PositionChoice;
 use sae_core::analysis::contrast::{Column, Design};
 use sae_core::analysis::feature_sets::FeatureSets;
-use sae_core::analysis::pass::{Block, Observer};
+use sae_core::analysis::summary::{SampleSummary, SummaryObserver};
 use sae_core::random::{self, SplitMix64};
 use sae_core::store::Store;
 use serde::Serialize;
@@ -19,8 +19,6 @@ use std::ops::Range;
 const FOLDS: u64 = 5;
 /// Samples that a fit uses at most; they are chosen by a hash.
 const FITTED: usize = 50_000;
-/// Bytes of mean hidden states that are held at most; of further samples none are.
-const HIDDEN_BYTES: usize = 1 << 30;
 /// Bootstrap samples of an interval.
 const DRAWS: usize = 200;
 
@@ -214,29 +212,17 @@ fn weighted_r2(predicted: &[f64], values: &[f64], weights: &[f64]) -> Option<f64
     (all > 0.0).then(|| 1.0 - left / all)
 }
 
-/// Collects the mean hidden states of a part of every sample, as long as they fit into a fixed amount of memory.
+/// The mean hidden states of samples, as far as summaries have them.
 pub(crate) struct PartMeans {
     d_in: usize,
-    choice: PositionChoice,
-    /// The place of each sample in `sums`, for samples that are held.
+    /// The place of each sample in `means`, for samples that are held.
     places: Vec<Option<usize>>,
-    sums: Vec<f32>,
-    counts: Vec<u32>,
+    means: Vec<f32>,
 }
 
 impl PartMeans {
-    pub fn new(samples: usize, d_in: usize, choice: PositionChoice) -> Self {
-        let share = HIDDEN_BYTES as f64 / (samples.max(1) * d_in * 4) as f64;
-        let mut held = 0;
-        let places = (0..samples).map(|n| {
-            let takes = random::unit(random::mix(n as u64 + 1)) < share;
-            takes.then(|| {
-                held += 1;
-                held - 1
-            })
-        });
-        let places: Vec<Option<usize>> = places.collect();
-        Self { d_in, choice, places, sums: vec![0.0; held * d_in], counts: vec![0; held] }
+    pub fn new(samples: usize, d_in: usize) -> Self {
+        Self { d_in, places: vec![None; samples], means: Vec::new() }
     }
 
     /// The number of samples, held or not.
@@ -244,31 +230,17 @@ impl PartMeans {
         self.places.len()
     }
 
-    /// Divides the sums by the numbers of positions.
-    pub fn finish(mut self) -> Self {
-        for (row, count) in self.sums.chunks_exact_mut(self.d_in).zip(&self.counts) {
-            row.iter_mut().for_each(|value| *value /= (*count).max(1) as f32);
-        }
-        self
-    }
-
     pub(crate) fn mean(&self, sample: u32) -> Option<&[f32]> {
         let place = self.places[sample as usize]?;
-        Some(&self.sums[place * self.d_in..(place + 1) * self.d_in])
+        Some(&self.means[place * self.d_in..(place + 1) * self.d_in])
     }
 }
 
-impl Observer for PartMeans {
-    fn observe(&mut self, block: &Block) -> sae_core::Result<()> {
-        let tokens = block.tokens;
-        for ((_, row), hidden) in block.positions().zip(block.hidden.chunks_exact(self.d_in)) {
-            let sample = tokens.sample[row];
-            let Some(place) = self.places[sample as usize] else { continue };
-            if self.choice.contains(tokens, row) {
-                self.counts[place] += 1;
-                let sum = &mut self.sums[place * self.d_in..(place + 1) * self.d_in];
-                sum.iter_mut().zip(hidden).for_each(|(sum, value)| *sum += value);
-            }
+impl SummaryObserver for PartMeans {
+    fn observe_sample(&mut self, summary: &SampleSummary) -> sae_core::Result<()> {
+        if !summary.mean.is_empty() {
+            self.places[summary.sample as usize] = Some(self.means.len() / self.d_in);
+            self.means.extend_from_slice(summary.mean);
         }
         Ok(())
     }

@@ -29,6 +29,7 @@ use sae_core::analysis::contrast::{
 use sae_core::analysis::feature_sets::{FeatureSetCollector, FeatureSets, Measure, Part};
 use sae_core::analysis::index::{FeatureRow, Row, TypicalWord, read_features, read_lists};
 use sae_core::analysis::labels::Labels;
+use sae_core::analysis::summary::SummaryObserver;
 use sae_core::file;
 use sae_core::store::load_samples;
 use sae_core::store::run::check_name;
@@ -208,11 +209,11 @@ impl ContrastRequest {
         let bins = self.bins(&input.values, &in_order(&input.values.order));
         let mut groups = vec![None; input.samples.len()];
         design.samples().iter().zip(&bins.of).for_each(|(sample, bin)| groups[*sample as usize] = Some(*bin));
-        let collector = FeatureSetCollector::new(input.samples.len(), d_sae, threshold, choice.clone());
-        let mut collector = collector.measuring(self.measure);
-        let mut means = PartMeans::new(input.samples.len(), sae.saved.weights.d_in, choice.clone());
-        let mut examples = ExampleCollector::new(groups, bins.ranges.len(), d_sae, threshold, choice.clone());
-        sae.observe(Stage::Features, &mut [&mut collector, &mut means, &mut examples], control)?;
+        let mut collector = FeatureSetCollector::new(input.samples.len(), d_sae, threshold, self.measure);
+        let mut means = PartMeans::new(input.samples.len(), sae.saved.weights.d_in);
+        let mut examples = ExampleCollector::new(groups, bins.ranges.len(), d_sae, threshold);
+        let observers: &mut [&mut dyn SummaryObserver] = &mut [&mut collector, &mut means, &mut examples];
+        sae.summarize(&sae.store, Stage::Features, &choice, observers, control)?;
         let sets = collector.finish();
 
         let staged = control.stage(Stage::Contrast, None)?;
@@ -229,7 +230,7 @@ impl ContrastRequest {
             sets: &sets,
             words: &word_sets,
             positions: &positions,
-            hidden: &means.finish(),
+            hidden: &means,
             folds: &folds(&design, self.options.seed),
             most: self.select,
             seed: self.options.seed,

@@ -15,7 +15,7 @@ use filters::select::budget::{BudgetReport, FrontierPoint};
 use filters::select::objective::TargetDistribution;
 use filters::select::{Decision, Division, Groups, Keep, Quantiles, Rule, Rules, Ties};
 use filters::{Threshold, column, decisions, keep, select};
-use sae_core::analysis::feature_sets::{FeatureSetCollector, FeatureSets, Part};
+use sae_core::analysis::feature_sets::{FeatureSetCollector, FeatureSets, Measure, Part};
 use sae_core::error::Setting;
 use sae_core::store::sample::Sample;
 use sae_core::store::{Store, load_samples};
@@ -222,8 +222,8 @@ impl FilterRequest {
         };
         let mut sets_of = |store: &Store| -> Result<FeatureSets> {
             let samples = store.manifest().samples as usize;
-            let mut collect = FeatureSetCollector::new(samples, sae.saved.weights.d_sae, threshold, Part::Everything);
-            sae.observe_store(store, Stage::Features, &mut [&mut collect], control)?;
+            let mut collect = FeatureSetCollector::new(samples, sae.saved.weights.d_sae, threshold, Measure::Active);
+            sae.summarize(store, Stage::Features, &Part::Everything.into(), &mut [&mut collect], control)?;
             Ok(collect.finish())
         };
         let target = target.map(|target| sets_of(&target.store)).transpose()?;

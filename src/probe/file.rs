@@ -8,12 +8,12 @@ use crate::sae::LoadedSae;
 use filters::probe::{Isotonic, Kind, Probe, Rows};
 use filters::score_names::PROBE;
 use sae_core::analysis::between::PositionChoice;
-use sae_core::analysis::feature_sets::{FeatureSetCollector, Part};
-use sae_core::analysis::pass::Observer;
+use sae_core::analysis::feature_sets::Part;
 use sae_core::store::run::check_name;
 use sae_core::{Run, file};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Bytes that the file of a probe has at most.
@@ -120,25 +120,25 @@ pub(crate) fn apply(
     if probes.is_empty() {
         return Ok(Vec::new());
     }
-    let d_sae = sae.saved.weights.d_sae;
-    let choice = |read: &Read| {
-        let part = read.fitted.part;
-        Ok(PositionChoice::new(&sae.store, part, part.markers().as_ref())?)
-    };
-    let choices = probes.iter().map(choice).collect::<Result<Vec<PositionChoice>>>()?;
-    let mut collectors: Vec<FeatureSetCollector> =
-        choices.iter().map(|choice| strengths(samples, d_sae, choice)).collect();
-    let mut observers: Vec<&mut dyn Observer> = collectors.iter_mut().map(|collector| collector as _).collect();
-    sae.observe(Stage::Features, &mut observers, control)?;
-    let column = |((read, collector), choice): ((Read, FeatureSetCollector), PositionChoice)| {
-        let (rows, positions) = (Rows::from_sets(&collector.finish()), choice.counts(&sae.store)?);
-        let SavedProbe { kind, probe, calibration, .. } = &read.fitted;
+    // The rows and the numbers of positions of each part.
+    let mut parts: BTreeMap<&str, (Rows, Vec<u32>)> = BTreeMap::new();
+    for part in probes.iter().map(|read| read.fitted.part) {
+        if !parts.contains_key(part.name()) {
+            let choice = PositionChoice::new(&sae.store, part, part.markers().as_ref())?;
+            let mut strengths = strengths(samples, sae.saved.weights.d_sae);
+            sae.summarize(&sae.store, Stage::Features, &choice, &mut [&mut strengths], control)?;
+            parts.insert(part.name(), (Rows::from_sets(&strengths.finish()), choice.counts(&sae.store)?));
+        }
+    }
+    let column = |read: Read| {
+        let SavedProbe { kind, part, probe, calibration } = &read.fitted;
+        let (rows, positions) = &parts[part.name()];
         let score = |sample: usize| {
             let score = probe.score(*kind, rows.row(sample));
             calibration.as_ref().map_or(score, |points| points.at(score))
         };
         let scores = (0..samples).map(|sample| (positions[sample] > 0).then(|| score(sample))).collect();
-        Ok((format!("{PROBE}{}", read.name), scores))
+        (format!("{PROBE}{}", read.name), scores)
     };
-    probes.into_iter().zip(collectors).zip(choices).map(column).collect()
+    Ok(probes.into_iter().map(column).collect())
 }

@@ -286,12 +286,12 @@ impl ProbeRequest {
             .collect();
         for (store, stage, samples) in stores {
             let choice = PositionChoice::new(store, self.part, self.part.markers().as_ref())?;
-            let mut strengths = strengths(samples, d_sae, &choice);
-            let mut means = PartMeans::new(samples, d_in, choice.clone());
-            sae.observe_store(store, stage, &mut [&mut strengths, &mut means], control)?;
+            let mut strengths = strengths(samples, d_sae);
+            let mut means = PartMeans::new(samples, d_in);
+            sae.summarize(store, stage, &choice, &mut [&mut strengths, &mut means], control)?;
             found.rows.append(&Rows::from_sets(&strengths.finish()));
             found.positions.extend(choice.counts(store)?);
-            found.means.push(means.finish());
+            found.means.push(means);
             words.extend(part_words(store, &choice, samples)?);
         }
         found.words = number_words(&words);
@@ -309,8 +309,8 @@ impl Features {
 }
 
 /// Collects what probes read: `log(1 + max)` of every feature over the positions that count.
-fn strengths(samples: usize, d_sae: usize, choice: &PositionChoice) -> FeatureSetCollector {
-    FeatureSetCollector::new(samples, d_sae, 0.0, choice.clone()).measuring(Measure::Strength)
+fn strengths(samples: usize, d_sae: usize) -> FeatureSetCollector {
+    FeatureSetCollector::new(samples, d_sae, 0.0, Measure::Strength)
 }
 
 /// What a calibrated score should be.

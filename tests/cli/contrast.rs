@@ -99,12 +99,34 @@ fn planted_words_differ_between_styles_and_predict_them() {
     let lines = fs::read_to_string(kept.join("data/data.jsonl")).unwrap();
     assert!(lines.lines().filter(|line| line.contains("\"style\":\"long\"")).count() >= 76, "{lines}");
 
-    // Again, and on one thread: the same bytes.
-    let before = files(&folder);
-    let again = [&["--threshold", "0", "--run", of][..], &asked].concat();
-    let one = crate::tool::sae().arg("contrast").args(&again).env("RAYON_NUM_THREADS", "1").output().unwrap();
-    assert!(one.status.success(), "{}", crate::tool::said(&one));
-    assert_eq!(files(&folder), before);
+    // Again, from the stored summaries; and in a pass on one thread, because those are damaged: the same bytes.
+    let (before, stored) = (files(&folder), run.join("summaries/a/answer.bin"));
+    let summaries = fs::read(&stored).unwrap();
+    let again = || {
+        let mut program = crate::tool::sae();
+        program.args(["contrast", "--threshold", "0", "--run", of]).args(asked).env("RAYON_NUM_THREADS", "1");
+        let output = program.output().unwrap();
+        assert!(output.status.success(), "{}", crate::tool::said(&output));
+        assert_eq!(files(&folder), before);
+        crate::tool::said(&output)
+    };
+    assert!(!again().contains("is made again"));
+    let mut damaged = summaries.clone();
+    damaged[summaries.len() / 2] ^= 1;
+    fs::write(&stored, &damaged).unwrap();
+    let said = again();
+    assert!(said.contains("answer.bin is made again: its bytes have changed since they were written"), "{said}");
+    assert_eq!(fs::read(&stored).unwrap(), summaries);
+
+    // Activations that are gone are not missed. Where a file of the autoencoder has changed, summaries are made again.
+    let (shards, aside) = (run.join("activations/layers.1/shard-00000.safetensors"), run.join("aside"));
+    fs::rename(&shards, &aside).unwrap();
+    again();
+    fs::rename(&aside, &shards).unwrap();
+    let config = run.join("saes/a/cfg.json");
+    fs::write(&config, fs::read_to_string(&config).unwrap() + "\n").unwrap();
+    let said = again();
+    assert!(said.contains("it was made from something else (different: sae_blake3)"), "{said}");
 
     // Along an order, and with a target ahead in the same cluster.
     let order =

@@ -8,8 +8,12 @@ use std::time::{Duration, Instant};
 const ROWS: usize = 90;
 
 fn harvest(dir: &Path, run: &str) -> Command {
+    harvest_on("cpu", dir, run)
+}
+
+fn harvest_on(devices: &str, dir: &Path, run: &str) -> Command {
     let mut command = sae();
-    command.args(["harvest", "--layers", "0,2", "--shard-tokens", "300", "--batch-tokens", "256", "--device", "cpu"]);
+    command.args(["harvest", "--layers", "0,2", "--shard-tokens", "300", "--batch-tokens", "256", "--device", devices]);
     command.arg("--model").arg(tiny_model()).arg("--data").arg(dir.join("data.jsonl")).arg("--run").arg(dir.join(run));
     command
 }
@@ -43,6 +47,21 @@ fn a_killed_harvest_goes_on_with_the_same_bytes() {
     let found = files(&dir.path().join("killed"));
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     assert!(found == expected, "after {kills} kills the bytes differ");
+}
+
+#[test]
+fn the_numbers_of_threads_and_devices_change_no_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    data_set(dir.path(), ROWS);
+    let captured = [("1", "cpu"), ("2", "cpu"), ("5", "cpu"), ("3", "cpu,cpu,cpu")].map(|(threads, devices)| {
+        let mut harvest = harvest_on(devices, dir.path(), threads);
+        let output = harvest.env("RAYON_NUM_THREADS", threads).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        files(&dir.path().join(threads))
+    });
+    let parts = captured[0].keys().filter(|path| path.starts_with("tokens")).count();
+    assert!(parts >= 5, "{parts} parts are too few to be written while others are filled");
+    assert!(captured.iter().all(|files| *files == captured[0]), "the number of threads or devices changes bytes");
 }
 
 #[cfg(unix)]

@@ -14,6 +14,7 @@ const PLACEHOLDER: &str = "<image>";
 pub(super) fn parts(turns: &[Turn]) -> Value {
     let part = |part: &TurnPart| match part {
         TurnPart::Image(_) => json!({ "type": "image" }),
+        TurnPart::Video => json!({ "type": "video" }),
         TurnPart::Text(text) => json!({ "type": "text", "text": text }),
     };
     let content = |turn: &Turn| turn.parts.iter().map(part).collect::<Vec<_>>();
@@ -25,11 +26,18 @@ pub(super) fn answer(text: &str) -> Turn {
     Turn::from_text(Role::Assistant, text)
 }
 
-/// A row with parts: `images`, `messages` or `prompt`, `chosen` and `rejected`, and its other columns.
+/// Whether a row shows a video.
+pub(super) fn has_video(row: &Row) -> bool {
+    row.turns.iter().flat_map(|turn| &turn.parts).any(|part| matches!(part, TurnPart::Video))
+}
+
+/// A row with parts: `images` or the frames of its `video`, `messages` or `prompt`, `chosen` and `rejected`, and its other
+/// columns.
 pub(super) fn row_of_parts(row: &Row, images: Option<Vec<String>>) -> Map<String, Value> {
     let mut fields = Map::new();
     if let Some(images) = images {
-        fields.insert("images".into(), images.into());
+        let name = if has_video(row) { "video" } else { "images" };
+        fields.insert(name.into(), images.into());
     }
     match &row.pair {
         None => drop(fields.insert("messages".into(), parts(&row.turns))),
@@ -64,7 +72,7 @@ fn turn_with_placeholders(row: &Row, turn: &Turn) -> Result<String> {
     let mut value = String::new();
     for (n, part) in turn.parts.iter().enumerate() {
         match part {
-            TurnPart::Image(_) => {
+            TurnPart::Image(_) | TurnPart::Video => {
                 value += PLACEHOLDER;
                 // Readers remove one line break after a placeholder.
                 if matches!(turn.parts.get(n + 1), Some(TurnPart::Text(_))) {

@@ -164,6 +164,8 @@ pub struct Writer {
     sink: Box<dyn Sink>,
     names: Names,
     images: ImageOutput,
+    /// Whether the format can express rows with a video.
+    takes_videos: bool,
     rows: u64,
     /// The columns of the data set that the format cannot express.
     lost: BTreeSet<String>,
@@ -243,7 +245,8 @@ impl Writer {
         if matches!(job.format, Format::Jsonl | Format::Llava | Format::Sharegpt | Format::Webdataset) {
             lost = original::columns_of_bytes(job.root, &shape.files, job.mapped)?;
         }
-        Ok(Self { sink, names: names(), images: ImageOutput::new(out, job.images), rows: 0, lost })
+        let takes_videos = matches!(job.format, Format::Same | Format::Jsonl);
+        Ok(Self { sink, names: names(), images: ImageOutput::new(out, job.images), takes_videos, rows: 0, lost })
     }
 
     /// Writes a row.
@@ -251,6 +254,10 @@ impl Writer {
     /// # Errors
     /// The format cannot express the row, an image cannot be read or has changed, or a file cannot be written.
     pub fn push(&mut self, mut row: Row) -> Result<()> {
+        if !self.takes_videos && chat_json::has_video(&row) {
+            let text = format!("the row {} has a video, which the format cannot express", row.key);
+            return Err(Error::request(Cause::with_hint(text, other_format(&["same", "jsonl"]))));
+        }
         self.rows += 1;
         row.columns = self.names.columns(&row.id, &row.columns, row.score);
         self.sink.push(&row, &mut self.images)

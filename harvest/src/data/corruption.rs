@@ -289,7 +289,7 @@ fn answers(record: &Record) -> Vec<String> {
 fn set_answers(record: &mut Record, answers: Vec<String>) {
     let mut answers = answers.into_iter();
     for turn in record.turns.iter_mut().filter(|turn| turn.role == Role::Assistant) {
-        turn.parts.retain(|part| matches!(part, TurnPart::Image(_)));
+        turn.parts.retain(|part| part.text().is_none());
         turn.parts.insert(0, TurnPart::Text(answers.next().unwrap_or_default()));
     }
     if let (Some(pair), Some(chosen), Some(rejected)) = (&mut record.pair, answers.next(), answers.next()) {
@@ -368,6 +368,7 @@ mod tests {
                 verbatim: None,
                 action: None,
                 images: vec![ImageFile::from_bytes(String::new(), png((n % 200) as u8))],
+                video: None,
                 meta: json!({}),
             };
             Ok(Row {
@@ -448,6 +449,7 @@ mod tests {
             action: None,
             // Every image is in two rows.
             images: vec![ImageFile::from_bytes(String::new(), vec![(n / 2) as u8])],
+            video: None,
             meta: json!({}),
         };
         let rows = || -> Rows {

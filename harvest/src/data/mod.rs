@@ -50,7 +50,7 @@ pub use json::{RowTexts, VerbatimRows};
 pub use melt::{Melt, SET};
 pub use notes::Notes;
 pub(crate) use parquet::{attempt, checked};
-pub use record::Record;
+pub use record::{Record, Video};
 pub use redraw::ImageSizes;
 pub use row::{Row, Rows};
 pub use row_error::RowError;

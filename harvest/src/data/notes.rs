@@ -19,7 +19,7 @@ struct Collected {
 
 impl Notes {
     /// Adds a note unless the same note was added before.
-    pub(super) fn add(&self, note: impl Into<String>) {
+    pub(crate) fn add(&self, note: impl Into<String>) {
         let mut collected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let note = note.into();
         if collected.notes.len() < LIMIT && !collected.notes.contains(&note) {

@@ -6,6 +6,20 @@ use super::image::ImageFile;
 use sae_core::store::conversation::{AnswerPair, Turn};
 use serde_json::Value;
 
+/// A video whose frames are images.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Video {
+    /// How many of the frames there are per second, if the row says so.
+    pub fps: Option<f64>,
+}
+
+impl Video {
+    /// The frames per second: 24 if the row does not say, as `transformers` assumes.
+    pub(crate) fn rate(self) -> f64 {
+        self.fps.unwrap_or(24.0)
+    }
+}
+
 /// The content of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
@@ -17,8 +31,10 @@ pub struct Record {
     pub verbatim: Option<String>,
     /// What an agent does after the conversation, in rows that are steps of an episode.
     pub action: Option<Action>,
-    /// Images, in the order in which the turns show them.
+    /// Images, in the order in which the turns show them; or the frames of the row's video.
     pub images: Vec<ImageFile>,
+    /// Describes the row's video, if the images are its frames.
+    pub video: Option<Video>,
     /// All other columns.
     pub meta: Value,
 }

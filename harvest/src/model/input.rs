@@ -6,9 +6,9 @@ use std::ops::Range;
 /// One sample as the model reads it.
 #[derive(Clone, Debug, Default)]
 pub struct Input {
-    /// Token ids. Positions of images have the id of the placeholder.
+    /// Token ids. Positions of images and videos have the id of their placeholder.
     pub ids: Vec<u32>,
-    /// The images, in the order of their positions.
+    /// The images, in the order of their positions. Each patch of a video, a few consecutive frames, is an image.
     pub images: Vec<Image>,
 }
 
@@ -25,6 +25,17 @@ pub struct Image {
     pub sources: Vec<Option<u32>>,
     /// Rows and columns of its positions, if the model distinguishes them.
     pub grid: [usize; 2],
+    /// When it is shown, if it is a part of a video that the model follows on the axis of time.
+    pub moment: Option<Moment>,
+}
+
+/// The place of an image in a video.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Its number in the video, from 0.
+    pub number: u32,
+    /// The steps of time between the beginning of the video and this image.
+    pub time: u32,
 }
 
 /// Checks whether a model can read a sample. Returns the rows of each of its images, which have `images` positions. `name`
@@ -42,12 +53,12 @@ pub fn check_input(
         return Err("the text has no tokens".into());
     }
     let vocabulary = config.text.vocab_size;
-    let image_id = config.vision.as_ref().map(|vision| vision.image_token_id);
+    let is_placeholder = |id: u32| config.vision.as_ref().is_some_and(|vision| vision.is_placeholder(id));
     // The placeholder itself may be outside the vocabulary, because its embedding is never used.
-    if let Some(token) = ids.iter().find(|id| **id as usize >= vocabulary && Some(**id) != image_id) {
+    if let Some(token) = ids.iter().find(|id| **id as usize >= vocabulary && !is_placeholder(**id)) {
         return Err(format!("the token {} is outside the vocabulary of {vocabulary}", name(*token)));
     }
-    let mut placeholders = (0..ids.len()).filter(|row| Some(ids[*row]) == image_id);
+    let mut placeholders = (0..ids.len()).filter(|row| is_placeholder(ids[*row]));
     let (found, expected) = (placeholders.clone().count(), images.iter().sum::<usize>());
     if found != expected {
         return Err(format!("the text has {found} image positions, but its {} images have {expected}", images.len()));

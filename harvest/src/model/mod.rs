@@ -22,7 +22,7 @@ pub use crate::kernel::pointwise::Activation;
 pub use compute::Compute;
 pub use config::{ModelConfig, TextConfig, VisionConfig};
 pub use head::Head;
-pub use input::{Image, Input, check_input};
+pub use input::{Image, Input, Moment, check_input};
 pub use logprobs::Prediction;
 pub use weights::{Size, Weights};
 
@@ -69,6 +69,24 @@ impl Hidden {
     pub fn rows_mut(&mut self, layer: usize, sample: usize) -> &mut [f32] {
         let range = self.range(sample);
         &mut self.layers[layer][range]
+    }
+
+    /// The width of a hidden state.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The hidden states of several batches, one after the other, behind each of as many `layers` as were chosen. Memory is freed
+    /// as fast as it is used.
+    pub fn join(mut batches: Vec<Self>, layers: usize) -> Vec<Vec<f32>> {
+        let joined = (0..layers).map(|layer| {
+            let mut all = Vec::with_capacity(batches.iter().map(|batch| batch.layers[layer].len()).sum());
+            for batch in &mut batches {
+                all.extend_from_slice(&std::mem::take(&mut batch.layers[layer]));
+            }
+            all
+        });
+        joined.collect()
     }
 
     fn range(&self, sample: usize) -> std::ops::Range<usize> {
@@ -152,8 +170,7 @@ impl Model {
             let lengths: Vec<usize> = input.images.iter().map(|image| image.sources.len()).collect();
             let images =
                 check_input(&self.config, &input.ids, &lengths, |id| id.to_string()).map_err(Error::InvalidInput)?;
-            let image_id = self.config.vision.as_ref().map(|v| v.image_token_id);
-            let is_image: Vec<bool> = input.ids.iter().map(|id| Some(*id) == image_id).collect();
+            let is_image: Vec<bool> = input.ids.iter().map(|id| self.is_placeholder(*id)).collect();
             sequence.images.extend(images.into_iter().map(|rows| start + rows.start..start + rows.end));
             sequence.positions.extend(positions::positions(&is_image, &input.images, &self.config.text));
             sequence.lengths.push(input.ids.len());
@@ -161,13 +178,16 @@ impl Model {
         Ok(sequence)
     }
 
+    fn is_placeholder(&self, id: u32) -> bool {
+        self.config.vision.as_ref().is_some_and(|vision| vision.is_placeholder(id))
+    }
+
     /// Embeds the tokens, and puts the vectors of images at the positions of their placeholders.
     fn embed(&self, inputs: &[&Input]) -> Result<(Matrix, Sequence)> {
         let mut sequence = self.rows(inputs)?;
-        let image_id = self.config.vision.as_ref().map(|v| v.image_token_id);
         let ids = inputs.iter().flat_map(|input| &input.ids).copied();
         // The placeholder itself may be outside the vocabulary, because its embedding is never used.
-        let mut ids: Vec<u32> = ids.map(|id| if Some(id) == image_id { 0 } else { id }).collect();
+        let mut ids: Vec<u32> = ids.map(|id| if self.is_placeholder(id) { 0 } else { id }).collect();
         let images: Vec<&Image> = inputs.iter().flat_map(|input| &input.images).collect();
         match &self.vision {
             Some(Vision::VqTokenizer(tokenizer)) => {

@@ -1,5 +1,5 @@
 //! The positions of a sample's tokens on the axes of rotary embeddings. Positions of text are consecutive; those of an
-//! image are in rows and columns, if the model distinguishes them.
+//! image are in rows and columns, if the model distinguishes them, and those of a video at different times.
 
 use super::config::{AXES, Axes, TextConfig};
 use super::input::Image;
@@ -9,11 +9,17 @@ use super::input::Image;
 ///
 /// All positions of an image have the time at which the image begins; its rows and columns are counted from there. What
 /// follows the image continues after the largest of these numbers (Qwen2-VL, section 3.1 of its report).
+///
+/// The images of a video that is followed on the axis of time have the rows and columns of its first image, and a time that is
+/// counted from there. What follows the video continues after its largest row or column, whatever its duration. This is how
+/// `transformers` 5 counts; up to version 4.57 the largest time counted as well.
 pub(super) fn positions(is_image: &[bool], images: &[Image], config: &TextConfig) -> Vec<[u32; AXES]> {
     if config.ropes.iter().all(|rope| rope.axes == Axes::One) {
         return (0..is_image.len() as u32).map(|n| [n; AXES]).collect();
     }
     let (mut positions, mut next, mut at) = (Vec::with_capacity(is_image.len()), 0, 0);
+    // Where the current video begins.
+    let mut video = 0u32;
     let mut images = images.iter();
     while at < is_image.len() {
         let image = if is_image[at] { images.next() } else { None };
@@ -23,10 +29,14 @@ pub(super) fn positions(is_image: &[bool], images: &[Image], config: &TextConfig
             continue;
         };
         let [rows, columns] = image.grid.map(|n| n as u32);
+        let (start, time) = match image.moment {
+            Some(moment) if moment.number > 0 => (video, video.saturating_add(moment.time)),
+            _ => (next, next),
+        };
         for row in 0..rows {
-            positions.extend((0..columns).map(|column| [next, next + row, next + column]));
+            positions.extend((0..columns).map(|column| [time, start + row, start + column]));
         }
-        (next, at) = (next + rows.max(columns), at + (rows * columns) as usize);
+        (video, next, at) = (start, start + rows.max(columns), at + (rows * columns) as usize);
     }
     positions
 }

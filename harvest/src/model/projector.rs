@@ -93,7 +93,7 @@ impl Projector {
                 for (n, value) in stored.iter().enumerate() {
                     transposed[n % d_out * d + n / d_out] = *value;
                 }
-                let weight = loader.weight(&transposed, [d_out, d]);
+                let weight = loader.computed(transposed, [d_out, d]);
                 let out = Linear::new(weight, None, loader.compute());
                 (ProjectorKind::Pool { norm, out, grid: *grid }, Vec::new(), 1)
             }

@@ -2,13 +2,13 @@
 //! missing, left over or has an unexpected shape before it copies anything. Knows tensors only by name.
 
 use super::compute::{Compute, Weight};
-use super::matrix::Matrix;
 use crate::kernel::linear::Packed;
 use crate::{Error, Result, precedence};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::bf16;
 use rayon::prelude::*;
 use sae_core::random::{self, SplitMix64};
-use sae_core::tensors::{Tensors, extend_f32};
+use sae_core::tensors::{Tensors, extend_f32, to_f32};
 use safetensors::Dtype;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -178,39 +178,63 @@ impl Loader<'_> {
         let (d_out, d_in) = (shape[0] / parts, shape[1..].iter().product::<usize>());
         if self.weights.random && self.load {
             let values = random(name, 0..shape.iter().product(), shape);
-            return values.chunks_exact(d_out * d_in).map(|part| self.weight(part, [d_out, d_in])).collect();
+            return values.chunks_exact(d_out * d_in).map(|part| self.computed(part.to_vec(), [d_out, d_in])).collect();
         }
         let Some(file) = self.find(name, shape).cloned().filter(|_| self.load) else {
             return (0..parts).map(|_| placeholder()).collect();
         };
-        if let (Compute::Host { bf16: true }, Some((Dtype::BF16, bytes))) = (self.compute, file.bytes(name)) {
-            // Directly from the file, so that no copy of twice the size is needed.
-            let parts = bytes.chunks_exact(2 * d_out * d_in).map(|bytes| {
-                let values: Vec<bf16> = bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes)).collect();
-                Weight::Host(Packed::from_bf16(&values, [d_out, d_in]))
-            });
-            return parts.collect();
-        }
-        match file.f32(name, shape) {
-            Ok(values) => values.chunks_exact(d_out * d_in).map(|part| self.weight(part, [d_out, d_in])).collect(),
-            Err(error) => {
-                self.failed = Some(error.into());
-                (0..parts).map(|_| placeholder()).collect()
+        let (dtype, bytes) = file.bytes(name).expect("the tensor was found above");
+        let read = bytes.chunks_exact(bytes.len() / parts).map(|part| self.read(name, dtype, part, [d_out, d_in]));
+        read.collect::<Result<_>>().unwrap_or_else(|error| {
+            self.failed = Some(error);
+            (0..parts).map(|_| placeholder()).collect()
+        })
+    }
+
+    /// A weight `[d_out, d_in]` from its bytes in the file. No copy in memory outlasts this call, other than the weight itself.
+    fn read(&self, name: &str, dtype: Dtype, bytes: &[u8], [d_out, d_in]: [usize; 2]) -> Result<Weight> {
+        let floats = || Error::checkpoint(&self.weights.path)(format!("{name} does not hold floats"));
+        match self.compute {
+            Compute::Host { bf16: false } | Compute::Device(_, DType::F32) => {
+                self.weight(to_f32(dtype, bytes).ok_or_else(floats)?, [d_out, d_in])
+            }
+            Compute::Host { bf16: true } | Compute::Device(..) => {
+                let values = to_bf16(dtype, bytes, d_out * d_in).ok_or_else(floats)?;
+                self.narrow_weight(values, [d_out, d_in])
             }
         }
     }
 
-    /// A weight `[d_out, d_in]` from its numbers, or a placeholder if there are none.
-    pub fn weight(&self, values: &[f32], [d_out, d_in]: [usize; 2]) -> Weight {
+    /// A weight `[d_out, d_in]` from its numbers.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn weight(&self, values: Vec<f32>, [d_out, d_in]: [usize; 2]) -> Result<Weight> {
         match self.compute {
-            _ if values.is_empty() => placeholder(),
-            Compute::Host { bf16: false } => Weight::Host(Packed::from_f32(values, [d_out, d_in])),
-            Compute::Host { bf16: true } => {
-                let values: Vec<_> = values.iter().map(|value| bf16::from_f32(*value)).collect();
-                Weight::Host(Packed::from_bf16(&values, [d_out, d_in]))
+            Compute::Host { bf16: false } => Ok(Weight::Host(Packed::from_f32(&values, [d_out, d_in]))),
+            Compute::Device(device, DType::F32) => upload(TensorData::new(values, [d_out, d_in]), device),
+            Compute::Host { bf16: true } | Compute::Device(..) => {
+                self.narrow_weight(values.into_iter().map(bf16::from_f32).collect(), [d_out, d_in])
             }
-            device => Weight::Device(Matrix::new(values.to_vec(), d_in, device).into_tensor()),
         }
+    }
+
+    fn narrow_weight(&self, values: Vec<bf16>, [d_out, d_in]: [usize; 2]) -> Result<Weight> {
+        match self.compute {
+            Compute::Host { .. } => Ok(Weight::Host(Packed::from_bf16(&values, [d_out, d_in]))),
+            Compute::Device(device, _) => upload(TensorData::new(values, [d_out, d_in]), device),
+        }
+    }
+
+    /// A weight `[d_out, d_in]` from numbers that were computed from those of the file, or a placeholder if there are none.
+    pub fn computed(&mut self, values: Vec<f32>, shape: [usize; 2]) -> Weight {
+        if values.is_empty() {
+            return placeholder();
+        }
+        self.weight(values, shape).unwrap_or_else(|error| {
+            self.failed = Some(error);
+            placeholder()
+        })
     }
 
     /// The file that contains a tensor with this name and shape.
@@ -280,6 +304,30 @@ impl Loader<'_> {
 /// Whether numbers of this type can be read.
 fn is_float(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64)
+}
+
+/// So many little-endian floats as `bf16`; `None` for types that are not floats. Other types become `f32` a few at a time.
+fn to_bf16(dtype: Dtype, bytes: &[u8], count: usize) -> Option<Vec<bf16>> {
+    const BLOCK: usize = 1 << 16;
+    if dtype == Dtype::BF16 {
+        return Some(bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes)).collect());
+    }
+    let (mut block, mut values) = (Vec::new(), Vec::with_capacity(count));
+    for bytes in bytes.chunks(BLOCK) {
+        block.clear();
+        extend_f32(dtype, bytes, &mut block)?;
+        values.extend(block.iter().map(|value| bf16::from_f32(*value)));
+    }
+    Some(values)
+}
+
+/// Copies a weight to the device, and waits until its copy in memory is free.
+fn upload(data: TensorData, device: &Device) -> Result<Weight> {
+    let dtype = data.dtype();
+    let weight = Tensor::from_data(data, (device, dtype));
+    // A device copies later than it is asked to. Without waiting, the queue could hold the whole model in memory.
+    device.sync().map_err(|e| sae_core::Error::device(format!("the device failed: {e:?}")))?;
+    Ok(Weight::Device(weight))
 }
 
 /// A weight that is never used.

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// Qwen's processors reject images whose sides have this ratio or more.
-const ELONGATED: usize = 200;
+pub(super) const ELONGATED: usize = 200;
 
 /// The number that stands for every byte, for red, green and blue.
-type Values = Box<[[f32; 256]; 3]>;
+pub(super) type Values = Box<[[f32; 256]; 3]>;
 
 /// An image processor of a checkpoint.
 #[derive(Clone, Debug)]
@@ -52,9 +52,10 @@ enum Resize {
     To { width: usize, height: usize },
 }
 
+/// The settings of an image processor, or of a video processor, which has the same.
 #[derive(Deserialize)]
-struct Raw {
-    do_resize: bool,
+pub(super) struct Raw {
+    pub(super) do_resize: bool,
     size: Value,
     square_size: bool,
     resample: u64,
@@ -73,8 +74,55 @@ struct Raw {
     patch_size: Option<usize>,
     temporal_patch_size: Option<usize>,
     merge_size: Option<usize>,
-    min_pixels: Option<usize>,
-    max_pixels: Option<usize>,
+    pub(super) min_pixels: Option<usize>,
+    pub(super) max_pixels: Option<usize>,
+    #[serde(default)]
+    pub(super) cap_pixels_per_frame: bool,
+}
+
+impl Raw {
+    /// How images are resized.
+    ///
+    /// # Errors
+    /// A way that is not supported.
+    pub(super) fn filter(&self) -> Result<Filter, String> {
+        Filter::from_code(self.resample).ok_or_else(|| {
+            let code = self.resample;
+            format!("resample {code} is not supported: expected 1 (Lanczos), 2 (bilinear) or 3 (bicubic)")
+        })
+    }
+
+    /// The number that stands for every byte.
+    pub(super) fn values(&self) -> Values {
+        // The multiplication is in f64 and everything after it in f32, as in numpy.
+        let value = |channel: usize, byte: usize| {
+            let value = if self.do_rescale { (byte as f64 * self.rescale_factor) as f32 } else { byte as f32 };
+            let (mean, std) = (self.image_mean[channel] as f32, self.image_std[channel] as f32);
+            if self.do_normalize { (value - mean) / std } else { value }
+        };
+        Box::new(std::array::from_fn(|channel| std::array::from_fn(|byte| value(channel, byte))))
+    }
+
+    /// Checks that the patches are those of the vision tower.
+    pub(super) fn check_patches(&self, Patches { side, merge, frames }: Patches) -> Result<(), String> {
+        let found = [self.patch_size, self.merge_size, self.temporal_patch_size];
+        let expected = [side, merge, frames].map(Some);
+        if found == expected {
+            return Ok(());
+        }
+        Err(format!("the processor produces patches of {found:?}: expected {expected:?} for the vision tower"))
+    }
+
+    /// The bounds of the number of pixels: those that are given, and otherwise those of the size.
+    pub(super) fn area(&self, [least, most]: [Option<usize>; 2]) -> Result<[usize; 2], String> {
+        let bound = |pixels: Option<usize>, name: &str| {
+            let value = pixels.or_else(|| self.size[name].as_u64().and_then(|v| usize::try_from(v).ok()));
+            value
+                .filter(|v| (1..=PIXEL_LIMIT as usize).contains(v))
+                .ok_or_else(|| format!("the size of the processor has no valid {name}"))
+        };
+        Ok([bound(least, "shortest_edge")?, bound(most, "longest_edge")?])
+    }
 }
 
 /// The class names of image processors whose results fit the model, without the suffixes that describe their
@@ -92,7 +140,7 @@ fn classes(vision: &VisionConfig) -> &'static [&'static str] {
 
 /// The defaults of a class for fields that its configuration does not have. If a size is a single number, `square_size`
 /// says whether it is the side of a square or the shorter edge.
-fn defaults(class: &str) -> Value {
+pub(super) fn defaults(class: &str) -> Value {
     const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
     const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
     let clip = json!({"do_resize": true, "size": 224, "square_size": false, "resample": 3, "do_center_crop": true,
@@ -106,6 +154,15 @@ fn defaults(class: &str) -> Value {
         "Qwen2VLImageProcessor" | "Qwen2_5_VLImageProcessor" => json!({
             "size": {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}, "do_center_crop": false,
             "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2}),
+        "Qwen2VLVideoProcessor" => json!({
+            "size": {"shortest_edge": 128 * 28 * 28, "longest_edge": 28 * 28 * 768}, "do_center_crop": false,
+            "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2}),
+        "Qwen3VLVideoProcessor" => over(
+            siglip,
+            json!({
+            "size": {"shortest_edge": 128 * 32 * 32, "longest_edge": 32 * 32 * 768},
+            "patch_size": 16, "temporal_patch_size": 2, "merge_size": 2}),
+        ),
         "SiglipImageProcessor" => siglip,
         "Gemma3ImageProcessor" => over(siglip, json!({"resample": 2, "square_size": true})),
         _ => json!({}),
@@ -114,7 +171,7 @@ fn defaults(class: &str) -> Value {
 }
 
 /// The fields of `base`, overridden by the fields of `other` that are not null.
-fn over(mut base: Value, other: Value) -> Value {
+pub(super) fn over(mut base: Value, other: Value) -> Value {
     if let (Some(base), Value::Object(other)) = (base.as_object_mut(), other) {
         base.extend(other.into_iter().filter(|(_, value)| !value.is_null()));
     }
@@ -146,24 +203,14 @@ impl ImageProcessor {
 
     fn parse_one(config: Value, vision: &VisionConfig) -> Result<Self, String> {
         let raw = read(config, classes(vision))?;
-        let filter = Filter::from_code(raw.resample).ok_or_else(|| {
-            format!("resample {} is not supported: expected 1 (Lanczos), 2 (bilinear) or 3 (bicubic)", raw.resample)
-        })?;
         let (steps, patches) = steps(&raw, vision)?;
-        // The multiplication is in f64 and everything after it in f32, as in numpy.
-        let value = |channel: usize, byte: usize| {
-            let value = if raw.do_rescale { (byte as f64 * raw.rescale_factor) as f32 } else { byte as f32 };
-            let (mean, std) = (raw.image_mean[channel] as f32, raw.image_std[channel] as f32);
-            if raw.do_normalize { (value - mean) / std } else { value }
-        };
-        let values = std::array::from_fn(|channel| std::array::from_fn(|byte| value(channel, byte)));
         let prefix = match vision.tower() {
             // The rows before the patches are dropped before the features of both towers are joined.
             Some((_, ProjectorConfig::Fused { .. })) | None => 0,
             Some((tower, _)) => tower.prefix_rows(),
         };
-        let values = Box::new(values);
-        Ok(Self { steps, filter, tiling: vision.tiling.clone(), patches, prefix, values, fused: None })
+        let (filter, values, tiling) = (raw.filter()?, raw.values(), vision.tiling.clone());
+        Ok(Self { steps, filter, tiling, patches, prefix, values, fused: None })
     }
 
     /// Decodes an image file and brings it to the size that the model takes.
@@ -332,21 +379,9 @@ fn steps(raw: &Raw, vision: &VisionConfig) -> Result<(Steps, Patches), String> {
             Ok((Steps::Tiles, Patches { side: patch.unwrap_or(*side), merge: 1, frames: 1 }))
         }
         Tiling::Native { patch, merge, frames } => {
-            let found = [raw.patch_size, raw.merge_size, raw.temporal_patch_size];
-            let expected = [patch, merge, frames].map(|n| Some(*n));
-            if found != expected {
-                return Err(format!(
-                    "the image processor produces patches of {found:?}: expected {expected:?} for the vision tower"
-                ));
-            }
-            let bound = |pixels: Option<usize>, name: &str| {
-                let value = pixels.or_else(|| raw.size[name].as_u64().and_then(|v| usize::try_from(v).ok()));
-                value
-                    .filter(|v| (1..=PIXEL_LIMIT as usize).contains(v))
-                    .ok_or_else(|| format!("the size of the image processor has no valid {name}"))
-            };
-            let area = [bound(raw.min_pixels, "shortest_edge")?, bound(raw.max_pixels, "longest_edge")?];
             let patches = Patches { side: *patch, merge: *merge, frames: *frames };
+            raw.check_patches(patches)?;
+            let area = raw.area([raw.min_pixels, raw.max_pixels])?;
             Ok((Steps::Native { area, resize: raw.do_resize }, patches))
         }
     }

@@ -2,8 +2,8 @@
 //! they occupy in the decoder's sequence, each with its rectangle in the original image.
 
 use super::geometry;
-use crate::model::Image;
 use crate::model::config::Tiling;
+use crate::model::{Image, Moment};
 use crate::resample::{Filter, Rgb, resize};
 
 /// An image as the vision tower reads it, before its bytes are converted to numbers.
@@ -18,6 +18,10 @@ pub struct Frame {
     /// Rows and columns of its positions, if the model distinguishes them.
     grid: [usize; 2],
     views: Vec<Rgb>,
+    /// The frames of a video that follow in the same patch. Where there are fewer than a patch has, the last frame is repeated.
+    later: Vec<Rgb>,
+    /// When it is shown, if it is a part of a video that the model follows on the axis of time.
+    moment: Option<Moment>,
 }
 
 /// One position of an image.
@@ -161,7 +165,18 @@ impl Frame {
     }
 
     fn new([width, height]: [usize; 2], positions: Vec<ImagePosition>, grid: [usize; 2], views: Vec<Rgb>) -> Self {
-        Self { width: width as u32, height: height as u32, positions, grid, views }
+        let (width, height) = (width as u32, height as u32);
+        Self { width, height, positions, grid, views, later: Vec::new(), moment: None }
+    }
+
+    /// The same with further frames of a video, which have the size of the first.
+    pub(super) fn followed_by(self, later: Vec<Rgb>) -> Self {
+        Self { later, ..self }
+    }
+
+    /// The same at a moment of a video.
+    pub(crate) fn at(self, moment: Moment) -> Self {
+        Self { moment: Some(moment), ..self }
     }
 
     /// The input of the model: the numbers of the patches, in the order in which patches are merged into positions.
@@ -179,9 +194,10 @@ impl Frame {
                 for patch in 0..merge * merge {
                     let (y, x) = ((block_y + patch / merge) * side, (block_x + patch % merge) * side);
                     for (channel, values) in values.iter().enumerate() {
-                        for _ in 0..frames {
+                        for frame in 0..frames {
+                            let shown = frame.min(self.later.len()).checked_sub(1).map_or(view, |n| &self.later[n]);
                             for row in y..y + side {
-                                let pixels = view.data[(row * view.width + x) * 3..].as_chunks::<3>().0;
+                                let pixels = shown.data[(row * view.width + x) * 3..].as_chunks::<3>().0;
                                 numbers.extend(pixels[..side].iter().map(|pixel| values[usize::from(pixel[channel])]));
                             }
                         }
@@ -190,7 +206,7 @@ impl Frame {
             }
         }
         let sources = self.positions.iter().map(|position| position.source).collect();
-        Image { patches: numbers, fused: Vec::new(), views, sources, grid: self.grid }
+        Image { patches: numbers, fused: Vec::new(), views, sources, grid: self.grid, moment: self.moment }
     }
 }
 
@@ -201,7 +217,7 @@ pub(super) struct Patches {
     pub side: usize,
     /// Side of a position in patches.
     pub merge: usize,
-    /// How often each patch is repeated as a frame of a video.
+    /// Number of frames of a video in each patch. A still image is repeated.
     pub frames: usize,
 }
 

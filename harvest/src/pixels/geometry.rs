@@ -59,6 +59,32 @@ pub(super) fn smart([height, width]: [usize; 2], factor: usize, [least, most]: [
     }
 }
 
+/// The same for the frames of a video, whose area is that of all frames together (Qwen3-VL). `per_patch` frames make a patch.
+pub(super) fn smart_video(
+    frames: usize,
+    per_patch: usize,
+    [height, width]: [usize; 2],
+    factor: usize,
+    [least, most]: [usize; 2],
+) -> [usize; 2] {
+    let (factor_f, smallest) = (factor as f64, height.min(width));
+    let grown = |side: usize| (side as f64 * (factor_f / smallest as f64)) as usize;
+    let sides = if smallest < factor { [grown(height), grown(width)] } else { [height, width] };
+    let near = sides.map(|side| (side as f64 / factor_f).round_ties_even() as usize * factor);
+    let counted = (frames as f64 / per_patch as f64).round_ties_even() as usize * per_patch;
+    let area = (frames * sides[0] * sides[1]) as f64;
+    let sides = sides.map(|side| side as f64);
+    if counted * near[0] * near[1] > most {
+        let beta = (area / most as f64).sqrt();
+        sides.map(|side| factor.max((side / beta / factor_f).floor() as usize * factor))
+    } else if counted * near[0] * near[1] < least {
+        let beta = (least as f64 / area).sqrt();
+        sides.map(|side| (side * beta / factor_f).ceil() as usize * factor)
+    } else {
+        near
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +117,20 @@ mod tests {
         assert!(height * width <= bounds[1] && height % 28 == 0 && width % 28 == 0);
         // Halves are rounded to the even neighbor: 70 / 28 = 2.5.
         assert_eq!(smart([70, 280], 28, [1, 1 << 20]), [56, 280]);
+    }
+
+    #[test]
+    fn the_bounds_of_a_video_hold_for_all_frames_together() {
+        // What `smart_resize` of `transformers` 5.23 (Qwen3-VL) returns.
+        for (frames, size, expected) in [
+            (2, [480, 640], [480, 640]),
+            (3, [480, 640], [512, 672]),
+            (9, [480, 640], [288, 384]),
+            (200, [1080, 1920], [32, 96]),
+            (2, [20, 90], [32, 128]),
+            (4, [16, 16], [32, 32]),
+        ] {
+            assert_eq!(smart_video(frames, 2, size, 32, [4096, 1 << 20]), expected, "{frames} frames of {size:?}");
+        }
     }
 }

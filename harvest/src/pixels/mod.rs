@@ -13,6 +13,7 @@ mod geometry;
 mod jpeg;
 mod picture;
 mod prismatic;
+mod video;
 
 pub use config::ImageProcessor;
 pub use decode::PIXEL_LIMIT;
@@ -20,3 +21,4 @@ pub(crate) use decode::{decode, size};
 pub use error::ImageError;
 pub use frame::{Frame, ImagePosition};
 pub use picture::Picture;
+pub use video::{VideoError, VideoProcessor};

@@ -100,6 +100,7 @@ impl Template {
             let content = if self.parts {
                 let parts = turn.parts.iter().map(|part| match part {
                     TurnPart::Image(_) => json!({"type": "image"}),
+                    TurnPart::Video => json!({"type": "video"}),
                     TurnPart::Text(text) => json!({"type": "text", "text": next(text)}),
                 });
                 parts.collect()

@@ -1,6 +1,6 @@
 //! Reads the golden folders (`tests/golden`, written by the Python scripts there). A missing folder fails the test.
 
-use harvest::data::{Turn, TurnPart};
+use harvest::data::{Turn, TurnPart, Video};
 use sae_core::store::sample::Role;
 use sae_core::tensors::Tensors;
 use serde_json::Value;
@@ -22,6 +22,8 @@ pub struct Sample {
     pub turns: Vec<Turn>,
     pub generate: bool,
     pub images: Vec<Vec<u8>>,
+    /// Describes the video whose frames the images are, if it has one.
+    pub video: Option<Video>,
 }
 
 impl Golden {
@@ -58,12 +60,18 @@ impl Golden {
 }
 
 fn read_sample(folder: &Path, sample: &Value) -> Sample {
-    let mut images = Vec::new();
+    let (mut images, mut video) = (Vec::new(), None);
+    let read = |path: &str| std::fs::read(folder.join(path)).unwrap();
     let turns = sample["messages"].as_array().unwrap().iter().map(|message| {
         let parts = parts(&message["content"]).into_iter().map(|part| match part["path"].as_str() {
             Some(path) => {
-                images.push(std::fs::read(folder.join(path)).unwrap());
+                images.push(read(path));
                 TurnPart::Image(images.len() - 1)
+            }
+            None if part["type"] == "video" => {
+                images = part["frames"].as_array().unwrap().iter().map(|path| read(path.as_str().unwrap())).collect();
+                video = Some(Video { fps: part["fps"].as_f64() });
+                TurnPart::Video
             }
             None => TurnPart::Text(part["text"].as_str().unwrap().to_owned()),
         });
@@ -72,7 +80,7 @@ fn read_sample(folder: &Path, sample: &Value) -> Sample {
     });
     let turns = turns.collect();
     let (name, generate) = (sample["name"].as_str().unwrap(), sample["add_generation_prompt"].as_bool().unwrap());
-    Sample { name: name.to_owned(), turns, generate, images }
+    Sample { name: name.to_owned(), turns, generate, images, video }
 }
 
 /// The content of a message as parts. In text-only families it is a string.

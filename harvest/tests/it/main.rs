@@ -19,6 +19,7 @@ mod hub;
 mod image_processors;
 mod lerobot;
 mod logit_lens;
+mod memory;
 mod parity;
 mod playground;
 mod rope;
@@ -28,4 +29,5 @@ mod splice;
 mod templates;
 #[cfg(unix)]
 mod unix_paths;
+mod videos;
 mod weights;

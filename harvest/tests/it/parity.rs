@@ -5,7 +5,7 @@ use crate::golden::{Golden, relative_error, repository};
 use burn::tensor::{DType, Device};
 use harvest::model::config::Tiling;
 use harvest::model::{Compute, Image, Input};
-use harvest::prompt::Text;
+use harvest::prompt::{Media, Text};
 use harvest::resample::{Filter, Rgb, resize};
 use harvest::{Answers, Checkpoint, Templating};
 use sae_core::device::DeviceChoice;
@@ -22,12 +22,18 @@ const PIXEL_TOLERANCE: f32 = 1e-3;
 /// The samples of a golden folder as this crate prepares them: their tokens, and the input of the model.
 pub fn prepared(golden: &Golden, checkpoint: &Checkpoint) -> Vec<(Vec<Token>, Input)> {
     let samples = golden.samples.iter().map(|sample| {
-        let frames: Vec<_> =
-            sample.images.iter().map(|file| checkpoint.images().unwrap().frame(file).unwrap()).collect();
         let text = Text::Conversation { turns: &sample.turns, generate: sample.generate };
-        let positions: Vec<usize> = frames.iter().map(|frame| frame.positions.len()).collect();
-        let tokens = checkpoint.prompter().tokens(&text, &positions).unwrap();
-        let images = frames.iter().map(|frame| checkpoint.images().unwrap().image(frame)).collect();
+        let (tokens, images) = if let Some(video) = sample.video {
+            let (frames, patches) = checkpoint.video(video, &sample.images).unwrap();
+            let images = frames.iter().map(|frame| checkpoint.videos().unwrap().image(frame)).collect();
+            (checkpoint.prompter().tokens(&text, Media::Video(&patches)).unwrap(), images)
+        } else {
+            let frames = sample.images.iter().map(|file| checkpoint.images().unwrap().frame(file).unwrap());
+            let frames: Vec<_> = frames.collect();
+            let positions: Vec<usize> = frames.iter().map(|frame| frame.positions.len()).collect();
+            let images = frames.iter().map(|frame| checkpoint.images().unwrap().image(frame)).collect();
+            (checkpoint.prompter().tokens(&text, Media::Images(&positions)).unwrap(), images)
+        };
         let ids = tokens.iter().map(|token| token.token_id as u32).collect();
         (tokens, Input { ids, images })
     });
@@ -189,13 +195,13 @@ fn llava_next_equals_transformers() {
 }
 
 #[test]
-fn qwen2_5_vl_equals_transformers() {
-    family("qwen2_5_vl", 2);
+fn qwen2_5_vl_equals_transformers_on_images_and_videos() {
+    family("qwen2_5_vl", 3);
 }
 
 #[test]
-fn qwen3_vl_equals_transformers() {
-    family("qwen3_vl", 2);
+fn qwen3_vl_equals_transformers_on_images_and_videos() {
+    family("qwen3_vl", 3);
 }
 
 #[test]
@@ -305,7 +311,7 @@ fn every_position_has_its_modality_role_and_text() {
     let checkpoint = Checkpoint::open(&golden.folder).unwrap();
     let sample = &golden.samples[2];
     let text = Text::Conversation { turns: &sample.turns, generate: sample.generate };
-    let tokens = checkpoint.prompter().tokens(&text, &[17, 17]).unwrap();
+    let tokens = checkpoint.prompter().tokens(&text, Media::Images(&[17, 17])).unwrap();
     let text_of = |role: Role| {
         let pieces = tokens.iter().filter(|t| t.role == role && t.modality == Modality::Text).map(|t| t.piece.as_str());
         pieces.collect::<String>()

@@ -4,7 +4,7 @@
 use crate::bad_input::edit;
 use crate::golden::repository;
 use harvest::data::{Record, Row, Turn, TurnPart};
-use harvest::prompt::Text;
+use harvest::prompt::{Media, Text};
 use harvest::template::{Rendered, Template};
 use harvest::{Answers, Checkpoint, Plan, Prepared, Templating};
 use proptest::prelude::*;
@@ -220,7 +220,8 @@ fn token_ids_equal_those_of_transformers() {
         let (_dir, folder) = checkpoint(case["checkpoint"].as_str().unwrap(), &case["files"]);
         let checkpoint = Checkpoint::open(&folder).unwrap_or_else(|e| panic!("{case}: {e}"));
         for (text, ids) in texts.as_array().unwrap().iter().zip(case["ids"].as_array().unwrap()) {
-            let tokens = checkpoint.prompter().tokens(&Text::Verbatim(text.as_str().unwrap()), &[]).unwrap();
+            let tokens =
+                checkpoint.prompter().tokens(&Text::Verbatim(text.as_str().unwrap()), Media::Images(&[])).unwrap();
             let found: Vec<i32> = tokens.iter().map(|token| token.token_id).collect();
             let expected: Vec<i32> = ids.as_array().unwrap().iter().map(|id| id.as_i64().unwrap() as i32).collect();
             assert_eq!(found, expected, "{text} {} {}", case["checkpoint"], case["files"]);
@@ -234,7 +235,7 @@ fn tokens_that_are_a_part_of_a_character_are_named_as_bytes() {
     let (_dir, byte_level) = open("text-llama", json!({}));
     let demo = Checkpoint::open(&repository().join("assets/demo-mllm")).unwrap();
     for checkpoint in [byte_level, demo] {
-        let tokens = checkpoint.prompter().tokens(&Text::Verbatim(text), &[]).unwrap();
+        let tokens = checkpoint.prompter().tokens(&Text::Verbatim(text), Media::Images(&[])).unwrap();
         let texts = tokens.iter().filter(|token| !token.special).map(|token| token.piece.as_str());
         let mut bytes = Vec::new();
         for token in texts {
@@ -267,15 +268,22 @@ fn special_tokens_are_variables_of_the_template() {
     let checkpoint = Checkpoint::open(&folder).unwrap();
     let turns = [Turn::from_text(Role::User, "word")];
     let text = Text::Conversation { turns: &turns, generate: false };
-    let tokens = checkpoint.prompter().tokens(&text, &[]).unwrap();
+    let tokens = checkpoint.prompter().tokens(&text, Media::Images(&[])).unwrap();
     let text: String = tokens.iter().map(|token| token.piece.as_str()).collect();
     assert_eq!(text, "<b><|eot_id|>True<i><m>word");
 }
 
 fn prepare(checkpoint: &Checkpoint, text: &str) -> Result<Prepared, Skipped> {
     let turns = vec![Turn::from_text(Role::User, text), Turn::from_text(Role::Assistant, "a b")];
-    let record =
-        Record { turns, pair: None, verbatim: Some(text.into()), action: None, images: Vec::new(), meta: Value::Null };
+    let record = Record {
+        turns,
+        pair: None,
+        verbatim: Some(text.into()),
+        action: None,
+        images: Vec::new(),
+        video: None,
+        meta: Value::Null,
+    };
     let row = Row { number: 7, source: String::new(), key: "row7".into(), has_own_key: true, record: Ok(record) };
     checkpoint.prepare(row, Answers::All, Templating::Auto)
 }

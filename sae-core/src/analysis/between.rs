@@ -218,7 +218,9 @@ fn positions(tokens: &[Token], places: &[Range<usize>], text: Range<usize>) -> O
 pub struct PositionChoice {
     /// Those of a part.
     pub part: Part,
-    /// Of these, only those between markers.
+    /// Of these, only those between these markers.
+    pub markers: Option<Markers>,
+    /// Where these are.
     pub spans: Option<Arc<Spans>>,
 }
 
@@ -229,7 +231,7 @@ impl PositionChoice {
     /// A token table cannot be read.
     pub fn new(store: &Store, part: Part, markers: Option<&Markers>) -> Result<Self> {
         let spans = markers.map(|markers| Spans::read(store, markers, part)).transpose()?;
-        Ok(Self { part, spans: spans.map(Arc::new) })
+        Ok(Self { part, markers: markers.cloned(), spans: spans.map(Arc::new) })
     }
 
     /// Whether the position in a row of a token table counts.
@@ -264,7 +266,7 @@ impl PositionChoice {
 
 impl From<Part> for PositionChoice {
     fn from(part: Part) -> Self {
-        Self { part, spans: None }
+        Self { part, markers: None, spans: None }
     }
 }
 

@@ -3,8 +3,7 @@
 
 use crate::Result;
 pub use crate::analysis::between::Part;
-use crate::analysis::between::PositionChoice;
-use crate::analysis::pass::{Block, Observer};
+use crate::analysis::summary::{SampleSummary, SummaryObserver};
 use serde::{Deserialize, Serialize};
 
 /// What is measured of a feature in a sample.
@@ -216,81 +215,32 @@ impl Iterator for Features<'_> {
     }
 }
 
-/// Collects feature sets during a pass. A sample's set is packed when the next sample begins, because the positions of a
-/// sample are consecutive.
+/// Collects feature sets from summaries of samples.
 #[derive(Clone, Debug)]
 pub struct FeatureSetCollector {
-    done: FeatureSets,
-    open: Option<usize>,
-    /// The features of the current sample, each once.
-    set: Vec<u32>,
-    /// For each feature, the last sample that has it, plus one.
-    seen: Vec<u32>,
-    /// For each feature, its largest activation in that sample, if strengths are measured.
-    largest: Vec<f32>,
+    sets: FeatureSets,
     threshold: f32,
-    choice: PositionChoice,
 }
 
 impl FeatureSetCollector {
-    /// Empty sets for `samples` samples and `d_sae` features, which are active above `threshold` on a position that counts.
-    pub fn new(samples: usize, d_sae: usize, threshold: f32, choice: impl Into<PositionChoice>) -> Self {
-        let done = FeatureSets::empty(samples, d_sae, Measure::Active);
-        let (set, seen, largest) = (Vec::new(), vec![0; d_sae], Vec::new());
-        Self { done, open: None, set, seen, largest, threshold, choice: choice.into() }
-    }
-
-    /// The same, with what is measured of features.
-    #[must_use]
-    pub fn measuring(mut self, measure: Measure) -> Self {
-        self.done = FeatureSets::empty(self.done.len(), self.done.d_sae, measure);
-        self.largest = vec![0.0; if measure == Measure::Strength { self.done.d_sae } else { 0 }];
-        self
+    /// Empty sets for `samples` samples and `d_sae` features, which are active above `threshold`, at least 0.
+    pub fn new(samples: usize, d_sae: usize, threshold: f32, measure: Measure) -> Self {
+        Self { sets: FeatureSets::empty(samples, d_sae, measure), threshold }
     }
 
     /// The feature sets of all samples.
-    pub fn finish(mut self) -> FeatureSets {
-        self.close();
-        self.done
-    }
-
-    fn close(&mut self) {
-        if let Some(sample) = self.open.take() {
-            self.set.sort_unstable();
-            let strength = |feature: &u32| self.largest[*feature as usize].max(0.0).ln_1p();
-            if self.done.measure() == Measure::Strength {
-                self.done.put_strengths(sample, self.set.iter().map(strength));
-            }
-            self.done.put(sample, &self.set);
-            self.set.clear();
-        }
+    pub fn finish(self) -> FeatureSets {
+        self.sets
     }
 }
 
-impl Observer for FeatureSetCollector {
-    fn observe(&mut self, block: &Block) -> Result<()> {
-        for (r, row) in block.positions() {
-            let sample = block.tokens.sample[row];
-            if self.open != Some(sample as usize) {
-                self.close();
-                self.open = Some(sample as usize);
-            }
-            let tokens = block.tokens;
-            if !self.choice.contains(tokens, row) {
-                continue;
-            }
-            let (features, values) = block.active.row(r);
-            for (feature, z) in features.iter().zip(values).filter(|(_, z)| **z > self.threshold) {
-                let seen = &mut self.seen[*feature as usize];
-                let is_first = std::mem::replace(seen, sample + 1) != sample + 1;
-                if is_first {
-                    self.set.push(*feature);
-                }
-                if let Some(largest) = self.largest.get_mut(*feature as usize) {
-                    *largest = if is_first { *z } else { largest.max(*z) };
-                }
-            }
-        }
+impl SummaryObserver for FeatureSetCollector {
+    fn observe_sample(&mut self, summary: &SampleSummary) -> Result<()> {
+        let active = || summary.peaks.iter().filter(|peak| peak.activation > self.threshold);
+        let (set, strengths): (Vec<u32>, Vec<f32>) =
+            active().map(|peak| (peak.feature, peak.activation.ln_1p())).unzip();
+        self.sets.put_strengths(summary.sample as usize, strengths.into_iter());
+        self.sets.put(summary.sample as usize, &set);
         Ok(())
     }
 }
@@ -298,9 +248,8 @@ impl Observer for FeatureSetCollector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::autoencoder::sparse::Sparse;
-    use crate::store::TokenColumns;
-    use crate::store::sample::{Modality, Role};
+    use crate::analysis::summary::Peak;
+    use crate::store::sample::Modality;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
@@ -324,36 +273,19 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_in_two_blocks_is_one_set() {
-        let tokens = TokenColumns {
-            sample: vec![0, 0, 2],
-            position: vec![0, 1, 0],
-            modality: vec![Modality::Text, Modality::Image, Modality::Text],
-            role: vec![Role::User, Role::User, Role::Assistant],
-            special: vec![false; 3],
+    fn features_above_the_threshold_are_in_the_set_of_a_sample() {
+        let peak = |feature, activation| Peak { feature, activation, position: 0, modality: Modality::Text };
+        let collect = |measure| {
+            let mut collector = FeatureSetCollector::new(3, 2, 1.0, measure);
+            for (sample, peaks) in [(0, [peak(0, 3.0), peak(1, 1.5)]), (2, [peak(0, 1.0), peak(1, 2.0)])] {
+                collector.observe_sample(&SampleSummary { sample, peaks: &peaks, mean: &[] }).unwrap();
+            }
+            let sets = collector.finish();
+            (0..3).map(|n| sets.measured(n).collect()).collect::<Vec<Vec<(u32, f64)>>>()
         };
-        let mut collect = FeatureSetCollector::new(3, 2, 1.0, Part::Everything);
-        let mut strong = FeatureSetCollector::new(3, 2, 1.0, Part::Everything).measuring(Measure::Strength);
-        let mut of_user = FeatureSetCollector::new(3, 2, 1.0, Part::User);
-        for (rows, dense) in [(0..1, vec![2.0, 0.0]), (1..3, vec![3.0, 1.5, 1.0, 2.0])] {
-            let active = Sparse::from_dense(&dense, 2);
-            let block = Block { tokens: &tokens, rows, shard: 0, hidden: &[], active: &active };
-            collect.observe(&block).unwrap();
-            strong.observe(&block).unwrap();
-            of_user.observe(&block).unwrap();
-        }
-        let strengths = strong.finish();
-        assert_eq!(
-            strengths.measured(0).collect::<Vec<_>>(),
-            [(0, f64::from(3f32.ln_1p())), (1, f64::from(1.5f32.ln_1p()))]
-        );
-        assert_eq!(strengths.measured(2).collect::<Vec<_>>(), [(1, f64::from(2f32.ln_1p()))]);
-        let sets = collect.finish();
-        assert_eq!(sets.measured(0).collect::<Vec<_>>(), [(0, 1.0), (1, 1.0)]);
-        let sets: Vec<Vec<u32>> = (0..3).map(|n| sets.features(n).collect()).collect();
-        assert_eq!(sets, [vec![0, 1], vec![], vec![1]]);
-        let sets = of_user.finish();
-        let sets: Vec<Vec<u32>> = (0..3).map(|n| sets.features(n).collect()).collect();
-        assert_eq!(sets, [vec![0], vec![], vec![]]);
+        let strength = |z: f32| f64::from(z.ln_1p());
+        let strong = [vec![(0, strength(3.0)), (1, strength(1.5))], vec![], vec![(1, strength(2.0))]];
+        assert_eq!(collect(Measure::Strength), strong);
+        assert_eq!(collect(Measure::Active), [vec![(0, 1.0), (1, 1.0)], vec![], vec![(1, 1.0)]]);
     }
 }

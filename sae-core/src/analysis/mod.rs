@@ -18,3 +18,4 @@ pub mod pass;
 pub mod rebound;
 pub mod saebench;
 pub mod samples_features;
+pub mod summary;

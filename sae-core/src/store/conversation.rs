@@ -10,14 +10,16 @@ pub enum TurnPart {
     Text(String),
     /// One of the row's images, by its number from 0. Turns show the images of a row in ascending order.
     Image(usize),
+    /// The row's only video. Its frames are the row's images, none of which is shown by itself.
+    Video,
 }
 
 impl TurnPart {
-    /// The text of the part, or nothing if the part is an image.
+    /// The text of the part, or nothing if the part is an image or a video.
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
-            Self::Image(_) => None,
+            Self::Image(_) | Self::Video => None,
         }
     }
 }
@@ -27,7 +29,7 @@ impl TurnPart {
 pub struct Turn {
     /// The speaker.
     pub role: Role,
-    /// Texts and images, in order.
+    /// Texts, images and videos, in order.
     pub parts: Vec<TurnPart>,
 }
 

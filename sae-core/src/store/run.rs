@@ -228,6 +228,11 @@ impl Run {
         self.root.join("scores").join(format!("{name}.parquet"))
     }
 
+    /// Folder of what passes of an autoencoder found in each sample.
+    pub fn summaries(&self, name: &str) -> PathBuf {
+        self.root.join("summaries").join(name)
+    }
+
     /// What people wrote about features.
     pub fn labels(&self) -> PathBuf {
         self.root.join("labels.json")

@@ -263,6 +263,7 @@ mod tests {
             },
             tokens: vec![],
             frames: vec![],
+            is_video: false,
         };
         // What the autoencoder does not reconstruct stays as it is.
         let mut hidden = [3.5, 0.25, 0.0, 2.0];

@@ -13,7 +13,7 @@ use super::columns::{Columns, IMAGES};
 use super::fields::{self, Fields, wrong_kind};
 use super::image::ImageFile;
 use super::lenient::{self, json_type};
-use super::record::Record;
+use super::record::{Record, Video};
 use super::row_error::RowError;
 use sae_core::error::Hint;
 use sae_core::store::conversation::{AnswerPair, Turn, TurnPart};
@@ -23,6 +23,9 @@ use serde_json::Value;
 /// The placeholder of an image in the conversations of LLaVA's data sets. (A model's own placeholder may be a different
 /// one.)
 const IMAGE_MARK: &str = "<image>";
+
+/// The placeholder of a video. Rows with a video may also have that of an image in its place.
+const VIDEO_MARK: &str = "<video>";
 
 /// Columns that hold turns. The first of them that a row has counts.
 const CONVERSATIONS: [&str; 4] = ["conversations", "messages", "prompt", "texts"];
@@ -41,17 +44,21 @@ const KNOWN: [&str; 10] =
 /// The reason why the row cannot be used.
 pub(super) fn record(mut columns: Columns, melted: Option<String>) -> Result<Record, RowError> {
     unpack(&mut columns.fields);
-    media::reject_unsupported(&columns)?;
+    let shown = media::take_video(&mut columns)?;
+    media::reject_unsupported(&columns, shown.is_some())?;
     if fields::get(&columns.fields, "tools").is_some_and(|tools| *tools != "[]") {
         return Err("the row offers tools to the model (column tools), which is not supported".into());
     }
-    let images = columns.take_images()?;
+    let (video, images) = match shown {
+        Some((video, frames)) => (Some(video), frames.into_iter().map(Some).collect()),
+        None => (None, columns.take_images()?),
+    };
     let listed = columns.fields.keys().cloned().collect::<Vec<_>>().join(", ");
     let verbatim = melted.clone().or_else(|| columns.fields.get("text").and_then(Value::as_str).map(str::to_owned));
     let has_images = images.iter().any(Option::is_some);
     let action = action::read(&columns.fields)?;
-    let mut row = Schema { fields: columns.fields, images: Vec::new(), has_images, shown: 0 };
-    let whole = if melted.is_none() { row.interleaved(&images)? } else { None };
+    let mut row = Schema { fields: columns.fields, images: Vec::new(), has_images, video, shown: 0 };
+    let whole = if melted.is_none() && video.is_none() { row.interleaved(&images)? } else { None };
     let (mut turns, pair) = match (whole, melted) {
         (Some(turn), _) => (vec![turn], None),
         (None, melted) => {
@@ -76,7 +83,8 @@ pub(super) fn record(mut columns: Columns, melted: Option<String>) -> Result<Rec
     let is_known =
         |name: &str| [&KNOWN[..], &CONVERSATIONS, &ANSWERS, &IMAGES].iter().any(|names| names.contains(&name));
     row.fields.retain(|name, value| !(is_known(name) && fields::is_absent(value)));
-    Ok(Record { turns, pair, verbatim, action, images: row.images, meta: Value::Object(row.fields) })
+    let Schema { images, video, fields, .. } = row;
+    Ok(Record { turns, pair, verbatim, action, images, video, meta: Value::Object(fields) })
 }
 
 /// Parses columns that hold JSON as text: lists in tables, and RLHF-V's `text`, which contains a question and answers.
@@ -117,7 +125,9 @@ struct Schema {
     images: Vec<ImageFile>,
     /// Whether a column of the row has images. If not, parts of the turns may bring their own images.
     has_images: bool,
-    /// Number of images that the turns have shown so far.
+    /// The row's video, if the images are its frames.
+    video: Option<Video>,
+    /// Number of images, or of videos, that the turns have shown so far.
     shown: usize,
 }
 
@@ -258,10 +268,10 @@ impl Schema {
     /// A caption as a conversation: the user shows the images, and the assistant answers with the caption. A text
     /// without images is a turn of the user.
     fn captioned(&mut self, caption: &str) -> Vec<Turn> {
-        if self.images.is_empty() || caption.contains(IMAGE_MARK) {
+        if self.images.is_empty() || [IMAGE_MARK, VIDEO_MARK].iter().any(|mark| caption.contains(mark)) {
             return vec![self.turn(Role::User, caption)];
         }
-        let shown = (0..self.images.len()).map(|_| self.next_image()).collect();
+        let shown = (0..self.to_show()).map(|_| self.next_image()).collect();
         vec![Turn { role: Role::User, parts: shown }, Turn::from_text(Role::Assistant, caption)]
     }
 
@@ -292,15 +302,21 @@ impl Schema {
         Ok(Some(Turn { role: Role::User, parts }))
     }
 
-    fn next_image(&mut self) -> TurnPart {
-        self.shown += 1;
-        TurnPart::Image(self.shown - 1)
+    /// Number of images, or of videos, that the turns have to show.
+    fn to_show(&self) -> usize {
+        if self.video.is_some() { 1 } else { self.images.len() }
     }
 
-    /// Checks that each image is shown once. If no turn shows an image, all images are placed at the beginning of the
+    /// The next image, or the video.
+    fn next_image(&mut self) -> TurnPart {
+        self.shown += 1;
+        if self.video.is_some() { TurnPart::Video } else { TurnPart::Image(self.shown - 1) }
+    }
+
+    /// Checks that each image, or the video, is shown once. If no turn shows one, they are placed at the beginning of the
     /// user's first turn.
     fn place_images(&mut self, turns: &mut [Turn]) -> Result<(), RowError> {
-        let images = self.images.len();
+        let images = self.to_show();
         if self.shown == 0 && images > 0 {
             let parts: Vec<_> = (0..images).map(|_| self.next_image()).collect();
             let first = turns.iter_mut().find(|turn| turn.role == Role::User);
@@ -310,6 +326,9 @@ impl Schema {
         if self.shown != images {
             return Err(match images {
                 0 => self.missing_image(),
+                _ if self.video.is_some() => {
+                    format!("the row has one video, but its text refers to {}", self.shown).into()
+                }
                 images => format!("the row has {images} images, but its text refers to {}", self.shown).into(),
             });
         }

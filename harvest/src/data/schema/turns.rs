@@ -1,10 +1,11 @@
 //! One turn of a conversation, as LLaVA and LLaMA-Factory (`from`, `value`) and trainers (`role`, `content`) write it:
 //! the speaker, the text, and which parts are images. Unsupported content is rejected by name.
 
-use super::{IMAGE_MARK, Schema};
+use super::{IMAGE_MARK, Schema, VIDEO_MARK, media};
 use crate::data::fields::{self, Fields};
 use crate::data::image::ImageFile;
 use crate::data::lenient::json_type;
+use crate::data::record::Video;
 use sae_core::store::conversation::{Turn, TurnPart};
 use sae_core::store::sample::Role;
 use serde_json::Value;
@@ -127,8 +128,11 @@ impl Schema {
         };
         let image = match fields::get(part, "type").map(|kind| kind.as_str().unwrap_or_default()) {
             None | Some("image" | "image_url" | "input_image" | "image_file") => ImageFile::from_object(part)?,
+            Some("video") => return self.video_part(part),
             Some(media) if ["video", "audio"].iter().any(|kind| media.contains(kind)) => {
-                return Err(format!("it has a part of type {media:?}: video and audio are not supported"));
+                return Err(format!(
+                    "it has a part of type {media:?}: expected a video as a list of frames, or an image"
+                ));
             }
             Some(other) => return Err(format!("it has a part of type {other:?}: expected text or image")),
         };
@@ -147,6 +151,23 @@ impl Schema {
         Ok(self.next_image())
     }
 
+    /// A part that shows the row's video, or brings its frames, as `{"type": "video", "video": ["1.png", "2.png"], "fps": 2}`.
+    fn video_part(&mut self, part: &Fields) -> Result<TurnPart, String> {
+        let frames = match fields::first(part, &["video", "frames"]).map(|(_, value)| value) {
+            None if self.video.is_some() => return Ok(self.next_image()),
+            Some(Value::Array(list)) if !self.has_images && self.images.is_empty() => media::frames(list)?,
+            Some(Value::Array(_)) => return Err("it shows a video, but the row also has other images".into()),
+            Some(file) => {
+                let advice = media::frames_of_file(file.as_str());
+                return Err(format!("it shows a video that is not a list of frames: {advice}"));
+            }
+            None => return Err("it shows a video, but the row has none".into()),
+        };
+        self.images = frames.into_iter().flatten().collect();
+        self.video = Some(Video { fps: media::rate(part)? });
+        Ok(self.next_image())
+    }
+
     /// A part may repeat the next image of the row's column, but it may not show another image.
     fn check_same_image(&self, shown: &ImageFile) -> Result<(), String> {
         match self.images.get(self.shown) {
@@ -158,11 +179,12 @@ impl Schema {
         }
     }
 
-    /// A turn of LLaVA: placeholders become images, a line break directly after a placeholder is removed, and empty
+    /// A turn of LLaVA: placeholders become images or the video, a line break directly after a placeholder is removed, and empty
     /// texts are dropped.
     pub(super) fn turn(&mut self, role: Role, value: &str) -> Turn {
         let mut parts = Vec::new();
-        for (n, text) in value.split(IMAGE_MARK).enumerate() {
+        let marks: &[&str] = if self.video.is_some() { &[VIDEO_MARK, IMAGE_MARK] } else { &[IMAGE_MARK] };
+        for (n, text) in split(value, marks).enumerate() {
             let text = if n == 0 {
                 text
             } else {
@@ -175,4 +197,16 @@ impl Schema {
         }
         Turn { role, parts }
     }
+}
+
+/// The texts between marks.
+fn split<'a>(text: &'a str, marks: &'a [&str]) -> impl Iterator<Item = &'a str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let first = marks.iter().filter_map(|mark| Some((text.find(mark)?, mark.len()))).min();
+        let (before, after) = first.map_or((text, None), |(at, length)| (&text[..at], Some(&text[at + length..])));
+        rest = after;
+        Some(before)
+    })
 }

@@ -12,8 +12,8 @@ pub use block::{Biases, BlockConfig, Mlp, Names, NormConfig, QkNorm, Qkv};
 pub use rope::{AXES, Axes, RopeConfig, Scaling};
 pub use text::{Layer, TextConfig};
 pub use vision::{
-    ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, Tiling, TowerConfig, TowerNames, VisionConfig,
-    VisionEncoder, VqTokenizerConfig, Windows,
+    ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, Tiling, TowerConfig, TowerNames, VideoConfig,
+    VideoTiming, VisionConfig, VisionEncoder, VqTokenizerConfig, Windows,
 };
 
 use crate::fields::Fields;

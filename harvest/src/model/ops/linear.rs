@@ -43,7 +43,7 @@ impl Linear {
             let bias = loader.values(&format!("{name}.bias"), &[d_out]);
             bias.iter().zip(scale).map(|(bias, scale)| bias * scale).collect()
         });
-        let weight = loader.weight(&weight, [d_out, d_in]);
+        let weight = loader.computed(weight, [d_out, d_in]);
         Self::new(weight, bias, loader.compute())
     }
 

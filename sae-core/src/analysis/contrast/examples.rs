@@ -1,8 +1,7 @@
 //! The strongest samples of every feature in each group or bin, so that a difference can be looked at: `examples.parquet`.
 
-use crate::analysis::between::PositionChoice;
 use crate::analysis::index::{Example, keep};
-use crate::analysis::pass::{Block, Observer};
+use crate::analysis::summary::{Peak, SampleSummary, SummaryObserver};
 use crate::store::sample::Modality;
 use crate::table::{self, column};
 use crate::{Error, Result};
@@ -14,13 +13,12 @@ pub const EXAMPLES: usize = 4;
 /// Examples of all features in all groups, at most: with more groups, each has fewer, or none.
 const MOST: usize = 1 << 24;
 
-/// Collects the strongest positions of every feature in each group during a pass, at most one per sample.
+/// Collects the strongest positions of every feature in each group from summaries of samples, at most one per sample.
 pub struct ExampleCollector {
     /// The group of each sample, if it takes part.
     groups: Vec<Option<u32>>,
     /// Number of groups.
     count: usize,
-    choice: PositionChoice,
     threshold: f32,
     /// Examples of a feature in a group.
     room: usize,
@@ -30,11 +28,11 @@ pub struct ExampleCollector {
 
 impl ExampleCollector {
     /// No examples yet of `d_sae` features in `count` groups. `groups` has the group of each sample, if it takes part. A feature is
-    /// active above `threshold` on a position that counts.
-    pub fn new(groups: Vec<Option<u32>>, count: usize, d_sae: usize, threshold: f32, choice: PositionChoice) -> Self {
+    /// active above `threshold`.
+    pub fn new(groups: Vec<Option<u32>>, count: usize, d_sae: usize, threshold: f32) -> Self {
         let room = EXAMPLES.min(MOST / (d_sae * count).max(1));
         let lists = if room > 0 { d_sae * count } else { 0 };
-        Self { groups, count, choice, threshold, room, strongest: vec![Vec::new(); lists] }
+        Self { groups, count, threshold, room, strongest: vec![Vec::new(); lists] }
     }
 
     /// The examples of some features, by feature and group, strongest first. `names` are the groups.
@@ -49,24 +47,14 @@ impl ExampleCollector {
     }
 }
 
-impl Observer for ExampleCollector {
-    fn observe(&mut self, block: &Block) -> Result<()> {
-        if self.room == 0 {
-            return Ok(());
-        }
-        let tokens = block.tokens;
-        for (r, row) in block.positions() {
-            let (sample, modality) = (tokens.sample[row], tokens.modality[row]);
-            let Some(group) = self.groups[sample as usize] else { continue };
-            if !self.choice.contains(tokens, row) {
-                continue;
-            }
-            let (features, values) = block.active.row(r);
-            for (feature, activation) in features.iter().zip(values).filter(|(_, z)| **z > self.threshold) {
-                let example = Example { activation: *activation, sample, position: tokens.position[row], modality };
-                let list = &mut self.strongest[*feature as usize * self.count + group as usize];
-                keep(list, example, self.room, Example::rank);
-            }
+impl SummaryObserver for ExampleCollector {
+    fn observe_sample(&mut self, summary: &SampleSummary) -> Result<()> {
+        let sample = summary.sample;
+        let Some(group) = self.groups[sample as usize].filter(|_| self.room > 0) else { return Ok(()) };
+        for peak in summary.peaks.iter().filter(|peak| peak.activation > self.threshold) {
+            let Peak { activation, position, modality, .. } = *peak;
+            let list = &mut self.strongest[peak.feature as usize * self.count + group as usize];
+            keep(list, Example { activation, sample, position, modality }, self.room, Example::rank);
         }
         Ok(())
     }
@@ -122,31 +110,25 @@ pub fn read_examples(path: &Path) -> Result<Vec<GroupExample>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::feature_sets::Part;
-    use crate::autoencoder::sparse::Sparse;
-    use crate::store::TokenColumns;
-    use crate::store::sample::Role;
 
     fn collect(collector: &mut ExampleCollector) {
-        let tokens = TokenColumns {
-            sample: vec![0, 0, 1, 2, 3],
-            position: vec![0, 1, 0, 0, 0],
-            modality: vec![Modality::Text, Modality::Image, Modality::Text, Modality::Text, Modality::Text],
-            role: vec![Role::User; 5],
-            special: vec![false, false, false, false, true],
-        };
-        // Feature 0 is strongest at the second position of sample 0; sample 2 takes no part; sample 3 has no position of the part.
-        let dense = [2.0, 0.0, 3.0, 0.2, 1.0, 5.0, 9.0, 9.0, 9.0, 9.0];
-        let active = Sparse::from_dense(&dense, 2);
-        let block = Block { tokens: &tokens, rows: 0..5, shard: 0, hidden: &[], active: &active };
-        collector.observe(&block).unwrap();
+        let peak = |feature, activation, position, modality| Peak { feature, activation, position, modality };
+        // Sample 2 takes no part.
+        let samples = [
+            vec![peak(0, 3.0, 1, Modality::Image), peak(1, 0.2, 1, Modality::Image)],
+            vec![peak(0, 1.0, 0, Modality::Text), peak(1, 5.0, 0, Modality::Text)],
+            vec![peak(0, 9.0, 0, Modality::Text), peak(1, 9.0, 0, Modality::Text)],
+        ];
+        for (sample, peaks) in (0..).zip(&samples) {
+            collector.observe_sample(&SampleSummary { sample, peaks, mean: &[] }).unwrap();
+        }
     }
 
     #[test]
     fn each_group_has_its_own_strongest_samples() {
         let names = ["a", "b"].map(String::from);
-        let groups = vec![Some(0), Some(1), None, Some(1)];
-        let mut collector = ExampleCollector::new(groups, 2, 2, 0.5, Part::All.into());
+        let groups = vec![Some(0), Some(1), None];
+        let mut collector = ExampleCollector::new(groups, 2, 2, 0.5);
         collect(&mut collector);
         let found = collector.finish([0, 1].into_iter(), &names);
         let example = |group: &str, feature, activation, sample, position, modality| GroupExample {
@@ -168,7 +150,7 @@ mod tests {
 
     #[test]
     fn too_many_groups_have_no_examples() {
-        let mut collector = ExampleCollector::new(vec![Some(0); 4], MOST, 2, 0.5, Part::All.into());
+        let mut collector = ExampleCollector::new(vec![Some(0); 3], MOST, 2, 0.5);
         collect(&mut collector);
         assert!(collector.finish([0, 1].into_iter(), &["a".into()]).is_empty());
     }

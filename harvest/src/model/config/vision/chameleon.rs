@@ -39,6 +39,7 @@ pub(in super::super) fn chameleon(config: Fields) -> Result<VisionConfig, String
         image_tokens: ImageTokens::Chameleon,
         tiling,
         kind: VisionEncoder::VqTokenizer(Box::new(tokenizer)),
+        video: None,
     })
 }
 

@@ -153,7 +153,7 @@ pub(in super::super) fn llava(config: Fields) -> Result<VisionConfig, String> {
     let (kind, side, grid, class) = llava_tower(config, false)?;
     let image_token_id = precedence::token(config, &IMAGE_TOKEN, 32_000)?;
     let tiling = Tiling::Square { side, grid, class };
-    Ok(VisionConfig { image_token_id, image_tokens: ImageTokens::Bare, tiling, kind })
+    Ok(VisionConfig { image_token_id, image_tokens: ImageTokens::Bare, tiling, kind, video: None })
 }
 
 pub(in super::super) fn llava_next(config: Fields) -> Result<VisionConfig, String> {
@@ -169,7 +169,7 @@ pub(in super::super) fn llava_next(config: Fields) -> Result<VisionConfig, Strin
     }
     let image_token_id = precedence::token(config, &IMAGE_TOKEN, 32_000)?;
     let tiling = Tiling::AnyResolution { side, grid, pinpoints };
-    Ok(VisionConfig { image_token_id, image_tokens: ImageTokens::Bare, tiling, kind })
+    Ok(VisionConfig { image_token_id, image_tokens: ImageTokens::Bare, tiling, kind, video: None })
 }
 
 pub(in super::super) fn gemma3(config: Fields) -> Result<VisionConfig, String> {
@@ -197,5 +197,6 @@ pub(in super::super) fn gemma3(config: Fields) -> Result<VisionConfig, String> {
         image_tokens,
         tiling,
         kind: VisionEncoder::Tower(Box::new(tower), ProjectorConfig::Pool { grid, eps }),
+        video: None,
     })
 }

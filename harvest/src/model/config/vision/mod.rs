@@ -11,6 +11,6 @@ pub(super) use clip::{gemma3, llava, llava_next};
 pub(super) use prismatic::openvla;
 pub(super) use qwen::{qwen2_5, qwen3};
 pub use types::{
-    ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, Tiling, TowerConfig, TowerNames, VisionConfig,
-    VisionEncoder, VqTokenizerConfig, Windows,
+    ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, Tiling, TowerConfig, TowerNames, VideoConfig,
+    VideoTiming, VisionConfig, VisionEncoder, VqTokenizerConfig, Windows,
 };

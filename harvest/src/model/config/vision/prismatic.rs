@@ -82,6 +82,7 @@ pub(in super::super) fn openvla(config: Fields) -> Result<VisionConfig, String> 
         image_tokens: ImageTokens::Prismatic,
         tiling: Tiling::Square { side, grid, class: false },
         kind: VisionEncoder::Tower(Box::new(first), ProjectorConfig::Fused { second: Box::new(second) }),
+        video: None,
     })
 }
 

@@ -1,8 +1,8 @@
 //! The vision towers of Qwen2.5-VL and Qwen3-VL.
 
 use super::types::{
-    ImageTokens, Patches, Positions, ProjectorConfig, SIDE_LIMIT, Tiling, TowerConfig, TowerNames, VisionConfig,
-    VisionEncoder, Windows,
+    ImageTokens, Patches, Positions, ProjectorConfig, SIDE_LIMIT, Tiling, TowerConfig, TowerNames, VideoConfig,
+    VideoTiming, VisionConfig, VisionEncoder, Windows,
 };
 use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
@@ -80,12 +80,19 @@ impl Qwen {
         }
     }
 
-    fn config(&self, config: Fields, tower: TowerConfig, projector: ProjectorConfig) -> Result<VisionConfig, String> {
+    fn config(
+        &self,
+        config: Fields,
+        tower: TowerConfig,
+        projector: ProjectorConfig,
+        timing: VideoTiming,
+    ) -> Result<VisionConfig, String> {
         Ok(VisionConfig {
             image_token_id: config.or("image_token_id", 151_655)?,
             image_tokens: ImageTokens::Bare,
             tiling: Tiling::Native { patch: self.patch, merge: self.merge, frames: self.frames },
             kind: VisionEncoder::Tower(Box::new(tower), projector),
+            video: Some(VideoConfig { token_id: config.or("video_token_id", 151_656)?, timing }),
         })
     }
 
@@ -127,7 +134,11 @@ pub(in super::super) fn qwen2_5(config: Fields) -> Result<VisionConfig, String> 
         deep: Vec::new(),
     };
     let tower = qwen.tower(block, false, Positions::None, Some(windows));
-    qwen.config(config, tower, projector)
+    let tokens_per_second: f64 = vision.or("tokens_per_second", 4.0)?;
+    if !(0.0..=1e6).contains(&tokens_per_second) {
+        return Err(format!("invalid tokens_per_second {tokens_per_second}: expected a number from 0"));
+    }
+    qwen.config(config, tower, projector, VideoTiming::Axis { tokens_per_second })
 }
 
 pub(in super::super) fn qwen3(config: Fields) -> Result<VisionConfig, String> {
@@ -147,5 +158,5 @@ pub(in super::super) fn qwen3(config: Fields) -> Result<VisionConfig, String> {
     let names = ["merger.norm", "merger.linear_fc1", "merger.linear_fc2"];
     let projector = ProjectorConfig::Merge { patches: qwen.merge * qwen.merge, norm, names, deep };
     let tower = qwen.tower(block, true, Positions::Interpolated(side), None);
-    qwen.config(config, tower, projector)
+    qwen.config(config, tower, projector, VideoTiming::Text)
 }

@@ -18,6 +18,29 @@ pub struct VisionConfig {
     pub tiling: Tiling,
     /// What an image becomes: vectors, or tokens of an image vocabulary.
     pub kind: VisionEncoder,
+    /// How a video stands in the sequence, if the model takes videos.
+    pub video: Option<VideoConfig>,
+}
+
+/// How a video stands in the sequence of a model whose tower reads a few consecutive frames at a time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct VideoConfig {
+    /// Id of the token at the positions of videos.
+    pub token_id: u32,
+    /// How the decoder learns when frames were taken.
+    pub timing: VideoTiming,
+}
+
+/// How a decoder learns when the frames of a video were taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum VideoTiming {
+    /// By the first axis of rotary positions, on which a second takes this many steps (Qwen2.5-VL).
+    Axis {
+        /// Steps per second.
+        tokens_per_second: f64,
+    },
+    /// By a text before the frames of every patch, such as `<1.5 seconds>` (Qwen3-VL).
+    Text,
 }
 
 /// How an image is delimited in the text.
@@ -250,6 +273,11 @@ impl ProjectorConfig {
 }
 
 impl VisionConfig {
+    /// Whether a token stands for a position of an image or a video.
+    pub fn is_placeholder(&self, id: u32) -> bool {
+        id == self.image_token_id || self.video.is_some_and(|video| id == video.token_id)
+    }
+
     /// The vision tower and its projector, if there is one.
     pub fn tower(&self) -> Option<(&TowerConfig, &ProjectorConfig)> {
         match &self.kind {

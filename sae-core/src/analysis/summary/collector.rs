@@ -1,0 +1,107 @@
+//! Summaries of samples from a pass. The positions of a sample are consecutive, so one sample is open at a time.
+
+use super::{Peak, SampleSummary, SummaryObserver, keeps_mean};
+use crate::Result;
+use crate::analysis::between::PositionChoice;
+use crate::analysis::pass::{Block, Observer};
+use crate::store::sample::Modality;
+
+/// Summarizes each sample during a pass, and shows it to observers as soon as it is complete.
+pub struct SummaryCollector<'a, 'o> {
+    observers: &'a mut [&'o mut dyn SummaryObserver],
+    choice: PositionChoice,
+    samples: usize,
+    open: Option<u32>,
+    /// The features of the open sample, each once.
+    features: Vec<u32>,
+    /// For each feature, the last sample that has it, plus one, and its peak in that sample.
+    seen: Vec<u32>,
+    largest: Vec<Peak>,
+    /// The number of positions of the open sample that count, and the sum of their hidden states.
+    positions: u32,
+    sum: Vec<f32>,
+}
+
+impl<'a, 'o> SummaryCollector<'a, 'o> {
+    /// Summaries of `samples` samples and `d_sae` features over the positions that count.
+    pub fn new(
+        samples: usize,
+        d_in: usize,
+        d_sae: usize,
+        choice: PositionChoice,
+        observers: &'a mut [&'o mut dyn SummaryObserver],
+    ) -> Self {
+        let none = Peak { feature: 0, activation: 0.0, position: 0, modality: Modality::Text };
+        Self {
+            observers,
+            choice,
+            samples,
+            open: None,
+            features: Vec::new(),
+            seen: vec![0; d_sae],
+            largest: vec![none; d_sae],
+            positions: 0,
+            sum: vec![0.0; d_in],
+        }
+    }
+
+    /// Ends the last sample.
+    ///
+    /// # Errors
+    /// Those of the observers.
+    pub fn finish(mut self) -> Result<()> {
+        self.close()
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some(sample) = self.open.take().filter(|_| self.positions > 0) else { return Ok(()) };
+        self.features.sort_unstable();
+        let peaks: Vec<Peak> = self.features.drain(..).map(|feature| self.largest[feature as usize]).collect();
+        let mean = if keeps_mean(sample as usize, self.samples, self.sum.len()) {
+            let positions = self.positions as f32;
+            self.sum.iter_mut().for_each(|value| *value /= positions);
+            &self.sum[..]
+        } else {
+            &[]
+        };
+        let summary = SampleSummary { sample, peaks: &peaks, mean };
+        for observer in self.observers.iter_mut() {
+            observer.observe_sample(&summary)?;
+        }
+        self.positions = 0;
+        self.sum.fill(0.0);
+        Ok(())
+    }
+}
+
+impl Observer for SummaryCollector<'_, '_> {
+    fn observe(&mut self, block: &Block) -> Result<()> {
+        let (tokens, d_in) = (block.tokens, self.sum.len());
+        for (r, row) in block.positions() {
+            let sample = tokens.sample[row];
+            if self.open != Some(sample) {
+                self.close()?;
+                self.open = Some(sample);
+            }
+            if !self.choice.contains(tokens, row) {
+                continue;
+            }
+            self.positions += 1;
+            let hidden = &block.hidden[r * d_in..(r + 1) * d_in];
+            self.sum.iter_mut().zip(hidden).for_each(|(sum, value)| *sum += value);
+            let (position, modality) = (tokens.position[row], tokens.modality[row]);
+            let (features, values) = block.active.row(r);
+            for (&feature, &activation) in features.iter().zip(values).filter(|(_, z)| **z > 0.0) {
+                let largest = &mut self.largest[feature as usize];
+                let is_first = std::mem::replace(&mut self.seen[feature as usize], sample + 1) != sample + 1;
+                if is_first {
+                    self.features.push(feature);
+                }
+                if is_first || activation > largest.activation {
+                    *largest = Peak { feature, activation, position, modality };
+                }
+            }
+        }
+        Ok(())
+    }
+}
