@@ -196,6 +196,9 @@ struct TrainStep {
     hook: String,
     last: LastStep,
     positions: Positions,
+    /// The hash of each model's activations, if they were stored.
+    #[serde(default)]
+    activations: Vec<String>,
     /// How the model read the data, if activations came straight from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     arguments: Option<Value>,
@@ -237,6 +240,8 @@ enum Activations {
 struct Start {
     /// Where activations come from.
     origin: Origin,
+    /// The hash of each model's activations, if they are stored.
+    activations: Vec<String>,
     /// How the model reads the data, if activations come straight from it.
     arguments: Option<Value>,
     /// The checkpoint to continue from.
@@ -304,7 +309,9 @@ impl TrainRequest {
                 let rows = OnlineActivations::open(&plan, first.exclude)?;
                 let model = harvest::hub::model_name(&plan.model);
                 let origin = Origin { model, hook: self.hook.clone(), layer: prepared.layer, ..Origin::default() };
-                let start = Start { origin, arguments: Some(rows.arguments()), checkpoint: prepared.unfinished, base };
+                let arguments = Some(rows.arguments());
+                let start =
+                    Start { origin, activations: Vec::new(), arguments, checkpoint: prepared.unfinished, base };
                 let report = self.train(&run, rows, &start, control)?;
                 control.data_notes(&plan.notes.take());
                 Ok(report)
@@ -312,7 +319,8 @@ impl TrainRequest {
             Activations::Stored(store) => {
                 let run = Run::open(&self.run)?;
                 let rows = StoreRows::new(&store, first.exclude, first.seed)?;
-                let start = Start { origin: origin(&store)?, arguments: None, checkpoint: prepared.unfinished, base };
+                let (origin, activations) = (origin(&store)?, store.content_hashes());
+                let start = Start { origin, activations, arguments: None, checkpoint: prepared.unfinished, base };
                 self.train(&run, rows, &start, control)
             }
         }
@@ -364,7 +372,7 @@ impl TrainRequest {
         }
         let name = &self.first()?.0;
         let unfinished = checkpoint::newest(&self.sae_dir(name).join("checkpoint"));
-        let finished = self.finished(unfinished.is_some())?;
+        let finished = self.finished(&source, unfinished.is_some())?;
         match (&unfinished, self.resume) {
             _ if finished.is_some() => (),
             (Some(at), Resume::Never) => {
@@ -383,7 +391,7 @@ impl TrainRequest {
 
     /// The report, if the autoencoders are in the run already and the request resumes their training with the same settings.
     /// `None` if they are still to be trained, or if the training was interrupted while they were saved.
-    fn finished(&self, unfinished: bool) -> Result<Option<TrainReport>> {
+    fn finished(&self, source: &Activations, unfinished: bool) -> Result<Option<TrainReport>> {
         // Weights are written last: a folder without them is of an interrupted training.
         let is_complete = |name: &str| self.sae_dir(name).join("sae_weights.safetensors").exists();
         let complete: Vec<_> = self.saes.iter().filter(|(name, _)| is_complete(name)).collect();
@@ -396,17 +404,22 @@ impl TrainRequest {
             return Err(Error::SaeExists { name: first.clone(), folder: self.sae_dir(first) });
         }
         let run = Run::open(&self.run)?;
-        let trained = self.saes.iter().map(|(name, config)| self.trained(&run, name, config));
+        let trained = self.saes.iter().map(|(name, config)| self.trained(&run, source, name, config));
         Ok(Some(TrainReport { saes: trained.collect::<Result<_>>()?, finished_before: true }))
     }
 
-    /// A finished autoencoder of the same settings.
-    fn trained(&self, run: &Run, name: &str, config: &TrainConfig) -> Result<TrainedSae> {
+    /// A finished autoencoder of the same settings and the same activations.
+    fn trained(&self, run: &Run, source: &Activations, name: &str, config: &TrainConfig) -> Result<TrainedSae> {
         let step: Option<TrainStep> = run.read_step(&step(name))?;
         let Some(done) = step else { return Err(Error::TrainedElsewhere { name: name.into() }) };
         let mut differences = config.differences(&read_config(&self.sae_dir(name).join("train.toml"))?);
         if done.hook != self.hook {
             differences.push(format!("hook = {}, not {:?}", self.hook, done.hook));
+        }
+        if let Activations::Stored(store) = source
+            && let Some(run) = store.other_run(&done.activations)
+        {
+            differences.push(format!("the activations of {} are others", run.display()));
         }
         if !differences.is_empty() {
             return Err(Error::OtherSettings { name: name.into(), differences });
@@ -509,6 +522,7 @@ impl Training<'_> {
                 hook: self.request.hook.clone(),
                 last,
                 positions: Positions { read, left_out },
+                activations: start.activations.clone(),
                 arguments: start.arguments.clone(),
                 from: self.request.from.as_deref().map(path_text::encode),
                 skipped: skipped.map(SkippedRows::new),

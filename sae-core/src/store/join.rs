@@ -7,6 +7,7 @@ use crate::error::{Cause, Hint, Setting};
 use crate::store::run::Run;
 use crate::{Error, Result, table};
 use arrow::array::StringArray;
+use std::path::Path;
 
 impl Store {
     /// Joins activations of the same samples by several models: row `n` is `[x^1; ...; x^M]`, the rows `n` of all stores, in
@@ -35,6 +36,28 @@ impl Store {
     /// The store of each model, in the order of their blocks in a row, after the first.
     pub fn others(&self) -> &[Store] {
         &self.others
+    }
+
+    /// The first of the runs whose activations do not have these hashes, if there is one; the first run if there are hashes of
+    /// another number of models.
+    pub fn other_run(&self, hashes: &[String]) -> Option<&Path> {
+        let found = self.content_hashes();
+        let known = |n: usize| found.len() == hashes.len() && found[n] == hashes[n];
+        let mut stores = std::iter::once(self).chain(&self.others).enumerate();
+        stores.find(|(n, _)| !known(*n)).map(|(_, store)| store.run().root())
+    }
+
+    /// A hash of the activations of each model, in the order of their blocks in a row: the hexadecimal BLAKE3 of the hashes of
+    /// its shards. Equal activations have equal hashes wherever their run is.
+    pub fn content_hashes(&self) -> Vec<String> {
+        let hash = |store: &Store| {
+            let mut hasher = blake3::Hasher::new();
+            for shard in &store.manifest().shards {
+                hasher.update(shard.blake3.as_bytes());
+            }
+            hasher.finalize().to_hex().to_string()
+        };
+        std::iter::once(self).chain(&self.others).map(hash).collect()
     }
 }
 

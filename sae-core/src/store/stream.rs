@@ -71,6 +71,8 @@ struct Reading {
 
 #[derive(Serialize, Deserialize)]
 struct StreamPosition {
+    /// The hash of each model's activations.
+    activations: Vec<String>,
     rng: ChaChaState,
     shards: VecDeque<usize>,
     current: Option<(usize, usize)>,
@@ -161,6 +163,7 @@ impl Source for StoreRows<'_> {
 
     fn position(&self) -> Value {
         let position = StreamPosition {
+            activations: self.store.content_hashes(),
             rng: ChaChaState::new(&self.rng, self.seed),
             shards: self.shards.clone(),
             current: self.current.as_ref().map(|r| (r.number, r.row)),
@@ -174,6 +177,11 @@ impl Source for StoreRows<'_> {
     fn seek(&mut self, position: &Value) -> Result<()> {
         let other = || Error::config("the checkpoint's place in the data does not fit this store");
         let position: StreamPosition = serde_json::from_value(position.clone()).map_err(|_| other())?;
+        if let Some(run) = self.store.other_run(&position.activations) {
+            let text = format!("the checkpoint was trained on other activations than those of {}", run.display());
+            let hints = vec!["resume with the same runs".into(), Hint::Change(Setting::SaeName)];
+            return Err(Error::config(Cause::with_hint(text, Hint::AnyOf(hints))));
+        }
         let shards = position.shards.iter().chain(position.current.iter().map(|(shard, _)| shard));
         if shards.into_iter().any(|shard| *shard >= self.store.shards()) {
             return Err(other());

@@ -22,7 +22,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Layout of a checkpoint; others are rejected.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Everything that is not a tensor.
 #[derive(Serialize, Deserialize)]

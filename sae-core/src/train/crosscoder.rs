@@ -75,6 +75,25 @@ fn a_step_is_burn_s_autodiff_with_summed_norms() {
 }
 
 #[test]
+fn a_checkpoint_of_other_runs_is_rejected_and_the_run_is_named() {
+    let (_dirs, store) = joined();
+    let config = config(4);
+    let folder = tempfile::tempdir().unwrap();
+    let mut own = session(&store, &config);
+    own.step().unwrap();
+    let path = checkpoint::write(folder.path(), &own).unwrap();
+    checkpoint::read(&path, &mut session(&store, &config)).unwrap();
+    // The same number of runs, of which the second is the first once more.
+    let open = || Store::open(store.run(), "layers.2").unwrap();
+    let twice = Store::join(vec![open(), open()]).unwrap();
+    let error = checkpoint::read(&path, &mut session(&twice, &config)).unwrap_err();
+    let expected = format!("other activations than those of {}", store.run().root().display());
+    assert!(error.to_string().contains(&expected) && error.hint().is_some(), "{error}");
+    let hashes = store.content_hashes();
+    assert!(hashes[0] != hashes[1] && twice.content_hashes() == [&hashes[0][..], &hashes[0]]);
+}
+
+#[test]
 fn k_falls_from_four_times_its_value_over_the_first_thirty_percent_of_steps() {
     let config = TrainConfig { k: 8, ..TrainConfig::crosscoder(2) }.with_steps(100);
     let k: Vec<usize> = [0, 10, 20, 29, 30, 99].iter().map(|step| config.k_at(*step, 4096)).collect();
