@@ -1,5 +1,5 @@
 //! The alphabet of GPT-2, in which byte-level vocabularies write their tokens: one character for each byte, so that
-//! ` ring` is written `Ġring`. Turns such names back into text.
+//! ` ring` is written `Ġring`. Turns such names back into text, and counts the bytes of text.
 
 use tokenizers::Tokenizer;
 use tokenizers::decoders::DecoderWrapper;
@@ -28,6 +28,22 @@ pub(crate) fn readable(name: &str) -> String {
     text
 }
 
+/// The number of bytes of text in a token's part of a text, in which bytes that are only a part of a character are written
+/// `<0xE2>`, as [`readable`] and vocabularies with byte fallback write them. The mark `▁` alone stands for a space that the tokenizer
+/// puts before a text, which has none there.
+pub(crate) fn text_bytes(piece: &str) -> usize {
+    if piece == "▁" {
+        return 0;
+    }
+    let mut parts = piece.split("<0x");
+    let whole = parts.next().map_or(0, str::len);
+    let bytes = parts.map(|part| match part.as_bytes() {
+        [high, low, b'>', rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => 1 + rest.len(),
+        _ => "<0x".len() + part.len(),
+    });
+    whole + bytes.sum::<usize>()
+}
+
 /// The byte that a character stands for. Printable bytes of Latin-1 stand for themselves. The other 68 bytes are, in
 /// ascending order, the characters from U+0100 on.
 fn byte(character: char) -> Option<u8> {
@@ -51,6 +67,23 @@ mod tests {
         let characters = (0..=0x2ff).filter_map(char::from_u32);
         let bytes: Vec<u8> = characters.filter_map(byte).collect();
         assert_eq!((bytes.len(), bytes.into_iter().collect::<BTreeSet<_>>().len()), (256, 256));
+    }
+
+    #[test]
+    fn bytes_of_partial_characters_are_counted_once() {
+        for (piece, bytes) in [
+            ("ring", 4),
+            ("café", 5),
+            ("<0xE2><0x80>", 2),
+            (" <0xE2>", 2),
+            ("a<0x9>b", 7),
+            ("<0x", 3),
+            ("<0xé>", 6),
+            ("▁", 0),
+            ("", 0),
+        ] {
+            assert_eq!(text_bytes(piece), bytes, "{piece}");
+        }
     }
 
     #[test]

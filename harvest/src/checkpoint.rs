@@ -8,7 +8,7 @@ use crate::model::config::{ImageTokens, VideoTiming};
 use crate::model::{Compute, Input, Model, ModelConfig, Moment, Weights, check_input};
 use crate::pixels::{Frame, ImageProcessor, VideoProcessor};
 use crate::prompt::{FramePatch, Media, Prompter, Text};
-use crate::{Error, Result, precedence};
+use crate::{Error, Result, alphabet, precedence};
 use sae_core::error::{Hint, Setting};
 use sae_core::store::Skipped;
 use sae_core::store::sample::{ImageRef, Modality, Role, Sample, Token};
@@ -126,6 +126,15 @@ impl Prepared {
             .map(|token| token.position as usize)
             .filter(|position| *position > 0)
             .collect()
+    }
+
+    /// The number of UTF-8 bytes of text that the tokens at `positions` stand for. A character whose bytes are several tokens
+    /// counts once, and a space that only the tokenizer puts before the text counts nothing.
+    ///
+    /// # Panics
+    /// If the sample has no token at a position.
+    pub fn text_bytes(&self, positions: &[usize]) -> usize {
+        positions.iter().map(|position| alphabet::text_bytes(&self.tokens[*position].piece)).sum()
     }
 
     /// Positions of text tokens that follow another text token and have content of their own. Tokens of the template

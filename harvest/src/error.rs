@@ -145,6 +145,18 @@ pub enum Error {
         /// The checkpoint.
         folder: PathBuf,
     },
+    /// Two models that have to fit each other do not.
+    #[error("the models do not fit each other: {found} {what} here, {expected} in the first: {}", .folder.display())]
+    ModelsDiffer {
+        /// What is counted.
+        what: &'static str,
+        /// The number of the first model.
+        expected: usize,
+        /// The number of this model.
+        found: usize,
+        /// The checkpoint.
+        folder: PathBuf,
+    },
     /// A text reached the end of the model's context.
     #[error("the text reached the end of the model's context of {context} tokens")]
     ContextFull {

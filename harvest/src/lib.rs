@@ -10,7 +10,7 @@
 //!
 //! [`harvest()`] does all of this according to a [`Plan`]. [`OnlineActivations`] serves hidden states without storing
 //! them. A [`SpliceRunner`] replaces the hidden states behind one block and continues the forward pass from there; a
-//! [`Playground`] does the same with a single prompt. A [`LogitLens`] finds the tokens that a direction promotes.
+//! [`Playground`] does the same with a single prompt, and a [`ModelPair`] with states that depend on those of another model. A [`LogitLens`] finds the tokens that a direction promotes.
 //! [`Checkpoint`] opens the files of a Hugging Face folder and turns rows into samples; [`model`] computes; [`data`]
 //! reads. Inputs and outputs equal those of `transformers` 5.23 with Pillow 13 as the image backend: token ids exactly,
 //! pixel values exactly, hidden states to 1e-4.
@@ -66,6 +66,7 @@ mod jinja;
 pub mod kernel;
 mod logit_lens;
 pub mod model;
+mod model_pair;
 mod net;
 mod online;
 mod overlap;
@@ -73,6 +74,7 @@ pub mod pixels;
 mod plan;
 mod playground;
 mod precedence;
+mod predictions;
 mod preview;
 pub mod prompt;
 pub mod resample;
@@ -81,6 +83,7 @@ mod shard;
 mod splice;
 pub mod template;
 mod tokenizer;
+mod weight_distance;
 
 pub use action::ActionStatistics;
 pub use capture::{CaptureProgress, harvest};
@@ -88,10 +91,13 @@ pub use checkpoint::{Answers, Checkpoint, Prepared, Templating};
 pub use error::{Error, Result};
 pub use import::{CacheFormat, Import, ImportPreview};
 pub use logit_lens::{DirectionLogits, LOGIT_BINS, LogitHistogram, LogitLens, TokenLogit};
+pub use model_pair::{ModelPair, PairIntervention};
 pub use online::OnlineActivations;
 pub use plan::{ComputeDtype, Plan};
 pub use playground::{Continuation, NextToken, Playground};
+pub use predictions::Predicted;
 pub use preview::{Memory, Preview};
 pub use sample_capture::{CapturedSample, for_each_sample};
 pub use shard::Shard;
-pub use splice::{Intervention, Predicted, SpliceRunner};
+pub use splice::{Intervention, SpliceRunner};
+pub use weight_distance::weight_distance;

@@ -74,31 +74,46 @@ impl Model {
             return Err(Error::SampleLengths { expected: lengths, found: other.lengths.clone() });
         }
         let Targets { rows, ids } = Targets::new(inputs, positions)?;
-        let mut predictions = vec![Vec::with_capacity(ids.len()); states.len()];
         if rows.is_empty() {
-            return Ok(predictions);
+            return Ok(vec![Vec::new(); states.len()]);
         }
         let sequence = self.sequence(inputs)?;
         let ends = states.iter().map(|state| {
             let x = Matrix::new(state.layers[0].clone(), state.width, self.decoder.compute());
-            self.decoder.resume(x, &sequence, layer).gather(&rows)
+            (self, self.decoder.resume(x, &sequence, layer).gather(&rows))
         });
-        let ends: Vec<Matrix> = ends.collect();
-        let height = (LOGITS / self.config.text.vocab_size).max(1);
-        for start in (0..ids.len()).step_by(height) {
-            let part: Vec<u32> = (start as u32..(start + height).min(ids.len()) as u32).collect();
-            let ids = &ids[start..start + part.len()];
-            let mut reference: Option<(Tensor<2>, Tensor<2>)> = None;
-            for (end, predictions) in ends.iter().zip(&mut predictions) {
-                let log_p = self.log_probabilities(end.gather(&part));
-                let nll = likelihood(&log_p, ids).neg();
-                let (reference, reference_log) = reference.get_or_insert_with(|| (log_p.clone().exp(), log_p.clone()));
-                let kl = (reference.clone() * (reference_log.clone() - log_p)).sum_dim(1);
-                let pairs = Matrix::Device(nll).into_values()?.into_iter().zip(Matrix::Device(kl).into_values()?);
-                predictions.extend(pairs.map(|(nll, kl)| Prediction { nll, kl }));
-            }
+        predictions(&ends.collect::<Vec<_>>(), &ids)
+    }
+
+    /// Measures how the tokens at `positions` (1 or more) of each sample are predicted by this model and by another one with the
+    /// same vocabulary. This model is the reference of the divergences. Both have to be loaded entirely.
+    ///
+    /// # Shapes
+    /// The samples of `inputs` and of `other_inputs` are the same, as each model reads them. The result is `[2][targets]`.
+    ///
+    /// # Errors
+    /// As for [`Model::nll`].
+    pub fn diverge(
+        &self,
+        inputs: &[&Input],
+        other: &Self,
+        other_inputs: &[&Input],
+        positions: &[Vec<usize>],
+    ) -> Result<Vec<Vec<Prediction>>> {
+        let Targets { rows, ids } = Targets::new(inputs, positions)?;
+        if rows.is_empty() {
+            return Ok(vec![Vec::new(); 2]);
         }
-        Ok(predictions)
+        let ends = [(self, self.ends(inputs, &rows)?), (other, other.ends(other_inputs, &rows)?)];
+        predictions(&ends, &ids)
+    }
+
+    /// The output of the last block at chosen rows of a batch.
+    fn ends(&self, inputs: &[&Input], rows: &[u32]) -> Result<Matrix> {
+        let (x, sequence) = self.embed(inputs)?;
+        let layers = [self.config.text.layers.len() - 1];
+        let last = self.decoder.forward(x, &sequence, &layers).pop().expect("the last block was requested");
+        Ok(last.gather(rows))
     }
 
     /// The log-probabilities of the token after the last one of a sample, if `state` is the hidden state behind block
@@ -131,10 +146,7 @@ impl Model {
         if rows.is_empty() {
             return Ok(positions.iter().map(|_| Vec::new()).collect());
         }
-        let (x, sequence) = self.embed(inputs)?;
-        let layers = [self.config.text.layers.len() - 1];
-        let last = self.decoder.forward(x, &sequence, &layers).pop().expect("the last block was requested");
-        let log_p = self.log_probabilities(last.gather(&rows));
+        let log_p = self.log_probabilities(self.ends(inputs, &rows)?);
         let mut nll = Matrix::Device(likelihood(&log_p, &ids).neg()).into_values()?.into_iter();
         Ok(positions.iter().map(|positions| nll.by_ref().take(positions.len()).collect()).collect())
     }
@@ -143,6 +155,30 @@ impl Model {
     fn log_probabilities(&self, x: Matrix) -> Tensor<2> {
         log_softmax(self.decoder.logits(x).into_tensor().cast(DType::F32), 1)
     }
+}
+
+/// How tokens are predicted from outputs of last blocks, each with the model that it belongs to; the first is the reference of the
+/// divergences.
+///
+/// # Shapes
+/// Each output has a row for each of `ids`. The result is `[outputs][ids]`.
+fn predictions(ends: &[(&Model, Matrix)], ids: &[u32]) -> Result<Vec<Vec<Prediction>>> {
+    let mut predictions = vec![Vec::with_capacity(ids.len()); ends.len()];
+    let height = (LOGITS / ends.first().map_or(1, |(model, _)| model.config.text.vocab_size)).max(1);
+    for start in (0..ids.len()).step_by(height) {
+        let part: Vec<u32> = (start as u32..(start + height).min(ids.len()) as u32).collect();
+        let ids = &ids[start..start + part.len()];
+        let mut reference: Option<(Tensor<2>, Tensor<2>)> = None;
+        for ((model, end), predictions) in ends.iter().zip(&mut predictions) {
+            let log_p = model.log_probabilities(end.gather(&part));
+            let nll = likelihood(&log_p, ids).neg();
+            let (reference, reference_log) = reference.get_or_insert_with(|| (log_p.clone().exp(), log_p.clone()));
+            let kl = (reference.clone() * (reference_log.clone() - log_p)).sum_dim(1);
+            let pairs = Matrix::Device(nll).into_values()?.into_iter().zip(Matrix::Device(kl).into_values()?);
+            predictions.extend(pairs.map(|(nll, kl)| Prediction { nll, kl }));
+        }
+    }
+    Ok(predictions)
 }
 
 /// The entry of each row in the column of the row's token, `[rows, 1]`.

@@ -65,6 +65,19 @@ impl Hidden {
         &self.layers[layer][self.range(sample)]
     }
 
+    /// The same samples with other hidden states behind a single layer, those of all samples one after the other.
+    ///
+    /// # Shapes
+    /// `rows`: `[positions of all samples, width]`, as [`Hidden::layer`] returns it.
+    ///
+    /// # Panics
+    /// If there are more or fewer numbers.
+    #[must_use]
+    pub fn with_rows(&self, rows: &[f32]) -> Self {
+        assert_eq!(rows.len(), self.width * self.lengths.iter().sum::<usize>(), "a row for each position");
+        Self { width: self.width, lengths: self.lengths.clone(), layers: vec![rows.to_vec()] }
+    }
+
     /// The same hidden states, mutable.
     pub fn rows_mut(&mut self, layer: usize, sample: usize) -> &mut [f32] {
         let range = self.range(sample);

@@ -76,6 +76,23 @@ impl Weights {
         self.files.iter().map(|file| file.path())
     }
 
+    /// The file that leads to all tensors.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of all tensors, in ascending order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(String::as_str)
+    }
+
+    /// The shape, the number format and the bytes of a tensor, if there is one of this name.
+    pub fn tensor(&self, name: &str) -> Option<(&[usize], Dtype, &[u8])> {
+        let file = self.files.get(*self.names.get(name)?)?;
+        let (dtype, bytes) = file.bytes(name)?;
+        Some((file.shape(name)?, dtype, bytes))
+    }
+
     /// The first of `prefixes` with which a tensor `probe` exists.
     fn prefixed<'a>(&self, probe: &str, prefixes: &[&'a str]) -> Option<&'a str> {
         prefixes.iter().find(|prefix| self.names.contains_key(&format!("{prefix}{probe}"))).copied()

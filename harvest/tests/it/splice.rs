@@ -2,7 +2,8 @@
 //! tokens equally likely.
 
 use crate::golden::{Golden, repository};
-use harvest::{Error, Plan, SpliceRunner};
+use harvest::data::{Record, Row, Turn, TurnPart};
+use harvest::{Answers, Checkpoint, Error, ModelPair, Plan, SpliceRunner, Templating};
 use sae_core::device::DeviceChoice;
 use sae_core::store::sample::{Modality, Role, Token};
 
@@ -90,4 +91,58 @@ fn targets_are_text_tokens_that_follow_text_tokens() {
         })
         .unwrap();
     assert_eq!(count, 3);
+}
+
+#[test]
+fn a_model_does_not_diverge_from_itself_and_states_of_another_make_it_diverge() {
+    let plan = plan(6);
+    let pair = ModelPair::open(&repository().join("assets/demo-mllm"), &plan).unwrap();
+    let mut samples = 0;
+    let skipped = pair.diverge(&|| Ok(()), &mut |predicted, _| {
+        let Some(predicted) = predicted else { return };
+        samples += 1;
+        let [first, second] = predicted.predictions[..] else { panic!("two models") };
+        for (first, second) in first.iter().zip(second) {
+            assert!(first.nll == second.nll && first.kl == 0.0 && second.kl.abs() < 1e-6, "{first:?} {second:?}");
+        }
+    });
+    assert_eq!((samples, skipped.unwrap().rows()), (6, 0));
+    // The states of the first model are its own; moved ones are others.
+    let replace = |tokens: &[&Token], [first, second]: [&[f32]; 2]| {
+        assert!(first == second && first.len() == tokens.len() * 256);
+        Ok(vec![first.to_vec(), first.iter().map(|v| 1.5 * v + 1.0).collect()])
+    };
+    let (mut same, mut moved) = (0f32, 0f32);
+    pair.splice(&replace, &mut |predicted, _| {
+        let Some(predicted) = predicted else { return };
+        same += predicted.predictions[1].iter().map(|p| p.kl.abs()).sum::<f32>();
+        moved += predicted.predictions[2].iter().map(|p| p.kl).sum::<f32>();
+    })
+    .unwrap();
+    assert!(same < 1e-3 && moved > 1.0, "{same} {moved}");
+    let stopped = || Err(Error::InvalidInput("stop".into()));
+    assert!(matches!(pair.diverge(&stopped, &mut |_, _| ()), Err(Error::InvalidInput(_))));
+    let other = repository().join("tests/golden/llava-a");
+    assert!(matches!(ModelPair::open(&other, &plan), Err(Error::ModelsDiffer { .. })));
+}
+
+#[test]
+fn bytes_of_tokens_add_up_to_the_text() {
+    for name in ["text-mistral", "text-qwen2", "text-gemma3"] {
+        let checkpoint = Checkpoint::open(&repository().join("tests/golden").join(name)).unwrap();
+        for text in ["A square.", "na\u{ef}ve caf\u{e9}s, \u{1f980} and \u{65e5}\u{672c}\n two  spaces"] {
+            let record = Record {
+                turns: vec![Turn { role: Role::User, parts: vec![TurnPart::Text(text.into())] }],
+                pair: None,
+                verbatim: Some(text.into()),
+                action: None,
+                images: Vec::new(),
+                meta: serde_json::Value::Null,
+            };
+            let row = Row { number: 0, source: String::new(), key: String::new(), has_own_key: false, record: Ok(record) };
+            let prepared = checkpoint.prepare(row, Answers::All, Templating::None).unwrap();
+            let content: Vec<usize> = (0..prepared.tokens.len()).filter(|n| !prepared.tokens[*n].special).collect();
+            assert_eq!(prepared.text_bytes(&content), text.len(), "{name} {text:?}: {:?}", prepared.tokens);
+        }
+    }
 }
