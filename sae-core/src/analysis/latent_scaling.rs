@@ -55,6 +55,13 @@ pub struct Ratio {
     pub hi: f64,
 }
 
+impl Ratio {
+    /// The value and both ends, as reports write them.
+    pub fn triple(self) -> [f64; 3] {
+        [self.value, self.lo, self.hi]
+    }
+}
+
 /// Whether a feature belongs to one of two models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {

@@ -15,6 +15,7 @@ pub mod labels;
 pub mod latent_scaling;
 pub mod layout;
 pub mod pass;
+pub mod patching;
 pub mod rebound;
 pub mod saebench;
 pub mod samples_features;

@@ -7,14 +7,21 @@
 //! aligned model and 1 for the base. Samples are divided into two halves, and each product is of one half with the other, so
 //! that noise, which the halves do not share, does not make differences seem larger than they are. Intervals are those of the
 //! jackknife that leaves out one of [`BUCKETS`] buckets of clusters at a time.
+//!
+//! Beside them stand distances on the same scale, `1 - distance(theta, theta_0) / distance(theta_1, theta_0)`: of hidden states
+//! ([`StateDistances`]), of weights and of predictions, which only whoever has the models can measure.
 
 use super::latent_scaling::{BUCKETS, Ratio, jackknife_interval};
 use crate::Result;
 use crate::analysis::pass::{Block, Observer};
-use crate::store::PositionFilter;
+use crate::store::{PositionFilter, Store};
 use crate::table::{self, column, nullable};
 use arrow::array::{Float64Array, UInt32Array};
+use crate::vector::norm_sq;
 use std::path::Path;
+
+/// Rows of a store that are read at once.
+const STATE_ROWS: usize = 1024;
 
 /// The sums of every feature's activation, or of every dimension of the hidden states, by buckets of clusters.
 pub struct BucketMeans<'a> {
@@ -129,6 +136,73 @@ pub fn rebound(base: &BucketMeans, aligned: &BucketMeans, checkpoint: &BucketMea
     };
     let others: Vec<f64> = without.iter().map(|products| ratio(sum(products))).collect();
     Rebound { all: jackknife_interval(ratio(sum(&whole)), &others), features: (0..f).map(of_feature).collect() }
+}
+
+/// How far the hidden states of several models are from those of the first, position by position.
+pub struct StateDistances {
+    /// `sum |x^m - x^0|^2` for each bucket and model; for the first model `sum |x^0|^2`.
+    squares: Vec<Vec<f64>>,
+}
+
+impl StateDistances {
+    /// Reads a store of several models on the positions that `filter` keeps; `buckets` has a number below [`BUCKETS`] for each
+    /// sample.
+    ///
+    /// # Errors
+    /// A shard that cannot be read, or whatever `progress` returns, which is called with the number of rows read so far.
+    pub fn from_store(
+        store: &Store,
+        filter: &PositionFilter,
+        buckets: &[u8],
+        progress: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<Self> {
+        let (models, d) = (store.models(), store.manifest().d_in);
+        let mut squares = vec![vec![0.0; models]; BUCKETS];
+        let (mut block, mut done) = (Vec::new(), 0);
+        for number in 0..store.shards() {
+            let (shard, tokens) = (store.shard(number)?, store.tokens(number)?);
+            for start in (0..shard.rows()).step_by(STATE_ROWS) {
+                let rows = start..(start + STATE_ROWS).min(shard.rows());
+                block.clear();
+                shard.read(rows.clone(), &mut block);
+                for (row, x) in rows.zip(block.chunks_exact(d)) {
+                    if filter.reasons(tokens.special[row], tokens.position[row], x) != [false; 3] {
+                        continue;
+                    }
+                    let squares = &mut squares[buckets[tokens.sample[row] as usize] as usize];
+                    let (first, _) = x.split_at(d / models);
+                    squares[0] += f64::from(norm_sq(first));
+                    for (square, other) in squares[1..].iter_mut().zip(x[first.len()..].chunks_exact(first.len())) {
+                        let parts = first.iter().zip(other).map(|(a, b)| f64::from(a - b).powi(2));
+                        *square += parts.sum::<f64>();
+                    }
+                    done += 1;
+                }
+                progress(done)?;
+            }
+        }
+        Ok(Self { squares })
+    }
+
+    /// `|x^m - x^0| / |x^0|` over all positions, with its jackknife interval.
+    pub fn relative(&self, model: usize) -> Ratio {
+        self.root_of_ratio(model, 0, |root| root)
+    }
+
+    /// `1 - |x^m - x^0| / |x^1 - x^0|`, the share of the way from model 1 back to the first, with its interval.
+    pub fn back(&self, model: usize) -> Ratio {
+        self.root_of_ratio(model, 1, |root| 1.0 - root)
+    }
+
+    fn root_of_ratio(&self, above: usize, below: usize, of: impl Fn(f64) -> f64) -> Ratio {
+        let total = |model: usize| self.squares.iter().map(|squares| squares[model]).sum::<f64>();
+        let (all_above, all_below) = (total(above), total(below));
+        let value = |above: f64, below: f64| of((above / below).sqrt());
+        let used = self.squares.iter().filter(|squares| squares[0] > 0.0);
+        let without: Vec<f64> =
+            used.map(|squares| value((all_above - squares[above]).max(0.0), all_below - squares[below])).collect();
+        jackknife_interval(value(all_above, all_below), &without)
+    }
 }
 
 /// The number of samples after which a series of checkpoints is half-way back, between the checkpoints around it by linear

@@ -4,6 +4,7 @@
 //! Standard errors treat samples, not tokens, as independent draws. Differences and ratios compare the same tokens, so that the
 //! variation that all variants share cancels.
 
+use super::ratio::{Estimate, ratio_of_sums};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -26,15 +27,6 @@ pub enum Variant {
 impl Variant {
     /// All of them, the original first.
     pub const ALL: [Self; 5] = [Self::Original, Self::Replaced, Self::ReplacedText, Self::ReplacedImage, Self::Zero];
-}
-
-/// A mean with its standard error; `None` if there is only one sample.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
-    /// The mean.
-    pub value: f64,
-    /// Its standard error.
-    pub se: Option<f64>,
 }
 
 /// Sums over the tokens of one sample.
@@ -117,14 +109,9 @@ impl Losses {
         })
     }
 
-    /// `sum numerator / sum denominator` over samples, with the standard error of a ratio of sums (the delta method).
     fn ratio(&self, numerator: impl Fn(&SampleSums) -> f64, denominator: impl Fn(&SampleSums) -> f64) -> Estimate {
-        let n = self.samples.len() as f64;
-        let total: f64 = self.samples.iter().map(&denominator).sum();
-        let value = self.samples.iter().map(&numerator).sum::<f64>() / total;
-        let squares: f64 = self.samples.iter().map(|s| (numerator(s) - value * denominator(s)).powi(2)).sum();
-        let se = (n > 1.0).then(|| (squares * n / (n - 1.0)).sqrt() / total.abs());
-        Estimate { value, se }
+        let sums: Vec<[f64; 2]> = self.samples.iter().map(|s| [numerator(s), denominator(s)]).collect();
+        ratio_of_sums(&sums)
     }
 }
 

@@ -9,10 +9,12 @@
 
 mod density;
 mod losses;
+mod ratio;
 mod sums;
 
 pub use density::Density;
-pub use losses::{Estimate, LossReport, Losses, Variant};
+pub use losses::{LossReport, Losses, Variant};
+pub use ratio::{Estimate, difference_of_ratios, ratio_of_sums};
 
 use crate::Result;
 use crate::analysis::pass::{Block, Observer};
