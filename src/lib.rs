@@ -45,6 +45,7 @@
 //! | understand features | [`IndexRequest`], [`LabelRequest`], [`export`] |
 //! | score samples, and explain and validate scores | [`ScoreRequest`], [`ExplainRequest`], [`ValidateRequest`] |
 //! | find what differs between groups, along an order, or with a target | [`ContrastRequest`] |
+//! | compare models | [`EvalModelsRequest`] (bits per byte of text), [`OwnershipRequest`] (by a crosscoder), [`SeriesRequest`] (by an autoencoder of one) |
 //! | learn from labels | [`ProbeRequest`] |
 //! | choose data | [`FilterRequest`], [`PatchesRequest`] |
 //! | read and convert files | [`InfoRequest`], [`ConvertRequest`] |
@@ -95,7 +96,6 @@ pub mod roles;
 pub mod sae;
 pub mod sample_activations;
 pub mod score;
-pub mod series;
 mod summaries;
 pub mod train;
 pub mod validate;
@@ -105,7 +105,7 @@ pub use control::{Cancel, Control, NoProgress, Progress};
 pub use convert::{ConvertReport, ConvertRequest};
 pub use demo::{DemoReport, DemoRequest};
 pub use error::{Error, FilterError, Result};
-pub use eval::{EvalReport, EvalRequest};
+pub use eval::{EvalModelsReport, EvalModelsRequest, EvalReport, EvalRequest};
 pub use explain::{ExplainReport, ExplainRequest, Explainer};
 pub use filter::{
     BudgetRules, FilterBy, FilterReport, FilterRequest, PromiseRule, QuantileReport, SelectionRule, SelectionRules,
@@ -116,6 +116,7 @@ pub use index::{IndexReport, IndexRequest};
 pub use info::{InfoReport, InfoRequest};
 pub use label::{LabelReport, LabelRequest};
 pub use merge::{MergeReport, MergeRequest};
+pub use models::{ModelsChoice, OwnershipReport, OwnershipRequest, SeriesReport, SeriesRequest};
 pub use patches::{PatchesReport, PatchesRequest};
 pub use probe::{ProbeReport, ProbeRequest};
 pub use sae::{FeatureChoice, LoadedSae, SaeChoice};

@@ -5,7 +5,9 @@ use crate::control::{Control, Detail, Stage};
 use crate::sae::LoadedSae;
 use crate::{Error, Result, crosscoder};
 use harvest::hub::{self, RepoLocation};
-use harvest::{Plan, Preview};
+use harvest::{Checkpoint, Plan, Preview};
+use sae_core::Run;
+use sae_core::store::{STEP, StoreRecord};
 use std::path::{Path, PathBuf};
 
 /// The folder of a checkpoint that is on this machine.
@@ -55,4 +57,11 @@ pub(crate) fn resolve_for(plan: &Plan, sae: &LoadedSae, control: Option<&mut Con
         return Err(Error::ModelWidth { sae: width, model: preview.d_in, path: plan.model });
     }
     Ok((plan, preview))
+}
+
+/// Whether a run was captured from the weights of a checkpoint; `None` if it was not captured by this program.
+pub(crate) fn is_checkpoint_of(run: &Run, checkpoint: &Checkpoint) -> Result<Option<bool>> {
+    let Some(record) = run.read_step::<StoreRecord>(STEP)? else { return Ok(None) };
+    let fingerprint = checkpoint.fingerprint()?;
+    Ok(Some(record.spec.fingerprint.split('-').next() == Some(&fingerprint)))
 }

@@ -7,9 +7,9 @@ use sae_core::device::DeviceChoice;
 use sae_workbench::{FeatureChoice, SaeChoice};
 use std::path::{Path, PathBuf};
 
-/// How a model reads a data set. Without a model, these flags are rejected.
+/// How a model reads a data set. Without a model, these flags are rejected: the flag that names one is in the group `reader`.
 #[derive(Args, Debug)]
-#[group(requires = "model")]
+#[group(requires = "reader")]
 pub struct ReadingArgs {
     /// What the model is held in: f32, or bf16 (half the memory; a CPU still adds up in f32)
     #[arg(long, default_value = "f32")]
@@ -69,7 +69,7 @@ impl ReadingArgs {
 #[derive(Args, Debug)]
 pub struct ModelArgs {
     /// Checkpoint, as for `sae harvest`
-    #[arg(long, requires = "data")]
+    #[arg(long, requires = "data", group = "reader")]
     pub model: Option<PathBuf>,
     /// Data set that the model reads
     #[arg(long, requires = "model")]

@@ -1,7 +1,7 @@
 //! `sae contrast`: which features differ between groups of samples, along an order, or with a target; prints a report and
 //! draws a volcano plot.
 
-use super::arguments::{SaeArgs, Share, ThresholdArg};
+use super::arguments::{ReadingArgs, SaeArgs, Share, ThresholdArg};
 use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, counted, table};
 use crate::plots::{self, Test, Volcano};
@@ -33,6 +33,7 @@ Examples:
   sae contrast --run run --target reward --between-groups monologue,decomposition
   sae contrast --run run --target collision --lead 5 --cluster episode
   sae contrast --runs base chat --sae cc --null base-base
+  sae contrast --runs base chat --sae cc --patch 64 --models base-7b chat-7b --data test.jsonl
   sae contrast --runs base aligned back-100 back-200 --sae base --tuned 100,200
   sae filter --run run --by predicted_pass_rate --keep 50% --out hard      the contrast's predictions are a score")]
 pub struct ContrastArgs {
@@ -56,6 +57,18 @@ pub struct ContrastArgs {
     /// With --runs base aligned ...: the number of samples that each checkpoint after the aligned model was tuned on
     #[arg(long, value_name = "N,..", value_delimiter = ',', requires = "runs")]
     pub tuned: Vec<u64>,
+    /// With --runs: the checkpoint of each run, in the same order, for what needs the models themselves: --patch, and distances of weights and predictions
+    #[arg(long, value_name = "MODEL", num_args = 1.., requires_all = ["runs", "data"], group = "reader")]
+    pub models: Vec<PathBuf>,
+    /// With --models: the data set that they read
+    #[arg(long, requires = "models")]
+    pub data: Option<PathBuf>,
+    /// With --models: read only the first rows of the data
+    #[arg(long, requires = "models")]
+    pub limit: Option<u64>,
+    /// With a crosscoder and --models: move the states of the first model by the N features that move them most, and let the second model continue from there
+    #[arg(long, value_name = "N", requires = "models", value_parser = clap::value_parser!(u64).range(1..))]
+    pub patch: Option<u64>,
     /// With --target: the largest value among the next N samples of the cluster, in place of the sample's own
     #[arg(long, value_name = "N", default_value_t = 0, requires = "target")]
     pub lead: usize,
@@ -82,6 +95,8 @@ pub struct ContrastArgs {
     /// What is measured of a feature in a sample: active (whether it is) or strength (ln(1 + largest activation), 0 if not active)
     #[arg(long, default_value = "active")]
     pub measure: Measure,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
     /// Name of the contrast in the run (default: the field)
     #[arg(long)]
     pub name: Option<String>,
@@ -100,7 +115,7 @@ pub struct ContrastArgs {
     /// Number of bins along an order or a target
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=1000))]
     pub bins: u64,
-    /// Seed of shuffles, and of the division into clusters that find and that confirm
+    /// Seed of shuffles, of the division into clusters that find and that confirm, and of the random features of --patch
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }

@@ -1,34 +1,33 @@
 //! `sae eval`: how well an autoencoder reconstructs the activations of its run, and how a model's predictions change. Draws
-//! `curves.png` next to the weights.
+//! `curves.png` next to the weights. With `--models`, how well models predict text.
 
-use super::arguments::{ModelArgs, SaeArgs};
+use super::arguments::{ReadingArgs, SaeArgs};
 use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, counted, table};
 use crate::plots;
-use anyhow::Result;
+use anyhow::{Result, bail};
+use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
 use sae_core::Run;
 use sae_core::analysis::eval::{Estimate, Evaluation, LossReport, Report, Variant};
 use sae_core::train::read_log;
-use sae_workbench::eval::ModelEffect;
-use sae_workbench::{EvalReport, EvalRequest};
+use sae_workbench::eval::{ModelEffect, TextLikelihood};
+use sae_workbench::{EvalModelsReport, EvalModelsRequest, EvalReport, EvalRequest};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const MODEL_HELP: &str = "Checkpoint, as for `sae harvest`, whose predictions are compared, with the autoencoder's reconstructions in place and without";
-const DATA_HELP: &str = "Data set for it, as for `sae harvest`";
-
 /// `sae eval`
 #[derive(Args, Debug)]
-#[command(mut_arg("model", |arg| arg.help(MODEL_HELP)), mut_arg("data", |arg| arg.help(DATA_HELP)), after_help = "\
+#[command(mut_arg("run", |arg| arg.required(false).default_value_if("models", ArgPredicate::IsPresent, ".").required_unless_present("models")), after_help = "\
 Cross-entropies are in nats and count text tokens that follow text tokens: neither tokens of the template nor tokens that \
 follow an image. The reconstruction replaces the activations at every position that is not excluded; zeros replace them at \
-every position.
+every position. Bits per byte are over the same tokens and the UTF-8 bytes of their text.
 
 Examples:
   sae eval --run run                                      the activations of the run, no model
   sae eval --run run --model llava-1.5-7b-hf --data test.jsonl --limit 1000
-  sae eval --run run --exclude special,first --max-norm 10 --saebench core.json")]
+  sae eval --run run --exclude special,first --max-norm 10 --saebench core.json
+  sae eval --models base aligned tuned --data test.jsonl --data chat.jsonl --out models.json")]
 pub struct EvalArgs {
     #[command(flatten)]
     pub sae: SaeArgs,
@@ -38,11 +37,26 @@ pub struct EvalArgs {
     /// Leave out positions whose norm is over X times the median norm, 0 for none; as in training if this is left out
     #[arg(long, value_name = "X")]
     pub max_norm: Option<f64>,
+    /// Checkpoint, as for `sae harvest`, whose predictions are compared, with the autoencoder's reconstructions in place and without
+    #[arg(long, requires = "data", group = "reader")]
+    pub model: Option<PathBuf>,
+    /// Checkpoints whose bits per byte of text are measured, without a run; the first is what the others are compared with
+    #[arg(long, value_name = "MODEL", num_args = 1.., requires = "data", group = "reader", conflicts_with_all = ["run", "sae", "exclude", "max_norm", "saebench"])]
+    pub models: Vec<PathBuf>,
+    /// Data set that is read, as for `sae harvest`; with --models there may be several
+    #[arg(long, requires = "reader")]
+    pub data: Vec<PathBuf>,
+    /// Read only the first rows of the data
+    #[arg(long, requires = "reader")]
+    pub limit: Option<u64>,
     #[command(flatten)]
-    pub model: ModelArgs,
+    pub reading: ReadingArgs,
     /// Write a result file of SAEBench's `core` evaluation
     #[arg(long, value_name = "FILE")]
     pub saebench: Option<PathBuf>,
+    /// With --models: also write the result to a file, as JSON
+    #[arg(long, value_name = "FILE", requires = "models")]
+    pub out: Option<PathBuf>,
 }
 
 /// What `--exclude` names.
@@ -57,22 +71,37 @@ pub enum Excluded {
 }
 
 impl EvalArgs {
-    fn request(&self) -> EvalRequest {
+    fn request(&self) -> Result<EvalRequest> {
+        if self.data.len() > 1 {
+            bail!("--model reads one data set, and --data names {}; --models reads several", self.data.len());
+        }
         let leaves_out = |what| self.exclude.as_ref().map(|named| named.contains(&what));
-        EvalRequest {
+        let read = self.model.as_ref().zip(self.data.first());
+        Ok(EvalRequest {
             sae: self.sae.choice(),
             special: leaves_out(Excluded::Special),
             first: leaves_out(Excluded::First),
             max_norm: self.max_norm,
-            model: self.model.plan(self.sae.device),
+            model: read.map(|(model, data)| self.reading.plan(model, data, self.limit, self.sae.device)),
             saebench: self.saebench.clone(),
-        }
+        })
+    }
+
+    fn models_request(&self) -> EvalModelsRequest {
+        let reading = self.reading.plan(Path::new(""), Path::new(""), self.limit, self.sae.device);
+        let request = EvalModelsRequest::new(self.models.clone(), self.data.clone(), reading);
+        EvalModelsRequest { out: self.out.clone(), ..request }
     }
 }
 
 /// Runs the command.
 pub fn run(args: &EvalArgs, invocation: &mut Invocation) -> Result<Outcome> {
-    let request = args.request();
+    if !args.models.is_empty() {
+        let request = args.models_request();
+        let report = |report: &EvalModelsReport| Ok(describe_models(report));
+        return invocation.outcome(|_| request.plan(), |control| request.run(control), report);
+    }
+    let request = args.request()?;
     let report = |report: &EvalReport| {
         if report.written {
             draw(&args.sae.run, &report.sae, &report.report)?;
@@ -203,4 +232,27 @@ fn variants(report: &LossReport) -> String {
         std::iter::once(name.into()).chain(columns.map(|column| show(column, variant))).collect()
     }));
     table(&lines)
+}
+
+/// The likelihoods of texts, with a row for each data set and model.
+fn describe_models(report: &EvalModelsReport) -> String {
+    let names =
+        ["data", "model", "samples", "tokens", "bytes", "bits per byte", "95 % interval", "over the first", "95 % interval"];
+    let mut rows = vec![names.map(String::from).to_vec()];
+    let number = |value: f64, signed: bool| if signed { format!("{value:+.4}") } else { format!("{value:.4}") };
+    let cells = |interval: Option<[f64; 3]>, signed: bool| {
+        let Some([value, lo, hi]) = interval else { return ["-".into(), "-".into()] };
+        // A single sample has no interval.
+        let bounds = if lo.is_finite() { format!("{} to {}", number(lo, signed), number(hi, signed)) } else { "-".into() };
+        [number(value, signed), bounds]
+    };
+    rows.extend(report.results.iter().map(|of: &TextLikelihood| {
+        let first = [of.data.clone(), of.model.clone(), count(of.samples), count(of.tokens), count(of.bytes)];
+        [&first[..], &cells(Some(of.bits_per_byte), false), &cells(of.difference, true)].concat()
+    }));
+    let mut text = table(&rows);
+    for of in report.results.iter().filter(|of| of.skipped > 0) {
+        text += &format!("{} of {} skipped by {}\n", counted(of.skipped, "row"), of.data, of.model);
+    }
+    text
 }

@@ -28,7 +28,7 @@ Examples:
   sae merge run-1 run-2 run-3 run-4 run-5 run-6 run-7 run-8 --run run")]
 pub struct HarvestArgs {
     /// Checkpoint: a folder in Hugging Face layout, or org/name@revision on the hub, which is downloaded once
-    #[arg(long)]
+    #[arg(long, group = "reader")]
     pub model: PathBuf,
     /// Data set: a .jsonl, .json, .parquet, .tar or .tar.gz file, a folder of them or of captioned images, or shards such as name-{000..012}.tar
     #[arg(long)]

@@ -15,7 +15,7 @@ pub struct PatchesArgs {
     #[command(flatten)]
     pub sae: SaeArgs,
     /// Folder of the checkpoint that the run was captured from, or org/name on the Hugging Face hub
-    #[arg(long)]
+    #[arg(long, group = "reader")]
     pub model: PathBuf,
     /// Data set whose images are filtered
     #[arg(long)]

@@ -26,7 +26,7 @@ pub struct ValidateArgs {
     #[command(flatten)]
     pub sae: SaeArgs,
     /// Checkpoint that the run was captured from
-    #[arg(long)]
+    #[arg(long, group = "reader")]
     pub model: PathBuf,
     /// Data set whose rows are assumed to be good
     #[arg(long)]

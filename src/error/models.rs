@@ -35,6 +35,33 @@ pub enum ModelsError {
         /// Checkpoints after the aligned model.
         checkpoints: usize,
     },
+    /// Checkpoints that are not one for each run.
+    #[error("{models} checkpoints were named for {runs} runs: expected the checkpoint of each run, in the same order")]
+    OtherCheckpoints {
+        /// Checkpoints that were named.
+        models: usize,
+        /// Runs that were named.
+        runs: usize,
+    },
+    /// A checkpoint that is not that of its run.
+    #[error("the run {} was captured from another checkpoint than {}", run.display(), model.display())]
+    NotOfRun {
+        /// The checkpoint.
+        model: PathBuf,
+        /// The run.
+        run: PathBuf,
+    },
+    /// Features cannot be moved from one model to another.
+    #[error(
+        "features are moved from the first model of a crosscoder of two to the second: expected both of its runs, and found a crosscoder of {models} with {}",
+        super::joined(runs)
+    )]
+    PatchOfTwo {
+        /// Models that the crosscoder reads.
+        models: usize,
+        /// The runs that were named.
+        runs: Vec<PathBuf>,
+    },
     /// Several runs for an autoencoder that reads one model.
     #[error("{runs} runs were named, and an autoencoder that is not a crosscoder reads one")]
     SeveralRuns {

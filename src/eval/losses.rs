@@ -2,12 +2,12 @@
 
 use crate::control::{Control, Stage};
 use crate::sae::LoadedSae;
-use crate::{Error, Result};
+use crate::{Error, Result, model};
 use harvest::{Plan, Preview, SpliceRunner};
 use sae_core::analysis::eval::{LossReport, Losses};
 use sae_core::autoencoder::Encoder;
 use sae_core::store::sample::{Modality, Role, Token};
-use sae_core::store::{self, PositionFilter, StoreRecord};
+use sae_core::store::PositionFilter;
 use serde::Serialize;
 use std::path::Path;
 
@@ -81,16 +81,10 @@ pub(super) fn measure(
     Ok(ModelEffect {
         name: harvest::hub::model_name(&plan.model),
         data: name(&plan.data),
-        same_checkpoint: same_checkpoint(&runner, sae)?,
+        same_checkpoint: model::is_checkpoint_of(&sae.run, runner.checkpoint())?,
         limit: plan.limit,
         skipped: skipped.rows(),
         text: text.report().ok_or(Error::NothingToPredict)?,
         answers: answers.report(),
     })
-}
-
-fn same_checkpoint(runner: &SpliceRunner, sae: &LoadedSae) -> Result<Option<bool>> {
-    let Some(record) = sae.run.read_step::<StoreRecord>(store::STEP)? else { return Ok(None) };
-    let fingerprint = runner.checkpoint().fingerprint()?;
-    Ok(Some(record.spec.fingerprint.split('-').next() == Some(&fingerprint)))
 }

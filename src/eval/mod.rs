@@ -1,9 +1,12 @@
 //! Evaluation: how well an autoencoder reconstructs the activations of its run, separately for text and image tokens; and,
-//! with a model and data, how the predictions of the model change. Writes `eval.json` next to the weights.
+//! with a model and data, how the predictions of the model change. Writes `eval.json` next to the weights. How well models predict
+//! text at all is measured without an autoencoder.
 
 mod losses;
+mod models;
 
 pub use losses::ModelEffect;
+pub use models::{EvalModelsPlan, EvalModelsReport, EvalModelsRequest, TextLikelihood};
 
 use crate::control::{Control, Stage};
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};

@@ -10,7 +10,12 @@ use std::path::{Path, PathBuf};
 
 /// The tiny model with other weights in its second block.
 fn tuned_model(dir: &Path) -> PathBuf {
-    let tuned = dir.join("tuned");
+    moved_model(dir, "tuned", 1.0)
+}
+
+/// A checkpoint that is a share of the way from the tiny model to its tuned version.
+fn moved_model(dir: &Path, name: &str, share: f32) -> PathBuf {
+    let tuned = dir.join(name);
     fs::create_dir_all(&tuned).unwrap();
     for entry in fs::read_dir(tiny_model()).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
         fs::copy(entry.path(), tuned.join(entry.file_name())).unwrap();
@@ -24,7 +29,8 @@ fn tuned_model(dir: &Path) -> PathBuf {
             assert_eq!(tensor["dtype"], "F32");
             let range = [0, 1].map(|end| header + tensor["data_offsets"][end].as_u64().unwrap() as usize);
             for (n, value) in bytes[range[0]..range[1]].as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                *value = (f32::from_le_bytes(*value) * (0.5 + (n % 7) as f32 * 0.25)).to_le_bytes();
+                let weight = f32::from_le_bytes(*value);
+                *value = (weight + share * weight * ((n % 7) as f32 * 0.25 - 0.5)).to_le_bytes();
             }
         }
     }
@@ -76,6 +82,11 @@ fn a_crosscoder_is_trained_shown_evaluated_and_indexed() {
     train(&[&base, &chat], "again", &["--arch", "crosscoder"]);
     assert!(before == fs::read(format!("{base}/saes/again/sae_weights.safetensors")).unwrap());
     train(&[&base, &chat], "cc", &["--arch", "crosscoder", "--resume"]);
+    // A finished crosscoder of other runs is not taken for the one that is asked for.
+    let resume = ["train", "--hook", "layers.1", "--name", "cc", "--arch", "crosscoder", "--resume"];
+    let swapped = ["--run", &base, "--run", &base];
+    let said = fails(1, &[&resume[..], &swapped, &SMALL].concat());
+    assert!(said.contains(&format!("the activations of {base} are others")), "{said}");
     // The models are compared, with the crosscoder of one model and its copy in bf16 as the null row.
     let rounded =
         harvest(&tiny_model(), &dir.path().join("data.jsonl"), dir.path().join("bf16"), &["--store-dtype", "bf16"]);
@@ -97,6 +108,23 @@ fn a_crosscoder_is_trained_shown_evaluated_and_indexed() {
     let own = owner.iter().filter(|name| *name == Some("own")).count() as u64;
     let pair = &found["pairs"][0];
     assert_eq!(own, pair["of_model"]["own"].as_u64().unwrap() + pair["of_reference"]["own"].as_u64().unwrap());
+    // The second model continues from states of the first that features of the crosscoder have moved.
+    let [model, tuned, data] = [tiny_model(), dir.path().join("tuned"), dir.path().join("data.jsonl")];
+    let [model, tuned, data] = [&model, &tuned, &data].map(|path| path.to_str().unwrap());
+    let patch = [&compare[..], &["--name", "patched", "--patch", "12", "--data", data, "--limit", "16", "--models"]].concat();
+    let found = json(&[&patch[..], &[model, tuned]].concat());
+    let patches = found["patch"]["patches"].as_array().unwrap();
+    let row = |moved: &str| patches.iter().find(|row| row["moved"] == moved).unwrap();
+    let kl = |moved: &str| row(moved)["kl"][0].as_f64().unwrap();
+    assert_eq!((&row("none")["removed"][0], &row("top")["features"], &found["patch"]["samples"]), (&json!(0.0), &json!(12), &json!(16)));
+    assert!(kl("all") < kl("top") && kl("top") < kl("random") && kl("random") < kl("none"), "{patches:#?}");
+    assert!(row("none")["kl"][1].as_f64().unwrap() > 0.0 && row("random")["kl"][1].as_f64().unwrap() < kl("random"));
+    let said = fails(1, &[&patch[..], &[tuned, model]].concat());
+    assert!(said.contains(&format!("the run {base} was captured from another checkpoint than {tuned}")), "{said}");
+    let said = fails(1, &[&patch[..], &[model]].concat());
+    assert!(said.contains("1 checkpoints were named for 2 runs"), "{said}");
+    let said = fails(1, &[&compare[..], &["--data", data, "--models", model, tuned]].concat());
+    assert!(said.contains("--models needs --patch here"), "{said}");
     // A copy of the run has the same states: the same model.
     let copy = harvest(&tiny_model(), &dir.path().join("data.jsonl"), dir.path().join("copy"), &[]);
     train(&[&base, &copy], "same", &["--arch", "crosscoder"]);
@@ -162,18 +190,105 @@ fn checkpoints_are_placed_between_the_aligned_model_and_its_base() {
     let compare = ["contrast", "--sae", "base", "--runs", &base, &aligned];
     let pair = json(&compare);
     assert_eq!((&pair["rebound"], &pair["same_model"]), (&json!([]), &json!([])));
+    assert!(pair["distances"][0]["hidden_states"][0].as_f64().unwrap() > 0.0 && pair["distances"][0]["kl"].is_null());
     // The aligned model again is not back at all, and the base again is back entirely.
-    let found = json(&[&compare[..], &[&aligned, &base, "--tuned", "100,200"]].concat());
+    let [model, tuned, data] = [tiny_model(), dir.path().join("tuned"), dir.path().join("data.jsonl")];
+    let [model, tuned, data] = [&model, &tuned, &data].map(|path| path.to_str().unwrap());
+    let models = ["--models", model, tuned, tuned, model, "--data", data, "--limit", "12"];
+    let found = json(&[&compare[..], &[&aligned, &base, "--tuned", "100,200"], &models].concat());
+    let distance = |model: usize, what: &str| found["distances"][model - 1][what].clone();
+    assert!(distance(1, "weights").as_f64().unwrap() > 0.0 && distance(1, "kl")[1].as_f64().unwrap() > 0.0, "{found}");
+    assert_eq!((distance(2, "weights"), distance(2, "kl")), (distance(1, "weights"), distance(1, "kl")));
+    assert_eq!((&distance(3, "weights"), &distance(3, "hidden_states")[0]), (&json!(0.0), &json!(0.0)));
     let r = |n: usize, what: &str| found["rebound"][n][what][0].as_f64().unwrap();
     assert!(r(0, "features").abs() < 1e-9 && (r(1, "features") - 1.0).abs() < 1e-9, "{found}");
     assert!(r(0, "hidden_states").abs() < 1e-9 && (r(1, "hidden_states") - 1.0).abs() < 1e-9, "{found}");
-    assert_eq!((&found["half_way"], &found["same_model"]), (&json!(150.0), &json!([3])));
+    for (n, back) in [0.0, 1.0].into_iter().enumerate() {
+        let of = |what: &str| found["rebound"][n][what].as_f64().unwrap_or_else(|| r(n, what));
+        for what in ["state_distance", "weight_distance", "kl"] {
+            assert!((of(what) - back).abs() < 1e-6, "{what}: {found}");
+        }
+    }
+    for measure in ["features", "hidden_states", "state_distance", "weight_distance", "kl"] {
+        assert!((found["half_way"][measure].as_f64().unwrap() - 150.0).abs() < 1e-3, "{measure}: {found}");
+    }
+    assert_eq!(found["same_model"], json!([3]));
     let rows = table::read(&Path::new(&base).join("contrasts/models/rebound.parquet"), &[]).unwrap();
     assert_eq!(rows.num_rows(), 4 * 96);
     let said = fails(1, &[&compare[..], &[&aligned[..], "--tuned", "100,200"]].concat());
     assert!(said.contains("do not fit 1 checkpoints after the aligned model"), "{said}");
     let said = fails(1, &[&compare[..], &["--null", "base"]].concat());
     assert!(said.contains("--null is about a crosscoder"), "{said}");
+    let said = fails(1, &[&compare[..], &models[..3], &["--data", data, "--patch", "4"]].concat());
+    assert!(said.contains("--patch is about a crosscoder"), "{said}");
+}
+
+#[test]
+fn every_measure_finds_the_checkpoints_where_they_were_planted() {
+    let dir = tempfile::tempdir().unwrap();
+    let [base, aligned] = runs(dir.path());
+    train(&[&base], "base", &["--arch", "topk"]);
+    let data = dir.path().join("data.jsonl");
+    let mut runs = vec![base.clone(), aligned];
+    let mut models = vec![tiny_model(), dir.path().join("tuned")];
+    let back = [0.1f32, 0.4, 0.6, 0.9];
+    for share in back {
+        let name = format!("back-{share}");
+        models.push(moved_model(dir.path(), &name, 1.0 - share));
+        runs.push(harvest(models.last().unwrap(), &data, dir.path().join(format!("run-{name}")), &[]));
+    }
+    let [runs, models]: [Vec<&str>; 2] =
+        [runs.iter().map(String::as_str).collect(), models.iter().map(|path| path.to_str().unwrap()).collect()];
+    let flags = ["contrast", "--sae", "base", "--tuned", "10,40,60,90", "--data", data.to_str().unwrap()];
+    let found = json(&[&flags[..], &["--runs"], &runs, &["--models"], &models].concat());
+    let at = |n: usize, what: &str| {
+        let value = &found["rebound"][n][what];
+        value.as_f64().unwrap_or_else(|| value[0].as_f64().unwrap())
+    };
+    for (n, share) in back.iter().enumerate() {
+        assert!((at(n, "weight_distance") - f64::from(*share)).abs() < 1e-5, "{found:#}");
+        // The tuned block is the last one that is captured, so its output is almost linear in the weights.
+        assert!((at(n, "state_distance") - f64::from(*share)).abs() < 0.1, "{found:#}");
+    }
+    for what in ["features", "hidden_states", "kl"] {
+        let order: Vec<f64> = (0..back.len()).map(|n| at(n, what)).collect();
+        assert!(order.is_sorted_by(|a, b| a < b) && order[0] > -0.2 && order[3] < 1.2, "{what}: {order:?}");
+    }
+    assert!((found["half_way"]["weight_distance"].as_f64().unwrap() - 50.0).abs() < 1e-3, "{found:#}");
+}
+
+#[test]
+fn models_are_compared_by_bits_per_byte_on_each_data_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = data_set(dir.path(), 12);
+    let few = dir.path().join("few.jsonl");
+    let lines = fs::read_to_string(&data).unwrap();
+    fs::write(&few, lines.lines().take(3).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let [base, tuned] = [tiny_model(), tuned_model(dir.path())];
+    let [base, tuned, data, few] = [&base, &tuned, &data, &few].map(|path| path.to_str().unwrap());
+    let out = dir.path().join("models.json");
+    let flags = ["eval", "--models", base, tuned, base, "--data", data, "--data", few];
+    let found = json(&[&flags[..], &["--out", out.to_str().unwrap()]].concat());
+    let results = found["results"].as_array().unwrap();
+    assert_eq!(results.len(), 6, "{found}");
+    assert_eq!(found, serde_json::from_slice::<Value>(&fs::read(&out).unwrap()).unwrap());
+    let number = |n: usize, what: &str, of: usize| results[n][what][of].as_f64().unwrap();
+    for n in 0..6 {
+        let [tokens, bytes] = ["tokens", "bytes"].map(|what| results[n][what].as_f64().unwrap());
+        let bits = number(n, "nats_per_token", 0) * tokens / bytes / std::f64::consts::LN_2;
+        assert!((number(n, "bits_per_byte", 0) - bits).abs() < 1e-9 && bits > 0.0, "{results:?}");
+        assert!(number(n, "bits_per_byte", 1) < bits && bits < number(n, "bits_per_byte", 2));
+    }
+    assert_eq!((&results[0]["samples"], &results[3]["samples"]), (&json!(12), &json!(3)));
+    // The first model again does not differ from itself; the other one does by what their rows say.
+    assert_eq!((&results[0]["difference"], &results[2]["difference"]), (&Value::Null, &json!([0.0, 0.0, 0.0])));
+    let difference = number(1, "bits_per_byte", 0) - number(0, "bits_per_byte", 0);
+    assert!((number(1, "difference", 0) - difference).abs() < 1e-9 && difference != 0.0);
+    let said = fails(2, &[&flags[..], &["--sae", "x"]].concat());
+    assert!(said.contains("cannot be used with"), "{said}");
+    assert!(fails(2, &["eval", "--models", base]).contains("--data"));
+    let said = fails(1, &["eval", "--run", "nowhere", "--model", base, "--data", data, "--data", few]);
+    assert!(said.contains("--model reads one data set, and --data names 2"), "{said}");
 }
 
 #[test]
