@@ -19,7 +19,9 @@ use std::time::Instant;
 pub struct BenchTrainRequest {
     /// The architecture.
     pub arch: Architecture,
-    /// Width of the residual stream.
+    /// Models that are read at once: 1, or more for a crosscoder, which is BatchTopK.
+    pub models: usize,
+    /// Width of the residual stream; of all models together.
     pub d_in: usize,
     /// Number of features.
     pub features: usize,
@@ -57,6 +59,8 @@ pub struct BenchTrainPlan {
 pub struct BenchTrainReport {
     /// The architecture.
     pub arch: Architecture,
+    /// Models that are read at once.
+    pub models: usize,
     /// The device, if it is not a CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
@@ -139,16 +143,21 @@ impl BenchTrainRequest {
     }
 
     fn config(&self) -> Result<TrainConfig> {
+        // A crosscoder's step after `k` has fallen to its final value.
+        let of_models = |models| TrainConfig { arch: self.arch, k_start: 1.0, ..TrainConfig::crosscoder(models) };
+        let defaults = match self.models {
+            1 => TrainConfig { decoder: Decoder::Unit, ..TrainConfig::for_architecture(self.arch) },
+            models => of_models(models),
+        };
         let config = TrainConfig {
             features: self.features,
             k: self.k,
             batch: self.batch,
             lr: 1e-5,
-            decoder: Decoder::Unit,
             sparsity_warmup_steps: 0,
             l1_coefficient: 1e-4,
             l0_coefficient: 1e-4,
-            ..TrainConfig::for_architecture(self.arch)
+            ..defaults
         };
         config.check(self.d_in)?;
         if self.rounds == 0 || !(0.0..=1.0).contains(&self.dead) {
@@ -219,6 +228,7 @@ impl BenchTrainRequest {
         let flops = 2.0 * (self.batch * self.d_in * self.features) as f64;
         BenchTrainReport {
             arch: self.arch,
+            models: self.models,
             device: None,
             d_in: self.d_in,
             features: self.features,

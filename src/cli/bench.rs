@@ -21,6 +21,7 @@ pub enum Bench {
 Examples:
   sae bench train                                             topk, d_in 512, 8,192 features, k 32, batch 1,024
   sae bench train --arch relu --l0 200
+  sae bench train --arch batch-topk --models 2 --d-in 1024    a crosscoder of two models of width 512
   sae bench train --d-in 768 --features 32768 --k 64 --batch 2048 --json")]
     Train(BenchTrainArgs),
     /// Measure a model's forward pass, at full and at half depth, and, in turns with it, a matrix product alone
@@ -45,7 +46,10 @@ pub struct BenchTrainArgs {
     /// Architecture: relu, topk, batch-topk, jumprelu, gated or matryoshka
     #[arg(long, default_value = "topk")]
     pub arch: Architecture,
-    /// Width of the residual stream
+    /// Models that are read at once: more than 1 for a crosscoder (--arch batch-topk)
+    #[arg(long, default_value_t = 1)]
+    pub models: usize,
+    /// Width of the residual stream, of all models together
     #[arg(long, default_value_t = 512)]
     pub d_in: usize,
     /// Number of features
@@ -132,6 +136,7 @@ pub fn run(bench: &Bench, invocation: &mut Invocation) -> Result<Outcome> {
 fn train(args: &BenchTrainArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = BenchTrainRequest {
         arch: args.arch,
+        models: args.models,
         d_in: args.d_in,
         features: args.features,
         k: args.k,
@@ -149,8 +154,9 @@ fn describe_train(report: &BenchTrainReport) -> String {
     let threads = report.threads.map(|threads| format!("{threads} threads"));
     let place = threads.or_else(|| report.device.clone()).unwrap_or_default();
     let dtype = if report.device.is_none() { "f32" } else { "bf16" };
+    let models = if report.models > 1 { format!(" of {} models", report.models) } else { String::new() };
     let text = format!(
-        "{} d_in {}, {} features, L0 {:.1}, batch {}, {} dead, {place}; medians of {} rounds\n\
+        "{}{models} d_in {}, {} features, L0 {:.1}, batch {}, {} dead, {place}; medians of {} rounds\n\
          step     {:.1} ms = {} tokens/s\n\
          product  {:.1} ms = {} tokens/s = {:.0} GFLOP/s, the encoder's in {dtype} alone: {:.0} % of it reached",
         report.arch.name(),
