@@ -137,6 +137,7 @@ fn bytes_of_tokens_add_up_to_the_text() {
                 verbatim: Some(text.into()),
                 action: None,
                 images: Vec::new(),
+                video: None,
                 meta: serde_json::Value::Null,
             };
             let row = Row { number: 0, source: String::new(), key: String::new(), has_own_key: false, record: Ok(record) };
