@@ -53,12 +53,8 @@ pub(crate) fn predict(
             prepared.map_or_else(|row| skipped.push(row), |sample| samples.push(sample));
         }
         done += (row_count - samples.len()) as u64;
-        let work = |samples| {
-            let targets: Vec<Vec<usize>> = <[Prepared]>::iter(samples).map(Prepared::targets).collect();
-            let predictions = predict(samples, &targets)?;
-            Ok(Done { samples, targets, predictions })
-        };
-        for_each_batch(&samples, plan, work, |_, batch: Result<Done>| {
+        let work = |samples| Done::new(samples, predict);
+        for_each_batch(&samples, plan, work, |_, batch| {
             let batch = batch?;
             done += batch.samples.len() as u64;
             batch.for_each(&mut |predicted| visit(Some(predicted), done));
@@ -68,7 +64,13 @@ pub(crate) fn predict(
     }
 }
 
-impl Done<'_> {
+impl<'a> Done<'a> {
+    fn new(samples: &'a [Prepared], predict: &Predict) -> Result<Self> {
+        let targets: Vec<Vec<usize>> = samples.iter().map(Prepared::targets).collect();
+        let predictions = predict(samples, &targets)?;
+        Ok(Self { samples, targets, predictions })
+    }
+
     fn for_each(&self, visit: &mut dyn FnMut(&Predicted)) {
         let mut start = 0;
         for (sample, targets) in self.samples.iter().zip(&self.targets).filter(|(_, targets)| !targets.is_empty()) {
