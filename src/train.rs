@@ -310,8 +310,7 @@ impl TrainRequest {
                 let model = harvest::hub::model_name(&plan.model);
                 let origin = Origin { model, hook: self.hook.clone(), layer: prepared.layer, ..Origin::default() };
                 let arguments = Some(rows.arguments());
-                let start =
-                    Start { origin, activations: Vec::new(), arguments, checkpoint: prepared.unfinished, base };
+                let start = Start { origin, activations: Vec::new(), arguments, checkpoint: prepared.unfinished, base };
                 let report = self.train(&run, rows, &start, control)?;
                 control.data_notes(&plan.notes.take());
                 Ok(report)

@@ -72,8 +72,10 @@ impl<'a> ModelPair<'a> {
     ) -> Result<SkipList> {
         let batch = |samples: &[Prepared], targets: &[Vec<usize>]| {
             check()?;
-            let [first, second] = [&self.first, &self.second].map(|(checkpoint, model)| (inputs(checkpoint, samples), model));
-            let [(first, model), (second, other)] = [&first, &second].map(|(inputs, model)| (by_reference(inputs), model));
+            let [first, second] =
+                [&self.first, &self.second].map(|(checkpoint, model)| (inputs(checkpoint, samples), model));
+            let [(first, model), (second, other)] =
+                [&first, &second].map(|(inputs, model)| (by_reference(inputs), model));
             model.diverge(&first, other, &second, targets)
         };
         predict(self.plan, &self.second.0, &self.source, &batch, visit)

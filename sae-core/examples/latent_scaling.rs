@@ -71,7 +71,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ratios = start.elapsed().as_secs_f64();
     let [product, encoding, sums] = seconds;
     println!("{models} models of width {width}, {f} features, {k} active, {tokens} tokens");
-    println!("product {product:.2} s; encoding {encoding:.2} s; sums of latent scaling {sums:.2} s; ratios of {found} rows {ratios:.2} s");
+    println!(
+        "product {product:.2} s; encoding {encoding:.2} s; sums of latent scaling {sums:.2} s; ratios of {found} rows {ratios:.2} s"
+    );
     println!(
         "the pass takes {:.0} % of the product's rate; latent scaling adds {:.0} % to encoding",
         100.0 * product / (encoding + sums),

@@ -236,14 +236,24 @@ fn variants(report: &LossReport) -> String {
 
 /// The likelihoods of texts, with a row for each data set and model.
 fn describe_models(report: &EvalModelsReport) -> String {
-    let names =
-        ["data", "model", "samples", "tokens", "bytes", "bits per byte", "95 % interval", "over the first", "95 % interval"];
+    let names = [
+        "data",
+        "model",
+        "samples",
+        "tokens",
+        "bytes",
+        "bits per byte",
+        "95 % interval",
+        "over the first",
+        "95 % interval",
+    ];
     let mut rows = vec![names.map(String::from).to_vec()];
     let number = |value: f64, signed: bool| if signed { format!("{value:+.4}") } else { format!("{value:.4}") };
     let cells = |interval: Option<[f64; 3]>, signed: bool| {
         let Some([value, lo, hi]) = interval else { return ["-".into(), "-".into()] };
         // A single sample has no interval.
-        let bounds = if lo.is_finite() { format!("{} to {}", number(lo, signed), number(hi, signed)) } else { "-".into() };
+        let bounds =
+            if lo.is_finite() { format!("{} to {}", number(lo, signed), number(hi, signed)) } else { "-".into() };
         [number(value, signed), bounds]
     };
     rows.extend(report.results.iter().map(|of: &TextLikelihood| {

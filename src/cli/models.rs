@@ -96,7 +96,11 @@ fn describe_series(report: &SeriesReport) -> String {
             report.sae
         );
     }
-    let mut rows = vec![["distance from model 0", "hidden states", "95 % interval", "weights", "KL", "95 % interval"].map(String::from).to_vec()];
+    let mut rows = vec![
+        ["distance from model 0", "hidden states", "95 % interval", "weights", "KL", "95 % interval"]
+            .map(String::from)
+            .to_vec(),
+    ];
     rows.extend(report.found.distances.iter().map(|at| {
         let first = vec![format!("model {}", at.model)];
         let weights = vec![at.weights.map_or("-".into(), |weights| format!("{weights:.4}"))];
@@ -107,7 +111,8 @@ fn describe_series(report: &SeriesReport) -> String {
         return text;
     }
     let measures = ["features", "mean hidden state", "hidden states", "weights", "KL"];
-    let mut rows = vec![[&["back from model 1 to 0", "tuned on"][..], &measures].concat().into_iter().map(String::from).collect()];
+    let mut rows =
+        vec![[&["back from model 1 to 0", "tuned on"][..], &measures].concat().into_iter().map(String::from).collect()];
     let bracketed = |measure: Option<[f64; 3]>| match measure {
         Some([back, lo, hi]) if lo.is_finite() => format!("{back:.3} ({lo:.3} to {hi:.3})"),
         Some([back, ..]) => format!("{back:.3}"),

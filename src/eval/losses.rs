@@ -6,8 +6,8 @@ use crate::{Error, Result, model};
 use harvest::{Plan, Preview, SpliceRunner};
 use sae_core::analysis::eval::{LossReport, Losses};
 use sae_core::autoencoder::Encoder;
-use sae_core::store::sample::{Modality, Role, Token};
 use sae_core::store::PositionFilter;
+use sae_core::store::sample::{Modality, Role, Token};
 use serde::Serialize;
 use std::path::Path;
 

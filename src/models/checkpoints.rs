@@ -21,12 +21,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// Another number of checkpoints than of runs; a checkpoint that a run was not captured from.
-    pub(super) fn plans(
-        &self,
-        runs: &[PathBuf],
-        layer: usize,
-        mut control: Option<&mut Control>,
-    ) -> Result<Vec<Plan>> {
+    pub(super) fn plans(&self, runs: &[PathBuf], layer: usize, mut control: Option<&mut Control>) -> Result<Vec<Plan>> {
         if self.models.len() != runs.len() {
             return Err(ModelsError::OtherCheckpoints { models: self.models.len(), runs: runs.len() }.into());
         }

@@ -143,8 +143,7 @@ impl ModelsChoice {
         std::fs::create_dir_all(&folder).map_err(sae_core::Error::io("make the folder", &folder))?;
         table(&folder, &found)?;
         let (runs, sae_name) = (self.runs.clone(), sae.name.clone());
-        let report =
-            ModelsReport { schema_version: SCHEMA_VERSION, name, runs, sae: sae_name, models, found, folder };
+        let report = ModelsReport { schema_version: SCHEMA_VERSION, name, runs, sae: sae_name, models, found, folder };
         file::write_json(&report.folder.join("contrast.json"), &report)?;
         let step = json!({ "sae": report.sae, "models": report.models });
         sae.run.write_step(&format!("contrast/{}", report.name), &step)?;

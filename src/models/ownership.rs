@@ -134,9 +134,12 @@ impl OwnershipRequest {
         let names: Vec<String> = sae.saved.origin.models.iter().map(|stream| stream.model.clone()).collect();
         let null_features = null_features.unwrap_or_default();
         let (fits, pairs, features) = (found.fits, found.pairs, found.features);
-        self.models.write(&sae, fits, OwnershipFound { pairs, null, patch: patch.transpose()?, features, null_features }, |folder, found| {
-            write_ownership(&folder.join("models.parquet"), &names, &found.features)
-        })
+        self.models.write(
+            &sae,
+            fits,
+            OwnershipFound { pairs, null, patch: patch.transpose()?, features, null_features },
+            |folder, found| write_ownership(&folder.join("models.parquet"), &names, &found.features),
+        )
     }
 
     fn load(&self, sae: &Option<String>) -> Result<LoadedSae> {

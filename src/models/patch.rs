@@ -107,7 +107,8 @@ impl PatchRequest {
         let mut movement = Movement::new(&sae.saved.weights, filter.clone());
         sae.observe(Stage::Features, &mut [&mut movement], control)?;
         let choices = self.choices(&movement.ranked(), own);
-        let masks: Vec<Vec<bool>> = choices.iter().map(|(_, features)| mask(features, sae.saved.weights.d_sae)).collect();
+        let masks: Vec<Vec<bool>> =
+            choices.iter().map(|(_, features)| mask(features, sae.saved.weights.d_sae)).collect();
 
         let preview = second.preview()?;
         let pair = ModelPair::open(&first.model, second)?;

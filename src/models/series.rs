@@ -113,8 +113,7 @@ impl SeriesRequest {
             means.push(features);
             states.push(hidden);
         }
-        let distances =
-            Distances::measure(&joined, &PositionFilter::new(&joined, rule)?, &buckets, &plans, control)?;
+        let distances = Distances::measure(&joined, &PositionFilter::new(&joined, rule)?, &buckets, &plans, control)?;
         let mut rows: Vec<CheckpointMean> = Vec::new();
         let mut checkpoints = Vec::new();
         for (model, mean) in means.iter().enumerate() {

@@ -111,12 +111,16 @@ fn a_crosscoder_is_trained_shown_evaluated_and_indexed() {
     // The second model continues from states of the first that features of the crosscoder have moved.
     let [model, tuned, data] = [tiny_model(), dir.path().join("tuned"), dir.path().join("data.jsonl")];
     let [model, tuned, data] = [&model, &tuned, &data].map(|path| path.to_str().unwrap());
-    let patch = [&compare[..], &["--name", "patched", "--patch", "12", "--data", data, "--limit", "16", "--models"]].concat();
+    let patch =
+        [&compare[..], &["--name", "patched", "--patch", "12", "--data", data, "--limit", "16", "--models"]].concat();
     let found = json(&[&patch[..], &[model, tuned]].concat());
     let patches = found["patch"]["patches"].as_array().unwrap();
     let row = |moved: &str| patches.iter().find(|row| row["moved"] == moved).unwrap();
     let kl = |moved: &str| row(moved)["kl"][0].as_f64().unwrap();
-    assert_eq!((&row("none")["removed"][0], &row("top")["features"], &found["patch"]["samples"]), (&json!(0.0), &json!(12), &json!(16)));
+    assert_eq!(
+        (&row("none")["removed"][0], &row("top")["features"], &found["patch"]["samples"]),
+        (&json!(0.0), &json!(12), &json!(16))
+    );
     assert!(kl("all") < kl("top") && kl("top") < kl("random") && kl("random") < kl("none"), "{patches:#?}");
     assert!(row("none")["kl"][1].as_f64().unwrap() > 0.0 && row("random")["kl"][1].as_f64().unwrap() < kl("random"));
     let said = fails(1, &[&patch[..], &[tuned, model]].concat());

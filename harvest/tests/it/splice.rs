@@ -140,7 +140,8 @@ fn bytes_of_tokens_add_up_to_the_text() {
                 video: None,
                 meta: serde_json::Value::Null,
             };
-            let row = Row { number: 0, source: String::new(), key: String::new(), has_own_key: false, record: Ok(record) };
+            let row =
+                Row { number: 0, source: String::new(), key: String::new(), has_own_key: false, record: Ok(record) };
             let prepared = checkpoint.prepare(row, Answers::All, Templating::None).unwrap();
             let content: Vec<usize> = (0..prepared.tokens.len()).filter(|n| !prepared.tokens[*n].special).collect();
             assert_eq!(prepared.text_bytes(&content), text.len(), "{name} {text:?}: {:?}", prepared.tokens);

@@ -16,8 +16,8 @@ use crate::Result;
 use crate::analysis::pass::{Block, Observer};
 use crate::store::{PositionFilter, Store};
 use crate::table::{self, column, nullable};
-use arrow::array::{Float64Array, UInt32Array};
 use crate::vector::norm_sq;
+use arrow::array::{Float64Array, UInt32Array};
 use std::path::Path;
 
 /// Rows of a store that are read at once.
