@@ -28,7 +28,9 @@ fn the_picture_of_an_example_is_saved_as_a_new_file() {
     menu(&mut app);
     let file = dir.path().join("run-sample-0-1.png");
     assert_eq!(app.get_by_label("File of the picture").value(), Some(file.display().to_string()));
-    choose(&mut app, "Save");
+    key(&mut app, Modifiers::NONE, Key::Enter);
+    app.run_steps(2);
+    settle(&mut app);
     app.get_by_label_contains("Picture saved:");
     let pixels = |path: &std::path::Path| image::open(path).unwrap().into_rgb8().into_raw();
     assert_eq!(pixels(&file), pixels(&dir.path().join("data/images/00.png")));

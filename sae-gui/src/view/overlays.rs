@@ -241,6 +241,7 @@ pub fn save_picture(ctx: &Context, dialog: &mut SavePictureDialog) -> (Option<Pa
         if response.changed() {
             dialog.problem = None;
         }
+        response.request_focus();
         ui.label(theme::small(
             ui,
             "A new PNG file of the picture as the data set has it, of at most 2048 pixels a side.",

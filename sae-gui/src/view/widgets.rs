@@ -1,11 +1,14 @@
 //! Small widgets that several pages use: tiles, buttons for features, command lines.
 
 use super::theme;
+use crate::state::excerpt::display_text;
 use crate::state::format;
 use crate::state::list::FeatureName;
 use crate::state::open_run::OpenRun;
 use egui::{Button, FontId, Label, Response, RichText, Role, Sense, StrokeKind, Ui, WidgetInfo, vec2};
-use sae_core::analysis::index::Word;
+
+/// Promoted tokens in a look at a feature.
+const PEEK_TOKENS: usize = 6;
 
 /// A value with its name below it, as a tile of its own size, so that tiles wrap as a whole.
 pub fn tile(ui: &mut Ui, value: &str, name: &str, hint: &str) -> Response {
@@ -84,7 +87,8 @@ pub fn peek(ui: &mut Ui, run: &OpenRun, feature: u32) {
     }
     ui.label(RichText::new(run.list.positions().class_reason(row)).color(theme::class(ui, &row.class)));
     if let Some(Ok(tokens)) = run.details_of(feature).map(|details| &details.logits) {
-        let promoted: Vec<&str> = tokens.iter().filter(|w| w.promoted).map(|w: &Word| w.piece.trim()).take(6).collect();
+        let promoted = tokens.iter().filter(|word| word.promoted).take(PEEK_TOKENS);
+        let promoted: Vec<String> = promoted.map(|word| display_text(word.piece.trim())).collect();
         if !promoted.is_empty() {
             ui.label(format!("promotes: {}", promoted.join(" \u{b7} ")));
         }
