@@ -12,7 +12,7 @@ use filters::definition::Definition;
 use filters::keep::{self, KeepEstimate, ScoreMetadata, keep_auto_against};
 use filters::pmi::{self, BLANK_DIR, Folds, Set, Unit};
 use filters::pooling::{PooledStore, SamplePooler};
-use filters::score_names::{FITTED, PMI, PMI_TOKEN_MIN, PREDICTED, PROBE};
+use filters::score_names::{FITTED, LEARNED, PMI, PMI_TOKEN_MIN};
 use filters::scores::{self, Scores};
 use filters::top_tokens::TopTokens;
 use filters::weights::Weights;
@@ -211,7 +211,11 @@ pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Contr
         }
         scores.add_rejected(&others, &pair);
     }
-    let mut learned = learned_columns(&sae.run.scores(&sae.name), &scored.samples)?;
+    let table = sae.run.scores(&sae.name);
+    let mut learned = learned_columns(&table, &scored.samples)?;
+    let estimate =
+        |(name, _): &(String, Vec<Option<f64>>)| Ok(keep::saved(&table, name)?.map(|found| (name.clone(), found)));
+    let estimates = learned.iter().filter_map(|column| estimate(column).transpose()).collect::<Result<Vec<_>>>()?;
     learned.extend(probe::apply(sae, &options.probes, scored.samples.len(), control)?);
     let mut report = write(sae, options, pass.threshold, scores, &weights, fitted)?;
     for (name, values) in learned {
@@ -219,13 +223,17 @@ pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Contr
         report.columns.push(name.clone());
         report.scores.columns.insert(name, values);
     }
+    for (name, estimate) in estimates {
+        keep::save(&report.file, &name, estimate)?;
+        report.keep.insert(name, estimate);
+    }
     Ok(report)
 }
 
 /// The columns of the table that other operations added from labels. Scoring keeps them, if the table is about these samples.
 fn learned_columns(path: &Path, samples: &[Sample]) -> Result<Vec<(String, Vec<Option<f64>>)>> {
     let Ok(table) = ScoreTable::open(path, samples) else { return Ok(Vec::new()) };
-    let names = table.names().into_iter().filter(|name| name.starts_with(PREDICTED) || name.starts_with(PROBE));
+    let names = table.names().into_iter().filter(|name| LEARNED.iter().any(|prefix| name.starts_with(prefix)));
     names.map(|name| Ok((name.clone(), table.column(&name)?))).collect()
 }
 

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Minimum number of scores for an estimate.
 const LEAST: usize = 20;
+/// Bytes that the metadata of a score table has at most.
+const LIMIT: u64 = 16 << 20;
 /// Number of bins of the histogram of `y` (see [`keep_auto_against`]).
 const BINS: usize = 50;
 
@@ -36,6 +38,8 @@ pub enum Method {
     Mismatched,
     /// A mixture of two normal distributions.
     Normals,
+    /// The margins of preferences, some of which are flipped ([`crate::probe::Audit`]).
+    Flipped,
 }
 
 /// Estimates how much to keep from the scores and from scores of mismatched pairs. Nothing with fewer than 20 of either.
@@ -187,17 +191,31 @@ pub fn beside(table: &Path) -> PathBuf {
     table.with_extension("json")
 }
 
-/// The estimate for a column that `sae score` saved next to the table. Nothing if there is none.
+/// The metadata next to a table; none if there is no file.
 ///
 /// # Errors
-/// The file was not written by `sae score`.
-pub fn saved(table: &Path, column: &str) -> Result<Option<KeepEstimate>> {
+/// The file has another content.
+fn metadata(table: &Path) -> Result<ScoreMetadata> {
     let path = beside(table);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let metadata: ScoreMetadata = sae_core::file::read_json(&path, 16 << 20)?;
-    Ok(metadata.keep.get(column).copied())
+    Ok(if path.exists() { sae_core::file::read_json(&path, LIMIT)? } else { ScoreMetadata::default() })
+}
+
+/// The estimate for a column that was saved next to the table. Nothing if there is none.
+///
+/// # Errors
+/// The file was not written by `sae score` or `sae probe`.
+pub fn saved(table: &Path, column: &str) -> Result<Option<KeepEstimate>> {
+    Ok(metadata(table)?.keep.get(column).copied())
+}
+
+/// Saves the estimate for a column next to the table, beside those of other columns.
+///
+/// # Errors
+/// The file was not written by `sae score` or `sae probe`, or cannot be written.
+pub fn save(table: &Path, column: &str, estimate: KeepEstimate) -> Result<()> {
+    let mut metadata = metadata(table)?;
+    metadata.keep.insert(column.into(), estimate);
+    Ok(sae_core::file::write_json(&beside(table), &metadata)?)
 }
 
 #[cfg(test)]

@@ -14,6 +14,10 @@ pub const PMI: &str = "pmi";
 pub const PREDICTED: &str = "predicted_";
 /// The prefix of the columns that `sae probe` adds: what a probe says about each sample.
 pub const PROBE: &str = "probe_";
+/// The prefix of the columns that `sae probe` adds for preferences: by how much the preferred answer of a pair is better.
+pub const MARGIN: &str = "margin_";
+/// The prefixes of columns that are learned from labels. `sae score` keeps these columns.
+pub const LEARNED: [&str; 3] = [PREDICTED, PROBE, MARGIN];
 /// [`PMI`] with the text features of a second forward pass with blank images.
 pub const PMI_BLANK: &str = "pmi_blank";
 /// The smallest [`PMI_BLANK`] of the sample's text tokens.

@@ -5,9 +5,9 @@ use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, counted, table};
 use anyhow::Result;
 use clap::Args;
-use filters::probe::Kind;
+use filters::probe::{Audit, Kind};
 use sae_core::analysis::feature_sets::Part;
-use sae_workbench::probe::Quality;
+use sae_workbench::probe::{Quality, Suspect};
 use sae_workbench::{ProbeReport, ProbeRequest};
 use std::path::PathBuf;
 
@@ -29,6 +29,7 @@ Examples:
   sae probe --run run --name safe --kind binary --label is_response_safe=yes
   sae probe --run chosen --rejected rejected --name help --kind pair
   sae probe --run run --name cost --kind cost --label harmless_rate --pair question
+  sae filter --run chosen --by margin_help --keep auto --out plausible         pairs whose labels are more likely right than flipped
   sae filter --run run --by probe_safe --keep '>=0.9' --out safe       a probe's scores are a column of the score table")]
 pub struct ProbeArgs {
     #[command(flatten)]
@@ -103,6 +104,9 @@ fn describe(report: &ProbeReport) -> String {
         rows.extend(report.by_category.iter().map(row));
         text += &table(&rows);
     }
+    if let Some(audit) = &report.audit {
+        text += &describe_audit(report, audit);
+    }
     if report.strongest.is_empty() {
         text += "no feature has a weight: the labels cannot be predicted from features\n";
     } else {
@@ -117,6 +121,30 @@ fn describe(report: &ProbeReport) -> String {
         text += &table(&rows);
     }
     format!("{text}\n  {}\n  score column {}", report.file.display(), report.column)
+}
+
+fn describe_audit(report: &ProbeReport, audit: &Audit) -> String {
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let mut text = format!(
+        "about {} of the labels are flipped ({} to {}); margins should find them with an AUC of {:.3}\n",
+        percent(audit.flipped),
+        percent(audit.interval[0]),
+        percent(audit.interval[1]),
+        audit.expected_auc,
+    );
+    if !report.suspects.is_empty() {
+        let mut rows = vec![["least plausible labels", "preferred over", "margin"].map(String::from).to_vec()];
+        let row = |suspect: &Suspect| {
+            vec![suspect.preferred.clone(), suspect.other.clone(), format!("{:+.3}", suspect.margin)]
+        };
+        rows.extend(report.suspects.iter().map(row));
+        text += &table(&rows);
+    }
+    if let Some(column) = &report.margin_column {
+        text +=
+            &format!("sae filter --by {column} --keep auto keeps the pairs that are more likely right than flipped\n");
+    }
+    text
 }
 
 fn measure(name: &str) -> &'static str {

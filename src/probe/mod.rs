@@ -1,6 +1,7 @@
 //! Probes: what people say about samples, predicted from a few features. One pass of the encoder over each run, and the fits of
 //! [`filters::probe`], beside the predictions of hidden states, words, length and chance.
 
+mod audit;
 mod file;
 mod judge;
 mod labels;
@@ -9,7 +10,7 @@ mod report;
 pub use crate::error::ProbeError;
 pub use file::SavedProbe;
 pub(crate) use file::{apply, label_field};
-pub use report::{CategoryReport, ProbeReport, Quality, WeightedFeature};
+pub use report::{CategoryReport, ProbeReport, Quality, Suspect, WeightedFeature};
 
 use crate::companion::Companion;
 use crate::contrast::{FeatureNames, PartMeans, number_words, part_words};
@@ -17,10 +18,12 @@ use crate::control::{Control, Stage};
 use crate::roles::Role;
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};
 use crate::{Error, Result};
+use audit::Audited;
 use filters::align::align_samples;
 use filters::column;
+use filters::keep;
 use filters::probe::{Fit, Kind, Rows, Targets, calibrate, folds};
-use filters::score_names::PROBE;
+use filters::score_names::{MARGIN, PROBE};
 use filters::select::{Groups, field_value};
 use judge::Judge;
 use labels::{FEWEST, Labels, pairs, targets};
@@ -187,6 +190,7 @@ impl ProbeRequest {
         let by_category = self.category.as_deref().map(|field| categories(&input.samples, field)).transpose()?;
         let by_category =
             by_category.map_or_else(Vec::new, |categories| judge.by_category(&fit, &members, &categories));
+        let audited = Audited::new(&targets, &fit.out_of_fold, &members, &input.samples);
         drop(staged);
         let names = FeatureNames::read(&sae);
         let column = format!("{PROBE}{}", self.name);
@@ -212,6 +216,9 @@ impl ProbeRequest {
             quality,
             brier,
             by_category,
+            audit: audited.as_ref().map(|audited| audited.audit),
+            suspects: audited.as_ref().map_or_else(Vec::new, |audited| audited.suspects.clone()),
+            margin_column: audited.as_ref().map(|_| format!("{MARGIN}{}", self.name)),
             penalty: fit.path[fit.chosen].penalty,
             strongest: report::strongest(&fit.probe, &features.rows.pick(&members), &names, NAMED),
             path: fit.path.clone(),
@@ -225,7 +232,12 @@ impl ProbeRequest {
             calibration: is_calibrated.then_some(calibration),
         };
         file::write(&report, &saved)?;
-        column::add_column(&sae.run.scores(&sae.name), &column, &input.samples[..input.own], &scores)?;
+        let (table, own) = (sae.run.scores(&sae.name), &input.samples[..input.own]);
+        column::add_column(&table, &column, own, &scores)?;
+        if let (Some(audited), Some(column)) = (&audited, &report.margin_column) {
+            column::add_column(&table, column, own, &audited.by_sample[..input.own])?;
+            keep::save(&table, column, audited.keep())?;
+        }
         let step = json!({
             "sae": report.sae, "kind": report.kind, "label": report.label, "samples": report.samples,
             "features": report.features, "quality": report.quality, "seed": report.seed,

@@ -1,7 +1,7 @@
 //! What a probe found: the first part of `probes/<sae>/<name>.json`.
 
 use crate::contrast::FeatureNames;
-use filters::probe::{Kind, PathPoint, Probe, Rows};
+use filters::probe::{Audit, Kind, PathPoint, Probe, Rows};
 use sae_core::analysis::feature_sets::Part;
 use sae_core::path_text;
 use serde::Serialize;
@@ -51,6 +51,12 @@ pub struct ProbeReport {
     pub by_category: Vec<CategoryReport>,
     /// The L1 penalty that was chosen.
     pub penalty: f64,
+    /// What the margins of pairs say about their labels; `None` unless pairs were compared.
+    pub audit: Option<Audit>,
+    /// The pairs whose labels are least plausible.
+    pub suspects: Vec<Suspect>,
+    /// The column of margins, if there is an audit.
+    pub margin_column: Option<String>,
     /// The features that carry most of the decision.
     pub strongest: Vec<WeightedFeature>,
     /// Held-out losses along the path of penalties.
@@ -79,6 +85,17 @@ pub struct Quality {
     pub length: Option<f64>,
     /// From random numbers.
     pub random: Option<f64>,
+}
+
+/// A pair whose label is not plausible.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Suspect {
+    /// The key of the sample that the label prefers.
+    pub preferred: String,
+    /// The key of the other sample; that of the same row if the rejected answers are a run of their own.
+    pub other: String,
+    /// The score of the preferred sample less that of the other, by a fit that has seen neither.
+    pub margin: f64,
 }
 
 /// The quality in one category.

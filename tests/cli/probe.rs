@@ -19,7 +19,7 @@ fn rows(better: bool) -> Vec<Value> {
                 { "from": "gpt", "value": format!("{filler}{}", words[severity]) },
             ],
             "severity": severity, "unsafe": severity == 2, "rate": 1 - 2 * severity as i64, "set": n / 4,
-            "kind": kind, "same": true,
+            "noisy": (1 - 2 * severity as i64) * if n / 4 % 5 == 0 { -1 } else { 1 }, "kind": kind, "same": true,
         })
     };
     (0..160).map(row).collect()
@@ -72,6 +72,24 @@ fn planted_labels_are_learned_and_become_scores() {
         json(&["filter", "--run", of, "--by", "probe_binary", "--keep", ">=0.5", "--out", kept.to_str().unwrap()]);
     let rows = filtered["kept"]["rows"].as_u64().unwrap();
     assert!((50..=58).contains(&rows), "{filtered}");
+
+    // In a fifth of the sets the preferences are flipped. The audit says so, and the margins find them.
+    let noisy = probe("noisy", "pair", &["--label", "noisy", "--pair", "set"]);
+    let audit = &noisy["audit"];
+    let [low, high] = [0, 1].map(|end| audit["interval"][end].as_f64().unwrap());
+    assert!(low <= 0.2 && 0.2 <= high && high - low < 0.2, "{noisy}");
+    assert!(audit["expected_auc"].as_f64().unwrap() > 0.9 && noisy["suspects"].as_array().unwrap().len() == 10);
+    json(&["score", "--run", of, "--sae", "a"]);
+    let (plausible, dropped) = (dir.path().join("plausible"), dir.path().join("dropped"));
+    let folders = ["--out", plausible.to_str().unwrap(), "--dropped", dropped.to_str().unwrap()];
+    json(&[&["filter", "--run", of, "--by", "margin_noisy", "--keep", "auto"][..], &folders].concat());
+    let flipped = |folder: &Path| {
+        let text = fs::read_to_string(folder.join("data/run.jsonl")).unwrap();
+        let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (rows.iter().filter(|row| row["set"].as_u64().unwrap() % 5 == 0).count(), rows.len())
+    };
+    let ((wrong, kept), (found, gone)) = (flipped(&plausible), flipped(&dropped));
+    assert!(kept >= 100 && wrong <= 8 && found >= 24 && gone <= 50, "{wrong} of {kept} kept, {found} of {gone} dropped");
 
     // The rejected answers are those with all severities; where they are harmless too, the answers are equal.
     let train =

@@ -4,6 +4,7 @@
 //! few features carry it and it can be read. Published comparisons find no consistent gain of probes on sparse features over good
 //! probes on hidden states (Kantamneni et al. 2025), which is why the operation reports those beside it.
 
+mod audit;
 mod fit;
 #[cfg(test)]
 mod golden;
@@ -13,6 +14,7 @@ pub mod measures;
 mod rows;
 mod solver;
 
+pub use audit::{Audit, expected_auc};
 pub use fit::{FOLDS, Fit, PathPoint, Probe, calibrate, folds};
 pub use isotonic::Isotonic;
 pub use loss::{Kind, Targets, sigmoid};
