@@ -96,7 +96,7 @@ def main():
     if not (run / "samples.parquet").exists():
         sae("harvest", "--model", out / "model", "--data", data, "--layers", args.layer, "--run", run)
     if not (run / "saes/a").exists():
-        sae("train", "--run", run, "--name", "a", "--arch", "topk", "--k", 32, "--features", 4096, "--batch", 1024, "--steps", 1500)
+        sae("train", "--run", run, "--hook", f"layers.{args.layer}", "--name", "a", "--arch", "topk", "--k", 32, "--features", 4096, "--batch", 1024, "--steps", 1500)
     rows = [json.loads(line) for line in open(data)]
     speeches, presidents = len({row["speech"] for row in rows}), len({row["president"] for row in rows})
     print(f"{len(rows):,} paragraphs, {speeches} speeches, {presidents} presidents")
