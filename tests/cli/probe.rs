@@ -89,7 +89,10 @@ fn planted_labels_are_learned_and_become_scores() {
         (rows.iter().filter(|row| row["set"].as_u64().unwrap() % 5 == 0).count(), rows.len())
     };
     let ((wrong, kept), (found, gone)) = (flipped(&plausible), flipped(&dropped));
-    assert!(kept >= 100 && wrong <= 8 && found >= 24 && gone <= 50, "{wrong} of {kept} kept, {found} of {gone} dropped");
+    assert!(
+        kept >= 100 && wrong <= 8 && found >= 24 && gone <= 50,
+        "{wrong} of {kept} kept, {found} of {gone} dropped"
+    );
 
     // The rejected answers are those with all severities; where they are harmless too, the answers are equal.
     let train =
