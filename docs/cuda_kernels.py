@@ -1,9 +1,9 @@
-"""Compiles the CUDA kernels of the trainer for real GPUs, without one, and prints what each needs.
+"""Compiles the CUDA kernels of the trainer and of attention for real GPUs, without one, and prints what each needs.
 
     pip install nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cuda-cccl nvidia-cuda-nvcc
     python docs/cuda_kernels.py > docs/cuda_kernels.md
 
-Runs the example `cuda_kernels` of sae-core for each architecture (it writes the kernels' sources), compiles the sources
+Runs the example `cuda_kernels` of harvest for each architecture (it writes the kernels' sources), compiles the sources
 with NVRTC and the options that CubeCL gives it, and assembles the result with ptxas. Prints a table in Markdown.
 """
 
@@ -17,7 +17,7 @@ import tempfile
 
 ARCHITECTURES = [80, 90, 100]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-EMIT = ["cargo", "run", "--quiet", "--release", "-p", "sae-core", "--features", "vulkan,cuda-source",
+EMIT = ["cargo", "run", "--quiet", "--release", "-p", "harvest", "--features", "vulkan,cuda-source",
         "--example", "cuda_kernels", "--"]
 
 
@@ -109,7 +109,7 @@ def main():
                     rows.setdefault((kernel_name(path), units), {}).setdefault(architecture, []).append(needs)
                 except (RuntimeError, subprocess.CalledProcessError) as error:
                     failed.append(f"{path.stem}, sm_{architecture}: {getattr(error, 'stderr', None) or error}")
-    print("# CUDA kernels of the trainer\n")
+    print("# CUDA kernels of the trainer, and of attention\n")
     print(f"Made by `docs/cuda_kernels.py` with NVRTC {nvrtc.version()}: compiled, never run. Registers of a unit (thread);")
     print("bytes of shared memory of a cube (block); bytes that a unit spills to memory, stores and loads together, and bytes")
     print("of its stack. Where configurations compile a kernel to different sources, the most that one of them needs.\n")

@@ -143,6 +143,6 @@ const PARTS: u64 = 2;
 /// Chunks of samples that are in memory: one is being prepared, one waits, one is being put into batches.
 const CHUNKS: u64 = 3;
 /// Bytes of the program itself, with its threads, tokenizer and tables.
-const PROGRAM: u64 = 64 << 20;
+const PROGRAM: u64 = 128 << 20;
 /// Bytes of a token with its text.
 const TOKEN: u64 = 128;

@@ -7,6 +7,8 @@ mod compute;
 pub mod config;
 mod decoder;
 pub mod flops;
+#[cfg(feature = "gpu")]
+pub mod gpu_attention;
 mod head;
 mod input;
 mod logprobs;
@@ -26,11 +28,13 @@ pub use input::{Image, Input, Moment, check_input};
 pub use logprobs::Prediction;
 pub use weights::{Size, Weights};
 
+use crate::kernel::attention::Heads;
 use crate::{Error, Result};
 use config::VisionEncoder;
 use decoder::{Decoder, Sequence};
 use matrix::Matrix;
 use projector::Projector;
+use std::ops::Range;
 use vq_tokenizer::ImageTokenizer;
 
 /// A model, or its first blocks.
@@ -225,6 +229,20 @@ impl Model {
             _ => Ok((self.decoder.embed(&ids)?, sequence)),
         }
     }
+}
+
+/// Attention as a model that computes there does it, for comparisons: `softmax(scale q k^T) v` over the visible keys.
+///
+/// # Shapes
+/// `q`: `[rows, heads * head_dim]`, and so is the result. `k` and `v`: `[rows, kv_heads * head_dim]`. `visible`: `[rows]`; no
+/// range is empty.
+///
+/// # Errors
+/// The device failed.
+pub fn attention(compute: &Compute, [q, k, v]: [&[f32]; 3], heads: Heads, visible: &[Range<u32>]) -> Result<Vec<f32>> {
+    let matrix = |values: &[f32], heads_of: usize| Matrix::new(values.to_vec(), heads_of * heads.head_dim, compute);
+    let (q, [k, v]) = (matrix(q, heads.heads), [k, v].map(|values| matrix(values, heads.kv_heads)));
+    ops::attention(&q, &k, &v, heads, &ops::VisibleKeys::new(visible.to_vec())).into_values()
 }
 
 /// Rejects layers that the model does not have.

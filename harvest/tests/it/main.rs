@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod actions;
+mod attention;
 mod bad_input;
 mod caches;
 mod chat;

@@ -1,37 +1,37 @@
 //! Attention, and which rows are visible to which. A single range of rows per row expresses causal order, sliding
 //! windows, bidirectional images, and the boundaries of samples.
 
+#[cfg(feature = "gpu")]
+use super::super::gpu_attention;
 use super::super::matrix::Matrix;
 use crate::kernel::attention::{self as kernel, Heads};
-use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Bool, Tensor, TensorData, module};
+#[cfg(feature = "gpu")]
+use burn::tensor::{Device, Int};
+use burn::tensor::{Tensor, TensorData};
 use std::ops::Range;
+#[cfg(feature = "gpu")]
+use std::sync::OnceLock;
 
-/// The rows to which each row attends. Rows that attend to each other are in the same segment.
-#[derive(Clone, Debug, PartialEq)]
+/// The rows to which each row attends.
+#[derive(Clone, Debug)]
 pub(in super::super) struct VisibleKeys {
     ranges: Vec<Range<u32>>,
-    segments: Vec<(Range<usize>, SegmentKind)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SegmentKind {
-    Causal,
-    Full,
-    Other,
+    /// The ranges on the GPU that computes, from the first use on.
+    #[cfg(feature = "gpu")]
+    on_gpu: OnceLock<Tensor<1, Int>>,
 }
 
 impl VisibleKeys {
     /// Consecutive segments, in each of which all rows attend to all rows.
     pub fn full(lengths: impl IntoIterator<Item = usize>) -> Self {
-        Self::new(lengths, SegmentKind::Full, |rows, _| rows)
+        Self::in_segments(lengths, |rows, _| rows)
     }
 
     /// Consecutive segments, in which each row attends to itself and to the `window - 1` rows before it, or to all rows
     /// before it if there is no window. Rows of one of `groups`, which are ascending, also attend to the later rows of
     /// their group. The window applies to them, too.
     pub fn causal(lengths: impl IntoIterator<Item = usize>, window: Option<usize>, groups: &[Range<usize>]) -> Self {
-        let mut visible = Self::new(lengths, SegmentKind::Causal, |rows, row| {
+        let mut visible = Self::in_segments(lengths, |rows, row| {
             let from = window.map_or(rows.start, |window| rows.start.max((row + 1).saturating_sub(window)));
             from..row + 1
         });
@@ -40,22 +40,23 @@ impl VisibleKeys {
                 visible.ranges[row].end = group.end as u32;
             }
         }
-        for (rows, kind) in &mut visible.segments {
-            let is_cut = window.is_some_and(|window| window < rows.len());
-            let has_group = groups.iter().any(|group| group.start < rows.end && rows.start < group.end);
-            if is_cut || has_group {
-                *kind = SegmentKind::Other;
-            }
-        }
         visible
     }
 
-    fn new(
+    /// One range of rows for each row.
+    pub fn new(ranges: Vec<Range<u32>>) -> Self {
+        Self {
+            ranges,
+            #[cfg(feature = "gpu")]
+            on_gpu: OnceLock::new(),
+        }
+    }
+
+    fn in_segments(
         lengths: impl IntoIterator<Item = usize>,
-        kind: SegmentKind,
         range: impl Fn(Range<usize>, usize) -> Range<usize>,
     ) -> Self {
-        let (mut ranges, mut segments, mut at) = (Vec::new(), Vec::new(), 0);
+        let (mut ranges, mut at) = (Vec::new(), 0);
         for length in lengths {
             let rows = at..at + length;
             ranges.extend(rows.clone().map(|row| {
@@ -63,15 +64,8 @@ impl VisibleKeys {
                 range.start as u32..range.end as u32
             }));
             at = rows.end;
-            segments.push((rows, kind));
         }
-        Self { ranges, segments }
-    }
-
-    /// The mask of keys that are not visible in a segment, `[rows, rows]`.
-    fn hidden(&self, rows: &Range<usize>) -> Vec<bool> {
-        let is_visible = |row: usize, key: usize| self.ranges[row].contains(&(key as u32));
-        rows.clone().flat_map(|row| rows.clone().map(move |key| !is_visible(row, key))).collect()
+        Self::new(ranges)
     }
 }
 
@@ -88,47 +82,27 @@ pub(in super::super) fn attention(q: &Matrix, k: &Matrix, v: &Matrix, heads: Hea
             Matrix::Host { values: out, width: *width }
         }
         (Matrix::Device(q), Matrix::Device(k), Matrix::Device(v)) => {
-            let parts = visible.segments.iter().map(|(rows, kind)| {
-                let part = |x: &Tensor<2>| x.clone().slice([rows.clone()]);
-                let mask = (*kind == SegmentKind::Other).then(|| {
-                    let shape = [1, 1, rows.len(), rows.len()];
-                    Tensor::<4, Bool>::from_data(TensorData::new(visible.hidden(rows), shape), &q.device())
-                });
-                segment(part(q), part(k), part(v), heads, mask, *kind == SegmentKind::Causal)
-            });
-            Matrix::Device(Tensor::cat(parts.collect(), 0))
+            #[cfg(feature = "gpu")]
+            if q.device() != Device::flex() {
+                let ranges = visible.on_gpu.get_or_init(|| gpu_attention::upload(&visible.ranges, &q.device()));
+                return Matrix::Device(gpu_attention::attention([q, k, v], heads, ranges));
+            }
+            Matrix::Device(on_burns_cpu([q, k, v], heads, visible))
         }
         _ => unreachable!("the matrices of a model are all on one device"),
     }
 }
 
-fn segment(
-    q: Tensor<2>,
-    k: Tensor<2>,
-    v: Tensor<2>,
-    heads: Heads,
-    mask: Option<Tensor<4, Bool>>,
-    causal: bool,
-) -> Tensor<2> {
-    let [rows, width] = q.dims();
-    let groups = heads.heads / heads.kv_heads;
-    // Burn's documentation mentions no grouped queries, so keys and values are repeated.
-    let split = |x: Tensor<2>, groups: usize| {
-        let kv_heads = x.dims()[1] / heads.head_dim;
-        let x = x.reshape([1, rows, kv_heads, heads.head_dim]).swap_dims(1, 2);
-        if groups == 1 {
-            return x;
-        }
-        let x: Tensor<5> = x.unsqueeze_dim::<5>(2).expand([1, kv_heads, groups, rows, heads.head_dim]);
-        x.reshape([1, kv_heads * groups, rows, heads.head_dim])
+/// Burn's CPU device computes with the kernel of the CPU. Models run there only to be compared.
+fn on_burns_cpu([q, k, v]: [&Tensor<2>; 3], heads: Heads, visible: &VisibleKeys) -> Tensor<2> {
+    let values = |x: &Tensor<2>| {
+        let values = x.clone().into_data().convert::<f32>().try_into_vec::<f32>();
+        values.expect("numbers that were converted to f32 are f32")
     };
-    // The scale is applied to the queries, because a custom scale would prevent Burn from using its fused kernels.
-    let default = (heads.head_dim as f32).powf(-0.5);
-    let q = if (heads.scale - default).abs() > 1e-6 * default { q * (heads.scale / default) } else { q };
-    let mask = mask.map(|mask| mask.expand([1, heads.heads, rows, rows]));
-    let options = AttentionModuleOptions { is_causal: causal, ..Default::default() };
-    let out = module::attention(split(q, 1), split(k, groups), split(v, groups), mask, None, options);
-    out.swap_dims(1, 2).reshape([rows, width])
+    let [q_values, k, v] = [q, k, v].map(values);
+    let mut out = vec![0.0; q_values.len()];
+    kernel::attention(&q_values, &k, &v, heads, &visible.ranges, &mut out);
+    Tensor::from_data(TensorData::new(out, q.dims()), (&q.device(), q.dtype()))
 }
 
 #[cfg(test)]
@@ -148,10 +122,5 @@ mod tests {
         let image = 1..4;
         let image = VisibleKeys::causal([5], Some(2), std::slice::from_ref(&image));
         assert_eq!(ranges(&image), [(0, 1), (0, 4), (1, 4), (2, 4), (3, 5)]);
-        assert_eq!(image.segments, [(0..5, SegmentKind::Other)]);
-        assert_eq!(
-            VisibleKeys::causal([2, 3], Some(2), &[]).segments,
-            [(0..2, SegmentKind::Causal), (2..5, SegmentKind::Other)]
-        );
     }
 }

@@ -1,11 +1,11 @@
-//! Writes the CUDA source of every kernel that a training step on a GPU launches, without a GPU: the engine runs a step of
-//! each architecture on a device that compiles what it is asked to launch, and computes nothing. `docs/cuda_kernels.py`
+//! Writes the CUDA source of every kernel that a training step on a GPU launches, and of attention, without a GPU: the engine
+//! runs a step of each architecture on a device that compiles what it is asked to launch, and computes nothing. `docs/cuda_kernels.py`
 //! builds this example, and compiles what it writes for real architectures. Without a folder it prints what a step asks of a
 //! GPU at full size (which takes 10 GB of memory), and how long the GPU needs for that at least.
 //!
 //! ```sh
-//! cargo run --release -p sae-core --features vulkan,cuda-source --example cuda_kernels -- 90 FOLDER
-//! cargo run --release -p sae-core --features vulkan,cuda-source --example cuda_kernels -- 90
+//! cargo run --release -p harvest --features vulkan,cuda-source --example cuda_kernels -- 90 FOLDER
+//! cargo run --release -p harvest --features vulkan,cuda-source --example cuda_kernels -- 90
 //! ```
 
 mod cost;
@@ -20,12 +20,13 @@ use cubecl::ir::{
     ContiguousElements, DeviceIdentity, DeviceProperties, ElemType, FloatKind, HardwareProperties,
     MemoryDeviceProperties, MmaProperties, OpaqueType, TargetProperties, VectorSize,
 };
-use cubecl::prelude::{CubeCount, Scalar};
+use cubecl::prelude::{CubeCount, Scalar, TensorBinding};
 use cubecl::profile::{ProfileDuration, TimingMethod};
 use cubecl::server::{
     BufferBinding, CopyDescriptor, KernelArguments, ProfileError, ProfilingToken, Server, ServerCommunication,
     ServerError, ServerStorage, ServerUtilities,
 };
+use cubecl::zspace::Tiling;
 use cubecl::{Compiler, CubeKernel, StreamMemoryReport, cmma::MatrixLayout, define_kernel};
 use cubecl_core::device::{DeviceId, DeviceService, ServerUtilitiesHandle, ServiceId};
 use cubecl_core::environment::stream::StreamId;
@@ -42,6 +43,8 @@ use cubecl_server::logging::ServerLogger;
 use cubecl_server::memory_management::{ManagedMemoryHandle, MemoryAllocationMode};
 use cubecl_server::server::IoError;
 use cubecl_server::storage::{ComputeStorage, ManagedResource, StorageHandle, StorageId};
+use harvest::kernel::attention::Heads;
+use harvest::model::gpu_attention;
 use sae_core::autoencoder::Architecture;
 use sae_core::train::engine::{Batch, Engine};
 use sae_core::train::gpu::{GpuEngine, PRODUCT_BYTES};
@@ -81,6 +84,8 @@ fn main() {
     let client = Client::init(id, SourceWriter::new(id, version, folder.map(PathBuf::from), cost.clone()));
     if folder.is_some() {
         configs().iter().for_each(|config| step(config, D, &[1, 5, 9], &client, &mut || ()));
+        HEADS.into_iter().for_each(|heads| attention(heads, &client));
+        client.flush().expect("nothing runs that could fail");
     } else {
         print_costs(&client, &cost);
     }
@@ -126,6 +131,31 @@ fn configs() -> Vec<TrainConfig> {
         ]
     });
     both.collect()
+}
+
+/// Heads of LLaVA-1.5 (its tower and its decoder), Qwen2.5-VL (the same) and Gemma 3: queries, keys, width.
+const HEADS: [[usize; 3]; 5] = [[16, 16, 64], [32, 32, 128], [16, 16, 80], [28, 4, 128], [8, 4, 256]];
+
+/// Attention in both number formats.
+fn attention([heads, kv_heads, head_dim]: [usize; 3], client: &Client) {
+    const ROWS: usize = 1024;
+    let heads = Heads { heads, kv_heads, head_dim, scale: 1.0 };
+    for format in [f32::elem_type_native(), half::bf16::elem_type_native()] {
+        let array = |len: usize, size: usize| {
+            let layout = client.empty_tensor([1, len].into(), size);
+            TensorBinding {
+                handle: layout.memory.binding(),
+                strides: layout.strides,
+                shape: [1, len].into(),
+                tiling: Tiling::UNTILED,
+            }
+            .into_buffer_arg()
+        };
+        let wide = |heads: usize| array(ROWS * heads * head_dim, format.size());
+        let (q, k, v, out) = (wide(heads.heads), wide(kv_heads), wide(kv_heads), wide(heads.heads));
+        let visible = array(gpu_attention::packed(&vec![0..1; ROWS]).len(), 4);
+        gpu_attention::launch(client, [q, k, v, visible, out], ROWS, heads, format);
+    }
 }
 
 /// A step; `start` is called when the parameters are on the device.
