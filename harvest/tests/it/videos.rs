@@ -78,7 +78,7 @@ fn frames_in_any_form_are_the_same_sample_and_every_position_names_its_frame() {
         // Three patches of two frames, the last frame twice.
         let counts: Vec<usize> = (0..5).map(of_frame).collect();
         assert_eq!((counts[1], counts[3], counts[0] + counts[2] + counts[4]), (0, 0, seen.len()), "{model}");
-        assert!(counts[0] == counts[2] && counts[0] == counts[4] && counts[0] % columns == 0, "{model}: {counts:?}");
+        assert!(counts[0] == counts[2] && counts[0] == counts[4] && counts[0].is_multiple_of(columns), "{model}: {counts:?}");
         assert!(seen.iter().all(|token| token.role == Role::User && !token.special && token.rect.is_some()));
         assert_eq!(seen[0].rect.unwrap()[..2], [0.0; 2]);
         assert_eq!(seen.last().unwrap().rect.unwrap()[2..], [1.0; 2]);
