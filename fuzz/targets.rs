@@ -24,11 +24,12 @@ pub struct Target {
 }
 
 /// Rows as data sets in JSON have them.
-const ROWS: [&str; 6] = [
+const ROWS: [&str; 7] = [
     r#"{"id": 1, "image": "square.png", "conversations": [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A ring."}]}"#,
     r#"{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}, {"role": "assistant", "content": "A ring."}], "images": [{"bytes": "iVBORw0KGgo=", "path": null}]}"#,
     r#"{"prompt": "What?", "chosen": "A ring.", "rejected": "A hat.", "images": [], "meta": {"year": 2020, "score": NaN}}"#,
     r#"{"instruction": "Say it.", "input": "", "output": "It.", "history": [["One?", "Two."]]}"#,
+    r#"{"video": ["square.png", {"bytes": "iVBORw0KGgo="}], "fps": 2, "question": "<video>\nWhat?", "answer": "A ring."}"#,
     r#"{"texts": ["One.", null], "images": [null, "data:image/png;base64,iVBORw0KGgo="]}"#,
     r#"[{"question": "What?", "response_0": "a", "response_1": "b", "overall_response": 1}, {"text": "words", "file_name": "square.png"}]"#,
 ];

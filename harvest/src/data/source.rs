@@ -282,8 +282,10 @@ fn read_row(columns: Result<Columns, RowError>, context: &RowContext, source: &s
 
 fn interpret(part: Melted, context: &RowContext) -> Result<Record, RowError> {
     let Melted { columns, text } = part;
-    let unused: Vec<_> = columns.images.keys().filter(|name| !IMAGES.contains(&name.as_str())).cloned().collect();
+    let mut unused: Vec<_> =
+        columns.images.keys().filter(|name| !IMAGES.contains(&name.as_str())).cloned().collect();
     let mut record = schema::record(columns, text)?;
+    unused.retain(|name| !schema::holds_frames(name, &record));
     for name in unused {
         context.notes.add(format!("column {name}: its bytes are not read; the column is null in the metadata"));
         record.meta[name] = Value::Null;

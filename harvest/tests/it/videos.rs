@@ -2,8 +2,12 @@
 //! frames cannot be used are skipped with the reason.
 
 use crate::golden::repository;
+use arrow::array::{ArrayRef, BinaryArray, Float64Array, ListArray, RecordBatch, StringArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field};
 use harvest::data::{Mapping, Source};
 use harvest::{Answers, Checkpoint, Plan, Prepared, Templating, harvest};
+use parquet::arrow::ArrowWriter;
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
 use sae_core::error::message;
@@ -12,6 +16,7 @@ use sae_core::store::{Store, load_samples, read_skipped};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 fn checkpoint(name: &str) -> Checkpoint {
     Checkpoint::open(&repository().join("tests/golden").join(name)).unwrap()
@@ -78,13 +83,47 @@ fn frames_in_any_form_are_the_same_sample_and_every_position_names_its_frame() {
         // Three patches of two frames, the last frame twice.
         let counts: Vec<usize> = (0..5).map(of_frame).collect();
         assert_eq!((counts[1], counts[3], counts[0] + counts[2] + counts[4]), (0, 0, seen.len()), "{model}");
-        assert!(counts[0] == counts[2] && counts[0] == counts[4] && counts[0].is_multiple_of(columns), "{model}: {counts:?}");
+        assert!(
+            counts[0] == counts[2] && counts[0] == counts[4] && counts[0].is_multiple_of(columns),
+            "{model}: {counts:?}"
+        );
         assert!(seen.iter().all(|token| token.role == Role::User && !token.special && token.rect.is_some()));
         assert_eq!(seen[0].rect.unwrap()[..2], [0.0; 2]);
         assert_eq!(seen.last().unwrap().rect.unwrap()[2..], [1.0; 2]);
         let times: String = tokens.iter().filter(|t| t.modality == Modality::Text).map(|t| t.piece.as_str()).collect();
         assert_eq!(times.contains("<1.2 seconds>"), model.starts_with("qwen3"), "{times}");
     }
+}
+
+#[test]
+fn tables_hold_the_bytes_of_frames_and_rows_without_a_video() {
+    let dir = folder();
+    let files: Vec<Vec<u8>> = names(0..3).iter().map(|name| fs::read(dir.path().join(name)).unwrap()).collect();
+    let bytes = BinaryArray::from_iter_values(&files);
+    let field = Arc::new(Field::new_list_field(DataType::Binary, true));
+    let videos =
+        ListArray::new(field, OffsetBuffer::from_lengths([3, 0]), Arc::new(bytes), Some(vec![true, false].into()));
+    let texts = |texts: [&str; 2]| Arc::new(StringArray::from_iter_values(texts)) as ArrayRef;
+    let columns = [
+        ("question", texts(["What moves?", "Say hello."])),
+        ("answer", texts(["A square.", "Hello."])),
+        ("fps", Arc::new(Float64Array::from(vec![Some(2.0), None])) as ArrayRef),
+        ("video", Arc::new(videos) as ArrayRef),
+    ];
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap();
+    let table = dir.path().join("data.parquet");
+    let mut writer = ArrowWriter::try_new(fs::File::create(&table).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let (checkpoint, source) = (checkpoint("qwen2_5_vl-video"), Source::open(&table).unwrap());
+    let rows = source.rows(&Mapping::new()).unwrap();
+    let found: Vec<Prepared> =
+        rows.map(|row| checkpoint.prepare(row.unwrap(), Answers::All, Templating::Auto).unwrap()).collect();
+    let row = json!({"video": names(0..3), "fps": 2, "question": "What moves?", "answer": "A square."});
+    let of_paths = prepare(dir.path(), &[row], "qwen2_5_vl-video").remove(0).unwrap();
+    assert_eq!((&found[0].sample.id, &found[0].tokens), (&of_paths.sample.id, &of_paths.tokens));
+    assert!(found[1].sample.images.is_empty() && found[0].sample.meta.get("video").is_none());
+    assert_eq!(source.notes.take(), Vec::<String>::new());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// Columns that hold the frames of a video. A column `frames` may also hold something else.
-const FRAMES: [&str; 2] = ["video", "frames"];
+pub(super) const FRAMES: [&str; 2] = ["video", "frames"];
 
 /// The column with the number of frames per second.
 const RATE: &str = "fps";

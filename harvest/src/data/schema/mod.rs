@@ -87,6 +87,11 @@ pub(super) fn record(mut columns: Columns, melted: Option<String>) -> Result<Rec
     Ok(Record { turns, pair, verbatim, action, images, video, meta: Value::Object(fields) })
 }
 
+/// Whether a column may hold the frames of the row's video, if it has one.
+pub(super) fn holds_frames(name: &str, record: &Record) -> bool {
+    record.video.is_some() && media::FRAMES.contains(&name)
+}
+
 /// Parses columns that hold JSON as text: lists in tables, and RLHF-V's `text`, which contains a question and answers.
 fn unpack(columns: &mut Fields) {
     let parsed = |value: &Value, first: char| {
