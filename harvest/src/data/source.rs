@@ -282,8 +282,7 @@ fn read_row(columns: Result<Columns, RowError>, context: &RowContext, source: &s
 
 fn interpret(part: Melted, context: &RowContext) -> Result<Record, RowError> {
     let Melted { columns, text } = part;
-    let mut unused: Vec<_> =
-        columns.images.keys().filter(|name| !IMAGES.contains(&name.as_str())).cloned().collect();
+    let mut unused: Vec<_> = columns.images.keys().filter(|name| !IMAGES.contains(&name.as_str())).cloned().collect();
     let mut record = schema::record(columns, text)?;
     unused.retain(|name| !schema::holds_frames(name, &record));
     for name in unused {
