@@ -1,12 +1,14 @@
 //! Opening runs that lack something, and failing to open one: what is there can be looked at, and nothing that was open is lost.
 
 use crate::fixture::{self, SAE};
-use crate::harness::{current, key, listed, open, open_folder, search, settle, wait_for};
+use crate::harness::{SIZE, current, key, listed, open, open_folder, search, settle, wait_for};
 use egui::{Event, Key, Modifiers, Role};
+use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
 use sae_core::Run;
 use sae_gui::state::Link;
 use sae_gui::state::location::{Location, Page};
+use sae_gui::view::{App, Options};
 
 #[test]
 fn a_run_without_an_index_opens_and_offers_to_make_one() {
@@ -143,4 +145,18 @@ fn a_search_for_a_number_shows_it_first_and_enter_opens_it() {
     settle(&mut app);
     assert_eq!(current(&app), Some(12));
     app.get_by_role_and_label(Role::Label, "Feature 12");
+}
+
+#[test]
+fn a_data_set_that_is_not_there_and_a_folder_that_is_read_only_are_said_at_once() {
+    let (dir, run) = fixture::run(16);
+    let data = Some(dir.path().join("nowhere"));
+    let options = Options { link: Some(Link::to_run(run.root())), data, ..Options::default() };
+    let mut app = Harness::builder().with_size(SIZE).build_eframe(|cc| App::new(&cc.egui_ctx, options).unwrap());
+    settle(&mut app);
+    app.get_by_label_contains("nowhere: pictures are looked for where the run says.");
+    // As a folder of somebody else is opened: before anything is typed.
+    app.state_mut().session_mut().run_mut().unwrap().info.read_only = Some("Permission denied".into());
+    app.run_steps(2);
+    app.get_by_label("Read-only folder: labels cannot be saved (Permission denied)");
 }

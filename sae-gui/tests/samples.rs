@@ -2,7 +2,7 @@
 //! full size.
 
 use crate::fixture;
-use crate::harness::{key, leave, open, press, settle};
+use crate::harness::{button, key, leave, open, press, settle};
 use egui::{Key, Modifiers, Role};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
@@ -178,4 +178,27 @@ fn a_picture_is_shown_at_full_size_and_escape_closes_it() {
     app.run_steps(3);
     settle(&mut app);
     app.get_by_label("Sample 3, picture 1");
+}
+
+#[test]
+fn an_area_of_a_picture_is_selected_by_dragging() {
+    let (_dir, run) = fixture::run(64);
+    let mut app = open(Link { location: Some(Location::Sample(3)), ..Link::to_run(run.root()) });
+    let picture = app.get_by_role_and_label(Role::Image, "picture 0").rect();
+    // From inside the first patch to inside the third one of the second row: 6 patches are on a side.
+    let at = |column: f32, row: f32| picture.min + egui::vec2(column, row) * picture.width() / 6.0;
+    app.event(egui::Event::PointerMoved(at(0.2, 0.2)));
+    app.event(button(true, at(0.2, 0.2)));
+    app.run_steps(2);
+    for (column, row) in [(1.0, 1.0), (2.0, 1.5), (2.8, 1.8)] {
+        app.event(egui::Event::PointerMoved(at(column, row)));
+        app.run_steps(2);
+    }
+    app.event(button(false, at(2.8, 1.8)));
+    app.run_steps(3);
+    leave(&mut app);
+    app.get_by_label("Strongest features of 6 selected tokens");
+    app.get_by_label("Clear the selection (6)").click();
+    app.run_steps(3);
+    app.get_by_label("Strongest features of the sample");
 }

@@ -144,7 +144,7 @@ impl Session {
                 }
                 self.phase = Phase::Open(Box::new(run));
                 self.overlay = Overlay::None;
-                self.notice = notice;
+                self.notice = notice.or(self.notice.take());
                 let save = self.save_all();
                 save.into_iter().chain([Effect::Opened, Effect::Reveal]).collect()
             }
