@@ -27,6 +27,9 @@ bytes on sm_100; its features are in order, so each prefix now continues where t
 
 What was left as it is: CubeK's automatic choice for the product (`matmul_entry`) are WMMA instructions on small tiles, on
 sm_90 and sm_100 too. Whether larger tiles or TMA are faster there can only be measured on a GPU.
+
+What it shows of attention (`ranged_attention`): heads of 256 numbers, as in Gemma 3, need 128 registers, so that two cubes fit
+on a multiprocessor; heads of 64 to 128 need 64 to 80. Nothing spills. Shared memory is the same for all.
 """
 
 
