@@ -3,7 +3,7 @@
 use crate::golden::repository;
 use burn::tensor::{DType, Device, Tensor};
 use harvest::Checkpoint;
-use harvest::model::{Compute, Weights};
+use harvest::model::{Compute, Model, Weights};
 use sae_core::device::DeviceChoice;
 use sae_core::tensors::Tensors;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -59,11 +59,8 @@ fn count() {
     let loaded = |name: &&String| !name.contains("embed_tokens") && !name.contains("lm_head");
     let numbers = |name: &String| tensors.shape(name).unwrap().iter().product::<usize>();
     let largest = tensors.names().iter().filter(loaded).map(numbers).max().unwrap();
-    let all = harvest::model::Model::size(
-        checkpoint.config(),
-        &Weights::open(&repository().join("assets/demo-mllm")).unwrap(),
-        Some(last),
-    );
+    let all =
+        Model::size(checkpoint.config(), &Weights::open(&repository().join("assets/demo-mllm")).unwrap(), Some(last));
     let devices = [Device::flex()].into_iter().chain(DeviceChoice::found());
     let on_devices = devices.flat_map(|device| {
         [DType::F32, DType::BF16]
@@ -88,7 +85,6 @@ fn count() {
         let (held, most) = (HELD.load(Ordering::Relaxed) - before, MOST.load(Ordering::Relaxed) - before);
         // On a CPU the weights are in memory after loading; on a GPU they are not, and must not have been.
         let (more, allowed) = (most - held, 2 * largest * width);
-        println!("{compute:?}: {} of weights, {held} held, {more} more at most", all.numbers as usize * width);
         assert!(more <= allowed, "{compute:?}: {more} bytes besides {held}, {allowed} are allowed");
         assert!(allowed * 20 < all.numbers as usize * width, "the test could not fail");
         drop(model);
