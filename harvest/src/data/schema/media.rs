@@ -98,7 +98,7 @@ pub(super) fn reject_unsupported(columns: &Columns, has_frames: bool) -> Result<
         column => column.or_else(|| named_by_placeholder(&columns.fields)),
     };
     let Some(column) = column else {
-        let is_empty = |name: &&&str| columns.fields.contains_key(**name) || columns.images.contains_key(**name);
+        let is_empty = |name: &&&str| columns.fields.get(**name) == Some(&Value::Array(Vec::new()));
         let refers = |value| mentions(value, PLACEHOLDERS[0].1);
         return match FRAMES.iter().find(is_empty).filter(|_| columns.fields.values().any(refers)) {
             Some(name) => Err(format!("the row has no frames (column {name}), but its text refers to a video").into()),
