@@ -188,7 +188,6 @@ fn mask(features: &[u32], d_sae: usize) -> Vec<bool> {
 /// The divergence with each choice; the draws of random features are one choice.
 fn divergences(choices: &[(MovedFeatures, Vec<u32>)], sums: &[Vec<[f64; 2]>]) -> Vec<PatchedKl> {
     let of_none = &sums[0];
-    let kl = |sums: &[[f64; 2]]| ratio_of_sums(sums);
     let removed = |sums: &[[f64; 2]]| {
         let pairs = of_none.iter().zip(sums).map(|([none, _], [kl, _])| [none - kl, *none]);
         ratio_of_sums(&pairs.collect::<Vec<_>>())
@@ -207,7 +206,7 @@ fn divergences(choices: &[(MovedFeatures, Vec<u32>)], sums: &[Vec<[f64; 2]>]) ->
             }
             _ => of_choice().next().map_or([f64::NAN; 3], |sums| estimate(sums).interval(sums.len()).triple()),
         };
-        found.push(PatchedKl { moved: *moved, features: features.len(), kl: over(&kl), removed: over(&removed) });
+        found.push(PatchedKl { moved: *moved, features: features.len(), kl: over(&ratio_of_sums), removed: over(&removed) });
     }
     found
 }
