@@ -206,7 +206,12 @@ fn divergences(choices: &[(MovedFeatures, Vec<u32>)], sums: &[Vec<[f64; 2]>]) ->
             }
             _ => of_choice().next().map_or([f64::NAN; 3], |sums| estimate(sums).interval(sums.len()).triple()),
         };
-        found.push(PatchedKl { moved: *moved, features: features.len(), kl: over(&ratio_of_sums), removed: over(&removed) });
+        found.push(PatchedKl {
+            moved: *moved,
+            features: features.len(),
+            kl: over(&ratio_of_sums),
+            removed: over(&removed),
+        });
     }
     found
 }
