@@ -64,6 +64,7 @@ pub struct FilterRequest {
 
 /// What decides which samples are kept.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum FilterBy {
     /// The score of a column, or the features that samples show together.
     Rules(SelectionRules),
