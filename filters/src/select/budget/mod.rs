@@ -2,7 +2,7 @@
 //! limits. Reads and writes no files.
 //!
 //! A budget has a price: what a unit of its cost is worth in score. Given prices, the best samples are those with the highest
-//! scores less the prices of their costs, and a linear program finds the prices ([`master`]). Its optimum bounds what any
+//! scores less the prices of their costs, and a linear program finds the prices (`master`). Its optimum bounds what any
 //! selection can reach; the selection that is found is below it by what a few samples are worth.
 
 mod candidates;
