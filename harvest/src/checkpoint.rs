@@ -13,6 +13,7 @@ use sae_core::error::{Hint, Setting};
 use sae_core::store::Skipped;
 use sae_core::store::sample::{ImageRef, Modality, Role, Sample, Token};
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -359,7 +360,7 @@ impl Checkpoint {
         });
         let images = refs.collect();
         let id = sample_id(record, &files);
-        let sample = Sample { id, key: key.to_owned(), text, images, source, meta: record.meta.clone() };
+        let sample = Sample { id, key: key.to_owned(), text, images, source, meta: meta(record, answers) };
         Ok((Prepared { sample, tokens, frames, is_video: record.video.is_some() }, files))
     }
 
@@ -453,6 +454,20 @@ fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_, [Turn]>, b
     }
 }
 
+/// The other columns of the row, and what they say about the answer that the model reads, as `answer`.
+fn meta(record: &Record, answers: Answers) -> Value {
+    let mut meta = record.meta.clone();
+    let about = match answers {
+        Answers::All | Answers::Chosen => &record.about_answers[0],
+        Answers::Rejected => &record.about_answers[1],
+        Answers::None => return meta,
+    };
+    if let Some(meta) = meta.as_object_mut().filter(|_| !about.is_empty()) {
+        meta.entry("answer").or_insert_with(|| Value::Object(about.clone()));
+    }
+    meta
+}
+
 /// The identity of a row's content, independent of the file format and of the answers that are used. It is the
 /// hexadecimal SHA-256 over the text of every turn, then the chosen and the rejected answer of a preference row, then
 /// every image file, the frames per second of a video (f64, little-endian), if the row states them, and the action (its ids as
@@ -520,13 +535,14 @@ impl Checkpoint {
 mod tests {
     use super::*;
     use crate::data::AnswerPair;
-    use serde_json::Value;
+    use serde_json::{Map, json};
 
     fn record(pair: Option<AnswerPair>) -> Record {
         let question = Turn { role: Role::User, parts: vec![TurnPart::Image(0), TurnPart::Text("q".into())] };
         Record {
             turns: vec![question],
             pair,
+            about_answers: Default::default(),
             verbatim: None,
             action: None,
             images: Vec::new(),
@@ -548,6 +564,16 @@ mod tests {
         assert!(conversation(&record(None), Answers::Chosen).unwrap_err().cause.contains("no chosen"));
         let silent = record(Some(AnswerPair { chosen: " ".into(), rejected: "no".into() }));
         assert!(conversation(&silent, Answers::All).unwrap_err().cause.contains("empty"));
+    }
+
+    #[test]
+    fn samples_know_what_the_row_says_about_their_answer() {
+        let mut pair = record(Some(AnswerPair { chosen: "yes".into(), rejected: "no".into() }));
+        pair.meta = json!({"id": 7});
+        pair.about_answers = [2, 3].map(|rate| Map::from_iter([("rate".to_owned(), json!(rate))]));
+        assert_eq!(meta(&pair, Answers::All), json!({"id": 7, "answer": {"rate": 2}}));
+        assert_eq!(meta(&pair, Answers::Rejected), json!({"id": 7, "answer": {"rate": 3}}));
+        assert_eq!(meta(&pair, Answers::None), json!({"id": 7}));
     }
 
     #[test]

@@ -68,6 +68,7 @@ impl Playground {
         let record = Record {
             turns,
             pair: None,
+            about_answers: Default::default(),
             verbatim: Some(text.to_owned()),
             action: None,
             images,

@@ -4,7 +4,7 @@
 use super::action::Action;
 use super::image::ImageFile;
 use sae_core::store::conversation::{AnswerPair, Turn};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A video whose frames are images.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Record {
     pub turns: Vec<Turn>,
     /// Two answers to the conversation, in preference data.
     pub pair: Option<AnswerPair>,
+    /// What numbered columns say about the chosen and about the rejected answer. They stay in [`Record::meta`] as well.
+    pub about_answers: [Map<String, Value>; 2],
     /// The column `text`, for prompts that are used without a template.
     pub verbatim: Option<String>,
     /// What an agent does after the conversation, in rows that are steps of an episode.

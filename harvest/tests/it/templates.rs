@@ -278,6 +278,7 @@ fn prepare(checkpoint: &Checkpoint, text: &str) -> Result<Prepared, Skipped> {
     let record = Record {
         turns,
         pair: None,
+        about_answers: Default::default(),
         verbatim: Some(text.into()),
         action: None,
         images: Vec::new(),

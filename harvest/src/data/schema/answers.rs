@@ -16,6 +16,9 @@ use serde_json::Value;
 pub(super) const PREFERRED: [&str; 5] =
     ["overall_response", "p_response", "better_response_id", "more_helpful_response_id", "safer_response_id"];
 
+/// Columns of an answer that people corrected, each before that of the better answer.
+const CORRECTED: [[&str; 2]; 2] = [["response", "refinement"], ["answer", "correction"]];
+
 impl Schema {
     /// The only answer, from the first of these columns that the row has. `question` holds the turns before the answer.
     pub(super) fn answer(&mut self, names: &[&'static str], question: &[Turn]) -> Result<Option<Turn>, String> {
@@ -24,16 +27,26 @@ impl Schema {
         Ok(Some(Turn::from_text(Role::Assistant, answer_text(name, &answer, question)?)))
     }
 
-    /// Two answers, the preferred one first.
+    /// Two answers with a preference.
     pub(super) fn pair(&mut self, question: &[Turn]) -> Result<Option<AnswerPair>, RowError> {
-        if fields::get(&self.fields, "rejected").is_some() {
+        let pair = self.two_answers(question)?;
+        match pair {
+            Some(pair) if pair.chosen == pair.rejected => Err("the two answers are equal".into()),
+            pair => Ok(pair),
+        }
+    }
+
+    fn two_answers(&mut self, question: &[Turn]) -> Result<Option<AnswerPair>, RowError> {
+        let has = |name: &str| fields::get(&self.fields, name).is_some();
+        let corrected = CORRECTED.into_iter().find(|columns| columns.iter().all(|name| has(name)));
+        let columns = if has("rejected") { Some(["rejected", "chosen"]) } else { corrected };
+        if let Some([rejected, chosen]) = columns {
             let mut answer = |name: &str| {
                 let answer = fields::take(&mut self.fields, name).unwrap_or_default();
                 answer_text(name, &answer, question)
             };
-            return Ok(Some(AnswerPair { chosen: answer("chosen")?, rejected: answer("rejected")? }));
+            return Ok(Some(AnswerPair { chosen: answer(chosen)?, rejected: answer(rejected)? }));
         }
-        let has = |name: &str| fields::get(&self.fields, name).is_some();
         let first = match ["response_0", "response_1", "response_2"].map(has) {
             [_, true, true] => 1,
             [true, true, false] => 0,
@@ -46,11 +59,13 @@ impl Schema {
             answer_text(&name, &answer, question)
         };
         let (one, two) = (answer(first)?, answer(first + 1)?);
-        match preferred - first {
-            0 => Ok(Some(AnswerPair { chosen: one, rejected: two })),
-            1 => Ok(Some(AnswerPair { chosen: two, rejected: one })),
-            _ => Err(format!("the preferred answer is {preferred}: expected {first} or {}", first + 1).into()),
-        }
+        let (pair, numbers) = match preferred - first {
+            0 => (AnswerPair { chosen: one, rejected: two }, [first, first + 1]),
+            1 => (AnswerPair { chosen: two, rejected: one }, [first + 1, first]),
+            _ => return Err(format!("the preferred answer is {preferred}: expected {first} or {}", first + 1).into()),
+        };
+        self.numbers = Some(numbers);
+        Ok(Some(pair))
     }
 
     /// The number of the preferred answer.

@@ -20,7 +20,7 @@ pub(super) const FRAMES: [&str; 2] = ["video", "frames"];
 const RATE: &str = "fps";
 
 /// Columns that hold video or audio.
-const COLUMNS: [&str; 6] = ["video", "videos", "audio", "audios", "sound", "sounds"];
+const COLUMNS: [&str; 8] = ["video", "videos", "video_path", "audio", "audios", "audio_path", "sound", "sounds"];
 
 /// Placeholders of video and audio in a text. They count only if there is also a column that may hold the file, because a
 /// text may mention HTML tags.
@@ -95,7 +95,7 @@ pub(super) fn reject_unsupported(columns: &Columns, has_frames: bool) -> Result<
     let column = COLUMNS.into_iter().find(|name| has_file(name) || names_media(&columns.fields, name));
     let column = match column {
         None if has_frames => return Ok(()),
-        column => column.or_else(|| named_by_placeholder(&columns.fields)),
+        column => column.or_else(|| sound(&columns.fields)).or_else(|| named_by_placeholder(&columns.fields)),
     };
     let Some(column) = column else {
         let is_empty = |name: &&&str| columns.fields.get(**name) == Some(&Value::Array(Vec::new()));
@@ -127,7 +127,13 @@ fn names_media(columns: &Fields, name: &str) -> bool {
     fields::get(columns, name).is_some_and(|value| !value.is_number() && !value.is_boolean())
 }
 
-/// A column with another name, such as `video_path`, in a row whose text contains a placeholder.
+/// A column with decoded sound, whatever its name: samples with their rate. Answers may be such columns.
+fn sound(columns: &Fields) -> Option<&str> {
+    let is_sound = |value: &Value| value.get("sampling_rate").is_some_and(Value::is_number);
+    columns.iter().find(|(_, value)| is_sound(value)).map(|(name, _)| name.as_str())
+}
+
+/// A column with another name, such as `clip_of_video`, in a row whose text contains a placeholder.
 fn named_by_placeholder(columns: &Fields) -> Option<&str> {
     PLACEHOLDERS.iter().find_map(|(kind, placeholder)| {
         let named = columns.keys().find(|name| name.contains(kind) && names_media(columns, name))?;

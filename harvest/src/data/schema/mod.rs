@@ -4,6 +4,7 @@
 
 mod answers;
 mod media;
+mod numbered;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -57,7 +58,7 @@ pub(super) fn record(mut columns: Columns, melted: Option<String>) -> Result<Rec
     let verbatim = melted.clone().or_else(|| columns.fields.get("text").and_then(Value::as_str).map(str::to_owned));
     let has_images = images.iter().any(Option::is_some);
     let action = action::read(&columns.fields)?;
-    let mut row = Schema { fields: columns.fields, images: Vec::new(), has_images, video, shown: 0 };
+    let mut row = Schema { fields: columns.fields, images: Vec::new(), has_images, video, shown: 0, numbers: None };
     let whole = if melted.is_none() && video.is_none() { row.interleaved(&images)? } else { None };
     let (mut turns, pair) = match (whole, melted) {
         (Some(turn), _) => (vec![turn], None),
@@ -83,8 +84,9 @@ pub(super) fn record(mut columns: Columns, melted: Option<String>) -> Result<Rec
     let is_known =
         |name: &str| [&KNOWN[..], &CONVERSATIONS, &ANSWERS, &IMAGES].iter().any(|names| names.contains(&name));
     row.fields.retain(|name, value| !(is_known(name) && fields::is_absent(value)));
-    let Schema { images, video, fields, .. } = row;
-    Ok(Record { turns, pair, verbatim, action, images, video, meta: Value::Object(fields) })
+    let Schema { images, video, fields, numbers, .. } = row;
+    let about_answers = numbers.map(|numbers| numbered::properties(&fields, numbers)).unwrap_or_default();
+    Ok(Record { turns, pair, about_answers, verbatim, action, images, video, meta: Value::Object(fields) })
 }
 
 /// Whether a column may hold the frames of the row's video, if it has one.
@@ -134,6 +136,8 @@ struct Schema {
     video: Option<Video>,
     /// Number of images, or of videos, that the turns have shown so far.
     shown: usize,
+    /// The numbers of the chosen and of the rejected answer, if the row numbers them.
+    numbers: Option<[i64; 2]>,
 }
 
 /// A conversation, and in preference data the two answers to it.

@@ -63,6 +63,41 @@ fn preference_rows_identify_the_chosen_answer() {
 }
 
 #[test]
+fn numbered_columns_describe_the_answer_that_they_belong_to() {
+    // BeaverTails-V: two preferences that need not agree, and rates of each answer.
+    let row = json!({"question": "q", "image": "a.png", "response_1": "a", "response_2": "b", "more_helpful_response_id": "2",
+        "safer_response_id": "1", "is_response_1_safe": "yes", "is_response_2_safe": "no", "response_1_harmless_rate": 2,
+        "response_2_harmless_rate": -1, "response_1_helpful_rate": 0, "response_2_helpful_rate": 3, "category": "insult"});
+    let read = record(row).unwrap();
+    let [chosen, rejected] = read.about_answers.map(Value::Object);
+    assert_eq!(read.pair, pair("b", "a"));
+    let rates = |harmless: i64, helpful: i64, safe: &str| json!({"more_helpful": safe == "no", "safer": safe == "yes", "is_safe": safe, "harmless_rate": harmless, "helpful_rate": helpful});
+    assert_eq!((chosen, rejected), (rates(-1, 3, "no"), rates(2, 0, "yes")));
+    assert_eq!(read.meta["response_1_harmless_rate"], 2);
+    // Align-Anything: the number comes last.
+    let row = json!({"question": "q", "response_1": "a", "response_2": "b", "overall_response": 1, "p_response": 2,
+        "prompt_following_rate_1": 1, "prompt_following_rate_2": 3, "step_1": "alone"});
+    let [chosen, rejected] = record(row).unwrap().about_answers.map(Value::Object);
+    assert_eq!(chosen, json!({"overall": true, "p": false, "prompt_following_rate": 1}));
+    assert_eq!(rejected, json!({"overall": false, "p": true, "prompt_following_rate": 3}));
+}
+
+#[test]
+fn corrected_answers_are_preferred_to_the_first_ones() {
+    // Align-Anything's feedback, and Aligner.
+    let feedback =
+        json!({"prompt": "q", "image": "a.png", "response": "a", "critique": "too short", "refinement": "b"});
+    let read = record(feedback).unwrap();
+    assert_eq!((read.pair, read.meta), (pair("b", "a"), json!({"critique": "too short"})));
+    let aligner = json!({"question": "q", "answer": "a", "correction": "b"});
+    assert_eq!(record(aligner).unwrap().pair, pair("b", "a"));
+    let equal = json!({"question": "q", "answer": "a", "correction": "a"});
+    assert!(record(equal).unwrap_err().cause.contains("answers are equal"));
+    let tie = json!({"question": "q", "response_1": "a", "response_2": "b", "overall_response": 0});
+    assert!(record(tie).unwrap_err().cause.contains("expected 1 or 2"));
+}
+
+#[test]
 fn preferences_without_a_prompt_share_their_turns() {
     let turns = |answer: &str| json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": answer}]);
     let row = record(json!({"chosen": turns("b"), "rejected": turns("a")})).unwrap();
@@ -118,6 +153,17 @@ fn rows_that_cannot_be_used_carry_a_reason() {
     assert!(reason(json!({"a": 1, "b": 2})).contains("found a, b"));
     assert!(reason(json!({"question": "q"})).contains("no answer"));
     assert!(reason(json!({"conversations": [{"from": "narrator", "value": ""}]})).contains("narrator"));
+    // Align-Anything's questions about sounds, its sounds as answers, and its questions about videos.
+    let sound = json!({"array": [0.0, 0.1], "sampling_rate": 16000});
+    for row in [
+        json!({"prompt": "q", "audio_path": sound, "response_1": "a", "response_2": "b", "overall_response": 1}),
+        json!({"prompt": "q", "audio_path": {"bytes": null, "path": "a.wav"}, "response": "a"}),
+        json!({"prompt": "q", "response_1": sound, "response_2": sound, "overall_audio": 1}),
+    ] {
+        assert!(reason(row.clone()).contains("audio is not supported"), "{row}");
+    }
+    let video = json!({"prompt": "<video> q", "video_path": "a.mp4", "response_1": "a", "response_2": "b", "overall_response": 1});
+    assert!(reason(video).contains("not a list of frames (column video_path)"));
     let video = json!({"messages": [{"role": "user", "content": [{"type": "video"}]}]});
     assert!(reason(video).contains("video"));
 }
