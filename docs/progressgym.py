@@ -97,6 +97,8 @@ def main():
         sae("harvest", "--model", out / "model", "--data", data, "--layers", args.layer, "--run", run)
     if not (run / "saes/a").exists():
         sae("train", "--run", run, "--hook", f"layers.{args.layer}", "--name", "a", "--arch", "topk", "--k", 32, "--features", 4096, "--batch", 1024, "--steps", 1500)
+    if not (run / "features/a").exists():
+        sae("index", "--run", run, "--sae", "a")
     rows = [json.loads(line) for line in open(data)]
     speeches, presidents = len({row["speech"] for row in rows}), len({row["president"] for row in rows})
     print(f"{len(rows):,} paragraphs, {speeches} speeches, {presidents} presidents")
@@ -125,7 +127,11 @@ def main():
         effect, low, high = feature["effect"]
         print(f"| {feature['feature']} | {feature['words']} | {effect:+.5f} | {low:+.5f} to {high:+.5f} |")
     print(f"\nforecast: {json.dumps(report['forecast'])}")
-    print(f"\npredictions: {json.dumps(report['predictions'])}")
+    for predicted in report["predictions"]:
+        low, high = predicted["features_interval"]
+        others = ", ".join(f"{name} {predicted[name]:.3f}" for name in ("words", "length", "hidden"))
+        count = len(predicted["model"]["weights"])
+        print(f"\ndate, {predicted['measure']}: {count} features {predicted['features']:.3f} ({low:.3f} to {high:.3f}), {others}")
 
 
 if __name__ == "__main__":
