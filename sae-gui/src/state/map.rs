@@ -359,7 +359,7 @@ mod tests {
         let rows: Vec<_> = (0..).zip(&CLASSES).map(of_class).collect();
         let cells = map(MapKind::Max, &rows).cells(WHOLE, rows.iter());
         assert_eq!(CLASSES[COLORED], "dead");
-        assert!(cells.iter().any(|cell| *cell == [1; COLORED + 1]), "one of each in the same cell");
+        assert!(cells.contains(&[1; COLORED + 1]), "one of each in the same cell");
     }
 
     #[test]
