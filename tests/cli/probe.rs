@@ -19,7 +19,7 @@ fn rows(better: bool) -> Vec<Value> {
                 { "from": "gpt", "value": format!("{filler}{}", words[severity]) },
             ],
             "severity": severity, "unsafe": severity == 2, "rate": 1 - 2 * severity as i64, "set": n / 4,
-            "noisy": (1 - 2 * severity as i64) * if n / 4 % 5 == 0 { -1 } else { 1 }, "kind": kind, "same": true,
+            "noisy": (1 - 2 * severity as i64) * if (n / 4).is_multiple_of(5) { -1 } else { 1 }, "kind": kind, "same": true,
         })
     };
     (0..160).map(row).collect()
@@ -86,7 +86,7 @@ fn planted_labels_are_learned_and_become_scores() {
     let flipped = |folder: &Path| {
         let text = fs::read_to_string(folder.join("data/run.jsonl")).unwrap();
         let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        (rows.iter().filter(|row| row["set"].as_u64().unwrap() % 5 == 0).count(), rows.len())
+        (rows.iter().filter(|row| row["set"].as_u64().unwrap().is_multiple_of(5)).count(), rows.len())
     };
     let ((wrong, kept), (found, gone)) = (flipped(&plausible), flipped(&dropped));
     assert!(
