@@ -125,14 +125,7 @@ mod tests {
             }
             n
         };
-        let sum = overlap(make, 1, work, |results| {
-            results
-                .map(|n| {
-                    used.send(n).unwrap();
-                    n
-                })
-                .sum::<usize>()
-        });
+        let sum = overlap(make, 1, work, |results| results.inspect(|n| used.send(*n).unwrap()).sum::<usize>());
         assert_eq!(sum, 3);
     }
 
