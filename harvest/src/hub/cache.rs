@@ -80,7 +80,9 @@ impl Snapshot {
         let needed = |file: &str| match file {
             CONFIG | TOKENIZER => true,
             "tokenizer_config.json" | precedence::TEMPLATE => listing.contains(file),
-            "chat_template.json" | precedence::PROCESSOR => has_vision && listing.contains(file),
+            "chat_template.json" | precedence::PROCESSOR | precedence::VIDEO_PREPROCESSOR => {
+                has_vision && listing.contains(file)
+            }
             _ => false,
         };
         let mut missing: Vec<String> = DECISIVE
@@ -134,7 +136,9 @@ impl Snapshot {
             let files = [precedence::TEMPLATE, "chat_template.json"].iter().any(|file| self.has(file));
             files || ["tokenizer_config.json", precedence::PROCESSOR].iter().any(|file| has_template(file))
         };
-        self.listing().is_some() || DECISIVE.iter().all(is_known) || self.has("tokenizer_config.json") && template()
+        // Python asks for the processor of videos only where a model has one, and then downloads it.
+        let mut asked_for = DECISIVE.iter().filter(|file| **file != precedence::VIDEO_PREPROCESSOR);
+        self.listing().is_some() || asked_for.all(is_known) || self.has("tokenizer_config.json") && template()
     }
 
     /// The files of the commit, if `snapshot_download` of huggingface_hub 2 has stored a list of them.
