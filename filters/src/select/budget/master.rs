@@ -6,8 +6,9 @@
 const MOST_STEPS: usize = 1000;
 /// Profits and amounts are of order 1; differences below this are none.
 const TOLERANCE: f64 = 1e-10;
-/// What the place of a vertex that does not exist costs. With profits of order 1, it is left as soon as a mixture keeps all limits.
-const REFUSAL: f64 = 1e6;
+/// The cost of the artificial variable that the first basis has in the place of a vertex ("big M"). With profits of order 1, it
+/// leaves as soon as a mixture keeps all limits.
+const BIG_M: f64 = 1e6;
 
 /// A selection, as the program sees it.
 #[derive(Clone, Debug)]
@@ -37,8 +38,8 @@ pub(super) struct Mixture<S> {
 enum Member<S> {
     /// What is left of a limit.
     Slack,
-    /// No vertex yet.
-    Refusal,
+    /// The artificial variable: no vertex yet.
+    Artificial,
     /// A selection.
     Vertex(Vertex<S>),
 }
@@ -47,7 +48,7 @@ impl<S> Member<S> {
     fn profit(&self) -> f64 {
         match self {
             Self::Slack => 0.0,
-            Self::Refusal => -REFUSAL,
+            Self::Artificial => -BIG_M,
             Self::Vertex(vertex) => vertex.profit,
         }
     }
@@ -60,7 +61,7 @@ pub(super) fn maximize<S>(limits: &[f64], mut best: impl FnMut(&[f64]) -> Vertex
     // The last row says that the weights of all vertices are 1 together.
     let mut amounts: Vec<f64> = limits.iter().copied().chain([1.0]).collect();
     let mut inverse: Vec<Vec<f64>> = (0..rows).map(|row| (0..rows).map(|c| f64::from(row == c)).collect()).collect();
-    let mut basis: Vec<Member<S>> = limits.iter().map(|_| Member::Slack).chain([Member::Refusal]).collect();
+    let mut basis: Vec<Member<S>> = limits.iter().map(|_| Member::Slack).chain([Member::Artificial]).collect();
     let (mut bound, mut prices) = (f64::INFINITY, vec![0.0; limits.len()]);
     for _ in 0..MOST_STEPS {
         let dual = |column: usize| basis.iter().zip(&inverse).map(|(member, row)| member.profit() * row[column]).sum();
@@ -89,7 +90,7 @@ pub(super) fn maximize<S>(limits: &[f64], mut best: impl FnMut(&[f64]) -> Vertex
     let mut feasible = true;
     for (member, weight) in basis.into_iter().zip(amounts) {
         match member {
-            Member::Refusal => feasible &= weight <= TOLERANCE,
+            Member::Artificial => feasible &= weight <= TOLERANCE,
             Member::Vertex(vertex) if weight > TOLERANCE => parts.push((weight, vertex)),
             Member::Slack | Member::Vertex(_) => {}
         }
@@ -103,7 +104,7 @@ fn in_basis(inverse: &[Vec<f64>], column: &[f64]) -> Vec<f64> {
     inverse.iter().map(|row| row.iter().zip(column).map(|(a, b)| a * b).sum()).collect()
 }
 
-/// The row whose member reaches 0 first when the column enters; the last one of equals, so that the refusal leaves early.
+/// The row whose member reaches 0 first when the column enters; the last one of equals, so that the artificial variable leaves early.
 fn leaving(inverse: &[Vec<f64>], amounts: &[f64], column: &[f64]) -> Option<usize> {
     let step = in_basis(inverse, column);
     let ratios = step.iter().zip(amounts).enumerate().filter(|(_, (step, _))| **step > TOLERANCE);

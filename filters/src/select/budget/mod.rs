@@ -119,7 +119,7 @@ pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules, budgets: &Budgets
     let candidates = &units.candidates;
     if candidates.kept() == 0 {
         return Err(Error::request(Cause::with_hint(
-            "no unit with a score and all costs would be kept",
+            format!("none of the {} with a score and all costs would be kept", units.noun()),
             Hint::Raise(Setting::Keep),
         )));
     }
@@ -236,6 +236,11 @@ impl<'a> Units<'a> {
         Ok(Self { budgets, of, candidate, candidates: Candidates::new(values, costs, limits, cells, quotas) })
     }
 
+    /// What the units are called.
+    fn noun(&self) -> &'static str {
+        if self.budgets.units.is_some() { "units" } else { "samples" }
+    }
+
     fn sign(&self, budget: usize) -> f64 {
         sign(self.budgets.limits[budget].rule.side)
     }
@@ -261,11 +266,12 @@ impl<'a> Units<'a> {
         let confidence = promise.confidence;
         let (price, chosen) = promise::promised(candidates, &risks, confidence).map_err(|(judged, bound)| {
             let text = format!(
-                "{} cannot be promised with {}%: for the safest {} of {} units, {judged} of them judged, the bound is {:.4}",
+                "{} cannot be promised with {}%: for the safest {} of {} {}, {judged} of them judged, the bound is {:.4}",
                 budget.rule,
                 confidence * 100.0,
                 candidates.kept(),
                 candidates.len(),
+                self.noun(),
                 natural(bound),
             );
             let judge_more = Hint::from("judge more samples");
@@ -285,7 +291,7 @@ impl<'a> Units<'a> {
 
     fn impossible(&self, why: Impossible) -> Error {
         let candidates = &self.candidates;
-        let (kept, of) = (candidates.kept(), candidates.len());
+        let (kept, of, noun) = (candidates.kept(), candidates.len(), self.noun());
         match why {
             Impossible::Alone { budget, smallest } => {
                 let rule = &self.budgets.limits[budget].rule;
@@ -298,7 +304,7 @@ impl<'a> Units<'a> {
                     _ => String::new(),
                 };
                 let text = format!(
-                    "no {kept} of {of} units keep the budget {rule}: the {extreme} mean of {} is {mean:.4}{most}",
+                    "no selection of {kept} of {of} {noun} keeps the budget {rule}: the {extreme} mean of {} is {mean:.4}{most}",
                     rule.column
                 );
                 Error::request(Cause::with_hint(text, Hint::Lower(Setting::Keep)))
@@ -306,7 +312,7 @@ impl<'a> Units<'a> {
             Impossible::Together => {
                 let rules = self.budgets.limits.iter().map(|budget| budget.rule.to_string());
                 let text = format!(
-                    "no {kept} of {of} units keep all budgets, although each of them can be kept alone: {}",
+                    "no selection of {kept} of {of} {noun} keeps all budgets, although each of them can be kept alone: {}",
                     rules.collect::<Vec<_>>().join(", ")
                 );
                 Error::request(Cause::with_hint(text, Hint::Lower(Setting::Keep)))

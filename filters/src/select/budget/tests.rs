@@ -136,7 +136,7 @@ fn what_no_selection_keeps_is_said_with_what_would_be_possible() {
     let text = said(Keep::Count(4), &[budget("harm<=0.2", &[1.0, 0.5, 0.0, 0.0])]);
     assert!(text.contains("smallest mean of harm is 0.3750; at most 3 can be kept"), "{text}");
     let opposed = [budget("a<=0.1", &[0.0, 0.0, 1.0, 1.0]), budget("b<=0.1", &[1.0, 1.0, 0.0, 0.0])];
-    assert!(said(Keep::Count(2), &opposed).contains("keep all budgets"));
+    assert!(said(Keep::Count(2), &opposed).contains("keeps all budgets"));
     assert!(said(Keep::AtLeast(0.0), &[]).contains("a threshold"));
 }
 
@@ -229,7 +229,7 @@ fn a_promise_that_nothing_supports_is_refused() {
     let budgets = Budgets { limits: &limits, units: None, promise: Some(&promise) };
     let said = choose(&scores(&[1.0, 2.0, 3.0, 4.0]), &Rules::new(Keep::Count(2), &groups), &budgets).unwrap_err();
     assert!(
-        said.to_string().contains("cannot be promised with 95%: for the safest 2 of 4 units, 1 of them judged"),
+        said.to_string().contains("cannot be promised with 95%: for the safest 2 of 4 samples, 1 of them judged"),
         "{said}"
     );
     let both = [limits[0].clone(), limits[0].clone()];
