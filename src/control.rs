@@ -60,6 +60,8 @@ pub enum Stage {
     Probe,
     /// Rows of the data set are copied.
     Rows,
+    /// Rows of a data set are read, to describe them.
+    Describe,
     /// A model and an autoencoder look at images; counted in rows of the data.
     Patches,
     /// Features are labeled.
@@ -95,6 +97,7 @@ impl Stage {
             Self::Contrast => "contrast",
             Self::Probe => "probe",
             Self::Rows => "rows",
+            Self::Describe => "read",
             Self::Patches => "patches",
             Self::Label => "label",
             Self::Export => "export",

@@ -479,6 +479,12 @@ pub enum Error {
         /// The hook.
         hook: String,
     },
+    /// Of several paths, one that is no data set.
+    #[error("{} is not a data set, and only data sets are described together", path.display())]
+    NoDataSet {
+        /// The path.
+        path: PathBuf,
+    },
     /// A path that does not exist.
     #[error("no file or folder exists at {}", path.display())]
     NothingThere {

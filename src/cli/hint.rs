@@ -34,7 +34,7 @@ fn command(operation: Operation) -> String {
 }
 
 /// The flag of each setting that has one.
-const FLAGS: [(Setting, &str); 39] = [
+const FLAGS: [(Setting, &str); 40] = [
     (Setting::Run, "--run"),
     (Setting::SaeName, "--name"),
     (Setting::Output, "--out"),
@@ -74,6 +74,7 @@ const FLAGS: [(Setting, &str); 39] = [
     (Setting::MatchRun, "--match"),
     (Setting::Budget, "--budget"),
     (Setting::Judged, "--judged"),
+    (Setting::Conflicts, "--conflicts"),
 ];
 
 fn flag(setting: Setting) -> String {

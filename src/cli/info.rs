@@ -1,11 +1,12 @@
-//! `sae info`: says what a file or folder is: a run, a store of activations, or an autoencoder of any known format.
+//! `sae info`: says what a file or folder is: a run, a store of activations, an autoencoder of any known format, or a data set.
 
-use super::Outcome;
-use crate::cli::terminal::{count, counted};
+use super::{Invocation, Outcome};
+use crate::cli::hint;
+use crate::cli::terminal::{columns, count, counted, table};
 use anyhow::Result;
 use clap::Args;
 use sae_core::autoencoder::formats::{Range, Summary};
-use sae_workbench::info::{ActivationsInfo, AutoencodersInfo, RunInfo, SaeInfo};
+use sae_workbench::info::{ActivationsInfo, AutoencodersInfo, Column, DataInfo, DataSetsInfo, RunInfo, SaeInfo};
 use sae_workbench::{InfoReport, InfoRequest};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -18,23 +19,31 @@ Examples:
   sae info trainer_0/ae.pt
   sae info run                              the contents of a run
   sae info run/activations/layers.16        the contents of a store
-  sae info run/saes/base --json")]
+  sae info run/saes/base --json
+  sae info photos.jsonl                     rows, columns, and why rows are skipped
+  sae info train.parquet test.parquet       also keys, questions and images that both have")]
 pub struct InfoArgs {
-    /// Folder, or a file in it
-    pub path: PathBuf,
+    /// Folder, or a file in it; several, if all of them are data sets
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Rows of each data set that are read at most
+    #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
+    pub limit: u64,
     /// Active features per token, if the files do not say (qwen-scope)
     #[arg(long)]
     pub k: Option<usize>,
 }
 
 /// Runs the command. `--dry-run` changes nothing, because the command only reads.
-pub fn run(args: &InfoArgs) -> Result<Outcome> {
-    let report = InfoRequest { path: args.path.clone(), k: args.k }.run()?;
+pub fn run(args: &InfoArgs, invocation: &mut Invocation) -> Result<Outcome> {
+    let request = InfoRequest { paths: args.paths.clone(), k: args.k, limit: args.limit };
+    let report = request.run(invocation.control)?;
     let text = match &report {
         InfoReport::Autoencoder(found) => format!("{}: {}", found.format, autoencoder(&found.summary)),
         InfoReport::Autoencoders(found) => autoencoders(found),
         InfoReport::Activations(found) => activations(found),
         InfoReport::Run(found) => of_run(found),
+        InfoReport::Data(found) => data_sets(found),
     };
     Outcome::new(report, text)
 }
@@ -127,4 +136,62 @@ fn of_run(run: &RunInfo) -> String {
         }
     }
     text
+}
+
+fn data_sets(found: &DataSetsInfo) -> String {
+    let mut text: String = found.sets.iter().map(data_set).collect::<Vec<_>>().join("\n");
+    if !found.shared.is_empty() {
+        let name = |set: usize| found.sets[set].path.display().to_string();
+        let mut rows = vec![["in both", "keys", "questions", "rows", "images"].map(String::from).to_vec()];
+        rows.extend(found.shared.iter().map(|shared| {
+            let [a, b] = shared.sets.map(name);
+            let keys = shared.keys.map_or_else(|| "-".into(), count);
+            vec![format!("{a} and {b}"), keys, count(shared.questions), count(shared.rows), count(shared.images)]
+        }));
+        text += &format!("\n{}", table(&rows));
+    }
+    text
+}
+
+fn data_set(set: &DataInfo) -> String {
+    let mut text = format!(
+        "data set {}: {} in {}",
+        set.path.display(),
+        counted(set.rows, "row"),
+        counted(set.files as u64, "file")
+    );
+    if set.read < set.rows {
+        text += &format!("; of the first {}:", count(set.read));
+    }
+    let mut lines = vec![vec![String::from("usable"), count(set.usable)]];
+    lines.extend(set.contents.iter().map(|content| vec![format!("with {}", content.what), count(content.rows)]));
+    let faults = [("with a missing image", set.missing_images), ("repeating another row", set.repeated)];
+    lines.extend(faults.iter().filter(|(_, rows)| *rows > 0).map(|(what, rows)| vec![what.to_string(), count(*rows)]));
+    text += &format!("\n{}", table(&lines));
+    if !set.skipped.is_empty() {
+        text += "skipped\n";
+    }
+    for kind in &set.skipped {
+        text +=
+            &format!("  {}, first row {}: {}\n", counted(kind.rows, "row"), count(kind.first.row), kind.first.reason);
+        if let Some(hint) = &kind.first.hint {
+            text += &format!("    hint: {}\n", hint::words(hint));
+        }
+    }
+    if !set.columns.is_empty() {
+        text += "columns\n";
+        text += &columns(&set.columns.iter().map(column).collect::<Vec<_>>());
+    }
+    set.notes.iter().for_each(|note| text += &format!("note: {note}\n"));
+    text
+}
+
+fn column(column: &Column) -> Vec<String> {
+    let values = |(value, rows): &(String, u64)| format!("{value} ({})", count(*rows));
+    let is = match (column.numbers, &column.values[..]) {
+        (_, [_, ..]) => column.values.iter().map(values).collect::<Vec<_>>().join(", "),
+        (Some([low, mean, high]), _) => format!("{low} to {high}, mean {mean:.4}"),
+        _ => "texts or lists".into(),
+    };
+    vec![column.name.clone(), counted(column.count, "value"), is]
 }

@@ -225,7 +225,7 @@ fn run(args: &Args, control: &mut Control) -> Result<Outcome> {
         Command::Filter(args) => filter::run(args, invocation),
         Command::Patches(args) => patches::run(args, invocation),
         Command::Bench(bench) => bench::run(bench, invocation),
-        Command::Info(args) => info::run(args),
+        Command::Info(args) => info::run(args, invocation),
         Command::Convert(args) => convert::run(args, invocation),
         Command::Export(args) => export::run(args, invocation),
         Command::Import(args) => import::run(args, invocation),

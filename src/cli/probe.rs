@@ -55,6 +55,10 @@ pub struct ProbeArgs {
     /// Also report the quality for each value of this field
     #[arg(long, value_name = "FIELD")]
     pub category: Option<String>,
+    /// What to do with labels of safety that contradict another field (is_safe, harmless_rate): keep uses them, although one of
+    /// the two fields must be wrong; otherwise they are left out, and more than 5 % are an error
+    #[arg(long, value_parser = ["keep"])]
+    pub conflicts: Option<String>,
     /// Seed of the folds and of the interval
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -71,6 +75,7 @@ pub fn run(args: &ProbeArgs, invocation: &mut Invocation) -> Result<Outcome> {
         pair: args.pair.clone(),
         rejected: args.rejected.clone(),
         category: args.category.clone(),
+        use_conflicts: args.conflicts.is_some(),
         seed: args.seed,
     };
     invocation.outcome(|_| request.plan(), |control| request.run(control), |report| Ok(describe(report)))
@@ -91,6 +96,12 @@ fn describe(report: &ProbeReport) -> String {
         text += &format!("; {} left out, which lack a label, the part or a partner", count(report.left_out as u64));
     }
     text.push('\n');
+    if let Some(conflicts) = report.conflicts.as_ref().filter(|conflicts| conflicts.count > 0) {
+        let done = if conflicts.used { "used nevertheless" } else { "left out" };
+        let (count, compared) = (count(conflicts.count as u64), count(conflicts.compared as u64));
+        let keys = conflicts.keys.join(", ");
+        text += &format!("{count} of {compared} labels contradict {} and were {done}: {keys}\n", conflicts.field);
+    }
     text += &quality(&report.quality);
     if let Some(brier) = report.brier {
         text += &format!("Brier score of the calibrated probabilities: {brier:.4}\n");

@@ -1,7 +1,7 @@
 //! Why a probe cannot be fitted.
 
 use filters::probe::Kind;
-use sae_core::error::Hint;
+use sae_core::error::{Hint, Setting};
 use std::path::PathBuf;
 
 /// Labels that a probe cannot be fitted to.
@@ -47,6 +47,20 @@ pub enum ProbeError {
         /// The smallest number.
         fewest: usize,
     },
+    /// Labels that contradict another field.
+    #[error("{field} and {other} contradict each other in {count} of {compared} samples ({})", keys.join(", "))]
+    Conflicts {
+        /// The field with the labels.
+        field: String,
+        /// The other field.
+        other: String,
+        /// Samples whose fields contradict each other.
+        count: usize,
+        /// Samples with both fields.
+        compared: usize,
+        /// The keys of the first of them.
+        keys: Vec<String>,
+    },
     /// Too many pairs.
     #[error("the sets of {field} have {pairs} pairs; at most {most} can be fitted")]
     TooManyPairs {
@@ -82,6 +96,9 @@ impl ProbeError {
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::TooFew { .. } | Self::FewGroups { .. } => Some("label more samples".into()),
+            Self::Conflicts { .. } => {
+                Some(Hint::AnyOf(vec!["correct the data".into(), Hint::set(Setting::Conflicts, "keep")]))
+            }
             Self::TooManyPairs { .. } => Some("compare samples within smaller sets".into()),
             _ => None,
         }

@@ -92,12 +92,7 @@ impl Reader<'_> {
     fn value(&self, value: &Value) -> Option<f64> {
         match (self.kind, self.names) {
             (Kind::Binary, [name]) => Some(f64::from(u8::from(text(value) == *name))),
-            (Kind::Binary, _) => match value {
-                Value::Bool(known) => Some(f64::from(u8::from(*known))),
-                Value::String(name) if ["yes", "true"].contains(&name.to_lowercase().as_str()) => Some(1.0),
-                Value::String(name) if ["no", "false"].contains(&name.to_lowercase().as_str()) => Some(0.0),
-                value => number(value).filter(|value| *value == 0.0 || *value == 1.0),
-            },
+            (Kind::Binary, _) => yes_or_no(value).map(|yes| f64::from(u8::from(yes))),
             (Kind::Ordinal, []) => number(value).filter(|value| value.fract() == 0.0 && (0.0..=20.0).contains(value)),
             (Kind::Ordinal, names) => names.iter().position(|name| *name == text(value)).map(|level| level as f64),
             _ => value.as_bool().map(|known| f64::from(u8::from(known))).or_else(|| number(value)),
@@ -120,6 +115,16 @@ impl Reader<'_> {
         }
         let highest = values.iter().flatten().fold(0.0, |most: f64, value| most.max(*value));
         (0..=highest as usize).map(|level| level.to_string()).collect()
+    }
+}
+
+/// Whether a value says yes, if it says yes or no.
+pub(super) fn yes_or_no(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(known) => Some(*known),
+        Value::String(name) if ["yes", "true"].contains(&name.to_lowercase().as_str()) => Some(true),
+        Value::String(name) if ["no", "false"].contains(&name.to_lowercase().as_str()) => Some(false),
+        value => number(value).filter(|value| *value == 0.0 || *value == 1.0).map(|value| value == 1.0),
     }
 }
 

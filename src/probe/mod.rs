@@ -2,12 +2,14 @@
 //! [`filters::probe`], beside the predictions of hidden states, words, length and chance.
 
 mod audit;
+mod conflicts;
 mod file;
 mod judge;
 mod labels;
 mod report;
 
 pub use crate::error::ProbeError;
+pub use conflicts::Conflicts;
 pub use file::SavedProbe;
 pub(crate) use file::{apply, label_field};
 pub use report::{CategoryReport, ProbeReport, Quality, Suspect, WeightedFeature};
@@ -76,6 +78,9 @@ pub struct ProbeRequest {
     pub rejected: Option<PathBuf>,
     /// A field by whose values the quality is reported as well.
     pub category: Option<String>,
+    /// Whether labels of safety that contradict another field are used. If not, they are left out, and more than one in twenty is an
+    /// error.
+    pub use_conflicts: bool,
     /// Seed of the folds and of intervals.
     pub seed: u64,
 }
@@ -101,6 +106,7 @@ struct Input {
     own: usize,
     rejected: Option<Companion>,
     labels: Labels,
+    conflicts: Option<Conflicts>,
     /// The set of each sample, for comparisons.
     sets: Option<Vec<Option<u32>>>,
 }
@@ -117,7 +123,8 @@ impl ProbeRequest {
     /// A probe of all positions with content.
     pub fn new(sae: SaeChoice, name: impl Into<String>, kind: Kind, label: impl Into<String>) -> Self {
         let (name, label) = (name.into(), Some(label.into()));
-        Self { sae, name, kind, label, part: Part::All, pair: None, rejected: None, category: None, seed: 0 }
+        let (part, pair, rejected, category) = (Part::All, None, None, None);
+        Self { sae, name, kind, label, part, pair, rejected, category, use_conflicts: false, seed: 0 }
     }
 
     /// What [`ProbeRequest::run`] would do.
@@ -211,6 +218,7 @@ impl ProbeRequest {
             samples: members.len(),
             examples: targets.len(),
             left_out: input.samples.len() - members.len(),
+            conflicts: input.conflicts.clone(),
             groups: distinct,
             features: fit.probe.weights.len(),
             quality,
@@ -275,7 +283,7 @@ impl ProbeRequest {
             let has = |sample: &Sample| field.split(',').all(|field| field_value(&sample.meta, field.trim()).is_some());
             sets = Some(samples.iter().zip(&groups.of).map(|(sample, set)| has(sample).then_some(*set)).collect());
         }
-        let labels = match (&self.label, &rejected) {
+        let mut labels = match (&self.label, &rejected) {
             (Some(label), _) => Labels::read(self.kind, label, &samples)?,
             (None, Some(_)) if self.kind == Kind::Pair => {
                 let values = (0..samples.len()).map(|n| Some(f64::from(u8::from(n < own)))).collect();
@@ -283,7 +291,8 @@ impl ProbeRequest {
             }
             (None, _) => return Err(ProbeError::NoLabel { kind: self.kind }.into()),
         };
-        Ok(Input { samples, own, rejected, labels, sets })
+        let conflicts = Conflicts::resolve(&labels.field, &samples, &mut labels.values, self.use_conflicts)?;
+        Ok(Input { samples, own, rejected, labels, conflicts, sets })
     }
 
     fn features(&self, sae: &LoadedSae, input: &Input, control: &mut Control) -> Result<Features> {

@@ -1,5 +1,6 @@
 //! What a probe found: the first part of `probes/<sae>/<name>.json`.
 
+use super::Conflicts;
 use crate::contrast::FeatureNames;
 use filters::probe::{Audit, Kind, PathPoint, Probe, Rows};
 use sae_core::analysis::feature_sets::Part;
@@ -39,6 +40,8 @@ pub struct ProbeReport {
     pub examples: usize,
     /// Samples without a label, without a position of the part, or that are in no pair.
     pub left_out: usize,
+    /// Labels that contradict another field of safety; `None` if there is no such field.
+    pub conflicts: Option<Conflicts>,
     /// Different images, or sets of samples, which folds keep together.
     pub groups: usize,
     /// Features with a weight.

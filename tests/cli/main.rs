@@ -9,6 +9,7 @@ mod contrast;
 mod contributing;
 mod demo;
 mod demo_model;
+mod describe;
 mod documents;
 mod evaluate;
 mod examples;

@@ -139,6 +139,8 @@ pub enum Setting {
     Budget,
     /// The field that people judged.
     Judged,
+    /// What to do with labels that contradict each other.
+    Conflicts,
 }
 
 impl Hint {
@@ -238,6 +240,7 @@ impl fmt::Display for Setting {
             Self::MatchRun => "the target run",
             Self::Budget => "the budget",
             Self::Judged => "the judged field",
+            Self::Conflicts => "what to do with contradicting labels",
         })
     }
 }

@@ -17,7 +17,7 @@ const REASON_LIMIT: usize = 300;
 const VALUE_LIMIT: usize = 120;
 
 /// Rows of one kind of reason that are kept, and kinds of which rows are kept.
-const KEPT_ROWS: usize = 10;
+const KEPT_ROWS: u64 = 10;
 const KEPT_KINDS: usize = 50;
 
 /// Characters in which reasons of different kinds differ: what follows is mostly a path or a value.
@@ -82,7 +82,15 @@ fn cut(text: &str, limit: usize) -> String {
 pub struct SkipList {
     rows: u64,
     first: Vec<Skipped>,
-    kinds: BTreeMap<String, usize>,
+    kinds: BTreeMap<String, SkipKind>,
+}
+
+/// Rows that were skipped for one kind of reason.
+#[derive(Clone, Copy, Debug)]
+struct SkipKind {
+    rows: u64,
+    /// The place of the first of them in [`SkipList::first`].
+    first: usize,
 }
 
 impl SkipList {
@@ -93,11 +101,18 @@ impl SkipList {
         if self.kinds.len() == KEPT_KINDS && !self.kinds.contains_key(&kind) {
             return;
         }
-        let rows = self.kinds.entry(kind).or_default();
-        if *rows < KEPT_ROWS {
-            *rows += 1;
+        let kind = self.kinds.entry(kind).or_insert(SkipKind { rows: 0, first: self.first.len() });
+        kind.rows += 1;
+        if kind.rows <= KEPT_ROWS {
             self.first.push(skipped);
         }
+    }
+
+    /// The kinds of reasons, at most 50 of them, with the first row of each and their numbers of rows; the most frequent first.
+    pub fn kinds(&self) -> Vec<(&Skipped, u64)> {
+        let mut kinds: Vec<_> = self.kinds.values().map(|kind| (&self.first[kind.first], kind.rows)).collect();
+        kinds.sort_by_key(|(first, rows)| (std::cmp::Reverse(*rows), first.row));
+        kinds
     }
 
     /// Rows that were skipped.
@@ -255,12 +270,14 @@ mod tests {
                 &format!("{}: no text", "abcdefghij".chars().nth(row as usize % 10).unwrap()),
             ));
         }
-        assert_eq!((list.rows(), list.first().len()), (200_000, 11 * KEPT_ROWS));
+        assert_eq!((list.rows(), list.first().len()), (200_000, 110));
+        let (first, rows) = list.kinds()[0];
+        assert_eq!((first.row, rows, list.kinds().len()), (0, 100_000, 11));
         for kind in 0..1000 {
             let name: String = format!("{kind:03}").bytes().map(|digit| (digit + 49) as char).collect();
             list.push(Skipped::new(0, "", &name));
         }
-        assert!(list.first().len() <= KEPT_KINDS * KEPT_ROWS);
+        assert!(list.first().len() <= 10 * KEPT_KINDS);
     }
 
     #[test]

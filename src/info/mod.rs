@@ -1,5 +1,10 @@
-//! What a file or folder is: a run, a store of activations, or an autoencoder of any known format. Only reads.
+//! What a file or folder is: a run, a store of activations, an autoencoder of any known format, or a data set. Only reads.
 
+mod data;
+
+pub use data::{Column, Content, DataInfo, DataSetsInfo, Shared, SkippedKind};
+
+use crate::control::Control;
 use crate::error::unfinished;
 use crate::sae::last_step;
 use crate::{Error, Result};
@@ -11,15 +16,20 @@ use sae_core::{Run, file};
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
 
+const RECORD: &str = "run.json";
 const MANIFEST: &str = "manifest.json";
+/// Extensions of files with weights.
+const WEIGHTS: [&str; 4] = ["safetensors", "pt", "pth", "npz"];
 
 /// What to look at.
 #[derive(Clone, Debug)]
 pub struct InfoRequest {
-    /// A folder, or a file in it.
-    pub path: PathBuf,
+    /// A folder, or a file in it. Several, if all of them are data sets.
+    pub paths: Vec<PathBuf>,
     /// Active features per token, for an autoencoder whose files do not say.
     pub k: Option<usize>,
+    /// Rows of each data set that are read at most.
+    pub limit: u64,
 }
 
 /// What the file or folder is.
@@ -34,6 +44,8 @@ pub enum InfoReport {
     Activations(ActivationsInfo),
     /// A run.
     Run(RunInfo),
+    /// Data sets.
+    Data(DataSetsInfo),
 }
 
 /// An autoencoder.
@@ -161,33 +173,44 @@ fn progress<S: Serializer>(step: &Option<u64>, serializer: S) -> std::result::Re
 impl InfoRequest {
     /// A request about a path.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), k: None }
+        Self { paths: vec![path.into()], k: None, limit: u64::MAX }
     }
 
     /// Finds out what it is.
     ///
     /// # Errors
-    /// The path does not exist, or is nothing that this library knows.
-    pub fn run(&self) -> Result<InfoReport> {
-        let path = &self.path;
+    /// A path does not exist, or is nothing that this library knows; one of several is no data set.
+    pub fn run(&self, control: &mut Control) -> Result<InfoReport> {
+        if let Some(path) = self.paths.iter().find(|path| !path.exists() && !names_shards(path)) {
+            return Err(Error::NothingThere { path: path.clone() });
+        }
+        match &self.paths[..] {
+            [path] => match self.known(path) {
+                Err(_) if is_data(path) => Ok(InfoReport::Data(data::describe(&self.paths, self.limit, control)?)),
+                found => found,
+            },
+            paths => Ok(InfoReport::Data(data::describe(paths, self.limit, control)?)),
+        }
+    }
+
+    /// Anything but a data set.
+    fn known(&self, path: &Path) -> Result<InfoReport> {
         // A file may be given in place of its folder: `run.json`, `manifest.json`, `ae.pt`.
         let folder = match path.parent() {
             Some(parent) if path.is_file() => parent,
             _ => path,
         };
-        if !path.exists() {
-            Err(Error::NothingThere { path: path.clone() })
-        } else if folder.join("run.json").is_file() {
+        if folder.join(RECORD).is_file() {
             Ok(InfoReport::Run(run(folder)?))
         } else if folder.join(MANIFEST).is_file() {
             Ok(InfoReport::Activations(activations(folder.join(MANIFEST))?))
         } else {
-            self.autoencoder()
+            self.autoencoder(path)
         }
     }
 
-    fn autoencoder(&self) -> Result<InfoReport> {
-        let path = self.path.clone();
+    fn autoencoder(&self, path: &Path) -> Result<InfoReport> {
+        let path = path.to_path_buf();
         let format = match formats::detect(&path) {
             Ok(format) => format,
             Err(error) => {
@@ -203,6 +226,22 @@ impl InfoRequest {
         let summary = Summary::new(&formats::load_with(format, &path, self.k)?);
         Ok(InfoReport::Autoencoder(AutoencoderInfo { format: format.name(), path, summary }))
     }
+}
+
+/// Whether a path is a pattern of the shards of a data set, such as `name-{000..012}.tar`.
+fn names_shards(path: &Path) -> bool {
+    harvest::data::Source::open(path).is_ok()
+}
+
+/// Whether a path is a data set. In a folder with weights it is not: such a folder is meant to be an autoencoder, and the error of
+/// its reader says what is missing.
+fn is_data(path: &Path) -> bool {
+    let is_weights = |file: std::fs::DirEntry| {
+        let extension = file.path().extension().map(|extension| extension.to_ascii_lowercase());
+        extension.is_some_and(|extension| WEIGHTS.iter().any(|weights| extension == *weights))
+    };
+    let folder = std::fs::read_dir(path);
+    !folder.is_ok_and(|files| files.flatten().any(is_weights)) && harvest::data::Source::open(path).is_ok()
 }
 
 fn activations(path: PathBuf) -> Result<ActivationsInfo> {
