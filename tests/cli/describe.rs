@@ -44,9 +44,11 @@ fn a_data_set_is_described_by_what_its_rows_hold() {
     let few = json(&["info", path, "--limit", "2"]);
     assert_eq!((&few["sets"][0]["rows"], &few["sets"][0]["read"]), (&value!(7), &value!(2)));
     let text = String::from_utf8(sae().args(["info", path]).output().unwrap().stdout).unwrap();
-    for expected in
-        ["7 rows in 1 file", "with a preference between two answers  6", "1 row, first row 5: the preferred answer is 7"]
-    {
+    for expected in [
+        "7 rows in 1 file",
+        "with a preference between two answers  6",
+        "1 row, first row 5: the preferred answer is 7",
+    ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
 }
