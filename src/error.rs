@@ -342,6 +342,17 @@ pub enum Error {
         /// The run folder.
         path: PathBuf,
     },
+    /// A run without the samples that a fit of critiques needs.
+    #[error(
+        "no row has the three samples that are needed: {field} has to be response (or answer), refinement (or correction) and \
+         feedback (or critique); samples with one of these values come from {rows} rows"
+    )]
+    NoFeedback {
+        /// The field.
+        field: String,
+        /// Rows with one or two of them.
+        rows: usize,
+    },
     /// Scores without a run to fit weights to.
     #[error("there is no run to fit weights to")]
     NothingToFit,
@@ -551,6 +562,7 @@ impl Error {
                 Role::BlankImages => "capture the samples with blank images again, or remove the folder".into(),
                 Role::Target => Hint::Change(Setting::MatchRun),
             },
+            Self::NoFeedback { .. } => Hint::set(Setting::Melt, "response,refinement,feedback:column"),
             Self::OtherSamples { .. } => Hint::set(Setting::Answers, "rejected"),
             Self::NoFit { .. } => format!("score {} samples with text and image or more", filters::pmi::LEAST).into(),
             Self::NoBlankImages { .. } => {

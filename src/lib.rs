@@ -80,6 +80,7 @@ pub mod error;
 pub mod eval;
 pub mod explain;
 pub mod export;
+mod feedback;
 pub mod filter;
 pub mod harvest;
 pub mod import;

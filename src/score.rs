@@ -5,14 +5,14 @@ use crate::companion::Companion;
 use crate::control::{Control, Stage};
 use crate::roles::Role;
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};
-use crate::{Error, Result, index, probe};
+use crate::{Error, Result, feedback, index, probe};
 use filters::align::align_samples;
 use filters::column::{self, ScoreTable};
 use filters::definition::Definition;
 use filters::keep::{self, KeepEstimate, ScoreMetadata, keep_auto_against};
 use filters::pmi::{self, BLANK_DIR, Folds, Set, Unit};
 use filters::pooling::{PooledStore, SamplePooler};
-use filters::score_names::{FITTED, LEARNED, PMI, PMI_TOKEN_MIN};
+use filters::score_names::{FEEDBACK_FIT, FITTED, KEPT, PMI, PMI_TOKEN_MIN};
 use filters::scores::{self, Scores};
 use filters::top_tokens::TopTokens;
 use filters::weights::Weights;
@@ -68,6 +68,9 @@ pub struct ScoreOptions {
     pub rejected: Option<PathBuf>,
     /// Files of probes of this autoencoder, whose scores are added.
     pub probes: Vec<PathBuf>,
+    /// The field that says which column a sample was melted from, in a run of responses, refinements and critiques. Adds
+    /// `feedback_fit`.
+    pub feedback: Option<String>,
 }
 
 impl Default for ScoreOptions {
@@ -79,6 +82,7 @@ impl Default for ScoreOptions {
             calibrate: Vec::new(),
             rejected: None,
             probes: Vec::new(),
+            feedback: None,
         }
     }
 }
@@ -212,13 +216,18 @@ pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Contr
         scores.add_rejected(&others, &pair);
     }
     let table = sae.run.scores(&sae.name);
-    let mut learned = learned_columns(&table, &scored.samples)?;
+    let mut added = kept_columns(&table, &scored.samples)?;
     let estimate =
         |(name, _): &(String, Vec<Option<f64>>)| Ok(keep::saved(&table, name)?.map(|found| (name.clone(), found)));
-    let estimates = learned.iter().filter_map(|column| estimate(column).transpose()).collect::<Result<Vec<_>>>()?;
-    learned.extend(probe::apply(sae, &options.probes, scored.samples.len(), control)?);
+    let estimates = added.iter().filter_map(|column| estimate(column).transpose()).collect::<Result<Vec<_>>>()?;
+    added.extend(probe::apply(sae, &options.probes, scored.samples.len(), control)?);
+    if let Some(field) = &options.feedback {
+        let fits = feedback::fits(sae, &scored.samples, field, options.seed, control)?;
+        added.retain(|(name, _)| name != FEEDBACK_FIT);
+        added.push((FEEDBACK_FIT.into(), fits));
+    }
     let mut report = write(sae, options, pass.threshold, scores, &weights, fitted)?;
-    for (name, values) in learned {
+    for (name, values) in added {
         column::add_column(&report.file, &name, &scored.samples, &values)?;
         report.columns.push(name.clone());
         report.scores.columns.insert(name, values);
@@ -230,10 +239,10 @@ pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Contr
     Ok(report)
 }
 
-/// The columns of the table that other operations added from labels. Scoring keeps them, if the table is about these samples.
-fn learned_columns(path: &Path, samples: &[Sample]) -> Result<Vec<(String, Vec<Option<f64>>)>> {
+/// The columns of the table that only some calls compute. Scoring keeps them, if the table is about these samples.
+fn kept_columns(path: &Path, samples: &[Sample]) -> Result<Vec<(String, Vec<Option<f64>>)>> {
     let Ok(table) = ScoreTable::open(path, samples) else { return Ok(Vec::new()) };
-    let names = table.names().into_iter().filter(|name| LEARNED.iter().any(|prefix| name.starts_with(prefix)));
+    let names = table.names().into_iter().filter(|name| KEPT.iter().any(|prefix| name.starts_with(prefix)));
     names.map(|name| Ok((name.clone(), table.column(&name)?))).collect()
 }
 

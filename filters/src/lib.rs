@@ -30,6 +30,7 @@ pub mod column;
 pub mod decisions;
 pub mod definition;
 mod error;
+pub mod feedback;
 pub mod hidden;
 pub mod keep;
 pub mod length;

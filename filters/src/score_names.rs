@@ -16,8 +16,10 @@ pub const PREDICTED: &str = "predicted_";
 pub const PROBE: &str = "probe_";
 /// The prefix of the columns that `sae probe` adds for preferences: by how much the preferred answer of a pair is better.
 pub const MARGIN: &str = "margin_";
-/// The prefixes of columns that are learned from labels. `sae score` keeps these columns.
-pub const LEARNED: [&str; 3] = [PREDICTED, PROBE, MARGIN];
+/// How well the critique of a row fits the change that was made to its answer.
+pub const FEEDBACK_FIT: &str = "feedback_fit";
+/// The prefixes of columns that only some calls compute. `sae score` keeps these columns.
+pub const KEPT: [&str; 4] = [PREDICTED, PROBE, MARGIN, FEEDBACK_FIT];
 /// [`PMI`] with the text features of a second forward pass with blank images.
 pub const PMI_BLANK: &str = "pmi_blank";
 /// The smallest [`PMI_BLANK`] of the sample's text tokens.

@@ -34,7 +34,7 @@ fn command(operation: Operation) -> String {
 }
 
 /// The flag of each setting that has one.
-const FLAGS: [(Setting, &str); 40] = [
+const FLAGS: [(Setting, &str); 41] = [
     (Setting::Run, "--run"),
     (Setting::SaeName, "--name"),
     (Setting::Output, "--out"),
@@ -75,6 +75,7 @@ const FLAGS: [(Setting, &str); 40] = [
     (Setting::Budget, "--budget"),
     (Setting::Judged, "--judged"),
     (Setting::Conflicts, "--conflicts"),
+    (Setting::Melt, "--melt"),
 ];
 
 fn flag(setting: Setting) -> String {

@@ -36,6 +36,9 @@ pub struct ScoreArgs {
     /// Files of probes that were fitted to other runs of the same autoencoder: adds the columns probe_NAME
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     pub probe: Vec<PathBuf>,
+    /// In a run harvested with --melt response,refinement,feedback:FIELD: adds the column feedback_fit, which says how well each critique fits what was changed
+    #[arg(long, value_name = "FIELD")]
+    pub feedback: Option<String>,
     /// Explain the pmi of one sample, named by key, id or number, by its components and features; nothing is scored
     #[arg(long, value_name = "KEY", conflicts_with_all = ["calibrate", "rejected"])]
     pub explain: Option<String>,
@@ -59,6 +62,7 @@ impl ScoreArgs {
             calibrate: self.calibrate.clone(),
             rejected: self.rejected.clone(),
             probes: self.probe.clone(),
+            feedback: self.feedback.clone(),
         };
         Ok(ScoreRequest { sae: self.sae.choice(), options })
     }

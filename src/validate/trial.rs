@@ -7,7 +7,6 @@ use crate::sae::LoadedSae;
 use crate::score::{ScoreOptions, score};
 use crate::{Error, Result};
 use filters::auc;
-use filters::definition::Definition;
 use filters::hidden::Means;
 use filters::rank;
 use filters::score_names::{PMI_BLANK, PMI_TOKEN_MIN};
@@ -55,12 +54,10 @@ impl Trial<'_> {
         let saved = formats::load(&self.sae.run.sae_dir(&name))?;
         let sae = LoadedSae { run, name, saved, store, device: self.sae.device.clone() };
         let options = ScoreOptions {
-            definitions: Definition::ALL.to_vec(),
             threshold: self.request.threshold,
             seed,
             calibrate: self.request.calibrate.iter().cloned().chain([root]).collect(),
-            rejected: None,
-            probes: Vec::new(),
+            ..ScoreOptions::default()
         };
         let scored = score(&sae, &options, control)?;
         let mut values: BTreeMap<String, Values> = scored.scores.columns;

@@ -14,6 +14,7 @@ mod documents;
 mod evaluate;
 mod examples;
 mod exchange;
+mod feedback;
 mod filtered;
 mod help;
 mod hub;

@@ -141,6 +141,8 @@ pub enum Setting {
     Judged,
     /// What to do with labels that contradict each other.
     Conflicts,
+    /// Columns that become samples of their own.
+    Melt,
 }
 
 impl Hint {
@@ -241,6 +243,7 @@ impl fmt::Display for Setting {
             Self::Budget => "the budget",
             Self::Judged => "the judged field",
             Self::Conflicts => "what to do with contradicting labels",
+            Self::Melt => "the columns that become samples",
         })
     }
 }

@@ -1,0 +1,70 @@
+//! Critiques of answers in a run whose samples are the response, its refinement and the critique of each row: how well each critique
+//! fits the change. Reads the features of answers and of the prompts before them.
+
+use crate::control::{Control, Stage};
+use crate::sae::LoadedSae;
+use crate::{Error, Result};
+use filters::feedback::{Exchange, feedback_fit};
+use filters::probe::Rows;
+use filters::select::field_value;
+use harvest::data::SET;
+use sae_core::analysis::between::PositionChoice;
+use sae_core::analysis::feature_sets::{FeatureSetCollector, Measure, Part};
+use sae_core::store::sample::Sample;
+use std::collections::BTreeMap;
+
+/// What the field that names the columns of samples may say: of the response, of the refinement, and of the critique.
+const NAMES: [&[&str]; 3] = [&["response", "answer"], &["refinement", "correction"], &["feedback", "critique"]];
+
+/// The fit of the critique that belongs to each sample; the same for all samples of a row. `field` names the column that a sample
+/// was melted from.
+///
+/// # Errors
+/// No row has all of the three; files that cannot be read; a request to stop.
+pub(crate) fn fits(
+    sae: &LoadedSae,
+    samples: &[Sample],
+    field: &str,
+    seed: u64,
+    control: &mut Control,
+) -> Result<Vec<Option<f64>>> {
+    let sets = exchanges(samples, field)?;
+    let rows = |part: Part, control: &mut Control| {
+        let choice = PositionChoice::new(&sae.store, part, part.markers().as_ref())?;
+        let mut features = FeatureSetCollector::new(samples.len(), sae.saved.weights.d_sae, 0.0, Measure::Strength);
+        sae.summarize(&sae.store, Stage::Features, &choice, &mut [&mut features], control)?;
+        Ok::<Rows, Error>(Rows::from_sets(&features.finish()))
+    };
+    let (answers, prompts) = (rows(Part::Answer, control)?, rows(Part::User, control)?);
+    let found: Vec<Exchange> = sets.values().copied().collect();
+    let found = feedback_fit(&answers, &prompts, &found, seed);
+    let by_set: BTreeMap<&str, Option<f64>> = sets.keys().copied().zip(found).collect();
+    Ok(samples.iter().map(|sample| by_set.get(set_of(sample)?).copied().flatten()).collect())
+}
+
+/// The row that a sample was melted from.
+fn set_of(sample: &Sample) -> Option<&str> {
+    field_value(&sample.meta, SET)?.as_str()
+}
+
+/// The samples of each row that has all three.
+fn exchanges<'a>(samples: &'a [Sample], field: &str) -> Result<BTreeMap<&'a str, Exchange>> {
+    let mut members: BTreeMap<&str, [Option<usize>; 3]> = BTreeMap::new();
+    for (n, sample) in samples.iter().enumerate() {
+        let column = field_value(&sample.meta, field).and_then(|value| value.as_str());
+        let which = column.and_then(|column| NAMES.iter().position(|names| names.contains(&column)));
+        if let Some((set, which)) = set_of(sample).zip(which) {
+            members.entry(set).or_default()[which] = Some(n);
+        }
+    }
+    let complete = |(set, samples): (&&'a str, &[Option<usize>; 3])| {
+        let [response, refinement, critique] = *samples;
+        let exchange = Exchange { response: response?, refinement: refinement?, critique: critique? };
+        Some((*set, exchange))
+    };
+    let found: BTreeMap<&str, Exchange> = members.iter().filter_map(complete).collect();
+    if found.is_empty() {
+        return Err(Error::NoFeedback { field: field.into(), rows: members.len() });
+    }
+    Ok(found)
+}
