@@ -127,6 +127,14 @@ pub enum Error {
         /// Rows of the hidden states of each sample.
         found: Vec<usize>,
     },
+    /// A sample does not continue the one whose keys and values are kept.
+    #[error("a sample of {length} tokens does not continue the {kept} tokens whose keys and values are kept")]
+    NotContinued {
+        /// Tokens whose keys and values are kept.
+        kept: usize,
+        /// Tokens of the sample.
+        length: usize,
+    },
     /// A prediction was asked for at a position that no token precedes, or that the sample does not have.
     #[error("no token precedes position {position} of a sample of {length} tokens, so nothing predicts it")]
     NotPredicted {

@@ -5,7 +5,7 @@
 use crate::ComputeDtype;
 use crate::checkpoint::{Answers, Checkpoint, Prepared, Templating};
 use crate::data::{ImageFile, Record, Row, Turn, TurnPart};
-use crate::model::{Compute, Input, Model, check_layers};
+use crate::model::{Compute, Input, KvCache, Model, check_layers};
 use crate::{Error, Result};
 use sae_core::device::DeviceChoice;
 use sae_core::store::sample::Role;
@@ -92,8 +92,10 @@ impl Playground {
     }
 
     /// Generates up to `length` tokens greedily, and finds the `top` most likely tokens directly after the prompt. At
-    /// every step, `change` may modify the hidden states behind the block in place, `[positions, d_in]`, for the prompt
-    /// and the tokens generated so far. Generation ends early at a special token, such as the end of an answer.
+    /// every step, `change` may modify the hidden states behind the block in place, `[positions, d_in]`: first those of the
+    /// prompt, then that of each generated token, whose predecessors keep the keys and values that they had. (Where nothing
+    /// can be kept, it gets all positions at every step; see [`Model::hidden_after`].) A change should therefore depend on
+    /// nothing but the hidden state. Generation ends early at a special token, such as the end of an answer.
     ///
     /// # Errors
     /// The device failed, the text reached the end of the model's context, or `change` returned an error.
@@ -107,13 +109,14 @@ impl Playground {
         let mut input: Input = self.checkpoint.input(prepared);
         let mut continuation = Continuation::default();
         let context = self.checkpoint.config().text.context;
+        let mut cache = KvCache::default();
         for _ in 0..length.max(1) {
             if input.ids.len() > context {
                 return Err(Error::ContextFull { context });
             }
-            let mut hidden = self.model.hidden(&[&input], &[self.layer])?;
+            let mut hidden = self.model.hidden_after(&mut [&mut cache], &[&input], &[self.layer])?;
             change(hidden.rows_mut(0, 0))?;
-            let log_p = self.model.next(self.layer, &input, &hidden)?;
+            let log_p = self.model.next_after(&mut cache, self.layer, &input, &hidden)?;
             let mut ids: Vec<u32> = (0..log_p.len() as u32).collect();
             let by_probability = |a: &u32, b: &u32| log_p[*b as usize].total_cmp(&log_p[*a as usize]).then(a.cmp(b));
             let best = top.clamp(1, ids.len().max(1)).min(ids.len());

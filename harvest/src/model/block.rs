@@ -2,7 +2,7 @@
 
 use super::config::{BlockConfig, Mlp as MlpNames, Qkv};
 use super::matrix::Matrix;
-use super::ops::{Linear, Norm, Rotary, VisibleKeys, attention};
+use super::ops::{Continued, Linear, Norm, Rotary, VisibleKeys, attention, attention_after};
 use super::weights::Loader;
 use crate::kernel::attention::Heads;
 use crate::kernel::pointwise::Activation;
@@ -69,22 +69,35 @@ impl Block {
         Self { heads, norms, qkv, qk_norms, out, mlp, activation: config.activation }
     }
 
-    /// Runs the block. `visible` says which rows each row attends to.
+    /// Runs the block. `visible` says which rows each row attends to. The rows are whole samples, or they continue samples
+    /// whose keys and values in this block are `kept` ([`attention_after`]).
     ///
     /// # Shapes
     /// `[rows, width]`, in and out.
-    pub fn forward(&self, x: Matrix, rotary: Option<&Rotary>, visible: &VisibleKeys) -> Matrix {
+    pub fn forward(
+        &self,
+        x: Matrix,
+        rotary: Option<&Rotary>,
+        visible: &VisibleKeys,
+        kept: Option<Vec<Continued>>,
+    ) -> Matrix {
         let normed = |n: usize, x: Matrix| match &self.norms[n] {
             Some(norm) => norm.forward(x),
             None => x,
         };
-        let y = normed(1, self.attend(&normed(0, x.clone()), rotary, visible));
+        let y = normed(1, self.attend(&normed(0, x.clone()), rotary, visible, kept));
         let x = x.add(y);
         let y = normed(3, self.mlp(&normed(2, x.clone())));
         x.add(y)
     }
 
-    fn attend(&self, x: &Matrix, rotary: Option<&Rotary>, visible: &VisibleKeys) -> Matrix {
+    fn attend(
+        &self,
+        x: &Matrix,
+        rotary: Option<&Rotary>,
+        visible: &VisibleKeys,
+        kept: Option<Vec<Continued>>,
+    ) -> Matrix {
         let [mut q, mut k, v] = self.qkv.each_ref().map(|linear| linear.forward(x));
         if let Some([query, key]) = &self.qk_norms {
             (q, k) = (query.forward(q), key.forward(k));
@@ -92,7 +105,10 @@ impl Block {
         if let Some(rotary) = rotary {
             (q, k) = (rotary.forward(q), rotary.forward(k));
         }
-        self.out.forward(&attention(&q, &k, &v, self.heads, visible))
+        self.out.forward(&match kept {
+            Some(samples) => attention_after(&q, &k, &v, self.heads, visible, samples),
+            None => attention(&q, &k, &v, self.heads, visible),
+        })
     }
 
     fn mlp(&self, x: &Matrix) -> Matrix {

@@ -2,6 +2,7 @@
 //! images it knows only which rows belong to them.
 
 use super::block::Block;
+use super::cache::KvCache;
 use super::compute::Compute;
 use super::config::{AXES, TextConfig};
 use super::head::{Head, Names};
@@ -21,17 +22,56 @@ pub(super) struct Decoder {
     compute: Compute,
 }
 
-/// A description of the rows of a batch, which contains its samples one after the other.
+/// A description of a batch, which contains the positions of its samples one after the other. All of them are rows, except
+/// those whose keys and values are kept.
 #[derive(Clone, Default)]
 pub(super) struct Sequence {
-    /// The number of rows of each sample.
+    /// The number of positions of each sample.
     pub lengths: Vec<usize>,
-    /// The position of each row, on the axes time, row and column.
-    pub positions: Vec<[u32; AXES]>,
-    /// The rows of each image, ascending.
+    /// How many of the first positions of each sample are kept.
+    pub starts: Vec<usize>,
+    /// Each position on the axes time, row and column.
+    pub axes: Vec<[u32; AXES]>,
+    /// The positions of each image, ascending.
     pub images: Vec<Range<usize>>,
     /// Vectors that are added to the rows of images behind each of the first blocks (DeepStack).
     pub deep: Vec<Matrix>,
+}
+
+impl Sequence {
+    /// The positions of each sample, and how many of them are kept.
+    pub fn samples(&self) -> impl Iterator<Item = (Range<usize>, usize)> {
+        self.lengths.iter().zip(&self.starts).scan(0, |at, (length, start)| {
+            let positions = *at..*at + length;
+            *at = positions.end;
+            Some((positions, *start))
+        })
+    }
+
+    /// The number of rows of each sample.
+    pub fn rows(&self) -> Vec<usize> {
+        self.samples().map(|(positions, start)| positions.len() - start).collect()
+    }
+
+    /// The entries of the rows, of a list that has one for each position.
+    pub fn of_rows<T: Copy>(&self, entries: &[T]) -> Vec<T> {
+        self.samples().flat_map(|(positions, start)| &entries[positions][start..]).copied().collect()
+    }
+
+    /// The rows of each image; none of an image whose keys and values are kept.
+    pub fn image_rows(&self) -> Vec<Range<usize>> {
+        let mut images = self.images.iter().peekable();
+        let mut rows = Vec::with_capacity(self.images.len());
+        let mut kept = 0;
+        for (positions, start) in self.samples() {
+            kept += start;
+            while let Some(image) = images.next_if(|image| image.end <= positions.end) {
+                let is_kept = image.end <= positions.start + start;
+                rows.push(if is_kept { 0..0 } else { image.start - kept..image.end - kept });
+            }
+        }
+        rows
+    }
 }
 
 impl Decoder {
@@ -67,13 +107,20 @@ impl Decoder {
         &self.compute
     }
 
-    /// The outputs of `layers`, which are ascending.
+    /// The outputs of `layers`, which are ascending. `caches` are empty, or have one cache for each sample, to which its rows
+    /// are added.
     ///
     /// # Shapes
     /// `[rows, hidden_size]`, in and out.
-    pub fn forward(&self, x: Matrix, sequence: &Sequence, layers: &[usize]) -> Vec<Matrix> {
+    pub fn forward(
+        &self,
+        x: Matrix,
+        sequence: &Sequence,
+        layers: &[usize],
+        caches: &mut [&mut KvCache],
+    ) -> Vec<Matrix> {
         let mut outputs = Vec::with_capacity(layers.len());
-        self.run(x, sequence, 0..layers.last().map_or(0, |layer| layer + 1), |n, x| {
+        self.run(x, sequence, 0..layers.last().map_or(0, |layer| layer + 1), caches, |n, x| {
             if layers.contains(&n) {
                 outputs.push(x.clone());
             }
@@ -81,13 +128,13 @@ impl Decoder {
         outputs
     }
 
-    /// The output of the last loaded block if `x` is the output of block `layer`.
+    /// The output of the last loaded block if `x` is the output of block `layer`. `caches` as for [`Decoder::forward`].
     ///
     /// # Shapes
     /// `[rows, hidden_size]`, in and out.
-    pub fn resume(&self, x: Matrix, sequence: &Sequence, layer: usize) -> Matrix {
+    pub fn resume(&self, x: Matrix, sequence: &Sequence, layer: usize, caches: &mut [&mut KvCache]) -> Matrix {
         let x = add_deep(x, sequence, layer);
-        self.run(x, sequence, layer + 1..self.depth(), |_, _| ())
+        self.run(x, sequence, layer + 1..self.depth(), caches, |_, _| ())
     }
 
     /// Runs `blocks` on the input of the first of them. Calls `visit` with the output of each block, before anything is
@@ -97,6 +144,7 @@ impl Decoder {
         mut x: Matrix,
         sequence: &Sequence,
         blocks: Range<usize>,
+        caches: &mut [&mut KvCache],
         mut visit: impl FnMut(usize, &Matrix),
     ) -> Matrix {
         let layers = &self.config.layers;
@@ -106,15 +154,19 @@ impl Decoder {
             if !windows.iter().any(|(window, _)| *window == layer.window) {
                 let groups = if self.config.bidirectional_images { &sequence.images[..] } else { &[] };
                 let visible = VisibleKeys::causal(sequence.lengths.iter().copied(), layer.window, groups);
+                let visible = if caches.is_empty() { visible } else { visible.continued(sequence.samples()) };
                 windows.push((layer.window, visible));
             }
         }
-        let last = blocks.end.saturating_sub(1);
+        let (last, caches_are_empty) = (blocks.end.saturating_sub(1), caches.is_empty());
         for n in blocks {
             let layer = layers[n];
             let visible = windows.iter().find(|(window, _)| *window == layer.window);
             let (_, visible) = visible.expect("the keys that are visible through every window were prepared");
-            x = self.blocks[n].forward(x, Some(&rotaries[layer.rope]), visible);
+            let kept = caches.iter_mut().zip(sequence.samples());
+            let kept = kept.map(|(cache, (positions, start))| cache.continued(n, start, positions.len() - start));
+            let kept = (!caches_are_empty).then(|| kept.collect());
+            x = self.blocks[n].forward(x, Some(&rotaries[layer.rope]), visible, kept);
             visit(n, &x);
             if n < last {
                 x = add_deep(x, sequence, n);
@@ -127,18 +179,21 @@ impl Decoder {
     /// frequencies for its own length, whatever else is in the batch.
     fn rotary(&self, rope: usize, sequence: &Sequence) -> Rotary {
         let (rope, head_dim) = (&self.config.ropes[rope], self.config.block.head_dim);
-        let mut angles = Vec::with_capacity(sequence.positions.len() * head_dim / 2);
-        let mut rest = &sequence.positions[..];
-        for length in &sequence.lengths {
-            let (positions, following) = rest.split_at(*length);
-            let length = positions.iter().flatten().max().map_or(0, |last| *last as usize + 1);
-            let frequencies = rope.frequencies(head_dim, length);
-            for position in positions {
+        let mut angles = Vec::with_capacity(sequence.axes.len() * head_dim / 2);
+        for (positions, start) in sequence.samples() {
+            let axes = &sequence.axes[positions];
+            let frequencies = rope.frequencies(head_dim, length(axes));
+            for position in &axes[start..] {
                 angles.extend(frequencies.iter().map(|(frequency, axis)| position[*axis] as f32 * frequency));
             }
-            rest = following;
         }
         Rotary::new(&angles, head_dim, rope.scaling.magnitude(), &self.compute)
+    }
+
+    /// The frequencies of each rotary embedding in a sample with these positions.
+    pub fn frequencies(&self, axes: &[[u32; AXES]]) -> Vec<Vec<(f32, usize)>> {
+        let (ropes, head_dim) = (self.config.ropes.iter(), self.config.block.head_dim);
+        ropes.map(|rope| rope.frequencies(head_dim, length(axes))).collect()
     }
 
     /// The logits of the token that follows each row; `x` is the output of the last block.
@@ -160,12 +215,18 @@ impl Decoder {
     }
 }
 
+/// One more than the largest position of a sample.
+fn length(axes: &[[u32; AXES]]) -> usize {
+    axes.iter().flatten().max().map_or(0, |last| *last as usize + 1)
+}
+
 /// The input of the block after `layer`: the output of `layer`, plus the vectors that the vision tower adds to images
 /// there.
 fn add_deep(x: Matrix, sequence: &Sequence, layer: usize) -> Matrix {
     match sequence.deep.get(layer) {
         Some(deep) => {
-            let rows: Vec<u32> = sequence.images.iter().flat_map(|rows| rows.start as u32..rows.end as u32).collect();
+            let images = sequence.image_rows();
+            let rows: Vec<u32> = images.iter().flat_map(|rows| rows.start as u32..rows.end as u32).collect();
             x.add_at(&rows, deep)
         }
         None => x,

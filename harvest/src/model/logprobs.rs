@@ -3,7 +3,7 @@
 //! come from.
 
 use super::matrix::{Matrix, indices};
-use super::{Hidden, Input, Model};
+use super::{Compute, Hidden, Input, KvCache, Model};
 use crate::{Error, Result};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Tensor};
@@ -77,10 +77,10 @@ impl Model {
         if rows.is_empty() {
             return Ok(vec![Vec::new(); states.len()]);
         }
-        let sequence = self.sequence(inputs)?;
+        let sequence = self.sequence(inputs, vec![0; inputs.len()])?;
         let ends = states.iter().map(|state| {
             let x = Matrix::new(state.layers[0].clone(), state.width, self.decoder.compute());
-            (self, self.decoder.resume(x, &sequence, layer).gather(&rows))
+            (self, self.decoder.resume(x, &sequence, layer, &mut []).gather(&rows))
         });
         predictions(&ends.collect::<Vec<_>>(), &ids)
     }
@@ -110,9 +110,9 @@ impl Model {
 
     /// The output of the last block at chosen rows of a batch.
     fn ends(&self, inputs: &[&Input], rows: &[u32]) -> Result<Matrix> {
-        let (x, sequence) = self.embed(inputs)?;
+        let (x, sequence) = self.embed(inputs, self.positions(inputs)?)?;
         let layers = [self.config.text.layers.len() - 1];
-        let last = self.decoder.forward(x, &sequence, &layers).pop().expect("the last block was requested");
+        let last = self.decoder.forward(x, &sequence, &layers, &mut []).pop().expect("the last block was requested");
         Ok(last.gather(rows))
     }
 
@@ -125,14 +125,34 @@ impl Model {
     /// # Errors
     /// As for [`Model::compare`], or a sample without tokens.
     pub fn next(&self, layer: usize, input: &Input, state: &Hidden) -> Result<Vec<f32>> {
-        self.check_loaded(&[layer])?;
-        if state.lengths != [input.ids.len()] || state.layers.len() != 1 {
+        if state.lengths != [input.ids.len()] {
             return Err(Error::SampleLengths { expected: vec![input.ids.len()], found: state.lengths.clone() });
         }
+        self.next_after(&mut KvCache::default(), layer, input, state)
+    }
+
+    /// The same if `state` is what [`Model::hidden_after`] returned for the sample with this cache, and for this layer alone.
+    /// The keys and values of the blocks behind `layer` are added to the cache.
+    ///
+    /// # Errors
+    /// As for [`Model::next`], or the blocks behind the layer lack positions that precede those of `state`.
+    pub fn next_after(&self, cache: &mut KvCache, layer: usize, input: &Input, state: &Hidden) -> Result<Vec<f32>> {
+        self.check_loaded(&[layer])?;
         let last = input.ids.len().checked_sub(1).ok_or(Error::NotPredicted { position: 0, length: 0 })?;
-        let sequence = self.sequence(&[input])?;
+        let start = match state.lengths[..] {
+            [rows] if (1..=input.ids.len()).contains(&rows) && state.layers.len() == 1 => input.ids.len() - rows,
+            _ => return Err(Error::SampleLengths { expected: vec![input.ids.len()], found: state.lengths.clone() }),
+        };
+        let behind = layer + 1..self.decoder.depth();
+        if !behind.is_empty() && cache.kept(behind) < start {
+            return Err(Error::NotContinued { kept: start, length: input.ids.len() });
+        }
+        let sequence = self.sequence(&[input], vec![start])?;
         let x = Matrix::new(state.layers[0].clone(), state.width, self.decoder.compute());
-        let end = self.decoder.resume(x, &sequence, layer).gather(&[last as u32]);
+        let mut caches = [cache];
+        let keeps = matches!(self.decoder.compute(), Compute::Host { .. });
+        let end = self.decoder.resume(x, &sequence, layer, if keeps { &mut caches } else { &mut [] });
+        let end = end.gather(&[(last - start) as u32]);
         Matrix::Device(self.log_probabilities(end)).into_values()
     }
 

@@ -3,6 +3,7 @@
 //! vision tower with different configurations. Knows nothing about data sets, prompts or image files.
 
 mod block;
+mod cache;
 mod compute;
 pub mod config;
 mod decoder;
@@ -21,6 +22,7 @@ mod vq_tokenizer;
 mod weights;
 
 pub use crate::kernel::pointwise::Activation;
+pub use cache::KvCache;
 pub use compute::Compute;
 pub use config::{ModelConfig, TextConfig, VisionConfig};
 pub use head::Head;
@@ -157,11 +159,67 @@ impl Model {
     /// A layer is not loaded, an id is outside the vocabulary, the images do not fit the placeholders, or the device
     /// failed.
     pub fn hidden(&self, inputs: &[&Input], layers: &[usize]) -> Result<Hidden> {
+        self.forward(inputs, layers, &mut [])
+    }
+
+    /// Computes the hidden states behind `layers` of the positions that `caches` lack, one cache for each sample, and adds the
+    /// keys and values of these positions to the caches. On a CPU they equal those of [`Model::hidden`] to the bit. Images
+    /// whose positions are all kept are not read.
+    ///
+    /// Other devices keep nothing, so that the result has all positions. So it has on a CPU where the rotary frequencies of
+    /// the model depend on the length of the sample (dynamic and LongRoPE scaling), and this length changed them.
+    ///
+    /// ```no_run
+    /// use harvest::Checkpoint;
+    /// use harvest::model::{Compute, Input, KvCache};
+    ///
+    /// let checkpoint = Checkpoint::open("checkpoints/llama".as_ref())?;
+    /// let model = checkpoint.load(Some(4), &Compute::Host { bf16: false })?;
+    /// let input = |ids: &[u32]| Input { ids: ids.to_vec(), images: Vec::new() };
+    /// let mut cache = KvCache::default();
+    /// model.hidden_after(&mut [&mut cache], &[&input(&[1, 15, 92])], &[4])?;
+    /// // Only the last token is computed.
+    /// let last = model.hidden_after(&mut [&mut cache], &[&input(&[1, 15, 92, 65])], &[4])?;
+    /// // Another third token.
+    /// cache.truncate(2);
+    /// let other = model.hidden_after(&mut [&mut cache], &[&input(&[1, 15, 35])], &[4])?;
+    /// # Ok::<(), harvest::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Model::hidden`]; or a sample does not begin with the tokens of its cache, has no others, or the cache ends
+    /// within one of its images.
+    ///
+    /// # Panics
+    /// If there are more or fewer caches than samples.
+    pub fn hidden_after(
+        &self,
+        caches: &mut [&mut KvCache],
+        inputs: &[&Input],
+        layers: &[usize],
+    ) -> Result<Hidden> {
+        assert_eq!(caches.len(), inputs.len(), "a cache for each sample");
+        self.forward(inputs, layers, caches)
+    }
+
+    fn forward(&self, inputs: &[&Input], layers: &[usize], caches: &mut [&mut KvCache]) -> Result<Hidden> {
         self.check_loaded(layers)?;
-        let (x, sequence) = self.embed(inputs)?;
-        let outputs = self.decoder.forward(x, &sequence, layers);
+        let mut sequence = self.positions(inputs)?;
+        let caches = if matches!(self.decoder.compute(), Compute::Host { .. }) { caches } else { &mut [] };
+        let blocks = 0..layers.last().map_or(0, |layer| layer + 1);
+        let samples: Vec<_> = sequence.samples().collect();
+        for (n, (cache, (positions, _))) in caches.iter_mut().zip(samples).enumerate() {
+            cache.rotate_by(self.decoder.frequencies(&sequence.axes[positions]));
+            sequence.starts[n] = cache.kept(blocks.clone());
+            if !inputs[n].ids.starts_with(cache.ids()) || inputs[n].ids.len() == sequence.starts[n] {
+                return Err(Error::NotContinued { kept: cache.ids().len(), length: inputs[n].ids.len() });
+            }
+        }
+        let (x, sequence) = self.embed(inputs, sequence)?;
+        caches.iter_mut().zip(inputs).for_each(|(cache, input)| cache.read(&input.ids));
+        let outputs = self.decoder.forward(x, &sequence, layers, caches);
         let layers = outputs.into_iter().map(Matrix::into_values).collect::<Result<_>>()?;
-        Ok(Hidden { width: self.config.text.hidden_size, lengths: sequence.lengths, layers })
+        Ok(Hidden { width: self.config.text.hidden_size, lengths: sequence.rows(), layers })
     }
 
     fn check_loaded(&self, layers: &[usize]) -> Result<()> {
@@ -172,25 +230,28 @@ impl Model {
         }
     }
 
-    /// Describes the rows of a batch. The vision tower is run only if it adds vectors to later blocks.
-    fn sequence(&self, inputs: &[&Input]) -> Result<Sequence> {
+    /// Describes a batch, of whose samples the first `starts` positions are kept. The vision tower is run only if it adds
+    /// vectors to later blocks.
+    fn sequence(&self, inputs: &[&Input], starts: Vec<usize>) -> Result<Sequence> {
         let kind = self.config.vision.as_ref().map(|vision| &vision.kind);
         let is_deep = matches!(kind, Some(VisionEncoder::Tower(_, projector)) if projector.is_deep());
-        if is_deep { Ok(self.embed(inputs)?.1) } else { self.rows(inputs) }
+        let sequence = Sequence { starts, ..self.positions(inputs)? };
+        if is_deep { Ok(self.embed(inputs, sequence)?.1) } else { Ok(sequence) }
     }
 
-    /// Describes the rows of a batch, without vectors of images.
-    fn rows(&self, inputs: &[&Input]) -> Result<Sequence> {
+    /// Describes a batch, without vectors of images. Nothing is kept.
+    fn positions(&self, inputs: &[&Input]) -> Result<Sequence> {
         let mut sequence = Sequence::default();
         for input in inputs {
-            let start = sequence.positions.len();
+            let start = sequence.axes.len();
             let lengths: Vec<usize> = input.images.iter().map(|image| image.sources.len()).collect();
             let images =
                 check_input(&self.config, &input.ids, &lengths, |id| id.to_string()).map_err(Error::InvalidInput)?;
             let is_image: Vec<bool> = input.ids.iter().map(|id| self.is_placeholder(*id)).collect();
             sequence.images.extend(images.into_iter().map(|rows| start + rows.start..start + rows.end));
-            sequence.positions.extend(positions::positions(&is_image, &input.images, &self.config.text));
+            sequence.axes.extend(positions::positions(&is_image, &input.images, &self.config.text));
             sequence.lengths.push(input.ids.len());
+            sequence.starts.push(0);
         }
         Ok(sequence)
     }
@@ -199,16 +260,23 @@ impl Model {
         self.config.vision.as_ref().is_some_and(|vision| vision.is_placeholder(id))
     }
 
-    /// Embeds the tokens, and puts the vectors of images at the positions of their placeholders.
-    fn embed(&self, inputs: &[&Input]) -> Result<(Matrix, Sequence)> {
-        let mut sequence = self.rows(inputs)?;
+    /// Embeds the tokens of the rows, and puts the vectors of images at the positions of their placeholders.
+    fn embed(&self, inputs: &[&Input], mut sequence: Sequence) -> Result<(Matrix, Sequence)> {
+        let ends = sequence.samples().map(|(positions, start)| positions.start + start);
+        let is_cut = |end: usize| sequence.images.iter().any(|image| image.start < end && end < image.end);
+        if ends.into_iter().any(is_cut) {
+            return Err(Error::InvalidInput("the kept positions end within an image".into()));
+        }
         let ids = inputs.iter().flat_map(|input| &input.ids).copied();
         // The placeholder itself may be outside the vocabulary, because its embedding is never used.
-        let mut ids: Vec<u32> = ids.map(|id| if self.is_placeholder(id) { 0 } else { id }).collect();
-        let images: Vec<&Image> = inputs.iter().flat_map(|input| &input.images).collect();
+        let ids: Vec<u32> = ids.map(|id| if self.is_placeholder(id) { 0 } else { id }).collect();
+        let mut ids = sequence.of_rows(&ids);
+        let images = inputs.iter().flat_map(|input| &input.images).zip(sequence.image_rows());
+        let (images, image_rows): (Vec<&Image>, Vec<Range<usize>>) =
+            images.filter(|(_, rows)| !rows.is_empty()).unzip();
         match &self.vision {
             Some(Vision::VqTokenizer(tokenizer)) => {
-                for (image, rows) in images.iter().zip(&sequence.images) {
+                for (image, rows) in images.iter().zip(&image_rows) {
                     ids[rows.clone()].copy_from_slice(&tokenizer.tokens(image)?);
                 }
                 Ok((self.decoder.embed(&ids)?, sequence))
@@ -218,7 +286,7 @@ impl Model {
                 // Row numbers in a table that consists of the embedded tokens followed by the vectors of images.
                 let mut rows: Vec<u32> = (0..ids.len() as u32).collect();
                 let mut next = ids.len() as u32;
-                for image in &sequence.images {
+                for image in &image_rows {
                     rows[image.clone()].iter_mut().zip(next..).for_each(|(row, next)| *row = next);
                     next += image.len() as u32;
                 }

@@ -132,7 +132,7 @@ impl Tower {
         keep_state(0, &x);
         for (n, block) in self.blocks.iter().enumerate() {
             let is_windowed = self.config.windows.as_ref().is_some_and(|windows| !windows.full.contains(&n));
-            x = block.forward(x, rotary.as_ref(), if is_windowed { &windows } else { &full });
+            x = block.forward(x, rotary.as_ref(), if is_windowed { &windows } else { &full }, None);
             keep_state(n + 1, &x);
         }
         let last = restore(&x);

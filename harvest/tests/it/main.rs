@@ -10,6 +10,7 @@ mod caches;
 mod chat;
 mod checkpoint_copy;
 mod checkpoints;
+mod continuation;
 mod corruption;
 mod data;
 mod files;

@@ -77,16 +77,13 @@ impl Work for Attention<'_> {
         let runs = if is_divided { spans } else { (0..blocks.len()).map(|n| n..n + 1).collect() };
         let mut shared = Panels::default();
         if !is_divided {
-            shared.pack([k, v], heads, 0..heads.kv_heads, 0..visible.len(), width);
+            shared.pack([k, v], heads, 0..heads.kv_heads, plan::seen(&blocks), width);
         }
         let given = Given { q, heads, visible };
         let work = |(scratch, own): &mut (Scratch, Panels), piece: Piece| {
             let Piece { blocks, kv_head, mut out } = piece;
             if is_divided {
-                let starts = blocks.iter().map(|block| block.seen.start);
-                let ends = blocks.iter().map(|block| block.seen.end);
-                let rows = starts.min().unwrap_or(0)..ends.max().unwrap_or(0);
-                own.pack([k, v], heads, kv_head..kv_head + 1, rows, width);
+                own.pack([k, v], heads, kv_head..kv_head + 1, plan::seen(blocks), width);
             }
             let (panels, packed) = if is_divided { (&*own, 0) } else { (&shared, kv_head) };
             let mut out = &mut out[..];

@@ -30,11 +30,11 @@ pub struct Heads {
     pub scale: f32,
 }
 
-/// `out = softmax(scale q k^T) v` over the visible keys.
+/// `out = softmax(scale q k^T) v` over the visible keys. There may be more keys than rows, such as those of earlier rows.
 ///
 /// # Shapes
-/// `q` and `out`: `[rows, heads * head_dim]`. `k` and `v`: `[rows, kv_heads * head_dim]`. `visible`: `[rows]`; no range is
-/// empty.
+/// `q` and `out`: `[rows, heads * head_dim]`. `k` and `v`: `[keys, kv_heads * head_dim]`. `visible`: `[rows]`, ranges of
+/// keys; no range is empty.
 pub fn attention(q: &[f32], k: &[f32], v: &[f32], heads: Heads, visible: &[Range<u32>], out: &mut [f32]) {
     on(Level::widest(), q, k, v, heads, visible, out);
 }
@@ -43,8 +43,9 @@ fn on(level: Level, q: &[f32], k: &[f32], v: &[f32], heads: Heads, visible: &[Ra
     let rows = visible.len();
     let (width, kv_width) = (heads.heads * heads.head_dim, heads.kv_heads * heads.head_dim);
     assert!(heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads), "{heads:?}");
-    assert_eq!([q.len(), out.len(), k.len(), v.len()], [rows * width, rows * width, rows * kv_width, rows * kv_width]);
-    assert!(visible.iter().all(|seen| seen.start < seen.end && seen.end as usize <= rows), "a range of {rows} rows");
+    let keys = k.len() / kv_width.max(1);
+    assert_eq!([q.len(), out.len(), k.len(), v.len()], [rows * width, rows * width, keys * kv_width, keys * kv_width]);
+    assert!(visible.iter().all(|seen| seen.start < seen.end && seen.end as usize <= keys), "a range of {keys} keys");
     if rows > 0 && width > 0 {
         level.run(Attention { q, k, v, heads, visible, out });
     }

@@ -71,6 +71,13 @@ pub(super) fn blocks(visible: &[Range<u32>], most: usize) -> Vec<Block> {
     blocks
 }
 
+/// From the first key that any block sees to the last one.
+pub(super) fn seen(blocks: &[Block]) -> Range<usize> {
+    let starts = blocks.iter().map(|block| block.seen.start);
+    let ends = blocks.iter().map(|block| block.seen.end);
+    starts.min().unwrap_or(0)..ends.max().unwrap_or(0)
+}
+
 /// Runs of consecutive blocks whose keys overlap. Neighboring runs see different keys.
 pub(super) fn spans(blocks: &[Block]) -> Vec<Range<usize>> {
     let mut spans: Vec<Range<usize>> = Vec::new();

@@ -154,6 +154,23 @@ fn a_row_depends_only_on_its_keys() {
 }
 
 #[test]
+fn rows_that_continue_others_do_not_need_their_queries() {
+    for (head_dim, kind) in [(64, 1), (24, 2), (128, 0)] {
+        let rows = Rows::new(2, 3, head_dim, samples(&[77], kind), 9);
+        let width = 6 * head_dim;
+        for level in Level::all() {
+            let all = rows.attend(level);
+            for first in [0, 1, 40, 76] {
+                let mut last = vec![7.0; rows.q.len() - first * width];
+                let q = &rows.q[first * width..];
+                on(level, q, &rows.k, &rows.v, rows.heads, &rows.visible[first..], &mut last);
+                assert_eq!(bits(&last), bits(&all[first * width..]), "{head_dim} {first}");
+            }
+        }
+    }
+}
+
+#[test]
 fn nan_in_later_rows_does_not_affect_a_causal_row() {
     for level in Level::all() {
         let mut rows = Rows::new(1, 2, 8, samples(&[30], 0), 4);

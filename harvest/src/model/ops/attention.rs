@@ -1,5 +1,5 @@
 //! Attention, and which rows are visible to which. A single range of rows per row expresses causal order, sliding
-//! windows, bidirectional images, and the boundaries of samples.
+//! windows, bidirectional images, and the boundaries of samples. Rows may continue samples whose keys and values are kept.
 
 #[cfg(feature = "gpu")]
 use super::super::gpu_attention;
@@ -8,6 +8,7 @@ use crate::kernel::attention::{self as kernel, Heads};
 #[cfg(feature = "gpu")]
 use burn::tensor::{Device, Int};
 use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
 use std::ops::Range;
 #[cfg(feature = "gpu")]
 use std::sync::OnceLock;
@@ -52,6 +53,17 @@ impl VisibleKeys {
         }
     }
 
+    /// The ranges of the rows that continue samples, counted from the first row of their sample. The first `start` rows of
+    /// every sample are left out.
+    pub fn continued(self, samples: impl Iterator<Item = (Range<usize>, usize)>) -> Self {
+        let ranges = samples.flat_map(|(rows, start)| {
+            let first = rows.start as u32;
+            let ranges = &self.ranges[rows.start + start..rows.end];
+            ranges.iter().map(move |seen| seen.start - first..seen.end - first)
+        });
+        Self::new(ranges.collect())
+    }
+
     fn in_segments(
         lengths: impl IntoIterator<Item = usize>,
         range: impl Fn(Range<usize>, usize) -> Range<usize>,
@@ -93,6 +105,48 @@ pub(in super::super) fn attention(q: &Matrix, k: &Matrix, v: &Matrix, heads: Hea
     }
 }
 
+/// The keys and values of a sample in a block, to which those of its next `rows` rows are added.
+pub(in super::super) struct Continued<'a> {
+    /// `[positions, kv_heads * head_dim]`.
+    pub keys: &'a mut Vec<f32>,
+    /// `[positions, kv_heads * head_dim]`.
+    pub values: &'a mut Vec<f32>,
+    /// How many of the rows belong to the sample.
+    pub rows: usize,
+}
+
+/// [`attention`] of rows that continue `samples`, on the CPU. Adds the rows of `k` and `v` to those of the samples.
+/// `visible` is counted from the first position of each sample.
+pub(in super::super) fn attention_after(
+    q: &Matrix,
+    k: &Matrix,
+    v: &Matrix,
+    heads: Heads,
+    visible: &VisibleKeys,
+    samples: Vec<Continued>,
+) -> Matrix {
+    let (Matrix::Host { values: q, width }, Matrix::Host { values: k, .. }, Matrix::Host { values: v, .. }) = (q, k, v)
+    else {
+        unreachable!("keys and values are kept on the CPU alone")
+    };
+    let mut out = vec![0.0; q.len()];
+    let kv_width = heads.kv_heads * heads.head_dim;
+    let (mut rest, mut first) = (&mut out[..], 0);
+    let mut parts = Vec::with_capacity(samples.len());
+    for Continued { keys, values, rows } in samples {
+        let at = first..first + rows;
+        keys.extend_from_slice(&k[at.start * kv_width..at.end * kv_width]);
+        values.extend_from_slice(&v[at.start * kv_width..at.end * kv_width]);
+        let (out, following) = rest.split_at_mut(rows * width);
+        (rest, first) = (following, at.end);
+        parts.push((&q[at.start * width..at.end * width], &*keys, &*values, &visible.ranges[at], out));
+    }
+    parts.into_par_iter().with_max_len(1).for_each(|(q, k, v, visible, out)| {
+        kernel::attention(q, k, v, heads, visible, out);
+    });
+    Matrix::Host { values: out, width: *width }
+}
+
 /// Burn's CPU device computes with the kernel of the CPU. Models run there only to be compared.
 fn on_burns_cpu([q, k, v]: [&Tensor<2>; 3], heads: Heads, visible: &VisibleKeys) -> Tensor<2> {
     let values = |x: &Tensor<2>| {
@@ -122,5 +176,7 @@ mod tests {
         let image = 1..4;
         let image = VisibleKeys::causal([5], Some(2), std::slice::from_ref(&image));
         assert_eq!(ranges(&image), [(0, 1), (0, 4), (1, 4), (2, 4), (3, 5)]);
+        let continued = VisibleKeys::causal([3, 4], Some(2), &[]).continued([(0..3, 2), (3..7, 1)].into_iter());
+        assert_eq!(ranges(&continued), [(1, 3), (0, 2), (1, 3), (2, 4)]);
     }
 }

@@ -8,7 +8,7 @@ mod linear;
 mod norm;
 mod rotary;
 
-pub(super) use attention::{VisibleKeys, attention};
+pub(super) use attention::{Continued, VisibleKeys, attention, attention_after};
 pub(super) use linear::Linear;
 pub(super) use norm::Norm;
 pub(super) use rotary::Rotary;

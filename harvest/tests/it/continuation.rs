@@ -1,0 +1,191 @@
+//! A sample that continues kept keys and values: the same bits as the whole sample, in every family, wherever it is cut.
+
+use crate::checkpoint_copy::{CheckpointCopy, HOST};
+use crate::golden::{Golden, repository};
+use crate::parity::inputs;
+use burn::tensor::{DType, Device};
+use harvest::model::{Compute, Hidden, Input, KvCache, Model, check_input};
+use harvest::{Checkpoint, Error};
+use serde_json::json;
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// The golden folders of all families.
+fn families() -> Vec<PathBuf> {
+    let folders = std::fs::read_dir(repository().join("tests/golden")).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<_> = folders.filter(|folder| folder.join("samples.json").exists()).collect();
+    folders.sort();
+    folders
+}
+
+/// The positions of each image of a sample.
+fn image_positions(checkpoint: &Checkpoint, input: &Input) -> Vec<Range<usize>> {
+    let lengths: Vec<usize> = input.images.iter().map(|image| image.sources.len()).collect();
+    check_input(checkpoint.config(), &input.ids, &lengths, |id| id.to_string()).unwrap()
+}
+
+/// The first `length` positions of a sample.
+fn prefix(checkpoint: &Checkpoint, input: &Input, length: usize) -> Input {
+    let images = image_positions(checkpoint, input).into_iter().zip(&input.images);
+    let images = images.filter(|(rows, _)| rows.end <= length).map(|(_, image)| image.clone()).collect();
+    Input { ids: input.ids[..length].to_vec(), images }
+}
+
+/// Where a sample may be cut, which is not within an image: about one in `parts`.
+fn cuts(checkpoint: &Checkpoint, input: &Input, parts: usize) -> Vec<usize> {
+    let images = image_positions(checkpoint, input);
+    let whole = |at: &usize| !images.iter().any(|rows| rows.start < *at && *at < rows.end);
+    let step = (input.ids.len() / parts).max(1);
+    let ends = images.iter().flat_map(|rows| [rows.start, rows.end]);
+    let mut cuts: Vec<usize> = (1..input.ids.len()).step_by(step).chain(ends).filter(whole).collect();
+    cuts.push(input.ids.len() - 1);
+    cuts.retain(|at| *at > 0 && *at < input.ids.len());
+    cuts.sort_unstable();
+    cuts.dedup();
+    cuts
+}
+
+/// The bits of the last `rows` rows of a sample behind every layer.
+fn last_bits(hidden: &Hidden, layers: usize, sample: usize, rows: usize) -> Vec<Vec<u32>> {
+    let bits = |layer| {
+        let values = hidden.rows(layer, sample);
+        values[values.len() - rows * hidden.width()..].iter().map(|x| x.to_bits()).collect()
+    };
+    (0..layers).map(bits).collect()
+}
+
+#[test]
+fn a_continued_sample_has_the_bits_of_the_whole_one_in_every_family() {
+    let mut compared = 0;
+    for folder in families() {
+        let golden = Golden::at(&folder);
+        let checkpoint = Checkpoint::open(&golden.folder).unwrap();
+        let blocks = checkpoint.config().text.layers.len();
+        let layers: Vec<usize> = (0..blocks).collect();
+        let inputs = inputs(&golden, &checkpoint);
+        for bf16 in [false, true] {
+            let model = checkpoint.load(Some(blocks - 1), &Compute::Host { bf16 }).unwrap();
+            let whole = model.hidden(&inputs.iter().collect::<Vec<_>>(), &layers).unwrap();
+            let cuts: Vec<Vec<usize>> = inputs.iter().map(|input| cuts(&checkpoint, input, 4)).collect();
+            let mut caches = vec![KvCache::default(); inputs.len()];
+            // Cut later and later, then earlier and earlier, all samples in one batch.
+            let rounds = cuts.iter().map(Vec::len).max().unwrap();
+            for round in (0..rounds).chain((0..rounds).rev()) {
+                let ends: Vec<usize> = cuts.iter().map(|cuts| cuts[round.min(cuts.len() - 1)]).collect();
+                for (n, end) in ends.iter().enumerate() {
+                    caches[n].truncate(*end);
+                    if caches[n].ids().len() < *end {
+                        let begun = prefix(&checkpoint, &inputs[n], *end);
+                        model.hidden_after(&mut [&mut caches[n]], &[&begun], &layers).unwrap();
+                    }
+                }
+                let mut after: Vec<&mut KvCache> = caches.iter_mut().collect();
+                let hidden = model.hidden_after(&mut after, &inputs.iter().collect::<Vec<_>>(), &layers).unwrap();
+                for (n, (input, end)) in inputs.iter().zip(&ends).enumerate() {
+                    let rows = input.ids.len() - end;
+                    assert_eq!(hidden.rows(0, n).len(), rows * hidden.width(), "only what is new is computed");
+                    let [found, expected] = [&hidden, &whole].map(|hidden| last_bits(hidden, blocks, n, rows));
+                    assert!(found == expected, "{} sample {n} after {end} of {}", folder.display(), input.ids.len());
+                    compared += 1;
+                }
+            }
+        }
+    }
+    assert!(compared > 500, "{compared} continuations");
+}
+
+/// The bits of the log-probabilities of each of `length` tokens that a model generates greedily, with or without kept keys and
+/// values. Hidden states behind block `layer` are changed on the way. Images are not generated.
+fn generated(model: &Model, input: &Input, layer: usize, length: usize, keeps: bool) -> Vec<Vec<u32>> {
+    let (mut input, mut cache) = (input.clone(), KvCache::default());
+    let is_text = |id: &u32| model.config().vision.as_ref().is_none_or(|vision| !vision.is_placeholder(*id));
+    let step = |_| {
+        let mut hidden = if keeps {
+            model.hidden_after(&mut [&mut cache], &[&input], &[layer]).unwrap()
+        } else {
+            model.hidden(&[&input], &[layer]).unwrap()
+        };
+        hidden.rows_mut(0, 0).iter_mut().for_each(|x| *x *= 1.125);
+        let log_p = if keeps {
+            model.next_after(&mut cache, layer, &input, &hidden).unwrap()
+        } else {
+            model.next(layer, &input, &hidden).unwrap()
+        };
+        let ids = (0..log_p.len() as u32).filter(is_text);
+        input.ids.extend(ids.max_by(|a, b| log_p[*a as usize].total_cmp(&log_p[*b as usize])));
+        log_p.iter().map(|p| p.to_bits()).collect()
+    };
+    (0..length).map(step).collect()
+}
+
+#[test]
+fn generation_with_kept_keys_has_the_bits_of_generation_without_in_every_family() {
+    for folder in families() {
+        let golden = Golden::at(&folder);
+        let checkpoint = Checkpoint::open(&golden.folder).unwrap();
+        let model = checkpoint.load(None, &HOST).unwrap();
+        let input = inputs(&golden, &checkpoint).remove(0);
+        let [kept, anew] = [true, false].map(|keeps| generated(&model, &input, 1, 12, keeps));
+        assert!(kept == anew, "{}", folder.display());
+    }
+}
+
+#[test]
+fn keys_are_computed_anew_where_their_rotation_depends_on_the_length() {
+    let copy = CheckpointCopy::new("text-qwen2");
+    copy.edit(|config| {
+        config["max_position_embeddings"] = 24.into();
+        config["rope_scaling"] = json!({"type": "dynamic", "factor": 4.0});
+    });
+    let checkpoint = copy.open();
+    let model = checkpoint.load(Some(1), &HOST).unwrap();
+    let input = |length: u32| Input { ids: (1..=length).collect(), images: Vec::new() };
+    let mut cache = KvCache::default();
+    for (length, computed) in [(20, 20), (24, 4), (30, 30), (31, 31)] {
+        let input = input(length);
+        let hidden = model.hidden_after(&mut [&mut cache], &[&input], &[1]).unwrap();
+        assert_eq!(hidden.rows(0, 0).len(), computed * hidden.width(), "{length} tokens");
+        let whole = model.hidden(&[&input], &[1]).unwrap();
+        assert_eq!(last_bits(&hidden, 1, 0, computed), last_bits(&whole, 1, 0, computed));
+    }
+}
+
+#[test]
+fn other_devices_keep_nothing_and_compute_the_same() {
+    let golden = Golden::open("text-llama");
+    let checkpoint = Checkpoint::open(&golden.folder).unwrap();
+    let model = checkpoint.load(Some(1), &Compute::Device(Device::flex(), DType::F32)).unwrap();
+    let input = inputs(&golden, &checkpoint).remove(0);
+    let mut cache = KvCache::default();
+    for _ in 0..2 {
+        let hidden = model.hidden_after(&mut [&mut cache], &[&input], &[1]).unwrap();
+        assert_eq!(hidden.rows(0, 0), model.hidden(&[&input], &[1]).unwrap().rows(0, 0));
+    }
+}
+
+#[test]
+fn samples_that_do_not_continue_what_is_kept_are_rejected() {
+    let golden = Golden::open("gemma3-a");
+    let checkpoint = Checkpoint::open(&golden.folder).unwrap();
+    let model = checkpoint.load(None, &HOST).unwrap();
+    let inputs = inputs(&golden, &checkpoint);
+    let input = inputs.iter().find(|input| !input.images.is_empty()).unwrap();
+    let mut cache = KvCache::default();
+    model.hidden_after(&mut [&mut cache], &[input], &[1]).unwrap();
+    let same = model.hidden_after(&mut [&mut cache], &[input], &[1]).unwrap_err();
+    assert!(matches!(same, Error::NotContinued { kept, length } if kept == length), "{same}");
+    let mut other = input.clone();
+    other.ids[0] += 1;
+    other.ids.push(3);
+    let other = model.hidden_after(&mut [&mut cache], &[&other], &[1]).unwrap_err();
+    assert!(matches!(other, Error::NotContinued { .. }), "{other}");
+    let image = image_positions(&checkpoint, input).remove(0);
+    // The blocks behind block 1 have kept nothing, so that the model cannot go on from the last position alone.
+    cache.truncate(image.end);
+    let state = model.hidden_after(&mut [&mut cache], &[input], &[1]).unwrap();
+    let behind = model.next_after(&mut cache, 1, input, &state).unwrap_err();
+    assert!(matches!(behind, Error::NotContinued { .. }), "{behind}");
+    cache.truncate(image.start + 1);
+    let cut = model.hidden_after(&mut [&mut cache], &[input], &[1]).unwrap_err();
+    assert!(cut.to_string().contains("within an image"), "{cut}");
+}
