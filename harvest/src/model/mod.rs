@@ -192,12 +192,7 @@ impl Model {
     ///
     /// # Panics
     /// If there are more or fewer caches than samples.
-    pub fn hidden_after(
-        &self,
-        caches: &mut [&mut KvCache],
-        inputs: &[&Input],
-        layers: &[usize],
-    ) -> Result<Hidden> {
+    pub fn hidden_after(&self, caches: &mut [&mut KvCache], inputs: &[&Input], layers: &[usize]) -> Result<Hidden> {
         assert_eq!(caches.len(), inputs.len(), "a cache for each sample");
         self.forward(inputs, layers, caches)
     }
