@@ -5,11 +5,19 @@
 //! is below the threshold of the rule is out; the few others are computed in `f32` and selected by that. So the result is
 //! what `f32` alone would select, on every processor and any number of threads.
 
-use super::panels::{Panels, Quantized, WIDTH};
+use super::panels::{Pair, Panels, Quantized, WIDTH};
+#[cfg(target_arch = "x86_64")]
+use super::tile::Vnni;
 use super::tile::{Isa, PortableIsa};
-use crate::autoencoder::sparse::Sparse;
+use crate::autoencoder::sparse::{ByFeature, Sparse};
 use crate::vector::{dots, norm_sq};
 use rayon::prelude::*;
+use std::ops::Range;
+
+/// Features that a thread takes at once when candidates are computed.
+const FEATURES: usize = 64;
+/// Tokens that a thread takes at once when candidates are compared.
+const TOKENS: usize = 64;
 
 /// Which pre-activations survive.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +45,9 @@ pub fn select(x: &[f32], w_enc: &[f32], b_enc: &[f32], gain: Option<&[f32]>, pan
     let pieces = threads * rows.div_ceil(threads * 96).max(1);
     let piece = rows.div_ceil(pieces).max(1);
     let found: Vec<Sparse> = x.par_chunks(piece * d).map(|x| encoder.find_on_best(x)).collect();
-    Sparse::concat(&found)
+    let mut found = Sparse::concat(&found);
+    encoder.compute(x, &mut found);
+    rule.apply(&found)
 }
 
 /// The dense pre-activations `[rows, d_sae]` that survive the rule.
@@ -45,9 +55,8 @@ pub fn from_dense(p: &[f32], d_sae: usize, rule: Rule) -> Sparse {
     let rows: Vec<Sparse> = p
         .par_chunks(d_sae)
         .map(|row| {
-            let mut found: Vec<(f32, u32)> = row.iter().zip(0..).map(|(p, k)| (*p, k)).collect();
             let mut out = Sparse::default();
-            rule.select(&mut found, &mut out);
+            rule.select(row.iter().zip(0..).map(|(p, k)| (*p, k)).collect(), &mut out);
             out
         })
         .collect();
@@ -99,16 +108,20 @@ impl<'a> Encoder<'a> {
     }
 
     fn find_on_best(&self, x: &[f32]) -> Sparse {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(isa) = Vnni::try_new() {
+            return self.find(isa, x);
+        }
         match super::arch() {
             #[cfg(target_arch = "x86_64")]
-            pulp::Arch::V4(isa) => self.find::<24, _>(isa, x),
+            pulp::Arch::V4(isa) => self.find(isa, x),
             #[cfg(target_arch = "x86_64")]
-            pulp::Arch::V3(isa) => self.find::<6, _>(isa, x),
-            _ => self.find::<2, _>(PortableIsa, x),
+            pulp::Arch::V3(isa) => self.find::<6, 1, _>(isa, x),
+            _ => self.find(PortableIsa, x),
         }
     }
 
-    fn find<const R: usize, I: Isa<R>>(&self, isa: I, x: &[f32]) -> Sparse {
+    fn find<const R: usize, const P: usize, I: Isa<R, P>>(&self, isa: I, x: &[f32]) -> Sparse {
         isa.run(
             #[inline(always)]
             || {
@@ -123,33 +136,37 @@ impl<'a> Encoder<'a> {
                 let mut found: Vec<Row> =
                     x.chunks_exact(d).map(|x| Row { bar: bar(x), limit, found: Vec::new() }).collect();
                 let mut lower = Vec::new();
-                let lanes = self.units.iter().zip(&self.raised);
-                for (p, (pairs, (units, raised))) in self.panels.panels().zip(lanes).enumerate() {
-                    for (start, block) in (0..rows).step_by(R).zip(blocks.chunks_exact(pairs.len())) {
-                        let sums = isa.tile(block, pairs);
-                        for r in start..(start + R).min(rows) {
-                            let (unit, margin, row) = (x_q.units[r], x_q.margins[r], &mut found[r]);
-                            let mut upper = [0f32; WIDTH];
-                            let mut hits = 0;
-                            for lane in 0..WIDTH {
-                                let sum = sums[r - start][lane] as f32;
-                                upper[lane] = (sum * unit + margin) * units[lane] + raised[lane];
-                                hits += (upper[lane] >= row.bar) as i32;
-                            }
-                            if hits > 0 {
-                                row.push(&upper, p * WIDTH);
-                                if row.found.len() > row.limit {
-                                    self.prune(row, margin, &mut lower);
+                let panels: Vec<&[[Pair; WIDTH]]> = self.panels.panels().collect();
+                for (first, group) in (0..).step_by(P).zip(panels.chunks(P)) {
+                    // The last group may have fewer panels: the last one is multiplied again, and not looked at.
+                    let tiles = std::array::from_fn(|p| group[p.min(group.len() - 1)]);
+                    for (start, block) in (0..rows).step_by(R).zip(blocks.chunks_exact(group[0].len())) {
+                        let sums = isa.tile(block, tiles);
+                        for (p, sums) in (first..panels.len()).zip(&sums) {
+                            let (units, raised) = (&self.units[p], &self.raised[p]);
+                            for (r, sums) in (start..rows).zip(sums) {
+                                let (unit, margin, row) = (x_q.units[r], x_q.margins[r], &mut found[r]);
+                                let mut upper = [0f32; WIDTH];
+                                let mut any = false;
+                                for lane in 0..WIDTH {
+                                    upper[lane] = (sums[lane] as f32 * unit + margin) * units[lane] + raised[lane];
+                                    any |= upper[lane] >= row.bar;
+                                }
+                                if any {
+                                    row.push(&upper, p * WIDTH);
+                                    if row.found.len() > row.limit {
+                                        self.prune(row, margin, &mut lower);
+                                    }
                                 }
                             }
                         }
                     }
                 }
                 let mut out = Sparse::default();
-                for (r, row) in found.iter_mut().enumerate() {
-                    let x = &x[r * d..(r + 1) * d];
+                for (r, (row, x)) in found.iter_mut().zip(x.chunks_exact(d)).enumerate() {
+                    let margin = x_q.margins[r];
                     if let Rule::TopKOver(k, _) = self.rule
-                        && row.found.len() < k
+                        && self.sure(row, margin, bar(x)) < k
                     {
                         let again = Self {
                             rule: Rule::TopK(k),
@@ -160,13 +177,25 @@ impl<'a> Encoder<'a> {
                         out.append(&again.find_on_best(x));
                         continue;
                     }
-                    self.prune(row, x_q.margins[r], &mut lower);
-                    self.compute(x, &mut row.found);
-                    self.rule.select(&mut row.found, &mut out);
+                    self.prune(row, margin, &mut lower);
+                    out.push(row.found.iter().map(|(upper, feature)| (*feature, *upper)));
                 }
                 out
             },
         )
+    }
+
+    /// The lower end of a candidate's interval.
+    #[inline(always)]
+    fn lower(&self, (upper, feature): (f32, u32), margin: f32) -> f32 {
+        let k = feature as usize;
+        upper - 2.0 * (margin * self.units[k / WIDTH][k % WIDTH] + Self::slack(self.b_enc[k] * self.gain(k)))
+    }
+
+    /// How many candidates of a row are certainly above a bar; all positive ones are candidates if the bar is zero.
+    #[inline(always)]
+    fn sure(&self, row: &Row, margin: f32, bar: f32) -> usize {
+        if bar > 0.0 { row.found.iter().filter(|found| self.lower(**found, margin) >= bar).count() } else { usize::MAX }
     }
 
     /// Raises a row's bar to the `k`-th of the lower ends, and drops what is below it.
@@ -177,29 +206,45 @@ impl<'a> Encoder<'a> {
             return;
         }
         lower.clear();
-        lower.extend(row.found.iter().map(|(upper, feature)| {
-            let k = *feature as usize;
-            upper - 2.0 * (margin * self.units[k / WIDTH][k % WIDTH] + Self::slack(self.b_enc[k] * self.gain(k)))
-        }));
+        lower.extend(row.found.iter().map(|found| self.lower(*found, margin)));
         let (_, bar, _) = lower.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
         row.bar = row.bar.max(*bar);
         row.found.retain(|(upper, _)| *upper >= row.bar);
         row.limit = row.limit.max(2 * row.found.len());
     }
 
-    /// Computes the candidates in `f32`.
-    #[inline(always)]
-    fn compute(&self, x: &[f32], found: &mut [(f32, u32)]) {
+    /// Replaces the values of the candidates by their pre-activations in `f32`. Feature by feature, because the rows of
+    /// the encoder do not fit into a cache, and those of `x` do: each is then fetched once, not once for every token.
+    fn compute(&self, x: &[f32], found: &mut Sparse) {
         let d = self.panels.d_in();
-        let row = |feature: u32| &self.w_enc[feature as usize * d..(feature as usize + 1) * d];
-        let exact = |feature: u32, dot: f32| (dot + self.b_enc[feature as usize]) * self.gain(feature as usize);
-        let (pairs, last) = found.as_chunks_mut::<2>();
-        for [a, b] in pairs {
-            let [with_a, with_b] = dots(x, [row(a.1), row(b.1)]);
-            (a.0, b.0) = (exact(a.1, with_a), exact(b.1, with_b));
-        }
-        for (value, feature) in last {
-            *value = exact(*feature, dots(x, [row(*feature)])[0]);
+        let rows: Vec<usize> = (0..found.rows()).flat_map(|r| found.range(r).map(move |_| r)).collect();
+        let entries = ByFeature::new(found.features().iter().copied().zip(0..), self.panels.d_sae());
+        let arch = super::arch();
+        let row_of = |entry: u32| &x[rows[entry as usize] * d..(rows[entry as usize] + 1) * d];
+        let of_features = |features: Range<usize>| {
+            let mut values = Vec::new();
+            for k in features {
+                let (w, b, gain) = (&self.w_enc[k * d..(k + 1) * d], self.b_enc[k], self.gain(k));
+                let (groups, last) = entries.of(k).as_chunks::<4>();
+                for group in groups {
+                    values.extend(dots(w, group.map(row_of)).map(|dot| (dot + b) * gain));
+                }
+                values.extend(last.iter().map(|entry| (dots(w, [row_of(*entry)])[0] + b) * gain));
+            }
+            values
+        };
+        let starts: Vec<usize> = (0..self.panels.d_sae()).step_by(FEATURES).collect();
+        let of_range = |start: &usize| {
+            let range = *start..(*start + FEATURES).min(self.panels.d_sae());
+            arch.dispatch(
+                #[inline(always)]
+                || of_features(range),
+            )
+        };
+        let values: Vec<Vec<f32>> = starts.par_iter().map(of_range).collect();
+        let out = found.values_mut();
+        for (entry, value) in entries.items().iter().zip(values.iter().flatten()) {
+            out[*entry as usize] = *value;
         }
     }
 }
@@ -222,8 +267,22 @@ impl Rule<'_> {
         }
     }
 
+    /// The pre-activations that survive, among candidates that include them.
+    fn apply(self, found: &Sparse) -> Sparse {
+        let starts: Vec<usize> = (0..found.rows()).step_by(TOKENS).collect();
+        let some = |start: &usize| {
+            let mut out = Sparse::default();
+            for row in *start..(*start + TOKENS).min(found.rows()) {
+                let (features, values) = found.row(row);
+                self.select(values.iter().copied().zip(features.iter().copied()).collect(), &mut out);
+            }
+            out
+        };
+        Sparse::concat(&starts.par_iter().map(some).collect::<Vec<_>>())
+    }
+
     /// Keeps the pre-activations of a row that survive, and appends them to `out`. They are ascending by feature.
-    fn select(self, found: &mut Vec<(f32, u32)>, out: &mut Sparse) {
+    fn select(self, mut found: Vec<(f32, u32)>, out: &mut Sparse) {
         match self {
             Rule::Over(_) | Rule::Above(_) => found.retain(|(value, k)| *value > self.floor(*k as usize)),
             Rule::TopK(k) | Rule::TopKOver(k, _) => {
@@ -322,10 +381,45 @@ mod tests {
 
     #[test]
     fn every_instruction_set_selects_the_same() {
-        let (x, w, b) = problem(45, 40, 200, 3);
+        let (x, w, b) = problem(45, 40, 213, 3);
         let panels = Panels::new(&w, 40);
         let encoder = Encoder::new(&w, &b, None, &panels, Rule::TopK(9));
-        assert_eq!(encoder.find::<2, _>(PortableIsa, &x), encoder.find_on_best(&x));
+        // Candidates differ, since rows are pruned at other times.
+        let selected = |mut found: Sparse| {
+            encoder.compute(&x, &mut found);
+            encoder.rule.apply(&found)
+        };
+        let portable = selected(encoder.find(PortableIsa, &x));
+        assert_eq!(portable, selected(encoder.find_on_best(&x)));
+        #[cfg(target_arch = "x86_64")]
+        {
+            let found = [
+                pulp::x86::V3::try_new().map(|isa| encoder.find::<6, 1, _>(isa, &x)),
+                pulp::x86::V4::try_new().map(|isa| encoder.find(isa, &x)),
+                Vnni::try_new().map(|isa| encoder.find(isa, &x)),
+            ];
+            for found in found.into_iter().flatten() {
+                assert_eq!(selected(found), portable);
+            }
+        }
+    }
+
+    #[test]
+    fn an_expectation_within_the_margin_of_error_changes_nothing() {
+        // Features that differ by no more than the integers can tell, and bars around the ends of their intervals.
+        let d = 24;
+        let (x, noise, _) = problem(1, d, 400, 5);
+        let w: Vec<f32> = noise.iter().enumerate().map(|(i, v)| noise[i % d] + v * 2e-6).collect();
+        let sign = dot(&x, &w[..d]).signum();
+        let x: Vec<f32> = x.iter().map(|v| v * sign).collect();
+        let (b, panels) = ([0.0; 400], Panels::new(&w, d));
+        let top = select(&x, &w, &b, None, &panels, Rule::TopK(9));
+        let strongest = top.row(0).1.iter().copied().fold(0.0, f32::max) / norm_sq(&x).sqrt();
+        let step = 2e-6 * norm_sq(&w[..d]).sqrt();
+        for n in -100..100 {
+            let expected = strongest + n as f32 * step;
+            assert_eq!(select(&x, &w, &b, None, &panels, Rule::TopKOver(9, expected)), top, "{n}");
+        }
     }
 
     #[test]
