@@ -1,7 +1,7 @@
 //! Paths as text, for tables and messages, which are UTF-8. A byte of a name that is not UTF-8 is written as `\xE9`, so that
 //! the file can be found from the text. Ordinary names do not change.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -73,6 +73,14 @@ impl Paths for Vec<PathBuf> {
 /// Those of the serializer.
 pub fn serialize<S: Serializer>(paths: &impl Paths, serializer: S) -> Result<S::Ok, S::Error> {
     paths.to_text().serialize(serializer)
+}
+
+/// Deserializes a path that [`serialize`] wrote, for `#[serde(with = "...")]`.
+///
+/// # Errors
+/// Those of the deserializer.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    Ok(decode(&String::deserialize(deserializer)?))
 }
 
 /// A text as part of a link `sae://`: letters, digits and `-._~/:\` stay, all other bytes are percent-encoded (RFC 3986).

@@ -2,14 +2,19 @@
 
 use super::arguments::SaeArgs;
 use super::{Invocation, Outcome};
-use crate::cli::terminal::{count, counted, table};
+use crate::cli::terminal::{aligned, count, counted, table};
 use anyhow::Result;
 use clap::Args;
 use filters::probe::{Audit, Kind};
 use sae_core::analysis::feature_sets::Part;
-use sae_workbench::probe::{Quality, Suspect};
+use sae_workbench::probe::{Quality, Suspect, WeightedFeature};
 use sae_workbench::{ProbeReport, ProbeRequest};
 use std::path::PathBuf;
+
+/// Features that are printed; the file has all of them.
+const SHOWN: usize = 20;
+/// Promoted tokens of each that are printed.
+const TOKENS: usize = 5;
 
 /// `sae probe`
 #[derive(Args, Debug)]
@@ -108,7 +113,7 @@ fn describe(report: &ProbeReport) -> String {
     }
     let value = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.3}"));
     if !report.by_category.is_empty() {
-        let mut rows = vec![["category", "samples", measure(report.quality.measure)].map(String::from).to_vec()];
+        let mut rows = vec![["category", "samples", report.quality.measure.title()].map(String::from).to_vec()];
         let row = |category: &sae_workbench::probe::CategoryReport| {
             vec![category.category.clone(), count(category.samples as u64), value(category.quality)]
         };
@@ -118,20 +123,34 @@ fn describe(report: &ProbeReport) -> String {
     if let Some(audit) = &report.audit {
         text += &describe_audit(report, audit);
     }
-    if report.strongest.is_empty() {
+    if report.weighted.is_empty() {
         text += "no feature has a weight: the labels cannot be predicted from features\n";
     } else {
-        let mut rows = vec![["feature", "weight", "share of the decision"].map(String::from).to_vec()];
-        rows.extend(report.strongest.iter().map(|feature| {
-            vec![
-                format!("{:>6}  {}", feature.feature, feature.words.chars().take(40).collect::<String>()),
-                format!("{:+.3}", feature.weight),
-                format!("{:.1} %", 100.0 * feature.share),
-            ]
-        }));
-        text += &table(&rows);
+        text += &features(&report.weighted);
     }
     format!("{text}\n  {}\n  score column {}", report.file.display(), report.column)
+}
+
+/// The features with the largest shares.
+fn features(weighted: &[WeightedFeature]) -> String {
+    let short = |text: &str| text.chars().take(40).collect::<String>();
+    let mut rows = vec![["feature", "weight", "share of the decision", "promotes"].map(String::from).to_vec()];
+    rows.extend(weighted.iter().take(SHOWN).map(|feature| {
+        let promoted: Vec<&str> = feature.promoted.iter().take(TOKENS).map(|token| token.trim()).collect();
+        vec![
+            format!("{:>6}  {}", feature.feature, short(&feature.words)),
+            format!("{:+.3}", feature.weight),
+            format!("{:.1} %", 100.0 * feature.share),
+            short(&promoted.join(" ")),
+        ]
+    }));
+    let more = weighted.len().saturating_sub(SHOWN);
+    let rest = if more > 0 {
+        format!("  and {} with smaller shares\n", counted(more as u64, "feature"))
+    } else {
+        String::new()
+    };
+    aligned(&rows, |column| column == 1 || column == 2) + &rest
 }
 
 fn describe_audit(report: &ProbeReport, audit: &Audit) -> String {
@@ -158,20 +177,11 @@ fn describe_audit(report: &ProbeReport, audit: &Audit) -> String {
     text
 }
 
-fn measure(name: &str) -> &'static str {
-    match name {
-        "auc" => "AUC",
-        "r2" => "R^2",
-        "quadratic_kappa" => "quadratic kappa",
-        _ => "accuracy",
-    }
-}
-
 fn quality(quality: &Quality) -> String {
     let value = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.3}"));
     let interval = quality.interval.map_or_else(String::new, |[lo, hi]| format!(" ({lo:.3} to {hi:.3})"));
     let titles = ["out of fold", "features", "hidden states", "words", "length", "chance"];
     let values = [quality.dense, quality.words, quality.length, quality.random].map(value);
-    let row = [vec![measure(quality.measure).into(), value(quality.features) + &interval], values.to_vec()].concat();
+    let row = [vec![quality.measure.title().into(), value(quality.features) + &interval], values.to_vec()].concat();
     table(&[titles.map(String::from).to_vec(), row])
 }

@@ -204,7 +204,8 @@ pub fn columns(rows: &[Vec<String>]) -> String {
     aligned(rows, |_| false)
 }
 
-fn aligned(rows: &[Vec<String>], to_the_right: impl Fn(usize) -> bool) -> String {
+/// Rows of cells as columns, those of numbers aligned to the right.
+pub fn aligned(rows: &[Vec<String>], to_the_right: impl Fn(usize) -> bool) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns).map(width).collect();

@@ -27,7 +27,7 @@ use sae_core::analysis::contrast::{
     write_features, write_groups,
 };
 use sae_core::analysis::feature_sets::{FeatureSetCollector, FeatureSets, Measure, Part};
-use sae_core::analysis::index::{FeatureRow, Row, TypicalWord, read_features, read_lists};
+use sae_core::analysis::index::{FeatureRow, Lists, Row, TypicalWord, Word, read_features, read_lists};
 use sae_core::analysis::labels::Labels;
 use sae_core::analysis::summary::SummaryObserver;
 use sae_core::file;
@@ -116,6 +116,7 @@ pub(crate) struct FeatureNames {
     rows: Vec<FeatureRow>,
     labels: BTreeMap<u32, String>,
     words: Vec<Vec<TypicalWord>>,
+    logits: Option<Lists<Word>>,
 }
 
 impl FeatureNames {
@@ -127,7 +128,8 @@ impl FeatureNames {
         let written = labels.as_ref().and_then(|labels| labels.written(&sae.name));
         let entries = written.map_or(&[][..], |written| written.entries()).iter();
         let labels = entries.filter(|entry| !entry.label.is_empty()).map(|entry| (entry.feature, entry.label.clone()));
-        Self { rows, labels: labels.collect(), words }
+        let logits = Lists::open(&folder, rows.len()).ok();
+        Self { rows, labels: labels.collect(), words, logits }
     }
 
     fn weight(&self, feature: u32) -> Option<f64> {
@@ -146,6 +148,12 @@ impl FeatureNames {
         let words = self.words.get(feature as usize).into_iter().flatten();
         let mut seen = BTreeSet::new();
         words.map(|word| word.word.as_str()).filter(|word| seen.insert(*word)).take(WORDS).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The tokens that a feature promotes, those whose logits rise most first.
+    pub(crate) fn promoted(&self, feature: u32) -> Vec<String> {
+        let tokens = self.logits.as_ref().and_then(|logits| logits.rows(feature).ok()).unwrap_or_default();
+        tokens.into_iter().filter(|token| token.promoted).map(|token| token.piece).collect()
     }
 }
 

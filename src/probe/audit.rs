@@ -18,8 +18,14 @@ pub(super) struct Audited {
 
 impl Audited {
     /// Audits pairs by scores of rows that their fits have not seen. `None` unless the targets are pairs with different scores.
-    /// `members` are the numbers of the rows' samples.
-    pub fn new(targets: &Targets, scores: &[Option<f64>], members: &[usize], samples: &[Sample]) -> Option<Self> {
+    /// `members` are the numbers of the rows' samples, the first `own` of which are the run's.
+    pub fn new(
+        targets: &Targets,
+        scores: &[Option<f64>],
+        members: &[usize],
+        samples: &[Sample],
+        own: usize,
+    ) -> Option<Self> {
         let Targets::Pair(pairs) = targets else { return None };
         let margin = |[better, worse]: &[usize; 2]| Some(([*better, *worse], scores[*better]? - scores[*worse]?));
         let mut margins: Vec<([usize; 2], f64)> = pairs.iter().filter_map(margin).collect();
@@ -34,9 +40,11 @@ impl Audited {
         }
         margins.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
         let key = |row: usize| samples[members[row]].key.clone();
-        let suspect = |([better, worse], margin): &([usize; 2], f64)| Suspect {
-            preferred: key(*better),
-            other: key(*worse),
+        let number = |row: usize| Some(members[row]).filter(|sample| *sample < own).map(|sample| sample as u32);
+        let suspect = |(pair, margin): &([usize; 2], f64)| Suspect {
+            preferred: key(pair[0]),
+            other: key(pair[1]),
+            samples: pair.map(number),
             margin: *margin,
         };
         Some(Self {

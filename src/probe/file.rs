@@ -47,6 +47,24 @@ pub(super) fn write(report: &ProbeReport, saved: &SavedProbe) -> Result<()> {
     Ok(file::write_json(&report.file, &Contents { report, fitted: saved })?)
 }
 
+impl ProbeReport {
+    /// The names of the probes of an autoencoder.
+    pub fn names(run: &Run, sae: &str) -> Vec<String> {
+        let files = run.list(&format!("probes/{sae}"));
+        files.iter().filter_map(|file| file.strip_suffix(".json").map(String::from)).collect()
+    }
+
+    /// Reads the report of a probe.
+    ///
+    /// # Errors
+    /// There is no such probe, or its file is damaged.
+    pub fn read(run: &Run, sae: &str, name: &str) -> Result<Self> {
+        check_name(name)?;
+        let file = path(run, sae, name);
+        Ok(Self { file: file.clone(), ..file::read_json(&file, MOST_BYTES)? })
+    }
+}
+
 /// The file of a probe of a run.
 pub(super) fn path(run: &Run, sae: &str, name: &str) -> PathBuf {
     run.root().join("probes").join(sae).join(format!("{name}.json"))
@@ -68,19 +86,14 @@ pub(crate) fn label_field(run: &Run, sae: &str, name: &str) -> Result<Option<Str
 struct Read {
     name: String,
     /// The run that it was fitted to.
+    #[serde(with = "sae_core::path_text")]
     run: PathBuf,
     sae_blake3: String,
     fitted: SavedProbe,
 }
 
 fn read(path: &Path, sae: &LoadedSae) -> Result<Read> {
-    let size = std::fs::metadata(path).map_err(sae_core::Error::io("read", path))?.len();
-    if size > MOST_BYTES {
-        let cause = format!("a probe has at most {MOST_BYTES} bytes, and this file has {size}");
-        return Err(sae_core::Error::format(path)(cause).into());
-    }
-    let bytes = std::fs::read(path).map_err(sae_core::Error::io("read", path))?;
-    let read: Read = serde_json::from_slice(&bytes).map_err(sae_core::Error::format(path))?;
+    let read: Read = file::read_json(path, MOST_BYTES)?;
     check_name(&read.name)?;
     let SavedProbe { kind, probe, calibration, .. } = &read.fitted;
     let fits = match kind {

@@ -1,7 +1,7 @@
 //! How good a probe is on samples that its fits have not seen, beside the baselines that have to be beaten.
 
 use super::Features;
-use super::report::{CategoryReport, Quality};
+use super::report::{CategoryReport, Quality, QualityMeasure};
 use filters::auc::auc;
 use filters::prediction::Ridge;
 use filters::probe::measures;
@@ -30,7 +30,7 @@ impl Judge<'_> {
         let value =
             |predicted: &[Option<f64>]| self.measure(&self.pairs(predicted).map(|(_, pair)| pair).collect::<Vec<_>>());
         Quality {
-            measure: self.name(),
+            measure: self.measured_by(),
             features: value(&fit.out_of_fold),
             interval: self.interval(&fit.out_of_fold),
             dense: value(&baselines.dense()),
@@ -40,13 +40,13 @@ impl Judge<'_> {
         }
     }
 
-    /// The name of the measure.
-    fn name(&self) -> &'static str {
+    /// What the quality is measured by.
+    fn measured_by(&self) -> QualityMeasure {
         match self.targets.kind() {
-            Kind::Binary | Kind::Cost => "auc",
-            Kind::Ordinal => "quadratic_kappa",
-            Kind::Linear => "r2",
-            Kind::Pair => "accuracy",
+            Kind::Binary | Kind::Cost => QualityMeasure::Auc,
+            Kind::Ordinal => QualityMeasure::QuadraticKappa,
+            Kind::Linear => QualityMeasure::R2,
+            Kind::Pair => QualityMeasure::Accuracy,
         }
     }
 

@@ -12,7 +12,7 @@ pub use crate::error::ProbeError;
 pub use conflicts::Conflicts;
 pub use file::SavedProbe;
 pub(crate) use file::{apply, label_field};
-pub use report::{CategoryReport, ProbeReport, Quality, Suspect, WeightedFeature};
+pub use report::{CategoryReport, ProbeReport, Quality, QualityMeasure, Suspect, WeightedFeature};
 
 use crate::companion::Companion;
 use crate::contrast::{FeatureNames, PartMeans, number_words, part_words};
@@ -39,8 +39,6 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-/// Features that a report names.
-const NAMED: usize = 20;
 /// Different images or sets that a cross-validation needs at least.
 const FEWEST_GROUPS: usize = 10;
 
@@ -197,7 +195,7 @@ impl ProbeRequest {
         let by_category = self.category.as_deref().map(|field| categories(&input.samples, field)).transpose()?;
         let by_category =
             by_category.map_or_else(Vec::new, |categories| judge.by_category(&fit, &members, &categories));
-        let audited = Audited::new(&targets, &fit.out_of_fold, &members, &input.samples);
+        let audited = Audited::new(&targets, &fit.out_of_fold, &members, &input.samples, input.own);
         drop(staged);
         let names = FeatureNames::read(&sae);
         let column = format!("{PROBE}{}", self.name);
@@ -228,7 +226,7 @@ impl ProbeRequest {
             suspects: audited.as_ref().map_or_else(Vec::new, |audited| audited.suspects.clone()),
             margin_column: audited.as_ref().map(|_| format!("{MARGIN}{}", self.name)),
             penalty: fit.path[fit.chosen].penalty,
-            strongest: report::strongest(&fit.probe, &features.rows.pick(&members), &names, NAMED),
+            weighted: report::weighted(&fit.probe, &features.rows.pick(&members), &names),
             path: fit.path.clone(),
             column: column.clone(),
             file,

@@ -5,11 +5,11 @@ use crate::contrast::FeatureNames;
 use filters::probe::{Audit, Kind, PathPoint, Probe, Rows};
 use sae_core::analysis::feature_sets::Part;
 use sae_core::path_text;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// What was learned from labels.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProbeReport {
     /// The version of the file.
     pub schema_version: u32,
@@ -26,7 +26,7 @@ pub struct ProbeReport {
     /// The field of sets within which samples were compared.
     pub pair: Option<String>,
     /// The run.
-    #[serde(serialize_with = "path_text::serialize")]
+    #[serde(with = "path_text")]
     pub run: PathBuf,
     /// The autoencoder.
     pub sae: String,
@@ -60,8 +60,8 @@ pub struct ProbeReport {
     pub suspects: Vec<Suspect>,
     /// The column of margins, if there is an audit.
     pub margin_column: Option<String>,
-    /// The features that carry most of the decision.
-    pub strongest: Vec<WeightedFeature>,
+    /// Its features, those with the largest share of the decision first.
+    pub weighted: Vec<WeightedFeature>,
     /// Held-out losses along the path of penalties.
     pub path: Vec<PathPoint>,
     /// The score column.
@@ -72,10 +72,10 @@ pub struct ProbeReport {
 }
 
 /// The quality of predictions of samples that the fits have not seen.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Quality {
-    /// `auc`, `quadratic_kappa`, `r2`, or `accuracy` (of pairs).
-    pub measure: &'static str,
+    /// What it is measured by.
+    pub measure: QualityMeasure,
     /// From features.
     pub features: Option<f64>,
     /// Its 95 % interval, over images or sets of samples.
@@ -90,19 +90,47 @@ pub struct Quality {
     pub random: Option<f64>,
 }
 
+/// What the quality of a probe is measured by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QualityMeasure {
+    /// Area under the ROC curve, for yes or no and for costs.
+    Auc,
+    /// Cohen's kappa with quadratic weights, for levels.
+    QuadraticKappa,
+    /// The share of the variance that is explained, for numbers.
+    R2,
+    /// The share of pairs that are ordered as the labels say.
+    Accuracy,
+}
+
+impl QualityMeasure {
+    /// What reports call it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Auc => "AUC",
+            Self::QuadraticKappa => "quadratic kappa",
+            Self::R2 => "R^2",
+            Self::Accuracy => "accuracy",
+        }
+    }
+}
+
 /// A pair whose label is not plausible.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Suspect {
     /// The key of the sample that the label prefers.
     pub preferred: String,
     /// The key of the other sample; that of the same row if the rejected answers are a run of their own.
     pub other: String,
+    /// The numbers of both samples in the run; none for a sample of the run with the rejected answers.
+    pub samples: [Option<u32>; 2],
     /// The score of the preferred sample less that of the other, by a fit that has seen neither.
     pub margin: f64,
 }
 
 /// The quality in one category.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CategoryReport {
     /// The category.
     pub category: String,
@@ -113,7 +141,7 @@ pub struct CategoryReport {
 }
 
 /// A feature that carries a probe.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WeightedFeature {
     /// The feature.
     pub feature: u32,
@@ -123,10 +151,12 @@ pub struct WeightedFeature {
     pub share: f64,
     /// Its label, or words that it fires on.
     pub words: String,
+    /// The tokens that it promotes, those whose logits rise most first; none if the index was made without the model.
+    pub promoted: Vec<String>,
 }
 
-/// The features with the largest shares.
-pub(super) fn strongest(probe: &Probe, rows: &Rows, names: &FeatureNames, most: usize) -> Vec<WeightedFeature> {
+/// The features of a probe by their shares.
+pub(super) fn weighted(probe: &Probe, rows: &Rows, names: &FeatureNames) -> Vec<WeightedFeature> {
     let mut sums = vec![0.0; rows.width()];
     for row in 0..rows.len() {
         rows.row(row).for_each(|(feature, value)| sums[feature as usize] += f64::from(value));
@@ -141,9 +171,9 @@ pub(super) fn strongest(probe: &Probe, rows: &Rows, names: &FeatureNames, most: 
             weight: entry.1,
             share: carried(entry) / all.max(f64::MIN_POSITIVE),
             words: names.words(entry.0),
+            promoted: names.promoted(entry.0),
         })
         .collect();
     found.sort_by(|a, b| b.share.total_cmp(&a.share).then(a.feature.cmp(&b.feature)));
-    found.truncate(most);
     found
 }

@@ -57,8 +57,8 @@ fn planted_labels_are_learned_and_become_scores() {
         let quality = &found["quality"];
         let [features, length] = ["features", "length"].map(|name| quality[name].as_f64().unwrap());
         assert!(features > least && length < features - 0.2, "{kind}: {found}");
-        let strongest = found["strongest"].as_array().unwrap();
-        assert!(!strongest.is_empty() && found["features"].as_u64().unwrap() < 60, "{kind}: {found}");
+        let (weighted, features) = (found["weighted"].as_array().unwrap(), found["features"].as_u64().unwrap());
+        assert!((1..60).contains(&features) && weighted.len() as u64 == features, "{kind}: {found}");
         assert!(found["path"].as_array().unwrap().len() == 30);
     }
     let binary: Value = serde_json::from_slice(&fs::read(run.join("probes/a/binary.json")).unwrap()).unwrap();

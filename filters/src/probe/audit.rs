@@ -12,7 +12,7 @@
 
 use super::loss::sigmoid;
 use crate::keep::{KeepEstimate, Method};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
 /// Pairs that an audit needs at least.
@@ -23,7 +23,7 @@ const STEPS: usize = 250;
 const LIKELIHOOD_RATIO: f64 = 1.920_729;
 
 /// What margins say about the labels.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Audit {
     /// Pairs with a margin.
     pub pairs: usize,

@@ -54,7 +54,7 @@ impl Probe {
 }
 
 /// The mean loss on held-out rows for one penalty.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PathPoint {
     /// The L1 penalty.
     pub penalty: f64,
