@@ -61,6 +61,9 @@ pub enum FilterError {
     /// Budgets for a selection by features.
     #[error("only a selection by scores can keep budgets or whole units")]
     BudgetsNeedScores,
+    /// Limits are to be tried of a budget that is not there, or is one of several.
+    #[error("limits can be tried of one budget, and the selection has none or several")]
+    NotOneBudget,
     /// A selection by scores without a score.
     #[error("a selection by scores needs a score")]
     NoScore,
@@ -80,6 +83,7 @@ impl FilterError {
                 Hint::Change(Setting::Sae),
                 "import the autoencoder of this run into the target run under a name of its own".into(),
             ]),
+            Self::NotOneBudget => Hint::Set(Setting::Budget, Vec::new()),
             Self::BudgetsNeedScores | Self::NoScore => Hint::Set(Setting::Score, Vec::new()),
             Self::NoScoreForEstimate => Hint::AnyOf(vec![
                 Hint::Set(Setting::Score, Vec::new()),

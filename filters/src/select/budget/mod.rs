@@ -8,12 +8,14 @@
 mod candidates;
 mod exchange;
 mod master;
+mod movable;
 mod promise;
 mod rule;
 mod solve;
 #[cfg(test)]
 mod tests;
 
+pub use movable::MovableBudget;
 pub use promise::{Promise, PromiseReport};
 pub use rule::{BudgetRule, Limit, Side};
 
@@ -116,60 +118,22 @@ pub struct FrontierPoint {
 /// possible.
 pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules, budgets: &Budgets) -> Result<Budgeted> {
     let units = Units::new(scores, rules, budgets)?;
-    let candidates = &units.candidates;
-    if candidates.kept() == 0 {
-        return Err(Error::request(Cause::with_hint(
-            format!("none of the {} with a score and all costs would be kept", units.noun()),
-            Hint::Raise(Setting::Keep),
-        )));
-    }
-    let free = candidates.at_prices(&vec![0.0; candidates.costs.len()]);
-    let within = solve(candidates);
-    let (choice, promise) = match budgets.promise {
-        Some(promise) => {
-            let (choice, report) = units.keep_promise(promise, within.ok())?;
-            (choice, Some(report))
-        }
-        None => (within.map_err(|why| units.impossible(why))?, None),
-    };
-    let Choice { chosen, prices, bound } = choice;
-    let natural = |budget: usize, cost: f64| units.sign(budget) * cost;
-    let spent = |(n, costs): (usize, &Vec<f64>)| Spent {
-        budget: budgets.limits[n].rule.to_string(),
-        limit: natural(n, candidates.limits[n]),
-        mean: natural(n, candidates.mean(costs, &chosen)),
-        mean_of_all: natural(n, costs.iter().sum::<f64>() / candidates.len() as f64),
-        mean_without: natural(n, candidates.mean(costs, &free)),
-        price: prices[n],
-    };
-    let frontier = (0..candidates.costs.len()).flat_map(|n| {
-        let column = &budgets.limits[n].rule.column;
-        candidates.frontier(n, &prices).into_iter().map(move |point| FrontierPoint {
-            column: column.clone(),
-            price: point.price,
-            mean: natural(n, point.cost),
-            score: point.score,
-        })
-    });
+    let free = units.free();
+    let (choice, promise) = units.choose(budgets.promise)?;
     Ok(Budgeted {
-        frontier: frontier.collect(),
-        report: BudgetReport {
-            unit: None,
-            kept: candidates.kept(),
-            of: candidates.len(),
-            score: candidates.mean(&candidates.scores, &chosen),
-            score_without: candidates.mean(&candidates.scores, &free),
-            bound: promise.is_none().then_some(bound),
-            budgets: candidates.costs.iter().enumerate().map(spent).collect(),
-            promise,
-        },
-        decisions: units.decisions(scores, &chosen, &free),
+        frontier: units.frontier(&choice.prices),
+        report: units.report(&choice, &free, promise),
+        decisions: units.decisions(scores, &choice.chosen, &free),
     })
 }
 
 /// The units of a selection.
-struct Units<'a> {
-    budgets: &'a Budgets<'a>,
+#[derive(Clone, Debug)]
+struct Units {
+    /// The limits.
+    rules: Vec<BudgetRule>,
+    /// Whether a unit is not simply a sample.
+    grouped: bool,
     /// The unit of each sample.
     of: Vec<u32>,
     /// The candidate that each unit is, if it has a score and all costs.
@@ -177,8 +141,8 @@ struct Units<'a> {
     candidates: Candidates,
 }
 
-impl<'a> Units<'a> {
-    fn new(scores: &[(String, Option<f64>)], rules: &Rules, budgets: &'a Budgets<'a>) -> Result<Self> {
+impl Units {
+    fn new(scores: &[(String, Option<f64>)], rules: &Rules, budgets: &Budgets) -> Result<Self> {
         let single = rules.groups.names.len() == 1 && rules.within.is_none();
         if budgets.units.is_some() && !single {
             let text = "samples of one unit may be in different groups, so that units and groups cannot be combined";
@@ -233,21 +197,90 @@ impl<'a> Units<'a> {
             Limit::Share(share) => share * costs[n].iter().sum::<f64>() / costs[n].len().max(1) as f64,
         });
         let limits = limits.collect();
-        Ok(Self { budgets, of, candidate, candidates: Candidates::new(values, costs, limits, cells, quotas) })
+        let units = Self {
+            rules: budgets.limits.iter().map(|budget| budget.rule.clone()).collect(),
+            grouped: budgets.units.is_some(),
+            of,
+            candidate,
+            candidates: Candidates::new(values, costs, limits, cells, quotas),
+        };
+        if units.candidates.kept() == 0 {
+            return Err(Error::request(Cause::with_hint(
+                format!("none of the {} with a score and all costs would be kept", units.noun()),
+                Hint::Raise(Setting::Keep),
+            )));
+        }
+        Ok(units)
+    }
+
+    /// The selection without limits.
+    fn free(&self) -> Vec<bool> {
+        self.candidates.at_prices(&vec![0.0; self.candidates.costs.len()])
+    }
+
+    /// The selection that keeps the limits, and the promise if there is one.
+    fn choose(&self, promise: Option<&Promise>) -> Result<(Choice, Option<PromiseReport>)> {
+        let within = solve(&self.candidates);
+        match promise {
+            Some(promise) => {
+                let (choice, report) = self.keep_promise(promise, within.ok())?;
+                Ok((choice, Some(report)))
+            }
+            None => Ok((within.map_err(|why| self.impossible(why))?, None)),
+        }
+    }
+
+    /// What a selection is worth and costs, beside the one without limits.
+    fn report(&self, choice: &Choice, free: &[bool], promise: Option<PromiseReport>) -> BudgetReport {
+        let Choice { chosen, prices, bound } = choice;
+        let candidates = &self.candidates;
+        let natural = |budget: usize, cost: f64| self.sign(budget) * cost;
+        let spent = |(n, costs): (usize, &Vec<f64>)| Spent {
+            budget: self.rules[n].to_string(),
+            limit: natural(n, candidates.limits[n]),
+            mean: natural(n, candidates.mean(costs, chosen)),
+            mean_of_all: natural(n, costs.iter().sum::<f64>() / candidates.len() as f64),
+            mean_without: natural(n, candidates.mean(costs, free)),
+            price: prices[n],
+        };
+        BudgetReport {
+            unit: None,
+            kept: candidates.kept(),
+            of: candidates.len(),
+            score: candidates.mean(&candidates.scores, chosen),
+            score_without: candidates.mean(&candidates.scores, free),
+            bound: promise.is_none().then_some(*bound),
+            budgets: candidates.costs.iter().enumerate().map(spent).collect(),
+            promise,
+        }
+    }
+
+    /// What other limits of each budget would allow.
+    fn frontier(&self, prices: &[f64]) -> Vec<FrontierPoint> {
+        let of_budget = |n: usize| {
+            let column = &self.rules[n].column;
+            self.candidates.frontier(n, prices).into_iter().map(move |point| FrontierPoint {
+                column: column.clone(),
+                price: point.price,
+                mean: self.sign(n) * point.cost,
+                score: point.score,
+            })
+        };
+        (0..self.rules.len()).flat_map(of_budget).collect()
     }
 
     /// What the units are called.
     fn noun(&self) -> &'static str {
-        if self.budgets.units.is_some() { "units" } else { "samples" }
+        if self.grouped { "units" } else { "samples" }
     }
 
     fn sign(&self, budget: usize) -> f64 {
-        sign(self.budgets.limits[budget].rule.side)
+        sign(self.rules[budget].side)
     }
 
     /// The selection that keeps the limit for what people judged, beside the one that only the budget would allow.
     fn keep_promise(&self, promise: &Promise, within: Option<Choice>) -> Result<(Choice, PromiseReport)> {
-        let [budget] = self.budgets.limits else {
+        let [rule] = &self.rules[..] else {
             return Err(Error::request("a promise holds for one budget, neither for none nor for several"));
         };
         let candidates = &self.candidates;
@@ -261,13 +294,12 @@ impl<'a> Units<'a> {
             }
         }
         let judged = sums.iter().map(|(sum, count)| (*count > 0).then(|| sum / f64::from(*count))).collect();
-        let risks = Risks::new(judged, budget.rule.side == Side::AtLeast);
+        let risks = Risks::new(judged, rule.side == Side::AtLeast);
         let natural = |number: f64| self.sign(0) * number;
         let confidence = promise.confidence;
         let (price, chosen) = promise::promised(candidates, &risks, confidence).map_err(|(judged, bound)| {
             let text = format!(
-                "{} cannot be promised with {}%: for the safest {} of {} {}, {judged} of them judged, the bound is {:.4}",
-                budget.rule,
+                "{rule} cannot be promised with {}%: for the safest {} of {} {}, {judged} of them judged, the bound is {:.4}",
                 confidence * 100.0,
                 candidates.kept(),
                 candidates.len(),
@@ -294,7 +326,7 @@ impl<'a> Units<'a> {
         let (kept, of, noun) = (candidates.kept(), candidates.len(), self.noun());
         match why {
             Impossible::Alone { budget, smallest } => {
-                let rule = &self.budgets.limits[budget].rule;
+                let rule = &self.rules[budget];
                 let (extreme, mean) = match rule.side {
                     Side::AtMost => ("smallest", smallest),
                     Side::AtLeast => ("largest", -smallest),
@@ -310,7 +342,7 @@ impl<'a> Units<'a> {
                 Error::request(Cause::with_hint(text, Hint::Lower(Setting::Keep)))
             }
             Impossible::Together => {
-                let rules = self.budgets.limits.iter().map(|budget| budget.rule.to_string());
+                let rules = self.rules.iter().map(BudgetRule::to_string);
                 let text = format!(
                     "no selection of {kept} of {of} {noun} keeps all budgets, although each of them can be kept alone: {}",
                     rules.collect::<Vec<_>>().join(", ")
