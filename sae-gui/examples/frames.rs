@@ -30,6 +30,7 @@ fn main() {
     let features = std::env::args().nth(1).map_or(65_536, |number| number.parse().unwrap());
     let (_dir, run) = fixture::run_of(features, features);
     contrast(&run, features as u32);
+    fixture::probe(&run, "help");
     let begun = Instant::now();
     let options = Options {
         link: Some(Link { run: run.root().into(), sae: None, location: Some(Location::Feature(2)), ..Link::default() }),
@@ -68,6 +69,7 @@ fn main() {
         (Page::Playground, "playground"),
         (Page::Compare, "compare"),
         (Page::Contrast, "contrast"),
+        (Page::Probe, "probe"),
     ] {
         app.state_mut().session_mut().go(Location::Page(page), sae_gui::state::history::VisitKind::Chosen);
         settle(&mut app);

@@ -106,7 +106,7 @@ fn contrasts_that_are_made_again_or_new_appear_by_themselves() {
     fixture::contrast(&run, "year");
     app.get_by_label("Contrast of the run");
     let begun = std::time::Instant::now();
-    while app.state().session().run().unwrap().info.contrasts != ["shape", "year"] {
+    while app.state().session().run().unwrap().contrasts.names != ["shape", "year"] {
         assert!(begun.elapsed().as_secs() < 60, "the new contrast is never listed");
         std::thread::sleep(std::time::Duration::from_millis(5));
         app.step();

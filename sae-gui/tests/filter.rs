@@ -135,6 +135,7 @@ fn no_field_is_too_narrow_for_its_hint() {
     let hints = [
         ("Columns of the groups", "column, such as category"),
         ("Number whose quantiles each keep their share", "number, such as answer_tokens"),
+        ("Number whose mean is limited", "number, such as probe_harm"),
     ];
     for (field, hint) in hints {
         let font = egui::TextStyle::Body.resolve(&app.ctx.global_style());
@@ -142,4 +143,81 @@ fn no_field_is_too_narrow_for_its_hint() {
         let room = app.get_by_label(field).rect().width();
         assert!(room >= width + 8.0, "{field}: {room} for {width}");
     }
+}
+
+/// Opens the page with a budget.
+fn open_budget(run: &Run, budget: &str) -> Harness<'static, App> {
+    let location = Some(Location::Page(Page::Filter));
+    open(Link { location, budget: Some(budget.parse().unwrap()), ..Link::to_run(run.root()) })
+}
+
+#[test]
+fn a_budget_keeps_the_best_selection_within_it_and_the_command_writes_the_same() {
+    let (dir, run) = fixture::run(16);
+    let mut app = open_budget(&run, "random<=8");
+    assert!(command_line(&app).contains("--keep 12 --budget 'random<=8' --out"), "{}", command_line(&app));
+    app.get_by_label_contains("12 of 24 samples: mean cosine_paper ");
+    app.get_by_label("As many without the budget: mean cosine_paper 17.50, mean random 12.50.");
+    app.get_by_label_contains("No selection of this size within the budget has a higher mean cosine_paper than ");
+    app.get_by_label_contains("Price: the mean cosine_paper would rise by ");
+    app.get_by_label_contains("12 of 24 samples are kept: the highest mean cosine_paper within the budget random<=8");
+    let filter = app.state().session().run().unwrap().scores().unwrap();
+    let kept: Vec<u32> = (0..24).filter(|sample| filter.is_kept(*sample)).collect();
+    let mean = kept.iter().map(|n| (n * 7) % 24).sum::<u32>() as f64 / 12.0;
+    assert!(kept.len() == 12 && mean <= 8.0 && mean > 7.5, "{kept:?}: {mean}");
+    let link = app.state().session().run().unwrap().link();
+    assert!(link.to_string().ends_with("&by=cosine_paper&keep=12&budget=random%3C%3D8"), "{link}");
+    if write(&mut app, "Write 12 samples", &dir.path().join("run-kept")).is_some() {
+        let text = std::fs::read_to_string(dir.path().join("run-kept/data/data.jsonl")).unwrap();
+        let ids = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].clone());
+        let expected: Vec<_> = kept.iter().map(|n| serde_json::json!(format!("shape-{n:02}"))).collect();
+        assert_eq!(ids.collect::<Vec<_>>(), expected, "what the page shows is what is written");
+    }
+}
+
+#[test]
+fn a_budget_is_typed_moved_and_removed() {
+    let (_dir, run) = fixture::run(16);
+    let mut app = open_filter(&run);
+    app.get_by_label("Number whose mean is limited").scroll_to_me();
+    app.run_steps(3);
+    app.get_by_label("Number whose mean is limited").focus();
+    app.run_steps(2);
+    app.get_by_label("Number whose mean is limited").type_text("random");
+    app.run_steps(2);
+    key(&mut app, Modifiers::NONE, Key::Enter);
+    settle(&mut app);
+    let limit = |app: &Harness<'static, App>| app.state().session().run().unwrap().export.budget.limit;
+    let halfway = limit(&app).unwrap();
+    assert!((5.5..12.5).contains(&halfway), "between the smallest mean and the one without a budget: {halfway}");
+    app.get_by_label_contains("Frontier of mean cosine_paper by mean random");
+    let slider = app.get_by_role_and_label(Role::Slider, "limit");
+    slider.focus();
+    app.run_steps(2);
+    key(&mut app, Modifiers::NONE, Key::ArrowLeft);
+    settle(&mut app);
+    let moved = limit(&app).unwrap();
+    assert!(moved < halfway, "the keyboard moves the limit: {moved} after {halfway}");
+    assert!(command_line(&app).contains(&format!("--budget 'random<={moved}'")), "{}", command_line(&app));
+    // A smaller selection has other means, and the limit stays.
+    app.state_mut().session_mut().run_mut().unwrap().filter.as_mut().unwrap().as_mut().unwrap().keep(6);
+    settle(&mut app);
+    app.get_by_label_contains("6 of 24 samples: mean cosine_paper ");
+    assert_eq!(limit(&app), Some(moved));
+    click(&mut app, "Remove");
+    assert!(!command_line(&app).contains("--budget"));
+    app.get_by_label_contains("6 of 24 samples are kept: those with the highest cosine_paper");
+}
+
+#[test]
+fn budgets_that_cannot_be_kept_or_do_not_exist_say_so() {
+    let (_dir, run) = fixture::run(16);
+    let app = open_budget(&run, "nothing<=8");
+    app.get_by_label_contains("Samples have no number nothing");
+    let app = open_budget(&run, "random>=3");
+    app.get_by_label("Price: 0, the budget costs nothing here.");
+    let mut app = open_budget(&run, "random<=8");
+    app.state_mut().session_mut().run_mut().unwrap().export.dedup = Some(0.9);
+    app.run_steps(3);
+    app.get_by_label_contains("only scores choose within it");
 }

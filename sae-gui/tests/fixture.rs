@@ -5,8 +5,8 @@ use filters::scores::{Row, Scores};
 use image::{Rgb, RgbImage};
 use sae_core::analysis::contrast::{self, Estimate, FeatureNote, GroupExample, GroupSeries, TestedFeature, Trajectory};
 use sae_core::analysis::index::{
-    Example, FeatureRow, Indexer, Neighbor, Row as _, StrongestExample, TypicalWord, write_examples, write_features,
-    write_lists, write_neighbors,
+    Example, FeatureRow, Indexer, Neighbor, Row as _, StrongestExample, TypicalWord, Word, read_features,
+    write_examples, write_features, write_lists, write_neighbors,
 };
 use sae_core::analysis::labels::{Change, Entry, Labels};
 use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
@@ -379,6 +379,57 @@ pub fn contrast(run: &Run, name: &str) {
         }],
     });
     file::write_json(&folder.join("contrast.json"), &summary).unwrap();
+}
+
+/// A probe of pairs: features 6, 9 and 10 carry it, and two labels are not plausible. The index gets promoted tokens.
+pub fn probe(run: &Run, name: &str) {
+    let index = run.features(SAE);
+    let features = read_features(&index.join("features.parquet")).unwrap().len();
+    let tokens = |feature: usize| {
+        let token = |(n, word): (usize, &str), promoted| Word {
+            promoted,
+            token_id: (feature + n) as u32,
+            piece: format!(" {word}"),
+            logit: if promoted { 2.0 - 0.3 * n as f32 } else { 0.3 * n as f32 - 1.8 },
+        };
+        let [color, shape] = color_and_shape(feature as u32 / 4);
+        let promoted = [color, shape, "round", "bright"].into_iter().enumerate().map(|word| token(word, true));
+        promoted.chain(["empty", "no"].into_iter().enumerate().map(|word| token(word, false))).collect()
+    };
+    write_lists(&index.join(Word::FILE), features, tokens).unwrap();
+    let weighted = |feature: u32, weight: f64, share: f64| {
+        let promoted: Vec<String> =
+            tokens(feature as usize).into_iter().take(4).map(|token: Word| token.piece).collect();
+        serde_json::json!({ "feature": feature, "weight": weight, "share": share, "words": "ring red", "promoted": promoted })
+    };
+    let report = serde_json::json!({
+        "schema_version": 1, "name": name, "kind": "pair", "label": "helpful", "levels": [], "part": "answer", "pair": "set",
+        "run": run.root(), "sae": SAE, "sae_blake3": "", "seed": 0, "samples": 24, "examples": 36, "left_out": 2,
+        "groups": 12, "features": 3,
+        "quality": {
+            "measure": "accuracy", "features": 0.861, "interval": [0.79, 0.92], "dense": 0.88, "words": 0.72, "length": 0.56,
+            "random": 0.49,
+        },
+        "brier": null, "by_category": [{ "category": "circle", "samples": 8, "quality": 0.9 }], "penalty": 0.01,
+        "audit": {
+            "pairs": 36, "agree": 0.861, "flipped": 0.1, "interval": [0.04, 0.18], "threshold": -1.25, "expected_auc": 0.9,
+        },
+        "suspects": [
+            { "preferred": "shape-05", "other": "shape-11", "samples": [5, 11], "margin": -2.5 },
+            { "preferred": "shape-03", "other": "shape-03", "samples": [3, null], "margin": -1.75 },
+        ],
+        "margin_column": format!("margin_{name}"),
+        "weighted": [weighted(6, 0.84, 0.61), weighted(9, -0.42, 0.27), weighted(10, 0.11, 0.12)],
+        "path": [{ "penalty": 0.01, "loss": 0.4, "standard_error": 0.02, "features": 3 }],
+        "column": format!("probe_{name}"),
+        "fitted": {
+            "kind": "pair", "part": "answer", "calibration": null,
+            "probe": { "weights": [[6, 0.84], [9, -0.42], [10, 0.11]], "offsets": [] },
+        },
+    });
+    let folder = run.root().join("probes").join(SAE);
+    fs::create_dir_all(&folder).unwrap();
+    file::write_json(&folder.join(format!("{name}.json")), &report).unwrap();
 }
 
 /// The log of a training.

@@ -62,6 +62,7 @@ fn no_page_draws_a_column_of_letters_in_a_narrow_window() {
     let (_dir, run) = fixture::run(64);
     fixture::log(&run);
     fixture::contrast(&run, "shape");
+    fixture::probe(&run, "help");
     let places = [
         Location::Feature(6),
         Location::Sample(3),
@@ -70,6 +71,7 @@ fn no_page_draws_a_column_of_letters_in_a_narrow_window() {
         Location::Page(Page::Run),
         Location::Compare(6),
         Location::Page(Page::Contrast),
+        Location::Page(Page::Probe),
     ];
     for location in places {
         let mut app = open(Link { location: Some(location), ..Link::to_run(run.root()) });
@@ -86,7 +88,7 @@ fn the_bar_on_top_stays_inside_a_narrow_window() {
     let mut app = open(Link { location: Some(Location::Feature(6)), ..Link::to_run(run.root()) });
     for width in [1360.0, 900.0, 480.0] {
         resize(&mut app, width, 600.0);
-        for name in ["Features", "Contrast"] {
+        for name in ["Features", "Contrast", "Probe"] {
             let right = app.get_by_role_and_label(Role::Tab, name).rect().right();
             assert!(right <= width, "{name} ends at {right} of {width}");
         }

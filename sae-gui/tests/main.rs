@@ -19,6 +19,7 @@ mod opening;
 mod pictures;
 mod playground;
 mod popups;
+mod probe;
 mod prompts;
 mod samples;
 mod selection;

@@ -54,6 +54,7 @@ fn every_page_looks_as_it_is_meant_to() {
     fixture::log(&run);
     fixture::labels(&run);
     fixture::contrast(&run, "shape");
+    fixture::probe(&run, "help");
     let places = [
         ("features", Location::Feature(6), "light"),
         ("features-dark", Location::Feature(6), "dark"),
@@ -62,6 +63,8 @@ fn every_page_looks_as_it_is_meant_to() {
         ("playground", Location::Page(Page::Playground), "light"),
         ("run", Location::Page(Page::Run), "light"),
         ("contrast", Location::Page(Page::Contrast), "light"),
+        ("probe", Location::Page(Page::Probe), "light"),
+        ("probe-dark", Location::Page(Page::Probe), "dark"),
     ];
     let mut wrong = Vec::new();
     for (name, place, theme) in places {

@@ -1,8 +1,8 @@
 //! The worker that encodes: the active features of samples, computed from the store so that heat maps need not be kept anywhere,
 //! and the explanations of scores. Holds the weights and the encoder. The formulas are those of the operations.
 
-use super::guarded;
 use super::mailbox::{Mailbox, Worker};
+use super::{guarded, message};
 use crate::state::activations::SampleActivations;
 use crate::state::explanation::{PartFeature, ScoreExplanation, ScorePart};
 use filters::pmi::{Component, Contribution};
@@ -217,10 +217,6 @@ fn open(root: &Path, sae: &str) -> Result<(Saved, Explainer), String> {
     let saved = formats::load(&run.sae_dir(sae)).map_err(|error| error.message())?;
     let explainer = Explainer::open(&run, sae, &saved).map_err(message)?;
     Ok((saved, explainer))
-}
-
-fn message(error: sae_workbench::Error) -> String {
-    sae_core::error::message(&error, error.hint())
 }
 
 /// The explanations of a sample's scores, those of the most telling scores first (docs/SCORES.md). A score that cannot be

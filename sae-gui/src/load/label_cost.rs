@@ -34,7 +34,7 @@ fn cost(run: PathBuf, sae: String, features: Vec<u32>) -> Result<LabelCost, Stri
         per_minute: 1.0,
         price: None,
     };
-    let labeling = request.prepare().map_err(|error| sae_core::error::message(&error, error.hint()))?;
+    let labeling = request.prepare().map_err(super::message)?;
     let estimate = labeling.estimate();
     Ok(LabelCost {
         to_label: estimate.to_label.len(),

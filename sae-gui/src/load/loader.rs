@@ -6,7 +6,7 @@ use super::open;
 use super::sample::Samples;
 use super::tables::Tables;
 use super::watch::{Changed, Watch};
-use super::{contrast, folders, guarded, report, sample_images, scores};
+use super::{contrast, folders, guarded, probe, report, sample_images, scores};
 use crate::state::Link;
 use crate::state::contrast::Contrast;
 use crate::state::details::Details;
@@ -19,6 +19,7 @@ use crate::state::score_filter::Scores;
 use filters::select::Groups;
 use sae_core::Run;
 use sae_core::analysis::labels::{Labels, Saved};
+use sae_workbench::ProbeReport;
 use sae_workbench::caption_search::CaptionSearch;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -54,6 +55,10 @@ pub enum Reply {
     Contrasts(Vec<String>),
     /// A contrast.
     Contrast(String, Box<Contrast>),
+    /// The names of the probes, after one was made, made again or removed.
+    Probes(Vec<String>),
+    /// A probe.
+    Probe(String, Box<Result<ProbeReport, String>>),
     /// Edits of labels were saved, or could not be, whatever run is open by now.
     Saved(Edits, Result<Saved, String>),
     /// Somebody else wrote labels.
@@ -89,6 +94,7 @@ struct Requests {
     groups: Option<String>,
     report: bool,
     contrast: Option<String>,
+    probe: Option<String>,
     data: Option<PathBuf>,
     folder: Option<PathBuf>,
     quit: bool,
@@ -164,6 +170,11 @@ impl Loader {
         self.worker.change(|requests| requests.contrast = Some(name));
     }
 
+    /// Asks for a probe, and no longer for another one.
+    pub fn request_probe(&self, name: String) {
+        self.worker.change(|requests| requests.probe = Some(name));
+    }
+
     /// Says where the data set is; its pictures are looked for there from now on.
     pub fn set_data(&self, folder: PathBuf) {
         self.worker.change(|requests| requests.data = Some(folder));
@@ -227,6 +238,7 @@ enum Task {
     Groups(String),
     Report,
     Contrast(String),
+    Probe(String),
     Quit,
 }
 
@@ -273,6 +285,9 @@ fn take_task(requests: &mut Requests) -> Option<Task> {
     }
     if let Some(name) = requests.contrast.take() {
         return Some(Task::Contrast(name));
+    }
+    if let Some(name) = requests.probe.take() {
+        return Some(Task::Probe(name));
     }
     std::mem::take(&mut requests.report).then_some(Task::Report)
 }
@@ -340,6 +355,7 @@ impl Current {
             Changed::Index => Some(Reply::Changed("The index has changed on disk: F5 reads it.")),
             Changed::Scores => Some(Reply::Changed("The scores have changed on disk: F5 reads them.")),
             Changed::Contrasts => Some(Reply::Contrasts(self.run.list("contrasts"))),
+            Changed::Probes => Some(Reply::Probes(probe::names(&self.run, self.sae.as_deref()))),
             Changed::Report => self.reported.then(|| Reply::Report(report::read(&self.run))),
         };
         changed.into_iter().filter_map(reply).collect()
@@ -423,6 +439,10 @@ fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<
             (Some(Task::Contrast(name)), Some(current)) => {
                 let contrast = Box::new(contrast::read(&current.run, &name));
                 reply(current.number, Reply::Contrast(name, contrast));
+            }
+            (Some(Task::Probe(name)), Some(current)) => {
+                let probe = Box::new(probe::read(&current.run, current.sae.as_deref(), &name));
+                reply(current.number, Reply::Probe(name, probe));
             }
             (None, Some(current)) => {
                 current.changes().into_iter().for_each(|changed| reply(current.number, changed));

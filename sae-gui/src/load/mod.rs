@@ -2,6 +2,7 @@
 //! the window never waits. Know no egui type.
 
 mod activations;
+mod budget;
 pub mod chooser;
 mod contrast;
 mod folders;
@@ -11,6 +12,7 @@ mod loader;
 mod mailbox;
 mod open;
 mod playground;
+mod probe;
 pub mod recents;
 pub mod recovery;
 mod report;
@@ -24,6 +26,7 @@ mod tables;
 mod watch;
 
 pub use activations::{ActivationReply, ActivationRequest, ActivationWorker, DecoderDirection};
+pub use budget::BudgetWorker;
 pub use loader::{Loader, Reply};
 pub use playground::{PlaygroundReply, PlaygroundWorker};
 pub use subprocess::{ProcessEvent, Subprocess};
@@ -38,6 +41,11 @@ use std::path::Path;
 /// What the system says.
 pub fn write_text(path: &Path, text: &str) -> Result<(), String> {
     sae_core::file::write_bytes(path, text.as_bytes()).map_err(|error| error.message())
+}
+
+/// An error of an operation in words, followed by its hint on a separate line.
+fn message(error: sae_workbench::Error) -> String {
+    sae_core::error::message(&error, error.hint())
 }
 
 /// Runs a job. If a damaged file makes a decoder panic, that becomes an error as well.

@@ -1,7 +1,7 @@
 //! Opens a run: finds the run folder and the autoencoder, reads the table of features, the typical words and the labels. A run
 //! without an index is opened as well; what is missing becomes a sentence with what to do about it.
 
-use super::{guarded, tables::FEATURES};
+use super::{guarded, probe, tables::FEATURES};
 use crate::state::Link;
 use crate::state::run_info::{OpenedRun, PositionCounts, RunInfo, SaeInfo};
 use crate::state::typical_words::TypicalWords;
@@ -41,7 +41,6 @@ pub fn open(link: &Link) -> Result<(OpenedRun, Run), String> {
         positions: stored.rows,
         sae,
         saes,
-        contrasts: run.list("contrasts"),
         indexed: step.as_ref().and_then(indexed_positions).unwrap_or_default(),
         threshold: step.and_then(|step| step.get("threshold")?.as_f64()),
         read_only: read_only(&root),
@@ -53,8 +52,9 @@ pub fn open(link: &Link) -> Result<(OpenedRun, Run), String> {
         Ok(labels) => (labels, None),
         Err(error) => (Labels::default(), Some(error.message())),
     };
+    let (contrasts, probes) = (run.list("contrasts"), probe::names(&run, info.sae.as_deref()));
     let author = ["USER", "USERNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
-    Ok((OpenedRun { info, rows, typical_words, no_features, labels, author, notice }, run))
+    Ok((OpenedRun { info, contrasts, probes, rows, typical_words, no_features, labels, author, notice }, run))
 }
 
 /// The run folder that a path means: itself, or a folder above it.

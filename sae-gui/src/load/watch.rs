@@ -19,6 +19,8 @@ pub enum Changed {
     Report,
     /// A contrast: one is new, made again or gone.
     Contrasts,
+    /// A probe of the autoencoder: one is new, made again or gone.
+    Probes,
 }
 
 /// Sizes and times of some files; nothing for a file that does not exist.
@@ -31,7 +33,8 @@ pub struct Watch {
     stamps: [Stamp; KINDS.len()],
 }
 
-const KINDS: [Changed; 5] = [Changed::Labels, Changed::Index, Changed::Scores, Changed::Report, Changed::Contrasts];
+const KINDS: [Changed; 6] =
+    [Changed::Labels, Changed::Index, Changed::Scores, Changed::Report, Changed::Contrasts, Changed::Probes];
 
 impl Watch {
     /// The files as they are now.
@@ -70,6 +73,12 @@ impl Watch {
                 let folder = self.run.root().join("contrasts");
                 self.run.list("contrasts").iter().map(|name| folder.join(name).join("contrast.json")).collect()
             }
+            Changed::Probes => {
+                let folders = self.sae.iter().map(|sae| format!("probes/{sae}"));
+                let file =
+                    |folder: String| self.run.list(&folder).into_iter().map(move |name| format!("{folder}/{name}"));
+                folders.flat_map(file).map(|file| self.run.root().join(file)).collect()
+            }
         };
         files.iter().map(|file| stamp(file)).collect()
     }
@@ -105,5 +114,9 @@ mod tests {
         fs::create_dir_all(&contrast).unwrap();
         fs::write(contrast.join("contrast.json"), "{}").unwrap();
         assert_eq!(watch.look(), [Changed::Contrasts]);
+        let probes = run.root().join("probes/base");
+        fs::create_dir_all(&probes).unwrap();
+        fs::write(probes.join("harm.json"), "{}").unwrap();
+        assert_eq!(watch.look(), [Changed::Probes]);
     }
 }

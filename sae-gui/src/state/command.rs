@@ -108,7 +108,7 @@ struct Presentation {
 
 impl Command {
     /// All of them, in the order of the menus.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::Open,
         Self::Reload,
         Self::MakeIndex,
@@ -132,6 +132,7 @@ impl Command {
         Self::Page(Page::Run),
         Self::Page(Page::Compare),
         Self::Page(Page::Contrast),
+        Self::Page(Page::Probe),
         Self::Search,
         Self::Next,
         Self::Previous,
@@ -189,6 +190,7 @@ impl Command {
                     Page::Run => ("Evaluation, training and provenance", &["Ctrl+6"]),
                     Page::Compare => ("Two features side by side", &["Ctrl+7"]),
                     Page::Contrast => ("What differs between groups, along an order, or with a target", &["Ctrl+8"]),
+                    Page::Probe => ("What was learned from labels, and from which features", &["Ctrl+9"]),
                 };
                 of(Menu::Go, page.title(), hint, keys)
             }

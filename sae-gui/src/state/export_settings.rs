@@ -1,6 +1,7 @@
 //! How a filtered data set is written: the settings of the Filter page, and the command line that they amount to. Writes
 //! nothing.
 
+use super::budget::BudgetSettings;
 use super::invocation::{Afterwards, Invocation};
 use super::run_info::RunInfo;
 use super::score_filter::ScoreFilter;
@@ -59,6 +60,8 @@ pub struct ExportSettings {
     pub target: String,
     /// A number of the samples; the same share is kept inside each of its quantiles. Empty for none.
     pub within: String,
+    /// What the mean of another number is limited to.
+    pub budget: BudgetSettings,
     /// The columns that divide the data into groups, as typed; empty for none.
     pub group_by: String,
     /// Whether every group keeps equally many.
@@ -76,6 +79,7 @@ impl ExportSettings {
             rule: ExportRule::Score,
             target: String::new(),
             within: String::new(),
+            budget: BudgetSettings::default(),
             group_by: String::new(),
             equal_groups: false,
         }
@@ -118,6 +122,17 @@ impl ExportSettings {
         if self.rule == ExportRule::Match && self.target.trim().is_empty() {
             return Some("Name the run whose features the samples should have.");
         }
+        if self.budget.is_set() {
+            if self.dedup.is_some() || self.rule != ExportRule::Score {
+                return Some(
+                    "A budget cannot be combined with near-duplicates or features: only scores choose within it.",
+                );
+            }
+            let rule = self.budget.rule();
+            if rule.is_none() || (!filter.choices().is_empty() && filter.budget() != rule.as_ref()) {
+                return Some("The selection within the budget is not known.");
+            }
+        }
         if self.decides_later() && !filter.choices().is_empty() {
             return Some(
                 "Samples that were kept or dropped by hand cannot be combined with near-duplicates, features or quantiles.",
@@ -145,6 +160,9 @@ impl ExportSettings {
             }
             if !self.within.trim().is_empty() {
                 add(&["--within", self.within.trim()]);
+            }
+            if let Some(rule) = self.budget.rule() {
+                add(&["--budget", &rule.to_string()]);
             }
             if let Some(similarity) = self.dedup {
                 add(&["--dedup", &similarity.to_string()]);
@@ -208,6 +226,14 @@ mod tests {
         let within = ExportSettings { target: "other".into(), ..within };
         assert!(line(&within, &filter()).contains("--keep 12 --within answer_tokens --match /data/other --out"));
         assert_eq!(within.problem(&filter()), None);
+        let mut limited = ExportSettings { budget: BudgetSettings::default(), ..settings.clone() };
+        limited.budget.change("harm", false);
+        assert!(limited.problem(&filter()).is_some_and(|problem| problem.contains("is not known")), "no limit yet");
+        limited.budget.set_limit(0.25, [0.0, 1.0]);
+        assert!(line(&limited, &filter()).contains("--keep 12 --budget 'harm<=0.25' --out"));
+        assert_eq!(limited.problem(&filter()), None);
+        let both = ExportSettings { dedup: Some(0.9), ..limited.clone() };
+        assert!(both.problem(&filter()).is_some_and(|problem| problem.contains("only scores choose within it")));
         let reopened = |settings: ExportSettings| settings.reopened(Path::new("it's kept"), Path::new("kept-2"));
         assert_eq!(reopened(more.clone()), ExportSettings { out: "kept-2".into(), ..more.clone() });
         assert_eq!(reopened(ExportSettings { out: "mine".into(), ..more.clone() }).out, "mine");
@@ -215,6 +241,10 @@ mod tests {
         chosen.choose([0], Some(true));
         assert!(line(&settings, &chosen).contains(" --decisions '/data/it'\\''s kept-decisions.csv' --out"));
         assert!(more.problem(&chosen).is_some() && settings.problem(&chosen).is_none());
+        assert!(limited.problem(&chosen).is_some(), "which samples are within the budget is decided elsewhere");
+        chosen.set_budgeted(Some((limited.budget.rule().unwrap(), vec![true; 20])));
+        assert!(limited.problem(&chosen).is_none());
+        chosen.set_budgeted(None);
         assert!(decisions_csv(&chosen).starts_with("sample,keep\n0,true\n1,false\n"));
     }
 }

@@ -7,6 +7,7 @@ use super::list::Sort;
 use super::location::{Location, Page};
 use super::map::MapKind;
 use super::playground::parse_multiples;
+use filters::select::budget::BudgetRule;
 use sae_core::path_text::percent_encode;
 use std::fmt::{self, Display};
 use std::path::PathBuf;
@@ -30,7 +31,7 @@ pub struct Link {
     pub sort: Option<[Sort; 2]>,
     /// The feature that is compared with the one that is shown.
     pub with: Option<Counterpart>,
-    /// The contrast on the Contrast page.
+    /// The contrast on the Contrast page, or the probe on the Probe page.
     pub name: Option<String>,
     /// What the map of all features shows.
     pub map: Option<MapKind>,
@@ -38,6 +39,8 @@ pub struct Link {
     pub by: Option<String>,
     /// How many samples it keeps.
     pub keep: Option<usize>,
+    /// The budget that it keeps there.
+    pub budget: Option<BudgetRule>,
     /// A prompt for the Playground page, or for the test on the page of a feature.
     pub prompt: Option<String>,
     /// The path of its image.
@@ -86,6 +89,7 @@ impl Link {
                 "map" => link.map = Some(MapKind::from_name(value).ok_or_else(|| invalid("map"))?),
                 "by" => link.by = Some(decode(value)?),
                 "keep" => link.keep = Some(value.parse().map_err(|_| invalid("number of samples"))?),
+                "budget" => link.budget = Some(decode(value)?.parse()?),
                 "prompt" => link.prompt = Some(decode(value)?),
                 "image" => link.image = Some(decode(value)?.into()),
                 "multiples" => {
@@ -121,6 +125,7 @@ impl Display for Link {
         pairs.extend(self.map.map(|kind| ("map", kind.name().to_owned())));
         pairs.extend(self.by.as_ref().map(|name| ("by", percent_encode(name))));
         pairs.extend(self.keep.map(|count| ("keep", count.to_string())));
+        pairs.extend(self.budget.as_ref().map(|rule| ("budget", percent_encode(&rule.to_string()))));
         pairs.extend(self.prompt.as_ref().map(|text| ("prompt", percent_encode(text))));
         pairs.extend(self.image.as_ref().map(|path| ("image", percent_encode(&path.to_string_lossy()))));
         pairs.extend(self.steer.iter().map(|steer| ("steer", format_steer(*steer))));
@@ -343,13 +348,15 @@ mod tests {
             map in prop::option::of(prop::sample::select(MapKind::ALL.to_vec())),
             by in prop::option::of("[a-z0-9_=&]{1,8}"),
             keep in prop::option::of(any::<usize>()),
+            budget in prop::option::of("[a-z_]{1,6}[<>]=-?[0-9]{1,3}\\.5"),
             prompt in prop::option::of(".{1,9}"),
             image in prop::option::of("/?[a-z0-9 %?&#=._-]{1,8}"),
             steer in prop::collection::vec((any::<u32>(), prop::option::of(-1e3f32..1e3)), 0..3),
             multiples in prop::option::of("[0-9]{1,2}\\.5(, ?-?[0-9]{1,2}){0,3}"),
         ) {
+            let budget = budget.map(|rule| rule.parse().unwrap());
             let with = with.map(|(run, sae, feature)| Counterpart { run: run.map(PathBuf::from), sae, feature });
-            let link = Link { image: image.map(PathBuf::from), run: run.into(), sae, location, with, name, search, sort, map, by, keep, prompt, steer, multiples };
+            let link = Link { image: image.map(PathBuf::from), run: run.into(), sae, location, with, name, search, sort, map, by, keep, budget, prompt, steer, multiples };
             prop_assert_eq!(Link::parse(&link.to_string()), Ok(link));
         }
     }

@@ -20,11 +20,13 @@ pub enum Page {
     Compare,
     /// What differs between groups, along an order, or with a target.
     Contrast,
+    /// What was learned from labels.
+    Probe,
 }
 
 impl Page {
     /// All pages, in the order of their tabs.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Features,
         Self::Samples,
         Self::Sample,
@@ -33,6 +35,7 @@ impl Page {
         Self::Run,
         Self::Compare,
         Self::Contrast,
+        Self::Probe,
     ];
 
     /// The title of its tab.
@@ -46,6 +49,7 @@ impl Page {
             Self::Run => "Run",
             Self::Compare => "Compare",
             Self::Contrast => "Contrast",
+            Self::Probe => "Probe",
         }
     }
 
@@ -60,6 +64,7 @@ impl Page {
             Self::Run => "run",
             Self::Compare => "compare",
             Self::Contrast => "contrast",
+            Self::Probe => "probe",
         }
     }
 

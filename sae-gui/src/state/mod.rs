@@ -3,6 +3,7 @@
 
 pub mod activations;
 pub mod annotations;
+pub mod budget;
 pub mod caption_shares;
 pub mod clipboard;
 pub mod command;
@@ -25,11 +26,13 @@ pub mod list;
 pub mod location;
 pub mod lru;
 pub mod map;
+pub mod named;
 pub mod open_dialog;
 pub mod open_run;
 pub mod overlay;
 pub mod palette;
 pub mod playground;
+pub mod probe;
 pub mod query;
 pub mod report;
 pub mod run_info;

@@ -1,6 +1,7 @@
 //! The run that is open: what is known of it, what is shown of it, what is edited. Decides nothing about commands.
 
 use super::annotations::Annotations;
+use super::budget::{BudgetAnswer, BudgetChoice, BudgetQuestion, BudgetSettings};
 use super::contrast::Contrast;
 use super::details::{Details, ExampleGroup};
 use super::export_settings::ExportSettings;
@@ -13,6 +14,7 @@ use super::list::FeatureList;
 use super::location::{Location, Page};
 use super::lru::Lru;
 use super::map::MapKind;
+use super::named::Named;
 use super::playground::{PlaygroundState, Prompt, Steer};
 use super::report::RunReport;
 use super::run_info::{OpenedRun, RunInfo};
@@ -21,6 +23,7 @@ use super::score_filter::{FilterSettings, ScoreFilter};
 use sae_core::analysis::index::{FeatureRow, Neighbor};
 use sae_core::analysis::layout::DecoderLayout;
 use sae_core::store::sample::Modality;
+use sae_workbench::ProbeReport;
 use std::sync::Arc;
 
 /// Features whose details are kept. Those of one take about 5 KB.
@@ -60,6 +63,8 @@ pub struct OpenRun {
     pub filter: Option<Result<ScoreFilter, String>>,
     /// How a filtered data set is written.
     pub export: ExportSettings,
+    /// What the worker of budgets has answered last.
+    pub budget: Option<BudgetAnswer>,
     /// What the map of all features shows.
     pub map_kind: MapKind,
     /// The features by the principal components of their directions, once that is computed.
@@ -72,10 +77,10 @@ pub struct OpenRun {
     pub test: PlaygroundState,
     /// Provenance, curves and evaluations, once they are read.
     pub report: Option<RunReport>,
-    /// The contrast that a link names or a person has chosen.
-    pub chosen_contrast: Option<String>,
-    /// The contrast that was read last, with its name.
-    pub contrast: Option<(String, Contrast)>,
+    /// Its contrasts.
+    pub contrasts: Named<Contrast>,
+    /// The probes of its autoencoder. What cannot be read is a sentence in its place.
+    pub probes: Named<Result<ProbeReport, String>>,
     /// The feature under the pointer.
     pub hover: Hover,
     /// The samples that Next and Previous walk, if they came from a list.
@@ -139,20 +144,22 @@ impl OpenRun {
             history,
             label_edits,
             filter: None,
+            budget: None,
             map_kind: link.map.unwrap_or_default(),
             layout: None,
             compare_with: link.with.clone(),
             playground,
             test,
             report: None,
-            chosen_contrast: link.name.clone(),
-            contrast: None,
+            contrasts: Named::new(opened.contrasts, named_on(Page::Contrast, link)),
+            probes: Named::new(opened.probes, named_on(Page::Probe, link)),
             hover: Hover::default(),
             sample_list: None,
             feature: first,
             sample: 0,
             filter_settings: FilterSettings { by: link.by.clone(), keep: link.keep, ..FilterSettings::default() },
         };
+        run.export.budget = link.budget.as_ref().and_then(BudgetSettings::from_rule).unwrap_or_default();
         run.arrive();
         (run, unreadable.map(|cause| format!("The labels cannot be read: {cause}")).or(notice))
     }
@@ -187,11 +194,15 @@ impl OpenRun {
         self.sample = before.sample;
         self.sample_list = before.sample_list;
         self.compare_with = link.with.clone().or(before.compare_with);
-        self.chosen_contrast = link.name.clone().or(before.chosen_contrast);
+        self.contrasts.chosen = named_on(Page::Contrast, link).or(before.contrasts.chosen);
+        self.probes.chosen = named_on(Page::Probe, link).or(before.probes.chosen);
         self.map_kind = link.map.unwrap_or(before.map_kind);
         self.list.adopt(before.list, link.search.as_deref(), link.sort);
         self.samples.adopt(before.samples);
         self.export = before.export.reopened(&before.info.export_folder, &self.info.export_folder);
+        if let Some(budget) = link.budget.as_ref().and_then(BudgetSettings::from_rule) {
+            self.export.budget = budget;
+        }
         if self.playground.draft == Prompt::default() {
             self.playground = before.playground.reopened();
         }
@@ -285,22 +296,48 @@ impl OpenRun {
         }));
     }
 
-    /// The name of the contrast that is shown: the chosen one, else the first one.
-    pub fn contrast_name(&self) -> Option<&str> {
-        self.chosen_contrast.as_ref().or(self.info.contrasts.first()).map(String::as_str)
-    }
-
-    /// The contrast that is shown but not yet read.
-    pub fn pending_contrast(&self) -> Option<&str> {
-        let name = self.contrast_name()?;
-        let is_read = self.contrast.as_ref().is_some_and(|(read, _)| read == name);
-        let exists = self.info.contrasts.iter().any(|other| other == name);
-        (exists && !is_read).then_some(name)
-    }
-
     /// The scores, if they are read and there are some.
     pub fn scores(&self) -> Option<&ScoreFilter> {
         self.filter.as_ref()?.as_ref().ok()
+    }
+
+    /// What the worker of budgets is to be asked, if there is a budget that it has not answered yet.
+    pub fn pending_budget(&self) -> Option<BudgetQuestion> {
+        let question = self.budget_question()?;
+        let is_answered = self.budget.as_ref().is_some_and(|answer| answer.question == question);
+        (!is_answered).then_some(question)
+    }
+
+    fn budget_question(&self) -> Option<BudgetQuestion> {
+        let (filter, settings) = (self.scores()?, &self.export);
+        let within = settings.within.trim();
+        let choice = BudgetChoice {
+            by: filter.name().to_owned(),
+            keep: filter.target(),
+            by_group: filter.grouping().map(|grouping| grouping.fields.clone()),
+            equal_groups: filter.grouping().is_some_and(|grouping| grouping.equal),
+            within: (!within.is_empty()).then(|| within.to_owned()),
+            column: settings.budget.column.trim().to_owned(),
+            side: settings.budget.side(),
+        };
+        settings.budget.is_set().then_some(BudgetQuestion { choice, limit: settings.budget.limit })
+    }
+
+    /// Takes an answer: the samples that the budget keeps and, where no limit is set yet, one half-way to the safest.
+    pub fn set_budget(&mut self, answer: BudgetAnswer) {
+        let question = self.budget_question();
+        if let Some(question) = question.filter(|question| question.choice == answer.question.choice) {
+            if let (None, Some(range)) = (question.limit, answer.range()) {
+                self.export.budget.set_limit(0.5 * (range[0] + range[1]), range);
+            }
+            let kept =
+                answer.selection.as_ref().and_then(|selection| selection.as_ref().ok()).map(|(_, kept)| kept.clone());
+            let rule = self.export.budget.rule().filter(|_| question == answer.question);
+            if let (Some(Ok(filter)), Some(rule)) = (&mut self.filter, rule) {
+                filter.set_budgeted(kept.map(|kept| (rule, kept)));
+            }
+        }
+        self.budget = Some(answer);
     }
 
     /// Edits to save, if the writer is not at work. Searches see them at once.
@@ -353,7 +390,12 @@ impl OpenRun {
 
     /// The samples of the strongest positions of the feature that is shown, of every modality in turn, each once.
     pub fn strongest_samples(&self) -> Vec<u32> {
-        let Some(details) = self.details() else { return Vec::new() };
+        self.feature.map(|feature| self.strongest_samples_of(feature)).unwrap_or_default()
+    }
+
+    /// The same of any feature.
+    pub fn strongest_samples_of(&self, feature: u32) -> Vec<u32> {
+        let Some(details) = self.details_of(feature) else { return Vec::new() };
         let sides = STRONGEST_ON.map(|modality| details.strongest_on(modality).unwrap_or_default());
         let pairs =
             (0..SIDE_BY_SIDE).flat_map(|n| sides.each_ref().map(|side| side.get(n).map(|example| example.sample)));
@@ -384,21 +426,32 @@ impl OpenRun {
         let draft = draft.filter(|draft| !draft.text.is_empty());
         let search = Some(self.list.search_text()).filter(|text| on_features && !text.is_empty());
         let filter = self.scores().filter(|_| page == Page::Filter);
+        let name = match page {
+            Page::Contrast => self.contrasts.name(),
+            Page::Probe => self.probes.name(),
+            _ => None,
+        };
         Link {
             run: self.info.root.clone(),
             sae: self.info.sae.clone().filter(|_| self.info.saes.len() > 1),
             location: self.history.current(),
             with: self.compare_with.clone().filter(|_| page == Page::Compare),
-            name: self.contrast_name().filter(|_| page == Page::Contrast).map(str::to_owned),
+            name: name.map(str::to_owned),
             search: search.map(str::to_owned),
             sort: (on_features && !self.list.has_default_sort()).then(|| self.list.sort()),
             map: Some(self.map_kind).filter(|kind| on_features && *kind != MapKind::default()),
             by: filter.map(|filter| filter.name().to_owned()),
             keep: filter.map(ScoreFilter::target),
+            budget: filter.and_then(|_| self.export.budget.rule()),
             prompt: draft.map(|draft| draft.text.clone()),
             image: draft.and_then(|draft| draft.image.clone()),
             steer: draft.iter().flat_map(|draft| &draft.steers).map(|steer| self.steer_in_link(steer)).collect(),
             multiples: draft.filter(|draft| draft.has_multiples()).map(|draft| draft.multiples.clone()),
         }
     }
+}
+
+/// The name that a link to a page asks for.
+fn named_on(page: Page, link: &Link) -> Option<String> {
+    link.name.clone().filter(|_| link.location == Some(Location::Page(page)))
 }

@@ -103,8 +103,6 @@ pub struct RunInfo {
     pub sae: Option<String>,
     /// All autoencoders of the run.
     pub saes: Vec<SaeInfo>,
-    /// The names of its contrasts, sorted.
-    pub contrasts: Vec<String>,
     /// The positions that the index counted.
     pub indexed: PositionCounts,
     /// The activation above which the index counts a feature as active for its weights, if the run says.
@@ -147,6 +145,10 @@ impl RunInfo {
 pub struct OpenedRun {
     /// The run.
     pub info: RunInfo,
+    /// The names of its contrasts, sorted.
+    pub contrasts: Vec<String>,
+    /// The names of the probes of its autoencoder, sorted.
+    pub probes: Vec<String>,
     /// The features of its autoencoder, as `features.parquet` lists them; empty if there is no index.
     pub rows: Vec<FeatureRow>,
     /// Typical words of every feature, in the order of the features; may be shorter.

@@ -5,6 +5,7 @@ use super::format::{count, counted, real};
 use super::score_description::Validation;
 use filters::keep::{KeepEstimate, keep_auto};
 use filters::score_names::{self, COSINE, PMI, PMI_BLANK};
+use filters::select::budget::BudgetRule;
 use filters::select::{Decision, Division, Groups, Keep, Rules, choose};
 use filters::{Definition, rank};
 use std::cmp::Ordering;
@@ -103,12 +104,15 @@ pub struct ScoreFilter {
     /// How many samples are to be kept, before choices by hand.
     target: usize,
     grouping: Option<Grouping>,
+    /// A budget, and whether each sample is kept within it. It is found elsewhere, for this score, number and grouping.
+    budgeted: Option<(BudgetRule, Vec<bool>)>,
     /// By sample: whether it is kept, choices by hand included.
     kept: Vec<bool>,
     /// Choices by hand: whether a sample is kept.
     choices: BTreeMap<u32, bool>,
     bounds: [f64; 2],
     bars: Vec<u32>,
+    kept_bars: Vec<u32>,
     agreement: Agreement,
     /// Counts the changes of what is kept.
     version: u64,
@@ -143,10 +147,12 @@ impl ScoreFilter {
             ranked: Vec::new(),
             target: 0,
             grouping: None,
+            budgeted: None,
             kept: Vec::new(),
             choices: BTreeMap::new(),
             bounds: [0.0; 2],
             bars: Vec::new(),
+            kept_bars: Vec::new(),
             agreement: Agreement::default(),
             version: 0,
         };
@@ -210,6 +216,7 @@ impl ScoreFilter {
     pub fn decide_by(&mut self, column: usize) {
         if column < self.scores.columns.len() && column != self.column {
             self.column = column;
+            self.budgeted = None;
             self.rank();
             self.decide();
         }
@@ -284,6 +291,11 @@ impl ScoreFilter {
         &self.bars
     }
 
+    /// How many of each part are kept.
+    pub fn kept_bars(&self) -> &[u32] {
+        &self.kept_bars
+    }
+
     /// The lowest and the highest score of a bar.
     pub fn bar_edges(&self, bar: usize) -> [f64; 2] {
         let [low, high] = self.bounds;
@@ -330,10 +342,13 @@ impl ScoreFilter {
     pub fn summary(&self) -> String {
         let name = self.name();
         let (kept, total) = (count(self.kept() as u64), count(self.total() as u64));
-        let rule = match (&self.grouping, self.threshold().map(real)) {
-            (_, None) => String::new(),
-            (None, Some(lowest)) => format!(": those with the highest {name}, down to {lowest}"),
-            (Some(grouping), Some(lowest)) => {
+        let rule = match (self.budget(), &self.grouping, self.threshold().map(real)) {
+            (_, _, None) => String::new(),
+            (Some(budget), _, Some(lowest)) => {
+                format!(": the highest mean {name} within the budget {budget}; the lowest {name} is {lowest}")
+            }
+            (None, None, Some(lowest)) => format!(": those with the highest {name}, down to {lowest}"),
+            (None, Some(grouping), Some(lowest)) => {
                 let groups = counted(grouping.groups.names.len(), "group");
                 let share = if grouping.equal { "equally many" } else { "the same share" };
                 format!(
@@ -353,7 +368,9 @@ impl ScoreFilter {
 
     /// Keeps the highest `count` scores.
     pub fn keep(&mut self, count: usize) {
-        self.target = count.min(self.ranked.len());
+        let target = count.min(self.ranked.len());
+        self.budgeted = self.budgeted.take().filter(|_| target == self.target);
+        self.target = target;
         self.decide();
     }
 
@@ -381,6 +398,18 @@ impl ScoreFilter {
     /// Divides what is kept among groups, or no longer.
     pub fn set_grouping(&mut self, grouping: Option<Grouping>) {
         self.grouping = grouping.filter(|grouping| grouping.groups.of.len() == self.total());
+        self.budgeted = None;
+        self.decide();
+    }
+
+    /// The budget that the kept samples are within, if there is one and its selection is known.
+    pub fn budget(&self) -> Option<&BudgetRule> {
+        self.budgeted.as_ref().map(|(rule, _)| rule)
+    }
+
+    /// Keeps the samples of a selection within a budget, or those with the highest scores again.
+    pub fn set_budgeted(&mut self, budgeted: Option<(BudgetRule, Vec<bool>)>) {
+        self.budgeted = budgeted.filter(|(_, kept)| kept.len() == self.total());
         self.decide();
     }
 
@@ -408,9 +437,10 @@ impl ScoreFilter {
     fn decide(&mut self) {
         self.version += 1;
         self.kept = vec![false; self.total()];
-        match &self.grouping {
-            None => self.ranked[..self.target].iter().for_each(|n| self.kept[*n as usize] = true),
-            Some(grouping) => {
+        match (&self.budgeted, &self.grouping) {
+            (Some((_, kept)), _) => self.kept.clone_from(kept),
+            (None, None) => self.ranked[..self.target].iter().for_each(|n| self.kept[*n as usize] = true),
+            (None, Some(grouping)) => {
                 let values = &self.scores.columns[self.column].1;
                 let scores: Vec<_> = self.scores.ids.iter().cloned().zip(values.iter().copied()).collect();
                 let division = if grouping.equal { Division::Equal } else { Division::Proportional };
@@ -421,6 +451,11 @@ impl ScoreFilter {
             }
         }
         self.choices.iter().for_each(|(sample, keep)| self.kept[*sample as usize] = *keep);
+        self.kept_bars = vec![0; BARS];
+        for sample in self.ranked.iter().filter(|sample| self.kept[**sample as usize]) {
+            let bar = part_of(self.score(*sample), self.bounds, BARS);
+            self.kept_bars[bar] += 1;
+        }
     }
 
     /// Whether a sample is kept.
@@ -463,120 +498,4 @@ fn part_of(value: f64, [low, high]: [f64; 2], parts: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use filters::select::select;
-    use proptest::prelude::*;
-
-    fn scores(values: &[Option<f64>]) -> Scores {
-        let ids = (0..values.len()).map(|n| format!("{:03}", (n * 37) % 101)).collect();
-        let reversed = values.iter().map(|v| v.map(|v| -v)).collect();
-        Scores { ids, columns: vec![("pmi".into(), values.to_vec()), ("random".into(), reversed)], ..Scores::default() }
-    }
-
-    fn ten() -> ScoreFilter {
-        let values: Vec<_> = (0..10).map(|n| Some(f64::from(n))).collect();
-        ScoreFilter::new(scores(&values)).unwrap()
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_kept_is_what_the_command_keeps(
-            values in prop::collection::vec(prop::option::of((-6i8..6).prop_map(f64::from)), 1..60),
-            count in 0usize..70,
-            threshold in -7.0f64..7.0,
-        ) {
-            let mut filter = ScoreFilter::new(scores(&values)).unwrap();
-            let pairs: Vec<_> = filter.scores().ids.iter().cloned().zip(values.iter().copied()).collect();
-            let kept = |filter: &ScoreFilter| (0..values.len() as u32).map(|n| filter.is_kept(n)).collect::<Vec<_>>();
-            filter.keep(count);
-            prop_assert_eq!(kept(&filter), select(&pairs, Keep::Count(count)).unwrap());
-            filter.keep_above(threshold);
-            prop_assert_eq!(kept(&filter), select(&pairs, Keep::AtLeast(threshold)).unwrap());
-            let dropped = filter.examples(Side::Dropped, Part::NearThreshold, 99).len();
-            prop_assert_eq!(filter.kept() + dropped + filter.without_score(), values.len());
-            prop_assert_eq!(filter.bars().iter().sum::<u32>() as usize, values.iter().flatten().count());
-        }
-    }
-
-    #[test]
-    fn examples_begin_at_the_threshold_or_at_the_extremes() {
-        let mut filter = ten();
-        filter.keep(4);
-        let first = |side, part| filter.examples(side, part, 2);
-        assert_eq!([first(Side::Kept, Part::NearThreshold), first(Side::Kept, Part::Extremes)], [[6, 7], [9, 8]]);
-        assert_eq!([first(Side::Dropped, Part::NearThreshold), first(Side::Dropped, Part::Extremes)], [[5, 4], [0, 1]]);
-        assert_eq!(filter.threshold(), Some(6.0));
-        assert_eq!((filter.percentile("pmi", 5.0), filter.percentile("pmi", 99.0)), (Some(50.0), Some(100.0)));
-        assert_eq!(filter.bar_edges(0)[0], 0.0);
-    }
-
-    #[test]
-    fn choices_by_hand_outlive_another_threshold_and_another_score() {
-        let mut filter = ten();
-        filter.keep(4);
-        filter.choose([0, 99], Some(true));
-        filter.choose([9], Some(false));
-        assert_eq!((filter.kept(), filter.is_kept(0), filter.is_kept(9)), (4, true, false));
-        assert_eq!(filter.threshold(), Some(6.0), "not that of a choice");
-        let summary = "4 of 10 samples are kept: those with the highest pmi, down to 6.00. 2 choices by hand.";
-        assert_eq!(filter.summary(), summary);
-        filter.keep(2);
-        filter.decide_by(1);
-        assert!(filter.is_kept(0) && !filter.is_kept(9) && filter.is_kept(1));
-        filter.choose([0, 9], None);
-        assert!(filter.choices().is_empty() && filter.is_kept(0), "the other score keeps it too");
-    }
-
-    #[test]
-    fn groups_keep_their_share_as_the_command_does() {
-        let mut filter = ten();
-        let groups = Groups { names: vec!["a".into(), "b".into()], of: (0..10).map(|n| u32::from(n >= 5)).collect() };
-        let grouping = |equal| Some(Grouping { fields: "kind".into(), equal, groups: groups.clone() });
-        filter.set_grouping(grouping(false));
-        filter.keep(4);
-        let kept: Vec<u32> = (0..10).filter(|n| filter.is_kept(*n)).collect();
-        assert_eq!(kept, [3, 4, 8, 9]);
-        let summary = "4 of 10 samples are kept: of each of 2 groups the same share, those with the highest pmi; the lowest of \
-                       any group is 3.00.";
-        assert_eq!(filter.summary(), summary);
-        assert_eq!((filter.threshold_for(7), filter.threshold_for(2)), (Some(8.0), Some(3.0)));
-        filter.set_grouping(Some(Grouping { groups: Groups::one(3), ..grouping(true).unwrap() }));
-        assert!(filter.grouping().is_none(), "groups of other samples");
-        assert!(filter.is_kept(6));
-    }
-
-    #[test]
-    fn what_is_set_is_restored_on_a_table_that_was_read_again() {
-        let mut filter = ten();
-        filter.decide_by(1);
-        filter.compare_with(0);
-        filter.keep(3);
-        let groups = Groups { names: vec!["a".into(), "b".into()], of: (0..10).map(|n| n % 2).collect() };
-        filter.set_grouping(Some(Grouping { fields: "kind".into(), equal: true, groups }));
-        filter.choose([4], Some(true));
-        let mut again = ten();
-        again.restore(filter.settings());
-        assert_eq!(again.settings(), filter.settings());
-        assert_eq!(
-            (0..10).map(|n| again.is_kept(n)).collect::<Vec<_>>(),
-            (0..10).map(|n| filter.is_kept(n)).collect::<Vec<_>>()
-        );
-        let ids = (0..2).map(|n| n.to_string()).collect();
-        let smaller = Scores { ids, columns: vec![("new".into(), vec![Some(1.0), Some(2.0)])], ..Scores::default() };
-        let mut smaller = ScoreFilter::new(smaller).unwrap();
-        smaller.restore(filter.settings());
-        assert_eq!((smaller.name(), smaller.choices().len(), smaller.grouping()), ("new", 0, None));
-    }
-
-    #[test]
-    fn two_scores_that_reverse_each_other_disagree() {
-        let mut filter = ten();
-        assert_eq!((filter.agreement().correlation, filter.agreement().pairs), (Some(-1.0), 10));
-        assert_eq!(filter.agreement().bounds, [[0.0, 9.0], [-9.0, 0.0]]);
-        filter.decide_by(1);
-        filter.compare_with(1);
-        assert_eq!(filter.agreement().correlation, Some(1.0));
-        assert!(ScoreFilter::new(Scores::default()).is_none());
-    }
-}
+mod tests;

@@ -1,31 +1,20 @@
 //! The app as eframe runs it: a frame, the panels, what lies over them, effects, closing.
 
 use super::action::Action;
-use super::compare::CompareView;
-use super::contrast::ContrastView;
-use super::feature::FeatureView;
-use super::filter::FilterView;
 use super::label_dialog::LabelAnswer;
-use super::map::MapView;
 use super::overlays::{self, UnsavedAnswer};
-use super::playground::PlaygroundView;
-use super::report::ReportView;
+use super::pages::Pages;
 use super::requested::Requested;
-use super::sample::{Drawn, SampleView};
-use super::sample_cache::SampleCache;
-use super::samples::SamplesView;
+use super::sample::Drawn;
 use super::screenshot::{Outcome, PendingScreenshot};
 use super::side::Side;
-use super::table::TableView;
-use super::test_box::TestBox;
-use super::viewer::ViewerView;
 use super::{
-    compare, contrast, feature, filter, folders, keys, label, label_dialog, lists, map, menu_bar, playground, report,
-    sample, samples, search, status_bar, table, theme, viewer,
+    compare, contrast, feature, filter, folders, keys, label, label_dialog, lists, map, menu_bar, playground, probe,
+    report, sample, samples, search, status_bar, table, theme, viewer,
 };
 use crate::load::fonts::{self, SystemFont};
 use crate::load::settings::{self, SETTINGS};
-use crate::load::{self, ActivationWorker, Loader, PlaygroundWorker, Subprocess, recents};
+use crate::load::{self, ActivationWorker, BudgetWorker, Loader, PlaygroundWorker, Subprocess, recents};
 use crate::state::effect::{Effect, Theme};
 use crate::state::job::Job;
 use crate::state::label_dialog::{LabelCost, LabelDialog};
@@ -68,46 +57,13 @@ pub struct Options {
     pub memory: Option<PathBuf>,
 }
 
-/// What the pages remember between two frames.
-#[derive(Default)]
-pub(super) struct Pages {
-    pub cache: SampleCache,
-    pub map: MapView,
-    pub table: TableView,
-    pub feature: FeatureView,
-    pub samples: SamplesView,
-    pub sample: SampleView,
-    pub filter: FilterView,
-    pub playground: PlaygroundView,
-    pub report: ReportView,
-    pub viewer: ViewerView,
-    pub compare: CompareView,
-    pub contrast: ContrastView,
-    /// What is typed as the name of a list.
-    pub list_name: String,
-}
-
-impl Pages {
-    /// Forgets a run that is closed.
-    pub fn clear(&mut self) {
-        self.cache.clear();
-        self.map.clear();
-        self.feature.test = TestBox::default();
-        self.sample.clear();
-        self.filter.clear();
-        self.playground.clear();
-        self.viewer.clear();
-        self.compare.clear();
-        self.contrast.clear();
-    }
-}
-
 /// The app.
 pub struct App {
     pub(super) session: Session,
     pub(super) loader: Loader,
     pub(super) activation_worker: Option<ActivationWorker>,
     pub(super) playground_worker: Option<PlaygroundWorker>,
+    pub(super) budget_worker: Option<BudgetWorker>,
     pub(super) subprocess: Option<Subprocess>,
     /// The second feature of a comparison.
     pub(super) side: Option<Side>,
@@ -124,7 +80,7 @@ pub struct App {
     /// The file of the edits that an earlier session could not save, until they are saved.
     pub(super) recovered: Option<PathBuf>,
     pub(super) outcome: Outcome,
-    ctx: Context,
+    pub(super) ctx: Context,
     /// Width of the pane with the table of features, as it was last.
     pane: Option<f32>,
     /// A picture of the window on its way to the clipboard.
@@ -178,6 +134,7 @@ impl App {
             loader: start_loader(ctx, options.data.clone())?,
             activation_worker: None,
             playground_worker: None,
+            budget_worker: None,
             subprocess: None,
             side: None,
             label_cost: None,
@@ -405,6 +362,7 @@ impl App {
                 Page::Filter => filter::show(ui, run, cache, &mut pages.filter, job),
                 Page::Playground => playground::show(ui, run, &mut pages.playground, opacity),
                 Page::Contrast => contrast::show(ui, run, cache, &mut pages.contrast, opacity),
+                Page::Probe => probe::show(ui, run, cache, &mut pages.probe, &mut pages.feature.heat_opacity),
                 Page::Run => report::show(ui, run, &mut pages.report, job),
                 Page::Compare => {
                     let explanations = pages.sample.explanations_of(run.sample());

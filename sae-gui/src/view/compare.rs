@@ -1,8 +1,8 @@
 //! The Compare page: two features side by side, of one autoencoder, of two, or of two runs; how similar their directions are, how
 //! often they fire together, and the same sample under both autoencoders.
 
-use super::card::CardAction;
-use super::feature::{self, FeatureView};
+use super::card::{CardAction, Expanded};
+use super::feature;
 use super::sample::{self, SampleView};
 use super::sample_cache::SampleCache;
 use super::side::Side;
@@ -26,7 +26,8 @@ use sae_workbench::compare::{Coactivation, cosine};
 pub struct CompareView {
     /// The direction of the first feature, once it is known.
     pub direction: Option<(u32, Result<DecoderDirection, String>)>,
-    features: [FeatureView; 2],
+    /// The expanded example of either feature.
+    expanded: [Expanded; 2],
     samples: [SampleView; 2],
     /// The comparison for which a sample was chosen.
     sample_of: Option<(u32, Counterpart)>,
@@ -80,7 +81,7 @@ pub fn show(
             ui.set_max_width(ui.available_width() - 12.0);
             let directions = [view.direction.as_ref(), second_direction.as_ref()];
             relation(ui, (run, cache), (other, other_cache), shared.as_ref(), directions);
-            let clicked = features(ui, [(run, &mut *cache), (other, &mut *other_cache)], &mut view.features, opacity);
+            let clicked = features(ui, [(run, &mut *cache), (other, &mut *other_cache)], &mut view.expanded, opacity);
             action = clicked.or(action.take());
             let Some(shared) = &shared else { return note(ui, "Reading the samples of both runs ...") };
             if shared.is_empty() {
@@ -250,25 +251,23 @@ fn columns<T>(ui: &mut Ui, items: [T; 2], mut draw: impl FnMut(&mut Ui, T)) {
 fn features(
     ui: &mut Ui,
     sides: [(&OpenRun, &mut SampleCache); 2],
-    views: &mut [FeatureView; 2],
+    expanded: &mut [Expanded; 2],
     opacity: &mut f32,
 ) -> Option<Action> {
     let mut action = None;
     let open = sides[0].0;
     ui.add_space(10.0);
-    let [first, second] = views;
+    let [first, second] = expanded;
     let [left, right] = sides;
-    columns(ui, [(left, first), (right, second)], |ui, ((run, cache), view)| {
+    columns(ui, [(left, first), (right, second)], |ui, ((run, cache), expanded)| {
         let Some(row) = run.feature() else {
             return widgets::reason(ui, run.no_features.as_deref().unwrap_or("No feature is selected."));
         };
         action = title(ui, open, run).or(action.take());
         feature::tiles(ui, row);
         feature::class_reason(ui, run, row);
-        feature::tokens(ui, run);
-        view.heat_opacity = *opacity;
-        let clicked = feature::by_modality(ui, run, row, cache, view);
-        *opacity = view.heat_opacity;
+        feature::tokens(ui, run, row.feature);
+        let clicked = feature::by_modality(ui, run, row, cache, expanded, opacity);
         action = clicked.map(|clicked| card_action(clicked, open, run)).or(action.take());
     });
     action

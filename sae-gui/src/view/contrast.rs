@@ -2,6 +2,7 @@
 //! them in every group.
 
 use super::contrast_examples::ExamplesView;
+use super::rows::{ROW, Rows};
 use super::sample_cache::SampleCache;
 use super::theme::{self, note, section};
 use super::volcano::VolcanoView;
@@ -11,13 +12,10 @@ use crate::state::contrast::{Contrast, ContrastSummary};
 use crate::state::format;
 use crate::state::location::Location;
 use crate::state::open_run::OpenRun;
-use egui::{Align, ComboBox, Grid, Label, Layout, RichText, Role, ScrollArea, Sense, Ui, WidgetInfo, vec2};
-use egui_extras::{Column, TableBuilder};
+use egui::{ComboBox, Grid, Label, RichText, Role, ScrollArea, Ui, WidgetInfo, vec2};
 use sae_core::analysis::contrast::TestTable;
 use sae_workbench::contrast::LENGTH_EXPLAINS;
 
-/// Height of a row of the table.
-const ROW: f32 = 20.0;
 /// Width from which the table stands beside the plots.
 const WIDE: f32 = 980.0;
 /// Height of the table below the plots.
@@ -75,7 +73,7 @@ pub fn show(
     view: &mut ContrastView,
     opacity: f32,
 ) -> Option<Action> {
-    let Some(name) = run.contrast_name().map(str::to_owned) else {
+    let Some(name) = run.contrasts.name().map(str::to_owned) else {
         ui.heading("No contrasts yet");
         let run = run.info.root.display();
         widgets::reason(
@@ -89,7 +87,7 @@ pub fn show(
         return None;
     };
     choose(ui, run, &name);
-    if !run.info.contrasts.contains(&name) {
+    if !run.contrasts.names.contains(&name) {
         note(ui, &format!("The run has no contrast \"{name}\". Choose another one."));
         return None;
     }
@@ -97,7 +95,7 @@ pub fn show(
         *view = ContrastView { name: name.clone(), ..ContrastView::default() };
     }
     let run = &*run;
-    let Some((_, contrast)) = run.contrast.as_ref().filter(|(read, _)| *read == name) else {
+    let Some(contrast) = run.contrasts.shown() else {
         view.volcano = VolcanoView::default();
         note(ui, "Reading ...");
         return None;
@@ -162,9 +160,9 @@ fn choose(ui: &mut Ui, run: &mut OpenRun, name: &str) {
     ui.horizontal_wrapped(|ui| {
         ui.heading("Contrast");
         let combo = ComboBox::from_id_salt("contrast").selected_text(name).show_ui(ui, |ui| {
-            for other in &run.info.contrasts {
+            for other in &run.contrasts.names {
                 if ui.selectable_label(other == name, other).clicked() {
-                    run.chosen_contrast = Some(other.clone());
+                    run.contrasts.chosen = Some(other.clone());
                 }
             }
         });
@@ -276,64 +274,38 @@ fn table(
     }
     let mut action = None;
     let selected = view.row.or(contrast.differing.first().copied());
-    let room = ui.available_width();
-    ScrollArea::horizontal().id_salt("differing").auto_shrink([false, true]).show(ui, |ui| {
-        ui.spacing_mut().item_spacing = vec2(6.0, 2.0);
-        ui.style_mut().interaction.selectable_labels = false;
-        let mut table = TableBuilder::new(ui)
-            .id_salt("differing features")
-            .striped(true)
-            .sense(Sense::click())
-            .auto_shrink([false, true])
-            .max_scroll_height(height)
-            .cell_layout(Layout::left_to_right(Align::Center));
-        let used: f32 = COLUMNS.iter().map(|(_, width, _)| width + 6.0).sum();
-        let spare = room - used - 14.0;
-        for (n, (_, width, _)) in COLUMNS.into_iter().enumerate() {
-            // The words have what the numbers leave.
-            let width = if n == WORDS { (width + spare).max(56.0) } else { width };
-            table = table.column(Column::initial(width).at_least(36.0).resizable(true).clip(true));
+    let rows = Rows { id: "differing features", columns: &COLUMNS, widest: WORDS, height };
+    rows.show(ui, contrast.differing.len(), None, |cells| {
+        let Some(n) = contrast.differing.get(cells.index()).copied() else { return };
+        let row = &tests.rows[n];
+        cells.set_selected(selected == Some(n));
+        let (_, first) = cells.col(|ui| {
+            if widgets::feature_button(ui, run, row.feature, None).clicked() {
+                action = Some(Action::Go(Location::Feature(row.feature)));
+            }
+        });
+        let said = format!("feature {}", row.feature);
+        first.widget_info(|| WidgetInfo::selected(Role::Row, true, selected == Some(n), &said));
+        cells.col(|ui| drop(ui.add(Label::new(name(ui, run, tests, n)).truncate())));
+        cells.col(|ui| {
+            let column = tests.columns.get(row.column).map_or("", String::as_str);
+            ui.add(Label::new(column).truncate());
+        });
+        let effect = row.reported();
+        let interval = format!("{:+.4} to {:+.4}", effect.lo, effect.hi);
+        for text in [
+            format::percent(row.prevalence),
+            row.prevalence_rest.map_or("-".into(), format::percent),
+            format!("{:+.4}", effect.effect),
+            interval,
+            format::maybe(row.q),
+        ] {
+            cells.col(|ui| drop(ui.monospace(text)));
         }
-        table
-            .header(ROW + 4.0, |mut header| {
-                for (title, _, hint) in COLUMNS {
-                    header.col(|ui| drop(ui.label(theme::small(ui, title)).on_hover_text(hint)));
-                }
-            })
-            .body(|body| {
-                body.rows(ROW, contrast.differing.len(), |mut cells| {
-                    let Some(n) = contrast.differing.get(cells.index()).copied() else { return };
-                    let row = &tests.rows[n];
-                    cells.set_selected(selected == Some(n));
-                    let (_, first) = cells.col(|ui| {
-                        if widgets::feature_button(ui, run, row.feature, None).clicked() {
-                            action = Some(Action::Go(Location::Feature(row.feature)));
-                        }
-                    });
-                    let said = format!("feature {}", row.feature);
-                    first.widget_info(|| WidgetInfo::selected(Role::Row, true, selected == Some(n), &said));
-                    cells.col(|ui| drop(ui.add(Label::new(name(ui, run, tests, n)).truncate())));
-                    cells.col(|ui| {
-                        let column = tests.columns.get(row.column).map_or("", String::as_str);
-                        ui.add(Label::new(column).truncate());
-                    });
-                    let effect = row.reported();
-                    let interval = format!("{:+.4} to {:+.4}", effect.lo, effect.hi);
-                    for text in [
-                        format::percent(row.prevalence),
-                        row.prevalence_rest.map_or("-".into(), format::percent),
-                        format!("{:+.4}", effect.effect),
-                        interval,
-                        format::maybe(row.q),
-                    ] {
-                        cells.col(|ui| drop(ui.monospace(text)));
-                    }
-                    if cells.response().clicked() {
-                        view.row = Some(n);
-                        view.column = row.column;
-                    }
-                });
-            });
+        if cells.response().clicked() {
+            view.row = Some(n);
+            view.column = row.column;
+        }
     });
     action
 }

@@ -59,10 +59,10 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, cache: &mut SampleCache, view: &mut 
         tiles(ui, &feature);
         class_reason(ui, run, &feature);
         action = test_box::show(ui, run, &feature, &mut view.test).or(action.take());
-        let examples = by_modality(ui, run, &feature, cache, view);
+        let examples = by_modality(ui, run, &feature, cache, &mut view.expanded, &mut view.heat_opacity);
         action = examples.map(|found| card_action(found, run, number)).or(action.take());
         histogram::activations(ui, run);
-        tokens(ui, run);
+        tokens(ui, run, number);
         let related = neighbors(ui, run).or(coactive(ui, run));
         action = related.map(|number| Action::Go(Location::Feature(number))).or(action.take());
         let examples = groups(ui, run, &feature, cache, view);
@@ -168,7 +168,8 @@ pub fn by_modality(
     run: &OpenRun,
     feature: &FeatureRow,
     cache: &mut SampleCache,
-    view: &mut FeatureView,
+    expanded: &mut Expanded,
+    opacity: &mut f32,
 ) -> Option<CardAction> {
     ui.add_space(8.0);
     ui.horizontal_wrapped(|ui| {
@@ -177,10 +178,10 @@ pub fn by_modality(
         ui.add_space(12.0);
         ui.add(Label::new(theme::small(ui, "heat-map opacity")).extend());
         ui.spacing_mut().slider_width = 90.0;
-        let slider = Slider::new(&mut view.heat_opacity, 0.0..=1.0).show_value(false);
+        let slider = Slider::new(opacity, 0.0..=1.0).show_value(false);
         ui.add(slider).on_hover_text("How strongly the heat map covers the pictures");
     });
-    let Some(details) = run.details() else {
+    let Some(details) = run.details_of(feature.feature) else {
         note(ui, "Reading examples ...");
         return None;
     };
@@ -190,7 +191,7 @@ pub fn by_modality(
         note(ui, reason);
         return None;
     }
-    let scale = HeatScale { feature: feature.feature, max: feature.max, opacity: view.heat_opacity };
+    let scale = HeatScale { feature: feature.feature, max: feature.max, opacity: *opacity };
     let mut column = |ui: &mut Ui, name: &'static str, examples: &Result<Vec<_>, &str>| {
         ui.label(RichText::new(format!("on {name}")).color(theme::class(ui, name)));
         match examples {
@@ -200,7 +201,7 @@ pub fn by_modality(
             }
             Ok(examples) => {
                 let shown = &examples[..examples.len().min(SIDE_BY_SIDE)];
-                card::grid(ui, name, shown, scale, cache, &mut view.expanded)
+                card::grid(ui, name, shown, scale, cache, expanded)
             }
             Err(reason) => {
                 note(ui, reason);
@@ -269,10 +270,10 @@ fn others(ui: &mut Ui, run: &OpenRun, list: impl Iterator<Item = (u32, f32)>) ->
 }
 
 /// The tokens that it promotes and suppresses.
-pub fn tokens(ui: &mut Ui, run: &OpenRun) {
+pub fn tokens(ui: &mut Ui, run: &OpenRun, feature: u32) {
     let hint = "What an activation of 1 adds to the logits of tokens, through the output head alone (logit lens)";
     section(ui, "Promoted and suppressed tokens (logits)", hint);
-    let Some(details) = run.details() else { return note(ui, "Reading ...") };
+    let Some(details) = run.details_of(feature) else { return note(ui, "Reading ...") };
     let tokens = match &details.logits {
         Err(reason) => return note(ui, reason),
         Ok(tokens) => tokens,

@@ -5,7 +5,7 @@ use super::filter_cards;
 use super::sample_cache::SampleCache;
 use super::sample_scores::describe;
 use super::theme::{self, note, section};
-use super::{Action, filter_export, plot, widgets};
+use super::{Action, filter_budget, filter_export, plot, widgets};
 use crate::state::Command;
 use crate::state::format;
 use crate::state::job::Job;
@@ -30,6 +30,8 @@ pub struct FilterView {
     plot: Option<(String, TextureHandle)>,
     /// The estimate of how much to keep, for a score; nothing inside if there is none.
     estimate: Option<(String, Option<KeepEstimate>)>,
+    /// What is being typed as the number of the budget.
+    budget_column: Option<String>,
     /// Why the samples cannot be divided into groups.
     pub group_problem: Option<String>,
 }
@@ -71,11 +73,14 @@ pub fn show(
     panel.frame(egui::Frame::NONE).show(ui, |ui| {
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             ui.set_max_width(ui.available_width() - 16.0);
+            if let Some(Ok(filter)) = &mut run.filter {
+                choice(ui, filter);
+                histogram(ui, filter);
+                amount(ui, filter, view);
+            }
+            filter_budget::show(ui, run, &mut view.budget_column);
             let OpenRun { filter, export, info, .. } = run;
             let Some(Ok(filter)) = filter else { return };
-            choice(ui, filter);
-            histogram(ui, filter);
-            amount(ui, filter, view);
             agreement(ui, filter, view);
             section(ui, "Export", "Write the kept samples as a new data set");
             action = filter_export::show(ui, filter, export, info, view.group_problem.as_deref(), job);
@@ -138,14 +143,16 @@ fn column(ui: &mut Ui, filter: &ScoreFilter, id: &str, selected: &str) -> Option
 }
 
 fn histogram(ui: &mut Ui, filter: &mut ScoreFilter) {
-    let (inner, response) = plot::ground(ui, plot::full_width(ui, 150.0), 0.0, Sense::click_and_drag());
+    let (inner, response) = plot::ground(ui, plot::full_width(ui, 130.0), 0.0, Sense::click_and_drag());
     response.widget_info(|| WidgetInfo::labeled(Role::Figure, true, "Histogram of scores"));
     let [low, high] = filter.bounds();
     let share = |score: f64| ((score - low) / (high - low)).clamp(0.0, 1.0) as f32;
     let edge = filter.threshold().map_or(1.0, share);
     let (kept, dropped) = (theme::class(ui, "cross"), theme::muted(ui).gamma_multiply(0.5));
-    let bars: Vec<f64> = filter.bars().iter().map(|count| f64::from(*count)).collect();
-    plot::bars(ui, inner, &bars, |middle| if middle >= edge { kept } else { dropped });
+    let [bars, kept_bars] =
+        [filter.bars(), filter.kept_bars()].map(|bars| bars.iter().copied().map(f64::from).collect::<Vec<f64>>());
+    plot::bars(ui, inner, &bars, |_| dropped);
+    plot::bars_up_to(ui, inner, &kept_bars, bars.iter().copied().fold(0.0, f64::max), |_| kept);
     let x = inner.left() + edge * inner.width();
     ui.painter().vline(x, inner.y_range(), Stroke::new(2.0, ui.visuals().strong_text_color()));
     plot::horizontal_axis(ui, inner, [&format::real(low), &format::real(high)], filter.name());

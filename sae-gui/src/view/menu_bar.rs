@@ -132,7 +132,10 @@ fn arrow(ui: &mut Ui, enabled: bool, command: Command, direction: Direction) -> 
 fn autoencoder(ui: &mut Ui, run: &OpenRun) -> Option<Action> {
     let current = run.info.sae.as_ref()?;
     let mut action = None;
-    ui.label(theme::small(ui, "autoencoder"));
+    // Two rows have no room for a word that the tooltip says as well.
+    if ui.max_rect().width() >= ONE_ROW {
+        ui.label(theme::small(ui, "autoencoder"));
+    }
     if run.info.saes.len() < 2 {
         ui.label(RichText::new(current).color(theme::muted(ui)));
         return None;

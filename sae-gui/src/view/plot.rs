@@ -51,7 +51,12 @@ pub fn vertical_axis(ui: &Ui, inner: Rect, [low, high]: [&str; 2], middle: &str)
 
 /// Bars over the whole width, the highest as high as the plot. `color` gets the middle of each bar, from 0 to 1.
 pub fn bars(ui: &Ui, inner: Rect, bars: &[f64], color: impl Fn(f32) -> Color32) {
-    let highest = bars.iter().copied().fold(0.0, f64::max).max(f64::MIN_POSITIVE);
+    bars_up_to(ui, inner, bars, bars.iter().copied().fold(0.0, f64::max), color);
+}
+
+/// The same for bars of which one of height `highest` is as high as the plot.
+pub fn bars_up_to(ui: &Ui, inner: Rect, bars: &[f64], highest: f64, color: impl Fn(f32) -> Color32) {
+    let highest = highest.max(f64::MIN_POSITIVE);
     let width = inner.width() / bars.len().max(1) as f32;
     for (n, bar) in bars.iter().enumerate().filter(|(_, bar)| **bar > 0.0) {
         let height = ((bar / highest) as f32 * inner.height()).max(1.0);

@@ -1,5 +1,6 @@
 //! What the workers are asked for, so that they are asked once. Plain data.
 
+use crate::state::budget::BudgetQuestion;
 use crate::state::open_run::OpenRun;
 use crate::state::overlay::PictureView;
 
@@ -24,12 +25,16 @@ pub struct Requested {
     pub captions: Vec<String>,
     /// Whether the layout of all features is computed.
     pub layout: bool,
+    /// The budget whose selection is looked for.
+    pub budget: Option<BudgetQuestion>,
     /// Whether the score table is read.
     pub scores: bool,
     /// Whether provenance, curves and evaluations are read.
     pub report: bool,
     /// The contrast that is read.
     pub contrast: Option<String>,
+    /// The probe that is read.
+    pub probe: Option<String>,
 }
 
 impl Requested {

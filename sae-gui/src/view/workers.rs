@@ -6,13 +6,13 @@ use super::sample_cache::color_image;
 use super::side::Side;
 use super::theme;
 use crate::load::{
-    ActivationReply, ActivationRequest, ActivationWorker, PlaygroundReply, PlaygroundWorker, ProcessEvent, Reply,
-    Subprocess, label_cost, recents, recovery,
+    ActivationReply, ActivationRequest, ActivationWorker, BudgetWorker, PlaygroundReply, PlaygroundWorker,
+    ProcessEvent, Reply, Subprocess, label_cost, recents,
 };
 use crate::state::Link;
+use crate::state::budget::BudgetQuestion;
 use crate::state::invocation::Invocation;
 use crate::state::job::JobState;
-use crate::state::label_edits::Edits;
 use crate::state::location::{Location, Page};
 use crate::state::map::MapKind;
 use crate::state::open_run::OpenRun;
@@ -23,9 +23,7 @@ use crate::state::score_filter::Grouping;
 use crate::state::session::Phase;
 use egui::{Context, ViewportCommand};
 use filters::select::Groups;
-use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::path::PathBuf;
 use std::sync::mpsc::channel;
 
 /// The samples of the other side whose active features are compared with those of the open run, by their numbers there.
@@ -52,7 +50,7 @@ impl App {
         let explained = needed.explanations.is_none_or(|number| sample.has_explanations(number));
         let searched =
             needed.search.is_none() && needed.captions.is_empty() && !needed.layout && needed.picture.is_none();
-        let searched = searched && needed.contrast.is_none();
+        let searched = searched && needed.contrast.is_none() && needed.probe.is_none() && needed.budget.is_none();
         let answered = !run.playground.busy && !run.test.busy;
         let compared = self.is_compared(run, needed.direction);
         searched && detailed && scores && report && shown && explained && saved && !running && answered && compared
@@ -132,14 +130,30 @@ impl App {
                 scores: true,
                 ..Requested::default()
             },
-            Page::Filter => Requested { samples: self.pages.filter.samples(run), scores: true, ..Requested::default() },
+            Page::Filter => Requested {
+                samples: self.pages.filter.samples(run),
+                scores: true,
+                budget: run.pending_budget(),
+                ..Requested::default()
+            },
             Page::Run => Requested { report: true, ..Requested::default() },
             Page::Contrast => {
                 let samples = self.pages.contrast.samples().to_vec();
                 Requested {
-                    contrast: run.pending_contrast().map(str::to_owned),
+                    contrast: run.contrasts.pending().map(str::to_owned),
                     active: if encodes { samples.clone() } else { Vec::new() },
                     samples,
+                    ..Requested::default()
+                }
+            }
+            Page::Probe => {
+                let feature = self.pages.probe.feature(run);
+                let strongest = feature.map(|feature| run.strongest_samples_of(feature)).unwrap_or_default();
+                Requested {
+                    probe: run.probes.pending().map(str::to_owned),
+                    features: feature.into_iter().collect(),
+                    active: if encodes { strongest.clone() } else { Vec::new() },
+                    samples: strongest,
                     ..Requested::default()
                 }
             }
@@ -188,10 +202,28 @@ impl App {
         if needed.contrast != self.requested.contrast {
             needed.contrast.clone().into_iter().for_each(|name| self.loader.request_contrast(name));
         }
+        if needed.probe != self.requested.probe {
+            needed.probe.clone().into_iter().for_each(|name| self.loader.request_probe(name));
+        }
         if needed.report && run.report.is_none() {
             self.loader.request_report();
         }
+        let question = needed.budget.clone().filter(|_| needed.budget != self.requested.budget);
         self.requested = needed;
+        question.into_iter().for_each(|question| self.ask_budget(question));
+    }
+
+    /// Asks for the selection within a budget; the first question starts the worker.
+    fn ask_budget(&mut self, question: BudgetQuestion) {
+        if self.budget_worker.is_none() {
+            let Some(run) = self.session.run() else { return };
+            let (root, sae, waker) = (run.info.root.clone(), run.info.sae_name().to_owned(), self.ctx.clone());
+            match BudgetWorker::start(root, sae, move || waker.request_repaint()) {
+                Ok(worker) => self.budget_worker = Some(worker),
+                Err(error) => self.session.notice = Some(format!("No budgets: the system gives no thread ({error}).")),
+            }
+        }
+        self.budget_worker.iter().for_each(|worker| worker.ask(question.clone()));
     }
 
     /// Takes what the workers have read or computed.
@@ -209,6 +241,10 @@ impl App {
                 }
                 ActivationReply::Direction(feature, found) => self.pages.compare.direction = Some((feature, found)),
             }
+        }
+        let answers: Vec<_> = self.budget_worker.iter().flat_map(BudgetWorker::replies).collect();
+        if let Some(run) = self.session.run_mut() {
+            answers.into_iter().for_each(|answer| run.set_budget(answer));
         }
         let replies: Vec<_> = self.playground_worker.iter().flat_map(PlaygroundWorker::replies).collect();
         replies.into_iter().for_each(|reply| self.take_answer(ctx, reply));
@@ -296,15 +332,27 @@ impl App {
             }
             Reply::Contrasts(names) => {
                 if let Some(run) = self.session.run_mut() {
-                    // What was read may have been made again.
-                    (run.info.contrasts, run.contrast) = (names, None);
+                    run.contrasts.renew(names);
                     self.requested.contrast = None;
                 }
                 Vec::new()
             }
             Reply::Contrast(name, contrast) => {
                 if let Some(run) = self.session.run_mut() {
-                    run.contrast = Some((name, *contrast));
+                    run.contrasts.set(name, *contrast);
+                }
+                Vec::new()
+            }
+            Reply::Probes(names) => {
+                if let Some(run) = self.session.run_mut() {
+                    run.probes.renew(names);
+                    self.requested.probe = None;
+                }
+                Vec::new()
+            }
+            Reply::Probe(name, probe) => {
+                if let Some(run) = self.session.run_mut() {
+                    run.probes.set(name, *probe);
                 }
                 Vec::new()
             }
@@ -331,6 +379,7 @@ impl App {
     pub(super) fn start_workers(&mut self, ctx: &Context) {
         self.pages.clear();
         self.playground_worker = None;
+        self.budget_worker = None;
         self.activation_worker = None;
         self.side = None;
         self.requested = Requested::default();
@@ -504,41 +553,5 @@ impl App {
         // The receiver is gone once the window is closed.
         ctx.request_screenshot(move |image| drop(sender.send(image)));
         self.window_picture = Some(receiver);
-    }
-
-    /// Makes the edits of a run again that an earlier session could not save.
-    fn recover(&mut self, ctx: &Context, root: &Path, sae: &str) {
-        let Some(memory) = &self.memory else { return };
-        let file = recovery::path(memory, root, sae);
-        let changes = if self.recovered.as_ref() == Some(&file) { Vec::new() } else { recovery::read(&file) };
-        if !changes.is_empty() {
-            self.recovered = Some(file);
-            let effect = self.session.recover(changes);
-            effect.into_iter().for_each(|effect| self.perform(ctx, effect));
-        }
-    }
-
-    /// Removes the file of edits that have been saved now.
-    fn forget_recovered(&mut self, saved: &Edits) {
-        let Some(memory) = &self.memory else { return };
-        let file = recovery::path(memory, &saved.root, &saved.sae);
-        if self.recovered.as_ref() == Some(&file) {
-            self.recovered = None;
-            // Edits that are made twice change nothing.
-            let _ = std::fs::remove_file(file);
-        }
-    }
-
-    /// Saves edits, and waits for that. Those that cannot be saved when the program is ended from outside are kept; in the dialog of
-    /// a window that is closed, a person has chosen what becomes of them.
-    pub(super) fn save_at_exit(&mut self) {
-        self.session.take_unsent().into_iter().for_each(|edits| self.loader.save(edits));
-        let lost = self.loader.finish();
-        if lost.is_empty() || !self.stop.load(Ordering::SeqCst) {
-            return;
-        }
-        let farewell = |(edits, reason): &(Edits, String)| recovery::farewell(self.memory.as_deref(), edits, reason);
-        let told: Vec<String> = lost.iter().map(farewell).collect();
-        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(Err(told.join("\n")));
     }
 }
