@@ -3,6 +3,8 @@
 use super::Contents;
 use super::stage::put_file;
 use crate::Result;
+use sae_core::file;
+use sae_core::random::fnv1a;
 use serde_json::Value;
 use std::path::Path;
 
@@ -10,18 +12,23 @@ use std::path::Path;
 /// read it.
 pub const ROWS: &str = "data";
 
-/// Writes the card into `folder`. `about` is the text below the title.
+/// Writes the card into `folder`. `about` is the text below the title. The description of each set has a hash of its files:
+/// `datasets` keeps what it once loaded from a local folder by the name of the folder and the card alone, and would otherwise show
+/// the rows of another folder with the same name.
 ///
 /// # Errors
-/// The file cannot be written.
+/// The files of a set cannot be read, or the card cannot be written.
 pub fn write(folder: &Path, contents: &Contents, about: &str) -> Result<()> {
     let mut text = String::new();
     if contents.sets.values().any(|files| !files.is_empty()) {
         text += "---\nconfigs:\n";
         for (name, files) in &contents.sets {
+            let hashes = files.iter().map(|file| file::hash(&folder.join(ROWS).join(file)));
+            let hash = fnv1a(hashes.collect::<sae_core::Result<String>>()?.bytes());
             // A JSON string is also a YAML string.
-            text +=
-                &format!("- config_name: {}\n  data_files:\n  - split: train\n    path:\n", Value::from(name.as_str()));
+            let name = Value::from(name.as_str());
+            text += &format!("- config_name: {name}\n  description: \"Hash of the rows: {hash:016x}\"\n");
+            text += "  data_files:\n  - split: train\n    path:\n";
             for file in files {
                 text += &format!("    - {}\n", Value::from(pattern(file)));
             }
@@ -52,10 +59,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut contents = Contents::from_files(["a [1].jsonl".into(), "b/c.jsonl".into()]);
         contents.notes.push("Mind the gap".into());
+        for (file, rows) in [("a [1].jsonl", "{}"), ("b/c.jsonl", "{}\n{}")] {
+            put_file(&dir.path().join(ROWS).join(file), rows.as_bytes()).unwrap();
+        }
         write(dir.path(), &contents, "Two of four.").unwrap();
-        let expected = "---\nconfigs:\n- config_name: \"default\"\n  data_files:\n  - split: train\n    path:\n    \
+        let expected = "---\nconfigs:\n- config_name: \"default\"\n  description: \"Hash of the rows: HASH\"\n  data_files:\n  - split: train\n    path:\n    \
             - \"data/a [[]1].jsonl\"\n    - \"data/b/c.jsonl\"\n---\n\n# Filtered data set\n\nTwo of four.\n\nMind the gap.\n";
-        assert_eq!(std::fs::read_to_string(dir.path().join("README.md")).unwrap(), expected);
+        let card = || std::fs::read_to_string(dir.path().join("README.md")).unwrap();
+        let hash = |card: &str| card.split_once("of the rows: ").unwrap().1[..16].to_owned();
+        let first = hash(&card());
+        assert_eq!(card().replace(&first, "HASH"), expected);
+        put_file(&dir.path().join("data/b/c.jsonl"), b"{}\n[]").unwrap();
+        write(dir.path(), &contents, "Two of four.").unwrap();
+        assert_ne!(hash(&card()), first);
         write(dir.path(), &Contents::default(), "x").unwrap();
         assert!(std::fs::read_to_string(dir.path().join("README.md")).unwrap().starts_with("# Filtered"));
     }
