@@ -5,7 +5,7 @@ use super::ProbeError;
 use super::labels::yes_or_no;
 use filters::select::{field_value, number};
 use sae_core::store::sample::Sample;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Names of the field that says whether an answer is safe, and of its rate of harmlessness, in data sets with both.
 const SAFE: [&str; 2] = ["is_safe", "is_response_safe"];
@@ -16,7 +16,7 @@ const MOST: f64 = 0.05;
 const NAMED: usize = 20;
 
 /// Labels that contradict another field of the same object.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Conflicts {
     /// The other field.
     pub field: String,
