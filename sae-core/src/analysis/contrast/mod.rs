@@ -21,6 +21,7 @@
 //! A [`study()`] confirms what it finds in one half of the clusters with the other half, and applies everything to shuffled
 //! columns as well.
 
+mod blocks;
 mod design;
 mod examples;
 mod forecast;

@@ -85,10 +85,10 @@ fn cluster_sums(
     let place = places(features, sets.d_sae());
     let mut matrix = vec![vec![0.0; design.clusters.len()]; features.len()];
     for (c, range) in design.clusters.iter().enumerate() {
-        let mut shares = vec![0.0; strata];
+        let mut weights = vec![0.0; strata];
         for n in range.clone() {
             let (stratum, weight) = (design.strata[n] as usize, weight(n));
-            shares[stratum] += weight / f64::from(design.sizes[stratum]);
+            weights[stratum] += weight;
             for (feature, y) in sets.measured(design.samples[n] as usize) {
                 if let Some(row) = place[feature as usize] {
                     matrix[row as usize][c] += weight * y;
@@ -99,8 +99,7 @@ fn cluster_sums(
             continue;
         }
         for (row, feature) in matrix.iter_mut().zip(features) {
-            let counts = &counts.strata[*feature as usize * strata..][..strata];
-            row[c] -= counts.iter().zip(&shares).map(|(sum, share)| sum * share).sum::<f64>();
+            row[c] -= counts.means(*feature as usize).iter().zip(&weights).map(|(m, w)| m * w).sum::<f64>();
         }
     }
     matrix

@@ -10,13 +10,14 @@ use crate::random;
 use crate::{Error, Result};
 use rand::Rng;
 use rand::seq::SliceRandom;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Number of clusters that each half must have for confirmation by default.
 const CLUSTERS_TO_CONFIRM: usize = 100;
 /// Number of columns that are tested at the same time.
-const COLUMNS: usize = 16;
+const COLUMNS: usize = 24;
 /// Distinguishes the random numbers of shuffles from those of other purposes.
 const PURPOSE: u64 = 0x7368_7566;
 
@@ -137,27 +138,32 @@ pub fn study(study: Study, columns: &[Column], options: &StudyOptions) -> Result
     let counts: Vec<Counts> = parts.iter().map(|(design, _)| Counts::new(design, sets)).collect();
     let procedure = Procedure { sets, parts: &parts, counts: &counts, rate: options.false_discovery_rate };
 
+    // The columns, and then those of each shuffle, several of them in one pass over the features.
     let values: Vec<Vec<f64>> = columns.iter().map(|column| column.values.clone()).collect();
-    let mut tests = procedure.tests(&values, Some(options.seed));
-    let found = procedure.decide(&mut tests, columns.len());
-
-    let shuffles: Vec<u64> = (0..options.shuffles as u64).collect();
-    let (mut shuffled, mut chance) = (Vec::new(), Vec::new());
-    for some in shuffles.chunks((COLUMNS / columns.len().max(1)).max(1)) {
-        let values: Vec<Vec<f64>> =
-            some.iter().flat_map(|n| shuffle(design, &values, random::SplitMix64::nth(options.seed, n + 1))).collect();
-        let mut tests = procedure.tests(&values, None);
-        for columns_of_one in tests.chunks_mut(columns.len().max(1)) {
-            let found = procedure.decide(columns_of_one, columns.len());
+    let times: Vec<usize> = (0..=options.shuffles).collect();
+    let (mut tested, mut shuffled, mut chance) = (Vec::new(), Vec::new(), Vec::new());
+    for times in times.chunks((COLUMNS / columns.len().max(1)).max(1)) {
+        let values_of = |time: &usize| match *time {
+            0 => values.clone(),
+            time => shuffle(design, &values, random::SplitMix64::nth(options.seed, time as u64)),
+        };
+        let mut tests = procedure.tests(&times.iter().flat_map(values_of).collect::<Vec<_>>());
+        for (time, tests) in times.iter().zip(tests.chunks_mut(columns.len().max(1))) {
+            if *time == 0 {
+                procedure.permute(tests, &values, options.seed);
+            }
+            let found = procedure.decide(tests);
+            if *time == 0 {
+                tested = procedure.rows(tests, &found);
+                continue;
+            }
             shuffled.push(found.iter().filter(|found| found.is_confirmed != Some(false)).count());
-            if shuffled.len() == 1 {
-                chance = procedure.rows(columns_of_one, &found);
+            if *time == 1 {
+                chance = procedure.rows(tests, &found);
             }
         }
     }
-
-    let mut tested = procedure.rows(&tests, &found);
-    describe(design, sets, columns, &mut tested);
+    describe(design, sets, columns, &counts, &mut tested);
     let members = |half: usize| halves.get(half).map_or(Vec::new(), |(_, members)| members.clone());
     Ok(StudyReport {
         tested,
@@ -275,27 +281,32 @@ impl Procedure<'_> {
         (0..self.sets.d_sae() as u32).filter(|feature| self.is_tested(*feature as usize)).collect()
     }
 
-    /// The sums of columns of the whole design; with a seed also permutations, if there are few clusters.
-    fn tests(&self, columns: &[Vec<f64>], seed: Option<u64>) -> Vec<Tests> {
+    /// The sums of columns of the whole design.
+    fn tests(&self, columns: &[Vec<f64>]) -> Vec<Tests> {
         let mut tests: Vec<Tests> =
             columns.iter().map(|_| Tests { sums: Vec::new(), permuted: BTreeMap::new() }).collect();
-        for (part, ((design, members), counts)) in self.parts.iter().zip(self.counts).enumerate() {
-            let values: Vec<Vec<f64>> =
-                columns.iter().map(|column| members.iter().map(|n| column[*n]).collect()).collect();
-            let residuals: Vec<Vec<f64>> = values.iter().map(|values| design.residuals(values)).collect();
+        for ((design, members), counts) in self.parts.iter().zip(self.counts) {
+            let residuals: Vec<Vec<f64>> =
+                columns.par_iter().map(|column| design.residuals(&values_of(members, column))).collect();
             let sums = sums(design, self.sets, counts, &residuals);
             tests.iter_mut().zip(sums).for_each(|(tests, sums)| tests.sums.push(sums));
-            let clusters = design.clusters.len() as u32;
-            let few = (FEWEST_CLUSTERS..MANY_CLUSTERS).contains(&clusters);
-            if let (0, true, Some(seed)) = (part, few, seed) {
-                let features = self.features();
-                let p = permutation::p_values(design, self.sets, counts, (&values, &residuals), &features, seed);
-                for (tests, p) in tests.iter_mut().zip(p) {
-                    tests.permuted = features.iter().copied().zip(p).collect();
-                }
-            }
         }
         tests
+    }
+
+    /// Adds the p-values of permutations to the tests of columns, if there are few clusters.
+    fn permute(&self, tests: &mut [Tests], columns: &[Vec<f64>], seed: u64) {
+        let (design, members) = self.parts[0];
+        if !(FEWEST_CLUSTERS..MANY_CLUSTERS).contains(&(design.clusters.len() as u32)) {
+            return;
+        }
+        let values: Vec<Vec<f64>> = columns.iter().map(|column| values_of(members, column)).collect();
+        let residuals: Vec<Vec<f64>> = values.iter().map(|values| design.residuals(values)).collect();
+        let features = self.features();
+        let p = permutation::p_values(design, self.sets, &self.counts[0], (&values, &residuals), &features, seed);
+        for (tests, p) in tests.iter_mut().zip(p) {
+            tests.permuted = features.iter().copied().zip(p).collect();
+        }
     }
 
     /// The two-sided p-value of a feature in the first part.
@@ -310,9 +321,9 @@ impl Procedure<'_> {
     }
 
     /// What is found among some columns.
-    fn decide(&self, tests: &mut [Tests], columns: usize) -> Vec<Found> {
+    fn decide(&self, tests: &[Tests]) -> Vec<Found> {
         let features = self.features();
-        let pairs = (0..columns).flat_map(|column| features.iter().map(move |feature| (column, *feature)));
+        let pairs = (0..tests.len()).flat_map(|column| features.iter().map(move |feature| (column, *feature)));
         let tested: Vec<(usize, u32, f64)> = pairs
             .filter_map(|(column, feature)| Some((column, feature, self.p_value(&tests[column], feature)?)))
             .collect();
@@ -366,6 +377,11 @@ impl Procedure<'_> {
     }
 }
 
+/// The values of some participants.
+fn values_of(members: &[usize], column: &[f64]) -> Vec<f64> {
+    members.iter().map(|n| column[*n]).collect()
+}
+
 /// `z`; `None` if the feature does not vary.
 fn statistic(sums: &ColumnSums, feature: usize, clusters: usize) -> Option<f64> {
     let variance = sums.v[feature] * correction(clusters);
@@ -385,52 +401,48 @@ fn correction(clusters: usize) -> f64 {
     clusters as f64 / (clusters as f64 - 1.0).max(1.0)
 }
 
-/// Adds counts and prevalences over all participants to the rows of a report.
-fn describe(design: &Design, sets: &FeatureSets, columns: &[Column], tested: &mut [TestedFeature]) {
-    let all = Counts::new(design, sets);
+/// Adds counts and prevalences over all participants to the rows of a report, which are ordered by column. `counts` are those
+/// of parts that have no cluster in common.
+fn describe(design: &Design, sets: &FeatureSets, columns: &[Column], counts: &[Counts], tested: &mut [TestedFeature]) {
     let everyone: Vec<usize> = (0..design.samples.len()).collect();
-    let every = count_strata(&design.samples, &everyone, design, sets);
-    for (number, column) in columns.iter().enumerate() {
-        let is_indicator = column.values.iter().all(|t| *t == 0.0 || *t == 1.0);
-        let (group, group_sizes) = if is_indicator {
-            let (part, members) = in_group(design, &column.values);
-            let mut sizes = vec![0u32; design.strata()];
-            members.iter().for_each(|n| sizes[design.strata[*n] as usize] += 1);
-            (count_strata(&part, &members, design, sets), sizes)
-        } else {
-            (Vec::new(), Vec::new())
-        };
-        let in_group = f64::from(group_sizes.iter().sum::<u32>());
-        for row in tested.iter_mut().filter(|row| row.column == number) {
+    let is_indicator = |column: &Column| column.values.iter().all(|t| *t == 0.0 || *t == 1.0);
+    let indicators: Vec<bool> = columns.iter().map(is_indicator).collect();
+    let every = if indicators.contains(&true) { count_strata(&everyone, design, sets) } else { Vec::new() };
+    let samples = design.samples.len() as f64;
+    let by_column: Vec<&mut [TestedFeature]> = tested.chunk_by_mut(|a, b| a.column == b.column).collect();
+    by_column.into_par_iter().for_each(|rows| {
+        for row in rows.iter_mut() {
             let j = row.feature as usize;
-            (row.samples, row.clusters) = (all.samples[j], all.clusters[j]);
-            let samples = design.samples.len() as f64;
+            row.samples = counts.iter().map(|part| part.samples[j]).sum();
+            row.clusters = counts.iter().map(|part| part.clusters[j]).sum();
             row.prevalence = f64::from(row.samples) / samples;
-            if !is_indicator {
-                continue;
-            }
-            let strata = j * design.strata()..(j + 1) * design.strata();
+        }
+        let column = rows[0].column;
+        if !indicators[column] {
+            return;
+        }
+        let members: Vec<usize> = everyone.iter().copied().filter(|n| columns[column].values[*n] == 1.0).collect();
+        let group = count_strata(&members, design, sets);
+        let mut group_sizes = vec![0u32; design.strata()];
+        members.iter().for_each(|n| group_sizes[design.strata[*n] as usize] += 1);
+        let in_group = members.len() as f64;
+        for row in rows {
+            let strata = row.feature as usize * design.strata()..(row.feature as usize + 1) * design.strata();
             let (own, every) = (&group[strata.clone()], &every[strata]);
             let active = f64::from(own.iter().sum::<u32>());
             row.prevalence = active / in_group;
             row.prevalence_rest = Some((f64::from(row.samples) - active) / (samples - in_group));
             row.odds_ratio = odds_ratio(own, every, &group_sizes, &design.sizes);
         }
-    }
-}
-
-/// The participants for which an indicator is 1.
-fn in_group(design: &Design, values: &[f64]) -> (Vec<u32>, Vec<usize>) {
-    let members: Vec<usize> = (0..values.len()).filter(|n| values[*n] == 1.0).collect();
-    (members.iter().map(|n| design.samples[*n]).collect(), members)
+    });
 }
 
 /// How many of some participants have each feature, by feature and stratum.
-fn count_strata(samples: &[u32], members: &[usize], design: &Design, sets: &FeatureSets) -> Vec<u32> {
+fn count_strata(members: &[usize], design: &Design, sets: &FeatureSets) -> Vec<u32> {
     let strata = design.strata();
     let mut counts = vec![0; sets.d_sae() * strata];
-    for (sample, n) in samples.iter().zip(members) {
-        for feature in sets.features(*sample as usize) {
+    for n in members {
+        for feature in sets.features(design.samples[*n] as usize) {
             counts[feature as usize * strata + design.strata[*n] as usize] += 1;
         }
     }

@@ -10,29 +10,36 @@
 //! variance under the alternative is `W_j = V_j - 2 b sum_c u_cj q_c + b^2 sum_c q_c^2`. If samples are paired within clusters,
 //! `t~` sums to zero in each pair, and `u_cj = a_cj`.
 //!
-//! Memory: the counts of each feature and stratum, and four numbers for each feature and column. Columns are summed
-//! [`LANES`] at a time, on all threads; every sum has the same order on any number of threads.
+//! Memory: the means of each feature and stratum, and five numbers for each feature and column. Columns are summed
+//! [`LANES`] at a time, block by block of participants (`blocks.rs`), with features on all threads; every sum has the same order
+//! on any number of threads.
 
+use super::blocks::{self, Block, List};
 use super::design::Design;
 use crate::analysis::feature_sets::FeatureSets;
 use pulp::Arch;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Number of columns that are summed at once.
 const LANES: usize = 8;
-/// Number of parts in which participants are counted at the same time.
-const PARTS: usize = 8;
+/// Number of features that a thread sums at a time.
+const FEATURES: usize = 64;
 
 /// Share of `sum_c a_cj^2` below which `V_j` is zero, and share of this share for `sum_i t~_i^2`.
 const ROUNDING: f64 = 1e-12;
 
-type Lanes = [f64; LANES];
+/// A number for each of several columns; they are aligned, so that each is one line of the cache.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Default)]
+struct Lanes([f64; LANES]);
 
 /// How many participants have each feature, and how strongly.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
-    /// Sums of what is measured, by feature and stratum, `[features, strata]`.
-    pub strata: Vec<f64>,
+    /// `m_sj`, by feature and stratum, `[features, strata]`.
+    means: Vec<f64>,
+    strata: usize,
     /// Participants, by feature.
     pub samples: Vec<u32>,
     /// Clusters in which the feature is active, by feature.
@@ -43,39 +50,45 @@ impl Counts {
     /// Counts the participants.
     pub fn new(design: &Design, sets: &FeatureSets) -> Self {
         let (features, strata) = (sets.d_sae(), design.strata());
-        let empty =
-            || Self { strata: vec![0.0; features * strata], samples: vec![0; features], clusters: vec![0; features] };
-        let chunk = design.clusters.len().div_ceil(PARTS).max(1);
-        let count = |clusters: &[std::ops::Range<usize>]| {
-            let mut counts = empty();
-            // For each feature, the last cluster that has it, plus one.
-            let mut seen = vec![0u32; features];
-            for (cluster, range) in clusters.iter().enumerate() {
-                for n in range.clone() {
-                    for (feature, y) in sets.measured(design.samples[n] as usize) {
-                        let feature = feature as usize;
-                        counts.strata[feature * strata + design.strata[n] as usize] += y;
-                        counts.samples[feature] += 1;
-                        let cluster = cluster as u32 + 1;
-                        counts.clusters[feature] +=
-                            u32::from(std::mem::replace(&mut seen[feature], cluster) != cluster);
+        let (mut means, mut samples, mut clusters) =
+            (vec![0.0; features * strata], vec![0u32; features], vec![0u32; features]);
+        // For each feature, the last cluster that has it, plus one.
+        let mut seen = vec![0u32; features];
+        let cluster_of = cluster_numbers(design);
+        blocks::for_each_group(design, sets, |blocks| {
+            let count = |(feature, (((sums, samples), clusters), seen)): (
+                usize,
+                (((&mut [f64], &mut u32), &mut u32), &mut u32),
+            )| {
+                for block in blocks {
+                    let list = block.list(feature);
+                    for (k, n) in list.numbers.iter().enumerate() {
+                        let n = block.range.start + usize::from(*n);
+                        sums[design.strata[n] as usize] += list.measured(k);
+                        *samples += 1;
+                        let cluster = cluster_of[n] + 1;
+                        *clusters += u32::from(std::mem::replace(seen, cluster) != cluster);
                     }
                 }
-            }
-            counts
-        };
-        // Added in the order of the parts, so that sums do not depend on the number of threads.
-        let parts: Vec<Self> = design.clusters.par_chunks(chunk).map(count).collect();
-        parts.into_iter().reduce(Self::plus).unwrap_or_else(empty)
+            };
+            let sums = means.par_chunks_mut(strata.max(1)).zip(&mut samples).zip(&mut clusters).zip(&mut seen);
+            sums.enumerate().with_max_len(FEATURES).for_each(count);
+        });
+        for means in means.chunks_mut(strata.max(1)) {
+            means.iter_mut().zip(&design.sizes).for_each(|(mean, size)| *mean /= f64::from(*size));
+        }
+        Self { means, strata, samples, clusters }
     }
 
-    fn plus(mut self, other: Self) -> Self {
-        let add = |a: &mut [u32], b: &[u32]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-        self.strata.iter_mut().zip(&other.strata).for_each(|(a, b)| *a += b);
-        add(&mut self.samples, &other.samples);
-        add(&mut self.clusters, &other.clusters);
-        self
+    /// `m_sj` of a feature, by stratum.
+    pub fn means(&self, feature: usize) -> &[f64] {
+        &self.means[feature * self.strata..][..self.strata]
     }
+}
+
+/// The cluster of each participant.
+fn cluster_numbers(design: &Design) -> Vec<u32> {
+    (0..).zip(&design.clusters).flat_map(|(cluster, range)| std::iter::repeat_n(cluster, range.len())).collect()
 }
 
 /// What one column has of each feature.
@@ -96,131 +109,261 @@ pub(super) struct ColumnSums {
 /// The sums of columns, given by their residuals `t~`.
 pub(super) fn sums(design: &Design, sets: &FeatureSets, counts: &Counts, residuals: &[Vec<f64>]) -> Vec<ColumnSums> {
     let arch = Arch::new();
-    let sum = |columns: &[Vec<f64>]| arch.dispatch(|| chunk(design, sets, counts, columns));
-    residuals.par_chunks(LANES).flat_map_iter(sum).collect()
+    let mut some: Vec<SomeColumns> =
+        residuals.chunks(LANES).map(|columns| SomeColumns::new(columns, sets.d_sae(), design.strata())).collect();
+    blocks::for_each_group(design, sets, |blocks| {
+        some.par_iter_mut().for_each(|some| {
+            let columns = some.columns;
+            let tables: Vec<BlockTable> =
+                blocks.par_iter().map(|block| BlockTable::new(design, columns, block.range.clone())).collect();
+            arch.dispatch(
+                #[inline(always)]
+                || tables.iter().for_each(|table| some.totals.add(table)),
+            );
+            some.features.par_chunks_mut(FEATURES).enumerate().with_max_len(1).for_each(|(n, features)| {
+                arch.dispatch(AddBlocks { features, first: n * FEATURES, blocks, tables: &tables, counts });
+            });
+        });
+    });
+    let finish = |some: SomeColumns| {
+        arch.dispatch(
+            #[inline(always)]
+            || some.finish(counts),
+        )
+    };
+    some.into_par_iter().flat_map_iter(finish).collect()
 }
 
-/// Sums up to [`LANES`] columns; compiled for every vector width, with the same results.
-#[inline(always)]
-fn chunk(design: &Design, sets: &FeatureSets, counts: &Counts, columns: &[Vec<f64>]) -> Vec<ColumnSums> {
-    let (features, strata) = (sets.d_sae(), design.strata());
-    let value = |n: usize| -> Lanes { std::array::from_fn(|k| columns.get(k).map_or(0.0, |column| column[n])) };
-    let paired = design.is_paired();
-    let shares: Vec<f64> = design.sizes.iter().map(|size| 1.0 / f64::from(*size)).collect();
-
-    let mut sums = vec![FeatureSums::default(); features];
-    // The features of a cluster, their `a_c`, and their places in both; 0 is none, and n + 1 is place n.
-    let (mut touched, mut a): (Vec<u32>, Vec<Lanes>) = (Vec::new(), Vec::new());
-    let mut place = vec![0u32; features];
-    // `T_c`, and the strata that the cluster has.
-    let mut by_stratum = vec![[0.0; LANES]; strata];
-    let mut has: Vec<u32> = Vec::new();
-    // `T'T` and `sum_c T_c q_c`.
-    let mut products = vec![[0.0; LANES]; if paired { 0 } else { strata * strata }];
-    let mut stratum_q = vec![[0.0; LANES]; strata];
-    let (mut squares, mut q_squares) = ([0.0; LANES], [0.0; LANES]);
-
-    for range in &design.clusters {
-        let mut q = [0.0; LANES];
-        for n in range.clone() {
-            let t = value(n);
-            add_product(&mut q, &t, &t);
-            let stratum = design.strata[n];
-            if !has.contains(&stratum) {
-                has.push(stratum);
-            }
-            add(&mut by_stratum[stratum as usize], &t);
-            for (feature, y) in sets.measured(design.samples[n] as usize) {
-                let place = &mut place[feature as usize];
-                if *place == 0 {
-                    touched.push(feature);
-                    a.push([0.0; LANES]);
-                    *place = touched.len() as u32;
-                }
-                add_scaled(&mut a[*place as usize - 1], y, &t);
-            }
-        }
-        for (feature, own) in touched.drain(..).zip(a.drain(..)) {
-            let feature = feature as usize;
-            place[feature] = 0;
-            let sums = &mut sums[feature];
-            add(&mut sums.u, &own);
-            add_product(&mut sums.squares, &own, &own);
-            add_product(&mut sums.q, &own, &q);
-            if !paired {
-                let mut expected = [0.0; LANES];
-                for stratum in &has {
-                    let s = *stratum as usize;
-                    let m = counts.strata[feature * strata + s] * shares[s];
-                    add_scaled(&mut expected, m, &by_stratum[s]);
-                }
-                add_product(&mut sums.cross, &own, &expected);
-            }
-        }
-        if !paired {
-            for s in &has {
-                for other in &has {
-                    let product = &mut products[*s as usize * strata + *other as usize];
-                    add_product(product, &by_stratum[*s as usize], &by_stratum[*other as usize]);
-                }
-                add_product(&mut stratum_q[*s as usize], &by_stratum[*s as usize], &q);
-            }
-        }
-        has.drain(..).for_each(|s| by_stratum[s as usize] = [0.0; LANES]);
-        add(&mut squares, &q);
-        add_product(&mut q_squares, &q, &q);
-    }
-
-    let column = |k: usize| ColumnSums { squares: squares[k], q_squares: q_squares[k], ..ColumnSums::default() };
-    let mut found: Vec<ColumnSums> = (0..columns.len()).map(column).collect();
-    let mut m = vec![0.0; strata];
-    for (j, own) in sums.iter().enumerate() {
-        let (mut v, mut uq) = (own.squares, own.q);
-        if !paired && counts.samples[j] > 0 {
-            (0..strata).for_each(|s| m[s] = counts.strata[j * strata + s] * shares[s]);
-            let mut quadratic = [0.0; LANES];
-            for s in (0..strata).filter(|s| m[*s] > 0.0) {
-                let mut row = [0.0; LANES];
-                for (other, product) in products[s * strata..(s + 1) * strata].iter().enumerate() {
-                    add_scaled(&mut row, m[other], product);
-                }
-                add_scaled(&mut quadratic, m[s], &row);
-                add_scaled(&mut uq, -m[s], &stratum_q[s]);
-            }
-            add(&mut v, &quadratic);
-            add_scaled(&mut v, -2.0, &own.cross);
-        }
-        for (k, column) in found.iter_mut().enumerate() {
-            column.u.push(own.u[k]);
-            // A feature that does not vary within strata, or within pairs, leaves rounding errors of these sizes.
-            let rounding = ROUNDING * (own.squares[k] + ROUNDING * squares[k]);
-            column.v.push(if v[k] > rounding { v[k] } else { 0.0 });
-            column.uq.push(uq[k]);
-        }
-    }
-    found
+/// Adds blocks to the sums of some features.
+struct AddBlocks<'a> {
+    features: &'a mut [FeatureSums],
+    /// The first of these features.
+    first: usize,
+    blocks: &'a [Block],
+    tables: &'a [BlockTable],
+    counts: &'a Counts,
 }
 
-/// Sums of a feature: `U_j`, `sum_c a_cj^2`, `sum_c a_cj q_c` and `sum_c a_cj (m_j . T_c)`.
+impl pulp::NullaryFnOnce for AddBlocks<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for (block, table) in self.blocks.iter().zip(self.tables) {
+            for (feature, sums) in (self.first..).zip(self.features.iter_mut()) {
+                table.add_feature(block.list(feature), self.counts.means(feature), sums);
+            }
+        }
+    }
+}
+
+/// Up to [`LANES`] columns, with their sums over the blocks that were read.
+struct SomeColumns<'a> {
+    columns: &'a [Vec<f64>],
+    features: Vec<FeatureSums>,
+    totals: Totals,
+}
+
+/// Sums of a feature over the clusters that have ended: `U_j`, `sum_c a_cj^2`, `sum_c a_cj q_c` and `sum_c a_cj (m_j . T_c)`; and
+/// `a_cj` of the cluster that goes on in the next block.
 #[derive(Clone, Default)]
 struct FeatureSums {
     u: Lanes,
     squares: Lanes,
     q: Lanes,
     cross: Lanes,
+    open: Lanes,
 }
 
-#[inline(always)]
-fn add(sum: &mut Lanes, value: &Lanes) {
-    (0..LANES).for_each(|k| sum[k] += value[k]);
+/// Sums that no feature changes: `T'T`, `sum_c T_c q_c`, `sum_c q_c` and `sum_c q_c^2`.
+struct Totals {
+    products: Vec<Lanes>,
+    stratum_q: Vec<Lanes>,
+    squares: Lanes,
+    q_squares: Lanes,
 }
 
-#[inline(always)]
-fn add_product(sum: &mut Lanes, a: &Lanes, b: &Lanes) {
-    (0..LANES).for_each(|k| sum[k] += a[k] * b[k]);
+/// The values of a block's participants, and those of its clusters.
+struct BlockTable {
+    /// `t~_i`, by participant.
+    t: Vec<Lanes>,
+    /// The cluster of each participant, counted from the first of the block.
+    cluster_of: Vec<u32>,
+    /// `q_c` of whole clusters.
+    q: Vec<Lanes>,
+    /// Where each cluster begins in the next two, and the end of the last one.
+    first: Vec<u32>,
+    /// The strata of each cluster, and `T_cs`; none if samples are paired.
+    strata: Vec<u32>,
+    by_stratum: Vec<Lanes>,
+    /// Whether the first cluster has participants before this block, and the last one behind it.
+    continues: bool,
+    goes_on: bool,
 }
 
-#[inline(always)]
-fn add_scaled(sum: &mut Lanes, scale: f64, value: &Lanes) {
-    (0..LANES).for_each(|k| sum[k] += scale * value[k]);
+impl BlockTable {
+    fn new(design: &Design, columns: &[Vec<f64>], range: Range<usize>) -> Self {
+        let value = |n: usize| Lanes(std::array::from_fn(|k| columns.get(k).map_or(0.0, |column| column[n])));
+        let begins = design.clusters.partition_point(|cluster| cluster.end <= range.start);
+        let ends = design.clusters.partition_point(|cluster| cluster.start < range.end);
+        let clusters = &design.clusters[begins..ends];
+        let mut table = Self {
+            t: range.clone().map(value).collect(),
+            cluster_of: Vec::with_capacity(range.len()),
+            q: Vec::with_capacity(clusters.len()),
+            first: vec![0],
+            strata: Vec::new(),
+            by_stratum: Vec::new(),
+            continues: clusters.first().is_some_and(|cluster| cluster.start < range.start),
+            goes_on: clusters.last().is_some_and(|cluster| cluster.end > range.end),
+        };
+        // The place of each stratum of the cluster, plus one.
+        let mut place = vec![0; design.strata()];
+        for (cluster, members) in (0..).zip(clusters) {
+            let inside = members.start.max(range.start)..members.end.min(range.end);
+            table.cluster_of.extend(std::iter::repeat_n(cluster, inside.len()));
+            let start = table.strata.len();
+            let mut q = Lanes::default();
+            for n in members.clone() {
+                let t = value(n);
+                q.add_product(&t, &t);
+                if design.is_paired() {
+                    continue;
+                }
+                let place = &mut place[design.strata[n] as usize];
+                if *place == 0 {
+                    table.strata.push(design.strata[n]);
+                    table.by_stratum.push(Lanes::default());
+                    *place = table.strata.len();
+                }
+                table.by_stratum[*place - 1].add(&t);
+            }
+            table.strata[start..].iter().for_each(|stratum| place[*stratum as usize] = 0);
+            table.first.push(table.strata.len() as u32);
+            table.q.push(q);
+        }
+        table
+    }
+
+    /// The strata of a cluster, with its `T_cs`.
+    #[inline(always)]
+    fn strata(&self, cluster: usize) -> impl Iterator<Item = (usize, &Lanes)> + Clone {
+        let range = self.first[cluster] as usize..self.first[cluster + 1] as usize;
+        self.strata[range.clone()].iter().map(|s| *s as usize).zip(&self.by_stratum[range])
+    }
+
+    /// Adds the participants that have a feature to its sums.
+    #[inline(always)]
+    fn add_feature(&self, list: List, means: &[f64], sums: &mut FeatureSums) {
+        let mut cluster = match list.numbers.first() {
+            _ if self.continues => 0,
+            Some(n) => self.cluster_of[usize::from(*n)],
+            None => return,
+        };
+        let mut own = sums.clone();
+        let mut a = own.open;
+        own.open = Lanes::default();
+        for (k, n) in list.numbers.iter().enumerate() {
+            let n = usize::from(*n);
+            if self.cluster_of[n] != cluster {
+                self.end_cluster(cluster as usize, &a, means, &mut own);
+                (cluster, a) = (self.cluster_of[n], Lanes::default());
+            }
+            a.add_scaled(list.measured(k), &self.t[n]);
+        }
+        if self.goes_on && cluster as usize + 1 == self.q.len() {
+            own.open = a;
+        } else {
+            self.end_cluster(cluster as usize, &a, means, &mut own);
+        }
+        *sums = own;
+    }
+
+    #[inline(always)]
+    fn end_cluster(&self, cluster: usize, a: &Lanes, means: &[f64], sums: &mut FeatureSums) {
+        sums.u.add(a);
+        sums.squares.add_product(a, a);
+        sums.q.add_product(a, &self.q[cluster]);
+        let mut expected = Lanes::default();
+        self.strata(cluster).for_each(|(s, t)| expected.add_scaled(means[s], t));
+        sums.cross.add_product(a, &expected);
+    }
+}
+
+impl Totals {
+    /// Adds the clusters that begin in a block.
+    #[inline(always)]
+    fn add(&mut self, table: &BlockTable) {
+        let strata = self.stratum_q.len();
+        for (cluster, q) in table.q.iter().enumerate().skip(usize::from(table.continues)) {
+            for (s, t) in table.strata(cluster) {
+                for (other, product) in table.strata(cluster) {
+                    self.products[s * strata + other].add_product(t, product);
+                }
+                self.stratum_q[s].add_product(t, q);
+            }
+            self.squares.add(q);
+            self.q_squares.add_product(q, q);
+        }
+    }
+}
+
+impl<'a> SomeColumns<'a> {
+    fn new(columns: &'a [Vec<f64>], features: usize, strata: usize) -> Self {
+        let totals = Totals {
+            products: vec![Lanes::default(); strata * strata],
+            stratum_q: vec![Lanes::default(); strata],
+            squares: Lanes::default(),
+            q_squares: Lanes::default(),
+        };
+        Self { columns, features: vec![FeatureSums::default(); features], totals }
+    }
+
+    /// The sums of each column.
+    #[inline(always)]
+    fn finish(self, counts: &Counts) -> Vec<ColumnSums> {
+        let Totals { products, stratum_q, squares, q_squares } = &self.totals;
+        let column =
+            |k: usize| ColumnSums { squares: squares.0[k], q_squares: q_squares.0[k], ..ColumnSums::default() };
+        let mut found: Vec<ColumnSums> = (0..self.columns.len()).map(column).collect();
+        let strata = stratum_q.len();
+        for (j, own) in self.features.iter().enumerate() {
+            let m = counts.means(j);
+            let (mut v, mut uq, mut quadratic) = (own.squares, own.q, Lanes::default());
+            for s in (0..strata).filter(|s| m[*s] > 0.0) {
+                let mut row = Lanes::default();
+                let products = &products[s * strata..(s + 1) * strata];
+                products.iter().zip(m).for_each(|(product, m)| row.add_scaled(*m, product));
+                quadratic.add_scaled(m[s], &row);
+                uq.add_scaled(-m[s], &stratum_q[s]);
+            }
+            v.add(&quadratic);
+            v.add_scaled(-2.0, &own.cross);
+            for (k, column) in found.iter_mut().enumerate() {
+                column.u.push(own.u.0[k]);
+                // A feature that does not vary within strata, or within pairs, leaves rounding errors of these sizes.
+                let rounding = ROUNDING * (own.squares.0[k] + ROUNDING * squares.0[k]);
+                column.v.push(if v.0[k] > rounding { v.0[k] } else { 0.0 });
+                column.uq.push(uq.0[k]);
+            }
+        }
+        found
+    }
+}
+
+impl Lanes {
+    #[inline(always)]
+    fn add(&mut self, value: &Self) {
+        (0..LANES).for_each(|k| self.0[k] += value.0[k]);
+    }
+
+    #[inline(always)]
+    fn add_product(&mut self, a: &Self, b: &Self) {
+        (0..LANES).for_each(|k| self.0[k] += a.0[k] * b.0[k]);
+    }
+
+    #[inline(always)]
+    fn add_scaled(&mut self, scale: f64, value: &Self) {
+        (0..LANES).for_each(|k| self.0[k] += scale * value.0[k]);
+    }
 }
