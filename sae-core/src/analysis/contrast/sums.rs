@@ -50,33 +50,29 @@ impl Counts {
     /// Counts the participants.
     pub fn new(design: &Design, sets: &FeatureSets) -> Self {
         let (features, strata) = (sets.d_sae(), design.strata());
-        let (mut means, mut samples, mut clusters) =
-            (vec![0.0; features * strata], vec![0u32; features], vec![0u32; features]);
-        // For each feature, the last cluster that has it, plus one.
-        let mut seen = vec![0u32; features];
+        let mut means = vec![0.0; features * strata];
+        // Of each feature the participants, the clusters, and the last cluster that has it, plus one.
+        let mut numbers = vec![[0u32; 3]; features];
         let cluster_of = cluster_numbers(design);
         blocks::for_each_group(design, sets, |blocks| {
-            let count = |(feature, (((sums, samples), clusters), seen)): (
-                usize,
-                (((&mut [f64], &mut u32), &mut u32), &mut u32),
-            )| {
+            let each = means.par_chunks_mut(strata.max(1)).zip(&mut numbers).enumerate().with_max_len(FEATURES);
+            each.for_each(|(feature, (sums, [samples, clusters, last]))| {
                 for block in blocks {
                     let list = block.list(feature);
+                    *samples += list.numbers.len() as u32;
                     for (k, n) in list.numbers.iter().enumerate() {
                         let n = block.range.start + usize::from(*n);
                         sums[design.strata[n] as usize] += list.measured(k);
-                        *samples += 1;
                         let cluster = cluster_of[n] + 1;
-                        *clusters += u32::from(std::mem::replace(seen, cluster) != cluster);
+                        *clusters += u32::from(std::mem::replace(last, cluster) != cluster);
                     }
                 }
-            };
-            let sums = means.par_chunks_mut(strata.max(1)).zip(&mut samples).zip(&mut clusters).zip(&mut seen);
-            sums.enumerate().with_max_len(FEATURES).for_each(count);
+            });
         });
         for means in means.chunks_mut(strata.max(1)) {
             means.iter_mut().zip(&design.sizes).for_each(|(mean, size)| *mean /= f64::from(*size));
         }
+        let (samples, clusters) = numbers.into_iter().map(|[samples, clusters, _]| (samples, clusters)).unzip();
         Self { means, strata, samples, clusters }
     }
 
