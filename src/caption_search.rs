@@ -43,7 +43,7 @@ impl CaptionSearch {
     /// # use sae_core::store::sample::Sample;
     /// # use sae_workbench::caption_search::CaptionSearch;
     /// # let caption = |text: &str| Sample { id: String::new(), key: String::new(), text: text.into(), images: vec![],
-    /// #     source: String::new(), meta: serde_json::Value::Null };
+    /// #     source: String::new(), meta: serde_json::Value::Null, piece: None };
     /// let samples = [caption("A dog on a sofa"), caption("a cat"), caption("two dogs")];
     /// let search = CaptionSearch::new([vec![0, 1], vec![2], vec![]].into_iter().map(Vec::into_iter));
     /// assert_eq!(search.shares(&samples, "Dog"), [0.5, 1.0, 0.0]);
@@ -79,6 +79,7 @@ mod tests {
             images: vec![],
             source: String::new(),
             meta: serde_json::Value::Null,
+            piece: None,
         };
         let samples = [sample("Straße"), sample("road")];
         let search = CaptionSearch::new([vec![1, 0, 1, 0], vec![0, 9]].into_iter().map(Vec::into_iter));

@@ -7,8 +7,11 @@ use sae_core::autoencoder::formats::{ModelStream, Origin};
 use sae_core::store::Store;
 use std::path::{Component, Path, PathBuf};
 
-/// The activations of a hook in a run, joined with those of other runs on the same samples.
+/// The activations of a hook in a run, joined with those of other runs on the same samples. Only those of a single run may be pieces.
 pub(crate) fn join(run: &Run, others: &[PathBuf], hook: &str) -> Result<Store> {
+    if others.is_empty() {
+        return Ok(Store::open_with_pieces(run, hook)?);
+    }
     let mut stores = vec![Store::open(run, hook)?];
     for path in others {
         stores.push(Store::open(&Run::open(path)?, hook)?);

@@ -5,6 +5,7 @@ use crate::{Result, model};
 use filters::pmi::BLANK_DIR;
 use harvest::{Plan, Preview};
 use sae_core::Run;
+use sae_core::error::Setting;
 use sae_core::store::{Skipped, StoreRecord, load_samples};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -87,8 +88,18 @@ impl HarvestRequest {
     /// # Errors
     /// Whatever would prevent the harvest; a model that has not been downloaded.
     pub fn plan(&self) -> Result<HarvestPlan> {
+        self.check()?;
         let plan = model::resolve(&self.plan, None)?;
         Ok(HarvestPlan { command: "harvest", run: self.run.clone(), plan: plan.preview()? })
+    }
+
+    /// Rejects a second pass over pieces, before the first one.
+    fn check(&self) -> Result<()> {
+        if self.blank_images && self.plan.pieces.is_some() {
+            let (setting, reason) = (Setting::BlankImages, "blank images are captured of whole samples");
+            return Err(harvest::Error::PiecesExclude { setting, reason }.into());
+        }
+        Ok(())
     }
 
     /// Captures.
@@ -97,6 +108,7 @@ impl HarvestRequest {
     /// A model or data that cannot be read, a run with another harvest, a full disk, a request to stop. Everything stored by then
     /// stays, and the same request continues there.
     pub fn run(&self, control: &mut Control) -> Result<HarvestReport> {
+        self.check()?;
         let plan = model::resolve(&self.plan, Some(control))?;
         let start = Instant::now();
         let record = capture(&plan, &self.run, control)?;

@@ -97,7 +97,7 @@ impl IndexRequest {
     /// # Errors
     /// No such run or autoencoder; a model that has not been downloaded.
     pub fn plan(&self) -> Result<IndexPlan> {
-        let sae = self.sae.load()?;
+        let sae = self.sae.load_with_pieces()?;
         let words_by = self.model(&sae, None)?;
         Ok(sae.plan("index", IndexDetails { words_by }))
     }
@@ -107,7 +107,7 @@ impl IndexRequest {
     /// # Errors
     /// Files that cannot be read or written, a model of another width; a request to stop.
     pub fn run(&self, control: &mut Control) -> Result<IndexReport> {
-        let sae = self.sae.load()?;
+        let sae = self.sae.load_with_pieces()?;
         let words_by = self.model(&sae, Some(control))?;
         let lens = words_by.as_deref().map(|folder| open_lens(&sae, folder)).transpose()?;
         let threshold = self.threshold.for_width(sae.saved.weights.d_in);
@@ -155,7 +155,7 @@ pub(crate) fn build(
 ) -> Result<Vec<FeatureRow>> {
     let weights = &sae.saved.weights;
     let d_sae = weights.d_sae;
-    let (mut indexer, mut tops) = (Indexer::new(d_sae), TopTokens::new(d_sae, threshold));
+    let (mut indexer, mut tops) = (Indexer::new(d_sae), TopTokens::new(d_sae, threshold).along(sae.store.paths().clone()));
     sae.observe(Stage::Index, &mut [&mut indexer, &mut tops], control)?;
     let staged = control.stage(Stage::Weights, None)?;
     let cross_modal = Weights::from_top_tokens(&tops, &sae.store)?;

@@ -37,8 +37,22 @@ impl SaeChoice {
     /// Loads it with its activations.
     ///
     /// # Errors
-    /// No such run, autoencoder or device; several autoencoders and no name; activations of another width.
+    /// No such run, autoencoder or device; several autoencoders and no name; activations of another width; activations of pieces,
+    /// which [`SaeChoice::load_with_pieces`] loads for callers that take account of them.
     pub fn load(&self) -> Result<LoadedSae> {
+        let loaded = self.load_with_pieces()?;
+        if loaded.store.paths().any() {
+            return Err(sae_core::Error::Pieces { path: self.run.clone() }.into());
+        }
+        Ok(loaded)
+    }
+
+    /// Loads it with its activations, whose samples may be pieces that continue one another: for callers that look at single
+    /// positions, or that pool along paths.
+    ///
+    /// # Errors
+    /// As [`SaeChoice::load`], but for pieces.
+    pub fn load_with_pieces(&self) -> Result<LoadedSae> {
         let run = Run::open(&self.run)?;
         let name = self.name(&run)?;
         let saved = formats::load(&run.sae_dir(&name))?;

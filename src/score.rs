@@ -144,7 +144,7 @@ impl ScoreRequest {
             _ => "all",
         };
         let (calibrate, rejected) = (self.options.calibrate.clone(), self.options.rejected.clone());
-        Ok(self.sae.load()?.plan("score", ScoreDetails { mode, calibrate, rejected }))
+        Ok(self.sae.load_with_pieces()?.plan("score", ScoreDetails { mode, calibrate, rejected }))
     }
 
     /// Scores.
@@ -152,7 +152,7 @@ impl ScoreRequest {
     /// # Errors
     /// Files that cannot be read or written, runs of other models or hooks; a request to stop.
     pub fn run(&self, control: &mut Control) -> Result<ScoreReport> {
-        score(&self.sae.load()?, &self.options, control)
+        score(&self.sae.load_with_pieces()?, &self.options, control)
     }
 }
 
@@ -303,9 +303,9 @@ impl Pass<'_> {
         let samples = load_samples(run)?;
         let d_sae = self.sae.saved.weights.d_sae;
         let scratch = scratch(self.sae)?;
-        let mut tops = weigh.then(|| TopTokens::new(d_sae, self.threshold));
+        let mut tops = weigh.then(|| TopTokens::new(d_sae, self.threshold).along(store.paths().clone()));
         let pooler = |samples: usize| SamplePooler::new(samples, d_sae, self.threshold, &scratch);
-        let pooled = self.pool(store, pooler(samples.len())?, tops.as_mut(), stage, control)?;
+        let pooled = self.pool(store, pooler(samples.len())?.along(store.paths().clone()), tops.as_mut(), stage, control)?;
         let blank = run.root().join(BLANK_DIR);
         let blank = if blank.is_dir() {
             let other = Companion::open(self.sae, &blank, Role::BlankImages)?;

@@ -70,7 +70,8 @@ impl LoadedSae {
         control: &mut Control,
     ) -> Result<()> {
         let (samples, weights) = (store.manifest().samples as usize, &self.saved.weights);
-        let mut collector = SummaryCollector::new(samples, weights.d_in, weights.d_sae, choice.clone(), observers);
+        let collector = SummaryCollector::new(samples, weights.d_in, weights.d_sae, choice.clone(), observers);
+        let mut collector = collector.along(store.paths().clone());
         self.observe_store(store, stage, &mut [&mut collector as &mut dyn Observer], control)?;
         Ok(collector.finish()?)
     }

@@ -173,7 +173,7 @@ mod tests {
     fn samples() -> Vec<Sample> {
         let sample = |id: &str| {
             let [key, text, source] = Default::default();
-            Sample { id: id.into(), key, text, images: vec![], source, meta: serde_json::Value::Null }
+            Sample { id: id.into(), key, text, images: vec![], source, meta: serde_json::Value::Null, piece: None }
         };
         ["a", "b", "a"].map(sample).to_vec()
     }

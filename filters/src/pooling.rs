@@ -1,9 +1,11 @@
 //! The pooled activations of every sample: for each of its features, where it is active and how strongly. They are collected
 //! during a pass and stored in an unnamed temporary file, so that memory does not grow with the data. They are read back by
-//! the number of the sample, so that the order of the shards does not matter. Computes no weights.
+//! the number of the sample, so that the order of the shards does not matter. A piece goes on from what was found in the piece that
+//! it continues. Computes no weights.
 
 use crate::definition::{Definition, IMAGE, TEXT, side};
 use sae_core::analysis::pass::{Block, Observer};
+use sae_core::store::{PathStack, Paths};
 use sae_core::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -128,6 +130,8 @@ pub struct SamplePooler {
     active: Vec<[u32; 2]>,
     active_tokens: Vec<u64>,
     kept_tokens: usize,
+    paths: Paths,
+    stack: PathStack<PooledSample>,
 }
 
 /// The pooled samples of a pass, which are read in the order of their numbers.
@@ -169,7 +173,16 @@ impl SamplePooler {
             active: vec![[0; 2]; d_sae],
             active_tokens: vec![0; d_sae],
             kept_tokens: 0,
+            paths: Paths::default(),
+            stack: PathStack::default(),
         })
+    }
+
+    /// The same for samples that may be pieces: a piece has the pooled activations of the path that it ends, and those that
+    /// others continue have none.
+    #[must_use]
+    pub fn along(self, paths: Paths) -> Self {
+        Self { paths, ..self }
     }
 
     /// Also keeps the activations of each text position with content.
@@ -196,6 +209,20 @@ impl SamplePooler {
         })
     }
 
+    /// Begins a sample with what was found in the one that it continues.
+    fn begin(&mut self, number: u32) -> Result<()> {
+        self.close()?;
+        self.open = Some(number);
+        if let Some(begun) = self.stack.begin(self.paths.parent(number))? {
+            for trace in &begun.features {
+                self.touched.push(trace.feature);
+                self.traces[trace.feature as usize] = *trace;
+            }
+            self.sample = PooledSample { features: Vec::new(), ..begun.clone() };
+        }
+        Ok(())
+    }
+
     fn close(&mut self) -> Result<()> {
         let Some(number) = self.open.take() else { return Ok(()) };
         self.touched.sort_unstable();
@@ -204,6 +231,10 @@ impl SamplePooler {
             let empty = PooledFeature { feature, ..PooledFeature::default() };
             std::mem::replace(&mut self.traces[feature as usize], empty)
         }));
+        if self.paths.is_continued(number) {
+            self.stack.push(number, sample);
+            return Ok(());
+        }
         self.put(number, &sample)
     }
 
@@ -248,8 +279,7 @@ impl Observer for SamplePooler {
         for (r, row) in block.positions() {
             let number = tokens.sample[row];
             if self.open != Some(number) {
-                self.close()?;
-                self.open = Some(number);
+                self.begin(number)?;
             }
             let (features, values) = block.active.row(r);
             let release = Definition::Release.sees(tokens, row);

@@ -8,6 +8,7 @@
 use crate::definition::{Definition, IMAGE, TEXT, side};
 use rayon::prelude::*;
 use sae_core::analysis::pass::{Block, Observer};
+use sae_core::store::Paths;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
@@ -56,12 +57,12 @@ impl TokenPosition {
         list.truncate(room);
     }
 
-    /// The same for a list that contains only the strongest position of each sample.
-    fn enter_alone(self, list: &mut Vec<Self>, room: usize) {
+    /// The same for a list that contains only the strongest position of each sample; of pieces, of each row.
+    fn enter_alone(self, list: &mut Vec<Self>, room: usize, paths: &Paths) {
         if list.len() == room && list.last().is_some_and(|last| last.rank(&self).is_lt()) {
             return;
         }
-        if let Some(own) = list.iter().position(|p| p.sample == self.sample) {
+        if let Some(own) = list.iter().position(|p| paths.root(p.sample) == paths.root(self.sample)) {
             if list[own].rank(&self).is_lt() {
                 return;
             }
@@ -98,13 +99,21 @@ pub struct TopTokens {
     units: BTreeMap<usize, Units>,
     threshold: f32,
     strongest: Vec<(f32, u32)>,
+    paths: Paths,
 }
 
 impl TopTokens {
     /// A collection without positions, for `d_sae` features. In the paper's and the corrected definition, activations count
     /// above `threshold`.
     pub fn new(d_sae: usize, threshold: f32) -> Self {
-        Self { tops: vec![Tops::default(); d_sae], units: BTreeMap::new(), threshold, strongest: Vec::new() }
+        let (tops, units) = (vec![Tops::default(); d_sae], BTreeMap::new());
+        Self { tops, units, threshold, strongest: Vec::new(), paths: Paths::default() }
+    }
+
+    /// The same for samples that may be pieces: all pieces of a row count as one sample.
+    #[must_use]
+    pub fn along(self, paths: Paths) -> Self {
+        Self { paths, ..self }
     }
 
     /// The positions that represent each feature.
@@ -194,7 +203,7 @@ impl Observer for TopTokens {
                 let tops = &mut self.tops[*feature as usize];
                 place(*z).enter(&mut tops.paper[s], TOP);
                 if corrected {
-                    place(*z).enter_alone(&mut tops.corrected[s], CORRECTED_TOP);
+                    place(*z).enter_alone(&mut tops.corrected[s], CORRECTED_TOP, &self.paths);
                 }
             }
             if Definition::Release.sees(tokens, row) {
@@ -231,8 +240,8 @@ mod tests {
                 TokenPosition { z: f32::from(*z), sample: *sample, position: *position, shard: 0, row: 0, side: 0 }
             };
             let (mut forward, mut backward) = (Vec::new(), Vec::new());
-            list.iter().for_each(|p| place(p).enter_alone(&mut forward, 3));
-            list.iter().rev().for_each(|p| place(p).enter_alone(&mut backward, 3));
+            list.iter().for_each(|p| place(p).enter_alone(&mut forward, 3, &Paths::default()));
+            list.iter().rev().for_each(|p| place(p).enter_alone(&mut backward, 3, &Paths::default()));
             prop_assert_eq!(&forward, &backward);
             let mut best: BTreeMap<u32, TokenPosition> = BTreeMap::new();
             for place in list.iter().map(place) {

@@ -69,6 +69,7 @@ fn store(samples: &[Tokens]) -> (tempfile::TempDir, Store, Vec<Sample>) {
         d_in: D,
         dtype: StoreDtype::F32,
         slice: None,
+        pieces: false,
         fingerprint: String::new(),
         arguments: serde_json::Value::Null,
     };
@@ -90,6 +91,7 @@ fn store(samples: &[Tokens]) -> (tempfile::TempDir, Store, Vec<Sample>) {
         images: vec![],
         source: format!("a:{n}"),
         meta: serde_json::Value::Null,
+        piece: None,
     };
     let mut all = Vec::new();
     for (part, chunk) in samples.chunks(3).enumerate() {
@@ -374,6 +376,7 @@ fn objects() -> (Vec<Sample>, PooledStore) {
             images: Vec::new(),
             source: String::new(),
             meta: serde_json::Value::Null,
+            piece: None,
         })
         .collect();
     let mut pool = SamplePooler::new(samples.len(), 16, PAPER_THRESHOLD, &std::env::temp_dir()).unwrap().with_tokens();

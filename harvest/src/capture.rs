@@ -7,7 +7,7 @@ use crate::data::{Row, Source};
 use crate::devices::Devices;
 use crate::model::{Hidden, Input, Model, check_layers};
 use crate::overlap::{Emit, Results, overlap};
-use crate::{Error, Plan, Result};
+use crate::{Error, Plan, Result, pieces};
 use rayon::prelude::*;
 use sae_core::Run;
 use sae_core::path_text;
@@ -30,7 +30,7 @@ pub(crate) const CONCURRENT_BATCHES: usize = 2;
 pub struct CaptureProgress {
     /// Rows of the data that are finished.
     pub source_rows: u64,
-    /// Samples that went through the model.
+    /// Samples that went through the model; the pieces of a row count once.
     pub samples: u64,
     /// Token positions that went through the model.
     pub positions: u64,
@@ -76,6 +76,7 @@ pub fn harvest(
             return Err(Error::ZeroSize { what });
         }
     }
+    plan.check_pieces()?;
     let checkpoint = plan.checkpoint()?;
     check_layers(checkpoint.config(), &plan.layers)?;
     let source = plan.source()?;
@@ -98,6 +99,7 @@ pub fn harvest(
             fingerprint: format!("{weights}-{data}-{arguments}"),
             slice: plan.shard.map(|shard| shard.job_shard(first_row)),
             arguments: located_arguments,
+            pieces: plan.pieces.is_some(),
         },
     )?;
     if writer.is_complete() {
@@ -107,7 +109,7 @@ pub fn harvest(
     let stored = writer.progress();
     let mut so_far = CaptureProgress {
         source_rows: stored.source_rows,
-        samples: stored.samples,
+        samples: stored.samples - stored.continuing,
         positions: stored.rows,
         skipped: stored.skipped(),
     };
@@ -173,6 +175,9 @@ fn name(path: &Path) -> String {
 
 /// How many skipped rows are held before they are written.
 const SKIPPED_BUFFER: usize = 1024;
+
+/// A row as its sample, or as its pieces.
+type PreparedRow = Result<Vec<Prepared>, Skipped>;
 
 /// A sample without its images.
 type Stored = (Sample, Vec<Token>);
@@ -268,16 +273,25 @@ fn read_chunks(mut rows: impl Iterator<Item = Result<Row>>, emit: Emit<Result<Ve
     }
 }
 
-/// Turns rows into samples, each on its own thread.
-fn prepare(checkpoint: &Checkpoint, plan: &Plan, rows: Vec<Row>) -> Vec<Result<Prepared, Skipped>> {
-    rows.into_par_iter().map(|row| checkpoint.prepare(row, plan.answers, plan.template)).collect()
+/// Turns rows into samples or into their pieces, each on its own thread.
+fn prepare(checkpoint: &Checkpoint, plan: &Plan, rows: Vec<Row>) -> Vec<PreparedRow> {
+    let prepare = |row| match plan.pieces {
+        Some(pieces) => checkpoint.pieces(row, pieces),
+        None => Ok(vec![checkpoint.prepare(row, plan.answers, plan.template)?]),
+    };
+    rows.into_par_iter().map(prepare).collect()
+}
+
+/// The number of the piece of its row that a sample continues.
+fn parent((sample, _): &Stored) -> Option<u32> {
+    sample.piece.as_ref()?.parent
 }
 
 /// Puts samples into batches, and batches into parts.
 fn emit_steps(
     checkpoint: &Checkpoint,
     plan: &Plan,
-    prepared: Results<Result<Vec<Result<Prepared, Skipped>>>>,
+    prepared: Results<Result<Vec<PreparedRow>>>,
     emit: Emit<Result<Step<Batch>>>,
 ) -> ControlFlow<()> {
     let (mut batch, mut end) = (Vec::new(), End::default());
@@ -289,8 +303,8 @@ fn emit_steps(
         };
         for prepared in chunk {
             match prepared {
-                Ok(sample) => {
-                    let positions = sample.tokens.len();
+                Ok(samples) => {
+                    let positions = samples.iter().map(|sample| sample.tokens.len()).sum::<usize>();
                     // Only a sample closes a part, so that no part consists of skipped rows alone.
                     let is_full = in_part >= plan.part_rows;
                     if is_full || in_batch + positions > plan.batch_tokens {
@@ -303,7 +317,7 @@ fn emit_steps(
                     }
                     in_batch += positions;
                     in_part += positions;
-                    batch.push(sample);
+                    batch.extend(samples);
                 }
                 Err(skipped) => {
                     end.skipped.push(skipped);
@@ -335,7 +349,10 @@ fn run(devices: &Devices, worker: usize, plan: &Plan, step: Step<Batch>) -> Resu
         Step::Skipped(rows) => return Ok(Step::Skipped(rows)),
         Step::End(end) => return Ok(Step::End(end)),
     };
-    let hidden = devices.hidden(worker, &inputs.iter().collect::<Vec<_>>(), &plan.layers)?;
+    let hidden = devices.run(worker, |model| match plan.pieces {
+        Some(_) => pieces::hidden(model, &inputs, &samples.iter().map(parent).collect::<Vec<_>>(), &plan.layers),
+        None => model.hidden(&inputs.iter().collect::<Vec<_>>(), &plan.layers),
+    })?;
     // Checked now rather than when the part is full, which may be hours later.
     check(plan, &hidden, samples.iter().map(|(sample, tokens)| (sample, tokens.as_slice())))?;
     Ok(Step::Batch(Done { samples, hidden }))
@@ -372,7 +389,7 @@ fn collect_parts(
         let unwritten = match step? {
             Step::Batch(done) => {
                 let positions = done.samples.iter().map(|(_, tokens)| tokens.len() as u64).sum();
-                let count = done.samples.len() as u64;
+                let count = rows_of(&done.samples);
                 samples.extend(done.samples);
                 batches.push(done.hidden);
                 written.try_iter().try_for_each(&mut *report)?;
@@ -406,13 +423,31 @@ fn write_parts(
                 continue;
             }
         };
-        let (source_rows, skipped) = (end.source_rows, end.source_rows - samples.len() as u64);
+        let (source_rows, skipped) = (end.source_rows, end.source_rows - rows_of(&samples));
+        let samples = counted_from_part(samples);
         let activations = Hidden::join(batches, layers);
         writer.write_part(&Part { samples, activations, source_rows, skipped: end.skipped })?;
         // Nobody listens once the capture has failed.
         let _ = written.send(Captured::Part { source_rows, skipped });
     }
     Ok(writer)
+}
+
+/// How many rows of the data the samples are.
+fn rows_of(samples: &[Stored]) -> u64 {
+    samples.iter().filter(|sample| parent(sample).is_none()).count() as u64
+}
+
+/// Counts the parents of pieces from the first sample of the part in place of the first piece of the row.
+fn counted_from_part(mut samples: Vec<Stored>) -> Vec<Stored> {
+    let mut first = 0;
+    for (n, (sample, _)) in samples.iter_mut().enumerate() {
+        match sample.piece.as_mut().map(|piece| &mut piece.parent) {
+            Some(Some(parent)) => *parent += first,
+            _ => first = n as u32,
+        }
+    }
+    samples
 }
 
 /// The hidden states of samples behind `layers`.

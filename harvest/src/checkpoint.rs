@@ -3,7 +3,7 @@
 
 use crate::action::ActionStatistics;
 use crate::data::lerobot;
-use crate::data::{Action, Record, Row, RowError, Turn, TurnPart, Video};
+use crate::data::{Action, ImageFile, Record, Row, RowError, Turn, TurnPart, Video};
 use crate::model::config::{ImageTokens, VideoTiming};
 use crate::model::{Compute, Input, Model, ModelConfig, Moment, Weights, check_input};
 use crate::pixels::{Frame, ImageProcessor, VideoProcessor};
@@ -112,6 +112,31 @@ pub struct Prepared {
     pub frames: Vec<Frame>,
     /// Whether they are patches of a video.
     pub is_video: bool,
+}
+
+/// The images or the video of a row: the content of the files, and what the model reads of them.
+pub(crate) struct MediaFiles<'r> {
+    pub files: Vec<Cow<'r, [u8]>>,
+    pub frames: Vec<Frame>,
+    /// How the frames of a video stand in the text.
+    patches: Option<Vec<FramePatch>>,
+    pub is_video: bool,
+}
+
+impl MediaFiles<'_> {
+    /// The images of a row, or the frames of its video, as they are stored.
+    pub fn refs(&self, record: &Record) -> Vec<ImageRef> {
+        // All frames of a video have one size.
+        let last = self.frames.last().into_iter().cycle().filter(|_| self.is_video);
+        let files = record.images.iter().zip(&self.files).zip(self.frames.iter().chain(last));
+        let image = |((image, file), frame): ((&ImageFile, &Cow<'_, [u8]>), &Frame)| ImageRef {
+            path: image.path.clone(),
+            width: frame.width,
+            height: frame.height,
+            sha256: hex(Sha256::digest(file)),
+        };
+        files.map(image).collect()
+    }
 }
 
 /// A sample with the content of its image files.
@@ -311,6 +336,17 @@ impl Checkpoint {
         if text.trim().is_empty() {
             return Err("the text is empty".into());
         }
+        let media = self.media(record)?;
+        let tokens = self.tokens(&prompt, &media, action)?;
+        let id = sample_id(&record.turns, record, &media.files);
+        let meta = meta(record, answers);
+        let sample = Sample { id, key: key.to_owned(), text, images: media.refs(record), source, meta, piece: None };
+        let MediaFiles { files, frames, is_video, .. } = media;
+        Ok((Prepared { sample, tokens, frames, is_video }, files))
+    }
+
+    /// Reads the images or the video of a row.
+    pub(crate) fn media<'r>(&self, record: &'r Record) -> Result<MediaFiles<'r>, RowError> {
         let files = record.images.iter().map(|image| image.read()).collect::<Result<Vec<_>, _>>()?;
         let (frames, patches) = match record.video {
             Some(video) => self.video(video, &files).map(|(frames, patches)| (frames, Some(patches)))?,
@@ -322,9 +358,15 @@ impl Checkpoint {
         if self.images.is_none() && !files.is_empty() {
             return Err("the row has images, but the model takes none".into());
         }
+        Ok(MediaFiles { files, frames, patches, is_video: record.video.is_some() })
+    }
+
+    /// The tokens of a text with its images or its video, followed by those of an action.
+    pub(crate) fn tokens(&self, prompt: &Text, media: &MediaFiles, action: Vec<u32>) -> Result<Vec<Token>, RowError> {
+        let MediaFiles { frames, patches, .. } = media;
         let positions: Vec<usize> = frames.iter().map(|frame| frame.positions.len()).collect();
         let media = patches.as_deref().map_or(Media::Images(&positions), Media::Video);
-        let mut tokens = self.prompter.tokens(&prompt, media)?;
+        let mut tokens = self.prompter.tokens(prompt, media)?;
         let start = tokens.len() as u32;
         tokens.extend(action.into_iter().zip(start..).map(|(id, position)| Token {
             position,
@@ -348,20 +390,7 @@ impl Checkpoint {
         for (token, place) in tokens.iter_mut().filter(|token| token.image.is_some()).zip(places) {
             (token.rect, token.special) = (Some(place.rect), place.special);
         }
-
-        // All frames of a video have one size.
-        let sizes = frames.iter().chain(frames.last().into_iter().cycle().filter(|_| record.video.is_some()));
-        let refs = record.images.iter().zip(&files).zip(sizes);
-        let refs = refs.map(|((image, file), frame)| ImageRef {
-            path: image.path.clone(),
-            width: frame.width,
-            height: frame.height,
-            sha256: hex(Sha256::digest(file)),
-        });
-        let images = refs.collect();
-        let id = sample_id(record, &files);
-        let sample = Sample { id, key: key.to_owned(), text, images, source, meta: meta(record, answers) };
-        Ok((Prepared { sample, tokens, frames, is_video: record.video.is_some() }, files))
+        Ok(tokens)
     }
 
     /// The frames of a video as the vision tower reads them, and how they stand in the text. Each patch has a few consecutive
@@ -429,7 +458,7 @@ fn ask_for_action(turns: &mut [Turn]) {
 }
 
 /// The turns that the model reads, and whether the beginning of an answer follows them.
-fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_, [Turn]>, bool), RowError> {
+pub(crate) fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_, [Turn]>, bool), RowError> {
     let turns = &record.turns;
     let answered = |answer: &str| {
         let mut turns = turns.clone();
@@ -472,13 +501,13 @@ fn meta(record: &Record, answers: Answers) -> Value {
 /// hexadecimal SHA-256 over the text of every turn, then the chosen and the rejected answer of a preference row, then
 /// every image file, the frames per second of a video (f64, little-endian), if the row states them, and the action (its ids as
 /// u32 or its numbers as f32, little-endian), if there is one, each as its length (u64, little-endian) followed by its bytes.
-fn sample_id(record: &Record, files: &[Cow<'_, [u8]>]) -> String {
+pub(crate) fn sample_id(turns: &[Turn], record: &Record, files: &[Cow<'_, [u8]>]) -> String {
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
-    record.turns.iter().for_each(|turn| add(turn.text().as_bytes()));
+    turns.iter().for_each(|turn| add(turn.text().as_bytes()));
     if let Some(pair) = &record.pair {
         add(pair.chosen.as_bytes());
         add(pair.rejected.as_bytes());
@@ -584,6 +613,6 @@ mod tests {
             bytes.extend(part);
         }
         let pair = record(Some(AnswerPair { chosen: "yes".into(), rejected: "no".into() }));
-        assert_eq!(sample_id(&pair, &[Cow::Borrowed(b"image")]), hex(Sha256::digest(&bytes)));
+        assert_eq!(sample_id(&pair.turns, &pair, &[Cow::Borrowed(b"image")]), hex(Sha256::digest(&bytes)));
     }
 }

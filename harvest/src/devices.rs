@@ -3,7 +3,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::data::Notes;
-use crate::model::{Compute, Hidden, Input, Model};
+use crate::model::{Compute, Hidden, Model};
 use crate::{Error, Plan, Result};
 use burn::tensor::Device;
 use sae_core::device::DeviceChoice;
@@ -34,16 +34,16 @@ impl Devices {
         self.models.len()
     }
 
-    /// [`Model::hidden`] on a device: the `turn`-th one in turn, or the next one that works. Every failure is noted.
+    /// Runs a model on a device: the `turn`-th one in turn, or the next one that works. Every failure is noted.
     ///
     /// # Errors
-    /// As [`Model::hidden`]. An error of a device is returned only if no device works any more.
-    pub fn hidden(&self, turn: usize, inputs: &[&Input], layers: &[usize]) -> Result<Hidden> {
+    /// Those of `run`. An error of a device is returned only if no device works any more.
+    pub fn run(&self, turn: usize, run: impl Fn(&Model) -> Result<Hidden>) -> Result<Hidden> {
         let note = |device: usize, error: &Error| {
             self.notes
                 .add(format!("{} failed, and the other devices continue without it: {error}", self.names[device]));
         };
-        on_any(&self.failed, turn, |device| self.models[device].hidden(inputs, layers), note)
+        on_any(&self.failed, turn, |device| run(&self.models[device]), note)
     }
 }
 

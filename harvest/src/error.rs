@@ -2,7 +2,7 @@
 //! of the data that is merely skipped is not an error; it carries a reason (`sae_core::store::Skipped`). Never prints.
 
 use sae_core::device::DeviceChoice;
-use sae_core::error::{Cause, Hint};
+use sae_core::error::{Cause, Hint, Setting};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -76,6 +76,20 @@ pub enum Error {
         first: DeviceChoice,
         /// One of another kind.
         other: DeviceChoice,
+    },
+    /// A plan divides rows into pieces and has a setting that excludes this.
+    #[error("rows cannot be divided into pieces with this setting ({setting}): {reason}")]
+    PiecesExclude {
+        /// The setting.
+        setting: Setting,
+        /// Why they exclude each other.
+        reason: &'static str,
+    },
+    /// Something that reads whole samples was given a plan that divides rows into pieces.
+    #[error("{what} reads whole samples, and the plan divides rows into pieces")]
+    PiecesUnread {
+        /// What reads the data.
+        what: &'static str,
     },
     /// A plan names no layer, where at least one is needed.
     #[error("no layer was named: expected at least one decoder block")]
@@ -207,6 +221,8 @@ impl Error {
             Self::Core(error) => error.hint(),
             Self::Hinted { hint, .. } => Some(hint.clone()),
             Self::NoHomeFolder => Some("set HF_HOME to a folder".into()),
+            Self::PiecesExclude { setting, .. } => Some(Hint::Unset(*setting)),
+            Self::PiecesUnread { .. } => Some(Hint::Unset(Setting::Pieces)),
             Self::OtherImages { .. } => Some("name the same folder of images, or begin a new run".into()),
             Self::TooFewRows { rows, .. } => Some(format!("use at most {rows} shards").into()),
             _ => None,

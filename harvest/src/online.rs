@@ -58,6 +58,7 @@ impl OnlineActivations {
     /// The plan does not fit the checkpoint, or the data cannot be read.
     pub fn open(plan: &Plan, exclude: PositionRule) -> Result<Self> {
         let layer = plan.layer()?;
+        plan.check_whole("a training without a store")?;
         let checkpoint = plan.checkpoint()?;
         check_layers(checkpoint.config(), &[layer])?;
         let data = plan.source()?;

@@ -3,9 +3,10 @@
 
 use crate::checkpoint::{Answers, Checkpoint, Templating};
 use crate::data::{Corruption, ImageSizes, Mapping, Melt, Notes, Rows, Source, corrupted};
-use crate::{ActionStatistics, Error, Result, Shard};
+use crate::{ActionStatistics, Error, Pieces, Result, Shard};
 use burn::tensor::DType;
 use sae_core::device::DeviceChoice;
+use sae_core::error::Setting;
 use sae_core::store::StoreDtype;
 use sae_core::store::sample::Sample;
 use serde::Serialize;
@@ -98,6 +99,9 @@ pub struct Plan {
     pub answers: Answers,
     /// Whether the chat template is used.
     pub template: Templating,
+    /// The pieces into which a harvest divides rows; otherwise each row is a sample. Everything else than a harvest reads whole
+    /// samples.
+    pub pieces: Option<Pieces>,
     /// The file with the statistics that bring actions into bins. Without it, those of the checkpoint count, else those of
     /// the data set.
     pub action_stats: Option<PathBuf>,
@@ -129,6 +133,7 @@ impl Plan {
             part_rows: 65_536,
             answers: Answers::All,
             template: Templating::Auto,
+            pieces: None,
             action_stats: None,
             action_stats_of: None,
         }
@@ -154,6 +159,34 @@ impl Plan {
             Some(other) => Err(Error::MixedDevices { first: self.device, other: *other }),
             None => Ok(std::iter::once(self.device).chain(self.more_devices.iter().copied()).collect()),
         }
+    }
+
+    /// Rejects settings that pieces exclude.
+    ///
+    /// # Errors
+    /// The plan divides rows into pieces and names answers, melted columns, texts without a template, or blank images.
+    pub(crate) fn check_pieces(&self) -> Result<()> {
+        if self.pieces.is_none() {
+            return Ok(());
+        }
+        let excluded = [
+            (self.melt.is_some(), Setting::Melt, "every melted column is a sample of its own"),
+            (self.answers != Answers::All, Setting::Answers, "pieces have all answers of a row"),
+            (self.template != Templating::Auto, Setting::Template, "a text that is used unchanged has no answers"),
+            (self.image_sizes.is_some(), Setting::BlankImages, "blank images are captured of whole samples"),
+        ];
+        match excluded.into_iter().find(|(is_set, ..)| *is_set) {
+            Some((_, setting, reason)) => Err(Error::PiecesExclude { setting, reason }),
+            None => Ok(()),
+        }
+    }
+
+    /// Rejects pieces where whole samples are read.
+    ///
+    /// # Errors
+    /// The plan divides rows into pieces.
+    pub(crate) fn check_whole(&self, what: &'static str) -> Result<()> {
+        if self.pieces.is_some() { Err(Error::PiecesUnread { what }) } else { Ok(()) }
     }
 
     /// The only layer of the plan.
@@ -237,6 +270,9 @@ impl Plan {
         }
         if !self.corruptions.is_empty() {
             arguments["corruptions"] = serde_json::json!(self.corruptions);
+        }
+        if let Some(pieces) = self.pieces {
+            arguments["pieces"] = serde_json::json!(pieces);
         }
         if let Some(melt) = &self.melt {
             arguments["melt"] = serde_json::json!(melt);

@@ -65,6 +65,7 @@ impl Plan {
     /// Anything that would prevent the harvest from starting: an unsupported checkpoint, a layer that does not exist,
     /// or missing data.
     pub fn preview(&self) -> Result<Preview> {
+        self.check_pieces()?;
         let checkpoint = self.checkpoint()?;
         let config = checkpoint.config();
         check_layers(config, &self.layers)?;
@@ -124,7 +125,10 @@ impl Plan {
         let block = |block: &BlockConfig| {
             (4 * block.width + (block.heads + 2 * block.kv_heads) * block.head_dim + 2 * block.d_ff) as u64
         };
-        let decoder = block(&config.text.block) + 2 * layers * d;
+        // Keys and values of all blocks are kept where pieces share them.
+        let kept = |block: &BlockConfig| (2 * (last + 1) * block.kv_heads * block.head_dim) as u64;
+        let kept = self.pieces.map_or(0, |_| kept(&config.text.block));
+        let decoder = block(&config.text.block) + 2 * layers * d + kept;
         let tower = config.vision.as_ref().and_then(|vision| vision.tower());
         let tower = tower.map_or(0, |(tower, _)| patches * (block(&tower.block) + 2 * tower.patches.width() as u64));
         // Every device has its weights and its batches. Besides those in the model, the hidden states of as many wait, and

@@ -67,6 +67,12 @@ pub enum Error {
         /// The run folder.
         path: PathBuf,
     },
+    /// The samples of a run are pieces, and the operation would take each for a whole sample.
+    #[error("the samples of this run are pieces that continue one another, and this reads whole samples: {}", path.display())]
+    Pieces {
+        /// The run folder.
+        path: PathBuf,
+    },
     /// The device failed or does not exist.
     #[error("{}", .0.text)]
     Device(Cause),
@@ -137,6 +143,7 @@ impl Error {
             Self::Busy { .. } => Some(Hint::AnyOf(vec!["wait for it".into(), Hint::Change(Setting::Run)])),
             Self::UnknownHook { available, .. } => available.is_empty().then_some(Hint::Run(Operation::Harvest)),
             Self::OtherHarvest { .. } => Some(Hint::Change(Setting::Run)),
+            Self::Pieces { .. } => Some("harvest the same data into another run, not in pieces".into()),
             Self::Io { .. } | Self::Cancelled => None,
         }
     }

@@ -53,6 +53,7 @@ pub fn sample(n: usize) -> Sample {
         images: vec![ImageRef { path: format!("{n}.png"), width: 8, height: 6, sha256: format!("{n:064x}") }],
         source: format!("data.jsonl:{n}"),
         meta: serde_json::json!({ "n": n }),
+        piece: None,
     }
 }
 
@@ -76,6 +77,7 @@ pub fn spec(layers: &[usize], d_in: usize) -> StoreSpec {
         dtype: StoreDtype::F32,
         fingerprint: format!("{layers:?} {d_in}"),
         slice: None,
+        pieces: false,
         arguments: serde_json::json!({}),
     }
 }

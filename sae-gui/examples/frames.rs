@@ -148,6 +148,7 @@ fn captions(features: usize) -> (CaptionSearch, Vec<Sample>) {
         images: vec![],
         source: String::new(),
         meta: serde_json::Value::Null,
+        piece: None,
     };
     let strongest = |feature: u64| (0..20).map(move |k| (mix(feature << 8 | k) % u64::from(CAPTIONS)) as u32);
     (CaptionSearch::new((0..features as u64).map(strongest)), (0..CAPTIONS).map(caption).collect())

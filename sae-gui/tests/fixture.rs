@@ -124,6 +124,7 @@ fn sample(n: u32, data: &Path, caption: &[String]) -> (Sample, Vec<Token>) {
         images: vec![ImageRef { path: name, width: 192, height: 192, sha256 }],
         source: format!("data.jsonl:{n}"),
         meta: serde_json::json!({}),
+        piece: None,
     };
     (sample, tokens)
 }
@@ -137,6 +138,7 @@ fn store(run: &Run, data: &Path, caption: fn(u32) -> Vec<String>) {
         dtype: StoreDtype::F32,
         fingerprint: "fixture".into(),
         slice: None,
+        pieces: false,
         arguments: serde_json::json!({ "data_root": data }),
     };
     let row = |n: u32| serde_json::json!({ "id": format!("shape-{n:02}"), "image": format!("images/{n:02}.png"), "text": caption(n).concat() });

@@ -209,6 +209,7 @@ fn store(request: &BenchScoreRequest, samples: usize, folder: &Path) -> Result<(
         d_in: request.d_in,
         dtype: StoreDtype::F32,
         slice: None,
+        pieces: false,
         fingerprint: String::new(),
         arguments: serde_json::Value::Null,
     };
@@ -232,6 +233,7 @@ fn store(request: &BenchScoreRequest, samples: usize, folder: &Path) -> Result<(
         images: Vec::new(),
         source: format!("noise:{n}"),
         meta: serde_json::Value::Null,
+        piece: None,
     };
     let mut noise = noise(3);
     let mut writer = StoreWriter::open(&run, spec)?;

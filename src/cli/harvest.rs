@@ -22,6 +22,7 @@ Examples:
   sae harvest --model llava-1.5-7b-hf --data train.jsonl --layers 16 --run run
   sae harvest ... --dry-run                  what it would read and hold in memory
   sae harvest ... --device cuda:0,cuda:1     on two GPUs of this machine, into one run
+  sae harvest ... --pieces answers           both answers of preferences, the prompt only once
   sae harvest ... --shard 3/8 --run run-3    on the third of eight machines
   # in a Slurm script with --array=1-8:
   sae harvest ... --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT --run run-$SLURM_ARRAY_TASK_ID
@@ -60,6 +61,10 @@ pub struct HarvestArgs {
     /// Capture the same samples once more with blank images, into RUN/blank; `sae score` then has the columns pmi_blank and pmi_token_min
     #[arg(long)]
     pub blank_images: bool,
+    /// Divide rows into pieces that share what comes before them: answers, or sentences of the answer. What answers or sentences
+    /// have in common is captured once
+    #[arg(long, value_name = "PIECES")]
+    pub pieces: Option<harvest::Pieces>,
     /// Continue an interrupted run (the default if the run exists)
     #[arg(long)]
     pub resume: bool,
@@ -73,6 +78,7 @@ impl HarvestArgs {
         let plan = Plan {
             layers: self.layers.clone(),
             shard: self.shard,
+            pieces: self.pieces,
             store_dtype: self.store_dtype,
             part_rows: self.shard_tokens,
             more_devices: self.device[1..].to_vec(),

@@ -34,7 +34,7 @@ fn command(operation: Operation) -> String {
 }
 
 /// The flag of each setting that has one.
-const FLAGS: [(Setting, &str); 41] = [
+const FLAGS: [(Setting, &str); 44] = [
     (Setting::Run, "--run"),
     (Setting::SaeName, "--name"),
     (Setting::Output, "--out"),
@@ -69,6 +69,9 @@ const FLAGS: [(Setting, &str); 41] = [
     (Setting::ShardTokens, "--shard-tokens"),
     (Setting::Cluster, "--cluster"),
     (Setting::ActionStatistics, "--action-stats"),
+    (Setting::Pieces, "--pieces"),
+    (Setting::Template, "--template"),
+    (Setting::BlankImages, "--blank-images"),
     (Setting::ActionStatisticsOf, "--action-stats-of"),
     (Setting::Within, "--within"),
     (Setting::MatchRun, "--match"),

@@ -258,6 +258,7 @@ pub(crate) fn part_words(store: &Store, choice: &PositionChoice, samples: usize)
             by_sample[sample as usize] = spell(&tokens).into_iter().map(|(_, word)| word).collect();
         }
     }
+    store.paths().pool(&mut by_sample, |words, before| words.extend(before.iter().cloned()));
     Ok(by_sample)
 }
 

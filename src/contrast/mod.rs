@@ -191,7 +191,7 @@ impl ContrastRequest {
     /// # Errors
     /// No such run, autoencoder or field; a question that the samples cannot answer.
     pub fn plan(&self) -> Result<ContrastPlan> {
-        let sae = self.sae.load()?;
+        let sae = self.sae.load_with_pieces()?;
         let (name, input) = (self.name()?, self.input(&sae)?);
         let with_value = input.values.order.iter().flatten().count();
         let columns = input.values.columns.into_iter().map(|(name, _)| name).collect();
@@ -204,7 +204,7 @@ impl ContrastRequest {
     /// As [`ContrastRequest::plan`]; a column that does not vary where samples are comparable; files that cannot be read or
     /// written; a request to stop.
     pub fn run(&self, control: &mut Control) -> Result<ContrastReport> {
-        let sae = self.sae.load()?;
+        let sae = self.sae.load_with_pieces()?;
         let (name, input) = (self.name()?, self.input(&sae)?);
         let d_sae = sae.saved.weights.d_sae;
         let threshold = self.threshold.for_width(sae.saved.weights.d_in);

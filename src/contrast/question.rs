@@ -350,7 +350,7 @@ mod tests {
     fn samples(metas: impl Iterator<Item = Value>) -> Vec<Sample> {
         let sample = |(n, meta): (usize, Value)| {
             let [text, source] = Default::default();
-            Sample { id: n.to_string(), key: n.to_string(), text, images: vec![], source, meta }
+            Sample { id: n.to_string(), key: n.to_string(), text, images: vec![], source, meta, piece: None }
         };
         metas.enumerate().map(sample).collect()
     }

@@ -87,7 +87,7 @@ impl EvalRequest {
     /// # Errors
     /// Whatever would prevent the evaluation; a model that has not been downloaded.
     pub fn plan(&self) -> Result<EvalPlan> {
-        let sae = self.sae.load()?;
+        let sae = self.sae.load_with_pieces()?;
         let exclude = self.exclude(&sae)?;
         let model = self.model(&sae, None)?.map(|(_, preview)| preview);
         Ok(sae.plan("eval", EvalDetails { exclude, model }))
@@ -98,7 +98,7 @@ impl EvalRequest {
     /// # Errors
     /// Files that cannot be read or written, a model of another width, no position that is left; a request to stop.
     pub fn run(&self, control: &mut Control) -> Result<EvalReport> {
-        let sae = self.sae.load()?;
+        let sae = self.sae.load_with_pieces()?;
         let exclude = self.exclude(&sae)?;
         let model = self.model(&sae, Some(control))?;
         let filter = PositionFilter::new(&sae.store, exclude)?;

@@ -72,6 +72,10 @@ impl Input {
     /// The table of scores or the decisions are missing, or of other samples; groups, quotas or numbers that do not exist.
     pub fn read(run: &Run, request: &FilterRequest) -> Result<Self> {
         let samples = load_samples(run)?;
+        // A row of the data would be kept and dropped at once.
+        if samples.iter().any(|sample| sample.piece.is_some()) {
+            return Err(sae_core::Error::Pieces { path: run.root().to_path_buf() }.into());
+        }
         let ids = samples.iter().map(|sample| sample.id.clone());
         let rules = match &request.by {
             FilterBy::Rules(rules) => rules,

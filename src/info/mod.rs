@@ -10,7 +10,7 @@ use crate::sae::last_step;
 use crate::{Error, Result};
 use sae_core::autoencoder::Architecture;
 use sae_core::autoencoder::formats::{self, Summary};
-use sae_core::store::run::SCHEMA_VERSION;
+use sae_core::store::run::{PIECES_VERSION, SCHEMA_VERSION};
 use sae_core::store::{Manifest, Store, StoreDtype};
 use sae_core::{Run, file};
 use serde::{Serialize, Serializer};
@@ -246,7 +246,7 @@ fn is_data(path: &Path) -> bool {
 
 fn activations(path: PathBuf) -> Result<ActivationsInfo> {
     let manifest: Manifest = file::read_json(&path, 1 << 28)?;
-    if manifest.schema_version != SCHEMA_VERSION {
+    if ![SCHEMA_VERSION, PIECES_VERSION].contains(&manifest.schema_version) {
         return Err(Error::StoreVersion { found: manifest.schema_version, path });
     }
     Ok(ActivationsInfo { path, manifest })
@@ -258,7 +258,7 @@ fn run(folder: &Path) -> Result<RunInfo> {
     let (mut hooks, mut partial) = (Vec::new(), Vec::new());
     for hook in run.list("activations") {
         // An unfinished harvest does not prevent a report about the rest.
-        let Ok(store) = Store::open(&run, &hook) else {
+        let Ok(store) = Store::open_with_pieces(&run, &hook) else {
             partial.push(hook);
             continue;
         };

@@ -92,6 +92,7 @@ mod tests {
                 images: vec![],
                 source,
                 meta: json!({"answer": answer}),
+                piece: None,
             }
         };
         answers.into_iter().enumerate().map(sample).collect()

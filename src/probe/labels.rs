@@ -185,7 +185,7 @@ mod tests {
     fn samples(metas: Vec<Value>) -> Vec<Sample> {
         let sample = |(n, meta): (usize, Value)| {
             let [text, source] = Default::default();
-            Sample { id: n.to_string(), key: n.to_string(), text, images: vec![], source, meta }
+            Sample { id: n.to_string(), key: n.to_string(), text, images: vec![], source, meta, piece: None }
         };
         metas.into_iter().enumerate().map(sample).collect()
     }

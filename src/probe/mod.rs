@@ -130,7 +130,7 @@ impl ProbeRequest {
     /// # Errors
     /// No such run, autoencoder or field; labels of another kind.
     pub fn plan(&self) -> Result<ProbePlan> {
-        let sae = self.sae.load()?;
+        let sae = self.sae.load_with_pieces()?;
         check_name(&self.name)?;
         let input = self.input(&sae)?;
         let labeled = input.labels.values.iter().flatten().count();
@@ -142,7 +142,7 @@ impl ProbeRequest {
     /// # Errors
     /// As [`ProbeRequest::plan`]; too few labels; files that cannot be read or written; a request to stop.
     pub fn run(&self, control: &mut Control) -> Result<ProbeReport> {
-        let sae = self.sae.load()?;
+        let sae = self.sae.load_with_pieces()?;
         check_name(&self.name)?;
         let input = self.input(&sae)?;
         let features = self.features(&sae, &input, control)?;

@@ -23,6 +23,7 @@ mod melt;
 mod models;
 mod one_build;
 mod patches;
+mod pieces;
 mod probe;
 mod progress;
 mod resume;

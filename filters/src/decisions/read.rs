@@ -181,7 +181,7 @@ mod tests {
         let sample = |(id, key): (&str, &str)| {
             let [text, source] = Default::default();
             let (id, key) = (id.into(), key.into());
-            Sample { id, key, text, images: vec![], source, meta: serde_json::Value::Null }
+            Sample { id, key, text, images: vec![], source, meta: serde_json::Value::Null, piece: None }
         };
         [("ha", "1"), ("hb", "x, y"), ("ha", "3")].map(sample).to_vec()
     }

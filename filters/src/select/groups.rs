@@ -160,7 +160,7 @@ mod tests {
 
     fn sample(meta: Value) -> Sample {
         let [id, key, text, source] = Default::default();
-        Sample { id, key, text, images: vec![], source, meta }
+        Sample { id, key, text, images: vec![], source, meta, piece: None }
     }
 
     #[test]

@@ -80,7 +80,7 @@ mod tests {
 
     fn sample(id: &str, meta: Value) -> Sample {
         let [key, text, source] = Default::default();
-        Sample { id: id.into(), key, text, images: vec![], source, meta }
+        Sample { id: id.into(), key, text, images: vec![], source, meta, piece: None }
     }
 
     #[test]

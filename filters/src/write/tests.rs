@@ -42,6 +42,7 @@ fn write(format: Format, images: Images, shard: u64, rows: &[Row]) -> Result<(te
         images: vec![],
         source: String::new(),
         meta: Value::Object(row.columns.clone()),
+        piece: None,
     };
     // There are no files from which columns could be read.
     let shape = Shape::new(&rows.iter().map(sample).collect::<Vec<_>>(), Some("pmi"));

@@ -169,6 +169,7 @@ mod tests {
             images: vec![image(3), image(4)],
             source: "a.jsonl:2".into(),
             meta: serde_json::Value::Null,
+            piece: None,
         };
         let sizes = ImageSizes::new(&[sample]);
         assert_eq!(sizes.get("a.jsonl:2", 1), Size::Known([4, 7]));

@@ -136,6 +136,7 @@ impl Import {
             dtype: cache.dtype,
             fingerprint: spec_fingerprint,
             slice: None,
+            pieces: false,
             arguments,
         };
         let mut writer = StoreWriter::open(run, spec)?;
@@ -181,5 +182,6 @@ fn sample(captured: &Captured) -> Sample {
         images: Vec::new(),
         source: captured.source.clone(),
         meta: serde_json::Value::Object(serde_json::Map::new()),
+        piece: None,
     }
 }

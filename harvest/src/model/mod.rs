@@ -61,6 +61,11 @@ pub struct Hidden {
 }
 
 impl Hidden {
+    /// Hidden states of samples of these lengths, behind each layer.
+    pub(crate) fn new(width: usize, lengths: Vec<usize>, layers: Vec<Vec<f32>>) -> Self {
+        Self { width, lengths, layers }
+    }
+
     /// The hidden states of all samples, one after the other, behind the `layer`-th of the chosen layers.
     pub fn layer(&self, layer: usize) -> &[f32] {
         &self.layers[layer]

@@ -1,7 +1,7 @@
 //! Which positions of a sample count: those of a part, and on request only those between two markers in its text, such as
 //! `<think>` and `</think>`. Markers are found in the text of consecutive tokens, however the tokenizer divides them.
 
-use crate::Result;
+use crate::{Error, Result};
 use crate::store::sample::{Modality, Role, Token};
 use crate::store::{Store, TokenColumns};
 use serde::{Deserialize, Serialize};
@@ -228,8 +228,11 @@ impl PositionChoice {
     /// The positions of a part, and on request of these only those between markers, which are looked for in the store.
     ///
     /// # Errors
-    /// A token table cannot be read.
+    /// A token table cannot be read; markers in samples that are pieces.
     pub fn new(store: &Store, part: Part, markers: Option<&Markers>) -> Result<Self> {
+        if markers.is_some() && store.paths().any() {
+            return Err(Error::Pieces { path: store.run().root().to_path_buf() });
+        }
         let spans = markers.map(|markers| Spans::read(store, markers, part)).transpose()?;
         Ok(Self { part, markers: markers.cloned(), spans: spans.map(Arc::new) })
     }
@@ -245,7 +248,8 @@ impl PositionChoice {
         self.part.contains(token.modality, token.role, token.special) && self.is_inside(sample, token.position)
     }
 
-    /// The number of positions of each of a store's samples that count.
+    /// The number of positions of each of a store's samples that count; of pieces, those of the path that each ends, and none for
+    /// those that others continue.
     ///
     /// # Errors
     /// A token table that cannot be read or contradicts the manifest.
@@ -256,6 +260,7 @@ impl PositionChoice {
             let counted = (0..tokens.rows()).filter(|row| self.contains(&tokens, *row));
             counted.for_each(|row| counts[tokens.sample[row] as usize] += 1);
         }
+        store.paths().pool_counts(&mut counts);
         Ok(counts)
     }
 

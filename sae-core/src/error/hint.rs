@@ -129,6 +129,12 @@ pub enum Setting {
     Cluster,
     /// The file with the statistics of actions.
     ActionStatistics,
+    /// Whether rows are divided into pieces.
+    Pieces,
+    /// Whether the chat template is used.
+    Template,
+    /// A second pass with blank images.
+    BlankImages,
     /// Which data set's statistics of actions are used.
     ActionStatisticsOf,
     /// The number of a sample by which quantiles are made.
@@ -237,13 +243,16 @@ impl fmt::Display for Setting {
             Self::ShardTokens => "the size of a shard",
             Self::Cluster => "the field of clusters",
             Self::ActionStatistics => "the file with the statistics of actions",
+            Self::Pieces => "the pieces of rows",
+            Self::Melt => "the columns that become samples",
+            Self::Template => "the chat template",
+            Self::BlankImages => "the pass with blank images",
             Self::ActionStatisticsOf => "the data set whose statistics of actions are used",
             Self::Within => "the field of quantiles",
             Self::MatchRun => "the target run",
             Self::Budget => "the budget",
             Self::Judged => "the judged field",
             Self::Conflicts => "what to do with contradicting labels",
-            Self::Melt => "the columns that become samples",
         })
     }
 }

@@ -101,6 +101,9 @@ impl Merge {
                 fs::remove_dir_all(folder).map_err(Error::io("remove", folder))?;
             }
         }
+        if record.spec.pieces {
+            run.mark_pieces()?;
+        }
         let mut merged = Merged { record, linked: 0, copied: 0 };
         let (mut part, mut first_sample) = (0, 0);
         for shard in &self.shards {
@@ -311,7 +314,7 @@ impl Shard {
             return;
         }
         for (n, layer) in self.record.spec.layers.iter().enumerate() {
-            let store = match Store::open(&self.run, &hook(*layer)) {
+            let store = match Store::open_with_pieces(&self.run, &hook(*layer)) {
                 Ok(store) => store,
                 Err(error) => {
                     wrong.push(error.to_string());
@@ -367,6 +370,12 @@ fn renumbered(path: &Path, batch: RecordBatch, first: u32) -> Result<RecordBatch
     let schema = batch.schema();
     let column = schema.index_of("sample").map_err(Error::format(path))?;
     columns[column] = Arc::new(UInt32Array::from(numbers)) as Arc<dyn Array>;
+    if let Ok(column) = schema.index_of("parent") {
+        // A parent has a smaller number than the sample.
+        let parents: &UInt32Array = table::get(path, &batch, "parent")?;
+        let parents = parents.iter().map(|parent| Some(parent?.saturating_add(first)));
+        columns[column] = Arc::new(UInt32Array::from_iter(parents));
+    }
     RecordBatch::try_new(schema, columns).map_err(Error::format(path))
 }
 

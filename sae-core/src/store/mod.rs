@@ -11,6 +11,7 @@ pub mod image_format;
 mod join;
 mod merge;
 mod norms;
+mod paths;
 mod positions;
 mod reader;
 pub mod run;
@@ -23,6 +24,7 @@ mod writer;
 
 pub use merge::{Merge, Merged};
 pub use norms::Norms;
+pub use paths::{DEEPEST, PathStack, Paths};
 pub use positions::{ExcludedCounts, PositionFilter, PositionRule, Reasons};
 pub use reader::{Shard, Store, load_samples, token_texts};
 pub use samples::TokenTable;

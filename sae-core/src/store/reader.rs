@@ -1,8 +1,8 @@
 //! Reads a finished store: a hook's manifest, its shards with their tokens, the samples. Every file is checked before it is used.
 
 use super::tables::{TokenColumns, pieces_of, read_tokens, samples_of};
-use super::{Manifest, hook};
-use crate::store::run::{Run, SCHEMA_VERSION};
+use super::{Manifest, Paths, hook};
+use crate::store::run::{PIECES_VERSION, Run, SCHEMA_VERSION};
 use crate::store::sample::Sample;
 use crate::tensors::{Tensors, extend_f32};
 use crate::{Error, Result, file, table};
@@ -46,6 +46,8 @@ pub struct Store {
     verified: Vec<AtomicBool>,
     /// The stores of other models that were joined: see [`Store::join`].
     pub(super) others: Vec<Store>,
+    /// Which samples continue which.
+    paths: Paths,
 }
 
 /// One shard, mapped into memory.
@@ -59,11 +61,25 @@ pub struct Shard {
 const TENSOR: &str = "activations";
 
 impl Store {
-    /// Opens the activations of `hook`, such as `layers.16`.
+    /// Opens the activations of `hook`, such as `layers.16`, of whole samples.
     ///
     /// # Errors
     /// The run has no such hook (those it has are named), its harvest is unfinished, or the manifest contradicts itself.
+    /// [`Error::Pieces`] if the samples are pieces: whoever takes account of that calls [`Store::open_with_pieces`].
     pub fn open(run: &Run, hook: &str) -> Result<Self> {
+        let store = Self::open_with_pieces(run, hook)?;
+        if store.paths.any() {
+            return Err(Error::Pieces { path: run.root().to_path_buf() });
+        }
+        Ok(store)
+    }
+
+    /// Opens the activations of `hook`, such as `layers.16`. Samples may be pieces that continue one another ([`Store::paths`]),
+    /// for callers that look at single positions, or that pool along paths.
+    ///
+    /// # Errors
+    /// As [`Store::open`], but for pieces.
+    pub fn open_with_pieces(run: &Run, hook: &str) -> Result<Self> {
         let path = run.activations(hook).join("manifest.json");
         if !path.exists() {
             let available = run.list("activations");
@@ -72,7 +88,7 @@ impl Store {
         }
         let manifest: Manifest = file::read_json(&path, 1 << 28)?;
         let wrong = |cause: String| Err(Error::format(&path)(cause));
-        if manifest.schema_version != SCHEMA_VERSION {
+        if ![SCHEMA_VERSION, PIECES_VERSION].contains(&manifest.schema_version) {
             return wrong(format!("the store has layout {}, not {SCHEMA_VERSION}", manifest.schema_version));
         }
         if manifest.hook != hook || manifest.hook != super::hook(manifest.layer) {
@@ -86,7 +102,16 @@ impl Store {
             return wrong("a shard lies outside the store".into());
         }
         let verified = manifest.shards.iter().map(|_| AtomicBool::new(false)).collect();
-        Ok(Self { run: run.clone(), manifest, verified, others: Vec::new() })
+        let paths = if manifest.schema_version == PIECES_VERSION { Paths::read(run)? } else { Paths::default() };
+        if paths.any() && paths.parents().len() as u64 != manifest.samples {
+            return wrong(format!("{} samples, but parents of {}", manifest.samples, paths.parents().len()));
+        }
+        Ok(Self { run: run.clone(), manifest, verified, others: Vec::new(), paths })
+    }
+
+    /// Which samples continue which.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
     }
 
     /// What the store holds.

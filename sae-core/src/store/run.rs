@@ -8,8 +8,12 @@ use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-/// The layout of run folders that this code writes; others are rejected.
+/// The layout of run folders that this code writes. It reads this one and [`PIECES_VERSION`].
 pub const SCHEMA_VERSION: u32 = 2;
+
+/// The layout of runs whose samples are pieces that continue one another. A program that does not know about pieces would take
+/// each for a whole sample, so that it must not read them.
+pub const PIECES_VERSION: u32 = 3;
 
 /// Bytes of `run.json` that are read at most: its longest entry is a list of parts.
 const RECORD_LIMIT: u64 = 1 << 30;
@@ -129,7 +133,7 @@ impl Run {
             return Err(Error::run(&self.root, Cause::with_hint(cause, Hint::Run(Operation::Harvest))));
         }
         let record: Record = file::read_json(&path, RECORD_LIMIT)?;
-        if record.schema_version != SCHEMA_VERSION {
+        if ![SCHEMA_VERSION, PIECES_VERSION].contains(&record.schema_version) {
             let found = record.schema_version;
             let text = format!("the run was written in layout {found}, but this program reads layout {SCHEMA_VERSION}");
             let hint = "make the run again with this version of the program, starting with the harvest".into();
@@ -148,6 +152,12 @@ impl Run {
         let entry = serde_json::to_value(entry).map_err(Error::format(&path))?;
         record.steps.insert(step.into(), entry);
         file::write_json(&path, &record)
+    }
+
+    /// Says in `run.json` that the samples are pieces.
+    pub(super) fn mark_pieces(&self) -> Result<()> {
+        let record = self.record()?;
+        file::write_json(&self.record_path(), &Record { schema_version: PIECES_VERSION, ..record })
     }
 
     /// One step's entry in `run.json`, if that step was run.
@@ -319,7 +329,7 @@ mod tests {
         let run = Run::create(&dir.path().join("run")).unwrap();
         let path = run.root().join("run.json");
         let current = fs::read_to_string(&path).unwrap();
-        for other in [1, 3] {
+        for other in [1, 4] {
             let changed = current.replace("\"schema_version\": 2", &format!("\"schema_version\": {other}"));
             assert_ne!(changed, current);
             fs::write(&path, changed).unwrap();

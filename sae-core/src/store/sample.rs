@@ -111,7 +111,16 @@ pub struct ImageRef {
     pub sha256: String,
 }
 
-/// One row of the data, as harvested.
+/// The place of a piece: a sample that continues another one, or that others continue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The number of the sample that it continues; nothing at the beginning of a path.
+    pub parent: Option<u32>,
+    /// Which of the continuations it is: `prompt`, `answer_1`, `sentence_3`, or the id of a node.
+    pub branch: String,
+}
+
+/// One row of the data, as harvested, or a piece of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// Hex SHA-256 over texts and image bytes: the same for the same content in any format.
@@ -126,6 +135,8 @@ pub struct Sample {
     pub source: String,
     /// The other columns of the row.
     pub meta: serde_json::Value,
+    /// Its place, if samples of the run are pieces of rows. Texts and images are then those of the path up to its end.
+    pub piece: Option<Piece>,
 }
 
 impl Sample {

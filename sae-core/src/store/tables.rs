@@ -1,6 +1,6 @@
 //! The two tables of a store, `samples.parquet` and `tokens/part-NNNNN.parquet`: their columns, written and read.
 
-use crate::store::sample::{ImageRef, Modality, Role, Sample, Token};
+use crate::store::sample::{ImageRef, Modality, Piece, Role, Sample, Token};
 use crate::{Error, Result, table};
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Float32Array, Int16Array, Int32Array, ListArray, RecordBatch, StringArray,
@@ -118,12 +118,12 @@ pub(super) fn pieces_of(path: &Path, wanted: &BTreeSet<(u32, u32)>) -> Result<BT
     Ok(rows.filter(|(key, _)| wanted.contains(key)).map(|(key, row)| (key, piece.value(row).into())).collect())
 }
 
-/// The batch of consecutive samples, of which the first has number `first`.
+/// The batch of consecutive samples, of which the first has number `first`. Pieces have two more columns.
 pub fn samples_batch<'a>(first: u32, samples: impl Iterator<Item = &'a Sample> + Clone) -> RecordBatch {
     let count = samples.clone().count() as u32;
     let text = |field: fn(&Sample) -> &str| StringArray::from_iter_values(samples.clone().map(field));
     let meta = StringArray::from_iter_values(samples.clone().map(|s| s.meta.to_string()));
-    table::batch(vec![
+    let mut columns = vec![
         table::column("sample", UInt32Array::from_iter_values(first..first + count)),
         table::column("id", text(|s| &s.id)),
         table::column("key", text(|s| &s.key)),
@@ -133,7 +133,13 @@ pub fn samples_batch<'a>(first: u32, samples: impl Iterator<Item = &'a Sample> +
         table::nullable("source_file", StringArray::from_iter(samples.clone().map(|s| Some(s.place()?.0)))),
         table::nullable("source_row", UInt64Array::from_iter(samples.clone().map(|s| Some(s.place()?.1)))),
         table::column("meta", meta),
-    ])
+    ];
+    if samples.clone().any(|sample| sample.piece.is_some()) {
+        let pieces = || samples.clone().map(|sample| sample.piece.as_ref());
+        columns.push(table::nullable("parent", UInt32Array::from_iter(pieces().map(|piece| piece?.parent))));
+        columns.push(table::nullable("branch", StringArray::from_iter(pieces().map(|piece| Some(&piece?.branch)))));
+    }
+    table::batch(columns)
 }
 
 /// Writes a table of consecutive samples.
@@ -146,6 +152,14 @@ pub(super) fn samples_of(path: &Path, batch: &RecordBatch) -> Result<Vec<Sample>
     let text = |name| table::get::<StringArray>(path, batch, name);
     let (id, key, body, source, meta) = (text("id")?, text("key")?, text("text")?, text("source")?, text("meta")?);
     let lists = table::get::<ListArray>(path, batch, "images")?;
+    let pieces = match batch.column_by_name("parent") {
+        Some(_) => Some((table::get::<UInt32Array>(path, batch, "parent")?, text("branch")?)),
+        None => None,
+    };
+    let piece = |row: usize| {
+        let (parents, branches) = pieces.filter(|(_, branches)| branches.is_valid(row))?;
+        Some(Piece { parent: parents.is_valid(row).then(|| parents.value(row)), branch: branches.value(row).into() })
+    };
     (0..batch.num_rows())
         .map(|row| {
             Ok(Sample {
@@ -155,6 +169,7 @@ pub(super) fn samples_of(path: &Path, batch: &RecordBatch) -> Result<Vec<Sample>
                 images: images_of(path, &lists.value(row))?,
                 source: source.value(row).into(),
                 meta: serde_json::from_str(meta.value(row)).map_err(Error::format(path))?,
+                piece: piece(row),
             })
         })
         .collect()

@@ -1,12 +1,13 @@
 //! Writes a store part by part, and continues an interrupted one. The caller decides what is in a part.
 
 use super::skipped::{SkipFile, Skipped};
-use super::{Manifest, STEP, StoreDtype, hook, tables};
+use super::{Manifest, Paths, STEP, StoreDtype, hook, tables};
 use crate::error::{Cause, Hint, Setting};
-use crate::store::run::{Lock, Run, SCHEMA_VERSION};
-use crate::store::sample::{Sample, Token};
+use crate::store::run::{Lock, PIECES_VERSION, Run, SCHEMA_VERSION};
+use crate::store::sample::{Piece, Sample, Token};
 use crate::{Error, Result, file, table, tensors};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fs;
 use std::path::PathBuf;
 
@@ -30,6 +31,9 @@ pub struct StoreSpec {
     pub slice: Option<JobShard>,
     /// Arguments as given, for people.
     pub arguments: serde_json::Value,
+    /// Whether the samples are pieces that continue one another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pieces: bool,
 }
 
 /// One machine's share of a data set: consecutive rows, so that shards in their order are the data in its order.
@@ -52,7 +56,8 @@ impl std::fmt::Display for JobShard {
 /// Consecutive rows of the data, captured.
 #[derive(Clone, Debug, Default)]
 pub struct Part {
-    /// Samples with their tokens, in the order of the data.
+    /// Samples with their tokens, in the order of the data. Of pieces, all of a path are in one part, and their parents are
+    /// counted from the first sample of the part.
     pub samples: Vec<(Sample, Vec<Token>)>,
     /// For every hook of the spec, `[rows, d_in]` row-major, rows in the order of the samples' tokens.
     pub activations: Vec<Vec<f32>>,
@@ -82,6 +87,9 @@ pub struct PartRecord {
     pub rows: u64,
     /// Rows of the data that it covers.
     pub source_rows: u64,
+    /// Samples that continue others of the same row of the data.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub continuing: u64,
     /// A shard for every hook.
     pub shards: Vec<ShardRecord>,
     /// For every hook, the sum of the rows' norms; in `f32`, which `run.json` gives back exactly.
@@ -111,13 +119,19 @@ pub struct WriteProgress {
     pub rows: u64,
     /// Rows of the data read.
     pub source_rows: u64,
+    /// Stored samples that continue others of the same row.
+    pub continuing: u64,
 }
 
 impl WriteProgress {
     /// Rows of the data that were read and became no sample.
     pub fn skipped(&self) -> u64 {
-        self.source_rows.saturating_sub(self.samples)
+        (self.source_rows + self.continuing).saturating_sub(self.samples)
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl StoreRecord {
@@ -127,6 +141,7 @@ impl StoreRecord {
             samples: p.samples + part.samples,
             rows: p.rows + part.rows,
             source_rows: p.source_rows + part.source_rows,
+            continuing: p.continuing + part.continuing,
         })
     }
 }
@@ -157,6 +172,9 @@ impl StoreWriter {
             return Err(Error::OtherHarvest { cause, path: run.root().to_path_buf() });
         }
         let run = run.clone();
+        if record.spec.pieces {
+            run.mark_pieces()?;
+        }
         if !record.complete {
             let has_files = |n: &usize| files(&run, &record, *n).iter().all(|file| file.exists());
             let complete = (0..record.parts.len()).take_while(has_files).count();
@@ -217,10 +235,13 @@ impl StoreWriter {
         }
         let first = u32::try_from(self.progress().samples).map_err(Error::format(self.run.root()))?;
         tables::write_tokens(&self.run.tokens(number), first, part.samples.iter().map(|(_, t)| t.as_slice()))?;
-        tables::write_samples(&self.sample_part(number), first, part.samples.iter().map(|(s, _)| s))?;
+        let samples = self.numbered(first, &part.samples)?;
+        tables::write_samples(&self.sample_part(number), first, samples.iter().map(AsRef::as_ref))?;
 
-        let (samples, rows) = (part.samples.len() as u64, rows as u64);
-        self.record.parts.push(PartRecord { samples, rows, source_rows: part.source_rows, shards, norm_sums });
+        let continuing = |sample: &&(Sample, Vec<Token>)| sample.0.piece.as_ref().is_some_and(|p| p.parent.is_some());
+        let continuing = part.samples.iter().filter(continuing).count() as u64;
+        let (samples, rows, source_rows) = (part.samples.len() as u64, rows as u64, part.source_rows);
+        self.record.parts.push(PartRecord { samples, rows, source_rows, continuing, shards, norm_sums });
         self.skipped.append(&part.skipped)?;
         self.skipped.sync()?;
         self.record.skipped = self.skipped.list().first().to_vec();
@@ -263,6 +284,24 @@ impl StoreWriter {
     fn sample_part(&self, number: usize) -> PathBuf {
         sample_part(&self.run, number)
     }
+
+    /// Samples of a part with the numbers of their parents in the run.
+    fn numbered<'a>(&self, first: u32, samples: &'a [(Sample, Vec<Token>)]) -> Result<Vec<Cow<'a, Sample>>> {
+        if let Some((other, _)) = samples.iter().find(|(sample, _)| sample.piece.is_some() != self.record.spec.pieces) {
+            let expected = if self.record.spec.pieces { "pieces" } else { "whole samples" };
+            return Err(Error::config(format!("the store is one of {expected}, which sample {:.80} is not", other.key)));
+        }
+        let parents = samples.iter().map(|(sample, _)| sample.piece.as_ref().and_then(|piece| piece.parent));
+        Paths::new(parents.collect()).map_err(Error::config)?;
+        let number = |(sample, _): &'a (Sample, Vec<Token>)| match &sample.piece {
+            Some(piece) => {
+                let parent = piece.parent.map(|parent| first + parent);
+                Cow::Owned(Sample { piece: Some(Piece { parent, ..piece.clone() }), ..sample.clone() })
+            }
+            None => Cow::Borrowed(sample),
+        };
+        Ok(samples.iter().map(number).collect())
+    }
 }
 
 /// Rejects activations that a store of this dtype cannot hold, `[rows, d_in]` after decoder block `layer`, given the sample and
@@ -300,7 +339,7 @@ pub(super) fn write_manifests(run: &Run, record: &StoreRecord) -> Result<()> {
     for (n, layer) in spec.layers.iter().enumerate() {
         let norm_sum: f64 = record.parts.iter().map(|p| p.norm_sums[n] as f64).sum();
         let manifest = Manifest {
-            schema_version: SCHEMA_VERSION,
+            schema_version: if spec.pieces { PIECES_VERSION } else { SCHEMA_VERSION },
             model: spec.model.clone(),
             architecture: spec.architecture.clone(),
             hook: hook(*layer),

@@ -260,6 +260,7 @@ mod tests {
                 images: vec![],
                 source: String::new(),
                 meta: serde_json::Value::Null,
+                piece: None,
             },
             tokens: vec![],
             frames: vec![],

@@ -73,7 +73,7 @@ mod tests {
         let run = Run::create(folder).unwrap();
         let sample = |id: &str| {
             let [key, text, source] = Default::default();
-            (Sample { id: id.into(), key, text, images: vec![], source, meta: Value::Null }, vec![])
+            (Sample { id: id.into(), key, text, images: vec![], source, meta: Value::Null, piece: None }, vec![])
         };
         let samples = ["a", "b", "c", "a"].map(sample).to_vec();
         let spec = StoreSpec {
@@ -84,6 +84,7 @@ mod tests {
             dtype: StoreDtype::F32,
             fingerprint: "f".into(),
             slice: None,
+            pieces: false,
             arguments: Value::Null,
         };
         let mut writer = StoreWriter::open(&run, spec).unwrap();

@@ -138,7 +138,7 @@ mod tests {
             };
             let [key, source] = Default::default();
             let text = format!("The{thing} of {n}");
-            let sample = Sample { id: n.to_string(), key, text, images: vec![], source, meta: serde_json::Value::Null };
+            let sample = Sample { id: n.to_string(), key, text, images: vec![], source, meta: serde_json::Value::Null, piece: None };
             (sample, vec![token(0, "The"), token(1, thing)])
         };
         let spec = StoreSpec {
@@ -149,6 +149,7 @@ mod tests {
             dtype: StoreDtype::F32,
             fingerprint: "f".into(),
             slice: None,
+            pieces: false,
             arguments: serde_json::Value::Null,
         };
         let mut writer = StoreWriter::open(&run, spec).unwrap();

@@ -1,10 +1,12 @@
-//! Summaries of samples from a pass. The positions of a sample are consecutive, so one sample is open at a time.
+//! Summaries of samples from a pass. The positions of a sample are consecutive, so one sample is open at a time. A piece goes on
+//! from what was found in the piece that it continues.
 
 use super::{Peak, SampleSummary, SummaryObserver, keeps_mean};
 use crate::Result;
 use crate::analysis::between::PositionChoice;
 use crate::analysis::pass::{Block, Observer};
 use crate::store::sample::Modality;
+use crate::store::{PathStack, Paths};
 
 /// Summarizes each sample during a pass, and shows it to observers as soon as it is complete.
 pub struct SummaryCollector<'a, 'o> {
@@ -18,6 +20,15 @@ pub struct SummaryCollector<'a, 'o> {
     seen: Vec<u32>,
     largest: Vec<Peak>,
     /// The number of positions of the open sample that count, and the sum of their hidden states.
+    positions: u32,
+    sum: Vec<f32>,
+    paths: Paths,
+    stack: PathStack<Begun>,
+}
+
+/// What was found on the path to a piece that others continue.
+struct Begun {
+    peaks: Vec<Peak>,
     positions: u32,
     sum: Vec<f32>,
 }
@@ -42,7 +53,16 @@ impl<'a, 'o> SummaryCollector<'a, 'o> {
             largest: vec![none; d_sae],
             positions: 0,
             sum: vec![0.0; d_in],
+            paths: Paths::default(),
+            stack: PathStack::default(),
         }
+    }
+
+    /// The same for samples that may be pieces: a piece has the summary of the path that it ends, and those that others continue
+    /// have none.
+    #[must_use]
+    pub fn along(self, paths: Paths) -> Self {
+        Self { paths, ..self }
     }
 
     /// Ends the last sample.
@@ -53,8 +73,34 @@ impl<'a, 'o> SummaryCollector<'a, 'o> {
         self.close()
     }
 
+    /// Begins a sample with what was found in the one that it continues.
+    fn begin(&mut self, sample: u32) -> Result<()> {
+        self.close()?;
+        self.open = Some(sample);
+        if let Some(begun) = self.stack.begin(self.paths.parent(sample))? {
+            self.positions = begun.positions;
+            self.sum.copy_from_slice(&begun.sum);
+            for peak in &begun.peaks {
+                self.features.push(peak.feature);
+                self.seen[peak.feature as usize] = sample + 1;
+                self.largest[peak.feature as usize] = *peak;
+            }
+        }
+        Ok(())
+    }
+
     fn close(&mut self) -> Result<()> {
-        let Some(sample) = self.open.take().filter(|_| self.positions > 0) else { return Ok(()) };
+        let Some(sample) = self.open.take() else { return Ok(()) };
+        if self.paths.is_continued(sample) {
+            let peaks = self.features.drain(..).map(|feature| self.largest[feature as usize]).collect();
+            let sum = self.sum.clone();
+            self.sum.fill(0.0);
+            self.stack.push(sample, Begun { peaks, positions: std::mem::take(&mut self.positions), sum });
+            return Ok(());
+        }
+        if self.positions == 0 {
+            return Ok(());
+        }
         self.features.sort_unstable();
         let peaks: Vec<Peak> = self.features.drain(..).map(|feature| self.largest[feature as usize]).collect();
         let mean = if keeps_mean(sample as usize, self.samples, self.sum.len()) {
@@ -80,8 +126,7 @@ impl Observer for SummaryCollector<'_, '_> {
         for (r, row) in block.positions() {
             let sample = tokens.sample[row];
             if self.open != Some(sample) {
-                self.close()?;
-                self.open = Some(sample);
+                self.begin(sample)?;
             }
             if !self.choice.contains(tokens, row) {
                 continue;

@@ -44,6 +44,9 @@ impl SummaryKey {
                 blake3::Hasher::new().update_rayon(&file::map(&store.run().tokens(part))?).finalize().as_bytes(),
             );
         }
+        let parents: Vec<u8> =
+            store.paths().parents().iter().flat_map(|parent| parent.unwrap_or(u32::MAX).to_le_bytes()).collect();
+        hasher.update(&parents);
         let manifest = store.manifest();
         let (samples, d_in) = (manifest.samples as usize, manifest.d_in);
         let entries = json!({

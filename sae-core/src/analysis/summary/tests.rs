@@ -5,7 +5,7 @@ use crate::analysis::between::{Part, PositionChoice};
 use crate::analysis::pass::{Block, Observer};
 use crate::autoencoder::sparse::Sparse;
 use crate::fixture;
-use crate::store::TokenColumns;
+use crate::store::{Paths, TokenColumns};
 use crate::store::sample::Role;
 use std::fs;
 use std::path::Path;
@@ -23,8 +23,18 @@ impl SummaryObserver for Kept {
 
 /// Shows the summaries of three samples with 300 features, of which the second has no position.
 fn pass(choice: impl Into<PositionChoice>, observers: &mut [&mut dyn SummaryObserver]) -> Result<()> {
+    pass_along(Paths::default(), [0, 0, 2], choice, observers)
+}
+
+/// The same positions as other samples, which may be pieces.
+fn pass_along(
+    paths: Paths,
+    samples: [u32; 3],
+    choice: impl Into<PositionChoice>,
+    observers: &mut [&mut dyn SummaryObserver],
+) -> Result<()> {
     let tokens = TokenColumns {
-        sample: vec![0, 0, 2],
+        sample: samples.to_vec(),
         position: vec![0, 200, 0],
         modality: vec![Modality::Text, Modality::Image, Modality::Text],
         role: vec![Role::User, Role::User, Role::Assistant],
@@ -35,7 +45,7 @@ fn pass(choice: impl Into<PositionChoice>, observers: &mut [&mut dyn SummaryObse
     active.push([(0, 2.0), (299, 0.5)].into_iter());
     active.push([(0, 3.0), (7, 1.5), (299, 0.5)].into_iter());
     active.push([(1, 2.0)].into_iter());
-    let mut collector = SummaryCollector::new(3, 2, 300, choice.into(), observers);
+    let mut collector = SummaryCollector::new(3, 2, 300, choice.into(), observers).along(paths);
     for rows in [0..1, 1..3] {
         let mut part = Sparse::default();
         for row in rows.clone() {
@@ -70,6 +80,17 @@ fn a_sample_in_two_blocks_has_one_summary() {
     assert_eq!(kept(Part::Everything), Kept(vec![(0, first, vec![3.0, 1.5]), last]));
     let user = vec![peak(0, 2.0, 0, Modality::Text), peak(299, 0.5, 0, Modality::Text)];
     assert_eq!(kept(Part::User), Kept(vec![(0, user, vec![2.0, 1.0])]));
+}
+
+#[test]
+fn the_summary_of_a_path_is_that_of_the_whole_sample() {
+    for part in [Part::Everything, Part::User] {
+        let paths = Paths::new(vec![None, Some(0), None]).unwrap();
+        let mut found = Kept::default();
+        pass_along(paths, [0, 1, 2], part, &mut [&mut found]).unwrap();
+        let whole = kept(part).0.into_iter().map(|(sample, peaks, mean)| (sample.max(1), peaks, mean));
+        assert_eq!(found.0, whole.collect::<Vec<_>>());
+    }
 }
 
 #[test]

@@ -1,0 +1,212 @@
+//! Rows as pieces: what several answers, the sentences of an answer, or the nodes of a tree have in common is captured once, and
+//! each piece has only the positions that it adds to the piece that it continues. Decides where pieces end and runs the model on
+//! them; stores nothing.
+//!
+//! A piece that others continue ends where the tokens of one of them first differ from its own, wherever the text is divided: a
+//! token that spans the boundary belongs to what follows. The states of a piece are therefore those of the whole path.
+
+mod run;
+mod sentences;
+
+pub(crate) use run::hidden;
+
+use crate::checkpoint::{Answers, Checkpoint, MediaFiles, Prepared, conversation, sample_id};
+use crate::data::{Record, Row, RowError, Turn, TurnPart};
+use crate::prompt::Text;
+use sae_core::store::Skipped;
+use sae_core::store::sample::{Piece, Role, Sample, Token};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::str::FromStr;
+
+/// What the pieces of a row are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pieces {
+    /// The prompt, and each of the answers to it: the chosen and the rejected one, or the only one.
+    Answers,
+    /// The prompt, and each sentence of the last answer, of two alternatives the chosen one.
+    Sentences,
+}
+
+impl FromStr for Pieces {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "answers" => Ok(Self::Answers),
+            "sentences" => Ok(Self::Sentences),
+            _ => Err(format!("invalid pieces {name:?}: expected answers or sentences")),
+        }
+    }
+}
+
+/// A piece before its tokens are known.
+struct Node {
+    /// The number of the node that it continues, which comes before it.
+    parent: Option<usize>,
+    branch: String,
+    /// All turns up to its end.
+    turns: Vec<Turn>,
+    /// Whether the beginning of an answer follows them.
+    generate: bool,
+    /// Its own text.
+    text: String,
+    /// What is known about it besides the columns of the row.
+    about: Map<String, Value>,
+}
+
+impl Checkpoint {
+    /// Turns a row into its pieces, each after the piece that it continues, whose number among them is its parent.
+    ///
+    /// # Errors
+    /// The skipped row, with the reason why it cannot become pieces.
+    pub(crate) fn pieces(&self, row: Row, pieces: Pieces) -> Result<Vec<Prepared>, Skipped> {
+        let Row { number, source, key, record, .. } = row;
+        let prepared = record.and_then(|record| {
+            let nodes = nodes(&record, pieces)?;
+            let media = self.media(&record)?;
+            let tokens = nodes.iter().map(|node| {
+                let text = Text::Conversation { turns: &node.turns, generate: node.generate };
+                self.tokens(&text, &media, Vec::new())
+            });
+            let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
+            self.check_rotation(&tokens)?;
+            cut(&record, &media, nodes, &tokens, pieces, &key, &source)
+        });
+        prepared.map_err(|error| error.skipped(number, &key))
+    }
+
+    /// Rejects paths whose length changes the rotation of their first keys, so that paths of other lengths cannot share them.
+    fn check_rotation(&self, tokens: &[Vec<Token>]) -> Result<(), RowError> {
+        let (text, longest) = (&self.config().text, tokens.iter().map(Vec::len).max().unwrap_or(0));
+        let turns = |length| text.ropes.iter().map(move |rope| rope.frequencies(text.block.head_dim, length));
+        if turns(1).eq(turns(longest)) {
+            return Ok(());
+        }
+        Err(format!(
+            "the row has {longest} tokens, and the model rotates the first keys of such long samples in another way, so that \
+             pieces cannot share them"
+        )
+        .into())
+    }
+}
+
+/// The nodes of a row, each after the one that it continues.
+fn nodes(record: &Record, pieces: Pieces) -> Result<Vec<Node>, RowError> {
+    if record.action.is_some() {
+        return Err("the row has an action, which is no piece".into());
+    }
+    let (turns, generate) = conversation(record, Answers::None)?;
+    let text = |turns: &[Turn]| turns.iter().map(Turn::text).collect::<Vec<_>>().join("\n");
+    let prompt = Node {
+        parent: None,
+        branch: "prompt".into(),
+        turns: turns.to_vec(),
+        generate,
+        text: text(&turns),
+        about: Map::new(),
+    };
+    let answered = |branch: String, parent: usize, text: &str, own: &str| {
+        let mut turns = prompt.turns.clone();
+        turns.push(Turn { role: Role::Assistant, parts: vec![TurnPart::Text(text.into())] });
+        let (parent, text) = (Some(parent), own.to_owned());
+        Node { parent, branch, turns, generate: false, text, about: Map::new() }
+    };
+    let answers = match (&record.pair, record.turns.last()) {
+        (Some(pair), _) => vec![("chosen", pair.chosen.clone()), ("rejected", pair.rejected.clone())],
+        (None, Some(turn)) if turn.role == Role::Assistant => vec![("answer", turn.text())],
+        (None, _) => return Err("the row has no answer".into()),
+    };
+    if let Some((name, _)) = answers.iter().find(|(_, answer)| answer.trim().is_empty()) {
+        return Err(format!("the text is empty: the {name} answer has no text").into());
+    }
+    let mut found = Vec::new();
+    match pieces {
+        Pieces::Answers => {
+            for (n, (branch, answer)) in answers.iter().enumerate() {
+                let mut node = answered((*branch).to_owned(), 0, answer, answer);
+                if record.pair.is_some() {
+                    node.about = record.about_answers[n].clone();
+                    node.about.insert("preferred".into(), Value::Bool(n == 0));
+                }
+                found.push(node);
+            }
+        }
+        Pieces::Sentences => {
+            let answer = &answers[0].1;
+            let mut start = 0;
+            for (n, end) in sentences::ends(answer).into_iter().enumerate() {
+                let mut node = answered(format!("sentence_{}", n + 1), n, &answer[..end], &answer[start..end]);
+                node.about = record.about_answers[0].clone();
+                found.push(node);
+                start = end;
+            }
+        }
+    }
+    found.insert(0, prompt);
+    Ok(found)
+}
+
+/// Where each node ends in the tokens of its path: the first nodes where those of a later one differ.
+fn ends(nodes: &[Node], tokens: &[Vec<Token>]) -> Vec<usize> {
+    let mut ends: Vec<usize> = tokens.iter().map(Vec::len).collect();
+    for (node, parent) in nodes.iter().enumerate().rev().filter_map(|(n, node)| Some((n, node.parent?))) {
+        let shared = tokens[node].iter().zip(&tokens[parent]).take_while(|(a, b)| a == b).count();
+        ends[parent] = ends[parent].min(shared).min(ends[node]);
+    }
+    ends
+}
+
+/// Divides the tokens of all paths into those of the pieces.
+fn cut(
+    record: &Record,
+    media: &MediaFiles,
+    nodes: Vec<Node>,
+    tokens: &[Vec<Token>],
+    pieces: Pieces,
+    key: &str,
+    source: &str,
+) -> Result<Vec<Prepared>, RowError> {
+    let ends = ends(&nodes, tokens);
+    let images = media.refs(record);
+    // The number of each node among the pieces. Sentences that end within a token have no piece.
+    let mut numbers: Vec<Option<u32>> = Vec::with_capacity(nodes.len());
+    let (mut prepared, mut shown): (Vec<Prepared>, _) = (Vec::new(), 0);
+    let mut unsaid = String::new();
+    for (n, node) in nodes.into_iter().enumerate() {
+        let start = node.parent.map_or(0, |parent| ends[parent]);
+        if ends[n] == start {
+            if pieces != Pieces::Sentences || node.parent.is_none() {
+                return Err(format!("the piece {} adds no token to the one that it continues", node.branch).into());
+            }
+            unsaid += &node.text;
+            numbers.push(node.parent.and_then(|parent| numbers[parent]));
+            continue;
+        }
+        let own = tokens[n][start..ends[n]].to_vec();
+        // Nodes of one row show the same images, and the first piece has all of them.
+        let shows = own.iter().any(|token| token.image.is_some());
+        let frames = if shows { media.frames.clone() } else { Vec::new() };
+        shown += usize::from(shows);
+        let mut meta = record.meta.clone();
+        if let (Some(meta), false) = (meta.as_object_mut(), node.about.is_empty()) {
+            meta.entry("answer").or_insert_with(|| Value::Object(node.about));
+        }
+        let sample = Sample {
+            id: sample_id(&node.turns, record, &media.files),
+            key: key.to_owned(),
+            text: std::mem::take(&mut unsaid) + &node.text,
+            images: images.clone(),
+            source: source.to_owned(),
+            meta,
+            piece: Some(Piece { parent: node.parent.and_then(|parent| numbers[parent]), branch: node.branch }),
+        };
+        numbers.push(Some(prepared.len() as u32));
+        prepared.push(Prepared { sample, tokens: own, frames, is_video: media.is_video });
+    }
+    if shown > 1 {
+        return Err("an image is divided between pieces".into());
+    }
+    Ok(prepared)
+}

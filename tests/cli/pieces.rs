@@ -1,0 +1,204 @@
+//! Rows in pieces: the states along each path, and the scores of it, are those of the whole sample; what reads whole samples refuses
+//! pieces.
+
+use crate::tool::{data_set, fails, json, tiny_model};
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{DataType, Float64Type, UInt32Type};
+use sae_core::store::sample::{Piece, Sample};
+use sae_core::store::{Store, load_samples};
+use sae_core::{Run, table};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn harvest(dir: &Path, data: &Path, name: &str, more: &[&str]) -> (Value, PathBuf) {
+    let run = dir.join(name);
+    let [model, data, path] = [&tiny_model(), data, &run].map(|path| path.to_str().unwrap().to_owned());
+    let arguments = ["harvest", "--layers", "0,1", "--model", &model, "--data", &data, "--run", &path];
+    // Small batches and files, so that rows are in several of them.
+    let sizes = ["--batch-tokens", "150", "--shard-tokens", "400"];
+    (json(&[&arguments[..], &sizes, more].concat()), run)
+}
+
+/// Images with a question and two answers, of which the first words are the same.
+fn preferences(dir: &Path, rows: usize) -> PathBuf {
+    data_set(dir, 6);
+    let image = |n: usize| ["wide", "tall", "square"][n % 3];
+    let row = |n: usize| {
+        json!({
+            "id": format!("row-{n}"), "image": format!("images/{}.png", image(n)), "question": "What is this?",
+            "chosen": "A square. ".repeat(1 + n % 4), "rejected": format!("A square{}", " is round".repeat(1 + n % 3)),
+        })
+    };
+    let path = dir.join("preferences.jsonl");
+    fs::write(&path, (0..rows).map(|n| format!("{}\n", row(n))).collect::<String>()).unwrap();
+    path
+}
+
+fn samples(run: &Path) -> Vec<Sample> {
+    load_samples(&Run::open(run).unwrap()).unwrap()
+}
+
+fn piece(sample: &Sample) -> &Piece {
+    sample.piece.as_ref().unwrap()
+}
+
+/// A token and the bits of the hidden states at its position.
+type Position = (u32, String, Vec<u32>);
+
+/// The positions of every sample of a run.
+fn positions(run: &Path, hook: &str) -> Vec<Vec<Position>> {
+    let store = Store::open_with_pieces(&Run::open(run).unwrap(), hook).unwrap();
+    let mut found = vec![Vec::new(); store.manifest().samples as usize];
+    for (number, part) in store.parts().unwrap().into_iter().enumerate() {
+        let (shard, tokens) = (store.shard(number).unwrap(), store.token_table(number).unwrap());
+        for sample in part {
+            let rows = tokens.rows(sample).unwrap();
+            let mut hidden = Vec::new();
+            shard.read(rows.clone(), &mut hidden);
+            let states = hidden.chunks_exact(shard.d_in()).map(|row| row.iter().map(|x| x.to_bits()).collect());
+            let tokens = tokens.tokens(rows).unwrap().into_iter();
+            let tokens = tokens.map(|token| (token.position, format!("{token:?}")));
+            found[sample as usize] = tokens.zip(states).map(|((at, token), bits)| (at, token, bits)).collect();
+        }
+    }
+    found
+}
+
+/// The positions along the path to every piece that no other continues, by key and branch.
+fn paths(run: &Path, hook: &str) -> BTreeMap<(String, String), Vec<Position>> {
+    let (samples, own) = (samples(run), positions(run, hook));
+    let mut whole: Vec<Vec<Position>> = Vec::new();
+    for (sample, own) in samples.iter().zip(own) {
+        let before = piece(sample).parent.map(|parent| whole[parent as usize].clone()).unwrap_or_default();
+        whole.push([before, own].concat());
+    }
+    let continued: Vec<u32> = samples.iter().filter_map(|sample| piece(sample).parent).collect();
+    let ends = (0..).zip(&samples).zip(whole).filter(|((n, _), _)| !continued.contains(n));
+    ends.map(|((_, sample), path)| ((sample.key.clone(), piece(sample).branch.clone()), path)).collect()
+}
+
+#[test]
+fn the_states_of_both_answers_are_those_of_whole_samples() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = preferences(dir.path(), 9);
+    let (report, run) = harvest(dir.path(), &data, "pieces", &["--pieces", "answers"]);
+    assert_eq!((&report["samples"], &report["skipped_rows"]), (&json!(27), &json!(0)));
+    let mut stored = 0;
+    for answers in ["chosen", "rejected"] {
+        let (whole, other) = harvest(dir.path(), &data, answers, &["--answers", answers]);
+        stored += whole["tokens"].as_u64().unwrap();
+        for hook in ["layers.0", "layers.1"] {
+            let paths = paths(&run, hook);
+            assert_eq!(paths.len(), 18);
+            for (sample, expected) in samples(&other).iter().zip(positions(&other, hook)) {
+                let found = &paths[&(sample.key.clone(), answers.to_owned())];
+                assert!(*found == expected, "{hook} of {} {answers}", sample.key);
+            }
+        }
+    }
+    // The words that both answers begin with are shared as well as the prompt.
+    assert!(report["tokens"].as_u64().unwrap() * 3 < stored * 2, "{report}, {stored}");
+    let found = samples(&run);
+    assert_eq!(found[3].meta["id"], "row-1");
+    assert_eq!((found[3].meta.get("answer"), &found[4].meta["answer"]), (None, &json!({"preferred": true})));
+    assert_eq!(found[5].meta["answer"]["preferred"], false);
+    assert_eq!(found[5].piece, Some(Piece { parent: Some(3), branch: "rejected".into() }));
+    assert_eq!((found[3].text.as_str(), found[5].text.as_str()), ("What is this?", "A square is round is round"));
+    assert_eq!(found.iter().map(|sample| sample.images.len()).collect::<Vec<_>>(), vec![1; 27]);
+}
+
+#[test]
+fn shards_of_pieces_are_merged_with_their_parents() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = preferences(dir.path(), 9);
+    let (_, run) = harvest(dir.path(), &data, "pieces", &["--pieces", "answers"]);
+    let shards = ["1/2", "2/2"].map(|shard| {
+        let name = shard.replace('/', "-");
+        harvest(dir.path(), &data, &name, &["--pieces", "answers", "--shard", shard]).1
+    });
+    let merged = dir.path().join("merged");
+    let [first, second, to] = [&shards[0], &shards[1], &merged].map(|path| path.to_str().unwrap());
+    json(&["merge", first, second, "--run", to]);
+    assert_eq!(samples(&merged), samples(&run));
+    assert_eq!(paths(&merged, "layers.1"), paths(&run, "layers.1"));
+}
+
+/// The columns of a score table: those of the given samples, as text.
+fn scores(run: &Path, rows: &[u32]) -> BTreeMap<String, Vec<String>> {
+    let table = table::read(&run.join("scores/base.parquet"), &[]).unwrap();
+    let numbers = table.column_by_name("sample").unwrap().as_primitive::<UInt32Type>();
+    assert_eq!(numbers.len(), samples(run).len(), "every piece has a row");
+    let schema = table.schema();
+    let column = |name: &String| {
+        let column = table.column_by_name(name).unwrap();
+        let value = |row: &u32| match column.data_type() {
+            _ if column.is_null(*row as usize) => "null".to_owned(),
+            DataType::Float64 => column.as_primitive::<Float64Type>().value(*row as usize).to_bits().to_string(),
+            DataType::UInt32 => column.as_primitive::<UInt32Type>().value(*row as usize).to_string(),
+            _ => column.as_string::<i32>().value(*row as usize).to_owned(),
+        };
+        (name.clone(), rows.iter().map(value).collect())
+    };
+    schema.fields().iter().map(|field| field.name()).filter(|name| *name != "sample").map(column).collect()
+}
+
+#[test]
+fn scores_of_sentences_are_those_of_whole_samples() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = data_set(dir.path(), 24);
+    let (_, whole) = harvest(dir.path(), &data, "whole", &[]);
+    let (_, run) = harvest(dir.path(), &data, "pieces", &["--pieces", "sentences"]);
+    let pieces = samples(&run);
+    let continued: Vec<u32> = pieces.iter().filter_map(|sample| piece(sample).parent).collect();
+    let ends: Vec<u32> = (0..pieces.len() as u32).filter(|n| !continued.contains(n)).collect();
+    assert!(ends.len() == 24 && pieces.iter().any(|sample| piece(sample).branch == "sentence_5"));
+    let ids = |samples: &[Sample]| samples.iter().map(|sample| sample.id.clone()).collect::<Vec<_>>();
+    assert_eq!(ends.iter().map(|n| pieces[*n as usize].id.clone()).collect::<Vec<_>>(), ids(&samples(&whole)));
+
+    let [a, b] = [&whole, &run].map(|path| path.to_str().unwrap());
+    let train = ["--hook", "layers.1", "--name", "base", "--l1", "0.05", "--batch", "128", "--steps", "60"];
+    json(&[&["train", "--run", a, "--expansion", "4"], &train[..]].concat());
+    fs::create_dir_all(run.join("saes/base")).unwrap();
+    for file in ["cfg.json", "sae_weights.safetensors"] {
+        fs::copy(whole.join("saes/base").join(file), run.join("saes/base").join(file)).unwrap();
+    }
+    json(&["score", "--run", a, "--threshold", "0.1"]);
+    json(&["score", "--run", b, "--threshold", "0.1"]);
+    let (expected, found) = (scores(&whole, &(0..24).collect::<Vec<_>>()), scores(&run, &ends));
+    assert_eq!(found, expected);
+    assert!(expected["l0_paper"].iter().any(|value| *value != 1.0f64.to_bits().to_string()), "{expected:?}");
+    // A piece that others continue is no whole sample.
+    assert!(scores(&run, &continued)["l0_paper"].iter().all(|value| value == "null"));
+
+    for refused in [
+        &["filter", "--run", b, "--by", "l0_paper", "--keep", "50%", "--out", "kept"][..],
+        &["score", "--run", a, "--calibrate", b],
+        &["validate", "--run", b, "--out", "plots"],
+    ] {
+        let said = fails(1, refused);
+        assert!(said.contains("pieces that continue one another") && said.contains("another run"), "{said}");
+    }
+}
+
+#[test]
+fn settings_that_exclude_pieces_are_named_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = preferences(dir.path(), 3);
+    let (model, run) = (tiny_model(), dir.path().join("run"));
+    let [model, data, path] = [&model, &data, &run].map(|path| path.to_str().unwrap());
+    let arguments = ["harvest", "--layers", "1", "--model", model, "--data", data, "--run", path];
+    for (more, hint) in [
+        (&["--answers", "chosen"][..], "leave --answers out"),
+        (&["--blank-images"], "leave --blank-images out"),
+        (&["--melt", "chosen,rejected:style"], "leave --melt out"),
+        (&["--template", "none"], "leave --template out"),
+    ] {
+        let said = fails(1, &[&arguments[..], &["--pieces", "answers"], more].concat());
+        assert!(said.contains("cannot be divided into pieces") && said.contains(hint), "{said}");
+    }
+    assert!(!run.exists());
+    let said = fails(2, &[&arguments[..], &["--pieces", "words"]].concat());
+    assert!(said.contains("expected answers"), "{said}");
+}
