@@ -1,4 +1,4 @@
-//! How fast a model generates with kept keys and values, and with the whole text computed anew for every token:
+//! How fast a model generates with kept keys and values, and with the whole text computed again for every token:
 //!
 //! ```text
 //! cargo run --release -p harvest --example generation -- CHECKPOINT [TOKENS]
@@ -42,7 +42,7 @@ fn main() -> Result<()> {
             input.ids.extend(ids.max_by(|a, b| log_p[*a as usize].total_cmp(&log_p[*b as usize])));
         }
         let seconds = start.elapsed().as_secs_f64();
-        let how = if keeps { "keys and values kept" } else { "computed anew" };
+        let how = if keeps { "keys and values kept" } else { "computed again" };
         println!("{how}: {length} tokens after {}, {:.1} tokens/s", prompt.ids.len(), length as f64 / seconds);
         texts.push(input.ids);
     }
