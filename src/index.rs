@@ -155,7 +155,8 @@ pub(crate) fn build(
 ) -> Result<Vec<FeatureRow>> {
     let weights = &sae.saved.weights;
     let d_sae = weights.d_sae;
-    let (mut indexer, mut tops) = (Indexer::new(d_sae), TopTokens::new(d_sae, threshold).along(sae.store.paths().clone()));
+    let (mut indexer, mut tops) =
+        (Indexer::new(d_sae), TopTokens::new(d_sae, threshold).along(sae.store.paths().clone()));
     sae.observe(Stage::Index, &mut [&mut indexer, &mut tops], control)?;
     let staged = control.stage(Stage::Weights, None)?;
     let cross_modal = Weights::from_top_tokens(&tops, &sae.store)?;

@@ -305,7 +305,8 @@ impl Pass<'_> {
         let scratch = scratch(self.sae)?;
         let mut tops = weigh.then(|| TopTokens::new(d_sae, self.threshold).along(store.paths().clone()));
         let pooler = |samples: usize| SamplePooler::new(samples, d_sae, self.threshold, &scratch);
-        let pooled = self.pool(store, pooler(samples.len())?.along(store.paths().clone()), tops.as_mut(), stage, control)?;
+        let pooled =
+            self.pool(store, pooler(samples.len())?.along(store.paths().clone()), tops.as_mut(), stage, control)?;
         let blank = run.root().join(BLANK_DIR);
         let blank = if blank.is_dir() {
             let other = Companion::open(self.sae, &blank, Role::BlankImages)?;

@@ -1,9 +1,9 @@
 //! Which positions of a sample count: those of a part, and on request only those between two markers in its text, such as
 //! `<think>` and `</think>`. Markers are found in the text of consecutive tokens, however the tokenizer divides them.
 
-use crate::{Error, Result};
 use crate::store::sample::{Modality, Role, Token};
 use crate::store::{Store, TokenColumns};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;

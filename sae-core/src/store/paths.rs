@@ -125,7 +125,8 @@ impl<T> PathStack<T> {
             self.entries.pop();
         }
         let last = self.entries.last().map(|(_, found)| found);
-        let missing = || Error::config(format!("the pieces of a path do not follow sample {parent}, which they continue"));
+        let missing =
+            || Error::config(format!("the pieces of a path do not follow sample {parent}, which they continue"));
         last.ok_or_else(missing).map(Some)
     }
 

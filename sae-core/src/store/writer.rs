@@ -289,7 +289,10 @@ impl StoreWriter {
     fn numbered<'a>(&self, first: u32, samples: &'a [(Sample, Vec<Token>)]) -> Result<Vec<Cow<'a, Sample>>> {
         if let Some((other, _)) = samples.iter().find(|(sample, _)| sample.piece.is_some() != self.record.spec.pieces) {
             let expected = if self.record.spec.pieces { "pieces" } else { "whole samples" };
-            return Err(Error::config(format!("the store is one of {expected}, which sample {:.80} is not", other.key)));
+            return Err(Error::config(format!(
+                "the store is one of {expected}, which sample {:.80} is not",
+                other.key
+            )));
         }
         let parents = samples.iter().map(|(sample, _)| sample.piece.as_ref().and_then(|piece| piece.parent));
         Paths::new(parents.collect()).map_err(Error::config)?;

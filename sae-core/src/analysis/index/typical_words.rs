@@ -138,7 +138,15 @@ mod tests {
             };
             let [key, source] = Default::default();
             let text = format!("The{thing} of {n}");
-            let sample = Sample { id: n.to_string(), key, text, images: vec![], source, meta: serde_json::Value::Null, piece: None };
+            let sample = Sample {
+                id: n.to_string(),
+                key,
+                text,
+                images: vec![],
+                source,
+                meta: serde_json::Value::Null,
+                piece: None,
+            };
             (sample, vec![token(0, "The"), token(1, thing)])
         };
         let spec = StoreSpec {

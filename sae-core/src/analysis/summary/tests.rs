@@ -5,8 +5,8 @@ use crate::analysis::between::{Part, PositionChoice};
 use crate::analysis::pass::{Block, Observer};
 use crate::autoencoder::sparse::Sparse;
 use crate::fixture;
-use crate::store::{Paths, TokenColumns};
 use crate::store::sample::Role;
+use crate::store::{Paths, TokenColumns};
 use std::fs;
 use std::path::Path;
 
