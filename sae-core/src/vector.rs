@@ -58,8 +58,7 @@ pub fn dots<const N: usize>(x: &[f32], ys: [&[f32]; N]) -> [f32; N] {
         for (i, (x, y)) in x_tail.iter().zip(tails[n]).enumerate() {
             sums[n][i / 8][i % 8] += x * y;
         }
-        let s = add(add(sums[n][0], sums[n][1]), add(sums[n][2], sums[n][3]));
-        out[n] = ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+        out[n] = total(sums[n]);
     }
     out
 }
@@ -68,6 +67,30 @@ pub fn dots<const N: usize>(x: &[f32], ys: [&[f32]; N]) -> [f32; N] {
 #[inline(always)]
 pub fn norm_sq(x: &[f32]) -> f32 {
     dot(x, x)
+}
+
+/// `sum_i x_i`, as 32 sums that are added up at the end.
+#[inline(always)]
+pub fn sum(x: &[f32]) -> f32 {
+    let mut sums = [[0f32; 8]; 4];
+    let (chunks, tail) = x.as_chunks::<32>();
+    for chunk in chunks {
+        let chunk: [Lanes; 4] = pulp::cast(*chunk);
+        for four in 0..4 {
+            sums[four] = add(sums[four], chunk[four]);
+        }
+    }
+    for (i, x) in tail.iter().enumerate() {
+        sums[i / 8][i % 8] += x;
+    }
+    total(sums)
+}
+
+/// Thirty-two sums in one.
+#[inline(always)]
+fn total(sums: [Lanes; 4]) -> f32 {
+    let s = add(add(sums[0], sums[1]), add(sums[2], sums[3]));
+    ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]))
 }
 
 /// `y += a x`
@@ -122,6 +145,7 @@ mod tests {
             prop_assert!((plain as f64 - exact).abs() < 1e-3);
             prop_assert_eq!(plain.to_bits(), crate::autoencoder::kernel::arch().dispatch(|| dot(&x, &y)).to_bits());
             prop_assert_eq!(dots(&x, [&y, &x, &y]), [plain, dot(&x, &x), plain]);
+            prop_assert_eq!(sum(&x).to_bits(), dot(&x, &vec![1.0; x.len()]).to_bits());
             // Adding several at once gives the same as adding one after the other.
             let terms: Vec<(f32, &[f32])> = (0..x.len() % 7).map(|n| (n as f32 - 2.5, if n % 2 == 0 { &x[..] } else { &y[..] })).collect();
             let (mut together, mut one_by_one) = (y.clone(), y.clone());

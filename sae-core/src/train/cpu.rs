@@ -112,7 +112,8 @@ impl Engine for CpuEngine {
             let k = self.config.aux_k(d);
             // The last slot has the error of the whole reconstruction, scaled.
             let last = sparse.residuals.chunks_exact(d).skip(sparse.slots - 1).step_by(sparse.slots);
-            let base: Vec<f32> = last.flat_map(|e| e.iter().map(|e| e / mean)).collect();
+            let mut base = Vec::with_capacity(rows * d);
+            last.for_each(|e| base.extend(e.iter().map(|e| e / mean)));
             let weight = self.config.aux_loss_coefficient * aux_weight(&self.config, k, batch.dead.len(), &base, d);
             let dense = Dense {
                 params,

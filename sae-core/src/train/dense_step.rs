@@ -6,12 +6,15 @@ use super::architecture::{ArchitectureRule, FeatureGrad};
 use super::params::{B_ENC, Params, SCALARS};
 use super::sparse_step::TokenLoss;
 use crate::autoencoder::kernel::{self, product::product};
+use crate::vector;
 use rayon::prelude::*;
 
 /// Tokens at a time.
 const TOKENS: usize = 256;
 /// Features that a thread takes at once.
 const FEATURES: usize = 64;
+/// Tokens that a thread takes at once.
+const ROWS: usize = 16;
 
 /// The gradient of some features.
 #[derive(Clone, Debug, Default)]
@@ -70,8 +73,9 @@ impl Dense<'_> {
         let channels = if let DensePass::Method(method) = self.kind { method.channels() } else { 1 };
         let gathered = n < self.params.d_sae;
         let gather = |matrix: &[f32]| -> Vec<f32> {
-            let row = |k: &u32| matrix[*k as usize * d..(*k as usize + 1) * d].iter().copied();
-            self.features.iter().flat_map(row).collect()
+            let mut rows = Vec::with_capacity(n * d);
+            self.features.iter().for_each(|k| rows.extend_from_slice(&matrix[*k as usize * d..(*k as usize + 1) * d]));
+            rows
         };
         let copies = gathered.then(|| (gather(&self.params.w_enc), gather(&self.params.w_dec)));
         let (w_enc, w_dec) = match &copies {
@@ -105,15 +109,22 @@ impl Dense<'_> {
                 }
                 let at = [channels * d, 1];
                 product([t, d, n], (&z[channel], [1, t]), (w_dec, [1, d]), (&mut residuals[channel * d..], at), true);
-                for (row, cost) in residuals.chunks_exact_mut(channels * d).zip(costs.iter_mut()) {
+                let rows = residuals.par_chunks_exact_mut(channels * d).zip(costs.par_iter_mut());
+                rows.with_min_len(ROWS).for_each(|(row, cost)| {
                     let row = &mut row[channel * d..(channel + 1) * d];
-                    let squared = crate::vector::norm_sq(row);
+                    let squared = kernel::wide(
+                        #[inline(always)]
+                        || {
+                            let squared = vector::norm_sq(row);
+                            vector::scale(self.scale, row);
+                            squared
+                        },
+                    );
                     cost.errors += squared;
                     if channel == 0 {
                         cost.error = squared;
                     }
-                    crate::vector::scale(self.scale, row);
-                }
+                });
                 let error = &residuals[channel * d..];
                 product([n, t, d], (w_dec, [d, 1]), (error, at), (&mut dz[channel], [t, 1]), false);
                 product([n, d, t], (&z[channel], [t, 1]), (error, [1, at[0]]), (&mut block.w_dec, [d, 1]), true);
@@ -129,7 +140,6 @@ impl Dense<'_> {
 
     /// Pre-activations without bias to pre-activations with it, and to activations.
     fn activate(&self, p: &mut [f32], z: &mut [Vec<f32>], t: usize, costs: &mut [TokenLoss], fired: &mut [bool]) {
-        let arch = kernel::arch();
         let (first, second) = z.split_at_mut(1);
         let first = &mut first[0][..p.len()];
         match self.kind {
@@ -140,9 +150,14 @@ impl Dense<'_> {
                 let rows = first.par_chunks_exact_mut(t).zip(p.par_chunks_exact(t)).zip(&self.features);
                 rows.with_min_len(FEATURES).for_each(|((z, p), feature)| {
                     let gain = gain(*feature);
-                    for ((z, p), cut) in z.iter_mut().zip(p).zip(&cuts) {
-                        *z = if p * gain >= *cut && (*p > 0.0 || !positive) { *p } else { 0.0 };
-                    }
+                    kernel::wide(
+                        #[inline(always)]
+                        || {
+                            for ((z, p), cut) in z.iter_mut().zip(p).zip(&cuts) {
+                                *z = if (p * gain >= *cut) & ((*p > 0.0) | !positive) { *p } else { 0.0 };
+                            }
+                        },
+                    );
                 });
             }
             DensePass::Method(method) => {
@@ -152,11 +167,11 @@ impl Dense<'_> {
                 let sums: Vec<(Vec<f32>, Vec<f32>)> = pieces
                     .map(|(((p, z), fired), features)| {
                         let (mut active, mut penalty) = (vec![0f32; t], vec![0f32; t]);
-                        let rows = p.chunks_exact_mut(t).zip(z.chunks_exact_mut(t)).zip(fired).zip(features);
-                        arch.dispatch(
+                        kernel::wide(
                             #[inline(always)]
                             || {
-                                for (((p, z), fired), k) in rows {
+                                let rows = p.chunks_exact_mut(t).zip(z.chunks_exact_mut(t));
+                                for (((p, z), fired), k) in rows.zip(fired.iter_mut()).zip(features) {
                                     let (numbers, norm) = (self.params.numbers(*k as usize), self.norms[*k as usize]);
                                     let sums = active.iter_mut().zip(&mut penalty);
                                     for ((p, z), (active, penalty)) in p.iter_mut().zip(z.iter_mut()).zip(sums) {
@@ -202,15 +217,19 @@ impl Dense<'_> {
         // As many tokens as fit into a cache line; their values are consecutive.
         const LINE: usize = 16;
         let n = self.features.len();
+        // Integers in the order of `f32::total_cmp` are compared faster. The same function turns them back.
+        let ordered = |bits: i32| bits ^ ((bits >> 31) as u32 >> 1) as i32;
         let of_tokens = |tokens: &[usize]| {
-            let mut values = vec![0f32; tokens.len() * n];
+            let mut values = vec![0i32; tokens.len() * n];
             for (at, (p, feature)) in p.chunks_exact(t).zip(&self.features).enumerate() {
                 let gain = gain(*feature);
-                tokens.iter().enumerate().for_each(|(row, token)| values[row * n + at] = p[*token] * gain);
+                for (row, token) in tokens.iter().enumerate() {
+                    values[row * n + at] = ordered((p[*token] * gain).to_bits() as i32);
+                }
             }
-            let at = k.min(n) - 1;
-            let cut = |values: &mut [f32]| *values.select_nth_unstable_by(at, |a, b| b.total_cmp(a)).1;
-            values.chunks_exact_mut(n).map(cut).collect::<Vec<_>>()
+            let cut = |values: &mut [i32]| *values.select_nth_unstable(n - k.min(n)).1;
+            let cuts = values.chunks_exact_mut(n).map(|values| f32::from_bits(ordered(cut(values)) as u32));
+            cuts.collect::<Vec<_>>()
         };
         let tokens: Vec<usize> = (0..t).collect();
         tokens.par_chunks(LINE).map(of_tokens).collect::<Vec<_>>().concat()
@@ -233,24 +252,31 @@ impl Dense<'_> {
         };
         let rows = p.par_chunks_exact_mut(t).zip(sums).enumerate().zip(&self.features);
         rows.with_min_len(FEATURES).for_each(|((n, (p, sum)), k)| {
-            let (numbers, norm) = (self.params.numbers(*k as usize), self.norms[*k as usize]);
-            for (token, p) in p.iter_mut().enumerate() {
-                let at = n * t + token;
-                let back = match self.kind {
-                    DensePass::Strongest { .. } if z[0][at] != 0.0 => {
-                        FeatureGrad { enc: dz[0][at], scalars: [dz[0][at], 0.0, 0.0], norm: 0.0 }
-                    }
-                    DensePass::Strongest { .. } => FeatureGrad::default(),
-                    DensePass::Method(method) => {
+            kernel::wide(
+                #[inline(always)]
+                || {
+                    let DensePass::Method(method) = self.kind else {
+                        let (z, dz) = (&z[0][n * t..], &dz[0][n * t..]);
+                        for ((p, z), dz) in p.iter_mut().zip(z).zip(dz) {
+                            *p = if *z != 0.0 { *dz } else { 0.0 };
+                        }
+                        let enc = vector::sum(p);
+                        sum.enc += enc;
+                        sum.scalars[B_ENC] += enc;
+                        return;
+                    };
+                    let (numbers, norm) = (self.params.numbers(*k as usize), self.norms[*k as usize]);
+                    for (token, p) in p.iter_mut().enumerate() {
+                        let at = n * t + token;
                         let (z, dz) = ([z[0][at], second(z, at)], [dz[0][at], second(dz, at)]);
-                        method.backward(*p, numbers, z, dz, norm, weights[token])
+                        let back = method.backward(*p, numbers, z, dz, norm, weights[token]);
+                        *p = back.enc;
+                        sum.enc += back.enc;
+                        sum.norm += back.norm;
+                        (0..SCALARS).for_each(|s| sum.scalars[s] += back.scalars[s]);
                     }
-                };
-                *p = back.enc;
-                sum.enc += back.enc;
-                sum.norm += back.norm;
-                (0..SCALARS).for_each(|s| sum.scalars[s] += back.scalars[s]);
-            }
+                },
+            );
         });
     }
 }

@@ -2,6 +2,7 @@
 //! initial values, and how they become an autoencoder in the units of the store.
 
 use super::config::{Decoder, TrainConfig};
+use crate::autoencoder::kernel;
 use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
 use crate::random;
 use crate::vector;
@@ -101,8 +102,12 @@ impl Params {
 
     /// Norms of the decoder's rows, `[d_sae]`; of a crosscoder, the sums of the norms of the blocks for its `models`.
     pub fn dec_norms(&self, models: usize) -> Vec<f32> {
-        let arch = crate::autoencoder::kernel::arch();
-        let norm = |row: &[f32]| arch.dispatch(|| vector::sum_of_norms(row, models));
+        let norm = |row: &[f32]| {
+            kernel::wide(
+                #[inline(always)]
+                || vector::sum_of_norms(row, models),
+            )
+        };
         self.w_dec.par_chunks_exact(self.d_in).map(norm).collect()
     }
 

@@ -68,25 +68,22 @@ pub fn traces(
     let (d, rows) = (params.d_in, chosen.rows());
     let slots = ends.len().max(method.channels());
     let mut residuals = vec![0f32; rows * slots * d];
-    let arch = kernel::arch();
     let pieces: Vec<(Vec<Entry>, Vec<TokenLoss>)> = residuals
         .par_chunks_mut(PIECE * slots * d)
         .enumerate()
         .map(|(piece, residuals)| {
-            arch.dispatch(
+            let mut entries = Vec::with_capacity(chosen.len() * PIECE / rows + 16);
+            let mut costs = Vec::with_capacity(PIECE);
+            kernel::wide(
                 #[inline(always)]
                 || {
-                    let first = piece * PIECE;
-                    let mut entries = Vec::with_capacity(chosen.len() * PIECE / rows + 16);
-                    let token = |(r, residuals): (usize, &mut [f32])| {
-                        let row = first + r;
-                        let x = &x[row * d..(row + 1) * d];
-                        trace(params, method, ends, norms, x, chosen.row(row), row, rows, residuals, &mut entries)
-                    };
-                    let costs = residuals.chunks_exact_mut(slots * d).enumerate().map(token).collect();
-                    (entries, costs)
+                    for (row, residuals) in (piece * PIECE..).zip(residuals.chunks_exact_mut(slots * d)) {
+                        let (x, active) = (&x[row * d..(row + 1) * d], chosen.row(row));
+                        costs.push(trace(params, method, ends, norms, x, active, row, rows, residuals, &mut entries));
+                    }
                 },
-            )
+            );
+            (entries, costs)
         })
         .collect();
     let mut all =

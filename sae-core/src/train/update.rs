@@ -93,30 +93,35 @@ impl<'a> StepGradient<'a> {
     /// The decoder's bias answers to every reconstruction; where it is subtracted from the input, to the encoder as well.
     fn of_b_dec(&self, params: &Params, block_residuals: &[f32]) -> Vec<f32> {
         let (d, slots) = (params.d_in, self.traces.slots);
-        let arch = kernel::arch();
         let mut sum = vec![0f32; d];
-        arch.dispatch(|| {
-            // Slot 0 is the sum over all prefixes; Gated's two reconstructions stand in a slot each.
-            let used = if self.config.arch == Architecture::Gated { slots } else { slots.min(1) };
-            for token in self.traces.residuals.chunks_exact((slots * d).max(1)) {
-                token[..used * d].chunks_exact(d).for_each(|e| vector::axpy(1.0, e, &mut sum));
-            }
-            block_residuals.chunks_exact(d).for_each(|e| vector::axpy(1.0, e, &mut sum));
-        });
+        // Slot 0 is the sum over all prefixes; Gated's two reconstructions stand in a slot each.
+        let used = if self.config.arch == Architecture::Gated { slots } else { slots.min(1) };
+        kernel::wide(
+            #[inline(always)]
+            || {
+                for token in self.traces.residuals.chunks_exact((slots * d).max(1)) {
+                    let residuals = token[..used * d].chunks_exact(d);
+                    vector::add_weighted(residuals.map(|e| (1.0, e)), &mut sum);
+                }
+                vector::add_weighted(block_residuals.chunks_exact(d).map(|e| (1.0, e)), &mut sum);
+            },
+        );
         if self.config.subtract_b_dec {
             // In pieces of a fixed size, summed in order: the same numbers on any number of threads.
             let piece = |(backs, rows): (&[FeatureGrad], &[f32])| {
                 let mut sum = vec![0f32; d];
-                arch.dispatch(|| {
-                    for (back, row) in backs.iter().zip(rows.chunks_exact(d)).filter(|(b, _)| b.enc != 0.0) {
-                        vector::axpy(-back.enc, row, &mut sum);
-                    }
-                });
+                kernel::wide(
+                    #[inline(always)]
+                    || {
+                        let terms = backs.iter().zip(rows.chunks_exact(d)).filter(|(back, _)| back.enc != 0.0);
+                        vector::add_weighted(terms.map(|(back, row)| (-back.enc, row)), &mut sum);
+                    },
+                );
                 sum
             };
             let pieces: Vec<Vec<f32>> =
                 self.backs.par_chunks(512).zip(params.w_enc.par_chunks(512 * d)).map(piece).collect();
-            arch.dispatch(|| pieces.iter().for_each(|piece| vector::axpy(1.0, piece, &mut sum)));
+            vector::add_weighted(pieces.iter().map(|piece| (1.0, &piece[..])), &mut sum);
         }
         sum
     }
@@ -180,28 +185,27 @@ impl<'a> StepGradient<'a> {
 
     /// Global norm of the gradient.
     pub fn norm(&self, optimizer: &OptimizerState) -> f64 {
-        let arch = kernel::arch();
         let params = &optimizer.state.params;
         let d = params.d_in;
         let count = scalar_names(self.config.arch).len();
-        let of_feature = |rows: &mut Rows, k: usize| {
-            if self.is_empty(k) {
-                return 0.0;
-            }
-            self.rows(params.dec(k), optimizer.norms[k], k, rows);
-            let numbers = self.backs[k].scalars[..count].iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
-            f64::from(vector::norm_sq(&rows.enc)) + f64::from(vector::norm_sq(&rows.dec)) + numbers
-        };
         let of_features: Vec<f64> = (0..params.d_sae)
             .into_par_iter()
             .with_min_len(64)
             .map_init(
                 || Rows::new(d),
                 |rows, k| {
-                    arch.dispatch(
+                    if self.is_empty(k) {
+                        return 0.0;
+                    }
+                    let of_rows = kernel::wide(
                         #[inline(always)]
-                        || of_feature(rows, k),
-                    )
+                        || {
+                            self.rows(params.dec(k), optimizer.norms[k], k, rows);
+                            f64::from(vector::norm_sq(&rows.enc)) + f64::from(vector::norm_sq(&rows.dec))
+                        },
+                    );
+                    let numbers = self.backs[k].scalars[..count].iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
+                    of_rows + numbers
                 },
             )
             .collect();

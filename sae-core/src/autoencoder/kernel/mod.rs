@@ -15,6 +15,24 @@ mod tile;
 pub use panels::Panels;
 pub use select::{Rule, select};
 
+/// Runs work compiled for the widest vector instructions of this processor, if the closure is `#[inline(always)]`.
+///
+/// `FnMut`, since a closure that could run more than once, but is called as `FnOnce`, is called by a function in between
+/// that the compiler does not inline, and so is compiled without those instructions.
+#[inline(always)]
+pub(crate) fn wide<T>(work: impl FnMut() -> T) -> T {
+    struct Work<F>(F);
+    impl<T, F: FnMut() -> T> pulp::NullaryFnOnce for Work<F> {
+        type Output = T;
+
+        #[inline(always)]
+        fn call(mut self) -> T {
+            (self.0)()
+        }
+    }
+    arch().dispatch(Work(work))
+}
+
 /// The widest vector instructions of this processor.
 pub(crate) fn arch() -> pulp::Arch {
     pulp::Arch::new()

@@ -12,7 +12,6 @@ use super::tile::{Isa, PortableIsa};
 use crate::autoencoder::sparse::{ByFeature, Sparse};
 use crate::vector::{dots, norm_sq};
 use rayon::prelude::*;
-use std::ops::Range;
 
 /// Features that a thread takes at once when candidates are computed.
 const FEATURES: usize = 64;
@@ -219,27 +218,25 @@ impl<'a> Encoder<'a> {
         let d = self.panels.d_in();
         let rows: Vec<usize> = (0..found.rows()).flat_map(|r| found.range(r).map(move |_| r)).collect();
         let entries = ByFeature::new(found.features().iter().copied().zip(0..), self.panels.d_sae());
-        let arch = super::arch();
-        let row_of = |entry: u32| &x[rows[entry as usize] * d..(rows[entry as usize] + 1) * d];
-        let of_features = |features: Range<usize>| {
-            let mut values = Vec::new();
-            for k in features {
-                let (w, b, gain) = (&self.w_enc[k * d..(k + 1) * d], self.b_enc[k], self.gain(k));
-                let (groups, last) = entries.of(k).as_chunks::<4>();
-                for group in groups {
-                    values.extend(dots(w, group.map(row_of)).map(|dot| (dot + b) * gain));
-                }
-                values.extend(last.iter().map(|entry| (dots(w, [row_of(*entry)])[0] + b) * gain));
-            }
-            values
-        };
         let starts: Vec<usize> = (0..self.panels.d_sae()).step_by(FEATURES).collect();
         let of_range = |start: &usize| {
-            let range = *start..(*start + FEATURES).min(self.panels.d_sae());
-            arch.dispatch(
+            let mut values = Vec::new();
+            super::wide(
                 #[inline(always)]
-                || of_features(range),
-            )
+                || {
+                    for k in *start..(*start + FEATURES).min(self.panels.d_sae()) {
+                        let (w, b, gain) = (&self.w_enc[k * d..(k + 1) * d], self.b_enc[k], self.gain(k));
+                        let row = |entry: u32| &x[rows[entry as usize] * d..(rows[entry as usize] + 1) * d];
+                        let (groups, last) = entries.of(k).as_chunks::<4>();
+                        for [m, n, o, p] in groups {
+                            let dots = dots(w, [row(*m), row(*n), row(*o), row(*p)]);
+                            values.extend(dots.iter().map(|dot| (dot + b) * gain));
+                        }
+                        values.extend(last.iter().map(|entry| (dots(w, [row(*entry)])[0] + b) * gain));
+                    }
+                },
+            );
+            values
         };
         let values: Vec<Vec<f32>> = starts.par_iter().map(of_range).collect();
         let out = found.values_mut();
