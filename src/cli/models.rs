@@ -167,7 +167,7 @@ fn draw(report: &OwnershipReport, path: &Path) -> Result<()> {
     let plot = |[model, reference]: [usize; 2]| Ownerships {
         title: format!("features of model {model} in model {reference}"),
         features: points(&report.found.features, Some([model, reference])),
-        null: points(&report.found.null_features, None),
+        null: report.found.null_features.as_ref().map(|(_, null)| points(null, None)).unwrap_or_default(),
     };
     let plots: Vec<Ownerships> = sides.take(8).map(plot).collect();
     plots::ownerships(path, &format!("{}: {}", report.name, report.sae), &plots, (NU_ERROR, NU_RECONSTRUCTION))

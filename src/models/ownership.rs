@@ -43,9 +43,9 @@ pub struct OwnershipFound {
     /// Every feature that fires, for each pair and each of its models.
     #[serde(skip)]
     pub features: Vec<ScaledFeature>,
-    /// Those of the null row.
+    /// Those of the null row, with the names of its models.
     #[serde(skip)]
-    pub null_features: Vec<ScaledFeature>,
+    pub null_features: Option<(Vec<String>, Vec<ScaledFeature>)>,
 }
 
 /// How two models differ.
@@ -108,7 +108,7 @@ impl OwnershipRequest {
         self.models.plan(&sae, numbers.into_iter().map(name).collect())
     }
 
-    /// Compares the models, and writes `models.parquet` and `contrast.json`.
+    /// Compares the models, and writes `models.parquet`, `null.parquet` if there is a null row, and `contrast.json`.
     ///
     /// # Errors
     /// As [`OwnershipRequest::plan`]; a field of clusters that no row has; files that cannot be read or written; a request to
@@ -128,17 +128,27 @@ impl OwnershipRequest {
         let null = self.null.as_ref().map(|null| {
             let sae = self.load(&Some(null.clone()))?;
             let all: Vec<usize> = (0..sae.saved.origin.models.len()).collect();
-            self.compare(&sae, &all, control)
+            Ok::<_, crate::Error>((model_names(&sae), self.compare(&sae, &all, control)?))
         });
-        let (null, null_features) = null.transpose()?.map(|null| (null.pairs, null.features)).unzip();
-        let names: Vec<String> = sae.saved.origin.models.iter().map(|stream| stream.model.clone()).collect();
-        let null_features = null_features.unwrap_or_default();
+        let null = null.transpose()?.map(|(names, null)| (null.pairs, (names, null.features)));
+        let (null, null_features) = null.unzip();
+        let names = model_names(&sae);
         let (fits, pairs, features) = (found.fits, found.pairs, found.features);
         self.models.write(
             &sae,
             fits,
             OwnershipFound { pairs, null, patch: patch.transpose()?, features, null_features },
-            |folder, found| write_ownership(&folder.join("models.parquet"), &names, &found.features),
+            |folder, found| {
+                let null = folder.join("null.parquet");
+                match &found.null_features {
+                    Some((names, features)) => write_ownership(&null, names, features)?,
+                    None if null.exists() => {
+                        std::fs::remove_file(&null).map_err(sae_core::Error::io("remove", &null))?;
+                    }
+                    None => {}
+                }
+                write_ownership(&folder.join("models.parquet"), &names, &found.features)
+            },
         )
     }
 
@@ -198,6 +208,11 @@ struct Comparison {
     fits: Vec<ModelFit>,
     pairs: Vec<PairReport>,
     features: Vec<ScaledFeature>,
+}
+
+/// The names of the models of a crosscoder.
+fn model_names(sae: &LoadedSae) -> Vec<String> {
+    sae.saved.origin.models.iter().map(|stream| stream.model.clone()).collect()
 }
 
 /// The positions that the crosscoder was trained on.

@@ -100,7 +100,7 @@ fn a_crosscoder_is_trained_shown_evaluated_and_indexed() {
         (&null["same_model"], &null["of_model"]["own"], &null["of_reference"]["own"]),
         (&json!(false), &json!(0), &json!(0))
     );
-    for file in ["models.parquet", "models.png", "contrast.json"] {
+    for file in ["models.parquet", "null.parquet", "models.png", "contrast.json"] {
         assert!(Path::new(&base).join("contrasts/models").join(file).is_file(), "{file}");
     }
     let table = table::read(&Path::new(&base).join("contrasts/models/models.parquet"), &[]).unwrap();

@@ -22,7 +22,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::write_ownership;
+pub use table::{read_ownership, write_ownership};
 
 use crate::Result;
 use crate::analysis::contrast::student_bound;

@@ -261,6 +261,28 @@ pub fn write_rebound(path: &Path, rows: &[CheckpointMean]) -> Result<()> {
     table::write(path, &batch)
 }
 
+/// Reads the rows that [`write_rebound`] wrote. Where `r` is null, a row has no [`CheckpointMean::rebound`].
+///
+/// # Errors
+/// The file cannot be read, or is not such a table.
+pub fn read_rebound(path: &Path) -> Result<Vec<CheckpointMean>> {
+    let batch = table::read(path, &[])?;
+    let real = |name| table::get::<Float64Array>(path, &batch, name);
+    let feature = table::get::<UInt32Array>(path, &batch, "feature")?;
+    let model = table::get::<UInt32Array>(path, &batch, "model")?;
+    let (mean, r, lo, hi) = (real("mean")?, real("r")?, real("r_lo")?, real("r_hi")?);
+    let read = |row| CheckpointMean {
+        feature: feature.value(row),
+        model: model.value(row),
+        mean: mean.value(row),
+        rebound: table::value(r, row).map(|value| {
+            let [lo, hi] = [lo, hi].map(|bound| table::value(bound, row).unwrap_or(f64::NAN));
+            Ratio { value, lo, hi }
+        }),
+    };
+    Ok((0..batch.num_rows()).map(read).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,6 +314,19 @@ mod tests {
             assert!((found.features[3].value - share).abs() < 1e-9);
             assert!(found.features[25].value.is_nan(), "this feature is the same in both models");
         }
+    }
+
+    #[test]
+    fn a_table_is_read_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rebound.parquet");
+        let row = |model, rebound| CheckpointMean { feature: 7, model, mean: 0.5 * f64::from(model), rebound };
+        let back = Ratio { value: 0.25, lo: 0.125, hi: 0.5 };
+        let rows = [row(0, None), row(1, None), row(2, Some(back))];
+        write_rebound(&path, &rows).unwrap();
+        assert_eq!(read_rebound(&path).unwrap(), rows);
+        write_rebound(&path, &[row(2, Some(Ratio { value: f64::NAN, ..back }))]).unwrap();
+        assert_eq!(read_rebound(&path).unwrap()[0].rebound, None, "base and aligned model do not differ");
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub use keyed::Keyed;
 pub use panics::catch_panic;
 
 use crate::{Error, Result, file};
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::{DataType, SchemaRef};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -169,6 +169,11 @@ pub fn get<'a, A: Array + 'static>(path: &Path, batch: &'a RecordBatch, name: &s
         let wanted = type_name::<A>().rsplit("::").next().unwrap_or_default();
         Error::format(path)(format!("column {name} holds {}, not what {wanted} holds", array.data_type()))
     })
+}
+
+/// A number of a column that may be null.
+pub fn value(column: &Float64Array, row: usize) -> Option<f64> {
+    column.is_valid(row).then(|| column.value(row))
 }
 
 /// A column of a batch converted to another type, for tables of other programs, which may store the same text or number in

@@ -8,7 +8,7 @@ use super::tables::Tables;
 use super::watch::{Changed, Watch};
 use super::{contrast, folders, guarded, probe, report, sample_images, scores};
 use crate::state::Link;
-use crate::state::contrast::Contrast;
+use crate::state::contrast::AnyContrast;
 use crate::state::details::Details;
 use crate::state::label_edits::Edits;
 use crate::state::open_dialog::FolderEntry;
@@ -54,7 +54,7 @@ pub enum Reply {
     /// The names of the contrasts, after one was made, made again or removed.
     Contrasts(Vec<String>),
     /// A contrast.
-    Contrast(String, Box<Contrast>),
+    Contrast(String, AnyContrast),
     /// The names of the probes, after one was made, made again or removed.
     Probes(Vec<String>),
     /// A probe.
@@ -437,7 +437,7 @@ fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<
                 reply(current.number, Reply::Report(report::read(&current.run)));
             }
             (Some(Task::Contrast(name)), Some(current)) => {
-                let contrast = Box::new(contrast::read(&current.run, &name));
+                let contrast = contrast::read(&current.run, &name);
                 reply(current.number, Reply::Contrast(name, contrast));
             }
             (Some(Task::Probe(name)), Some(current)) => {

@@ -2,11 +2,21 @@
 //! Plain data with the sentences about it; reads no file.
 
 use super::format;
+use super::models::ModelContrast;
 use sae_core::analysis::contrast::{ChanceTest, GroupExample, GroupValue, TestTable};
 use sae_core::analysis::index::Example;
 use serde::Deserialize;
 
-/// A contrast. What cannot be read is a sentence in its place.
+/// A contrast of either kind.
+#[derive(Clone, Debug)]
+pub enum AnyContrast {
+    /// Between samples.
+    Samples(Box<Contrast>),
+    /// Between models, or why it cannot be read.
+    Models(Result<Box<ModelContrast>, String>),
+}
+
+/// A contrast between samples. What cannot be read is a sentence in its place.
 #[derive(Clone, Debug)]
 pub struct Contrast {
     /// What was found.

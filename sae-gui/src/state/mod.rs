@@ -26,6 +26,7 @@ pub mod list;
 pub mod location;
 pub mod lru;
 pub mod map;
+pub mod models;
 pub mod named;
 pub mod open_dialog;
 pub mod open_run;

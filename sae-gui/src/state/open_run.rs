@@ -2,7 +2,7 @@
 
 use super::annotations::Annotations;
 use super::budget::{BudgetAnswer, BudgetChoice, BudgetQuestion, BudgetSettings};
-use super::contrast::Contrast;
+use super::contrast::AnyContrast;
 use super::details::{Details, ExampleGroup};
 use super::export_settings::ExportSettings;
 use super::history::{History, VisitKind};
@@ -78,7 +78,7 @@ pub struct OpenRun {
     /// Provenance, curves and evaluations, once they are read.
     pub report: Option<RunReport>,
     /// Its contrasts.
-    pub contrasts: Named<Contrast>,
+    pub contrasts: Named<AnyContrast>,
     /// The probes of its autoencoder. What cannot be read is a sentence in its place.
     pub probes: Named<Result<ProbeReport, String>>,
     /// The feature under the pointer.

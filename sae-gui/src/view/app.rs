@@ -361,7 +361,7 @@ impl App {
                 Page::Sample => sample::show(ui, run, cache, &mut pages.sample, opacity),
                 Page::Filter => filter::show(ui, run, cache, &mut pages.filter, job),
                 Page::Playground => playground::show(ui, run, &mut pages.playground, opacity),
-                Page::Contrast => contrast::show(ui, run, cache, &mut pages.contrast, opacity),
+                Page::Contrast => contrast::show(ui, run, cache, &mut pages.contrast, &mut pages.feature.heat_opacity),
                 Page::Probe => probe::show(ui, run, cache, &mut pages.probe, &mut pages.feature.heat_opacity),
                 Page::Run => report::show(ui, run, &mut pages.report, job),
                 Page::Compare => {

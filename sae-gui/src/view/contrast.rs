@@ -2,13 +2,14 @@
 //! them in every group.
 
 use super::contrast_examples::ExamplesView;
+use super::models::{self, ModelsView};
 use super::rows::{ROW, Rows};
 use super::sample_cache::SampleCache;
 use super::theme::{self, note, section};
 use super::volcano::VolcanoView;
 use super::widgets;
 use super::{Action, contrast_examples, contrast_plot, volcano};
-use crate::state::contrast::{Contrast, ContrastSummary};
+use crate::state::contrast::{AnyContrast, Contrast, ContrastSummary};
 use crate::state::format;
 use crate::state::location::Location;
 use crate::state::open_run::OpenRun;
@@ -51,12 +52,20 @@ pub struct ContrastView {
     row: Option<usize>,
     volcano: VolcanoView,
     examples: ExamplesView,
+    models: ModelsView,
 }
 
 impl ContrastView {
     /// Forgets a run that is closed.
     pub fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// The feature that is shown beside a contrast of models.
+    pub fn feature(&self, run: &OpenRun) -> Option<u32> {
+        let Some(AnyContrast::Models(Ok(contrast))) = run.contrasts.shown() else { return None };
+        let is_of_sae = run.info.sae.as_ref() == Some(&contrast.summary.sae);
+        self.models.feature(contrast).filter(|_| is_of_sae)
     }
 
     /// The samples whose cards are shown.
@@ -71,7 +80,7 @@ pub fn show(
     run: &mut OpenRun,
     cache: &mut SampleCache,
     view: &mut ContrastView,
-    opacity: f32,
+    opacity: &mut f32,
 ) -> Option<Action> {
     let Some(name) = run.contrasts.name().map(str::to_owned) else {
         ui.heading("No contrasts yet");
@@ -97,9 +106,24 @@ pub fn show(
     let run = &*run;
     let Some(contrast) = run.contrasts.shown() else {
         view.volcano = VolcanoView::default();
+        view.models = ModelsView::default();
         note(ui, "Reading ...");
         return None;
     };
+    let contrast = match contrast {
+        AnyContrast::Samples(contrast) => contrast,
+        AnyContrast::Models(Err(reason)) => {
+            note(ui, reason);
+            return None;
+        }
+        AnyContrast::Models(Ok(contrast)) => {
+            if run.info.sae.as_ref() != Some(&contrast.summary.sae) {
+                return other_sae(ui, run, &contrast.summary.sae);
+            }
+            return models::show(ui, run, contrast, cache, &mut view.models, opacity);
+        }
+    };
+    let opacity = *opacity;
     match &contrast.summary {
         Err(reason) => note(ui, reason),
         Ok(summary) => {

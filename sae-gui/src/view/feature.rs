@@ -60,27 +60,28 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, cache: &mut SampleCache, view: &mut 
         class_reason(ui, run, &feature);
         action = test_box::show(ui, run, &feature, &mut view.test).or(action.take());
         let examples = by_modality(ui, run, &feature, cache, &mut view.expanded, &mut view.heat_opacity);
-        action = examples.map(|found| card_action(found, run, number)).or(action.take());
+        action = examples.map(|found| card_action(found, number, || run.example_samples())).or(action.take());
         histogram::activations(ui, run);
         tokens(ui, run, number);
         let related = neighbors(ui, run).or(coactive(ui, run));
         action = related.map(|number| Action::Go(Location::Feature(number))).or(action.take());
         let examples = groups(ui, run, &feature, cache, view);
-        action = examples.map(|found| card_action(found, run, number)).or(action.take());
+        action = examples.map(|found| card_action(found, number, || run.example_samples())).or(action.take());
         ui.add_space(12.0);
     });
     action
 }
 
-fn card_action(action: CardAction, run: &OpenRun, feature: u32) -> Action {
+/// What a click on an example does; `samples` are those that Next and Previous then walk.
+fn card_action(action: CardAction, feature: u32, samples: impl Fn() -> Vec<u32>) -> Action {
     match action {
         CardAction::Copy(text) => Action::Copy(text, "Text copied."),
         CardAction::CopyPicture(of) => Action::CopyPicture(of),
         CardAction::SavePicture(of) => Action::SavePicture(of),
-        CardAction::Open(sample) => {
-            let samples = run.example_samples();
-            Action::GoToSample(sample, SampleList { title: format!("examples of feature {feature}"), samples })
-        }
+        CardAction::Open(sample) => Action::GoToSample(
+            sample,
+            SampleList { title: format!("examples of feature {feature}"), samples: samples() },
+        ),
     }
 }
 
@@ -293,6 +294,34 @@ pub fn tokens(ui: &mut Ui, run: &OpenRun, feature: u32) {
         Err(reason) => note(ui, reason),
         Ok(bins) => histogram::logits(ui, bins, tokens),
     }
+}
+
+/// What a feature promotes, and where it fires, beside a table in which it is selected.
+pub fn beside(
+    ui: &mut Ui,
+    run: &OpenRun,
+    cache: &mut SampleCache,
+    selected: Option<u32>,
+    expanded: &mut Expanded,
+    opacity: &mut f32,
+) -> Option<Action> {
+    let number = selected?;
+    let mut action = None;
+    ui.horizontal_wrapped(|ui| {
+        theme::title(ui, "Feature", "Choose another one in the table");
+        if feature_button(ui, run, number, None).clicked() {
+            action = Some(Action::Go(Location::Feature(number)));
+        }
+        ui.label(widgets::feature_name(ui, run, number));
+    });
+    let Some(row) = run.list.row(number) else {
+        note(ui, "The feature index does not list it. Make the index to see where it fires.");
+        return action;
+    };
+    tokens(ui, run, number);
+    let clicked = by_modality(ui, run, row, cache, expanded, opacity);
+    let samples = || run.strongest_samples_of(number);
+    clicked.map(|clicked| card_action(clicked, number, samples)).or(action)
 }
 
 /// Examples from every interval of activation.

@@ -1,7 +1,7 @@
 //! The Probe page: how well labels are predicted from features, beside the predictions that a probe has to beat; which features carry
 //! the decision, what they promote and where they fire; and which preferences are probably mislabeled.
 
-use super::card::{CardAction, Expanded};
+use super::card::Expanded;
 use super::rows::{ROW, Rows};
 use super::sample_cache::SampleCache;
 use super::theme::{self, note, section};
@@ -108,7 +108,7 @@ pub fn show(
         let shown = ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             ui.set_max_width(ui.available_width() - MARGIN);
             let action = found(ui, run, report, view, selected);
-            one_feature(ui, run, cache, selected, &mut view.expanded, opacity).or(action)
+            feature::beside(ui, run, cache, selected, &mut view.expanded, opacity).or(action)
         });
         return shown.inner;
     }
@@ -119,7 +119,7 @@ pub fn show(
         });
         let feature = ScrollArea::vertical().id_salt("feature").auto_shrink(false).show(&mut sides[1], |ui| {
             ui.set_max_width(ui.available_width() - MARGIN);
-            one_feature(ui, run, cache, selected, &mut view.expanded, opacity)
+            feature::beside(ui, run, cache, selected, &mut view.expanded, opacity)
         });
         feature.inner.or(shown.inner)
     })
@@ -327,39 +327,4 @@ fn audit(ui: &mut Ui, report: &ProbeReport) -> Option<Action> {
         }
     });
     action
-}
-
-/// What a feature of the probe promotes, and where it fires.
-fn one_feature(
-    ui: &mut Ui,
-    run: &OpenRun,
-    cache: &mut SampleCache,
-    selected: Option<u32>,
-    expanded: &mut Expanded,
-    opacity: &mut f32,
-) -> Option<Action> {
-    let number = selected?;
-    let mut action = None;
-    ui.horizontal_wrapped(|ui| {
-        theme::title(ui, "Feature", "Choose another one in the table");
-        if widgets::feature_button(ui, run, number, None).clicked() {
-            action = Some(Action::Go(Location::Feature(number)));
-        }
-        ui.label(widgets::feature_name(ui, run, number));
-    });
-    let Some(row) = run.list.row(number) else {
-        note(ui, "The feature index does not list it. Make the index to see where it fires.");
-        return action;
-    };
-    feature::tokens(ui, run, number);
-    let Some(clicked) = feature::by_modality(ui, run, row, cache, expanded, opacity) else { return action };
-    Some(match clicked {
-        CardAction::Copy(text) => Action::Copy(text, "Text copied."),
-        CardAction::CopyPicture(of) => Action::CopyPicture(of),
-        CardAction::SavePicture(of) => Action::SavePicture(of),
-        CardAction::Open(sample) => {
-            let samples = run.strongest_samples_of(number);
-            Action::GoToSample(sample, SampleList { title: format!("examples of feature {number}"), samples })
-        }
-    })
 }

@@ -138,8 +138,11 @@ impl App {
             },
             Page::Run => Requested { report: true, ..Requested::default() },
             Page::Contrast => {
-                let samples = self.pages.contrast.samples().to_vec();
+                let feature = self.pages.contrast.feature(run);
+                let of_feature = feature.map(|feature| run.strongest_samples_of(feature));
+                let samples = of_feature.unwrap_or_else(|| self.pages.contrast.samples().to_vec());
                 Requested {
+                    features: feature.into_iter().collect(),
                     contrast: run.contrasts.pending().map(str::to_owned),
                     active: if encodes { samples.clone() } else { Vec::new() },
                     samples,
@@ -339,7 +342,7 @@ impl App {
             }
             Reply::Contrast(name, contrast) => {
                 if let Some(run) = self.session.run_mut() {
-                    run.contrasts.set(name, *contrast);
+                    run.contrasts.set(name, contrast);
                 }
                 Vec::new()
             }

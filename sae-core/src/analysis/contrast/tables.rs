@@ -127,19 +127,19 @@ pub fn read_features(path: &Path) -> Result<TestTable> {
             samples: samples.value(row),
             clusters: clusters.value(row),
             prevalence: prevalence.value(row),
-            prevalence_rest: value(prevalence_rest, row),
-            odds_ratio: value(odds_ratio, row),
+            prevalence_rest: table::value(prevalence_rest, row),
+            odds_ratio: table::value(odds_ratio, row),
             estimate: Estimate { effect: effect.value(row), lo: lo.value(row), hi: hi.value(row) },
             z: z.value(row),
-            p: value(p, row),
-            q: value(q, row),
+            p: table::value(p, row),
+            q: table::value(q, row),
             is_found: found.value(row),
             confirmation,
             is_confirmed: confirmed.is_valid(row).then(|| confirmed.value(row)),
         });
         read.notes.push(FeatureNote {
             is_selected: selected.value(row),
-            weight: value(weight, row),
+            weight: table::value(weight, row),
             label: label.is_valid(row).then(|| label.value(row).to_owned()),
         });
         if known.is_none() {
@@ -176,14 +176,9 @@ pub fn read_chance(path: &Path) -> Result<Vec<ChanceTest>> {
         feature: feature.value(row),
         column: column.value(row).to_owned(),
         effect: effect.value(row),
-        p: value(p, row),
+        p: table::value(p, row),
     };
     Ok((0..batch.num_rows()).map(test).collect())
-}
-
-/// The value of a row, unless it is null.
-fn value(column: &Float64Array, row: usize) -> Option<f64> {
-    column.is_valid(row).then(|| column.value(row))
 }
 
 /// How often a feature is active in a group or bin.
@@ -273,9 +268,9 @@ pub fn read_groups(path: &Path) -> Result<Vec<GroupValue>> {
         group: group.value(row).to_owned(),
         feature: feature.value(row),
         samples: samples.is_valid(row).then(|| samples.value(row)),
-        prevalence: value(prevalence, row),
+        prevalence: table::value(prevalence, row),
         adjusted: adjusted.value(row),
-        interval: value(lo, row).zip(value(hi, row)).map(|(lo, hi)| [lo, hi]),
+        interval: table::value(lo, row).zip(table::value(hi, row)).map(|(lo, hi)| [lo, hi]),
         is_forecast: forecast.value(row),
     };
     Ok((0..batch.num_rows()).map(read).collect())
