@@ -9,6 +9,8 @@ use sae_core::analysis::index::{
     write_examples, write_features, write_lists, write_neighbors,
 };
 use sae_core::analysis::labels::{Change, Entry, Labels};
+use sae_core::analysis::latent_scaling::{Ratio, ScaledFeature, write_ownership};
+use sae_core::analysis::rebound::{CheckpointMean, write_rebound};
 use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
 use sae_core::autoencoder::{Architecture, Weights};
 use sae_core::store::sample::{ImageRef, Modality, Role, Sample, Token};
@@ -381,6 +383,89 @@ pub fn contrast(run: &Run, name: &str) {
         }],
     });
     file::write_json(&folder.join("contrast.json"), &summary).unwrap();
+}
+
+/// A contrast of two models by a crosscoder: feature 6 is the second model's own, and one model with itself has none.
+pub fn models(run: &Run, name: &str) {
+    let folder = run.root().join("contrasts").join(name);
+    fs::create_dir_all(&folder).unwrap();
+    let ratio = |value: f64| Ratio { value, lo: value - 0.05, hi: value + 0.05 };
+    let row = |feature: u32, model: usize, nu: f64, delta: f64| ScaledFeature {
+        feature,
+        model,
+        reference: 1 - model,
+        delta,
+        firings: 40 + u64::from(feature),
+        nu_error: ratio(nu),
+        nu_reconstruction: ratio(nu + 0.1),
+        template_share: 0.02 * f64::from(feature % 5),
+        first_share: 0.0,
+    };
+    let spread = |feature: u32| 0.7 + 0.02 * f64::from(feature * 7 % 29);
+    let others = || (0..48).filter(|feature| *feature != 6);
+    let of_model = |model: usize| others().map(move |k| row(k, model, spread(k), 0.5 + 0.005 * f64::from(k % 9)));
+    let rows: Vec<ScaledFeature> = [row(6, 1, 0.08, 0.95)].into_iter().chain(of_model(1)).chain(of_model(0)).collect();
+    let null: Vec<ScaledFeature> =
+        (0..48).map(|k| row(k, 1, spread(k) + 0.05, 0.5 + 0.004 * f64::from(k % 7))).collect();
+    let names = ["base", "chat"].map(String::from);
+    write_ownership(&folder.join("models.parquet"), &names, &rows).unwrap();
+    write_ownership(&folder.join("null.parquet"), &names, &null).unwrap();
+    let pair = |own: usize| {
+        let [of_model, of_reference] =
+            [own, 0].map(|own| serde_json::json!({ "own": own, "uncertain": 0, "strongest": [] }));
+        serde_json::json!({ "reference": 0, "model": 1, "same_model": false, "of_model": of_model, "of_reference": of_reference })
+    };
+    let patch = |moved: &str, features: usize, kl: f64| {
+        let removed = 1.0 - kl / 0.8;
+        serde_json::json!({ "moved": moved, "features": features, "kl": [kl, kl - 0.02, kl + 0.02], "removed": [removed, removed - 0.03, removed + 0.03] })
+    };
+    let report = serde_json::json!({
+        "schema_version": 2, "name": name, "runs": ["base", "chat"], "sae": SAE, "pairs": [pair(1)], "null": [pair(0)],
+        "models": [{ "model": "models/base", "fvu": 0.21 }, { "model": "models/chat", "fvu": 0.24 }],
+        "patch": {
+            "data": "test.jsonl", "samples": 16, "tokens": 160, "skipped": 0, "draws": 5,
+            "patches": [patch("none", 0, 0.8), patch("own", 1, 0.5), patch("random", 1, 0.79)],
+        },
+    });
+    file::write_json(&folder.join("contrast.json"), &report).unwrap();
+}
+
+/// A contrast of a base, an aligned model and two checkpoints that were tuned back.
+pub fn series(run: &Run, name: &str) {
+    let folder = run.root().join("contrasts").join(name);
+    fs::create_dir_all(&folder).unwrap();
+    let back = [0.0, 0.0, 0.3, 0.8];
+    let rows: Vec<CheckpointMean> = (0..4u32)
+        .flat_map(|model| {
+            (0..12u32).map(move |feature| {
+                let (base, aligned) = (1.0, 1.0 + 0.1 * f64::from(feature));
+                let share: f64 = back[model as usize];
+                let mean = if model == 0 { base } else { aligned + share * (base - aligned) };
+                let is_back = model >= 2 && feature > 0;
+                let rebound = is_back.then_some(Ratio { value: share, lo: share - 0.1, hi: share + 0.1 });
+                CheckpointMean { feature, model, mean, rebound }
+            })
+        })
+        .collect();
+    write_rebound(&folder.join("rebound.parquet"), &rows).unwrap();
+    let at = |model: usize, tuned_on: u64, r: f64| {
+        let measured = |value: f64| [value, value - 0.08, value + 0.08];
+        serde_json::json!({
+            "model": model, "tuned_on": tuned_on, "features": measured(r), "hidden_states": measured(r - 0.1),
+            "state_distance": measured(r - 0.15), "weight_distance": r - 0.2, "kl": measured(r + 0.05),
+        })
+    };
+    let distance = |model: usize, far: f64| serde_json::json!({ "model": model, "hidden_states": [far, far - 0.01, far + 0.01], "weights": far / 4.0, "kl": null });
+    let names = ["base", "aligned", "back-100", "back-200"];
+    let fits = names.map(|model| serde_json::json!({ "model": model, "fvu": 0.2 }));
+    let report = serde_json::json!({
+        "schema_version": 2, "name": name, "runs": names, "sae": SAE, "unseen": [],
+        "same_model": [], "rebound": [at(2, 100, 0.3), at(3, 200, 0.8)],
+        "half_way": { "features": 140.0, "hidden_states": 160.0, "state_distance": 170.0, "weight_distance": 180.0, "kl": 130.0 },
+        "distances": [distance(1, 0.4), distance(2, 0.3), distance(3, 0.1)],
+        "models": fits,
+    });
+    file::write_json(&folder.join("contrast.json"), &report).unwrap();
 }
 
 /// A probe of pairs: features 6, 9 and 10 carry it, and two labels are not plausible. The index gets promoted tokens.

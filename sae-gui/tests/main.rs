@@ -14,6 +14,7 @@ mod labeling;
 mod layout;
 mod meaning;
 mod memory;
+mod models;
 mod navigation;
 mod opening;
 mod pictures;

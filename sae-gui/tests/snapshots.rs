@@ -55,6 +55,8 @@ fn every_page_looks_as_it_is_meant_to() {
     fixture::labels(&run);
     fixture::contrast(&run, "shape");
     fixture::probe(&run, "help");
+    fixture::models(&run, "models");
+    fixture::series(&run, "series");
     let places = [
         ("features", Location::Feature(6), "light"),
         ("features-dark", Location::Feature(6), "dark"),
@@ -63,14 +65,20 @@ fn every_page_looks_as_it_is_meant_to() {
         ("playground", Location::Page(Page::Playground), "light"),
         ("run", Location::Page(Page::Run), "light"),
         ("contrast", Location::Page(Page::Contrast), "light"),
+        ("models", Location::Page(Page::Contrast), "light"),
+        ("models-dark", Location::Page(Page::Contrast), "dark"),
+        ("series", Location::Page(Page::Contrast), "light"),
+        ("series-dark", Location::Page(Page::Contrast), "dark"),
         ("probe", Location::Page(Page::Probe), "light"),
         ("probe-dark", Location::Page(Page::Probe), "dark"),
     ];
     let mut wrong = Vec::new();
     for (name, place, theme) in places {
         let picture = dir.path().join(format!("{name}.png"));
-        let link = Link { run: run.root().into(), sae: Some(SAE.into()), location: Some(place), ..Link::default() }
-            .to_string();
+        let contrast = name.split('-').next().filter(|name| ["models", "series"].contains(name)).unwrap_or("shape");
+        let shown = (place == Location::Page(Page::Contrast)).then(|| contrast.to_owned());
+        let link =
+            Link { sae: Some(SAE.into()), location: Some(place), name: shown, ..Link::to_run(run.root()) }.to_string();
         let output = shoot(&link, &picture, &["--theme", theme]);
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         let own = image::open(&picture).unwrap().into_rgb8();

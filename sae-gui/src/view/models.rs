@@ -40,10 +40,10 @@ const OWNED: [ColumnHead; 9] = [
     ),
     (
         "nu error",
-        150.0,
+        168.0,
         "What the other features leave of the other model, explained by the feature: near 0 if the other lacks it",
     ),
-    ("nu reconstruction", 150.0, "The same of the other model's reconstruction"),
+    ("nu reconstruction", 168.0, "The same of the other model's reconstruction"),
     ("Template", 58.0, "Share of its activation on template tokens"),
     ("First", 46.0, "Share of its activation on first positions"),
 ];
@@ -186,7 +186,9 @@ fn owned(
     if let Some(clicked) = models_plot::show(ui, run, rows, by_chance, side, selected, &mut view.plot) {
         view.chosen = Some(rows[clicked].feature);
     }
-    ui.label(theme::small(ui, "colored: own; gray: shared or uncertain; faint gray: one model with itself"));
+    let colors =
+        "Above, colored: own; gray: shared or uncertain; faint gray: one model with itself. Below, gray: the same";
+    ui.add(Label::new(theme::small(ui, colors)).wrap());
 }
 
 /// What the second model predicts from states that features moved.

@@ -9,7 +9,9 @@ use crate::state::format;
 use crate::state::location::Location;
 use crate::state::models::{self, Checkpoint, FeatureSeries, MEASURES, Measured, ModelSummary, measured};
 use crate::state::open_run::OpenRun;
-use egui::{Color32, ComboBox, Grid, Pos2, RichText, Role, ScrollArea, Sense, Stroke, Ui, WidgetInfo, pos2, vec2};
+use egui::{
+    Color32, ComboBox, Grid, Label, Pos2, RichText, Role, ScrollArea, Sense, Stroke, Ui, WidgetInfo, pos2, vec2,
+};
 
 /// Height of the plot, and the width left of it for its vertical axis.
 const HEIGHT: f32 = 230.0;
@@ -184,7 +186,8 @@ fn rebound(ui: &mut Ui, summary: &ModelSummary, chosen: Option<&FeatureSeries>, 
     plot::vertical_axis(ui, inner, [&format::real(low), &format::real(high)], "back at the base");
     ui.horizontal_wrapped(|ui| {
         for line in &lines {
-            ui.label(RichText::new(format!("\u{2014} {}", line.title)).small().color(line.color));
+            let title = RichText::new(format!("\u{2014} {}", line.title)).small().color(line.color);
+            ui.add(Label::new(title).extend());
         }
     });
     let points =
