@@ -22,14 +22,15 @@ const ROOM: usize = 256 << 20;
 /// `text`: `[n][d_in]`. `image`: `[m][d_in]`. All vectors have norm 1.
 pub fn paper(text: &[&[f32]], image: &[&[f32]]) -> Option<f64> {
     let pairs = text.len() * image.len();
-    let sum = |of: &[&[f32]]| {
-        let mut sum = vec![0f64; of.first().map_or(0, |v| v.len())];
-        of.iter().for_each(|v| sum.iter_mut().zip(*v).for_each(|(s, v)| *s += f64::from(*v)));
-        sum
-    };
     // The mean over all pairs is the product of the two sums.
     let dot: f64 = sum(text).iter().zip(sum(image)).map(|(a, b)| a * b).sum();
     (pairs > 0).then(|| dot / pairs as f64)
+}
+
+fn sum(vectors: &[&[f32]]) -> Vec<f64> {
+    let mut sum = vec![0f64; vectors.first().map_or(0, |v| v.len())];
+    vectors.iter().for_each(|v| sum.iter_mut().zip(*v).for_each(|(s, v)| *s += f64::from(*v)));
+    sum
 }
 
 /// The tokens that represent a feature in the release: among its 30 strongest tokens of both modalities, the 5 strongest of
@@ -64,7 +65,9 @@ pub fn corrected(text: &[&[f32]], image: &[&[f32]], baseline: f64) -> Option<Est
         return None;
     }
     let against = |own: &[&[f32]], others: &[&[f32]]| {
-        let means: Vec<f64> = own.iter().filter_map(|v| paper(&[*v], others)).collect();
+        let sum = sum(others);
+        let dot = |v: &[f32]| v.iter().zip(&sum).map(|(v, s)| f64::from(*v) * s).sum::<f64>();
+        let means: Vec<f64> = own.iter().map(|v| dot(v) / others.len() as f64).collect();
         let mean = means.iter().sum::<f64>() / means.len() as f64;
         let squares: f64 = means.iter().map(|m| (m - mean).powi(2)).sum();
         squares / (means.len() - 1) as f64 / means.len() as f64

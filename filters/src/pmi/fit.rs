@@ -1,12 +1,14 @@
 //! A fit: the canonical directions of image and text features with their correlations, and the score of a sample.
 
 use super::moments::Vectors;
+use super::svd::{self, Largest};
 use super::{Chosen, LEAST, Moments, Options, Unit, nats};
 use crate::definition::{IMAGE, TEXT};
 use crate::pooling::PooledSample;
 use crate::{Error, Result};
+use faer::linalg::solvers::SvdError;
 use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
-use faer::{Mat, Par, Side};
+use faer::{Mat, MatRef, Par, Side};
 
 /// The canonical components. Pairs are `[text, image]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +32,15 @@ impl Fit {
     /// There are fewer than [`LEAST`] samples, a side has no feature that distinguishes samples, or the matrices cannot be
     /// decomposed.
     pub fn new(moments: &Moments, chosen: &Chosen, options: &Options) -> Result<Self> {
+        Self::decomposed_by(svd::largest, moments, chosen, options)
+    }
+
+    fn decomposed_by(
+        largest: impl Fn(MatRef<f64>, usize) -> std::result::Result<Largest, SvdError>,
+        moments: &Moments,
+        chosen: &Chosen,
+        options: &Options,
+    ) -> Result<Self> {
         let request = |cause: String| Error::request(format!("pmi: {cause}"));
         if moments.samples < LEAST {
             let n = moments.samples;
@@ -54,11 +65,10 @@ impl Fit {
         solve_lower_triangular_in_place(lower[IMAGE].as_ref(), left.as_mut(), Par::Seq);
         let mut both = left.transpose().to_owned();
         solve_lower_triangular_in_place(lower[TEXT].as_ref(), both.as_mut(), Par::Seq);
-        let svd = both.thin_svd().map_err(|_| broken())?;
-        let values = svd.S().column_vector();
-        let components = options.components.min(values.nrows());
-        let correlations: Vec<f64> = (0..components).map(|j| values[j].clamp(0.0, options.clip)).collect();
-        let mut directions = [svd.U(), svd.V()].map(|vectors| vectors.subcols(0, components).to_owned());
+        let Largest { values, left, right } = largest(both.as_ref(), options.components).map_err(|_| broken())?;
+        let components = values.len();
+        let correlations: Vec<f64> = values.iter().map(|s| s.clamp(0.0, options.clip)).collect();
+        let mut directions = [left, right];
         let mut flat = [Vec::new(), Vec::new()];
         // The sign of a pair of singular vectors is arbitrary. The largest weight of the text is made positive.
         let signs: Vec<f64> = (0..components)
@@ -112,6 +122,43 @@ impl Fit {
                 let tokens = sample.tokens.iter().map(|token| self.chosen.token(token, &self.options));
                 tokens.map(|mut t| self.score(&self.variable(TEXT, &mut t), &p)).min_by(f64::total_cmp)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sae_core::random::SplitMix64;
+
+    #[test]
+    fn scores_are_those_of_the_whole_decomposition() {
+        // 120 pairs of 150 features each; a text's value is that of the image's, more or less.
+        let features = [150, 140].map(|n: u32| (0..n).collect::<Vec<u32>>());
+        let chosen = Chosen::new(features, 150);
+        let value =
+            |salt: u64, n: usize, k: usize| SplitMix64::nth(salt, (n * 1000 + k) as u64) as f64 / u64::MAX as f64;
+        let vectors = |n: usize| -> Vectors {
+            let image: Vec<f64> = (0..140).map(|k| value(1, n, k)).collect();
+            let text = (0..150).map(|k| image[k % 140] * (k % 7) as f64 / 7.0 + value(2, n, k)).collect();
+            [text, image]
+        };
+        let mut moments = Moments::new(&chosen);
+        for n in 0..120 {
+            moments.samples += 1;
+            moments.push(vectors(n));
+        }
+        moments.flush();
+        let options = Options { components: 16, ..Options::default() };
+        let few = Fit::new(&moments, &chosen, &options).unwrap();
+        let whole = Fit::decomposed_by(svd::all, &moments, &chosen, &options).unwrap();
+        assert!(few.directions != whole.directions, "nothing is compared");
+        for n in 0..140 {
+            let [few, whole] = [&few, &whole].map(|fit| {
+                let [q, p] = fit.project(vectors(n));
+                fit.score(&q, &p)
+            });
+            assert!((few - whole).abs() < 1e-6, "{n}: {few} {whole}");
         }
     }
 }

@@ -99,16 +99,15 @@ impl Folds {
             })?;
         }
         moments.iter_mut().for_each(Moments::flush);
-        let sum = |left_out: Option<usize>| {
-            let mut sum = Moments::new(&chosen);
-            let parts = moments.iter().enumerate().filter(|(n, _)| Some(*n) != left_out);
-            parts.for_each(|(_, part)| sum.add(part));
-            sum
+        let mut whole = Moments::new(&chosen);
+        moments.iter().for_each(|part| whole.add(part));
+        let left_out: Vec<Option<&Moments>> =
+            std::iter::once(None).chain(moments.iter().filter(|_| overlaps).map(Some)).collect();
+        let fit = |left_out: Option<&Moments>| match left_out {
+            Some(part) => Fit::new(&whole.without(part), &chosen, options),
+            None => Fit::new(&whole, &chosen, options),
         };
-        let wanted: Vec<Option<usize>> =
-            std::iter::once(None).chain((0..folds).filter(|_| overlaps).map(Some)).collect();
-        let fits: Result<Vec<Fit>> =
-            wanted.into_par_iter().map(|left_out| Fit::new(&sum(left_out), &chosen, options)).collect();
+        let fits: Result<Vec<Fit>> = left_out.into_par_iter().map(fit).collect();
         let mut without = fits?;
         let whole = without.remove(0);
         Ok(Self { whole, without, samples: seen })

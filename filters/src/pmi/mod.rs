@@ -27,6 +27,7 @@ mod file;
 mod fit;
 pub mod folds;
 mod moments;
+mod svd;
 
 pub use explain::{Component, Contribution, Explanation, explain};
 pub use file::{read, write};

@@ -4,6 +4,7 @@ use super::Options;
 use crate::definition::{IMAGE, TEXT};
 use crate::pooling::PooledSample;
 use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, Par};
 
 /// Number of samples whose products are added at once.
@@ -87,7 +88,7 @@ pub struct Moments {
     pub samples: usize,
     pairs: usize,
     sums: [Vec<f64>; 2],
-    /// `sum x x^T` of each side.
+    /// `sum x x^T` of each side: only the lower triangle is computed.
     own: [Mat<f64>; 2],
     /// `sum u t^T`, `[image, text]`.
     cross: Mat<f64>,
@@ -125,9 +126,18 @@ impl Moments {
             for row in &waiting {
                 self.sums[side].iter_mut().zip(&row[side]).for_each(|(sum, v)| *sum += v);
             }
-            matmul(self.own[side].as_mut(), Accum::Add, rows[side].as_ref(), rows[side].transpose(), 1.0, Par::Seq);
         }
-        matmul(self.cross.as_mut(), Accum::Add, rows[IMAGE].as_ref(), rows[TEXT].transpose(), 1.0, Par::Seq);
+        let (own, cross) = (&mut self.own, &mut self.cross);
+        rayon::join(
+            || {
+                for (sum, rows) in own.iter_mut().zip(&rows) {
+                    let (lower, whole) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
+                    let (left, right) = (rows.as_ref(), rows.transpose());
+                    triangular::matmul(sum.as_mut(), lower, Accum::Add, left, whole, right, whole, 1.0, Par::Seq);
+                }
+            },
+            || matmul(cross.as_mut(), Accum::Add, rows[IMAGE].as_ref(), rows[TEXT].transpose(), 1.0, Par::Seq),
+        );
         self.pairs += waiting.len();
     }
 
@@ -142,12 +152,25 @@ impl Moments {
         self.cross += &other.cross;
     }
 
+    /// The sums without those over other pairs, which are among them.
+    pub(super) fn without(&self, other: &Self) -> Self {
+        let mut rest = self.clone();
+        rest.samples -= other.samples;
+        rest.pairs -= other.pairs;
+        for side in [TEXT, IMAGE] {
+            rest.sums[side].iter_mut().zip(&other.sums[side]).for_each(|(sum, v)| *sum -= v);
+            rest.own[side] -= &other.own[side];
+        }
+        rest.cross -= &other.cross;
+        rest
+    }
+
     /// The means, `[text, image]`.
     pub(super) fn means(&self) -> [Vec<f64>; 2] {
         self.sums.each_ref().map(|sums| sums.iter().map(|sum| sum / self.pairs as f64).collect())
     }
 
-    /// The covariances of each side, `[text, image]`, and of image and text.
+    /// The covariances of each side, `[text, image]`, of which only the lower triangles are right, and of image and text.
     pub(super) fn covariances(&self) -> ([Mat<f64>; 2], Mat<f64>) {
         let (n, means) = (self.pairs as f64, self.means());
         let covariance = |sums: &Mat<f64>, a: &[f64], b: &[f64]| {
