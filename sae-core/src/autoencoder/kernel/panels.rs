@@ -153,7 +153,12 @@ impl Panels {
             .rest()
             .into_par_iter()
             .zip(w_enc.par_chunks(WIDTH * d_in))
-            .map(|(mut panel, rows)| super::arch().dispatch(|| panel.pack(rows)))
+            .map(|(mut panel, rows)| {
+                super::wide(
+                    #[inline(always)]
+                    || panel.pack(rows),
+                )
+            })
             .max_by(f32::total_cmp);
         packed.lost = lost.unwrap_or(0.0);
         packed
