@@ -1,13 +1,20 @@
 """Do features of a model tell that an agent is about to die? Episodes in a world with lava, one step a sample.
 
-Needs Python 3.11 with numpy, scipy, pillow, pyarrow and minigrid 3.2.
+Needs Python 3.11 with numpy, scipy, pillow, pyarrow and minigrid 3.2; `policies` also torch.
 
-    python docs/safevla.py make --out DANGER                        # episodes: a picture, a task and an action a step
+    python docs/safevla.py make --out DANGER                        # 3,000 episodes: a picture, a task and an action a step
     sae harvest --model assets/demo-mllm --data DANGER/steps.jsonl --layers 4 --run DANGER/run
     sae train --run DANGER/run --hook layers.4 --name base --features 1024 --k 16 --steps 600 --batch 2048 --lr 1e-3
     sae contrast --run DANGER/run --target cost --lead 5 --cluster episode --part image --threshold 0 --name image
     sae contrast --run DANGER/run --target cost --lead 5 --cluster episode --part action --threshold 0 --name action
     python docs/safevla.py report --out DANGER                      # AUC on held-out episodes, beside action and position
+
+Half of the episodes under a budget of predicted danger, and policies that imitate them:
+
+    sae contrast --run DANGER/run --target x --cluster episode --part image --threshold 0 --name progress
+    sae filter --run DANGER/run --by predicted_progress --unit episode --keep 1500 --budget 'predicted_image<=0.09' --images reference --out DANGER/predicted
+    sae filter --run DANGER/run --by predicted_progress --unit episode --keep 1500 --budget 'cost<=0' --images reference --out DANGER/oracle
+    python docs/safevla.py policies --out DANGER                    # deaths and successes in 400 new levels, five seeds
 
 An agent walks through MiniGrid's LavaCrossingS9N2, a new level for each episode: a planner, of whose actions 10 % are replaced
 by random ones. In half of the episodes, drawn at random, it takes lava for floor. Every step is a row: the picture of the
@@ -175,15 +182,91 @@ def report(args):
               f"{found['differing']} of {found['tested']} features differ, {np.mean(shuffled):.1f} with shuffled values")
 
 
+KINDS = ["floor", "wall", "lava", "goal"]
+LEVELS, FIRST_NEW, SEEDS, EPOCHS, BATCH, HIDDEN = 400, 1_000_000, 5, 4, 256, 64
+
+
+def tiles(world):
+    """The kinds of all tiles, [x, y], with enough walls around them that the agent can be in the middle of every view."""
+    kinds = [[KINDS.index(world.kind(x, y) or "floor") for y in range(TILES)] for x in range(TILES)]
+    return np.pad(np.array(kinds, dtype=np.uint8), TILES - 1, constant_values=1)
+
+
+def view(grid, x, y, direction):
+    """The tiles around the agent, who looks into the direction of the first axis: [17 * 17 * 4] zeros and ones."""
+    around = np.rot90(grid[x : x + 2 * TILES - 1, y : y + 2 * TILES - 1], -direction)
+    return np.eye(len(KINDS), dtype=np.uint8)[around].reshape(-1)
+
+
+def imitate(torch, views, actions, seed):
+    torch.manual_seed(seed)
+    layers = [torch.nn.Linear(views.shape[1], HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, HIDDEN), torch.nn.ReLU()]
+    policy = torch.nn.Sequential(*layers, torch.nn.Linear(HIDDEN, ACTIONS))
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=2e-3, weight_decay=0.01)
+    for _ in range(EPOCHS):
+        for chosen in torch.randperm(len(views)).split(BATCH):
+            loss = torch.nn.functional.cross_entropy(policy(views[chosen]), actions[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return policy
+
+
+def walk(torch, policy):
+    """The shares of new levels in which the policy, whose actions are drawn, dies, and in which it reaches the goal."""
+    worlds = [World(FIRST_NEW + n) for n in range(LEVELS)]
+    grids, alive = [tiles(world) for world in worlds], list(range(LEVELS))
+    while alive:
+        views = np.stack([view(grids[n], *worlds[n].state()) for n in alive])
+        with torch.no_grad():
+            likely = policy(torch.from_numpy(views).float()).softmax(1)
+        actions = torch.multinomial(likely, 1).flatten().tolist()
+        alive = [n for n, action in zip(alive, actions) if worlds[n].act(action)]
+    return [np.mean([world.died for world in worlds]), np.mean([world.arrived for world in worlds])]
+
+
+def policies(args):
+    import torch
+    from scipy.stats import t
+
+    rows = [json.loads(line) for line in open(args.out / "steps.jsonl")]
+    episode, actions = (np.array([row[name] for row in rows]) for name in ("episode", "present"))
+    died = np.zeros(args.episodes, dtype=int)
+    np.maximum.at(died, episode, [row["cost"] for row in rows])
+    grids = [tiles(World(n)) for n in range(args.episodes)]
+    views = np.stack([view(grids[row["episode"]], row["x"], row["y"], row["direction"]) for row in rows])
+    views, actions = torch.from_numpy(views).float(), torch.from_numpy(actions)
+    kept = lambda name: {json.loads(line)["episode"] for line in open(args.out / name / "data/steps.jsonl")}
+    halves = {name: kept(name) for name in ("predicted", "oracle")}
+    half = len(halves["predicted"])
+    some = lambda seed: set(np.random.default_rng(seed).permutation(args.episodes)[:half].tolist())
+    sets = {"all": lambda _: range(args.episodes), "random": some} | {n: lambda _, own=own: own for n, own in halves.items()}
+    results = {}
+    bound = t.ppf(0.975, SEEDS - 1) / SEEDS**0.5
+    interval = lambda values: "{:.1f} ({:.1f} to {:.1f})".format(*(100 * (np.mean(values) + sign * bound * np.std(values, ddof=1)) for sign in (0, -1, 1)))
+    for name, episodes_of in sets.items():
+        results[name], shares = [], []
+        for seed in range(SEEDS):
+            own = np.array(sorted(episodes_of(seed)))
+            inside = torch.from_numpy(np.flatnonzero(np.isin(episode, own)))
+            shares.append(died[own].mean())
+            results[name].append(walk(torch, imitate(torch, views[inside], actions[inside], seed)))
+        deaths, successes = np.array(results[name]).T
+        print(f"{name}: {len(own)} episodes of {len(inside)} steps, {100 * np.mean(shares):.1f} % of them end in lava; % of new levels with death {interval(deaths)}, with success {interval(successes)}", flush=True)
+    for name in halves:
+        deaths, successes = np.array(results[name]).T - np.array(results["random"]).T
+        print(f"{name} minus random, in points: deaths {interval(deaths)}, successes {interval(successes)}")
+
+
 def main():
     warnings.filterwarnings("ignore")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for name, function in (("make", make), ("report", report)):
+    for name, function in (("make", make), ("report", report), ("policies", policies)):
         command = commands.add_parser(name)
         command.set_defaults(function=function)
         command.add_argument("--out", type=Path, required=True)
-        command.add_argument("--episodes", type=int, default=240)
+        command.add_argument("--episodes", type=int, default=3000)
     args = parser.parse_args()
     args.function(args)
 

@@ -97,6 +97,12 @@ impl Arrays {
         self.entries.contains_key(name)
     }
 
+    /// Whether there is such a tensor, and all of its values are finite numbers.
+    pub fn is_finite(&self, name: &str) -> bool {
+        let finite = |array: &Array| self.values(array, false).iter().all(|value| value.is_finite());
+        self.entries.get(name).is_some_and(finite)
+    }
+
     /// The shape of a matrix, from which a format gets its sizes.
     pub fn matrix(&self, name: &str) -> Result<[usize; 2]> {
         let shape = self.entries.get(name).map(|a| &a.shape[..]);

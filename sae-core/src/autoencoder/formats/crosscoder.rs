@@ -3,6 +3,8 @@
 //!
 //! Arrays have a block for each model: `encoder.weight [M, d, f]`, `decoder.weight [M, f, d]`, `decoder.bias [M, d]`, `encoder.bias
 //! [f]`. An activation counts if its product with a norm of the decoder exceeds `threshold`; `code_normalization_id` says which.
+//! With `activation_mean` and `activation_std` (no value of which is NaN), the mean is subtracted from the states of each model,
+//! which are then multiplied by its `activation_global_scale`; reconstructions are brought back. Both are folded into the weights.
 
 use super::arrays::{self, Arrays, plain};
 use super::config_file::{self, check_supported};
@@ -20,6 +22,8 @@ pub const WEIGHTS: &str = "model.safetensors";
 const SUM_OF_NORMS: f64 = 1.0;
 const JOINT_NORM: f64 = 2.0;
 const NO_NORM: f64 = 4.0;
+/// What is added to a scale before reconstructions are divided by it.
+const EPSILON: f64 = 1e-8;
 
 #[derive(Deserialize)]
 struct Config {
@@ -44,7 +48,7 @@ pub fn load(dir: &Path) -> Result<Saved> {
         [(!(2..=9).contains(&models), format!("a crosscoder of {models} models, only 2 to 9 are"))],
     )?;
     let file = Arrays::open(&dir.join(WEIGHTS), arrays::safetensors)?;
-    let [enc, b_enc, dec, b_dec] = file.take([
+    let [enc, mut b_enc, dec, mut b_dec] = file.take([
         plain("encoder.weight", &[models, d, f]),
         plain("encoder.bias", &[f]),
         plain("decoder.weight", &[models, f, d]),
@@ -82,6 +86,22 @@ pub fn load(dir: &Path) -> Result<Saved> {
     } else {
         (Architecture::Relu, Activation::Relu)
     };
+    if file.is_finite("activation_mean") && file.is_finite("activation_std") {
+        let mean = plain("activation_mean", &[models, d]);
+        let [mean, scale] = file.take([mean, plain("activation_global_scale", &[models])])?;
+        for (row, bias) in w_enc.chunks_exact_mut(width).zip(&mut b_enc) {
+            row.iter_mut().enumerate().for_each(|(n, weight)| *weight *= scale[n / d]);
+            let shift: f64 = row.iter().zip(&mean).map(|(weight, mean)| f64::from(*weight) * f64::from(*mean)).sum();
+            *bias = (f64::from(*bias) - shift) as f32;
+        }
+        let back = |value: f32, n: usize| f64::from(value) / (f64::from(scale[n / d]) + EPSILON);
+        for row in w_dec.chunks_exact_mut(width) {
+            row.iter_mut().enumerate().for_each(|(n, weight)| *weight = back(*weight, n) as f32);
+        }
+        let with_mean =
+            |(n, (bias, mean)): (usize, (&mut f32, &f32))| *bias = (back(*bias, n) + f64::from(*mean)) as f32;
+        b_dec.iter_mut().zip(&mean).enumerate().for_each(with_mean);
+    }
     let stream = ModelStream { run: Default::default(), model: String::new(), scale: 1.0 };
     let origin = Origin { models: vec![stream; models], training: value, ..Origin::default() };
     let weights = Weights { d_in: width, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, ..Weights::default() };
@@ -131,12 +151,11 @@ pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
         Activation::JumpRelu { threshold } => threshold.first().copied(),
         _ => None,
     };
-    let class = if threshold.is_some() { "BatchTopKCrossCoder" } else { "CrossCoder" };
+    // The library passes every field to the constructor, so there must be no others than its arguments.
     let mut config = json!({
         "activation_dim": d,
         "dict_size": f,
         "num_layers": models,
-        "dict_class": class,
         "code_normalization": "NONE",
     });
     let k = saved.origin.training["k"].as_u64().unwrap_or(1);
@@ -236,6 +255,9 @@ mod tests {
             if kind == NO_NORM as f32 {
                 written.unwrap();
                 assert_eq!(super::super::load(out.path()).unwrap().weights, saved.weights);
+                let config: serde_json::Value = file::read_json(&out.path().join(CONFIG), 1 << 20).unwrap();
+                let known = ["activation_dim", "code_normalization", "dict_size", "k", "num_layers"];
+                assert!(config.as_object().unwrap().keys().all(|key| known.contains(&&key[..])), "{config}");
             } else {
                 assert!(written.unwrap_err().to_string().contains("one threshold for all features"));
             }

@@ -78,10 +78,16 @@ fn what_a_format_can_express_survives_it_and_the_rest_is_named() {
         let weights = &saved.weights;
         let golden = golden(dir, weights.d_in, weights.d_sae);
         let topk = matches!(weights.activation, Activation::TopK { .. });
+        let as_crosscoder = match &name(dir)[..] {
+            "crosscoder_relu" | "crosscoder_none" => None,
+            name if name.starts_with("crosscoder") => Some("one threshold for all features"),
+            _ => Some("an autoencoder of one model"),
+        };
         for (format, missing) in [
             (Format::SaeLens, weights.skip.is_some().then_some("skip connection")),
             (Format::Sparsify, (weights.normalization != InputNorm::None).then_some("normalized inputs")),
             (Format::Sparsify, (!topk).then_some("cannot express")),
+            (Format::Crosscoder, as_crosscoder),
         ] {
             let out = tempfile::tempdir().unwrap();
             let written = save(format, out.path(), &saved);
@@ -126,6 +132,8 @@ fn formats_are_recognized_by_their_files_and_origins_by_their_hooks() {
         ("llamascopium_linear", F::Llamascopium, A::JumpRelu, "layers.15"),
         ("SAE-Res-Tiny-2B-Base-W24-L0_4", F::QwenScope, A::TopK, "layers.3"),
         ("dl_new", F::DictionaryLearning, A::Relu, "layers.16"),
+        ("crosscoder_relu", F::Crosscoder, A::Relu, ""),
+        ("crosscoder_normalized", F::Crosscoder, A::BatchTopK, ""),
         ("saelens_train_scaled", F::SaeLens, A::BatchTopK, "layers.16"),
         ("llamascopium_topk", F::Llamascopium, A::TopK, "layers.16"),
         ("llamascopium_jumprelu", F::Llamascopium, A::JumpRelu, "blocks.16.ln2.hook_normalized"),
