@@ -16,11 +16,12 @@ import argparse
 import json
 import random
 import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as parquet
+
+from program import program
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "assets"
@@ -51,12 +52,7 @@ def belongs(row, target):
 
 
 def one(args, name, seed):
-    def sae(*words):
-        done = subprocess.run([args.sae, *map(str, words), "--json"], capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        return json.loads(done.stdout)
-
+    sae = program(args.sae)
     out = args.out / f"{name}-{seed}"
     out.mkdir(parents=True)
     rows = [json.loads(line) for line in open(ASSETS / "demo-data/data.jsonl")]

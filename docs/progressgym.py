@@ -21,10 +21,11 @@ import importlib.util
 import json
 import random
 import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
+
+from program import program
 
 ROOT = Path(__file__).resolve().parent.parent
 FEWEST_WORDS, MOST_WORDS = 20, 250
@@ -81,13 +82,7 @@ def main():
     args = parser.parse_args()
     out, run = args.out, args.out / "run"
     out.mkdir(parents=True, exist_ok=True)
-
-    def sae(*words):
-        done = subprocess.run([args.sae, *map(str, words), "--json"], capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        return json.loads(done.stdout)
-
+    sae = program(args.sae)
     if not (out / "model/config.json").exists():
         unpack(out / "model")
     data = out / "paragraphs.jsonl"

@@ -18,11 +18,12 @@ import argparse
 import json
 import random
 import re
-import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
+
+from program import program
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "assets/demo-mllm"
@@ -133,13 +134,7 @@ def main():
     out, run = args.out, args.out / "run"
     out.mkdir(parents=True, exist_ok=True)
     start = time.process_time()
-
-    def sae(*words):
-        done = subprocess.run([args.sae, *map(str, words), "--json"], capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        return json.loads(done.stdout)
-
+    sae = program(args.sae)
     # The warm model, the labels, the run.
     bench = Bench(args.threads)
     torch = bench.torch

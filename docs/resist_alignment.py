@@ -21,13 +21,13 @@ import argparse
 import json
 import random
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
 
 from closed_loop import ASSETS, Bench, answer
+from program import program
 
 ROOT = Path(__file__).resolve().parent.parent
 HELD, SIZES, BACK = 43, [100, 200, 400, 800], [25, 50, 100, 200, 400]
@@ -159,13 +159,7 @@ def main():
     args = parser.parse_args()
     out = args.out
     out.mkdir(parents=True, exist_ok=True)
-
-    def sae(*words):
-        done = subprocess.run([args.sae, *map(str, words), "--json"], capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        return json.loads(done.stdout)
-
+    sae = program(args.sae)
     if not (out / "read.jsonl").exists():
         make(out)
     log = out / "series.jsonl"

@@ -23,14 +23,14 @@ The figures are those of one seed. Nothing in the table is a target that was tun
 import argparse
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as parquet
 from ablation import Encoder
 from safetensors.numpy import load_file
+
+from program import program
 
 ROOT = Path(__file__).resolve().parent.parent
 STYLES = ["monologue", "decomposition", "self_ask", "self_debate", "self_critic"]
@@ -95,22 +95,15 @@ def make(out, count, cue_count):
     return [(n, style) for n, style in rows if n < cue_count]
 
 
-def sae(program, *arguments):
-    done = subprocess.run([program, *map(str, arguments), "--json"], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"sae {' '.join(map(str, arguments))}\n{done.stderr}")
-    return json.loads(done.stdout)
-
-
-def harvest(program, out, name, *more, columns=STYLES):
+def harvest(sae, out, name, *more, columns=STYLES):
     run, melt = out / f"run-{name}", ",".join(columns) + ":pattern"
-    sae(program, "harvest", "--model", ROOT / "assets/demo-mllm", "--data", out / f"{name}.jsonl", "--layers", 4,
+    sae("harvest", "--model", ROOT / "assets/demo-mllm", "--data", out / f"{name}.jsonl", "--layers", 4,
         "--run", run, "--melt", melt, *more)
     return run
 
 
-def train(program, run):
-    sae(program, "train", "--run", run, "--hook", HOOK, "--name", "a", "--arch", "topk", "--features", 1024, "--k", 16,
+def train(sae, run):
+    sae("train", "--run", run, "--hook", HOOK, "--name", "a", "--arch", "topk", "--features", 1024, "--k", 16,
         "--steps", 1500, "--batch", 512, "--lr", 1e-3)
 
 
@@ -154,11 +147,11 @@ def accuracy(matrix, labels, is_train, sets, most=None):
     return f"{right.mean():.3f} ({lo:.3f} to {hi:.3f})"
 
 
-def styles(program, out):
-    run = harvest(program, out, "styles")
-    train(program, run)
+def styles(sae, out):
+    run = harvest(sae, out, "styles")
+    train(sae, run)
     asked = ["contrast", "--run", run, "--groups", "pattern", "--pair", "set", "--part", "answer", "--threshold", 0]
-    found = sae(program, *asked)
+    found = sae(*asked)
     meta, largest, hidden, positions, texts = read(run, Encoder(run / "saes/a"), 0.0)
     labels = np.array([STYLES.index(row["pattern"]) for row in meta])
     sets = {name: n for n, name in enumerate(sorted({row["set"] for row in meta}))}
@@ -181,10 +174,10 @@ def styles(program, out):
         print(f"  {prediction['column']:14} AUC by features, words, length, hidden states: " + "  ".join(f"{v:.3f}" for v in values))
 
 
-def cues(program, out, planted):
-    run, plain = harvest(program, out, "cues"), harvest(program, out, "plain")
-    train(program, run)
-    found = sae(program, "contrast", "--run", run, "--groups", "pattern", "--pair", "set", "--part", "answer", "--threshold", 0,
+def cues(sae, out, planted):
+    run, plain = harvest(sae, out, "cues"), harvest(sae, out, "plain")
+    train(sae, run)
+    found = sae("contrast", "--run", run, "--groups", "pattern", "--pair", "set", "--part", "answer", "--threshold", 0,
                 "--select", 0)
     encoder = Encoder(run / "saes/a")
     meta, active, *_ = read(run, encoder, 0.0)
@@ -209,15 +202,15 @@ def cues(program, out, planted):
     print(f"  recall {sum(recalled.values())} of {len(recalled)} cues; missed: {[k for k, v in recalled.items() if not v]}")
     print(f"  {len(raised)} of {len(STYLES)} styles have a finding that their cue makes more frequent")
     print(f"  realized false discovery rate {len(false)} of {len(findings)} = {len(false) / max(len(findings), 1):.3f} (asked for 0.1)")
-    nothing = sae(program, "contrast", "--run", run, "--groups", "pattern", "--part", "answer", "--threshold", 0, "--select", 0,
+    nothing = sae("contrast", "--run", run, "--groups", "pattern", "--part", "answer", "--threshold", 0, "--select", 0,
                   "--name", "unpaired")
     print(f"  without --pair: {nothing['findings']} findings, permuted {np.mean(nothing['shuffled']):.2f}")
 
 
-def rewards(program, out):
-    run = harvest(program, out, "rewards", "--answers", "none", columns=STYLES[:2])
-    train(program, run)
-    found = sae(program, "contrast", "--run", run, "--target", "reward.{pattern}", "--between-groups",
+def rewards(sae, out):
+    run = harvest(sae, out, "rewards", "--answers", "none", columns=STYLES[:2])
+    train(sae, run)
+    found = sae("contrast", "--run", run, "--target", "reward.{pattern}", "--between-groups",
                 "decomposition,monologue", "--threshold", 0, "--name", "gain")
     meta = [json.loads(text) for text in parquet.read_table(run / "samples.parquet")["meta"].to_pylist()]
     predicted = parquet.read_table(run / "scores/a.parquet")["predicted_gain"].to_pylist()
@@ -246,9 +239,10 @@ def main():
     arguments = arguments.parse_args()
     arguments.out.mkdir(parents=True)
     planted = make(arguments.out, arguments.questions, arguments.cues or arguments.questions)
-    styles(arguments.sae, arguments.out)
-    cues(arguments.sae, arguments.out, planted)
-    rewards(arguments.sae, arguments.out)
+    sae = program(arguments.sae)
+    styles(sae, arguments.out)
+    cues(sae, arguments.out, planted)
+    rewards(sae, arguments.out)
 
 
 main()

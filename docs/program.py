@@ -1,0 +1,16 @@
+"""Runs `sae` for the other scripts of this folder."""
+
+import json
+import subprocess
+
+
+def program(path):
+    """A function that runs a command of the program at `path` and returns what it reports; a command that fails ends the script."""
+
+    def sae(*words):
+        done = subprocess.run([path, *map(str, words), "--json"], capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"sae {' '.join(map(str, words))}\n{done.stderr}")
+        return json.loads(done.stdout)
+
+    return sae
