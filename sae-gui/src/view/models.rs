@@ -13,7 +13,6 @@ use crate::state::location::Location;
 use crate::state::models::{self, Measured, ModelContrast, ModelFeatures, ModelSummary, measured};
 use crate::state::open_run::OpenRun;
 use egui::{ComboBox, Grid, Label, RichText, Role, ScrollArea, Ui, WidgetInfo, vec2};
-use egui_extras::TableRow;
 use sae_core::analysis::latent_scaling::{NU_ERROR, NU_RECONSTRUCTION, Ratio, ScaledFeature};
 
 /// Width from which on the table stands beside the plots.
@@ -48,7 +47,7 @@ const OWNED: [ColumnHead; 9] = [
     ("First", 46.0, "Share of its activation on first positions"),
 ];
 /// The column with words, and the one that sorts at first.
-pub(super) const WORDS: usize = 1;
+const WORDS: usize = 1;
 const OWNER: usize = 2;
 
 /// What the page remembers between two frames.
@@ -242,7 +241,7 @@ fn table(ui: &mut Ui, run: &OpenRun, contrast: &ModelContrast, view: &mut Models
     let table = Rows { id: "owned features", columns: &OWNED, widest: WORDS, height: TABLE };
     table.show(ui, order.len(), Some(&mut view.order), |cells| {
         let Some(row) = order.get(cells.index()).map(|n| &rows[*n]) else { return };
-        let clicked = first_cells(cells, run, row.feature, selected);
+        let clicked = widgets::feature_cells(cells, run, row.feature, selected);
         action = clicked.map(|feature| Action::Go(Location::Feature(feature))).or(action.take());
         for text in [
             row.ownership().name().to_owned(),
@@ -266,25 +265,4 @@ fn table(ui: &mut Ui, run: &OpenRun, contrast: &ModelContrast, view: &mut Models
 fn ratio(ratio: Ratio) -> String {
     let triple: Measured = ratio.triple().map(|value| Some(value).filter(|value| value.is_finite()));
     measured(triple)
-}
-
-/// The number of a feature and what it is called. Returns the feature if its number was clicked.
-pub(super) fn first_cells(
-    cells: &mut TableRow<'_, '_>,
-    run: &OpenRun,
-    feature: u32,
-    selected: Option<u32>,
-) -> Option<u32> {
-    let is_selected = selected == Some(feature);
-    cells.set_selected(is_selected);
-    let mut clicked = None;
-    let (_, first) = cells.col(|ui| {
-        if widgets::feature_button(ui, run, feature, None).clicked() {
-            clicked = Some(feature);
-        }
-    });
-    let said = format!("feature {feature}");
-    first.widget_info(|| WidgetInfo::selected(Role::Row, true, is_selected, &said));
-    cells.col(|ui| drop(ui.add(Label::new(widgets::feature_name(ui, run, feature)).truncate())));
-    clicked
 }

@@ -1,10 +1,9 @@
 //! A series of checkpoints on the Contrast page: how far each is on the way back from an aligned model to its base, by several
 //! measures and for one feature, and the features of a checkpoint.
 
-use super::models::{WORDS, first_cells};
 use super::rows::{ColumnHead, Order, Rows};
 use super::theme::{self, note, section};
-use super::{Action, plot};
+use super::{Action, plot, widgets};
 use crate::state::format;
 use crate::state::location::Location;
 use crate::state::models::{self, Checkpoint, FeatureSeries, MEASURES, Measured, ModelSummary, measured};
@@ -33,7 +32,8 @@ const FEATURES: [ColumnHead; 7] = [
     ("Checkpoint", 76.0, "Its mean activation in the checkpoint"),
     ("Back (r)", 170.0, "How far it is back: 0 as in the aligned model, 1 as in the base, with a 95 % interval"),
 ];
-/// The column that sorts at first: those that the alignment changed most.
+/// The column with words, and the one that sorts at first: features that the alignment changed most.
+const WORDS: usize = 1;
 const MOVED: usize = 4;
 
 /// What is remembered between two frames.
@@ -243,7 +243,7 @@ pub fn table(
     let rows = Rows { id: "features of models", columns: &FEATURES, widest: WORDS, height: TABLE };
     rows.show(ui, order.len(), Some(&mut view.order), |cells| {
         let Some(row) = order.get(cells.index()).map(|n| &features[*n]) else { return };
-        let clicked = first_cells(cells, run, row.feature, selected);
+        let clicked = widgets::feature_cells(cells, run, row.feature, selected);
         action = clicked.map(|feature| Action::Go(Location::Feature(feature))).or(action.take());
         let mean = |model: usize| row.means.get(model).map_or("-".into(), |mean| format::real(*mean));
         let back = row.back.get(checkpoint).copied().flatten().map_or("-".into(), measured);

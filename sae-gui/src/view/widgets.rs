@@ -6,6 +6,7 @@ use crate::state::format;
 use crate::state::list::FeatureName;
 use crate::state::open_run::OpenRun;
 use egui::{Button, FontId, Label, Response, RichText, Role, Sense, StrokeKind, Ui, WidgetInfo, vec2};
+use egui_extras::TableRow;
 
 /// Promoted tokens in a look at a feature.
 const PEEK_TOKENS: usize = 6;
@@ -42,6 +43,22 @@ pub fn feature_button(ui: &mut Ui, run: &OpenRun, feature: u32, number: Option<S
         run.hover.set(feature);
     }
     response.on_hover_ui(|ui| peek(ui, run, feature))
+}
+
+/// The first two cells of a row of a table: the number of a feature, and what it is called. Returns the feature if its number was clicked.
+pub fn feature_cells(cells: &mut TableRow<'_, '_>, run: &OpenRun, feature: u32, selected: Option<u32>) -> Option<u32> {
+    let is_selected = selected == Some(feature);
+    cells.set_selected(is_selected);
+    let mut clicked = None;
+    let (_, first) = cells.col(|ui| {
+        if feature_button(ui, run, feature, None).clicked() {
+            clicked = Some(feature);
+        }
+    });
+    let said = format!("feature {feature}");
+    first.widget_info(|| WidgetInfo::selected(Role::Row, true, is_selected, &said));
+    cells.col(|ui| drop(ui.add(Label::new(feature_name(ui, run, feature)).truncate())));
+    clicked
 }
 
 /// What lists call a feature: a label, or typical words in a muted italic.
