@@ -459,6 +459,10 @@ fn ask_for_action(turns: &mut [Turn]) {
 
 /// The turns that the model reads, and whether the beginning of an answer follows them.
 pub(crate) fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_, [Turn]>, bool), RowError> {
+    if !record.tree.is_empty() {
+        let hint = Hint::set(Setting::Pieces, "tree");
+        return Err(RowError::from("the row is a tree of replies").with_hint(hint));
+    }
     let turns = &record.turns;
     let answered = |answer: &str| {
         let mut turns = turns.clone();
@@ -572,6 +576,7 @@ mod tests {
             turns: vec![question],
             pair,
             about_answers: Default::default(),
+            tree: Vec::new(),
             verbatim: None,
             action: None,
             images: Vec::new(),

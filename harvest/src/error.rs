@@ -85,6 +85,9 @@ pub enum Error {
         /// Why they exclude each other.
         reason: &'static str,
     },
+    /// A plan names a shard of trees.
+    #[error("the rows of a tree may be in several shards: expected no shard with the pieces of trees")]
+    ShardedTree,
     /// Something that reads whole samples was given a plan that divides rows into pieces.
     #[error("{what} reads whole samples, and the plan divides rows into pieces")]
     PiecesUnread {
@@ -222,6 +225,9 @@ impl Error {
             Self::Hinted { hint, .. } => Some(hint.clone()),
             Self::NoHomeFolder => Some("set HF_HOME to a folder".into()),
             Self::PiecesExclude { setting, .. } => Some(Hint::Unset(*setting)),
+            Self::ShardedTree => {
+                Some("capture all trees in one run, or divide the data into files of whole trees".into())
+            }
             Self::PiecesUnread { .. } => Some(Hint::Unset(Setting::Pieces)),
             Self::OtherImages { .. } => Some("name the same folder of images, or begin a new run".into()),
             Self::TooFewRows { rows, .. } => Some(format!("use at most {rows} shards").into()),

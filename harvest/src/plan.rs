@@ -2,7 +2,7 @@
 //! data set; runs nothing.
 
 use crate::checkpoint::{Answers, Checkpoint, Templating};
-use crate::data::{Corruption, ImageSizes, Mapping, Melt, Notes, Rows, Source, corrupted};
+use crate::data::{Corruption, ImageSizes, Mapping, Melt, Notes, Rows, Source, corrupted, trees};
 use crate::{ActionStatistics, Error, Pieces, Result, Shard};
 use burn::tensor::DType;
 use sae_core::device::DeviceChoice;
@@ -164,10 +164,14 @@ impl Plan {
     /// Rejects settings that pieces exclude.
     ///
     /// # Errors
-    /// The plan divides rows into pieces and names answers, melted columns, texts without a template, or blank images.
+    /// The plan divides rows into pieces and names answers, melted columns, texts without a template, or blank images; or it
+    /// names a shard, and the pieces are those of trees.
     pub(crate) fn check_pieces(&self) -> Result<()> {
         if self.pieces.is_none() {
             return Ok(());
+        }
+        if self.pieces == Some(Pieces::Tree) && self.shard.is_some() {
+            return Err(Error::ShardedTree);
         }
         let excluded = [
             (self.melt.is_some(), Setting::Melt, "every melted column is a sample of its own"),
@@ -222,6 +226,7 @@ impl Plan {
     /// because images are read and corrupted only when rows are prepared.
     pub(crate) fn stream(&self, source: &Source) -> Result<Rows> {
         let rows = source.rows(&self.mapping)?;
+        let rows = if self.pieces == Some(Pieces::Tree) { trees(rows)? } else { rows };
         let corruptions = self.corruptions.iter();
         Ok(corruptions.fold(rows, |rows, corruption| corrupted(rows, *corruption, self.image_sizes.clone())))
     }

@@ -69,6 +69,7 @@ impl Playground {
             turns,
             pair: None,
             about_answers: Default::default(),
+            tree: Vec::new(),
             verbatim: Some(text.to_owned()),
             action: None,
             images,

@@ -61,8 +61,8 @@ pub struct HarvestArgs {
     /// Capture the same samples once more with blank images, into RUN/blank; `sae score` then has the columns pmi_blank and pmi_token_min
     #[arg(long)]
     pub blank_images: bool,
-    /// Divide rows into pieces that share what comes before them: answers, or sentences of the answer. What answers or sentences
-    /// have in common is captured once
+    /// Capture what answers, sentences of the answer, or the nodes of a tree have in common once: answers, sentences or tree (rows
+    /// with id and parent_id, or nested replies)
     #[arg(long, value_name = "PIECES")]
     pub pieces: Option<harvest::Pieces>,
     /// Continue an interrupted run (the default if the run exists)

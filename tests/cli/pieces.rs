@@ -175,7 +175,7 @@ fn scores_of_sentences_are_those_of_whole_samples() {
     for refused in [
         &["filter", "--run", b, "--by", "l0_paper", "--keep", "50%", "--out", "kept"][..],
         &["score", "--run", a, "--calibrate", b],
-        &["validate", "--run", b, "--out", "plots"],
+        &["export", "--run", b, "--to", "html", "--out", "pages"],
     ] {
         let said = fails(1, refused);
         assert!(said.contains("pieces that continue one another") && said.contains("hint: "), "{said}");
@@ -201,4 +201,149 @@ fn settings_that_exclude_pieces_are_named_before_anything_is_written() {
     assert!(!run.exists());
     let said = fails(2, &[&arguments[..], &["--pieces", "words"]].concat());
     assert!(said.contains("expected answers"), "{said}");
+}
+
+/// The messages of a binary tree: id, parent and text. `depth` counts the root.
+fn binary_tree(depth: u32) -> Vec<(String, Option<String>, String)> {
+    let mut messages: Vec<(String, Option<String>, String)> = vec![("m".into(), None, "What is this?".into())];
+    let mut level = vec!["m".to_owned()];
+    for _ in 1..depth {
+        let children =
+            level.iter().flat_map(|parent| ["a", "b"].map(|side| (parent.clone(), format!("{parent}{side}"))));
+        let children: Vec<_> = children.collect();
+        level = children.iter().map(|(_, id)| id.clone()).collect();
+        messages.extend(children.into_iter().map(|(parent, id)| {
+            let text = format!("A {} square {}", if id.ends_with('a') { "red" } else { "blue" }, id.len());
+            (id, Some(parent), text)
+        }));
+    }
+    messages
+}
+
+fn write(path: &Path, rows: impl Iterator<Item = Value>) {
+    fs::write(path, rows.map(|row| format!("{row}\n")).collect::<String>()).unwrap();
+}
+
+#[test]
+fn the_states_of_a_tree_are_those_of_its_whole_paths() {
+    let dir = tempfile::tempdir().unwrap();
+    data_set(dir.path(), 1);
+    let messages = binary_tree(4);
+    // Children come before their parents.
+    let flat = dir.path().join("flat.jsonl");
+    let row = |(id, parent, text): &(String, Option<String>, String)| match parent {
+        Some(parent) => json!({"id": id, "parent_id": parent, "text": text}),
+        None => json!({"id": id, "parent_id": null, "text": text, "image": "images/wide.png"}),
+    };
+    write(&flat, messages.iter().rev().map(row));
+    // The same tree as nested replies.
+    fn replies(messages: &[(String, Option<String>, String)], parent: &str) -> Vec<Value> {
+        let of = |(_, of, _): &&(String, Option<String>, String)| of.as_deref() == Some(parent);
+        let reply = |(id, _, text): &(String, Option<String>, String)| {
+            let role = if id.len() % 2 == 0 { "assistant" } else { "prompter" };
+            json!({"message_id": id, "text": text, "role": role, "replies": replies(messages, id)})
+        };
+        messages.iter().filter(of).map(reply).collect()
+    }
+    let nested = dir.path().join("nested.jsonl");
+    let prompt =
+        json!({"message_id": "m", "text": "What is this?", "role": "prompter", "replies": replies(&messages, "m")});
+    write(&nested, [json!({"message_tree_id": "t", "image": "images/wide.png", "prompt": prompt})].into_iter());
+    // Each path from the root to a leaf as a conversation of its own.
+    let text = |id: &str| messages.iter().find(|message| message.0 == id).unwrap().2.clone();
+    let leaves = messages.iter().filter(|message| message.0.len() == 4);
+    let conversation = |id: &str| {
+        let turn = |length: usize| {
+            let speaker = if length % 2 == 1 { "human" } else { "gpt" };
+            json!({"from": speaker, "value": text(&id[..length])})
+        };
+        json!({"id": id, "image": "images/wide.png", "conversations": (1..=id.len()).map(turn).collect::<Vec<_>>()})
+    };
+    let whole = dir.path().join("whole.jsonl");
+    write(&whole, leaves.map(|message| conversation(&message.0)));
+    let (_, whole) = harvest(dir.path(), &whole, "whole", &[]);
+    let expected: BTreeMap<String, Vec<Position>> =
+        samples(&whole).into_iter().map(|sample| sample.key).zip(positions(&whole, "layers.1")).collect();
+    assert_eq!(expected.len(), 8);
+    for (name, data) in [("flat", flat), ("nested", nested)] {
+        let (report, run) = harvest(dir.path(), &data, name, &["--pieces", "tree"]);
+        assert_eq!((&report["samples"], &report["skipped_rows"]), (&json!(15), &json!(0)), "{name}");
+        let found = paths(&run, "layers.1").into_iter().map(|((_, branch), path)| (branch, path));
+        assert!(found.collect::<BTreeMap<_, _>>() == expected, "{name}");
+        let first = &samples(&run)[1];
+        assert_eq!(
+            (piece(first).parent, piece(first).branch.as_str()),
+            (Some(0), if name == "flat" { "mb" } else { "ma" })
+        );
+        assert_eq!(first.key, if name == "flat" { "mb" } else { "0/ma" });
+    }
+    let said = fails(
+        1,
+        &[
+            "harvest",
+            "--model",
+            tiny_model().to_str().unwrap(),
+            "--data",
+            dir.path().join("flat.jsonl").to_str().unwrap(),
+            "--layers",
+            "1",
+            "--run",
+            dir.path().join("shard").to_str().unwrap(),
+            "--pieces",
+            "tree",
+            "--shard",
+            "1/2",
+        ],
+    );
+    assert!(said.contains("in several shards") && said.contains("files of whole trees"), "{said}");
+}
+
+#[test]
+fn rows_that_form_no_tree_are_listed_by_their_ids() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data.jsonl");
+    let row = |id: &str, parent: Option<&str>, tree: &str| json!({"id": id, "parent_id": parent, "tree_id": tree, "text": "Hello there"});
+    let mut rows = vec![
+        row("good", None, "1"),
+        row("answer", Some("good"), "1"),
+        row("orphan", Some("nobody"), "2"),
+        row("one", Some("two"), "3"),
+        row("two", Some("one"), "3"),
+        row("second root", None, "1"),
+        row("answer", Some("good"), "1"),
+    ];
+    rows.extend((0..66).map(|n| match n {
+        0 => row("d0", None, "4"),
+        n => row(&format!("d{n}"), Some(&format!("d{}", n - 1)), "4"),
+    }));
+    write(&data, rows.into_iter());
+    let (report, run) = harvest(dir.path(), &data, "run", &["--pieces", "tree"]);
+    let skipped = sae_core::store::read_skipped(&Run::open(&run).unwrap()).unwrap();
+    let skipped: BTreeMap<String, String> =
+        skipped.map(|skipped| skipped.unwrap()).map(|skipped| (skipped.key, skipped.reason)).collect();
+    let reason = |key: &str| skipped.get(key).map_or("", String::as_str);
+    assert!(reason("orphan").contains("nobody is not among the rows"), "{skipped:?}");
+    assert!(reason("one").contains("cycle") && reason("two").contains("cycle"), "{skipped:?}");
+    assert!(reason("second root").contains("two roots: good and second root"), "{skipped:?}");
+    assert!(reason("answer").contains("another row has the id answer"), "{skipped:?}");
+    assert!(reason("d64").contains("deeper in its tree than 64") && reason("d65").contains("parents are skipped"));
+    let found = samples(&run);
+    assert_eq!(
+        found.iter().filter(|sample| sample.key.starts_with('d')).count(),
+        report["samples"].as_u64().unwrap() as usize - 2
+    );
+    assert!(found.iter().any(|sample| piece(sample).branch == "answer"), "the first row of an id counts");
+
+    // A leaf beyond the context is named.
+    let long = dir.path().join("long.jsonl");
+    let text = "A square is this. ".repeat(2_000);
+    let rows = [
+        json!({"id": "r", "text": "Hi"}),
+        json!({"id": "leaf", "parent_id": "r", "text": text}),
+        json!({"id": "s", "text": "Hi"}),
+    ];
+    write(&long, rows.into_iter());
+    let (report, _) = harvest(dir.path(), &long, "long", &["--pieces", "tree"]);
+    let reason = report["skipped"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("leaf: the row has") && reason.contains("context"), "{reason}");
 }

@@ -366,6 +366,7 @@ mod tests {
                 turns: vec![Turn { role: Role::User, parts: vec![TurnPart::Image(0)] }, answer],
                 pair: None,
                 about_answers: Default::default(),
+                tree: Vec::new(),
                 verbatim: None,
                 action: None,
                 images: vec![ImageFile::from_bytes(String::new(), png((n % 200) as u8))],
@@ -447,6 +448,7 @@ mod tests {
             turns: vec![Turn { role: Role::User, parts: vec![TurnPart::Image(0)] }],
             pair: Some(AnswerPair { chosen: format!("good {n} here"), rejected: format!("bad {n} there") }),
             about_answers: Default::default(),
+            tree: Vec::new(),
             verbatim: None,
             action: None,
             // Every image is in two rows.

@@ -36,6 +36,7 @@ mod table;
 mod tar;
 mod text;
 mod text_corruption;
+mod tree;
 mod webdataset;
 mod wrapped;
 
@@ -56,4 +57,6 @@ pub use row::{Row, Rows};
 pub use row_error::RowError;
 pub use sae_core::store::conversation::{AnswerPair, Turn, TurnPart};
 pub use source::{Mapping, Source, record};
+pub use tree::TreeNode;
+pub(crate) use tree::trees;
 pub use webdataset::{member_key, read_archive};

@@ -3,6 +3,7 @@
 
 use super::action::Action;
 use super::image::ImageFile;
+use super::tree::TreeNode;
 use sae_core::store::conversation::{AnswerPair, Turn};
 use serde_json::{Map, Value};
 
@@ -37,6 +38,8 @@ pub struct Record {
     pub images: Vec<ImageFile>,
     /// Describes the row's video, if the images are its frames.
     pub video: Option<Video>,
+    /// The nodes of a tree of which the turns are the root's, if the row is one.
+    pub tree: Vec<TreeNode>,
     /// All other columns.
     pub meta: Value,
 }

@@ -27,6 +27,8 @@ pub enum Pieces {
     Answers,
     /// The prompt, and each sentence of the last answer, of two alternatives the chosen one.
     Sentences,
+    /// The nodes of a tree: rows that name their parents, or nested replies.
+    Tree,
 }
 
 impl FromStr for Pieces {
@@ -36,7 +38,8 @@ impl FromStr for Pieces {
         match name {
             "answers" => Ok(Self::Answers),
             "sentences" => Ok(Self::Sentences),
-            _ => Err(format!("invalid pieces {name:?}: expected answers or sentences")),
+            "tree" => Ok(Self::Tree),
+            _ => Err(format!("invalid pieces {name:?}: expected answers, sentences or tree")),
         }
     }
 }
@@ -54,6 +57,8 @@ struct Node {
     text: String,
     /// What is known about it besides the columns of the row.
     about: Map<String, Value>,
+    /// The key, the source and the other columns of its own row or message, if it has one.
+    own: Option<(String, String, Value)>,
 }
 
 impl Checkpoint {
@@ -64,11 +69,12 @@ impl Checkpoint {
     pub(crate) fn pieces(&self, row: Row, pieces: Pieces) -> Result<Vec<Prepared>, Skipped> {
         let Row { number, source, key, record, .. } = row;
         let prepared = record.and_then(|record| {
-            let nodes = nodes(&record, pieces)?;
+            let nodes = nodes(&record, pieces, &key, &source)?;
             let media = self.media(&record)?;
             let tokens = nodes.iter().map(|node| {
                 let text = Text::Conversation { turns: &node.turns, generate: node.generate };
-                self.tokens(&text, &media, Vec::new())
+                let tokens = self.tokens(&text, &media, Vec::new());
+                tokens.map_err(|error| RowError { cause: format!("{}: {}", node.branch, error.cause), ..error })
             });
             let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
             self.check_rotation(&tokens)?;
@@ -93,25 +99,28 @@ impl Checkpoint {
 }
 
 /// The nodes of a row, each after the one that it continues.
-fn nodes(record: &Record, pieces: Pieces) -> Result<Vec<Node>, RowError> {
+fn nodes(record: &Record, pieces: Pieces, key: &str, source: &str) -> Result<Vec<Node>, RowError> {
+    if pieces == Pieces::Tree {
+        return Ok(tree_nodes(record, key, source));
+    }
     if record.action.is_some() {
         return Err("the row has an action, which is no piece".into());
     }
     let (turns, generate) = conversation(record, Answers::None)?;
-    let text = |turns: &[Turn]| turns.iter().map(Turn::text).collect::<Vec<_>>().join("\n");
     let prompt = Node {
         parent: None,
         branch: "prompt".into(),
         turns: turns.to_vec(),
         generate,
-        text: text(&turns),
+        text: text_of(&turns),
         about: Map::new(),
+        own: None,
     };
     let answered = |branch: String, parent: usize, text: &str, own: &str| {
         let mut turns = prompt.turns.clone();
         turns.push(Turn { role: Role::Assistant, parts: vec![TurnPart::Text(text.into())] });
         let (parent, text) = (Some(parent), own.to_owned());
-        Node { parent, branch, turns, generate: false, text, about: Map::new() }
+        Node { parent, branch, turns, generate: false, text, about: Map::new(), own: None }
     };
     let answers = match (&record.pair, record.turns.last()) {
         (Some(pair), _) => vec![("chosen", pair.chosen.clone()), ("rejected", pair.rejected.clone())],
@@ -123,6 +132,7 @@ fn nodes(record: &Record, pieces: Pieces) -> Result<Vec<Node>, RowError> {
     }
     let mut found = Vec::new();
     match pieces {
+        Pieces::Tree => {}
         Pieces::Answers => {
             for (n, (branch, answer)) in answers.iter().enumerate() {
                 let mut node = answered((*branch).to_owned(), 0, answer, answer);
@@ -146,6 +156,30 @@ fn nodes(record: &Record, pieces: Pieces) -> Result<Vec<Node>, RowError> {
     }
     found.insert(0, prompt);
     Ok(found)
+}
+
+/// The nodes of a tree, each with the turns of its path.
+fn tree_nodes(record: &Record, key: &str, source: &str) -> Vec<Node> {
+    let mut nodes: Vec<Node> = Vec::with_capacity(record.tree.len());
+    for node in &record.tree {
+        let mut turns = node.parent.map(|parent| nodes[parent].turns.clone()).unwrap_or_default();
+        turns.extend(node.turns.iter().cloned());
+        let row = node.row.clone().unwrap_or_else(|| (format!("{key}/{}", node.id), source.to_owned()));
+        nodes.push(Node {
+            parent: node.parent,
+            branch: node.id.clone(),
+            generate: turns.last().is_some_and(|turn| turn.role == Role::User),
+            turns,
+            text: text_of(&node.turns),
+            about: Map::new(),
+            own: Some((row.0, row.1, node.meta.clone())),
+        });
+    }
+    nodes
+}
+
+fn text_of(turns: &[Turn]) -> String {
+    turns.iter().map(Turn::text).collect::<Vec<_>>().join("\n")
 }
 
 /// Where each node ends in the tokens of its path: the first nodes where those of a later one differ.
@@ -189,16 +223,17 @@ fn cut(
         let shows = own.iter().any(|token| token.image.is_some());
         let frames = if shows { media.frames.clone() } else { Vec::new() };
         shown += usize::from(shows);
-        let mut meta = record.meta.clone();
+        let (key, source, mut meta) =
+            node.own.unwrap_or_else(|| (key.to_owned(), source.to_owned(), record.meta.clone()));
         if let (Some(meta), false) = (meta.as_object_mut(), node.about.is_empty()) {
             meta.entry("answer").or_insert_with(|| Value::Object(node.about));
         }
         let sample = Sample {
             id: sample_id(&node.turns, record, &media.files),
-            key: key.to_owned(),
+            key,
             text: std::mem::take(&mut unsaid) + &node.text,
             images: images.clone(),
-            source: source.to_owned(),
+            source,
             meta,
             piece: Some(Piece { parent: node.parent.and_then(|parent| numbers[parent]), branch: node.branch }),
         };

@@ -135,6 +135,7 @@ fn bytes_of_tokens_add_up_to_the_text() {
                 turns: vec![Turn { role: Role::User, parts: vec![TurnPart::Text(text.into())] }],
                 pair: None,
                 about_answers: Default::default(),
+                tree: Vec::new(),
                 verbatim: Some(text.into()),
                 action: None,
                 images: Vec::new(),

@@ -279,6 +279,7 @@ fn prepare(checkpoint: &Checkpoint, text: &str) -> Result<Prepared, Skipped> {
         turns,
         pair: None,
         about_answers: Default::default(),
+        tree: Vec::new(),
         verbatim: Some(text.into()),
         action: None,
         images: Vec::new(),

@@ -16,6 +16,7 @@ use super::image::ImageFile;
 use super::lenient::{self, json_type};
 use super::record::{Record, Video};
 use super::row_error::RowError;
+use super::tree;
 use sae_core::error::Hint;
 use sae_core::store::conversation::{AnswerPair, Turn, TurnPart};
 use sae_core::store::sample::Role;
@@ -54,6 +55,7 @@ pub(super) fn record(mut columns: Columns, melted: Option<String>) -> Result<Rec
         Some((video, frames)) => (Some(video), frames.into_iter().map(Some).collect()),
         None => (None, columns.take_images()?),
     };
+    let mut tree = if melted.is_none() { tree::nested(&mut columns.fields)? } else { None }.unwrap_or_default();
     let listed = columns.fields.keys().cloned().collect::<Vec<_>>().join(", ");
     let verbatim = melted.clone().or_else(|| columns.fields.get("text").and_then(Value::as_str).map(str::to_owned));
     let has_images = images.iter().any(Option::is_some);
@@ -69,6 +71,10 @@ pub(super) fn record(mut columns: Columns, melted: Option<String>) -> Result<Rec
                     return Err("the row has an action, which a melted column cannot be followed by".into());
                 }
                 Some(text) => (row.answered_by(&text)?, None),
+                None if !tree.is_empty() => {
+                    let root = &tree[0].turns[0];
+                    (vec![row.turn(root.role, &root.text())], None)
+                }
                 None => {
                     let read = if action.is_some() { Schema::instruction } else { Schema::conversation_and_pair };
                     read(&mut row)?.ok_or_else(|| {
@@ -81,12 +87,15 @@ pub(super) fn record(mut columns: Columns, melted: Option<String>) -> Result<Rec
         }
     };
     row.place_images(&mut turns)?;
+    if let Some(root) = tree.first_mut() {
+        root.turns.clone_from(&turns);
+    }
     let is_known =
         |name: &str| [&KNOWN[..], &CONVERSATIONS, &ANSWERS, &IMAGES].iter().any(|names| names.contains(&name));
     row.fields.retain(|name, value| !(is_known(name) && fields::is_absent(value)));
     let Schema { images, video, fields, numbers, .. } = row;
     let about_answers = numbers.map(|numbers| numbered::properties(&fields, numbers)).unwrap_or_default();
-    Ok(Record { turns, pair, about_answers, verbatim, action, images, video, meta: Value::Object(fields) })
+    Ok(Record { turns, pair, about_answers, verbatim, action, images, video, tree, meta: Value::Object(fields) })
 }
 
 /// Whether a column may hold the frames of the row's video, if it has one.
