@@ -2,9 +2,10 @@
 //! and into the store. The content of a part depends on the data alone, so an interrupted harvest continues with the same
 //! bytes.
 
-use crate::checkpoint::{Checkpoint, Prepared, fingerprint};
+use crate::checkpoint::{Checkpoint, Prepared};
 use crate::data::{Row, Source};
 use crate::devices::Devices;
+use crate::fingerprint::fingerprint;
 use crate::model::{Hidden, Input, Model, check_layers};
 use crate::overlap::{Emit, Results, overlap};
 use crate::{Error, Plan, Result, pieces};

@@ -8,7 +8,7 @@ use crate::model::config::{ImageTokens, VideoTiming};
 use crate::model::{Compute, Input, Model, ModelConfig, Moment, Weights, check_input};
 use crate::pixels::{Frame, ImageProcessor, VideoProcessor};
 use crate::prompt::{FramePatch, Media, Prompter, Text};
-use crate::{Error, Result, alphabet, precedence};
+use crate::{Result, alphabet, precedence};
 use sae_core::error::{Hint, Setting};
 use sae_core::store::Skipped;
 use sae_core::store::sample::{ImageRef, Modality, Role, Sample, Token};
@@ -531,37 +531,6 @@ pub(crate) fn sample_id(turns: &[Turn], record: &Record, files: &[Cow<'_, [u8]>]
 /// Bytes as lowercase hexadecimal digits.
 pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A hash of files, as far as they decide the output of a checkpoint: small files completely; of large files the size
-/// and both ends (the header of a safetensors file lists the name and shape of every tensor).
-pub(crate) fn fingerprint<'a>(files: impl Iterator<Item = &'a Path>) -> Result<String> {
-    use std::io::{Read, Seek, SeekFrom};
-    const END: u64 = 1 << 20;
-    let mut hash = Sha256::new();
-    for path in files {
-        let mut file = std::fs::File::open(path).map_err(Error::io("open", path))?;
-        let size = file.metadata().map_err(Error::io("read", path))?.len();
-        hash.update(path.file_name().unwrap_or_default().as_encoded_bytes());
-        hash.update(size.to_le_bytes());
-        let mut ends = Vec::new();
-        let read = file.by_ref().take(END).read_to_end(&mut ends);
-        read.and_then(|_| file.seek(SeekFrom::Start(size.saturating_sub(END).max(END.min(size)))))
-            .and_then(|_| file.take(END).read_to_end(&mut ends))
-            .map_err(Error::io("read", path))?;
-        hash.update(&ends);
-    }
-    Ok(hex(hash.finalize()))
-}
-
-impl Checkpoint {
-    /// A hash of everything in the checkpoint that decides its hidden states: small files completely, of large files
-    /// the size and both ends.
-    pub fn fingerprint(&self) -> Result<String> {
-        let mut files: Vec<PathBuf> = Weights::open(&self.folder)?.files().map(Path::to_path_buf).collect();
-        files.extend(precedence::DECISIVE.iter().map(|name| self.folder.join(name)).filter(|path| path.exists()));
-        fingerprint(files.iter().map(PathBuf::as_path))
-    }
 }
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ pub mod data;
 mod devices;
 mod error;
 mod fields;
+mod fingerprint;
 pub mod hub;
 mod import;
 mod ipc;

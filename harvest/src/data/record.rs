@@ -3,7 +3,6 @@
 
 use super::action::Action;
 use super::image::ImageFile;
-use super::tree::TreeNode;
 use sae_core::store::conversation::{AnswerPair, Turn};
 use serde_json::{Map, Value};
 
@@ -19,6 +18,21 @@ impl Video {
     pub(crate) fn rate(self) -> f64 {
         self.fps.unwrap_or(24.0)
     }
+}
+
+/// A node of a tree.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TreeNode {
+    /// Its id.
+    pub id: String,
+    /// The number of the node that it continues, which comes before it; nothing for the root.
+    pub parent: Option<usize>,
+    /// What it adds to the conversation.
+    pub turns: Vec<Turn>,
+    /// The key and the source of its row, if it is a row of its own.
+    pub row: Option<(String, String)>,
+    /// What else its row or its message says.
+    pub meta: Value,
 }
 
 /// The content of a row.

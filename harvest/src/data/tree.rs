@@ -3,7 +3,7 @@
 
 use super::fields::{self, Fields};
 use super::lenient::json_type;
-use super::record::Record;
+use super::record::{Record, TreeNode};
 use super::row::{Row, Rows};
 use super::row_error::RowError;
 use crate::Result;
@@ -19,21 +19,6 @@ const PARENTS: [&str; 2] = ["parent_id", "parent"];
 const TREES: [&str; 2] = ["message_tree_id", "tree_id"];
 /// Columns that name a message in a tree.
 const IDS: [&str; 2] = ["message_id", "id"];
-
-/// A node of a tree.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TreeNode {
-    /// Its id.
-    pub id: String,
-    /// The number of the node that it continues, which comes before it; nothing for the root.
-    pub parent: Option<usize>,
-    /// What it adds to the conversation.
-    pub turns: Vec<Turn>,
-    /// The key and the source of its row, if it is a row of its own.
-    pub row: Option<(String, String)>,
-    /// What else its row or its message says.
-    pub meta: Value,
-}
 
 /// Takes a tree of nested replies out of a row: OASST's `prompt` with its `replies`, or the root's columns beside `replies`.
 ///

@@ -13,7 +13,8 @@ mod saelens;
 mod saev;
 mod table;
 
-use crate::checkpoint::{fingerprint, hex};
+use crate::checkpoint::hex;
+use crate::fingerprint::fingerprint;
 use crate::{Error, Result};
 use cache::{Cache, Captured};
 pub use request::{CacheFormat, Import};
