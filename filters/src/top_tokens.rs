@@ -98,7 +98,6 @@ pub struct TopTokens {
     /// By shard, so that they are added in a fixed order, in whatever order the shards are visited.
     units: BTreeMap<usize, Units>,
     threshold: f32,
-    strongest: Vec<(f32, u32)>,
     paths: Paths,
 }
 
@@ -107,7 +106,7 @@ impl TopTokens {
     /// above `threshold`.
     pub fn new(d_sae: usize, threshold: f32) -> Self {
         let (tops, units) = (vec![Tops::default(); d_sae], BTreeMap::new());
-        Self { tops, units, threshold, strongest: Vec::new(), paths: Paths::default() }
+        Self { tops, units, threshold, paths: Paths::default() }
     }
 
     /// The same for samples that may be pieces: all pieces of a row count as one sample.
@@ -178,6 +177,58 @@ impl Units {
     }
 }
 
+/// The positions of consecutive features.
+struct SomeTops<'a> {
+    /// The first of these features.
+    first: usize,
+    tops: &'a mut [Tops],
+    threshold: f32,
+    paths: &'a Paths,
+    strongest: Vec<(f32, u32)>,
+}
+
+impl SomeTops<'_> {
+    /// Enters the active features of row `r` of a block, which is `row` of its shard, as far as they are among these.
+    fn observe(&mut self, block: &Block, r: usize, row: usize) {
+        let tokens = block.tokens;
+        let Some(s) = side(tokens.modality[row]) else { return };
+        let (features, values) = block.active.row(r);
+        let place = |z: f32| TokenPosition {
+            z,
+            sample: tokens.sample[row],
+            position: tokens.position[row],
+            shard: block.shard as u32,
+            row: row as u32,
+            side: s as u32,
+        };
+        // Active features are in ascending order.
+        let before = |end: usize| features.partition_point(|feature| (*feature as usize) < end);
+        let own = before(self.first)..before(self.first + self.tops.len());
+        let entries = features[own.clone()].iter().zip(&values[own]);
+        let corrected = Definition::Corrected.sees(tokens, row);
+        for (feature, z) in entries.clone().filter(|(_, z)| **z > self.threshold) {
+            let tops = &mut self.tops[*feature as usize - self.first];
+            place(*z).enter(&mut tops.paper[s], TOP);
+            if corrected {
+                place(*z).enter_alone(&mut tops.corrected[s], CORRECTED_TOP, self.paths);
+            }
+        }
+        if !Definition::Release.sees(tokens, row) {
+            return;
+        }
+        let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        let weakest = (values.len() > RELEASE_FEATURES).then(|| {
+            self.strongest.clear();
+            self.strongest.extend(values.iter().copied().zip(features.iter().copied()));
+            *self.strongest.select_nth_unstable_by(RELEASE_FEATURES - 1, order).1
+        });
+        for (feature, z) in entries.filter(|(k, z)| weakest.is_none_or(|weakest| order(&(**z, **k), &weakest).is_le()))
+        {
+            place(*z).enter(&mut self.tops[*feature as usize - self.first].release, RELEASE_TOP);
+        }
+    }
+}
+
 impl Observer for TopTokens {
     fn observe(&mut self, block: &Block) -> sae_core::Result<()> {
         if let Some(units) = Units::from_block(block) {
@@ -186,40 +237,13 @@ impl Observer for TopTokens {
                 None => drop(self.units.insert(block.shard, units)),
             }
         }
-        for (r, row) in block.positions() {
-            let tokens = block.tokens;
-            let Some(s) = side(tokens.modality[row]) else { continue };
-            let (features, values) = block.active.row(r);
-            let place = |z: f32| TokenPosition {
-                z,
-                sample: tokens.sample[row],
-                position: tokens.position[row],
-                shard: block.shard as u32,
-                row: row as u32,
-                side: s as u32,
-            };
-            let corrected = Definition::Corrected.sees(tokens, row);
-            for (feature, z) in features.iter().zip(values).filter(|(_, z)| **z > self.threshold) {
-                let tops = &mut self.tops[*feature as usize];
-                place(*z).enter(&mut tops.paper[s], TOP);
-                if corrected {
-                    place(*z).enter_alone(&mut tops.corrected[s], CORRECTED_TOP, &self.paths);
-                }
-            }
-            if Definition::Release.sees(tokens, row) {
-                let strongest = &mut self.strongest;
-                strongest.clear();
-                strongest.extend(values.iter().copied().zip(features.iter().copied()));
-                if strongest.len() > RELEASE_FEATURES {
-                    let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-                    strongest.select_nth_unstable_by(RELEASE_FEATURES - 1, order);
-                    strongest.truncate(RELEASE_FEATURES);
-                }
-                for (z, feature) in strongest.iter() {
-                    place(*z).enter(&mut self.tops[*feature as usize].release, RELEASE_TOP);
-                }
-            }
-        }
+        // Each thread has features of its own, and sees all positions in their order.
+        let size = self.tops.len().div_ceil(rayon::current_num_threads()).max(1);
+        let (threshold, paths) = (self.threshold, &self.paths);
+        self.tops.par_chunks_mut(size).enumerate().for_each(|(n, tops)| {
+            let mut some = SomeTops { first: n * size, tops, threshold, paths, strongest: Vec::new() };
+            block.positions().for_each(|(r, row)| some.observe(block, r, row));
+        });
         Ok(())
     }
 }
