@@ -7,6 +7,8 @@
 //! The prompt is a question without an image. Special tokens do not end the text, so that both ways generate as many tokens; the
 //! tokens have to be equal.
 
+#![allow(clippy::print_stdout, reason = "the figures are what it is for")]
+
 use harvest::data::{Turn, TurnPart};
 use harvest::model::{Compute, Input, KvCache};
 use harvest::prompt::{Media, Text};
