@@ -344,14 +344,11 @@ pub enum Error {
     },
     /// A run without the samples that a fit of critiques needs.
     #[error(
-        "no row has the three samples that are needed: {field} has to be response (or answer), refinement (or correction) and \
-         feedback (or critique); samples with one of these values come from {rows} rows"
+        "no row has samples whose {field} is response (or answer), refinement (or correction), and feedback (or critique)"
     )]
     NoFeedback {
         /// The field.
         field: String,
-        /// Rows with one or two of them.
-        rows: usize,
     },
     /// Scores without a run to fit weights to.
     #[error("there is no run to fit weights to")]
@@ -502,7 +499,6 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
-
     /// A benchmark of sizes that make no sense.
     #[error("a benchmark needs {expected}")]
     Bench {
@@ -574,9 +570,7 @@ impl Error {
             Self::NoEstimate { .. } => {
                 Hint::AnyOf(vec![Hint::set(Setting::Score, PMI_BLANK), Hint::Change(Setting::Keep)])
             }
-            Self::EqualScores { .. } => {
-                Hint::AnyOf(vec![Hint::Change(Setting::Score), "choose by features, or at random".into()])
-            }
+            Self::EqualScores { .. } => Hint::AnyOf(vec![Hint::Change(Setting::Score), "choose by features".into()]),
             Self::OtherTrial { folder } => {
                 format!("remove the folder, which was made with other settings: {}", folder.display()).into()
             }

@@ -6,7 +6,7 @@ use crate::sample_activations::{SampleActivations, sample_of};
 use crate::score::{fit_path, step_name};
 use crate::{Error, Result};
 use filters::align::align_samples;
-use filters::definition::Definition;
+use filters::definition::{Definition, Sides};
 use filters::pmi::{self, BLANK_DIR, Explanation};
 use filters::pooling::{PooledSample, PooledStore};
 use filters::scaled_threshold;
@@ -88,6 +88,7 @@ pub struct Explainer {
     /// The same samples with blank images, if they were captured; or why they cannot be read, for example during a harvest.
     blank: Option<Result<SampleActivations, String>>,
     threshold: f32,
+    sides: Sides,
 }
 
 impl Explainer {
@@ -101,9 +102,10 @@ impl Explainer {
         let blank = Some(run.root().join(BLANK_DIR)).filter(|root| root.is_dir());
         let blank = blank.map(|root| samples(&root).map_err(|error| format!("{}: {error}", root.display())));
         let scored: Option<Value> = run.read_step(&step_name(name))?;
+        let sides = scored.as_ref().and_then(|step| step.get("sides")?.as_str()?.parse().ok()).unwrap_or_default();
         let threshold = scored.and_then(|step| Some(step.get("threshold")?.as_f64()? as f32));
         let threshold = threshold.unwrap_or_else(|| scaled_threshold(saved.weights.d_in));
-        Ok(Self { scores: run.scores(name), d_sae: saved.weights.d_sae, activations, blank, threshold })
+        Ok(Self { scores: run.scores(name), d_sae: saved.weights.d_sae, activations, blank, threshold, sides })
     }
 
     /// The activations of the run itself.
@@ -126,7 +128,7 @@ impl Explainer {
         sample: u32,
         rows: &[FeatureRow],
     ) -> Result<Vec<(Definition, Vec<WeightedFeature>)>> {
-        let store = self.activations.pooled(encoder, sample, self.d_sae, self.threshold)?;
+        let store = self.activations.pooled(encoder, sample, self.d_sae, self.threshold, &self.sides)?;
         let Some(pooled) = sample_of(&store, sample as usize)? else { return Ok(Vec::new()) };
         let explained = Definition::ALL.map(|definition| {
             let counted = pooled.active(definition).filter(|(_, on)| definition != Definition::Release || on.both());
@@ -148,7 +150,7 @@ impl Explainer {
         if !path.is_file() {
             return Ok(None);
         }
-        let store = self.activations.pooled(encoder, sample, self.d_sae, self.threshold)?;
+        let store = self.activations.pooled(encoder, sample, self.d_sae, self.threshold, &self.sides)?;
         let pooled = if column == PMI { Some(store) } else { self.with_blank(encoder, sample, &store)? };
         let pooled: Option<PooledSample> = match pooled {
             Some(pooled) => sample_of(&pooled, sample as usize)?,
@@ -171,7 +173,7 @@ impl Explainer {
         let same = others.get(number).filter(|o| (&o.source, &o.key) == (&known.source, &known.key));
         let found = same.map(|_| number).or_else(|| align_samples(std::slice::from_ref(known), others)[0]);
         let Some(other) = found else { return Ok(None) };
-        let texts = blank.pooled(encoder, other as u32, self.d_sae, self.threshold)?;
+        let texts = blank.pooled(encoder, other as u32, self.d_sae, self.threshold, &self.sides)?;
         let mut pair = vec![None; number + 1];
         pair[number] = Some(other);
         Ok(Some(store.with_text(&texts, &pair, &std::env::temp_dir())?))

@@ -64,7 +64,7 @@ fn exchanges<'a>(samples: &'a [Sample], field: &str) -> Result<BTreeMap<&'a str,
     };
     let found: BTreeMap<&str, Exchange> = members.iter().filter_map(complete).collect();
     if found.is_empty() {
-        return Err(Error::NoFeedback { field: field.into(), rows: members.len() });
+        return Err(Error::NoFeedback { field: field.into() });
     }
     Ok(found)
 }

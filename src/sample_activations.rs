@@ -2,6 +2,7 @@
 //! token columns of `TABLES` parts in memory and, once a sample was read, the list of samples.
 
 use crate::{Error, Result};
+use filters::definition::Sides;
 use filters::pooling::{PooledSample, PooledStore, SamplePooler};
 use sae_core::Run;
 use sae_core::analysis::pass::{Block, Observer};
@@ -65,9 +66,17 @@ impl SampleActivations {
     ///
     /// # Errors
     /// As [`SampleActivations::encode`].
-    pub fn pooled(&mut self, encoder: &Encoder, sample: u32, d_sae: usize, threshold: f32) -> Result<PooledStore> {
+    pub fn pooled(
+        &mut self,
+        encoder: &Encoder,
+        sample: u32,
+        d_sae: usize,
+        threshold: f32,
+        sides: &Sides,
+    ) -> Result<PooledStore> {
         let (part, rows, active) = self.rows(encoder, sample)?;
-        let mut pooler = SamplePooler::new(sample as usize + 1, d_sae, threshold, &std::env::temp_dir())?;
+        let mut pooler =
+            SamplePooler::new(sample as usize + 1, d_sae, threshold, &std::env::temp_dir())?.comparing(sides);
         let block = Block { tokens: &self.tables[0].1, rows, shard: part, hidden: &[], active: &active };
         pooler.observe(&block)?;
         Ok(pooler.finish()?)

@@ -8,7 +8,7 @@ use crate::sae::{LoadedSae, SaeChoice, SaePlan};
 use crate::{Error, Result, feedback, index, probe};
 use filters::align::align_samples;
 use filters::column::{self, ScoreTable};
-use filters::definition::Definition;
+use filters::definition::{Definition, Sides};
 use filters::keep::{self, KeepEstimate, ScoreMetadata, keep_auto_against};
 use filters::pmi::{self, BLANK_DIR, Folds, Set, Unit};
 use filters::pooling::{PooledStore, SamplePooler};
@@ -60,6 +60,8 @@ pub struct ScoreOptions {
     pub definitions: Vec<Definition>,
     /// A feature counts as active on a token above this activation.
     pub threshold: Threshold,
+    /// The modalities that are compared.
+    pub sides: Sides,
     /// Seed of the column `random`.
     pub seed: u64,
     /// Runs that `pmi` is fitted to (and the weights, to the first) instead of the run that is scored, which may be one of them.
@@ -78,6 +80,7 @@ impl Default for ScoreOptions {
         Self {
             definitions: Definition::ALL.to_vec(),
             threshold: Threshold::Auto,
+            sides: Sides::default(),
             seed: 0,
             calibrate: Vec::new(),
             rejected: None,
@@ -184,7 +187,7 @@ pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Contr
     let others = options.calibrate.iter().filter(|path| !is_scored(path));
     let others = others.map(|path| Companion::open(sae, path, Role::Calibration)).collect::<Result<Vec<_>>>()?;
     let fits_itself = options.calibrate.is_empty() || options.calibrate.iter().any(|path| is_scored(path));
-    let pass = Pass { sae, threshold: options.threshold.for_width(sae.saved.weights.d_in) };
+    let pass = Pass { sae, threshold: options.threshold.for_width(sae.saved.weights.d_in), sides: &options.sides };
     let scored = pass.over(&sae.run, &sae.store, fits_itself, Stage::Score, control)?;
     let calibration = others.iter().map(|other| pass.over(&other.run, &other.store, true, Stage::Calibrate, control));
     let calibration = calibration.collect::<Result<Vec<_>>>()?;
@@ -295,6 +298,7 @@ impl Passed {
 struct Pass<'a> {
     sae: &'a LoadedSae,
     threshold: f32,
+    sides: &'a Sides,
 }
 
 impl Pass<'_> {
@@ -303,8 +307,11 @@ impl Pass<'_> {
         let samples = load_samples(run)?;
         let d_sae = self.sae.saved.weights.d_sae;
         let scratch = scratch(self.sae)?;
-        let mut tops = weigh.then(|| TopTokens::new(d_sae, self.threshold).along(store.paths().clone()));
-        let pooler = |samples: usize| SamplePooler::new(samples, d_sae, self.threshold, &scratch);
+        let tops = || TopTokens::new(d_sae, self.threshold).along(store.paths().clone()).comparing(self.sides);
+        let mut tops = weigh.then(tops);
+        let pooler = |samples: usize| {
+            SamplePooler::new(samples, d_sae, self.threshold, &scratch).map(|pooler| pooler.comparing(self.sides))
+        };
         let pooled =
             self.pool(store, pooler(samples.len())?.along(store.paths().clone()), tops.as_mut(), stage, control)?;
         let blank = run.root().join(BLANK_DIR);
@@ -383,6 +390,7 @@ fn write(
         ("too_few_tokens".to_string(), Value::Object(few.collect())),
         ("baseline".to_string(), json!(weights.baseline)),
         (PMI.to_string(), Value::Null),
+        ("sides".to_string(), json!(options.sides)),
         ("without".to_string(), json!(without)),
         ("rank_correlation_with_tokens".to_string(), json!(lengths)),
     ]);
@@ -401,7 +409,7 @@ fn write(
         write_features(&features, &rows)?;
     }
     let step = json!({
-        "mode": options.definitions, "threshold": threshold, "seed": options.seed, "samples": scores.rows.len(),
+        "mode": options.definitions, "threshold": threshold, "sides": options.sides, "seed": options.seed, "samples": scores.rows.len(),
         "weighted_features": weighted, "calibrate": options.calibrate, "rejected": options.rejected,
     });
     sae.run.write_step(&step_name(&sae.name), &step)?;

@@ -8,7 +8,9 @@
 
 use sae_core::store::TokenColumns;
 use sae_core::store::sample::{Modality, Role};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use std::fmt;
+use std::str::FromStr;
 
 /// Whose definition is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -45,7 +47,7 @@ impl Definition {
     }
 }
 
-impl std::str::FromStr for Definition {
+impl FromStr for Definition {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
@@ -54,16 +56,85 @@ impl std::str::FromStr for Definition {
     }
 }
 
-/// The index of a modality in the `[text, image]` pairs of this crate. Nothing for other modalities.
-pub fn side(modality: Modality) -> Option<usize> {
-    match modality {
-        Modality::Text => Some(TEXT),
-        Modality::Image => Some(IMAGE),
-        Modality::Audio | Modality::Video | Modality::Action => None,
+/// The two groups of modalities whose features are compared: text with images, unless others are named.
+///
+/// ```
+/// use filters::definition::{IMAGE, Sides, TEXT};
+/// use sae_core::store::sample::Modality;
+///
+/// let sides: Sides = "action:image,text".parse()?;
+/// assert_eq!(sides.side(Modality::Action), Some(TEXT)); // the first side, which is text by default
+/// assert_eq!(sides.side(Modality::Text), Some(IMAGE));
+/// assert_eq!(sides.side(Modality::Audio), None);
+/// assert_eq!((sides.to_string(), Sides::default().to_string()), ("action:image,text".into(), "text:image".into()));
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sides([Vec<Modality>; 2]);
+
+impl Default for Sides {
+    fn default() -> Self {
+        Self([vec![Modality::Text], vec![Modality::Image]])
     }
 }
 
-/// The index of text in `[text, image]`.
+impl Sides {
+    /// The index of a modality in the `[text, image]` pairs of this crate, which are the two sides. Nothing for other modalities.
+    pub fn side(&self, modality: Modality) -> Option<usize> {
+        self.0.iter().position(|side| side.contains(&modality))
+    }
+}
+
+impl FromStr for Sides {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |cause: &str| format!("invalid sides {text:?}: {cause}, such as text:image or action:image,text");
+        let (first, second) =
+            text.split_once(':').ok_or_else(|| wrong("expected two sides with a colon between them"))?;
+        let known = (0..).map_while(|code| Modality::try_from(code).ok());
+        let modality = |name: &str| known.clone().find(|modality| modality.name() == name.trim());
+        let side = |names: &str| names.split(',').map(modality).collect::<Option<Vec<_>>>();
+        let both =
+            side(first).zip(side(second)).ok_or_else(|| wrong("expected text, image, audio, video or action"))?;
+        if both.0.iter().any(|modality| both.1.contains(modality)) {
+            return Err(wrong("a modality is on both sides"));
+        }
+        Ok(Self([both.0, both.1]))
+    }
+}
+
+impl fmt::Display for Sides {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let names = |side: &[Modality]| side.iter().map(|modality| modality.name()).collect::<Vec<_>>().join(",");
+        write!(f, "{}:{}", names(&self.0[0]), names(&self.0[1]))
+    }
+}
+
+impl Serialize for Sides {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The index of text, or of the first side, in `[text, image]`.
 pub const TEXT: usize = 0;
-/// The index of image in `[text, image]`.
+/// The index of image, or of the second side, in `[text, image]`.
 pub const IMAGE: usize = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_that_cannot_be_compared_are_rejected() {
+        for (text, cause) in [
+            ("text", "a colon"),
+            ("text:pictures", "expected text, image"),
+            ("text,image:image", "on both sides"),
+            ("text:", "expected text, image"),
+        ] {
+            assert!(text.parse::<Sides>().unwrap_err().contains(cause), "{text}");
+        }
+    }
+}

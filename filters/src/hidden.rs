@@ -1,13 +1,14 @@
 //! A baseline without an autoencoder: the similarity of the mean hidden states of a sample's image and text. Stores two sums
 //! of `d_in` numbers per sample in memory, so it is intended for the few thousand samples of an evaluation.
 
-use crate::definition::{Definition, IMAGE, TEXT, side};
+use crate::definition::{Definition, IMAGE, Sides, TEXT};
 use sae_core::Result;
 use sae_core::analysis::pass::{Block, Observer};
 
 /// The sums of hidden states, by sample and modality.
 pub struct Means {
     d_in: usize,
+    sides: Sides,
     sums: [Vec<f64>; 2],
     counts: [Vec<u32>; 2],
 }
@@ -16,7 +17,7 @@ impl Means {
     /// Sums for `samples` samples of width `d_in`.
     pub fn new(samples: usize, d_in: usize) -> Self {
         let sums = [(); 2].map(|()| vec![0.0; samples * d_in]);
-        Self { d_in, sums, counts: [(); 2].map(|()| vec![0; samples]) }
+        Self { d_in, sides: Sides::default(), sums, counts: [(); 2].map(|()| vec![0; samples]) }
     }
 
     /// The cosine similarity of the mean image state and the mean text state of each sample, over positions with content. The
@@ -50,7 +51,8 @@ impl Observer for Means {
     fn observe(&mut self, block: &Block) -> Result<()> {
         for ((_, row), hidden) in block.positions().zip(block.hidden.chunks_exact(self.d_in)) {
             let sample = block.tokens.sample[row] as usize;
-            let Some(side) = side(block.tokens.modality[row]).filter(|_| Definition::Corrected.sees(block.tokens, row))
+            let Some(side) =
+                self.sides.side(block.tokens.modality[row]).filter(|_| Definition::Corrected.sees(block.tokens, row))
             else {
                 continue;
             };
@@ -70,6 +72,7 @@ mod tests {
     fn the_common_direction_is_subtracted_and_a_missing_modality_has_no_cosine() {
         // Text states 5 + (1, 0), 5 + (-1, 0); image states 9 + (0, 1), 9 + (0, -1). They are orthogonal after centering.
         let means_of = |text: [[f64; 2]; 3], image: [[f64; 2]; 3]| Means {
+            sides: Sides::default(),
             d_in: 2,
             sums: [text.concat(), image.concat()],
             counts: [vec![1, 1, 0], vec![2, 2, 2]],

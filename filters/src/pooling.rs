@@ -3,7 +3,7 @@
 //! the number of the sample, so that the order of the shards does not matter. A piece goes on from what was found in the piece that
 //! it continues. Computes no weights.
 
-use crate::definition::{Definition, IMAGE, TEXT, side};
+use crate::definition::{Definition, IMAGE, Sides, TEXT};
 use sae_core::analysis::pass::{Block, Observer};
 use sae_core::store::{PathStack, Paths};
 use sae_core::{Error, Result};
@@ -123,6 +123,8 @@ pub struct SamplePooler {
     touched: Vec<u32>,
     /// Whether the activations of single text positions are kept.
     tokens: bool,
+    /// What text and image stand for.
+    sides: Sides,
     out: BufWriter<File>,
     folder: PathBuf,
     length: u64,
@@ -166,6 +168,7 @@ impl SamplePooler {
             traces: (0..d_sae as u32).map(|feature| PooledFeature { feature, ..PooledFeature::default() }).collect(),
             touched: Vec::new(),
             tokens: false,
+            sides: Sides::default(),
             out: BufWriter::with_capacity(1 << 20, file),
             folder: folder.into(),
             length: 0,
@@ -189,6 +192,12 @@ impl SamplePooler {
     #[must_use]
     pub fn with_tokens(self) -> Self {
         Self { tokens: true, ..self }
+    }
+
+    /// Compares other modalities than text and image.
+    #[must_use]
+    pub fn comparing(self, sides: &Sides) -> Self {
+        Self { sides: sides.clone(), ..self }
     }
 
     /// Ends the last sample and returns all samples.
@@ -287,7 +296,7 @@ impl Observer for SamplePooler {
                 self.sample.release_positions += 1;
                 self.sample.release_fires += features.len() as u64;
             }
-            let Some(side) = side(tokens.modality[row]) else { continue };
+            let Some(side) = self.sides.side(tokens.modality[row]) else { continue };
             let content = Definition::Corrected.sees(tokens, row);
             self.sample.positions[side] += 1;
             self.sample.content[side] += u32::from(content);

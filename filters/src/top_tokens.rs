@@ -5,7 +5,7 @@
 //! Memory: at most [`TOP`] + [`TOP`] + [`RELEASE_TOP`] + 2 [`CORRECTED_TOP`] positions of 24 bytes per feature, and two
 //! vectors of `d_in` per shard.
 
-use crate::definition::{Definition, IMAGE, TEXT, side};
+use crate::definition::{Definition, IMAGE, Sides, TEXT};
 use rayon::prelude::*;
 use sae_core::analysis::pass::{Block, Observer};
 use sae_core::store::Paths;
@@ -98,6 +98,8 @@ pub struct TopTokens {
     /// By shard, so that they are added in a fixed order, in whatever order the shards are visited.
     units: BTreeMap<usize, Units>,
     threshold: f32,
+    /// What text and image stand for.
+    sides: Sides,
     paths: Paths,
 }
 
@@ -106,13 +108,19 @@ impl TopTokens {
     /// above `threshold`.
     pub fn new(d_sae: usize, threshold: f32) -> Self {
         let (tops, units) = (vec![Tops::default(); d_sae], BTreeMap::new());
-        Self { tops, units, threshold, paths: Paths::default() }
+        Self { tops, units, threshold, sides: Sides::default(), paths: Paths::default() }
     }
 
     /// The same for samples that may be pieces: all pieces of a row count as one sample.
     #[must_use]
     pub fn along(self, paths: Paths) -> Self {
         Self { paths, ..self }
+    }
+
+    /// Compares other modalities than text and image.
+    #[must_use]
+    pub fn comparing(self, sides: &Sides) -> Self {
+        Self { sides: sides.clone(), ..self }
     }
 
     /// The positions that represent each feature.
@@ -147,7 +155,7 @@ impl Units {
         }
     }
 
-    fn from_block(block: &Block) -> Option<Self> {
+    fn from_block(block: &Block, sides: &Sides) -> Option<Self> {
         let width = block.hidden.len() / block.rows.len().max(1);
         if width == 0 {
             return None;
@@ -158,8 +166,9 @@ impl Units {
             .map(|rows| {
                 let mut units = Self { sums: [vec![0.0; width], vec![0.0; width]], counts: [0; 2] };
                 for (r, row) in rows {
-                    let seen =
-                        side(block.tokens.modality[*row]).filter(|_| Definition::Corrected.sees(block.tokens, *row));
+                    let seen = sides
+                        .side(block.tokens.modality[*row])
+                        .filter(|_| Definition::Corrected.sees(block.tokens, *row));
                     let Some(s) = seen else { continue };
                     let state = &block.hidden[r * width..(r + 1) * width];
                     let norm = state.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt();
@@ -183,6 +192,7 @@ struct SomeTops<'a> {
     first: usize,
     tops: &'a mut [Tops],
     threshold: f32,
+    sides: &'a Sides,
     paths: &'a Paths,
     strongest: Vec<(f32, u32)>,
 }
@@ -191,7 +201,7 @@ impl SomeTops<'_> {
     /// Enters the active features of row `r` of a block, which is `row` of its shard, as far as they are among these.
     fn observe(&mut self, block: &Block, r: usize, row: usize) {
         let tokens = block.tokens;
-        let Some(s) = side(tokens.modality[row]) else { return };
+        let Some(s) = self.sides.side(tokens.modality[row]) else { return };
         let (features, values) = block.active.row(r);
         let place = |z: f32| TokenPosition {
             z,
@@ -231,7 +241,7 @@ impl SomeTops<'_> {
 
 impl Observer for TopTokens {
     fn observe(&mut self, block: &Block) -> sae_core::Result<()> {
-        if let Some(units) = Units::from_block(block) {
+        if let Some(units) = Units::from_block(block, &self.sides) {
             match self.units.get_mut(&block.shard) {
                 Some(sum) => sum.add(&units),
                 None => drop(self.units.insert(block.shard, units)),
@@ -239,9 +249,9 @@ impl Observer for TopTokens {
         }
         // Each thread has features of its own, and sees all positions in their order.
         let size = self.tops.len().div_ceil(rayon::current_num_threads()).max(1);
-        let (threshold, paths) = (self.threshold, &self.paths);
+        let (threshold, sides, paths) = (self.threshold, &self.sides, &self.paths);
         self.tops.par_chunks_mut(size).enumerate().for_each(|(n, tops)| {
-            let mut some = SomeTops { first: n * size, tops, threshold, paths, strongest: Vec::new() };
+            let mut some = SomeTops { first: n * size, tops, threshold, sides, paths, strongest: Vec::new() };
             block.positions().for_each(|(r, row)| some.observe(block, r, row));
         });
         Ok(())

@@ -6,7 +6,7 @@
 //! show it. Both are compared with chance: the image feature with shuffled texts, and the text feature with the frequency of
 //! the word.
 
-use crate::definition::{IMAGE, TEXT, side};
+use crate::definition::{IMAGE, TEXT};
 use crate::pooling::PooledStore;
 use crate::scores::random;
 use crate::top_tokens::{TokenPosition, TopTokens};
@@ -197,7 +197,7 @@ impl Observer for WordActivations<'_> {
     fn observe(&mut self, block: &Block) -> sae_core::Result<()> {
         let width = self.positions.len();
         for (r, row) in block.positions() {
-            if side(block.tokens.modality[row]) != Some(TEXT) {
+            if block.tokens.modality[row] != Modality::Text {
                 continue;
             }
             let place = (block.tokens.sample[row], block.tokens.position[row]);

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)] // a test that cannot go on fails
 
 use filters::PAPER_THRESHOLD;
-use filters::definition::Definition;
+use filters::definition::{Definition, Sides};
 use filters::length::LengthModel;
 use filters::pmi::{self, Folds, Options, Set, Unit};
 use filters::pooling::{ActiveOn, PooledFeature, PooledSample, PooledStore, SamplePooler};
@@ -363,6 +363,41 @@ fn a_sample_in_two_blocks_is_one_sample() {
     assert_eq!(found[0], (0, [1, 1], vec![(0, ActiveOn { text: true, image: true })]));
     assert_eq!(found[1], (1, [1, 0], vec![(1, ActiveOn { text: true, image: false })]));
     assert_eq!(found[2], (2, [0, 0], vec![]), "a sample without positions");
+}
+
+#[test]
+fn other_modalities_can_be_compared() {
+    let tokens = sae_core::store::TokenColumns {
+        sample: vec![0; 3],
+        position: vec![0, 1, 2],
+        modality: vec![Modality::Text, Modality::Image, Modality::Action],
+        role: vec![Role::User; 3],
+        special: vec![false; 3],
+    };
+    // One feature for each position, and one that fires on the image and the action.
+    let dense = [2.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 2.0, 0.0, 0.0, 2.0, 2.0];
+    let active = Sparse::from_dense(&dense, 4);
+    let block = Block { tokens: &tokens, rows: 0..3, shard: 0, hidden: &[], active: &active };
+    for (sides, positions, both) in [("text:image", [1, 1], vec![]), ("action:image,text", [1, 2], vec![3])] {
+        let sides: Sides = sides.parse().unwrap();
+        let pool = SamplePooler::new(1, 4, PAPER_THRESHOLD, &std::env::temp_dir()).unwrap();
+        let (mut pool, mut tops) = (pool.comparing(&sides), TopTokens::new(4, PAPER_THRESHOLD).comparing(&sides));
+        pool.observe(&block).unwrap();
+        tops.observe(&block).unwrap();
+        let mut found = Vec::new();
+        pool.finish()
+            .unwrap()
+            .each(|_, sample| {
+                found.push(sample.clone());
+                Ok::<_, sae_core::Error>(())
+            })
+            .unwrap();
+        let on_both =
+            found[0].active(Definition::Corrected).filter(|(_, active)| active.both()).map(|(feature, _)| feature);
+        assert_eq!((found[0].positions, on_both.collect::<Vec<_>>()), (positions, both));
+        let [first, second] = tops.places(3);
+        assert_eq!((first.len(), second.len()), (positions[1] as usize - 1, 1));
+    }
 }
 
 /// 64 samples with two objects each: an image position for each object (features 0 to 3 and 4 to 7), and a token for each (8 to

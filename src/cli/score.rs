@@ -5,7 +5,7 @@ use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, table};
 use anyhow::Result;
 use clap::Args;
-use filters::definition::Definition;
+use filters::definition::{Definition, Sides};
 use filters::pmi::Contribution;
 use sae_workbench::score::ScorePlan;
 use sae_workbench::{Control, ExplainReport, ExplainRequest, ScoreOptions, ScoreReport, ScoreRequest};
@@ -44,6 +44,9 @@ pub struct ScoreArgs {
     pub explain: Option<String>,
     #[command(flatten)]
     pub threshold: ThresholdArg,
+    /// Modalities whose features are compared, each side a list of text, image, audio, video and action (the patches of videos count as image)
+    #[arg(long, default_value = "text:image", value_name = "SIDE:SIDE")]
+    pub sides: Sides,
     /// Seed of the column `random`
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -58,6 +61,7 @@ impl ScoreArgs {
         let options = ScoreOptions {
             definitions,
             threshold: self.threshold.value,
+            sides: self.sides.clone(),
             seed: self.seed,
             calibrate: self.calibrate.clone(),
             rejected: self.rejected.clone(),

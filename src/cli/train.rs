@@ -185,7 +185,23 @@ fn describe(report: &TrainReport, args: &TrainArgs) -> String {
             sae.folder.display(),
         )
     };
-    report.saes.iter().map(line).collect()
+    report.saes.iter().map(line).chain(unread_k(args)).collect()
+}
+
+/// What to know if `--k` was given to an architecture that does not read it.
+fn unread_k(args: &TrainArgs) -> Option<String> {
+    let arch = match args.arch {
+        None => Architecture::Relu,
+        Some(ArchArg::Single(arch)) => arch,
+        Some(ArchArg::Crosscoder) => return None,
+    };
+    let penalty = match arch {
+        Architecture::Relu | Architecture::Gated => "--l1",
+        Architecture::JumpRelu => "--l0",
+        Architecture::TopK | Architecture::BatchTopK | Architecture::Matryoshka => return None,
+    };
+    let name = arch.name();
+    args.k.map(|k| format!("note: {name} does not read --k {k}; {penalty} decides how many features are active\n"))
 }
 
 /// The configuration that the arguments ask for.

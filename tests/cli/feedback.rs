@@ -64,7 +64,8 @@ fn a_run_without_critiques_is_rejected() {
     let run = harvest(dir.path(), &["--melt", "response,refinement:column"]);
     let error = fails(1, &["score", "--run", &run, "--sae", "a", "--feedback", "column"]);
     assert!(
-        error.contains("no row has the three samples") && error.contains("--melt response,refinement,feedback:column"),
+        error.contains("no row has samples whose column is response")
+            && error.contains("--melt response,refinement,feedback:column"),
         "{error}"
     );
 }

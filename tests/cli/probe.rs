@@ -59,7 +59,7 @@ fn planted_labels_are_learned_and_become_scores() {
         assert!(features > least && length < features - 0.2, "{kind}: {found}");
         let (weighted, features) = (found["weighted"].as_array().unwrap(), found["features"].as_u64().unwrap());
         assert!((1..60).contains(&features) && weighted.len() as u64 == features, "{kind}: {found}");
-        assert!(found["path"].as_array().unwrap().len() == 30);
+        assert!((10..=30).contains(&found["path"].as_array().unwrap().len()));
     }
     let binary: Value = serde_json::from_slice(&fs::read(run.join("probes/a/binary.json")).unwrap()).unwrap();
     assert_eq!(binary["by_category"].as_array().unwrap().len(), 2);

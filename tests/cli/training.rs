@@ -364,3 +364,19 @@ fn a_bench_prints_its_floor() {
     assert!(found["tokens_per_s"].as_f64().unwrap() > 0.0 && found["of_product"].as_f64().unwrap() > 0.0, "{found}");
     assert!(found["stages"]["auxk"].as_f64().unwrap() > 0.0, "{found}");
 }
+
+#[test]
+fn an_option_that_the_architecture_does_not_read_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, run) = (data_set(dir.path(), 6), dir.path().join("run"));
+    let [model, data, run] = [&tiny_model(), &data, &run].map(|path| path.to_str().unwrap().to_owned());
+    json(&["harvest", "--model", &model, "--data", &data, "--run", &run, "--layers", "1"]);
+    let train = |name: &str, more: &[&str]| {
+        let arguments =
+            ["train", "--run", &run, "--hook", "layers.1", "--features", "64", "--batch", "64", "--steps", "3"];
+        let output = sae().args(arguments).args(["--name", name, "--k", "8"]).args(more).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(train("a", &[]).contains("note: relu does not read --k 8; --l1 decides"), "{}", train("b", &[]));
+    assert!(!train("c", &["--arch", "topk"]).contains("note:"));
+}

@@ -13,6 +13,8 @@ pub const FOLDS: usize = 5;
 /// Number of penalties on the path, and the ratio of the last one to the first one.
 const PENALTIES: i32 = 30;
 const LAST_PENALTY: f64 = 1e-2;
+/// Penalties in a row that have to be worse before smaller ones are not tried.
+const PATIENCE: usize = 5;
 /// The quadratic penalty, as a share of the L1 penalty.
 const L2_SHARE: f64 = 0.1;
 /// Accuracy of the gradient on the path, and of the final fit, as shares of the penalty.
@@ -105,41 +107,38 @@ impl Fit {
         };
         let whole = Problem { rows: &scaled, targets, examples: &all };
         let largest = whole.largest_penalty().0;
-        let penalties: Vec<f64> = (0..PENALTIES)
-            .map(|step| largest * LAST_PENALTY.powf(f64::from(step) / f64::from(PENALTIES - 1)))
-            .collect();
-        // The last path is that of all rows.
-        let paths: Vec<(Vec<Solution>, Vec<f64>)> = (0..=FOLDS)
-            .into_par_iter()
-            .map(|fold| {
-                let (train, held_out) =
-                    if fold == FOLDS { (all.clone(), Vec::new()) } else { (of_fold(fold, false), of_fold(fold, true)) };
-                let path = follow(&Problem { examples: &train, ..whole }, &penalties);
-                let losses = path.iter().map(|found| found.loss(&Problem { examples: &held_out, ..whole })).collect();
-                (path, losses)
-            })
-            .collect();
-        let sizes: Vec<bool> = (0..FOLDS).map(|fold| !of_fold(fold, true).is_empty()).collect();
-        let path: Vec<PathPoint> = penalties
-            .iter()
-            .enumerate()
-            .map(|(step, penalty)| {
-                let losses = (0..FOLDS).filter(|fold| sizes[*fold]).map(|fold| paths[fold].1[step]);
-                let (loss, standard_error) = mean_and_error(&losses.collect::<Vec<f64>>());
-                let features = paths[FOLDS].0[step].weights.iter().filter(|weight| **weight != 0.0).count();
-                PathPoint { penalty: *penalty, loss, standard_error, features }
-            })
-            .collect();
+        let penalties =
+            (0..PENALTIES).map(|step| largest * LAST_PENALTY.powf(f64::from(step) / f64::from(PENALTIES - 1)));
+        // The last part, after all folds, trains on all rows.
+        let parts: Vec<_> = (0..=FOLDS).map(|fold| (of_fold(fold, false), of_fold(fold, true))).collect();
+        let has_rows: Vec<usize> = (0..FOLDS).filter(|fold| !parts[*fold].1.is_empty()).collect();
+        let problem = |part: usize| Problem { examples: &parts[part].0, ..whole };
+        let (mut before, start): (Vec<f64>, Vec<Solution>) =
+            (0..=FOLDS).into_par_iter().map(|part| problem(part).largest_penalty()).unzip();
+        let mut steps: Vec<Vec<Solution>> = Vec::new();
+        let mut path: Vec<PathPoint> = Vec::new();
+        for l1 in penalties {
+            let last = steps.last().unwrap_or(&start);
+            let penalty = Penalty { l1, l2: L2_SHARE * l1 };
+            let found: Vec<Solution> = (0..=FOLDS)
+                .into_par_iter()
+                .map(|part| problem(part).minimize(&last[part], before[part], penalty, TOLERANCES[0]))
+                .collect();
+            let loss = |fold: &usize| found[*fold].loss(&Problem { examples: &parts[*fold].1, ..whole });
+            let (loss, standard_error) = mean_and_error(&has_rows.iter().map(loss).collect::<Vec<f64>>());
+            let features = found[FOLDS].weights.iter().filter(|weight| **weight != 0.0).count();
+            path.push(PathPoint { penalty: l1, loss, standard_error, features });
+            steps.push(found);
+            before.fill(l1);
+            if is_past(&path) {
+                break;
+            }
+        }
         let chosen = one_standard_error(&path);
-        let refine = |fold: usize| {
-            let train = if fold == FOLDS { all.clone() } else { of_fold(fold, false) };
-            let penalty = Penalty { l1: penalties[chosen], l2: L2_SHARE * penalties[chosen] };
-            let found = Problem { examples: &train, ..whole }.minimize(
-                &paths[fold].0[chosen],
-                penalties[chosen],
-                penalty,
-                TOLERANCES[1],
-            );
+        let l1 = path[chosen].penalty;
+        let refine = |part: usize| {
+            let penalty = Penalty { l1, l2: L2_SHARE * l1 };
+            let found = problem(part).minimize(&steps[chosen][part], l1, penalty, TOLERANCES[1]);
             Probe::new(&found, &features, &deviations)
         };
         let mut probes: Vec<Probe> = (0..=FOLDS).into_par_iter().map(refine).collect();
@@ -157,23 +156,19 @@ fn taking_part(targets: &Targets, rows: usize) -> Vec<bool> {
     takes_part
 }
 
-/// The minima for descending penalties.
-fn follow(problem: &Problem, penalties: &[f64]) -> Vec<Solution> {
-    let (mut before, mut last) = problem.largest_penalty();
-    let mut path = Vec::new();
-    for l1 in penalties {
-        last = problem.minimize(&last, before, Penalty { l1: *l1, l2: L2_SHARE * l1 }, TOLERANCES[0]);
-        before = *l1;
-        path.push(last.clone());
-    }
-    path
-}
-
 fn mean_and_error(values: &[f64]) -> (f64, f64) {
     let n = values.len().max(1) as f64;
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
     (mean, (variance / n).sqrt())
+}
+
+/// Whether the last penalties are all more than a standard error worse than the best one, so that smaller ones are not worth a fit.
+fn is_past(path: &[PathPoint]) -> bool {
+    let Some(recent) = path.len().checked_sub(PATIENCE) else { return false };
+    let best = path.iter().min_by(|a, b| a.loss.total_cmp(&b.loss));
+    let bound = best.map_or(f64::INFINITY, |best| best.loss + best.standard_error);
+    path[recent..].iter().all(|point| point.loss > bound)
 }
 
 fn one_standard_error(path: &[PathPoint]) -> usize {
@@ -193,4 +188,43 @@ pub fn calibrate(scores: &[Option<f64>], values: &[Option<f64>], folds: &[usize]
     let without: Vec<Isotonic> = (0..FOLDS).map(|fold| known(&|other| other != fold)).collect();
     let calibrated = scores.iter().zip(folds).map(|(score, fold)| score.map(|score| without[*fold].at(score)));
     (known(&|_| true), calibrated.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sae_core::random::SplitMix64;
+
+    fn path(losses: &[f64]) -> Vec<PathPoint> {
+        losses.iter().map(|loss| PathPoint { penalty: 1.0, loss: *loss, standard_error: 0.1, features: 0 }).collect()
+    }
+
+    #[test]
+    fn a_path_ends_after_five_penalties_that_are_clearly_worse() {
+        assert!(!is_past(&path(&[1.0, 0.5, 0.7, 0.7, 0.7, 0.7])));
+        assert!(is_past(&path(&[1.0, 0.5, 0.7, 0.7, 0.7, 0.7, 0.7])));
+        assert!(!is_past(&path(&[1.0, 0.5, 0.7, 0.7, 0.55, 0.7, 0.7])));
+        assert!(!is_past(&path(&[1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4])));
+    }
+
+    /// 300 rows of 60 features, each present in a third of them. Feature 0 decides the label, or nothing does.
+    fn fit(decides: bool) -> Fit {
+        let mut random = SplitMix64::new(7);
+        let (mut rows, mut labels) = (Rows::new(60), Vec::new());
+        for _ in 0..300 {
+            let row: Vec<(u32, f32)> = (0..60).filter(|_| random.below(3) == 0).map(|feature| (feature, 1.0)).collect();
+            let noise = random.below(2) == 0;
+            labels.push(if decides { row.first().is_some_and(|(feature, _)| *feature == 0) } else { noise });
+            rows.push(row);
+        }
+        let names: Vec<String> = (0..300).map(|row| row.to_string()).collect();
+        Fit::new(&rows, &Targets::Binary(labels), &folds(names.iter().map(String::as_str), 0))
+    }
+
+    #[test]
+    fn labels_without_a_law_end_the_path_and_get_no_weights() {
+        let (noise, law) = (fit(false), fit(true));
+        assert!(noise.path.len() < PENALTIES as usize && noise.probe.weights.is_empty());
+        assert!(law.path.len() == PENALTIES as usize && law.probe.weights[0].0 == 0);
+    }
 }
