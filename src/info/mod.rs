@@ -216,7 +216,9 @@ impl InfoRequest {
             Err(error) => {
                 let found =
                     |(path, format): (PathBuf, formats::Format)| FoundAutoencoder { path, format: format.name() };
-                let autoencoders: Vec<_> = formats::below(&path).into_iter().map(found).collect();
+                // Autoencoders beside a file say nothing about the file.
+                let below = if path.is_dir() { formats::below(&path) } else { Vec::new() };
+                let autoencoders: Vec<_> = below.into_iter().map(found).collect();
                 if autoencoders.is_empty() {
                     return Err(error.into());
                 }

@@ -1,6 +1,6 @@
 //! `sae info` on data sets, through the real program: contents, skipped rows, columns, and what several of them share.
 
-use crate::tool::{data_set, fails, json, sae};
+use crate::tool::{data_set, fails, json, repository, sae};
 use serde_json::{Value, json as value};
 use std::fs;
 
@@ -90,6 +90,13 @@ fn what_is_no_data_set_is_refused_beside_data_sets() {
     let [data, run] = [data, run].map(|path| path.to_str().unwrap().to_owned());
     assert!(fails(1, &["info", &data, &run]).contains("is not a data set"));
     assert!(fails(1, &["info", &data, "nowhere"]).contains("no file or folder exists at nowhere"));
+    // A data set beside a folder with an autoencoder is still a data set.
+    let sae = dir.path().join("run/saes/base");
+    fs::create_dir_all(&sae).unwrap();
+    for file in ["cfg.json", "sae.safetensors"] {
+        fs::copy(repository("tests/golden/saes/other/sparsify_topk").join(file), sae.join(file)).unwrap();
+    }
+    assert_eq!(json(&["info", &data])["kind"], "data");
     // Weights without their configuration are half an autoencoder, and not a data set.
     let half = dir.path().join("half");
     fs::create_dir(&half).unwrap();
