@@ -195,8 +195,11 @@ pub struct Distance {
     pub kl: Option<Measured>,
 }
 
-/// The measures of a checkpoint: the name, that in `half_way`, and the value.
-pub const MEASURES: [(&str, &str, fn(&Checkpoint) -> Measured); 5] = [
+/// A measure of a checkpoint: its name, that in `half_way`, and how it is read.
+pub type CheckpointMeasure = (&'static str, &'static str, fn(&Checkpoint) -> Measured);
+
+/// The measures of a checkpoint.
+pub const MEASURES: [CheckpointMeasure; 5] = [
     ("features", "features", |at| at.features),
     ("mean hidden state", "hidden_states", |at| at.hidden_states),
     ("distance of hidden states", "state_distance", |at| at.state_distance),
