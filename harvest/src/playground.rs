@@ -93,17 +93,18 @@ impl Playground {
     }
 
     /// Generates up to `length` tokens greedily, and finds the `top` most likely tokens directly after the prompt. At
-    /// every step, `change` may modify the hidden states behind the block in place, `[positions, d_in]`: first those of the
-    /// prompt, then that of each generated token, whose predecessors keep the keys and values that they had. (Where nothing
-    /// can be kept, it gets all positions at every step; see [`Model::hidden_after`].) A change should therefore depend on
-    /// nothing but the hidden state. Generation ends early at a special token, such as the end of an answer.
+    /// every step, `change` may modify the hidden states behind the block in place, `[positions, d_in]`, given the position of
+    /// the first of them: first those of the prompt, then that of each generated token, whose predecessors keep the keys and
+    /// values that they had. (Where nothing can be kept, it gets all positions at every step; see [`Model::hidden_after`].) A
+    /// change should therefore depend on nothing but the hidden state and its position. Generation ends early at a special
+    /// token, such as the end of an answer.
     ///
     /// # Errors
     /// The device failed, the text reached the end of the model's context, or `change` returned an error.
     pub fn generate(
         &self,
         prepared: &Prepared,
-        change: &dyn Fn(&mut [f32]) -> Result<()>,
+        change: &dyn Fn(usize, &mut [f32]) -> Result<()>,
         length: usize,
         top: usize,
     ) -> Result<Continuation> {
@@ -116,7 +117,8 @@ impl Playground {
                 return Err(Error::ContextFull { context });
             }
             let mut hidden = self.model.hidden_after(&mut [&mut cache], &[&input], &[self.layer])?;
-            change(hidden.rows_mut(0, 0))?;
+            let rows = hidden.rows(0, 0).len() / hidden.width();
+            change(input.ids.len() - rows, hidden.rows_mut(0, 0))?;
             let log_p = self.model.next_after(&mut cache, self.layer, &input, &hidden)?;
             let mut ids: Vec<u32> = (0..log_p.len() as u32).collect();
             let by_probability = |a: &u32, b: &u32| log_p[*b as usize].total_cmp(&log_p[*a as usize]).then(a.cmp(b));

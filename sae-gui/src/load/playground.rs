@@ -177,7 +177,7 @@ impl LoadedModel<'_> {
             return Err(format!("There is no feature {}; the autoencoder has {features}.", steer.feature));
         }
         let multiples = if prompt.steers.is_empty() { Vec::new() } else { parse_multiples(&prompt.multiples)? };
-        let original = self.playground.generate(&prepared, &|_| Ok(()), GENERATED, LISTED).map_err(message)?;
+        let original = self.playground.generate(&prepared, &|_, _| Ok(()), GENERATED, LISTED).map_err(message)?;
         let steered = multiples.into_iter().map(|multiple| Ok((multiple, self.steered(&prepared, prompt, multiple)?)));
         let steered = steered.collect::<Result<_, String>>()?;
         Ok(Answer { prompt: active, original: continuation(original), steered })
@@ -187,9 +187,9 @@ impl LoadedModel<'_> {
     fn steered(&self, prepared: &Prepared, prompt: &Prompt, multiple: f32) -> Result<Continuation, String> {
         let scaled = |own: &Steer| Steer { strength: multiple * own.strength, ..*own };
         let steers: Vec<Steer> = prompt.steers.iter().map(scaled).collect();
-        let edit = |hidden: &mut [f32]| {
+        let edit = |first: usize, hidden: &mut [f32]| {
             let active = self.encoder.encode(hidden)?;
-            steer(self.weights, &active, &steers, prepared, hidden);
+            steer(self.weights, &active, &steers, &prepared.tokens, first, hidden);
             Ok(())
         };
         self.playground.generate(prepared, &edit, GENERATED, LISTED).map(continuation).map_err(message)
@@ -200,12 +200,13 @@ fn message(error: harvest::Error) -> String {
     error.message()
 }
 
-/// Sets features at every position with content, new ones included: adds the change of the reconstruction to the hidden states.
-fn steer(weights: &Weights, active: &Sparse, steers: &[Steer], prepared: &Prepared, hidden: &mut [f32]) {
+/// Sets features at every position with content, generated ones included: adds the change of the reconstruction to the hidden
+/// states of the positions from `first` on, `[positions, d_in]`. `prompt` has the tokens before the generated ones.
+fn steer(weights: &Weights, active: &Sparse, steers: &[Steer], prompt: &[Token], first: usize, hidden: &mut [f32]) {
     let d = weights.d_in;
     let (mut before, mut after) = (vec![0.0; d], vec![0.0; d]);
     for (row, x) in hidden.chunks_exact_mut(d).enumerate() {
-        if prepared.tokens.get(row).is_some_and(|token| token.special) {
+        if prompt.get(first + row).is_some_and(|token| token.special) {
             continue;
         }
         let (features, values) = active.row(row);
@@ -238,10 +239,11 @@ fn continuation(found: harvest::Continuation) -> Continuation {
 mod tests {
     use super::*;
     use sae_core::autoencoder::Activation;
+    use sae_core::store::sample::{Modality, Role};
 
-    #[test]
-    fn steering_a_feature_changes_the_hidden_states_along_its_direction_only() {
-        let weights = Weights {
+    /// An autoencoder whose two features are the two dimensions.
+    fn two_features() -> Weights {
+        Weights {
             d_in: 2,
             d_sae: 2,
             w_enc: vec![1.0, 0.0, 0.0, 1.0],
@@ -250,33 +252,51 @@ mod tests {
             b_dec: vec![5.0, 5.0],
             activation: Activation::Relu,
             ..Weights::default()
-        };
+        }
+    }
+
+    #[test]
+    fn steering_a_feature_changes_the_hidden_states_along_its_direction_only() {
+        let weights = two_features();
         let active = Sparse::from_dense(&[3.0, 0.5, 0.0, 2.0], 2);
-        let prepared = Prepared {
-            sample: sae_core::store::sample::Sample {
-                id: String::new(),
-                key: String::new(),
-                text: String::new(),
-                images: vec![],
-                source: String::new(),
-                meta: serde_json::Value::Null,
-                piece: None,
-            },
-            tokens: vec![],
-            frames: vec![],
-            is_video: false,
-        };
         // What the autoencoder does not reconstruct stays as it is.
         let mut hidden = [3.5, 0.25, 0.0, 2.0];
-        steer(&weights, &active, &[Steer { feature: 0, strength: 1.0 }], &prepared, &mut hidden);
+        steer(&weights, &active, &[Steer { feature: 0, strength: 1.0 }], &[], 0, &mut hidden);
         assert_eq!(hidden, [1.5, 0.25, 1.0, 2.0]);
         steer(
             &weights,
             &Sparse::from_dense(&[1.0, 0.25, 1.0, 2.0], 2),
             &[Steer { feature: 1, strength: 0.0 }],
-            &prepared,
+            &[],
+            0,
             &mut hidden,
         );
         assert_eq!(hidden, [1.5, 0.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn generated_tokens_are_steered_although_the_prompt_begins_with_a_special_token() {
+        let weights = two_features();
+        let token = |special| Token {
+            position: 0,
+            modality: Modality::Text,
+            token_id: 0,
+            piece: String::new(),
+            role: Role::User,
+            special,
+            image: None,
+            rect: None,
+        };
+        let (prompt, steers) = ([token(true), token(false)], [Steer { feature: 0, strength: 1.0 }]);
+        let steered = |first: usize, states: &[f32]| {
+            let mut hidden = states.to_vec();
+            steer(&weights, &Sparse::from_dense(states, 2), &steers, &prompt, first, &mut hidden);
+            hidden
+        };
+        let states = [3.0, 0.0, 0.0, 2.0, 4.0, 0.5];
+        let all = steered(0, &states);
+        assert_eq!(all, [3.0, 0.0, 1.0, 2.0, 1.0, 0.5]);
+        // A model that keeps keys and values passes the state of the generated token alone.
+        assert_eq!([steered(0, &states[..4]), steered(2, &states[4..])].concat(), all);
     }
 }
